@@ -1,0 +1,38 @@
+# make demo    the main job, in under five minutes, with a report at the end
+# make test    the whole test suite
+# make lint    ruff and mypy --strict
+# Each makes .venv once, with the tested versions of constraints.txt.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint format bench
+
+.venv/.installed: pyproject.toml constraints.txt
+	@echo "sdegen: making .venv with the versions of constraints.txt (once; a few minutes, mostly torch) …"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "sdegen needs Python 3.11 or newer; try: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@touch $@
+
+demo: .venv/.installed
+	@echo "sdegen: running the demo; it ends with the path of its report …"
+	@$(BIN)/sdegen demo
+
+test: .venv/.installed
+	@echo "sdegen: running the tests on $$(nproc 2>/dev/null || echo 2) cores …"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+lint: .venv/.installed
+	@echo "sdegen: linting …"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: .venv/.installed
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: .venv/.installed
+	@echo "sdegen: running the benchmarks; results go to benchmarks/results …"
+	@$(BIN)/python -m benchmarks.samplers && $(BIN)/python -m benchmarks.backends && $(BIN)/python -m benchmarks.table

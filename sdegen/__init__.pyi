@@ -1,0 +1,79 @@
+# Public names, by room. This file is read at run time by lazy_loader and by type checkers.
+
+# the update and what it is made of
+from .errors import CheckpointError as CheckpointError
+from .errors import NonFiniteError as NonFiniteError
+from .errors import NotNormalizableError as NotNormalizableError
+from .errors import SdegenError as SdegenError
+from .errors import SolverError as SolverError
+from .step import update as update
+from .trajectory import Trajectory as Trajectory
+from .walls import Walls as Walls
+
+# what moves
+from .sde.base import SDE as SDE
+from .sde.base import ItoProcess as ItoProcess
+from .sde.ddpm import DDPM as DDPM
+from .sde.ddpm import AncestralChain as AncestralChain
+from .sde.linear import VE as VE
+from .sde.linear import VP as VP
+from .sde.linear import LinearSDE as LinearSDE
+from .sde.linear import SubVP as SubVP
+from .sde.potentials import DoubleWell as DoubleWell
+from .sde.potentials import GaussianMixture as GaussianMixture
+from .sde.potentials import Potential as Potential
+from .sde.potentials import Quadratic as Quadratic
+from .sde.processes import BrownianMotion as BrownianMotion
+from .sde.processes import Langevin as Langevin
+from .sde.processes import OrnsteinUhlenbeck as OrnsteinUhlenbeck
+from .sde.processes import RateNetwork as RateNetwork
+from .sde.reverse import ReverseSDE as ReverseSDE
+from .sde.schedules import BetaSchedule as BetaSchedule
+from .sde.schedules import ConstantBeta as ConstantBeta
+from .sde.schedules import CosineBeta as CosineBeta
+from .sde.schedules import GeometricSigma as GeometricSigma
+from .sde.schedules import LinearBeta as LinearBeta
+from .sde.schedules import QuadraticBeta as QuadraticBeta
+
+# how it moves
+from .solvers.base import FixedStep as FixedStep
+from .solvers.base import Solver as Solver
+from .solvers.external import TorchDiffEq as TorchDiffEq
+from .solvers.external import TorchSDE as TorchSDE
+from .solvers.native import DDIM as DDIM
+from .solvers.native import EulerMaruyama as EulerMaruyama
+from .solvers.native import Heun as Heun
+from .solvers.native import PredictorCorrector as PredictorCorrector
+
+# running it
+from .simulation.simulate import simulate as simulate
+
+# the same drift and diffusion seen as a density
+from .fokker_planck.density import Density as Density
+from .fokker_planck.density import DensityPath as DensityPath
+from .fokker_planck.grid import Grid as Grid
+from .fokker_planck.solver import FokkerPlanck as FokkerPlanck
+
+# the learned term
+from .score.config import TrainConfig as TrainConfig
+from .score.model import ScoreModel as ScoreModel
+from .score.networks import MLP as MLP
+from .score.networks import UNet as UNet
+from .score.parameterization import EpsPrediction as EpsPrediction
+from .score.parameterization import ScorePrediction as ScorePrediction
+from .score.parameterization import VPrediction as VPrediction
+from .score.parameterization import X0Prediction as X0Prediction
+from .score.training import TrainResult as TrainResult
+from .score.training import train as train
+
+# likelihoods
+from .likelihood.flow import Hutchinson as Hutchinson
+from .likelihood.flow import Likelihood as Likelihood
+from .likelihood.flow import log_likelihood as log_likelihood
+
+# data, distances, pictures, grids of times
+from . import data as data
+from . import metrics as metrics
+from . import plots as plots
+from . import report as report
+from .solvers import timesteps as timesteps

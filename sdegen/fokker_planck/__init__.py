@@ -1,0 +1,1 @@
+"""Fokker–Planck: the same drift and diffusion, seen as a density."""

@@ -1,0 +1,1 @@
+"""Likelihoods of data under a score."""

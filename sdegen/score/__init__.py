@@ -1,0 +1,1 @@
+"""Scores: the learned term, ∇ log p_t."""

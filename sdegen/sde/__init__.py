@@ -1,0 +1,1 @@
+"""SDEs: what moves. Each says its drift f and its diffusion g."""

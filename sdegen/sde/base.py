@@ -1,0 +1,243 @@
+"""The SDE: a drift f and a diffusion g, and in which sense of time they are meant.
+
+    dX = f(X, t) dt + g(X, t) dW        (Itô, diagonal noise)
+
+f and g are functions of a state (batch, *event) and a time; W has one independent component for each coordinate, so
+g is a number, a number for each trajectory, or one for each coordinate, and never a matrix. Units are reduced:
+k_B = mobility = 1, D = g²/2, and a temperature T enters as g = √(2T).
+
+**Readings of multiplicative noise.** Where g depends on x, "g dW" needs a convention, α: 0 evaluates g before the
+step (Itô), ½ in the middle (Stratonovich), 1 after it (Klimontovich, Hänggi). All are the Itô equation with drift
+f + α g ∂g/∂x, which is what `ItoProcess` hands to every solver, so that they all solve the same equation.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self, get_args
+
+import torch
+from torch import Tensor
+
+from sdegen.shapes import ScoreFn, State, Time
+
+__all__ = ["SDE", "Counter", "Denoising", "Interpretation", "ItoProcess", "Kernel", "NoiseKind"]
+
+NoiseKind = Literal["none", "additive", "multiplicative"]
+Interpretation = Literal["ito", "stratonovich", "klimontovich"]
+Field = Callable[..., Tensor]
+
+_ALPHA: dict[str, float] = {"ito": 0.0, "stratonovich": 0.5, "klimontovich": 1.0}
+
+
+class Counter:
+    """Counts the calls of a function, so that a reported cost is what really happened."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def counting(self, function: Callable[[State, Time], State]) -> Callable[[State, Time], State]:
+        """The same function; each call adds one to `calls`."""
+
+        def counted(x: State, t: Time) -> State:
+            self.calls += 1
+            return function(x, t)
+
+        return counted
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The Gaussian kernel X_t | X_0 ~ N(α(t) X_0, σ(t)² I) of a linear SDE.
+
+    Attributes:
+        alpha: α(t), shape of t.
+        sigma: σ(t), shape of t.
+    """
+
+    alpha: Callable[[Time], Tensor]
+    sigma: Callable[[Time], Tensor]
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """What a sampler that looks inside reverse dynamics finds there.
+
+    Attributes:
+        score: ∇ log p_t(x).
+        eta: η of the family of reverse dynamics: 0 the flow, 1 the reverse SDE.
+        kernel: Kernel of the forward SDE, or None where it is not Gaussian.
+    """
+
+    score: ScoreFn
+    eta: float
+    kernel: Kernel | None
+
+
+class SDE(ABC):
+    """Stochastic dynamics dX = f(X, t) dt + g(X, t) dW, Itô, diagonal noise.
+
+    Attributes:
+        noise: "none" (g = 0), "additive" (g depends on t alone) or "multiplicative" (g depends on x).
+        direction: Sense of time in which the noisy equation is meant: +1 or −1. A noisy SDE run against its
+            direction is not its time reversal; noise-free dynamics run both ways.
+        clock: "continuous", or "integer" for a Markov chain whose steps have dt = ±1.
+        time_range: Times at which f and g exist.
+    """
+
+    noise: NoiseKind = "additive"
+    direction: Literal[1, -1] = 1
+    clock: ClassVar[Literal["continuous", "integer"]] = "continuous"
+
+    @property
+    def time_range(self) -> tuple[float, float]:
+        """Earliest and latest time at which the dynamics are defined."""
+        return (-float("inf"), float("inf"))
+
+    @property
+    def kernel(self) -> Kernel | None:
+        """The Gaussian kernel, where there is one."""
+        return None
+
+    @property
+    def denoising(self) -> Denoising | None:
+        """The score and η of reverse dynamics; None for forward ones."""
+        return None
+
+    @abstractmethod
+    def drift(self, x: State, t: Time) -> State:
+        """f(x, t), same shape as x."""
+
+    @abstractmethod
+    def diffusion(self, x: State, t: Time) -> Tensor:
+        """g(x, t), broadcastable to x; always a tensor."""
+
+    def counted(self, counter: Counter) -> Self:
+        """The same dynamics, whose costly evaluations `counter` counts: those of the drift."""
+        twin = copy.copy(self)
+        object.__setattr__(twin, "drift", counter.counting(self.drift))
+        return twin
+
+
+class ItoProcess(SDE):
+    """An SDE from a drift and a diffusion of your own.
+
+    dX = f(X, t) dt + g(X, t) ∘_α dW, handed on as Itô with drift f + α g ∂g/∂x
+
+    Args:
+        drift: f(x, t) or f(x), returning a tensor of x's shape.
+        diffusion: A number σ ≥ 0 (additive; 0 is an ODE), or g(x, t), or g(x) with one argument. Diagonal: where it depends
+            on x, coordinate i of g may depend on coordinate i of x alone, unless the reading is "ito".
+        interpretation: Reading of multiplicative noise: "ito", "stratonovich" or "klimontovich".
+        noise: Overrides what is assumed: a number is additive, a callable multiplicative. Say "additive" for a g(x, t)
+            that depends on t alone: solvers are then cheaper and of higher order.
+
+    Raises:
+        TypeError: If the drift is not callable or the diffusion is a matrix.
+        ValueError: If a word is misspelt or the number is negative or not finite.
+
+    Reference:
+        Gardiner 2009, Stochastic Methods, eqs. (4.3.43) and (4.4.8) for α = ½; Hänggi and Thomas 1982 for α = 1.
+
+    >>> well = ItoProcess(drift=lambda x, t: x - x**3, diffusion=0.7)
+    >>> well.drift(torch.tensor([[2.0]]), torch.tensor(0.0))
+    tensor([[-6.]])
+    """
+
+    def __init__(
+        self,
+        drift: Field,
+        diffusion: float | Field,
+        *,
+        interpretation: Interpretation = "ito",
+        noise: NoiseKind | None = None,
+    ) -> None:
+        if not callable(drift):
+            raise TypeError(f"drift must be a function f(x, t) or f(x), but is {type(drift).__name__}.")
+        if interpretation not in _ALPHA:
+            words = ", ".join(map(repr, _ALPHA))
+            raise ValueError(f"interpretation must be one of {words}, but is {interpretation!r}.")
+        if noise is not None and noise not in get_args(NoiseKind):
+            words = ", ".join(map(repr, get_args(NoiseKind)))
+            raise ValueError(f"noise must be one of {words}, but is {noise!r}.")
+        self._drift = _of_state_and_time(drift)
+        if callable(diffusion):
+            self._diffusion = _of_state_and_time(diffusion)
+            self.noise = noise or "multiplicative"
+        else:
+            sigma = _number(diffusion)
+            value = torch.tensor(sigma, dtype=torch.float64)
+            self._diffusion = lambda x, t: value
+            self.noise = "none" if sigma == 0 else "additive"
+        self.interpretation = interpretation
+
+    def drift(self, x: State, t: Time) -> State:
+        """f + α g ∂g/∂x: the Itô drift, same shape as x."""
+        drift = self._drift(x, t)
+        alpha = _ALPHA[self.interpretation]
+        if alpha == 0.0 or self.noise != "multiplicative":
+            return drift
+        return drift + alpha * self._noise_induced(x, t)
+
+    def diffusion(self, x: State, t: Time) -> Tensor:
+        """g(x, t), broadcastable to x."""
+        return self._diffusion(x, t)
+
+    def _noise_induced(self, x: State, t: Time) -> Tensor:
+        """g ∂g/∂x, coordinate by coordinate."""
+        differentiable = torch.is_grad_enabled() and x.requires_grad
+        with torch.enable_grad():
+            y = x if differentiable else x.detach().requires_grad_()
+            g = self._diffusion(y, t).expand_as(y)
+            if not g.requires_grad:
+                return torch.zeros_like(x)
+            (slope,) = torch.autograd.grad(g.sum(), y, create_graph=differentiable)
+        product = g * slope
+        return product if differentiable else product.detach()
+
+
+def _of_state_and_time(function: Field) -> Callable[[State, Time], Tensor]:
+    """Gives f(x) the signature f(x, t)."""
+    if isinstance(function, torch.nn.Module):
+        parameters = inspect.signature(function.forward).parameters.values()
+    else:
+        try:
+            parameters = inspect.signature(function).parameters.values()
+        except ValueError:  # a builtin without a signature, such as torch.neg, is a function of x
+            return lambda x, t: function(x)
+    required = [
+        p
+        for p in parameters
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
+    ]
+    variadic = any(p.kind == p.VAR_POSITIONAL for p in parameters)
+    if len(required) > 2:
+        names = ", ".join(p.name for p in required)
+        raise TypeError(f"a drift or diffusion takes (x, t) or (x), but this one takes ({names}).")
+    if len(required) == 1 and not variadic and not _takes_time(parameters):
+        return lambda x, t: function(x)
+    return function
+
+
+def _takes_time(parameters: object) -> bool:
+    """Whether a second parameter with a default is called t."""
+    return any(getattr(p, "name", None) == "t" for p in parameters)  # type: ignore[attr-defined]
+
+
+def _number(diffusion: object) -> float:
+    """A non-negative number, or a refusal."""
+    if isinstance(diffusion, Tensor) and diffusion.ndim == 0:
+        diffusion = float(diffusion)
+    if isinstance(diffusion, bool) or not isinstance(diffusion, int | float):
+        raise TypeError(
+            f"diffusion must be a number or a function g(x, t), but is {type(diffusion).__name__}; noise is diagonal, "
+            "a noise matrix is not built: for one scale per coordinate pass "
+            "diffusion=lambda x, t: torch.tensor([...]).to(x) with noise='additive'."
+        )
+    if not 0 <= diffusion < float("inf"):
+        raise ValueError(f"diffusion must be finite and ≥ 0, but is {diffusion:g}.")
+    return float(diffusion)

@@ -1,0 +1,205 @@
+"""DDPM: a linear SDE on a grid, which is a Markov chain with integer time, and its ancestral inverse.
+
+The forward chain of any linear SDE on a grid t_0 < t_1 < … < t_N is exact,
+
+    x_k = a_k x_{k−1} + b_k z,     a_k = α(t_k)/α(t_{k−1}),     b_k² = σ(t_k)² − a_k² σ(t_{k−1})²
+
+and with α² + σ² = 1 it is DDPM: a_k = √(1 − β_k), b_k = √β_k. It is the update with dt = 1, f = (a_k − 1) x, g = b_k. Its inverse
+under a score, walked with dt = −1, is
+
+    x_{k−1} = (x_k + b_k² ∇ log p_k(x_k))/a_k + s_k z,     s_k = b_k σ_{k−1}/σ_k  (posterior)  or  b_k ("beta")
+
+Neither is a discretised differential equation any more: half steps mean nothing, so that `simulate` takes Euler-Maruyama with
+consecutive integer times and refuses all else. As N → ∞ both tend to the SDE and its reverse, with a gap of O(1/N).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from sdegen.sde.base import SDE, Counter
+from sdegen.sde.linear import LinearSDE
+from sdegen.shapes import ScoreFn, State, Time, expand
+
+__all__ = ["DDPM", "AncestralChain"]
+
+Variance = Literal["posterior", "beta"]
+
+
+class DDPM(SDE):
+    """The forward chain x_k = √(1 − β_k) x_{k−1} + √β_k z on k = 0 … N.
+
+    Args:
+        betas: β_1 … β_N, each in (0, 1); betas[0] is β_1.
+        times: Continuous times of k = 0 … N, at which a score is asked; k/N unless said.
+
+    Attributes:
+        times: Shape (N + 1,), float64.
+        alpha_bars: ᾱ_1 … ᾱ_N, the squared factor of x_0 in the mean, shape (N,).
+
+    Raises:
+        ValueError: If a β leaves (0, 1), naming its index, or times do not increase.
+
+    Reference:
+        Ho, Jain and Abbeel 2020, eqs. (2) and (4), arXiv:2006.11239.
+
+    >>> DDPM([0.1, 0.5]).alpha_bars
+    tensor([0.9000, 0.4500], dtype=torch.float64)
+    """
+
+    clock: ClassVar[Literal["continuous", "integer"]] = "integer"
+    noise = "additive"
+
+    def __init__(self, betas: Tensor | Sequence[float], *, times: Tensor | None = None) -> None:
+        betas = torch.as_tensor(betas, dtype=torch.float64)
+        if betas.ndim != 1 or len(betas) == 0:
+            raise ValueError(f"betas must be a non-empty list β_1 … β_N, but have shape {tuple(betas.shape)}.")
+        bad = ~((betas > 0) & (betas < 1))
+        if bool(bad.any()):
+            i = int(bad.nonzero()[0])
+            raise ValueError(f"every β must lie in (0, 1), but betas[{i}] = {float(betas[i]):g}.")
+        n = len(betas)
+        times = torch.arange(n + 1, dtype=torch.float64) / n if times is None else times
+        log_alpha_bars = torch.log1p(-betas).cumsum(0)
+        sigmas = torch.sqrt(-torch.expm1(log_alpha_bars))
+        self._set(times, torch.sqrt(1 - betas), torch.sqrt(betas), torch.cat([sigmas.new_zeros(1), sigmas]))
+        self.alpha_bars = torch.exp(log_alpha_bars)
+
+    @classmethod
+    def discretize(cls, sde: LinearSDE, steps: int | None = None, *, times: Tensor | None = None) -> Self:
+        """The exact chain of a linear SDE on a grid.
+
+        Args:
+            sde: Any LinearSDE.
+            steps: N, for the grid t_k = k t_max/N, k = 0 … N.
+            times: Or a grid of your own, increasing (a decreasing one is turned round), in [0, t_max].
+
+        Returns:
+            The chain; `times` are those of its states.
+        """
+        if (steps is None) == (times is None):
+            raise ValueError("give steps, or times of your own, one of the two.")
+        if times is None:
+            if isinstance(steps, bool) or not isinstance(steps, int):
+                raise TypeError(f"steps must be an int, but is {type(steps).__name__}.")
+            if steps < 1:
+                raise ValueError(f"steps must be ≥ 1, but is {steps}.")
+            times = torch.arange(steps + 1, dtype=torch.float64) * (sde.t_max / steps)
+        times = torch.as_tensor(times, dtype=torch.float64)
+        times = times.flip(0) if len(times) > 1 and times[0] > times[-1] else times
+        if not (0 <= times[0] and times[-1] <= sde.t_max * (1 + 1e-12)):
+            raise ValueError(f"times must lie in [0, t_max] = [0, {sde.t_max:g}], but span {times[0]:g} … {times[-1]:g}.")
+        alpha, sigma = sde.alpha(times), sde.sigma(times)
+        a = alpha[1:] / alpha[:-1]
+        b = _increment_std(a, sigma)
+        chain = cls.__new__(cls)
+        chain._set(times, a, b, sigma)
+        chain.alpha_bars = alpha[1:].square()
+        return chain
+
+    def _set(self, times: Tensor, a: Tensor, b: Tensor, sigmas: Tensor) -> None:
+        """Fixes the coefficients: a, b of step k at index k − 1, σ_k at index k."""
+        times = torch.as_tensor(times, dtype=torch.float64)
+        if times.shape != (len(a) + 1,):
+            raise ValueError(f"times must have shape ({len(a) + 1},), one for each k = 0 … N, but has {tuple(times.shape)}.")
+        if not bool((times.diff() > 0).all()):
+            i = int((times.diff() <= 0).nonzero()[0])
+            raise ValueError(f"times must increase, but times[{i}] = {times[i]:g} is followed by {times[i + 1]:g}.")
+        self.times, self.a, self.b, self.sigmas = times, a, b, sigmas
+
+    @property
+    def steps(self) -> int:
+        """N."""
+        return len(self.a)
+
+    @property
+    def betas(self) -> Tensor:
+        """b_k²: for a variance-preserving chain β_1 … β_N, shape (N,)."""
+        return self.b.square()
+
+    @property
+    def time_range(self) -> tuple[float, float]:
+        """[0, N]."""
+        return (0.0, float(self.steps))
+
+    def drift(self, x: State, t: Time) -> State:
+        """(a_{k+1} − 1) x at t = k: with dt = 1 the step to k + 1."""
+        return expand(_at(self.a, t) - 1, x).to(x.device) * x
+
+    def diffusion(self, x: State, t: Time) -> Tensor:
+        """b_{k+1} at t = k, broadcastable to x."""
+        return expand(_at(self.b, t), x).to(x.device)
+
+    def reverse(self, score: ScoreFn, variance: Variance = "posterior") -> AncestralChain:
+        """The chain that walks back from k = N to 0.
+
+        Args:
+            score: ∇ log p_t(x); it is asked at the continuous times[k].
+            variance: "posterior", b_k σ_{k−1}/σ_k, or "beta", b_k.
+        """
+        return AncestralChain(self, score, variance)
+
+
+class AncestralChain(SDE):
+    """Ancestral sampling, x_{k−1} = (x_k + b_k² score)/a_k + s_k z, the update with dt = −1.
+
+    Args:
+        chain: The forward chain.
+        score: ∇ log p_t(x), asked at chain.times[k].
+        variance: "posterior" gives s_k = b_k σ_{k−1}/σ_k, "beta" gives s_k = b_k.
+
+    Reference:
+        Ho, Jain and Abbeel 2020, eqs. (7) and (11), and the two choices of section 3.2, arXiv:2006.11239.
+    """
+
+    clock: ClassVar[Literal["continuous", "integer"]] = "integer"
+    noise = "additive"
+    direction = -1
+
+    def __init__(self, chain: DDPM, score: ScoreFn, variance: Variance = "posterior") -> None:
+        if not callable(score):
+            raise TypeError(f"score must be a function (x, t) -> ∇ log p_t(x), but is {type(score).__name__}.")
+        if variance not in ("posterior", "beta"):
+            raise ValueError(f"variance must be 'posterior' or 'beta', but is {variance!r}.")
+        self.chain, self.score, self.variance = chain, score, variance
+        self.stds = chain.b * chain.sigmas[:-1] / chain.sigmas[1:] if variance == "posterior" else chain.b
+
+    @property
+    def time_range(self) -> tuple[float, float]:
+        """[0, N]."""
+        return self.chain.time_range
+
+    def drift(self, x: State, t: Time) -> State:
+        """x less the ancestral mean at t = k: with dt = −1 the step to k − 1."""
+        a = expand(_at(self.chain.a, t - 1), x).to(x.device)
+        b = expand(_at(self.chain.b, t - 1), x).to(x.device)
+        now = self.chain.times[t.long().cpu()]
+        score = self.score(x, now if now.ndim == 0 else now.to(x))
+        return -((1 / a - 1) * x + (b * b / a) * score)
+
+    def diffusion(self, x: State, t: Time) -> Tensor:
+        """s_k at t = k, broadcastable to x."""
+        return expand(_at(self.stds, t - 1), x).to(x.device)
+
+    def counted(self, counter: Counter) -> Self:
+        """The same chain, whose calls of the score `counter` counts."""
+        twin = copy.copy(self)
+        twin.score = counter.counting(self.score)
+        return twin
+
+
+def _at(coefficients: Tensor, k: Time) -> Tensor:
+    """The coefficient at integer k; float64 for one time, k's dtype for one each."""
+    values = coefficients[k.long().cpu()]
+    return values if values.ndim == 0 else values.to(k)
+
+
+def _increment_std(a: Tensor, sigma: Tensor) -> Tensor:
+    """√(σ_k² − a_k² σ_{k−1}²), as σ_k² − σ_{k−1}² + (1 − a_k²) σ_{k−1}² with the differences factored."""
+    grown = (sigma[1:] - sigma[:-1]) * (sigma[1:] + sigma[:-1])
+    return torch.sqrt(grown + (1 - a) * (1 + a) * sigma[:-1].square())

@@ -1,0 +1,219 @@
+"""Linear SDEs: the forward, noising processes, whose kernels are Gaussian and known.
+
+    dX = a(t) X dt + b(t) dW,        X_t | X_0 ~ N(α(t) X_0, σ(t)² I)
+
+with d log α/dt = a and dσ²/dt = 2 a σ² + b². `rate` is a, `noise_rate` is b. Data sit at t = 0, noise at t_max. The
+kernel at t = 0 is a point, so that its score does not exist there: whatever needs a score starts at `t_min`.
+
+σ is computed with expm1, never by subtracting from 1: at t = 10⁻³ a float32 subtraction has lost three digits.
+"""
+
+import math
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from sdegen.noise import Rng, normal_like, stream
+from sdegen.sde.base import SDE, Kernel
+from sdegen.sde.schedules import BetaSchedule, GeometricSigma
+from sdegen.shapes import State, Time, expand
+
+__all__ = ["VE", "VP", "LinearSDE", "SubVP"]
+
+
+class LinearSDE(SDE):
+    """An SDE with kernel X_t | X_0 ~ N(α(t) X_0, σ(t)² I).
+
+    Args:
+        t_min: Smallest time at which the score is asked for, > 0.
+        t_max: Time at which the prior is reached.
+
+    Raises:
+        ValueError: Unless 0 < t_min < t_max.
+    """
+
+    noise = "additive"
+
+    def __init__(self, t_min: float = 1e-3, t_max: float = 1.0) -> None:
+        if not 0 < t_min < t_max < math.inf:
+            raise ValueError(
+                f"t_min must lie in (0, t_max) = (0, {t_max:g}), but is {t_min:g}; at t = 0 the score does not exist."
+            )
+        self.t_min, self.t_max = float(t_min), float(t_max)
+
+    @abstractmethod
+    def alpha(self, t: Time) -> Tensor:
+        """α(t), the factor of X_0 in the mean; shape of t."""
+
+    @abstractmethod
+    def sigma(self, t: Time) -> Tensor:
+        """σ(t), the standard deviation of the kernel; shape of t."""
+
+    @abstractmethod
+    def rate(self, t: Time) -> Tensor:
+        """a(t) = d log α/dt; shape of t."""
+
+    @abstractmethod
+    def noise_rate(self, t: Time) -> Tensor:
+        """b(t), with b² = dσ²/dt − 2 a σ²; shape of t."""
+
+    @property
+    def prior_std(self) -> float:
+        """Standard deviation of the Gaussian that stands for p at t_max."""
+        return 1.0
+
+    @property
+    def kernel(self) -> Kernel:
+        """α(t) and σ(t)."""
+        return Kernel(self.alpha, self.sigma)
+
+    @property
+    def time_range(self) -> tuple[float, float]:
+        """[0, t_max]."""
+        return (0.0, self.t_max)
+
+    def drift(self, x: State, t: Time) -> State:
+        """f(x, t) = a(t) x."""
+        return expand(self.rate(t), x) * x
+
+    def diffusion(self, x: State, t: Time) -> Tensor:
+        """g(t) = b(t), broadcastable to x."""
+        return expand(self.noise_rate(t), x)
+
+    def perturb(self, x0: State, t: Time, *, rng: Rng = None) -> tuple[State, State]:
+        """Draws from the kernel, x_t = α(t) x0 + σ(t) ε.
+
+        Args:
+            x0: Data, shape (batch, *event).
+            t: Time, shape () or (batch,).
+            rng: Seed, generator or None.
+
+        Returns:
+            x_t and the ε ~ N(0, I) in it, both of x0's shape.
+        """
+        eps = normal_like(x0, stream(rng, "perturb"))
+        return expand(self.alpha(t), x0) * x0 + expand(self.sigma(t), x0) * eps, eps
+
+    def prior(
+        self,
+        shape: tuple[int, ...],
+        *,
+        rng: Rng = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str = "cpu",
+    ) -> State:
+        """Draws x_T ~ N(0, prior_std² I), shape (batch, *event)."""
+        return self.prior_std * stream(rng, "prior").normal(tuple(shape), dtype=dtype, device=device)
+
+    def prior_log_prob(self, x: State) -> Tensor:
+        """log N(x; 0, prior_std² I) in nats, shape (batch,)."""
+        flat = x.flatten(1)
+        constant = flat.shape[1] * (0.5 * math.log(2 * math.pi) + math.log(self.prior_std))
+        return -0.5 * (flat / self.prior_std).square().sum(1) - constant
+
+    def time_grid(self, steps: int) -> Tensor:
+        """t_max → t_min in equal steps: steps + 1 times, float64, in the direction of generation."""
+        if isinstance(steps, bool) or not isinstance(steps, int):
+            raise TypeError(f"steps must be an int, but is {type(steps).__name__}.")
+        if steps < 1:
+            raise ValueError(f"steps must be ≥ 1, but is {steps}.")
+        return torch.linspace(self.t_max, self.t_min, steps + 1, dtype=torch.float64)
+
+
+class VP(LinearSDE):
+    """Variance-preserving SDE, an Ornstein-Uhlenbeck process with rate β(t)/2.
+
+    dX = −½ β(t) X dt + √β(t) dW,   α(t) = exp(−½∫₀ᵗβ),   σ(t)² = 1 − α(t)²
+
+    Args:
+        beta: Noise rate β(t) > 0, in units of inverse time.
+        t_min: Smallest time at which the score is asked for.
+
+    Reference:
+        Song et al. 2021, eqs. (11) and (29), arXiv:2011.13456.
+
+    >>> VP(ConstantBeta(2.0)).alpha(torch.tensor(1.0))
+    tensor(0.3679)
+    """
+
+    def __init__(self, beta: BetaSchedule, *, t_min: float = 1e-3) -> None:
+        super().__init__(t_min, beta.t_max)
+        self.beta = beta
+
+    def alpha(self, t: Time) -> Tensor:
+        """α(t) = e^{−B/2}."""
+        return torch.exp(-0.5 * self.beta.integral(t))
+
+    def sigma(self, t: Time) -> Tensor:
+        """σ(t) = √(1 − e^{−B})."""
+        return torch.sqrt(-torch.expm1(-self.beta.integral(t)))
+
+    def rate(self, t: Time) -> Tensor:
+        """−β/2."""
+        return -0.5 * self.beta(t)
+
+    def noise_rate(self, t: Time) -> Tensor:
+        """√β."""
+        return torch.sqrt(self.beta(t))
+
+
+class SubVP(VP):
+    """Sub-variance-preserving SDE: VP's drift with less noise.
+
+    dX = −½ β(t) X dt + √(β(t) (1 − e^{−2B(t)})) dW,   α(t) = e^{−B/2},   σ(t) = 1 − e^{−B}
+
+    Args:
+        beta: Noise rate β(t) > 0, in units of inverse time.
+        t_min: Smallest time at which the score is asked for.
+
+    Reference:
+        Song et al. 2021, eqs. (14) and (29), arXiv:2011.13456.
+    """
+
+    def sigma(self, t: Time) -> Tensor:
+        """σ(t) = 1 − e^{−B}."""
+        return -torch.expm1(-self.beta.integral(t))
+
+    def noise_rate(self, t: Time) -> Tensor:
+        """√(β (1 − e^{−2B}))."""
+        return torch.sqrt(-self.beta(t) * torch.expm1(-2 * self.beta.integral(t)))
+
+
+class VE(LinearSDE):
+    """Variance-exploding SDE, a Brownian motion with growing pace.
+
+    dX = √(dσ²/dt) dW,   α(t) = 1
+
+    Args:
+        schedule: σ(t)² and its rate; starts from zero variance.
+        t_min: Smallest time at which the score is asked for.
+
+    Reference:
+        Song et al. 2021, eqs. (9) and (29), arXiv:2011.13456.
+    """
+
+    def __init__(self, schedule: GeometricSigma, *, t_min: float = 1e-3) -> None:
+        super().__init__(t_min, schedule.t_max)
+        self.schedule = schedule
+
+    @property
+    def prior_std(self) -> float:
+        """σ(t_max); the spread of the data is neglected beside it."""
+        return float(self.sigma(torch.tensor(self.t_max, dtype=torch.float64)))
+
+    def alpha(self, t: Time) -> Tensor:
+        """1."""
+        return torch.ones_like(t)
+
+    def sigma(self, t: Time) -> Tensor:
+        """σ(t)."""
+        return torch.sqrt(self.schedule.variance(t))
+
+    def rate(self, t: Time) -> Tensor:
+        """0."""
+        return torch.zeros_like(t)
+
+    def noise_rate(self, t: Time) -> Tensor:
+        """√(dσ²/dt)."""
+        return torch.sqrt(self.schedule.variance_rate(t))

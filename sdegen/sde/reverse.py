@@ -1,0 +1,80 @@
+"""The reverse process: a diffusion run backwards with the help of its score.
+
+    dX = [f − ½ (1 + η²) g² ∇ log p_t] dt + η g dW̄        (time runs from t_max down, dt < 0)
+
+For every η ≥ 0 the marginals are those of the forward process: η = 1 is the reverse SDE, η = 0 the probability flow, an ODE.
+What is assumed: additive noise. With g(x, t) the drift needs a further ∇·(g²) term, which is not built.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal, Self
+
+from torch import Tensor
+
+from sdegen.sde.base import SDE, Counter, Denoising
+from sdegen.shapes import ScoreFn, State, Time
+
+__all__ = ["ReverseSDE"]
+
+
+class ReverseSDE(SDE):
+    """The time reversal of a forward SDE, written in the same t and run with dt < 0.
+
+    drift = f − ½ (1 + η²) g² score,   diffusion = η g
+
+    Args:
+        forward: SDE with additive noise.
+        score: ∇ log p_t(x), learned or exact.
+        eta: η ≥ 0; 1 is the reverse SDE, 0 the probability flow.
+
+    Raises:
+        ValueError: If the forward noise is multiplicative or absent, or η < 0.
+
+    Reference:
+        Anderson 1982; Song et al. 2021, eqs. (6) and (13); for η, Huang, Lim and Courville 2021, eq. (13).
+    """
+
+    direction = -1
+
+    def __init__(self, forward: SDE, score: ScoreFn, eta: float = 1.0) -> None:
+        if forward.noise == "multiplicative":
+            raise ValueError(
+                "ReverseSDE needs additive noise: with g(x, t) the reverse drift has a further term ∇·(g²), which is not "
+                "built; if g depends on t alone, say so with ItoProcess(..., noise='additive')."
+            )
+        if forward.noise == "none":
+            raise ValueError("a noise-free SDE is reversed by running it with decreasing times; it needs no ReverseSDE.")
+        if not callable(score):
+            raise TypeError(f"score must be a function (x, t) -> ∇ log p_t(x), but is {type(score).__name__}.")
+        if not 0 <= eta < float("inf"):
+            raise ValueError(f"eta must be finite and ≥ 0, but is {eta:g}.")
+        self.forward, self.score, self.eta = forward, score, float(eta)
+        self.noise: Literal["none", "additive"] = "none" if eta == 0 else "additive"  # type: ignore[mutable-override]
+
+    @property
+    def time_range(self) -> tuple[float, float]:
+        """[t_min, t_max] of the forward SDE: at t = 0 the score does not exist."""
+        low, high = self.forward.time_range
+        return (self.forward.t_min if self.forward.kernel else low, high)
+
+    @property
+    def denoising(self) -> Denoising:
+        """The score, η and the forward kernel."""
+        return Denoising(self.score, self.eta, self.forward.kernel)
+
+    def drift(self, x: State, t: Time) -> State:
+        """f − ½ (1 + η²) g² score, same shape as x."""
+        g = self.forward.diffusion(x, t)
+        return self.forward.drift(x, t) - (0.5 * (1 + self.eta**2) * g * g) * self.score(x, t)
+
+    def diffusion(self, x: State, t: Time) -> Tensor:
+        """η g, broadcastable to x."""
+        return self.eta * self.forward.diffusion(x, t)
+
+    def counted(self, counter: Counter) -> Self:
+        """The same dynamics, whose calls of the score `counter` counts."""
+        twin = copy.copy(self)
+        twin.score = counter.counting(self.score)
+        return twin

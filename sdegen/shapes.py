@@ -1,0 +1,45 @@
+"""Shapes: what a state and a time look like, and the one place where they are broadcast.
+
+A **state** has shape (batch, *event): trajectories first, then whatever a trajectory is made of. One-dimensional
+physics is (batch, 1). A **time** is either one number for all trajectories, shape (), or one for each, shape
+(batch,). A coefficient c(t) takes the shape of t and meets a state through `expand` and nowhere else, because a
+batch of 2 two-dimensional states makes every other way of broadcasting silently wrong.
+"""
+
+from collections.abc import Callable
+
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["ScoreFn", "State", "Time", "expand"]
+
+State = Float[Tensor, "batch *event"]
+Time = Float[Tensor, ""] | Float[Tensor, " batch"]
+ScoreFn = Callable[[State, Time], State]
+
+
+def expand(c: Tensor, x: Tensor) -> Tensor:
+    """Gives a coefficient of shape () or (batch,) the trailing axes that let it multiply a state.
+
+    Args:
+        c: Coefficient, shape () or (batch,).
+        x: State, shape (batch, *event).
+
+    Returns:
+        c, shape () or (batch, 1, …, 1).
+
+    Raises:
+        ValueError: If c has neither of these shapes.
+
+    >>> expand(torch.tensor([1.0, 2.0]), torch.ones(2, 2)) * torch.ones(2, 2)
+    tensor([[1., 1.],
+            [2., 2.]])
+    """
+    if c.ndim == 0:
+        return c
+    if c.shape != x.shape[:1]:
+        raise ValueError(
+            f"a time or coefficient must have shape () or ({x.shape[0]},) to meet a state of shape "
+            f"{tuple(x.shape)}, but has shape {tuple(c.shape)}."
+        )
+    return c.reshape(c.shape + (1,) * (x.ndim - 1))

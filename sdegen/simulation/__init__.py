@@ -1,0 +1,1 @@
+"""Running dynamics: from an SDE and a solver to trajectories."""

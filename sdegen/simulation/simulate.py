@@ -1,0 +1,129 @@
+"""simulate: the front door. Joins an SDE to a solver, runs it in blocks, and returns a Trajectory."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Literal
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from sdegen.errors import NonFiniteError
+from sdegen.noise import Rng, Streams, seed_of
+from sdegen.sde.base import SDE
+from sdegen.shapes import State
+from sdegen.simulation.blocks import block_rows, couples
+from sdegen.simulation.door import check_dynamics, check_memory, check_state, check_times, probe
+from sdegen.solvers.base import Solution, Solver
+from sdegen.solvers.native import EulerMaruyama
+from sdegen.trajectory import Trajectory
+from sdegen.walls import Walls
+
+__all__ = ["simulate"]
+
+
+def simulate(
+    sde: SDE,
+    x0: State,
+    times: Tensor | Sequence[float],
+    *,
+    solver: Solver | None = None,
+    rng: Rng = None,
+    walls: Walls | None = None,
+    keep_path: bool = True,
+    on_nonfinite: Literal["raise", "freeze"] = "raise",
+    interacting: bool | None = None,
+    progress: bool = False,
+    differentiable: bool = False,
+) -> Trajectory:
+    """Simulates dX = f(X, t) dt + g(X, t) dW from x0 along times.
+
+    Everything runs where x0 lives, in x0's dtype. Times are in the direction of travel: decreasing for a `ReverseSDE`.
+
+    Args:
+        sde: What moves: a custom drift in `ItoProcess`, a named process, a `ReverseSDE`, a `DDPM` chain.
+        x0: State at times[0], shape (batch, *event), float32 or float64.
+        times: Times that are returned, shape (T,), strictly monotone. A fixed-step solver's `substeps` says how finely
+            it walks between them.
+        solver: How it moves; EulerMaruyama() unless said.
+        rng: Seed, generator, or None for fresh entropy; the result records the seed.
+        walls: Box that the state is kept in: `Walls(low, high, "no-flux" | "absorbing" | "periodic")`.
+        keep_path: Whether the states at all times are kept, or the last alone.
+        on_nonfinite: "raise", or "freeze": go on without the trajectories that were lost, and mark them.
+        interacting: Whether trajectories feel each other and must run together; None finds out by a probe.
+        progress: Whether a progress bar is shown.
+        differentiable: Whether gradients flow through the simulation; it then runs in one piece.
+
+    Returns:
+        The paths, what they cost, and the seed that gives them again.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If something does not fit, said before the first step.
+        MemoryError: If the path would not fit.
+        NonFiniteError: If trajectories explode on the way; `.result` has the path up to there.
+
+    >>> ode = ItoProcess(drift=lambda x: -x, diffusion=0.0)
+    >>> simulate(ode, torch.ones(1, 1), [0.0, 0.5, 1.0]).states.flatten()
+    tensor([1.0000, 0.5000, 0.2500])
+    """
+    solver = EulerMaruyama() if solver is None else solver
+    x0, ts = check_state(x0), check_times(times)
+    check_dynamics(sde, solver, ts, walls)
+    if on_nonfinite not in ("raise", "freeze"):
+        raise ValueError(f"on_nonfinite must be 'raise' or 'freeze', but is {on_nonfinite!r}.")
+    check_memory(x0, len(ts) if keep_path else 1)
+    seed = seed_of(rng)
+
+    with nullcontext() if differentiable else torch.no_grad():
+        with torch.no_grad():
+            probe(sde, x0, ts[0], walls, whole=interacting is True)
+            rows = block_rows(x0)
+            whole = solver.whole or differentiable or len(x0) <= rows
+            if not whole:
+                whole = interacting if interacting is not None else couples(sde, x0[:4], ts[0], Streams(seed, "probe").block(0))
+        blocks = (x0,) if whole else x0.split(rows)
+        streams = Streams(seed, "dynamics")
+        solutions: list[Solution] = []
+        with tqdm(total=len(blocks) * (len(ts) - 1), disable=not progress, unit="step", desc="simulate") as bar:
+            for b, block in enumerate(blocks):
+                noise = None if sde.noise == "none" else streams.block(b)
+                solution = solver.solve(
+                    sde, block, ts, noise=noise, keep_path=keep_path, walls=walls, on_nonfinite=on_nonfinite,
+                    tick=bar.update if progress else None,
+                )  # fmt: skip
+                solutions.append(solution)
+                if solution.failed_at is not None:
+                    break
+    failed_at = solutions[-1].failed_at
+    if failed_at is not None:
+        raise _explosion(solutions, ts, keep_path, seed, failed_at)
+    return _joined(solutions, ts if keep_path else ts[-1:], seed)
+
+
+def _joined(solutions: list[Solution], times: Tensor, seed: int) -> Trajectory:
+    """One trajectory from the blocks."""
+    reached = min(len(s.states) for s in solutions)
+    states = solutions[0].states if len(solutions) == 1 else torch.cat([s.states[:reached] for s in solutions], 1)
+    nonfinite = torch.cat([s.nonfinite for s in solutions])
+    return Trajectory(times[:reached], states, max(s.nfe for s in solutions), seed, nonfinite)
+
+
+def _explosion(
+    solutions: list[Solution], times: Tensor, keep_path: bool, seed: int, failed_at: float
+) -> NonFiniteError:
+    """The error, with the path up to the last time at which all was finite."""
+    last = solutions[-1]
+    lost, seen = int(last.nonfinite.sum()), sum(len(s.nonfinite) for s in solutions)
+    finite = last.states.flatten(1).isfinite().all(1)
+    good = int(finite.long().cumprod(0).sum())
+    kept = [Solution(s.states[:good], s.nfe, s.nonfinite, s.failed_at) for s in solutions]
+    largest = float(torch.nan_to_num(last.states, posinf=0.0, neginf=0.0).abs().max())
+    message = (
+        f"{lost} of {seen} trajectories non-finite by t = {failed_at:g}; the largest finite value on record is {largest:.3g}. "
+        "Take smaller steps (substeps=…), or on_nonfinite='freeze' to go on without them."
+    )
+    result = None
+    if good > 0:
+        result = _joined(kept, times if keep_path else times[-1:], seed)
+    return NonFiniteError(message, result)

@@ -1,0 +1,1 @@
+"""Solvers: how it moves. Each arranges calls of `update`."""

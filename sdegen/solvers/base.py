@@ -1,0 +1,221 @@
+"""Solvers: how often, and in what arrangement, the update is taken.
+
+A `Solver` carries a block of trajectories along `times`. Most have fixed steps: a `FixedStep` says with `stepper` how one
+step goes from nodes[i] to nodes[i + 1], and the only loop is here. It walks `substeps` equal steps between any two of the
+times, so that every time is met exactly and no path is ever interpolated.
+
+Solvers are immutable. What a method remembers between steps lives in the closure that `stepper` returns, one for a block.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from sdegen.noise import Stream, normal_like
+from sdegen.sde.base import SDE, Counter
+from sdegen.shapes import State
+from sdegen.walls import Walls
+
+__all__ = ["Draw", "FixedStep", "Solution", "Solver", "Step", "refine"]
+
+Draw = Callable[[], State | None]
+Step = Callable[[int, State, Draw], State]
+OnNonfinite = Literal["raise", "freeze"]
+
+_CHECK_EVERY = 32  # steps; a check of every step costs 30-50 % of a cheap one, of every 32nd 1-3 %
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a solver returns for one block.
+
+    Attributes:
+        states: Shape (T, batch, *event), T as many as were reached.
+        nfe: Evaluations of the drift (of the score, for reverse dynamics).
+        nonfinite: Which trajectories were lost, shape (batch,).
+        failed_at: Time at which lost trajectories were found and the block stopped, or None.
+    """
+
+    states: Tensor
+    nfe: int
+    nonfinite: Tensor
+    failed_at: float | None = None
+
+
+class Solver(ABC):
+    """Carries a block of trajectories along a grid of times.
+
+    Attributes:
+        clocks: Kinds of dynamics that it takes: "continuous", and "integer" for Markov chains.
+        whole: Whether all trajectories must run together, as where one step size serves them all.
+        takes_walls: Whether the state can be kept in a box after each step.
+    """
+
+    clocks: ClassVar[tuple[str, ...]] = ("continuous",)
+    whole: ClassVar[bool] = False
+    takes_walls: ClassVar[bool] = False
+
+    def check(self, sde: SDE, nodes: Tensor) -> None:
+        """Refuses dynamics that this solver does not solve; called at the door.
+
+        Raises:
+            ValueError: Saying what is asked of the dynamics, and what to take instead.
+        """
+        if sde.clock not in self.clocks:
+            raise ValueError(
+                f"{type(sde).__name__} is a Markov chain on integer times, and {type(self).__name__} solves differential "
+                "equations: use EulerMaruyama() with times 0, 1, 2, …"
+            )
+
+    def nodes(self, times: Tensor) -> Tensor:
+        """The times at which steps begin and end."""
+        return times
+
+    @abstractmethod
+    def solve(
+        self,
+        sde: SDE,
+        x0: State,
+        times: Tensor,
+        *,
+        noise: Stream | None,
+        keep_path: bool,
+        walls: Walls | None = None,
+        on_nonfinite: OnNonfinite = "raise",
+        tick: Callable[[], None] | None = None,
+    ) -> Solution:
+        """Solves from times[0] to times[-1].
+
+        Args:
+            sde: What moves.
+            x0: State at times[0], shape (batch, *event).
+            times: Shape (T,), float64, strictly monotone.
+            noise: Stream that the normals are drawn from, or None for noise-free dynamics.
+            keep_path: Whether all T states are kept, or the last one alone.
+            walls: Box that the state is kept in.
+            on_nonfinite: "raise" stops the block; "freeze" goes on without what was lost.
+            tick: Called after each time that is reached.
+        """
+
+
+@dataclass(frozen=True)
+class FixedStep(Solver):
+    """A solver with steps that are known beforehand.
+
+    Args:
+        substeps: Equal steps between any two of the times.
+
+    Raises:
+        ValueError: If substeps < 1.
+    """
+
+    substeps: int = 1
+
+    takes_walls: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.substeps, bool) or not isinstance(self.substeps, int):
+            raise TypeError(f"substeps must be an int, but is {type(self.substeps).__name__}.")
+        if self.substeps < 1:
+            raise ValueError(f"substeps must be ≥ 1, but is {self.substeps}.")
+
+    @abstractmethod
+    def stepper(self, sde: SDE, nodes: Tensor) -> Step:
+        """The step of this method, step(i, x, draw): the state at nodes[i + 1] from x at nodes[i].
+
+        Args:
+            sde: What moves.
+            nodes: Shape (steps + 1,), float64, on the CPU.
+
+        Returns:
+            step; its draw() gives a fresh z ~ N(0, I) with x's shape, or None where the noise is off.
+        """
+
+    def nodes(self, times: Tensor) -> Tensor:
+        """times, with substeps − 1 more between any two."""
+        return refine(times, self.substeps)
+
+    def solve(
+        self,
+        sde: SDE,
+        x0: State,
+        times: Tensor,
+        *,
+        noise: Stream | None,
+        keep_path: bool,
+        walls: Walls | None = None,
+        on_nonfinite: OnNonfinite = "raise",
+        tick: Callable[[], None] | None = None,
+    ) -> Solution:
+        """Takes the steps, one after the other; see `Solver.solve`."""
+        nodes = self.nodes(times)
+        counter = Counter()
+        step = self.stepper(sde.counted(counter), nodes)
+        lost = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
+        x, path = x0, [x0]
+        failed_at = None
+
+        def draw() -> State | None:
+            return None if noise is None else normal_like(x, noise)
+
+        for i in range(len(nodes) - 1):
+            try:
+                after = step(i, x, draw)
+            except Exception as error:
+                error.add_note(f"in step {i} of {len(nodes) - 1}, at t = {float(nodes[i]):g}")
+                raise
+            if walls is not None:
+                after = walls.contain(x, after)
+            if on_nonfinite == "freeze":
+                lost |= _rows_nonfinite(after)
+                after = _where_rows(lost, x, after)
+            x = after
+            reached = (i + 1) % self.substeps == 0
+            if keep_path and reached:
+                path.append(x)
+            if on_nonfinite == "raise" and _due(i, len(nodes) - 1) and not _all_finite(x):
+                lost, failed_at = _rows_nonfinite(x), float(nodes[i + 1])
+                break
+            if tick is not None and reached:
+                tick()
+        states = torch.stack(path) if keep_path else x[None]
+        return Solution(states, counter.calls, lost, failed_at)
+
+
+def refine(times: Tensor, substeps: int) -> Tensor:
+    """Puts substeps − 1 equally spaced nodes between any two times, t0 + i (t1 − t0)/n in float64.
+
+    >>> refine(torch.tensor([0.0, 1.0, 3.0]), 2).tolist()
+    [0.0, 0.5, 1.0, 2.0, 3.0]
+    """
+    times = times.to(torch.float64)
+    fraction = torch.arange(substeps, dtype=torch.float64) / substeps
+    inner = times[:-1, None] + fraction * times.diff()[:, None]
+    return torch.cat([inner.flatten(), times[-1:]])
+
+
+def _due(i: int, steps: int) -> bool:
+    """Whether step i ends with a check of the state."""
+    return (i + 1) % _CHECK_EVERY == 0 or i == steps - 1
+
+
+def _all_finite(x: State) -> bool:
+    """Whether every number is finite: by the sum, and one by one where the sum is suspicious."""
+    with torch.no_grad():
+        return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())
+
+
+def _rows_nonfinite(x: State) -> Tensor:
+    """Which trajectories have a NaN or an infinity, shape (batch,)."""
+    return ~torch.isfinite(x).flatten(1).all(1)
+
+
+def _where_rows(rows: Tensor, x: State, y: State) -> State:
+    """x in the given rows, y in the others."""
+    return torch.where(rows.reshape(rows.shape + (1,) * (x.ndim - 1)), x, y)

@@ -1,0 +1,182 @@
+"""The native methods: Euler-Maruyama, Heun, DDIM, and the Langevin predictor-corrector.
+
+Each is an arrangement of `update`. Orders: Euler-Maruyama converges weakly with 1, strongly with ½ (1 where the noise is
+additive), on an ODE with 1; Heun with 2 on an ODE and on additive noise weakly with 2 (strongly with 1); DDIM with 1 in
+its own clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from sdegen.sde.base import SDE
+from sdegen.shapes import State
+from sdegen.solvers.base import Draw, FixedStep, Step
+from sdegen.step import update
+
+__all__ = ["DDIM", "EulerMaruyama", "Heun", "PredictorCorrector"]
+
+
+@dataclass(frozen=True)
+class EulerMaruyama(FixedStep):
+    """The update itself: x + dt f(x, t) + √|dt| g(x, t) z. One evaluation a step.
+
+    Args:
+        substeps: Equal steps between any two of the times.
+
+    Reference:
+        Kloeden and Platen 1992, eq. (10.2.4); weak order 1, strong order ½ (1 for additive noise).
+    """
+
+    clocks: ClassVar[tuple[str, ...]] = ("continuous", "integer")
+
+    def stepper(self, sde: SDE, nodes: Tensor) -> Step:
+        """x ← update(x, f, g, dt, z)."""
+        ts, dts = nodes.unbind(), nodes.diff().unbind()
+
+        def step(i: int, x: State, draw: Draw) -> State:
+            return update(x, sde.drift(x, ts[i]), sde.diffusion(x, ts[i]), dts[i], draw())
+
+        return step
+
+
+@dataclass(frozen=True)
+class Heun(FixedStep):
+    """The trapezoidal rule on the update, for flows and for additive noise. Two evaluations a step.
+
+    x̃ = x + dt f(x, t) + √|dt| g(t) z,   x' = x + ½ dt [f(x, t) + f(x̃, s)] + √|dt| ½ [g(t) + g(s)] z
+
+    Args:
+        substeps: Equal steps between any two of the times.
+
+    Reference:
+        Kloeden and Platen 1992, eq. (15.1.1) for additive noise; with z = 0 the explicit trapezoidal rule of Heun.
+    """
+
+    def check(self, sde: SDE, nodes: Tensor) -> None:
+        """Refuses multiplicative noise, where the average would converge to the Stratonovich reading."""
+        super().check(sde, nodes)
+        if sde.noise == "multiplicative":
+            raise ValueError(
+                "Heun averages g over a step and, with g(x, t), would solve the Stratonovich equation; dynamics are Itô here: "
+                "use EulerMaruyama() or TorchSDE('milstein'), or noise='additive' if g depends on t alone."
+            )
+
+    def stepper(self, sde: SDE, nodes: Tensor) -> Step:
+        """Predict with the update, then take it with the averages."""
+        ts, dts = nodes.unbind(), nodes.diff().unbind()
+
+        def step(i: int, x: State, draw: Draw) -> State:
+            t, s, dt, z = ts[i], ts[i + 1], dts[i], draw()
+            f, g = sde.drift(x, t), sde.diffusion(x, t)
+            ahead = update(x, f, g, dt, z)
+            return update(x, 0.5 * (f + sde.drift(ahead, s)), 0.5 * (g + sde.diffusion(ahead, s)), dt, z)
+
+        return step
+
+
+@dataclass(frozen=True)
+class DDIM(FixedStep):
+    """Denoising diffusion implicit steps: the update in y = x/α on the clock λ = σ/α. One evaluation a step.
+
+    y_s = y + (√(λ_s² − η² v) − λ_t) ε̂ + η √v z,     v = (λ_s/λ_t)² (λ_t² − λ_s²),     ε̂ = −σ_t score(x, t)
+
+    η is that of the `ReverseSDE`: 0 is the Euler map of the probability flow in λ, 1 is DDPM's ancestral step. The linear
+    part of the dynamics is solved exactly, the score alone is frozen over a step.
+
+    Args:
+        substeps: Equal steps between any two of the times.
+
+    Reference:
+        Song, Meng and Ermon 2021, eqs. (12) and (16), arXiv:2010.02502.
+    """
+
+    def check(self, sde: SDE, nodes: Tensor) -> None:
+        """Refuses dynamics other than the ReverseSDE of a LinearSDE, and η > 1."""
+        super().check(sde, nodes)
+        if sde.denoising is None or sde.denoising.kernel is None:
+            raise ValueError(
+                f"DDIM needs the α and σ of a kernel: pass ReverseSDE(linear_sde, score, eta), not {type(sde).__name__}."
+            )
+        if sde.denoising.eta > 1:
+            raise ValueError(f"DDIM needs 0 ≤ eta ≤ 1, but eta is {sde.denoising.eta:g}.")
+
+    def stepper(self, sde: SDE, nodes: Tensor) -> Step:
+        """y ← update(y, slope · ε̂, η√(v/|Δλ|), Δλ, z), with every coefficient computed beforehand."""
+        inner = sde.denoising
+        assert inner is not None  # check() saw to it
+        assert inner.kernel is not None
+        score, eta = inner.score, inner.eta
+        alpha, sigma = inner.kernel.alpha(nodes), inner.kernel.sigma(nodes)
+        lam = sigma / alpha
+        now, then, dlam = lam[:-1], lam[1:], lam.diff()
+        v = (then / now) ** 2 * (now - then) * (now + then)
+        kept = torch.sqrt((then.square() - eta**2 * v).clamp(min=0.0))  # λ_s² − v ≥ 0 but for rounding
+        slopes = ((kept - now) / dlam).unbind()
+        noises = (eta * torch.sqrt(v / dlam.abs())).unbind()
+        ts, alphas, sigmas, dlams = nodes.unbind(), alpha.unbind(), sigma.unbind(), dlam.unbind()
+
+        def step(i: int, x: State, draw: Draw) -> State:
+            eps = -sigmas[i] * score(x, ts[i])
+            return alphas[i + 1] * update(x / alphas[i], slopes[i] * eps, noises[i], dlams[i], draw())
+
+        return step
+
+
+@dataclass(frozen=True)
+class PredictorCorrector(FixedStep):
+    """Euler-Maruyama as predictor, then Langevin steps in the marginal reached, as corrector.
+
+    corrector: x ← x + h score(x, s) + √(2h) z,   h = 2 α_s² (r |z|/|score|)²  (|·| the mean norm of the block)
+
+    Args:
+        substeps: Equal steps between any two of the times.
+        corrector_steps: Langevin steps after each predictor step.
+        snr: r, the signal-to-noise ratio of a corrector step, > 0.
+
+    Reference:
+        Song et al. 2021, algorithms 2, 4 and 5, arXiv:2011.13456.
+    """
+
+    corrector_steps: int = 1
+    snr: float = 0.16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.corrector_steps < 1:
+            raise ValueError(f"corrector_steps must be ≥ 1, but is {self.corrector_steps}.")
+        if not 0 < self.snr < 1:
+            raise ValueError(f"snr must lie in (0, 1), but is {self.snr:g}.")
+
+    def check(self, sde: SDE, nodes: Tensor) -> None:
+        """Refuses dynamics without a score, and noise-free ones."""
+        super().check(sde, nodes)
+        if sde.denoising is None or sde.noise == "none":
+            raise ValueError("PredictorCorrector needs a ReverseSDE with eta > 0: its corrector draws noise and asks the score.")
+
+    def stepper(self, sde: SDE, nodes: Tensor) -> Step:
+        """One predictor step, then corrector_steps of Langevin dynamics, each an `update`."""
+        predict = EulerMaruyama().stepper(sde, nodes)
+        inner = sde.denoising
+        assert inner is not None  # check() saw to it
+        score, root_two = inner.score, torch.tensor(2.0, dtype=torch.float64).sqrt()
+        alpha = inner.kernel.alpha if inner.kernel else torch.ones_like
+        ts = nodes.unbind()
+
+        def norm(x: State) -> Tensor:
+            return x.flatten(1).norm(dim=1).mean()
+
+        def step(i: int, x: State, draw: Draw) -> State:
+            x, s = predict(i, x, draw), ts[i + 1]
+            for _ in range(self.corrector_steps):
+                z, grad = draw(), score(x, s)
+                assert z is not None  # check() saw to it
+                h = 2 * alpha(s) ** 2 * (self.snr * norm(z) / norm(grad)) ** 2
+                x = update(x, grad, root_two, h, z)
+            return x
+
+        return step

@@ -1,0 +1,39 @@
+"""The update: the one equation that everything here is made of.
+
+    x  ←  x + dt · f(x, t) + √|dt| · g(x, t) · z,        z ~ N(0, I)
+
+An SDE says what f and g are, a solver says how often and in what arrangement the update is taken. With g = 0 it is
+Euler's method for an ODE, with f = 0 a random walk, with dt < 0 it walks back along a reverse-time equation.
+"""
+
+import torch
+from torch import Tensor
+
+from sdegen.shapes import State
+
+__all__ = ["update"]
+
+
+def update(x: State, drift: State, diffusion: Tensor, dt: Tensor, z: State | None) -> State:
+    """Takes one Euler-Maruyama step, x + dt f + √|dt| g z.
+
+    Args:
+        x: Current state, shape (batch, *event).
+        drift: f(x, t), same shape as x.
+        diffusion: g(x, t), broadcastable to x.
+        dt: Step, 0-d; negative runs time backwards.
+        z: Standard normal draw with x's shape, or None to turn the noise off.
+
+    Returns:
+        The next state, same shape as x.
+
+    Reference:
+        Kloeden and Platen 1992, eq. (10.2.4).
+
+    >>> x, one = torch.tensor([[1.0]]), torch.tensor(1.0)
+    >>> update(x, drift=-x, diffusion=2 * one, dt=0.25 * one, z=torch.ones(1, 1))
+    tensor([[1.7500]])
+    """
+    # addcmul: one pass over the state for each term; a 0-d factor must come last to be allowed on the CPU for a GPU's state
+    moved = torch.addcmul(x, drift, dt)
+    return moved if z is None else torch.addcmul(moved, z, dt.abs().sqrt() * diffusion)

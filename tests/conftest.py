@@ -1,0 +1,32 @@
+"""Options of the suite: --device and --dtype; shapes and types of the whole package are checked while it runs."""
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+with install_import_hook("sdegen", "beartype.beartype"):
+    import sdegen  # noqa: F401
+
+
+def pytest_addoption(parser):
+    parser.addoption("--device", default="cpu", help="device that the states of the tests live on: cpu, cuda")
+    parser.addoption("--dtype", default="float64", choices=["float32", "float64"], help="dtype of the states of the tests")
+
+
+@pytest.fixture
+def device(request):
+    name = request.config.getoption("--device")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return torch.device(name)
+
+
+@pytest.fixture
+def dtype(request):
+    return getattr(torch, request.config.getoption("--dtype"))
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and there is none"))
