@@ -1,0 +1,88 @@
+"""Description: the SDE, the network and the parameterization of a model as JSON, and back.
+
+What these objects hold are the arguments they were made from, under the same names. So a class
+name and those numbers are all there is to write, and nothing but a class named in the table below
+is ever made from a file.
+"""
+
+import inspect
+from typing import Any
+
+from sdegen.errors import CheckpointError
+from sdegen.score.networks import MLP, UNet
+from sdegen.score.parameterization import EpsPrediction, ScorePrediction, VPrediction, X0Prediction
+from sdegen.sde.linear import VE, VP, SubVP
+from sdegen.sde.schedules import (
+    ConstantBeta,
+    CosineBeta,
+    GeometricSigma,
+    LinearBeta,
+    QuadraticBeta,
+)
+
+__all__ = ["Description", "describe", "rebuild"]
+
+Description = dict[str, Any]
+
+_KNOWN: dict[str, type] = {
+    known.__name__: known
+    for known in (
+        *(MLP, UNet),
+        *(EpsPrediction, X0Prediction, VPrediction, ScorePrediction),
+        *(VP, SubVP, VE),
+        *(ConstantBeta, LinearBeta, QuadraticBeta, CosineBeta, GeometricSigma),
+    )
+}
+
+
+def describe(thing: object) -> Description:
+    """A class name and the arguments that make the like of it; the name alone if not ours.
+
+    >>> describe(LinearBeta(0.1, 20.0))
+    {'class': 'LinearBeta', 'beta_min': 0.1, 'beta_max': 20.0}
+    """
+    kind = type(thing)
+    if _KNOWN.get(kind.__name__) is not kind:
+        return {"class": f"{kind.__module__}.{kind.__qualname__}"}
+    described: Description = {"class": kind.__name__}
+    for name in _arguments(kind):
+        value = getattr(thing, name)
+        described[name] = value if isinstance(value, int | float) else describe(value)
+    return described
+
+
+def rebuild(described: Description, where: str) -> Any:  # noqa: ANN401, one of the classes above
+    """The thing that `describe` described.
+
+    Args:
+        described: The description.
+        where: Names the file and the key in an error.
+
+    Raises:
+        CheckpointError: If the class is none of ours, or its arguments are not.
+    """
+    name = described.get("class")
+    kind = _KNOWN.get(str(name))
+    if kind is None:
+        raise CheckpointError(
+            f"{where} is a {name}, which sdegen cannot rebuild; make it yourself and pass it to "
+            "load."
+        )
+    given = {key: value for key, value in described.items() if key != "class"}
+    expected = _arguments(kind)
+    if set(given) != set(expected):
+        raise CheckpointError(
+            f"{where}: {name} takes {expected}, but the file gives {sorted(given)}."
+        )
+    arguments = {
+        key: rebuild(value, f"{where}.{key}") if isinstance(value, dict) else value
+        for key, value in given.items()
+    }
+    return kind(**arguments)
+
+
+def _arguments(kind: type) -> list[str]:
+    """The names of a constructor's arguments, less the seed of its weights."""
+    if kind.__init__ is object.__init__:  # type: ignore[misc]
+        return []
+    return [name for name in inspect.signature(kind).parameters if name != "rng"]

@@ -1,0 +1,171 @@
+"""ScoreModel: a network, an SDE and a parameterization; together, a score.
+
+    network output  ──parameterization──►  (x0, ε)  ──►  score = −ε/σ,   v = α ε − σ x0
+
+**Scaling.** A network is given x_t/√(α² + σ²) and its output is of order one: for data of unit
+variance a plain network sees numbers of unit variance at every t, for VE as well, whose states
+reach σ_max. For VP the factor is 1. Scale data to unit variance or to [−1, 1].
+
+**Precision.** The network computes in the dtype and on the device of its own parameters,
+everything around it in those of x_t, which is also what comes back: a float64 state may meet a
+float32 network.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from torch import Tensor, nn
+
+from sdegen.errors import CheckpointError
+from sdegen.score.description import describe, rebuild
+from sdegen.score.parameterization import EpsPrediction, Parameterization, score_of, v_of
+from sdegen.sde.linear import LinearSDE
+from sdegen.shapes import State, Time, expand
+from sdegen.storage import load_tensors, save_tensors
+
+__all__ = ["ScoreModel"]
+
+
+class ScoreModel(nn.Module):
+    """A learned score of a noising SDE.
+
+    Args:
+        network: Called as network(x, t), x (batch, *event) scaled to order one, t (batch,);
+            returns x's shape.
+        sde: The SDE whose noise it has learned, or shall learn.
+        parameterization: How the network's output is read; None is `EpsPrediction()`.
+    """
+
+    def __init__(
+        self, network: nn.Module, sde: LinearSDE, parameterization: Parameterization | None = None
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.sde = sde
+        self.parameterization = EpsPrediction() if parameterization is None else parameterization
+
+    def forward(self, x_t: State, t: Time) -> State:
+        """The raw output of the network, in x_t's dtype and shape; x_t as it is, scaled here."""
+        alpha, sigma = self.kernel(x_t, t)
+        return self._output(x_t, t, alpha, sigma)
+
+    def score(self, x_t: State, t: Time) -> State:
+        """∇ log p_t(x_t), same shape as x_t; t of shape () or (batch,), > 0."""
+        _, eps, _, sigma = self._estimates(x_t, t)
+        return score_of(eps, sigma)
+
+    def eps(self, x_t: State, t: Time) -> State:
+        """E[ε | x_t], the noise in x_t; same shape as x_t."""
+        return self._estimates(x_t, t)[1]
+
+    def x0(self, x_t: State, t: Time) -> State:
+        """E[x0 | x_t], the denoised state; same shape as x_t."""
+        return self._estimates(x_t, t)[0]
+
+    def v(self, x_t: State, t: Time) -> State:
+        """E[v | x_t], v = α ε − σ x0; same shape as x_t."""
+        return v_of(*self._estimates(x_t, t))
+
+    def save(self, path: str | Path) -> None:
+        """Writes the weights, and what the network, the SDE and the parameterization are.
+
+        Safetensors and JSON, written whole or not at all; see `sdegen.storage`.
+
+        Args:
+            path: The file, usually *.safetensors; its folder must exist.
+        """
+        parts = {
+            "network": describe(self.network),
+            "sde": describe(self.sde),
+            "parameterization": describe(self.parameterization),
+        }
+        save_tensors(path, self.network.state_dict(), {"kind": "ScoreModel", **parts})
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        network: nn.Module | None = None,
+        *,
+        sde: LinearSDE | None = None,
+        parameterization: Parameterization | None = None,
+    ) -> Self:
+        """Reads a model that `save` wrote; no code in the file is ever run.
+
+        Args:
+            path: The file.
+            network: A network of the same shapes, to be given the weights; None rebuilds an `MLP`
+                or `UNet`.
+            sde: Where the SDE is of your own; None rebuilds one of the library's.
+            parameterization: The same for the parameterization.
+
+        Returns:
+            The model in evaluation mode, on the CPU or where `network` is.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            CheckpointError: If it is damaged, of another kind, or the weights do not fit; names
+                file and key.
+        """
+        tensors, metadata = load_tensors(path)
+        if metadata.get("kind") != "ScoreModel":
+            raise CheckpointError(f"{path} holds a {metadata.get('kind')}, not a ScoreModel.")
+        if network is None:
+            network = rebuild(metadata["network"], f"{path}: its network")
+        if sde is None:
+            sde = rebuild(metadata["sde"], f"{path}: its sde")
+        if parameterization is None:
+            parameterization = rebuild(
+                metadata["parameterization"], f"{path}: its parameterization"
+            )
+        expected = network.state_dict()
+        for name in sorted(set(expected) | set(tensors)):
+            there, here = tensors.get(name), expected.get(name)
+            if there is None or here is None or there.shape != here.shape:
+                shapes = [
+                    "missing" if t is None else f"of shape {tuple(t.shape)}" for t in (there, here)
+                ]
+                raise CheckpointError(
+                    f"{path} does not fit the network: key {name!r} is {shapes[0]} in the file "
+                    f"and {shapes[1]} in the "
+                    "network."
+                )
+        network.load_state_dict(tensors)
+        model = cls(network, sde, parameterization)
+        model.eval()
+        return model
+
+    def kernel(self, x_t: State, t: Time) -> tuple[Tensor, Tensor]:
+        """α(t) and σ(t), ready to multiply x_t."""
+        if t.ndim:
+            t = t.to(
+                x_t.dtype
+            )  # a float64 t of shape (batch,) would promote the state; a 0-d one does not
+        elif t.device.type == "cpu" and not float(t) > 0:
+            raise ValueError(
+                f"the score does not exist at t = {float(t):g}; stop at sde.t_min = "
+                f"{self.sde.t_min:g}."
+            )
+        return expand(self.sde.alpha(t), x_t), expand(self.sde.sigma(t), x_t)
+
+    def _estimates(self, x_t: State, t: Time) -> tuple[State, State, Tensor, Tensor]:
+        """x0, ε, α, σ."""
+        alpha, sigma = self.kernel(x_t, t)
+        output = self._output(x_t, t, alpha, sigma)
+        return *self.parameterization.read(output, x_t, alpha, sigma), alpha, sigma
+
+    def _output(self, x_t: State, t: Time, alpha: Tensor, sigma: Tensor) -> State:
+        """What the network says, in its own precision."""
+        scaled = x_t / (alpha**2 + sigma**2).sqrt()
+        like = next(self.network.parameters(), x_t)
+        times = t.to(device=like.device, dtype=like.dtype).expand(x_t.shape[:1])
+        output: Tensor = self.network(scaled.to(device=like.device, dtype=like.dtype), times)
+        if output.shape != x_t.shape:
+            raise ValueError(
+                f"the network returned shape {tuple(output.shape)} for a state of shape "
+                f"{tuple(x_t.shape)}; they must "
+                "be equal."
+            )
+        return output.to(device=x_t.device, dtype=x_t.dtype)

@@ -1,0 +1,229 @@
+"""Networks: an MLP for vectors, a small U-Net for images; both of a state and a time.
+
+A network is any `torch.nn.Module` called as network(x, t), x (batch, *event) scaled to order one,
+t (batch,), that returns a tensor of x's shape. These two are enough for vectors and for
+thumbnails.
+
+**Time.** A score changes fast where there is little noise: between t = 10⁻³ and 10⁻² as much as
+between 10⁻¹ and 1. So the networks see t through harmonics of t and of log t, whatever the
+schedule.
+
+**Skip.** At large noise ε̂ is nearly the state itself, at small noise nearly unrelated to it. Each
+network therefore adds to its output a(t) x, with a(t) learned, so that the rest is left to learn
+what is not linear. The last layer starts from zero: an untrained network is the zero function.
+
+Weights are drawn from `rng`, and torch's global generator is neither read nor moved.
+
+Reference:
+    Time embedding after Ho et al. 2020, appendix B, arXiv:2006.11239; residual blocks with the
+    embedding added between the layers after Dhariwal and Nichol 2021, arXiv:2105.05233.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from sdegen.noise import Rng, Stream, stream
+from sdegen.shapes import State
+
+__all__ = ["MLP", "TimeFeatures", "UNet"]
+
+_HARMONICS = 8
+_GROUPS = 8  # of the group normalisation
+_SMALLEST_TIME = 1e-5
+
+
+class TimeFeatures(nn.Module):
+    """u, cos(π k u), sin(π k u), k = 1 … 8, of u = t and u = log t / log 10⁻⁵: 34 numbers."""
+
+    size = 2 * (1 + 2 * _HARMONICS)
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Features of t, shape (batch, 34)."""
+        u = torch.stack([t, t.clamp_min(_SMALLEST_TIME).log() / math.log(_SMALLEST_TIME)], dim=-1)
+        k = torch.arange(1, _HARMONICS + 1, dtype=t.dtype, device=t.device)
+        angle = math.pi * u[:, :, None] * k
+        return torch.cat([u, angle.cos().flatten(1), angle.sin().flatten(1)], dim=-1)
+
+
+class MLP(nn.Module):
+    """A residual multilayer perceptron for states of `dim` numbers, of whatever event shape.
+
+    h ← h + W₂ silu(W₁ silu(h) + E e(t)),  once for each block
+
+    Args:
+        dim: Numbers in one state.
+        width: Units of a hidden layer.
+        depth: Residual blocks, two layers each.
+        rng: Seed of the weights, generator or None.
+
+    Raises:
+        TypeError: If a size is not an int.
+        ValueError: If a size is below 1.
+    """
+
+    def __init__(self, dim: int, width: int = 128, depth: int = 3, *, rng: Rng = None) -> None:
+        super().__init__()
+        self.dim, self.width, self.depth = (
+            _size("dim", dim),
+            _size("width", width),
+            _size("depth", depth),
+        )
+        source = stream(rng, "network")
+        self.features = TimeFeatures()
+        self.embed = _linear(TimeFeatures.size, width, source)
+        self.modulate = _linear(width, (depth + 1) * width, source)
+        self.gate = _linear(width, 1, source, zero=True)
+        self.enter = _linear(dim, width, source)
+        self.first = nn.ModuleList(_linear(width, width, source) for _ in range(depth))
+        self.second = nn.ModuleList(_linear(width, width, source) for _ in range(depth))
+        self.leave = _linear(width, dim, source, zero=True)
+
+    def forward(self, x: State, t: Tensor) -> State:
+        """Output for states x and times t of shape (batch,); same shape as x."""
+        flat = x.flatten(1)
+        time = nn.functional.silu(self.embed(self.features(t)))
+        shifts = self.modulate(time).chunk(self.depth + 1, dim=1)
+        h = self.enter(flat) + shifts[0]
+        for first, second, shift in zip(self.first, self.second, shifts[1:], strict=True):
+            h = h + second(nn.functional.silu(first(nn.functional.silu(h)) + shift))
+        out: Tensor = self.leave(nn.functional.silu(h)) + self.gate(time) * flat
+        return out.reshape(x.shape)
+
+
+class UNet(nn.Module):
+    """A small convolutional U-Net for images (batch, channels, height, width).
+
+    On the way down each level halves the resolution, on the way up it is joined by what it looked
+    like on the way down.
+
+    Args:
+        channels: Channels of an image; 1 is grey.
+        width: Channels of the first level; deeper ones have twice as many.
+        levels: Resolutions; height and width must be divisible by 2^(levels − 1).
+        rng: Seed of the weights, generator or None.
+
+    Raises:
+        TypeError: If a size is not an int.
+        ValueError: If a size is below 1, or width not a multiple of 8.
+    """
+
+    def __init__(
+        self, channels: int = 1, width: int = 32, levels: int = 2, *, rng: Rng = None
+    ) -> None:
+        super().__init__()
+        self.channels, self.width = _size("channels", channels), _size("width", width)
+        self.levels = _size("levels", levels)
+        if width % _GROUPS:
+            raise ValueError(f"width must be a multiple of {_GROUPS}, but is {width}.")
+        source = stream(rng, "network")
+        widths = [width] + [2 * width] * (levels - 1)
+        self.features = TimeFeatures()
+        self.embed = _linear(TimeFeatures.size, 4 * width, source)
+        self.gate = _linear(4 * width, 1, source, zero=True)
+        self.enter = _conv(channels, width, source)
+        before = [width, *widths[:-1]]
+        self.down = nn.ModuleList(
+            _Block(i, o, 4 * width, source) for i, o in zip(before, widths, strict=True)
+        )
+        self.middle = _Block(widths[-1], widths[-1], 4 * width, source)
+        above = [widths[0], *widths[:-1]]
+        self.up = nn.ModuleList(
+            _Block(2 * i, o, 4 * width, source)
+            for i, o in zip(widths[::-1], above[::-1], strict=True)
+        )
+        self.norm = nn.GroupNorm(_GROUPS, width)
+        self.leave = _conv(width, channels, source, zero=True)
+
+    def forward(self, x: State, t: Tensor) -> State:
+        """Output for images x and times t of shape (batch,); same shape as x."""
+        factor = 2 ** (self.levels - 1)
+        if (
+            x.ndim != 4
+            or x.shape[1] != self.channels
+            or x.shape[2] % factor
+            or x.shape[3] % factor
+        ):
+            raise ValueError(
+                f"this UNet takes images of shape (batch, {self.channels}, height, width), height "
+                "and width divisible by "
+                f"{factor}, but was given {tuple(x.shape)}."
+            )
+        time = nn.functional.silu(self.embed(self.features(t)))
+        h = self.enter(x)
+        seen = []
+        for level, block in enumerate(self.down):
+            if level:
+                h = nn.functional.avg_pool2d(h, 2)
+            h = block(h, time)
+            seen.append(h)
+        h = self.middle(h, time)
+        for level, block in enumerate(self.up):
+            if level:
+                h = nn.functional.interpolate(h, scale_factor=2.0, mode="nearest")
+            h = block(torch.cat([h, seen.pop()], dim=1), time)
+        out: Tensor = self.leave(nn.functional.silu(self.norm(h)))
+        out = out + self.gate(time)[:, :, None, None] * x
+        return out
+
+
+class _Block(nn.Module):
+    """Two convolutions around which the state can pass, the time added between them."""
+
+    def __init__(self, inputs: int, outputs: int, embedding: int, source: Stream) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(_GROUPS, inputs), nn.GroupNorm(_GROUPS, outputs)
+        self.conv1 = _conv(inputs, outputs, source)
+        self.modulate = _linear(embedding, outputs, source)
+        self.conv2 = _conv(outputs, outputs, source, zero=True)
+        self.around = (
+            nn.Identity() if inputs == outputs else _conv(inputs, outputs, source, size=1)
+        )
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        h = self.conv1(nn.functional.silu(self.norm1(x))) + self.modulate(time)[:, :, None, None]
+        out: Tensor = self.around(x) + self.conv2(nn.functional.silu(self.norm2(h)))
+        return out
+
+
+def _size(name: str, value: int) -> int:
+    """An int ≥ 1, or a refusal that names it."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, but is {type(value).__name__}.")
+    if value < 1:
+        raise ValueError(f"{name} must be ≥ 1, but is {value}.")
+    return value
+
+
+def _linear(inputs: int, outputs: int, source: Stream, *, zero: bool = False) -> nn.Linear:
+    """A linear layer drawn from a stream."""
+    # skip_init: the constructor of a layer draws from torch's global generator
+    layer: nn.Linear = skip_init(  # type: ignore[no-untyped-call]
+        nn.Linear, inputs, outputs
+    )
+    _draw(layer, inputs, source, zero)
+    return layer
+
+
+def _conv(
+    inputs: int, outputs: int, source: Stream, *, size: int = 3, zero: bool = False
+) -> nn.Conv2d:
+    """A convolution that keeps the resolution, drawn from a stream."""
+    layer: nn.Conv2d = skip_init(  # type: ignore[no-untyped-call]
+        nn.Conv2d, inputs, outputs, size, padding=size // 2
+    )
+    _draw(layer, inputs * size**2, source, zero)
+    return layer
+
+
+def _draw(layer: nn.Linear | nn.Conv2d, fan_in: int, source: Stream, zero: bool) -> None:
+    """Draws weights uniformly with variance 1/fan_in, or sets them to zero; biases are zero."""
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    if zero:
+        nn.init.zeros_(layer.weight)
+    else:
+        bound = math.sqrt(3 / fan_in)
+        nn.init.uniform_(layer.weight, -bound, bound, generator=source.generator())

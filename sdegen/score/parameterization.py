@@ -1,0 +1,159 @@
+"""Parameterization: what the number that a network puts out means.
+
+    x_t = α x0 + σ ε,     ∇ log p_t(x_t) = −E[ε | x_t] / σ,     v = α ε − σ x0
+
+Given x_t and t, one of ε, x0, v and the score determines the other three, so a network may learn
+any of them. They are not equally easy to learn. ε and x0 are of order one at all noise levels; ε
+is trivial where there is much noise and hard where there is little, x0 the other way round. v is
+hard nowhere: for VP it is the derivative of the state along its circle of (α, σ), and α ε − σ x0
+has no correlation with x_t for data of unit variance. The score itself grows like 1/σ.
+
+Off the circle, α² + σ² ≠ 1 (VE, SubVP), v is a rotation times a stretch s = √(α² + σ²).
+`VPrediction` reads a network's output as v/s, which stays of order one; it is then the
+preconditioning of Karras et al. for data of unit variance.
+
+A parameterization is three formulas: the pair (x0, ε) from an output, the output from the pair,
+and how far ε moves when the output does. All else (score, v, losses) is made from the pair.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sdegen.shapes import State
+
+__all__ = [
+    "EpsPrediction",
+    "Parameterization",
+    "ScorePrediction",
+    "VPrediction",
+    "X0Prediction",
+    "score_of",
+    "v_of",
+]
+
+
+def score_of(eps: State, sigma: Tensor) -> State:
+    """∇ log p_t = −ε/σ, from ε = E[ε | x_t]; sigma broadcastable to eps."""
+    return -eps / sigma
+
+
+def v_of(x0: State, eps: State, alpha: Tensor, sigma: Tensor) -> State:
+    """V = α ε − σ x0; alpha and sigma broadcastable to the states.
+
+    Reference:
+        Salimans and Ho 2022, section 4, arXiv:2202.00512.
+    """
+    return alpha * eps - sigma * x0
+
+
+class Parameterization(ABC):
+    """How the raw output of a network is read. α and σ are broadcastable to the states."""
+
+    @abstractmethod
+    def read(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> tuple[State, State]:
+        """The estimates (x0, ε) that an output stands for; α x0 + σ ε = x_t."""
+
+    @abstractmethod
+    def target(self, x0: State, eps: State, alpha: Tensor, sigma: Tensor) -> State:
+        """The output that stands for (x0, ε): what a network is taught."""
+
+    @abstractmethod
+    def slope(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """∂ε/∂output at fixed x_t: turns an error of the output into an error of ε."""
+
+
+@dataclass(frozen=True)
+class EpsPrediction(Parameterization):
+    """The network predicts the noise, ε.
+
+    x0 = (x_t − σ ε)/α
+
+    Reference:
+        Ho et al. 2020, eqs. (11) and (12), arXiv:2006.11239.
+    """
+
+    def read(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> tuple[State, State]:
+        """(x0, ε) from ε."""
+        return (x_t - sigma * output) / alpha, output
+
+    def target(self, x0: State, eps: State, alpha: Tensor, sigma: Tensor) -> State:
+        """ε."""
+        return eps
+
+    def slope(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """1."""
+        return alpha.new_ones(())
+
+
+@dataclass(frozen=True)
+class X0Prediction(Parameterization):
+    """The network predicts the data, x0.
+
+    ε = (x_t − α x0)/σ
+    """
+
+    def read(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> tuple[State, State]:
+        """(x0, ε) from x0."""
+        return output, (x_t - alpha * output) / sigma
+
+    def target(self, x0: State, eps: State, alpha: Tensor, sigma: Tensor) -> State:
+        """x0."""
+        return x0
+
+    def slope(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """−α/σ."""
+        return -alpha / sigma
+
+
+@dataclass(frozen=True)
+class VPrediction(Parameterization):
+    """The network predicts v/s, s = √(α² + σ²), which is v itself for VP.
+
+    x0 = (α x_t − σ v)/s²,     ε = (σ x_t + α v)/s²
+
+    Reference:
+        Salimans and Ho 2022, section 4 and appendix D, arXiv:2202.00512.
+    """
+
+    def read(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> tuple[State, State]:
+        """(x0, ε) from v/s."""
+        square = alpha**2 + sigma**2
+        v = square.sqrt() * output
+        return (alpha * x_t - sigma * v) / square, (sigma * x_t + alpha * v) / square
+
+    def target(self, x0: State, eps: State, alpha: Tensor, sigma: Tensor) -> State:
+        """v/s."""
+        return v_of(x0, eps, alpha, sigma) / (alpha**2 + sigma**2).sqrt()
+
+    def slope(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """α/s."""
+        return alpha / (alpha**2 + sigma**2).sqrt()
+
+
+@dataclass(frozen=True)
+class ScorePrediction(Parameterization):
+    """The network predicts the score, ∇ log p_t.
+
+    ε = −σ score,     x0 = (x_t + σ² score)/α
+
+    The score grows like 1/σ towards t = 0, so a plain network learns it badly: this is for
+    networks that are of that size by themselves, such as the gradient of an energy.
+
+    Reference:
+        Vincent 2011, eq. (9); Song et al. 2021, eq. (7), arXiv:2011.13456; x0 by Tweedie's
+        formula.
+    """
+
+    def read(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> tuple[State, State]:
+        """(x0, ε) from the score."""
+        return EpsPrediction().read(-sigma * output, x_t, alpha, sigma)
+
+    def target(self, x0: State, eps: State, alpha: Tensor, sigma: Tensor) -> State:
+        """−ε/σ."""
+        return score_of(eps, sigma)
+
+    def slope(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """−σ."""
+        return -sigma

@@ -1,0 +1,186 @@
+"""Storage: tensors in files that are whole or not there, and are known to be what was written.
+
+A file is safetensors with one entry of JSON beside the tensors: the caller's metadata, a format
+number, and a sha256 of every tensor and of the entry itself. safetensors reads a flipped bit
+without a word; here it is refused, and the tensor it sits in is named. Nothing is ever unpickled.
+
+A write goes to a temporary file in the same folder, is synced, and takes its name by a rename,
+which a file system does as a whole: after a kill or a full disk the old file is still there,
+untouched.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from sdegen.errors import CheckpointError
+
+__all__ = ["FORMAT", "fingerprint", "load_tensors", "save_tensors", "write_whole"]
+
+FORMAT = 1
+_ENTRY = "sdegen"
+
+
+def fingerprint(tensor: Tensor) -> str:
+    """The sha256 of a tensor's dtype, shape and bytes, in hexadecimal.
+
+    >>> fingerprint(torch.zeros(2)) == fingerprint(torch.zeros(2, 1))
+    False
+    """
+    tensor = tensor.detach().cpu().contiguous()
+    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
+    digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Writes a file so that at every moment either the old or the new one is there.
+
+    Args:
+        path: The file; its folder must exist.
+        content: What it shall hold.
+
+    Raises:
+        OSError: If the disk is full or the folder cannot be written to. The old file is untouched
+            and nothing is left behind.
+    """
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(temporary).chmod(0o666 & ~mask)  # mkstemp's 0600 is for secrets
+        Path(temporary).replace(path)
+    except OSError as error:
+        free = shutil.disk_usage(path.parent).free
+        text = (
+            f"{error.strerror}: {len(content):,} bytes were needed, {free:,} are free on this "
+            "disk; "
+            "what was there before is untouched"
+        )
+        raise OSError(error.errno, text, str(path)) from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            Path(temporary).unlink()
+    _sync_folder(path.parent)
+
+
+def save_tensors(
+    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
+) -> None:
+    """Writes tensors and their metadata, whole or not at all.
+
+    The same tensors and metadata give the same bytes.
+
+    Args:
+        path: The file, usually *.safetensors; its folder must exist.
+        tensors: Tensors by name, of any shape, dtype and device.
+        metadata: Anything JSON can hold.
+
+    Raises:
+        OSError: If it cannot be written; the old file is untouched.
+    """
+    still = {name: t.detach().cpu().contiguous().clone() for name, t in sorted(tensors.items())}
+    entry: dict[str, Any] = {
+        "format": FORMAT,
+        "metadata": dict(metadata),
+        "tensors": {name: fingerprint(tensor) for name, tensor in still.items()},
+    }
+    entry["sha256"] = _digest(entry)
+    write_whole(path, save(still, {_ENTRY: json.dumps(entry, sort_keys=True)}))
+
+
+def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Reads what `save_tensors` wrote, having checked every bit of it.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The tensors by name, on the CPU, and the metadata.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If it is truncated, damaged, not a file of ours, or of a newer format.
+            Names the file, and the tensor where it is one.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_ENTRY)
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118, not a mapping
+    except (SafetensorError, ValueError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is truncated, damaged, or not a safetensors file ({error}); files of other "
+            "kinds, pickles among "
+            "them, are never opened."
+        ) from error
+    return tensors, _checked(path, text, tensors)
+
+
+def _checked(path: Path, text: str | None, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """The caller's metadata, once the file has been found to be what was written."""
+    if text is None:
+        raise CheckpointError(
+            f"{path} holds tensors, but was not written by sdegen: it has no {_ENTRY!r} entry."
+        )
+    try:
+        entry = json.loads(text)
+        stated = entry.pop("sha256")
+        digests = entry["tensors"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} is damaged in its key {_ENTRY!r}, which is not readable."
+        ) from error
+    if isinstance(entry.get("format"), int) and entry["format"] > FORMAT:
+        raise CheckpointError(
+            f"{path} has format {entry['format']}, and this version reads up to {FORMAT}; install "
+            "a newer sdegen."
+        )
+    if _digest(entry) != stated:
+        raise CheckpointError(
+            f"{path} is damaged in its key {_ENTRY!r}: its sha256 is not the one stored."
+        )
+    if missing := sorted(set(digests) ^ set(tensors)):
+        raise CheckpointError(
+            f"{path} is damaged: key {missing[0]!r} is stored without its sha256, or is not there."
+        )
+    for name, tensor in tensors.items():
+        if fingerprint(tensor) != digests[name]:
+            raise CheckpointError(
+                f"{path} is damaged in its key {name!r}: its sha256 is not the one stored."
+            )
+    metadata: dict[str, Any] = entry["metadata"]
+    return metadata
+
+
+def _digest(entry: dict[str, Any]) -> str:
+    """The sha256 of JSON in one canonical spelling."""
+    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename survive a power cut, where the system lets a folder be synced."""
+    with contextlib.suppress(OSError, AttributeError):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
