@@ -1,0 +1,302 @@
+"""Data: draws from known planar laws, and handwritten digits, at the scale of an N(0, I) prior.
+
+**Planar sets** are independent draws from a law that is written down, shifted and scaled by the
+law's own constants: mean 0 and E|x|²/2 = 1, so that variance-preserving noise keeps their size.
+The scale is one number for both coordinates: shapes stay shapes. It comes from the law and not
+from the draw, so that two draws are of one law. (scikit-learn's `make_moons` puts its angles on a
+regular grid. Two of its sets are closer to each other than independent draws are, and a distance
+between a sampler and such a set has no honest floor.)
+
+**Digits** are 1,797 real scans of 8 × 8 pixels with integer values k = 0 … 16. A density for
+integers is unbounded, so each pixel is dequantised, v = k + u with u uniform on [0, 1), and
+scaled,
+
+    x = 2 v / 17 − 1   in [−1, 1)
+
+A pixel's bin then has width 2/17, and ∫_bin p(x) dx = P(k): by Jensen, −log₂ p(x)/d + log₂(17/2)
+is on average an upper bound for the bits per pixel that the model needs for the integers, and
+`BIN_WIDTH` is all that it takes to convert.
+
+Reference:
+    Theis, van den Oord and Bethge 2016, section 3.1, arXiv:1511.01844 (dequantisation).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sdegen.noise import Rng, Stream, seed_of, stream
+from sdegen.shapes import State
+
+__all__ = [
+    "BIN_WIDTH",
+    "LEVELS",
+    "Digits",
+    "checkerboard",
+    "digits",
+    "eight_gaussians",
+    "swiss_roll",
+    "to_levels",
+    "two_moons",
+]
+
+LEVELS = 17  # pixel values 0 … 16
+BIN_WIDTH = 2 / LEVELS  # width of one pixel value after scaling to [−1, 1)
+
+
+def two_moons(
+    n: int,
+    *,
+    noise: float = 0.05,
+    rng: Rng = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+) -> State:
+    """Draws from two interleaved half circles with Gaussian noise, scaled to mean 0, E|x|² = 2.
+
+    Each moon with probability ½ and the angle θ uniform on [0, π]:
+
+    (cos θ, sin θ)   or   (1 − cos θ, ½ − sin θ)
+    mean (½, ¼),   E|x − mean|² = 21/16 − 1/π + 2 noise²
+
+    Args:
+        n: Number of points, ≥ 1.
+        noise: Standard deviation of the noise, in radii of a moon.
+        rng: Seed, generator or None.
+        dtype: Defaults to torch's default dtype.
+        device: Where the points go; they are drawn on the CPU, the same for every device.
+
+    Returns:
+        Points in random order, shape (n, 2).
+
+    Raises:
+        TypeError: If n is not an int.
+        ValueError: If n < 1 or noise < 0.
+    """
+    source = _source(n, noise, rng, "two_moons")
+    theta, which = math.pi * _uniform(source, n), _uniform(source, n) < 0.5
+    x = torch.where(which, theta.cos(), 1 - theta.cos())
+    y = torch.where(which, theta.sin(), 0.5 - theta.sin())
+    clean = torch.stack([x - 0.5, y - 0.25], 1)
+    return _unit(clean, 21 / 16 - 1 / math.pi, noise, source, dtype, device)
+
+
+def eight_gaussians(
+    n: int,
+    *,
+    noise: float = 0.1,
+    rng: Rng = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+) -> State:
+    """Draws from eight equal Gaussians on a circle, scaled to mean 0, E|x|² = 2.
+
+    Args:
+        n: Number of points, ≥ 1.
+        noise: Standard deviation of each Gaussian, in radii of the circle.
+        rng: Seed, generator or None.
+        dtype: Defaults to torch's default dtype.
+        device: Where the points go.
+
+    Returns:
+        Points, shape (n, 2).
+
+    Raises:
+        TypeError: If n is not an int.
+        ValueError: If n < 1 or noise < 0.
+    """
+    source = _source(n, noise, rng, "eight_gaussians")
+    theta = (8 * _uniform(source, n)).floor() * (math.pi / 4)
+    return _unit(torch.stack([theta.cos(), theta.sin()], 1), 1.0, noise, source, dtype, device)
+
+
+def swiss_roll(
+    n: int,
+    *,
+    noise: float = 0.5,
+    rng: Rng = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+) -> State:
+    """Draws from a planar roll with Gaussian noise, scaled to mean 0, E|x|² = 2.
+
+    (θ cos θ, θ sin θ)   with θ uniform on [3π/2, 9π/2]
+    mean (2, 2/3π),   E|x − mean|² = 39π²/4 − 4 − 4/9π² + 2 noise²
+
+    Args:
+        n: Number of points, ≥ 1.
+        noise: Standard deviation of the noise; neighbouring turns are 2π apart.
+        rng: Seed, generator or None.
+        dtype: Defaults to torch's default dtype.
+        device: Where the points go.
+
+    Returns:
+        Points, shape (n, 2).
+
+    Raises:
+        TypeError: If n is not an int.
+        ValueError: If n < 1 or noise < 0.
+    """
+    source = _source(n, noise, rng, "swiss_roll")
+    theta = math.pi * (1.5 + 3 * _uniform(source, n))
+    mean_x, mean_y = 2.0, 2 / (3 * math.pi)
+    clean = torch.stack([theta * theta.cos() - mean_x, theta * theta.sin() - mean_y], 1)
+    variance = 39 * math.pi**2 / 4 - mean_x**2 - mean_y**2
+    return _unit(clean, variance, noise, source, dtype, device)
+
+
+def checkerboard(
+    n: int,
+    *,
+    rng: Rng = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+) -> State:
+    """Draws uniformly from the eight dark squares of a 4 × 4 board; mean 0, E|x|² = 2.
+
+    The board is [−√3, √3]², the square with indices (i, j) dark if i + j is even; the density
+    there is 1/6.
+
+    Args:
+        n: Number of points, ≥ 1.
+        rng: Seed, generator or None.
+        dtype: Defaults to torch's default dtype.
+        device: Where the points go.
+
+    Returns:
+        Points, shape (n, 2).
+
+    Raises:
+        TypeError: If n is not an int.
+        ValueError: If n < 1.
+    """
+    source = _source(n, 0.0, rng, "checkerboard")
+    x, y = 4 * _uniform(source, n), 2 * _uniform(source, n)
+    # y runs over the two dark squares of x's column, which are one square apart
+    y = y + y.floor() + x.floor() % 2
+    return _unit(torch.stack([x - 2, y - 2], 1), 8 / 3, 0.0, source, dtype, device)
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Dequantised digits, cut into three sets that share no image.
+
+    Attributes:
+        train: Images to learn from, shape (n, 1, 8, 8), in [−1, 1).
+        validation: Images to choose a sampler and a stopping time on.
+        test: Images to judge on, about half of all.
+        seed: What to pass as rng to get the same sets and the same noise again.
+        bin_width: Width of one of the 17 pixel values in these units, 2/17: what
+            `metrics.bits_per_dim` asks for.
+    """
+
+    train: State
+    validation: State
+    test: State
+    seed: int
+    bin_width: float = BIN_WIDTH
+
+
+def digits(
+    *,
+    validation: int = 180,
+    rng: Rng = 0,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+) -> Digits:
+    """Loads scikit-learn's handwritten digits, dequantised, as train, validation and test sets.
+
+    A random half (898) is for training, of which `validation` images are set aside; the other half
+    (899) is for tests.
+
+    Args:
+        validation: How many images to set aside, between 1 and 897.
+        rng: Seed of the split and of the dequantisation. Unlike elsewhere it is fixed unless said
+            otherwise: another seed is another split, and a model trained on one has seen test
+            images of the other.
+        dtype: Defaults to torch's default dtype.
+        device: Where the images go.
+
+    Returns:
+        The three sets, images of shape (1, 8, 8).
+
+    Raises:
+        ImportError: If scikit-learn is not installed.
+        ValueError: If validation leaves no image to train on, or is < 1.
+
+    Reference:
+        Alpaydin and Kaynak 1998, UCI Machine Learning Repository, doi:10.24432/C50P49.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError(
+            "the digits come with scikit-learn; pip install 'sdegen[data]'."
+        ) from error
+    levels = torch.from_numpy(load_digits().images).to(torch.float64).unsqueeze(1)
+    half = len(levels) // 2
+    if not 1 <= validation < half:
+        raise ValueError(
+            f"validation must leave images to train on, 1 ≤ validation < {half}, "
+            f"but is {validation}."
+        )
+    seed = seed_of(rng)
+    order = torch.randperm(len(levels), generator=stream(seed, "digits split").generator())
+    source = stream(seed, "dequantise").generator()
+    u = torch.rand(levels.shape, generator=source, dtype=torch.float64)
+    images = (levels[order] + u) * BIN_WIDTH - 1
+    images = images.to(dtype=dtype or torch.get_default_dtype(), device=device)
+    # clones: a slice would be saved and moved with all of the others behind it
+    return Digits(
+        train=images[: half - validation].clone(),
+        validation=images[half - validation : half].clone(),
+        test=images[half:].clone(),
+        seed=seed,
+    )
+
+
+def to_levels(images: State) -> Tensor:
+    """Pixel values that scaled images stand for: ⌊17 (x + 1)/2⌋, kept within 0 … 16.
+
+    Args:
+        images: Images as in `Digits`, or as generated, shape (batch, *event).
+
+    Returns:
+        Integers of the same shape, int64.
+
+    >>> to_levels(torch.tensor([[-1.0, 0.0, 0.999, 1.3]]))
+    tensor([[ 0,  8, 16, 16]])
+    """
+    return ((images + 1) / BIN_WIDTH).floor().clamp(0, LEVELS - 1).long()
+
+
+def _source(n: int, noise: float, rng: Rng, purpose: str) -> Stream:
+    """The stream of one draw, once n and noise have been found to be usable."""
+    if isinstance(n, bool) or not isinstance(n, int):
+        raise TypeError(f"n must be an int, but is {type(n).__name__}.")
+    if n < 1:
+        raise ValueError(f"n must be ≥ 1, but is {n}.")
+    if not 0 <= noise < math.inf:
+        raise ValueError(f"noise is a standard deviation, ≥ 0, but is {noise:g}.")
+    return stream(rng, purpose)
+
+
+def _uniform(source: Stream, n: int) -> Tensor:
+    """Uniform numbers on [0, 1), shape (n,), float64 on the CPU."""
+    return torch.rand(n, generator=source.generator(), dtype=torch.float64)
+
+
+def _unit(
+    clean: Tensor,
+    variance: float,
+    noise: float,
+    source: Stream,
+    dtype: torch.dtype | None,
+    device: torch.device | str,
+) -> Tensor:
+    """Adds noise to centred points with E|x|² = variance, and scales so that E|x|² = 2."""
+    points = clean + noise * source.normal(tuple(clean.shape), dtype=torch.float64)
+    scale = math.sqrt(2 / (variance + 2 * noise**2))
+    return (scale * points).to(dtype=dtype or torch.get_default_dtype(), device=device)

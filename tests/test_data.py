@@ -1,0 +1,206 @@
+"""Planar laws have the moments they are scaled by; digits come back to the integers they are."""
+
+import inspect
+import math
+import sys
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+import sdegen as sg
+
+PLANAR = [sg.data.two_moons, sg.data.eight_gaussians, sg.data.swiss_roll, sg.data.checkerboard]
+Z = 5.5  # standard errors; two-sided false alarm 4e-8 for each comparison
+
+
+@pytest.mark.parametrize("draw", PLANAR)
+def test_planar_laws_have_mean_zero_and_unit_scale(draw):
+    x = draw(200_000, rng=0, dtype=torch.float64)
+    n = len(x)
+    assert x.shape == (n, 2)
+    assert (x.mean(0).abs() < Z * x.std(0) / math.sqrt(n)).all()
+    square = x.square().sum(1)
+    assert abs(float(square.mean()) - 2) < Z * float(square.std()) / math.sqrt(n)
+
+
+@pytest.mark.parametrize("draw", PLANAR[:3])
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_scale_counts_the_noise(draw, noise):
+    x = draw(100_000, noise=noise, rng=1, dtype=torch.float64)
+    square = x.square().sum(1)
+    spread = float(square.std()) / math.sqrt(len(x))
+    # without noise the eight Gaussians are eight points on a circle, with no spread at all
+    assert abs(float(square.mean()) - 2) < Z * spread + 1e-12
+
+
+@pytest.mark.parametrize("draw", PLANAR)
+def test_draws_are_seeded_and_leave_global_state_alone(draw):
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    a, b, c = draw(50, rng=3), draw(50, rng=3), draw(50, rng=4)
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all()  # noqa: NPY002
+
+
+def test_draws_go_where_they_are_sent(device, dtype):
+    for draw in PLANAR:
+        x = draw(7, rng=0, device=device, dtype=dtype)
+        assert (x.device.type, x.dtype) == (device.type, dtype)
+        # the same numbers everywhere: drawn on the CPU in float64
+        assert torch.equal(x.cpu(), draw(7, rng=0, dtype=torch.float64).to(dtype))
+        assert draw(7, rng=0).dtype == torch.get_default_dtype()
+
+
+def test_moons_without_noise_lie_on_scikit_learns_moons():
+    from sklearn.datasets import make_moons
+
+    scale = math.sqrt(2 / (21 / 16 - 1 / math.pi))
+    x = sg.data.two_moons(2_000, noise=0.0, rng=5, dtype=torch.float64) / scale
+    x = x + torch.tensor([0.5, 0.25])
+    theirs = torch.from_numpy(make_moons(20_000, noise=0.0)[0])
+    # their points are π/10⁴ apart on each moon
+    assert float(torch.cdist(x, theirs).amin(1).max()) < math.pi / 1e4
+    assert float(torch.cdist(theirs[::10], x).amin(1).max()) < 0.05  # and no part is left out
+
+
+def test_moons_are_independent_uniform_angles():
+    scale = math.sqrt(2 / (21 / 16 - 1 / math.pi))
+    x = sg.data.two_moons(20_000, noise=0.0, rng=6, dtype=torch.float64) / scale
+    x = (x + torch.tensor([0.5, 0.25])).numpy()
+    upper = np.abs(np.hypot(x[:, 0], x[:, 1]) - 1) < 1e-9
+    lower = np.abs(np.hypot(x[:, 0] - 1, x[:, 1] - 0.5) - 1) < 1e-9
+    assert (upper ^ lower).all()
+    assert stats.binomtest(int(upper.sum()), len(x), 0.5).pvalue > 1e-5
+    for angle in (np.arccos(x[upper, 0]), np.arccos(1 - x[lower, 0])):
+        assert stats.kstest(angle / math.pi, "uniform").pvalue > 1e-5
+    # evenly spaced angles would give √n·D near 0: a p-value of 1
+    assert stats.kstest(np.arccos(x[upper, 0]) / math.pi, "uniform").pvalue < 1 - 1e-5
+
+
+def test_eight_gaussians_are_eight_equal_gaussians():
+    noise, n = 0.1, 40_000
+    scale = 1 / math.sqrt(0.5 + noise**2)
+    x = sg.data.eight_gaussians(n, noise=noise, rng=7, dtype=torch.float64) / scale
+    k = torch.arange(8) * math.pi / 4
+    centres = torch.stack([k.cos(), k.sin()], 1).double()
+    which = torch.cdist(x, centres).argmin(1)
+    counts = torch.bincount(which, minlength=8)
+    assert stats.chisquare(counts.numpy()).pvalue > 1e-5
+    # neighbours are 0.765 = 7.65 noise apart: what crosses the middle, 1.3e-4 of all, hides here
+    residual = ((x - centres[which]) / noise).flatten().numpy()
+    assert stats.kstest(residual, "norm").statistic < 2.47 / math.sqrt(2 * n) + 1.3e-4
+
+
+def test_checkerboard_is_uniform_on_its_dark_squares():
+    x = sg.data.checkerboard(40_000, rng=8, dtype=torch.float64)
+    squares = (x / math.sqrt(0.75) + 2).floor().long()
+    assert (squares >= 0).all()
+    assert (squares <= 3).all()
+    assert (squares.sum(1) % 2 == 0).all()
+    counts = torch.bincount(4 * squares[:, 0] + squares[:, 1], minlength=16)
+    assert stats.chisquare(counts[counts > 0].numpy(), [5_000] * 8).pvalue > 1e-5
+    for part in ((x / math.sqrt(0.75) + 2) % 1).T:
+        assert stats.kstest(part.numpy(), "uniform").pvalue > 1e-5
+
+
+def test_swiss_roll_without_noise_is_a_spiral():
+    scale = math.sqrt(2 / (39 * math.pi**2 / 4 - 4 - 4 / (9 * math.pi**2)))
+    x = sg.data.swiss_roll(20_000, noise=0.0, rng=9, dtype=torch.float64) / scale
+    x = x + torch.tensor([2.0, 2 / (3 * math.pi)], dtype=torch.float64)
+    radius, angle = x.norm(dim=1), torch.atan2(x[:, 1], x[:, 0])
+    turns = (radius - angle) / (2 * math.pi)
+    assert float((turns - turns.round()).abs().max()) < 1e-12  # θ = |x|, up to whole turns
+    assert stats.kstest((radius / math.pi - 1.5).numpy() / 3, "uniform").pvalue > 1e-5
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "message"),
+    [
+        ({"n": 0}, ValueError, "n must be ≥ 1, but is 0"),
+        ({"n": 2.0}, TypeError, "n must be an int, but is float"),
+        ({"n": True}, TypeError, "n must be an int, but is bool"),
+        ({"n": 5, "noise": -0.1}, ValueError, r"noise is a standard deviation, ≥ 0, but is -0\.1"),
+        (
+            {"n": 5, "noise": math.nan},
+            ValueError,
+            "noise is a standard deviation, ≥ 0, but is nan",
+        ),
+    ],
+)
+def test_bad_requests(kwargs, error, message):
+    draw = inspect.unwrap(sg.data.two_moons)  # as a user has it, without the suite's type checks
+    with pytest.raises(error, match=message):
+        draw(**kwargs)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return sg.data.digits(dtype=torch.float64)
+
+
+def test_digits_are_all_images_once_and_come_back_to_integers(digits):
+    from sklearn.datasets import load_digits
+
+    assert [len(s) for s in (digits.train, digits.validation, digits.test)] == [718, 180, 899]
+    ours = sg.data.to_levels(torch.cat([digits.train, digits.validation, digits.test]))
+    assert ours.shape == (1797, 1, 8, 8)
+    theirs = torch.from_numpy(load_digits().images).long().flatten(1)
+    assert sorted(map(tuple, ours.flatten(1).tolist())) == sorted(map(tuple, theirs.tolist()))
+
+
+def test_dequantisation_is_uniform_within_the_bin(digits):
+    x = torch.cat([digits.train, digits.test])
+    assert -1 <= float(x.min()) < float(x.max()) < 1
+    u = (x + 1) / digits.bin_width - sg.data.to_levels(x)
+    assert stats.kstest(u.flatten().numpy(), "uniform").pvalue > 1e-5
+
+
+def test_digits_in_float32_keep_their_integers(digits):
+    single = sg.data.digits(dtype=torch.float32)
+    # a u within float32's rounding of the next integer may cross over: 17·6e-8 of the pixels
+    moved = sg.data.to_levels(single.train) != sg.data.to_levels(digits.train)
+    assert int(moved.sum()) <= 2
+    assert torch.equal(single.train, digits.train.float())
+
+
+def test_split_is_fixed_by_the_seed_and_mixes(digits):
+    again, other = sg.data.digits(rng=0, dtype=torch.float64), sg.data.digits(rng=1)
+    assert digits.seed == 0
+    assert torch.equal(digits.test, again.test)
+    assert not torch.equal(sg.data.to_levels(digits.test), sg.data.to_levels(other.test))
+    generator = torch.Generator().manual_seed(5)
+    drawn = sg.data.digits(rng=generator)
+    assert torch.equal(drawn.test, sg.data.digits(rng=drawn.seed).test)
+    # a split by the file's order is a split by writer: the halves' means then differ 3 times more
+    a, b = digits.train.mean(0), digits.test.mean(0)
+    error = (digits.train.var(0) / len(digits.train) + digits.test.var(0) / 899).sqrt()
+    assert float(((a - b) / error.clamp(min=1e-9)).square().mean()) < 2
+
+
+def test_bits_per_dimension_of_known_models(digits):
+    # a uniform density on [−1, 1]⁶⁴ knows nothing: log₂ 17 bits for one of 17 values
+    nats = torch.full((3,), 64 * math.log(0.5), dtype=torch.float64)
+    bits = sg.metrics.bits_per_dim(nats, 64, bin_width=digits.bin_width)
+    assert torch.allclose(bits, torch.full_like(bits, math.log2(17)), rtol=1e-14)
+    # a density that is the histogram of pixel values, flat within each bin, needs its entropy
+    levels = sg.data.to_levels(digits.train).flatten()
+    share = torch.bincount(levels, minlength=17).double() / len(levels)
+    log_prob = (share / digits.bin_width).log()[sg.data.to_levels(digits.train)].flatten(1).sum(1)
+    entropy = stats.entropy(share.numpy(), base=2)
+    bits = sg.metrics.bits_per_dim(log_prob, 64, bin_width=digits.bin_width)
+    assert float(bits.mean()) == pytest.approx(entropy, rel=1e-12)
+
+
+@pytest.mark.parametrize("validation", [0, 898, -3])
+def test_digits_need_something_to_train_on(validation):
+    with pytest.raises(ValueError, match=rf"1 ≤ validation < 898, but is {validation}"):
+        sg.data.digits(validation=validation)
+
+
+def test_missing_scikit_learn_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ImportError, match=r"pip install 'sdegen\[data\]'"):
+        sg.data.digits()
