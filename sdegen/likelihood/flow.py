@@ -1,0 +1,226 @@
+"""Log-likelihoods by the probability flow: what density a score gives to a point.
+
+Along the probability flow F = f − ½ g² ∇ log p_t the density changes by its divergence alone, so
+that a point is carried to the prior and the change is added up on the way:
+
+    dx/dt = F(x, t),   dℓ/dt = ∇·F(x, t),   ℓ(t_min) = 0
+    log p(x) = log p_T(x(t_max)) + ℓ(t_max)
+
+x and ℓ are one state, and `simulate` runs it: the solver's tolerance holds for both.
+
+**What log p is.** The density that the score's flow gives to x at t_min, under the prior that is
+assumed at t_max. With an exact score it differs from the density of the data by two things: the
+data have been noised up to t_min, and p_T is not quite N(0, prior_std² I). `prior_log_prob` takes
+the second away where p_T is known.
+
+**Precision.** The state is float64 whatever x is, since ℓ is a sum of many terms that cancel; the
+score is asked in x's dtype.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sdegen import metrics
+from sdegen.errors import NonFiniteError
+from sdegen.likelihood.divergence import FlowWithDivergence, Hutchinson
+from sdegen.noise import Rng, Streams, seed_of
+from sdegen.sde.base import SDE
+from sdegen.sde.linear import LinearSDE
+from sdegen.sde.reverse import ReverseSDE
+from sdegen.shapes import ScoreFn, State
+from sdegen.simulation.door import check_state
+from sdegen.simulation.simulate import simulate
+from sdegen.solvers.base import Solver
+from sdegen.solvers.external import TorchDiffEq
+
+__all__ = ["Hutchinson", "Likelihood", "log_likelihood"]
+
+_COUPLED = 1e-3  # relative change of a score by its batch mates that no rounding explains
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Log-likelihoods, and what it takes to judge and to repeat them.
+
+    Attributes:
+        log_prob: log p(x) at t_min in nats, shape (batch,), float64.
+        latent: Where the flow carries x by t_max, x's shape and dtype.
+        nfe: Evaluations of the score that one trajectory took; their derivatives come on top.
+        standard_error: Of log_prob over the probes, shape (batch,): 0 where the divergence is
+            exact, infinite for a single probe.
+        seed: What to pass as rng to get the same bits again.
+    """
+
+    log_prob: Float[Tensor, " batch"]
+    latent: State
+    nfe: int
+    standard_error: Float[Tensor, " batch"]
+    seed: int
+
+    def bits_per_dim(self, bin_width: float = 1.0) -> Float[Tensor, " batch"]:
+        """−log p(x)/(d ln 2) − log₂ w, bits per dimension of each x, shape (batch,).
+
+        Args:
+            bin_width: Width w of one integer value in the units of x, for dequantised integers.
+        """
+        dimensions = self.latent[0].numel()
+        return metrics.bits_per_dim(self.log_prob, dimensions, bin_width=bin_width)
+
+
+def log_likelihood(
+    sde: LinearSDE,
+    score: ScoreFn,
+    x: State,
+    *,
+    solver: Solver | None = None,
+    divergence: Literal["exact"] | Hutchinson = "exact",
+    rng: Rng = None,
+    prior_log_prob: Callable[[State], Tensor] | None = None,
+) -> Likelihood:
+    """Computes log p(x) under a score, by its probability flow from t_min to t_max.
+
+    log p(x) = log p_T(x(t_max)) + ∫ ∇·F(x(t), t) dt,   F = f − ½ g² score
+
+    Args:
+        sde: The forward SDE, whose t_min and t_max are the ends.
+        score: ∇ log p_t(x), learned or exact, differentiable in x.
+        x: Points, shape (batch, *event), float32 or float64, in the units of the data.
+        solver: Of the flow; TorchDiffEq("dopri5", rtol=1e-6, atol=1e-6) unless said. A tolerance
+            holds in the root mean square over the batch. On 1,000 points of a mixture in the plane
+            these give the mean to 6e-6 nats and the worst point to 5e-3 in 120-165 evaluations;
+            "dopri8" with 1e-9 gives every point to 3e-9 in 440-600.
+        divergence: "exact", or Hutchinson(probes, noise) for events of many numbers.
+        rng: Seed of the probes, generator or None.
+        prior_log_prob: log p_T in nats of float64 latents, (batch, *event) to (batch,); the SDE's
+            prior unless said.
+
+    Returns:
+        log p(x) at t_min in nats, the latents, the cost, and the standard error of the estimate.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If something does not fit, or the score is not finite where it begins.
+        SolverError: If an adaptive solver cannot go on.
+        NonFiniteError: If a trajectory or log p is not finite.
+
+    Reference:
+        Song et al. 2021, eq. (39), arXiv:2011.13456.
+
+    >>> from sdegen import VP, ConstantBeta
+    >>> normal = log_likelihood(VP(ConstantBeta(2.0)), lambda x, t: -x, torch.zeros(1, 2))
+    >>> normal.log_prob  # of N(0, I) in two dimensions: −log 2π
+    tensor([-1.8379], dtype=torch.float64)
+    """
+    _check_forward(sde)
+    x = check_state(x, name="x")
+    _check_score(score, x, sde.t_min)
+    seed = seed_of(rng)
+    flat = x.detach().flatten(1).to(torch.float64)
+    if isinstance(divergence, str):
+        if divergence != "exact":
+            raise ValueError(
+                f"divergence must be 'exact' or Hutchinson(probes, noise), but is {divergence!r}."
+            )
+        probes, columns = torch.eye(flat.shape[1]).to(flat)[:, None], 1
+    else:
+        probes = divergence.draw(flat, Streams(seed, "divergence").block(0))
+        columns = len(probes)
+
+    flow = ReverseSDE(sde, lambda y, t: score(y.to(x.dtype), t).to(y.dtype), eta=0.0)
+    path = simulate(
+        FlowWithDivergence(flow, x.shape[1:], probes, summed=divergence == "exact"),
+        torch.cat([flat, flat.new_zeros(len(x), columns)], dim=1),
+        torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64),
+        solver=TorchDiffEq(rtol=1e-6, atol=1e-6) if solver is None else solver,
+        keep_path=False,
+        interacting=True,  # a probe belongs to one trajectory: the batch must not be cut
+    )
+    latent = path.final[:, :-columns].reshape(x.shape)
+    gained = path.final[:, -columns:]
+    prior = (sde.prior_log_prob if prior_log_prob is None else prior_log_prob)(latent)
+    if prior.shape != x.shape[:1]:
+        raise ValueError(
+            f"prior_log_prob must return shape ({len(x)},), one number for each latent, but "
+            f"returned {tuple(prior.shape)}."
+        )
+    log_prob = prior.to(torch.float64) + gained.mean(1)
+    error = gained.new_zeros(len(x)) if divergence == "exact" else _standard_error(gained)
+    result = Likelihood(log_prob, latent.to(x.dtype), path.nfe, error, seed)
+    lost = ~torch.isfinite(log_prob)
+    if bool(lost.any()):
+        i = int(lost.nonzero()[0])
+        raise NonFiniteError(
+            f"log p is not finite for {int(lost.sum())} of {len(x)} points, the first is row {i}: "
+            f"log p_T = {float(prior[i]):g} at its latent, and {float(gained[i].mean()):g} was "
+            "gained on the way.",
+            result,
+        )
+    return result
+
+
+def _standard_error(values: Tensor) -> Tensor:
+    """Standard error of the mean over columns; infinite for one column, which does not tell."""
+    count = values.shape[1]
+    if count == 1:
+        return torch.full_like(values[:, 0], torch.inf)
+    return values.std(1) / math.sqrt(count)
+
+
+def _check_forward(sde: object) -> None:
+    """Refuses what is no forward SDE with a Gaussian kernel and a prior."""
+    if not isinstance(sde, SDE):
+        raise TypeError(f"sde must be a LinearSDE such as VP(…), but is {type(sde).__name__}.")
+    if sde.direction != 1:
+        raise ValueError(
+            f"sde must be the forward SDE, from which the flow is made here, but is a "
+            f"{type(sde).__name__}: pass log_likelihood(forward, score, x)."
+        )
+    if sde.noise != "additive" or sde.kernel is None:
+        raise ValueError(
+            "log_likelihood needs a LinearSDE, with additive noise, t_min, t_max and a prior, but "
+            f"sde is a {type(sde).__name__} with {sde.noise} noise"
+            f"{'' if sde.kernel else ' and no Gaussian kernel'}: use VP, SubVP or VE."
+        )
+
+
+def _check_score(score: ScoreFn, x: State, t_min: float) -> None:
+    """Refuses a score of another shape, not finite, without a derivative, or that mixes points."""
+    if not callable(score):
+        raise TypeError(
+            f"score must be a function (x, t) -> ∇ log p_t(x), but is {type(score).__name__}."
+        )
+    t = torch.tensor(t_min, dtype=torch.float64)
+    with torch.inference_mode(False), torch.enable_grad():
+        rows = x[:4].detach().clone().requires_grad_()
+        value = score(rows, t)
+    if not isinstance(value, Tensor) or value.shape != rows.shape:
+        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"score must return x's shape {tuple(rows.shape)}, but returned {got}.")
+    bad = ~torch.isfinite(value).flatten(1).all(1)
+    if bool(bad.any()):
+        i = int(bad.nonzero()[0])
+        raise ValueError(
+            f"score is not finite at t_min = {t_min:g}: row {i} of x is "
+            f"{rows[i].flatten()[:4].tolist()} and the score is {value[i].flatten()[:4].tolist()}."
+        )
+    with torch.no_grad():
+        scale = value.abs().max()
+        if not value.requires_grad and bool((score(rows + 0.1, t) != value).any()):
+            raise ValueError(
+                "score has no derivative in x, which its divergence needs: it depends on x, but "
+                "not through autograd. Take .detach() and no_grad out of it."
+            )
+        apart = torch.cat([score(row[None], t) for row in rows])
+        if bool(((apart - value).abs() > _COUPLED * scale).any()):
+            raise ValueError(
+                "the score of one point changes with the others in its batch, or from call to "
+                "call; put the network in evaluation mode with model.eval()."
+            )
