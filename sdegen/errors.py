@@ -1,10 +1,18 @@
 """The few exceptions of our own.
 
-A bad request is a `ValueError` or a `TypeError`, raised before the first step. What is here is met on the way: a
-computation that cannot go on. Where part of it was done, the exception carries that part in `.result`.
+A bad request is a `ValueError` or a `TypeError`, raised before the first step. What is here is met
+on the way: a computation that cannot go on. Where part of it was done, the exception carries that
+part in `.result`.
 """
 
-__all__ = ["CheckpointError", "NonFiniteError", "NotNormalizableError", "SdegenError", "SolverError"]
+__all__ = [
+    "CheckpointError",
+    "Interrupted",
+    "NonFiniteError",
+    "NotNormalizableError",
+    "SdegenError",
+    "SolverError",
+]
 
 
 class SdegenError(Exception):
@@ -32,4 +40,16 @@ class NotNormalizableError(SdegenError):
 
 
 class CheckpointError(SdegenError):
-    """A file of weights or of training state is damaged, of another shape, or of another format."""
+    """A file of weights or of training state is damaged, or of another shape or format."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in a long computation, after the step has ended, with what was done by then.
+
+    Attributes:
+        result: What was computed before (a `Trajectory`), or None.
+    """
+
+    def __init__(self, message: str, result: object = None) -> None:
+        super().__init__(message)
+        self.result = result

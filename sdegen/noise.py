@@ -1,20 +1,22 @@
-"""Noise: from one `rng` argument to streams of Gaussians, and the only place where the dynamics draw.
+"""Noise: from one `rng` argument to streams of Gaussians, and the only place where dynamics draw.
 
-`rng` follows SciPy's SPEC 7: an int is a seed, a `torch.Generator` is drawn from once (for a seed), None takes fresh
-entropy. The seed that was used is recorded in the result and gives the same bits again.
+`rng` follows SciPy's SPEC 7: an int is a seed, a `torch.Generator` is drawn from once (for a
+seed), None takes fresh entropy. The seed that was used is recorded in the result and gives the
+same bits again.
 
 A run draws from **streams**, one for each (seed, purpose, block). The purpose is a word, so that
-`sde.prior(shape, rng=1)` and `simulate(…, rng=1)` do not start from the same numbers. Streams do not depend on
-how many others exist or in what order they are used; that is what makes blocks of trajectories reproducible.
+`sde.prior(shape, rng=1)` and `simulate(…, rng=1)` do not start from the same numbers. Streams do
+not depend on how many others exist or in what order they are used; that is what makes blocks of
+trajectories reproducible.
 
-On a CPU torch's generator keeps only the low 32 bits of a seed. Hashing (seed, block) into 32 bits would let two
-blocks of one large run share all their noise (15,000 blocks: one chance in forty). Here blocks are numbered *through*
-a bijection of 32-bit integers, so that no two of a run can meet.
+On a CPU torch's generator keeps only the low 32 bits of a seed. Hashing (seed, block) into 32 bits
+would let two blocks of one large run share all their noise (15,000 blocks: one chance in forty).
+Here blocks are numbered *through* a bijection of 32-bit integers, so that no two of a run can
+meet.
 """
 
 import zlib
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -33,7 +35,8 @@ def seed_of(rng: Rng) -> int:
     """Turns an `rng` argument into the seed that a result records.
 
     Args:
-        rng: A seed, 0 ≤ seed < 2⁶³; a generator, which is drawn from once; or None for fresh entropy.
+        rng: A seed, 0 ≤ seed < 2⁶³; a generator, which is drawn from once; or None for fresh
+            entropy.
 
     Raises:
         TypeError: If rng is anything else, a bool included.
@@ -136,4 +139,4 @@ def stream(rng: Rng, purpose: str) -> Stream:
 
 def normal_like(x: State, source: Stream) -> State:
     """Draws z ~ N(0, I) with the shape, dtype and device of x."""
-    return cast(Tensor, source.normal(tuple(x.shape), dtype=x.dtype, device=x.device))
+    return source.normal(tuple(x.shape), dtype=x.dtype, device=x.device)

@@ -1,9 +1,10 @@
 """Shapes: what a state and a time look like, and the one place where they are broadcast.
 
-A **state** has shape (batch, *event): trajectories first, then whatever a trajectory is made of. One-dimensional
-physics is (batch, 1). A **time** is either one number for all trajectories, shape (), or one for each, shape
-(batch,). A coefficient c(t) takes the shape of t and meets a state through `expand` and nowhere else, because a
-batch of 2 two-dimensional states makes every other way of broadcasting silently wrong.
+A **state** has shape (batch, *event): trajectories first, then whatever a trajectory is made of.
+One-dimensional physics is (batch, 1). A **time** is either one number for all trajectories, shape
+(), or one for each, shape (batch,). A coefficient c(t) takes the shape of t and meets a state
+through `expand` and nowhere else, because a batch of 2 two-dimensional states makes every other
+way of broadcasting silently wrong.
 """
 
 from collections.abc import Callable
@@ -20,6 +21,9 @@ ScoreFn = Callable[[State, Time], State]
 
 def expand(c: Tensor, x: Tensor) -> Tensor:
     """Gives a coefficient of shape () or (batch,) the trailing axes that let it multiply a state.
+
+    One coefficient for each trajectory also takes x's dtype and device; a single number promotes
+    nothing and is left in the precision that it was computed in.
 
     Args:
         c: Coefficient, shape () or (batch,).
@@ -39,7 +43,7 @@ def expand(c: Tensor, x: Tensor) -> Tensor:
         return c
     if c.shape != x.shape[:1]:
         raise ValueError(
-            f"a time or coefficient must have shape () or ({x.shape[0]},) to meet a state of shape "
-            f"{tuple(x.shape)}, but has shape {tuple(c.shape)}."
+            f"a time or coefficient must have shape () or ({x.shape[0]},) to meet a state of "
+            f"shape {tuple(x.shape)}, but has shape {tuple(c.shape)}."
         )
-    return c.reshape(c.shape + (1,) * (x.ndim - 1))
+    return c.reshape(c.shape + (1,) * (x.ndim - 1)).to(x)

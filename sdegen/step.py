@@ -2,8 +2,9 @@
 
     x  ←  x + dt · f(x, t) + √|dt| · g(x, t) · z,        z ~ N(0, I)
 
-An SDE says what f and g are, a solver says how often and in what arrangement the update is taken. With g = 0 it is
-Euler's method for an ODE, with f = 0 a random walk, with dt < 0 it walks back along a reverse-time equation.
+An SDE says what f and g are, a solver says how often and in what arrangement the update is taken.
+With g = 0 it is Euler's method for an ODE, with f = 0 a random walk, with dt < 0 it walks back
+along a reverse-time equation.
 """
 
 import torch
@@ -34,6 +35,7 @@ def update(x: State, drift: State, diffusion: Tensor, dt: Tensor, z: State | Non
     >>> update(x, drift=-x, diffusion=2 * one, dt=0.25 * one, z=torch.ones(1, 1))
     tensor([[1.7500]])
     """
-    # addcmul: one pass over the state for each term; a 0-d factor must come last to be allowed on the CPU for a GPU's state
+    # addcmul: one pass over the state for each term; for a GPU's state a 0-d factor may stay on
+    # the CPU only where it comes last
     moved = torch.addcmul(x, drift, dt)
     return moved if z is None else torch.addcmul(moved, z, dt.abs().sqrt() * diffusion)

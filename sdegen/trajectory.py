@@ -1,6 +1,7 @@
 """Trajectory: what a simulation returns, always the same thing.
 
-Paths are time-first. `times` are the times that were asked for, however finely a solver walked between them.
+Paths are time-first. `times` are the times that were asked for, however finely a solver walked
+between them.
 """
 
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ class Trajectory:
     Attributes:
         times: Times of the states, shape (T,), float64, in the direction of travel.
         states: States, shape (T, batch, *event); T = 1, the last, with keep_path=False.
-        nfe: Evaluations of the drift (of the score, for reverse dynamics) that one trajectory took.
+        nfe: Evaluations of the drift (of the score, for reverse dynamics) that one trajectory
+            took.
         seed: What to pass as rng to get the same bits again.
-        nonfinite: Which trajectories were lost, shape (batch,). All False unless on_nonfinite="freeze";
-            a lost one stays where it last was finite.
+        nonfinite: Which trajectories were lost, shape (batch,). All False unless
+            on_nonfinite="freeze"; a lost one stays where it last was finite.
     """
 
     times: Tensor

@@ -1,5 +1,6 @@
-"""Options of the suite: --device and --dtype; shapes and types of the whole package are checked while it runs."""
+"""Options of the suite: --device, --dtype. Shapes and types are checked in the whole package."""
 
+import jaxtyping
 import pytest
 import torch
 from jaxtyping import install_import_hook
@@ -9,8 +10,15 @@ with install_import_hook("sdegen", "beartype.beartype"):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--device", default="cpu", help="device that the states of the tests live on: cpu, cuda")
-    parser.addoption("--dtype", default="float64", choices=["float32", "float64"], help="dtype of the states of the tests")
+    parser.addoption(
+        "--device", default="cpu", help="device that the states of the tests live on: cpu, cuda"
+    )
+    parser.addoption(
+        "--dtype",
+        default="float64",
+        choices=["float32", "float64"],
+        help="dtype of the states of the tests",
+    )
 
 
 @pytest.fixture
@@ -30,3 +38,11 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and there is none"))
+
+
+@pytest.fixture
+def as_user():
+    """Switches the run-time checks off, so that bad arguments meet our own messages."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

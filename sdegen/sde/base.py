@@ -2,13 +2,15 @@
 
     dX = f(X, t) dt + g(X, t) dW        (Itô, diagonal noise)
 
-f and g are functions of a state (batch, *event) and a time; W has one independent component for each coordinate, so
-g is a number, a number for each trajectory, or one for each coordinate, and never a matrix. Units are reduced:
-k_B = mobility = 1, D = g²/2, and a temperature T enters as g = √(2T).
+f and g are functions of a state (batch, *event) and a time; W has one independent component for
+each coordinate, so g is a number, a number for each trajectory, or one for each coordinate, and
+never a matrix. Units are reduced: k_B = mobility = 1, D = g²/2, and a temperature T enters as g =
+√(2T).
 
-**Readings of multiplicative noise.** Where g depends on x, "g dW" needs a convention, α: 0 evaluates g before the
-step (Itô), ½ in the middle (Stratonovich), 1 after it (Klimontovich, Hänggi). All are the Itô equation with drift
-f + α g ∂g/∂x, which is what `ItoProcess` hands to every solver, so that they all solve the same equation.
+**Readings of multiplicative noise.** Where g depends on x, "g dW" needs a convention, α: 0
+evaluates g before the step (Itô), ½ in the middle (Stratonovich), 1 after it (Klimontovich,
+Hänggi). All are the Itô equation with drift f + α g ∂g/∂x, which is what `ItoProcess` hands to
+every solver, so that they all solve the same equation.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import ClassVar, Literal, Self, get_args
 
 import torch
@@ -32,6 +35,7 @@ Interpretation = Literal["ito", "stratonovich", "klimontovich"]
 Field = Callable[..., Tensor]
 
 _ALPHA: dict[str, float] = {"ito": 0.0, "stratonovich": 0.5, "klimontovich": 1.0}
+_GOLDEN = 0.6180339887498949
 
 
 class Counter:
@@ -82,14 +86,16 @@ class SDE(ABC):
     """Stochastic dynamics dX = f(X, t) dt + g(X, t) dW, Itô, diagonal noise.
 
     Attributes:
-        noise: "none" (g = 0), "additive" (g depends on t alone) or "multiplicative" (g depends on x).
-        direction: Sense of time in which the noisy equation is meant: +1 or −1. A noisy SDE run against its
-            direction is not its time reversal; noise-free dynamics run both ways.
+        noise: "none" (g = 0), "additive" (g depends on t alone) or "multiplicative" (g depends on
+            x), which assumes the least and holds unless said.
+        direction: Sense of time in which the noisy equation is meant: +1 or −1. A noisy SDE run
+            against its direction is not its time reversal; noise-free dynamics run both ways.
         clock: "continuous", or "integer" for a Markov chain whose steps have dt = ±1.
         time_range: Times at which f and g exist.
+        score_range: Those of them at which p_t has a score.
     """
 
-    noise: NoiseKind = "additive"
+    noise: NoiseKind = "multiplicative"
     direction: Literal[1, -1] = 1
     clock: ClassVar[Literal["continuous", "integer"]] = "continuous"
 
@@ -97,6 +103,11 @@ class SDE(ABC):
     def time_range(self) -> tuple[float, float]:
         """Earliest and latest time at which the dynamics are defined."""
         return (-float("inf"), float("inf"))
+
+    @property
+    def score_range(self) -> tuple[float, float]:
+        """Earliest and latest time at which the score of p_t is asked for."""
+        return self.time_range
 
     @property
     def kernel(self) -> Kernel | None:
@@ -129,19 +140,24 @@ class ItoProcess(SDE):
     dX = f(X, t) dt + g(X, t) ∘_α dW, handed on as Itô with drift f + α g ∂g/∂x
 
     Args:
-        drift: f(x, t) or f(x), returning a tensor of x's shape.
-        diffusion: A number σ ≥ 0 (additive; 0 is an ODE), or g(x, t), or g(x) with one argument. Diagonal: where it depends
-            on x, coordinate i of g may depend on coordinate i of x alone, unless the reading is "ito".
+        drift: f(x, t) or f(x), returning a tensor of x's shape. A second argument that has a
+            default is a parameter of yours and keeps it, unless it is called t.
+        diffusion: A number σ ≥ 0 (additive; 0 is an ODE), or g(x, t), or g(x) with one argument.
+            Diagonal: where it depends on x, it is either one number for each trajectory, shape
+            (batch, 1, …), or coordinate i of g depends on coordinate i of x alone, unless the
+            reading is "ito".
         interpretation: Reading of multiplicative noise: "ito", "stratonovich" or "klimontovich".
-        noise: Overrides what is assumed: a number is additive, a callable multiplicative. Say "additive" for a g(x, t)
-            that depends on t alone: solvers are then cheaper and of higher order.
+        noise: What a callable diffusion is, "multiplicative" unless said. Say "additive" for a
+            g(x, t) that depends on t alone: solvers are then cheaper and of higher order.
 
     Raises:
         TypeError: If the drift is not callable or the diffusion is a matrix.
-        ValueError: If a word is misspelt or the number is negative or not finite.
+        ValueError: If a word is misspelt or does not go with the diffusion, or the number is
+            negative or not finite.
 
     Reference:
-        Gardiner 2009, Stochastic Methods, eqs. (4.3.43) and (4.4.8) for α = ½; Hänggi and Thomas 1982 for α = 1.
+        Gardiner 2009, Stochastic Methods, eqs. (4.3.43) and (4.4.8) for α = ½; Hänggi and Thomas
+        1982 for α = 1.
 
     >>> well = ItoProcess(drift=lambda x, t: x - x**3, diffusion=0.7)
     >>> well.drift(torch.tensor([[2.0]]), torch.tensor(0.0))
@@ -157,7 +173,9 @@ class ItoProcess(SDE):
         noise: NoiseKind | None = None,
     ) -> None:
         if not callable(drift):
-            raise TypeError(f"drift must be a function f(x, t) or f(x), but is {type(drift).__name__}.")
+            raise TypeError(
+                f"drift must be a function f(x, t) or f(x), but is {type(drift).__name__}."
+            )
         if interpretation not in _ALPHA:
             words = ", ".join(map(repr, _ALPHA))
             raise ValueError(f"interpretation must be one of {words}, but is {interpretation!r}.")
@@ -165,14 +183,22 @@ class ItoProcess(SDE):
             words = ", ".join(map(repr, get_args(NoiseKind)))
             raise ValueError(f"noise must be one of {words}, but is {noise!r}.")
         self._drift = _of_state_and_time(drift)
+        assumed: NoiseKind
         if callable(diffusion):
             self._diffusion = _of_state_and_time(diffusion)
-            self.noise = noise or "multiplicative"
+            assumed = "multiplicative"
+            if noise == "none":
+                raise ValueError("noise='none' means g = 0: pass diffusion=0.0 with it.")
         else:
             sigma = _number(diffusion)
             value = torch.tensor(sigma, dtype=torch.float64)
             self._diffusion = lambda x, t: value
-            self.noise = "none" if sigma == 0 else "additive"
+            assumed = "none" if sigma == 0 else "additive"
+            if noise not in (None, assumed):
+                raise ValueError(
+                    f"noise must be {assumed!r} for diffusion = {sigma:g}, but is {noise!r}."
+                )
+        self.noise = noise or assumed
         self.interpretation = interpretation
 
     def drift(self, x: State, t: Time) -> State:
@@ -187,57 +213,86 @@ class ItoProcess(SDE):
         """g(x, t), broadcastable to x."""
         return self._diffusion(x, t)
 
-    def _noise_induced(self, x: State, t: Time) -> Tensor:
+    def _noise_induced(self, x: State, t: Time) -> State:
         """g ∂g/∂x, coordinate by coordinate."""
-        differentiable = torch.is_grad_enabled() and x.requires_grad
+        differentiable = torch.is_grad_enabled()
         with torch.enable_grad():
-            y = x if differentiable else x.detach().requires_grad_()
-            g = self._diffusion(y, t).expand_as(y)
+            y = x if differentiable and x.requires_grad else x.detach().requires_grad_()
+            g = self._diffusion(y, t)
             if not g.requires_grad:
                 return torch.zeros_like(x)
-            (slope,) = torch.autograd.grad(g.sum(), y, create_graph=differentiable)
+            # one pass back gives Σ_i ∂g_i/∂x_j, which is ∂g_j/∂x_j where g is diagonal, as well as
+            # where one g serves all coordinates of a trajectory
+            slope = _pulled_back(g, y, torch.ones_like(g), create_graph=differentiable)
+            if g.numel() > 1:
+                self._check_diagonal(g, y, slope)
         product = g * slope
         return product if differentiable else product.detach()
+
+    @staticmethod
+    def _check_diagonal(g: Tensor, y: State, slope: State) -> None:
+        """Refuses a g_i that depends on an x_j: there Σ_i w_i ∂g_i/∂x_j is not w_j ∂g_j/∂x_j."""
+        weights = torch.arange(g.numel(), dtype=torch.float64, device=g.device)
+        # multiples of the golden ratio: no two near each other in the state have near weights
+        weights = (1 + torch.frac(weights * _GOLDEN)).to(g.dtype).view_as(g)
+        weighted = _pulled_back(g, y, weights, create_graph=True)  # g's graph is needed again
+        gap = (weighted - weights * slope).detach().abs().nan_to_num()
+        scale = slope.detach().abs().nan_to_num(posinf=0.0)
+        if bool((gap > 1e3 * torch.finfo(g.dtype).eps * scale.max()).any()):
+            raise ValueError(
+                "g(x, t) mixes coordinates or trajectories: component i of the diffusion may "
+                "depend on component i of x alone, or be one number for each trajectory, shape "
+                "(batch, 1, …), unless interpretation='ito'. Add the noise-induced drift yourself."
+            )
+
+
+def _pulled_back(g: Tensor, y: State, weights: Tensor, *, create_graph: bool) -> State:
+    """Σ_i w_i ∂g_i/∂y, shape of y; 0 where g does not depend on y."""
+    (slope,) = torch.autograd.grad(
+        g, y, weights, create_graph=create_graph, retain_graph=True, materialize_grads=True
+    )
+    return slope
 
 
 def _of_state_and_time(function: Field) -> Callable[[State, Time], Tensor]:
     """Gives f(x) the signature f(x, t)."""
-    if isinstance(function, torch.nn.Module):
-        parameters = inspect.signature(function.forward).parameters.values()
-    else:
-        try:
-            parameters = inspect.signature(function).parameters.values()
-        except ValueError:  # a builtin without a signature, such as torch.neg, is a function of x
-            return lambda x, t: function(x)
-    required = [
-        p
-        for p in parameters
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
-    ]
-    variadic = any(p.kind == p.VAR_POSITIONAL for p in parameters)
+    module = isinstance(function, torch.nn.Module)
+    try:
+        # a module's own signature is (*args, **kwargs), whatever its forward takes
+        signature = inspect.signature(function.forward if module else function)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):  # a builtin without a signature, such as torch.neg
+        return lambda x, t: function(x)
+    parameters = signature.parameters.values()
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    required = [p for p in parameters if p.kind in positional and p.default is p.empty]
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     if len(required) > 2:
         names = ", ".join(p.name for p in required)
         raise TypeError(f"a drift or diffusion takes (x, t) or (x), but this one takes ({names}).")
-    if len(required) == 1 and not variadic and not _takes_time(parameters):
+    # a second argument with a default is a parameter of the user's, unless it is called t
+    of_time = any(p.name == "t" and p.kind in positional for p in parameters)
+    if len(required) == 1 and not variadic and not of_time:
         return lambda x, t: function(x)
     return function
-
-
-def _takes_time(parameters: object) -> bool:
-    """Whether a second parameter with a default is called t."""
-    return any(getattr(p, "name", None) == "t" for p in parameters)  # type: ignore[attr-defined]
 
 
 def _number(diffusion: object) -> float:
     """A non-negative number, or a refusal."""
     if isinstance(diffusion, Tensor) and diffusion.ndim == 0:
+        if diffusion.requires_grad:
+            raise TypeError(
+                "diffusion is a tensor that requires grad, and a number would lose its gradient; "
+                "pass diffusion=lambda x, t: sigma with noise='additive'."
+            )
         diffusion = float(diffusion)
-    if isinstance(diffusion, bool) or not isinstance(diffusion, int | float):
+    if isinstance(diffusion, bool) or not isinstance(diffusion, Real):
         raise TypeError(
-            f"diffusion must be a number or a function g(x, t), but is {type(diffusion).__name__}; noise is diagonal, "
+            "diffusion must be a number or a function g(x, t), but is "
+            f"{type(diffusion).__name__}; noise is diagonal, "
             "a noise matrix is not built: for one scale per coordinate pass "
             "diffusion=lambda x, t: torch.tensor([...]).to(x) with noise='additive'."
         )
-    if not 0 <= diffusion < float("inf"):
-        raise ValueError(f"diffusion must be finite and ≥ 0, but is {diffusion:g}.")
-    return float(diffusion)
+    sigma = float(diffusion)
+    if not 0 <= sigma < float("inf"):
+        raise ValueError(f"diffusion must be finite and ≥ 0, but is {sigma:g}.")
+    return sigma

@@ -1,16 +1,20 @@
-"""DDPM: a linear SDE on a grid, which is a Markov chain with integer time, and its ancestral inverse.
+"""DDPM: a linear SDE on a grid, which is a Markov chain on the integers, and its inverse.
 
 The forward chain of any linear SDE on a grid t_0 < t_1 < … < t_N is exact,
 
     x_k = a_k x_{k−1} + b_k z,     a_k = α(t_k)/α(t_{k−1}),     b_k² = σ(t_k)² − a_k² σ(t_{k−1})²
 
-and with α² + σ² = 1 it is DDPM: a_k = √(1 − β_k), b_k = √β_k. It is the update with dt = 1, f = (a_k − 1) x, g = b_k. Its inverse
-under a score, walked with dt = −1, is
+and with α² + σ² = 1 it is DDPM: a_k = √(1 − β_k), b_k = √β_k. It is the update with dt = 1,
+f = (a_k − 1) x, g = b_k. Its inverse under a score, walked with dt = −1, is
 
-    x_{k−1} = (x_k + b_k² ∇ log p_k(x_k))/a_k + s_k z,     s_k = b_k σ_{k−1}/σ_k  (posterior)  or  b_k ("beta")
+    x_{k−1} = (x_k + b_k² ∇ log p_k(x_k))/a_k + s_k z
 
-Neither is a discretised differential equation any more: half steps mean nothing, so that `simulate` takes Euler-Maruyama with
-consecutive integer times and refuses all else. As N → ∞ both tend to the SDE and its reverse, with a gap of O(1/N).
+with s_k = b_k σ_{k−1}/σ_k ("posterior", exact if the data are one point) or s_k = b_k ("beta",
+exact if they are N(0, I)).
+
+Neither is a discretised differential equation any more: half steps mean nothing, so that
+`simulate` takes Euler-Maruyama with consecutive integer times and refuses all else. As N → ∞ both
+tend to the SDE and its reverse, with a gap of O(1/N).
 """
 
 from __future__ import annotations
@@ -40,7 +44,7 @@ class DDPM(SDE):
 
     Attributes:
         times: Shape (N + 1,), float64.
-        alpha_bars: ᾱ_1 … ᾱ_N, the squared factor of x_0 in the mean, shape (N,).
+        alpha_bars: ᾱ_1 … ᾱ_N, the squared factor of the data X_0 in the mean, shape (N,).
 
     Raises:
         ValueError: If a β leaves (0, 1), naming its index, or times do not increase.
@@ -58,7 +62,9 @@ class DDPM(SDE):
     def __init__(self, betas: Tensor | Sequence[float], *, times: Tensor | None = None) -> None:
         betas = torch.as_tensor(betas, dtype=torch.float64)
         if betas.ndim != 1 or len(betas) == 0:
-            raise ValueError(f"betas must be a non-empty list β_1 … β_N, but have shape {tuple(betas.shape)}.")
+            raise ValueError(
+                f"betas must be a non-empty list β_1 … β_N, but have shape {tuple(betas.shape)}."
+            )
         bad = ~((betas > 0) & (betas < 1))
         if bool(bad.any()):
             i = int(bad.nonzero()[0])
@@ -67,20 +73,31 @@ class DDPM(SDE):
         times = torch.arange(n + 1, dtype=torch.float64) / n if times is None else times
         log_alpha_bars = torch.log1p(-betas).cumsum(0)
         sigmas = torch.sqrt(-torch.expm1(log_alpha_bars))
-        self._set(times, torch.sqrt(1 - betas), torch.sqrt(betas), torch.cat([sigmas.new_zeros(1), sigmas]))
+        self._set(
+            times,
+            torch.sqrt(1 - betas),
+            torch.sqrt(betas),
+            torch.cat([sigmas.new_zeros(1), sigmas]),
+        )
         self.alpha_bars = torch.exp(log_alpha_bars)
 
     @classmethod
-    def discretize(cls, sde: LinearSDE, steps: int | None = None, *, times: Tensor | None = None) -> Self:
+    def discretize(
+        cls, sde: LinearSDE, steps: int | None = None, *, times: Tensor | None = None
+    ) -> Self:
         """The exact chain of a linear SDE on a grid.
 
         Args:
             sde: Any LinearSDE.
             steps: N, for the grid t_k = k t_max/N, k = 0 … N.
-            times: Or a grid of your own, increasing (a decreasing one is turned round), in [0, t_max].
+            times: Or a grid of your own within [0, t_max]; a decreasing one is turned round.
 
         Returns:
-            The chain; `times` are those of its states.
+            The chain; `times` are those of its states, x_k being X at times[k].
+
+        Raises:
+            TypeError: If steps is no int.
+            ValueError: If both or neither are given, or times are not monotone and in [0, t_max].
         """
         if (steps is None) == (times is None):
             raise ValueError("give steps, or times of your own, one of the two.")
@@ -91,9 +108,17 @@ class DDPM(SDE):
                 raise ValueError(f"steps must be ≥ 1, but is {steps}.")
             times = torch.arange(steps + 1, dtype=torch.float64) * (sde.t_max / steps)
         times = torch.as_tensor(times, dtype=torch.float64)
-        times = times.flip(0) if len(times) > 1 and times[0] > times[-1] else times
-        if not (0 <= times[0] and times[-1] <= sde.t_max * (1 + 1e-12)):
-            raise ValueError(f"times must lie in [0, t_max] = [0, {sde.t_max:g}], but span {times[0]:g} … {times[-1]:g}.")
+        if times.ndim != 1 or len(times) < 2 or not bool(times.isfinite().all()):
+            raise ValueError(
+                f"times must be at least two finite times, but have shape {tuple(times.shape)}."
+            )
+        times = times.flip(0) if times[0] > times[-1] else times
+        # a grid that was made in float32 may end a rounding beyond t_max
+        if not (times[0] >= 0 and times[-1] <= sde.t_max * (1 + 1e-7)):
+            raise ValueError(
+                f"times must lie in [0, t_max] = [0, {sde.t_max:g}], but span {times[0]:g} … "
+                f"{times[-1]:g}."
+            )
         alpha, sigma = sde.alpha(times), sde.sigma(times)
         a = alpha[1:] / alpha[:-1]
         b = _increment_std(a, sigma)
@@ -106,10 +131,22 @@ class DDPM(SDE):
         """Fixes the coefficients: a, b of step k at index k − 1, σ_k at index k."""
         times = torch.as_tensor(times, dtype=torch.float64)
         if times.shape != (len(a) + 1,):
-            raise ValueError(f"times must have shape ({len(a) + 1},), one for each k = 0 … N, but has {tuple(times.shape)}.")
+            raise ValueError(
+                f"times must have shape ({len(a) + 1},), one for each k = 0 … N, but has "
+                f"{tuple(times.shape)}."
+            )
         if not bool((times.diff() > 0).all()):
             i = int((times.diff() <= 0).nonzero()[0])
-            raise ValueError(f"times must increase, but times[{i}] = {times[i]:g} is followed by {times[i + 1]:g}.")
+            raise ValueError(
+                f"times must increase, but times[{i}] = {times[i]:g} is followed by "
+                f"{times[i + 1]:g}."
+            )
+        if not bool((b > 0).all()):
+            i = int((~(b > 0)).nonzero()[0])
+            raise ValueError(
+                f"every step must add noise, but step {i + 1} of {len(b)}, t = {times[i]:g} to "
+                f"{times[i + 1]:g}, has σ_k² ≤ a_k² σ_{{k−1}}²: does ᾱ decrease there?"
+            )
         self.times, self.a, self.b, self.sigmas = times, a, b, sigmas
 
     @property
@@ -129,11 +166,11 @@ class DDPM(SDE):
 
     def drift(self, x: State, t: Time) -> State:
         """(a_{k+1} − 1) x at t = k: with dt = 1 the step to k + 1."""
-        return expand(_at(self.a, t) - 1, x).to(x.device) * x
+        return expand(_at(self.a, t) - 1, x) * x
 
     def diffusion(self, x: State, t: Time) -> Tensor:
         """b_{k+1} at t = k, broadcastable to x."""
-        return expand(_at(self.b, t), x).to(x.device)
+        return expand(_at(self.b, t), x)
 
     def reverse(self, score: ScoreFn, variance: Variance = "posterior") -> AncestralChain:
         """The chain that walks back from k = N to 0.
@@ -154,7 +191,8 @@ class AncestralChain(SDE):
         variance: "posterior" gives s_k = b_k σ_{k−1}/σ_k, "beta" gives s_k = b_k.
 
     Reference:
-        Ho, Jain and Abbeel 2020, eqs. (7) and (11), and the two choices of section 3.2, arXiv:2006.11239.
+        Ho, Jain and Abbeel 2020, eqs. (7) and (11), and the two choices of section 3.2,
+        arXiv:2006.11239.
     """
 
     clock: ClassVar[Literal["continuous", "integer"]] = "integer"
@@ -163,11 +201,15 @@ class AncestralChain(SDE):
 
     def __init__(self, chain: DDPM, score: ScoreFn, variance: Variance = "posterior") -> None:
         if not callable(score):
-            raise TypeError(f"score must be a function (x, t) -> ∇ log p_t(x), but is {type(score).__name__}.")
+            raise TypeError(
+                f"score must be a function (x, t) -> ∇ log p_t(x), but is {type(score).__name__}."
+            )
         if variance not in ("posterior", "beta"):
             raise ValueError(f"variance must be 'posterior' or 'beta', but is {variance!r}.")
         self.chain, self.score, self.variance = chain, score, variance
-        self.stds = chain.b * chain.sigmas[:-1] / chain.sigmas[1:] if variance == "posterior" else chain.b
+        self.stds = (
+            chain.b * chain.sigmas[:-1] / chain.sigmas[1:] if variance == "posterior" else chain.b
+        )
 
     @property
     def time_range(self) -> tuple[float, float]:
@@ -176,15 +218,15 @@ class AncestralChain(SDE):
 
     def drift(self, x: State, t: Time) -> State:
         """x less the ancestral mean at t = k: with dt = −1 the step to k − 1."""
-        a = expand(_at(self.chain.a, t - 1), x).to(x.device)
-        b = expand(_at(self.chain.b, t - 1), x).to(x.device)
+        a = expand(_at(self.chain.a, t - 1), x)
+        b = expand(_at(self.chain.b, t - 1), x)
         now = self.chain.times[t.long().cpu()]
         score = self.score(x, now if now.ndim == 0 else now.to(x))
         return -((1 / a - 1) * x + (b * b / a) * score)
 
     def diffusion(self, x: State, t: Time) -> Tensor:
         """s_k at t = k, broadcastable to x."""
-        return expand(_at(self.stds, t - 1), x).to(x.device)
+        return expand(_at(self.stds, t - 1), x)
 
     def counted(self, counter: Counter) -> Self:
         """The same chain, whose calls of the score `counter` counts."""
@@ -200,6 +242,6 @@ def _at(coefficients: Tensor, k: Time) -> Tensor:
 
 
 def _increment_std(a: Tensor, sigma: Tensor) -> Tensor:
-    """√(σ_k² − a_k² σ_{k−1}²), as σ_k² − σ_{k−1}² + (1 − a_k²) σ_{k−1}² with the differences factored."""
+    """√(σ_k² − a_k² σ_{k−1}²), as σ_k² − σ_{k−1}² + (1 − a_k²) σ_{k−1}², differences factored."""
     grown = (sigma[1:] - sigma[:-1]) * (sigma[1:] + sigma[:-1])
     return torch.sqrt(grown + (1 - a) * (1 + a) * sigma[:-1].square())

@@ -2,10 +2,12 @@
 
     dX = a(t) X dt + b(t) dW,        X_t | X_0 ~ N(α(t) X_0, σ(t)² I)
 
-with d log α/dt = a and dσ²/dt = 2 a σ² + b². `rate` is a, `noise_rate` is b. Data sit at t = 0, noise at t_max. The
-kernel at t = 0 is a point, so that its score does not exist there: whatever needs a score starts at `t_min`.
+with d log α/dt = a and dσ²/dt = 2 a σ² + b². `rate` is a, `noise_rate` is b. Data sit at t = 0,
+noise at t_max. The kernel at t = 0 is a point, so that its score does not exist there: whatever
+needs a score starts at `t_min`.
 
-σ is computed with expm1, never by subtracting from 1: at t = 10⁻³ a float32 subtraction has lost three digits.
+σ is computed with expm1, never by subtracting from 1: at t = 10⁻³ a float32 subtraction has lost
+three digits.
 """
 
 import math
@@ -38,7 +40,8 @@ class LinearSDE(SDE):
     def __init__(self, t_min: float = 1e-3, t_max: float = 1.0) -> None:
         if not 0 < t_min < t_max < math.inf:
             raise ValueError(
-                f"t_min must lie in (0, t_max) = (0, {t_max:g}), but is {t_min:g}; at t = 0 the score does not exist."
+                f"t_min must lie in (0, t_max) = (0, {t_max:g}), but is {t_min:g}; at t = 0 the "
+                "score does not exist."
             )
         self.t_min, self.t_max = float(t_min), float(t_max)
 
@@ -73,6 +76,11 @@ class LinearSDE(SDE):
         """[0, t_max]."""
         return (0.0, self.t_max)
 
+    @property
+    def score_range(self) -> tuple[float, float]:
+        """[t_min, t_max]: at t = 0 the kernel is a point."""
+        return (self.t_min, self.t_max)
+
     def drift(self, x: State, t: Time) -> State:
         """f(x, t) = a(t) x."""
         return expand(self.rate(t), x) * x
@@ -104,7 +112,9 @@ class LinearSDE(SDE):
         device: torch.device | str = "cpu",
     ) -> State:
         """Draws x_T ~ N(0, prior_std² I), shape (batch, *event)."""
-        return self.prior_std * stream(rng, "prior").normal(tuple(shape), dtype=dtype, device=device)
+        return self.prior_std * stream(rng, "prior").normal(
+            tuple(shape), dtype=dtype, device=device
+        )
 
     def prior_log_prob(self, x: State) -> Tensor:
         """log N(x; 0, prior_std² I) in nats, shape (batch,)."""
@@ -113,7 +123,7 @@ class LinearSDE(SDE):
         return -0.5 * (flat / self.prior_std).square().sum(1) - constant
 
     def time_grid(self, steps: int) -> Tensor:
-        """t_max → t_min in equal steps: steps + 1 times, float64, in the direction of generation."""
+        """Equal steps from t_max to t_min: steps + 1 times, float64, as generation goes."""
         if isinstance(steps, bool) or not isinstance(steps, int):
             raise TypeError(f"steps must be an int, but is {type(steps).__name__}.")
         if steps < 1:

@@ -1,12 +1,14 @@
 """Potentials: energies U(x) with force −∇U, and the exact Boltzmann density where there is one.
 
-At temperature T the density is e^{−U/T}/Z (k_B = 1). States are (batch, *event); an energy has shape (batch,).
+At temperature T the density is e^{−U/T}/Z (k_B = 1). States are (batch, *event); an energy has
+shape (batch,).
 
 `GaussianMixture` is the oracle of this library: noised by any LinearSDE it stays a mixture,
 
     p_t = Σ_k w_k N(α μ_k, α² Σ_k + σ² I)
 
-so that its score, density and samples are known at every t, and a sampler can be judged with no training.
+so that its score, density and samples are known at every t, and a sampler can be judged with no
+training.
 """
 
 import math
@@ -14,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
-from scipy import integrate
+from scipy import special
 from torch import Tensor
 
 from sdegen.noise import Rng, normal_like, stream
@@ -25,7 +27,7 @@ __all__ = ["DoubleWell", "GaussianMixture", "NoisedMixture", "Potential", "Quadr
 
 
 class Potential(ABC):
-    """An energy landscape U(x), in units of k_B × temperature × T."""
+    """An energy landscape U(x), in the units of the temperature (k_B = 1)."""
 
     @abstractmethod
     def energy(self, x: State) -> Tensor:
@@ -45,8 +47,8 @@ class Quadratic(Potential):
     """
 
     def __init__(self, stiffness: float = 1.0, center: float = 0.0) -> None:
-        if not stiffness > 0:
-            raise ValueError(f"stiffness must be > 0 to confine, but is {stiffness:g}.")
+        if not 0 < stiffness < math.inf:
+            raise ValueError(f"stiffness must be finite and > 0 to confine, but is {stiffness:g}.")
         self.stiffness, self.center = float(stiffness), float(center)
 
     def energy(self, x: State) -> Tensor:
@@ -59,6 +61,7 @@ class Quadratic(Potential):
 
     def log_prob(self, x: State, temperature: float = 1.0) -> Tensor:
         """log of N(x; μ, T/k), shape (batch,)."""
+        _check_temperature(temperature)
         d = x[0].numel()
         log_z = 0.5 * d * math.log(2 * math.pi * temperature / self.stiffness)
         return -self.energy(x) / temperature - log_z
@@ -74,7 +77,9 @@ class DoubleWell(Potential):
 
     def __init__(self, quartic: float = 0.25, quadratic: float = 0.5) -> None:
         if not (quartic > 0 and quadratic > 0):
-            raise ValueError(f"a double well needs a, b > 0, but a = {quartic:g}, b = {quadratic:g}.")
+            raise ValueError(
+                f"a double well needs a, b > 0, but a = {quartic:g}, b = {quadratic:g}."
+            )
         self.quartic, self.quadratic = float(quartic), float(quadratic)
 
     def energy(self, x: State) -> Tensor:
@@ -87,15 +92,17 @@ class DoubleWell(Potential):
         return x * (2 * self.quadratic - 4 * self.quartic * x.square())
 
     def log_prob(self, x: State, temperature: float = 1.0) -> Tensor:
-        """log(e^{−U/T}/Z), shape (batch,); Z by quadrature, one factor for each coordinate."""
-        a, b = self.quartic / temperature, self.quadratic / temperature
-        depth = b * b / (4 * a)  # taken out of the exponent, so that no barrier overflows
-        well = math.sqrt(b / (2 * a))
-        z, _ = integrate.quad(
-            lambda y: math.exp(-a * y**4 + b * y**2 - depth), 0, 40 * well + 40 * a**-0.25, points=[well], epsrel=1e-13,
-            limit=500,
-        )  # fmt: skip
-        return -self.energy(x) / temperature - x[0].numel() * (math.log(2 * z) + depth)
+        """log(e^{−U/T}/Z), shape (batch,).
+
+        Z = (π/2) √(b/2a) e^z [I_{−¼}(z) + I_{¼}(z)] for each coordinate, z = b²/8aT.
+        """
+        _check_temperature(temperature)
+        a, b = self.quartic, self.quadratic
+        z = b * b / (8 * a * temperature)
+        # ive(ν, z) = I_ν(z) e^{−z}: no barrier overflows
+        bessel = float(special.ive(-0.25, z) + special.ive(0.25, z))
+        log_z = math.log(0.5 * math.pi * math.sqrt(b / (2 * a)) * bessel) + 2 * z
+        return -self.energy(x) / temperature - x[0].numel() * log_z
 
 
 class GaussianMixture(Potential):
@@ -108,7 +115,8 @@ class GaussianMixture(Potential):
         covariances: Σ_k, shape (K, d, d), symmetric positive definite.
 
     Raises:
-        ValueError: If shapes disagree, weights are not positive or a covariance is not positive definite.
+        ValueError: If shapes disagree, weights or stds are not positive, or a covariance is not
+            symmetric and positive definite.
 
     >>> GaussianMixture([1.0], [[0.0]], stds=1.0).force(torch.tensor([[2.0]]))
     tensor([[-2.]])
@@ -122,31 +130,27 @@ class GaussianMixture(Potential):
         stds: Tensor | Sequence[float] | float | None = None,
         covariances: Tensor | None = None,
     ) -> None:
-        w = torch.as_tensor(weights, dtype=torch.float64)
-        mu = torch.as_tensor(means, dtype=torch.float64)
+        w = torch.as_tensor(weights, dtype=torch.float64, device="cpu")
+        mu = torch.as_tensor(means, dtype=torch.float64, device="cpu")
         mu = mu[:, None] if mu.ndim == 1 else mu
-        if w.ndim != 1 or mu.ndim != 2 or len(w) != len(mu):
+        if w.ndim != 1 or mu.ndim != 2 or len(w) != len(mu) or mu.numel() == 0:
             raise ValueError(
-                f"weights (K,) and means (K, d) must agree, but have shapes {tuple(w.shape)} and {tuple(mu.shape)}."
+                "weights (K,) and means (K, d) must agree, but have shapes "
+                f"{tuple(w.shape)} and {tuple(mu.shape)}."
             )
-        if not bool((w > 0).all()):
-            raise ValueError(f"weights must be > 0, but are {w.tolist()}.")
+        if not bool(((w > 0) & w.isfinite()).all()):
+            raise ValueError(f"weights must be finite and > 0, but are {w.tolist()}.")
+        if not bool(mu.isfinite().all()):
+            raise ValueError(f"means must be finite, but are {mu.tolist()}.")
         if (stds is None) == (covariances is None):
             raise ValueError("give either stds or covariances, one of the two.")
         k, d = mu.shape
         if covariances is None:
-            s = torch.as_tensor(stds, dtype=torch.float64).expand(k)
-            eigenvalues = s.square()[:, None].expand(k, d)
-            axes = torch.eye(d, dtype=torch.float64).expand(k, d, d)
+            variances, axes = _isotropic(torch.as_tensor(stds, dtype=torch.float64), k, d)
         else:
-            c = torch.as_tensor(covariances, dtype=torch.float64)
-            if c.shape != (k, d, d):
-                raise ValueError(f"covariances must have shape {(k, d, d)}, but have shape {tuple(c.shape)}.")
-            eigenvalues, axes = torch.linalg.eigh(c)
-        if not bool((eigenvalues > 0).all()):
-            raise ValueError(f"every spread must be > 0, but the smallest variance is {eigenvalues.min():g}.")
+            variances, axes = _principal(torch.as_tensor(covariances, dtype=torch.float64), k, d)
         self.weights, self.means = w / w.sum(), mu
-        self.variances, self.axes = eigenvalues, axes  # Σ_k = Q diag(v) Qᵀ
+        self.variances, self.axes = variances, axes  # Σ_k = Q diag(v) Qᵀ
 
     @property
     def dim(self) -> int:
@@ -163,7 +167,9 @@ class GaussianMixture(Potential):
         """Cov x, shape (d, d), float64."""
         c = torch.einsum("kij,kj,klj->kil", self.axes, self.variances, self.axes)
         centred = self.means - self.mean
-        return torch.einsum("k,kij->ij", self.weights, c + centred[:, :, None] * centred[:, None, :])
+        return torch.einsum(
+            "k,kij->ij", self.weights, c + centred[:, :, None] * centred[:, None, :]
+        )
 
     def energy(self, x: State) -> Tensor:
         """U(x) = −log p(x), shape (batch,)."""
@@ -198,24 +204,34 @@ class GaussianMixture(Potential):
         return NoisedMixture(self, sde)
 
     def _moments(self, x: State, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Deviations from each mean along its axes (batch, K, d), variances there, log-weights, for α, σ () or (batch, 1)."""
-        like = {"dtype": x.dtype, "device": x.device}
+        """Deviations from each α μ_k along its axes, variances there, and log-weights.
+
+        Args:
+            x: Shape (batch, d).
+            alpha: α, shape () or (batch, 1).
+            sigma: σ, shape () or (batch, 1).
+
+        Returns:
+            Shapes (batch, K, d) twice, and (K,).
+        """
         alpha, sigma = alpha[..., None], sigma[..., None]
-        deviation = torch.einsum("nkd,kdi->nki", x[:, None] - alpha * self.means.to(**like), self.axes.to(**like))
-        variance = alpha**2 * self.variances.to(**like) + sigma**2
-        return deviation, variance.expand_as(deviation), self.weights.log().to(**like)
+        centred = x[:, None] - alpha * self.means.to(x)
+        deviation = torch.einsum("nkd,kdi->nki", centred, self.axes.to(x))
+        variance = alpha**2 * self.variances.to(x) + sigma**2
+        return deviation, variance.expand_as(deviation), self.weights.log().to(x)
 
     def _component_log_prob(self, x: State, alpha: Tensor, sigma: Tensor) -> Tensor:
         """log w_k + log N(x; α μ_k, α² Σ_k + σ² I), shape (batch, K)."""
         deviation, variance, log_w = self._moments(x, alpha, sigma)
-        return log_w - 0.5 * (deviation.square() / variance + (2 * math.pi * variance).log()).sum(2)
+        terms = deviation.square() / variance + (2 * math.pi * variance).log()
+        return log_w - 0.5 * terms.sum(2)
 
     def _score(self, x: State, alpha: Tensor, sigma: Tensor) -> State:
         """∇ log p, shape (batch, d): responsibilities times −C_k⁻¹ (x − α μ_k)."""
         deviation, variance, _ = self._moments(x, alpha, sigma)
         responsibility = torch.softmax(self._component_log_prob(x, alpha, sigma), 1)
         pull = -(responsibility[:, :, None] * deviation / variance)
-        return torch.einsum("nki,kdi->nd", pull, self.axes.to(dtype=x.dtype, device=x.device))
+        return torch.einsum("nki,kdi->nd", pull, self.axes.to(x))
 
 
 class NoisedMixture:
@@ -237,11 +253,20 @@ class NoisedMixture:
         """log p_t(x) in nats, shape (batch,)."""
         return torch.logsumexp(self.mixture._component_log_prob(x, *self._kernel(x, t)), 1)
 
-    def sample(self, n: int, t: Time, *, rng: Rng = None, dtype: torch.dtype | None = None) -> State:
-        """Draws n samples of X_t, shape (n, d); t has shape ()."""
+    def sample(
+        self,
+        n: int,
+        t: Time,
+        *,
+        rng: Rng = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str = "cpu",
+    ) -> State:
+        """Draws n samples of X_t, shape (n, d); t has shape () or (n,)."""
         source = stream(rng, "noised mixture")
-        x0 = self.mixture.sample(n, rng=source.generator(), dtype=dtype)
-        return self.sde.alpha(t) * x0 + self.sde.sigma(t) * normal_like(x0, source)
+        x0 = self.mixture.sample(n, rng=source.generator(), dtype=dtype, device=device)
+        alpha, sigma = self._kernel(x0, t)
+        return alpha * x0 + sigma * normal_like(x0, source)
 
     def at(self, t: float) -> GaussianMixture:
         """The law of X_t, a mixture again."""
@@ -256,3 +281,34 @@ class NoisedMixture:
         """α(t) and σ(t), shape () or (batch, 1), in x's dtype and on its device."""
         alpha, sigma = expand(self.sde.alpha(t), x), expand(self.sde.sigma(t), x)
         return alpha.to(x), sigma.to(x)
+
+
+def _isotropic(stds: Tensor, k: int, d: int) -> tuple[Tensor, Tensor]:
+    """Variances (K, d) and axes (K, d, d) of isotropic components."""
+    if stds.ndim > 1 or (stds.ndim == 1 and len(stds) != k):
+        raise ValueError(f"stds must be a number or have shape ({k},), not {tuple(stds.shape)}.")
+    if not bool(((stds > 0) & stds.isfinite()).all()):
+        raise ValueError(f"stds must be finite and > 0, but are {stds.tolist()}.")
+    variances = stds.cpu().square().expand(k)[:, None].expand(k, d)
+    return variances, torch.eye(d, dtype=torch.float64).expand(k, d, d)
+
+
+def _principal(covariances: Tensor, k: int, d: int) -> tuple[Tensor, Tensor]:
+    """Variances (K, d) along the principal axes, and the axes (K, d, d) in columns."""
+    c = covariances.cpu()
+    if c.shape != (k, d, d):
+        raise ValueError(f"covariances must have shape {(k, d, d)}, but have {tuple(c.shape)}.")
+    if not bool(c.isfinite().all()) or not torch.allclose(c, c.mT, rtol=1e-8, atol=0.0):
+        raise ValueError("covariances must be finite and symmetric.")
+    variances, axes = torch.linalg.eigh(c)
+    if not bool((variances > 0).all()):
+        raise ValueError(
+            f"every spread must be > 0, but the smallest variance is {float(variances.min()):g}."
+        )
+    return variances, axes
+
+
+def _check_temperature(temperature: float) -> None:
+    """Refuses a density at T ≤ 0."""
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be finite and > 0, but is {temperature:g}.")

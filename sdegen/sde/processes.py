@@ -1,4 +1,4 @@
-"""Processes with a name: Brownian motion, Ornstein-Uhlenbeck, Langevin dynamics, the noisy rate network.
+"""Processes with a name: Brownian motion, Ornstein-Uhlenbeck, Langevin, the rate network.
 
 Each is one choice of f and g in the update x + dt f + √|dt| g z.
 """
@@ -90,7 +90,8 @@ class Langevin(_ConstantNoise):
 class RateNetwork(_ConstantNoise):
     """A noisy rate network, dX = (−X + W φ(X) + I) dt + σ dW.
 
-    With dt = 1 the update forgets X_t: x' = W φ(x) + I + σ z, a noisy recurrent network; dt < 1 is its leaky form.
+    With dt = 1 the update forgets X_t: x' = W φ(x) + I + σ z, a noisy recurrent network; dt < 1 is
+    its leaky form.
 
     Args:
         weights: W, shape (units, units).
@@ -111,9 +112,12 @@ class RateNetwork(_ConstantNoise):
     ) -> None:
         super().__init__(sigma, "sigma")
         if weights.ndim != 2 or weights.shape[0] != weights.shape[1]:
-            raise ValueError(f"weights must be a square matrix, but have shape {tuple(weights.shape)}.")
+            raise ValueError(
+                f"weights must be a square matrix, but have shape {tuple(weights.shape)}."
+            )
         self.weights, self.inputs, self.activation = weights, inputs, activation
 
     def drift(self, x: State, t: Time) -> State:
         """−x + W φ(x) + I, shape (batch, units)."""
-        return -x + self.activation(x) @ self.weights.to(x).T + self.inputs
+        inputs = self.inputs.to(x) if isinstance(self.inputs, Tensor) else self.inputs
+        return -x + self.activation(x) @ self.weights.to(x).T + inputs

@@ -2,8 +2,9 @@
 
     dX = [f − ½ (1 + η²) g² ∇ log p_t] dt + η g dW̄        (time runs from t_max down, dt < 0)
 
-For every η ≥ 0 the marginals are those of the forward process: η = 1 is the reverse SDE, η = 0 the probability flow, an ODE.
-What is assumed: additive noise. With g(x, t) the drift needs a further ∇·(g²) term, which is not built.
+For every η ≥ 0 the marginals are those of the forward process: η = 1 is the reverse SDE, η = 0 the
+probability flow, an ODE. What is assumed: additive noise. With g(x, t) the drift needs a further
+∇·(g²) term, which is not built.
 """
 
 from __future__ import annotations
@@ -30,10 +31,13 @@ class ReverseSDE(SDE):
         eta: η ≥ 0; 1 is the reverse SDE, 0 the probability flow.
 
     Raises:
-        ValueError: If the forward noise is multiplicative or absent, or η < 0.
+        TypeError: If score is not callable.
+        ValueError: If the forward noise is multiplicative or absent, if forward is a Markov chain
+            or a reverse process itself, or η < 0.
 
     Reference:
-        Anderson 1982; Song et al. 2021, eqs. (6) and (13); for η, Huang, Lim and Courville 2021, eq. (13).
+        Anderson 1982; Song et al. 2021, eqs. (6) and (13); for η, Huang, Lim and Courville 2021,
+        eq. (13).
     """
 
     direction = -1
@@ -41,23 +45,35 @@ class ReverseSDE(SDE):
     def __init__(self, forward: SDE, score: ScoreFn, eta: float = 1.0) -> None:
         if forward.noise == "multiplicative":
             raise ValueError(
-                "ReverseSDE needs additive noise: with g(x, t) the reverse drift has a further term ∇·(g²), which is not "
-                "built; if g depends on t alone, say so with ItoProcess(..., noise='additive')."
+                "ReverseSDE needs additive noise: with g(x, t) the reverse drift has a further "
+                "term ∇·(g²), which is not built; if g depends on t alone, say so with "
+                "ItoProcess(..., noise='additive')."
             )
         if forward.noise == "none":
-            raise ValueError("a noise-free SDE is reversed by running it with decreasing times; it needs no ReverseSDE.")
+            raise ValueError(
+                "a noise-free SDE is reversed by running it with decreasing times; it needs no "
+                "ReverseSDE."
+            )
+        if forward.clock == "integer":
+            raise ValueError(
+                f"{type(forward).__name__} is a Markov chain on integer times, not a differential "
+                "equation; its inverse is chain.reverse(score)."
+            )
+        if forward.direction != 1:
+            raise ValueError(f"{type(forward).__name__} is a reverse process already.")
         if not callable(score):
-            raise TypeError(f"score must be a function (x, t) -> ∇ log p_t(x), but is {type(score).__name__}.")
+            raise TypeError(
+                f"score must be a function (x, t) -> ∇ log p_t(x), but is {type(score).__name__}."
+            )
         if not 0 <= eta < float("inf"):
             raise ValueError(f"eta must be finite and ≥ 0, but is {eta:g}.")
         self.forward, self.score, self.eta = forward, score, float(eta)
-        self.noise: Literal["none", "additive"] = "none" if eta == 0 else "additive"  # type: ignore[mutable-override]
+        self.noise: Literal["none", "additive"] = "none" if eta == 0 else "additive"
 
     @property
     def time_range(self) -> tuple[float, float]:
-        """[t_min, t_max] of the forward SDE: at t = 0 the score does not exist."""
-        low, high = self.forward.time_range
-        return (self.forward.t_min if self.forward.kernel else low, high)
+        """The times at which the forward process has a score, [t_min, t_max]."""
+        return self.forward.score_range
 
     @property
     def denoising(self) -> Denoising:

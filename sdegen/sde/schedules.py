@@ -1,8 +1,9 @@
 """Schedules: how fast a forward SDE noises.
 
-A β-schedule gives the rate β(t) and its integral B(t) = ∫₀ᵗ β, from which a variance-preserving kernel follows as
-α = e^{−B/2}, σ² = 1 − e^{−B}. A σ-schedule gives the variance of a variance-exploding kernel and its rate of growth. Both
-hold Python floats, follow the dtype and device of t, and end at `t_max`.
+A β-schedule gives the rate β(t) and its integral B(t) = ∫₀ᵗ β, from which a variance-preserving
+kernel follows as α = e^{−B/2}, σ² = 1 − e^{−B}. A σ-schedule gives the variance of a
+variance-exploding kernel and its rate of growth. Both hold Python floats, follow the dtype and
+device of t, and end at `t_max`.
 """
 
 import math
@@ -13,7 +14,14 @@ from torch import Tensor
 
 from sdegen.shapes import Time
 
-__all__ = ["BetaSchedule", "ConstantBeta", "CosineBeta", "GeometricSigma", "LinearBeta", "QuadraticBeta"]
+__all__ = [
+    "BetaSchedule",
+    "ConstantBeta",
+    "CosineBeta",
+    "GeometricSigma",
+    "LinearBeta",
+    "QuadraticBeta",
+]
 
 
 class BetaSchedule(ABC):
@@ -122,7 +130,9 @@ class CosineBeta(BetaSchedule):
         self.offset = _positive("offset", offset)
         self.t_max = _positive("t_max", t_max)
         if t_max >= 1:
-            raise ValueError(f"t_max must be below 1, where the rate of CosineBeta diverges, but is {t_max:g}.")
+            raise ValueError(
+                f"t_max must be below 1, where the rate of CosineBeta diverges, but is {t_max:g}."
+            )
         self._start = 0.5 * math.pi * offset / (1 + offset)
         self._pace = 0.5 * math.pi / (1 + offset)
 
@@ -140,7 +150,8 @@ class CosineBeta(BetaSchedule):
 class GeometricSigma:
     """σ(t)² = σ_min² ((σ_max/σ_min)^{2t} − 1) on [0, 1]: starts from zero variance.
 
-    The usual σ_min (σ_max/σ_min)^t starts from σ_min² without an SDE that gave it. Here the kernel is the SDE's own.
+    The usual σ_min (σ_max/σ_min)^t starts from σ_min² without an SDE that gave it. Here the kernel
+    is the SDE's own.
 
     Args:
         sigma_min: Noise scale of the start, > 0.
@@ -156,7 +167,9 @@ class GeometricSigma:
         self.sigma_min = _positive("sigma_min", sigma_min)
         self.sigma_max = _positive("sigma_max", sigma_max)
         if sigma_max <= sigma_min:
-            raise ValueError(f"sigma_max must exceed sigma_min = {sigma_min:g}, but is {sigma_max:g}.")
+            raise ValueError(
+                f"sigma_max must exceed sigma_min = {sigma_min:g}, but is {sigma_max:g}."
+            )
         self._log_ratio = math.log(sigma_max / sigma_min)
 
     def variance(self, t: Time) -> Tensor:

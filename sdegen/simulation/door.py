@@ -1,10 +1,10 @@
-"""The door: everything that can be known before the first step is checked here, and trusted inside.
+"""The door: what can be known before the first step is checked here, and trusted inside.
 
 Each refusal says what came, what was expected, and what to do.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -18,34 +18,54 @@ __all__ = ["check_dynamics", "check_memory", "check_state", "check_times", "prob
 
 _PROBED_ROWS = 4
 _MEMORY_SHARE = 0.8
+_SLACK = 1e-7  # relative: times that were made in float32 end a rounding beyond the range
+_PARAMETERS = (
+    "If it holds one parameter for each trajectory, pass interacting=True, so that the batch is "
+    "not "
+    "cut into blocks."
+)
 
 
-def check_state(x0: object) -> State:
+def check_state(x0: object, *, name: str = "x0") -> State:
     """Refuses what is no batch of finite float32 or float64 states.
+
+    Args:
+        x0: What should be one.
+        name: What its caller calls it.
 
     Raises:
         TypeError: If x0 is no tensor, or not of floats of at least 32 bits.
         ValueError: If it has no batch axis, no rows, or a row that is not finite.
     """
     if not isinstance(x0, Tensor):
-        raise TypeError(f"x0 must be a tensor of shape (batch, *event), but is {type(x0).__name__}.")
+        raise TypeError(
+            f"{name} must be a tensor of shape (batch, *event), but is {type(x0).__name__}."
+        )
     if x0.dtype in (torch.float16, torch.bfloat16):
         raise TypeError(
-            f"x0 has dtype {x0.dtype}, in which √dt · z is lost beside x; keep the state in float32 or float64 and run the "
+            f"{name} has dtype {x0.dtype}, in which √dt · z is lost beside x; keep the state in "
+            "float32 or float64 and run the "
             "network under torch.autocast."
         )
     if not x0.is_floating_point():
-        raise TypeError(f"x0 must be float32 or float64, but has dtype {x0.dtype}; pass x0.to(torch.float32).")
+        raise TypeError(
+            f"{name} must be float32 or float64, but has dtype {x0.dtype}; pass "
+            f"{name}.to(torch.float32)."
+        )
     if x0.ndim < 2:
         raise ValueError(
-            f"x0 must have shape (batch, *event), but has shape {tuple(x0.shape)}; one-dimensional physics is "
-            "(batch, 1): pass x0[:, None]."
+            f"{name} must have shape (batch, *event), but has shape {tuple(x0.shape)}; "
+            "one-dimensional physics is "
+            f"(batch, 1): pass {name}[:, None]."
         )
     if x0.numel() == 0:
-        raise ValueError(f"x0 is empty: its shape is {tuple(x0.shape)}.")
+        raise ValueError(f"{name} is empty: its shape is {tuple(x0.shape)}.")
     bad = ~torch.isfinite(x0).flatten(1).all(1)
     if bool(bad.any()):
-        raise ValueError(f"x0 is not finite in {int(bad.sum())} of {len(x0)} rows, the first is row {int(bad.nonzero()[0])}.")
+        raise ValueError(
+            f"{name} is not finite in {int(bad.sum())} of {len(x0)} rows, the first is row "
+            f"{int(bad.nonzero()[0])}."
+        )
     return x0
 
 
@@ -54,9 +74,12 @@ def check_times(times: object) -> Tensor:
 
     Raises:
         TypeError: If they are not numbers.
-        ValueError: If there are fewer than two, one is not finite, or they are not strictly monotone; naming the index.
+        ValueError: If there are fewer than two, one is not finite, or they are not strictly
+            monotone; naming the index.
     """
-    if isinstance(times, str) or not isinstance(times, Tensor | Sequence) and not hasattr(times, "__array__"):
+    if isinstance(times, str) or not (
+        isinstance(times, Tensor | Sequence) or hasattr(times, "__array__")
+    ):
         raise TypeError(
             f"times must be a tensor or a list of numbers, but is {type(times).__name__}; "
             "pass torch.linspace(t_start, t_end, n)."
@@ -64,7 +87,9 @@ def check_times(times: object) -> Tensor:
     try:
         ts = torch.as_tensor(times).detach().to("cpu", torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"times must be numbers: {error}; pass torch.linspace(t_start, t_end, n).") from None
+        raise TypeError(
+            f"times must be numbers: {error}; pass torch.linspace(t_start, t_end, n)."
+        ) from None
     if ts.ndim != 1 or len(ts) < 2:
         raise ValueError(
             f"times must be a list of at least two times, but has shape {tuple(ts.shape)}; "
@@ -79,63 +104,99 @@ def check_times(times: object) -> Tensor:
     if bool(wrong.any()):
         i = int(wrong.nonzero()[0])
         raise ValueError(
-            f"times must be strictly monotone, but times[{i}]={float(ts[i]):g} is followed by {float(ts[i + 1]):g}; "
+            f"times must be strictly monotone, but times[{i}]={float(ts[i]):g} is followed by "
+            f"{float(ts[i + 1]):g}; "
             "pass torch.linspace(t_start, t_end, n)."
         )
     return ts
 
 
-def check_dynamics(sde: object, solver: object, times: Tensor, walls: Walls | None) -> None:
-    """Refuses dynamics that do not go with the sense of time, with the range of times, or with the solver.
+def check_dynamics(sde: object, solver: object, times: Tensor, walls: object) -> None:
+    """Refuses dynamics that do not go with the times, with the solver, or with the walls.
 
     Raises:
-        TypeError: If sde or solver are something else.
+        TypeError: If sde, solver or walls are something else.
         ValueError: Saying which of them does not fit.
     """
     if not isinstance(sde, SDE):
         raise TypeError(
-            f"sde must be an SDE, but is {type(sde).__name__}; a drift of your own becomes one with "
+            f"sde must be an SDE, but is {type(sde).__name__}; a drift of your own becomes one "
+            "with "
             "ItoProcess(drift=f, diffusion=g)."
         )
     if not isinstance(solver, Solver):
-        hint = f", such as {solver.__name__}()" if isinstance(solver, type) and issubclass(solver, Solver) else ""
-        raise TypeError(f"solver must be a Solver object{hint}, but is {solver!r}; for example EulerMaruyama(substeps=10).")
-    forwards = bool(times[-1] > times[0])
-    if sde.noise != "none" and forwards != (sde.direction == 1):
-        seen = "increase" if forwards else "decrease"
-        if sde.direction == 1:
-            raise ValueError(
-                f"times {seen}, but {type(sde).__name__} is a noisy SDE meant for increasing time: running it backwards is "
-                "not its time reversal. Build ReverseSDE(sde, score) and run that with decreasing times."
-            )
-        raise ValueError(
-            f"times {seen}, but {type(sde).__name__} is a reverse process, meant for decreasing time: pass times.flip(0)."
+        hint = (
+            f", such as {solver.__name__}()"
+            if isinstance(solver, type) and issubclass(solver, Solver)
+            else ""
         )
-    low, high = sde.time_range
-    slack = 1e-9 * max(1.0, abs(high) if high < float("inf") else 1.0)
-    start, end = sorted((float(times[0]), float(times[-1])))
-    if start < low - slack or end > high + slack:
-        why = "; at t = 0 the score does not exist: end at t_min, as sde.time_grid(steps) does" if start <= 0 < low else ""
-        raise ValueError(
-            f"times must lie in [{low:g}, {high:g}], where {type(sde).__name__} is defined, but span "
-            f"{start:g} … {end:g}{why}."
+        raise TypeError(
+            f"solver must be a Solver object{hint}, but is {solver!r}; for example "
+            "EulerMaruyama(substeps=10)."
         )
+    if not isinstance(walls, Walls | None):
+        raise TypeError(f"walls must be Walls(low, high, kind) or None, but is {walls!r}.")
+    _check_direction(sde, times)
+    _check_range(sde, times)
     nodes = solver.nodes(times)
     solver.check(sde, nodes)
-    if sde.clock == "integer" and not bool(((nodes == nodes.round()).all() & (nodes.diff().abs() == 1).all())):
+    if sde.clock == "integer" and not bool(
+        (nodes == nodes.round()).all() & (nodes.diff().abs() == 1).all()
+    ):
         raise ValueError(
-            f"{type(sde).__name__} is a Markov chain on integer times: times must be consecutive integers and substeps 1, "
-            f"but the nodes begin {', '.join(f'{float(t):g}' for t in nodes[:3])}; pass torch.arange(N + 1.0), or its "
+            f"{type(sde).__name__} is a Markov chain on integer times: times must be consecutive "
+            "integers and substeps 1, "
+            f"but the nodes begin {', '.join(f'{float(t):g}' for t in nodes[:3])}; pass "
+            "torch.arange(N + 1.0), or its "
             "flip(0) for the inverse chain."
         )
-    if walls is not None and not isinstance(walls, Walls):
-        raise TypeError(f"walls must be Walls(low, high, kind) or None, but is {walls!r}.")
     if walls is not None and not solver.takes_walls:
-        raise ValueError(f"{type(solver).__name__} cannot keep a state inside walls; use EulerMaruyama(substeps=…).")
+        raise ValueError(
+            f"{type(solver).__name__} cannot keep a state inside walls; use "
+            "EulerMaruyama(substeps=…)."
+        )
+
+
+def _check_direction(sde: SDE, times: Tensor) -> None:
+    """Refuses noisy dynamics against their sense of time, which would not be their reversal."""
+    forwards = bool(times[-1] > times[0])
+    if sde.noise == "none" or forwards == (sde.direction == 1):
+        return
+    name, seen = type(sde).__name__, "increase" if forwards else "decrease"
+    if sde.direction == -1:
+        raise ValueError(
+            f"times {seen}, but {name} is a reverse process, meant for decreasing time: pass "
+            "times.flip(0)."
+        )
+    if sde.clock == "integer":
+        raise ValueError(
+            f"times {seen}, but {name} is a noisy chain meant for increasing time: its inverse is "
+            "chain.reverse(score)."
+        )
+    raise ValueError(
+        f"times {seen}, but {name} is a noisy SDE meant for increasing time: running it backwards "
+        "is not its time reversal. Build ReverseSDE(sde, score) and run that with decreasing "
+        "times."
+    )
+
+
+def _check_range(sde: SDE, times: Tensor) -> None:
+    """Refuses times at which the dynamics do not exist, but for a rounding to float32."""
+    low, high = sde.time_range
+    start, end = sorted((float(times[0]), float(times[-1])))
+    if start >= low - _SLACK * abs(low) and end <= high + _SLACK * abs(high):
+        return
+    why = ""
+    if start <= 0 < low:
+        why = "; at t = 0 the score does not exist: end at t_min, as sde.time_grid(steps) does"
+    raise ValueError(
+        f"times must lie in [{low:g}, {high:g}], where {type(sde).__name__} is defined, but span "
+        f"{start:g} … {end:g}{why}."
+    )
 
 
 def probe(sde: SDE, x0: State, t: Tensor, walls: Walls | None, *, whole: bool) -> None:
-    """Evaluates drift and diffusion once, on a few rows, and refuses what does not fit.
+    """Evaluates drift and diffusion before the first step, and refuses what does not fit.
 
     Args:
         sde: What moves.
@@ -146,40 +207,41 @@ def probe(sde: SDE, x0: State, t: Tensor, walls: Walls | None, *, whole: bool) -
 
     Raises:
         TypeError: If drift or diffusion return no tensor, or one of another dtype or device.
-        ValueError: If the drift has another shape, changes its argument, or one of them is not finite.
+        ValueError: If the drift has another shape, one of them changes its argument or is not
+            finite, or the diffusion is not of the kind that sde.noise says.
     """
-    rows = x0 if whole else x0[:_PROBED_ROWS]
     if walls is not None and not bool(((x0 >= walls.low) & (x0 <= walls.high)).all()):
         raise ValueError(
-            f"x0 must start inside the walls [{walls.low:g}, {walls.high:g}], but spans {float(x0.min()):g} … {float(x0.max()):g}."
+            f"x0 must start inside the walls [{walls.low:g}, {walls.high:g}], but spans "
+            f"{float(x0.min()):g} … {float(x0.max()):g}."
         )
-    before = rows.clone()
-    given = rows.clone()
-    f = sde.drift(given, t)
-    _check_field("drift", f, rows)
-    if not torch.equal(given, before):
-        raise ValueError("the drift changed x in place; write x = x + … instead of x += … inside it.")
-    hint = (
-        "; no drift is broadcast in silence. If it holds one parameter for each trajectory, pass interacting=True, so "
-        "that the batch is not cut into blocks"
-    )
+    rows = x0 if whole else x0[:_PROBED_ROWS]
+    f = _evaluated("drift", sde.drift, rows, t)
     if f.shape != rows.shape:
-        raise ValueError(f"drift returned shape {tuple(f.shape)} for x of shape {tuple(rows.shape)}{hint}.")
-    g = sde.diffusion(given, t)
-    _check_field("diffusion", g, rows)
-    if not torch.equal(given, before):
-        raise ValueError("the diffusion changed x in place; write x = x + … instead of x += … inside it.")
-    try:
-        fits = torch.broadcast_shapes(g.shape, rows.shape) == rows.shape
-    except RuntimeError:
-        fits = False
-    if not fits:
         raise ValueError(
-            f"diffusion returned shape {tuple(g.shape)}, which does not broadcast to x of shape {tuple(rows.shape)}; noise "
-            "is diagonal, a noise matrix is not built."
+            f"drift returned shape {tuple(f.shape)} for x of shape {tuple(rows.shape)}; no drift "
+            "is "
+            f"broadcast in silence. {_PARAMETERS}"
+        )
+    g = _evaluated("diffusion", sde.diffusion, rows, t)
+    if not _broadcasts(g, rows):
+        raise ValueError(
+            f"diffusion returned shape {tuple(g.shape)}, which does not broadcast to x of shape "
+            f"{tuple(rows.shape)}; noise is diagonal, a noise matrix is not built. {_PARAMETERS}"
         )
     _check_finite("drift", f, rows, t)
     _check_finite("diffusion", g.expand_as(rows), rows, t)
+    if sde.noise == "none" and bool((g != 0).any()):
+        raise ValueError(
+            f"{type(sde).__name__} says noise = 'none', but its diffusion is "
+            f"{float(g.abs().max()):g}; "
+            "say 'additive' or 'multiplicative'."
+        )
+    if sde.noise == "additive" and not torch.equal(g, sde.diffusion(rows + 1, t)):
+        raise ValueError(
+            f"{type(sde).__name__} says noise = 'additive', but its diffusion is another at x + 1 "
+            "than at x; say 'multiplicative'."
+        )
 
 
 def check_memory(x0: State, kept_times: int) -> None:
@@ -188,25 +250,61 @@ def check_memory(x0: State, kept_times: int) -> None:
     Raises:
         MemoryError: With the sizes and what to do.
     """
-    need = kept_times * x0.numel() * x0.element_size() * 2  # the blocks, and the whole they are joined to
+    # the states one by one, and the whole that they are joined to
+    need = kept_times * x0.numel() * x0.element_size() * 2
     free = _free_bytes(x0.device)
     if free is not None and need > _MEMORY_SHARE * free:
         raise MemoryError(
-            f"{kept_times} times × {len(x0)} trajectories need about {need / 2**30:.3g} GiB, but {free / 2**30:.3g} GiB are free "
-            f"on {x0.device}; pass keep_path=False, fewer times, or fewer trajectories."
+            f"{kept_times} times × {len(x0)} trajectories need about {need / 2**30:.3g} GiB, but "
+            f"{free / 2**30:.3g} GiB are free on {x0.device}; pass keep_path=False, fewer times, "
+            "or "
+            "fewer trajectories."
         )
 
 
-def _check_field(name: str, value: object, rows: State) -> None:
-    """Refuses what is no tensor of x's dtype on x's device; a 0-d number promotes nothing and may come from the CPU."""
+def _evaluated(
+    name: str, field: Callable[[State, Tensor], Tensor], rows: State, t: Tensor
+) -> Tensor:
+    """The field at a copy of the rows: a tensor of x's dtype and device that left x as it was."""
+    given = rows.clone()
+    try:
+        value: object = field(given, t)
+    except Exception as error:
+        error.add_note(
+            f"in the {name}, called with {len(rows)} rows of x0 before the first step, at "
+            f"t = {float(t):g}. {_PARAMETERS}"
+        )
+        raise
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must return a tensor, but returned {type(value).__name__}; use torch.full_like(x, c) for a number.")
-    if value.ndim == 0:
-        return
-    if value.dtype != rows.dtype:
-        raise TypeError(f"{name} returned dtype {value.dtype} for x of dtype {rows.dtype}; end it with .to(x.dtype).")
-    if value.device != rows.device:
-        raise TypeError(f"{name} returned a tensor on {value.device} for x on {rows.device}; move its constants with .to(x.device).")
+        raise TypeError(
+            f"{name} must return a tensor, but returned {type(value).__name__}; use "
+            "torch.full_like(x, c) for a number."
+        )
+    # a 0-d number promotes nothing, and may come from the CPU
+    if value.ndim > 0 and value.dtype != rows.dtype:
+        raise TypeError(
+            f"{name} returned dtype {value.dtype} for x of dtype {rows.dtype}; end it with "
+            ".to(x.dtype)."
+        )
+    if value.ndim > 0 and value.device != rows.device:
+        raise TypeError(
+            f"{name} returned a tensor on {value.device} for x on {rows.device}; move its "
+            "constants with .to(x.device)."
+        )
+    if not torch.equal(given, rows):
+        raise ValueError(
+            f"the {name} changed x in place; write x = x + … instead of x += … inside it."
+        )
+    return value
+
+
+def _broadcasts(g: Tensor, x: State) -> bool:
+    """Whether g broadcasts to x's shape and not to a larger one."""
+    try:
+        g.expand_as(x)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _check_finite(name: str, value: Tensor, rows: State, t: Tensor) -> None:
@@ -215,7 +313,8 @@ def _check_finite(name: str, value: Tensor, rows: State, t: Tensor) -> None:
     if bool(bad.any()):
         i = int(bad.nonzero()[0])
         raise ValueError(
-            f"{name} is not finite at t = {float(t):g}: row {i} of x is {rows[i].flatten()[:4].tolist()} and {name} gives "
+            f"{name} is not finite at t = {float(t):g}: row {i} of x is "
+            f"{rows[i].flatten()[:4].tolist()} and {name} gives "
             f"{value[i].flatten()[:4].tolist()}."
         )
 

@@ -1,10 +1,12 @@
-"""simulate: the front door. Joins an SDE to a solver, runs it in blocks, and returns a Trajectory."""
+"""simulate, the front door: joins an SDE to a solver, runs it in blocks, returns a Trajectory."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -25,7 +27,7 @@ __all__ = ["simulate"]
 def simulate(
     sde: SDE,
     x0: State,
-    times: Tensor | Sequence[float],
+    times: Tensor | NDArray[np.floating] | Sequence[float],
     *,
     solver: Solver | None = None,
     rng: Rng = None,
@@ -38,19 +40,24 @@ def simulate(
 ) -> Trajectory:
     """Simulates dX = f(X, t) dt + g(X, t) dW from x0 along times.
 
-    Everything runs where x0 lives, in x0's dtype. Times are in the direction of travel: decreasing for a `ReverseSDE`.
+    Everything runs where x0 lives, in x0's dtype. Times are in the direction of travel: decreasing
+    for a `ReverseSDE`.
 
     Args:
-        sde: What moves: a custom drift in `ItoProcess`, a named process, a `ReverseSDE`, a `DDPM` chain.
+        sde: What moves: a custom drift in `ItoProcess`, a named process, a `ReverseSDE`, a `DDPM`
+            chain.
         x0: State at times[0], shape (batch, *event), float32 or float64.
-        times: Times that are returned, shape (T,), strictly monotone. A fixed-step solver's `substeps` says how finely
-            it walks between them.
+        times: Times that are returned, shape (T,), strictly monotone. A fixed-step solver's
+            `substeps` says how finely it walks between them.
         solver: How it moves; EulerMaruyama() unless said.
         rng: Seed, generator, or None for fresh entropy; the result records the seed.
-        walls: Box that the state is kept in: `Walls(low, high, "no-flux" | "absorbing" | "periodic")`.
+        walls: Box that the state is kept in: `Walls(low, high, "no-flux" | "absorbing" |
+            "periodic")`.
         keep_path: Whether the states at all times are kept, or the last alone.
-        on_nonfinite: "raise", or "freeze": go on without the trajectories that were lost, and mark them.
-        interacting: Whether trajectories feel each other and must run together; None finds out by a probe.
+        on_nonfinite: "raise", or "freeze": go on without the trajectories that were lost, and mark
+            them.
+        interacting: Whether trajectories feel each other and must run together; None finds out by
+            a probe.
         progress: Whether a progress bar is shown.
         differentiable: Whether gradients flow through the simulation; it then runs in one piece.
 
@@ -78,20 +85,25 @@ def simulate(
     with nullcontext() if differentiable else torch.no_grad():
         with torch.no_grad():
             probe(sde, x0, ts[0], walls, whole=interacting is True)
-            rows = block_rows(x0)
-            whole = solver.whole or differentiable or len(x0) <= rows
-            if not whole:
-                whole = interacting if interacting is not None else couples(sde, x0[:4], ts[0], Streams(seed, "probe").block(0))
-        blocks = (x0,) if whole else x0.split(rows)
+            whole = solver.whole or differentiable
+            blocks = [x0] if whole else _blocks(sde, x0, ts[0], seed, interacting)
         streams = Streams(seed, "dynamics")
         solutions: list[Solution] = []
-        with tqdm(total=len(blocks) * (len(ts) - 1), disable=not progress, unit="step", desc="simulate") as bar:
+        with tqdm(
+            total=len(blocks) * (len(ts) - 1), disable=not progress, unit="step", desc="simulate"
+        ) as bar:
             for b, block in enumerate(blocks):
                 noise = None if sde.noise == "none" else streams.block(b)
                 solution = solver.solve(
-                    sde, block, ts, noise=noise, keep_path=keep_path, walls=walls, on_nonfinite=on_nonfinite,
+                    sde,
+                    block,
+                    ts,
+                    noise=noise,
+                    keep_path=keep_path,
+                    walls=walls,
+                    on_nonfinite=on_nonfinite,
                     tick=bar.update if progress else None,
-                )  # fmt: skip
+                )
                 solutions.append(solution)
                 if solution.failed_at is not None:
                     break
@@ -101,10 +113,24 @@ def simulate(
     return _joined(solutions, ts if keep_path else ts[-1:], seed)
 
 
+def _blocks(sde: SDE, x0: State, t: Tensor, seed: int, interacting: bool | None) -> list[State]:
+    """Cuts the trajectories into blocks, or not, if they feel each other."""
+    rows = block_rows(x0)
+    if len(x0) > rows and interacting is None:
+        interacting = couples(sde, x0[:4], t, Streams(seed, "probe").block(0))
+    if interacting:
+        return [x0]
+    return [x0[i : i + rows] for i in range(0, len(x0), rows)]
+
+
 def _joined(solutions: list[Solution], times: Tensor, seed: int) -> Trajectory:
     """One trajectory from the blocks."""
     reached = min(len(s.states) for s in solutions)
-    states = solutions[0].states if len(solutions) == 1 else torch.cat([s.states[:reached] for s in solutions], 1)
+    states = (
+        solutions[0].states
+        if len(solutions) == 1
+        else torch.cat([s.states[:reached] for s in solutions], 1)
+    )
     nonfinite = torch.cat([s.nonfinite for s in solutions])
     return Trajectory(times[:reached], states, max(s.nfe for s in solutions), seed, nonfinite)
 
@@ -120,7 +146,8 @@ def _explosion(
     kept = [Solution(s.states[:good], s.nfe, s.nonfinite, s.failed_at) for s in solutions]
     largest = float(torch.nan_to_num(last.states, posinf=0.0, neginf=0.0).abs().max())
     message = (
-        f"{lost} of {seen} trajectories non-finite by t = {failed_at:g}; the largest finite value on record is {largest:.3g}. "
+        f"{lost} of {seen} trajectories non-finite by t = {failed_at:g}; the largest finite value "
+        f"on record is {largest:.3g}. "
         "Take smaller steps (substeps=…), or on_nonfinite='freeze' to go on without them."
     )
     result = None

@@ -1,0 +1,150 @@
+"""Imports go one way, and importing changes nothing."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sdegen
+
+PACKAGE = Path(sdegen.__file__).parent
+
+# Each floor may look at those before it, and a room at itself; rooms that share a floor may not
+# look at each other.
+FLOORS = (
+    ({"shapes", "noise", "step", "walls", "trajectory", "errors"}, {"storage", "interrupt"}),
+    ({"metrics"}, {"data"}, {"user_code"}, {"config_file"}),
+    ({"sde"},),
+    ({"solvers"}, {"fokker_planck"}, {"score"}),
+    ({"simulation"},),
+    ({"likelihood"}, {"verification"}, {"variational"}, {"energy"}),
+    ({"plots"},),
+    ({"report"},),
+    ({"cli", "__main__", "commands", "configs", "execution", "runs", "demo"},),
+)
+# further than what the floor says
+ONLY = {"metrics": {"shapes", "noise"}, "data": {"shapes", "noise"}, "step": {"shapes"}}
+BESIDE = {("storage", "errors"), ("interrupt", "errors")}
+
+
+def _floor(part):
+    """Floor of a top-level part of the package, and its room there."""
+    for level, rooms in enumerate(FLOORS):
+        for room in rooms:
+            if part in room:
+                return level, room
+    raise AssertionError(f"sdegen.{part} has no place in the house: give it a floor here.")
+
+
+def _imported(source):
+    """Parts of sdegen that a source imports, at the top or inside a function."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (a.name.split(".")[1] for a in node.names if a.name.startswith("sdegen."))
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports name the package: from sdegen.room.file import …"
+            path = (node.module or "").split(".")
+            if path == ["sdegen"]:
+                yield from (a.name for a in node.names)
+            elif path[0] == "sdegen":
+                yield path[1]
+
+
+def upward_looks(part, source):
+    """The imports of a part that its place in the house does not allow."""
+    level, room = _floor(part)
+    for other in _imported(source):
+        if other.startswith("__") and other != "__main__":  # __version__ and its like
+            continue
+        below, there = _floor(other)
+        allowed = below < level or other == part or room is there or (part, other) in BESIDE
+        if not allowed or (part in ONLY and other != part and other not in ONLY[part]):
+            yield other
+
+
+def _sources():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if part != "__init__":
+            yield pytest.param(part, path, id=str(path.relative_to(PACKAGE)))
+
+
+@pytest.mark.parametrize(("part", "path"), list(_sources()))
+def test_nothing_looks_upward(part, path):
+    assert list(upward_looks(part, path.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "source"),
+    [
+        ("sde", "from sdegen.solvers.base import Solver"),
+        ("score", "def f():\n    from sdegen.solvers.native import Heun"),
+        ("fokker_planck", "import sdegen.simulation.simulate"),
+        ("metrics", "from sdegen.sde.base import SDE"),
+        ("solvers", "from sdegen import plots"),
+        ("shapes", "from sdegen.storage import save"),
+    ],
+)
+def test_an_upward_look_is_seen(part, source):
+    assert len(list(upward_looks(part, source))) == 1
+
+
+def _public():
+    """Every public name, from the stub."""
+    tree = ast.parse((PACKAGE / "__init__.pyi").read_text())
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom):
+            yield from (alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("name", list(_public()))
+def test_every_public_name_resolves(name):
+    assert getattr(sdegen, name) is not None
+    assert name in dir(sdegen)
+
+
+def _fresh(program):
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=PACKAGE.parent,
+    )
+    return json.loads(done.stdout)
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    heavy = _fresh(
+        "import json, sys, sdegen; sdegen.__version__; "
+        "print(json.dumps([m for m in ('torch', 'numpy', 'scipy', 'matplotlib') if m in "
+        "sys.modules]))"
+    )
+    assert heavy == []
+
+
+def test_loading_everything_changes_nothing_in_torch_and_numpy():
+    same = _fresh(
+        """
+import hashlib, json, pickle, torch, numpy, sdegen
+def state():
+    return [
+        str(torch.get_default_dtype()), torch.is_grad_enabled(), torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(), str(torch.get_default_device()),
+        torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark,
+        hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest(),
+        hashlib.sha256(pickle.dumps(numpy.random.get_state())).hexdigest(), numpy.geterr(),
+    ]
+before = state()
+for name in sdegen.__all__:
+    try:
+        getattr(sdegen, name)
+    except (ImportError, AttributeError):
+        pass  # that every name resolves is another test
+print(json.dumps(before == state()))
+"""
+    )
+    assert same is True

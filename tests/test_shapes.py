@@ -1,0 +1,36 @@
+"""One coefficient for each trajectory meets its own trajectory, whatever the event's shape."""
+
+import pytest
+import torch
+
+from sdegen.shapes import expand
+
+
+@pytest.mark.parametrize("event", [(), (1,), (2,), (3, 2), (2, 2, 2)])
+def test_each_trajectory_meets_its_own_coefficient(event, device, dtype):
+    # batch == the last axis of the event: plain broadcasting would pair coefficients with
+    # coordinates
+    x = torch.ones(2, *event, device=device, dtype=dtype)
+    c = torch.tensor([3.0, 5.0], device=device, dtype=dtype)
+    product = expand(c, x) * x
+    assert torch.equal(product[0], torch.full_like(x[0], 3.0))
+    assert torch.equal(product[1], torch.full_like(x[1], 5.0))
+
+
+def test_a_number_is_left_as_it_is():
+    c = torch.tensor(0.1, dtype=torch.float64)
+    assert expand(c, torch.ones(2, 2, dtype=torch.float32)) is c
+
+
+def test_a_coefficient_for_each_takes_the_dtype_of_the_state():
+    x = torch.ones(2, 2, dtype=torch.float32)
+    c = torch.tensor([0.1, 0.2], dtype=torch.float64)
+    assert (expand(c, x) * x).dtype == torch.float32
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 1), (1,), (1, 2)])
+def test_other_shapes_are_refused(shape):
+    with pytest.raises(
+        ValueError, match=r"must have shape \(\) or \(2,\) to meet a state of shape"
+    ):
+        expand(torch.ones(shape), torch.ones(2, 2))
