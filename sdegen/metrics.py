@@ -6,10 +6,9 @@ exactly (`total_variation_floor`); for the others it is the distance between two
 data.
 
 Samples are states, shape (n, *event); events are flattened, and everything is computed in float64.
-A density is anything with nodes `x`, shape (cells + 1,), and `cell_masses`, shape (cells,): what
-`FokkerPlanck` returns. Within a cell its mass is spread evenly. Mass that the cells do not hold
-(absorbed at a wall) counts as one more cell, "outside"; so do samples beyond the nodes or on the
-very ends, which is where an absorbing wall keeps those that it took.
+A density is what `FokkerPlanck` returns, or anything with nodes `x`, `cell_masses` and `cdf`. Mass
+that its cells do not hold (absorbed at a wall) counts as one more cell, "outside"; so do samples
+beyond the nodes or on the very ends, which is where an absorbing wall keeps those that it took.
 
 A sample that is NaN or infinite is refused, never averaged over.
 """
@@ -53,6 +52,9 @@ class NodalDensity(Protocol):
     @property
     def cell_masses(self) -> Tensor:
         """Probability of each cell, shape (cells,)."""
+
+    def cdf(self, x: Tensor) -> Tensor:
+        """Probability below each position."""
 
 
 def total_variation(samples: Samples, density: NodalDensity) -> float:
@@ -120,7 +122,7 @@ def kolmogorov_smirnov(samples: Samples, density: NodalDensity) -> float:
 
     Args:
         samples: Shape (n, 1).
-        density: Nodes and cell masses; F is linear within a cell.
+        density: The density, with F = density.cdf.
 
     Returns:
         The distance, between 1/(2n) and 1.
@@ -137,11 +139,12 @@ def kolmogorov_smirnov(samples: Samples, density: NodalDensity) -> float:
 
 
 def wasserstein_1d(x: Samples, y: Samples | NodalDensity) -> float:
-    """Wasserstein-1 distance on the line, W1 = ∫ |F_x − F_y| dx, exactly.
+    """Wasserstein-1 distance on the line, W1 = ∫ |F_x − F_y| dx.
 
     Args:
         x: Samples, shape (n, 1).
-        y: Other samples, shape (m, 1), or a density of mass 1, whose F is linear within a cell.
+        y: Other samples, shape (m, 1), or a density of mass 1, whose F is taken as linear between
+            neighbours among nodes and samples.
 
     Returns:
         The distance, in units of x.
@@ -351,21 +354,14 @@ def _with_outside(masses: Tensor) -> Tensor:
 
 
 def _cdf(density: NodalDensity, points: Tensor) -> Tensor:
-    """F at points, linear within each cell, 0 before and 1 after the nodes."""
-    masses = _with_outside(density.cell_masses)
-    if masses[-1] > 0:
+    """F at points, of a density that has one."""
+    missing = float(_with_outside(density.cell_masses)[-1])
+    if missing > 0:
         raise ValueError(
-            f"the density holds a mass of {1 - float(masses[-1]):.6g}, not 1, so that it has no "
-            "distribution function to compare with; use total_variation, which counts what was "
-            "absorbed."
+            f"the density holds a mass of {1 - missing:.6g}, not 1: it has no distribution "
+            "function to compare with; use total_variation, which counts what was absorbed."
         )
-    x = density.x.to(torch.float64)
-    points = points.to(x.device)
-    cumulated = torch.cat([masses.new_zeros(1), masses[:-1].cumsum(0)])
-    cumulated = cumulated / cumulated[-1]
-    cell = (torch.searchsorted(x, points, right=True) - 1).clamp(0, len(x) - 2)
-    share = ((points - x[cell]) / (x[cell + 1] - x[cell])).clamp(0, 1)
-    return torch.lerp(cumulated[cell], cumulated[cell + 1], share)
+    return density.cdf(points.to(density.x.device)).detach().to(torch.float64)
 
 
 def _empirical_cdf(ordered: Tensor, points: Tensor) -> Tensor:

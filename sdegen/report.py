@@ -183,7 +183,7 @@ class Report:
             lost = [claim for claim in self._claims if not claim.holds]
             count = f"{len(self._claims) - len(lost)} of {len(self._claims)} claims hold."
             names = "; ".join(escape(claim.claim) for claim in lost)
-            kind, rest = ("fails", f" Not: {names}.") if lost else ("holds", "")
+            kind, rest = ("fails", f" These fail: {names}.") if lost else ("holds", "")
             parts.append(f'<p class="summary {kind}"><strong>{count}</strong>{rest}</p>')
         if len(self._sections) > 1:
             links = (

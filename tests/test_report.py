@@ -141,7 +141,7 @@ def test_claims_carry_the_verdict_that_follows_from_their_bounds():
         ["lost", "NaN", "≤ 1", "✗ fails"],
     ]
     # the head, before any section, counts them and names those that fail
-    assert page.texts["p"][0] == "2 of 4 claims hold. Not: slope; lost."
+    assert page.texts["p"][0] == "2 of 4 claims hold. These fail: slope; lost."
     good = Report("t")
     good.claims(claims[:1])
     assert Page(good.html).texts["p"][0] == "1 of 1 claims hold."
