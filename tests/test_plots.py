@@ -183,7 +183,7 @@ def test_density_heatmap_is_the_density(density):
 def test_stationary_shows_the_difference():
     x = torch.linspace(-3, 3, 101, dtype=torch.float64)
     exact = torch.exp(-x.square())
-    off = sg.Density(x, exact * torch.where(x > 0.01, 1 + 1e-3, 1.0))
+    off = sg.Density(x, exact * (1 + 1e-3 * (x > 0.01).double()))
     for energy in (None, x.square()):
         figure = sg.plots.stationary(off, exact, energy=energy)
         axes = panels(figure)
