@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from sdegen.storage import write_whole
 
-__all__ = ["Claim", "Report"]
+__all__ = ["Cell", "Claim", "Report"]
 
 Cell = str | int | float | bool | None
 
