@@ -1,10 +1,12 @@
 """Solvers: how often, and in what arrangement, the update is taken.
 
-A `Solver` carries a block of trajectories along `times`. Most have fixed steps: a `FixedStep` says with `stepper` how one
-step goes from nodes[i] to nodes[i + 1], and the only loop is here. It walks `substeps` equal steps between any two of the
-times, so that every time is met exactly and no path is ever interpolated.
+A `Solver` carries a block of trajectories along `times`. Most have fixed steps: a `FixedStep` says
+with `stepper` how one step goes from nodes[i] to nodes[i + 1], and the only loop is here. It walks
+`substeps` equal steps between any two of the times, so that every time is met exactly and no path
+is ever interpolated. What a block goes through, lost trajectories included, a `Record` keeps.
 
-Solvers are immutable. What a method remembers between steps lives in the closure that `stepper` returns, one for a block.
+Solvers are immutable. What a method remembers between steps lives in the closure that `stepper`
+returns, one for a block.
 """
 
 from __future__ import annotations
@@ -22,7 +24,17 @@ from sdegen.sde.base import SDE, Counter
 from sdegen.shapes import State
 from sdegen.walls import Walls
 
-__all__ = ["Draw", "FixedStep", "Solution", "Solver", "Step", "refine"]
+__all__ = [
+    "Draw",
+    "FixedStep",
+    "Record",
+    "Solution",
+    "Solver",
+    "Step",
+    "add_step_note",
+    "check_substeps",
+    "refine",
+]
 
 Draw = Callable[[], State | None]
 Step = Callable[[int, State, Draw], State]
@@ -69,8 +81,9 @@ class Solver(ABC):
         """
         if sde.clock not in self.clocks:
             raise ValueError(
-                f"{type(sde).__name__} is a Markov chain on integer times, and {type(self).__name__} solves differential "
-                "equations: use EulerMaruyama() with times 0, 1, 2, …"
+                f"{type(sde).__name__} is a Markov chain on integer times, and "
+                f"{type(self).__name__} solves differential equations: use EulerMaruyama() with "
+                "times 0, 1, 2, …"
             )
 
     def nodes(self, times: Tensor) -> Tensor:
@@ -112,6 +125,7 @@ class FixedStep(Solver):
         substeps: Equal steps between any two of the times.
 
     Raises:
+        TypeError: If substeps is no int.
         ValueError: If substeps < 1.
     """
 
@@ -120,10 +134,7 @@ class FixedStep(Solver):
     takes_walls: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.substeps, bool) or not isinstance(self.substeps, int):
-            raise TypeError(f"substeps must be an int, but is {type(self.substeps).__name__}.")
-        if self.substeps < 1:
-            raise ValueError(f"substeps must be ≥ 1, but is {self.substeps}.")
+        check_substeps(self.substeps)
 
     @abstractmethod
     def stepper(self, sde: SDE, nodes: Tensor) -> Step:
@@ -134,7 +145,7 @@ class FixedStep(Solver):
             nodes: Shape (steps + 1,), float64, on the CPU.
 
         Returns:
-            step; its draw() gives a fresh z ~ N(0, I) with x's shape, or None where the noise is off.
+            step; its draw() gives a fresh z ~ N(0, I) with x's shape, or None: the noise is off.
         """
 
     def nodes(self, times: Tensor) -> Tensor:
@@ -156,10 +167,9 @@ class FixedStep(Solver):
         """Takes the steps, one after the other; see `Solver.solve`."""
         nodes = self.nodes(times)
         counter = Counter()
+        record = Record(x0, nodes, self.substeps, keep_path, on_nonfinite, tick)
         step = self.stepper(sde.counted(counter), nodes)
-        lost = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
-        x, path = x0, [x0]
-        failed_at = None
+        x = x0
 
         def draw() -> State | None:
             return None if noise is None else normal_like(x, noise)
@@ -168,24 +178,83 @@ class FixedStep(Solver):
             try:
                 after = step(i, x, draw)
             except Exception as error:
-                error.add_note(f"in step {i} of {len(nodes) - 1}, at t = {float(nodes[i]):g}")
+                add_step_note(error, i, nodes)
                 raise
-            if walls is not None:
-                after = walls.contain(x, after)
-            if on_nonfinite == "freeze":
-                lost |= _rows_nonfinite(after)
-                after = _where_rows(lost, x, after)
-            x = after
-            reached = (i + 1) % self.substeps == 0
-            if keep_path and reached:
-                path.append(x)
-            if on_nonfinite == "raise" and _due(i, len(nodes) - 1) and not _all_finite(x):
-                lost, failed_at = _rows_nonfinite(x), float(nodes[i + 1])
+            x = record.reach(i + 1, after if walls is None else walls.contain(x, after))
+            if record.failed_at is not None:
                 break
-            if tick is not None and reached:
-                tick()
-        states = torch.stack(path) if keep_path else x[None]
-        return Solution(states, counter.calls, lost, failed_at)
+        return record.solution(counter.calls)
+
+
+class Record:
+    """What a block has gone through: its path, what was lost on it, and whether it may go on.
+
+    Args:
+        x0: State at nodes[0].
+        nodes: Times at which steps begin and end, shape (steps + 1,).
+        substeps: Every so many nodes one is kept.
+        keep_path: Whether states are kept, or the last one alone.
+        on_nonfinite: "raise" sets `failed_at`; "freeze" holds what is lost where it was finite.
+        tick: Called after each kept time.
+    """
+
+    def __init__(
+        self,
+        x0: State,
+        nodes: Tensor,
+        substeps: int,
+        keep_path: bool,
+        on_nonfinite: OnNonfinite,
+        tick: Callable[[], None] | None,
+    ) -> None:
+        self.x = x0
+        self.failed_at: float | None = None
+        self._nodes, self._substeps = nodes, substeps
+        self._path = [x0] if keep_path else None
+        self._freeze, self._tick = on_nonfinite == "freeze", tick
+        self._lost = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
+
+    def reach(self, i: int, x: State) -> State:
+        """Enters the state at nodes[i], and returns it with lost trajectories put back."""
+        if self._freeze:
+            self._lost = self._lost | _rows_nonfinite(x)
+        x = self.x = self.held(x)
+        reached = i % self._substeps == 0
+        if self._path is not None and reached:
+            self._path.append(x)
+        due = i % _CHECK_EVERY == 0 or i == len(self._nodes) - 1
+        if due and not self._freeze and not _all_finite(x):
+            self._lost, self.failed_at = _rows_nonfinite(x), float(self._nodes[i])
+        elif reached and self._tick is not None:
+            self._tick()
+        return x
+
+    def held(self, x: State) -> State:
+        """Puts lost trajectories of x back to where they last were finite."""
+        return _where_rows(self._lost, self.x, x) if self._freeze else x
+
+    def solution(self, nfe: int) -> Solution:
+        """The block as far as it went."""
+        states = self.x[None] if self._path is None else torch.stack(self._path)
+        return Solution(states, nfe, self._lost, self.failed_at)
+
+
+def add_step_note(error: Exception, i: int, nodes: Tensor) -> None:
+    """Says in which step a user's drift raised."""
+    error.add_note(f"in step {i} of {len(nodes) - 1}, at t = {float(nodes[i]):g}")
+
+
+def check_substeps(substeps: object) -> None:
+    """Refuses what is no count of steps.
+
+    Raises:
+        TypeError: If it is no int.
+        ValueError: If it is below 1.
+    """
+    if isinstance(substeps, bool) or not isinstance(substeps, int):
+        raise TypeError(f"substeps must be an int, but is {type(substeps).__name__}.")
+    if substeps < 1:
+        raise ValueError(f"substeps must be ≥ 1, but is {substeps}.")
 
 
 def refine(times: Tensor, substeps: int) -> Tensor:
@@ -200,11 +269,6 @@ def refine(times: Tensor, substeps: int) -> Tensor:
     return torch.cat([inner.flatten(), times[-1:]])
 
 
-def _due(i: int, steps: int) -> bool:
-    """Whether step i ends with a check of the state."""
-    return (i + 1) % _CHECK_EVERY == 0 or i == steps - 1
-
-
 def _all_finite(x: State) -> bool:
     """Whether every number is finite: by the sum, and one by one where the sum is suspicious."""
     with torch.no_grad():
@@ -217,5 +281,5 @@ def _rows_nonfinite(x: State) -> Tensor:
 
 
 def _where_rows(rows: Tensor, x: State, y: State) -> State:
-    """x in the given rows, y in the others."""
+    """Takes x in the given rows, y in the others."""
     return torch.where(rows.reshape(rows.shape + (1,) * (x.ndim - 1)), x, y)

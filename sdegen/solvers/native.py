@@ -1,8 +1,8 @@
 """The native methods: Euler-Maruyama, Heun, DDIM, and the Langevin predictor-corrector.
 
-Each is an arrangement of `update`. Orders: Euler-Maruyama converges weakly with 1, strongly with ½ (1 where the noise is
-additive), on an ODE with 1; Heun with 2 on an ODE and on additive noise weakly with 2 (strongly with 1); DDIM with 1 in
-its own clock.
+Each is an arrangement of `update`. Orders: Euler-Maruyama converges weakly with 1, strongly with ½
+(1 where the noise is additive), on an ODE with 1; Heun with 2 on an ODE and on additive noise
+weakly with 2 (strongly with 1); DDIM with 1 in its own clock.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class EulerMaruyama(FixedStep):
     clocks: ClassVar[tuple[str, ...]] = ("continuous", "integer")
 
     def stepper(self, sde: SDE, nodes: Tensor) -> Step:
-        """x ← update(x, f, g, dt, z)."""
+        """The update, x ← update(x, f, g, dt, z)."""
         ts, dts = nodes.unbind(), nodes.diff().unbind()
 
         def step(i: int, x: State, draw: Draw) -> State:
@@ -46,24 +46,27 @@ class EulerMaruyama(FixedStep):
 
 @dataclass(frozen=True)
 class Heun(FixedStep):
-    """The trapezoidal rule on the update, for flows and for additive noise. Two evaluations a step.
+    """The trapezoidal rule on the update, for flows and additive noise. Two evaluations a step.
 
-    x̃ = x + dt f(x, t) + √|dt| g(t) z,   x' = x + ½ dt [f(x, t) + f(x̃, s)] + √|dt| ½ [g(t) + g(s)] z
+    x̃ = x + dt f(x, t) + √|dt| g(t) z
+    x' = x + ½ dt [f(x, t) + f(x̃, s)] + √|dt| ½ [g(t) + g(s)] z
 
     Args:
         substeps: Equal steps between any two of the times.
 
     Reference:
-        Kloeden and Platen 1992, eq. (15.1.1) for additive noise; with z = 0 the explicit trapezoidal rule of Heun.
+        Kloeden and Platen 1992, eq. (15.1.1) for additive noise; with z = 0 Heun's explicit
+        trapezoidal rule.
     """
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
-        """Refuses multiplicative noise, where the average would converge to the Stratonovich reading."""
+        """Refuses multiplicative noise, which the average would read as Stratonovich."""
         super().check(sde, nodes)
         if sde.noise == "multiplicative":
             raise ValueError(
-                "Heun averages g over a step and, with g(x, t), would solve the Stratonovich equation; dynamics are Itô here: "
-                "use EulerMaruyama() or TorchSDE('milstein'), or noise='additive' if g depends on t alone."
+                "Heun averages g over a step and, with g(x, t), would solve the Stratonovich "
+                "equation; dynamics are Itô here: use EulerMaruyama() or TorchSDE('milstein'), or "
+                "noise='additive' if g depends on t alone."
             )
 
     def stepper(self, sde: SDE, nodes: Tensor) -> Step:
@@ -74,19 +77,22 @@ class Heun(FixedStep):
             t, s, dt, z = ts[i], ts[i + 1], dts[i], draw()
             f, g = sde.drift(x, t), sde.diffusion(x, t)
             ahead = update(x, f, g, dt, z)
-            return update(x, 0.5 * (f + sde.drift(ahead, s)), 0.5 * (g + sde.diffusion(ahead, s)), dt, z)
+            f, g = 0.5 * (f + sde.drift(ahead, s)), 0.5 * (g + sde.diffusion(ahead, s))
+            return update(x, f, g, dt, z)
 
         return step
 
 
 @dataclass(frozen=True)
 class DDIM(FixedStep):
-    """Denoising diffusion implicit steps: the update in y = x/α on the clock λ = σ/α. One evaluation a step.
+    """Denoising diffusion implicit steps: the update in y = x/α on the clock λ = σ/α.
 
-    y_s = y + (√(λ_s² − η² v) − λ_t) ε̂ + η √v z,     v = (λ_s/λ_t)² (λ_t² − λ_s²),     ε̂ = −σ_t score(x, t)
+    y_s = y + (√(λ_s² − η² v) − λ_t) ε̂ + η √v z
+    v = (λ_s/λ_t)² (λ_t² − λ_s²),     ε̂ = −σ_t score(x, t)
 
-    η is that of the `ReverseSDE`: 0 is the Euler map of the probability flow in λ, 1 is DDPM's ancestral step. The linear
-    part of the dynamics is solved exactly, the score alone is frozen over a step.
+    η is that of the `ReverseSDE`: 0 is the Euler map of the probability flow in λ, 1 is DDPM's
+    ancestral step. The linear part of the dynamics is solved exactly, the score alone is frozen
+    over a step: one evaluation.
 
     Args:
         substeps: Equal steps between any two of the times.
@@ -100,13 +106,14 @@ class DDIM(FixedStep):
         super().check(sde, nodes)
         if sde.denoising is None or sde.denoising.kernel is None:
             raise ValueError(
-                f"DDIM needs the α and σ of a kernel: pass ReverseSDE(linear_sde, score, eta), not {type(sde).__name__}."
+                "DDIM needs the α and σ of a kernel: pass ReverseSDE(linear_sde, score, eta), "
+                f"not {type(sde).__name__}."
             )
         if sde.denoising.eta > 1:
             raise ValueError(f"DDIM needs 0 ≤ eta ≤ 1, but eta is {sde.denoising.eta:g}.")
 
     def stepper(self, sde: SDE, nodes: Tensor) -> Step:
-        """y ← update(y, slope · ε̂, η√(v/|Δλ|), Δλ, z), with every coefficient computed beforehand."""
+        """The update in y, with slope · ε̂ as drift and η√(v/|Δλ|) as diffusion."""
         inner = sde.denoising
         assert inner is not None  # check() saw to it
         assert inner.kernel is not None
@@ -115,14 +122,16 @@ class DDIM(FixedStep):
         lam = sigma / alpha
         now, then, dlam = lam[:-1], lam[1:], lam.diff()
         v = (then / now) ** 2 * (now - then) * (now + then)
-        kept = torch.sqrt((then.square() - eta**2 * v).clamp(min=0.0))  # λ_s² − v ≥ 0 but for rounding
+        # λ_s² − v ≥ 0 but for rounding
+        kept = torch.sqrt((then.square() - eta**2 * v).clamp(min=0.0))
         slopes = ((kept - now) / dlam).unbind()
         noises = (eta * torch.sqrt(v / dlam.abs())).unbind()
         ts, alphas, sigmas, dlams = nodes.unbind(), alpha.unbind(), sigma.unbind(), dlam.unbind()
 
         def step(i: int, x: State, draw: Draw) -> State:
             eps = -sigmas[i] * score(x, ts[i])
-            return alphas[i + 1] * update(x / alphas[i], slopes[i] * eps, noises[i], dlams[i], draw())
+            y = update(x / alphas[i], slopes[i] * eps, noises[i], dlams[i], draw())
+            return alphas[i + 1] * y
 
         return step
 
@@ -131,7 +140,9 @@ class DDIM(FixedStep):
 class PredictorCorrector(FixedStep):
     """Euler-Maruyama as predictor, then Langevin steps in the marginal reached, as corrector.
 
-    corrector: x ← x + h score(x, s) + √(2h) z,   h = 2 α_s² (r |z|/|score|)²  (|·| the mean norm of the block)
+    corrector: x ← x + h score(x, s) + √(2h) z,   h = 2 α_s² (r |z|/|score|)²
+
+    |·| is the mean norm of the trajectories of a block that are finite.
 
     Args:
         substeps: Equal steps between any two of the times.
@@ -156,7 +167,11 @@ class PredictorCorrector(FixedStep):
         """Refuses dynamics without a score, and noise-free ones."""
         super().check(sde, nodes)
         if sde.denoising is None or sde.noise == "none":
-            raise ValueError("PredictorCorrector needs a ReverseSDE with eta > 0: its corrector draws noise and asks the score.")
+            raise ValueError(
+                "PredictorCorrector needs a ReverseSDE with eta > 0: its corrector draws noise "
+                f"and asks the score, but {type(sde).__name__} has "
+                + ("no score." if sde.denoising is None else "eta = 0.")
+            )
 
     def stepper(self, sde: SDE, nodes: Tensor) -> Step:
         """One predictor step, then corrector_steps of Langevin dynamics, each an `update`."""
@@ -168,7 +183,9 @@ class PredictorCorrector(FixedStep):
         ts = nodes.unbind()
 
         def norm(x: State) -> Tensor:
-            return x.flatten(1).norm(dim=1).mean()
+            norms = torch.linalg.vector_norm(x.flatten(1), dim=1)
+            # one lost trajectory must not stop the others: h would be NaN for all of them
+            return torch.where(norms.isfinite(), norms, torch.nan).nanmean()
 
         def step(i: int, x: State, draw: Draw) -> State:
             x, s = predict(i, x, draw), ts[i + 1]

@@ -1,0 +1,121 @@
+"""Grids of times for generation: where the steps from t_max down to t_min go.
+
+A grid is uniform in some function of t that says how hard a stretch is. For a linear SDE with
+kernel α, σ that is often the noise-to-signal ratio σ/α, which grows with t, or λ = log(α/σ), half
+the log of the signal-to-noise ratio. Every grid is a float64 tensor of steps + 1 times, decreasing
+from t_max to t_min, both met exactly, and goes to `simulate` as `times`.
+
+What is assumed: σ/α increases in t, as it does where noise is added. The t that belongs to a σ/α
+is found by bisection, down to the last bit.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sdegen.sde.linear import LinearSDE
+
+__all__ = ["karras", "log_snr", "quadratic", "uniform"]
+
+_HALVINGS = 80  # of [t_min, t_max]: past the last bit of a float64
+
+
+def uniform(sde: LinearSDE, steps: int) -> Tensor:
+    """Equal steps in t: t_i = t_max + (i/N)(t_min − t_max).
+
+    Args:
+        sde: Any linear SDE.
+        steps: N ≥ 1.
+
+    Reference:
+        Song et al. 2021, the grid of appendix G, arXiv:2011.13456.
+    """
+    return sde.time_grid(steps)
+
+
+def quadratic(sde: LinearSDE, steps: int) -> Tensor:
+    """Equal steps in √t: t_i = (√t_max + (i/N)(√t_min − √t_max))²; more of them near the data.
+
+    Args:
+        sde: Any linear SDE.
+        steps: N ≥ 1.
+
+    Reference:
+        Song, Meng and Ermon 2021, appendix D.2 ("quadratic"), arXiv:2010.02502.
+    """
+    return _between(sde, _powers(sde.t_max, sde.t_min, steps, sde, 2.0))
+
+
+def log_snr(sde: LinearSDE, steps: int) -> Tensor:
+    """Equal steps in λ(t) = log(α/σ).
+
+    Args:
+        sde: Any linear SDE.
+        steps: N ≥ 1.
+
+    Reference:
+        Lu et al. 2022, section 3.4 of DPM-Solver ("uniform λ"), arXiv:2206.00927.
+    """
+    low, high = _log_ratios(sde, _ends(sde)).tolist()
+    fraction = _fractions(sde, steps)
+    return _between(sde, _invert(sde, high + fraction * (low - high)))
+
+
+def karras(sde: LinearSDE, steps: int, rho: float = 7.0) -> Tensor:
+    """Equal steps in r^{1/ρ}, r = σ/α.
+
+    r_i = (r_max^{1/ρ} + (i/N)(r_min^{1/ρ} − r_max^{1/ρ}))^ρ
+
+    Args:
+        sde: Any linear SDE.
+        steps: N ≥ 1.
+        rho: ρ > 0; 1 is uniform in r, large ρ tends to `log_snr`.
+
+    Raises:
+        ValueError: If rho is not finite and > 0.
+
+    Reference:
+        Karras et al. 2022, eq. (5), arXiv:2206.00364, r being its σ.
+    """
+    if not 0 < rho < float("inf"):
+        raise ValueError(f"rho must be finite and > 0, but is {rho:g}.")
+    low, high = _log_ratios(sde, _ends(sde)).exp().tolist()
+    return _between(sde, _invert(sde, _powers(high, low, steps, sde, rho).log()))
+
+
+def _fractions(sde: LinearSDE, steps: int) -> Tensor:
+    """i/N for i = 0 … N; refuses what is no number of steps."""
+    return torch.linspace(0.0, 1.0, len(sde.time_grid(steps)), dtype=torch.float64)
+
+
+def _powers(first: float, last: float, steps: int, sde: LinearSDE, rho: float) -> Tensor:
+    """(first^{1/ρ} + (i/N)(last^{1/ρ} − first^{1/ρ}))^ρ."""
+    a, b = first ** (1 / rho), last ** (1 / rho)
+    return torch.pow(a + _fractions(sde, steps) * (b - a), rho)
+
+
+def _ends(sde: LinearSDE) -> Tensor:
+    return torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)
+
+
+def _log_ratios(sde: LinearSDE, t: Tensor) -> Tensor:
+    """log(σ/α) = −λ, shape of t."""
+    return torch.log(sde.sigma(t)) - torch.log(sde.alpha(t))
+
+
+def _invert(sde: LinearSDE, log_ratios: Tensor) -> Tensor:
+    """The times at which log(σ/α) takes these values, by bisection of [t_min, t_max]."""
+    low = torch.full_like(log_ratios, sde.t_min)
+    high = torch.full_like(log_ratios, sde.t_max)
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        below = _log_ratios(sde, middle) < log_ratios
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return 0.5 * (low + high)
+
+
+def _between(sde: LinearSDE, times: Tensor) -> Tensor:
+    """The grid with its ends put exactly where they belong."""
+    times[0], times[-1] = sde.t_max, sde.t_min
+    return times

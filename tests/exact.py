@@ -1,0 +1,184 @@
+"""Problems with their answers, and ways to know what a chain does without drawing from it."""
+
+import math
+
+import numpy as np
+import torch
+
+import sdegen as sg
+from sdegen.noise import Stream
+
+SQRT_2 = math.sqrt(2)
+
+
+class Replay(Stream):
+    """A stream that hands out given normals, in order.
+
+    Args:
+        draws: One tensor for each draw, of the shape that is asked for.
+    """
+
+    def __init__(self, draws):
+        super().__init__(0)
+        self._draws = iter(draws)
+
+    def normal(self, shape, *, dtype=None, device="cpu"):
+        z = next(self._draws)
+        assert tuple(z.shape) == tuple(shape)
+        return z.to(device=device, dtype=dtype)
+
+
+def slope(h, error):
+    """Exponent p of error ∝ h^p, by least squares through all points."""
+    return float(np.polyfit(np.log(np.asarray(h)), np.log(np.abs(np.asarray(error))), 1)[0])
+
+
+def linear_chain_moments(solver, sde, nodes, mean, var, *, draws=1):
+    """Mean and variance at each node of the chain that a solver makes of a 1-D linear SDE.
+
+    One step is x' = A x + b(z). A and b are read off the solver itself, b at the nodes of a
+    Gauss-Hermite rule, exact for the polynomials of degree ≤ 3 that b is. Nothing is sampled.
+
+    Args:
+        solver: Any one-step solver.
+        sde: Linear drift, additive noise or none, in one dimension.
+        nodes: Times of the chain, float64.
+        mean: Mean at nodes[0].
+        var: Variance at nodes[0].
+        draws: Normals that a step takes.
+
+    Returns:
+        Shape (len(nodes), 2).
+    """
+    z, w = np.polynomial.hermite_e.hermegauss(4)
+    grid = torch.tensor(np.stack(np.meshgrid(*[z] * draws)).reshape(draws, -1))
+    weight = torch.tensor(np.stack(np.meshgrid(*[w / w.sum()] * draws)).reshape(draws, -1)).prod(0)
+    none = torch.zeros(2, dtype=torch.float64)
+    columns = [torch.cat([none, g])[:, None] for g in grid]
+    x0 = torch.zeros(len(weight) + 2, 1, dtype=torch.float64)
+    x0[1] = 1.0
+    moments = [(mean, var)]
+    for i in range(len(nodes) - 1):
+        noise = None if sde.noise == "none" else Replay(columns)
+        x = solver.solve(sde, x0, nodes[i : i + 2], noise=noise, keep_path=False).states[-1, :, 0]
+        a, b = float(x[1] - x[0]), x[2:]
+        shift = float(weight @ b)
+        mean = a * mean + shift
+        var = a * a * var + float(weight @ (b - shift).square())
+        moments.append((mean, var))
+    return torch.tensor(moments, dtype=torch.float64)
+
+
+def ou_moments(rate, mu, sigma, mean, var, t):
+    """Mean and variance of dX = −k(X − μ)dt + σ dW at t, from a Gaussian at 0."""
+    decay = math.exp(-rate * t)
+    return (
+        mu + (mean - mu) * decay,
+        var * decay**2 + sigma**2 / (2 * rate) * (1 - decay**2),
+    )
+
+
+def strong_error_ou(solver, steps, *, rate=1.0, sigma=SQRT_2, t_end=1.0, draws=1):
+    """Root mean square of X_N − X_T on the same Brownian path, exactly; X_0 = 0.
+
+    Both are linear in the path: X_T = ∫ φ dW, φ(s) = σ e^{−k(T−s)}, and X_N = Σ B_i z_i + C_i u_i
+    with z_i = ΔW_i/√h and, for draws = 2, u_i = √12 (∫(W_s − W_{t_i}) ds/h^{3/2} − z_i/2), which
+    the solver answers to one unit of z_i or u_i at a time.
+    """
+    h = t_end / steps
+    nodes = torch.arange(steps + 1, dtype=torch.float64) * h
+    units = torch.eye(steps * draws, dtype=torch.float64)
+    x0 = torch.zeros(steps * draws, 1, dtype=torch.float64)
+    replay = Replay([u[:, None] for u in units])
+    sde = sg.OrnsteinUhlenbeck(rate, 0.0, sigma)
+    answer = solver.solve(sde, x0, nodes, noise=replay, keep_path=False).states[-1]
+    answer = answer.reshape(steps, draws)
+    decay = torch.exp(-rate * (t_end - nodes))
+    later, sooner = decay[1:], decay[:-1]
+    with_dw = sigma * (later - sooner) / rate  # ∫ φ ds over a step
+    square = sigma**2 * (later**2 - sooner**2) / (2 * rate)  # ∫ φ² ds
+    with_ramp = sigma * ((later - sooner) / rate**2 - h * sooner / rate)  # ∫ φ (t_{i+1} − s) ds
+    on_z = with_dw / math.sqrt(h)
+    variance = (answer[:, 0] - on_z) ** 2 + square - on_z**2
+    if draws == 2:
+        on_u = math.sqrt(12) * (with_ramp / h**1.5 - with_dw / (2 * math.sqrt(h)))
+        variance = variance + (answer[:, 1] - on_u) ** 2 - on_u**2
+    return math.sqrt(float(variance.sum()))
+
+
+def coarsen(z, u, m):
+    """Normals of steps m times as long on the same Brownian paths.
+
+    Args:
+        z: ΔW/√h of each fine step, shape (steps, paths).
+        u: √12 (∫(W_s − W_{t_i}) ds/h^{3/2} − z/2), same shape.
+        m: How many fine steps make one.
+
+    Returns:
+        z and u of the coarse steps, shape (steps/m, paths).
+    """
+    shape = (z.shape[0] // m, m, z.shape[1])
+    w, area = z.reshape(shape), (0.5 * z + u / math.sqrt(12)).reshape(shape)
+    coarse_area = (area + w.cumsum(1) - w).sum(1) / m**1.5
+    coarse_z = w.sum(1) / math.sqrt(m)
+    return coarse_z, math.sqrt(12) * (coarse_area - 0.5 * coarse_z)
+
+
+class NoisedGaussian:
+    """The law N(α μ, α² s² + σ²) of N(μ, s²) under a linear SDE: density at t, and exact score."""
+
+    def __init__(self, sde, mean, std):
+        self.sde, self.mean, self.variance = sde, mean, std**2
+
+    def moments(self, t):
+        t = torch.as_tensor(t, dtype=torch.float64)
+        alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
+        return alpha * self.mean, alpha**2 * self.variance + sigma**2
+
+    def score(self, x, t):
+        mean, variance = self.moments(t)
+        return (mean - x) / variance
+
+
+def noised_gaussian(mean=1.0, std=0.25, *, t_min=1e-3):
+    """VP(β 0.1 … 20), and a 1-D Gaussian under it."""
+    sde = sg.VP(sg.LinearBeta(0.1, 20.0), t_min=t_min)
+    return sde, NoisedGaussian(sde, mean, std)
+
+
+def gaussian_flow(noised, x, t, s):
+    """Where the probability flow of a noised 1-D Gaussian takes x from t to s: same quantile."""
+    (mean_t, var_t), (mean_s, var_s) = noised.moments(t), noised.moments(s)
+    return mean_s + (x - mean_t) * torch.sqrt(var_s / var_t)
+
+
+def box_cdf(kind, length, d, start, t):
+    """F(x) at time t of a Brownian motion of diffusion coefficient d on [0, length].
+
+    Args:
+        kind: "no-flux": the cosine series; "periodic": the Fourier series.
+        length: L.
+        d: D = σ²/2.
+        start: Where it starts.
+        t: Time, of which D t/L² should not be tiny: 200 terms.
+    """
+    n = np.arange(1, 201)
+
+    def cdf(x):
+        x = np.asarray(x)[..., None]
+        if kind == "no-flux":
+            q = n * np.pi / length
+            terms = np.cos(q * start) * np.exp(-d * q**2 * t) * np.sin(q * x) / q
+        else:
+            q = 2 * n * np.pi / length
+            terms = np.exp(-d * q**2 * t) * (np.sin(q * (x - start)) + np.sin(q * start)) / q
+        return (x[..., 0] + 2 * terms.sum(-1)) / length
+
+    return cdf
+
+
+def box_survival(length, d, start, t):
+    """Chance that a Brownian motion has met neither end of [0, length] by time t."""
+    n = np.arange(1, 400, 2)
+    q = n * np.pi / length
+    return float((4 / (n * np.pi) * np.sin(q * start) * np.exp(-d * q**2 * t)).sum())
