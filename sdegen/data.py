@@ -37,6 +37,7 @@ __all__ = [
     "checkerboard",
     "digits",
     "eight_gaussians",
+    "redequantise",
     "swiss_roll",
     "to_levels",
     "two_moons",
@@ -236,6 +237,7 @@ def digits(
             "the digits come with scikit-learn; pip install 'sdegen[data]'."
         ) from error
     levels = torch.from_numpy(load_digits().images).to(torch.float64).unsqueeze(1)
+    centres = (levels + 0.5) * BIN_WIDTH - 1
     half = len(levels) // 2
     if not 1 <= validation < half:
         raise ValueError(
@@ -244,9 +246,7 @@ def digits(
         )
     seed = seed_of(rng)
     order = torch.randperm(len(levels), generator=stream(seed, "digits split").generator())
-    source = stream(seed, "dequantise").generator()
-    u = torch.rand(levels.shape, generator=source, dtype=torch.float64)
-    images = (levels[order] + u) * BIN_WIDTH - 1
+    images = redequantise(centres[order], stream(seed, "dequantise"))
     images = images.to(dtype=dtype or torch.get_default_dtype(), device=device)
     # clones: a slice would be saved and moved with all of the others behind it
     return Digits(
@@ -270,6 +270,24 @@ def to_levels(images: State) -> Tensor:
     tensor([[ 0,  8, 16, 16]])
     """
     return ((images + 1) / BIN_WIDTH).floor().clamp(0, LEVELS - 1).long()
+
+
+def redequantise(images: State, source: Stream) -> State:
+    """The same pixel values with new noise in their bins; an `augment` for `train`.
+
+    A model that sees the same noise in every epoch can learn it by heart, though it is no property
+    of an image.
+
+    Args:
+        images: Images as in `Digits`, shape (batch, *event).
+        source: Where the noise comes from.
+
+    Returns:
+        Images of the same shape.
+    """
+    generator = source.generator(images.device)
+    u = torch.rand(images.shape, generator=generator, dtype=images.dtype, device=images.device)
+    return (to_levels(images) + u) * BIN_WIDTH - 1
 
 
 def _source(n: int, noise: float, rng: Rng, purpose: str) -> Stream:

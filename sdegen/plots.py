@@ -154,7 +154,7 @@ def stationary(density: Density, exact: Tensor, *, energy: Tensor | None = None)
         axes["U"].plot(x, u, color=_INK, lw=1.4)
         # walls of a landscape are higher than anything to be seen in it
         seen = u[q > 1e-3 * q.max()]
-        margin = 0.08 * float(seen.max() - seen.min())
+        margin = 0.08 * float(seen.max() - seen.min()) or 1.0
         axes["U"].set(xlim=(x[0], x[-1]), ylim=(seen.min() - margin, seen.max() + margin))
         axes["U"].set_ylabel("energy U(x)")
         axes["U"].tick_params(labelbottom=False)
@@ -366,6 +366,8 @@ def pareto(curves: Mapping[str, _Curve], *, floor: float | None = None, quantity
         panel.axhline(floor, color=_INK, lw=1.2, ls=(0, (5, 3)), label="floor: exact samples")
         panel.set_ylim(bottom=min(panel.get_ylim()[0], 0.85 * floor))
     panel.set(xlabel="score evaluations per sample (nfe)", ylabel=quantity)
+    _plain_log(panel.xaxis)
+    _plain_log(panel.yaxis)
     figure.legend(loc="outside right center", frameon=False, fontsize=9)
     return figure
 
@@ -398,6 +400,8 @@ def convergence(
     text = f"slope {slope:g}".replace("-", "−")
     panel.plot(ends, height * ends**slope, color=_GREY, lw=1.2, ls=(0, (5, 3)), label=text)
     panel.set(xlabel=across, ylabel=quantity)
+    _plain_log(panel.xaxis)
+    _plain_log(panel.yaxis)
     figure.legend(loc="outside right center", frameon=False, fontsize=9)
     return figure
 
@@ -424,10 +428,10 @@ def loss_curve(result: TrainResult) -> Figure:
         panel.plot(looks, seen, "o-", color="#D55E00", ms=3.5, lw=1.2, label="validation")
     panel.axvline(result.kept_step, color=_INK, lw=1, ls=(0, (4, 3)), label="weights kept")
     panel.set(xlabel="training step", ylabel="loss", yscale="log")
-    _plain_log(panel.yaxis)
     # the first steps are far above all others, and would flatten them
     low, high = np.quantile(losses, [0.002, 0.99])
     panel.set_ylim(0.9 * low, 1.15 * max(high, mean.max() if len(mean) < 3 else mean[1:].max()))
+    _plain_log(panel.yaxis)
     panel.margins(x=0.01)
     figure.legend(loc="outside right center", frameon=False, fontsize=9)
     return figure
@@ -563,12 +567,13 @@ def _log_log(panel: Axes, curves: Mapping[str, _Curve]) -> None:
         marker = _MARKERS[i % len(_MARKERS)]
         panel.plot(a, b, marker, ls="-", ms=5, lw=1.4, color=_CYCLE[i % len(_CYCLE)], label=name)
     panel.set(xscale="log", yscale="log")
-    _plain_log(panel.xaxis)
-    _plain_log(panel.yaxis)
 
 
 def _plain_log(axis: Axis) -> None:
-    """Ticks 1, 2, 5, 10 … in plain numbers on a logarithmic axis."""
+    """Ticks 1, 2, 5, 10 … in plain numbers on a logarithmic axis of a few decades."""
+    low, high = axis.get_view_interval()
+    if high > 3e3 * low:
+        return
     axis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axis.set_minor_locator(NullLocator())

@@ -10,6 +10,7 @@ import torch
 from scipy import stats
 
 import sdegen as sg
+from sdegen.noise import stream
 
 PLANAR = [sg.data.two_moons, sg.data.eight_gaussians, sg.data.swiss_roll, sg.data.checkerboard]
 Z = 5.5  # standard errors; two-sided false alarm 4e-8 for each comparison
@@ -164,6 +165,16 @@ def test_digits_in_float32_keep_their_integers(digits):
     moved = sg.data.to_levels(single.train) != sg.data.to_levels(digits.train)
     assert int(moved.sum()) <= 2
     assert torch.equal(single.train, digits.train.float())
+
+
+def test_new_noise_leaves_the_integers(digits):
+    again = sg.data.redequantise(digits.train, stream(3, "test"))
+    assert torch.equal(sg.data.to_levels(again), sg.data.to_levels(digits.train))
+    old, new = ((x + 1) / digits.bin_width % 1 for x in (digits.train, again))
+    assert stats.kstest(new.flatten().numpy(), "uniform").pvalue > 1e-5
+    n = old.numel()  # uncorrelated: r is normal with deviation 1/√n
+    r = float(torch.corrcoef(torch.stack([old.flatten(), new.flatten()]))[0, 1])
+    assert abs(r) < 4.5 / math.sqrt(n)
 
 
 def test_split_is_fixed_by_the_seed_and_mixes(digits):

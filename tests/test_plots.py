@@ -196,7 +196,7 @@ def test_stationary_shows_the_difference():
         assert np.array_equal(curves["Fokker–Planck"], off.p)
         assert is_publishable(figure)
     assert np.array_equal(axes["U"].lines[0].get_ydata(), x.square())
-    # the landscape is shown where the density is above e^−ln 1000: at x = 2.58, not at 2.64
+    # the landscape is shown where the density is above a thousandth of its peak: up to x = 2.58
     assert axes["U"].get_ylim()[1] == pytest.approx(2.58**2 * 1.08, rel=1e-9)
 
 
