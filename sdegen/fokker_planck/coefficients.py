@@ -1,0 +1,203 @@
+"""The drift and the diffusion of an SDE, read off at the points that a solver on a grid needs.
+
+dX = f dt + g dW (Itô), D = g²/2: f and D at the Gauss points of each cell, where they are
+integrated, D and g's sign at the nodes. Both enter the Fokker–Planck operator linearly, so that a
+weighted sum of coefficients at several times is again one: that is what the integrator for
+time-dependent problems uses. Dynamics that are meant for decreasing times (`direction` −1) enter
+with the sign of their drift turned.
+
+Whether an SDE depends on time is found out by asking it: at all times of a run and between them,
+at every point.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sdegen.fokker_planck.grid import Grid
+from sdegen.sde.base import SDE
+
+__all__ = ["GAUSS_NODES", "GAUSS_WEIGHTS", "Coefficients", "Reader"]
+
+_nodes, _weights = np.polynomial.legendre.leggauss(4)
+GAUSS_NODES: Tensor = torch.from_numpy(0.5 * (1 + _nodes))
+GAUSS_WEIGHTS: Tensor = torch.from_numpy(0.5 * _weights)
+
+_GOLDEN = 0.6180339887498949
+_PROBED_TIMES = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Coefficients:
+    """f and D of dX = f dt + √(2D) dW on a grid.
+
+    Args:
+        drift: f at the Gauss points, shape (cells, points).
+        diffusivity: D at the Gauss points, > 0, same shape.
+        nodal_diffusivity: D at the nodes, shape (nodes,); zero at most at a wall.
+        wall_drift: f at both walls, shape (2,).
+    """
+
+    drift: Float[Tensor, "*batch cells points"]
+    diffusivity: Float[Tensor, "*batch cells points"]
+    nodal_diffusivity: Float[Tensor, "*batch nodes"]
+    wall_drift: Float[Tensor, "*batch 2"]
+
+    def combined(self, weight: float, other: Coefficients, other_weight: float) -> Coefficients:
+        """weight · self + other_weight · other."""
+        return Coefficients(
+            weight * self.drift + other_weight * other.drift,
+            weight * self.diffusivity + other_weight * other.diffusivity,
+            weight * self.nodal_diffusivity + other_weight * other.nodal_diffusivity,
+            weight * self.wall_drift + other_weight * other.wall_drift,
+        )
+
+    def same_as(self, other: Coefficients) -> bool:
+        """Whether both are equal, to the bit."""
+        return torch.equal(self.drift, other.drift) and torch.equal(
+            self.nodal_diffusivity, other.nodal_diffusivity
+        )
+
+
+class Reader:
+    """Reads an SDE on a grid.
+
+    Args:
+        sde: Dynamics with a state of shape (batch, 1).
+        grid: Where.
+
+    Raises:
+        ValueError: If the state is not one-dimensional, a value is not finite, the drift of a
+            state depends on the other states of the batch, or D vanishes inside the grid.
+        TypeError: If drift or diffusion is no tensor.
+    """
+
+    def __init__(self, sde: SDE, grid: Grid) -> None:
+        self.sde, self.grid = sde, grid
+        x = grid.nodes
+        h = x.diff()
+        inner = x[:-1, None] + h[:, None] * GAUSS_NODES
+        # nodes and Gauss points in order, so that a change of sign of g shows
+        self._x = torch.cat([torch.cat([x[:-1, None], inner], 1).flatten(), x[-1:]])[:, None]
+        self._check_single(self.start)
+
+    @property
+    def start(self) -> float:
+        """A time at which the dynamics are defined."""
+        low, high = self.sde.time_range
+        return low if low > -float("inf") else min(0.0, high)
+
+    def at(self, t: float) -> Coefficients:
+        """Coefficients at time t."""
+        f, g = self._evaluate(self._x, t)
+        f, g = f[:, 0] * self.sde.direction, g[:, 0]
+        self._check_noise(g.detach(), t)
+        diffusivity = 0.5 * g**2
+        cells = self.grid.cells
+        return Coefficients(
+            f[:-1].view(cells, -1)[:, 1:],
+            diffusivity[:-1].view(cells, -1)[:, 1:],
+            torch.cat([diffusivity[:-1].view(cells, -1)[:, 0], diffusivity[-1:]]),
+            torch.stack([f[0], f[-1]]),
+        )
+
+    @torch.no_grad()
+    def varies(self, times: Tensor) -> bool:
+        """Whether the coefficients change over times, or between them."""
+        picked = times[torch.linspace(0, len(times) - 1, min(len(times), _PROBED_TIMES)).long()]
+        between = torch.lerp(picked[:-1], picked[1:], torch.full_like(picked[1:], _GOLDEN))
+        first = self.at(float(picked[0]))
+        probes = torch.cat(
+            [between, picked[1:], picked[:1] + (picked[-1] - picked[0]) * _GOLDEN**3]
+        )
+        return any(not self.at(float(t)).same_as(first) for t in probes)
+
+    @torch.no_grad()
+    def varies_at_all(self) -> bool:
+        """Whether the coefficients change over the times at which the SDE is defined."""
+        low, high = self.sde.time_range
+        low, high = max(low, min(0.0, high)), min(high, max(0.0, low) + 16.0)
+        return self.varies(torch.linspace(low, high, 4, dtype=torch.float64))
+
+    def _evaluate(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
+        """f and g at states x, both of x's shape; the user's own errors pass with a note."""
+        time = torch.tensor(t, dtype=torch.float64)
+        try:
+            f, g = self.sde.drift(x, time), self.sde.diffusion(x, time)
+        except Exception as error:
+            error.add_note(
+                f"while the Fokker–Planck solver evaluated drift and diffusion at t = {t:g} for a "
+                "one-dimensional state of "
+                f"shape {tuple(x.shape)}; densities are solved for one dimension."
+            )
+            raise
+        for name, value in (("drift", f), ("diffusion", g)):
+            if not isinstance(value, Tensor):
+                raise TypeError(
+                    f"{name} must return a tensor, but returns {type(value).__name__}."
+                )
+        if f.shape != x.shape or not _broadcasts(g, x):
+            raise ValueError(
+                "the Fokker–Planck solver needs a one-dimensional state: for a state of shape "
+                f"{tuple(x.shape)} the drift "
+                f"has shape {tuple(f.shape)} and the diffusion {tuple(g.shape)}; project the "
+                "dynamics on one coordinate."
+            )
+        f, g = f.to(torch.float64), g.to(torch.float64).expand_as(x)
+        for name, value in (("drift", f), ("diffusion", g)):
+            bad = ~torch.isfinite(value.detach())
+            if bool(bad.any()):
+                where = float(x[bad][0])
+                raise ValueError(
+                    f"the {name} is {float(value.detach()[bad][0])} at x = {where:g}, t = {t:g}; "
+                    "the grid "
+                    f"[{self.grid.low:g}, {self.grid.high:g}] must lie where drift and diffusion "
+                    "are finite."
+                )
+        return f, g
+
+    def _check_noise(self, g: Tensor, t: float) -> None:
+        """Refuses D = 0 inside the grid; at a wall it may be."""
+        zero = (g == 0)[1:-1] | (g[1:-1] * g[:-2] < 0)
+        if bool(zero.any()):
+            where = float(self._x[1:-1][zero][0, 0])
+            count = int(zero.sum())
+            flow = (
+                " Without noise a density is carried along a flow: simulate it."
+                if count == len(zero)
+                else ""
+            )
+            raise ValueError(
+                f"D = g²/2 must be > 0 inside the grid, but is 0 at x = {where:g}, t = {t:g} "
+                f"({count} of {len(zero)} points); "
+                f"end the grid where the noise ends: there a wall may have D = 0.{flow}"
+            )
+
+    @torch.no_grad()
+    def _check_single(self, t: float) -> None:
+        """Refuses a drift that is no function of one state."""
+        f, g = self._evaluate(self._x, t)
+        few = slice(None, None, 7)
+        f_few, g_few = self._evaluate(self._x[few], t)
+        for name, all_of, some in (("drift", f[few], f_few), ("diffusion", g[few], g_few)):
+            if not torch.allclose(
+                all_of, some, rtol=1e-9, atol=1e-9 * float(all_of.abs().max() + 1e-300)
+            ):
+                raise ValueError(
+                    f"the {name} of a state depends on the other states of its batch (a mean "
+                    "field); its density obeys a "
+                    "nonlinear equation, which is not solved here."
+                )
+
+
+def _broadcasts(g: Tensor, x: Tensor) -> bool:
+    """Whether g meets x without growing it."""
+    try:
+        return np.broadcast_shapes(g.shape, x.shape) == tuple(x.shape)
+    except ValueError:
+        return False

@@ -1,0 +1,218 @@
+"""A density on a line: values at nodes, and between them a cubic, positive where they are.
+
+A solver knows a density p at the nodes x_i. Between two nodes it is the cubic of Hermite with
+slopes s_i from the parabola through three neighbouring nodes: fourth order in the cell. Where
+such a cubic would dip below zero (a start at a point, a tail that falls by more than e³ within a
+cell) slopes are limited to |s_i| h ≤ 3 p_i, which keeps it positive. The mass of a cell is then
+
+    m_i = h_i (p_i + p_{i+1})/2 − h_i² (s_{i+1} − s_i)/12
+
+and `cdf`, `quantile` and moments are those of this cubic, exactly. A density that lost mass at an
+absorbing wall has a mass below 1: `cdf` ends there, while mean, variance and quantiles are those
+of what is left. Units: x in units of the state, p in their inverse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sdegen.errors import NotNormalizableError
+
+__all__ = ["Density", "DensityPath"]
+
+_LIMIT = 3.0  # |s| h ≤ 3 p: the control points of the cubic are then ≥ 0
+_BISECTIONS = 60
+_GAUSS_NODES, _GAUSS_WEIGHTS = (
+    torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(5)
+)  # exact for a cubic times a polynomial of degree 6
+
+
+@dataclass(frozen=True, eq=False)
+class Density:
+    """A nodal density.
+
+    Args:
+        x: Nodes, strictly increasing, shape (nodes,).
+        p: Values at the nodes, ≥ 0, shape (nodes,).
+    """
+
+    x: Float[Tensor, " nodes"]
+    p: Float[Tensor, " nodes"]
+
+    @cached_property
+    def slopes(self) -> Float[Tensor, " nodes"]:
+        """p′ at the nodes, of the parabola through three, limited so that the cubic is ≥ 0."""
+        h = self.x.diff()
+        secant = self.p.diff() / h
+        middle = (h[1:] * secant[:-1] + h[:-1] * secant[1:]) / (h[1:] + h[:-1])
+        first = 2 * secant[:1] - middle[:1]
+        last = 2 * secant[-1:] - middle[-1:]
+        slope = torch.cat([first, middle, last])
+        # a falling slope endangers the cell to the right, a rising one the cell to the left
+        most = _LIMIT * self.p.clamp(min=0)
+        free = h.new_full((1,), torch.inf)
+        fall = torch.cat([most[:-1] / h, free])
+        rise = torch.cat([free, most[1:] / h])
+        return torch.maximum(torch.minimum(slope, rise), -fall)
+
+    @cached_property
+    def cell_masses(self) -> Float[Tensor, " cells"]:
+        """Probability of each cell [x_i, x_{i+1}], shape (nodes − 1,)."""
+        h = self.x.diff()
+        return h * (self.p[1:] + self.p[:-1]) / 2 - h**2 * self.slopes.diff() / 12
+
+    @property
+    def mass(self) -> Float[Tensor, ""]:
+        """∫ p dx; below 1 where mass was absorbed."""
+        return self.cell_masses.sum()
+
+    @property
+    def mean(self) -> Float[Tensor, ""]:
+        """E X of the mass that is there, in units of the state."""
+        return self.expect(lambda x: x)
+
+    @property
+    def variance(self) -> Float[Tensor, ""]:
+        """Var X of the mass that is there."""
+        mean = self.mean
+        return self.expect(lambda x: (x - mean) ** 2)
+
+    @property
+    def std(self) -> Float[Tensor, ""]:
+        """√Var X."""
+        return self.variance.sqrt()
+
+    def expect(self, f: Callable[[Tensor], Tensor]) -> Float[Tensor, ""]:
+        """E f(X) of the mass that is there, by Gauss quadrature on each cell's cubic.
+
+        Args:
+            f: An elementwise function.
+        """
+        h = self.x.diff()
+        share = 0.5 * (1 + _GAUSS_NODES)
+        x = self.x[:-1, None] + h[:, None] * share
+        p = self._cubic(torch.arange(len(h))[:, None], share)
+        return ((f(x) * p) @ (0.5 * _GAUSS_WEIGHTS) * h).sum() / self.mass
+
+    def at(self, x: Float[Tensor, "*points"]) -> Float[Tensor, "*points"]:
+        """p(x) of the cubic; zero beyond the nodes."""
+        y = x.to(self.x)
+        cell = self._cell(y)
+        share = (y - self.x[cell]) / (self.x[cell + 1] - self.x[cell])
+        return torch.where((y >= self.x[0]) & (y <= self.x[-1]), self._cubic(cell, share), 0.0)
+
+    def cdf(self, x: Float[Tensor, "*points"]) -> Float[Tensor, "*points"]:
+        """∫_{−∞}^{x} p; reaches `mass`, not 1 where mass was absorbed.
+
+        Args:
+            x: Positions, any shape.
+        """
+        y = x.to(self.x).clamp(self.x[0], self.x[-1])
+        cell = self._cell(y)
+        below = torch.nn.functional.pad(self.cell_masses.cumsum(0), (1, 0))
+        return below[cell] + self._mass_within(cell, y)
+
+    def quantile(self, q: Float[Tensor, "*levels"] | float) -> Float[Tensor, "*levels"]:
+        """x with cdf(x) = q · mass, by bisection within its cell.
+
+        Args:
+            q: Levels in [0, 1], any shape.
+
+        Raises:
+            ValueError: If a level lies outside of [0, 1].
+        """
+        level = torch.as_tensor(q, dtype=self.x.dtype)
+        if not bool(((level >= 0) & (level <= 1)).all()):
+            raise ValueError(
+                f"q must lie in [0, 1], but reaches from {level.min():g} to {level.max():g}."
+            )
+        with torch.no_grad():
+            below = torch.nn.functional.pad(self.cell_masses.clamp(min=0).cumsum(0), (1, 0))
+            target = level * below[-1]
+            cell = (torch.searchsorted(below, target.contiguous(), right=True) - 1).clamp(
+                0, len(self.x) - 2
+            )
+            target = target - below[cell]
+            low, high = self.x[cell], self.x[cell + 1]
+            for _ in range(_BISECTIONS):
+                middle = 0.5 * (low + high)
+                short = self._mass_within(cell, middle) < target
+                low, high = torch.where(short, middle, low), torch.where(short, high, middle)
+        return 0.5 * (low + high)
+
+    def normalized(self) -> Density:
+        """The same shape with mass 1.
+
+        Raises:
+            NotNormalizableError: If there is no mass, or it is not finite.
+        """
+        mass = self.mass
+        if not bool(torch.isfinite(mass)) or not bool(mass > 0):
+            raise NotNormalizableError(
+                f"a density of mass {float(mass):g} cannot be normalised; it must be finite and "
+                "somewhere positive."
+            )
+        return Density(self.x, self.p / mass)
+
+    def _cell(self, x: Tensor) -> Tensor:
+        """Index of the cell that holds x."""
+        return (torch.searchsorted(self.x, x.contiguous(), right=True) - 1).clamp(
+            0, len(self.x) - 2
+        )
+
+    def _bernstein(self, cell: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Control points of a cell's cubic; all ≥ 0 where p is."""
+        h = self.x[cell + 1] - self.x[cell]
+        left, right = self.p[cell], self.p[cell + 1]
+        return left, left + h * self.slopes[cell] / 3, right - h * self.slopes[cell + 1] / 3, right
+
+    def _cubic(self, cell: Tensor, share: Tensor) -> Tensor:
+        """p at a share in [0, 1] of a cell."""
+        c0, c1, c2, c3 = self._bernstein(cell)
+        rest = 1 - share
+        return c0 * rest**3 + 3 * c1 * share * rest**2 + 3 * c2 * share**2 * rest + c3 * share**3
+
+    def _mass_within(self, cell: Tensor, x: Tensor) -> Tensor:
+        """Mass of a cell from its lower node to x."""
+        h = self.x[cell + 1] - self.x[cell]
+        share = (x - self.x[cell]) / h
+        c0, c1, c2, c3 = self._bernstein(cell)
+        rest = 1 - share
+        # the integral of Σ c_k B_k of degree 3 is a sum of B_k of degree 4
+        b1, b2, b3, b4 = 4 * share * rest**3, 6 * share**2 * rest**2, 4 * share**3 * rest, share**4
+        total = c0 * b1 + (c0 + c1) * b2 + (c0 + c1 + c2) * b3 + (c0 + c1 + c2 + c3) * b4
+        return 0.25 * h * total
+
+
+@dataclass(frozen=True, eq=False)
+class DensityPath:
+    """Densities at times.
+
+    Args:
+        times: Times, strictly monotone in the direction of travel, shape (T,).
+        p: Values at the nodes, shape (T, nodes); p[0] is the start.
+        x: Nodes, shape (nodes,).
+    """
+
+    times: Float[Tensor, " T"]
+    p: Float[Tensor, "T nodes"]
+    x: Float[Tensor, " nodes"]
+
+    def at(self, k: int) -> Density:
+        """The density at times[k]; k is an index, and −1 is the last."""
+        return Density(self.x, self.p[k])
+
+    @property
+    def final(self) -> Density:
+        """The density at the last time."""
+        return self.at(-1)
+
+    def __len__(self) -> int:
+        return len(self.times)

@@ -1,0 +1,53 @@
+"""The generator: an SDE on a grid between two walls, ready to be written as an operator.
+
+One object that the stationary, the transient and the backward problems share: it knows the
+dynamics, the grid, the walls, and which form of the operator is wanted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sdegen.fokker_planck.coefficients import Coefficients, Reader
+from sdegen.fokker_planck.fluxes import Fluxes, fluxes
+from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.operator import Operator, assemble
+from sdegen.walls import WallKind
+
+__all__ = ["Generator"]
+
+
+@dataclass(frozen=True)
+class Generator:
+    """p_t = −(f p)_x + (D p)_xx on a grid.
+
+    Args:
+        reader: The SDE's coefficients on the grid.
+        kinds: Lower and upper wall.
+        compact: Form of the operator: compact, or lumped.
+    """
+
+    reader: Reader
+    kinds: tuple[WallKind, WallKind]
+    compact: bool
+
+    @property
+    def grid(self) -> Grid:
+        """The grid."""
+        return self.reader.grid
+
+    def with_form(self, *, compact: bool) -> Generator:
+        """The same generator in another form."""
+        return replace(self, compact=compact)
+
+    def coefficients(self, t: float) -> Coefficients:
+        """f and D at time t."""
+        return self.reader.at(t)
+
+    def fluxes(self, c: Coefficients) -> Fluxes:
+        """Fluxes of coefficients."""
+        return fluxes(c, self.grid.nodes)
+
+    def operator(self, c: Coefficients) -> Operator:
+        """The operator of coefficients."""
+        return assemble(self.fluxes(c), self.kinds, compact=self.compact)

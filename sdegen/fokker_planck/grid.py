@@ -1,0 +1,184 @@
+"""The grid: nodes of a density on a line, with any spacing.
+
+    low = x_0 < x_1 < … < x_N = high
+
+A density is known at the nodes, and both walls are nodes. `Grid(low, high, cells)` spaces them
+evenly. Where a density has heavy tails or a fine structure at one place, `Grid.sinh` puts the
+nodes close together there, and `Grid.of` takes nodes of your own; the fourth order of the compact
+scheme holds where the spacing varies smoothly.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sdegen.fokker_planck.density import Density
+
+__all__ = ["Grid"]
+
+_FEWEST_CELLS = 4
+
+
+class Grid:
+    """Nodes on [low, high].
+
+    Args:
+        low: Lower wall, in units of the state.
+        high: Upper wall.
+        cells: Number of intervals, ≥ 4, of equal width.
+
+    Attributes:
+        nodes: Positions, float64, shape (cells + 1,), both walls included.
+
+    Raises:
+        ValueError: If low ≥ high, an end is not finite, or there are fewer than 4 cells.
+
+    >>> Grid(-1.0, 1.0, cells=4).nodes
+    tensor([-1.0000, -0.5000,  0.0000,  0.5000,  1.0000], dtype=torch.float64)
+    """
+
+    nodes: Float[Tensor, " nodes"]
+
+    def __init__(self, low: float, high: float, cells: int) -> None:
+        _check(low, high, cells)
+        share = torch.arange(cells + 1, dtype=torch.float64) / cells
+        self.nodes = torch.lerp(
+            torch.tensor(low, dtype=torch.float64), torch.tensor(high, dtype=torch.float64), share
+        )
+
+    @classmethod
+    def of(cls, nodes: Tensor) -> Grid:
+        """A grid of your own nodes, strictly increasing, shape (cells + 1,).
+
+        Raises:
+            ValueError: If they are not finite, not strictly increasing, or fewer than 5.
+        """
+        x = torch.as_tensor(nodes).detach().to("cpu", torch.float64).clone()
+        if x.ndim != 1 or len(x) <= _FEWEST_CELLS:
+            raise ValueError(
+                f"nodes must have shape (cells + 1,) with at least {_FEWEST_CELLS} cells, but "
+                f"have shape {tuple(x.shape)}."
+            )
+        wrong = ~(x.diff() > 0)
+        if bool(wrong.any()) or not bool(torch.isfinite(x).all()):
+            i = int(wrong.nonzero()[0]) if bool(wrong.any()) else 0
+            raise ValueError(
+                f"nodes must be finite and strictly increasing, but nodes[{i}] = {float(x[i]):g} "
+                "is followed by "
+                f"{float(x[i + 1]):g}; pass torch.linspace(low, high, cells + 1)."
+            )
+        grid = cls.__new__(cls)
+        grid.nodes = x
+        return grid
+
+    @classmethod
+    def sinh(
+        cls, low: float, high: float, cells: int, *, center: float = 0.0, width: float
+    ) -> Grid:
+        """Nodes that are even within `width` of a center, and geometric beyond it.
+
+        x = center + width · sinh(s), s evenly spaced
+
+        Args:
+            low: Lower wall.
+            high: Upper wall.
+            cells: Number of intervals.
+            center: Where nodes are closest.
+            width: Distance from the center at which the spacing starts to grow, > 0.
+
+        Raises:
+            ValueError: As Grid does, and if width is not > 0.
+        """
+        _check(low, high, cells)
+        if not 0 < width < math.inf:
+            raise ValueError(f"width must be finite and > 0, but is {width:g}.")
+        s = cls(math.asinh((low - center) / width), math.asinh((high - center) / width), cells)
+        x = center + width * torch.sinh(s.nodes)
+        x[0], x[-1] = low, high  # the walls are where they were asked for, to the last bit
+        return cls.of(x)
+
+    @property
+    def low(self) -> float:
+        """Lower wall."""
+        return float(self.nodes[0])
+
+    @property
+    def high(self) -> float:
+        """Upper wall."""
+        return float(self.nodes[-1])
+
+    @property
+    def cells(self) -> int:
+        """Number of intervals."""
+        return len(self.nodes) - 1
+
+    def gaussian(self, mean: float, std: float) -> Density:
+        """The normal density N(mean, std²) at the nodes, restricted to the grid and of mass 1.
+
+        Raises:
+            ValueError: If the mean lies outside of the grid, or std is not at least half a cell
+                there.
+        """
+        x = self.nodes
+        self._check_inside(mean, "mean")
+        i = self._cell_of(mean)
+        width = float(x[i + 1] - x[i])
+        if not 0.5 * width <= std < math.inf:
+            raise ValueError(
+                f"std must be at least half a cell, {0.5 * width:.3g} at x = {mean:g}, but is "
+                f"{std:g}; take more cells, or "
+                "grid.point(mean) for a start at a point."
+            )
+        return Density(x, torch.exp(-0.5 * ((x - mean) / std) ** 2)).normalized()
+
+    def point(self, x0: float) -> Density:
+        """All mass at x0, which may lie between two nodes: mass 1, mean x0.
+
+        It is a nodal density without width, to start the positive (lumped) form from.
+
+        Raises:
+            ValueError: If x0 lies outside of the grid.
+        """
+        x = self.nodes
+        self._check_inside(x0, "x0")
+        i = self._cell_of(x0)
+        share = (x0 - float(x[i])) / float(x[i + 1] - x[i])
+        control = _control_volumes(x)
+        p = torch.zeros_like(x)
+        p[i], p[i + 1] = (1 - share) / control[i], share / control[i + 1]
+        return Density(x, p).normalized()
+
+    def _check_inside(self, x: float, argument: str) -> None:
+        if not self.low <= x <= self.high:
+            raise ValueError(
+                f"{argument} = {x:g} lies outside of the grid [{self.low:g}, {self.high:g}]; move "
+                "it or widen the grid."
+            )
+
+    def _cell_of(self, x: float) -> int:
+        """Index of the cell that holds x."""
+        right = int(torch.searchsorted(self.nodes, torch.tensor(x, dtype=torch.float64)))
+        return min(max(right - 1, 0), self.cells - 1)
+
+    def __repr__(self) -> str:
+        return f"Grid(low={self.low:g}, high={self.high:g}, cells={self.cells})"
+
+
+def _control_volumes(x: Tensor) -> Tensor:
+    """Half of the cells on either side of each node, shape (nodes,)."""
+    half = 0.5 * x.diff()
+    return torch.nn.functional.pad(half, (1, 0)) + torch.nn.functional.pad(half, (0, 1))
+
+
+def _check(low: float, high: float, cells: int) -> None:
+    """Refuses what is no grid."""
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"a grid needs finite low < high, but low = {low:g} and high = {high:g}.")
+    if isinstance(cells, bool) or not isinstance(cells, int):
+        raise TypeError(f"cells must be a whole number, but is {type(cells).__name__}.")
+    if cells < _FEWEST_CELLS:
+        raise ValueError(f"cells must be at least {_FEWEST_CELLS}, but is {cells}.")

@@ -1,0 +1,48 @@
+"""The stationary density, solved for and never waited for.
+
+**Between walls without flux** nothing flows: log p_{i+1} = log p_i + w_i, a cumulative sum. The
+cost is O(N), and a barrier of any height costs no digits.
+
+**On a ring** a constant current J flows, J = a_i (p_i − e^{−w_i} p_{i+1}). Once around,
+
+    p_i = J S_i / (1 − e^{−W}),    S_i = Σ_{k=0}^{N−1} e^{−(w_i + … + w_{i+k−1})} / a_{i+k},    W
+    = Σ w
+
+S_i is a sum of positive terms, hence has all its digits; it is two cumulative sums.
+
+Reference:
+    Risken 1989, The Fokker–Planck Equation, eqs. (5.12) and (11.28); Stratonovich 1967 for the
+    ring.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sdegen.fokker_planck.fluxes import Fluxes
+
+__all__ = ["on_a_line", "on_a_ring"]
+
+
+def on_a_line(flux: Fluxes) -> Float[Tensor, "*batch nodes"]:
+    """log p up to a constant, its largest value 0, shape (nodes,)."""
+    log_p = torch.nn.functional.pad(flux.w.cumsum(-1), (1, 0))
+    return log_p - log_p.detach().amax(-1, keepdim=True)
+
+
+def on_a_ring(flux: Fluxes) -> tuple[Float[Tensor, "*batch nodes"], Float[Tensor, "*batch"]]:
+    """log p up to a constant, its largest value 0, both ends included; and J for that p."""
+    phi = torch.nn.functional.pad(flux.w.cumsum(-1), (1, 0))
+    total = phi[..., -1:]
+    term = -phi[..., :-1] - flux.a.log()
+    ahead = torch.logcumsumexp(term.flip(-1), -1).flip(-1)  # Σ_{j ≥ i}
+    before = torch.logcumsumexp(term, -1)[..., :-1] - total  # Σ_{j < i}, one turn later
+    log_s = phi[..., :-1] + torch.cat(
+        [ahead[..., :1], torch.logaddexp(ahead[..., 1:], before)], -1
+    )
+    log_s = torch.cat([log_s, log_s[..., :1]], -1)
+    peak = log_s.amax(-1, keepdim=True)
+    current = -torch.expm1(-total) * torch.exp(-peak)
+    return log_s - peak.detach(), current[..., 0] if current.ndim else current

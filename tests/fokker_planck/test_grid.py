@@ -1,0 +1,74 @@
+import math
+
+import pytest
+import torch
+
+import sdegen as sg
+
+
+def test_both_walls_are_nodes_and_cells_are_even():
+    grid = sg.Grid(-0.3, 0.7, 10)
+    assert grid.nodes.dtype == torch.float64
+    assert float(grid.nodes[0]) == -0.3
+    assert float(grid.nodes[-1]) == 0.7
+    torch.testing.assert_close(grid.nodes.diff(), torch.full((10,), 0.1, dtype=torch.float64))
+
+
+def test_sinh_nodes_are_even_in_asinh():
+    grid = sg.Grid.sinh(-50.0, 80.0, 200, center=1.0, width=0.5)
+    s = torch.asinh((grid.nodes - 1.0) / 0.5)
+    step = (s[-1] - s[0]) / 200
+    torch.testing.assert_close(s.diff(), step.expand(200), rtol=1e-10, atol=0)
+    assert float(grid.nodes[0]) == -50.0
+    assert float(grid.nodes[-1]) == 80.0
+
+
+def test_gaussian_has_mass_one_and_its_moments():
+    grid = sg.Grid(-4.0, 8.0, 120)
+    density = grid.gaussian(mean=1.3, std=0.4)
+    assert abs(float(density.mass) - 1) < 1e-14
+    assert abs(float(density.mean) - 1.3) < 1e-12
+    # fourth order in the cell: the curvature of a cubic's error, (h/s)⁴/120 of the variance
+    assert abs(float(density.std) - 0.4) < 0.4 * (0.1 / 0.4) ** 4 / 100
+
+
+def test_a_point_between_nodes_keeps_mass_and_mean():
+    grid = sg.Grid.sinh(-3.0, 5.0, 40, width=0.3)
+    density = grid.point(0.4321)
+    assert abs(float(density.mass) - 1) < 1e-14
+    assert int((density.p > 0).sum()) == 2
+    control = 0.5 * (grid.nodes[2:] - grid.nodes[:-2])
+    share = control * density.p[1:-1]
+    mean = (share * grid.nodes[1:-1]).sum() / share.sum()
+    assert abs(float(mean) - 0.4321) < 1e-14
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: sg.Grid(1.0, -1.0, 10), ValueError, "low < high, but low = 1 and high = -1"),
+        (lambda: sg.Grid(0.0, math.inf, 10), ValueError, "finite low < high"),
+        (lambda: sg.Grid(0.0, 1.0, 3), ValueError, "at least 4, but is 3"),
+        (lambda: sg.Grid(0.0, 1.0, 10).gaussian(2.0, 0.1), ValueError, r"mean = 2 lies outside"),
+        (
+            lambda: sg.Grid(0.0, 1.0, 10).gaussian(0.5, 0.01),
+            ValueError,
+            r"at least half a cell, 0.05",
+        ),
+        (lambda: sg.Grid(0.0, 1.0, 10).point(-1.0), ValueError, "x0 = -1 lies outside"),
+        (
+            lambda: sg.Grid.sinh(0.0, 1.0, 10, width=0.0),
+            ValueError,
+            "width must be finite and > 0",
+        ),
+        (
+            lambda: sg.Grid.of(torch.tensor([0.0, 1.0, 1.0, 2.0, 3.0])),
+            ValueError,
+            r"nodes\[1\] = 1 is followed by 1",
+        ),
+        (lambda: sg.Grid.of(torch.zeros(3)), ValueError, r"shape \(cells \+ 1,\)"),
+    ],
+)
+def test_refusals(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
