@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from sdegen.errors import NonFiniteError
+from sdegen.errors import Interrupted, NonFiniteError, SdegenError, SolverError
 from sdegen.noise import Rng, Streams, seed_of
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
@@ -69,6 +69,9 @@ def simulate(
         ValueError: If something does not fit, said before the first step.
         MemoryError: If the path would not fit.
         NonFiniteError: If trajectories explode on the way; `.result` has the path up to there.
+        Interrupted: On Ctrl-C, after the step has ended; `.result` has the trajectories that are
+            done or, if none is, the first ones as far as they went. A second one leaves at once.
+        SolverError: If an adaptive solver finds no step that would do; `.result` likewise.
 
     >>> ode = ItoProcess(drift=lambda x: -x, diffusion=0.0)
     >>> simulate(ode, torch.ones(1, 1), [0.0, 0.5, 1.0]).states.flatten()
@@ -94,22 +97,27 @@ def simulate(
         ) as bar:
             for b, block in enumerate(blocks):
                 noise = None if sde.noise == "none" else streams.block(b)
-                solution = solver.solve(
-                    sde,
-                    block,
-                    ts,
-                    noise=noise,
-                    keep_path=keep_path,
-                    walls=walls,
-                    on_nonfinite=on_nonfinite,
-                    tick=bar.update if progress else None,
-                )
+                try:
+                    solution = solver.solve(
+                        sde,
+                        block,
+                        ts,
+                        noise=noise,
+                        keep_path=keep_path,
+                        walls=walls,
+                        on_nonfinite=on_nonfinite,
+                        tick=bar.update if progress else None,
+                    )
+                except KeyboardInterrupt:  # a second one, or a solver whose steps are not ours
+                    raise _interruption(solutions, ts, keep_path, seed) from None
                 solutions.append(solution)
-                if solution.failed_at is not None:
+                if solution.failed_at is not None or solution.interrupted_at is not None:
                     break
     failed_at = solutions[-1].failed_at
     if failed_at is not None:
-        raise _explosion(solutions, ts, keep_path, seed, failed_at)
+        raise _failure(solutions, ts, keep_path, seed, failed_at)
+    if solutions[-1].interrupted_at is not None:
+        raise _interruption(solutions, ts, keep_path, seed)
     return _joined(solutions, ts if keep_path else ts[-1:], seed)
 
 
@@ -135,9 +143,9 @@ def _joined(solutions: list[Solution], times: Tensor, seed: int) -> Trajectory:
     return Trajectory(times[:reached], states, max(s.nfe for s in solutions), seed, nonfinite)
 
 
-def _explosion(
+def _failure(
     solutions: list[Solution], times: Tensor, keep_path: bool, seed: int, failed_at: float
-) -> NonFiniteError:
+) -> SdegenError:
     """The error, with the path up to the last time at which all was finite."""
     last = solutions[-1]
     lost, seen = int(last.nonfinite.sum()), sum(len(s.nonfinite) for s in solutions)
@@ -150,7 +158,22 @@ def _explosion(
         f"on record is {largest:.3g}. "
         "Take smaller steps (substeps=…), or on_nonfinite='freeze' to go on without them."
     )
-    result = None
-    if good > 0:
-        result = _joined(kept, times if keep_path else times[-1:], seed)
-    return NonFiniteError(message, result)
+    # without the path, what there is belongs to no time that was asked for
+    result = _joined(kept, times, seed) if keep_path and good > 0 else None
+    return NonFiniteError(message, result) if last.why is None else SolverError(last.why, result)
+
+
+def _interruption(
+    solutions: list[Solution], times: Tensor, keep_path: bool, seed: int
+) -> Interrupted:
+    """Ctrl-C, with the blocks that are done, or else with the first one as far as it went."""
+    end = float(times[-1])
+    done = [s for s in solutions if s.interrupted_at is None or s.interrupted_at == end]
+    if not done and keep_path:
+        done = solutions[:1]
+    if not done:
+        return Interrupted("interrupted before any trajectory was done.")
+    result = _joined(done, times if keep_path else times[-1:], seed)
+    reached = float(result.times[-1])
+    message = f"interrupted: {len(result.nonfinite)} trajectories are done up to t = {reached:g}."
+    return Interrupted(message, result)

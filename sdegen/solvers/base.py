@@ -14,11 +14,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from types import TracebackType
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
+from sdegen.interrupt import HeldInterrupt
 from sdegen.noise import Stream, normal_like
 from sdegen.sde.base import SDE, Counter
 from sdegen.shapes import State
@@ -52,12 +54,16 @@ class Solution:
         nfe: Evaluations of the drift (of the score, for reverse dynamics).
         nonfinite: Which trajectories were lost, shape (batch,).
         failed_at: Time at which lost trajectories were found and the block stopped, or None.
+        why: What kept a solver from going on, where it was not that trajectories were lost.
+        interrupted_at: Time up to which the block went before Ctrl-C stopped it, or None.
     """
 
     states: Tensor
     nfe: int
     nonfinite: Tensor
     failed_at: float | None = None
+    why: str | None = None
+    interrupted_at: float | None = None
 
 
 class Solver(ABC):
@@ -167,27 +173,29 @@ class FixedStep(Solver):
         """Takes the steps, one after the other; see `Solver.solve`."""
         nodes = self.nodes(times)
         counter = Counter()
-        record = Record(x0, nodes, self.substeps, keep_path, on_nonfinite, tick)
         step = self.stepper(sde.counted(counter), nodes)
         x = x0
 
         def draw() -> State | None:
             return None if noise is None else normal_like(x, noise)
 
-        for i in range(len(nodes) - 1):
-            try:
-                after = step(i, x, draw)
-            except Exception as error:
-                add_step_note(error, i, nodes)
-                raise
-            x = record.reach(i + 1, after if walls is None else walls.contain(x, after))
-            if record.failed_at is not None:
-                break
+        with Record(x0, nodes, self.substeps, keep_path, on_nonfinite, tick) as record:
+            for i in range(len(nodes) - 1):
+                try:
+                    after = step(i, x, draw)
+                except Exception as error:
+                    add_step_note(error, i, nodes)
+                    raise
+                x = record.reach(i + 1, after if walls is None else walls.contain(x, after))
+                if record.stopped:
+                    break
         return record.solution(counter.calls)
 
 
 class Record:
     """What a block has gone through: its path, what was lost on it, and whether it may go on.
+
+    Ctrl-C is held back in its `with` block, and stops it after the step that is being taken.
 
     Args:
         x0: State at nodes[0].
@@ -209,10 +217,29 @@ class Record:
     ) -> None:
         self.x = x0
         self.failed_at: float | None = None
+        self.interrupted_at: float | None = None
+        self._interrupt = HeldInterrupt()
         self._nodes, self._substeps = nodes, substeps
         self._path = [x0] if keep_path else None
         self._freeze, self._tick = on_nonfinite == "freeze", tick
         self._lost = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
+
+    def __enter__(self) -> Self:
+        self._interrupt.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._interrupt.__exit__(kind, error, trace)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the block must not go on."""
+        return self.failed_at is not None or self.interrupted_at is not None
 
     def reach(self, i: int, x: State) -> State:
         """Enters the state at nodes[i], and returns it with lost trajectories put back."""
@@ -222,7 +249,9 @@ class Record:
         reached = i % self._substeps == 0
         if self._path is not None and reached:
             self._path.append(x)
-        due = i % _CHECK_EVERY == 0 or i == len(self._nodes) - 1
+        if self._interrupt.pending:
+            self.interrupted_at = float(self._nodes[i])
+        due = i % _CHECK_EVERY == 0 or i == len(self._nodes) - 1 or self.stopped
         if due and not self._freeze and not _all_finite(x):
             self._lost, self.failed_at = _rows_nonfinite(x), float(self._nodes[i])
         elif reached and self._tick is not None:
@@ -236,7 +265,9 @@ class Record:
     def solution(self, nfe: int) -> Solution:
         """The block as far as it went."""
         states = self.x[None] if self._path is None else torch.stack(self._path)
-        return Solution(states, nfe, self._lost, self.failed_at)
+        return Solution(
+            states, nfe, self._lost, self.failed_at, interrupted_at=self.interrupted_at
+        )
 
 
 def add_step_note(error: Exception, i: int, nodes: Tensor) -> None:

@@ -29,7 +29,6 @@ import torchsde
 from torch import Tensor
 from torchdiffeq._impl.odeint import SOLVERS  # what the installed version has
 
-from sdegen.errors import SolverError
 from sdegen.noise import Stream, normal_like
 from sdegen.sde.base import SDE, Counter
 from sdegen.shapes import State
@@ -142,8 +141,9 @@ class TorchSDE(Solver):
         increments = _Increments(flat, noise, steps)
         clock = torch.tensor([0.0, len(nodes) - 1], dtype=torch.float64)
         try:
-            ys = torchsde.sdeint(steps, flat, clock, bm=increments, method=self.method, dt=1.0)
-            steps.enter(len(nodes) - 1, ys[-1])
+            with record:
+                ys = torchsde.sdeint(steps, flat, clock, bm=increments, method=self.method, dt=1.0)
+                steps.enter(len(nodes) - 1, ys[-1])
         except _Lost:
             pass
         except Exception as error:
@@ -181,7 +181,7 @@ class _Steps:
         """Puts the state at a node on record."""
         self._entered = node
         self._record.reach(node, y.reshape(self._shape))
-        if self._record.failed_at is not None:
+        if self._record.stopped:
             raise _Lost
 
     def f(self, u: Tensor, y: Tensor) -> Tensor:
@@ -345,8 +345,6 @@ class TorchDiffEq(Solver):
 
         Raises:
             ValueError: If on_nonfinite is "freeze".
-            SolverError: If the step size underflows or the state overflows; `.result` is the
-                Solution up to there.
         """
         assert noise is None  # check() saw to it
         assert walls is None  # the door saw to it
@@ -370,17 +368,17 @@ class TorchDiffEq(Solver):
             )
             flow.finish(states[-1])
         except _Stuck:
-            raise self._explained(flow, flow.solution(counter.calls)) from None
+            return flow.solution(counter.calls, self._why(flow))
         return flow.solution(counter.calls)
 
-    def _explained(self, flow: _Flow, reached: Solution) -> SolverError:
-        """The error, with the states at the times that were reached."""
+    def _why(self, flow: _Flow) -> str:
+        """What went wrong where, and what to do."""
         lost, largest = flow.lost, f"|x| is up to {flow.largest:.3g}"
         if lost.any():
             what = (
                 f"{int(lost.sum())} of {len(lost)} trajectories or their drifts are not finite in "
-                f"the step tried from there; {largest}. Solutions may diverge, or a score be asked "
-                "too close to t = 0: end before that t"
+                f"the step tried from there; {largest}. Solutions may diverge, or a score be "
+                "asked too close to t = 0: end before that t"
             )
         else:
             what = (
@@ -388,8 +386,7 @@ class TorchDiffEq(Solver):
                 f"{largest}. Solutions may diverge there, or the drift jump: end before that t, "
                 "loosen rtol and atol, or take Heun(substeps=…)"
             )
-        message = f"{self.method} could not go on at t = {flow.t:g}: {what}."
-        return SolverError(message, reached)
+        return f"{self.method} could not go on at t = {flow.t:g}: {what}."
 
 
 class _Stuck(Exception):
@@ -462,10 +459,10 @@ class _Flow:
         if self._tick is not None:
             self._tick()
 
-    def solution(self, nfe: int) -> Solution:
+    def solution(self, nfe: int, why: str | None = None) -> Solution:
         """The block as far as it went."""
-        failed_at = None if self._next == len(self._times) else self.t
-        return Solution(torch.stack(self._path), nfe, self.lost, failed_at)
+        failed_at = None if why is None else self.t
+        return Solution(torch.stack(self._path), nfe, self.lost, failed_at, why)
 
     def _check(self, x: State) -> None:
         """An error estimate relative to an infinite state is 0: such a step was accepted."""
