@@ -195,16 +195,28 @@ def relaxation_gif(
     panel.legend(frameon=False, loc="upper right", fontsize=9)
     figure.set_dpi(110)
     canvas: Any = FigureCanvasAgg(figure)
+    _title(panel, _lost(path) or " ")
+    canvas.draw()
+    figure.set_layout_engine("none")  # laid out once: axes that move between frames distract
+    # what moves is drawn anew on a still background, four times faster than all of it
+    moving = (bars, line, panel.title)
+    for artist in moving:
+        artist.set_animated(True)
+    canvas.draw()
+    still = canvas.copy_from_bbox(figure.bbox)
     pictures = []
     for (k, _), (height, edges) in zip(pairs, histograms, strict=True):
         bars.set_data(height, edges)
         line.set_ydata(_numbers(density.p[k]))
         _title(panel, f"t = {float(density.times[k]):.2f}" + _lost(path))
-        canvas.draw()
-        figure.set_layout_engine("none")  # laid out once: axes that move between frames distract
+        canvas.restore_region(still)
+        for artist in moving:
+            panel.draw_artist(artist)
         pictures.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
     # one palette for the whole film, so that nothing flickers
     strip = Image.fromarray(np.concatenate(pictures)).quantize(64, dither=Image.Dither.NONE)
+    # paper is the mean of what is nearly white, and should be white
+    strip.putpalette([255 if part > 250 else part for part in strip.getpalette() or []])
     tall, wide, _ = pictures[0].shape
     frames = [strip.crop((0, i * tall, wide, (i + 1) * tall)) for i in range(len(pictures))]
     film = io.BytesIO()
