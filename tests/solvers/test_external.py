@@ -343,9 +343,10 @@ def test_torchdiffeq_says_where_it_got_stuck_and_what_to_try():
     )
     with pytest.raises(sg.SolverError, match=message) as info:
         sg.simulate(square, x, [0.0, 0.5, 0.75, 2.0], solver=sg.TorchDiffEq())
-    reached = info.value.result.states
+    reached = info.value.result
+    assert reached.times.tolist() == [0.0, 0.5, 0.75]
     expected = torch.tensor([[1.0, -1.0], [2.0, -2 / 3], [4.0, -4 / 7]], dtype=F64)
-    torch.testing.assert_close(reached[..., 0], expected, rtol=1e-4, atol=0)
+    torch.testing.assert_close(reached.states[..., 0], expected, rtol=1e-4, atol=0)
 
 
 def test_torchdiffeq_says_how_many_are_not_finite():
