@@ -198,7 +198,7 @@ def relaxation_gif(
     _title(panel, _lost(path) or " ")
     canvas.draw()
     figure.set_layout_engine("none")  # laid out once: axes that move between frames distract
-    # what moves is drawn anew on a still background, four times faster than all of it
+    # what moves is drawn anew on a still background: three times faster
     moving = (bars, line, panel.title)
     for artist in moving:
         artist.set_animated(True)
