@@ -61,6 +61,8 @@ class OrnsteinUhlenbeck(_ConstantNoise):
 
     def __init__(self, rate: float = 1.0, mean: float = 0.0, sigma: float = math.sqrt(2)) -> None:
         super().__init__(sigma, "sigma")
+        if not (math.isfinite(rate) and math.isfinite(mean)):
+            raise ValueError(f"rate and mean must be finite, but are {rate:g} and {mean:g}.")
         self.rate, self.mean = float(rate), float(mean)
 
     def drift(self, x: State, t: Time) -> State:
