@@ -1,5 +1,7 @@
 # Public names, by room. This file is read at run time by lazy_loader and by type checkers.
 
+__version__: str
+
 # the update and what it is made of
 from .errors import CheckpointError as CheckpointError
 from .errors import NonFiniteError as NonFiniteError
