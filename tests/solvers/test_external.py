@@ -113,6 +113,25 @@ def test_torchsde_leaves_the_global_generator_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_torchsde_meets_the_nodes_exactly():
+    # t_i + h_i is not t_{i+1} in floating point, and may be below t_min
+    seen = []
+
+    def drift(x, t):
+        seen.append(float(t))
+        return -x
+
+    sde, times = sg.ItoProcess(drift, 1.0), torch.linspace(1, 0.001, 98, dtype=F64).square()
+    assert not torch.equal(times[:-1] + times.diff(), times[1:])
+    sg.TorchSDE("heun").solve(
+        sde, torch.zeros(1, 1, dtype=F64), times,
+        noise=stream(0, "z"), keep_path=False,
+    )  # fmt: skip
+    assert seen == [
+        t for pair in zip(times[:-1].tolist(), times[1:].tolist(), strict=True) for t in pair
+    ]
+
+
 # orders, on the same Brownian path
 
 
@@ -311,6 +330,9 @@ def test_torchdiffeq_stays_inside_when_its_first_step_reaches_far_and_when_it_la
         x = torch.ones(1, 1, dtype=F64)
         out = sg.simulate(sg.ItoProcess(drift, 0.0), x, times, solver=sg.TorchDiffEq())
         assert max(seen) <= 13.0
+        # after the door, the start and the look: a stage at 13 is asked for a bit before it, and
+        # one beyond would have been moved to 13
+        assert max(seen[3:]) < 13.0
         torch.testing.assert_close(out.states.flatten(), 1 + rate * times, rtol=1e-12, atol=0)
 
 
