@@ -1,0 +1,11 @@
+"""python -m sdegen: the command line."""
+
+import sys
+
+try:
+    from sdegen.cli import main
+
+    status = main()
+except KeyboardInterrupt:  # while the command line itself was being imported
+    status = 130
+sys.exit(status)

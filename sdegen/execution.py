@@ -1,0 +1,223 @@
+"""Execution: from a config to a run folder, and from whatever happens to an exit status.
+
+First everything is resolved (a seed, the number of threads, absolute paths) and written to
+config.toml with the sha256 of every file that is read and the versions of the packages. Only then
+the command works.
+
+    0    done
+    1    a numerical failure, in one line; an error of the user's own code, with its traceback
+    2    a bad request, in one line; the folder is taken away again
+    130  Ctrl-C: what is done is in the folder
+"""
+
+import dataclasses
+import importlib
+import os
+import platform
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from sdegen.config_file import ConfigFile, sha256_of, to_toml
+from sdegen.configs import Config, Output
+from sdegen.runs import CONFIG, make_folder, remove_if_unused, write_metrics
+from sdegen.user_code import is_reference, loaded_files, source_file
+
+__all__ = ["execute", "say"]
+
+_PACKAGES = ("sdegen", "torch", "numpy", "scipy", "torchsde", "torchdiffeq")
+_FEW = 4
+_MAY_NAME_A_FILE = ("sde", "diffusion", "data", "model")
+
+
+def execute(
+    command: str,
+    config: Config,
+    output: Output,
+    *,
+    recorded: ConfigFile | None = None,
+    folder: Path | None = None,
+) -> int:
+    """Carries out a command in a folder of its own.
+
+    Args:
+        command: The verb; `sdegen.commands` has a module of that name.
+        config: Its config.
+        output: Where the results go.
+        recorded: The config.toml that is repeated or gone on with; the files it read must still be
+            the same.
+        folder: The folder to go on in; None makes one.
+
+    Returns:
+        The exit status.
+    """
+    started, resuming = time.perf_counter(), folder is not None
+    try:
+        work = importlib.import_module(f"sdegen.commands.{command.replace('-', '_')}")
+        config = work.resolved(_resolved(config))
+        inputs = _inputs(config)
+        if recorded is not None:
+            _check_recorded(command, recorded, inputs)
+        if folder is None:
+            folder = make_folder(command, output.out, output.overwrite)
+    except Exception as error:
+        return _tell(command, error)
+    metrics: dict[str, Any] = {"command": command, "status": "complete"}
+    status = 0
+    try:
+        from sdegen.storage import write_whole
+
+        toml = to_toml(ConfigFile(command, config, inputs, _versions()))
+        write_whole(folder / CONFIG, toml.encode())
+        with _machine(config), _notes(command):
+            metrics |= work.run(config, folder, sys.stderr.isatty())
+    except KeyboardInterrupt:
+        if not resuming and remove_if_unused(folder):
+            raise
+        say(command, f"interrupted; what is done is in {folder}.")
+        metrics["status"], status = "interrupted", 130
+    except Exception as error:
+        status = _tell(command, error)
+        if status == 2:
+            if not resuming:
+                remove_if_unused(folder)
+            return status
+        metrics |= {"status": "failed", "error": str(error)}
+    metrics["seconds"] = round(time.perf_counter() - started, 3)
+    try:
+        write_metrics(folder, metrics)
+    except OSError as error:
+        status = _tell(command, error)
+    report = folder / "report.html"
+    sys.stdout.write(_lines(metrics) + f"{report if report.exists() else folder}\n")
+    return status
+
+
+def say(command: str, text: str) -> None:
+    """One line on stderr."""
+    name = f"sdegen {command}" if command else "sdegen"
+    sys.stderr.write(f"{name}: {' '.join(text.split())}\n")
+
+
+def _tell(command: str, error: Exception) -> int:
+    """Says what went wrong, and returns the exit status for it."""
+    from sdegen.errors import SdegenError
+
+    frames = traceback.extract_tb(error.__traceback__)
+    if not any(frame.filename in loaded_files() for frame in frames):
+        if isinstance(
+            error, ValueError | TypeError | MemoryError | ImportError | FileNotFoundError
+        ):
+            say(command, str(error))
+            return 2
+        if isinstance(error, SdegenError | OSError):
+            say(command, str(error))
+            return 1
+    traceback.print_exception(error)
+    return 1
+
+
+def _lines(metrics: dict[str, Any]) -> str:
+    """The numbers among the metrics, a line each, and lists of a few numbers."""
+    shown = []
+    for name, value in metrics.items():
+        numbers = value if isinstance(value, list) else [value]
+        if len(numbers) <= _FEW and all(type(number) in (int, float) for number in numbers):
+            words = [f"{n:.6g}" if isinstance(n, float) else str(n) for n in numbers]
+            shown.append(f"{name} = {', '.join(words)}\n")
+    return "".join(shown)
+
+
+def _resolved(config: Config) -> Config:
+    """The config with a seed, a number of threads and absolute paths."""
+    import torch
+
+    from sdegen.noise import seed_of
+
+    changes: dict[str, Any] = {}
+    fields = {field.name for field in dataclasses.fields(config)}
+    if "seed" in fields:
+        changes["seed"] = seed_of(getattr(config, "seed"))  # noqa: B009
+    if "threads" in fields:
+        changes["threads"] = config.threads or torch.get_num_threads()
+    for name in fields.intersection(_MAY_NAME_A_FILE):
+        value = getattr(config, name)
+        if isinstance(value, str) and is_reference(value):
+            file = source_file(value)
+            if file is not None:
+                changes[name] = f"{file}:{value.rpartition(':')[2]}"
+        elif isinstance(value, str) and Path(value).exists():
+            changes[name] = str(Path(value).resolve())
+    return dataclasses.replace(config, **changes)
+
+
+def _inputs(config: Config) -> dict[str, str]:
+    """sha256 of each file that a resolved config names."""
+    paths = set()
+    for name in _MAY_NAME_A_FILE:
+        value = getattr(config, name, None)
+        if isinstance(value, str):
+            paths.add(source_file(value) if is_reference(value) else Path(value))
+    return {
+        str(path): sha256_of(path)
+        for path in sorted(p for p in paths if p is not None and p.is_file())
+    }
+
+
+def _check_recorded(command: str, recorded: ConfigFile, inputs: dict[str, str]) -> None:
+    """Refuses a repetition with other inputs, and warns of one with other packages.
+
+    Raises:
+        ValueError: Naming the file that has changed.
+    """
+    for path, digest in recorded.inputs.items():
+        if inputs.get(path, digest) != digest:
+            raise ValueError(
+                f"{path} is not what it was in the recorded run: its sha256 differs, so that the "
+                "result would; to run with the file as it is, take its line out of [inputs]."
+            )
+    now = _versions()
+    for name, then in recorded.versions.items():
+        if name in now and now[name] != then:
+            say(
+                command,
+                f"note: recorded with {name} {then}, this is {now[name]}; the bits may differ.",
+            )
+
+
+def _versions() -> dict[str, str]:
+    """What a run depends on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
+
+
+@contextmanager
+def _notes(command: str) -> Iterator[None]:
+    """Warnings as one line each."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: say(command, f"note: {message}")
+        yield
+
+
+@contextmanager
+def _machine(config: Config) -> Iterator[None]:
+    """The threads of the config, and on a GPU algorithms whose results do not depend on timing."""
+    import torch
+
+    threads, on_gpu = torch.get_num_threads(), getattr(config, "device", "cpu") != "cpu"
+    torch.set_num_threads(getattr(config, "threads", None) or threads)
+    if on_gpu:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        # not touched on a CPU: the call imports torch's compiler, for two seconds
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        if on_gpu:
+            torch.use_deterministic_algorithms(False)
