@@ -1,0 +1,1 @@
+"""The demonstration: three acts on one update, and their report."""
