@@ -2,6 +2,7 @@
 
 import math
 
+import exact
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import sdegen as sg
-from tests import exact
 
 F64 = torch.float64
 LOW, HIGH = -1.5, 2.0

@@ -2,12 +2,12 @@
 
 import math
 
+import exact
 import pytest
 import torch
 from scipy import stats
 
 import sdegen as sg
-from tests import exact
 
 F64 = torch.float64
 T = torch.tensor(0.3, dtype=F64)

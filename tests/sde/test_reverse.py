@@ -2,12 +2,12 @@
 
 import math
 
+import exact
 import pytest
 import torch
 
 import sdegen as sg
 from sdegen.sde.base import Counter
-from tests import exact
 
 F64 = torch.float64
 VP = sg.VP(sg.LinearBeta(0.1, 20.0))
