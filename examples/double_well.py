@@ -1,0 +1,42 @@
+"""A double well: 100,000 trajectories beside the Fokker-Planck density of the same SDE.
+
+dX = (X - X³) dt + 0.7 dW has wells at ±1. All trajectories start in the left one and cross over
+until both wells hold half. One object, `sde`, is simulated and solved for its density. The total
+variation between the two is printed beside what as many exact samples would show, and the
+stationary density is held against Boltzmann's, e^(-U/D) with U = x⁴/4 - x²/2 and D = 0.7²/2. The
+picture is double_well.png. This prints, in 4 s of one CPU core:
+
+    t =  1: crossed 0.0593, by the density 0.0583; total variation 0.0118, floor 0.0107
+    t =  5: crossed 0.2892, by the density 0.2863; total variation 0.0132, floor 0.0127
+    t = 10: crossed 0.4138, by the density 0.4140; total variation 0.0123, floor 0.0130
+    stationary density against Boltzmann's: 7e-15
+"""
+
+import torch
+
+import sdegen as sg
+
+TRAJECTORIES = 100_000
+
+sde = sg.ItoProcess(drift=lambda x, t: x - x**3, diffusion=0.7)
+times = torch.linspace(0, 10, 101)
+x0 = sg.GaussianMixture([1.0], [-1.0], stds=0.2).sample(TRAJECTORIES, rng=0)
+path = sg.simulate(sde, x0, times, solver=sg.EulerMaruyama(substeps=20), rng=1)
+
+grid = sg.Grid(-3.0, 3.0, cells=200)
+solver = sg.FokkerPlanck(sde, grid)
+density = solver.solve(grid.gaussian(mean=-1.0, std=0.2), times)
+
+for k in (10, 50, 100):
+    exact = density.at(k)
+    crossed = float((path.states[k] > 0).double().mean())
+    expected = float(1 - exact.cdf(torch.tensor(0.0)))
+    distance = sg.metrics.total_variation(path.states[k], exact)
+    floor = sg.metrics.total_variation_floor(exact, TRAJECTORIES)
+    print(f"t = {times[k]:2.0f}: crossed {crossed:.4f}, by the density {expected:.4f};", end=" ")
+    print(f"total variation {distance:.4f}, floor {floor:.4f}")
+
+boltzmann = sg.DoubleWell(0.25, 0.5).log_prob(grid.nodes[:, None], temperature=0.7**2 / 2).exp()
+gap = (solver.stationary().p - boltzmann).abs().max()
+print(f"stationary density against Boltzmann's: {gap:.0e}")
+sg.plots.density_and_particles(density, path).savefig("double_well.png")

@@ -1,0 +1,135 @@
+"""The examples run as they are, or with fewer samples, and what they print is right.
+
+Their sizes are constants in capitals; a test says what it puts in their place. A line "m ± e,
+exact x" may be off by 5 e: once in 10⁶ lines, and the seeds are fixed. Headers show what is printed.
+"""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+WARNINGS = ("-W", "error", "-W", "ignore::DeprecationWarning:matplotlib.cbook")
+NUMBER = r"-?\d[\d,]*\.?\d*(?:e[+-]?\d+)?"
+
+
+def run(name, folder, **sizes):
+    """What an example prints, run by itself in a folder of its own."""
+    source = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+    for constant, value in sizes.items():
+        source, found = re.subn(rf"(?m)^{constant} = .*$", f"{constant} = {value}", source)
+        assert found == 1, f"{name}.py has no line {constant} = …"
+    copy = folder / f"{name}.py"
+    copy.write_text(source, encoding="utf-8")
+    done = subprocess.run(
+        # torch's arrays do not know numpy's copy= yet, and matplotlib asks for it
+        [sys.executable, *WARNINGS, copy.name],
+        cwd=folder,
+        env=os.environ | {"MPLBACKEND": "agg", "PYTHONPATH": str(EXAMPLES.parent)},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert shape(done.stdout) == shape(header(name)), "the header shows something else"
+    return done.stdout
+
+
+def header(name):
+    """What the docstring says is printed: its indented lines."""
+    text = ast.get_docstring(ast.parse((EXAMPLES / f"{name}.py").read_text(encoding="utf-8")))
+    return "\n".join(line[4:] for line in text.splitlines() if line.startswith("    "))
+
+
+def shape(text):
+    """A text without its numbers."""
+    return [" ".join(re.sub(NUMBER, "#", line).split()) for line in text.splitlines()]
+
+
+def numbers(text, pattern):
+    """The numbers in each line that matches, as tuples of floats."""
+    found = re.findall(pattern.replace("#", f"({NUMBER})"), text)
+    assert found, f"nothing printed matches {pattern}"
+    return [tuple(map(float, (row,) if isinstance(row, str) else row)) for row in found]
+
+
+def within(text, *, standard_errors=5):
+    """Checks every "m ± e, exact x", and counts them."""
+    rows = numbers(text, r"# ± #, exact #")
+    for mean, error, exact in rows:
+        assert abs(mean - exact) < standard_errors * error
+    return len(rows)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_is_short_and_has_a_test(name):
+    assert len((EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines()) <= 60
+    assert f"test_{name}" in globals()
+
+
+def test_double_well(tmp_path):
+    printed = run("double_well", tmp_path)
+    for crossed, expected, distance, floor in numbers(
+        printed, r"crossed #, by the density #; total variation #, floor #"
+    ):
+        assert abs(crossed - expected) < 5 * (expected * (1 - expected) / 1e5) ** 0.5
+        assert distance <= 1.3 * floor
+    ((gap,),) = numbers(printed, r"Boltzmann's: #")
+    assert gap < 1e-10
+    assert (tmp_path / "double_well.png").stat().st_size > 10_000
+
+
+def test_own_drift(tmp_path):
+    assert within(run("own_drift", tmp_path)) == 5
+
+
+def test_train_and_compare_samplers(tmp_path):
+    printed = run("train_and_compare_samplers", tmp_path, STEPS=800)
+    rows = numbers(printed, r"nfe = +#, SW2 = #")
+    assert [nfe for nfe, _ in rows[:4]] == [200, 150, 25, 50]
+    floor = rows[-1][1]
+    assert all(distance < 4 * floor for _, distance in rows)
+    assert (tmp_path / "samplers.png").stat().st_size > 10_000
+
+
+def test_ddpm_is_discretised_vp(tmp_path):
+    printed = run("ddpm_is_discretised_vp", tmp_path, SAMPLES=4_000)
+    assert numbers(printed, r"α\(t_k\)² to #")[0][0] < 1e-12
+    for (order,) in numbers(printed, r"beta *: .*, order #"):
+        assert order == pytest.approx(-1, abs=0.1)
+    for (order,) in numbers(printed, r"posterior *: .*, order #"):
+        assert -1 < order < -0.75
+
+
+def test_likelihood(tmp_path):
+    printed = run("likelihood", tmp_path, POINTS=200)
+    ((mean, largest, _),) = numbers(printed, r"dopri8, tolerance 1e-9 +# +# +#")
+    assert abs(mean) <= largest < 1e-8
+    ((_, prior),) = numbers(printed, r"t_max +# +#")
+    ((_, cut),) = numbers(printed, r"t_min for 0 +# +#")
+    assert 1e-4 < prior < 0.1
+    assert 1e-4 < cut < 0.1
+    for spread, reported in numbers(printed, r"spread #, standard error as reported #"):
+        assert spread == pytest.approx(reported, rel=0.25)
+
+
+def test_nonequilibrium(tmp_path):
+    printed = run("nonequilibrium", tmp_path)
+    assert within(printed) == 8
+    assert [exact for _, _, exact in numbers(printed, r"production +# ± #, exact #")] == [0, 8]
+
+
+def test_overview(tmp_path):
+    printed = run("overview", tmp_path)
+    ((reverse, flow),) = numbers(printed, r"reverse SDE #, probability flow #")
+    # 20,000 samples each: 0.7 to four standard errors
+    assert reverse == pytest.approx(0.7, abs=0.013)
+    assert flow == pytest.approx(0.7, abs=0.013)
+    assert (tmp_path / "overview.png").stat().st_size > 10_000
