@@ -1,7 +1,7 @@
 """The examples run as they are, or with fewer samples, and what they print is right.
 
 Their sizes are constants in capitals; a test says what it puts in their place. A line "m ± e,
-exact x" may be off by 5 e: once in 10⁶ lines, and the seeds are fixed. Headers show what is printed.
+exact x" may be off by 5 e: once in 10⁶ lines, and seeds are fixed. Headers show what is printed.
 """
 
 import ast
