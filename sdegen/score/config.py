@@ -35,12 +35,12 @@ class TrainConfig:
 
     steps: int = 5_000
     batch_size: int = 512
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     warmup: int = 100
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     ema_decay: float = 0.999
-    weighting: Weighting = "simple"
+    weighting: Weighting = "likelihood"
     keep: Keep = "last"
     validate_every: int = 250
     checkpoint_every: int = 1_000

@@ -9,14 +9,14 @@ between 10⁻¹ and 1. So the networks see t through harmonics of t and of log t
 schedule.
 
 **Skip.** At large noise ε̂ is nearly the state itself, at small noise nearly unrelated to it. Each
-network therefore adds to its output a(t) x, with a(t) learned, so that the rest is left to learn
-what is not linear. The last layer starts from zero: an untrained network is the zero function.
+network therefore adds to its output a(t) x, with a(t) learned, and the rest is left to learn what
+is not linear. The last layers start from zero: an untrained network is the zero function.
 
 Weights are drawn from `rng`, and torch's global generator is neither read nor moved.
 
 Reference:
-    Time embedding after Ho et al. 2020, appendix B, arXiv:2006.11239; residual blocks with the
-    embedding added between the layers after Dhariwal and Nichol 2021, arXiv:2105.05233.
+    Time added to every layer after Ho et al. 2020, appendix B, arXiv:2006.11239; the U-Net's
+    residual blocks and zero last layers after Dhariwal and Nichol 2021, arXiv:2105.05233.
 """
 
 import math
@@ -41,7 +41,9 @@ class TimeFeatures(nn.Module):
     size = 2 * (1 + 2 * _HARMONICS)
 
     def forward(self, t: Tensor) -> Tensor:
-        """Features of t, shape (batch, 34)."""
+        """Features of t, shape (batch, 34), or (1, 34) if t is one number expanded."""
+        if t.stride() == (0,):  # a solver has one time for all rows: embed it once
+            t = t[:1]
         u = torch.stack([t, t.clamp_min(_SMALLEST_TIME).log() / math.log(_SMALLEST_TIME)], dim=-1)
         k = torch.arange(1, _HARMONICS + 1, dtype=t.dtype, device=t.device)
         angle = math.pi * u[:, :, None] * k
@@ -51,12 +53,12 @@ class TimeFeatures(nn.Module):
 class MLP(nn.Module):
     """A residual multilayer perceptron for states of `dim` numbers, of whatever event shape.
 
-    h ← h + W₂ silu(W₁ silu(h) + E e(t)),  once for each block
+    h ← silu(W x + b(t)),   then `depth` times   h ← h + silu(W h + b(t))
 
     Args:
         dim: Numbers in one state.
-        width: Units of a hidden layer.
-        depth: Residual blocks, two layers each.
+        width: Units of a layer.
+        depth: Residual layers.
         rng: Seed of the weights, generator or None.
 
     Raises:
@@ -66,30 +68,30 @@ class MLP(nn.Module):
 
     def __init__(self, dim: int, width: int = 128, depth: int = 3, *, rng: Rng = None) -> None:
         super().__init__()
-        self.dim, self.width, self.depth = (
-            _size("dim", dim),
-            _size("width", width),
-            _size("depth", depth),
-        )
+        self.dim, self.width = _size("dim", dim), _size("width", width)
+        self.depth = _size("depth", depth)
         source = stream(rng, "network")
         self.features = TimeFeatures()
-        self.embed = _linear(TimeFeatures.size, width, source)
-        self.modulate = _linear(width, (depth + 1) * width, source)
-        self.gate = _linear(width, 1, source, zero=True)
+        self.shift = _linear(TimeFeatures.size, (depth + 1) * width, source)
+        self.gate = _linear(TimeFeatures.size, 1, source, zero=True)
         self.enter = _linear(dim, width, source)
-        self.first = nn.ModuleList(_linear(width, width, source) for _ in range(depth))
-        self.second = nn.ModuleList(_linear(width, width, source) for _ in range(depth))
+        self.layers = nn.ModuleList(_linear(width, width, source) for _ in range(depth))
         self.leave = _linear(width, dim, source, zero=True)
 
     def forward(self, x: State, t: Tensor) -> State:
         """Output for states x and times t of shape (batch,); same shape as x."""
         flat = x.flatten(1)
-        time = nn.functional.silu(self.embed(self.features(t)))
-        shifts = self.modulate(time).chunk(self.depth + 1, dim=1)
-        h = self.enter(flat) + shifts[0]
-        for first, second, shift in zip(self.first, self.second, shifts[1:], strict=True):
-            h = h + second(nn.functional.silu(first(nn.functional.silu(h)) + shift))
-        out: Tensor = self.leave(nn.functional.silu(h)) + self.gate(time) * flat
+        if flat.shape[1] != self.dim:
+            raise ValueError(
+                f"this MLP takes states of {self.dim} numbers, but was given shape "
+                f"{tuple(x.shape)}; make it with MLP(dim={flat.shape[1]})."
+            )
+        time = self.features(t)
+        shifts = self.shift(time).split(self.width, dim=1)
+        h = nn.functional.silu(self.enter(flat) + shifts[0])
+        for layer, shift in zip(self.layers, shifts[1:], strict=True):
+            h = h + nn.functional.silu(layer(h) + shift)
+        out: Tensor = self.leave(h) + self.gate(time) * flat
         return out.reshape(x.shape)
 
 
@@ -111,7 +113,7 @@ class UNet(nn.Module):
     """
 
     def __init__(
-        self, channels: int = 1, width: int = 32, levels: int = 2, *, rng: Rng = None
+        self, channels: int = 1, width: int = 16, levels: int = 2, *, rng: Rng = None
     ) -> None:
         super().__init__()
         self.channels, self.width = _size("channels", channels), _size("width", width)
@@ -165,8 +167,7 @@ class UNet(nn.Module):
                 h = nn.functional.interpolate(h, scale_factor=2.0, mode="nearest")
             h = block(torch.cat([h, seen.pop()], dim=1), time)
         out: Tensor = self.leave(nn.functional.silu(self.norm(h)))
-        out = out + self.gate(time)[:, :, None, None] * x
-        return out
+        return torch.addcmul(out, self.gate(time)[:, :, None, None], x)
 
 
 class _Block(nn.Module):

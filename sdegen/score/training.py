@@ -69,11 +69,11 @@ class TrainResult:
 
 def train(
     model: ScoreModel,
-    data: State,
+    data: Tensor,
     config: TrainConfig | None = None,
     *,
     rng: Rng = None,
-    validation: State | None = None,
+    validation: Tensor | None = None,
     augment: Augment | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
@@ -344,7 +344,7 @@ def _average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]
     return average
 
 
-def _check_data(name: str, data: State) -> None:
+def _check_data(name: str, data: Tensor) -> None:
     """Refuses what cannot be learned from."""
     if not isinstance(data, Tensor):
         raise TypeError(
