@@ -55,16 +55,16 @@ def at(law, t):
 
 
 @pytest.mark.parametrize("name", SDES)
-def test_log_prob_of_a_mixture_with_its_exact_score(name):
+def test_log_prob_of_a_mixture_with_its_exact_score(name, device):
     sde = SDES[name]
     law = planar(sde)
-    x = law.sample(200, time(sde.t_min), rng=1, dtype=torch.float64)
+    x = law.sample(200, time(sde.t_min), rng=1, dtype=torch.float64).to(device)
     prior = at(law, sde.t_max)
     found = sg.log_likelihood(sde, law.score, x, solver=FINE, prior_log_prob=prior)
     error = found.log_prob - law.log_prob(x, time(sde.t_min))
     assert error.abs().max() < 1e-6
     assert found.log_prob.dtype == torch.float64
-    assert torch.equal(found.standard_error, torch.zeros(200, dtype=torch.float64))
+    assert torch.equal(found.standard_error, torch.zeros_like(error))
 
 
 def test_default_solver_is_good_for_a_mean(device, dtype):
@@ -90,10 +90,10 @@ def test_gaussian_latent_and_density():
     torch.testing.assert_close(found.log_prob, expected, rtol=0, atol=1e-7)
 
 
-def test_images_of_64_numbers():
+def test_images_of_64_numbers(device):
     """Any event shape; 600 × 64 unit vectors do not go at once."""
     law, *_ = gaussian(64)
-    x = law.sample(600, time(VP.t_min), rng=3, dtype=torch.float64)
+    x = law.sample(600, time(VP.t_min), rng=3, dtype=torch.float64).to(device)
 
     def score(y, t):
         return law.score(y.flatten(1), t).unflatten(1, (1, 8, 8))
@@ -130,11 +130,11 @@ X = torch.linspace(-1, 2, 15, dtype=torch.float64).reshape(5, 3)
 
 
 @pytest.mark.parametrize("noise", ["gaussian", "rademacher"])
-def test_hutchinson_is_unbiased_and_knows_its_error(noise):
+def test_hutchinson_is_unbiased_and_knows_its_error(noise, device):
     """vᵀAv has mean tr A and variance 2 Σ_ij A_ij² or 2 Σ_{i≠j} A_ij²; α = 2e-5 for each noise."""
     law, axes, v_min, v_max = gaussian(3)
     n, probes = 4_000, 8
-    x = law.sample(n, time(VP.t_min), rng=5, dtype=torch.float64)
+    x = law.sample(n, time(VP.t_min), rng=5, dtype=torch.float64).to(device)
     solver = sg.TorchDiffEq(rtol=1e-7, atol=1e-7)
     how = sg.Hutchinson(probes, noise)
     found = sg.log_likelihood(VP, law.score, x, solver=solver, divergence=how, rng=6)
@@ -143,10 +143,10 @@ def test_hutchinson_is_unbiased_and_knows_its_error(noise):
         a.square().sum() - (a.diagonal().square().sum() if noise == "rademacher" else 0)
     )
 
-    estimate = found.log_prob - VP.prior_log_prob(found.latent)
+    estimate = (found.log_prob - VP.prior_log_prob(found.latent)).cpu()
     z = (estimate.mean() - a.trace()) / (variance / probes / n).sqrt()
     assert abs(z) < 4.42
-    squared = found.standard_error.square()
+    squared = found.standard_error.square().cpu()
     z = (squared.mean() - variance / probes) / (squared.std() / math.sqrt(n))
     assert abs(z) < 4.42
 
