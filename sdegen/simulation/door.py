@@ -5,6 +5,7 @@ Each refusal says what came, what was expected, and what to do.
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ __all__ = ["check_dynamics", "check_memory", "check_state", "check_times", "prob
 
 _PROBED_ROWS = 4
 _MEMORY_SHARE = 0.8
+_MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 _SLACK = 1e-7  # relative: times that were made in float32 end a rounding beyond the range
 _PARAMETERS = (
     "If it holds one parameter for each trajectory, pass interacting=True, so that the batch is "
@@ -85,7 +87,8 @@ def check_times(times: object) -> Tensor:
             "pass torch.linspace(t_start, t_end, n)."
         )
     try:
-        ts = torch.as_tensor(times).detach().to("cpu", torch.float64)
+        # in one go: a list would be rounded to float32 on its way
+        ts = torch.as_tensor(times, dtype=torch.float64, device="cpu").detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
             f"times must be numbers: {error}; pass torch.linspace(t_start, t_end, n)."
@@ -323,13 +326,27 @@ def _free_bytes(device: torch.device) -> int | None:
     """Memory that a run may take, or None where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    known = [free for free in (_free_in_system(), _free_in_container()) if free is not None]
+    return min(known, default=None)
+
+
+def _free_in_system() -> int | None:
+    """What the machine has free for a new allocation."""
     try:
-        with open("/proc/meminfo") as file:
-            fields = dict(line.split(":", 1) for line in file)
+        fields = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
         return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
+    except (OSError, KeyError, ValueError):
         pass
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
     except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _free_in_container() -> int | None:
+    """What is left of the limit of a container, which the machine's own numbers do not show."""
+    try:
+        limit = int((_CGROUP / "memory.max").read_text())
+        return limit - int((_CGROUP / "memory.current").read_text())
+    except (OSError, ValueError):  # no container, or "max": no limit
         return None
