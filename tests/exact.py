@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import torch
+from scipy import special, stats
 
 import sdegen as sg
 from sdegen.noise import Stream
@@ -182,3 +183,52 @@ def box_survival(length, d, start, t):
     n = np.arange(1, 400, 2)
     q = n * np.pi / length
     return float((4 / (n * np.pi) * np.sin(q * start) * np.exp(-d * q**2 * t)).sum())
+
+
+# ---- densities in one dimension, as functions of nodes x (numpy) and a time -------------------
+
+
+def normal_density(x, mean, var):
+    return np.exp(-0.5 * (x - mean) ** 2 / var) / np.sqrt(2 * np.pi * var)
+
+
+def absorbed_drift_density(x, t, *, x0, v, d):
+    """Drifted Brownian motion from x0 > 0, absorbed at 0: an image of the other sign."""
+    image = math.exp(-v * x0 / d) * normal_density(x, -x0 + v * t, 2 * d * t)
+    return normal_density(x, x0 + v * t, 2 * d * t) - image
+
+
+def first_passage_density(t, *, x0, v, d):
+    """When drifted Brownian motion from x0 > 0 first meets 0."""
+    return x0 / np.sqrt(4 * np.pi * d * t**3) * np.exp(-((x0 + v * t) ** 2) / (4 * d * t))
+
+
+def sedimentation_density(x, t, *, x0, v, d):
+    """Falling with −v onto a reflecting wall at 0."""
+    both = normal_density(x, x0, 2 * d * t) + normal_density(x, -x0, 2 * d * t)
+    tail = special.erfc((x + x0 - v * t) / math.sqrt(4 * d * t))
+    tilt = np.exp(-v * (x - x0) / (2 * d) - v * v * t / (4 * d))
+    return both * tilt + v / (2 * d) * np.exp(-v * x / d) * tail
+
+
+def box_density(x, t, *, x0, d, length, absorbing):
+    """Diffusion in [0, L] between two like walls: a series of sines or of cosines."""
+    k = np.arange(1, 200)[:, None]
+    wave = np.sin if absorbing else np.cos
+    modes = wave(k * np.pi * x / length) * wave(k * np.pi * x0 / length)
+    total = 2 / length * (modes * np.exp(-d * (k * np.pi / length) ** 2 * t)).sum(0)
+    return total if absorbing else total + 1 / length
+
+
+def geometric_density(x, t, *, x0, mu, sigma, alpha=0.0):
+    """Geometric Brownian motion in the reading α: log x is normal."""
+    inside = np.maximum(x, 1e-300)
+    mean = math.log(x0) + (mu - (1 - 2 * alpha) * sigma**2 / 2) * t
+    return np.where(x > 0, normal_density(np.log(inside), mean, sigma**2 * t) / inside, 0.0)
+
+
+def cox_ingersoll_ross_density(x, t, *, x0, kappa, theta, sigma):
+    """dX = κ(θ − X) dt + σ√X dW: 2cX is non-central χ²."""
+    c = 2 * kappa / (sigma**2 * (1 - math.exp(-kappa * t)))
+    freedom = 4 * kappa * theta / sigma**2
+    return 2 * c * stats.ncx2.pdf(2 * c * x, freedom, 2 * c * x0 * math.exp(-kappa * t))

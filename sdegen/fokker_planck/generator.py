@@ -7,9 +7,13 @@ dynamics, the grid, the walls, and which form of the operator is wanted.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
 
 from sdegen.fokker_planck.coefficients import Coefficients, Reader
-from sdegen.fokker_planck.fluxes import Fluxes, fluxes
+from sdegen.fokker_planck.ends import Ends
+from sdegen.fokker_planck.fluxes import Fluxes, find_pole, fluxes
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.operator import Operator, assemble
 from sdegen.walls import WallKind
@@ -31,6 +35,9 @@ class Generator:
     kinds: tuple[WallKind, WallKind]
     compact: bool
 
+    def __post_init__(self) -> None:
+        self.ends  # noqa: B018 - a wall that cannot be is refused here
+
     @property
     def grid(self) -> Grid:
         """The grid."""
@@ -50,4 +57,13 @@ class Generator:
 
     def operator(self, c: Coefficients) -> Operator:
         """The operator of coefficients."""
-        return assemble(self.fluxes(c), self.kinds, compact=self.compact)
+        return assemble(self.fluxes(c), self.ends, compact=self.compact)
+
+    @cached_property
+    def ends(self) -> Ends:
+        """The ends of the grid."""
+        with torch.no_grad():
+            c = self.coefficients(self.reader.start)
+            poles = [find_pole(c, self.grid.nodes, end) for end in (0, -1)]
+            low, high = (None if pole is None else pole.exponent for pole in poles)
+            return Ends(self.kinds, (low, high), self.grid.nodes)

@@ -27,10 +27,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS
+from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import Fluxes
-from sdegen.walls import WallKind
 
-__all__ = ["Operator", "assemble", "control_volumes", "restrict", "widen"]
+__all__ = ["Operator", "assemble", "control_volumes"]
 
 _STEEPEST = 3.0
 
@@ -42,27 +43,36 @@ class Operator:
     Args:
         mass: Bands of M, shape (3, n).
         rates: Bands of K, shape (3, n).
+        phi: log of the density without current, of a ring less its tilt, shape (n,).
+        speed: D (log p)′² of that density beside each unknown, a rate, shape (n,).
         circulation: Rate at which probability drifts around a ring, v²/D; 0 on a line.
     """
 
     mass: Float[Tensor, "*batch 3 n"]
     rates: Float[Tensor, "*batch 3 n"]
+    phi: Float[Tensor, "*batch n"]
+    speed: Float[Tensor, "*batch n"]
     circulation: float
 
 
-def assemble(flux: Fluxes, kinds: tuple[WallKind, WallKind], *, compact: bool) -> Operator:
+def assemble(flux: Fluxes, ends: Ends, *, compact: bool) -> Operator:
     """Builds the operator.
 
     Args:
         flux: Fluxes of all cells.
-        kinds: Lower and upper wall.
+        ends: Walls.
         compact: The compact mass matrix, or the lumped one.
 
     Returns:
-        The operator of the unknowns that `restrict` leaves.
+        The operator of the unknowns that `ends` leaves.
     """
-    if kinds[0] == "periodic":
-        return _assemble_ring(flux, compact=compact)
+    mass, rates = _ring(flux, compact=compact) if ends.ring else _line(flux, ends, compact=compact)
+    phi, speed, circulation = _landscape(flux, ring=ends.ring)
+    return Operator(mass, rates, ends.restrict(phi), ends.restrict(speed), circulation)
+
+
+def _line(flux: Fluxes, ends: Ends, *, compact: bool) -> tuple[Tensor, Tensor]:
+    """M and K between two walls."""
     pad = torch.nn.functional.pad
     a_left, b_left = pad(flux.a, (1, 0)), pad(flux.b, (1, 0))
     a_right, b_right = pad(flux.a, (0, 1)), pad(flux.b, (0, 1))
@@ -83,8 +93,60 @@ def assemble(flux: Fluxes, kinds: tuple[WallKind, WallKind], *, compact: bool) -
         rows = torch.cat([low[..., None], inner, high[..., None]], -1)
         steep = flux.u.abs() > _STEEPEST
         mass = torch.where((pad(steep, (1, 0)) | pad(steep, (0, 1)))[..., None, :], mass, rows)
-    first, last = (1 if kinds[0] == "absorbing" else 0), (-1 if kinds[1] == "absorbing" else None)
-    return Operator(_cut(mass, first, last), _cut(rates, first, last), 0.0)
+        mass = _beside_walls_without_noise(mass, flux, ends)
+    kept = ends.kept
+    return _cut(mass, kept), _cut(rates, kept)
+
+
+def _beside_walls_without_noise(mass: Tensor, flux: Fluxes, ends: Ends) -> Tensor:
+    """Rows next to walls with D = 0: p_t ≈ ξ^q (α + βξ) there, and the hat is 1 up to the wall."""
+    h = flux.h
+    steep = (flux.u.abs() > _STEEPEST).reshape(-1, len(h)).any(0)
+    q_low, q_high = ends.exponents
+    if q_low is not None and not steep[1]:
+        row = _power_row(h[0], h[1], q_low, flux.hats[..., 1, :])
+        mass = torch.cat([mass[..., :1], row[..., None], mass[..., 2:]], -1)
+    if q_high is not None and not steep[-2]:
+        row = _power_row(h[-1], h[-2], q_high, 1 - flux.hats[..., -2, :].flip(-1)).flip(-1)
+        mass = torch.cat([mass[..., :-2], row[..., None], mass[..., -1:]], -1)
+    return mass
+
+
+def _power_row(wall: Tensor, cell: Tensor, q: float, hat: Tensor) -> Tensor:
+    """The row of the first unknown beside a lower wall with D = 0.
+
+    Args:
+        wall: Width of the wall's cell.
+        cell: Width of the next cell.
+        q: p ∝ ξ^q.
+        hat: The hat at the Gauss points of that next cell, falling from 1 to 0.
+    """
+    # ξ^q (α + βξ), ξ the distance: 1 at one of the nodes ξ = 1 and ξ = r, 0 at the other
+    r = 1 + cell / wall
+    xi = 1 + GAUSS_NODES * (cell / wall)
+    at_wall = [1 / (q + 1), 1 / (q + 2)]  # ∫_0^1 ξ^q, ∫_0^1 ξ^{q+1}
+    first = wall * (r * at_wall[0] - at_wall[1]) / (r - 1)
+    second = wall * (at_wall[1] - at_wall[0]) / (r - 1) * r**-q
+    weights = cell * GAUSS_WEIGHTS * xi**q
+    first = first + hat @ (weights * (r - xi)) / (r - 1)
+    second = second + hat @ (weights * (xi - 1)) / (r - 1) * r**-q
+    return torch.stack([torch.zeros_like(second), first, second], -1)
+
+
+def _landscape(flux: Fluxes, *, ring: bool) -> tuple[Tensor, Tensor, float]:
+    """For the time integrator: log p without current, D (log p)′², and the circulation."""
+    pad = torch.nn.functional.pad
+    w, h = flux.w.detach(), flux.h
+    # D of a constant f/D is what a and b have in common
+    u = flux.u.detach()
+    bernoulli = torch.where(u.abs() < 1e-8, 1.0, u / -torch.expm1(-u))
+    d = flux.a.detach() * h / bernoulli
+    length = h.sum()
+    tilt = w.sum(-1, keepdim=True) / length if ring else torch.zeros_like(w[..., :1])
+    rate = d * ((w - tilt * h) / h) ** 2
+    phi = pad((w - tilt * h).cumsum(-1), (1, 0))
+    speed = torch.maximum(pad(rate, (1, 0)), pad(rate, (0, 1)))
+    return phi, speed, float((d * tilt**2).max())
 
 
 def control_volumes(h: Tensor, *, ring: bool) -> Tensor:
@@ -95,24 +157,8 @@ def control_volumes(h: Tensor, *, ring: bool) -> Tensor:
     return 0.5 * (pad(h, (1, 0)) + pad(h, (0, 1)))
 
 
-def restrict(p: Tensor, kinds: tuple[WallKind, WallKind]) -> Tensor:
-    """Nodal values (..., nodes) → unknowns (..., n)."""
-    if kinds[0] == "periodic":
-        return torch.cat([0.5 * (p[..., :1] + p[..., -1:]), p[..., 1:-1]], -1)
-    first, last = (1 if kinds[0] == "absorbing" else 0), (-1 if kinds[1] == "absorbing" else None)
-    return p[..., first:last]
-
-
-def widen(p: Tensor, kinds: tuple[WallKind, WallKind]) -> Tensor:
-    """Unknowns (..., n) → nodal values (..., nodes)."""
-    if kinds[0] == "periodic":
-        return torch.cat([p, p[..., :1]], -1)
-    absorbed = (int(kinds[0] == "absorbing"), int(kinds[1] == "absorbing"))
-    return torch.nn.functional.pad(p, absorbed)
-
-
-def _assemble_ring(flux: Fluxes, *, compact: bool) -> Operator:
-    """The operator on a ring of as many nodes as cells."""
+def _ring(flux: Fluxes, *, compact: bool) -> tuple[Tensor, Tensor]:
+    """M and K on a ring of as many nodes as cells."""
     a_left, b_left = flux.a.roll(1, -1), flux.b.roll(1, -1)
     rates = torch.stack([a_left, -(b_left + flux.a), flux.b], -2)
     mass = _lumped(control_volumes(flux.h, ring=True), rates)
@@ -120,16 +166,7 @@ def _assemble_ring(flux: Fluxes, *, compact: bool) -> Operator:
         rows = _compact_rows(flux.h.roll(1), flux.h, flux.moments.roll(1, -2), flux.moments)
         steep = flux.u.abs() > _STEEPEST
         mass = torch.where((steep | steep.roll(1, -1))[..., None, :], mass, rows)
-    length = float(flux.h.sum())
-    tilt = float(flux.w.detach().sum(-1).abs().max()) / length
-    fastest = float((flux.a * flux.h / _bernoulli_of(flux)).detach().max())
-    return Operator(mass, rates, fastest * tilt**2)
-
-
-def _bernoulli_of(flux: Fluxes) -> Tensor:
-    """a h / D of a constant f/D."""
-    u = flux.u.detach()
-    return torch.where(u.abs() < 1e-8, 1.0, u / -torch.expm1(-u))
+    return mass, rates
 
 
 def _lumped(volumes: Tensor, like: Tensor) -> Tensor:
@@ -171,9 +208,10 @@ def _wall_row(h: Tensor, r: Tensor, slope: Tensor) -> Tensor:
     return torch.stack([torch.zeros_like(upper), diagonal, upper], -1)
 
 
-def _cut(bands: Tensor, first: int, last: int | None) -> Tensor:
-    """Leaves out rows and columns of absorbing walls."""
-    kept = bands[..., first:last].clone()
-    kept[..., 0, 0] = 0
-    kept[..., 2, -1] = 0
-    return kept
+def _cut(bands: Tensor, kept: slice) -> Tensor:
+    """Leaves out rows and columns of nodes that are no unknowns."""
+    rows = bands[..., kept]
+    inside = torch.ones_like(rows)
+    inside[..., 0, 0] = 0
+    inside[..., 2, -1] = 0
+    return rows * inside

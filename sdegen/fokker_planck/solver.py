@@ -29,9 +29,9 @@ from sdegen.errors import NonFiniteError, NotNormalizableError
 from sdegen.fokker_planck import stationary
 from sdegen.fokker_planck.coefficients import Reader
 from sdegen.fokker_planck.density import Density, DensityPath
+from sdegen.fokker_planck.fluxes import find_pole
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
-from sdegen.fokker_planck.operator import restrict, widen
 from sdegen.fokker_planck.transient import Exponential, Integrator
 from sdegen.sde.base import SDE
 from sdegen.walls import WallKind, check_wall_kind
@@ -97,7 +97,7 @@ class FokkerPlanck:
         """Carries a density through times.
 
         Args:
-            p0: Density at times[0], on the grid's nodes, of mass 1.
+            p0: Density at times[0], on the grid's nodes, of mass 1, or less where a wall absorbs.
             times: Strictly increasing; decreasing for dynamics that are meant for decreasing
                 times (`ReverseSDE`).
             integrator: `Exponential()` if None; `BackwardEuler(substeps)` for steps that are
@@ -120,8 +120,8 @@ class FokkerPlanck:
         generator = self._in_form_for(start, integrator)
         with nullcontext() if differentiable else torch.no_grad():
             varies = self._generator.reader.varies(ts)
-            path = integrator.path(generator, restrict(start, self.walls), ts, varies=varies)
-            p = widen(torch.stack(path), self.walls)
+            path = integrator.path(generator, generator.ends.restrict(start), ts, varies=varies)
+            p = generator.ends.widen(torch.stack(path))
             p = self._as_density(torch.cat([start[None], p[1:]]))
         result = DensityPath(ts, p, self.grid.nodes)
         if not bool(torch.isfinite(p).all()):
@@ -163,8 +163,9 @@ class FokkerPlanck:
             ring = self.walls[0] == "periodic"
             log_p = stationary.on_a_ring(flux)[0] if ring else stationary.on_a_line(flux)
             if not ring:
+                self._check_ends()
                 self._check_confined(log_p.detach())
-            return Density(self.grid.nodes, torch.exp(log_p)).normalized()
+            return Density(self.grid.nodes, generator.ends.filled(log_p.exp())).normalized()
 
     @cached_property
     def _varies(self) -> bool:
@@ -209,7 +210,7 @@ class FokkerPlanck:
 
     def _check_times(self, times: Tensor | Sequence[float]) -> Tensor:
         try:
-            ts = torch.as_tensor(times).detach().to("cpu", torch.float64)
+            ts = torch.as_tensor(times, dtype=torch.float64).detach().to("cpu")
         except (TypeError, ValueError, RuntimeError) as error:
             raise TypeError(
                 f"times must be numbers: {error}; pass torch.linspace(t_start, t_end, n)."
@@ -280,7 +281,8 @@ class FokkerPlanck:
         mass = float(Density(x, value).mass)
         if mass == 0:
             raise ValueError("p0 has no mass: it is zero at every node.")
-        if abs(mass - 1) > _MASS_TOLERANCE:
+        lacks = mass < 1 - _MASS_TOLERANCE and "absorbing" not in self.walls
+        if lacks or mass > 1 + _MASS_TOLERANCE:
             raise ValueError(f"p0 must have mass 1, but has {mass:.6g}; pass p0.normalized().")
         return p
 
@@ -289,6 +291,25 @@ class FokkerPlanck:
         ratio = p[:, [0, -1]] / p.amax(1, keepdim=True) * torch.tensor(self._open_ends)
         k = int(ratio.amax(1).argmax())
         self._judge_edges(ratio[k], f" at t = {float(times[k]):g}")
+
+    def _check_ends(self) -> None:
+        """Refuses a density that diverges at a wall where D = 0."""
+        c = self._generator.coefficients(self._generator.reader.start)
+        for side, end in (("low", 0), ("high", -1)):
+            pole = find_pole(c, self.grid.nodes, end)
+            if pole is None or pole.stationary_exponent >= 0:
+                continue
+            q, x = pole.stationary_exponent, float(self.grid.nodes[end])
+            if q <= -1:
+                raise NotNormalizableError(
+                    f"there is no stationary density: it grows towards {side} x, like the "
+                    f"distance from {x:g} to the power {q:.3g}."
+                )
+            raise ValueError(
+                f"the stationary density diverges at the wall x = {x:g}, like the distance to the "
+                f"power {q:.3g}; nodal values need a power "
+                "≥ 0: use a coordinate in which the noise is constant."
+            )
 
     def _check_confined(self, log_p: Tensor) -> None:
         """Refuses what has no stationary density beyond the grid, and a grid that cuts one."""

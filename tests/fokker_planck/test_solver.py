@@ -399,7 +399,7 @@ def test_p0_must_be_a_density():
 
 def test_a_three_dimensional_drift_is_refused_with_a_note():
     network = sg.RateNetwork(torch.eye(3, dtype=torch.float64), sigma=1.0)
-    with pytest.raises(Exception, match=".*") as caught:
+    with pytest.raises(Exception, match=r".*") as caught:
         sg.FokkerPlanck(network, GRID)
     assert "densities are solved for one dimension" in "".join(caught.value.__notes__)
 

@@ -1,0 +1,105 @@
+"""The ends of a grid, as a solver sees them: which nodes are unknowns, and what the others hold.
+
+no-flux      the wall is a node like any other absorbing    p = 0 there: the node is left out
+periodic     both walls are one node D = 0        no current reaches the wall, and p ∝ ξ^q
+beside it: the node is left out; q > 0 puts 0 there, q = 0 what
+             a parabola through its neighbours says. For q < 0 the density diverges and has no
+             nodal value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sdegen.walls import WallKind
+
+__all__ = ["Ends"]
+
+_FLAT = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """Both ends.
+
+    Args:
+        kinds: Lower and upper wall.
+        exponents: q of p ∝ ξ^q where D = 0; None where D > 0.
+        nodes: Positions of the nodes.
+
+    Raises:
+        ValueError: If the density diverges at a wall with D = 0, or such a wall is to absorb or
+            to close a ring.
+    """
+
+    kinds: tuple[WallKind, WallKind]
+    exponents: tuple[float | None, float | None]
+    nodes: Float[Tensor, " nodes"]
+
+    def __post_init__(self) -> None:
+        for q, kind, x in zip(
+            self.exponents, self.kinds, self.nodes[[0, -1]].tolist(), strict=True
+        ):
+            if q is None:
+                continue
+            if kind != "no-flux":
+                raise ValueError(
+                    f"at the wall x = {x:g} the diffusion vanishes, and a wall without noise "
+                    f"cannot be {kind!r}; pass 'no-flux', or "
+                    "end the grid before it."
+                )
+            if q < -_FLAT:
+                raise ValueError(
+                    f"at the wall x = {x:g} the diffusion vanishes and the density grows without "
+                    "bound, like the distance to the power "
+                    f"{q:.3g}; nodal values need a power ≥ 0: use a coordinate in which the noise "
+                    "is constant (the square root, for √x noise)."
+                )
+
+    @property
+    def ring(self) -> bool:
+        """Whether both walls are one node."""
+        return self.kinds[0] == "periodic"
+
+    @property
+    def kept(self) -> slice:
+        """The nodes of a line that are unknowns."""
+        left_out = [
+            k == "absorbing" or q is not None
+            for k, q in zip(self.kinds, self.exponents, strict=True)
+        ]
+        return slice(int(left_out[0]), len(self.nodes) - int(left_out[1]))
+
+    def restrict(self, p: Tensor) -> Tensor:
+        """Nodal values (..., nodes) → unknowns (..., n)."""
+        if self.ring:
+            return torch.cat([0.5 * (p[..., :1] + p[..., -1:]), p[..., 1:-1]], -1)
+        return p[..., self.kept]
+
+    def widen(self, p: Tensor) -> Tensor:
+        """Unknowns (..., n) → nodal values (..., nodes)."""
+        if self.ring:
+            return torch.cat([p, p[..., :1]], -1)
+        kept = self.kept
+        return self.filled(torch.nn.functional.pad(p, (kept.start, len(self.nodes) - kept.stop)))
+
+    def filled(self, p: Tensor) -> Tensor:
+        """Nodal values whose entries at walls with D = 0 are replaced by what belongs there."""
+        ends = [p[..., :1], p[..., -1:]]
+        for side, q in enumerate(self.exponents):
+            if q is not None:
+                ends[side] = torch.zeros_like(ends[side]) if q > _FLAT else self._parabola(p, side)
+        return torch.cat([ends[0], p[..., 1:-1], ends[1]], -1)
+
+    def _parabola(self, p: Tensor, side: int) -> Tensor:
+        """The value at a wall of the parabola through its three neighbours."""
+        near = [1, 2, 3] if side == 0 else [-2, -3, -4]
+        y = self.nodes[near] - self.nodes[-side]
+        weights = torch.stack([y[1] * y[2] / ((y[0] - y[1]) * (y[0] - y[2])),
+                               y[0] * y[2] / ((y[1] - y[0]) * (y[1] - y[2])),
+                               y[0] * y[1] / ((y[2] - y[0]) * (y[2] - y[1]))])  # fmt: skip
+        return (p[..., near] @ weights).unsqueeze(-1)
