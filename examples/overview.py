@@ -29,7 +29,7 @@ sample = sg.simulate(sg.ReverseSDE(sde, oracle.score), x_T, back, rng=2)
 flow = sg.simulate(sg.ReverseSDE(sde, oracle.score, eta=0.0), x_T, back, solver=sg.Heun())
 weights = [float((run.final > 0).double().mean()) for run in (sample, flow)]
 print("weight of the mode at +1: reverse SDE {:.3f}, probability flow {:.3f}".format(*weights))
-y = torch.linspace(-2.5, 2.5, 401, dtype=torch.float64)
+y = torch.linspace(-3.2, 3.2, 401, dtype=torch.float64)
 noised = torch.stack([oracle.log_prob(y[:, None], t).exp() for t in back])
 
 figure = Figure(figsize=(11, 3.6), layout="constrained")
@@ -38,12 +38,12 @@ left.pcolormesh(times, grid.nodes, density.p.T.sqrt(), cmap="Blues", rasterized=
 left.plot(path.times, path.states[:, :, 0], color="k", lw=0.4, alpha=0.7)
 left.set(xlabel="time t", ylabel="state x", title="dX = (X − X³) dt + 0.7 dW: density and paths")
 right.pcolormesh(back, y, noised.T.sqrt(), cmap="Blues", vmax=1.1, rasterized=True)
-right.plot(back, sample.states[:, :16, 0], color="k", lw=0.4, alpha=0.7)
+right.plot(back, sample.states[:, :8, 0], color="k", lw=0.4, alpha=0.7)
 right.plot(back, flow.states[:, 16:28, 0], color="tab:red", lw=1.2)
 right.set(
     xlabel="time t, from noise to data", title="its relative: noise becomes data", xlim=(1, 0)
 )
 right.plot([], [], color="k", lw=0.8, label="reverse SDE")
 right.plot([], [], color="tab:red", lw=1.2, label="probability flow")
-right.legend(loc="upper left", framealpha=0.9)
+right.legend(loc="lower left", framealpha=0.9)
 figure.savefig("overview.png", dpi=130)
