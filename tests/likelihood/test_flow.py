@@ -91,7 +91,7 @@ def test_gaussian_latent_and_density():
 
 
 def test_images_of_64_numbers(device):
-    """Any event shape; 600 × 64 unit vectors do not go at once."""
+    """Any event shape; 64 unit vectors for each of 600 do not go at once."""
     law, *_ = gaussian(64)
     x = law.sample(600, time(VP.t_min), rng=3, dtype=torch.float64).to(device)
 
