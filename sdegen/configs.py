@@ -225,8 +225,10 @@ class TrainRunConfig(TrainConfig):
         sigma_min: Noise scale of VE's start.
         sigma_max: Noise scale of VE's end.
         network: An MLP for vectors, a U-Net for images of shape (channels, height, width).
-        width: Units of a hidden layer, or channels of the U-Net's first level.
-        depth: Residual blocks of the MLP, or levels of the U-Net.
+        width: Units of a hidden layer, or channels of the U-Net's first level; the network's own
+            default unless said.
+        depth: Residual blocks of the MLP, or levels of the U-Net; the network's own default unless
+            said.
         parameterization: What the network predicts.
         dtype: Precision of the network.
         device: Where it is trained: cpu, cuda, cuda:1.
@@ -244,8 +246,8 @@ class TrainRunConfig(TrainConfig):
     sigma_min: float = 0.01
     sigma_max: float = 50.0
     network: Literal["mlp", "unet"] = "mlp"
-    width: int = 128
-    depth: int = 3
+    width: int | None = None
+    depth: int | None = None
     parameterization: Literal["eps", "x0", "v", "score"] = "eps"
     dtype: Precision = "float32"
     device: str = "cpu"
@@ -256,8 +258,10 @@ class TrainRunConfig(TrainConfig):
         super().__post_init__()
         _at_least("samples", self.samples, 1)
         _at_least("validation", self.validation, 0)
-        _at_least("width", self.width, 1)
-        _at_least("depth", self.depth, 1)
+        if self.width is not None:
+            _at_least("width", self.width, 1)
+        if self.depth is not None:
+            _at_least("depth", self.depth, 1)
         if self.keep == "best" and self.validation == 0:
             raise ValueError(
                 "keep = 'best' asks for the best weights on validation data; pass --validation, "
@@ -333,7 +337,7 @@ class LikelihoodConfig:
         divergence: Of the flow: exact, or Hutchinson's estimate, for events of many numbers.
         probes: Random vectors of Hutchinson's estimate.
         tolerance: Relative and absolute tolerance of the flow's solver.
-        bin_width: Width of one integer value in dequantised data; known for the digits.
+        bin_width: Width of one integer value in dequantised data; known for the digits, else 1.
         dtype: Precision of the states.
         device: Where they live: cpu, cuda, cuda:1.
         seed: Seed of all random numbers; fresh unless said, and written to config.toml.
@@ -345,7 +349,7 @@ class LikelihoodConfig:
     samples: int | None = None
     divergence: Literal["exact", "hutchinson"] = "exact"
     probes: int = 1
-    tolerance: float = 1e-5
+    tolerance: float = 1e-6
     bin_width: float | None = None
     dtype: Precision = "float32"
     device: str = "cpu"

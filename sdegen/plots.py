@@ -38,6 +38,7 @@ __all__ = [
     "denoising_strip",
     "density_and_particles",
     "density_heatmap",
+    "histogram",
     "image_sheet",
     "loss_curve",
     "pareto",
@@ -415,6 +416,36 @@ def convergence(
     _plain_log(panel.xaxis)
     _plain_log(panel.yaxis)
     figure.legend(loc="outside right center", frameon=False, fontsize=9)
+    return figure
+
+
+def histogram(values: Tensor, *, quantity: str) -> Figure:
+    """Draws how often a number occurs, and where its mean is.
+
+    Args:
+        values: One number for each sample, shape (n,).
+        quantity: What the number is, with its unit, for the axis.
+
+    Returns:
+        The figure, a density of area 1.
+
+    Raises:
+        ValueError: If values are not one number each, or not all finite.
+    """
+    if values.ndim != 1 or not bool(values.isfinite().all()):
+        raise ValueError(
+            f"a histogram needs finite values of shape (n,), but they have shape "
+            f"{tuple(values.shape)} and {int((~values.isfinite()).sum())} of them are not finite."
+        )
+    numbers = _numbers(values).astype(np.float64)
+    bins = min(_BINS, max(5, round(math.sqrt(len(numbers)))))
+    height, edges = np.histogram(numbers, bins, density=True)
+    figure, axes = _panels("H", 6.0, 3.4)
+    panel, mean = axes["H"], float(numbers.mean())
+    panel.stairs(height, edges, fill=True, color=_ORANGE, alpha=0.5)
+    panel.axvline(mean, color=_INK, lw=1.2, ls=(0, (4, 3)))
+    panel.set(xlabel=quantity, ylabel="density")
+    _title(panel, f"{len(numbers):,} samples, mean {mean:.4g}")
     return figure
 
 

@@ -90,6 +90,25 @@ def is_publishable(figure, *, ticks=True):
     return True
 
 
+def test_a_histogram_has_area_one_and_shows_the_mean():
+    values = 3 + 2 * normal(4_000, rng=5)
+    figure = sg.plots.histogram(values, quantity="log p, nats")
+    panel = panels(figure)["H"]
+    (patch,) = panel.patches
+    height, edges, _ = patch.get_data()
+    # √n bins would be 63; 60 is the most there are
+    assert len(height) == 60
+    assert float((height * np.diff(edges)).sum()) == pytest.approx(1, abs=1e-12)
+    inside = ((values >= edges[20]) & (values < edges[30])).double().mean()
+    assert float((height * np.diff(edges))[20:30].sum()) == pytest.approx(float(inside), abs=1e-12)
+    assert panel.lines[0].get_xdata()[0] == pytest.approx(float(values.mean()), abs=1e-12)
+    assert panel.get_xlabel() == "log p, nats"
+    is_publishable(figure)
+    for bad in (torch.tensor([1.0, math.nan]), torch.zeros(3, 2)):
+        with pytest.raises(ValueError, match=r"^a histogram needs finite values of shape \(n,\)"):
+            sg.plots.histogram(bad, quantity="x")
+
+
 def test_density_and_particles_holds_both(density, path):
     times = [0.0, 0.5, 2.0]
     figure = sg.plots.density_and_particles(density, path, times)

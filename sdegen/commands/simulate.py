@@ -70,6 +70,9 @@ def run(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:
     if density is not None:
         plots.density_and_particles(density, path).savefig(folder / "trajectory.png")
         found |= _against(path, density)
+    elif config.last_only and path.finite.shape[2:] == (1,):
+        last = path.finite[-1, :, 0]
+        plots.histogram(last, quantity="position x").savefig(folder / "trajectory.png")
     elif not config.last_only:
         # a track has two coordinates at most; of more the first two are seen
         seen = dataclasses.replace(path, states=path.states[..., :2])

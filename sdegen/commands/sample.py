@@ -1,0 +1,133 @@
+"""sdegen sample: new data from a trained model, by one of the routes backwards."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdegen import metrics, plots
+from sdegen.commands.datasets import held_out
+from sdegen.commands.models import event_shape, load_model, model_file
+from sdegen.commands.objects import device_of, dtype_of
+from sdegen.configs import SampleConfig
+from sdegen.errors import Interrupted
+from sdegen.score.model import ScoreModel
+from sdegen.sde.base import SDE
+from sdegen.sde.ddpm import DDPM
+from sdegen.sde.reverse import ReverseSDE
+from sdegen.shapes import State
+from sdegen.simulation.simulate import simulate
+from sdegen.solvers.base import Solver
+from sdegen.solvers.external import TorchDiffEq, TorchSDE
+from sdegen.solvers.native import DDIM, EulerMaruyama, Heun
+from sdegen.storage import save_tensors
+from sdegen.trajectory import Trajectory
+
+__all__ = ["resolved", "run"]
+
+
+def resolved(config: SampleConfig) -> SampleConfig:
+    """Settles the file of the model and the shape of a sample."""
+    file = model_file(config.model)
+    return dataclasses.replace(config, model=file, shape=config.shape or event_shape(file))
+
+
+def run(config: SampleConfig, folder: Path, progress: bool) -> dict[str, Any]:
+    """Generates, and writes samples.safetensors and samples.png.
+
+    Returns:
+        The metrics: what the samples cost and, beside data, how far they are from them.
+    """
+    device, dtype = device_of(config.device), dtype_of(config.dtype)
+    assert config.shape is not None  # it is resolved
+    assert config.seed is not None
+    model = load_model(config.model, dtype, device)
+    data = None
+    if config.data is not None:
+        data = held_out(config.data, samples=None, seed=config.seed, dtype=dtype, device=device)
+        if data.shape[1:] != config.shape:
+            raise ValueError(
+                f"data = {config.data!r} has rows of shape {tuple(data.shape[1:])}, but shape is "
+                f"{config.shape}."
+            )
+    dynamics, times, solver = _route(config, model)
+    x_T = model.sde.prior(
+        (config.samples, *config.shape), rng=config.seed, dtype=dtype, device=device
+    )
+    try:
+        path = simulate(
+            dynamics,
+            x_T,
+            times,
+            solver=solver,
+            rng=config.seed,
+            keep_path=False,
+            progress=progress,
+        )
+    except Interrupted as stop:
+        if isinstance(stop.result, Trajectory):
+            _save(folder, stop.result)
+        raise
+    _save(folder, path)
+    _picture(path.final, data, config.route, folder)
+    found: dict[str, Any] = {
+        "samples": len(path.final),
+        "route": config.route,
+        "nfe": path.nfe,
+        "seed": config.seed,
+    }
+    if data is not None:
+        found |= _distances(path.final, data)
+    return found
+
+
+def _route(config: SampleConfig, model: ScoreModel) -> tuple[SDE, Tensor, Solver]:
+    """Dynamics, times and solver of a route."""
+    sde, steps = model.sde, config.steps
+    if config.route == "ddpm":
+        chain = DDPM.discretize(sde, steps)
+        return chain.reverse(model.score), torch.arange(steps + 1.0).flip(0), EulerMaruyama()
+    solvers: dict[str, Solver] = {
+        "sde": EulerMaruyama(),
+        "sde-torchsde": TorchSDE("heun"),
+        "flow-heun": Heun(),
+        "flow-ddim": DDIM(),
+        "flow-dopri5": TorchDiffEq("dopri5", rtol=config.tolerance, atol=config.tolerance),
+    }
+    eta = 0.0 if config.route.startswith("flow") else 1.0
+    # an adaptive solver stops at every time it is given, and needs the two ends alone
+    grid = sde.time_grid(1 if config.route == "flow-dopri5" else steps)
+    return ReverseSDE(sde, model.score, eta), grid, solvers[config.route]
+
+
+def _save(folder: Path, path: Trajectory) -> None:
+    about = {"kind": "samples", "nfe": path.nfe, "seed": path.seed}
+    save_tensors(folder / "samples.safetensors", {"samples": path.final}, about)
+
+
+def _distances(samples: State, data: State) -> dict[str, float]:
+    """Distances to the data beside their floor, the distance between two halves of the data."""
+    half = len(data) // 2
+    found = {
+        "sliced_wasserstein": metrics.sliced_wasserstein(samples, data),
+        "energy_distance": metrics.energy_distance(samples, data),
+    }
+    if half:
+        one, other = data[:half], data[half : 2 * half]
+        found["sliced_wasserstein_floor"] = metrics.sliced_wasserstein(one, other)
+        found["energy_distance_floor"] = metrics.energy_distance(one, other)
+    return found
+
+
+def _picture(samples: State, data: State | None, route: str, folder: Path) -> None:
+    """A sheet of images, or a cloud in the plane; other shapes have no picture."""
+    shape = tuple(samples.shape[1:])
+    if len(shape) == 3 and shape[0] == 1:
+        sheets = {route: samples} if data is None else {route: samples, "data": data}
+        plots.image_sheet(sheets).savefig(folder / "samples.png")
+    elif shape == (2,):
+        plots.samples_2d({route: samples}, samples if data is None else data).savefig(
+            folder / "samples.png"
+        )

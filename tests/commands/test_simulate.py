@@ -1,0 +1,178 @@
+"""sdegen simulate: what the flags say is what the library is asked."""
+
+import math
+
+import pytest
+import torch
+
+import sdegen as sg
+from sdegen.noise import stream
+
+OU = """
+import sdegen as sg
+ou = sg.OrnsteinUhlenbeck(rate=1.0, sigma=2**0.5)
+ode = sg.ItoProcess(drift=lambda x, t: -x, diffusion=0.0)
+brownian = sg.BrownianMotion()
+
+def growth(x, t):
+    return 0.0 * x
+
+def proportional(x, t):
+    return 0.5 * x
+"""
+
+
+@pytest.fixture
+def simulate(here, call):
+    (here / "ou.py").write_text(OU)
+    return lambda sde, *flags: call("simulate", "--sde", f"ou.py:{sde}", *flags, "--overwrite")
+
+
+def test_mean_and_spread_are_those_of_the_chain(simulate):
+    """The law after k Euler-Maruyama steps, within 4.4 standard errors (false alarms: 1e-5 each).
+
+    With a = 1 − dt its mean is aᵏ x0, its variance 2dt (1 − a²ᵏ)/(1 − a²) + a²ᵏ v0.
+    """
+    n, steps, dt = 40_000, 20, 0.05
+    found = simulate(
+        f"ou --x0 3 --x0-std 0.5 --trajectories {n} --points 3 --substeps 10",
+        "--dtype float64 --seed 1",
+    )
+    a = 1 - dt
+    mean = 3 * a**steps
+    variance = 2 * dt * (1 - a ** (2 * steps)) / (1 - a * a) + 0.25 * a ** (2 * steps)
+    assert (found.status, found.err) == (0, [])
+    assert found.metrics["mean"][0] == pytest.approx(mean, abs=4.4 * math.sqrt(variance / n))
+    assert found.metrics["std"][0] == pytest.approx(
+        math.sqrt(variance), rel=4.4 / math.sqrt(2 * n)
+    )
+    assert found.metrics["nfe"] == steps
+    assert found.tensors["times"].tolist() == [0.0, 0.5, 1.0]
+    assert found.tensors["states"].dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("name", "solver", "sde"),
+    [
+        ("euler-maruyama", sg.EulerMaruyama(substeps=2), "ou"),
+        ("heun", sg.Heun(substeps=2), "ou"),
+        ("torchsde-euler", sg.TorchSDE("euler", substeps=2), "ou"),
+        ("torchsde-milstein", sg.TorchSDE("milstein", substeps=2), "ou"),
+        ("torchsde-srk", sg.TorchSDE("srk", substeps=2), "ou"),
+        ("torchsde-heun", sg.TorchSDE("heun", substeps=2), "ou"),
+        ("dopri5", sg.TorchDiffEq("dopri5", rtol=1e-3, atol=1e-3), "ode"),
+    ],
+)
+def test_each_solver_is_the_one_that_is_named(simulate, name, solver, sde):
+    found = simulate(
+        f"{sde} --solver {name} --substeps 2 --tolerance 1e-3 --points 5 --x0 1 -2",
+        "--trajectories 20 --seed 3 --dtype float64 --t1 2",
+    )
+    process = {
+        "ou": sg.OrnsteinUhlenbeck(rate=1.0, sigma=math.sqrt(2)),
+        "ode": sg.ItoProcess(drift=lambda x: -x, diffusion=0.0),
+    }[sde]
+    x0 = torch.tensor([1.0, -2.0], dtype=torch.float64).repeat(20, 1)
+    times = torch.linspace(0, 2, 5, dtype=torch.float64)
+    same = sg.simulate(process, x0, times, solver=solver, rng=3)
+    assert torch.equal(found.tensors["states"], same.states)
+    assert found.metrics["nfe"] == same.nfe
+    assert found.files == {
+        "config.toml",
+        "metrics.json",
+        "trajectory.safetensors",
+        "trajectory.png",
+    }
+
+
+@pytest.mark.parametrize("kind", ["no-flux", "absorbing", "periodic"])
+def test_walls(simulate, kind):
+    flags = f"--walls {kind} --low -0.5 --high 0.75 --trajectories 50 --seed 0"
+    found = simulate("brownian", flags)
+    walls = sg.Walls(-0.5, 0.75, kind)
+    times = torch.linspace(0, 1, 101, dtype=torch.float64)
+    same = sg.simulate(sg.BrownianMotion(), torch.zeros(50, 1), times, walls=walls, rng=0)
+    assert torch.equal(found.tensors["states"], same.states)
+    assert found.tensors["states"].abs().max() <= 0.75
+
+
+def test_readings_of_multiplicative_noise(simulate):
+    """dX = ½X ∘_α dW from 1: E X_t = e^{αt/4}, within 4.4 standard errors and O(dt)."""
+    for reading, alpha in (("ito", 0.0), ("stratonovich", 0.5), ("klimontovich", 1.0)):
+        found = simulate(
+            f"growth --diffusion ou.py:proportional --interpretation {reading} --x0 1",
+            "--trajectories 20000 --seed 5 --last-only",
+        )
+        exact = math.exp(alpha / 4)
+        spread = exact * math.sqrt(math.expm1(0.25) / 20_000)
+        assert found.metrics["mean"][0] == pytest.approx(exact, abs=4.4 * spread + 0.002)
+
+
+def test_last_only_keeps_the_last_states(simulate):
+    flags = "--trajectories 30 --seed 2"
+    path, last = simulate("ou", flags), simulate("ou", flags, "--last-only")
+    assert last.tensors["states"].shape == (1, 30, 1)
+    assert torch.equal(last.tensors["states"][0], path.tensors["states"][-1])
+    assert "trajectory.png" in last.files
+
+
+def test_starts_are_drawn_around_x0(simulate):
+    found = simulate("ou --x0 5 -5 --x0-std 0.1 --trajectories 40 --seed 9")
+    z = stream(9, "x0").normal((40, 2))
+    assert torch.equal(found.tensors["states"][0], torch.tensor([5.0, -5.0]) + 0.1 * z)
+
+
+def test_frozen_trajectories_are_counted(here, call):
+    """dx = x² dt explodes at t = 1/x0, for nearly half of the starts N(0, 1) before t = 8."""
+    (here / "up.py").write_text("def up(x, t):\n    return x**2\n")
+    flags = "--diffusion 0 --x0 0 --x0-std 1 --trajectories 100 --t1 8"
+    found = call("simulate --sde up.py:up", flags, "--seed 0 --on-nonfinite freeze")
+    lost = int(found.tensors["nonfinite"].sum())
+    assert found.metrics["nonfinite"] == lost
+    assert 0 < lost < 100
+    assert found.tensors["states"].isfinite().all()
+    assert math.isfinite(found.metrics["mean"][0])
+
+
+def test_particles_against_fokker_planck(simulate):
+    """Exact samples show the floor on average; dt = 0.005 adds little to it."""
+    found = simulate(
+        "ou --x0 2 --x0-std 0.5 --trajectories 50000 --points 5 --substeps 50",
+        "--fokker-planck --low -8 --high 8 --seed 0",
+    )
+    assert (found.status, found.err) == (0, [])
+    assert found.metrics["total_variation"] < 1.3 * found.metrics["total_variation_floor"]
+    assert 0.005 < found.metrics["total_variation_floor"] < 0.05
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ("--fokker-planck", "fokker_planck needs low and high, the ends of its grid"),
+        (
+            "--fokker-planck --low -5 --high 5 --x0 0 0",
+            "fokker_planck is for one-dimensional states, but x0 has 2 coordinates",
+        ),
+        (
+            "--fokker-planck --low -5 --high 5 --last-only",
+            "fokker_planck is compared at all times; leave --last-only out.",
+        ),
+        (
+            "--fokker-planck --low -1 --high 1 --seed 0",
+            ": the grid cuts it.",
+        ),
+        (
+            "--solver dopri5",
+            "TorchDiffEq solves noise-free dynamics, but OrnsteinUhlenbeck is noisy",
+        ),
+        (
+            "--trajectories 1000000 --points 1000000",
+            "pass keep_path=False, fewer times, or fewer",
+        ),
+    ],
+)
+def test_refusals(here, simulate, flags, told):
+    found = simulate("ou", flags)
+    assert (found.status, found.out, len(found.err)) == (2, [], 1)
+    assert told in found.err[0]
+    assert not list(here.glob("runs/*"))
