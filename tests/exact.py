@@ -7,7 +7,7 @@ import torch
 from scipy import special, stats
 
 import sdegen as sg
-from sdegen.noise import Stream
+from sdegen.noise import Stream, stream
 
 SQRT_2 = math.sqrt(2)
 
@@ -139,6 +139,26 @@ class NoisedGaussian:
     def score(self, x, t):
         mean, variance = self.moments(t)
         return (mean - x) / variance
+
+
+def geometric_errors(solver, coarsenings, *, fine=512, paths=4000):
+    """Strong error of dX = X/2 dt + X/2 dW against its solution on the same paths, T = 1."""
+    source = stream(0, "test paths")
+    z, u = (source.normal((fine, paths), dtype=torch.float64) for _ in range(2))
+    mu, sigma = 0.5, 0.5
+    sde = sg.ItoProcess(lambda x, t: mu * x, lambda x, t: sigma * x)
+    end = torch.exp(mu - sigma**2 / 2 + sigma * z.sum(0) / math.sqrt(fine))
+    errors = []
+    for m in coarsenings:
+        nodes = torch.linspace(0, 1, fine // m + 1, dtype=torch.float64)
+        two = getattr(solver, "method", "") == "srk"
+        pairs = zip(*coarsen(z, u, m), strict=True)
+        draws = [w[:, None] for pair in pairs for w in (pair if two else pair[:1])]
+        x0 = torch.ones(paths, 1, dtype=torch.float64)
+        with torch.no_grad():
+            x = solver.solve(sde, x0, nodes, noise=Replay(draws), keep_path=False).states[-1, :, 0]
+        errors.append(float((x - end).square().mean().sqrt()))
+    return errors
 
 
 def noised_gaussian(mean=1.0, std=0.25, *, t_min=1e-3):

@@ -7,12 +7,12 @@ from exact import (
     Replay,
     coarsen,
     gaussian_flow,
+    geometric_errors,
     linear_chain_moments,
     noised_gaussian,
     slope,
     strong_error_ou,
 )
-from test_native import geometric_errors
 
 import sdegen as sg
 from sdegen.noise import stream

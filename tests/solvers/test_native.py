@@ -4,8 +4,8 @@ import pytest
 import torch
 from exact import (
     Replay,
-    coarsen,
     gaussian_flow,
+    geometric_errors,
     linear_chain_moments,
     noised_gaussian,
     ou_moments,
@@ -46,26 +46,6 @@ def test_euler_maruyama_has_strong_order_one_for_additive_noise():
     errors = [strong_error_ou(sg.EulerMaruyama(), n) for n in steps]
     assert slope([1 / n for n in steps], errors) == pytest.approx(1.0, abs=0.05)
     assert errors[-1] < 0.5 / steps[-1]  # and to the exact solution on the same path
-
-
-def geometric_errors(solver, coarsenings, *, fine=512, paths=4000):
-    """Strong error of dX = X/2 dt + X/2 dW against its solution on the same paths, T = 1."""
-    source = stream(0, "test paths")
-    z, u = (source.normal((fine, paths), dtype=F64) for _ in range(2))
-    mu, sigma = 0.5, 0.5
-    sde = sg.ItoProcess(lambda x, t: mu * x, lambda x, t: sigma * x)
-    exact = torch.exp(mu - sigma**2 / 2 + sigma * z.sum(0) / math.sqrt(fine))
-    errors = []
-    for m in coarsenings:
-        nodes = torch.linspace(0, 1, fine // m + 1, dtype=F64)
-        two = getattr(solver, "method", "") == "srk"
-        pairs = zip(*coarsen(z, u, m), strict=True)
-        draws = [w[:, None] for pair in pairs for w in (pair if two else pair[:1])]
-        x0 = torch.ones(paths, 1, dtype=F64)
-        with torch.no_grad():
-            x = solver.solve(sde, x0, nodes, noise=Replay(draws), keep_path=False).states[-1, :, 0]
-        errors.append(float((x - exact).square().mean().sqrt()))
-    return errors
 
 
 def test_euler_maruyama_has_strong_order_one_half_for_multiplicative_noise():
