@@ -20,7 +20,6 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +92,7 @@ def execute(
     try:
         write_metrics(folder, metrics)
     except OSError as error:
-        status = _tell(command, error)
+        status = status or _tell(command, error)  # a full disk has been told of
     report = folder / "report.html"
     sys.stdout.write(_lines(metrics) + f"{report if report.exists() else folder}\n")
     return status
@@ -193,6 +192,8 @@ def _check_recorded(command: str, recorded: ConfigFile, inputs: dict[str, str]) 
 
 def _versions() -> dict[str, str]:
     """What a run depends on."""
+    from importlib.metadata import version  # help need not wait for it
+
     return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
 
 

@@ -1,6 +1,7 @@
 """The command line: help without torch, refusals in one line, and runs that repeat bit for bit."""
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ import torch
 
 import sdegen as sg
 from sdegen.cli import _KINDS, main
+from sdegen.runs import write_metrics
 from sdegen.storage import load_tensors
 
 COMMANDS = ["simulate", "fokker-planck", "train", "sample", "likelihood", "demo", "run"]
@@ -439,3 +441,45 @@ def test_ctrl_c_before_the_first_step(here):
     assert (status, out, err) == (130, [], ["sdegen simulate: interrupted."])
     assert seconds < 5
     assert list(here.glob("runs/*")) == []
+
+
+def test_a_full_disk_is_told_once(here, call, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    status, _, err = call("simulate", "--sde", "well.py:well", "--out", "r")
+    assert status == 1
+    assert len(err) == 1
+    assert re.search(r"No space left on device: [\d,]+ bytes were needed, [\d,]+ are free", err[0])
+    assert list((here / "r").iterdir()) == []
+
+
+def test_help_does_not_fail_on_a_terminal_without_greek(here):
+    done = subprocess.run(
+        [sys.executable, "-m", "sdegen", "simulate", "--help"],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "a number ? ?" in done.stdout
+
+
+def test_the_demo_leads_to_its_report(here, call, monkeypatch):
+    """The demonstration itself is tested in tests/demo; here, that its config arrives."""
+
+    def run_demo(config, folder, *, progress):
+        (folder / "report.html").write_text("")
+        write_metrics(folder, {"claims_made": 3, "quick": config.quick, "with_seed": config.seed})
+
+    monkeypatch.setattr("sdegen.commands.demo.run_demo", run_demo)
+    status, out, err = call("demo", "--quick", "--seed", 7, "--out", "r")
+    assert (status, err) == (0, [])
+    assert out[-1] == "r/report.html"
+    metrics = json.loads((here / "r" / "metrics.json").read_text())
+    assert metrics.pop("seconds") >= 0
+    told = {"claims_made": 3, "quick": True, "with_seed": 7}
+    assert metrics == {"command": "demo", "status": "complete", **told}
+    assert 'command = "demo"' in (here / "r" / "config.toml").read_text()

@@ -346,3 +346,40 @@ def test_losses_that_explode_are_kept(here, call):
     losses, _ = load_tensors(here / "r" / "losses.safetensors")
     assert losses["losses"].isfinite().all()
     assert found.metrics["status"] == "failed"
+
+
+def test_ctrl_c_keeps_the_blocks_of_a_likelihood_that_are_done(zero, here, call, monkeypatch):
+    from sdegen.commands import likelihood
+
+    (here / "points.py").write_text("import torch\nx = torch.ones(600, 2)\n")
+    line = "likelihood --model zero.safetensors --data points.py:x --seed 1"
+    whole = call(line, "--out whole")
+    compute, calls = likelihood.log_likelihood, iter(range(9))
+
+    def second_is_cut(*arguments, **named):
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return compute(*arguments, **named)
+
+    monkeypatch.setattr(likelihood, "log_likelihood", second_is_cut)
+    cut = call(line, "--out cut")
+    assert (cut.status, cut.metrics["status"]) == (130, "interrupted")
+    assert cut.err == ["sdegen likelihood: interrupted; what is done is in cut."]
+    assert torch.equal(cut.tensors["log_prob"], whole.tensors["log_prob"][:256])
+
+
+def test_ctrl_c_keeps_the_samples_that_are_done(zero, here, call, monkeypatch):
+    """32,768 planar samples make a block; the second one is cut."""
+    solve, calls = sg.EulerMaruyama.solve, iter(range(9))
+
+    def second_is_cut(self, *arguments, **named):
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return solve(self, *arguments, **named)
+
+    line = "sample --model zero.safetensors --shape 2 --samples 40000 --steps 3 --seed 1"
+    whole = call(line, "--out whole")
+    monkeypatch.setattr(sg.EulerMaruyama, "solve", second_is_cut)
+    cut = call(line, "--out cut")
+    assert (cut.status, cut.metrics["status"]) == (130, "interrupted")
+    assert torch.equal(cut.tensors["samples"], whole.tensors["samples"][:32768])
