@@ -40,7 +40,7 @@ def score_of(eps: State, sigma: Tensor) -> State:
 
 
 def v_of(x0: State, eps: State, alpha: Tensor, sigma: Tensor) -> State:
-    """V = α ε − σ x0; alpha and sigma broadcastable to the states.
+    """v = α ε − σ x0; alpha and sigma broadcastable to the states.
 
     Reference:
         Salimans and Ho 2022, section 4, arXiv:2202.00512.

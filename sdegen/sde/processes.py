@@ -56,7 +56,7 @@ class OrnsteinUhlenbeck(_ConstantNoise):
         sigma: σ ≥ 0.
 
     Reference:
-        Uhlenbeck and Ornstein 1930; Gardiner 2009, eqs. (4.5.28)-(4.5.29).
+        Uhlenbeck and Ornstein 1930; Gardiner 2009, section 4.5.4.
     """
 
     def __init__(self, rate: float = 1.0, mean: float = 0.0, sigma: float = math.sqrt(2)) -> None:

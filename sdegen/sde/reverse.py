@@ -2,9 +2,10 @@
 
     dX = [f − ½ (1 + η²) g² ∇ log p_t] dt + η g dW̄        (time runs from t_max down, dt < 0)
 
-For every η ≥ 0 the marginals are those of the forward process: η = 1 is the reverse SDE, η = 0 the
-probability flow, an ODE. What is assumed: additive noise. With g(x, t) the drift needs a further
-∇·(g²) term, which is not built.
+For every η ≥ 0 the marginals are those of the forward process, since in p_t the drift ½ η² g²
+score undoes what the noise η g does: η = 1 is the reverse SDE, η = 0 the probability flow, an ODE.
+What is assumed: additive noise. With g(x, t) the drift needs a further ∇·(g²) term, which is not
+built.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class ReverseSDE(SDE):
             or a reverse process itself, or η < 0.
 
     Reference:
-        Anderson 1982; Song et al. 2021, eqs. (6) and (13); for η, Huang, Lim and Courville 2021,
-        eq. (13).
+        Anderson 1982; Song et al. 2021, eqs. (6) and (13), arXiv:2011.13456; for η, Zhang and Chen
+        2023, section 2 (λ there), arXiv:2204.13902.
     """
 
     direction = -1

@@ -94,7 +94,7 @@ class QuadraticBeta(BetaSchedule):
         beta_max: β(1) > 0.
 
     Reference:
-        The "quad" schedule of Ho et al. 2020 in continuous time, arXiv:2006.11239, section 4.
+        The quadratic schedule of Ho et al. 2020, appendix B, in continuous time, arXiv:2006.11239.
     """
 
     def __init__(self, beta_min: float, beta_max: float) -> None:
