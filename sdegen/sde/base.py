@@ -156,7 +156,8 @@ class ItoProcess(SDE):
             negative or not finite.
 
     Reference:
-        Gardiner 2009, Stochastic Methods, section 4.4, for α = ½; Hänggi and Thomas 1982 for α = 1.
+        Gardiner 2009, Stochastic Methods, section 4.4, for α = ½; Hänggi and Thomas 1982 for α =
+        1.
 
     >>> well = ItoProcess(drift=lambda x, t: x - x**3, diffusion=0.7)
     >>> well.drift(torch.tensor([[2.0]]), torch.tensor(0.0))
