@@ -5,8 +5,8 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
-with install_import_hook("sdegen", "beartype.beartype"):
-    import sdegen  # noqa: F401
+# never taken away again: modules are loaded when a test first uses them
+install_import_hook("sdegen", "shape_checker.check_shapes")
 
 
 def pytest_addoption(parser):

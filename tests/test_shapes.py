@@ -1,8 +1,10 @@
 """One coefficient for each trajectory meets its own trajectory, whatever the event's shape."""
 
+import jaxtyping
 import pytest
 import torch
 
+import sdegen as sg
 from sdegen.shapes import expand
 
 
@@ -34,3 +36,10 @@ def test_other_shapes_are_refused(shape):
         ValueError, match=r"must have shape \(\) or \(2,\) to meet a state of shape"
     ):
         expand(torch.ones(shape), torch.ones(2, 2))
+
+
+def test_the_suite_checks_shapes():
+    # a hook that is taken away before a module is loaded checks nothing
+    one = torch.tensor(1.0)
+    with pytest.raises(jaxtyping.TypeCheckError, match="drift"):
+        sg.update(torch.zeros(3, 1), torch.zeros(2, 1), one, one, None)

@@ -243,7 +243,7 @@ def centred(x, t):
         (0.1, normal, X, TypeError, "sde must be a LinearSDE"),
     ],
 )
-def test_bad_requests(sde, score, x, error, message):
+def test_bad_requests(as_user, sde, score, x, error, message):
     with pytest.raises(error, match=message):
         sg.log_likelihood(sde, score, x)
 

@@ -87,7 +87,7 @@ def test_a_time_for_each_follows_the_state(device):
     assert (x_t.dtype, x_t.device, eps.dtype) == (x.dtype, x.device, x.dtype)
 
 
-def test_a_time_of_another_shape_is_refused():
+def test_a_time_of_another_shape_is_refused(as_user):
     x = torch.ones(3, 2, dtype=F64)
     with pytest.raises(ValueError, match=r"must have shape \(\) or \(3,\) to meet a state"):
         sg.VP(sg.LinearBeta(0.1, 20.0)).perturb(x, torch.ones(2, dtype=F64), rng=0)
