@@ -1,4 +1,4 @@
-"""What the suite checks at run time: shapes and dtypes that are signed with jaxtyping, and no more.
+"""What the suite checks at run time: shapes and dtypes signed with jaxtyping, and no more.
 
 Words (`Literal`) and kinds (`int`, `str`) stay with our own refusals, whose messages are tested:
 a checker that stands before them would answer in their place.
