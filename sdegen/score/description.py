@@ -61,6 +61,8 @@ def rebuild(described: Description, where: str) -> Any:  # noqa: ANN401, one of 
     Raises:
         CheckpointError: If the class is none of ours, or its arguments are not.
     """
+    if not isinstance(described, dict):
+        raise CheckpointError(f"{where} is not described, but is {described!r}.")
     name = described.get("class")
     kind = _KNOWN.get(str(name))
     if kind is None:
@@ -78,7 +80,10 @@ def rebuild(described: Description, where: str) -> Any:  # noqa: ANN401, one of 
         key: rebuild(value, f"{where}.{key}") if isinstance(value, dict) else value
         for key, value in given.items()
     }
-    return kind(**arguments)
+    try:
+        return kind(**arguments)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{where} is not a {name}: {error}") from error
 
 
 def _arguments(kind: type) -> list[str]:

@@ -97,7 +97,7 @@ class ScoreModel(nn.Module):
         Args:
             path: The file.
             network: A network of the same shapes, to be given the weights; None rebuilds an `MLP`
-                or `UNet`.
+                or `UNet`, in the dtype of the file.
             sde: Where the SDE is of your own; None rebuilds one of the library's.
             parameterization: The same for the parameterization.
 
@@ -114,24 +114,14 @@ class ScoreModel(nn.Module):
             raise CheckpointError(f"{path} holds a {metadata.get('kind')}, not a ScoreModel.")
         if network is None:
             network = rebuild(metadata["network"], f"{path}: its network")
+            network = network.to(next(iter(tensors.values())).dtype)
         if sde is None:
             sde = rebuild(metadata["sde"], f"{path}: its sde")
         if parameterization is None:
             parameterization = rebuild(
                 metadata["parameterization"], f"{path}: its parameterization"
             )
-        expected = network.state_dict()
-        for name in sorted(set(expected) | set(tensors)):
-            there, here = tensors.get(name), expected.get(name)
-            if there is None or here is None or there.shape != here.shape:
-                shapes = [
-                    "missing" if t is None else f"of shape {tuple(t.shape)}" for t in (there, here)
-                ]
-                raise CheckpointError(
-                    f"{path} does not fit the network: key {name!r} is {shapes[0]} in the file "
-                    f"and {shapes[1]} in the "
-                    "network."
-                )
+        _check_fit(path, tensors, network.state_dict())
         network.load_state_dict(tensors)
         model = cls(network, sde, parameterization)
         model.eval()
@@ -140,9 +130,7 @@ class ScoreModel(nn.Module):
     def kernel(self, x_t: State, t: Time) -> tuple[Tensor, Tensor]:
         """α(t) and σ(t), ready to multiply x_t."""
         if t.ndim:
-            t = t.to(
-                x_t.dtype
-            )  # a float64 t of shape (batch,) would promote the state; a 0-d one does not
+            t = t.to(x_t.dtype)  # in float64 it would promote the state, which a 0-d t does not
         elif t.device.type == "cpu" and not float(t) > 0:
             raise ValueError(
                 f"the score does not exist at t = {float(t):g}; stop at sde.t_min = "
@@ -169,3 +157,17 @@ class ScoreModel(nn.Module):
                 "be equal."
             )
         return output.to(device=x_t.device, dtype=x_t.dtype)
+
+
+def _check_fit(path: str | Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Refuses weights that are not the network's, naming the first that is not."""
+    for name in sorted(set(expected) | set(found)):
+        there, here = (
+            f"of shape {tuple(side[name].shape)}" if name in side else "missing"
+            for side in (found, expected)
+        )
+        if there != here:
+            raise CheckpointError(
+                f"{path} does not fit the network: key {name!r} is {there} in the file and {here} "
+                "in the network."
+            )

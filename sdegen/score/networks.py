@@ -31,7 +31,7 @@ from sdegen.shapes import State
 __all__ = ["MLP", "TimeFeatures", "UNet"]
 
 _HARMONICS = 8
-_GROUPS = 8  # of the group normalisation
+_GROUPS = 4  # of the group normalisation
 _SMALLEST_TIME = 1e-5
 
 
@@ -171,21 +171,24 @@ class UNet(nn.Module):
 
 
 class _Block(nn.Module):
-    """Two convolutions around which the state can pass, the time added between them."""
+    """Two convolutions around which the state can pass; the time scales and shifts between."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int, source: Stream) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.GroupNorm(_GROUPS, inputs), nn.GroupNorm(_GROUPS, outputs)
         self.conv1 = _conv(inputs, outputs, source)
-        self.modulate = _linear(embedding, outputs, source)
+        self.modulate = _linear(embedding, 2 * outputs, source)
         self.conv2 = _conv(outputs, outputs, source, zero=True)
         self.around = (
             nn.Identity() if inputs == outputs else _conv(inputs, outputs, source, size=1)
         )
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        h = self.conv1(nn.functional.silu(self.norm1(x))) + self.modulate(time)[:, :, None, None]
-        out: Tensor = self.around(x) + self.conv2(nn.functional.silu(self.norm2(h)))
+        # after the norm, which takes away what is added to a whole group of channels
+        scale, shift = self.modulate(time)[:, :, None, None].chunk(2, dim=1)
+        h = self.norm2(self.conv1(nn.functional.silu(self.norm1(x))))
+        h = torch.addcmul(h + shift, h, scale)
+        out: Tensor = self.around(x) + self.conv2(nn.functional.silu(h))
         return out
 
 
