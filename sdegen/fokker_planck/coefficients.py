@@ -43,10 +43,10 @@ class Coefficients:
         wall_drift: f at both walls, shape (2,).
     """
 
-    drift: Float[Tensor, "*batch cells points"]
-    diffusivity: Float[Tensor, "*batch cells points"]
-    nodal_diffusivity: Float[Tensor, "*batch nodes"]
-    wall_drift: Float[Tensor, "*batch 2"]
+    drift: Float[Tensor, "... cells points"]
+    diffusivity: Float[Tensor, "... cells points"]
+    nodal_diffusivity: Float[Tensor, "... nodes"]
+    wall_drift: Float[Tensor, "... 2"]
 
     def combined(self, weight: float, other: Coefficients, other_weight: float) -> Coefficients:
         """weight · self + other_weight · other."""

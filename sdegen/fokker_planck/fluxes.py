@@ -78,17 +78,19 @@ class Fluxes:
         w: log(a/b) = u − Δ log D: what log p gains over the cell when nothing flows.
         moments: ⟨ξ⟩, ⟨ξ²⟩, ⟨ξ³⟩ of the scale density in the cell, ξ from 0 to 1, shape (cells, 3).
         hats: The falling hat at the Gauss points, φ′ ∝ s, shape (cells, points).
+        log_m: log of the density without current at the Gauss points, over that of the left node.
         wall_slopes: (log p)′ at both walls when nothing flows, shape (2,).
     """
 
     h: Float[Tensor, " cells"]
-    a: Float[Tensor, "*batch cells"]
-    b: Float[Tensor, "*batch cells"]
-    u: Float[Tensor, "*batch cells"]
-    w: Float[Tensor, "*batch cells"]
-    moments: Float[Tensor, "*batch cells 3"]
-    hats: Float[Tensor, "*batch cells points"]
-    wall_slopes: Float[Tensor, "*batch 2"]
+    a: Float[Tensor, "... cells"]
+    b: Float[Tensor, "... cells"]
+    u: Float[Tensor, "... cells"]
+    w: Float[Tensor, "... cells"]
+    moments: Float[Tensor, "... cells 3"]
+    hats: Float[Tensor, "... cells points"]
+    log_m: Float[Tensor, "... cells points"]
+    wall_slopes: Float[Tensor, "... 2"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,8 +168,9 @@ def fluxes(c: Coefficients, nodes: Float[Tensor, " nodes"]) -> Fluxes:
     weights = torch.softmax(log_s + log_weights, -1)
     moments = weights @ _POWERS[:, 1:]
     hats = 1 - (weights / GAUSS_WEIGHTS) @ _CUMULATIVE.T
+    log_m = log_d[..., :-1, None] - c.diffusivity.log() - log_s
     slopes = _wall_slopes(c, h, log_d)
-    return Fluxes(h, a, b, u, w, moments, hats, slopes)
+    return Fluxes(h, a, b, u, w, moments, hats, log_m, slopes)
 
 
 def find_pole(c: Coefficients, nodes: Tensor, end: int) -> Pole | None:

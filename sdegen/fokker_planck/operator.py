@@ -31,9 +31,9 @@ from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS
 from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import Fluxes
 
-__all__ = ["Operator", "assemble", "control_volumes"]
+__all__ = ["STEEPEST", "Operator", "assemble", "control_volumes", "wall_weights"]
 
-_STEEPEST = 3.0
+STEEPEST = 3.0  # |u| of a cell, beyond which hats are too steep for four Gauss points
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +48,10 @@ class Operator:
         circulation: Rate at which probability drifts around a ring, v²/D; 0 on a line.
     """
 
-    mass: Float[Tensor, "*batch 3 n"]
-    rates: Float[Tensor, "*batch 3 n"]
-    phi: Float[Tensor, "*batch n"]
-    speed: Float[Tensor, "*batch n"]
+    mass: Float[Tensor, "... 3 n"]
+    rates: Float[Tensor, "... 3 n"]
+    phi: Float[Tensor, "... n"]
+    speed: Float[Tensor, "... n"]
     circulation: float
 
 
@@ -91,7 +91,7 @@ def _line(flux: Fluxes, ends: Ends, *, compact: bool) -> tuple[Tensor, Tensor]:
             -flux.wall_slopes[..., 1],
         ).flip(-1)
         rows = torch.cat([low[..., None], inner, high[..., None]], -1)
-        steep = flux.u.abs() > _STEEPEST
+        steep = flux.u.abs() > STEEPEST
         mass = torch.where((pad(steep, (1, 0)) | pad(steep, (0, 1)))[..., None, :], mass, rows)
         mass = _beside_walls_without_noise(mass, flux, ends)
     kept = ends.kept
@@ -101,7 +101,7 @@ def _line(flux: Fluxes, ends: Ends, *, compact: bool) -> tuple[Tensor, Tensor]:
 def _beside_walls_without_noise(mass: Tensor, flux: Fluxes, ends: Ends) -> Tensor:
     """Rows next to walls with D = 0: p_t ≈ ξ^q (α + βξ) there, and the hat is 1 up to the wall."""
     h = flux.h
-    steep = (flux.u.abs() > _STEEPEST).reshape(-1, len(h)).any(0)
+    steep = (flux.u.abs() > STEEPEST).reshape(-1, len(h)).any(0)
     q_low, q_high = ends.exponents
     if q_low is not None and not steep[1]:
         row = _power_row(h[0], h[1], q_low, flux.hats[..., 1, :])
@@ -121,16 +121,26 @@ def _power_row(wall: Tensor, cell: Tensor, q: float, hat: Tensor) -> Tensor:
         q: p ∝ ξ^q.
         hat: The hat at the Gauss points of that next cell, falling from 1 to 0.
     """
-    # ξ^q (α + βξ), ξ the distance: 1 at one of the nodes ξ = 1 and ξ = r, 0 at the other
+    first, second = wall_weights(wall, cell, q)
     r = 1 + cell / wall
     xi = 1 + GAUSS_NODES * (cell / wall)
-    at_wall = [1 / (q + 1), 1 / (q + 2)]  # ∫_0^1 ξ^q, ∫_0^1 ξ^{q+1}
-    first = wall * (r * at_wall[0] - at_wall[1]) / (r - 1)
-    second = wall * (at_wall[1] - at_wall[0]) / (r - 1) * r**-q
     weights = cell * GAUSS_WEIGHTS * xi**q
     first = first + hat @ (weights * (r - xi)) / (r - 1)
     second = second + hat @ (weights * (xi - 1)) / (r - 1) * r**-q
     return torch.stack([torch.zeros_like(second), first, second], -1)
+
+
+def wall_weights(wall: Tensor, cell: Tensor, q: float) -> tuple[Tensor, Tensor]:
+    """∫ ξ^q (α + βξ) over the cell at a wall with D = 0, as weights of the next two nodes.
+
+    Args:
+        wall: Width of the wall's cell.
+        cell: Width of the next one.
+        q: Power, > −1.
+    """
+    r = 1 + cell / wall
+    at_zero, at_one = 1 / (q + 1), 1 / (q + 2)
+    return wall * (r * at_zero - at_one) / (r - 1), wall * (at_one - at_zero) / (r - 1) * r**-q
 
 
 def _landscape(flux: Fluxes, *, ring: bool) -> tuple[Tensor, Tensor, float]:
@@ -164,7 +174,7 @@ def _ring(flux: Fluxes, *, compact: bool) -> tuple[Tensor, Tensor]:
     mass = _lumped(control_volumes(flux.h, ring=True), rates)
     if compact:
         rows = _compact_rows(flux.h.roll(1), flux.h, flux.moments.roll(1, -2), flux.moments)
-        steep = flux.u.abs() > _STEEPEST
+        steep = flux.u.abs() > STEEPEST
         mass = torch.where((steep | steep.roll(1, -1))[..., None, :], mass, rows)
     return mass, rates
 

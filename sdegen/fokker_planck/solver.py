@@ -3,10 +3,11 @@
     p_t = −(f p)_x + (D p)_xx = −J_x,    D = g²/2        (Itô; multiplicative noise of any reading
     arrives as Itô)
 
-`FokkerPlanck` puts an SDE on a grid between two walls. The stationary density is solved for
-directly; a density in time is carried by an exponential, or by implicit steps. The operator is
-compact, of fourth order in the cell, where the start is resolved by the grid, and lumped,
-positive and of second order, where it is not.
+`FokkerPlanck` puts an SDE on a grid between two walls, and is asked for what a physicist asks:
+the density at rest and in time, currents and what they cost, first passages, rates, spectra. The
+stationary density is solved for directly; a density in time is carried by an exponential, or by
+implicit steps. The operator is compact, of fourth order in the cell, where the density is
+resolved by the grid, and lumped, positive and of second order, where it is not.
 
 Assumed: one dimension; D > 0 inside the grid. Said, not hidden: how much of the density leans on
     a wall that is not
@@ -15,35 +16,47 @@ meant to be one.
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.errors import NonFiniteError, NotNormalizableError
-from sdegen.fokker_planck import stationary
-from sdegen.fokker_planck.coefficients import Reader
-from sdegen.fokker_planck.density import Density, DensityPath
-from sdegen.fokker_planck.fluxes import find_pole
+from sdegen.fokker_planck import currents, stationary, tridiagonal
+from sdegen.fokker_planck.checks import (
+    check_confined,
+    check_edges,
+    check_poles,
+    check_start,
+    check_times,
+    check_walls,
+)
+from sdegen.fokker_planck.coefficients import Coefficients, Reader
+from sdegen.fokker_planck.currents import Transport
+from sdegen.fokker_planck.density import Density, DensityPath, integral
+from sdegen.fokker_planck.escape import Escape, escape
+from sdegen.fokker_planck.feller import EndKind, classify_end
+from sdegen.fokker_planck.fluxes import Fluxes, find_pole
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.passage import FirstPassage, Survival, first_passage
+from sdegen.fokker_planck.spectrum import Spectrum, spectrum
 from sdegen.fokker_planck.transient import Exponential, Integrator
 from sdegen.sde.base import SDE
-from sdegen.walls import WallKind, check_wall_kind
+from sdegen.walls import WallKind
 
 __all__ = ["FokkerPlanck", "Form"]
 
 Form = Literal["auto", "compact", "lumped"]
 
-_EDGE_WARNS, _EDGE_FAILS = 1e-6, 1e-2
-_MASS_TOLERANCE = 1e-3
-_NEGATIVE = 1e-12  # of the peak: what a start may have by rounding
 _ROUNDING = 1e-11  # of the peak: what the rational exponential leaves below zero
+_RINGS = (
+    1e-9  # of the peak: what a density that the compact form resolves never goes below zero by
+)
 _UNRESOLVED = 2e-2  # of the peak: by how much a cubic through every other node may miss the rest
 
 
@@ -55,7 +68,7 @@ class FokkerPlanck:
         grid: Nodes of the density.
         boundary: "no-flux", "absorbing" or "periodic", or a pair (lower, upper).
         form: "compact" (fourth order), "lumped" (second order, positive), or "auto": compact
-            where the start is resolved by the grid and vanishes at absorbing walls, else lumped.
+            where the density is resolved by the grid, else lumped.
         physical_walls: Whether walls without flux are part of the problem. If not, they only end
             the grid, and a density that leans on them is an error. A wall where D = 0 is always
             physical.
@@ -64,9 +77,10 @@ class FokkerPlanck:
         ValueError: For a misspelt wall, a state that is not one-dimensional, a drift or diffusion
             that is not finite, or D = 0 inside the grid.
 
-    >>> from sdegen.sde.processes import OrnsteinUhlenbeck >>>
-    round(float(FokkerPlanck(OrnsteinUhlenbeck(), Grid(-8.0, 8.0,
-    cells=100)).stationary().variance), 6) 1.0
+    >>> from sdegen.sde.processes import OrnsteinUhlenbeck
+    >>> trap = FokkerPlanck(OrnsteinUhlenbeck(), Grid(-8.0, 8.0, cells=100))
+    >>> round(float(trap.stationary().variance), 6)
+    1.0
     """
 
     def __init__(
@@ -79,16 +93,18 @@ class FokkerPlanck:
         physical_walls: bool = False,
     ) -> None:
         self.sde, self.grid = sde, grid
-        self.walls = _walls(boundary)
+        self.walls = check_walls(boundary)
         if form not in get_args(Form):
             words = ", ".join(map(repr, get_args(Form)))
             raise ValueError(f"form must be one of {words}, but is {form!r}.")
         self.form, self.physical_walls = form, physical_walls
         self._generator = Generator(Reader(sde, grid), self.walls, compact=form != "lumped")
 
+    # ---- densities ----------------------------------------------------------------------------
+
     def solve(
         self,
-        p0: Density,
+        p0: Density | float,
         times: Tensor | Sequence[float],
         *,
         integrator: Integrator | None = None,
@@ -97,7 +113,8 @@ class FokkerPlanck:
         """Carries a density through times.
 
         Args:
-            p0: Density at times[0], on the grid's nodes, of mass 1, or less where a wall absorbs.
+            p0: Density at times[0], on the grid's nodes, of mass 1, or less where a wall absorbs;
+                a number is a start at that point.
             times: Strictly increasing; decreasing for dynamics that are meant for decreasing
                 times (`ReverseSDE`).
             integrator: `Exponential()` if None; `BackwardEuler(substeps)` for steps that are
@@ -115,19 +132,31 @@ class FokkerPlanck:
             NonFiniteError: If the density became NaN or infinite; `.result` holds the path.
         """
         integrator = integrator or Exponential()
-        ts = self._check_times(times)
-        start = self._check_start(p0)
-        generator = self._in_form_for(start, integrator)
-        with nullcontext() if differentiable else torch.no_grad():
+        ts = check_times(times, self.sde)
+        x0, density = (
+            (float(p0), self.grid.point(p0)) if isinstance(p0, int | float) else (None, p0)
+        )
+        start = check_start(density, self.grid, may_lack="absorbing" in self.walls)
+        with _gradients(differentiable):
             varies = self._generator.reader.varies(ts)
-            path = integrator.path(generator, generator.ends.restrict(start), ts, varies=varies)
-            p = generator.ends.widen(torch.stack(path))
-            p = self._as_density(torch.cat([start[None], p[1:]]))
+            compact = not integrator.lumped_only and self.form != "lumped"
+            if integrator.lumped_only and self.form == "compact":
+                raise ValueError(
+                    f"{type(integrator).__name__} is positive for the lumped form only; pass "
+                    "form='lumped' or 'auto'."
+                )
+            if self.form == "auto" and compact:
+                compact = x0 is not None or self._is_smooth(start.detach())
+            sharp = self.grid.sharp_point(x0) if x0 is not None and compact else start
+            p = self._carried(start, sharp, ts, integrator, compact=compact, varies=varies)
+            if self.form == "auto" and compact and _rings(p[1:]):
+                p = self._carried(start, start, ts, integrator, compact=False, varies=varies)
+            p = self._without_rounding(p)
         result = DensityPath(ts, p, self.grid.nodes)
         if not bool(torch.isfinite(p).all()):
             bad = int((~torch.isfinite(p).all(1)).nonzero()[0])
             raise NonFiniteError(f"the density is not finite at t = {float(ts[bad]):g}.", result)
-        self._check_edges(p.detach(), ts)
+        check_edges(p.detach(), ts, self.grid, self._open_ends)
         return result
 
     def stationary(self, *, differentiable: bool = False) -> Density:
@@ -151,21 +180,214 @@ class FokkerPlanck:
                 "there is no stationary density: all mass leaves through the absorbing wall "
                 f"(boundary is {self.walls!r})."
             )
-        if self._varies:
-            raise ValueError(
-                "drift or diffusion depend on time, so that there is no stationary density; "
-                "freeze the time in the SDE, or "
-                "solve from a start."
-            )
-        with nullcontext() if differentiable else torch.no_grad():
+        self._check_autonomous("a stationary density")
+        with _gradients(differentiable):
             generator = self._generator
-            flux = generator.fluxes(generator.coefficients(generator.reader.start))
-            ring = self.walls[0] == "periodic"
-            log_p = stationary.on_a_ring(flux)[0] if ring else stationary.on_a_line(flux)
-            if not ring:
-                self._check_ends()
-                self._check_confined(log_p.detach())
+            c, flux = self._frozen()
+            if generator.ends.ring:
+                log_p = stationary.on_a_ring(flux)
+            else:
+                log_p = stationary.on_a_line(flux)
+                check_poles([find_pole(c, self.grid.nodes, end) for end in (0, -1)], self.grid)
+                check_confined(log_p.detach(), self.grid, self._open_ends)
             return Density(self.grid.nodes, generator.ends.filled(log_p.exp())).normalized()
+
+    # ---- currents -----------------------------------------------------------------------------
+
+    def current(self, density: Density, t: float | None = None) -> Float[Tensor, " cells"]:
+        """J = f p − (D p)′ in every cell, in units of 1/time.
+
+        Args:
+            density: A density on the grid.
+            t: Time at which drift and diffusion are taken; None for an SDE without time.
+        """
+        return currents.current(self._flux_at(t), density.p.detach())
+
+    def entropy_production(self, density: Density, t: float | None = None) -> float:
+        """σ = ∫ J²/(D p) dx, in units of k_B per time."""
+        return float(currents.entropy_production(self._flux_at(t), density.p.detach()))
+
+    def free_energy(self, density: Density) -> float:
+        """F = ∫ p log(p/p_st) dx, in units of kT above rest; it never grows (H-theorem)."""
+        return float(currents.free_energy(density, self.stationary()))
+
+    def transport(self) -> Transport:
+        """Velocity and effective diffusion of the unwrapped coordinate of a ring.
+
+        Raises:
+            ValueError: If the walls are not periodic, or the SDE depends on time.
+        """
+        if not self._generator.ends.ring:
+            raise ValueError(
+                "velocity and effective diffusion belong to a ring, but boundary is "
+                f"{self.walls!r}; pass 'periodic'."
+            )
+        density = self.stationary()
+        with torch.no_grad():
+            c, flux = self._frozen()
+            return currents.transport(flux, c, self.grid.nodes, density.p)
+
+    # ---- leaving ------------------------------------------------------------------------------
+
+    def first_passage(self, *, moments: int = 2, differentiable: bool = False) -> FirstPassage:
+        """When, and through which wall, a start at each node leaves.
+
+        Args:
+            moments: How many moments of the time, ≥ 1.
+            differentiable: Whether gradients flow to the parameters of drift and diffusion.
+
+        Returns:
+            Moments of the time of first passage, and the chance to leave through the upper wall:
+            between two absorbing walls that is the committor.
+
+        Raises:
+            ValueError: If no wall absorbs, the SDE depends on time, or moments is less than 1.
+        """
+        if moments < 1:
+            raise ValueError(f"moments must be at least 1, but is {moments}.")
+        self._check_leaving("a first passage")
+        with _gradients(differentiable):
+            c, flux = self._frozen()
+            return first_passage(flux, c, self._generator.ends, moments)
+
+    def survival(self, x0: float, times: Tensor | Sequence[float]) -> Survival:
+        """The law of the time at which a start at x0 leaves.
+
+        Args:
+            x0: The start.
+            times: Times since the start, strictly increasing, the first is 0.
+
+        Returns:
+            The chance to be inside at times, and the density of first passages.
+
+        Raises:
+            ValueError: If no wall absorbs, the SDE depends on time, or times do not start at 0.
+        """
+        self._check_leaving("a survival probability")
+        ts = check_times(times, self.sde)
+        if float(ts[0]) != 0:
+            raise ValueError(
+                f"times count from the start, so that times[0] must be 0, but is {float(ts[0]):g}."
+            )
+        with torch.no_grad():
+            path = self.solve(x0, ts)
+            generator = self._generator
+            operator = generator.operator(self._frozen()[0])
+            p = generator.ends.restrict(path.p)
+            rate = tridiagonal.solve(operator.mass, tridiagonal.multiply(operator.rates, p))
+            inside = integral(self.grid.nodes, path.p)
+            density = -integral(self.grid.nodes, generator.ends.widen(rate))
+            inside[0], density[0] = 1.0, 0.0
+        return Survival(ts, inside, density, x0)
+
+    def escape(self) -> Escape:
+        """The rate of escape from the deepest well to the absorbing wall, beside Kramers' formula.
+
+        Raises:
+            ValueError: Unless exactly one wall absorbs, behind a barrier; or if the SDE depends
+                on time.
+        """
+        if sorted(self.walls) != ["absorbing", "no-flux"]:
+            raise ValueError(
+                "an escape needs one absorbing wall and one without flux, but boundary is "
+                f"{self.walls!r}; pass ('no-flux', 'absorbing')."
+            )
+        mean = self.first_passage(moments=1).mean
+        with torch.no_grad():
+            c, flux = self._frozen()
+            log_m = stationary.on_a_line(flux)
+            log_d = c.nodal_diffusivity.log()
+            return escape(
+                self.grid.nodes, log_m, log_d, mean, to_high=self.walls[1] == "absorbing"
+            )
+
+    # ---- relaxation ---------------------------------------------------------------------------
+
+    def spectrum(self, count: int = 6) -> Spectrum:
+        """The slowest modes, without circulation.
+
+        Args:
+            count: How many, 2 at least.
+
+        Returns:
+            Rates, eigenfunctions of L and of its adjoint, and the relaxation time.
+
+        Raises:
+            ValueError: If count is too small or too large, the SDE depends on time, or a current
+                runs around a ring.
+        """
+        self._check_autonomous("a spectrum")
+        unknowns = self.grid.cells - 1
+        if not 2 <= count <= unknowns // 4:
+            raise ValueError(
+                f"count must lie between 2 and {unknowns // 4}, a quarter of the nodes, but is "
+                f"{count}."
+            )
+        with torch.no_grad():
+            c, _ = self._frozen()
+            generator = self._generator
+            lumped = generator.with_form(compact=False).operator(c)
+            if lumped.circulation > 1e-10 * float(lumped.speed.max()):
+                raise ValueError(
+                    "a current runs around the ring, so that the spectrum is complex; only "
+                    "spectra without circulation are built."
+                )
+            compact = generator.with_form(compact=True).operator(c)
+            return spectrum(lumped, compact, generator.ends, count)
+
+    def correlation(
+        self,
+        f: Callable[[Tensor], Tensor],
+        times: Tensor | Sequence[float],
+        g: Callable[[Tensor], Tensor] | None = None,
+    ) -> Float[Tensor, " T"]:
+        """Cov(f(X_0), g(X_t)) of the stationary process.
+
+        Args:
+            f: An elementwise function of x.
+            times: Strictly increasing, the first is 0.
+            g: Another one; None takes f.
+
+        Returns:
+            The correlation function at times.
+
+        Raises:
+            ValueError: As `stationary` does, or if times do not start at 0.
+        """
+        ts = check_times(times, self.sde)
+        if float(ts[0]) != 0:
+            raise ValueError(f"times count from 0, but times[0] = {float(ts[0]):g}.")
+        rest = self.stationary()
+        x = self.grid.nodes
+        with torch.no_grad():
+            early, late = f(x), (g or f)(x)
+            early = early - integral(x, early * rest.p)
+            late = late - integral(x, late * rest.p)
+            generator = self._generator
+            p = generator.ends.restrict(early * rest.p)
+            path = Exponential().path(generator, p, ts, varies=False)
+            return integral(x, late * generator.ends.widen(torch.stack(path)))
+
+    def feller(self) -> tuple[EndKind, EndKind]:
+        """Feller's class of both ends: of a wall that is physical or has D = 0, else of ∓∞.
+
+        Raises:
+            ValueError: If drift or D are no powers beside an end; on a ring, which has none.
+        """
+        if self._generator.ends.ring:
+            raise ValueError("a ring has no ends to classify.")
+        self._check_autonomous("Feller's classification")
+        low, high = (
+            -float("inf") if self._open_ends[0] else self.grid.low,
+            float("inf") if self._open_ends[1] else self.grid.high,
+        )
+        t = self._generator.reader.start
+        return (
+            classify_end(self.sde, low, inward=1.0, t=t),
+            classify_end(self.sde, high, inward=-1.0, t=t),
+        )
+
+    # ---- inside -------------------------------------------------------------------------------
 
     @cached_property
     def _varies(self) -> bool:
@@ -175,191 +397,84 @@ class FokkerPlanck:
     @cached_property
     def _open_ends(self) -> tuple[bool, bool]:
         """Which ends are walls without flux that only end the grid."""
-        c = self._generator.coefficients(self._generator.reader.start)
-        d = c.nodal_diffusivity.detach()
-        low, high = (kind == "no-flux" and not self.physical_walls for kind in self.walls)
-        return low and float(d[0]) > 0, high and float(d[-1]) > 0
+        low, high = (
+            kind == "no-flux" and not self.physical_walls and q is None
+            for kind, q in zip(self.walls, self._generator.ends.exponents, strict=True)
+        )
+        return low, high
 
-    def _in_form_for(self, start: Tensor, integrator: Integrator) -> Generator:
-        """The generator in the form that start and integrator ask for."""
-        if integrator.lumped_only:
-            if self.form == "compact":
-                raise ValueError(
-                    f"{type(integrator).__name__} is positive for the lumped form only; pass "
-                    "form='lumped' or 'auto'."
-                )
-            return self._generator.with_form(compact=False)
-        if self.form != "auto":
-            return self._generator
-        p = start.detach()
+    def _frozen(self) -> tuple[Coefficients, Fluxes]:
+        """Coefficients and fluxes of an SDE without time."""
+        c = self._generator.coefficients(self._generator.reader.start)
+        return c, self._generator.fluxes(c)
+
+    @torch.no_grad()
+    def _flux_at(self, t: float | None) -> Fluxes:
+        """Fluxes at a time."""
+        if t is None:
+            self._check_autonomous("a current without a time")
+        start = self._generator.reader.start
+        return self._generator.fluxes(self._generator.coefficients(start if t is None else t))
+
+    def _carried(
+        self,
+        start: Tensor,
+        sharp: Tensor,
+        times: Tensor,
+        integrator: Integrator,
+        *,
+        compact: bool,
+        varies: bool,
+    ) -> Tensor:
+        """Nodal values at all times, of a start that the operator sees as `sharp`."""
+        generator = self._generator.with_form(compact=compact)
+        path = integrator.path(generator, generator.ends.restrict(sharp), times, varies=varies)
+        p = generator.ends.widen(torch.stack(path))
+        return torch.cat([start[None], p[1:]])
+
+    def _is_smooth(self, p: Tensor) -> bool:
+        """Whether the grid resolves a start, and absorbing walls find nothing there."""
         jumps = any(
             kind == "absorbing" and float(edge) > 1e-8 * float(p.max())
             for kind, edge in zip(self.walls, (p[0], p[-1]), strict=True)
         )
-        return self._generator.with_form(compact=not jumps and _is_resolved(self.grid.nodes, p))
+        return not jumps and _is_resolved(self.grid.nodes, p)
 
-    def _as_density(self, p: Tensor) -> Tensor:
+    def _without_rounding(self, p: Tensor) -> Tensor:
         """Takes rounding off: tiny negative values, and the drift of a mass that is conserved."""
         floor = -_ROUNDING * p.detach().amax(-1, keepdim=True)
         p = torch.where((p < 0) & (p > floor), 0.0, p)
         if "absorbing" in self.walls:
             return p
-        x = self.grid.nodes
-        mass = torch.stack([Density(x, row).mass for row in p])
+        mass = torch.stack([Density(self.grid.nodes, row).mass for row in p])
         return p * (mass[0] / mass)[:, None]
 
-    def _check_times(self, times: Tensor | Sequence[float]) -> Tensor:
-        try:
-            ts = torch.as_tensor(times, dtype=torch.float64).detach().to("cpu")
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise TypeError(
-                f"times must be numbers: {error}; pass torch.linspace(t_start, t_end, n)."
-            ) from None
-        if ts.ndim != 1 or len(ts) < 2:
+    def _check_autonomous(self, what: str) -> None:
+        """Refuses a time dependence."""
+        if self._varies:
             raise ValueError(
-                f"times must be a list of at least two times, but has shape {tuple(ts.shape)}; "
-                "pass torch.linspace(t_start, t_end, n)."
-            )
-        bad = ~torch.isfinite(ts)
-        if bool(bad.any()):
-            i = int(bad.nonzero()[0])
-            raise ValueError(f"times must be finite, but times[{i}] = {float(ts[i])}.")
-        wrong = ts.diff() * self.sde.direction <= 0
-        if bool(wrong.any()):
-            i = int(wrong.nonzero()[0])
-            sense = (
-                "increasing"
-                if self.sde.direction > 0
-                else "decreasing, the sense in which this SDE is meant,"
-            )
-            raise ValueError(
-                f"times must be strictly {sense} but times[{i}]={float(ts[i]):g} is followed by "
-                f"{float(ts[i + 1]):g}; a "
-                "density cannot be carried against its diffusion: build ReverseSDE for the "
-                "reversed dynamics."
-            )
-        low, high = self.sde.time_range
-        if float(ts.min()) < low or float(ts.max()) > high:
-            raise ValueError(
-                f"times reach from {float(ts.min()):g} to {float(ts.max()):g}, but the SDE is "
-                f"defined from {low:g} to {high:g}."
-            )
-        return ts
-
-    def _check_start(self, p0: Density) -> Tensor:
-        """The start's values at the nodes, or a refusal."""
-        if not hasattr(p0, "p") or not hasattr(p0, "cell_masses"):
-            raise TypeError(
-                f"p0 must be a Density, but is {type(p0).__name__}; pass grid.gaussian(mean, "
-                "std), grid.point(x0) or "
-                "Density(grid.nodes, p)."
-            )
-        x = self.grid.nodes
-        if p0.x.shape != x.shape or not torch.equal(p0.x.to(x), x):
-            raise ValueError(
-                f"p0 lives on {len(p0.x)} nodes from {float(p0.x[0]):g} to {float(p0.x[-1]):g}, "
-                f"the solver on {len(x)} from "
-                f"{self.grid.low:g} to {self.grid.high:g}; make it with this grid, or evaluate it "
-                "there: "
-                "Density(grid.nodes, p0.at(grid.nodes)).normalized()."
-            )
-        p = p0.p.to(torch.float64)
-        value = p.detach()
-        bad = ~torch.isfinite(value)
-        if bool(bad.any()):
-            raise ValueError(
-                f"p0 must be finite, but is {float(value[bad][0])} at x = {float(x[bad][0]):g}."
-            )
-        low = int(value.argmin())
-        if (
-            float(value[low]) < -_NEGATIVE * float(value.max().clamp(min=0))
-            and float(value[low]) < 0
-        ):
-            raise ValueError(
-                f"p0 must be ≥ 0, but is {float(value[low]):g} at x = {float(x[low]):g}."
-            )
-        mass = float(Density(x, value).mass)
-        if mass == 0:
-            raise ValueError("p0 has no mass: it is zero at every node.")
-        lacks = mass < 1 - _MASS_TOLERANCE and "absorbing" not in self.walls
-        if lacks or mass > 1 + _MASS_TOLERANCE:
-            raise ValueError(f"p0 must have mass 1, but has {mass:.6g}; pass p0.normalized().")
-        return p
-
-    def _check_edges(self, p: Tensor, times: Tensor) -> None:
-        """Warns of, or refuses, a density that leans on a wall that only ends the grid."""
-        ratio = p[:, [0, -1]] / p.amax(1, keepdim=True) * torch.tensor(self._open_ends)
-        k = int(ratio.amax(1).argmax())
-        self._judge_edges(ratio[k], f" at t = {float(times[k]):g}")
-
-    def _check_ends(self) -> None:
-        """Refuses a density that diverges at a wall where D = 0."""
-        c = self._generator.coefficients(self._generator.reader.start)
-        for side, end in (("low", 0), ("high", -1)):
-            pole = find_pole(c, self.grid.nodes, end)
-            if pole is None or pole.stationary_exponent >= 0:
-                continue
-            q, x = pole.stationary_exponent, float(self.grid.nodes[end])
-            if q <= -1:
-                raise NotNormalizableError(
-                    f"there is no stationary density: it grows towards {side} x, like the "
-                    f"distance from {x:g} to the power {q:.3g}."
-                )
-            raise ValueError(
-                f"the stationary density diverges at the wall x = {x:g}, like the distance to the "
-                f"power {q:.3g}; nodal values need a power "
-                "≥ 0: use a coordinate in which the noise is constant."
+                f"{what} was asked for, but drift or diffusion depend on time; freeze the time in "
+                "the SDE, or solve from a start."
             )
 
-    def _check_confined(self, log_p: Tensor) -> None:
-        """Refuses what has no stationary density beyond the grid, and a grid that cuts one."""
-        rising = []
-        for side, index, inner, end in (
-            ("low", 0, 1, self.grid.low),
-            ("high", -1, -2, self.grid.high),
-        ):
-            if self._open_ends[index]:
-                height, slope = float(log_p[index]), float(log_p[index] - log_p[inner])
-                if height > math.log(_EDGE_FAILS) and slope >= 0:
-                    how = "still grows" if slope > 0 else "does not fall"
-                    share = float(log_p[index].exp())
-                    rising.append(
-                        f"{side} x (at x = {end:g} it is {share:.3g} of its peak and {how})"
-                    )
-        if rising:
-            raise NotNormalizableError(
-                "there is no stationary density: it grows towards "
-                f"{' and towards '.join(rising)}. If it turns beyond the "
-                "grid, widen the grid; if the wall is real, pass physical_walls=True."
+    def _check_leaving(self, what: str) -> None:
+        """Refuses what needs an absorbing wall and dynamics that do not change."""
+        if "absorbing" not in self.walls:
+            raise ValueError(
+                f"{what} needs an absorbing wall, but boundary is {self.walls!r}; pass "
+                "'absorbing' or a pair with one."
             )
-        self._judge_edges(log_p[[0, -1]].exp() * torch.tensor(self._open_ends), "")
-
-    def _judge_edges(self, ratio: Tensor, when: str) -> None:
-        """Judges the densities at both ends against the peak: 1e-6 is noted, 1e-2 is too much."""
-        high = bool(ratio[1] > ratio[0])
-        worst = float(ratio[int(high)])
-        if worst <= _EDGE_WARNS:
-            return
-        text = (
-            f"the density at the {'high' if high else 'low'} end of the grid, x = "
-            f"{self.grid.high if high else self.grid.low:g}, is {worst:.3g} of its peak{when}: "
-            "the grid cuts it. Widen it, or pass physical_walls=True if there is a real wall."
-        )
-        if worst > _EDGE_FAILS:
-            raise ValueError(text)
-        warnings.warn(text, UserWarning, stacklevel=4)
+        self._check_autonomous(what)
 
 
-def _walls(boundary: object) -> tuple[WallKind, WallKind]:
-    """A word or a pair as a pair."""
-    pair = (boundary, boundary) if isinstance(boundary, str) else boundary
-    if not isinstance(pair, tuple) or len(pair) != 2:
-        raise TypeError(f"boundary must be a word or a pair (lower, upper), but is {boundary!r}.")
-    for kind in pair:
-        check_wall_kind(kind, "boundary")
-    if "periodic" in pair and pair[0] != pair[1]:
-        raise ValueError(f"a periodic wall needs its partner, but boundary is {boundary!r}.")
-    return pair
+def _gradients(differentiable: bool) -> AbstractContextManager[object]:
+    """Gradients where they were asked for."""
+    return nullcontext() if differentiable else torch.no_grad()
+
+
+def _rings(p: Tensor) -> bool:
+    """Whether a density goes below zero by more than rounding."""
+    return bool((p.detach().amin(-1) < -_RINGS * p.detach().amax(-1)).any())
 
 
 def _is_resolved(x: Tensor, p: Tensor) -> bool:

@@ -26,14 +26,14 @@ from sdegen.fokker_planck.fluxes import Fluxes
 __all__ = ["on_a_line", "on_a_ring"]
 
 
-def on_a_line(flux: Fluxes) -> Float[Tensor, "*batch nodes"]:
+def on_a_line(flux: Fluxes) -> Float[Tensor, "... nodes"]:
     """log p up to a constant, its largest value 0, shape (nodes,)."""
     log_p = torch.nn.functional.pad(flux.w.cumsum(-1), (1, 0))
     return log_p - log_p.detach().amax(-1, keepdim=True)
 
 
-def on_a_ring(flux: Fluxes) -> tuple[Float[Tensor, "*batch nodes"], Float[Tensor, "*batch"]]:
-    """log p up to a constant, its largest value 0, both ends included; and J for that p."""
+def on_a_ring(flux: Fluxes) -> Float[Tensor, "... nodes"]:
+    """log p up to a constant, its largest value 0, both ends included."""
     phi = torch.nn.functional.pad(flux.w.cumsum(-1), (1, 0))
     total = phi[..., -1:]
     term = -phi[..., :-1] - flux.a.log()
@@ -43,6 +43,4 @@ def on_a_ring(flux: Fluxes) -> tuple[Float[Tensor, "*batch nodes"], Float[Tensor
         [ahead[..., :1], torch.logaddexp(ahead[..., 1:], before)], -1
     )
     log_s = torch.cat([log_s, log_s[..., :1]], -1)
-    peak = log_s.amax(-1, keepdim=True)
-    current = -torch.expm1(-total) * torch.exp(-peak)
-    return log_s - peak.detach(), current[..., 0] if current.ndim else current
+    return log_s - log_s.detach().amax(-1, keepdim=True)

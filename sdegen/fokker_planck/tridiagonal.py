@@ -25,8 +25,8 @@ from torch.autograd.function import once_differentiable
 
 __all__ = ["multiply", "solve", "transposed"]
 
-Bands = Float[Tensor, "*batch 3 n"] | Complex[Tensor, "*batch 3 n"]
-Vector = Float[Tensor, "*batch n"] | Complex[Tensor, "*batch n"]
+Bands = Float[Tensor, "... 3 n"] | Complex[Tensor, "... 3 n"]
+Vector = Float[Tensor, "... n"] | Complex[Tensor, "... n"]
 
 
 def multiply(bands: Bands, y: Vector) -> Vector:

@@ -281,6 +281,16 @@ def test_quartic_against_its_normalisation():
 # ---- what is refused, and why ------------------------------------------------------------------
 
 GRID = sg.Grid(-5.0, 5.0, 100)
+
+
+class Pair(sg.SDE):
+    def drift(self, x, t):
+        return torch.cat([x, -x], 1)
+
+    def diffusion(self, x, t):
+        return torch.ones(())
+
+
 OU = sg.OrnsteinUhlenbeck()
 
 
@@ -339,7 +349,7 @@ def stationary(drift, diffusion=1.0, grid=GRID, boundary="no-flux", **options):
             "diffusion is nan at x = -5",
         ),
         (lambda: stationary(lambda x: x.mean() - x), ValueError, "mean field"),
-        (lambda: stationary(lambda x: torch.cat([x, -x], 1)), ValueError, "one-dimensional state"),
+        (lambda: sg.FokkerPlanck(Pair(), GRID), ValueError, "one-dimensional state"),
         (lambda: solve(boundary="reflecting"), ValueError, "boundary must be one of 'no-flux'"),
         (
             lambda: solve(boundary=("periodic", "no-flux")),

@@ -54,7 +54,7 @@ def test_walls_to_their_order(name):
 
 
 @pytest.mark.parametrize(
-    ("sde", "law"), [(GBM, GEOMETRIC), (CIR, ROOT)], ids=["geometric", "root"]
+    ("sde", "law", "width"), [(GBM, GEOMETRIC, 0.5), (CIR, ROOT, 0.2)], ids=["geometric", "root"]
 )
 def test_walls_where_the_noise_ends(sde, law, width):
     # even nodes: 1e-5 at 801; nodes that crowd at the wall: fourth order
@@ -138,3 +138,37 @@ def test_noise_that_grows_more_than_fourteenfold_in_a_step():
     # v' = −2v + e^{4t}
     var = math.exp(-2.0) * (1 + (math.exp(6.0) - 1) / 6)
     assert abs(float(final.variance) / var - 1) < 1e-5
+
+
+# ---- starts at a point ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("x0", [1.0, 1.234])
+@pytest.mark.parametrize("width", [None, 2.0])
+def test_a_point_start_is_fourth_order_in_the_compact_form(x0, width):
+    errors = []
+    cells = (100, 200, 400)
+    for n in cells:
+        grid = (
+            sg.Grid(-10.0, 10.0, n) if width is None else sg.Grid.sinh(-10.0, 10.0, n, width=width)
+        )
+        path = sg.FokkerPlanck(sg.OrnsteinUhlenbeck(), grid).solve(x0, [0.0, 0.5])
+        mean, var = ou_moments(1.0, 0.0, math.sqrt(2), x0, 0.0, 0.5)
+        law = exact.normal_density(grid.nodes.numpy(), mean, var)
+        errors.append(float(np.abs(path.final.p.numpy() - law).max()))
+        assert float(path.p.min()) >= 0
+        assert abs(float(path.final.mass) - 1) < 1e-11
+    assert abs(slope([1 / n for n in cells], errors) - 4) < 0.2
+    assert errors[-1] < 2e-7
+
+
+def test_a_point_start_that_the_grid_cannot_see_falls_back_to_the_positive_form():
+    grid = sg.Grid(-10.0, 10.0, 400)
+    times = [0.0, 1e-6, 1e-3, 0.5]
+    auto = sg.FokkerPlanck(sg.OrnsteinUhlenbeck(), grid).solve(1.0, times)
+    lumped = sg.FokkerPlanck(sg.OrnsteinUhlenbeck(), grid, form="lumped").solve(1.0, times)
+    assert torch.equal(auto.p, lumped.p)
+    assert float(auto.p.min()) >= -1e-12 * float(auto.p.max())
+    mean, var = ou_moments(1.0, 0.0, math.sqrt(2), 1.0, 0.0, 0.5)
+    law = exact.normal_density(grid.nodes.numpy(), mean, var)
+    assert float(np.abs(auto.final.p.numpy() - law).max()) < 2e-4

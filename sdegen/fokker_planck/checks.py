@@ -1,0 +1,219 @@
+"""The door of the Fokker–Planck solver: what can be known to be wrong is said at once."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sdegen.errors import NotNormalizableError
+from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.fluxes import Pole
+from sdegen.fokker_planck.grid import Grid
+from sdegen.sde.base import SDE
+from sdegen.walls import WallKind, check_wall_kind
+
+__all__ = [
+    "check_confined",
+    "check_edges",
+    "check_poles",
+    "check_start",
+    "check_times",
+    "check_walls",
+]
+
+_EDGE_WARNS, _EDGE_FAILS = 1e-6, 1e-2
+_MASS_TOLERANCE = 1e-3
+_NEGATIVE = 1e-12  # of the peak: what a start may have by rounding
+
+
+def check_walls(boundary: object) -> tuple[WallKind, WallKind]:
+    """A word or a pair, as a pair.
+
+    Raises:
+        TypeError: If it is neither.
+        ValueError: If a word is unknown, or only one wall is periodic.
+    """
+    pair = (boundary, boundary) if isinstance(boundary, str) else boundary
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        raise TypeError(f"boundary must be a word or a pair (lower, upper), but is {boundary!r}.")
+    for kind in pair:
+        check_wall_kind(kind, "boundary")
+    if "periodic" in pair and pair[0] != pair[1]:
+        raise ValueError(f"a periodic wall needs its partner, but boundary is {boundary!r}.")
+    return pair
+
+
+def check_times(times: Tensor | Sequence[float], sde: SDE) -> Tensor:
+    """Times as a float64 tensor on the CPU, strictly monotone in the SDE's sense of time.
+
+    Raises:
+        TypeError: If they are not numbers.
+        ValueError: If there are fewer than two, one is not finite or out of the SDE's range, or
+            they run the wrong way.
+    """
+    try:
+        ts = torch.as_tensor(times, dtype=torch.float64).detach().to("cpu")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"times must be numbers: {error}; pass torch.linspace(t_start, t_end, n)."
+        ) from None
+    if ts.ndim != 1 or len(ts) < 2:
+        raise ValueError(
+            f"times must be a list of at least two times, but has shape {tuple(ts.shape)}; pass "
+            "torch.linspace(t_start, t_end, n)."
+        )
+    bad = ~torch.isfinite(ts)
+    if bool(bad.any()):
+        i = int(bad.nonzero()[0])
+        raise ValueError(f"times must be finite, but times[{i}] = {float(ts[i])}.")
+    wrong = ts.diff() * sde.direction <= 0
+    if bool(wrong.any()):
+        i = int(wrong.nonzero()[0])
+        forward = sde.direction > 0
+        sense = "increasing" if forward else "decreasing, the sense in which this SDE is meant,"
+        raise ValueError(
+            f"times must be strictly {sense} but times[{i}]={float(ts[i]):g} is followed by "
+            f"{float(ts[i + 1]):g}; a density cannot be "
+            "carried against its diffusion: build ReverseSDE for the reversed dynamics."
+        )
+    low, high = sde.time_range
+    if float(ts.min()) < low or float(ts.max()) > high:
+        raise ValueError(
+            f"times reach from {float(ts.min()):g} to {float(ts.max()):g}, but the SDE is defined "
+            f"from {low:g} to {high:g}."
+        )
+    return ts
+
+
+def check_start(p0: Density, grid: Grid, *, may_lack: bool) -> Tensor:
+    """The start's values at the nodes.
+
+    Args:
+        p0: The start.
+        grid: The solver's grid.
+        may_lack: Whether mass may be missing, because a wall absorbs.
+
+    Raises:
+        TypeError: If p0 is no density.
+        ValueError: If it lives elsewhere, is not finite, negative, without mass or not normalised.
+    """
+    if not hasattr(p0, "cell_masses"):
+        raise TypeError(
+            f"p0 must be a Density or a number, but is {type(p0).__name__}; pass "
+            "grid.gaussian(mean, std), a start x0, or Density(grid.nodes, p)."
+        )
+    x = grid.nodes
+    if p0.x.shape != x.shape or not torch.equal(p0.x.to(x), x):
+        raise ValueError(
+            f"p0 lives on {len(p0.x)} nodes from {float(p0.x[0]):g} to {float(p0.x[-1]):g}, the "
+            f"solver on {len(x)} from {grid.low:g} to "
+            f"{grid.high:g}; make it with this grid, or evaluate it there: Density(grid.nodes, "
+            "p0.at(grid.nodes)).normalized()."
+        )
+    p = p0.p.to(torch.float64)
+    value = p.detach()
+    bad = ~torch.isfinite(value)
+    if bool(bad.any()):
+        raise ValueError(
+            f"p0 must be finite, but is {float(value[bad][0])} at x = {float(x[bad][0]):g}."
+        )
+    lowest = int(value.argmin())
+    if float(value[lowest]) < -_NEGATIVE * float(value.max().clamp(min=0)):
+        raise ValueError(
+            f"p0 must be ≥ 0, but is {float(value[lowest]):g} at x = {float(x[lowest]):g}."
+        )
+    mass = float(Density(x, value).mass)
+    if mass == 0:
+        raise ValueError("p0 has no mass: it is zero at every node.")
+    if mass > 1 + _MASS_TOLERANCE or (mass < 1 - _MASS_TOLERANCE and not may_lack):
+        raise ValueError(f"p0 must have mass 1, but has {mass:.6g}; pass p0.normalized().")
+    return p
+
+
+def check_poles(poles: Sequence[Pole | None], grid: Grid) -> None:
+    """Refuses a stationary density that diverges at a wall where D = 0.
+
+    Raises:
+        NotNormalizableError: If it is not integrable there.
+        ValueError: If it is, but has no nodal value.
+    """
+    for side, x, pole in zip(("low", "high"), (grid.low, grid.high), poles, strict=True):
+        q = 0.0 if pole is None else pole.stationary_exponent
+        if q <= -1:
+            raise NotNormalizableError(
+                f"there is no stationary density: it grows towards {side} x, like the distance "
+                f"from {x:g} to the power {q:.3g}."
+            )
+        if q < -1e-6:
+            raise ValueError(
+                f"the stationary density diverges at the wall x = {x:g}, like the distance to the "
+                f"power {q:.3g}; nodal values need a power "
+                "≥ 0: use a coordinate in which the noise is constant."
+            )
+
+
+def check_confined(log_p: Tensor, grid: Grid, open_ends: tuple[bool, bool]) -> None:
+    """Refuses what has no stationary density beyond the grid, and a grid that cuts one.
+
+    Args:
+        log_p: log of the density, its peak 0, shape (nodes,).
+        grid: The grid.
+        open_ends: Which ends only end the grid.
+
+    Raises:
+        NotNormalizableError: If the density grows towards an open end.
+        ValueError: If it is above 1e-2 of its peak there; above 1e-6 there is a warning.
+    """
+    rising = []
+    for side, index, inner, end in (("low", 0, 1, grid.low), ("high", -1, -2, grid.high)):
+        height, slope = float(log_p[index]), float(log_p[index] - log_p[inner])
+        if open_ends[index] and height > math.log(_EDGE_FAILS) and slope >= 0:
+            how = "still grows" if slope > 0 else "does not fall"
+            rising.append(
+                f"{side} x (at x = {end:g} it is {math.exp(height):.3g} of its peak and {how})"
+            )
+    if rising:
+        raise NotNormalizableError(
+            f"there is no stationary density: it grows towards {' and towards '.join(rising)}. If "
+            "it turns beyond the grid, widen the "
+            "grid; if the wall is real, pass physical_walls=True."
+        )
+    _judge(log_p[[0, -1]].exp() * torch.tensor(open_ends), grid, "")
+
+
+def check_edges(p: Tensor, times: Tensor, grid: Grid, open_ends: tuple[bool, bool]) -> None:
+    """Warns of, or refuses, a density in time that leans on a wall that only ends the grid.
+
+    Args:
+        p: Values, shape (T, nodes).
+        times: Times, shape (T,).
+        grid: The grid.
+        open_ends: Which ends only end the grid.
+
+    Raises:
+        ValueError: If it is above 1e-2 of its peak there; above 1e-6 there is a warning.
+    """
+    ratio = p[:, [0, -1]] / p.amax(1, keepdim=True) * torch.tensor(open_ends)
+    k = int(ratio.amax(1).argmax())
+    _judge(ratio[k], grid, f" at t = {float(times[k]):g}")
+
+
+def _judge(ratio: Tensor, grid: Grid, when: str) -> None:
+    """Judges the densities at both ends against the peak."""
+    high = bool(ratio[1] > ratio[0])
+    worst = float(ratio[int(high)])
+    if worst <= _EDGE_WARNS:
+        return
+    text = (
+        f"the density at the {'high' if high else 'low'} end of the grid, x = "
+        f"{grid.high if high else grid.low:g}, is {worst:.3g} of its "
+        f"peak{when}: the grid cuts it. Widen it, or pass physical_walls=True if there is a real "
+        "wall."
+    )
+    if worst > _EDGE_FAILS:
+        raise ValueError(text)
+    warnings.warn(text, UserWarning, stacklevel=4)

@@ -1,0 +1,224 @@
+"""First passages: when, and through which wall, a diffusion leaves.
+
+From x, the moments of the time τ to an absorbing wall and the chance q to leave through the upper
+one obey the backward equation,
+
+    L†T_n = −n T_{n−1},   T_0 = 1;      L†q = 0;      L† = f ∂ + D ∂² = (1/m) ∂ (1/s) ∂
+
+with the scale density s = exp(−∫ f/D) and the speed density m = 1/(sD), both up to a factor.
+Tested with the hats of the compact scheme, which are linear in S = ∫s, the left side is exact in
+nodal values:
+
+    a_i (T_{i+1} − T_i) + b_{i−1} (T_{i−1} − T_i) = −∫ φ_i (m/m_i) n T_{n−1} dx
+
+and the right side is a smooth integral. It is solved by sums of positive terms in log space, so
+that a barrier of forty kT costs no digits: with A the mass of m T_{n−1} on the reflecting side, T
+= ∫ s A, and between two absorbing walls Green's function S_i (S_N − S_k)/S_N.
+
+Reference:
+    Gardiner 2009, Stochastic Methods, section 5.5; Karlin and Taylor 1981, chapter 15.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS, Coefficients
+from sdegen.fokker_planck.ends import Ends
+from sdegen.fokker_planck.fluxes import Fluxes
+from sdegen.fokker_planck.operator import STEEPEST, wall_weights
+
+__all__ = ["FirstPassage", "Survival", "first_passage"]
+
+
+@dataclass(frozen=True, eq=False)
+class FirstPassage:
+    """When and where a diffusion that starts at x leaves through an absorbing wall.
+
+    Args:
+        x: Starts, the nodes of the grid, shape (nodes,).
+        moments: E τⁿ for n = 1, 2, …, in units of timeⁿ, shape (orders, nodes).
+        to_high: Chance of leaving through the upper wall; 0 or 1 where only one absorbs, shape
+            (nodes,). Between two absorbing walls it is the committor.
+    """
+
+    x: Float[Tensor, " nodes"]
+    moments: Float[Tensor, "orders nodes"]
+    to_high: Float[Tensor, " nodes"]
+
+    @property
+    def mean(self) -> Float[Tensor, " nodes"]:
+        """E τ from each node."""
+        return self.moments[0]
+
+    @property
+    def std(self) -> Float[Tensor, " nodes"]:
+        """√Var τ from each node.
+
+        Raises:
+            ValueError: If only the first moment was asked for.
+        """
+        if len(self.moments) < 2:
+            raise ValueError(
+                "the standard deviation needs two moments, but one was asked for; pass moments=2."
+            )
+        return (self.moments[1] - self.moments[0] ** 2).clamp(min=0).sqrt()
+
+
+@dataclass(frozen=True, eq=False)
+class Survival:
+    """The law of the time at which a diffusion from x0 leaves.
+
+    Args:
+        times: Times since the start, shape (T,).
+        probability: Chance to be still inside, shape (T,).
+        density: Density of the time of first passage, in units of 1/time, shape (T,).
+        x0: The start.
+    """
+
+    times: Float[Tensor, " T"]
+    probability: Float[Tensor, " T"]
+    density: Float[Tensor, " T"]
+    x0: float
+
+
+def first_passage(flux: Fluxes, c: Coefficients, ends: Ends, orders: int) -> FirstPassage:
+    """Moments of the exit time and exit probabilities.
+
+    Args:
+        flux: Fluxes of the cells.
+        c: f and D.
+        ends: Walls, of which at least one absorbs.
+        orders: How many moments.
+
+    Returns:
+        The moments from every node.
+    """
+    green = _Green(flux, ends)
+    nodal, bends = torch.ones_like(green.phi), torch.ones_like(flux.hats)  # T_{n−1}
+    moments = []
+    for order in range(1, orders + 1):
+        right, left = _loads(order * nodal, order * bends, flux, ends)
+        pad = torch.nn.functional.pad
+        t = green.solve(pad(right, (0, 1)) + pad(left, (1, 0)))
+        slopes = _slopes(t, order * nodal, right, left, flux, c, ends)
+        t = _at_walls_without_noise(t, slopes, flux.h, ends)
+        moments.append(t)
+        nodal, bends = t, _cubic(t, slopes, flux.h)
+    return FirstPassage(ends.nodes, torch.stack(moments), green.to_high)
+
+
+class _Green:
+    """Green's function of the backward equation: T_i = Σ_k G_ik m_k r_k, all terms positive."""
+
+    def __init__(self, flux: Fluxes, ends: Ends) -> None:
+        self.low, self.high = (kind == "absorbing" for kind in ends.kinds)
+        self.inside = ends.kept
+        self.phi = torch.nn.functional.pad(flux.w.cumsum(-1), (1, 0))
+        self.log_scale = -flux.a.log() - self.phi[:-1]  # log ∫ s over each cell
+        self.below = _cumulated(self.log_scale)  # log of S from the lower wall
+        self.above = _cumulated(self.log_scale.flip(0)).flip(0)  # log of S to the upper wall
+
+    @property
+    def to_high(self) -> Tensor:
+        """Chance of leaving through the upper wall."""
+        if self.low and self.high:
+            return torch.exp(self.below - self.below[-1])
+        return torch.full_like(self.phi, float(self.high))
+
+    def solve(self, load: Tensor) -> Tensor:
+        """T at the nodes for the right side r, both shape (nodes,)."""
+        inside = self.inside
+        source = load[inside].log() + self.phi[inside]
+        if self.low and self.high:
+            up = torch.logcumsumexp(source + self.below[inside], 0) + self.above[inside]
+            down = _after(source + self.above[inside]) + self.below[inside]
+            t = torch.exp(torch.logaddexp(up, down) - self.below[-1])
+        elif self.high:
+            gathered = torch.logcumsumexp(source, 0) + self.log_scale[inside.start :]
+            t = torch.logcumsumexp(gathered.flip(0), 0).flip(0).exp()
+        else:
+            gathered = torch.logcumsumexp(source.flip(0), 0).flip(0)
+            t = torch.logcumsumexp(gathered + self.log_scale[: inside.stop - 1], 0).exp()
+        return torch.nn.functional.pad(t, (inside.start, len(load) - inside.stop))
+
+
+def _cumulated(log_terms: Tensor) -> Tensor:
+    """log of Σ_{j < i}, one longer than the terms; −∞ first."""
+    first = torch.full_like(log_terms[:1], -torch.inf)
+    return torch.cat([first, torch.logcumsumexp(log_terms, 0)])
+
+
+def _after(log_terms: Tensor) -> Tensor:
+    """log of Σ_{j > i}; −∞ last."""
+    return _cumulated(log_terms.flip(0)).flip(0)[1:]
+
+
+def _loads(nodal: Tensor, bends: Tensor, flux: Fluxes, ends: Ends) -> tuple[Tensor, Tensor]:
+    """∫ φ (m/m_i) load over each cell, of the hats of its left and of its right node."""
+    weights = bends * flux.log_m.exp() * GAUSS_WEIGHTS * flux.h[:, None]
+    right = (weights * flux.hats).sum(-1)
+    left = (weights * (1 - flux.hats)).sum(-1) * torch.exp(-flux.w)
+    # where the hat is too steep for the Gauss points, the integrals for a constant f/D
+    u = torch.where(flux.u.abs() > STEEPEST, flux.u, 1.0)
+    share = 1 / u - 1 / torch.expm1(u)
+    steep = flux.u.abs() > STEEPEST
+    right = torch.where(steep, flux.h * (1 - share) * nodal[:-1], right)
+    left = torch.where(steep, flux.h * share * nodal[1:], left)
+    q_low, q_high = ends.exponents
+    h, zero = flux.h, torch.zeros_like(right[:1])
+    if q_low is not None:
+        first, second = wall_weights(h[0], h[1], q_low)
+        at_wall = first * nodal[1] + second * nodal[2] * torch.exp(flux.w[1])
+        left, right = torch.cat([at_wall[None], left[1:]]), torch.cat([zero, right[1:]])
+    if q_high is not None:
+        first, second = wall_weights(h[-1], h[-2], q_high)
+        at_wall = first * nodal[-2] + second * nodal[-3] * torch.exp(-flux.w[-2])
+        right, left = torch.cat([right[:-1], at_wall[None]]), torch.cat([left[:-1], zero])
+    return right, left
+
+
+def _slopes(
+    t: Tensor, load: Tensor, right: Tensor, left: Tensor, flux: Fluxes, c: Coefficients, ends: Ends
+) -> tuple[Tensor, Tensor]:
+    """T′ at the left and at the right node of each cell, exact but for the quadrature."""
+    d = torch.where(c.nodal_diffusivity > 0, c.nodal_diffusivity, 1.0)
+    at_left = (flux.a * t.diff() + right) / d[:-1]
+    at_right = (flux.b * t.diff() - left) / d[1:]
+    q_low, q_high = ends.exponents
+    if q_low is not None:  # where D = 0: f T′ = −load
+        wall = (-load[1] / c.wall_drift[0])[None]
+        at_left, at_right = torch.cat([wall, at_left[1:]]), torch.cat([at_left[1:2], at_right[1:]])
+    if q_high is not None:
+        wall = (-load[-2] / c.wall_drift[1])[None]
+        at_left, at_right = (
+            torch.cat([at_left[:-1], at_right[-2:-1]]),
+            torch.cat([at_right[:-1], wall]),
+        )
+    return at_left, at_right
+
+
+def _at_walls_without_noise(
+    t: Tensor, slopes: tuple[Tensor, Tensor], h: Tensor, ends: Ends
+) -> Tensor:
+    """T at a wall that is no unknown, from its neighbour and the slopes."""
+    q_low, q_high = ends.exponents
+    rise = 0.5 * h * (slopes[0] + slopes[1])
+    if q_low is not None:
+        t = torch.cat([(t[1] - rise[0])[None], t[1:]])
+    if q_high is not None:
+        t = torch.cat([t[:-1], (t[-2] + rise[-1])[None]])
+    return t
+
+
+def _cubic(t: Tensor, slopes: tuple[Tensor, Tensor], h: Tensor) -> Tensor:
+    """T at the Gauss points of each cell, from values and slopes at its nodes."""
+    s = GAUSS_NODES
+    rest = 1 - s
+    value = t[:-1, None] * rest**2 * (1 + 2 * s) + t[1:, None] * s**2 * (1 + 2 * rest)
+    bend = slopes[0][:, None] * s * rest**2 - slopes[1][:, None] * s**2 * rest
+    return value + h[:, None] * bend

@@ -1,0 +1,124 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import sdegen as sg
+
+WELL = sg.ItoProcess(drift=lambda x: x - x**3, diffusion=0.7)
+
+
+def washboard(cells, force=0.7, d=0.5):
+    sde = sg.ItoProcess(drift=lambda x: 2 * torch.cos(x) + force, diffusion=math.sqrt(2 * d))
+    return sg.FokkerPlanck(sde, sg.Grid(0.0, 2 * math.pi, cells), "periodic")
+
+
+def washboard_exact(force=0.7, d=0.5, length=2 * math.pi):
+    """v and D_eff by quadrature of I± with the periodic trapezoidal rule in x, Gauss in y."""
+    x = np.linspace(0, length, 200, endpoint=False)[:, None]
+    z, w = np.polynomial.legendre.leggauss(200)
+    y, w = 0.5 * length * (1 + z), 0.5 * length * w
+
+    def v(u):
+        return -2 * np.sin(u) - force * u
+
+    plus = np.exp((v(x) - v(x - y)) / d) @ w
+    minus = np.exp((v(x + y) - v(x)) / d) @ w
+    velocity = d * -math.expm1(-force * length / d) / plus.mean()
+    return velocity, d * (plus**2 * minus).mean() / plus.mean() ** 3
+
+
+def test_tilted_washboard():
+    solver = washboard(256)
+    velocity, diffusion = washboard_exact()
+    got = solver.transport()
+    assert abs(got.velocity / velocity - 1) < 1e-8
+    assert abs(got.diffusion / diffusion - 1) < 1e-8
+    rest = solver.stationary()
+    current = solver.current(rest)
+    assert float((current / current.mean() - 1).abs().max()) < 1e-10
+    # what the tilt puts in is what is dissipated: σ = F v / D
+    assert solver.entropy_production(rest) == pytest.approx(0.7 * velocity / 0.5, rel=1e-8)
+
+
+def test_free_drift_on_a_ring():
+    sde = sg.ItoProcess(drift=lambda x: torch.full_like(x, -1.5), diffusion=0.6)
+    got = sg.FokkerPlanck(sde, sg.Grid(0.0, 3.0, 64), "periodic").transport()
+    assert got.velocity == pytest.approx(-1.5, rel=1e-12)
+    assert got.diffusion == pytest.approx(0.18, rel=1e-12)
+    assert got.current == pytest.approx(-0.5, rel=1e-12)
+
+
+def test_transport_agrees_with_the_spreading_of_a_density():
+    # unwrapped: a washboard of many periods, from one of them, by the transient solver
+    force, d = 0.7, 0.5
+    sde = sg.ItoProcess(drift=lambda x: 2 * torch.cos(x) + force, diffusion=math.sqrt(2 * d))
+    grid = sg.Grid(-20 * math.pi, 20 * math.pi, 4000)
+    path = sg.FokkerPlanck(sde, grid).solve(grid.gaussian(math.pi / 2, 0.5), [0.0, 60.0, 120.0])
+    velocity, diffusion = washboard_exact()
+    early, late = path.at(1), path.at(2)
+    assert float(late.mean - early.mean) / 60 == pytest.approx(velocity, rel=1e-3)
+    assert float(late.variance - early.variance) / 120 == pytest.approx(diffusion, rel=1e-2)
+
+
+def test_at_equilibrium_nothing_flows():
+    for solver in (
+        sg.FokkerPlanck(WELL, sg.Grid(-3.0, 3.0, 300)),
+        sg.FokkerPlanck(
+            sg.ItoProcess(
+                drift=lambda x: -torch.sin(x), diffusion=lambda x: 1 + 0.3 * torch.cos(x)
+            ),
+            sg.Grid(-math.pi, math.pi, 300),
+            "periodic",
+        ),
+    ):
+        rest = solver.stationary()
+        assert float(solver.current(rest).abs().max()) < 1e-12
+        assert abs(solver.entropy_production(rest)) < 1e-12
+        assert abs(solver.free_energy(rest)) < 1e-14
+
+
+def test_current_is_drift_less_diffusion():
+    # J = f p − D p′ of a Gaussian in a trap, between two nodes to second order
+    grid = sg.Grid(-8.0, 8.0, 800)
+    solver = sg.FokkerPlanck(sg.OrnsteinUhlenbeck(), grid)
+    p = grid.gaussian(1.0, 0.7)
+    middle = 0.5 * (grid.nodes[1:] + grid.nodes[:-1])
+    exact = (-middle + (middle - 1.0) / 0.49) * p.at(middle)
+    assert float((solver.current(p) - exact).abs().max()) < 1e-3
+
+
+def test_free_energy_only_falls_and_as_fast_as_entropy_is_made():
+    grid = sg.Grid(-3.0, 3.0, 300)
+    solver = sg.FokkerPlanck(WELL, grid)
+    times = torch.linspace(0, 4, 401, dtype=torch.float64)
+    path = solver.solve(grid.gaussian(-1.0, 0.2), times)
+    free = torch.tensor([solver.free_energy(path.at(k)) for k in range(len(path))])
+    assert bool((free.diff() < 0).all())
+    for k in (100, 200, 300):
+        slope = float(free[k + 1] - free[k - 1]) / 0.02
+        assert -slope == pytest.approx(solver.entropy_production(path.at(k)), rel=1e-4)
+
+
+def test_entropy_of_a_gaussian():
+    density = sg.Grid(-10.0, 10.0, 800).gaussian(0.3, 0.8)
+    assert float(density.entropy) == pytest.approx(
+        0.5 * math.log(2 * math.pi * math.e * 0.64), abs=1e-9
+    )
+
+
+def test_refusals():
+    solver = sg.FokkerPlanck(WELL, sg.Grid(-3.0, 3.0, 100))
+    with pytest.raises(ValueError, match="belong to a ring, but boundary is"):
+        solver.transport()
+    driven = sg.FokkerPlanck(
+        sg.ItoProcess(drift=lambda x, t: -x + t, diffusion=1.0), sg.Grid(-5.0, 5.0, 100)
+    )
+    p = driven.grid.gaussian(0.0, 1.0)
+    with pytest.raises(ValueError, match="a current without a time was asked for"):
+        driven.current(p)
+    # J(t) = f(t) p − D p′: a shift of the drift by δt shifts the current by about δt p
+    rise = driven.current(p, 1.0) - driven.current(p, 0.0)
+    middle = 0.5 * (p.x[1:] + p.x[:-1])
+    assert float((rise - p.at(middle)).abs().max()) < 1e-2

@@ -1,0 +1,59 @@
+import math
+
+import pytest
+import torch
+
+import sdegen as sg
+from sdegen.fokker_planck.feller import classify_end
+
+
+def sde(drift, diffusion=1.0):
+    return sg.ItoProcess(drift=drift, diffusion=diffusion)
+
+
+# Karlin and Taylor 1981, section 15.6, and the tests of Feller for explosion
+CASES = [
+    ("Brownian motion at a wall", sde(lambda x: 0 * x), 0.0, "regular"),
+    ("Brownian motion at infinity", sde(lambda x: 0 * x), math.inf, "natural"),
+    ("Ornstein-Uhlenbeck at infinity", sg.OrnsteinUhlenbeck(), math.inf, "natural"),
+    ("comes down from infinity", sde(lambda x: -(x**3)), math.inf, "entrance"),
+    ("explodes", sde(lambda x: x**3), math.inf, "exit"),
+    ("drifts off", sde(lambda x: x), math.inf, "natural"),
+    ("Bessel, d = 3", sde(lambda x: 1 / x), 0.0, "entrance"),
+    ("Bessel, d = 1.5", sde(lambda x: 0.25 / x), 0.0, "regular"),
+    ("Bessel, d = −1", sde(lambda x: -1 / x), 0.0, "exit"),
+    (
+        "root noise, Feller's condition met",
+        sde(lambda x: 1 - x, lambda x: x.sqrt()),
+        0.0,
+        "entrance",
+    ),
+    ("root noise, not met", sde(lambda x: 0.2 - x, lambda x: x.sqrt()), 0.0, "regular"),
+    ("branching", sde(lambda x: -x, lambda x: x.sqrt()), 0.0, "exit"),
+    ("geometric", sde(lambda x: 0.1 * x, lambda x: 0.4 * x), 0.0, "natural"),
+    ("geometric at infinity", sde(lambda x: 0.1 * x, lambda x: 0.4 * x), math.inf, "natural"),
+    ("inverse Bessel, d = 3", sde(lambda x: 0 * x, lambda x: x**2), math.inf, "entrance"),
+]
+
+
+@pytest.mark.parametrize(("name", "dynamics", "end", "kind"), CASES, ids=[c[0] for c in CASES])
+def test_known_ends(name, dynamics, end, kind):
+    lower = end == 0.0
+    assert classify_end(dynamics, end, inward=1.0 if lower else -1.0, t=0.0) == kind
+
+
+def test_a_solver_knows_its_ends():
+    grid = sg.Grid(0.0, 16.0, 200)
+    root = sg.FokkerPlanck(sde(lambda x: 1 - x, lambda x: x.sqrt()), grid)
+    assert root.feller() == ("entrance", "natural")
+    box = sg.FokkerPlanck(sde(lambda x: 0 * x), grid, physical_walls=True)
+    assert box.feller() == ("regular", "regular")
+    cubic = sg.FokkerPlanck(sde(lambda x: -(x**3)), sg.Grid(-4.0, 4.0, 100))
+    assert cubic.feller() == ("entrance", "entrance")
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="a ring has no ends"):
+        sg.FokkerPlanck(sde(torch.sin), sg.Grid(0.0, 2 * math.pi, 50), "periodic").feller()
+    with pytest.raises(ValueError, match="cannot be classified"):
+        classify_end(sde(lambda x: x, lambda x: (1 - x).sqrt()), math.inf, inward=-1.0, t=0.0)

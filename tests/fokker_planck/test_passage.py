@@ -1,0 +1,162 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, special
+
+import sdegen as sg
+from tests import exact
+from tests.exact import slope
+
+V, D, LENGTH = -0.5, 0.6, 2.0
+DRIFTING = sg.ItoProcess(drift=lambda x: torch.full_like(x, V), diffusion=math.sqrt(2 * D))
+
+
+def test_over_the_barrier_of_a_double_well():
+    sde = sg.ItoProcess(drift=lambda x: x - x**3, diffusion=math.sqrt(0.2))
+    grid = sg.Grid(-3.0, 1.0, 100)
+    passage = sg.FokkerPlanck(sde, grid, ("no-flux", "absorbing")).first_passage()
+    assert float(grid.nodes[50]) == -1.0
+    assert abs(float(passage.mean[50]) / 66.26862636491786 - 1) < 1e-12
+    assert float(passage.to_high.min()) == 1
+    # a memoryless escape: the standard deviation is the mean, but for the time to get ready
+    assert 0.9 < float(passage.std[50] / passage.mean[50]) < 1
+
+
+def test_a_barrier_of_forty_kt_costs_no_digits():
+    d = 0.25 / 40
+    sde = sg.ItoProcess(drift=lambda x: x - x**3, diffusion=math.sqrt(2 * d))
+    passage = sg.FokkerPlanck(
+        sde, sg.Grid(-1.8, 1.0, 560), ("no-flux", "absorbing")
+    ).first_passage()
+
+    def inner(y):
+        # ∫_{−∞}^{y} e^{−U/D}, shifted by the bottom of the well
+        return integrate.quad(lambda s: math.exp(-(s**4 / 4 - s**2 / 2 + 0.25) / d), -1.8, y,
+                              points=[-1.0], epsabs=0, epsrel=1e-12, limit=200)[0]  # fmt: skip
+
+    outer = integrate.quad(lambda y: math.exp((y**4 / 4 - y**2 / 2) / d) * inner(y), -1.0, 1.0,
+                           points=[0.0], epsabs=0, epsrel=1e-10, limit=200)[0]  # fmt: skip
+    log_exact = math.log(outer / d) + 0.25 / d
+    assert float(passage.x[160]) == pytest.approx(-1.0)
+    assert abs(float(passage.mean[160].log()) - log_exact) < 1e-8
+
+
+def test_exit_from_a_box_by_both_walls():
+    grid = sg.Grid(0.0, LENGTH, 100)
+    x = grid.nodes.numpy()
+    passage = sg.FokkerPlanck(DRIFTING, grid, "absorbing").first_passage()
+    committor = np.expm1(-V * x / D) / np.expm1(-V * LENGTH / D)
+    np.testing.assert_allclose(passage.to_high.numpy(), committor, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(passage.mean.numpy(), (LENGTH * committor - x) / V, atol=1e-13)
+    still = sg.FokkerPlanck(sg.BrownianMotion(math.sqrt(2 * D)), grid, "absorbing").first_passage()
+    np.testing.assert_allclose(still.mean.numpy(), x * (LENGTH - x) / (2 * D), atol=1e-13)
+    second = (x**4 - 2 * LENGTH * x**3 + LENGTH**3 * x) / (12 * D**2)
+    np.testing.assert_allclose(still.moments[1].numpy(), second, atol=1e-12)
+    np.testing.assert_allclose(
+        still.std.numpy()[1:-1], np.sqrt(second - still.mean.numpy() ** 2)[1:-1], rtol=1e-9
+    )
+
+
+def test_exit_downwards_is_the_mirror_image():
+    trap = sg.OrnsteinUhlenbeck(sigma=1.0)
+
+    def passage(low, high, boundary):
+        return sg.FokkerPlanck(trap, sg.Grid(low, high, 100), boundary).first_passage()
+
+    up = passage(-4.0, 1.0, ("no-flux", "absorbing"))
+    down = passage(-1.0, 4.0, ("absorbing", "no-flux"))
+    torch.testing.assert_close(up.moments, down.moments.flip(1), rtol=1e-12, atol=1e-12)
+    assert float(down.to_high.abs().max()) == 0
+
+
+def test_from_a_wall_without_noise():
+    # dX = (1 − X) dt + √X dW up to 3, from quadrature of s = x⁻² e^{2x}, m = 2x e^{−2x}
+    sde = sg.ItoProcess(drift=lambda x: 1 - x, diffusion=lambda x: x.sqrt())
+
+    def below(y):
+        return 0.5 * (1 - math.exp(-2 * y) * (1 + 2 * y))
+
+    def mean(x):
+        return integrate.quad(lambda y: math.exp(2 * y) / y**2 * below(y), x, 3, epsrel=1e-12)[0]
+
+    errors = []
+    for n in (50, 100, 200):
+        grid = sg.Grid(0.0, 3.0, n)
+        passage = sg.FokkerPlanck(sde, grid, ("no-flux", "absorbing")).first_passage()
+        errors.append(abs(float(passage.mean[n // 2]) / mean(1.5) - 1))
+        assert abs(float(passage.mean[0]) / mean(1e-9) - 1) < 2e-4 * (50 / n) ** 3
+    assert errors[-1] < 2e-7
+    assert slope([1 / 50, 1 / 100, 1 / 200], errors) > 3.5
+
+
+def test_survival_and_density_of_first_passages():
+    x0 = 2.0
+    times = [0.0, 0.5, 1.0, 4.0]
+    t = np.asarray(times[1:])
+    root = np.sqrt(4 * D * t)
+    gone = 0.5 * special.erfc((x0 + V * t) / root)
+    gone = gone + 0.5 * math.exp(-V * x0 / D) * special.erfc((x0 - V * t) / root)
+    density = exact.first_passage_density(t, x0=x0, v=V, d=D)
+    cells, errors = (400, 800, 1600), []
+    for n in cells:
+        solver = sg.FokkerPlanck(DRIFTING, sg.Grid(0.0, 20.0, n), ("absorbing", "no-flux"))
+        law = solver.survival(x0, times)
+        errors.append(np.abs(law.probability.numpy()[1:] - (1 - gone)).max())
+        assert float(law.probability[0]) == 1
+    assert abs(slope([1 / n for n in cells], errors) - 4) < 0.2
+    np.testing.assert_allclose(1 - law.probability.numpy()[1:], gone, rtol=1e-7)
+    np.testing.assert_allclose(law.density.numpy()[1:], density, rtol=1e-8)
+    fine = sg.FokkerPlanck(DRIFTING, sg.Grid(0.0, 20.0, 3200), ("absorbing", "no-flux"))
+    late = 1 - fine.survival(x0, times).probability.numpy()[2:]
+    np.testing.assert_allclose(late, gone[1:], rtol=1e-8)
+
+
+def test_kramers_formula_and_its_error():
+    heights, errors = (10.0, 20.0, 40.0), []
+    for height in heights:
+        d = 0.25 / height
+        sde = sg.ItoProcess(drift=lambda x: x - x**3, diffusion=math.sqrt(2 * d))
+        solver = sg.FokkerPlanck(sde, sg.Grid(-2.2, 1.0, 640), ("no-flux", "absorbing"))
+        escape = solver.escape()
+        assert escape.well == pytest.approx(-1.0, abs=1e-4)
+        assert escape.barrier == pytest.approx(0.0, abs=1e-4)
+        assert escape.height == pytest.approx(height, rel=1e-9)
+        # √(|U″_b| U″_w)/2π e^{−ΔU/D} with U″ = −1 and 2
+        assert escape.kramers == pytest.approx(
+            math.sqrt(2) / (2 * math.pi) * math.exp(-height), rel=1e-3
+        )
+        assert escape.rate * float(solver.first_passage().mean[240]) == pytest.approx(1, rel=1e-6)
+        errors.append(escape.error)
+    # the first correction to Laplace's method is of relative order D/ΔU
+    assert abs(slope([1 / h for h in heights], errors) - 1) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda s: s("no-flux").first_passage(), "a first passage needs an absorbing wall"),
+        (
+            lambda s: s("absorbing").first_passage(moments=0),
+            "moments must be at least 1, but is 0",
+        ),
+        (lambda s: s("absorbing").first_passage(moments=1).std, "needs two moments"),
+        (lambda s: s("absorbing").survival(0.5, [1.0, 2.0]), r"times\[0\] must be 0, but is 1"),
+        (lambda s: s("absorbing").escape(), "one absorbing wall and one without flux"),
+        (lambda s: s(("no-flux", "absorbing")).escape(), "no barrier between the well"),
+    ],
+)
+def test_refusals(call, message):
+    grid = sg.Grid(-4.0, 1.0, 100)
+    trap = sg.OrnsteinUhlenbeck()
+    with pytest.raises(ValueError, match=message):
+        call(lambda boundary: sg.FokkerPlanck(trap, grid, boundary))
+
+
+def test_a_passage_under_a_changing_drift_is_refused():
+    sde = sg.ItoProcess(drift=lambda x, t: -x + t, diffusion=1.0)
+    with pytest.raises(
+        ValueError, match="a first passage was asked for, but drift or diffusion depend on time"
+    ):
+        sg.FokkerPlanck(sde, sg.Grid(-1.0, 1.0, 50), "absorbing").first_passage()

@@ -1,0 +1,101 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import sdegen as sg
+from sdegen.fokker_planck.density import integral
+
+ARANGE = torch.arange(5, dtype=torch.float64)
+
+
+def test_ornstein_uhlenbeck_and_hermite():
+    modes = sg.FokkerPlanck(sg.OrnsteinUhlenbeck(), sg.Grid(-10.0, 10.0, 800)).spectrum(5)
+    assert float((modes.rates - ARANGE).abs().max()) < 1e-9
+    assert modes.relaxation_time == pytest.approx(1.0, abs=1e-11)
+    x = modes.x[240:561]
+    hermite = [torch.ones_like(x), x, (x**2 - 1) / math.sqrt(2), (x**3 - 3 * x) / math.sqrt(6)]
+    for got, polynomial in zip(modes.observables[:, 240:561], hermite, strict=False):
+        assert float((got - polynomial).abs().max()) < 1e-6
+    normal = torch.exp(-(modes.x**2) / 2) / math.sqrt(2 * math.pi)
+    assert float((modes.densities[0] - normal).abs().max()) < 1e-10
+    assert float((modes.densities[1] - modes.x * normal).abs().max()) < 1e-8
+
+
+def test_modes_are_orthonormal():
+    sde = sg.ItoProcess(drift=lambda x: x - x**3, diffusion=0.7)
+    modes = sg.FokkerPlanck(sde, sg.Grid(-3.0, 3.0, 400)).spectrum(5)
+    gram = integral(modes.x, modes.observables[:, None] * modes.densities[None])
+    assert float((gram - torch.eye(5, dtype=torch.float64)).abs().max()) < 1e-6
+
+
+def test_wright_fisher():
+    theta, mu, nu = 1.3, 0.4, 0.15
+    sde = sg.ItoProcess(
+        drift=lambda x: theta * (mu - x),
+        diffusion=lambda x: torch.sqrt(2 * theta * nu * x * (1 - x)),
+    )
+    modes = sg.FokkerPlanck(sde, sg.Grid(0.0, 1.0, 800)).spectrum(4)
+    n = ARANGE[:4]
+    exact = theta * n * (1 + nu * (n - 1))
+    assert float((modes.rates - exact).abs().max()) < 1e-5
+
+
+def test_a_box_with_absorbing_walls():
+    length, d = 2.0, 0.5
+    grid = sg.Grid(0.0, length, 400)
+    modes = sg.FokkerPlanck(sg.BrownianMotion(1.0), grid, "absorbing").spectrum(4)
+    exact = d * (math.pi / length * torch.arange(1, 5, dtype=torch.float64)) ** 2
+    assert float((modes.rates / exact - 1).abs().max()) < 1e-8
+    assert float(modes.observables[:, [0, -1]].abs().max()) == 0
+
+
+def test_a_free_ring_has_pairs():
+    grid = sg.Grid(0.0, 2 * math.pi, 200)
+    modes = sg.FokkerPlanck(sg.BrownianMotion(math.sqrt(2)), grid, "periodic").spectrum(5)
+    np.testing.assert_allclose(modes.rates.numpy(), [0, 1, 1, 4, 4], atol=1e-6)
+
+
+def test_autocorrelation_of_a_trap_is_exponential():
+    solver = sg.FokkerPlanck(sg.OrnsteinUhlenbeck(rate=2.0), sg.Grid(-8.0, 8.0, 800))
+    times = torch.tensor([0.0, 0.3, 1.0, 2.0], dtype=torch.float64)
+    got = solver.correlation(lambda x: x, times)
+    assert float((got - 0.5 * torch.exp(-2 * times)).abs().max()) < 1e-9
+    # x² decays twice as fast, from Var x² = 2 (D/k)²
+    square = solver.correlation(lambda x: x**2, times)
+    assert float((square - 0.5 * torch.exp(-4 * times)).abs().max()) < 1e-9
+    assert float(solver.correlation(lambda x: x, times, lambda x: x**2).abs().max()) < 1e-12
+
+
+def test_correlation_is_the_sum_over_modes():
+    sde = sg.ItoProcess(drift=lambda x: x - x**3 + 0.2, diffusion=0.7)
+    solver = sg.FokkerPlanck(sde, sg.Grid(-3.0, 3.0, 400))
+    times = torch.tensor([0.0, 1.0, 3.0], dtype=torch.float64)
+    got = solver.correlation(lambda x: x, times)
+    modes = solver.spectrum(30)
+    weights = integral(modes.x, modes.x * modes.densities)[1:] ** 2
+    summed = (weights * torch.exp(-modes.rates[1:] * times[:, None])).sum(1)
+    assert float((got - summed).abs()[1:].max()) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: solver().spectrum(1), "count must lie between 2 and 24"),
+        (lambda: solver().spectrum(40), "count must lie between 2 and 24"),
+        (lambda: solver().correlation(lambda x: x, [1.0, 2.0]), r"times\[0\] = 1"),
+        (
+            lambda: solver(lambda x: 1 + torch.cos(x), "periodic").spectrum(),
+            "a current runs around the ring",
+        ),
+    ],
+)
+def test_refusals(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def solver(drift=lambda x: -x, boundary="no-flux"):
+    sde = sg.ItoProcess(drift=drift, diffusion=1.0)
+    return sg.FokkerPlanck(sde, sg.Grid(-5.0, 5.0, 100), boundary)
