@@ -1,0 +1,1 @@
+"""Verification: what a simulation or a sampler is worth."""

@@ -1,0 +1,267 @@
+"""The exact law of the discrete chain: the density of the update itself, not of its SDE.
+
+One step of a solver that is affine in one normal draw is x' = m(x) + s(x) z, and the density obeys
+Chapman–Kolmogorov,
+
+    p'(y) = ∫ p(x) N(y; m(x), s(x)²) dx
+
+In one dimension that is a quadrature (`kernel.py`). So the weak error of a scheme, and the bias of
+a sampler at ten steps, are read off without any sampling noise at all.
+
+What it takes: m is the step with z = 0, s the step with z = 1 less m, both asked of the solver
+itself; whether the step is affine is checked with a third draw. A step without noise is a map,
+p'(y) = p(x(y)) |dx/dy|. What is refused, by name: solvers that draw more than once a step (a
+corrector), or that remember earlier steps, and adaptive ones, which have no chain.
+
+What is said, not hidden: a grid that cuts the density, and one that is too coarse for it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sdegen.fokker_planck.density import Density, DensityPath
+from sdegen.fokker_planck.grid import Grid
+from sdegen.sde.base import SDE
+from sdegen.shapes import State
+from sdegen.simulation.door import check_dynamics, check_times
+from sdegen.solvers.base import FixedStep, Step
+from sdegen.solvers.native import EulerMaruyama
+from sdegen.verification.kernel import Line
+
+__all__ = ["ChainDensity", "edge_ratio"]
+
+Array = NDArray[np.float64]
+
+_EDGE_WARNS, _EDGE_FAILS = 1e-6, 1e-2
+_NEGATIVE, _MASS_TOLERANCE = 1e-10, 1e-3
+_UNEVEN = 1e-9  # relative: what float64 makes of equal spacings
+
+
+@dataclass(frozen=True)
+class ChainDensity:
+    """The density of a chain X_{k+1} = m_k(X_k) + s_k(X_k) Z on a grid, step by step.
+
+    Args:
+        dynamics: SDE, ReverseSDE or DDPM chain with a one-dimensional state, (batch, 1).
+        grid: Uniform nodes; the density must vanish at both ends.
+        solver: A one-step method, affine in one draw: EulerMaruyama, Heun, DDIM, …
+
+    Raises:
+        ValueError: If the grid is not uniform.
+        TypeError: If the solver has no fixed steps.
+
+    Reference:
+        Gardiner 2009, Stochastic Methods, eq. (3.2.3).
+
+    >>> from sdegen.sde.processes import OrnsteinUhlenbeck
+    >>> chain = ChainDensity(OrnsteinUhlenbeck(1.0, 0.0, 1.0), Grid(-8.0, 8.0, cells=400))
+    >>> law = chain.run(1.0, [0.0, 0.5, 1.0])  # x → x/2 + √½ z, twice
+    >>> round(float(law.final.mean), 10), round(float(law.final.variance), 10)
+    (0.25, 0.625)
+    """
+
+    dynamics: SDE
+    grid: Grid
+    solver: FixedStep = field(default_factory=EulerMaruyama)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.solver, FixedStep):
+            raise TypeError(
+                "the law of a chain needs a solver with fixed steps, but solver is "
+                f"{type(self.solver).__name__}: an adaptive one has no chain. Pass "
+                "EulerMaruyama(substeps=…)."
+            )
+        h = self.grid.nodes.diff()
+        if not bool((h - h.mean()).abs().max() < _UNEVEN * h.mean()):
+            raise ValueError(
+                "the law of a chain needs uniform nodes, but spacings run from "
+                f"{float(h.min()):g} to {float(h.max()):g}; pass Grid(low, high, cells)."
+            )
+
+    def run(self, p0: Density | float, times: Tensor | Sequence[float]) -> DensityPath:
+        """Propagates a density through the steps of the solver.
+
+        Args:
+            p0: Density at times[0] on the grid's nodes; a number is a start at that point.
+            times: As `simulate` takes them.
+
+        Returns:
+            Densities at times; that of a start at a point is `grid.point`.
+
+        Raises:
+            TypeError: If p0 is neither a density nor a number.
+            ValueError: If p0 or the times are refused, if a step is not affine in one draw, if a
+                noise-free step folds the line over itself, or if the grid cuts the density or is
+                too coarse for it.
+        """
+        path = self._unjudged(p0, times)
+        self._judge_edges(path)
+        return path
+
+    def _unjudged(self, p0: Density | float, times: Tensor | Sequence[float]) -> DensityPath:
+        """What `run` returns, however much of it the grid cuts."""
+        ts = check_times(times)
+        check_dynamics(self.dynamics, self.solver, ts, None)
+        line = Line(self.grid.nodes.numpy())
+        nodes = self.solver.nodes(ts)
+        steps = _Steps(self.dynamics, self.solver, nodes)
+        start, point = self._start(p0)
+        p, kept = start, [start]
+        with torch.no_grad():
+            for i in range(len(nodes) - 1):
+                try:
+                    p = (
+                        line.from_point(point, steps.at(i))
+                        if i == 0 and point is not None
+                        else (line.after(p, steps.at(i)))
+                    )
+                except ValueError as error:
+                    raise ValueError(
+                        f"step {i} of {type(self.solver).__name__}, at t = {float(nodes[i]):g}: "
+                        f"{error}"
+                    ) from None
+                if (i + 1) % self.solver.substeps == 0:
+                    kept.append(p)
+        return DensityPath(ts, torch.from_numpy(np.stack(kept)), self.grid.nodes)
+
+    def _start(self, p0: Density | float) -> tuple[Array, float | None]:
+        """The start's nodal values, and where it is if it is a point."""
+        x = self.grid.nodes
+        if isinstance(p0, int | float):
+            return self.grid.point(float(p0)).p.numpy(), float(p0)
+        if not hasattr(p0, "p") or not hasattr(p0, "cell_masses"):
+            raise TypeError(
+                f"p0 must be a Density or a number, but is {type(p0).__name__}; pass "
+                "grid.gaussian(mean, std), Density(grid.nodes, p), or where it starts."
+            )
+        if p0.x.shape != x.shape or not torch.equal(p0.x.to(x), x):
+            raise ValueError(
+                f"p0 lives on {len(p0.x)} nodes from {float(p0.x[0]):g} to {float(p0.x[-1]):g}, "
+                f"the chain on {len(x)} from {self.grid.low:g} to {self.grid.high:g}; make it "
+                "with this grid."
+            )
+        p = p0.p.detach().to("cpu", torch.float64)
+        if not bool(p.isfinite().all()) or float(p.min()) < -_NEGATIVE * float(p.max()):
+            raise ValueError(
+                f"p0 must be finite and ≥ 0, but reaches from {float(p.min()):g} to "
+                f"{float(p.max()):g}."
+            )
+        mass = float(Density(x, p).mass)
+        if abs(mass - 1) > _MASS_TOLERANCE:
+            raise ValueError(f"p0 must have mass 1, but has {mass:.6g}; pass p0.normalized().")
+        return p.numpy(), None
+
+    def _judge_edges(self, path: DensityPath) -> None:
+        """Warns of, or refuses, a density that reaches beyond the grid."""
+        ratio = edge_ratio(path)
+        k = int(ratio.argmax())
+        if float(ratio[k]) <= _EDGE_WARNS:
+            return
+        text = (
+            f"the density at an end of the grid [{self.grid.low:g}, {self.grid.high:g}] is "
+            f"{float(ratio[k]):.3g} of its peak at t = {float(path.times[k]):g}: the grid cuts "
+            "it, and what leaves is lost. Widen the grid."
+        )
+        if float(ratio[k]) > _EDGE_FAILS:
+            raise ValueError(text)
+        warnings.warn(text, UserWarning, stacklevel=3)
+
+
+def edge_ratio(path: DensityPath) -> Tensor:
+    """Density at the higher of both ends over its peak, shape (T,); 1 where nothing is left."""
+    peak = path.p.amax(1)
+    return torch.where(peak > 0, path.p[:, [0, -1]].abs().amax(1) / peak, 1.0)
+
+
+class _Steps:
+    """The steps of a solver as pairs of functions m and s."""
+
+    def __init__(self, sde: SDE, solver: FixedStep, nodes: Tensor) -> None:
+        self.name, self.noisy = type(solver).__name__, sde.noise != "none"
+        self.step = solver.stepper(sde, nodes)
+        if len(nodes) > 2:
+            self._check_memory(solver.stepper(sde, nodes))
+
+    def at(self, i: int) -> _Moments:
+        """Step i."""
+        return _Moments(self.step, i, self.name, self.noisy)
+
+    def _check_memory(self, fresh: Step) -> None:
+        """Refuses a method that remembers: there step 1 depends on whether step 0 was taken."""
+        x = torch.tensor([[-0.5], [0.75]], dtype=torch.float64)
+
+        def silent() -> State | None:
+            return torch.zeros_like(x) if self.noisy else None
+
+        with torch.no_grad():
+            forgetful = fresh(1, x, silent)
+            self.step(0, x + 1, silent)
+            if not torch.equal(self.step(1, x, silent), forgetful):
+                raise ValueError(
+                    f"{self.name} remembers earlier steps; the law of a chain is built for "
+                    "one-step methods, such as EulerMaruyama, Heun and DDIM."
+                )
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """m(x) and |s(x)| of one step."""
+
+    step: Step
+    i: int
+    name: str
+    noisy: bool
+
+    def __call__(self, x: Array) -> tuple[Array, Array]:
+        """m and |s| at x, both of x's shape.
+
+        Raises:
+            ValueError: If the step is not affine in one draw, or not finite.
+        """
+        m = self._with(x, 0.0)
+        if not self.noisy:
+            return m, np.zeros_like(m)
+        s = self._with(x, 1.0) - m
+        # some points are enough to see whether a draw enters linearly
+        few = slice(None, None, max(1, len(x) // 64))
+        off = np.abs(self._with(x[few], -2.0) - (m - 2 * s)[few]).max()
+        if off > 1e-10 * (np.abs(m).max() + np.abs(s).max()):
+            raise ValueError(
+                f"{self.name} is not affine in its draw (off by {off:.2g}), so that its law is "
+                "not Gaussian; the law of a chain is built for EulerMaruyama, Heun and DDIM."
+            )
+        # what is left of a noise that cancelled is rounding, not noise
+        s[np.abs(s) < 1e-14 * (1 + np.abs(m))] = 0.0
+        return m, np.abs(s)
+
+    def _with(self, x: Array, z: float) -> Array:
+        """The state after the step, with the same draw for all."""
+        state = torch.from_numpy(np.ascontiguousarray(x))[:, None]
+        draws = 0
+
+        def draw() -> State | None:
+            nonlocal draws
+            draws += 1
+            if draws > 1:
+                raise ValueError(
+                    f"{self.name} draws more than one normal a step; the law of a chain is built "
+                    "for methods that draw once, such as EulerMaruyama, Heun and DDIM."
+                )
+            return torch.full_like(state, z) if self.noisy else None
+
+        after = self.step(self.i, state, draw)[:, 0].numpy()
+        if not np.isfinite(after).all():
+            bad = float(x[~np.isfinite(after)][0])
+            raise ValueError(
+                f"the step from x = {bad:g} is not finite; choose a grid on which the drift "
+                "exists."
+            )
+        return np.array(after, dtype=np.float64)
