@@ -38,6 +38,7 @@ from sdegen.shapes import State, expand
 __all__ = ["TimeSampler", "denoising_errors"]
 
 _NODES = 4096
+_BISECTIONS = 53  # of a double's digits
 
 
 class TimeSampler:
@@ -50,25 +51,15 @@ class TimeSampler:
 
     def __init__(self, sde: LinearSDE, weighting: Weighting) -> None:
         self.sde = sde
-        self._nodes: Tensor | None = None
-        if weighting == "likelihood":
-            # the log-SNR is nearly linear in log t, so interpolation inverts it to 1e-6
-            t = (
-                torch.logspace(0, 1, _NODES, base=sde.t_max / sde.t_min, dtype=torch.float64)
-                * sde.t_min
-            )
-            self._nodes = t
-            self._levels = 2 * (sde.sigma(t) / sde.alpha(t)).log()
+        self._nodes = None if weighting == "simple" else _equal_levels(sde)
 
     def quantile(self, u: Tensor) -> Tensor:
         """The time below which a share u of all times lies; float64, shape of u."""
         if self._nodes is None:
             return self.sde.t_min + (self.sde.t_max - self.sde.t_min) * u
-        level = self._levels[0] + (self._levels[-1] - self._levels[0]) * u
-        right = torch.searchsorted(self._levels, level).clamp(1, _NODES - 1)
-        low, high = self._levels[right - 1], self._levels[right]
-        share = (level - low) / (high - low)
-        return torch.lerp(self._nodes[right - 1], self._nodes[right], share)
+        place = u * (_NODES - 1)
+        left = place.floor().clamp(0, _NODES - 2)
+        return torch.lerp(self._nodes[left.long()], self._nodes[left.long() + 1], place - left)
 
     def draw(self, n: int, source: Stream) -> Tensor:
         """N stratified times in increasing order, float64 on the CPU, shape (n,)."""
@@ -96,3 +87,22 @@ def denoising_errors(model: ScoreModel, x0: State, t: Tensor, *, rng: Rng = None
     error = how.slope(alpha, sigma) * (model(x_t, t) - how.target(x0, eps, alpha, sigma))
     errors: Tensor = error.square().flatten(1).mean(1)
     return errors
+
+
+def _equal_levels(sde: LinearSDE) -> Tensor:
+    """Times from t_min to t_max between which log σ/α grows by equal amounts, by bisection."""
+    low = torch.full((_NODES,), sde.t_min, dtype=torch.float64)
+    high = torch.full((_NODES,), sde.t_max, dtype=torch.float64)
+
+    def level(t: Tensor) -> Tensor:
+        return (sde.sigma(t) / sde.alpha(t)).log()
+
+    first, last = level(low[:1]), level(high[:1])
+    wanted = torch.lerp(first, last, torch.linspace(0, 1, _NODES, dtype=torch.float64))
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (low + high)
+        below = level(middle) < wanted
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    nodes = 0.5 * (low + high)
+    nodes[0], nodes[-1] = sde.t_min, sde.t_max
+    return nodes

@@ -147,8 +147,8 @@ class _Run:
     def __init__(
         self,
         model: ScoreModel,
-        data: State,
-        validation: State | None,
+        data: Tensor,
+        validation: Tensor | None,
         augment: Augment | None,
         config: TrainConfig,
         seed: int,
@@ -215,7 +215,11 @@ class _Run:
         rows = torch.randint(len(self.data), (config.batch_size,), generator=generator)
         x0 = self.data[rows.to(self.data.device)]
         if self.augment is not None:
-            x0 = self.augment(x0, source)
+            try:
+                x0 = self.augment(x0, source)
+            except Exception as error:
+                error.add_note(f"in step {k} of the training, in augment")
+                raise
         t = self.times.draw(config.batch_size, source)
         loss = denoising_errors(self.model, x0, t, rng=generator).mean()
         value = float(loss.detach())
@@ -370,8 +374,8 @@ def _check_data(name: str, data: Tensor) -> None:
 
 def _identity(
     model: ScoreModel,
-    data: State,
-    validation: State | None,
+    data: Tensor,
+    validation: Tensor | None,
     augment: Augment | None,
     config: TrainConfig,
     seed: int,
@@ -397,6 +401,11 @@ def _check_same_run(saved: dict[str, Any], given: dict[str, Any], prefix: str = 
         there, here = saved.get(key), given.get(key)
         if isinstance(there, dict) and isinstance(here, dict):
             _check_same_run(there, here, f"{prefix}{key}.")
+        elif there != here and key in ("data", "validation"):
+            raise ValueError(
+                f"the checkpoint is of another run: its {key} were others; pass the same, or "
+                "another folder."
+            )
         elif there != here:
             raise ValueError(
                 f"the checkpoint is of another run: {prefix}{key} is {there!r} there and {here!r} "
