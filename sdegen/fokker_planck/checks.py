@@ -168,11 +168,14 @@ def check_confined(log_p: Tensor, grid: Grid, open_ends: tuple[bool, bool]) -> N
         NotNormalizableError: If the density grows towards an open end.
         ValueError: If it is above 1e-2 of its peak there; above 1e-6 there is a warning.
     """
+    low, in_low, in_high, high = log_p[[0, 1, -2, -1]].tolist()
     rising = []
-    for side, index, inner, end in (("low", 0, 1, grid.low), ("high", -1, -2, grid.high)):
-        height, slope = float(log_p[index]), float(log_p[index] - log_p[inner])
-        if open_ends[index] and height > math.log(_EDGE_FAILS) and slope >= 0:
-            how = "still grows" if slope > 0 else "does not fall"
+    for side, end, height, inner, is_open in (
+        ("low", grid.low, low, in_low, open_ends[0]),
+        ("high", grid.high, high, in_high, open_ends[1]),
+    ):
+        if is_open and height > math.log(_EDGE_FAILS) and height >= inner:
+            how = "still grows" if height > inner else "does not fall"
             rising.append(
                 f"{side} x (at x = {end:g} it is {math.exp(height):.3g} of its peak and {how})"
             )
@@ -182,7 +185,7 @@ def check_confined(log_p: Tensor, grid: Grid, open_ends: tuple[bool, bool]) -> N
             "it turns beyond the grid, widen the "
             "grid; if the wall is real, pass physical_walls=True."
         )
-    _judge(log_p[[0, -1]].exp() * torch.tensor(open_ends), grid, "")
+    _judge((math.exp(low) * open_ends[0], math.exp(high) * open_ends[1]), grid, "")
 
 
 def check_edges(p: Tensor, times: Tensor, grid: Grid, open_ends: tuple[bool, bool]) -> None:
@@ -197,15 +200,17 @@ def check_edges(p: Tensor, times: Tensor, grid: Grid, open_ends: tuple[bool, boo
     Raises:
         ValueError: If it is above 1e-2 of its peak there; above 1e-6 there is a warning.
     """
+    if not any(open_ends):
+        return
     ratio = p[:, [0, -1]] / p.amax(1, keepdim=True) * torch.tensor(open_ends)
     k = int(ratio.amax(1).argmax())
-    _judge(ratio[k], grid, f" at t = {float(times[k]):g}")
+    low, high = ratio[k].tolist()
+    _judge((low, high), grid, f" at t = {float(times[k]):g}")
 
 
-def _judge(ratio: Tensor, grid: Grid, when: str) -> None:
+def _judge(ratio: tuple[float, float], grid: Grid, when: str) -> None:
     """Judges the densities at both ends against the peak."""
-    high = bool(ratio[1] > ratio[0])
-    worst = float(ratio[int(high)])
+    high, worst = ratio[1] > ratio[0], max(ratio)
     if worst <= _EDGE_WARNS:
         return
     text = (

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from sdegen.errors import NotNormalizableError
 
-__all__ = ["Density", "DensityPath", "integral"]
+__all__ = ["Density", "DensityPath", "cell_masses", "integral"]
 
 _LIMIT = 3.0  # |s| h ≤ 3 p: the control points of the cubic are then ≥ 0
 _BISECTIONS = 60
@@ -49,20 +49,12 @@ class Density:
     @cached_property
     def slopes(self) -> Float[Tensor, " nodes"]:
         """p′ at the nodes, of the parabola through three, limited so that the cubic is ≥ 0."""
-        h = self.x.diff()
-        slope = _slopes(self.x, self.p)
-        # a falling slope endangers the cell to the right, a rising one the cell to the left
-        most = _LIMIT * self.p.clamp(min=0)
-        free = h.new_full((1,), torch.inf)
-        fall = torch.cat([most[:-1] / h, free])
-        rise = torch.cat([free, most[1:] / h])
-        return torch.maximum(torch.minimum(slope, rise), -fall)
+        return _limited(self.x.diff(), self.p)
 
     @cached_property
     def cell_masses(self) -> Float[Tensor, " cells"]:
         """Probability of each cell [x_i, x_{i+1}], shape (nodes − 1,)."""
-        h = self.x.diff()
-        return h * (self.p[1:] + self.p[:-1]) / 2 - h**2 * self.slopes.diff() / 12
+        return cell_masses(self.x, self.p)
 
     @property
     def mass(self) -> Float[Tensor, ""]:
@@ -220,6 +212,19 @@ class DensityPath:
         return len(self.times)
 
 
+def cell_masses(
+    x: Float[Tensor, " nodes"], p: Float[Tensor, "... nodes"]
+) -> Float[Tensor, "... cells"]:
+    """Masses of the cells of one or many densities.
+
+    Args:
+        x: Nodes.
+        p: Nodal values ≥ 0.
+    """
+    h = x.diff()
+    return 0.5 * h * (p[..., 1:] + p[..., :-1]) - h**2 / 12 * _limited(h, p).diff()
+
+
 def integral(x: Float[Tensor, " nodes"], y: Float[Tensor, "... nodes"]) -> Tensor:
     """∫ y dx of nodal values of any sign, fourth order in the cell, linear in y.
 
@@ -227,15 +232,25 @@ def integral(x: Float[Tensor, " nodes"], y: Float[Tensor, "... nodes"]) -> Tenso
     >>> round(float(integral(x, x**2)), 12)
     0.333333333333
     """
-    h, slope = x.diff(), _slopes(x, y)
-    return (h * (y[..., 1:] + y[..., :-1]) / 2 - h**2 * slope.diff() / 12).sum(-1)
-
-
-def _slopes(x: Tensor, y: Tensor) -> Tensor:
-    """y′ at the nodes, of the parabola through three neighbours."""
     h = x.diff()
+    return (0.5 * h * (y[..., 1:] + y[..., :-1]) - h**2 / 12 * _slopes(h, y).diff()).sum(-1)
+
+
+def _slopes(h: Tensor, y: Tensor) -> Tensor:
+    """y′ at the nodes, of the parabola through three neighbours."""
     secant = y.diff() / h
-    middle = (h[1:] * secant[..., :-1] + h[:-1] * secant[..., 1:]) / (h[1:] + h[:-1])
+    share = h[1:] / (h[1:] + h[:-1])
+    middle = torch.lerp(secant[..., 1:], secant[..., :-1], share)
     first = 2 * secant[..., :1] - middle[..., :1]
     last = 2 * secant[..., -1:] - middle[..., -1:]
     return torch.cat([first, middle, last], -1)
+
+
+def _limited(h: Tensor, p: Tensor) -> Tensor:
+    """Slopes that keep the cubic between two nodes positive."""
+    # a falling slope endangers the cell to the right, a rising one the cell to the left
+    most = _LIMIT * p.clamp(min=0)
+    pad = torch.nn.functional.pad
+    fall = pad(most[..., :-1] / -h, (0, 1), value=-torch.inf)
+    rise = pad(most[..., 1:] / h, (1, 0), value=torch.inf)
+    return torch.maximum(torch.minimum(_slopes(h, p), rise), fall)

@@ -28,15 +28,16 @@ Reference:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS, Coefficients
 
-__all__ = ["Fluxes", "Pole", "find_pole", "fluxes"]
+__all__ = ["Fluxes", "Landscape", "Pole", "find_pole", "fluxes", "landscape"]
 
 
 def _cumulative() -> Tensor:
@@ -67,30 +68,81 @@ _POWERS = GAUSS_NODES[:, None] ** torch.arange(4)  # 1, ξ, ξ², ξ³
 
 
 @dataclass(frozen=True, eq=False)
+class Landscape:
+    """What drift and diffusion make of a cell, before any current is thought of.
+
+    Args:
+        h: Widths, shape (cells,).
+        u: ∫ f/D over the cell.
+        w: log(a/b) = u − Δ log D: what log p gains over the cell when nothing flows.
+        log_s: log of the scale density at the Gauss points, over that of the left node, shape
+            (cells, points).
+        log_d: log D at the nodes; 0 at a wall with D = 0.
+        closed: Cells at a wall with D = 0, which carry nothing; None if there are none.
+        coefficients: f and D.
+    """
+
+    h: Float[Tensor, " cells"]
+    u: Float[Tensor, "... cells"]
+    w: Float[Tensor, "... cells"]
+    log_s: Float[Tensor, "... cells points"]
+    log_d: Float[Tensor, "... nodes"]
+    closed: Bool[Tensor, " cells"] | None
+    coefficients: Coefficients
+
+
+@dataclass(frozen=True, eq=False)
 class Fluxes:
     """J = a p_i − b p_{i+1} in every cell, and what the compact scheme wants to know of a cell.
 
     Args:
-        h: Widths, shape (cells,).
+        land: Where it flows.
         a: Rate from the left node, > 0; 0 in a cell at a wall with D = 0.
         b: Rate from the right node, likewise.
-        u: ∫ f/D over the cell.
-        w: log(a/b) = u − Δ log D: what log p gains over the cell when nothing flows.
-        moments: ⟨ξ⟩, ⟨ξ²⟩, ⟨ξ³⟩ of the scale density in the cell, ξ from 0 to 1, shape (cells, 3).
-        hats: The falling hat at the Gauss points, φ′ ∝ s, shape (cells, points).
-        log_m: log of the density without current at the Gauss points, over that of the left node.
-        wall_slopes: (log p)′ at both walls when nothing flows, shape (2,).
+        shares: Scale density at the Gauss points, weighted, of sum 1 in a cell, shape (cells,
+            points).
     """
 
-    h: Float[Tensor, " cells"]
+    land: Landscape
     a: Float[Tensor, "... cells"]
     b: Float[Tensor, "... cells"]
-    u: Float[Tensor, "... cells"]
-    w: Float[Tensor, "... cells"]
-    moments: Float[Tensor, "... cells 3"]
-    hats: Float[Tensor, "... cells points"]
-    log_m: Float[Tensor, "... cells points"]
-    wall_slopes: Float[Tensor, "... 2"]
+    shares: Float[Tensor, "... cells points"]
+
+    @property
+    def h(self) -> Float[Tensor, " cells"]:
+        """Widths."""
+        return self.land.h
+
+    @property
+    def u(self) -> Float[Tensor, "... cells"]:
+        """∫ f/D over the cell."""
+        return self.land.u
+
+    @property
+    def w(self) -> Float[Tensor, "... cells"]:
+        """What log p gains over the cell when nothing flows."""
+        return self.land.w
+
+    @cached_property
+    def moments(self) -> Float[Tensor, "... cells 3"]:
+        """⟨ξ⟩, ⟨ξ²⟩, ⟨ξ³⟩ of the scale density in the cell, ξ from 0 to 1."""
+        return self.shares @ _POWERS[:, 1:]
+
+    @cached_property
+    def hats(self) -> Float[Tensor, "... cells points"]:
+        """The falling hat at the Gauss points, φ′ ∝ s."""
+        return 1 - (self.shares / GAUSS_WEIGHTS) @ _CUMULATIVE.T
+
+    @cached_property
+    def log_m(self) -> Float[Tensor, "... cells points"]:
+        """log of the density without current at the Gauss points, over that of the left node."""
+        land = self.land
+        return land.log_d[..., :-1, None] - land.coefficients.diffusivity.log() - land.log_s
+
+    @cached_property
+    def wall_slopes(self) -> Float[Tensor, "... 2"]:
+        """(log p)′ at both walls when nothing flows."""
+        return _wall_slopes(self.land.coefficients, self.h, self.land.log_d)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,53 +176,63 @@ class Pole:
         return self.stationary_exponent if self.order < 2 else max(1.0, self.stationary_exponent)
 
 
-def fluxes(c: Coefficients, nodes: Float[Tensor, " nodes"]) -> Fluxes:
-    """The fluxes of coefficients on a grid.
+def landscape(c: Coefficients, nodes: Float[Tensor, " nodes"]) -> Landscape:
+    """Integrates f/D over the cells of a grid.
 
     Args:
         c: f and D.
         nodes: Positions of the nodes.
 
     Returns:
-        The fluxes.
+        The landscape.
     """
     h = nodes.diff()
-    slope = c.drift / c.diffusivity * h[:, None]
-    poles = [
-        pole for pole in (find_pole(c, nodes, 0), find_pole(c, nodes, -1)) if pole is not None
-    ]
-    regular = slope
+    regular = c.drift / c.diffusivity * h[:, None]
+    poles = [pole for end in (0, -1) if (pole := find_pole(c, nodes, end)) is not None]
     for pole in poles:
         regular = regular - pole.nu[..., None, None] * pole.rate
     u = regular @ GAUSS_WEIGHTS
-    log_s = -(regular @ _CUMULATIVE.T)  # log of the scale density at the Gauss points
-    d = c.nodal_diffusivity
-    closed = torch.zeros_like(h, dtype=torch.bool)
-    for pole in poles:
-        nu = pole.nu[..., None]
-        u = u + nu * pole.at_nodes.diff()
-        log_s = log_s - nu[..., None] * (pole.at_points - pole.at_nodes[:-1, None])
-        closed[pole.cell] = True
-    if poles:  # a wall's cell carries nothing, and its numbers are never used
+    log_s = -(regular @ _CUMULATIVE.T)
+    d, closed = c.nodal_diffusivity, None
+    if poles:
+        closed = torch.zeros_like(h, dtype=torch.bool)
+        for pole in poles:
+            nu = pole.nu[..., None]
+            u = u + nu * pole.at_nodes.diff()
+            log_s = log_s - nu[..., None] * (pole.at_points - pole.at_nodes[:-1, None])
+            closed[pole.cell] = True
+        # a wall's cell carries nothing, and its numbers are never used
         u = torch.where(closed, 0.0, u)
         log_s = torch.where(closed[:, None], 0.0, log_s)
         d = torch.where(d > 0, d, 1.0)
     log_d = d.log()
     w = u - log_d.diff()
-    log_line = -u[..., None] * GAUSS_NODES
-    log_weights = GAUSS_WEIGHTS.log()
-    excess = torch.logsumexp(log_s + log_weights, -1) - torch.logsumexp(log_line + log_weights, -1)
-    correction = torch.exp(-excess) / h
-    a = d[..., :-1] * _bernoulli(-u) * correction
-    b = d[..., 1:] * _bernoulli(u) * correction
-    if poles:
-        a, b, w = (torch.where(closed, 0.0, v) for v in (a, b, w))
-    weights = torch.softmax(log_s + log_weights, -1)
-    moments = weights @ _POWERS[:, 1:]
-    hats = 1 - (weights / GAUSS_WEIGHTS) @ _CUMULATIVE.T
-    log_m = log_d[..., :-1, None] - c.diffusivity.log() - log_s
-    slopes = _wall_slopes(c, h, log_d)
-    return Fluxes(h, a, b, u, w, moments, hats, log_m, slopes)
+    if closed is not None:
+        w = torch.where(closed, 0.0, w)
+    return Landscape(h, u, w, log_s, log_d, closed, c)
+
+
+def fluxes(land: Landscape) -> Fluxes:
+    """The fluxes over a landscape.
+
+    Args:
+        land: The landscape.
+
+    Returns:
+        The fluxes.
+    """
+    # ∫ s over the cell, and by the same points that of a constant f/D, which is known exactly
+    top = land.log_s.detach().amax(-1, keepdim=True)
+    weighted = (land.log_s - top).exp() * GAUSS_WEIGHTS
+    total = weighted.sum(-1)
+    line = -land.u[..., None] * GAUSS_NODES
+    ratio = ((line - top).exp() @ GAUSS_WEIGHTS) / (total * land.h)
+    d = land.log_d.exp()
+    a = d[..., :-1] * _bernoulli(-land.u) * ratio
+    b = d[..., 1:] * _bernoulli(land.u) * ratio
+    if land.closed is not None:
+        a, b = (torch.where(land.closed, 0.0, v) for v in (a, b))
+    return Fluxes(land, a, b, weighted / total[..., None])
 
 
 def find_pole(c: Coefficients, nodes: Tensor, end: int) -> Pole | None:

@@ -13,7 +13,7 @@ import torch
 
 from sdegen.fokker_planck.coefficients import Coefficients, Reader
 from sdegen.fokker_planck.ends import Ends
-from sdegen.fokker_planck.fluxes import Fluxes, find_pole, fluxes
+from sdegen.fokker_planck.fluxes import Fluxes, Landscape, find_pole, fluxes, landscape
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.operator import Operator, assemble
 from sdegen.walls import WallKind
@@ -51,9 +51,13 @@ class Generator:
         """f and D at time t."""
         return self.reader.at(t)
 
+    def landscape(self, c: Coefficients) -> Landscape:
+        """f/D of coefficients, integrated over the cells."""
+        return landscape(c, self.grid.nodes)
+
     def fluxes(self, c: Coefficients) -> Fluxes:
         """Fluxes of coefficients."""
-        return fluxes(c, self.grid.nodes)
+        return fluxes(self.landscape(c))
 
     def operator(self, c: Coefficients) -> Operator:
         """The operator of coefficients."""

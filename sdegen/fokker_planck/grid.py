@@ -17,10 +17,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.extent import extent
+from sdegen.sde.base import SDE
 
 __all__ = ["Grid"]
 
 _FEWEST_CELLS = 4
+_HEAVY = 0.1  # of the density's width: an even cell may be as wide
 
 
 class Grid:
@@ -100,6 +103,33 @@ class Grid:
         x = center + width * torch.sinh(s.nodes)
         x[0], x[-1] = low, high  # the walls are where they were asked for, to the last bit
         return cls.of(x)
+
+    @classmethod
+    def covering(cls, sde: SDE, cells: int = 800, *, near: float | None = None) -> Grid:
+        """Finds where the stationary density of an SDE lives, and puts nodes there.
+
+        The ends go outward until log p, from ∫ f/D, has fallen by 40 below its peak: what is left
+        out is below 1e-17 of the peak, times the width of the tail. They stop where the diffusion
+        vanishes or ends. A density whose tails are so heavy that even nodes would miss its middle
+        gets sinh-spaced ones.
+
+        Args:
+            sde: Dynamics with a state of shape (batch, 1), without a time dependence.
+            cells: Number of intervals.
+            near: A point where the process lives; None takes 0, 1 or ½, the first that is one
+                of its states.
+
+        Returns:
+            The grid.
+
+        Raises:
+            NotNormalizableError: If log p has not fallen by 40 within 1e8 of that point.
+            ValueError: If drift or diffusion are not finite at it.
+        """
+        low, high, center, width = extent(sde, near)
+        if high - low > _HEAVY * cells * width:
+            return cls.sinh(low, high, cells, center=center, width=width)
+        return cls(low, high, cells)
 
     @property
     def low(self) -> float:

@@ -37,10 +37,10 @@ from sdegen.fokker_planck.checks import (
 )
 from sdegen.fokker_planck.coefficients import Coefficients, Reader
 from sdegen.fokker_planck.currents import Transport
-from sdegen.fokker_planck.density import Density, DensityPath, integral
+from sdegen.fokker_planck.density import Density, DensityPath, cell_masses, integral
 from sdegen.fokker_planck.escape import Escape, escape
 from sdegen.fokker_planck.feller import EndKind, classify_end
-from sdegen.fokker_planck.fluxes import Fluxes, find_pole
+from sdegen.fokker_planck.fluxes import Fluxes, Landscape, find_pole, fluxes
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.passage import FirstPassage, Survival, first_passage
@@ -183,11 +183,12 @@ class FokkerPlanck:
         self._check_autonomous("a stationary density")
         with _gradients(differentiable):
             generator = self._generator
-            c, flux = self._frozen()
+            c = self._coefficients(fresh=differentiable)
+            land = generator.landscape(c) if differentiable else self._land
             if generator.ends.ring:
-                log_p = stationary.on_a_ring(flux)
+                log_p = stationary.on_a_ring(fluxes(land))
             else:
-                log_p = stationary.on_a_line(flux)
+                log_p = stationary.on_a_line(land.w)
                 check_poles([find_pole(c, self.grid.nodes, end) for end in (0, -1)], self.grid)
                 check_confined(log_p.detach(), self.grid, self._open_ends)
             return Density(self.grid.nodes, generator.ends.filled(log_p.exp())).normalized()
@@ -247,7 +248,7 @@ class FokkerPlanck:
             raise ValueError(f"moments must be at least 1, but is {moments}.")
         self._check_leaving("a first passage")
         with _gradients(differentiable):
-            c, flux = self._frozen()
+            c, flux = self._frozen(fresh=differentiable)
             return first_passage(flux, c, self._generator.ends, moments)
 
     def survival(self, x0: float, times: Tensor | Sequence[float]) -> Survival:
@@ -295,7 +296,7 @@ class FokkerPlanck:
         mean = self.first_passage(moments=1).mean
         with torch.no_grad():
             c, flux = self._frozen()
-            log_m = stationary.on_a_line(flux)
+            log_m = stationary.on_a_line(flux.w)
             log_d = c.nodal_diffusivity.log()
             return escape(
                 self.grid.nodes, log_m, log_d, mean, to_high=self.walls[1] == "absorbing"
@@ -403,10 +404,28 @@ class FokkerPlanck:
         )
         return low, high
 
-    def _frozen(self) -> tuple[Coefficients, Fluxes]:
+    @cached_property
+    def _read(self) -> Coefficients:
+        """Coefficients of an SDE without time, read once: an SDE does not change."""
+        with torch.no_grad():
+            return self._generator.coefficients(self._generator.reader.start)
+
+    @cached_property
+    def _land(self) -> Landscape:
+        """Their landscape."""
+        with torch.no_grad():
+            return self._generator.landscape(self._read)
+
+    def _coefficients(self, *, fresh: bool) -> Coefficients:
+        """Those that were read, or fresh ones that know their parameters."""
+        if fresh:
+            return self._generator.coefficients(self._generator.reader.start)
+        return self._read
+
+    def _frozen(self, *, fresh: bool = False) -> tuple[Coefficients, Fluxes]:
         """Coefficients and fluxes of an SDE without time."""
-        c = self._generator.coefficients(self._generator.reader.start)
-        return c, self._generator.fluxes(c)
+        c = self._coefficients(fresh=fresh)
+        return c, fluxes(self._generator.landscape(c) if fresh else self._land)
 
     @torch.no_grad()
     def _flux_at(self, t: float | None) -> Fluxes:
@@ -446,7 +465,7 @@ class FokkerPlanck:
         p = torch.where((p < 0) & (p > floor), 0.0, p)
         if "absorbing" in self.walls:
             return p
-        mass = torch.stack([Density(self.grid.nodes, row).mass for row in p])
+        mass = cell_masses(self.grid.nodes, p).sum(-1)
         return p * (mass[0] / mass)[:, None]
 
     def _check_autonomous(self, what: str) -> None:

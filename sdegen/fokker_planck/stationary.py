@@ -26,9 +26,9 @@ from sdegen.fokker_planck.fluxes import Fluxes
 __all__ = ["on_a_line", "on_a_ring"]
 
 
-def on_a_line(flux: Fluxes) -> Float[Tensor, "... nodes"]:
-    """log p up to a constant, its largest value 0, shape (nodes,)."""
-    log_p = torch.nn.functional.pad(flux.w.cumsum(-1), (1, 0))
+def on_a_line(w: Tensor) -> Float[Tensor, "... nodes"]:
+    """log p from the gains w of the cells, up to a constant, its largest value 0."""
+    log_p = torch.nn.functional.pad(w.cumsum(-1), (1, 0))
     return log_p - log_p.detach().amax(-1, keepdim=True)
 
 

@@ -44,6 +44,63 @@ def test_a_point_between_nodes_keeps_mass_and_mean():
 
 
 @pytest.mark.parametrize(
+    ("sde", "mean", "std"),
+    [
+        (sg.OrnsteinUhlenbeck(), 0.0, 1.0),
+        (sg.OrnsteinUhlenbeck(mean=20.0), 20.0, 1.0),
+        (sg.OrnsteinUhlenbeck(mean=-3.0, sigma=1e-4), -3.0, 1e-4 / math.sqrt(2)),
+        (sg.OrnsteinUhlenbeck(rate=1e-4), 0.0, 100.0),
+    ],
+)
+def test_covering_finds_a_gaussian(sde, mean, std):
+    grid = sg.Grid.covering(sde, 400)
+    assert 8.5 < (mean - grid.low) / std < 10  # e^{−40} lies at 8.94 standard deviations
+    assert 8.5 < (grid.high - mean) / std < 10
+    density = sg.FokkerPlanck(sde, grid).stationary()
+    assert float(density.mean) == pytest.approx(mean, abs=1e-8 * std)
+    assert float(density.std) == pytest.approx(std, rel=1e-6)
+
+
+def test_covering_stops_where_the_noise_ends():
+    root = sg.ItoProcess(drift=lambda x: 1 - x, diffusion=lambda x: x.sqrt())
+    grid = sg.Grid.covering(root)
+    assert grid.low == 0
+    assert float(sg.FokkerPlanck(root, grid).stationary().variance) == pytest.approx(0.5, rel=1e-4)
+    gene = sg.ItoProcess(
+        drift=lambda x: 0.4 - x, diffusion=lambda x: torch.sqrt(0.3 * x * (1 - x))
+    )
+    grid = sg.Grid.covering(gene)
+    assert (grid.low, grid.high) == (0.0, 1.0)
+
+
+def test_covering_a_heavy_tail_crowds_its_nodes():
+    sde = sg.ItoProcess(
+        drift=lambda x: -0.8 * x, diffusion=lambda x: torch.sqrt(0.64 * (1 + x * x))
+    )
+    grid = sg.Grid.covering(sde)
+    assert float(grid.nodes.diff().max() / grid.nodes.diff().min()) > 100
+    assert float(sg.FokkerPlanck(sde, grid).stationary().variance) == pytest.approx(
+        2 / 3, rel=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "drift", [lambda x: 0 * x, lambda x: x, lambda x: torch.full_like(x, -1.0)]
+)
+def test_nothing_to_cover(drift):
+    with pytest.raises(
+        sg.NotNormalizableError, match="no stationary density to cover: towards low x"
+    ):
+        sg.Grid.covering(sg.ItoProcess(drift=drift, diffusion=1.0))
+
+
+def test_covering_needs_a_living_point():
+    sde = sg.ItoProcess(drift=lambda x: -x, diffusion=lambda x: (x - 5).sqrt())
+    with pytest.raises(ValueError, match="finite and D > 0 at x = 0; pass near="):
+        sg.Grid.covering(sde)
+
+
+@pytest.mark.parametrize(
     ("make", "error", "message"),
     [
         (lambda: sg.Grid(1.0, -1.0, 10), ValueError, "low < high, but low = 1 and high = -1"),
