@@ -1,0 +1,146 @@
+"""Samples against the law that they should have: five tests, each with its false-alarm rate.
+
+With F the law's distribution function, u = F(x) of exact samples is uniform on [0, 1].
+
+- Kolmogorov–Smirnov, sup |F_n − F|: the exact law of the statistic for n samples.
+- χ² over B equiprobable bins, B = 2 n^{2/5}: sees what is local.
+- Neyman's smooth test, n Σ_j (mean of π_j(u))², j = 1 … 4, with π_j the orthonormal Legendre
+  polynomials: χ² with 4 degrees of freedom; sees a shift, a spread, a skewness and a tail before
+  the others do.
+- Wasserstein-1, ∫|F_n − F| dx. √n times it tends to ∫|B(F)| dx of a Brownian bridge B, of mean
+  √(2/π) ∫ √(F(1 − F)) dx, which exceeds its mean by r with chance at most e^{−r²/(2 Var X)}: it is
+  a Lipschitz function of a Gaussian process, and no signs φ give ∫ φ B(F) dx a larger variance
+  than all plus, Var X.
+- Total variation over the same B bins, beside what exact samples show on average. One sample moves
+  it by 1/n at most, so that it exceeds its mean by r with chance at most e^{−2nr²}.
+
+The first three have uniform p-values on exact samples, the last two p-values that are bounds.
+
+Reference:
+    Neyman 1937, doi:10.1080/03461238.1937.10404821; Boucheron, Lugosi and Massart 2013,
+    Concentration Inequalities, theorems 5.6 and 6.2; Mann and Wald 1942 for B.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from sdegen.fokker_planck.density import Density
+from sdegen.metrics import total_variation_floor, wasserstein_1d
+from sdegen.shapes import State
+from sdegen.verification.check import Check
+
+__all__ = ["TESTS", "sampling_checks"]
+
+TESTS = 5
+_SMOOTH = 4
+
+
+def sampling_checks(
+    samples: State, law: Density, *, false_alarm: float, time: float | None = None
+) -> tuple[Check, ...]:
+    """Tests samples against a law.
+
+    Args:
+        samples: Shape (n, 1), finite, independent.
+        law: The density that they should have.
+        false_alarm: Chance of each test to fail on exact samples, at most.
+        time: What the checks say about when.
+
+    Returns:
+        Kolmogorov–Smirnov, χ², Neyman, Wasserstein and total variation, in this order.
+    """
+    law = law.normalized()
+    x = samples.detach().to(law.x)[:, 0]
+    n, u = len(x), law.cdf(x).clamp(0, 1)
+    bins = max(4, round(2 * n**0.4))
+    counts = torch.bincount((u * bins).long().clamp(max=bins - 1), minlength=bins).double()
+
+    def exact(name: str, value: float, p_value: float, threshold: float) -> Check:
+        passed = p_value >= false_alarm
+        return Check(
+            name,
+            value,
+            threshold,
+            "passed" if passed else "failed",
+            false_alarm,
+            p_value,
+            time=time,
+        )
+
+    def bounded(name: str, value: float, floor: float, width: float) -> Check:
+        """A distance whose excess over floor is r with chance at most e^{−r²/(2 width²)}."""
+        excess = min(max(value - floor, 0.0) / width, 50.0)  # e^{−1250} is 0 already
+        p_value = math.exp(-0.5 * excess**2)
+        threshold = floor + width * math.sqrt(2 * math.log(1 / false_alarm))
+        passed = value <= threshold
+        return Check(
+            name,
+            value,
+            threshold,
+            "passed" if passed else "failed",
+            false_alarm,
+            p_value,
+            floor,
+            time,
+        )
+
+    ks = _kolmogorov(u)
+    square = float((counts - n / bins).square().sum()) * bins / n
+    smooth = _neyman(u)
+    cdf = law.cdf(law.x).clamp(0, 1)
+    mean_w1 = math.sqrt(2 / math.pi / n) * float(torch.trapezoid((cdf * (1 - cdf)).sqrt(), law.x))
+    tv = 0.5 * float((counts / n - 1 / bins).abs().sum())
+    return (
+        exact(
+            "Kolmogorov-Smirnov",
+            ks,
+            float(stats.kstwo.sf(ks, n)),
+            float(stats.kstwo.isf(false_alarm, n)),
+        ),
+        exact(
+            f"χ² over {bins} bins",
+            square,
+            float(stats.chi2.sf(square, bins - 1)),
+            float(stats.chi2.isf(false_alarm, bins - 1)),
+        ),
+        exact(
+            "Neyman's smooth test",
+            smooth,
+            float(stats.chi2.sf(smooth, _SMOOTH)),
+            float(stats.chi2.isf(false_alarm, _SMOOTH)),
+        ),
+        bounded(
+            "Wasserstein-1",
+            wasserstein_1d(x[:, None], law),
+            mean_w1,
+            math.sqrt(float(law.variance) / n),
+        ),
+        bounded(
+            "total variation",
+            tv,
+            total_variation_floor(torch.full((bins,), 1 / bins, dtype=torch.float64), n),
+            0.5 / math.sqrt(n),
+        ),
+    )
+
+
+def _kolmogorov(u: Tensor) -> float:
+    """sup |F_n(u) − u|."""
+    n, ordered = len(u), u.sort().values
+    steps = torch.arange(n + 1, dtype=u.dtype) / n
+    return float(torch.maximum(steps[1:] - ordered, ordered - steps[:-1]).max())
+
+
+def _neyman(u: Tensor) -> float:
+    """n Σ_j (mean of √(2j + 1) P_j(2u − 1))², j = 1 … 4."""
+    y, before, now = 2 * u - 1, torch.ones_like(u), 2 * u - 1
+    total = 0.0
+    for j in range(1, _SMOOTH + 1):
+        total += (2 * j + 1) * float(now.mean()) ** 2
+        before, now = now, ((2 * j + 1) * y * now - j * before) / (j + 1)
+    return len(u) * total

@@ -1,0 +1,112 @@
+"""Suspects: if trajectories do not follow the law of an SDE, of what near SDE do they follow it?
+
+The mistakes that are made most often, each as dynamics whose chain has a law of its own: a drift
+of the wrong sign or a factor of 2, a factor of 2 in g², noise in another reading, a step ten times
+too long or too short. A suspect fits if the trajectories cannot be told from its law. At
+equilibrium several may: twice the drift and half of g² have the same stationary density.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+from torch import Tensor
+
+from sdegen.errors import SdegenError
+from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.grid import Grid
+from sdegen.sde.base import SDE, ItoProcess
+from sdegen.shapes import State, Time
+from sdegen.solvers.base import FixedStep, refine
+from sdegen.verification.refined import chain_law
+from sdegen.verification.sampling import sampling_checks
+
+__all__ = ["suspects_that_fit"]
+
+_FITS = 1e-3  # the smallest p-value with which a suspect is named
+_FEWEST = 100  # samples inside the grid, below which nothing is said
+
+
+class _Altered(SDE):
+    """a f + r g ∂g/∂x and c g of another SDE."""
+
+    def __init__(self, sde: SDE, drift: float, noise: float, reading: float) -> None:
+        self.sde, self.noise, self.direction = sde, sde.noise, sde.direction
+        self._drift, self._noise, self._reading = drift, noise, reading
+        self._stratonovich = ItoProcess(sde.drift, sde.diffusion, interpretation="stratonovich")
+
+    @property
+    def time_range(self) -> tuple[float, float]:
+        return self.sde.time_range
+
+    def drift(self, x: State, t: Time) -> State:
+        f = self.sde.drift(x, t)
+        if self._reading == 0:
+            return self._drift * f
+        return self._drift * f + 2 * self._reading * (self._stratonovich.drift(x, t) - f)
+
+    def diffusion(self, x: State, t: Time) -> Tensor:
+        return self._noise * self.sde.diffusion(x, t)
+
+
+def suspects_that_fit(
+    samples: State, sde: SDE, solver: FixedStep, grid: Grid, p0: Density | float, times: Tensor
+) -> list[str]:
+    """Names the mistakes whose law the samples follow at times[-1], the likeliest first.
+
+    Args:
+        samples: States at times[-1], shape (n, 1).
+        sde: Dynamics whose law they do not follow.
+        solver: How they should have moved.
+        grid: Where laws are computed.
+        p0: Density at times[0], or a point.
+        times: From the start to the samples.
+    """
+    found = []
+    # what left the grid does not come back, so that what is left has the law that is left
+    inside = samples[(samples[:, 0] > grid.low) & (samples[:, 0] < grid.high)]
+    if len(inside) < _FEWEST:
+        return []
+    for name, dynamics, way, ts in _suspects(sde, solver, times):
+        try:
+            law = chain_law(dynamics, grid, way, p0, ts).final
+            checks = sampling_checks(inside, law, false_alarm=_FITS)
+        except (ValueError, SdegenError):
+            continue  # it has no law on this grid
+        if all(check.verdict == "passed" for check in checks):
+            found.append((min(check.p_value or 0.0 for check in checks), name))
+    return [name for _, name in sorted(found, reverse=True)]
+
+
+def _suspects(
+    sde: SDE, solver: FixedStep, times: Tensor
+) -> Iterator[tuple[str, SDE, FixedStep, Tensor]]:
+    """Name, dynamics, solver and times of each."""
+    if sde.clock == "continuous":
+        ends = times[[0, -1]]
+        whole = replace(solver, substeps=solver.substeps * (len(times) - 1))
+        even = bool(times.diff().abs().max() < times.diff().abs().min() * (1 + 1e-6))
+        way, ts = (whole, ends) if even else (solver, times)
+        factors = [
+            ("the drift has the wrong sign", -1.0, 1.0, 0.0),
+            ("the drift is twice what it should be", 2.0, 1.0, 0.0),
+            ("the drift is half of what it should be", 0.5, 1.0, 0.0),
+            ("g² is half of what it should be", 1.0, math.sqrt(0.5), 0.0),
+            ("g² is twice what it should be", 1.0, math.sqrt(2.0), 0.0),
+        ]
+        if sde.noise == "multiplicative":
+            factors += [
+                ("the noise is read half a step too early (Itô for Stratonovich)", 1, 1, -0.5),
+                ("the noise is read half a step too late (Stratonovich for Itô)", 1, 1, 0.5),
+                ("the noise is read a step too early (Itô for Klimontovich)", 1, 1, -1.0),
+                ("the noise is read a step too late (Klimontovich for Itô)", 1, 1, 1.0),
+            ]
+        for name, drift, noise, reading in factors:
+            yield name, _Altered(sde, drift, noise, reading), way, ts
+        nodes = solver.nodes(times)
+        one = replace(solver, substeps=1)
+        if (len(nodes) - 1) % 10 == 0:
+            yield "the step is ten times too long", sde, one, nodes[::10]
+        yield "the step is ten times too short", sde, one, refine(nodes, 10)

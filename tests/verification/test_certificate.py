@@ -1,0 +1,183 @@
+"""The certificate: planted faults are caught and named, clean runs pass, bad input is refused."""
+
+import math
+
+import pytest
+import torch
+
+import sdegen as sg
+from sdegen.verification.certificate import Limits, certify
+from sdegen.verification.noising import certify_noising
+
+GRID = sg.Grid(-3.2, 3.2, cells=160)
+START = GRID.gaussian(-1.0, 0.2)
+TIMES = [0.0, 0.5, 1.0]
+SOLVER = sg.EulerMaruyama(40)
+WELL = sg.ItoProcess(lambda x: x - x**3, 0.7)
+
+
+def run(simulated=None, **changed):
+    options = {"solver": SOLVER, "trajectories": 20_000, "rng": 0, **changed}
+    return certify(WELL, GRID, START, TIMES, simulated=simulated, **options)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_clean_run_passes(seed):
+    """With false_alarm = 1e-5 each."""
+    certificate = run(rng=seed)
+    assert certificate.passed
+    assert "follow the law that is believed (bias of the step: 0.004)" in certificate.sentence
+    assert not [check for check in certificate.checks if check.verdict == "not judged"]
+    rates = [check.false_alarm for check in certificate.checks]
+    assert sum(rates) == pytest.approx(1e-5)
+
+
+FAULTS = {
+    "sign": (lambda x: x**3 - x, 0.7, "the drift has the wrong sign"),
+    "twice": (lambda x: 2 * (x - x**3), 0.7, "the drift is twice what it should be"),
+    "half": (lambda x: 0.5 * (x - x**3), 0.7, "the drift is half of what it should be"),
+    "g² half": (lambda x: x - x**3, 0.7 / math.sqrt(2), "g² is half of what it should be"),
+    "g² twice": (lambda x: x - x**3, 0.7 * math.sqrt(2), "g² is twice what it should be"),
+}
+
+
+@pytest.mark.parametrize("fault", list(FAULTS))
+def test_a_wrong_factor_is_caught_and_named(fault):
+    drift, diffusion, name = FAULTS[fault]
+    certificate = run(sg.ItoProcess(drift, diffusion))
+    assert not certificate.passed
+    assert certificate.sentence.endswith(f"They behave as if {name}.")
+    # what draws nothing is not to blame
+    assert all(check.verdict == "passed" for check in certificate.checks[:3])
+
+
+def test_ito_for_stratonovich_is_caught_and_named():
+    def g(x):
+        return 0.3 + 0.2 * torch.sin(2 * x)
+
+    believed = sg.ItoProcess(lambda x: -x, g, interpretation="stratonovich")
+    grid = sg.Grid(-2.5, 2.5, 150)
+    options = {"solver": sg.EulerMaruyama(40), "trajectories": 20_000, "rng": 0}
+    assert certify(believed, grid, 0.0, [0.0, 1.0], **options).passed
+    wrong = certify(
+        believed, grid, 0.0, [0.0, 1.0], simulated=sg.ItoProcess(lambda x: -x, g), **options
+    )
+    assert not wrong.passed
+    assert "the noise is read half a step too early (Itô for Stratonovich)" in wrong.sentence
+
+
+def test_a_step_ten_times_too_long_is_caught_without_and_within_the_path():
+    long = sg.EulerMaruyama(4)
+    bias = run(solver=long)
+    assert [check.name for check in bias.failed] == [
+        "total variation between the chain and the SDE"
+    ]
+    assert "The step is too long: with dt = 0.125" in bias.sentence
+    u = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    x0 = START.quantile(u[torch.randperm(20_000, generator=torch.Generator().manual_seed(0))])
+    path = sg.simulate(WELL, x0[:, None], TIMES, solver=long, rng=1)
+    certificate = run(path=path)
+    assert certificate.sentence.endswith("They behave as if the step is ten times too long.")
+
+
+def test_a_grid_too_small_is_caught_and_nothing_else_is_judged():
+    certificate = certify(WELL, sg.Grid(-1.5, 1.5, 160), -1.0, TIMES, solver=SOLVER, rng=0)
+    assert certificate.sentence == ("The grid [-1.5, 1.5] is too small: widen it towards low x.")
+    assert [check.verdict for check in certificate.checks].count("not judged") == 2
+
+
+def test_a_grid_too_coarse_is_caught():
+    grid = sg.Grid(-3.2, 3.2, cells=16)
+    coarse = certify(WELL, grid, grid.gaussian(-1.0, 0.5), TIMES, solver=SOLVER, rng=0)
+    assert "The grid of 16 cells is too coarse" in coarse.sentence
+
+
+def test_half_the_noise_against_a_potential_is_caught_with_the_temperature_it_has():
+    options = {"potential": sg.DoubleWell(), "temperature": 0.25, "trajectories": 2_000, "rng": 0}
+    wide = GRID.gaussian(0.0, 0.5)
+
+    def judge(drift, noise):
+        sde = sg.ItoProcess(drift, noise)
+        solver = sg.EulerMaruyama(500)
+        return certify(sde, GRID, wide, [0.0, 8.0], solver=solver, **options)
+
+    right = judge(lambda x: x - x**3, math.sqrt(0.5))
+    assert right.passed
+    wrong = judge(lambda x: x - x**3, math.sqrt(0.25))
+    assert "in that of T = 0.125, where T = 0.25 is believed" in wrong.sentence
+    assert "g = √(2T) = 0.7071" in wrong.sentence
+    other = judge(lambda x: 0.5 - x, math.sqrt(0.5))
+    assert "no temperature makes up for it" in other.sentence
+    away = judge(lambda x: 0.2 * x, 0.3)
+    assert "The SDE does not settle: there is no stationary density" in away.sentence
+
+
+def test_a_density_is_believed_or_not():
+    ou = sg.OrnsteinUhlenbeck(1.0, 0.0, 1.0)
+    grid = sg.Grid(-6.0, 6.0, 200)
+    var = 0.25 * math.exp(-2) + 0.5 * (1 - math.exp(-2))
+    options = {"solver": sg.EulerMaruyama(50), "trajectories": 2_000, "rng": 0}
+
+    def judge(std):
+        believed = grid.gaussian(math.exp(-1), std)
+        return certify(ou, grid, grid.gaussian(1.0, 0.5), [0, 1], density=believed, **options)
+
+    assert judge(math.sqrt(var)).passed
+    assert f"its standard deviation {math.sqrt(var):.4g} where 0.75 is" in judge(0.75).sentence
+
+
+def test_a_solver_without_a_chain_is_compared_with_the_sde():
+    certificate = run(solver=sg.TorchSDE("srk", substeps=10), trajectories=2_000)
+    assert certificate.passed
+    assert "Not judged: total variation between the chain and the SDE" in certificate.sentence
+    assert "solver is TorchSDE" in certificate.sentence
+
+
+VP = sg.VP(sg.LinearBeta(0.1, 20.0))
+CHAIN = sg.DDPM.discretize(VP, 1000)
+
+
+def test_the_chain_of_a_linear_sde_is_certified_to_rounding():
+    certificate = certify_noising(CHAIN, VP, CHAIN.times)
+    assert certificate.passed
+    assert max(check.value for check in certificate.checks) < 1e-14
+
+
+@pytest.mark.parametrize(
+    ("betas", "name"),
+    [
+        (torch.cat([CHAIN.betas[1:], CHAIN.betas[-1:]]), "Its β lead by one"),
+        (torch.cat([CHAIN.betas[:1], CHAIN.betas[:-1]]), "Its β lag by one"),
+        (VP.beta(CHAIN.times[1:]) / 1000, r"Its β are β\(t\) dt"),
+    ],
+    ids=["lead", "lag", "rectangle rule"],
+)
+def test_an_off_by_one_in_beta_is_caught(betas, name):
+    certificate = certify_noising(sg.DDPM(betas), VP, CHAIN.times)
+    assert not certificate.passed
+    if name.endswith("one"):
+        assert certificate.checks[0].value == pytest.approx(2.6e-3, abs=5e-5)
+    with pytest.raises(AssertionError, match=name):
+        raise AssertionError(certificate.sentence)
+
+
+def test_what_contradicts_itself_is_refused():
+    path = sg.simulate(WELL, torch.zeros(200, 1), [0.0, 0.5], rng=0)
+    with pytest.raises(ValueError, match=r"path has 2 times from 0 to 0.5, but 3"):
+        run(path=path)
+    with pytest.raises(ValueError, match="give simulated, or the path"):
+        run(WELL, path=path)
+    with pytest.raises(ValueError, match="at least 100 for a test, but is 10"):
+        run(trajectories=10)
+    with pytest.raises(ValueError, match=r"false_alarm must lie in \(0, 1\), but is 0"):
+        run(false_alarm=0.0)
+    with pytest.raises(ValueError, match=r"edge must lie in \(0, 1\), but is 2"):
+        Limits(edge=2.0)
+    with pytest.raises(ValueError, match="ItoProcess is not a chain on integer times"):
+        certify_noising(WELL, VP, CHAIN.times)
+    two = sg.simulate(WELL, torch.zeros(200, 2), TIMES, rng=0)
+    with pytest.raises(ValueError, match=r"one-dimensional states, shape \(T, batch, 1\)"):
+        run(path=two)
+    flow = sg.ItoProcess(lambda x: x - x**3, 0.0)
+    with pytest.raises(ValueError, match="there is no law to compare with: of the chain"):
+        certify(flow, GRID, 0.0, TIMES)
