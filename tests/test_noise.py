@@ -35,6 +35,7 @@ def test_no_two_blocks_of_a_run_share_the_bits_that_torch_keeps():
     streams = Streams(seed=3, purpose="dynamics")
     low = {streams.block(i)._key & 0xFFFFFFFF for i in range(20_000)}
     assert len(low) == 20_000
+    assert streams.block(0)._key != streams.block(2**31)._key  # nor one with a far one
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -23,11 +23,23 @@ COVARIANCES = torch.tensor(
     [[[0.5, 0.3], [0.3, 0.4]], [[0.2, -0.1], [-0.1, 0.9]], [[1.0, 0.0], [0.0, 0.05]]], dtype=F64
 )
 FULL = sg.GaussianMixture(WEIGHTS, MEANS, covariances=COVARIANCES)
+# in three dimensions principal axes are no symmetric matrix, and which way they turn is seen
+_FACTORS = torch.tensor(
+    [
+        [[1.0, 0.0, 0.0], [0.5, 0.6, 0.0], [-0.4, 0.3, 0.5]],
+        [[0.4, 0.0, 0.0], [0.1, 0.9, 0.0], [0.7, 0.2, 0.3]],
+    ],
+    dtype=F64,
+)
+SOLID_COVARIANCES = _FACTORS @ _FACTORS.mT
+SOLID = sg.GaussianMixture(
+    [0.4, 0.6], [[-1.0, 0.0, 0.5], [0.7, 1.0, -0.3]], covariances=SOLID_COVARIANCES
+)
 ISOTROPIC = sg.GaussianMixture([2.0, 5.0, 3.0], MEANS, stds=[0.3, 1.0, 0.7])
 LINE = sg.GaussianMixture([0.3, 0.7], [-1.0, 0.8], stds=[0.3, 0.4])
 
 every_mixture = pytest.mark.parametrize(
-    "mixture", [FULL, ISOTROPIC, LINE], ids=["full", "isotropic", "line"]
+    "mixture", [FULL, SOLID, ISOTROPIC, LINE], ids=["full", "solid", "isotropic", "line"]
 )
 every_sde = pytest.mark.parametrize("sde", SDES.values(), ids=SDES.keys())
 
@@ -45,8 +57,8 @@ def _torch_mixture(weights, means, covariances):
 
 def _covariances(mixture):
     """Σ_k, from what the mixture was made of."""
-    if mixture is FULL:
-        return COVARIANCES
+    if mixture in (FULL, SOLID):
+        return COVARIANCES if mixture is FULL else SOLID_COVARIANCES
     stds, d = {ISOTROPIC: ([0.3, 1.0, 0.7], 2), LINE: ([0.3, 0.4], 1)}[mixture]
     return torch.tensor(stds, dtype=F64).square()[:, None, None] * torch.eye(d, dtype=F64)
 
@@ -193,7 +205,7 @@ def _mixture_cdf(mixture, direction):
 def test_samples_have_the_law(mixture, device):
     n = 40_000
     x = mixture.sample(n, rng=7, dtype=F64, device=device).cpu()
-    direction = torch.tensor([0.6, -0.8][: mixture.dim], dtype=F64)
+    direction = torch.tensor([0.6, -0.8, 0.3][: mixture.dim], dtype=F64)
     d = stats.kstest((x @ direction).numpy(), _mixture_cdf(mixture, direction)).statistic
     assert math.sqrt(n) * d < 2.470  # false alarm 1e-5
     # a mean of n: 4.42 standard errors
