@@ -252,3 +252,17 @@ def cox_ingersoll_ross_density(x, t, *, x0, kappa, theta, sigma):
     c = 2 * kappa / (sigma**2 * (1 - math.exp(-kappa * t)))
     freedom = 4 * kappa * theta / sigma**2
     return 2 * c * stats.ncx2.pdf(2 * c * x, freedom, 2 * c * x0 * math.exp(-kappa * t))
+
+
+def ring_of_gaussians():
+    """Six unequal, turned Gaussians on a circle of radius 1.2, stds 0.1 … 0.6; variance 0.8."""
+    k = torch.arange(6, dtype=torch.float64)
+    angle = k * math.pi / 3
+    means = 1.2 * torch.stack([angle.cos(), angle.sin()], 1)
+    rows = torch.stack([k.cos(), -k.sin(), k.sin(), k.cos()], 1).reshape(6, 2, 2)
+    small = torch.tensor([0.15, 0.3, 0.1, 0.2, 0.25, 0.12], dtype=torch.float64)
+    square = torch.diag_embed(torch.stack([small**2, (2 * small) ** 2], 1))
+    covariances = rows @ square @ rows.mT
+    covariances = 0.5 * (covariances + covariances.mT)
+    weights = [1.0, 2.0, 1.0, 1.5, 0.7, 1.0]
+    return sg.GaussianMixture(weights, means, covariances=covariances)
