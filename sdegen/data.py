@@ -193,9 +193,9 @@ class Digits:
             `metrics.bits_per_dim` asks for.
     """
 
-    train: State
-    validation: State
-    test: State
+    train: Tensor
+    validation: Tensor
+    test: Tensor
     seed: int
     bin_width: float = BIN_WIDTH
 

@@ -95,7 +95,7 @@ def _reverse_sde(name: str, solver: Solver, steps: int) -> Route:
         reverse = ReverseSDE(model.sde, model.score)
         return reverse, timesteps.quadratic(model.sde, steps), solver
 
-    return Route(f"reverse SDE, {name}", f"{steps} steps", setup)
+    return Route(f"SDE, {name}", f"{steps} steps", setup)
 
 
 def _flow(name: str, solver: Solver, steps: int) -> Route:
@@ -105,7 +105,7 @@ def _flow(name: str, solver: Solver, steps: int) -> Route:
         flow = ReverseSDE(model.sde, model.score, eta=0.0)
         return flow, timesteps.quadratic(model.sde, steps), solver
 
-    return Route(f"probability flow, {name}", f"{steps} steps", setup)
+    return Route(f"flow, {name}", f"{steps} steps", setup)
 
 
 def _dopri5(tolerance: float) -> Route:
@@ -116,7 +116,7 @@ def _dopri5(tolerance: float) -> Route:
         solver = TorchDiffEq("dopri5", rtol=tolerance, atol=tolerance)
         return flow, model.sde.time_grid(1), solver
 
-    return Route("probability flow, torchdiffeq dopri5", f"tolerance {tolerance:g}", setup)
+    return Route("flow, torchdiffeq dopri5", f"tolerance {tolerance:g}", setup)
 
 
 @dataclass(frozen=True)
@@ -142,14 +142,21 @@ class Effort:
 
 FULL = Effort(
     width=32,
-    training=TrainConfig(steps=2_000, batch_size=128, keep="best", validate_every=100),
+    training=TrainConfig(
+        steps=2_000,
+        batch_size=128,
+        learning_rate=2e-3,
+        weighting="simple",
+        keep="best",
+        validate_every=100,
+    ),
     routes=(
         _ancestral(25),
         _ancestral(100),
         _reverse_sde("Euler–Maruyama", EulerMaruyama(), 25),
         _reverse_sde("Euler–Maruyama", EulerMaruyama(), 100),
         _reverse_sde("torchsde srk", TorchSDE("srk"), 8),
-        _reverse_sde("torchsde srk", TorchSDE("srk"), 33),
+        _reverse_sde("torchsde srk", TorchSDE("srk"), 17),
         _flow("Heun", Heun(), 6),
         _flow("Heun", Heun(), 20),
         _flow("DDIM", DDIM(), 10),
@@ -256,8 +263,8 @@ class Generation:
     energies: tuple[float, ...]
     nearests: tuple[float, ...]
     nearest_test: float
-    samples: State
-    models_of: State
+    samples: Tensor
+    models_of: Tensor
     strip: Trajectory
     likelihoods: Likelihoods
 
@@ -340,7 +347,7 @@ def generate(effort: Effort = FULL, *, seed: int = 0, progress: bool = False) ->
     )
 
 
-def _nearest_of(samples: State, reference: State) -> State:
+def _nearest_of(samples: Tensor, reference: Tensor) -> Tensor:
     """For each sample the nearest reference image."""
     return reference[torch.cdist(samples.flatten(1), reference.flatten(1)).argmin(1)]
 

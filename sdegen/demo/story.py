@@ -35,8 +35,9 @@ def tell_physics(record: Record, found: Relaxation) -> None:
         Even exact samples, {n:,} of them counted into cells, differ from their own density: they
         show a total variation (half the summed difference of counts and probabilities) that is
         known in closed form, the sampling floor. Particles and density agree where the measured
-        distance is no larger than that. To show that the comparison can fail, the density was also
-        solved with a mistake in it, D = g² for g²/2: the last column."""
+        distance is no larger than that, but for its own fluctuations. To show that the comparison
+        can fail, the density was also solved with a mistake in it, D = g² for g²/2: the last
+        column."""
     )
     record.table(
         "double_well",
@@ -53,21 +54,24 @@ def tell_physics(record: Record, found: Relaxation) -> None:
         f"{n:,} particles against the Fokker–Planck density; the last two columns in floors",
     )
     worst = max(a.ratio for a in found.agreements)
+    times = ", ".join(f"{a.time:g}" for a in found.agreements)
     record.claims(
         [
             Claim(
-                "particles against density, total variation in sampling floors, the largest of "
-                + ", ".join(f"t = {a.time:g}" for a in found.agreements),
+                "double well: particles against their density, total variation in floors, the "
+                f"largest at t = {times}",
                 worst,
                 high=1.3,
             ),
             Claim(
-                "the same against the density with the planted mistake, the smallest",
+                "double well: the same against a density with a planted factor of two, the "
+                "smallest",
                 min(a.mistaken / a.floor for a in found.agreements),
                 low=3.0,
             ),
             Claim(
-                "stationary density against Boltzmann's e^(−U/D)/Z at the same nodes, L1",
+                "double well: stationary density against Boltzmann's at the same nodes, L1 "
+                "distance",
                 found.boltzmann_error,
                 high=1e-10,
             ),
@@ -103,9 +107,9 @@ def tell_digits(record: Record, found: Generation) -> None:
     report.section("Act 2. Generation: handwritten digits out of noise, by every route")
     report.equation(
         """
-noising       dX = −½ β(t) X dt + √β(t) dW                          t from 0 to 1
-reverse SDE   dX = [−½ β X − β ∇log pₜ(X)] dt + √β dW              t from 1 to 0
-flow          dX = [−½ β X − ½ β ∇log pₜ(X)] dt                    t from 1 to 0
+noising       dX = −½ β(t) X dt + √β(t) dW                    t: 0 → 1
+reverse SDE   dX = [−½ β X − β ∇log pₜ(X)] dt + √β dW         t: 1 → 0
+flow          dX = [−½ β X − ½ β ∇log pₜ(X)] dt               t: 1 → 0
 """
     )
     report.text(
@@ -113,9 +117,9 @@ flow          dX = [−½ β X − ½ β ∇log pₜ(X)] dt                    t
         × 8 pixels). Half of them, {known + len(data.validation)}, were for learning, of which
         {len(data.validation)} decided when training stops and which route is taken. The other
         half, {test} images, was only looked at to judge. A small U-Net ({found.parameters:,}
-        numbers) learned ∇log pₜ, the score of the noised digits, in {found.training_seconds:.0f}
-        s; kept are the weights of step {found.training.kept_step:,}, the best on the validation
-        images.
+        numbers) learned the score of the noised digits, ∇log pₜ, which says where from a noisy
+        image the digits are, in {found.training_seconds:.0f} s; kept are the weights of step
+        {found.training.kept_step:,}, the best on the validation images.
 
         With this one score noise was turned into digits by six routes: DDPM's own chain, the
         reverse SDE by two libraries, and the noise-free probability flow by three methods. How
@@ -126,8 +130,8 @@ flow          dX = [−½ β X − ½ β ∇log pₜ(X)] dt                    t
     )
     rows: list[dict[str, Cell]] = [
         {
-            "route": "real digits (floor)",
-            "setting": f"{known + len(data.validation)} and {test}",
+            "route": "real digits: the floor",
+            "setting": "two halves",
             "evaluations": None,
             "seconds": None,
             "sliced W2": found.floor_sliced_wasserstein,
@@ -161,7 +165,7 @@ flow          dX = [−½ β X − ½ β ∇log pₜ(X)] dt                    t
         f"""Nearest to the validation digits was: {chosen.name}, {chosen.setting}. It was run with
         {seeds} seeds, and its energy distance to the test digits is, in floors,
         {", ".join(f"{e / found.floor_energy:.2f}" for e in found.energies)}. A generator that had
-        learned its training images by heart would do as well; so the distance of its digits to the
+        learned its training images by heart would do as well. So the distance of its digits to the
         nearest training image, {found.nearest:.3f} on average, is held against that of the test
         digits, {found.nearest_test:.3f}."""
     )
@@ -183,17 +187,17 @@ flow          dX = [−½ β X − ½ β ∇log pₜ(X)] dt                    t
     record.claims(
         [
             Claim(
-                f"energy distance to the test digits in floors, mean of {seeds} seeds",
+                f"digits: energy distance to test digits in floors, mean of {seeds} seeds",
                 found.energy / found.floor_energy,
                 high=2.0,
             ),
             Claim(
-                "distance to the nearest training image, in units of that of the test digits",
+                "digits: distance to the nearest training image, relative to that of test digits",
                 found.nearest / found.nearest_test,
                 low=0.9,
             ),
             Claim(
-                "test likelihood: bits per pixel saved against a Gaussian fitted to the "
+                "digits: bits per pixel saved on test digits, against a Gaussian fitted to the "
                 "training digits",
                 likely.gaussian - likely.mean,
                 low=0.0,
@@ -262,12 +266,12 @@ reverse SDE   x ← x + Δt [½ β x + β ∇log pₜ(x)] + √(β Δt) z
 """
     )
     report.text(
-        """A diffusion model in N steps (DDPM) is known to be the VP-SDE on a grid, in the limit.
-        Here the gap is measured for each N. The data are a mixture of two Gaussians on a line, so
-        that the score is known exactly; both samplers walk the same grid from the same N(0, 1)
-        down to the same last time. Their laws are not estimated from samples: the density after N
-        steps follows by quadrature from that of the steps, which are Gaussian, so that nothing
-        below is random. The distance is W1, the area between two distribution functions.
+        """A diffusion model of N steps (DDPM) becomes the reverse SDE of act 2 for large N. Here
+        the gap is measured for each N. The data are a mixture of two Gaussians on a line, so that
+        the score is known exactly; both samplers walk the same grid from the same N(0, 1) down to
+        the same last time. Their laws are not estimated from samples: the density after N steps
+        follows by quadrature from the steps, which are Gaussian, so that nothing below is random.
+        The distance is W1, the area between two distribution functions.
 
         In the forward direction there is no gap at all: the products of 1 − βₖ are the squared
         signal of the SDE. Backward the step's noise s matters. DDPM offers two: s² = βₖ, and the
@@ -292,36 +296,36 @@ reverse SDE   x ← x + Δt [½ β x + β ∇log pₜ(x)] + √(β Δt) z
     record.claims(
         [
             Claim(
-                "forward: largest relative difference of the products of 1 − βₖ from the SDE's "
-                "signal",
+                "DDPM: products of 1 − βₖ against the squared signal of the SDE, relative, "
+                "largest",
                 found.forward_error,
                 high=1e-12,
             ),
             Claim(
-                f"slope of the gap in N from N = {FIT_FROM} on, variance β",
+                f"DDPM: slope of the gap from N = {FIT_FROM} on, variance β",
                 found.beta_slope,
                 low=-1.05,
                 high=-0.95,
             ),
             Claim(
-                f"slope of the gap in N from N = {FIT_FROM} on, variance of the posterior",
+                f"DDPM: slope of the gap from N = {FIT_FROM} on, variance of the posterior",
                 found.posterior_slope,
                 low=-0.99,
                 high=-0.87,
             ),
             Claim(
-                "probability that the quadrature lost, at most, over all chains",
+                "DDPM: probability that the quadrature lost, largest over all chains",
                 found.mass_error,
                 high=1e-5,
             ),
         ]
     )
     report.text(
-        """With s² = βₖ both steps agree up to Δt² everywhere, and the gap falls as 1/N. The
-        posterior's variance is smaller by the factor σₖ₋₁²/σₖ², which near the data, where σ²
-        ≈ βt, is about 1 − Δt/t and so not close to 1 however small βₖ is; summed over the grid
-        this adds a logarithm, (log N)/N, and the slope is flatter than −1 until Δt is far below
-        the last time t."""
+        f"""With s² = βₖ both steps agree up to Δt² everywhere, and the gap falls as 1/N: a slope
+        of −1 ({found.beta_slope:.3f} measured). The posterior's variance is smaller by the factor
+        σₖ₋₁²/σₖ², which near the data, where σ² ≈ βt, is about 1 − Δt/t and so not close to 1
+        however small βₖ is; summed over the grid this adds a logarithm, (log N)/N, and the slope
+        is flatter ({found.posterior_slope:.3f}) until Δt is far below the last time t."""
     )
     ns = [gap.steps for gap in found.gaps]
     record.figure(
