@@ -50,7 +50,7 @@ class Checkpoints:
     def save(self, step: int, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
         """Writes the file of a step, then removes all but the newest `keep`."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        save_tensors(self.path(step), tensors, metadata | {"step": step})
+        save_tensors(self.path(step), tensors, metadata | {"kind": "training", "step": step})
         for old in self.steps()[: -self.keep]:
             self.path(old).unlink()
 
@@ -60,17 +60,27 @@ class Checkpoints:
         Raises:
             CheckpointError: If it is damaged; names the newest good one.
         """
-        for step in reversed(self.steps()):
-            try:
-                return load_tensors(self.path(step))
-            except CheckpointError as error:
-                raise CheckpointError(f"{error} {self._advice(step)}") from error
-        return None
+        steps = self.steps()
+        if not steps:
+            return None
+        try:
+            return self._load(steps[-1])
+        except CheckpointError as error:
+            raise CheckpointError(f"{error} {self._advice(steps[-1])}") from error
+
+    def _load(self, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What the file of a step holds, once it is found to be of a training."""
+        tensors, metadata = load_tensors(self.path(step))
+        if metadata.get("kind") != "training":
+            raise CheckpointError(
+                f"{self.path(step)} holds a {metadata.get('kind')}, not the state of a training."
+            )
+        return tensors, metadata
 
     def _advice(self, damaged: int) -> str:
         for step in reversed([step for step in self.steps() if step < damaged]):
             try:
-                load_tensors(self.path(step))
+                self._load(step)
             except CheckpointError:
                 continue
             return (

@@ -16,55 +16,20 @@ look, so that its changes are those of the network.
 """
 
 import dataclasses
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
-from torch.optim.swa_utils import AveragedModel
-from tqdm import tqdm
 
-from sdegen.errors import CheckpointError, NonFiniteError
-from sdegen.interrupt import HeldInterrupt
-from sdegen.noise import Rng, Stream, Streams, seed_of
+from sdegen.noise import Rng, seed_of
 from sdegen.score.checkpoints import Checkpoints
 from sdegen.score.config import TrainConfig
 from sdegen.score.description import describe
-from sdegen.score.losses import TimeSampler, denoising_errors
 from sdegen.score.model import ScoreModel
-from sdegen.shapes import State
+from sdegen.score.run import Augment, TrainingRun, TrainResult
 from sdegen.storage import fingerprint
 
 __all__ = ["Augment", "TrainResult", "train"]
-
-Augment = Callable[[State, Stream], State]
-_Tensors = tuple[Tensor, ...] | list[Tensor]
-
-_VALIDATION_PASSES = 8  # each row of the validation data meets this many times and noises
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a training went. The weights are in the model.
-
-    Attributes:
-        losses: Loss of each step done, shape (steps,), float64; with "simple" weighting 1 is the
-            loss of ε̂ = 0.
-        validation_steps: Steps after which the validation data were looked at, shape (looks,).
-        validation_losses: Loss of the averaged weights there, shape (looks,), float64.
-        kept_step: The step whose averaged weights the model has.
-        seed: What to pass as rng to get the same bits again.
-    """
-
-    losses: Tensor
-    validation_steps: Tensor
-    validation_losses: Tensor
-    kept_step: int
-    seed: int
 
 
 def train(
@@ -116,8 +81,7 @@ def train(
         if validation.shape[1:] != data.shape[1:]:
             raise ValueError(
                 f"validation must hold events of shape {tuple(data.shape[1:])} like data, but "
-                "holds "
-                f"{tuple(validation.shape[1:])}."
+                f"holds {tuple(validation.shape[1:])}."
             )
     elif config.keep == "best":
         raise ValueError(
@@ -135,217 +99,12 @@ def train(
             )
         saved = checkpoints.newest()
     seed = int(saved[1]["run"]["seed"]) if saved is not None and rng is None else seed_of(rng)
-    run = _Run(model, data, validation, augment, config, seed, checkpoints)
+    identity = _identity(model, data, validation, augment, config, seed)
+    run = TrainingRun(model, data, validation, augment, config, seed, identity, checkpoints)
     if saved is not None:
+        _check_same_run(saved[1]["run"], identity)
         run.restore(*saved)
     return run.go(progress)
-
-
-class _Run:
-    """One training run: everything that changes from step to step, and how to take a step."""
-
-    def __init__(
-        self,
-        model: ScoreModel,
-        data: Tensor,
-        validation: Tensor | None,
-        augment: Augment | None,
-        config: TrainConfig,
-        seed: int,
-        checkpoints: Checkpoints | None,
-    ) -> None:
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        if not parameters:
-            raise ValueError("the network has no parameters to train.")
-        self.identity = _identity(model, data, validation, augment, config, seed)
-        like = parameters[0]
-        self.model, self.config, self.augment, self.seed = model, config, augment, seed
-        self.data = data.to(like)
-        self.validation = None if validation is None else validation.to(like)
-        self.parameters = parameters
-        self.checkpoints = checkpoints
-        self.times = TimeSampler(model.sde, config.weighting)
-        self.streams = Streams(seed, "train")
-        self.optimizer = torch.optim.AdamW(
-            parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
-        self.average = AveragedModel(model, multi_avg_fn=_average(config.ema_decay))
-        self.best: dict[str, Tensor] = {}
-        self.step = 0
-        self.losses = torch.zeros(config.steps, dtype=torch.float64)
-        self.looks: list[tuple[int, float]] = []
-
-    @property
-    def _averaged(self) -> ScoreModel:
-        """The model with averaged weights."""
-        return cast(ScoreModel, self.average.module)
-
-    def go(self, progress: bool) -> TrainResult:
-        """Takes the steps that remain, and leaves the averaged weights in the model."""
-        config = self.config
-        self.model.train()
-        bar = _bar(progress, self.step, config.steps)
-        try:
-            with HeldInterrupt() as interrupt:
-                while self.step < config.steps:
-                    loss = self._advance()
-                    last = self.step == config.steps
-                    if self.validation is not None and (
-                        last or self.step % config.validate_every == 0
-                    ):
-                        self._look()
-                    if last or interrupt.pending or self.step % config.checkpoint_every == 0:
-                        self._save()
-                    if bar is not None:
-                        bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-                        bar.update()
-                    if interrupt.pending:
-                        raise KeyboardInterrupt
-        finally:
-            if bar is not None:
-                bar.close()
-            kept = self._finish()
-        return self._result(kept)
-
-    def _advance(self) -> float:
-        """One step of the optimizer; returns the loss."""
-        k, config = self.step, self.config
-        source = self.streams.block(k)
-        generator = source.generator()
-        rows = torch.randint(len(self.data), (config.batch_size,), generator=generator)
-        x0 = self.data[rows.to(self.data.device)]
-        if self.augment is not None:
-            try:
-                x0 = self.augment(x0, source)
-            except Exception as error:
-                error.add_note(f"in step {k} of the training, in augment")
-                raise
-        t = self.times.draw(config.batch_size, source)
-        loss = denoising_errors(self.model, x0, t, rng=generator).mean()
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise NonFiniteError(
-                f"the loss is {value} at step {k}; the last finite one was "
-                f"{float(self.losses[k - 1]) if k else math.nan:.4g}. Scale the data to order one "
-                "(their largest entry is "
-                f"{float(self.data.abs().max()):.4g}) or lower learning_rate = "
-                f"{config.learning_rate:g}.",
-                self._result(k),
-            )
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        clip_grad_norm_(self.parameters, config.max_grad_norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * _pace(k, config)
-        self.optimizer.step()
-        self.average.update_parameters(self.model)
-        self.losses[k] = value
-        self.step = k + 1
-        return value
-
-    @torch.no_grad()
-    def _look(self) -> None:
-        """The loss of the averaged weights on other data, each time with the same draws."""
-        assert self.validation is not None
-        source = Streams(self.seed, "validate").block(0)
-        x0 = self.validation.repeat_interleave(_VALIDATION_PASSES, 0)
-        t = self.times.draw(len(x0), source)
-        shuffled = t[torch.randperm(len(t), generator=source.generator())]
-        self.average.eval()
-        errors = denoising_errors(self._averaged, x0, shuffled, rng=source.generator())
-        loss = float(errors.mean())
-        if loss < min((value for _, value in self.looks), default=math.inf):
-            self.best = {
-                name: tensor.clone() for name, tensor in self._averaged.state_dict().items()
-            }
-        self.looks.append((self.step, loss))
-
-    def _finish(self) -> int:
-        """Gives the model the averaged weights; returns the step they are of."""
-        self.model.eval()
-        if self.config.keep == "best" and self.best:
-            self.model.load_state_dict(self.best)
-            return min(self.looks, key=lambda look: look[1])[0]
-        if self.step:
-            self.model.load_state_dict(self._averaged.state_dict())
-        return self.step
-
-    def _result(self, kept: int) -> TrainResult:
-        return TrainResult(
-            losses=self.losses[: self.step].clone(),
-            validation_steps=torch.tensor([step for step, _ in self.looks], dtype=torch.int64),
-            validation_losses=torch.tensor([loss for _, loss in self.looks], dtype=torch.float64),
-            kept_step=kept,
-            seed=self.seed,
-        )
-
-    def _save(self) -> None:
-        """Writes a checkpoint."""
-        if self.checkpoints is None:
-            return
-        tensors = {"losses": self.losses[: self.step]}
-        tensors |= {f"model.{name}": t for name, t in self.model.state_dict().items()}
-        tensors |= {f"average.{name}": t for name, t in self.average.state_dict().items()}
-        tensors |= {f"best.{name}": t for name, t in self.best.items()}
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": t for name, t in moments.items()}
-        self.checkpoints.save(self.step, tensors, {"run": self.identity, "looks": self.looks})
-
-    def restore(self, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-        """Goes to where a checkpoint was written.
-
-        Raises:
-            ValueError: If it is of another run; names the difference.
-        """
-        _check_same_run(metadata["run"], self.identity)
-        parts: dict[str, dict[str, Tensor]] = {
-            "model": {},
-            "average": {},
-            "best": {},
-            "optimizer": {},
-        }
-        for name, tensor in tensors.items():
-            part, _, rest = name.partition(".")
-            if rest:
-                parts[part][rest] = tensor
-        try:
-            self.model.load_state_dict(parts["model"])
-            self.average.load_state_dict(parts["average"])
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"the checkpoint's weights do not fit the network: {error}"
-            ) from error
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in parts["optimizer"].items():
-            index, _, moment = name.partition(".")
-            state.setdefault(int(index), {})[moment] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        device = self.data.device
-        self.best = {name: tensor.to(device) for name, tensor in parts["best"].items()}
-        self.looks = [(int(step), float(loss)) for step, loss in metadata["looks"]]
-        self.step = int(metadata["step"])
-        self.losses[: self.step] = tensors["losses"]
-
-
-def _pace(step: int, config: TrainConfig) -> float:
-    """Learning rate as a share of its largest: a linear warm-up, then half a cosine to zero."""
-    if step < config.warmup:
-        return (step + 1) / config.warmup
-    return 0.5 * (
-        1 + math.cos(math.pi * (step - config.warmup) / max(1, config.steps - config.warmup))
-    )
-
-
-def _average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
-    """The moving average w ← w + (1 − d_k)(w_k − w), d_k = min(decay, (1 + k)/(10 + k))."""
-
-    @torch.no_grad()
-    def average(averaged: _Tensors, current: _Tensors, count: Tensor | int) -> None:
-        k = int(count)
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + k) / (10 + k)))
-
-    return average
 
 
 def _check_data(name: str, data: Tensor) -> None:
@@ -367,8 +126,7 @@ def _check_data(name: str, data: Tensor) -> None:
     if bool(bad.any()):
         raise ValueError(
             f"{name} has {int(bad.sum())} of {len(data)} rows that are not finite, the first of "
-            "them row "
-            f"{int(bad.nonzero()[0])}; remove them."
+            f"them row {int(bad.nonzero()[0])}; remove them."
         )
 
 
@@ -409,13 +167,5 @@ def _check_same_run(saved: dict[str, Any], given: dict[str, Any], prefix: str = 
         elif there != here:
             raise ValueError(
                 f"the checkpoint is of another run: {prefix}{key} is {there!r} there and {here!r} "
-                "here; pass what that "
-                "run was started with, or another folder."
+                "here; pass what that run was started with, or another folder."
             )
-
-
-def _bar(progress: bool, done: int, steps: int) -> "tqdm | None":
-    """A progress bar, or None."""
-    if not progress:
-        return None
-    return tqdm(initial=done, total=steps, desc="train", unit="step", dynamic_ncols=True)

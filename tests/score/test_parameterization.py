@@ -105,7 +105,7 @@ def test_slope_is_the_derivative_of_eps(sde, how, t):
 def test_v_is_the_velocity_on_the_circle():
     """v = dx_t/dφ at α = cos φ, σ = sin φ; its signs against a derivative."""
     phi = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
-    x0, eps = torch.tensor(1.3, dtype=torch.float64), torch.tensor(-0.6, dtype=torch.float64)
+    x0, eps = torch.tensor([[[1.3]], [[-0.6]]], dtype=torch.float64)
     (velocity,) = torch.autograd.grad(phi.cos() * x0 + phi.sin() * eps, phi)
     found = v_of(x0, eps, phi.detach().cos(), phi.detach().sin())
     assert found.item() == pytest.approx(velocity.item(), rel=1e-14)
@@ -113,8 +113,8 @@ def test_v_is_the_velocity_on_the_circle():
 
 def test_the_score_of_the_kernel_is_the_gradient_of_its_log():
     alpha, sigma = kernel(SDES["VP"], 0.3)
-    x0 = torch.tensor(0.8, dtype=torch.float64)
-    x_t = torch.tensor(-0.2, dtype=torch.float64, requires_grad=True)
+    x0 = torch.tensor([[0.8]], dtype=torch.float64)
+    x_t = torch.tensor([[-0.2]], dtype=torch.float64, requires_grad=True)
     log_p = torch.distributions.Normal(alpha * x0, sigma).log_prob(x_t)
     (gradient,) = torch.autograd.grad(log_p, x_t)
     eps = (x_t.detach() - alpha * x0) / sigma
@@ -125,9 +125,9 @@ def test_v_of_unit_data_is_of_order_one_and_uncorrelated_with_the_state(sde):
     """The target of `VPrediction` for N(0, 1) data: variance (α² + σ²)/s² = 1, covariance 0."""
     alpha, sigma = kernel(sde, 0.5)
     # each is a linear map of (x0, ε), both standard normal: coefficients give the moments exactly
-    one, zero = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    one, zero = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
     how = sg.VPrediction()
-    v = torch.stack([how.target(one, zero, alpha, sigma), how.target(zero, one, alpha, sigma)])
+    v = torch.cat([how.target(one, zero, alpha, sigma), how.target(zero, one, alpha, sigma)])[:, 0]
     x_t = torch.stack([alpha, sigma])
     assert float(v @ v) == pytest.approx(1, rel=1e-12)
     assert float(v @ x_t) == pytest.approx(0, abs=1e-12 * float(x_t.norm()))

@@ -1,6 +1,7 @@
 """Training: the step by hand, a known score learned, the same bits after an interruption."""
 
 import copy
+import dataclasses
 import math
 import os
 import re
@@ -424,7 +425,7 @@ def test_a_loss_that_is_not_finite_stops_with_what_was_learned():
 
     model, twin = a_model(), a_model()
     with pytest.raises(
-        sg.NonFiniteError, match=r"the loss is nan at step 5; .* lower learning_rate"
+        sg.NonFiniteError, match=r"the loss is nan in step 5, after .* lower learning_rate"
     ) as caught:
         sg.train(model, points(), SHORT, rng=0, augment=poison)
     result = caught.value.result
@@ -435,6 +436,58 @@ def test_a_loss_that_is_not_finite_stops_with_what_was_learned():
     with pytest.raises(KeyboardInterrupt):
         sg.train(twin, points(), SHORT, rng=0, augment=Presses(at=5))
     assert same(model, twin)
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_step():
+    """√p at p = 0: the loss is finite, its gradient is not."""
+
+    class Edge(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.p = nn.Parameter(torch.zeros(1))
+
+        def forward(self, x, t):
+            return self.p.sqrt() + 0 * x
+
+    model = sg.ScoreModel(Edge(), VP)
+    with pytest.raises(sg.NonFiniteError, match=r"the gradient is .* in step 0, after a"):
+        sg.train(model, points(), SHORT, rng=0)
+    assert model.network.p.item() == 0
+
+
+def test_with_best_what_is_kept_after_a_failure_is_the_best_so_far():
+    calls = []
+
+    def poison(rows, source):
+        calls.append(1)
+        return rows * float("nan") if len(calls) == 12 else rows
+
+    config = dataclasses.replace(SHORT, keep="best")
+    with pytest.raises(sg.NonFiniteError) as caught:
+        sg.train(a_model(), points(), config, rng=0, augment=poison, validation=points(40, seed=1))
+    result = caught.value.result
+    assert result.validation_steps.tolist() == [5, 10]
+    best = int(result.validation_losses.argmin())
+    assert result.kept_step == result.validation_steps[best]
+
+
+def test_half_precision_weights_are_refused():
+    model = a_model().to(torch.bfloat16)
+    with pytest.raises(ValueError, match=r"weights are torch.bfloat16, too coarse.*float32"):
+        sg.train(model, points(), SHORT)
+
+
+def test_an_augmentation_that_changes_the_shape_is_refused():
+    with pytest.raises(
+        ValueError, match=r"the shape it is given, \(16, 2\), but returned \(8, 2\)"
+    ):
+        sg.train(a_model(), points(), SHORT, augment=lambda rows, source: rows[:8])
+
+
+def test_a_file_that_is_no_training_is_not_resumed(tmp_path):
+    a_model().save(tmp_path / "step-00000004.safetensors")
+    with pytest.raises(sg.CheckpointError, match="holds a ScoreModel, not the state of a train"):
+        sg.train(a_model(), points(), SHORT, rng=0, folder=tmp_path, resume=True)
 
 
 def test_an_error_of_the_augmentation_passes_through_with_its_step():
