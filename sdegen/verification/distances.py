@@ -13,6 +13,8 @@ from sdegen.fokker_planck.density import Density
 
 __all__ = ["kullback_leibler", "total_variation", "wasserstein"]
 
+_KNOWN = 1e-18  # of the peak: below it a computed law is cut off
+
 
 def total_variation(p: Density, q: Density) -> float:
     """½ ∫ |p − q| dx, between 0 and 1."""
@@ -28,13 +30,16 @@ def wasserstein(p: Density, q: Density) -> float:
 
 
 def kullback_leibler(p: Density, q: Density) -> float:
-    """∫ p log(p/q) dx in nats; infinite where q vanishes and p does not.
+    """∫ p log(p/q) dx in nats, or a lower bound of it.
 
-    Where p is below 1e-12 of its peak it is left out: what is there is rounding.
+    A law that was computed is not known below 1e-18 of its peak. Where q is less, it is taken for
+    that: if q vanishes where p does not, the divergence is infinite, and what is returned is 41
+    times the mass that p has there, about.
     """
     x = _shared(p, q)
-    there = p.p > 1e-12 * p.p.max()
-    ratio = torch.where(there, p.p / q.p.clamp(min=0), 1.0)
+    known = q.p.clamp(min=_KNOWN * float(q.p.max()))
+    there = p.p > _KNOWN * float(p.p.max())
+    ratio = torch.where(there, p.p / known, 1.0)
     return float(torch.trapezoid(torch.where(there, p.p * ratio.log(), 0.0), x))
 
 

@@ -1,0 +1,95 @@
+"""The score Fokker–Planck equation: a score that belongs to some initial law satisfies it.
+
+With dX = f dt + g(t) dW the logarithm of the density obeys
+
+    ∂_t log p = ½ g² (∇·s + |s|²) − f·s − ∇·f,    s = ∇ log p
+
+and its gradient is an equation for s alone,
+
+    ε(x, t) = ∂_t s − ∇[½ g² (∇·s + |s|²) − f·s − ∇·f] = 0
+
+A score that was learned at each t by itself need not satisfy it; ε, in units of the score over
+time, is how far it is from doing so. ε = 0 says that s is the score of *some* law carried by the
+SDE, not that it is that of the data.
+
+Reference:
+    Lai et al. 2023, FP-Diffusion, eq. (8), arXiv:2210.04296.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sdegen.sde.base import SDE
+from sdegen.shapes import ScoreFn, State, Time
+
+__all__ = ["fp_residual"]
+
+
+def fp_residual(score: ScoreFn, sde: SDE, x: State, t: Time) -> State:
+    """ε(x, t), how far a score is from satisfying the score Fokker–Planck equation.
+
+    Args:
+        score: s(x, t), twice differentiable in x and once in t by autograd.
+        sde: Forward SDE with additive noise.
+        x: Where, shape (batch, *event); float64 is advised.
+        t: When, shape () or (batch,).
+
+    Returns:
+        ε, same shape as x.
+
+    Raises:
+        ValueError: If the noise is multiplicative, or the score does not depend on x or t in a way
+            that autograd sees.
+    """
+    if sde.noise == "multiplicative":
+        raise ValueError(
+            "the score Fokker–Planck equation is built for additive noise, but that of "
+            f"{type(sde).__name__} is multiplicative."
+        )
+    with torch.enable_grad():
+        y = x.detach().requires_grad_()
+        when = torch.as_tensor(t, dtype=x.dtype, device=x.device).detach()
+        when = when.expand(len(x)).clone().requires_grad_()
+        s, f = score(y, when), sde.drift(y, when)
+        if not s.requires_grad:
+            raise ValueError(
+                "score must be differentiable by autograd, but what it returns has no graph; do "
+                "not run it under no_grad."
+            )
+        g = sde.diffusion(y, when)
+        noise = 0.5 * (g * g).expand_as(y).flatten(1)
+        flat = s.flatten(1)
+        divergence = _diagonal(s, y)
+        rate = (noise * (divergence + flat * flat)).sum(1) - (f.flatten(1) * flat).sum(1)
+        rate = rate - _diagonal(f, y).sum(1)
+        (gradient,) = torch.autograd.grad(rate.sum(), y, retain_graph=True)
+        return _time_derivative(s, when) - gradient.detach()
+
+
+def _diagonal(field: State, y: State) -> Tensor:
+    """∂_i field_i for each coordinate, shape (batch, d)."""
+    columns = []
+    for i in range(field[0].numel()):
+        (row,) = torch.autograd.grad(
+            field.flatten(1)[:, i].sum(), y, create_graph=True, materialize_grads=True
+        )
+        columns.append(row.flatten(1)[:, i])
+    return torch.stack(columns, 1)
+
+
+def _time_derivative(s: State, when: Tensor) -> State:
+    """∂_t s, one coordinate after the other."""
+    columns = []
+    for i in range(s[0].numel()):
+        (rate,) = torch.autograd.grad(
+            s.flatten(1)[:, i].sum(), when, retain_graph=True, allow_unused=True
+        )
+        if rate is None:
+            raise ValueError(
+                "score does not depend on t by autograd: compute it from the tensor t that it is "
+                "given."
+            )
+        columns.append(rate)
+    return torch.stack(columns, 1).reshape(s.shape)

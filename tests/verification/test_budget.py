@@ -1,0 +1,147 @@
+"""The error budget: all four parts of a Gaussian are known; causes do not mix."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from exact import linear_chain_moments, noised_gaussian, normal_density
+from scipy.integrate import solve_ivp
+
+import sdegen as sg
+from sdegen.verification.budget import error_budget
+from sdegen.verification.flow import carried_by_flow
+
+VP, NOISED = noised_gaussian(mean=0.6, std=0.5)
+GRID = sg.Grid(-8.0, 8.0, cells=320)
+FACTOR = 1.05  # of the score that is judged
+
+
+class Law:
+    """N(0.6, 0.25) under VP, with what a budget asks for."""
+
+    score = staticmethod(NOISED.score)
+
+    @staticmethod
+    def log_prob(x, t):
+        mean, var = NOISED.moments(t)
+        return (-0.5 * (x - mean) ** 2 / var - 0.5 * torch.log(2 * math.pi * var))[:, 0]
+
+
+def wrong_score(x, t):
+    return FACTOR * NOISED.score(x, t)
+
+
+def continuous_moments(eta, factor, start, end, mean, var):
+    """Mean and variance of the reverse dynamics with `factor` times the exact score."""
+
+    def rate(t, moments):
+        t = torch.tensor(t, dtype=torch.float64)
+        beta = float(VP.beta(t))
+        m, v = (float(value) for value in NOISED.moments(t))
+        pull = 0.5 * (1 + eta**2) * beta * factor / v
+        slope = -0.5 * beta + pull
+        return [slope * moments[0] - pull * m, 2 * slope * moments[1] - eta**2 * beta]
+
+    found = solve_ivp(rate, (start, end), [mean, var], rtol=1e-10, atol=1e-12, method="DOP853")
+    return found.y[:, -1]
+
+
+def distances(one, other):
+    """Total variation and Wasserstein-1 of two normal laws, on nodes ten times finer."""
+    x = np.linspace(-8, 8, 3201)
+    gap = normal_density(x, *one) - normal_density(x, *other)
+    h = x[1] - x[0]
+    return 0.5 * np.abs(gap).sum() * h, np.abs(np.cumsum(gap) * h).sum() * h
+
+
+@pytest.mark.parametrize(
+    ("eta", "solver"),
+    [(1.0, sg.EulerMaruyama()), (1.0, sg.DDIM()), (0.0, sg.Heun())],
+    ids=["reverse SDE", "DDIM", "flow"],
+)
+def test_all_parts_of_a_gaussian_are_those_of_its_moments(eta, solver):
+    times = VP.time_grid(20)
+    # a prior that is off, so that its part is no small number
+    budget = error_budget(
+        VP, Law, wrong_score, GRID, times, eta=eta, solver=solver, prior=GRID.gaussian(0.2, 0.8)
+    )
+    end = float(times[-1])
+    laws = [
+        (0.6, 0.25),
+        [float(value) for value in NOISED.moments(end)],
+        continuous_moments(eta, 1.0, 1.0, end, 0.2, 0.64),
+        continuous_moments(eta, FACTOR, 1.0, end, 0.2, 0.64),
+        linear_chain_moments(solver, sg.ReverseSDE(VP, wrong_score, eta), times, 0.2, 0.64)[
+            -1
+        ].tolist(),
+    ]
+    assert budget.accuracy < 2e-6
+    pairs = [*itertools.pairwise(laws), (laws[0], laws[-1])]
+    for part, (one, other) in zip((*budget.parts, budget.whole), pairs, strict=True):
+        tv, w1 = distances(one, other)
+        # of two Gaussians |p − q| has kinks: the trapezoidal rule errs by h² |p' − q'|/12 at each
+        near = budget.accuracy + 2e-3 * tv
+        assert part.total_variation == pytest.approx(tv, abs=near), part.cause
+        assert part.wasserstein == pytest.approx(w1, abs=near), part.cause
+        (m, v), (n, w) = one, other
+        kl = 0.5 * (v / w + (m - n) ** 2 / w - 1 + math.log(w / v))
+        assert part.kl == pytest.approx(kl, rel=1e-3, abs=1e-9), part.cause
+
+
+@pytest.fixture(scope="module")
+def base():
+    return error_budget(VP, Law, wrong_score, GRID, VP.time_grid(20))
+
+
+def test_the_parts_bound_the_whole(base):
+    assert base.whole.total_variation <= sum(p.total_variation for p in base.parts) + 1e-15
+    assert base.whole.wasserstein <= sum(p.wasserstein for p in base.parts) + 1e-15
+
+
+def test_a_cause_made_worse_raises_its_part_and_none_before_it(base):
+    coarse = error_budget(VP, Law, wrong_score, GRID, VP.time_grid(10))
+    assert coarse.parts[:3] == base.parts[:3]
+    assert coarse.parts[3].total_variation > 1.5 * base.parts[3].total_variation
+
+    worse = error_budget(VP, Law, lambda x, t: 1.2 * Law.score(x, t), GRID, VP.time_grid(20))
+    assert worse.parts[:2] == base.parts[:2]
+    assert worse.parts[2].total_variation > 2 * base.parts[2].total_variation
+
+    prior = GRID.gaussian(0.3, 1.0)
+    off = error_budget(VP, Law, wrong_score, GRID, VP.time_grid(20), prior=prior)
+    assert off.parts[:1] == base.parts[:1]
+    assert off.parts[1].total_variation > 1.5 * base.parts[1].total_variation
+
+    early = error_budget(VP, Law, wrong_score, GRID, torch.linspace(1.0, 0.02, 21))
+    assert early.parts[0].total_variation > 2 * base.parts[0].total_variation
+    assert early.densities[0].p.equal(base.densities[0].p)
+
+
+def test_an_exact_score_costs_nothing():
+    budget = error_budget(VP, Law, Law.score, GRID, VP.time_grid(20))
+    assert budget.parts[2].total_variation == 0.0
+    assert budget.parts[2].kl == 0.0
+
+
+def test_a_flow_carries_a_density_with_its_stretching():
+    """dx = x (1 − x) dt, a logistic curve: y = x e^t/(1 − x + x e^t), and back."""
+    grid = sg.Grid(0.05, 0.95, cells=200)
+    logistic = sg.ItoProcess(lambda x: x * (1 - x), 0.0)
+    start = grid.gaussian(0.4, 0.05)
+    law = carried_by_flow(logistic, start, 0.0, 1.0)
+    y = grid.nodes.numpy()
+    x = y * math.exp(-1) / (1 - y + y * math.exp(-1))
+    scale = float(start.p[80]) / normal_density(float(grid.nodes[80]), 0.4, 0.0025)
+    exact = scale * normal_density(x, 0.4, 0.0025) * x * (1 - x) / (y * (1 - y))
+    np.testing.assert_allclose(law.p.numpy(), exact, atol=1e-7)
+    again = carried_by_flow(logistic, law, 1.0, 0.0)
+    np.testing.assert_allclose(again.p.numpy(), start.p.numpy(), atol=1e-6)
+
+
+def test_a_grid_that_does_not_hold_the_law_is_refused():
+    with pytest.raises(
+        ValueError, match=r"the law at t = 0.001 has a mass of 0\.\d+ on \[-1, 1\]"
+    ):
+        error_budget(VP, Law, Law.score, sg.Grid(-1.0, 1.0, 100), VP.time_grid(5))
