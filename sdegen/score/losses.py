@@ -11,8 +11,8 @@ prefers to make does depend on q. So a weighting *is* a density of t:
     log-likelihood. Good densities.
 
 For any linear SDE g²/σ² = d log(σ²/α²)/dt, so that the second is uniform in the log of the
-noise-to-signal ratio: the weight is met by importance sampling, exactly, and no term of the loss is
-larger than others by its weight. Measured: on a mixture in the plane, after 2,500 steps, the
+noise-to-signal ratio: the weight is met by importance sampling, exactly, and no term of the loss
+is larger than others by its weight. Measured: on a mixture in the plane, after 2,500 steps, the
 learned density lost 0.020 nats by the second and 0.027 by the first; digits drawn by an MLP were
 1.9 sampling floors from held-out ones by the first and 2.1 by the second.
 
