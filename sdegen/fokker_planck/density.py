@@ -102,6 +102,14 @@ class Density:
         share = (y - self.x[cell]) / (self.x[cell + 1] - self.x[cell])
         return torch.where((y >= self.x[0]) & (y <= self.x[-1]), self._cubic(cell, share), 0.0)
 
+    def within_cells(self, share: Float[Tensor, " cells"]) -> Float[Tensor, " cells"]:
+        """p at one place in each cell, given as a share in [0, 1] of its width."""
+        h, rest = self.x.diff(), 1 - share
+        left, right = self.p[:-1], self.p[1:]
+        bend = h * (self.slopes[:-1] * rest - self.slopes[1:] * share)
+        value = left * rest * (1 + 2 * share) * rest + right * share**2 * (1 + 2 * rest)
+        return value + share * rest * bend
+
     def cdf(self, x: Float[Tensor, "*points"]) -> Float[Tensor, "*points"]:
         """∫_{−∞}^{x} p; reaches `mass`, not 1 where mass was absorbed.
 

@@ -37,6 +37,8 @@ _POLES = torch.tensor(
     ],
     dtype=torch.complex128,
 )
+_REAL = _POLES.real[:, None, None].contiguous()
+_IMAGINARY = _POLES.imag[:, None, None].contiguous()
 _RESIDUES = torch.tensor(
     [
         -7.1542880635890672853e-05 + 1.4361043349541300111e-04j,
@@ -62,7 +64,8 @@ def expm_action(mass: Tensor, rates: Tensor, p: Tensor) -> Tensor:
     Returns:
         Shape (..., n).
     """
-    shifted = rates[..., None, :, :] - _POLES[:, None, None] * mass[..., None, :, :]
+    mass_, rates_ = mass[..., None, :, :], rates[..., None, :, :]
+    shifted = torch.complex(rates_ - _REAL * mass_, -_IMAGINARY * mass_)
     load = tridiagonal.multiply(mass, p).to(torch.complex128)
     fractions = tridiagonal.solve(shifted, load[..., None, :])
-    return _AT_INFINITY * p + 2 * (_RESIDUES[:, None] * fractions).sum(-2).real
+    return _AT_INFINITY * p + 2 * (_RESIDUES @ fractions).real

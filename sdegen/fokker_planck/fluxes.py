@@ -37,7 +37,7 @@ from torch import Tensor
 
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS, Coefficients
 
-__all__ = ["Fluxes", "Landscape", "Pole", "find_pole", "fluxes", "landscape"]
+__all__ = ["Fluxes", "Landscape", "Pole", "bernoulli", "find_pole", "fluxes", "landscape"]
 
 
 def _cumulative() -> Tensor:
@@ -222,14 +222,14 @@ def fluxes(land: Landscape) -> Fluxes:
         The fluxes.
     """
     # ∫ s over the cell, and by the same points that of a constant f/D, which is known exactly
-    top = land.log_s.detach().amax(-1, keepdim=True)
+    top = -land.u.detach().clamp(max=0)[..., None]  # the larger end of log s, against overflow
     weighted = (land.log_s - top).exp() * GAUSS_WEIGHTS
     total = weighted.sum(-1)
     line = -land.u[..., None] * GAUSS_NODES
     ratio = ((line - top).exp() @ GAUSS_WEIGHTS) / (total * land.h)
     d = land.log_d.exp()
-    a = d[..., :-1] * _bernoulli(-land.u) * ratio
-    b = d[..., 1:] * _bernoulli(land.u) * ratio
+    a = d[..., :-1] * bernoulli(-land.u) * ratio
+    b = d[..., 1:] * bernoulli(land.u) * ratio
     if land.closed is not None:
         a, b = (torch.where(land.closed, 0.0, v) for v in (a, b))
     return Fluxes(land, a, b, weighted / total[..., None])
@@ -261,7 +261,7 @@ def find_pole(c: Coefficients, nodes: Tensor, end: int) -> Pole | None:
     return Pole(nu, power, nodal.log(), distance.log(), sign * h[:, None] / distance, end)
 
 
-def _bernoulli(z: Tensor) -> Tensor:
+def bernoulli(z: Tensor) -> Tensor:
     """z/(e^z − 1), for any z, with a gradient at 0."""
     small = z.abs() < 1e-3
     safe = torch.where(small, 1.0, z)

@@ -6,7 +6,7 @@ dynamics, the grid, the walls, and which form of the operator is wanted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -34,9 +34,7 @@ class Generator:
     reader: Reader
     kinds: tuple[WallKind, WallKind]
     compact: bool
-
-    def __post_init__(self) -> None:
-        self.ends  # noqa: B018 - a wall that cannot be is refused here
+    _last: dict[float, Operator] = field(default_factory=dict, repr=False)
 
     @property
     def grid(self) -> Grid:
@@ -45,7 +43,9 @@ class Generator:
 
     def with_form(self, *, compact: bool) -> Generator:
         """The same generator in another form."""
-        return replace(self, compact=compact)
+        twin = replace(self, compact=compact, _last={})
+        twin.__dict__["ends"] = self.ends
+        return twin
 
     def coefficients(self, t: float) -> Coefficients:
         """f and D at time t."""
@@ -63,9 +63,18 @@ class Generator:
         """The operator of coefficients."""
         return assemble(self.fluxes(c), self.ends, compact=self.compact)
 
+    def operator_at(self, t: float) -> Operator:
+        """The operator at time t; without gradients the last one is remembered."""
+        if torch.is_grad_enabled():
+            return self.operator(self.coefficients(t))
+        if t not in self._last:
+            self._last.clear()
+            self._last[t] = self.operator(self.coefficients(t))
+        return self._last[t]
+
     @cached_property
     def ends(self) -> Ends:
-        """The ends of the grid."""
+        """The ends of the grid; a wall that cannot be is refused here."""
         with torch.no_grad():
             c = self.coefficients(self.reader.start)
             poles = [find_pole(c, self.grid.nodes, end) for end in (0, -1)]

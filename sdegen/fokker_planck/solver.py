@@ -98,7 +98,9 @@ class FokkerPlanck:
             words = ", ".join(map(repr, get_args(Form)))
             raise ValueError(f"form must be one of {words}, but is {form!r}.")
         self.form, self.physical_walls = form, physical_walls
-        self._generator = Generator(Reader(sde, grid), self.walls, compact=form != "lumped")
+        self._compact = Generator(Reader(sde, grid), self.walls, compact=True)
+        self._lumped = self._compact.with_form(compact=False)
+        self._generator = self._lumped if form == "lumped" else self._compact
 
     # ---- densities ----------------------------------------------------------------------------
 
@@ -181,17 +183,9 @@ class FokkerPlanck:
                 f"(boundary is {self.walls!r})."
             )
         self._check_autonomous("a stationary density")
-        with _gradients(differentiable):
-            generator = self._generator
-            c = self._coefficients(fresh=differentiable)
-            land = generator.landscape(c) if differentiable else self._land
-            if generator.ends.ring:
-                log_p = stationary.on_a_ring(fluxes(land))
-            else:
-                log_p = stationary.on_a_line(land.w)
-                check_poles([find_pole(c, self.grid.nodes, end) for end in (0, -1)], self.grid)
-                check_confined(log_p.detach(), self.grid, self._open_ends)
-            return Density(self.grid.nodes, generator.ends.filled(log_p.exp())).normalized()
+        if not differentiable:
+            return self._rest
+        return self._stationary(self._generator.landscape(self._coefficients(fresh=True)))
 
     # ---- currents -----------------------------------------------------------------------------
 
@@ -327,13 +321,13 @@ class FokkerPlanck:
         with torch.no_grad():
             c, _ = self._frozen()
             generator = self._generator
-            lumped = generator.with_form(compact=False).operator(c)
+            lumped = self._lumped.operator(c)
             if lumped.circulation > 1e-10 * float(lumped.speed.max()):
                 raise ValueError(
                     "a current runs around the ring, so that the spectrum is complex; only "
                     "spectra without circulation are built."
                 )
-            compact = generator.with_form(compact=True).operator(c)
+            compact = self._compact.operator(c)
             return spectrum(lumped, compact, generator.ends, count)
 
     def correlation(
@@ -416,6 +410,25 @@ class FokkerPlanck:
         with torch.no_grad():
             return self._generator.landscape(self._read)
 
+    @cached_property
+    def _rest(self) -> Density:
+        """Their stationary density."""
+        with torch.no_grad():
+            return self._stationary(self._land)
+
+    def _stationary(self, land: Landscape) -> Density:
+        """The stationary density in a landscape, or a refusal."""
+        ends, grid = self._generator.ends, self.grid
+        if ends.ring:
+            log_p = stationary.on_a_ring(fluxes(land))
+        else:
+            log_p = stationary.on_a_line(land.w)
+            if ends.exponents != (None, None):
+                c = land.coefficients
+                check_poles([find_pole(c, grid.nodes, end) for end in (0, -1)], grid)
+            check_confined(log_p.detach(), grid, self._open_ends)
+        return Density(grid.nodes, ends.filled(log_p.exp())).normalized()
+
     def _coefficients(self, *, fresh: bool) -> Coefficients:
         """Those that were read, or fresh ones that know their parameters."""
         if fresh:
@@ -446,7 +459,7 @@ class FokkerPlanck:
         varies: bool,
     ) -> Tensor:
         """Nodal values at all times, of a start that the operator sees as `sharp`."""
-        generator = self._generator.with_form(compact=compact)
+        generator = self._compact if compact else self._lumped
         path = integrator.path(generator, generator.ends.restrict(sharp), times, varies=varies)
         p = generator.ends.widen(torch.stack(path))
         return torch.cat([start[None], p[1:]])
@@ -500,7 +513,8 @@ def _is_resolved(x: Tensor, p: Tensor) -> bool:
     """Whether a cubic through every other node meets the nodes between."""
     if len(x) < 9:
         return False
-    coarse = Density(x[::2].contiguous(), p[::2])
-    between = x[1::2][x[1::2] < coarse.x[-1]]
-    miss = (coarse.at(between) - p[1::2][: len(between)]).abs().max()
-    return float(miss) < _UNRESOLVED * float(p.max())
+    last = len(x) - 1 + len(x) % 2  # an odd number of nodes
+    coarse, h = Density(x[:last:2].contiguous(), p[:last:2]), x[:last:2].diff()
+    share = (x[1:last:2] - coarse.x[:-1]) / h
+    miss = coarse.within_cells(share) - p[1:last:2]
+    return float(miss.abs().max()) < _UNRESOLVED * float(p.max())

@@ -78,7 +78,7 @@ class Exponential:
         """Unknowns at all times, the first included."""
         kept = [p]
         if not varies:
-            operator = generator.operator(generator.coefficients(float(times[0])))
+            operator = generator.operator_at(float(times[0]))
             for dt in times.diff().abs().tolist():
                 kept.append(_flow(operator, dt, kept[-1]))
             return kept
@@ -123,7 +123,7 @@ class BackwardEuler:
     ) -> list[Tensor]:
         """Unknowns at all times, the first included."""
         kept = [p]
-        operator = generator.operator(generator.coefficients(float(times[0])))
+        operator = generator.operator_at(float(times[0]))
         for t0, t1 in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
             h = (t1 - t0) / self.substeps
             p = kept[-1]

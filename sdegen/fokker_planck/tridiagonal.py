@@ -45,10 +45,12 @@ def transposed(bands: Bands) -> Bands:
 def solve(bands: Bands, rhs: Vector) -> Vector:
     """A⁻¹ rhs; bands and rhs are of one dtype, and their batches broadcast."""
     batch = np.broadcast_shapes(bands.shape[:-2], rhs.shape[:-1])
-    solved: Tensor = _Solve.apply(  # type: ignore[no-untyped-call]
-        bands.expand(*batch, *bands.shape[-2:]), rhs.expand(*batch, rhs.shape[-1])
-    )
-    return solved
+    bands = bands.expand(*batch, *bands.shape[-2:])
+    rhs = rhs.expand(*batch, rhs.shape[-1])
+    if torch.is_grad_enabled() and (bands.requires_grad or rhs.requires_grad):
+        solved: Tensor = _Solve.apply(bands, rhs)  # type: ignore[no-untyped-call]
+        return solved
+    return _eliminate(bands, rhs)
 
 
 class _Context(Protocol):
@@ -84,30 +86,31 @@ def _eliminate(bands: Tensor, rhs: Tensor) -> Tensor:
     """LAPACK's gtsv, system by system."""
     a = bands.detach().resolve_conj().numpy()
     b = rhs.detach().resolve_conj().numpy()
-    out = np.empty(b.shape, dtype=b.dtype)
+    out = b.copy()
     for index in np.ndindex(b.shape[:-1]):
-        out[index] = _one(a[index], b[index])
+        out[index] = _one(a[index], out[index])
     return torch.from_numpy(out)
 
 
 def _one(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
-    """One system, open or a ring."""
+    """One system, open or a ring; b is overwritten."""
     gtsv = lapack.zgtsv if np.iscomplexobj(a) else lapack.dgtsv
     lower, diagonal, upper = a
     if lower[0] == 0 and upper[-1] == 0:
-        *_, y, info = gtsv(lower[1:], diagonal, upper[:-1], b)
+        *_, y, info = gtsv(lower[1:], diagonal, upper[:-1], b, overwrite_b=1)
         _check(info)
         return np.asarray(y)
     # A = T + u vᵀ, u = (γ, 0, …, A[n−1, 0]), v = (1, 0, …, A[0, n−1]/γ)
     gamma = -diagonal[0]
+    corner = lower[0] / gamma
     diagonal = diagonal.copy()
     diagonal[0] -= gamma
-    diagonal[-1] -= upper[-1] * lower[0] / gamma
+    diagonal[-1] -= upper[-1] * corner
     both = np.zeros((len(b), 2), dtype=a.dtype, order="F")
     both[:, 0], both[0, 1], both[-1, 1] = b, gamma, upper[-1]
-    *_, y, info = gtsv(lower[1:], diagonal, upper[:-1], both)
+    *_, y, info = gtsv(lower[1:], diagonal, upper[:-1], both, overwrite_d=1, overwrite_b=1)
     _check(info)
-    v = y[0] + lower[0] / gamma * y[-1]
+    v = y[0] + corner * y[-1]
     return np.asarray(y[:, 0] - v[0] / (1 + v[1]) * y[:, 1])
 
 
