@@ -172,3 +172,19 @@ def test_a_point_start_that_the_grid_cannot_see_falls_back_to_the_positive_form(
     mean, var = ou_moments(1.0, 0.0, math.sqrt(2), 1.0, 0.0, 0.5)
     law = exact.normal_density(grid.nodes.numpy(), mean, var)
     assert float(np.abs(auto.final.p.numpy() - law).max()) < 2e-4
+
+
+@pytest.mark.parametrize("form", ["compact", "lumped"])
+@pytest.mark.parametrize("boundary", ["no-flux", "periodic"])
+def test_mass_is_kept_where_nothing_absorbs(form, boundary):
+    # leaning on walls, on sinh nodes, over a hundred outputs
+    sde = sg.ItoProcess(
+        drift=lambda x: 1 - 0.5 * torch.sin(x), diffusion=lambda x: 1 + 0.2 * torch.cos(x)
+    )
+    grid = sg.Grid.sinh(-math.pi, math.pi, 300, width=1.0)
+    solver = sg.FokkerPlanck(sde, grid, boundary, form=form, physical_walls=True)
+    path = solver.solve(grid.gaussian(0.3, 0.3), torch.linspace(0, 100, 101, dtype=torch.float64))
+    mass = torch.stack([path.at(k).mass for k in range(len(path))])
+    assert float((mass - 1).abs().max()) < 1e-11
+    rest = solver.stationary().p
+    assert float((path.final.p - rest).abs().max()) < 1e-8
