@@ -21,7 +21,7 @@ FLOORS = (
     ({"solvers"}, {"fokker_planck"}, {"score"}),
     ({"simulation"},),
     ({"likelihood"}, {"verification"}, {"variational"}, {"energy"}),
-    ({"plots"},),
+    ({"plots", "plots_verification"},),
     ({"report"},),
     ({"cli", "__main__", "commands", "configs", "execution", "runs", "demo"},),
 )

@@ -41,41 +41,17 @@ from sdegen.simulation.simulate import simulate
 from sdegen.solvers.base import Solver
 from sdegen.solvers.native import EulerMaruyama
 from sdegen.trajectory import Trajectory
+from sdegen.verification.belief import boltzmann_checks, density_check
 from sdegen.verification.chain import edge_ratio
-from sdegen.verification.check import Check
+from sdegen.verification.check import Check, Limits
 from sdegen.verification.distances import total_variation
 from sdegen.verification.refined import chain_law, refined
 from sdegen.verification.sampling import TESTS, sampling_checks
 from sdegen.verification.suspects import suspects_that_fit
 
-__all__ = ["Certificate", "Limits", "certify"]
+__all__ = ["Certificate", "certify"]
 
 _FAR = 100.0  # ends of the grid: moments of what has exploded say nothing
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What is allowed where no chance is in it.
-
-    Args:
-        edge: Density at an end of the grid over its peak.
-        resolution: Total variation that a refinement of the grid may make.
-        step: Total variation between the law of the chain and that of the SDE.
-        belief: Total variation between the law of the SDE and the density that is believed.
-        relaxation: Total variation between the last density and the stationary one, where a
-            potential is believed.
-    """
-
-    edge: float = 1e-6
-    resolution: float = 1e-4
-    step: float = 1e-2
-    belief: float = 1e-3
-    relaxation: float = 1e-2
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not 0 < value < 1:
-                raise ValueError(f"{name} must lie in (0, 1), but is {value:g}.")
 
 
 @dataclass(frozen=True)
@@ -167,9 +143,9 @@ def certify(
     sound = checks[0].verdict == "passed"
     checks.append(_step(chain, exact, no_chain or no_density, solver, ts, limits, sound))
     if density is not None:
-        checks.append(_given(density, exact, grid, limits))
+        checks.append(density_check(density, exact, grid, limits))
     if potential is not None:
-        checks += _boltzmann(potential, temperature, sde, exact, grid, limits)
+        checks += boltzmann_checks(potential, temperature, sde, exact, grid, limits)
     if path is None:
         path = _simulated(simulated or sde, p0, ts, solver, trajectories, seed_of(rng))
     checks.append(_finite(path))
@@ -297,83 +273,6 @@ def _step(
         f"The step is too long: with dt = {dt:.3g} the law is off by {bias:.2g} in total "
         f"variation, however many trajectories are drawn; the bias falls with dt: take dt ≤ "
         f"{dt * limits.step / bias if bias > 0 else dt:.2g}.",
-    )
-
-
-def _given(density: Density, exact: DensityPath | None, grid: Grid, limits: Limits) -> Check:
-    """The law of the SDE at the last time against a density."""
-    name = "total variation between the SDE and the believed density"
-    if exact is None:
-        return Check.skipped(name, limits.belief, "the SDE has no Fokker–Planck density.")
-    believed = Density(grid.nodes, density.at(grid.nodes).detach().double())
-    return Check.of_value(
-        name,
-        total_variation(exact.final, believed),
-        limits.belief,
-        f"At t = {float(exact.times[-1]):g} the SDE does not have the density that is believed: "
-        f"its mean is {float(exact.final.mean):.4g} where {float(density.mean):.4g} is believed, "
-        f"its standard deviation {float(exact.final.std):.4g} where {float(density.std):.4g} is. "
-        "Correct the drift, the diffusion, or the belief.",
-    )
-
-
-def _boltzmann(
-    potential: Potential,
-    temperature: float,
-    sde: SDE,
-    exact: DensityPath | None,
-    grid: Grid,
-    limits: Limits,
-) -> list[Check]:
-    """The stationary density against e^{−U/T}, and whether it was reached."""
-    name = "total variation between the stationary density and e^{−U/T}"
-    energy = potential.energy(grid.nodes[:, None])
-    believed = Density(grid.nodes, torch.exp(-(energy - energy.min()) / temperature)).normalized()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the edges have a check of their own
-            stationary = FokkerPlanck(sde, grid).stationary()
-    except (ValueError, SdegenError) as error:
-        return [
-            Check(name, 1.0, limits.belief, "failed", remark=f"The SDE does not settle: {error}")
-        ]
-    checks = [
-        Check.of_value(
-            name,
-            total_variation(stationary, believed),
-            limits.belief,
-            _why_not_boltzmann(stationary, energy, temperature),
-        )
-    ]
-    if exact is not None:
-        checks.append(
-            Check.of_value(
-                "total variation between the last density and the stationary one",
-                total_variation(exact.final, stationary),
-                limits.relaxation,
-                f"At t = {float(exact.times[-1]):g} the SDE has not settled yet: run longer.",
-            )
-        )
-    return checks
-
-
-def _why_not_boltzmann(stationary: Density, energy: Tensor, temperature: float) -> str:
-    """Whether it is another temperature, or another force."""
-    text = "The SDE settles in another density than e^{−U/T}: "
-    weight = torch.where(stationary.p > 1e-12 * stationary.p.max(), stationary.p, 0.0)
-    weight = weight / weight.sum()
-    log_p = torch.where(weight > 0, stationary.p.clamp(min=1e-300).log(), 0.0)
-    u, v = energy - weight @ energy, log_p - weight @ log_p
-    slope, spread = float(weight @ (u * v)), float(weight @ v.square())
-    if slope < 0 and spread * float(weight @ u.square()) < (1 + 1e-6) * slope**2:
-        found = -float(weight @ u.square()) / slope
-        return (
-            f"{text}in that of T = {found:.4g}, where T = {temperature:g} is believed. With drift "
-            f"−U′ the noise must be g = √(2T) = {(2 * temperature) ** 0.5:.4g}."
-        )
-    return (
-        f"{text}no temperature makes up for it. The drift must be −U′ where g = √(2T) is "
-        "constant; where it is not, the noise-induced drift belongs to it."
     )
 
 

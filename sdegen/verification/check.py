@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Check", "Verdict"]
+__all__ = ["Check", "Limits", "Verdict"]
 
 Verdict = Literal["passed", "failed", "not judged"]
 
@@ -64,3 +64,28 @@ class Check:
         if self.p_value is not None:
             text += f", p = {self.p_value:.3g}"
         return text + (f". {self.remark}" if self.remark else "")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is allowed where no chance is in it.
+
+    Args:
+        edge: Density at an end of the grid over its peak.
+        resolution: Total variation that a refinement of the grid may make.
+        step: Total variation between the law of the chain and that of the SDE.
+        belief: Total variation between the law of the SDE and the density that is believed.
+        relaxation: Total variation between the last density and the stationary one, where a
+            potential is believed.
+    """
+
+    edge: float = 1e-6
+    resolution: float = 1e-4
+    step: float = 1e-2
+    belief: float = 1e-3
+    relaxation: float = 1e-2
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 < value < 1:
+                raise ValueError(f"{name} must lie in (0, 1), but is {value:g}.")

@@ -14,7 +14,7 @@ from sdegen.verification.budget import error_budget
 from sdegen.verification.flow import carried_by_flow
 
 VP, NOISED = noised_gaussian(mean=0.6, std=0.5)
-GRID = sg.Grid(-8.0, 8.0, cells=320)
+GRID, COARSE = sg.Grid(-8.0, 8.0, cells=320), sg.Grid(-8.0, 8.0, cells=160)
 FACTOR = 1.05  # of the score that is judged
 
 
@@ -92,7 +92,7 @@ def test_all_parts_of_a_gaussian_are_those_of_its_moments(eta, solver):
 
 @pytest.fixture(scope="module")
 def base():
-    return error_budget(VP, Law, wrong_score, GRID, VP.time_grid(20))
+    return error_budget(VP, Law, wrong_score, COARSE, VP.time_grid(20))
 
 
 def test_the_parts_bound_the_whole(base):
@@ -101,26 +101,26 @@ def test_the_parts_bound_the_whole(base):
 
 
 def test_a_cause_made_worse_raises_its_part_and_none_before_it(base):
-    coarse = error_budget(VP, Law, wrong_score, GRID, VP.time_grid(10))
+    coarse = error_budget(VP, Law, wrong_score, COARSE, VP.time_grid(10))
     assert coarse.parts[:3] == base.parts[:3]
     assert coarse.parts[3].total_variation > 1.5 * base.parts[3].total_variation
 
-    worse = error_budget(VP, Law, lambda x, t: 1.2 * Law.score(x, t), GRID, VP.time_grid(20))
+    worse = error_budget(VP, Law, lambda x, t: 1.2 * Law.score(x, t), COARSE, VP.time_grid(20))
     assert worse.parts[:2] == base.parts[:2]
     assert worse.parts[2].total_variation > 2 * base.parts[2].total_variation
 
-    prior = GRID.gaussian(0.3, 1.0)
-    off = error_budget(VP, Law, wrong_score, GRID, VP.time_grid(20), prior=prior)
+    prior = COARSE.gaussian(0.3, 1.0)
+    off = error_budget(VP, Law, wrong_score, COARSE, VP.time_grid(20), prior=prior)
     assert off.parts[:1] == base.parts[:1]
     assert off.parts[1].total_variation > 1.5 * base.parts[1].total_variation
 
-    early = error_budget(VP, Law, wrong_score, GRID, torch.linspace(1.0, 0.02, 21))
+    early = error_budget(VP, Law, wrong_score, COARSE, torch.linspace(1.0, 0.02, 21))
     assert early.parts[0].total_variation > 2 * base.parts[0].total_variation
     assert early.densities[0].p.equal(base.densities[0].p)
 
 
 def test_an_exact_score_costs_nothing():
-    budget = error_budget(VP, Law, Law.score, GRID, VP.time_grid(20))
+    budget = error_budget(VP, Law, Law.score, COARSE, VP.time_grid(20))
     assert budget.parts[2].total_variation == 0.0
     assert budget.parts[2].kl == 0.0
 
