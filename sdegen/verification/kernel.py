@@ -64,7 +64,9 @@ class Line:
         here = slice(first, last + 1)
         m, s = moments(self.x[here])
         if not s.any():
-            return self._mapped(p, m, here)
+            # two nodes more: a map that contracts would else cut off a node of the tails each step
+            wide = slice(max(first - 2, 0), min(last + 3, len(self.x)))
+            return self._mapped(p, moments(self.x[wide])[0], wide)
         if not (s[alive - first] > 0).all():
             raise ValueError("there is noise at some x and none at others: no density follows.")
         # as a function of x the kernel is as wide as s seen through the map

@@ -110,6 +110,18 @@ def test_a_map_that_turns_the_line_round_is_still_a_map():
     assert worst(law, -1.0, 0.64) < 1e-10
 
 
+def test_many_short_maps_keep_the_tails():
+    """200 steps of x ← 0.995 x: a node of the tail that is lost in each would be seen."""
+    grid = sg.Grid(-9.0, 9.0, cells=500)
+    ode = sg.ItoProcess(lambda x: -x, 0.0)
+    chain = ChainDensity(ode, grid, sg.EulerMaruyama(200))
+    law = chain.run(grid.gaussian(0.0, 1.0), [0.0, 1.0]).final
+    assert worst(law, 0.0, 0.995**400) < 1e-11
+    far = normal_density(law.x.numpy(), 0.0, 0.995**400)
+    tail = (far > 1e-13) & (far < 1e-9)
+    np.testing.assert_allclose(law.p.numpy()[tail], far[tail], rtol=0.05)
+
+
 MIXTURE = sg.GaussianMixture([0.4, 0.6], [-1.0, 1.0], stds=[0.3, 0.4])
 VP = sg.VP(sg.LinearBeta(0.1, 20.0))
 ORACLE = MIXTURE.noised(VP)
