@@ -109,7 +109,8 @@ def error_budget(
     Args:
         sde: What noises the data.
         law: Exact law of the data under it.
-        score: The score that the sampler uses, learned or exact.
+        score: The score that the sampler uses, learned or exact, in float64: a network is made so
+            by `model.network.double()`.
         grid: Uniform nodes.
         times: The sampler's, decreasing, for example sde.time_grid(50).
         eta: η of the `ReverseSDE`; 0 is the probability flow.
@@ -121,12 +122,13 @@ def error_budget(
         The parts and the whole.
 
     Raises:
-        ValueError: If the grid does not hold the laws, or something is refused that
-            `ChainDensity` or `FokkerPlanck` refuse.
+        ValueError: If the grid does not hold the laws, if the score rounds to float32, or if
+            something is refused that `ChainDensity` or `FokkerPlanck` refuse.
     """
     ts = check_times(times)
     exact, judged = ReverseSDE(sde, law.score, eta), ReverseSDE(sde, score, eta)
     start, end = float(ts[0]), float(ts[-1])
+    _check_precision(score, grid, 0.5 * (start + end))
     prior = grid.gaussian(0.0, sde.prior_std) if prior is None else prior
     stopped = _at(law, grid, end)
     densities = (
@@ -147,6 +149,20 @@ def error_budget(
         densities,
         total_variation(again, stopped),
     )
+
+
+def _check_precision(score: ScoreFn, grid: Grid, t: float) -> None:
+    """Refuses a score that rounds its argument to float32, which adaptive steps would follow."""
+    time = torch.tensor(t, dtype=torch.float64)
+    x = grid.nodes[:, None] + 1e-3  # nodes may be such that float32 holds them
+    with torch.no_grad():
+        moved = score(x * (1 + 1e-9), time) != score(x, time)
+    if float(moved.double().mean()) < 0.5:
+        raise ValueError(
+            "score does not change between x and x (1 + 1e-9): it is computed in float32, whose "
+            "rounding an error budget would resolve; pass one in float64, for example of "
+            "copy.deepcopy(model) after its network.double()."
+        )
 
 
 def _part(cause: str, p: Density, q: Density) -> Part:

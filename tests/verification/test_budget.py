@@ -145,3 +145,10 @@ def test_a_grid_that_does_not_hold_the_law_is_refused():
         ValueError, match=r"the law at t = 0.001 has a mass of 0\.\d+ on \[-1, 1\]"
     ):
         error_budget(VP, Law, Law.score, sg.Grid(-1.0, 1.0, 100), VP.time_grid(5))
+
+
+def test_a_score_in_float32_is_refused():
+    with pytest.raises(ValueError, match=r"computed in float32.*network\.double\(\)"):
+        error_budget(
+            VP, Law, lambda x, t: Law.score(x.float(), t).double(), COARSE, VP.time_grid(5)
+        )
