@@ -1,10 +1,11 @@
 """sdegen: stochastic dynamics that generate.
 
-One update is the centre of everything, x ← x + dt f(x, t) + √|dt| g(x, t) z. Bring a drift; simulate it, see its density by
-Fokker–Planck, learn its score, run it backwards, and learn how far each of these can be trusted.
+One update is the centre of everything, x ← x + dt f(x, t) + √|dt| g(x, t) z. Bring a drift;
+simulate it, see its density by Fokker–Planck, learn its score, run it backwards, and learn how far
+each of these can be trusted.
 
-Public names are listed by room in `__init__.pyi` and loaded when first used (Scientific Python SPEC 1): importing the
-package imports nothing heavy and changes nothing in torch.
+Public names are listed by room in `__init__.pyi` and loaded when first used (Scientific Python
+SPEC 1): importing the package imports nothing heavy and changes nothing in torch.
 """
 
 import lazy_loader

@@ -4,6 +4,7 @@ __version__: str
 
 # the update and what it is made of
 from .errors import CheckpointError as CheckpointError
+from .errors import Interrupted as Interrupted
 from .errors import NonFiniteError as NonFiniteError
 from .errors import NotNormalizableError as NotNormalizableError
 from .errors import SdegenError as SdegenError
@@ -54,7 +55,11 @@ from .simulation.simulate import simulate as simulate
 from .fokker_planck.density import Density as Density
 from .fokker_planck.density import DensityPath as DensityPath
 from .fokker_planck.grid import Grid as Grid
+from .fokker_planck.plane import FokkerPlanck2D as FokkerPlanck2D
+from .fokker_planck.plane import PlaneDensity as PlaneDensity
 from .fokker_planck.solver import FokkerPlanck as FokkerPlanck
+from .fokker_planck.transient import BackwardEuler as BackwardEuler
+from .fokker_planck.transient import Exponential as Exponential
 
 # the learned term
 from .score.config import TrainConfig as TrainConfig
@@ -72,6 +77,15 @@ from .score.training import train as train
 from .likelihood.flow import Hutchinson as Hutchinson
 from .likelihood.flow import Likelihood as Likelihood
 from .likelihood.flow import log_likelihood as log_likelihood
+
+# what a simulation or a sampler is worth
+from .verification.budget import ErrorBudget as ErrorBudget
+from .verification.budget import error_budget as error_budget
+from .verification.certificate import Certificate as Certificate
+from .verification.certificate import certify as certify
+from .verification.chain import ChainDensity as ChainDensity
+from .verification.noising import certify_noising as certify_noising
+from .verification.residual import fp_residual as fp_residual
 
 # data, distances, pictures, grids of times
 from . import data as data
