@@ -116,7 +116,7 @@ flow          dX = [−½ β X − ½ β ∇log pₜ(X)] dt               t: 1 �
         f"""{known + len(data.validation) + test:,} scans of handwritten digits (scikit-learn's, 8
         × 8 pixels). Half of them, {known + len(data.validation)}, were for learning, of which
         {len(data.validation)} decided when training stops and which route is taken. The other
-        half, {test} images, was only looked at to judge. A small U-Net ({found.parameters:,}
+        half, {test} images, was only looked at to judge. A small MLP ({found.parameters:,}
         numbers) learned the score of the noised digits, ∇log pₜ, which says where from a noisy
         image the digits are, in {found.training_seconds:.0f} s; kept are the weights of step
         {found.training.kept_step:,}, the best on the validation images.
@@ -156,14 +156,15 @@ flow          dX = [−½ β X − ½ β ∇log pₜ(X)] dt               t: 1 �
     record.table(
         "routes",
         rows,
-        "Evaluations of the score, seconds for all samples, and distances to the test digits; "
-        "the last column, the energy distance to the validation digits, chooses the route",
+        "Evaluations of the score, seconds for a set of samples, distances to the test digits, "
+        f"means over {len(found.energies)} seeds; the last column, the energy distance to the "
+        "validation digits, chooses the route",
     )
     chosen = found.chosen.route
     seeds = len(found.energies)
     report.text(
-        f"""Nearest to the validation digits was: {chosen.name}, {chosen.setting}. It was run with
-        {seeds} seeds, and its energy distance to the test digits is, in floors,
+        f"""Nearest to the validation digits was: {chosen.name}, {chosen.setting}. Its energy
+        distance to the test digits is, in floors and seed by seed,
         {", ".join(f"{e / found.floor_energy:.2f}" for e in found.energies)}. A generator that had
         learned its training images by heart would do as well. So the distance of its digits to the
         nearest training image, {found.nearest:.3f} on average, is held against that of the test
