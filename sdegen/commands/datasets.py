@@ -47,8 +47,9 @@ class TrainingData:
         augment: What makes other rows that are as likely, or None.
     """
 
-    train: State
-    validation: State | None
+    # of two batch sizes, which one `State` each in one signature would bind together
+    train: Tensor
+    validation: Tensor | None
     augment: Augment | None = None
 
 

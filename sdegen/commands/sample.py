@@ -17,7 +17,6 @@ from sdegen.score.model import ScoreModel
 from sdegen.sde.base import SDE
 from sdegen.sde.ddpm import DDPM
 from sdegen.sde.reverse import ReverseSDE
-from sdegen.shapes import State
 from sdegen.simulation.simulate import simulate
 from sdegen.solvers.base import Solver
 from sdegen.solvers.external import TorchDiffEq, TorchSDE
@@ -107,7 +106,7 @@ def _save(folder: Path, path: Trajectory) -> None:
     save_tensors(folder / "samples.safetensors", {"samples": path.final}, about)
 
 
-def _distances(samples: State, data: State) -> dict[str, float]:
+def _distances(samples: Tensor, data: Tensor) -> dict[str, float]:
     """Distances to the data beside their floor, the distance between two halves of the data."""
     half = len(data) // 2
     found = {
@@ -121,7 +120,7 @@ def _distances(samples: State, data: State) -> dict[str, float]:
     return found
 
 
-def _picture(samples: State, data: State | None, route: str, folder: Path) -> None:
+def _picture(samples: Tensor, data: Tensor | None, route: str, folder: Path) -> None:
     """A sheet of images, or a cloud in the plane; other shapes have no picture."""
     shape = tuple(samples.shape[1:])
     if len(shape) == 3 and shape[0] == 1:
