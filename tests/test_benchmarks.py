@@ -1,0 +1,42 @@
+"""The benchmarks run, count what they say they count, and make the page that is committed."""
+
+import warnings
+
+import pytest
+
+from benchmarks import backends, samplers, table
+
+
+def test_backends_agree_and_count():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchsde by itself warns about its own defaults
+        tables = backends.main(quick=True)
+    rows = {
+        (row["method"], row["steps"]): row
+        for title, rows in tables.items()
+        if title.startswith("reverse")
+        for row in rows
+    }
+    # the same increments give the same path
+    ours, theirs = rows["EulerMaruyama", 100], rows["TorchSDE euler", 100]
+    assert ours["std over exact"] == pytest.approx(theirs["std over exact"], abs=1e-9)
+    assert {name: row["nfe"] for (name, steps), row in rows.items() if steps == 20} == {
+        "EulerMaruyama": 20,
+        "Heun": 40,
+        "TorchSDE euler": 20,
+        "TorchSDE heun": 40,
+        "TorchSDE srk": 60,
+        "DDIM": 20,
+    }
+
+
+def test_flows_come_nearer_to_the_exact_map_with_more_steps():
+    tables = samplers.main(quick=True)
+    rows = [row for row in tables["exact score of a mixture in 2-D"] if "steps" in row]
+    for name in ("flow, Euler", "flow, Heun", "flow, DDIM"):
+        five, ten = (row for row in rows if row["route"] == name)
+        assert ten["distance to the exact flow"] < 0.75 * five["distance to the exact flow"]
+
+
+def test_the_page_is_made_from_the_results():
+    assert (table.RESULTS.parent / "README.md").read_text() == table.page()
