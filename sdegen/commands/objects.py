@@ -6,10 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sdegen.configs import SolverName
 from sdegen.sde.base import SDE, Interpretation, ItoProcess
+from sdegen.solvers.base import Solver
+from sdegen.solvers.external import TorchDiffEq, TorchSDE
+from sdegen.solvers.native import EulerMaruyama, Heun
 from sdegen.user_code import is_reference, load_object
 
-__all__ = ["device_of", "dtype_of", "sde_of"]
+__all__ = ["device_of", "dtype_of", "sde_of", "solver_of"]
 
 
 def sde_of(reference: str, diffusion: float | str | None, interpretation: Interpretation) -> SDE:
@@ -51,6 +55,23 @@ def sde_of(reference: str, diffusion: float | str | None, interpretation: Interp
     if not isinstance(made, SDE):
         raise TypeError(f"sde = {reference!r} returned a {type(made).__name__}, not an SDE.")
     return made
+
+
+def solver_of(name: SolverName, substeps: int, tolerance: float) -> Solver:
+    """The solver that is named.
+
+    Args:
+        name: Its word in a config.
+        substeps: Steps between two of the times, where they are fixed.
+        tolerance: Relative and absolute tolerance, where they are not.
+    """
+    if name == "dopri5":
+        return TorchDiffEq("dopri5", rtol=tolerance, atol=tolerance)
+    if name == "euler-maruyama":
+        return EulerMaruyama(substeps=substeps)
+    if name == "heun":
+        return Heun(substeps=substeps)
+    return TorchSDE(name.removeprefix("torchsde-"), substeps=substeps)
 
 
 def device_of(name: str) -> torch.device:

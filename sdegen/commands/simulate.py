@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sdegen import metrics, plots
 from sdegen.commands.fokker_planck import gaussian_or_point
-from sdegen.commands.objects import device_of, dtype_of, sde_of
+from sdegen.commands.objects import device_of, dtype_of, sde_of, solver_of
 from sdegen.configs import SimulateConfig
 from sdegen.errors import Interrupted, NonFiniteError
 from sdegen.fokker_planck.density import DensityPath
@@ -19,9 +19,6 @@ from sdegen.noise import stream
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
 from sdegen.simulation.simulate import simulate
-from sdegen.solvers.base import Solver
-from sdegen.solvers.external import TorchDiffEq, TorchSDE
-from sdegen.solvers.native import EulerMaruyama, Heun
 from sdegen.storage import save_tensors
 from sdegen.trajectory import Trajectory
 from sdegen.walls import Walls
@@ -54,7 +51,7 @@ def run(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:
             sde,
             _start(config, dtype, device),
             times,
-            solver=_solver(config),
+            solver=solver_of(config.solver, config.substeps, config.tolerance),
             rng=config.seed,
             walls=walls,
             keep_path=not config.last_only,
@@ -87,17 +84,6 @@ def _start(config: SimulateConfig, dtype: torch.dtype, device: torch.device) -> 
         return x0.clone()
     z = stream(config.seed, "x0").normal(tuple(x0.shape), dtype=dtype, device=device)
     return x0 + config.x0_std * z
-
-
-def _solver(config: SimulateConfig) -> Solver:
-    """The solver that is named."""
-    if config.solver == "dopri5":
-        return TorchDiffEq("dopri5", rtol=config.tolerance, atol=config.tolerance)
-    if config.solver == "euler-maruyama":
-        return EulerMaruyama(substeps=config.substeps)
-    if config.solver == "heun":
-        return Heun(substeps=config.substeps)
-    return TorchSDE(config.solver.removeprefix("torchsde-"), substeps=config.substeps)
 
 
 def _density(config: SimulateConfig, sde: SDE, times: Tensor) -> DensityPath:
