@@ -151,6 +151,7 @@ class GaussianMixture(Potential):
             variances, axes = _principal(torch.as_tensor(covariances, dtype=torch.float64), k, d)
         self.weights, self.means = w / w.sum(), mu
         self.variances, self.axes = variances, axes  # Σ_k = Q diag(v) Qᵀ
+        self._aligned = covariances is None  # Q = I: d² K multiplications less
 
     @property
     def dim(self) -> int:
@@ -216,7 +217,9 @@ class GaussianMixture(Potential):
         """
         alpha, sigma = alpha[..., None], sigma[..., None]
         centred = x[:, None] - alpha * self.means.to(x)
-        deviation = torch.einsum("nkd,kdi->nki", centred, self.axes.to(x))
+        deviation = (
+            centred if self._aligned else torch.einsum("nkd,kdi->nki", centred, self.axes.to(x))
+        )
         variance = alpha**2 * self.variances.to(x) + sigma**2
         return deviation, variance.expand_as(deviation), self.weights.log().to(x)
 
@@ -231,7 +234,7 @@ class GaussianMixture(Potential):
         deviation, variance, _ = self._moments(x, alpha, sigma)
         responsibility = torch.softmax(self._component_log_prob(x, alpha, sigma), 1)
         pull = -(responsibility[:, :, None] * deviation / variance)
-        return torch.einsum("nki,kdi->nd", pull, self.axes.to(x))
+        return pull.sum(1) if self._aligned else torch.einsum("nki,kdi->nd", pull, self.axes.to(x))
 
 
 class NoisedMixture:
