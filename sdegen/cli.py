@@ -1,13 +1,13 @@
 """The command line: sdegen <command> [options].
 
-    simulate, fokker-planck, train, sample, likelihood, demo
+    simulate, fokker-planck, verify, train, sample, likelihood, demo
         each has a config, in `sdegen.configs`, and writes a run folder
     run config.toml
         repeats a run, bit for bit
 
-Exit status: 0 done; 1 a numerical failure, or an error of the user's own code; 2 a bad request,
-said in one line; 130 Ctrl-C, after the step has ended and what is done is saved. The last line of
-stdout is the folder of the run.
+Exit status: 0 done; 1 a numerical failure, a certificate that is refused, or an error of the
+user's own code; 2 a bad request, said in one line; 130 Ctrl-C, after the step has ended and what
+is done is saved. The last line of stdout is the folder of the run.
 
 torch is imported when a command starts to work, so that help and the refusal of a misspelt flag
 are instant. For the same reason only the parser of the one command is built.
@@ -32,6 +32,7 @@ from sdegen.configs import (
     SampleConfig,
     SimulateConfig,
     TrainRunConfig,
+    VerifyConfig,
 )
 from sdegen.execution import execute, say
 from sdegen.runs import CONFIG
@@ -41,11 +42,15 @@ __all__ = ["main"]
 _KINDS: dict[str, type] = {
     "simulate": SimulateConfig,
     "fokker-planck": FokkerPlanckConfig,
+    "verify": VerifyConfig,
     "train": TrainRunConfig,
     "sample": SampleConfig,
     "likelihood": LikelihoodConfig,
     "demo": DemoConfig,
 }
+
+# what these are about comes first, without a flag
+_POSITIONAL = {"run": "the config.toml", "verify": "file.py:name of an SDE"}
 
 _C = TypeVar("_C")
 _O = TypeVar("_O")
@@ -178,7 +183,7 @@ def _parsed(
     import tyro
 
     markers = [tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff]
-    if config is _Repeat:
+    if command in _POSITIONAL:
         markers.append(tyro.conf.PositionalRequiredArgs)
     heard = StringIO()
     try:
@@ -209,7 +214,7 @@ def _essence(command: str, box: str) -> str:
     reason = " ".join(body[: rules[0]] if rules else body)
     flags = [line.split()[0] for line in lines if line[:2] == "--" and line[2:3].isalpha()]
     if reason.startswith("Missing from"):
-        what = flags[0] if flags else "the config.toml"
+        what = _POSITIONAL.get(command) or flags[0]
         return f"{what} is missing; see sdegen {command} --help."
     if "Perhaps you meant:" in lines and flags:
         return f"{reason}; did you mean {flags[0]}?"

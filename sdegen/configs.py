@@ -24,20 +24,21 @@ __all__ = [
     "SampleConfig",
     "SimulateConfig",
     "TrainRunConfig",
+    "VerifyConfig",
 ]
 
 Precision = Literal["float32", "float64"]
 Reading = Literal["ito", "stratonovich", "klimontovich"]
 Wall = Literal["no-flux", "absorbing", "periodic"]
-SolverName = Literal[
+NoisySolverName = Literal[
     "euler-maruyama",
     "heun",
     "torchsde-euler",
     "torchsde-milstein",
     "torchsde-srk",
     "torchsde-heun",
-    "dopri5",
 ]
+SolverName = Literal[NoisySolverName, "dopri5"]
 Route = Literal["ddpm", "sde", "sde-torchsde", "flow-heun", "flow-ddim", "flow-dopri5"]
 
 _MAX_SEED = 2**63 - 1
@@ -368,6 +369,86 @@ class LikelihoodConfig:
 
 
 @dataclass(frozen=True)
+class VerifyConfig:
+    """Certifies a simulation against what is believed of it.
+
+    Simulates a one-dimensional SDE, and compares its trajectories with the law of their chain,
+    that law with the density of the SDE, and this density with what is believed. Writes
+    certificate.json, certificate.png, certificate.safetensors (x, times, law, density, states) and
+    metrics.json. Exit status 1 if a check failed.
+
+    Args:
+        sde: file.py:name or module:name of an SDE, of a function without arguments that returns
+            one, or of a drift f(x, t), which then needs --diffusion.
+        potential: file.py:name of a function U(x), or of a Potential, if e^(−U/T) is believed to
+            be the stationary density.
+        temperature: T of that density.
+        density: file.py:name of a function p(x), or of a Density, if it is believed to be the
+            density at the last time.
+        diffusion: Noise of a plain drift: a number σ ≥ 0, or file.py:name of a g(x, t).
+        interpretation: Reading of multiplicative noise, for a plain drift.
+        low: Lower end of the grid; found from the stationary density unless said.
+        high: Upper end of the grid; found from the stationary density unless said.
+        cells: Cells of the grid.
+        mean: Mean of the Gaussian that trajectories start from.
+        std: Its standard deviation; 0 starts all at the mean.
+        t0: First time.
+        t1: Last time.
+        points: Times that are judged, equally spaced, both ends included.
+        solver: How a step is taken; torchsde's by their names.
+        substeps: Steps between two of the times.
+        trajectories: How many.
+        false_alarm: Chance that an exact simulation is refused.
+        seed: Seed of all random numbers; fresh unless said, and written to config.toml.
+        threads: CPU threads; torch's choice unless said.
+    """
+
+    sde: str
+    potential: str | None = None
+    temperature: float = 1.0
+    density: str | None = None
+    diffusion: float | str | None = None
+    interpretation: Reading = "ito"
+    low: float | None = None
+    high: float | None = None
+    cells: int = 400
+    mean: float = 0.0
+    std: float = 0.1
+    t0: float = 0.0
+    t1: float = 10.0
+    points: int = 3
+    solver: NoisySolverName = "euler-maruyama"
+    substeps: int = 500
+    trajectories: int = 10_000
+    false_alarm: float = 1e-5
+    seed: int | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "t0", "t1"):
+            _finite(name, getattr(self, name))
+        if (self.low is None) != (self.high is None):
+            raise ValueError("low and high go together; pass both, or neither.")
+        if self.low is not None and self.high is not None:
+            _finite("low", self.low)
+            _finite("high", self.high)
+            if self.low >= self.high:
+                raise ValueError(f"low must be below high = {self.high:g}, but is {self.low:g}.")
+        if self.t0 >= self.t1:
+            raise ValueError(f"t1 must exceed t0 = {self.t0:g}, but is {self.t1:g}.")
+        _positive("temperature", self.temperature)
+        _at_least("cells", self.cells, 4)
+        _at_least("std", self.std, 0)
+        _at_least("points", self.points, 2)
+        _at_least("substeps", self.substeps, 1)
+        _at_least("trajectories", self.trajectories, 100)
+        if not 0 < self.false_alarm < 1:
+            raise ValueError(f"false_alarm must lie in (0, 1), but is {self.false_alarm:g}.")
+        _seed(self.seed)
+        _threads(self.threads)
+
+
+@dataclass(frozen=True)
 class DemoConfig:
     """Runs the demonstration: particles and densities, digits from noise, DDPM as an SDE.
 
@@ -394,6 +475,7 @@ Config = (
     | TrainRunConfig
     | SampleConfig
     | LikelihoodConfig
+    | VerifyConfig
     | DemoConfig
 )
 

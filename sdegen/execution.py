@@ -32,7 +32,7 @@ __all__ = ["execute", "say"]
 
 _PACKAGES = ("sdegen", "torch", "numpy", "scipy", "torchsde", "torchdiffeq")
 _FEW = 4
-_MAY_NAME_A_FILE = ("sde", "diffusion", "data", "model")
+_MAY_NAME_A_FILE = ("sde", "diffusion", "potential", "density", "data", "model")
 
 
 def execute(

@@ -17,7 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CONFIG", "METRICS", "make_folder", "remove_if_unused", "write_metrics"]
+__all__ = [
+    "CONFIG",
+    "METRICS",
+    "make_folder",
+    "remove_if_unused",
+    "write_json",
+    "write_metrics",
+]
 
 CONFIG, METRICS = "config.toml", "metrics.json"
 
@@ -25,6 +32,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _WRITTEN = (
     CONFIG,
     METRICS,
+    "certificate.json",
     "report.html",
     "*.safetensors",
     "*.png",
@@ -98,10 +106,15 @@ def remove_if_unused(folder: Path) -> bool:
 
 def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
     """Writes metrics.json; a number that is not finite becomes null."""
+    write_json(folder / METRICS, metrics)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes JSON, whole or not at all; a number that is not finite becomes null."""
     from sdegen.storage import write_whole
 
-    text = json.dumps(_finite(metrics), indent=2, allow_nan=False, ensure_ascii=False)
-    write_whole(folder / METRICS, f"{text}\n".encode())
+    text = json.dumps(_finite(values), indent=2, allow_nan=False, ensure_ascii=False)
+    write_whole(path, f"{text}\n".encode())
 
 
 def _finite(value: object) -> object:

@@ -19,7 +19,16 @@ from sdegen.cli import _KINDS, main
 from sdegen.runs import write_metrics
 from sdegen.storage import load_tensors
 
-COMMANDS = ["simulate", "fokker-planck", "train", "sample", "likelihood", "demo", "run"]
+COMMANDS = [
+    "simulate",
+    "fokker-planck",
+    "verify",
+    "train",
+    "sample",
+    "likelihood",
+    "demo",
+    "run",
+]
 WELL = """
 import torch
 import sdegen as sg
@@ -104,6 +113,8 @@ def test_every_option_is_explained(call):
         text = " ".join(" ".join(line.strip("│| ") for line in out).split())
         for field in dataclasses.fields(kind):
             option = "--" + field.name.replace("_", "-")
+            if command == "verify" and field.name == "sde":
+                option = "STR"  # comes first, without a flag
             explained = re.search(
                 rf"{option}( [^a-z ]+| {{\S+( \S+)?}}| \[[^]]+\]+)? ([A-Z]|\S+[ :(])", text
             )

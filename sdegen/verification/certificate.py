@@ -35,13 +35,17 @@ from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.noise import Rng, seed_of, stream
 from sdegen.sde.base import SDE
-from sdegen.sde.potentials import Potential
 from sdegen.simulation.door import check_times
 from sdegen.simulation.simulate import simulate
 from sdegen.solvers.base import Solver
 from sdegen.solvers.native import EulerMaruyama
 from sdegen.trajectory import Trajectory
-from sdegen.verification.belief import boltzmann_checks, density_check
+from sdegen.verification.belief import (
+    Energy,
+    boltzmann_checks,
+    check_belief,
+    density_check,
+)
 from sdegen.verification.chain import edge_ratio
 from sdegen.verification.check import Check, Limits
 from sdegen.verification.distances import total_variation
@@ -95,7 +99,7 @@ def certify(
     solver: Solver | None = None,
     simulated: SDE | None = None,
     path: Trajectory | None = None,
-    potential: Potential | None = None,
+    potential: Energy | None = None,
     temperature: float = 1.0,
     density: Density | None = None,
     trajectories: int = 10_000,
@@ -113,7 +117,8 @@ def certify(
         solver: How the trajectories move; EulerMaruyama() unless said.
         simulated: What is simulated, if it is not `sde` itself.
         path: Trajectories that were simulated at these times, from p0; if None, they are now.
-        potential: U of a stationary density e^{−U/T} that is believed.
+        potential: U of a stationary density e^{−U/T} that is believed: a `Potential`, or whatever
+            has an energy(x).
         temperature: T of that density.
         density: Density that is believed at the last time.
         trajectories: How many are simulated.
@@ -131,6 +136,7 @@ def certify(
     ts, solver = check_times(times), EulerMaruyama() if solver is None else solver
     limits = Limits() if limits is None else limits
     _check(path, simulated, ts, false_alarm, trajectories)
+    check_belief(density, potential, temperature, grid)
     chain, no_chain = _chain_law(sde, grid, solver, p0, ts)
     exact, no_density, refined = _density(sde, grid, p0, ts)
     law = chain if chain is not None else exact
