@@ -22,6 +22,8 @@ from .sde.linear import VE as VE
 from .sde.linear import VP as VP
 from .sde.linear import LinearSDE as LinearSDE
 from .sde.linear import SubVP as SubVP
+from .sde.paths import EDM as EDM
+from .sde.paths import RectifiedFlow as RectifiedFlow
 from .sde.potentials import DoubleWell as DoubleWell
 from .sde.potentials import GaussianMixture as GaussianMixture
 from .sde.potentials import Potential as Potential
@@ -37,6 +39,7 @@ from .sde.schedules import CosineBeta as CosineBeta
 from .sde.schedules import GeometricSigma as GeometricSigma
 from .sde.schedules import LinearBeta as LinearBeta
 from .sde.schedules import QuadraticBeta as QuadraticBeta
+from .sde.tables import TabulatedBeta as TabulatedBeta
 
 # how it moves
 from .solvers.base import FixedStep as FixedStep
@@ -70,11 +73,15 @@ from .score.parameterization import EpsPrediction as EpsPrediction
 from .score.parameterization import ScorePrediction as ScorePrediction
 from .score.parameterization import VPrediction as VPrediction
 from .score.parameterization import X0Prediction as X0Prediction
+from .score.preconditioning import DenoiserPrediction as DenoiserPrediction
+from .score.preconditioning import EDMPrediction as EDMPrediction
+from .score.preconditioning import FlowPrediction as FlowPrediction
 from .score.training import TrainResult as TrainResult
 from .score.training import train as train
 
 # likelihoods
-from .likelihood.flow import Hutchinson as Hutchinson
+from .likelihood.divergence import Hutchinson as Hutchinson
+from .likelihood.divergence import HutchPlusPlus as HutchPlusPlus
 from .likelihood.flow import Likelihood as Likelihood
 from .likelihood.flow import log_likelihood as log_likelihood
 

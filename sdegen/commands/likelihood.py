@@ -18,7 +18,8 @@ from sdegen.commands.models import load_model, model_file
 from sdegen.commands.objects import device_of, dtype_of
 from sdegen.configs import LikelihoodConfig
 from sdegen.data import BIN_WIDTH
-from sdegen.likelihood.flow import Hutchinson, Likelihood, log_likelihood
+from sdegen.likelihood.divergence import Hutchinson
+from sdegen.likelihood.flow import Likelihood, log_likelihood
 from sdegen.noise import Streams
 from sdegen.solvers.external import TorchDiffEq
 from sdegen.storage import save_tensors

@@ -30,7 +30,8 @@ from tqdm import tqdm
 
 from sdegen import metrics
 from sdegen.data import Digits, digits, redequantise
-from sdegen.likelihood.flow import Hutchinson, log_likelihood
+from sdegen.likelihood.divergence import Hutchinson
+from sdegen.likelihood.flow import log_likelihood
 from sdegen.score.config import TrainConfig
 from sdegen.score.model import ScoreModel
 from sdegen.score.networks import MLP

@@ -1,16 +1,24 @@
-"""Divergences of a flow, added up along its paths: exact, or by Hutchinson's estimate.
+"""Divergences of a flow, added up along its paths: exact, or estimated with random vectors.
 
-    ∇·F = Σ_i e_iᵀ (∂F/∂x) e_i = E vᵀ (∂F/∂x) v,        E vvᵀ = I
+    ∇·F = tr J = Σ_i e_iᵀ J e_i = E vᵀ J v,        J = ∂F/∂x,   E vvᵀ = I
 
-The sum over the d unit vectors is exact. It costs as much as d further evaluations of the score,
-made together; right up to some hundred dimensions. The mean over random v costs one for each. A v
-is held fixed for the whole solve, so that an estimate is an ODE like any other, and each has a sum
-ℓ of its own: their spread tells the error.
+All that is asked of F are products vᵀJ, each of which costs about as much as an evaluation of the
+score; several are made together.
+
+    ExactTrace       d products, the unit vectors; right up to some hundred dimensions
+    Hutchinson       a mean over random v
+    HutchPlusPlus    the trace on a subspace that holds most of J, and random v in its complement
+
+Random vectors are drawn once and held fixed for the whole solve, so that an estimate is an ODE
+like any other. Each v has a sum ℓ of its own: their spread tells the error.
 """
 
 from __future__ import annotations
 
 import copy
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -21,15 +29,60 @@ from sdegen.noise import Stream
 from sdegen.sde.base import SDE, Counter
 from sdegen.shapes import State, Time
 
-__all__ = ["FlowWithDivergence", "Hutchinson"]
+__all__ = ["Divergence", "ExactTrace", "FlowWithDivergence", "HutchPlusPlus", "Hutchinson"]
 
 # numbers that are pulled back together: of more, a CPU's cache no longer holds the layers between
 _NUMBERS = {"cpu": 2**16}
 _NUMBERS_ON_DEVICE = 2**21
+_UNIT_VECTORS = 64
+
+Pull = Callable[[Tensor], Tensor]
+
+
+class Divergence(ABC):
+    """How the divergence of a flow is found from products vᵀJ."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> int:
+        """How many estimates it makes, each of which is added up by itself."""
+
+    @abstractmethod
+    def draw(self, x: State, source: Stream) -> Tensor:
+        """The vectors of a solve for flat states x (batch, d), shape (K, batch or 1, d)."""
+
+    @abstractmethod
+    def estimates(self, pull: Pull, vectors: Tensor) -> Tensor:
+        """Estimates of tr J, shape (columns, batch).
+
+        Args:
+            pull: Takes v, shape (K, batch, d), to vᵀJ of the same shape.
+            vectors: What `draw` returned.
+        """
 
 
 @dataclass(frozen=True)
-class Hutchinson:
+class ExactTrace(Divergence):
+    """Σ_i e_iᵀ J e_i over the d unit vectors: d products."""
+
+    @property
+    def columns(self) -> int:
+        """1."""
+        return 1
+
+    def draw(self, x: State, source: Stream) -> Tensor:
+        """The unit vectors, shape (d, 1, d); nothing is drawn."""
+        return torch.eye(x.shape[1]).to(x)[:, None]
+
+    def estimates(self, pull: Pull, vectors: Tensor) -> Tensor:
+        """The trace, shape (1, batch)."""
+        # some at a time: the whole Jacobians of a batch of images would not fit
+        some = vectors.split(_UNIT_VECTORS)
+        return torch.stack([(e * pull(e)).sum((0, 2)) for e in some]).sum(0, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Hutchinson(Divergence):
     """An unbiased estimate of a divergence, E vᵀ(∂F/∂x)v over random v with E vvᵀ = I.
 
     With S the symmetric part of ∂F/∂x, one probe has variance 2 Σ_ij S_ij² ("gaussian") or
@@ -52,29 +105,103 @@ class Hutchinson:
     noise: Literal["gaussian", "rademacher"] = "rademacher"
 
     def __post_init__(self) -> None:
-        if isinstance(self.probes, bool) or not isinstance(self.probes, int):
-            raise TypeError(f"probes must be an int, but is {type(self.probes).__name__}.")
-        if self.probes < 1:
-            raise ValueError(f"probes must be ≥ 1, but is {self.probes}.")
+        _check_probes(self.probes)
         if self.noise not in ("gaussian", "rademacher"):
             raise ValueError(f"noise must be 'gaussian' or 'rademacher', but is {self.noise!r}.")
+
+    @property
+    def columns(self) -> int:
+        """One for each probe."""
+        return self.probes
 
     def draw(self, x: State, source: Stream) -> Tensor:
         """Draws v for flat states x (batch, d), shape (probes, batch, d)."""
         v = source.normal((self.probes, *x.shape), dtype=x.dtype, device=x.device)
         return torch.where(v < 0, -1.0, 1.0).to(v) if self.noise == "rademacher" else v
 
+    def estimates(self, pull: Pull, vectors: Tensor) -> Tensor:
+        """VᵀJv for each v, shape (probes, batch)."""
+        return (vectors * pull(vectors)).sum(2)
+
+
+@dataclass(frozen=True)
+class HutchPlusPlus(Divergence):
+    """The trace on a sketched subspace, exactly, and Hutchinson's estimate in its complement.
+
+    tr J = tr QᵀJQ + E gᵀJg,   Q an orthonormal basis of [S, JᵀS]
+
+    S has k random columns; g is uniform among the vectors of length √(d − 2k) that are orthogonal
+    to Q. Where J is a multiple of the identity plus a matrix of rank ≤ k this is exact. The
+    Jacobian of a score is nearly of that kind: one number along the directions in which there is
+    noise alone, others along the few in which the data vary. With a Q of JᵀS alone, as in the
+    paper, only a J of low rank is met exactly. Measured with 24 products on −(C + σ²)⁻¹ in 64
+    dimensions, six of them wide, σ = 0.1: 62 nats of error by Hutchinson's signs, 171 by the
+    paper's, 2e-12 by this; where the 58 narrow variances differ by 5 % of σ², 66, 161 and 20; by
+    twice σ², 56, 104 and 78, and nothing is gained.
+
+    S and g are held fixed for the solve; Q is made anew at each evaluation. A quarter of the
+    products make JᵀS, half of them QᵀJ, a quarter gᵀJ.
+
+    Args:
+        probes: Products at each evaluation, 4k; less than 2d. With 4 the error is not known.
+
+    Raises:
+        TypeError: If probes is no int.
+        ValueError: If probes is no positive multiple of 4, or half of it reaches d.
+
+    Reference:
+        Meyer, Musco, Musco and Woodruff 2021, algorithm 1, arXiv:2010.09649; g of fixed length:
+        Epperly, Tropp and Webber 2024, section 2.3, arXiv:2301.07825.
+    """
+
+    probes: int
+
+    def __post_init__(self) -> None:
+        _check_probes(self.probes)
+        if self.probes % 4:
+            raise ValueError(
+                f"probes must be a multiple of 4, but is {self.probes}: a quarter sketches, half "
+                "take the trace on the sketch, and a quarter estimate the rest."
+            )
+
+    @property
+    def columns(self) -> int:
+        """k, one for each g."""
+        return self.probes // 4
+
+    def draw(self, x: State, source: Stream) -> Tensor:
+        """Draws S and g for flat states x (batch, d), shape (2k, batch, d)."""
+        if self.probes >= 2 * x.shape[1]:
+            raise ValueError(
+                f"HutchPlusPlus({self.probes}) sketches {self.probes // 2} dimensions, and a "
+                f"state has {x.shape[1]}: take divergence='exact', or fewer probes."
+            )
+        return source.normal((2 * self.columns, *x.shape), dtype=x.dtype, device=x.device)
+
+    def estimates(self, pull: Pull, vectors: Tensor) -> Tensor:
+        """The trace on Q and, for each g, what is left of it; shape (k, batch)."""
+        sketch, g = vectors.split(self.columns)
+        spanning = torch.cat([sketch, pull(sketch)]).permute(1, 2, 0)
+        q = torch.linalg.qr(spanning).Q  # (batch, d, 2k)
+        g = g - torch.einsum("ndi,nei,kne->knd", q, q, g)
+        g = g * (
+            math.sqrt(g.shape[2] - q.shape[2]) / torch.linalg.vector_norm(g, dim=2, keepdim=True)
+        )
+        q = q.permute(2, 0, 1)
+        terms = (torch.cat([q, g]) * pull(torch.cat([q, g]))).sum(2)
+        return terms[: len(q)].sum(0) + terms[len(q) :]
+
 
 class FlowWithDivergence(SDE):
     """A noise-free flow and the divergence that it meets, as one flow of the state (x, ℓ).
 
-    dx/dt = F(x, t),   dℓ_k/dt = v_kᵀ (∂F/∂x) v_k,   or their sum over k in one ℓ
+    dx/dt = F(x, t),   dℓ_k/dt = estimate k of ∇·F(x, t)
 
     Args:
         flow: F, noise-free dynamics that move every trajectory by itself.
         event: Shape of one x, of d numbers.
-        probes: v_k, shape (K, batch, d), or (K, 1, d) where all trajectories share them.
-        summed: Whether the K terms make one ℓ. With the d unit vectors that is the divergence.
+        divergence: How ∇·F is found.
+        vectors: What it drew for this solve.
 
     Reference:
         Chen et al. 2018, theorem 1, arXiv:1806.07366; Song et al. 2021, eq. (39),
@@ -83,8 +210,10 @@ class FlowWithDivergence(SDE):
 
     noise = "none"
 
-    def __init__(self, flow: SDE, event: torch.Size, probes: Tensor, *, summed: bool) -> None:
-        self.flow, self.event, self.probes, self.summed = flow, event, probes, summed
+    def __init__(
+        self, flow: SDE, event: torch.Size, divergence: Divergence, vectors: Tensor
+    ) -> None:
+        self.flow, self.event, self.divergence, self.vectors = flow, event, divergence, vectors
 
     @property
     def time_range(self) -> tuple[float, float]:
@@ -92,14 +221,13 @@ class FlowWithDivergence(SDE):
         return self.flow.time_range
 
     def drift(self, x: State, t: Time) -> State:
-        """(F, ∇·F), flat: shape (batch, d + 1), or (batch, d + K) if the terms are not summed."""
+        """(F, estimates of ∇·F), flat: shape (batch, d + columns)."""
         # simulate runs without gradients, and its caller perhaps in inference mode
         with torch.inference_mode(False), torch.enable_grad():
-            y = x[:, : self.probes.shape[-1]].detach().clone().requires_grad_()
+            y = x[:, : self.vectors.shape[-1]].detach().clone().requires_grad_()
             f = self.flow.drift(y.reshape(-1, *self.event), t).flatten(1)
-            terms = self._quadratic_forms(f, y)
-        divergence = terms.sum(0, keepdim=True) if self.summed else terms
-        return torch.cat([f.detach(), divergence.T], dim=1)
+            terms = self.divergence.estimates(lambda v: _pulled_back(f, y, v), self.vectors)
+        return torch.cat([f.detach(), terms.T], dim=1)
 
     def diffusion(self, x: State, t: Time) -> Tensor:
         """0."""
@@ -111,18 +239,16 @@ class FlowWithDivergence(SDE):
         twin.flow = self.flow.counted(counter)
         return twin
 
-    def _quadratic_forms(self, f: Tensor, y: Tensor) -> Tensor:
-        """v_kᵀ (∂f/∂y) v_k, shape (K, batch)."""
-        together = max(1, _NUMBERS.get(y.device.type, _NUMBERS_ON_DEVICE) // y.numel())
-        parts = []
-        for k in range(0, len(self.probes), together):
-            v = self.probes[k : k + together].expand(-1, *y.shape)
-            parts.append((v * _pulled_back(f, y, v)).sum(2))
-        return torch.cat(parts)
-
 
 def _pulled_back(f: Tensor, y: Tensor, v: Tensor) -> Tensor:
-    """vᵀ ∂f/∂y for each of many v, shape (K, batch, d)."""
+    """vᵀ ∂f/∂y for each of many v, shape (K, batch, d), some at a time."""
+    together = max(1, _NUMBERS.get(y.device.type, _NUMBERS_ON_DEVICE) // y.numel())
+    v = v.expand(-1, *y.shape)
+    return torch.cat([_pulled_together(f, y, some) for some in v.split(together)])
+
+
+def _pulled_together(f: Tensor, y: Tensor, v: Tensor) -> Tensor:
+    """The same for v that are pulled back together."""
     if len(v) > 1:
         try:
             (pulled,) = torch.autograd.grad(f, y, v, retain_graph=True, is_grads_batched=True)
@@ -131,3 +257,11 @@ def _pulled_back(f: Tensor, y: Tensor, v: Tensor) -> Tensor:
         else:
             return pulled
     return torch.stack([torch.autograd.grad(f, y, one, retain_graph=True)[0] for one in v])
+
+
+def _check_probes(probes: int) -> None:
+    """Refuses what is no number of vectors."""
+    if isinstance(probes, bool) or not isinstance(probes, int):
+        raise TypeError(f"probes must be an int, but is {type(probes).__name__}.")
+    if probes < 1:
+        raise ValueError(f"probes must be ≥ 1, but is {probes}.")

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from sdegen import metrics
 from sdegen.errors import NonFiniteError
-from sdegen.likelihood.divergence import FlowWithDivergence, Hutchinson
+from sdegen.likelihood.divergence import Divergence, ExactTrace, FlowWithDivergence
 from sdegen.noise import Rng, Streams, seed_of
 from sdegen.sde.base import SDE
 from sdegen.sde.linear import LinearSDE
@@ -41,7 +41,7 @@ from sdegen.simulation.simulate import simulate
 from sdegen.solvers.base import Solver
 from sdegen.solvers.external import TorchDiffEq
 
-__all__ = ["Hutchinson", "Likelihood", "log_likelihood"]
+__all__ = ["Likelihood", "log_likelihood"]
 
 _COUPLED = 1e-3  # relative change of a score by its batch mates that no rounding explains
 
@@ -81,7 +81,7 @@ def log_likelihood(
     x: State,
     *,
     solver: Solver | None = None,
-    divergence: Literal["exact"] | Hutchinson = "exact",
+    divergence: Literal["exact"] | Divergence = "exact",
     rng: Rng = None,
     prior_log_prob: Callable[[State], Tensor] | None = None,
 ) -> Likelihood:
@@ -97,7 +97,8 @@ def log_likelihood(
             holds in the root mean square over the batch. On 1,000 points of a mixture in the plane
             these give the mean to 6e-6 nats and the worst point to 5e-3 in 120-165 evaluations;
             "dopri8" with 1e-9 gives every point to 3e-9 in 440-600.
-        divergence: "exact", or Hutchinson(probes, noise) for events of many numbers.
+        divergence: "exact"; for events of many numbers Hutchinson(probes, noise) or
+            HutchPlusPlus(probes).
         rng: Seed of the probes, generator or None.
         prior_log_prob: log p_T in nats of float64 latents, (batch, *event) to (batch,); the SDE's
             prior unless said.
@@ -124,27 +125,20 @@ def log_likelihood(
     _check_score(score, x, sde.t_min)
     seed = seed_of(rng)
     flat = x.detach().flatten(1).to(torch.float64)
-    if isinstance(divergence, str):
-        if divergence != "exact":
-            raise ValueError(
-                f"divergence must be 'exact' or Hutchinson(probes, noise), but is {divergence!r}."
-            )
-        probes, columns = torch.eye(flat.shape[1]).to(flat)[:, None], 1
-    else:
-        probes = divergence.draw(flat, Streams(seed, "divergence").block(0))
-        columns = len(probes)
+    how = _divergence(divergence)
+    vectors = how.draw(flat, Streams(seed, "divergence").block(0))
 
     flow = ReverseSDE(sde, lambda y, t: score(y.to(x.dtype), t).to(y.dtype), eta=0.0)
     path = simulate(
-        FlowWithDivergence(flow, x.shape[1:], probes, summed=divergence == "exact"),
-        torch.cat([flat, flat.new_zeros(len(x), columns)], dim=1),
+        FlowWithDivergence(flow, x.shape[1:], how, vectors),
+        torch.cat([flat, flat.new_zeros(len(x), how.columns)], dim=1),
         torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64),
         solver=TorchDiffEq(rtol=1e-6, atol=1e-6) if solver is None else solver,
         keep_path=False,
         interacting=True,  # a probe belongs to one trajectory: the batch must not be cut
     )
-    latent = path.final[:, :-columns].reshape(x.shape)
-    gained = path.final[:, -columns:]
+    latent = path.final[:, : -how.columns].reshape(x.shape)
+    gained = path.final[:, -how.columns :]
     prior = (sde.prior_log_prob if prior_log_prob is None else prior_log_prob)(latent)
     if prior.shape != x.shape[:1]:
         raise ValueError(
@@ -152,7 +146,7 @@ def log_likelihood(
             f"returned {tuple(prior.shape)}."
         )
     log_prob = prior.to(torch.float64) + gained.mean(1)
-    error = gained.new_zeros(len(x)) if divergence == "exact" else _standard_error(gained)
+    error = gained.new_zeros(len(x)) if how == ExactTrace() else _standard_error(gained)
     result = Likelihood(log_prob, latent.to(x.dtype), path.nfe, error, seed)
     lost = ~torch.isfinite(log_prob)
     if bool(lost.any()):
@@ -164,6 +158,19 @@ def log_likelihood(
             result,
         )
     return result
+
+
+def _divergence(divergence: object) -> Divergence:
+    """How the divergence is found, or a refusal."""
+    if divergence == "exact":
+        return ExactTrace()
+    if not isinstance(divergence, Divergence):
+        came = repr(divergence) if isinstance(divergence, str) else type(divergence).__name__
+        raise ValueError(  # noqa: TRY004, a word that is misspelt is a wrong value
+            "divergence must be 'exact', Hutchinson(probes, noise) or HutchPlusPlus(probes), but "
+            f"is {came}."
+        )
+    return divergence
 
 
 def _standard_error(values: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.likelihood.divergence import FlowWithDivergence
+from sdegen.likelihood.divergence import ExactTrace, FlowWithDivergence
+from sdegen.noise import stream
 
 
 def network(x, t):
@@ -30,12 +31,16 @@ class Flow(sg.SDE):
 
 X = torch.linspace(-1, 2, 15, dtype=torch.float64).reshape(5, 3)
 T = torch.tensor(0.3, dtype=torch.float64)
-EYE = torch.eye(3, dtype=torch.float64)[:, None]
 
 
-def augmented(f, probes, *, summed):
-    state = torch.cat([X, X.new_zeros(5, 1 if summed else len(probes))], 1)
-    return FlowWithDivergence(Flow(f), X.shape[1:], probes, summed=summed).drift(state, T)
+def augmented(f, how, vectors, x=X):
+    state = torch.cat([x, x.new_zeros(len(x), how.columns)], 1)
+    return FlowWithDivergence(Flow(f), x.shape[1:], how, vectors).drift(state, T)
+
+
+def drawn(f, how, x=X, seed=0):
+    """Estimates of the divergence with vectors drawn from a seed, shape (batch, columns)."""
+    return augmented(f, how, how.draw(x, stream(seed, "test")), x)[:, x.shape[1] :]
 
 
 def trace(f):
@@ -44,7 +49,8 @@ def trace(f):
 
 
 def test_divergence_is_the_trace_of_the_jacobian():
-    moved = augmented(network, EYE, summed=True)
+    exact = ExactTrace()
+    moved = augmented(network, exact, exact.draw(X, stream(0, "none")))
     torch.testing.assert_close(moved[:, :3], network(X, T))
     torch.testing.assert_close(moved[:, 3], trace(network), rtol=0, atol=1e-13)
 
@@ -52,7 +58,7 @@ def test_divergence_is_the_trace_of_the_jacobian():
 def test_all_signs_average_to_the_trace():
     """E vᵀJv = tr J, with the expectation taken in full: over all 2³ Rademacher probes."""
     signs = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=3)), dtype=torch.float64)
-    terms = augmented(network, signs[:, None], summed=False)[:, 3:]
+    terms = augmented(network, sg.Hutchinson(8), signs[:, None])[:, 3:]
     assert terms.std(1).min() > 0.1  # no one of them is the trace
     torch.testing.assert_close(terms.mean(1), trace(network), rtol=0, atol=1e-13)
 
@@ -72,9 +78,70 @@ class Unbatchable(torch.autograd.Function):
 
 
 def test_score_without_batched_derivative():
-    one_by_one = augmented(lambda x, t: Unbatchable.apply(network(x, t)), EYE, summed=True)
-    batched = augmented(lambda x, t: torch.tanh(network(x, t)), EYE, summed=True)
+    one_by_one = drawn(lambda x, t: Unbatchable.apply(network(x, t)), ExactTrace())
+    batched = drawn(lambda x, t: torch.tanh(network(x, t)), ExactTrace())
     torch.testing.assert_close(one_by_one, batched, rtol=0, atol=1e-14)
+
+
+def linear(matrix):
+    return lambda x, t: x @ matrix.to(x).T
+
+
+def random_matrix(d, spectrum, seed=0):
+    """A symmetric matrix with given eigenvalues (padded with zeros) along random axes."""
+    generator = torch.Generator().manual_seed(seed)
+    axes, _ = torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64))
+    v = torch.zeros(d, dtype=torch.float64)
+    v[: len(spectrum)] = torch.as_tensor(spectrum, dtype=torch.float64)
+    return axes * v @ axes.T
+
+
+Y = torch.zeros(3, 40, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("shift", [0.0, -7.0], ids=["low rank", "identity plus low rank"])
+def test_sketch_is_exact_on_the_identity_plus_low_rank(shift):
+    """Rank 3 ≤ k = 4; not symmetric. Hutchinson with as many products is off by its spread."""
+    skew = random_matrix(40, [1.0], seed=1) @ random_matrix(40, [5.0], seed=2)
+    matrix = random_matrix(40, [3.0, -2.0]) + skew
+    matrix = matrix + shift * torch.eye(40, dtype=torch.float64)
+    found = drawn(linear(matrix), sg.HutchPlusPlus(16), Y)
+    assert found.shape == (3, 4)
+    torch.testing.assert_close(found, matrix.trace().expand_as(found), rtol=0, atol=1e-11)
+    plain = drawn(linear(matrix), sg.Hutchinson(16), Y)
+    assert (plain - matrix.trace()).abs().min() > 1e-3
+
+
+def test_sketch_is_unbiased_where_it_is_not_exact():
+    """Full rank, not symmetric: the mean over 4,000 draws; α = 1e-5."""
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(12, 12, generator=generator, dtype=torch.float64)
+    rows = torch.zeros(4_000, 12, dtype=torch.float64)
+    found = drawn(linear(matrix), sg.HutchPlusPlus(8), rows).mean(1)
+    assert float(found.std()) > 0.1
+    assert abs(float(found.mean() - matrix.trace())) < 4.42 * float(found.std()) / 4_000**0.5
+
+
+def test_sketch_has_less_variance_for_as_many_products():
+    """A score's Jacobian at σ = 0.1: −1/(v_i + σ²), six directions wide, 58 narrow."""
+    narrow = torch.linspace(0.0, 0.0005, 58, dtype=torch.float64)
+    wide = torch.linspace(0.3, 1.5, 6, dtype=torch.float64)
+    matrix = random_matrix(64, -1 / (torch.cat([wide, narrow]) + 0.01))
+    rows = torch.zeros(500, 64, dtype=torch.float64)
+    spread = {}
+    for how in (sg.Hutchinson(32, "gaussian"), sg.Hutchinson(32), sg.HutchPlusPlus(32)):
+        errors = drawn(linear(matrix), how, rows).mean(1) - matrix.trace()
+        spread[how] = float(errors.square().mean().sqrt())
+    gaussian, signs, sketched = spread.values()
+    assert sketched < signs / 3
+    assert sketched < gaussian / 10
+
+
+def test_a_sketch_must_leave_something(as_user):
+    with pytest.raises(
+        ValueError, match=r"sketches 8 dimensions, and a state has 8: take .*exact"
+    ):
+        sg.HutchPlusPlus(16).draw(torch.zeros(1, 8), stream(0, "test"))
 
 
 @pytest.mark.parametrize(
@@ -88,3 +155,16 @@ def test_score_without_batched_derivative():
 def test_bad_probes(arguments, error, message):
     with pytest.raises(error, match=message):
         sg.Hutchinson(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("probes", "error", "message"),
+    [
+        (0, ValueError, "probes must be ≥ 1, but is 0"),
+        (True, TypeError, "probes must be an int, but is bool"),
+        (10, ValueError, "probes must be a multiple of 4, but is 10"),
+    ],
+)
+def test_bad_sketches(probes, error, message):
+    with pytest.raises(error, match=message):
+        sg.HutchPlusPlus(probes)
