@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 __all__ = ["Keep", "TrainConfig", "Weighting"]
 
-Weighting = Literal["simple", "likelihood"]
+Weighting = Literal["simple", "likelihood", "flow-matching", "edm"]
 Keep = Literal["last", "best"]
 
 
@@ -26,8 +26,9 @@ class TrainConfig:
         max_grad_norm: Longer gradients are cut to this length.
         ema_decay: Decay of the moving average of the weights, which the model ends with; early on
             it is (1 + k)/(10 + k).
-        weighting: Which noise levels count: "simple" (uniform in t) or "likelihood" (uniform in
-            log-SNR).
+        weighting: Which noise levels count: "simple" (uniform in t), "likelihood" (uniform in
+            log-SNR), "flow-matching" or "edm" (the losses of these methods, in the network's own
+            output).
         keep: The averaged weights to end with: the "last", or the "best" on the validation data.
         validate_every: Steps between two looks at the validation data.
         checkpoint_every: Steps between two checkpoints, where a folder is given.

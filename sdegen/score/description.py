@@ -11,7 +11,9 @@ from typing import Any
 from sdegen.errors import CheckpointError
 from sdegen.score.networks import MLP, UNet
 from sdegen.score.parameterization import EpsPrediction, ScorePrediction, VPrediction, X0Prediction
+from sdegen.score.preconditioning import DenoiserPrediction, EDMPrediction, FlowPrediction
 from sdegen.sde.linear import VE, VP, SubVP
+from sdegen.sde.paths import EDM, RectifiedFlow
 from sdegen.sde.schedules import (
     ConstantBeta,
     CosineBeta,
@@ -19,6 +21,7 @@ from sdegen.sde.schedules import (
     LinearBeta,
     QuadraticBeta,
 )
+from sdegen.sde.tables import TabulatedBeta
 
 __all__ = ["Description", "describe", "rebuild"]
 
@@ -29,8 +32,9 @@ _KNOWN: dict[str, type] = {
     for known in (
         *(MLP, UNet),
         *(EpsPrediction, X0Prediction, VPrediction, ScorePrediction),
-        *(VP, SubVP, VE),
-        *(ConstantBeta, LinearBeta, QuadraticBeta, CosineBeta, GeometricSigma),
+        *(FlowPrediction, EDMPrediction, DenoiserPrediction),
+        *(VP, SubVP, VE, RectifiedFlow, EDM),
+        *(ConstantBeta, LinearBeta, QuadraticBeta, CosineBeta, GeometricSigma, TabulatedBeta),
     )
 }
 
@@ -47,7 +51,10 @@ def describe(thing: object) -> Description:
     described: Description = {"class": kind.__name__}
     for name in _arguments(kind):
         value = getattr(thing, name)
-        described[name] = value if isinstance(value, int | float) else describe(value)
+        if isinstance(value, tuple):  # a table of numbers
+            described[name] = list(value)
+        else:
+            described[name] = value if isinstance(value, int | float) else describe(value)
     return described
 
 

@@ -16,8 +16,17 @@ is larger than others by its weight. Measured: on a mixture in the plane, after 
 learned density lost 0.020 nats by the second and 0.027 by the first; digits drawn by an MLP were
 1.9 sampling floors from held-out ones by the first and 2.1 by the second.
 
-The error is counted in ε however the network's output is read, by the exact factor ∂ε/∂output. A
-parameterization therefore changes what is easy to learn, and not what is asked for.
+In these two the error is counted in ε however the network's output is read, by the exact factor
+∂ε/∂output. A parameterization therefore changes what is easy to learn, and not what is asked for.
+
+Two more are the losses of their own methods, where the error is counted **in the output itself**:
+
+    "flow-matching"   q(t) uniform; with `FlowPrediction` E ‖û − (ε − x0)‖².
+    "edm"   log(σ/α) ~ N(−1.2, 1.2²), cut to [t_min, t_max]; with `EDMPrediction` E ‖F̂ − F‖², which
+    is Karras et al.'s λ(σ) ‖D − x0‖², λ = 1/c_out².
+
+In ε these are weights of 1/(1 − t)² for a rectified flow and of 1 + σ²/σ_d² for EDM. They diverge
+towards the noise, and to meet them by the density of t would put all times there.
 
 Times are **stratified**: a batch of n has one time in each n-th of the distribution, with one
 common random offset.
@@ -25,7 +34,8 @@ common random offset.
 Reference:
     Vincent 2011, Neural Computation 23, 1661; Ho et al. 2020, eq. (14), arXiv:2006.11239; Song,
     Durkan et al. 2021, theorem 1, arXiv:2101.09258; the common offset: Kingma et al. 2021,
-    appendix I.1, arXiv:2107.00630.
+    appendix I.1, arXiv:2107.00630; flow matching: Lipman et al. 2023, eq. (23), arXiv:2210.02747;
+    EDM: Karras et al. 2022, eq. (8) and table 1, arXiv:2206.00364.
 """
 
 import torch
@@ -41,6 +51,8 @@ __all__ = ["TimeSampler", "denoising_errors"]
 
 _NODES = 4096
 _BISECTIONS = 53  # of a double's digits
+_EDM_MEAN, _EDM_STD = -1.2, 1.2  # P_mean and P_std of Karras et al.
+_IN_OUTPUT = ("flow-matching", "edm")
 
 
 class TimeSampler:
@@ -48,12 +60,15 @@ class TimeSampler:
 
     Args:
         sde: The noising SDE.
-        weighting: "simple" or "likelihood".
+        weighting: "simple", "likelihood", "flow-matching" or "edm".
     """
 
     def __init__(self, sde: LinearSDE, weighting: Weighting) -> None:
         self.sde = sde
-        self._nodes = None if weighting == "simple" else _equal_levels(sde)
+        self._nodes: Tensor | None = None
+        if weighting in ("likelihood", "edm"):
+            spread = _equally if weighting == "likelihood" else _normally
+            self._nodes = _times_at(sde, spread(*_level(sde, _ends(sde)).tolist()))
 
     def quantile(self, u: Tensor) -> Tensor:
         """The time below which a share u of all times lies; float64, shape of u."""
@@ -69,13 +84,21 @@ class TimeSampler:
         return self.quantile((torch.arange(n, dtype=torch.float64) + offset) / n)
 
 
-def denoising_errors(model: ScoreModel, x0: State, t: Tensor, *, rng: Rng = None) -> Tensor:
+def denoising_errors(
+    model: ScoreModel,
+    x0: State,
+    t: Tensor,
+    *,
+    weighting: Weighting = "simple",
+    rng: Rng = None,
+) -> Tensor:
     """‖ε̂(x_t, t) − ε‖²/d, one for each row, with x_t drawn from the kernel.
 
     Args:
         model: The model.
         x0: Data, shape (batch, *event).
         t: Times, shape (batch,).
+        weighting: With "flow-matching" and "edm" the errors are those of the output, not of ε.
         rng: Seed, generator or None, for ε.
 
     Returns:
@@ -86,24 +109,44 @@ def denoising_errors(model: ScoreModel, x0: State, t: Tensor, *, rng: Rng = None
     x_t, eps = model.sde.perturb(x0, t, rng=rng)
     alpha, sigma = expand(model.sde.alpha(t), x0), expand(model.sde.sigma(t), x0)
     how = model.parameterization
-    error = how.slope(alpha, sigma) * (model(x_t, t) - how.target(x0, eps, alpha, sigma))
+    error = model(x_t, t) - how.target(x0, eps, alpha, sigma)
+    if weighting not in _IN_OUTPUT:
+        error = how.slope(alpha, sigma) * error
     errors: Tensor = error.square().flatten(1).mean(1)
     return errors
 
 
-def _equal_levels(sde: LinearSDE) -> Tensor:
-    """Times from t_min to t_max between which log σ/α grows by equal amounts, by bisection."""
-    low = torch.full((_NODES,), sde.t_min, dtype=torch.float64)
-    high = torch.full((_NODES,), sde.t_max, dtype=torch.float64)
+def _level(sde: LinearSDE, t: Tensor) -> Tensor:
+    """log σ/α, shape of t."""
+    return (sde.sigma(t) / sde.alpha(t)).log()
 
-    def level(t: Tensor) -> Tensor:
-        return (sde.sigma(t) / sde.alpha(t)).log()
 
-    first, last = level(low[:1]), level(high[:1])
-    wanted = torch.lerp(first, last, torch.linspace(0, 1, _NODES, dtype=torch.float64))
+def _ends(sde: LinearSDE) -> Tensor:
+    """t_min and t_max."""
+    return torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)
+
+
+def _equally(first: float, last: float) -> Tensor:
+    """Levels from first to last by equal amounts."""
+    ends = torch.tensor([first, last], dtype=torch.float64)
+    return torch.lerp(ends[:1], ends[1:], torch.linspace(0, 1, _NODES, dtype=torch.float64))
+
+
+def _normally(first: float, last: float) -> Tensor:
+    """Levels from first to last between which equal shares of N(−1.2, 1.2²) lie."""
+    ends = (torch.tensor([first, last], dtype=torch.float64) - _EDM_MEAN) / _EDM_STD
+    low, high = torch.special.ndtr(ends)
+    shares = torch.lerp(low, high, torch.linspace(0, 1, _NODES, dtype=torch.float64))
+    return _EDM_MEAN + _EDM_STD * torch.special.ndtri(shares)
+
+
+def _times_at(sde: LinearSDE, levels: Tensor) -> Tensor:
+    """Times at which log σ/α has increasing values, by bisection; the ends are t_min, t_max."""
+    low = torch.full_like(levels, sde.t_min)
+    high = torch.full_like(levels, sde.t_max)
     for _ in range(_BISECTIONS):
         middle = 0.5 * (low + high)
-        below = level(middle) < wanted
+        below = _level(sde, middle) < levels
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
     nodes = 0.5 * (low + high)
     nodes[0], nodes[-1] = sde.t_min, sde.t_max

@@ -4,7 +4,8 @@
 
 **Scaling.** A network is given x_t/√(α² + σ²) and its output is of order one: for data of unit
 variance a plain network sees numbers of unit variance at every t, for VE as well, whose states
-reach σ_max. For VP the factor is 1. Scale data to unit variance or to [−1, 1].
+reach σ_max. For VP the factor is 1. Scale data to unit variance or to [−1, 1]. A parameterization
+may say otherwise, of the scale and of the number that stands for the time.
 
 **Precision.** The network computes in the dtype and on the device of its own parameters,
 everything around it in those of x_t, which is also what comes back: a float64 state may meet a
@@ -32,8 +33,8 @@ class ScoreModel(nn.Module):
     """A learned score of a noising SDE.
 
     Args:
-        network: Called as network(x, t), x (batch, *event) scaled to order one, t (batch,);
-            returns x's shape.
+        network: Called as network(x, t), x (batch, *event) scaled to order one, t (batch,), or
+            what the parameterization tells of t; returns x's shape.
         sde: The SDE whose noise it has learned, or shall learn.
         parameterization: How the network's output is read; None is `EpsPrediction()`.
     """
@@ -146,9 +147,11 @@ class ScoreModel(nn.Module):
 
     def _output(self, x_t: State, t: Time, alpha: Tensor, sigma: Tensor) -> State:
         """What the network says, in its own precision."""
-        scaled = x_t / (alpha**2 + sigma**2).sqrt()
+        how = self.parameterization
+        scaled = x_t / how.scale(alpha, sigma)
+        clock = how.clock(t, alpha.reshape(t.shape), sigma.reshape(t.shape))
         like = next(self.network.parameters(), x_t)
-        times = t.to(device=like.device, dtype=like.dtype).expand(x_t.shape[:1])
+        times = clock.to(device=like.device, dtype=like.dtype).expand(x_t.shape[:1])
         output: Tensor = self.network(scaled.to(device=like.device, dtype=like.dtype), times)
         if output.shape != x_t.shape:
             raise ValueError(

@@ -13,7 +13,9 @@ Off the circle, α² + σ² ≠ 1 (VE, SubVP), v is a rotation times a stretch s
 preconditioning of Karras et al. for data of unit variance.
 
 A parameterization is three formulas: the pair (x0, ε) from an output, the output from the pair,
-and how far ε moves when the output does. All else (score, v, losses) is made from the pair.
+and how far ε moves when the output does. All else (score, v, losses) is made from the pair. Two
+more say what a network is given: by what x_t is divided, and how it is told the time; those here
+share √(α² + σ²) and t itself, those of `sdegen.score.preconditioning` have their own.
 """
 
 from abc import ABC, abstractmethod
@@ -21,7 +23,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sdegen.shapes import State
+from sdegen.shapes import State, Time
 
 __all__ = [
     "EpsPrediction",
@@ -62,6 +64,14 @@ class Parameterization(ABC):
     @abstractmethod
     def slope(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         """∂ε/∂output at fixed x_t: turns an error of the output into an error of ε."""
+
+    def scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """What x_t is divided by before the network sees it: √(α² + σ²), the spread of x_t."""
+        return (alpha**2 + sigma**2).sqrt()
+
+    def clock(self, t: Time, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """What the network is told of the time: t; all three have t's shape."""
+        return t
 
 
 @dataclass(frozen=True)

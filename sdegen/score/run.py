@@ -152,7 +152,8 @@ class TrainingRun:
         rows = torch.randint(len(self.data), (config.batch_size,), generator=generator)
         x0 = self._augmented(self.data[rows.to(self.data.device)], source)
         t = self.times.draw(config.batch_size, source)
-        loss = denoising_errors(self.model, x0, t, rng=generator).mean()
+        weighting = self.config.weighting
+        loss = denoising_errors(self.model, x0, t, weighting=weighting, rng=generator).mean()
         value = float(loss.detach())
         self._check_finite("the loss", value)
         self.optimizer.zero_grad()
@@ -203,7 +204,13 @@ class TrainingRun:
         t = self.times.draw(len(x0), source)
         shuffled = t[torch.randperm(len(t), generator=source.generator())]
         self.average.eval()
-        errors = denoising_errors(self._averaged, x0, shuffled, rng=source.generator())
+        errors = denoising_errors(
+            self._averaged,
+            x0,
+            shuffled,
+            weighting=self.config.weighting,
+            rng=source.generator(),
+        )
         loss = float(errors.mean())
         self._check_finite("the validation loss", loss)
         if loss < min((value for _, value in self.looks), default=math.inf):

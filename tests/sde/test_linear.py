@@ -22,6 +22,9 @@ SDES = {
     for kind in (sg.VP, sg.SubVP)
 }
 SDES["VE, geometric"] = sg.VE(sg.GeometricSigma(0.01, 50.0))
+SDES["rectified flow"] = sg.RectifiedFlow()
+SDES["EDM"] = sg.EDM()
+SDES["VP, table"] = sg.VP(sg.TabulatedBeta((1 - torch.linspace(1e-4, 0.02, 1000)).cumprod(0)))
 
 every_sde = pytest.mark.parametrize("sde", SDES.values(), ids=SDES.keys())
 
@@ -40,7 +43,7 @@ def _slope(value, t):
 def test_alpha_decays_at_the_rate_of_the_drift(sde):
     t = _times(sde)
     rate = sde.rate(t).detach()
-    if isinstance(sde, sg.VE):
+    if isinstance(sde, sg.VE | sg.EDM):
         assert not rate.any()
         assert torch.equal(sde.alpha(t), torch.ones_like(t))
     else:

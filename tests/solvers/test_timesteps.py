@@ -12,6 +12,8 @@ SDES = {
     "vp cosine": sg.VP(sg.CosineBeta()),
     "sub-vp": sg.SubVP(sg.LinearBeta(0.1, 20.0)),
     "ve": sg.VE(sg.GeometricSigma(0.01, 50.0)),
+    "rectified flow": sg.RectifiedFlow(),
+    "edm": sg.EDM(),
 }
 GRIDS = {
     "uniform": sg.timesteps.uniform,

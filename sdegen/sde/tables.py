@@ -1,0 +1,92 @@
+"""Tables: a β-schedule from the ᾱ_1 … ᾱ_N that a network was trained with elsewhere.
+
+    α(t_k)² = ᾱ_k at t_k = k/N,     λ = log(α/σ) piecewise linear in t between
+
+A DDPM knows noise levels 1 … N and nothing between them; what is between is a choice, and linear λ
+is the common one (k-diffusion's, and that of diffusers where it interpolates). B = ∫β = −log ᾱ is
+continuous, β itself jumps at the nodes. Before t_1 there is no level to interpolate from: B grows
+linearly from 0, and a score is not to be asked for there.
+"""
+
+import torch
+from torch import Tensor
+
+from sdegen.sde.schedules import BetaSchedule
+from sdegen.shapes import Time
+
+__all__ = ["TabulatedBeta"]
+
+
+class TabulatedBeta(BetaSchedule):
+    """The β-schedule with e^{−B(k/N)} = ᾱ_k, λ = log(α/σ) linear in t between the nodes.
+
+    Args:
+        alpha_bars: ᾱ_1 … ᾱ_N, N ≥ 2, in (0, 1) and decreasing.
+
+    Raises:
+        ValueError: If they are fewer, leave (0, 1) or do not decrease, naming the index.
+
+    >>> TabulatedBeta([0.9, 0.5, 0.1]).integral(torch.tensor(2 / 3)).exp()
+    tensor(2.0000)
+    """
+
+    def __init__(self, alpha_bars: Tensor | list[float] | tuple[float, ...]) -> None:
+        table = torch.as_tensor(alpha_bars).detach().to(device="cpu", dtype=torch.float64)
+        if table.ndim != 1 or len(table) < 2:
+            raise ValueError(
+                "alpha_bars must be a list ᾱ_1 … ᾱ_N of at least two, but have shape "
+                f"{tuple(table.shape)}."
+            )
+        bad = ~((table > 0) & (table < 1))
+        if bool(bad.any()):
+            i = int(bad.nonzero()[0])
+            raise ValueError(
+                f"every ᾱ must lie in (0, 1), but alpha_bars[{i}] = {float(table[i]):g}"
+                + (
+                    ": no signal is left there, and the score does not tell x0; leave that level "
+                    "out of the table."
+                    if float(table[i]) == 0
+                    else "."
+                )
+            )
+        if not bool((table.diff() < 0).all()):
+            i = int((table.diff() >= 0).nonzero()[0])
+            raise ValueError(
+                f"ᾱ must decrease, but alpha_bars[{i}] = {float(table[i]):g} is followed by "
+                f"{float(table[i + 1]):g}."
+            )
+        self.alpha_bars: tuple[float, ...] = tuple(table.tolist())
+        self._levels = 0.5 * (table.log() - torch.log1p(-table))
+
+    @property
+    def steps(self) -> int:
+        """N."""
+        return len(self.alpha_bars)
+
+    def __call__(self, t: Time) -> Tensor:
+        """β(t) = −2 λ' σ², shape of t; before t_1 the constant −N log ᾱ_1."""
+        at = t.to(torch.float64)
+        level, pace = self._interpolated(at)
+        beta = -2 * pace * torch.sigmoid(-2 * level)
+        return torch.where(at * self.steps < 1, self._first_rate(level), beta).to(t.dtype)
+
+    def integral(self, t: Time) -> Tensor:
+        """B(t) = log(1 + e^{−2λ}), shape of t; before t_1 linear from 0."""
+        at = t.to(torch.float64)
+        level, _ = self._interpolated(at)
+        grown = -torch.nn.functional.logsigmoid(2 * level)
+        early = self._first_rate(level) * at
+        return torch.where(at * self.steps < 1, early, grown).to(t.dtype)
+
+    def _interpolated(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """λ(t) and dλ/dt; before t_1 as on the first interval."""
+        levels = self._levels.to(t.device)
+        place = self.steps * t - 1
+        left = place.detach().floor().clamp(0, self.steps - 2)
+        low, high = levels[left.long()], levels[left.long() + 1]
+        return torch.lerp(low, high, place - left), self.steps * (high - low)
+
+    def _first_rate(self, like: Tensor) -> Tensor:
+        """N B(t_1), in like's shape."""
+        first = torch.nn.functional.logsigmoid(2 * self._levels[0].to(like))
+        return (-self.steps * first).expand_as(like)
