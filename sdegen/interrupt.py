@@ -1,20 +1,30 @@
 """Ctrl-C in a long run: the step ends, what is done is saved, and only then the run stops.
 
 A second one leaves at once.
+
+A run may hold it around its blocks, and each block around its steps, on other threads too: what
+is held further out is seen further in, so that one Ctrl-C stops all of them after their step.
 """
+
+from __future__ import annotations
 
 import signal
 import threading
+from contextvars import ContextVar, Token
 from types import FrameType, TracebackType
 from typing import Self
 
 __all__ = ["HeldInterrupt"]
 
+# a context is inherited by a thread that is started in a copy of it, and by no other
+_around: ContextVar[HeldInterrupt | None] = ContextVar("_around", default=None)
+
 
 class HeldInterrupt:
     """Holds a first Ctrl-C back while in its `with` block; the loop inside looks between steps.
 
-    Outside the main thread, where Python delivers no signals, it does nothing.
+    Inside the `with` block of another it sees what that one holds. Outside the main thread, where
+    Python delivers no signals, it holds none by itself.
 
     >>> with HeldInterrupt() as interrupt:
     ...     interrupt.pending
@@ -22,11 +32,23 @@ class HeldInterrupt:
     """
 
     def __init__(self) -> None:
-        self.pending = False
-        self._previous: object = None
+        self._stop = False
         self._held = False
+        self._outer: HeldInterrupt | None = None
+        self._token: Token[HeldInterrupt | None] | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether what is inside must end after the step that it is in."""
+        return self._stop or (self._outer is not None and self._outer.pending)
+
+    def stop(self) -> None:
+        """Makes it pending without a Ctrl-C, as where one block failed and the others must end."""
+        self._stop = True
 
     def __enter__(self) -> Self:
+        self._outer = _around.get()
+        self._token = _around.set(self)
         # a handler that is not Python's own default is somebody's wish: leave it
         if (
             threading.current_thread() is threading.main_thread()
@@ -44,7 +66,9 @@ class HeldInterrupt:
     ) -> None:
         if self._held:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self._token is not None:
+            _around.reset(self._token)
 
     def _hold(self, number: int, frame: FrameType | None) -> None:
-        self.pending = True
+        self._stop = True
         signal.signal(signal.SIGINT, signal.default_int_handler)  # the second one leaves at once

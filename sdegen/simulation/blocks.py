@@ -14,11 +14,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sdegen.noise import Stream
+from sdegen.noise import Stream, Streams
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
+from sdegen.solvers.base import OnNonfinite, Solution, Solver
+from sdegen.walls import Walls
 
-__all__ = ["block_rows", "couples"]
+__all__ = ["block_rows", "couples", "solve_block"]
 
 _NUMBERS = {"cpu": 2**16}  # numbers in a block; the CPU's stay in a second-level cache
 _NUMBERS_ON_DEVICE = 2**24  # what fills a GPU
@@ -30,6 +32,50 @@ def block_rows(x0: State) -> int:
     """Trajectories in a block, from the size of an event and the kind of device alone."""
     numbers = _NUMBERS.get(x0.device.type, _NUMBERS_ON_DEVICE)
     return max(_FEWEST_ROWS, numbers // max(1, x0[0].numel()))
+
+
+def solve_block(
+    sde: SDE,
+    solver: Solver,
+    x0: State,
+    times: Tensor,
+    *,
+    block: int,
+    seed: int,
+    keep_path: bool,
+    walls: Walls | None = None,
+    on_nonfinite: OnNonfinite = "raise",
+    tick: Callable[[], None] | None = None,
+) -> Solution:
+    """Carries one block along the times, with the stream (seed, "dynamics", block).
+
+    Everything has been checked at the door; what gradients are recorded is the caller's choice.
+
+    Args:
+        sde: What moves.
+        solver: How it moves.
+        x0: The block's states at times[0], shape (rows, *event).
+        times: Shape (T,), float64, on the CPU.
+        block: Number of the block, 0 ≤ block < 2³².
+        seed: Seed of the run.
+        keep_path: Whether all T states are kept, or the last one alone.
+        walls: Box that the state is kept in.
+        on_nonfinite: "raise" stops the block; "freeze" goes on without what was lost.
+        tick: Called after each time that is reached.
+
+    Returns:
+        The block as far as it went: `failed_at` and `interrupted_at` say whether to the end.
+    """
+    return solver.solve(
+        sde,
+        x0,
+        times,
+        noise=None if sde.noise == "none" else Streams(seed, "dynamics").block(block),
+        keep_path=keep_path,
+        walls=walls,
+        on_nonfinite=on_nonfinite,
+        tick=tick,
+    )
 
 
 def couples(sde: SDE, rows: State, t: Tensor, noise: Stream) -> bool:

@@ -1,7 +1,8 @@
 """simulate, the front door: joins an SDE to a solver, runs it in blocks, returns a Trajectory."""
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext, suppress
 from typing import Literal
 
 import numpy as np
@@ -11,11 +12,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sdegen.errors import Interrupted, NonFiniteError, SdegenError, SolverError
+from sdegen.interrupt import HeldInterrupt
 from sdegen.noise import Rng, Streams, seed_of
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
-from sdegen.simulation.blocks import block_rows, couples
+from sdegen.simulation.blocks import block_rows, couples, solve_block
 from sdegen.simulation.door import check_dynamics, check_memory, check_state, check_times, probe
+from sdegen.simulation.pool import check_threads, over_blocks
 from sdegen.solvers.base import Solution, Solver
 from sdegen.solvers.native import EulerMaruyama
 from sdegen.trajectory import Trajectory
@@ -35,6 +38,7 @@ def simulate(
     keep_path: bool = True,
     on_nonfinite: Literal["raise", "freeze"] = "raise",
     interacting: bool | None = None,
+    threads: int | None = None,
     progress: bool = False,
     differentiable: bool = False,
 ) -> Trajectory:
@@ -58,6 +62,9 @@ def simulate(
             them.
         interacting: Whether trajectories feel each other and must run together; None finds out by
             a probe.
+        threads: How many blocks are computed at a time; None takes the cores that the process may
+            use. Neither their number nor their order changes a bit of the result. On a GPU one
+            is enough.
         progress: Whether a progress bar is shown.
         differentiable: Whether gradients flow through the simulation; it then runs in one piece.
 
@@ -83,6 +90,7 @@ def simulate(
     if on_nonfinite not in ("raise", "freeze"):
         raise ValueError(f"on_nonfinite must be 'raise' or 'freeze', but is {on_nonfinite!r}.")
     check_memory(x0, len(ts) if keep_path else 1)
+    threads = check_threads(threads)
     seed = seed_of(rng)
 
     with nullcontext() if differentiable else torch.no_grad():
@@ -90,35 +98,53 @@ def simulate(
             probe(sde, x0, ts[0], walls, whole=interacting is True)
             whole = solver.whole or differentiable
             blocks = [x0] if whole else _blocks(sde, x0, ts[0], seed, interacting)
-        streams = Streams(seed, "dynamics")
-        solutions: list[Solution] = []
+        one_at_a_time = threading.Lock()
         with tqdm(
             total=len(blocks) * (len(ts) - 1), disable=not progress, unit="step", desc="simulate"
         ) as bar:
-            for b, block in enumerate(blocks):
-                noise = None if sde.noise == "none" else streams.block(b)
-                try:
-                    solution = solver.solve(
-                        sde,
-                        block,
-                        ts,
-                        noise=noise,
-                        keep_path=keep_path,
-                        walls=walls,
-                        on_nonfinite=on_nonfinite,
-                        tick=bar.update if progress else None,
-                    )
-                except KeyboardInterrupt:  # a second one, or a solver whose steps are not ours
-                    raise _interruption(solutions, ts, keep_path, seed) from None
-                solutions.append(solution)
-                if solution.failed_at is not None or solution.interrupted_at is not None:
-                    break
-    failed_at = solutions[-1].failed_at
+
+            def tick() -> None:
+                with one_at_a_time:
+                    bar.update()
+
+            solutions, interrupted = _solutions(
+                lambda b: solve_block(
+                    sde,
+                    solver,
+                    blocks[b],
+                    ts,
+                    block=b,
+                    seed=seed,
+                    keep_path=keep_path,
+                    walls=walls,
+                    on_nonfinite=on_nonfinite,
+                    tick=tick if progress else None,
+                ),
+                range(len(blocks)),
+                threads=1 if x0.is_cuda else threads,
+            )
+    failed_at = solutions[-1].failed_at if solutions else None
     if failed_at is not None:
         raise _failure(solutions, ts, keep_path, seed, failed_at)
-    if solutions[-1].interrupted_at is not None:
+    if interrupted:
         raise _interruption(solutions, ts, keep_path, seed)
     return _joined(solutions, ts if keep_path else ts[-1:], seed)
+
+
+def _solutions(
+    solve: Callable[[int], Solution], blocks: range, *, threads: int
+) -> tuple[list[Solution], bool]:
+    """Solves the blocks, up to the first that fails or to Ctrl-C; and whether that came."""
+    solutions: list[Solution] = []
+    with HeldInterrupt() as interrupt:
+        results = over_blocks(solve, blocks, threads=threads, interrupt=interrupt)
+        # a KeyboardInterrupt is a second Ctrl-C, or somebody else's handler
+        with suppress(KeyboardInterrupt), closing(results):
+            for _, solution in results:
+                solutions.append(solution)
+                if solution.failed_at is not None:
+                    break
+    return solutions, interrupt.pending or len(solutions) < len(blocks)
 
 
 def _blocks(sde: SDE, x0: State, t: Tensor, seed: int, interacting: bool | None) -> list[State]:

@@ -29,6 +29,7 @@ import torchsde
 from torch import Tensor
 from torchdiffeq._impl.odeint import SOLVERS  # what the installed version has
 
+from sdegen.interrupt import HeldInterrupt
 from sdegen.noise import Stream, normal_like
 from sdegen.sde.base import SDE, Counter
 from sdegen.shapes import State
@@ -357,16 +358,19 @@ class TorchDiffEq(Solver):
         flow = _Flow(sde.counted(counter), x0, times, keep_path, tick)
         step_t = times.to(x0.device)
         try:
-            states = torchdiffeq.odeint(
-                flow,
-                x0,
-                step_t[[0, -1]],
-                rtol=self.rtol,
-                atol=self.atol,
-                method=self.method,
-                options={"step_t": step_t, "ifactor": _GROWTH},
-            )
+            with flow.interrupt:
+                states = torchdiffeq.odeint(
+                    flow,
+                    x0,
+                    step_t[[0, -1]],
+                    rtol=self.rtol,
+                    atol=self.atol,
+                    method=self.method,
+                    options={"step_t": step_t, "ifactor": _GROWTH},
+                )
             flow.finish(states[-1])
+        except _Cut:
+            return flow.solution(counter.calls)
         except _Stuck:
             return flow.solution(counter.calls, self._why(flow))
         return flow.solution(counter.calls)
@@ -393,6 +397,10 @@ class _Stuck(Exception):
     """Ends torchdiffeq's loop where it would fail a bare assertion; never seen outside."""
 
 
+class _Cut(Exception):
+    """Ends torchdiffeq's loop after Ctrl-C; never seen outside."""
+
+
 class _Flow:
     """dx/dt as torchdiffeq wants it, func(t, x), with the callbacks that it looks for.
 
@@ -405,6 +413,7 @@ class _Flow:
 
     Attributes:
         t: Where the present step begins.
+        interrupt: A Ctrl-C that is held back until the step has ended.
         lost: Trajectories that were not finite, or had a drift that was not, when it got stuck.
         largest: Largest finite |x| there.
     """
@@ -418,6 +427,8 @@ class _Flow:
         tick: Callable[[], None] | None,
     ) -> None:
         self.t = float(times[0])
+        self.interrupt = HeldInterrupt()
+        self._interrupted_at: float | None = None
         self.lost = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
         self.largest = 0.0
         self._sde, self._tick, self._keep_path = sde, tick, keep_path
@@ -443,6 +454,9 @@ class _Flow:
         self._check(x)
         if self.t == self._times[self._next]:  # exactly: a step ends on every time
             self.arrive(x)
+        if self.interrupt.pending:
+            self._interrupted_at = self._times[self._next - 1]
+            raise _Cut
 
     def finish(self, x: State) -> None:
         """The last time is reached."""
@@ -462,7 +476,9 @@ class _Flow:
     def solution(self, nfe: int, why: str | None = None) -> Solution:
         """The block as far as it went."""
         failed_at = None if why is None else self.t
-        return Solution(torch.stack(self._path), nfe, self.lost, failed_at, why)
+        return Solution(
+            torch.stack(self._path), nfe, self.lost, failed_at, why, self._interrupted_at
+        )
 
     def _check(self, x: State) -> None:
         """An error estimate relative to an infinite state is 0: such a step was accepted."""
