@@ -17,7 +17,7 @@ from torch import Tensor
 from sdegen.noise import Stream, Streams
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
-from sdegen.solvers.base import OnNonfinite, Solution, Solver
+from sdegen.solvers.base import OnNonfinite, See, Solution, Solver, Watch
 from sdegen.walls import Walls
 
 __all__ = ["block_rows", "couples", "solve_block"]
@@ -46,6 +46,8 @@ def solve_block(
     walls: Walls | None = None,
     on_nonfinite: OnNonfinite = "raise",
     tick: Callable[[], None] | None = None,
+    see: See | None = None,
+    watch: Watch | None = None,
 ) -> Solution:
     """Carries one block along the times, with the stream (seed, "dynamics", block).
 
@@ -62,6 +64,8 @@ def solve_block(
         walls: Box that the state is kept in.
         on_nonfinite: "raise" stops the block; "freeze" goes on without what was lost.
         tick: Called after each time that is reached.
+        see: Called with k and the state at times[k], k ≥ 1, where the solver shows its steps.
+        watch: Called with each step and the states before and after it, where it does.
 
     Returns:
         The block as far as it went: `failed_at` and `interrupted_at` say whether to the end.
@@ -75,6 +79,8 @@ def solve_block(
         walls=walls,
         on_nonfinite=on_nonfinite,
         tick=tick,
+        see=see,
+        watch=watch,
     )
 
 

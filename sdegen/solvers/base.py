@@ -30,9 +30,11 @@ __all__ = [
     "Draw",
     "FixedStep",
     "Record",
+    "See",
     "Solution",
     "Solver",
     "Step",
+    "Watch",
     "add_step_note",
     "check_substeps",
     "refine",
@@ -40,6 +42,8 @@ __all__ = [
 
 Draw = Callable[[], State | None]
 Step = Callable[[int, State, Draw], State]
+See = Callable[[int, State], None]
+Watch = Callable[[int, State, State], None]
 OnNonfinite = Literal["raise", "freeze"]
 
 _CHECK_EVERY = 32  # steps; a check of every step costs 30-50 % of a cheap one, of every 32nd 1-3 %
@@ -73,11 +77,13 @@ class Solver(ABC):
         clocks: Kinds of dynamics that it takes: "continuous", and "integer" for Markov chains.
         whole: Whether all trajectories must run together, as where one step size serves them all.
         takes_walls: Whether the state can be kept in a box after each step.
+        shows_steps: Whether its states are handed out on the way, to `see` and `watch`.
     """
 
     clocks: ClassVar[tuple[str, ...]] = ("continuous",)
     whole: ClassVar[bool] = False
     takes_walls: ClassVar[bool] = False
+    shows_steps: ClassVar[bool] = False
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
         """Refuses dynamics that this solver does not solve; called at the door.
@@ -108,6 +114,8 @@ class Solver(ABC):
         walls: Walls | None = None,
         on_nonfinite: OnNonfinite = "raise",
         tick: Callable[[], None] | None = None,
+        see: See | None = None,
+        watch: Watch | None = None,
     ) -> Solution:
         """Solves from times[0] to times[-1].
 
@@ -120,6 +128,10 @@ class Solver(ABC):
             walls: Box that the state is kept in.
             on_nonfinite: "raise" stops the block; "freeze" goes on without what was lost.
             tick: Called after each time that is reached.
+            see: Called with k and the state at times[k], k ≥ 1, where `shows_steps`. Neither it
+                nor watch may keep or change a state.
+            watch: Called with i and the states at nodes[i] and nodes[i + 1], for each step, where
+                `shows_steps`.
         """
 
 
@@ -138,6 +150,7 @@ class FixedStep(Solver):
     substeps: int = 1
 
     takes_walls: ClassVar[bool] = True
+    shows_steps: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_substeps(self.substeps)
@@ -169,6 +182,8 @@ class FixedStep(Solver):
         walls: Walls | None = None,
         on_nonfinite: OnNonfinite = "raise",
         tick: Callable[[], None] | None = None,
+        see: See | None = None,
+        watch: Watch | None = None,
     ) -> Solution:
         """Takes the steps, one after the other; see `Solver.solve`."""
         nodes = self.nodes(times)
@@ -179,7 +194,7 @@ class FixedStep(Solver):
         def draw() -> State | None:
             return None if noise is None else normal_like(x, noise)
 
-        with Record(x0, nodes, self.substeps, keep_path, on_nonfinite, tick) as record:
+        with Record(x0, nodes, self.substeps, keep_path, on_nonfinite, tick, see, watch) as record:
             for i in range(len(nodes) - 1):
                 try:
                     after = step(i, x, draw)
@@ -204,6 +219,8 @@ class Record:
         keep_path: Whether states are kept, or the last one alone.
         on_nonfinite: "raise" sets `failed_at`; "freeze" holds what is lost where it was finite.
         tick: Called after each kept time.
+        see: Called with the number of each kept time but the first, and the state.
+        watch: Called with the number of each step, the state before and the state after it.
     """
 
     def __init__(
@@ -214,6 +231,8 @@ class Record:
         keep_path: bool,
         on_nonfinite: OnNonfinite,
         tick: Callable[[], None] | None,
+        see: See | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.x = x0
         self.failed_at: float | None = None
@@ -222,6 +241,7 @@ class Record:
         self._nodes, self._substeps = nodes, substeps
         self._path = [x0] if keep_path else None
         self._freeze, self._tick = on_nonfinite == "freeze", tick
+        self._see, self._watch = see, watch
         self._lost = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
 
     def __enter__(self) -> Self:
@@ -245,16 +265,23 @@ class Record:
         """Enters the state at nodes[i], and returns it with lost trajectories put back."""
         if self._freeze:
             self._lost = self._lost | _rows_nonfinite(x)
+        before = self.x
         x = self.x = self.held(x)
+        if self._watch is not None:
+            self._watch(i - 1, before, x)
         reached = i % self._substeps == 0
         if self._path is not None and reached:
             self._path.append(x)
         if self._interrupt.pending:
             self.interrupted_at = float(self._nodes[i])
-        due = i % _CHECK_EVERY == 0 or i == len(self._nodes) - 1 or self.stopped
+        seen = reached and self._see is not None
+        due = seen or i % _CHECK_EVERY == 0 or i == len(self._nodes) - 1 or self.stopped
         if due and not self._freeze and not _all_finite(x):
             self._lost, self.failed_at = _rows_nonfinite(x), float(self._nodes[i])
-        elif reached and self._tick is not None:
+            return x
+        if reached and self._see is not None:
+            self._see(i // self._substeps, x)
+        if reached and self._tick is not None:
             self._tick()
         return x
 

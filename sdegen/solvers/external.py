@@ -36,8 +36,10 @@ from sdegen.shapes import State
 from sdegen.solvers.base import (
     OnNonfinite,
     Record,
+    See,
     Solution,
     Solver,
+    Watch,
     add_step_note,
     check_substeps,
     refine,
@@ -86,6 +88,8 @@ class TorchSDE(Solver):
         SIAM J. Numer. Anal. 48, 922: SRA1 for additive noise, SRID2 else.
     """
 
+    shows_steps: ClassVar[bool] = True
+
     method: str = "srk"
     substeps: int = 1
 
@@ -127,13 +131,15 @@ class TorchSDE(Solver):
         walls: Walls | None = None,
         on_nonfinite: OnNonfinite = "raise",
         tick: Callable[[], None] | None = None,
+        see: See | None = None,
+        watch: Watch | None = None,
     ) -> Solution:
         """Solves with one call of `torchsde.sdeint`; see `Solver.solve`."""
         assert noise is not None  # check() saw to it
         assert walls is None  # the door saw to it
         nodes = self.nodes(times)
         counter = Counter()
-        record = Record(x0, nodes, self.substeps, keep_path, on_nonfinite, tick)
+        record = Record(x0, nodes, self.substeps, keep_path, on_nonfinite, tick, see, watch)
         kind: type[_Steps] = _DiagonalSteps
         if self.method == "srk" and sde.noise == "additive":
             kind = _AdditiveSteps
@@ -341,6 +347,8 @@ class TorchDiffEq(Solver):
         walls: Walls | None = None,
         on_nonfinite: OnNonfinite = "raise",
         tick: Callable[[], None] | None = None,
+        see: See | None = None,
+        watch: Watch | None = None,
     ) -> Solution:
         """Solves with one call of `torchdiffeq.odeint`; see `Solver.solve`.
 
@@ -349,6 +357,8 @@ class TorchDiffEq(Solver):
         """
         assert noise is None  # check() saw to it
         assert walls is None  # the door saw to it
+        assert see is None  # whoever asks looks at shows_steps first
+        assert watch is None
         if on_nonfinite == "freeze":
             raise ValueError(
                 "TorchDiffEq has one step size for all trajectories and cannot go on without "
