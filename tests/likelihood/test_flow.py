@@ -17,6 +17,8 @@ SDES = {
     "VP": sg.VP(sg.LinearBeta(0.1, 20.0)),
     "SubVP": sg.SubVP(sg.LinearBeta(0.1, 20.0)),
     "VE": sg.VE(sg.GeometricSigma(0.05, 8.0)),
+    "rectified flow": sg.RectifiedFlow(t_min=0.02),
+    "EDM": sg.EDM(t_min=0.02, t_max=8.0),
 }
 VP = SDES["VP"]
 FINE = sg.TorchDiffEq("dopri8", rtol=1e-9, atol=1e-9)

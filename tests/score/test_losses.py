@@ -15,6 +15,8 @@ SDES = {
     "cosine": sg.VP(sg.CosineBeta()),
     "SubVP": sg.SubVP(sg.LinearBeta(0.1, 20.0)),
     "VE": sg.VE(sg.GeometricSigma(0.01, 50.0)),
+    "rectified flow": sg.RectifiedFlow(),
+    "EDM": sg.EDM(),
 }
 VP = SDES["VP"]
 SPREAD = 0.6
@@ -134,7 +136,7 @@ def test_the_density_of_likelihood_times_is_the_likelihood_weight(sde):
     assert torch.allclose(rate, weight, rtol=1e-9)
 
 
-@pytest.mark.parametrize("weighting", ["simple", "likelihood"])
+@pytest.mark.parametrize("weighting", ["simple", "likelihood", "flow-matching", "edm"])
 def test_times_are_one_in_each_share(weighting):
     """Sorted, the j-th of n lies between the quantiles j/n and (j + 1)/n; offsets differ."""
     sampler, n = TimeSampler(VP, weighting), 16
@@ -146,7 +148,7 @@ def test_times_are_one_in_each_share(weighting):
     # the mean of 200 uniform offsets is ½ within 4.4/√(12·200)
     first = torch.stack(draws)[:, 0]
     low, high = edges[0], edges[1]
-    if weighting == "simple":
+    if weighting in ("simple", "flow-matching"):
         mean = float(((first - low) / (high - low)).mean())
         assert mean == pytest.approx(0.5, abs=4.4 / math.sqrt(12 * 200))
 
@@ -171,3 +173,65 @@ def test_both_weightings_estimate_their_own_integral():
             assert float(exact) == pytest.approx(float(direct), rel=1e-5)
         standard_error = float(errors.std()) / math.sqrt(n)
         assert float(errors.mean()) == pytest.approx(float(exact), abs=4.4 * standard_error)
+
+
+def test_edm_times_are_lognormal_in_the_noise(sde):
+    """log σ/α ~ N(−1.2, 1.2²) within [t_min, t_max]; interpolated in t between 4096 quantiles."""
+    u = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
+    sampler = TimeSampler(sde, "edm")
+    t = sampler.quantile(u)
+    normal = torch.distributions.Normal(
+        torch.tensor(-1.2, dtype=torch.float64), torch.tensor(1.2, dtype=torch.float64)
+    )
+
+    def share(t):
+        return normal.cdf((sde.sigma(t) / sde.alpha(t)).log())
+
+    low, high = (share(torch.tensor(end, dtype=torch.float64)) for end in (sde.t_min, sde.t_max))
+    assert torch.allclose((share(t) - low) / (high - low), u, rtol=0, atol=1e-6)
+    ends = sampler.quantile(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    assert ends.tolist() == [sde.t_min, sde.t_max]
+
+
+def test_the_losses_of_flow_matching_and_edm_are_those_of_their_papers():
+    """‖û − (ε − x0)‖², and λ(σ) ‖D − x0‖² with λ = (σ² + σ_d²)/(σ σ_d)², of arbitrary networks."""
+
+    class Arbitrary(nn.Module):
+        def forward(self, x, clock):
+            return torch.sin(2 * x) + clock[:, None].cos() * x
+
+    x0, spread = gaussian(100), 0.6
+    flow = sg.ScoreModel(Arbitrary(), SDES["rectified flow"], sg.FlowPrediction())
+    t = torch.linspace(0.01, 0.99, 100, dtype=torch.float64)
+    x_t, eps = flow.sde.perturb(x0, t, rng=7)
+    found = denoising_errors(flow, x0, t, weighting="flow-matching", rng=7)
+    velocity = torch.sin(2 * x_t) + t[:, None].cos() * x_t
+    assert torch.allclose(found, (velocity - (eps - x0)).square()[:, 0], rtol=1e-9)
+
+    edm = sg.ScoreModel(Arbitrary(), SDES["EDM"], sg.EDMPrediction(spread))
+    sigma = torch.logspace(-2, 1.5, 100, dtype=torch.float64)
+    x_t, _ = edm.sde.perturb(x0, sigma, rng=7)
+    found = denoising_errors(edm, x0, sigma, weighting="edm", rng=7)
+    weight = (sigma**2 + spread**2) / (sigma * spread) ** 2
+    skip = spread**2 / (sigma**2 + spread**2)
+    out, c_in = sigma * spread / (sigma**2 + spread**2).sqrt(), (sigma**2 + spread**2).rsqrt()
+    scaled = c_in[:, None] * x_t
+    f = torch.sin(2 * scaled) + (sigma.log() / 4).cos()[:, None] * scaled
+    denoised = skip[:, None] * x_t + out[:, None] * f
+    expected = weight * (denoised - x0).square()[:, 0]
+    assert torch.allclose(found, expected, rtol=1e-9)
+
+
+def test_a_network_of_zeros_costs_one_by_edm_and_the_spread_of_the_velocity_by_flow_matching():
+    """E F² = 1 for data of σ_d, E(ε − x0)² = 1 + s²; squares of normals: error √(2/n)."""
+    n = 40_000
+    network = sg.MLP(1, width=8, rng=0).double()  # untrained: the zero function
+    for path, how, weighting, expected in (
+        (SDES["EDM"], sg.EDMPrediction(SPREAD), "edm", 1.0),
+        (SDES["rectified flow"], sg.FlowPrediction(), "flow-matching", 1 + SPREAD**2),
+    ):
+        t = TimeSampler(path, weighting).draw(n, Streams(0, "test").block(0))
+        model = sg.ScoreModel(network, path, how)
+        with torch.no_grad():
+            errors = denoising_errors(model, gaussian(n), t, weighting=weighting, rng=4)
+        assert float(errors.mean()) == pytest.approx(expected, rel=4.4 * math.sqrt(2 / n))

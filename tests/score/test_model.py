@@ -17,8 +17,19 @@ SDES = [
     sg.VP(sg.CosineBeta(0.01, t_max=0.99)),
     sg.SubVP(sg.LinearBeta(0.2, 10.0)),
     sg.VE(sg.GeometricSigma(0.02, 30.0)),
+    sg.RectifiedFlow(t_min=2e-3, t_max=0.99),
+    sg.EDM(t_min=0.01, t_max=20.0),
+    sg.VP(sg.TabulatedBeta([0.97, 0.6, 0.2, 0.01]), t_min=0.25),
 ]
-HOWS = [sg.EpsPrediction(), sg.X0Prediction(), sg.VPrediction(), sg.ScorePrediction()]
+HOWS = [
+    sg.EpsPrediction(),
+    sg.X0Prediction(),
+    sg.VPrediction(),
+    sg.ScorePrediction(),
+    sg.FlowPrediction(),
+    sg.EDMPrediction(0.7),
+    sg.DenoiserPrediction(),
+]
 
 
 def drawn(*shape, dtype=torch.float64, seed=0):

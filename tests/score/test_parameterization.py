@@ -10,9 +10,19 @@ SDES = {
     "VP": sg.VP(sg.LinearBeta(0.1, 20.0)),
     "SubVP": sg.SubVP(sg.LinearBeta(0.1, 20.0)),
     "VE": sg.VE(sg.GeometricSigma(0.01, 50.0)),
+    "rectified flow": sg.RectifiedFlow(),
+    "EDM": sg.EDM(),
 }
-HOWS = [sg.EpsPrediction(), sg.X0Prediction(), sg.VPrediction(), sg.ScorePrediction()]
-TIMES = [1e-3, 0.2, 1.0]
+HOWS = [
+    sg.EpsPrediction(),
+    sg.X0Prediction(),
+    sg.VPrediction(),
+    sg.ScorePrediction(),
+    sg.FlowPrediction(),
+    sg.EDMPrediction(0.3),
+    sg.DenoiserPrediction(),
+]
+TIMES = [1e-3, 0.2, 1.0]  # in units of t_max
 MEAN, SPREAD = 0.7, 0.4
 
 
@@ -27,7 +37,7 @@ def how(request):
 
 
 def kernel(sde, t):
-    t = torch.tensor(t, dtype=torch.float64)
+    t = torch.tensor(t * sde.t_max, dtype=torch.float64)
     return sde.alpha(t), sde.sigma(t)
 
 
@@ -40,28 +50,45 @@ def conditional_means(x_t, alpha, sigma):
 
 
 class Exact(torch.nn.Module):
-    """A network that puts out the conditional mean a parameterization asks for."""
+    """A network that puts out the conditional mean a parameterization asks for, at one time."""
 
-    def __init__(self, sde, how):
+    def __init__(self, how, alpha, sigma):
         super().__init__()
-        self.sde, self.how = sde, how
+        self.how, self.alpha, self.sigma = how, alpha, sigma
 
-    def forward(self, x, t):
-        alpha, sigma = self.sde.alpha(t)[:, None], self.sde.sigma(t)[:, None]
-        stretch = (alpha**2 + sigma**2).sqrt()
-        known = conditional_means(x * stretch, alpha, sigma)
-        known["v"] = known["v"] / stretch
-        names = dict(zip(map(type, HOWS), ("eps", "x0", "v", "score"), strict=True))
-        return known[names[type(self.how)]]
+    def forward(self, x, clock):
+        a, s, d = self.alpha, self.sigma, 0.3
+        spread, data = (a**2 + s**2).sqrt(), (s**2 + a**2 * d**2).sqrt()
+        scale = {"FlowPrediction": a + s, "EDMPrediction": data, "DenoiserPrediction": a}
+        name = type(self.how).__name__
+        known = conditional_means(x * scale.get(name, spread), a, s)
+        x0, eps = known["x0"], known["eps"]
+        outputs = {
+            "EpsPrediction": eps,
+            "X0Prediction": x0,
+            "VPrediction": known["v"] / spread,
+            "ScorePrediction": known["score"],
+            "FlowPrediction": eps - x0,
+            "EDMPrediction": (s / a * x0 - d**2 * eps) / (d * data / a),
+            "DenoiserPrediction": x0,
+        }
+        clocks = {
+            "FlowPrediction": s / (a + s),
+            "EDMPrediction": (s / a).log() / 4,
+            "DenoiserPrediction": s / a,
+        }
+        if name in clocks:
+            assert torch.allclose(clock, clocks[name].expand(len(x)), rtol=1e-15)
+        return outputs[name]
 
 
 @pytest.mark.parametrize("t", TIMES)
 def test_all_four_readings_of_any_network_are_the_conditional_means(sde, how, t):
     x_t = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None] * sde.prior_std
     alpha, sigma = kernel(sde, t)
-    model = sg.ScoreModel(Exact(sde, how), sde, how)
+    model = sg.ScoreModel(Exact(how, alpha, sigma), sde, how)
     known = conditional_means(x_t, alpha, sigma)
-    time = torch.tensor(t, dtype=torch.float64)
+    time = torch.tensor(t * sde.t_max, dtype=torch.float64)
     size = float(
         x_t.abs().max() / torch.minimum(alpha, sigma)
     )  # a division by α or σ magnifies rounding
@@ -131,3 +158,73 @@ def test_v_of_unit_data_is_of_order_one_and_uncorrelated_with_the_state(sde):
     x_t = torch.stack([alpha, sigma])
     assert float(v @ v) == pytest.approx(1, rel=1e-12)
     assert float(v @ x_t) == pytest.approx(0, abs=1e-12 * float(x_t.norm()))
+
+
+def test_on_its_own_path_a_flow_network_meets_state_time_and_velocity():
+    """d/dt (α x0 + σ ε) = ε − x0 by autograd, the state and the time as they are."""
+    sde, how = SDES["rectified flow"], sg.FlowPrediction()
+    t = torch.tensor(0.37, dtype=torch.float64, requires_grad=True)
+    x0, eps = torch.tensor([[[1.3]], [[-0.6]]], dtype=torch.float64)
+    (velocity,) = torch.autograd.grad(sde.alpha(t) * x0 + sde.sigma(t) * eps, t)
+    alpha, sigma = kernel(sde, 0.37 / sde.t_max)
+    assert how.target(x0, eps, alpha, sigma).item() == pytest.approx(velocity.item(), rel=1e-14)
+    assert how.scale(alpha, sigma).item() == pytest.approx(1, rel=1e-15)
+    assert how.clock(t.detach(), alpha, sigma).item() == pytest.approx(0.37, rel=1e-15)
+    # and Salimans' v is another number
+    assert abs(v_of(x0, eps, alpha, sigma).item() - velocity.item()) > 0.5
+
+
+@pytest.mark.parametrize("spread", [0.2, 1.0, 3.0])
+def test_edm_has_unit_variance_in_and_out_for_data_of_sigma_data(sde, spread):
+    """For N(0, σ_d²) data: x_t/scale and F have variance 1 and no covariance, at all noises."""
+    how = sg.EDMPrediction(spread)
+    for t in TIMES:
+        alpha, sigma = kernel(sde, t)
+        one, zero = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
+        # the coefficients of x0/σ_d and ε, both standard normal
+        f = torch.cat(
+            [how.target(spread * one, zero, alpha, sigma), how.target(zero, one, alpha, sigma)]
+        )[:, 0]
+        x = torch.stack([alpha * spread, sigma]) / how.scale(alpha, sigma)
+        assert float(f @ f) == pytest.approx(1, rel=1e-12)
+        assert float(x @ x) == pytest.approx(1, rel=1e-12)
+        assert float(f @ x) == pytest.approx(0, abs=1e-12)
+
+
+def test_edm_for_unit_data_is_v_of_the_other_sign(sde):
+    output, x_t = torch.randn(
+        2, 5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
+    )
+    alpha, sigma = kernel(sde, 0.4)
+    theirs = sg.VPrediction().read(-output, x_t, alpha, sigma)
+    for found, known in zip(
+        sg.EDMPrediction(1.0).read(output, x_t, alpha, sigma), theirs, strict=True
+    ):
+        assert torch.allclose(found, known, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("how", HOWS[4:], ids=lambda how: type(how).__name__)
+def test_one_network_serves_every_path(how):
+    """E[x0 | x_t] of an arbitrary network is the same on all paths at one σ/α and x_t/α."""
+
+    class Arbitrary(torch.nn.Module):
+        def forward(self, x, clock):
+            return torch.sin(2 * x) + clock[:, None].cos() * x
+
+    y, ratio, found = torch.tensor([[0.4], [-1.1]], dtype=torch.float64), 0.8, []
+    for path in SDES.values():
+        low, high = path.t_min, path.t_max
+        for _ in range(200):
+            t = 0.5 * (low + high)
+            alpha, sigma = kernel(path, t / path.t_max)
+            low, high = (t, high) if sigma / alpha < ratio else (low, t)
+        model = sg.ScoreModel(Arbitrary(), path, how)
+        found.append(model.x0(alpha * y, torch.tensor(t, dtype=torch.float64)))
+    for other in found[1:]:
+        assert torch.allclose(other, found[0], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("spread", [0.0, -1.0, float("nan"), float("inf")])
+def test_the_spread_of_the_data_is_a_positive_number(spread):
+    with pytest.raises(ValueError, match="sigma_data, the standard deviation of the data, must"):
+        sg.EDMPrediction(spread)

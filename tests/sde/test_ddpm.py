@@ -18,6 +18,8 @@ SDES = {
     "VP cosine": sg.VP(sg.CosineBeta()),
     "SubVP": sg.SubVP(sg.QuadraticBeta(0.1, 20.0)),
     "VE": sg.VE(sg.GeometricSigma(0.01, 5.0)),
+    "rectified flow": sg.RectifiedFlow(),
+    "EDM": sg.EDM(t_max=5.0),
 }
 every_sde = pytest.mark.parametrize("sde", SDES.values(), ids=SDES.keys())
 every_variance = pytest.mark.parametrize("variance", ["posterior", "beta"])

@@ -15,6 +15,8 @@ SDES = {
     "VP": VP,
     "SubVP": sg.SubVP(sg.CosineBeta()),
     "VE": sg.VE(sg.GeometricSigma(0.01, 5.0)),
+    "rectified flow": sg.RectifiedFlow(),
+    "EDM": sg.EDM(t_max=5.0),
 }
 
 WEIGHTS = [0.2, 0.5, 0.3]

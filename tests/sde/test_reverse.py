@@ -11,7 +11,13 @@ from sdegen.sde.base import Counter
 
 F64 = torch.float64
 VP = sg.VP(sg.LinearBeta(0.1, 20.0))
-SDES = {"VP": VP, "SubVP": sg.SubVP(sg.CosineBeta()), "VE": sg.VE(sg.GeometricSigma(0.01, 5.0))}
+SDES = {
+    "VP": VP,
+    "SubVP": sg.SubVP(sg.CosineBeta()),
+    "VE": sg.VE(sg.GeometricSigma(0.01, 5.0)),
+    "rectified flow": sg.RectifiedFlow(),
+    "EDM": sg.EDM(t_max=5.0),
+}
 ETAS = [0.0, 0.5, 1.0, 1.7]
 MEAN, STD = 0.7, 0.5
 
