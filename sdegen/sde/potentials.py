@@ -151,7 +151,8 @@ class GaussianMixture(Potential):
             variances, axes = _principal(torch.as_tensor(covariances, dtype=torch.float64), k, d)
         self.weights, self.means = w / w.sum(), mu
         self.variances, self.axes = variances, axes  # Σ_k = Q diag(v) Qᵀ
-        self._aligned = covariances is None  # Q = I: d² K multiplications less
+        # Q = I, as where nothing is correlated: d² K multiplications less
+        self._aligned = bool((axes == torch.eye(d, dtype=torch.float64)).all())
 
     @property
     def dim(self) -> int:
@@ -303,7 +304,13 @@ def _principal(covariances: Tensor, k: int, d: int) -> tuple[Tensor, Tensor]:
         raise ValueError(f"covariances must have shape {(k, d, d)}, but have {tuple(c.shape)}.")
     if not bool(c.isfinite().all()) or not torch.allclose(c, c.mT, rtol=1e-8, atol=0.0):
         raise ValueError("covariances must be finite and symmetric.")
-    variances, axes = torch.linalg.eigh(c)
+    if torch.equal(c, torch.diag_embed(c.diagonal(dim1=1, dim2=2))):
+        variances, axes = (
+            c.diagonal(dim1=1, dim2=2),
+            torch.eye(d, dtype=torch.float64).expand_as(c),
+        )
+    else:
+        variances, axes = torch.linalg.eigh(c)
     if not bool((variances > 0).all()):
         raise ValueError(
             f"every spread must be > 0, but the smallest variance is {float(variances.min()):g}."

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sdegen.sde.linear import LinearSDE
 
-__all__ = ["karras", "log_snr", "quadratic", "uniform"]
+__all__ = ["karras", "log_snr", "power", "quadratic", "uniform"]
 
 _HALVINGS = 80  # of [t_min, t_max]: past the last bit of a float64
 
@@ -44,7 +44,26 @@ def quadratic(sde: LinearSDE, steps: int) -> Tensor:
     Reference:
         Song, Meng and Ermon 2021, appendix D.2 ("quadratic"), arXiv:2010.02502.
     """
-    return _between(sde, _powers(sde.t_max, sde.t_min, steps, sde, 2.0))
+    return power(sde, steps, rho=2.0)
+
+
+def power(sde: LinearSDE, steps: int, rho: float = 3.0) -> Tensor:
+    """Equal steps in t^{1/ρ}: t_i = (t_max^{1/ρ} + (i/N)(t_min^{1/ρ} − t_max^{1/ρ}))^ρ.
+
+    ρ = 1 is `uniform`, ρ = 2 `quadratic`. With ρ = 3 and a VP-SDE of linear β the flow's error is
+    smaller than on any other grid here for methods of order 3 and more, from 10 evaluations on
+    (benchmarks/samplers.py).
+
+    Args:
+        sde: Any linear SDE.
+        steps: N ≥ 1.
+        rho: ρ > 0.
+
+    Raises:
+        ValueError: If rho is not finite and > 0.
+    """
+    _check_rho(rho)
+    return _between(sde, _powers(sde.t_max, sde.t_min, steps, sde, rho))
 
 
 def log_snr(sde: LinearSDE, steps: int) -> Tensor:
@@ -78,10 +97,15 @@ def karras(sde: LinearSDE, steps: int, rho: float = 7.0) -> Tensor:
     Reference:
         Karras et al. 2022, eq. (5), arXiv:2206.00364, r being its σ.
     """
-    if not 0 < rho < float("inf"):
-        raise ValueError(f"rho must be finite and > 0, but is {rho:g}.")
+    _check_rho(rho)
     low, high = _log_ratios(sde, _ends(sde)).exp().tolist()
     return _between(sde, _invert(sde, _powers(high, low, steps, sde, rho).log()))
+
+
+def _check_rho(rho: float) -> None:
+    """Refuses an exponent that makes no grid."""
+    if not 0 < rho < float("inf"):
+        raise ValueError(f"rho must be finite and > 0, but is {rho:g}.")
 
 
 def _fractions(sde: LinearSDE, steps: int) -> Tensor:

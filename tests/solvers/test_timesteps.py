@@ -18,6 +18,7 @@ SDES = {
 GRIDS = {
     "uniform": sg.timesteps.uniform,
     "quadratic": sg.timesteps.quadratic,
+    "power": sg.timesteps.power,
     "log_snr": sg.timesteps.log_snr,
     "karras": sg.timesteps.karras,
 }
@@ -45,6 +46,7 @@ def test_each_grid_is_uniform_in_its_own_function_of_t(sde):
     functions = {
         "uniform": lambda t: t,
         "quadratic": torch.sqrt,
+        "power": lambda t: t ** (1 / 3),
         "log_snr": lambda t: torch.log(ratio(sde, t)),
         "karras": lambda t: ratio(sde, t) ** (1 / 7),
     }
