@@ -80,6 +80,8 @@ class Reader:
         inner = x[:-1, None] + h[:, None] * GAUSS_NODES
         # nodes and Gauss points in order, so that a change of sign of g shows
         self._x = torch.cat([torch.cat([x[:-1, None], inner], 1).flatten(), x[-1:]])[:, None]
+        self._asked_about: dict[tuple[float, ...], bool] = {}
+        self._last: tuple[float, Coefficients] | None = None
         self._check_single(self.start)
 
     @property
@@ -89,29 +91,43 @@ class Reader:
         return low if low > -float("inf") else min(0.0, high)
 
     def at(self, t: float) -> Coefficients:
-        """Coefficients at time t."""
-        f, g = self._evaluate(self._x, t)
-        f, g = f[:, 0] * self.sde.direction, g[:, 0]
+        """Coefficients at time t; without gradients the last ones are remembered."""
+        if torch.is_grad_enabled():
+            return self._coefficients(*self._evaluate(self._x, t), t)
+        if self._last is None or self._last[0] != t:
+            self._last = t, self._coefficients(*self._evaluate(self._x, t), t)
+        return self._last[1]
+
+    def _coefficients(self, f: Tensor, g: Tensor, t: float) -> Coefficients:
+        """What was read at all points, by cells and nodes."""
+        f, g = f[:, 0] if self.sde.direction > 0 else -f[:, 0], g[:, 0]
         self._check_noise(g.detach(), t)
-        diffusivity = 0.5 * g**2
-        cells = self.grid.cells
+        diffusivity = g * (0.5 * g)
+        stride = len(GAUSS_NODES) + 1
         return Coefficients(
-            f[:-1].view(cells, -1)[:, 1:],
-            diffusivity[:-1].view(cells, -1)[:, 1:],
-            torch.cat([diffusivity[:-1].view(cells, -1)[:, 0], diffusivity[-1:]]),
-            torch.stack([f[0], f[-1]]),
+            f[:-1].view(-1, stride)[:, 1:],
+            diffusivity[:-1].view(-1, stride)[:, 1:],
+            diffusivity[::stride],
+            f[:: len(f) - 1],
         )
 
     @torch.no_grad()
     def varies(self, times: Tensor) -> bool:
         """Whether drift or diffusion change over times, or between them; asked at some points."""
+        key = tuple(times.tolist())
+        if key not in self._asked_about:
+            self._asked_about[key] = self._varies(times)
+        return self._asked_about[key]
+
+    def _varies(self, times: Tensor) -> bool:
+        """Asks."""
         picked = times[torch.linspace(0, len(times) - 1, min(len(times), _PROBED_TIMES)).long()]
         between = torch.lerp(picked[:-1], picked[1:], torch.full_like(picked[1:], _GOLDEN))
         early = picked[:1] + (picked[-1] - picked[0]) * _GOLDEN**3
         some = self._x[:: max(1, len(self._x) // _PROBED_POINTS)]
-        first = self._evaluate(some, float(picked[0]))
+        first = self._asked(some, float(picked[0]))
         return any(
-            not all(map(torch.equal, self._evaluate(some, t), first))
+            not all(map(torch.equal, self._asked(some, t), first))
             for t in torch.cat([between, picked[1:], early]).tolist()
         )
 
@@ -122,7 +138,7 @@ class Reader:
         low, high = max(low, min(0.0, high)), min(high, max(0.0, low) + 16.0)
         return self.varies(torch.linspace(low, high, 4, dtype=torch.float64))
 
-    def _evaluate(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
+    def _asked(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
         """f and g at states x, both of x's shape; the user's own errors pass with a note."""
         time = torch.tensor(t, dtype=torch.float64)
         try:
@@ -146,7 +162,11 @@ class Reader:
                 f"has shape {tuple(f.shape)} and the diffusion {tuple(g.shape)}; project the "
                 "dynamics on one coordinate."
             )
-        f, g = f.to(torch.float64), g.to(torch.float64).expand_as(x)
+        return f.to(torch.float64), g.to(torch.float64).expand_as(x)
+
+    def _evaluate(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
+        """f and g at states x, finite."""
+        f, g = self._asked(x, t)
         for name, value in (("drift", f), ("diffusion", g)):
             if math.isfinite(float(value.detach().sum())):
                 continue  # one pass; a sum that overflows is looked at twice
@@ -163,6 +183,9 @@ class Reader:
 
     def _check_noise(self, g: Tensor, t: float) -> None:
         """Refuses D = 0 inside the grid; at a wall it may be."""
+        low, high = g.aminmax()
+        if float(low) > 0 or float(high) < 0:
+            return
         if bool((g[1:] * g[:-1] > 0).all()):
             return
         zero = (g == 0)[1:-1] | (g[1:-1] * g[:-2] < 0)
@@ -185,9 +208,10 @@ class Reader:
         """Refuses a drift that is no function of one state."""
         f, g = self._evaluate(self._x, t)
         few = slice(None, None, 7)
-        f_few, g_few = self._evaluate(self._x[few], t)
+        f_few, g_few = self._asked(self._x[few], t)
+        self._last = t, self._coefficients(f, g, t)
         for name, all_of, some in (("drift", f[few], f_few), ("diffusion", g[few], g_few)):
-            if not torch.allclose(
+            if not torch.equal(all_of, some) and not torch.allclose(
                 all_of, some, rtol=1e-9, atol=1e-9 * float(all_of.abs().max() + 1e-300)
             ):
                 raise ValueError(

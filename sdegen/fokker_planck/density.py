@@ -29,6 +29,7 @@ __all__ = ["Density", "DensityPath", "cell_masses", "integral"]
 
 _LIMIT = 3.0  # |s| h ≤ 3 p: the control points of the cubic are then ≥ 0
 _BISECTIONS = 60
+_UNRESOLVED = 2e-2  # of the peak: by how much a cubic through every other node may miss the rest
 _GAUSS_NODES, _GAUSS_WEIGHTS = (
     torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(5)
 )  # exact for a cubic times a polynomial of degree 6
@@ -82,6 +83,18 @@ class Density:
     def std(self) -> Float[Tensor, ""]:
         """√Var X."""
         return self.variance.sqrt()
+
+    @cached_property
+    def is_resolved(self) -> bool:
+        """Whether the grid resolves it: a cubic through every other node meets those between."""
+        x, p = self.x, self.p.detach()
+        if len(x) < 9:
+            return False
+        last = len(x) - 1 + len(x) % 2  # an odd number of nodes
+        coarse = Density(x[:last:2].contiguous(), p[:last:2])
+        share = (x[1:last:2] - coarse.x[:-1]) / coarse.x.diff()
+        miss = coarse.within_cells(share) - p[1:last:2]
+        return float(miss.abs().max()) < _UNRESOLVED * float(p.max())
 
     def expect(self, f: Callable[[Tensor], Tensor]) -> Float[Tensor, ""]:
         """E f(X) of the mass that is there, by Gauss quadrature on each cell's cubic.

@@ -17,39 +17,40 @@ Reference:
     Nucl. Sci. Eng. 169, 155, table I, evaluated again here.
 """
 
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from sdegen.fokker_planck import tridiagonal
 
 __all__ = ["expm_action"]
 
+Array = NDArray[Any]
+
 _AT_INFINITY = 1.8321743782540412751e-14
-_POLES = torch.tensor(
-    [
-        -8.8977731864688888199 + 16.630982619902085304j,
-        -3.7032750494234480603 + 13.656371871483268171j,
-        -0.2087586382501301251 + 10.991260561901260913j,
-        3.9933697105785685194 + 6.0048316422350373178j,
-        5.0893450605806245066 + 3.5888240290270065102j,
-        5.6231425727459771248 + 1.1940690463439669766j,
-        2.2697838292311127097 + 8.4617379730402214019j,
-    ],
-    dtype=torch.complex128,
+_POLES = (
+    -8.8977731864688888199 + 16.630982619902085304j,
+    -3.7032750494234480603 + 13.656371871483268171j,
+    -0.2087586382501301251 + 10.991260561901260913j,
+    3.9933697105785685194 + 6.0048316422350373178j,
+    5.0893450605806245066 + 3.5888240290270065102j,
+    5.6231425727459771248 + 1.1940690463439669766j,
+    2.2697838292311127097 + 8.4617379730402214019j,
 )
-_REAL = _POLES.real[:, None, None].contiguous()
-_IMAGINARY = _POLES.imag[:, None, None].contiguous()
-_RESIDUES = torch.tensor(
-    [
-        -7.1542880635890672853e-05 + 1.4361043349541300111e-04j,
-        9.4390253107361688779e-03 - 1.7184791958483017511e-02j,
-        -3.7636003878226968717e-01 + 3.3518347029450104214e-01j,
-        -2.3498232091082701191e01 - 5.8083591297142074004e00j,
-        4.6933274488831293047e01 + 4.5643649768827760791e01j,
-        -2.7875161940145646468e01 - 1.0214733999056451434e02j,
-        4.8071120988325088907e00 - 1.3209793837428723881e00j,
-    ],
-    dtype=torch.complex128,
+_RESIDUES = (
+    -7.1542880635890672853e-05 + 1.4361043349541300111e-04j,
+    9.4390253107361688779e-03 - 1.7184791958483017511e-02j,
+    -3.7636003878226968717e-01 + 3.3518347029450104214e-01j,
+    -2.3498232091082701191e01 - 5.8083591297142074004e00j,
+    4.6933274488831293047e01 + 4.5643649768827760791e01j,
+    -2.7875161940145646468e01 - 1.0214733999056451434e02j,
+    4.8071120988325088907e00 - 1.3209793837428723881e00j,
 )
 
 
@@ -62,10 +63,83 @@ def expm_action(mass: Tensor, rates: Tensor, p: Tensor) -> Tensor:
         p: Vector, shape (..., n).
 
     Returns:
-        Shape (..., n).
+        Shape (..., n), with the batch of all three.
     """
-    mass_, rates_ = mass[..., None, :, :], rates[..., None, :, :]
-    shifted = torch.complex(rates_ - _REAL * mass_, -_IMAGINARY * mass_)
-    load = tridiagonal.multiply(mass, p).to(torch.complex128)
-    fractions = tridiagonal.solve(shifted, load[..., None, :])
-    return _AT_INFINITY * p + 2 * (_RESIDUES @ fractions).real
+    batch = np.broadcast_shapes(mass.shape[:-2], rates.shape[:-2], p.shape[:-1])
+    bands = (*batch, *mass.shape[-2:])
+    mass, rates, p = mass.expand(bands), rates.expand(bands), p.expand(*batch, p.shape[-1])
+    if torch.is_grad_enabled() and (mass.requires_grad or rates.requires_grad or p.requires_grad):
+        moved: Tensor = _Action.apply(mass, rates, p)  # type: ignore[no-untyped-call]
+        return moved
+    return _sum(mass, rates, p, None)
+
+
+def _sum(mass: Tensor, rates: Tensor, p: Tensor, fractions: Array | None) -> Tensor:
+    """r(M⁻¹K) p, system by system; the seven fractions go to `fractions`, if it is there."""
+    m, k, load = (
+        v.detach().numpy() for v in (mass, rates, tridiagonal.multiply(mass, p).detach())
+    )
+    out = _AT_INFINITY * p.detach().numpy()
+    shifted = np.empty(m.shape[-2:], dtype=np.complex128)
+    y = np.empty(m.shape[-1], dtype=np.complex128)
+    for index in np.ndindex(out.shape[:-1]):
+        for j, (pole, residue) in enumerate(zip(_POLES, _RESIDUES, strict=True)):
+            _shift(shifted, m[index], k[index], pole)
+            y[:] = load[index]
+            fraction = tridiagonal.eliminate(shifted, y)
+            if fractions is not None:
+                fractions[(*index, j)] = fraction
+            fraction = fraction * (2 * residue)
+            out[index] += fraction.real
+    return torch.from_numpy(out)
+
+
+def _shift(out: Array, mass: Array, rates: Array, pole: complex) -> None:
+    """K − z M, into memory that is there: at 10⁵ nodes fetching new pages takes longer."""
+    np.multiply(mass, -pole, out=out)
+    out += rates
+
+
+class _Context(Protocol):
+    """What autograd keeps for the way back."""
+
+    saved_tensors: tuple[Tensor, ...]
+    fractions: Array
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
+
+
+class _Action(torch.autograd.Function):
+    """q = r_∞ p + 2 Re Σ c_k y_k with A_k y_k = M p, A_k = K − z_k M; u_k = A_k⁻ᵀ 2 c_k q̄."""
+
+    @staticmethod
+    def forward(ctx: _Context, mass: Tensor, rates: Tensor, p: Tensor) -> Tensor:
+        ctx.fractions = np.empty((*p.shape[:-1], len(_POLES), p.shape[-1]), dtype=np.complex128)
+        ctx.save_for_backward(mass, rates, p)
+        return _sum(mass, rates, p, ctx.fractions)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: _Context, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mass, rates, p = ctx.saved_tensors
+        m, k = (tridiagonal.transposed(v).contiguous().numpy() for v in (mass, rates))
+        q, y_all = grad.numpy(), ctx.fractions
+        load = np.zeros(p.shape)  # Σ Re u_k: the gradient of M p
+        on_rates, on_mass = np.zeros(mass.shape), np.zeros(mass.shape)
+        shifted = np.empty(m.shape[-2:], dtype=np.complex128)
+        for index in np.ndindex(load.shape[:-1]):
+            for j, (pole, residue) in enumerate(zip(_POLES, _RESIDUES, strict=True)):
+                _shift(shifted, m[index], k[index], pole)
+                u = tridiagonal.eliminate(shifted, (2 * residue) * q[index]).copy()
+                y = y_all[(*index, j)]
+                outer = -u * np.stack([np.roll(y, 1), y, np.roll(y, -1)])  # −u yᵀ on the bands
+                load[index] += u.real
+                on_rates[index] += outer.real
+                on_mass[index] += (-pole * outer).real
+        back = torch.from_numpy(load)
+        near = torch.stack([p.roll(1, -1), p, p.roll(-1, -1)], -2)
+        return (
+            torch.from_numpy(on_mass) + back[..., None, :] * near,
+            torch.from_numpy(on_rates),
+            _AT_INFINITY * grad + tridiagonal.multiply(tridiagonal.transposed(mass), back),
+        )

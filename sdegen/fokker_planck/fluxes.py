@@ -75,8 +75,8 @@ class Landscape:
         h: Widths, shape (cells,).
         u: ∫ f/D over the cell.
         w: log(a/b) = u − Δ log D: what log p gains over the cell when nothing flows.
-        log_s: log of the scale density at the Gauss points, over that of the left node, shape
-            (cells, points).
+        regular: f/D at the Gauss points less its poles, times the width, shape (cells, points).
+        poles: Poles of f/D at walls with D = 0.
         log_d: log D at the nodes; 0 at a wall with D = 0.
         closed: Cells at a wall with D = 0, which carry nothing; None if there are none.
         coefficients: f and D.
@@ -85,10 +85,21 @@ class Landscape:
     h: Float[Tensor, " cells"]
     u: Float[Tensor, "... cells"]
     w: Float[Tensor, "... cells"]
-    log_s: Float[Tensor, "... cells points"]
+    regular: Float[Tensor, "... cells points"]
+    poles: tuple[Pole, ...]
     log_d: Float[Tensor, "... nodes"]
     closed: Bool[Tensor, " cells"] | None
     coefficients: Coefficients
+
+    @cached_property
+    def log_s(self) -> Float[Tensor, "... cells points"]:
+        """log of the scale density at the Gauss points, over that of the left node."""
+        log_s = -(self.regular @ _CUMULATIVE.T)
+        for pole in self.poles:
+            rise = pole.at_points - pole.at_nodes[:-1, None]
+            log_s = log_s - pole.nu[..., None, None] * rise
+        # a wall's cell carries nothing, and its numbers are never used
+        return log_s if self.closed is None else torch.where(self.closed[:, None], 0.0, log_s)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,12 +112,14 @@ class Fluxes:
         b: Rate from the right node, likewise.
         shares: Scale density at the Gauss points, weighted, of sum 1 in a cell, shape (cells,
             points).
+        d: The D, constant in the cell, that has the same a at the cell's mean f/D.
     """
 
     land: Landscape
     a: Float[Tensor, "... cells"]
     b: Float[Tensor, "... cells"]
     shares: Float[Tensor, "... cells points"]
+    d: Float[Tensor, "... cells"]
 
     @property
     def h(self) -> Float[Tensor, " cells"]:
@@ -188,28 +201,24 @@ def landscape(c: Coefficients, nodes: Float[Tensor, " nodes"]) -> Landscape:
     """
     h = nodes.diff()
     regular = c.drift / c.diffusivity * h[:, None]
-    poles = [pole for end in (0, -1) if (pole := find_pole(c, nodes, end)) is not None]
+    poles = tuple(pole for end in (0, -1) if (pole := find_pole(c, nodes, end)) is not None)
     for pole in poles:
         regular = regular - pole.nu[..., None, None] * pole.rate
     u = regular @ GAUSS_WEIGHTS
-    log_s = -(regular @ _CUMULATIVE.T)
     d, closed = c.nodal_diffusivity, None
     if poles:
         closed = torch.zeros_like(h, dtype=torch.bool)
         for pole in poles:
             nu = pole.nu[..., None]
             u = u + nu * pole.at_nodes.diff()
-            log_s = log_s - nu[..., None] * (pole.at_points - pole.at_nodes[:-1, None])
             closed[pole.cell] = True
-        # a wall's cell carries nothing, and its numbers are never used
         u = torch.where(closed, 0.0, u)
-        log_s = torch.where(closed[:, None], 0.0, log_s)
         d = torch.where(d > 0, d, 1.0)
     log_d = d.log()
     w = u - log_d.diff()
     if closed is not None:
         w = torch.where(closed, 0.0, w)
-    return Landscape(h, u, w, log_s, log_d, closed, c)
+    return Landscape(h, u, w, regular, poles, log_d, closed, c)
 
 
 def fluxes(land: Landscape) -> Fluxes:
@@ -226,13 +235,14 @@ def fluxes(land: Landscape) -> Fluxes:
     weighted = (land.log_s - top).exp() * GAUSS_WEIGHTS
     total = weighted.sum(-1)
     line = -land.u[..., None] * GAUSS_NODES
-    ratio = ((line - top).exp() @ GAUSS_WEIGHTS) / (total * land.h)
-    d = land.log_d.exp()
-    a = d[..., :-1] * bernoulli(-land.u) * ratio
-    b = d[..., 1:] * bernoulli(land.u) * ratio
+    ratio = ((line - top).exp() @ GAUSS_WEIGHTS) / total
+    nodal = land.log_d.exp()
+    d = nodal[..., :-1] * ratio
+    a = d * bernoulli(-land.u) / land.h
+    b = nodal[..., 1:] * ratio * bernoulli(land.u) / land.h
     if land.closed is not None:
         a, b = (torch.where(land.closed, 0.0, v) for v in (a, b))
-    return Fluxes(land, a, b, weighted / total[..., None])
+    return Fluxes(land, a, b, weighted / total[..., None], d.detach())
 
 
 def find_pole(c: Coefficients, nodes: Tensor, end: int) -> Pole | None:
@@ -246,7 +256,7 @@ def find_pole(c: Coefficients, nodes: Tensor, end: int) -> Pole | None:
     Returns:
         The pole, or None where D > 0.
     """
-    if bool((c.nodal_diffusivity[..., end] > 0).all()):
+    if float(c.nodal_diffusivity.detach()[..., end].min()) > 0:
         return None
     sign = 1.0 if end == 0 else -1.0
     h = nodes.diff()
@@ -263,6 +273,8 @@ def find_pole(c: Coefficients, nodes: Tensor, end: int) -> Pole | None:
 
 def bernoulli(z: Tensor) -> Tensor:
     """z/(e^z − 1), for any z, with a gradient at 0."""
+    if not z.requires_grad:
+        return torch.where(z == 0, 1.0, z / torch.expm1(z))
     small = z.abs() < 1e-3
     safe = torch.where(small, 1.0, z)
     series = 1 - z / 2 + z**2 / 12 - z**4 / 720

@@ -11,12 +11,13 @@ scheme holds where the spacing varies smoothly.
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.density import Density, integral
 from sdegen.fokker_planck.extent import extent
 from sdegen.sde.base import SDE
 
@@ -130,6 +131,25 @@ class Grid:
         if high - low > _HEAVY * cells * width:
             return cls.sinh(low, high, cells, center=center, width=width)
         return cls(low, high, cells)
+
+    @cached_property
+    def widths(self) -> Float[Tensor, " cells"]:
+        """Widths of the cells."""
+        return self.nodes.diff()
+
+    @cached_property
+    def smooth(self) -> bool:
+        """Whether a cell is at most twice as wide as its neighbour."""
+        ratio = self.widths[1:] / self.widths[:-1]
+        return float(ratio.min()) >= 0.5 and float(ratio.max()) <= 2
+
+    @cached_property
+    def weights(self) -> Float[Tensor, " nodes"]:
+        """Weights of ∫ y dx ≈ Σ w_i y_i, fourth order in the cell: those of `integral`."""
+        with torch.enable_grad():
+            y = torch.zeros_like(self.nodes, requires_grad=True)
+            (weights,) = torch.autograd.grad(integral(self.nodes, y), y)
+        return weights
 
     @property
     def low(self) -> float:

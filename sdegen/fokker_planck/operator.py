@@ -91,15 +91,18 @@ def _line(flux: Fluxes, ends: Ends, *, compact: bool) -> tuple[Tensor, Tensor]:
             -flux.wall_slopes[..., 1],
         ).flip(-1)
         rows = torch.cat([low[..., None], inner, high[..., None]], -1)
-        steep = flux.u.abs() > STEEPEST
-        mass = torch.where((pad(steep, (1, 0)) | pad(steep, (0, 1)))[..., None, :], mass, rows)
-        mass = _beside_walls_without_noise(mass, flux, ends)
+        steep = flux.u.detach().abs() > STEEPEST
+        if bool(steep.any()):
+            rows = torch.where((pad(steep, (1, 0)) | pad(steep, (0, 1)))[..., None, :], mass, rows)
+        mass = _beside_walls_without_noise(rows, flux, ends)
     kept = ends.kept
     return _cut(mass, kept), _cut(rates, kept)
 
 
 def _beside_walls_without_noise(mass: Tensor, flux: Fluxes, ends: Ends) -> Tensor:
     """Rows next to walls with D = 0: p_t ≈ ξ^q (α + βξ) there, and the hat is 1 up to the wall."""
+    if ends.exponents == (None, None):
+        return mass
     h = flux.h
     steep = (flux.u.abs() > STEEPEST).reshape(-1, len(h)).any(0)
     q_low, q_high = ends.exponents
@@ -147,16 +150,15 @@ def _landscape(flux: Fluxes, *, ring: bool) -> tuple[Tensor, Tensor, float]:
     """For the time integrator: log p without current, D (log p)′², and the circulation."""
     pad = torch.nn.functional.pad
     w, h = flux.w.detach(), flux.h
-    # D of a constant f/D is what a and b have in common
-    u = flux.u.detach()
-    bernoulli = torch.where(u.abs() < 1e-8, 1.0, u / -torch.expm1(-u))
-    d = flux.a.detach() * h / bernoulli
-    length = h.sum()
-    tilt = w.sum(-1, keepdim=True) / length if ring else torch.zeros_like(w[..., :1])
-    rate = d * ((w - tilt * h) / h) ** 2
-    phi = pad((w - tilt * h).cumsum(-1), (1, 0))
+    d, circulation = flux.d, 0.0
+    if ring:
+        tilt = w.sum(-1, keepdim=True) / h.sum()
+        circulation = float((d * tilt**2).max())
+        w = w - tilt * h
+    rate = d * (w / h) ** 2
+    phi = pad(w.cumsum(-1), (1, 0))
     speed = torch.maximum(pad(rate, (1, 0)), pad(rate, (0, 1)))
-    return phi, speed, float((d * tilt**2).max())
+    return phi, speed, circulation
 
 
 def control_volumes(h: Tensor, *, ring: bool) -> Tensor:
@@ -174,7 +176,7 @@ def _ring(flux: Fluxes, *, compact: bool) -> tuple[Tensor, Tensor]:
     mass = _lumped(control_volumes(flux.h, ring=True), rates)
     if compact:
         rows = _compact_rows(flux.h.roll(1), flux.h, flux.moments.roll(1, -2), flux.moments)
-        steep = flux.u.abs() > STEEPEST
+        steep = flux.u.detach().abs() > STEEPEST
         mass = torch.where((steep | steep.roll(1, -1))[..., None, :], mass, rows)
     return mass, rates
 
@@ -220,6 +222,8 @@ def _wall_row(h: Tensor, r: Tensor, slope: Tensor) -> Tensor:
 
 def _cut(bands: Tensor, kept: slice) -> Tensor:
     """Leaves out rows and columns of nodes that are no unknowns."""
+    if kept == slice(0, bands.shape[-1]):
+        return bands
     rows = bands[..., kept]
     inside = torch.ones_like(rows)
     inside[..., 0, 0] = 0

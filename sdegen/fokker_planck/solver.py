@@ -57,7 +57,7 @@ _ROUNDING = 1e-11  # of the peak: what the rational exponential leaves below zer
 _RINGS = (
     1e-9  # of the peak: what a density that the compact form resolves never goes below zero by
 )
-_UNRESOLVED = 2e-2  # of the peak: by how much a cubic through every other node may miss the rest
+_GENTLE = 0.69  # gain of log p over a cell below which a density at most doubles
 
 
 class FokkerPlanck:
@@ -148,7 +148,7 @@ class FokkerPlanck:
                     "form='lumped' or 'auto'."
                 )
             if self.form == "auto" and compact:
-                compact = x0 is not None or self._is_smooth(start.detach())
+                compact = x0 is not None or self._is_smooth(density)
             sharp = self.grid.sharp_point(x0) if x0 is not None and compact else start
             p = self._carried(start, sharp, ts, integrator, compact=compact, varies=varies)
             if self.form == "auto" and compact and _rings(p[1:]):
@@ -427,7 +427,10 @@ class FokkerPlanck:
                 c = land.coefficients
                 check_poles([find_pole(c, grid.nodes, end) for end in (0, -1)], grid)
             check_confined(log_p.detach(), grid, self._open_ends)
-        return Density(grid.nodes, ends.filled(log_p.exp())).normalized()
+        p = ends.filled(log_p.exp())
+        if grid.smooth and float(land.w.detach().abs().max()) < _GENTLE:
+            return Density(grid.nodes, p / (grid.weights @ p))  # no slope is limited
+        return Density(grid.nodes, p).normalized()
 
     def _coefficients(self, *, fresh: bool) -> Coefficients:
         """Those that were read, or fresh ones that know their parameters."""
@@ -464,13 +467,14 @@ class FokkerPlanck:
         p = generator.ends.widen(torch.stack(path))
         return torch.cat([start[None], p[1:]])
 
-    def _is_smooth(self, p: Tensor) -> bool:
+    def _is_smooth(self, density: Density) -> bool:
         """Whether the grid resolves a start, and absorbing walls find nothing there."""
+        p = density.p.detach()
         jumps = any(
             kind == "absorbing" and float(edge) > 1e-8 * float(p.max())
             for kind, edge in zip(self.walls, (p[0], p[-1]), strict=True)
         )
-        return not jumps and _is_resolved(self.grid.nodes, p)
+        return not jumps and density.is_resolved
 
     def _without_rounding(self, p: Tensor) -> Tensor:
         """Takes rounding off: tiny negative values, and the drift of a mass that is conserved."""
@@ -507,14 +511,3 @@ def _gradients(differentiable: bool) -> AbstractContextManager[object]:
 def _rings(p: Tensor) -> bool:
     """Whether a density goes below zero by more than rounding."""
     return bool((p.detach().amin(-1) < -_RINGS * p.detach().amax(-1)).any())
-
-
-def _is_resolved(x: Tensor, p: Tensor) -> bool:
-    """Whether a cubic through every other node meets the nodes between."""
-    if len(x) < 9:
-        return False
-    last = len(x) - 1 + len(x) % 2  # an odd number of nodes
-    coarse, h = Density(x[:last:2].contiguous(), p[:last:2]), x[:last:2].diff()
-    share = (x[1:last:2] - coarse.x[:-1]) / h
-    miss = coarse.within_cells(share) - p[1:last:2]
-    return float(miss.abs().max()) < _UNRESOLVED * float(p.max())

@@ -23,7 +23,7 @@ from scipy.linalg import lapack
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["multiply", "solve", "transposed"]
+__all__ = ["eliminate", "multiply", "solve", "transposed"]
 
 Bands = Float[Tensor, "... 3 n"] | Complex[Tensor, "... 3 n"]
 Vector = Float[Tensor, "... n"] | Complex[Tensor, "... n"]
@@ -83,32 +83,40 @@ class _Solve(torch.autograd.Function):
 
 
 def _eliminate(bands: Tensor, rhs: Tensor) -> Tensor:
-    """LAPACK's gtsv, system by system."""
+    """System by system."""
     a = bands.detach().resolve_conj().numpy()
     b = rhs.detach().resolve_conj().numpy()
     out = b.copy()
     for index in np.ndindex(b.shape[:-1]):
-        out[index] = _one(a[index], out[index])
+        out[index] = eliminate(a[index].copy(), out[index])
     return torch.from_numpy(out)
 
 
-def _one(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
-    """One system, open or a ring; b is overwritten."""
+def eliminate(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+    """One system, open or a ring, by LAPACK's gtsv; a and b are overwritten.
+
+    Args:
+        a: Bands, shape (3, n).
+        b: Right side, shape (n,), of the dtype of a.
+
+    Returns:
+        A⁻¹b, which may lie where b was.
+    """
     gtsv = lapack.zgtsv if np.iscomplexobj(a) else lapack.dgtsv
     lower, diagonal, upper = a
+    ours = {"overwrite_dl": 1, "overwrite_d": 1, "overwrite_du": 1, "overwrite_b": 1}
     if lower[0] == 0 and upper[-1] == 0:
-        *_, y, info = gtsv(lower[1:], diagonal, upper[:-1], b, overwrite_b=1)
+        *_, y, info = gtsv(lower[1:], diagonal, upper[:-1], b, **ours)
         _check(info)
         return np.asarray(y)
     # A = T + u vᵀ, u = (γ, 0, …, A[n−1, 0]), v = (1, 0, …, A[0, n−1]/γ)
     gamma = -diagonal[0]
     corner = lower[0] / gamma
-    diagonal = diagonal.copy()
     diagonal[0] -= gamma
     diagonal[-1] -= upper[-1] * corner
     both = np.zeros((len(b), 2), dtype=a.dtype, order="F")
     both[:, 0], both[0, 1], both[-1, 1] = b, gamma, upper[-1]
-    *_, y, info = gtsv(lower[1:], diagonal, upper[:-1], both, overwrite_d=1, overwrite_b=1)
+    *_, y, info = gtsv(lower[1:], diagonal, upper[:-1], both, **ours)
     _check(info)
     v = y[0] + corner * y[-1]
     return np.asarray(y[:, 0] - v[0] / (1 + v[1]) * y[:, 1])
