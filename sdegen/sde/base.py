@@ -36,6 +36,7 @@ Field = Callable[..., Tensor]
 
 _ALPHA: dict[str, float] = {"ito": 0.0, "stratonovich": 0.5, "klimontovich": 1.0}
 _GOLDEN = 0.6180339887498949
+_HALVINGS = 80  # of an interval of times: past the last bit of a float64
 
 
 class Counter:
@@ -65,6 +66,25 @@ class Kernel:
 
     alpha: Callable[[Time], Tensor]
     sigma: Callable[[Time], Tensor]
+
+    def log_ratio(self, t: Tensor) -> Tensor:
+        """log(σ/α) = −λ, of the noise-to-signal ratio; shape of t."""
+        return torch.log(self.sigma(t)) - torch.log(self.alpha(t))
+
+    def time_at(self, log_ratio: Tensor, low: float, high: float) -> Tensor:
+        """The times in [low, high] at which log(σ/α) takes these values, by bisection.
+
+        Args:
+            log_ratio: Values of log(σ/α), which increases in t; float64, any shape.
+            low: Earliest time.
+            high: Latest time.
+        """
+        below, above = torch.full_like(log_ratio, low), torch.full_like(log_ratio, high)
+        for _ in range(_HALVINGS):
+            middle = 0.5 * (below + above)
+            less = self.log_ratio(middle) < log_ratio
+            below, above = torch.where(less, middle, below), torch.where(less, above, middle)
+        return 0.5 * (below + above)
 
 
 @dataclass(frozen=True)

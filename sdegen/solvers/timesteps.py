@@ -18,8 +18,6 @@ from sdegen.sde.linear import LinearSDE
 
 __all__ = ["karras", "log_snr", "power", "quadratic", "uniform"]
 
-_HALVINGS = 80  # of [t_min, t_max]: past the last bit of a float64
-
 
 def uniform(sde: LinearSDE, steps: int) -> Tensor:
     """Equal steps in t: t_i = t_max + (i/N)(t_min − t_max).
@@ -125,18 +123,12 @@ def _ends(sde: LinearSDE) -> Tensor:
 
 def _log_ratios(sde: LinearSDE, t: Tensor) -> Tensor:
     """log(σ/α) = −λ, shape of t."""
-    return torch.log(sde.sigma(t)) - torch.log(sde.alpha(t))
+    return sde.kernel.log_ratio(t)
 
 
 def _invert(sde: LinearSDE, log_ratios: Tensor) -> Tensor:
     """The times at which log(σ/α) takes these values, by bisection of [t_min, t_max]."""
-    low = torch.full_like(log_ratios, sde.t_min)
-    high = torch.full_like(log_ratios, sde.t_max)
-    for _ in range(_HALVINGS):
-        middle = 0.5 * (low + high)
-        below = _log_ratios(sde, middle) < log_ratios
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    return 0.5 * (low + high)
+    return sde.kernel.time_at(log_ratios, sde.t_min, sde.t_max)
 
 
 def _between(sde: LinearSDE, times: Tensor) -> Tensor:
