@@ -7,6 +7,7 @@ from .errors import CheckpointError as CheckpointError
 from .errors import Interrupted as Interrupted
 from .errors import NonFiniteError as NonFiniteError
 from .errors import NotNormalizableError as NotNormalizableError
+from .errors import RankError as RankError
 from .errors import SdegenError as SdegenError
 from .errors import SolverError as SolverError
 from .step import update as update
@@ -44,19 +45,33 @@ from .sde.tables import TabulatedBeta as TabulatedBeta
 # how it moves
 from .solvers.base import FixedStep as FixedStep
 from .solvers.base import Solver as Solver
+from .solvers.exponential import Coefficients as Coefficients
 from .solvers.external import TorchDiffEq as TorchDiffEq
 from .solvers.external import TorchSDE as TorchSDE
+from .solvers.multistep import ExponentialAdams as ExponentialAdams
+from .solvers.multistep import ExponentialAdamsMoulton as ExponentialAdamsMoulton
+from .solvers.multistep import LinearMultistep as LinearMultistep
 from .solvers.native import DDIM as DDIM
 from .solvers.native import EulerMaruyama as EulerMaruyama
 from .solvers.native import Heun as Heun
 from .solvers.native import PredictorCorrector as PredictorCorrector
 
 # running it
+from .simulation.currents import ProbabilityCurrent as ProbabilityCurrent
+from .simulation.ensemble import Ensemble as Ensemble
+from .simulation.ensemble import run_ensemble as run_ensemble
+from .simulation.observables import Observable as Observable
+from .simulation.passages import FirstPassage as FirstPassage
+from .simulation.ranks import joined_ranks as joined_ranks
 from .simulation.simulate import simulate as simulate
+from .simulation.statistics import Histogram as Histogram
+from .simulation.statistics import Moments as Moments
+from .simulation.statistics import TimeCorrelation as TimeCorrelation
 
 # the same drift and diffusion seen as a density
 from .fokker_planck.density import Density as Density
 from .fokker_planck.density import DensityPath as DensityPath
+from .fokker_planck.family import FokkerPlanckFamily as FokkerPlanckFamily
 from .fokker_planck.grid import Grid as Grid
 from .fokker_planck.plane import FokkerPlanck2D as FokkerPlanck2D
 from .fokker_planck.plane import PlaneDensity as PlaneDensity
@@ -80,6 +95,9 @@ from .score.training import TrainResult as TrainResult
 from .score.training import train as train
 
 # likelihoods
+from .likelihood.bound import EvidenceBound as EvidenceBound
+from .likelihood.bound import continuous_elbo as continuous_elbo
+from .likelihood.bound import elbo as elbo
 from .likelihood.divergence import Hutchinson as Hutchinson
 from .likelihood.divergence import HutchPlusPlus as HutchPlusPlus
 from .likelihood.flow import Likelihood as Likelihood

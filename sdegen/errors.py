@@ -10,6 +10,7 @@ __all__ = [
     "Interrupted",
     "NonFiniteError",
     "NotNormalizableError",
+    "RankError",
     "SdegenError",
     "SolverError",
 ]
@@ -33,6 +34,10 @@ class NonFiniteError(SdegenError):
 
 class SolverError(SdegenError):
     """A solver could not go on: a step size that underflows, a tolerance that cannot be met."""
+
+
+class RankError(SdegenError):
+    """Another process of the same run died, or refused it."""
 
 
 class NotNormalizableError(SdegenError):

@@ -15,7 +15,14 @@ from sdegen.shapes import State
 from sdegen.solvers.base import Solver
 from sdegen.walls import Walls
 
-__all__ = ["check_dynamics", "check_memory", "check_state", "check_times", "probe"]
+__all__ = [
+    "check_bytes",
+    "check_dynamics",
+    "check_memory",
+    "check_state",
+    "check_times",
+    "probe",
+]
 
 _PROBED_ROWS = 4
 _MEMORY_SHARE = 0.8
@@ -255,13 +262,31 @@ def check_memory(x0: State, kept_times: int) -> None:
     """
     # the states one by one, and the whole that they are joined to
     need = kept_times * x0.numel() * x0.element_size() * 2
-    free = _free_bytes(x0.device)
+    check_bytes(
+        need,
+        x0.device,
+        f"{kept_times} times × {len(x0)} trajectories",
+        "keep_path=False, fewer times, or fewer trajectories",
+    )
+
+
+def check_bytes(need: int, device: torch.device, what: str, instead: str) -> None:
+    """Refuses what takes more than 80 % of the memory that is free.
+
+    Args:
+        need: Bytes.
+        device: Where.
+        what: What needs them.
+        instead: What to pass to need less.
+
+    Raises:
+        MemoryError: With the sizes and what to do.
+    """
+    free = _free_bytes(device)
     if free is not None and need > _MEMORY_SHARE * free:
         raise MemoryError(
-            f"{kept_times} times × {len(x0)} trajectories need about {need / 2**30:.3g} GiB, but "
-            f"{free / 2**30:.3g} GiB are free on {x0.device}; pass keep_path=False, fewer times, "
-            "or "
-            "fewer trajectories."
+            f"{what} need about {need / 2**30:.3g} GiB, but {free / 2**30:.3g} GiB are free on "
+            f"{device}; pass {instead}."
         )
 
 

@@ -1,0 +1,373 @@
+"""run_ensemble: any number of trajectories, of which only what is wanted is kept.
+
+An ensemble runs block by block. What a block of trajectories shows goes into observables, and into
+a store where there is one; then its states are forgotten. So memory holds a few blocks, whatever
+the number of trajectories, and the time is linear in it.
+
+The states are those of `simulate` with the same seed, to the bit. Observables are merged along a
+fixed tree over the blocks (`sdegen.simulation.observables`). Together that makes one result,
+whatever the threads, the processes, the order of the blocks, and however often the run was cut
+off and gone on with.
+
+Trajectories that are lost (on_nonfinite="freeze") are left out of every observable, at all times;
+their number is in the result.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from sdegen.errors import Interrupted, SdegenError
+from sdegen.interrupt import HeldInterrupt
+from sdegen.noise import Rng, Streams, seed_of
+from sdegen.sde.base import SDE
+from sdegen.simulation.blocks import block_rows, couples
+from sdegen.simulation.door import check_dynamics, check_times, probe
+from sdegen.simulation.observables import Observable, PairTree, check_observables
+from sdegen.simulation.plan import Plan, Start, sample_of
+from sdegen.simulation.pool import available_cores, check_threads, over_blocks
+from sdegen.simulation.ranks import Ranks
+from sdegen.simulation.records import COUNTS, Gathered, Template
+from sdegen.simulation.store import Layout, RunStore, description_of, open_dataset, versions
+from sdegen.solvers.base import Solver
+from sdegen.solvers.native import EulerMaruyama
+from sdegen.walls import Walls
+
+if TYPE_CHECKING:
+    import xarray
+
+__all__ = ["Ensemble", "run_ensemble"]
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """What an ensemble showed.
+
+    Attributes:
+        times: Times of the run, shape (T,), float64.
+        observables: Result of each observable, by its name.
+        trajectories: How many were run; fewer than asked for only in the `.result` of an error.
+        nonfinite: How many of them were lost; they are in no observable.
+        nfe: Evaluations of the drift that one trajectory took.
+        seed: What to pass as rng to get the same bits again.
+        store: Where the states are, or None.
+    """
+
+    times: Tensor
+    observables: dict[str, Any]
+    trajectories: int
+    nonfinite: int
+    nfe: int
+    seed: int
+    store: Path | None
+
+    def open(self) -> xarray.Dataset:
+        """The stored states as an `xarray.Dataset`: (time, trajectory, coordinate).
+
+        Raises:
+            ValueError: If nothing was stored.
+            ImportError: If xarray is not installed.
+        """
+        if self.store is None:
+            raise ValueError('no states were stored; pass store="run.zarr" to run_ensemble.')
+        return open_dataset(self.store)
+
+
+def run_ensemble(
+    sde: SDE,
+    x0: Start,
+    times: Tensor | NDArray[np.floating] | Sequence[float],
+    *,
+    trajectories: int,
+    solver: Solver | None = None,
+    observables: Sequence[Observable] = (),
+    store: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    keep_path: bool = True,
+    threads: int | None = None,
+    rng: Rng = None,
+    walls: Walls | None = None,
+    on_nonfinite: Literal["raise", "freeze"] = "raise",
+    interacting: bool | None = None,
+    ranks: Ranks | None = None,
+    progress: bool = True,
+) -> Ensemble:
+    """Runs an ensemble in blocks, keeping observables of it and, in a store, its states.
+
+    Args:
+        sde: What moves.
+        x0: States at times[0]: a tensor of shape (trajectories, *event), or (1, *event), where all
+            start; or a function x0(rows, rng=generator) that makes the states of a block, shape
+            (rows, *event), from the block's own generator and nothing else, such as
+            `GaussianMixture(…).sample`.
+        times: Times at which observables look and states are stored, shape (T,).
+        trajectories: How many.
+        solver: How it moves; EulerMaruyama() unless said.
+        observables: What is accumulated: Moments(), Histogram(…), FirstPassage(…), or your own.
+        store: Folder for the states, a Zarr group such as "run.zarr"; needs the extra [io].
+        resume: Whether a store that is there is gone on with; there may be none yet.
+        keep_path: Whether the states at all times are stored, or the last alone.
+        threads: CPU threads; the cores that the process may use, unless said, or its share of
+            them among `ranks`.
+        rng: Seed, generator, or None for fresh entropy, or for the seed of the store that is gone
+            on with.
+        walls: Box that the state is kept in.
+        on_nonfinite: "raise", or "freeze": go on without the trajectories that were lost.
+        interacting: Whether trajectories feel each other and must run together; None finds out by
+            a probe.
+        ranks: The processes that share the run, from `joined_ranks`.
+        progress: Whether a progress bar is shown on a terminal.
+
+    Returns:
+        The observables' results, what they cost, and the seed that gives them again.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If something does not fit; a store that is of another run, for one.
+        MemoryError: If the blocks would not fit.
+        OSError: If the store cannot be written: a disk that is full or read-only.
+        NonFiniteError: If trajectories explode on the way.
+        SolverError: If an adaptive solver finds no step that would do.
+        Interrupted: On Ctrl-C; what is done is in the store, and in `.result` as an `Ensemble` of
+            fewer trajectories. `.result` of the other two likewise.
+        RankError: If another process of the run died.
+
+    >>> ode = ItoProcess(drift=lambda x: -x, diffusion=0.0)
+    >>> times = [0.0, 0.5, 1.0]
+    >>> run = run_ensemble(ode, torch.ones(1, 1), times, trajectories=3, observables=[Moments()])
+    >>> run.observables["moments"].mean.flatten()
+    tensor([1.0000, 0.5000, 0.2500], dtype=torch.float64)
+    """
+    solver = EulerMaruyama() if solver is None else solver
+    ranks = Ranks() if ranks is None else ranks
+    ts, wanted = check_times(times), check_observables(observables)
+    _check_request(trajectories, store, resume, wanted, on_nonfinite)
+    check_dynamics(sde, solver, ts, walls)
+    if threads is None and ranks.here > 1:
+        threads = max(1, available_cores() // ranks.here)
+    threads = check_threads(threads)
+    path = None if store is None else Path(store)
+    seed = ranks.agreed(lambda: _seed(rng, path, resume))
+    with torch.no_grad():
+        sample = sample_of(x0, trajectories, seed)
+        together = interacting is True or solver.whole
+        probed = x0 if together and isinstance(x0, Tensor) else sample
+        probe(sde, probed, ts[0], walls, whole=together)
+        rows = block_rows(sample)
+        if trajectories > rows and interacting is None and not together:
+            together = couples(sde, sample, ts[0], Streams(seed, "probe").block(0))
+        plan = Plan(
+            sde=sde,
+            solver=solver,
+            x0=x0,
+            times=ts,
+            observables=wanted,
+            trajectories=trajectories,
+            rows=trajectories if together else min(rows, trajectories),
+            whole=together,
+            seed=seed,
+            walls=walls,
+            on_nonfinite=on_nonfinite,
+            sample=sample,
+            stored=path is not None,
+            keep_path=keep_path,
+        )
+        template = plan.template()
+        plan.check_memory(template, threads)
+        opened = _opened(plan, template, ranks, path, resume)
+        threads = 1 if sample.is_cuda else threads
+        return _carried_out(plan, template, opened, ranks, threads, progress)
+
+
+def _carried_out(
+    plan: Plan,
+    template: Template,
+    store: RunStore | None,
+    ranks: Ranks,
+    threads: int,
+    progress: bool,
+) -> Ensemble:
+    """Computes what is missing, and puts it together."""
+    tree: PairTree[Gathered] = PairTree(plan.blocks, template.merged)
+    known = _known(store, template)
+    if ranks.rank == 0:
+        for b, gathered in known.items():
+            tree.add(0, b, gathered)
+    mine = ranks.share([b for b in range(plan.blocks) if b not in known])
+    failure: SdegenError | None = None
+    done = 0
+    with HeldInterrupt() as interrupt, _torch_threads(plan), _bar(plan, mine, progress) as tick:
+        results = over_blocks(
+            lambda b: plan.solved(b, template, tick), mine, threads=threads, interrupt=interrupt
+        )
+        # a KeyboardInterrupt is a second Ctrl-C, or somebody else's handler
+        with suppress(KeyboardInterrupt), closing(results):
+            for b, (solution, gathered) in results:
+                failure = plan.failure(b, solution)
+                if failure is not None:
+                    break
+                if gathered is None:
+                    continue  # cut by Ctrl-C
+                if store is not None:
+                    record = template.packed(gathered)
+                    store.write(b, solution.states, solution.nonfinite, record)
+                tree.add(0, b, gathered)
+                done += 1
+    path = None if store is None else store.path
+    if failure is not None or done < len(mine):
+        there = "" if path is None else f" They are in {path}: resume=True goes on."
+        told = f"{len(known) + done} of {plan.blocks} blocks are done.{there}"
+        result = _ensemble(plan, tree.total(), path) if tree.nodes else None
+        if failure is None:
+            raise Interrupted(f"interrupted: {told}", result)
+        raise type(failure)(f"{failure} {told}", result)
+    return _ensemble(plan, _reduced(tree, template, ranks, plan.blocks), path)
+
+
+def _reduced(tree: PairTree[Gathered], template: Template, ranks: Ranks, blocks: int) -> Gathered:
+    """The total of all ranks."""
+    if ranks.world == 1:
+        return tree.total()
+    nodes = [
+        torch.cat([torch.tensor(place, dtype=torch.int64).view(torch.uint8), template.bytes(node)])
+        for place, node in tree.nodes.items()
+    ]
+    empty = torch.empty(0, 16 + template.size, dtype=torch.uint8)
+    collected = ranks.gathered(torch.stack(nodes) if nodes else empty)
+    total = torch.zeros(template.size, dtype=torch.uint8)
+    if ranks.rank == 0:
+        whole: PairTree[Gathered] = PairTree(blocks, template.merged)
+        for row in torch.cat(collected):
+            level, index = row[:16].clone().view(torch.int64).tolist()
+            whole.add(level, index, template.unpacked(row[16:].numpy().tobytes()))
+        total = template.bytes(whole.total())
+    return template.unpacked(ranks.shared(total).numpy().tobytes())
+
+
+def _opened(
+    plan: Plan, template: Template, ranks: Ranks, path: Path | None, resume: bool
+) -> RunStore | None:
+    """The store, made or found by rank 0; None without one."""
+    if path is None:
+        return None
+    about = {"run": plan.description(), "versions": versions()}
+    kept = plan.times if plan.keep_path else plan.times[-1:]
+    event, dtype = tuple(plan.sample.shape[1:]), plan.sample.dtype
+    layout = Layout(kept, plan.trajectories, plan.rows, event, dtype, template.size)
+
+    def prepare() -> int:
+        if not path.exists():
+            RunStore.made(path, about, layout)
+        elif resume:
+            RunStore.found(path, about, layout)
+        else:
+            raise ValueError(
+                f"{path} exists; pass resume=True to go on with it, or another store."
+            )
+        return 0
+
+    ranks.agreed(prepare)
+    return RunStore(path, layout)
+
+
+def _known(store: RunStore | None, template: Template) -> dict[int, Gathered]:
+    """What the store has of blocks that are done."""
+    if store is None:
+        return {}
+    records = {b: store.record(b) for b in sorted(store.done())}
+    return {b: template.unpacked(r) for b, r in records.items() if r is not None}
+
+
+def _ensemble(plan: Plan, total: Gathered, path: Path | None) -> Ensemble:
+    """What the user gets of a record."""
+    counts = {key: int(value) for key, value in total[COUNTS].items()}
+    if plan.observables and counts["nonfinite"] == counts["trajectories"]:
+        observed = dict.fromkeys((o.name for o in plan.observables), None)
+    else:
+        observed = {o.name: o.result(total[o.name], plan.times) for o in plan.observables}
+    return Ensemble(
+        times=plan.times,
+        observables=observed,
+        trajectories=counts["trajectories"],
+        nonfinite=counts["nonfinite"],
+        nfe=counts["nfe"],
+        seed=plan.seed,
+        store=path,
+    )
+
+
+def _check_request(
+    trajectories: object,
+    store: object,
+    resume: bool,
+    observables: Sequence[Observable],
+    on_nonfinite: str,
+) -> None:
+    """Refuses what makes no run.
+
+    Raises:
+        TypeError: If trajectories is no int.
+        ValueError: If there are none, nothing would be kept, or words are misspelt.
+    """
+    if isinstance(trajectories, bool) or not isinstance(trajectories, int):
+        raise TypeError(
+            f"trajectories must be an int, but is {trajectories!r}; a million is 10**6."
+        )
+    if trajectories < 1:
+        raise ValueError(f"trajectories must be ≥ 1, but is {trajectories}.")
+    if on_nonfinite not in ("raise", "freeze"):
+        raise ValueError(f"on_nonfinite must be 'raise' or 'freeze', but is {on_nonfinite!r}.")
+    if not observables and store is None:
+        raise ValueError(
+            'nothing would be kept: pass observables=[Moments()], or store="run.zarr".'
+        )
+    if resume and store is None:
+        raise ValueError('resume=True goes on with a store; pass store="run.zarr" with it.')
+
+
+def _seed(rng: Rng, path: Path | None, resume: bool) -> int:
+    """The seed that is asked for, or that of the store that is gone on with."""
+    if rng is None and resume and path is not None and path.exists():
+        return int(description_of(path)["run"]["seed"])
+    return seed_of(rng)
+
+
+@contextmanager
+def _torch_threads(plan: Plan) -> Iterator[None]:
+    """Each block on one core, so that no sum depends on how many there are; whole runs on all."""
+    before = torch.get_num_threads()
+    if not plan.whole:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _bar(plan: Plan, mine: Sequence[int], progress: bool) -> Iterator[Callable[[], None] | None]:
+    """A progress bar on a terminal; yields what to call after each time of a block."""
+    if not progress:
+        yield None
+        return
+    one_at_a_time = threading.Lock()
+    total = len(mine) * (len(plan.times) - 1)
+    with tqdm(total=total, disable=None, unit="step", desc="run_ensemble") as bar:
+
+        def tick() -> None:
+            with one_at_a_time:
+                bar.update()
+
+        yield None if bar.disable else tick

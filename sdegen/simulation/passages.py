@@ -1,0 +1,252 @@
+"""First passages of trajectories to a region, those between two steps included.
+
+A chain that is looked at every dt misses the paths that were in the region and back between two
+looks, so that it survives too long, by O(√dt): at dt = 0.01 a typical survival is 0.360 where the
+exact one is 0.332. Between two states x and y on one side of an edge e the path is close to a
+Brownian bridge, which touches the edge with probability
+
+    exp(−(x − e)(y − e)/(D dt)),      D = g(x, t)²/2
+
+and 1 where the states lie on two sides. Each step a uniform number of the observable's own stream
+decides. What is left is the error of the chain itself, O(dt) for Euler-Maruyama.
+
+The passage is counted at the middle of its step. The trajectory goes on as if nothing had
+happened; only its first passage counts.
+
+Reference:
+    Gobet 2000, Stochastic Processes and their Applications 87, 167, section 2, for the bridge and
+    the order of what is left.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sdegen.shapes import State
+from sdegen.simulation.observables import Accumulator, Block, Observable, Partial
+from sdegen.simulation.statistics import coordinate_of
+
+__all__ = ["FirstPassage", "Passages"]
+
+_NEVER = 40.0  # a chance of e^−40 is not drawn for
+
+
+@dataclass(frozen=True, eq=False)
+class Passages:
+    """When trajectories first came to a region.
+
+    Args:
+        times: Times since the start, |t − times[0]|, shape (T,).
+        waiting: Trajectories that have not been there by then, shape (T,).
+        count: Trajectories.
+        exposure: Sum over trajectories of the time they waited, to the passage or the end.
+        first: Sum of the passage times of those that passed.
+        second: Sum of their squares.
+    """
+
+    times: Float[Tensor, " T"]
+    waiting: Int[Tensor, " T"]
+    count: int
+    exposure: float
+    first: float
+    second: float
+
+    @property
+    def passed(self) -> int:
+        """Trajectories that came to the region."""
+        return self.count - int(self.waiting[-1])
+
+    @property
+    def survival(self) -> Float[Tensor, " T"]:
+        """Chance not to have been there yet."""
+        return self.waiting.double() / self.count
+
+    @property
+    def survival_error(self) -> Float[Tensor, " T"]:
+        """Its standard error, √(S(1 − S)/n)."""
+        return (self.survival * (1 - self.survival) / self.count).sqrt()
+
+    @property
+    def rate(self) -> float:
+        """Passages per time waited: the most likely rate of an exponential law, cut off or not."""
+        return self.passed / self.exposure
+
+    @property
+    def rate_error(self) -> float:
+        """Its standard error, rate/√passed."""
+        return self.rate / math.sqrt(self.passed) if self.passed else math.inf
+
+    @property
+    def mean(self) -> float:
+        """Mean time of first passage.
+
+        Raises:
+            ValueError: If some have not passed: what they would add is not known.
+        """
+        if self.passed < self.count:
+            raise ValueError(
+                f"{self.count - self.passed} of {self.count} trajectories had not passed by "
+                f"t = {float(self.times[-1]):g}, so that their mean time is not known; run "
+                "longer, or use .rate, which counts the time that they waited."
+            )
+        return self.first / self.count
+
+    @property
+    def mean_error(self) -> float:
+        """Standard error of the mean."""
+        spread = self.second / self.count - self.mean**2
+        return math.sqrt(max(0.0, spread) / self.count)
+
+
+@dataclass(frozen=True)
+class FirstPassage(Observable):
+    """The time of first passage of one coordinate to a region.
+
+    The region is x ≥ above, or x ≤ below, or with both what is outside of (below, above): the exit
+    from an interval; or it is the interval between[0] ≤ x ≤ between[1], from either side. Those
+    that start in it have passed at time 0. It sees every step, so that it needs a solver of fixed
+    steps, and walls that are not periodic.
+
+    Args:
+        above: Lower end of a region that reaches up to infinity.
+        below: Upper end of a region that reaches down to minus infinity.
+        between: Both ends of an interval.
+        coordinate: Which number of the flattened event.
+        bridge: Whether passages between two steps are drawn; without, the chain is only looked at.
+        name: What the result is called.
+
+    Raises:
+        ValueError: If no region is given, or an empty one.
+    """
+
+    above: float | None = None
+    below: float | None = None
+    between: tuple[float, float] | None = None
+    coordinate: int = 0
+    bridge: bool = True
+    name: str = "first_passage"
+
+    every_step: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        half_lines = [edge for edge in (self.below, self.above) if edge is not None]
+        if bool(half_lines) == (self.between is not None):
+            raise ValueError(
+                "a first passage needs a region: above=…, below=…, both, or between=(low, high), "
+                f"but has above = {self.above}, below = {self.below}, between = {self.between}."
+            )
+        low_high = half_lines if self.between is None else list(self.between)
+        if any(not math.isfinite(e) for e in low_high) or sorted(set(low_high)) != low_high:
+            raise ValueError(
+                "the edges of a region must be finite, below < above, between[0] < between[1], "
+                f"but are {low_high}."
+            )
+
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """Where the region ends; a path that comes in crosses one of them."""
+        half_lines = tuple(edge for edge in (self.below, self.above) if edge is not None)
+        return half_lines if self.between is None else self.between
+
+    def holds(self, x: Tensor) -> Tensor:
+        """Whether values lie in the region."""
+        if self.between is not None:
+            return (x >= self.between[0]) & (x <= self.between[1])
+        inside = torch.zeros_like(x, dtype=torch.bool)
+        if self.above is not None:
+            inside |= x >= self.above
+        if self.below is not None:
+            inside |= x <= self.below
+        return inside
+
+    def begin(self, block: Block) -> Accumulator:
+        """Watches each step.
+
+        Raises:
+            ValueError: If the walls are periodic.
+        """
+        if block.walls is not None and "periodic" in block.walls.kinds:
+            raise ValueError(
+                f"observable {self.name!r}: between periodic walls a path goes around, and edges "
+                "cannot tell on which side it came in; simulate on the line, without the walls."
+            )
+        return _Watch(self, block)
+
+    def result(self, total: Partial, times: Tensor) -> Passages:
+        """Survival and rate."""
+        since = (times - times[0]).abs()
+        waiting = total["waiting"]
+        first, second = float(total["first"]), float(total["second"])
+        exposure = first + float(waiting[-1]) * float(since[-1])
+        return Passages(since, waiting, int(total["n"]), exposure, first, second)
+
+
+class _Watch(Accumulator):
+    """Who of a block still waits."""
+
+    def __init__(self, about: FirstPassage, block: Block) -> None:
+        self._about, self._block = about, block
+        # what a step needs to know of its times, as plain numbers once and for all
+        self._middle = ((block.nodes[1:] + block.nodes[:-1]) / 2 - block.nodes[0]).abs().tolist()
+        self._dt = block.nodes.diff().abs().tolist()
+        self._waits = torch.empty(0, dtype=torch.bool)
+        self._n = 0
+        self._waiting: list[Tensor] = []
+        self._passed: list[tuple[int, Tensor]] = []
+
+    def see(self, k: int, x: State) -> None:
+        if k == 0:
+            self._n = len(x)
+            column = coordinate_of(x, self._about.coordinate, self._about.name)
+            self._waits = ~self._about.holds(column)
+        self._waiting.append(self._waits.sum())
+
+    def step(self, i: int, before: State, after: State) -> None:
+        about = self._about
+        x = before.flatten(1)[:, about.coordinate]
+        y = after.flatten(1)[:, about.coordinate]
+        noise = self._noise(i, before)
+        reach = _NEVER * noise if about.bridge else 0.0 * noise
+        products = [(x - edge).mul_(y - edge) for edge in about.edges]
+        near = products[0] <= reach
+        for product in products[1:]:
+            near |= product <= reach
+        rows = (near & self._waits).nonzero()[:, 0]
+        if len(rows) == 0:
+            return
+        if about.bridge:
+            u = torch.rand(
+                (len(rows), len(products)),
+                generator=self._block.stream.generator(x.device),
+                dtype=torch.float64,
+                device=x.device,
+            )
+            spread = (noise if noise.ndim == 0 else noise[rows, None]).double()
+            exponent = torch.stack([product[rows] for product in products], 1).double()
+            # u < exp(−q/D dt), for no noise at all too; on the other side of an edge q ≤ 0
+            rows = rows[(exponent <= -u.log() * spread).any(1)]
+        self._waits[rows] = False
+        self._passed.append((i, torch.tensor(len(rows))))
+
+    def _noise(self, i: int, before: State) -> Tensor:
+        """D dt in this step: a number, or one for each trajectory."""
+        block, coordinate = self._block, self._about.coordinate
+        g = block.sde.diffusion(before, block.nodes[i])
+        if g.numel() == 1:
+            return g.reshape(()).double().square() * (self._dt[i] / 2)
+        column = g.expand_as(before).flatten(1)[:, coordinate]
+        return column.square() * (self._dt[i] / 2)
+
+    def partial(self) -> Partial:
+        first = sum(int(count) * self._middle[i] for i, count in self._passed)
+        second = sum(int(count) * self._middle[i] ** 2 for i, count in self._passed)
+        return {
+            "n": torch.tensor(self._n),
+            "waiting": torch.stack(self._waiting),
+            "first": torch.tensor(first, dtype=torch.float64),
+            "second": torch.tensor(second, dtype=torch.float64),
+        }

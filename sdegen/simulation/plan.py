@@ -1,0 +1,318 @@
+"""The plan of an ensemble: all that a block needs to know, and how one is computed.
+
+A plan is made once, before the first step, and is the same on every thread and in every process. A
+block's start, its noise and the random numbers of its observables follow from the seed and its
+number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdegen.errors import NonFiniteError, SdegenError, SolverError
+from sdegen.noise import Streams
+from sdegen.sde.base import SDE
+from sdegen.simulation.blocks import solve_block
+from sdegen.simulation.description import described
+from sdegen.simulation.door import check_bytes, check_state
+from sdegen.simulation.observables import Accumulator, Block, Observable
+from sdegen.simulation.records import COUNTS, Gathered, Template, counted
+from sdegen.solvers.base import OnNonfinite, Solution, Solver
+from sdegen.walls import Walls
+
+__all__ = ["Plan", "Start", "sample_of"]
+
+Start = Tensor | Callable[..., Tensor]
+
+_PROBED = 4
+_HELD = 8  # states of a block that are alive during a step
+_AHEAD = 2  # blocks for each thread that wait to be taken
+
+
+def sample_of(x0: Start, trajectories: int, seed: int) -> Tensor:
+    """A few rows of the start, to know its shape, dtype and device by.
+
+    Raises:
+        TypeError: If x0 is no tensor and no function, or of the wrong dtype.
+        ValueError: If a tensor has another number of rows than there are trajectories.
+    """
+    if callable(x0) and not isinstance(x0, Tensor):
+        return _made(x0, min(_PROBED, trajectories), seed, "start probe", 0)
+    x0 = check_state(x0)
+    if len(x0) not in (1, trajectories):
+        raise ValueError(
+            f"x0 has {len(x0)} rows for {trajectories} trajectories; pass one row for each, shape "
+            f"({trajectories}, *event), one where all start, or a function x0(rows, rng=…)."
+        )
+    return x0.expand(trajectories, *x0.shape[1:])[:_PROBED]
+
+
+def _made(x0: Callable[..., Tensor], rows: int, seed: int, purpose: str, b: int) -> Tensor:
+    """Rows that a function makes, from a stream of their own."""
+    try:
+        made: object = x0(rows, rng=Streams(seed, purpose).block(b).generator())
+    except Exception as error:
+        error.add_note(f"in x0(rows, rng=…), called with rows = {rows}")
+        raise
+    made = check_state(made, name=f"what x0({rows}, rng=…) returned")
+    if len(made) != rows:
+        raise ValueError(f"x0({rows}, rng=…) returned {len(made)} rows.")
+    return made
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is computed.
+
+    Attributes:
+        sde: What moves.
+        solver: How it moves.
+        x0: Where from.
+        times: Shape (T,), float64.
+        observables: What is accumulated.
+        trajectories: How many.
+        rows: Trajectories of a block.
+        whole: Whether they must run together.
+        seed: Seed of the run.
+        walls: Box that the state is kept in.
+        on_nonfinite: What to do about trajectories that are lost.
+        sample: A few rows of the start.
+        stored: Whether states are stored.
+        keep_path: Whether those at all times are, or the last alone.
+    """
+
+    sde: SDE
+    solver: Solver
+    x0: Start
+    times: Tensor
+    observables: tuple[Observable, ...]
+    trajectories: int
+    rows: int
+    whole: bool
+    seed: int
+    walls: Walls | None
+    on_nonfinite: OnNonfinite
+    sample: Tensor
+    stored: bool
+    keep_path: bool
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks there are."""
+        return -(-self.trajectories // self.rows)
+
+    def description(self) -> dict[str, Any]:
+        """What the bits of the run follow from, but for versions; as JSON."""
+        start = self.x0 if isinstance(self.x0, Tensor) else described(self.x0)
+        return {
+            "seed": self.seed,
+            "trajectories": self.trajectories,
+            "rows": self.rows,
+            "dtype": str(self.sample.dtype),
+            "device": self.sample.device.type,
+            "event": list(self.sample.shape[1:]),
+            "times": described(self.times) | {"count": len(self.times)},
+            "keep_path": self.keep_path,
+            "on_nonfinite": self.on_nonfinite,
+            "sde": described(self.sde),
+            "solver": described(self.solver),
+            "walls": described(self.walls),
+            "x0": described(start),
+            "observables": {o.name: described(o) for o in self.observables},
+        }
+
+    def start(self, b: int) -> Tensor:
+        """States of a block at times[0]."""
+        first = b * self.rows
+        rows = min(self.rows, self.trajectories - first)
+        if not isinstance(self.x0, Tensor):
+            return self._like_sample(_made(self.x0, rows, self.seed, "start", b))
+        if len(self.x0) == 1:
+            # a view of one row would be written to in place, or read with a stride of 0
+            return self.x0.expand(rows, *self.x0.shape[1:]).contiguous()
+        return self.x0[first : first + rows]
+
+    def _like_sample(self, x: Tensor) -> Tensor:
+        like = self.sample
+        if (x.shape[1:], x.dtype, x.device) != (like.shape[1:], like.dtype, like.device):
+            raise ValueError(
+                f"x0({len(x)}, rng=…) returned shape {tuple(x.shape)}, {x.dtype}, on {x.device}, "
+                f"but x0({len(like)}, rng=…) shape {tuple(like.shape)}, {like.dtype}, on "
+                f"{like.device}."
+            )
+        return x
+
+    def solved(
+        self, b: int, template: Template, tick: Callable[[], None] | None
+    ) -> tuple[Solution, Gathered | None]:
+        """Computes a block; what it gathered is None if it did not come to its end."""
+        x0 = self.start(b)
+        solution, gathered = self._observed(b, x0, None, tick)
+        cut = solution.interrupted_at is not None and (
+            solution.interrupted_at != float(self.times[-1])
+        )
+        if solution.failed_at is not None or cut:
+            return solution, None
+        lost = int(solution.nonfinite.sum())
+        if lost and self.observables:
+            # once more without them: what they did before they were lost is no part of the answer
+            again = replace(self, stored=False)
+            _, gathered = again._observed(b, x0, ~solution.nonfinite, None)
+        if lost < len(x0):
+            template.check(gathered, b)
+        else:
+            gathered = template.unpacked(bytes(template.size))
+        gathered[COUNTS] = counted(trajectories=len(x0), nonfinite=lost, nfe=solution.nfe)
+        return self._kept(solution), gathered
+
+    def _observed(
+        self, b: int, x0: Tensor, rows: Tensor | None, tick: Callable[[], None] | None
+    ) -> tuple[Solution, Gathered]:
+        """A block, and what its observables gathered of some of its rows; None is of all."""
+        accumulators = {o.name: o.begin(self._block(o, b)) for o in self.observables}
+        stepping = [accumulators[o.name] for o in self.observables if o.every_step]
+
+        def see(k: int, x: Tensor) -> None:
+            x = x if rows is None else x[rows]
+            for name, accumulator in accumulators.items():
+                with _named(name):
+                    accumulator.see(k, x)
+
+        def watch(i: int, before: Tensor, after: Tensor) -> None:
+            before, after = (x if rows is None else x[rows] for x in (before, after))
+            for accumulator in stepping:
+                accumulator.step(i, before, after)
+
+        shown = self.solver.shows_steps
+        seen = bool(accumulators) and (rows is None or bool(rows.any()))
+        if seen:
+            see(0, x0)
+        solution = solve_block(
+            self.sde,
+            self.solver,
+            x0,
+            self.times,
+            block=b,
+            seed=self.seed,
+            keep_path=(self.stored and self.keep_path) or (seen and not shown),
+            walls=self.walls,
+            on_nonfinite=self.on_nonfinite,
+            tick=tick,
+            see=see if seen and shown else None,
+            watch=watch if seen and shown and stepping else None,
+        )
+        ended = solution.failed_at is None and solution.interrupted_at in (
+            None,
+            float(self.times[-1]),
+        )
+        if not seen or not ended:
+            return solution, {}
+        if not shown:
+            for k in range(1, len(self.times)):
+                see(k, solution.states[k])
+        return solution, {name: _partial(name, a) for name, a in accumulators.items()}
+
+    def _kept(self, solution: Solution) -> Solution:
+        """Without the states that nobody asked for, so that they are not held."""
+        if self.stored:
+            states = solution.states if self.keep_path else solution.states[-1:].clone()
+        else:
+            states = solution.states[:0].clone()
+        return replace(solution, states=states)
+
+    def _block(self, observable: Observable, b: int) -> Block:
+        stream = Streams(self.seed, f"observable {observable.name}").block(b)
+        nodes = self.solver.nodes(self.times) if observable.every_step else self.times
+        return Block(self.sde, self.times, nodes, self.walls, stream)
+
+    def template(self) -> Template:
+        """The layout of the records: what observables gather of two and of three trajectories.
+
+        Raises:
+            ValueError: If an observable needs steps that the solver does not show, or its shapes
+                depend on the number of trajectories.
+        """
+        found: list[Gathered] = []
+        for count in (2, 3):
+            x = self.sample[torch.arange(count, device=self.sample.device) % len(self.sample)]
+            gathered: Gathered = {COUNTS: counted(trajectories=count, nonfinite=0, nfe=0)}
+            for o in self.observables:
+                if o.every_step and not self.solver.shows_steps:
+                    raise ValueError(
+                        f"observable {o.name!r} sees every step, and {type(self.solver).__name__} "
+                        "chooses its own: use EulerMaruyama(substeps=…) or Heun(substeps=…)."
+                    )
+                with _named(o.name):
+                    accumulator = o.begin(self._block(o, 0))
+                    for k in range(len(self.times)):
+                        accumulator.see(k, x)
+                gathered[o.name] = _partial(o.name, accumulator)
+            found.append(gathered)
+        return Template(self.observables, *found)
+
+    def failure(self, b: int, solution: Solution) -> SdegenError | None:
+        """The error of a block that could not go on."""
+        if solution.failed_at is None:
+            return None
+        if solution.why is not None:
+            return SolverError(solution.why)
+        lost = int(solution.nonfinite.sum())
+        return NonFiniteError(
+            f"{lost} of {len(solution.nonfinite)} trajectories of block {b} non-finite by "
+            f"t = {solution.failed_at:g}. Take smaller steps (substeps=…), or "
+            "on_nonfinite='freeze' to go on without them."
+        )
+
+    def check_memory(self, template: Template, threads: int) -> None:
+        """Refuses a run whose blocks would not fit.
+
+        Raises:
+            MemoryError: With the sizes and what to do.
+        """
+        state = self.rows * self.sample[0].numel() * self.sample.element_size()
+        collecting = sum(type(o).begin is Observable.begin for o in self.observables)
+        path = state * len(self.times)
+        kept = path if self.keep_path else state
+        working = _HELD * state + 2 * collecting * path
+        if (self.stored and self.keep_path) or not self.solver.shows_steps:
+            working += 2 * path
+        waiting = template.size + (kept if self.stored else 0)
+        at_once = min(threads, self.blocks)
+        need = at_once * working + min(_AHEAD * threads, self.blocks) * waiting
+        need += self.blocks.bit_length() * template.size
+        check_bytes(
+            need,
+            self.sample.device,
+            f"{at_once} blocks of {self.rows} trajectories at {len(self.times)} times",
+            "fewer threads, fewer times, or keep_path=False",
+        )
+
+
+def _partial(name: str, accumulator: Accumulator) -> dict[str, Tensor]:
+    """What an accumulator gathered, on the CPU."""
+    with _named(name):
+        found: object = accumulator.partial()
+        if not isinstance(found, dict):
+            return found  # type: ignore[return-value]  # refused with a message by the template
+        return {
+            key: value.detach().cpu().clone() if isinstance(value, Tensor) else value
+            for key, value in found.items()
+        }
+
+
+class _named:
+    """Says in which observable an error arose."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            error.add_note(f"in observable {self._name!r}")
