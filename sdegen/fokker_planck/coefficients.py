@@ -13,6 +13,7 @@ at every point.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ from torch import Tensor
 from sdegen.fokker_planck.grid import Grid
 from sdegen.sde.base import SDE
 
-__all__ = ["GAUSS_NODES", "GAUSS_WEIGHTS", "Coefficients", "Reader"]
+__all__ = ["GAUSS_NODES", "GAUSS_WEIGHTS", "Coefficients", "Reader", "Readers"]
 
 _nodes, _weights = np.polynomial.legendre.leggauss(4)
 GAUSS_NODES: Tensor = torch.from_numpy(0.5 * (1 + _nodes))
@@ -219,6 +220,42 @@ class Reader:
                     "field); its density obeys a "
                     "nonlinear equation, which is not solved here."
                 )
+
+
+class Readers:
+    """Reads several SDEs on one grid; coefficients get a leading dimension, one row for each.
+
+    Args:
+        sdes: Dynamics with a state of shape (batch, 1).
+        grid: Where.
+    """
+
+    def __init__(self, sdes: Sequence[SDE], grid: Grid) -> None:
+        self.grid = grid
+        self.each = [Reader(sde, grid) for sde in sdes]
+
+    @property
+    def start(self) -> float:
+        """A time at which the dynamics are defined."""
+        return max(reader.start for reader in self.each)
+
+    def at(self, t: float) -> Coefficients:
+        """Coefficients of all at time t, shape (sdes, …)."""
+        read = [reader.at(t) for reader in self.each]
+        return Coefficients(
+            torch.stack([c.drift for c in read]),
+            torch.stack([c.diffusivity for c in read]),
+            torch.stack([c.nodal_diffusivity for c in read]),
+            torch.stack([c.wall_drift for c in read]),
+        )
+
+    def varies(self, times: Tensor) -> bool:
+        """Whether drift or diffusion of one of them change over times."""
+        return any(reader.varies(times) for reader in self.each)
+
+    def varies_at_all(self) -> bool:
+        """Whether one of them depends on time."""
+        return any(reader.varies_at_all() for reader in self.each)
 
 
 def _broadcasts(g: Tensor, x: Tensor) -> bool:

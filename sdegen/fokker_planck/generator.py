@@ -11,7 +11,7 @@ from functools import cached_property
 
 import torch
 
-from sdegen.fokker_planck.coefficients import Coefficients, Reader
+from sdegen.fokker_planck.coefficients import Coefficients, Reader, Readers
 from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import Fluxes, Landscape, find_pole, fluxes, landscape
 from sdegen.fokker_planck.grid import Grid
@@ -26,12 +26,13 @@ class Generator:
     """p_t = −(f p)_x + (D p)_xx on a grid.
 
     Args:
-        reader: The SDE's coefficients on the grid.
+        reader: The SDE's coefficients on the grid, or those of several SDEs, which give all that
+            is made of them a leading dimension.
         kinds: Lower and upper wall.
         compact: Form of the operator: compact, or lumped.
     """
 
-    reader: Reader
+    reader: Reader | Readers
     kinds: tuple[WallKind, WallKind]
     compact: bool
     _last: dict[float, Operator] = field(default_factory=dict, repr=False)

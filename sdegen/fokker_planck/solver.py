@@ -37,13 +37,14 @@ from sdegen.fokker_planck.checks import (
 )
 from sdegen.fokker_planck.coefficients import Coefficients, Reader
 from sdegen.fokker_planck.currents import Transport
-from sdegen.fokker_planck.density import Density, DensityPath, cell_masses, integral
+from sdegen.fokker_planck.density import Density, DensityPath, integral
 from sdegen.fokker_planck.escape import Escape, escape
 from sdegen.fokker_planck.feller import EndKind, classify_end
 from sdegen.fokker_planck.fluxes import Fluxes, Landscape, find_pole, fluxes
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.passage import FirstPassage, Survival, first_passage
+from sdegen.fokker_planck.rounding import rings, without_rounding
 from sdegen.fokker_planck.spectrum import Spectrum, spectrum
 from sdegen.fokker_planck.transient import Exponential, Integrator
 from sdegen.sde.base import SDE
@@ -53,10 +54,6 @@ __all__ = ["FokkerPlanck", "Form"]
 
 Form = Literal["auto", "compact", "lumped"]
 
-_ROUNDING = 1e-11  # of the peak: what the rational exponential leaves below zero
-_RINGS = (
-    1e-9  # of the peak: what a density that the compact form resolves never goes below zero by
-)
 _GENTLE = 0.69  # gain of log p over a cell below which a density at most doubles
 
 
@@ -151,9 +148,9 @@ class FokkerPlanck:
                 compact = x0 is not None or self._is_smooth(density)
             sharp = self.grid.sharp_point(x0) if x0 is not None and compact else start
             p = self._carried(start, sharp, ts, integrator, compact=compact, varies=varies)
-            if self.form == "auto" and compact and _rings(p[1:]):
+            if self.form == "auto" and compact and rings(p[1:]):
                 p = self._carried(start, start, ts, integrator, compact=False, varies=varies)
-            p = self._without_rounding(p)
+            p = without_rounding(p, self.grid, restored="absorbing" not in self.walls)
         result = DensityPath(ts, p, self.grid.nodes)
         if not bool(torch.isfinite(p).all()):
             bad = int((~torch.isfinite(p).all(1)).nonzero()[0])
@@ -476,15 +473,6 @@ class FokkerPlanck:
         )
         return not jumps and density.is_resolved
 
-    def _without_rounding(self, p: Tensor) -> Tensor:
-        """Takes rounding off: tiny negative values, and the drift of a mass that is conserved."""
-        floor = -_ROUNDING * p.detach().amax(-1, keepdim=True)
-        p = torch.where((p < 0) & (p > floor), 0.0, p)
-        if "absorbing" in self.walls:
-            return p
-        mass = cell_masses(self.grid.nodes, p).sum(-1)
-        return p * (mass[0] / mass)[:, None]
-
     def _check_autonomous(self, what: str) -> None:
         """Refuses a time dependence."""
         if self._varies:
@@ -506,8 +494,3 @@ class FokkerPlanck:
 def _gradients(differentiable: bool) -> AbstractContextManager[object]:
     """Gradients where they were asked for."""
     return nullcontext() if differentiable else torch.no_grad()
-
-
-def _rings(p: Tensor) -> bool:
-    """Whether a density goes below zero by more than rounding."""
-    return bool((p.detach().amin(-1) < -_RINGS * p.detach().amax(-1)).any())

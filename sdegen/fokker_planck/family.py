@@ -1,0 +1,193 @@
+"""A family of SDEs on one grid: all their densities at once, with gradients.
+
+An SDE whose drift and diffusion have parameters θ is one member for each θ. Their coefficients
+are read one after the other; everything after that carries a leading dimension, and no member
+sees another: row k is the density that `FokkerPlanck` finds for the k-th SDE, and the Jacobian
+∂p_k/∂θ_l is zero for k ≠ l. It is what a scan over parameters, or a fit from many starts, needs.
+
+Assumed, beyond what `FokkerPlanck` asks: D > 0 at the walls too, and one boundary for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sdegen.errors import NonFiniteError, NotNormalizableError
+from sdegen.fokker_planck import stationary
+from sdegen.fokker_planck.checks import (
+    check_confined,
+    check_edges,
+    check_start,
+    check_times,
+    check_walls,
+)
+from sdegen.fokker_planck.coefficients import Readers
+from sdegen.fokker_planck.density import Density, DensityPath, cell_masses
+from sdegen.fokker_planck.fluxes import fluxes
+from sdegen.fokker_planck.generator import Generator
+from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.rounding import rings, without_rounding
+from sdegen.fokker_planck.transient import Exponential, Integrator
+from sdegen.sde.base import SDE
+from sdegen.walls import WallKind
+
+__all__ = ["FokkerPlanckFamily"]
+
+
+class FokkerPlanckFamily:
+    """The densities of several one-dimensional SDEs on one grid.
+
+    Args:
+        sdes: Dynamics with a state of shape (batch, 1), all of one sense of time.
+        grid: Nodes of the densities.
+        boundary: As in `FokkerPlanck`.
+        physical_walls: Likewise.
+
+    Raises:
+        ValueError: If there is no SDE, one is refused as `FokkerPlanck` would, or has D = 0 at a
+            wall.
+
+    >>> from sdegen.sde.processes import OrnsteinUhlenbeck
+    >>> traps = [OrnsteinUhlenbeck(rate=k) for k in (1.0, 2.0)]
+    >>> grid = Grid(-8.0, 8.0, cells=100)
+    >>> p = FokkerPlanckFamily(traps, grid).stationary()
+    >>> [round(float(Density(grid.nodes, row).variance), 5) for row in p]
+    [1.0, 0.5]
+    """
+
+    def __init__(
+        self,
+        sdes: Sequence[SDE],
+        grid: Grid,
+        boundary: WallKind | tuple[WallKind, WallKind] = "no-flux",
+        *,
+        physical_walls: bool = False,
+    ) -> None:
+        if not sdes or any(sde.direction != sdes[0].direction for sde in sdes):
+            raise ValueError(
+                f"a family needs one SDE at least, all of one sense of time, but got {len(sdes)} "
+                f"with directions {sorted({sde.direction for sde in sdes})}."
+            )
+        self.sdes, self.grid, self.physical_walls = tuple(sdes), grid, physical_walls
+        self.walls = check_walls(boundary)
+        self._compact = Generator(Readers(sdes, grid), self.walls, compact=True)
+        with torch.no_grad():
+            d = self._compact.coefficients(self._compact.reader.start).nodal_diffusivity
+        at_wall = (d[:, [0, -1]] == 0).any(1)
+        if bool(at_wall.any()):
+            raise ValueError(
+                f"the diffusion of sdes[{int(at_wall.nonzero()[0])}] vanishes at a wall; a family "
+                "needs D > 0 everywhere: solve these one by one with FokkerPlanck."
+            )
+        self._lumped = self._compact.with_form(compact=False)
+
+    def stationary(self, *, differentiable: bool = False) -> Float[Tensor, "members nodes"]:
+        """The stationary densities, of mass 1.
+
+        Args:
+            differentiable: Whether gradients flow to the parameters of drift and diffusion.
+
+        Returns:
+            Nodal values, a row for each SDE.
+
+        Raises:
+            ValueError: If an SDE depends on time, or a density leans on a wall that is not
+                physical.
+            NotNormalizableError: As `FokkerPlanck.stationary` does.
+        """
+        if "absorbing" in self.walls:
+            raise NotNormalizableError(
+                "there are no stationary densities: all mass leaves through the absorbing wall "
+                f"(boundary is {self.walls!r})."
+            )
+        generator = self._compact
+        if generator.reader.varies_at_all():
+            raise ValueError(
+                "stationary densities were asked for, but drift or diffusion depend on time; "
+                "freeze the time in the SDEs, or solve from a start."
+            )
+        with nullcontext() if differentiable else torch.no_grad():
+            land = generator.landscape(generator.coefficients(generator.reader.start))
+            if generator.ends.ring:
+                log_p = stationary.on_a_ring(fluxes(land))
+            else:
+                log_p = stationary.on_a_line(land.w)
+                for row in log_p.detach():
+                    check_confined(row, self.grid, self._open_ends)
+            p = log_p.exp()
+            return p / cell_masses(self.grid.nodes, p).sum(-1, keepdim=True)
+
+    def solve(
+        self,
+        p0: Density | float,
+        times: Tensor | Sequence[float],
+        *,
+        integrator: Integrator | None = None,
+        differentiable: bool = False,
+    ) -> Float[Tensor, "members T nodes"]:
+        """Carries one start through times under every SDE.
+
+        Args:
+            p0: As in `FokkerPlanck.solve`, the same for all.
+            times: Likewise.
+            integrator: Likewise.
+            differentiable: Whether gradients flow to the parameters of drift and diffusion, and
+                to p0.
+
+        Returns:
+            Nodal values at times. All are compact, or if one density asks for it, all lumped.
+
+        Raises:
+            ValueError: If times or p0 are refused, or a density leans on a wall that is not
+                physical.
+            NonFiniteError: If a density became NaN or infinite; `.result` holds its path.
+        """
+        integrator = integrator or Exponential()
+        ts = check_times(times, self.sdes[0])
+        x0, density = (
+            (float(p0), self.grid.point(p0)) if isinstance(p0, int | float) else (None, p0)
+        )
+        absorbing = "absorbing" in self.walls
+        start = check_start(density, self.grid, may_lack=absorbing)
+        with nullcontext() if differentiable else torch.no_grad():
+            varies = self._compact.reader.varies(ts)
+            compact = not integrator.lumped_only and (x0 is not None or density.is_resolved)
+            sharp = self.grid.sharp_point(x0) if x0 is not None and compact else start
+            p = self._carried(start, sharp, ts, integrator, compact=compact, varies=varies)
+            if compact and rings(p[1:]):
+                p = self._carried(start, start, ts, integrator, compact=False, varies=varies)
+            p = without_rounding(p, self.grid, restored=not absorbing).transpose(0, 1)
+        for row in p.detach():
+            if not bool(torch.isfinite(row).all()):
+                path = DensityPath(ts, row, self.grid.nodes)
+                raise NonFiniteError("a density of the family is not finite.", path)
+            check_edges(row, ts, self.grid, self._open_ends)
+        return p
+
+    def _carried(
+        self,
+        start: Tensor,
+        sharp: Tensor,
+        times: Tensor,
+        integrator: Integrator,
+        *,
+        compact: bool,
+        varies: bool,
+    ) -> Tensor:
+        """Nodal values, shape (T, members, nodes)."""
+        generator = self._compact if compact else self._lumped
+        first = generator.ends.restrict(sharp).expand(len(self.sdes), -1)
+        path = integrator.path(generator, first, times, varies=varies)
+        p = generator.ends.widen(torch.stack(path))
+        return torch.cat([start.expand_as(p[:1]), p[1:]])
+
+    @property
+    def _open_ends(self) -> tuple[bool, bool]:
+        """Which ends are walls without flux that only end the grid."""
+        low, high = (kind == "no-flux" and not self.physical_walls for kind in self.walls)
+        return low, high
