@@ -173,6 +173,25 @@ def gaussian_flow(noised, x, t, s):
     return mean_s + (x - mean_t) * torch.sqrt(var_s / var_t)
 
 
+def mixture_flow(noised, x, t, s):
+    """Where the probability flow of a noised 1-D mixture takes x from t to s: same quantile."""
+
+    def below(g, y):
+        z = (y - g.means[:, 0]) / g.variances[:, 0].sqrt()
+        # from the nearer end, so that no tail is lost to 1 − u
+        return [(g.weights * torch.special.ndtr(side)).sum(1, keepdim=True) for side in (z, -z)]
+
+    before, after = noised.at(t), noised.at(s)
+    left, right = below(before, x)
+    low, high = torch.full_like(x, -50.0), torch.full_like(x, 50.0)
+    for _ in range(80):
+        middle = 0.5 * (low + high)
+        reached, remaining = below(after, middle)
+        short = torch.where(left < 0.5, reached < left, remaining > right)
+        low, high = torch.where(short, middle, low), torch.where(short, high, middle)
+    return 0.5 * (low + high)
+
+
 def box_cdf(kind, length, d, start, t):
     """F(x) at time t of a Brownian motion of diffusion coefficient d on [0, length].
 

@@ -1,0 +1,351 @@
+"""Exponential multistep methods: the score at the last nodes, continued as a polynomial.
+
+One evaluation a step. The linear part of the dynamics and their noise are solved exactly, what the
+network says is continued from the nodes behind by a polynomial in λ = log(α/σ) (`exponential.py`
+has the integrals). All coefficients are computed before the first step; a step is one update,
+
+    x_{i+1} = A_i x_i + Σ_j [P_ij x_{i−j} + Q_ij score_{i−j}] + S_i z
+
+| here, order of the method         | known as                                                   |
+| --------------------------------- | ---------------------------------------------------------- |
+| ExponentialAdams 1, any prediction| DDIM (η = 0), DPM-Solver-1                                 |
+| 1, "x0", η = 1                    | DDPM's ancestral step, DDIM η = 1, SDE-DPM-Solver++ 1      |
+| 2, "eps"                          | DEIS (tAB in log ρ), DPM-Solver 2M ("heun")                |
+| 3, 4, "eps"                       | DEIS of these orders                                       |
+| 2, "x0"                           | DPM-Solver++ 2M as diffusers has it with "heun"            |
+| 2, "x0", rule="midpoint"          | DPM-Solver++ 2M of diffusers ("midpoint") and k-diffusion  |
+| 3, "x0"                           | DPM-Solver++ 3M; both libraries halve its second           |
+|                                   | difference once too often, which leaves them order 2       |
+| 2, "x0", η = 1                    | SDE-DPM-Solver++ 2M ("heun", or "midpoint" with that rule) |
+| 3, "x0", η = 1                    | SDE-DPM-Solver++ 3M, but for the same difference           |
+| any, η between                    | SEEDS and the η family; k-diffusion's eta is η²            |
+| ExponentialAdamsMoulton 2 … 4     | UniPC's idea, with the coefficients of Adams               |
+
+**Order.** A method of k nodes has order k if it starts well enough. A first step of DDIM, wrong by
+O(h²), is good enough for order 2. For order 3 the second step first corrects the state it begins
+from, with the evaluation it makes there anyway. For order 4 it evaluates once more after the
+correction, and the third step corrects once again: N ≥ 2 steps then cost N + 1 evaluations.
+With noise the weak order is 1 for one node and 2 for more: the noise of a step is carried on, its
+covariance with the score at the end of the step is not.
+
+One step, two times, is DDIM for every one of them at η = 0.
+"""
+
+from __future__ import annotations
+
+import difflib
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, get_args
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from sdegen.sde.base import SDE, Denoising, Kernel
+from sdegen.shapes import State
+from sdegen.solvers.base import Draw, FixedStep, Step
+from sdegen.solvers.exponential import Coefficients, Integrals, Prediction, Rule
+from sdegen.step import update
+
+__all__ = ["ExponentialAdams", "ExponentialAdamsMoulton", "LinearMultistep"]
+
+_MOST = 4
+
+
+class Multistep(FixedStep):
+    """A linear multistep method on states and scores, whose coefficients are known beforehand."""
+
+    takes_walls: ClassVar[bool] = False  # what was behind a wall is no history
+
+    @abstractmethod
+    def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
+        """The coefficients of a run.
+
+        Args:
+            sde: `ReverseSDE` of a linear SDE.
+            nodes: Shape (steps + 1,), float64; gradients flow through them.
+
+        Returns:
+            One row for each step.
+        """
+
+    def check(self, sde: SDE, nodes: Tensor) -> None:
+        """Refuses dynamics other than the ReverseSDE of a LinearSDE.
+
+        Raises:
+            ValueError: Saying what to pass.
+        """
+        super().check(sde, nodes)
+        inner = sde.denoising
+        if inner is None or inner.kernel is None:
+            raise ValueError(
+                f"{type(self).__name__} needs the α and σ of a kernel: pass "
+                f"ReverseSDE(linear_sde, score, eta), not {type(sde).__name__}."
+            )
+
+    def stepper(self, sde: SDE, nodes: Tensor) -> Step:
+        """One update from the last states and scores, which this closure remembers."""
+        inner = sde.denoising
+        assert inner is not None  # check() saw to it
+        score, table, ts = inner.score, self.coefficients(sde, nodes), nodes.unbind()
+        decay, noise, one = table.decay.unbind(), table.noise.unbind(), torch.ones_like(ts[0])
+        rows = _terms(table.states, table.scores)
+        corrections = _terms(table.correct_states, table.correct_scores)
+        seen: deque[tuple[State, State]] = deque(maxlen=table.states.shape[1])
+
+        def step(i: int, x: State, draw: Draw) -> State:
+            if i == 0:
+                seen.clear()
+            seen.appendleft((x, score(x, ts[i])))
+            if corrections[i]:
+                here = x + _combined(corrections[i], seen)
+                if i in table.again:
+                    seen[0] = (here, score(here, ts[i]))
+                    here = x + _combined(corrections[i], seen)
+                x = here
+            return update(decay[i] * x, _combined(rows[i], seen), noise[i], one, draw())
+
+        return step
+
+
+@dataclass(frozen=True)
+class ExponentialAdams(Multistep):
+    """Exponential Adams–Bashforth: x0, ε or v continued by a polynomial through the last nodes.
+
+    Args:
+        order: 1 … 4 nodes, and the order on a flow; on noise the weak order is min(order, 2).
+        prediction: What is continued, "eps", "x0" or "v"; the score may come from any network.
+        rule: "exact" integrates the polynomial; "midpoint" takes its value in the middle of the
+            step, in λ: DPM-Solver++ 2M as others have it, for orders 1 and 2.
+        substeps: Equal steps between any two of the times.
+
+    Raises:
+        TypeError: If order is no int.
+        ValueError: If it is not 1 … 4, or a word is misspelt or does not go with the order.
+
+    Reference:
+        Zhang and Chen 2023, eq. (15), arXiv:2204.13902; Lu et al. 2022, algorithm 2,
+        arXiv:2211.01095. The table above says which member is whose.
+    """
+
+    order: int = 2
+    prediction: Prediction = "x0"
+    rule: Rule = "exact"
+    substeps: int = field(default=1, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_order(self.order, 1)
+        _check_word("prediction", self.prediction, get_args(Prediction))
+        _check_word("rule", self.rule, get_args(Rule))
+        if self.rule == "midpoint" and self.order > 2:
+            raise ValueError(
+                f"rule='midpoint' is of order 2 and goes with order 1 or 2, but order is "
+                f"{self.order}; take rule='exact'."
+            )
+
+    def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
+        """One row for each step; see `Multistep.coefficients`."""
+        integrals = Integrals(*_kernel_and_eta(sde.denoising), nodes, self.prediction)
+        return _table(integrals, self.order, self.order, self.rule)
+
+
+@dataclass(frozen=True)
+class ExponentialAdamsMoulton(Multistep):
+    """Exponential Adams–Moulton as corrector, Adams–Bashforth of one order less as predictor.
+
+    The step that begins at a node evaluates there anyway. Before it goes on it corrects the state
+    with this evaluation as one more node of the polynomial: still one evaluation a step.
+
+    Args:
+        order: 2 … 4, the order on a flow; on noise the weak order is 2.
+        prediction: What is continued, "eps", "x0" or "v".
+        substeps: Equal steps between any two of the times.
+
+    Raises:
+        TypeError: If order is no int.
+        ValueError: If it is not 2 … 4, or prediction is misspelt.
+
+    Reference:
+        Zhao et al. 2023 (UniPC), section 3.2, arXiv:2302.04867, for the idea.
+    """
+
+    order: int = 3
+    prediction: Prediction = "x0"
+    substeps: int = field(default=1, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_order(self.order, 2)
+        _check_word("prediction", self.prediction, get_args(Prediction))
+
+    def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
+        """One row for each step; see `Multistep.coefficients`."""
+        integrals = Integrals(*_kernel_and_eta(sde.denoising), nodes, self.prediction)
+        return _table(integrals, self.order - 1, self.order, "exact")
+
+
+@dataclass(frozen=True, eq=False)
+class LinearMultistep(Multistep):
+    """A method with coefficients of your own, for one grid: from a calibration, say.
+
+    Args:
+        grid: Times that they belong to, shape (steps + 1,), float64.
+        table: One row for each step.
+
+    Raises:
+        ValueError: If there is not one row for each step.
+    """
+
+    grid: Tensor
+    table: Coefficients
+    substeps: int = field(default=1, init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.table.decay) != len(self.grid) - 1:
+            raise ValueError(
+                f"the table has {len(self.table.decay)} rows, but the grid {len(self.grid) - 1} "
+                "steps: give one row for each step."
+            )
+
+    def check(self, sde: SDE, nodes: Tensor) -> None:
+        """Refuses another grid.
+
+        Raises:
+            ValueError: Naming the first time that differs.
+        """
+        super().check(sde, nodes)
+        own = self.grid.detach().to(nodes)
+        if nodes.shape != own.shape:
+            raise ValueError(
+                f"this method was made for {len(own) - 1} steps, but times have {len(nodes) - 1}; "
+                "pass times=solver.grid."
+            )
+        off = (nodes - own).abs() > 1e-12 * own.abs().max()
+        if bool(off.any()):
+            i = int(off.nonzero()[0])
+            raise ValueError(
+                f"this method was made for another grid: times[{i}] = {float(nodes[i]):g}, but "
+                f"its own is {float(own[i]):g}; pass times=solver.grid."
+            )
+
+    def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
+        """The table."""
+        return self.table
+
+
+def _kernel_and_eta(inner: Denoising | None) -> tuple[Kernel, float]:
+    """What check() saw to."""
+    assert inner is not None
+    assert inner.kernel is not None
+    return inner.kernel, inner.eta
+
+
+def _table(integrals: Integrals, ahead: int, order: int, rule: Rule) -> Coefficients:
+    """Coefficients of a predictor of `ahead` nodes, which makes a method of `order`.
+
+    Where order > ahead, every step from node order − 1 on begins with a correction. Before that,
+    nodes 1 … order − 2 are corrected all the way from node 0, so that the start is as good as the
+    order asks.
+    """
+    n = integrals.steps
+    i = torch.arange(n)
+    seen = (i[:, None] - torch.arange(order)).clamp(min=0)
+    predict = _by_nodes_seen(integrals, i, i + 1, i, ahead, order, rule)
+    correct = torch.zeros_like(predict)
+    from_origin = torch.zeros(2, 1, 1, dtype=predict.dtype)  # X and E of node 0: nothing yet
+    for k in range(1, min(order - 1, n)):
+        whole = _from(integrals, 0, k, range(k, -1, -1))
+        # the same state as the prediction has it, from the corrected one before it
+        decay = integrals.decay(torch.tensor(k - 1), torch.tensor(k))
+        stepped = predict[:, k - 1 : k, :k] + (decay * from_origin if k > 1 else 0.0)
+        correct[:, k, : k + 1] = (whole - pad(stepped, (1, 0)))[:, 0]
+        from_origin = whole
+    if order > ahead and n >= order:
+        late = torch.arange(order - 1, n)
+        implicit = integrals.weights(late - 1, late, late[:, None] - torch.arange(order))
+        explicit = pad(predict[:, late - 1, : order - 1], (1, 0))
+        correct[:, late] = implicit - explicit
+    states, scores = integrals.on_states_and_scores(predict, seen)
+    correct_states, correct_scores = integrals.on_states_and_scores(correct, seen)
+    return Coefficients(
+        integrals.decay(i, i + 1),
+        states,
+        scores,
+        integrals.noise(),
+        correct_states,
+        correct_scores,
+        frozenset({1} if order == _MOST and n > 1 else ()),
+    )
+
+
+def _by_nodes_seen(
+    integrals: Integrals,
+    start: Tensor,
+    end: Tensor,
+    newest: Tensor,
+    most: int,
+    width: int,
+    rule: Rule,
+) -> Tensor:
+    """X and E of explicit steps, each through as many nodes as there are behind it."""
+    parts = []
+    for k in range(1, most + 1):
+        rows = (start >= k - 1) & ((start < k) | torch.tensor(k == most))
+        seen = newest[rows][:, None] - torch.arange(k)
+        part = integrals.weights(start[rows], end[rows], seen, rule)
+        parts.append(pad(part, (0, width - k)))
+    return torch.cat(parts, 1)
+
+
+def _from(integrals: Integrals, start: int, end: int, seen: Sequence[int]) -> Tensor:
+    """X and E of one stretch, shape (2, 1, k)."""
+    return integrals.weights(torch.tensor([start]), torch.tensor([end]), torch.tensor([[*seen]]))
+
+
+def _terms(states: Tensor, scores: Tensor) -> list[list[tuple[int, int, Tensor]]]:
+    """(nodes back, 0 for a state or 1 for a score, coefficient) of each step, zeros left out."""
+    both = torch.stack([states, scores], 2)
+    free = both.requires_grad
+    used = torch.ones_like(both, dtype=torch.bool) if free else both != 0
+    return [
+        [
+            (j, kind, row[j, kind])
+            for j in range(len(row))
+            for kind in (0, 1)
+            if bool(needed[j, kind])
+        ]
+        for row, needed in zip(both, used, strict=True)
+    ]
+
+
+def _combined(terms: list[tuple[int, int, Tensor]], seen: Sequence[tuple[State, State]]) -> State:
+    """The sum of these multiples of states and scores behind; of those that there are."""
+    (j, kind, coefficient), *others = terms
+    total = coefficient * seen[j][kind]
+    for j, kind, coefficient in others:
+        if j < len(seen):
+            total = torch.addcmul(total, seen[j][kind], coefficient)
+    return total
+
+
+def _check_order(order: object, least: int) -> None:
+    """Refuses an order that there is not."""
+    if isinstance(order, bool) or not isinstance(order, int):
+        raise TypeError(f"order must be an int, but is {type(order).__name__}.")
+    if not least <= order <= _MOST:
+        raise ValueError(f"order must be {least} … {_MOST}, but is {order}.")
+
+
+def _check_word(name: str, word: object, words: tuple[str, ...]) -> None:
+    """Refuses a word that is none of these, with the nearest one."""
+    if word in words:
+        return
+    near = difflib.get_close_matches(str(word).lower(), words, n=1, cutoff=0.3)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    listed = ", ".join(map(repr, words))
+    raise ValueError(f"{name} must be one of {listed}, but is {word!r}{hint}")
