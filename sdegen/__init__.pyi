@@ -94,6 +94,14 @@ from .score.preconditioning import FlowPrediction as FlowPrediction
 from .score.training import TrainResult as TrainResult
 from .score.training import train as train
 
+# networks trained elsewhere, and ours given to others
+from .adaptors.azula import from_azula as from_azula
+from .adaptors.azula import to_azula as to_azula
+from .adaptors.denoisers import from_denoiser as from_denoiser
+from .adaptors.denoisers import to_denoiser as to_denoiser
+from .adaptors.diffusers import from_diffusers as from_diffusers
+from .adaptors.diffusers import to_diffusers as to_diffusers
+
 # likelihoods
 from .likelihood.bound import EvidenceBound as EvidenceBound
 from .likelihood.bound import continuous_elbo as continuous_elbo

@@ -19,7 +19,7 @@ FLOORS = (
     ({"metrics"}, {"data"}, {"user_code"}, {"config_file"}),
     ({"sde"},),
     ({"solvers"}, {"fokker_planck"}, {"score"}),
-    ({"simulation"},),
+    ({"simulation"}, {"adaptors"}),
     ({"likelihood"}, {"verification"}, {"variational"}, {"energy"}),
     ({"plots", "plots_verification"},),
     ({"report"},),

@@ -1,0 +1,1 @@
+"""Adaptors: networks trained elsewhere as our scores, and our scores as theirs."""

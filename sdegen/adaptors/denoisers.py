@@ -1,0 +1,159 @@
+"""Denoisers: D(x; σ) = E[x0 | x0 + σ ε = x], the form in which k-diffusion and EDM know a network.
+
+    ours → theirs     D(x; σ) = x0(α x, t)        at the t with σ(t)/α(t) = σ
+    theirs → ours     x0(x_t, t) = D(x_t/α; σ/α)      on any linear path
+
+Both are exact, since x_t/α of any linear path is x0 + (σ/α) ε. The score follows from x0.
+
+**Classes.** A denoiser takes (x, σ) and nothing else here; one that wants a class, a prompt or a
+mask is given as a function of (x, σ) that has them inside.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from sdegen.score.model import ScoreModel
+from sdegen.score.preconditioning import DenoiserPrediction
+from sdegen.sde.linear import LinearSDE
+from sdegen.sde.paths import EDM
+from sdegen.shapes import State, Time, expand
+
+__all__ = ["Denoiser", "Function", "from_denoiser", "to_denoiser"]
+
+_SLACK = 1e-6  # relative: noise levels that were made in float32
+
+
+class Function(nn.Module):
+    """A function of (x, t) as a module.
+
+    Args:
+        function: The function; its parameters, where it is a module, are this module's.
+    """
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: State, t: Tensor) -> State:
+        """What the function says."""
+        return self.function(x, t)
+
+
+class Denoiser(nn.Module):
+    """A `ScoreModel` as D(x; σ): what k-diffusion and EDM's own samplers call.
+
+    Args:
+        model: The model.
+
+    Attributes:
+        sigma_min: Smallest noise level that the model knows, σ/α at t_min.
+        sigma_max: Largest one, σ/α at t_max.
+    """
+
+    def __init__(self, model: ScoreModel) -> None:
+        super().__init__()
+        self.model = model
+        self.sigma_min, self.sigma_max = noise_levels(model.sde)
+
+    def forward(self, x: State, sigma: Time) -> State:
+        """E[x0 | x0 + σ ε = x], same shape as x.
+
+        Args:
+            x: Noisy state, shape (batch, *event).
+            sigma: σ within [sigma_min, sigma_max], shape () or (batch,).
+
+        Raises:
+            ValueError: If σ leaves that interval.
+        """
+        sde, levels = self.model.sde, sigma.detach().to(device="cpu", dtype=torch.float64)
+        bad = ~(
+            (levels >= self.sigma_min * (1 - _SLACK)) & (levels <= self.sigma_max * (1 + _SLACK))
+        )
+        if bool(bad.any()):
+            raise ValueError(
+                f"sigma must lie in [{self.sigma_min:g}, {self.sigma_max:g}], the noise levels of "
+                f"this model, but is {float(levels[bad].flatten()[0]):g}."
+            )
+        t = sde.kernel.time_at(levels.log(), sde.t_min, sde.t_max)
+        if t.ndim == 1 and bool((t == t[:1]).all()):
+            t = t[0]  # one level for all rows, as samplers have it: in double, whatever x is
+        elif t.ndim:
+            t = t.to(x)
+        return self.model.x0(expand(sde.alpha(t), x) * x, t)
+
+    def round_sigma(self, sigma: Tensor) -> Tensor:
+        """The nearest level that the model knows: σ itself, for its levels are continuous."""
+        return torch.as_tensor(sigma)
+
+
+def to_denoiser(model: ScoreModel) -> Denoiser:
+    """A `ScoreModel` as a denoiser D(x; σ), for k-diffusion's samplers and those of EDM.
+
+    Args:
+        model: The model, on whatever linear SDE.
+
+    Returns:
+        A module that is called with x0 + σ ε and σ.
+
+    Reference:
+        Karras et al. 2022, eqs. (2) and (3), arXiv:2206.00364.
+    """
+    return Denoiser(model)
+
+
+def from_denoiser(
+    denoiser: Callable[[Tensor, Tensor], Tensor], sde: LinearSDE | None = None
+) -> ScoreModel:
+    """A denoiser D(x; σ) as a `ScoreModel`: EDM's networks, k-diffusion's and their wrappers.
+
+    Args:
+        denoiser: Called as denoiser(x, σ) with x = x0 + σ ε, shape (batch, *event), and σ of shape
+            (batch,); returns E[x0 | x]. A module or a function.
+        sde: The path to sample on; any. None is `EDM()`, within the [sigma_min, sigma_max] that
+            the denoiser says it was made for.
+
+    Returns:
+        The model. It is sampled, and asked for likelihoods, like any other. Its file holds the
+        weights and not the network: `ScoreModel.load(path, network=…)`.
+
+    Raises:
+        TypeError: If denoiser is not callable.
+        ValueError: If the path has noise levels that the denoiser was not made for.
+
+    >>> model = from_denoiser(lambda x, sigma: x / (1 + sigma[:, None] ** 2))  # of N(0, 1) data
+    >>> model.score(torch.tensor([[2.0]]), torch.tensor(1.0))
+    tensor([[-1.]])
+    """
+    if not callable(denoiser):
+        raise TypeError(
+            f"denoiser must be called with (x, sigma), but is {type(denoiser).__name__}."
+        )
+    low = float(getattr(denoiser, "sigma_min", 0.0))
+    high = float(getattr(denoiser, "sigma_max", math.inf))
+    if sde is None:
+        usual = EDM()
+        sde = EDM(t_min=max(low, usual.t_min), t_max=min(high, usual.t_max))
+    check_levels(sde, low, high, type(denoiser).__name__)
+    network = denoiser if isinstance(denoiser, nn.Module) else Function(denoiser)
+    return ScoreModel(network, sde, DenoiserPrediction())
+
+
+def noise_levels(sde: LinearSDE) -> tuple[float, float]:
+    """σ/α at t_min and at t_max."""
+    ends = torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)
+    low, high = sde.kernel.log_ratio(ends).exp().tolist()
+    return low, high
+
+
+def check_levels(sde: LinearSDE, low: float, high: float, name: str) -> None:
+    """Refuses a path with noise levels outside [low, high], which a network does not know."""
+    first, last = noise_levels(sde)
+    if first < low * (1 - _SLACK) or last > high * (1 + _SLACK):
+        raise ValueError(
+            f"{name} knows noise levels σ/α in [{low:g}, {high:g}], but those of "
+            f"{type(sde).__name__} span [{first:g}, {last:g}]; choose its t_min and t_max, say "
+            f"EDM(t_min={low:g}, t_max={high:g})."
+        )

@@ -1,0 +1,334 @@
+"""diffusers: its networks as our scores, and our scores as its networks.
+
+What a scheduler holds is two things: how the network was *trained*, and how it is to be sampled.
+Only the first is read here. It is one of three:
+
+    schedulers                            path                      network is told    output
+    DDPM, DDIM, PNDM, DPM-Solver,         VP(TabulatedBeta(ᾱ)),     k = N t − 1        ε, v or x0
+    DEIS, UniPC, Euler, Heun, LMS, …      t = (k + 1)/N
+    FlowMatchEuler, FlowMatchHeun         RectifiedFlow             N t                ε − x0
+    EDMEuler, EDMDPMSolver                EDM                       ¼ log t            F
+
+**Timesteps.** diffusers counts k = 0 … N − 1, a chain here counts 1 … N, and t = (k + 1)/N. At
+these times the path has exactly their ᾱ_k. Between them log(α/σ) is linear in t and k a fraction,
+as in k-diffusion. t_min = 1/N is the least noise that the network knows.
+
+**Tables.** diffusers keeps ᾱ in float32, and its numbers are taken as they are. `to_diffusers`
+makes tables in float64; a scheduler that is made anew `from_config` has float32 ones again.
+
+**The other way** a `ScoreModel` becomes a module with the face of a `UNet2DModel` that predicts ε,
+and a `DDPMScheduler` with its noise levels. Any linear path will do: in x_t/√(α² + σ²) each is
+variance-preserving, with ᾱ = α²/(α² + σ²).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from sdegen.adaptors.optional import needed
+from sdegen.score.model import ScoreModel
+from sdegen.score.parameterization import (
+    EpsPrediction,
+    Parameterization,
+    VPrediction,
+    X0Prediction,
+)
+from sdegen.score.preconditioning import EDMPrediction, FlowPrediction
+from sdegen.sde.linear import VP
+from sdegen.sde.paths import EDM, RectifiedFlow
+from sdegen.sde.tables import TabulatedBeta
+from sdegen.shapes import State, expand
+
+__all__ = ["DiffusersNetwork", "DiffusersUNet", "Scheduler", "from_diffusers", "to_diffusers"]
+
+_DISCRETE = {
+    f"{name}Scheduler"
+    for name in (
+        *("DDPM", "DDPMParallel", "DDIM", "DDIMParallel", "DDIMInverse", "PNDM", "SASolver"),
+        *("DPMSolverMultistep", "DPMSolverMultistepInverse", "DPMSolverSinglestep"),
+        *("DPMSolverSDE", "DEISMultistep", "UniPCMultistep", "HeunDiscrete", "LMSDiscrete"),
+        *("EulerDiscrete", "EulerAncestralDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete"),
+    )
+}
+_FLOW = {"FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"}
+_EDM = {"EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"}
+_OF_ALPHA_BARS: dict[str, Parameterization] = {
+    "epsilon": EpsPrediction(),
+    "v_prediction": VPrediction(),
+    "sample": X0Prediction(),
+}
+_Network = Callable[[Tensor, Tensor], Any]
+
+
+class Scheduler(Protocol):
+    """A diffusers scheduler, of which the configuration is read, and ᾱ where it has them."""
+
+    @property
+    def config(self) -> Any:  # noqa: ANN401, diffusers'
+        """Its configuration."""
+
+
+class DiffusersNetwork(nn.Module):
+    """A diffusers network called as ours are: network(x, t) with t of a path.
+
+    Args:
+        network: Called as network(x, timestep); returns a tensor or an object with `.sample`.
+        factor: timestep = factor · t + offset.
+        offset: See factor.
+        sign: −1 where the output is read with the other sign.
+        learned_variance: Whether the second half of the channels is a variance, to be dropped.
+    """
+
+    def __init__(
+        self,
+        network: _Network,
+        *,
+        factor: float = 1.0,
+        offset: float = 0.0,
+        sign: float = 1.0,
+        learned_variance: bool = False,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.factor, self.offset, self.sign = factor, offset, sign
+        self.learned_variance = learned_variance
+
+    def forward(self, x: State, t: Tensor) -> State:
+        """Output for states x and times t of shape (batch,); same shape as x."""
+        k = self.factor * t + self.offset
+        # a float32 time moves k = 999 by 6e-5, and an embedding sees it
+        rounding = 2 * torch.finfo(t.dtype).eps * self.factor
+        k = torch.where((k - k.round()).abs() <= rounding, k.round(), k)
+        answer = self.network(x, k)
+        output: Tensor = answer if isinstance(answer, Tensor) else answer.sample
+        if self.learned_variance:
+            output = output.chunk(2, dim=1)[0]
+        return self.sign * output
+
+
+def from_diffusers(network: _Network, scheduler: Scheduler) -> ScoreModel:
+    """A network trained with diffusers as a `ScoreModel`.
+
+    Args:
+        network: A `UNet2DModel`, or anything called as network(x, timestep) that returns a tensor
+            or an object with `.sample`. One that wants a prompt or a class is given as a function
+            of (x, timestep) that has it inside.
+        scheduler: The scheduler of its training, or any other made from its configuration.
+
+    Returns:
+        The model, in evaluation mode, on the path of the training. It is sampled, and asked for
+        likelihoods, like any other. Its file holds the weights and not the network:
+        `ScoreModel.load(path, network=…)` takes the `.network` of this model.
+
+    Raises:
+        TypeError: If the scheduler is no diffusers scheduler, or of a kind that says nothing from
+            which a score follows, by name.
+        ValueError: If its prediction type or its timesteps are not known here, or if no signal is
+            left at one of its levels.
+    """
+    if not callable(network):
+        raise TypeError(
+            f"network must be called with (x, timestep), but is {type(network).__name__}."
+        )
+    config: Any = getattr(scheduler, "config", None)
+    names = {kind.__name__ for kind in type(scheduler).__mro__}  # theirs, and classes made of them
+    if names & _EDM:
+        model = _of_edm(network, config)
+    elif names & _FLOW or (names & _DISCRETE and config.prediction_type == "flow_prediction"):
+        model = _of_flow(network, config, type(scheduler).__name__)
+    elif names & _DISCRETE:
+        model = _of_alpha_bars(network, scheduler, config)
+    else:
+        known = sorted(word.removesuffix("Scheduler") for word in _DISCRETE | _FLOW | _EDM)
+        raise TypeError(
+            f"{type(scheduler).__name__} cannot be converted: it is not one of the schedulers "
+            f"that say how a score follows from a network, {', '.join(known)}. If the network "
+            "predicts the noise of a DDPM, pass the DDPMScheduler of its training."
+        )
+    model.eval()
+    return model
+
+
+def _of_alpha_bars(network: _Network, scheduler: Scheduler, config: Any) -> ScoreModel:  # noqa: ANN401
+    """A network of integer timesteps and a table of ᾱ."""
+    said = getattr(config, "prediction_type", "epsilon")
+    how = _OF_ALPHA_BARS[_known(said, tuple(_OF_ALPHA_BARS))]
+    if getattr(config, "timestep_type", "discrete") != "discrete":
+        raise ValueError(
+            f"{type(scheduler).__name__} with timestep_type = {config.timestep_type!r} tells its "
+            "network a noise level, not a timestep; give the network as a denoiser D(x, σ) to "
+            "from_denoiser."
+        )
+    table: Tensor = scheduler.alphas_cumprod  # type: ignore[attr-defined]
+    beta = TabulatedBeta(table)
+    wrapped = DiffusersNetwork(
+        network,
+        factor=float(beta.steps),
+        offset=-1.0,
+        learned_variance=str(getattr(config, "variance_type", "")).startswith("learned"),
+    )
+    return ScoreModel(wrapped, VP(beta, t_min=1 / beta.steps), how)
+
+
+def _of_flow(network: _Network, config: Any, name: str) -> ScoreModel:  # noqa: ANN401
+    """A network of the velocity ε − x0, told 0 … N for t in [0, 1]."""
+    if getattr(config, "invert_sigmas", False):
+        raise ValueError(
+            f"{name} counts its noise from 1 down (invert_sigmas); give the network as a function "
+            "of (x, timestep) that turns it round, and a scheduler without it."
+        )
+    wrapped = DiffusersNetwork(network, factor=float(config.num_train_timesteps))
+    return ScoreModel(wrapped, RectifiedFlow(), FlowPrediction())
+
+
+def _of_edm(network: _Network, config: Any) -> ScoreModel:  # noqa: ANN401
+    """A network F of Karras et al., or −F, which diffusers calls v_prediction."""
+    signs = {"epsilon": 1.0, "v_prediction": -1.0}
+    sign = signs[_known(config.prediction_type, tuple(signs))]
+    path = EDM(t_min=config.sigma_min, t_max=config.sigma_max)
+    how = EDMPrediction(config.sigma_data)
+    return ScoreModel(DiffusersNetwork(network, sign=sign), path, how)
+
+
+@dataclass
+class _Output:
+    """What a diffusers network returns."""
+
+    sample: Tensor
+
+
+class DiffusersUNet(nn.Module):
+    """A `ScoreModel` with the face of a diffusers `UNet2DModel` that predicts ε.
+
+    Args:
+        model: The model.
+        times: The time of each timestep, increasing, shape (N,), float64.
+        shape: Shape of one sample, (channels, height, width).
+    """
+
+    def __init__(self, model: ScoreModel, times: Tensor, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.model, self.times = model, times
+        self.levels = model.sde.kernel.log_ratio(times)
+        size = tuple(shape[1:])
+        square = len(size) == 2 and size[0] == size[1]
+        self.config = SimpleNamespace(
+            in_channels=shape[0], out_channels=shape[0], sample_size=size[0] if square else size
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the network's weights."""
+        weights = next(self.model.parameters(), None)
+        return torch.get_default_dtype() if weights is None else weights.dtype
+
+    def forward(
+        self, sample: State, timestep: Tensor | float, return_dict: bool = True
+    ) -> _Output | tuple[State]:
+        """E[ε | x_t]; `.sample` has sample's shape.
+
+        Args:
+            sample: x_t/√(α² + σ²), shape (batch, *event).
+            timestep: k in [0, N − 1], shape () or (batch,); a fraction is a noise level between.
+            return_dict: False returns a tuple, as diffusers has it.
+        """
+        t = self._time(torch.as_tensor(timestep, dtype=torch.float64, device="cpu"))
+        sde = self.model.sde
+        t = t.to(sample) if t.ndim else t
+        spread = (sde.alpha(t) ** 2 + sde.sigma(t) ** 2).sqrt()
+        eps = self.model.eps(expand(spread, sample) * sample, t)
+        return _Output(eps) if return_dict else (eps,)
+
+    def _time(self, k: Tensor) -> Tensor:
+        """The time of a timestep: from the table, or where log(σ/α) is as far between."""
+        last = len(self.times) - 1
+        if not bool(((k >= 0) & (k <= last)).all()):
+            raise ValueError(
+                f"timestep must lie in [0, {last}], the noise levels of this model, but is "
+                f"{k.tolist()}."
+            )
+        if bool((k == k.round()).all()):
+            return self.times[k.long()]
+        left = k.floor().clamp(max=last - 1)
+        level = torch.lerp(self.levels[left.long()], self.levels[left.long() + 1], k - left)
+        return self.model.sde.kernel.time_at(level, float(self.times[0]), float(self.times[-1]))
+
+
+def to_diffusers(
+    model: ScoreModel,
+    shape: tuple[int, ...],
+    steps: int = 1000,
+    *,
+    times: Tensor | None = None,
+) -> tuple[DiffusersUNet, Any]:
+    """A `ScoreModel` as a diffusers network and scheduler, for its pipelines.
+
+    DDPMPipeline(*to_diffusers(model, (1, 28, 28)))
+
+    Args:
+        model: The model, on whatever linear SDE.
+        shape: Shape of one sample, (channels, height, width).
+        steps: Noise levels N of the scheduler, at equal times from t_min to t_max.
+        times: Or N times of your own, in either order: `timesteps.log_snr(sde, N − 1)`, say.
+
+    Returns:
+        The network, and a `DDPMScheduler` with ᾱ = α²/(α² + σ²) at these times, float64, without
+        clipping. All other schedulers are made `from_config(scheduler.config)`, with float32
+        tables, in which a 1 − ᾱ below 10⁻⁴ has lost digits.
+
+    Raises:
+        ImportError: If diffusers is not installed.
+        TypeError: If steps is no int.
+        ValueError: If there are fewer than two times, or they are not monotone in [t_min, t_max].
+    """
+    diffusers = needed("diffusers", "to_diffusers", extra="diffusers")
+    sde = model.sde
+    if times is None:
+        if not isinstance(steps, bool) and isinstance(steps, int) and steps < 2:
+            raise ValueError(f"steps must be ≥ 2, but is {steps}.")
+        times = sde.time_grid(steps - 1)
+    nodes = torch.as_tensor(times, dtype=torch.float64, device="cpu")
+    if nodes.ndim != 1 or len(nodes) < 2:
+        raise ValueError(f"times must be at least two, but have shape {tuple(nodes.shape)}.")
+    nodes = nodes.flip(0) if nodes[0] > nodes[-1] else nodes
+    if not (
+        bool((nodes.diff() > 0).all())
+        and nodes[0] >= sde.t_min * (1 - 1e-7)
+        and nodes[-1] <= sde.t_max * (1 + 1e-7)
+    ):
+        raise ValueError(
+            f"times must be monotone within [t_min, t_max] = [{sde.t_min:g}, {sde.t_max:g}], but "
+            f"span {nodes[0]:g} … {nodes[-1]:g}; pass sde.time_grid(steps)."
+        )
+    if not shape:
+        raise ValueError("shape must be that of one sample, (channels, height, width).")
+    unet = DiffusersUNet(model, nodes, tuple(shape))
+    log_alpha_bars = torch.nn.functional.logsigmoid(-2 * unet.levels)
+    before = torch.cat([log_alpha_bars.new_zeros(1), log_alpha_bars[:-1]])
+    betas = -torch.expm1(log_alpha_bars - before)
+    scheduler = diffusers.DDPMScheduler(
+        num_train_timesteps=len(nodes),
+        trained_betas=betas.tolist(),
+        clip_sample=False,
+        prediction_type="epsilon",
+    )
+    scheduler.betas, scheduler.alphas = betas, 1 - betas
+    scheduler.alphas_cumprod = log_alpha_bars.exp()
+    scheduler.one = torch.tensor(1.0, dtype=torch.float64)
+    return unet, scheduler
+
+
+def _known(said: str | None, words: tuple[str, ...]) -> str:
+    """A prediction type that is known, or a refusal with a suggestion."""
+    if said in words:
+        return str(said)
+    close = difflib.get_close_matches(str(said), words, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    raise ValueError(f"prediction_type must be one of {', '.join(words)}, but is {said!r}{hint}")

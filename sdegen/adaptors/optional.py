@@ -1,0 +1,20 @@
+"""Optional: libraries that are only needed by those who bring or take a network there."""
+
+import importlib
+from types import ModuleType
+
+__all__ = ["needed"]
+
+
+def needed(library: str, by: str, *, extra: str) -> ModuleType:
+    """The library, or a refusal that says how to get it.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
+    try:
+        return importlib.import_module(library)
+    except ImportError as error:
+        raise ImportError(
+            f"{by} needs {library}, which is not installed: pip install 'sdegen[{extra}]'."
+        ) from error
