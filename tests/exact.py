@@ -28,6 +28,10 @@ class Replay(Stream):
         assert tuple(z.shape) == tuple(shape)
         return z.to(device=device, dtype=dtype)
 
+    def normals(self, shape, *, dtype, device="cpu"):
+        while True:
+            yield self.normal(shape, dtype=dtype, device=device)
+
 
 def slope(h, error):
     """Exponent p of error ∝ h^p, by least squares through all points."""
@@ -68,6 +72,26 @@ def linear_chain_moments(solver, sde, nodes, mean, var, *, draws=1):
         var = a * a * var + float(weight @ (b - shift).square())
         moments.append((mean, var))
     return torch.tensor(moments, dtype=torch.float64)
+
+
+def affine_run_moments(solver, sde, nodes, mean, var):
+    """Mean and variance at nodes[-1] of a run that is affine in its start and its draws.
+
+    x_N = a x_0 + Σ b_i z_i + c, whatever the solver remembers; a, each b and c are read off runs
+    with one unit each.
+    """
+    n = len(nodes) - 1
+    units = torch.eye(n, n + 2, dtype=torch.float64)
+    x0 = torch.zeros(n + 2, 1, dtype=torch.float64)
+    x0[n] = 1.0
+    draws = iter(units)
+    step = solver.stepper(sde, nodes)
+    for i in range(n):
+        x0 = step(i, x0, lambda: None if sde.noise == "none" else next(draws)[:, None])
+    x = x0[:, 0]
+    c = x[-1]
+    a, b = x[n] - c, x[:n] - c
+    return torch.stack([a * mean + c, a * a * var + b.square().sum()])
 
 
 def ou_moments(rate, mu, sigma, mean, var, t):

@@ -76,33 +76,20 @@ class Coefficients:
 
     x_{i+1} = A_i x_i + Σ_j [P_ij x_{i−j} + Q_ij score(x_{i−j}, t_{i−j})] + S_i z
 
-    Before it, a row of corrections that is not zero moves x_i to
-    x_i + Σ_j [P'_ij x_{i−j} + Q'_ij score(x_{i−j}, t_{i−j})], where x_{i−j} is the state that was
-    evaluated, not the corrected one; the step then starts from the corrected x_i.
-
     Attributes:
         decay: A, shape (steps,).
         states: P, shape (steps, K); column j belongs to node i − j.
         scores: Q, shape (steps, K).
         noise: S, shape (steps,).
-        correct_states: P', shape (steps, K).
-        correct_scores: Q', shape (steps, K).
-        again: Steps whose score is evaluated once more, at the corrected state.
+        again: P' and Q', shape (2, K), where node 1 is evaluated twice: x_1, corrected by
+            Σ_j [P'_j x_{1−j} + Q'_j score_{1−j}], stands for x_1 in all sums then. Else None.
     """
 
     decay: Tensor
     states: Tensor
     scores: Tensor
     noise: Tensor
-    correct_states: Tensor
-    correct_scores: Tensor
-    again: frozenset[int] = frozenset()
-
-    @property
-    def corrects(self) -> list[bool]:
-        """Which steps are preceded by a correction."""
-        both = torch.cat([self.correct_states, self.correct_scores], 1)
-        return (both.detach() != 0).any(1).tolist()
+    again: Tensor | None = None
 
 
 class Integrals:

@@ -93,19 +93,16 @@ class Multistep(FixedStep):
         score, table, ts = inner.score, self.coefficients(sde, nodes), nodes.unbind()
         decay, noise, one = table.decay.unbind(), table.noise.unbind(), torch.ones_like(ts[0])
         rows = _terms(table.states, table.scores)
-        corrections = _terms(table.correct_states, table.correct_scores)
+        second = None if table.again is None else _terms(*table.again[:, None])[0]
         seen: deque[tuple[State, State]] = deque(maxlen=table.states.shape[1])
 
         def step(i: int, x: State, draw: Draw) -> State:
             if i == 0:
                 seen.clear()
             seen.appendleft((x, score(x, ts[i])))
-            if corrections[i]:
-                here = x + _combined(corrections[i], seen)
-                if i in table.again:
-                    seen[0] = (here, score(here, ts[i]))
-                    here = x + _combined(corrections[i], seen)
-                x = here
+            if i == 1 and second is not None:
+                better = x + _combined(second, seen)
+                seen[0] = (better, score(better, ts[i]))
             return update(decay[i] * x, _combined(rows[i], seen), noise[i], one, draw())
 
         return step
@@ -250,61 +247,41 @@ def _table(integrals: Integrals, ahead: int, order: int, rule: Rule) -> Coeffici
 
     Where order > ahead, every step from node order − 1 on begins with a correction. Before that,
     nodes 1 … order − 2 are corrected all the way from node 0, so that the start is as good as the
-    order asks.
+    order asks. A correction moves the state by multiples of what is evaluated at it, and the step
+    carries it on with A: it is but a part of the step's own coefficients.
     """
     n = integrals.steps
     i = torch.arange(n)
     seen = (i[:, None] - torch.arange(order)).clamp(min=0)
-    predict = _by_nodes_seen(integrals, i, i + 1, i, ahead, order, rule)
-    correct = torch.zeros_like(predict)
-    from_origin = torch.zeros(2, 1, 1, dtype=predict.dtype)  # X and E of node 0: nothing yet
+    predict = _by_nodes_seen(integrals, ahead, order, rule)
+    correct = [torch.zeros_like(predict[:, 0]) for _ in range(n)]
+    before = predict[:, 0, :0]  # X and E of the corrected state at node k − 1, from node 0
     for k in range(1, min(order - 1, n)):
-        whole = _from(integrals, 0, k, range(k, -1, -1))
-        # the same state as the prediction has it, from the corrected one before it
         decay = integrals.decay(torch.tensor(k - 1), torch.tensor(k))
-        stepped = predict[:, k - 1 : k, :k] + (decay * from_origin if k > 1 else 0.0)
-        correct[:, k, : k + 1] = (whole - pad(stepped, (1, 0)))[:, 0]
-        from_origin = whole
+        stepped = predict[:, k - 1, :k] + decay * pad(before, (0, k - before.shape[1]))
+        before = integrals.weights(*torch.tensor([[0], [k]]), torch.arange(k, -1, -1)[None])[:, 0]
+        correct[k] = pad(before - pad(stepped, (1, 0)), (0, order - k - 1))
     if order > ahead and n >= order:
         late = torch.arange(order - 1, n)
         implicit = integrals.weights(late - 1, late, late[:, None] - torch.arange(order))
         explicit = pad(predict[:, late - 1, : order - 1], (1, 0))
-        correct[:, late] = implicit - explicit
-    states, scores = integrals.on_states_and_scores(predict, seen)
-    correct_states, correct_scores = integrals.on_states_and_scores(correct, seen)
-    return Coefficients(
-        integrals.decay(i, i + 1),
-        states,
-        scores,
-        integrals.noise(),
-        correct_states,
-        correct_scores,
-        frozenset({1} if order == _MOST and n > 1 else ()),
-    )
+        correct[order - 1 :] = (implicit - explicit).unbind(1)
+    corrections, decay = torch.stack(correct, 1), integrals.decay(i, i + 1)
+    states, scores = integrals.on_states_and_scores(predict + decay[:, None] * corrections, seen)
+    again = None
+    if order == _MOST and n > 1:
+        again = torch.stack(integrals.on_states_and_scores(corrections[:, 1], seen[1]))
+    return Coefficients(decay, states, scores, integrals.noise(), again)
 
 
-def _by_nodes_seen(
-    integrals: Integrals,
-    start: Tensor,
-    end: Tensor,
-    newest: Tensor,
-    most: int,
-    width: int,
-    rule: Rule,
-) -> Tensor:
+def _by_nodes_seen(integrals: Integrals, most: int, width: int, rule: Rule) -> Tensor:
     """X and E of explicit steps, each through as many nodes as there are behind it."""
-    parts = []
+    i, parts = torch.arange(integrals.steps), []
     for k in range(1, most + 1):
-        rows = (start >= k - 1) & ((start < k) | torch.tensor(k == most))
-        seen = newest[rows][:, None] - torch.arange(k)
-        part = integrals.weights(start[rows], end[rows], seen, rule)
+        rows = i[k - 1 :] if k == most else i[k - 1 : k]
+        part = integrals.weights(rows, rows + 1, rows[:, None] - torch.arange(k), rule)
         parts.append(pad(part, (0, width - k)))
     return torch.cat(parts, 1)
-
-
-def _from(integrals: Integrals, start: int, end: int, seen: Sequence[int]) -> Tensor:
-    """X and E of one stretch, shape (2, 1, k)."""
-    return integrals.weights(torch.tensor([start]), torch.tensor([end]), torch.tensor([[*seen]]))
 
 
 def _terms(states: Tensor, scores: Tensor) -> list[list[tuple[int, int, Tensor]]]:
