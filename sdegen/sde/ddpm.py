@@ -45,6 +45,7 @@ class DDPM(SDE):
     Attributes:
         times: Shape (N + 1,), float64.
         alpha_bars: ᾱ_1 … ᾱ_N, the squared factor of the data X_0 in the mean, shape (N,).
+        prior_std: Standard deviation of the Gaussian that stands for the law at k = N.
 
     Raises:
         ValueError: If a β leaves (0, 1), naming its index, or times do not increase.
@@ -80,6 +81,7 @@ class DDPM(SDE):
             torch.cat([sigmas.new_zeros(1), sigmas]),
         )
         self.alpha_bars = torch.exp(log_alpha_bars)
+        self.prior_std = 1.0
 
     @classmethod
     def discretize(
@@ -125,6 +127,7 @@ class DDPM(SDE):
         chain = cls.__new__(cls)
         chain._set(times, a, b, sigma)
         chain.alpha_bars = alpha[1:].square()
+        chain.prior_std = sde.prior_std
         return chain
 
     def _set(self, times: Tensor, a: Tensor, b: Tensor, sigmas: Tensor) -> None:

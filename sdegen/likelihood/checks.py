@@ -1,0 +1,63 @@
+"""Checks: what a likelihood asks of an SDE and of a score, before anything is computed."""
+
+import torch
+from torch import Tensor
+
+from sdegen.sde.base import SDE
+from sdegen.shapes import ScoreFn, State
+
+__all__ = ["check_forward", "check_score"]
+
+_COUPLED = 1e-3  # relative change of a score by its batch mates that no rounding explains
+
+
+def check_forward(sde: object) -> None:
+    """Refuses what is no forward SDE with a Gaussian kernel and a prior."""
+    if not isinstance(sde, SDE):
+        raise TypeError(f"sde must be a LinearSDE such as VP(…), but is {type(sde).__name__}.")
+    if sde.direction != 1:
+        raise ValueError(
+            f"sde must be the forward SDE, from which the flow is made here, but is a "
+            f"{type(sde).__name__}: pass log_likelihood(forward, score, x)."
+        )
+    if sde.noise != "additive" or sde.kernel is None:
+        raise ValueError(
+            "log_likelihood needs a LinearSDE, with additive noise, t_min, t_max and a prior, but "
+            f"sde is a {type(sde).__name__} with {sde.noise} noise"
+            f"{'' if sde.kernel else ' and no Gaussian kernel'}: use VP, SubVP or VE."
+        )
+
+
+def check_score(score: ScoreFn, x: State, t_min: float) -> None:
+    """Refuses a score of another shape, not finite, without a derivative, or that mixes points."""
+    if not callable(score):
+        raise TypeError(
+            f"score must be a function (x, t) -> ∇ log p_t(x), but is {type(score).__name__}."
+        )
+    t = torch.tensor(t_min, dtype=torch.float64)
+    with torch.inference_mode(False), torch.enable_grad():
+        rows = x[:4].detach().clone().requires_grad_()
+        value = score(rows, t)
+    if not isinstance(value, Tensor) or value.shape != rows.shape:
+        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"score must return x's shape {tuple(rows.shape)}, but returned {got}.")
+    bad = ~torch.isfinite(value).flatten(1).all(1)
+    if bool(bad.any()):
+        i = int(bad.nonzero()[0])
+        raise ValueError(
+            f"score is not finite at t_min = {t_min:g}: row {i} of x is "
+            f"{rows[i].flatten()[:4].tolist()} and the score is {value[i].flatten()[:4].tolist()}."
+        )
+    with torch.no_grad():
+        scale = value.abs().max()
+        if not value.requires_grad and bool((score(rows + 0.1, t) != value).any()):
+            raise ValueError(
+                "score has no derivative in x, which its divergence needs: it depends on x, but "
+                "not through autograd. Take .detach() and no_grad out of it."
+            )
+        apart = torch.cat([score(row[None], t) for row in rows])
+        if bool(((apart - value).abs() > _COUPLED * scale).any()):
+            raise ValueError(
+                "the score of one point changes with the others in its batch, or from call to "
+                "call; put the network in evaluation mode with model.eval()."
+            )
