@@ -64,7 +64,8 @@ def _value_at_start() -> Tensor:
 _CUMULATIVE = _cumulative()
 _SLOPE = _derivative_at_start()
 _VALUE_AT_START = _value_at_start()
-_POWERS = GAUSS_NODES[:, None] ** torch.arange(4)  # 1, ξ, ξ², ξ³
+_ORDERS = torch.arange(1, 4)[:, None]
+_HAT_MOMENTS = torch.cat([GAUSS_NODES**_ORDERS / _ORDERS, (1 - GAUSS_NODES) ** _ORDERS / _ORDERS])
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,9 +138,13 @@ class Fluxes:
         return self.land.w
 
     @cached_property
-    def moments(self) -> Float[Tensor, "... cells 3"]:
-        """⟨ξ⟩, ⟨ξ²⟩, ⟨ξ³⟩ of the scale density in the cell, ξ from 0 to 1."""
-        return self.shares @ _POWERS[:, 1:]
+    def hat_moments(self) -> Float[Tensor, "... 6 cells"]:
+        """∫ φ ξᵏ dξ for k = 0, 1, 2, ξ from 0 to 1, of the two hats of a cell.
+
+        By parts it is ⟨ξᵏ⁺¹⟩/(k + 1), the mean that of the scale density. First those of the hat
+        that falls from the left node, then those of the other, in 1 − ξ.
+        """
+        return _HAT_MOMENTS @ self.shares.transpose(-1, -2)
 
     @cached_property
     def hats(self) -> Float[Tensor, "... cells points"]:

@@ -77,24 +77,21 @@ def _line(flux: Fluxes, ends: Ends, *, compact: bool) -> tuple[Tensor, Tensor]:
     a_left, b_left = pad(flux.a, (1, 0)), pad(flux.b, (1, 0))
     a_right, b_right = pad(flux.a, (0, 1)), pad(flux.b, (0, 1))
     rates = torch.stack([a_left, -(b_left + a_right), b_right], -2)
-    mass = _lumped(control_volumes(flux.h, ring=False), rates)
+    volumes = control_volumes(flux.h, ring=False)
     if compact:
-        inner = _compact_rows(
-            flux.h[:-1], flux.h[1:], flux.moments[..., :-1, :], flux.moments[..., 1:, :]
-        )
-        low = _wall_row(
-            flux.h[0], _right_moments(flux.moments[..., 0, :]), flux.wall_slopes[..., 0]
-        )
-        high = _wall_row(
-            flux.h[-1],
-            _right_moments(_mirrored(flux.moments[..., -1, :])),
-            -flux.wall_slopes[..., 1],
-        ).flip(-1)
-        rows = torch.cat([low[..., None], inner, high[..., None]], -1)
+        falling, rising = flux.hat_moments[..., :3, :], flux.hat_moments[..., 3:, :]
+        inner = _compact_rows(flux.h[:-1], flux.h[1:], rising[..., :-1], falling[..., 1:])
+        slopes = flux.wall_slopes
+        low = _wall_row(flux.h[0], falling[..., 0], slopes[..., 0])
+        high = _wall_row(flux.h[-1], rising[..., -1], -slopes[..., 1]).flip(-1)
+        mass = torch.cat([low[..., None], inner, high[..., None]], -1)
         steep = flux.u.detach().abs() > STEEPEST
         if bool(steep.any()):
-            rows = torch.where((pad(steep, (1, 0)) | pad(steep, (0, 1)))[..., None, :], mass, rows)
-        mass = _beside_walls_without_noise(rows, flux, ends)
+            lumped = (pad(steep, (1, 0)) | pad(steep, (0, 1)))[..., None, :]
+            mass = torch.where(lumped, _lumped(volumes, rates), mass)
+        mass = _beside_walls_without_noise(mass, flux, ends)
+    else:
+        mass = _lumped(volumes, rates)
     kept = ends.kept
     return _cut(mass, kept), _cut(rates, kept)
 
@@ -175,7 +172,8 @@ def _ring(flux: Fluxes, *, compact: bool) -> tuple[Tensor, Tensor]:
     rates = torch.stack([a_left, -(b_left + flux.a), flux.b], -2)
     mass = _lumped(control_volumes(flux.h, ring=True), rates)
     if compact:
-        rows = _compact_rows(flux.h.roll(1), flux.h, flux.moments.roll(1, -2), flux.moments)
+        falling, rising = flux.hat_moments[..., :3, :], flux.hat_moments[..., 3:, :]
+        rows = _compact_rows(flux.h.roll(1), flux.h, rising.roll(1, -1), falling)
         steep = flux.u.detach().abs() > STEEPEST
         mass = torch.where((steep | steep.roll(1, -1))[..., None, :], mass, rows)
     return mass, rates
@@ -188,28 +186,16 @@ def _lumped(volumes: Tensor, like: Tensor) -> Tensor:
     return torch.stack([zero, diagonal, zero], -2)
 
 
-def _right_moments(moments: Tensor) -> Tensor:
-    """∫ φ ξᵏ dξ, k = 0, 1, 2, of the hat that falls from 1 to 0 over a cell, by parts."""
-    return moments / torch.arange(1, 4, dtype=moments.dtype)
-
-
-def _mirrored(moments: Tensor) -> Tensor:
-    """⟨(1−ξ)ᵏ⟩, k = 1, 2, 3."""
-    m1, m2, m3 = moments.unbind(-1)
-    return torch.stack([1 - m1, 1 - 2 * m1 + m2, 1 - 3 * m1 + 3 * m2 - m3], -1)
-
-
-def _compact_rows(
-    left: Tensor, right: Tensor, moments_left: Tensor, moments_right: Tensor
-) -> Tensor:
+def _compact_rows(left: Tensor, right: Tensor, rising: Tensor, falling: Tensor) -> Tensor:
     """∫ φ_i ℓ_j dx for the parabolas ℓ_j through the nodes i−1, i, i+1, shape (…, 3, rows)."""
-    r = _right_moments(moments_right)
-    m = _right_moments(_mirrored(moments_left))
-    s0 = right * r[..., 0] + left * m[..., 0]
-    s1 = right**2 * r[..., 1] - left**2 * m[..., 1]
-    s2 = right**3 * r[..., 2] + left**3 * m[..., 2]
-    lower = (s2 - right * s1) / (left * (left + right))
-    upper = (s2 + left * s1) / (right * (left + right))
+    m0, m1, m2 = (left * rising).unbind(-2)
+    r0, r1, r2 = (right * falling).unbind(-2)
+    s0 = r0 + m0
+    s1 = right * r1 - left * m1
+    s2 = right**2 * r2 + left**2 * m2
+    both = left + right
+    lower = (s2 - right * s1) / (left * both)
+    upper = (s2 + left * s1) / (right * both)
     return torch.stack([lower, s0 - lower - upper, upper], -2)
 
 

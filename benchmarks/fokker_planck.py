@@ -1,0 +1,251 @@
+"""Fokker–Planck against fplanck and py-pde: the same density, what it costs, how good it is.
+
+python -m benchmarks.fokker_planck
+
+dX = −X dt + √2 dW on [−10, 10] from N(2, ¼) to t = ½, whose law is Gaussian. Times are those of
+one thread (`time.thread_time`), the best of several runs. The peers are optional. fplanck needs
+numpy < 2: give the interpreter of an environment that has it as --fplanck or
+SDEGEN_FPLANCK_PYTHON. py-pde is run if it can be imported here, with explicit Euler steps of
+0.4 h², the fastest of its schemes that we found; its compilation by numba, which it repeats for
+every problem, is told apart. What error 1e-7 would cost them is extrapolated, from the order and
+the growth of cost between their two finest grids.
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import time
+import warnings
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import sdegen as sg
+from benchmarks.record import write
+
+T, MEAN, STD, GOAL = 0.5, 2.0, 0.5, 1e-7
+TRAP = sg.OrnsteinUhlenbeck()
+PEER = Path(__file__).parent / "fplanck_peer.py"
+
+
+def law(x):
+    mean, variance = MEAN * math.exp(-T), 1 - 0.75 * math.exp(-2 * T)
+    return np.exp(-((x - mean) ** 2) / (2 * variance)) / math.sqrt(2 * math.pi * variance)
+
+
+def best(run, seconds=1.0, least=5):
+    """Seconds of this thread, the best of the runs that fit into so many."""
+    times, end = [], time.monotonic() + seconds
+    while len(times) < least or time.monotonic() < end:
+        start = time.thread_time()
+        run()
+        times.append(time.thread_time() - start)
+    return min(times)
+
+
+def ours(cells, seconds):
+    """What each question costs on a grid, from nothing and on a solver that was asked before."""
+    grid = sg.Grid(-10.0, 10.0, cells)
+    p0 = grid.gaussian(MEAN, STD)
+    solver = sg.FokkerPlanck(TRAP, grid)
+    error = np.abs(solver.solve(p0, [0.0, T]).final.p.numpy() - law(grid.nodes.numpy())).max()
+    rest = solver.stationary().p.numpy()
+    exact = np.exp(-(grid.nodes.numpy() ** 2) / 2) / math.sqrt(2 * math.pi)
+    land = solver._land
+
+    def start():
+        return sg.Density(grid.nodes, p0.p)  # which knows nothing yet
+
+    return {
+        "cells": cells,
+        "build": best(lambda: sg.FokkerPlanck(TRAP, grid), seconds),
+        "build + transient": best(
+            lambda: sg.FokkerPlanck(TRAP, grid).solve(start(), [0.0, T]), seconds
+        ),
+        "transient": best(lambda: solver.solve(p0, [0.0, T]), seconds),
+        "build + stationary": best(
+            lambda: sg.FokkerPlanck(TRAP, grid).stationary(), seconds
+        ),
+        "stationary": best(lambda: solver._stationary(land), seconds),
+        "error": float(error),
+        "stationary error": float(np.abs(rest - exact).max()),
+    }  # fmt: skip
+
+
+def enough(seconds):
+    """The coarsest grid, by tens of cells, on which our error is below the goal."""
+    cells = 300
+    while ours(cells, 0.0)["error"] >= GOAL:
+        cells += 10
+    return ours(cells, seconds)
+
+
+def fplanck(python, nodes):
+    """Rows of fplanck, or none."""
+    if not python:
+        print("fplanck: skipped; pass --fplanck or set SDEGEN_FPLANCK_PYTHON to an interpreter")
+        return []
+    done = subprocess.run(
+        [python, PEER, *map(str, nodes)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    return [{**row, "seconds": row["build"] + row["transient"]} for row in rows]
+
+
+def py_pde(nodes):
+    """Rows of py-pde, or none."""
+    if find_spec("pde") is None:
+        print("py-pde: skipped; it is not installed in this environment")
+        return []
+    import pde
+
+    rows = []
+    for n in nodes:
+        grid = pde.CartesianGrid([[-10, 10]], n)
+        x = grid.axes_coords[0]
+        start = np.exp(-((x - MEAN) ** 2) / (2 * STD**2)) / math.sqrt(2 * math.pi * STD**2)
+        equation = pde.PDE({"p": "laplace(p) + x * d_dx(p) + p"}, bc={"value": 0})
+        control = pde.Controller(pde.EulerSolver(equation, backend="numba"), T, tracker=None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            out = control.run(pde.ScalarField(grid, start), dt=0.4 * (20 / n) ** 2)
+        spent = control.diagnostics["controller"]["profiler"]
+        rows.append(
+            {
+                "nodes": n,
+                "seconds": spent["solver"],
+                "compilation": spent["compilation"],
+                "error": float(np.abs(out.data - law(x)).max()),
+            }
+        )
+        print("py-pde", rows[-1], flush=True)
+    return rows
+
+
+def at_goal(rows):
+    """Nodes and seconds at which the error would be the goal, and how that was found."""
+    first, last = rows[-2:]
+    finer = math.log(last["nodes"] / first["nodes"])
+    order = math.log(first["error"] / last["error"]) / finer
+    growth = math.log(last["seconds"] / first["seconds"]) / finer
+    ratio = (last["error"] / GOAL) ** (1 / order)
+    how = f"extrapolated from N = {first['nodes']} and {last['nodes']}: "
+    how += f"error N^-{order:.2f}, cost N^{growth:.2f}"
+    return round(last["nodes"] * ratio), last["seconds"] * ratio**growth, how
+
+
+def milli(seconds):
+    return 1e3 * seconds
+
+
+def cost(row):
+    n = row["cells"]
+    per_node = {
+        f"{name}, ns a node": 1e9 * row[name] / n for name in ("transient", "build + transient")
+    }
+    return {
+        "cells": n,
+        "stationary alone, ms": milli(row["stationary"]),
+        "build + stationary, ms": milli(row["build + stationary"]),
+        "transient alone, ms": milli(row["transient"]),
+        "build + transient, ms": milli(row["build + transient"]),
+        **per_node,
+        "error": row["error"],
+    }
+
+
+def main(quick=False, python=None):
+    """Prints and records the tables."""
+    torch.set_num_threads(1)
+    seconds = 0.02 if quick else 1.0
+    mine = [ours(cells, seconds) for cells in ((1000,) if quick else (1000, 10_000, 100_000))]
+    costs = [cost(row) for row in mine]
+    for row in costs:
+        print(row, flush=True)
+    thousand, finest = mine[0], enough(seconds)
+    tables = {"cost of ours": costs}
+    peers = {} if quick else {
+        "fplanck": fplanck(python, (500, 1000, 2000, 4000)),
+        "py-pde": py_pde((500, 1000, 2000, 4000)),
+    }  # fmt: skip
+    same = [
+        {
+            "solver": "sdegen",
+            "nodes": 1001,
+            "build + transient, ms": milli(thousand["build + transient"]),
+            "error": thousand["error"],
+            "times ours": 1.0,
+        }
+    ]
+    equal = [
+        {
+            "solver": "sdegen",
+            "nodes": finest["cells"] + 1,
+            "build + transient, ms": milli(finest["build + transient"]),
+            "times ours": 1.0,
+            "how": f"run: error {finest['error']:.2g}",
+        }
+    ]
+    for name, rows in peers.items():
+        if not rows:
+            continue
+        row = next(r for r in rows if r["nodes"] == 1000)
+        same.append(
+            {
+                "solver": f"{name} {version('py-pde')}" if name == "py-pde" else name,
+                "nodes": row["nodes"],
+                "build + transient, ms": milli(row["seconds"]),
+                "error": row["error"],
+                "times ours": row["seconds"] / thousand["build + transient"],
+                "compilation, ms": milli(row["compilation"]) if "compilation" in row else None,
+                "stationary, ms": milli(row["stationary"]) if "stationary" in row else None,
+            }
+        )
+        nodes, cpu, how = at_goal(rows)
+        equal.append(
+            {
+                "solver": name,
+                "nodes": nodes,
+                "build + transient, ms": milli(cpu),
+                "times ours": cpu / finest["build + transient"],
+                "how": how,
+            }
+        )
+        tables[f"{name} by number of nodes"] = [
+            {
+                "nodes": r["nodes"],
+                "build + transient, ms": milli(r["seconds"]),
+                "error": r["error"],
+            }
+            for r in rows
+        ]
+    tables["1000 cells"] = same
+    tables["error 1e-7"] = equal
+    for row in same + equal:
+        print(row, flush=True)
+    write("fokker_planck", tables, quick)
+    return tables
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="a rehearsal without peers; writes nothing"
+    )
+    parser.add_argument(
+        "--fplanck",
+        metavar="PYTHON",
+        default=os.environ.get("SDEGEN_FPLANCK_PYTHON"),
+        help="an interpreter that has fplanck",
+    )
+    arguments = parser.parse_args()
+    main(arguments.quick, arguments.fplanck)
