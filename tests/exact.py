@@ -297,6 +297,24 @@ def cox_ingersoll_ross_density(x, t, *, x0, kappa, theta, sigma):
     return 2 * c * stats.ncx2.pdf(2 * c * x, freedom, 2 * c * x0 * math.exp(-kappa * t))
 
 
+def washboard(force, d, length=2 * math.pi):
+    """v and D_eff of dX = (2 cos X + F) dt + √(2D) dW, by the integrals I± over a period.
+
+    The periodic trapezoidal rule in x, Gauss in y (Reimann et al. 2001).
+    """
+    x = np.linspace(0, length, 200, endpoint=False)[:, None]
+    z, w = np.polynomial.legendre.leggauss(200)
+    y, w = 0.5 * length * (1 + z), 0.5 * length * w
+
+    def energy(u):
+        return -2 * np.sin(u) - force * u
+
+    plus = np.exp((energy(x) - energy(x - y)) / d) @ w
+    minus = np.exp((energy(x + y) - energy(x)) / d) @ w
+    velocity = d * -math.expm1(-force * length / d) / plus.mean()
+    return velocity, d * (plus**2 * minus).mean() / plus.mean() ** 3
+
+
 def ring_of_gaussians():
     """Six unequal, turned Gaussians on a circle of radius 1.2, stds 0.1 … 0.6; variance 0.8."""
     k = torch.arange(6, dtype=torch.float64)

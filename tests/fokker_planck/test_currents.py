@@ -1,10 +1,10 @@
 import math
 
-import numpy as np
 import pytest
 import torch
 
 import sdegen as sg
+from tests import exact
 
 WELL = sg.ItoProcess(drift=lambda x: x - x**3, diffusion=0.7)
 
@@ -14,24 +14,9 @@ def washboard(cells, force=0.7, d=0.5):
     return sg.FokkerPlanck(sde, sg.Grid(0.0, 2 * math.pi, cells), "periodic")
 
 
-def washboard_exact(force=0.7, d=0.5, length=2 * math.pi):
-    """v and D_eff by quadrature of I± with the periodic trapezoidal rule in x, Gauss in y."""
-    x = np.linspace(0, length, 200, endpoint=False)[:, None]
-    z, w = np.polynomial.legendre.leggauss(200)
-    y, w = 0.5 * length * (1 + z), 0.5 * length * w
-
-    def v(u):
-        return -2 * np.sin(u) - force * u
-
-    plus = np.exp((v(x) - v(x - y)) / d) @ w
-    minus = np.exp((v(x + y) - v(x)) / d) @ w
-    velocity = d * -math.expm1(-force * length / d) / plus.mean()
-    return velocity, d * (plus**2 * minus).mean() / plus.mean() ** 3
-
-
 def test_tilted_washboard():
     solver = washboard(256)
-    velocity, diffusion = washboard_exact()
+    velocity, diffusion = exact.washboard(0.7, 0.5)
     got = solver.transport()
     assert abs(got.velocity / velocity - 1) < 1e-8
     assert abs(got.diffusion / diffusion - 1) < 1e-8
@@ -56,7 +41,7 @@ def test_transport_agrees_with_the_spreading_of_a_density():
     sde = sg.ItoProcess(drift=lambda x: 2 * torch.cos(x) + force, diffusion=math.sqrt(2 * d))
     grid = sg.Grid(-20 * math.pi, 20 * math.pi, 4000)
     path = sg.FokkerPlanck(sde, grid).solve(grid.gaussian(math.pi / 2, 0.5), [0.0, 60.0, 120.0])
-    velocity, diffusion = washboard_exact()
+    velocity, diffusion = exact.washboard(0.7, 0.5)
     early, late = path.at(1), path.at(2)
     assert float(late.mean - early.mean) / 60 == pytest.approx(velocity, rel=1e-3)
     assert float(late.variance - early.variance) / 120 == pytest.approx(diffusion, rel=1e-2)
@@ -85,8 +70,8 @@ def test_current_is_drift_less_diffusion():
     solver = sg.FokkerPlanck(sg.OrnsteinUhlenbeck(), grid)
     p = grid.gaussian(1.0, 0.7)
     middle = 0.5 * (grid.nodes[1:] + grid.nodes[:-1])
-    exact = (-middle + (middle - 1.0) / 0.49) * p.at(middle)
-    assert float((solver.current(p) - exact).abs().max()) < 1e-3
+    law = (-middle + (middle - 1.0) / 0.49) * p.at(middle)
+    assert float((solver.current(p) - law).abs().max()) < 1e-3
 
 
 def test_free_energy_only_falls_and_as_fast_as_entropy_is_made():
