@@ -13,9 +13,16 @@ On a CPU torch's generator keeps only the low 32 bits of a seed. Hashing (seed, 
 would let two blocks of one large run share all their noise (15,000 blocks: one chance in forty).
 Here blocks are numbered *through* a bijection of 32-bit integers, so that no two of a run can
 meet.
+
+The normals of many steps are drawn in one call, because for a small ensemble a call costs more
+than its numbers. On a CPU the bits do not depend on how many steps that are: torch's normals come
+in groups of 16, so that there a step takes whole groups. On a GPU, where no such rule is known,
+the number of steps follows from the size of the state alone.
 """
 
+import math
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,11 +31,17 @@ from torch import Tensor
 
 from sdegen.shapes import State
 
-__all__ = ["Rng", "Stream", "Streams", "normal_like", "seed_of", "stream"]
+__all__ = ["Rng", "Stream", "Streams", "normal_like", "normals_like", "seed_of", "stream"]
 
 Rng = int | torch.Generator | None
 
 _MAX_SEED = 2**63 - 1
+_GROUP = 16  # randn(m + n) is randn(m) and then randn(n) only if 16 divides m
+_FIRST, _MOST = 8, 64  # steps drawn in one call: at first, and at most
+_AT_ONCE = {
+    "cpu": 2**15
+}  # numbers drawn in one call, where more than one step is: what stays in cache
+_AT_ONCE_ON_DEVICE = 2**22
 
 
 def seed_of(rng: Rng) -> int:
@@ -110,6 +123,32 @@ class Stream:
             return torch.from_numpy(np.asarray(self._numpy.standard_normal(shape)))
         return torch.randn(shape, generator=self.generator(device), dtype=dtype, device=device)
 
+    def normals(
+        self, shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device | str = "cpu"
+    ) -> Iterator[Tensor]:
+        """Draws standard normals for one step after the other, those of many steps in one call.
+
+        Nothing else may draw from the stream: it is ahead of the step by what one call drew.
+
+        Args:
+            shape: Shape of the draw of one step.
+            dtype: Theirs.
+            device: Where the numbers are drawn and stay.
+
+        Yields:
+            z of that shape, in memory of its own.
+        """
+        numbers, kind = math.prod(shape), torch.device(device).type
+        ziggurat = kind == "cpu" and dtype == torch.float64
+        padded = -(-numbers // _GROUP) * _GROUP if kind == "cpu" and not ziggurat else numbers
+        most = max(1, min(_AT_ONCE.get(kind, _AT_ONCE_ON_DEVICE) // max(1, padded), _MOST))
+        # a short run shall not pay for the numbers of a long one
+        steps = min(_FIRST, most) if kind == "cpu" else most
+        while True:
+            z = self.normal((steps, padded), dtype=dtype, device=device)
+            yield from z[:, :numbers].unflatten(1, shape).unbind()
+            steps = min(2 * steps, most)
+
 
 @dataclass(frozen=True)
 class Streams:
@@ -140,3 +179,8 @@ def stream(rng: Rng, purpose: str) -> Stream:
 def normal_like(x: State, source: Stream) -> State:
     """Draws z ~ N(0, I) with the shape, dtype and device of x."""
     return source.normal(tuple(x.shape), dtype=x.dtype, device=x.device)
+
+
+def normals_like(x: State, source: Stream) -> Iterator[State]:
+    """Draws z ~ N(0, I) like x for one step after the other; see `Stream.normals`."""
+    return source.normals(tuple(x.shape), dtype=x.dtype, device=x.device)

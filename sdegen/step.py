@@ -15,14 +15,16 @@ from sdegen.shapes import State
 __all__ = ["update"]
 
 
-def update(x: State, drift: State, diffusion: Tensor, dt: Tensor, z: State | None) -> State:
+def update(
+    x: State, drift: State, diffusion: Tensor | float, dt: Tensor | float, z: State | None
+) -> State:
     """Takes one Euler-Maruyama step, x + dt f + √|dt| g z.
 
     Args:
         x: Current state, shape (batch, *event).
         drift: f(x, t), same shape as x.
-        diffusion: g(x, t), broadcastable to x.
-        dt: Step, 0-d; negative runs time backwards.
+        diffusion: g(x, t), broadcastable to x, or a number.
+        dt: Step, 0-d or a number; negative runs time backwards. Numbers are the faster.
         z: Standard normal draw with x's shape, or None to turn the noise off.
 
     Returns:
@@ -35,7 +37,15 @@ def update(x: State, drift: State, diffusion: Tensor, dt: Tensor, z: State | Non
     >>> update(x, drift=-x, diffusion=2 * one, dt=0.25 * one, z=torch.ones(1, 1))
     tensor([[1.7500]])
     """
-    # addcmul: one pass over the state for each term; for a GPU's state a 0-d factor may stay on
-    # the CPU only where it comes last
-    moved = torch.addcmul(x, drift, dt)
-    return moved if z is None else torch.addcmul(moved, z, dt.abs().sqrt() * diffusion)
+    # one pass over the state for each term; in place is only what was made here
+    if isinstance(dt, Tensor):
+        # for a GPU's state a 0-d factor may stay on the CPU only where it comes last
+        moved = torch.addcmul(x, drift, dt)
+        return moved if z is None else torch.addcmul(moved, z, dt.abs().sqrt() * diffusion)
+    moved = torch.add(x, drift, alpha=dt)
+    if z is None:
+        return moved
+    root = abs(dt) ** 0.5
+    if isinstance(diffusion, Tensor):
+        return moved.addcmul_(z, diffusion, value=root)
+    return moved.add_(z, alpha=root * diffusion)

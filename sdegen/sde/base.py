@@ -108,6 +108,8 @@ class SDE(ABC):
     Attributes:
         noise: "none" (g = 0), "additive" (g depends on t alone) or "multiplicative" (g depends on
             x), which assumes the least and holds unless said.
+        constant_noise: g, where it is one number for all x and t, which saves asking for it in
+            every step; None else.
         direction: Sense of time in which the noisy equation is meant: +1 or −1. A noisy SDE run
             against its direction is not its time reversal; noise-free dynamics run both ways.
         clock: "continuous", or "integer" for a Markov chain whose steps have dt = ±1.
@@ -116,6 +118,7 @@ class SDE(ABC):
     """
 
     noise: NoiseKind = "multiplicative"
+    constant_noise: float | None = None
     direction: Literal[1, -1] = 1
     clock: ClassVar[Literal["continuous", "integer"]] = "continuous"
 
@@ -210,7 +213,7 @@ class ItoProcess(SDE):
             if noise == "none":
                 raise ValueError("noise='none' means g = 0: pass diffusion=0.0 with it.")
         else:
-            sigma = _number(diffusion)
+            sigma = self.constant_noise = _number(diffusion)
             value = torch.tensor(sigma, dtype=torch.float64)
             self._diffusion = lambda x, t: value
             assumed = "none" if sigma == 0 else "additive"

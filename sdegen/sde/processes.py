@@ -23,6 +23,7 @@ class _ConstantNoise(SDE):
         if not 0 <= sigma < math.inf:
             raise ValueError(f"{name} must be finite and ≥ 0, but is {sigma:g}.")
         self.noise = "additive" if sigma > 0 else "none"
+        self.constant_noise = float(sigma)
         self._sigma = torch.tensor(float(sigma), dtype=torch.float64)
 
     def diffusion(self, x: State, t: Time) -> Tensor:

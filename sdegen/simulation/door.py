@@ -247,6 +247,11 @@ def probe(sde: SDE, x0: State, t: Tensor, walls: Walls | None, *, whole: bool) -
             f"{float(g.abs().max()):g}; "
             "say 'additive' or 'multiplicative'."
         )
+    if sde.constant_noise is not None and bool((g != sde.constant_noise).any()):
+        raise ValueError(
+            f"{type(sde).__name__} says constant_noise = {sde.constant_noise:g}, but its "
+            f"diffusion is up to {float(g.abs().max()):g}; say None."
+        )
     if sde.noise == "additive" and not torch.equal(g, sde.diffusion(rows + 1, t)):
         raise ValueError(
             f"{type(sde).__name__} says noise = 'additive', but its diffusion is another at x + 1 "

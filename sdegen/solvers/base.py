@@ -11,6 +11,7 @@ returns, one for a block.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from sdegen.interrupt import HeldInterrupt
-from sdegen.noise import Stream, normal_like
+from sdegen.noise import Stream, normals_like
 from sdegen.sde.base import SDE, Counter
 from sdegen.shapes import State
 from sdegen.walls import Walls
@@ -189,21 +190,22 @@ class FixedStep(Solver):
         nodes = self.nodes(times)
         counter = Counter()
         step = self.stepper(sde.counted(counter), nodes)
-        x = x0
-
-        def draw() -> State | None:
-            return None if noise is None else normal_like(x, noise)
-
+        draw: Draw = _no_noise if noise is None else normals_like(x0, noise).__next__
+        x, i = x0, 0
         with Record(x0, nodes, self.substeps, keep_path, on_nonfinite, tick, see, watch) as record:
-            for i in range(len(nodes) - 1):
-                try:
-                    after = step(i, x, draw)
-                except Exception as error:
-                    add_step_note(error, i, nodes)
-                    raise
-                x = record.reach(i + 1, after if walls is None else walls.contain(x, after))
-                if record.stopped:
-                    break
+            while not record.stopped:
+                # steps that nobody looks at are taken in a row
+                for i in range(i, record.next_look(i)):  # noqa: B020 (goes on from where it was)
+                    try:
+                        after = step(i, x, draw)
+                    except Exception as error:
+                        add_step_note(error, i, nodes)
+                        raise
+                    x = after if walls is None else walls.contain(x, after)
+                    if record.interrupted:
+                        break
+                i += 1
+                x = record.reach(i, x)
         return record.solution(counter.calls)
 
 
@@ -235,6 +237,7 @@ class Record:
         watch: Watch | None = None,
     ) -> None:
         self.x = x0
+        self._reached = 0
         self.failed_at: float | None = None
         self.interrupted_at: float | None = None
         self._interrupt = HeldInterrupt()
@@ -258,11 +261,28 @@ class Record:
 
     @property
     def stopped(self) -> bool:
-        """Whether the block must not go on."""
-        return self.failed_at is not None or self.interrupted_at is not None
+        """Whether the block does not go on: it is at its end, or must not."""
+        return (
+            self._reached == len(self._nodes) - 1
+            or self.failed_at is not None
+            or self.interrupted_at is not None
+        )
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the block must end where it is."""
+        return self._interrupt.pending
+
+    def next_look(self, i: int) -> int:
+        """The next node after i whose state must be entered with `reach`."""
+        if self._freeze or self._watch is not None:
+            return i + 1
+        kept = (i // self._substeps + 1) * self._substeps
+        return min(kept, (i // _CHECK_EVERY + 1) * _CHECK_EVERY, len(self._nodes) - 1)
 
     def reach(self, i: int, x: State) -> State:
         """Enters the state at nodes[i], and returns it with lost trajectories put back."""
+        self._reached = i
         if self._freeze:
             self._lost = self._lost | _rows_nonfinite(x)
         before = self.x
@@ -272,10 +292,10 @@ class Record:
         reached = i % self._substeps == 0
         if self._path is not None and reached:
             self._path.append(x)
-        if self._interrupt.pending:
+        if self.interrupted:
             self.interrupted_at = float(self._nodes[i])
         seen = reached and self._see is not None
-        due = seen or i % _CHECK_EVERY == 0 or i == len(self._nodes) - 1 or self.stopped
+        due = seen or i % _CHECK_EVERY == 0 or self.stopped
         if due and not self._freeze and not _all_finite(x):
             self._lost, self.failed_at = _rows_nonfinite(x), float(self._nodes[i])
             return x
@@ -295,6 +315,10 @@ class Record:
         return Solution(
             states, nfe, self._lost, self.failed_at, interrupted_at=self.interrupted_at
         )
+
+
+def _no_noise() -> None:
+    """What noise-free dynamics draw."""
 
 
 def add_step_note(error: Exception, i: int, nodes: Tensor) -> None:
@@ -330,7 +354,7 @@ def refine(times: Tensor, substeps: int) -> Tensor:
 def _all_finite(x: State) -> bool:
     """Whether every number is finite: by the sum, and one by one where the sum is suspicious."""
     with torch.no_grad():
-        return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())
+        return math.isfinite(float(x.sum())) or bool(torch.isfinite(x).all())
 
 
 def _rows_nonfinite(x: State) -> Tensor:

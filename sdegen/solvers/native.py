@@ -36,10 +36,13 @@ class EulerMaruyama(FixedStep):
 
     def stepper(self, sde: SDE, nodes: Tensor) -> Step:
         """The update, x ← update(x, f, g, dt, z)."""
-        ts, dts = nodes.unbind(), nodes.diff().unbind()
+        ts, dts = nodes.unbind(), nodes.diff().tolist()
+        drift, diffusion, sigma = sde.drift, sde.diffusion, sde.constant_noise
 
         def step(i: int, x: State, draw: Draw) -> State:
-            return update(x, sde.drift(x, ts[i]), sde.diffusion(x, ts[i]), dts[i], draw())
+            t = ts[i]
+            g = diffusion(x, t) if sigma is None else sigma
+            return update(x, drift(x, t), g, dts[i], draw())
 
         return step
 
@@ -71,13 +74,16 @@ class Heun(FixedStep):
 
     def stepper(self, sde: SDE, nodes: Tensor) -> Step:
         """Predict with the update, then take it with the averages."""
-        ts, dts = nodes.unbind(), nodes.diff().unbind()
+        ts, dts = nodes.unbind(), nodes.diff().tolist()
+        drift, diffusion, sigma = sde.drift, sde.diffusion, sde.constant_noise
 
         def step(i: int, x: State, draw: Draw) -> State:
             t, s, dt, z = ts[i], ts[i + 1], dts[i], draw()
-            f, g = sde.drift(x, t), sde.diffusion(x, t)
+            f = drift(x, t)
+            g = diffusion(x, t) if sigma is None else sigma
             ahead = update(x, f, g, dt, z)
-            f, g = 0.5 * (f + sde.drift(ahead, s)), 0.5 * (g + sde.diffusion(ahead, s))
+            f = 0.5 * (f + drift(ahead, s))
+            g = 0.5 * (g + diffusion(ahead, s)) if sigma is None else sigma
             return update(x, f, g, dt, z)
 
         return step
