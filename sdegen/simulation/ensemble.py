@@ -207,8 +207,9 @@ def _carried_out(
             tree.add(0, b, gathered)
     mine = ranks.share([b for b in range(plan.blocks) if b not in known])
     failure: SdegenError | None = None
+    shown = progress and ranks.rank == 0
     done = 0
-    with HeldInterrupt() as interrupt, _torch_threads(plan), _bar(plan, mine, progress) as tick:
+    with HeldInterrupt() as interrupt, _torch_threads(plan), _bar(plan, mine, shown) as tick:
         results = over_blocks(
             lambda b: plan.solved(b, template, tick), mine, threads=threads, interrupt=interrupt
         )

@@ -1,0 +1,8 @@
+"""Blocks of 1024 numbers, so that a few thousand trajectories are many blocks."""
+
+import pytest
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr("sdegen.simulation.blocks._NUMBERS", {"cpu": 1024})
