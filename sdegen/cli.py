@@ -115,8 +115,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _Refusal as refusal:
         say(command if command in (*_KINDS, "run") else "", str(refusal))
         return 2
-    except KeyboardInterrupt:
-        say(command, "interrupted.")
+    except KeyboardInterrupt as stop:
+        say(command, str(stop) or "interrupted.")
         status = 130
     if status == 130 and argv is None:
         # all that is done is on disk, and taking torch down in good order lasts half a second

@@ -30,6 +30,7 @@ __all__ = [
 Precision = Literal["float32", "float64"]
 Reading = Literal["ito", "stratonovich", "klimontovich"]
 Wall = Literal["no-flux", "absorbing", "periodic"]
+ObservableName = Literal["moments", "histogram", "correlation", "first-passage", "current"]
 NoisySolverName = Literal[
     "euler-maruyama",
     "heun",
@@ -63,6 +64,10 @@ class SimulateConfig:
 
     Writes trajectory.safetensors (times, states, nonfinite), metrics.json and trajectory.png.
 
+    With --store or --observables it is an ensemble of any size, of which no more than a few blocks
+    are in memory: states go to the store, and observables.safetensors is written. Processes that
+    torchrun started share it: torchrun --nproc-per-node 4 -m sdegen simulate …
+
     Args:
         sde: file.py:name or module:name of an SDE, of a function without arguments that returns
             one, or of a drift f(x, t), which then needs --diffusion.
@@ -84,7 +89,14 @@ class SimulateConfig:
         last_only: Keep the last states alone.
         fokker_planck: Solve the Fokker-Planck equation too, for one-dimensional SDEs, and draw its
             density over the particles.
-        cells: Cells of the Fokker-Planck grid, and bins of the comparison.
+        cells: Cells of the Fokker-Planck grid, bins of the comparison, of the histogram and of
+            the current.
+        observables: What is accumulated over the ensemble. histogram and current need --low and
+            --high; first-passage needs --above or --below.
+        above: The region of first-passage is x ≥ above.
+        below: The region of first-passage is x ≤ below; with --above, either.
+        store: Folder that the states go to, such as run.zarr; xarray opens it.
+        resume: Go on with a store that is there, and compute what is missing.
         on_nonfinite: What to do when a trajectory explodes: stop, or freeze it and go on.
         dtype: Precision of the states.
         device: Where they live: cpu, cuda, cuda:1.
@@ -110,11 +122,21 @@ class SimulateConfig:
     last_only: bool = False
     fokker_planck: bool = False
     cells: int = 200
+    observables: tuple[ObservableName, ...] = ()
+    above: float | None = None
+    below: float | None = None
+    store: str | None = None
+    resume: bool = False
     on_nonfinite: Literal["raise", "freeze"] = "raise"
     dtype: Precision = "float32"
     device: str = "cpu"
     seed: int | None = None
     threads: int | None = None
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether trajectories are run in blocks that are not kept."""
+        return self.store is not None or bool(self.observables)
 
     def __post_init__(self) -> None:
         if not self.x0:
@@ -140,6 +162,23 @@ class SimulateConfig:
         if self.fokker_planck and (self.low is None or self.high is None):
             raise ValueError(
                 "fokker_planck needs low and high, the ends of its grid; pass --low and --high."
+            )
+        if self.fokker_planck and self.is_ensemble:
+            raise ValueError(
+                "fokker_planck is compared with trajectories in memory; leave --store and "
+                "--observables out."
+            )
+        if self.resume and self.store is None:
+            raise ValueError("resume goes on with a store; pass --store with it.")
+        gridded = {"histogram", "current"}.intersection(self.observables)
+        if gridded and (self.low is None or self.high is None):
+            raise ValueError(
+                f"observables: {min(gridded)} needs low and high; pass --low and --high."
+            )
+        if ("first-passage" in self.observables) == (self.above is None and self.below is None):
+            raise ValueError(
+                "above and below are the region of first-passage: pass --observables "
+                "first-passage with --above, --below or both."
             )
         _seed(self.seed)
         _threads(self.threads)

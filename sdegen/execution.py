@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from sdegen.config_file import ConfigFile, sha256_of, to_toml
@@ -60,6 +61,8 @@ def execute(
     try:
         work = importlib.import_module(f"sdegen.commands.{command.replace('-', '_')}")
         config = work.resolved(_resolved(config))
+        if int(os.environ.get("RANK", "0")) > 0:
+            return _assisted(command, work, config)
         inputs = _inputs(config)
         if recorded is not None:
             _check_recorded(command, recorded, inputs)
@@ -96,6 +99,21 @@ def execute(
     report = folder / "report.html"
     sys.stdout.write(_lines(metrics) + f"{report if report.exists() else folder}\n")
     return status
+
+
+def _assisted(command: str, work: ModuleType, config: Config) -> int:
+    """Does the share of a process that torchrun started beside the first; writes no folder."""
+    if not hasattr(work, "assist"):
+        raise ValueError("only simulate is shared by the processes of torchrun.")
+    try:
+        with _machine(config), _notes(command):
+            work.assist(config)
+    except KeyboardInterrupt as stop:
+        say(command, f"rank {os.environ['RANK']}: {stop}")
+        return 130
+    except Exception as error:
+        return _tell(command, error)
+    return 0
 
 
 def say(command: str, text: str) -> None:

@@ -1,6 +1,8 @@
 """sdegen simulate: trajectories of an SDE."""
 
 import dataclasses
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +13,33 @@ from sdegen import metrics, plots
 from sdegen.commands.fokker_planck import gaussian_or_point
 from sdegen.commands.objects import device_of, dtype_of, sde_of, solver_of
 from sdegen.configs import SimulateConfig
-from sdegen.errors import Interrupted, NonFiniteError
+from sdegen.errors import Interrupted, NonFiniteError, SolverError
 from sdegen.fokker_planck.density import DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.noise import stream
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
+from sdegen.simulation.currents import ProbabilityCurrent
+from sdegen.simulation.ensemble import Ensemble, run_ensemble
+from sdegen.simulation.observables import Observable
+from sdegen.simulation.passages import FirstPassage, Passages
+from sdegen.simulation.plan import Start
+from sdegen.simulation.ranks import Ranks, joined_ranks
 from sdegen.simulation.simulate import simulate
+from sdegen.simulation.statistics import Histogram, MomentEstimate, Moments, TimeCorrelation
 from sdegen.storage import save_tensors
 from sdegen.trajectory import Trajectory
 from sdegen.walls import Walls
 
-__all__ = ["resolved", "run"]
+__all__ = ["assist", "resolved", "run"]
 
 
 def resolved(config: SimulateConfig) -> SimulateConfig:
-    """Nothing is left to settle."""
-    return config
+    """The config with an absolute path of the store."""
+    if config.store is None:
+        return config
+    return dataclasses.replace(config, store=str(Path(config.store).absolute()))
 
 
 def run(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:
@@ -37,14 +48,16 @@ def run(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:
     Returns:
         The metrics.
     """
+    if config.is_ensemble:
+        return _run_ensemble(config, folder, progress)
+    if "WORLD_SIZE" in os.environ and os.environ["WORLD_SIZE"] != "1":
+        raise ValueError(
+            "processes that torchrun started share an ensemble: pass --observables or --store."
+        )
     device, dtype = device_of(config.device), dtype_of(config.dtype)
     sde = sde_of(config.sde, config.diffusion, config.interpretation)
     times = torch.linspace(config.t0, config.t1, config.points, dtype=torch.float64)
-    walls = None
-    if config.walls is not None:
-        assert config.low is not None  # the config saw to it
-        assert config.high is not None
-        walls = Walls(config.low, config.high, config.walls)
+    walls = _walls(config)
     density = _density(config, sde, times) if config.fokker_planck else None
     try:
         path = simulate(
@@ -75,6 +88,116 @@ def run(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:
         seen = dataclasses.replace(path, states=path.states[..., :2])
         plots.paths(seen).savefig(folder / "trajectory.png")
     return found
+
+
+def assist(config: SimulateConfig) -> None:
+    """Does the share of a rank that writes nothing but blocks."""
+    if not config.is_ensemble:
+        raise ValueError(
+            "processes that torchrun started share an ensemble: pass --observables or --store."
+        )
+    with joined_ranks() as ranks:
+        _ensemble(config, ranks, progress=False)
+
+
+def _run_ensemble(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:
+    """Runs the ensemble, and writes observables.safetensors."""
+    with joined_ranks() as ranks:
+        try:
+            found = _ensemble(config, ranks, progress=progress)
+        except (Interrupted, NonFiniteError, SolverError) as stop:
+            if isinstance(stop.result, Ensemble):
+                _save_observables(folder, stop.result)
+            raise
+    _save_observables(folder, found)
+    return _ensemble_metrics(found)
+
+
+def _ensemble(config: SimulateConfig, ranks: Ranks, *, progress: bool) -> Ensemble:
+    """The ensemble that the config describes."""
+    device, dtype = device_of(config.device), dtype_of(config.dtype)
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", ranks.local % torch.cuda.device_count())
+    return run_ensemble(
+        sde_of(config.sde, config.diffusion, config.interpretation),
+        _starts(config, dtype, device),
+        torch.linspace(config.t0, config.t1, config.points, dtype=torch.float64),
+        trajectories=config.trajectories,
+        solver=solver_of(config.solver, config.substeps, config.tolerance),
+        observables=[_observable(config, name) for name in config.observables],
+        store=config.store,
+        resume=config.resume,
+        keep_path=not config.last_only,
+        threads=config.threads,
+        rng=config.seed,
+        walls=_walls(config),
+        on_nonfinite=config.on_nonfinite,
+        ranks=ranks,
+        progress=progress,
+    )
+
+
+def _starts(config: SimulateConfig, dtype: torch.dtype, device: torch.device) -> Start:
+    """One row where all start, or what makes Gaussian starts, block by block."""
+    mean, std = torch.tensor([config.x0], dtype=dtype, device=device), config.x0_std
+    if std == 0:
+        return mean
+
+    def start(rows: int, rng: torch.Generator) -> State:
+        z = stream(rng, "x0").normal((rows, mean.shape[1]), dtype=dtype, device=device)
+        return mean + std * z
+
+    return start
+
+
+def _observable(config: SimulateConfig, name: str) -> Observable:
+    """The observable that a word means."""
+    low, high = config.low or 0.0, config.high or 0.0  # the config saw to it where they matter
+    makers: dict[str, Callable[[], Observable]] = {
+        "moments": Moments,
+        "histogram": lambda: Histogram(low, high, config.cells),
+        "correlation": TimeCorrelation,
+        "first-passage": lambda: FirstPassage(above=config.above, below=config.below),
+        "current": lambda: ProbabilityCurrent(low, high, config.cells),
+    }
+    return makers[name]()
+
+
+def _save_observables(folder: Path, ensemble: Ensemble) -> None:
+    """Every number of every result, as observable.field."""
+    tensors = {"times": ensemble.times}
+    for name, result in ensemble.observables.items():
+        for field, value in vars(result).items() if result is not None else ():
+            if value is not None:
+                tensors[f"{name}.{field}"] = torch.as_tensor(value)
+    about = {"kind": "Ensemble", "nfe": ensemble.nfe, "seed": ensemble.seed}
+    counts = {"trajectories": ensemble.trajectories, "nonfinite": ensemble.nonfinite}
+    save_tensors(folder / "observables.safetensors", tensors, about | counts)
+
+
+def _ensemble_metrics(ensemble: Ensemble) -> dict[str, Any]:
+    """The numbers of the last time."""
+    found: dict[str, Any] = {
+        "t": float(ensemble.times[-1]),
+        "trajectories": ensemble.trajectories,
+        "nonfinite": ensemble.nonfinite,
+    }
+    for result in ensemble.observables.values():
+        if isinstance(result, MomentEstimate):
+            found["mean"] = _numbers(result.mean[-1].flatten())
+            found["std"] = _numbers(result.std[-1].flatten())
+        elif isinstance(result, Passages):
+            found["survival"] = float(result.survival[-1])
+            found["rate"], found["rate_error"] = result.rate, result.rate_error
+    return found | {"nfe": ensemble.nfe, "seed": ensemble.seed}
+
+
+def _walls(config: SimulateConfig) -> Walls | None:
+    if config.walls is None:
+        return None
+    assert config.low is not None  # the config saw to it
+    assert config.high is not None
+    return Walls(config.low, config.high, config.walls)
 
 
 def _start(config: SimulateConfig, dtype: torch.dtype, device: torch.device) -> State:
