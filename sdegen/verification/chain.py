@@ -10,8 +10,10 @@ a sampler at ten steps, are read off without any sampling noise at all.
 
 What it takes: m is the step with z = 0, s the step with z = 1 less m, both asked of the solver
 itself; whether the step is affine is checked with a third draw. A step without noise is a map,
-p'(y) = p(x(y)) |dx/dy|. What is refused, by name: solvers that draw more than once a step (a
-corrector), or that remember earlier steps, and adaptive ones, which have no chain.
+p'(y) = p(x(y)) |dx/dy|. Linear multistep methods tell their `coefficients`, and the law is that of
+the states that they remember (`memory.py`). What is refused, by name: solvers that draw more than
+once a step (a corrector), that remember two states or more under noise, that remember and do not
+tell, and adaptive ones, which have no chain.
 
 What is said, not hidden: a grid that cuts the density, and one that is too coarse for it.
 """
@@ -19,7 +21,7 @@ What is said, not hidden: a grid that cuts the density, and one that is too coar
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,6 +37,7 @@ from sdegen.simulation.door import check_dynamics, check_times
 from sdegen.solvers.base import FixedStep, Step
 from sdegen.solvers.native import EulerMaruyama
 from sdegen.verification.kernel import Line
+from sdegen.verification.memory import remembering_flow, remembering_pair
 
 __all__ = ["ChainDensity", "edge_ratio"]
 
@@ -52,7 +55,8 @@ class ChainDensity:
     Args:
         dynamics: SDE, ReverseSDE or DDPM chain with a one-dimensional state, (batch, 1).
         grid: Uniform nodes; the density must vanish at both ends.
-        solver: A one-step method, affine in one draw: EulerMaruyama, Heun, DDIM, …
+        solver: A one-step method, affine in one draw: EulerMaruyama, Heun, DDIM, …; or a linear
+            multistep method.
 
     Raises:
         ValueError: If the grid is not uniform.
@@ -110,19 +114,13 @@ class ChainDensity:
         """What `run` returns, however much of it the grid cuts."""
         ts = check_times(times)
         check_dynamics(self.dynamics, self.solver, ts, None)
-        line = Line(self.grid.nodes.numpy())
         nodes = self.solver.nodes(ts)
-        steps = _Steps(self.dynamics, self.solver, nodes)
         start, point = self._start(p0)
-        p, kept = start, [start]
+        laws, kept = self._laws(nodes, start, point), [start]
         with torch.no_grad():
             for i in range(len(nodes) - 1):
                 try:
-                    p = (
-                        line.from_point(point, steps.at(i))
-                        if i == 0 and point is not None
-                        else (line.after(p, steps.at(i)))
-                    )
+                    p = next(laws)
                 except ValueError as error:
                     raise ValueError(
                         f"step {i} of {type(self.solver).__name__}, at t = {float(nodes[i]):g}: "
@@ -131,6 +129,29 @@ class ChainDensity:
                 if (i + 1) % self.solver.substeps == 0:
                     kept.append(p)
         return DensityPath(ts, torch.from_numpy(np.stack(kept)), self.grid.nodes)
+
+    def _laws(self, nodes: Tensor, p0: Array, point: float | None) -> Iterator[Array]:
+        """The densities after each step, shape (n,) each."""
+        line = Line(self.grid.nodes.numpy())
+        linear = getattr(self.solver, "coefficients", None)
+        if linear is None:
+            return _forgetful(line, _Steps(self.dynamics, self.solver, nodes), p0, point)
+        steps, inner = linear(self.dynamics, nodes), self.dynamics.denoising
+        assert inner is not None  # the solver's check() saw to it
+        name, memory = type(self.solver).__name__, steps.states.shape[1]
+        if self.dynamics.noise == "none":
+            if point is not None:
+                raise ValueError(
+                    "there is no noise, so that a start at a point stays a point; pass a density."
+                )
+            return remembering_flow(line, steps, inner.score, nodes, p0)
+        if memory > 2:
+            raise ValueError(
+                f"{name} remembers {memory - 1} states, and with noise the law of its chain would "
+                f"need {memory} axes; it is built for methods that remember one, such as "
+                "ExponentialAdams(order=2), and for more without noise."
+            )
+        return remembering_pair(line, steps, inner.score, nodes, p0, point)
 
     def _start(self, p0: Density | float) -> tuple[Array, float | None]:
         """The start's nodal values, and where it is if it is a point."""
@@ -175,6 +196,16 @@ class ChainDensity:
         warnings.warn(text, UserWarning, stacklevel=3)
 
 
+def _forgetful(line: Line, steps: _Steps, p0: Array, point: float | None) -> Iterator[Array]:
+    """The densities after each step of a one-step method."""
+    if point is not None:
+        yield (p := line.from_point(point, steps.at(0)))
+    else:
+        yield (p := line.after(p0, steps.at(0)))
+    for i in range(1, steps.count):
+        yield (p := line.after(p, steps.at(i)))
+
+
 def edge_ratio(path: DensityPath) -> Tensor:
     """Density at the higher of both ends over its peak, shape (T,); 1 where nothing is left."""
     peak = path.p.amax(1)
@@ -186,6 +217,7 @@ class _Steps:
 
     def __init__(self, sde: SDE, solver: FixedStep, nodes: Tensor) -> None:
         self.name, self.noisy = type(solver).__name__, sde.noise != "none"
+        self.count = len(nodes) - 1
         self.step = solver.stepper(sde, nodes)
         if len(nodes) > 2:
             self._check_memory(solver.stepper(sde, nodes))
@@ -206,8 +238,9 @@ class _Steps:
             self.step(0, x + 1, silent)
             if not torch.equal(self.step(1, x, silent), forgetful):
                 raise ValueError(
-                    f"{self.name} remembers earlier steps; the law of a chain is built for "
-                    "one-step methods, such as EulerMaruyama, Heun and DDIM."
+                    f"{self.name} remembers earlier steps and tells no coefficients; the law of a "
+                    "chain is built for one-step methods, such as EulerMaruyama, Heun and DDIM, "
+                    "and for linear multistep methods."
                 )
 
 

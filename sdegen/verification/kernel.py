@@ -24,15 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
 
-__all__ = ["Line", "interpolation_loss"]
+__all__ = ["DEGREE", "REACH", "Line", "interpolation_loss"]
 
 Array = NDArray[np.float64]
 Moments = Callable[[Array], tuple[Array, Array]]
 
 _SPACING = 0.8  # of the nodes of a quadrature, in units of the kernel's width: an error of e^{−31}
-_REACH = 8.5  # half-width of the kernel that is summed, in units of s: what is left out is 2e-17
+REACH = 8.5  # half-width of the kernel that is summed, in units of s: what is left out is 2e-17
 _FINEST = 512  # nodes between two nodes of the grid, at most
-_DEGREE = 7
+DEGREE = 7
 _COARSE = 1e-6  # of the peak: what an interpolation may lose
 _ALIVE = 1e-18  # of the peak: below it a density is none
 _HELD = 2_000_000  # numbers held at a time
@@ -59,28 +59,21 @@ class Line:
         alive = np.flatnonzero(p > _ALIVE * p.max())
         if len(alive) == 0:
             return np.zeros_like(p)  # all of it left the grid
-        self._check_resolved(p)
+        self.check_resolved(p)
         first, last = int(alive[0]), int(alive[-1])
-        here = slice(first, last + 1)
+        here = self.alive(p)
         m, s = moments(self.x[here])
         if not s.any():
             # two nodes more: a map that contracts would else cut off a node of the tails each step
-            wide = slice(max(first - 2, 0), min(last + 3, len(self.x)))
-            return self._mapped(p, moments(self.x[wide])[0], wide)
+            wide = self.alive(p, 2)
+            return self.mapped(p, moments(self.x[wide])[0], wide)[0]
         if not (s[alive - first] > 0).all():
             raise ValueError("there is noise at some x and none at others: no density follows.")
-        # as a function of x the kernel is as wide as s seen through the map
-        stretch = np.abs(np.gradient(m, self.h)) if len(m) > 1 else np.ones(1)
-        refine = math.ceil(float((self.h * stretch / (_SPACING * s))[alive - first].max()))
-        if refine > _FINEST:
-            raise ValueError(
-                f"the step's noise, of width {float(s[alive - first].min()):.3g}, is too narrow "
-                f"for nodes {self.h:.3g} apart; take a finer grid or longer steps."
-            )
-        if refine <= 1:
+        refine = self.refinement(m, s, alive - first)
+        if refine == 1:
             return self._scattered(p[here] * self.h, m, s)
         fine = np.linspace(self.x[first], self.x[last], (last - first) * refine + 1)
-        weight = make_interp_spline(self.x, p, k=_DEGREE)(fine) * (self.h / refine)
+        weight = make_interp_spline(self.x, p, k=DEGREE)(fine) * (self.h / refine)
         return self._scattered(weight, *moments(fine))
 
     def from_point(self, x0: float, moments: Moments) -> Array:
@@ -97,8 +90,30 @@ class Line:
         z = (self.x - m[0]) / s[0]
         return np.asarray(np.exp(-0.5 * z * z) / (math.sqrt(2 * math.pi) * s[0]))
 
-    def _check_resolved(self, p: Array) -> None:
-        """Refuses a density that its nodes do not describe."""
+    def alive(self, p: Array, more: int = 0) -> slice:
+        """The nodes from the first to the last at which a density is any, and some more."""
+        there = np.flatnonzero(p > _ALIVE * p.max())
+        first, last = (int(there[0]), int(there[-1])) if len(there) else (0, len(p) - 1)
+        return slice(max(first - more, 0), min(last + more + 1, len(p)))
+
+    def refinement(self, m: Array, s: Array, where: Array | slice = slice(None)) -> int:
+        """How many times finer the nodes must be for a kernel N(y; m, s²) as a function of x.
+
+        Raises:
+            ValueError: If that is too many.
+        """
+        # as a function of x the kernel is as wide as s seen through the map
+        stretch = np.abs(np.gradient(m, self.h)) if len(m) > 1 else np.ones(1)
+        refine = math.ceil(float((self.h * stretch / (_SPACING * s))[where].max()))
+        if refine > _FINEST:
+            raise ValueError(
+                f"the step's noise, of width {float(s[where].min()):.3g}, is too narrow "
+                f"for nodes {self.h:.3g} apart; take a finer grid or longer steps."
+            )
+        return max(refine, 1)
+
+    def check_resolved(self, p: Array) -> None:
+        """Refuses a density, or one in each column, that its nodes do not describe."""
         loss = interpolation_loss(p)
         if loss > _COARSE * p.max():
             raise ValueError(
@@ -111,12 +126,12 @@ class Line:
         """Σ_i weight_i N(y; m_i, s_i²) at every node y, each kernel as far as it reaches."""
         n = len(self.x)
         out = np.zeros(n)
-        keep = (s > 0) & (m + _REACH * s > self.x[0]) & (m - _REACH * s < self.x[-1])
+        keep = (s > 0) & (m + REACH * s > self.x[0]) & (m - REACH * s < self.x[-1])
         weight, m, s = weight[keep], m[keep], s[keep]
         if len(m) == 0:
             return out
-        band = min(n, 2 + math.ceil(2 * _REACH * float(s.max()) / self.h))
-        first = np.ceil((m - _REACH * s - self.x[0]) / self.h).astype(np.int64)
+        band = min(n, 2 + math.ceil(2 * REACH * float(s.max()) / self.h))
+        first = np.ceil((m - REACH * s - self.x[0]) / self.h).astype(np.int64)
         first = np.clip(first, 0, n - band)
         rows = max(1, _HELD // band)
         for k in range(0, len(m), rows):
@@ -128,8 +143,12 @@ class Line:
             out += np.bincount(at.ravel(), value.ravel(), minlength=n)
         return out
 
-    def _mapped(self, p: Array, m: Array, here: slice) -> Array:
-        """p(x(y)) |dx/dy| for a noise-free step y = m(x)."""
+    def mapped(self, p: Array, m: Array, here: slice) -> tuple[Array, Callable[..., Array]]:
+        """p(x(y)) |dx/dy| for a noise-free step y = m(x), and x(y) within the image.
+
+        Raises:
+            ValueError: If the step is no map.
+        """
         x, slope = self.x[here], np.diff(m)
         if not ((slope > 0).all() or (slope < 0).all()):
             raise ValueError(
@@ -138,24 +157,24 @@ class Line:
             )
         if slope[0] < 0:
             m, x = m[::-1], x[::-1]
-        inverse = make_interp_spline(m, x, k=min(_DEGREE, len(m) - 1 - len(m) % 2))
+        inverse = make_interp_spline(m, x, k=min(DEGREE, len(m) - 1 - len(m) % 2))
         inside = (self.x >= m[0]) & (self.x <= m[-1])
         y = self.x[inside]
         out = np.zeros_like(p)
-        before = make_interp_spline(self.x, p, k=_DEGREE)(inverse(y))
+        before = make_interp_spline(self.x, p, k=DEGREE)(inverse(y))
         out[inside] = before * np.abs(inverse(y, nu=1))
-        return out
+        return out, inverse
 
 
 def interpolation_loss(p: Array) -> float:
     """What a spline of degree 7 through nodal values may miss of p between the nodes.
 
     Args:
-        p: Values on uniform nodes, shape (n,).
+        p: Values on uniform nodes, shape (n,), or (n, k) for the worst of k columns.
     """
-    if max(p[0], p[-1]) > _CUT * p.max():
+    if max(p[0].max(), p[-1].max()) > _CUT * p.max():
         # a spline does not mind where the grid ends, but a spectrum would see a jump there
-        p = p * np.kaiser(len(p), _TAPER)
-    amplitude = np.abs(np.fft.rfft(p)) * (2 / len(p))
+        p = (p.T * np.kaiser(len(p), _TAPER)).T
+    amplitude = np.abs(np.fft.rfft(p, axis=0)) * (2 / len(p))
     theta = np.arange(len(amplitude)) * (2 / len(p))
-    return float((amplitude * 2 * (theta / (2 - theta)) ** (_DEGREE + 1)).sum())
+    return float((amplitude.T @ (2 * (theta / (2 - theta)) ** (DEGREE + 1))).max())

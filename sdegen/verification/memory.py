@@ -1,0 +1,252 @@
+"""The law of a chain that remembers: linear multistep methods on reverse dynamics.
+
+    x_{i+1} = A x_i + Σ_j [P_j x_{i−j} + Q_j score(x_{i−j}, t_{i−j})] + S z
+
+**With noise**, and one state remembered, it is the pair (x_{i−1}, x_i) that has the Markov
+property. With F(v) = (A + P_0) v + Q_0 score(v, t_i) and G(u) = P_1 u + Q_1 score(u, t_{i−1}),
+
+    p_{i+1}(v, w) = ∫ p_i(u, v) N(w; F(v) + G(u), S²) du
+
+on a tensor grid. Since v enters the kernel as a shift alone, the integral is one product of
+matrices, R(c, v) = ∫ N(c; G(u), S²) p_i(u, v) du, and p_{i+1}(v, w) = R(w − F(v), v), interpolated
+in c, in which R has the width S. A method that remembers two states or more would need three axes:
+it is refused.
+
+**Without noise** each x_{i−j} is a function of x_i on the line, carried along, and a step is a
+map, however much is remembered.
+
+A node at which the score is asked twice is one more map, before the step that begins there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.interpolate import BSpline, make_interp_spline
+from torch import Tensor
+
+from sdegen.shapes import ScoreFn
+from sdegen.solvers.exponential import Coefficients
+from sdegen.verification.kernel import DEGREE, REACH, Line, Moments
+
+__all__ = ["remembering_flow", "remembering_pair"]
+
+Array = NDArray[np.float64]
+Field = Callable[[Array], Array]
+
+_SPACING = 1 / 7  # of the points between which R is interpolated, in units of S: an error of 1e-12
+_BLOCK, _BORDER = 32, 8  # nodes v at a time, and beside them
+_MARGIN = 8  # nodes beyond those that are alive whose past is carried along
+
+
+def remembering_pair(
+    line: Line,
+    steps: Coefficients,
+    score: ScoreFn,
+    times: Tensor,
+    p0: Array,
+    point: float | None,
+) -> Iterator[Array]:
+    """The densities of x_1, x_2, … of a method that remembers one state, with noise.
+
+    Args:
+        line: Nodes.
+        steps: Coefficients, K = 2; or K = 1, of a one-step method.
+        score: ∇ log p_t(x).
+        times: Nodes in time, shape (steps + 1,).
+        p0: Density of x_0, shape (n,).
+        point: Where x_0 is, if it is a point.
+
+    Raises:
+        ValueError: If a step has no noise, or the grid is too coarse.
+    """
+    joint, pair, p = None, None, p0
+    for i, spread in enumerate(steps.noise.tolist()):
+        if spread == 0:
+            raise ValueError("it has no noise, so that two successive states have no density.")
+        start, here, *behind = _fields(steps, score, times, i)
+        past = behind[0] if behind else np.zeros_like
+
+        def now(x: Array, start: Field = start, here: Field = here) -> Array:
+            return start(x) + here(x)
+
+        if joint is not None:
+            pair = _Pair(line, joint if pair is None else pair.joint, now, past, spread)
+            yield pair.marginal()
+            continue
+        # nothing is remembered yet, or it is known where x_0 was
+        shift = float(past(np.array([point]))[0]) if i == 1 else 0.0
+        step = _gaussian(now, shift, spread)
+        if i == 0 and point is not None:
+            p = line.from_point(point, step)
+        else:
+            joint = p[:, None] * _normal(line.x, now(line.x) + shift, spread).T
+            p = line.after(p, step)
+        yield p
+
+
+def remembering_flow(
+    line: Line, steps: Coefficients, score: ScoreFn, times: Tensor, p0: Array
+) -> Iterator[Array]:
+    """The densities of x_1, x_2, … of a method on noise-free dynamics; arguments as above.
+
+    Raises:
+        ValueError: If a step is no map, or the grid is too coarse.
+    """
+    p, past = p0, [line.x]  # x_{i−j} where x_i is at the nodes
+    for i in range(len(steps.decay)):
+        start = line.x
+        if i == 1 and steps.again is not None:
+            states, scores = steps.again.tile(2, 1, 1).unbind(1)
+            again = Coefficients(torch.ones_like(steps.decay), states, scores, steps.noise)
+            p, past = _moved(line, p, past, line.x, _fields(again, score, times, i))
+            start = past.pop(1)
+        p, past = _moved(line, p, past, start, _fields(steps, score, times, i))
+        yield p
+
+
+def _moved(
+    line: Line, p: Array, past: list[Array], start: Array, fields: list[Field]
+) -> tuple[Array, list[Array]]:
+    """The density after a noise-free step, and what is behind each node then.
+
+    Args:
+        line: Nodes.
+        p: Density of the state at which the score is asked.
+        past: That state, at the nodes, and those before it as functions of it.
+        start: The state that the step starts from, as a function of it.
+        fields: What the start adds to the next state, and each of the past.
+    """
+    here = line.alive(p, _MARGIN)
+    line.check_resolved(p)
+    m = fields[0](start[here])
+    for field, state in zip(fields[1:], past, strict=False):
+        m = m + field(state[here])
+    p, inverse = line.mapped(p, m, here)
+    low, high = sorted((float(m[0]), float(m[-1])))
+    inside = np.clip(line.x, low, high)
+    # beyond the image nothing is alive: any monotone continuation will do
+    back = np.asarray(inverse(inside)) + (line.x - inside)
+    behind = [line.x, back]
+    for function in past[1:]:
+        spline = make_interp_spline(line.x, function, k=DEGREE)
+        behind.append(spline(np.clip(back, line.x[0], line.x[-1])))
+    return p, behind[: len(fields)]
+
+
+def _fields(steps: Coefficients, score: ScoreFn, times: Tensor, i: int) -> list[Field]:
+    """A x, then P_j x + Q_j score(x, t_{i−j}) for each j."""
+    decay = float(steps.decay[i])
+    columns = range(min(i + 1, steps.states.shape[1]))
+    return [lambda x: decay * x, *(_field(steps, score, times, i, j) for j in columns)]
+
+
+def _field(steps: Coefficients, score: ScoreFn, times: Tensor, i: int, j: int) -> Field:
+    """P_j x + Q_j score(x, t_{i−j})."""
+    factor, weight, t = float(steps.states[i, j]), float(steps.scores[i, j]), times[i - j]
+
+    def field(x: Array) -> Array:
+        if weight == 0:
+            return np.asarray(factor * x)
+        with torch.no_grad():
+            s = score(torch.from_numpy(np.ascontiguousarray(x))[:, None], t)[:, 0].double().numpy()
+        if not np.isfinite(s).all():
+            raise ValueError(
+                f"the score at x = {float(x[~np.isfinite(s)][0]):g}, t = {float(t):g} is not "
+                "finite; choose a grid on which it exists."
+            )
+        return np.asarray(factor * x + weight * s)
+
+    return field
+
+
+def _gaussian(now: Field, shift: float, spread: float) -> Moments:
+    """The moments of a step that remembers nothing but a number."""
+    return lambda x: (now(x) + shift, np.full_like(x, spread))
+
+
+class _Pair:
+    """p_{i+1}(v, w) from p_i(u, v), some v at a time: of u and c only a part concerns them.
+
+    Args:
+        line: Nodes.
+        before: p_i(u, v) at nodes × nodes.
+        now: F.
+        past: G.
+        spread: S.
+
+    Raises:
+        ValueError: If the grid is too coarse for p_i as a function of u, or for the kernel.
+    """
+
+    def __init__(self, line: Line, before: Array, now: Field, past: Field, spread: float) -> None:
+        line.check_resolved(before)
+        self.line, self.before = line, before
+        self.now, self.past, self.spread = now, past, spread
+        self.alive = line.alive(before.max(0))
+
+    @cached_property
+    def joint(self) -> Array:
+        """p_{i+1}(v, w) at nodes × nodes."""
+        out = np.zeros_like(self.before)
+        for first in range(self.alive.start, self.alive.stop, _BLOCK):
+            some = slice(first, min(first + _BLOCK, self.alive.stop))
+            spline = self._spline(some)
+            out[some] = self._at(self.line.x[some], spline, spline.c.T)
+        return out
+
+    def marginal(self) -> Array:
+        """∫ p_{i+1}(v, w) dv at nodes w, on v as fine as the kernel asks."""
+        line, total = self.line, np.zeros(len(self.line.x))
+        refine = _refinement(line, self.now, self.alive, self.spread)
+        if refine == 1:
+            return np.asarray(self.joint.sum(0) * line.h)
+        for first in range(self.alive.start, self.alive.stop, _BLOCK):
+            last = min(first + _BLOCK, self.alive.stop)
+            # with a margin, so that a spline in v joins what is on either side
+            wide = slice(max(first - _BORDER, 0), min(last + _BORDER, len(line.x)))
+            spline = self._spline(wide)
+            v = line.x[first] + np.arange((last - first) * refine) * (line.h / refine)
+            v = v[v <= line.x[-1]]
+            between = make_interp_spline(line.x[wide], spline.c.T, k=DEGREE)
+            total += self._at(v, spline, between(v)).sum(0)
+        return total * (line.h / refine)
+
+    def _spline(self, some: slice) -> BSpline:
+        """R(c, v) in c, for the nodes v of a slice."""
+        line, columns = self.line, self.before[:, some]
+        here = line.alive(columns.max(1), _BORDER)
+        u, weight = line.x[here], columns[here] * line.h
+        refine = _refinement(line, self.past, here, self.spread)
+        if refine > 1:
+            u = np.linspace(u[0], u[-1], (len(u) - 1) * refine + 1)
+            weight = make_interp_spline(line.x[here], weight, k=DEGREE)(u) / refine
+        m, s = self.past(u), self.spread
+        c = np.arange(m.min() - REACH * s, m.max() + (REACH + 1) * s, _SPACING * s)
+        return make_interp_spline(c, _normal(c, m, s) @ weight, k=DEGREE)
+
+    def _at(self, v: Array, spline: BSpline, coefficients: Array) -> Array:
+        """R(w − F(v), v), given the coefficients of a spline in c for each v."""
+        out = np.zeros((len(v), len(self.line.x)))
+        low, high = spline.t[0], spline.t[-1]
+        for k, shift in enumerate(self.now(v)):
+            c = self.line.x - shift
+            inside = slice(*np.searchsorted(c, (low, high)))
+            out[k, inside] = BSpline(spline.t, coefficients[k], DEGREE)(c[inside])
+        return out
+
+
+def _refinement(line: Line, field: Field, here: slice, spread: float) -> int:
+    """How many times finer than the nodes points must be for N(·; field(x), spread²)."""
+    return line.refinement(field(line.x[here]), np.full(here.stop - here.start, spread))
+
+
+def _normal(y: Array, mean: Array, std: float) -> Array:
+    """N(y; mean, std²), shape (len(y), len(mean))."""
+    z = (y[:, None] - mean[None]) / std
+    return np.asarray(np.exp(-0.5 * z * z) / (math.sqrt(2 * math.pi) * std))
