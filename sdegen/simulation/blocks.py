@@ -74,7 +74,7 @@ def solve_block(
         sde,
         x0,
         times,
-        noise=None if sde.noise == "none" else Streams(seed, "dynamics").block(block),
+        noise=Streams(seed, "dynamics").block(block) if solver.draws(sde) else None,
         keep_path=keep_path,
         walls=walls,
         on_nonfinite=on_nonfinite,

@@ -99,6 +99,10 @@ class Solver(ABC):
                 "times 0, 1, 2, …"
             )
 
+    def draws(self, sde: SDE) -> bool:
+        """Whether a run draws noise: where the dynamics do, or the method adds some of its own."""
+        return sde.noise != "none"
+
     def nodes(self, times: Tensor) -> Tensor:
         """The times at which steps begin and end."""
         return times

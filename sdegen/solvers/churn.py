@@ -1,0 +1,225 @@
+"""Two evaluations a step on the clock r = σ/α: Heun and DPM-2, with churn or ancestral noise.
+
+In y = x/α the probability flow is dy = ε(y, r) dr: nothing is left of the schedule but its clock.
+Two points of a step give order 2,
+
+    Heun     y_s = ŷ + ½ (r_s − r̂) (ε(ŷ, r̂) + ε(y', r_s)),     y' = ŷ + (r_s − r̂) ε(ŷ, r̂)
+    DPM-2    y_s = ŷ + (r_s − r̂) ε(y', √(r̂ r_s)),               y' = ŷ + (√(r̂ r_s) − r̂) ε(ŷ, r̂)
+
+**Noise** enters beside the flow, so that marginals stay exact where the flow is. Churn goes back
+a little first: r̂ = (1 + γ) r and ŷ = y + S_noise √(r̂² − r²) z. Ancestral steps go further and come
+back: the flow runs down to r_d, and y_s takes on √(r_s² − r_d²) z. Both leave the law of y at
+r_s as it was, whatever the step; what is wrong with it is the flow's error alone, of order 2.
+
+A step evaluates twice. So one step, two times, costs two evaluations; for a single evaluation take
+DDIM, which is the step that both begin with.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from sdegen.sde.base import SDE, Kernel
+from sdegen.shapes import State
+from sdegen.solvers.base import Draw, FixedStep, Step
+from sdegen.step import update
+
+__all__ = ["DPM2", "Churn", "KarrasHeun"]
+
+_MOST = math.sqrt(2) - 1  # of γ: no more noise than there is signal of it
+_HALVINGS = 80
+
+
+@dataclass(frozen=True)
+class Churn:
+    """How much noise is stirred in before a step: γ_i = min(amount/N, √2 − 1) while r is between.
+
+    Args:
+        amount: S_churn ≥ 0 of N steps.
+        low: S_tmin, the smallest r = σ/α that is stirred.
+        high: S_tmax, the largest.
+        scale: S_noise > 0; a little above 1 makes up for what a network loses of the variance.
+
+    Raises:
+        ValueError: If a number is out of range.
+
+    Reference:
+        Karras et al. 2022, algorithm 2, arXiv:2206.00364.
+    """
+
+    amount: float = 0.0
+    low: float = 0.0
+    high: float = math.inf
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.amount < math.inf:
+            raise ValueError(f"amount must be finite and ≥ 0, but is {self.amount:g}.")
+        if not 0 <= self.low < self.high:
+            raise ValueError(f"0 ≤ low < high is asked, but they are {self.low:g}, {self.high:g}.")
+        if not 0 < self.scale < math.inf:
+            raise ValueError(f"scale must be finite and > 0, but is {self.scale:g}.")
+
+    def gammas(self, r: Tensor) -> Tensor:
+        """γ of the steps that begin at r, shape of r."""
+        gamma = min(self.amount / len(r), _MOST)
+        return torch.where((r >= self.low) & (r <= self.high), gamma, 0.0)
+
+
+@dataclass(frozen=True)
+class _TwoStage(FixedStep):
+    """What Heun and DPM-2 share: the clock, the churn, and the way back to x."""
+
+    churn: Churn = field(default_factory=Churn)
+    substeps: int = field(default=1, kw_only=True)
+
+    def draws(self, sde: SDE) -> bool:
+        """Noise-free dynamics are stirred, too, where there is churn."""
+        return self.churn.amount > 0 or super().draws(sde)
+
+    def check(self, sde: SDE, nodes: Tensor) -> None:
+        """Refuses dynamics other than the ReverseSDE of a LinearSDE, and noise of two kinds.
+
+        Raises:
+            ValueError: Saying what to pass.
+        """
+        super().check(sde, nodes)
+        inner, name = sde.denoising, type(self).__name__
+        if inner is None or inner.kernel is None:
+            raise ValueError(
+                f"{name} needs the α and σ of a kernel: pass ReverseSDE(linear_sde, score, "
+                f"eta), not {type(sde).__name__}."
+            )
+        if inner.eta > 0 and self.churn.amount > 0:
+            raise ValueError(
+                f"noise of one kind is enough: eta is {inner.eta:g} and churn.amount "
+                f"{self.churn.amount:g}; pass eta=0.0 or Churn()."
+            )
+        if self.churn.amount > 0 and nodes[-1] > nodes[0]:
+            raise ValueError("churn goes with decreasing times; pass Churn() to noise data.")
+
+    @abstractmethod
+    def _second(self, r: Tensor, end: Tensor) -> Tensor:
+        """r of the second evaluation in steps from r to end, shape of both."""
+
+    _weight: ClassVar[float]  # of the second evaluation; the first has what is left
+
+    def stepper(self, sde: SDE, nodes: Tensor) -> Step:
+        """Stir, evaluate, evaluate, go; and let the noise in that η took out."""
+        inner = sde.denoising
+        assert inner is not None  # check() saw to it
+        assert inner.kernel is not None
+        kernel, score, eta = inner.kernel, inner.score, inner.eta
+        alpha = kernel.alpha(nodes)
+        r = kernel.sigma(nodes) / alpha
+        hot, t_hot = self._stirred(kernel, r, nodes, sde.time_range[1])
+        kicks = self.churn.scale * torch.sqrt((hot - r[:-1]) * (hot + r[:-1]))
+        # DDIM's η: what is taken out of r² here comes back as noise
+        fresh = eta * (r[1:] / hot) * torch.sqrt(((hot - r[1:]) * (hot + r[1:])).clamp(min=0))
+        end = torch.sqrt((r[1:] - fresh) * (r[1:] + fresh)) if eta > 0 else r[1:]
+        second = self._second(hot, end)
+        t_second = torch.where(second == r[1:], nodes[1:], _times_at(kernel, second, nodes))
+        times = [ts.unbind() for ts in (t_hot, t_second)]
+        scales = [
+            (kernel.alpha(ts).unbind(), kernel.sigma(ts).unbind()) for ts in (t_hot, t_second)
+        ]
+        reach, across = (second - hot).unbind(), (end - hot).unbind()
+        kick, late = kicks.unbind(), (fresh / (end - hot).abs().sqrt()).unbind()
+        into, out, one = (1 / alpha).unbind(), alpha.unbind(), torch.ones_like(alpha[0])
+        stirs = (kicks > 0).tolist()
+
+        def eps(y: State, k: int, i: int) -> State:
+            a, s = scales[k]
+            return -s[i] * score(a[i] * y, times[k][i])
+
+        def step(i: int, x: State, draw: Draw) -> State:
+            y = into[i] * x
+            if stirs[i]:
+                y = update(y, torch.zeros_like(y), kick[i], one, draw())
+            slope = eps(y, 0, i)
+            ahead = update(y, slope, one, reach[i], None)
+            slope = (1 - self._weight) * slope + self._weight * eps(ahead, 1, i)
+            return out[i + 1] * update(y, slope, late[i], across[i], draw() if eta > 0 else None)
+
+        return step
+
+    def _stirred(
+        self, kernel: Kernel, r: Tensor, nodes: Tensor, latest: float
+    ) -> tuple[Tensor, Tensor]:
+        """r̂ of each step and its time; no score is asked beyond the latest time."""
+        most = kernel.sigma(nodes.new_tensor(latest)) / kernel.alpha(nodes.new_tensor(latest))
+        gamma = self.churn.gammas(r[:-1])
+        hot = torch.minimum(r[:-1] * (1 + gamma), torch.maximum(most, r[:-1]))
+        ends = torch.stack([nodes[0].clamp(min=latest), nodes[-1]])
+        return hot, torch.where(hot == r[:-1], nodes[:-1], _times_at(kernel, hot, ends))
+
+
+@dataclass(frozen=True)
+class KarrasHeun(_TwoStage):
+    """Heun's method for dy/dr = ε, with churn: the stochastic sampler of EDM.
+
+    Args:
+        churn: Noise that is stirred in before each step; none unless said.
+        substeps: Equal steps between any two of the times.
+
+    Reference:
+        Karras et al. 2022, algorithms 1 and 2, arXiv:2206.00364, whose σ is r here. The last step
+        ends at the last time, where the score exists, and is like the others.
+    """
+
+    _weight: ClassVar[float] = 0.5
+
+    def check(self, sde: SDE, nodes: Tensor) -> None:
+        """Refuses η > 0, too: it would evaluate beyond the last time."""
+        super().check(sde, nodes)
+        if sde.denoising is not None and sde.denoising.eta > 0:
+            raise ValueError(
+                f"KarrasHeun takes its noise from churn, but eta is {sde.denoising.eta:g}: pass "
+                "ReverseSDE(sde, score, eta=0.0), or use DPM2(), which has an ancestral step."
+            )
+
+    def _second(self, r: Tensor, end: Tensor) -> Tensor:
+        return end
+
+
+@dataclass(frozen=True)
+class DPM2(_TwoStage):
+    """The midpoint rule for dy/dr = ε, in log r: DPM-Solver-2, with churn or ancestral steps.
+
+    η of the `ReverseSDE` makes the steps ancestral, in the measure of DDIM, 0 ≤ η ≤ 1.
+
+    Args:
+        churn: Noise that is stirred in before each step, for η = 0; none unless said.
+        substeps: Equal steps between any two of the times.
+
+    Reference:
+        Lu et al. 2022, algorithm 1 with r₁ = ½, arXiv:2206.00927.
+    """
+
+    _weight: ClassVar[float] = 1.0
+
+    def check(self, sde: SDE, nodes: Tensor) -> None:
+        """Refuses η > 1, too."""
+        super().check(sde, nodes)
+        if sde.denoising is not None and sde.denoising.eta > 1:
+            raise ValueError(f"DPM2 needs 0 ≤ eta ≤ 1, but eta is {sde.denoising.eta:g}.")
+
+    def _second(self, r: Tensor, end: Tensor) -> Tensor:
+        return torch.sqrt(r * end)
+
+
+def _times_at(kernel: Kernel, r: Tensor, nodes: Tensor) -> Tensor:
+    """The times between the first and the last node at which σ/α is r, by bisection."""
+    low = torch.full_like(r, float(torch.minimum(nodes[0], nodes[-1])))
+    high = torch.full_like(r, float(torch.maximum(nodes[0], nodes[-1])))
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        below = kernel.sigma(middle) < r * kernel.alpha(middle)
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return 0.5 * (low + high)
