@@ -287,16 +287,16 @@ def _by_nodes_seen(integrals: Integrals, most: int, width: int, rule: Rule) -> T
 def _terms(states: Tensor, scores: Tensor) -> list[list[tuple[int, int, Tensor]]]:
     """(nodes back, 0 for a state or 1 for a score, coefficient) of each step, zeros left out."""
     both = torch.stack([states, scores], 2)
-    free = both.requires_grad
-    used = torch.ones_like(both, dtype=torch.bool) if free else both != 0
+    # a coefficient that is zero but free has a gradient
+    used = torch.stack([(part != 0) | part.requires_grad for part in (states, scores)], 2).tolist()
     return [
         [
             (j, kind, row[j, kind])
-            for j in range(len(row))
+            for j, needed in enumerate(which)
             for kind in (0, 1)
-            if bool(needed[j, kind])
+            if needed[kind]
         ]
-        for row, needed in zip(both, used, strict=True)
+        for row, which in zip(both, used, strict=True)
     ]
 
 
