@@ -45,6 +45,9 @@ from .sde.tables import TabulatedBeta as TabulatedBeta
 # how it moves
 from .solvers.base import FixedStep as FixedStep
 from .solvers.base import Solver as Solver
+from .solvers.churn import DPM2 as DPM2
+from .solvers.churn import Churn as Churn
+from .solvers.churn import KarrasHeun as KarrasHeun
 from .solvers.exponential import Coefficients as Coefficients
 from .solvers.external import TorchDiffEq as TorchDiffEq
 from .solvers.external import TorchSDE as TorchSDE
@@ -57,6 +60,8 @@ from .solvers.native import Heun as Heun
 from .solvers.native import PredictorCorrector as PredictorCorrector
 
 # running it
+from .simulation.calibration import Calibration as Calibration
+from .simulation.calibration import calibrate as calibrate
 from .simulation.currents import ProbabilityCurrent as ProbabilityCurrent
 from .simulation.ensemble import Ensemble as Ensemble
 from .simulation.ensemble import run_ensemble as run_ensemble
@@ -81,6 +86,7 @@ from .fokker_planck.transient import Exponential as Exponential
 
 # the learned term
 from .score.config import TrainConfig as TrainConfig
+from .score.inverse import LinearMeasurement as LinearMeasurement
 from .score.model import ScoreModel as ScoreModel
 from .score.networks import MLP as MLP
 from .score.networks import UNet as UNet
@@ -125,4 +131,5 @@ from . import data as data
 from . import metrics as metrics
 from . import plots as plots
 from . import report as report
+from .score import composition as composition
 from .solvers import timesteps as timesteps

@@ -61,7 +61,7 @@ def power(sde: LinearSDE, steps: int, rho: float = 3.0) -> Tensor:
         ValueError: If rho is not finite and > 0.
     """
     _check_rho(rho)
-    return _between(sde, _powers(sde.t_max, sde.t_min, steps, sde, rho))
+    return powers(sde.t_max, sde.t_min, _count(sde, steps), rho)
 
 
 def log_snr(sde: LinearSDE, steps: int) -> Tensor:
@@ -75,7 +75,7 @@ def log_snr(sde: LinearSDE, steps: int) -> Tensor:
         Lu et al. 2022, section 3.4 of DPM-Solver ("uniform λ"), arXiv:2206.00927.
     """
     low, high = _log_ratios(sde, _ends(sde)).tolist()
-    fraction = _fractions(sde, steps)
+    fraction = torch.linspace(0.0, 1.0, _count(sde, steps) + 1, dtype=torch.float64)
     return _between(sde, _invert(sde, high + fraction * (low - high)))
 
 
@@ -97,7 +97,7 @@ def karras(sde: LinearSDE, steps: int, rho: float = 7.0) -> Tensor:
     """
     _check_rho(rho)
     low, high = _log_ratios(sde, _ends(sde)).exp().tolist()
-    return _between(sde, _invert(sde, _powers(high, low, steps, sde, rho).log()))
+    return _between(sde, _invert(sde, powers(high, low, _count(sde, steps), rho).log()))
 
 
 def _check_rho(rho: float) -> None:
@@ -106,15 +106,18 @@ def _check_rho(rho: float) -> None:
         raise ValueError(f"rho must be finite and > 0, but is {rho:g}.")
 
 
-def _fractions(sde: LinearSDE, steps: int) -> Tensor:
-    """i/N for i = 0 … N; refuses what is no number of steps."""
-    return torch.linspace(0.0, 1.0, len(sde.time_grid(steps)), dtype=torch.float64)
+def _count(sde: LinearSDE, steps: int) -> int:
+    """steps, once `time_grid` has not refused it."""
+    return len(sde.time_grid(steps)) - 1
 
 
-def _powers(first: float, last: float, steps: int, sde: LinearSDE, rho: float) -> Tensor:
-    """(first^{1/ρ} + (i/N)(last^{1/ρ} − first^{1/ρ}))^ρ."""
+def powers(first: float, last: float, steps: int, rho: float) -> Tensor:
+    """(first^{1/ρ} + (i/N)(last^{1/ρ} − first^{1/ρ}))^ρ, both ends met exactly; N ≥ 1."""
     a, b = first ** (1 / rho), last ** (1 / rho)
-    return torch.pow(a + _fractions(sde, steps) * (b - a), rho)
+    fraction = torch.linspace(0.0, 1.0, steps + 1, dtype=torch.float64)
+    values = torch.pow(a + fraction * (b - a), rho)
+    values[0], values[-1] = first, last
+    return values
 
 
 def _ends(sde: LinearSDE) -> Tensor:
