@@ -9,8 +9,8 @@
 The attributes of the group describe the run. A chunk is written to a temporary file, synced and
 renamed, so that it is whole or not there, and the record of a block comes last: a block that has
 one is done. So after a kill, Ctrl-C or a full disk all that is done is there, and what is missing
-is known. A chunk of states carries a CRC that Zarr checks when it is read, a record its sha256; a
-record that does not fit is computed again.
+is known. A chunk carries a CRC that Zarr checks when it is read, a record its sha256 too; a block
+whose record does not fit is computed again.
 
 Two processes that write the same block write the same bytes.
 """
@@ -200,7 +200,10 @@ class RunStore:
 
     def record(self, b: int) -> bytes | None:
         """The record of a block, or None if it is damaged."""
-        sealed = bytes(self._records[b].tobytes())
+        try:
+            sealed = bytes(self._records[b].tobytes())
+        except (ValueError, RuntimeError):  # what Zarr says of a CRC that does not fit
+            return None
         record, digest = sealed[:-_DIGEST], sealed[-_DIGEST:]
         return record if hashlib.sha256(record).digest() == digest else None
 

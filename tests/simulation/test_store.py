@@ -1,0 +1,296 @@
+"""Stores: a killed run goes on to the same bits; another run, full disks and damage are told."""
+
+import errno
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+import xarray
+import zarr
+
+import sdegen as sg
+from sdegen.simulation import store as stores
+
+F64 = torch.float64
+TIMES = [0.0, 0.1, 0.2]
+WELL = sg.ItoProcess(lambda x, t: x - x**3, 0.7)
+WANTED = (sg.Moments(), sg.FirstPassage(above=0.3))
+
+# events of 256 numbers: blocks of 256 trajectories, some of them slow, whatever a block is
+RUN = """
+import hashlib, sys, time, torch, sdegen as sg, zarr, xarray
+def drift(x, t):
+    time.sleep(0.01)
+    return x - x**3
+began = time.perf_counter()
+run = sg.run_ensemble(
+    sg.ItoProcess(drift, 0.7), torch.zeros(1, 256), [0.0, 0.1, 0.2], trajectories=2600,
+    solver=sg.EulerMaruyama(substeps=5), store=sys.argv[1], resume=True, rng=7, threads=2,
+    observables=[sg.Moments(), sg.FirstPassage(above=0.3)], progress=False)
+moments, passage = run.observables["moments"], run.observables["first_passage"]
+found = hashlib.sha256(moments.mean.numpy().tobytes() + moments.variance.numpy().tobytes())
+found.update(passage.waiting.numpy().tobytes() + repr(passage.exposure).encode())
+print(found.hexdigest(), time.perf_counter() - began)
+"""
+
+
+def ensemble(path, **options):
+    options = {"solver": sg.EulerMaruyama(substeps=5), "trajectories": 3000, "rng": 7} | options
+    x0 = options.pop("x0", torch.zeros(1, 1))
+    times, sde = options.pop("times", TIMES), options.pop("sde", WELL)
+    return sg.run_ensemble(
+        sde, x0, times, store=path, observables=options.pop("observables", WANTED),
+        progress=False, **options,
+    )  # fmt: skip
+
+
+def chunks(path):
+    """sha256 of every chunk of a store."""
+    return {
+        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(path.rglob("c/**/*"))
+        if file.is_file() and not file.name.startswith(".")
+    }
+
+
+def started(path):
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, str(path)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def killed_and_resumed(folder, kills, seed):
+    """Kills runs at random moments and resumes them: how many end in the bits of one unbroken."""
+    whole = started(folder / "whole.zarr")
+    printed, told = whole.communicate(timeout=120)
+    assert whole.returncode == 0, told
+    expected, seconds = printed.split()
+    draw, equal, caught = random.Random(seed), 0, 0
+    for k in range(kills):
+        path = folder / f"{k}.zarr"
+        run = started(path)
+        # imports come first; a moment after the store is there is a moment in the run
+        while not path.exists() and run.poll() is None:
+            time.sleep(0.001)
+        time.sleep(draw.uniform(0, 0.8 * float(seconds)))
+        run.send_signal(signal.SIGKILL)
+        run.communicate()
+        before = chunks(path)
+        caught += sum(name.startswith("progress") for name in before) < 11
+        printed, told = started(path).communicate(timeout=120)
+        assert printed, told
+        assert before.items() <= chunks(path).items()  # nothing that was done is done again
+        equal += printed.split()[0] == expected and chunks(path) == chunks(folder / "whole.zarr")
+    return equal, caught
+
+
+def test_kill_9_and_resume(tmp_path):
+    equal, caught = killed_and_resumed(tmp_path, 2, seed=0)
+    assert equal == 2
+    assert caught >= 1
+
+
+@pytest.mark.slow
+def test_kill_9_at_twenty_moments(tmp_path):
+    equal, caught = killed_and_resumed(tmp_path, 20, seed=1)
+    assert equal == 20
+    assert caught >= 10
+
+
+def test_xarray_opens_it_with_named_dimensions(tmp_path, small_blocks):
+    run = ensemble(tmp_path / "run.zarr", x0=torch.zeros(1, 2))
+    for dataset in (run.open(), xarray.open_zarr(tmp_path / "run.zarr")):
+        assert dataset.states.dims == ("time", "trajectory", "coordinate")
+        assert dict(dataset.sizes) == {"time": 3, "trajectory": 3000, "coordinate": 2}
+        assert dataset.nonfinite.dims == ("trajectory",)
+        np.testing.assert_allclose(
+            dataset.states.sel(time=0.1).mean("trajectory"), run.observables["moments"].mean[1],
+            rtol=1e-4, atol=1e-6,
+        )  # fmt: skip
+    images = ensemble(tmp_path / "images.zarr", x0=torch.zeros(1, 2, 3), trajectories=5)
+    assert images.open().states.dims == ("time", "trajectory", "axis_0", "axis_1")
+
+
+def test_the_run_is_described_in_its_attributes(tmp_path, small_blocks):
+    ensemble(tmp_path / "run.zarr")
+    about = zarr.open_group(tmp_path / "run.zarr", mode="r").attrs["sdegen"]
+    run = about["run"]
+    assert (run["seed"], run["trajectories"], run["dtype"]) == (7, 3000, "torch.float32")
+    assert run["solver"]["class"] == "EulerMaruyama"
+    assert run["solver"]["substeps"] == 5
+    assert list(run["observables"]) == ["moments", "first_passage"]
+    assert about["versions"]["torch"] == torch.__version__
+    assert json.dumps(about)
+
+
+def test_one_chunk_for_each_block(tmp_path, small_blocks):
+    ensemble(tmp_path / "run.zarr")
+    names = set(chunks(tmp_path / "run.zarr"))
+    for b in range(3):
+        assert {f"states/c/0/{b}/0", f"progress/records/c/{b}/0"} <= names
+    array = zarr.open_array(tmp_path / "run.zarr" / "states", mode="r")
+    assert array.chunks == (3, 1024, 1)
+
+
+# --- another run
+
+
+def _sigma(x, t):
+    return 0.5 + 0 * x
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"rng": 8}, "seed is 7 there and 8 here"),
+        ({"trajectories": 3001}, "trajectories is 3000 there and 3001 here"),
+        ({"times": [0.0, 0.1, 0.3]}, r"times\.tensor is \[0\.0, 0\.1, 0\.2\] there"),
+        ({"solver": sg.EulerMaruyama(substeps=6)}, "solver.substeps is 5 there and 6 here"),
+        ({"solver": sg.Heun(substeps=5)}, "solver is EulerMaruyama there and Heun here"),
+        ({"sde": sg.ItoProcess(lambda x, t: x - x**3, 0.8)}, r"sde\..* is .*0\.7.* and .*0\.8"),
+        ({"sde": sg.ItoProcess(lambda x, t: x - x**5, 0.7)}, "the code of sde._drift is another"),
+        ({"sde": sg.ItoProcess(lambda x, t: x - x**3, _sigma)}, r"sde\."),
+        ({"x0": torch.ones(1, 1)}, r"x0\.tensor is \[\[0\.0\]\] there and \[\[1\.0\]\] here"),
+        ({"x0": torch.zeros(1, 1, dtype=F64)}, "dtype is torch.float32 there and torch.float64"),
+        ({"observables": WANTED[:1]}, "observables.first_passage is only there"),
+        ({"walls": sg.Walls(-1, 1)}, "walls is None there"),
+        ({"on_nonfinite": "freeze"}, "on_nonfinite is raise there and freeze here"),
+        ({"keep_path": False}, "keep_path is True there and False here"),
+    ],
+)
+def test_another_run_is_refused_with_the_difference(tmp_path, small_blocks, options, told):
+    ensemble(tmp_path / "run.zarr")
+    before = chunks(tmp_path / "run.zarr")
+    with pytest.raises(ValueError, match=rf"run\.zarr holds another run: {told}.*another store"):
+        ensemble(tmp_path / "run.zarr", resume=True, **options)
+    assert chunks(tmp_path / "run.zarr") == before
+
+
+def test_other_versions_are_refused(tmp_path, small_blocks, monkeypatch):
+    ensemble(tmp_path / "run.zarr")
+    monkeypatch.setattr(stores, "version", lambda name: "9.9")
+    with pytest.raises(
+        ValueError, match=r"another run: \w+ is .* there and 9\.9 here; go on with"
+    ):
+        ensemble(tmp_path / "run.zarr", resume=True)
+
+
+def test_what_is_there_is_not_overwritten(tmp_path, small_blocks):
+    ensemble(tmp_path / "run.zarr")
+    with pytest.raises(ValueError, match=r"run\.zarr exists; pass resume=True to go on with it"):
+        ensemble(tmp_path / "run.zarr")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ValueError, match="other is there, but is no store of a run"):
+        ensemble(tmp_path / "other", resume=True)
+    zarr.create_group(tmp_path / "theirs")
+    with pytest.raises(ValueError, match="theirs is there, but is no store of a run"):
+        ensemble(tmp_path / "theirs", resume=True)
+
+
+def test_the_seed_of_a_store_is_known(tmp_path, small_blocks):
+    first = ensemble(tmp_path / "run.zarr", rng=None)
+    (tmp_path / "run.zarr" / "progress" / "records" / "c" / "1" / "0").unlink()
+    again = ensemble(tmp_path / "run.zarr", rng=None, resume=True)
+    assert again.seed == first.seed
+    assert torch.equal(
+        again.observables["moments"].variance, first.observables["moments"].variance
+    )
+
+
+# --- disks and damage
+
+
+def test_a_full_disk_is_seen_before_the_run(tmp_path, small_blocks, monkeypatch):
+    usage = stores.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(stores.shutil, "disk_usage", lambda path: usage._replace(free=30_000))
+    told = r"the store needs 36\.\d KiB, but 29\.3 KiB are free on this disk; keep fewer times"
+    with pytest.raises(OSError, match=told) as caught:
+        ensemble(tmp_path / "run.zarr")
+    assert caught.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_keeps_what_is_done(tmp_path, small_blocks, monkeypatch):
+    """The write of the third block's states fails; resumed, the run ends in the same bits."""
+    whole = ensemble(tmp_path / "whole.zarr")
+    write, calls = stores.write_whole, []
+
+    def full(path, content):
+        if "states/c" in str(path):
+            calls.append(path)
+            if len(calls) == 3:
+                raise OSError(errno.ENOSPC, "No space left on device: 11,424 bytes were needed")
+        write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stores, "write_whole", full)
+        told = "No space left on device: 11,424 bytes were needed. The run needs 12.* more; what"
+        with pytest.raises(OSError, match=told):
+            ensemble(tmp_path / "run.zarr")
+    assert len([n for n in chunks(tmp_path / "run.zarr") if n.startswith("progress")]) == 2
+    again = ensemble(tmp_path / "run.zarr", resume=True)
+    assert chunks(tmp_path / "run.zarr") == chunks(tmp_path / "whole.zarr")
+    assert torch.equal(again.observables["moments"].mean, whole.observables["moments"].mean)
+
+
+def test_a_read_only_disk(tmp_path, small_blocks, monkeypatch):
+    def refuse(*args, **options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stores.tempfile, "mkdtemp", refuse)
+        with pytest.raises(OSError, match=r"Read-only file system\. The run needs .* more"):
+            ensemble(tmp_path / "run.zarr")
+    ensemble(tmp_path / "run.zarr")
+    monkeypatch.setattr(stores.os, "access", lambda path, mode: False)
+    ensemble(tmp_path / "run.zarr", resume=True)  # nothing is missing: it is only read
+    (tmp_path / "run.zarr" / "progress" / "records" / "c" / "1" / "0").unlink()
+    with pytest.raises(PermissionError, match="cannot be written to, and the run is not done"):
+        ensemble(tmp_path / "run.zarr", resume=True)
+
+
+def test_damage_is_seen(tmp_path, small_blocks):
+    path = tmp_path / "run.zarr"
+    first = ensemble(path)
+    record = path / "progress" / "records" / "c" / "1" / "0"
+    states = path / "states" / "c" / "0" / "1" / "0"
+    whole = record.read_bytes()
+    for wrong in (b"", whole[:-9], b"x" + whole[1:], whole[:9] + b"x" + whole[10:]):
+        record.write_bytes(wrong)  # the block is computed again
+        again = ensemble(path, resume=True)
+        assert record.read_bytes() == whole
+        assert torch.equal(first.observables["moments"].mean, again.observables["moments"].mean)
+    flipped = bytearray(states.read_bytes())
+    flipped[100] ^= 1
+    states.write_bytes(flipped)
+    with pytest.raises(ValueError, match=r"(?i)crc|checksum"):
+        _ = first.open().states.values
+
+
+def test_leftovers_of_a_kill_are_taken_away(tmp_path, small_blocks):
+    path = tmp_path / "run.zarr"
+    ensemble(path)
+    (path / "progress" / "records" / "c" / "1" / "0").unlink()
+    left = path / "states" / "c" / "0" / "1" / ".0.abcd.tmp"
+    left.write_bytes(b"half")
+    ensemble(path, resume=True)
+    assert not left.exists()
+
+
+def test_without_zarr_it_is_said_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(ImportError, match=r"store= needs zarr: pip install 'sdegen\[io\]'"):
+        ensemble(tmp_path / "run.zarr")
+    assert sg.run_ensemble(
+        WELL, torch.zeros(1, 1), TIMES, trajectories=5, observables=WANTED, progress=False
+    ).trajectories == 5  # fmt: skip
