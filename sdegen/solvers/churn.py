@@ -69,7 +69,7 @@ class Churn:
     def gammas(self, r: Tensor) -> Tensor:
         """γ of the steps that begin at r, shape of r."""
         gamma = min(self.amount / len(r), _MOST)
-        return torch.where((r >= self.low) & (r <= self.high), gamma, 0.0)
+        return gamma * ((r >= self.low) & (r <= self.high)).to(r)
 
 
 @dataclass(frozen=True)
