@@ -10,8 +10,8 @@ Only the first is read here. It is one of three:
     EDMEuler, EDMDPMSolver                EDM                       ¼ log t            F
 
 **Timesteps.** diffusers counts k = 0 … N − 1, a chain here counts 1 … N, and t = (k + 1)/N. At
-these times the path has exactly their ᾱ_k. Between them log(α/σ) is linear in t and k a fraction,
-as in k-diffusion. t_min = 1/N is the least noise that the network knows.
+these times the path has exactly their ᾱ_k. Between them k is a fraction, and the path the smooth
+one of `TabulatedBeta`. t_min = 1/N is the least noise that the network knows.
 
 **Tables.** diffusers keeps ᾱ in float32, and its numbers are taken as they are. `to_diffusers`
 makes tables in float64; a scheduler that is made anew `from_config` has float32 ones again.
@@ -226,8 +226,12 @@ class DiffusersUNet(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the network's weights."""
-        weights = next(self.model.parameters(), None)
-        return torch.get_default_dtype() if weights is None else weights.dtype
+        return next(self.model.parameters(), torch.empty(0)).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's weights are."""
+        return next(self.model.parameters(), torch.empty(0)).device
 
     def forward(
         self, sample: State, timestep: Tensor | float, return_dict: bool = True

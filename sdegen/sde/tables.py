@@ -1,14 +1,20 @@
 """Tables: a β-schedule from the ᾱ_1 … ᾱ_N that a network was trained with elsewhere.
 
-    α(t_k)² = ᾱ_k at t_k = k/N,     λ = log(α/σ) piecewise linear in t between
+    α(t_k)² = ᾱ_k at t_k = k/N,     λ = log(α/σ) a monotone cubic in t between
 
-A DDPM knows noise levels 1 … N and nothing between them; what is between is a choice, and linear λ
-is the common one (k-diffusion's, and that of diffusers where it interpolates). B = ∫β = −log ᾱ is
-continuous, β itself jumps at the nodes. Before t_1 there is no level to interpolate from: B grows
-linearly from 0, and a score is not to be asked for there.
+A DDPM knows noise levels 1 … N and nothing between them; what is between is a choice. Straight
+lines of λ would let β = −d log ᾱ/dt jump at every level, and an adaptive solver stop there: so λ
+is the piecewise cubic of Fritsch and Carlson, which is monotone and has a continuous slope. Before
+t_1 there is no level to interpolate from: B = ∫β grows linearly from 0, and a score is not to be
+asked for there.
+
+Reference:
+    Fritsch and Carlson 1980, SIAM J. Numer. Anal. 17, 238, with scipy's choice of the slopes.
 """
 
+import numpy as np
 import torch
+from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from sdegen.sde.schedules import BetaSchedule
@@ -18,7 +24,7 @@ __all__ = ["TabulatedBeta"]
 
 
 class TabulatedBeta(BetaSchedule):
-    """The β-schedule with e^{−B(k/N)} = ᾱ_k, λ = log(α/σ) linear in t between the nodes.
+    """The β-schedule with e^{−B(k/N)} = ᾱ_k, and λ = log(α/σ) a monotone cubic in between.
 
     Args:
         alpha_bars: ᾱ_1 … ᾱ_N, N ≥ 2, in (0, 1) and decreasing.
@@ -31,7 +37,8 @@ class TabulatedBeta(BetaSchedule):
     """
 
     def __init__(self, alpha_bars: Tensor | list[float] | tuple[float, ...]) -> None:
-        table = torch.as_tensor(alpha_bars).detach().to(device="cpu", dtype=torch.float64)
+        # in one go: a list would be rounded to float32 on its way
+        table = torch.as_tensor(alpha_bars, dtype=torch.float64, device="cpu").detach()
         if table.ndim != 1 or len(table) < 2:
             raise ValueError(
                 "alpha_bars must be a list ᾱ_1 … ᾱ_N of at least two, but have shape "
@@ -56,7 +63,11 @@ class TabulatedBeta(BetaSchedule):
                 f"{float(table[i + 1]):g}."
             )
         self.alpha_bars: tuple[float, ...] = tuple(table.tolist())
-        self._levels = 0.5 * (table.log() - torch.log1p(-table))
+        levels = 0.5 * (table.log() - torch.log1p(-table))
+        # highest power first, one column for each interval, in units of the index
+        cubic = PchipInterpolator(np.arange(len(table)), levels.numpy()).c
+        self._cubic = torch.from_numpy(np.ascontiguousarray(cubic))
+        self._first = -float(table[0].log())  # B(t_1)
 
     @property
     def steps(self) -> int:
@@ -68,25 +79,20 @@ class TabulatedBeta(BetaSchedule):
         at = t.to(torch.float64)
         level, pace = self._interpolated(at)
         beta = -2 * pace * torch.sigmoid(-2 * level)
-        return torch.where(at * self.steps < 1, self._first_rate(level), beta).to(t.dtype)
+        return torch.where(at * self.steps < 1, self.steps * self._first, beta).to(t.dtype)
 
     def integral(self, t: Time) -> Tensor:
         """B(t) = log(1 + e^{−2λ}), shape of t; before t_1 linear from 0."""
         at = t.to(torch.float64)
         level, _ = self._interpolated(at)
         grown = -torch.nn.functional.logsigmoid(2 * level)
-        early = self._first_rate(level) * at
+        early = self.steps * self._first * at
         return torch.where(at * self.steps < 1, early, grown).to(t.dtype)
 
     def _interpolated(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """λ(t) and dλ/dt; before t_1 as on the first interval."""
-        levels = self._levels.to(t.device)
         place = self.steps * t - 1
         left = place.detach().floor().clamp(0, self.steps - 2)
-        low, high = levels[left.long()], levels[left.long() + 1]
-        return torch.lerp(low, high, place - left), self.steps * (high - low)
-
-    def _first_rate(self, like: Tensor) -> Tensor:
-        """N B(t_1), in like's shape."""
-        first = torch.nn.functional.logsigmoid(2 * self._levels[0].to(like))
-        return (-self.steps * first).expand_as(like)
+        a, b, c, d = self._cubic.to(t.device)[:, left.long()]
+        u = place - left
+        return ((a * u + b) * u + c) * u + d, self.steps * ((3 * a * u + 2 * b) * u + c)
