@@ -43,6 +43,7 @@ from .sde.schedules import QuadraticBeta as QuadraticBeta
 from .sde.tables import TabulatedBeta as TabulatedBeta
 
 # how it moves
+from .solvers.angular import AngularAdams as AngularAdams
 from .solvers.base import FixedStep as FixedStep
 from .solvers.base import Solver as Solver
 from .solvers.churn import DPM2 as DPM2
