@@ -201,11 +201,13 @@ def _carried_out(
 ) -> Ensemble:
     """Computes what is missing, and puts it together."""
     tree: PairTree[Gathered] = PairTree(plan.blocks, template.merged)
-    known = _known(store, template)
-    if ranks.rank == 0:
-        for b, gathered in known.items():
-            tree.add(0, b, gathered)
-    mine = ranks.share([b for b in range(plan.blocks) if b not in known])
+    # rank 0 looks, and tells: for another rank the first blocks might be done already
+    known = _known(store, template) if ranks.rank == 0 else {}
+    for b, gathered in known.items():
+        tree.add(0, b, gathered)
+    is_known = torch.tensor([b in known for b in range(plan.blocks)], dtype=torch.uint8)
+    missing = (ranks.shared(is_known) == 0).nonzero()[:, 0].tolist()
+    mine = ranks.share(missing)
     failure: SdegenError | None = None
     shown = progress and ranks.rank == 0
     done = 0
@@ -229,7 +231,9 @@ def _carried_out(
     path = None if store is None else store.path
     if failure is not None or done < len(mine):
         there = "" if path is None else f" They are in {path}: resume=True goes on."
-        told = f"{len(known) + done} of {plan.blocks} blocks are done.{there}"
+        before = plan.blocks - len(missing)
+        here = f"rank {ranks.rank} of {ranks.world}: " if ranks.world > 1 else ""
+        told = f"{here}{before + done} of {plan.blocks} blocks are done.{there}"
         result = _ensemble(plan, tree.total(), path) if tree.nodes else None
         if failure is None:
             raise Interrupted(f"interrupted: {told}", result)

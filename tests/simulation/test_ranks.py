@@ -1,0 +1,119 @@
+"""Ranks: the bits of one process from 1, 2 and 4 of torchrun's, and what happens when one dies."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+import sdegen as sg
+from sdegen.simulation.ranks import Ranks
+
+# events of 256 numbers: eleven blocks of 256 trajectories
+RUN = """
+import hashlib, sys, time, torch, sdegen as sg
+from pathlib import Path
+path, pause, threads = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+def drift(x, t):
+    time.sleep(pause)
+    return x - x**3
+sde = sg.ItoProcess(drift, 0.7)
+wanted = [sg.Moments(covariance=False), sg.Histogram(-2, 2, 40), sg.FirstPassage(above=0.3)]
+with sg.joined_ranks() as ranks:
+    Path(f"{path}.{ranks.rank}").write_text(str(__import__("os").getpid()))
+    run = sg.run_ensemble(
+        sde, torch.zeros(1, 256), [0.0, 0.1, 0.2], trajectories=2600, threads=threads,
+        solver=sg.EulerMaruyama(substeps=5), store=path, resume=True, rng=7, ranks=ranks,
+        observables=wanted, progress=False)
+found = hashlib.sha256()
+for result in run.observables.values():
+    for value in vars(result).values():
+        found.update(torch.as_tensor(0 if value is None else value).contiguous().numpy())
+for chunk in sorted(path.rglob("c/**/*")):
+    if chunk.is_file():
+        found.update(str(chunk.relative_to(path)).encode() + chunk.read_bytes())
+print("sha256", found.hexdigest(), flush=True)
+"""
+
+
+def launched(folder, ranks, name, *, pause=0.0, threads=1):
+    """The program, alone or under torchrun, started."""
+    (folder / "run.py").write_text(RUN)
+    arguments = [str(folder / "run.py"), str(folder / name), str(pause), str(threads)]
+    torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--master-port=0"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        torchrun[-1] = f"--master-port={free.getsockname()[1]}"
+    return subprocess.Popen(
+        [sys.executable, *(torchrun if ranks else []), *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def digests(process):
+    out, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    return re.findall(r"sha256 (\w+)", out)
+
+
+def test_one_sha256_over_ranks_threads_and_processes(tmp_path):
+    found = {
+        (ranks, threads): digests(launched(tmp_path, ranks, f"{ranks}-{threads}", threads=threads))
+        for ranks, threads in ((0, 1), (0, 2), (2, 1), (4, 1))
+    }
+    assert [len(values) for values in found.values()] == [1, 1, 2, 4]  # every rank has the total
+    assert len({value for values in found.values() for value in values}) == 1
+
+
+def test_a_rank_that_dies(tmp_path):
+    """Rank 1 is killed; the other says so and stops, and one process goes on with the store."""
+    run = launched(tmp_path, 2, "run", pause=0.03)
+    second, records = tmp_path / "run.1", tmp_path / "run" / "progress" / "records" / "c"
+    limit = time.monotonic() + 120
+    while not (second.exists() and records.exists() and len(list(records.iterdir())) >= 2):
+        assert time.monotonic() < limit
+        assert run.poll() is None, run.communicate()[1]
+        time.sleep(0.02)
+    os.kill(int(second.read_text()), signal.SIGKILL)
+    began = time.monotonic()
+    _, err = run.communicate(timeout=120)
+    assert run.returncode != 0
+    assert time.monotonic() - began < 60
+    assert re.search(
+        r"interrupted: \d+ of 11 blocks are done.* resume=True goes on|another rank", err
+    )
+    assert 2 <= len(list(records.iterdir())) < 11
+    resumed = digests(launched(tmp_path, 0, "run", pause=0.03, threads=2))
+    assert resumed == digests(launched(tmp_path, 0, "whole", pause=0.03, threads=2))
+
+
+def test_rank_0_refuses_for_all(tmp_path):
+    (tmp_path / "run").mkdir()
+    run = launched(tmp_path, 2, "run")
+    _, err = run.communicate(timeout=120)
+    assert run.returncode != 0
+    assert "run is there, but is no store of a run" in err
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+def test_shares_are_runs_that_cover_all(world):
+    blocks = list(range(3, 20))
+    shares = [Ranks(rank, world).share(blocks) for rank in range(world)]
+    assert [b for share in shares for b in share] == blocks
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_one_process_is_a_rank_by_itself(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with sg.joined_ranks() as ranks:
+        assert ranks == Ranks(0, 1)
+    assert ranks.agreed(lambda: 5) == 5
+    row = torch.arange(3, dtype=torch.uint8)
+    assert torch.equal(ranks.shared(row), row)
+    assert torch.equal(ranks.gathered(row[None])[0], row[None])
