@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from sdegen.plots import (
+from sdegen.plots_style import (
     _BLUE,
     _CYCLE,
     _GREY,

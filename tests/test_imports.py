@@ -21,7 +21,15 @@ FLOORS = (
     ({"solvers"}, {"fokker_planck"}, {"score"}),
     ({"simulation"}, {"adaptors"}),
     ({"likelihood"}, {"verification"}, {"variational"}, {"energy"}),
-    ({"plots", "plots_verification"},),
+    (
+        {
+            "plots",
+            "plots_density",
+            "plots_fokker_planck",
+            "plots_style",
+            "plots_verification",
+        },
+    ),
     ({"report"},),
     ({"cli", "__main__", "commands", "configs", "execution", "runs", "demo"},),
 )

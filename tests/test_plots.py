@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 import sdegen as sg
+from sdegen import plots_density
 from sdegen.noise import stream
 
 TIMES = torch.linspace(0, 2, 21, dtype=torch.float64)
@@ -242,7 +243,7 @@ def test_film_follows_the_density(density, path, tmp_path):
 
 
 def test_long_films_skip_frames(path, density, tmp_path, monkeypatch):
-    monkeypatch.setattr(sg.plots, "_FRAMES", 6)
+    monkeypatch.setattr(plots_density, "_FRAMES", 6)
     sg.plots.relaxation_gif(density, path, tmp_path / "a.gif")
     with Image.open(tmp_path / "a.gif") as film:
         assert film.n_frames == 6

@@ -104,7 +104,7 @@ def spectrum(lumped: Operator, compact: Operator, ends: Ends, count: int) -> Spe
         psi, phi = ends.widen(right), _extended(left, ends)
         phi = phi / integral(ends.nodes, phi**2 * rest).sqrt()
         psi = psi / integral(ends.nodes, psi * phi)
-        rates.append(-value)
+        rates.append(0.0 - value)  # and no −0
         densities.append(psi)
         observables.append(phi)
     return Spectrum(

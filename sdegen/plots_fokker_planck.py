@@ -1,0 +1,230 @@
+"""Pictures of what a Fokker–Planck solver finds: rest, spectrum, currents, passages, the plane.
+
+As in `plots`, nothing is computed here and nothing is shown: a function takes results and returns
+a `Figure`.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.passage import FirstPassage
+from sdegen.fokker_planck.plane import PlaneDensity
+from sdegen.fokker_planck.spectrum import Spectrum
+from sdegen.plots_density import _DENSITY
+from sdegen.plots_style import (
+    _BLUE,
+    _CYCLE,
+    _GREY,
+    _INK,
+    _ORANGE,
+    _Array,
+    _numbers,
+    _panels,
+    _title,
+)
+
+__all__ = ["current", "first_passage", "plane", "spectrum", "stationary"]
+
+_ARROWS = 24  # of a current along each axis, at most
+
+
+def stationary(density: Density, exact: Tensor, *, energy: Tensor | None = None) -> Figure:
+    """Draws a stationary density on the exact one, and their difference.
+
+    Args:
+        density: What a solver found.
+        exact: The exact density at the same nodes, shape (nodes,).
+        energy: U at the nodes, shape (nodes,), drawn above; or None.
+
+    Returns:
+        The figure.
+    """
+    x, p, q = _numbers(density.x), _numbers(density.p), _numbers(exact)
+    figure, axes = _panels(
+        "AE" if energy is None else "UE;AE", 9.0, 3.4 if energy is None else 4.6
+    )
+    left, right = axes["A"], axes["E"]
+    left.plot(x, q, color=_ORANGE, lw=5, alpha=0.6, label="exact")
+    left.plot(x, p, color=_BLUE, lw=1.4, label="Fokker–Planck")
+    left.set(xlabel="position x", ylabel="stationary density p(x)", xlim=(x[0], x[-1]))
+    left.set_ylim(0, 1.3 * float(q.max()))
+    left.legend(frameon=False, ncols=2, loc="upper center", fontsize=9)
+    relative = np.abs(p - q)[q > 0] / q[q > 0]
+    right.plot(x[q > 0], np.where(relative > 0, relative, np.nan), ".", ms=3, color=_BLUE)
+    right.set(xlabel="position x", ylabel="|p/exact − 1|", yscale="log", xlim=(x[0], x[-1]))
+    _title(right, f"largest relative difference {float(relative.max()):.1e}")
+    if energy is not None:
+        _energy(axes["U"], x, _numbers(energy), q, (float(x[0]), float(x[-1])))
+    return figure
+
+
+def spectrum(
+    modes: Spectrum, density: Density, *, energy: Tensor | None = None, count: int | None = None
+) -> Figure:
+    """Draws the slowest modes of a diffusion beside its stationary density.
+
+    Args:
+        modes: What `FokkerPlanck.spectrum` found, at the nodes of `density`.
+        density: The stationary density.
+        energy: U at the nodes, shape (nodes,), drawn above the density; or None.
+        count: How many modes are drawn; None takes all.
+
+    Returns:
+        The figure: on the left the density, under its energy; on the right the eigenfunctions ψ_n,
+        each scaled to the same height on a line of its own, with its rate λ_n.
+    """
+    x, p = _numbers(density.x), _numbers(density.p)
+    rates, psi = _numbers(modes.rates)[:count], _numbers(modes.densities)[:count]
+    height = 3.6 if energy is None else 4.6
+    figure, axes = _panels("PMM" if energy is None else "UMM;PMM", 9.0, height)
+    left, right = axes["P"], axes["M"]
+    left.plot(x, p, color=_BLUE, lw=1.6)
+    left.fill_between(x, p, color=_BLUE, alpha=0.15, lw=0)
+    seen = _where_seen(x, p)
+    left.set(xlim=seen, ylim=(0, 1.08 * float(p.max())))
+    left.set(xlabel="position x", ylabel="stationary density p(x)")
+    if energy is not None:
+        _energy(axes["U"], x, _numbers(energy), p, seen)
+    for n, mode in enumerate(psi):
+        colour, swing = _CYCLE[n % len(_CYCLE)], 0.42 / float(np.abs(mode).max())
+        right.axhline(n, color=_GREY, lw=0.6)
+        right.plot(x, n + swing * mode, color=colour, lw=1.6)
+        right.fill_between(x, n, n + swing * mode, color=colour, alpha=0.15, lw=0)
+    right.set(xlim=seen, ylim=(-0.55, len(rates) - 0.4), xlabel="position x")
+    right.set_yticks(range(len(rates)), [f"{rate:.4g}" for rate in rates])
+    right.set_ylabel("rate λₙ, with its eigenfunction ψₙ(x)")
+    right.grid(visible=False, axis="y")
+    _title(right, f"relaxation time 1/λ = {modes.relaxation_time:.4g}")
+    return figure
+
+
+def current(densities: Mapping[str, Density], currents: Mapping[str, Tensor]) -> Figure:
+    """Draws densities, and below them the probability currents that they carry.
+
+    Args:
+        densities: Densities on one grid by name, "t = 1" for instance.
+        currents: What `FokkerPlanck.current` found of each, shape (cells,), by the same names.
+
+    Returns:
+        The figure; the current of a cell is drawn at its middle.
+
+    Raises:
+        ValueError: If the names differ.
+    """
+    if set(densities) != set(currents):
+        raise ValueError(
+            f"densities and currents need the same names, but are {sorted(densities)} and "
+            f"{sorted(currents)}."
+        )
+    figure, axes = _panels("P;J", 7.0, 4.8)
+    for i, (name, density) in enumerate(densities.items()):
+        x, colour = _numbers(density.x), _CYCLE[i % len(_CYCLE)]
+        axes["P"].plot(x, _numbers(density.p), color=colour, lw=1.6, label=name)
+        middle = 0.5 * (x[1:] + x[:-1])
+        axes["J"].plot(middle, _numbers(currents[name]), color=colour, lw=1.6)
+        axes["P"].set(xlim=(x[0], x[-1]), ylabel="density p(x)")
+        axes["J"].set(xlim=(x[0], x[-1]), xlabel="position x", ylabel="current J(x), 1/time")
+    axes["P"].set_ylim(bottom=0)
+    axes["P"].tick_params(labelbottom=False)
+    axes["J"].axhline(0, color=_GREY, lw=0.8)
+    axes["P"].legend(frameon=False, fontsize=9)
+    return figure
+
+
+def first_passage(passage: FirstPassage, *, energy: Tensor | None = None) -> Figure:
+    """Draws when, and through which wall, a start at x leaves.
+
+    Args:
+        passage: What `FokkerPlanck.first_passage` found, with two moments.
+        energy: U at the nodes, shape (nodes,), drawn above; or None.
+
+    Returns:
+        The figure: the mean time with a band of one standard deviation, and the chance to leave
+        through the upper wall, which between two absorbing walls is the committor.
+    """
+    x, mean, std = (_numbers(v) for v in (passage.x, passage.mean, passage.std))
+    q = _numbers(passage.to_high)
+    figure, axes = _panels("T;Q" if energy is None else "U;T;Q", 7.0, 4.4 if energy is None else 6)
+    times, chance = axes["T"], axes["Q"]
+    times.plot(x, mean, color=_BLUE, lw=1.6, label="mean")
+    low, high = np.maximum(mean - std, 0), mean + std
+    times.fill_between(x, low, high, color=_BLUE, alpha=0.15, lw=0, label="± standard deviation")
+    times.set(ylabel="first passage, time", ylim=(0, 1.05 * float(high.max())))
+    times.tick_params(labelbottom=False)
+    times.legend(frameon=False, fontsize=9)
+    chance.plot(x, q, color="#D55E00", lw=1.6)
+    chance.set(xlabel="start x", ylabel="chance to leave upward", ylim=(-0.03, 1.03))
+    for panel in (times, chance):
+        panel.set_xlim(x[0], x[-1])
+    if energy is not None:
+        panel = axes["U"]
+        panel.plot(x, _numbers(energy), color=_INK, lw=1.4)
+        panel.set(ylabel="energy U(x)", xlim=(x[0], x[-1]))
+        panel.tick_params(labelbottom=False)
+    return figure
+
+
+def plane(density: PlaneDensity, current: Tensor | None = None) -> Figure:
+    """Draws a density of the plane as colour, and its current as arrows.
+
+    Args:
+        density: The density.
+        current: What `FokkerPlanck2D.current` found, shape (2, nx, ny); or None. Where it is
+            below 2 % of its largest no arrow is drawn.
+
+    Returns:
+        The figure.
+    """
+    x, y, p = (_numbers(v) for v in (density.x, density.y, density.p))
+    figure, axes = _panels("D", 5.4, 4.6)
+    panel = axes["D"]
+    image = panel.pcolormesh(x, y, p.T, shading="gouraud", cmap=_DENSITY, vmin=0, rasterized=True)
+    bar = figure.colorbar(image, ax=panel, pad=0.01, aspect=20)
+    bar.set_label("density p(x, y)", size=9.5)
+    bar.ax.tick_params(labelsize=8.5)
+    bar.outline.set_visible(False)
+    panel.set(xlabel="position x", ylabel="position y", aspect="equal")
+    panel.set(xlim=_where_seen(x, p.max(1)), ylim=_where_seen(y, p.max(0)))
+    panel.grid(False)
+    if current is not None:
+        skips = [max(1, math.ceil(len(nodes) / _ARROWS)) for nodes in (x, y)]
+        some = np.s_[skips[0] // 2 :: skips[0], skips[1] // 2 :: skips[1]]
+        arrows = [part[some] for part in _numbers(current)]
+        size = np.hypot(*arrows)
+        strong = size > 0.02 * size.max()
+        at = [part[some][strong] for part in np.meshgrid(x, y, indexing="ij")]
+        arrows = [part[strong] for part in arrows]
+        # the longest arrow is as long as the gap between two of them
+        gap = min(skips[0] * float(x[1] - x[0]), skips[1] * float(y[1] - y[0]))
+        scale = float(size.max()) / (0.95 * gap)
+        panel.quiver(
+            *at, *arrows, color=_INK, pivot="mid", width=0.004, angles="xy", scale_units="xy",
+            scale=scale,
+        )  # fmt: skip
+        _title(panel, f"longest arrow: current {float(size.max()):.3g}, 1/(length time)")
+    return figure
+
+
+def _where_seen(x: _Array, p: _Array) -> tuple[float, float]:
+    """Where a density is above 1e-6 of its peak, and a little more."""
+    inside = x[p > 1e-6 * p.max()]
+    margin = 0.03 * float(inside[-1] - inside[0])
+    return max(float(x[0]), float(inside[0]) - margin), min(
+        float(x[-1]), float(inside[-1]) + margin
+    )
+
+
+def _energy(panel: Axes, x: _Array, u: _Array, p: _Array, limits: tuple[float, float]) -> None:
+    """An energy as high as there is density to be seen: walls of a landscape are higher."""
+    panel.plot(x, u, color=_INK, lw=1.4)
+    seen = u[p > 1e-3 * p.max()]
+    margin = 0.08 * float(seen.max() - seen.min()) or 1.0
+    panel.set(xlim=limits, ylim=(seen.min() - margin, seen.max() + margin))
+    panel.set_ylabel("energy U(x)")
+    panel.tick_params(labelbottom=False)
