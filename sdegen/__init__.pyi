@@ -121,6 +121,7 @@ from .likelihood.flow import log_likelihood as log_likelihood
 # what a simulation or a sampler is worth
 from .verification.budget import ErrorBudget as ErrorBudget
 from .verification.budget import error_budget as error_budget
+from .verification.budget import error_budgets as error_budgets
 from .verification.certificate import Certificate as Certificate
 from .verification.certificate import certify as certify
 from .verification.chain import ChainDensity as ChainDensity

@@ -1,0 +1,208 @@
+"""Composition: scores made of scores.
+
+A score is a function (x, t) → ∇ log p_t(x), so that what is done to densities is done to it:
+
+    product     ∏ p_i^{w_i}        Σ w_i s_i                       experts that must all agree
+    tempered    p^β                β s                             colder for β > 1
+    mixture     Σ w_i p_i          Σ r_i s_i,  r_i = w_i p_i/Σ     experts of which one holds
+    guided      p(x) p(c | x)^{1+w}   (1 + w) s_c − w s            a condition, overstated
+
+Each is a `ScoreFn` again, for `ReverseSDE`, for a chain, or for further composition.
+
+**What is exact.** A mixture is: noising is linear in the density, so that the mixture of noised
+laws is the noised mixture. It needs the densities too, or at least their ratios at every t.
+Products, powers and guidance are not: at t_min the sum of scores is (but for t_min) that of the
+product, at larger t it is the score of the product of the *noised* laws,
+
+    ∏ (p_i * N_t)   is not   (∏ p_i) * N_t
+
+and the reverse SDE, which follows the second, drifts off. For two Gaussian experts N(−1, ½) and
+N(1, 1) under VP(0.1, 20) it ends, with ever finer steps, at −0.23 ± 0.48 where the product is
+−0.33 ± 0.58. Langevin steps at every t (`PredictorCorrector`), which need
+the score of t alone, bring the state to the product of the noised laws and at the end to the
+product.
+
+**Where it starts.** At t_max every p_i is N(0, prior_std² I), and their product has the standard
+deviation prior_std/√(Σ w_i): scale `sde.prior(…)` by `prior_factor(weights)`.
+
+Reference:
+    Du et al. 2023, sections 3 and 4, arXiv:2302.11552; Liu et al. 2022, arXiv:2206.01714; Ho and
+    Salimans 2022, eq. (6), arXiv:2207.12598.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from sdegen.shapes import ScoreFn, State, Time, expand
+
+__all__ = ["guided", "mixture", "prior_factor", "product", "tempered"]
+
+LogDensity = Callable[[State, Time], Tensor]
+
+
+def product(scores: Sequence[ScoreFn], weights: Sequence[float] | None = None) -> ScoreFn:
+    """The score of a product of experts, Σ_i w_i s_i(x, t).
+
+    Args:
+        scores: s_i, at least one.
+        weights: w_i, the exponents; 1 each unless said. Negative ones take an expert away.
+
+    Returns:
+        The score; each call asks every expert once.
+
+    Raises:
+        TypeError: If a score is not callable.
+        ValueError: If there is none, or the weights are not as many and finite.
+
+    >>> both = product([lambda x, t: -x, lambda x, t: 3 - x])
+    >>> both(torch.tensor([[1.0]]), torch.tensor(0.5))
+    tensor([[1.]])
+    """
+    experts = _scores(scores)
+    w = _weights([1.0] * len(experts) if weights is None else weights, len(experts))
+
+    def score(x: State, t: Time) -> State:
+        total = w[0] * experts[0](x, t)
+        for weight, expert in zip(w[1:], experts[1:], strict=True):
+            total = total + weight * expert(x, t)
+        return total
+
+    return score
+
+
+def prior_factor(weights: Sequence[float]) -> float:
+    """1/√(Σ w_i): by this the product of priors is narrower than the prior.
+
+    Raises:
+        ValueError: If Σ w_i ≤ 0: such a product has no prior.
+
+    >>> round(prior_factor([1.0, 1.0]), 4)
+    0.7071
+    """
+    total = sum(weights)
+    if not 0 < total < math.inf:
+        raise ValueError(
+            f"the weights must have a positive sum, but it is {total:g}: the product of the "
+            "priors cannot be normalised."
+        )
+    return 1 / math.sqrt(total)
+
+
+def tempered(score: ScoreFn, beta: float) -> ScoreFn:
+    """The score of p_t^β, β s(x, t).
+
+    Args:
+        score: s.
+        beta: Inverse temperature, > 0; above 1 modes are narrowed and the highest one favoured.
+            In `ReverseSDE` without a corrector it is only the slope that is raised.
+
+    Raises:
+        ValueError: If beta is not finite and > 0.
+    """
+    if not 0 < beta < math.inf:
+        raise ValueError(f"beta must be finite and > 0, but is {beta:g}.")
+    return product([score], [beta])
+
+
+def mixture(
+    scores: Sequence[ScoreFn],
+    log_densities: Sequence[LogDensity],
+    weights: Sequence[float] | None = None,
+) -> ScoreFn:
+    """The score of a mixture Σ_i w_i p_i, exact at every t: Σ_i r_i s_i with responsibilities r_i.
+
+    r_i(x, t) = w_i p_i(x, t)/Σ_j w_j p_j(x, t)
+
+    Args:
+        scores: s_i = ∇ log p_{t,i}.
+        log_densities: log p_{t,i}(x), functions of (x, t) that return shape (batch,). A constant
+            that all share may be missing; one that differs changes the weights. A network's score
+            alone does not tell it.
+        weights: w_i > 0; equal unless said.
+
+    Returns:
+        The score.
+
+    Raises:
+        TypeError: If a score or a density is not callable.
+        ValueError: If they are not as many, or the weights not positive.
+
+    >>> normal = lambda m: (lambda x, t: m - x, lambda x, t: -0.5 * (x - m).square().sum(1))
+    >>> scores, logs = zip(normal(-2.0), normal(2.0))
+    >>> mixture(scores, logs)(torch.zeros(1, 1), torch.tensor(0.5))
+    tensor([[0.]])
+    """
+    experts = _scores(scores)
+    if len(log_densities) != len(experts):
+        raise ValueError(
+            f"every score needs the log-density it is the gradient of, but there are "
+            f"{len(experts)} scores and {len(log_densities)} log_densities."
+        )
+    w = _weights([1.0] * len(experts) if weights is None else weights, len(experts))
+    if min(w) <= 0:
+        raise ValueError(f"the weights of a mixture must be > 0, but are {w}.")
+
+    def score(x: State, t: Time) -> State:
+        logs = [math.log(v) + p(x, t) for v, p in zip(w, log_densities, strict=True)]
+        shares = torch.softmax(torch.stack(logs), 0)
+        total = expand(shares[0], x) * experts[0](x, t)
+        for share, expert in zip(shares[1:], experts[1:], strict=True):
+            total = total + expand(share, x) * expert(x, t)
+        return total
+
+    return score
+
+
+def guided(conditional: ScoreFn, unconditional: ScoreFn, guidance: float) -> ScoreFn:
+    """Classifier-free guidance, (1 + w) s(x, t | c) − w s(x, t).
+
+    The score of p_t(x) p_t(c | x)^{1+w}: w = 0 is the condition as learned, w = −1 none, w > 0
+    overstates it, which trades variety for typical samples. Two evaluations of a network a call,
+    though `nfe` counts one.
+
+    Args:
+        conditional: s(x, t | c), such as `model.conditioned(label).score`.
+        unconditional: s(x, t), such as `model.score`.
+        guidance: w ≥ −1.
+
+    Raises:
+        TypeError: If a score is not callable.
+        ValueError: If guidance is not finite or < −1.
+
+    Reference:
+        Ho and Salimans 2022, eq. (6), arXiv:2207.12598.
+
+    >>> at_one, at_nought = lambda x, t: 1 - x, lambda x, t: -x
+    >>> guided(at_one, at_nought, 2.0)(torch.zeros(1, 1), torch.tensor(0.5))
+    tensor([[3.]])
+    """
+    if not -1 <= guidance < math.inf:
+        raise ValueError(
+            f"guidance must be finite and ≥ −1, but is {guidance:g}; 0 is the condition as "
+            "learned."
+        )
+    return product([conditional, unconditional], [1 + guidance, -guidance])
+
+
+def _scores(scores: Sequence[ScoreFn]) -> list[ScoreFn]:
+    """At least one function."""
+    if callable(scores) or not len(scores):
+        raise ValueError("scores must be a list of at least one function (x, t) -> ∇ log p_t(x).")
+    for i, score in enumerate(scores):
+        if not callable(score):
+            raise TypeError(
+                f"scores[{i}] must be a function (x, t) -> ∇ log p_t(x), but is "
+                f"{type(score).__name__}."
+            )
+    return list(scores)
+
+
+def _weights(weights: Sequence[float], count: int) -> list[float]:
+    """As many finite numbers as there are scores."""
+    w = [float(value) for value in weights]
+    if len(w) != count or not all(math.isfinite(value) for value in w):
+        raise ValueError(f"weights must be {count} finite numbers, one for each score, not {w}.")
+    return w
