@@ -15,6 +15,7 @@ in accuracy is measured too: from the exact p_T with the exact score it must com
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,17 +27,19 @@ from torch import Tensor
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
+from sdegen.sde.base import SDE
+from sdegen.sde.ddpm import AncestralChain
 from sdegen.sde.linear import LinearSDE
 from sdegen.sde.reverse import ReverseSDE
 from sdegen.shapes import ScoreFn, State, Time
-from sdegen.simulation.door import check_times
+from sdegen.simulation.door import check_dynamics, check_times
 from sdegen.solvers.base import FixedStep
 from sdegen.solvers.native import EulerMaruyama
 from sdegen.verification.chain import ChainDensity
 from sdegen.verification.distances import kullback_leibler, total_variation, wasserstein
 from sdegen.verification.flow import carried_by_flow
 
-__all__ = ["ErrorBudget", "NoisedLaw", "Part", "error_budget"]
+__all__ = ["ErrorBudget", "NoisedLaw", "Part", "error_budget", "error_budgets"]
 
 _MASS_TOLERANCE = 1e-6
 
@@ -103,52 +106,149 @@ def error_budget(
     eta: float = 1.0,
     solver: FixedStep | None = None,
     prior: Density | None = None,
+    sampler: AncestralChain | None = None,
 ) -> ErrorBudget:
     """Takes the error of a sampler of one-dimensional data apart.
 
     Args:
         sde: What noises the data.
         law: Exact law of the data under it.
-        score: The score that the sampler uses, learned or exact, in float64: a network is made so
-            by `model.network.double()`.
+        score: The score that the sampler uses, learned or exact. That of a module in float32, such
+            as `model.score`, is asked of a copy in float64: a budget would resolve its rounding.
         grid: Uniform nodes.
         times: The sampler's, decreasing, for example sde.time_grid(50).
         eta: η of the `ReverseSDE`; 0 is the probability flow.
-        solver: How the sampler moves, EulerMaruyama() unless said; DDIM() with eta = 1 is DDPM's
-            ancestral sampling.
+        solver: How the sampler moves, EulerMaruyama() unless said; whatever `ChainDensity` takes.
         prior: Density that sampling starts from; N(0, prior_std²) if None.
+        sampler: Ancestral chain of the same score, `DDPM.discretize(sde, N).reverse(score)`, if
+            that is what takes the steps; times are then its integers N … 0, and the continuous
+            dynamics run between its own times, down to t_min at least: from there on to t = 0 a
+            chain takes its last step, which is part of the discretisation.
 
     Returns:
         The parts and the whole.
 
     Raises:
-        ValueError: If the grid does not hold the laws, if the score rounds to float32, or if
-            something is refused that `ChainDensity` or `FokkerPlanck` refuse.
+        ValueError: If the grid does not hold the laws, if the score rounds to float32, if the
+            sampler has another score, or if something is refused that `ChainDensity` or
+            `FokkerPlanck` refuse.
     """
-    ts = check_times(times)
+    ts, steps = check_times(times), solver or EulerMaruyama()
+    precise = _in_double(score)
+    dynamics: SDE = ReverseSDE(sde, precise, eta)
+    ends = ts[[0, -1]]
+    if sampler is not None:
+        if sampler.score != score:
+            raise ValueError(
+                "sampler must use the score that is judged; pass chain.reverse(score) of the same "
+                "score."
+            )
+        dynamics = sampler.chain.reverse(precise, sampler.variance)
+        check_dynamics(dynamics, steps, ts, None)
+        ends = sampler.chain.times[ends.long()].clamp(min=sde.t_min)
+    laws = _laws(sde, law, precise, grid, ends, eta, prior)
+    final = ChainDensity(dynamics, grid, steps).run(laws.prior, ts).final
+    return laws.budget(final)
+
+
+def error_budgets(
+    sde: LinearSDE,
+    law: NoisedLaw,
+    score: ScoreFn,
+    grid: Grid,
+    runs: Sequence[Tensor],
+    *,
+    eta: float = 1.0,
+    solver: FixedStep | None = None,
+    prior: Density | None = None,
+) -> dict[int, ErrorBudget]:
+    """The error budgets of a sampler with several numbers of steps; arguments as `error_budget`'s.
+
+    What does not depend on the steps is computed once.
+
+    Args:
+        sde: What noises the data.
+        law: Exact law of the data under it.
+        score: The score that the sampler uses.
+        grid: Uniform nodes.
+        runs: Times of each run, all from and to the same time.
+        eta: η of the `ReverseSDE`.
+        solver: How the sampler moves.
+        prior: Density that sampling starts from.
+
+    Returns:
+        A budget for each number of steps.
+
+    Raises:
+        ValueError: As `error_budget` does, and if runs do not start and end together.
+    """
+    checked = [check_times(times) for times in runs]
+    if not checked:
+        raise ValueError("runs is empty; pass a list of times, [sde.time_grid(10), …].")
+    ends = checked[0][[0, -1]]
+    for k, ts in enumerate(checked):
+        if not torch.equal(ts[[0, -1]], ends):
+            raise ValueError(
+                f"all runs must start and end together, but runs[0] goes from {float(ends[0]):g} "
+                f"to {float(ends[1]):g} and runs[{k}] from {float(ts[0]):g} to {float(ts[-1]):g}."
+            )
+    precise = _in_double(score)
+    laws = _laws(sde, law, precise, grid, ends, eta, prior)
+    chain = ChainDensity(ReverseSDE(sde, precise, eta), grid, solver or EulerMaruyama())
+    return {len(ts) - 1: laws.budget(chain.run(laws.prior, ts).final) for ts in checked}
+
+
+@dataclass(frozen=True)
+class _Laws:
+    """What does not depend on the steps of a sampler."""
+
+    prior: Density
+    continuous: tuple[Density, Density, Density, Density]
+    accuracy: float
+
+    def budget(self, final: Density) -> ErrorBudget:
+        """The budget of a sampler whose samples have the density `final`."""
+        densities = (*self.continuous, final)
+        causes = ("early stopping", "prior mismatch", "score error", "time discretisation")
+        early, mismatch, wrong, steps = (
+            _part(cause, densities[i], densities[i + 1]) for i, cause in enumerate(causes)
+        )
+        whole = _part("whole", densities[0], densities[-1])
+        return ErrorBudget((early, mismatch, wrong, steps), whole, densities, self.accuracy)
+
+
+def _laws(
+    sde: LinearSDE,
+    law: NoisedLaw,
+    score: ScoreFn,
+    grid: Grid,
+    ends: Tensor,
+    eta: float,
+    prior: Density | None,
+) -> _Laws:
+    """The laws before the last one."""
+    start, end = ends.tolist()
     exact, judged = ReverseSDE(sde, law.score, eta), ReverseSDE(sde, score, eta)
-    start, end = float(ts[0]), float(ts[-1])
     _check_precision(score, grid, 0.5 * (start + end))
     prior = grid.gaussian(0.0, sde.prior_std) if prior is None else prior
     stopped = _at(law, grid, end)
-    densities = (
+    found = (
         _at(law, grid, 0.0),
         stopped,
         _continuous(exact, grid, prior, start, end),
         _continuous(judged, grid, prior, start, end),
-        ChainDensity(judged, grid, solver or EulerMaruyama()).run(prior, ts).final,
     )
     again = _continuous(exact, grid, _at(law, grid, start), start, end)
-    causes = ("early stopping", "prior mismatch", "score error", "time discretisation")
-    early, mismatch, wrong, steps = (
-        _part(cause, densities[i], densities[i + 1]) for i, cause in enumerate(causes)
-    )
-    return ErrorBudget(
-        (early, mismatch, wrong, steps),
-        _part("whole", densities[0], densities[-1]),
-        densities,
-        total_variation(again, stopped),
-    )
+    return _Laws(prior, found, total_variation(again, stopped))
+
+
+def _in_double(score: ScoreFn) -> ScoreFn:
+    """The same score, of a copy in float64 where it is a method of a module or a module itself."""
+    owner = getattr(score, "__self__", score)
+    if not isinstance(owner, torch.nn.Module):
+        return score
+    twin = copy.deepcopy(owner).to("cpu", torch.float64)
+    return twin if owner is score else getattr(twin, score.__name__)
 
 
 def _check_precision(score: ScoreFn, grid: Grid, t: float) -> None:
@@ -160,8 +260,8 @@ def _check_precision(score: ScoreFn, grid: Grid, t: float) -> None:
     if float(moved.double().mean()) < 0.5:
         raise ValueError(
             "score does not change between x and x (1 + 1e-9): it is computed in float32, whose "
-            "rounding an error budget would resolve; pass one in float64, for example of "
-            "copy.deepcopy(model) after its network.double()."
+            "rounding an error budget would resolve; pass one in float64, or a method of a "
+            "torch.nn.Module, such as model.score, of which a copy is made in float64."
         )
 
 
