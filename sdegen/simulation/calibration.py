@@ -12,18 +12,16 @@ batch, sampled in N evaluations, ends where it should:
 
 by gradients through the solver (L-BFGS, strong Wolfe). The nodes are t_0 plus a softmax of the
 unknowns, summed up: positive gaps, both ends fixed. The coefficients are those of the given method
-to begin with. In y = x/α and r = σ/α every explicit method of the exponential kind with one
-evaluation a step reads
+to begin with. On the circle y = x/√(α² + σ²), φ = arctan(σ/α) (`solvers/angular.py`) a linear
+multistep method with one evaluation a step, with or without a corrector, reads
 
-    y_{i+1} = y_i + (r_{i+1} − r_i) Σ_j w_ij ε̂_{i−j},      ε̂_k = −σ_k score(x_k, t_k)
+    y_{i+1} = y_i + (φ_{i+1} − φ_i) Σ_j (w_ij v̂_{i−j} + u_ij y_{i−j}),    v̂ = v/√(α² + σ²)
 
-with a predictor–corrector as well, whose correction of one step is part of the next. `w` is found
-by running the method once on symbols: a state is a row of coefficients, the k-th score a unit
-vector.
+where w and u are of order one; Adams's methods for v have u = 0.
 
 **Not by heart.** A third of the batch is held out: never optimised on, looked at after every round
 of iterations; what was best on it is kept, and the run ends when it no longer improves. N steps
-with K nodes remembered have N (K + 1) unknowns against batch × dimension equations.
+with K nodes remembered have N (2K + 1) unknowns against batch × dimension equations.
 
 **What it costs, and when it pays.** `Calibration.evaluations` counts evaluations of the score for
 one pilot state: the accurate solve once, and N for each of the few hundred trial runs, each of
@@ -54,10 +52,11 @@ from sdegen.sde.base import Counter, Kernel
 from sdegen.sde.reverse import ReverseSDE
 from sdegen.shapes import State
 from sdegen.simulation.door import check_dynamics, check_state, check_times
-from sdegen.simulation.fitting import Unknowns, descend, distance, multistep, run, traced
+from sdegen.simulation.fitting import Unknowns, descend, distance, multistep, on_circle, run
 from sdegen.simulation.simulate import simulate
 from sdegen.solvers.base import FixedStep, Solver
 from sdegen.solvers.external import TorchDiffEq
+from sdegen.solvers.multistep import Multistep
 from sdegen.solvers.timesteps import powers
 from sdegen.storage import load_tensors, save_tensors
 
@@ -66,7 +65,7 @@ __all__ = ["Calibration", "calibrate"]
 _STARTS = (1.0, 2.0, 3.0, 5.0)  # ρ of the grids, equal steps in t^{1/ρ}, of which the best begins
 _HELD_OUT = 3  # every third state of the pilot batch
 _FEWEST = 6
-_REMEMBERED = 10  # nodes that a step with free coefficients looks back to, at most
+_REMEMBERED = 8  # nodes that a step with free coefficients looks back to, at most
 _FIRST_ROUNDS = 2  # for the nodes alone, before the coefficients join
 _PROBED_ROWS, _PROBED_TIMES, _SAME = 4, 3, 1e-3
 
@@ -80,7 +79,7 @@ class Calibration:
     Attributes:
         times: Nodes, shape (steps + 1,), float64.
         solver: The one that was given or, with free coefficients, a `LinearMultistep`.
-        weights: Free coefficients w, shape (steps, K), or None.
+        weights: Free coefficients w and u, shape (2, steps, K), or None.
         error: Root-mean-square distance to the accurate flow, over the held-out states.
         error_before: The same of the given solver on the grid that it began from.
         evaluations: Of the score, for each pilot state, all told; see the module.
@@ -171,9 +170,8 @@ def calibrate(
 
     Args:
         dynamics: The probability flow, ReverseSDE(sde, score, eta=0.0).
-        solver: What it begins from. With free coefficients a method of one evaluation a step that
-            is exact in the linear part, such as ExponentialAdamsMoulton(4, "v"); without, any
-            solver of fixed steps.
+        solver: What it begins from. With free coefficients a multistep method of one evaluation a
+            step, such as AngularAdams(5); without, any solver of fixed steps.
         steps: N ≥ 1.
         x_T: Pilot batch at t_max, such as `sde.prior(…)`, shape (batch, *event); float64 lets
             the descent go furthest. Every third state is held out.
@@ -193,7 +191,7 @@ def calibrate(
         ValueError: If the dynamics are noisy, steps < 1, the batch has fewer than 6 states, or the
             solver does not go with free coefficients.
     """
-    kernel = _checked(dynamics, solver, steps, x_T, rounds)
+    kernel = _checked(dynamics, solver, steps, x_T, rounds, free_coefficients)
     counter = Counter()
     counted = dynamics.counted(counter)
     low, high = dynamics.time_range
@@ -227,8 +225,7 @@ def calibrate(
         first = min(_FIRST_ROUNDS, rounds) if free_coefficients else rounds
         best = descend(start, lambda u: error(u, ~held), held_out, first, bar)
         if free_coefficients:
-            weights = traced(solver, dynamics, best.nodes(high, low))[:, :_REMEMBERED]
-            freed = Unknowns(best.gaps, weights)
+            freed = Unknowns(best.gaps, _weights(solver, dynamics, kernel, best.nodes(high, low)))
             best = descend(freed, lambda u: error(u, ~held), held_out, rounds - first, bar)
     nodes = best.nodes(high, low).detach()
     fitted = None if best.weights is None else best.weights.detach()
@@ -245,7 +242,7 @@ def calibrate(
 
 
 def _checked(
-    dynamics: object, solver: object, steps: object, x_T: State, rounds: object
+    dynamics: object, solver: object, steps: object, x_T: State, rounds: object, free: bool
 ) -> Kernel:
     """The kernel, once nothing is found that does not fit."""
     if not isinstance(dynamics, ReverseSDE):
@@ -266,7 +263,12 @@ def _checked(
         )
     if not isinstance(solver, FixedStep):
         raise TypeError(
-            f"solver must be one of fixed steps, such as ExponentialAdams(3), but is {solver!r}."
+            f"solver must be one of fixed steps, such as AngularAdams(5), but is {solver!r}."
+        )
+    if free and not isinstance(solver, Multistep):
+        raise TypeError(
+            "free coefficients need a linear multistep method of one evaluation a step, but "
+            f"solver is {solver!r}; pass AngularAdams(5), or free_coefficients=False."
         )
     for name, number in (("steps", steps), ("rounds", rounds)):
         if isinstance(number, bool) or not isinstance(number, int):
@@ -279,6 +281,18 @@ def _checked(
             f"{_FEWEST}, and hundreds to be of use."
         )
     return kernel
+
+
+def _weights(solver: FixedStep, dynamics: ReverseSDE, kernel: Kernel, nodes: Tensor) -> Tensor:
+    """The coefficients of a multistep method, ready to be freed."""
+    assert isinstance(solver, Multistep)  # _checked() saw to it
+    table = solver.coefficients(dynamics, nodes)
+    if table.again is not None:
+        raise ValueError(
+            f"free coefficients need one evaluation a step, but {solver!r} evaluates twice in its "
+            "second; pass AngularAdams(5), or free_coefficients=False."
+        )
+    return on_circle(kernel, nodes, table, min(len(nodes) - 1, _REMEMBERED))
 
 
 def _checked_grid(times: object, steps: int, low: float, high: float) -> Tensor:

@@ -1,8 +1,9 @@
 """Fitting a sampler to a model: the unknowns, the run that is differentiated, the descent.
 
 The theory is in `calibration.py`. Here are the parts: `Unknowns` turns numbers without constraint
-into nodes and coefficients, `traced` reads the coefficients of a method off by running it on
-symbols, `descend` is L-BFGS with an eye on what was held out.
+into nodes and coefficients, `on_circle` and `multistep` change between the coefficients of a
+method and those that do not depend on where its nodes are, `descend` is L-BFGS with an eye on what
+was held out.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from tqdm import tqdm
 
 from sdegen.sde.base import Kernel
 from sdegen.sde.reverse import ReverseSDE
-from sdegen.shapes import State, Time
+from sdegen.shapes import State
+from sdegen.solvers.angular import Circle
 from sdegen.solvers.base import FixedStep
 from sdegen.solvers.exponential import Coefficients
 from sdegen.solvers.multistep import LinearMultistep
 
-__all__ = ["Unknowns", "descend", "distance", "multistep", "run", "traced"]
+__all__ = ["Unknowns", "descend", "distance", "multistep", "on_circle", "run"]
 
 _ROUND = 20  # iterations between two looks at the held-out part
 _IDLE = 4  # rounds without a gain, after which the descent ends
 _GAIN = 0.99  # a round is a gain if it brings the held-out error below this part of the best
-_ROUNDING = 1e-8
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Unknowns:
 
     Attributes:
         gaps: Shape (steps,); gap i is its share of the softmax.
-        weights: w, shape (steps, K), or None where the solver's coefficients stay as they are.
+        weights: w and u, shape (2, steps, K), or None where the solver's coefficients stay.
     """
 
     gaps: Tensor
@@ -76,62 +77,52 @@ def distance(x: State, y: State) -> Tensor:
 
 
 def multistep(kernel: Kernel, nodes: Tensor, weights: Tensor) -> LinearMultistep:
-    """y_{i+1} = y_i + (r_{i+1} − r_i) Σ_j w_ij ε̂_{i−j} as a solver for these nodes."""
-    steps, remembered = weights.shape
-    alpha, sigma = kernel.alpha(nodes), kernel.sigma(nodes)
-    ratio = sigma / alpha
-    behind = (torch.arange(steps)[:, None] - torch.arange(remembered)).clamp(min=0)
-    scores = -(alpha[1:] * ratio.diff())[:, None] * weights * sigma[behind]
-    decay = alpha[1:] / alpha[:-1]
-    table = Coefficients(decay, torch.zeros_like(scores), scores, torch.zeros_like(decay))
+    """The method of these weights on these nodes.
+
+    y_{i+1} = y_i + (φ_{i+1} − φ_i) Σ_j (w_ij v̂_{i−j} + u_ij y_{i−j})
+
+    Args:
+        kernel: α and σ.
+        nodes: Shape (steps + 1,).
+        weights: w and u, shape (2, steps, K).
+    """
+    circle, scale, behind = _places(kernel, nodes, weights.shape[2])
+    w, u = scale * weights
+    decay = circle.radius[1:] / circle.radius[:-1]
+    table = Coefficients(
+        decay,
+        w * circle.of_state[behind] + u / circle.radius[behind],
+        w * circle.of_score[behind],
+        torch.zeros_like(decay),
+    )
     return LinearMultistep(nodes, table)
 
 
-def traced(solver: FixedStep, dynamics: ReverseSDE, nodes: Tensor) -> Tensor:
-    """The weights w of a solver on a grid, by running it on symbols; shape (steps, steps).
+def on_circle(kernel: Kernel, nodes: Tensor, table: Coefficients, remembered: int) -> Tensor:
+    """The weights w and u of a method that is known by its coefficients, shape (2, steps, K).
 
-    The first component of a state is the coefficient of y_0, component k + 1 that of ε̂_k.
-
-    Raises:
-        ValueError: If the solver does not evaluate once a step at its node, or does not solve the
-            linear part of the dynamics exactly.
+    Args:
+        kernel: α and σ.
+        nodes: Shape (steps + 1,).
+        table: Coefficients on these nodes.
+        remembered: Nodes to make room for, the method's own at the least.
     """
+    width = table.scores.shape[1]
+    circle, scale, behind = _places(kernel, nodes, width)
+    w = table.scores / (scale * circle.of_score[behind])
+    u = (table.states / scale - w * circle.of_state[behind]) * circle.radius[behind]
+    turned = circle.radius[1:] / circle.radius[:-1]
+    u[:, 0] += (table.decay - turned) * circle.radius[:-1] / scale[:, 0]
+    return pad(torch.stack([w, u]), (0, max(remembered - width, 0)))
+
+
+def _places(kernel: Kernel, nodes: Tensor, remembered: int) -> tuple[Circle, Tensor, Tensor]:
+    """The circle; s_{i+1} Δφ_i, shape (steps, 1); and i − j, shape (steps, K), not below 0."""
+    circle = Circle(kernel, nodes)
+    scale = (circle.radius[1:] * circle.phi.diff())[:, None]
     steps = len(nodes) - 1
-    kernel = dynamics.denoising.kernel
-    assert kernel is not None  # calibrate() saw to it
-    alpha, sigma = kernel.alpha(nodes), kernel.sigma(nodes)
-    rows: list[Tensor] = []
-
-    def symbol(x: State, t: Time) -> State:
-        k = len(rows)
-        if k >= steps or float(t) != float(nodes[k]):
-            raise ValueError(
-                f"free coefficients need one evaluation a step, at the node it begins from, but "
-                f"{solver!r} evaluates at t = {float(t):g} in evaluation {k + 1} of {steps} "
-                "steps; pass ExponentialAdams(order=3), or free_coefficients=False."
-            )
-        rows.append(x[0] / alpha[k])
-        unit = torch.zeros_like(x)
-        unit[0, k + 1] = -1.0 / sigma[k]
-        return unit
-
-    start = torch.zeros(1, steps + 2, dtype=torch.float64)
-    start[0, 0] = alpha[0]
-    with torch.no_grad():
-        twin = ReverseSDE(dynamics.forward, symbol, eta=0.0)
-        final = run(solver, twin, nodes, start)
-    table = torch.stack([*rows, final[0] / alpha[-1]])
-    off = (table[:, 0] - 1).abs().max()
-    if len(rows) != steps or not bool(off < _ROUNDING):
-        raise ValueError(
-            "free coefficients need a solver that evaluates once a step and solves the linear "
-            f"part of the dynamics exactly, but {solver!r} evaluates {len(rows)} times in {steps} "
-            f"steps and carries x/α to {float(table[-1, 0]):.6g} of itself; pass "
-            "ExponentialAdams(order=3), or free_coefficients=False."
-        )
-    increments = table.diff(dim=0)[:, 1:-1] / (sigma / alpha).diff()[:, None]
-    behind = torch.arange(steps)[:, None] - torch.arange(steps)
-    return torch.where(behind >= 0, increments.gather(1, behind.clamp(min=0)), 0.0)
+    behind = (torch.arange(steps)[:, None] - torch.arange(remembered)).clamp(min=0)
+    return circle, scale, behind
 
 
 def descend(

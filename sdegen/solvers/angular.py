@@ -26,14 +26,38 @@ from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sdegen.sde.base import SDE
+from sdegen.sde.base import SDE, Kernel
 from sdegen.solvers.exponential import Coefficients
 from sdegen.solvers.multistep import Multistep
 
-__all__ = ["AngularAdams"]
+__all__ = ["AngularAdams", "Circle"]
 
 _MOST = 6
 _POINTS, _WEIGHTS = (torch.tensor(values) for values in leggauss(4))  # exact up to degree 7
+
+
+class Circle:
+    """The circle of noise and data at the nodes of a run, and v on it in a state and its score.
+
+    Args:
+        kernel: α and σ.
+        nodes: Shape (steps + 1,), float64; gradients flow through them.
+
+    Attributes:
+        radius: √(α² + σ²).
+        phi: φ.
+        of_state: p in v/√(α² + σ²) = p x + q score.
+        of_score: q; all of shape (steps + 1,).
+    """
+
+    def __init__(self, kernel: Kernel, nodes: Tensor) -> None:
+        alpha, sigma = kernel.alpha(nodes), kernel.sigma(nodes)
+        self.radius = torch.sqrt(alpha**2 + sigma**2)
+        self.phi = torch.atan2(sigma, alpha)
+        # ε = −σ score and x0 = (x + σ² score)/α in cos φ ε − sin φ x0
+        tangent = torch.sin(self.phi) / alpha
+        self.of_state = -tangent
+        self.of_score = -(sigma * torch.cos(self.phi) + sigma**2 * tangent)
 
 
 @dataclass(frozen=True)
@@ -86,22 +110,23 @@ class AngularAdams(Multistep):
         inner = sde.denoising
         assert inner is not None  # check() saw to it
         assert inner.kernel is not None
-        alpha, sigma = inner.kernel.alpha(nodes), inner.kernel.sigma(nodes)
-        phi, radius = torch.atan2(sigma, alpha), torch.sqrt(alpha**2 + sigma**2)
+        circle = Circle(inner.kernel, nodes)
         steps = len(nodes) - 1
-        predicted = _integrals(phi, 0, self.order, steps)
-        corrected = _integrals(phi, 1, self.order + 1, steps)
+        predicted = _integrals(circle.phi, 0, self.order, steps)
+        corrected = _integrals(circle.phi, 1, self.order + 1, steps)
         wide = pad(predicted, (0, 1))
         # ŷ_{i+1} − ŷ_i: the correction of ŷ_i, less what predicted it, and the next prediction
         before = pad(predicted[:-1], (1, 0, 1, 0))
         weights = wide + torch.where(torch.arange(steps)[:, None] > 0, corrected - before, 0.0)
         behind = (torch.arange(steps)[:, None] - torch.arange(self.order + 1)).clamp(min=0)
-        # cos φ ε − sin φ x0 in x and the score: ε = −σ score, x0 = (x + σ² score)/α
-        scale = radius[1:, None] * weights
-        of_state = -(torch.sin(phi) / alpha)[behind]
-        of_score = -(sigma * torch.cos(phi) + sigma**2 * torch.sin(phi) / alpha)[behind]
-        decay = radius[1:] / radius[:-1]
-        return Coefficients(decay, scale * of_state, scale * of_score, torch.zeros_like(decay))
+        scale = circle.radius[1:, None] * weights
+        decay = circle.radius[1:] / circle.radius[:-1]
+        return Coefficients(
+            decay,
+            scale * circle.of_state[behind],
+            scale * circle.of_score[behind],
+            torch.zeros_like(decay),
+        )
 
 
 def _integrals(phi: Tensor, ahead: int, most: int, steps: int) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.simulation.fitting import Unknowns, distance, multistep, run, traced
+from sdegen.simulation.fitting import Unknowns, distance, multistep, on_circle, run
 
 F = torch.float64
 VP = sg.VP(sg.LinearBeta(0.1, 20.0))
@@ -26,13 +26,13 @@ def exact(x):
 
 @pytest.fixture(scope="module")
 def calibrated():
-    solver = sg.ExponentialAdamsMoulton(3, "v")
+    solver = sg.AngularAdams(3)
     return sg.calibrate(FLOW, solver, 5, starts(192, 1), reference=TIGHT, rounds=8)
 
 
 def test_five_evaluations_are_ten_times_better_on_other_starts(calibrated):
     x = starts(1000, 2)
-    solver = sg.ExponentialAdamsMoulton(3, "v")
+    solver = sg.AngularAdams(3)
     rules = (sg.timesteps.uniform, sg.timesteps.power, sg.timesteps.log_snr)
     plain = min(
         float(distance(sg.simulate(FLOW, x, rule(VP, 5), solver=solver).final, exact(x)))
@@ -44,7 +44,8 @@ def test_five_evaluations_are_ten_times_better_on_other_starts(calibrated):
     assert error < 0.1 * plain
     # what it says of itself is what it is worth elsewhere: 64 held-out states, heavy tails
     assert 0.5 < error / calibrated.error < 2.0
-    assert calibrated.error < 0.1 * calibrated.error_before
+    # it began from the best of four grids
+    assert calibrated.error < 0.2 * calibrated.error_before
 
 
 def test_nodes_alone_help_a_solver_of_two_evaluations():
@@ -74,10 +75,9 @@ def test_what_is_descended_is_the_error_of_simulate(calibrated):
 
 def test_the_gradient_is_that_of_the_error():
     x, target = starts(8, 6), exact(starts(8, 6))
-    begun = Unknowns.of(
-        sg.timesteps.power(VP, 4),
-        traced(sg.ExponentialAdamsMoulton(3, "v"), FLOW, sg.timesteps.power(VP, 4)),
-    ).copied(requires_grad=True)
+    solver, grid = sg.ExponentialAdamsMoulton(3, "v"), sg.timesteps.power(VP, 4)
+    weights = on_circle(VP.kernel, grid, solver.coefficients(FLOW, grid), 4)
+    begun = Unknowns.of(grid, weights).copied(requires_grad=True)
 
     def error(gaps, weights):
         nodes = Unknowns(gaps, weights).nodes(1.0, VP.t_min)
@@ -95,26 +95,28 @@ def test_the_gradient_is_that_of_the_error():
 @pytest.mark.parametrize(
     "solver",
     [
-        sg.DDIM(),
-        sg.ExponentialAdams(3, "eps"),
+        sg.AngularAdams(4),
+        sg.ExponentialAdams(1, "eps"),
         sg.ExponentialAdams(3, "x0"),
-        sg.ExponentialAdamsMoulton(3, "v"),
+        sg.ExponentialAdamsMoulton(3, "eps"),
     ],
     ids=repr,
 )
-def test_a_method_run_on_symbols_is_the_method(solver):
+def test_on_the_circle_a_method_is_the_same_method(solver):
     nodes = sg.timesteps.power(VP, 7)
-    weights = traced(solver, FLOW, nodes)
-    # Σ_j w_ij = 1: a constant ε is integrated exactly
-    assert float((weights.sum(1) - 1).abs().max()) < 1e-9
+    weights = on_circle(VP.kernel, nodes, solver.coefficients(FLOW, nodes), 6)
     x = starts(20, 7)
     again = run(multistep(VP.kernel, nodes, weights), FLOW, nodes, x)
-    assert float((again - sg.simulate(FLOW, x, nodes, solver=solver).final).abs().max()) < 1e-9
+    assert float((again - sg.simulate(FLOW, x, nodes, solver=solver).final).abs().max()) < 1e-11
+    if solver == sg.AngularAdams(4):
+        # Σ_j w_ij = 1, u = 0: it is Adams's for v
+        assert float((weights[0].sum(1) - 1).abs().max()) < 1e-10
+        assert float(weights[1].abs().max()) < 1e-10
 
 
 def test_one_step_is_a_number_of_steps():
     x = starts(60, 8)
-    found = sg.calibrate(FLOW, sg.DDIM(), 1, x, reference=TIGHT, rounds=3)
+    found = sg.calibrate(FLOW, sg.AngularAdams(1), 1, x, reference=TIGHT, rounds=3)
     assert found.times.tolist() == [1.0, VP.t_min]
     assert found.error <= found.error_before
     assert sg.simulate(FLOW, x, found.times, solver=found.solver).nfe == 1
@@ -129,7 +131,7 @@ def test_its_cost_is_counted():
         return LAW.score(x, t)
 
     flow = sg.ReverseSDE(VP, score, eta=0.0)
-    found = sg.calibrate(flow, sg.DDIM(), 3, starts(12, 9), rounds=3)
+    found = sg.calibrate(flow, sg.ExponentialAdams(2), 3, starts(12, 9), rounds=3)
     # beside what is counted: the probe at simulate's door, and three calls for the identity
     assert 0 <= calls - found.evaluations <= 5
     assert found.pilot == 12
@@ -209,11 +211,11 @@ class TestBadRequests:
     def test_steps(self):
         for steps in (0, -3):
             with pytest.raises(ValueError, match=f"steps must be ≥ 1, but is {steps}"):
-                sg.calibrate(FLOW, sg.DDIM(), steps, starts(12, 0))
+                sg.calibrate(FLOW, sg.AngularAdams(), steps, starts(12, 0))
         with pytest.raises(TypeError, match="steps must be an int, but is float"):
-            sg.calibrate(FLOW, sg.DDIM(), 2.5, starts(12, 0))
+            sg.calibrate(FLOW, sg.AngularAdams(), 2.5, starts(12, 0))
         with pytest.raises(ValueError, match="rounds must be ≥ 1, but is 0"):
-            sg.calibrate(FLOW, sg.DDIM(), 2, starts(12, 0), rounds=0)
+            sg.calibrate(FLOW, sg.AngularAdams(), 2, starts(12, 0), rounds=0)
 
     def test_dynamics(self):
         with pytest.raises(ValueError, match="dynamics has eta = 1"):
@@ -228,24 +230,26 @@ class TestBadRequests:
     def test_solver(self):
         with pytest.raises(TypeError, match=r"fixed steps, .* but is TorchDiffEq"):
             sg.calibrate(FLOW, TIGHT, 2, starts(12, 0))
-        with pytest.raises(ValueError, match=r"one evaluation a step, .* Heun"):
-            sg.calibrate(FLOW, sg.Heun(), 2, starts(12, 0), rounds=1)
-        with pytest.raises(ValueError, match=r"linear part .* EulerMaruyama.* pass Expon"):
-            sg.calibrate(FLOW, sg.EulerMaruyama(), 2, starts(12, 0), rounds=1)
+        with pytest.raises(TypeError, match=r"one evaluation a step, but solver is Heun"):
+            sg.calibrate(FLOW, sg.Heun(), 2, starts(12, 0))
+        with pytest.raises(ValueError, match=r"order=4.* evaluates twice in its second"):
+            sg.calibrate(FLOW, sg.ExponentialAdams(4), 3, starts(12, 0), rounds=1)
 
     def test_pilot_batch(self):
         with pytest.raises(ValueError, match="x_T has 4 states, of which every third is held out"):
-            sg.calibrate(FLOW, sg.DDIM(), 2, starts(4, 0))
+            sg.calibrate(FLOW, sg.AngularAdams(), 2, starts(4, 0))
         bad = starts(12, 0)
         bad[3] = math.nan
         with pytest.raises(ValueError, match="x_T is not finite in 1 of 12 rows"):
-            sg.calibrate(FLOW, sg.DDIM(), 2, bad)
+            sg.calibrate(FLOW, sg.AngularAdams(), 2, bad)
 
     def test_grid_to_begin_from(self):
         with pytest.raises(ValueError, match=r"times must be 3 times from 1 to 0.001, but are 4"):
-            sg.calibrate(FLOW, sg.DDIM(), 2, starts(12, 0), times=VP.time_grid(3))
+            sg.calibrate(FLOW, sg.AngularAdams(), 2, starts(12, 0), times=VP.time_grid(3))
         with pytest.raises(ValueError, match=r"but are 3 from 1 to 0.5"):
-            sg.calibrate(FLOW, sg.DDIM(), 2, starts(12, 0), times=torch.tensor([1.0, 0.7, 0.5]))
+            sg.calibrate(
+                FLOW, sg.AngularAdams(), 2, starts(12, 0), times=torch.tensor([1.0, 0.7, 0.5])
+            )
 
     def test_a_result_is_frozen(self, calibrated):
         with pytest.raises(dataclasses.FrozenInstanceError):
