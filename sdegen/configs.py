@@ -259,17 +259,19 @@ class TrainRunConfig(TrainConfig):
         validation: Rows set aside, or drawn besides, on which the loss is followed; 0 follows
             none.
         family: The noising SDE.
-        schedule: How fast it noises; VE has a geometric one.
+        schedule: How fast VP and sub-VP noise; the others have one of their own.
         beta_min: β at t = 0 of the linear and quadratic schedules; the rate of the constant one.
         beta_max: β at t = 1 of the linear and quadratic schedules.
-        sigma_min: Noise scale of VE's start.
-        sigma_max: Noise scale of VE's end.
+        sigma_min: Noise scale of VE's start, smallest noise of EDM.
+        sigma_max: Noise scale of VE's end, largest noise of EDM.
         network: An MLP for vectors, a U-Net for images of shape (channels, height, width).
         width: Units of a hidden layer, or channels of the U-Net's first level; the network's own
             default unless said.
         depth: Residual blocks of the MLP, or levels of the U-Net; the network's own default unless
             said.
-        parameterization: What the network predicts.
+        parameterization: What the network predicts; flow goes with the rectified flow and
+            --weighting flow-matching, edm with EDM and --weighting edm.
+        sigma_data: Standard deviation of the data, for the network of EDM.
         dtype: Precision of the network.
         device: Where it is trained: cpu, cuda, cuda:1.
         seed: Seed of all random numbers; fresh unless said, and written to config.toml.
@@ -279,7 +281,7 @@ class TrainRunConfig(TrainConfig):
     data: str = "two_moons"
     samples: int = 10_000
     validation: int = 0
-    family: Literal["vp", "subvp", "ve"] = "vp"
+    family: Literal["vp", "subvp", "ve", "rectified-flow", "edm"] = "vp"
     schedule: Literal["linear", "constant", "quadratic", "cosine"] = "linear"
     beta_min: float = 0.1
     beta_max: float = 20.0
@@ -288,7 +290,8 @@ class TrainRunConfig(TrainConfig):
     network: Literal["mlp", "unet"] = "mlp"
     width: int | None = None
     depth: int | None = None
-    parameterization: Literal["eps", "x0", "v", "score"] = "eps"
+    parameterization: Literal["eps", "x0", "v", "score", "flow", "edm"] = "eps"
+    sigma_data: float = 0.5
     dtype: Precision = "float32"
     device: str = "cpu"
     seed: int | None = None
@@ -307,7 +310,7 @@ class TrainRunConfig(TrainConfig):
                 "keep = 'best' asks for the best weights on validation data; pass --validation, "
                 "say 1000."
             )
-        for name in ("beta_min", "beta_max", "sigma_min", "sigma_max"):
+        for name in ("beta_min", "beta_max", "sigma_min", "sigma_max", "sigma_data"):
             _positive(name, getattr(self, name))
         _seed(self.seed)
         _threads(self.threads)

@@ -22,8 +22,10 @@ from sdegen.score.parameterization import (
     VPrediction,
     X0Prediction,
 )
+from sdegen.score.preconditioning import EDMPrediction, FlowPrediction
 from sdegen.score.training import TrainResult, train
 from sdegen.sde.linear import VE, VP, LinearSDE, SubVP
+from sdegen.sde.paths import EDM, RectifiedFlow
 from sdegen.sde.schedules import (
     BetaSchedule,
     ConstantBeta,
@@ -128,6 +130,10 @@ def _noising(config: TrainRunConfig) -> LinearSDE:
     """The SDE that noises."""
     if config.family == "ve":
         return VE(GeometricSigma(config.sigma_min, config.sigma_max))
+    if config.family == "edm":
+        return EDM(t_min=config.sigma_min, t_max=config.sigma_max)
+    if config.family == "rectified-flow":
+        return RectifiedFlow()
     schedules: dict[str, BetaSchedule] = {
         "linear": LinearBeta(config.beta_min, config.beta_max),
         "quadratic": QuadraticBeta(config.beta_min, config.beta_max),
@@ -139,11 +145,14 @@ def _noising(config: TrainRunConfig) -> LinearSDE:
 
 def _parameterization(config: TrainRunConfig) -> Parameterization:
     """How the network's output is read."""
+    if config.parameterization == "edm":
+        return EDMPrediction(config.sigma_data)
     kinds: dict[str, type[Parameterization]] = {
         "eps": EpsPrediction,
         "x0": X0Prediction,
         "v": VPrediction,
         "score": ScorePrediction,
+        "flow": FlowPrediction,
     }
     return kinds[config.parameterization]()
 

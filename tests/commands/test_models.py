@@ -90,6 +90,25 @@ def test_families_schedules_networks(here, call, flags, sde, network):
         assert model.network.width == like.width
 
 
+@pytest.mark.parametrize(
+    ("family", "how", "sde", "read"),
+    [
+        ("rectified-flow", "flow", sg.RectifiedFlow(), sg.FlowPrediction()),
+        ("edm", "edm", sg.EDM(t_min=0.01, t_max=9.0), sg.EDMPrediction(2.0)),
+    ],
+)
+def test_straight_paths_and_their_networks(here, call, family, how, sde, read):
+    weighting = {"flow": "flow-matching"}.get(how, how)
+    flags = f"--family {family} --parameterization {how} --weighting {weighting}"
+    sizes = "--sigma-min 0.01 --sigma-max 9 --sigma-data 2"
+    found = call("train --steps 2 --batch-size 8 --seed 0 --out r", f"{flags} {sizes}")
+    assert (found.status, found.err) == (0, [])
+    model = sg.ScoreModel.load(here / "r" / "model.safetensors")
+    assert type(model.sde) is type(sde)
+    assert (model.sde.t_min, model.sde.t_max) == (sde.t_min, sde.t_max)
+    assert model.parameterization == read
+
+
 def test_a_repeated_training_has_the_same_bits(here, call):
     first = call(TRAIN, "--keep best --out r")
     again = call("run r/config.toml --out again")
