@@ -29,7 +29,7 @@ def eps(x, t):
 
 
 def theirs(scheduler, x, times, orders, noises):
-    """Runs a multistep scheduler of diffusers on our times; orders says which formula a step takes.
+    """Runs a multistep scheduler of diffusers on our times, with formulas of these orders.
 
     Its predictions are from x, so that ε̂ is all it is given.
     """

@@ -1,0 +1,98 @@
+"""The last step: what becomes of the noise that is left at t_min.
+
+A run that ends at t_min > 0 has, even if it is exact, the law of X at t_min: that of the data
+under a noise of relative width ρ = σ/α. `FinalDenoising` replaces the state by
+
+    E[x0 | x_{t_min}] = (x + σ² score)/α        (Tweedie's formula)
+
+for one evaluation more. In a direction in which the data are a point the mean is exact, and the
+noise was all error: denoise what lies on a surface or on few values, such as pictures, which are
+also judged by measures that see noise where eyes do not. In a direction in which the data are
+Gaussian of width s the variance was s² + ρ², in units of α², and becomes s²/(1 + ρ²/s²): the error
+turns from +ρ² to about −ρ², and nothing is gained; the flow would have gone half as far. So leave
+densities as they are, and compare them with the law at t_min, which is what likelihoods are about.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import Tensor
+
+from sdegen.sde.base import SDE
+from sdegen.shapes import State
+from sdegen.solvers.base import Draw, FixedStep, Step
+from sdegen.solvers.native import DDIM
+from sdegen.step import update
+
+__all__ = ["FinalDenoising"]
+
+
+@dataclass(frozen=True)
+class FinalDenoising(FixedStep):
+    """Any fixed-step solver, whose last state is denoised: E[x0 | x] in place of x.
+
+    The last of the times then belongs to t = 0; N steps cost one evaluation more.
+
+    Args:
+        solver: What takes the steps.
+
+    Reference:
+        Efron 2011 for Tweedie's formula; Song et al. 2021, appendix G, arXiv:2011.13456.
+    """
+
+    solver: FixedStep = field(default_factory=DDIM)
+    substeps: int = field(default=1, init=False)
+
+    takes_walls: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "substeps", self.solver.substeps)
+
+    def check(self, sde: SDE, nodes: Tensor) -> None:
+        """Refuses dynamics without a kernel, times that end in noise, and what `solver` refuses.
+
+        Raises:
+            ValueError: Saying what to pass.
+        """
+        self.solver.check(sde, nodes)
+        if sde.denoising is None or sde.denoising.kernel is None:
+            raise ValueError(
+                "FinalDenoising needs the α and σ of a kernel: pass ReverseSDE(linear_sde, score, "
+                f"eta), not {type(sde).__name__}."
+            )
+        if nodes[-1] > nodes[0]:
+            raise ValueError(
+                f"times end at t = {float(nodes[-1]):g}, in noise, where nothing is to be "
+                f"denoised; pass {type(self.solver).__name__}() itself."
+            )
+
+    def draws(self, sde: SDE) -> bool:
+        """What the solver does."""
+        return self.solver.draws(sde)
+
+    def nodes(self, times: Tensor) -> Tensor:
+        """Those of the solver."""
+        return self.solver.nodes(times)
+
+    def stepper(self, sde: SDE, nodes: Tensor) -> Step:
+        """The solver's steps; after the last one Tweedie's formula, as an update of x/α."""
+        inner = sde.denoising
+        assert inner is not None  # check() saw to it
+        assert inner.kernel is not None
+        go, score, last, end = (
+            self.solver.stepper(sde, nodes),
+            inner.score,
+            len(nodes) - 2,
+            nodes[-1],
+        )
+        alpha, sigma = inner.kernel.alpha(end), inner.kernel.sigma(end)
+
+        def step(i: int, x: State, draw: Draw) -> State:
+            x = go(i, x, draw)
+            if i < last:
+                return x
+            return update(x / alpha, score(x, end), 0 * sigma, sigma**2 / alpha, None)
+
+        return step

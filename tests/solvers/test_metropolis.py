@@ -1,0 +1,141 @@
+import math
+
+import pytest
+import torch
+from exact import noised_gaussian
+
+import sdegen as sg
+from sdegen.noise import stream
+from sdegen.solvers.metropolis import mala_step
+
+F64 = torch.float64
+T = torch.tensor(0.3, dtype=F64)
+
+
+def mixture():
+    return sg.GaussianMixture([0.3, 0.7], [[-1.0, 0.0], [1.0, 0.5]], stds=0.6)
+
+
+def law(x, t):
+    return mixture().log_prob(x)
+
+
+def score(x, t):
+    return mixture().force(x)
+
+
+def walk(h, steps, adjusted, n=40_000):
+    """States after some steps from the very law, and the share that was accepted."""
+    x, source = mixture().sample(n, rng=0, dtype=F64), stream(1, "mala")
+    h, share = torch.tensor(h, dtype=F64), 0.0
+    for _ in range(steps):
+        z, u = (source.normal(tuple(x.shape), dtype=F64) for _ in range(2))
+        if adjusted:
+            x, accepted = mala_step(x, T, score, law, h, z, u)
+            share += float(accepted.double().mean()) / steps
+        else:
+            x = sg.update(x, score(x, T), torch.tensor(2.0).sqrt(), h, z)
+    return x, share
+
+
+def off(x):
+    """Largest deviation of first and second moments from the exact ones, in standard errors."""
+    g, n = mixture(), len(x)
+    products = torch.stack([x[:, 0] ** 2, x[:, 1] ** 2, x[:, 0] * x[:, 1]], 1)
+    second = g.covariance + g.mean[:, None] * g.mean
+    exact = torch.cat([g.mean, second[[0, 1, 0], [0, 1, 1]]])
+    seen = torch.cat([x, products], 1)
+    return float(((seen.mean(0) - exact).abs() / (seen.std(0) / math.sqrt(n))).max())
+
+
+def test_the_law_is_stationary_with_the_metropolis_step_and_not_without_it():
+    # 5 moments at 4.9 standard errors: false alarm 5e-6
+    for h, least, most in ((0.05, 0.9, 1.0), (0.4, 0.3, 0.9)):
+        x, share = walk(h, 20, adjusted=True)
+        assert off(x) < 4.9
+        assert least < share < most
+    x, _ = walk(0.4, 20, adjusted=False)
+    assert off(x) > 30
+
+
+def test_acceptance_of_a_gaussian_is_the_closed_form():
+    # p = N(0, 1): log a = −h²/4 (x'² − x²)/... , averaged by Gauss–Hermite over x and z
+    h, n = 0.7, 200_000
+    x = stream(0, "x").normal((n, 1), dtype=F64)
+    z, u = (stream(k, "zu").normal((n, 1), dtype=F64) for k in (1, 2))
+    _, accepted = mala_step(
+        x, T, lambda x, t: -x, lambda x, t: -0.5 * x[:, 0] ** 2, torch.tensor(h, dtype=F64), z, u
+    )
+    ahead = (1 - h) * x + math.sqrt(2 * h) * z
+    # log a = (h/4) (|score(x)|² − |score(x')|²) for a Gaussian of variance 1
+    expected = torch.exp(0.25 * h * (x**2 - ahead**2)).clamp(max=1.0)
+    assert abs(float(accepted.double().mean() - expected.mean())) < 4.4 * 0.5 / math.sqrt(n)
+
+
+def test_detailed_balance_holds_pointwise():
+    # p(x) q(x'|x) a(x, x') = p(x') q(x|x') a(x', x): the two log-ratios are opposite, and
+    # min(1, a) follows. Both are read off by a bisection of the deciding draw.
+    h, x = torch.tensor(0.3, dtype=F64), torch.tensor([[0.4, -0.2]], dtype=F64)
+    z = torch.tensor([[0.7, -1.1]], dtype=F64)
+    root = torch.sqrt(2 * h)
+    ahead = x + h * score(x, T) + root * z
+    back = (x - ahead - h * score(ahead, T)) / root
+
+    def acceptance(a, noise):
+        low, high = -9.0, 9.0
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            u = torch.full((1, 2), middle, dtype=F64)
+            if bool(mala_step(a, T, score, law, h, noise, u)[1]):
+                low = middle
+            else:
+                high = middle
+        return float(torch.special.ndtr(torch.tensor(low, dtype=F64)))
+
+    def density(a, noise):
+        return float((law(a, T) - 0.5 * noise.square().sum()).exp())
+
+    there = density(x, z) * acceptance(x, z)
+    assert there == pytest.approx(density(ahead, back) * acceptance(ahead, back), rel=1e-9)
+
+
+def test_corrector_leaves_the_marginals_of_coarse_steps_better():
+    sde, noised = noised_gaussian(mean=0.0, std=0.1, t_min=1e-2)
+    m, v = noised.moments(sde.t_min)
+
+    def log_prob(x, t):
+        mean, variance = noised.moments(t)
+        return -0.5 * (x[:, 0] - mean) ** 2 / variance
+
+    n, times = 20_000, sg.timesteps.log_snr(sde, 12)
+    x = sde.prior((n, 1), rng=0, dtype=F64)
+    errors = []
+    for solver in (
+        sg.DDIM(),
+        sg.MetropolisCorrector(log_prob, predictor=sg.DDIM(), corrector_steps=10, step=1.0),
+    ):
+        for eta in (0.0, 1.0):
+            dynamics = sg.ReverseSDE(sde, noised.score, eta)
+            run = sg.simulate(dynamics, x, times, solver=solver, rng=1, keep_path=False)
+            errors.append(float((run.final - m).square().mean() / v - 1))
+            assert run.nfe == (12 if solver == sg.DDIM() else 12 + 12 * 20)
+    alone, mended = errors[:2], errors[2:]
+    # 4.4 standard errors of a variance from n draws: false alarm 1e-5
+    assert all(abs(e) > 0.1 for e in alone)
+    assert all(abs(e) < 4.4 * math.sqrt(2 / n) for e in mended)
+
+
+def test_refusals(as_user):
+    with pytest.raises(TypeError, match=r"log_prob must be a function.*but is str"):
+        sg.MetropolisCorrector("log_prob")
+    with pytest.raises(ValueError, match="corrector_steps must be ≥ 1, but is 0"):
+        sg.MetropolisCorrector(law, corrector_steps=0)
+    with pytest.raises(ValueError, match=r"step must be finite and > 0, but is -1"):
+        sg.MetropolisCorrector(law, step=-1.0)
+    with pytest.raises(ValueError, match=r"predictor\.substeps must be 1, but is 3"):
+        sg.MetropolisCorrector(law, predictor=sg.DDIM(substeps=3))
+    with pytest.raises(ValueError, match=r"needs a score and the σ of a kernel.*ItoProcess"):
+        sg.simulate(
+            sg.ItoProcess(lambda x: -x, 1.0), torch.zeros(2, 2), [0.0, 1.0],
+            solver=sg.MetropolisCorrector(law),
+        )  # fmt: skip
