@@ -52,6 +52,8 @@ from .solvers.churn import KarrasHeun as KarrasHeun
 from .solvers.exponential import Coefficients as Coefficients
 from .solvers.external import TorchDiffEq as TorchDiffEq
 from .solvers.external import TorchSDE as TorchSDE
+from .solvers.last import FinalDenoising as FinalDenoising
+from .solvers.metropolis import MetropolisCorrector as MetropolisCorrector
 from .solvers.multistep import ExponentialAdams as ExponentialAdams
 from .solvers.multistep import ExponentialAdamsMoulton as ExponentialAdamsMoulton
 from .solvers.multistep import LinearMultistep as LinearMultistep
