@@ -137,7 +137,8 @@ def _normally(first: float, last: float) -> Tensor:
     ends = (torch.tensor([first, last], dtype=torch.float64) - _EDM_MEAN) / _EDM_STD
     low, high = torch.special.ndtr(ends)
     shares = torch.lerp(low, high, torch.linspace(0, 1, _NODES, dtype=torch.float64))
-    return _EDM_MEAN + _EDM_STD * torch.special.ndtri(shares)
+    deviations: Tensor = torch.special.ndtri(shares)
+    return _EDM_MEAN + _EDM_STD * deviations
 
 
 def _times_at(sde: LinearSDE, levels: Tensor) -> Tensor:
