@@ -29,6 +29,8 @@ class TrainConfig:
         weighting: Which noise levels count: "simple" (uniform in t), "likelihood" (uniform in
             log-SNR), "flow-matching" or "edm" (the losses of these methods, in the network's own
             output).
+        label_dropout: Share of the rows of a step whose label is kept from the network, so that
+            it learns the score without a label too; where there are labels.
         keep: The averaged weights to end with: the "last", or the "best" on the validation data.
         validate_every: Steps between two looks at the validation data.
         checkpoint_every: Steps between two checkpoints, where a folder is given.
@@ -42,6 +44,7 @@ class TrainConfig:
     max_grad_norm: float = 1.0
     ema_decay: float = 0.999
     weighting: Weighting = "likelihood"
+    label_dropout: float = 0.1
     keep: Keep = "last"
     validate_every: int = 250
     checkpoint_every: int = 1_000
@@ -68,6 +71,8 @@ class TrainConfig:
             raise ValueError(
                 f"ema_decay must lie in [0, 1), but is {self.ema_decay:g}; 0 is no average."
             )
+        if not 0 <= self.label_dropout <= 1:
+            raise ValueError(f"label_dropout must lie in [0, 1], but is {self.label_dropout:g}.")
         for name, words in (("weighting", get_args(Weighting)), ("keep", get_args(Keep))):
             if getattr(self, name) not in words:
                 listed = " or ".join(map(repr, words))

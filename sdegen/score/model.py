@@ -17,16 +17,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 from sdegen.errors import CheckpointError
 from sdegen.score.description import describe, rebuild
+from sdegen.score.networks import Labelled
 from sdegen.score.parameterization import EpsPrediction, Parameterization, score_of, v_of
 from sdegen.sde.linear import LinearSDE
 from sdegen.shapes import State, Time, expand
 from sdegen.storage import load_tensors, save_tensors
 
-__all__ = ["ScoreModel"]
+__all__ = ["ScoreModel", "check_labels"]
 
 
 class ScoreModel(nn.Module):
@@ -34,7 +36,9 @@ class ScoreModel(nn.Module):
 
     Args:
         network: Called as network(x, t), x (batch, *event) scaled to order one, t (batch,), or
-            what the parameterization tells of t; returns x's shape.
+            what the parameterization tells of t; returns x's shape. One with an attribute
+            `classes` > 0 is also called as network(x, t, labels), labels (batch,), where the label
+            `classes` stands for none and is what it assumes.
         sde: The SDE whose noise it has learned, or shall learn.
         parameterization: How the network's output is read; None is `EpsPrediction()`.
     """
@@ -68,6 +72,29 @@ class ScoreModel(nn.Module):
     def v(self, x_t: State, t: Time) -> State:
         """E[v | x_t], v = α ε − σ x0; same shape as x_t."""
         return v_of(*self._estimates(x_t, t))
+
+    def conditioned(self, labels: int | Tensor) -> Self:
+        """The same model, told a class: its `score` is ∇ log p_t(x | label).
+
+        It shares the network, and keeps what it is told. With one label for each trajectory,
+        `simulate` must be told interacting=True: blocks of trajectories know nothing of labels,
+        and a number of labels that is not that of the rows is refused.
+
+        Args:
+            labels: A class for all rows; or one for each, shape (batch,), integers. The number of
+                classes stands for "none".
+
+        Raises:
+            TypeError: If labels are not integers.
+            ValueError: If the network knows no classes, or not these.
+        """
+        found = torch.as_tensor(labels)
+        check_labels("labels", found, self.network, none=True)
+        return self.told(found.long())
+
+    def told(self, labels: Tensor) -> Self:
+        """What `conditioned` returns, for labels (int64) that were checked before."""
+        return type(self)(Labelled(self.network, labels), self.sde, self.parameterization)
 
     def save(self, path: str | Path) -> None:
         """Writes the weights, and what the network, the SDE and the parameterization are.
@@ -160,6 +187,39 @@ class ScoreModel(nn.Module):
                 "be equal."
             )
         return output.to(device=x_t.device, dtype=x_t.dtype)
+
+
+def check_labels(name: str, labels: Tensor, network: nn.Module, *, none: bool = False) -> None:
+    """Refuses labels that a network does not know.
+
+    Args:
+        name: What the caller calls them.
+        labels: Shape () or (n,).
+        network: What is told them; `classes` says how many it knows.
+        none: Whether the label `classes`, for none, is one of them.
+
+    Raises:
+        TypeError: If they are not integers.
+        ValueError: If the network knows none, or not these; or they have another shape.
+    """
+    classes = int(getattr(network, "classes", 0))
+    if classes == 0:
+        raise ValueError(
+            f"{name} were given, but the {type(network).__name__} knows no classes; make it with "
+            "classes=…, such as MLP(dim, classes=10)."
+        )
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise TypeError(f"{name} must be integers, but have dtype {labels.dtype}.")
+    if labels.ndim > 1 or labels.numel() == 0:
+        raise ValueError(
+            f"{name} must be one, or one for each row, but have shape {tuple(labels.shape)}."
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high > classes - (not none):
+        raise ValueError(
+            f"{name} must lie in 0 … {classes - 1}, the classes of the network, but reach from "
+            f"{low} to {high}."
+        )
 
 
 def _check_fit(path: str | Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

@@ -12,6 +12,10 @@ schedule.
 network therefore adds to its output a(t) x, with a(t) learned, and the rest is left to learn what
 is not linear. The last layers start from zero: an untrained network is the zero function.
 
+**Class.** A network made with classes=n is also told a label 0 … n − 1, or n for "none", which is
+what it hears where no label is given: network(x, t, labels). A row of numbers for each, zero at
+first, is added to what it knows of the time.
+
 Weights are drawn from `rng`, and torch's global generator is neither read nor moved.
 
 Reference:
@@ -28,7 +32,7 @@ from torch.nn.utils import skip_init
 from sdegen.noise import Rng, Stream, stream
 from sdegen.shapes import State
 
-__all__ = ["MLP", "TimeFeatures", "UNet"]
+__all__ = ["MLP", "Labelled", "TimeFeatures", "UNet"]
 
 _HARMONICS = 8
 _GROUPS = 4  # of the group normalisation
@@ -50,6 +54,35 @@ class TimeFeatures(nn.Module):
         return torch.cat([u, angle.cos().flatten(1), angle.sin().flatten(1)], dim=-1)
 
 
+class Labelled(nn.Module):
+    """A conditional network that is told the same labels at every call: network(x, t, labels).
+
+    Args:
+        network: Takes labels, and has `classes`, how many it knows.
+        labels: One for all rows, shape (), or one for each, shape (batch,); 0 … classes.
+    """
+
+    def __init__(self, network: nn.Module, labels: Tensor) -> None:
+        super().__init__()
+        self.network, self.labels = network, labels
+
+    def forward(self, x: State, t: Tensor) -> State:
+        """Output for x and t with the labels, same shape as x.
+
+        Raises:
+            ValueError: If there is one label for each of another number of rows.
+        """
+        labels = self.labels.to(x.device)
+        if labels.ndim and len(labels) != len(x):
+            raise ValueError(
+                f"there are labels for {len(labels)} trajectories, but a call with {len(x)}: "
+                "trajectories are cut into blocks, which know nothing of labels. Pass "
+                "interacting=True to simulate, so that all run together, or one label for all."
+            )
+        output: Tensor = self.network(x, t, labels.expand(len(x)))
+        return output
+
+
 class MLP(nn.Module):
     """A residual multilayer perceptron for states of `dim` numbers, of whatever event shape.
 
@@ -59,6 +92,7 @@ class MLP(nn.Module):
         dim: Numbers in one state.
         width: Units of a layer.
         depth: Residual layers.
+        classes: Labels that it can be told; 0 is a network without.
         rng: Seed of the weights, generator or None.
 
     Raises:
@@ -66,7 +100,9 @@ class MLP(nn.Module):
         ValueError: If a size is below 1.
     """
 
-    def __init__(self, dim: int, width: int = 128, depth: int = 3, *, rng: Rng = None) -> None:
+    def __init__(
+        self, dim: int, width: int = 128, depth: int = 3, *, classes: int = 0, rng: Rng = None
+    ) -> None:
         super().__init__()
         self.dim, self.width = _size("dim", dim), _size("width", width)
         self.depth = _size("depth", depth)
@@ -77,9 +113,11 @@ class MLP(nn.Module):
         self.enter = _linear(dim, width, source)
         self.layers = nn.ModuleList(_linear(width, width, source) for _ in range(depth))
         self.leave = _linear(width, dim, source, zero=True)
+        self.classes = _classes(classes)
+        self.labels = _embedding(classes, (depth + 1) * width)
 
-    def forward(self, x: State, t: Tensor) -> State:
-        """Output for states x and times t of shape (batch,); same shape as x."""
+    def forward(self, x: State, t: Tensor, labels: Tensor | None = None) -> State:
+        """Output for states x, times t and labels of shape (batch,); same shape as x."""
         flat = x.flatten(1)
         if flat.shape[1] != self.dim:
             raise ValueError(
@@ -87,7 +125,8 @@ class MLP(nn.Module):
                 f"{tuple(x.shape)}; make it with MLP(dim={flat.shape[1]})."
             )
         time = self.features(t)
-        shifts = self.shift(time).split(self.width, dim=1)
+        shift = _with_labels(self.shift(time), self.labels, self.classes, labels)
+        shifts = shift.split(self.width, dim=1)
         h = nn.functional.silu(self.enter(flat) + shifts[0])
         for layer, shift in zip(self.layers, shifts[1:], strict=True):
             h = h + nn.functional.silu(layer(h) + shift)
@@ -105,6 +144,7 @@ class UNet(nn.Module):
         channels: Channels of an image; 1 is grey.
         width: Channels of the first level; deeper ones have twice as many.
         levels: Resolutions; height and width must be divisible by 2^(levels − 1).
+        classes: Labels that it can be told; 0 is a network without.
         rng: Seed of the weights, generator or None.
 
     Raises:
@@ -113,7 +153,13 @@ class UNet(nn.Module):
     """
 
     def __init__(
-        self, channels: int = 1, width: int = 16, levels: int = 2, *, rng: Rng = None
+        self,
+        channels: int = 1,
+        width: int = 16,
+        levels: int = 2,
+        *,
+        classes: int = 0,
+        rng: Rng = None,
     ) -> None:
         super().__init__()
         self.channels, self.width = _size("channels", channels), _size("width", width)
@@ -138,9 +184,11 @@ class UNet(nn.Module):
         )
         self.norm = nn.GroupNorm(_GROUPS, width)
         self.leave = _conv(width, channels, source, zero=True)
+        self.classes = _classes(classes)
+        self.labels = _embedding(classes, 4 * width)
 
-    def forward(self, x: State, t: Tensor) -> State:
-        """Output for images x and times t of shape (batch,); same shape as x."""
+    def forward(self, x: State, t: Tensor, labels: Tensor | None = None) -> State:
+        """Output for images x, times t and labels of shape (batch,); same shape as x."""
         factor = 2 ** (self.levels - 1)
         if (
             x.ndim != 4
@@ -153,7 +201,8 @@ class UNet(nn.Module):
                 "and width divisible by "
                 f"{factor}, but was given {tuple(x.shape)}."
             )
-        time = nn.functional.silu(self.embed(self.features(t)))
+        known = self.embed(self.features(t))
+        time = nn.functional.silu(_with_labels(known, self.labels, self.classes, labels))
         h = self.enter(x)
         seen = []
         for level, block in enumerate(self.down):
@@ -190,6 +239,39 @@ class _Block(nn.Module):
         h = torch.addcmul(h + shift, h, scale)
         out: Tensor = self.around(x) + self.conv2(nn.functional.silu(h))
         return out
+
+
+def _classes(classes: int) -> int:
+    """A number of classes, or a refusal."""
+    return classes if classes == 0 and not isinstance(classes, bool) else _size("classes", classes)
+
+
+def _embedding(classes: int, size: int) -> nn.Embedding | None:
+    """A row of zeros for each class, and one for none of them; None without classes."""
+    if classes == 0:
+        return None
+    table: nn.Embedding = skip_init(  # type: ignore[no-untyped-call]
+        nn.Embedding, classes + 1, size
+    )
+    nn.init.zeros_(table.weight)
+    return table
+
+
+def _with_labels(
+    known: Tensor, table: nn.Embedding | None, classes: int, labels: Tensor | None
+) -> Tensor:
+    """What is known of the time, and of the label; (1, size) where both are one for all rows."""
+    if table is None:
+        if labels is not None:
+            raise ValueError(
+                "this network knows no classes, but was given labels; make it with classes=…"
+            )
+        return known
+    if labels is None:
+        labels = torch.full((1,), classes, device=known.device)
+    elif labels.stride() == (0,):  # one label for all rows: look it up once
+        labels = labels[:1]
+    return known + table(labels)
 
 
 def _size(name: str, value: int) -> int:

@@ -67,6 +67,8 @@ class TrainingRun:
         seed: The seed of the run.
         identity: What makes this run this run and no other; JSON.
         checkpoints: Where its checkpoints go, or None.
+        labels: One for each example, or None.
+        validation_labels: The same for the other examples.
 
     Raises:
         ValueError: If the network has nothing to train, or is of half precision.
@@ -82,6 +84,8 @@ class TrainingRun:
         seed: int,
         identity: dict[str, Any],
         checkpoints: Checkpoints | None,
+        labels: Tensor | None = None,
+        validation_labels: Tensor | None = None,
     ) -> None:
         parameters = [p for p in model.parameters() if p.requires_grad]
         if not parameters:
@@ -96,6 +100,10 @@ class TrainingRun:
         self.model, self.config, self.augment, self.seed = model, config, augment, seed
         self.data = data.to(like)
         self.validation = None if validation is None else validation.to(like)
+        self.labels = None if labels is None else labels.long().to(like.device)
+        self.validation_labels = (
+            None if validation_labels is None else validation_labels.long().to(like.device)
+        )
         self.parameters = parameters
         self.checkpoints = checkpoints
         self.times = TimeSampler(model.sde, config.weighting)
@@ -152,8 +160,14 @@ class TrainingRun:
         rows = torch.randint(len(self.data), (config.batch_size,), generator=generator)
         x0 = self._augmented(self.data[rows.to(self.data.device)], source)
         t = self.times.draw(config.batch_size, source)
+        model = self.model
+        if self.labels is not None:
+            labels = self.labels[rows.to(self.labels.device)]
+            hidden = torch.rand(config.batch_size, generator=generator) < config.label_dropout
+            none = int(cast(Any, self.model.network).classes)
+            model = model.told(labels.masked_fill(hidden.to(labels.device), none))
         weighting = self.config.weighting
-        loss = denoising_errors(self.model, x0, t, weighting=weighting, rng=generator).mean()
+        loss = denoising_errors(model, x0, t, weighting=weighting, rng=generator).mean()
         value = float(loss.detach())
         self._check_finite("the loss", value)
         self.optimizer.zero_grad()
@@ -204,12 +218,11 @@ class TrainingRun:
         t = self.times.draw(len(x0), source)
         shuffled = t[torch.randperm(len(t), generator=source.generator())]
         self.average.eval()
+        model = self._averaged
+        if self.validation_labels is not None:
+            model = model.told(self.validation_labels.repeat_interleave(_VALIDATION_PASSES))
         errors = denoising_errors(
-            self._averaged,
-            x0,
-            shuffled,
-            weighting=self.config.weighting,
-            rng=source.generator(),
+            model, x0, shuffled, weighting=self.config.weighting, rng=source.generator()
         )
         loss = float(errors.mean())
         self._check_finite("the validation loss", loss)

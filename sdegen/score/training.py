@@ -25,7 +25,7 @@ from sdegen.noise import Rng, seed_of
 from sdegen.score.checkpoints import Checkpoints
 from sdegen.score.config import TrainConfig
 from sdegen.score.description import describe
-from sdegen.score.model import ScoreModel
+from sdegen.score.model import ScoreModel, check_labels
 from sdegen.score.run import Augment, TrainingRun, TrainResult
 from sdegen.storage import fingerprint
 
@@ -38,7 +38,9 @@ def train(
     config: TrainConfig | None = None,
     *,
     rng: Rng = None,
+    labels: Tensor | None = None,
     validation: Tensor | None = None,
+    validation_labels: Tensor | None = None,
     augment: Augment | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
@@ -51,7 +53,11 @@ def train(
         data: Examples, shape (n, *event), scaled to order one.
         config: How; None is `TrainConfig()`.
         rng: Seed, generator or None.
+        labels: The class of each example, shape (n,), for a network with classes. In a share
+            `label_dropout` of the rows it is not told, so that `model.score` is the score of all
+            classes together and `model.conditioned(label).score` that of one.
         validation: Other examples, shape (m, *event), on which the loss is followed.
+        validation_labels: The same for them, shape (m,).
         augment: augment(rows, stream) returns other rows that are as likely as these, such as
             fresh dequantisation noise; its random numbers come from the stream.
         folder: Where checkpoints go; None keeps none.
@@ -63,7 +69,8 @@ def train(
 
     Raises:
         TypeError: If data are not a floating-point tensor.
-        ValueError: If data are empty or not finite, if the folder holds another run or, without
+        ValueError: If data are empty or not finite, if labels are missing, or not those of a
+            network's classes, if the folder holds another run or, without
             `resume`, any.
         NonFiniteError: If the loss becomes NaN or infinite. The model has the averaged weights of
             the step before, and `.result` the losses so far.
@@ -87,6 +94,8 @@ def train(
         raise ValueError(
             "keep='best' asks for the best weights on the validation data, but none were given."
         )
+    _check_labels("labels", labels, data, model)
+    _check_labels("validation_labels", validation_labels, validation, model)
     if resume and folder is None:
         raise ValueError("resume=True needs the folder to go on from; pass folder=.")
     checkpoints = None if folder is None else Checkpoints(Path(folder))
@@ -100,7 +109,22 @@ def train(
         saved = checkpoints.newest()
     seed = int(saved[1]["run"]["seed"]) if saved is not None and rng is None else seed_of(rng)
     identity = _identity(model, data, validation, augment, config, seed)
-    run = TrainingRun(model, data, validation, augment, config, seed, identity, checkpoints)
+    if labels is None:
+        del identity["config"]["label_dropout"]  # it changes nothing
+    else:
+        identity["labels"] = fingerprint(labels.long())
+    run = TrainingRun(
+        model,
+        data,
+        validation,
+        augment,
+        config,
+        seed,
+        identity,
+        checkpoints,
+        labels,
+        validation_labels,
+    )
     if saved is not None:
         _check_same_run(saved[1]["run"], identity)
         run.restore(*saved)
@@ -127,6 +151,26 @@ def _check_data(name: str, data: Tensor) -> None:
         raise ValueError(
             f"{name} has {int(bad.sum())} of {len(data)} rows that are not finite, the first of "
             f"them row {int(bad.nonzero()[0])}; remove them."
+        )
+
+
+def _check_labels(
+    name: str, labels: Tensor | None, rows: Tensor | None, model: ScoreModel
+) -> None:
+    """Refuses labels that do not go with the rows or the network, and their absence."""
+    classes = int(getattr(model.network, "classes", 0))
+    if labels is None:
+        if classes and rows is not None:
+            raise ValueError(
+                f"the network has classes = {classes}, but no {name} were given; pass {name}=, or "
+                "make it without classes."
+            )
+        return
+    check_labels(name, labels, model.network)
+    count = 0 if rows is None else len(rows)
+    if labels.shape != (count,):
+        raise ValueError(
+            f"{name} must have shape ({count},), one for each row, but have {tuple(labels.shape)}."
         )
 
 
@@ -159,7 +203,7 @@ def _check_same_run(saved: dict[str, Any], given: dict[str, Any], prefix: str = 
         there, here = saved.get(key), given.get(key)
         if isinstance(there, dict) and isinstance(here, dict):
             _check_same_run(there, here, f"{prefix}{key}.")
-        elif there != here and key in ("data", "validation"):
+        elif there != here and key in ("data", "validation", "labels"):
             raise ValueError(
                 f"the checkpoint is of another run: its {key} were others; pass the same, or "
                 "another folder."
