@@ -16,9 +16,12 @@ meet.
 
 The normals of many steps are drawn in one call, because for a small ensemble a call costs more
 than its numbers. On a CPU the bits do not depend on how many steps that are: torch's normals come
-in groups of 16, so that there a step takes whole groups. On a GPU, where no such rule is known,
-the number of steps follows from the size of the state alone.
+in groups of 16, so that a step takes whole groups of them, or 16 steps of a small state do
+together. On a GPU, where no such rule is known, the number of steps follows from the size of the
+state alone.
 """
+
+from __future__ import annotations
 
 import math
 import zlib
@@ -31,16 +34,24 @@ from torch import Tensor
 
 from sdegen.shapes import State
 
-__all__ = ["Rng", "Stream", "Streams", "normal_like", "normals_like", "seed_of", "stream"]
+__all__ = [
+    "Normals",
+    "Rng",
+    "Stream",
+    "Streams",
+    "normal_like",
+    "normals_like",
+    "seed_of",
+    "stream",
+]
 
 Rng = int | torch.Generator | None
 
 _MAX_SEED = 2**63 - 1
 _GROUP = 16  # randn(m + n) is randn(m) and then randn(n) only if 16 divides m
-_FIRST, _MOST = 8, 64  # steps drawn in one call: at first, and at most
-_AT_ONCE = {
-    "cpu": 2**15
-}  # numbers drawn in one call, where more than one step is: what stays in cache
+_FEW = 2**12  # numbers of a step for which padding to whole groups would be dear
+_FIRST, _MOST = 16, 64  # steps drawn in one call: at first, and at most
+_AT_ONCE = {"cpu": 2**15}  # numbers drawn in one call: what stays in cache
 _AT_ONCE_ON_DEVICE = 2**22
 
 
@@ -125,8 +136,8 @@ class Stream:
 
     def normals(
         self, shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device | str = "cpu"
-    ) -> Iterator[Tensor]:
-        """Draws standard normals for one step after the other, those of many steps in one call.
+    ) -> Normals:
+        """Draws standard normals of one shape for one step after the other.
 
         Nothing else may draw from the stream: it is ahead of the step by what one call drew.
 
@@ -134,20 +145,61 @@ class Stream:
             shape: Shape of the draw of one step.
             dtype: Theirs.
             device: Where the numbers are drawn and stay.
-
-        Yields:
-            z of that shape, in memory of its own.
         """
-        numbers, kind = math.prod(shape), torch.device(device).type
-        ziggurat = kind == "cpu" and dtype == torch.float64
-        padded = -(-numbers // _GROUP) * _GROUP if kind == "cpu" and not ziggurat else numbers
-        most = max(1, min(_AT_ONCE.get(kind, _AT_ONCE_ON_DEVICE) // max(1, padded), _MOST))
+        return Normals(self, shape, dtype, torch.device(device))
+
+
+class Normals:
+    """Standard normals for one step after the other, those of many steps drawn in one call.
+
+    Args:
+        source: Stream that they come from.
+        shape: Shape of the draw of one step.
+        dtype: Theirs.
+        device: Where the numbers are drawn and stay.
+    """
+
+    def __init__(
+        self, source: Stream, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self._source, self._shape, self._dtype, self._device = source, shape, dtype, device
+        self._numbers = self._padded = math.prod(shape)
+        self._on_cpu, self._unit = device.type == "cpu", 1
+        if self._on_cpu and dtype != torch.float64 and self._numbers % _GROUP:
+            if self._numbers <= _FEW:
+                self._unit = _GROUP  # so many steps take whole groups together
+            else:
+                self._padded = -(-self._numbers // _GROUP) * _GROUP
+        self._left: Tensor | None = None
+
+    def take(self, steps: int) -> Tensor:
+        """The normals of the next steps, shape (steps, *shape)."""
+        left = self._left
+        missing = steps if left is None else steps - len(left)
+        if missing > 0:
+            more = self._drawn(-(-missing // self._unit) * self._unit)
+            left = more if left is None else torch.cat([left, more])
+        assert left is not None
+        self._left = left[steps:] if len(left) > steps else None
+        return left[:steps] if self._left is not None else left
+
+    def each(self) -> Iterator[Tensor]:
+        """The normals step by step, each in memory that nothing else is written to."""
+        at_once = _AT_ONCE.get(self._device.type, _AT_ONCE_ON_DEVICE)
+        most = max(self._unit, min(at_once // max(1, self._padded), _MOST))
         # a short run shall not pay for the numbers of a long one
-        steps = min(_FIRST, most) if kind == "cpu" else most
+        steps = min(_FIRST, most) if self._on_cpu else most
         while True:
-            z = self.normal((steps, padded), dtype=dtype, device=device)
-            yield from z[:, :numbers].unflatten(1, shape).unbind()
+            yield from self.take(steps).unbind()
             steps = min(2 * steps, most)
+
+    def _drawn(self, steps: int) -> Tensor:
+        """Fresh normals of so many steps, a multiple of the unit."""
+        shape = (steps, *self._shape)
+        if self._padded == self._numbers:
+            return self._source.normal(shape, dtype=self._dtype, device=self._device)
+        z = self._source.normal((steps, self._padded), dtype=self._dtype, device=self._device)
+        return z[:, : self._numbers].view(shape)
 
 
 @dataclass(frozen=True)
@@ -181,6 +233,6 @@ def normal_like(x: State, source: Stream) -> State:
     return source.normal(tuple(x.shape), dtype=x.dtype, device=x.device)
 
 
-def normals_like(x: State, source: Stream) -> Iterator[State]:
-    """Draws z ~ N(0, I) like x for one step after the other; see `Stream.normals`."""
+def normals_like(x: State, source: Stream) -> Normals:
+    """Normals z ~ N(0, I) like x for one step after the other."""
     return source.normals(tuple(x.shape), dtype=x.dtype, device=x.device)

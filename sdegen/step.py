@@ -16,7 +16,13 @@ __all__ = ["update"]
 
 
 def update(
-    x: State, drift: State, diffusion: Tensor | float, dt: Tensor | float, z: State | None
+    x: State,
+    drift: State,
+    diffusion: Tensor | float,
+    dt: Tensor | float,
+    z: State | None,
+    *,
+    root: Tensor | float | None = None,
 ) -> State:
     """Takes one Euler-Maruyama step, x + dt f + √|dt| g z.
 
@@ -26,6 +32,7 @@ def update(
         diffusion: g(x, t), broadcastable to x, or a number.
         dt: Step, 0-d or a number; negative runs time backwards. Numbers are the faster.
         z: Standard normal draw with x's shape, or None to turn the noise off.
+        root: √|dt|, where it is known already; of the kind of dt.
 
     Returns:
         The next state, same shape as x.
@@ -41,11 +48,14 @@ def update(
     if isinstance(dt, Tensor):
         # for a GPU's state a 0-d factor may stay on the CPU only where it comes last
         moved = torch.addcmul(x, drift, dt)
-        return moved if z is None else torch.addcmul(moved, z, dt.abs().sqrt() * diffusion)
+        if z is None:
+            return moved
+        root = dt.abs().sqrt() if root is None else root
+        return torch.addcmul(moved, z, torch.mul(root, diffusion))
     moved = torch.add(x, drift, alpha=dt)
     if z is None:
         return moved
-    root = abs(dt) ** 0.5
+    scale = abs(dt) ** 0.5 if root is None else float(root)
     if isinstance(diffusion, Tensor):
-        return moved.addcmul_(z, diffusion, value=root)
-    return moved.add_(z, alpha=root * diffusion)
+        return moved.addcmul_(z, diffusion, value=scale)
+    return moved.add_(z, alpha=scale * diffusion)

@@ -7,7 +7,7 @@ import torch
 from scipy import special, stats
 
 import sdegen as sg
-from sdegen.noise import Stream, stream
+from sdegen.noise import Normals, Stream, stream
 
 SQRT_2 = math.sqrt(2)
 
@@ -29,8 +29,15 @@ class Replay(Stream):
         return z.to(device=device, dtype=dtype)
 
     def normals(self, shape, *, dtype, device="cpu"):
+        return ReplayedNormals(self, shape, dtype, torch.device(device))
+
+
+class ReplayedNormals(Normals):
+    """The same, asked for step by step."""
+
+    def each(self):
         while True:
-            yield self.normal(shape, dtype=dtype, device=device)
+            yield self._source.normal(self._shape, dtype=self._dtype, device=self._device)
 
 
 def slope(h, error):

@@ -194,7 +194,7 @@ class FixedStep(Solver):
         nodes = self.nodes(times)
         counter = Counter()
         step = self.stepper(sde.counted(counter), nodes)
-        draw: Draw = _no_noise if noise is None else normals_like(x0, noise).__next__
+        draw: Draw = _no_noise if noise is None else normals_like(x0, noise).each().__next__
         x, i = x0, 0
         with Record(x0, nodes, self.substeps, keep_path, on_nonfinite, tick, see, watch) as record:
             while not record.stopped:

@@ -16,13 +16,14 @@ from torch import Tensor
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
 from sdegen.solvers.base import Draw, FixedStep, Step
+from sdegen.solvers.onestep import Move, Number, OneStep
 from sdegen.step import update
 
 __all__ = ["DDIM", "EulerMaruyama", "Heun", "PredictorCorrector"]
 
 
 @dataclass(frozen=True)
-class EulerMaruyama(FixedStep):
+class EulerMaruyama(OneStep):
     """The update itself: x + dt f(x, t) + √|dt| g(x, t) z. One evaluation a step.
 
     Args:
@@ -34,21 +35,21 @@ class EulerMaruyama(FixedStep):
 
     clocks: ClassVar[tuple[str, ...]] = ("continuous", "integer")
 
-    def stepper(self, sde: SDE, nodes: Tensor) -> Step:
+    def mover(self, sde: SDE) -> Move:
         """The update, x ← update(x, f, g, dt, z)."""
-        ts, dts = nodes.unbind(), nodes.diff().tolist()
         drift, diffusion, sigma = sde.drift, sde.diffusion, sde.constant_noise
 
-        def step(i: int, x: State, draw: Draw) -> State:
-            t = ts[i]
+        def move(
+            x: State, t: Tensor, s: Tensor, dt: Number, root: Number, z: State | None
+        ) -> State:
             g = diffusion(x, t) if sigma is None else sigma
-            return update(x, drift(x, t), g, dts[i], draw())
+            return update(x, drift(x, t), g, dt, z, root=root)
 
-        return step
+        return move
 
 
 @dataclass(frozen=True)
-class Heun(FixedStep):
+class Heun(OneStep):
     """The trapezoidal rule on the update, for flows and additive noise. Two evaluations a step.
 
     x̃ = x + dt f(x, t) + √|dt| g(t) z
@@ -72,21 +73,21 @@ class Heun(FixedStep):
                 "noise='additive' if g depends on t alone."
             )
 
-    def stepper(self, sde: SDE, nodes: Tensor) -> Step:
+    def mover(self, sde: SDE) -> Move:
         """Predict with the update, then take it with the averages."""
-        ts, dts = nodes.unbind(), nodes.diff().tolist()
         drift, diffusion, sigma = sde.drift, sde.diffusion, sde.constant_noise
 
-        def step(i: int, x: State, draw: Draw) -> State:
-            t, s, dt, z = ts[i], ts[i + 1], dts[i], draw()
+        def move(
+            x: State, t: Tensor, s: Tensor, dt: Number, root: Number, z: State | None
+        ) -> State:
             f = drift(x, t)
             g = diffusion(x, t) if sigma is None else sigma
-            ahead = update(x, f, g, dt, z)
+            ahead = update(x, f, g, dt, z, root=root)
             f = 0.5 * (f + drift(ahead, s))
             g = 0.5 * (g + diffusion(ahead, s)) if sigma is None else sigma
-            return update(x, f, g, dt, z)
+            return update(x, f, g, dt, z, root=root)
 
-        return step
+        return move
 
 
 @dataclass(frozen=True)
