@@ -77,7 +77,7 @@ class ExactTrace(Divergence):
     def estimates(self, pull: Pull, vectors: Tensor) -> Tensor:
         """The trace, shape (1, batch)."""
         # some at a time: the whole Jacobians of a batch of images would not fit
-        some = vectors.split(_UNIT_VECTORS)
+        some = torch.split(vectors, _UNIT_VECTORS)
         return torch.stack([(e * pull(e)).sum((0, 2)) for e in some]).sum(0, keepdim=True)
 
 
@@ -180,7 +180,7 @@ class HutchPlusPlus(Divergence):
 
     def estimates(self, pull: Pull, vectors: Tensor) -> Tensor:
         """The trace on Q and, for each g, what is left of it; shape (k, batch)."""
-        sketch, g = vectors.split(self.columns)
+        sketch, g = torch.split(vectors, self.columns)
         spanning = torch.cat([sketch, pull(sketch)]).permute(1, 2, 0)
         q = torch.linalg.qr(spanning).Q  # (batch, d, 2k)
         g = g - torch.einsum("ndi,nei,kne->knd", q, q, g)
@@ -244,7 +244,7 @@ def _pulled_back(f: Tensor, y: Tensor, v: Tensor) -> Tensor:
     """vᵀ ∂f/∂y for each of many v, shape (K, batch, d), some at a time."""
     together = max(1, _NUMBERS.get(y.device.type, _NUMBERS_ON_DEVICE) // y.numel())
     v = v.expand(-1, *y.shape)
-    return torch.cat([_pulled_together(f, y, some) for some in v.split(together)])
+    return torch.cat([_pulled_together(f, y, some) for some in torch.split(v, together)])
 
 
 def _pulled_together(f: Tensor, y: Tensor, v: Tensor) -> Tensor:

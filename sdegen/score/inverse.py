@@ -181,7 +181,8 @@ class LinearMeasurement:
             spread = scale * rows @ a.T
             inner = inner + 0.5 * (spread + spread.mT)
             weights = torch.linalg.solve(inner, off[:, :, None])
-            return (rows.mT @ weights)[:, :, 0].reshape(x.shape)
+            pull: Tensor = (rows.mT @ weights)[:, :, 0].reshape(x.shape)
+            return pull
         if covariance == "isotropic":
             r2 = (sigma**2 / (alpha**2 + sigma**2)).reshape(-1, 1, 1)
             inner = inner + r2 * (a @ a.T)

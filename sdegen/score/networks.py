@@ -126,7 +126,7 @@ class MLP(nn.Module):
             )
         time = self.features(t)
         shift = _with_labels(self.shift(time), self.labels, self.classes, labels)
-        shifts = shift.split(self.width, dim=1)
+        shifts = torch.split(shift, self.width, dim=1)
         h = nn.functional.silu(self.enter(flat) + shifts[0])
         for layer, shift in zip(self.layers, shifts[1:], strict=True):
             h = h + nn.functional.silu(layer(h) + shift)
@@ -271,7 +271,8 @@ def _with_labels(
         labels = torch.full((1,), classes, device=known.device)
     elif labels.stride() == (0,):  # one label for all rows: look it up once
         labels = labels[:1]
-    return known + table(labels)
+    row: Tensor = table(labels)
+    return known + row
 
 
 def _size(name: str, value: int) -> int:

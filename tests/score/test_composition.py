@@ -82,6 +82,30 @@ def test_langevin_corrector_makes_the_product_exact():
     assert min(plain) > 15
 
 
+def test_metropolis_adjusted_it_needs_fewer_evaluations():
+    """The same by Metropolis steps, exact at any step size: 1,230 evaluations, not 5,050."""
+    n = 10_000
+    x_T = sg.composition.prior_factor([1.0, 1.0]) * VP.prior((n, 1), rng=0, dtype=torch.float64)
+    mean, variance = product_moments(VP.t_min)
+
+    def log_prob(x, t):
+        moments = [law.moments(t) for law in (LEFT, RIGHT)]
+        return sum(-0.5 * (x[:, 0] - m).square() / v for m, v in moments)
+
+    path = sg.simulate(
+        sg.ReverseSDE(VP, BOTH),
+        x_T,
+        sg.timesteps.log_snr(VP, 30),
+        solver=sg.MetropolisCorrector(log_prob, corrector_steps=20, step=1.0),
+        rng=0,
+        keep_path=False,
+    )
+    assert path.nfe == 30 * 41
+    x = path.final
+    assert abs(float(x.mean()) - mean) < 4.42 * math.sqrt(variance / n)
+    assert abs(float(x.var()) / variance - 1) < 4.42 * math.sqrt(2 / n)
+
+
 def test_mixture_of_noised_laws_is_the_noised_mixture():
     """To rounding, at every t, one for all and one for each."""
     one = sg.GaussianMixture([0.4, 0.6], [[-2.0, 0.0], [0.0, 1.0]], stds=[0.3, 0.5])
