@@ -133,3 +133,51 @@ def test_overview(tmp_path):
     assert reverse == pytest.approx(0.7, abs=0.013)
     assert flow == pytest.approx(0.7, abs=0.013)
     assert (tmp_path / "overview.png").stat().st_size > 10_000
+
+
+def test_kramers_escape(tmp_path):
+    printed = run("kramers_escape", tmp_path)
+    assert within(printed) == 1
+    rows = numbers(printed, r"ΔU = +# kT: rate #, half the gap #, Kramers #, off by +# %")
+    for height, rate, gap, kramers, off in rows:
+        assert off == pytest.approx(100 * (kramers / rate - 1), abs=0.02)
+        # those that come back at once, and Laplace's method: both of order 1/ΔU
+        assert height < 4 or abs(gap / rate - 1) < 0.2 / height
+        assert height < 4 or 0 < off < 70 / height
+    assert (tmp_path / "kramers_escape.png").stat().st_size > 10_000
+
+
+def test_tilted_washboard(tmp_path):
+    printed = run("tilted_washboard", tmp_path)
+    assert within(printed) == 8
+    assert all(off < 1e-8 for (off,) in numbers(printed, r"the integrals differ by #"))
+    assert (tmp_path / "tilted_washboard.png").stat().st_size > 10_000
+
+
+def test_fit_potential(tmp_path):
+    printed = run("fit_potential", tmp_path)
+    assert within(printed) == 4
+    assert numbers(printed, r"differ by at most #")[0][0] < 1e-3
+    assert (tmp_path / "fit_potential.png").stat().st_size > 10_000
+
+
+def test_ito_or_stratonovich(tmp_path):
+    printed = run("ito_or_stratonovich", tmp_path)
+    # 200 steps: a weak error of 1e-3 at most beside the standard error
+    for mean, error, exact in numbers(printed, r"mean # ± #, exact #"):
+        assert abs(mean - exact) < 5 * error
+    rows = numbers(printed, r"moments #, #, TV #")
+    assert len(rows) == 3
+    assert max(max(row) for row in rows) < 1e-5
+    assert (tmp_path / "ito_or_stratonovich.png").stat().st_size > 10_000
+
+
+def test_error_budget(tmp_path):
+    printed = run("error_budget", tmp_path, TRAINING=200, STEPS="(10, 20)")
+    ((early, prior, score, accuracy),) = numbers(
+        printed, r"early stopping #, prior mismatch #, score error #, accuracy #"
+    )
+    assert accuracy < 0.01 * early
+    for _, steps, whole in numbers(printed, r"N = +#: time discretisation #, whole #"):
+        assert whole <= early + prior + score + steps + 0.1 * whole  # printed with two digits
+    assert (tmp_path / "error_budget.png").stat().st_size > 10_000

@@ -10,7 +10,9 @@ from exact import linear_chain_moments, noised_gaussian, normal_density
 from scipy.integrate import solve_ivp
 
 import sdegen as sg
-from sdegen.verification.budget import error_budget
+from sdegen.solvers.multistep import ExponentialAdams
+from sdegen.verification.budget import error_budget, error_budgets
+from sdegen.verification.chain import ChainDensity
 from sdegen.verification.flow import carried_by_flow
 
 VP, NOISED = noised_gaussian(mean=0.6, std=0.5)
@@ -147,8 +149,89 @@ def test_a_grid_that_does_not_hold_the_law_is_refused():
         error_budget(VP, Law, Law.score, sg.Grid(-1.0, 1.0, 100), VP.time_grid(5))
 
 
-def test_a_score_in_float32_is_refused():
-    with pytest.raises(ValueError, match=r"computed in float32.*network\.double\(\)"):
+def gap(one, other):
+    return 0.5 * float(torch.trapezoid((one.p - other.p).abs(), one.x))
+
+
+@pytest.mark.parametrize("variance", ["posterior", "beta"])
+def test_an_ancestral_chain_has_a_budget(variance):
+    """Its end is the Gaussian of its moments; what is before the steps is that of the SDE."""
+    chain = sg.DDPM.discretize(VP, 20)
+    back = torch.arange(21.0, dtype=torch.float64).flip(0)
+    sampler, prior = chain.reverse(wrong_score, variance), COARSE.gaussian(0.2, 0.8)
+    budget = error_budget(VP, Law, wrong_score, COARSE, back, prior=prior, sampler=sampler)
+    mean, var = linear_chain_moments(sg.EulerMaruyama(), sampler, back, 0.2, 0.64)[-1].tolist()
+    last = budget.densities[-1]
+    np.testing.assert_allclose(
+        last.p.numpy(), normal_density(last.x.numpy(), mean, var), atol=1e-10
+    )
+    same = error_budget(VP, Law, wrong_score, COARSE, VP.time_grid(20), prior=prior)
+    assert budget.parts[:3] == same.parts[:3]
+    tv, _ = distances(continuous_moments(1.0, FACTOR, 1.0, 1e-3, 0.2, 0.64), (mean, var))
+    assert budget.parts[3].total_variation == pytest.approx(tv, rel=8e-3)  # the kinks, as above
+    assert budget.whole.total_variation <= sum(p.total_variation for p in budget.parts) + 1e-15
+    assert budget.whole.wasserstein <= sum(p.wasserstein for p in budget.parts) + 1e-15
+    with pytest.raises(ValueError, match="sampler must use the score that is judged"):
+        error_budget(VP, Law, Law.score, COARSE, back, sampler=sampler)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_a_multistep_sampler_has_a_budget(eta):
+    """Other steps change their own part, and leave those before it equal to the bit."""
+    fine = sg.Grid(-8.0, 8.0, cells=320 if eta else 160)
+    times = VP.time_grid(8) if eta else sg.timesteps.log_snr(VP, 10)
+    budgets = [
+        error_budget(VP, Law, wrong_score, fine, times, eta=eta, solver=solver)
+        for solver in (sg.DDIM(), ExponentialAdams(2, "v"))
+    ]
+    one, two = budgets
+    assert one.parts[:3] == two.parts[:3]
+    if eta == 0:
+        assert two.parts[3].total_variation < 0.75 * one.parts[3].total_variation
+    assert two.parts[3] != one.parts[3]
+    for budget in budgets:
+        total = sum(p.total_variation for p in budget.parts)
+        assert budget.whole.total_variation <= total + 1e-15
+        assert budget.whole.wasserstein <= sum(p.wasserstein for p in budget.parts) + 1e-15
+
+
+def test_budgets_of_several_runs_are_those_of_each(base):
+    runs = [VP.time_grid(10), VP.time_grid(20)]
+    budgets = error_budgets(VP, Law, wrong_score, COARSE, runs)
+    assert list(budgets) == [10, 20]
+    assert budgets[20].parts == base.parts
+    assert budgets[20].accuracy == base.accuracy
+    with pytest.raises(ValueError, match=r"start and end together, but runs\[0\] goes from 1 to"):
+        error_budgets(VP, Law, wrong_score, COARSE, [runs[0], runs[0][:-1]])
+    with pytest.raises(ValueError, match="runs is empty"):
+        error_budgets(VP, Law, wrong_score, COARSE, [])
+
+
+class Linear(torch.nn.Module):
+    """The network whose ε is that of N(0.6, 0.25) at t = ½, in the precision of its weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor([0.9, -0.05]))
+
+    def forward(self, x, t):
+        return self.weight[0] * x + self.weight[1]
+
+
+def test_a_model_in_float32_is_asked_in_float64():
+    model = sg.ScoreModel(Linear(), VP)
+    twin = sg.ScoreModel(Linear().double(), VP)
+    times = VP.time_grid(10)
+    one, two = (error_budget(VP, Law, m.score, COARSE, times) for m in (model, twin))
+    assert one.parts == two.parts
+    assert next(model.parameters()).dtype == torch.float32
+    single = ChainDensity(sg.ReverseSDE(VP, model.score), COARSE)
+    law = single.run(COARSE.gaussian(0.0, 1.0), times).final
+    assert gap(law, one.densities[-1]) < 1e-5
+
+
+def test_a_score_in_float32_that_cannot_be_copied_is_refused():
+    with pytest.raises(ValueError, match=r"computed in float32.*such as model\.score"):
         error_budget(
             VP, Law, lambda x, t: Law.score(x.float(), t).double(), COARSE, VP.time_grid(5)
         )
