@@ -145,28 +145,32 @@ def first_passage(passage: FirstPassage, *, energy: Tensor | None = None) -> Fig
         energy: U at the nodes, shape (nodes,), drawn above; or None.
 
     Returns:
-        The figure: the mean time with a band of one standard deviation, and the chance to leave
-        through the upper wall, which between two absorbing walls is the committor.
+        The figure: the mean time with a band of one standard deviation, and between two absorbing
+        walls the chance to leave through the upper one, the committor.
     """
     x, mean, std = (_numbers(v) for v in (passage.x, passage.mean, passage.std))
     q = _numbers(passage.to_high)
-    figure, axes = _panels("T;Q" if energy is None else "U;T;Q", 7.0, 4.4 if energy is None else 6)
-    times, chance = axes["T"], axes["Q"]
-    times.plot(x, mean, color=_BLUE, lw=1.6, label="mean")
-    low, high = np.maximum(mean - std, 0), mean + std
-    times.fill_between(x, low, high, color=_BLUE, alpha=0.15, lw=0, label="± standard deviation")
-    times.set(ylabel="first passage, time", ylim=(0, 1.05 * float(high.max())))
-    times.tick_params(labelbottom=False)
-    times.legend(frameon=False, fontsize=9)
-    chance.plot(x, q, color="#D55E00", lw=1.6)
-    chance.set(xlabel="start x", ylabel="chance to leave upward", ylim=(-0.03, 1.03))
-    for panel in (times, chance):
+    two_ways = bool(q.min() < q.max())
+    letters = ["U"] * (energy is not None) + ["T"] + ["Q"] * two_ways
+    figure, axes = _panels(";".join(letters), 7.0, 1.0 + 1.7 * len(letters))
+    for letter, panel in axes.items():
         panel.set_xlim(x[0], x[-1])
+        panel.tick_params(labelbottom=letter == letters[-1])
+    axes[letters[-1]].set_xlabel("start x")
+    low, high = np.maximum(mean - std, 0), mean + std
+    axes["T"].plot(x, mean, color=_BLUE, lw=1.6, label="mean")
+    axes["T"].fill_between(
+        x, low, high, color=_BLUE, alpha=0.15, lw=0, label="± standard deviation"
+    )
+    axes["T"].set(ylabel="first passage, time", ylim=(0, 1.05 * float(high.max())))
+    axes["T"].legend(frameon=False, fontsize=9)
+    if two_ways:
+        axes["Q"].plot(x, q, color="#D55E00", lw=1.6)
+        axes["Q"].set(ylabel="chance to leave upward", ylim=(-0.03, 1.03))
     if energy is not None:
-        panel = axes["U"]
-        panel.plot(x, _numbers(energy), color=_INK, lw=1.4)
-        panel.set(ylabel="energy U(x)", xlim=(x[0], x[-1]))
-        panel.tick_params(labelbottom=False)
+        u = _numbers(energy)
+        axes["U"].plot(x, u, color=_INK, lw=1.4)
+        axes["U"].set(ylabel="energy U(x)")
     return figure
 
 
