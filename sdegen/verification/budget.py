@@ -129,11 +129,13 @@ def error_budget(
         The parts and the whole.
 
     Raises:
+        TypeError: If sde is no linear SDE, or law knows no noised law.
         ValueError: If the grid does not hold the laws, if the score rounds to float32, if the
             sampler has another score, or if something is refused that `ChainDensity` or
             `FokkerPlanck` refuse.
     """
     ts, steps = check_times(times), solver or EulerMaruyama()
+    _check_kinds(sde, law)
     precise = _in_double(score)
     dynamics: SDE = ReverseSDE(sde, precise, eta)
     ends = ts[[0, -1]]
@@ -182,6 +184,7 @@ def error_budgets(
     Raises:
         ValueError: As `error_budget` does, and if runs do not start and end together.
     """
+    _check_kinds(sde, law)
     checked = [check_times(times) for times in runs]
     if not checked:
         raise ValueError("runs is empty; pass a list of times, [sde.time_grid(10), …].")
@@ -240,6 +243,20 @@ def _laws(
     )
     again = _continuous(exact, grid, _at(law, grid, start), start, end)
     return _Laws(prior, found, total_variation(again, stopped))
+
+
+def _check_kinds(sde: object, law: object) -> None:
+    """Refuses what has no prior, and what knows no noised law."""
+    if not hasattr(sde, "prior_std"):
+        raise TypeError(
+            f"sde must be a LinearSDE, such as VP, but is {type(sde).__name__}: what a sampler "
+            "undoes is its noising."
+        )
+    if not hasattr(law, "score") or not hasattr(law, "log_prob"):
+        raise TypeError(
+            f"law must know the noised data, score(x, t) and log_prob(x, t), but "
+            f"{type(law).__name__} does not; pass GaussianMixture(…).noised(sde)."
+        )
 
 
 def _in_double(score: ScoreFn) -> ScoreFn:

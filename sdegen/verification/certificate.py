@@ -30,12 +30,13 @@ import torch
 from torch import Tensor
 
 from sdegen.errors import SdegenError
+from sdegen.fokker_planck.checks import check_start
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.noise import Rng, seed_of, stream
 from sdegen.sde.base import SDE
-from sdegen.simulation.door import check_times
+from sdegen.simulation.door import check_dynamics, check_times
 from sdegen.simulation.simulate import simulate
 from sdegen.solvers.base import Solver
 from sdegen.solvers.native import EulerMaruyama
@@ -135,7 +136,10 @@ def certify(
     """
     ts, solver = check_times(times), EulerMaruyama() if solver is None else solver
     limits = Limits() if limits is None else limits
-    _check(path, simulated, ts, false_alarm, trajectories)
+    for dynamics in (sde, simulated or sde):
+        check_dynamics(dynamics, solver, ts, None)
+    _check_start(p0, grid)
+    _check(path, simulated, ts, false_alarm, trajectories, limits)
     check_belief(density, potential, temperature, grid)
     chain, no_chain = _chain_law(sde, grid, solver, p0, ts)
     exact, no_density, refined = _density(sde, grid, p0, ts)
@@ -166,20 +170,44 @@ def certify(
     return Certificate(tuple(checks), law, exact, path, sentence)
 
 
+def _check_start(p0: object, grid: object) -> None:
+    """Refuses a grid that is none, and a start that is none on it."""
+    if not hasattr(grid, "nodes") or not hasattr(grid, "point"):
+        raise TypeError(
+            f"grid must be a Grid, but is {type(grid).__name__}; pass Grid(low, high, cells)."
+        )
+    if isinstance(p0, int | float):
+        grid.point(p0)  # says if it lies outside
+    else:
+        check_start(p0, grid, may_lack=False)  # type: ignore[arg-type]
+
+
 def _check(
     path: Trajectory | None,
     simulated: SDE | None,
     times: Tensor,
     false_alarm: float,
     trajectories: int,
+    limits: Limits,
 ) -> None:
-    """Refuses arguments that contradict each other."""
+    """Refuses arguments that are none, or contradict each other."""
     if not 0 < false_alarm < 1:
         raise ValueError(f"false_alarm must lie in (0, 1), but is {false_alarm:g}.")
+    if isinstance(trajectories, bool) or not isinstance(trajectories, int):
+        raise TypeError(f"trajectories must be an int, but is {type(trajectories).__name__}.")
+    if not hasattr(limits, "relaxation"):
+        raise TypeError(
+            f"limits must be Limits(…) or None, but is {type(limits).__name__}; pass "
+            "Limits(step=0.02)."
+        )
     if trajectories < 100:
         raise ValueError(f"trajectories must be at least 100 for a test, but is {trajectories}.")
     if path is None:
         return
+    if not hasattr(path, "nonfinite"):
+        raise TypeError(
+            f"path must be a Trajectory, as simulate returns it, but is {type(path).__name__}."
+        )
     if simulated is not None:
         raise ValueError("give simulated, or the path that came of it, one of the two.")
     if path.times.shape != times.shape or not torch.allclose(path.times.double(), times):

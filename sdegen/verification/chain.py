@@ -60,7 +60,7 @@ class ChainDensity:
 
     Raises:
         ValueError: If the grid is not uniform.
-        TypeError: If the solver has no fixed steps.
+        TypeError: If the solver has no fixed steps, or grid is none.
 
     Reference:
         Gardiner 2009, Stochastic Methods, eq. (3.2.3).
@@ -82,6 +82,11 @@ class ChainDensity:
                 "the law of a chain needs a solver with fixed steps, but solver is "
                 f"{type(self.solver).__name__}: an adaptive one has no chain. Pass "
                 "EulerMaruyama(substeps=…)."
+            )
+        if not hasattr(self.grid, "nodes"):
+            raise TypeError(
+                f"grid must be a Grid, but is {type(self.grid).__name__}; pass Grid(low, high, "
+                "cells)."
             )
         h = self.grid.nodes.diff()
         if not bool((h - h.mean()).abs().max() < _UNEVEN * h.mean()):

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from sdegen.sde.base import SDE
 from sdegen.shapes import ScoreFn, State, Time
+from sdegen.simulation.door import check_state
 
 __all__ = ["fp_residual"]
 
@@ -40,9 +41,11 @@ def fp_residual(score: ScoreFn, sde: SDE, x: State, t: Time) -> State:
         ε, same shape as x.
 
     Raises:
-        ValueError: If the noise is multiplicative, or the score does not depend on x or t in a way
-            that autograd sees.
+        TypeError: If x is no tensor of floats.
+        ValueError: If x has no batch axis, if the noise is multiplicative, or the score does not
+            depend on x or t in a way that autograd sees.
     """
+    check_state(x, name="x")
     if sde.noise == "multiplicative":
         raise ValueError(
             "the score Fokker–Planck equation is built for additive noise, but that of "

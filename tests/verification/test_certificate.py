@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from scipy import stats
 
 import sdegen as sg
 from sdegen.verification.certificate import certify
@@ -182,3 +183,56 @@ def test_what_contradicts_itself_is_refused():
     flow = sg.ItoProcess(lambda x: x - x**3, 0.0)
     with pytest.raises(ValueError, match="there is no law to compare with: of the chain"):
         certify(flow, GRID, 0.0, TIMES)
+
+
+@pytest.mark.usefixtures("as_user")
+@pytest.mark.parametrize(
+    ("changed", "kind", "told"),
+    [
+        ({"sde": lambda x: -x}, TypeError, "sde must be an SDE, but is function"),
+        ({"simulated": lambda x: -x}, TypeError, "sde must be an SDE, but is function"),
+        ({"solver": "em"}, TypeError, "solver must be a Solver object, but is 'em'"),
+        ({"grid": (-5, 5)}, TypeError, r"grid must be a Grid, but is tuple; pass Grid\(low"),
+        ({"p0": "here"}, TypeError, "p0 must be a Density or a number, but is str"),
+        ({"p0": 9.0}, ValueError, r"x0 = 9 lies outside of the grid \[-3.2, 3.2\]"),
+        (
+            {"p0": sg.Density(GRID.nodes, 2 * START.p)},
+            ValueError,
+            "p0 must have mass 1, but has 2; pass p0.normalized",
+        ),
+        ({"p0": sg.Density(GRID.nodes, -START.p)}, ValueError, "p0 must be ≥ 0, but is -"),
+        ({"p0": sg.Density(GRID.nodes, 0 * START.p)}, ValueError, "p0 has no mass"),
+        ({"p0": sg.Grid(-3.2, 3.2, 80).gaussian(0, 1)}, ValueError, "p0 lives on 81 nodes"),
+        ({"times": [1.0, 0.0]}, ValueError, "times decrease, but ItoProcess is a noisy SDE"),
+        ({"times": [0.0, math.nan]}, ValueError, r"times must be finite, but times\[1\] = nan"),
+        ({"trajectories": 1e4}, TypeError, "trajectories must be an int, but is float"),
+        ({"limits": {"edge": 1e-3}}, TypeError, r"limits must be Limits\(…\) or None, but is dic"),
+        ({"path": torch.zeros(3, 100, 1)}, TypeError, "path must be a Trajectory, as simulate"),
+        ({"temperature": 0.0}, ValueError, "temperature must be finite and > 0, but is 0"),
+        ({"potential": lambda x: x}, TypeError, r"potential must have an energy U\(x\), but is f"),
+        ({"density": START.p}, TypeError, "density must be a Density, but is Tensor"),
+        (
+            {"density": sg.Density(GRID.nodes, 2 * START.p)},
+            ValueError,
+            r"density must have mass 1, but has 2 on \[-3.2, 3.2\]",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused(changed, kind, told):
+    given = {"sde": WELL, "grid": GRID, "p0": START, "times": TIMES, **changed}
+    positional = [given.pop(name) for name in ("sde", "grid", "p0", "times")]
+    with pytest.raises(kind, match=told):
+        certify(*positional, **given)
+
+
+def test_twenty_clean_seeds_raise_no_alarm_and_have_uniform_p_values():
+    """The benchmark has 800; here each test's p-values are uniform at a level of 1e-4."""
+    p_values = {}
+    for seed in range(20):
+        certificate = run(rng=100 + seed, trajectories=1_000)
+        assert certificate.passed
+        for check in certificate.checks[-5:-2]:
+            p_values.setdefault(check.name, []).append(check.p_value)
+    assert len(p_values) == 3
+    for values in p_values.values():
+        assert stats.kstest(values, "uniform").pvalue > 1e-4
