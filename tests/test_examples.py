@@ -126,6 +126,15 @@ def test_nonequilibrium(tmp_path):
     assert [exact for _, _, exact in numbers(printed, r"production +# ± #, exact #")] == [0, 8]
 
 
+def test_foreign_network(tmp_path):
+    printed = run("foreign_network", tmp_path, STEPS=60, SAMPLES=20)
+    rows = numbers(printed, r"DDIMPipeline #, our DDIM like it to #, third order #")
+    assert len(rows) == 2
+    for theirs, apart, third in rows:
+        assert apart < 1e-4  # its tables are of single precision
+        assert third < 3 * theirs
+
+
 def test_overview(tmp_path):
     printed = run("overview", tmp_path)
     ((reverse, flow),) = numbers(printed, r"reverse SDE #, probability flow #")
@@ -181,3 +190,25 @@ def test_error_budget(tmp_path):
     for _, steps, whole in numbers(printed, r"N = +#: time discretisation #, whole #"):
         assert whole <= early + prior + score + steps + 0.1 * whole  # printed with two digits
     assert (tmp_path / "error_budget.png").stat().st_size > 10_000
+
+
+def test_kramers_ensemble(tmp_path):
+    # Heun's own error at dt = 0.04 is below one standard error of 200,000 trajectories
+    printed = run("kramers_ensemble", tmp_path, TRAJECTORIES=200_000)
+    assert within(printed) == 3
+    ((kramers,),) = numbers(printed, r"formula: +#")
+    assert kramers > 0.0175  # above the exact rate, by 17 %
+    assert (tmp_path / "kramers_ensemble.png").stat().st_size > 10_000
+
+
+def test_inverse_problem(tmp_path):
+    printed = run("inverse_problem", tmp_path)
+    (weights,) = numbers(printed, r"weights #, #, #")
+    rows = dict(re.findall(r"(\w+) +SW2 = ([\d.]+)", printed))
+    distance = {name: float(value) for name, value in rows.items()}
+    assert distance["exact"] < 1.5 * distance["floor"]
+    assert distance["exact"] < distance["tweedie"] < distance["isotropic"] < distance["none"]
+    ((share,),) = numbers(printed, r"exact .* state #")
+    # 4,000 samples, and some are nearer to another mean
+    assert share == pytest.approx(weights[1], abs=0.05)
+    assert (tmp_path / "inverse_problem.png").stat().st_size > 10_000
