@@ -40,7 +40,18 @@ NoisySolverName = Literal[
     "torchsde-heun",
 ]
 SolverName = Literal[NoisySolverName, "dopri5"]
-Route = Literal["ddpm", "sde", "sde-torchsde", "flow-heun", "flow-ddim", "flow-dopri5"]
+Route = Literal[
+    "ddpm",
+    "sde",
+    "sde-torchsde",
+    "sde-adams",
+    "sde-dpmpp",
+    "flow-heun",
+    "flow-ddim",
+    "flow-adams",
+    "flow-dpmpp",
+    "flow-dopri5",
+]
 
 _MAX_SEED = 2**63 - 1
 
@@ -326,7 +337,8 @@ class SampleConfig:
         model: A model.safetensors, or the run folder of sdegen train that holds it.
         samples: How many.
         route: ddpm (ancestral), sde (Euler-Maruyama), sde-torchsde (its heun), or the probability
-            flow by heun, ddim or dopri5.
+            flow by heun, ddim or dopri5; and both, for few steps, by adams (exponential
+            multistep, of order 2 for the SDE and 3 for the flow) or dpmpp (DPM-Solver++ 2M).
         steps: Steps of the route; dopri5 chooses its own.
         tolerance: Relative and absolute tolerance of dopri5.
         shape: Shape of one sample; that of the training data unless said.

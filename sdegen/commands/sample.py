@@ -20,7 +20,9 @@ from sdegen.sde.reverse import ReverseSDE
 from sdegen.simulation.simulate import simulate
 from sdegen.solvers.base import Solver
 from sdegen.solvers.external import TorchDiffEq, TorchSDE
+from sdegen.solvers.multistep import ExponentialAdams, ExponentialAdamsMoulton
 from sdegen.solvers.native import DDIM, EulerMaruyama, Heun
+from sdegen.solvers.timesteps import log_snr
 from sdegen.storage import save_tensors
 from sdegen.trajectory import Trajectory
 
@@ -91,6 +93,10 @@ def _route(config: SampleConfig, model: ScoreModel) -> tuple[SDE, Tensor, Solver
     solvers: dict[str, Solver] = {
         "sde": EulerMaruyama(),
         "sde-torchsde": TorchSDE("heun"),
+        "sde-adams": ExponentialAdamsMoulton(2, "v"),
+        "sde-dpmpp": ExponentialAdams(2, "x0", rule="midpoint"),
+        "flow-adams": ExponentialAdams(3, "v"),
+        "flow-dpmpp": ExponentialAdams(2, "x0", rule="midpoint"),
         "flow-heun": Heun(),
         "flow-ddim": DDIM(),
         "flow-dopri5": TorchDiffEq("dopri5", rtol=config.tolerance, atol=config.tolerance),
@@ -98,6 +104,8 @@ def _route(config: SampleConfig, model: ScoreModel) -> tuple[SDE, Tensor, Solver
     eta = 0.0 if config.route.startswith("flow") else 1.0
     # an adaptive solver stops at every time it is given, and needs the two ends alone
     grid = sde.time_grid(1 if config.route == "flow-dopri5" else steps)
+    if config.route.endswith(("adams", "dpmpp")):
+        grid = log_snr(sde, steps)  # their polynomials are in λ
     return ReverseSDE(sde, model.score, eta), grid, solvers[config.route]
 
 
