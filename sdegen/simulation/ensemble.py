@@ -217,16 +217,16 @@ def _carried_out(
         )
         # a KeyboardInterrupt is a second Ctrl-C, or somebody else's handler
         with suppress(KeyboardInterrupt), closing(results):
-            for b, (solution, gathered) in results:
+            for b, (solution, found) in results:
                 failure = plan.failure(b, solution)
                 if failure is not None:
                     break
-                if gathered is None:
+                if found is None:
                     continue  # cut by Ctrl-C
                 if store is not None:
-                    record = template.packed(gathered)
+                    record = template.packed(found)
                     store.write(b, solution.states, solution.nonfinite, record)
-                tree.add(0, b, gathered)
+                tree.add(0, b, found)
                 done += 1
     path = None if store is None else store.path
     if failure is not None or done < len(mine):
@@ -246,7 +246,7 @@ def _reduced(tree: PairTree[Gathered], template: Template, ranks: Ranks, blocks:
     if ranks.world == 1:
         return tree.total()
     nodes = [
-        torch.cat([torch.tensor(place, dtype=torch.int64).view(torch.uint8), template.bytes(node)])
+        torch.cat([torch.tensor(place, dtype=torch.int64).view(torch.uint8), template.row(node)])
         for place, node in tree.nodes.items()
     ]
     empty = torch.empty(0, 16 + template.size, dtype=torch.uint8)
@@ -257,7 +257,7 @@ def _reduced(tree: PairTree[Gathered], template: Template, ranks: Ranks, blocks:
         for row in torch.cat(collected):
             level, index = row[:16].clone().view(torch.int64).tolist()
             whole.add(level, index, template.unpacked(row[16:].numpy().tobytes()))
-        total = template.bytes(whole.total())
+        total = template.row(whole.total())
     return template.unpacked(ranks.shared(total).numpy().tobytes())
 
 

@@ -239,11 +239,12 @@ class _Watch(Accumulator):
     def _noise(self, i: int, before: State) -> Tensor:
         """D dt in this step: a number, or one for each trajectory."""
         block, coordinate = self._block, self._about.coordinate
-        g = block.sde.diffusion(before, block.nodes[i])
+        half = self._dt[i] / 2
+        g: Tensor = block.sde.diffusion(before, block.nodes[i])
         if g.numel() == 1:
-            return g.reshape(()).double().square() * (self._dt[i] / 2)
-        column = g.expand_as(before).flatten(1)[:, coordinate]
-        return column.square() * (self._dt[i] / 2)
+            return half * g.reshape(()).double().square()
+        column: Tensor = g.expand_as(before).flatten(1)[:, coordinate]
+        return half * column.square()
 
     def partial(self) -> Partial:
         first = sum(int(count) * self._middle[i] for i, count in self._passed)

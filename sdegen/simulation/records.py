@@ -100,14 +100,14 @@ class Template:
                 name, expected, _checked(name, gathered[name]), f"for block {b}, but at the door"
             )
 
-    def bytes(self, gathered: Gathered) -> Tensor:
+    def row(self, gathered: Gathered) -> Tensor:
         """A record as bytes, shape (size,), uint8."""
         parts = [gathered[e.observable][e.key].contiguous().reshape(-1) for e in self._entries]
         return torch.cat([part.view(torch.uint8) for part in parts])
 
     def packed(self, gathered: Gathered) -> bytes:
         """A record as bytes."""
-        return self.bytes(gathered).numpy().tobytes()
+        return self.row(gathered).numpy().tobytes()
 
     def unpacked(self, record: bytes) -> Gathered:
         """The record that the bytes are."""

@@ -280,7 +280,7 @@ class Correlation:
         lags: τ, shape (K,).
         covariance: C(τ), unbiased, shape (K, *event).
         error: Its standard error, shape (K, *event).
-        coefficient: C(τ)/√(Var X_s Var X_{s+τ}), shape (K, *event).
+        coefficient: C(τ)/√(Var X_s Var X_{s+τ}), shape (K, *event); NaN where all X_s are equal.
         count: Trajectories.
     """
 

@@ -236,7 +236,8 @@ def open_dataset(path: Path) -> xarray.Dataset:
         import xarray
     except ImportError as error:
         raise ImportError("opening a store needs xarray: pip install 'sdegen[io]'.") from error
-    return xarray.open_zarr(path, consolidated=False, chunks=None)
+    dataset: xarray.Dataset = xarray.open_zarr(path, consolidated=False, chunks=None)
+    return dataset
 
 
 def _lay_out(path: Path, about: dict[str, Any], layout: Layout) -> None:

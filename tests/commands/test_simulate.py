@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import zarr
 
 import sdegen as sg
 from sdegen.noise import stream
@@ -165,6 +166,15 @@ def test_particles_against_fokker_planck(simulate):
             "--solver dopri5",
             "TorchDiffEq solves noise-free dynamics, but OrnsteinUhlenbeck is noisy",
         ),
+        ("--resume", "resume goes on with a store; pass --store with it."),
+        ("--observables histogram", "observables: histogram needs low and high; pass --low and"),
+        ("--observables first-passage", "above and below are the region of first-passage: pass"),
+        ("--above 1", "above and below are the region of first-passage: pass --observables"),
+        (
+            "--observables moments --fokker-planck --low -1 --high 1",
+            "fokker_planck is compared with trajectories in memory; leave --store and",
+        ),
+        ("--store here --threads 0", "threads must be ≥ 1, but is 0"),
         (
             "--trajectories 1000000 --points 1000000",
             "pass keep_path=False, fewer times, or fewer",
@@ -176,3 +186,79 @@ def test_refusals(here, simulate, flags, told):
     assert (found.status, found.out, len(found.err)) == (2, [], 1)
     assert told in found.err[0]
     assert not list(here.glob("runs/*"))
+
+
+ENSEMBLE = """--trajectories 3000 --seed 3 --points 5 --x0 1 --substeps 4 --store run.zarr --low -3
+    --high 3 --cells 30 --above 1.5 --observables moments histogram correlation first-passage
+    current"""
+
+
+def same_bits(a, b):
+    return torch.equal(
+        a.nan_to_num(7.0), b.nan_to_num(7.0)
+    )  # a constant start correlates with 0/0
+
+
+def test_an_ensemble_is_run_ensemble(here, simulate):
+    found = simulate("ou", ENSEMBLE)
+    assert (found.status, found.err) == (0, [])
+    assert found.files == {"config.toml", "metrics.json", "observables.safetensors"}
+    ou = sg.OrnsteinUhlenbeck(rate=1.0, sigma=math.sqrt(2))
+    run = sg.run_ensemble(
+        ou,
+        torch.ones(1, 1),
+        torch.linspace(0, 1, 5, dtype=torch.float64),
+        trajectories=3000,
+        solver=sg.EulerMaruyama(substeps=4),
+        rng=3,
+        observables=[
+            sg.Moments(),
+            sg.Histogram(-3, 3, 30),
+            sg.TimeCorrelation(),
+            sg.FirstPassage(above=1.5),
+            sg.ProbabilityCurrent(-3, 3, 30),
+        ],
+    )
+    for name, result in run.observables.items():
+        for field, value in vars(result).items():
+            assert same_bits(found.tensors[f"{name}.{field}"], torch.as_tensor(value)), field
+    assert found.metrics["mean"] == [float(run.observables["moments"].mean[-1])]
+    assert found.metrics["rate"] == run.observables["first_passage"].rate
+    assert found.metrics["trajectories"] == 3000
+    same = sg.simulate(
+        ou, torch.ones(3000, 1), run.times, solver=sg.EulerMaruyama(substeps=4), rng=3
+    )
+    stored = zarr.open_array(here / "run.zarr" / "states", mode="r")[:]
+    assert torch.equal(torch.from_numpy(stored), same.states)
+
+
+def test_a_store_is_gone_on_with(here, simulate):
+    first = simulate("ou", ENSEMBLE)
+    refused = simulate("ou", ENSEMBLE)
+    assert refused.status == 2
+    assert "run.zarr exists; pass resume=True to go on with it" in refused.err[0]
+    (here / "run.zarr" / "progress" / "records" / "c" / "0" / "0").unlink()
+    again = simulate("ou", ENSEMBLE, "--resume")
+    assert again.status == 0
+    for name, tensor in first.tensors.items():
+        assert same_bits(tensor, again.tensors[name])
+    other = simulate("ou", ENSEMBLE, "--resume --substeps 5")
+    assert other.status == 2
+    assert "holds another run: solver.substeps is 4 there and 5 here" in other.err[0]
+
+
+def test_starts_of_an_ensemble_are_drawn_around_x0(simulate):
+    """Mean and standard deviation of 40,000 starts N(5, 0.1²), to 4.4 standard errors."""
+    found = simulate(
+        "ou --x0 5 --x0-std 0.1 --seed 9 --observables moments --trajectories 40000 --points 2"
+    )
+    mean, std = found.tensors["moments.mean"][0, 0], found.tensors["moments.variance"][0, 0].sqrt()
+    assert float(mean) == pytest.approx(5, abs=4.4 * 0.1 / 200)
+    assert float(std) == pytest.approx(0.1, rel=4.4 / math.sqrt(80_000))
+
+
+def test_processes_of_torchrun_share_an_ensemble_and_nothing_else(simulate, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    found = simulate("ou", "--trajectories 10")
+    assert found.status == 2
+    assert "processes that torchrun started share an ensemble: pass --observables" in found.err[0]
