@@ -14,6 +14,7 @@ from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.fluxes import Pole
 from sdegen.fokker_planck.grid import Grid
 from sdegen.sde.base import SDE
+from sdegen.shapes import as_times
 from sdegen.walls import WallKind, check_wall_kind
 
 __all__ = [
@@ -55,21 +56,7 @@ def check_times(times: Tensor | Sequence[float], sde: SDE) -> Tensor:
         ValueError: If there are fewer than two, one is not finite or out of the SDE's range, or
             they run the wrong way.
     """
-    try:
-        ts = torch.as_tensor(times, dtype=torch.float64).detach().to("cpu")
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(
-            f"times must be numbers: {error}; pass torch.linspace(t_start, t_end, n)."
-        ) from None
-    if ts.ndim != 1 or len(ts) < 2:
-        raise ValueError(
-            f"times must be a list of at least two times, but has shape {tuple(ts.shape)}; pass "
-            "torch.linspace(t_start, t_end, n)."
-        )
-    bad = ~torch.isfinite(ts)
-    if bool(bad.any()):
-        i = int(bad.nonzero()[0])
-        raise ValueError(f"times must be finite, but times[{i}] = {float(ts[i])}.")
+    ts = as_times(times)
     wrong = ts.diff() * sde.direction <= 0
     if bool(wrong.any()):
         i = int(wrong.nonzero()[0])

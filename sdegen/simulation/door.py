@@ -4,14 +4,14 @@ Each refusal says what came, what was expected, and what to do.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from sdegen.sde.base import SDE
-from sdegen.shapes import State
+from sdegen.shapes import State, as_times
 from sdegen.solvers.base import Solver
 from sdegen.walls import Walls
 
@@ -86,29 +86,7 @@ def check_times(times: object) -> Tensor:
         ValueError: If there are fewer than two, one is not finite, or they are not strictly
             monotone; naming the index.
     """
-    if isinstance(times, str) or not (
-        isinstance(times, Tensor | Sequence) or hasattr(times, "__array__")
-    ):
-        raise TypeError(
-            f"times must be a tensor or a list of numbers, but is {type(times).__name__}; "
-            "pass torch.linspace(t_start, t_end, n)."
-        )
-    try:
-        # in one go: a list would be rounded to float32 on its way
-        ts = torch.as_tensor(times, dtype=torch.float64, device="cpu").detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(
-            f"times must be numbers: {error}; pass torch.linspace(t_start, t_end, n)."
-        ) from None
-    if ts.ndim != 1 or len(ts) < 2:
-        raise ValueError(
-            f"times must be a list of at least two times, but has shape {tuple(ts.shape)}; "
-            "pass torch.linspace(t_start, t_end, n)."
-        )
-    bad = ~torch.isfinite(ts)
-    if bool(bad.any()):
-        i = int(bad.nonzero()[0])
-        raise ValueError(f"times must be finite, but times[{i}] = {float(ts[i])}.")
+    ts = as_times(times)
     sense = torch.sign(ts[-1] - ts[0])
     wrong = ts.diff() * (sense if sense != 0 else 1) <= 0
     if bool(wrong.any()):

@@ -364,7 +364,7 @@ def stationary(drift, diffusion=1.0, grid=GRID, boundary="no-flux", **options):
         ),
         (lambda: solve(times=[0.0]), ValueError, "at least two times"),
         (lambda: solve(times=[0.0, math.nan]), ValueError, r"times\[1\] = nan"),
-        (lambda: solve(times="now"), TypeError, "times must be numbers"),
+        (lambda: solve(times="now"), TypeError, "times must be a tensor or a list of numbers"),
         (
             lambda: solve(sg.Density(GRID.nodes, -GRID.gaussian(0.0, 1.0).p)),
             ValueError,
