@@ -1,4 +1,4 @@
-"""Flow matching and EDM learn the score: against the exact one of a mixture, on their own paths."""
+"""Flow matching and EDM learn the score: against the exact one of a mixture, each on its path."""
 
 import pytest
 import torch
