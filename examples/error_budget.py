@@ -1,0 +1,44 @@
+"""Where does the error of a sampler come from? The budget of a learned one, by number of steps.
+
+Data are two Gaussians on a line, an MLP learns their score, and every density on the way from the
+data to the samples is computed: p_0, then early stopping at t_min, then a start from N(0, 1)
+instead of the exact p at t = 1, then the learned score, then N steps in place of continuous time.
+Each step of this way has its distance, and nothing is sampled. It prints total variations, with
+the first three parts the same for all N, in 35 s of one CPU core, the training included:
+
+    early stopping 7.3e-03, prior mismatch 8.1e-06, score error 9.1e-03, accuracy 2.5e-06
+    N =    10: time discretisation 3.2e-01, whole 3.3e-01
+    N =    20: time discretisation 1.0e-01, whole 1.1e-01
+    N =    50: time discretisation 2.9e-02, whole 3.6e-02
+    N =   100: time discretisation 1.3e-02, whole 2.1e-02
+    N =   200: time discretisation 6.6e-03, whole 1.5e-02
+    N =   500: time discretisation 2.6e-03, whole 1.3e-02
+    N = 1,000: time discretisation 1.3e-03, whole 1.3e-02
+
+From 100 steps on it is the score that a better sampler needs, and 1,000 are not worth their cost.
+"""
+
+import sdegen as sg
+from sdegen import plots_verification
+
+TRAINING = 1_500
+STEPS = (10, 20, 50, 100, 200, 500, 1_000)
+
+sde = sg.VP(sg.LinearBeta(0.1, 20.0), t_min=1e-2)
+data = sg.GaussianMixture([0.3, 0.7], [-1.0, 1.0], stds=0.25)
+model = sg.ScoreModel(sg.MLP(dim=1, width=64, depth=2), sde)
+sg.train(model, data.sample(20_000, rng=0), sg.TrainConfig(steps=TRAINING), rng=0)
+
+grid = sg.Grid(-8.0, 8.0, cells=480)
+law = data.noised(sde)
+budgets = sg.error_budgets(sde, law, model.score, grid, [sde.time_grid(n) for n in STEPS])
+early, prior, score, _ = (part.total_variation for part in budgets[10].parts)
+accuracy = budgets[10].accuracy
+print(
+    f"early stopping {early:.1e}, prior mismatch {prior:.1e}, score error {score:.1e}, "
+    f"accuracy {accuracy:.1e}"
+)
+for n, budget in budgets.items():
+    steps, whole = budget.parts[3].total_variation, budget.whole.total_variation
+    print(f"N = {n:5,}: time discretisation {steps:.1e}, whole {whole:.1e}")
+plots_verification.error_budget(budgets).savefig("error_budget.png")
