@@ -188,7 +188,9 @@ class Grid:
     def point(self, x0: float) -> Density:
         """All mass at x0, which may lie between two nodes: mass 1, mean x0.
 
-        It is a nodal density without width, to start the positive (lumped) form from.
+        It is a nodal density without width, to start the positive (lumped) form from, whose mean
+        is that of the masses of the nodes. Read as a cubic, as `Density` does, its mean is off by
+        up to 2.4 % of a cell.
 
         Raises:
             ValueError: If x0 lies outside of the grid.

@@ -35,6 +35,7 @@ from sdegen.fokker_planck.checks import (
     check_times,
     check_walls,
 )
+from sdegen.fokker_planck.circulation import TurningSpectrum, turning_spectrum
 from sdegen.fokker_planck.coefficients import Coefficients, Reader
 from sdegen.fokker_planck.currents import Transport
 from sdegen.fokker_planck.density import Density, DensityPath, integral
@@ -308,24 +309,41 @@ class FokkerPlanck:
             ValueError: If count is too small or too large, the SDE depends on time, or a current
                 runs around a ring.
         """
-        self._check_autonomous("a spectrum")
-        unknowns = self.grid.cells - 1
-        if not 2 <= count <= unknowns // 4:
-            raise ValueError(
-                f"count must lie between 2 and {unknowns // 4}, a quarter of the nodes, but is "
-                f"{count}."
-            )
+        self._check_modes(count)
         with torch.no_grad():
             c, _ = self._frozen()
             generator = self._generator
             lumped = self._lumped.operator(c)
             if lumped.circulation > 1e-10 * float(lumped.speed.max()):
                 raise ValueError(
-                    "a current runs around the ring, so that the spectrum is complex; only "
-                    "spectra without circulation are built."
+                    "a current runs around the ring, so that the spectrum is complex; ask for "
+                    "turning_spectrum()."
                 )
             compact = self._compact.operator(c)
             return spectrum(lumped, compact, generator.ends, count)
+
+    def turning_spectrum(self, count: int = 6) -> TurningSpectrum:
+        """The modes of a ring nearest to rest, whether or not a current runs around it.
+
+        Args:
+            count: How many, 2 at least.
+
+        Returns:
+            Complex rates, and eigenfunctions of L.
+
+        Raises:
+            ValueError: If the walls are not periodic, count is too small or too large, or the SDE
+                depends on time.
+        """
+        if not self._generator.ends.ring:
+            raise ValueError(
+                "a spectrum is complex on a ring only, but boundary is "
+                f"{self.walls!r}; ask for spectrum()."
+            )
+        self._check_modes(count)
+        with torch.no_grad():
+            compact = self._compact.operator(self._frozen()[0])
+            return turning_spectrum(compact, self._generator.ends, count)
 
     def correlation(
         self,
@@ -479,6 +497,16 @@ class FokkerPlanck:
             raise ValueError(
                 f"{what} was asked for, but drift or diffusion depend on time; freeze the time in "
                 "the SDE, or solve from a start."
+            )
+
+    def _check_modes(self, count: int) -> None:
+        """Refuses a spectrum of what changes, or of more modes than the grid resolves."""
+        self._check_autonomous("a spectrum")
+        unknowns = self.grid.cells - 1
+        if not 2 <= count <= unknowns // 4:
+            raise ValueError(
+                f"count must lie between 2 and {unknowns // 4}, a quarter of the nodes, but is "
+                f"{count}."
             )
 
     def _check_leaving(self, what: str) -> None:

@@ -79,15 +79,51 @@ def test_correlation_is_the_sum_over_modes():
     assert float((got - summed).abs()[1:].max()) < 1e-6
 
 
+def test_a_free_drift_turns_its_modes():
+    # λ = D q² ± i v q on a ring, q = 2πn/ℓ
+    v, d, length = 1.5, 0.2, 3.0
+    sde = sg.ItoProcess(drift=lambda x: torch.full_like(x, v), diffusion=math.sqrt(2 * d))
+    errors = []
+    for cells in (50, 100):
+        modes = sg.FokkerPlanck(sde, sg.Grid(0.0, length, cells), "periodic").turning_spectrum(5)
+        q = 2 * math.pi / length * np.array([0, 1, 1, 2, 2])
+        exact = d * q**2 + 1j * v * q * np.array([0, 1, -1, 1, -1])
+        errors.append(np.abs(modes.rates.numpy() - exact).max())
+        assert modes.rates[0] == 0
+        # a plane wave has the same weight everywhere
+        assert float((modes.densities.abs() ** 2 * length - 1).abs().max()) < 1e-8
+    assert errors[-1] < 1e-4
+    assert 3.8 < math.log2(errors[0] / errors[1]) < 4.2
+
+
+def test_a_turning_mode_moves_as_its_rate_says():
+    sde = sg.ItoProcess(drift=lambda x: 2 * torch.cos(x) + 1.5, diffusion=1.0)
+    solver = sg.FokkerPlanck(sde, sg.Grid(0.0, 2 * math.pi, 200), "periodic")
+    modes, rest = solver.turning_spectrum(4), solver.stationary()
+    assert float(modes.rates[1].imag) > 0.5
+    torch.testing.assert_close(modes.rates[2], modes.rates[1].conj(), rtol=1e-9, atol=0)
+    psi, t = modes.densities[1], 0.8
+    start = sg.Density(rest.x, rest.p + 0.02 * psi.real)
+    moved = solver.solve(start, [0.0, t]).final.p - rest.p
+    expected = 0.02 * (torch.exp(-modes.rates[1] * t) * psi).real
+    assert float((moved - expected).abs().max()) < 1e-9
+    # without a current it is the real spectrum
+    still = sg.ItoProcess(drift=lambda x: 2 * torch.cos(x), diffusion=1.0)
+    solver = sg.FokkerPlanck(still, sg.Grid(0.0, 2 * math.pi, 200), "periodic")
+    turning, real = solver.turning_spectrum(4), solver.spectrum(4)
+    assert float((turning.rates - real.rates).abs().max()) < 1e-9
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: solver().turning_spectrum(), "complex on a ring only, but boundary is"),
         (lambda: solver().spectrum(1), "count must lie between 2 and 24"),
         (lambda: solver().spectrum(40), "count must lie between 2 and 24"),
         (lambda: solver().correlation(lambda x: x, [1.0, 2.0]), r"times\[0\] = 1"),
         (
             lambda: solver(lambda x: 1 + torch.cos(x), "periodic").spectrum(),
-            "a current runs around the ring",
+            r"a current runs around the ring.* ask for turning_spectrum\(\)",
         ),
     ],
 )
