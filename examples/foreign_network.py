@@ -5,8 +5,8 @@ from the same noise, by 100 evaluations.
 
     400 steps of diffusers' training, loss 0.11
     the flow itself: 50 evaluations instead of 100 change a pixel by 0.0043
-    10 evaluations: DDIMPipeline 0.085, our DDIM like it to 3e-06, third order 0.059
-    20 evaluations: DDIMPipeline 0.040, our DDIM like it to 4e-06, third order 0.008
+    10 evaluations: DDIMPipeline 0.085, our DDIM to 3e-06, third order 0.059
+    20 evaluations: DDIMPipeline 0.040, our DDIM to 4e-06, third order 0.008
 """
 
 import torch
@@ -57,4 +57,4 @@ for n in (10, 20):
     d = float((theirs - same).abs().max())
     ours = images(grid(model.sde, n - 1), third)
     a, b = ((x - exact).square().mean().sqrt() for x in (theirs, ours))
-    print(f"{n} evaluations: DDIMPipeline {a:.3f}, our DDIM like it to {d:.0e}, third order {b:.3f}")
+    print(f"{n} evaluations: DDIMPipeline {a:.3f}, our DDIM to {d:.0e}, third order {b:.3f}")
