@@ -124,7 +124,8 @@ def samples_2d(samples: Mapping[str, State], data: State) -> Figure:
     rows = math.ceil(len(panels) / columns)
     letters = [chr(ord("A") + i) if i < len(panels) else "." for i in range(rows * columns)]
     mosaic = ";".join("".join(letters[i * columns : (i + 1) * columns]) for i in range(rows))
-    figure, axes = _panels(mosaic, 2.5 * columns, 2.75 * rows + 0.35)
+    # one row alone has no neighbour's margin for its title
+    figure, axes = _panels(mosaic, 2.5 * columns, 2.75 * rows + (0.35 if rows == 1 else 0.0))
     reach = 1.25 * float(data.abs().max())
     for i, (letter, (name, cloud)) in enumerate(zip(letters, panels.items(), strict=False)):
         dots = _numbers(cloud)
