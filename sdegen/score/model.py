@@ -14,6 +14,7 @@ float32 network.
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Self
 
@@ -41,12 +42,17 @@ class ScoreModel(nn.Module):
             `classes` stands for none and is what it assumes.
         sde: The SDE whose noise it has learned, or shall learn.
         parameterization: How the network's output is read; None is `EpsPrediction()`.
+
+    Raises:
+        TypeError: If parameterization is a word, with the object that it may stand for.
     """
 
     def __init__(
         self, network: nn.Module, sde: LinearSDE, parameterization: Parameterization | None = None
     ) -> None:
         super().__init__()
+        if isinstance(parameterization, str):
+            raise TypeError(_no_word(parameterization))
         self.network = network
         self.sde = sde
         self.parameterization = EpsPrediction() if parameterization is None else parameterization
@@ -220,6 +226,24 @@ def check_labels(name: str, labels: Tensor, network: nn.Module, *, none: bool = 
             f"{name} must lie in 0 … {classes - 1}, the classes of the network, but reach from "
             f"{low} to {high}."
         )
+
+
+def _no_word(said: str) -> str:
+    """What to pass in the place of a word for a parameterization."""
+    names = {
+        "epsilon": "EpsPrediction()",
+        "eps": "EpsPrediction()",
+        "sample": "X0Prediction()",
+        "x0": "X0Prediction()",
+        "v_prediction": "VPrediction()",
+        "score": "ScorePrediction()",
+        "flow": "FlowPrediction()",
+        "edm": "EDMPrediction(sigma_data)",
+        "denoiser": "DenoiserPrediction()",
+    }
+    close = difflib.get_close_matches(said.lower(), names, n=1, cutoff=0.5)
+    hint = f"did you mean {names[close[0]]}?" if close else "pass EpsPrediction(), say."
+    return f"parameterization must be an object, but is the word {said!r}; {hint}"
 
 
 def _check_fit(path: str | Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

@@ -126,6 +126,20 @@ def test_a_network_of_another_shape_is_refused_with_both_shapes():
         model.score(drawn(3, 2), torch.tensor(0.5))
 
 
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("epsilom", r"did you mean EpsPrediction\(\)\?"),
+        ("v-prediction", r"did you mean VPrediction\(\)\?"),
+        ("edm", r"did you mean EDMPrediction\(sigma_data\)\?"),
+        ("qqq", r"pass EpsPrediction\(\), say"),
+    ],
+)
+def test_a_word_for_a_parameterization_is_met_with_the_object(said, meant):
+    with pytest.raises(TypeError, match=f"but is the word '{said}'; {meant}"):
+        sg.ScoreModel(sg.MLP(2, width=8, rng=0), VP, said)
+
+
 def test_none_is_eps_prediction():
     assert a_model().parameterization == sg.EpsPrediction()
 
