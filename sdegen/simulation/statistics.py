@@ -216,6 +216,8 @@ class HistogramCounts:
 class Histogram(Observable):
     """Counts of one coordinate in equal bins, at each of the times.
 
+    What lies on an edge to the rounding of the states' precision may count on either side.
+
     Args:
         low: First edge, in units of the state.
         high: Last edge.
@@ -259,10 +261,11 @@ class _Histogram(Accumulator):
 
     def see(self, k: int, x: State) -> None:
         about = self._about
-        column = coordinate_of(x, about.coordinate, about.name).double()
+        column = coordinate_of(x, about.coordinate, about.name)
+        # one bin at each end for what is outside; with it no place is negative, and to cut off the
+        # fraction is to round down
         place = (column - about.low).mul_(about.bins / (about.high - about.low))
-        # one bin at each end for what is outside
-        place = place.floor_().clamp_(-1, about.bins).add_(1).long()
+        place = place.clamp_(-1, about.bins).add_(1).int()
         self._counts.append(torch.bincount(place, minlength=about.bins + 2))
 
     def partial(self) -> Partial:
