@@ -27,6 +27,7 @@ from scipy.interpolate import make_interp_spline
 __all__ = ["DEGREE", "REACH", "Line", "interpolation_loss"]
 
 Array = NDArray[np.float64]
+Index = NDArray[np.intp]
 Moments = Callable[[Array], tuple[Array, Array]]
 
 _SPACING = 0.8  # of the nodes of a quadrature, in units of the kernel's width: an error of e^{−31}
@@ -96,12 +97,13 @@ class Line:
         first, last = (int(there[0]), int(there[-1])) if len(there) else (0, len(p) - 1)
         return slice(max(first - more, 0), min(last + more + 1, len(p)))
 
-    def refinement(self, m: Array, s: Array, where: Array | slice = slice(None)) -> int:
+    def refinement(self, m: Array, s: Array, where: Index | None = None) -> int:
         """How many times finer the nodes must be for a kernel N(y; m, s²) as a function of x.
 
         Raises:
             ValueError: If that is too many.
         """
+        where = np.arange(len(m)) if where is None else where
         # as a function of x the kernel is as wide as s seen through the map
         stretch = np.abs(np.gradient(m, self.h)) if len(m) > 1 else np.ones(1)
         refine = math.ceil(float((self.h * stretch / (_SPACING * s))[where].max()))
