@@ -4,13 +4,14 @@ import json
 import os
 import platform
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "torchsde", "torchdiffeq", "numpy", "scipy")
+PEERS = ("diffusers", "k-diffusion", "azula")
 
 
 def processor():
@@ -24,7 +25,16 @@ def processor():
         return platform.processor() or platform.machine()
 
 
-def machine():
+def installed(name):
+    """Whether there is such a package."""
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def machine(peers=()):
     """What the numbers depend on beside the code."""
     return {
         "processor": processor(),
@@ -35,15 +45,20 @@ def machine():
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
+        **{name: version(name) for name in (*PEERS, *peers) if installed(name)},
     }
 
 
-def write(name, tables, quick):
+def write(name, tables, quick, peers=()):
     """Writes {title: rows} beside the machine; a quick run is a rehearsal and writes nothing."""
     if quick:
         return
     RESULTS.mkdir(exist_ok=True)
-    record = {"date": datetime.now(UTC).date().isoformat(), "machine": machine(), "tables": tables}
+    record = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(peers),
+        "tables": tables,
+    }
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     print(f"written: {path.relative_to(RESULTS.parent.parent)}")
