@@ -283,6 +283,8 @@ class TrainRunConfig(TrainConfig):
         parameterization: What the network predicts; flow goes with the rectified flow and
             --weighting flow-matching, edm with EDM and --weighting edm.
         sigma_data: Standard deviation of the data, for the network of EDM.
+        classes: Tell the network the labels of the data (of the named data, the digits have some),
+            so that sdegen sample --label can ask for one class.
         dtype: Precision of the network.
         device: Where it is trained: cpu, cuda, cuda:1.
         seed: Seed of all random numbers; fresh unless said, and written to config.toml.
@@ -303,6 +305,7 @@ class TrainRunConfig(TrainConfig):
     depth: int | None = None
     parameterization: Literal["eps", "x0", "v", "score", "flow", "edm"] = "eps"
     sigma_data: float = 0.5
+    classes: bool = False
     dtype: Precision = "float32"
     device: str = "cpu"
     seed: int | None = None
@@ -342,6 +345,9 @@ class SampleConfig:
         steps: Steps of the route; dopri5 chooses its own.
         tolerance: Relative and absolute tolerance of dopri5.
         shape: Shape of one sample; that of the training data unless said.
+        label: Class that is asked for, of a model trained with --classes; all of them unless said.
+        guidance: w of classifier-free guidance, (1 + w) s(x | label) − w s(x): 0 is the class as
+            learned, more overstates it at twice the evaluations.
         data: Data to measure the distance to, named as for sdegen train; those held out from
             training where there are such.
         dtype: Precision of the states.
@@ -356,6 +362,8 @@ class SampleConfig:
     steps: int = 200
     tolerance: float = 1e-5
     shape: tuple[int, ...] | None = None
+    label: int | None = None
+    guidance: float = 0.0
     data: str | None = None
     dtype: Precision = "float32"
     device: str = "cpu"
@@ -366,6 +374,11 @@ class SampleConfig:
         _at_least("samples", self.samples, 1)
         _at_least("steps", self.steps, 1)
         _positive("tolerance", self.tolerance)
+        if self.label is not None:
+            _at_least("label", self.label, 0)
+        _at_least("guidance", self.guidance, -1)
+        if self.guidance and self.label is None:
+            raise ValueError("guidance overstates a class; say which, --label 3.")
         if self.shape is not None:
             if not self.shape:
                 raise ValueError(

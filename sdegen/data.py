@@ -189,6 +189,9 @@ class Digits:
         train: Images to learn from, shape (n, 1, 8, 8), in [−1, 1).
         validation: Images to choose a sampler and a stopping time on.
         test: Images to judge on, about half of all.
+        train_labels: Which digit each of them is, 0 … 9, shape (n,), int64.
+        validation_labels: The same for the validation images.
+        test_labels: The same for the test images.
         seed: What to pass as rng to get the same sets and the same noise again.
         bin_width: Width of one of the 17 pixel values in these units, 2/17: what
             `metrics.bits_per_dim` asks for.
@@ -197,6 +200,9 @@ class Digits:
     train: Tensor
     validation: Tensor
     test: Tensor
+    train_labels: Tensor
+    validation_labels: Tensor
+    test_labels: Tensor
     seed: int
     bin_width: float = BIN_WIDTH
 
@@ -237,7 +243,8 @@ def digits(
         raise ImportError(
             "the digits come with scikit-learn; pip install 'sdegen[data]'."
         ) from error
-    levels = torch.from_numpy(load_digits().images).to(torch.float64).unsqueeze(1)
+    scans = load_digits()
+    levels = torch.from_numpy(scans.images).to(torch.float64).unsqueeze(1)
     centres = (levels + 0.5) * BIN_WIDTH - 1
     half = len(levels) // 2
     if not 1 <= validation < half:
@@ -249,11 +256,15 @@ def digits(
     order = torch.randperm(len(levels), generator=stream(seed, "digits split").generator())
     images = redequantise(centres[order], stream(seed, "dequantise"))
     images = images.to(dtype=dtype or torch.get_default_dtype(), device=device)
+    labels = torch.from_numpy(scans.target).long()[order].to(device)
     # clones: a slice would be saved and moved with all of the others behind it
     return Digits(
         train=images[: half - validation].clone(),
         validation=images[half - validation : half].clone(),
         test=images[half:].clone(),
+        train_labels=labels[: half - validation].clone(),
+        validation_labels=labels[half - validation : half].clone(),
+        test_labels=labels[half:].clone(),
         seed=seed,
     )
 

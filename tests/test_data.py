@@ -267,3 +267,18 @@ def test_what_is_no_integer_is_not_dequantised(as_user):
         sg.data.dequantise(torch.zeros(2, 2))
     with pytest.raises(ValueError, match=r"in 0 … 16, but reach from 0 to 17; pass levels="):
         sg.data.dequantise(torch.tensor([[0, 17]]), 17)
+
+
+def test_digits_keep_their_labels():
+    """Each image is scikit-learn's of that label, wherever the split put it."""
+    datasets = pytest.importorskip("sklearn.datasets")
+    scans = datasets.load_digits()
+    whose = {
+        image.tobytes(): label for image, label in zip(scans.images, scans.target, strict=True)
+    }
+    digits = sg.data.digits(validation=100)
+    for part in ("train", "validation", "test"):
+        images, labels = getattr(digits, part), getattr(digits, f"{part}_labels")
+        assert labels.shape == (len(images),)
+        levels = sg.data.to_levels(images)[:, 0].double().numpy()
+        assert [whose[image.tobytes()] for image in levels] == labels.tolist()

@@ -45,12 +45,16 @@ class TrainingData:
         train: Rows to learn from, shape (n, *event).
         validation: Rows on which the loss is followed, or None.
         augment: What makes other rows that are as likely, or None.
+        labels: The class of each row to learn from, or None where there are none.
+        validation_labels: The same for the validation rows.
     """
 
     # of two batch sizes, which one `State` each in one signature would bind together
     train: Tensor
     validation: Tensor | None
     augment: Augment | None = None
+    labels: Tensor | None = None
+    validation_labels: Tensor | None = None
 
 
 def training_data(
@@ -89,9 +93,16 @@ def training_data(
         # the split has a seed of its own: another one would learn from what others are judged by
         digits = data.digits(validation=validation or 1, dtype=dtype, device=device)
         if validation:
-            return TrainingData(digits.train, digits.validation, data.redequantise)
+            return TrainingData(
+                digits.train,
+                digits.validation,
+                data.redequantise,
+                digits.train_labels,
+                digits.validation_labels,
+            )
         whole = torch.cat([digits.train, digits.validation])
-        return TrainingData(whole, None, data.redequantise)
+        labels = torch.cat([digits.train_labels, digits.validation_labels])
+        return TrainingData(whole, None, data.redequantise, labels)
     rows = _of_the_user(name).to(dtype=dtype, device=device)
     if not validation:
         return TrainingData(rows, None)

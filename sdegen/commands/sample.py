@@ -13,10 +13,13 @@ from sdegen.commands.models import event_shape, load_model, model_file
 from sdegen.commands.objects import device_of, dtype_of
 from sdegen.configs import SampleConfig
 from sdegen.errors import Interrupted
+from sdegen.score.composition import guided
 from sdegen.score.model import ScoreModel
 from sdegen.sde.base import SDE
 from sdegen.sde.ddpm import DDPM
+from sdegen.sde.linear import LinearSDE
 from sdegen.sde.reverse import ReverseSDE
+from sdegen.shapes import ScoreFn
 from sdegen.simulation.simulate import simulate
 from sdegen.solvers.base import Solver
 from sdegen.solvers.external import TorchDiffEq, TorchSDE
@@ -53,7 +56,7 @@ def run(config: SampleConfig, folder: Path, progress: bool) -> dict[str, Any]:
                 f"data = {config.data!r} has rows of shape {tuple(data.shape[1:])}, but shape is "
                 f"{config.shape}."
             )
-    dynamics, times, solver = _route(config, model)
+    dynamics, times, solver = _route(config, model.sde, _score(config, model))
     x_T = model.sde.prior(
         (config.samples, *config.shape), rng=config.seed, dtype=dtype, device=device
     )
@@ -84,12 +87,20 @@ def run(config: SampleConfig, folder: Path, progress: bool) -> dict[str, Any]:
     return found
 
 
-def _route(config: SampleConfig, model: ScoreModel) -> tuple[SDE, Tensor, Solver]:
+def _score(config: SampleConfig, model: ScoreModel) -> ScoreFn:
+    """The score of all, of a class, or of a class overstated."""
+    if config.label is None:
+        return model.score
+    conditional = model.conditioned(config.label).score
+    return guided(conditional, model.score, config.guidance) if config.guidance else conditional
+
+
+def _route(config: SampleConfig, sde: LinearSDE, score: ScoreFn) -> tuple[SDE, Tensor, Solver]:
     """Dynamics, times and solver of a route."""
-    sde, steps = model.sde, config.steps
+    steps = config.steps
     if config.route == "ddpm":
         chain = DDPM.discretize(sde, steps)
-        return chain.reverse(model.score), torch.arange(steps + 1.0).flip(0), EulerMaruyama()
+        return chain.reverse(score), torch.arange(steps + 1.0).flip(0), EulerMaruyama()
     solvers: dict[str, Solver] = {
         "sde": EulerMaruyama(),
         "sde-torchsde": TorchSDE("heun"),
@@ -106,7 +117,7 @@ def _route(config: SampleConfig, model: ScoreModel) -> tuple[SDE, Tensor, Solver
     grid = sde.time_grid(1 if config.route == "flow-dopri5" else steps)
     if config.route.endswith(("adams", "dpmpp")):
         grid = log_snr(sde, steps)  # their polynomials are in λ
-    return ReverseSDE(sde, model.score, eta), grid, solvers[config.route]
+    return ReverseSDE(sde, score, eta), grid, solvers[config.route]
 
 
 def _save(folder: Path, path: Trajectory) -> None:

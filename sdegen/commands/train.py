@@ -72,7 +72,16 @@ def run(config: TrainRunConfig, folder: Path, progress: bool) -> dict[str, Any]:
         device=device,
     )
     event = tuple(sets.train.shape[1:])
-    network = _network(config, event).to(device=device, dtype=dtype)
+    labels = validation_labels = None
+    classes = 0
+    if config.classes:
+        if sets.labels is None:
+            raise ValueError(
+                f"classes: {config.data} has no labels; of the named data, the digits do."
+            )
+        labels, validation_labels = sets.labels, sets.validation_labels
+        classes = int(labels.max()) + 1
+    network = _network(config, event, classes).to(device=device, dtype=dtype)
     model = ScoreModel(network, _noising(config), _parameterization(config))
     names = [field.name for field in dataclasses.fields(TrainConfig)]
     try:
@@ -81,7 +90,9 @@ def run(config: TrainRunConfig, folder: Path, progress: bool) -> dict[str, Any]:
             sets.train,
             TrainConfig(**{name: getattr(config, name) for name in names}),
             rng=config.seed,
+            labels=labels,
             validation=sets.validation,
+            validation_labels=validation_labels,
             augment=sets.augment,
             folder=folder / "checkpoints",
             resume=True,
@@ -98,6 +109,7 @@ def run(config: TrainRunConfig, folder: Path, progress: bool) -> dict[str, Any]:
     return {
         "rows": len(sets.train),
         "event_shape": list(event),
+        "classes": classes,
         "parameters": sum(p.numel() for p in network.parameters()),
         "steps": len(result.losses),
         "loss": float(tail.mean()),
@@ -109,21 +121,21 @@ def run(config: TrainRunConfig, folder: Path, progress: bool) -> dict[str, Any]:
     }
 
 
-def _network(config: TrainRunConfig, event: tuple[int, ...]) -> nn.Module:
-    """The network, of the size of the data."""
+def _network(config: TrainRunConfig, event: tuple[int, ...], classes: int) -> nn.Module:
+    """The network, of the size of the data and with as many classes."""
     assert config.width is not None  # it is resolved
     assert config.depth is not None
     if config.network == "mlp":
         numbers = 1
         for size in event:
             numbers *= size
-        return MLP(numbers, config.width, config.depth, rng=config.seed)
+        return MLP(numbers, config.width, config.depth, classes=classes, rng=config.seed)
     if len(event) != 3:
         raise ValueError(
             "network = 'unet' takes images of shape (channels, height, width), but a row of "
             f"{config.data} has shape {event}; use --network mlp."
         )
-    return UNet(event[0], config.width, config.depth, rng=config.seed)
+    return UNet(event[0], config.width, config.depth, classes=classes, rng=config.seed)
 
 
 def _noising(config: TrainRunConfig) -> LinearSDE:

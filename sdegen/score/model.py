@@ -87,19 +87,18 @@ class ScoreModel(nn.Module):
         and a number of labels that is not that of the rows is refused.
 
         Args:
-            labels: A class for all rows; or one for each, shape (batch,), integers. The number of
-                classes stands for "none".
+            labels: A class for all rows; or one for each, shape (batch,), integers.
 
         Raises:
             TypeError: If labels are not integers.
             ValueError: If the network knows no classes, or not these.
         """
         found = torch.as_tensor(labels)
-        check_labels("labels", found, self.network, none=True)
+        check_labels("labels", found, self.network)
         return self.told(found.long())
 
     def told(self, labels: Tensor) -> Self:
-        """What `conditioned` returns, for labels (int64) that were checked before."""
+        """What `conditioned` returns, for labels (int64) that may be `classes`, for none."""
         return type(self)(Labelled(self.network, labels), self.sde, self.parameterization)
 
     def save(self, path: str | Path) -> None:
@@ -195,14 +194,13 @@ class ScoreModel(nn.Module):
         return output.to(device=x_t.device, dtype=x_t.dtype)
 
 
-def check_labels(name: str, labels: Tensor, network: nn.Module, *, none: bool = False) -> None:
+def check_labels(name: str, labels: Tensor, network: nn.Module) -> None:
     """Refuses labels that a network does not know.
 
     Args:
         name: What the caller calls them.
         labels: Shape () or (n,).
         network: What is told them; `classes` says how many it knows.
-        none: Whether the label `classes`, for none, is one of them.
 
     Raises:
         TypeError: If they are not integers.
@@ -221,7 +219,7 @@ def check_labels(name: str, labels: Tensor, network: nn.Module, *, none: bool = 
             f"{name} must be one, or one for each row, but have shape {tuple(labels.shape)}."
         )
     low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high > classes - (not none):
+    if low < 0 or high >= classes:
         raise ValueError(
             f"{name} must lie in 0 … {classes - 1}, the classes of the network, but reach from "
             f"{low} to {high}."

@@ -406,3 +406,45 @@ def test_ctrl_c_keeps_the_samples_that_are_done(zero, here, call, monkeypatch):
     cut = call(line, "--out cut")
     assert (cut.status, cut.metrics["status"]) == (130, "interrupted")
     assert torch.equal(cut.tensors["samples"], whole.tensors["samples"][:32768])
+
+
+def test_classes_from_train_to_sample(here, call):
+    """The digits' labels are told; a class is sampled, and overstated, as the library does it."""
+    pytest.importorskip("sklearn")
+    options = "--data digits --classes --steps 30 --width 16 --depth 1 --seed 0 --batch-size 64"
+    trained = call(f"train {options} --validation 50 --validate-every 10 --out r")
+    assert (trained.status, trained.err) == (0, [])
+    assert trained.metrics["classes"] == 10
+    model = sg.ScoreModel.load(here / "r" / "model.safetensors")
+    digits = sg.data.digits(validation=50)
+    same = sg.ScoreModel(sg.MLP(64, 16, 1, classes=10, rng=0), model.sde)
+    config = sg.TrainConfig(steps=30, batch_size=64, validate_every=10)
+    sg.train(
+        same,
+        digits.train,
+        config,
+        rng=0,
+        labels=digits.train_labels,
+        validation=digits.validation,
+        validation_labels=digits.validation_labels,
+        augment=sg.data.redequantise,
+    )
+    for name, tensor in same.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+    line = "sample --model r --samples 8 --route flow-ddim --steps 5 --seed 1"
+    x_T = model.sde.prior((8, 1, 8, 8), rng=1)
+    for extra, guidance in (("--label 3", 0.0), ("--label 3 --guidance 1.5", 1.5)):
+        found = call(line, extra, "--overwrite --out s")
+        score = sg.composition.guided(model.conditioned(3).score, model.score, guidance)
+        flow = sg.ReverseSDE(model.sde, score, eta=0.0)
+        expected = sg.simulate(flow, x_T, model.sde.time_grid(5), solver=sg.DDIM()).final
+        torch.testing.assert_close(found.tensors["samples"], expected)
+    refused = call(line, "--label 10 --out t")
+    assert refused.status == 2
+    assert "labels must lie in 0 … 9" in refused.err[-1]
+    refused = call(line, "--guidance 2 --out t")
+    assert refused.status == 2
+    assert "guidance overstates a class; say which, --label 3" in refused.err[-1]
+    refused = call("train --classes --steps 1 --out u")
+    assert refused.status == 2
+    assert "classes: two_moons has no labels" in refused.err[-1]

@@ -73,7 +73,7 @@ def test_one_label_for_all_is_that_label_for_each(make):
     one = model.conditioned(2).score(x, t)
     each = model.conditioned(torch.full((5,), 2)).score(x, t)
     torch.testing.assert_close(one, each)
-    torch.testing.assert_close(model.conditioned(3).score(x, t), model.score(x, t))
+    torch.testing.assert_close(model.told(torch.tensor(3)).score(x, t), model.score(x, t))
     assert (one - model.score(x, t)).abs().max() > 1e-4
     assert model.conditioned(2).x0(x, t).shape == x.shape
 
@@ -221,7 +221,7 @@ DATA = torch.zeros(4, 2)
     ("call", "error", "message"),
     [
         (lambda: PLAIN.conditioned(0), ValueError, "the MLP knows no classes; make it with class"),
-        (lambda: CLASSY.conditioned(4), ValueError, "0 … 2, the classes of the network, but rea"),
+        (lambda: CLASSY.conditioned(3), ValueError, "0 … 2, the classes of the network, but rea"),
         (lambda: CLASSY.conditioned(-1), ValueError, "reach from -1 to -1"),
         (lambda: CLASSY.conditioned(0.5), TypeError, r"labels must be integers.*float32"),
         (lambda: CLASSY.conditioned(torch.zeros(2, 2).long()), ValueError, r"shape \(2, 2\)"),
