@@ -123,19 +123,21 @@ class _Action(torch.autograd.Function):
     def backward(ctx: _Context, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mass, rates, p = ctx.saved_tensors
         m, k = (tridiagonal.transposed(v).contiguous().numpy() for v in (mass, rates))
-        q, y_all = grad.numpy(), ctx.fractions
+        q, poles = grad.numpy(), np.array(_POLES)
         load = np.zeros(p.shape)  # Σ Re u_k: the gradient of M p
         on_rates, on_mass = np.zeros(mass.shape), np.zeros(mass.shape)
         shifted = np.empty(m.shape[-2:], dtype=np.complex128)
+        u = np.empty(ctx.fractions.shape[-2:], dtype=np.complex128)
         for index in np.ndindex(load.shape[:-1]):
-            for j, (pole, residue) in enumerate(zip(_POLES, _RESIDUES, strict=True)):
+            for k_th, (pole, residue) in enumerate(zip(_POLES, _RESIDUES, strict=True)):
                 _shift(shifted, m[index], k[index], pole)
-                u = tridiagonal.eliminate(shifted, (2 * residue) * q[index]).copy()
-                y = y_all[(*index, j)]
-                outer = -u * np.stack([np.roll(y, 1), y, np.roll(y, -1)])  # −u yᵀ on the bands
-                load[index] += u.real
-                on_rates[index] += outer.real
-                on_mass[index] += (-pole * outer).real
+                u[k_th] = tridiagonal.eliminate(shifted, (2 * residue) * q[index])
+            load[index] = u.real.sum(0)
+            y = np.pad(ctx.fractions[index], ((0, 0), (1, 1)), mode="wrap")
+            for band in range(3):  # −u yᵀ on the bands of A, which are K − z M
+                outer = -u * y[:, band : band + load.shape[-1]]
+                on_rates[(*index, band)] = outer.real.sum(0)
+                on_mass[(*index, band)] = -(poles @ outer).real
         back = torch.from_numpy(load)
         near = torch.stack([p.roll(1, -1), p, p.roll(-1, -1)], -2)
         return (
