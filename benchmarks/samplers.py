@@ -422,11 +422,16 @@ def main(quick=False):
     rows = [r for job, found in done if job[0] == "flow" for r in found]
     rows += [found for job, found in done if job[0] == "calibrated"]
     others = {job[0]: found for job, found in done if job[0] not in ("flow", "calibrated")}
+    return report(rows, others, dims, quick)
+
+
+def report(rows, others, dims, quick):
+    """Tables of what was found, written, and drawn."""
     cost = [
         {
             "dimensions": r["dimensions"], "evaluations": r["nfe"], "pilot states": r["pilot"],
             "evaluations of a pilot state": r["evaluations of a pilot state"],
-            "seconds": r["seconds"], "error": r["error"], "held-out error": r["held-out error"],
+            "seconds": r["seconds"], "held-out error": r["held-out error"], "error": r["error"],
         }
         for r in rows if r["sampler"] == "calibrated"
     ]  # fmt: skip

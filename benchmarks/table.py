@@ -16,6 +16,22 @@ everything it compares in one run on one machine. Evaluations are counted.
 """
 
 
+# what the tables of a file say together, in words; no numbers that a run would change
+NOTES = {
+    "samplers": """**Which sampler for how many evaluations.** Without preparation, on
+`timesteps.power`: `AngularAdams(3)` or `(4)` at 5 evaluations, `AngularAdams(6)` from 10 on, and
+`DDIM` where there is one. Where many samples will be drawn from one model, `calibrate` for the
+evaluations that you can pay: the table of costs says what goes in and what comes out. On a trained
+score the network's own error is reached soon; from there on evaluations buy nothing.
+
+What was done for the peers is told in `peers.py`: an exact score at any real t, tables in float64,
+no clipping, the same end for all, every documented variant, each on the best of the grids that the
+libraries offer. The distance is the root mean square over starts of the Euclidean distance of
+whole states. All rows, not the best alone, are in `results/all/samplers.json`.
+""",
+}
+
+
 def shown(value):
     """A number with the digits that mean something; nothing for what does not apply."""
     if value is None:
@@ -41,6 +57,10 @@ def page():
             f"{key} {value}" for key, value in record["machine"].items() if value is not None
         )
         parts.append(f"## {path.stem}\n\n{record['date']}; {told}.\n")
+        if path.stem in NOTES:
+            parts.append(NOTES[path.stem])
+        pictures = sorted(RESULTS.glob(f"{path.stem}*.png"))
+        parts += [f"![{picture.stem}](results/{picture.name})\n" for picture in pictures]
         parts += [f"### {title}\n\n{markdown(rows)}\n" for title, rows in record["tables"].items()]
     return "\n".join(parts)
 
