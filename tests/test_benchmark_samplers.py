@@ -17,7 +17,7 @@ def test_five_evaluations_ours_before_the_peers_and_calibrated_before_both(rehea
     assert line["calibrated"] < 0.5 * line["error"]  # 48 pilot states
     if "its error" in line:  # where a peer is installed
         assert line["error"] < line["its error"]
-    (cost,) = rehearsed["what a calibration costs"]
+    (cost,) = rehearsed["what a calibration costs, and when it pays"]
     assert cost["evaluations of a pilot state"] > 5 * 20
 
 
