@@ -18,6 +18,7 @@ Evaluations are counted by the run or by the score that a peer calls. Without th
 """
 
 import argparse
+import itertools
 import json
 import math
 import time
@@ -220,7 +221,7 @@ def costs(rows):
 
 def _crossing(known, error):
     """The number of evaluations at which errors come down to this one; None if they do not."""
-    for (n, high), (m, low) in zip(known, known[1:], strict=False):
+    for (n, high), (m, low) in itertools.pairwise(known):
         if low <= error <= high:
             share = math.log(high / error) / math.log(high / low)
             return round(n * (m / n) ** share, 1)
