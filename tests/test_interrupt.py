@@ -1,5 +1,6 @@
 """Ctrl-C: the first is held back, the second is not."""
 
+import contextvars
 import signal
 import threading
 
@@ -50,6 +51,46 @@ def test_a_handler_of_somebody_else_stays():
     finally:
         signal.signal(signal.SIGINT, mine)
     assert heard == [1]
+
+
+def test_what_is_held_further_out_is_seen_further_in_and_on_other_threads():
+    seen = {}
+
+    def work(name):
+        with HeldInterrupt() as inner:
+            seen[name] = [inner.pending]
+            go_on.wait()
+            seen[name].append(inner.pending)
+
+    go_on = threading.Event()
+    with HeldInterrupt() as outer:
+        context = contextvars.copy_context()
+        threads = [
+            threading.Thread(target=context.run, args=(work, "inside")),
+            threading.Thread(target=contextvars.Context().run, args=(work, "elsewhere")),
+        ]
+        for thread in threads:
+            thread.start()
+        while len(seen) < 2:
+            pass
+        with HeldInterrupt() as inner:
+            assert not inner.pending
+            press()
+            assert inner.pending
+            assert outer.pending
+        go_on.set()
+        for thread in threads:
+            thread.join()
+    assert seen == {"inside": [False, True], "elsewhere": [False, False]}
+    with HeldInterrupt() as later:
+        assert not later.pending
+
+
+def test_stopping_the_inner_does_not_stop_the_outer():
+    with HeldInterrupt() as outer, HeldInterrupt() as inner:
+        inner.stop()
+        assert inner.pending
+        assert not outer.pending
 
 
 def test_outside_the_main_thread_it_does_nothing():

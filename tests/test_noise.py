@@ -73,6 +73,32 @@ def test_normals_are_standard_normal(dtype, device):
     assert abs((x[1:] * x[:-1]).mean()) < 4.42 / math.sqrt(n)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(1, 1), (16, 1), (100, 3), (4096, 1), (5000, 1), (70_001, 1)])
+def test_normals_of_many_steps_are_those_step_by_step(shape, dtype):
+    """However many are drawn in one call: what compiled runs and single steps rely on."""
+    many = Stream(5).normals(shape, dtype=dtype).take(40)
+    some = Stream(5).normals(shape, dtype=dtype)
+    pieces = torch.cat([some.take(n) for n in (1, 2, 16, 5, 16)])
+    single = Stream(5).normals(shape, dtype=dtype).each()
+    assert many.shape == (40, *shape)
+    assert torch.equal(pieces, many)
+    assert torch.equal(torch.stack([next(single) for _ in range(40)]), many)
+    if math.prod(shape) % 16 == 0 or dtype == torch.float64:
+        plain = Stream(5)
+        draws = [plain.normal(shape, dtype=dtype) for _ in range(40)]
+        assert torch.equal(torch.stack(draws), many)
+
+
+def test_a_draw_that_is_kept_is_not_written_over():
+    draws = Stream(1).normals((100, 1), dtype=torch.float32).each()
+    first = next(draws)
+    before = first.clone()
+    for _ in range(500):
+        next(draws)
+    assert torch.equal(first, before)
+
+
 def test_normals_follow_the_state(device):
     x = torch.zeros(3, 2, dtype=torch.float32, device=device)
     z = normal_like(x, Stream(0))

@@ -20,6 +20,27 @@ def test_update_is_the_formula(dt):
     torch.testing.assert_close(moved, expected, rtol=0, atol=4e-16 * 10)
 
 
+@pytest.mark.parametrize("dt", [0.3, -0.3])
+def test_numbers_say_the_same_as_tensors(dt):
+    g = torch.Generator().manual_seed(0)
+    x, f, z = (torch.randn(5, 3, dtype=F64, generator=g) for _ in range(3))
+    b = torch.rand(5, 1, dtype=F64, generator=g)
+    kept = x.clone(), f.clone(), z.clone()
+    t, root = torch.tensor(dt, dtype=F64), math.sqrt(abs(dt))
+    for diffusion in (0.7, torch.tensor(0.7, dtype=F64), b):
+        expected = x + dt * f + root * diffusion * z
+        for moved in (
+            sg.update(x, f, diffusion, dt, z),
+            sg.update(x, f, diffusion, dt, z, root=root),
+            sg.update(x, f, diffusion, t, z),
+            sg.update(x, f, diffusion, t, z, root=t.abs().sqrt()),
+        ):
+            torch.testing.assert_close(moved, expected, rtol=0, atol=4e-16 * 10)
+    # a drift that returns its argument, too, leaves it as it was
+    torch.testing.assert_close(sg.update(x, x, 0.7, dt, None), (1 + dt) * x)
+    assert all(torch.equal(a, b) for a, b in zip((x, f, z), kept, strict=True))
+
+
 def test_without_noise_the_diffusion_is_not_asked():
     x, f = torch.tensor([[1.0, 2.0]], dtype=F64), torch.tensor([[4.0, -8.0]], dtype=F64)
     nan = torch.tensor(math.nan, dtype=F64)

@@ -22,7 +22,9 @@ from sdegen.walls import Walls
 
 __all__ = ["block_rows", "couples", "solve_block"]
 
-_NUMBERS = {"cpu": 2**16}  # numbers in a block; the CPU's stay in a second-level cache
+# numbers in a block: on a CPU what stays, with the intermediate results of a step, in a
+# second-level cache, and what torch does not cut in pieces for threads of its own
+_NUMBERS = {"cpu": 2**15}
 _NUMBERS_ON_DEVICE = 2**24  # what fills a GPU
 _DISPLACEMENTS = (1.0, 1e-2, 1e-4)
 _FEWEST_ROWS = 256  # networks on large events still get a batch worth having

@@ -249,6 +249,7 @@ class Record:
         self._path = [x0] if keep_path else None
         self._freeze, self._tick = on_nonfinite == "freeze", tick
         self._see, self._watch = see, watch
+        self._sums: list[tuple[int, Tensor]] = []
         self._lost = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
 
     def __enter__(self) -> Self:
@@ -300,14 +301,26 @@ class Record:
             self.interrupted_at = float(self._nodes[i])
         seen = reached and self._see is not None
         due = seen or i % _CHECK_EVERY == 0 or self.stopped
-        if due and not self._freeze and not _all_finite(x):
-            self._lost, self.failed_at = _rows_nonfinite(x), float(self._nodes[i])
+        if due and not self._freeze and self._failed(i, x, now=seen or self.stopped):
+            self._lost = _rows_nonfinite(x)
             return x
         if reached and self._see is not None:
             self._see(i // self._substeps, x)
         if reached and self._tick is not None:
             self._tick()
         return x
+
+    def _failed(self, i: int, x: State, *, now: bool) -> bool:
+        """Whether trajectories are seen to be lost at nodes[i]; on a GPU, whenever it must be."""
+        if x.is_cuda and not now:
+            # to read the sum would make the host wait for every step that it has sent off
+            self._sums.append((i, x.sum()))
+            return False
+        if _all_finite(x):  # what was lost on the way is so still
+            return False
+        early = [at for at, total in self._sums if not math.isfinite(float(total))]
+        self.failed_at = float(self._nodes[min([*early, i])])
+        return True
 
     def held(self, x: State) -> State:
         """Puts lost trajectories of x back to where they last were finite."""

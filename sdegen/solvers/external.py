@@ -30,7 +30,7 @@ from torch import Tensor
 from torchdiffeq._impl.odeint import SOLVERS  # what the installed version has
 
 from sdegen.interrupt import HeldInterrupt
-from sdegen.noise import Stream, normal_like
+from sdegen.noise import Stream, normals_like
 from sdegen.sde.base import SDE, Counter
 from sdegen.shapes import State
 from sdegen.solvers.base import (
@@ -181,13 +181,16 @@ class _Steps:
         self.step = -1
         self._entered = 0
         self._sde, self._record, self._shape = sde, record, record.x.shape
-        self._ts, self._dts = nodes.unbind(), nodes.diff().unbind()
-        self._roots = nodes.diff().abs().sqrt().unbind()
+        self._flat = len(self._shape) == 2
+        self._ts, dts = nodes.unbind(), nodes.diff()
+        self._dts, self._roots = dts.tolist(), dts.abs().sqrt().tolist()
+        # a constant g is expanded once for steps of one length
+        self._constant: tuple[float, Tensor] | None = None
 
     def enter(self, node: int, y: Tensor) -> None:
         """Puts the state at a node on record."""
         self._entered = node
-        self._record.reach(node, y.reshape(self._shape))
+        self._record.reach(node, y if self._flat else y.reshape(self._shape))
         if self._record.stopped:
             raise _Lost
 
@@ -197,22 +200,29 @@ class _Steps:
             return y  # any tensor of this shape will do; no evaluation is spent on it
         if self.step > self._entered:
             self.enter(self.step, y)  # every method evaluates f first where its step begins
-        drift = self._sde.drift(self._state(y), self._time(u))
-        return (drift * self._dts[self.step]).flatten(1)
+        drift = self._sde.drift(self._state(y), self._time(u)) * self._dts[self.step]
+        return drift if self._flat else drift.flatten(1)
 
     def _g(self, u: Tensor, y: Tensor) -> Tensor:
         """Diffusion on the clock of the steps, flat."""
+        root, sigma = self._roots[self.step], self._sde.constant_noise
+        if sigma is not None:
+            if self._constant is None or self._constant[0] != root:
+                self._constant = root, y.new_full((), sigma * root).expand_as(y)
+            return self._constant[1]
         x = self._state(y)
-        g = self._sde.diffusion(x, self._time(u)) * self._roots[self.step]
+        g = self._sde.diffusion(x, self._time(u)) * root
         return g.to(x).expand_as(x).flatten(1)
 
     def _state(self, y: Tensor) -> State:
         """The state in its own shape, with lost trajectories put back."""
-        return self._record.held(y.reshape(self._shape))
+        return self._record.held(y if self._flat else y.reshape(self._shape))
 
     def _time(self, u: Tensor) -> Tensor:
         """The time at u in the present step; exact at both ends."""
         part = float(u) - self.step
+        if part == 0.0:
+            return self._ts[self.step]
         if part == 1.0:
             return self._ts[self.step + 1]
         return self._ts[self.step] + part * self._dts[self.step]
@@ -256,17 +266,18 @@ class _Increments(torchsde.BaseBrownian):  # type: ignore[misc]
     levy_area_approximation = "space-time"
 
     def __init__(self, like: Tensor, source: Stream, steps: _Steps) -> None:
-        self._like, self._source, self._steps = like, source, steps
+        self._like, self._steps = like, steps
+        self._draw = normals_like(like, source).each().__next__
 
     def __call__(
         self, ta: Tensor, tb: Tensor | None = None, return_U: bool = False, return_A: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
         """W over the step [ta, ta + 1]; with return_U also ∫(W_u − W_ta) du = W/2 + z/√12."""
         self._steps.step = round(float(ta))
-        w = normal_like(self._like, self._source)
+        w = self._draw()
         if not return_U:
             return w
-        return w, 0.5 * w + normal_like(self._like, self._source) / math.sqrt(12)
+        return w, 0.5 * w + self._draw() / math.sqrt(12)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={tuple(self.shape)})"
