@@ -130,7 +130,7 @@ def descend(
     loss: Callable[[Unknowns], Tensor],
     held_out: Callable[[Unknowns], float],
     rounds: int,
-    bar: tqdm,  # type: ignore[type-arg]
+    bar: tqdm,
 ) -> Unknowns:
     """L-BFGS on log(loss²), kept where it was best on what was held out.
 
@@ -161,7 +161,7 @@ def descend(
         return value.detach()
 
     for _ in range(rounds):
-        optimiser.step(closure)
+        optimiser.step(closure)  # type: ignore[no-untyped-call]
         found = held_out(now)
         bar.update()
         bar.set_postfix_str(f"held-out error {found:.3g}")
