@@ -46,6 +46,7 @@ from .sde.tables import TabulatedBeta as TabulatedBeta
 from .solvers.angular import AngularAdams as AngularAdams
 from .solvers.base import FixedStep as FixedStep
 from .solvers.base import Solver as Solver
+from .solvers.adaptive import AdaptiveHeun as AdaptiveHeun
 from .solvers.churn import DPM2 as DPM2
 from .solvers.churn import Churn as Churn
 from .solvers.churn import KarrasHeun as KarrasHeun
@@ -68,6 +69,7 @@ from .simulation.calibration import calibrate as calibrate
 from .simulation.currents import ProbabilityCurrent as ProbabilityCurrent
 from .simulation.ensemble import Ensemble as Ensemble
 from .simulation.ensemble import run_ensemble as run_ensemble
+from .simulation.observables import Accumulator as Accumulator
 from .simulation.observables import Observable as Observable
 from .simulation.passages import FirstPassage as FirstPassage
 from .simulation.ranks import joined_ranks as joined_ranks

@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from benchmarks import backends, table
+from benchmarks import backends, certificates, large_ensembles, table
 
 
 def test_backends_agree_and_count():
@@ -28,6 +28,21 @@ def test_backends_agree_and_count():
         "TorchSDE srk": 60,
         "DDIM": 20,
     }
+
+
+def test_processes_share_a_large_ensemble():
+    one, two = large_ensembles.processes(quick=True)  # to one sha256, or it fails
+    assert (one["processes"], two["processes"]) == (1, 2)
+    (row, _) = large_ensembles.sizes(quick=True)
+    assert row["peak memory in MiB"] < 1000
+
+
+def test_planted_faults_are_caught_and_named(monkeypatch):
+    monkeypatch.setattr(certificates, "CLEAN", {})
+    tables = certificates.main(quick=True)
+    rows = tables["certificates of planted faults"]
+    assert len(rows) == 8
+    assert all(row["caught"] == row["named"] == row["runs"] == 1 for row in rows)
 
 
 def test_the_page_is_made_from_the_results():

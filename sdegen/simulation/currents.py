@@ -132,10 +132,11 @@ class _Crossings(Accumulator):
 
     def see(self, k: int, x: State) -> None:
         about = self._about
-        u = coordinate_of(x, about.coordinate, about.name).double() - about.low
+        # on the CPU, since a GPU adds weights up in an order of its own
+        u = coordinate_of(x, about.coordinate, about.name).double().cpu() - about.low
         if k == 0:
             count = min(_SETS, len(u))
-            self._sets = torch.arange(len(u), device=u.device) * count // len(u)
+            self._sets = torch.arange(len(u)) * count // len(u)
             self._sizes = torch.bincount(self._sets, minlength=count).double()
         passed = self._passed(u)
         if k > 0:

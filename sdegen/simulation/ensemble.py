@@ -163,7 +163,7 @@ def run_ensemble(
     with torch.no_grad():
         sample = sample_of(x0, trajectories, seed)
         together = interacting is True or solver.whole
-        probed = x0 if together and isinstance(x0, Tensor) else sample
+        probed = x0 if isinstance(x0, Tensor) and len(x0) == trajectories else sample
         probe(sde, probed, ts[0], walls, whole=together)
         rows = block_rows(sample)
         if trajectories > rows and interacting is None and not together:

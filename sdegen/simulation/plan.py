@@ -145,6 +145,12 @@ class Plan:
                 f"but x0({len(like)}, rng=…) shape {tuple(like.shape)}, {like.dtype}, on "
                 f"{like.device}."
             )
+        walls = self.walls
+        if walls is not None and not bool(((x >= walls.low) & (x <= walls.high)).all()):
+            raise ValueError(
+                f"x0({len(x)}, rng=…) must start inside the walls [{walls.low:g}, "
+                f"{walls.high:g}], but returned {float(x.min()):g} … {float(x.max()):g}."
+            )
         return x
 
     def solved(

@@ -25,7 +25,7 @@ import platform
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -117,7 +117,7 @@ class RunStore:
             OSError: If there is no room, or no right to write; with what is needed.
         """
         _check_room(path, layout.blocks * layout.block_bytes)
-        with _explained(path, layout.blocks * layout.block_bytes):
+        with _explained(path, lambda: layout.blocks * layout.block_bytes):
             path.parent.mkdir(parents=True, exist_ok=True)
             made = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
             try:
@@ -192,11 +192,13 @@ class RunStore:
         sealed = torch.frombuffer(
             bytearray(record + hashlib.sha256(record).digest()), dtype=torch.uint8
         )
-        missing = self._layout.blocks - len(self.done())
-        with _explained(self.path, missing * self._layout.block_bytes):
+        with _explained(self.path, self._missing_bytes):
             self._states[:, where] = states.cpu().numpy()
             self._lost[where] = nonfinite.cpu().numpy()
             self._records[b] = sealed.numpy()
+
+    def _missing_bytes(self) -> int:
+        return (self._layout.blocks - len(self.done())) * self._layout.block_bytes
 
     def record(self, b: int) -> bytes | None:
         """The record of a block, or None if it is damaged."""
@@ -339,7 +341,7 @@ def _check_room(path: Path, need: int) -> None:
 
 
 @contextmanager
-def _explained(path: Path, need: int) -> Iterator[None]:
+def _explained(path: Path, need: Callable[[], int]) -> Iterator[None]:
     """Says of a disk that is full or read-only what the run needs, and that it can go on."""
     try:
         yield
@@ -348,7 +350,7 @@ def _explained(path: Path, need: int) -> Iterator[None]:
             raise
         raise OSError(
             error.errno,
-            f"{error.strerror}. The run needs {_size(need)} more; what is done stays in the "
+            f"{error.strerror}. The run needs {_size(need())} more; what is done stays in the "
             "store, and resume=True goes on",
             str(path),
         ) from error

@@ -218,6 +218,14 @@ def test_ctrl_c_leaves_what_is_done(tmp_path, small_blocks):
             ValueError,
             r"x0\(1024, rng=…\) returned shape \(1024, 2\).*but x0\(4, rng=…\) shape \(4, 1\)",
         ),
+        (
+            {
+                "x0": lambda rows, rng: torch.full((rows, 1), 0.0 if rows < 9 else 3.0),
+                "walls": sg.Walls(-1, 1),
+            },
+            ValueError,
+            r"x0\(1024, rng=…\) must start inside the walls \[-1, 1\], but returned 3 … 3",
+        ),
         ({"on_nonfinite": "ignore"}, ValueError, "on_nonfinite must be 'raise' or 'freeze'"),
         ({"sde": lambda x: -x}, TypeError, "sde must be an SDE, but is function"),
     ],

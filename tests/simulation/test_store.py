@@ -28,7 +28,7 @@ WANTED = (sg.Moments(), sg.FirstPassage(above=0.3))
 RUN = """
 import hashlib, sys, time, torch, sdegen as sg, zarr, xarray
 def drift(x, t):
-    time.sleep(0.01)
+    time.sleep(0.02)
     return x - x**3
 began = time.perf_counter()
 run = sg.run_ensemble(
@@ -79,10 +79,13 @@ def killed_and_resumed(folder, kills, seed):
     for k in range(kills):
         path = folder / f"{k}.zarr"
         run = started(path)
-        # imports come first; a moment after the store is there is a moment in the run
-        while not path.exists() and run.poll() is None:
+        # so many blocks are there, and a moment later: whatever else the machine does meanwhile
+        records, count = path / "progress" / "records" / "c", draw.randrange(9)
+        while run.poll() is None and (
+            not path.exists() or (count and len(list(records.glob("*/0"))) < count)
+        ):
             time.sleep(0.001)
-        time.sleep(draw.uniform(0, 0.8 * float(seconds)))
+        time.sleep(draw.uniform(0, float(seconds) / 11))
         run.send_signal(signal.SIGKILL)
         run.communicate()
         before = chunks(path)
