@@ -1,0 +1,205 @@
+"""Adaptive Euler–Heun: each trajectory has its own step size, and its own error test.
+
+Both ends of a step are evaluated, as in `Heun`. What Heun's state differs from Euler's is the
+error estimate; per trajectory, with the root mean square over its coordinates,
+
+    E = ‖(x_Heun − x_Euler)/(atol + rtol max(|x|, |x_Heun|))‖,     h ← h min(5, 0.9 E^{−1/2})
+
+A step with E ≤ 1 is taken, with Heun's state. One with E > 1 is halved. The noise of what was
+tried must not be thrown away then: rejections depend on it, and fresh draws would favour small
+ones. So the Brownian increment is split by a bridge,
+
+    W(h/2) | W(h) ~ N(W(h)/2, h/4),
+
+the first half is tried next, and the second one waits until its turn has come. A trajectory walks
+one Brownian path, whatever is rejected on it.
+
+How many evaluations a run takes is not known beforehand, and whether another is needed has to be
+asked of the device after each: unlike fixed steps, this does synchronise with the host. All
+trajectories of a block are evaluated together; those that have arrived wait.
+
+References:
+    Jolicoeur-Martineau et al. 2021, algorithm 1, arXiv:2105.14080, for the pair and its use on
+    reverse SDEs, there with fresh draws; Gaines and Lyons 1997, SIAM J. Appl. Math. 57, section 4,
+    for the bridge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from sdegen.noise import Stream, normal_like
+from sdegen.sde.base import SDE, Counter
+from sdegen.shapes import State, expand
+from sdegen.solvers.base import OnNonfinite, See, Solution, Solver, Watch
+from sdegen.walls import Walls
+
+__all__ = ["AdaptiveHeun"]
+
+_DEEPEST = 40  # halvings of one step: 2⁻⁴⁰ of it
+_GROWTH, _SAFETY = 5.0, 0.9
+
+
+@dataclass(frozen=True)
+class AdaptiveHeun(Solver):
+    """Euler–Heun with an error test for each trajectory; two evaluations a try.
+
+    For reverse dynamics of a linear SDE, whose score takes one time for each trajectory.
+
+    Args:
+        rtol: Relative tolerance of a step, > 0.
+        atol: Absolute tolerance of a step, > 0.
+
+    Raises:
+        ValueError: If a tolerance is not finite and > 0.
+    """
+
+    rtol: float = 1e-2
+    atol: float = 1e-2
+
+    takes_walls: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for name in ("rtol", "atol"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be finite and > 0, but is {getattr(self, name):g}.")
+
+    def check(self, sde: SDE, nodes: Tensor) -> None:
+        """Refuses dynamics other than the ReverseSDE of a LinearSDE.
+
+        Raises:
+            ValueError: Saying what to pass.
+        """
+        super().check(sde, nodes)
+        if sde.denoising is None or sde.denoising.kernel is None:
+            raise ValueError(
+                "AdaptiveHeun asks for one time for each trajectory: pass ReverseSDE(linear_sde, "
+                f"score, eta), not {type(sde).__name__}."
+            )
+
+    def solve(
+        self,
+        sde: SDE,
+        x0: State,
+        times: Tensor,
+        *,
+        noise: Stream | None,
+        keep_path: bool,
+        walls: Walls | None = None,
+        on_nonfinite: OnNonfinite = "raise",
+        tick: Callable[[], None] | None = None,
+        see: See | None = None,
+        watch: Watch | None = None,
+    ) -> Solution:
+        """Goes from each of the times to the next; see `Solver.solve`."""
+        counter = Counter()
+        ts = times.tolist()
+        run = _Run(self, sde.counted(counter), x0, ts, noise)
+        path = [x0]
+        for start, end in pairwise(ts):
+            run.go(start, end)
+            path = [*path, run.x] if keep_path else [run.x]
+            if bool(run.lost.any()) and on_nonfinite == "raise":
+                why = (
+                    f"{int(run.lost.sum())} of {len(x0)} trajectories found no step between t = "
+                    f"{start:g} and {end:g} that would do, after {_DEEPEST} halvings, at rtol = "
+                    f"{self.rtol:g} and atol = {self.atol:g}; the first stopped at t = "
+                    f"{float(run.t[run.lost][0]):g}. Take larger ones."
+                )
+                return Solution(torch.stack(path), counter.calls, run.lost, end, why)
+            if tick is not None:
+                tick()
+        return Solution(torch.stack(path), counter.calls, run.lost)
+
+
+class _Run:
+    """Where the trajectories of a block are, the steps they try, and the noise that they know."""
+
+    def __init__(
+        self, solver: AdaptiveHeun, sde: SDE, x: State, times: list[float], noise: Stream | None
+    ) -> None:
+        n, device = len(x), x.device
+        self.solver, self.sde, self.noise, self.x = solver, sde, noise, x
+        self.t = torch.full((n,), times[0], dtype=torch.float64, device=device)
+        self.h = torch.full_like(self.t, 0.01 * abs(times[-1] - times[0]))
+        self.w = torch.zeros_like(x)
+        self.lost = torch.zeros(n, dtype=torch.bool, device=device)
+        # halves that wait: their lengths and increments, one level for each halving
+        self.waiting: list[tuple[Tensor, State]] = []
+        self.depth = torch.zeros(n, dtype=torch.long, device=device)
+
+    def go(self, start: float, end: float) -> None:
+        """Takes every trajectory from one time to the next."""
+        sense, least = (1.0 if end > start else -1.0), 1e-12 * abs(end - start)
+        preferred = self.h
+        self._begin(torch.minimum(preferred, torch.full_like(self.h, abs(end - start))))
+        while True:
+            active = ((end - self.t).abs() > least) & ~self.lost
+            if not bool(active.any()):  # the host waits for the device here
+                break
+            self.h = torch.where(active, self.h, 0.0)
+            ahead, error = self._attempt(sense, min(start, end), max(start, end))
+            taken = active & (error <= 1.0)
+            self.x = torch.where(_rows(taken, ahead), ahead, self.x)
+            self.t = torch.where(taken, self.t + sense * self.h, self.t)
+            wish = self.h * (_SAFETY * error.clamp(min=1e-12).rsqrt()).clamp(max=_GROWTH)
+            fresh = taken & (self.depth == 0)
+            preferred = torch.where(fresh, wish, preferred)
+            left = (end - self.t).abs()
+            self._next(active & ~taken, taken, torch.minimum(preferred, left), fresh)
+        self.t = torch.where(self.lost, self.t, end)
+        self.h = preferred
+
+    def _attempt(self, sense: float, low: float, high: float) -> tuple[State, Tensor]:
+        """Heun's state after the step that is tried, and E."""
+        x, w = self.x, self.w
+        t, s = self.t, (self.t + sense * self.h).clamp(low, high)
+        t, s, dt = t.to(x), s.to(x), expand((sense * self.h).to(x), x)
+        f, g = self.sde.drift(x, t), self.sde.diffusion(x, t)
+        euler = x + dt * f + g * w
+        f = 0.5 * (f + self.sde.drift(euler, s))
+        heun = x + dt * f + 0.5 * (g + self.sde.diffusion(euler, s)) * w
+        scale = self.solver.atol + self.solver.rtol * torch.maximum(x.abs(), heun.abs())
+        error = ((heun - euler) / scale).flatten(1).square().mean(1).sqrt()
+        return heun, error.to(self.t).nan_to_num(nan=float("inf"))
+
+    def _begin(self, h: Tensor) -> None:
+        """A step of length h for all, nothing known of its noise yet."""
+        self.h, self.w = h, self._normal() * expand(h.sqrt().to(self.x), self.x)
+
+    def _next(self, refused: Tensor, taken: Tensor, wish: Tensor, fresh: Tensor) -> None:
+        """The next tries: first halves of what was refused, what waits, and steps of their own."""
+        z, x = self._normal(), self.x
+        half = 0.5 * self.h
+        first = 0.5 * self.w + expand((0.5 * self.h.sqrt()).to(x), x) * z
+        self.lost = self.lost | (refused & (self.depth >= _DEEPEST))
+        refused = refused & ~self.lost
+        if bool(refused.any()) and len(self.waiting) <= int(self.depth[refused].max()):
+            self.waiting.append((torch.zeros_like(self.h), torch.zeros_like(x)))
+        h = torch.where(refused, half, torch.where(fresh, wish, self.h))
+        w = torch.where(_rows(refused, x), first, self.w)
+        w = torch.where(_rows(fresh, x), expand(wish.sqrt().to(x), x) * z, w)
+        back = taken & ~fresh
+        for level, (length, increment) in enumerate(self.waiting):
+            put, get = refused & (self.depth == level), back & (self.depth == level + 1)
+            h = torch.where(get, length, h)
+            w = torch.where(_rows(get, x), increment, w)
+            rest = torch.where(_rows(put, x), self.w - first, increment)
+            self.waiting[level] = (torch.where(put, half, length), rest)
+        self.depth = self.depth + refused.long() - back.long()
+        self.h, self.w = h, w
+
+    def _normal(self) -> State:
+        """z ~ N(0, I), or 0 where the noise is off."""
+        return torch.zeros_like(self.x) if self.noise is None else normal_like(self.x, self.noise)
+
+
+def _rows(mask: Tensor, x: State) -> Tensor:
+    """One truth for each trajectory, broadcastable to x."""
+    return mask.reshape(mask.shape + (1,) * (x.ndim - 1))
