@@ -194,7 +194,7 @@ class _Watch(Accumulator):
         self._about, self._block = about, block
         # what a step needs to know of its times, as plain numbers once and for all
         self._middle = ((block.nodes[1:] + block.nodes[:-1]) / 2 - block.nodes[0]).abs().tolist()
-        self._dt = block.nodes.diff().abs().tolist()
+        self._dt: list[float] = block.nodes.diff().abs().tolist()
         self._waits = torch.empty(0, dtype=torch.bool)
         self._n = 0
         self._waiting: list[Tensor] = []

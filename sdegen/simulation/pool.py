@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextvars
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -70,7 +70,7 @@ def check_threads(threads: object) -> int:
 
 def over_blocks(
     work: Callable[[int], R], blocks: Sequence[int], *, threads: int, interrupt: HeldInterrupt
-) -> Iterator[tuple[int, R]]:
+) -> Generator[tuple[int, R], None, None]:
     """Computes work(b) for each b in blocks, on threads, and yields (b, work(b)) in their order.
 
     At most two results a thread are computed ahead of the one that is taken, which bounds the
