@@ -13,8 +13,10 @@ a model's output. What is done so that none is handicapped:
 - Each is run on every grid that any of the three libraries offers (see `samplers.GRIDS`), and a
   two-evaluation method takes as many steps as the budget pays for.
 
-Their orders, corrector switches and solver types are in the table below; every variant that the
-library documents for an unconditional model with a known kernel is there.
+Orders, solver types, predictions and correctors are in the lists below. Left out are schedulers
+that are one of these under another name (EDM's, CogVideoX's), those for distilled models or other
+paths, sample_dpm_adaptive, which has no number of evaluations of its own, and PNDM's Runge-Kutta
+start, which asks between the nodes of a table.
 """
 
 from __future__ import annotations

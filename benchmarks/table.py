@@ -25,8 +25,8 @@ evaluations that you can pay: the table of costs says what goes in and what come
 score the network's own error is reached soon; from there on evaluations buy nothing.
 
 What was done for the peers is told in `peers.py`: an exact score at any real t, tables in float64,
-no clipping, the same end for all, every documented variant, each on the best of the grids that the
-libraries offer. The distance is the root mean square over starts of the Euclidean distance of
+no clipping, the same end for all, orders and variants as listed there, each on the best of the
+grids that the libraries offer. The distance is the root mean square over starts of the Euclidean distance of
 whole states. All rows, not the best alone, are in `results/all/samplers.json`.
 """,
 }
