@@ -82,7 +82,9 @@ def execute(
     except KeyboardInterrupt:
         if not resuming and remove_if_unused(folder):
             raise
-        say(command, f"interrupted; what is done is in {folder}.")
+        store = getattr(config, "store", None)
+        also = "" if store is None else f", and in {store}: --resume goes on with that"
+        say(command, f"interrupted; what is done is in {folder}{also}.")
         metrics["status"], status = "interrupted", 130
     except Exception as error:
         status = _tell(command, error)

@@ -262,3 +262,28 @@ def test_processes_of_torchrun_share_an_ensemble_and_nothing_else(simulate, monk
     found = simulate("ou", "--trajectories 10")
     assert found.status == 2
     assert "processes that torchrun started share an ensemble: pass --observables" in found.err[0]
+
+
+def test_ctrl_c_tells_where_to_go_on(here, simulate):
+    (here / "ou.py").write_text(
+        OU.replace("0.0 * x", "interrupts(x)")
+        + """
+
+import itertools, signal
+calls = itertools.count()
+
+def interrupts(x):
+    if len(x) > 1000 and next(calls) == 130:  # 100 for a block
+        signal.raise_signal(signal.SIGINT)
+    return 0.0 * x
+"""
+    )
+    flags = "--diffusion 1 --trajectories 200000 --seed 1 --observables moments --store run.zarr"
+    cut = simulate("growth", flags, "--threads 1 --last-only")
+    assert cut.status == 130
+    assert cut.metrics["status"] == "interrupted"
+    told = f", and in {here / 'run.zarr'}: --resume goes on with that."
+    assert cut.err[-1].endswith(told)
+    assert int(cut.tensors["moments.count"]) < 200_000
+    whole = simulate("growth", flags, "--last-only --resume")
+    assert int(whole.tensors["moments.count"]) == 200_000
