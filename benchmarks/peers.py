@@ -343,7 +343,15 @@ def _ipndm(model, x, times, draw):
     return x
 
 
-_PLAIN = {"clip_sample": False, "thresholding": False}
+def _ipndm_equal_angles(model, x, times, draw):
+    """On the grid that its coefficients are meant for, equal steps of arctan(σ/α)."""
+    angles = torch.atan(model.ratio(times[[0, -1]]))
+    steps = torch.linspace(0, 1, len(times), dtype=torch.float64)
+    nodes = model.time(torch.tan(angles[0] + steps * (angles[1] - angles[0])))
+    nodes[0], nodes[-1] = times[0], times[-1]
+    return _ipndm(model, x, nodes, draw)
+
+
 _AS_IT_ENDS = {"final_sigmas_type": "sigma_min"}
 
 
@@ -355,6 +363,7 @@ def _diffusers_flows():
     plms = _by_alpha_bars("PNDMScheduler", skip_prk_steps=True)
     yield peer("PNDM (PLMS)", plms, lambda n: max(n - 1, 1))
     yield peer("IPNDM", _ipndm)
+    yield Peer("diffusers", "IPNDM, equal angles", _ipndm_equal_angles, own_grid=True)
     yield peer("EulerDiscrete", _in_y("EulerDiscreteScheduler"))
     for order in (2, 3, 4):
         yield peer(f"LMSDiscrete, order {order}", _in_y("LMSDiscreteScheduler", order=order))

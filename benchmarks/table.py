@@ -26,8 +26,8 @@ score the network's own error is reached soon; from there on evaluations buy not
 
 What was done for the peers is told in `peers.py`: an exact score at any real t, tables in float64,
 no clipping, the same end for all, orders and variants as listed there, each on the best of the
-grids that the libraries offer. The distance is the root mean square over starts of the Euclidean distance of
-whole states. All rows, not the best alone, are in `results/all/samplers.json`.
+grids that the libraries offer. The distance is the root mean square over starts of the Euclidean
+distance of whole states. All rows, not the best alone, are in `results/all/samplers.json`.
 """,
 }
 
