@@ -57,7 +57,7 @@ class Ensemble:
 
     Attributes:
         times: Times of the run, shape (T,), float64.
-        observables: Result of each observable, by its name.
+        observables: Result of each observable, by its name; None where no trajectory was left.
         trajectories: How many were run; fewer than asked for only in the `.result` of an error.
         nonfinite: How many of them were lost; they are in no observable.
         nfe: Evaluations of the drift that one trajectory took.

@@ -134,8 +134,8 @@ class Ranks:
 def joined_ranks() -> Iterator[Ranks]:
     """Joins the processes that torchrun started; without torchrun, one process alone.
 
-    Within, SIGTERM, with which torchrun ends the others when one has died, is a Ctrl-C: the step
-    ends, and what is done is saved.
+    Within, SIGTERM, with which torchrun ends the others when one has died, is a Ctrl-C to a run:
+    the step ends, and what is done is saved.
 
     Yields:
         The ranks, for `run_ensemble(ranks=…)`.
@@ -164,6 +164,9 @@ def joined_ranks() -> Iterator[Ranks]:
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    """A Ctrl-C where a run holds it back until its step has ended; an error elsewhere."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        raise RankError(_LOST.format(error="SIGTERM"))
     signal.raise_signal(signal.SIGINT)
 
 

@@ -19,7 +19,7 @@ __all__ = ["COUNTS", "Gathered", "Template", "counted"]
 Gathered = dict[str, Partial]
 
 COUNTS = ""  # no observable's name
-_EMPTY = "an observable's partial must have the same tensors for every block"
+_SAME = "an observable's partial must have the same tensors for every block"
 
 
 def counted(*, trajectories: int, nonfinite: int, nfe: int) -> Partial:
@@ -137,7 +137,7 @@ def _compare(name: str, expected: Partial, found: Partial, when: str) -> None:
     a, b = _shapes(expected), _shapes(found)
     if a != b:
         raise ValueError(
-            f"observable {name!r} gathers {b} {when} {a}: {_EMPTY}; sum or average over the "
+            f"observable {name!r} gathers {b} {when} {a}: {_SAME}; sum or average over the "
             "trajectories."
         )
 

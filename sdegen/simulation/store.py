@@ -350,8 +350,8 @@ def _explained(path: Path, need: Callable[[], int]) -> Iterator[None]:
             raise
         raise OSError(
             error.errno,
-            f"{error.strerror}. The run needs {_size(need())} more; what is done stays in the "
-            "store, and resume=True goes on",
+            f"{error.strerror}. The run needs {_size(need())} more; what is done stays where it "
+            "is, and resume=True goes on",
             str(path),
         ) from error
 
