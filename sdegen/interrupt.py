@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from contextvars import ContextVar, Token
 from types import FrameType, TracebackType
 from typing import Self
@@ -41,6 +42,17 @@ class HeldInterrupt:
     def pending(self) -> bool:
         """Whether what is inside must end after the step that it is in."""
         return self._stop or (self._outer is not None and self._outer.pending)
+
+    def watcher(self) -> Callable[[], bool]:
+        """`pending` as a function, for a loop in which every tenth of a microsecond counts."""
+        chain = [self]
+        while (outer := chain[-1]._outer) is not None:
+            chain.append(outer)
+        if len(chain) == 1:
+            return lambda: self._stop
+        if len(chain) == 2:
+            return lambda: self._stop or chain[1]._stop
+        return lambda: any(one._stop for one in chain)
 
     def stop(self) -> None:
         """Makes it pending without a Ctrl-C, as where one block failed and the others must end."""

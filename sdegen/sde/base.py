@@ -223,14 +223,13 @@ class ItoProcess(SDE):
                 )
         self.noise = noise or assumed
         self.interpretation = interpretation
+        self._alpha = _ALPHA[interpretation] if self.noise == "multiplicative" else 0.0
 
     def drift(self, x: State, t: Time) -> State:
         """f + α g ∂g/∂x: the Itô drift, same shape as x."""
-        drift = self._drift(x, t)
-        alpha = _ALPHA[self.interpretation]
-        if alpha == 0.0 or self.noise != "multiplicative":
-            return drift
-        return drift + alpha * self._noise_induced(x, t)
+        if self._alpha == 0.0:
+            return self._drift(x, t)
+        return self._drift(x, t) + self._alpha * self._noise_induced(x, t)
 
     def diffusion(self, x: State, t: Time) -> Tensor:
         """g(x, t), broadcastable to x."""

@@ -2,8 +2,11 @@
 
 The stream of a block follows from (seed, block), so that the numbers of a full block depend
 neither on how many other blocks there are nor on the order in which they run; only the last may be
-smaller. A block is small enough for its state to stay in cache for all its steps: on a CPU that
-alone makes a large ensemble twice as fast as one loop over all of it.
+smaller, and is then reproducible for the same number of trajectories. A block is small enough for
+its state to stay in cache for all its steps, which a loop over all of a large ensemble never has.
+
+That the bits are the same holds on one type of device and for one way to take the steps: compiled
+runs (`EulerMaruyama(compile=True)`) round otherwise than steps one by one.
 
 Trajectories that feel each other (a mean field) cannot be cut into blocks. `couples` sees that
 from outside.

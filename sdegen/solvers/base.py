@@ -197,6 +197,7 @@ class FixedStep(Solver):
         draw: Draw = _no_noise if noise is None else normals_like(x0, noise).each().__next__
         x, i = x0, 0
         with Record(x0, nodes, self.substeps, keep_path, on_nonfinite, tick, see, watch) as record:
+            interrupted = record.interrupted
             while not record.stopped:
                 # steps that nobody looks at are taken in a row
                 for i in range(i, record.next_look(i)):  # noqa: B020 (goes on from where it was)
@@ -206,7 +207,7 @@ class FixedStep(Solver):
                         add_step_note(error, i, nodes)
                         raise
                     x = after if walls is None else walls.contain(x, after)
-                    if record.interrupted:
+                    if interrupted():
                         break
                 i += 1
                 x = record.reach(i, x)
@@ -227,6 +228,9 @@ class Record:
         tick: Called after each kept time.
         see: Called with the number of each kept time but the first, and the state.
         watch: Called with the number of each step, the state before and the state after it.
+
+    Attributes:
+        interrupted: Whether the block must end where it is, as a function.
     """
 
     def __init__(
@@ -245,6 +249,7 @@ class Record:
         self.failed_at: float | None = None
         self.interrupted_at: float | None = None
         self._interrupt = HeldInterrupt()
+        self.interrupted = self._interrupt.watcher()
         self._nodes, self._substeps = nodes, substeps
         self._path = [x0] if keep_path else None
         self._freeze, self._tick = on_nonfinite == "freeze", tick
@@ -254,6 +259,7 @@ class Record:
 
     def __enter__(self) -> Self:
         self._interrupt.__enter__()
+        self.interrupted = self._interrupt.watcher()
         return self
 
     def __exit__(
@@ -272,11 +278,6 @@ class Record:
             or self.failed_at is not None
             or self.interrupted_at is not None
         )
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether the block must end where it is."""
-        return self._interrupt.pending
 
     def next_look(self, i: int) -> int:
         """The next node after i whose state must be entered with `reach`."""
@@ -297,7 +298,7 @@ class Record:
         reached = i % self._substeps == 0
         if self._path is not None and reached:
             self._path.append(x)
-        if self.interrupted:
+        if self.interrupted():
             self.interrupted_at = float(self._nodes[i])
         seen = reached and self._see is not None
         due = seen or i % _CHECK_EVERY == 0 or self.stopped

@@ -48,7 +48,7 @@ Number = Tensor | float
 Move = Callable[[State, Tensor, Tensor, Number, Number, State | None], State]
 _Run = Callable[[State, Tensor, Tensor, Tensor, Tensor | None], list[State]]
 
-_LONG, _SHORT = 64, 16  # steps in a run of a small state, and of one that fills the cache
+_LONG, _SHORT = 128, 8  # steps in a run of a small state, and of one that fills the cache
 _SMALL = 2**12
 _REMEMBERED = 16  # compiled functions
 
