@@ -38,7 +38,8 @@ with sg.joined_ranks() as ranks:
     seconds, cpu = (b - a for a, b in zip(began, spent()))
 bits = found["moments"].mean.numpy().tobytes() + found["histogram"].counts.numpy().tobytes()
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print("row", ranks.rank, seconds, cpu, peak, hashlib.sha256(bits).hexdigest())
+row = ("row", ranks.rank, seconds, cpu, peak, hashlib.sha256(bits).hexdigest())
+sys.stdout.write(" ".join(map(str, row)) + "\\n")  # in one piece, beside other processes
 """
 STEPS = 100
 
