@@ -200,7 +200,7 @@ class _Steps:
             return y  # any tensor of this shape will do; no evaluation is spent on it
         if self.step > self._entered:
             self.enter(self.step, y)  # every method evaluates f first where its step begins
-        drift = self._sde.drift(self._state(y), self._time(u)) * self._dts[self.step]
+        drift = torch.mul(self._sde.drift(self._state(y), self._time(u)), self._dts[self.step])
         return drift if self._flat else drift.flatten(1)
 
     def _g(self, u: Tensor, y: Tensor) -> Tensor:
@@ -211,7 +211,7 @@ class _Steps:
                 self._constant = root, y.new_full((), sigma * root).expand_as(y)
             return self._constant[1]
         x = self._state(y)
-        g = self._sde.diffusion(x, self._time(u)) * root
+        g = torch.mul(self._sde.diffusion(x, self._time(u)), root)
         return g.to(x).expand_as(x).flatten(1)
 
     def _state(self, y: Tensor) -> State:
@@ -225,7 +225,7 @@ class _Steps:
             return self._ts[self.step]
         if part == 1.0:
             return self._ts[self.step + 1]
-        return self._ts[self.step] + part * self._dts[self.step]
+        return torch.add(self._ts[self.step], part * self._dts[self.step])
 
 
 class _DiagonalSteps(_Steps):
