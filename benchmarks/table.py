@@ -19,10 +19,11 @@ everything it compares in one run on one machine. Evaluations are counted.
 # what the tables of a file say together, in words; no numbers that a run would change
 NOTES = {
     "samplers": """**Which sampler for how many evaluations.** Without preparation, on
-`timesteps.power`: `AngularAdams(3)` or `(4)` at 5 evaluations, `AngularAdams(6)` from 10 on, and
-`DDIM` where there is one. Where many samples will be drawn from one model, `calibrate` for the
-evaluations that you can pay: the table of costs says what goes in and what comes out. On a trained
-score the network's own error is reached soon; from there on evaluations buy nothing.
+`timesteps.power`, for a smooth score: `AngularAdams(4)` at 5 evaluations, `AngularAdams(6)` from
+10 on. For a trained score: `AngularAdams(2)`, since high orders are unstable on some networks; its
+own error is reached soon, and from there on evaluations buy nothing. Where very many samples will
+be drawn from one model in few evaluations, `calibrate`: the table of costs says what goes in, what
+comes out, and after how many samples it is paid back.
 
 What was done for the peers is told in `peers.py`: an exact score at any real t, tables in float64,
 no clipping, the same end for all, orders and variants as listed there, each on the best of the

@@ -164,7 +164,7 @@ class ScoreModel(nn.Module):
         """α(t) and σ(t), ready to multiply x_t."""
         if t.ndim:
             t = t.to(x_t.dtype)  # in float64 it would promote the state, which a 0-d t does not
-        elif t.device.type == "cpu" and not float(t) > 0:
+        elif t.device.type == "cpu" and not float(t.detach()) > 0:
             raise ValueError(
                 f"the score does not exist at t = {float(t):g}; stop at sde.t_min = "
                 f"{self.sde.t_min:g}."

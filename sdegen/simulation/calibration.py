@@ -171,7 +171,7 @@ def calibrate(
     Args:
         dynamics: The probability flow, ReverseSDE(sde, score, eta=0.0).
         solver: What it begins from. With free coefficients a multistep method of one evaluation a
-            step, such as AngularAdams(5); without, any solver of fixed steps.
+            step, such as AngularAdams(); without, any solver of fixed steps.
         steps: N ≥ 1.
         x_T: Pilot batch at t_max, such as `sde.prior(…)`, shape (batch, *event); float64 lets
             the descent go furthest. Every third state is held out.
@@ -263,12 +263,12 @@ def _checked(
         )
     if not isinstance(solver, FixedStep):
         raise TypeError(
-            f"solver must be one of fixed steps, such as AngularAdams(5), but is {solver!r}."
+            f"solver must be one of fixed steps, such as AngularAdams(), but is {solver!r}."
         )
     if free and not isinstance(solver, Multistep):
         raise TypeError(
             "free coefficients need a linear multistep method of one evaluation a step, but "
-            f"solver is {solver!r}; pass AngularAdams(5), or free_coefficients=False."
+            f"solver is {solver!r}; pass AngularAdams(), or free_coefficients=False."
         )
     for name, number in (("steps", steps), ("rounds", rounds)):
         if isinstance(number, bool) or not isinstance(number, int):
@@ -290,7 +290,7 @@ def _weights(solver: FixedStep, dynamics: ReverseSDE, kernel: Kernel, nodes: Ten
     if table.again is not None:
         raise ValueError(
             f"free coefficients need one evaluation a step, but {solver!r} evaluates twice in its "
-            "second; pass AngularAdams(5), or free_coefficients=False."
+            "second; pass AngularAdams(), or free_coefficients=False."
         )
     return on_circle(kernel, nodes, table, min(len(nodes) - 1, _REMEMBERED))
 

@@ -206,6 +206,18 @@ def test_a_float32_model_is_calibrated_in_float32_too():
     assert found.error < 0.5 * found.error_before
 
 
+def test_a_network_is_calibrated_and_left_as_it_was():
+    model = sg.ScoreModel(sg.MLP(2, width=16, rng=0), VP)
+    before = [p.detach().clone() for p in model.parameters()]
+    flow = sg.ReverseSDE(VP, model.score, eta=0.0)
+    pilot = VP.prior((48, 2), rng=1, dtype=F)
+    found = sg.calibrate(flow, sg.AngularAdams(), 4, pilot, rounds=3)
+    assert found.error < 0.8 * found.error_before
+    for p, was in zip(model.parameters(), before, strict=True):
+        assert p.grad is None
+        assert torch.equal(p.detach(), was)
+
+
 @pytest.mark.usefixtures("as_user")
 class TestBadRequests:
     def test_steps(self):
