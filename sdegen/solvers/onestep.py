@@ -251,7 +251,7 @@ def _compiled(
                 raise ValueError(
                     f"compile=True: {type(sde).__name__} could not be compiled "
                     f"({type(error).__name__}: {first}). It takes a C++ compiler, and a drift and "
-                    "a diffusion of torch operations alone, without numpy, print or .item(); "
+                    "a diffusion of torch operations alone, without a branch on their values; "
                     f"{type(solver).__name__}() without compile runs them as they are."
                 ) from error
             _functions[key] = run, counter.calls
