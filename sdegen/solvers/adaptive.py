@@ -12,7 +12,11 @@ ones. So the Brownian increment is split by a bridge,
     W(h/2) | W(h) ~ N(W(h)/2, h/4),
 
 the first half is tried next, and the second one waits until its turn has come. A trajectory walks
-one Brownian path, whatever is rejected on it.
+one Brownian path, whatever is rejected on it. (Jolicoeur-Martineau et al. draw afresh after a
+rejection, with which the law depends on what the test rejects.)
+
+Where E is not finite it counts as > 1. So that halving ends, also next to a time at which the
+score begins to be NaN, a step shorter than a few roundings of t makes a trajectory a lost one.
 
 How many evaluations a run takes is not known beforehand, and whether another is needed has to be
 asked of the device after each: unlike fixed steps, this does synchronise with the host. All
@@ -42,7 +46,7 @@ from sdegen.walls import Walls
 
 __all__ = ["AdaptiveHeun"]
 
-_DEEPEST = 40  # halvings of one step: 2⁻⁴⁰ of it
+_SHORTEST = 4  # roundings of t, in the precision in which the score is told it
 _GROWTH, _SAFETY = 5.0, 0.9
 
 
@@ -104,18 +108,29 @@ class AdaptiveHeun(Solver):
         path = [x0]
         for start, end in pairwise(ts):
             run.go(start, end)
-            path = [*path, run.x] if keep_path else [run.x]
             if bool(run.lost.any()) and on_nonfinite == "raise":
-                why = (
-                    f"{int(run.lost.sum())} of {len(x0)} trajectories found no step between t = "
-                    f"{start:g} and {end:g} that would do, after {_DEEPEST} halvings, at rtol = "
-                    f"{self.rtol:g} and atol = {self.atol:g}; the first stopped at t = "
-                    f"{float(run.t[run.lost][0]):g}. Take larger ones."
-                )
+                why = self._why(run, start, end)
                 return Solution(torch.stack(path), counter.calls, run.lost, end, why)
+            path = [*path, run.x] if keep_path else [run.x]
             if tick is not None:
                 tick()
         return Solution(torch.stack(path), counter.calls, run.lost)
+
+    def _why(self, run: _Run, start: float, end: float) -> str:
+        """What to say of a block that has lost trajectories."""
+        first = int(run.lost.nonzero()[0])
+        t, number = float(run.t[first]), f"{int(run.lost.sum())} of {len(run.lost)} trajectories"
+        if bool(run.blind[first]):
+            return (
+                f"{number} could not go on between t = {start:g} and {end:g}: the score or the "
+                f"state is not finite next to t = {t:g}, where the first of them stopped, however "
+                "short the step. Look at what the network returns there, or end the times before."
+            )
+        return (
+            f"{number} found no step between t = {start:g} and {end:g} that would do at rtol = "
+            f"{self.rtol:g} and atol = {self.atol:g}: the first of them stopped at t = {t:g}, "
+            "where a step would be too short for the precision of t. Take larger tolerances."
+        )
 
 
 class _Run:
@@ -130,6 +145,7 @@ class _Run:
         self.h = torch.full_like(self.t, 0.01 * abs(times[-1] - times[0]))
         self.w = torch.zeros_like(x)
         self.lost = torch.zeros(n, dtype=torch.bool, device=device)
+        self.blind = self.lost  # whether the last try had no finite error
         # halves that wait: their lengths and increments, one level for each halving
         self.waiting: list[tuple[Tensor, State]] = []
         self.depth = torch.zeros(n, dtype=torch.long, device=device)
@@ -148,11 +164,16 @@ class _Run:
             taken = active & (error <= 1.0)
             self.x = torch.where(_rows(taken, ahead), ahead, self.x)
             self.t = torch.where(taken, self.t + sense * self.h, self.t)
+            self.blind = torch.where(active, error.isinf(), self.blind)
             wish = self.h * (_SAFETY * error.clamp(min=1e-12).rsqrt()).clamp(max=_GROWTH)
             fresh = taken & (self.depth == 0)
+            # a step that the end of the interval has cut says nothing against longer ones
+            wish = torch.where(self.h < preferred, torch.maximum(wish, preferred), wish)
+            refused = active & ~taken
             preferred = torch.where(fresh, wish, preferred)
+            preferred = torch.where(refused, torch.minimum(preferred, self.h), preferred)
             left = (end - self.t).abs()
-            self._next(active & ~taken, taken, torch.minimum(preferred, left), fresh)
+            self._next(refused, taken, torch.minimum(preferred, left), fresh)
         self.t = torch.where(self.lost, self.t, end)
         self.h = preferred
 
@@ -167,18 +188,20 @@ class _Run:
         heun = x + dt * f + 0.5 * (g + self.sde.diffusion(euler, s)) * w
         scale = self.solver.atol + self.solver.rtol * torch.maximum(x.abs(), heun.abs())
         error = ((heun - euler) / scale).flatten(1).square().mean(1).sqrt()
-        return heun, error.to(self.t).nan_to_num(nan=float("inf"))
+        return heun, error.to(self.t).nan_to_num(nan=float("inf"), posinf=float("inf"))
 
     def _begin(self, h: Tensor) -> None:
         """A step of length h for all, nothing known of its noise yet."""
         self.h, self.w = h, self._normal() * expand(h.sqrt().to(self.x), self.x)
+        self.depth = torch.zeros_like(self.depth)  # what waited was shorter than a rounding
 
     def _next(self, refused: Tensor, taken: Tensor, wish: Tensor, fresh: Tensor) -> None:
         """The next tries: first halves of what was refused, what waits, and steps of their own."""
         z, x = self._normal(), self.x
         half = 0.5 * self.h
         first = 0.5 * self.w + expand((0.5 * self.h.sqrt()).to(x), x) * z
-        self.lost = self.lost | (refused & (self.depth >= _DEEPEST))
+        shortest = _SHORTEST * torch.finfo(x.dtype).eps * self.t.abs()
+        self.lost = self.lost | (refused & (half < shortest))
         refused = refused & ~self.lost
         if bool(refused.any()) and len(self.waiting) <= int(self.depth[refused].max()):
             self.waiting.append((torch.zeros_like(self.h), torch.zeros_like(x)))
