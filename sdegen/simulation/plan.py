@@ -270,8 +270,7 @@ class Plan:
         lost = int(solution.nonfinite.sum())
         return NonFiniteError(
             f"{lost} of {len(solution.nonfinite)} trajectories of block {b} non-finite by "
-            f"t = {solution.failed_at:g}. Take smaller steps (substeps=…), or "
-            "on_nonfinite='freeze' to go on without them."
+            f"t = {solution.failed_at:g}. {solution.advice}"
         )
 
     def check_memory(self, template: Template, threads: int) -> None:

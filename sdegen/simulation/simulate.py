@@ -181,8 +181,7 @@ def _failure(
     largest = float(torch.nan_to_num(last.states, posinf=0.0, neginf=0.0).abs().max())
     message = (
         f"{lost} of {seen} trajectories non-finite by t = {failed_at:g}; the largest finite value "
-        f"on record is {largest:.3g}. "
-        "Take smaller steps (substeps=…), or on_nonfinite='freeze' to go on without them."
+        f"on record is {largest:.3g}. {last.advice}"
     )
     # without the path, what there is belongs to no time that was asked for
     result = _joined(kept, times, seed) if keep_path and good > 0 else None

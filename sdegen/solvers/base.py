@@ -14,7 +14,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import ClassVar, Literal, Self
 
@@ -60,6 +61,7 @@ class Solution:
         nonfinite: Which trajectories were lost, shape (batch,).
         failed_at: Time at which lost trajectories were found and the block stopped, or None.
         why: What kept a solver from going on, where it was not that trajectories were lost.
+        cause: What is not finite at some time at finite states too, and so lost trajectories.
         interrupted_at: Time up to which the block went before Ctrl-C stopped it, or None.
     """
 
@@ -69,6 +71,15 @@ class Solution:
     failed_at: float | None = None
     why: str | None = None
     interrupted_at: float | None = None
+    cause: str | None = None
+
+    @property
+    def advice(self) -> str:
+        """What to do about lost trajectories, and why where it is known."""
+        go_on = "on_nonfinite='freeze' to go on without them."
+        if self.cause is None:
+            return f"Take smaller steps (substeps=…), or {go_on}"
+        return f"{self.cause}: look at what it returns there, or pass {go_on}"
 
 
 class Solver(ABC):
@@ -211,7 +222,8 @@ class FixedStep(Solver):
                         break
                 i += 1
                 x = record.reach(i, x)
-        return record.solution(counter.calls)
+        solution = record.solution(counter.calls)
+        return solution if record.suspects is None else _with_cause(solution, sde, record, nodes)
 
 
 class Record:
@@ -231,6 +243,8 @@ class Record:
 
     Attributes:
         interrupted: Whether the block must end where it is, as a function.
+        suspects: The nodes from the last check to the one that found trajectories lost, or None.
+        finite: The last state that is known to be finite.
     """
 
     def __init__(
@@ -244,7 +258,8 @@ class Record:
         see: See | None = None,
         watch: Watch | None = None,
     ) -> None:
-        self.x = x0
+        self.x = self.finite = x0
+        self.suspects: range | None = None
         self._reached = 0
         self.failed_at: float | None = None
         self.interrupted_at: float | None = None
@@ -318,9 +333,12 @@ class Record:
             self._sums.append((i, x.sum()))
             return False
         if _all_finite(x):  # what was lost on the way is so still
+            self.finite = x
             return False
         early = [at for at, total in self._sums if not math.isfinite(float(total))]
-        self.failed_at = float(self._nodes[min([*early, i])])
+        found = min([*early, i])
+        self.failed_at = float(self._nodes[found])
+        self.suspects = range(max(found - _CHECK_EVERY, 0), found + 1)
         return True
 
     def held(self, x: State) -> State:
@@ -333,6 +351,26 @@ class Record:
         return Solution(
             states, nfe, self._lost, self.failed_at, interrupted_at=self.interrupted_at
         )
+
+
+def _with_cause(solution: Solution, sde: SDE, record: Record, nodes: Tensor) -> Solution:
+    """Looks for a time at which the score, or the drift, is not finite where states are.
+
+    States are looked at every few steps only, so that it is not known where the first was lost.
+    But a network that returns NaN at some times does so at the last state that was finite, too.
+    """
+    assert record.suspects is not None
+    name = "drift" if sde.denoising is None else "score"
+    with suppress(Exception):  # the run has failed already, and that is what is to be told
+        for t in nodes[record.suspects.start : record.suspects.stop].unbind():
+            lost = int(_rows_nonfinite(sde.drift(record.finite, t)).sum())
+            if lost > 0:
+                cause = (
+                    f"The {name} is not finite at t = {float(t):g}, where the states are, for "
+                    f"{lost} of {len(record.finite)} of them"
+                )
+                return replace(solution, cause=cause)
+    return solution
 
 
 def _no_noise() -> None:

@@ -153,3 +153,29 @@ def test_ticks_count_the_times_reached(solver):
         tick=lambda: ticks.append(1),
     )  # fmt: skip
     assert len(ticks) == 5
+
+
+@pytest.mark.parametrize("solver", [sg.DDIM(), sg.EulerMaruyama(), sg.Heun()])
+@pytest.mark.parametrize(("steps", "keep_path"), [(7, True), (100, False)])
+def test_a_score_that_is_nan_at_small_t_is_told_with_the_t(solver, steps, keep_path, as_user):
+    sde = sg.VP(sg.LinearBeta(0.1, 20.0))
+
+    def score(x, t):
+        return -x if t >= 0.2 else torch.full_like(x, torch.nan)
+
+    x, times = sde.prior((5, 1), rng=0), sde.time_grid(steps)
+    first = float(times[times < 0.2][0])
+    told = (
+        rf"5 of 5 trajectories non-finite by.*The score is not finite at t = {first:g}, where the "
+        r"states are, for 5 of 5 of them: look at what it returns there"
+    )
+    flow = sg.ReverseSDE(sde, score, eta=0.0)
+    with pytest.raises(sg.NonFiniteError, match=told):
+        sg.simulate(flow, x, times, solver=solver, keep_path=keep_path)
+
+
+def test_trajectories_that_run_away_are_no_fault_of_a_time(as_user):
+    sde = sg.ItoProcess(lambda x, t: x**3, 0.0)
+    x, times = torch.full((3, 1), 2.0), torch.linspace(0, 5, 51)
+    with pytest.raises(sg.NonFiniteError, match=r"3 of 3.*Take smaller steps \(substeps"):
+        sg.simulate(sde, x, times, keep_path=False)
