@@ -17,9 +17,9 @@ evaluations is the error of the rest of the way. `ExponentialAdams` has orders t
 end.
 
 **Stability.** The more nodes, the smaller the steps that an Adams method bears. On exact scores of
-mixtures order 6 is the best from 10 evaluations on; on digits, with a network's score, order 5 is
-unstable at 10 and 20 evaluations where order 2 is the best of all (benchmarks/samplers.py). So 2
-is the default.
+mixtures order 6 is the best from 10 evaluations on; on the trained scores of two moons and digits
+order 5 is unstable at 10 evaluations, where order 2 is among the best (benchmarks/samplers.py). So
+2 is the default.
 """
 
 from __future__ import annotations
