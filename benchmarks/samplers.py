@@ -495,6 +495,7 @@ def report(rows, others, dims, quick):
         "two moons, trained score: sliced W2 by evaluations": others["moons"],
         "digits, trained score: energy distance by evaluations": others["digits"],
     }
+    tables = {title: lines for title, lines in tables.items() if lines}
     write("samplers", tables, quick)
     if not quick:
         everything = RESULTS / "all"
