@@ -9,6 +9,7 @@ way of broadcasting silently wrong.
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -79,8 +80,8 @@ def as_times(times: object) -> Tensor:
             f"times must be a list of at least two times, but has shape {tuple(ts.shape)}; "
             "pass torch.linspace(t_start, t_end, n)."
         )
-    bad = ~torch.isfinite(ts)
-    if bool(bad.any()):
-        i = int(bad.nonzero()[0])
+    bad = ~np.isfinite(ts.numpy())
+    if np.count_nonzero(bad):
+        i = int(bad.argmax())
         raise ValueError(f"times must be finite, but times[{i}] = {float(ts[i])}.")
     return ts

@@ -12,6 +12,7 @@ at every point.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -122,14 +123,16 @@ class Reader:
 
     def _varies(self, times: Tensor) -> bool:
         """Asks."""
-        picked = times[torch.linspace(0, len(times) - 1, min(len(times), _PROBED_TIMES)).long()]
-        between = torch.lerp(picked[:-1], picked[1:], torch.full_like(picked[1:], _GOLDEN))
-        early = picked[:1] + (picked[-1] - picked[0]) * _GOLDEN**3
+        ts, last = times.tolist(), len(times) - 1
+        count = min(last, _PROBED_TIMES - 1)
+        picked = [ts[k * last // count] for k in range(count + 1)]
+        between = [a + _GOLDEN * (b - a) for a, b in itertools.pairwise(picked)]
+        early = picked[0] + (picked[-1] - picked[0]) * _GOLDEN**3
         some = self._x[:: max(1, len(self._x) // _PROBED_POINTS)]
-        first = self._asked(some, float(picked[0]))
+        first = self._asked(some, picked[0])
         return any(
             not all(map(torch.equal, self._asked(some, t), first))
-            for t in torch.cat([between, picked[1:], early]).tolist()
+            for t in (*between, *picked[1:], early)
         )
 
     @torch.no_grad()
@@ -274,6 +277,8 @@ class Readers:
 
 def _broadcasts(g: Tensor, x: Tensor) -> bool:
     """Whether g meets x without growing it."""
+    if g.ndim == 0 or g.shape == x.shape:
+        return True
     try:
         return np.broadcast_shapes(g.shape, x.shape) == tuple(x.shape)
     except ValueError:

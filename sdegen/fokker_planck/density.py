@@ -24,6 +24,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.errors import NotNormalizableError
+from sdegen.fokker_planck import arrays
+from sdegen.fokker_planck.arrays import AnyArray
 
 __all__ = ["Density", "DensityPath", "cell_masses", "integral"]
 
@@ -87,14 +89,15 @@ class Density:
     @cached_property
     def is_resolved(self) -> bool:
         """Whether the grid resolves it: a cubic through every other node meets those between."""
-        x, p = self.x, self.p.detach()
+        x, p = self.x.numpy(), self.p.detach().numpy()
         if len(x) < 9:
             return False
         last = len(x) - 1 + len(x) % 2  # an odd number of nodes
-        coarse = Density(x[:last:2].contiguous(), p[:last:2])
-        share = (x[1:last:2] - coarse.x[:-1]) / coarse.x.diff()
-        miss = coarse.within_cells(share) - p[1:last:2]
-        return float(miss.abs().max()) < _UNRESOLVED * float(p.max())
+        nodes, values = x[:last:2], p[:last:2]
+        h = nodes[1:] - nodes[:-1]
+        share = (x[1:last:2] - nodes[:-1]) / h
+        miss = _within_cells(h, values, _limited(h, values), share) - p[1:last:2]
+        return float(np.abs(miss).max()) < _UNRESOLVED * float(p.max())
 
     def expect(self, f: Callable[[Tensor], Tensor]) -> Float[Tensor, ""]:
         """E f(X) of the mass that is there, by Gauss quadrature on each cell's cubic.
@@ -117,11 +120,7 @@ class Density:
 
     def within_cells(self, share: Float[Tensor, " cells"]) -> Float[Tensor, " cells"]:
         """p at one place in each cell, given as a share in [0, 1] of its width."""
-        h, rest = self.x.diff(), 1 - share
-        left, right = self.p[:-1], self.p[1:]
-        bend = h * (self.slopes[:-1] * rest - self.slopes[1:] * share)
-        value = left * rest * (1 + 2 * share) * rest + right * share**2 * (1 + 2 * rest)
-        return value + share * rest * bend
+        return _within_cells(self.x.diff(), self.p, self.slopes, share)
 
     def cdf(self, x: Float[Tensor, "*points"]) -> Float[Tensor, "*points"]:
         """∫_{−∞}^{x} p; reaches `mass`, not 1 where mass was absorbed.
@@ -233,17 +232,15 @@ class DensityPath:
         return len(self.times)
 
 
-def cell_masses(
-    x: Float[Tensor, " nodes"], p: Float[Tensor, "... nodes"]
-) -> Float[Tensor, "... cells"]:
-    """Masses of the cells of one or many densities.
+def cell_masses(x: AnyArray, p: AnyArray) -> AnyArray:
+    """Masses of the cells of one or many densities, shape (..., cells).
 
     Args:
-        x: Nodes.
-        p: Nodal values ≥ 0.
+        x: Nodes, shape (nodes,).
+        p: Nodal values ≥ 0, shape (..., nodes), tensors or arrays as the nodes are.
     """
-    h = x.diff()
-    return 0.5 * h * (p[..., 1:] + p[..., :-1]) - h**2 / 12 * _limited(h, p).diff()
+    h = x[1:] - x[:-1]
+    return _cell_integrals(h, p, _limited(h, p))
 
 
 def integral(x: Float[Tensor, " nodes"], y: Float[Tensor, "... nodes"]) -> Tensor:
@@ -253,25 +250,40 @@ def integral(x: Float[Tensor, " nodes"], y: Float[Tensor, "... nodes"]) -> Tenso
     >>> round(float(integral(x, x**2)), 12)
     0.333333333333
     """
-    h = x.diff()
-    return (0.5 * h * (y[..., 1:] + y[..., :-1]) - h**2 / 12 * _slopes(h, y).diff()).sum(-1)
+    h = x[1:] - x[:-1]
+    return _cell_integrals(h, y, _slopes(h, y)).sum(-1)
 
 
-def _slopes(h: Tensor, y: Tensor) -> Tensor:
+def _cell_integrals(h: AnyArray, y: AnyArray, slopes: AnyArray) -> AnyArray:
+    """∫ y dx over each cell, of the cubic with these slopes."""
+    bend = slopes[..., 1:] - slopes[..., :-1]
+    return 0.5 * h * (y[..., 1:] + y[..., :-1]) - h**2 / 12 * bend
+
+
+def _within_cells(h: AnyArray, y: AnyArray, slopes: AnyArray, share: AnyArray) -> AnyArray:
+    """The cubic at one place in each cell."""
+    rest, left, right = 1 - share, y[:-1], y[1:]
+    bend = h * (slopes[:-1] * rest - slopes[1:] * share)
+    value = left * rest * (1 + 2 * share) * rest + right * share**2 * (1 + 2 * rest)
+    return value + share * rest * bend
+
+
+def _slopes(h: AnyArray, y: AnyArray) -> AnyArray:
     """y′ at the nodes, of the parabola through three neighbours."""
-    secant = y.diff() / h
-    share = h[1:] / (h[1:] + h[:-1])
-    middle = torch.lerp(secant[..., 1:], secant[..., :-1], share)
+    secant = (y[..., 1:] - y[..., :-1]) / h
+    left, right = secant[..., :-1], secant[..., 1:]
+    middle = right + h[1:] / (h[1:] + h[:-1]) * (left - right)
     first = 2 * secant[..., :1] - middle[..., :1]
     last = 2 * secant[..., -1:] - middle[..., -1:]
-    return torch.cat([first, middle, last], -1)
+    return arrays.of(y).concatenate([first, middle, last], -1)
 
 
-def _limited(h: Tensor, p: Tensor) -> Tensor:
+def _limited(h: AnyArray, p: AnyArray) -> AnyArray:
     """Slopes that keep the cubic between two nodes positive."""
     # a falling slope endangers the cell to the right, a rising one the cell to the left
-    most = _LIMIT * p.clamp(min=0)
-    pad = torch.nn.functional.pad
-    fall = pad(most[..., :-1] / -h, (0, 1), value=-torch.inf)
-    rise = pad(most[..., 1:] / h, (1, 0), value=torch.inf)
-    return torch.maximum(torch.minimum(_slopes(h, p), rise), fall)
+    of, slopes, most = arrays.of(p), _slopes(h, p), _LIMIT * p.clip(0)
+    fall, rise = most[..., :-1] / -h, most[..., 1:] / h
+    first = of.maximum(slopes[..., :1], fall[..., :1])
+    middle = of.maximum(of.minimum(slopes[..., 1:-1], rise[..., :-1]), fall[..., 1:])
+    last = of.minimum(slopes[..., -1:], rise[..., -1:])
+    return of.concatenate([first, middle, last], -1)

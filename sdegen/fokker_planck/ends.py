@@ -10,6 +10,7 @@ beside it: the node is left out; q > 0 puts 0 there, q = 0 what
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -65,7 +66,7 @@ class Ends:
         """Whether both walls are one node."""
         return self.kinds[0] == "periodic"
 
-    @property
+    @cached_property
     def kept(self) -> slice:
         """The nodes of a line that are unknowns."""
         left_out = [

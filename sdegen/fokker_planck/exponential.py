@@ -19,6 +19,7 @@ Reference:
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Protocol
 
 import numpy as np
@@ -65,9 +66,10 @@ def expm_action(mass: Tensor, rates: Tensor, p: Tensor) -> Tensor:
     Returns:
         Shape (..., n), with the batch of all three.
     """
-    batch = np.broadcast_shapes(mass.shape[:-2], rates.shape[:-2], p.shape[:-1])
-    bands = (*batch, *mass.shape[-2:])
-    mass, rates, p = mass.expand(bands), rates.expand(bands), p.expand(*batch, p.shape[-1])
+    if mass.ndim + rates.ndim + p.ndim > 5:  # a batch somewhere
+        batch = np.broadcast_shapes(mass.shape[:-2], rates.shape[:-2], p.shape[:-1])
+        bands = (*batch, *mass.shape[-2:])
+        mass, rates, p = mass.expand(bands), rates.expand(bands), p.expand(*batch, p.shape[-1])
     if torch.is_grad_enabled() and (mass.requires_grad or rates.requires_grad or p.requires_grad):
         moved: Tensor = _Action.apply(mass, rates, p)  # type: ignore[no-untyped-call]
         return moved
@@ -75,29 +77,28 @@ def expm_action(mass: Tensor, rates: Tensor, p: Tensor) -> Tensor:
 
 
 def _sum(mass: Tensor, rates: Tensor, p: Tensor, fractions: Array | None) -> Tensor:
-    """r(M⁻¹K) p, system by system; the seven fractions go to `fractions`, if it is there."""
-    m, k, load = (
-        v.detach().numpy() for v in (mass, rates, tridiagonal.multiply(mass, p).detach())
-    )
-    out = _AT_INFINITY * p.detach().numpy()
-    shifted = np.empty(m.shape[-2:], dtype=np.complex128)
+    """r(M⁻¹K) p, system by system; the seven 2 c_k y_k go to `fractions`, if it is there."""
+    m, k, start = (v.detach().numpy() for v in (mass, rates, p))
+    load = tridiagonal.multiply(m, start)
+    out = _AT_INFINITY * start
+    shifted, spare = np.empty(m.shape[-2:], dtype=np.complex128), np.empty(m.shape[-2:])
     y = np.empty(m.shape[-1], dtype=np.complex128)
-    for index in np.ndindex(out.shape[:-1]):
+    for index in itertools.product(*map(range, out.shape[:-1])):
         for j, (pole, residue) in enumerate(zip(_POLES, _RESIDUES, strict=True)):
-            _shift(shifted, m[index], k[index], pole)
-            y[:] = load[index]
+            _shift(shifted, spare, m[index], k[index], pole)
+            np.multiply(load[index], 2 * residue, out=y)
             fraction = tridiagonal.eliminate(shifted, y)
             if fractions is not None:
                 fractions[(*index, j)] = fraction
-            fraction = fraction * (2 * residue)
             out[index] += fraction.real
     return torch.from_numpy(out)
 
 
-def _shift(out: Array, mass: Array, rates: Array, pole: complex) -> None:
+def _shift(out: Array, spare: Array, mass: Array, rates: Array, pole: complex) -> None:
     """K − z M, into memory that is there: at 10⁵ nodes fetching new pages takes longer."""
-    np.multiply(mass, -pole, out=out)
-    out += rates
+    np.multiply(mass, -pole.real, out=spare)
+    np.add(spare, rates, out=out.real)
+    np.multiply(mass, -pole.imag, out=out.imag)
 
 
 class _Context(Protocol):
@@ -110,7 +111,7 @@ class _Context(Protocol):
 
 
 class _Action(torch.autograd.Function):
-    """q = r_∞ p + 2 Re Σ c_k y_k with A_k y_k = M p, A_k = K − z_k M; u_k = A_k⁻ᵀ 2 c_k q̄."""
+    """q = r_∞ p + Re Σ y_k with A_k y_k = 2 c_k M p, A_k = K − z_k M; u_k = A_k⁻ᵀ q̄."""
 
     @staticmethod
     def forward(ctx: _Context, mass: Tensor, rates: Tensor, p: Tensor) -> Tensor:
@@ -123,16 +124,16 @@ class _Action(torch.autograd.Function):
     def backward(ctx: _Context, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mass, rates, p = ctx.saved_tensors
         m, k = (tridiagonal.transposed(v).contiguous().numpy() for v in (mass, rates))
-        q, poles = grad.numpy(), np.array(_POLES)
-        load = np.zeros(p.shape)  # Σ Re u_k: the gradient of M p
+        q, poles, doubled = grad.numpy(), np.array(_POLES), 2 * np.array(_RESIDUES)
+        load = np.zeros(p.shape)  # Re Σ 2 c_k u_k: the gradient of M p
         on_rates, on_mass = np.zeros(mass.shape), np.zeros(mass.shape)
-        shifted = np.empty(m.shape[-2:], dtype=np.complex128)
+        shifted, spare = np.empty(m.shape[-2:], dtype=np.complex128), np.empty(m.shape[-2:])
         u = np.empty(ctx.fractions.shape[-2:], dtype=np.complex128)
         for index in np.ndindex(load.shape[:-1]):
-            for k_th, (pole, residue) in enumerate(zip(_POLES, _RESIDUES, strict=True)):
-                _shift(shifted, m[index], k[index], pole)
-                u[k_th] = tridiagonal.eliminate(shifted, (2 * residue) * q[index])
-            load[index] = u.real.sum(0)
+            for k_th, pole in enumerate(_POLES):
+                _shift(shifted, spare, m[index], k[index], pole)
+                u[k_th] = tridiagonal.eliminate(shifted, q[index].astype(np.complex128))
+            load[index] = (doubled @ u).real
             y = np.pad(ctx.fractions[index], ((0, 0), (1, 1)), mode="wrap")
             for band in range(3):  # −u yᵀ on the bands of A, which are K − z M
                 outer = -u * y[:, band : band + load.shape[-1]]

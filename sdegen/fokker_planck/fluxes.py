@@ -64,6 +64,7 @@ def _value_at_start() -> Tensor:
 _CUMULATIVE = _cumulative()
 _SLOPE = _derivative_at_start()
 _VALUE_AT_START = _value_at_start()
+_INWARD = torch.tensor([1.0, -1.0], dtype=torch.float64)
 _ORDERS = torch.arange(1, 4)[:, None]
 _HAT_MOMENTS = torch.cat([GAUSS_NODES**_ORDERS / _ORDERS, (1 - GAUSS_NODES) ** _ORDERS / _ORDERS])
 
@@ -159,7 +160,7 @@ class Fluxes:
 
     @cached_property
     def wall_slopes(self) -> Float[Tensor, "... 2"]:
-        """(log p)′ at both walls when nothing flows."""
+        """(log p)′ at both walls when nothing flows, in the direction away from them."""
         return _wall_slopes(self.land.coefficients, self.h, self.land.log_d)
 
 
@@ -204,7 +205,7 @@ def landscape(c: Coefficients, nodes: Float[Tensor, " nodes"]) -> Landscape:
     Returns:
         The landscape.
     """
-    h = nodes.diff()
+    h = nodes[1:] - nodes[:-1]
     regular = c.drift / c.diffusivity * h[:, None]
     poles = tuple(pole for end in (0, -1) if (pole := find_pole(c, nodes, end)) is not None)
     for pole in poles:
@@ -220,7 +221,7 @@ def landscape(c: Coefficients, nodes: Float[Tensor, " nodes"]) -> Landscape:
         u = torch.where(closed, 0.0, u)
         d = torch.where(d > 0, d, 1.0)
     log_d = d.log()
-    w = u - log_d.diff()
+    w = u - (log_d[..., 1:] - log_d[..., :-1])
     if closed is not None:
         w = torch.where(closed, 0.0, w)
     return Landscape(h, u, w, regular, poles, log_d, closed, c)
@@ -237,8 +238,8 @@ def fluxes(land: Landscape) -> Fluxes:
     """
     # ∫ s over the cell, and by the same points that of a constant f/D, which is known exactly
     top = -land.u.detach().clamp(max=0)[..., None]  # the larger end of log s, against overflow
-    weighted = (land.log_s - top).exp() * GAUSS_WEIGHTS
-    total = weighted.sum(-1)
+    scale = (land.log_s - top).exp()
+    total = scale @ GAUSS_WEIGHTS
     line = -land.u[..., None] * GAUSS_NODES
     ratio = ((line - top).exp() @ GAUSS_WEIGHTS) / total
     nodal = land.log_d.exp()
@@ -247,7 +248,7 @@ def fluxes(land: Landscape) -> Fluxes:
     b = nodal[..., 1:] * ratio * bernoulli(land.u) / land.h
     if land.closed is not None:
         a, b = (torch.where(land.closed, 0.0, v) for v in (a, b))
-    return Fluxes(land, a, b, weighted / total[..., None], d.detach())
+    return Fluxes(land, a, b, scale * GAUSS_WEIGHTS / total[..., None], d.detach())
 
 
 def find_pole(c: Coefficients, nodes: Tensor, end: int) -> Pole | None:
@@ -287,11 +288,10 @@ def bernoulli(z: Tensor) -> Tensor:
 
 
 def _wall_slopes(c: Coefficients, h: Tensor, log_d: Tensor) -> Tensor:
-    """f/D − (log D)′ at both walls."""
-    low = torch.cat([log_d[..., :1], c.diffusivity[..., 0, :].log()], -1) @ _SLOPE / h[0]
-    high = (
-        torch.cat([log_d[..., -1:], c.diffusivity[..., -1, :].flip(-1).log()], -1)
-        @ _SLOPE
-        / -h[-1]
-    )
-    return c.wall_drift * torch.exp(-log_d[..., [0, -1]]) - torch.stack([low, high], -1)
+    """f/D − (log D)′ at both walls, inward."""
+    last = len(h) - 1
+    inside = torch.stack([c.diffusivity[..., 0, :], c.diffusivity[..., -1, :].flip(-1)], -2)
+    at_wall = log_d[..., :: last + 1]
+    log_d_inward = torch.cat([at_wall[..., None], inside.log()], -1)
+    inward = _INWARD * c.wall_drift * torch.exp(-at_wall)
+    return inward - log_d_inward @ _SLOPE / h[::last]

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -73,25 +74,25 @@ def assemble(flux: Fluxes, ends: Ends, *, compact: bool) -> Operator:
 
 def _line(flux: Fluxes, ends: Ends, *, compact: bool) -> tuple[Tensor, Tensor]:
     """M and K between two walls."""
-    pad = torch.nn.functional.pad
-    a_left, b_left = pad(flux.a, (1, 0)), pad(flux.b, (1, 0))
-    a_right, b_right = pad(flux.a, (0, 1)), pad(flux.b, (0, 1))
+    nothing = torch.zeros_like(flux.a[..., :1])
+    a_left, b_left = torch.cat([nothing, flux.a], -1), torch.cat([nothing, flux.b], -1)
+    a_right, b_right = torch.cat([flux.a, nothing], -1), torch.cat([flux.b, nothing], -1)
     rates = torch.stack([a_left, -(b_left + a_right), b_right], -2)
-    volumes = control_volumes(flux.h, ring=False)
     if compact:
         falling, rising = flux.hat_moments[..., :3, :], flux.hat_moments[..., 3:, :]
         inner = _compact_rows(flux.h[:-1], flux.h[1:], rising[..., :-1], falling[..., 1:])
-        slopes = flux.wall_slopes
-        low = _wall_row(flux.h[0], falling[..., 0], slopes[..., 0])
-        high = _wall_row(flux.h[-1], rising[..., -1], -slopes[..., 1]).flip(-1)
-        mass = torch.cat([low[..., None], inner, high[..., None]], -1)
+        inward = torch.stack([falling[..., 0], rising[..., -1]], -2)
+        low, high = _wall_rows(flux.h[:: len(flux.h) - 1], inward, flux.wall_slopes).unbind(-2)
+        mass = torch.cat([low[..., None], inner, high.flip(-1)[..., None]], -1)
         steep = flux.u.detach().abs() > STEEPEST
         if bool(steep.any()):
+            pad = torch.nn.functional.pad
             lumped = (pad(steep, (1, 0)) | pad(steep, (0, 1)))[..., None, :]
+            volumes = control_volumes(flux.h, ring=False)
             mass = torch.where(lumped, _lumped(volumes, rates), mass)
         mass = _beside_walls_without_noise(mass, flux, ends)
     else:
-        mass = _lumped(volumes, rates)
+        mass = _lumped(control_volumes(flux.h, ring=False), rates)
     kept = ends.kept
     return _cut(mass, kept), _cut(rates, kept)
 
@@ -145,17 +146,18 @@ def wall_weights(wall: Tensor, cell: Tensor, q: float) -> tuple[Tensor, Tensor]:
 
 def _landscape(flux: Fluxes, *, ring: bool) -> tuple[Tensor, Tensor, float]:
     """For the time integrator: log p without current, D (log p)′², and the circulation."""
-    pad = torch.nn.functional.pad
-    w, h = flux.w.detach(), flux.h
-    d, circulation = flux.d, 0.0
+    w, h, d = flux.w.detach().numpy(), flux.h.numpy(), flux.d.numpy()
+    circulation = 0.0
     if ring:
-        tilt = w.sum(-1, keepdim=True) / h.sum()
+        tilt = w.sum(-1, keepdims=True) / h.sum()
         circulation = float((d * tilt**2).max())
         w = w - tilt * h
     rate = d * (w / h) ** 2
-    phi = pad(w.cumsum(-1), (1, 0))
-    speed = torch.maximum(pad(rate, (1, 0)), pad(rate, (0, 1)))
-    return phi, speed, circulation
+    phi, speed = np.zeros((2, *w.shape[:-1], w.shape[-1] + 1))
+    np.cumsum(w, -1, out=phi[..., 1:])
+    speed[..., :-1] = rate
+    np.maximum(speed[..., 1:], rate, out=speed[..., 1:])
+    return torch.from_numpy(phi), torch.from_numpy(speed), circulation
 
 
 def control_volumes(h: Tensor, *, ring: bool) -> Tensor:
@@ -199,10 +201,20 @@ def _compact_rows(left: Tensor, right: Tensor, rising: Tensor, falling: Tensor) 
     return torch.stack([lower, s0 - lower - upper, upper], -2)
 
 
-def _wall_row(h: Tensor, r: Tensor, slope: Tensor) -> Tensor:
-    """The row of a lower wall without flux: a parabola through two nodes, and (log p)′ at one."""
-    upper = h * r[..., 2]
-    diagonal = h * r[..., 0] + slope * h**2 * r[..., 1] - (1 + slope * h) * upper
+def _wall_rows(h: Tensor, r: Tensor, slope: Tensor) -> Tensor:
+    """Rows of walls without flux: a parabola through two nodes, and (log p)′ at one, inward.
+
+    Args:
+        h: Widths of the walls' cells, shape (walls,).
+        r: Moments of their hats, shape (..., walls, 3).
+        slope: (log p)′ at the walls, in the direction away from them, shape (..., walls).
+
+    Returns:
+        Bands from outside to inside, shape (..., walls, 3).
+    """
+    r0, r1, r2 = r.unbind(-1)
+    rise, upper = slope * h, h * r2
+    diagonal = h * (r0 + rise * r1) - (1 + rise) * upper
     return torch.stack([torch.zeros_like(upper), diagonal, upper], -1)
 
 

@@ -7,6 +7,9 @@ resolved by the grid it rings, and goes below zero by more than that.
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -22,7 +25,9 @@ _RINGS = 1e-9  # of the peak: what a density that the compact form resolves neve
 
 def rings(p: Float[Tensor, "... nodes"]) -> bool:
     """Whether a density goes below zero by more than rounding."""
-    return bool((p.detach().amin(-1) < -_RINGS * p.detach().amax(-1)).any())
+    values = p.detach().numpy()
+    low, high = np.minimum.reduce(values, -1), np.maximum.reduce(values, -1)
+    return bool(np.count_nonzero(low < -_RINGS * high))
 
 
 def without_rounding(
@@ -38,9 +43,17 @@ def without_rounding(
     Returns:
         Densities of the same shape.
     """
-    floor = -_ROUNDING * p.detach().amax(-1, keepdim=True)
-    p = torch.where((p < 0) & (p > floor), 0.0, p)
+    values = p.detach().numpy()
+    lowest = np.minimum.reduce(values, None)
+    if not math.isfinite(lowest + np.maximum.reduce(values, None)):
+        return p  # which is said elsewhere
+    if lowest < 0:
+        floor = -_ROUNDING * np.maximum.reduce(values, -1, keepdims=True)
+        p = torch.where(torch.from_numpy((values < 0) & (values > floor)), 0.0, p)
     if not restored:
         return p
-    mass = cell_masses(grid.nodes, p).sum(-1)
+    if p.requires_grad:
+        mass = cell_masses(grid.nodes, p).sum(-1)
+    else:
+        mass = torch.from_numpy(cell_masses(grid.nodes.numpy(), p.numpy()).sum(-1))
     return p * (mass[0] / mass)[..., None]

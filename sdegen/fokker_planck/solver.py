@@ -16,6 +16,7 @@ meant to be one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
@@ -153,7 +154,7 @@ class FokkerPlanck:
                 p = self._carried(start, start, ts, integrator, compact=False, varies=varies)
             p = without_rounding(p, self.grid, restored="absorbing" not in self.walls)
         result = DensityPath(ts, p, self.grid.nodes)
-        if not bool(torch.isfinite(p).all()):
+        if not math.isfinite(float(p.detach().sum())) and not bool(torch.isfinite(p).all()):
             bad = int((~torch.isfinite(p).all(1)).nonzero()[0])
             raise NonFiniteError(f"the density is not finite at t = {float(ts[bad]):g}.", result)
         check_edges(p.detach(), ts, self.grid, self._open_ends)
@@ -478,16 +479,16 @@ class FokkerPlanck:
     ) -> Tensor:
         """Nodal values at all times, of a start that the operator sees as `sharp`."""
         generator = self._compact if compact else self._lumped
-        path = integrator.path(generator, generator.ends.restrict(sharp), times, varies=varies)
-        p = generator.ends.widen(torch.stack(path))
-        return torch.cat([start[None], p[1:]])
+        ends = generator.ends
+        path = integrator.path(generator, ends.restrict(sharp), times, varies=varies)
+        return torch.stack([start, *map(ends.widen, path[1:])])
 
     def _is_smooth(self, density: Density) -> bool:
         """Whether the grid resolves a start, and absorbing walls find nothing there."""
         p = density.p.detach()
         jumps = any(
-            kind == "absorbing" and float(edge) > 1e-8 * float(p.max())
-            for kind, edge in zip(self.walls, (p[0], p[-1]), strict=True)
+            kind == "absorbing" and float(p[end]) > 1e-8 * float(p.max())
+            for kind, end in zip(self.walls, (0, -1), strict=True)
         )
         return not jumps and density.is_resolved
 

@@ -21,10 +21,11 @@ Reference:
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from sdegen.errors import SolverError
@@ -78,9 +79,10 @@ class Exponential:
         """Unknowns at all times, the first included."""
         kept = [p]
         if not varies:
-            operator = generator.operator_at(float(times[0]))
-            for dt in times.diff().abs().tolist():
-                kept.append(_flow(operator, dt, kept[-1]))
+            ts = times.tolist()
+            operator = generator.operator_at(ts[0])
+            for t0, t1 in itertools.pairwise(ts):
+                kept.append(_flow(operator, abs(t1 - t0), kept[-1]))
             return kept
         dt = float(times[-1] - times[0])
         for t0, t1 in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
@@ -169,15 +171,17 @@ def _longest(operator: Operator, p: Tensor) -> float:
     reach across.
     """
     longest = _WINDING / operator.circulation if operator.circulation > 0 else math.inf
-    peak = p.amax(-1, keepdim=True)
-    height = torch.where(
-        p > _FAINT * peak, p.clamp(min=1e-300).log() - operator.phi / 2, -math.inf
-    )
-    top, at = height.max(-1)
-    kappa = top + operator.phi.amax(-1) / 2 - peak[..., 0].log()
-    rate = torch.where(kappa > _AMPLIFIED, operator.speed.gather(-1, at[..., None])[..., 0], 0.0)
-    fastest = float(rate.max())
-    return min(longest, _REACH / fastest) if fastest > 0 else longest
+    values, phi, speed = (v.numpy() for v in (p, operator.phi.detach(), operator.speed))
+    peak = np.maximum(np.maximum.reduce(values, -1, keepdims=True), 1e-300)
+    height = np.log(np.maximum(values, _FAINT * peak)) - 0.5 * phi
+    np.copyto(height, -math.inf, where=values <= _FAINT * peak)
+    at = height.argmax(-1)[..., None]
+    top = np.maximum.reduce(height, -1, keepdims=True)
+    kappa = top + 0.5 * np.maximum.reduce(phi, -1, keepdims=True) - np.log(peak)
+    if not np.count_nonzero(kappa > _AMPLIFIED):
+        return longest
+    fastest = np.where(kappa > _AMPLIFIED, np.take_along_axis(speed, at, -1), 0.0).max()
+    return float(min(longest, _REACH / fastest)) if fastest > 0 else longest
 
 
 def _magnus(generator: Generator, p: Tensor, t: float, h: float) -> Tensor | None:

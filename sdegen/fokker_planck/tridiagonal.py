@@ -23,17 +23,20 @@ from scipy.linalg import lapack
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sdegen.fokker_planck import arrays
+from sdegen.fokker_planck.arrays import AnyArray
+
 __all__ = ["eliminate", "multiply", "solve", "transposed"]
 
 Bands = Float[Tensor, "... 3 n"] | Complex[Tensor, "... 3 n"]
 Vector = Float[Tensor, "... n"] | Complex[Tensor, "... n"]
 
 
-def multiply(bands: Bands, y: Vector) -> Vector:
-    """A y, shape (..., n)."""
-    return (
-        bands[..., 0, :] * y.roll(1, -1) + bands[..., 1, :] * y + bands[..., 2, :] * y.roll(-1, -1)
-    )
+def multiply(bands: AnyArray, y: AnyArray) -> AnyArray:
+    """A y, shape (..., n), of tensors (..., 3, n) and (..., n), or of arrays."""
+    around = arrays.of(y).concatenate([y[..., -1:], y, y[..., :1]], -1)
+    lower, diagonal, upper = bands[..., 0, :], bands[..., 1, :], bands[..., 2, :]
+    return lower * around[..., :-2] + diagonal * y + upper * around[..., 2:]
 
 
 def transposed(bands: Bands) -> Bands:
@@ -102,13 +105,14 @@ def eliminate(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     Returns:
         A⁻¹b, which may lie where b was.
     """
-    gtsv = lapack.zgtsv if np.iscomplexobj(a) else lapack.dgtsv
+    gtsv = lapack.zgtsv if a.dtype.kind == "c" else lapack.dgtsv
     lower, diagonal, upper = a
-    ours = {"overwrite_dl": 1, "overwrite_d": 1, "overwrite_du": 1, "overwrite_b": 1}
+    ours = (1, 1, 1, 1)  # all four may be overwritten
     if lower[0] == 0 and upper[-1] == 0:
-        *_, y, info = gtsv(lower[1:], diagonal, upper[:-1], b, **ours)
+        solved: NDArray[Any]
+        *_, solved, info = gtsv(lower[1:], diagonal, upper[:-1], b, *ours)
         _check(info)
-        return np.asarray(y)
+        return solved
     # A = T + u vᵀ, u = (γ, 0, …, A[n−1, 0]), v = (1, 0, …, A[0, n−1]/γ)
     gamma = -diagonal[0]
     corner = lower[0] / gamma
@@ -116,7 +120,7 @@ def eliminate(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     diagonal[-1] -= upper[-1] * corner
     both = np.zeros((len(b), 2), dtype=a.dtype, order="F")
     both[:, 0], both[0, 1], both[-1, 1] = b, gamma, upper[-1]
-    *_, y, info = gtsv(lower[1:], diagonal, upper[:-1], both, **ours)
+    *_, y, info = gtsv(lower[1:], diagonal, upper[:-1], both, *ours)
     _check(info)
     v = y[0] + corner * y[-1]
     return np.asarray(y[:, 0] - v[0] / (1 + v[1]) * y[:, 1])

@@ -1,0 +1,25 @@
+"""Formulas that are written once, for tensors with gradients and for bare arrays.
+
+On a thousand numbers an operation of torch takes two or three times as long as one of numpy.
+Where no gradient is asked for, what is cheap is therefore done in numpy; a formula that is needed
+in both is written in what torch and numpy have in common: slices, arithmetic, and the functions
+of the module that `of` returns.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["AnyArray", "of"]
+
+AnyArray = TypeVar("AnyArray", Tensor, NDArray[Any])
+
+
+def of(x: object) -> Any:
+    """The module whose functions take x: torch for a tensor, else numpy."""
+    return torch if isinstance(x, Tensor) else np
