@@ -8,6 +8,7 @@ of the module that `of` returns.
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,6 +21,6 @@ __all__ = ["AnyArray", "of"]
 AnyArray = TypeVar("AnyArray", Tensor, NDArray[Any])
 
 
-def of(x: object) -> Any:
+def of(x: object) -> ModuleType:
     """The module whose functions take x: torch for a tensor, else numpy."""
     return torch if isinstance(x, Tensor) else np

@@ -90,7 +90,7 @@ def check_start(p0: Density, grid: Grid, *, may_lack: bool) -> Tensor:
         TypeError: If p0 is no density.
         ValueError: If it lives elsewhere, is not finite, negative, without mass or not normalised.
     """
-    if not hasattr(p0, "cell_masses"):
+    if not hasattr(type(p0), "cell_masses"):
         raise TypeError(
             f"p0 must be a Density or a number, but is {type(p0).__name__}; pass "
             "grid.gaussian(mean, std), a start x0, or Density(grid.nodes, p)."

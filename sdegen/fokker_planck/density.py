@@ -257,15 +257,17 @@ def integral(x: Float[Tensor, " nodes"], y: Float[Tensor, "... nodes"]) -> Tenso
 def _cell_integrals(h: AnyArray, y: AnyArray, slopes: AnyArray) -> AnyArray:
     """∫ y dx over each cell, of the cubic with these slopes."""
     bend = slopes[..., 1:] - slopes[..., :-1]
-    return 0.5 * h * (y[..., 1:] + y[..., :-1]) - h**2 / 12 * bend
+    integrals: AnyArray = 0.5 * h * (y[..., 1:] + y[..., :-1]) - h**2 / 12 * bend
+    return integrals
 
 
 def _within_cells(h: AnyArray, y: AnyArray, slopes: AnyArray, share: AnyArray) -> AnyArray:
     """The cubic at one place in each cell."""
     rest, left, right = 1 - share, y[:-1], y[1:]
     bend = h * (slopes[:-1] * rest - slopes[1:] * share)
-    value = left * rest * (1 + 2 * share) * rest + right * share**2 * (1 + 2 * rest)
-    return value + share * rest * bend
+    ends = left * rest * (1 + 2 * share) * rest + right * share**2 * (1 + 2 * rest)
+    within: AnyArray = ends + share * rest * bend
+    return within
 
 
 def _slopes(h: AnyArray, y: AnyArray) -> AnyArray:
@@ -275,7 +277,8 @@ def _slopes(h: AnyArray, y: AnyArray) -> AnyArray:
     middle = right + h[1:] / (h[1:] + h[:-1]) * (left - right)
     first = 2 * secant[..., :1] - middle[..., :1]
     last = 2 * secant[..., -1:] - middle[..., -1:]
-    return arrays.of(y).concatenate([first, middle, last], -1)
+    slopes: AnyArray = arrays.of(y).concatenate([first, middle, last], -1)
+    return slopes
 
 
 def _limited(h: AnyArray, p: AnyArray) -> AnyArray:
@@ -286,4 +289,5 @@ def _limited(h: AnyArray, p: AnyArray) -> AnyArray:
     first = of.maximum(slopes[..., :1], fall[..., :1])
     middle = of.maximum(of.minimum(slopes[..., 1:-1], rise[..., :-1]), fall[..., 1:])
     last = of.minimum(slopes[..., -1:], rise[..., -1:])
-    return of.concatenate([first, middle, last], -1)
+    limited: AnyArray = of.concatenate([first, middle, last], -1)
+    return limited

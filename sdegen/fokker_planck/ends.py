@@ -42,6 +42,8 @@ class Ends:
     nodes: Float[Tensor, " nodes"]
 
     def __post_init__(self) -> None:
+        if self.exponents == (None, None):
+            return
         for q, kind, x in zip(
             self.exponents, self.kinds, self.nodes[[0, -1]].tolist(), strict=True
         ):

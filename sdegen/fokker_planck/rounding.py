@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sdegen.fokker_planck import arrays
+from sdegen.fokker_planck.arrays import AnyArray
 from sdegen.fokker_planck.density import cell_masses
 from sdegen.fokker_planck.grid import Grid
 
@@ -44,16 +46,19 @@ def without_rounding(
         Densities of the same shape.
     """
     values = p.detach().numpy()
-    lowest = np.minimum.reduce(values, None)
-    if not math.isfinite(lowest + np.maximum.reduce(values, None)):
+    peak = np.maximum.reduce(values, -1, keepdims=True)
+    if not math.isfinite(np.minimum.reduce(values, None) + np.maximum.reduce(peak, None)):
         return p  # which is said elsewhere
-    if lowest < 0:
-        floor = -_ROUNDING * np.maximum.reduce(values, -1, keepdims=True)
-        p = torch.where(torch.from_numpy((values < 0) & (values > floor)), 0.0, p)
-    if not restored:
-        return p
+    floor, x = -_ROUNDING * peak, grid.nodes
     if p.requires_grad:
-        mass = cell_masses(grid.nodes, p).sum(-1)
-    else:
-        mass = torch.from_numpy(cell_masses(grid.nodes.numpy(), p.numpy()).sum(-1))
-    return p * (mass[0] / mass)[..., None]
+        return _trimmed(x, p, torch.from_numpy(floor), restored=restored)
+    return torch.from_numpy(_trimmed(x.numpy(), values, floor, restored=restored))
+
+
+def _trimmed(x: AnyArray, p: AnyArray, floor: AnyArray, *, restored: bool) -> AnyArray:
+    """Does it, to tensors or to arrays."""
+    trimmed: AnyArray = arrays.of(p).where((p < 0) & (p > floor), 0.0, p)
+    if restored:
+        mass = cell_masses(x, trimmed).sum(-1)
+        trimmed = trimmed * (mass[0] / mass)[..., None]
+    return trimmed

@@ -36,7 +36,8 @@ def multiply(bands: AnyArray, y: AnyArray) -> AnyArray:
     """A y, shape (..., n), of tensors (..., 3, n) and (..., n), or of arrays."""
     around = arrays.of(y).concatenate([y[..., -1:], y, y[..., :1]], -1)
     lower, diagonal, upper = bands[..., 0, :], bands[..., 1, :], bands[..., 2, :]
-    return lower * around[..., :-2] + diagonal * y + upper * around[..., 2:]
+    product: AnyArray = lower * around[..., :-2] + diagonal * y + upper * around[..., 2:]
+    return product
 
 
 def transposed(bands: Bands) -> Bands:
