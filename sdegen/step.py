@@ -7,12 +7,14 @@ With g = 0 it is Euler's method for an ODE, with f = 0 a random walk, with dt < 
 along a reverse-time equation.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from sdegen.shapes import State
 
-__all__ = ["update"]
+__all__ = ["numbers", "update"]
 
 
 def update(
@@ -60,3 +62,15 @@ def update(
     if not isinstance(diffusion, float) and isinstance(diffusion, Tensor):
         return moved.addcmul_(z, diffusion, value=scale)
     return moved.add_(z, alpha=scale * diffusion)
+
+
+def numbers(coefficients: Tensor) -> list[Any]:
+    """Coefficients of a run, one for each step, as `update` is fastest with them.
+
+    Args:
+        coefficients: Shape (steps, …), on the CPU.
+
+    Returns:
+        Numbers, in lists as deep as the shape; one tensor for each step where they have gradients.
+    """
+    return list(coefficients.unbind()) if coefficients.requires_grad else coefficients.tolist()

@@ -8,6 +8,7 @@ from scipy import special, stats
 
 import sdegen as sg
 from sdegen.noise import Normals, Stream, stream
+from sdegen.shapes import expand
 
 SQRT_2 = math.sqrt(2)
 
@@ -168,7 +169,7 @@ class NoisedGaussian:
         return alpha * self.mean, alpha**2 * self.variance + sigma**2
 
     def score(self, x, t):
-        mean, variance = self.moments(t)
+        mean, variance = (expand(c, x) for c in self.moments(t))
         return (mean - x) / variance
 
 

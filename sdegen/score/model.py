@@ -64,8 +64,9 @@ class ScoreModel(nn.Module):
 
     def score(self, x_t: State, t: Time) -> State:
         """∇ log p_t(x_t), same shape as x_t; t of shape () or (batch,), > 0."""
-        _, eps, _, sigma = self._estimates(x_t, t)
-        return score_of(eps, sigma)
+        alpha, sigma = self.kernel(x_t, t)
+        output = self._output(x_t, t, alpha, sigma)
+        return score_of(self.parameterization.eps(output, x_t, alpha, sigma), sigma)
 
     def eps(self, x_t: State, t: Time) -> State:
         """E[ε | x_t], the noise in x_t; same shape as x_t."""
@@ -181,7 +182,10 @@ class ScoreModel(nn.Module):
         """What the network says, in its own precision."""
         how = self.parameterization
         scaled = x_t / how.scale(alpha, sigma)
-        clock = how.clock(t, alpha.reshape(t.shape), sigma.reshape(t.shape))
+        if t.ndim:  # in the shape of t; a single number is so already
+            clock = how.clock(t, alpha.reshape(t.shape), sigma.reshape(t.shape))
+        else:
+            clock = how.clock(t, alpha, sigma)
         like = next(self.network.parameters(), x_t)
         times = clock.to(device=like.device, dtype=like.dtype).expand(x_t.shape[:1])
         output: Tensor = self.network(scaled.to(device=like.device, dtype=like.dtype), times)

@@ -21,6 +21,7 @@ share √(α² + σ²) and t itself, those of `sdegen.score.preconditioning` hav
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from sdegen.shapes import State, Time
@@ -38,7 +39,7 @@ __all__ = [
 
 def score_of(eps: State, sigma: Tensor) -> State:
     """∇ log p_t = −ε/σ, from ε = E[ε | x_t]; sigma broadcastable to eps."""
-    return -eps / sigma
+    return eps / -sigma
 
 
 def v_of(x0: State, eps: State, alpha: Tensor, sigma: Tensor) -> State:
@@ -57,6 +58,10 @@ class Parameterization(ABC):
     def read(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> tuple[State, State]:
         """The estimates (x0, ε) that an output stands for; α x0 + σ ε = x_t."""
 
+    def eps(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> State:
+        """ε alone, which is all that a score is made of."""
+        return self.read(output, x_t, alpha, sigma)[1]
+
     @abstractmethod
     def target(self, x0: State, eps: State, alpha: Tensor, sigma: Tensor) -> State:
         """The output that stands for (x0, ε): what a network is taught."""
@@ -67,7 +72,7 @@ class Parameterization(ABC):
 
     def scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         """What x_t is divided by before the network sees it: √(α² + σ²), the spread of x_t."""
-        return (alpha**2 + sigma**2).sqrt()
+        return torch.hypot(alpha, sigma)
 
     def clock(self, t: Time, alpha: Tensor, sigma: Tensor) -> Tensor:
         """What the network is told of the time: t; all three have t's shape."""
@@ -87,6 +92,10 @@ class EpsPrediction(Parameterization):
     def read(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> tuple[State, State]:
         """(x0, ε) from ε."""
         return (x_t - sigma * output) / alpha, output
+
+    def eps(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> State:
+        """The output itself."""
+        return output
 
     def target(self, x0: State, eps: State, alpha: Tensor, sigma: Tensor) -> State:
         """ε."""

@@ -39,8 +39,10 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -55,7 +57,8 @@ __all__ = ["Coefficients", "Integrals", "Prediction", "Rule"]
 Prediction = Literal["eps", "x0", "v"]
 Rule = Literal["exact", "midpoint"]
 
-_PANELS, _POINTS = 4, 32
+_POINTS = 32
+_LONGEST, _MOST = 5.0, 4  # Δλ of a panel, and panels of a step
 
 # log m and μ of a prediction, as functions of λ
 _LOG_SCALE: dict[str, Callable[[Tensor], Tensor]] = {
@@ -169,8 +172,9 @@ class Integrals:
 
     def _points(self, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Points λ, weights dλ, and log(m_s/m) of the quadrature, shape (m, points)."""
-        fractions, weights = _RULE
         first, last = self.lam[start][:, None], self.lam[end][:, None]
+        longest = float((last - first).detach().abs().max()) if len(first) else 0.0
+        fractions, weights = _composite(min(max(math.ceil(longest / _LONGEST), 1), _MOST))
         lam = first + fractions * (last - first)
         return lam, weights * (last - first), self._log_scale(last) - self._log_scale(lam)
 
@@ -187,12 +191,10 @@ def _lagrange(nodes: Tensor, at: Tensor) -> Tensor:
     return torch.stack(basis, 2)
 
 
-def _composite() -> tuple[Tensor, Tensor]:
+@cache
+def _composite(panels: int) -> tuple[Tensor, Tensor]:
     """Points in [0, 1] and weights of a composite Gauss–Legendre rule."""
     x, w = np.polynomial.legendre.leggauss(_POINTS)
-    points = (np.arange(_PANELS)[:, None] + 0.5 * (x + 1)) / _PANELS
-    weights = np.tile(0.5 * w / _PANELS, _PANELS)
+    points = (np.arange(panels)[:, None] + 0.5 * (x + 1)) / panels
+    weights = np.tile(0.5 * w / panels, panels)
     return torch.from_numpy(points.reshape(-1)), torch.from_numpy(weights)
-
-
-_RULE = _composite()

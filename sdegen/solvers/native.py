@@ -17,7 +17,7 @@ from sdegen.sde.base import SDE
 from sdegen.shapes import State
 from sdegen.solvers.base import Draw, FixedStep, Step
 from sdegen.solvers.onestep import Move, Number, OneStep
-from sdegen.step import update
+from sdegen.step import numbers, update
 
 __all__ = ["DDIM", "EulerMaruyama", "Heun", "PredictorCorrector"]
 
@@ -120,25 +120,24 @@ class DDIM(FixedStep):
             raise ValueError(f"DDIM needs 0 ≤ eta ≤ 1, but eta is {sde.denoising.eta:g}.")
 
     def stepper(self, sde: SDE, nodes: Tensor) -> Step:
-        """The update in y, with slope · ε̂ as drift and η√(v/|Δλ|) as diffusion."""
+        """The update in y, multiplied out: x_s = (α_s/α_t) x + α_s (√… − λ_t) ε̂ + α_s η√v z."""
         inner = sde.denoising
         assert inner is not None  # check() saw to it
         assert inner.kernel is not None
         score, eta = inner.score, inner.eta
         alpha, sigma = inner.kernel.alpha(nodes), inner.kernel.sigma(nodes)
         lam = sigma / alpha
-        now, then, dlam = lam[:-1], lam[1:], lam.diff()
+        now, then = lam[:-1], lam[1:]
         v = (then / now) ** 2 * (now - then) * (now + then)
         # λ_s² − v ≥ 0 but for rounding
         kept = torch.sqrt((then.square() - eta**2 * v).clamp(min=0.0))
-        slopes = ((kept - now) / dlam).unbind()
-        noises = (eta * torch.sqrt(v / dlam.abs())).unbind()
-        ts, alphas, sigmas, dlams = nodes.unbind(), alpha.unbind(), sigma.unbind(), dlam.unbind()
+        scales, ts = numbers(alpha[1:] / alpha[:-1]), nodes.unbind()
+        weights = numbers(-alpha[1:] * sigma[:-1] * (kept - now))
+        noises = numbers(alpha[1:] * eta * torch.sqrt(v.abs()))
+        one = 1.0 if isinstance(weights[0], float) else torch.ones_like(ts[0])
 
         def step(i: int, x: State, draw: Draw) -> State:
-            eps = -sigmas[i] * score(x, ts[i])
-            y = update(x / alphas[i], slopes[i] * eps, noises[i], dlams[i], draw())
-            return alphas[i + 1] * y
+            return update(scales[i] * x, score(x, ts[i]), noises[i], weights[i], draw(), root=one)
 
         return step
 

@@ -11,6 +11,7 @@ import types
 
 import pytest
 import torch
+from exact import mixture_flow, slope
 
 import sdegen as sg
 from sdegen.noise import stream
@@ -141,3 +142,35 @@ def test_dpm_2_ancestral(kdiffusion, grid, steps, eta):
         )
 
     compare(theirs, sg.DPM2(), eta, steps, grid)
+
+
+def test_their_third_order_method_has_order_two_and_ours_three(kdiffusion):
+    # they halve the second difference once too often, as the page of multistep.py says
+    sde = sg.VP(sg.LinearBeta(0.1, 20.0), t_min=5e-2)
+    noised = sg.GaussianMixture([0.3, 0.7], [[-1.0], [1.0]], stds=0.25).noised(sde)
+
+    def denoise(y, sigma):
+        t = times[int((sigmas - sigma[0]).abs().argmin())]
+        return y + sde.sigma(t) ** 2 / sde.alpha(t) * noised.score(sde.alpha(t) * y, t)
+
+    x = torch.linspace(-2, 2, 9, dtype=F64)[:, None]
+    exact, steps, theirs, ours = (
+        mixture_flow(noised, x, sde.t_max, sde.t_min),
+        [80, 160, 320],
+        [],
+        [],
+    )
+    for n in steps:
+        times = sg.timesteps.log_snr(sde, n)
+        alpha = sde.alpha(times)
+        sigmas = sde.sigma(times) / alpha
+        y = kdiffusion.sample_dpmpp_3m_sde(
+            denoise, x / alpha[0], sigmas, eta=0.0,
+            noise_sampler=lambda a, b: None, disable=True,
+        )  # fmt: skip
+        theirs.append(float((alpha[-1] * y - exact).abs().mean()))
+        flow = sg.ReverseSDE(sde, noised.score, eta=0.0)
+        run = sg.simulate(flow, x, times, solver=sg.ExponentialAdams(3, "x0"))
+        ours.append(float((run.final - exact).abs().mean()))
+    assert slope([1 / n for n in steps], theirs) == pytest.approx(2, abs=0.15)
+    assert slope([1 / n for n in steps], ours) == pytest.approx(3, abs=0.15)
