@@ -270,7 +270,8 @@ def _table(integrals: Integrals, ahead: int, order: int, rule: Rule) -> Coeffici
     for k in range(1, min(order - 1, n)):
         decay = integrals.decay(torch.tensor(k - 1), torch.tensor(k))
         stepped = predict[:, k - 1, :k] + decay * pad(before, (0, k - before.shape[1]))
-        before = integrals.weights(*torch.tensor([[0], [k]]), torch.arange(k, -1, -1)[None])[:, 0]
+        first, here = torch.tensor([[0], [k]])
+        before = integrals.weights(first, here, torch.arange(k, -1, -1)[None])[:, 0]
         correct[k] = pad(before - pad(stepped, (1, 0)), (0, order - k - 1))
     if order > ahead and n >= order:
         late = torch.arange(order - 1, n)

@@ -48,8 +48,8 @@ def quadratic(sde: LinearSDE, steps: int) -> Tensor:
 def power(sde: LinearSDE, steps: int, rho: float = 2.5) -> Tensor:
     """Equal steps in t^{1/ρ}: t_i = (t_max^{1/ρ} + (i/N)(t_min^{1/ρ} − t_max^{1/ρ}))^ρ.
 
-    ρ = 1 is `uniform`, ρ = 2 `quadratic`. ρ = 5/2 is the one rule that benchmarks/samplers.py takes
-    for the flow of a VP-SDE of linear β, from 1 to 200 evaluations.
+    ρ = 1 is `uniform`, ρ = 2 `quadratic`. ρ = 5/2 is the one rule that benchmarks/samplers.py
+    takes for the flow of a VP-SDE of linear β, from 1 to 200 evaluations.
 
     Args:
         sde: Any linear SDE.
