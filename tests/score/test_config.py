@@ -22,7 +22,10 @@ import sdegen as sg
         ({"warmup": -1}, "warmup must be finite and ≥ 0, but is -1"),
         ({"weight_decay": float("inf")}, "weight_decay must be finite and ≥ 0, but is inf"),
         ({"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\), but is 1"),
-        ({"weighting": "snr"}, "weighting must be 'simple' or 'likelihood', but is 'snr'"),
+        (
+            {"weighting": "snr"},
+            "weighting must be 'simple' or 'likelihood' or 'flow-matching' or 'edm', but is 'snr'",
+        ),
         ({"keep": "first"}, "keep must be 'last' or 'best', but is 'first'"),
     ],
 )
