@@ -24,7 +24,7 @@ import sdegen as sg
         ({"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\), but is 1"),
         (
             {"weighting": "snr"},
-            "weighting must be 'simple' or 'likelihood' or 'flow-matching' or 'edm', but is 'snr'",
+            "'likelihood' or 'flow-matching' or 'edm', but is 'snr'",
         ),
         ({"keep": "first"}, "keep must be 'last' or 'best', but is 'first'"),
     ],
