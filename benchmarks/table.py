@@ -20,8 +20,10 @@ everything it compares in one run on one machine. Evaluations are counted.
 NOTES = {
     "samplers": """**Which sampler for how many evaluations.** Without preparation, on
 `timesteps.power`, for a smooth score: `AngularAdams(4)` at 5 evaluations, `AngularAdams(6)` from
-10 on. For a trained score: `AngularAdams(2)`, since high orders are unstable on some networks; its
-own error is reached soon, and from there on evaluations buy nothing. Where very many samples will
+10 on. For a trained score: `ExponentialAdamsMoulton(3, "v")` at 5, from 10 on `AngularAdams(2)` or
+`ExponentialAdams(2, "x0")`, since high orders are unstable on some networks; the network's own
+error is reached soon, and from there on evaluations buy nothing. With noise, η = 1:
+`ExponentialAdamsMoulton(2, "v")`. Where very many samples will
 be drawn from one model in few evaluations, `calibrate`: the table of costs says what goes in, what
 comes out, and after how many samples it is paid back.
 

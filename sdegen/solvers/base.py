@@ -357,13 +357,15 @@ def _with_cause(solution: Solution, sde: SDE, record: Record, nodes: Tensor) -> 
     """Looks for a time at which the score, or the drift, is not finite where states are.
 
     States are looked at every few steps only, so that it is not known where the first was lost.
-    But a network that returns NaN at some times does so at the last state that was finite, too.
+    But a network that returns NaN at some times does so at the last state that was finite, too,
+    where it was finite at the first time: a state that has all but exploded is lost at any time.
     """
     assert record.suspects is not None
     name = "drift" if sde.denoising is None else "score"
     with suppress(Exception):  # the run has failed already, and that is what is to be told
+        exploded = _rows_nonfinite(sde.drift(record.finite, nodes[0]))
         for t in nodes[record.suspects.start : record.suspects.stop].unbind():
-            lost = int(_rows_nonfinite(sde.drift(record.finite, t)).sum())
+            lost = int((_rows_nonfinite(sde.drift(record.finite, t)) & ~exploded).sum())
             if lost > 0:
                 cause = (
                     f"The {name} is not finite at t = {float(t):g}, where the states are, for "
