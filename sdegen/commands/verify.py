@@ -105,28 +105,27 @@ class _Function:
 
 def _energy(reference: str) -> Energy:
     """The potential that a reference names."""
-    found: Any = load_object(reference, "potential")
-    if isinstance(found, Potential):
-        return found
-    if not callable(found) or isinstance(found, type):
-        raise TypeError(
-            f"potential = {reference!r} is a {type(found).__name__}; expected a Potential, or a "
-            "function U(x)."
-        )
-    return _Function(reference, found)
+    found = _loaded(reference, "potential", Potential, "U(x)")
+    return found if isinstance(found, Potential) else _Function(reference, found)
 
 
 def _density(reference: str, grid: Grid) -> Density:
     """The density that a reference names."""
-    found: Any = load_object(reference, "density")
+    found = _loaded(reference, "density", Density, "p(x)")
     if isinstance(found, Density):
         return found
-    if not callable(found) or isinstance(found, type):
-        raise TypeError(
-            f"density = {reference!r} is a {type(found).__name__}; expected a Density, or a "
-            "function p(x)."
-        )
     return Density(grid.nodes, _values(found, grid.nodes, "density", reference))
+
+
+def _loaded(reference: str, argument: str, kind: type, formula: str) -> Any:  # noqa: ANN401
+    """What a reference names: an object of a kind, or a function of x."""
+    found: Any = load_object(reference, argument)
+    if not isinstance(found, kind) and (not callable(found) or isinstance(found, type)):
+        raise TypeError(
+            f"{argument} = {reference!r} is a {type(found).__name__}; expected a "
+            f"{kind.__name__}, or a function {formula}."
+        )
+    return found
 
 
 def _values(
