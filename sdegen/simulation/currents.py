@@ -25,7 +25,7 @@ from torch import Tensor
 
 from sdegen.shapes import State
 from sdegen.simulation.observables import Accumulator, Block, Observable, Partial
-from sdegen.simulation.statistics import coordinate_of
+from sdegen.simulation.statistics import check_bins, coordinate_of
 
 __all__ = ["Current", "ProbabilityCurrent"]
 
@@ -80,12 +80,7 @@ class ProbabilityCurrent(Observable):
     name: str = "current"
 
     def __post_init__(self) -> None:
-        if not self.low < self.high:
-            raise ValueError(
-                f"a current needs low < high, but low = {self.low:g}, high = {self.high:g}."
-            )
-        if self.cells < 1:
-            raise ValueError(f"cells must be ≥ 1, but is {self.cells}.")
+        check_bins("current", self.low, self.high, "cells", self.cells)
 
     def begin(self, block: Block) -> Accumulator:
         """Counts at each time.
@@ -93,11 +88,7 @@ class ProbabilityCurrent(Observable):
         Raises:
             ValueError: If the walls are periodic.
         """
-        if block.walls is not None and "periodic" in block.walls.kinds:
-            raise ValueError(
-                f"observable {self.name!r}: between periodic walls it is not known how often a "
-                "path went around; simulate on the line, without the walls, and say periodic=True."
-            )
+        block.check_line(self.name, "say periodic=True")
         return _Crossings(self, block.times)
 
     def merge(self, left: Partial, right: Partial) -> Partial:

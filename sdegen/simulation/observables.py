@@ -68,6 +68,23 @@ class Block:
     walls: Walls | None
     stream: Stream
 
+    def check_line(self, name: str, then: str) -> None:
+        """Refuses periodic walls, for an observable that must know where a path went.
+
+        Args:
+            name: The observable's.
+            then: What else to do on the line.
+
+        Raises:
+            ValueError: If the walls are periodic.
+        """
+        if self.walls is not None and "periodic" in self.walls.kinds:
+            raise ValueError(
+                f"observable {name!r}: between periodic walls a path goes around, and its states "
+                "do not tell which way or how often; simulate on the line, without the walls, "
+                f"and {then}."
+            )
+
 
 class Accumulator(ABC):
     """Gathers one observable of one block on its way."""

@@ -171,11 +171,7 @@ class FirstPassage(Observable):
         Raises:
             ValueError: If the walls are periodic.
         """
-        if block.walls is not None and "periodic" in block.walls.kinds:
-            raise ValueError(
-                f"observable {self.name!r}: between periodic walls a path goes around, and edges "
-                "cannot tell on which side it came in; simulate on the line, without the walls."
-            )
+        block.check_line(self.name, "give the edges there")
         return _Watch(self, block)
 
     def result(self, total: Partial, times: Tensor) -> Passages:

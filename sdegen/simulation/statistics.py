@@ -28,6 +28,7 @@ __all__ = [
     "MomentEstimate",
     "Moments",
     "TimeCorrelation",
+    "check_bins",
     "coordinate_of",
 ]
 
@@ -47,6 +48,25 @@ def coordinate_of(x: State, coordinate: int, name: str) -> Tensor:
             f"{tuple(x.shape[1:])} has coordinates 0 … {flat.shape[1] - 1}."
         )
     return flat[:, coordinate]
+
+
+def check_bins(of: str, low: float, high: float, name: str, count: int) -> None:
+    """Refuses an interval that is empty, or cut into nothing.
+
+    Args:
+        of: What is counted in the bins.
+        low: First edge.
+        high: Last edge.
+        name: What the bins are called.
+        count: How many.
+
+    Raises:
+        ValueError: If low ≥ high, or count < 1.
+    """
+    if not low < high:
+        raise ValueError(f"a {of} needs low < high, but low = {low:g}, high = {high:g}.")
+    if count < 1:
+        raise ValueError(f"{name} must be ≥ 1, but is {count}.")
 
 
 # --- mean and covariance
@@ -236,12 +256,7 @@ class Histogram(Observable):
     name: str = "histogram"
 
     def __post_init__(self) -> None:
-        if not self.low < self.high:
-            raise ValueError(
-                f"a histogram needs low < high, but low = {self.low:g}, high = {self.high:g}."
-            )
-        if self.bins < 1:
-            raise ValueError(f"bins must be ≥ 1, but is {self.bins}.")
+        check_bins("histogram", self.low, self.high, "bins", self.bins)
 
     def begin(self, block: Block) -> Accumulator:
         """Counts at each time."""

@@ -87,7 +87,7 @@ def test_a_line_is_continuity(small_blocks):
                 walls=sg.Walls(-1.0, 1.0, "periodic"),
                 observables=[sg.ProbabilityCurrent(-1.0, 1.0)],
             ),
-            "'current': between periodic walls it is not known how often a path went around",
+            "'current': between periodic walls a path goes around.* and say periodic=True",
         ),
     ],
 )  # fmt: skip

@@ -160,7 +160,7 @@ def test_time_may_decrease():
                 sg.BrownianMotion(), 0.0, [0.0, 1.0], 1, sg.FirstPassage(above=0.5), n=2,
                 walls=sg.Walls(-1.0, 1.0, "periodic"),
             ),
-            "'first_passage': between periodic walls a path goes around",
+            "'first_passage': between periodic walls a path goes around.*, and give the edges",
         ),
     ],
 )  # fmt: skip
