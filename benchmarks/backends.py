@@ -11,6 +11,7 @@ python -m benchmarks.backends
 """
 
 import argparse
+import statistics
 import time
 import warnings
 
@@ -19,17 +20,12 @@ import torchsde
 
 import sdegen as sg
 from benchmarks.record import write
+from benchmarks.timing import walls
 
 
 def seconds(run, repeats=5):
     """Median of a few runs after one to warm up."""
-    run()
-    taken = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        taken.append(time.perf_counter() - start)
-    return sorted(taken)[repeats // 2]
+    return statistics.median(walls(run, repeats))
 
 
 class DoubleWellForTorchSDE(torch.nn.Module):

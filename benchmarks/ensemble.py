@@ -24,6 +24,7 @@ import torch
 import sdegen as sg
 from benchmarks.ensemble_peers import DT, Problem, peers
 from benchmarks.record import write
+from benchmarks.timing import best
 from sdegen.noise import Stream
 from sdegen.simulation.pool import available_cores
 from sdegen.solvers import base
@@ -64,17 +65,6 @@ HEUN = Problem(
     "double well, Heun", 1,
     WELL.drift, 0.7, WELL.drift_of, WELL.diffusion_of, WELL.scalar, "heun",
 )  # fmt: skip
-
-
-def best(run, repeats):
-    """Seconds of the fastest of a few runs, after one that warms up."""
-    run()
-    taken = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        taken.append(time.perf_counter() - start)
-    return min(taken)
 
 
 def limit(dtype, threads, repeats=3, draws=200):

@@ -21,6 +21,7 @@ import torch
 
 import sdegen as sg
 from benchmarks.record import write
+from benchmarks.timing import walls
 
 DT, SIGMA = 1e-3, 0.7
 BUDGET = 8 * 60  # seconds
@@ -38,15 +39,7 @@ def waited(device):
 
 def seconds(run, device, repeats=3):
     """Seconds of the fastest of a few runs, after one that warms up."""
-    run()
-    taken = []
-    for _ in range(repeats):
-        waited(device)
-        start = time.perf_counter()
-        run()
-        waited(device)
-        taken.append(time.perf_counter() - start)
-    return min(taken)
+    return min(walls(run, repeats, lambda: waited(device)))
 
 
 def ours(n, steps, device, compiled=False, sde=None):
