@@ -1,4 +1,4 @@
-"""Wall times of a function that is run again and again, after one run that warms up or compiles."""
+"""Wall times of a function that is run again and again, after one run that warms up."""
 
 import time
 
