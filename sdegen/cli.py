@@ -24,30 +24,13 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from sdegen.config_file import ConfigFile, read_config
-from sdegen.configs import (
-    DemoConfig,
-    FokkerPlanckConfig,
-    LikelihoodConfig,
-    Output,
-    SampleConfig,
-    SimulateConfig,
-    TrainRunConfig,
-    VerifyConfig,
-)
+from sdegen.configs.kinds import KINDS
+from sdegen.configs.output import Output
+from sdegen.configs.train import TrainRunConfig
 from sdegen.execution import execute, say
 from sdegen.runs import CONFIG
 
 __all__ = ["main"]
-
-_KINDS: dict[str, type] = {
-    "simulate": SimulateConfig,
-    "fokker-planck": FokkerPlanckConfig,
-    "verify": VerifyConfig,
-    "train": TrainRunConfig,
-    "sample": SampleConfig,
-    "likelihood": LikelihoodConfig,
-    "demo": DemoConfig,
-}
 
 # what these are about comes first, without a flag
 _POSITIONAL = {"run": "the config.toml", "verify": "file.py:name of an SDE"}
@@ -113,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as leave:  # --help has been printed
         return int(leave.code or 0)
     except _Refusal as refusal:
-        say(command if command in (*_KINDS, "run") else "", str(refusal))
+        say(command if command in (*KINDS, "run") else "", str(refusal))
         return 2
     except KeyboardInterrupt as stop:
         say(command, str(stop) or "interrupted.")
@@ -140,14 +123,14 @@ def _dispatch(command: str, arguments: list[str]) -> int:
         call = _parsed(command, _Repeat, Output, arguments)
         file = _read(Path(call.config.file))
         return execute(file.command, file.config, call.output, recorded=file)
-    if command in _KINDS:
+    if command in KINDS:
         output = _TrainOutput if command == "train" else Output
-        call = _parsed(command, _KINDS[command], output, arguments)
+        call = _parsed(command, KINDS[command], output, arguments)
         folder = getattr(call.output, "resume", None)
         if folder is not None:
             return _resume(folder, arguments)
         return execute(command, call.config, call.output)
-    names = [*_KINDS, "run"]
+    names = [*KINDS, "run"]
     came = f"there is no command {command!r}" if command else "no command is given"
     near = difflib.get_close_matches(command, names, 1)
     hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(names)}."
@@ -171,7 +154,7 @@ def _resume(folder: str, arguments: list[str]) -> int:
 def _read(path: Path) -> ConfigFile:
     """A config.toml, or a refusal of it."""
     try:
-        return read_config(path, _KINDS)
+        return read_config(path, KINDS)
     except ValueError as error:
         raise _Refusal(str(error)) from None
 
@@ -223,7 +206,7 @@ def _essence(command: str, box: str) -> str:
 
 def _overview() -> str:
     """What `sdegen --help` prints."""
-    rows = [f"  {name:<15}{_summary(kind)}" for name, kind in [*_KINDS.items(), ("run", _Repeat)]]
+    rows = [f"  {name:<15}{_summary(kind)}" for name, kind in [*KINDS.items(), ("run", _Repeat)]]
     return (
         "usage: sdegen COMMAND [OPTIONS]\n\nStochastic dynamics that generate: simulate an "
         "SDE, see its density, learn its score, run it backwards.\n\ncommands:\n"

@@ -25,7 +25,8 @@ from types import ModuleType
 from typing import Any
 
 from sdegen.config_file import ConfigFile, sha256_of, to_toml
-from sdegen.configs import Config, Output
+from sdegen.configs.kinds import Config
+from sdegen.configs.output import Output
 from sdegen.runs import CONFIG, make_folder, remove_if_unused, write_metrics
 from sdegen.user_code import is_reference, loaded_files, source_file
 

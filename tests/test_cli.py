@@ -15,7 +15,8 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.cli import _KINDS, main
+from sdegen.cli import main
+from sdegen.configs.kinds import KINDS
 from sdegen.runs import write_metrics
 from sdegen.storage import load_tensors
 
@@ -108,7 +109,7 @@ def test_the_overview_names_every_command(call):
 
 
 def test_every_option_is_explained(call):
-    for command, kind in _KINDS.items():
+    for command, kind in KINDS.items():
         _, out, _ = call(command, "--help")
         text = " ".join(" ".join(line.strip("│| ") for line in out).split())
         for field in dataclasses.fields(kind):

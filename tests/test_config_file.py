@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdegen.config_file import ConfigFile, read_config, sha256_of, to_toml
-from sdegen.configs import SimulateConfig, TrainRunConfig
+from sdegen.configs.simulate import SimulateConfig
+from sdegen.configs.train import TrainRunConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,10 @@ PACKAGE = Path(sdegen.__file__).parent
 # Each floor may look at those before it, and a room at itself; rooms that share a floor may not
 # look at each other.
 FLOORS = (
-    ({"shapes", "noise", "step", "walls", "trajectory", "errors"}, {"storage", "interrupt"}),
+    (
+        {"shapes", "noise", "step", "walls", "trajectory", "errors", "checks"},
+        {"storage", "interrupt"},
+    ),
     ({"metrics"}, {"data"}, {"user_code"}, {"config_file"}),
     ({"sde"},),
     ({"solvers"}, {"fokker_planck"}, {"score"}),
@@ -34,7 +37,12 @@ FLOORS = (
     ({"cli", "__main__", "commands", "configs", "execution", "runs", "demo"},),
 )
 # further than what the floor says
-ONLY = {"metrics": {"shapes", "noise"}, "data": {"shapes", "noise"}, "step": {"shapes"}}
+ONLY = {
+    "metrics": {"shapes", "noise", "checks"},
+    "data": {"shapes", "noise", "checks"},
+    "step": {"shapes"},
+    "checks": set(),
+}
 BESIDE = {("storage", "errors"), ("interrupt", "errors")}
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sdegen.configs import DemoConfig
+from sdegen.configs.demo import DemoConfig
 from sdegen.demo.main import run_demo
 from sdegen.runs import METRICS
 

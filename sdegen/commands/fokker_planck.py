@@ -7,7 +7,7 @@ import torch
 
 from sdegen import plots
 from sdegen.commands.objects import sde_of
-from sdegen.configs import FokkerPlanckConfig
+from sdegen.configs.fokker_planck import FokkerPlanckConfig
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck

@@ -16,7 +16,7 @@ from sdegen import plots
 from sdegen.commands.datasets import held_out
 from sdegen.commands.models import load_model, model_file
 from sdegen.commands.objects import device_of, dtype_of
-from sdegen.configs import LikelihoodConfig
+from sdegen.configs.likelihood import LikelihoodConfig
 from sdegen.data import BIN_WIDTH
 from sdegen.likelihood.divergence import Hutchinson
 from sdegen.likelihood.flow import Likelihood, log_likelihood

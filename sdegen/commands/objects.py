@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdegen.configs import SolverName
+from sdegen.configs.fields import SolverName
 from sdegen.sde.base import SDE, Interpretation, ItoProcess
 from sdegen.solvers.base import Solver
 from sdegen.solvers.external import TorchDiffEq, TorchSDE

@@ -11,7 +11,7 @@ from sdegen import metrics, plots
 from sdegen.commands.datasets import held_out
 from sdegen.commands.models import event_shape, load_model, model_file
 from sdegen.commands.objects import device_of, dtype_of
-from sdegen.configs import SampleConfig
+from sdegen.configs.sample import SampleConfig
 from sdegen.errors import Interrupted
 from sdegen.score.composition import guided
 from sdegen.score.model import ScoreModel

@@ -12,7 +12,7 @@ from torch import Tensor
 from sdegen import metrics, plots
 from sdegen.commands.fokker_planck import gaussian_or_point
 from sdegen.commands.objects import device_of, dtype_of, sde_of, solver_of
-from sdegen.configs import SimulateConfig
+from sdegen.configs.simulate import SimulateConfig
 from sdegen.errors import Interrupted, NonFiniteError, SolverError
 from sdegen.fokker_planck.density import DensityPath
 from sdegen.fokker_planck.grid import Grid

@@ -10,7 +10,7 @@ from torch import nn
 from sdegen import plots
 from sdegen.commands.datasets import training_data
 from sdegen.commands.objects import device_of, dtype_of
-from sdegen.configs import TrainRunConfig
+from sdegen.configs.train import TrainRunConfig
 from sdegen.errors import NonFiniteError
 from sdegen.score.config import TrainConfig
 from sdegen.score.model import ScoreModel

@@ -13,7 +13,7 @@ from torch import Tensor
 from sdegen import plots_verification
 from sdegen.commands.fokker_planck import gaussian_or_point
 from sdegen.commands.objects import sde_of, solver_of
-from sdegen.configs import VerifyConfig
+from sdegen.configs.verify import VerifyConfig
 from sdegen.errors import SdegenError
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.grid import Grid

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from sdegen.configs import DemoConfig
+from sdegen.configs.demo import DemoConfig
 from sdegen.demo import ddpm, digits, physics
 from sdegen.demo.record import Record
 from sdegen.demo.story import tell_ddpm, tell_digits, tell_physics

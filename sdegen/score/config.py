@@ -3,9 +3,10 @@
 Imports no torch: a command line that only prints its help need not wait for it.
 """
 
-import math
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
+
+from sdegen.checks import check_count, check_not_negative, check_positive
 
 __all__ = ["Keep", "TrainConfig", "Weighting"]
 
@@ -59,14 +60,11 @@ class TrainConfig:
             ):
                 raise TypeError(f"{field.name} must be a number, but is {type(value).__name__}.")
         for name in ("steps", "batch_size", "validate_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be ≥ 1, but is {getattr(self, name)}.")
+            check_count(name, getattr(self, name))
         for name in ("learning_rate", "max_grad_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be finite and > 0, but is {getattr(self, name):g}.")
+            check_positive(name, getattr(self, name))
         for name in ("warmup", "weight_decay"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be finite and ≥ 0, but is {getattr(self, name):g}.")
+            check_not_negative(name, getattr(self, name))
         if not 0 <= self.ema_decay < 1:
             raise ValueError(
                 f"ema_decay must lie in [0, 1), but is {self.ema_decay:g}; 0 is no average."

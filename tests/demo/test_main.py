@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from sdegen.configs import DemoConfig
+from sdegen.configs.demo import DemoConfig
 from sdegen.demo.main import run_demo
 
 TABLES = {"double_well", "routes", "chosen_route", "likelihood", "ddpm_gap", "cost"}
