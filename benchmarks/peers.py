@@ -22,16 +22,14 @@ start, which asks between the nodes of a table.
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib.util
-import sys
-import types
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
+
+from benchmarks import bare
 
 __all__ = ["Counted", "Peer", "deterministic", "missing", "stochastic"]
 
@@ -128,20 +126,6 @@ def _installed(name):
 # ------------------------------------------------------------------------------------- k-diffusion
 
 
-@functools.cache
-def _k_diffusion():
-    """Its sampling module alone: the package's own __init__ asks for image libraries."""
-    root = Path(importlib.util.find_spec("k_diffusion").submodule_search_locations[0])
-    package, utils = types.ModuleType("k_alone"), types.ModuleType("k_alone.utils")
-    utils.append_dims = lambda x, n: x[(...,) + (None,) * (n - x.ndim)]
-    package.utils = utils
-    sys.modules.update({"k_alone": package, "k_alone.utils": utils})
-    spec = importlib.util.spec_from_file_location("k_alone.sampling", root / "sampling.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def _k(function, **settings):
     """y = x/α on its grid of σ/α; the denoiser is D(y, σ/α)."""
 
@@ -156,7 +140,7 @@ def _k(function, **settings):
         words = {"disable": True, **settings}
         if "noise_sampler" in words:
             words["noise_sampler"] = lambda *_: draw()
-        sample = getattr(_k_diffusion(), function)
+        sample = getattr(bare.k_diffusion().sampling, function)
         if function == "sample_dpm_fast":
             ends = (ratios[-1], ratios[0], len(times) - 1)
             return alpha[-1] * sample(denoiser, x / alpha[0], *ends, **words)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import torch
 from scipy import special, stats
+from torch import nn
 
 import sdegen as sg
 from sdegen.noise import Normals, Stream, stream
@@ -335,3 +336,20 @@ def ring_of_gaussians():
     covariances = 0.5 * (covariances + covariances.mT)
     weights = [1.0, 2.0, 1.0, 1.5, 0.7, 1.0]
     return sg.GaussianMixture(weights, means, covariances=covariances)
+
+
+class OracleNoise(nn.Module):
+    """ε̂ of a mixture on a path: what a perfectly trained network puts out.
+
+    It is asked as networks are, with x scaled to variance one for data of variance one.
+    """
+
+    def __init__(self, mixture, path):
+        super().__init__()
+        self.mixture, self.path = mixture, path
+        self.weight = nn.Parameter(torch.tensor(1.0, dtype=torch.float64), requires_grad=False)
+
+    def forward(self, x, t):
+        alpha, sigma = self.path.alpha(t)[:, None], self.path.sigma(t)[:, None]
+        x_t = x * (alpha**2 + sigma**2).sqrt()
+        return -self.weight * sigma * self.mixture.noised(self.path).score(x_t, t)

@@ -4,8 +4,7 @@ import sys
 
 import pytest
 import torch
-from exact import Replay
-from torch import nn
+from exact import OracleNoise, Replay
 
 import sdegen as sg
 from sdegen.noise import stream
@@ -17,19 +16,6 @@ PATHS = {
     "VE": sg.VE(sg.GeometricSigma(0.01, 50.0)),
     "rectified flow": sg.RectifiedFlow(),
 }
-
-
-class OfPath(nn.Module):
-    """ε̂ of the mixture on a path."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.path = path
-
-    def forward(self, x, t):
-        alpha, sigma = self.path.alpha(t)[:, None], self.path.sigma(t)[:, None]
-        x_t = x * (alpha**2 + sigma**2).sqrt()
-        return -sigma * MIXTURE.noised(self.path).score(x_t, t)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +100,7 @@ def test_another_path_may_be_chosen_within_its_noise(azula):
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_its_samplers_with_our_model_draw_what_we_draw(azula, monkeypatch, path, eta):
     _, sample = azula
-    model = sg.ScoreModel(OfPath(path), path)
+    model = sg.ScoreModel(OracleNoise(MIXTURE, path), path)
     z = [stream(i, "z").normal((6, 2), dtype=F64) for i in range(13)]
     draws = iter(z[1:])
     sampler = sample.DDIMSampler(sg.to_azula(model), eta=eta, steps=12, silent=True, dtype=F64)
@@ -133,7 +119,7 @@ def test_its_samplers_with_our_model_draw_what_we_draw(azula, monkeypatch, path,
 
 def test_there_and_back_is_the_same_score(azula):
     path = PATHS["VP"]
-    model = sg.ScoreModel(OfPath(path), path)
+    model = sg.ScoreModel(OracleNoise(MIXTURE, path), path)
     again = sg.from_azula(sg.to_azula(model), path)
     for t in sg.timesteps.log_snr(path, 4):
         x = MIXTURE.noised(path).sample(9, t, rng=1, dtype=F64)
@@ -149,6 +135,6 @@ def test_what_is_no_denoiser_of_its_is_refused():
 
 def test_without_azula_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "azula", None)
-    model = sg.ScoreModel(OfPath(PATHS["VP"]), PATHS["VP"])
+    model = sg.ScoreModel(OracleNoise(MIXTURE, PATHS["VP"]), PATHS["VP"])
     with pytest.raises(ImportError, match=r"to_azula needs azula.*'sdegen\[azula\]'"):
         sg.to_azula(model)

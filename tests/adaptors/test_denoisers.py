@@ -3,17 +3,13 @@
 The network is mostly the exact one of a mixture, whose answers are known.
 """
 
-import importlib.util
-import sys
-import types
-from pathlib import Path
-
 import pytest
 import torch
-from exact import Replay
+from exact import OracleNoise, Replay
 from torch import nn
 
 import sdegen as sg
+from benchmarks import bare
 from sdegen.noise import stream
 
 F64 = torch.float64
@@ -47,19 +43,6 @@ class Exact(nn.Module):
         return self.weight * denoised(x, sigma)
 
 
-class OfPath(nn.Module):
-    """ε̂ of the mixture on a path: what a perfectly trained network would put out."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.path = path
-
-    def forward(self, x, t):
-        alpha, sigma = self.path.alpha(t)[:, None], self.path.sigma(t)[:, None]
-        x_t = x * (alpha**2 + sigma**2).sqrt()
-        return -sigma * MIXTURE.noised(self.path).score(x_t, t)
-
-
 def points(path, t, n=20):
     return MIXTURE.noised(path).sample(n, t, rng=1, dtype=F64)
 
@@ -81,7 +64,7 @@ def test_a_denoiser_is_the_score_of_every_path(path):
 
 @every_path
 def test_a_model_of_any_path_is_the_denoiser(path):
-    denoiser = sg.to_denoiser(sg.ScoreModel(OfPath(path), path))
+    denoiser = sg.to_denoiser(sg.ScoreModel(OracleNoise(MIXTURE, path), path))
     low, high = denoiser.sigma_min, denoiser.sigma_max
     ends = torch.tensor([path.t_min, path.t_max], dtype=F64)
     ratio = path.sigma(ends) / path.alpha(ends)
@@ -98,7 +81,7 @@ def test_a_model_of_any_path_is_the_denoiser(path):
 
 
 def test_each_row_has_its_own_noise():
-    denoiser = sg.to_denoiser(sg.ScoreModel(OfPath(PATHS["VP"]), PATHS["VP"]))
+    denoiser = sg.to_denoiser(sg.ScoreModel(OracleNoise(MIXTURE, PATHS["VP"]), PATHS["VP"]))
     x, sigma = torch.tensor([[0.3, 0.1], [2.0, -1.0]], dtype=F64), torch.tensor([0.2, 5.0])
     for i in range(2):
         one = denoiser(x[i : i + 1], sigma[i].double())[0]
@@ -107,7 +90,7 @@ def test_each_row_has_its_own_noise():
 
 @every_path
 def test_there_and_back_is_the_same_score(path):
-    model = sg.ScoreModel(OfPath(path), path)
+    model = sg.ScoreModel(OracleNoise(MIXTURE, path), path)
     again = sg.from_denoiser(sg.to_denoiser(model), path)
     for t in sg.timesteps.log_snr(path, 4):
         x = points(path, t)
@@ -172,29 +155,7 @@ def test_its_file_needs_the_network_again(tmp_path):
 
 @pytest.fixture(scope="module")
 def k_diffusion():
-    """Its modules one by one: the package's own __init__ asks for image libraries."""
-    spec = importlib.util.find_spec("k_diffusion")
-    if spec is None:
-        pytest.skip("k-diffusion is not installed")
-    root = Path(spec.submodule_search_locations[0])
-    package, utils = types.ModuleType("k_alone"), types.ModuleType("k_alone.utils")
-    utils.append_dims = lambda x, n: x[(...,) + (None,) * (n - x.ndim)]
-    stubs = {"k_alone": package, "k_alone.utils": utils}
-    for name in ("dctorch", "einops"):
-        stubs[name] = types.ModuleType(name)
-        stubs[name].functional = stubs[name].rearrange = stubs[name].repeat = None
-    sys.modules.update(stubs)
-    package.utils = utils
-    for name in ("sampling", "external", "layers"):
-        full = f"k_alone.{name}"
-        found = importlib.util.spec_from_file_location(full, root / f"{name}.py")
-        module = importlib.util.module_from_spec(found)
-        sys.modules[full] = module
-        found.loader.exec_module(module)
-        setattr(package, name, module)
-    yield package
-    for name in [*stubs, "k_alone.sampling", "k_alone.external", "k_alone.layers"]:
-        del sys.modules[name]
+    return bare.k_diffusion() or pytest.skip("k-diffusion is not installed")
 
 
 def levels(n=12, low=0.02, high=15.0):
@@ -206,7 +167,7 @@ def levels(n=12, low=0.02, high=15.0):
 def test_its_samplers_with_our_model_and_ours_take_the_same_path(k_diffusion, sampler):
     """Same network, grid and noise: ≤ 1e-8. Their Euler is our DDIM, their ancestral η = 1."""
     path, sigmas = sg.EDM(), levels()
-    model = sg.ScoreModel(OfPath(path), path)
+    model = sg.ScoreModel(OracleNoise(MIXTURE, path), path)
     x = 15 * stream(0, "x").normal((6, 2), dtype=F64)
     z = [stream(i, "z").normal((6, 2), dtype=F64) for i in range(len(sigmas))]
     noise, words = iter(z), {"disable": True}

@@ -9,7 +9,7 @@ import sys
 import diffusers
 import pytest
 import torch
-from exact import Replay
+from exact import OracleNoise, Replay
 from torch import nn
 
 import sdegen as sg
@@ -50,20 +50,6 @@ class OfTimestep(nn.Module):
         eps = -sigma * at(alpha_bar).force(x)
         x0 = (x - sigma * eps) / alpha
         return {"epsilon": eps, "sample": x0, "v_prediction": alpha * eps - sigma * x0}[self.kind]
-
-
-class OfPath(nn.Module):
-    """ε̂ of the mixture on a path."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.path = path
-        self.weight = nn.Parameter(torch.tensor(1.0, dtype=F64))
-
-    def forward(self, x, t):
-        alpha, sigma = self.path.alpha(t)[:, None], self.path.sigma(t)[:, None]
-        x_t = x * (alpha**2 + sigma**2).sqrt()
-        return -self.weight * sigma * MIXTURE.noised(self.path).score(x_t, t)
 
 
 def in_double(scheduler, alpha_bars=ALPHA_BARS):
@@ -378,7 +364,7 @@ def images(pipeline, **words):
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS.keys())
 def test_ddpm_pipeline_with_our_model_draws_what_our_chain_draws(path):
     """Any path, the same network, levels and noise: ≤ 1e-8 after 60 steps."""
-    model, n = sg.ScoreModel(OfPath(path), path), 60
+    model, n = sg.ScoreModel(OracleNoise(MIXTURE, path), path), 60
     grid = sg.timesteps.log_snr(path, n - 1)
     unet, scheduler = sg.to_diffusers(model, (2,), times=grid)
     theirs = images(diffusers.DDPMPipeline(unet, scheduler), num_inference_steps=n)
@@ -402,7 +388,7 @@ def test_ddpm_pipeline_with_our_model_draws_what_our_chain_draws(path):
 def test_ddim_pipeline_with_our_model_is_our_ddim():
     """With its tables in float64 to 1e-8; as it makes them, in float32, to 1e-4."""
     path, n = PATHS["VP"], 100
-    model = sg.ScoreModel(OfPath(path), path)
+    model = sg.ScoreModel(OracleNoise(MIXTURE, path), path)
     unet, scheduler = sg.to_diffusers(model, (2,), n)
     pipeline = diffusers.DDIMPipeline(unet, scheduler)
     rough = images(pipeline, num_inference_steps=20)
@@ -422,7 +408,7 @@ def test_ddim_pipeline_with_our_model_is_our_ddim():
 def test_its_faster_schedulers_take_our_model():
     """EulerDiscrete with Karras levels asks for fractions of a timestep: the flow's map."""
     path = PATHS["VP"]
-    model = sg.ScoreModel(OfPath(path), path)
+    model = sg.ScoreModel(OracleNoise(MIXTURE, path), path)
     unet, scheduler = sg.to_diffusers(model, (2,), 1000)
     z, ends = stream(0, "x").normal((6, 2), dtype=F64), []
     for steps in (100, 200):
@@ -450,7 +436,7 @@ def test_its_faster_schedulers_take_our_model():
 
 def test_the_levels_are_those_of_the_path():
     for path in PATHS.values():
-        model = sg.ScoreModel(OfPath(path), path)
+        model = sg.ScoreModel(OracleNoise(MIXTURE, path), path)
         unet, scheduler = sg.to_diffusers(model, (2,), 50)
         assert (float(unet.times[0]), float(unet.times[-1])) == (path.t_min, path.t_max)
         alpha, sigma = path.alpha(unet.times), path.sigma(unet.times)
@@ -464,7 +450,7 @@ def test_the_levels_are_those_of_the_path():
 
 def test_there_and_back_is_the_same_score():
     path = PATHS["EDM"]
-    model = sg.ScoreModel(OfPath(path), path)
+    model = sg.ScoreModel(OracleNoise(MIXTURE, path), path)
     grid = sg.timesteps.log_snr(path, 40)
     again = sg.from_diffusers(*sg.to_diffusers(model, (2,), times=grid))
     for k in (0, 7, 40):
@@ -488,7 +474,7 @@ def test_the_face_of_a_u_net():
 
 
 def test_bad_requests():
-    model = sg.ScoreModel(OfPath(PATHS["VP"]), PATHS["VP"])
+    model = sg.ScoreModel(OracleNoise(MIXTURE, PATHS["VP"]), PATHS["VP"])
     with pytest.raises(ValueError, match="steps must be ≥ 2, but is 1"):
         sg.to_diffusers(model, (2,), 1)
     with pytest.raises(TypeError, match="steps must be an int, but is float"):
@@ -504,6 +490,6 @@ def test_bad_requests():
 
 def test_without_diffusers_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    model = sg.ScoreModel(OfPath(PATHS["VP"]), PATHS["VP"])
+    model = sg.ScoreModel(OracleNoise(MIXTURE, PATHS["VP"]), PATHS["VP"])
     with pytest.raises(ImportError, match=r"to_diffusers needs diffusers.*'sdegen\[diffusers\]'"):
         sg.to_diffusers(model, (2,))

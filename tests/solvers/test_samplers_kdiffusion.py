@@ -1,19 +1,14 @@
 """Our solvers against k-diffusion's own functions, on one grid and one noise; skipped without it.
 
-Its states are y = x/α and its sigmas r = σ/α. Only `sampling.py` is loaded: the rest of the
-package asks for libraries that sampling does without.
+Its states are y = x/α and its sigmas r = σ/α.
 """
-
-import importlib
-import importlib.util
-import sys
-import types
 
 import pytest
 import torch
 from exact import mixture_flow, slope
 
 import sdegen as sg
+from benchmarks import bare
 from sdegen.noise import stream
 from sdegen.solvers.churn import _times_at
 
@@ -25,20 +20,8 @@ ENDS = torch.tensor([SDE.t_max, SDE.t_min], dtype=F64)
 
 @pytest.fixture(scope="module")
 def kdiffusion():
-    found = importlib.util.find_spec("k_diffusion")
-    if found is None or not found.submodule_search_locations:
-        pytest.skip("k-diffusion is not installed")
-    bare = types.ModuleType("k_diffusion_bare")
-    bare.__path__ = list(found.submodule_search_locations)
-    utils = types.ModuleType("k_diffusion_bare.utils")
-    utils.append_dims = lambda x, n: x[(...,) + (None,) * (n - x.ndim)]
-    bare.utils = utils
-    sys.modules |= {"k_diffusion_bare": bare, "k_diffusion_bare.utils": utils}
-    try:
-        yield importlib.import_module("k_diffusion_bare.sampling")
-    finally:
-        for name in ("k_diffusion_bare", "k_diffusion_bare.utils", "k_diffusion_bare.sampling"):
-            sys.modules.pop(name, None)
+    package = bare.k_diffusion() or pytest.skip("k-diffusion is not installed")
+    return package.sampling
 
 
 def denoiser(y, sigma):
