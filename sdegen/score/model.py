@@ -25,8 +25,10 @@ from sdegen.errors import CheckpointError
 from sdegen.score.description import describe, rebuild
 from sdegen.score.networks import Labelled
 from sdegen.score.parameterization import EpsPrediction, Parameterization, score_of, v_of
+from sdegen.sde.base import ScoreAt, prepared_by
 from sdegen.sde.linear import LinearSDE
 from sdegen.shapes import State, Time, expand
+from sdegen.step import numbers
 from sdegen.storage import load_tensors, save_tensors
 
 __all__ = ["ScoreModel", "check_labels"]
@@ -62,6 +64,31 @@ class ScoreModel(nn.Module):
         alpha, sigma = self.kernel(x_t, t)
         return self._output(x_t, t, alpha, sigma)
 
+    def score_along(self, nodes: Tensor) -> ScoreAt:
+        """`score` at the nodes of a run, at(x_t, i) = score(x_t, nodes[i]).
+
+        What depends on the times alone is computed once, before the first call.
+
+        Args:
+            nodes: Shape (n,), float64, on the CPU.
+        """
+        ts, how = nodes.unbind(), self.parameterization
+        if not bool((nodes > 0).all()):
+            return lambda x_t, i: self.score(x_t, ts[i])  # which says what is wrong, if asked
+        alpha, sigma = self.sde.alpha(nodes), self.sde.sigma(nodes)
+        scales, clocks = numbers(how.scale(alpha, sigma)), how.clock(nodes, alpha, sigma)
+        network, parameter = self.network, next(self.network.parameters(), None)
+        told = (clocks if parameter is None else clocks.to(parameter)).unbind()
+        alphas, sigmas, divisors = alpha.unbind(), sigma.unbind(), numbers(sigma)
+
+        def at(x_t: State, i: int) -> State:
+            like = x_t if parameter is None else parameter
+            output = _answer(network, x_t, scales[i], told[i], like)
+            return score_of(how.eps(output, x_t, alphas[i], sigmas[i]), divisors[i])
+
+        return at
+
+    @prepared_by(score_along)
     def score(self, x_t: State, t: Time) -> State:
         """∇ log p_t(x_t), same shape as x_t; t of shape () or (batch,), > 0."""
         alpha, sigma = self.kernel(x_t, t)
@@ -181,21 +208,34 @@ class ScoreModel(nn.Module):
     def _output(self, x_t: State, t: Time, alpha: Tensor, sigma: Tensor) -> State:
         """What the network says, in its own precision."""
         how = self.parameterization
-        scaled = x_t / how.scale(alpha, sigma)
         if t.ndim:  # in the shape of t; a single number is so already
             clock = how.clock(t, alpha.reshape(t.shape), sigma.reshape(t.shape))
         else:
             clock = how.clock(t, alpha, sigma)
         like = next(self.network.parameters(), x_t)
-        times = clock.to(device=like.device, dtype=like.dtype).expand(x_t.shape[:1])
-        output: Tensor = self.network(scaled.to(device=like.device, dtype=like.dtype), times)
-        if output.shape != x_t.shape:
-            raise ValueError(
-                f"the network returned shape {tuple(output.shape)} for a state of shape "
-                f"{tuple(x_t.shape)}; they must "
-                "be equal."
-            )
-        return output.to(device=x_t.device, dtype=x_t.dtype)
+        return _answer(self.network, x_t, how.scale(alpha, sigma), clock, like)
+
+
+def _answer(
+    network: nn.Module, x_t: State, scale: Tensor | float, clock: Tensor, like: Tensor
+) -> State:
+    """What a network says to x_t/scale and a clock, in the dtype and place of `like`."""
+    scaled = _as(like, x_t / scale)
+    output: Tensor = network(scaled, _as(like, clock).expand(len(x_t)))
+    if output.shape != x_t.shape:
+        raise ValueError(
+            f"the network returned shape {tuple(output.shape)} for a state of shape "
+            f"{tuple(x_t.shape)}; they must "
+            "be equal."
+        )
+    return _as(x_t, output)
+
+
+def _as(like: Tensor, x: Tensor) -> Tensor:
+    """X in the dtype and place of another; to ask first is the cheaper where it is so already."""
+    if x.dtype is like.dtype and x.device == like.device:
+        return x
+    return x.to(device=like.device, dtype=like.dtype)
 
 
 def check_labels(name: str, labels: Tensor, network: nn.Module) -> None:

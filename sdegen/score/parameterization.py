@@ -37,8 +37,8 @@ __all__ = [
 ]
 
 
-def score_of(eps: State, sigma: Tensor) -> State:
-    """∇ log p_t = −ε/σ, from ε = E[ε | x_t]; sigma broadcastable to eps."""
+def score_of(eps: State, sigma: Tensor | float) -> State:
+    """∇ log p_t = −ε/σ, from ε = E[ε | x_t]; sigma broadcastable to eps, or a number."""
     return eps / -sigma
 
 

@@ -21,19 +21,34 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import ClassVar, Literal, Self, get_args
+from types import MethodType
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
 import torch
 from torch import Tensor
 
 from sdegen.shapes import ScoreFn, State, Time
 
-__all__ = ["SDE", "Counter", "Denoising", "Interpretation", "ItoProcess", "Kernel", "NoiseKind"]
+__all__ = [
+    "SDE",
+    "Counter",
+    "Denoising",
+    "Interpretation",
+    "ItoProcess",
+    "Kernel",
+    "NoiseKind",
+    "ScoreAt",
+    "along",
+    "prepared_by",
+]
 
 NoiseKind = Literal["none", "additive", "multiplicative"]
 Interpretation = Literal["ito", "stratonovich", "klimontovich"]
 Field = Callable[..., Tensor]
+ScoreAt = Callable[[State, int], State]
+Method = TypeVar("Method", bound=Callable[..., Tensor])
 
+_ALONG = "_sdegen_along"  # the attribute by which a score says how it is prepared
 _ALPHA: dict[str, float] = {"ito": 0.0, "stratonovich": 0.5, "klimontovich": 1.0}
 _GOLDEN = 0.6180339887498949
 _HALVINGS = 80  # of an interval of times: past the last bit of a float64
@@ -52,7 +67,55 @@ class Counter:
             self.calls += 1
             return function(x, t)
 
+        def counted_along(nodes: Tensor) -> ScoreAt:
+            at = along(function, nodes)
+
+            def counted_at(x: State, i: int) -> State:
+                self.calls += 1
+                return at(x, i)
+
+            return counted_at
+
+        setattr(counted, _ALONG, counted_along)
         return counted
+
+
+def along(score: ScoreFn, nodes: Tensor) -> ScoreAt:
+    """A score at the nodes of a run: at(x, i) = score(x, nodes[i]).
+
+    What depends on the times alone is computed here, once, by a score that knows how
+    (`prepared_by`); any other is asked with nodes[i].
+
+    Args:
+        score: ∇ log p_t(x).
+        nodes: Shape (n,), float64, on the CPU.
+
+    >>> at = along(lambda x, t: -x / t, torch.tensor([0.5, 0.25]))
+    >>> at(torch.ones(1, 1), 1)
+    tensor([[-4.]])
+    """
+    prepare = getattr(score, _ALONG, None)
+    if prepare is None:
+        ts = nodes.unbind()
+        return lambda x, i: score(x, ts[i])
+    # a function of its own, or a method, that of the class
+    made: ScoreAt = (
+        prepare(score.__self__, nodes) if isinstance(score, MethodType) else prepare(nodes)
+    )
+    return made
+
+
+def prepared_by(prepare: Callable[[Any, Tensor], ScoreAt]) -> Callable[[Method], Method]:
+    """Marks a method as a score that `along` prepares for a run by prepare(owner, nodes).
+
+    The mark is the function's own: a subclass that overrides the method has none.
+    """
+
+    def mark(method: Method) -> Method:
+        setattr(method, _ALONG, prepare)
+        return method
+
+    return mark
 
 
 @dataclass(frozen=True)
@@ -101,6 +164,10 @@ class Denoising:
     eta: float
     kernel: Kernel | None
 
+    def along(self, nodes: Tensor) -> ScoreAt:
+        """The score at the nodes of a run, as `along` has it."""
+        return along(self.score, nodes)
+
 
 class SDE(ABC):
     """Stochastic dynamics dX = f(X, t) dt + g(X, t) dW, Itô, diagonal noise.
@@ -110,6 +177,7 @@ class SDE(ABC):
             x), which assumes the least and holds unless said.
         constant_noise: g, where it is one number for all x and t, which saves asking for it in
             every step; None else.
+        autonomous: Whether f and g are known not to depend on t.
         direction: Sense of time in which the noisy equation is meant: +1 or −1. A noisy SDE run
             against its direction is not its time reversal; noise-free dynamics run both ways.
         clock: "continuous", or "integer" for a Markov chain whose steps have dt = ±1.
@@ -119,6 +187,7 @@ class SDE(ABC):
 
     noise: NoiseKind = "multiplicative"
     constant_noise: float | None = None
+    autonomous: bool = False
     direction: Literal[1, -1] = 1
     clock: ClassVar[Literal["continuous", "integer"]] = "continuous"
 
@@ -205,10 +274,11 @@ class ItoProcess(SDE):
         if noise is not None and noise not in get_args(NoiseKind):
             words = ", ".join(map(repr, get_args(NoiseKind)))
             raise ValueError(f"noise must be one of {words}, but is {noise!r}.")
-        self._drift = _of_state_and_time(drift)
+        self._drift, timed = _of_state_and_time(drift)
         assumed: NoiseKind
         if callable(diffusion):
-            self._diffusion = _of_state_and_time(diffusion)
+            self._diffusion, noise_timed = _of_state_and_time(diffusion)
+            timed = timed or noise_timed
             assumed = "multiplicative"
             if noise == "none":
                 raise ValueError("noise='none' means g = 0: pass diffusion=0.0 with it.")
@@ -221,7 +291,7 @@ class ItoProcess(SDE):
                 raise ValueError(
                     f"noise must be {assumed!r} for diffusion = {sigma:g}, but is {noise!r}."
                 )
-        self.noise = noise or assumed
+        self.noise, self.autonomous = noise or assumed, not timed
         self.interpretation = interpretation
         self._alpha = _ALPHA[interpretation] if self.noise == "multiplicative" else 0.0
 
@@ -276,14 +346,14 @@ def _pulled_back(g: Tensor, y: State, weights: Tensor, *, create_graph: bool) ->
     return slope
 
 
-def _of_state_and_time(function: Field) -> Callable[[State, Time], Tensor]:
-    """Gives f(x) the signature f(x, t)."""
+def _of_state_and_time(function: Field) -> tuple[Callable[[State, Time], Tensor], bool]:
+    """Gives f(x) the signature f(x, t); and whether it had it."""
     module = isinstance(function, torch.nn.Module)
     try:
         # a module's own signature is (*args, **kwargs), whatever its forward takes
         signature = inspect.signature(function.forward if module else function)  # type: ignore[attr-defined]
     except (TypeError, ValueError):  # a builtin without a signature, such as torch.neg
-        return lambda x, t: function(x)
+        return (lambda x, t: function(x)), False
     parameters = signature.parameters.values()
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     required = [p for p in parameters if p.kind in positional and p.default is p.empty]
@@ -294,8 +364,8 @@ def _of_state_and_time(function: Field) -> Callable[[State, Time], Tensor]:
     # a second argument with a default is a parameter of the user's, unless it is called t
     of_time = any(p.name == "t" and p.kind in positional for p in parameters)
     if len(required) == 1 and not variadic and not of_time:
-        return lambda x, t: function(x)
-    return function
+        return (lambda x, t: function(x)), False
+    return function, True
 
 
 def _number(diffusion: object) -> float:

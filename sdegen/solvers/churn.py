@@ -28,7 +28,7 @@ from torch import Tensor
 from sdegen.sde.base import SDE, Kernel
 from sdegen.shapes import State
 from sdegen.solvers.base import Draw, FixedStep, Step
-from sdegen.step import update
+from sdegen.step import numbers, update
 
 __all__ = ["DPM2", "Churn", "KarrasHeun"]
 
@@ -115,7 +115,7 @@ class _TwoStage(FixedStep):
         inner = sde.denoising
         assert inner is not None  # check() saw to it
         assert inner.kernel is not None
-        kernel, score, eta = inner.kernel, inner.score, inner.eta
+        kernel, eta = inner.kernel, inner.eta
         alpha = kernel.alpha(nodes)
         r = kernel.sigma(nodes) / alpha
         hot, t_hot = self._stirred(kernel, r, nodes, sde.time_range[1])
@@ -125,27 +125,28 @@ class _TwoStage(FixedStep):
         end = torch.sqrt((r[1:] - fresh) * (r[1:] + fresh)) if eta > 0 else r[1:]
         second = self._second(hot, end)
         t_second = torch.where(second == r[1:], nodes[1:], _times_at(kernel, second, nodes))
-        times = [ts.unbind() for ts in (t_hot, t_second)]
-        scales = [
-            (kernel.alpha(ts).unbind(), kernel.sigma(ts).unbind()) for ts in (t_hot, t_second)
-        ]
-        reach, across = (second - hot).unbind(), (end - hot).unbind()
-        kick, late = kicks.unbind(), (fresh / (end - hot).abs().sqrt()).unbind()
-        into, out, one = (1 / alpha).unbind(), alpha.unbind(), torch.ones_like(alpha[0])
+        both, w = (t_hot, t_second), self._weight
+        scores = [inner.along(ts) for ts in both]
+        alphas = [numbers(kernel.alpha(ts)) for ts in both]
+        # ε = −σ score: the factor goes with the step
+        first, last = (-kernel.sigma(ts) for ts in both)
+        reach, across = numbers(first * (second - hot)), numbers((1 - w) * first * (end - hot))
+        rest, kick, late = numbers(w * last * (end - hot)), numbers(kicks), numbers(fresh)
+        into, out = numbers(1 / alpha), numbers(alpha)
+        one = 1.0 if isinstance(out[0], float) else torch.ones_like(alpha[0])
         stirs = (kicks > 0).tolist()
-
-        def eps(y: State, k: int, i: int) -> State:
-            a, s = scales[k]
-            return -s[i] * score(a[i] * y, times[k][i])
 
         def step(i: int, x: State, draw: Draw) -> State:
             y = into[i] * x
             if stirs[i]:
                 y = update(y, torch.zeros_like(y), kick[i], one, draw())
-            slope = eps(y, 0, i)
+            slope = scores[0](alphas[0][i] * y, i)
             ahead = update(y, slope, one, reach[i], None)
-            slope = (1 - self._weight) * slope + self._weight * eps(ahead, 1, i)
-            return out[i + 1] * update(y, slope, late[i], across[i], draw() if eta > 0 else None)
+            y = y if w == 1 else update(y, slope, one, across[i], None)
+            slope = scores[1](alphas[1][i] * ahead, i)
+            z = draw() if eta > 0 else None
+            moved: State = out[i + 1] * update(y, slope, late[i], rest[i], z, root=one)
+            return moved
 
         return step
 

@@ -91,7 +91,7 @@ class Multistep(FixedStep):
         """One update from the last states and scores, which this closure remembers."""
         inner = sde.denoising
         assert inner is not None  # check() saw to it
-        score, table, ts = inner.score, self.coefficients(sde, nodes), nodes.unbind()
+        score, table = inner.along(nodes), self.coefficients(sde, nodes)
         own, newest = table.states[:, 0], numbers(table.scores[:, 0])
         # one product for x_i, unless what was evaluated at node i is another, corrected state
         corrected = torch.arange(len(own)) == (-1 if table.again is None else 1)
@@ -103,16 +103,16 @@ class Multistep(FixedStep):
         )
         second = None if table.again is None else _terms(*table.again[:, None])[0]
         noise = numbers(table.noise)
-        one = 1.0 if isinstance(newest[0], float) else torch.ones_like(ts[0])
+        one = 1.0 if isinstance(newest[0], float) else torch.ones_like(table.decay[0])
         seen: deque[tuple[State, State]] = deque(maxlen=table.states.shape[1])
 
         def step(i: int, x: State, draw: Draw) -> State:
             if i == 0:
                 seen.clear()
-            seen.appendleft((x, score(x, ts[i])))
+            seen.appendleft((x, score(x, i)))
             if i == 1 and second is not None:
                 better = _plus(x.clone(), second, seen)
-                seen[0] = (better, score(better, ts[i]))
+                seen[0] = (better, score(better, i))
             known = _plus(decay[i] * x, rows[i], seen)
             return update(known, seen[0][1], noise[i], newest[i], draw(), root=one)
 

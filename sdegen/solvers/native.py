@@ -124,20 +124,20 @@ class DDIM(FixedStep):
         inner = sde.denoising
         assert inner is not None  # check() saw to it
         assert inner.kernel is not None
-        score, eta = inner.score, inner.eta
+        score, eta = inner.along(nodes), inner.eta
         alpha, sigma = inner.kernel.alpha(nodes), inner.kernel.sigma(nodes)
         lam = sigma / alpha
         now, then = lam[:-1], lam[1:]
         v = (then / now) ** 2 * (now - then) * (now + then)
         # λ_s² − v ≥ 0 but for rounding
         kept = torch.sqrt((then.square() - eta**2 * v).clamp(min=0.0))
-        scales, ts = numbers(alpha[1:] / alpha[:-1]), nodes.unbind()
+        scales = numbers(alpha[1:] / alpha[:-1])
         weights = numbers(-alpha[1:] * sigma[:-1] * (kept - now))
         noises = numbers(alpha[1:] * eta * torch.sqrt(v.abs()))
-        one = 1.0 if isinstance(weights[0], float) else torch.ones_like(ts[0])
+        one = 1.0 if isinstance(weights[0], float) else torch.ones_like(alpha[0])
 
         def step(i: int, x: State, draw: Draw) -> State:
-            return update(scales[i] * x, score(x, ts[i]), noises[i], weights[i], draw(), root=one)
+            return update(scales[i] * x, score(x, i), noises[i], weights[i], draw(), root=one)
 
         return step
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import sdegen as sg
+from sdegen.sde.base import along
 from sdegen.storage import load_tensors, save_tensors
 
 VP = sg.VP(sg.LinearBeta(0.1, 20.0))
@@ -21,6 +22,7 @@ SDES = [
     sg.EDM(t_min=0.01, t_max=20.0),
     sg.VP(sg.TabulatedBeta([0.97, 0.6, 0.2, 0.01]), t_min=0.25),
 ]
+EPS = {dtype: torch.finfo(dtype).eps for dtype in (torch.float32, torch.float64)}
 HOWS = [
     sg.EpsPrediction(),
     sg.X0Prediction(),
@@ -111,6 +113,77 @@ def test_the_score_is_differentiable_where_it_was_asked():
         step = h * torch.eye(2, dtype=torch.float64)[j]
         slope = (model.score(x + step, t) - model.score(x - step, t))[0] / (2 * h)
         assert torch.allclose(jacobian[:, j], slope, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("sde", SDES, ids=lambda sde: type(sde).__name__)
+@pytest.mark.parametrize("how", HOWS, ids=lambda how: type(how).__name__)
+def test_a_score_prepared_for_a_run_is_the_score_at_each_time(sde, how, dtype, device):
+    """Tables of a whole grid round as single times do, but for the last bit of exp and sin."""
+    model, nodes = a_model(sde, how, dtype).to(device), sg.timesteps.log_snr(sde, 12)
+    x = drawn(5, 2, dtype=dtype).to(device)
+    at = along(model.score, nodes)
+    with torch.no_grad():
+        for i, t in enumerate(nodes):
+            expected = model.score(x, t)
+            torch.testing.assert_close(at(x, i), expected, rtol=16 * EPS[dtype], atol=0)
+
+
+def test_a_prepared_score_sees_the_weights_and_the_rates_of_its_run():
+    """Nothing is kept from one run to the next: neither a schedule nor a dtype."""
+    beta = sg.ConstantBeta(3.0)
+    model = a_model(sg.VP(beta))
+    x, times = drawn(4, 2), torch.linspace(1, 0.1, 5, dtype=torch.float64)
+
+    def final():
+        flow = sg.ReverseSDE(model.sde, model.score, eta=0.0)
+        return sg.simulate(flow, x, times, solver=sg.DDIM()).final
+
+    before = final()
+    with torch.no_grad():
+        model.network.leave.bias.add_(0.5)
+    moved = final()
+    beta.beta = 6.0
+    assert (moved - before).abs().min() > 1e-3
+    assert (final() - moved).abs().min() > 1e-3
+    assert torch.equal(final(), final())
+    assert final().dtype == model.float()(x, times[0]).dtype == torch.float64
+
+
+def test_gradients_reach_a_learned_rate_through_a_prepared_score(as_user):
+    """Its derivative by automatic differentiation is that of differences, (ΔL)/(2 δ) + O(δ²)."""
+    rate = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    model = a_model(sg.VP(sg.LinearBeta(0.1, 3.0)), sg.VPrediction())
+    x, times = drawn(4, 2), torch.linspace(1, 0.1, 6, dtype=torch.float64)
+
+    def loss(value):
+        model.sde.beta.beta_max = value
+        flow = sg.ReverseSDE(model.sde, model.score, eta=0.0)
+        run = sg.simulate(flow, x, times, solver=sg.ExponentialAdams(2), differentiable=True)
+        return run.final.square().sum()
+
+    (slope,) = torch.autograd.grad(loss(rate), rate)
+    with torch.no_grad():
+        ends = [loss(3.0 + sign * 1e-5) for sign in (1, -1)]
+    torch.testing.assert_close(slope, (ends[0] - ends[1]) / 2e-5, rtol=1e-7, atol=0)
+
+
+def test_a_score_of_a_subclass_is_not_passed_by():
+    class Halved(sg.ScoreModel):
+        def score(self, x_t, t):
+            return 0.5 * super().score(x_t, t)
+
+    whole, x = a_model(), drawn(3, 2)
+    halved, nodes = Halved(whole.network, VP), VP.time_grid(3)
+    for i, t in enumerate(nodes):
+        assert torch.equal(along(halved.score, nodes)(x, i), 0.5 * whole.score(x, t))
+
+
+def test_a_prepared_score_refuses_time_zero_only_where_it_is_asked():
+    model, x = a_model(), drawn(3, 2)
+    at = along(model.score, torch.tensor([0.5, 0.0], dtype=torch.float64))
+    assert torch.equal(at(x, 0), model.score(x, torch.tensor(0.5, dtype=torch.float64)))
+    with pytest.raises(ValueError, match="the score does not exist at t = 0; stop at"):
+        at(x, 1)
 
 
 @pytest.mark.parametrize("t", [0.0, -0.1, float("nan")])

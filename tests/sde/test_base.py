@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.sde.base import Counter
+from sdegen.sde.base import Counter, along
 
 F64 = torch.float64
 ALPHA = {"ito": 0.0, "stratonovich": 0.5, "klimontovich": 1.0}
@@ -275,6 +275,18 @@ def test_calls_of_the_drift_are_counted_and_the_original_is_left_alone():
     twin.drift(x, T)
     twin.diffusion(x, T)
     assert counter.calls == 2
+
+
+def test_calls_of_a_score_along_a_run_are_counted_however_it_is_prepared():
+    nodes, x = torch.tensor([0.5, 0.25], dtype=torch.float64), _x()
+    model = sg.ScoreModel(sg.MLP(x.shape[1], rng=0).double(), sg.VP(sg.ConstantBeta(2.0)))
+    for score in (model.score, lambda x, t: -x / t):
+        counter = Counter()
+        at = along(counter.counting(score), nodes)
+        assert counter.calls == 0
+        for i, t in enumerate(nodes):
+            assert torch.equal(at(x, i), score(x, t))
+        assert counter.calls == 2
 
 
 def test_an_sde_of_ones_own_is_taken_to_be_multiplicative():
