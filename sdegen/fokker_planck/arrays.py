@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["AnyArray", "of"]
+__all__ = ["AnyArray", "like", "of"]
 
 AnyArray = TypeVar("AnyArray", Tensor, NDArray[Any])
 
@@ -24,3 +24,10 @@ AnyArray = TypeVar("AnyArray", Tensor, NDArray[Any])
 def of(x: object) -> ModuleType:
     """The module whose functions take x: torch for a tensor, else numpy."""
     return torch if isinstance(x, Tensor) else np
+
+
+def like(x: AnyArray, values: Tensor) -> AnyArray:
+    """Values without gradients as what x is, a tensor or an array."""
+    same: Any = values if isinstance(x, Tensor) else values.numpy()
+    alike: AnyArray = same
+    return alike

@@ -59,10 +59,9 @@ def check_times(times: Tensor | Sequence[float], sde: SDE) -> Tensor:
     """
     ts = as_times(times)
     values = ts.numpy()
-    wrong = (values[1:] - values[:-1]) * sde.direction <= 0
-    if np.count_nonzero(wrong):
-        i = int(wrong.argmax())
-        forward = sde.direction > 0
+    steps, forward = values[1:] - values[:-1], sde.direction > 0
+    if (np.minimum.reduce(steps) <= 0) if forward else (np.maximum.reduce(steps) >= 0):
+        i = int((steps * sde.direction <= 0).argmax())
         sense = "increasing" if forward else "decreasing, the sense in which this SDE is meant,"
         raise ValueError(
             f"times must be strictly {sense} but times[{i}]={float(ts[i]):g} is followed by "
@@ -70,7 +69,8 @@ def check_times(times: Tensor | Sequence[float], sde: SDE) -> Tensor:
             "carried against its diffusion: build ReverseSDE for the reversed dynamics."
         )
     low, high = sde.time_range
-    if min(values[0], values[-1]) < low or max(values[0], values[-1]) > high:
+    first, last = float(values[0]), float(values[-1])
+    if min(first, last) < low or max(first, last) > high:
         raise ValueError(
             f"times reach from {float(ts.min()):g} to {float(ts.max()):g}, but the SDE is defined "
             f"from {low:g} to {high:g}."
@@ -195,9 +195,9 @@ def check_edges(p: Tensor, times: Tensor, grid: Grid, open_ends: tuple[bool, boo
         return
     values = p.numpy()
     peak = np.maximum.reduce(values, 1, keepdims=True)
-    edges = values[:, :: values.shape[1] - 1] * open_ends
+    edges = values[:, :: values.shape[1] - 1]
     if np.count_nonzero(edges > _EDGE_WARNS * peak):
-        ratio = edges / peak
+        ratio = edges * open_ends / peak
         k = int(ratio.argmax()) // 2
         _judge(tuple(ratio[k].tolist()), grid, f" at t = {float(times[k]):g}")
 

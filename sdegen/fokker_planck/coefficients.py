@@ -95,9 +95,9 @@ class Reader:
     def at(self, t: float) -> Coefficients:
         """Coefficients at time t; without gradients the last ones are remembered."""
         if torch.is_grad_enabled():
-            return self._coefficients(*self._evaluate(self._x, t), t)
+            return self._coefficients(*self._evaluate(t), t)
         if self._last is None or self._last[0] != t:
-            self._last = t, self._coefficients(*self._evaluate(self._x, t), t)
+            self._last = t, self._coefficients(*self._evaluate(t), t)
         return self._last[1]
 
     def _coefficients(self, f: Tensor, g: Tensor, t: float) -> Coefficients:
@@ -129,11 +129,9 @@ class Reader:
         between = [a + _GOLDEN * (b - a) for a, b in itertools.pairwise(picked)]
         early = picked[0] + (picked[-1] - picked[0]) * _GOLDEN**3
         some = self._x[:: max(1, len(self._x) // _PROBED_POINTS)]
-        first = self._asked(some, picked[0])
-        return any(
-            not all(map(torch.equal, self._asked(some, t), first))
-            for t in (*between, *picked[1:], early)
-        )
+        clock = torch.tensor([*picked, *between, early], dtype=torch.float64).unbind()
+        first = self._asked(some, clock[0])
+        return any(not all(map(torch.equal, self._asked(some, t), first)) for t in clock[1:])
 
     @torch.no_grad()
     def varies_at_all(self) -> bool:
@@ -142,16 +140,15 @@ class Reader:
         low, high = max(low, min(0.0, high)), min(high, max(0.0, low) + 16.0)
         return self.varies(torch.linspace(low, high, 4, dtype=torch.float64))
 
-    def _asked(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
+    def _asked(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """f and g at states x, both of x's shape; the user's own errors pass with a note."""
-        time = torch.tensor(t, dtype=torch.float64)
         try:
-            f, g = self.sde.drift(x, time), self.sde.diffusion(x, time)
+            f, g = self.sde.drift(x, t), self.sde.diffusion(x, t)
         except Exception as error:
             error.add_note(
-                f"while the Fokker–Planck solver evaluated drift and diffusion at t = {t:g} for a "
-                "one-dimensional state of "
-                f"shape {tuple(x.shape)}; densities are solved for one dimension."
+                "while the Fokker–Planck solver evaluated drift and diffusion at "
+                f"t = {float(t):g} for a one-dimensional state of shape {tuple(x.shape)}; "
+                "densities are solved for one dimension."
             )
             raise
         for name, value in (("drift", f), ("diffusion", g)):
@@ -168,9 +165,10 @@ class Reader:
             )
         return f.to(torch.float64), g.to(torch.float64).expand_as(x)
 
-    def _evaluate(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
-        """f and g at states x, finite."""
-        f, g = self._asked(x, t)
+    def _evaluate(self, t: float) -> tuple[Tensor, Tensor]:
+        """f and g at all points, finite."""
+        x = self._x
+        f, g = self._asked(x, _clock(t))
         for name, value in (("drift", f), ("diffusion", g)):
             if math.isfinite(float(value.detach().sum())):
                 continue  # one pass; a sum that overflows is looked at twice
@@ -210,9 +208,9 @@ class Reader:
     @torch.no_grad()
     def _check_single(self, t: float) -> None:
         """Refuses a drift that is no function of one state."""
-        f, g = self._evaluate(self._x, t)
+        f, g = self._evaluate(t)
         few = slice(None, None, 7)
-        f_few, g_few = self._asked(self._x[few], t)
+        f_few, g_few = self._asked(self._x[few], _clock(t))
         self._last = t, self._coefficients(f, g, t)
         for name, all_of, some in (("drift", f[few], f_few), ("diffusion", g[few], g_few)):
             if torch.equal(all_of, some):
@@ -234,7 +232,7 @@ class Reader:
         then its rounding, 1e-7 or so, where that of a drift in float64 is below 1e-11.
         """
         step = 1e-6 * (1 + x.abs())
-        f, ahead, behind = (self._asked(y, t)[0] for y in (x, x + step, x - step))
+        f, ahead, behind = (self._asked(y, _clock(t))[0] for y in (x, x + step, x - step))
         noise = float((ahead - 2 * f + behind).abs().median() / (f.abs().max() + 1e-300))
         return min(max(1e-9, 100 * noise), 1e-4)
 
@@ -273,6 +271,11 @@ class Readers:
     def varies_at_all(self) -> bool:
         """Whether one of them depends on time."""
         return any(reader.varies_at_all() for reader in self.each)
+
+
+def _clock(t: float) -> Tensor:
+    """A time as an SDE is given it."""
+    return torch.tensor(t, dtype=torch.float64)
 
 
 def _broadcasts(g: Tensor, x: Tensor) -> bool:

@@ -77,19 +77,24 @@ class Ends:
         ]
         return slice(int(left_out[0]), len(self.nodes) - int(left_out[1]))
 
+    @cached_property
+    def whole(self) -> bool:
+        """Whether these are all."""
+        return self.kept == slice(0, len(self.nodes))
+
     def restrict(self, p: Tensor) -> Tensor:
         """Nodal values (..., nodes) → unknowns (..., n)."""
         if self.ring:
             return torch.cat([0.5 * (p[..., :1] + p[..., -1:]), p[..., 1:-1]], -1)
-        return p[..., self.kept]
+        return p if self.whole else p[..., self.kept]
 
     def widen(self, p: Tensor) -> Tensor:
         """Unknowns (..., n) → nodal values (..., nodes)."""
         if self.ring:
             return torch.cat([p, p[..., :1]], -1)
-        kept = self.kept
-        if kept == slice(0, len(self.nodes)):
+        if self.whole:
             return p
+        kept = self.kept
         return self.filled(torch.nn.functional.pad(p, (kept.start, len(self.nodes) - kept.stop)))
 
     def filled(self, p: Tensor) -> Tensor:

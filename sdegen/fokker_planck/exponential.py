@@ -30,29 +30,36 @@ from torch.autograd.function import once_differentiable
 
 from sdegen.fokker_planck import tridiagonal
 
-__all__ = ["expm_action"]
+__all__ = ["Factors", "expm_action"]
 
 Array = NDArray[Any]
 
 _AT_INFINITY = 1.8321743782540412751e-14
-_POLES = (
-    -8.8977731864688888199 + 16.630982619902085304j,
-    -3.7032750494234480603 + 13.656371871483268171j,
-    -0.2087586382501301251 + 10.991260561901260913j,
-    3.9933697105785685194 + 6.0048316422350373178j,
-    5.0893450605806245066 + 3.5888240290270065102j,
-    5.6231425727459771248 + 1.1940690463439669766j,
-    2.2697838292311127097 + 8.4617379730402214019j,
+_POLES = np.array(
+    [
+        -8.8977731864688888199 + 16.630982619902085304j,
+        -3.7032750494234480603 + 13.656371871483268171j,
+        -0.2087586382501301251 + 10.991260561901260913j,
+        3.9933697105785685194 + 6.0048316422350373178j,
+        5.0893450605806245066 + 3.5888240290270065102j,
+        5.6231425727459771248 + 1.1940690463439669766j,
+        2.2697838292311127097 + 8.4617379730402214019j,
+    ]
 )
-_RESIDUES = (
-    -7.1542880635890672853e-05 + 1.4361043349541300111e-04j,
-    9.4390253107361688779e-03 - 1.7184791958483017511e-02j,
-    -3.7636003878226968717e-01 + 3.3518347029450104214e-01j,
-    -2.3498232091082701191e01 - 5.8083591297142074004e00j,
-    4.6933274488831293047e01 + 4.5643649768827760791e01j,
-    -2.7875161940145646468e01 - 1.0214733999056451434e02j,
-    4.8071120988325088907e00 - 1.3209793837428723881e00j,
+_RESIDUES = np.array(
+    [
+        -7.1542880635890672853e-05 + 1.4361043349541300111e-04j,
+        9.4390253107361688779e-03 - 1.7184791958483017511e-02j,
+        -3.7636003878226968717e-01 + 3.3518347029450104214e-01j,
+        -2.3498232091082701191e01 - 5.8083591297142074004e00j,
+        4.6933274488831293047e01 + 4.5643649768827760791e01j,
+        -2.7875161940145646468e01 - 1.0214733999056451434e02j,
+        4.8071120988325088907e00 - 1.3209793837428723881e00j,
+    ]
 )
+_DOUBLED = 2 * _RESIDUES  # with that of the conjugate pole
+_SHIFTS = np.stack([np.ones(len(_POLES)), -_POLES.real, -_POLES.imag], 1)
+_FEW = 8192  # unknowns: as many for every pole stay in the cache
 
 
 def expm_action(mass: Tensor, rates: Tensor, p: Tensor) -> Tensor:
@@ -76,29 +83,85 @@ def expm_action(mass: Tensor, rates: Tensor, p: Tensor) -> Tensor:
     return _sum(mass, rates, p, None)
 
 
+class Factors:
+    """The seven systems of one M⁻¹K, factorised, for many vectors.
+
+    They take 500 bytes for each node.
+
+    Args:
+        mass: Bands of M, shape (3, n).
+        rates: Bands of K, the time included, shape (3, n).
+    """
+
+    def __init__(self, mass: Tensor, rates: Tensor) -> None:
+        self._mass = mass.numpy()
+        shifted = _Shifted(self._mass, rates.numpy())
+        self._blocks = [(few, tridiagonal.Factors(shifted.bands(few))) for few in shifted.blocks]
+
+    def action(self, p: Tensor) -> Tensor:
+        """e^{M⁻¹K} p, shape (n,)."""
+        start = p.detach().numpy()
+        load, out = tridiagonal.multiply(self._mass, start), _AT_INFINITY * start
+        for few, factors in self._blocks:
+            out += np.add.reduce(factors.solve(load * _DOUBLED[few, None]).real, 0)
+        return torch.from_numpy(out)
+
+
 def _sum(mass: Tensor, rates: Tensor, p: Tensor, fractions: Array | None) -> Tensor:
     """r(M⁻¹K) p, system by system; the seven 2 c_k y_k go to `fractions`, if it is there."""
     m, k, start = (v.detach().numpy() for v in (mass, rates, p))
     load = tridiagonal.multiply(m, start)
     out = _AT_INFINITY * start
-    shifted, spare = np.empty(m.shape[-2:], dtype=np.complex128), np.empty(m.shape[-2:])
-    y = np.empty(m.shape[-1], dtype=np.complex128)
     for index in itertools.product(*map(range, out.shape[:-1])):
-        for j, (pole, residue) in enumerate(zip(_POLES, _RESIDUES, strict=True)):
-            _shift(shifted, spare, m[index], k[index], pole)
-            np.multiply(load[index], 2 * residue, out=y)
-            fraction = tridiagonal.eliminate(shifted, y)
+        shifted = _Shifted(m[index], k[index])
+        for few in shifted.blocks:
+            solved = shifted.solve(few, load[index] * _DOUBLED[few, None])
             if fractions is not None:
-                fractions[(*index, j)] = fraction
-            out[index] += fraction.real
+                fractions[(*index, few)] = solved
+            out[index] += np.add.reduce(solved.real, 0)
     return torch.from_numpy(out)
 
 
-def _shift(out: Array, spare: Array, mass: Array, rates: Array, pole: complex) -> None:
-    """K − z M, into memory that is there: at 10⁵ nodes fetching new pages takes longer."""
-    np.multiply(mass, -pole.real, out=spare)
-    np.add(spare, rates, out=out.real)
-    np.multiply(mass, -pole.imag, out=out.imag)
+class _Shifted:
+    """The systems K − z_k M of the poles.
+
+    On few nodes all poles are solved for at once, which saves calls; on many one after the other
+    and in the same memory, since fetching new pages takes longer than solving.
+
+    Args:
+        mass: Bands of M, shape (3, n).
+        rates: Bands of K, shape (3, n).
+
+    Attributes:
+        blocks: Which poles are solved for together.
+    """
+
+    def __init__(self, mass: Array, rates: Array) -> None:
+        nodes = mass.shape[-1]
+        count = len(_POLES) if nodes <= _FEW else 1
+        self.blocks = [slice(i, i + count) for i in range(0, len(_POLES), count)]
+        self._bands = np.empty((3, count, nodes), dtype=np.complex128)
+        self._mass, self._rates = mass, rates
+        self._parts: Array | None = None
+        if count > 1:
+            # K, M and iM, real and imaginary parts in turn: shifts are a product of real matrices
+            self._parts = np.zeros((3, 3, 2 * nodes))
+            self._parts[:, 0, ::2] = rates
+            self._parts[:, 1, ::2] = mass
+            self._parts[:, 2, 1::2] = mass
+
+    def bands(self, few: slice) -> Array:
+        """K − z_k M for a block of poles, shape (3, poles, n), until the next call."""
+        if self._parts is not None:
+            np.matmul(_SHIFTS[few], self._parts, out=self._bands.view(np.float64))
+        else:
+            np.multiply(self._mass[:, None], -_POLES[few, None], out=self._bands)
+            self._bands.real += self._rates[:, None]
+        return self._bands
+
+    def solve(self, few: slice, load: Array) -> Array:
+        """(K − z_k M)⁻¹ load_k for a block of poles; load is overwritten, shape (poles, n)."""
+        return tridiagonal.eliminate(self.bands(few), load)
 
 
 class _Context(Protocol):
@@ -124,21 +187,21 @@ class _Action(torch.autograd.Function):
     def backward(ctx: _Context, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mass, rates, p = ctx.saved_tensors
         m, k = (tridiagonal.transposed(v).contiguous().numpy() for v in (mass, rates))
-        q, poles, doubled = grad.numpy(), np.array(_POLES), 2 * np.array(_RESIDUES)
+        q = grad.numpy()
         load = np.zeros(p.shape)  # Re Σ 2 c_k u_k: the gradient of M p
         on_rates, on_mass = np.zeros(mass.shape), np.zeros(mass.shape)
-        shifted, spare = np.empty(m.shape[-2:], dtype=np.complex128), np.empty(m.shape[-2:])
         u = np.empty(ctx.fractions.shape[-2:], dtype=np.complex128)
         for index in np.ndindex(load.shape[:-1]):
-            for k_th, pole in enumerate(_POLES):
-                _shift(shifted, spare, m[index], k[index], pole)
-                u[k_th] = tridiagonal.eliminate(shifted, q[index].astype(np.complex128))
-            load[index] = (doubled @ u).real
+            shifted = _Shifted(m[index], k[index])
+            for few in shifted.blocks:
+                u[few] = q[index]
+                u[few] = shifted.solve(few, u[few])
+            load[index] = (_DOUBLED @ u).real
             y = np.pad(ctx.fractions[index], ((0, 0), (1, 1)), mode="wrap")
             for band in range(3):  # −u yᵀ on the bands of A, which are K − z M
                 outer = -u * y[:, band : band + load.shape[-1]]
                 on_rates[(*index, band)] = outer.real.sum(0)
-                on_mass[(*index, band)] = -(poles @ outer).real
+                on_mass[(*index, band)] = -(_POLES @ outer).real
         back = torch.from_numpy(load)
         near = torch.stack([p.roll(1, -1), p, p.roll(-1, -1)], -2)
         return (

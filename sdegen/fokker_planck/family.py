@@ -31,8 +31,7 @@ from sdegen.fokker_planck.density import Density, DensityPath, cell_masses
 from sdegen.fokker_planck.fluxes import fluxes
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
-from sdegen.fokker_planck.rounding import rings, without_rounding
-from sdegen.fokker_planck.transient import Exponential, Integrator
+from sdegen.fokker_planck.transient import Exponential, Integrator, carried
 from sdegen.sde.base import SDE
 from sdegen.walls import WallKind
 
@@ -158,33 +157,23 @@ class FokkerPlanckFamily:
             varies = self._compact.reader.varies(ts)
             compact = not integrator.lumped_only and (x0 is not None or density.is_resolved)
             sharp = self.grid.sharp_point(x0) if x0 is not None and compact else start
-            p = self._carried(start, sharp, ts, integrator, compact=compact, varies=varies)
-            if compact and rings(p[1:]):
-                p = self._carried(start, start, ts, integrator, compact=False, varies=varies)
-            p = without_rounding(p, self.grid, restored=not absorbing).transpose(0, 1)
+            each = (len(self.sdes), len(start))
+            p = carried(
+                self._compact if compact else self._lumped,
+                start.expand(each),
+                sharp.expand(each),
+                ts,
+                integrator,
+                varies=varies,
+                fallback=self._lumped if compact else None,
+                restored=not absorbing,
+            ).transpose(0, 1)
         for row in p.detach():
             if not bool(torch.isfinite(row).all()):
                 path = DensityPath(ts, row, self.grid.nodes)
                 raise NonFiniteError("a density of the family is not finite.", path)
             check_edges(row, ts, self.grid, self._open_ends)
         return p
-
-    def _carried(
-        self,
-        start: Tensor,
-        sharp: Tensor,
-        times: Tensor,
-        integrator: Integrator,
-        *,
-        compact: bool,
-        varies: bool,
-    ) -> Tensor:
-        """Nodal values, shape (T, members, nodes)."""
-        generator = self._compact if compact else self._lumped
-        first = generator.ends.restrict(sharp).expand(len(self.sdes), -1)
-        path = integrator.path(generator, first, times, varies=varies)
-        p = generator.ends.widen(torch.stack(path))
-        return torch.cat([start.expand_as(p[:1]), p[1:]])
 
     @property
     def _open_ends(self) -> tuple[bool, bool]:

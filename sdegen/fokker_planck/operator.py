@@ -21,19 +21,23 @@ An absorbing wall is a node with p = 0, left out; a periodic grid counts its two
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS
 from sdegen.fokker_planck.ends import Ends
+from sdegen.fokker_planck.exponential import Factors, expm_action
 from sdegen.fokker_planck.fluxes import Fluxes
 
 __all__ = ["STEEPEST", "Operator", "assemble", "control_volumes", "wall_weights"]
 
+_LARGEST_EXPONENT = 700.0  # whose exponential is still a number
 STEEPEST = 3.0  # |u| of a cell, beyond which hats are too steep for four Gauss points
 
 
@@ -54,6 +58,37 @@ class Operator:
     phi: Float[Tensor, "... n"]
     speed: Float[Tensor, "... n"]
     circulation: float
+    _last: dict[float, Factors | None] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def amplification(self) -> NDArray[np.float64]:
+        """e^{½(max Φ − Φ)}, what becomes of an error beside an unknown, shape (n,)."""
+        phi = self.phi.detach().numpy()
+        half = 0.5 * (np.maximum.reduce(phi, -1, keepdims=True) - phi)
+        amplification: NDArray[np.float64] = np.exp(np.minimum(half, _LARGEST_EXPONENT))
+        return amplification
+
+    def moved(self, p: Tensor, dt: float) -> Float[Tensor, "... n"]:
+        """e^{dt M⁻¹K} p.
+
+        A step that is asked for a second time in a row is factorised, and remembered: that costs
+        a third more once, and from then on half as much.
+
+        Args:
+            p: Unknowns, shape (..., n).
+            dt: Time, > 0.
+        """
+        grad = torch.is_grad_enabled() and (self.rates.requires_grad or p.requires_grad)
+        if grad or self.rates.ndim > 2 or p.ndim > 1:
+            return expm_action(self.mass, self.rates * dt, p)
+        if dt not in self._last:
+            self._last.clear()
+            self._last[dt] = None
+            return expm_action(self.mass, self.rates * dt, p)
+        factors = self._last.get(dt)
+        if factors is None:
+            factors = self._last[dt] = Factors(self.mass, self.rates * dt)
+        return factors.action(p)
 
 
 def assemble(flux: Fluxes, ends: Ends, *, compact: bool) -> Operator:

@@ -27,12 +27,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sdegen.fokker_planck import tridiagonal
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS, Coefficients
+from sdegen.fokker_planck.density import DensityPath, integral
 from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import Fluxes
-from sdegen.fokker_planck.operator import STEEPEST, wall_weights
+from sdegen.fokker_planck.operator import STEEPEST, Operator, wall_weights
 
-__all__ = ["FirstPassage", "Survival", "first_passage"]
+__all__ = ["FirstPassage", "Survival", "first_passage", "survival"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +86,23 @@ class Survival:
     probability: Float[Tensor, " T"]
     density: Float[Tensor, " T"]
     x0: float
+
+
+def survival(path: DensityPath, operator: Operator, ends: Ends, x0: float) -> Survival:
+    """How much is left of a density, −d/dt of which is the density of first passages.
+
+    Args:
+        path: Densities at times of a start at x0; the first time is 0.
+        operator: What carried them.
+        ends: Walls, of which at least one absorbs.
+        x0: The start.
+    """
+    p = ends.restrict(path.p)
+    rate = tridiagonal.solve(operator.mass, tridiagonal.multiply(operator.rates, p))
+    inside = integral(path.x, path.p)
+    density = -integral(path.x, ends.widen(rate))
+    inside[0], density[0] = 1.0, 0.0
+    return Survival(path.times, inside, density, x0)
 
 
 def first_passage(flux: Fluxes, c: Coefficients, ends: Ends, orders: int) -> FirstPassage:

@@ -7,58 +7,67 @@ resolved by the grid it rings, and goes below zero by more than that.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.fokker_planck import arrays
 from sdegen.fokker_planck.arrays import AnyArray
-from sdegen.fokker_planck.density import cell_masses
 from sdegen.fokker_planck.grid import Grid
 
-__all__ = ["rings", "without_rounding"]
+__all__ = ["extremes", "rings", "without_rounding"]
 
 _ROUNDING = 1e-11  # of the peak: what the rational exponential leaves below zero
 _RINGS = 1e-9  # of the peak: what a density that the compact form resolves never goes below by
 
+Extremes = tuple[NDArray[np.float64], NDArray[np.float64]]
 
-def rings(p: Float[Tensor, "... nodes"]) -> bool:
-    """Whether a density goes below zero by more than rounding."""
+
+def extremes(p: Float[Tensor, "... nodes"]) -> Extremes:
+    """The lowest and the highest values of densities; NaN where there is one."""
     values = p.detach().numpy()
-    low, high = np.minimum.reduce(values, -1), np.maximum.reduce(values, -1)
+    return np.minimum.reduce(values, -1), np.maximum.reduce(values, -1)
+
+
+def rings(span: Extremes) -> bool:
+    """Whether a density goes below zero by more than rounding."""
+    low, high = span
     return bool(np.count_nonzero(low < -_RINGS * high))
 
 
 def without_rounding(
-    p: Float[Tensor, "T *members nodes"], grid: Grid, *, restored: bool
+    p: Float[Tensor, "T *members nodes"], span: Extremes, grid: Grid, *, restored: bool
 ) -> Float[Tensor, "T *members nodes"]:
     """Takes rounding off: tiny negative values, and the drift of a mass that is conserved.
 
     Args:
         p: Densities at times, the start first.
+        span: Their extremes.
         grid: Their grid.
         restored: Whether mass is that of the start, as it is where nothing absorbs.
 
     Returns:
         Densities of the same shape.
     """
-    values = p.detach().numpy()
-    peak = np.maximum.reduce(values, -1, keepdims=True)
-    if not math.isfinite(np.minimum.reduce(values, None) + np.maximum.reduce(peak, None)):
+    low, high = span
+    if not np.isfinite(low + high).all():
         return p  # which is said elsewhere
-    floor, x = -_ROUNDING * peak, grid.nodes
+    below = -_ROUNDING * high
     if p.requires_grad:
-        return _trimmed(x, p, torch.from_numpy(floor), restored=restored)
-    return torch.from_numpy(_trimmed(x.numpy(), values, floor, restored=restored))
+        floor = None if (low > below).all() else torch.from_numpy(below[..., None])
+        return _trimmed(p, floor, grid, restored=restored)
+    bare = None if (low > below).all() else below[..., None]
+    return torch.from_numpy(_trimmed(p.numpy(), bare, grid, restored=restored))
 
 
-def _trimmed(x: AnyArray, p: AnyArray, floor: AnyArray, *, restored: bool) -> AnyArray:
-    """Does it, to tensors or to arrays."""
-    trimmed: AnyArray = arrays.of(p).where((p < 0) & (p > floor), 0.0, p)
+def _trimmed(p: AnyArray, floor: AnyArray | None, grid: Grid, *, restored: bool) -> AnyArray:
+    """Does it, to tensors or to arrays; without a floor all that is negative is rounding."""
+    trimmed: AnyArray = (
+        p.clip(0) if floor is None else arrays.of(p).where((p < 0) & (p > floor), 0.0, p)
+    )
     if restored:
-        mass = cell_masses(x, trimmed).sum(-1)
+        mass = grid.masses(trimmed)
         trimmed = trimmed * (mass[0] / mass)[..., None]
     return trimmed

@@ -16,47 +16,43 @@ meant to be one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.errors import NonFiniteError, NotNormalizableError
-from sdegen.fokker_planck import currents, stationary, tridiagonal
+from sdegen.fokker_planck import currents, stationary
 from sdegen.fokker_planck.checks import (
-    check_confined,
     check_edges,
-    check_poles,
     check_start,
     check_times,
     check_walls,
 )
 from sdegen.fokker_planck.circulation import TurningSpectrum, turning_spectrum
-from sdegen.fokker_planck.coefficients import Coefficients, Reader
+from sdegen.fokker_planck.coefficients import Reader
 from sdegen.fokker_planck.currents import Transport
 from sdegen.fokker_planck.density import Density, DensityPath, integral
 from sdegen.fokker_planck.escape import Escape, escape
 from sdegen.fokker_planck.feller import EndKind, classify_end
-from sdegen.fokker_planck.fluxes import Fluxes, Landscape, find_pole, fluxes
+from sdegen.fokker_planck.fluxes import Landscape
+from sdegen.fokker_planck.frozen import Frozen
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
-from sdegen.fokker_planck.passage import FirstPassage, Survival, first_passage
-from sdegen.fokker_planck.rounding import rings, without_rounding
+from sdegen.fokker_planck.passage import FirstPassage, Survival, first_passage, survival
 from sdegen.fokker_planck.spectrum import Spectrum, spectrum
-from sdegen.fokker_planck.transient import Exponential, Integrator
+from sdegen.fokker_planck.transient import Exponential, Integrator, carried
 from sdegen.sde.base import SDE
 from sdegen.walls import WallKind
 
 __all__ = ["FokkerPlanck", "Form"]
 
 Form = Literal["auto", "compact", "lumped"]
-
-_GENTLE = 0.69  # gain of log p over a cell below which a density at most doubles
 
 
 class FokkerPlanck:
@@ -100,6 +96,7 @@ class FokkerPlanck:
         self._compact = Generator(Reader(sde, grid), self.walls, compact=True)
         self._lumped = self._compact.with_form(compact=False)
         self._generator = self._lumped if form == "lumped" else self._compact
+        self._frozen = Frozen(self._generator)
 
     # ---- densities ----------------------------------------------------------------------------
 
@@ -146,15 +143,22 @@ class FokkerPlanck:
                     f"{type(integrator).__name__} is positive for the lumped form only; pass "
                     "form='lumped' or 'auto'."
                 )
-            if self.form == "auto" and compact:
+            auto = self.form == "auto" and compact
+            if auto:
                 compact = x0 is not None or self._is_smooth(density)
             sharp = self.grid.sharp_point(x0) if x0 is not None and compact else start
-            p = self._carried(start, sharp, ts, integrator, compact=compact, varies=varies)
-            if self.form == "auto" and compact and rings(p[1:]):
-                p = self._carried(start, start, ts, integrator, compact=False, varies=varies)
-            p = without_rounding(p, self.grid, restored="absorbing" not in self.walls)
+            p = carried(
+                self._compact if compact else self._lumped,
+                start,
+                sharp,
+                ts,
+                integrator,
+                varies=varies,
+                fallback=self._lumped if auto and compact else None,
+                restored="absorbing" not in self.walls,
+            )
         result = DensityPath(ts, p, self.grid.nodes)
-        if not math.isfinite(float(p.detach().sum())) and not bool(torch.isfinite(p).all()):
+        if not np.isfinite(p.detach().numpy().sum()) and not bool(torch.isfinite(p).all()):
             bad = int((~torch.isfinite(p).all(1)).nonzero()[0])
             raise NonFiniteError(f"the density is not finite at t = {float(ts[bad]):g}.", result)
         check_edges(p.detach(), ts, self.grid, self._open_ends)
@@ -181,10 +185,10 @@ class FokkerPlanck:
                 "there is no stationary density: all mass leaves through the absorbing wall "
                 f"(boundary is {self.walls!r})."
             )
-        self._check_autonomous("a stationary density")
+        self._frozen.check("a stationary density")
         if not differentiable:
             return self._rest
-        return self._stationary(self._generator.landscape(self._coefficients(fresh=True)))
+        return self._stationary(self._frozen.landscape(fresh=True))
 
     # ---- currents -----------------------------------------------------------------------------
 
@@ -195,11 +199,11 @@ class FokkerPlanck:
             density: A density on the grid.
             t: Time at which drift and diffusion are taken; None for an SDE without time.
         """
-        return currents.current(self._flux_at(t), density.p.detach())
+        return currents.current(self._frozen.fluxes_at(t), density.p.detach())
 
     def entropy_production(self, density: Density, t: float | None = None) -> float:
         """σ = ∫ J²/(D p) dx, in units of k_B per time."""
-        return float(currents.entropy_production(self._flux_at(t), density.p.detach()))
+        return float(currents.entropy_production(self._frozen.fluxes_at(t), density.p.detach()))
 
     def free_energy(self, density: Density) -> float:
         """F = ∫ p log(p/p_st) dx, in units of kT above rest; it never grows (H-theorem)."""
@@ -218,7 +222,7 @@ class FokkerPlanck:
             )
         density = self.stationary()
         with torch.no_grad():
-            c, flux = self._frozen()
+            c, flux = self._frozen.read()
             return currents.transport(flux, c, self.grid.nodes, density.p)
 
     # ---- leaving ------------------------------------------------------------------------------
@@ -241,7 +245,7 @@ class FokkerPlanck:
             raise ValueError(f"moments must be at least 1, but is {moments}.")
         self._check_leaving("a first passage")
         with _gradients(differentiable):
-            c, flux = self._frozen(fresh=differentiable)
+            c, flux = self._frozen.read(fresh=differentiable)
             return first_passage(flux, c, self._generator.ends, moments)
 
     def survival(self, x0: float, times: Tensor | Sequence[float]) -> Survival:
@@ -265,14 +269,9 @@ class FokkerPlanck:
             )
         with torch.no_grad():
             path = self.solve(x0, ts)
-            generator = self._generator
-            operator = generator.operator(self._frozen()[0])
-            p = generator.ends.restrict(path.p)
-            rate = tridiagonal.solve(operator.mass, tridiagonal.multiply(operator.rates, p))
-            inside = integral(self.grid.nodes, path.p)
-            density = -integral(self.grid.nodes, generator.ends.widen(rate))
-            inside[0], density[0] = 1.0, 0.0
-        return Survival(ts, inside, density, x0)
+            return survival(
+                path, self._generator.operator(self._frozen.read()[0]), self._generator.ends, x0
+            )
 
     def escape(self) -> Escape:
         """The rate of escape from the deepest well to the absorbing wall, beside Kramers' formula.
@@ -288,7 +287,7 @@ class FokkerPlanck:
             )
         mean = self.first_passage(moments=1).mean
         with torch.no_grad():
-            c, flux = self._frozen()
+            c, flux = self._frozen.read()
             log_m = stationary.on_a_line(flux.w)
             log_d = c.nodal_diffusivity.log()
             return escape(
@@ -312,7 +311,7 @@ class FokkerPlanck:
         """
         self._check_modes(count)
         with torch.no_grad():
-            c, _ = self._frozen()
+            c, _ = self._frozen.read()
             generator = self._generator
             lumped = self._lumped.operator(c)
             if lumped.circulation > 1e-10 * float(lumped.speed.max()):
@@ -343,7 +342,7 @@ class FokkerPlanck:
             )
         self._check_modes(count)
         with torch.no_grad():
-            compact = self._compact.operator(self._frozen()[0])
+            compact = self._compact.operator(self._frozen.read()[0])
             return turning_spectrum(compact, self._generator.ends, count)
 
     def correlation(
@@ -387,7 +386,7 @@ class FokkerPlanck:
         """
         if self._generator.ends.ring:
             raise ValueError("a ring has no ends to classify.")
-        self._check_autonomous("Feller's classification")
+        self._frozen.check("Feller's classification")
         low, high = (
             -float("inf") if self._open_ends[0] else self.grid.low,
             float("inf") if self._open_ends[1] else self.grid.high,
@@ -401,11 +400,6 @@ class FokkerPlanck:
     # ---- inside -------------------------------------------------------------------------------
 
     @cached_property
-    def _varies(self) -> bool:
-        """Whether the SDE depends on time."""
-        return self._generator.reader.varies_at_all()
-
-    @cached_property
     def _open_ends(self) -> tuple[bool, bool]:
         """Which ends are walls without flux that only end the grid."""
         low, high = (
@@ -415,73 +409,14 @@ class FokkerPlanck:
         return low, high
 
     @cached_property
-    def _read(self) -> Coefficients:
-        """Coefficients of an SDE without time, read once: an SDE does not change."""
-        with torch.no_grad():
-            return self._generator.coefficients(self._generator.reader.start)
-
-    @cached_property
-    def _land(self) -> Landscape:
-        """Their landscape."""
-        with torch.no_grad():
-            return self._generator.landscape(self._read)
-
-    @cached_property
     def _rest(self) -> Density:
-        """Their stationary density."""
+        """The stationary density of an SDE without time."""
         with torch.no_grad():
-            return self._stationary(self._land)
+            return self._stationary(self._frozen.landscape())
 
     def _stationary(self, land: Landscape) -> Density:
         """The stationary density in a landscape, or a refusal."""
-        ends, grid = self._generator.ends, self.grid
-        if ends.ring:
-            log_p = stationary.on_a_ring(fluxes(land))
-        else:
-            log_p = stationary.on_a_line(land.w)
-            if ends.exponents != (None, None):
-                c = land.coefficients
-                check_poles([find_pole(c, grid.nodes, end) for end in (0, -1)], grid)
-            check_confined(log_p.detach(), grid, self._open_ends)
-        p = ends.filled(log_p.exp())
-        if grid.smooth and float(land.w.detach().abs().max()) < _GENTLE:
-            return Density(grid.nodes, p / (grid.weights @ p))  # no slope is limited
-        return Density(grid.nodes, p).normalized()
-
-    def _coefficients(self, *, fresh: bool) -> Coefficients:
-        """Those that were read, or fresh ones that know their parameters."""
-        if fresh:
-            return self._generator.coefficients(self._generator.reader.start)
-        return self._read
-
-    def _frozen(self, *, fresh: bool = False) -> tuple[Coefficients, Fluxes]:
-        """Coefficients and fluxes of an SDE without time."""
-        c = self._coefficients(fresh=fresh)
-        return c, fluxes(self._generator.landscape(c) if fresh else self._land)
-
-    @torch.no_grad()
-    def _flux_at(self, t: float | None) -> Fluxes:
-        """Fluxes at a time."""
-        if t is None:
-            self._check_autonomous("a current without a time")
-        start = self._generator.reader.start
-        return self._generator.fluxes(self._generator.coefficients(start if t is None else t))
-
-    def _carried(
-        self,
-        start: Tensor,
-        sharp: Tensor,
-        times: Tensor,
-        integrator: Integrator,
-        *,
-        compact: bool,
-        varies: bool,
-    ) -> Tensor:
-        """Nodal values at all times, of a start that the operator sees as `sharp`."""
-        generator = self._compact if compact else self._lumped
-        ends = generator.ends
-        path = integrator.path(generator, ends.restrict(sharp), times, varies=varies)
-        return torch.stack([start, *map(ends.widen, path[1:])])
+        return stationary.density(land, self._generator.ends, self.grid, self._open_ends)
 
     def _is_smooth(self, density: Density) -> bool:
         """Whether the grid resolves a start, and absorbing walls find nothing there."""
@@ -492,17 +427,9 @@ class FokkerPlanck:
         )
         return not jumps and density.is_resolved
 
-    def _check_autonomous(self, what: str) -> None:
-        """Refuses a time dependence."""
-        if self._varies:
-            raise ValueError(
-                f"{what} was asked for, but drift or diffusion depend on time; freeze the time in "
-                "the SDE, or solve from a start."
-            )
-
     def _check_modes(self, count: int) -> None:
         """Refuses a spectrum of what changes, or of more modes than the grid resolves."""
-        self._check_autonomous("a spectrum")
+        self._frozen.check("a spectrum")
         unknowns = self.grid.cells - 1
         if not 2 <= count <= unknowns // 4:
             raise ValueError(
@@ -517,7 +444,7 @@ class FokkerPlanck:
                 f"{what} needs an absorbing wall, but boundary is {self.walls!r}; pass "
                 "'absorbing' or a pair with one."
             )
-        self._check_autonomous(what)
+        self._frozen.check(what)
 
 
 def _gradients(differentiable: bool) -> AbstractContextManager[object]:

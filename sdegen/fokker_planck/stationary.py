@@ -21,9 +21,41 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen.fokker_planck.fluxes import Fluxes
+from sdegen.fokker_planck.checks import check_confined, check_poles
+from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.ends import Ends
+from sdegen.fokker_planck.fluxes import Fluxes, Landscape, find_pole, fluxes
+from sdegen.fokker_planck.grid import Grid
 
-__all__ = ["on_a_line", "on_a_ring"]
+__all__ = ["density", "on_a_line", "on_a_ring"]
+
+_GENTLE = 0.69  # gain of log p over a cell below which a density at most doubles
+
+
+def density(land: Landscape, ends: Ends, grid: Grid, open_ends: tuple[bool, bool]) -> Density:
+    """The stationary density in a landscape, of mass 1.
+
+    Args:
+        land: The landscape.
+        ends: Its walls, none of which absorbs.
+        grid: Its grid.
+        open_ends: Which ends only end the grid.
+
+    Raises:
+        NotNormalizableError: If it grows towards an end.
+        ValueError: If it has no nodal value at a wall, or leans on one that only ends the grid.
+    """
+    if ends.ring:
+        log_p = on_a_ring(fluxes(land))
+    else:
+        log_p = on_a_line(land.w)
+        if ends.exponents != (None, None):
+            check_poles([find_pole(land.coefficients, grid.nodes, end) for end in (0, -1)], grid)
+        check_confined(log_p.detach(), grid, open_ends)
+    p = ends.filled(log_p.exp())
+    if grid.smooth and float(land.w.detach().abs().max()) < _GENTLE:
+        return Density(grid.nodes, p / (grid.weights @ p))  # no slope is limited
+    return Density(grid.nodes, p).normalized()
 
 
 def on_a_line(w: Tensor) -> Float[Tensor, "... nodes"]:

@@ -26,16 +26,18 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.errors import SolverError
 from sdegen.fokker_planck import tridiagonal
 from sdegen.fokker_planck.coefficients import Coefficients
-from sdegen.fokker_planck.exponential import expm_action
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.operator import Operator
+from sdegen.fokker_planck.rounding import extremes, rings, without_rounding
 
-__all__ = ["BackwardEuler", "Exponential", "Integrator"]
+__all__ = ["BackwardEuler", "Exponential", "Integrator", "carried"]
 
 _TOLERANCE = 1e-9  # of the peak, in each step that is chosen here
 _MOST_STEPS = 100_000
@@ -45,7 +47,7 @@ _WINDING = (
     4.0  # v²t/D of one exponential on a ring: beyond it the spectrum leaves the axis (3e-11)
 )
 _REACH = 10.0  # v²t/D of one exponential that starts far from where the density will be (1e-10)
-_AMPLIFIED = 7.0  # log of the amplification that is let pass: 10⁻¹⁴ e⁷ = 10⁻¹¹
+_AMPLIFIED = math.exp(7.0)  # the amplification that is let pass: 10⁻¹⁴ e⁷ = 10⁻¹¹
 _FAINT = 1e-12  # of the peak: a density below it is not looked at
 _RELAXED = 1e-14
 
@@ -79,10 +81,9 @@ class Exponential:
         """Unknowns at all times, the first included."""
         kept = [p]
         if not varies:
-            ts = times.tolist()
-            operator = generator.operator_at(ts[0])
-            for t0, t1 in itertools.pairwise(ts):
-                kept.append(_flow(operator, abs(t1 - t0), kept[-1]))
+            operator = generator.operator_at(float(times[0]))
+            for dt in _steps(times):
+                kept.append(_flow(operator, dt, kept[-1]))
             return kept
         dt = float(times[-1] - times[0])
         for t0, t1 in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
@@ -142,12 +143,72 @@ class BackwardEuler:
 Integrator = Exponential | BackwardEuler
 
 
+def carried(
+    generator: Generator,
+    start: Float[Tensor, "*members nodes"],
+    sharp: Float[Tensor, "*members nodes"],
+    times: Float[Tensor, " T"],
+    integrator: Integrator,
+    *,
+    varies: bool,
+    fallback: Generator | None,
+    restored: bool,
+) -> Float[Tensor, "T *members nodes"]:
+    """Densities at times.
+
+    Args:
+        generator: What carries them.
+        start: The first of them.
+        sharp: How the generator's operator is to see it.
+        times: Times, the start's first.
+        integrator: How they are carried.
+        varies: Whether the generator depends on time.
+        fallback: What carries them instead, and from `start`, where they go below zero; None to
+            leave them as they are.
+        restored: Whether their mass is that of the start.
+
+    Returns:
+        Nodal values.
+    """
+    p = _nodal(generator, start, sharp, times, integrator, varies=varies)
+    span = extremes(p)
+    if fallback is not None and rings(span):
+        p = _nodal(fallback, start, start, times, integrator, varies=varies)
+        span = extremes(p)
+    return without_rounding(p, span, generator.grid, restored=restored)
+
+
+def _nodal(
+    generator: Generator,
+    start: Tensor,
+    sharp: Tensor,
+    times: Tensor,
+    integrator: Integrator,
+    *,
+    varies: bool,
+) -> Tensor:
+    """Nodal values at all times, of a start that the operator sees as `sharp`."""
+    ends = generator.ends
+    path = integrator.path(generator, ends.restrict(sharp), times, varies=varies)
+    return torch.stack([start, *map(ends.widen, path[1:])])
+
+
+def _steps(times: Tensor) -> list[float]:
+    """Lengths of the steps; all the same where they differ by the rounding of times alone."""
+    ts = times.tolist()
+    steps = [abs(after - before) for before, after in itertools.pairwise(ts)]
+    rounding = 2 * np.finfo(np.float64).eps * max(abs(ts[0]), abs(ts[-1]))
+    if max(steps) - min(steps) > rounding:
+        return steps
+    return [abs(ts[-1] - ts[0]) / len(steps)] * len(steps)
+
+
 def _flow(operator: Operator, dt: float, p: Tensor) -> Tensor:
     """e^{dt M⁻¹K} p, in pieces where one exponential would lose digits."""
     left = dt
     for _ in range(_MOST_STEPS):
         piece = min(left, _longest(operator, p.detach()))
-        moved = expm_action(operator.mass, operator.rates * piece, p)
+        moved = operator.moved(p, piece)
         left -= piece
         if left <= 1e-14 * dt:
             return moved
@@ -171,16 +232,21 @@ def _longest(operator: Operator, p: Tensor) -> float:
     reach across.
     """
     longest = _WINDING / operator.circulation if operator.circulation > 0 else math.inf
-    values, phi, speed = (v.numpy() for v in (p, operator.phi.detach(), operator.speed))
-    peak = np.maximum(np.maximum.reduce(values, -1, keepdims=True), 1e-300)
-    height = np.log(np.maximum(values, _FAINT * peak)) - 0.5 * phi
-    np.copyto(height, -math.inf, where=values <= _FAINT * peak)
-    at = height.argmax(-1)[..., None]
-    top = np.maximum.reduce(height, -1, keepdims=True)
-    kappa = top + 0.5 * np.maximum.reduce(phi, -1, keepdims=True) - np.log(peak)
-    if not np.count_nonzero(kappa > _AMPLIFIED):
+    values = p.numpy()
+    peak = np.maximum.reduce(values, -1, keepdims=True)
+    raised = values * operator.amplification
+    least = np.maximum.reduce(raised, -1, keepdims=True)  # of what is faint too
+    if not np.count_nonzero(least > _AMPLIFIED * peak):
         return longest
-    fastest = np.where(kappa > _AMPLIFIED, np.take_along_axis(speed, at, -1), 0.0).max()
+    seen = values > _FAINT * peak
+    strong = np.maximum.reduce(raised * seen, -1, keepdims=True) > _AMPLIFIED * peak
+    if not np.count_nonzero(strong):
+        return longest
+    height = np.where(
+        seen, np.log(np.where(seen, values, 1.0)) - 0.5 * operator.phi.detach().numpy(), -math.inf
+    )
+    at = height.argmax(-1)[..., None]
+    fastest = np.where(strong, np.take_along_axis(operator.speed.numpy(), at, -1), 0.0).max()
     return float(min(longest, _REACH / fastest)) if fastest > 0 else longest
 
 

@@ -1,8 +1,9 @@
 import numpy as np
+import pytest
 import scipy.linalg
 import torch
 
-from sdegen.fokker_planck.exponential import expm_action
+from sdegen.fokker_planck.exponential import Factors, expm_action
 
 
 def scalar(z):
@@ -12,9 +13,11 @@ def scalar(z):
     return expm_action(mass, torch.stack([zero, z, zero]), torch.ones_like(z))
 
 
-def test_error_on_the_negative_axis():
+# so few that all poles are solved for at once, and so many that they are not
+@pytest.mark.parametrize("count", [500, 9000])
+def test_error_on_the_negative_axis(count):
     z = -torch.cat(
-        [torch.zeros(1, dtype=torch.float64), torch.logspace(-8, 8, 500, dtype=torch.float64)]
+        [torch.zeros(1, dtype=torch.float64), torch.logspace(-8, 8, count, dtype=torch.float64)]
     )
     assert float((scalar(z) - z.exp()).abs().max()) < 1e-13
 
@@ -38,3 +41,7 @@ def test_against_a_dense_exponential_with_a_mass_matrix():
 
     got = expm_action(bands(mass), 5.0 * bands(rates), torch.from_numpy(p))
     np.testing.assert_allclose(got.numpy(), exact, rtol=0, atol=1e-12)
+    factors = Factors(bands(mass), 5.0 * bands(rates))
+    for _ in range(2):
+        again = factors.action(torch.from_numpy(p)).numpy()
+        np.testing.assert_allclose(again, got, rtol=0, atol=1e-14)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import sdegen as sg
+from sdegen.fokker_planck.density import cell_masses
 
 
 def test_both_walls_are_nodes_and_cells_are_even():
@@ -30,6 +31,26 @@ def test_gaussian_has_mass_one_and_its_moments():
     assert abs(float(density.mean) - 1.3) < 1e-12
     # fourth order in the cell: the curvature of a cubic's error, (h/s)⁴/120 of the variance
     assert abs(float(density.std) - 0.4) < 0.4 * (0.1 / 0.4) ** 4 / 100
+
+
+def even(cells):
+    return sg.Grid(-1.0, 3.0, cells)
+
+
+@pytest.mark.parametrize(
+    "grid", [even(4), even(7), even(8), even(40), sg.Grid.sinh(-1.0, 3.0, 40, width=0.5)]
+)
+def test_masses_are_those_of_the_cells_where_slopes_are_limited_too(grid):
+    # spikes, and values that jump at both walls: most slopes are limited
+    generator = torch.Generator().manual_seed(5)
+    p = torch.rand(200, grid.cells + 1, generator=generator, dtype=torch.float64) ** 8
+    p[::2, 0], p[1::2, -1] = 0.0, 0.0
+    spike = torch.eye(grid.cells + 1, dtype=torch.float64)
+    for values in (p, spike):
+        cells = cell_masses(grid.nodes, values).sum(-1)
+        torch.testing.assert_close(grid.masses(values), cells, rtol=1e-14, atol=1e-15)
+        bare = torch.from_numpy(grid.masses(values.numpy()))
+        torch.testing.assert_close(bare, cells, rtol=1e-14, atol=1e-15)
 
 
 def test_a_point_between_nodes_keeps_mass_and_mean():

@@ -7,6 +7,7 @@ import torch
 
 import sdegen as sg
 from sdegen.fokker_planck.exponential import expm_action
+from sdegen.fokker_planck.transient import _steps
 from tests import exact
 from tests.exact import ou_moments, slope
 
@@ -122,6 +123,28 @@ def test_an_observation_of_waiting_is_the_same_as_one_leap():
     leap = solver.solve(p0, [0.0, 7.0]).final.p
     walk = solver.solve(p0, torch.linspace(0, 7, 41, dtype=torch.float64)).final.p
     assert float((leap - walk).abs().max()) < 1e-10
+
+
+@pytest.mark.parametrize("boundary", ["no-flux", "periodic"])
+def test_a_step_that_is_asked_for_again_is_the_same(boundary):
+    # the second time it is factorised: the same arithmetic, in the same order
+    sde = sg.ItoProcess(drift=lambda x: 0.3 - torch.sin(x), diffusion=0.9)
+    solver = sg.FokkerPlanck(sde, sg.Grid(-math.pi, math.pi, 200), boundary, physical_walls=True)
+    p0 = solver.grid.gaussian(0.5, 0.3)
+    first, *others = (solver.solve(p0, [0.0, 0.4]).final.p for _ in range(3))
+    between = solver.solve(p0, [0.0, 0.3]).final.p
+    for again in (*others, solver.solve(p0, [0.0, 0.4]).final.p):
+        torch.testing.assert_close(again, first, rtol=0, atol=1e-14 * float(first.max()))
+    assert float((between - first).abs().max()) > 1e-3
+
+
+def test_steps_that_differ_by_the_rounding_of_times_are_one():
+    times = torch.linspace(0.1, 10.3, 101, dtype=torch.float64)
+    assert len(set(np.diff(times.numpy()))) > 1
+    steps = _steps(times)
+    assert set(steps) == {(float(times[-1]) - float(times[0])) / 100}
+    other = _steps(torch.tensor([3.0, 2.0, 0.999999], dtype=torch.float64))
+    assert other == [1.0, 2.0 - 0.999999]
 
 
 def test_noise_that_grows_more_than_fourteenfold_in_a_step():

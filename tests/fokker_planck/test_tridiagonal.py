@@ -53,3 +53,24 @@ def test_gradients(ring, dtype):
     assert torch.autograd.gradcheck(
         lambda a, b: tridiagonal.solve(a * mask, b), (bands.requires_grad_(), rhs.requires_grad_())
     )
+
+
+@pytest.mark.parametrize("ring", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_systems_side_by_side_do_not_touch(ring, dtype):
+    bands, rhs = system(9, ring=ring, dtype=dtype, batch=(4,))
+    together = tridiagonal.solve(bands, rhs)
+    for got, a, b in zip(together, bands, rhs, strict=True):
+        np.testing.assert_allclose(got, np.linalg.solve(dense(a), b), rtol=1e-12)
+        assert torch.equal(got, tridiagonal.solve(a, b))
+
+
+@pytest.mark.parametrize("ring", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_factors_for_many_right_sides(ring, dtype):
+    bands, rhs = system(9, ring=ring, dtype=dtype, batch=(4,))
+    factors = tridiagonal.Factors(np.ascontiguousarray(bands.movedim(1, 0)))
+    for load in (rhs, rhs.flip(0)):
+        got = factors.solve(load.numpy().copy())
+        for y, a, b in zip(got, bands, load, strict=True):
+            np.testing.assert_allclose(y, np.linalg.solve(dense(a), b), rtol=1e-12)

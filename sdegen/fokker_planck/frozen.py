@@ -1,0 +1,77 @@
+"""An SDE whose drift and diffusion do not depend on time, read off once.
+
+Density at rest, currents, first passages and spectra belong to one pair f(x), D(x). Both are read
+when they are first needed, and remembered with what follows from them: an SDE does not change.
+With gradients they are read anew, since parameters do.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+
+from sdegen.fokker_planck.coefficients import Coefficients
+from sdegen.fokker_planck.fluxes import Fluxes, Landscape, fluxes
+from sdegen.fokker_planck.generator import Generator
+
+__all__ = ["Frozen"]
+
+
+class Frozen:
+    """Coefficients, landscape and fluxes without time.
+
+    Args:
+        generator: The SDE on a grid.
+    """
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+
+    def check(self, what: str) -> None:
+        """Refuses an SDE that depends on time.
+
+        Args:
+            what: What was asked for.
+
+        Raises:
+            ValueError: If drift or diffusion depend on time.
+        """
+        if self._varies:
+            raise ValueError(
+                f"{what} was asked for, but drift or diffusion depend on time; freeze the time in "
+                "the SDE, or solve from a start."
+            )
+
+    def landscape(self, *, fresh: bool = False) -> Landscape:
+        """f/D, integrated over the cells; a fresh one knows its parameters."""
+        return self._generator.landscape(self._coefficients()) if fresh else self._land
+
+    def read(self, *, fresh: bool = False) -> tuple[Coefficients, Fluxes]:
+        """Coefficients and their fluxes; fresh ones know their parameters."""
+        land = self.landscape(fresh=fresh)
+        return land.coefficients, fluxes(land)
+
+    @torch.no_grad()
+    def fluxes_at(self, t: float | None) -> Fluxes:
+        """Fluxes at a time, which an SDE without time does not need.
+
+        Raises:
+            ValueError: If there is no t, and the SDE depends on time.
+        """
+        if t is not None:
+            return self._generator.fluxes(self._generator.coefficients(t))
+        self.check("a current without a time")
+        return self.read()[1]
+
+    def _coefficients(self) -> Coefficients:
+        return self._generator.coefficients(self._generator.reader.start)
+
+    @cached_property
+    def _varies(self) -> bool:
+        return self._generator.reader.varies_at_all()
+
+    @cached_property
+    def _land(self) -> Landscape:
+        with torch.no_grad():
+            return self._generator.landscape(self._coefficients())
