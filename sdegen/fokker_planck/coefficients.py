@@ -6,8 +6,8 @@ weighted sum of coefficients at several times is again one: that is what the int
 time-dependent problems uses. Dynamics that are meant for decreasing times (`direction` −1) enter
 with the sign of their drift turned.
 
-Whether an SDE depends on time is found out by asking it: at all times of a run and between them,
-at every point.
+Whether an SDE depends on time is found out by asking it, unless it says that it does not: at times
+of a run and between them, at some points.
 """
 
 from __future__ import annotations
@@ -116,6 +116,8 @@ class Reader:
     @torch.no_grad()
     def varies(self, times: Tensor) -> bool:
         """Whether drift or diffusion change over times, or between them; asked at some points."""
+        if self.sde.autonomous:
+            return False
         key = tuple(times.tolist())
         if key not in self._asked_about:
             self._asked_about[key] = self._varies(times)

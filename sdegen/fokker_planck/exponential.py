@@ -117,7 +117,7 @@ def _sum(mass: Tensor, rates: Tensor, p: Tensor, fractions: Array | None) -> Ten
         for few in shifted.blocks:
             solved = shifted.solve(few, load[index] * _DOUBLED[few, None])
             if fractions is not None:
-                fractions[(*index, few)] = solved
+                fractions[index][few] = solved
             out[index] += np.add.reduce(solved.real, 0)
     return torch.from_numpy(out)
 

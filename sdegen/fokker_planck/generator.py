@@ -6,7 +6,7 @@ dynamics, the grid, the walls, and which form of the operator is wanted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -44,7 +44,7 @@ class Generator:
 
     def with_form(self, *, compact: bool) -> Generator:
         """The same generator in another form."""
-        twin = replace(self, compact=compact, _last={})
+        twin = Generator(self.reader, self.kinds, compact)
         twin.__dict__["ends"] = self.ends
         return twin
 

@@ -429,3 +429,20 @@ def test_a_physical_wall_is_no_cut():
     assert float((p / exact - 1).abs().max()) < 1e-6
     with pytest.raises(sg.NotNormalizableError, match="grows towards low x"):
         stationary(lambda x: torch.full_like(x, -1.0), 1.0, grid)
+
+
+def test_dynamics_that_know_no_time_are_not_asked_whether_they_change():
+    asked = []
+
+    def drift(x):
+        asked.append(len(x))
+        return -x
+
+    def drift_in_time(x, t):
+        return drift(x)
+
+    for f, again in ((drift, False), (drift_in_time, True)):
+        solver = sg.FokkerPlanck(sg.ItoProcess(f, 1.0), sg.Grid(-6.0, 6.0, 100))
+        asked.clear()
+        solver.solve(solver.grid.gaussian(0.0, 1.0), [0.0, 0.5])
+        assert bool(asked) is again
