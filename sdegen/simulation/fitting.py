@@ -95,7 +95,7 @@ def multistep(kernel: Kernel, nodes: Tensor, weights: Tensor) -> LinearMultistep
         w * circle.of_score[behind],
         torch.zeros_like(decay),
     )
-    return LinearMultistep(nodes, table)
+    return LinearMultistep(nodes, table, kernel)
 
 
 def on_circle(kernel: Kernel, nodes: Tensor, table: Coefficients, remembered: int) -> Tensor:

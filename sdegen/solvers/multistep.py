@@ -54,6 +54,7 @@ from sdegen.step import numbers, update
 __all__ = ["ExponentialAdams", "ExponentialAdamsMoulton", "LinearMultistep"]
 
 _MOST = 4
+_SAME = 1e-6  # relative difference of α and σ that rounding explains
 
 
 class Multistep(FixedStep):
@@ -203,6 +204,8 @@ class LinearMultistep(Multistep):
     Args:
         grid: Times that they belong to, shape (steps + 1,), float64.
         table: One row for each step.
+        kernel: The α and σ that they were made for: `sde.kernel` of the forward SDE.
+        eta: The η that they were made for.
 
     Raises:
         ValueError: If there is not one row for each step.
@@ -210,6 +213,8 @@ class LinearMultistep(Multistep):
 
     grid: Tensor
     table: Coefficients
+    kernel: Kernel
+    eta: float = 0.0
     substeps: int = field(default=1, init=False)
 
     def __post_init__(self) -> None:
@@ -221,7 +226,7 @@ class LinearMultistep(Multistep):
             )
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
-        """Refuses another grid.
+        """Refuses another grid, another α or σ on it, and another η.
 
         Raises:
             ValueError: Naming the first time that differs.
@@ -240,6 +245,23 @@ class LinearMultistep(Multistep):
                 f"this method was made for another grid: times[{i}] = {float(nodes[i]):g}, but "
                 f"its own is {float(own[i]):g}; pass times=solver.grid."
             )
+        kernel, eta = _kernel_and_eta(sde.denoising)
+        if eta != self.eta:
+            raise ValueError(
+                f"this method was made for eta = {self.eta:g}, but the dynamics have {eta:g}; "
+                f"pass ReverseSDE(sde, score, eta={self.eta!r})."
+            )
+        for symbol, here, there in (
+            ("α", kernel.alpha(own), self.kernel.alpha(own)),
+            ("σ", kernel.sigma(own), self.kernel.sigma(own)),
+        ):
+            other = ~((here - there).abs() <= _SAME * there.abs())
+            if bool(other.any()):
+                i = int(other.nonzero()[0])
+                raise ValueError(
+                    f"this method was made for another SDE: at times[{i}] = {float(own[i]):g} its "
+                    f"{symbol} is {float(there[i]):.6g}, but here it is {float(here[i]):.6g}."
+                )
 
     def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
         """The table."""

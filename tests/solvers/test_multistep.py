@@ -204,7 +204,7 @@ def test_a_table_of_ones_own_runs_on_its_grid_alone():
     flow = sg.ReverseSDE(sde, noised.score, eta=0.0)
     grid = sg.timesteps.log_snr(sde, 6)
     made = sg.ExponentialAdamsMoulton(3, "x0")
-    own = sg.LinearMultistep(grid, made.coefficients(flow, grid))
+    own = sg.LinearMultistep(grid, made.coefficients(flow, grid), sde.kernel)
     x = torch.linspace(-1, 1, 4, dtype=F64)[:, None]
     ours = sg.simulate(flow, x, grid, solver=own)
     assert torch.equal(ours.states, sg.simulate(flow, x, grid, solver=made).states)
@@ -213,7 +213,29 @@ def test_a_table_of_ones_own_runs_on_its_grid_alone():
     with pytest.raises(ValueError, match=r"another grid: times\[1\] = .* but its own is"):
         sg.simulate(flow, x, sde.time_grid(6), solver=own)
     with pytest.raises(ValueError, match=r"6 rows, but the grid 3 steps"):
-        sg.LinearMultistep(grid[:4], own.table)
+        sg.LinearMultistep(grid[:4], own.table, sde.kernel)
+
+
+def test_a_table_of_ones_own_is_for_one_eta_and_one_sde():
+    sde, noised = noised_gaussian()
+    made, grid = sg.ExponentialAdams(2, "x0"), sg.timesteps.log_snr(sde, 6)
+    x = torch.linspace(-1, 1, 4, dtype=F64)[:, None]
+    flow, noisy = (sg.ReverseSDE(sde, noised.score, eta=eta) for eta in (0.0, 1.0))
+    own = sg.LinearMultistep(grid, made.coefficients(noisy, grid), sde.kernel, eta=1.0)
+    ours, theirs = (sg.simulate(noisy, x, grid, solver=s, rng=0).final for s in (own, made))
+    assert torch.equal(ours, theirs)
+    with pytest.raises(ValueError, match=r"for eta = 1, but the dynamics have 0; .*eta=1\.0"):
+        sg.simulate(flow, x, grid, solver=own)
+    own = sg.LinearMultistep(grid, made.coefficients(flow, grid), sde.kernel)
+    with pytest.raises(ValueError, match=r"for eta = 0, but the dynamics have 1; .*eta=0\.0"):
+        sg.simulate(noisy, x, grid, solver=own)
+    # sub-VP of the same β: α is the same, σ² = (1 − α²)² is not
+    other = sg.ReverseSDE(sg.SubVP(sde.beta, t_min=sde.t_min), noised.score, eta=0.0)
+    t = grid[0]
+    one = 1 - float(sde.alpha(t)) ** 2
+    said = rf"another SDE: at times\[0\] = {float(t):g} its σ is {one**0.5:.6g}, .* is {one:.6g}"
+    with pytest.raises(ValueError, match=said):
+        sg.simulate(other, x, grid, solver=own)
 
 
 # bad input
