@@ -16,6 +16,8 @@ the first three parts the same for all N, in 35 s of one CPU core, the training 
     N = 1,000: time discretisation 1.3e-03, whole 1.3e-02
 
 From 100 steps on it is the score that a better sampler needs, and 1,000 are not worth their cost.
+The score error is that of one training, which follows the last bit of its arithmetic: it has ended
+at 9.1e-03, 9.5e-03 and 1.2e-02.
 """
 
 import sdegen as sg
