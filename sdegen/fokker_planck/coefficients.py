@@ -132,8 +132,8 @@ class Reader:
         early = picked[0] + (picked[-1] - picked[0]) * _GOLDEN**3
         some = self._x[:: max(1, len(self._x) // _PROBED_POINTS)]
         clock = torch.tensor([*picked, *between, early], dtype=torch.float64).unbind()
-        first = self._asked(some, clock[0])
-        return any(not all(map(torch.equal, self._asked(some, t), first)) for t in clock[1:])
+        first = self._answers(some, clock[0])
+        return any(not all(map(_same, self._answers(some, t), first)) for t in clock[1:])
 
     @torch.no_grad()
     def varies_at_all(self) -> bool:
@@ -142,8 +142,8 @@ class Reader:
         low, high = max(low, min(0.0, high)), min(high, max(0.0, low) + 16.0)
         return self.varies(torch.linspace(low, high, 4, dtype=torch.float64))
 
-    def _asked(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """f and g at states x, both of x's shape; the user's own errors pass with a note."""
+    def _answers(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """f and g at states x, as they come; the user's own errors pass with a note."""
         try:
             f, g = self.sde.drift(x, t), self.sde.diffusion(x, t)
         except Exception as error:
@@ -158,6 +158,11 @@ class Reader:
                 raise TypeError(
                     f"{name} must return a tensor, but returns {type(value).__name__}."
                 )
+        return f, g
+
+    def _asked(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """f and g at states x, both of x's shape."""
+        f, g = self._answers(x, t)
         if f.shape != x.shape or not _broadcasts(g, x):
             raise ValueError(
                 "the Fokker–Planck solver needs a one-dimensional state: for a state of shape "
@@ -273,6 +278,11 @@ class Readers:
     def varies_at_all(self) -> bool:
         """Whether one of them depends on time."""
         return any(reader.varies_at_all() for reader in self.each)
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether two answers are one."""
+    return a is b or (a.dtype == b.dtype and torch.equal(a, b))
 
 
 def _clock(t: float) -> Tensor:

@@ -37,7 +37,7 @@ from torch import Tensor
 
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS, Coefficients
 
-__all__ = ["Fluxes", "Landscape", "Pole", "bernoulli", "find_pole", "fluxes", "landscape"]
+__all__ = ["Fluxes", "Landscape", "Pole", "bernoulli", "find_poles", "fluxes", "landscape"]
 
 
 def _cumulative() -> Tensor:
@@ -207,7 +207,7 @@ def landscape(c: Coefficients, nodes: Float[Tensor, " nodes"]) -> Landscape:
     """
     h = nodes[1:] - nodes[:-1]
     regular = c.drift / c.diffusivity * h[:, None]
-    poles = tuple(pole for end in (0, -1) if (pole := find_pole(c, nodes, end)) is not None)
+    poles = tuple(pole for pole in find_poles(c, nodes) if pole is not None)
     for pole in poles:
         regular = regular - pole.nu[..., None, None] * pole.rate
     u = regular @ GAUSS_WEIGHTS
@@ -251,19 +251,28 @@ def fluxes(land: Landscape) -> Fluxes:
     return Fluxes(land, a, b, scale * GAUSS_WEIGHTS / total[..., None], d.detach())
 
 
-def find_pole(c: Coefficients, nodes: Tensor, end: int) -> Pole | None:
-    """The pole of f/D at a wall where D = 0.
+def find_poles(c: Coefficients, nodes: Tensor) -> tuple[Pole | None, Pole | None]:
+    """The poles of f/D at the lower and the upper wall, where D = 0.
 
     Args:
         c: f and D.
         nodes: Positions of the nodes.
-        end: 0 for the lower wall, −1 for the upper.
 
     Returns:
-        The pole, or None where D > 0.
+        A pole, or None where D > 0.
     """
-    if np.count_nonzero(c.nodal_diffusivity.detach().numpy()[..., end] <= 0) == 0:
-        return None
+    at_walls = c.nodal_diffusivity.detach().numpy()[..., :: len(nodes) - 1]
+    if np.count_nonzero(at_walls <= 0) == 0:
+        return None, None
+    low, high = (
+        _pole(c, nodes, end) if np.count_nonzero(at_walls[..., end] <= 0) else None
+        for end in (0, -1)
+    )
+    return low, high
+
+
+def _pole(c: Coefficients, nodes: Tensor, end: int) -> Pole:
+    """The pole at a wall where D = 0: 0 for the lower one, −1 for the upper."""
     sign = 1.0 if end == 0 else -1.0
     h = nodes.diff()
     points = nodes[:-1, None] + h[:, None] * GAUSS_NODES

@@ -13,7 +13,7 @@ import torch
 
 from sdegen.fokker_planck.coefficients import Coefficients, Reader, Readers
 from sdegen.fokker_planck.ends import Ends
-from sdegen.fokker_planck.fluxes import Fluxes, Landscape, find_pole, fluxes, landscape
+from sdegen.fokker_planck.fluxes import Fluxes, Landscape, find_poles, fluxes, landscape
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.operator import Operator, assemble
 from sdegen.walls import WallKind
@@ -78,6 +78,6 @@ class Generator:
         """The ends of the grid; a wall that cannot be is refused here."""
         with torch.no_grad():
             c = self.coefficients(self.reader.start)
-            poles = [find_pole(c, self.grid.nodes, end) for end in (0, -1)]
+            poles = find_poles(c, self.grid.nodes)
             low, high = (None if pole is None else pole.exponent for pole in poles)
             return Ends(self.kinds, (low, high), self.grid.nodes)

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sdegen.checks import check_positive
 from sdegen.fokker_planck import arrays
 from sdegen.fokker_planck.arrays import AnyArray
 from sdegen.fokker_planck.density import Density, cell_masses, integral
@@ -101,8 +102,7 @@ class Grid:
             ValueError: As Grid does, and if width is not > 0.
         """
         _check(low, high, cells)
-        if not 0 < width < math.inf:
-            raise ValueError(f"width must be finite and > 0, but is {width:g}.")
+        check_positive("width", width)
         s = cls(math.asinh((low - center) / width), math.asinh((high - center) / width), cells)
         x = center + width * torch.sinh(s.nodes)
         x[0], x[-1] = low, high  # the walls are where they were asked for, to the last bit

@@ -24,7 +24,7 @@ from torch import Tensor
 from sdegen.fokker_planck.checks import check_confined, check_poles
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.ends import Ends
-from sdegen.fokker_planck.fluxes import Fluxes, Landscape, find_pole, fluxes
+from sdegen.fokker_planck.fluxes import Fluxes, Landscape, find_poles, fluxes
 from sdegen.fokker_planck.grid import Grid
 
 __all__ = ["density", "on_a_line", "on_a_ring"]
@@ -50,7 +50,7 @@ def density(land: Landscape, ends: Ends, grid: Grid, open_ends: tuple[bool, bool
     else:
         log_p = on_a_line(land.w)
         if ends.exponents != (None, None):
-            check_poles([find_pole(land.coefficients, grid.nodes, end) for end in (0, -1)], grid)
+            check_poles(find_poles(land.coefficients, grid.nodes), grid)
         check_confined(log_p.detach(), grid, open_ends)
     p = ends.filled(log_p.exp())
     if grid.smooth and float(land.w.detach().abs().max()) < _GENTLE:
