@@ -107,8 +107,8 @@ class Reader:
         diffusivity = g * (0.5 * g)
         stride = len(GAUSS_NODES) + 1
         return Coefficients(
-            f[:-1].view(-1, stride)[:, 1:],
-            diffusivity[:-1].view(-1, stride)[:, 1:],
+            f[1:].unfold(0, stride - 1, stride),
+            diffusivity[1:].unfold(0, stride - 1, stride),
             diffusivity[::stride],
             f[:: len(f) - 1],
         )

@@ -119,8 +119,8 @@ def _line(flux: Fluxes, ends: Ends, *, compact: bool) -> tuple[Tensor, Tensor]:
         inward = torch.stack([falling[..., 0], rising[..., -1]], -2)
         low, high = _wall_rows(flux.h[:: len(flux.h) - 1], inward, flux.wall_slopes).unbind(-2)
         mass = torch.cat([low[..., None], inner, high.flip(-1)[..., None]], -1)
-        steep = flux.u.detach().abs() > STEEPEST
-        if bool(steep.any()):
+        if np.abs(flux.u.detach().numpy()).max() > STEEPEST:
+            steep = flux.u.detach().abs() > STEEPEST
             pad = torch.nn.functional.pad
             lumped = (pad(steep, (1, 0)) | pad(steep, (0, 1)))[..., None, :]
             volumes = control_volumes(flux.h, ring=False)
