@@ -19,7 +19,6 @@ score is asked in x's dtype.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -53,7 +52,7 @@ class Likelihood:
         latent: Where the flow carries x by t_max, x's shape and dtype.
         nfe: Evaluations of the score that one trajectory took; their derivatives come on top.
         standard_error: Of log_prob over the probes, shape (batch,): 0 where the divergence is
-            exact, infinite for a single probe.
+            exact, infinite for a single probe of many dimensions.
         seed: What to pass as rng to get the same bits again.
     """
 
@@ -129,29 +128,28 @@ def log_likelihood(
     flow = ReverseSDE(sde, lambda y, t: score(y.to(x.dtype), t).to(y.dtype), eta=0.0)
     path = simulate(
         FlowWithDivergence(flow, x.shape[1:], how, vectors),
-        torch.cat([flat, flat.new_zeros(len(x), how.columns)], dim=1),
+        torch.cat([flat, flat.new_zeros(len(x), how.columns(flat.shape[1]))], dim=1),
         torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64),
         solver=TorchDiffEq(rtol=1e-6, atol=1e-6) if solver is None else solver,
         keep_path=False,
         interacting=True,  # a probe belongs to one trajectory: the batch must not be cut
     )
-    latent = path.final[:, : -how.columns].reshape(x.shape)
-    gained = path.final[:, -how.columns :]
+    latent = path.final[:, : flat.shape[1]].reshape(x.shape)
+    gained, error = how.settle(path.final[:, flat.shape[1] :], vectors)
     prior = (sde.prior_log_prob if prior_log_prob is None else prior_log_prob)(latent)
     if prior.shape != x.shape[:1]:
         raise ValueError(
             f"prior_log_prob must return shape ({len(x)},), one number for each latent, but "
             f"returned {tuple(prior.shape)}."
         )
-    log_prob = prior.to(torch.float64) + gained.mean(1)
-    error = gained.new_zeros(len(x)) if how == ExactTrace() else _standard_error(gained)
+    log_prob = prior.to(torch.float64) + gained
     result = Likelihood(log_prob, latent.to(x.dtype), path.nfe, error, seed)
     lost = ~torch.isfinite(log_prob)
     if bool(lost.any()):
         i = int(lost.nonzero()[0])
         raise NonFiniteError(
             f"log p is not finite for {int(lost.sum())} of {len(x)} points, the first is row {i}: "
-            f"log p_T = {float(prior[i]):g} at its latent, and {float(gained[i].mean()):g} was "
+            f"log p_T = {float(prior[i]):g} at its latent, and {float(gained[i]):g} was "
             "gained on the way.",
             result,
         )
@@ -169,11 +167,3 @@ def _divergence(divergence: object) -> Divergence:
             f"is {came}."
         )
     return divergence
-
-
-def _standard_error(values: Tensor) -> Tensor:
-    """Standard error of the mean over columns; infinite for one column, which does not tell."""
-    count = values.shape[1]
-    if count == 1:
-        return torch.full_like(values[:, 0], torch.inf)
-    return values.std(1) / math.sqrt(count)

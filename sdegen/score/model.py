@@ -220,6 +220,7 @@ def _answer(
     network: nn.Module, x_t: State, scale: Tensor | float, clock: Tensor, like: Tensor
 ) -> State:
     """What a network says to x_t/scale and a clock, in the dtype and place of `like`."""
+    # a division by one, too: a network may write to what it is given, and that is not to be x_t
     scaled = _as(like, x_t / scale)
     output: Tensor = network(scaled, _as(like, clock).expand(len(x_t)))
     if output.shape != x_t.shape:

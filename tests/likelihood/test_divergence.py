@@ -34,7 +34,7 @@ T = torch.tensor(0.3, dtype=torch.float64)
 
 
 def augmented(f, how, vectors, x=X):
-    state = torch.cat([x, x.new_zeros(len(x), how.columns)], 1)
+    state = torch.cat([x, x.new_zeros(len(x), how.columns(x.shape[1]))], 1)
     return FlowWithDivergence(Flow(f), x.shape[1:], how, vectors).drift(state, T)
 
 
@@ -58,9 +58,38 @@ def test_divergence_is_the_trace_of_the_jacobian():
 def test_all_signs_average_to_the_trace():
     """E vᵀJv = tr J, with the expectation taken in full: over all 2³ Rademacher probes."""
     signs = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=3)), dtype=torch.float64)
-    terms = augmented(network, sg.Hutchinson(8), signs[:, None])[:, 3:]
+    terms = torch.cat(
+        [augmented(network, sg.Hutchinson(1), v[None, None])[:, 3:] for v in signs], 1
+    )
     assert terms.std(1).min() > 0.1  # no one of them is the trace
     torch.testing.assert_close(terms.mean(1), trace(network), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "rademacher"])
+def test_as_many_probes_as_dimensions_are_the_same_mean_with_a_known_variance(noise):
+    """J is not symmetric. The variance by moments: E over all signs, or Σ_ij (J_ij + J_ji)²/2."""
+    how = sg.Hutchinson(4, noise)
+    v = how.draw(X, stream(3, "test"))
+    found, error = how.settle(augmented(network, how, v)[:, 3:], v)
+    jacobian = torch.func.vmap(torch.func.jacrev(lambda y: network(y[None], T)[0]))(X)
+    expected = torch.einsum("nbi,bij,nbj->nb", v, jacobian, v)
+    torch.testing.assert_close(found, expected.mean(0), rtol=0, atol=1e-13)
+
+    if noise == "rademacher":
+        signs = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=3)), dtype=torch.float64)
+        variance = torch.einsum("ni,bij,nj->nb", signs, jacobian, signs).var(0, correction=0)
+    else:
+        variance = 0.5 * (jacobian + jacobian.mT).square().sum((1, 2))
+    torch.testing.assert_close(error, (variance / 4).sqrt(), rtol=1e-12, atol=0)
+
+
+def test_fewer_probes_than_dimensions_tell_their_error_by_their_spread():
+    how = sg.Hutchinson(2)
+    v = how.draw(X, stream(3, "test"))
+    sums = augmented(network, how, v)[:, 3:]
+    found, error = how.settle(sums, v)
+    assert torch.equal(found, sums.mean(1))
+    torch.testing.assert_close(error, (sums[:, 0] - sums[:, 1]).abs() / 2)
 
 
 class Unbatchable(torch.autograd.Function):

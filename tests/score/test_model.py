@@ -178,6 +178,26 @@ def test_a_score_of_a_subclass_is_not_passed_by():
         assert torch.equal(along(halved.score, nodes)(x, i), 0.5 * whole.score(x, t))
 
 
+@pytest.mark.parametrize("solver", [sg.DDIM(), sg.ExponentialAdams(3), sg.KarrasHeun()])
+def test_a_network_that_writes_to_its_input_does_not_move_the_state(solver):
+    class InPlace(nn.Module):
+        def forward(self, x, t):
+            return x.mul_(0.5)
+
+    class Plain(nn.Module):
+        def forward(self, x, t):
+            return 0.5 * x
+
+    x, times = drawn(4, 2), VP.time_grid(6)
+    ends = [
+        sg.simulate(
+            sg.ReverseSDE(VP, sg.ScoreModel(network(), VP).score, eta=0.0), x, times, solver=solver
+        ).final
+        for network in (InPlace, Plain)
+    ]
+    assert torch.equal(*ends)
+
+
 def test_a_prepared_score_refuses_time_zero_only_where_it_is_asked():
     model, x = a_model(), drawn(3, 2)
     at = along(model.score, torch.tensor([0.5, 0.0], dtype=torch.float64))
