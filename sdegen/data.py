@@ -27,6 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sdegen.checks import check_count
 from sdegen.noise import Rng, Stream, seed_of, stream
 from sdegen.shapes import State
 
@@ -344,10 +345,7 @@ def redequantise(images: State, source: Stream) -> State:
 
 def _source(n: int, noise: float, rng: Rng, purpose: str) -> Stream:
     """The stream of one draw, once n and noise have been found to be usable."""
-    if isinstance(n, bool) or not isinstance(n, int):
-        raise TypeError(f"n must be an int, but is {type(n).__name__}.")
-    if n < 1:
-        raise ValueError(f"n must be ≥ 1, but is {n}.")
+    check_count("n", n)
     if not 0 <= noise < math.inf:
         raise ValueError(f"noise is a standard deviation, ≥ 0, but is {noise:g}.")
     return stream(rng, purpose)

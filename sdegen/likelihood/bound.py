@@ -41,6 +41,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdegen import metrics
+from sdegen.checks import check_count, check_positive
 from sdegen.errors import NonFiniteError
 from sdegen.likelihood.checks import check_forward
 from sdegen.noise import Rng, Stream, Streams, normal_like, seed_of
@@ -129,7 +130,7 @@ def elbo(
             f"{type(chain).__name__}; for an SDE take continuous_elbo(sde, score, x)."
         )
     x = check_state(x, name="x")
-    _check_samples(samples)
+    check_count("samples", samples)
     forward = chain.chain
     stds = chain.stds.clone()
     if decoder_std is not None:
@@ -209,7 +210,7 @@ def continuous_elbo(
     """
     check_forward(sde)
     x = check_state(x, name="x")
-    _check_samples(samples)
+    check_count("samples", samples)
     nodes = timesteps.log_snr(sde, strata).flip(0)
     seed = seed_of(rng)
     streams, flat = Streams(seed, "continuous elbo"), x.detach().to(torch.float64)
@@ -352,16 +353,7 @@ def _prior_terms(
     return (log_q - log_p).reshape(samples, -1)
 
 
-def _check_samples(samples: int) -> None:
-    """Refuses what is no number of draws."""
-    if isinstance(samples, bool) or not isinstance(samples, int):
-        raise TypeError(f"samples must be an int, but is {type(samples).__name__}.")
-    if samples < 1:
-        raise ValueError(f"samples must be ≥ 1, but is {samples}.")
-
-
 def _positive_std(decoder_std: float) -> float:
     """A standard deviation, or a refusal."""
-    if not 0 < decoder_std < math.inf:
-        raise ValueError(f"decoder_std must be finite and > 0, but is {decoder_std:g}.")
+    check_positive("decoder_std", decoder_std)
     return float(decoder_std)

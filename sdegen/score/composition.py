@@ -36,6 +36,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from sdegen.checks import check_positive
 from sdegen.shapes import ScoreFn, State, Time, expand
 
 __all__ = ["guided", "mixture", "prior_factor", "product", "tempered"]
@@ -102,8 +103,7 @@ def tempered(score: ScoreFn, beta: float) -> ScoreFn:
     Raises:
         ValueError: If beta is not finite and > 0.
     """
-    if not 0 < beta < math.inf:
-        raise ValueError(f"beta must be finite and > 0, but is {beta:g}.")
+    check_positive("beta", beta)
     return product([score], [beta])
 
 

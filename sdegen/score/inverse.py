@@ -33,6 +33,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from sdegen.checks import check_positive
 from sdegen.sde.linear import LinearSDE
 from sdegen.sde.potentials import GaussianMixture
 from sdegen.shapes import ScoreFn, State, Time, expand
@@ -74,8 +75,7 @@ class LinearMeasurement:
             )
         if not (bool(self.operator.isfinite().all()) and bool(self.value.isfinite().all())):
             raise ValueError("operator and value must be finite.")
-        if not 0 < self.noise_std < math.inf:
-            raise ValueError(f"noise_std must be finite and > 0, but is {self.noise_std:g}.")
+        check_positive("noise_std", self.noise_std)
 
     def log_prob(self, x0: State) -> Tensor:
         """log p(y | x_0) in nats, shape (batch,)."""

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from sdegen.checks import check_count
 from sdegen.noise import Rng, Stream, stream
 from sdegen.shapes import State
 
@@ -277,10 +278,7 @@ def _with_labels(
 
 def _size(name: str, value: int) -> int:
     """An int ≥ 1, or a refusal that names it."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, but is {type(value).__name__}.")
-    if value < 1:
-        raise ValueError(f"{name} must be ≥ 1, but is {value}.")
+    check_count(name, value)
     return value
 
 

@@ -26,6 +26,7 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
+from sdegen.checks import check_count
 from sdegen.sde.base import SDE, Counter
 from sdegen.sde.linear import LinearSDE
 from sdegen.shapes import ScoreFn, State, Time, expand
@@ -103,11 +104,8 @@ class DDPM(SDE):
         """
         if (steps is None) == (times is None):
             raise ValueError("give steps, or times of your own, one of the two.")
-        if times is None:
-            if isinstance(steps, bool) or not isinstance(steps, int):
-                raise TypeError(f"steps must be an int, but is {type(steps).__name__}.")
-            if steps < 1:
-                raise ValueError(f"steps must be ≥ 1, but is {steps}.")
+        if steps is not None:
+            check_count("steps", steps)
             times = torch.arange(steps + 1, dtype=torch.float64) * (sde.t_max / steps)
         times = torch.as_tensor(times, dtype=torch.float64)
         if times.ndim != 1 or len(times) < 2 or not bool(times.isfinite().all()):

@@ -16,6 +16,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
+from sdegen.checks import check_count
 from sdegen.noise import Rng, normal_like, stream
 from sdegen.sde.base import SDE, Kernel
 from sdegen.sde.schedules import BetaSchedule, GeometricSigma
@@ -124,10 +125,7 @@ class LinearSDE(SDE):
 
     def time_grid(self, steps: int) -> Tensor:
         """Equal steps from t_max to t_min: steps + 1 times, float64, as generation goes."""
-        if isinstance(steps, bool) or not isinstance(steps, int):
-            raise TypeError(f"steps must be an int, but is {type(steps).__name__}.")
-        if steps < 1:
-            raise ValueError(f"steps must be ≥ 1, but is {steps}.")
+        check_count("steps", steps)
         return torch.linspace(self.t_max, self.t_min, steps + 1, dtype=torch.float64)
 
 

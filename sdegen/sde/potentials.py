@@ -19,6 +19,7 @@ import torch
 from scipy import special
 from torch import Tensor
 
+from sdegen.checks import check_positive
 from sdegen.noise import Rng, normal_like, stream
 from sdegen.sde.linear import LinearSDE
 from sdegen.shapes import State, Time, expand
@@ -61,7 +62,7 @@ class Quadratic(Potential):
 
     def log_prob(self, x: State, temperature: float = 1.0) -> Tensor:
         """log of N(x; μ, T/k), shape (batch,)."""
-        _check_temperature(temperature)
+        check_positive("temperature", temperature)
         d = x[0].numel()
         log_z = 0.5 * d * math.log(2 * math.pi * temperature / self.stiffness)
         return -self.energy(x) / temperature - log_z
@@ -96,7 +97,7 @@ class DoubleWell(Potential):
 
         Z = (π/2) √(b/2a) e^z [I_{−¼}(z) + I_{¼}(z)] for each coordinate, z = b²/8aT.
         """
-        _check_temperature(temperature)
+        check_positive("temperature", temperature)
         a, b = self.quartic, self.quadratic
         z = b * b / (8 * a * temperature)
         # ive(ν, z) = I_ν(z) e^{−z}: no barrier overflows
@@ -316,9 +317,3 @@ def _principal(covariances: Tensor, k: int, d: int) -> tuple[Tensor, Tensor]:
             f"every spread must be > 0, but the smallest variance is {float(variances.min()):g}."
         )
     return variances, axes
-
-
-def _check_temperature(temperature: float) -> None:
-    """Refuses a density at T ≤ 0."""
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be finite and > 0, but is {temperature:g}.")

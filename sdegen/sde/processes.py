@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sdegen.checks import check_not_negative
 from sdegen.sde.base import SDE
 from sdegen.sde.potentials import Potential
 from sdegen.shapes import State, Time
@@ -20,8 +21,7 @@ class _ConstantNoise(SDE):
     """An SDE with g = σ."""
 
     def __init__(self, sigma: float, name: str) -> None:
-        if not 0 <= sigma < math.inf:
-            raise ValueError(f"{name} must be finite and ≥ 0, but is {sigma:g}.")
+        check_not_negative(name, sigma)
         self.noise = "additive" if sigma > 0 else "none"
         self.constant_noise = float(sigma)
         self._sigma = torch.tensor(float(sigma), dtype=torch.float64)
@@ -80,8 +80,7 @@ class Langevin(_ConstantNoise):
     """
 
     def __init__(self, potential: Potential, temperature: float = 1.0) -> None:
-        if not 0 <= temperature < math.inf:
-            raise ValueError(f"temperature must be finite and ≥ 0, but is {temperature:g}.")
+        check_not_negative("temperature", temperature)
         super().__init__(math.sqrt(2 * temperature), "temperature")
         self.potential, self.temperature = potential, float(temperature)
 

@@ -15,6 +15,7 @@ from typing import Literal, Self
 
 from torch import Tensor
 
+from sdegen.checks import check_not_negative
 from sdegen.sde.base import SDE, Counter, Denoising
 from sdegen.shapes import ScoreFn, State, Time
 
@@ -66,8 +67,7 @@ class ReverseSDE(SDE):
             raise TypeError(
                 f"score must be a function (x, t) -> ∇ log p_t(x), but is {type(score).__name__}."
             )
-        if not 0 <= eta < float("inf"):
-            raise ValueError(f"eta must be finite and ≥ 0, but is {eta:g}.")
+        check_not_negative("eta", eta)
         self.forward, self.score, self.eta = forward, score, float(eta)
         self.noise: Literal["none", "additive"] = "none" if eta == 0 else "additive"
 

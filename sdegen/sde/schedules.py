@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from sdegen.checks import check_positive
 from sdegen.shapes import Time
 
 __all__ = [
@@ -185,6 +186,5 @@ def _positive(name: str, value: float) -> float:
     """A finite number > 0, or a refusal that names it."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number, but is {type(value).__name__}.")
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be finite and > 0, but is {value:g}.")
+    check_positive(name, value)
     return float(value)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sdegen.checks import check_positive
 from sdegen.sde.linear import LinearSDE
 
 __all__ = ["karras", "log_snr", "power", "quadratic", "uniform"]
@@ -59,7 +60,7 @@ def power(sde: LinearSDE, steps: int, rho: float = 2.5) -> Tensor:
     Raises:
         ValueError: If rho is not finite and > 0.
     """
-    _check_rho(rho)
+    check_positive("rho", rho)
     return powers(sde.t_max, sde.t_min, _count(sde, steps), rho)
 
 
@@ -94,15 +95,9 @@ def karras(sde: LinearSDE, steps: int, rho: float = 7.0) -> Tensor:
     Reference:
         Karras et al. 2022, eq. (5), arXiv:2206.00364, r being its σ.
     """
-    _check_rho(rho)
+    check_positive("rho", rho)
     low, high = _log_ratios(sde, _ends(sde)).exp().tolist()
     return _between(sde, _invert(sde, powers(high, low, _count(sde, steps), rho).log()))
-
-
-def _check_rho(rho: float) -> None:
-    """Refuses an exponent that makes no grid."""
-    if not 0 < rho < float("inf"):
-        raise ValueError(f"rho must be finite and > 0, but is {rho:g}.")
 
 
 def _count(sde: LinearSDE, steps: int) -> int:

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from sdegen.checks import check_positive
 from sdegen.errors import SdegenError
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.grid import Grid
@@ -41,8 +42,7 @@ def check_belief(
         ValueError: If the density is negative, not finite or not of mass 1 on the grid, if U is
             not finite or has another shape, or temperature is not > 0.
     """
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be finite and > 0, but is {temperature:g}.")
+    check_positive("temperature", temperature)
     where = f"on [{grid.low:g}, {grid.high:g}]"
     if density is not None:
         if not hasattr(density, "cell_masses"):
