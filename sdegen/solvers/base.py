@@ -38,6 +38,7 @@ __all__ = [
     "Step",
     "Watch",
     "add_step_note",
+    "check_inner",
     "check_substeps",
     "refine",
 ]
@@ -158,6 +159,9 @@ class FixedStep(Solver):
     Args:
         substeps: Equal steps between any two of the times.
 
+    Attributes:
+        ends_at_data: Whether the last state is an estimate of the data, and no longer one at t.
+
     Raises:
         TypeError: If substeps is no int.
         ValueError: If substeps < 1.
@@ -167,6 +171,7 @@ class FixedStep(Solver):
 
     takes_walls: ClassVar[bool] = True
     shows_steps: ClassVar[bool] = True
+    ends_at_data: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_substeps(self.substeps)
@@ -382,6 +387,30 @@ def _no_noise() -> None:
 def add_step_note(error: Exception, i: int, nodes: Tensor) -> None:
     """Says in which step a user's drift raised."""
     error.add_note(f"in step {i} of {len(nodes) - 1}, at t = {float(nodes[i]):g}")
+
+
+def check_inner(name: str, solver: object) -> None:
+    """Refuses what cannot take the steps within another solver.
+
+    Args:
+        name: What the other one calls it.
+        solver: What is to take them.
+
+    Raises:
+        TypeError: If it is no solver of fixed steps, such as a class that was not called.
+        ValueError: If its last state is no longer one at t.
+    """
+    if isinstance(solver, type):
+        raise TypeError(f"{name} must be a solver, but is the class: pass {solver.__name__}().")
+    if not isinstance(solver, FixedStep):
+        raise TypeError(
+            f"{name} must be a solver of fixed steps, such as DDIM(), but is {solver!r}."
+        )
+    if solver.ends_at_data:
+        raise ValueError(
+            f"{name} must end with a state at t, which {type(solver).__name__} replaces by an "
+            "estimate of the data: pass the solver within it, and let it be the outermost."
+        )
 
 
 def check_substeps(substeps: object) -> None:

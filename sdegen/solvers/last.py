@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
-from sdegen.solvers.base import Draw, FixedStep, Step
+from sdegen.solvers.base import Draw, FixedStep, Step, check_inner
 from sdegen.solvers.native import DDIM
 from sdegen.step import update
 
@@ -38,6 +38,10 @@ class FinalDenoising(FixedStep):
     Args:
         solver: What takes the steps.
 
+    Raises:
+        TypeError: If solver is no solver of fixed steps.
+        ValueError: If it denoises its last state itself.
+
     Reference:
         Efron 2011 for Tweedie's formula; Song et al. 2021, appendix G, arXiv:2011.13456.
     """
@@ -46,8 +50,10 @@ class FinalDenoising(FixedStep):
     substeps: int = field(default=1, init=False)
 
     takes_walls: ClassVar[bool] = False
+    ends_at_data: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_inner("solver", self.solver)
         object.__setattr__(self, "substeps", self.solver.substeps)
 
     def check(self, sde: SDE, nodes: Tensor) -> None:

@@ -16,6 +16,11 @@ acceptance near 0.57, where the sampler is fastest.
 
 What it asks for is the density, up to a factor: an exact one, an energy, a product of both.
 
+**What is not finite.** A proposal at which score or density is NaN is refused, as one that is
+lost. A score that is not finite where a trajectory *is* loses the trajectory, as in any solver; a
+density that is NaN or +∞ there is an error: all proposals would be refused, and nobody would see a
+corrector that does nothing. A density of zero, log p = −∞, is left by the first proposal.
+
 Reference:
     Roberts and Tweedie 1996, section 1.4.1; Roberts and Rosenthal 1998, for d^{−1/3} and 0.574.
 """
@@ -28,9 +33,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from sdegen.checks import check_count, check_positive
+from sdegen.errors import NonFiniteError
 from sdegen.sde.base import SDE
 from sdegen.shapes import ScoreFn, State, Time
-from sdegen.solvers.base import Draw, FixedStep, Step
+from sdegen.solvers.base import Draw, FixedStep, Step, check_inner
 from sdegen.solvers.native import EulerMaruyama
 from sdegen.step import update
 
@@ -54,18 +61,45 @@ def mala_step(
         u: Standard normals of x's shape, of which the first of each trajectory decides.
 
     Returns:
-        The next states, and which proposals were accepted, shape (batch,).
+        The next states, NaN where the score is not finite at a finite x; and which proposals were
+        accepted, shape (batch,).
+
+    Raises:
+        ValueError: If log_prob returns another shape.
+        NonFiniteError: If log_prob is NaN or +∞ at a finite x whose score is finite.
     """
     root_two = torch.full_like(h, 2.0).sqrt()
-    grad = score(x, t)
+    grad, here = score(x, t), log_prob(x, t)
+    lost = _lost(x, grad, here, t)
     ahead = update(x, grad, root_two, h, z)
     # |x' − x − h score|² = 2h |z|²
     forth = -0.5 * z.flatten(1).square().sum(1)
     back = -(x - update(ahead, score(ahead, t), root_two, h, None)).flatten(1).square().sum(1)
-    log_ratio = log_prob(ahead, t) - log_prob(x, t) + back / (4 * h) - forth
+    log_ratio = log_prob(ahead, t) - here + back / (4 * h) - forth
     uniform = torch.special.ndtr(u.flatten(1)[:, 0])
     accepted = uniform.log() < log_ratio  # False for a NaN: a proposal that is lost is refused
-    return torch.where(accepted.view(-1, *(1,) * (x.ndim - 1)), ahead, x), accepted
+    shape = (-1, *(1,) * (x.ndim - 1))
+    moved = torch.where(accepted.view(shape), ahead, x)
+    return torch.where(lost.view(shape), torch.nan, moved), accepted
+
+
+def _lost(x: State, score: State, log_prob: Tensor, t: Tensor) -> Tensor:
+    """Which trajectories have no finite score, shape (batch,); refuses a density that is none."""
+    if log_prob.shape != x.shape[:1]:
+        raise ValueError(
+            f"log_prob must return shape ({len(x)},), one number for each state, but returned "
+            f"{tuple(log_prob.shape)}."
+        )
+    lost = ~score.isfinite().flatten(1).all(1)
+    bad = (log_prob.isnan() | log_prob.isposinf()) & ~lost & x.isfinite().flatten(1).all(1)
+    if bool(bad.any()):
+        i = int(bad.nonzero()[0])
+        raise NonFiniteError(
+            f"log_prob is {float(log_prob[i]):g} at t = {float(t):g} for {int(bad.sum())} of "
+            f"{len(x)} states; the first is row {i}, {x[i].flatten()[:4].tolist()}. It must be "
+            "finite, or −∞ where there is no density."
+        )
+    return lost
 
 
 @dataclass(frozen=True)
@@ -79,7 +113,10 @@ class MetropolisCorrector(FixedStep):
         step: h/σ(t)², > 0.
 
     Raises:
-        ValueError: If corrector_steps < 1 or step is not finite and > 0.
+        TypeError: If log_prob is no function, predictor no solver of fixed steps, or
+            corrector_steps no int.
+        ValueError: If corrector_steps < 1, step is not finite and > 0, or the predictor has
+            substeps or ends with a denoised state.
 
     Reference:
         Roberts and Tweedie 1996, section 1.4.1; as a corrector, Du et al. 2023, section 4.3,
@@ -99,15 +136,14 @@ class MetropolisCorrector(FixedStep):
                 "log_prob must be a function (x, t) -> log p_t(x), but is "
                 f"{type(self.log_prob).__name__}."
             )
+        check_inner("predictor", self.predictor)
         if self.predictor.substeps != 1:
             raise ValueError(
                 f"predictor.substeps must be 1, but is {self.predictor.substeps}: say how many "
                 "with substeps= of the corrector itself."
             )
-        if self.corrector_steps < 1:
-            raise ValueError(f"corrector_steps must be ≥ 1, but is {self.corrector_steps}.")
-        if not 0 < self.step < float("inf"):
-            raise ValueError(f"step must be finite and > 0, but is {self.step:g}.")
+        check_count("corrector_steps", self.corrector_steps)
+        check_positive("step", self.step)
 
     def draws(self, sde: SDE) -> bool:
         """Always: the corrector does."""

@@ -67,3 +67,10 @@ def test_refusals():
         sg.simulate(
             sg.ItoProcess(lambda x: -x, 0.0), x, [1.0, 0.5], solver=sg.FinalDenoising(sg.Heun())
         )
+    with pytest.raises(ValueError, match=r"solver must end .* which FinalDenoising replaces"):
+        sg.FinalDenoising(sg.FinalDenoising())
+    with pytest.raises(TypeError, match=r"solver must be a solver, .* class: pass DDIM\(\)"):
+        sg.FinalDenoising(sg.DDIM)
+    for other in (sg.AdaptiveHeun(), sg.TorchDiffEq()):
+        with pytest.raises(TypeError, match=rf"fixed steps, .* but is {type(other).__name__}"):
+            sg.FinalDenoising(other)

@@ -125,11 +125,81 @@ def test_corrector_leaves_the_marginals_of_coarse_steps_better():
     assert all(abs(e) < 4.4 * math.sqrt(2 / n) for e in mended)
 
 
+def dynamics_and_law(t_min=1e-2):
+    sde, noised = noised_gaussian(t_min=t_min)
+
+    def log_prob(x, t):
+        mean, variance = noised.moments(t)
+        return -0.5 * (x[:, 0] - mean) ** 2 / variance
+
+    return sde, noised.score, log_prob
+
+
+def test_a_score_that_the_corrector_finds_lost_is_a_loss():
+    sde, score, log_prob = dynamics_and_law()
+
+    def broken(x, t):
+        # one trajectory in four, at times that the predictor, which asks before, never sees
+        return torch.where((t < 0.02) & (x > x.quantile(0.75)), torch.nan, score(x, t))
+
+    dynamics, x = sg.ReverseSDE(sde, broken, eta=0.0), sde.prior((40, 1), rng=0, dtype=F64)
+    times, solver = sde.time_grid(8), sg.MetropolisCorrector(log_prob)
+    said = (
+        r"^10 of 40 trajectories non-finite by t = 0\.01; .* The score is not finite at t = 0\.01"
+    )
+    with pytest.raises(sg.NonFiniteError, match=said):
+        sg.simulate(dynamics, x, times, solver=solver, rng=1)
+    run = sg.simulate(dynamics, x, times, solver=solver, rng=1, on_nonfinite="freeze")
+    assert int(run.nonfinite.sum()) == 10
+
+
+def test_a_density_that_is_none_where_a_state_is_is_named():
+    sde, score, log_prob = dynamics_and_law()
+    dynamics, x = sg.ReverseSDE(sde, score), sde.prior((40, 1), rng=0, dtype=F64)
+
+    def run(density):
+        solver = sg.MetropolisCorrector(density)
+        return sg.simulate(dynamics, x, sde.time_grid(4), solver=solver, rng=1)
+
+    for value in (torch.nan, torch.inf):
+        with pytest.raises(
+            sg.NonFiniteError, match=rf"log_prob is {value:g} at t = 0\.505 for 40"
+        ):
+            run(lambda x, t, v=value: torch.where(t < 0.6, v, log_prob(x, t)))
+    with pytest.raises(ValueError, match=r"must return shape \(40,\), .* but returned \(\)\."):
+        run(lambda x, t: log_prob(x, t).sum())
+    with pytest.raises(ValueError, match=r"must return shape \(40,\), .* returned \(40, 1\)\."):
+        run(lambda x, t: log_prob(x, t)[:, None])
+
+
+def test_a_proposal_at_which_nothing_is_known_is_refused_and_no_density_is_left():
+    h, x = torch.tensor(0.5, dtype=F64), torch.tensor([[0.9], [-1.5]], dtype=F64)
+    z, u = torch.tensor([[3.0], [2.0]], dtype=F64), torch.zeros(2, 1, dtype=F64)
+
+    def inside(x, t):
+        return torch.where(x[:, 0].abs() < 1, 0.0, -torch.inf)
+
+    def flat(x, t):
+        return torch.where(x < 2, 0.0, torch.nan)  # NaN at the first proposal, 0.9 + 3
+
+    ahead, accepted = mala_step(x, T, flat, inside, h, z, u)
+    assert accepted.tolist() == [False, True]
+    assert ahead.flatten().tolist() == pytest.approx([0.9, -1.5 + 2.0])
+
+
 def test_refusals(as_user):
     with pytest.raises(TypeError, match=r"log_prob must be a function.*but is str"):
         sg.MetropolisCorrector("log_prob")
     with pytest.raises(ValueError, match="corrector_steps must be ≥ 1, but is 0"):
         sg.MetropolisCorrector(law, corrector_steps=0)
+    with pytest.raises(TypeError, match=r"corrector_steps must be an int, but is float"):
+        sg.MetropolisCorrector(law, corrector_steps=1.5)
+    with pytest.raises(TypeError, match=r"predictor must be a solver, .* class: pass DDIM\(\)"):
+        sg.MetropolisCorrector(law, sg.DDIM)
+    with pytest.raises(TypeError, match=r"predictor must be .* fixed steps.* is AdaptiveHeun"):
+        sg.MetropolisCorrector(law, sg.AdaptiveHeun())
+    with pytest.raises(ValueError, match=r"predictor must end .* which FinalDenoising replaces"):
+        sg.MetropolisCorrector(law, sg.FinalDenoising())
     with pytest.raises(ValueError, match=r"step must be finite and > 0, but is -1"):
         sg.MetropolisCorrector(law, step=-1.0)
     with pytest.raises(ValueError, match=r"predictor\.substeps must be 1, but is 3"):
