@@ -37,7 +37,7 @@ class Replay(Stream):
 class ReplayedNormals(Normals):
     """The same, asked for step by step."""
 
-    def each(self):
+    def each(self, *, recycled=False):
         while True:
             yield self._source.normal(self._shape, dtype=self._dtype, device=self._device)
 
@@ -73,7 +73,7 @@ def linear_chain_moments(solver, sde, nodes, mean, var, *, draws=1):
     x0[1] = 1.0
     moments = [(mean, var)]
     for i in range(len(nodes) - 1):
-        noise = None if sde.noise == "none" else Replay(columns)
+        noise = Replay(columns) if solver.draws(sde) else None
         x = solver.solve(sde, x0, nodes[i : i + 2], noise=noise, keep_path=False).states[-1, :, 0]
         a, b = float(x[1] - x[0]), x[2:]
         shift = float(weight @ b)
@@ -96,7 +96,7 @@ def affine_run_moments(solver, sde, nodes, mean, var):
     draws = iter(units)
     step = solver.stepper(sde, nodes)
     for i in range(n):
-        x0 = step(i, x0, lambda: None if sde.noise == "none" else next(draws)[:, None])
+        x0 = step(i, x0, lambda: next(draws)[:, None] if solver.draws(sde) else None)
     x = x0[:, 0]
     c = x[-1]
     a, b = x[n] - c, x[:n] - c

@@ -33,7 +33,6 @@ from sdegen.step import numbers, update
 __all__ = ["DPM2", "Churn", "KarrasHeun"]
 
 _MOST = math.sqrt(2) - 1  # of γ: no more noise than there is signal of it
-_HALVINGS = 80
 
 
 @dataclass(frozen=True)
@@ -118,8 +117,9 @@ class _TwoStage(FixedStep):
         kernel, eta = inner.kernel, inner.eta
         alpha = kernel.alpha(nodes)
         r = kernel.sigma(nodes) / alpha
-        hot, t_hot = self._stirred(kernel, r, nodes, sde.time_range[1])
-        kicks = self.churn.scale * torch.sqrt((hot - r[:-1]) * (hot + r[:-1]))
+        hot, kicks = self._stirred(kernel, r, sde.time_range[1])
+        ends = torch.stack([nodes[0].clamp(min=sde.time_range[1]), nodes[-1]])
+        t_hot = torch.where(hot == r[:-1], nodes[:-1], _times_at(kernel, hot, ends))
         # DDIM's η: what is taken out of r² here comes back as noise
         fresh = eta * (r[1:] / hot) * torch.sqrt(((hot - r[1:]) * (hot + r[1:])).clamp(min=0))
         end = torch.sqrt((r[1:] - fresh) * (r[1:] + fresh)) if eta > 0 else r[1:]
@@ -150,15 +150,35 @@ class _TwoStage(FixedStep):
 
         return step
 
-    def _stirred(
-        self, kernel: Kernel, r: Tensor, nodes: Tensor, latest: float
-    ) -> tuple[Tensor, Tensor]:
-        """r̂ of each step and its time; no score is asked beyond the latest time."""
-        most = kernel.sigma(nodes.new_tensor(latest)) / kernel.alpha(nodes.new_tensor(latest))
+    def stages(self, sde: SDE, nodes: Tensor) -> tuple[Step, ...]:
+        """The step in parts, each affine in its draw: stir, then go, which draws nothing.
+
+        Without churn the step is one part: an ancestral one draws at its end.
+        """
+        go = self.stepper(sde, nodes)
+        if self.churn.amount == 0:
+            return (go,)
+        assert sde.denoising is not None  # check() saw to it
+        assert sde.denoising.kernel is not None
+        kernel = sde.denoising.kernel
+        alpha = kernel.alpha(nodes)
+        kicks = self._stirred(kernel, kernel.sigma(nodes) / alpha, sde.time_range[1])[1]
+        widths = alpha[:-1] * kicks  # stepper() stirs y = x/α
+
+        def stir(i: int, x: State, draw: Draw) -> State:
+            return update(x, torch.zeros_like(x), widths[i], torch.ones_like(alpha[0]), draw())
+
+        def flow(i: int, x: State, draw: Draw) -> State:
+            return go(i, x, lambda: torch.zeros_like(x))
+
+        return stir, flow
+
+    def _stirred(self, kernel: Kernel, r: Tensor, latest: float) -> tuple[Tensor, Tensor]:
+        """r̂ of each step, no later than the latest time, and the width of its stir."""
+        most = kernel.sigma(r.new_tensor(latest)) / kernel.alpha(r.new_tensor(latest))
         gamma = self.churn.gammas(r[:-1])
         hot = torch.minimum(r[:-1] * (1 + gamma), torch.maximum(most, r[:-1]))
-        ends = torch.stack([nodes[0].clamp(min=latest), nodes[-1]])
-        return hot, torch.where(hot == r[:-1], nodes[:-1], _times_at(kernel, hot, ends))
+        return hot, self.churn.scale * torch.sqrt((hot - r[:-1]) * (hot + r[:-1]))
 
 
 @dataclass(frozen=True)
@@ -217,10 +237,12 @@ class DPM2(_TwoStage):
 
 def _times_at(kernel: Kernel, r: Tensor, nodes: Tensor) -> Tensor:
     """The times between the first and the last node at which σ/α is r, by bisection."""
-    low = torch.full_like(r, float(torch.minimum(nodes[0], nodes[-1])))
-    high = torch.full_like(r, float(torch.maximum(nodes[0], nodes[-1])))
-    for _ in range(_HALVINGS):
-        middle = 0.5 * (low + high)
-        below = kernel.sigma(middle) < r * kernel.alpha(middle)
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    return 0.5 * (low + high)
+    low, high = sorted((float(nodes[0].detach()), float(nodes[-1].detach())))
+    found = kernel.time_at(r.detach().log(), low, high)
+    if not r.requires_grad:
+        return found
+    # halving knows no derivative: that of the inverse function, as a Newton step of length 0
+    with torch.enable_grad():
+        t = found.clone().requires_grad_()
+        (pace,) = torch.autograd.grad(kernel.log_ratio(t).sum(), t)
+    return found + (r.log() - r.detach().log()) / pace

@@ -15,6 +15,7 @@ densities as they are, and compare them with the law at t_min, which is what lik
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -83,22 +84,24 @@ class FinalDenoising(FixedStep):
         return self.solver.nodes(times)
 
     def stepper(self, sde: SDE, nodes: Tensor) -> Step:
-        """The solver's steps; after the last one Tweedie's formula, as an update of x/α."""
-        inner = sde.denoising
-        assert inner is not None  # check() saw to it
-        assert inner.kernel is not None
-        go, score, last, end = (
-            self.solver.stepper(sde, nodes),
-            inner.score,
-            len(nodes) - 2,
-            nodes[-1],
-        )
-        alpha, sigma = inner.kernel.alpha(end), inner.kernel.sigma(end)
+        """The solver's steps; after the last one `closing`."""
+        go, last, close = self.solver.stepper(sde, nodes), len(nodes) - 2, self.closing(sde, nodes)
 
         def step(i: int, x: State, draw: Draw) -> State:
             x = go(i, x, draw)
-            if i < last:
-                return x
-            return update(x / alpha, score(x, end), 0 * sigma, sigma**2 / alpha, None)
+            return x if i < last else close(x)
 
         return step
+
+    def closing(self, sde: SDE, nodes: Tensor) -> Callable[[State], State]:
+        """What becomes of the last state: Tweedie's formula, as an update of x/α."""
+        inner = sde.denoising
+        assert inner is not None  # check() saw to it
+        assert inner.kernel is not None
+        score, end = inner.score, nodes[-1]
+        alpha, sigma = inner.kernel.alpha(end), inner.kernel.sigma(end)
+
+        def close(x: State) -> State:
+            return update(x / alpha, score(x, end), 0 * sigma, sigma**2 / alpha, None)
+
+        return close

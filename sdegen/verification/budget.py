@@ -119,6 +119,7 @@ def error_budget(
         times: The sampler's, decreasing, for example sde.time_grid(50).
         eta: η of the `ReverseSDE`; 0 is the probability flow.
         solver: How the sampler moves, EulerMaruyama() unless said; whatever `ChainDensity` takes.
+            The last step of `FinalDenoising`, to t = 0, is part of the discretisation.
         prior: Density that sampling starts from; N(0, prior_std²) if None.
         sampler: Ancestral chain of the same score, `DDPM.discretize(sde, N).reverse(score)`, if
             that is what takes the steps; times are then its integers N … 0, and the continuous

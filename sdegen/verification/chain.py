@@ -10,10 +10,12 @@ a sampler at ten steps, are read off without any sampling noise at all.
 
 What it takes: m is the step with z = 0, s the step with z = 1 less m, both asked of the solver
 itself; whether the step is affine is checked with a third draw. A step without noise is a map,
-p'(y) = p(x(y)) |dx/dy|. Linear multistep methods tell their `coefficients`, and the law is that of
-the states that they remember (`memory.py`). What is refused, by name: solvers that draw more than
-once a step (a corrector), that remember two states or more under noise, that remember and do not
-tell, and adaptive ones, which have no chain.
+p'(y) = p(x(y)) |dx/dy|. A step may be a composition of these, which its solver tells by `stages`:
+one that stirs noise in and then follows the flow is a kernel and then a map. So may a run be, by
+`closing`: the denoising of the last state is one more map. Linear multistep methods tell their
+`coefficients`, and the law is that of the states that they remember (`memory.py`). What is
+refused, by name: solvers that draw more than once a step (a corrector), that remember two states
+or more under noise, that remember and do not tell, and adaptive ones, which have no chain.
 
 What is said, not hidden: a grid that cuts the density, and one that is too coarse for it.
 """
@@ -55,8 +57,9 @@ class ChainDensity:
     Args:
         dynamics: SDE, ReverseSDE or DDPM chain with a one-dimensional state, (batch, 1).
         grid: Uniform nodes; the density must vanish at both ends.
-        solver: A one-step method, affine in one draw: EulerMaruyama, Heun, DDIM, …; or a linear
-            multistep method.
+        solver: A one-step method, affine in one draw: EulerMaruyama, DDIM, KarrasHeun, …, and
+            Heun where there is no noise; or a linear multistep method. After either there may be
+            `FinalDenoising`: the last density is then that of the denoised state.
 
     Raises:
         ValueError: If the grid is not uniform.
@@ -138,12 +141,23 @@ class ChainDensity:
     def _laws(self, nodes: Tensor, p0: Array, point: float | None) -> Iterator[Array]:
         """The densities after each step, shape (n,) each."""
         line = Line(self.grid.nodes.numpy())
-        linear = getattr(self.solver, "coefficients", None)
+        closing, mover = (getattr(self.solver, name, None) for name in ("closing", "solver"))
+        if closing is None or mover is None:
+            return self._open_laws(line, self.solver, nodes, p0, point)
+        close = closing(self.dynamics, nodes)
+        laws = self._open_laws(line, mover, nodes, p0, point)
+        return _closed(line, laws, len(nodes) - 1, lambda _, x, __: close(x))
+
+    def _open_laws(
+        self, line: Line, solver: FixedStep, nodes: Tensor, p0: Array, point: float | None
+    ) -> Iterator[Array]:
+        """The densities after each step, before the last state is denoised."""
+        linear = getattr(solver, "coefficients", None)
         if linear is None:
-            return _forgetful(line, _Steps(self.dynamics, self.solver, nodes), p0, point)
+            return self._forgetful(line, _Steps(self.dynamics, solver, nodes), p0, point)
         steps, inner = linear(self.dynamics, nodes), self.dynamics.denoising
         assert inner is not None  # the solver's check() saw to it
-        name, memory = type(self.solver).__name__, steps.states.shape[1]
+        name, memory = type(solver).__name__, steps.states.shape[1]
         if self.dynamics.noise == "none":
             if point is not None:
                 raise ValueError(
@@ -157,6 +171,37 @@ class ChainDensity:
                 "ExponentialAdams(order=2), and for more without noise."
             )
         return remembering_pair(line, steps, inner.score, nodes, p0, point)
+
+    def _forgetful(
+        self, line: Line, steps: _Steps, p0: Array, point: float | None
+    ) -> Iterator[Array]:
+        """The densities after each step of a one-step method."""
+        if point is not None and not steps.noisy:
+            raise ValueError(
+                "there is no noise, so that a start at a point stays a point; pass a density."
+            )
+        p, at = p0, point
+        for i in range(steps.count):
+            for k, moments in enumerate(steps.at(i)):
+                if k > 0 and at is None:
+                    self._judge_stirred(p)
+                if at is None:
+                    p = line.after(p, moments)
+                elif (moved := line.point_after(at, moments)) is None:
+                    p, at = line.from_point(at, moments), None
+                else:
+                    at = moved
+            yield p if at is None else self.grid.point(at).p.numpy()
+
+    def _judge_stirred(self, p: Array) -> None:
+        """Refuses a density that the grid cuts within a step, where no one sees it."""
+        ratio = max(p[0], p[-1]) / p.max()
+        if not ratio <= _EDGE_WARNS:
+            raise ValueError(
+                f"with the noise that is stirred in, the density at an end of the grid "
+                f"[{self.grid.low:g}, {self.grid.high:g}] is {ratio:.3g} of its peak: the grid "
+                "cuts it. Widen the grid."
+            )
 
     def _start(self, p0: Density | float) -> tuple[Array, float | None]:
         """The start's nodal values, and where it is if it is a point."""
@@ -201,14 +246,15 @@ class ChainDensity:
         warnings.warn(text, UserWarning, stacklevel=3)
 
 
-def _forgetful(line: Line, steps: _Steps, p0: Array, point: float | None) -> Iterator[Array]:
-    """The densities after each step of a one-step method."""
-    if point is not None:
-        yield (p := line.from_point(point, steps.at(0)))
-    else:
-        yield (p := line.after(p0, steps.at(0)))
-    for i in range(1, steps.count):
-        yield (p := line.after(p, steps.at(i)))
+def _closed(line: Line, laws: Iterator[Array], count: int, close: Step) -> Iterator[Array]:
+    """The densities after each step, of which the last is mapped once more."""
+    for i, p in enumerate(laws):
+        if i < count - 1:
+            yield p
+            continue
+        last = line.after(p, _Moments(close, i, "FinalDenoising", noisy=False))
+        line.check_resolved(last)  # what lay near a point of the data has come nearer
+        yield last
 
 
 def edge_ratio(path: DensityPath) -> Tensor:
@@ -221,15 +267,17 @@ class _Steps:
     """The steps of a solver as pairs of functions m and s."""
 
     def __init__(self, sde: SDE, solver: FixedStep, nodes: Tensor) -> None:
-        self.name, self.noisy = type(solver).__name__, sde.noise != "none"
+        self.name, self.noisy = type(solver).__name__, solver.draws(sde)
         self.count = len(nodes) - 1
         self.step = solver.stepper(sde, nodes)
+        stages = getattr(solver, "stages", None)
+        self.parts = (self.step,) if stages is None else stages(sde, nodes)
         if len(nodes) > 2:
             self._check_memory(solver.stepper(sde, nodes))
 
-    def at(self, i: int) -> _Moments:
-        """Step i."""
-        return _Moments(self.step, i, self.name, self.noisy)
+    def at(self, i: int) -> Iterator[_Moments]:
+        """The parts of step i, one after the other."""
+        return (_Moments(part, i, self.name, self.noisy) for part in self.parts)
 
     def _check_memory(self, fresh: Step) -> None:
         """Refuses a method that remembers: there step 1 depends on whether step 0 was taken."""

@@ -78,7 +78,7 @@ class Line:
         return self._scattered(weight, *moments(fine))
 
     def from_point(self, x0: float, moments: Moments) -> Array:
-        """The density one step after a start at x0: the kernel itself.
+        """The density a noisy step after a start at x0: the kernel itself.
 
         Raises:
             ValueError: If the step has no noise.
@@ -90,6 +90,11 @@ class Line:
             )
         z = (self.x - m[0]) / s[0]
         return np.asarray(np.exp(-0.5 * z * z) / (math.sqrt(2 * math.pi) * s[0]))
+
+    def point_after(self, x0: float, moments: Moments) -> float | None:
+        """Where a start at x0 is after a step without noise; None after one with noise."""
+        m, s = moments(np.array([x0]))
+        return float(m[0]) if s[0] == 0 else None
 
     def alive(self, p: Array, more: int = 0) -> slice:
         """The nodes from the first to the last at which a density is any, and some more."""

@@ -6,7 +6,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from exact import linear_chain_moments, noised_gaussian, normal_density
+from exact import (
+    affine_run_moments,
+    linear_chain_moments,
+    noised_gaussian,
+    normal_density,
+)
 from scipy.integrate import solve_ivp
 
 import sdegen as sg
@@ -235,3 +240,27 @@ def test_a_score_in_float32_that_cannot_be_copied_is_refused():
         error_budget(
             VP, Law, lambda x, t: Law.score(x.float(), t).double(), COARSE, VP.time_grid(5)
         )
+
+
+@pytest.mark.parametrize(
+    ("eta", "solver"),
+    [
+        (1.0, sg.FinalDenoising(sg.EulerMaruyama())),
+        (0.0, sg.KarrasHeun(churn=sg.Churn(4.0))),
+    ],
+    ids=["denoised", "churned"],
+)
+def test_a_budget_counts_what_a_last_denoising_and_churn_do(eta, solver):
+    """The samples' law is that of the run's exact moments; the four causes stay four."""
+    times, grid = VP.time_grid(12), sg.Grid(-11.0, 11.0, cells=440)
+    budget = error_budget(VP, Law, NOISED.score, grid, times, eta=eta, solver=solver)
+    dynamics = sg.ReverseSDE(VP, NOISED.score, eta)
+    mean, var = affine_run_moments(solver, dynamics, times, 0.0, 1.0).tolist()
+    samples = budget.densities[-1]
+    assert np.abs(samples.p.numpy() - normal_density(samples.x.numpy(), mean, var)).max() < 1e-9
+    q2 = continuous_moments(eta, 1.0, 1.0, VP.t_min, 0.0, 1.0)
+    tv, w1 = distances(q2, (mean, var))
+    near = budget.accuracy + 2e-3 * tv  # as above
+    assert budget.parts[3].total_variation == pytest.approx(tv, abs=near)
+    assert budget.parts[3].wasserstein == pytest.approx(w1, abs=near)
+    assert budget.whole.total_variation <= sum(part.total_variation for part in budget.parts)

@@ -1,11 +1,12 @@
 """The law of a chain against problem 2, exact moments, and a quadrature of another make."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from exact import linear_chain_moments, noised_gaussian, normal_density
+from exact import affine_run_moments, linear_chain_moments, noised_gaussian, normal_density
 from scipy import integrate
 
 import sdegen as sg
@@ -13,6 +14,7 @@ from sdegen.solvers.base import FixedStep
 from sdegen.step import update
 from sdegen.verification.chain import ChainDensity
 from sdegen.verification.kernel import interpolation_loss
+from sdegen.verification.sampling import sampling_checks
 
 
 def worst(law, mean, var):
@@ -71,6 +73,84 @@ def test_samplers_with_an_exact_gaussian_score_end_in_the_gaussian_of_their_mome
     moments = linear_chain_moments(solver, dynamics, times, 0.0, 1.0)
     for k in (1, len(times) // 2, -1):
         assert worst(law.at(k), *moments[k].tolist()) < 1e-10
+
+
+FLOW = sg.ReverseSDE(SDE, NOISED.score, 0.0)
+COMPOSED = {
+    "Heun, churned": (FLOW, sg.KarrasHeun(churn=sg.Churn(5.0))),
+    "Heun, churned in between": (FLOW, sg.KarrasHeun(churn=sg.Churn(40.0, 0.1, 5.0, 1.05))),
+    "DPM-2, churned": (FLOW, sg.DPM2(churn=sg.Churn(3.0))),
+    "Euler-Maruyama, denoised": (
+        sg.ReverseSDE(SDE, NOISED.score),
+        sg.FinalDenoising(sg.EulerMaruyama()),
+    ),
+    "DDIM, denoised": (FLOW, sg.FinalDenoising(sg.DDIM())),
+    "two steps back, denoised": (FLOW, sg.FinalDenoising(sg.ExponentialAdams(order=2))),
+    "churned and denoised": (FLOW, sg.FinalDenoising(sg.KarrasHeun(churn=sg.Churn(5.0)))),
+}
+
+
+@pytest.mark.parametrize("name", list(COMPOSED))
+def test_steps_that_are_compositions_have_the_moments_of_the_run(name):
+    """With an exact Gaussian score a run is affine in its start and its draws."""
+    dynamics, solver = COMPOSED[name]
+    times, grid = SDE.time_grid(12), sg.Grid(-12.0, 12.0, cells=660)  # √2 as wide when stirred
+    law = ChainDensity(dynamics, grid, solver).run(grid.gaussian(0.0, 1.0), times)
+    mean, var = affine_run_moments(solver, dynamics, times, 0.0, 1.0).tolist()
+    assert worst(law.final, mean, var) < 1e-10
+    # what is composed is seen: neither churn nor the denoising leaves the law as it is
+    plain = {"churn": sg.Churn()} if hasattr(solver, "churn") else {}
+    other = replace(solver, **plain) if plain else solver.solver
+    left = affine_run_moments(other, dynamics, times, 0.0, 1.0).tolist()
+    assert worst(law.final, *left) > 1e-4
+
+
+def test_a_start_at_a_point_is_stirred_before_it_flows():
+    solver = sg.KarrasHeun(churn=sg.Churn(5.0))
+    times, grid = SDE.time_grid(6), sg.Grid(-9.0, 9.0, cells=900)
+    law = ChainDensity(FLOW, grid, solver).run(0.3, times).final
+    moments = affine_run_moments(solver, FLOW, times, 0.3, 0.0)
+    assert worst(law, *moments.tolist()) < 1e-9
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [sg.KarrasHeun(churn=sg.Churn(5.0)), sg.DPM2(churn=sg.Churn(40.0, 0.05, 3.0, 1.02))],
+)
+def test_churned_samples_of_a_mixture_follow_the_law_of_their_chain(solver):
+    """10⁵ of them, five tests with a false-alarm rate of 1e-5 each."""
+    dynamics, grid = sg.ReverseSDE(VP, mixture_score, 0.0), sg.Grid(-8.0, 8.0, cells=600)
+    times = VP.time_grid(6)
+    law = ChainDensity(dynamics, grid, solver).run(grid.gaussian(0.0, 1.0), times).final
+    x0 = VP.prior((100_000, 1), rng=1, dtype=torch.float64)
+    end = sg.simulate(dynamics, x0, times, solver=solver, rng=2, keep_path=False).final
+    checks = sampling_checks(end, law, false_alarm=1e-5)
+    assert all(check.verdict == "passed" for check in checks)
+    still = replace(solver, churn=sg.Churn())
+    unstirred = ChainDensity(dynamics, grid, still).run(grid.gaussian(0.0, 1.0), times).final
+    seen = sampling_checks(end, unstirred, false_alarm=1e-5)
+    assert all(check.verdict == "failed" for check in seen[:3])
+
+
+def test_a_grid_that_cuts_the_stirred_density_is_refused():
+    # at t = 0.8 the state has width 1, and √2 when noise is stirred in
+    grid = sg.Grid(-6.0, 6.0, cells=400)
+    chain = ChainDensity(FLOW, grid, sg.KarrasHeun(churn=sg.Churn(5.0)))
+    with pytest.raises(
+        ValueError, match=r"stirred in, the density at an end of the grid \[-6, 6\]"
+    ):
+        chain.run(grid.gaussian(0.0, 1.0), [0.8, 0.4, 0.1])
+
+
+def test_the_parts_of_a_step_are_the_step():
+    solver, times = sg.KarrasHeun(churn=sg.Churn(5.0)), VP.time_grid(6)
+    dynamics = sg.ReverseSDE(VP, mixture_score, 0.0)
+    stir, flow = solver.stages(dynamics, times)
+    step = solver.stepper(dynamics, times)
+    x, z = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None], torch.tensor([[0.7]])
+    draw = z.double().expand_as(x).clone
+    for i in range(6):
+        torch.testing.assert_close(flow(i, stir(i, x, draw), draw), step(i, x, draw))
 
 
 def test_the_forward_chain_of_ddpm_is_the_kernel_of_its_sde():
