@@ -51,8 +51,8 @@ from .solvers.churn import DPM2 as DPM2
 from .solvers.churn import Churn as Churn
 from .solvers.churn import KarrasHeun as KarrasHeun
 from .solvers.exponential import Coefficients as Coefficients
-from .solvers.external import TorchDiffEq as TorchDiffEq
-from .solvers.external import TorchSDE as TorchSDE
+from .solvers.torch_diffeq import TorchDiffEq as TorchDiffEq
+from .solvers.torch_sde import TorchSDE as TorchSDE
 from .solvers.last import FinalDenoising as FinalDenoising
 from .solvers.metropolis import MetropolisCorrector as MetropolisCorrector
 from .solvers.multistep import ExponentialAdams as ExponentialAdams

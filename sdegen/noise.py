@@ -39,6 +39,7 @@ __all__ = [
     "Rng",
     "Stream",
     "Streams",
+    "box_muller",
     "normal_like",
     "normals_like",
     "seed_of",
@@ -51,7 +52,7 @@ _MAX_SEED = 2**63 - 1
 _GROUP = 16  # randn(m + n) is randn(m) and then randn(n) only if 16 divides m
 _FEW = 2**12  # numbers of a step for which padding to whole groups would be dear
 _FIRST, _MOST = 16, 64  # steps drawn in one call: at first, and at most
-_AT_ONCE = {"cpu": 2**15}  # numbers drawn in one call: what stays in cache
+_AT_ONCE = {"cpu": 2**16}  # numbers drawn in one call: what stays in cache
 _AT_ONCE_ON_DEVICE = 2**22
 
 
@@ -126,13 +127,36 @@ class Stream:
             dtype: Defaults to torch's default dtype.
             device: Where the numbers are drawn and stay.
         """
-        dtype, device = dtype or torch.get_default_dtype(), torch.device(device)
-        if dtype == torch.float64 and device.type == "cpu":
+        return self.fill(torch.empty(shape, dtype=dtype, device=device))
+
+    def fill(self, out: Tensor) -> Tensor:
+        """Draws standard normals into contiguous memory; the same ones as `normal`.
+
+        Args:
+            out: What is written to, and returned.
+        """
+        if out.dtype == torch.float64 and out.device.type == "cpu":
             # numpy's ziggurat draws doubles twice as fast as torch does
-            if self._numpy is None:
-                self._numpy = np.random.Generator(np.random.SFC64(self._key))
-            return torch.from_numpy(np.asarray(self._numpy.standard_normal(shape)))
-        return torch.randn(shape, generator=self.generator(device), dtype=dtype, device=device)
+            self._sfc64().standard_normal(out=out.numpy())
+            return out
+        return out.normal_(generator=self.generator(out.device))
+
+    def bits(self, shape: tuple[int, ...], *, dtype: torch.dtype) -> Tensor:
+        """Draws uniform integers for `box_muller`, on the CPU.
+
+        Args:
+            shape: Shape of the draw, an even number of integers.
+            dtype: int32 or int64.
+        """
+        words = math.prod(shape) * dtype.itemsize // 8
+        raw = self._sfc64().bit_generator.random_raw(words)
+        return torch.from_numpy(np.asarray(raw).view(np.int64)).view(dtype).view(shape)
+
+    def _sfc64(self) -> np.random.Generator:
+        """This stream as a generator of numpy."""
+        if self._numpy is None:
+            self._numpy = np.random.Generator(np.random.SFC64(self._key))
+        return self._numpy
 
     def normals(
         self, shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device | str = "cpu"
@@ -170,10 +194,15 @@ class Normals:
                 self._unit = _GROUP  # so many steps take whole groups together
             else:
                 self._padded = -(-self._numbers // _GROUP) * _GROUP
+        at_once = _AT_ONCE.get(device.type, _AT_ONCE_ON_DEVICE)
+        most = max(1, min(at_once // max(1, self._padded), _MOST) // self._unit)
+        self._most = most * self._unit
+        if not self._on_cpu:
+            self._unit = self._most
         self._left: Tensor | None = None
 
     def take(self, steps: int) -> Tensor:
-        """The normals of the next steps, shape (steps, *shape)."""
+        """The normals of the next steps, shape (steps, *shape), in memory of their own."""
         left = self._left
         missing = steps if left is None else steps - len(left)
         if missing > 0:
@@ -183,23 +212,45 @@ class Normals:
         self._left = left[steps:] if len(left) > steps else None
         return left[:steps] if self._left is not None else left
 
-    def each(self) -> Iterator[Tensor]:
-        """The normals step by step, each in memory that nothing else is written to."""
-        at_once = _AT_ONCE.get(self._device.type, _AT_ONCE_ON_DEVICE)
-        most = max(self._unit, min(at_once // max(1, self._padded), _MOST))
+    def each(self, *, recycled: bool = False) -> Iterator[Tensor]:
+        """The normals step by step.
+
+        Args:
+            recycled: Whether memory may serve again as soon as one more step has been drawn, as
+                where nobody holds on to a draw; else nothing is written to it any more.
+        """
+        most = self._most
         # a short run shall not pay for the numbers of a long one
         steps = min(_FIRST, most) if self._on_cpu else most
-        while True:
+        while steps < most or not recycled:
             yield from self.take(steps).unbind()
             steps = min(2 * steps, most)
+        # for a small ensemble, to make a tensor costs as much as to fill it
+        memories = [self._memory(most) for _ in range(2)]
+        views = [self._steps(memory).unbind() for memory in memories]
+        while True:
+            for memory, each in zip(memories, views, strict=True):
+                self._fill(memory)
+                yield from each
 
     def _drawn(self, steps: int) -> Tensor:
         """Fresh normals of so many steps, a multiple of the unit."""
-        shape = (steps, *self._shape)
-        if self._padded == self._numbers:
-            return self._source.normal(shape, dtype=self._dtype, device=self._device)
-        z = self._source.normal((steps, self._padded), dtype=self._dtype, device=self._device)
-        return z[:, : self._numbers].view(shape)
+        memory = self._memory(steps)
+        self._fill(memory)
+        return self._steps(memory)
+
+    def _fill(self, memory: Tensor) -> None:
+        """Draws into memory, on a CPU in one call, else in calls of one size."""
+        for part in memory.split(len(memory) if self._on_cpu else self._unit):
+            self._source.fill(part)
+
+    def _memory(self, steps: int) -> Tensor:
+        """Memory for the normals of so many steps."""
+        return torch.empty((steps, self._padded), dtype=self._dtype, device=self._device)
+
+    def _steps(self, memory: Tensor) -> Tensor:
+        """The normals in it, shape (steps, *shape)."""
+        return memory[:, : self._numbers].view(len(memory), *self._shape)
 
 
 @dataclass(frozen=True)
@@ -226,6 +277,28 @@ class Streams:
 def stream(rng: Rng, purpose: str) -> Stream:
     """The one stream of a draw that is not cut into blocks."""
     return Streams(seed_of(rng), purpose).block(0)
+
+
+def box_muller(bits: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Two standard normals from two uniform integers, of operations that compile into one loop.
+
+        z₁ = √(−2 log u) cos πv,    z₂ = √(−2 log u) sin πv,    u = (|k₁| + ½)/2ᵇ⁻¹,  v = k₂/2ᵇ⁻¹
+
+    Args:
+        bits: k₁ and k₂, shape (2, …), uniform signed integers of b bits.
+        dtype: Of the normals.
+
+    Returns:
+        z₁ and z₂, shape (…). In float32 |z| ≤ 6.66.
+
+    Reference:
+        Box and Muller 1958, Ann. Math. Stat. 29, 610, eq. (1).
+    """
+    scale = 2.0 ** (1 - 8 * bits.dtype.itemsize)
+    k = bits.to(dtype)
+    radius = ((k[0].abs() + 0.5) * scale).log().mul(-2).sqrt()
+    angle = k[1] * (math.pi * scale)
+    return radius * angle.cos(), radius * angle.sin()
 
 
 def normal_like(x: State, source: Stream) -> State:

@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from sdegen.noise import Stream, Streams, _scatter, normal_like, seed_of, stream
+from sdegen.noise import (
+    Stream,
+    Streams,
+    _scatter,
+    box_muller,
+    normal_like,
+    seed_of,
+    stream,
+)
 
 WORDS = st.integers(0, 2**32 - 1)
 
@@ -81,9 +89,11 @@ def test_normals_of_many_steps_are_those_step_by_step(shape, dtype):
     some = Stream(5).normals(shape, dtype=dtype)
     pieces = torch.cat([some.take(n) for n in (1, 2, 16, 5, 16)])
     single = Stream(5).normals(shape, dtype=dtype).each()
+    again = Stream(5).normals(shape, dtype=dtype).each(recycled=True)
     assert many.shape == (40, *shape)
     assert torch.equal(pieces, many)
     assert torch.equal(torch.stack([next(single) for _ in range(40)]), many)
+    assert torch.equal(torch.stack([next(again).clone() for _ in range(40)]), many)
     if math.prod(shape) % 16 == 0 or dtype == torch.float64:
         plain = Stream(5)
         draws = [plain.normal(shape, dtype=dtype) for _ in range(40)]
@@ -97,6 +107,51 @@ def test_a_draw_that_is_kept_is_not_written_over():
     for _ in range(500):
         next(draws)
     assert torch.equal(first, before)
+
+
+def test_recycled_memory_holds_a_draw_until_one_more_step_has_been_drawn():
+    draws = Stream(1).normals((100, 1), dtype=torch.float32).each(recycled=True)
+    fresh = Stream(1).normals((100, 1), dtype=torch.float32).each()
+    last = next(draws), next(fresh)
+    for _ in range(500):
+        now = next(draws), next(fresh)
+        assert torch.equal(*now)
+        assert torch.equal(*last)
+        last = now
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_box_muller_makes_two_independent_normals_of_two_integers(dtype):
+    n = 100_000
+    width = torch.int32 if dtype == torch.float32 else torch.int64
+    bits = Stream(12).bits((2, n), dtype=width)
+    pair = torch.stack(box_muller(bits, dtype))
+    assert pair.dtype == dtype
+    z, w = pair.double().numpy()
+    # false alarms of 1e-5 each, as above
+    for x in (z, w):
+        assert math.sqrt(n) * stats.kstest(x, "norm").statistic < 2.470
+        assert abs(x.var() - 1) < 4.42 * math.sqrt(2 / n)
+        assert abs((x**4).mean() - 3) < 4.42 * math.sqrt(96 / n)
+    assert abs((z * w).mean()) < 4.42 / math.sqrt(n)
+    assert abs((z**2 * w**2).mean() - 1) < 4.42 * math.sqrt(8 / n)
+    # and written out, in double precision
+    k = bits.double() * 2.0 ** (1 - torch.iinfo(width).bits)
+    half = 0.5 * 2.0 ** (1 - torch.iinfo(width).bits)
+    radius = torch.sqrt(-2 * torch.log(k[0].abs() + half))
+    exact = torch.stack([radius * torch.cos(torch.pi * k[1]), radius * torch.sin(torch.pi * k[1])])
+    torch.testing.assert_close(pair.double(), exact, rtol=0, atol=40 * torch.finfo(dtype).eps)
+
+
+def test_box_muller_is_finite_where_its_integers_end():
+    low = -(2**31)
+    ends = torch.tensor([[0, low, 2**31 - 1, 1], [low, 0, 2**31 - 1, 2**30]], dtype=torch.int32)
+    z, w = box_muller(ends, torch.float32)
+    # u = 2^-32 is the smallest: |z| = (2 · 32 log 2)^½ = 6.66
+    exact = [-math.sqrt(64 * math.log(2)), 0.0, 0.0, 0.0]
+    torch.testing.assert_close(z, torch.tensor(exact), rtol=1e-6, atol=1e-3)
+    last = math.sqrt(-2 * math.log(1.5 / 2**31))
+    torch.testing.assert_close(w, torch.tensor([0.0, 0.0, 0.0, last]), rtol=1e-6, atol=1e-3)
 
 
 def test_normals_follow_the_state(device):

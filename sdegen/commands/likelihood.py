@@ -21,7 +21,7 @@ from sdegen.data import BIN_WIDTH
 from sdegen.likelihood.divergence import Hutchinson
 from sdegen.likelihood.flow import Likelihood, log_likelihood
 from sdegen.noise import Streams
-from sdegen.solvers.external import TorchDiffEq
+from sdegen.solvers.torch_diffeq import TorchDiffEq
 from sdegen.storage import save_tensors
 
 __all__ = ["resolved", "run"]

@@ -9,8 +9,9 @@ from torch import Tensor
 from sdegen.configs.fields import SolverName
 from sdegen.sde.base import SDE, Interpretation, ItoProcess
 from sdegen.solvers.base import Solver
-from sdegen.solvers.external import TorchDiffEq, TorchSDE
 from sdegen.solvers.native import EulerMaruyama, Heun
+from sdegen.solvers.torch_diffeq import TorchDiffEq
+from sdegen.solvers.torch_sde import TorchSDE
 from sdegen.user_code import is_reference, load_object
 
 __all__ = ["device_of", "dtype_of", "sde_of", "solver_of"]

@@ -22,10 +22,11 @@ from sdegen.sde.reverse import ReverseSDE
 from sdegen.shapes import ScoreFn
 from sdegen.simulation.simulate import simulate
 from sdegen.solvers.base import Solver
-from sdegen.solvers.external import TorchDiffEq, TorchSDE
 from sdegen.solvers.multistep import ExponentialAdams, ExponentialAdamsMoulton
 from sdegen.solvers.native import DDIM, EulerMaruyama, Heun
 from sdegen.solvers.timesteps import log_snr
+from sdegen.solvers.torch_diffeq import TorchDiffEq
+from sdegen.solvers.torch_sde import TorchSDE
 from sdegen.storage import save_tensors
 from sdegen.trajectory import Trajectory
 

@@ -47,8 +47,9 @@ from sdegen.shapes import State
 from sdegen.simulation.simulate import simulate
 from sdegen.solvers import timesteps
 from sdegen.solvers.base import Solver
-from sdegen.solvers.external import TorchDiffEq, TorchSDE
 from sdegen.solvers.native import DDIM, EulerMaruyama, Heun
+from sdegen.solvers.torch_diffeq import TorchDiffEq
+from sdegen.solvers.torch_sde import TorchSDE
 from sdegen.trajectory import Trajectory
 
 __all__ = ["FULL", "QUICK", "Effort", "Generation", "Likelihoods", "Route", "Run", "generate"]

@@ -38,7 +38,7 @@ from sdegen.shapes import ScoreFn, State
 from sdegen.simulation.door import check_state
 from sdegen.simulation.simulate import simulate
 from sdegen.solvers.base import Solver
-from sdegen.solvers.external import TorchDiffEq
+from sdegen.solvers.torch_diffeq import TorchDiffEq
 
 __all__ = ["Likelihood", "log_likelihood"]
 

@@ -20,14 +20,13 @@ from torch import Tensor
 from sdegen.noise import Stream, Streams
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
-from sdegen.solvers.base import OnNonfinite, See, Solution, Solver, Watch
-from sdegen.walls import Walls
+from sdegen.solvers.base import Conditions, Solution, Solver
 
 __all__ = ["block_rows", "couples", "solve_block"]
 
-# numbers in a block: on a CPU what stays, with the intermediate results of a step, in a
-# second-level cache, and what torch does not cut in pieces for threads of its own
-_NUMBERS = {"cpu": 2**15}
+# numbers in a block: on a CPU about what stays, with the intermediate results of a step, in a
+# second-level cache; with fewer, threads wait for each other's turn with the interpreter
+_NUMBERS = {"cpu": 2**16}
 _NUMBERS_ON_DEVICE = 2**24  # what fills a GPU
 _DISPLACEMENTS = (1.0, 1e-2, 1e-4)
 _FEWEST_ROWS = 256  # networks on large events still get a batch worth having
@@ -48,11 +47,7 @@ def solve_block(
     block: int,
     seed: int,
     keep_path: bool,
-    walls: Walls | None = None,
-    on_nonfinite: OnNonfinite = "raise",
-    tick: Callable[[], None] | None = None,
-    see: See | None = None,
-    watch: Watch | None = None,
+    conditions: Conditions = Conditions(),  # noqa: B008 (it is frozen)
 ) -> Solution:
     """Carries one block along the times, with the stream (seed, "dynamics", block).
 
@@ -66,27 +61,13 @@ def solve_block(
         block: Number of the block, 0 ≤ block < 2³².
         seed: Seed of the run.
         keep_path: Whether all T states are kept, or the last one alone.
-        walls: Box that the state is kept in.
-        on_nonfinite: "raise" stops the block; "freeze" goes on without what was lost.
-        tick: Called after each time that is reached.
-        see: Called with k and the state at times[k], k ≥ 1, where the solver shows its steps.
-        watch: Called with each step and the states before and after it, where it does.
+        conditions: As `Solver.solve` takes them.
 
     Returns:
         The block as far as it went: `failed_at` and `interrupted_at` say whether to the end.
     """
-    return solver.solve(
-        sde,
-        x0,
-        times,
-        noise=Streams(seed, "dynamics").block(block) if solver.draws(sde) else None,
-        keep_path=keep_path,
-        walls=walls,
-        on_nonfinite=on_nonfinite,
-        tick=tick,
-        see=see,
-        watch=watch,
-    )
+    noise = Streams(seed, "dynamics").block(block) if solver.draws(sde) else None
+    return solver.solve(sde, x0, times, noise=noise, keep_path=keep_path, conditions=conditions)
 
 
 def couples(sde: SDE, rows: State, t: Tensor, noise: Stream) -> bool:

@@ -55,9 +55,9 @@ from sdegen.simulation.door import check_dynamics, check_state, check_times
 from sdegen.simulation.fitting import Unknowns, descend, distance, multistep, on_circle, run
 from sdegen.simulation.simulate import simulate
 from sdegen.solvers.base import FixedStep, Solver
-from sdegen.solvers.external import TorchDiffEq
 from sdegen.solvers.multistep import Multistep
 from sdegen.solvers.timesteps import powers
+from sdegen.solvers.torch_diffeq import TorchDiffEq
 from sdegen.storage import load_tensors, save_tensors
 
 __all__ = ["Calibration", "calibrate"]

@@ -29,16 +29,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from sdegen.errors import Interrupted, SdegenError
+from sdegen.errors import Interrupted, RankError, SdegenError
 from sdegen.interrupt import HeldInterrupt
 from sdegen.noise import Rng, Streams, seed_of
 from sdegen.sde.base import SDE
 from sdegen.simulation.blocks import block_rows, couples
-from sdegen.simulation.door import check_dynamics, check_times, probe
+from sdegen.simulation.door import check_blocks, check_dynamics, check_times, probe
 from sdegen.simulation.observables import Observable, PairTree, check_observables
 from sdegen.simulation.plan import Plan, Start, sample_of
 from sdegen.simulation.pool import available_cores, check_threads, over_blocks
-from sdegen.simulation.ranks import Ranks
+from sdegen.simulation.ranks import ENDED, Ranks, alone
 from sdegen.simulation.records import COUNTS, Gathered, Template
 from sdegen.simulation.store import Layout, RunStore, description_of, open_dataset, versions
 from sdegen.solvers.base import Solver
@@ -111,7 +111,7 @@ def run_ensemble(
         x0: States at times[0]: a tensor of shape (trajectories, *event), or (1, *event), where all
             start; or a function x0(rows, rng=generator) that makes the states of a block, shape
             (rows, *event), from the block's own generator and nothing else, such as
-            `GaussianMixture(…).sample`.
+            `GaussianMixture(…).sample`. The generator is on the CPU, wherever the states are.
         times: Times at which observables look and states are stored, shape (T,).
         trajectories: How many.
         solver: How it moves; EulerMaruyama() unless said.
@@ -127,7 +127,8 @@ def run_ensemble(
         on_nonfinite: "raise", or "freeze": go on without the trajectories that were lost.
         interacting: Whether trajectories feel each other and must run together; None finds out by
             a probe.
-        ranks: The processes that share the run, from `joined_ranks`.
+        ranks: The processes that share the run, from `joined_ranks`; of those that torchrun
+            started none may run one without.
         progress: Whether a progress bar is shown on a terminal.
 
     Returns:
@@ -151,14 +152,15 @@ def run_ensemble(
     tensor([1.0000, 0.5000, 0.2500], dtype=torch.float64)
     """
     solver = EulerMaruyama() if solver is None else solver
-    ranks = Ranks() if ranks is None else ranks
+    ranks = alone() if ranks is None else ranks
     ts, wanted = check_times(times), check_observables(observables)
-    _check_request(trajectories, store, resume, wanted, on_nonfinite)
+    trajectories = _check_request(trajectories, store, resume, wanted, on_nonfinite)
     check_dynamics(sde, solver, ts, walls)
     if threads is None and ranks.here > 1:
         threads = max(1, available_cores() // ranks.here)
     threads = check_threads(threads)
     path = None if store is None else Path(store)
+    ranks.check_same(versions())
     seed = ranks.agreed(lambda: _seed(rng, path, resume))
     with torch.no_grad():
         sample = sample_of(x0, trajectories, seed)
@@ -166,6 +168,7 @@ def run_ensemble(
         probed = x0 if isinstance(x0, Tensor) and len(x0) == trajectories else sample
         probe(sde, probed, ts[0], walls, whole=together)
         rows = block_rows(sample)
+        check_blocks(trajectories, rows)
         if trajectories > rows and interacting is None and not together:
             together = couples(sde, sample, ts[0], Streams(seed, "probe").block(0))
         plan = Plan(
@@ -185,9 +188,9 @@ def run_ensemble(
             keep_path=keep_path,
         )
         template = plan.template()
+        threads = 1 if sample.is_cuda else threads
         plan.check_memory(template, threads)
         opened = _opened(plan, template, ranks, path, resume)
-        threads = 1 if sample.is_cuda else threads
         return _carried_out(plan, template, opened, ranks, threads, progress)
 
 
@@ -205,8 +208,11 @@ def _carried_out(
     known = _known(store, template) if ranks.rank == 0 else {}
     for b, gathered in known.items():
         tree.add(0, b, gathered)
-    is_known = torch.tensor([b in known for b in range(plan.blocks)], dtype=torch.uint8)
-    missing = (ranks.shared(is_known) == 0).nonzero()[:, 0].tolist()
+    missing: Sequence[int] = range(plan.blocks)
+    if ranks.agreed(lambda: len(known)):
+        is_known = torch.zeros(plan.blocks, dtype=torch.uint8)
+        is_known[list(known)] = 1
+        missing = (ranks.shared(is_known) == 0).nonzero()[:, 0].tolist()
     mine = ranks.share(missing)
     failure: SdegenError | None = None
     shown = progress and ranks.rank == 0
@@ -231,13 +237,16 @@ def _carried_out(
     path = None if store is None else store.path
     if failure is not None or done < len(mine):
         there = "" if path is None else f" They are in {path}: resume=True goes on."
-        before = plan.blocks - len(missing)
+        # in a store there are those of the other ranks too
+        count = plan.blocks - len(missing) + done if store is None else len(store.done())
         here = f"rank {ranks.rank} of {ranks.world}: " if ranks.world > 1 else ""
-        told = f"{here}{before + done} of {plan.blocks} blocks are done.{there}"
+        told = f"{here}{count} of {plan.blocks} blocks are done.{there}"
         result = _ensemble(plan, tree.total(), path) if tree.nodes else None
-        if failure is None:
-            raise Interrupted(f"interrupted: {told}", result)
-        raise type(failure)(f"{failure} {told}", result)
+        if failure is not None:
+            raise type(failure)(f"{failure} {told}", result)
+        if ranks.ended.is_set():
+            raise RankError(f"{ENDED}: {told}", result)
+        raise Interrupted(f"interrupted: {told}", result)
     return _ensemble(plan, _reduced(tree, template, ranks, plan.blocks), path)
 
 
@@ -319,14 +328,14 @@ def _check_request(
     resume: bool,
     observables: Sequence[Observable],
     on_nonfinite: str,
-) -> None:
-    """Refuses what makes no run.
+) -> int:
+    """The number of trajectories; refuses what makes no run.
 
     Raises:
         TypeError: If trajectories is no int.
         ValueError: If there are none, nothing would be kept, or words are misspelt.
     """
-    if isinstance(trajectories, bool) or not isinstance(trajectories, int):
+    if isinstance(trajectories, bool) or not isinstance(trajectories, int | np.integer):
         raise TypeError(
             f"trajectories must be an int, but is {trajectories!r}; a million is 10**6."
         )
@@ -340,6 +349,7 @@ def _check_request(
         )
     if resume and store is None:
         raise ValueError('resume=True goes on with a store; pass store="run.zarr" with it.')
+    return int(trajectories)
 
 
 def _seed(rng: Rng, path: Path | None, resume: bool) -> int:

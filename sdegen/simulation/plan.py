@@ -22,7 +22,8 @@ from sdegen.simulation.description import described
 from sdegen.simulation.door import check_bytes, check_state
 from sdegen.simulation.observables import Accumulator, Block, Observable
 from sdegen.simulation.records import COUNTS, Gathered, Template, counted
-from sdegen.solvers.base import OnNonfinite, Solution, Solver
+from sdegen.solvers.base import Conditions, Solution, Solver
+from sdegen.solvers.record import OnNonfinite
 from sdegen.walls import Walls
 
 __all__ = ["Plan", "Start", "sample_of"]
@@ -57,7 +58,10 @@ def _made(x0: Callable[..., Tensor], rows: int, seed: int, purpose: str, b: int)
     try:
         made: object = x0(rows, rng=Streams(seed, purpose).block(b).generator())
     except Exception as error:
-        error.add_note(f"in x0(rows, rng=…), called with rows = {rows}")
+        error.add_note(
+            f"in x0(rows, rng=…), called with rows = {rows} and a generator on the CPU: what is "
+            "drawn from it goes to another device by .to(device)"
+        )
         raise
     made = check_state(made, name=f"what x0({rows}, rng=…) returned")
     if len(made) != rows:
@@ -206,11 +210,13 @@ class Plan:
             block=b,
             seed=self.seed,
             keep_path=(self.stored and self.keep_path) or (seen and not shown),
-            walls=self.walls,
-            on_nonfinite=self.on_nonfinite,
-            tick=tick,
-            see=see if seen and shown else None,
-            watch=watch if seen and shown and stepping else None,
+            conditions=Conditions(
+                self.walls,
+                self.on_nonfinite,
+                tick,
+                see=see if seen and shown else None,
+                watch=watch if seen and shown and stepping else None,
+            ),
         )
         ended = solution.failed_at is None and solution.interrupted_at in (
             None,
@@ -255,7 +261,10 @@ class Plan:
                     )
                 with _named(o.name):
                     accumulator = o.begin(self._block(o, 0))
-                    for k in range(len(self.times)):
+                    accumulator.see(0, x)
+                    if o.every_step:
+                        accumulator.step(0, x, x)
+                    for k in range(1, len(self.times)):
                         accumulator.see(k, x)
                 gathered[o.name] = _partial(o.name, accumulator)
             found.append(gathered)
@@ -290,12 +299,16 @@ class Plan:
         at_once = min(threads, self.blocks)
         need = at_once * working + min(_AHEAD * threads, self.blocks) * waiting
         need += self.blocks.bit_length() * template.size
-        check_bytes(
-            need,
-            self.sample.device,
-            f"{at_once} blocks of {self.rows} trajectories at {len(self.times)} times",
-            "fewer threads, fewer times, or keep_path=False",
-        )
+        at = f"trajectories at {len(self.times)} times"
+        what, fewer = f"{at_once} blocks of {self.rows} {at}", "threads"
+        if self.whole:
+            what = (
+                f"{self.rows} {at}, which run together, as they feel each other (interacting) or "
+                f"{type(self.solver).__name__} takes one step for all,"
+            )
+            fewer = "trajectories"
+        instead = f"fewer {fewer}, fewer times, or keep_path=False"
+        check_bytes(need, self.sample.device, what, instead)
 
 
 def _partial(name: str, accumulator: Accumulator) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from sdegen.shapes import State
 from sdegen.simulation.blocks import block_rows, couples, solve_block
 from sdegen.simulation.door import check_dynamics, check_memory, check_state, check_times, probe
 from sdegen.simulation.pool import check_threads, over_blocks
-from sdegen.solvers.base import Solution, Solver
+from sdegen.solvers.base import Conditions, Solution, Solver
 from sdegen.solvers.native import EulerMaruyama
 from sdegen.trajectory import Trajectory
 from sdegen.walls import Walls
@@ -107,6 +107,7 @@ def simulate(
                 with one_at_a_time:
                     bar.update()
 
+            conditions = Conditions(walls, on_nonfinite, tick if progress else None)
             solutions, interrupted = _solutions(
                 lambda b: solve_block(
                     sde,
@@ -116,9 +117,7 @@ def simulate(
                     block=b,
                     seed=seed,
                     keep_path=keep_path,
-                    walls=walls,
-                    on_nonfinite=on_nonfinite,
-                    tick=tick if progress else None,
+                    conditions=conditions,
                 ),
                 range(len(blocks)),
                 threads=1 if x0.is_cuda else threads,

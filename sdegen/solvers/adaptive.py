@@ -30,7 +30,6 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -41,8 +40,8 @@ from torch import Tensor
 from sdegen.noise import Stream, normal_like
 from sdegen.sde.base import SDE, Counter
 from sdegen.shapes import State, expand
-from sdegen.solvers.base import OnNonfinite, See, Solution, Solver, Watch
-from sdegen.walls import Walls
+from sdegen.solvers.base import Conditions, Solution, Solver
+from sdegen.step import update
 
 __all__ = ["AdaptiveHeun"]
 
@@ -95,11 +94,7 @@ class AdaptiveHeun(Solver):
         *,
         noise: Stream | None,
         keep_path: bool,
-        walls: Walls | None = None,
-        on_nonfinite: OnNonfinite = "raise",
-        tick: Callable[[], None] | None = None,
-        see: See | None = None,
-        watch: Watch | None = None,
+        conditions: Conditions = Conditions(),  # noqa: B008 (it is frozen)
     ) -> Solution:
         """Goes from each of the times to the next; see `Solver.solve`."""
         counter = Counter()
@@ -108,12 +103,12 @@ class AdaptiveHeun(Solver):
         path = [x0]
         for start, end in pairwise(ts):
             run.go(start, end)
-            if bool(run.lost.any()) and on_nonfinite == "raise":
+            if bool(run.lost.any()) and conditions.on_nonfinite == "raise":
                 why = self._why(run, start, end)
                 return Solution(torch.stack(path), counter.calls, run.lost, end, why)
             path = [*path, run.x] if keep_path else [run.x]
-            if tick is not None:
-                tick()
+            if conditions.tick is not None:
+                conditions.tick()
         return Solution(torch.stack(path), counter.calls, run.lost)
 
     def _why(self, run: _Run, start: float, end: float) -> str:
@@ -183,9 +178,10 @@ class _Run:
         t, s = self.t, (self.t + sense * self.h).clamp(low, high)
         t, s, dt = t.to(x), s.to(x), expand((sense * self.h).to(x), x)
         f, g = self.sde.drift(x, t), self.sde.diffusion(x, t)
-        euler = x + dt * f + g * w
+        one = dt.new_ones(())  # w has the length of the step already
+        euler = update(x, f, g, dt, w, root=one)
         f = 0.5 * (f + self.sde.drift(euler, s))
-        heun = x + dt * f + 0.5 * (g + self.sde.diffusion(euler, s)) * w
+        heun = update(x, f, 0.5 * (g + self.sde.diffusion(euler, s)), dt, w, root=one)
         scale = self.solver.atol + self.solver.rtol * torch.maximum(x.abs(), heun.abs())
         error = ((heun - euler) / scale).flatten(1).square().mean(1).sqrt()
         return heun, error.to(self.t).nan_to_num(nan=float("inf"), posinf=float("inf"))

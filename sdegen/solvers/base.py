@@ -11,32 +11,26 @@ returns, one for a block.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import ClassVar, Literal, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from sdegen.interrupt import HeldInterrupt
 from sdegen.noise import Stream, normals_like
 from sdegen.sde.base import SDE, Counter
 from sdegen.shapes import State
-from sdegen.walls import Walls
+from sdegen.solvers.record import Conditions, Record, Solution, with_cause
 
 __all__ = [
+    "Conditions",
     "Draw",
     "FixedStep",
-    "Record",
-    "See",
     "Solution",
     "Solver",
     "Step",
-    "Watch",
     "add_step_note",
     "check_inner",
     "check_substeps",
@@ -45,42 +39,6 @@ __all__ = [
 
 Draw = Callable[[], State | None]
 Step = Callable[[int, State, Draw], State]
-See = Callable[[int, State], None]
-Watch = Callable[[int, State, State], None]
-OnNonfinite = Literal["raise", "freeze"]
-
-_CHECK_EVERY = 32  # steps; a check of every step costs 30-50 % of a cheap one, of every 32nd 1-3 %
-
-
-@dataclass(frozen=True)
-class Solution:
-    """What a solver returns for one block.
-
-    Attributes:
-        states: Shape (T, batch, *event), T as many as were reached.
-        nfe: Evaluations of the drift (of the score, for reverse dynamics).
-        nonfinite: Which trajectories were lost, shape (batch,).
-        failed_at: Time at which lost trajectories were found and the block stopped, or None.
-        why: What kept a solver from going on, where it was not that trajectories were lost.
-        cause: What is not finite at some time at finite states too, and so lost trajectories.
-        interrupted_at: Time up to which the block went before Ctrl-C stopped it, or None.
-    """
-
-    states: Tensor
-    nfe: int
-    nonfinite: Tensor
-    failed_at: float | None = None
-    why: str | None = None
-    interrupted_at: float | None = None
-    cause: str | None = None
-
-    @property
-    def advice(self) -> str:
-        """What to do about lost trajectories, and why where it is known."""
-        go_on = "on_nonfinite='freeze' to go on without them."
-        if self.cause is None:
-            return f"Take smaller steps (substeps=…), or {go_on}"
-        return f"{self.cause}: look at what it returns there, or pass {go_on}"
 
 
 class Solver(ABC):
@@ -128,11 +86,7 @@ class Solver(ABC):
         *,
         noise: Stream | None,
         keep_path: bool,
-        walls: Walls | None = None,
-        on_nonfinite: OnNonfinite = "raise",
-        tick: Callable[[], None] | None = None,
-        see: See | None = None,
-        watch: Watch | None = None,
+        conditions: Conditions = Conditions(),  # noqa: B008 (it is frozen)
     ) -> Solution:
         """Solves from times[0] to times[-1].
 
@@ -142,13 +96,10 @@ class Solver(ABC):
             times: Shape (T,), float64, strictly monotone.
             noise: Stream that the normals are drawn from, or None for noise-free dynamics.
             keep_path: Whether all T states are kept, or the last one alone.
-            walls: Box that the state is kept in.
-            on_nonfinite: "raise" stops the block; "freeze" goes on without what was lost.
-            tick: Called after each time that is reached.
-            see: Called with k and the state at times[k], k ≥ 1, where `shows_steps`. Neither it
-                nor watch may keep or change a state.
-            watch: Called with i and the states at nodes[i] and nodes[i + 1], for each step, where
-                `shows_steps`.
+            conditions: Walls, who looks on, and what becomes of trajectories that are lost.
+
+        Returns:
+            The block as far as it went.
         """
 
 
@@ -160,6 +111,8 @@ class FixedStep(Solver):
         substeps: Equal steps between any two of the times.
 
     Attributes:
+        keeps_noise: Whether a step may hold on to what draw() gave it. Where it may not, the same
+            memory serves again, some steps later.
         ends_at_data: Whether the last state is an estimate of the data, and no longer one at t.
 
     Raises:
@@ -171,6 +124,7 @@ class FixedStep(Solver):
 
     takes_walls: ClassVar[bool] = True
     shows_steps: ClassVar[bool] = True
+    keeps_noise: ClassVar[bool] = True
     ends_at_data: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -200,19 +154,18 @@ class FixedStep(Solver):
         *,
         noise: Stream | None,
         keep_path: bool,
-        walls: Walls | None = None,
-        on_nonfinite: OnNonfinite = "raise",
-        tick: Callable[[], None] | None = None,
-        see: See | None = None,
-        watch: Watch | None = None,
+        conditions: Conditions = Conditions(),  # noqa: B008 (it is frozen)
     ) -> Solution:
         """Takes the steps, one after the other; see `Solver.solve`."""
         nodes = self.nodes(times)
         counter = Counter()
         step = self.stepper(sde.counted(counter), nodes)
-        draw: Draw = _no_noise if noise is None else normals_like(x0, noise).each().__next__
-        x, i = x0, 0
-        with Record(x0, nodes, self.substeps, keep_path, on_nonfinite, tick, see, watch) as record:
+        draw: Draw = _no_noise
+        if noise is not None:
+            recycled = not (self.keeps_noise or torch.is_grad_enabled())
+            draw = normals_like(x0, noise).each(recycled=recycled).__next__
+        x, i, walls = x0, 0, conditions.walls
+        with Record(x0, nodes, self.substeps, keep_path, conditions) as record:
             interrupted = record.interrupted
             while not record.stopped:
                 # steps that nobody looks at are taken in a row
@@ -228,156 +181,7 @@ class FixedStep(Solver):
                 i += 1
                 x = record.reach(i, x)
         solution = record.solution(counter.calls)
-        return solution if record.suspects is None else _with_cause(solution, sde, record, nodes)
-
-
-class Record:
-    """What a block has gone through: its path, what was lost on it, and whether it may go on.
-
-    Ctrl-C is held back in its `with` block, and stops it after the step that is being taken.
-
-    Args:
-        x0: State at nodes[0].
-        nodes: Times at which steps begin and end, shape (steps + 1,).
-        substeps: Every so many nodes one is kept.
-        keep_path: Whether states are kept, or the last one alone.
-        on_nonfinite: "raise" sets `failed_at`; "freeze" holds what is lost where it was finite.
-        tick: Called after each kept time.
-        see: Called with the number of each kept time but the first, and the state.
-        watch: Called with the number of each step, the state before and the state after it.
-
-    Attributes:
-        interrupted: Whether the block must end where it is, as a function.
-        suspects: The nodes from the last check to the one that found trajectories lost, or None.
-        finite: The last state that is known to be finite.
-    """
-
-    def __init__(
-        self,
-        x0: State,
-        nodes: Tensor,
-        substeps: int,
-        keep_path: bool,
-        on_nonfinite: OnNonfinite,
-        tick: Callable[[], None] | None,
-        see: See | None = None,
-        watch: Watch | None = None,
-    ) -> None:
-        self.x = self.finite = x0
-        self.suspects: range | None = None
-        self._reached = 0
-        self.failed_at: float | None = None
-        self.interrupted_at: float | None = None
-        self._interrupt = HeldInterrupt()
-        self.interrupted = self._interrupt.watcher()
-        self._nodes, self._substeps = nodes, substeps
-        self._path = [x0] if keep_path else None
-        self._freeze, self._tick = on_nonfinite == "freeze", tick
-        self._see, self._watch = see, watch
-        self._sums: list[tuple[int, Tensor]] = []
-        self._lost = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
-
-    def __enter__(self) -> Self:
-        self._interrupt.__enter__()
-        self.interrupted = self._interrupt.watcher()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._interrupt.__exit__(kind, error, trace)
-
-    @property
-    def stopped(self) -> bool:
-        """Whether the block does not go on: it is at its end, or must not."""
-        return (
-            self._reached == len(self._nodes) - 1
-            or self.failed_at is not None
-            or self.interrupted_at is not None
-        )
-
-    def next_look(self, i: int) -> int:
-        """The next node after i whose state must be entered with `reach`."""
-        if self._freeze or self._watch is not None:
-            return i + 1
-        kept = (i // self._substeps + 1) * self._substeps
-        return min(kept, (i // _CHECK_EVERY + 1) * _CHECK_EVERY, len(self._nodes) - 1)
-
-    def reach(self, i: int, x: State) -> State:
-        """Enters the state at nodes[i], and returns it with lost trajectories put back."""
-        self._reached = i
-        if self._freeze:
-            self._lost = self._lost | _rows_nonfinite(x)
-        before = self.x
-        x = self.x = self.held(x)
-        if self._watch is not None:
-            self._watch(i - 1, before, x)
-        reached = i % self._substeps == 0
-        if self._path is not None and reached:
-            self._path.append(x)
-        if self.interrupted():
-            self.interrupted_at = float(self._nodes[i])
-        seen = reached and self._see is not None
-        due = seen or i % _CHECK_EVERY == 0 or self.stopped
-        if due and not self._freeze and self._failed(i, x, now=seen or self.stopped):
-            self._lost = _rows_nonfinite(x)
-            return x
-        if reached and self._see is not None:
-            self._see(i // self._substeps, x)
-        if reached and self._tick is not None:
-            self._tick()
-        return x
-
-    def _failed(self, i: int, x: State, *, now: bool) -> bool:
-        """Whether trajectories are seen to be lost at nodes[i]; on a GPU, whenever it must be."""
-        if x.is_cuda and not now:
-            # to read the sum would make the host wait for every step that it has sent off
-            self._sums.append((i, x.sum()))
-            return False
-        if _all_finite(x):  # what was lost on the way is so still
-            self.finite = x
-            return False
-        early = [at for at, total in self._sums if not math.isfinite(float(total))]
-        found = min([*early, i])
-        self.failed_at = float(self._nodes[found])
-        self.suspects = range(max(found - _CHECK_EVERY, 0), found + 1)
-        return True
-
-    def held(self, x: State) -> State:
-        """Puts lost trajectories of x back to where they last were finite."""
-        return _where_rows(self._lost, self.x, x) if self._freeze else x
-
-    def solution(self, nfe: int) -> Solution:
-        """The block as far as it went."""
-        states = self.x[None] if self._path is None else torch.stack(self._path)
-        return Solution(
-            states, nfe, self._lost, self.failed_at, interrupted_at=self.interrupted_at
-        )
-
-
-def _with_cause(solution: Solution, sde: SDE, record: Record, nodes: Tensor) -> Solution:
-    """Looks for a time at which the score, or the drift, is not finite where states are.
-
-    States are looked at every few steps only, so that it is not known where the first was lost.
-    But a network that returns NaN at some times does so at the last state that was finite, too,
-    where it was finite at the first time: a state that has all but exploded is lost at any time.
-    """
-    assert record.suspects is not None
-    name = "drift" if sde.denoising is None else "score"
-    with suppress(Exception):  # the run has failed already, and that is what is to be told
-        exploded = _rows_nonfinite(sde.drift(record.finite, nodes[0]))
-        for t in nodes[record.suspects.start : record.suspects.stop].unbind():
-            lost = int((_rows_nonfinite(sde.drift(record.finite, t)) & ~exploded).sum())
-            if lost > 0:
-                cause = (
-                    f"The {name} is not finite at t = {float(t):g}, where the states are, for "
-                    f"{lost} of {len(record.finite)} of them"
-                )
-                return replace(solution, cause=cause)
-    return solution
+        return solution if record.suspects is None else with_cause(solution, sde, record, nodes)
 
 
 def _no_noise() -> None:
@@ -436,19 +240,3 @@ def refine(times: Tensor, substeps: int) -> Tensor:
     fraction = torch.arange(substeps, dtype=torch.float64) / substeps
     inner = times[:-1, None] + fraction * times.diff()[:, None]
     return torch.cat([inner.flatten(), times[-1:]])
-
-
-def _all_finite(x: State) -> bool:
-    """Whether every number is finite: by the sum, and one by one where the sum is suspicious."""
-    with torch.no_grad():
-        return math.isfinite(float(x.sum())) or bool(torch.isfinite(x).all())
-
-
-def _rows_nonfinite(x: State) -> Tensor:
-    """Which trajectories have a NaN or an infinity, shape (batch,)."""
-    return ~torch.isfinite(x).flatten(1).all(1)
-
-
-def _where_rows(rows: Tensor, x: State, y: State) -> State:
-    """Takes x in the given rows, y in the others."""
-    return torch.where(rows.reshape(rows.shape + (1,) * (x.ndim - 1)), x, y)

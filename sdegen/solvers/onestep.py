@@ -9,8 +9,9 @@ A run of K steps is compiled once for each SDE object, solver and kind of state,
 seconds; the number of trajectories is left open. Where an interval is no multiple of K its last
 run is filled up with steps of dt = 0, which leave the state where it is.
 
-The compiled function takes the same normals as the steps one by one, but rounds its own way: the
-two agree to rounding, and not to the bit.
+On a CPU the compiled function is passed uniform integers and makes its normals itself, in the same
+loop: that is several times as fast as to draw them. So it walks other paths than the steps one by
+one, of the same law. On a GPU it is passed the normals.
 """
 
 from __future__ import annotations
@@ -18,35 +19,27 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from sdegen.noise import Normals, Stream, normals_like
+from sdegen.noise import Stream, box_muller, normals_like
 from sdegen.sde.base import SDE, Counter
 from sdegen.shapes import State
-from sdegen.solvers.base import (
-    Draw,
-    FixedStep,
-    OnNonfinite,
-    Record,
-    See,
-    Solution,
-    Step,
-    Watch,
-    add_step_note,
-)
+from sdegen.solvers.base import Conditions, Draw, FixedStep, Solution, Step, add_step_note
+from sdegen.solvers.record import Record
+from sdegen.step import numbers
 from sdegen.walls import Walls
 
 __all__ = ["Move", "OneStep"]
 
 Number = Tensor | float
 Move = Callable[[State, Tensor, Tensor, Number, Number, State | None], State]
-_Run = Callable[[State, Tensor, Tensor, Tensor, Tensor | None], list[State]]
+_Run = Callable[[State, Tensor, Tensor, Tensor, Tensor | None], Sequence[State]]
 
 _LONG, _SHORT = 128, 8  # steps in a run of a small state, and of one that fills the cache
 _SMALL = 2**12
@@ -61,12 +54,14 @@ class OneStep(FixedStep):
         substeps: Equal steps between any two of the times.
         compile: Whether runs of steps are compiled with `torch.compile`, for dynamics that are
             run long enough: it takes a C++ compiler and, for each SDE, some 10 s before the first
-            step. Agrees with compile=False to rounding.
+            step. On a CPU its paths are others than those of compile=False.
 
     Raises:
         TypeError: If substeps is no int, or compile no bool.
         ValueError: If substeps < 1.
     """
+
+    keeps_noise: ClassVar[bool] = False
 
     compile: bool = field(default=False, kw_only=True)
 
@@ -88,8 +83,10 @@ class OneStep(FixedStep):
 
     def stepper(self, sde: SDE, nodes: Tensor) -> Step:
         """One move from nodes[i] to nodes[i + 1]."""
-        move, ts, dts = self.mover(sde), nodes.unbind(), nodes.diff()
-        lengths, roots = dts.tolist(), dts.abs().sqrt().tolist()
+        move, dts = self.mover(sde), nodes.diff()
+        # a tensor for each time costs as much as a tenth of a cheap step
+        ts = [nodes[0]] * len(nodes) if sde.autonomous else nodes.unbind()
+        lengths, roots = numbers(dts), numbers(dts.abs().sqrt())
 
         def step(i: int, x: State, draw: Draw) -> State:
             return move(x, ts[i], ts[i + 1], lengths[i], roots[i], draw())
@@ -104,11 +101,7 @@ class OneStep(FixedStep):
         *,
         noise: Stream | None,
         keep_path: bool,
-        walls: Walls | None = None,
-        on_nonfinite: OnNonfinite = "raise",
-        tick: Callable[[], None] | None = None,
-        see: See | None = None,
-        watch: Watch | None = None,
+        conditions: Conditions = Conditions(),  # noqa: B008 (it is frozen)
     ) -> Solution:
         """Takes the steps, one after the other or in compiled runs; see `Solver.solve`.
 
@@ -118,30 +111,29 @@ class OneStep(FixedStep):
         """
         if not self.compile:
             return super().solve(
-                sde, x0, times, noise=noise, keep_path=keep_path, walls=walls,
-                on_nonfinite=on_nonfinite, tick=tick, see=see, watch=watch,
-            )  # fmt: skip
+                sde, x0, times, noise=noise, keep_path=keep_path, conditions=conditions
+            )
         if torch.is_grad_enabled():
             raise ValueError(
                 "compile=True is for runs without gradients: leave out differentiable=True, or "
                 f"take {type(self).__name__}() without compile."
             )
-        if on_nonfinite == "freeze":
+        if conditions.on_nonfinite == "freeze":
             raise ValueError(
                 "on_nonfinite='freeze' looks at every step, and compile=True takes many in one "
                 "call: leave one of them out."
             )
         nodes = self.nodes(times)
-        seen = keep_path or see is not None or tick is not None
+        seen = keep_path or conditions.see is not None or conditions.tick is not None
         # how far apart the states are that somebody wants to see
-        apart = 1 if watch is not None else self.substeps if seen else len(nodes) - 1
-        runs = _Runs(self, sde, x0, nodes, walls, apart)
-        normals = None if noise is None else normals_like(x0, noise)
+        apart = self.substeps if seen else len(nodes) - 1
+        apart = 1 if conditions.watch is not None else apart
+        runs = _Runs(self, sde, x0, nodes, conditions.walls, apart, noise)
         x, i = x0, 0
-        with Record(x0, nodes, self.substeps, keep_path, on_nonfinite, tick, see, watch) as record:
+        with Record(x0, nodes, self.substeps, keep_path, conditions) as record:
             while not record.stopped:
                 try:
-                    reached = runs.go(i, x, normals)
+                    reached = runs.go(i, x)
                 except Exception as error:
                     add_step_note(error, i, nodes)
                     raise
@@ -155,6 +147,10 @@ class OneStep(FixedStep):
 class _Runs:
     """The compiled runs of one block.
 
+    All have one length. Where fewer steps are left, the others have dt = 0 and leave the state
+    where it is. Normals that come in pairs belong to the steps 2j and 2j + 1: where a run begins
+    with an odd step, a step of dt = 0 goes ahead of it.
+
     Args:
         solver: Whose steps.
         sde: What moves.
@@ -162,69 +158,220 @@ class _Runs:
         nodes: Times at which steps begin and end.
         walls: Box that the state is kept in.
         apart: Steps between two states that are to be seen.
+        noise: Stream that the noise is drawn from, or None.
 
     Attributes:
         evaluations: Of the drift, in a step.
     """
 
     def __init__(
-        self, solver: OneStep, sde: SDE, x0: State, nodes: Tensor, walls: Walls | None, apart: int
+        self,
+        solver: OneStep,
+        sde: SDE,
+        x0: State,
+        nodes: Tensor,
+        walls: Walls | None,
+        apart: int,
+        noise: Stream | None,
     ) -> None:
         self._steps, self._apart = len(nodes) - 1, apart
-        longest = _LONG if x0.numel() <= _SMALL else _SHORT
-        if apart <= longest:
-            # runs that show some states on their way
-            self._length = min(longest // apart, self._steps // apart) * apart
-            self._stride = apart
-        else:
-            # as few equal runs as there can be from one state that is seen to the next
-            self._length = self._stride = -(-apart // -(-apart // longest))
-        dts = torch.cat([nodes.diff(), nodes.new_zeros(self._length)])
+        self._noise = None if noise is None else _Noise(x0, noise)
+        self._period = 1 if self._noise is None else self._noise.period
+        self._length, self._stride = self._lengths(_LONG if x0.numel() <= _SMALL else _SHORT)
         # on the state's device and in its dtype, so that a step is one loop over the state
-        self._dts = dts.to(x0)
-        self._roots = dts.abs().sqrt().to(x0)
+        dts = torch.cat([nodes.diff(), nodes.new_zeros(self._length)])
+        self._dts, self._roots = dts.to(x0), dts.abs().sqrt().to(x0)
         self._ts = torch.cat([nodes, nodes[-1:].expand(self._length)]).to(x0.device)
-        z = None
-        if sde.noise != "none":
-            z = x0.new_zeros((self._length, *x0.shape))
-        self._run, self.evaluations = _compiled(
-            solver, sde, walls, self._stride, (x0, *self._schedule(0), z)
-        )
+        self._windows = [
+            series.unfold(0, self._length + more, self._length).unbind()
+            for series, more in ((self._ts, 1), (self._dts, 0), (self._roots, 0))
+        ]
+        z = None if self._noise is None else self._noise.zeros(self._length)
+        example = x0.contiguous(), *self._schedule(0, 0, self._length), z
+        self._compiled = _compiled(solver, sde, walls, self._stride, example)
+        self._run: _Run | None = None
+        self.evaluations = self._compiled.evaluations
 
-    def go(self, i: int, x: State, normals: Normals | None) -> list[tuple[int, State]]:
+    def _lengths(self, longest: int) -> tuple[int, int]:
+        """Steps in a run, and from one state that it shows to the next."""
+        apart, period = self._apart, self._period
+        several = min(longest // apart, self._steps // apart)
+        several -= several * apart % period  # all of them are to begin with an even step
+        if several > 1:
+            return several * apart, apart
+        # as few equal runs as there can be from one state that is seen to the next
+        most = apart + apart % period
+        length = -(-most // -(-most // longest))
+        length += length % period
+        return length, length
+
+    def go(self, i: int, x: State) -> list[tuple[int, State]]:
         """Takes the steps of a run from nodes[i]; the states to be seen, and where they are."""
-        until = min(self._steps, i + self._length)
-        if self._apart > self._length:
+        length, stride, ahead = self._length, self._stride, i % self._period
+        until = min(self._steps, i + length - ahead)
+        if stride == length:
             until = min(until, (i // self._apart + 1) * self._apart)
-        real, length = until - i, self._length
-        # one layout, or each kind would be compiled for itself
-        z = None if normals is None else normals.take(real).contiguous()
-        ts, dts, roots = self._schedule(i)
-        if real < length:
-            # steps of dt = 0: x + 0 f + 0 g z
-            dts, roots = dts.clone(), roots.clone()
-            dts[real:] = 0.0
-            roots[real:] = 0.0
-            z = None if z is None else torch.cat([z, z.new_zeros(length - real, *z.shape[1:])])
-        states = self._run(x, ts, dts, roots, z)
-        nodes = [min(i + (k + 1) * self._stride, until) for k in range(len(states))]
-        shown = -(-real // self._stride)
-        return list(zip(nodes[:shown], states[:shown], strict=True))
+        z = None if self._noise is None else self._noise.take(ahead, until - i, length)
+        given = x.contiguous(), *self._schedule(i, ahead, until - i), z
+        if self._run is None:
+            states, self._run = self._compiled.bound(given)
+        else:
+            states = self._run(*given)
+        if stride == length:
+            return [(until, states[0])]
+        shown = range(-(-(until - i) // stride))
+        return [(min(i + (k + 1) * stride, until), states[k]) for k in shown]
 
-    def _schedule(self, i: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Times, steps and their roots of a run from nodes[i]."""
-        end = i + self._length
-        return self._ts[i : end + 1], self._dts[i:end], self._roots[i:end]
+    def _schedule(self, i: int, ahead: int, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Times, steps and their roots of a run: so many steps of dt = 0, then those from i."""
+        window, offset = divmod(i, self._length)
+        if offset == ahead == 0 and steps == self._length:
+            ts, dts, roots = self._windows
+            return ts[window], dts[window], roots[window]
+        end = i + self._length - ahead
+        ts = torch.cat([self._ts[i : i + ahead], self._ts[i : end + 1]])
+        before, after = self._dts.new_zeros(ahead), self._dts.new_zeros(end - i - steps)
+        dts = torch.cat([before, self._dts[i : i + steps], after])
+        return ts, dts, torch.cat([before, self._roots[i : i + steps], after])
+
+
+class _Noise:
+    """The noise of a block as its compiled runs take it.
+
+    On a CPU that is uniform integers, of which the run makes pairs of normals; on another device
+    the normals themselves.
+
+    Args:
+        x: State of the block.
+        source: Stream of the block.
+
+    Attributes:
+        period: Steps for which noise is drawn together.
+    """
+
+    def __init__(self, x: State, source: Stream) -> None:
+        self._source, self._like, self._shape = source, x, tuple(x.shape)
+        self._integers = torch.int32 if x.dtype == torch.float32 else torch.int64
+        self._normals = None if x.device.type == "cpu" else normals_like(x, source)
+        self.period = 2 if self._normals is None else 1
+        self._half: Tensor | None = None  # a pair of which one has been used
+
+    def zeros(self, length: int) -> Tensor:
+        """What a run of this length takes, to compile it with."""
+        if self._normals is None:
+            return torch.zeros((length // 2, 2, *self._shape), dtype=self._integers)
+        return self._like.new_zeros((length, *self._shape))
+
+    def take(self, ahead: int, steps: int, length: int) -> Tensor:
+        """The noise of a run: `ahead` steps whose noise was used, and the next steps.
+
+        Args:
+            ahead: 1 if the run begins with the second of a pair, else 0.
+            steps: Steps whose noise is to be fresh.
+            length: Length of the run.
+        """
+        if self._normals is not None:
+            # one layout, or each kind would be compiled for itself
+            z = self._normals.take(steps).contiguous()
+            return (
+                z if steps == length else torch.cat([z, z.new_zeros(length - steps, *z.shape[1:])])
+            )
+        pairs = (ahead + steps + 1) // 2
+        k = self._source.bits((pairs - ahead, 2, *self._shape), dtype=self._integers)
+        if self._half is not None:
+            k = torch.cat([self._half, k])
+        self._half = k[-1:] if (ahead + steps) % 2 else None
+        return _filled(k, length // 2)
+
+
+def _filled(noise: Tensor, length: int) -> Tensor:
+    """The same, with zeros up to that length."""
+    missing = length - len(noise)
+    return torch.cat([noise, noise.new_zeros(missing, *noise.shape[1:])]) if missing else noise
+
+
+class _Compiled:
+    """A run of steps as one function of tensors, compiled when it is first called.
+
+    At each call torch asks whether what it has compiled still holds: whether a parameter has been
+    replaced, or a number changed. That costs as much as a run of a small ensemble. Nothing changes
+    within a block, so that a block asks once, and from then on calls what was compiled.
+
+    Args:
+        move: The step.
+        walls: Box that the state is kept in.
+        stride: Steps between two states that the run shows.
+        evaluations: Of the drift, in a step.
+    """
+
+    def __init__(self, move: Move, walls: Walls | None, stride: int, evaluations: int) -> None:
+        def run(
+            x: State, ts: Tensor, dts: Tensor, roots: Tensor, noise: Tensor | None
+        ) -> list[State]:
+            times, states = ts.unbind(), []
+            normals: Sequence[Tensor | None] = [None] * len(dts)
+            if noise is not None and noise.dtype == x.dtype:
+                normals = noise.unbind()
+            elif noise is not None:
+                normals = [z for pair in noise.unbind() for z in box_muller(pair, x.dtype)]
+            for k, (dt, root) in enumerate(zip(dts.unbind(), roots.unbind(), strict=True)):
+                after = move(x, times[k], times[k + 1], dt, root, normals[k])
+                x = after if walls is None else walls.contain(x, after)
+                if (k + 1) % stride == 0:
+                    states.append(x)
+            return states
+
+        # a code object of its own: torch counts the compilations of each, and stops at eight
+        own = FunctionType(
+            run.__code__.replace(), run.__globals__, run.__name__, None, run.__closure__
+        )
+        self.evaluations = evaluations
+        self._run: _Run = torch.compile(own, fullgraph=True, backend=self._backend)
+        self._last = threading.local()
+
+    def _backend(
+        self, graph: torch.fx.GraphModule, inputs: list[Tensor]
+    ) -> Callable[..., Sequence[State]]:
+        from torch._inductor.compile_fx import compile_fx  # seconds that only this needs
+
+        # one thread for each block: threads within a loop over it would wait for each other
+        compiled = compile_fx(graph, inputs, config_patches={"cpp.threads": 1})
+
+        def noted(*arguments: object) -> Sequence[State]:
+            self._last.call = compiled, arguments
+            return compiled(*arguments)  # type: ignore[no-any-return]
+
+        return noted
+
+    def bound(self, given: tuple[Any, ...]) -> tuple[Sequence[State], _Run]:
+        """The states of a run, and the same function for the other runs of the block."""
+        states = self._run(*given)
+        compiled, arguments = self._last.call
+        taken = list(arguments)
+        # torch hands on what the loop uses, in an order of its own, and what the drift refers to
+        places = [
+            (at, k)
+            for at, argument in enumerate(taken)
+            for k, one in enumerate(given)
+            if argument is one and one is not None
+        ]
+
+        def again(*given: Tensor | None) -> Sequence[State]:
+            for at, k in places:
+                taken[at] = given[k]
+            return compiled(*taken)  # type: ignore[no-any-return]
+
+        return states, again
 
 
 _lock = threading.Lock()
-_functions: OrderedDict[tuple[Any, ...], tuple[_Run, int]] = OrderedDict()
+_functions: OrderedDict[tuple[Any, ...], _Compiled] = OrderedDict()
 
 
 def _compiled(
     solver: OneStep, sde: SDE, walls: Walls | None, stride: int, example: tuple[Any, ...]
-) -> tuple[_Run, int]:
-    """The compiled run, and the evaluations of the drift in a step.
+) -> _Compiled:
+    """The compiled run.
 
     Args:
         solver: Whose steps.
@@ -233,19 +380,19 @@ def _compiled(
         stride: Steps between two states that the run shows.
         example: Arguments of the run, to compile it with.
     """
-    x, ts, dts, roots, z = example
-    key = (solver, sde, walls, stride, len(dts), x.shape[1:], x.dtype, x.device, z is None)
+    x, ts, dts, roots, noise = example
+    key = (solver, sde, walls, stride, len(dts), x.shape[1:], x.dtype, x.device, noise is None)
     with _lock:  # other threads wait for the first one to have compiled
         if key not in _functions:
             counter = Counter()
-            few = x[:1], ts[0], ts[1], dts[0], roots[0], None if z is None else z[0, :1]
+            few = x[:1], ts[0], ts[1], dts[0], roots[0], None if noise is None else x[:1]
             solver.mover(sde.counted(counter))(*few)
-            run = _function(solver.mover(sde), walls, stride)
+            function = _Compiled(solver.mover(sde), walls, stride, counter.calls)
             torch._dynamo.maybe_mark_dynamic(x, 0)
-            if z is not None:
-                torch._dynamo.maybe_mark_dynamic(z, 1)
+            if noise is not None:
+                torch._dynamo.maybe_mark_dynamic(noise, noise.ndim - x.ndim)
             try:
-                run(x, ts, dts, roots, z)
+                function.bound(example)
             except Exception as error:
                 first = str(error).strip().partition("\n")[0]
                 raise ValueError(
@@ -254,29 +401,8 @@ def _compiled(
                     "a diffusion of torch operations alone, without a branch on their values; "
                     f"{type(solver).__name__}() without compile runs them as they are."
                 ) from error
-            _functions[key] = run, counter.calls
+            _functions[key] = function
             while len(_functions) > _REMEMBERED:
                 _functions.popitem(last=False)
         _functions.move_to_end(key)
         return _functions[key]
-
-
-def _function(move: Move, walls: Walls | None, stride: int) -> _Run:
-    """A run of steps as one function of tensors, compiled when it is first called."""
-
-    def run(x: State, ts: Tensor, dts: Tensor, roots: Tensor, z: Tensor | None) -> list[State]:
-        times, states = ts.unbind(), []
-        normals = [None] * len(dts) if z is None else z.unbind()
-        for k, (dt, root) in enumerate(zip(dts.unbind(), roots.unbind(), strict=True)):
-            after = move(x, times[k], times[k + 1], dt, root, normals[k])
-            x = after if walls is None else walls.contain(x, after)
-            if (k + 1) % stride == 0:
-                states.append(x)
-        return states
-
-    # a code object of its own: torch counts the compilations of each, and stops at eight
-    own = FunctionType(
-        run.__code__.replace(), run.__globals__, run.__name__, None, run.__closure__
-    )
-    # one thread for each block: threads within a loop over a block would only wait for each other
-    return torch.compile(own, fullgraph=True, options={"cpp.threads": 1})

@@ -21,7 +21,7 @@ sde = sg.ItoProcess(lambda x, t: torch.sin(3 * x) - torch.tanh(x) * t, 0.7)
 x0 = torch.linspace(-1, 1, 200_000, dtype=torch.float64).to(dtype)[:rows, None]
 solver = sg.EulerMaruyama(substeps=3)
 path = sg.simulate(sde, x0, [0.0, 0.1, 0.2], solver=solver, rng=11, threads=threads)
-full = path.states[:, : 4 * 32_768].contiguous().numpy().tobytes()
+full = path.states[:, : 4 * 65_536].contiguous().numpy().tobytes()
 print(hashlib.sha256(full).hexdigest())
 """
 
@@ -40,7 +40,7 @@ def test_full_blocks_have_one_hash(dtype):
 
 
 def test_a_block_does_not_know_how_many_others_there_are():
-    sde, n = sg.OrnsteinUhlenbeck(), 32_768
+    sde, n = sg.OrnsteinUhlenbeck(), 65_536
     x0 = torch.linspace(-1, 1, 2 * n + 5)[:, None]
     many = sg.simulate(sde, x0, [0.0, 0.5, 1.0], rng=3)
     few = sg.simulate(sde, x0[:n], [0.0, 0.5, 1.0], rng=3)
@@ -62,7 +62,7 @@ def test_every_trajectory_keeps_its_place():
 
 
 @pytest.mark.parametrize(
-    ("shape", "rows"), [((1,), 32_768), ((2,), 16_384), ((1, 8, 8), 512), ((3, 64, 64), 256)]
+    ("shape", "rows"), [((1,), 65_536), ((2,), 32_768), ((1, 8, 8), 1024), ((3, 64, 64), 256)]
 )
 def test_a_block_is_what_fits_into_a_cache(shape, rows):
     for batch in (1, 100_000):

@@ -19,7 +19,7 @@ from sdegen.simulation.blocks import solve_block
 from sdegen.simulation.pool import available_cores, check_threads, over_blocks
 
 F64 = torch.float64
-ROWS = 32_768
+ROWS = 65_536
 WELL = sg.ItoProcess(lambda x, t: torch.sin(3 * x) - torch.tanh(x) * t, 0.7)
 TIMES = torch.tensor([0.0, 0.1, 0.2], dtype=F64)
 

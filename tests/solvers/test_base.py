@@ -4,7 +4,7 @@ from exact import noised_gaussian
 
 import sdegen as sg
 from sdegen.noise import stream
-from sdegen.solvers.base import refine
+from sdegen.solvers.base import Conditions, refine
 
 F64 = torch.float64
 
@@ -150,7 +150,7 @@ def test_ticks_count_the_times_reached(solver):
     sde, times = sg.BrownianMotion(), torch.linspace(0, 1, 6, dtype=F64)
     solver.solve(
         sde, torch.zeros(2, 1), times, noise=stream(0, "x"), keep_path=False,
-        tick=lambda: ticks.append(1),
+        conditions=Conditions(tick=lambda: ticks.append(1)),
     )  # fmt: skip
     assert len(ticks) == 5
 

@@ -16,6 +16,7 @@ from exact import (
 
 import sdegen as sg
 from sdegen.noise import stream
+from sdegen.solvers.base import Conditions
 
 F64 = torch.float64
 
@@ -421,6 +422,11 @@ def test_torchdiffeq_ticks_once_for_each_time():
     ticks = []
     ode, times = sg.ItoProcess(lambda x: -x, 0.0), torch.linspace(1, 0, 6, dtype=F64)
     sg.TorchDiffEq().solve(
-        ode, torch.ones(2, 1), times, noise=None, keep_path=False, tick=lambda: ticks.append(1)
+        ode,
+        torch.ones(2, 1),
+        times,
+        noise=None,
+        keep_path=False,
+        conditions=Conditions(tick=lambda: ticks.append(1)),
     )
     assert len(ticks) == 5

@@ -1,4 +1,4 @@
-"""Compiled runs of steps: the steps that they are made of, to rounding."""
+"""Compiled runs of steps: the steps that they are made of, with the same normals, to rounding."""
 
 import shutil
 import subprocess
@@ -31,27 +31,63 @@ def error(kind, call):
         return str(e)
 """
 _STEPS = """
-# 70 steps between two times: runs of 7; then 3, all of them kept; a smaller last block
-x0 = torch.linspace(-1, 1, 32_768 + 40, dtype=F64)[:, None]
-for substeps, times in ((70, [0.0, 0.7, 1.4]), (1, [0.0, 0.1, 0.2, 0.25])):
-    for kind in (sg.EulerMaruyama, sg.Heun):
-        plain = sg.simulate(well, x0, times, solver=kind(substeps), rng=0)
-        fast = sg.simulate(well, x0, times, solver=kind(substeps, compile=True), rng=0)
-        assert fast.nfe == plain.nfe
-        # rounding of 140 steps, not amplified by more than the well's e^{1.4}
-        close(fast.states, plain.states, 140 * 4 * 2.3e-16)
-        again = sg.simulate(
-            well, x0, times, solver=kind(substeps, compile=True), rng=0, threads=1
+from sdegen.noise import Streams, box_muller
+
+def one_by_one(kind, x0, times, substeps, block, walls=None):
+    # the same normals, drawn in pairs for steps 2j and 2j + 1
+    solver = kind(substeps)
+    nodes, move = solver.nodes(torch.tensor(times, dtype=F64)), solver.mover(well)
+    steps, width = len(nodes) - 1, torch.int64 if x0.dtype == F64 else torch.int32
+    k = Streams(0, "dynamics").block(block).bits(((steps + 1) // 2, 2, *x0.shape), dtype=width)
+    z = [z for pair in k for z in box_muller(pair, x0.dtype)]
+    x, path = x0, [x0]
+    for i in range(steps):
+        dt = float(nodes[i + 1] - nodes[i])
+        x = move(x, nodes[i], nodes[i + 1], dt, abs(dt) ** 0.5, z[i])
+        path.append(x)
+    return torch.stack(path[::substeps])
+
+# steps between two times, and runs of at most 8: several runs; several times in a run; an odd
+# number of steps, with runs that begin in the middle of a pair; and a smaller last block
+for rows, dtype, substeps, times in (
+    (65_536 + 40, F64, 70, [0.0, 0.7, 1.4]),
+    (5_000, F64, 1, [0.0, 0.1, 0.2, 0.25]),
+    (5_000, F64, 5, [0.0, 0.1, 0.2, 0.25]),
+    (5_000, torch.float32, 13, [0.0, 0.1, 0.2, 0.25]),
+):
+    x0 = torch.linspace(-1, 1, rows, dtype=F64)[:, None].to(dtype)
+    for kind in (sg.EulerMaruyama, sg.Heun)[: 1 + (substeps == 13)]:
+        solver = kind(substeps, compile=True)
+        plain = torch.cat(
+            [
+                one_by_one(kind, part, times, substeps, block)
+                for block, part in enumerate(x0.split(65_536))
+            ],
+            1,
         )
-        assert torch.equal(again.states, fast.states)
+        fast = sg.simulate(well, x0, times, solver=solver, rng=0)
+        assert fast.nfe == (2 if kind is sg.Heun else 1) * substeps * (len(times) - 1)
+        # rounding of each step, not amplified by more than the well's e^{1.4}
+        close(fast.states, plain, substeps * (len(times) - 1) * 4 * torch.finfo(dtype).eps)
+        last = sg.simulate(well, x0, times, solver=solver, rng=0, threads=1, keep_path=False)
+        if rows > 65_536:
+            assert torch.equal(last.final, fast.final)
+        else:  # other runs, of other lengths
+            close(last.final, fast.final, 39 * 4 * torch.finfo(dtype).eps)
 """
 _WALLS = """
 fast, walls = sg.EulerMaruyama(5, compile=True), sg.Walls(0.0, 1.0)
 x0 = torch.full((50, 2), 0.5, dtype=F64)
 sde, times = sg.ItoProcess(lambda x: -x, 1.0), [0.0, 0.2, 0.4]
-plain = sg.simulate(sde, x0, times, solver=sg.EulerMaruyama(5), rng=1, walls=walls)
+# walls hold: what would be outside is folded back at each step, from the same normals
+from sdegen.noise import Streams, box_muller
+k = Streams(1, "dynamics").block(0).bits((5, 2, *x0.shape), dtype=torch.int64)
+x, path = x0, [x0]
+for z in [z for pair in k for z in box_muller(pair, F64)]:
+    x = walls.contain(x, x - 0.04 * x + 0.2 * z)
+    path.append(x)
 inside = sg.simulate(sde, x0, times, solver=fast, rng=1, walls=walls)
-close(inside.states, plain.states, 1e-14)
+close(inside.states, torch.stack(path[::5]), 1e-14)
 x0[3] = 1e60
 square = sg.ItoProcess(lambda x: x * x, 0.0)
 said = error(sg.NonFiniteError, lambda: sg.simulate(square, x0, [0.0, 2.0, 4.0, 6.0], solver=fast))
