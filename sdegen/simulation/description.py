@@ -12,9 +12,12 @@ an extension module. The bytecode is that of one minor version of Python, which 
 description of a run for that reason.
 """
 
+import dis
 import functools
 import hashlib
 import math
+import sys
+import sysconfig
 from collections.abc import Mapping
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -29,7 +32,10 @@ __all__ = ["described", "difference"]
 
 _FEW = 8  # numbers of a tensor that are written out
 _DEEPEST = 24
-_THEIRS = {"sdegen", "torch", "numpy", "builtins", "abc", "typing", "jaxtyping", "math", "enum"}
+_INSTALLED = tuple(sysconfig.get_paths()[key] for key in ("purelib", "platlib"))
+_METHODS = FunctionType, staticmethod, classmethod, property
+_LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
+_THEIRS = {"sdegen", "torch", "numpy", "jaxtyping"} | sys.stdlib_module_names
 
 
 def described(value: object) -> Any:  # noqa: ANN401, whatever JSON can hold
@@ -38,7 +44,7 @@ def described(value: object) -> Any:  # noqa: ANN401, whatever JSON can hold
     >>> described({"substeps": 10, "dtype": torch.float64})
     {'substeps': 10, 'dtype': 'torch.float64'}
     """
-    return _described(value, ())
+    return _Reader(()).read(value)
 
 
 def difference(there: object, here: object, path: str = "") -> str | None:
@@ -72,63 +78,144 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _described(value: object, above: tuple[int, ...]) -> Any:  # noqa: ANN401
-    """The value; above are the objects that it is part of, so that a circle ends."""
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, np.generic):
-        return _described(value.item(), above)
-    if id(value) in above or len(above) > _DEEPEST:
-        return "…"
-    inside = (*above, id(value))
-    if isinstance(value, Tensor):
-        if value.numel() <= _FEW and not value.is_complex():
-            return {"tensor": _described(value.tolist(), inside), "dtype": str(value.dtype)}
-        return {"tensor": fingerprint(value)}
-    if isinstance(value, np.ndarray) and value.dtype != object:
-        digest = hashlib.sha256(f"{value.dtype} {value.shape} ".encode())
-        digest.update(np.ascontiguousarray(value).tobytes())
-        return {"array": digest.hexdigest()}
-    if isinstance(value, Mapping):
-        return {str(key): _described(item, inside) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_described(item, inside) for item in value]
-    if isinstance(value, set | frozenset):
-        return sorted(str(_described(item, inside)) for item in value)
-    if isinstance(value, functools.partial):
-        parts = {"function": value.func, "args": value.args, "keywords": value.keywords}
-        return {"class": "functools.partial"} | _described(parts, inside)
-    if isinstance(value, MethodType):
-        return {"method": value.__name__, "of": _described(value.__self__, inside)}
-    if isinstance(value, FunctionType):
-        return _function(value, inside)
-    if isinstance(value, torch.dtype | torch.device):
-        return str(value)
-    if isinstance(value, BuiltinFunctionType | ModuleType | type):
-        return value.__name__
-    return _object(value, inside)
+class _Reader:
+    """Reads one value to the ground.
 
+    Args:
+        above: Objects that the value is part of, by id, so that a circle ends.
+    """
 
-def _function(function: FunctionType, inside: tuple[int, ...]) -> dict[str, Any]:
-    """A function by what it does: its code, and the values that it brings along."""
-    about: dict[str, Any] = {"function": function.__qualname__}
-    if _is_theirs(function.__module__) and function.__closure__ is None:
-        return about | {"module": function.__module__}
-    about["code"] = _code(function.__code__)
-    closure = function.__closure__ or ()
-    cells = dict(zip(function.__code__.co_freevars, closure, strict=True))
-    parts: dict[str, Any] = {
-        "defaults": function.__defaults__,
-        "keyword_defaults": function.__kwdefaults__,
-        "closure": {name: _content(cell) for name, cell in cells.items()},
-    }
-    if not _is_theirs(function.__module__):
-        names = sorted(_names(function.__code__))
-        held = function.__globals__
-        parts["globals"] = {name: held[name] for name in names if name in held}
-    return about | {key: _described(part, inside) for key, part in parts.items() if part}
+    def __init__(self, above: tuple[int, ...]) -> None:
+        self._above = above
+        self._known: dict[int, int] = {}  # functions and classes, in the order they were met
+
+    def read(self, value: object) -> Any:  # noqa: ANN401
+        """The value in words of JSON."""
+        if value is None or isinstance(value, bool | int | str):
+            return value
+        if isinstance(value, float):
+            return value if math.isfinite(value) else str(value)
+        if isinstance(value, np.generic):
+            return self.read(value.item())
+        if id(value) in self._above or len(self._above) > _DEEPEST:
+            return "…"
+        self._above = (*self._above, id(value))
+        try:
+            return self._read(value)
+        finally:
+            self._above = self._above[:-1]
+
+    def _read(self, value: object) -> Any:  # noqa: ANN401
+        if isinstance(value, Tensor):
+            if value.numel() <= _FEW and not value.is_complex():
+                return {"tensor": self.read(value.tolist()), "dtype": str(value.dtype)}
+            return {"tensor": fingerprint(value)}
+        if isinstance(value, np.ndarray) and value.dtype != object:
+            digest = hashlib.sha256(f"{value.dtype} {value.shape} ".encode())
+            digest.update(np.ascontiguousarray(value).tobytes())
+            return {"array": digest.hexdigest()}
+        if isinstance(value, Mapping):
+            return {str(key): self.read(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.read(item) for item in value]
+        if isinstance(value, set | frozenset):
+            # each by itself: their order is another in each process
+            return sorted(str(_Reader(self._above).read(item)) for item in value)
+        if isinstance(value, functools.partial):
+            parts = {"function": value.func, "args": value.args, "keywords": value.keywords}
+            return {"class": "functools.partial"} | self.read(parts)
+        if isinstance(value, MethodType):
+            return {"method": value.__name__, "of": self.read(value.__self__)}
+        if isinstance(value, staticmethod | classmethod):
+            return self.read(value.__func__)
+        if isinstance(value, property):
+            return self.read({"get": value.fget, "set": value.fset})
+        if isinstance(value, FunctionType):
+            return self._function(value)
+        if isinstance(value, torch.dtype | torch.device):
+            return str(value)
+        if isinstance(value, BuiltinFunctionType | ModuleType):
+            return value.__name__
+        if isinstance(value, type):
+            members = self._members(value)
+            return {"class": value.__qualname__} | members if members else value.__name__
+        return self._object(value)
+
+    def _again(self, value: object) -> str | None:
+        """A reference to a function or a class that has been described, or None."""
+        if id(value) in self._known:
+            return f"…{self._known[id(value)]}"
+        self._known[id(value)] = len(self._known)
+        return None
+
+    def _function(self, function: FunctionType) -> dict[str, Any]:
+        """A function by what it does: its code, and the values that it brings along."""
+        about: dict[str, Any] = {"function": function.__qualname__}
+        if _is_theirs(function.__module__) and function.__closure__ is None:
+            return about | {"module": function.__module__} | _version(function.__module__)
+        if (known := self._again(function)) is not None:
+            return about | {"code": known}
+        about["code"] = _code(function.__code__)
+        closure = function.__closure__ or ()
+        cells = dict(zip(function.__code__.co_freevars, closure, strict=True))
+        parts: dict[str, Any] = {
+            "defaults": function.__defaults__,
+            "keyword_defaults": function.__kwdefaults__,
+            "closure": {name: _content(cell) for name, cell in cells.items()},
+        }
+        if not _is_theirs(function.__module__):
+            names = sorted(_globals(function.__code__))
+            held = function.__globals__
+            parts["globals"] = {name: held[name] for name in names if name in held}
+        return about | {key: self.read(part) for key, part in parts.items() if part}
+
+    def _object(self, value: object) -> dict[str, Any]:
+        """An object by its class, what it holds, and what a user's own class does."""
+        kind = type(value)
+        about: dict[str, Any] = {"class": kind.__qualname__}
+        if isinstance(value, torch.nn.Module):
+            state = value.state_dict()
+            digest = hashlib.sha256()
+            for name in sorted(state):
+                digest.update(f"{name} {fingerprint(state[name])} ".encode())
+            about |= {"network": str(value), "state": digest.hexdigest()}
+            held = self._modules(value)
+        else:
+            held = dict(getattr(value, "__dict__", {}))
+            for base in kind.__mro__:
+                slots = base.__dict__.get("__slots__", ())
+                for name in (slots,) if isinstance(slots, str) else slots:
+                    if hasattr(value, name):
+                        held[name] = getattr(value, name)
+        about |= {name: self.read(item) for name, item in sorted(held.items())}
+        return about | self._members(kind)
+
+    def _modules(self, network: torch.nn.Module) -> dict[str, Any]:
+        """What the parts of a network hold besides weights, but for torch's, whose text tells."""
+        return {
+            f"{name}.{key}" if name else key: item
+            for name, module in network.named_modules()
+            if type(module).__module__.partition(".")[0] != "torch"
+            for key, item in [*vars(module).items(), ("type", type(module))]
+            if not key.startswith("_")
+        }
+
+    def _members(self, kind: type) -> dict[str, Any]:
+        """What stands in a class and in those it inherits from, unless they are theirs."""
+        found: dict[str, Any] = {}
+        for base in kind.__mro__:
+            if _is_theirs(base.__module__):
+                found |= _version(base.__module__)
+                continue
+            known = self._again(base)
+            if known is not None:
+                found[base.__qualname__] = known
+                continue
+            for name, member in sorted(vars(base).items()):
+                # of what has two underscores Python writes some itself, as where a class stands
+                if isinstance(member, _METHODS) or not name.startswith("__"):
+                    found[f"{base.__qualname__}.{name}"] = self.read(member)
+        return {"members": found} if found else {}
 
 
 def _content(cell: Any) -> object:  # noqa: ANN401, a cell has no public type
@@ -138,51 +225,45 @@ def _content(cell: Any) -> object:  # noqa: ANN401, a cell has no public type
         return None
 
 
-def _names(code: CodeType) -> set[str]:
-    """Globals and attributes that a code names, those of functions inside it too."""
-    inner = [_names(const) for const in code.co_consts if isinstance(const, CodeType)]
-    return set(code.co_names).union(*inner)
+def _globals(code: CodeType) -> set[str]:
+    """Globals that a code loads, those of functions inside it too; attributes are none."""
+    inner = [_globals(const) for const in code.co_consts if isinstance(const, CodeType)]
+    loaded = {str(i.argval) for i in dis.get_instructions(code) if i.opname in _LOADS}
+    return loaded.union(*inner)
 
 
 def _code(code: CodeType) -> str:
     """The sha256 of a bytecode and its constants, not of the lines that it stands in."""
     digest = hashlib.sha256(code.co_code)
     for const in code.co_consts:
-        text = _code(const) if isinstance(const, CodeType) else repr(const)
-        digest.update(text.encode())
+        digest.update(_constant(const).encode())
     digest.update(repr((code.co_names, code.co_varnames, code.co_freevars)).encode())
     return digest.hexdigest()
 
 
-def _object(value: object, inside: tuple[int, ...]) -> dict[str, Any]:
-    """An object by its class, what it holds, and what a user's own class does."""
-    kind = type(value)
-    about: dict[str, Any] = {"class": kind.__qualname__}
-    if isinstance(value, torch.nn.Module):
-        state = value.state_dict()
-        digest = hashlib.sha256()
-        for name in sorted(state):
-            digest.update(f"{name} {fingerprint(state[name])} ".encode())
-        about |= {"network": str(value), "state": digest.hexdigest()}
-        held: dict[str, Any] = {}
-    else:
-        held = dict(getattr(value, "__dict__", {}))
-        for base in kind.__mro__:
-            slots = base.__dict__.get("__slots__", ())
-            for name in (slots,) if isinstance(slots, str) else slots:
-                if hasattr(value, name):
-                    held[name] = getattr(value, name)
-    about |= {name: _described(item, inside) for name, item in sorted(held.items())}
-    methods = {
-        f"{base.__qualname__}.{name}": _described(member, inside)
-        for base in kind.__mro__
-        if not _is_theirs(base.__module__)
-        for name, member in sorted(vars(base).items())
-        if isinstance(member, FunctionType)
-    }
-    return about | ({"methods": methods} if methods else {})
+def _constant(const: object) -> str:
+    """A constant of a code in words; a set, as in `x in {"a", "b"}`, has no order of its own."""
+    if isinstance(const, CodeType):
+        return _code(const)
+    if isinstance(const, frozenset):
+        return f"{{{', '.join(sorted(map(_constant, const)))}}}"
+    if isinstance(const, tuple):
+        return f"({', '.join(map(_constant, const))})"
+    return repr(const)
 
 
 def _is_theirs(module: str | None) -> bool:
     """Whether a module is of a package whose version is part of the description."""
-    return (module or "").partition(".")[0] in _THEIRS
+    return (module or "").partition(".")[0] in _THEIRS or bool(_version(module))
+
+
+def _version(module: str | None) -> dict[str, str]:
+    """The version of an installed package that is not among those of every run, by its name."""
+    root = (module or "").partition(".")[0]
+    package = sys.modules.get(root)
+    if root in _THEIRS or package is None:
+        return {}
+    places = [str(getattr(package, "__file__", "")), *map(str, getattr(package, "__path__", ()))]
+    if not any(place.startswith(_INSTALLED) for place in places):
+        return {}
+    return {root: str(getattr(package, "__version__", ""))}

@@ -3,10 +3,16 @@
 import functools
 import json
 import math
+import os
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import scipy
 import torch
+from scipy import interpolate
 
 import sdegen as sg
 from sdegen.simulation.description import described, difference
@@ -130,3 +136,148 @@ def test_arrays_networks_and_the_rest():
 )
 def test_the_difference_is_named(there, here, told):
     assert difference(there, here) == told
+
+
+# --- what a class brings along
+
+
+class Wide:
+    """A drift whose numbers stand in its class, one way and another."""
+
+    k = 1.0
+
+    @property
+    def double(self):
+        return 2 * self.k
+
+    @staticmethod
+    def of(x):
+        return -x
+
+    @classmethod
+    def named(cls, x):
+        return cls.k * x
+
+    def __call__(self, x, t):
+        return self.double * self.of(x) + self.named(x)
+
+
+class Narrow(Wide):
+    def __call__(self, x, t):
+        return super().__call__(x, t)
+
+
+def naming_a_class(x, t):
+    return Wide.k * x
+
+
+def naming_an_object(x, t):
+    return SETTINGS.k * x
+
+
+SETTINGS = Helped(1.0)
+
+
+@pytest.mark.parametrize("make", [Wide, Narrow, lambda: naming_a_class, lambda: [Wide]])
+@pytest.mark.parametrize(
+    ("name", "other", "told"),
+    [
+        ("k", 2.0, r"Wide\.k is 1\.0 there and 2\.0 here$"),
+        ("double", property(lambda self: 5.0), r"Wide\.double\.get"),
+        ("of", staticmethod(lambda x: -5 * x), r"Wide\.of"),
+        ("named", classmethod(lambda cls, x: x), r"Wide\.named"),
+        ("more", 1.0, r"Wide\.more is only here$"),
+    ],
+)
+def test_what_stands_in_a_class(make, name, other, told, monkeypatch):
+    before = described(make())
+    assert difference(before, described(make())) is None
+    monkeypatch.setattr(Wide, name, other, raising=False)
+    found = difference(json.loads(json.dumps(before)), described(make()))
+    assert found is not None
+    if make is Wide:
+        assert re.search(told, found)
+
+
+def test_an_object_that_a_drift_names(monkeypatch):
+    before = described(naming_an_object)
+    monkeypatch.setattr(SETTINGS, "k", 2.0)
+    assert difference(before, described(naming_an_object)) == (
+        "globals.SETTINGS.k is 1.0 there and 2.0 here"
+    )
+
+
+def test_a_global_of_the_name_of_a_method_is_another_thing(monkeypatch):
+    def drift(x, t):
+        return x.square()
+
+    before = described(drift)
+    monkeypatch.setitem(globals(), "square", torch.ones(3))
+    assert difference(before, described(drift)) is None
+
+
+def test_a_network_is_more_than_its_weights():
+    class Scaled(torch.nn.Module):
+        def __init__(self, k):
+            super().__init__()
+            self.k = k
+
+        def forward(self, x):
+            return self.k * x
+
+    assert same(Scaled(1.0), Scaled(1.0))
+    assert not same(Scaled(1.0), Scaled(2.0))
+    inner = [torch.nn.Sequential(Scaled(k)) for k in (1.0, 2.0)]
+    assert same(inner[0], torch.nn.Sequential(Scaled(1.0)))
+    assert not same(*inner)
+
+
+FROZEN = """
+from sdegen.simulation.description import described
+def drift(x, t):
+    return -x if "a" in {"a", "bc", "def", "ghij"} else x, ("k", frozenset({"l", "m"}))
+print(described([drift, {"a", "bc", "def"}]))
+"""
+
+
+def test_a_set_in_the_code_is_the_same_in_every_process():
+    """Four words have one order in 24 in common; a wrong description passes once in 576."""
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", FROZEN], env=os.environ | {"PYTHONHASHSEED": str(seed)},
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in (1, 2, 3)
+    }  # fmt: skip
+    assert len(found) == 1
+
+
+def test_many_that_name_each_other_are_described_once():
+    """Twelve functions that all call each other: 12! ways through them."""
+    names = [f"f{i}" for i in range(12)]
+    source = "".join(
+        f"def {n}(x):\n    return {' + '.join(f'{m}(x)' for m in names)}\n" for n in names
+    )
+    held = {"__name__": "theirs"}
+    exec(source, held)
+    text = json.dumps(described(held["f0"]))
+    assert len(text) < 100_000
+    changed = dict(held)
+    exec("def f7(x):\n    return 0\n", changed)
+    exec(source.partition("def f7")[0], changed)
+    assert json.dumps(described(changed["f0"])) != text
+
+
+def test_installed_packages_are_named_by_their_version(monkeypatch):
+    spline = interpolate.CubicSpline(np.arange(5.0), np.arange(5.0) ** 2)
+
+    def drift(x, t):
+        return spline(x)
+
+    before = described(drift)
+    assert len(json.dumps(before)) < 1000
+    monkeypatch.setattr(scipy, "__version__", "9.9")
+    assert re.search(r"scipy is .* there and 9\.9 here", difference(before, described(drift)))
+    monkeypatch.undo()
+    spline.c[0, 0] += 1.0
+    assert re.search(r"spline\._?c\.array is", difference(before, described(drift)))
