@@ -5,8 +5,9 @@
 
 Both are exact, since x_t/α of any linear path is x0 + (σ/α) ε. The score follows from x0.
 
-**Classes.** A denoiser takes (x, σ) and nothing else here; one that wants a class, a prompt or a
-mask is given as a function of (x, σ) that has them inside.
+**Classes.** A network of ours is told labels 0 … n − 1, and n for none, which it assumes. One from
+elsewhere may have another number for none, or know of none; `Conditional` stands between. What
+wants a prompt or a mask is given as a function of (x, σ) that has them inside.
 """
 
 import math
@@ -15,13 +16,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from sdegen.score.model import ScoreModel
+from sdegen.checks import check_count
+from sdegen.score.model import ScoreModel, check_labels
 from sdegen.score.preconditioning import DenoiserPrediction
 from sdegen.sde.linear import LinearSDE
 from sdegen.sde.paths import EDM
 from sdegen.shapes import State, Time, expand
 
-__all__ = ["Denoiser", "Function", "from_denoiser", "to_denoiser"]
+__all__ = ["Conditional", "Denoiser", "Function", "from_denoiser", "to_denoiser", "told"]
 
 _SLACK = 1e-6  # relative: noise levels that were made in float32
 
@@ -42,6 +44,44 @@ class Function(nn.Module):
         return self.function(x, t)
 
 
+class Conditional(nn.Module):
+    """A conditional network from elsewhere, told labels as ours are.
+
+    Args:
+        network: Called as network(x, t, labels), labels (batch,) int64.
+        classes: How many it knows, n ≥ 1.
+        none: Its own label for none; None where it has none, and must be asked with labels.
+
+    Raises:
+        TypeError: If classes is no int.
+        ValueError: If it is below 1.
+    """
+
+    def __init__(
+        self, network: Callable[[Tensor, Tensor, Tensor], Tensor], classes: int, none: int | None
+    ) -> None:
+        super().__init__()
+        check_count("classes", classes)
+        self.network, self.classes, self.none = network, classes, none
+
+    def forward(self, x: State, t: Tensor, labels: Tensor | None = None) -> State:
+        """What the network says of labels 0 … n, shape (batch,); of none where they are None.
+
+        Raises:
+            ValueError: If it must be asked with labels, and is not.
+        """
+        if self.none is not None:
+            if labels is None:
+                labels = torch.full((len(x),), self.classes, device=x.device)
+            labels = torch.where(labels == self.classes, self.none, labels)
+        elif labels is None:
+            raise ValueError(
+                f"this network knows {self.classes} classes and no label for none: ask "
+                "model.conditioned(label), or say none=… if it has one."
+            )
+        return self.network(x, t, labels)
+
+
 class Denoiser(nn.Module):
     """A `ScoreModel` as D(x; σ): what k-diffusion and EDM's own samplers call.
 
@@ -58,15 +98,18 @@ class Denoiser(nn.Module):
         self.model = model
         self.sigma_min, self.sigma_max = noise_levels(model.sde)
 
-    def forward(self, x: State, sigma: Time) -> State:
+    def forward(self, x: State, sigma: Time, labels: Tensor | None = None) -> State:
         """E[x0 | x0 + σ ε = x], same shape as x.
 
         Args:
             x: Noisy state, shape (batch, *event).
             sigma: σ within [sigma_min, sigma_max], shape () or (batch,).
+            labels: Classes that a conditional model is told, shape () or (batch,); `classes`, or
+                None for all of them, is none. k-diffusion hands on extra_args={"labels": …}.
 
         Raises:
-            ValueError: If σ leaves that interval.
+            TypeError: If labels are not integers.
+            ValueError: If σ leaves that interval, or the model does not know the labels.
         """
         sde, levels = self.model.sde, sigma.detach().to(device="cpu", dtype=torch.float64)
         bad = ~(
@@ -82,7 +125,7 @@ class Denoiser(nn.Module):
             t = t[0]  # one level for all rows, as samplers have it: in double, whatever x is
         elif t.ndim:
             t = t.to(x)
-        return self.model.x0(expand(sde.alpha(t), x) * x, t)
+        return told(self.model, "labels", labels).x0(expand(sde.alpha(t), x) * x, t)
 
     def round_sigma(self, sigma: Tensor) -> Tensor:
         """The nearest level that the model knows: σ itself, for its levels are continuous."""
@@ -104,8 +147,28 @@ def to_denoiser(model: ScoreModel) -> Denoiser:
     return Denoiser(model)
 
 
+def told(model: ScoreModel, name: str, labels: Tensor | None) -> ScoreModel:
+    """The model, told labels 0 … `classes` under the name that its caller gives them.
+
+    Raises:
+        TypeError: If they are not integers.
+        ValueError: If it knows none, or not these.
+    """
+    if labels is None:
+        return model
+    found = torch.as_tensor(labels)
+    known = found[found != getattr(model.network, "classes", -1)]
+    if known.numel() > 0:
+        check_labels(name, known, model.network)
+    return model.told(found.long())
+
+
 def from_denoiser(
-    denoiser: Callable[[Tensor, Tensor], Tensor], sde: LinearSDE | None = None
+    denoiser: Callable[..., Tensor],
+    sde: LinearSDE | None = None,
+    *,
+    classes: int = 0,
+    none: int | None = None,
 ) -> ScoreModel:
     """A denoiser D(x; σ) as a `ScoreModel`: EDM's networks, k-diffusion's and their wrappers.
 
@@ -114,6 +177,9 @@ def from_denoiser(
             (batch,); returns E[x0 | x]. A module or a function.
         sde: The path to sample on; any. None is `EDM()`, within the [sigma_min, sigma_max] that
             the denoiser says it was made for.
+        classes: Labels that it knows, 0 for a denoiser without; it is then called as
+            denoiser(x, σ, labels), labels (batch,) int64, and `model.conditioned` tells them.
+        none: Its own label for none, where it has one.
 
     Returns:
         The model. It is sampled, and asked for likelihoods, like any other. Its file holds the
@@ -137,7 +203,11 @@ def from_denoiser(
         usual = EDM()
         sde = EDM(t_min=max(low, usual.t_min), t_max=min(high, usual.t_max))
     check_levels(sde, low, high, type(denoiser).__name__)
-    network = denoiser if isinstance(denoiser, nn.Module) else Function(denoiser)
+    network: nn.Module
+    if classes != 0:
+        network = Conditional(denoiser, classes, none)
+    else:
+        network = denoiser if isinstance(denoiser, nn.Module) else Function(denoiser)
     return ScoreModel(network, sde, DenoiserPrediction())
 
 

@@ -32,6 +32,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from sdegen.adaptors.denoisers import Conditional, told
 from sdegen.adaptors.optional import needed
 from sdegen.score.model import ScoreModel
 from sdegen.score.parameterization import (
@@ -64,7 +65,7 @@ _OF_ALPHA_BARS: dict[str, Parameterization] = {
     "v_prediction": VPrediction(),
     "sample": X0Prediction(),
 }
-_Network = Callable[[Tensor, Tensor], Any]
+_Network = Callable[..., Any]
 
 
 class Scheduler(Protocol):
@@ -79,7 +80,8 @@ class DiffusersNetwork(nn.Module):
     """A diffusers network called as ours are: network(x, t) with t of a path.
 
     Args:
-        network: Called as network(x, timestep); returns a tensor or an object with `.sample`.
+        network: Called as network(x, timestep), or network(x, timestep, class_labels) with labels;
+            returns a tensor or an object with `.sample`.
         factor: timestep = factor · t + offset.
         offset: See factor.
         sign: −1 where the output is read with the other sign.
@@ -100,27 +102,32 @@ class DiffusersNetwork(nn.Module):
         self.factor, self.offset, self.sign = factor, offset, sign
         self.learned_variance = learned_variance
 
-    def forward(self, x: State, t: Tensor) -> State:
-        """Output for states x and times t of shape (batch,); same shape as x."""
+    def forward(self, x: State, t: Tensor, labels: Tensor | None = None) -> State:
+        """Output for states x, times t and labels of shape (batch,); same shape as x."""
         k = self.factor * t + self.offset
         # a float32 time moves k = 999 by 6e-5, and an embedding sees it
         rounding = 2 * torch.finfo(t.dtype).eps * self.factor
         k = torch.where((k - k.round()).abs() <= rounding, k.round(), k)
-        answer = self.network(x, k)
+        answer = self.network(x, k) if labels is None else self.network(x, k, class_labels=labels)
         output: Tensor = answer if isinstance(answer, Tensor) else answer.sample
         if self.learned_variance:
             output = output.chunk(2, dim=1)[0]
         return self.sign * output
 
 
-def from_diffusers(network: _Network, scheduler: Scheduler) -> ScoreModel:
+def from_diffusers(
+    network: _Network, scheduler: Scheduler, *, classes: int = 0, none: int | None = None
+) -> ScoreModel:
     """A network trained with diffusers as a `ScoreModel`.
 
     Args:
         network: A `UNet2DModel`, or anything called as network(x, timestep) that returns a tensor
-            or an object with `.sample`. One that wants a prompt or a class is given as a function
-            of (x, timestep) that has it inside.
+            or an object with `.sample`. One that wants a prompt is given as a function of
+            (x, timestep) that has it inside.
         scheduler: The scheduler of its training, or any other made from its configuration.
+        classes: Labels that it takes as `class_labels`, 0 for a network without;
+            `model.conditioned` tells them.
+        none: Its own label for none, where it has one: `classes` itself for a DiT.
 
     Returns:
         The model, in evaluation mode, on the path of the training. It is sampled, and asked for
@@ -152,6 +159,8 @@ def from_diffusers(network: _Network, scheduler: Scheduler) -> ScoreModel:
             f"that say how a score follows from a network, {', '.join(known)}. If the network "
             "predicts the noise of a DDPM, pass the DDPMScheduler of its training."
         )
+    if classes != 0:
+        model.network = Conditional(model.network, classes, none)
     model.eval()
     return model
 
@@ -234,20 +243,27 @@ class DiffusersUNet(nn.Module):
         return next(self.model.parameters(), torch.empty(0)).device
 
     def forward(
-        self, sample: State, timestep: Tensor | float, return_dict: bool = True
+        self,
+        sample: State,
+        timestep: Tensor | float,
+        class_labels: Tensor | None = None,
+        return_dict: bool = True,
     ) -> _Output | tuple[State]:
         """E[ε | x_t]; `.sample` has sample's shape.
 
         Args:
             sample: x_t/√(α² + σ²), shape (batch, *event).
             timestep: k in [0, N − 1], shape () or (batch,); a fraction is a noise level between.
+            class_labels: Classes that a conditional model is told, shape () or (batch,); None, or
+                the number `classes`, is none of them.
             return_dict: False returns a tuple, as diffusers has it.
         """
         t = self._time(torch.as_tensor(timestep, dtype=torch.float64, device="cpu"))
         sde = self.model.sde
         t = t.to(sample) if t.ndim else t
         spread = (sde.alpha(t) ** 2 + sde.sigma(t) ** 2).sqrt()
-        eps = self.model.eps(expand(spread, sample) * sample, t)
+        model = told(self.model, "class_labels", class_labels)
+        eps = model.eps(expand(spread, sample) * sample, t)
         return _Output(eps) if return_dict else (eps,)
 
     def _time(self, k: Tensor) -> Tensor:

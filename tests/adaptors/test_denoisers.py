@@ -244,3 +244,47 @@ def test_its_preconditioner_is_edm_prediction(k_diffusion):
     for sigma in (0.01, 0.5, 30.0):
         t = torch.tensor(sigma, dtype=F64)
         torch.testing.assert_close(ours.x0(x, t), theirs.x0(x, t), rtol=1e-10, atol=1e-10)
+
+
+def awake(network):
+    """The network with its zero layers drawn, rows of labels among them."""
+    generator = torch.Generator().manual_seed(3)
+    for parameter in network.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.3, generator=generator)
+    return network
+
+
+def test_labels_cross_there_and_back():
+    """A denoiser of our conditional model, read again: one label, one for each row, and none."""
+    model = sg.ScoreModel(awake(sg.MLP(2, width=16, classes=3, rng=0)).double(), PATHS["VP"])
+    denoiser, sigma = sg.to_denoiser(model), torch.tensor(0.7, dtype=F64)
+    back = sg.from_denoiser(denoiser, PATHS["VP"], classes=3, none=3)
+    t = PATHS["VP"].kernel.time_at(sigma.log(), 1e-3, 1.0)
+    x = stream(0, "x").normal((4, 2), dtype=F64)
+    scores = []
+    for labels in (torch.tensor(1), torch.tensor([0, 2, 1, 2]), None):
+        pair = [m if labels is None else m.conditioned(labels) for m in (model, back)]
+        scores.append(pair[0].score(x, t))
+        torch.testing.assert_close(pair[1].score(x, t), scores[-1], rtol=1e-9, atol=1e-9)
+        direct = denoiser(x, sigma, labels)
+        expected = pair[0].x0(PATHS["VP"].alpha(t) * x, t)
+        torch.testing.assert_close(direct, expected, rtol=1e-9, atol=1e-9)
+    assert (scores[0] - scores[2]).abs().min() > 1e-3  # a label says something
+    nothing = denoiser(x, sigma, torch.full((4,), 3))
+    assert torch.equal(nothing, denoiser(x, sigma))
+
+
+def test_a_denoiser_without_a_label_for_none_must_be_asked_with_one():
+    model = sg.from_denoiser(lambda x, sigma, labels: x * labels[:, None], classes=2)
+    x, t = torch.ones(3, 1, dtype=F64), torch.tensor(0.5, dtype=F64)
+    torch.testing.assert_close(model.conditioned(1).score(x, t), 0 * x)
+    torch.testing.assert_close(model.conditioned(0).score(x, t), -x / 0.25)
+    with pytest.raises(ValueError, match=r"2 classes and no label for none: ask model\.cond"):
+        model.score(x, t)
+    with pytest.raises(ValueError, match="labels must lie in 0 … 1, the classes of the network"):
+        model.conditioned(2)
+    with pytest.raises(ValueError, match="classes must be ≥ 1, but is -1"):
+        sg.from_denoiser(lambda x, sigma, labels: x, classes=-1)
+    with pytest.raises(ValueError, match="labels were given, but the MLP knows no classes"):
+        sg.to_denoiser(sg.ScoreModel(sg.MLP(1), PATHS["EDM"]))(x, t, torch.tensor(1))

@@ -473,6 +473,46 @@ def test_the_face_of_a_u_net():
         assert torch.equal(unet(x, torch.tensor([4, 4])).sample, plain)
 
 
+def test_its_conditional_u_net_is_told_our_labels():
+    """Two classes and a third row for none: one answer however it is asked."""
+    before = torch.get_rng_state()
+    network = diffusers.UNet2DModel(
+        sample_size=8, in_channels=1, out_channels=1, layers_per_block=1, norm_num_groups=4,
+        block_out_channels=(8, 8), down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"), num_class_embeds=3,
+    ).double().eval()  # fmt: skip
+    torch.set_rng_state(before)
+    model = sg.from_diffusers(network, ddpm(), classes=2, none=2)
+    x, k = stream(0, "x").normal((3, 1, 8, 8), dtype=F64), 40
+    t = torch.tensor((k + 1) / N, dtype=F64)
+    with torch.no_grad():
+        seen = []
+        for labels, theirs in ((torch.tensor([0, 1, 1]),) * 2, (None, torch.full((3,), 2))):
+            expected = network(x, k, class_labels=theirs).sample
+            told = model if labels is None else model.conditioned(labels)
+            seen.append(told.eps(x, t))
+            # its embedding of k is in float32
+            torch.testing.assert_close(seen[-1], expected, rtol=1e-6, atol=1e-6)
+        assert (seen[0] - seen[1]).abs().max() > 1e-3
+
+
+def test_our_conditional_model_takes_class_labels():
+    network = sg.UNet(1, width=8, classes=2, rng=0)
+    for parameter in network.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(3))
+    model = sg.ScoreModel(network, PATHS["VP"])
+    unet, _ = sg.to_diffusers(model, (1, 8, 8), 10)
+    x, labels = stream(0, "x").normal((2, 1, 8, 8)), torch.tensor([1, 0])
+    with torch.no_grad():
+        found = unet(x, 4, class_labels=labels).sample
+        torch.testing.assert_close(found, model.conditioned(labels).eps(x, unet.times[4]))
+        torch.testing.assert_close(unet(x, 4, torch.tensor([2, 2])).sample, unet(x, 4).sample)
+        assert (found - unet(x, 4).sample).abs().max() > 1e-3
+        with pytest.raises(ValueError, match="class_labels must lie in 0 … 1"):
+            unet(x, 4, torch.tensor([0, 5]))
+
+
 def test_bad_requests():
     model = sg.ScoreModel(OracleNoise(MIXTURE, PATHS["VP"]), PATHS["VP"])
     with pytest.raises(ValueError, match="steps must be ≥ 2, but is 1"):
