@@ -69,7 +69,8 @@ class ProbabilityCurrent(Observable):
         name: What the result is called.
 
     Raises:
-        ValueError: If low ≥ high, or cells < 1.
+        TypeError: If cells is no int.
+        ValueError: If an edge is not finite, low ≥ high, or cells < 1.
     """
 
     low: float

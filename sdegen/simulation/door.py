@@ -16,6 +16,7 @@ from sdegen.solvers.base import Solver
 from sdegen.walls import Walls
 
 __all__ = [
+    "check_blocks",
     "check_bytes",
     "check_dynamics",
     "check_memory",
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 _PROBED_ROWS = 4
+_STREAMS = 2**32  # see `Streams.block`
 _MEMORY_SHARE = 0.8
 _MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 _SLACK = 1e-7  # relative: times that were made in float32 end a rounding beyond the range
@@ -234,6 +236,24 @@ def probe(sde: SDE, x0: State, t: Tensor, walls: Walls | None, *, whole: bool) -
         raise ValueError(
             f"{type(sde).__name__} says noise = 'additive', but its diffusion is another at x + 1 "
             "than at x; say 'multiplicative'."
+        )
+
+
+def check_blocks(trajectories: int, rows: int) -> None:
+    """Refuses more blocks than there are streams of random numbers.
+
+    Args:
+        trajectories: How many are asked for.
+        rows: Trajectories of a block.
+
+    Raises:
+        ValueError: With the most that there can be.
+    """
+    if trajectories > rows * _STREAMS:
+        raise ValueError(
+            f"trajectories must be ≤ {rows * _STREAMS:.3g}, the {_STREAMS} blocks of {rows} that "
+            f"have random numbers of their own, but is {trajectories:.3g}; run some with another "
+            "rng."
         )
 
 

@@ -25,7 +25,13 @@ is not what is meant:
             return total["highest"]
 
 It sees the block's states at the times of the run. One that shall not hold them, or that needs
-every step between them, has an `Accumulator` of its own and returns it from `begin`.
+every step between them (`every_step = True`), has an `Accumulator` of its own and returns it from
+`begin`.
+
+What a partial is made of must be known before the run. So each observable is tried first: begun
+twice, it sees a few states at all times and, where it asks for steps, one step after the first
+time. The shapes of its partial may depend neither on how many trajectories there are nor on how
+many steps.
 """
 
 from abc import ABC, abstractmethod
@@ -94,7 +100,10 @@ class Accumulator(ABC):
         """Takes in the states at times[k]; called for k = 0, 1, …, T − 1. x is not to be kept."""
 
     def step(self, i: int, before: State, after: State) -> None:
-        """Takes in the step from nodes[i] to nodes[i + 1], where `every_step` asks for it."""
+        """Takes in the step from nodes[i] to nodes[i + 1], where `every_step` asks for it.
+
+        Called for each i in order, between the calls of `see` for the times before and after it.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no step.")
 
     @abstractmethod
@@ -211,7 +220,7 @@ def check_observables(observables: object) -> tuple[Observable, ...]:
 
     Raises:
         TypeError: If one is no `Observable`.
-        ValueError: If two have one name.
+        ValueError: If two have one name, or one has none.
     """
     if isinstance(observables, Observable) or not isinstance(observables, list | tuple):
         raise TypeError(
@@ -229,6 +238,11 @@ def check_observables(observables: object) -> tuple[Observable, ...]:
         if not isinstance(getattr(observable, "name", None), str):
             raise TypeError(
                 f'{type(observable).__name__} has no name; say name = "…" in its class.'
+            )
+        if not observable.name:
+            raise ValueError(
+                f"{type(observable).__name__} has the name '', but its result must be called "
+                'something, as in name="other".'
             )
         if observable.name in names:
             raise ValueError(

@@ -35,6 +35,7 @@ from sdegen.simulation.statistics import coordinate_of
 __all__ = ["FirstPassage", "Passages"]
 
 _NEVER = 40.0  # a chance of e^−40 is not drawn for
+_SORTED_OUT = {"cpu"}  # devices on which to draw for few rows costs less than to find them
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +75,11 @@ class Passages:
 
     @property
     def rate(self) -> float:
-        """Passages per time waited: the most likely rate of an exponential law, cut off or not."""
-        return self.passed / self.exposure
+        """Passages per time waited: the most likely rate of an exponential law, cut off or not.
+
+        NaN where all start in the region, so that nobody waited.
+        """
+        return self.passed / self.exposure if self.exposure > 0 else math.nan
 
     @property
     def rate_error(self) -> float:
@@ -207,30 +211,46 @@ class _Watch(Accumulator):
         about = self._about
         x = before.flatten(1)[:, about.coordinate]
         y = after.flatten(1)[:, about.coordinate]
+        if not about.bridge:
+            self._pass(i, self._waits & about.holds(y))
+            return
         noise = self._noise(i, before)
-        reach = _NEVER * noise if about.bridge else 0.0 * noise
+        reach = _NEVER * noise
         products = [(x - edge).mul_(y - edge) for edge in about.edges]
         near = products[0] <= reach
         for product in products[1:]:
             near |= product <= reach
-        rows = (near & self._waits).nonzero()[:, 0]
+        near &= self._waits
+        if x.device.type not in _SORTED_OUT:  # how many they are, the host would have to wait for
+            self._pass(i, near & self._touched(torch.stack(products, 1), noise))
+            return
+        rows = near.nonzero()[:, 0]
         if len(rows) == 0:
             return
-        if about.bridge:
-            # from outside, who touches the far edge of an interval has touched the near one
-            draws = 1 if about.between is not None else len(products)
-            u = torch.rand(
-                (len(rows), draws),
-                generator=self._block.stream.generator(x.device),
-                dtype=torch.float64,
-                device=x.device,
-            )
-            spread = (noise if noise.ndim == 0 else noise[rows, None]).double()
-            exponent = torch.stack([product[rows] for product in products], 1).double()
-            # u < exp(−q/D dt), for no noise at all too; on the other side of an edge q ≤ 0
-            rows = rows[(exponent <= -u.log() * spread).any(1)]
+        q = torch.stack([product[rows] for product in products], 1)
+        touched = self._touched(q, noise if noise.ndim == 0 else noise[rows])
+        rows = rows[touched]
         self._waits[rows] = False
         self._passed.append((i, torch.tensor(len(rows))))
+
+    def _touched(self, q: Tensor, noise: Tensor) -> Tensor:
+        """Whether paths were at an edge in the step, with q = (x − e)(y − e), (rows, edges)."""
+        # from outside, who touches the far edge of an interval has touched the near one
+        draws = 1 if self._about.between is not None else q.shape[1]
+        u = torch.rand(
+            (len(q), draws),
+            generator=self._block.stream.generator(q.device),
+            dtype=torch.float64,
+            device=q.device,
+        )
+        spread = (noise if noise.ndim == 0 else noise[:, None]).double()
+        # u < exp(−q/D dt), for no noise at all too; on the other side of an edge q ≤ 0
+        return (q.double() <= -u.log() * spread).any(1)
+
+    def _pass(self, i: int, passing: Tensor) -> None:
+        """Enters who passes in a step, of those who wait."""
+        self._waits = self._waits & ~passing
+        self._passed.append((i, passing.sum()))
 
     def _noise(self, i: int, before: State) -> Tensor:
         """D dt in this step: a number, or one for each trajectory."""

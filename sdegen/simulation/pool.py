@@ -21,6 +21,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Generic, TypeVar
 
+import numpy as np
 import torch
 
 from sdegen.interrupt import HeldInterrupt
@@ -58,14 +59,14 @@ def check_threads(threads: object) -> int:
     """
     if threads is None:
         return available_cores()
-    if isinstance(threads, bool) or not isinstance(threads, int):
+    if isinstance(threads, bool) or not isinstance(threads, int | np.integer):
         raise TypeError(f"threads must be an int or None, but is {type(threads).__name__}.")
     if threads < 1:
         raise ValueError(
             f"threads must be ≥ 1, but is {threads}; pass None for the cores that the process may "
             "use."
         )
-    return threads
+    return int(threads)
 
 
 def over_blocks(

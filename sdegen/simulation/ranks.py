@@ -16,8 +16,9 @@ on every node the same line (in one line); node0 is one of them. In a program, s
     with sg.joined_ranks() as ranks:
         ensemble = sg.run_ensemble(sde, x0, times, trajectories=10**9, ranks=ranks, …)
 
-Processes talk by gloo; on GPUs by NCCL, and rank r of a node takes device cuda:r. Unless
-`threads=` says otherwise, the processes of a machine share its cores.
+Processes talk by gloo. Those of a run on GPUs, joined_ranks("cuda"), talk by NCCL, and each takes
+a device of its own: rank r of a node cuda:r. Unless `threads=` says otherwise, the processes of a
+machine share its cores.
 
 A rank that dies takes the others down: torchrun ends them, each ends its block's step, says so,
 and leaves what is done in the store; the same line with --resume computes what is missing.
@@ -25,12 +26,13 @@ and leaves what is done in the store; the same line with --resume computes what 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from types import FrameType
 
@@ -38,11 +40,13 @@ import torch
 from torch import Tensor, distributed
 
 from sdegen.errors import RankError
+from sdegen.simulation.description import difference
 
-__all__ = ["Ranks", "joined_ranks"]
+__all__ = ["ENDED", "Ranks", "alone", "joined_ranks"]
 
 # ranks meet at the end alone, and may be hours apart; a dead one is noticed by its connection
 _PATIENCE = timedelta(days=7)
+ENDED = "another rank has died, or all of them were ended from outside (SIGTERM)"
 _LOST = (
     "another rank has died, or cannot be reached ({error}); what is done is in the store, if "
     "there is one: the same run with resume=True (--resume) computes what is missing."
@@ -58,12 +62,14 @@ class Ranks:
         world: How many.
         local: Which of those on this machine.
         here: How many are on this machine.
+        ended: Set by the SIGTERM with which torchrun ends the ranks when one has died.
     """
 
     rank: int = 0
     world: int = 1
     local: int = 0
     here: int = 1
+    ended: threading.Event = field(default_factory=threading.Event, compare=False, repr=False)
 
     def share(self, blocks: Sequence[int]) -> Sequence[int]:
         """This rank's blocks: a run of them, so that its part of the tree is merged here."""
@@ -98,6 +104,29 @@ class Ranks:
             raise RankError(f"rank {self.rank} of {self.world}: rank 0 has refused the run.")
         return int(told[1])
 
+    def check_same(self, about: dict[str, str]) -> None:
+        """Refuses ranks that differ in what their bits depend on.
+
+        Args:
+            about: Versions, the kind of processor.
+
+        Raises:
+            RankError: On all, naming one that differs from rank 0, and how.
+        """
+        if self.world == 1:
+            return
+        text = json.dumps(about).encode()
+        row = torch.zeros(1, 4096, dtype=torch.uint8)
+        row[0, : len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+        told = [json.loads(bytes(part[0].tolist()).rstrip(b"\0")) for part in self._all(row)]
+        for rank, other in enumerate(told):
+            if (gap := difference(told[0], other)) is not None:
+                gap = gap.replace(" there", " on rank 0").replace(" here", f" on rank {rank}")
+                raise RankError(
+                    f"the ranks would compute different bits: {gap}; start them with the same "
+                    "versions and on the same kind of processor."
+                )
+
     def gathered(self, rows: Tensor) -> list[Tensor]:
         """Everybody's rows on rank 0, an empty list elsewhere.
 
@@ -106,6 +135,11 @@ class Ranks:
         """
         if self.world == 1:
             return [rows]
+        parts = self._all(rows)
+        return parts if self.rank == 0 else []
+
+    def _all(self, rows: Tensor) -> list[Tensor]:
+        """Everybody's rows, on all."""
         device = _device()
         counts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(self.world)]
         with _watched():
@@ -115,8 +149,6 @@ class Ranks:
             padded[: len(rows)] = rows.to(device)
             parts = [torch.empty_like(padded) for _ in range(self.world)]
             distributed.all_gather(parts, padded)
-        if self.rank > 0:
-            return []
         return [part[: int(n)].cpu() for part, n in zip(parts, counts, strict=True)]
 
     def shared(self, row: Tensor) -> Tensor:
@@ -130,44 +162,74 @@ class Ranks:
         return there.cpu()
 
 
+def alone() -> Ranks:
+    """The one rank of a process that joined no others.
+
+    Raises:
+        ValueError: If torchrun started others, each of which would do the whole run.
+    """
+    world = os.environ.get("WORLD_SIZE", "1")
+    if world != "1":
+        raise ValueError(
+            f"torchrun started {world} processes, and each would run all trajectories: share them "
+            "by `with joined_ranks() as ranks: run_ensemble(…, ranks=ranks)`."
+        )
+    return Ranks()
+
+
 @contextmanager
-def joined_ranks() -> Iterator[Ranks]:
+def joined_ranks(device: torch.device | str = "cpu") -> Iterator[Ranks]:
     """Joins the processes that torchrun started; without torchrun, one process alone.
 
     Within, SIGTERM, with which torchrun ends the others when one has died, is a Ctrl-C to a run:
-    the step ends, and what is done is saved.
+    the step ends, what is done is saved, and a `RankError` says so.
+
+    Args:
+        device: Where the run is: "cpu", or "cuda", of which each process of a machine then takes
+            one as its current device.
 
     Yields:
         The ranks, for `run_ensemble(ranks=…)`.
+
+    Raises:
+        ValueError: If a machine has fewer GPUs than processes.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield Ranks()
         return
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    on_gpu = torch.cuda.is_available()
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    on_gpu = torch.device(device).type == "cuda"
     if on_gpu:
-        torch.cuda.set_device(local % torch.cuda.device_count())
+        gpus = torch.cuda.device_count()
+        if here > gpus:
+            raise ValueError(
+                f"{here} processes on a machine of {gpus} CUDA devices: start as many processes "
+                f"as devices, torchrun --nproc-per-node {max(1, gpus)}."
+            )
+        torch.cuda.set_device(local)
     mine = not distributed.is_initialized()
     if mine:
         distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=_PATIENCE)
+    ranks = Ranks(distributed.get_rank(), distributed.get_world_size(), local, here)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        """A Ctrl-C where a run holds it back until its step has ended; an error elsewhere."""
+        ranks.ended.set()
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            raise RankError(_LOST.format(error="SIGTERM"))
+        signal.raise_signal(signal.SIGINT)
+
     main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, _as_interrupt) if main else None
+    before = signal.signal(signal.SIGTERM, end) if main else None
     try:
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        yield Ranks(distributed.get_rank(), distributed.get_world_size(), local, here)
+        yield ranks
     finally:
         if main:
             signal.signal(signal.SIGTERM, before)
         if mine:
             distributed.destroy_process_group()
-
-
-def _as_interrupt(number: int, frame: FrameType | None) -> None:
-    """A Ctrl-C where a run holds it back until its step has ended; an error elsewhere."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        raise RankError(_LOST.format(error="SIGTERM"))
-    signal.raise_signal(signal.SIGINT)
 
 
 def _device() -> torch.device:

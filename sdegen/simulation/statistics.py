@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sdegen.checks import check_count, check_finite
 from sdegen.shapes import State
 from sdegen.simulation.observables import Accumulator, Block, Observable, Partial
 
@@ -61,12 +62,14 @@ def check_bins(of: str, low: float, high: float, name: str, count: int) -> None:
         count: How many.
 
     Raises:
-        ValueError: If low ≥ high, or count < 1.
+        TypeError: If count is no int.
+        ValueError: If an edge is not finite, low ≥ high, or count < 1.
     """
+    check_finite("low", low)
+    check_finite("high", high)
+    check_count(name, count)
     if not low < high:
         raise ValueError(f"a {of} needs low < high, but low = {low:g}, high = {high:g}.")
-    if count < 1:
-        raise ValueError(f"{name} must be ≥ 1, but is {count}.")
 
 
 # --- mean and covariance
@@ -246,7 +249,8 @@ class Histogram(Observable):
         name: What the result is called.
 
     Raises:
-        ValueError: If low ≥ high, or bins < 1.
+        TypeError: If bins is no int.
+        ValueError: If an edge is not finite, low ≥ high, or bins < 1.
     """
 
     low: float

@@ -52,7 +52,10 @@ _MEMBERS = ("states", "nonfinite", "time")
 def versions() -> dict[str, str]:
     """What the bits of a run depend on besides its description."""
     python = ".".join(platform.python_version_tuple()[:2])
-    return {"python": python} | {name: version(name) for name in ("sdegen", "torch", "numpy")}
+    # sums and normals are another with vectors of another length
+    cpu = {"machine": platform.machine(), "cpu": torch.backends.cpu.get_cpu_capability()}
+    packages = {name: version(name) for name in ("sdegen", "torch", "numpy")}
+    return {"python": python} | packages | cpu
 
 
 @dataclass(frozen=True)
@@ -148,9 +151,11 @@ class RunStore:
             gap = difference(there.get(part), about[part])
             if gap is not None:
                 hint = (
-                    "go on with the versions that it was begun with, or begin another store."
+                    "go on with the versions and the kind of processor that it was begun with, or "
+                    "begin another store."
                     if part == "versions"
-                    else "take another store, or the arguments of that run."
+                    else "take another store, or the arguments of that run, as they were when it "
+                    "began: what counts or remembers its calls is another thing after them."
                 )
                 raise ValueError(f"{path} holds another run: {gap}; {hint}")
         store = cls(path, layout)

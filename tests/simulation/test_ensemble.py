@@ -5,12 +5,14 @@ import itertools
 import signal
 import threading
 
+import numpy as np
 import pytest
 import torch
 
 import sdegen as sg
 from sdegen.simulation import door
 from sdegen.simulation.plan import Plan
+from sdegen.simulation.ranks import Ranks
 
 F64 = torch.float64
 TIMES = [0.0, 0.1, 0.2]
@@ -203,6 +205,16 @@ def test_ctrl_c_leaves_what_is_done(tmp_path, small_blocks):
         ({"n": 1e6}, TypeError, r"trajectories must be an int, but is 1000000\.0; a million is"),
         ({"n": True}, TypeError, "trajectories must be an int, but is True"),
         ({"threads": 0}, ValueError, "threads must be ≥ 1, but is 0"),
+        (
+            {"n": 2**50},
+            ValueError,
+            r"must be ≤ 4\.4e\+12, the 4294967296 blocks of 1024 .*, but is 1\.13e\+15; run some",
+        ),
+        (
+            {"observables": [sg.Moments(name="")]},
+            ValueError,
+            "Moments has the name '', but its result must be called something",
+        ),
         ({"observables": ()}, ValueError, r"nothing would be kept: pass observables=\[Moments"),
         ({"resume": True}, ValueError, r"resume=True goes on with a store; pass store="),
         ({"x0": torch.zeros(7, 1)}, ValueError, "x0 has 7 rows for 3000 trajectories; pass one"),
@@ -238,7 +250,8 @@ def test_refusals(options, kind, told, as_user, small_blocks):
 def test_an_error_in_the_start_says_where(as_user):
     with pytest.raises(TypeError, match="unexpected keyword argument 'rng'") as caught:
         ensemble(lambda rows: torch.zeros(rows, 1))
-    assert "in x0(rows, rng=…), called with rows = 4" in caught.value.__notes__
+    told = "in x0(rows, rng=…), called with rows = 4 and a generator on the CPU: what is drawn from"
+    assert any(note.startswith(told) for note in caught.value.__notes__)
 
 
 def test_memory_is_estimated_before_the_run(monkeypatch, tmp_path):
@@ -248,6 +261,23 @@ def test_memory_is_estimated_before_the_run(monkeypatch, tmp_path):
     with pytest.raises(MemoryError, match=told):
         sg.run_ensemble(WELL, x0, many, trajectories=10**7, store=tmp_path / "run.zarr", threads=2)
     assert not (tmp_path / "run.zarr").exists()
+    field = sg.ItoProcess(lambda x: x.mean(0) - x, 0.5)
+    told = r"^10000000 trajectories at 3 times, which run together, .* pass fewer trajectories,"
+    with pytest.raises(MemoryError, match=told):
+        ensemble(n=10**7, sde=field, threads=2)
+
+
+def test_numbers_of_numpy_are_numbers():
+    run = ensemble(n=np.int64(100), threads=np.int64(1))
+    assert (run.trajectories, digest(run)) == (100, digest(ensemble(n=100)))
+
+
+def test_one_of_several_processes_does_not_run_all(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    told = r"torchrun started 4 processes, and each would run all .*ranks=ranks"
+    with pytest.raises(ValueError, match=told):
+        ensemble(n=10)
+    assert ensemble(n=10, ranks=Ranks()).trajectories == 10
 
 
 def test_nothing_stored_is_not_opened():

@@ -245,7 +245,9 @@ def test_steps_are_seen_in_order_between_the_times(small_blocks):
             rng=1,
             progress=False,
         )
-        told = seen[6:]  # the door showed it two and three trajectories at three times
+        # the door showed it two and three trajectories at three times and in one step
+        door, told = seen[:8], seen[8:]
+        assert [name for name, *_ in door] == 2 * ["time 0", "step 0", "time 1", "time 2"]
         names = [name for name, *_ in told]
         assert names == ["time 0", "step 0", "step 1", "time 1", "step 2", "step 3", "time 2"]
         path = sg.simulate(OU, x0, torch.linspace(0, 1, 5), solver=make(substeps=1), rng=1).states
@@ -255,6 +257,43 @@ def test_steps_are_seen_in_order_between_the_times(small_blocks):
         for i in range(4):
             for found, expected in zip(states[f"step {i}"], path[i : i + 2], strict=True):
                 torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-15)
+
+
+def test_what_is_gathered_in_steps_alone(small_blocks):
+    """Heat Σ (Y − X)·(F(X) + F(Y))/2 of an OU process: what it gathers begins with a step."""
+
+    class Heat(sg.Observable):
+        name, every_step = "heat", True
+
+        def begin(self, block: sg.Block):
+            return Gathering()
+
+        def result(self, total: sg.Partial, times):
+            return total["q"] / total["n"]
+
+    class Gathering(sg.Accumulator):
+        def __init__(self):
+            self.n, self.q = 0, None
+
+        def see(self, k, x):
+            self.n = len(x)
+
+        def step(self, i, before, after):
+            q = -((after - before) * (after + before) / 2).sum()
+            self.q = q if self.q is None else self.q + q
+
+        def partial(self):
+            return {"q": self.q, "n": torch.tensor(self.n)}
+
+    x0 = torch.linspace(0, 1, 3000, dtype=torch.float64)[:, None]
+    run = sg.run_ensemble(
+        OU, x0, TIMES, trajectories=3000, solver=sg.EulerMaruyama(substeps=3),
+        observables=[Heat(), sg.Moments()], rng=1, progress=False,
+    )  # fmt: skip
+    moments = run.observables["moments"]
+    square = moments.mean**2 + moments.variance * (2999 / 3000)
+    expected = (square[0] - square[-1])[0] / 2  # the sum telescopes
+    torch.testing.assert_close(run.observables["heat"], expected, rtol=1e-12, atol=1e-14)
 
 
 def test_pairs_of_observables_do_not_disturb_each_other(small_blocks):

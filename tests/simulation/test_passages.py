@@ -8,6 +8,7 @@ import torch
 from scipy import integrate, special
 
 import sdegen as sg
+from sdegen.noise import stream
 
 F64 = torch.float64
 N = 200_000
@@ -113,6 +114,47 @@ def test_regions_and_their_mirror_images():
     (found,) = passages(sde, 1.0, times, 4, sg.FirstPassage(between=(0.5, 1.0)), n=100)
     assert found.waiting.tolist() == [0, 0]
     assert (found.mean, found.exposure) == (0.0, 0.0)  # who starts in it has passed
+    assert math.isnan(found.rate)
+    assert math.isnan(found.rate_error)
+
+
+def test_a_chain_that_jumps_over_an_interval_has_not_been_seen_in_it():
+    flow = sg.ItoProcess(lambda x: torch.ones_like(x), 0.0)
+    over = sg.FirstPassage(between=(0.15, 0.18), bridge=False, name="over")
+    hit = sg.FirstPassage(between=(0.15, 0.25), bridge=False, name="hit")
+    found = passages(flow, 0.0, [0.0, 0.5], 5, over, hit, n=3)
+    assert [p.passed for p in found] == [0, 3]
+
+
+def test_where_rows_are_not_sorted_out_the_law_is_the_same(monkeypatch):
+    """As on a GPU, whose host would have to wait for them; 4.4 standard errors."""
+    monkeypatch.setattr("sdegen.simulation.passages._SORTED_OUT", set())
+    monkeypatch.setattr(torch.Tensor, "nonzero", None)
+    sde = sg.ItoProcess(lambda x: torch.full_like(x, -1.0), lambda x: torch.ones_like(x))
+    (path,) = passages(sde, 1.0, [0.0, 1.0], 20, sg.FirstPassage(below=0.0), n=50_000)
+    exact = drifted(1.0)
+    assert abs(float(path.survival[1]) - exact) < 4.42 * math.sqrt(exact * (1 - exact) / 50_000)
+    out = sg.FirstPassage(below=0.0, above=1.0)
+    (found,) = passages(sg.BrownianMotion(sigma=1.0), 0.3, [0.0, 6.0], 400, out, n=5000)
+    assert abs(found.mean - 0.21) < 4.42 * found.mean_error + 0.0075
+
+
+@pytest.mark.gpu
+def test_a_step_on_a_gpu_is_not_waited_for():
+    x0 = torch.zeros(1, 1, device="cuda")
+    watched = sg.FirstPassage(above=0.5)
+    at = watched.begin(
+        sg.Block(sg.BrownianMotion(), torch.arange(2.0), torch.linspace(0, 1, 9).double(), None,
+                 stream(0, "x"))
+    )  # fmt: skip
+    at.see(0, x0)
+    at.step(0, x0, x0 + 0.1)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for i in range(1, 8):
+            at.step(i, x0, x0 + 0.1)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_multiplicative_noise_and_coordinates():

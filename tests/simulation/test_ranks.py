@@ -41,9 +41,9 @@ print("sha256", found.hexdigest(), flush=True)
 """
 
 
-def launched(folder, ranks, name, *, pause=0.0, threads=1):
+def launched(folder, ranks, name, *, pause=0.0, threads=1, before=""):
     """The program, alone or under torchrun, started."""
-    (folder / "run.py").write_text(RUN)
+    (folder / "run.py").write_text(before + RUN)
     arguments = [str(folder / "run.py"), str(folder / name), str(pause), str(threads)]
     torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--master-port=0"]
     with socket.socket() as free:
@@ -85,12 +85,59 @@ def test_a_rank_that_dies(tmp_path):
     _, err = run.communicate(timeout=120)
     assert run.returncode != 0
     assert time.monotonic() - began < 60
-    assert re.search(
-        r"interrupted: .*\d+ of 11 blocks are done.* resume=True goes on|another rank", err
-    ), err
-    assert 2 <= len(list(records.iterdir())) < 11
+    told = (
+        r"another rank has died.*: rank 0 of 2: (\d+) of 11 blocks are done.* resume=True goes on"
+    )
+    found = re.search(told, err)
+    assert found, err
+    # those of the dead one too
+    assert int(found[1]) == len(list(records.glob("*/0"))) < 11
     resumed = digests(launched(tmp_path, 0, "run", pause=0.03, threads=2))
     assert resumed == digests(launched(tmp_path, 0, "whole", pause=0.03, threads=2))
+
+
+def test_ranks_on_another_kind_of_processor_are_refused(tmp_path):
+    """The second rank is told to use no vectors; the sums of the first would be others."""
+    run = launched(
+        tmp_path, 2, "run", before="""
+import os
+if os.environ["RANK"] == "1":
+    os.environ["ATEN_CPU_CAPABILITY"] = "default"
+""")  # fmt: skip
+    _, err = run.communicate(timeout=120)
+    assert run.returncode != 0
+    assert re.search(r"different bits: cpu is \w+ on rank 0 and DEFAULT on rank 1; start", err), (
+        err
+    )
+
+
+def test_a_run_on_gpus_asks_for_as_many(monkeypatch):
+    for name, value in (("WORLD_SIZE", "4"), ("LOCAL_WORLD_SIZE", "4"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    told = "4 processes on a machine of 2 CUDA devices: start as many .* --nproc-per-node 2"
+    with pytest.raises(ValueError, match=told), sg.joined_ranks("cuda"):
+        pass
+
+
+def test_a_run_on_cpus_needs_no_gpu(monkeypatch):
+    """What joined_ranks takes depends on where the run is, and not on what the machine has."""
+    begun = []
+    for name, value in (("WORLD_SIZE", "4"), ("LOCAL_WORLD_SIZE", "4"), ("LOCAL_RANK", "3")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", begun.append)
+    group = torch.distributed
+    monkeypatch.setattr(group, "init_process_group", lambda kind, **options: begun.append(kind))
+    monkeypatch.setattr(group, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(group, "get_rank", lambda: 3)
+    monkeypatch.setattr(group, "get_world_size", lambda: 4)
+    with sg.joined_ranks() as ranks:
+        assert (ranks, begun) == (Ranks(3, 4, 3, 4), ["gloo"])
+    begun.clear()
+    with sg.joined_ranks("cuda"):
+        assert begun == [3, "nccl"]
 
 
 def test_rank_0_refuses_for_all(tmp_path):

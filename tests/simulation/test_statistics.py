@@ -157,6 +157,8 @@ def test_moments_and_quantiles_of_ornstein_uhlenbeck(small_blocks):
     [
         (lambda: sg.Histogram(1.0, 1.0), "a histogram needs low < high, but low = 1, high = 1"),
         (lambda: sg.Histogram(0.0, 1.0, 0), "bins must be ≥ 1, but is 0"),
+        (lambda: sg.Histogram(-1.0, math.inf), "high must be finite, but is inf"),
+        (lambda: sg.Histogram(math.nan, 1.0), "low must be finite, but is nan"),
         (lambda: sg.TimeCorrelation(-1), "origin must be ≥ 0, but is -1"),
         (lambda: both(sg.TimeCorrelation(4)), "origin must be below 4, the number of times"),
     ],

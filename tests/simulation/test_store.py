@@ -188,6 +188,29 @@ def test_other_versions_are_refused(tmp_path, small_blocks, monkeypatch):
         ensemble(tmp_path / "run.zarr", resume=True)
 
 
+def test_another_kind_of_processor_is_refused(tmp_path, small_blocks, monkeypatch):
+    ensemble(tmp_path / "run.zarr")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "OTHER")
+    with pytest.raises(ValueError, match=r"cpu is \w+ there and OTHER here; go on with the vers"):
+        ensemble(tmp_path / "run.zarr", resume=True)
+
+
+def test_a_drift_that_counts_is_told_from_itself(tmp_path, small_blocks):
+    class Counting:
+        calls = 0
+
+        def __call__(self, x, t):
+            self.calls += 1
+            return -x
+
+    sde = sg.ItoProcess(Counting(), 0.7)
+    ensemble(tmp_path / "run.zarr", sde=sde)
+    told = r"calls is .* there and \d+ here; .* what counts or remembers its calls is another th"
+    with pytest.raises(ValueError, match=told):
+        ensemble(tmp_path / "run.zarr", sde=sde, resume=True)
+    ensemble(tmp_path / "run.zarr", sde=sg.ItoProcess(Counting(), 0.7), resume=True)
+
+
 def test_what_is_there_is_not_overwritten(tmp_path, small_blocks):
     ensemble(tmp_path / "run.zarr")
     with pytest.raises(ValueError, match=r"run\.zarr exists; pass resume=True to go on with it"):
