@@ -70,7 +70,9 @@ from .simulation.currents import ProbabilityCurrent as ProbabilityCurrent
 from .simulation.ensemble import Ensemble as Ensemble
 from .simulation.ensemble import run_ensemble as run_ensemble
 from .simulation.observables import Accumulator as Accumulator
+from .simulation.observables import Block as Block
 from .simulation.observables import Observable as Observable
+from .simulation.observables import Partial as Partial
 from .simulation.passages import FirstPassage as FirstPassage
 from .simulation.ranks import joined_ranks as joined_ranks
 from .simulation.simulate import simulate as simulate
