@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from sdegen.score.checks import check_derivative
 from sdegen.sde.base import SDE
 from sdegen.shapes import ScoreFn, State
 
@@ -50,11 +51,7 @@ def check_score(score: ScoreFn, x: State, t_min: float) -> None:
         )
     with torch.no_grad():
         scale = value.abs().max()
-        if not value.requires_grad and bool((score(rows + 0.1, t) != value).any()):
-            raise ValueError(
-                "score has no derivative in x, which its divergence needs: it depends on x, but "
-                "not through autograd. Take .detach() and no_grad out of it."
-            )
+        check_derivative(score, value, rows, t, "its divergence")
         apart = torch.cat([score(row[None], t) for row in rows])
         if bool(((apart - value).abs() > _COUPLED * scale).any()):
             raise ValueError(

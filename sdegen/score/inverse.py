@@ -34,6 +34,7 @@ import torch
 from torch import Tensor
 
 from sdegen.checks import check_positive
+from sdegen.score.checks import check_derivative
 from sdegen.sde.linear import LinearSDE
 from sdegen.sde.potentials import GaussianMixture
 from sdegen.shapes import ScoreFn, State, Time, expand
@@ -140,7 +141,7 @@ class LinearMeasurement:
             with torch.inference_mode(False), torch.enable_grad():
                 y = x if differentiable else x.detach().clone().requires_grad_()
                 prior = score(y, t)
-                _check_derivative(score, prior, y, t)
+                check_derivative(score, prior, y, t, "the likelihood of a measurement")
                 x0 = (y + sigma**2 * prior) / alpha
                 pull = self._likelihood_score(y, x0, alpha, sigma, covariance, differentiable)
             total = prior + pull
@@ -188,15 +189,3 @@ class LinearMeasurement:
             inner = inner + r2 * (a @ a.T)
         weights = torch.linalg.solve(inner.expand(len(x), -1, -1), off[:, :, None])[:, :, 0]
         return pulled(weights @ a).reshape(x.shape)
-
-
-def _check_derivative(score: ScoreFn, value: State, x: State, t: Time) -> None:
-    """Refuses a score that depends on x, but not through autograd."""
-    if value.requires_grad:
-        return
-    with torch.no_grad():
-        if bool((score(x + 0.1, t) != value).any()):
-            raise ValueError(
-                "score has no derivative in x, which the likelihood of a measurement needs: it "
-                "depends on x, but not through autograd. Take .detach() and no_grad out of it."
-            )

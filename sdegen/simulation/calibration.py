@@ -48,13 +48,14 @@ from tqdm import tqdm
 
 from sdegen.errors import CheckpointError
 from sdegen.noise import stream
+from sdegen.score.checks import check_derivative
 from sdegen.sde.base import Counter, Kernel
 from sdegen.sde.reverse import ReverseSDE
 from sdegen.shapes import State
 from sdegen.simulation.door import check_dynamics, check_state, check_times
 from sdegen.simulation.fitting import Unknowns, descend, distance, multistep, on_circle, run
 from sdegen.simulation.simulate import simulate
-from sdegen.solvers.base import FixedStep, Solver
+from sdegen.solvers.base import FixedStep, Solver, check_inner
 from sdegen.solvers.multistep import Multistep
 from sdegen.solvers.timesteps import powers
 from sdegen.solvers.torch_diffeq import TorchDiffEq
@@ -80,7 +81,10 @@ class Calibration:
         times: Nodes, shape (steps + 1,), float64.
         solver: The one that was given or, with free coefficients, a `LinearMultistep`.
         weights: Free coefficients w and u, shape (2, steps, K), or None.
-        error: Root-mean-square distance to the accurate flow, over the held-out states.
+        error: Root-mean-square distance to the accurate flow, over the held-out states. They also
+            choose which round is kept, so that it is too kind where the batch is small for the
+            dimension or the flow has heavy tails: for a mixture in the plane, 5 steps and 96
+            states it was 0.0017, on unseen ones 0.033, and with 768 states 0.0118 on both.
         error_before: The same of the given solver on the grid that it began from.
         evaluations: Of the score, for each pilot state, all told; see the module.
         pilot: States in the pilot batch, the held-out ones included.
@@ -184,12 +188,14 @@ def calibrate(
         progress: Whether a progress bar is shown.
 
     Returns:
-        Times and solver for `simulate`, and what they are worth on the held-out states.
+        Times and solver for `simulate`, and their error on the held-out states, which is often
+        below that on other states: see `Calibration.error`.
 
     Raises:
         TypeError: If an argument is of the wrong kind.
-        ValueError: If the dynamics are noisy, steps < 1, the batch has fewer than 6 states, or the
-            solver does not go with free coefficients.
+        ValueError: If the dynamics are noisy or the solver draws noise or has substeps, steps < 1,
+            the batch has fewer than 6 states, the score has no derivative, or the solver does not
+            go with free coefficients.
     """
     kernel = _checked(dynamics, solver, steps, x_T, rounds, free_coefficients)
     counter = Counter()
@@ -203,6 +209,9 @@ def calibrate(
     )
     for grid in grids:
         check_dynamics(dynamics, solver, grid, None)
+    with torch.inference_mode(False), torch.enable_grad():
+        rows = x_T[:_FEWEST].detach().clone().requires_grad_()
+        check_derivative(dynamics.score, dynamics.score(rows, ends[0]), rows, ends[0], "calibrate")
     accurate = TorchDiffEq("dopri5", rtol=1e-6, atol=1e-6) if reference is None else reference
     exact = simulate(counted, x_T, ends, solver=accurate, keep_path=False).final
     held = torch.zeros(len(x_T), dtype=torch.bool)
@@ -261,9 +270,17 @@ def _checked(
             "calibrate needs the α and σ of a kernel: pass the ReverseSDE of a linear SDE, not of "
             f"{type(dynamics.forward).__name__}."
         )
-    if not isinstance(solver, FixedStep):
-        raise TypeError(
-            f"solver must be one of fixed steps, such as AngularAdams(), but is {solver!r}."
+    check_inner("solver", solver)
+    assert isinstance(solver, FixedStep)
+    if solver.substeps != 1:
+        raise ValueError(
+            f"calibrate places every node itself, but solver.substeps is {solver.substeps}: leave "
+            f"it at 1, and pass steps={solver.substeps} × as many for that many evaluations."
+        )
+    if solver.draws(dynamics):
+        raise ValueError(
+            f"calibrate compares paths with those of the flow, but {solver!r} draws noise: pass "
+            "it without churn or corrector."
         )
     if free and not isinstance(solver, Multistep):
         raise TypeError(
@@ -354,8 +371,9 @@ def _check_identity(path: str | Path, there: dict[str, Tensor], dynamics: Revers
                     f"{float(then):.6g}, but here it is {float(now):.6g}."
                 )
     for t, now, then in zip(there["probe_t"], here["score"], there["score"], strict=True):
-        off = float((now - then).norm() / then.norm())
-        if not off <= _SAME:
+        # ≤, since the score of a fresh network may be 0 everywhere
+        if not bool((now - then).norm() <= _SAME * then.norm()):
+            off = float((now - then).norm() / then.norm())
             raise CheckpointError(
                 f"{path} was made for another model: at t = {float(t):g} its score differs from "
                 f"this one by {100 * off:.3g} %."

@@ -12,6 +12,7 @@ from sdegen.simulation.fitting import Unknowns, distance, multistep, on_circle, 
 F = torch.float64
 VP = sg.VP(sg.LinearBeta(0.1, 20.0))
 LAW = sg.GaussianMixture([0.3, 0.7], [[-1.0, 0.5], [0.6, -0.2]], stds=[0.5, 0.8]).noised(VP)
+PAIR = sg.GaussianMixture([0.3, 0.7], [[-1.0], [1.0]], stds=0.25).noised(VP)
 FLOW = sg.ReverseSDE(VP, LAW.score, eta=0.0)
 TIGHT = sg.TorchDiffEq("dopri8", rtol=1e-10, atol=1e-10)
 
@@ -90,6 +91,38 @@ def test_the_gradient_is_that_of_the_error():
         return distance(run(sg.ExponentialAdams(3, "x0"), FLOW, nodes, x), target)
 
     assert torch.autograd.gradcheck(of_a_grid, (begun.gaps,))
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        *(sg.EulerMaruyama(), sg.Heun(), sg.DDIM(), sg.KarrasHeun(), sg.DPM2()),
+        *(sg.ExponentialAdams(4, "v"), sg.ExponentialAdams(2, "x0", "midpoint")),
+        *(sg.ExponentialAdamsMoulton(3, "eps"), sg.AngularAdams(3)),
+    ],
+    ids=repr,
+)
+def test_the_gradient_of_the_nodes_is_that_of_the_error(solver):
+    grid = sg.timesteps.power(VP, 4)
+    begun, x = Unknowns.of(grid, None).copied(requires_grad=True), starts(8, 6)
+
+    def end(gaps):
+        return run(solver, FLOW, Unknowns(gaps, None).nodes(1.0, VP.t_min), x)
+
+    assert torch.autograd.gradcheck(end, (begun.gaps,), fast_mode=True)
+    # and for numbers without gradients the steps are those of simulate
+    theirs = sg.simulate(FLOW, x, grid, solver=solver, keep_path=False).final
+    assert float((end(begun.gaps) - theirs).detach().abs().max()) < 1e-11
+
+
+def test_nodes_of_dpm2_and_heun_are_worth_fitting():
+    # of a wrong gradient they gained nothing
+    flow = sg.ReverseSDE(VP, PAIR.score, eta=0.0)
+    for solver in (sg.Heun(), sg.DPM2()):
+        found = sg.calibrate(
+            flow, solver, 5, VP.prior((200, 1), rng=0, dtype=F), free_coefficients=False, rounds=4
+        )
+        assert found.error < 0.95 * found.error_before
 
 
 @pytest.mark.parametrize(
@@ -191,6 +224,20 @@ def test_nodes_in_a_file_go_with_their_solver(tmp_path):
         sg.Calibration.load(path, FLOW)
 
 
+def test_a_file_of_a_model_whose_score_is_zero_is_its_own(tmp_path):
+    class Nothing(torch.nn.Module):
+        def forward(self, x, t):
+            return torch.zeros_like(x)
+
+    flow = sg.ReverseSDE(VP, sg.ScoreModel(Nothing(), VP).score, eta=0.0)
+    found = sg.calibrate(flow, sg.AngularAdams(), 2, VP.prior((12, 2), rng=0, dtype=F), rounds=1)
+    found.save(tmp_path / "nothing.safetensors")
+    again = sg.Calibration.load(tmp_path / "nothing.safetensors", flow)
+    assert torch.equal(again.times, found.times)
+    with pytest.raises(sg.CheckpointError, match=r"another model: at t = 1 .* by inf %"):
+        sg.Calibration.load(tmp_path / "nothing.safetensors", FLOW)
+
+
 def test_a_flipped_bit_is_seen(calibrated, tmp_path):
     path = tmp_path / "five.safetensors"
     calibrated.save(path)
@@ -244,8 +291,26 @@ class TestBadRequests:
             sg.calibrate(FLOW, TIGHT, 2, starts(12, 0))
         with pytest.raises(TypeError, match=r"one evaluation a step, but solver is Heun"):
             sg.calibrate(FLOW, sg.Heun(), 2, starts(12, 0))
+        with pytest.raises(TypeError, match=r"solver must be a solver.* class: pass DDIM\(\)"):
+            sg.calibrate(FLOW, sg.DDIM, 2, starts(12, 0))
+        with pytest.raises(ValueError, match=r"solver must end .* FinalDenoising replaces"):
+            sg.calibrate(FLOW, sg.FinalDenoising(), 2, starts(12, 0), free_coefficients=False)
+        for free in (True, False):
+            with pytest.raises(ValueError, match=r"every node itself, but solver\.substeps is 2"):
+                sg.calibrate(
+                    FLOW, sg.AngularAdams(2, substeps=2), 2, starts(12, 0), free_coefficients=free
+                )
+        for noisy in (sg.KarrasHeun(sg.Churn(5.0)), sg.MetropolisCorrector(LAW.log_prob)):
+            with pytest.raises(ValueError, match=rf"{type(noisy).__name__}.* draws noise: pass"):
+                sg.calibrate(FLOW, noisy, 2, starts(12, 0), free_coefficients=False)
         with pytest.raises(ValueError, match=r"order=4.* evaluates twice in its second"):
             sg.calibrate(FLOW, sg.ExponentialAdams(4), 3, starts(12, 0), rounds=1)
+
+    def test_a_score_without_a_derivative(self):
+        for score in (torch.no_grad()(LAW.score), lambda x, t: LAW.score(x, t).detach()):
+            flow = sg.ReverseSDE(VP, score, eta=0.0)
+            with pytest.raises(ValueError, match=r"no derivative in x, which calibrate needs: .*"):
+                sg.calibrate(flow, sg.AngularAdams(), 2, starts(12, 0))
 
     def test_pilot_batch(self):
         with pytest.raises(ValueError, match="x_T has 4 states, of which every third is held out"):
