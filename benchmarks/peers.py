@@ -10,8 +10,11 @@ a model's output. What is done so that none is handicapped:
 - All end at t_min, where σ > 0, and are compared with the exact map to t_min. A last step to
   σ = 0, which some libraries append, is left out: there is nothing to denoise at the target.
 - Where a scheduler lowers its order in the last steps, or does not, both are run.
-- Each is run on every grid that any of the three libraries offers (see `samplers.GRIDS`), and a
-  two-evaluation method takes as many steps as the budget pays for.
+- Each is run on every grid that any of the three libraries offers (see `sampling.GRIDS`), on
+  noisy and trained scores on the two that win, and a two-evaluation method takes as many steps as
+  the budget pays for.
+- A network reaches them as `sdegen.adaptors` gives it: a diffusers network with a noise level for
+  each node, D(x; σ), an azula denoiser (`Adapted`).
 
 Orders, solver types, predictions and correctors are in the lists below. Left out are schedulers
 that are one of these under another name (EDM's, CogVideoX's), those for distilled models or other
@@ -29,9 +32,20 @@ from dataclasses import dataclass
 
 import torch
 
+import sdegen as sg
 from benchmarks import bare
+from sdegen.solvers.exponential import Coefficients
 
-__all__ = ["Counted", "Peer", "deterministic", "missing", "stochastic"]
+__all__ = [
+    "Adapted",
+    "Counted",
+    "Peer",
+    "coefficients",
+    "deterministic",
+    "missing",
+    "run",
+    "stochastic",
+]
 
 
 class Counted:
@@ -59,6 +73,29 @@ class Counted:
         alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
         return (self.eps(x, t) - sigma * x) / alpha  # v = α ε − σ x0, with α² + σ² = 1
 
+    def denoise(self, y, ratio):
+        """D(y; σ/α) at y = x/α, as k-diffusion asks."""
+        t = self.time(ratio.flatten()[0])
+        return self.x0(y * self.sde.alpha(t), t)
+
+    def azula(self):
+        """An azula denoiser, and its times by ours."""
+        denoise, model = importlib.import_module("azula.denoise"), self
+
+        class Exact(denoise.Denoiser):
+            def __init__(self):
+                super().__init__()
+                self.schedule = lambda t: (model.sde.alpha(t), model.sde.sigma(t))
+
+            def forward(self, x_t, t, **_):
+                return denoise.DiracPosterior(model.x0(x_t, t))
+
+        return Exact(), lambda times: times
+
+    def begin(self, times):
+        """Before a run along these times."""
+        self.calls = 0
+
     def ratio(self, t):
         """σ/α."""
         return self.sde.sigma(t) / self.sde.alpha(t)
@@ -69,6 +106,51 @@ class Counted:
         b = torch.log1p(ratio * ratio)
         # the root without cancellation
         return (2 * b / (low + torch.sqrt(low * low + 2 * slope * b))).to(torch.float64)
+
+
+class Adapted(Counted):
+    """A `ScoreModel` as each library is given it by `sdegen.adaptors`; the network counts.
+
+    Args:
+        model: The model, on VP with a linear β.
+        shape: Of one sample.
+    """
+
+    def __init__(self, model, shape):
+        super().__init__(model.sde, model.score)
+        self._model, self._shape, self._unet = model, tuple(shape), None
+        self._denoiser = sg.to_denoiser(model)
+        model.network.register_forward_hook(self._count)
+
+    def _count(self, *_):
+        self.calls += 1
+
+    def begin(self, times):
+        """A noise level of the scheduler for each time of the run."""
+        super().begin(times)
+        if _installed("diffusers"):
+            self._unet, _ = sg.to_diffusers(self._model, self._shape, times=times)
+
+    def eps(self, x, t):
+        unet = self._unet
+        if unet is None:
+            return self._model.eps(x, t)
+        here = (unet.times == t).nonzero()
+        if len(here):
+            k = here[0, 0].to(torch.float64)
+        else:  # between two of its levels, as KDPM2's middle is
+            level = self.sde.kernel.log_ratio(t.to(torch.float64))
+            left = (torch.searchsorted(unet.levels, level) - 1).clamp(0, len(unet.levels) - 2)
+            low, high = unet.levels[left], unet.levels[left + 1]
+            k = (left + (level - low) / (high - low)).clamp(0, len(unet.levels) - 1)
+        return unet(x, k).sample
+
+    def denoise(self, y, ratio):
+        return self._denoiser(y, ratio)
+
+    def azula(self):
+        low, high = self.sde.t_min, self.sde.t_max
+        return sg.to_azula(self._model), lambda times: (times - low) / (high - low)
 
 
 @dataclass(frozen=True)
@@ -132,11 +214,7 @@ def _k(function, **settings):
     def run(model, x, times, draw):
         alpha = model.sde.alpha(times)
         ratios = model.ratio(times)
-
-        def denoiser(y, sigma):
-            t = model.time(sigma.flatten()[0])
-            return model.x0(y * model.sde.alpha(t), t)
-
+        denoiser = model.denoise
         words = {"disable": True, **settings}
         if "noise_sampler" in words:
             words["noise_sampler"] = lambda *_: draw()
@@ -417,20 +495,11 @@ def _diffusers_noisy():
 def _azula(name, **words):
     def run(model, x, times, draw):
         sample = importlib.import_module("azula.sample")
-        denoise = importlib.import_module("azula.denoise")
-
-        class Exact(denoise.Denoiser):
-            def __init__(self):
-                super().__init__()
-                self.schedule = lambda t: (model.sde.alpha(t), model.sde.sigma(t))
-
-            def forward(self, x_t, t, **_):
-                return denoise.DiracPosterior(model.x0(x_t, t))
-
-        kind = getattr(sample, name)
-        ours = type(name, (kind,), {"timesteps": property(lambda self: times)})
+        denoiser, clock = model.azula()
+        kind, nodes = getattr(sample, name), clock(times)
+        ours = type(name, (kind,), {"timesteps": property(lambda self: nodes)})
         with _seeing(sample, randn_like=lambda *_: draw()):
-            return ours(Exact(), silent=True, **words)(x)
+            return ours(denoiser, silent=True, **words)(x)
 
     return run
 
@@ -487,7 +556,7 @@ def stochastic():
 def run(peer, model, x, times, *, seed=0):
     """One run of a peer: the state at times[-1] and the evaluations it asked for."""
     generator = torch.Generator().manual_seed(seed)
-    model.calls = 0
+    model.begin(times)
 
     def draw():
         return torch.randn(x.shape, generator=generator, dtype=x.dtype)
@@ -496,3 +565,72 @@ def run(peer, model, x, times, *, seed=0):
         warnings.simplefilter("ignore")
         final = peer.run(model, x, times, draw)
     return final, model.calls
+
+
+class _Impulses(Counted):
+    """Answers that are 1 in one row each, and the states at which they were asked for."""
+
+    def __init__(self, sde):
+        super().__init__(sde, None)
+        self.seen = []
+
+    def score(self, x, t):
+        self.seen.append(x)
+        answer = torch.zeros_like(x)
+        answer[self.calls] = 1.0
+        self.calls += 1
+        return answer
+
+
+def coefficients(peer, sde, times):
+    """A, P, Q and S of a peer's steps, if they are linear and remember at most one state.
+
+    A run of N steps is linear in x_0, its N scores and its N draws. With each of them 1 in a row
+    of its own and 0 in all others, the states of all rows tell the coefficients, by least squares:
+
+        x_{i+1} = A x_i + P x_{i−1} + Q_0 score_i + Q_1 score_{i−1} + S z_i
+
+    Args:
+        peer: One that evaluates once a step.
+        sde: VP with a linear β.
+        times: Nodes, shape (N + 1,).
+
+    Returns:
+        `Coefficients`, or None where a residual shows that it is something else.
+    """
+    n, model = len(times) - 1, _Impulses(sde)
+    if peer.steps(2) != 2 or peer.own_grid:
+        return None
+    start, drawn = torch.zeros(2 * n + 1, 1, dtype=torch.float64), []
+    start[-1] = 1.0
+
+    def draw():
+        z = torch.zeros_like(start)
+        z[n + len(drawn)] = 1.0
+        drawn.append(z)
+        return z
+
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        final = peer.run(model, start, times, draw)
+    if len(model.seen) != n or len(drawn) > n:
+        return None
+    states, unit = torch.cat([*model.seen, final], 1), torch.eye(2 * n + 1, dtype=torch.float64)
+    rows = []
+    for i in range(n):
+        known = [states[:, i], unit[:, i], unit[:, n + i]]
+        if i:
+            known += [states[:, i - 1], unit[:, i - 1]]
+        known = torch.stack(known, 1)
+        row = torch.linalg.lstsq(known, states[:, i + 1], driver="gelsd").solution
+        if float((known @ row - states[:, i + 1]).abs().max()) > 1e-9 * float(states.abs().max()):
+            return None
+        rows.append(torch.cat([row, row.new_zeros(5 - len(row))]))
+    decay, own, noise, before, last = torch.stack(rows).unbind(1)
+    width = 1 if float(torch.stack([before, last]).abs().max()) < 1e-9 else 2
+    return Coefficients(
+        decay,
+        torch.stack([torch.zeros_like(before), before], 1)[:, :width],
+        torch.stack([own, last], 1)[:, :width],
+        noise,
+    )

@@ -1,9 +1,12 @@
 """The benchmark of samplers: ours before the peers, budgets kept, peers run as they are."""
 
+import json
+
 import pytest
+import torch
 
 import sdegen as sg
-from benchmarks import peers, problems, samplers
+from benchmarks import exact_flows, noisy, peers, problems, samplers
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +25,7 @@ def test_five_evaluations_ours_before_the_peers_and_calibrated_before_both(rehea
 
 
 def test_no_sampler_takes_more_than_its_budget():
-    rows = samplers.flow_rows(2, 5, True)
+    rows = exact_flows.flow_rows(2, 5, True)
     assert {row["nfe"] for row in rows if row["library"] == "sdegen"} == {4, 5}
     assert all(row["nfe"] is None or row["nfe"] <= 5 for row in rows)
 
@@ -48,6 +51,68 @@ def test_peers_that_are_one_of_ours_agree_with_it():
         assert calls == out.nfe, name
         # float64 tables; PyTorch's own rounding of a σ in float32 would be 1e-7
         assert float((theirs - out.final).abs().max()) < 1e-8, name
+
+
+@pytest.mark.skipif("diffusers" in peers.missing(), reason="diffusers is not installed")
+def test_the_coefficients_of_a_peer_are_measured():
+    """Impulses tell a method; the one of ours by the same name has a closed form."""
+    times = sg.timesteps.log_snr(noisy.LINE, 7)
+    dynamics = sg.ReverseSDE(noisy.LINE, lambda x, t: -x)
+    found = {peer.name: peer for peer in peers.stochastic() if peer.library == "diffusers"}
+    table = peers.coefficients(
+        found["DPMSolverMultistep sde-dpmsolver++ 2 midpoint"], noisy.LINE, times
+    )
+    ours = sg.ExponentialAdams(2, "x0", "midpoint").coefficients(dynamics, times)
+    for one, other in (
+        (table.decay + table.states[:, 0], ours.decay + ours.states[:, 0]),
+        (table.states[:, 1], ours.states[:, 1]),
+        (table.scores, ours.scores),
+        (table.noise, ours.noise),
+    ):
+        assert float((one - other).abs().max()) < 1e-12
+    assert peers.coefficients(found["DDPM"], noisy.LINE, times).states.shape[1] == 1
+    # of order 3 it remembers two states, which shows
+    third = found["DPMSolverMultistep sde-dpmsolver++ 3"]
+    assert peers.coefficients(third, noisy.LINE, times) is None
+
+
+@pytest.mark.skipif("diffusers" in peers.missing(), reason="diffusers is not installed")
+def test_peers_run_on_a_network_through_the_adaptors():
+    """The same as ours on its score, to the float32 of the network; the network counts."""
+    model = sg.ScoreModel(sg.MLP(dim=2, rng=0), problems.SDE, sg.EpsPrediction())
+    flow = sg.ReverseSDE(problems.SDE, model.score, eta=0.0)
+    x_T = problems.SDE.prior((64, 2), rng=0, dtype=torch.float64)
+    times = sg.timesteps.log_snr(problems.SDE, 8)
+    adapted = peers.Adapted(model, (2,))
+    ours = {
+        ("diffusers", "DDIM"): sg.DDIM(),
+        ("diffusers", "KDPM2Discrete"): sg.DPM2(),
+        ("k-diffusion", "sample_dpmpp_2m"): sg.ExponentialAdams(2, "x0", "midpoint"),
+        ("azula", "DDIMSampler"): sg.DDIM(),
+    }
+    for peer in peers.deterministic():
+        solver = ours.get((peer.library, peer.name))
+        if solver is not None:
+            theirs, calls = peers.run(peer, adapted, x_T, times)
+            out = sg.simulate(flow, x_T, times, solver=solver, keep_path=False)
+            assert calls == out.nfe, peer.label
+            # times are found from noise levels by bisection, and told to the network in float32
+            assert float((theirs - out.final).abs().max()) < 1e-4, peer.label
+
+
+def test_a_part_run_alone_keeps_the_others(rehearsed, tmp_path, monkeypatch):
+    monkeypatch.setattr(samplers, "RESULTS", tmp_path)
+    monkeypatch.setattr(samplers, "ALL", tmp_path / "all" / "samplers.json")
+    monkeypatch.setattr(samplers, "write", lambda *_: None)
+    monkeypatch.setattr(samplers, "draw", lambda *_: None)
+    part = {"date": "2000-01-01", "seconds": 60, "rows": noisy.kl_rows(quick=True)}
+    tables = samplers.report({"kl": part}, quick=False)
+    assert json.loads(samplers.ALL.read_text()) == {"kl": part}
+    assert tables["what a run of each part cost"] == [
+        {"part": "kl", "date": "2000-01-01", "CPU minutes": 1.0}
+    ]
+    title = next(title for title in tables if title.startswith("noisy samplers, a line"))
+    assert tables[title] == rehearsed[title]
 
 
 def test_a_ratio_of_the_schedule_gives_its_time_back():
