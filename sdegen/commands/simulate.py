@@ -28,6 +28,8 @@ from sdegen.simulation.plan import Start
 from sdegen.simulation.ranks import Ranks, joined_ranks
 from sdegen.simulation.simulate import simulate
 from sdegen.simulation.statistics import Histogram, MomentEstimate, Moments, TimeCorrelation
+from sdegen.solvers.base import Solver
+from sdegen.solvers.native import EulerMaruyama, Heun
 from sdegen.storage import save_tensors
 from sdegen.trajectory import Trajectory
 from sdegen.walls import Walls
@@ -64,11 +66,12 @@ def run(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:
             sde,
             _start(config, dtype, device),
             times,
-            solver=solver_of(config.solver, config.substeps, config.tolerance),
+            solver=_solver(config),
             rng=config.seed,
             walls=walls,
             keep_path=not config.last_only,
             on_nonfinite=config.on_nonfinite,
+            interacting=config.interacting,
             progress=progress,
         )
     except (Interrupted, NonFiniteError) as stop:
@@ -96,13 +99,13 @@ def assist(config: SimulateConfig) -> None:
         raise ValueError(
             "processes that torchrun started share an ensemble: pass --observables or --store."
         )
-    with joined_ranks() as ranks:
+    with joined_ranks(device_of(config.device)) as ranks:
         _ensemble(config, ranks, progress=False)
 
 
 def _run_ensemble(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:
     """Runs the ensemble, and writes observables.safetensors."""
-    with joined_ranks() as ranks:
+    with joined_ranks(device_of(config.device)) as ranks:
         try:
             found = _ensemble(config, ranks, progress=progress)
         except (Interrupted, NonFiniteError, SolverError) as stop:
@@ -123,7 +126,7 @@ def _ensemble(config: SimulateConfig, ranks: Ranks, *, progress: bool) -> Ensemb
         _starts(config, dtype, device),
         torch.linspace(config.t0, config.t1, config.points, dtype=torch.float64),
         trajectories=config.trajectories,
-        solver=solver_of(config.solver, config.substeps, config.tolerance),
+        solver=_solver(config),
         observables=[_observable(config, name) for name in config.observables],
         store=config.store,
         resume=config.resume,
@@ -132,9 +135,18 @@ def _ensemble(config: SimulateConfig, ranks: Ranks, *, progress: bool) -> Ensemb
         rng=config.seed,
         walls=_walls(config),
         on_nonfinite=config.on_nonfinite,
+        interacting=config.interacting,
         ranks=ranks,
         progress=progress,
     )
+
+
+def _solver(config: SimulateConfig) -> Solver:
+    """The solver that is named, compiled where that is asked for."""
+    if config.compile:
+        kind = {"euler-maruyama": EulerMaruyama, "heun": Heun}[config.solver]
+        return kind(substeps=config.substeps, compile=True)
+    return solver_of(config.solver, config.substeps, config.tolerance)
 
 
 def _starts(config: SimulateConfig, dtype: torch.dtype, device: torch.device) -> Start:
@@ -153,12 +165,15 @@ def _starts(config: SimulateConfig, dtype: torch.dtype, device: torch.device) ->
 def _observable(config: SimulateConfig, name: str) -> Observable:
     """The observable that a word means."""
     low, high = config.low or 0.0, config.high or 0.0  # the config saw to it where they matter
+    at = config.coordinate
     makers: dict[str, Callable[[], Observable]] = {
         "moments": Moments,
-        "histogram": lambda: Histogram(low, high, config.cells),
+        "histogram": lambda: Histogram(low, high, config.cells, at),
         "correlation": TimeCorrelation,
-        "first-passage": lambda: FirstPassage(above=config.above, below=config.below),
-        "current": lambda: ProbabilityCurrent(low, high, config.cells),
+        "first-passage": lambda: FirstPassage(
+            config.above, config.below, config.between, at, config.bridge
+        ),
+        "current": lambda: ProbabilityCurrent(low, high, config.cells, coordinate=at),
     }
     return makers[name]()
 

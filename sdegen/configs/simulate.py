@@ -35,6 +35,8 @@ class SimulateConfig:
         solver: How a step is taken; torchsde's by their names, dopri5 for noise-free dynamics
             alone.
         substeps: Steps between two of the times that are kept.
+        compile: Compile runs of steps, of euler-maruyama or heun: some 10 s, then many times as
+            fast.
         tolerance: Relative and absolute tolerance of dopri5.
         walls: What the ends of the space do; needs --low and --high.
         low: Lower end of the space; with --fokker-planck, of the grid.
@@ -45,9 +47,14 @@ class SimulateConfig:
         cells: Cells of the Fokker-Planck grid, bins of the comparison, of the histogram and of
             the current.
         observables: What is accumulated over the ensemble. histogram and current need --low and
-            --high; first-passage needs --above or --below.
+            --high; first-passage needs --above, --below or --between.
         above: The region of first-passage is x ≥ above.
         below: The region of first-passage is x ≤ below; with --above, either.
+        between: The region of first-passage is an interval.
+        bridge: Draw first passages between two steps too; without, steps are only looked at.
+        coordinate: Which coordinate histogram, first-passage and current are of, from 0.
+        interacting: Whether trajectories feel each other and run together; unless said, a probe
+            of the drift finds out.
         store: Folder that the states go to, such as run.zarr; xarray opens it.
         resume: Go on with a store that is there, and compute what is missing.
         on_nonfinite: What to do when a trajectory explodes: stop, or freeze it and go on.
@@ -68,6 +75,7 @@ class SimulateConfig:
     points: int = 101
     solver: SolverName = "euler-maruyama"
     substeps: int = 1
+    compile: bool = False
     tolerance: float = 1e-5
     walls: Wall | None = None
     low: float | None = None
@@ -78,6 +86,10 @@ class SimulateConfig:
     observables: tuple[ObservableName, ...] = ()
     above: float | None = None
     below: float | None = None
+    between: tuple[float, float] | None = None
+    bridge: bool = True
+    coordinate: int = 0
+    interacting: bool | None = None
     store: str | None = None
     resume: bool = False
     on_nonfinite: Literal["raise", "freeze"] = "raise"
@@ -128,10 +140,20 @@ class SimulateConfig:
             raise ValueError(
                 f"observables: {min(gridded)} needs low and high; pass --low and --high."
             )
-        if ("first-passage" in self.observables) == (self.above is None and self.below is None):
+        region = (self.above, self.below, self.between) != (None, None, None)
+        if ("first-passage" in self.observables) != region:
             raise ValueError(
                 "above and below are the region of first-passage: pass --observables "
-                "first-passage with --above, --below or both."
+                "first-passage with --above, --below or both, or with --between."
+            )
+        if self.compile and self.solver not in ("euler-maruyama", "heun"):
+            raise ValueError(
+                f"compile is for --solver euler-maruyama or heun, but solver = {self.solver!r}."
+            )
+        if self.coordinate not in range(len(self.x0)):
+            raise ValueError(
+                f"coordinate must be 0 … {len(self.x0) - 1}, as x0 has {len(self.x0)} numbers, "
+                f"but is {self.coordinate}."
             )
         check_seed(self.seed)
         check_threads(self.threads)

@@ -174,6 +174,12 @@ def test_particles_against_fokker_planck(simulate):
             "--observables moments --fokker-planck --low -1 --high 1",
             "fokker_planck is compared with trajectories in memory; leave --store and",
         ),
+        ("--solver dopri5 --compile", "compile is for --solver euler-maruyama or heun, but sol"),
+        ("--x0 0 0 --coordinate 2", "coordinate must be 0 … 1, as x0 has 2 numbers, but is 2"),
+        (
+            "--observables first-passage --above 1 --between 0 1",
+            "a first passage needs a region: above=…, below=…, both, or between=",
+        ),
         ("--store here --threads 0", "threads must be ≥ 1, but is 0"),
         (
             "--trajectories 1000000 --points 1000000",
@@ -230,6 +236,49 @@ def test_an_ensemble_is_run_ensemble(here, simulate):
     )
     stored = zarr.open_array(here / "run.zarr" / "states", mode="r")[:]
     assert torch.equal(torch.from_numpy(stored), same.states)
+
+
+def test_what_an_ensemble_is_asked_goes_through(simulate):
+    """Region, coordinate, bridge and what feels each other are those of the library."""
+    ou, times = sg.OrnsteinUhlenbeck(rate=1.0, sigma=math.sqrt(2)), torch.linspace(0, 1, 3)
+    wanted = [
+        sg.Histogram(-3, 3, 30, coordinate=1),
+        sg.FirstPassage(between=(0.5, 0.6), coordinate=1, bridge=False),
+        sg.ProbabilityCurrent(-3, 3, 30, coordinate=1),
+    ]
+    run = sg.run_ensemble(
+        ou, torch.tensor([[1.0, -1.0]]), times, trajectories=40_000, rng=3, interacting=True,
+        solver=sg.EulerMaruyama(substeps=4), observables=wanted, progress=False,
+    )  # fmt: skip
+    found = simulate(
+        "ou --trajectories 40000 --seed 3 --points 3 --x0 1 -1 --substeps 4 --low -3 --high 3",
+        "--cells 30 --observables histogram first-passage current --coordinate 1 --no-bridge",
+        "--between 0.5 0.6 --interacting True",
+    )
+    assert (found.status, found.err) == (0, [])
+    for name, result in run.observables.items():
+        for field, value in vars(result).items():
+            assert same_bits(found.tensors[f"{name}.{field}"], torch.as_tensor(value)), field
+
+
+@pytest.mark.parametrize("flags", ["", "--observables moments"])
+def test_steps_are_compiled_where_that_is_asked(simulate, monkeypatch, flags):
+    asked = []
+
+    def solve(self, *args, compiled=sg.EulerMaruyama.solve, **options):
+        asked.append((type(self).__name__, self.substeps, self.compile))
+        return compiled(type(self)(substeps=self.substeps), *args, **options)
+
+    monkeypatch.setattr(sg.EulerMaruyama, "solve", solve)
+    found = simulate("ou --trajectories 5 --points 3 --substeps 2 --compile", flags)
+    assert (found.status, found.err) == (0, [])
+    assert asked == [("EulerMaruyama", 2, True)]
+
+
+def test_a_passage_that_nobody_waits_for(simulate):
+    found = simulate("ou --x0 2 --trajectories 5 --observables first-passage --above 1.5")
+    assert (found.status, found.err) == (0, [])
+    assert found.metrics["survival"] == 0.0
 
 
 def test_a_store_is_gone_on_with(here, simulate):
