@@ -26,6 +26,12 @@ class _ConstantNoise(SDE):
         self.constant_noise = float(sigma)
         self._sigma = torch.tensor(float(sigma), dtype=torch.float64)
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        said = next(c for c in cls.__mro__ if "autonomous" in vars(c))
+        if cls.drift is not said.drift or cls.diffusion is not said.diffusion:
+            cls.autonomous = False  # was said of another drift or diffusion
+
     def diffusion(self, x: State, t: Time) -> Tensor:
         """g = σ, 0-d."""
         return self._sigma
@@ -37,6 +43,8 @@ class BrownianMotion(_ConstantNoise):
     Args:
         sigma: σ ≥ 0; D = σ²/2.
     """
+
+    autonomous = True
 
     def __init__(self, sigma: float = 1.0) -> None:
         super().__init__(sigma, "sigma")
@@ -60,6 +68,8 @@ class OrnsteinUhlenbeck(_ConstantNoise):
         Uhlenbeck and Ornstein 1930; Gardiner 2009, section 4.5.4.
     """
 
+    autonomous = True
+
     def __init__(self, rate: float = 1.0, mean: float = 0.0, sigma: float = math.sqrt(2)) -> None:
         super().__init__(sigma, "sigma")
         if not (math.isfinite(rate) and math.isfinite(mean)):
@@ -78,6 +88,8 @@ class Langevin(_ConstantNoise):
         potential: U and its force.
         temperature: T ≥ 0, in units of energy (k_B = mobility = 1).
     """
+
+    autonomous = True
 
     def __init__(self, potential: Potential, temperature: float = 1.0) -> None:
         check_not_negative("temperature", temperature)
@@ -104,6 +116,8 @@ class RateNetwork(_ConstantNoise):
     Reference:
         Sompolinsky, Crisanti and Sommers 1988, eq. (1), with noise.
     """
+
+    autonomous = True
 
     def __init__(
         self,

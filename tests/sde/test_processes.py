@@ -137,3 +137,39 @@ def test_a_network_takes_the_dtype_of_the_state():
 def test_what_is_out_of_range_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_the_named_processes_are_autonomous_until_another_drift_or_diffusion_is_written():
+    w = torch.eye(2, dtype=F64)
+    for sde in (
+        sg.BrownianMotion(),
+        sg.OrnsteinUhlenbeck(),
+        sg.Langevin(sg.DoubleWell()),
+        sg.RateNetwork(w),
+    ):
+        assert sde.autonomous
+
+    class Pulled(sg.OrnsteinUhlenbeck):
+        def drift(self, x, t):
+            return super().drift(x, t) + torch.sin(t)
+
+    class Growing:
+        def diffusion(self, x, t):
+            return 1 + t
+
+    class Mixed(Growing, sg.BrownianMotion):
+        pass
+
+    class Renamed(sg.Langevin):
+        pass
+
+    class Shifted(sg.OrnsteinUhlenbeck):
+        autonomous = True
+
+        def drift(self, x, t):
+            return super().drift(x, t) + 1
+
+    assert not Pulled().autonomous
+    assert not Mixed().autonomous
+    assert Renamed(sg.DoubleWell()).autonomous
+    assert Shifted().autonomous
