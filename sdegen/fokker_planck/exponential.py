@@ -30,7 +30,7 @@ from torch.autograd.function import once_differentiable
 
 from sdegen.fokker_planck import tridiagonal
 
-__all__ = ["Factors", "expm_action"]
+__all__ = ["Factors", "Systems", "expm_action"]
 
 Array = NDArray[Any]
 
@@ -84,22 +84,23 @@ def expm_action(mass: Tensor, rates: Tensor, p: Tensor) -> Tensor:
 
 
 class Factors:
-    """The seven systems of one M⁻¹K, factorised, for many vectors.
+    """The seven systems of one e^{dt M⁻¹K}, factorised, for many vectors.
 
     They take 500 bytes for each node.
 
     Args:
-        mass: Bands of M, shape (3, n).
-        rates: Bands of K, the time included, shape (3, n).
+        systems: Those of M and K.
+        dt: Time.
     """
 
-    def __init__(self, mass: Tensor, rates: Tensor) -> None:
-        self._mass = mass.numpy()
-        shifted = _Shifted(self._mass, rates.numpy())
-        self._blocks = [(few, tridiagonal.Factors(shifted.bands(few))) for few in shifted.blocks]
+    def __init__(self, systems: Systems, dt: float = 1.0) -> None:
+        self._mass = systems.mass
+        self._blocks = [
+            (few, tridiagonal.Factors(systems.bands(few, dt))) for few in systems.blocks
+        ]
 
     def action(self, p: Tensor) -> Tensor:
-        """e^{M⁻¹K} p, shape (n,)."""
+        """e^{dt M⁻¹K} p, shape (n,)."""
         start = p.detach().numpy()
         load, out = tridiagonal.multiply(self._mass, start), _AT_INFINITY * start
         for few, factors in self._blocks:
@@ -108,25 +109,21 @@ class Factors:
 
 
 def _sum(mass: Tensor, rates: Tensor, p: Tensor, fractions: Array | None) -> Tensor:
-    """r(M⁻¹K) p, system by system; the seven 2 c_k y_k go to `fractions`, if it is there."""
+    """r(M⁻¹K) p, member by member; the seven 2 c_k y_k go to `fractions`, if it is there."""
     m, k, start = (v.detach().numpy() for v in (mass, rates, p))
-    load = tridiagonal.multiply(m, start)
-    out = _AT_INFINITY * start
+    out = np.empty(start.shape)
     for index in itertools.product(*map(range, out.shape[:-1])):
-        shifted = _Shifted(m[index], k[index])
-        for few in shifted.blocks:
-            solved = shifted.solve(few, load[index] * _DOUBLED[few, None])
-            if fractions is not None:
-                fractions[index][few] = solved
-            out[index] += np.add.reduce(solved.real, 0)
+        kept = None if fractions is None else fractions[index]
+        out[index] = Systems(m[index], k[index]).action(start[index], fractions=kept)
     return torch.from_numpy(out)
 
 
-class _Shifted:
-    """The systems K − z_k M of the poles.
+class Systems:
+    """The systems dt K − z_k M of the poles, for any dt.
 
     On few nodes all poles are solved for at once, which saves calls; on many one after the other
-    and in the same memory, since fetching new pages takes longer than solving.
+    and in the same memory, since fetching new pages takes longer than solving. What does not
+    depend on dt is laid out once: 480 bytes for each of few nodes, 96 for each of many.
 
     Args:
         mass: Bands of M, shape (3, n).
@@ -141,7 +138,7 @@ class _Shifted:
         count = len(_POLES) if nodes <= _FEW else 1
         self.blocks = [slice(i, i + count) for i in range(0, len(_POLES), count)]
         self._bands = np.empty((3, count, nodes), dtype=np.complex128)
-        self._mass, self._rates = mass, rates
+        self.mass, self._rates = mass, rates
         self._parts: Array | None = None
         if count > 1:
             # K, M and iM, real and imaginary parts in turn: shifts are a product of real matrices
@@ -150,18 +147,29 @@ class _Shifted:
             self._parts[:, 1, ::2] = mass
             self._parts[:, 2, 1::2] = mass
 
-    def bands(self, few: slice) -> Array:
-        """K − z_k M for a block of poles, shape (3, poles, n), until the next call."""
+    def bands(self, few: slice, dt: float = 1.0) -> Array:
+        """dt K − z_k M for a block of poles, shape (3, poles, n), until the next call."""
         if self._parts is not None:
-            np.matmul(_SHIFTS[few], self._parts, out=self._bands.view(np.float64))
+            np.matmul(_SHIFTS[few] * (dt, 1, 1), self._parts, out=self._bands.view(np.float64))
         else:
-            np.multiply(self._mass[:, None], -_POLES[few, None], out=self._bands)
-            self._bands.real += self._rates[:, None]
+            np.multiply(self.mass[:, None], -_POLES[few, None], out=self._bands)
+            self._bands.real += dt * self._rates[:, None]
         return self._bands
 
-    def solve(self, few: slice, load: Array) -> Array:
-        """(K − z_k M)⁻¹ load_k for a block of poles; load is overwritten, shape (poles, n)."""
-        return tridiagonal.eliminate(self.bands(few), load)
+    def solve(self, few: slice, load: Array, dt: float = 1.0) -> Array:
+        """(dt K − z_k M)⁻¹ load_k for a block of poles; load is overwritten, shape (poles, n)."""
+        return tridiagonal.eliminate(self.bands(few, dt), load)
+
+    def action(self, p: Array, dt: float = 1.0, fractions: Array | None = None) -> Array:
+        """e^{dt M⁻¹K} p, shape (n,); the seven 2 c_k y_k go to `fractions`, if it is there."""
+        load = tridiagonal.multiply(self.mass, p)
+        out: Array = _AT_INFINITY * p
+        for few in self.blocks:
+            solved = self.solve(few, load * _DOUBLED[few, None], dt)
+            if fractions is not None:
+                fractions[few] = solved
+            out += np.add.reduce(solved.real, 0)
+        return out
 
 
 class _Context(Protocol):
@@ -192,10 +200,10 @@ class _Action(torch.autograd.Function):
         on_rates, on_mass = np.zeros(mass.shape), np.zeros(mass.shape)
         u = np.empty(ctx.fractions.shape[-2:], dtype=np.complex128)
         for index in np.ndindex(load.shape[:-1]):
-            shifted = _Shifted(m[index], k[index])
-            for few in shifted.blocks:
+            systems = Systems(m[index], k[index])
+            for few in systems.blocks:
                 u[few] = q[index]
-                u[few] = shifted.solve(few, u[few])
+                u[few] = systems.solve(few, u[few])
             load[index] = (_DOUBLED @ u).real
             y = np.pad(ctx.fractions[index], ((0, 0), (1, 1)), mode="wrap")
             for band in range(3):  # −u yᵀ on the bands of A, which are K − z M

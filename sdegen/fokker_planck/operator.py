@@ -32,7 +32,7 @@ from torch import Tensor
 
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS
 from sdegen.fokker_planck.ends import Ends
-from sdegen.fokker_planck.exponential import Factors, expm_action
+from sdegen.fokker_planck.exponential import Factors, Systems, expm_action
 from sdegen.fokker_planck.fluxes import Fluxes
 
 __all__ = ["STEEPEST", "Operator", "assemble", "control_volumes", "wall_weights"]
@@ -68,6 +68,11 @@ class Operator:
         amplification: NDArray[np.float64] = np.exp(np.minimum(half, _LARGEST_EXPONENT))
         return amplification
 
+    @cached_property
+    def _systems(self) -> Systems:
+        """The systems of its exponential, where there are neither gradients nor a batch."""
+        return Systems(self.mass.detach().numpy(), self.rates.detach().numpy())
+
     def moved(self, p: Tensor, dt: float) -> Float[Tensor, "... n"]:
         """e^{dt M⁻¹K} p.
 
@@ -84,10 +89,10 @@ class Operator:
         if dt not in self._last:
             self._last.clear()
             self._last[dt] = None
-            return expm_action(self.mass, self.rates * dt, p)
+            return torch.from_numpy(self._systems.action(p.detach().numpy(), dt))
         factors = self._last.get(dt)
         if factors is None:
-            factors = self._last[dt] = Factors(self.mass, self.rates * dt)
+            factors = self._last[dt] = Factors(self._systems, dt)
         return factors.action(p)
 
 

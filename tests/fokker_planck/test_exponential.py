@@ -3,7 +3,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from sdegen.fokker_planck.exponential import Factors, expm_action
+from sdegen.fokker_planck.exponential import Factors, Systems, expm_action
 
 
 def scalar(z):
@@ -41,7 +41,11 @@ def test_against_a_dense_exponential_with_a_mass_matrix():
 
     got = expm_action(bands(mass), 5.0 * bands(rates), torch.from_numpy(p))
     np.testing.assert_allclose(got.numpy(), exact, rtol=0, atol=1e-12)
-    factors = Factors(bands(mass), 5.0 * bands(rates))
+    systems = Systems(bands(mass).numpy(), bands(rates).numpy())
+    for dt in (0.1, 5.0):  # a second time on what the first has laid out
+        at_dt = systems.action(p, dt)
+    np.testing.assert_allclose(at_dt, got, rtol=0, atol=1e-14)
+    factors = Factors(systems, 5.0)
     for _ in range(2):
         again = factors.action(torch.from_numpy(p)).numpy()
         np.testing.assert_allclose(again, got, rtol=0, atol=1e-14)
