@@ -47,6 +47,7 @@ from sdegen.likelihood.checks import check_forward
 from sdegen.noise import Rng, Stream, Streams, normal_like, seed_of
 from sdegen.sde.ddpm import AncestralChain
 from sdegen.sde.linear import LinearSDE
+from sdegen.sde.reverse import check_origin
 from sdegen.shapes import ScoreFn, State, expand
 from sdegen.simulation.door import check_state
 from sdegen.solvers import timesteps
@@ -209,6 +210,7 @@ def continuous_elbo(
         al. 2021, eqs. (11) and (14), arXiv:2107.00630.
     """
     check_forward(sde)
+    check_origin(score, sde)
     x = check_state(x, name="x")
     check_count("samples", samples)
     nodes = timesteps.log_snr(sde, strata).flip(0)

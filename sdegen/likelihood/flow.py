@@ -33,7 +33,7 @@ from sdegen.likelihood.checks import check_forward, check_score
 from sdegen.likelihood.divergence import Divergence, ExactTrace, FlowWithDivergence
 from sdegen.noise import Rng, Streams, seed_of
 from sdegen.sde.linear import LinearSDE
-from sdegen.sde.reverse import ReverseSDE
+from sdegen.sde.reverse import ReverseSDE, check_origin
 from sdegen.shapes import ScoreFn, State
 from sdegen.simulation.door import check_state
 from sdegen.simulation.simulate import simulate
@@ -120,6 +120,7 @@ def log_likelihood(
     check_forward(sde)
     x = check_state(x, name="x")
     check_score(score, x, sde.t_min)
+    check_origin(score, sde)
     seed = seed_of(rng)
     flat = x.detach().flatten(1).to(torch.float64)
     how = _divergence(divergence)

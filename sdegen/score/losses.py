@@ -109,7 +109,7 @@ def denoising_errors(
     x_t, eps = model.sde.perturb(x0, t, rng=rng)
     alpha, sigma = expand(model.sde.alpha(t), x0), expand(model.sde.sigma(t), x0)
     how = model.parameterization
-    error = model(x_t, t) - how.target(x0, eps, alpha, sigma)
+    error = model.output(x_t, t) - how.target(x0, eps, alpha, sigma)
     if weighting not in _IN_OUTPUT:
         error = how.slope(alpha, sigma) * error
     errors: Tensor = error.square().flatten(1).mean(1)

@@ -46,20 +46,29 @@ class ScoreModel(nn.Module):
         parameterization: How the network's output is read; None is `EpsPrediction()`.
 
     Raises:
-        TypeError: If parameterization is a word, with the object that it may stand for.
+        TypeError: If parameterization is a word or a class, with the object that it may stand for.
+
+    Attributes:
+        labels: What `conditioned` told the network at every call, or None.
     """
+
+    labels: Tensor | None = None
 
     def __init__(
         self, network: nn.Module, sde: LinearSDE, parameterization: Parameterization | None = None
     ) -> None:
         super().__init__()
-        if isinstance(parameterization, str):
-            raise TypeError(_no_word(parameterization))
+        if not (parameterization is None or isinstance(parameterization, Parameterization)):
+            raise TypeError(_no_parameterization(parameterization))
         self.network = network
         self.sde = sde
         self.parameterization = EpsPrediction() if parameterization is None else parameterization
 
     def forward(self, x_t: State, t: Time) -> State:
+        """`score`: where a score is asked for, the model itself is one."""
+        return self.score(x_t, t)
+
+    def output(self, x_t: State, t: Time) -> State:
         """The raw output of the network, in x_t's dtype and shape; x_t as it is, scaled here."""
         alpha, sigma = self.kernel(x_t, t)
         return self._output(x_t, t, alpha, sigma)
@@ -127,7 +136,9 @@ class ScoreModel(nn.Module):
 
     def told(self, labels: Tensor) -> Self:
         """What `conditioned` returns, for labels (int64) that may be `classes`, for none."""
-        return type(self)(Labelled(self.network, labels), self.sde, self.parameterization)
+        twin = type(self)(Labelled(self.network, labels), self.sde, self.parameterization)
+        twin.labels = labels
+        return twin
 
     def save(self, path: str | Path) -> None:
         """Writes the weights, and what the network, the SDE and the parameterization are.
@@ -136,7 +147,15 @@ class ScoreModel(nn.Module):
 
         Args:
             path: The file, usually *.safetensors; its folder must exist.
+
+        Raises:
+            ValueError: If the model was told a class, of which a file says nothing.
         """
+        if self.labels is not None:
+            raise ValueError(
+                "this model was told labels with conditioned(…), which a file does not keep: save "
+                "the model itself, and tell it again when it is loaded."
+            )
         parts = {
             "network": describe(self.network),
             "sde": describe(self.sde),
@@ -271,16 +290,23 @@ def check_labels(name: str, labels: Tensor, network: nn.Module) -> None:
         )
 
 
-def _no_word(said: str) -> str:
-    """What to pass in the place of a word for a parameterization."""
+def _no_parameterization(said: object) -> str:
+    """What to pass in the place of a word for a parameterization, or of a class."""
+    if isinstance(said, type):
+        return f"parameterization must be an object, but is the class: pass {said.__name__}()."
+    if not isinstance(said, str):
+        return f"parameterization must be one such as EpsPrediction(), but is {said!r}."
     names = {
         "epsilon": "EpsPrediction()",
         "eps": "EpsPrediction()",
+        "noise": "EpsPrediction()",
         "sample": "X0Prediction()",
         "x0": "X0Prediction()",
         "v_prediction": "VPrediction()",
+        "velocity": "VPrediction(), or FlowPrediction() for ε − x0",
         "score": "ScorePrediction()",
         "flow": "FlowPrediction()",
+        "flow_prediction": "FlowPrediction()",
         "edm": "EDMPrediction(sigma_data)",
         "denoiser": "DenoiserPrediction()",
     }

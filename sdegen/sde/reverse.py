@@ -13,13 +13,16 @@ from __future__ import annotations
 import copy
 from typing import Literal, Self
 
+import torch
 from torch import Tensor
 
 from sdegen.checks import check_not_negative
 from sdegen.sde.base import SDE, Counter, Denoising
 from sdegen.shapes import ScoreFn, State, Time
 
-__all__ = ["ReverseSDE"]
+__all__ = ["ReverseSDE", "check_origin"]
+
+_SAME = 1e-3  # relative difference of α and σ up to which two SDEs are taken for one
 
 
 class ReverseSDE(SDE):
@@ -35,7 +38,8 @@ class ReverseSDE(SDE):
     Raises:
         TypeError: If score is not callable.
         ValueError: If the forward noise is multiplicative or absent, if forward is a Markov chain
-            or a reverse process itself, or η < 0.
+            or a reverse process itself, or η < 0; or if the score is that of a model, or of a
+            noised law, with another α or σ.
 
     Reference:
         Anderson 1982; Song et al. 2021, eqs. (6) and (13), arXiv:2011.13456; for η, Zhang and Chen
@@ -68,6 +72,7 @@ class ReverseSDE(SDE):
                 f"score must be a function (x, t) -> ∇ log p_t(x), but is {type(score).__name__}."
             )
         check_not_negative("eta", eta)
+        check_origin(score, forward)
         self.forward, self.score, self.eta = forward, score, float(eta)
         self.noise: Literal["none", "additive"] = "none" if eta == 0 else "additive"
 
@@ -95,3 +100,32 @@ class ReverseSDE(SDE):
         twin = copy.copy(self)
         twin.score = counter.counting(self.score)
         return twin
+
+
+def check_origin(score: ScoreFn, forward: SDE) -> None:
+    """Refuses the score of an object with an `sde` of its own, where that has another α or σ.
+
+    Args:
+        score: ∇ log p_t(x); a method such as `model.score`, or the model itself.
+        forward: The SDE that it is to be the score of.
+
+    Raises:
+        ValueError: Naming the first time at which they differ.
+    """
+    own = getattr(getattr(score, "__self__", score), "sde", None)
+    there, here = getattr(own, "kernel", None), forward.kernel
+    if own is forward or there is None or here is None:
+        return
+    low, high = forward.score_range
+    for t in (high, 0.5 * (low + high), low):
+        at = torch.tensor(t, dtype=torch.float64)
+        for symbol in ("alpha", "sigma"):
+            with torch.no_grad():
+                ours, its = (float(getattr(kernel, symbol)(at)) for kernel in (here, there))
+            if not abs(ours - its) <= _SAME * abs(ours):
+                raise ValueError(
+                    f"the score is that of another SDE, a {type(own).__name__}: at t = {t:g} its "
+                    f"{symbol} is {its:.6g}, but that of this {type(forward).__name__} is "
+                    f"{ours:.6g}. Pass its own, model.sde; or, if it is meant, the score as a "
+                    "function, lambda x, t: model.score(x, t)."
+                )

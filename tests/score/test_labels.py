@@ -66,6 +66,15 @@ def test_a_label_is_a_row_of_the_table(make):
     assert (found[0] - network(x, T, torch.full((5,), 1))[0]).abs().max() > 1e-4
 
 
+def test_a_model_that_was_told_a_class_is_not_saved(make, tmp_path):
+    model = sg.ScoreModel(make(3), VP)
+    with pytest.raises(ValueError, match=r"told labels with conditioned\(…\), .* save the model"):
+        model.conditioned(1).save(tmp_path / "told.safetensors")
+    assert not list(tmp_path.iterdir())
+    model.save(tmp_path / "model.safetensors")
+    sg.ScoreModel.load(tmp_path / "model.safetensors").conditioned(1)
+
+
 def test_one_label_for_all_is_that_label_for_each(make):
     model = sg.ScoreModel(awake(make(3)), VP)
     x = states(model.network)

@@ -225,12 +225,40 @@ def test_a_network_of_another_shape_is_refused_with_both_shapes():
         ("epsilom", r"did you mean EpsPrediction\(\)\?"),
         ("v-prediction", r"did you mean VPrediction\(\)\?"),
         ("edm", r"did you mean EDMPrediction\(sigma_data\)\?"),
+        ("velocity", r"did you mean VPrediction\(\), or FlowPrediction\(\) for ε − x0\?"),
+        ("noise", r"did you mean EpsPrediction\(\)\?"),
         ("qqq", r"pass EpsPrediction\(\), say"),
     ],
 )
 def test_a_word_for_a_parameterization_is_met_with_the_object(said, meant):
     with pytest.raises(TypeError, match=f"but is the word '{said}'; {meant}"):
         sg.ScoreModel(sg.MLP(2, width=8, rng=0), VP, said)
+
+
+def test_a_class_or_anything_else_is_no_parameterization(as_user):
+    with pytest.raises(TypeError, match=r"is the class: pass VPrediction\(\)\."):
+        sg.ScoreModel(sg.MLP(2, width=8, rng=0), VP, sg.VPrediction)
+    with pytest.raises(TypeError, match=r"one such as EpsPrediction\(\), but is 3\."):
+        sg.ScoreModel(sg.MLP(2, width=8, rng=0), VP, 3)
+
+
+@pytest.mark.parametrize("how", HOWS[:3], ids=lambda how: type(how).__name__)
+def test_where_a_score_is_taken_the_model_is_one(how):
+    model = a_model(how=how)
+    x, t = drawn(5, 2), torch.tensor(0.4, dtype=torch.float64)
+    assert torch.equal(model(x, t), model.score(x, t))
+
+    def both(use):
+        torch.testing.assert_close(use(model), use(model.score), rtol=1e-12, atol=1e-12)
+
+    both(lambda s: sg.simulate(sg.ReverseSDE(VP, s), x, VP.time_grid(5), rng=0).final)
+    both(lambda s: sg.simulate(sg.ReverseSDE(VP, s, 0.0), x, VP.time_grid(5)).final)
+    both(lambda s: sg.log_likelihood(VP, s, x).log_prob)
+    both(lambda s: sg.continuous_elbo(VP, s, x, strata=4, rng=0).log_prob)
+    both(lambda s: sg.composition.product([s, s])(x, t))
+    chain = sg.DDPM.discretize(VP, 5)
+    times = torch.arange(5, 0, -1)
+    both(lambda s: sg.simulate(chain.reverse(s), x, times, rng=0).final)
 
 
 def test_none_is_eps_prediction():

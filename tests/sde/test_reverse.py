@@ -124,3 +124,23 @@ def test_eta_must_be_a_number_from_zero_on(eta):
 def test_a_score_is_a_function(as_user):
     with pytest.raises(TypeError, match=r"score must be a function \(x, t\) .* but is float"):
         sg.ReverseSDE(VP, 1.0)
+
+
+def test_a_score_is_held_to_the_sde_that_it_belongs_to():
+    like = sg.VP(sg.LinearBeta(0.1, 20.0), t_min=5e-3)
+    other = sg.SubVP(sg.LinearBeta(0.1, 20.0))
+    law, model = _noised(VP), sg.ScoreModel(sg.MLP(1, width=4, rng=0), VP)
+    # σ² of sub-VP is the square of VP's; at t = 1 they are 2e-5 apart, in the middle 0.05
+    half = torch.tensor(0.5 * (other.t_min + other.t_max), dtype=F64)
+    variance = 1 - float(VP.alpha(half)) ** 2
+    said = rf"SDE, a VP: at t = .* sigma is {variance**0.5:.6g}, .* this SubVP is {variance:.6g}"
+    for score in (law.score, model.score, model):
+        sg.ReverseSDE(VP, score)
+        sg.ReverseSDE(like, score)
+        with pytest.raises(ValueError, match=said):
+            sg.ReverseSDE(other, score)
+        sg.ReverseSDE(other, lambda x, t, score=score: score(x, t))
+    x = torch.zeros(2, 1)
+    for use in (sg.log_likelihood, sg.continuous_elbo):
+        with pytest.raises(ValueError, match=said):
+            use(other, law.score, x)

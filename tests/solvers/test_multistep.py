@@ -230,7 +230,7 @@ def test_a_table_of_ones_own_is_for_one_eta_and_one_sde():
     with pytest.raises(ValueError, match=r"for eta = 0, but the dynamics have 1; .*eta=0\.0"):
         sg.simulate(noisy, x, grid, solver=own)
     # sub-VP of the same β: α is the same, σ² = (1 − α²)² is not
-    other = sg.ReverseSDE(sg.SubVP(sde.beta, t_min=sde.t_min), noised.score, eta=0.0)
+    other = sg.ReverseSDE(sg.SubVP(sde.beta, t_min=sde.t_min), lambda x, t: -x, eta=0.0)
     t = grid[0]
     one = 1 - float(sde.alpha(t)) ** 2
     said = rf"another SDE: at times\[0\] = {float(t):g} its σ is {one**0.5:.6g}, .* is {one:.6g}"
