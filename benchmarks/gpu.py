@@ -8,20 +8,22 @@ Does everything in one run of under 8 minutes, and writes results/gpu.json:
     its exact value, the same bits twice, compiled against eager;
 (b) the double well in float32, 10⁵ to 10⁸ trajectories: eager, compiled, and the plain loop; the
     limit is the normals that the card draws;
-(c) that a step waits for nothing: torch's synchronisation check raises where it does.
+(c) that a run waits for nothing between its first step and its last, eager and compiled, with
+    first passages watched too: torch's synchronisation check raises where it does.
 
 Without a GPU, `--device cpu --quick` rehearses it, and nothing is written.
 """
 
 import argparse
 import time
-from contextlib import contextmanager
 
 import torch
 
 import sdegen as sg
 from benchmarks.record import write
 from benchmarks.timing import walls
+from sdegen.noise import Streams
+from sdegen.solvers.record import Conditions
 
 DT, SIGMA = 1e-3, 0.7
 BUDGET = 8 * 60  # seconds
@@ -42,11 +44,14 @@ def seconds(run, device, repeats=3):
     return min(walls(run, repeats, lambda: waited(device)))
 
 
-def ours(n, steps, device, compiled=False, sde=None):
-    """Final states of the double well."""
-    sde = sg.ItoProcess(drift, SIGMA) if sde is None else sde
+# made once: what is compiled is compiled for this object
+WELL = sg.ItoProcess(drift, SIGMA)
+
+
+def ours(n, steps, device, compiled=False, sde=WELL):
+    """Final states, of the double well unless said."""
     solver = sg.EulerMaruyama(substeps=steps, compile=compiled)
-    x0 = torch.zeros(1, 1, device=device).expand(n, 1)
+    x0 = torch.zeros(n, 1, device=device)
     return sg.simulate(sde, x0, [0.0, steps * DT], solver=solver, rng=0, keep_path=False).final
 
 
@@ -65,18 +70,6 @@ def normals(n, steps, device):
     generator = torch.Generator(device).manual_seed(0)
     for _ in range(max(1, n * steps // 2**24)):
         torch.randn(min(2**24, n * steps), generator=generator, device=device)
-
-
-@contextmanager
-def no_waiting(device):
-    """Makes torch raise where the host waits for the device."""
-    if device.type == "cuda":
-        torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        if device.type == "cuda":
-            torch.cuda.set_sync_debug_mode("default")
 
 
 def correctness(device, quick):
@@ -100,13 +93,39 @@ def correctness(device, quick):
             }
         )
         print(rows[-1], flush=True)
-    move = sg.EulerMaruyama().stepper(sde, DT * torch.arange(33.0, dtype=torch.float64))
-    x, z = torch.zeros(n, 1, device=device), torch.ones(n, 1, device=device)
-    with torch.no_grad(), no_waiting(device):
-        for i in range(32):
-            x = move(i, x, lambda: z)
-    rows.append({"compiled": "False", "32 steps without waiting": "True"})
-    return rows
+    return rows + [waiting(n, device, compiled) for compiled in (False, True)]
+
+
+def waiting(n, device, compiled):
+    """(c), from the first normals to the last step but one."""
+    steps, x0 = 40, torch.zeros(n, 1, device=device)
+    times = DT * torch.arange(2.0, dtype=torch.float64) * steps
+    solver, noise = sg.EulerMaruyama(substeps=steps, compile=compiled), Streams(0, "dynamics")
+    block = sg.Block(WELL, times, solver.nodes(times), None, noise.block(1))
+    accumulator = sg.FirstPassage(above=0.5).begin(block)
+    accumulator.see(0, x0)
+    seen = []
+
+    def watch(i, before, after):
+        accumulator.step(i, before, after)
+        if i in (0, steps - 2):  # the first step makes what is made once, the last is looked at
+            check = "error" if i == 0 else "default"
+            seen.append((i, check))
+            if device.type == "cuda":
+                torch.cuda.set_sync_debug_mode(check)
+
+    with torch.no_grad():
+        # compiled on the way, which may wait
+        solver.solve(WELL, x0, times, noise=noise.block(0), keep_path=False,
+                     conditions=Conditions(watch=lambda *step: None))  # fmt: skip
+        try:
+            solver.solve(WELL, x0, times, noise=noise.block(0), keep_path=False,
+                         conditions=Conditions(watch=watch))  # fmt: skip
+        finally:
+            if device.type == "cuda":
+                torch.cuda.set_sync_debug_mode("default")
+    assert seen == [(0, "error"), (steps - 2, "default")]
+    return {"compiled": str(compiled), "steps without waiting": steps - 2}
 
 
 def rates(device, quick, until):

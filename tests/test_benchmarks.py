@@ -3,8 +3,10 @@
 import warnings
 
 import pytest
+import torch
 
-from benchmarks import backends, certificates, large_ensembles, table
+import sdegen as sg
+from benchmarks import backends, certificates, gpu, large_ensembles, table
 
 
 def test_backends_agree_and_count():
@@ -35,6 +37,22 @@ def test_processes_share_a_large_ensemble():
     assert (one["processes"], two["processes"]) == (1, 2)
     (row, _) = large_ensembles.sizes(quick=True)
     assert row["peak memory in MiB"] < 1000
+
+
+def test_a_timing_on_a_gpu_compiles_once(monkeypatch):
+    """What is compiled is kept for an SDE object, a kind of state and its strides."""
+    seen = []
+
+    def simulate(sde, x0, *args, simulate=sg.simulate, **options):
+        seen.append((sde, x0.is_contiguous(), x0.stride()))
+        return simulate(sde, x0, *args, **options)
+
+    monkeypatch.setattr(sg, "simulate", simulate)
+    for _ in range(2):
+        gpu.ours(5, 2, torch.device("cpu"))
+    assert seen == 2 * [(gpu.WELL, True, (1, 1))]
+    row = gpu.waiting(7, torch.device("cpu"), compiled=False)
+    assert row["steps without waiting"] == 38
 
 
 def test_planted_faults_are_caught_and_named(monkeypatch):
