@@ -148,9 +148,10 @@ class Stream:
             shape: Shape of the draw, an even number of integers.
             dtype: int32 or int64.
         """
+        kind = np.int32 if dtype == torch.int32 else np.int64
         words = math.prod(shape) * dtype.itemsize // 8
-        raw = self._sfc64().bit_generator.random_raw(words)
-        return torch.from_numpy(np.asarray(raw).view(np.int64)).view(dtype).view(shape)
+        raw = np.asarray(self._sfc64().bit_generator.random_raw(words))
+        return torch.from_numpy(raw.view(kind).reshape(shape))
 
     def _sfc64(self) -> np.random.Generator:
         """This stream as a generator of numpy."""

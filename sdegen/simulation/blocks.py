@@ -22,7 +22,7 @@ from sdegen.sde.base import SDE
 from sdegen.shapes import State
 from sdegen.solvers.base import Conditions, Solution, Solver
 
-__all__ = ["block_rows", "couples", "solve_block"]
+__all__ = ["block_rows", "check_interacting", "couples", "solve_block"]
 
 # numbers in a block: on a CPU about what stays, with the intermediate results of a step, in a
 # second-level cache; with fewer, threads wait for each other's turn with the interpreter
@@ -70,33 +70,64 @@ def solve_block(
     return solver.solve(sde, x0, times, noise=noise, keep_path=keep_path, conditions=conditions)
 
 
-def couples(sde: SDE, rows: State, t: Tensor, noise: Stream) -> bool:
+def check_interacting(interacting: object) -> None:
+    """Refuses what is neither yes nor no nor None.
+
+    Raises:
+        TypeError: If it is anything else.
+    """
+    if not (interacting is None or isinstance(interacting, bool)):
+        raise TypeError(
+            f"interacting must be True, False or None (find out), but is {interacting!r}."
+        )
+
+
+def couples(sde: SDE, rows: State, times: Tensor, noise: Stream) -> bool:
     """Whether the drift or the diffusion of one trajectory depends on the others.
 
-    Evaluates a few rows together and one by one. Independent noise is added first, since all
-    trajectories may start at one point, where a mean field vanishes. What differs by more than
-    rounding is coupled.
+    Evaluates a few rows at the first, the middle and the last of the times, and once more with all
+    but one of them put elsewhere: what that one then gets is coupled if it differs by more than
+    rounding. They are put apart by independent noise of three sizes, since all trajectories may
+    start at one point, where a mean field vanishes, and forces may be of short range.
+
+    Not seen: a force of a range below 1e-4 of |x|, one that sets in between the three times, and
+    one that is weaker than the rounding of f and g, which are asked in double precision where they
+    take it.
 
     Args:
         sde: What moves.
         rows: A few states, shape (n, *event).
-        t: Start time, 0-d.
+        times: Shape (T,).
         noise: Stream for the displacement.
     """
     if len(rows) < 2:
         return False
-    z = noise.normal(tuple(rows.shape), dtype=rows.dtype, device=rows.device)
-    return any(_couples(field, rows, t, z) for field in (sde.drift, sde.diffusion))
+    z, w = (noise.normal(tuple(rows.shape), dtype=rows.dtype, device=rows.device) for _ in "xy")
+    reach = 0.1 + rows.abs().mean()
+    pairs = [(rows + d * reach * z, rows + d * reach * w) for d in _DISPLACEMENTS]
+    asked = [(pair, times[0]) for pair in pairs]
+    asked += [(pairs[0], t) for t in (times[len(times) // 2], times[-1])]
+    return any(
+        _couples(field, *pair, t) for field in (sde.drift, sde.diffusion) for pair, t in asked
+    )
 
 
-def _couples(field: Callable[[State, Tensor], Tensor], rows: State, t: Tensor, z: State) -> bool:
-    """The same for one of the two, with normals z of x's shape."""
-    together, x = rows.new_full((), torch.nan), rows
-    for scale in _DISPLACEMENTS:
-        x = rows + scale * (0.1 + rows.abs().mean()) * z
-        together = field(x, t).expand_as(x)
-        if bool(together.isfinite().all()):
-            break  # a smaller displacement is for fields that live on part of space, such as √x
-    apart = torch.cat([field(x[i : i + 1], t).expand_as(x[:1]) for i in range(len(x))])
-    tolerance = 1e3 * torch.finfo(x.dtype).eps * together.abs().max()
-    return bool(((together - apart).abs() > tolerance).any())
+def _couples(field: Callable[[State, Tensor], Tensor], x: State, y: State, t: Tensor) -> bool:
+    """Whether a row of x gets another value among those of y; False where that is not finite."""
+    try:
+        field(x.double(), t)
+        x, y = x.double(), y.double()
+    except Exception:
+        pass  # as parameters in single precision raise; in x's own it is asked below
+    among_own = field(x, t).expand_as(x)
+    # the same number of rows: a matrix product of another one rounds otherwise
+    among_others = torch.stack(
+        [
+            field(torch.cat([y[:i], x[i : i + 1], y[i + 1 :]]), t).expand_as(x)[i]
+            for i in range(len(x))
+        ]
+    )
+    if not bool((among_own.isfinite() & among_others.isfinite()).all()):
+        return False  # the smaller displacements are for fields that live on part of space
+    tolerance = 64 * torch.finfo(x.dtype).eps * among_own.abs().max()
+    return bool(((among_own - among_others).abs() > tolerance).any())

@@ -16,7 +16,7 @@ from sdegen.interrupt import HeldInterrupt
 from sdegen.noise import Rng, Streams, seed_of
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
-from sdegen.simulation.blocks import block_rows, couples, solve_block
+from sdegen.simulation.blocks import block_rows, check_interacting, couples, solve_block
 from sdegen.simulation.door import check_dynamics, check_memory, check_state, check_times, probe
 from sdegen.simulation.pool import check_threads, over_blocks
 from sdegen.solvers.base import Conditions, Solution, Solver
@@ -89,6 +89,7 @@ def simulate(
     check_dynamics(sde, solver, ts, walls)
     if on_nonfinite not in ("raise", "freeze"):
         raise ValueError(f"on_nonfinite must be 'raise' or 'freeze', but is {on_nonfinite!r}.")
+    check_interacting(interacting)
     check_memory(x0, len(ts) if keep_path else 1)
     threads = check_threads(threads)
     seed = seed_of(rng)
@@ -97,7 +98,7 @@ def simulate(
         with torch.no_grad():
             probe(sde, x0, ts[0], walls, whole=interacting is True)
             whole = solver.whole or differentiable
-            blocks = [x0] if whole else _blocks(sde, x0, ts[0], seed, interacting)
+            blocks = [x0] if whole else _blocks(sde, x0, ts, seed, interacting)
         one_at_a_time = threading.Lock()
         with tqdm(
             total=len(blocks) * (len(ts) - 1), disable=not progress, unit="step", desc="simulate"
@@ -146,11 +147,13 @@ def _solutions(
     return solutions, interrupt.pending or len(solutions) < len(blocks)
 
 
-def _blocks(sde: SDE, x0: State, t: Tensor, seed: int, interacting: bool | None) -> list[State]:
+def _blocks(
+    sde: SDE, x0: State, times: Tensor, seed: int, interacting: bool | None
+) -> list[State]:
     """Cuts the trajectories into blocks, or not, if they feel each other."""
     rows = block_rows(x0)
     if len(x0) > rows and interacting is None:
-        interacting = couples(sde, x0[:4], t, Streams(seed, "probe").block(0))
+        interacting = couples(sde, x0[:4], times, Streams(seed, "probe").block(0))
     if interacting:
         return [x0]
     return [x0[i : i + rows] for i in range(0, len(x0), rows)]

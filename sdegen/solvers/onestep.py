@@ -43,6 +43,7 @@ _Run = Callable[[State, Tensor, Tensor, Tensor, Tensor | None], Sequence[State]]
 
 _LONG, _SHORT = 128, 8  # steps in a run of a small state, and of one that fills the cache
 _SMALL = 2**12
+_AT_ONCE = 2**16  # integers drawn in one call, or those of one run
 _REMEMBERED = 16  # compiled functions
 
 
@@ -132,8 +133,12 @@ class OneStep(FixedStep):
         x, i = x0, 0
         with Record(x0, nodes, self.substeps, keep_path, conditions) as record:
             while not record.stopped:
+                look, interrupted = record.next_look(i), record.interrupted
+                reached = [(i, x)]
                 try:
-                    reached = runs.go(i, x)
+                    # runs that nobody looks at are taken in a row
+                    while (i := reached[-1][0]) < look and not (i and interrupted()):
+                        reached = runs.go(i, reached[-1][1])
                 except Exception as error:
                     add_step_note(error, i, nodes)
                     raise
@@ -254,7 +259,10 @@ class _Noise:
         self._integers = torch.int32 if x.dtype == torch.float32 else torch.int64
         self._normals = None if x.device.type == "cpu" else normals_like(x, source)
         self.period = 2 if self._normals is None else 1
-        self._half: Tensor | None = None  # a pair of which one has been used
+        # pairs that were drawn and not used: of whole runs to come, last first, and others
+        self._ready: list[Tensor] = []
+        self._drawn = torch.empty((0, 2, *self._shape), dtype=self._integers)
+        self._ahead = 1  # for how many whole runs they are drawn
 
     def zeros(self, length: int) -> Tensor:
         """What a run of this length takes, to compile it with."""
@@ -273,14 +281,23 @@ class _Noise:
         if self._normals is not None:
             # one layout, or each kind would be compiled for itself
             z = self._normals.take(steps).contiguous()
-            return (
-                z if steps == length else torch.cat([z, z.new_zeros(length - steps, *z.shape[1:])])
-            )
+            return _filled(z, length)
+        whole = ahead == 0 and steps == length
+        if whole and not self._ready and not len(self._drawn):
+            # for a small state those of many runs: a call costs as much as a thousand numbers
+            self._ahead = min(2 * self._ahead, max(1, _AT_ONCE // (length * self._like.numel())))
+            shape = self._ahead, length // 2, 2, *self._shape
+            self._ready = [*self._source.bits(shape, dtype=self._integers).unbind()[::-1]]
+        if whole and self._ready:
+            return self._ready.pop()
         pairs = (ahead + steps + 1) // 2
-        k = self._source.bits((pairs - ahead, 2, *self._shape), dtype=self._integers)
-        if self._half is not None:
-            k = torch.cat([self._half, k])
-        self._half = k[-1:] if (ahead + steps) % 2 else None
+        there = [self._drawn, *self._ready[::-1]]
+        missing = max(0, pairs - sum(map(len, there)))
+        fresh = self._source.bits((missing, 2, *self._shape), dtype=self._integers)
+        k, self._ready = torch.cat([*there, fresh]), []
+        # of the last pair a half may be left
+        self._drawn = k[pairs - (ahead + steps) % 2 :]
+        k = k[:pairs]
         return _filled(k, length // 2)
 
 

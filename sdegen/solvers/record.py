@@ -28,7 +28,9 @@ See = Callable[[int, State], None]
 Watch = Callable[[int, State, State], None]
 OnNonfinite = Literal["raise", "freeze"]
 
-_CHECK_EVERY = 128  # steps; a check costs as much as a third of a cheap step
+# steps to the first check for what is lost, and between any two of a long run. The check costs as
+# much as a cheap step, and each that is made too late as much as all steps since the last
+_FIRST_CHECK, _CHECK_EVERY = 32, 512
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ class Record:
         self.interrupted_at: float | None = None
         self._interrupt = HeldInterrupt()
         self.interrupted = self._interrupt.watcher()
-        self._nodes, self._substeps = nodes, substeps
+        self._nodes, self._substeps, self._last = nodes, substeps, len(nodes) - 1
+        self._checked, self._due = 0, _FIRST_CHECK
         self._path = [x0] if keep_path else None
         self._freeze = conditions.on_nonfinite == "freeze"
         self._tick, self._see, self._watch = conditions.tick, conditions.see, conditions.watch
@@ -142,7 +145,7 @@ class Record:
     def stopped(self) -> bool:
         """Whether the block does not go on: it is at its end, or must not."""
         return (
-            self._reached == len(self._nodes) - 1
+            self._reached == self._last
             or self.failed_at is not None
             or self.interrupted_at is not None
         )
@@ -151,8 +154,9 @@ class Record:
         """The next node after i whose state must be entered with `reach`."""
         if self._freeze or self._watch is not None:
             return i + 1
-        kept = (i // self._substeps + 1) * self._substeps
-        return min(kept, (i // _CHECK_EVERY + 1) * _CHECK_EVERY, len(self._nodes) - 1)
+        unseen = self._path is None and self._see is None and self._tick is None
+        kept = self._last if unseen else (i // self._substeps + 1) * self._substeps
+        return min(kept, self._due, self._last)
 
     def reach(self, i: int, x: State) -> State:
         """Enters the state at nodes[i], and returns it with lost trajectories put back."""
@@ -169,8 +173,8 @@ class Record:
         if self.interrupted():
             self.interrupted_at = float(self._nodes[i])
         seen = reached and self._see is not None
-        due = seen or i % _CHECK_EVERY == 0 or self.stopped
-        if due and not self._freeze and self._failed(i, x, now=seen or self.stopped):
+        ends = seen or self.stopped
+        if (ends or i >= self._due) and not self._freeze and self._failed(i, x, now=ends):
             self._lost = _rows_nonfinite(x)
             return x
         if reached and self._see is not None:
@@ -181,17 +185,18 @@ class Record:
 
     def _failed(self, i: int, x: State, *, now: bool) -> bool:
         """Whether trajectories are seen to be lost at nodes[i]; on a GPU, whenever it must be."""
+        self._due = i + min(i, _CHECK_EVERY)
         if x.is_cuda and not now:
             # to read the sum would make the host wait for every step that it has sent off
             self._sums.append((i, x.sum()))
             return False
         if _all_finite(x):  # what was lost on the way is so still
-            self.finite = x
+            self.finite, self._checked = x, i
             return False
         early = [at for at, total in self._sums if not math.isfinite(float(total))]
         found = min([*early, i])
         self.failed_at = float(self._nodes[found])
-        self.suspects = range(max(found - _CHECK_EVERY, 0), found + 1)
+        self.suspects = range(self._checked, found + 1)
         return True
 
     def held(self, x: State) -> State:
