@@ -33,6 +33,7 @@ __all__ = [
     "Step",
     "add_step_note",
     "check_inner",
+    "check_predictor",
     "check_substeps",
     "refine",
 ]
@@ -214,6 +215,22 @@ def check_inner(name: str, solver: object) -> None:
         raise ValueError(
             f"{name} must end with a state at t, which {type(solver).__name__} replaces by an "
             "estimate of the data: pass the solver within it, and let it be the outermost."
+        )
+
+
+def check_predictor(predictor: object) -> None:
+    """Refuses a predictor that is none, or has substeps.
+
+    Raises:
+        TypeError: If it is no solver of fixed steps.
+        ValueError: If it has substeps, or ends with a denoised state.
+    """
+    check_inner("predictor", predictor)
+    substeps = getattr(predictor, "substeps", 1)
+    if substeps != 1:
+        raise ValueError(
+            f"predictor.substeps must be 1, but is {substeps}: say how many with substeps= of the "
+            "corrector itself."
         )
 
 

@@ -37,7 +37,7 @@ from sdegen.checks import check_count, check_positive
 from sdegen.errors import NonFiniteError
 from sdegen.sde.base import SDE
 from sdegen.shapes import ScoreFn, State, Time
-from sdegen.solvers.base import Draw, FixedStep, Step, check_inner
+from sdegen.solvers.base import Draw, FixedStep, Step, check_predictor
 from sdegen.solvers.native import EulerMaruyama
 from sdegen.step import update
 
@@ -136,12 +136,7 @@ class MetropolisCorrector(FixedStep):
                 "log_prob must be a function (x, t) -> log p_t(x), but is "
                 f"{type(self.log_prob).__name__}."
             )
-        check_inner("predictor", self.predictor)
-        if self.predictor.substeps != 1:
-            raise ValueError(
-                f"predictor.substeps must be 1, but is {self.predictor.substeps}: say how many "
-                "with substeps= of the corrector itself."
-            )
+        check_predictor(self.predictor)
         check_count("corrector_steps", self.corrector_steps)
         check_positive("step", self.step)
 

@@ -7,15 +7,16 @@ weakly with 2 (strongly with 1); DDIM with 1 in its own clock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from sdegen.checks import check_count
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
-from sdegen.solvers.base import Draw, FixedStep, Step
+from sdegen.solvers.base import Draw, FixedStep, Step, check_predictor
 from sdegen.solvers.onestep import Move, Number, OneStep
 from sdegen.step import numbers, update
 
@@ -144,7 +145,7 @@ class DDIM(FixedStep):
 
 @dataclass(frozen=True)
 class PredictorCorrector(FixedStep):
-    """Euler-Maruyama as predictor, then Langevin steps in the marginal reached, as corrector.
+    """A predictor, then Langevin steps in the marginal that it reached, as corrector.
 
     corrector: x ← x + h score(x, s) + √(2h) z,   h = 2 α_s² (r |z|/|score|)²
 
@@ -153,7 +154,13 @@ class PredictorCorrector(FixedStep):
     Args:
         substeps: Equal steps between any two of the times.
         corrector_steps: Langevin steps after each predictor step.
-        snr: r, the signal-to-noise ratio of a corrector step, > 0.
+        snr: r, the signal-to-noise ratio of a corrector step, in (0, 1).
+        predictor: Takes the step, with the noise that η says; EulerMaruyama() unless said.
+
+    Raises:
+        TypeError: If corrector_steps is no int, or predictor no solver of fixed steps.
+        ValueError: If a number is out of range, or the predictor has substeps or ends with a
+            denoised state.
 
     Reference:
         Song et al. 2021, algorithms 2, 4 and 5, arXiv:2011.13456.
@@ -161,27 +168,32 @@ class PredictorCorrector(FixedStep):
 
     corrector_steps: int = 1
     snr: float = 0.16
+    predictor: FixedStep = field(default_factory=EulerMaruyama, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.corrector_steps < 1:
-            raise ValueError(f"corrector_steps must be ≥ 1, but is {self.corrector_steps}.")
+        check_predictor(self.predictor)
+        check_count("corrector_steps", self.corrector_steps)
         if not 0 < self.snr < 1:
             raise ValueError(f"snr must lie in (0, 1), but is {self.snr:g}.")
 
+    def draws(self, sde: SDE) -> bool:
+        """Always: the corrector does."""
+        return True
+
     def check(self, sde: SDE, nodes: Tensor) -> None:
-        """Refuses dynamics without a score, and noise-free ones."""
+        """Refuses dynamics without a score, and what the predictor refuses."""
         super().check(sde, nodes)
-        if sde.denoising is None or sde.noise == "none":
+        self.predictor.check(sde, nodes)
+        if sde.denoising is None:
             raise ValueError(
-                "PredictorCorrector needs a ReverseSDE with eta > 0: its corrector draws noise "
-                f"and asks the score, but {type(sde).__name__} has "
-                + ("no score." if sde.denoising is None else "eta = 0.")
+                "PredictorCorrector needs a score, which its corrector asks: pass "
+                f"ReverseSDE(sde, score, eta), not {type(sde).__name__}."
             )
 
     def stepper(self, sde: SDE, nodes: Tensor) -> Step:
         """One predictor step, then corrector_steps of Langevin dynamics, each an `update`."""
-        predict = EulerMaruyama().stepper(sde, nodes)
+        predict, quiet = self.predictor.stepper(sde, nodes), not self.predictor.draws(sde)
         inner = sde.denoising
         assert inner is not None  # check() saw to it
         score, root_two = inner.score, torch.tensor(2.0, dtype=torch.float64).sqrt()
@@ -194,10 +206,10 @@ class PredictorCorrector(FixedStep):
             return torch.where(norms.isfinite(), norms, torch.nan).nanmean()
 
         def step(i: int, x: State, draw: Draw) -> State:
-            x, s = predict(i, x, draw), ts[i + 1]
+            x, s = predict(i, x, (lambda: None) if quiet else draw), ts[i + 1]
             for _ in range(self.corrector_steps):
                 z, grad = draw(), score(x, s)
-                assert z is not None  # check() saw to it
+                assert z is not None  # draws() saw to it
                 h = 2 * alpha(s) ** 2 * (self.snr * norm(z) / norm(grad)) ** 2
                 x = update(x, grad, root_two, h, z)
             return x
