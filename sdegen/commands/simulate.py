@@ -13,7 +13,7 @@ from sdegen import metrics, plots
 from sdegen.commands.fokker_planck import gaussian_or_point
 from sdegen.commands.objects import device_of, dtype_of, sde_of, solver_of
 from sdegen.configs.simulate import SimulateConfig
-from sdegen.errors import Interrupted, NonFiniteError, SolverError
+from sdegen.errors import Interrupted, NonFiniteError, RankError, SolverError
 from sdegen.fokker_planck.density import DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
@@ -108,7 +108,7 @@ def _run_ensemble(config: SimulateConfig, folder: Path, progress: bool) -> dict[
     with joined_ranks(device_of(config.device)) as ranks:
         try:
             found = _ensemble(config, ranks, progress=progress)
-        except (Interrupted, NonFiniteError, SolverError) as stop:
+        except (Interrupted, NonFiniteError, RankError, SolverError) as stop:
             if isinstance(stop.result, Ensemble):
                 _save_observables(folder, stop.result)
             raise

@@ -150,14 +150,15 @@ class RunStore:
         for part in ("run", "versions"):
             gap = difference(there.get(part), about[part])
             if gap is not None:
-                hint = (
-                    "go on with the versions and the kind of processor that it was begun with, or "
-                    "begin another store."
-                    if part == "versions"
-                    else "take another store, or the arguments of that run, as they were when it "
-                    "began: what counts or remembers its calls is another thing after them."
-                )
-                raise ValueError(f"{path} holds another run: {gap}; {hint}")
+                hint = "take another store, or the arguments of that run"
+                if part == "versions":
+                    hint = (
+                        "go on with the versions and the kind of processor that it was begun "
+                        "with, or begin another store"
+                    )
+                elif gap.startswith(("sde.", "x0.")):
+                    hint += ", as they were then: what counts its calls is another thing later"
+                raise ValueError(f"{path} holds another run: {gap}; {hint}.")
         store = cls(path, layout)
         missing = layout.blocks - len(store.done())
         if missing and not os.access(path / "states", os.W_OK):
