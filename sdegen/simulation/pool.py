@@ -7,8 +7,9 @@ blocks than threads.
 
 What a block computes follows from its number alone. The pool adds no order, no sharing and no
 randomness, and hands results on in the order of the blocks; hence no bit depends on the threads.
-A drift that multiplies matrices within a run of fewer blocks than threads is the exception: there
-torch's own threads share a product, and the library behind it says in which order it sums.
+Sums and products of matrices within a drift are the exception where there are fewer blocks than
+threads, or all trajectories run together: there torch's own threads share them, and the library
+behind them says in which order it sums.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ class OneStep(FixedStep):
     Args:
         substeps: Equal steps between any two of the times.
         compile: Whether runs of steps are compiled with `torch.compile`, for dynamics that are
-            run long enough: it takes a C++ compiler and, for each SDE, some 10 s before the first
-            step. On a CPU its paths are others than those of compile=False.
+            run long enough: it takes a C++ compiler and, for each SDE, 10 to 40 s before the
+            first step. On a CPU its paths are others than those of compile=False.
 
     Raises:
         TypeError: If substeps is no int, or compile no bool.
