@@ -302,10 +302,10 @@ class Plan:
         at = f"trajectories at {len(self.times)} times"
         what, fewer = f"{at_once} blocks of {self.rows} {at}", "threads"
         if self.whole:
-            what = (
-                f"{self.rows} {at}, which run together, as they feel each other (interacting) or "
-                f"{type(self.solver).__name__} takes one step for all,"
-            )
+            why = "they feel each other (interacting)"
+            if self.solver.whole:
+                why = f"{type(self.solver).__name__} takes one step for all"
+            what = f"{self.rows} {at}, which run together, as {why},"
             fewer = "trajectories"
         instead = f"fewer {fewer}, fewer times, or keep_path=False"
         check_bytes(need, self.sample.device, what, instead)
