@@ -242,8 +242,9 @@ class Normals:
 
     def _fill(self, memory: Tensor) -> None:
         """Draws into memory, on a CPU in one call, else in calls of one size."""
-        for part in memory.split(len(memory) if self._on_cpu else self._unit):
-            self._source.fill(part)
+        together = len(memory) if self._on_cpu else self._unit
+        for i in range(0, len(memory), together):
+            self._source.fill(memory[i : i + together])
 
     def _memory(self, steps: int) -> Tensor:
         """Memory for the normals of so many steps."""

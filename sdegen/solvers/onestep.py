@@ -231,8 +231,8 @@ class _Runs:
         """Times, steps and their roots of a run: so many steps of dt = 0, then those from i."""
         window, offset = divmod(i, self._length)
         if offset == ahead == 0 and steps == self._length:
-            ts, dts, roots = self._windows
-            return ts[window], dts[window], roots[window]
+            all_ts, all_dts, all_roots = self._windows
+            return all_ts[window], all_dts[window], all_roots[window]
         end = i + self._length - ahead
         ts = torch.cat([self._ts[i : i + ahead], self._ts[i : end + 1]])
         before, after = self._dts.new_zeros(ahead), self._dts.new_zeros(end - i - steps)
@@ -352,7 +352,7 @@ class _Compiled:
         from torch._inductor.compile_fx import compile_fx  # seconds that only this needs
 
         # one thread for each block: threads within a loop over it would wait for each other
-        compiled = compile_fx(graph, inputs, config_patches={"cpp.threads": 1})
+        compiled: Any = compile_fx(graph, inputs, config_patches={"cpp.threads": 1})
 
         def noted(*arguments: object) -> Sequence[State]:
             self._last.call = compiled, arguments
