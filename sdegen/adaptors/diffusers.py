@@ -13,6 +13,9 @@ Only the first is read here. It is one of three:
 these times the path has exactly their ᾱ_k. Between them k is a fraction, and the path the smooth
 one of `TabulatedBeta`. t_min = 1/N is the least noise that the network knows.
 
+**Zero terminal SNR.** With `rescale_betas_zero_snr` the last ᾱ is 0 and leaves nothing to take a
+score of. The path ends one level earlier, and the network is asked for k = 0 … N − 2.
+
 **Tables.** diffusers keeps ᾱ in float32, and its numbers are taken as they are. `to_diffusers`
 makes tables in float64; a scheduler that is made anew `from_config` has float32 ones again.
 
@@ -138,7 +141,7 @@ def from_diffusers(
         TypeError: If the scheduler is no diffusers scheduler, or of a kind that says nothing from
             which a score follows, by name.
         ValueError: If its prediction type or its timesteps are not known here, or if no signal is
-            left at one of its levels.
+            left at a level other than the last.
     """
     if not callable(network):
         raise TypeError(
@@ -176,6 +179,8 @@ def _of_alpha_bars(network: _Network, scheduler: Scheduler, config: Any) -> Scor
             "from_denoiser."
         )
     table: Tensor = scheduler.alphas_cumprod  # type: ignore[attr-defined]
+    if len(table) > 2 and float(table[-1]) == 0:
+        table = table[:-1]  # zero terminal SNR: what is asked there tells x0, but no score
     beta = TabulatedBeta(table)
     wrapped = DiffusersNetwork(
         network,

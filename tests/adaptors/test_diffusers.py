@@ -321,10 +321,28 @@ def test_a_misspelt_prediction_type_is_met_with_a_suggestion(said, hint):
         sg.from_diffusers(lambda x, k: x, scheduler)
 
 
+def test_a_level_without_signal_at_the_end_is_left_out():
+    scheduler = diffusers.DDPMScheduler(
+        num_train_timesteps=N, rescale_betas_zero_snr=True, prediction_type="v_prediction"
+    )
+    table = scheduler.alphas_cumprod.double()
+    assert float(table[-1]) == 0
+    asked = []
+
+    def of_normal_data(x, k):  # E[v | x] = 0 for data N(0, I)
+        asked.append(float(k[0]))
+        return 0 * x
+
+    model = sg.from_diffusers(of_normal_data, scheduler)
+    assert model.sde.beta.alpha_bars == tuple(table[:-1].tolist())
+    x = torch.tensor([[0.3, -1.2]], dtype=F64)
+    for k in (0, 50, N - 2):
+        score = model.score(x, torch.tensor((k + 1) / (N - 1), dtype=F64))
+        torch.testing.assert_close(score, -x, rtol=1e-12, atol=0)
+    assert asked == [0, 50, N - 2]
+
+
 def test_what_else_cannot_be_converted():
-    gone = diffusers.DDPMScheduler(num_train_timesteps=N, rescale_betas_zero_snr=True)
-    with pytest.raises(ValueError, match=r"alpha_bars\[99\] = 0: no signal is left there"):
-        sg.from_diffusers(lambda x, k: x, gone)
     continuous = diffusers.EulerDiscreteScheduler(timestep_type="continuous")
     with pytest.raises(ValueError, match=r"EulerDiscreteScheduler with timestep_type = 'continu"):
         sg.from_diffusers(lambda x, k: x, continuous)

@@ -353,6 +353,21 @@ def test_bad_options(option, message):
         sg.log_likelihood(VP, normal, X, **option)
 
 
+@pytest.mark.parametrize(
+    "solver",
+    [
+        *(sg.DDIM(), sg.ExponentialAdams(), sg.AngularAdams(), sg.AdaptiveHeun(), sg.DPM2()),
+        *(sg.PredictorCorrector(), sg.FinalDenoising(sg.Heun())),
+    ],
+    ids=lambda solver: type(solver).__name__,
+)
+def test_solvers_that_ask_the_score_alone_are_refused_by_name(solver):
+    sde = sg.VP(sg.LinearBeta(0.1, 20.0))
+    said = rf"^{type(solver).__name__} does not solve .* any drift, TorchDiffEq.*Heun.*Euler"
+    with pytest.raises(ValueError, match=said):
+        sg.log_likelihood(sde, lambda x, t: -x, torch.zeros(1, 2), solver=solver)
+
+
 def test_score_that_fails_on_the_way():
     def lost(x, t):
         return -x if t < 0.5 else x * torch.nan
