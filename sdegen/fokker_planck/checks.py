@@ -147,13 +147,21 @@ def check_poles(poles: Sequence[Pole | None], grid: Grid) -> None:
             )
 
 
-def check_confined(log_p: Tensor, grid: Grid, open_ends: tuple[bool, bool]) -> None:
+def check_confined(
+    log_p: Tensor,
+    grid: Grid,
+    open_ends: tuple[bool, bool],
+    *,
+    lost: str = "there is no stationary density: it",
+) -> None:
     """Refuses what has no stationary density beyond the grid, and a grid that cuts one.
 
     Args:
         log_p: log of the density, its peak 0, shape (nodes,).
         grid: The grid.
         open_ends: Which ends only end the grid.
+        lost: What there is not if the density grows towards an open end, and that it is this
+            which grows.
 
     Raises:
         NotNormalizableError: If the density grows towards an open end.
@@ -172,8 +180,8 @@ def check_confined(log_p: Tensor, grid: Grid, open_ends: tuple[bool, bool]) -> N
             )
     if rising:
         raise NotNormalizableError(
-            f"there is no stationary density: it grows towards {' and towards '.join(rising)}. If "
-            "it turns beyond the grid, widen the "
+            f"{lost} grows towards {' and towards '.join(rising)}. If it "
+            "turns beyond the grid, widen the "
             "grid; if the wall is real, pass physical_walls=True."
         )
     _judge((math.exp(low) * open_ends[0], math.exp(high) * open_ends[1]), grid, "")

@@ -7,7 +7,8 @@ time-dependent problems uses. Dynamics that are meant for decreasing times (`dir
 with the sign of their drift turned.
 
 Whether an SDE depends on time is found out by asking it, unless it says that it does not: at times
-of a run and between them, at some points.
+of a run and between them, at some points. Whether it has changed since it was read, because it
+holds parameters that were fitted, is found out by asking it again, at all points.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ GAUSS_WEIGHTS: Tensor = torch.from_numpy(0.5 * _weights)
 _GOLDEN = 0.6180339887498949
 _PROBED_TIMES = 32
 _PROBED_POINTS = 500
+_LATEST = 16.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +87,8 @@ class Reader:
         self._asked_about: dict[tuple[float, ...], bool] = {}
         self._last: tuple[float, Coefficients] | None = None
         self._check_single(self.start)
+        self._held = _numbers(sde)
+        self._seen = self._sight() if self._held is None else None
 
     @property
     def start(self) -> float:
@@ -99,6 +103,35 @@ class Reader:
         if self._last is None or self._last[0] != t:
             self._last = t, self._coefficients(*self._evaluate(t), t)
         return self._last[1]
+
+    def renewed(self) -> bool:
+        """Whether drift or diffusion have changed since they were read; if so, all is forgotten.
+
+        Of a process of this library that holds numbers alone these are compared; any other is
+        evaluated again, at a time at which it is defined and, if it may depend on time, at a
+        second one.
+        """
+        held, seen = _numbers(self.sde), self._seen
+        if held is None:
+            self._seen = self._sight()
+            same = seen is not None and all(map(_same, self._seen, seen))
+        else:
+            same = held == self._held
+        if same:
+            return False
+        self._held = held
+        self._last = None
+        self._asked_about.clear()
+        return True
+
+    @torch.no_grad()
+    def _sight(self) -> list[Tensor]:
+        """What drift and diffusion answer at all points; copies, since a tensor may be theirs."""
+        low, high = self._span
+        times = [self.start]
+        if not self.sde.autonomous:
+            times.append(low + (high - low) * _GOLDEN)
+        return [v.clone() for t in times for v in self._answers(self._x, _clock(t))]
 
     def _coefficients(self, f: Tensor, g: Tensor, t: float) -> Coefficients:
         """What was read at all points, by cells and nodes."""
@@ -138,9 +171,13 @@ class Reader:
     @torch.no_grad()
     def varies_at_all(self) -> bool:
         """Whether the coefficients change over the times at which the SDE is defined."""
+        return self.varies(torch.linspace(*self._span, 4, dtype=torch.float64))
+
+    @property
+    def _span(self) -> tuple[float, float]:
+        """The times at which a dependence on time is looked for: those from 0 to 16 that exist."""
         low, high = self.sde.time_range
-        low, high = max(low, min(0.0, high)), min(high, max(0.0, low) + 16.0)
-        return self.varies(torch.linspace(low, high, 4, dtype=torch.float64))
+        return max(low, min(0.0, high)), min(high, max(0.0, low) + _LATEST)
 
     def _answers(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """f and g at states x, as they come; the user's own errors pass with a note."""
@@ -275,6 +312,11 @@ class Readers:
         """Whether drift or diffusion of one of them change over times."""
         return any(reader.varies(times) for reader in self.each)
 
+    def renewed(self) -> bool:
+        """Whether one of them has changed since it was read; then what is known of it is not."""
+        renewed = [reader.renewed() for reader in self.each]  # each is to look
+        return any(renewed)
+
     def varies_at_all(self) -> bool:
         """Whether one of them depends on time."""
         return any(reader.varies_at_all() for reader in self.each)
@@ -283,6 +325,19 @@ class Readers:
 def _same(a: Tensor, b: Tensor) -> bool:
     """Whether two answers are one."""
     return a is b or (a.dtype == b.dtype and torch.equal(a, b))
+
+
+def _numbers(sde: SDE) -> tuple[object, ...] | None:
+    """All that a process of this library holds, if these are numbers and words; else None."""
+    if type(sde).__module__.partition(".")[0] != __name__.partition(".")[0]:
+        return None  # its methods may know of anything
+    held: list[object] = []
+    for value in vars(sde).values():
+        single = isinstance(value, Tensor) and value.ndim == 0
+        if not single and not isinstance(value, float | int | str):
+            return None
+        held.append(value.item() if single else value)
+    return tuple(held)
 
 
 def _clock(t: float) -> Tensor:

@@ -74,16 +74,7 @@ class FokkerPlanckFamily:
             )
         self.sdes, self.grid, self.physical_walls = tuple(sdes), grid, physical_walls
         self.walls = check_walls(boundary)
-        self._compact = Generator(Readers(sdes, grid), self.walls, compact=True)
-        with torch.no_grad():
-            d = self._compact.coefficients(self._compact.reader.start).nodal_diffusivity
-        at_wall = (d[:, [0, -1]] == 0).any(1)
-        if bool(at_wall.any()):
-            raise ValueError(
-                f"the diffusion of sdes[{int(at_wall.nonzero()[0])}] vanishes at a wall; a family "
-                "needs D > 0 everywhere: solve these one by one with FokkerPlanck."
-            )
-        self._lumped = self._compact.with_form(compact=False)
+        self._build(Readers(sdes, grid))
 
     def stationary(self, *, differentiable: bool = False) -> Float[Tensor, "members nodes"]:
         """The stationary densities, of mass 1.
@@ -104,6 +95,7 @@ class FokkerPlanckFamily:
                 "there are no stationary densities: all mass leaves through the absorbing wall "
                 f"(boundary is {self.walls!r})."
             )
+        self._renew()
         generator = self._compact
         if generator.reader.varies_at_all():
             raise ValueError(
@@ -147,6 +139,7 @@ class FokkerPlanckFamily:
             NonFiniteError: If a density became NaN or infinite; `.result` holds its path.
         """
         integrator = integrator or Exponential()
+        self._renew()
         ts = check_times(times, self.sdes[0])
         x0, density = (
             (float(p0), self.grid.point(p0)) if isinstance(p0, int | float) else (None, p0)
@@ -174,6 +167,25 @@ class FokkerPlanckFamily:
                 raise NonFiniteError("a density of the family is not finite.", path)
             check_edges(row, ts, self.grid, self._open_ends)
         return p
+
+    def _build(self, readers: Readers) -> None:
+        """Makes what drifts and diffusions are written as, anew."""
+        self._readers = readers
+        self._compact = Generator(readers, self.walls, compact=True)
+        with torch.no_grad():
+            d = self._compact.coefficients(self._compact.reader.start).nodal_diffusivity
+        at_wall = (d[:, [0, -1]] == 0).any(1)
+        if bool(at_wall.any()):
+            raise ValueError(
+                f"the diffusion of sdes[{int(at_wall.nonzero()[0])}] vanishes at a wall; a family "
+                "needs D > 0 everywhere: solve these one by one with FokkerPlanck."
+            )
+        self._lumped = self._compact.with_form(compact=False)
+
+    def _renew(self) -> None:
+        """Forgets what was made of drifts and diffusions, if one has changed since."""
+        if self._readers.renewed():
+            self._build(self._readers)
 
     @property
     def _open_ends(self) -> tuple[bool, bool]:

@@ -1,8 +1,8 @@
 """An SDE whose drift and diffusion do not depend on time, read off once.
 
 Density at rest, currents, first passages and spectra belong to one pair f(x), D(x). Both are read
-when they are first needed, and remembered with what follows from them: an SDE does not change.
-With gradients they are read anew, since parameters do.
+when they are first needed, and remembered with what follows from them, until the solver finds
+that they have changed. With gradients they are read anew.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import Fluxes
 from sdegen.fokker_planck.operator import STEEPEST, Operator, wall_weights
 
-__all__ = ["FirstPassage", "Survival", "first_passage", "survival"]
+__all__ = ["FirstPassage", "Survival", "first_passage", "survival", "to_be_left"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +129,28 @@ def first_passage(flux: Fluxes, c: Coefficients, ends: Ends, orders: int) -> Fir
         moments.append(t)
         nodal, bends = t, _cubic(t, slopes, flux.h)
     return FirstPassage(ends.nodes, torch.stack(moments), green.to_high)
+
+
+def to_be_left(log_m: Tensor, log_d: Tensor, x: Tensor, *, to_high: bool) -> Tensor:
+    """log m where a time of first passage to one absorbing wall is decided, its peak 0.
+
+    T = ∫ s M dx, M the mass of m on the side away from the wall: what lies beyond the place where
+    s M is largest, which is the barrier if there is one, does not count, and is −∞ here.
+
+    Args:
+        log_m: log of the density without current, shape (nodes,).
+        log_d: log D.
+        x: Nodes.
+        to_high: Whether the absorbing wall is the upper one.
+    """
+    if not to_high:
+        return to_be_left(log_m.flip(0), log_d.flip(0), -x.flip(0), to_high=True).flip(0)
+    # by trapezoids: only the place is asked for
+    cell = torch.logaddexp(log_m[1:], log_m[:-1]) + x.diff().log()
+    height = torch.logcumsumexp(cell, 0) - (log_m + log_d)[1:]
+    decided = log_m[: int(height.argmax()) + 2]
+    beyond = log_m.new_full((len(x) - len(decided),), -torch.inf)
+    return torch.cat([decided - decided.max(), beyond])
 
 
 class _Green:

@@ -10,8 +10,11 @@ implicit steps. The operator is compact, of fourth order in the cell, where the 
 resolved by the grid, and lumped, positive and of second order, where it is not.
 
 Assumed: one dimension; D > 0 inside the grid. Said, not hidden: how much of the density leans on
-    a wall that is not
-meant to be one.
+a wall that is not meant to be one.
+
+What drift and diffusion make of the grid is remembered, and used as long as they do not change.
+They may hold parameters that do: before each answer they are evaluated once more, and compared to
+the last bit.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from torch import Tensor
 from sdegen.errors import NonFiniteError, NotNormalizableError
 from sdegen.fokker_planck import currents, stationary
 from sdegen.fokker_planck.checks import (
+    check_confined,
     check_edges,
     check_start,
     check_times,
@@ -44,7 +48,13 @@ from sdegen.fokker_planck.fluxes import Landscape
 from sdegen.fokker_planck.frozen import Frozen
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
-from sdegen.fokker_planck.passage import FirstPassage, Survival, first_passage, survival
+from sdegen.fokker_planck.passage import (
+    FirstPassage,
+    Survival,
+    first_passage,
+    survival,
+    to_be_left,
+)
 from sdegen.fokker_planck.spectrum import Spectrum, spectrum
 from sdegen.fokker_planck.transient import Exponential, Integrator, carried
 from sdegen.sde.base import SDE
@@ -93,10 +103,7 @@ class FokkerPlanck:
             words = ", ".join(map(repr, get_args(Form)))
             raise ValueError(f"form must be one of {words}, but is {form!r}.")
         self.form, self.physical_walls = form, physical_walls
-        self._compact = Generator(Reader(sde, grid), self.walls, compact=True)
-        self._lumped = self._compact.with_form(compact=False)
-        self._generator = self._lumped if form == "lumped" else self._compact
-        self._frozen = Frozen(self._generator)
+        self._build(Reader(sde, grid))
 
     # ---- densities ----------------------------------------------------------------------------
 
@@ -130,6 +137,7 @@ class FokkerPlanck:
             NonFiniteError: If the density became NaN or infinite; `.result` holds the path.
         """
         integrator = integrator or Exponential()
+        self._renew()
         ts = check_times(times, self.sde)
         x0, density = (
             (float(p0), self.grid.point(p0)) if isinstance(p0, int | float) else (None, p0)
@@ -185,6 +193,7 @@ class FokkerPlanck:
                 "there is no stationary density: all mass leaves through the absorbing wall "
                 f"(boundary is {self.walls!r})."
             )
+        self._renew()
         self._frozen.check("a stationary density")
         if not differentiable:
             return self._rest
@@ -199,10 +208,12 @@ class FokkerPlanck:
             density: A density on the grid.
             t: Time at which drift and diffusion are taken; None for an SDE without time.
         """
+        self._renew()
         return currents.current(self._frozen.fluxes_at(t), density.p.detach())
 
     def entropy_production(self, density: Density, t: float | None = None) -> float:
         """σ = ∫ J²/(D p) dx, in units of k_B per time."""
+        self._renew()
         return float(currents.entropy_production(self._frozen.fluxes_at(t), density.p.detach()))
 
     def free_energy(self, density: Density) -> float:
@@ -239,13 +250,16 @@ class FokkerPlanck:
             between two absorbing walls that is the committor.
 
         Raises:
-            ValueError: If no wall absorbs, the SDE depends on time, or moments is less than 1.
+            ValueError: If no wall absorbs, the SDE depends on time, moments is less than 1, or a
+                wall that only ends the grid cuts the well that is left.
+            NotNormalizableError: If the density without current grows towards such a wall.
         """
         if moments < 1:
             raise ValueError(f"moments must be at least 1, but is {moments}.")
         self._check_leaving("a first passage")
         with _gradients(differentiable):
             c, flux = self._frozen.read(fresh=differentiable)
+            self._check_cut(flux.land, "no first passage of finite mean")
             return first_passage(flux, c, self._generator.ends, moments)
 
     def survival(self, x0: float, times: Tensor | Sequence[float]) -> Survival:
@@ -278,7 +292,7 @@ class FokkerPlanck:
 
         Raises:
             ValueError: Unless exactly one wall absorbs, behind a barrier; or if the SDE depends
-                on time.
+                on time, or the grid cuts the well.
         """
         if sorted(self.walls) != ["absorbing", "no-flux"]:
             raise ValueError(
@@ -306,12 +320,15 @@ class FokkerPlanck:
             Rates, eigenfunctions of L and of its adjoint, and the relaxation time.
 
         Raises:
-            ValueError: If count is too small or too large, the SDE depends on time, or a current
-                runs around a ring.
+            ValueError: If count is too small or too large, the SDE depends on time, a current
+                runs around a ring, or a wall that only ends the grid cuts the density.
+            NotNormalizableError: If the density without current grows towards such a wall.
         """
         self._check_modes(count)
         with torch.no_grad():
-            c, _ = self._frozen.read()
+            c, flux = self._frozen.read()
+            if not self._generator.ends.ring:
+                self._check_cut(flux.land, "no spectrum that belongs to the line")
             generator = self._generator
             lumped = self._lumped.operator(c)
             if lumped.circulation > 1e-10 * float(lumped.speed.max()):
@@ -386,6 +403,7 @@ class FokkerPlanck:
         """
         if self._generator.ends.ring:
             raise ValueError("a ring has no ends to classify.")
+        self._renew()
         self._frozen.check("Feller's classification")
         low, high = (
             -float("inf") if self._open_ends[0] else self.grid.low,
@@ -398,6 +416,21 @@ class FokkerPlanck:
         )
 
     # ---- inside -------------------------------------------------------------------------------
+
+    def _build(self, reader: Reader) -> None:
+        """Makes what drift and diffusion are written as, anew."""
+        self._reader = reader
+        self._compact = Generator(reader, self.walls, compact=True)
+        self._lumped = self._compact.with_form(compact=False)
+        self._generator = self._lumped if self.form == "lumped" else self._compact
+        self._frozen = Frozen(self._generator)
+        for made in ("_open_ends", "_rest"):
+            self.__dict__.pop(made, None)
+
+    def _renew(self) -> None:
+        """Forgets what was made of drift and diffusion, if they have changed since."""
+        if self._reader.renewed():
+            self._build(self._reader)
 
     @cached_property
     def _open_ends(self) -> tuple[bool, bool]:
@@ -418,6 +451,21 @@ class FokkerPlanck:
         """The stationary density in a landscape, or a refusal."""
         return stationary.density(land, self._generator.ends, self.grid, self._open_ends)
 
+    def _check_cut(self, land: Landscape, what: str) -> None:
+        """Refuses a grid that cuts the density without current where it matters to `what`."""
+        if not any(self._open_ends):
+            return
+        log_m = stationary.on_a_line(land.w.detach())
+        if "absorbing" in self.walls:
+            to_high = self.walls[1] == "absorbing"
+            log_m = to_be_left(log_m, land.log_d.detach(), self.grid.nodes, to_high=to_high)
+        check_confined(
+            log_m,
+            self.grid,
+            self._open_ends,
+            lost=f"there is {what}: the density without current",
+        )
+
     def _is_smooth(self, density: Density) -> bool:
         """Whether the grid resolves a start, and absorbing walls find nothing there."""
         p = density.p.detach()
@@ -429,6 +477,7 @@ class FokkerPlanck:
 
     def _check_modes(self, count: int) -> None:
         """Refuses a spectrum of what changes, or of more modes than the grid resolves."""
+        self._renew()
         self._frozen.check("a spectrum")
         unknowns = self.grid.cells - 1
         if not 2 <= count <= unknowns // 4:
@@ -444,6 +493,7 @@ class FokkerPlanck:
                 f"{what} needs an absorbing wall, but boundary is {self.walls!r}; pass "
                 "'absorbing' or a pair with one."
             )
+        self._renew()
         self._frozen.check(what)
 
 

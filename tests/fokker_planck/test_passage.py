@@ -133,6 +133,74 @@ def test_kramers_formula_and_its_error():
     assert abs(slope([1 / h for h in heights], errors) - 1) < 0.1
 
 
+WELL = sg.ItoProcess(drift=lambda x: x - x**3, diffusion=math.sqrt(0.2))
+TILTED = sg.ItoProcess(drift=lambda x: x - x**3 + 0.3, diffusion=math.sqrt(0.1))
+
+
+@pytest.mark.parametrize(
+    ("sde", "low", "high", "error", "message"),
+    [
+        # the rate would be 31 % too high
+        (
+            WELL,
+            -1.1,
+            1.0,
+            ValueError,
+            "low end of the grid, x = -1.1, is 0.896 of its peak: the grid cuts",
+        ),
+        # infinite, and 60 if the end of the grid were a wall
+        (
+            sg.BrownianMotion(),
+            -5.0,
+            3.0,
+            sg.NotNormalizableError,
+            "no first passage of finite mean.* towards low x",
+        ),
+        # behind the barrier there is a deeper well, by 12 kT, which does not count
+        (TILTED, -1.1, 1.1, ValueError, "low end of the grid, x = -1.1, is 0.253 of its peak"),
+    ],
+)
+def test_a_well_that_the_grid_cuts_is_refused_from_both_sides(sde, low, high, error, message):
+    cut = sg.FokkerPlanck(sde, sg.Grid(low, high, 200), ("no-flux", "absorbing"))
+    with pytest.raises(error, match=message):
+        cut.first_passage()
+    mirrored = sg.ItoProcess(
+        drift=lambda x, t: -sde.drift(-x, t), diffusion=sde.constant_noise, noise="additive"
+    )
+    cut = sg.FokkerPlanck(mirrored, sg.Grid(-high, -low, 200), ("absorbing", "no-flux"))
+    with pytest.raises(error, match=message.replace("low", "high").replace("= -", "= ")):
+        cut.first_passage()
+
+
+def test_an_escape_from_a_cut_well_is_refused_and_a_real_wall_is_not():
+    grid, walls = sg.Grid(-1.1, 1.0, 200), ("no-flux", "absorbing")
+    with pytest.raises(ValueError, match="the grid cuts it"):
+        sg.FokkerPlanck(WELL, grid, walls).escape()
+    between = sg.FokkerPlanck(WELL, grid, walls, physical_walls=True)
+    # ∫ e^{U/D} ∫_{−1.1}^{y} e^{−U/D} dz dy/D from the bottom of the well, by scipy's quad
+    assert 1 / between.escape().rate == pytest.approx(mean_time(-1.1), rel=1e-4)
+    wide = sg.FokkerPlanck(WELL, sg.Grid(-3.0, 1.0, 400), walls)
+    assert 1 / wide.escape().rate == pytest.approx(mean_time(-3.0), rel=1e-4)
+
+
+def mean_time(low, d=0.1):
+    def inner(y):
+        return integrate.quad(lambda z: math.exp((z**2 / 2 - z**4 / 4) / d), low, y)[0]
+
+    return integrate.quad(lambda y: math.exp((y**4 / 4 - y**2 / 2) / d) * inner(y), -1, 1)[0] / d
+
+
+def test_a_steady_drift_to_the_wall_is_cut_by_no_grid():
+    # e^Φ rises or falls all the way, the mean time is |x − wall|/|v| but for the layer at the end
+    for v, low, high, walls in (
+        (0.5, -40.0, 0.0, ("no-flux", "absorbing")),
+        (-0.5, 0.0, 40.0, ("absorbing", "no-flux")),
+    ):
+        sde = sg.ItoProcess(drift=lambda x, v=v: torch.full_like(x, v), diffusion=1.0)
+        passage = sg.FokkerPlanck(sde, sg.Grid(low, high, 400), walls).first_passage()
+        assert float(passage.mean[200]) == pytest.approx(40, rel=1e-7)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -148,7 +216,7 @@ def test_kramers_formula_and_its_error():
     ],
 )
 def test_refusals(call, message):
-    grid = sg.Grid(-4.0, 1.0, 100)
+    grid = sg.Grid(-6.0, 1.0, 140)
     trap = sg.OrnsteinUhlenbeck()
     with pytest.raises(ValueError, match=message):
         call(lambda boundary: sg.FokkerPlanck(trap, grid, boundary))

@@ -441,8 +441,99 @@ def test_dynamics_that_know_no_time_are_not_asked_whether_they_change():
     def drift_in_time(x, t):
         return drift(x)
 
-    for f, again in ((drift, False), (drift_in_time, True)):
+    # once, whether it has changed; who may know the time is asked that twice, and at its times
+    for f, once in ((drift, True), (drift_in_time, False)):
         solver = sg.FokkerPlanck(sg.ItoProcess(f, 1.0), sg.Grid(-6.0, 6.0, 100))
         asked.clear()
         solver.solve(solver.grid.gaussian(0.0, 1.0), [0.0, 0.5])
-        assert bool(asked) is again
+        assert (len(asked) == 1) is once
+
+
+# ---- parameters that change -----------------------------------------------------------------
+
+
+def by_parameter():
+    k = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    return sg.ItoProcess(drift=lambda x: -k * x, diffusion=math.sqrt(2)), lambda v: k.data.fill_(v)
+
+
+def by_closure():
+    k = [1.0]
+    return (
+        sg.ItoProcess(drift=lambda x, t: -k[0] * x, diffusion=math.sqrt(2)),
+        lambda v: k.__setitem__(0, v),
+    )
+
+
+def by_attribute():
+    sde = sg.OrnsteinUhlenbeck()
+    return sde, lambda v: setattr(sde, "rate", v)
+
+
+def by_noise():
+    # the variance is g²/2
+    g = torch.tensor(math.sqrt(2), dtype=torch.float64)
+    return sg.ItoProcess(drift=lambda x: -x, diffusion=lambda x: g), lambda v: g.fill_(
+        math.sqrt(2 / v)
+    )
+
+
+@pytest.mark.parametrize("make", [by_parameter, by_closure, by_attribute, by_noise])
+def test_a_parameter_that_changes_is_seen_by_all_answers(make):
+    sde, put = make()
+    grid = sg.Grid(-8.0, 8.0, 400)
+    free = sg.FokkerPlanck(sde, grid)
+    leaving = sg.FokkerPlanck(sde, grid, "absorbing")
+    family = sg.FokkerPlanckFamily([sde], grid)
+    rest = grid.gaussian(0.0, 0.5)
+    for k in (1.0, 4.0):
+        put(k)
+        relaxed = free.stationary()
+        assert float(relaxed.variance) == pytest.approx(1 / k, rel=1e-6)
+        # two normal densities of variances ¼ and 1/k: Kullback and Leibler
+        gap = 0.5 * (k / 4 - 1 - math.log(k / 4))
+        assert free.free_energy(rest) == pytest.approx(gap, abs=1e-5)
+        assert float(free.solve(rest, [0.0, 30.0]).final.variance) == pytest.approx(
+            1 / k, rel=1e-5
+        )
+        assert free.entropy_production(relaxed) == pytest.approx(0, abs=1e-9)
+        by_family = [family.stationary()[0], family.solve(rest, [0.0, 30.0])[0, -1]]
+        for p in by_family:
+            assert float(sg.Density(grid.nodes, p).variance) == pytest.approx(1 / k, rel=1e-5)
+        fresh = sg.FokkerPlanck(sde, grid, "absorbing").first_passage().mean
+        torch.testing.assert_close(leaving.first_passage().mean, fresh, rtol=1e-12, atol=0)
+    modes = free.spectrum(2).rates
+    assert float(modes[1]) == pytest.approx(1.0 if make is by_noise else 4.0, rel=1e-5)
+
+
+def test_a_drift_that_begins_to_change_is_seen():
+    push = [0.0]
+    sde = sg.ItoProcess(drift=lambda x, t: -x + push[0] * torch.sin(t), diffusion=math.sqrt(2))
+    grid = sg.Grid(-10.0, 10.0, 400)
+    solver = sg.FokkerPlanck(sde, grid)
+    assert float(solver.solve(solver.stationary(), [0.0, 2.0]).final.mean) == pytest.approx(0)
+    start, push[0] = solver.stationary(), 1.0
+    with pytest.raises(ValueError, match="depend on time"):
+        solver.stationary()
+    # m′ = −m + sin t
+    mean = 0.5 * (math.sin(2) - math.cos(2) + math.exp(-2))
+    got = float(solver.solve(start, [0.0, 2.0]).final.mean)
+    assert got == pytest.approx(mean, abs=1e-6)
+
+
+def test_what_has_not_changed_is_not_made_again(monkeypatch):
+    asked = []
+
+    def drift(x):
+        asked.append(len(x))
+        return -x
+
+    monkeypatch.setattr(sg.OrnsteinUhlenbeck, "drift", lambda self, x, t: drift(x))
+    grid = sg.Grid(-8.0, 8.0, 100)
+    named = sg.FokkerPlanck(sg.OrnsteinUhlenbeck(), grid)
+    own = sg.FokkerPlanck(sg.ItoProcess(drift=drift, diffusion=math.sqrt(2)), grid)
+    for solver, evaluations in ((named, 0), (own, 1)):
+        first = solver.stationary()
+        asked.clear()
+        assert solver.stationary() is first
+        assert len(asked) == evaluations

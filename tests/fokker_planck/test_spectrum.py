@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import special
 
 import sdegen as sg
 from sdegen.fokker_planck.density import integral
@@ -21,6 +22,23 @@ def test_ornstein_uhlenbeck_and_hermite():
     normal = torch.exp(-(modes.x**2) / 2) / math.sqrt(2 * math.pi)
     assert float((modes.densities[0] - normal).abs().max()) < 1e-10
     assert float((modes.densities[1] - modes.x * normal).abs().max()) < 1e-8
+
+
+def test_a_grid_that_cuts_the_density_has_no_spectrum_of_the_line():
+    trap, grid = sg.OrnsteinUhlenbeck(), sg.Grid(-1.0, 1.0, 200)
+    with pytest.raises(ValueError, match=r"x = -1, is 0\.607 of its peak: the grid cuts it"):
+        sg.FokkerPlanck(trap, grid).spectrum()
+    for boundary in (("no-flux", "absorbing"), ("absorbing", "no-flux")):
+        with pytest.raises(ValueError, match=r"is 0\.607 of its peak: the grid cuts it"):
+            sg.FokkerPlanck(trap, grid, boundary).spectrum()
+    # between walls: φ′ = 0 at ±1 and D φ″ − x φ′ = −λφ, odd: x M(½(1 − λ), 3/2, x²/2)
+    rate = float(sg.FokkerPlanck(trap, grid, physical_walls=True).spectrum(2).rates[1])
+    a = 0.5 * (1 - rate)
+    slope_at_wall = special.hyp1f1(a, 1.5, 0.5) + a / 1.5 * special.hyp1f1(a + 1, 2.5, 0.5)
+    assert abs(slope_at_wall) < 1e-7
+    hill = sg.ItoProcess(drift=lambda x: x, diffusion=1.0)
+    with pytest.raises(sg.NotNormalizableError, match="no spectrum that belongs to the line"):
+        sg.FokkerPlanck(hill, sg.Grid(-3.0, 3.0, 200)).spectrum()
 
 
 def test_modes_are_orthonormal():
