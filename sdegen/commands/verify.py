@@ -57,6 +57,7 @@ def run(config: VerifyConfig, folder: Path, progress: bool) -> dict[str, Any]:
         trajectories=config.trajectories,
         false_alarm=config.false_alarm,
         rng=config.seed,
+        progress=progress,
     )
     sys.stdout.write(f"{certificate}\n")
     _save(folder, certificate)

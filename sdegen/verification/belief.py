@@ -18,6 +18,7 @@ from sdegen.sde.base import SDE
 from sdegen.shapes import State
 from sdegen.verification.check import Check, Limits
 from sdegen.verification.distances import total_variation
+from sdegen.walls import WallKind
 
 __all__ = ["Energy", "boltzmann_checks", "check_belief", "density_check"]
 
@@ -102,6 +103,7 @@ def boltzmann_checks(
     exact: DensityPath | None,
     grid: Grid,
     limits: Limits,
+    boundary: WallKind | tuple[WallKind, WallKind] | None = None,
 ) -> list[Check]:
     """The stationary density against e^{−U/T}, and whether it was reached."""
     name = "total variation between the stationary density and e^(−U/T)"
@@ -110,7 +112,8 @@ def boltzmann_checks(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the edges have a check of their own
-            solver = FokkerPlanck(sde, grid)
+            real = boundary is not None
+            solver = FokkerPlanck(sde, grid, boundary or "no-flux", physical_walls=real)
             stationary = solver.stationary()
     except (ValueError, SdegenError) as error:
         return [

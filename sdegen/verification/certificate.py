@@ -13,7 +13,9 @@ into pieces that fail for one cause each:
   without chance: the bias that remains however many trajectories are drawn.
 - *Belief*: the Fokker–Planck density against a Boltzmann density or one that was given.
 - *Grid*: the density at its ends, and what a refinement changes. If these fail, nothing else is
-  judged.
+  judged. Between walls the ends are part of the problem: states are folded back, wrapped or
+  stopped in simulation, chain and density alike; where some are absorbed, it is counted how many
+  are left, and those are judged.
 
 `false_alarm` is the chance that an exact simulation is refused, for the certificate as a whole: it
 is shared out evenly between the tests (Bonferroni).
@@ -22,6 +24,8 @@ is shared out evenly between the tests (Bonferroni).
 from __future__ import annotations
 
 import math
+import sys
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +34,7 @@ import torch
 from torch import Tensor
 
 from sdegen.errors import SdegenError
-from sdegen.fokker_planck.checks import check_start
+from sdegen.fokker_planck.checks import check_start, check_walls
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
@@ -47,12 +51,18 @@ from sdegen.verification.belief import (
     check_belief,
     density_check,
 )
-from sdegen.verification.chain import edge_ratio
+from sdegen.verification.chain import edge_ratio, start_point
 from sdegen.verification.check import Check, Limits
 from sdegen.verification.distances import total_variation
 from sdegen.verification.refined import chain_law, refined
-from sdegen.verification.sampling import TESTS, sampling_checks
+from sdegen.verification.sampling import (
+    TESTS,
+    sampling_checks,
+    smallest_seen,
+    survivors_check,
+)
 from sdegen.verification.suspects import suspects_that_fit
+from sdegen.walls import WallKind, Walls
 
 __all__ = ["Certificate", "certify"]
 
@@ -103,10 +113,12 @@ def certify(
     potential: Energy | None = None,
     temperature: float = 1.0,
     density: Density | None = None,
+    boundary: WallKind | tuple[WallKind, WallKind] | None = None,
     trajectories: int = 10_000,
     limits: Limits | None = None,
     false_alarm: float = 1e-5,
     rng: Rng = None,
+    progress: bool = False,
 ) -> Certificate:
     """Certifies trajectories, or a solver, against what is believed of them.
 
@@ -122,10 +134,14 @@ def certify(
             has an energy(x).
         temperature: T of that density.
         density: Density that is believed at the last time.
+        boundary: What walls at the ends of the grid do, or a pair (lower, upper): "no-flux",
+            "absorbing" or "periodic"; None if the state is free. A path must have been simulated
+            with walls=Walls(grid.low, grid.high, boundary).
         trajectories: How many are simulated.
         limits: What is allowed where no chance is in it.
         false_alarm: Chance to refuse an exact simulation, of all tests together.
         rng: Seed, generator or None.
+        progress: Whether a line on stderr says what is being computed.
 
     Returns:
         The certificate.
@@ -135,37 +151,56 @@ def certify(
             `ChainDensity` or `FokkerPlanck` refuse.
     """
     ts, solver = check_times(times), EulerMaruyama() if solver is None else solver
+    started = time.monotonic()
+
+    def tell(what: str) -> None:
+        if progress:
+            sys.stderr.write(f"{time.monotonic() - started:6.1f} s  {what}\n")
+            sys.stderr.flush()
+
     limits = Limits() if limits is None else limits
     for dynamics in (sde, simulated or sde):
         check_dynamics(dynamics, solver, ts, None)
+    point = start_point(p0)
+    p0 = p0 if point is None else point
     _check_start(p0, grid)
+    walls = None if boundary is None else Walls(grid.low, grid.high, check_walls(boundary))
     _check(path, simulated, ts, false_alarm, trajectories, limits)
+    _check_walls(walls, path, density)
     check_belief(density, potential, temperature, grid)
-    chain, no_chain = _chain_law(sde, grid, solver, p0, ts)
-    exact, no_density, refined = _density(sde, grid, p0, ts)
+    tell("the law of the chain")
+    chain, no_chain = _chain_law(sde, grid, solver, p0, ts, boundary)
+    tell("the Fokker–Planck density")
+    exact, no_density, refined = _density(sde, grid, p0, ts, boundary)
     law = chain if chain is not None else exact
     if law is None:
         raise ValueError(
             f"there is no law to compare with: of the chain, since {no_chain} Of the SDE, since "
             f"{no_density}"
         )
-    checks = [_edge(law, grid, limits), _resolution(exact, refined, no_density, limits)]
-    sound = checks[0].verdict == "passed"
-    checks.append(_step(chain, exact, no_chain or no_density, solver, ts, limits, sound))
+    edge = [] if walls is not None else [_edge(law, grid, limits)]
+    checks = [*edge, _resolution(exact, refined, no_density, limits)]
+    sound = all(check.verdict == "passed" for check in edge)
+    checks.append(_step(chain, exact, no_chain or no_density, solver, ts, limits, sound, walls))
     if density is not None:
         checks.append(density_check(density, exact, grid, limits))
     if potential is not None:
-        checks += boltzmann_checks(potential, temperature, sde, exact, grid, limits)
+        checks += boltzmann_checks(potential, temperature, sde, exact, grid, limits, boundary)
     if path is None:
-        path = _simulated(simulated or sde, p0, ts, solver, trajectories, seed_of(rng))
+        tell(f"{trajectories} trajectories")
+        path = _simulated(simulated or sde, p0, ts, solver, trajectories, seed_of(rng), walls)
     checks.append(_finite(path))
+    tests = TESTS + (walls is not None and "absorbing" in walls.kinds)
+    each = false_alarm / (tests * (len(ts) - 1))
     if sound:
-        checks += _samples(path, law, false_alarm / (TESTS * (len(ts) - 1)))
+        checks += _samples(path, law, each, walls)
     else:
         checks.append(Check.skipped("samples", false_alarm, "the grid cuts the law."))
-    sentence = _sentence(checks, law, path)
+    sentence = _sentence(checks, law, path, each, walls)
     if any(check.verdict == "failed" and check.time is not None for check in checks):
-        fits = _suspects(path, sde, solver, grid, p0, ts) if chain is not None else []
+        if chain is not None:
+            tell("what mistake explains the samples")
+        fits = _suspects(path, sde, solver, grid, p0, ts, boundary) if chain is not None else []
         sentence += f" They behave as if {', or as if '.join(fits)}." if fits else ""
     return Certificate(tuple(checks), law, exact, path, sentence)
 
@@ -223,18 +258,47 @@ def _check(
         )
 
 
+def _check_walls(walls: Walls | None, path: Trajectory | None, density: Density | None) -> None:
+    """Refuses a path that leaves the walls, and a believed density where mass is absorbed."""
+    if walls is None:
+        return
+    if path is not None:
+        low, high = (float(end) for end in _kept(path).aminmax())
+        if low < walls.low or high > walls.high:
+            raise ValueError(
+                f"path reaches from {low:g} to {high:g}, but boundary={walls.kind!r} is for "
+                f"states between {walls.low:g} and {walls.high:g}; simulate it with "
+                f"walls=Walls({walls.low:g}, {walls.high:g}, {walls.kind!r}), or leave the "
+                "boundary out."
+            )
+    if density is not None and "absorbing" in walls.kinds:
+        raise ValueError(
+            "density must have mass 1, and behind an absorbing wall the law has less; leave it "
+            "out, or pass another boundary."
+        )
+
+
 def _chain_law(
-    sde: SDE, grid: Grid, solver: Solver, p0: Density | float, times: Tensor
+    sde: SDE,
+    grid: Grid,
+    solver: Solver,
+    p0: Density | float,
+    times: Tensor,
+    boundary: WallKind | tuple[WallKind, WallKind] | None,
 ) -> tuple[DensityPath | None, str]:
     """The law of the chain, or why there is none."""
     try:
-        return chain_law(sde, grid, solver, p0, times), ""  # type: ignore[arg-type]
+        return chain_law(sde, grid, solver, p0, times, boundary), ""  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
         return None, str(error)
 
 
 def _density(
-    sde: SDE, grid: Grid, p0: Density | float, times: Tensor
+    sde: SDE,
+    grid: Grid,
+    p0: Density | float,
+    times: Tensor,
+    boundary: WallKind | tuple[WallKind, WallKind] | None,
 ) -> tuple[DensityPath | None, str, DensityPath | None]:
     """The Fokker–Planck density, or why there is none, and the same on half the spacing."""
     fine = Grid(grid.low, grid.high, 2 * grid.cells)
@@ -243,7 +307,7 @@ def _density(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the edges have a check of their own
             paths = [
-                FokkerPlanck(sde, g, physical_walls=True).solve(p, times)
+                FokkerPlanck(sde, g, boundary or "no-flux", physical_walls=True).solve(p, times)
                 for g, p in ((grid, p0), (fine, start))
             ]
         return paths[0], "", paths[1]
@@ -260,7 +324,7 @@ def _edge(law: DensityPath, grid: Grid, limits: Limits) -> Check:
         float(ratio.max()),
         limits.edge,
         f"The grid [{grid.low:g}, {grid.high:g}] is too small: widen it towards "
-        f"{'high' if high else 'low'} x.",
+        f"{'high' if high else 'low'} x, or pass boundary=… if its ends are walls.",
     )
 
 
@@ -291,6 +355,7 @@ def _step(
     times: Tensor,
     limits: Limits,
     sound: bool,
+    walls: Walls | None,
 ) -> Check:
     """The bias of the step."""
     name = "total variation between the chain and the SDE"
@@ -300,18 +365,27 @@ def _step(
         return Check.skipped(name, limits.step, "the grid cuts the law.")
     bias = max(total_variation(chain.at(k), exact.at(k)) for k in range(1, len(chain)))
     dt = float(solver.nodes(times).diff().abs().max())
+    # paths that touch a wall between two steps are not absorbed: an error of order ½
+    order = 0.5 if walls is not None and "absorbing" in walls.kinds else 1.0
+    enough = dt * (limits.step / bias) ** (1 / order) if bias > 0 else dt
     return Check.of_value(
         name,
         bias,
         limits.step,
         f"The step is too long: with dt = {dt:.3g} the law is off by {bias:.2g} in total "
-        f"variation, however many trajectories are drawn; the bias falls with dt: take dt ≤ "
-        f"{dt * limits.step / bias if bias > 0 else dt:.2g}.",
+        f"variation, however many trajectories are drawn; the bias falls with "
+        f"{'dt' if order == 1 else '√dt'}: take dt ≤ {enough:.2g}.",
     )
 
 
 def _simulated(
-    sde: SDE, p0: Density | float, times: Tensor, solver: Solver, count: int, seed: int
+    sde: SDE,
+    p0: Density | float,
+    times: Tensor,
+    solver: Solver,
+    count: int,
+    seed: int,
+    walls: Walls | None,
 ) -> Trajectory:
     """Trajectories from p0, which is drawn from by its quantiles."""
     if isinstance(p0, int | float):
@@ -319,7 +393,9 @@ def _simulated(
     else:
         source = stream(seed, "certificate").generator()
         x0 = p0.quantile(torch.rand(count, generator=source, dtype=torch.float64))
-    return simulate(sde, x0[:, None], times, solver=solver, rng=seed, on_nonfinite="freeze")
+    return simulate(
+        sde, x0[:, None], times, solver=solver, rng=seed, walls=walls, on_nonfinite="freeze"
+    )
 
 
 def _finite(path: Trajectory) -> Check:
@@ -339,32 +415,72 @@ def _kept(path: Trajectory) -> Tensor:
     return path.states[:, ~path.nonfinite & path.states.isfinite().all(0)[:, 0]]
 
 
-def _samples(path: Trajectory, law: DensityPath, false_alarm: float) -> list[Check]:
+def _samples(
+    path: Trajectory, law: DensityPath, false_alarm: float, walls: Walls | None
+) -> list[Check]:
     """The tests of all times but the first."""
-    states = _kept(path)
-    if states.shape[1] == 0:
-        return []
-    return [
-        check
-        for k in range(1, len(law))
-        for check in sampling_checks(
-            states[k], law.at(k), false_alarm=false_alarm, time=float(law.times[k])
-        )
-    ]
+    states, checks = _kept(path), []
+    for k in range(1, len(law)):
+        when, left = float(law.times[k]), _unabsorbed(states[k], walls)
+        if walls is not None and "absorbing" in walls.kinds:
+            checks.append(
+                survivors_check(
+                    len(left),
+                    len(states[k]),
+                    float(law.at(k).mass),
+                    false_alarm=false_alarm,
+                    time=when,
+                )
+            )
+        if len(left) > 0:
+            checks += sampling_checks(left, law.at(k), false_alarm=false_alarm, time=when)
+    return checks
+
+
+def _unabsorbed(x: Tensor, walls: Walls | None) -> Tensor:
+    """The states of shape (n, 1) that sit on no absorbing wall."""
+    if walls is None:
+        return x
+    inside = torch.ones(len(x), dtype=torch.bool)
+    if walls.kinds[0] == "absorbing":
+        inside &= x[:, 0] > walls.low
+    if walls.kinds[1] == "absorbing":
+        inside &= x[:, 0] < walls.high
+    return x[inside]
 
 
 def _suspects(
-    path: Trajectory, sde: SDE, solver: Solver, grid: Grid, p0: Density | float, times: Tensor
+    path: Trajectory,
+    sde: SDE,
+    solver: Solver,
+    grid: Grid,
+    p0: Density | float,
+    times: Tensor,
+    boundary: WallKind | tuple[WallKind, WallKind] | None,
 ) -> list[str]:
     """Mistakes whose law the trajectories follow."""
     states = _kept(path)
     if states.shape[1] == 0:
         return []
-    return suspects_that_fit(states[-1], sde, solver, grid, p0, times)  # type: ignore[arg-type]
+    return suspects_that_fit(
+        states[-1],
+        sde,
+        solver,  # type: ignore[arg-type]
+        grid,
+        p0,
+        times,
+        boundary,
+    )
 
 
-def _sentence(checks: list[Check], law: DensityPath, path: Trajectory) -> str:
-    """What the checks say together."""
+def _sentence(
+    checks: list[Check],
+    law: DensityPath,
+    path: Trajectory,
+    false_alarm: float,
+    walls: Walls | None,
+) -> str:
+    """What the checks say together, and what they could not have seen."""
     failed = [check for check in checks if check.verdict == "failed"]
     n = len(path.nonfinite)
     if not failed:
@@ -374,16 +490,25 @@ def _sentence(checks: list[Check], law: DensityPath, path: Trajectory) -> str:
             f"{check.name} ({check.remark})" for check in checks if check.value != check.value
         ]
         rest = f" Not judged: {'; '.join(skipped)}" if skipped else ""
-        return f"{n} trajectories follow the law that is believed{bias}.{rest}"
+        seen = ""
+        left = len(_unabsorbed(_kept(path)[-1], walls))
+        if left > 0 and any(check.time is not None for check in checks):
+            shift, spread = smallest_seen(law.final, left, false_alarm=false_alarm)
+            seen = (
+                f" At t = {float(law.times[-1]):g} {left} of them show a mean that is off by "
+                f"{shift:.2g}, or a standard deviation by {100 * spread:.2g} %, nine times in "
+                "ten; less may be unseen."
+            )
+        return f"{n} trajectories follow the law that is believed{bias}.{seen}{rest}"
     remarks = list(dict.fromkeys(check.remark for check in failed if check.remark))
     sampled = [check for check in failed if check.time is not None]
     if sampled:
         worst = sampled[-1]
         k = int((law.times - (worst.time or 0.0)).abs().argmin())
-        x = _kept(path)[k]
+        x = _unabsorbed(_kept(path)[k], walls)
         names = ", ".join(dict.fromkeys(check.name for check in sampled))
         moments = ""
-        if float(x.abs().max()) < _FAR * float(law.x.abs().max()):
+        if len(x) > 1 and float(x.abs().max()) < _FAR * float(law.x.abs().max()):
             moments = (
                 f": their mean is {float(x.mean()):.4g}, not {float(law.at(k).mean):.4g}, and "
                 f"their standard deviation {float(x.std()):.4g}, not {float(law.at(k).std):.4g}"

@@ -17,6 +17,9 @@ one that stirs noise in and then follows the flow is a kernel and then a map. So
 refused, by name: solvers that draw more than once a step (a corrector), that remember two states
 or more under noise, that remember and do not tell, and adaptive ones, which have no chain.
 
+Between walls the chain is that of `simulate(…, walls=Walls(low, high, boundary))`: what a step
+carries beyond them comes back as `Walls` says, or is lost with the mass of the density.
+
 What is said, not hidden: a grid that cuts the density, and one that is too coarse for it.
 """
 
@@ -31,6 +34,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sdegen.fokker_planck.checks import check_walls
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.sde.base import SDE
@@ -40,8 +44,9 @@ from sdegen.solvers.base import FixedStep, Step
 from sdegen.solvers.native import EulerMaruyama
 from sdegen.verification.kernel import Line
 from sdegen.verification.memory import remembering_flow, remembering_pair
+from sdegen.walls import WallKind
 
-__all__ = ["ChainDensity", "edge_ratio"]
+__all__ = ["ChainDensity", "edge_ratio", "start_point"]
 
 Array = NDArray[np.float64]
 
@@ -56,13 +61,15 @@ class ChainDensity:
 
     Args:
         dynamics: SDE, ReverseSDE or DDPM chain with a one-dimensional state, (batch, 1).
-        grid: Uniform nodes; the density must vanish at both ends.
+        grid: Uniform nodes; the density must vanish at both ends, where they are no walls.
         solver: A one-step method, affine in one draw: EulerMaruyama, DDIM, KarrasHeun, …, and
             Heun where there is no noise; or a linear multistep method. After either there may be
             `FinalDenoising`: the last density is then that of the denoised state.
+        boundary: What walls at the ends of the grid do, or a pair (lower, upper), as `Walls` has
+            them; None if the state is free. Between walls a step must be one part, and noisy.
 
     Raises:
-        ValueError: If the grid is not uniform.
+        ValueError: If the grid is not uniform, or the boundary none.
         TypeError: If the solver has no fixed steps, or grid is none.
 
     Reference:
@@ -78,19 +85,29 @@ class ChainDensity:
     dynamics: SDE
     grid: Grid
     solver: FixedStep = field(default_factory=EulerMaruyama)
+    boundary: WallKind | tuple[WallKind, WallKind] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.solver, FixedStep):
             raise TypeError(
                 "the law of a chain needs a solver with fixed steps, but solver is "
-                f"{type(self.solver).__name__}: an adaptive one has no chain. Pass "
-                "EulerMaruyama(substeps=…)."
+                f"{type(self.solver).__name__}: what an adaptive one, or one of another package, "
+                "does in a step is not known here. Pass EulerMaruyama(substeps=…)."
             )
         if not hasattr(self.grid, "nodes"):
             raise TypeError(
                 f"grid must be a Grid, but is {type(self.grid).__name__}; pass Grid(low, high, "
                 "cells)."
             )
+        if self.boundary is not None:
+            check_walls(self.boundary)
+            parts = [hasattr(self.solver, name) for name in ("coefficients", "stages", "closing")]
+            if any(parts) or not self.solver.takes_walls:
+                raise ValueError(
+                    "the law between walls is built for steps of one part, such as those of "
+                    f"EulerMaruyama, not of {type(self.solver).__name__}; pass boundary=None, or "
+                    "another solver."
+                )
         h = self.grid.nodes.diff()
         if not bool((h - h.mean()).abs().max() < _UNEVEN * h.mean()):
             raise ValueError(
@@ -115,7 +132,8 @@ class ChainDensity:
                 too coarse for it.
         """
         path = self._unjudged(p0, times)
-        self._judge_edges(path)
+        if self.boundary is None:
+            self._judge_edges(path)
         return path
 
     def _unjudged(self, p0: Density | float, times: Tensor | Sequence[float]) -> DensityPath:
@@ -140,7 +158,8 @@ class ChainDensity:
 
     def _laws(self, nodes: Tensor, p0: Array, point: float | None) -> Iterator[Array]:
         """The densities after each step, shape (n,) each."""
-        line = Line(self.grid.nodes.numpy())
+        walls = None if self.boundary is None else check_walls(self.boundary)
+        line = Line(self.grid.nodes.numpy(), walls)
         closing, mover = (getattr(self.solver, name, None) for name in ("closing", "solver"))
         if closing is None or mover is None:
             return self._open_laws(line, self.solver, nodes, p0, point)
@@ -206,8 +225,8 @@ class ChainDensity:
     def _start(self, p0: Density | float) -> tuple[Array, float | None]:
         """The start's nodal values, and where it is if it is a point."""
         x = self.grid.nodes
-        if isinstance(p0, int | float):
-            return self.grid.point(float(p0)).p.numpy(), float(p0)
+        if (start := start_point(p0)) is not None:
+            return self.grid.point(start).p.numpy(), start
         if not hasattr(p0, "p") or not hasattr(p0, "cell_masses"):
             raise TypeError(
                 f"p0 must be a Density or a number, but is {type(p0).__name__}; pass "
@@ -255,6 +274,13 @@ def _closed(line: Line, laws: Iterator[Array], count: int, close: Step) -> Itera
         last = line.after(p, _Moments(close, i, "FinalDenoising", noisy=False))
         line.check_resolved(last)  # what lay near a point of the data has come nearer
         yield last
+
+
+def start_point(p0: object) -> float | None:
+    """The point of a start that is one number: Python's, NumPy's or a 0-d tensor; else None."""
+    if isinstance(p0, int | float | np.integer | np.floating):
+        return float(p0)
+    return float(p0) if isinstance(p0, Tensor) and p0.ndim == 0 else None
 
 
 def edge_ratio(path: DensityPath) -> Tensor:
@@ -322,7 +348,8 @@ class _Moments:
         if off > 1e-10 * (np.abs(m).max() + np.abs(s).max()):
             raise ValueError(
                 f"{self.name} is not affine in its draw (off by {off:.2g}), so that its law is "
-                "not Gaussian; the law of a chain is built for EulerMaruyama, Heun and DDIM."
+                "not Gaussian; the law of a chain is built for EulerMaruyama and DDIM, and for "
+                "Heun where there is no noise."
             )
         # what is left of a noise that cancelled is rounding, not noise
         s[np.abs(s) < 1e-14 * (1 + np.abs(m))] = 0.0
@@ -339,7 +366,7 @@ class _Moments:
             if draws > 1:
                 raise ValueError(
                     f"{self.name} draws more than one normal a step; the law of a chain is built "
-                    "for methods that draw once, such as EulerMaruyama, Heun and DDIM."
+                    "for methods that draw once, such as EulerMaruyama and DDIM."
                 )
             return torch.full_like(state, z) if self.noisy else None
 

@@ -10,6 +10,13 @@ amplitude; summed over the spectrum of p that says what the interpolation loses,
 for which it is too much is refused: it takes about two nodes to its narrowest standard deviation,
 and from three on the loss is below 10⁻⁹.
 
+**Walls** end the integral where the density has not, and there the trapezoidal rule is lost. So
+the spline is integrated over panels by Gauss's rule of 16 points, each panel as long as five
+widths of p N: the kernel's there, and the narrowest of a density that the nodes hold. What the
+kernel puts beyond a wall is folded back, wrapped, or gone, as `Walls.contain` does with states; on
+nodes that is a sum over images. Noise whose width differs from place to place is summed over the
+same panels, which are short only where it is narrow.
+
 Reference:
     Trefethen and Weideman 2014, SIAM Review 56, theorem 5.1, for the trapezoidal rule; de Boor,
     Höllig and Riemenschneider 1985, for cardinal splines.
@@ -24,6 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
 
+from sdegen.walls import WallKind
+
 __all__ = ["DEGREE", "REACH", "Line", "interpolation_loss"]
 
 Array = NDArray[np.float64]
@@ -37,6 +46,9 @@ DEGREE = 7
 _COARSE = 1e-6  # of the peak: what an interpolation may lose
 _ALIVE = 1e-18  # of the peak: below it a density is none
 _HELD = 2_000_000  # numbers held at a time
+_NARROWEST, _PANEL = 2.5, 5.0  # a density, in nodes; a panel, in widths of what is integrated
+_GAUSS_X, _GAUSS_W = np.polynomial.legendre.leggauss(16)
+_WIDER = 2.0  # a kernel may be here than there, before panels are shorter than nodes are near
 _CUT, _TAPER = 1e-9, 40.0  # an end of the grid counts from here on; I₀(40) = 1.5e16
 
 
@@ -45,10 +57,13 @@ class Line:
 
     Args:
         x: Nodes, shape (n,).
+        walls: What the first and the last node do to what meets them; None if they only end the
+            line.
     """
 
-    def __init__(self, x: Array) -> None:
+    def __init__(self, x: Array, walls: tuple[WallKind, WallKind] | None = None) -> None:
         self.x, self.h = x, float(x[-1] - x[0]) / (len(x) - 1)
+        self.walls = walls
 
     def after(self, p: Array, moments: Moments) -> Array:
         """The density after a step with moments m and s, shape (n,).
@@ -64,6 +79,13 @@ class Line:
         first, last = int(alive[0]), int(alive[-1])
         here = self.alive(p)
         m, s = moments(self.x[here])
+        if self.walls is not None:
+            self._check_smooth(p)
+            if not s.any():
+                raise ValueError(
+                    "the law between walls is built for steps with noise, and there is none; "
+                    "leave the boundary out, and take a grid that the states do not leave."
+                )
         if not s.any():
             # two nodes more: a map that contracts would else cut off a node of the tails each step
             wide = self.alive(p, 2)
@@ -71,6 +93,11 @@ class Line:
         if not (s[alive - first] > 0).all():
             raise ValueError("there is noise at some x and none at others: no density follows.")
         refine = self.refinement(m, s, alive - first)
+        uneven = refine > 1 and s[alive - first].max() > _WIDER * s[alive - first].min()
+        if self.walls is not None or uneven:
+            points, weight = self._panels(here, m, s)
+            weight = weight * make_interp_spline(self.x, p, k=DEGREE)(points)
+            return self._folded(weight, *moments(points))
         if refine == 1:
             return self._scattered(p[here] * self.h, m, s)
         fine = np.linspace(self.x[first], self.x[last], (last - first) * refine + 1)
@@ -88,6 +115,8 @@ class Line:
             raise ValueError(
                 "there is no noise, so that a start at a point stays a point; pass a density."
             )
+        if self.walls is not None:
+            return self._folded(np.ones(1), m, s)
         z = (self.x - m[0]) / s[0]
         return np.asarray(np.exp(-0.5 * z * z) / (math.sqrt(2 * math.pi) * s[0]))
 
@@ -129,6 +158,63 @@ class Line:
                 "cells."
             )
 
+    def _check_smooth(self, p: Array) -> None:
+        """Refuses a density between walls that every other node does not nearly describe."""
+        x, y = self.x, make_interp_spline(self.x[::2], p[::2], k=DEGREE)
+        between = slice(1, len(x) - 1 + len(x) % 2, 2)
+        loss = float(np.abs(y(x[between]) - p[between]).max()) / 2 ** (DEGREE + 1)
+        if loss > _COARSE * p.max():
+            raise ValueError(
+                f"the grid is too coarse: between nodes {self.h:.3g} apart the density is known "
+                f"to {loss / p.max():.1g} of its peak, where {_COARSE:g} is asked for; take more "
+                "cells."
+            )
+
+    def _panels(self, here: slice, m: Array, s: Array) -> tuple[Array, Array]:
+        """Points and weights of Gauss's rule from the first to the last node of a slice."""
+        x = self.x[here]
+        if len(x) == 1:
+            return x, np.full(1, self.h)
+        stretch = np.maximum(np.abs(np.gradient(m, self.h)), 1e-300)
+        narrow = 1 / np.hypot(stretch / s, 1 / (_NARROWEST * self.h))
+        # the shortest near by: a panel must not reach from where the noise is wide
+        near = np.minimum(
+            np.minimum(narrow, np.append(narrow[1:], narrow[-1])),
+            np.append(narrow[0], narrow[:-1]),
+        )
+        near = np.maximum(near, self.h * _SPACING / _FINEST)
+        wanted = np.append(0.0, np.cumsum(0.5 * (1 / near[1:] + 1 / near[:-1])) * self.h / _PANEL)
+        ends = np.interp(np.linspace(0, wanted[-1], math.ceil(wanted[-1]) + 1), wanted, x)
+        half = 0.5 * np.diff(ends)[:, None]
+        points = ends[:-1, None] + half * (1 + _GAUSS_X)
+        return points.ravel(), (half * _GAUSS_W).ravel()
+
+    def _folded(self, weight: Array, m: Array, s: Array) -> Array:
+        """Σ_i weight_i N(y; m_i, s_i²) at the nodes, with what the walls send back."""
+        if self.walls is None:
+            return self._scattered(weight, m, s)
+        n, (low, high) = len(self.x), self.walls
+        if low == high == "absorbing":
+            return self._scattered(weight, m, s)
+        over = max(self.x[0] - (m - REACH * s).min(), (m + REACH * s).max() - self.x[-1], 0.0)
+        more = math.ceil(over / self.h)
+        j = np.arange(-more, n + more)
+        wide = Line(self.x[0] + j * self.h)._scattered(weight, m, s)
+        if low == "periodic":
+            out = np.bincount(j % (n - 1), wide, minlength=n)
+            out[-1] = out[0]
+            return np.asarray(out)
+        if low == high:
+            j = j % (2 * (n - 1))
+            j = np.minimum(j, 2 * (n - 1) - j)
+        else:  # one mirror: what overshoots the other wall stays there
+            j = np.abs(j) if low == "no-flux" else n - 1 - np.abs(n - 1 - j)
+        kept = (j >= 0) & (j < n)
+        out = np.bincount(j[kept], wide[kept], minlength=n)
+        # a mirror is its own image
+        out[[end for end, kind in ((0, low), (n - 1, high)) if kind == "no-flux"]] *= 2
+        return np.asarray(out)
+
     def _scattered(self, weight: Array, m: Array, s: Array) -> Array:
         """Σ_i weight_i N(y; m_i, s_i²) at every node y, each kernel as far as it reaches."""
         n = len(self.x)
@@ -136,6 +222,13 @@ class Line:
         keep = (s > 0) & (m + REACH * s > self.x[0]) & (m - REACH * s < self.x[-1])
         weight, m, s = weight[keep], m[keep], s[keep]
         if len(m) == 0:
+            return out
+        if len(m) > 1 and s.max() > _WIDER * s.min():
+            # each as far as it reaches, not as far as the widest
+            bands = np.floor(np.log2(s / s.min())).astype(np.int64)
+            for band in np.unique(bands):
+                some = bands == band
+                out += self._scattered(weight[some], m[some], s[some])
             return out
         band = min(n, 2 + math.ceil(2 * REACH * float(s.max()) / self.h))
         first = np.ceil((m - REACH * s - self.x[0]) / self.h).astype(np.int64)

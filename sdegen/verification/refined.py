@@ -11,6 +11,7 @@ from sdegen.fokker_planck.grid import Grid
 from sdegen.sde.base import SDE
 from sdegen.solvers.base import FixedStep
 from sdegen.verification.chain import ChainDensity
+from sdegen.walls import WallKind
 
 __all__ = ["chain_law", "refined"]
 
@@ -18,7 +19,12 @@ _FINER = (1, 4, 16)  # a start at a point is narrow at first
 
 
 def chain_law(
-    sde: SDE, grid: Grid, solver: FixedStep, p0: Density | float, times: Tensor
+    sde: SDE,
+    grid: Grid,
+    solver: FixedStep,
+    p0: Density | float,
+    times: Tensor,
+    boundary: WallKind | tuple[WallKind, WallKind] | None = None,
 ) -> DensityPath:
     """The law of a chain at the nodes of a grid, however much of it the grid cuts.
 
@@ -31,7 +37,7 @@ def chain_law(
         fine = Grid(grid.low, grid.high, finer * grid.cells)
         start = p0 if isinstance(p0, int | float) else refined(p0, fine)
         try:
-            path = ChainDensity(sde, fine, solver)._unjudged(start, times)
+            path = ChainDensity(sde, fine, solver, boundary=boundary)._unjudged(start, times)
         except ValueError as error:
             errors.append(error)
             continue

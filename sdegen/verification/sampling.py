@@ -16,6 +16,9 @@ With F the law's distribution function, u = F(x) of exact samples is uniform on 
 
 The first three have uniform p-values on exact samples, the last two p-values that are bounds.
 
+Of a law that is off by a little, the means of π_j(u) are m_j ≠ 0, and Neyman's statistic is a
+non-central χ² with n Σ m_j²: so it is known beforehand what n samples show.
+
 Reference:
     Neyman 1937, doi:10.1080/03461238.1937.10404821; Boucheron, Lugosi and Massart 2013,
     Concentration Inequalities, theorems 5.6 and 6.2; Mann and Wald 1942 for B.
@@ -26,7 +29,7 @@ from __future__ import annotations
 import math
 
 import torch
-from scipy import stats
+from scipy import optimize, stats
 from torch import Tensor
 
 from sdegen.fokker_planck.density import Density
@@ -34,10 +37,11 @@ from sdegen.metrics import total_variation_floor, wasserstein_1d
 from sdegen.shapes import State
 from sdegen.verification.check import Check
 
-__all__ = ["TESTS", "sampling_checks"]
+__all__ = ["TESTS", "sampling_checks", "smallest_seen", "survivors_check"]
 
 TESTS = 5
 _SMOOTH = 4
+_POWER = 0.9
 
 
 def sampling_checks(
@@ -127,6 +131,69 @@ def sampling_checks(
             0.5 / math.sqrt(n),
         ),
     )
+
+
+def survivors_check(
+    left: int, total: int, chance: float, *, false_alarm: float, time: float | None = None
+) -> Check:
+    """The number that no wall has absorbed, against the mass of the law: exact, binomial.
+
+    Args:
+        left: How many are left.
+        total: Of how many.
+        chance: The mass of the law.
+        false_alarm: Chance to fail on exact samples, at most.
+        time: What the check says about when.
+    """
+    chance = min(max(chance, 0.0), 1.0)
+    binomial = stats.binom(total, chance)
+    p_value = min(1.0, 2 * min(float(binomial.cdf(left)), float(binomial.sf(left - 1))))
+    far = (
+        chance * total - float(binomial.ppf(false_alarm / 2)),
+        float(binomial.isf(false_alarm / 2)) - chance * total,
+    )
+    return Check(
+        "share that no wall has absorbed, less the law's",
+        abs(left / total - chance),
+        max(far) / total,
+        "passed" if p_value >= false_alarm else "failed",
+        false_alarm,
+        p_value,
+        time=time,
+    )
+
+
+def smallest_seen(law: Density, n: int, *, false_alarm: float) -> tuple[float, float]:
+    """The smallest error of the mean, and relative error of the spread, that n samples show.
+
+    Args:
+        law: The density that they are tested against.
+        n: How many.
+        false_alarm: Of Neyman's smooth test.
+
+    Returns:
+        The shift in units of x, and the relative change of the standard deviation, that fail the
+        test nine times in ten, to first order in them.
+    """
+    law = law.normalized()
+    x, p = law.x, law.p
+    y = 2 * law.cdf(x).clamp(0, 1) - 1
+    threshold = float(stats.chi2.isf(false_alarm, _SMOOTH))
+    found = optimize.brentq(
+        lambda c: float(stats.ncx2.sf(threshold, _SMOOTH, c)) - _POWER, 1e-3, 1e3 + 10 * threshold
+    )
+    slopes = [torch.ones_like(y), 3 * y, 7.5 * y**2 - 1.5, 17.5 * y**3 - 7.5 * y]  # P_j'
+
+    def size(move: Tensor) -> float:
+        """√Σ m_j² of a unit of the deformation x → x + move, dm_j = ∫ π_j'(u) p² move dx."""
+        m = [
+            math.sqrt(2 * j + 1) * 2 * float(torch.trapezoid(slope * p**2 * move, x))
+            for j, slope in enumerate(slopes, 1)
+        ]
+        return math.hypot(*m)
+
+    reach = math.sqrt(found / n)
+    return reach / size(torch.ones_like(x)), reach / size(x - law.mean)
 
 
 def _kolmogorov(u: Tensor) -> float:

@@ -22,6 +22,7 @@ from sdegen.shapes import State, Time
 from sdegen.solvers.base import FixedStep, refine
 from sdegen.verification.refined import chain_law
 from sdegen.verification.sampling import sampling_checks
+from sdegen.walls import WallKind
 
 __all__ = ["suspects_that_fit"]
 
@@ -52,7 +53,13 @@ class _Altered(SDE):
 
 
 def suspects_that_fit(
-    samples: State, sde: SDE, solver: FixedStep, grid: Grid, p0: Density | float, times: Tensor
+    samples: State,
+    sde: SDE,
+    solver: FixedStep,
+    grid: Grid,
+    p0: Density | float,
+    times: Tensor,
+    boundary: WallKind | tuple[WallKind, WallKind] | None = None,
 ) -> list[str]:
     """Names the mistakes whose law the samples follow at times[-1], the likeliest first.
 
@@ -63,6 +70,7 @@ def suspects_that_fit(
         grid: Where laws are computed.
         p0: Density at times[0], or a point.
         times: From the start to the samples.
+        boundary: What walls at the ends of the grid do; None if there are none.
     """
     found = []
     # what left the grid does not come back, so that what is left has the law that is left
@@ -71,7 +79,7 @@ def suspects_that_fit(
         return []
     for name, dynamics, way, ts in _suspects(sde, solver, times):
         try:
-            law = chain_law(dynamics, grid, way, p0, ts).final
+            law = chain_law(dynamics, grid, way, p0, ts, boundary).final
             checks = sampling_checks(inside, law, false_alarm=_FITS)
         except (ValueError, SdegenError):
             continue  # it has no law on this grid

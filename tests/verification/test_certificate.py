@@ -1,6 +1,7 @@
 """The certificate: planted faults are caught and named, clean runs pass, bad input is refused."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import sdegen as sg
 from sdegen.verification.certificate import certify
 from sdegen.verification.check import Limits
 from sdegen.verification.noising import certify_noising
+from sdegen.verification.sampling import sampling_checks, smallest_seen
 
 GRID = sg.Grid(-3.2, 3.2, cells=160)
 START = GRID.gaussian(-1.0, 0.2)
@@ -84,7 +86,10 @@ def test_a_step_ten_times_too_long_is_caught_without_and_within_the_path():
 
 def test_a_grid_too_small_is_caught_and_nothing_else_is_judged():
     certificate = certify(WELL, sg.Grid(-1.5, 1.5, 160), -1.0, TIMES, solver=SOLVER, rng=0)
-    assert certificate.sentence == ("The grid [-1.5, 1.5] is too small: widen it towards low x.")
+    assert certificate.sentence == (
+        "The grid [-1.5, 1.5] is too small: widen it towards low x, or pass boundary=… if its "
+        "ends are walls."
+    )
     assert [check.verdict for check in certificate.checks].count("not judged") == 2
 
 
@@ -236,3 +241,78 @@ def test_twenty_clean_seeds_raise_no_alarm_and_have_uniform_p_values():
     assert len(p_values) == 3
     for values in p_values.values():
         assert stats.kstest(values, "uniform").pvalue > 1e-4
+
+
+BOX = sg.Grid(0.0, 1.0, cells=120)
+INSIDE = sg.OrnsteinUhlenbeck(2.0, 0.4, 0.7)
+
+
+@pytest.mark.parametrize("kind", ["no-flux", "absorbing", ("no-flux", "absorbing"), "periodic"])
+def test_between_walls_a_clean_run_passes_and_a_wrong_drift_does_not(kind):
+    sde = sg.BrownianMotion(0.7) if kind == "periodic" else INSIDE
+    options = {"solver": sg.EulerMaruyama(100), "boundary": kind, "rng": 0}
+    loose = Limits(step=0.1)  # absorption between steps is missed, of order √dt
+    clean = certify(sde, BOX, 0.3, [0.0, 0.3], limits=loose, **options)
+    assert clean.passed, str(clean)
+    assert sum(check.false_alarm for check in clean.checks) == pytest.approx(1e-5)
+    counted = [check for check in clean.checks if "absorbed" in check.name]
+    assert len(counted) == ("absorbing" in (kind if isinstance(kind, tuple) else (kind,)))
+    wrong = sg.ItoProcess(lambda x, t: sde.drift(x, t) + 0.5, 0.7)
+    caught = certify(sde, BOX, 0.3, [0.0, 0.3], limits=loose, simulated=wrong, **options)
+    assert "do not follow the law" in caught.sentence
+
+
+def test_a_path_between_walls_is_judged_between_walls():
+    x0 = torch.full((10_000, 1), 0.3, dtype=torch.float64)
+    solver, walls = sg.EulerMaruyama(100), sg.Walls(0.0, 1.0, "no-flux")
+    path = sg.simulate(INSIDE, x0, [0.0, 0.3], solver=solver, walls=walls, rng=3)
+    options = {"solver": solver, "path": path}
+    good = certify(INSIDE, BOX, 0.3, [0.0, 0.3], boundary="no-flux", **options)
+    assert good.passed, str(good)
+    unsaid = certify(INSIDE, BOX, 0.3, [0.0, 0.3], **options)
+    assert unsaid.sentence.endswith("or pass boundary=… if its ends are walls.")
+    # folded samples are told from those that stop at the walls
+    other = certify(INSIDE, BOX, 0.3, [0.0, 0.3], boundary="absorbing", **options)
+    assert "share that no wall has absorbed" in other.sentence
+    free = sg.simulate(INSIDE, x0, [0.0, 0.3], solver=solver, rng=3)
+    with pytest.raises(ValueError, match=r"path reaches from -0.\d+ to 1.\d+, but boundary='no-f"):
+        certify(INSIDE, BOX, 0.3, [0.0, 0.3], boundary="no-flux", solver=solver, path=free)
+
+
+@pytest.mark.parametrize("law", ["normal", "well"])
+def test_what_n_samples_show_is_said_beforehand(law):
+    """A shift and a spread of the size that is said are seen nine times in ten."""
+    grid = sg.Grid(-4.0, 4.0, 400)
+    well = sg.FokkerPlanck(WELL, grid).stationary()
+    law = grid.gaussian(0.3, 0.5) if law == "normal" else well
+    n, alarm, runs = 4000, 1e-4, 400
+    shift, spread = smallest_seen(law, n, false_alarm=alarm)
+    generator = torch.Generator().manual_seed(0)
+    for move in (lambda x: x + shift, lambda x: law.mean + (1 + spread) * (x - law.mean)):
+        seen = 0
+        for _ in range(runs):
+            x = move(law.quantile(torch.rand(n, generator=generator, dtype=torch.float64)))
+            seen += sampling_checks(x[:, None], law, false_alarm=alarm)[2].verdict == "failed"
+        # binomial, 4 standard deviations, and 0.03 for what is of second order in the move
+        assert abs(seen / runs - 0.9) < 0.03 + 4 * math.sqrt(0.09 / runs)
+
+
+def test_the_sentence_says_what_would_not_have_been_seen():
+    few, many = run(trajectories=1000).sentence, run(trajectories=16_000).sentence
+    found = [
+        [float(number) for number in re.search(r"by ([\d.]+), or .* by ([\d.]+) %", s).groups()]
+        for s in (few, many)
+    ]
+    for i in (0, 1):
+        assert found[0][i] / found[1][i] == pytest.approx(4, rel=0.1)
+    assert "At t = 1 1000 of them show a mean" in few
+
+
+def test_progress_is_told_line_by_line(capsys):
+    run(trajectories=1000, progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" s  ")[1] for line in lines] == [
+        "the law of the chain",
+        "the Fokker–Planck density",
+        "1000 trajectories",
+    ]

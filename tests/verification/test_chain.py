@@ -260,6 +260,85 @@ def test_what_an_interpolation_loses_is_not_underestimated():
         assert miss < 1.1 * interpolation_loss(p[::2]) < 100 * miss
 
 
+def images(y, x0, var, kind):
+    """Density of x0 + √var z in [0, 1], folded back, or wrapped."""
+    k = np.arange(-8, 9)[:, None]
+    if kind == "periodic":
+        return normal_density(y + k, x0, var).sum(0)
+    return (normal_density(y + 2 * k, x0, var) + normal_density(2 * k - y, x0, var)).sum(0)
+
+
+@pytest.mark.parametrize("kind", ["no-flux", "periodic"])
+def test_between_walls_a_free_chain_is_a_sum_of_images(kind):
+    """Folding twice is folding once: five steps of Brownian motion are one of five times dt."""
+    grid, bm = sg.Grid(0.0, 1.0, cells=160), sg.BrownianMotion(0.8)
+    chain = ChainDensity(bm, grid, sg.EulerMaruyama(substeps=5), boundary=kind)
+    law = chain.run(0.3, [0.0, 0.05]).final
+    exact = images(law.x.numpy(), 0.3, 0.64 * 0.05, kind)
+    np.testing.assert_allclose(law.p.numpy(), exact, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "kind", ["no-flux", "absorbing", ("no-flux", "absorbing"), ("absorbing", "no-flux")]
+)
+def test_between_walls_two_steps_are_those_of_adaptive_quadrature(kind):
+    """From a point: p(y) = ∫ K(x; x0) K(y; x) dx, K the folded kernel, with a drift at walls."""
+    dt, x0, low, high = 0.04, 0.3, *((kind, kind) if isinstance(kind, str) else kind)
+    ou = sg.OrnsteinUhlenbeck(1.0, 0.4, 0.9)
+
+    def kernel(y, x):
+        m, var = x + dt * (0.4 - x), 0.81 * dt
+        every = [y]
+        if low == "no-flux":
+            every += [-image for image in every]
+        if high == "no-flux":
+            every += [2 - image for image in every]
+        if low == high == "no-flux":
+            every = [sign * y + 2 * k for sign in (1, -1) for k in range(-3, 4)]
+        return sum(float(normal_density(np.array(image), m, var)) for image in every)
+
+    chain = ChainDensity(ou, sg.Grid(0.0, 1.0, cells=200), boundary=kind)
+    law = chain.run(x0, [0.0, dt, 2 * dt]).final
+    for i in (0, 11, 120, 200):
+        y = float(law.x[i])
+        exact = integrate.quad(
+            lambda x, y=y: kernel(x, x0) * kernel(y, x), 0, 1, epsabs=1e-13, epsrel=1e-13
+        )[0]
+        assert float(law.p[i]) == pytest.approx(exact, abs=1e-10)
+    assert float(law.mass) < 1 - 1e-3 if "absorbing" in (low, high) else float(law.mass) < 1 + 1e-9
+
+
+def test_walls_want_noisy_steps_of_one_part():
+    grid = sg.Grid(0.0, 1.0, cells=100)
+    with pytest.raises(ValueError, match="between walls is built for steps of one part"):
+        ChainDensity(FLOW, grid, sg.KarrasHeun(), boundary="no-flux")
+    with pytest.raises(ValueError, match=r"boundary must be one of .* but is 'mirror'"):
+        ChainDensity(OU, grid, boundary="mirror")
+    flow = ChainDensity(sg.ItoProcess(lambda x: -x, 0.0), grid, boundary="no-flux")
+    with pytest.raises(ValueError, match="between walls is built for steps with noise"):
+        flow.run(grid.gaussian(0.5, 0.1), TIMES)
+
+
+def test_noise_that_is_narrow_in_one_place_is_refined_there():
+    """Geometric noise, one step: ∫ p(x) N(y; x, (0.3 x)² dt) dx, by another quadrature."""
+    sde = sg.ItoProcess(lambda x: 0 * x, lambda x: 0.3 * x)
+    grid = sg.Grid(0.01, 6.01, cells=600)
+    x = grid.nodes.numpy()
+    start = np.exp(-(np.log(x) ** 2) / 0.18) / (x * 0.3 * math.sqrt(2 * math.pi))
+    p0 = sg.Density(grid.nodes, torch.from_numpy(start)).normalized()
+    law = ChainDensity(sde, grid).run(p0, [0.0, 0.01]).final
+    for i in (40, 90, 240):
+        y = x[i]
+
+        def integrand(u, y=y):
+            p = math.exp(-(math.log(u) ** 2) / 0.18) / (u * 0.3 * math.sqrt(2 * math.pi))
+            return p * float(normal_density(np.array(y), u, (0.03 * u) ** 2))
+
+        near = [y * (1 + c * 0.03) for c in (-8, -3, 0, 3, 8)]
+        exact = integrate.quad(integrand, near[0], near[-1], points=near[1:-1], epsabs=1e-12)[0]
+        assert float(law.p[i]) == pytest.approx(exact, abs=1e-6)
+
+
 class TwoStep(FixedStep):
     """Adams-Bashforth, which remembers the last drift."""
 
@@ -287,10 +366,10 @@ def test_what_has_no_such_law_is_refused_by_name():
         corrected.run(GRID.gaussian(0.0, 1.0), SDE.time_grid(5))
     with pytest.raises(ValueError, match="TwoStep remembers earlier steps"):
         ChainDensity(OU, GRID, TwoStep()).run(GRID.gaussian(0.0, 1.0), TIMES)
-    with pytest.raises(TypeError, match="solver is TorchDiffEq: an adaptive one has no chain"):
+    with pytest.raises(TypeError, match="solver is TorchDiffEq: what an adaptive one, or"):
         ChainDensity(OU, GRID, sg.TorchDiffEq("dopri5"))
     well = sg.ItoProcess(lambda x: x - x**3, 0.7)
-    with pytest.raises(ValueError, match="Heun is not affine in its draw"):
+    with pytest.raises(ValueError, match=r"Heun is not affine in .* Heun where there is no"):
         ChainDensity(well, sg.Grid(-3.0, 3.0, 200), sg.Heun()).run(0.0, TIMES)
 
 
@@ -316,6 +395,9 @@ def test_grids_that_do_not_hold_the_density_are_refused():
 
 def test_starts_that_are_no_density_are_refused():
     chain = ChainDensity(OU, GRID)
+    number = chain.run(1.0, TIMES)
+    for start in (np.float32(1.0), torch.tensor(1.0), np.int64(1)):
+        torch.testing.assert_close(chain.run(start, TIMES).p, number.p, rtol=0, atol=0)
     with pytest.raises(ValueError, match="p0 must have mass 1, but has 2"):
         chain.run(sg.Density(GRID.nodes, 2 * GRID.gaussian(0.0, 1.0).p), TIMES)
     with pytest.raises(ValueError, match="p0 must be finite and ≥ 0"):
