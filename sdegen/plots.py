@@ -3,7 +3,8 @@
 Nothing is computed here and nothing is shown: a function takes results and returns a `Figure`.
 Units are the reduced ones of the SDE. Here are trajectories, samples, images, losses and curves;
 densities in time are in `plots_density`, what else a Fokker–Planck solver finds in
-`plots_fokker_planck`, and all have the look of `plots_style`.
+`plots_fokker_planck`, certificates and error budgets in `plots_verification`, and all have the
+look of `plots_style`.
 
 Trajectories that were lost are left out of every picture, and their number is written on it.
 """
@@ -39,11 +40,13 @@ from sdegen.plots_style import (
     _plain_log,
     _title,
 )
+from sdegen.plots_verification import certificate, error_budget
 from sdegen.score.training import TrainResult
 from sdegen.shapes import State
 from sdegen.trajectory import Trajectory
 
 __all__ = [
+    "certificate",
     "convergence",
     "current",
     "denoising_strip",
@@ -51,6 +54,7 @@ __all__ = [
     "density_gif",
     "density_heatmap",
     "density_ridge",
+    "error_budget",
     "first_passage",
     "histogram",
     "image_sheet",

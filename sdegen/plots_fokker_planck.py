@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from sdegen.fokker_planck.circulation import TurningSpectrum
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.passage import FirstPassage
 from sdegen.fokker_planck.plane import PlaneDensity
@@ -65,12 +66,17 @@ def stationary(density: Density, exact: Tensor, *, energy: Tensor | None = None)
 
 
 def spectrum(
-    modes: Spectrum, density: Density, *, energy: Tensor | None = None, count: int | None = None
+    modes: Spectrum | TurningSpectrum,
+    density: Density,
+    *,
+    energy: Tensor | None = None,
+    count: int | None = None,
 ) -> Figure:
     """Draws the slowest modes of a diffusion beside its stationary density.
 
     Args:
-        modes: What `FokkerPlanck.spectrum` found, at the nodes of `density`.
+        modes: What `FokkerPlanck.spectrum` found, or `turning_spectrum`, of whose complex modes
+            the real part is drawn; on a grid of its own.
         density: The stationary density.
         energy: U at the nodes, shape (nodes,), drawn above the density; or None.
         count: How many modes are drawn; None takes all.
@@ -80,7 +86,8 @@ def spectrum(
         each scaled to the same height on a line of its own, with its rate λ_n.
     """
     x, p = _numbers(density.x), _numbers(density.p)
-    rates, psi = _numbers(modes.rates)[:count], _numbers(modes.densities)[:count]
+    at = _numbers(modes.x)
+    rates, psi = _numbers(modes.rates)[:count], _numbers(modes.densities.real)[:count]
     height = 3.6 if energy is None else 4.6
     figure, axes = _panels("PMM" if energy is None else "UMM;PMM", 9.0, height)
     left, right = axes["P"], axes["M"]
@@ -94,8 +101,8 @@ def spectrum(
     for n, mode in enumerate(psi):
         colour, swing = _CYCLE[n % len(_CYCLE)], 0.42 / float(np.abs(mode).max())
         right.axhline(n, color=_GREY, lw=0.6)
-        right.plot(x, n + swing * mode, color=colour, lw=1.6)
-        right.fill_between(x, n, n + swing * mode, color=colour, alpha=0.15, lw=0)
+        right.plot(at, n + swing * mode, color=colour, lw=1.6)
+        right.fill_between(at, n, n + swing * mode, color=colour, alpha=0.15, lw=0)
     right.set(xlim=seen, ylim=(-0.55, len(rates) - 0.4), xlabel="position x")
     right.set_yticks(range(len(rates)), [f"{rate:.4g}" for rate in rates])
     right.set_ylabel("rate λₙ, with its eigenfunction ψₙ(x)")

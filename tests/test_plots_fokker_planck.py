@@ -137,3 +137,16 @@ def test_plane_holds_the_density_and_its_current_turns():
     assert math.isclose(arrows.scale * 0.95 * 3 * 9 / 48, drawn.max(), rel_tol=1e-9)
     assert is_publishable(figure)
     assert not any(isinstance(c, Quiver) for c in panels(sg.plots.plane(density))["D"].collections)
+
+
+def test_the_modes_of_a_ring_with_a_current_are_drawn_on_their_own_nodes():
+    """A constant drift v on a ring: λ_1 = D q² ± i v q, so that 1/Re λ_1 is known."""
+    ring = sg.ItoProcess(drift=lambda x: 0 * x + 1.5, diffusion=1.0)
+    length = 2 * math.pi
+    modes = sg.FokkerPlanck(ring, sg.Grid(0.0, length, 80), "periodic").turning_spectrum(3)
+    assert modes.relaxation_time == pytest.approx(2.0, rel=1e-4)
+    coarse = sg.Grid(0.0, length, 40)
+    rest = sg.Density(coarse.nodes, torch.full((41,), 1 / length, dtype=torch.float64))
+    right = sg.plots.spectrum(modes, rest).axes[1]
+    np.testing.assert_array_equal(right.get_lines()[1].get_xdata(), modes.x)
+    assert right.get_title() == "relaxation time 1/λ = 2"

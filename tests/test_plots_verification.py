@@ -6,7 +6,6 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import sdegen as sg
-from sdegen import plots_verification
 from sdegen.verification.budget import ErrorBudget, Part
 from sdegen.verification.certificate import certify
 from sdegen.verification.noising import certify_noising
@@ -23,7 +22,7 @@ def test_a_certificate_shows_the_law_the_particles_and_every_check():
     wrong = sg.OrnsteinUhlenbeck(1.0, 1.0, 1.0)
     start = grid.gaussian(0.0, 0.5)
     result = certify(ou, grid, start, [0.0, 1.0], simulated=wrong, **options)
-    figure = drawn(plots_verification.certificate(result))
+    figure = drawn(sg.plots.certificate(result))
     left, right = figure.axes
     law, density = left.get_lines()
     np.testing.assert_array_equal(law.get_ydata(), result.law.p[-1])
@@ -41,7 +40,7 @@ def test_a_certificate_without_densities_is_refused():
     vp = sg.VP(sg.LinearBeta(0.1, 20.0))
     chain = sg.DDPM.discretize(vp, 10)
     with pytest.raises(ValueError, match="no densities to draw"):
-        plots_verification.certificate(certify_noising(chain, vp, chain.times))
+        sg.plots.certificate(certify_noising(chain, vp, chain.times))
 
 
 def budget(scale):
@@ -53,7 +52,7 @@ def budget(scale):
 
 
 def test_a_budget_shows_each_part_against_the_steps():
-    figure = drawn(plots_verification.error_budget({100: budget(0.01), 10: budget(0.1)}))
+    figure = drawn(sg.plots.error_budget({100: budget(0.01), 10: budget(0.1)}))
     left, right = figure.axes
     curves = {line.get_label(): line for line in left.get_lines()}
     assert list(curves) == [
@@ -67,4 +66,4 @@ def test_a_budget_shows_each_part_against_the_steps():
     np.testing.assert_allclose(curves["score error"].get_ydata(), [0.04, 0.0004])
     np.testing.assert_allclose(right.get_lines()[1].get_ydata(), [0.1, 0.01])
     with pytest.raises(ValueError, match="no budgets to draw"):
-        plots_verification.error_budget({})
+        sg.plots.error_budget({})

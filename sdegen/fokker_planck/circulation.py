@@ -48,6 +48,11 @@ class TurningSpectrum:
     rates: Complex[Tensor, " count"]
     densities: Complex[Tensor, "count nodes"]
 
+    @property
+    def relaxation_time(self) -> float:
+        """1/Re λ_1, what the slowest mode takes to decay by e, in units of time."""
+        return 1 / float(self.rates[1].real)
+
 
 def turning_spectrum(compact: Operator, ends: Ends, count: int) -> TurningSpectrum:
     """The modes nearest to rest.
