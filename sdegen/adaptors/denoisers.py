@@ -98,12 +98,12 @@ class Denoiser(nn.Module):
         self.model = model
         self.sigma_min, self.sigma_max = noise_levels(model.sde)
 
-    def forward(self, x: State, sigma: Time, labels: Tensor | None = None) -> State:
+    def forward(self, x: State, sigma: Time | float, labels: Tensor | None = None) -> State:
         """E[x0 | x0 + σ ε = x], same shape as x.
 
         Args:
             x: Noisy state, shape (batch, *event).
-            sigma: σ within [sigma_min, sigma_max], shape () or (batch,).
+            sigma: σ within [sigma_min, sigma_max], a number, or of shape () or (batch,).
             labels: Classes that a conditional model is told, shape () or (batch,); `classes`, or
                 None for all of them, is none. k-diffusion hands on extra_args={"labels": …}.
 
@@ -111,7 +111,8 @@ class Denoiser(nn.Module):
             TypeError: If labels are not integers.
             ValueError: If σ leaves that interval, or the model does not know the labels.
         """
-        sde, levels = self.model.sde, sigma.detach().to(device="cpu", dtype=torch.float64)
+        sde = self.model.sde
+        levels = torch.as_tensor(sigma).detach().to(device="cpu", dtype=torch.float64)
         bad = ~(
             (levels >= self.sigma_min * (1 - _SLACK)) & (levels <= self.sigma_max * (1 + _SLACK))
         )

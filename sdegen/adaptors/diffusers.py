@@ -354,6 +354,7 @@ def _known(said: str | None, words: tuple[str, ...]) -> str:
     """A prediction type that is known, or a refusal with a suggestion."""
     if said in words:
         return str(said)
-    close = difflib.get_close_matches(str(said), words, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
+    known = {one: one for one in words} | {"velocity": "v_prediction", "noise": "epsilon"}
+    close = difflib.get_close_matches(str(said), known, n=1)
+    hint = f"; did you mean {known[close[0]]!r}?" if close else "."
     raise ValueError(f"prediction_type must be one of {', '.join(words)}, but is {said!r}{hint}")

@@ -31,7 +31,7 @@ Reference:
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -187,9 +187,9 @@ def guided(conditional: ScoreFn, unconditional: ScoreFn, guidance: float) -> Sco
     return product([conditional, unconditional], [1 + guidance, -guidance])
 
 
-def _scores(scores: Sequence[ScoreFn]) -> list[ScoreFn]:
+def _scores(scores: Iterable[ScoreFn]) -> list[ScoreFn]:
     """At least one function."""
-    if callable(scores) or not len(scores):
+    if callable(scores) or not isinstance(scores, Iterable) or not (scores := list(scores)):
         raise ValueError("scores must be a list of at least one function (x, t) -> ∇ log p_t(x).")
     for i, score in enumerate(scores):
         if not callable(score):
@@ -197,7 +197,7 @@ def _scores(scores: Sequence[ScoreFn]) -> list[ScoreFn]:
                 f"scores[{i}] must be a function (x, t) -> ∇ log p_t(x), but is "
                 f"{type(score).__name__}."
             )
-    return list(scores)
+    return scores
 
 
 def _weights(weights: Sequence[float], count: int) -> list[float]:

@@ -126,10 +126,12 @@ class Calibration:
             solver: The one whose nodes were calibrated; None where coefficients were free.
 
         Raises:
+            TypeError: If dynamics are no ReverseSDE.
             FileNotFoundError: If there is no such file.
             CheckpointError: If it is damaged, of another kind, or made for another model, SDE or
                 solver; says what differs.
         """
+        _check_reverse(dynamics)
         tensors, told = load_tensors(path)
         if told.get("kind") != "Calibration":
             raise CheckpointError(f"{path} holds a {told.get('kind')}, not a Calibration.")
@@ -254,11 +256,7 @@ def _checked(
     dynamics: object, solver: object, steps: object, x_T: State, rounds: object, free: bool
 ) -> Kernel:
     """The kernel, once nothing is found that does not fit."""
-    if not isinstance(dynamics, ReverseSDE):
-        raise TypeError(
-            "dynamics must be the probability flow, ReverseSDE(sde, score, eta=0.0), but is "
-            f"{type(dynamics).__name__}."
-        )
+    dynamics = _check_reverse(dynamics)
     if dynamics.eta != 0:
         raise ValueError(
             f"calibrate compares paths with those of the flow, but dynamics has eta = "
@@ -298,6 +296,16 @@ def _checked(
             f"{_FEWEST}, and hundreds to be of use."
         )
     return kernel
+
+
+def _check_reverse(dynamics: object) -> ReverseSDE:
+    """The dynamics, once they are seen to be reverse ones."""
+    if not isinstance(dynamics, ReverseSDE):
+        raise TypeError(
+            "dynamics must be the probability flow, ReverseSDE(sde, score, eta=0.0), but is "
+            f"{type(dynamics).__name__}."
+        )
+    return dynamics
 
 
 def _weights(solver: FixedStep, dynamics: ReverseSDE, kernel: Kernel, nodes: Tensor) -> Tensor:

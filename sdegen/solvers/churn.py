@@ -46,6 +46,7 @@ class Churn:
         scale: S_noise > 0; a little above 1 makes up for what a network loses of the variance.
 
     Raises:
+        TypeError: If one of them is no number.
         ValueError: If a number is out of range.
 
     Reference:
@@ -58,6 +59,9 @@ class Churn:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
+        for name in ("amount", "low", "high", "scale"):
+            if not isinstance(value := getattr(self, name), int | float):
+                raise TypeError(f"{name} must be a number, but is {value!r}.")
         if not 0 <= self.amount < math.inf:
             raise ValueError(f"amount must be finite and ≥ 0, but is {self.amount:g}.")
         if not 0 <= self.low < self.high:
@@ -77,6 +81,14 @@ class _TwoStage(FixedStep):
 
     churn: Churn = field(default_factory=Churn)
     substeps: int = field(default=1, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.churn, Churn):
+            raise TypeError(
+                f"churn must be one such as Churn(amount=5.0), but is {self.churn!r}; for η "
+                "take that of the ReverseSDE."
+            )
 
     def draws(self, sde: SDE) -> bool:
         """Noise-free dynamics are stirred, too, where there is churn."""

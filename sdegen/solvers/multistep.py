@@ -75,6 +75,16 @@ from sdegen.step import numbers, update
 __all__ = ["ExponentialAdams", "ExponentialAdamsMoulton", "LinearMultistep"]
 
 _MOST = 4
+# words that diffusers has for them
+_ELSEWHERE = {
+    "epsilon": "eps",
+    "noise": "eps",
+    "sample": "x0",
+    "data_prediction": "x0",
+    "v_prediction": "v",
+    "velocity": "v",
+    "heun": "exact",
+}
 _SAME = 1e-6  # relative difference of α and σ that rounding explains
 
 
@@ -382,7 +392,8 @@ def _check_word(name: str, word: object, words: tuple[str, ...]) -> None:
     """Refuses a word that is none of these, with the nearest one."""
     if word in words:
         return
-    near = difflib.get_close_matches(str(word).lower(), words, n=1, cutoff=0.3)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    known = _ELSEWHERE | {one: one for one in words}
+    near = difflib.get_close_matches(str(word).lower(), known, n=1, cutoff=0.3)
+    hint = f"; did you mean {known[near[0]]!r}?" if near and known[near[0]] in words else "."
     listed = ", ".join(map(repr, words))
     raise ValueError(f"{name} must be one of {listed}, but is {word!r}{hint}")

@@ -30,6 +30,7 @@ def uniform(sde: LinearSDE, steps: int) -> Tensor:
     Reference:
         Song et al. 2021, the grid of appendix G, arXiv:2011.13456.
     """
+    _check(sde)
     return sde.time_grid(steps)
 
 
@@ -58,9 +59,10 @@ def power(sde: LinearSDE, steps: int, rho: float = 2.5) -> Tensor:
         rho: ρ > 0.
 
     Raises:
+        TypeError: If sde is no LinearSDE, or rho no number.
         ValueError: If rho is not finite and > 0.
     """
-    check_positive("rho", rho)
+    _check(sde, rho)
     return powers(sde.t_max, sde.t_min, _count(sde, steps), rho)
 
 
@@ -74,6 +76,7 @@ def log_snr(sde: LinearSDE, steps: int) -> Tensor:
     Reference:
         Lu et al. 2022, section 3.4 of DPM-Solver ("uniform λ"), arXiv:2206.00927.
     """
+    _check(sde)
     low, high = _log_ratios(sde, _ends(sde)).tolist()
     fraction = torch.linspace(0.0, 1.0, _count(sde, steps) + 1, dtype=torch.float64)
     return _between(sde, _invert(sde, high + fraction * (low - high)))
@@ -90,14 +93,26 @@ def karras(sde: LinearSDE, steps: int, rho: float = 7.0) -> Tensor:
         rho: ρ > 0; 1 is uniform in r, large ρ tends to `log_snr`.
 
     Raises:
+        TypeError: If sde is no LinearSDE, or rho no number.
         ValueError: If rho is not finite and > 0.
 
     Reference:
         Karras et al. 2022, eq. (5), arXiv:2206.00364, r being its σ.
     """
-    check_positive("rho", rho)
+    _check(sde, rho)
     low, high = _log_ratios(sde, _ends(sde)).exp().tolist()
     return _between(sde, _invert(sde, powers(high, low, _count(sde, steps), rho).log()))
+
+
+def _check(sde: object, rho: object = 1.0) -> None:
+    """Refuses what is no linear SDE, and a ρ that is no number > 0."""
+    if not isinstance(sde, LinearSDE):
+        raise TypeError(
+            f"sde must be the forward SDE, a LinearSDE such as VP(…), but is {type(sde).__name__}."
+        )
+    if not isinstance(rho, int | float):
+        raise TypeError(f"rho must be a number, but is {rho!r}.")
+    check_positive("rho", rho)
 
 
 def _count(sde: LinearSDE, steps: int) -> int:

@@ -288,3 +288,9 @@ def test_a_denoiser_without_a_label_for_none_must_be_asked_with_one():
         sg.from_denoiser(lambda x, sigma, labels: x, classes=-1)
     with pytest.raises(ValueError, match="labels were given, but the MLP knows no classes"):
         sg.to_denoiser(sg.ScoreModel(sg.MLP(1), PATHS["EDM"]))(x, t, torch.tensor(1))
+
+
+def test_a_noise_level_may_be_a_number():
+    denoiser = sg.to_denoiser(sg.from_denoiser(lambda x, sigma: x / (1 + sigma[:, None] ** 2)))
+    x = torch.tensor([[1.0], [-2.0]], dtype=torch.float64)
+    torch.testing.assert_close(denoiser(x, 1.0), x / 2)

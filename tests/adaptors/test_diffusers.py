@@ -311,7 +311,11 @@ def test_schedulers_that_say_no_score_are_refused_by_name(name):
 
 
 @pytest.mark.parametrize(
-    ("said", "hint"), [("v-prediction", "v_prediction"), ("epsilom", "epsilon"), ("xyz", None)]
+    ("said", "hint"),
+    [
+        *(("v-prediction", "v_prediction"), ("velocity", "v_prediction")),
+        *(("epsilom", "epsilon"), ("xyz", None)),
+    ],
 )
 def test_a_misspelt_prediction_type_is_met_with_a_suggestion(said, hint):
     scheduler = diffusers.DDPMScheduler(num_train_timesteps=N, prediction_type=said)

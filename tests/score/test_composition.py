@@ -197,3 +197,12 @@ def log_normal(x, t):
 def test_bad_requests(as_user, call, error, message):
     with pytest.raises(error, match=message):
         call(sg.composition)
+
+
+def test_a_generator_of_scores_is_taken_and_what_is_none_is_refused(as_user):
+    x, t = torch.ones(2, 1), torch.tensor(0.5)
+    both = sg.composition.product(s for s in (lambda x, t: -x, lambda x, t: 3 - x))
+    assert [both(x, t).flatten().tolist() for _ in range(2)] == [[1.0, 1.0]] * 2
+    for scores in (3, (), lambda x, t: -x):
+        with pytest.raises(ValueError, match="scores must be a list of at least one function"):
+            sg.composition.product(scores)

@@ -21,3 +21,11 @@ def test_order_two_on_a_flow_and_the_limit_is_the_exact_map(solver, grid, as_use
         off.append(float((run.final - exact).abs().mean()))
     assert slope([1 / n for n in steps], off) == pytest.approx(2, abs=0.15)
     assert off[-1] < 2e-4
+
+
+def test_refusals_of_another_kind(as_user):
+    for solver in (sg.KarrasHeun, sg.DPM2):
+        with pytest.raises(TypeError, match=r"one such as Churn\(amount=5\.0\), but is 5\.0"):
+            solver(5.0)
+    with pytest.raises(TypeError, match="amount must be a number, but is 'a'"):
+        sg.Churn("a")

@@ -284,6 +284,21 @@ def test_refusals(as_user):
         sg.simulate(flow, x, [1.0, 0.5, 0.6, 0.1], solver=sg.ExponentialAdams())
     with pytest.raises(ValueError, match=r"times must lie in \[0\.001, 1\].*span 0 … 1"):
         sg.simulate(flow, x, [1.0, 0.5, 0.0], solver=sg.ExponentialAdams())
-    frozen = sg.ReverseSDE(Flat(sde.beta), noised.score, eta=0.0)
+    frozen = sg.ReverseSDE(Flat(sde.beta), lambda x, t: -x, eta=0.0)
     with pytest.raises(ValueError, match=r"σ/α must be strictly monotone.*t = 0\.5 and 0\.4"):
         sg.simulate(frozen, x, [1.0, 0.5, 0.4], solver=sg.ExponentialAdams())
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        *(("v_prediction", "v"), ("velocity", "v"), ("sample", "x0")),
+        *(("noise", "eps"), ("epsilon", "eps")),
+    ],
+)
+def test_words_of_diffusers_are_met_with_ours(said, meant, as_user):
+    for solver in (sg.ExponentialAdams, sg.ExponentialAdamsMoulton):
+        with pytest.raises(ValueError, match=rf"but is '{said}'; did you mean '{meant}'\?"):
+            solver(2, said)
+    with pytest.raises(ValueError, match=r"but is 'heun'; did you mean 'exact'\?"):
+        sg.ExponentialAdams(2, rule="heun")

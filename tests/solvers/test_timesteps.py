@@ -100,3 +100,14 @@ def test_bad_rho():
     for rho in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(ValueError, match="rho must be finite and > 0"):
             sg.timesteps.karras(SDES["vp"], 10, rho=rho)
+
+
+@pytest.mark.parametrize("rule", ["uniform", "quadratic", "power", "log_snr", "karras"])
+def test_reverse_dynamics_are_no_forward_sde(rule, as_user):
+    vp = sg.VP(sg.LinearBeta(0.1, 20.0))
+    flow = sg.ReverseSDE(vp, lambda x, t: -x, eta=0.0)
+    with pytest.raises(TypeError, match=r"the forward SDE, .* VP\(…\), but is ReverseSDE"):
+        getattr(sg.timesteps, rule)(flow, 5)
+    if rule in ("power", "karras"):
+        with pytest.raises(TypeError, match="rho must be a number, but is '7'"):
+            getattr(sg.timesteps, rule)(vp, 5, "7")
