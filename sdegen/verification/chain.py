@@ -227,7 +227,7 @@ class ChainDensity:
         x = self.grid.nodes
         if (start := start_point(p0)) is not None:
             return self.grid.point(start).p.numpy(), start
-        if not hasattr(p0, "p") or not hasattr(p0, "cell_masses"):
+        if isinstance(p0, int | float) or not hasattr(p0, "cell_masses"):
             raise TypeError(
                 f"p0 must be a Density or a number, but is {type(p0).__name__}; pass "
                 "grid.gaussian(mean, std), Density(grid.nodes, p), or where it starts."
