@@ -50,10 +50,13 @@ class LinearMeasurement:
 
     Args:
         operator: A, shape (m, d); events are flattened.
-        value: y, shape (m,), one measurement for all trajectories.
+        value: y, shape (m,), one measurement for all trajectories; or one for each, (batch, m),
+            with which `simulate` must be told interacting=True.
         noise_std: s > 0.
 
     Raises:
+        TypeError: If operator or value is no tensor, such as a function: a blur or a mask must be
+            given as a matrix.
         ValueError: If shapes disagree, or s is not positive.
 
     Example: the sum of two numbers, measured as 1 ± 0.1.
@@ -69,9 +72,19 @@ class LinearMeasurement:
     noise_std: float
 
     def __post_init__(self) -> None:
-        if self.operator.ndim != 2 or self.value.shape != self.operator.shape[:1]:
+        for name, given in (("operator", self.operator), ("value", self.value)):
+            if not isinstance(given, Tensor):
+                raise TypeError(
+                    f"{name} must be a tensor, but is {type(given).__name__}; a linear function "
+                    "is the matrix of its values on unit vectors, as torch.func.jacrev gives it."
+                )
+        if (
+            self.operator.ndim != 2
+            or self.value.ndim not in (1, 2)
+            or self.value.shape[-1] != len(self.operator)
+        ):
             raise ValueError(
-                "operator (m, d) and value (m,) must agree, but have shapes "
+                "operator (m, d) and value (m,) or (batch, m) must agree, but have shapes "
                 f"{tuple(self.operator.shape)} and {tuple(self.value.shape)}."
             )
         if not (bool(self.operator.isfinite().all()) and bool(self.value.isfinite().all())):
@@ -80,9 +93,9 @@ class LinearMeasurement:
 
     def log_prob(self, x0: State) -> Tensor:
         """log p(y | x_0) in nats, shape (batch,)."""
-        a, y, flat = self.operator.to(x0), self.value.to(x0), x0.flatten(1)
-        off = (y - flat @ a.T) / self.noise_std
-        constant = len(y) * math.log(2 * math.pi * self.noise_std**2)
+        a, flat = self.operator.to(x0), x0.flatten(1)
+        off = self._off(flat) / self.noise_std
+        constant = len(a) * math.log(2 * math.pi * self.noise_std**2)
         return -0.5 * (off.square().sum(1) + constant)
 
     def posterior(self, prior: GaussianMixture) -> GaussianMixture:
@@ -92,8 +105,13 @@ class LinearMeasurement:
         covariance Σ_k − K A Σ_k, and a weight ∝ w_k N(y; A μ_k, C).
 
         Raises:
-            ValueError: If the prior has another dimension than A.
+            ValueError: If the prior has another dimension than A, or there are several y.
         """
+        if self.value.ndim != 1:
+            raise ValueError(
+                f"the posterior of a mixture is that of one y, but value has shape "
+                f"{tuple(self.value.shape)}: make a measurement for each row."
+            )
         a, y = self.operator.to(prior.means), self.value.to(prior.means)
         if prior.dim != a.shape[1]:
             raise ValueError(
@@ -149,6 +167,17 @@ class LinearMeasurement:
 
         return posterior
 
+    def _off(self, flat: Tensor) -> Tensor:
+        """y − A x_0, shape (batch, m), for flat states of shape (batch, d)."""
+        y = self.value.to(flat)
+        if y.ndim == 2 and len(y) != len(flat):
+            raise ValueError(
+                f"there are measurements of {len(y)} trajectories, but a call with {len(flat)}: "
+                "trajectories are cut into blocks, which know nothing of measurements. Pass "
+                "interacting=True to simulate, so that all run together, or one y for all."
+            )
+        return y - flat @ self.operator.to(flat).T
+
     def _likelihood_score(
         self,
         x: State,
@@ -165,7 +194,7 @@ class LinearMeasurement:
                 f"operator has shape {tuple(a.shape)}, for events of {a.shape[1]} numbers, but x "
                 f"has shape {tuple(x.shape)}."
             )
-        off = self.value.to(x) - flat @ a.T
+        off = self._off(flat)
         inner = self.noise_std**2 * torch.eye(len(a)).to(x)
 
         def pulled(v: Tensor) -> Tensor:

@@ -195,3 +195,29 @@ def test_a_flat_prior_needs_no_derivative():
     exact = sg.GaussianMixture([1.0], [0.5], stds=0.3).noised(VP)
     x, t = drawn(5, 1), time(0.4)
     torch.testing.assert_close(score(x, t), exact.score(x, t))
+
+
+@pytest.mark.parametrize("covariance", ["tweedie", "isotropic", "none"])
+def test_a_measurement_for_each_row_is_that_of_its_row(covariance):
+    prior, x = gaussian(), drawn(3, 4, seed=6)
+    values = torch.stack([Y, -Y, 2 * Y])
+    score = prior.noised(VP).score
+    each = sg.LinearMeasurement(A, values, noise_std=0.3)
+    found = each.posterior_score(VP, score, covariance)(x, time(0.3))
+    for i, y in enumerate(values):
+        one = sg.LinearMeasurement(A, y, noise_std=0.3)
+        row = x[i : i + 1]
+        expected = one.posterior_score(VP, score, covariance)(row, time(0.3))
+        torch.testing.assert_close(found[i : i + 1], expected, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(each.log_prob(x)[i], one.log_prob(row)[0])
+    with pytest.raises(ValueError, match=r"of 3 trajectories, but a call with 2: .* interacting="):
+        each.log_prob(x[:2])
+    with pytest.raises(ValueError, match=r"that of one y, but value has shape \(3, 2\)"):
+        each.posterior(prior)
+
+
+def test_a_function_for_a_matrix_is_refused_by_kind(as_user):
+    with pytest.raises(TypeError, match=r"operator must be a tensor, but is function; .*jacrev"):
+        sg.LinearMeasurement(lambda x: x, Y, noise_std=0.3)
+    with pytest.raises(TypeError, match=r"value must be a tensor, but is list"):
+        sg.LinearMeasurement(A, [0.7, -0.4], noise_std=0.3)
