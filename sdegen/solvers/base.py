@@ -143,6 +143,15 @@ class FixedStep(Solver):
             step; its draw() gives a fresh z ~ N(0, I) with x's shape, or None: the noise is off.
         """
 
+    def stages(self, sde: SDE, nodes: Tensor) -> tuple[Step, ...]:
+        """The step in parts, taken one after the other, each affine in its draw where it can be.
+
+        Args:
+            sde: What moves.
+            nodes: As for `stepper`.
+        """
+        return (self.stepper(sde, nodes),)
+
     def nodes(self, times: Tensor) -> Tensor:
         """times, with substeps − 1 more between any two."""
         return refine(times, self.substeps)

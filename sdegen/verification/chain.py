@@ -296,8 +296,7 @@ class _Steps:
         self.name, self.noisy = type(solver).__name__, solver.draws(sde)
         self.count = len(nodes) - 1
         self.step = solver.stepper(sde, nodes)
-        stages = getattr(solver, "stages", None)
-        self.parts = (self.step,) if stages is None else stages(sde, nodes)
+        self.parts = solver.stages(sde, nodes)
         if len(nodes) > 2:
             self._check_memory(solver.stepper(sde, nodes))
 

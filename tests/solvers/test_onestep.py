@@ -1,5 +1,6 @@
 """Compiled runs of steps: the steps that they are made of, with the same normals, to rounding."""
 
+import random
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import pytest
 import torch
 
 import sdegen as sg
+from sdegen.noise import Stream
+from sdegen.solvers.onestep import _Noise
 
 F64 = torch.float64
 needs_compiler = pytest.mark.skipif(
@@ -107,6 +110,23 @@ def test_compiled_runs_are_the_steps_to_rounding(script):
         [sys.executable, "-c", _PRELUDE + script], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_runs_take_one_pair_after_the_other_whatever_their_lengths(seed):
+    choose = random.Random(seed)
+    rows, length = choose.choice([3, 50, 7000]), choose.choice([2, 8, 128])
+    noise = _Noise(torch.zeros(rows, 1), Stream(seed))
+    pairs = Stream(seed).bits((200, 2, rows, 1), dtype=torch.int32)
+    i = 0
+    while i < 256:
+        ahead = i % 2
+        steps = choose.choice([length - ahead, choose.randint(1, length - ahead)])
+        k = noise.take(ahead, steps, length)
+        assert len(k) == length // 2
+        used = k[: (ahead + steps + 1) // 2]
+        assert torch.equal(used, pairs[i // 2 : i // 2 + len(used)])
+        i += steps
 
 
 def test_what_compiled_runs_cannot_do_is_refused(as_user):
