@@ -6,14 +6,12 @@ weighted sum of coefficients at several times is again one: that is what the int
 time-dependent problems uses. Dynamics that are meant for decreasing times (`direction` −1) enter
 with the sign of their drift turned.
 
-Whether an SDE depends on time is found out by asking it, unless it says that it does not: at times
-of a run and between them, at some points. Whether it has changed since it was read, because it
-holds parameters that were fitted, is found out by asking it again, at all points.
+Whether an SDE has changed since it was read, because it holds parameters that were fitted, is
+found out by asking it again, at all points.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sdegen.fokker_planck import clock
 from sdegen.fokker_planck.grid import Grid
 from sdegen.sde.base import SDE
 
@@ -31,11 +30,6 @@ __all__ = ["GAUSS_NODES", "GAUSS_WEIGHTS", "Coefficients", "Reader", "Readers"]
 _nodes, _weights = np.polynomial.legendre.leggauss(4)
 GAUSS_NODES: Tensor = torch.from_numpy(0.5 * (1 + _nodes))
 GAUSS_WEIGHTS: Tensor = torch.from_numpy(0.5 * _weights)
-
-_GOLDEN = 0.6180339887498949
-_PROBED_TIMES = 32
-_PROBED_POINTS = 500
-_LATEST = 16.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +87,7 @@ class Reader:
     @property
     def start(self) -> float:
         """A time at which the dynamics are defined."""
-        low, high = self.sde.time_range
-        return low if low > -float("inf") else min(0.0, high)
+        return clock.start(self.sde)
 
     def at(self, t: float) -> Coefficients:
         """Coefficients at time t; without gradients the last ones are remembered."""
@@ -114,7 +107,7 @@ class Reader:
         held, seen = _numbers(self.sde), self._seen
         if held is None:
             self._seen = self._sight()
-            same = seen is not None and all(map(_same, self._seen, seen))
+            same = seen is not None and all(map(clock.same, self._seen, seen))
         else:
             same = held == self._held
         if same:
@@ -127,10 +120,10 @@ class Reader:
     @torch.no_grad()
     def _sight(self) -> list[Tensor]:
         """What drift and diffusion answer at all points; copies, since a tensor may be theirs."""
-        low, high = self._span
+        low, high = clock.span(self.sde)
         times = [self.start]
         if not self.sde.autonomous:
-            times.append(low + (high - low) * _GOLDEN)
+            times.append(low + (high - low) * clock.GOLDEN)
         return [v.clone() for t in times for v in self._answers(self._x, _clock(t))]
 
     def _coefficients(self, f: Tensor, g: Tensor, t: float) -> Coefficients:
@@ -153,31 +146,13 @@ class Reader:
             return False
         key = tuple(times.tolist())
         if key not in self._asked_about:
-            self._asked_about[key] = self._varies(times)
+            self._asked_about[key] = clock.varies(self._answers, self._x, times)
         return self._asked_about[key]
-
-    def _varies(self, times: Tensor) -> bool:
-        """Asks."""
-        ts, last = times.tolist(), len(times) - 1
-        count = min(last, _PROBED_TIMES - 1)
-        picked = [ts[k * last // count] for k in range(count + 1)]
-        between = [a + _GOLDEN * (b - a) for a, b in itertools.pairwise(picked)]
-        early = picked[0] + (picked[-1] - picked[0]) * _GOLDEN**3
-        some = self._x[:: max(1, len(self._x) // _PROBED_POINTS)]
-        clock = torch.tensor([*picked, *between, early], dtype=torch.float64).unbind()
-        first = self._answers(some, clock[0])
-        return any(not all(map(_same, self._answers(some, t), first)) for t in clock[1:])
 
     @torch.no_grad()
     def varies_at_all(self) -> bool:
         """Whether the coefficients change over the times at which the SDE is defined."""
-        return self.varies(torch.linspace(*self._span, 4, dtype=torch.float64))
-
-    @property
-    def _span(self) -> tuple[float, float]:
-        """The times at which a dependence on time is looked for: those from 0 to 16 that exist."""
-        low, high = self.sde.time_range
-        return max(low, min(0.0, high)), min(high, max(0.0, low) + _LATEST)
+        return self.varies(torch.linspace(*clock.span(self.sde), 4, dtype=torch.float64))
 
     def _answers(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """f and g at states x, as they come; the user's own errors pass with a note."""
@@ -320,11 +295,6 @@ class Readers:
     def varies_at_all(self) -> bool:
         """Whether one of them depends on time."""
         return any(reader.varies_at_all() for reader in self.each)
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    """Whether two answers are one."""
-    return a is b or (a.dtype == b.dtype and torch.equal(a, b))
 
 
 def _numbers(sde: SDE) -> tuple[object, ...] | None:

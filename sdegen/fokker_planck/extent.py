@@ -1,22 +1,25 @@
 """Where a stationary density lives: how far out it has to be followed before nothing is left.
 
 log p(x) = ∫ f/D dx − log D, up to a constant, is integrated outward on points that move apart
-geometrically. It is followed until it has fallen by 40 below its peak and stays there, or until
-the noise ends.
+geometrically, and again on points that are even over what was found. It is followed until it has
+fallen by 40 below its peak and stays there, or until the noise ends. Simpson's rule integrates it,
+and its distance from that of Gauss, two points in each interval, says whether points are near
+enough to each other.
 """
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from sdegen.errors import NotNormalizableError
+from sdegen.fokker_planck import clock
 from sdegen.sde.base import SDE
 
-__all__ = ["extent"]
+__all__ = ["Extent", "extent"]
 
 Array = NDArray[np.float64]
 
@@ -26,21 +29,60 @@ _AT_END = 1e-3  # of the density's extent: as near as this to where the noise en
 _NEAREST, _FARTHEST = 1e-9, 1e8
 _POINTS = 1500  # of each of three spacings, on each side
 _BISECTIONS = 60
+_GAUSS = 0.5 / 3**0.5  # of an interval, from its middle to the points of Gauss
+_COARSE = 0.1  # of log p: what two rules of fourth order may differ by
+_HIGH, _STEEP = 2.0, 5.0  # of log p: within the one of its peak a step may be the other (0.3 %)
+_BEYOND = 1.05  # of what was found: how far it is looked at again
+_MISSED = 0.1  # of the mass: by how much nodes may be wrong about it
 
 
-def extent(sde: SDE, near: float | None) -> tuple[float, float, float, float]:
-    """The ends of a stationary density, its peak, and its width.
+@dataclass(frozen=True)
+class Extent:
+    """Where a stationary density lives.
+
+    Args:
+        low: Its lower end.
+        high: Its upper end.
+        center: Its median.
+        width: Half of the distance between its quartiles.
+        x: Points.
+        log_p: Its log there, the peak 0.
+    """
+
+    low: float
+    high: float
+    center: float
+    width: float
+    x: Array
+    log_p: Array
+
+    def is_seen_by(self, nodes: Array) -> bool:
+        """Whether its mass, by trapezoids on the nodes, is that by those on its own points.
+
+        Points of its own that are too far apart for a second peak count as nodes that are.
+        """
+        high = np.maximum(self.log_p[1:], self.log_p[:-1]) > -_HIGH
+        if np.abs(np.diff(self.log_p))[high].max() > _STEEP:
+            return False
+        p = np.exp(np.interp(nodes, self.x, self.log_p))
+        mass, seen = np.trapezoid(np.exp(self.log_p), self.x), np.trapezoid(p, nodes)
+        return bool(abs(seen - mass) < _MISSED * mass)
+
+
+def extent(sde: SDE, near: float | None) -> Extent:
+    """Finds where a stationary density lives.
 
     Args:
         sde: Dynamics with a state of shape (batch, 1).
         near: A point where the process lives; None takes 0, 1 or ½.
 
     Returns:
-        Lower end, upper end, position of the peak, half-width in which half of the mass lies.
+        Its ends, its middle, and itself.
 
     Raises:
-        NotNormalizableError: If the density does not fall.
-        ValueError: If drift or diffusion are not finite at the point, or there is no noise.
+        NotNormalizableError: If the density does not fall, or not where it can be followed.
+        ValueError: If drift or diffusion depend on time or are not finite at the point, or there
+            is no noise.
     """
     starts = [near] if near is not None else [0.0, 1.0, 0.5]
     start = next((x for x in starts if _lives(sde, x)), None)
@@ -49,20 +91,29 @@ def extent(sde: SDE, near: float | None) -> tuple[float, float, float, float]:
             f"drift and diffusion must be finite and D > 0 at x = {starts[0]:g}; pass near=, a "
             "point where the process lives."
         )
-    for _ in range(_PASSES):  # points lie closest at the start: go to the peak and look again
-        sides = [_outward(sde, start, sense) for sense in (-1.0, 1.0)]
-        x = np.concatenate([sides[0][0][::-1], sides[1][0][1:]])
-        log_p = np.concatenate([sides[0][1][::-1], sides[1][1][1:]])
+    _check_still(sde, start)
+    reaches = (1.0, 1.0)
+    for attempt in range(_PASSES):
+        # points lie closest at the start, and evenly over what was found: go to the peak and look
+        # again
+        sides = [
+            _outward(sde, start, sense, reach)
+            for sense, reach in zip((-1.0, 1.0), reaches, strict=True)
+        ]
+        x = np.concatenate([sides[0].x[::-1], sides[1].x[1:]])
+        log_p = np.concatenate([sides[0].log_p[::-1], sides[1].log_p[1:]])
+        errors = np.concatenate([sides[0].errors[::-1], sides[1].errors])
         log_p -= log_p.max()
         start, before = float(x[log_p.argmax()]), start
-        if start == before:
+        alive = np.flatnonzero(log_p > -_FALL)
+        reaches = start - float(x[alive[0]]), float(x[alive[-1]]) - start
+        if start == before and attempt > 0:
             break
-    alive = np.flatnonzero(log_p > -_FALL)
     reach = _AT_END * float(x[alive[-1]] - x[alive[0]])
     ends = []
     for side, index, at_end in (
-        ("low", int(alive[0]) - 1, sides[0][2]),
-        ("high", int(alive[-1]) + 1, sides[1][2]),
+        ("low", int(alive[0]) - 1, sides[0].end),
+        ("high", int(alive[-1]) + 1, sides[1].end),
     ):
         inside = 0 <= index < len(x)
         if at_end is not None and (not inside or abs(float(x[index]) - at_end) < reach):
@@ -75,10 +126,39 @@ def extent(sde: SDE, near: float | None) -> tuple[float, float, float, float]:
                 f"there is no stationary density to cover: towards {side} x it has not fallen by "
                 f"e^-{_FALL:g} of its peak at x = {farthest:g}; give the grid yourself."
             )
+    _check_followed(x, errors, alive)
     weight = np.exp(log_p)
     mass = np.concatenate([[0.0], np.cumsum(0.5 * (weight[1:] + weight[:-1]) * np.diff(x))])
     quarter, three = np.interp([0.25 * mass[-1], 0.75 * mass[-1]], mass, x)
-    return ends[0], ends[1], float(np.interp(0.5 * mass[-1], mass, x)), float(three - quarter) / 2
+    middle, width = float(np.interp(0.5 * mass[-1], mass, x)), float(three - quarter) / 2
+    return Extent(ends[0], ends[1], middle, width, x, log_p)
+
+
+def _check_still(sde: SDE, x: float) -> None:
+    """Refuses what depends on time."""
+    if sde.autonomous:
+        return
+    state = x + torch.linspace(-1.0, 1.0, 9, dtype=torch.float64)[:, None]
+    times = torch.linspace(*clock.span(sde), 4, dtype=torch.float64)
+    if clock.varies(lambda y, t: (sde.drift(y, t), sde.diffusion(y, t)), state, times):
+        raise ValueError(
+            "a stationary density was to be covered, but drift or diffusion depend on time; "
+            "freeze the time in the SDE, or give the ends of the grid: Grid(low, high, cells)."
+        )
+
+
+def _check_followed(x: Array, errors: Array, alive: NDArray[np.intp]) -> None:
+    """Refuses an integral of f/D, up to where nothing is left, on points too far apart."""
+    first, last = max(int(alive[0]) - 1, 0), int(alive[-1]) + 1  # the fall itself too
+    if errors[first:last].sum() <= _COARSE:
+        return
+    worst = first + int(errors[first:last].argmax())
+    raise NotNormalizableError(
+        "there is no stationary density to cover: where it could be followed it has not fallen "
+        f"by e^-{_FALL:g} of its peak. Between x = {x[worst]:g} and {x[worst + 1]:g} drift or "
+        "diffusion change faster than the points at which they were asked for; give the grid "
+        "yourself: Grid(low, high, cells)."
+    )
 
 
 def _lives(sde: SDE, x: float) -> bool:
@@ -97,20 +177,36 @@ def _wall(sde: SDE, inside: float, outside: float) -> float:
 
 def _read(sde: SDE, x: Array) -> tuple[Array, Array]:
     """f and D at points."""
-    low, high = sde.time_range
-    t = low if low > -math.inf else min(0.0, high)
     state = torch.from_numpy(x)[:, None]
     with torch.no_grad():
-        time = torch.tensor(t, dtype=torch.float64)
+        time = torch.tensor(clock.start(sde), dtype=torch.float64)
         f = sde.drift(state, time).double()[:, 0] * sde.direction
         g = sde.diffusion(state, time).double().expand_as(state)[:, 0]
     return f.numpy(), (0.5 * g**2).numpy()
 
 
-def _outward(sde: SDE, start: float, sense: float) -> tuple[Array, Array, float | None]:
-    """Points to one side, log p there, and the end of the state space if it is met."""
+@dataclass(frozen=True)
+class _Side:
+    """What lies to one side of a start.
+
+    Args:
+        x: Points, the start first.
+        log_p: log p there, up to a constant.
+        errors: Between two points each, by how much two rules for log p differ.
+        end: The end of the state space, if it is met.
+    """
+
+    x: Array
+    log_p: Array
+    errors: Array
+    end: float | None
+
+
+def _outward(sde: SDE, start: float, sense: float, reach: float) -> _Side:
+    """One side of a start, on points that are even within reach."""
     near, beyond = np.geomspace(_NEAREST, 1, _POINTS), np.geomspace(1, _FARTHEST, _POINTS)
-    far = np.unique(np.concatenate([[0.0], near, np.linspace(0, 1, _POINTS), beyond]))
+    even = np.linspace(0, _BEYOND * reach, _POINTS)
+    far = np.unique(np.concatenate([[0.0], near, even, beyond]))
     x = start + sense * far
     f, d = _read(sde, x)
     dead = ~(np.isfinite(f) & np.isfinite(d) & (d > 0))
@@ -128,8 +224,15 @@ def _outward(sde: SDE, start: float, sense: float) -> tuple[Array, Array, float 
         f, d = _read(sde, x)
         alive = np.isfinite(f) & np.isfinite(d) & (d > 0)
         x, f, d = x[alive], f[alive], d[alive]
-    with np.errstate(over="ignore", invalid="ignore"):
+    h = np.diff(x)
+    centers = 0.5 * (x[1:] + x[:-1])
+    with np.errstate(all="ignore"):
         slope = f / d
-        rise = np.concatenate([[0.0], np.cumsum(0.5 * (slope[1:] + slope[:-1]) * np.diff(x))])
-    log_p = np.nan_to_num(rise - np.log(d), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
-    return x, np.maximum(log_p, -1e300), end
+        middle, left, right = (
+            np.divide(*_read(sde, centers + share * h)) for share in (0.0, -_GAUSS, _GAUSS)
+        )
+        simpson = (slope[1:] + slope[:-1] + 4 * middle) * h / 6
+        errors = np.nan_to_num(abs(0.5 * (left + right) * h - simpson), nan=np.inf)
+        rise = np.concatenate([[0.0], np.cumsum(simpson)])
+        log_p = np.nan_to_num(rise - np.log(d), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+    return _Side(x, np.maximum(log_p, -1e300), errors, end)

@@ -127,13 +127,25 @@ class Grid:
             The grid.
 
         Raises:
-            NotNormalizableError: If log p has not fallen by 40 within 1e8 of that point.
-            ValueError: If drift or diffusion are not finite at it.
+            NotNormalizableError: If log p has not fallen by 40 within 1e8 of that point, or not
+                where f/D can be followed.
+            ValueError: If drift or diffusion are not finite at it, or depend on time, or so many
+                cells do not resolve what was found.
         """
-        low, high, center, width = extent(sde, near)
-        if high - low > _HEAVY * cells * width:
-            return cls.sinh(low, high, cells, center=center, width=width)
-        return cls(low, high, cells)
+        found = extent(sde, near)
+        even = cls(found.low, found.high, cells)
+        grid = even
+        if found.high - found.low > _HEAVY * cells * found.width:
+            grid = cls.sinh(found.low, found.high, cells, center=found.center, width=found.width)
+        # what is fine in two places is missed by nodes that are close together in one
+        for choice in (grid, even):
+            if found.is_seen_by(choice.nodes.numpy()):
+                return choice
+        raise ValueError(
+            f"{cells} cells from {found.low:g} to {found.high:g} do not resolve the stationary "
+            "density: it is narrow in places that lie far apart; pass more cells, or nodes of "
+            "your own: Grid.of(nodes)."
+        )
 
     @cached_property
     def widths(self) -> Float[Tensor, " cells"]:

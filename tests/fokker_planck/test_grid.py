@@ -115,6 +115,39 @@ def test_nothing_to_cover(drift):
         sg.Grid.covering(sg.ItoProcess(drift=drift, diffusion=1.0))
 
 
+@pytest.mark.parametrize("period", [0.3, 2 * math.pi, 100.0])
+def test_a_periodic_force_has_nothing_to_cover(period):
+    q = 2 * math.pi / period
+    sde = sg.ItoProcess(drift=lambda x: -torch.sin(q * x), diffusion=1.0)
+    with pytest.raises(sg.NotNormalizableError, match="no stationary density to cover"):
+        sg.Grid.covering(sde)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 0.5])
+def test_covering_two_wells_far_apart(sigma):
+    # wells of curvature 8 at ±100, a barrier of 10⁴ or more between them
+    sde = sg.ItoProcess(drift=lambda x: -4 * x * (x**2 - 1e4) / 1e4, diffusion=sigma)
+    grid = sg.Grid.covering(sde, 1600)
+    density = sg.FokkerPlanck(sde, grid).stationary()
+    # Φ reaches 8·10⁴, and is summed over 1600 cells: 10⁻⁷ of the difference of the two
+    assert float(density.mean) == pytest.approx(0, abs=1e-4)
+    variance = 1e4 + 0.5 * sigma**2 / 8
+    assert float(density.expect(lambda x: x**2)) == pytest.approx(variance, rel=1e-4)
+
+
+def test_covering_wells_too_narrow_for_the_cells_is_refused():
+    sde = sg.ItoProcess(drift=lambda x: -4 * x * (x**2 - 1e4) / 1e4, diffusion=0.1)
+    with pytest.raises(ValueError, match=r"100 cells from -10.* do not resolve"):
+        sg.Grid.covering(sde, 100)
+
+
+def test_what_depends_on_time_is_not_covered():
+    pushed = sg.ItoProcess(drift=lambda x, t: -x + torch.sin(t), diffusion=1.0)
+    for sde in (pushed, sg.VP(sg.LinearBeta(0.1, 20.0))):
+        with pytest.raises(ValueError, match="depend on time; freeze the time"):
+            sg.Grid.covering(sde)
+
+
 def test_covering_needs_a_living_point():
     sde = sg.ItoProcess(drift=lambda x: -x, diffusion=lambda x: (x - 5).sqrt())
     with pytest.raises(ValueError, match="finite and D > 0 at x = 0; pass near="):
