@@ -231,6 +231,58 @@ class DensityPath:
     def __len__(self) -> int:
         return len(self.times)
 
+    @property
+    def mass(self) -> Float[Tensor, " T"]:
+        """∫ p dx at each time; it falls where mass is absorbed."""
+        return self._each(lambda density: density.mass)
+
+    @property
+    def mean(self) -> Float[Tensor, " T"]:
+        """E X of the mass that is there at each time, in units of the state."""
+        return self._each(lambda density: density.mean)
+
+    @property
+    def variance(self) -> Float[Tensor, " T"]:
+        """Var X of the mass that is there at each time."""
+        return self._each(lambda density: density.variance)
+
+    @property
+    def std(self) -> Float[Tensor, " T"]:
+        """√Var X at each time."""
+        return self.variance.sqrt()
+
+    @property
+    def entropy(self) -> Float[Tensor, " T"]:
+        """−∫ p log p dx at each time, in units of k_B (nats)."""
+        return self._each(lambda density: density.entropy)
+
+    def expect(self, f: Callable[[Tensor], Tensor]) -> Float[Tensor, " T"]:
+        """E f(X) of the mass that is there at each time; f is elementwise."""
+        return self._each(lambda density: density.expect(f))
+
+    def cdf(self, x: Float[Tensor, "*points"]) -> Tensor:
+        """∫_{−∞}^{x} p at each time, shape (T, *points); reaches `mass`.
+
+        Args:
+            x: Positions, any shape.
+        """
+        return self._each(lambda density: density.cdf(x))
+
+    def quantile(self, q: Float[Tensor, "*levels"] | float) -> Tensor:
+        """x with cdf(x) = q · mass at each time, shape (T, *levels).
+
+        Args:
+            q: Levels in [0, 1], any shape.
+
+        Raises:
+            ValueError: If a level lies outside of [0, 1].
+        """
+        return self._each(lambda density: density.quantile(q))
+
+    def _each(self, of: Callable[[Density], Tensor]) -> Tensor:
+        """What is asked of a density, of all of them."""
+        return torch.stack([of(self.at(k)) for k in range(len(self))])
+
 
 def cell_masses(x: AnyArray, p: AnyArray) -> AnyArray:
     """Masses of the cells of one or many densities, shape (..., cells).

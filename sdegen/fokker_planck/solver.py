@@ -220,6 +220,18 @@ class FokkerPlanck:
         """F = ∫ p log(p/p_st) dx, in units of kT above rest; it never grows (H-theorem)."""
         return float(currents.free_energy(density, self.stationary()))
 
+    def free_energies(self, path: DensityPath) -> Float[Tensor, " T"]:
+        """F along time, of every density of a path, in units of kT above rest.
+
+        The H-theorem: dF/dt = −∫ J²/(D p) dx on a line, whatever the start, so that F falls until
+        it is 0. On a ring with a current it falls too, by less than that.
+
+        Args:
+            path: Densities on the grid, of an SDE that does not depend on time.
+        """
+        rest = self.stationary()
+        return torch.stack([currents.free_energy(path.at(k), rest) for k in range(len(path))])
+
     def transport(self) -> Transport:
         """Velocity and effective diffusion of the unwrapped coordinate of a ring.
 

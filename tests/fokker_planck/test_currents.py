@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from scipy import stats
 
 import sdegen as sg
 from tests import exact
@@ -107,3 +108,44 @@ def test_refusals():
     rise = driven.current(p, 1.0) - driven.current(p, 0.0)
     middle = 0.5 * (p.x[1:] + p.x[:-1])
     assert float((rise - p.at(middle)).abs().max()) < 1e-2
+
+
+def test_along_a_path_a_trap_does_what_its_law_says():
+    # dX = −X dt + √2 dW from N(2, ¼): m = 2 e^{−t}, v = 1 − ¾ e^{−2t}
+    grid = sg.Grid(-10.0, 10.0, 800)
+    solver = sg.FokkerPlanck(sg.OrnsteinUhlenbeck(), grid)
+    times = torch.linspace(0, 3, 7, dtype=torch.float64)
+    path = solver.solve(grid.gaussian(2.0, 0.5), times)
+    m, v = 2 * torch.exp(-times), 1 - 0.75 * torch.exp(-2 * times)
+    z = stats.norm.ppf(0.9)
+    free_energy = 0.5 * (v + m**2 - 1 - v.log())
+    for got, law in (
+        (path.mass, torch.ones_like(m)),
+        (path.mean, m),
+        (path.variance, v),
+        (path.std, v.sqrt()),
+        (path.expect(torch.square), v + m**2),
+        (path.entropy, 0.5 * torch.log(2 * math.pi * math.e * v)),
+        (path.quantile(0.9), m + z * v.sqrt()),
+        (path.cdf(torch.tensor(1.0)), torch.special.ndtr((1 - m) / v.sqrt())),
+        (solver.free_energies(path), free_energy),
+    ):
+        assert got.shape == (7,)
+        assert float((got - law).abs().max()) < 1e-6
+    assert path.quantile(torch.tensor([0.1, 0.5])).shape == (7, 2)
+    # the H-theorem: what F loses is the entropy that is produced
+    loss = m**2 + (1 - v) ** 2 / v
+    made = torch.tensor([solver.entropy_production(path.at(k)) for k in range(7)])
+    assert float((made - loss).abs().max()) < 1e-3
+
+
+def test_the_mass_of_a_path_falls_at_an_absorbing_wall():
+    # −x₀ under its mirror image: the chance to be inside is erf(x₀/√(4Dt))
+    grid = sg.Grid(0.0, 20.0, 1600)
+    path = sg.FokkerPlanck(sg.BrownianMotion(), grid, ("absorbing", "no-flux")).solve(
+        2.0, [0.0, 1.0, 4.0]
+    )
+    inside = torch.erf(2 / torch.sqrt(2 * path.times))
+    assert float((path.mass - inside).abs().max()) < 1e-6
+    # the cdf reaches the mass, not 1
+    torch.testing.assert_close(path.cdf(torch.tensor(20.0)), path.mass, rtol=1e-12, atol=0)
