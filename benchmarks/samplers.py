@@ -100,6 +100,7 @@ def report(found, quick):
         "what a run of each part cost": [
             {"part": part, "date": f["date"], "CPU minutes": round(f["seconds"] / 60, 1)}
             for part, f in found.items()
+            if f["seconds"]  # 0 where nobody looked
         ],
     }
     tables = {title: lines for title, lines in tables.items() if lines}
