@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.fokker_planck import clock
@@ -30,6 +31,11 @@ __all__ = ["GAUSS_NODES", "GAUSS_WEIGHTS", "Coefficients", "Reader", "Readers"]
 _nodes, _weights = np.polynomial.legendre.leggauss(4)
 GAUSS_NODES: Tensor = torch.from_numpy(0.5 * (1 + _nodes))
 GAUSS_WEIGHTS: Tensor = torch.from_numpy(0.5 * _weights)
+
+_STEEP = 1.2  # |g| falls by as much to the point nearest to a zero of it, be it √, | | or a square
+_MINIMA = 8  # how many are looked at
+_LOOKS, _ZOOMS = 64, 10  # at so many points at once, and so often: 32¹⁰ times closer
+_VANISHED = 1e-6  # of its value beside it: what counts as zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,23 +212,45 @@ class Reader:
         """Refuses D = 0 inside the grid; at a wall it may be."""
         values = (g if g.stride(0) else g[:1]).numpy()  # one number may stand for all
         if np.minimum.reduce(values) > 0 or np.maximum.reduce(values) < 0:
+            where = self._zero_between(np.abs(values), t)
+            if where is not None:
+                self._refuse_noise(where, t, "between two points")
             return
         if bool((g[1:] * g[:-1] > 0).all()):
             return
         zero = (g == 0)[1:-1] | (g[1:-1] * g[:-2] < 0)
         if bool(zero.any()):
-            where = float(self._x[1:-1][zero][0, 0])
-            count = int(zero.sum())
-            flow = (
-                " Without noise a density is carried along a flow: simulate it."
-                if count == len(zero)
-                else ""
+            where, count = float(self._x[1:-1][zero][0, 0]), int(zero.sum())
+            self._refuse_noise(
+                where, t, f"{count} of {len(zero)} points", everywhere=count == len(zero)
             )
-            raise ValueError(
-                f"D = g²/2 must be > 0 inside the grid, but is 0 at x = {where:g}, t = {t:g} "
-                f"({count} of {len(zero)} points); "
-                f"end the grid where the noise ends: there a wall may have D = 0.{flow}"
-            )
+
+    @staticmethod
+    def _refuse_noise(where: float, t: float, what: str, *, everywhere: bool = False) -> None:
+        flow = (
+            " Without noise a density is carried along a flow: simulate it." if everywhere else ""
+        )
+        raise ValueError(
+            f"D = g²/2 must be > 0 inside the grid, but is 0 at x = {where:g}, t = {t:g} "
+            f"({what}); end the grid where the noise ends: there a wall may have D = 0.{flow}"
+        )
+
+    @torch.no_grad()
+    def _zero_between(self, g: NDArray[np.float64], t: float) -> float | None:
+        """Where |g| vanishes between two points, if it does: looked for at steep minima."""
+        inner = g[1:-1]
+        least = (inner <= g[:-2]) & (inner <= g[2:])
+        steep = least & (np.maximum(g[:-2], g[2:]) > _STEEP * inner)
+        for i in np.flatnonzero(steep)[:_MINIMA] + 1:
+            low, high = float(self._x[i - 1]), float(self._x[i + 1])
+            for _ in range(_ZOOMS):
+                x = torch.linspace(low, high, _LOOKS, dtype=torch.float64)
+                near = self._asked(x[:, None], _clock(t))[1].abs()[:, 0]
+                k = int(near.argmin())
+                low, high = float(x[max(k - 1, 0)]), float(x[min(k + 1, _LOOKS - 1)])
+            if float(near[k]) < _VANISHED * g[i]:
+                return float(x[k])
+        return None
 
     @torch.no_grad()
     def _check_single(self, t: float) -> None:

@@ -449,6 +449,30 @@ def test_dynamics_that_know_no_time_are_not_asked_whether_they_change():
         assert (len(asked) == 1) is once
 
 
+@pytest.mark.parametrize(
+    "noise",
+    [
+        lambda x: (x - 0.0123).abs(),
+        lambda x: (x - 0.0123).abs().sqrt(),
+        lambda x: (x - 0.0123) ** 2,
+        lambda x: -(x - 0.0123).abs(),
+    ],
+)
+@pytest.mark.parametrize("cells", [200, 203, 401])
+def test_noise_that_vanishes_between_two_points_is_refused(noise, cells):
+    sde = sg.ItoProcess(drift=lambda x: -x, diffusion=noise)
+    message = r"D = g²/2 must be > 0 inside the grid, but is 0 at x = 0\.0123"
+    with pytest.raises(ValueError, match=message):
+        sg.FokkerPlanck(sde, sg.Grid(-8.0, 8.0, cells))
+
+
+def test_noise_with_a_steep_minimum_is_taken():
+    # p ∝ e^{∫ f/D}/D with D = ½ (ε² + x²) and f = −x: (ε² + x²)^{−2}, whose variance is ε²
+    sde = sg.ItoProcess(drift=lambda x: -x, diffusion=lambda x: (0.01**2 + x**2).sqrt())
+    grid = sg.Grid.sinh(-8.0, 8.0, 800, width=0.01)
+    assert float(sg.FokkerPlanck(sde, grid).stationary().variance) == pytest.approx(1e-4, rel=2e-3)
+
+
 # ---- parameters that change -----------------------------------------------------------------
 
 
