@@ -17,10 +17,12 @@ Reference:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
 
+from sdegen.fokker_planck import clock
 from sdegen.sde.base import SDE
 
 __all__ = ["EndKind", "classify_end"]
@@ -28,37 +30,51 @@ __all__ = ["EndKind", "classify_end"]
 EndKind = Literal["regular", "exit", "entrance", "natural"]
 
 _NEAR, _FAR = (1e-6, 1e-5), (1e4, 1e5)
+_NOT_FAR = 10.0  # nearer than this nothing is known about ∞
 _TIE = 1e-2  # exponents are read from two decades; nearer than this they are equal
 
 
-def classify_end(sde: SDE, end: float, *, inward: float, t: float) -> EndKind:
-    """Feller's class of one end.
+def classify_end(
+    sde: SDE, end: float, *, inward: Literal[1, -1] | None = None, t: float | None = None
+) -> EndKind:
+    """Feller's class of one end of the states of a one-dimensional SDE.
 
     Args:
         sde: Dynamics with a state of shape (batch, 1).
-        end: Its position; ±∞ for no end.
-        inward: +1 for a lower end, −1 for an upper one.
-        t: Time.
+        end: Its position; ±∞ for no end. It need not be the end of a grid, nor one that a grid can
+            have.
+        inward: +1 for a lower end, −1 for an upper one; None takes the side on which drift and
+            noise exist.
+        t: Time at which drift and diffusion are taken; None takes one at which they exist.
 
     Returns:
         The class.
 
     Raises:
-        ValueError: If drift or D are no powers beside the end, or not finite there.
+        ValueError: If drift or D are no powers beside the end, or not finite there, or the process
+            exists on both sides of it.
+
+    Reference:
+        Karlin and Taylor 1981, section 15.6.
+
+    >>> from sdegen.sde.base import ItoProcess
+    >>> root = ItoProcess(drift=lambda x: 0.2 - x, diffusion=lambda x: x.sqrt())
+    >>> classify_end(root, 0.0), classify_end(root, math.inf)
+    ('regular', 'natural')
     """
-    finite = math.isfinite(end)
-    distance = torch.tensor(_NEAR if finite else _FAR, dtype=torch.float64)
-    x = end + inward * distance if finite else -inward * distance
-    time = torch.tensor(t, dtype=torch.float64)
-    with torch.no_grad():
-        f = sde.drift(x[:, None], time).double()[:, 0] * inward
-        g = sde.diffusion(x[:, None], time).double().expand(2, 1)[:, 0]
-    d = 0.5 * g**2
-    if not bool(torch.isfinite(f).all() & torch.isfinite(d).all() & (d > 0).all()):
+    t = clock.start(sde) if t is None else t
+    if inward is None:
+        inward = _side(sde, end, t)
+    for x, distance in _approaches(end, inward):  # noqa: B007 (the last one is used)
+        f, d = _read(sde, x, inward, t)
+        if bool(torch.isfinite(f).all() & torch.isfinite(d).all() & (d > 0).all()):
+            break  # else: nearer, a drift may overflow or a noise vanish on the way to ∞
+    else:
         raise ValueError(
             f"the end x = {end:g} cannot be classified: at x = {x.tolist()} the drift is "
             f"{f.tolist()} and D is {d.tolist()}."
         )
+    finite = math.isfinite(end)
     beta = _power(d, distance)
     if bool((f == 0).all()):
         alpha, c = -math.inf, 0.0
@@ -67,6 +83,46 @@ def classify_end(sde: SDE, end: float, *, inward: float, t: float) -> EndKind:
     if finite:
         return _finite(alpha, beta, c * float(distance[0]))
     return _infinite(alpha, beta, c * float(distance[0]))
+
+
+def _approaches(end: float, inward: float) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Two places beside the end, and their distances; on the way to ∞ nearer ones if asked."""
+    if math.isfinite(end):
+        distance = torch.tensor(_NEAR, dtype=torch.float64)
+        yield end + inward * distance, distance
+        return
+    distance = torch.tensor(_FAR, dtype=torch.float64)
+    while float(distance[0]) > _NOT_FAR:
+        yield -inward * distance, distance
+        distance = 0.5 * distance
+
+
+def _read(sde: SDE, x: torch.Tensor, inward: float, t: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """f inward, and D."""
+    time = torch.tensor(t, dtype=torch.float64)
+    with torch.no_grad():
+        f = sde.drift(x[:, None], time).double()[:, 0] * (inward * sde.direction)
+        g = sde.diffusion(x[:, None], time).double().expand(len(x), 1)[:, 0]
+    return f, 0.5 * g**2
+
+
+def _side(sde: SDE, end: float, t: float) -> Literal[1, -1]:
+    """The side of an end on which drift and noise exist."""
+    if not math.isfinite(end):
+        return 1 if end < 0 else -1
+    distance = torch.tensor(_NEAR, dtype=torch.float64)
+    sides: list[Literal[1, -1]] = []
+    for side in (1, -1):
+        f, d = _read(sde, end + side * distance, side, t)
+        if bool(torch.isfinite(f).all() & torch.isfinite(d).all() & (d > 0).all()):
+            sides.append(1 if side > 0 else -1)
+    if len(sides) == 1:
+        return sides[0]
+    where = "on both sides" if sides else "on neither side"
+    raise ValueError(
+        f"drift and noise exist {where} of x = {end:g}; pass inward=1 for a lower end, inward=-1 "
+        "for an upper one."
+    )
 
 
 def _power(values: torch.Tensor, distance: torch.Tensor) -> float:
@@ -78,6 +134,8 @@ def _power(values: torch.Tensor, distance: torch.Tensor) -> float:
 
 def _finite(alpha: float, n: float, nu: float) -> EndKind:
     """f ∝ ξ^α inward, D ∝ ξ^n, with ξ f/D → ν if α = n − 1: s ∝ ξ^{−ν}, m ∝ ξ^{ν−n}."""
+    half = round(2 * n) / 2  # x(1 − x) is x beside 0, where 0 and n − 1 are to be told apart
+    n = half if abs(n - half) < _TIE else n
     if alpha < n - 1 - _TIE and nu != 0:  # the drift overwhelms the noise: e^{±ξ^{α−n+1}}
         arrives = alpha < 1 - _TIE
         if nu > 0:

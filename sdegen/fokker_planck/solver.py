@@ -410,6 +410,9 @@ class FokkerPlanck:
     def feller(self) -> tuple[EndKind, EndKind]:
         """Feller's class of both ends: of a wall that is physical or has D = 0, else of ∓∞.
 
+        An end of the states that lies beyond the grid, or at which no density has a nodal value,
+        is asked for by `classify_end(sde, end)`.
+
         Raises:
             ValueError: If drift or D are no powers beside an end; on a ring, which has none.
         """
@@ -423,8 +426,8 @@ class FokkerPlanck:
         )
         t = self._generator.reader.start
         return (
-            classify_end(self.sde, low, inward=1.0, t=t),
-            classify_end(self.sde, high, inward=-1.0, t=t),
+            classify_end(self.sde, low, inward=1, t=t),
+            classify_end(self.sde, high, inward=-1, t=t),
         )
 
     # ---- inside -------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.fokker_planck.feller import classify_end
 
 
 def sde(drift, diffusion=1.0):
@@ -32,14 +31,23 @@ CASES = [
     ("branching", sde(lambda x: -x, lambda x: x.sqrt()), 0.0, "exit"),
     ("geometric", sde(lambda x: 0.1 * x, lambda x: 0.4 * x), 0.0, "natural"),
     ("geometric at infinity", sde(lambda x: 0.1 * x, lambda x: 0.4 * x), math.inf, "natural"),
+    ("exponential force", sde(lambda x: -torch.sinh(x)), math.inf, "entrance"),
+    ("exponential force outward", sde(torch.sinh), math.inf, "exit"),
+    ("a wall of Morse's", sde(lambda x: 1 - x.exp()), math.inf, "entrance"),
+    ("noise that fades", sde(lambda x: -x, lambda x: (-x).exp()), math.inf, "natural"),
+    (
+        "Wright-Fisher without mutation",
+        sde(lambda x: 0 * x, lambda x: (x * (1 - x)).sqrt()),
+        0.0,
+        "exit",
+    ),
     ("inverse Bessel, d = 3", sde(lambda x: 0 * x, lambda x: x**2), math.inf, "entrance"),
 ]
 
 
 @pytest.mark.parametrize(("name", "dynamics", "end", "kind"), CASES, ids=[c[0] for c in CASES])
 def test_known_ends(name, dynamics, end, kind):
-    lower = end == 0.0
-    assert classify_end(dynamics, end, inward=1.0 if lower else -1.0, t=0.0) == kind
+    assert sg.classify_end(dynamics, end, inward=1 if end == 0.0 else -1) == kind
 
 
 def test_a_solver_knows_its_ends():
@@ -52,8 +60,21 @@ def test_a_solver_knows_its_ends():
     assert cubic.feller() == ("entrance", "entrance")
 
 
+def test_an_end_is_found_from_the_side_on_which_the_process_lives():
+    gene = sde(lambda x: 0 * x, lambda x: (x * (1 - x)).sqrt())
+    assert sg.classify_end(gene, 0.0) == sg.classify_end(gene, 1.0) == "exit"
+    root = sde(lambda x: 0.2 - x, lambda x: x.sqrt())
+    assert sg.classify_end(root, 0.0) == "regular"
+    well = sde(lambda x: 1 - x.exp())  # Morse's wall: a constant drift on the other side
+    assert sg.classify_end(well, -math.inf) == "natural"
+    bessel = sde(lambda x: 1 / x)
+    assert sg.classify_end(bessel, 0.0, inward=1) == "entrance"
+    with pytest.raises(ValueError, match="exist on both sides of x = 0; pass inward=1"):
+        sg.classify_end(bessel, 0.0)
+
+
 def test_refusals():
     with pytest.raises(ValueError, match="a ring has no ends"):
         sg.FokkerPlanck(sde(torch.sin), sg.Grid(0.0, 2 * math.pi, 50), "periodic").feller()
     with pytest.raises(ValueError, match="cannot be classified"):
-        classify_end(sde(lambda x: x, lambda x: (1 - x).sqrt()), math.inf, inward=-1.0, t=0.0)
+        sg.classify_end(sde(lambda x: x, lambda x: (1 - x).sqrt()), math.inf)
