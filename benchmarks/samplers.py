@@ -138,14 +138,19 @@ def draw(rows, dims):
     for part, quantity in (("moons", "sliced W2"), ("digits", "energy distance")):
         if rows[part]:
             floor = next(r["20"] for r in rows[part] if r["sampler"].startswith("floor"))
-            curves = _curves(rows[part], "error", lambda r: True, apart=True)
-            _save(f"samplers_{part}", curves, f"{quantity} to unseen data", floor)
+            for name, noisy_ones in (
+                (f"samplers_{part}", False),
+                (f"samplers_{part}_noisy", True),
+            ):
+                curves = _curves(rows[part], "error", lambda r, of=noisy_ones: r["noisy"] == of)
+                told = f"{quantity} to unseen data" + ", noisy" * noisy_ones
+                _save(name, curves, told, floor)
             curves = _curves(rows[part], "from the flow", lambda r: not r["noisy"])
             _save(f"samplers_{part}_flow", curves, "distance to the network's flow, rms")
 
 
-def _curves(rows, what, wanted, apart=False):
-    """The least error at each count by kind: ours, calibrated, each library; noisy ones apart."""
+def _curves(rows, what, wanted):
+    """The least error at each count by kind: ours, calibrated, each library."""
     curves = {}
     for r in rows:
         if "budget" not in r or r.get(what) is None or not wanted(r):
@@ -153,10 +158,10 @@ def _curves(rows, what, wanted, apart=False):
         if r["grid"] == "calibrated":
             kind = "sdegen, calibrated"
         else:
-            kind = f"{r['library']}, best" + (" noisy" if apart and r["noisy"] else "")
+            kind = f"{r['library']}, best"
         errors = curves.setdefault(kind, {})
         errors[r["budget"]] = min(r[what], errors.get(r["budget"], math.inf))
-    order = ("sdegen, best", "sdegen, calibrated", "sdegen, best noisy")
+    order = ("sdegen, best", "sdegen, calibrated")
     return {
         name: sorted(curves[name].items())
         for name in sorted(curves, key=lambda name: (name not in order, name))

@@ -33,9 +33,11 @@ extrapolated from its stepping alone.
     "samplers": """**Which sampler for how many evaluations.** Without preparation, on
 `timesteps.power`, for a smooth score: `AngularAdams(4)` at 5 evaluations, `AngularAdams(6)` from
 10 on; where modes lie far apart, `AngularAdams(1)` at 5. For a trained score:
-`ExponentialAdamsMoulton(3, "v")` at 5, from 10 on `AngularAdams(2)` or
-`ExponentialAdams(2, "x0")`, since high orders are unstable on some networks; the network's own
-error is reached soon, and from there on evaluations buy nothing. With noise, η = 1, two answers.
+`ExponentialAdamsMoulton(2, "v")` (two moons) or `(3, "v")` (digits) at 5, from 10 on
+`AngularAdams(2)` or `ExponentialAdams(2, "x0")`, since high orders are unstable on some networks;
+the network's own error is reached at about 20, and from there on evaluations buy nothing. With
+noise on a trained score `ExponentialAdams(2, "x0", "midpoint")` at 5, from 10 on order 2 of "v",
+`ExponentialAdams` or `ExponentialAdamsMoulton`. With noise on an exact score, η = 1, two answers.
 By the law of the chain on a line, `ExponentialAdamsMoulton(2, "v")` on `timesteps.power` is the
 best that is known. By samples in the plane, all on `timesteps.log_snr`, SDE-DPM-Solver++ 2M with
 the midpoint rule was the best at 10, which is `ExponentialAdams(2, "x0", "midpoint")` here.
@@ -50,9 +52,12 @@ table in `sdegen/solvers/multistep.py`.
 "best peer on our rule" is below ours, a peer would gain by our grid. Of the noisy samplers tried
 in the plane, those of peers (SDE-DPM-Solver++ 2M with the midpoint rule, azula's `ItoSampler`)
 were ahead of ours at 10 and 20 evaluations, by more than what is left to chance at 10; from 50 on
-all are at the floor. In "far modes" at 5 evaluations the calibrated method misses a fifth of the
-best peer's error by a little, and is several times worse than on its held-out states: few pilot
-states fall between modes, and those that do decide.
+all are at the floor. On two moons,
+from 20 evaluations on, azula's zEAB of order 4 and UniPC are nearer to the network's flow than our
+best, by up to a factor of two; in the distance to data, where one run's standard error is given
+below its table, nothing is left of it. In "far modes" at 5 evaluations the calibrated method
+misses a fifth of the best peer's error by a little, and is several times worse than on its
+held-out states: the few starts that end in another mode decide, and a pilot batch has fewer.
 
 What was done for the peers is told in `peers.py`: an exact score at any real t, tables in float64,
 no clipping, the same end for all, orders and variants as listed there, each on the best of the

@@ -179,8 +179,9 @@ def tables(parts):
             *heads[:2], *standings(runs, counts), *heads[2:]
         ]  # fmt: skip
         flows = [r for r in runs if not r["noisy"]]
-        found[f"{name}, trained score: rms distance to the network's own flow, by evaluations"] = (
-            standings(flows, counts, "from the flow")
+        data = TITLES[name].split(":")[0]
+        found[f"{data}: rms distance to the network's own flow, by evaluations"] = standings(
+            flows, counts, "from the flow"
         )
     return found
 
