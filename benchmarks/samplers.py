@@ -155,10 +155,7 @@ def _curves(rows, what, wanted):
     for r in rows:
         if "budget" not in r or r.get(what) is None or not wanted(r):
             continue
-        if r["grid"] == "calibrated":
-            kind = "sdegen, calibrated"
-        else:
-            kind = f"{r['library']}, best"
+        kind = "sdegen, calibrated" if r["grid"] == "calibrated" else f"{r['library']}, best"
         errors = curves.setdefault(kind, {})
         errors[r["budget"]] = min(r[what], errors.get(r["budget"], math.inf))
     order = ("sdegen, best", "sdegen, calibrated")
