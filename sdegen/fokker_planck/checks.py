@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from numbers import Real
+from typing import SupportsFloat, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sdegen.errors import NotNormalizableError
-from sdegen.fokker_planck.density import Density, cell_masses
+from sdegen.fokker_planck.density import Density, DensityPath, cell_masses
 from sdegen.fokker_planck.fluxes import Pole
 from sdegen.fokker_planck.grid import Grid
 from sdegen.sde.base import SDE
@@ -19,9 +21,12 @@ from sdegen.shapes import as_times
 from sdegen.walls import WallKind, check_wall_kind
 
 __all__ = [
+    "as_start",
     "check_confined",
+    "check_door",
     "check_edges",
     "check_poles",
+    "check_resolved",
     "check_start",
     "check_times",
     "check_walls",
@@ -30,6 +35,35 @@ __all__ = [
 _EDGE_WARNS, _EDGE_FAILS = 1e-6, 1e-2
 _MASS_TOLERANCE = 1e-3
 _NEGATIVE = 1e-12  # of the peak: what a start may have by rounding
+
+
+def check_door(sde: object, grid: object) -> None:
+    """Refuses what is no SDE, and what is no grid.
+
+    Raises:
+        TypeError: If it is not.
+    """
+    if not (hasattr(sde, "drift") and hasattr(sde, "diffusion")):
+        raise TypeError(
+            f"sde must be an SDE, but is {type(sde).__name__}; pass sdegen.ItoProcess(drift=…, "
+            "diffusion=…), or a process with a name."
+        )
+    if not hasattr(grid, "nodes"):
+        raise TypeError(
+            f"grid must be a Grid, but is {type(grid).__name__}; pass Grid(low, high, cells), or "
+            "Grid.of(nodes) for nodes of your own."
+        )
+
+
+def as_start(p0: Density | SupportsFloat, grid: Grid) -> tuple[float | None, Density]:
+    """A start as the point at which all mass is, if it is a number of any kind, and as a density.
+
+    What is neither is passed on, and refused by `check_start`.
+    """
+    if isinstance(p0, Real) or (isinstance(p0, Tensor | np.ndarray) and p0.ndim == 0):
+        x0 = float(p0)
+        return x0, grid.point(x0)
+    return None, cast(Density, p0)
 
 
 def check_walls(boundary: object) -> tuple[WallKind, WallKind]:
@@ -208,6 +242,30 @@ def check_edges(p: Tensor, times: Tensor, grid: Grid, open_ends: tuple[bool, boo
         ratio = edges * open_ends / peak
         k = int(ratio.argmax()) // 2
         _judge(tuple(ratio[k].tolist()), grid, f" at t = {float(times[k]):g}")
+
+
+def check_resolved(path: DensityPath) -> None:
+    """Warns of a start so narrow that the grid does not resolve what becomes of it at once.
+
+    A start at a point has moments that are those of the cells until it is some of them wide.
+    """
+    first, last = 1, len(path) - 1
+    while first <= last and not path.at(first).is_resolved:
+        first += 1
+    if first == 1 or float(path.p[1].detach().amax()) <= 0:
+        return
+    text = (
+        "the start is so narrow that the grid does not resolve the density at "
+        f"t = {float(path.times[1]):g}"
+    )
+    if first > 2:
+        text += f", nor up to t = {float(path.times[first - 1]):g}"
+    warnings.warn(
+        f"{text}: a cubic through every other node misses those between by more than 2 % of the "
+        "peak, and widths and moments are those of the cells. Take more cells, or look later.",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def _judge(ratio: tuple[float, float], grid: Grid, when: str) -> None:

@@ -164,6 +164,16 @@ class Reader:
         """f and g at states x, as they come; the user's own errors pass with a note."""
         try:
             f, g = self.sde.drift(x, t), self.sde.diffusion(x, t)
+        except (
+            IndexError,
+            RuntimeError,
+        ) as error:  # what a second coordinate that is not there is
+            raise ValueError(
+                "the Fokker–Planck solver needs a one-dimensional state: for a state of shape "
+                f"{tuple(x.shape)} at t = {float(t):g} drift or diffusion raised "
+                f"{type(error).__name__}: {error}. Project the dynamics on one coordinate; "
+                "for two there is FokkerPlanck2D."
+            ) from error
         except Exception as error:
             error.add_note(
                 "while the Fokker–Planck solver evaluated drift and diffusion at "

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import SupportsFloat
 
 import torch
 from jaxtyping import Float
@@ -20,6 +21,7 @@ from torch import Tensor
 from sdegen.errors import NonFiniteError, NotNormalizableError
 from sdegen.fokker_planck import stationary
 from sdegen.fokker_planck.checks import (
+    as_start,
     check_confined,
     check_edges,
     check_start,
@@ -115,7 +117,7 @@ class FokkerPlanckFamily:
 
     def solve(
         self,
-        p0: Density | float,
+        p0: Density | SupportsFloat,
         times: Tensor | Sequence[float],
         *,
         integrator: Integrator | None = None,
@@ -141,9 +143,7 @@ class FokkerPlanckFamily:
         integrator = integrator or Exponential()
         self._renew()
         ts = check_times(times, self.sdes[0])
-        x0, density = (
-            (float(p0), self.grid.point(p0)) if isinstance(p0, int | float) else (None, p0)
-        )
+        x0, density = as_start(p0, self.grid)
         absorbing = "absorbing" in self.walls
         start = check_start(density, self.grid, may_lack=absorbing)
         with nullcontext() if differentiable else torch.no_grad():

@@ -21,6 +21,7 @@ Reference:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +30,7 @@ from torch import Tensor
 
 from sdegen.fokker_planck import tridiagonal
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS, Coefficients
-from sdegen.fokker_planck.density import DensityPath, integral
+from sdegen.fokker_planck.density import DensityPath, integral, interpolated
 from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import Fluxes
 from sdegen.fokker_planck.operator import STEEPEST, Operator, wall_weights
@@ -70,6 +71,25 @@ class FirstPassage:
             )
         return (self.moments[1] - self.moments[0] ** 2).clamp(min=0).sqrt()
 
+    def at(self, x0: float | Tensor) -> FirstPassage:
+        """The same from other starts than the nodes, of fourth order in the cell.
+
+        Args:
+            x0: One start, or several, shape (starts,).
+
+        Raises:
+            ValueError: If one lies outside of the grid.
+        """
+        starts = torch.atleast_1d(torch.as_tensor(x0, dtype=self.x.dtype))
+        low, high = float(self.x[0]), float(self.x[-1])
+        outside = ~((starts >= low) & (starts <= high))
+        if bool(outside.any()):
+            raise ValueError(
+                f"x0 = {float(starts[outside][0]):g} lies outside of the grid [{low:g}, {high:g}]."
+            )
+        moments, to_high = (interpolated(self.x, y, starts) for y in (self.moments, self.to_high))
+        return FirstPassage(starts, moments, to_high)
+
 
 @dataclass(frozen=True, eq=False)
 class Survival:
@@ -88,17 +108,19 @@ class Survival:
     x0: float
 
 
-def survival(path: DensityPath, operator: Operator, ends: Ends, x0: float) -> Survival:
+def survival(path: DensityPath, operators: Sequence[Operator], ends: Ends, x0: float) -> Survival:
     """How much is left of a density, −d/dt of which is the density of first passages.
 
     Args:
         path: Densities at times of a start at x0; the first time is 0.
-        operator: What carried them.
+        operators: What carried them: one, or one at each of the times.
         ends: Walls, of which at least one absorbs.
         x0: The start.
     """
     p = ends.restrict(path.p)
-    rate = tridiagonal.solve(operator.mass, tridiagonal.multiply(operator.rates, p))
+    mass = torch.stack([operator.mass for operator in operators])
+    rates = torch.stack([operator.rates for operator in operators])
+    rate = tridiagonal.solve(mass, tridiagonal.multiply(rates, p))
     inside = integral(path.x, path.p)
     density = -integral(path.x, ends.widen(rate))
     inside[0], density[0] = 1.0, 0.0

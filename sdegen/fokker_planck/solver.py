@@ -22,18 +22,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal, SupportsFloat, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sdegen.checks import check_count
 from sdegen.errors import NonFiniteError, NotNormalizableError
 from sdegen.fokker_planck import currents, stationary
 from sdegen.fokker_planck.checks import (
+    as_start,
     check_confined,
+    check_door,
     check_edges,
+    check_resolved,
     check_start,
     check_times,
     check_walls,
@@ -79,6 +83,7 @@ class FokkerPlanck:
             physical.
 
     Raises:
+        TypeError: For what is no SDE or no grid.
         ValueError: For a misspelt wall, a state that is not one-dimensional, a drift or diffusion
             that is not finite, or D = 0 inside the grid.
 
@@ -97,6 +102,7 @@ class FokkerPlanck:
         form: Form = "auto",
         physical_walls: bool = False,
     ) -> None:
+        check_door(sde, grid)
         self.sde, self.grid = sde, grid
         self.walls = check_walls(boundary)
         if form not in get_args(Form):
@@ -109,7 +115,7 @@ class FokkerPlanck:
 
     def solve(
         self,
-        p0: Density | float,
+        p0: Density | SupportsFloat,
         times: Tensor | Sequence[float],
         *,
         integrator: Integrator | None = None,
@@ -139,9 +145,7 @@ class FokkerPlanck:
         integrator = integrator or Exponential()
         self._renew()
         ts = check_times(times, self.sde)
-        x0, density = (
-            (float(p0), self.grid.point(p0)) if isinstance(p0, int | float) else (None, p0)
-        )
+        x0, density = as_start(p0, self.grid)
         start = check_start(density, self.grid, may_lack="absorbing" in self.walls)
         with _gradients(differentiable):
             varies = self._generator.reader.varies(ts)
@@ -170,10 +174,15 @@ class FokkerPlanck:
             bad = int((~torch.isfinite(p).all(1)).nonzero()[0])
             raise NonFiniteError(f"the density is not finite at t = {float(ts[bad]):g}.", result)
         check_edges(p.detach(), ts, self.grid, self._open_ends)
+        if x0 is not None or not density.is_resolved:
+            check_resolved(result)
         return result
 
     def stationary(self, *, differentiable: bool = False) -> Density:
         """The stationary density, of mass 1.
+
+        Whether drift and diffusion depend on time is found out at times from 0 to 16 at which the
+        SDE is defined; what begins to change later is not seen, and the density is that of before.
 
         Args:
             differentiable: Whether gradients flow to the parameters of drift and diffusion.
@@ -266,8 +275,7 @@ class FokkerPlanck:
                 wall that only ends the grid cuts the well that is left.
             NotNormalizableError: If the density without current grows towards such a wall.
         """
-        if moments < 1:
-            raise ValueError(f"moments must be at least 1, but is {moments}.")
+        check_count("moments", moments)
         self._check_leaving("a first passage")
         with _gradients(differentiable):
             c, flux = self._frozen.read(fresh=differentiable)
@@ -279,15 +287,16 @@ class FokkerPlanck:
 
         Args:
             x0: The start.
-            times: Times since the start, strictly increasing, the first is 0.
+            times: Times since the start, strictly increasing, the first is 0; an SDE that depends
+                on time is started at its t = 0.
 
         Returns:
             The chance to be inside at times, and the density of first passages.
 
         Raises:
-            ValueError: If no wall absorbs, the SDE depends on time, or times do not start at 0.
+            ValueError: If no wall absorbs, or times do not start at 0.
         """
-        self._check_leaving("a survival probability")
+        self._check_absorbing("a survival probability")
         ts = check_times(times, self.sde)
         if float(ts[0]) != 0:
             raise ValueError(
@@ -295,9 +304,13 @@ class FokkerPlanck:
             )
         with torch.no_grad():
             path = self.solve(x0, ts)
-            return survival(
-                path, self._generator.operator(self._frozen.read()[0]), self._generator.ends, x0
-            )
+            generator = self._generator
+            varies = generator.reader.varies(ts)
+            operators = [
+                generator.operator(generator.coefficients(t))
+                for t in (ts.tolist() if varies else [0.0])
+            ]
+            return survival(path, operators, generator.ends, x0)
 
     def escape(self) -> Escape:
         """The rate of escape from the deepest well to the absorbing wall, beside Kramers' formula.
@@ -503,13 +516,17 @@ class FokkerPlanck:
 
     def _check_leaving(self, what: str) -> None:
         """Refuses what needs an absorbing wall and dynamics that do not change."""
+        self._check_absorbing(what)
+        self._renew()
+        self._frozen.check(what)
+
+    def _check_absorbing(self, what: str) -> None:
+        """Refuses what needs an absorbing wall."""
         if "absorbing" not in self.walls:
             raise ValueError(
                 f"{what} needs an absorbing wall, but boundary is {self.walls!r}; pass "
                 "'absorbing' or a pair with one."
             )
-        self._renew()
-        self._frozen.check(what)
 
 
 def _gradients(differentiable: bool) -> AbstractContextManager[object]:

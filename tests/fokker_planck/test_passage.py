@@ -113,6 +113,47 @@ def test_survival_and_density_of_first_passages():
     np.testing.assert_allclose(late, gone[1:], rtol=1e-8)
 
 
+def test_survival_on_a_clock_that_runs_unevenly():
+    # dX = √a(t) dW, a = 1 + ½ sin t: Brownian motion at the time A = t + ½ (1 − cos t)
+    sde = sg.ItoProcess(
+        drift=lambda x: 0 * x,
+        diffusion=lambda x, t: (1 + 0.5 * torch.sin(t)).sqrt(),
+        noise="additive",
+    )
+    x0, times = 2.0, torch.tensor([0.0, 0.5, 1.0, 4.0], dtype=torch.float64)
+    solver = sg.FokkerPlanck(sde, sg.Grid(0.0, 24.0, 800), ("absorbing", "no-flux"))
+    law = solver.survival(x0, times)
+    t = times[1:]
+    elapsed = t + 0.5 * (1 - torch.cos(t))
+    inside = torch.erf(x0 / torch.sqrt(2 * elapsed))
+    density = (1 + 0.5 * torch.sin(t)) * torch.from_numpy(
+        exact.first_passage_density(elapsed.numpy(), x0=x0, v=0.0, d=0.5)
+    )
+    assert float((law.probability[1:] - inside).abs().max()) < 1e-6
+    assert float((law.density[1:] - density).abs().max()) < 1e-6
+
+
+def test_a_passage_from_between_the_nodes():
+    sde = sg.ItoProcess(drift=lambda x: x - x**3, diffusion=math.sqrt(0.2))
+    walls = ("no-flux", "absorbing")
+    fine = sg.FokkerPlanck(sde, sg.Grid(-3.0, 1.0, 1600), walls).first_passage()
+    errors = []
+    for cells in (50, 100, 200):
+        passage = sg.FokkerPlanck(sde, sg.Grid(-3.0, 1.0, cells), walls).first_passage()
+        torch.testing.assert_close(passage.at(passage.x).moments, passage.moments)
+        between = passage.at(fine.x)
+        errors.append(float((between.mean - fine.mean).abs().max()))
+    assert abs(slope([1 / 50, 1 / 100, 1 / 200], errors) - 4) < 0.5
+    # between two walls, x (L − x)/2D is a parabola, which a cubic is
+    box = sg.FokkerPlanck(sg.BrownianMotion(), sg.Grid(0.0, 2.0, 20), "absorbing").first_passage()
+    start = box.at(0.123)
+    assert float(start.mean) == pytest.approx(0.123 * (2 - 0.123), rel=1e-12)
+    assert float(start.to_high) == pytest.approx(0.123 / 2, rel=1e-12)
+    assert start.std.shape == (1,)
+    with pytest.raises(ValueError, match=r"x0 = 3 lies outside of the grid \[0, 2\]"):
+        box.at(3.0)
+
+
 def test_kramers_formula_and_its_error():
     heights, errors = (10.0, 20.0, 40.0), []
     for height in heights:
@@ -207,7 +248,7 @@ def test_a_steady_drift_to_the_wall_is_cut_by_no_grid():
         (lambda s: s("no-flux").first_passage(), "a first passage needs an absorbing wall"),
         (
             lambda s: s("absorbing").first_passage(moments=0),
-            "moments must be at least 1, but is 0",
+            "moments must be ≥ 1, but is 0",
         ),
         (lambda s: s("absorbing").first_passage(moments=1).std, "needs two moments"),
         (lambda s: s("absorbing").survival(0.5, [1.0, 2.0]), r"times\[0\] must be 0, but is 1"),

@@ -105,7 +105,8 @@ def test_implicit_steps_are_first_order_in_time():
 def test_a_start_at_a_point_rings_nowhere():
     grid = sg.Grid(-10.0, 10.0, 400)
     solver = sg.FokkerPlanck(sg.OrnsteinUhlenbeck(), grid)
-    path = solver.solve(grid.point(1.0), torch.tensor([0.0, 1e-6, 1e-3, 0.5]))
+    with pytest.warns(UserWarning, match="does not resolve the density at t = 1e-06"):
+        path = solver.solve(grid.point(1.0), torch.tensor([0.0, 1e-6, 1e-3, 0.5]))
     assert float(path.p.min()) >= -1e-12 * float(path.p.max())
     mean, var = ou_moments(1.0, 0.0, math.sqrt(2), 1.0, 0.0, 0.5)
     # second order: h²/12 of the peak's curvature and the like
@@ -407,11 +408,58 @@ def test_p0_must_be_a_density():
         sg.FokkerPlanck(OU, GRID).solve(object(), [0.0, 1.0])
 
 
-def test_a_three_dimensional_drift_is_refused_with_a_note():
-    network = sg.RateNetwork(torch.eye(3, dtype=torch.float64), sigma=1.0)
-    with pytest.raises(Exception, match=r".*") as caught:
-        sg.FokkerPlanck(network, GRID)
+def second_coordinate(x):
+    return torch.stack([x[:, 1], -x[:, 0]], 1)
+
+
+@pytest.mark.parametrize(
+    ("sde", "cause"),
+    [
+        (sg.RateNetwork(torch.eye(3, dtype=torch.float64), sigma=1.0), RuntimeError),
+        (sg.ItoProcess(drift=second_coordinate, diffusion=1.0), IndexError),
+    ],
+)
+def test_a_state_of_two_dimensions_or_three_is_refused(sde, cause):
+    with pytest.raises(ValueError, match=r"needs a one-dimensional state.* raised") as caught:
+        sg.FokkerPlanck(sde, GRID)
+    assert isinstance(caught.value.__cause__, cause)
+
+
+def test_a_mistake_in_a_drift_passes_with_a_note():
+    def drift(x):
+        return x * undefined
+
+    with pytest.raises(NameError) as caught:
+        sg.FokkerPlanck(sg.ItoProcess(drift=drift, diffusion=1.0), GRID)
     assert "densities are solved for one dimension" in "".join(caught.value.__notes__)
+
+
+@pytest.mark.usefixtures("as_user")
+def test_what_is_no_sde_and_no_grid_is_refused():
+    with pytest.raises(TypeError, match=r"sde must be an SDE, but is function; pass sdegen\.Ito"):
+        sg.FokkerPlanck(lambda x: -x, GRID)
+    with pytest.raises(TypeError, match="grid must be a Grid, but is Tensor; pass Grid"):
+        sg.FokkerPlanck(OU, GRID.nodes)
+    with pytest.raises(TypeError, match="moments must be an int, but is float"):
+        sg.FokkerPlanck(OU, GRID, "absorbing").first_passage(moments=1.5)
+
+
+@pytest.mark.usefixtures("as_user")
+@pytest.mark.parametrize("number", [np.float32(0.5), np.array(0.5), torch.tensor(0.5), 0.5])
+def test_any_number_is_a_start(number):
+    final = sg.FokkerPlanck(OU, GRID).solve(number, [0.0, 1.0]).final
+    assert float(final.mean) == pytest.approx(0.5 * math.exp(-1), abs=1e-6)
+
+
+def test_a_start_too_narrow_for_the_grid_is_warned_of():
+    grid = sg.Grid(-8.0, 8.0, 200)  # h = 0.08
+    solver = sg.FokkerPlanck(sg.BrownianMotion(math.sqrt(2)), grid)
+    with pytest.warns(UserWarning, match=r"does not resolve the density at t = 0\.001, nor up to"):
+        path = solver.solve(0.5, [0.0, 1e-3, 1e-2, 0.1])
+    assert float(path.variance[1]) > 1.5 * 2e-3  # which is why
+    assert float(path.variance[3]) == pytest.approx(0.2, rel=1e-9)
+    later = solver.solve(0.5, [0.0, 0.05])
+    assert float(later.final.variance) == pytest.approx(0.1, rel=1e-9)
 
 
 def test_a_density_that_touches_the_edge_is_warned_of():
