@@ -33,7 +33,7 @@ from sdegen.errors import Interrupted, RankError, SdegenError
 from sdegen.interrupt import HeldInterrupt
 from sdegen.noise import Rng, Streams, seed_of
 from sdegen.sde.base import SDE
-from sdegen.simulation.blocks import block_rows, couples
+from sdegen.simulation.blocks import block_rows, check_interacting, couples
 from sdegen.simulation.door import check_blocks, check_dynamics, check_times, probe
 from sdegen.simulation.observables import Observable, PairTree, check_observables
 from sdegen.simulation.plan import Plan, Start, sample_of
@@ -156,6 +156,7 @@ def run_ensemble(
     ts, wanted = check_times(times), check_observables(observables)
     trajectories = _check_request(trajectories, store, resume, wanted, on_nonfinite)
     check_dynamics(sde, solver, ts, walls)
+    check_interacting(interacting)
     if threads is None and ranks.here > 1:
         threads = max(1, available_cores() // ranks.here)
     threads = check_threads(threads)
@@ -170,7 +171,7 @@ def run_ensemble(
         rows = block_rows(sample)
         check_blocks(trajectories, rows)
         if trajectories > rows and interacting is None and not together:
-            together = couples(sde, sample, ts[0], Streams(seed, "probe").block(0))
+            together = couples(sde, sample, ts, Streams(seed, "probe").block(0))
         plan = Plan(
             sde=sde,
             solver=solver,
