@@ -309,7 +309,7 @@ def integral(x: Float[Tensor, " nodes"], y: Float[Tensor, "... nodes"]) -> Tenso
 def interpolated(
     x: Float[Tensor, " nodes"], y: Float[Tensor, "... nodes"], at: Float[Tensor, " points"]
 ) -> Float[Tensor, "... points"]:
-    """The cubic of nodal values of any sign, fourth order in the cell, at points within the nodes.
+    """The cubic of nodal values of any sign, third order in the cell, at points within the nodes.
 
     >>> x = torch.linspace(0, 1, 5, dtype=torch.float64)
     >>> interpolated(x, x**2, torch.tensor([0.3], dtype=torch.float64))

@@ -228,10 +228,10 @@ def _outward(sde: SDE, start: float, sense: float, reach: float) -> _Side:
     centers = 0.5 * (x[1:] + x[:-1])
     with np.errstate(all="ignore"):
         slope = f / d
-        middle, left, right = (
+        mean, left, right = (
             np.divide(*_read(sde, centers + share * h)) for share in (0.0, -_GAUSS, _GAUSS)
         )
-        simpson = (slope[1:] + slope[:-1] + 4 * middle) * h / 6
+        simpson = (slope[1:] + slope[:-1] + 4 * mean) * h / 6
         errors = np.nan_to_num(abs(0.5 * (left + right) * h - simpson), nan=np.inf)
         rise = np.concatenate([[0.0], np.cumsum(simpson)])
         log_p = np.nan_to_num(rise - np.log(d), nan=-np.inf, posinf=np.inf, neginf=-np.inf)

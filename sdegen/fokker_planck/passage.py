@@ -72,7 +72,7 @@ class FirstPassage:
         return (self.moments[1] - self.moments[0] ** 2).clamp(min=0).sqrt()
 
     def at(self, x0: float | Tensor) -> FirstPassage:
-        """The same from other starts than the nodes, of fourth order in the cell.
+        """The same from other starts than the nodes, of third order in the cell.
 
         Args:
             x0: One start, or several, shape (starts,).
@@ -80,7 +80,7 @@ class FirstPassage:
         Raises:
             ValueError: If one lies outside of the grid.
         """
-        starts = torch.atleast_1d(torch.as_tensor(x0, dtype=self.x.dtype))
+        starts = torch.as_tensor(x0, dtype=self.x.dtype).reshape(-1)
         low, high = float(self.x[0]), float(self.x[-1])
         outside = ~((starts >= low) & (starts <= high))
         if bool(outside.any()):

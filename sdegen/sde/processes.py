@@ -28,7 +28,7 @@ class _ConstantNoise(SDE):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        said = next(c for c in cls.__mro__ if "autonomous" in vars(c))
+        said = next(c for c in cls.__mro__ if issubclass(c, SDE) and "autonomous" in vars(c))
         if cls.drift is not said.drift or cls.diffusion is not said.diffusion:
             cls.autonomous = False  # was said of another drift or diffusion
 

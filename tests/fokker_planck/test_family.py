@@ -57,6 +57,7 @@ def test_stationary_densities_are_those_of_the_members(make, grid, boundary):
     assert largest_difference(make, grid, boundary, lambda s: s.stationary()) < 1e-12
 
 
+@pytest.mark.filterwarnings("ignore:the start is so narrow")  # of which a family says nothing
 @pytest.mark.parametrize(
     ("make", "grid", "boundary", "start", "integrator"),
     [
