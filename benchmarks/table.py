@@ -33,14 +33,13 @@ extrapolated from its stepping alone.
     "samplers": """**Which sampler for how many evaluations.** Without preparation, on
 `timesteps.power`, for a smooth score: `AngularAdams(4)` at 5 evaluations, `AngularAdams(6)` from
 10 on; where modes lie far apart, `AngularAdams(1)` at 5. For a trained score:
-`ExponentialAdamsMoulton(2, "v")` (two moons) or `(3, "v")` (digits) at 5, from 10 on
+`ExponentialAdamsMoulton(2, "v")` at 5, from 10 on
 `AngularAdams(2)` or `ExponentialAdams(2, "x0")`, since high orders are unstable on some networks;
 the network's own error is reached at about 20, and from there on evaluations buy nothing. With
 noise on a trained score `ExponentialAdams(2, "x0", "midpoint")` at 5, from 10 on order 2 of "v",
-`ExponentialAdams` or `ExponentialAdamsMoulton`. With noise on an exact score, η = 1, two answers.
-By the law of the chain on a line, `ExponentialAdamsMoulton(2, "v")` on `timesteps.power` is the
-best that is known. By samples in the plane, all on `timesteps.log_snr`, SDE-DPM-Solver++ 2M with
-the midpoint rule was the best at 10, which is `ExponentialAdams(2, "x0", "midpoint")` here.
+`ExponentialAdams` or `ExponentialAdamsMoulton`. With noise on an exact score, η = 1,
+`ExponentialAdamsMoulton(2, "v")` on `timesteps.power`, by the law of the chain on a line and by
+samples in the plane.
 Where very many samples will be drawn from one model in few evaluations, `calibrate`: the table of
 costs says what goes in, what comes out, and after how many samples it is paid back. "eps" of
 order 3 and 4 is for grids of equal steps in λ: the tables of errors show what it does on others.
@@ -49,10 +48,10 @@ table in `sdegen/solvers/multistep.py`.
 
 **Where we are behind.** With five evaluations on our own grid rule, azula's `vABSampler` of order
 3 comes as near as our best member, or nearer, in the plane and in 64 dimensions: where the column
-"best peer on our rule" is below ours, a peer would gain by our grid. Of the noisy samplers tried
-in the plane, those of peers (SDE-DPM-Solver++ 2M with the midpoint rule, azula's `ItoSampler`)
-were ahead of ours at 10 and 20 evaluations, by more than what is left to chance at 10; from 50 on
-all are at the floor. On two moons,
+"best peer on our rule" is below ours, a peer would gain by our grid. Of the noisy samplers in the
+plane k-diffusion's SDE-DPM-Solver++ is ahead of ours at 5 evaluations; from 50 on all are at the
+floor. On digits noisy samplers of peers are ahead of ours from 10 on, by up to three standard
+errors of one run at 10 and by one or less after. On two moons,
 from 20 evaluations on, azula's zEAB of order 4 and UniPC are nearer to the network's flow than our
 best, by up to a factor of two; in the distance to data, where one run's standard error is given
 below its table, nothing is left of it. In "far modes" at 5 evaluations the calibrated method
