@@ -51,7 +51,7 @@ class SimulateConfig:
         above: The region of first-passage is x ≥ above.
         below: The region of first-passage is x ≤ below; with --above, either.
         between: The region of first-passage is an interval.
-        bridge: Draw first passages between two steps too; without, steps are only looked at.
+        bridge: Whether first passages between two steps are drawn too, or steps only looked at.
         coordinate: Which coordinate histogram, first-passage and current are of, from 0.
         interacting: Whether trajectories feel each other and run together; unless said, a probe
             of the drift finds out.

@@ -101,7 +101,8 @@ class ChainDensity:
             )
         if self.boundary is not None:
             check_walls(self.boundary)
-            parts = [hasattr(self.solver, name) for name in ("coefficients", "stages", "closing")]
+            parts = [hasattr(self.solver, name) for name in ("coefficients", "closing")]
+            parts += [type(self.solver).stages is not FixedStep.stages]
             if any(parts) or not self.solver.takes_walls:
                 raise ValueError(
                     "the law between walls is built for steps of one part, such as those of "

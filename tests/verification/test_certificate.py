@@ -275,7 +275,9 @@ def test_a_path_between_walls_is_judged_between_walls():
     other = certify(INSIDE, BOX, 0.3, [0.0, 0.3], boundary="absorbing", **options)
     assert "share that no wall has absorbed" in other.sentence
     free = sg.simulate(INSIDE, x0, [0.0, 0.3], solver=solver, rng=3)
-    with pytest.raises(ValueError, match=r"path reaches from -0.\d+ to 1.\d+, but boundary='no-f"):
+    with pytest.raises(
+        ValueError, match=r"path reaches from -0.\d+ to 1.\d+, but boundary=\('no-f"
+    ):
         certify(INSIDE, BOX, 0.3, [0.0, 0.3], boundary="no-flux", solver=solver, path=free)
 
 
