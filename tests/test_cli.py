@@ -116,6 +116,8 @@ def test_every_option_is_explained(call):
             option = "--" + field.name.replace("_", "-")
             if command == "verify" and field.name == "sde":
                 option = "STR"  # comes first, without a flag
+            if field.default is True:
+                option = option.replace("--", "--no-", 1)  # what changes it
             explained = re.search(
                 rf"{option}( [^a-z ]+| {{\S+( \S+)?}}| \[[^]]+\]+)? ([A-Z]|\S+[ :(])", text
             )
