@@ -244,7 +244,7 @@ def main(quick=False):
             *well(10**6, F64, 1000, only=fast),
         ],
         "double well, fewer trajectories": [
-            *well(10**5, F32, 1000, compiled=False, only=fast if quick else None),
+            *well(10**5, F32, 1000, only=fast if quick else None),
             *well(10**4, F32, 4000, compiled=False, only=fast if quick else None),
             *well(100, F32, 100_000, only=fast if quick else None),
         ],
