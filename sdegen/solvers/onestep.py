@@ -133,12 +133,13 @@ class OneStep(FixedStep):
         x, i = x0, 0
         with Record(x0, nodes, self.substeps, keep_path, conditions) as record:
             while not record.stopped:
-                look, interrupted = record.next_look(i), record.interrupted
-                reached = [(i, x)]
+                look = record.next_look(i)
                 try:
+                    reached = runs.go(i, x)
                     # runs that nobody looks at are taken in a row
-                    while (i := reached[-1][0]) < look and not (i and interrupted()):
-                        reached = runs.go(i, reached[-1][1])
+                    while reached[-1][0] < look and not record.interrupted():
+                        i, x = reached[-1]
+                        reached = runs.go(i, x)
                 except Exception as error:
                     add_step_note(error, i, nodes)
                     raise
