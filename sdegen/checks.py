@@ -43,7 +43,7 @@ def check_not_negative(name: str, value: float) -> None:
         raise ValueError(f"{name} must be finite and ≥ 0, but is {value:g}.")
 
 
-def check_count(name: str, value: int, least: int = 1) -> None:
+def check_count(name: str, value: object, least: int = 1) -> None:
     """Refuses what is no int, or one that is too small.
 
     Raises:

@@ -26,6 +26,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
+from sdegen.checks import check_count
 from sdegen.noise import Stream
 from sdegen.sde.base import SDE, Counter
 from sdegen.shapes import State, Time
@@ -137,7 +138,7 @@ class Hutchinson(Divergence):
     noise: Literal["gaussian", "rademacher"] = "rademacher"
 
     def __post_init__(self) -> None:
-        _check_probes(self.probes)
+        check_count("probes", self.probes)
         if self.noise not in ("gaussian", "rademacher"):
             raise ValueError(f"noise must be 'gaussian' or 'rademacher', but is {self.noise!r}.")
 
@@ -208,7 +209,7 @@ class HutchPlusPlus(Divergence):
     probes: int
 
     def __post_init__(self) -> None:
-        _check_probes(self.probes)
+        check_count("probes", self.probes)
         if self.probes % 4:
             raise ValueError(
                 f"probes must be a multiple of 4, but is {self.probes}: a quarter sketches, half "
@@ -324,11 +325,3 @@ def _spread(values: Tensor) -> Tensor:
     if count == 1:
         return torch.full_like(values[:, 0], torch.inf)
     return values.std(1) / math.sqrt(count)
-
-
-def _check_probes(probes: int) -> None:
-    """Refuses what is no number of vectors."""
-    if isinstance(probes, bool) or not isinstance(probes, int):
-        raise TypeError(f"probes must be an int, but is {type(probes).__name__}.")
-    if probes < 1:
-        raise ValueError(f"probes must be ≥ 1, but is {probes}.")

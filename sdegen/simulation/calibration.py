@@ -46,6 +46,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sdegen.checks import check_count
 from sdegen.errors import CheckpointError
 from sdegen.noise import stream
 from sdegen.score.checks import check_derivative
@@ -285,11 +286,8 @@ def _checked(
             "free coefficients need a linear multistep method of one evaluation a step, but "
             f"solver is {solver!r}; pass AngularAdams(), or free_coefficients=False."
         )
-    for name, number in (("steps", steps), ("rounds", rounds)):
-        if isinstance(number, bool) or not isinstance(number, int):
-            raise TypeError(f"{name} must be an int, but is {type(number).__name__}.")
-        if number < 1:
-            raise ValueError(f"{name} must be ≥ 1, but is {number}.")
+    check_count("steps", steps)
+    check_count("rounds", rounds)
     if len(check_state(x_T, name="x_T")) < _FEWEST:
         raise ValueError(
             f"x_T has {len(x_T)} states, of which every third is held out; pass at least "

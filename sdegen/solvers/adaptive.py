@@ -37,6 +37,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sdegen.checks import check_positive
 from sdegen.noise import Stream, normal_like
 from sdegen.sde.base import SDE, Counter
 from sdegen.shapes import State, expand
@@ -69,9 +70,8 @@ class AdaptiveHeun(Solver):
     takes_walls: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        for name in ("rtol", "atol"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be finite and > 0, but is {getattr(self, name):g}.")
+        check_positive("rtol", self.rtol)
+        check_positive("atol", self.atol)
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
         """Refuses dynamics other than the ReverseSDE of a LinearSDE.

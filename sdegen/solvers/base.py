@@ -19,6 +19,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sdegen.checks import check_count
 from sdegen.noise import Stream, normals_like
 from sdegen.sde.base import SDE, Counter
 from sdegen.shapes import State
@@ -34,7 +35,6 @@ __all__ = [
     "add_step_note",
     "check_inner",
     "check_predictor",
-    "check_substeps",
     "refine",
 ]
 
@@ -129,7 +129,7 @@ class FixedStep(Solver):
     ends_at_data: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_substeps(self.substeps)
+        check_count("substeps", self.substeps)
 
     @abstractmethod
     def stepper(self, sde: SDE, nodes: Tensor) -> Step:
@@ -241,19 +241,6 @@ def check_predictor(predictor: object) -> None:
             f"predictor.substeps must be 1, but is {substeps}: say how many with substeps= of the "
             "corrector itself."
         )
-
-
-def check_substeps(substeps: object) -> None:
-    """Refuses what is no count of steps.
-
-    Raises:
-        TypeError: If it is no int.
-        ValueError: If it is below 1.
-    """
-    if isinstance(substeps, bool) or not isinstance(substeps, int):
-        raise TypeError(f"substeps must be an int, but is {type(substeps).__name__}.")
-    if substeps < 1:
-        raise ValueError(f"substeps must be ≥ 1, but is {substeps}.")
 
 
 def refine(times: Tensor, substeps: int) -> Tensor:

@@ -25,6 +25,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sdegen.checks import check_not_negative, check_positive
 from sdegen.sde.base import SDE, Kernel
 from sdegen.shapes import State
 from sdegen.solvers.base import Draw, FixedStep, Step
@@ -62,12 +63,10 @@ class Churn:
         for name in ("amount", "low", "high", "scale"):
             if not isinstance(value := getattr(self, name), int | float):
                 raise TypeError(f"{name} must be a number, but is {value!r}.")
-        if not 0 <= self.amount < math.inf:
-            raise ValueError(f"amount must be finite and ≥ 0, but is {self.amount:g}.")
+        check_not_negative("amount", self.amount)
         if not 0 <= self.low < self.high:
             raise ValueError(f"0 ≤ low < high is asked, but they are {self.low:g}, {self.high:g}.")
-        if not 0 < self.scale < math.inf:
-            raise ValueError(f"scale must be finite and > 0, but is {self.scale:g}.")
+        check_positive("scale", self.scale)
 
     def gammas(self, r: Tensor) -> Tensor:
         """γ of the steps that begin at r, shape of r."""

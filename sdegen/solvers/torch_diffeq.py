@@ -6,7 +6,6 @@ otherwise it steps past the last time and interpolates back, and asks for the sc
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,6 +15,7 @@ import torchdiffeq
 from torch import Tensor
 from torchdiffeq._impl.odeint import SOLVERS  # what the installed version has
 
+from sdegen.checks import check_positive
 from sdegen.interrupt import HeldInterrupt
 from sdegen.noise import Stream
 from sdegen.sde.base import SDE, Counter
@@ -67,9 +67,8 @@ class TorchDiffEq(Solver):
                 hint = "; for fixed steps take Heun(substeps=…) or EulerMaruyama(substeps=…)"
             names = ", ".join(map(repr, there))
             raise ValueError(f"method must be one of {names}, but is {self.method!r}{hint}.")
-        for name, value in (("rtol", self.rtol), ("atol", self.atol)):
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name} must be finite and > 0, but is {value:g}.")
+        check_positive("rtol", self.rtol)
+        check_positive("atol", self.atol)
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
         """Refuses noisy dynamics."""

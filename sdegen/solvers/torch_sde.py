@@ -22,6 +22,7 @@ import torch
 import torchsde
 from torch import Tensor
 
+from sdegen.checks import check_count
 from sdegen.noise import Stream, normals_like
 from sdegen.sde.base import SDE, Counter
 from sdegen.shapes import State
@@ -30,7 +31,6 @@ from sdegen.solvers.base import (
     Solution,
     Solver,
     add_step_note,
-    check_substeps,
     refine,
 )
 from sdegen.solvers.record import Record
@@ -81,7 +81,7 @@ class TorchSDE(Solver):
             hint = " (it diverges on reverse SDEs)" if self.method == "reversible_heun" else ""
             names = ", ".join(map(repr, _READING))
             raise ValueError(f"method must be one of {names}, but is {self.method!r}{hint}.")
-        check_substeps(self.substeps)
+        check_count("substeps", self.substeps)
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
         """Refuses noise-free dynamics, and multiplicative noise for Stratonovich methods."""
