@@ -25,6 +25,7 @@ from benchmarks.sampling import (
     EVALUATIONS,
     GRIDS,
     JUDGED,
+    NOISY,
     RULE,
     Candidate,
     by_count,
@@ -46,21 +47,11 @@ SAMPLES = {2: 20_000, 16: 10_000, 64: 4_000}
 COUNTS = {2: EVALUATIONS[:-1], 16: (5, 10, 20), 64: (5, 10, 20)}
 PROJECTIONS = {2: 16, 16: 32, 64: 64}
 REPEATS = 5
-CHURN = sg.Churn(40.0)  # S_churn of EDM's ImageNet recipe; below 97 steps γ is at its bound
 MEMBERS = [
-    (1.0, sg.EulerMaruyama()),
-    (1.0, sg.DDIM()),
-    (1.0, sg.ExponentialAdams(2, "x0")),
-    (1.0, sg.ExponentialAdams(2, "x0", "midpoint")),
-    (1.0, sg.ExponentialAdams(2, "v")),
-    (1.0, sg.ExponentialAdams(3, "x0")),
+    *NOISY,
     (1.0, sg.ExponentialAdams(3, "v")),
     (1.0, sg.ExponentialAdamsMoulton(2, "x0")),
-    (1.0, sg.ExponentialAdamsMoulton(2, "v")),
     (1.0, sg.ExponentialAdamsMoulton(3, "v")),
-    (1.0, sg.DPM2()),
-    (0.0, sg.KarrasHeun(CHURN)),
-    (1.0, sg.PredictorCorrector()),
     (0.0, sg.AngularAdams(4)),  # noise-free: what the floor is for one that draws nothing
 ]
 ADAPTIVE = tuple(2.0**-k for k in range(12))  # tolerances of AdaptiveHeun

@@ -14,6 +14,7 @@ __all__ = [
     "EVALUATIONS",
     "GRIDS",
     "JUDGED",
+    "NOISY",
     "RULE",
     "Candidate",
     "best",
@@ -39,6 +40,19 @@ GRIDS = {
     "uniform λ": sg.timesteps.log_snr,
     "Karras 7": sg.timesteps.karras,
 }
+NOISY = [  # η and solver: ours with noise, wherever noisy samplers race
+    (1.0, sg.EulerMaruyama()),
+    (1.0, sg.DDIM()),
+    (1.0, sg.ExponentialAdams(2, "x0")),
+    (1.0, sg.ExponentialAdams(2, "x0", "midpoint")),
+    (1.0, sg.ExponentialAdams(2, "v")),
+    (1.0, sg.ExponentialAdams(3, "x0")),
+    (1.0, sg.ExponentialAdamsMoulton(2, "v")),
+    (1.0, sg.DPM2()),
+    # S_churn of EDM's ImageNet recipe; below 97 steps γ is at its bound
+    (0.0, sg.KarrasHeun(sg.Churn(40.0))),
+    (1.0, sg.PredictorCorrector()),
+]
 # what a library says to a grid that is too short for one of its samplers
 REFUSALS = (ValueError, IndexError, TypeError, UnboundLocalError, RuntimeError, AssertionError)
 

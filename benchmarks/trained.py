@@ -18,6 +18,7 @@ from benchmarks.problems import SDE, digits_model, moons_model
 from benchmarks.sampling import (
     EVALUATIONS,
     JUDGED,
+    NOISY,
     RULE,
     by_count,
     finite,
@@ -43,16 +44,7 @@ ROUTES = [
     (0.0, sg.ExponentialAdams(3, "x0")),
     (0.0, sg.ExponentialAdamsMoulton(2, "v")),
     (0.0, sg.ExponentialAdamsMoulton(3, "v")),
-    (1.0, sg.EulerMaruyama()),
-    (1.0, sg.DDIM()),
-    (1.0, sg.ExponentialAdams(2, "x0")),
-    (1.0, sg.ExponentialAdams(2, "x0", "midpoint")),
-    (1.0, sg.ExponentialAdams(2, "v")),
-    (1.0, sg.ExponentialAdams(3, "x0")),
-    (1.0, sg.ExponentialAdamsMoulton(2, "v")),
-    (1.0, sg.DPM2()),
-    (0.0, sg.KarrasHeun(sg.Churn(40.0))),
-    (1.0, sg.PredictorCorrector()),
+    *NOISY,
 ]
 FINEST = 1000
 RATED = (10, 20, 50)  # evaluations whose best is compared with its own value at FINEST
