@@ -103,14 +103,17 @@ def ours(problem, n, dtype, threads, *, compiled=False):
     return run
 
 
-def fewer_steps(run, n, steps, seconds):
+def fewer_steps(run, steps, seconds):
     """As many steps as take about so long, at most so many."""
     few = min(steps, 8)
-    run(few)
-    start = time.perf_counter()
-    run(few)
-    each = (time.perf_counter() - start) / few
-    return max(few, min(steps, int(seconds / each)))
+    while True:
+        run(few)
+        start = time.perf_counter()
+        run(few)
+        taken = time.perf_counter() - start
+        if taken > seconds / 10 or few == steps:
+            return max(few, min(steps, int(seconds / taken * few)))
+        few = min(steps, 8 * few)  # what a call costs must not count
 
 
 def rates(problem, n, dtype, steps, *, compiled=True, only=None, quick=False):
@@ -127,7 +130,7 @@ def rates(problem, n, dtype, steps, *, compiled=True, only=None, quick=False):
     for name, run in runs.items():
         mine = name.startswith("sdegen")
         # a compiled run belongs to its number of steps
-        count = steps if mine else fewer_steps(run, n, steps, seconds)
+        count = steps if mine else fewer_steps(run, steps, seconds)
         if name.startswith("torchsde"):
             count = min(steps, 100)
         rate = n * count / best(lambda run=run, count=count: run(count), repeats) / 1e6

@@ -24,9 +24,10 @@ from sdegen.solvers.base import Conditions, Solution, Solver
 
 __all__ = ["block_rows", "check_interacting", "couples", "solve_block"]
 
-# numbers in a block: on a CPU about what stays, with the intermediate results of a step, in a
-# second-level cache; with fewer, threads wait for each other's turn with the interpreter
-_NUMBERS = {"cpu": 2**16}
+# numbers in a block: on a CPU what stays, with the intermediate results of a step, in a
+# second-level cache; with fewer, threads wait for each other's turn with the interpreter. No power
+# of two: ensembles are powers of ten, and their last block shall not leave threads without work
+_NUMBERS = {"cpu": 50_000}
 _NUMBERS_ON_DEVICE = 2**24  # what fills a GPU
 _DISPLACEMENTS = (1.0, 1e-2, 1e-4)
 _FEWEST_ROWS = 256  # networks on large events still get a batch worth having

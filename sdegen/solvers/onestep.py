@@ -41,7 +41,7 @@ Number = Tensor | float
 Move = Callable[[State, Tensor, Tensor, Number, Number, State | None], State]
 _Run = Callable[[State, Tensor, Tensor, Tensor, Tensor | None], Sequence[State]]
 
-_LONG, _SHORT = 128, 8  # steps in a run of a small state, and of one that fills the cache
+_LONG, _SHORT = 160, 8  # steps in a run of a small state, and of one that fills the cache
 _SMALL = 2**12
 _AT_ONCE = 2**16  # integers drawn in one call, or those of one run
 _REMEMBERED = 16  # compiled functions
@@ -187,16 +187,22 @@ class _Runs:
         # on the state's device and in its dtype, so that a step is one loop over the state
         dts = torch.cat([nodes.diff(), nodes.new_zeros(self._length)])
         self._dts, self._roots = dts.to(x0), dts.abs().sqrt().to(x0)
-        self._ts = torch.cat([nodes, nodes[-1:].expand(self._length)]).to(x0.device)
-        self._windows = [
-            series.unfold(0, self._length + more, self._length).unbind()
-            for series, more in ((self._ts, 1), (self._dts, 0), (self._roots, 0))
-        ]
+        ts = nodes[:1].expand(len(nodes)) if sde.autonomous else nodes
+        self._ts = torch.cat([ts, ts[-1:].expand(self._length)]).to(x0.device)
+        series = (self._ts, 1), (self._dts, 0), (self._roots, 0)
+        self._windows = [self._cut(values, self._length + more) for values, more in series]
         z = None if self._noise is None else self._noise.zeros(self._length)
         example = x0.contiguous(), *self._schedule(0, 0, self._length), z
         self._compiled = _compiled(solver, sde, walls, self._stride, example)
         self._run: _Run | None = None
         self.evaluations = self._compiled.evaluations
+
+    def _cut(self, values: Tensor, width: int) -> Sequence[Tensor]:
+        """Those of each whole run, of one at least; one view for all where they are the same."""
+        whole = max(1, self._steps // self._length)
+        if bool((values[: self._steps] == values[0]).all()):
+            return [values[:width]] * whole
+        return values.unfold(0, width, self._length)[:whole].unbind()
 
     def _lengths(self, longest: int) -> tuple[int, int]:
         """Steps in a run, and from one state that it shows to the next."""
@@ -352,8 +358,10 @@ class _Compiled:
     ) -> Callable[..., Sequence[State]]:
         from torch._inductor.compile_fx import compile_fx  # seconds that only this needs
 
-        # one thread for each block: threads within a loop over it would wait for each other
-        compiled: Any = compile_fx(graph, inputs, config_patches={"cpp.threads": 1})
+        # one thread for each block: threads within a loop over it would wait for each other; and
+        # the sizes are those of the example, but for the rows
+        patches = {"cpp.threads": 1, "size_asserts": False}
+        compiled: Any = compile_fx(graph, inputs, config_patches=patches)
 
         def noted(*arguments: object) -> Sequence[State]:
             self._last.call = compiled, arguments
@@ -412,10 +420,12 @@ def _compiled(
             try:
                 function.bound(example)
             except Exception as error:
-                first = str(error).strip().partition("\n")[0]
+                # what failed within torch's own layers
+                cause = getattr(error, "inner_exception", error)
+                first = str(cause).strip().partition("\n")[0]
                 raise ValueError(
                     f"compile=True: {type(sde).__name__} could not be compiled "
-                    f"({type(error).__name__}: {first}). It takes a C++ compiler, and a drift and "
+                    f"({type(cause).__name__}: {first}). It takes a C++ compiler, and a drift and "
                     "a diffusion of torch operations alone, without a branch on their values; "
                     f"{type(solver).__name__}() without compile runs them as they are."
                 ) from error

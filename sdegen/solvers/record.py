@@ -30,7 +30,7 @@ OnNonfinite = Literal["raise", "freeze"]
 
 # steps to the first check for what is lost, and between any two of a long run. The check costs as
 # much as a cheap step, and each that is made too late as much as all steps since the last
-_FIRST_CHECK, _CHECK_EVERY = 32, 512
+_FIRST_CHECK, _CHECK_EVERY = 32, 1024
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Conditions:
             it nor watch may keep or change a state.
         watch: Called with i and the states at nodes[i] and nodes[i + 1], for each step, where a
             solver `shows_steps`.
+        inference: Whether steps whose states nobody sees may be taken in `torch.inference_mode`.
     """
 
     walls: Walls | None = None
@@ -53,6 +54,7 @@ class Conditions:
     tick: Callable[[], None] | None = None
     see: See | None = None
     watch: Watch | None = None
+    inference: bool = False
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from sdegen.simulation.blocks import solve_block
 from sdegen.simulation.pool import available_cores, check_threads, over_blocks
 
 F64 = torch.float64
-ROWS = 65_536
+ROWS = 50_000
 WELL = sg.ItoProcess(lambda x, t: torch.sin(3 * x) - torch.tanh(x) * t, 0.7)
 TIMES = torch.tensor([0.0, 0.1, 0.2], dtype=F64)
 
@@ -159,8 +159,10 @@ def test_a_ctrl_c_stops_all_after_their_step_and_keeps_what_is_done(threads):
 
     def drift(x):
         calls.append(len(x))
-        if len(calls) == 2 + 2 * steps + 10:  # the door's two, two blocks, and some
+        if len(calls) == 2 * steps + 20:  # those at the door, two blocks, and some
             signal.raise_signal(signal.SIGINT) if threads == 1 else pressed.set()
+        if pressed.is_set():
+            time.sleep(0.005)  # a busy machine may deliver it late
         return -x
 
     pressed = threading.Event()
@@ -178,7 +180,7 @@ def test_a_ctrl_c_stops_all_after_their_step_and_keeps_what_is_done(threads):
     done = caught.value.result
     assert 0 < len(done.nonfinite) < n
     assert len(done.nonfinite) % ROWS == 0
-    assert len(calls) < 2 + 5 * steps
+    assert len(calls) < 5 * steps
     if done.times[-1] == 1.0:
         whole = sg.simulate(
             sg.ItoProcess(lambda x: -x, 0.5), torch.zeros(n, 1), [0.0, 1.0], solver=solver, rng=0
