@@ -45,6 +45,7 @@ def peers(problem, n, dtype):
         "torch loop in place": _torch_in_place,
         "diffrax, VirtualBrownianTree": _diffrax_tree,
         "diffrax, UnsafeBrownianPath": _diffrax_unsafe,
+        "diffrax, UnsafeBrownianPath, vmap": _diffrax_vmap,
         "jax.lax.scan": _jax_scan,
         "numba, parallel": _numba,
     }
@@ -170,7 +171,8 @@ def _jax_scan(problem, n, dtype):
     return run
 
 
-def _diffrax(problem, n, dtype, path):
+def _diffrax(problem, n, dtype, path, *, each=False):
+    """One path for all trajectories; or, as its own documentation has it, one for each by vmap."""
     if not _has("jax", "diffrax"):
         return None
     jax = _jax(dtype)
@@ -181,7 +183,6 @@ def _diffrax(problem, n, dtype, path):
     f, g = problem.drift_of(jnp), problem.diffusion_of(jnp)
     solver = diffrax.Heun() if problem.method == "heun" else diffrax.Euler()
 
-    @jax.jit
     def solve(x, t1, key):
         shape = jax.ShapeDtypeStruct(x.shape, kind)
         brownian = path(diffrax, t1, shape, key)
@@ -201,9 +202,11 @@ def _diffrax(problem, n, dtype, path):
 
         return lineax.DiagonalLinearOperator(diagonal)
 
+    solved = jax.jit(jax.vmap(solve, in_axes=(0, None, 0)) if each else solve)
+
     def run(steps):
-        x = jnp.zeros((n, problem.dimension), kind)
-        return solve(x, steps * DT, jax.random.PRNGKey(0)).block_until_ready()
+        x, key = jnp.zeros((n, problem.dimension), kind), jax.random.PRNGKey(0)
+        return solved(x, steps * DT, jax.random.split(key, n) if each else key).block_until_ready()
 
     return run
 
@@ -217,6 +220,12 @@ def _diffrax_tree(problem, n, dtype):
 
 def _diffrax_unsafe(problem, n, dtype):
     return _diffrax(problem, n, dtype, lambda d, t1, shape, key: d.UnsafeBrownianPath(shape, key))
+
+
+def _diffrax_vmap(problem, n, dtype):
+    return _diffrax(
+        problem, n, dtype, lambda d, t1, shape, key: d.UnsafeBrownianPath(shape, key), each=True
+    )  # fmt: skip
 
 
 def _numba(problem, n, dtype):
