@@ -258,7 +258,7 @@ def main(quick=False):
             )
             for row in rates(
                 problem, small or 10**5, F32, 8 if quick else max(48, 480 // problem.dimension),
-                compiled=False, only=fast, quick=quick,
+                compiled=not quick, only=fast, quick=quick,
             )
         ],
         "guard against lost trajectories": guard(quick),
