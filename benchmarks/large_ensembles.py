@@ -3,10 +3,10 @@
 python -m benchmarks.large_ensembles
 
 Double well as a lambda, float32, 100 steps, mean and histogram at ten times; every run is a fresh
-process. Time, the median of nine, five and one runs, should be linear in the trajectories, and
-memory the same for all. The processes of the second table are torchrun's, with one thread each;
-they share one ensemble, and the sha256 of its mean and histogram is to be one. CPU seconds are
-those of all threads: on a machine that does other things too they tell more than the clock.
+process. Time, the median of the runs, should be linear in the trajectories, and memory the same.
+The processes of the second table are torchrun's, with one thread each; they share one ensemble,
+and the sha256 of its mean and histogram is to be one. CPU seconds are those of all threads: on a
+machine that does other things too they tell more than the clock.
 """
 
 import argparse
@@ -66,16 +66,19 @@ def measured(trajectories, *, processes=0, threads=0):
 
 def sizes(quick):
     """Time and memory over the number of trajectories."""
+    round_ = (10**4, 10**5) if quick else (*[10**6] * 3, 10**7)
+    order = round_ if quick else (*round_ * 3, 10**8, *round_ * 3)
+    runs: dict[int, list] = {}
+    for trajectories in order:  # in turn: a machine has slow minutes
+        runs.setdefault(trajectories, []).append(measured(trajectories))
     rows = []
-    runs = {10**4: 1, 10**5: 1} if quick else {10**6: 9, 10**7: 5, 10**8: 1}
-    for trajectories, repeats in runs.items():
-        found = [measured(trajectories) for _ in range(repeats)]
+    for trajectories, found in sorted(runs.items()):
         seconds, cpu = (median(run[k] for run in found) for k in (0, 1))
         peak = max(run[2] for run in found)
         rows.append(
             {
                 "trajectories": trajectories,
-                "runs": repeats,
+                "runs": len(found),
                 "seconds": seconds,
                 "million steps a second": trajectories * STEPS / seconds / 1e6,
                 "CPU ns a step": 1e9 * cpu / trajectories / STEPS,
@@ -88,12 +91,10 @@ def sizes(quick):
 def processes(quick):
     """One process and two, each with one thread, in turn; the best of each."""
     trajectories = 10**5 if quick else 10**7
-    found = {
-        count: [
-            measured(trajectories, processes=count, threads=1) for _ in range(1 + 2 * (not quick))
-        ]
-        for count in (1, 2)
-    }
+    found: dict[int, list] = {1: [], 2: []}
+    for _ in range(1 if quick else 3):
+        for count, done in found.items():
+            done.append(measured(trajectories, processes=count, threads=1))
     assert len({bits for runs in found.values() for run in runs for bits in run[3]}) == 1
     best = {count: min(run[0] for run in runs) for count, runs in found.items()}
     return [
