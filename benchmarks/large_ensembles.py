@@ -6,7 +6,8 @@ Double well as a lambda, float32, 100 steps, mean and histogram at ten times; ev
 process. Time, the median of the runs, should be linear in the trajectories, and memory the same.
 The processes of the second table are torchrun's, with one thread each; they share one ensemble,
 and the sha256 of its mean and histogram is to be one. CPU seconds are those of all threads: on a
-machine that does other things too they tell more than the clock.
+machine that does other things too they tell more than the clock. Every process runs a block on
+each of its threads beforehand.
 """
 
 import argparse
@@ -33,7 +34,7 @@ with sg.joined_ranks() as ranks:
             sde, torch.full((1, 1), -1.0), torch.linspace(0, 1, 11), trajectories=n, rng=0,
             solver=sg.EulerMaruyama(substeps=10), threads=threads, ranks=ranks, progress=False,
             observables=[sg.Moments(), sg.Histogram(-3, 3, 100)])
-    run(1000)  # imports, and processes that wait for each other
+    run(10**5)  # imports, memory for a block of each thread, processes that wait for each other
     began = spent()
     found = run(trajectories).observables
     seconds, cpu = (b - a for a, b in zip(began, spent()))
