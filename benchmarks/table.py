@@ -18,6 +18,21 @@ everything it compares in one run on one machine. Evaluations are counted.
 
 # what the tables of a file say together, in words; no numbers that a run would change
 NOTES = {
+    "ensemble": """**What is compared.** The limit is normals alone: as many threads as cores, in
+blocks of 2¹⁶, float32 by torch, float64 by NumPy's ziggurat. A compiled run makes its normals of
+integers, faster than either, and may be above it. diffrax is run with one path for all
+trajectories, and with a path for each by vmap, as its documentation has it; torchsde with times in
+torch's default dtype, as its documentation has it, and with times in float64, which spare it the
+refinement of its tree. At 10⁵ and below a plain torch loop has torch's own threads.
+
+**Where we are behind.** 100 trajectories, not compiled: the five operations of torch in a step
+take longer than a whole step of jax or numba, and one path of diffrax for all 100 is three times
+as fast. `compile=True` is for that. At 10⁴ a loop in place is as fast: there is one block, and one
+core draws its normals.
+""",
+    "large_ensembles": """The rates are below those of the benchmark before, which sees the end of
+1000 steps alone: here a mean and a histogram are taken at every tenth step.
+""",
     "fokker_planck": """**What is counted.** CPU time of one thread. "All anew": one call by a user
 who has made everything for it, an equation, its operator, a density. "Again": the same call on the
 same objects, for the same times; ours then knows the operator and the factors of its step, and

@@ -50,7 +50,6 @@ from sdegen.shapes import State, expand
 __all__ = ["TimeSampler", "denoising_errors"]
 
 _NODES = 4096
-_BISECTIONS = 53  # of a double's digits
 _EDM_MEAN, _EDM_STD = -1.2, 1.2  # P_mean and P_std of Karras et al.
 _IN_OUTPUT = ("flow-matching", "edm")
 
@@ -68,7 +67,7 @@ class TimeSampler:
         self._nodes: Tensor | None = None
         if weighting in ("likelihood", "edm"):
             spread = _equally if weighting == "likelihood" else _normally
-            self._nodes = _times_at(sde, spread(*_level(sde, _ends(sde)).tolist()))
+            self._nodes = _times_at(sde, spread(*sde.kernel.log_ratio(_ends(sde)).tolist()))
 
     def quantile(self, u: Tensor) -> Tensor:
         """The time below which a share u of all times lies; float64, shape of u."""
@@ -116,11 +115,6 @@ def denoising_errors(
     return errors
 
 
-def _level(sde: LinearSDE, t: Tensor) -> Tensor:
-    """log σ/α, shape of t."""
-    return (sde.sigma(t) / sde.alpha(t)).log()
-
-
 def _ends(sde: LinearSDE) -> Tensor:
     """t_min and t_max."""
     return torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)
@@ -142,13 +136,7 @@ def _normally(first: float, last: float) -> Tensor:
 
 
 def _times_at(sde: LinearSDE, levels: Tensor) -> Tensor:
-    """Times at which log σ/α has increasing values, by bisection; the ends are t_min, t_max."""
-    low = torch.full_like(levels, sde.t_min)
-    high = torch.full_like(levels, sde.t_max)
-    for _ in range(_BISECTIONS):
-        middle = 0.5 * (low + high)
-        below = _level(sde, middle) < levels
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    nodes = 0.5 * (low + high)
+    """Times at which log σ/α has increasing values; the ends are t_min, t_max."""
+    nodes = sde.kernel.time_at(levels, sde.t_min, sde.t_max)
     nodes[0], nodes[-1] = sde.t_min, sde.t_max
     return nodes
