@@ -6,9 +6,9 @@ variation between the two is printed beside what as many exact samples would sho
 stationary density is held against Boltzmann's, e^(-U/D) with U = x⁴/4 - x²/2 and D = 0.7²/2. The
 picture is double_well.png. This prints, in 4 s of one CPU core:
 
-    t =  1: crossed 0.0593, by the density 0.0583; total variation 0.0118, floor 0.0107
-    t =  5: crossed 0.2892, by the density 0.2863; total variation 0.0132, floor 0.0127
-    t = 10: crossed 0.4138, by the density 0.4140; total variation 0.0123, floor 0.0130
+    t =  1: crossed 0.0581, by the density 0.0583; total variation 0.0107, floor 0.0107
+    t =  5: crossed 0.2883, by the density 0.2863; total variation 0.0121, floor 0.0127
+    t = 10: crossed 0.4122, by the density 0.4140; total variation 0.0141, floor 0.0130
     stationary density against Boltzmann's: 7e-15
 """
 

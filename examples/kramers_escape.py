@@ -37,14 +37,13 @@ for height in (1.0, 2.0, 4.0, 8.0, 16.0):
     print(f"Kramers {escape.kramers:.4e}, off by {100 * escape.error:5.2f} %")
 
 exact = sg.FokkerPlanck(well(2.0), sg.Grid(-2.0, 1.0, 300), ("no-flux", "absorbing"))
-at_bottom = int((exact.grid.nodes + 1).abs().argmin())
 ensemble = sg.run_ensemble(
     well(2.0), torch.tensor([[-1.0]]), [0.0, WAIT], trajectories=TRAJECTORIES,
     solver=sg.EulerMaruyama(substeps=round(WAIT / 0.01)),
     observables=[sg.FirstPassage(above=1.0)], rng=0, progress=False,
 )  # fmt: skip
 passages = ensemble.observables["first_passage"]
-mean = float(exact.first_passage().mean[at_bottom])
+mean = float(exact.first_passage().at(-1.0).mean)
 print(f"ensemble at 2 kT: ⟨τ⟩ = {passages.mean:.2f} ± {passages.mean_error:.2f}, exact {mean:.2f}")
 x = exact.grid.nodes
 energy = x**4 / 4 - x**2 / 2

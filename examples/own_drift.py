@@ -6,11 +6,11 @@ Then noise that grows with the state, dX = -0.5 X dt + 0.8 X dW, which is no equ
 processes, with means e^(-0.5 t + 0.64 α t), α = 0, ½, 1. This prints,
 with standard errors, in 3 s of one CPU core:
 
-    driven, t = 1: mean 0.4221 ± 0.0010, exact 0.4215
-    driven, t = 2: mean -0.2741 ± 0.0011, exact -0.2754
-    ito         : mean 0.6034 ± 0.0018, exact 0.6065
-    stratonovich: mean 0.8319 ± 0.0025, exact 0.8353
-    klimontovich: mean 1.1457 ± 0.0034, exact 1.1503
+    driven, t = 1: mean 0.4219 ± 0.0010, exact 0.4215
+    driven, t = 2: mean -0.2735 ± 0.0011, exact -0.2754
+    ito         : mean 0.6041 ± 0.0018, exact 0.6065
+    stratonovich: mean 0.8329 ± 0.0025, exact 0.8353
+    klimontovich: mean 1.1471 ± 0.0034, exact 1.1503
 """
 
 import math
