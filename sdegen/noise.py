@@ -248,9 +248,7 @@ class Normals:
 
     def _memory(self, steps: int) -> Tensor:
         """Memory for the normals of so many steps."""
-        # ordinary, also where the steps are taken in inference mode: others write to it too
-        with torch.inference_mode(False):
-            return torch.empty((steps, self._padded), dtype=self._dtype, device=self._device)
+        return torch.empty((steps, self._padded), dtype=self._dtype, device=self._device)
 
     def _steps(self, memory: Tensor) -> Tensor:
         """The normals in it, shape (steps, *shape)."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sdegen.shapes import State
 
-__all__ = ["numbers", "update"]
+__all__ = ["moved", "numbers", "update"]
 
 
 def update(
@@ -50,18 +50,30 @@ def update(
     # float is the cheapest question: in a small ensemble each tenth of a microsecond is seen
     if not isinstance(dt, float) and isinstance(dt, Tensor):
         # for a GPU's state a 0-d factor may stay on the CPU only where it comes last
-        moved = torch.addcmul(x, drift, dt)
+        after = torch.addcmul(x, drift, dt)
         if z is None:
-            return moved
+            return after
         root = dt.abs().sqrt() if root is None else root
-        return torch.addcmul(moved, z, torch.mul(root, diffusion))
-    moved = torch.add(x, drift, alpha=dt)
-    if z is None:
-        return moved
+        return torch.addcmul(after, z, torch.mul(root, diffusion))
     scale = abs(dt) ** 0.5 if root is None else float(root)
     if not isinstance(diffusion, float) and isinstance(diffusion, Tensor):
-        return moved.addcmul_(z, diffusion, value=scale)
-    return moved.add_(z, alpha=scale * diffusion)
+        after = torch.add(x, drift, alpha=dt)
+        return after if z is None else after.addcmul_(z, diffusion, value=scale)
+    return moved(x, drift, dt, z, scale * diffusion)
+
+
+def moved(x: State, drift: State, dt: float, z: State | None, scale: float) -> State:
+    """The update of numbers, x + dt f + scale z, where scale = √|dt| g is known beforehand.
+
+    Args:
+        x: Current state, shape (batch, *event).
+        drift: f(x, t), same shape as x.
+        dt: Step.
+        z: Standard normal draw with x's shape, or None.
+        scale: Standard deviation of what z adds.
+    """
+    after = torch.add(x, drift, alpha=dt)
+    return after if z is None else after.add_(z, alpha=scale)
 
 
 def numbers(coefficients: Tensor) -> list[Any]:

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sdegen.noise import Stream, normal_like
 from sdegen.sde.base import SDE
 from sdegen.shapes import State, as_times
 from sdegen.solvers.base import Solver
@@ -24,7 +23,6 @@ __all__ = [
     "check_state",
     "check_times",
     "probe",
-    "takes_inference_mode",
 ]
 
 _PROBED_ROWS = 4
@@ -239,37 +237,6 @@ def probe(sde: SDE, x0: State, t: Tensor, walls: Walls | None, *, whole: bool) -
             f"{type(sde).__name__} says noise = 'additive', but its diffusion is another at x + 1 "
             "than at x; say 'multiplicative'."
         )
-
-
-def takes_inference_mode(sde: SDE, rows: State, t: Tensor, noise: Stream) -> bool:
-    """Whether the dynamics give in `torch.inference_mode` what they give outside of it.
-
-    There torch keeps no books for derivatives, and a cheap step takes a seventh less. A drift that
-    itself takes derivatives raises there, or gets zeros for them. It is asked at a few states, so
-    that only dynamics that know no time are let in: others might take derivatives later.
-
-    Args:
-        sde: What moves.
-        rows: A few states, shape (n, *event).
-        t: Start time, 0-d.
-        noise: Stream for their displacement: where all start, a derivative may be zero.
-    """
-    if not sde.autonomous:
-        return False
-    x = rows + (0.1 + rows.abs().mean()) * normal_like(rows, noise)
-    fields = sde.drift, sde.diffusion
-    try:
-        found = [field(x, t) for field in fields]
-        with torch.inference_mode():
-            y = x.clone()  # a tensor of that mode, as the states of a run are
-            inside = [field(y, t) for field in fields]
-        outside = [field(y, t) for field in fields]  # a run leaves the mode with such a state
-        return all(
-            torch.allclose(f, g, rtol=0, atol=0, equal_nan=True)
-            for f, g in zip(2 * found, inside + outside, strict=True)
-        )
-    except Exception:
-        return False  # what is wrong at the displaced states need not be so where the run goes
 
 
 def check_blocks(trajectories: int, rows: int) -> None:

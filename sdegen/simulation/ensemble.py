@@ -34,13 +34,7 @@ from sdegen.interrupt import HeldInterrupt
 from sdegen.noise import Rng, Streams, seed_of
 from sdegen.sde.base import SDE
 from sdegen.simulation.blocks import block_rows, check_interacting, couples
-from sdegen.simulation.door import (
-    check_blocks,
-    check_dynamics,
-    check_times,
-    probe,
-    takes_inference_mode,
-)
+from sdegen.simulation.door import check_blocks, check_dynamics, check_times, probe
 from sdegen.simulation.observables import Observable, PairTree, check_observables
 from sdegen.simulation.plan import Plan, Start, sample_of
 from sdegen.simulation.pool import available_cores, check_threads, over_blocks
@@ -193,9 +187,6 @@ def run_ensemble(
             sample=sample,
             stored=path is not None,
             keep_path=keep_path,
-            inference=takes_inference_mode(
-                sde, sample, ts[0], Streams(seed, "inference probe").block(0)
-            ),
         )
         template = plan.template()
         threads = 1 if sample.is_cuda else threads

@@ -88,7 +88,6 @@ class Plan:
         sample: A few rows of the start.
         stored: Whether states are stored.
         keep_path: Whether those at all times are, or the last alone.
-        inference: Whether steps that nobody sees may be taken in `torch.inference_mode`.
     """
 
     sde: SDE
@@ -105,7 +104,6 @@ class Plan:
     sample: Tensor
     stored: bool
     keep_path: bool
-    inference: bool
 
     @property
     def blocks(self) -> int:
@@ -218,7 +216,6 @@ class Plan:
                 tick,
                 see=see if seen and shown else None,
                 watch=watch if seen and shown and stepping else None,
-                inference=self.inference,
             ),
         )
         ended = solution.failed_at is None and solution.interrupted_at in (

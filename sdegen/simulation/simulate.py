@@ -17,14 +17,7 @@ from sdegen.noise import Rng, Streams, seed_of
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
 from sdegen.simulation.blocks import block_rows, check_interacting, couples, solve_block
-from sdegen.simulation.door import (
-    check_dynamics,
-    check_memory,
-    check_state,
-    check_times,
-    probe,
-    takes_inference_mode,
-)
+from sdegen.simulation.door import check_dynamics, check_memory, check_state, check_times, probe
 from sdegen.simulation.pool import check_threads, over_blocks
 from sdegen.solvers.base import Conditions, Solution, Solver
 from sdegen.solvers.native import EulerMaruyama
@@ -53,9 +46,6 @@ def simulate(
 
     Everything runs where x0 lives, in x0's dtype. Times are in the direction of travel: decreasing
     for a `ReverseSDE`.
-
-    Without gradients, a drift f(x) that knows no time is evaluated in `torch.inference_mode` if it
-    gives the same there: what such a drift stores for itself are tensors of that mode.
 
     Args:
         sde: What moves: a custom drift in `ItoProcess`, a named process, a `ReverseSDE`, a `DDPM`
@@ -109,8 +99,6 @@ def simulate(
             probe(sde, x0, ts[0], walls, whole=interacting is True)
             whole = solver.whole or differentiable
             blocks = [x0] if whole else _blocks(sde, x0, ts, seed, interacting)
-            few, noise = x0[:4], Streams(seed, "inference probe").block(0)
-            inference = not differentiable and takes_inference_mode(sde, few, ts[0], noise)
         one_at_a_time = threading.Lock()
         with tqdm(
             total=len(blocks) * (len(ts) - 1), disable=not progress, unit="step", desc="simulate"
@@ -120,9 +108,7 @@ def simulate(
                 with one_at_a_time:
                     bar.update()
 
-            conditions = Conditions(
-                walls, on_nonfinite, tick if progress else None, inference=inference
-            )
+            conditions = Conditions(walls, on_nonfinite, tick if progress else None)
             solutions, interrupted = _solutions(
                 lambda b: solve_block(
                     sde,

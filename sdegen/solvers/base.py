@@ -177,28 +177,18 @@ class FixedStep(Solver):
         x, i, walls = x0, 0, conditions.walls
         with Record(x0, nodes, self.substeps, keep_path, conditions) as record:
             interrupted = record.interrupted
-
-            def walked(i: int, until: int, x: State) -> tuple[int, State]:
-                while i < until:
+            while not record.stopped:
+                # steps that nobody looks at are taken in a row
+                for i in range(i, record.next_look(i)):  # noqa: B020 (goes on from where it was)
                     try:
                         after = step(i, x, draw)
                     except Exception as error:
                         add_step_note(error, i, nodes)
                         raise
                     x = after if walls is None else walls.contain(x, after)
-                    i += 1
                     if interrupted():
                         break
-                return i, x
-
-            while not record.stopped:
-                # steps that nobody looks at are taken in a row
-                look = record.next_look(i)
-                if conditions.inference:
-                    # the last one is not: what anybody sees is an ordinary tensor
-                    with torch.inference_mode():
-                        i, x = walked(i, look - 1, x)
-                i, x = walked(i, look, x)
+                i += 1
                 x = record.reach(i, x)
         solution = record.solution(counter.calls)
         return solution if record.suspects is None else with_cause(solution, sde, record, nodes)

@@ -17,8 +17,8 @@ from sdegen.checks import check_count
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
 from sdegen.solvers.base import Draw, FixedStep, Step, check_predictor
-from sdegen.solvers.onestep import Move, Number, OneStep
-from sdegen.step import numbers, update
+from sdegen.solvers.onestep import Move, Number, OneStep, times_of
+from sdegen.step import moved, numbers, update
 
 __all__ = ["DDIM", "EulerMaruyama", "Heun", "PredictorCorrector"]
 
@@ -47,6 +47,19 @@ class EulerMaruyama(OneStep):
             return update(x, drift(x, t), g, dt, z, root=root)
 
         return move
+
+    def stepper(self, sde: SDE, nodes: Tensor) -> Step:
+        """One move; where the noise is one number, with √|dt| g multiplied out beforehand."""
+        sigma = sde.constant_noise
+        if sigma is None or nodes.requires_grad or type(self) is not EulerMaruyama:
+            return super().stepper(sde, nodes)
+        drift, dts, ts = sde.drift, nodes.diff(), times_of(sde, nodes)
+        lengths, scales = numbers(dts), numbers(sigma * dts.abs().sqrt())
+
+        def step(i: int, x: State, draw: Draw) -> State:
+            return moved(x, drift(x, ts[i]), lengths[i], draw(), scales[i])
+
+        return step
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from sdegen.solvers.record import Record
 from sdegen.step import numbers
 from sdegen.walls import Walls
 
-__all__ = ["Move", "OneStep"]
+__all__ = ["Move", "OneStep", "times_of"]
 
 Number = Tensor | float
 Move = Callable[[State, Tensor, Tensor, Number, Number, State | None], State]
@@ -84,9 +84,7 @@ class OneStep(FixedStep):
 
     def stepper(self, sde: SDE, nodes: Tensor) -> Step:
         """One move from nodes[i] to nodes[i + 1]."""
-        move, dts = self.mover(sde), nodes.diff()
-        # a tensor for each time costs as much as a tenth of a cheap step
-        ts = [nodes[0]] * len(nodes) if sde.autonomous else nodes.unbind()
+        move, dts, ts = self.mover(sde), nodes.diff(), times_of(sde, nodes)
         lengths, roots = numbers(dts), numbers(dts.abs().sqrt())
 
         def step(i: int, x: State, draw: Draw) -> State:
@@ -148,6 +146,12 @@ class OneStep(FixedStep):
                     if record.stopped:
                         break
         return record.solution(runs.evaluations * i)
+
+
+def times_of(sde: SDE, nodes: Tensor) -> Sequence[Tensor]:
+    """The times that drift and diffusion are asked at, one for each node."""
+    # a tensor for each of them costs as much as a tenth of a cheap step
+    return [nodes[0]] * len(nodes) if sde.autonomous else nodes.unbind()
 
 
 class _Runs:

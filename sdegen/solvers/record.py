@@ -46,7 +46,6 @@ class Conditions:
             it nor watch may keep or change a state.
         watch: Called with i and the states at nodes[i] and nodes[i + 1], for each step, where a
             solver `shows_steps`.
-        inference: Whether steps whose states nobody sees may be taken in `torch.inference_mode`.
     """
 
     walls: Walls | None = None
@@ -54,7 +53,6 @@ class Conditions:
     tick: Callable[[], None] | None = None
     see: See | None = None
     watch: Watch | None = None
-    inference: bool = False
 
 
 @dataclass(frozen=True)
@@ -220,6 +218,8 @@ def with_cause(solution: Solution, sde: SDE, record: Record, nodes: Tensor) -> S
     But a network that returns NaN at some times does so at the last state that was finite, too,
     where it was finite at the first time: a state that has all but exploded is lost at any time.
     """
+    if sde.autonomous:
+        return solution  # what is finite at one time is so at all
     assert record.suspects is not None
     name = "drift" if sde.denoising is None else "score"
     with suppress(Exception):  # the run has failed already, and that is what is to be told
