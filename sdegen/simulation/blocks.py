@@ -89,11 +89,12 @@ def couples(sde: SDE, rows: State, times: Tensor, noise: Stream) -> bool:
     Evaluates a few rows at the first, the middle and the last of the times, and once more with all
     but one of them put elsewhere: what that one then gets is coupled if it differs by more than
     rounding. They are put apart by independent noise of three sizes, since all trajectories may
-    start at one point, where a mean field vanishes, and forces may be of short range.
+    start at one point, where a mean field vanishes, and forces may be of short range; and once
+    more around one point, since trajectories that start far apart may meet later.
 
-    Not seen: a force of a range below 1e-4 of |x|, one that sets in between the three times, and
-    one that is weaker than the rounding of f and g, which are asked in double precision where they
-    take it.
+    Not seen: a force of a range below 1e-4 of |x|, one that sets in between the three times or
+    further from the starts than they are from 0, and one that is weaker than the rounding of f and
+    g, which are asked in double precision where they take it.
 
     Args:
         sde: What moves.
@@ -105,7 +106,11 @@ def couples(sde: SDE, rows: State, times: Tensor, noise: Stream) -> bool:
         return False
     z, w = (noise.normal(tuple(rows.shape), dtype=rows.dtype, device=rows.device) for _ in "xy")
     reach = 0.1 + rows.abs().mean()
-    pairs = [(rows + d * reach * z, rows + d * reach * w) for d in _DISPLACEMENTS]
+    pairs = [
+        (start + d * reach * z, start + d * reach * w)
+        for start in (rows, rows[:1].expand_as(rows))
+        for d in _DISPLACEMENTS
+    ]
     asked = [(pair, times[0]) for pair in pairs]
     asked += [(pairs[0], t) for t in (times[len(times) // 2], times[-1])]
     return any(

@@ -36,11 +36,19 @@ from sdegen.sde.base import SDE
 from sdegen.simulation.blocks import block_rows, check_interacting, couples
 from sdegen.simulation.door import check_blocks, check_dynamics, check_times, probe
 from sdegen.simulation.observables import Observable, PairTree, check_observables
-from sdegen.simulation.plan import Plan, Start, sample_of
+from sdegen.simulation.plan import Plan, Start, named, sample_of
 from sdegen.simulation.pool import available_cores, check_threads, over_blocks
 from sdegen.simulation.ranks import ENDED, Ranks, alone
 from sdegen.simulation.records import COUNTS, Gathered, Template
-from sdegen.simulation.store import Layout, RunStore, description_of, open_dataset, versions
+from sdegen.simulation.store import (
+    Layout,
+    RunStore,
+    description_of,
+    open_dataset,
+    refuse_existing,
+    store_path,
+    versions,
+)
 from sdegen.solvers.base import Solver
 from sdegen.solvers.native import EulerMaruyama
 from sdegen.walls import Walls
@@ -160,7 +168,7 @@ def run_ensemble(
     if threads is None and ranks.here > 1:
         threads = max(1, available_cores() // ranks.here)
     threads = check_threads(threads)
-    path = None if store is None else Path(store)
+    path = store_path(store)
     ranks.check_same(versions())
     seed = ranks.agreed(lambda: _seed(rng, path, resume))
     with torch.no_grad():
@@ -188,9 +196,11 @@ def run_ensemble(
             stored=path is not None,
             keep_path=keep_path,
         )
-        template = plan.template()
         threads = 1 if sample.is_cuda else threads
-        plan.check_memory(template, threads)
+        processes = 1 if sample.is_cuda else ranks.here  # each has a GPU of its own
+        plan.check_memory(0, threads, processes)
+        template = plan.template()
+        plan.check_memory(template.size, threads, processes)
         opened = _opened(plan, template, ranks, path, resume)
         return _carried_out(plan, template, opened, ranks, threads, progress)
 
@@ -288,9 +298,7 @@ def _opened(
         elif resume:
             RunStore.found(path, about, layout)
         else:
-            raise ValueError(
-                f"{path} exists; pass resume=True to go on with it, or another store."
-            )
+            refuse_existing(path)
         return 0
 
     ranks.agreed(prepare)
@@ -311,7 +319,10 @@ def _ensemble(plan: Plan, total: Gathered, path: Path | None) -> Ensemble:
     if plan.observables and counts["nonfinite"] == counts["trajectories"]:
         observed = dict.fromkeys((o.name for o in plan.observables), None)
     else:
-        observed = {o.name: o.result(total[o.name], plan.times) for o in plan.observables}
+        observed = {}
+        for o in plan.observables:
+            with named(o.name):
+                observed[o.name] = o.result(total[o.name], plan.times)
     return Ensemble(
         times=plan.times,
         observables=observed,

@@ -8,6 +8,7 @@ number.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +27,7 @@ from sdegen.solvers.base import Conditions, Solution, Solver
 from sdegen.solvers.record import OnNonfinite
 from sdegen.walls import Walls
 
-__all__ = ["Plan", "Start", "sample_of"]
+__all__ = ["Plan", "Start", "named", "sample_of"]
 
 Start = Tensor | Callable[..., Tensor]
 
@@ -40,10 +41,18 @@ def sample_of(x0: Start, trajectories: int, seed: int) -> Tensor:
 
     Raises:
         TypeError: If x0 is no tensor and no function, or of the wrong dtype.
-        ValueError: If a tensor has another number of rows than there are trajectories.
+        ValueError: If a tensor has another number of rows than there are trajectories, or a
+            function draws from elsewhere than its generator.
     """
     if callable(x0) and not isinstance(x0, Tensor):
-        return _made(x0, min(_PROBED, trajectories), seed, "start probe", 0)
+        rows = min(_PROBED, trajectories)
+        made, again = (_made(x0, rows, seed, "start probe", 0) for _ in range(2))
+        if not torch.equal(made, again):
+            raise ValueError(
+                "x0(rows, rng=…) returned other states for the same rng, so that no seed would "
+                "repeat the run: draw from rng alone, as torch.randn(rows, 1, generator=rng) does."
+            )
+        return made
     x0 = check_state(x0)
     if len(x0) not in (1, trajectories):
         raise ValueError(
@@ -190,7 +199,7 @@ class Plan:
         def see(k: int, x: Tensor) -> None:
             x = x if rows is None else x[rows]
             for name, accumulator in accumulators.items():
-                with _named(name):
+                with named(name):
                     accumulator.see(k, x)
 
         def watch(i: int, before: Tensor, after: Tensor) -> None:
@@ -248,7 +257,26 @@ class Plan:
         Raises:
             ValueError: If an observable needs steps that the solver does not show, or its shapes
                 depend on the number of trajectories.
+            MemoryError: If even this does not fit.
         """
+        try:
+            found = self._found_of_few()
+        except RuntimeError as error:
+            if "allocate memory" not in str(error):
+                raise
+            first = str(error).partition("\n")[0]
+            raise MemoryError(
+                f"what the observables gather does not fit ({first}): fewer times, or fewer bins."
+            ) from error
+        template = Template(self.observables, *found)
+        for o in self.observables:
+            # a slip would show after the whole run alone; that three are too few is none
+            with named(o.name), suppress(ArithmeticError, ValueError, RuntimeError):
+                o.result(found[1][o.name], self.times)
+        return template
+
+    def _found_of_few(self) -> list[Gathered]:
+        """What is gathered of two and of three trajectories."""
         found: list[Gathered] = []
         for count in (2, 3):
             x = self.sample[torch.arange(count, device=self.sample.device) % len(self.sample)]
@@ -259,7 +287,7 @@ class Plan:
                         f"observable {o.name!r} sees every step, and {type(self.solver).__name__} "
                         "chooses its own: use EulerMaruyama(substeps=…) or Heun(substeps=…)."
                     )
-                with _named(o.name):
+                with named(o.name):
                     accumulator = o.begin(self._block(o, 0))
                     accumulator.see(0, x)
                     if o.every_step:
@@ -268,7 +296,7 @@ class Plan:
                         accumulator.see(k, x)
                 gathered[o.name] = _partial(o.name, accumulator)
             found.append(gathered)
-        return Template(self.observables, *found)
+        return found
 
     def failure(self, b: int, solution: Solution) -> SdegenError | None:
         """The error of a block that could not go on."""
@@ -282,8 +310,13 @@ class Plan:
             f"t = {solution.failed_at:g}. {solution.advice}"
         )
 
-    def check_memory(self, template: Template, threads: int) -> None:
+    def check_memory(self, record: int, threads: int, processes: int) -> None:
         """Refuses a run whose blocks would not fit.
+
+        Args:
+            record: Bytes of what a block gathers.
+            threads: Of each process.
+            processes: How many share this memory.
 
         Raises:
             MemoryError: With the sizes and what to do.
@@ -295,10 +328,12 @@ class Plan:
         working = _HELD * state + 2 * collecting * path
         if (self.stored and self.keep_path) or not self.solver.shows_steps:
             working += 2 * path
-        waiting = template.size + (kept if self.stored else 0)
+        waiting = record + (kept if self.stored else 0)
         at_once = min(threads, self.blocks)
         need = at_once * working + min(_AHEAD * threads, self.blocks) * waiting
-        need += self.blocks.bit_length() * template.size
+        need += self.blocks.bit_length() * record
+        processes = min(processes, self.blocks)
+        need *= processes
         at = f"trajectories at {len(self.times)} times"
         what, fewer = f"{at_once} blocks of {self.rows} {at}", "threads"
         if self.whole:
@@ -307,13 +342,15 @@ class Plan:
                 why = f"{type(self.solver).__name__} takes one step for all"
             what = f"{self.rows} {at}, which run together, as {why},"
             fewer = "trajectories"
+        if processes > 1:
+            what = f"{processes} processes with {what}"
         instead = f"fewer {fewer}, fewer times, or keep_path=False"
         check_bytes(need, self.sample.device, what, instead)
 
 
 def _partial(name: str, accumulator: Accumulator) -> dict[str, Tensor]:
     """What an accumulator gathered, on the CPU."""
-    with _named(name):
+    with named(name):
         found: object = accumulator.partial()
         if not isinstance(found, dict):
             return found  # type: ignore[return-value]  # refused with a message by the template
@@ -323,7 +360,7 @@ def _partial(name: str, accumulator: Accumulator) -> dict[str, Tensor]:
         }
 
 
-class _named:
+class named:
     """Says in which observable an error arose."""
 
     def __init__(self, name: str) -> None:

@@ -123,8 +123,12 @@ class Template:
 
 def _checked(name: str, partial: object) -> Partial:
     """A dict of tensors."""
-    if not isinstance(partial, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in partial.items()
+    if (
+        not isinstance(partial, dict)
+        or not partial
+        or not all(
+            isinstance(key, str) and isinstance(value, Tensor) for key, value in partial.items()
+        )
     ):
         raise TypeError(
             f"observable {name!r} must gather a dict of tensors by name, but gathered {partial!r}."

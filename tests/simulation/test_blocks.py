@@ -118,15 +118,12 @@ STARTS = {
     "one point": torch.ones(4, 2),
     "spread": torch.rand(4, 2, generator=torch.Generator().manual_seed(0)),
 }
-SHORT = "of short range"  # from points far apart nobody meets anybody
 
 
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 @pytest.mark.parametrize("name", COUPLED)
 def test_coupling_is_seen(name, dtype, start):
-    if name == SHORT and start == "spread":
-        pytest.skip("of four points that are further apart than its range")
     assert couples(COUPLED[name], STARTS[start].to(dtype), T, Stream(0))
 
 
@@ -136,6 +133,19 @@ def test_coupling_is_seen(name, dtype, start):
 def test_free_trajectories_are_seen_to_be_free(name, dtype, start):
     times = T.flip(0) / 20 + 0.1 if name.startswith("model") else T
     assert not couples(FREE[name], STARTS[start].to(dtype), times, Stream(0))
+
+
+@pytest.mark.parametrize(("size", "d"), [(10.0, 1), (100.0, 1), (100.0, 2), (100.0, 3)])
+def test_spheres_that_start_far_apart_are_seen_to_meet_later(size, d):
+    def drift(x):
+        apart = x[:, None] - x[None]
+        distance = apart.norm(dim=-1, keepdim=True)
+        return (torch.relu(1 - distance) * apart / distance.clamp(min=1e-12)).sum(1)
+
+    spheres = sg.ItoProcess(drift, 0.5)
+    for seed in range(20):
+        rows = size * torch.rand(4, d, generator=torch.Generator().manual_seed(seed))
+        assert couples(spheres, rows, T, Stream(seed))
 
 
 def test_one_trajectory_couples_to_nothing():

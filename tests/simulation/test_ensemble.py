@@ -238,6 +238,11 @@ def test_ctrl_c_leaves_what_is_done(tmp_path, small_blocks):
             ValueError,
             r"x0\(1024, rng=…\) must start inside the walls \[-1, 1\], but returned 3 … 3",
         ),
+        (
+            {"x0": lambda rows, rng: torch.rand(rows, 1)},
+            ValueError,
+            r"x0\(rows, rng=…\) returned other states for the same rng, so that no seed would",
+        ),
         ({"on_nonfinite": "ignore"}, ValueError, "on_nonfinite must be 'raise' or 'freeze'"),
         ({"sde": lambda x: -x}, TypeError, "sde must be an SDE, but is function"),
     ],
@@ -245,6 +250,49 @@ def test_ctrl_c_leaves_what_is_done(tmp_path, small_blocks):
 def test_refusals(options, kind, told, as_user, small_blocks):
     with pytest.raises(kind, match=told):
         ensemble(**options)
+
+
+class _Own(sg.Observable):
+    """One whose partial is given, and whose result has a slip."""
+
+    name = "own"
+
+    def __init__(self, **partial):
+        self.partial = partial
+
+    def measure(self, states, times):
+        return self.partial
+
+    def result(self, total, times):
+        return total["slip"]
+
+
+def test_a_slip_in_a_result_is_told_before_the_run(as_user):
+    steps = []
+
+    def drift(x):
+        steps.append(len(x))
+        return -x
+
+    with pytest.raises(KeyError, match="slip") as caught:
+        ensemble(sde=sg.ItoProcess(drift, 0.5), observables=[_Own(sums=torch.ones(1))])
+    assert "in observable 'own'" in caught.value.__notes__
+    assert max(steps) <= 4
+    with pytest.raises(TypeError, match=r"'own' must gather a dict of tensors by name, .* \{\}"):
+        ensemble(observables=[_Own()])
+
+
+def test_what_few_trajectories_cannot_give_is_no_slip(as_user):
+    class Skewness(_Own):
+        def result(self, total, times):
+            if int(total["count"]) < 100:
+                raise ValueError("too few")
+            return total["count"]
+
+        def measure(self, states, times):
+            return {"count": torch.tensor(states.shape[1])}
+
+    assert int(ensemble(observables=[Skewness()]).observables["own"]) == 3000
 
 
 def test_an_error_in_the_start_says_where(as_user):
@@ -263,6 +311,14 @@ def test_memory_is_estimated_before_the_run(monkeypatch, tmp_path):
     with pytest.raises(MemoryError, match=told):
         sg.run_ensemble(WELL, x0, many, trajectories=10**7, store=tmp_path / "run.zarr", threads=2)
     assert not (tmp_path / "run.zarr").exists()
+    # before anything is gathered, and for all processes of a machine together
+    never = _Own(sums=torch.ones(1))
+    never.measure = lambda states, times: pytest.fail("a path was walked")
+    two = Ranks(here=2)
+    told = r"^2 processes with 1 blocks of \d+ trajectories at 1000 times need about"
+    plan = {"trajectories": 10**7, "store": tmp_path / "run.zarr", "threads": 1}
+    with pytest.raises(MemoryError, match=told):
+        sg.run_ensemble(WELL, x0, many[:1000], observables=[never], ranks=two, **plan)
     field = sg.ItoProcess(lambda x: x.mean(0) - x, 0.5)
     told = r"^10000000 trajectories at 3 times, which run together, as they feel .* pass fewer tra"
     with pytest.raises(MemoryError, match=told):
