@@ -16,6 +16,7 @@ import dis
 import functools
 import hashlib
 import math
+import re
 import sys
 import sysconfig
 from collections.abc import Mapping
@@ -28,8 +29,15 @@ from torch import Tensor
 
 from sdegen.storage import fingerprint
 
-__all__ = ["described", "difference"]
+__all__ = ["described", "difference", "first_difference", "in_words"]
 
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_STEPS = {"closure", "globals", "keyword_defaults", "members", "tensor", "array"}
+_WHOLE = {
+    ("sde", "_drift"): "the drift",
+    ("sde", "_diffusion"): "the diffusion",
+    ("sde", "constant_noise"): "the diffusion",
+}
 _FEW = 8  # numbers of a tensor that are written out
 _DEEPEST = 24
 _INSTALLED = tuple(sysconfig.get_paths()[key] for key in ("purelib", "platlib"))
@@ -47,30 +55,75 @@ def described(value: object) -> Any:  # noqa: ANN401, whatever JSON can hold
     return _Reader(()).read(value)
 
 
-def difference(there: object, here: object, path: str = "") -> str | None:
+def difference(there: object, here: object) -> str | None:
     """The first place where two descriptions differ, in words, or None.
 
     >>> difference({"seed": 1}, {"seed": 2})
     'seed is 1 there and 2 here'
     """
+    found = first_difference(there, here)
+    return None if found is None else in_words(*found)
+
+
+def first_difference(
+    there: object, here: object, path: tuple[str, ...] = ()
+) -> tuple[tuple[str, ...], str] | None:
+    """Where two descriptions differ first: the keys that lead there, and how; or None.
+
+    What the user can read of an object (`constant_noise`) is told before what it keeps for itself
+    (the tensor that its `_diffusion` closes over).
+
+    >>> first_difference({"a": {"_b": 1, "c": 1}}, {"a": {"_b": 2, "c": 2}})
+    (('a', 'c'), 'is 1 there and 2 here')
+    """
     if isinstance(there, dict) and isinstance(here, dict):
         kinds = there.get("class"), here.get("class")
         if kinds[0] != kinds[1]:
-            return f"{path} is {_short(kinds[0])} there and {_short(kinds[1])} here"
-        for key in [*here, *(key for key in there if key not in here)]:
-            inner = f"{path}.{key}" if path else str(key)
+            return path, f"is {_short(kinds[0])} there and {_short(kinds[1])} here"
+        keys = [*here, *(key for key in there if key not in here)]
+        for key in sorted(keys, key=lambda key: str(key).startswith("_")):
+            inner = (*path, str(key))
             if key not in there or key not in here:
-                which = "there" if key in there else "here"
-                return f"{inner} is only {which}"
-            found = difference(there[key], here[key], inner)
+                return inner, f"is only {'there' if key in there else 'here'}"
+            found = first_difference(there[key], here[key], inner)
             if found is not None:
                 return found
         return None
     if there == here:
         return None
-    if path.endswith(".code"):
-        return f"the code of {path.removesuffix('.code')} is another"
-    return f"{path} is {_short(there)} there and {_short(here)} here"
+    if path[-1:] == ("code",):
+        return path, "is another"
+    if any(_DIGEST.fullmatch(str(value)) for value in (there, here)):
+        return path, "holds other numbers"
+    return path, f"is {_short(there)} there and {_short(here)} here"
+
+
+def in_words(path: tuple[str, ...], how: str) -> str:
+    """A difference in the words of the user, who wrote a drift, and no closure of a `_drift`.
+
+    >>> in_words(("sde", "_drift", "closure", "k"), "is 1 there and 2 here")
+    'k of the drift is 1 there and 2 here'
+    """
+    if path[-1:] == ("code",):
+        return f"the code of {_named(path[:-1])} {how}"
+    if path == ("sde", "constant_noise") and how.startswith("is only"):
+        return f"the diffusion is a number {how.removeprefix('is ')}"
+    return f"{_named(path)} {how}"
+
+
+def _named(path: tuple[str, ...]) -> str:
+    """What stands at a path, without the steps that are Python's or ours."""
+    whole, rest = _WHOLE.get(path[:2], ""), path
+    if whole:
+        rest = path[2:]
+    rest = tuple(
+        key
+        for i, key in enumerate(rest)
+        if key not in _STEPS and not (key == "function" and (i == len(rest) - 1 or whole))
+    )
+    if not whole:
+        return ".".join(rest)
+    return f"{'.'.join(rest)} of {whole}" if rest else whole
 
 
 def _short(value: object) -> str:

@@ -35,13 +35,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sdegen.simulation.description import difference
+from sdegen.simulation.description import first_difference, in_words
 from sdegen.storage import write_whole
 
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["Layout", "RunStore", "open_dataset", "versions"]
+__all__ = ["Layout", "RunStore", "open_dataset", "refuse_existing", "store_path", "versions"]
 
 FORMAT = 1
 _KEY = "sdegen"
@@ -148,17 +148,22 @@ class RunStore:
         """
         there = description_of(path)
         for part in ("run", "versions"):
-            gap = difference(there.get(part), about[part])
-            if gap is not None:
+            gap = first_difference(there.get(part), about[part])
+            if gap is None:
+                continue
+            where, told = gap[0], in_words(*gap)
+            if part == "versions":
+                hint = (
+                    "go on with the versions and the kind of processor that it was begun with, or "
+                    "begin another store"
+                )
+            else:
                 hint = "take another store, or the arguments of that run"
-                if part == "versions":
-                    hint = (
-                        "go on with the versions and the kind of processor that it was begun "
-                        "with, or begin another store"
-                    )
-                elif gap.startswith(("sde.", "x0.")):
-                    hint += ", as they were then: what counts its calls is another thing later"
-                raise ValueError(f"{path} holds another run: {gap}; {hint}.")
+                if where[0] == "times":
+                    told = _times_apart(path, there["run"], about["run"], layout.times)
+                elif _keeps_count(there["run"], where):
+                    hint += "; if they are those, what counts its calls must be made anew"
+            raise ValueError(f"{path} holds another run: {told}; {hint}.")
         store = cls(path, layout)
         missing = layout.blocks - len(store.done())
         if missing and not os.access(path / "states", os.W_OK):
@@ -216,6 +221,31 @@ class RunStore:
         return record if hashlib.sha256(record).digest() == digest else None
 
 
+def store_path(store: str | os.PathLike[str] | None) -> Path | None:
+    """The folder that `store=` names, or None.
+
+    Raises:
+        TypeError: If it is no path.
+    """
+    if store is None:
+        return None
+    if not isinstance(store, str | os.PathLike):
+        raise TypeError(
+            f'store must be the path of a folder, such as "run.zarr", but is {store!r}.'
+        )
+    return Path(store)
+
+
+def refuse_existing(path: Path) -> None:
+    """Refuses to begin a run where something is: a store, to be gone on with, or another thing.
+
+    Raises:
+        ValueError: Always, with what is there.
+    """
+    description_of(path)
+    raise ValueError(f"{path} exists; pass resume=True to go on with it, or another store.")
+
+
 def description_of(path: Path) -> dict[str, Any]:
     """The description of the run in a store.
 
@@ -246,6 +276,40 @@ def open_dataset(path: Path) -> xarray.Dataset:
         raise ImportError("opening a store needs xarray: pip install 'sdegen[io]'.") from error
     dataset: xarray.Dataset = xarray.open_zarr(path, consolidated=False, chunks=None)
     return dataset
+
+
+def _keeps_count(run: Any, where: tuple[str, ...]) -> bool:  # noqa: ANN401, JSON
+    """Whether what differs is what an object of the user's own class holds, and may change."""
+    for key in where[:-1]:
+        run = run[key]
+    return where[0] in ("sde", "x0") and "members" in run and where[-1] != "members"
+
+
+def _times_apart(path: Path, there: dict[str, Any], here: dict[str, Any], kept: Tensor) -> str:
+    """How the times of two runs differ: their ends, their number, or one in between.
+
+    Args:
+        path: The store of the one.
+        there: Its description.
+        here: That of the other.
+        kept: The times that the other would store.
+    """
+    stored = torch.full((1,), float("nan"), dtype=torch.float64)
+    with suppress(KeyError, ValueError, RuntimeError):  # a damaged array tells nothing
+        group = _zarr().open_group(path, mode="r", use_consolidated=False)
+        stored = torch.from_numpy(group["time"][:])
+    gaps = []
+    counts = there["times"]["count"], here["times"]["count"]
+    if there["keep_path"] and here["keep_path"] and stored[0] != kept[0]:
+        gaps.append(f"begin at {stored[0]:.6g} there and {kept[0]:.6g} here")
+    if stored[-1] != kept[-1]:
+        gaps.append(f"end at {stored[-1]:.6g} there and {kept[-1]:.6g} here")
+    if counts[0] != counts[1]:
+        gaps.append(f"are {counts[0]} there and {counts[1]} here")
+    if not gaps and stored.shape == kept.shape and bool((stored != kept).any()):
+        k = int((stored != kept).nonzero()[0])
+        return f"times[{k}] is {stored[k]:.6g} there and {kept[k]:.6g} here"
+    return f"times {', '.join(gaps) or 'between the first and the last are others'}"
 
 
 def _lay_out(path: Path, about: dict[str, Any], layout: Layout) -> None:

@@ -83,9 +83,7 @@ def test_globals_defaults_and_helpers(monkeypatch):
     before, bound = described(naming_a_global), described(Helped(1.0).force)
     default = described(with_default)
     monkeypatch.setitem(globals(), "RATE", 0.6)
-    assert difference(before, described(naming_a_global)) == (
-        "globals.RATE is 0.5 there and 0.6 here"
-    )
+    assert difference(before, described(naming_a_global)) == ("RATE is 0.5 there and 0.6 here")
     monkeypatch.setitem(globals(), "helper", other_helper)
     assert difference(bound, described(Helped(1.0).force)) is not None
     monkeypatch.setattr(with_default, "__defaults__", (0.6,))
@@ -132,6 +130,9 @@ def test_arrays_networks_and_the_rest():
         ({"f": {"code": "1a"}}, {"f": {"code": "2b"}}, "the code of f is another"),
         ({"x": "y" * 100}, {"x": 1}, f"x is {'y' * 57}… there and 1 here"),
         ({"a": [1]}, {"a": [1]}, None),
+        ({"a": {"_b": 1, "c": 1}}, {"a": {"_b": 2, "c": 2}}, "a.c is 1 there and 2 here"),
+        ({"sde": {"constant_noise": 1}}, {"sde": {}}, "the diffusion is a number only there"),
+        ({"x0": {"tensor": "0f" * 32}}, {"x0": {"tensor": [1]}}, "x0 holds other numbers"),
     ],
 )
 def test_the_difference_is_named(there, here, told):
@@ -203,7 +204,7 @@ def test_an_object_that_a_drift_names(monkeypatch):
     before = described(naming_an_object)
     monkeypatch.setattr(SETTINGS, "k", 2.0)
     assert difference(before, described(naming_an_object)) == (
-        "globals.SETTINGS.k is 1.0 there and 2.0 here"
+        "SETTINGS.k is 1.0 there and 2.0 here"
     )
 
 
@@ -280,4 +281,4 @@ def test_installed_packages_are_named_by_their_version(monkeypatch):
     assert re.search(r"scipy is .* there and 9\.9 here", difference(before, described(drift)))
     monkeypatch.undo()
     spline.c[0, 0] += 1.0
-    assert re.search(r"spline\._?c\.array is", difference(before, described(drift)))
+    assert re.search(r"spline\._?c holds other numbers", difference(before, described(drift)))

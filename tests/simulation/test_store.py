@@ -163,13 +163,26 @@ def _sigma(x, t):
     [
         ({"rng": 8}, "seed is 7 there and 8 here"),
         ({"trajectories": 3001}, "trajectories is 3000 there and 3001 here"),
-        ({"times": [0.0, 0.1, 0.3]}, r"times\.tensor is \[0\.0, 0\.1, 0\.2\] there"),
+        ({"times": [0.0, 0.1, 0.3]}, r"times end at 0\.2 there and 0\.3 here"),
+        ({"times": [0.1, 0.2, 0.3]}, r"times begin at 0 there and 0\.1 here, end at 0\.2 there"),
+        ({"times": [0.0, 0.15, 0.2]}, r"times\[1\] is 0\.1 there and 0\.15 here"),
+        ({"times": torch.linspace(0, 0.2, 9, dtype=F64)}, "times are 3 there and 9 here"),
+        (
+            {"times": [0.0, 0.15, 0.2], "keep_path": False},
+            "times between the first and the last are others",
+        ),
         ({"solver": sg.EulerMaruyama(substeps=6)}, "solver.substeps is 5 there and 6 here"),
         ({"solver": sg.Heun(substeps=5)}, "solver is EulerMaruyama there and Heun here"),
-        ({"sde": sg.ItoProcess(lambda x, t: x - x**3, 0.8)}, r"sde\..* is .*0\.7.* and .*0\.8"),
-        ({"sde": sg.ItoProcess(lambda x, t: x - x**5, 0.7)}, "the code of sde._drift is another"),
-        ({"sde": sg.ItoProcess(lambda x, t: x - x**3, _sigma)}, r"sde\."),
-        ({"x0": torch.ones(1, 1)}, r"x0\.tensor is \[\[0\.0\]\] there and \[\[1\.0\]\] here"),
+        (
+            {"sde": sg.ItoProcess(lambda x, t: x - x**3, 0.8)},
+            r"the diffusion is 0\.7 there and 0\.8 here",
+        ),
+        ({"sde": sg.ItoProcess(lambda x, t: x - x**5, 0.7)}, "the code of the drift is another"),
+        (
+            {"sde": sg.ItoProcess(lambda x, t: x - x**3, _sigma)},
+            r"sde\.noise is additive there and multiplicative here",
+        ),
+        ({"x0": torch.ones(1, 1)}, r"x0 is \[\[0\.0\]\] there and \[\[1\.0\]\] here"),
         ({"x0": torch.zeros(1, 1, dtype=F64)}, "dtype is torch.float32 there and torch.float64"),
         ({"observables": WANTED[:1]}, "observables.first_passage is only there"),
         ({"walls": sg.Walls(-1, 1)}, "walls is None there"),
@@ -211,10 +224,36 @@ def test_a_drift_that_counts_is_told_from_itself(tmp_path, small_blocks):
 
     sde = sg.ItoProcess(Counting(), 0.7)
     ensemble(tmp_path / "run.zarr", sde=sde)
-    told = r"calls is .* there and \d+ here; .* what counts its calls is another thing later"
+    told = (
+        r"holds another run: calls of the drift is \d+ there and \d+ here; take another "
+        r"store, .*; if they are those, what counts its calls must be made anew"
+    )
     with pytest.raises(ValueError, match=told):
         ensemble(tmp_path / "run.zarr", sde=sde, resume=True)
     ensemble(tmp_path / "run.zarr", sde=sg.ItoProcess(Counting(), 0.7), resume=True)
+
+
+def test_a_number_that_a_drift_closes_over_is_named_by_its_name(tmp_path, small_blocks):
+    """In the words of who wrote it: neither closures, nor counters where nothing counts."""
+
+    def pulled(k):
+        return sg.ItoProcess(lambda x: -k * x, 0.7)
+
+    ensemble(tmp_path / "run.zarr", sde=pulled(1.0))
+    told = (
+        r"run\.zarr holds another run: k of the drift is 1\.0 there and 2\.0 here; take another "
+        r"store, or the arguments of that run\.$"
+    )
+    with pytest.raises(ValueError, match=told):
+        ensemble(tmp_path / "run.zarr", sde=pulled(2.0), resume=True)
+
+
+@pytest.mark.parametrize("store", [3, 0.5, ["run.zarr"], True])
+def test_what_names_no_folder_is_refused(store):
+    with pytest.raises(
+        TypeError, match=r'store must be the path of a folder, such as "run\.zarr"'
+    ):
+        ensemble(store)
 
 
 def test_what_is_there_is_not_overwritten(tmp_path, small_blocks):
@@ -222,11 +261,11 @@ def test_what_is_there_is_not_overwritten(tmp_path, small_blocks):
     with pytest.raises(ValueError, match=r"run\.zarr exists; pass resume=True to go on with it"):
         ensemble(tmp_path / "run.zarr")
     (tmp_path / "other").mkdir()
-    with pytest.raises(ValueError, match="other is there, but is no store of a run"):
-        ensemble(tmp_path / "other", resume=True)
     zarr.create_group(tmp_path / "theirs")
-    with pytest.raises(ValueError, match="theirs is there, but is no store of a run"):
-        ensemble(tmp_path / "theirs", resume=True)
+    for resume in (False, True):
+        for name in ("other", "theirs"):
+            with pytest.raises(ValueError, match=f"{name} is there, but is no store of a run"):
+                ensemble(tmp_path / name, resume=resume)
 
 
 def test_the_seed_of_a_store_is_known(tmp_path, small_blocks):
