@@ -27,7 +27,7 @@ from sdegen.config_file import ConfigFile, read_config
 from sdegen.configs.kinds import KINDS
 from sdegen.configs.output import Output
 from sdegen.configs.train import TrainRunConfig
-from sdegen.execution import execute, say
+from sdegen.execution import execute, say, tell_last
 from sdegen.runs import CONFIG
 
 __all__ = ["main"]
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as leave:  # --help has been printed
         return int(leave.code or 0)
     except _Refusal as refusal:
-        say(command if command in (*KINDS, "run") else "", str(refusal))
+        tell_last(command if command in (*KINDS, "run") else "", str(refusal))
         return 2
     except KeyboardInterrupt as stop:
         say(command, str(stop) or "interrupted.")

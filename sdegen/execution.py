@@ -5,13 +5,15 @@ config.toml with the sha256 of every file that is read and the versions of the p
 the command works.
 
     0    done
-    1    a numerical failure, in one line; an error of the user's own code, with its traceback
+    1    a numerical failure, or a disk that is full, in one line; an error of the user's own code,
+         with its traceback
     2    a bad request, in one line; the folder is taken away again
     130  Ctrl-C: what is done is in the folder
 """
 
 import dataclasses
 import importlib
+import json
 import os
 import platform
 import sys
@@ -19,21 +21,24 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sdegen.config_file import ConfigFile, sha256_of, to_toml
-from sdegen.configs.kinds import Config
+from sdegen.config_file import ConfigFile, read_config, sha256_of, to_toml
+from sdegen.configs.kinds import KINDS, Config
 from sdegen.configs.output import Output
+from sdegen.errors import RankError, SdegenError
 from sdegen.runs import CONFIG, make_folder, remove_if_unused, write_metrics
 from sdegen.user_code import is_reference, loaded_files, source_file
 
-__all__ = ["execute", "say"]
+__all__ = ["execute", "say", "tell_last"]
 
 _PACKAGES = ("sdegen", "torch", "numpy", "scipy", "torchsde", "torchdiffeq")
 _FEW = 4
+# what messages of the library ask for, in the words of the command line
+_FLAGS = {"resume=True": "--resume", "keep_path=False": "--last-only"}
 _MAY_NAME_A_FILE = ("sde", "diffusion", "potential", "density", "data", "model")
 
 
@@ -67,15 +72,17 @@ def execute(
         inputs = _inputs(config)
         if recorded is not None:
             _check_recorded(command, recorded, inputs)
+        if folder is None and _goes_on_there(command, config, output):
+            folder, resuming = Path(str(output.out)), True
         if folder is None:
             folder = make_folder(command, output.out, output.overwrite)
     except Exception as error:
         return _tell(command, error)
     metrics: dict[str, Any] = {"command": command, "status": "complete"}
-    status = 0
-    try:
-        from sdegen.storage import write_whole
+    status, earlier = 0, (folder / CONFIG).read_bytes() if resuming else b""
+    from sdegen.storage import write_whole
 
+    try:
         toml = to_toml(ConfigFile(command, config, inputs, _versions()))
         write_whole(folder / CONFIG, toml.encode())
         with _machine(config), _notes(command):
@@ -89,11 +96,14 @@ def execute(
         metrics["status"], status = "interrupted", 130
     except Exception as error:
         status = _tell(command, error)
-        if status == 2:
-            if not resuming:
-                remove_if_unused(folder)
+        refused = status == 2 or isinstance(error, OSError)
+        if refused and resuming:
+            with suppress(OSError):
+                write_whole(folder / CONFIG, earlier)
+        gone = refused and not resuming and remove_if_unused(folder)
+        if status == 2 or gone:
             return status
-        metrics |= {"status": "failed", "error": str(error)}
+        metrics |= {"status": "failed", "error": _in_flags(str(error))}
     metrics["seconds"] = round(time.perf_counter() - started, 3)
     try:
         write_metrics(folder, metrics)
@@ -112,8 +122,11 @@ def _assisted(command: str, work: ModuleType, config: Config) -> int:
         with _machine(config), _notes(command):
             work.assist(config)
     except KeyboardInterrupt as stop:
-        say(command, f"rank {os.environ['RANK']}: {stop}")
+        say(command, _in_flags(f"rank {os.environ['RANK']}: {stop}"))
         return 130
+    except RankError as error:  # torchrun is to tell of the rank that is the cause
+        say(command, _in_flags(str(error)))
+        return 1
     except Exception as error:
         return _tell(command, error)
     return 0
@@ -125,19 +138,50 @@ def say(command: str, text: str) -> None:
     sys.stderr.write(f"{name}: {' '.join(text.split())}\n")
 
 
+def tell_last(command: str, text: str) -> None:
+    """One line on stderr, which torchrun repeats at the end of what it reports of a failure."""
+    say(command, text)
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if file is not None:
+        extra = {"timestamp": str(int(time.time()))}
+        message = {"message": f"sdegen {command}: {' '.join(text.split())}", "extraInfo": extra}
+        with suppress(OSError):
+            Path(file).write_text(json.dumps({"message": message}))
+
+
+def _in_flags(text: str) -> str:
+    """A message of the library's, in the words of the command line."""
+    for argument, flag in _FLAGS.items():
+        text = text.replace(argument, flag)
+    return text
+
+
+def _goes_on_there(command: str, config: Config, output: Output) -> bool:
+    """Whether --out holds the beginning of the ensemble that --resume goes on with."""
+    if output.out is None or not getattr(config, "resume", False):
+        return False
+    file = Path(output.out) / CONFIG
+    if not file.is_file():
+        return False
+    try:
+        there = read_config(file, KINDS)
+    except ValueError:
+        return False
+    same = getattr(there.config, "store", None) == getattr(config, "store", "")
+    return there.command == command and same
+
+
 def _tell(command: str, error: Exception) -> int:
     """Says what went wrong, and returns the exit status for it."""
-    from sdegen.errors import SdegenError
-
     frames = traceback.extract_tb(error.__traceback__)
     if not any(frame.filename in loaded_files() for frame in frames):
         if isinstance(
             error, ValueError | TypeError | MemoryError | ImportError | FileNotFoundError
         ):
-            say(command, str(error))
+            tell_last(command, _in_flags(str(error)))
             return 2
         if isinstance(error, SdegenError | OSError):
-            say(command, str(error))
+            tell_last(command, _in_flags(str(error)))
             return 1
     traceback.print_exception(error)
     return 1
@@ -162,6 +206,8 @@ def _resolved(config: Config) -> Config:
 
     changes: dict[str, Any] = {}
     fields = {field.name for field in dataclasses.fields(config)}
+    if getattr(config, "is_ensemble", False):
+        fields -= {"seed", "threads"}  # of the store, and of the machine: the command settles them
     if "seed" in fields:
         changes["seed"] = seed_of(getattr(config, "seed"))  # noqa: B009
     if "threads" in fields:

@@ -17,7 +17,7 @@ from sdegen.errors import Interrupted, NonFiniteError, RankError, SolverError
 from sdegen.fokker_planck.density import DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
-from sdegen.noise import stream
+from sdegen.noise import seed_of, stream
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
 from sdegen.simulation.currents import ProbabilityCurrent
@@ -25,9 +25,11 @@ from sdegen.simulation.ensemble import Ensemble, run_ensemble
 from sdegen.simulation.observables import Observable
 from sdegen.simulation.passages import FirstPassage, Passages
 from sdegen.simulation.plan import Start
+from sdegen.simulation.pool import available_cores
 from sdegen.simulation.ranks import Ranks, joined_ranks
 from sdegen.simulation.simulate import simulate
 from sdegen.simulation.statistics import Histogram, MomentEstimate, Moments, TimeCorrelation
+from sdegen.simulation.store import description_of
 from sdegen.solvers.base import Solver
 from sdegen.solvers.native import EulerMaruyama, Heun
 from sdegen.storage import save_tensors
@@ -38,10 +40,21 @@ __all__ = ["assist", "resolved", "run"]
 
 
 def resolved(config: SimulateConfig) -> SimulateConfig:
-    """The config with an absolute path of the store."""
-    if config.store is None:
+    """The config with an absolute path of the store; of an ensemble, with seed and threads too.
+
+    The seed of a store that is gone on with is the one that it was begun with.
+    """
+    if not config.is_ensemble:
         return config
-    return dataclasses.replace(config, store=str(Path(config.store).absolute()))
+    seed, threads, store = config.seed, config.threads, config.store
+    if store is not None:
+        path = Path(store).absolute()
+        store = str(path)
+        if seed is None and config.resume and path.exists():
+            seed = int(description_of(path)["run"]["seed"])
+    if threads is None:
+        threads = max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return dataclasses.replace(config, seed=seed_of(seed), threads=threads, store=store)
 
 
 def run(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:

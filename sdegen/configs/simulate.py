@@ -1,7 +1,9 @@
 """What sdegen simulate is asked."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from tyro.conf import arg
 
 from sdegen.checks import check_count, check_finite, check_not_negative, check_positive
 from sdegen.configs.fields import Precision, Reading, SolverName, Wall, check_seed, check_threads
@@ -51,7 +53,7 @@ class SimulateConfig:
         above: The region of first-passage is x ≥ above.
         below: The region of first-passage is x ≤ below; with --above, either.
         between: The region of first-passage is an interval.
-        bridge: Whether first passages between two steps are drawn too, or steps only looked at.
+        bridge: Only look at steps; unless said, first passages between two steps are drawn too.
         coordinate: Which coordinate histogram, first-passage and current are of, from 0.
         interacting: Whether trajectories feel each other and run together; unless said, a probe
             of the drift finds out.
@@ -61,7 +63,8 @@ class SimulateConfig:
         dtype: Precision of the states.
         device: Where they live: cpu, cuda, cuda:1.
         seed: Seed of all random numbers; fresh unless said, and written to config.toml.
-        threads: CPU threads; torch's choice unless said.
+        threads: CPU threads; unless said, torch's choice, and for an ensemble the cores that the
+            process may use, of which processes of torchrun on one machine take a share each.
     """
 
     sde: str
@@ -83,11 +86,13 @@ class SimulateConfig:
     last_only: bool = False
     fokker_planck: bool = False
     cells: int = 200
-    observables: tuple[ObservableName, ...] = ()
+    observables: Annotated[
+        tuple[ObservableName, ...], arg(help_behavior_hint="(default: none)")
+    ] = ()
     above: float | None = None
     below: float | None = None
     between: tuple[float, float] | None = None
-    bridge: bool = True
+    bridge: Annotated[bool, arg(help_behavior_hint="(in a config.toml: bridge = false)")] = True
     coordinate: int = 0
     interacting: bool | None = None
     store: str | None = None

@@ -21,7 +21,8 @@ a device of its own: rank r of a node cuda:r. Unless `threads=` says otherwise, 
 machine share its cores.
 
 A rank that dies takes the others down: torchrun ends them, each ends its block's step, says so,
-and leaves what is done in the store; the same line with --resume computes what is missing.
+and leaves what is done in the store; the same line with --resume computes what is missing. What
+an error says stands last in torchrun's report.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _PATIENCE = timedelta(days=7)
 ENDED = "another rank has died, or all of them were ended from outside (SIGTERM)"
 _LOST = (
     "another rank has died, or cannot be reached ({error}); what is done is in the store, if "
-    "there is one: the same run with resume=True (--resume) computes what is missing."
+    "there is one: the same run with resume=True computes what is missing."
 )
 
 
@@ -225,11 +226,25 @@ def joined_ranks(device: torch.device | str = "cpu") -> Iterator[Ranks]:
     before = signal.signal(signal.SIGTERM, end) if main else None
     try:
         yield ranks
+    except RankError as error:
+        if ranks.rank == 0:  # another's failure is the cause, and torchrun must not take this one
+            _record(error)
+        raise
+    except Exception as error:
+        _record(error)
+        raise
     finally:
         if main:
             signal.signal(signal.SIGTERM, before)
         if mine:
             distributed.destroy_process_group()
+
+
+def _record(error: Exception) -> None:
+    """Leaves an error to torchrun, whose report ends with that of the rank that failed first."""
+    from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+    get_error_handler().record_exception(error)
 
 
 def _device() -> torch.device:

@@ -7,7 +7,11 @@ import torch
 import zarr
 
 import sdegen as sg
+from sdegen.cli import main
+from sdegen.commands import simulate as simulation
+from sdegen.configs.simulate import SimulateConfig
 from sdegen.noise import stream
+from sdegen.simulation import store
 
 OU = """
 import sdegen as sg
@@ -183,7 +187,7 @@ def test_particles_against_fokker_planck(simulate):
         ("--store here --threads 0", "threads must be ≥ 1, but is 0"),
         (
             "--trajectories 1000000 --points 1000000",
-            "pass keep_path=False, fewer times, or fewer",
+            "pass --last-only, fewer times, or fewer",
         ),
     ],
 )
@@ -285,7 +289,7 @@ def test_a_store_is_gone_on_with(here, simulate):
     first = simulate("ou", ENSEMBLE)
     refused = simulate("ou", ENSEMBLE)
     assert refused.status == 2
-    assert "run.zarr exists; pass resume=True to go on with it" in refused.err[0]
+    assert "run.zarr exists; pass --resume to go on with it" in refused.err[0]
     (here / "run.zarr" / "progress" / "records" / "c" / "0" / "0").unlink()
     again = simulate("ou", ENSEMBLE, "--resume")
     assert again.status == 0
@@ -294,6 +298,66 @@ def test_a_store_is_gone_on_with(here, simulate):
     other = simulate("ou", ENSEMBLE, "--resume --substeps 5")
     assert other.status == 2
     assert "holds another run: solver.substeps is 4 there and 5 here" in other.err[0]
+
+
+def test_a_store_that_is_gone_on_with_has_the_seed_that_it_was_begun_with(simulate):
+    flags = ENSEMBLE.replace("--seed 3", "")
+    first = simulate("ou", flags)
+    again = simulate("ou", flags, "--resume")
+    assert (again.status, again.err) == (0, [])
+    assert again.metrics["seed"] == first.metrics["seed"]
+
+
+def test_a_run_for_which_the_disk_is_too_small_leaves_nothing(here, call, monkeypatch):
+    """The corrected line needs no --overwrite."""
+    (here / "ou.py").write_text(OU)
+    line = "simulate --sde ou.py:ou --out r --trajectories 5000"
+    usage = store.shutil.disk_usage(here)
+    with monkeypatch.context() as patch:
+        patch.setattr(store.shutil, "disk_usage", lambda path: usage._replace(free=30_000))
+        refused = call(line, "--store run.zarr")
+    assert (refused.status, refused.out, len(refused.err)) == (1, [], 1)
+    assert "keep fewer times (--last-only keeps the last), or fewer traj" in refused.err[0]
+    assert not (here / "r").exists()
+    assert call(line, "--store run.zarr").status == 0
+
+
+def test_an_ensemble_is_gone_on_with_in_its_own_folder(here, call):
+    """--resume needs no --overwrite there, and a refused one changes nothing."""
+    (here / "ou.py").write_text(OU)
+    line = f"simulate --sde ou.py:ou --out r {ENSEMBLE}"
+    first = call(line)
+    before = {path.name: path.read_bytes() for path in (here / "r").iterdir()}
+    (here / "run.zarr" / "progress" / "records" / "c" / "0" / "0").unlink()
+    refused = call(line, "--resume --substeps 5")
+    assert refused.status == 2
+    assert {path.name: path.read_bytes() for path in (here / "r").iterdir()} == before
+    again = call(line, "--resume")
+    assert (again.status, again.err) == (0, [])
+    assert all(same_bits(first.tensors[name], again.tensors[name]) for name in first.tensors)
+    other = call(line.replace("run.zarr", "other.zarr"), "--resume")  # not that of the folder
+    assert other.status == 2
+    assert "r has files in it; pass --overwrite to replace the run there" in other.err[0]
+
+
+def test_an_ensemble_takes_the_cores_or_their_share(monkeypatch):
+    monkeypatch.setattr(simulation, "available_cores", lambda: 8)
+    for ranks, threads in ((1, 8), (3, 2), (16, 1)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
+        assert simulation.resolved(SimulateConfig("ou.py:ou", store="x")).threads == threads
+    assert simulation.resolved(SimulateConfig("ou.py:ou", store="x", threads=5)).threads == 5
+
+
+def test_the_help_says_what_flags_do(capsys):
+    assert main(["simulate", "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    text = " ".join(" ".join(line.strip("│| ") for line in lines).split())
+    assert (
+        "--no-bridge Only look at steps; unless said, first passages between two steps are drawn "
+        "too. (in a config.toml: bridge = false) --coordinate"
+    ) in text
+    assert "or --between. (default: none) --above" in text
+    assert "for an ensemble the cores that the process may use, of which processes of" in text
 
 
 def test_starts_of_an_ensemble_are_drawn_around_x0(simulate):

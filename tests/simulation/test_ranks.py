@@ -146,6 +146,25 @@ def test_rank_0_refuses_for_all(tmp_path):
     _, err = run.communicate(timeout=120)
     assert run.returncode != 0
     assert "run is there, but is no store of a run" in err
+    # torchrun's own report ends with the message, below its traceback
+    last = err.rstrip("= \n").splitlines()[-1]
+    assert re.search(r"ValueError: .*run is there, but is no store of a run", last)
+
+
+def test_the_command_line_under_torchrun_ends_with_what_it_says(tmp_path):
+    """In its own words: --resume, from every rank; torchrun reports the message last."""
+    (tmp_path / "well.py").write_text("def drift(x, t):\n    return x - x**3\n")
+    line = ["-m", "sdegen", "simulate", "--sde", "well.py:drift", "--diffusion", "0.7"]
+    line += ["--store", "run.zarr", "--trajectories", "10"]
+    options = {"cwd": tmp_path, "capture_output": True, "text": True, "check": False}
+    first = subprocess.run([sys.executable, *line], **options)
+    assert first.returncode == 0, first.stderr
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    again = subprocess.run([*torchrun, "--nproc-per-node=2", *line], **options)
+    assert again.returncode == 1
+    last = again.stderr.rstrip("= \n").splitlines()[-1]
+    assert re.search(r"sdegen simulate: .*run\.zarr exists; pass --resume to go on with it", last)
+    assert "resume=True" not in again.stderr
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
