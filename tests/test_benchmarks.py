@@ -52,7 +52,16 @@ def test_a_timing_on_a_gpu_compiles_once(monkeypatch):
         gpu.ours(5, 2, torch.device("cpu"))
     assert seen == 2 * [(gpu.WELL, True, (1, 1))]
     row = gpu.waiting(7, torch.device("cpu"), compiled=False)
-    assert row["steps without waiting"] == 38
+    assert row["steps without waiting"] == "not checked: (c) needs a GPU"
+
+
+def test_a_rehearsal_on_a_cpu_says_what_it_cannot_tell(monkeypatch):
+    """Compiled there is another path, and no distance to eager; nothing waits for a GPU."""
+    monkeypatch.setattr(gpu, "ours", lambda n, *rest: torch.ones(n, 1))
+    monkeypatch.setattr(gpu, "waiting", lambda *rest: {})
+    eager, compiled, *_ = gpu.correctness(torch.device("cpu"), quick=True)
+    assert eager["largest distance to eager"] == 0.0
+    assert compiled["largest distance to eager"].startswith("none to tell: on a CPU a compiled")
 
 
 def test_planted_faults_are_caught_and_named(monkeypatch):

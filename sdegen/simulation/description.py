@@ -33,7 +33,7 @@ __all__ = ["described", "difference", "first_difference", "in_words"]
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _STEPS = {"closure", "globals", "keyword_defaults", "members", "tensor", "array"}
-_WHOLE = {
+_WHOLE: dict[tuple[str, ...], str] = {
     ("sde", "_drift"): "the drift",
     ("sde", "_diffusion"): "the diffusion",
     ("sde", "constant_noise"): "the diffusion",
