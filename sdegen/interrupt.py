@@ -8,14 +8,19 @@ is held further out is seen further in, so that one Ctrl-C stops all of them aft
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from contextvars import ContextVar, Token
 from types import FrameType, TracebackType
 from typing import Self
 
 __all__ = ["HeldInterrupt"]
+
+# torchrun sends a Ctrl-C on to its processes, which the terminal has told of it already
+_TORCHRUN, _ECHO = "TORCHELASTIC_RUN_ID", 1.0  # seconds
 
 # a context is inherited by a thread that is started in a copy of it, and by no other
 _around: ContextVar[HeldInterrupt | None] = ContextVar("_around", default=None)
@@ -34,6 +39,7 @@ class HeldInterrupt:
 
     def __init__(self) -> None:
         self._stop = False
+        self._since = 0.0
         self._held = False
         self._outer: HeldInterrupt | None = None
         self._token: Token[HeldInterrupt | None] | None = None
@@ -82,5 +88,11 @@ class HeldInterrupt:
             _around.reset(self._token)
 
     def _hold(self, number: int, frame: FrameType | None) -> None:
-        self._stop = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # the second one leaves at once
+        now = time.monotonic()
+        if not self._stop:
+            self._stop, self._since = True, now
+        if _TORCHRUN not in os.environ:
+            # the second one leaves at once
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        elif now - self._since > _ECHO:
+            signal.default_int_handler(number, frame)

@@ -28,6 +28,20 @@ def test_the_second_leaves_at_once():
         assert interrupt.pending
 
 
+def test_what_torchrun_sends_on_is_no_second_one(monkeypatch):
+    now = [100.0]
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setattr("sdegen.interrupt.time.monotonic", lambda: now[0])
+    with HeldInterrupt() as interrupt:
+        press()
+        now[0] += 0.1
+        press()
+        assert interrupt.pending
+        now[0] += 1.0
+        with pytest.raises(KeyboardInterrupt):
+            press()
+
+
 def test_afterwards_one_is_enough():
     with HeldInterrupt():
         pass
