@@ -25,7 +25,7 @@ from sdegen.simulation.ensemble import Ensemble, run_ensemble
 from sdegen.simulation.observables import Observable
 from sdegen.simulation.passages import FirstPassage, Passages
 from sdegen.simulation.plan import Start
-from sdegen.simulation.pool import available_cores
+from sdegen.simulation.pool import check_threads
 from sdegen.simulation.ranks import Ranks, joined_ranks
 from sdegen.simulation.simulate import simulate
 from sdegen.simulation.statistics import Histogram, MomentEstimate, Moments, TimeCorrelation
@@ -53,7 +53,7 @@ def resolved(config: SimulateConfig) -> SimulateConfig:
         if seed is None and config.resume and path.exists():
             seed = int(description_of(path)["run"]["seed"])
     if threads is None:
-        threads = max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        threads = check_threads(None, processes=int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     return dataclasses.replace(config, seed=seed_of(seed), threads=threads, store=store)
 
 

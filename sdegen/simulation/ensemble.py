@@ -37,7 +37,7 @@ from sdegen.simulation.blocks import block_rows, check_interacting, couples
 from sdegen.simulation.door import check_blocks, check_dynamics, check_times, probe
 from sdegen.simulation.observables import Observable, PairTree, check_observables
 from sdegen.simulation.plan import Plan, Start, named, sample_of
-from sdegen.simulation.pool import available_cores, check_threads, over_blocks
+from sdegen.simulation.pool import check_threads, over_blocks
 from sdegen.simulation.ranks import ENDED, Ranks, alone
 from sdegen.simulation.records import COUNTS, Gathered, Template
 from sdegen.simulation.store import (
@@ -165,9 +165,7 @@ def run_ensemble(
     trajectories = _check_request(trajectories, store, resume, wanted, on_nonfinite)
     check_dynamics(sde, solver, ts, walls)
     check_interacting(interacting)
-    if threads is None and ranks.here > 1:
-        threads = max(1, available_cores() // ranks.here)
-    threads = check_threads(threads)
+    threads = check_threads(threads, processes=ranks.here)
     path = store_path(store)
     ranks.check_same(versions())
     seed = ranks.agreed(lambda: _seed(rng, path, resume))

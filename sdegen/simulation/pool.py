@@ -48,18 +48,19 @@ def available_cores() -> int:
         return cores
 
 
-def check_threads(threads: object) -> int:
+def check_threads(threads: object, *, processes: int = 1) -> int:
     """The number of threads to use.
 
     Args:
         threads: A number ≥ 1, or None for the cores that the process may use.
+        processes: How many share those cores.
 
     Raises:
         TypeError: If it is no int.
         ValueError: If it is below 1.
     """
     if threads is None:
-        return available_cores()
+        return max(1, available_cores() // processes)
     if isinstance(threads, bool) or not isinstance(threads, int | np.integer):
         raise TypeError(f"threads must be an int or None, but is {type(threads).__name__}.")
     if threads < 1:
