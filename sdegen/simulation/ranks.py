@@ -47,6 +47,7 @@ __all__ = ["ENDED", "Ranks", "alone", "joined_ranks"]
 
 # ranks meet at the end alone, and may be hours apart; a dead one is noticed by its connection
 _PATIENCE = timedelta(days=7)
+_MOMENT = 3.0  # seconds; torchrun looks ten times a second
 ENDED = "another rank has died, or all of them were ended from outside (SIGTERM)"
 _LOST = (
     "another rank has died, or cannot be reached ({error}); what is done is in the store, if "
@@ -227,8 +228,11 @@ def joined_ranks(device: torch.device | str = "cpu") -> Iterator[Ranks]:
     try:
         yield ranks
     except RankError as error:
-        if ranks.rank == 0:  # another's failure is the cause, and torchrun must not take this one
+        # another's failure is the cause, which torchrun must hear of first: it tells of one alone
+        if ranks.rank == 0:
             _record(error)
+        else:
+            _wait_for_the_end(ranks, main)
         raise
     except Exception as error:
         _record(error)
@@ -238,6 +242,13 @@ def joined_ranks(device: torch.device | str = "cpu") -> Iterator[Ranks]:
             signal.signal(signal.SIGTERM, before)
         if mine:
             distributed.destroy_process_group()
+
+
+def _wait_for_the_end(ranks: Ranks, main: bool) -> None:
+    """Waits until torchrun ends this rank, because another has failed, or for a moment."""
+    if main:
+        signal.signal(signal.SIGTERM, lambda number, frame: ranks.ended.set())
+    ranks.ended.wait(_MOMENT)
 
 
 def _record(error: Exception) -> None:

@@ -392,7 +392,7 @@ def test_ctrl_c_keeps_the_blocks_of_a_likelihood_that_are_done(zero, here, call,
 
 
 def test_ctrl_c_keeps_the_samples_that_are_done(zero, here, call, monkeypatch):
-    """32,768 planar samples make a block; the second one is cut."""
+    """25,000 planar samples make a block; the second one is cut."""
     solve, calls = sg.EulerMaruyama.solve, iter(range(9))
 
     def second_is_cut(self, *arguments, **named):
@@ -405,7 +405,7 @@ def test_ctrl_c_keeps_the_samples_that_are_done(zero, here, call, monkeypatch):
     monkeypatch.setattr(sg.EulerMaruyama, "solve", second_is_cut)
     cut = call(line, "--out cut")
     assert (cut.status, cut.metrics["status"]) == (130, "interrupted")
-    assert torch.equal(cut.tensors["samples"], whole.tensors["samples"][:32768])
+    assert torch.equal(cut.tensors["samples"], whole.tensors["samples"][:25000])
 
 
 def test_classes_from_train_to_sample(here, call):

@@ -341,7 +341,7 @@ def test_an_ensemble_is_gone_on_with_in_its_own_folder(here, call):
 
 
 def test_an_ensemble_takes_the_cores_or_their_share(monkeypatch):
-    monkeypatch.setattr(simulation, "available_cores", lambda: 8)
+    monkeypatch.setattr("sdegen.simulation.pool.available_cores", lambda: 8)
     for ranks, threads in ((1, 8), (3, 2), (16, 1)):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
         assert simulation.resolved(SimulateConfig("ou.py:ou", store="x")).threads == threads

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,11 +27,11 @@ WANTED = (sg.Moments(), sg.FirstPassage(above=0.3))
 
 # events of 256 numbers: blocks of 256 trajectories, some of them slow, whatever a block is
 RUN = """
-import hashlib, sys, time, torch, sdegen as sg, zarr, xarray
+import hashlib, os, sys, time, torch, sdegen as sg, zarr, xarray
 def drift(x, t):
     time.sleep(0.02)
     return x - x**3
-for store in sys.argv[1:]:
+def run(store):
     began = time.perf_counter()
     run = sg.run_ensemble(
         sg.ItoProcess(drift, 0.7), torch.zeros(1, 256), [0.0, 0.1, 0.2], trajectories=2600,
@@ -39,7 +40,17 @@ for store in sys.argv[1:]:
     moments, passage = run.observables["moments"], run.observables["first_passage"]
     found = hashlib.sha256(moments.mean.numpy().tobytes() + moments.variance.numpy().tobytes())
     found.update(passage.waiting.numpy().tobytes() + repr(passage.exposure).encode())
-    print(found.hexdigest(), time.perf_counter() - began)
+    print(found.hexdigest(), time.perf_counter() - began, flush=True)
+for store in sys.argv[1:]:
+    run(store)
+# what is to be killed: a process for each line, without the seconds that imports take
+for line in sys.stdin if len(sys.argv) == 1 else ():
+    child = os.fork()
+    if child == 0:
+        run(line.strip())
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitpid(child, 0)[1], flush=True)
 """
 
 
@@ -65,9 +76,17 @@ def chunks(path):
 def started(*paths):
     return subprocess.Popen(
         [sys.executable, "-c", RUN, *map(str, paths)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
+
+
+def ended(pid):
+    """Whether a process is no more, or waits to be asked how it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
 
 
 def killed_and_resumed(folder, kills, seed):
@@ -76,20 +95,24 @@ def killed_and_resumed(folder, kills, seed):
     printed, told = whole.communicate(timeout=120)
     assert whole.returncode == 0, told
     expected, seconds = printed.split()
-    draw, there = random.Random(seed), {}
+    draw, there, parent = random.Random(seed), {}, started()
     for k in range(kills):
         path = folder / f"{k}.zarr"
-        run = started(path)
+        parent.stdin.write(f"{path}\n")
+        parent.stdin.flush()
+        pid = int(parent.stdout.readline())
         # so many blocks are there, and a moment later: whatever else the machine does meanwhile
         records, count = path / "progress" / "records" / "c", draw.randrange(9)
-        while run.poll() is None and (
+        while not ended(pid) and (
             not path.exists() or (count and len(list(records.glob("*/0"))) < count)
         ):
             time.sleep(0.001)
         time.sleep(draw.uniform(0, float(seconds) / 11))
-        run.send_signal(signal.SIGKILL)
-        run.communicate()
+        os.kill(pid, signal.SIGKILL)
+        while len(parent.stdout.readline().split()) > 1:
+            pass  # what it printed, if it came to its end before it was killed
         there[path] = chunks(path)
+    parent.communicate(timeout=60)
     caught = sum(
         sum(name.startswith("progress") for name in before) < 11 for before in there.values()
     )
