@@ -17,7 +17,7 @@ from sdegen.errors import Interrupted, NonFiniteError, RankError, SolverError
 from sdegen.fokker_planck.density import DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
-from sdegen.noise import seed_of, stream
+from sdegen.noise import stream
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
 from sdegen.simulation.currents import ProbabilityCurrent
@@ -29,7 +29,7 @@ from sdegen.simulation.pool import check_threads
 from sdegen.simulation.ranks import Ranks, joined_ranks
 from sdegen.simulation.simulate import simulate
 from sdegen.simulation.statistics import Histogram, MomentEstimate, Moments, TimeCorrelation
-from sdegen.simulation.store import description_of
+from sdegen.simulation.store import seed_of_run
 from sdegen.solvers.base import Solver
 from sdegen.solvers.native import EulerMaruyama, Heun
 from sdegen.storage import save_tensors
@@ -46,15 +46,15 @@ def resolved(config: SimulateConfig) -> SimulateConfig:
     """
     if not config.is_ensemble:
         return config
-    seed, threads, store = config.seed, config.threads, config.store
-    if store is not None:
-        path = Path(store).absolute()
-        store = str(path)
-        if seed is None and config.resume and path.exists():
-            seed = int(description_of(path)["run"]["seed"])
-    if threads is None:
-        threads = check_threads(None, processes=int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    return dataclasses.replace(config, seed=seed_of(seed), threads=threads, store=store)
+    path = None if config.store is None else Path(config.store).absolute()
+    return dataclasses.replace(
+        config,
+        store=None if path is None else str(path),
+        seed=seed_of_run(config.seed, path, resume=config.resume),
+        threads=check_threads(
+            config.threads, processes=int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        ),
+    )
 
 
 def run(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:

@@ -164,10 +164,8 @@ class Reader:
         """f and g at states x, as they come; the user's own errors pass with a note."""
         try:
             f, g = self.sde.drift(x, t), self.sde.diffusion(x, t)
-        except (
-            IndexError,
-            RuntimeError,
-        ) as error:  # what a second coordinate that is not there is
+        # what a second coordinate that is not there is
+        except (IndexError, RuntimeError) as error:
             raise ValueError(
                 "the Fokker–Planck solver needs a one-dimensional state: for a state of shape "
                 f"{tuple(x.shape)} at t = {float(t):g} drift or diffusion raised "

@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from sdegen.errors import Interrupted, RankError, SdegenError
 from sdegen.interrupt import HeldInterrupt
-from sdegen.noise import Rng, Streams, seed_of
+from sdegen.noise import Rng, Streams
 from sdegen.sde.base import SDE
 from sdegen.simulation.blocks import block_rows, check_interacting, couples
 from sdegen.simulation.door import check_blocks, check_dynamics, check_times, probe
@@ -43,9 +43,9 @@ from sdegen.simulation.records import COUNTS, Gathered, Template
 from sdegen.simulation.store import (
     Layout,
     RunStore,
-    description_of,
     open_dataset,
     refuse_existing,
+    seed_of_run,
     store_path,
     versions,
 )
@@ -168,7 +168,7 @@ def run_ensemble(
     threads = check_threads(threads, processes=ranks.here)
     path = store_path(store)
     ranks.check_same(versions())
-    seed = ranks.agreed(lambda: _seed(rng, path, resume))
+    seed = ranks.agreed(lambda: seed_of_run(rng, path, resume=resume))
     with torch.no_grad():
         sample = sample_of(x0, trajectories, seed)
         together = interacting is True or solver.whole
@@ -360,13 +360,6 @@ def _check_request(
     if resume and store is None:
         raise ValueError('resume=True goes on with a store; pass store="run.zarr" with it.')
     return int(trajectories)
-
-
-def _seed(rng: Rng, path: Path | None, resume: bool) -> int:
-    """The seed that is asked for, or that of the store that is gone on with."""
-    if rng is None and resume and path is not None and path.exists():
-        return int(description_of(path)["run"]["seed"])
-    return seed_of(rng)
 
 
 @contextmanager

@@ -35,13 +35,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sdegen.noise import Rng, seed_of
 from sdegen.simulation.description import first_difference, in_words
 from sdegen.storage import write_whole
 
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["Layout", "RunStore", "open_dataset", "refuse_existing", "store_path", "versions"]
+__all__ = [
+    "Layout",
+    "RunStore",
+    "open_dataset",
+    "refuse_existing",
+    "seed_of_run",
+    "store_path",
+    "versions",
+]
 
 FORMAT = 1
 _KEY = "sdegen"
@@ -234,6 +243,13 @@ def store_path(store: str | os.PathLike[str] | None) -> Path | None:
             f'store must be the path of a folder, such as "run.zarr", but is {store!r}.'
         )
     return Path(store)
+
+
+def seed_of_run(rng: Rng, path: Path | None, *, resume: bool) -> int:
+    """The seed that is asked for, or that of the store that is gone on with."""
+    if rng is None and resume and path is not None and path.exists():
+        return int(description_of(path)["run"]["seed"])
+    return seed_of(rng)
 
 
 def refuse_existing(path: Path) -> None:
