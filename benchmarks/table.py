@@ -28,8 +28,8 @@ refinement of its tree. At 10⁵ and below a plain torch loop has torch's own th
 **Where we are behind.** 100 trajectories, not compiled: the five operations of torch in a step
 take longer than a whole step of jax or numba, and one path of diffrax for all 100 is more than
 three times as fast. `compile=True` is for that. At 10⁴ a loop in place is as fast: there is one
-block, and one core draws its normals. Of the best peer at 10⁶ a compiled run is ahead by the factor of two that
-was the aim, steps one by one are not.
+block, and one core draws its normals. Of the best peer at 10⁶ a compiled run is ahead by the
+factor of two that was the aim, steps one by one are not.
 
 That states and observables have one sha256 over threads, ranks, orders of the blocks and fresh
 processes, and that runs killed at twenty random moments are gone on with to the same bits, are
