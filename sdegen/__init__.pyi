@@ -3,6 +3,9 @@
 __version__: str
 
 # the update and what it is made of
+from .accuracy import ErrorEstimate as ErrorEstimate
+from .accuracy import Trust as Trust
+from .errors import AccuracyWarning as AccuracyWarning
 from .errors import CheckpointError as CheckpointError
 from .errors import Interrupted as Interrupted
 from .errors import NonFiniteError as NonFiniteError

@@ -6,6 +6,7 @@ part in `.result`.
 """
 
 __all__ = [
+    "AccuracyWarning",
     "CheckpointError",
     "Interrupted",
     "NonFiniteError",
@@ -26,6 +27,10 @@ class SdegenError(Exception):
     def __init__(self, message: str, result: object = None) -> None:
         super().__init__(message)
         self.result = result
+
+
+class AccuracyWarning(UserWarning):
+    """A result whose estimated error is larger than its user would expect; with the number."""
 
 
 class NonFiniteError(SdegenError):

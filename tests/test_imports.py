@@ -17,6 +17,7 @@ PACKAGE = Path(sdegen.__file__).parent
 FLOORS = (
     (
         {"shapes", "noise", "step", "walls", "trajectory", "errors", "checks"},
+        {"accuracy"},
         {"storage", "interrupt"},
     ),
     ({"metrics"}, {"data"}, {"user_code"}, {"config_file"}),
@@ -43,7 +44,12 @@ ONLY = {
     "step": {"shapes"},
     "checks": set(),
 }
-BESIDE = {("storage", "errors"), ("interrupt", "errors")}
+BESIDE = {
+    ("storage", "errors"),
+    ("interrupt", "errors"),
+    ("accuracy", "errors"),
+    ("trajectory", "accuracy"),
+}
 
 
 def _floor(part):

@@ -1,0 +1,112 @@
+"""How far a result can be trusted: estimated errors that stand beside values, and their table.
+
+An `ErrorEstimate` belongs to one result. It holds a relative error for each of the result's
+attributes that carries one, by the attribute's name, and says how it was found. Values stay
+numbers and tensors; `result.error` is where their errors are.
+
+    error = |value − truth| / max(|value|, scale)
+
+with scale the standard deviation for means, the peak for densities, and the one-way flux for
+currents. An error above 1e-3 is told by an `AccuracyWarning`.
+
+`Trust` is the table that `result.trust()` prints: one row for each cause of error, "not estimated"
+where nothing is known of it.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sdegen.errors import AccuracyWarning
+
+__all__ = ["NOT_ESTIMATED", "WARNS", "ErrorEstimate", "Trust", "warn_inaccurate"]
+
+WARNS = 1e-3  # the relative error above which a result warns
+NOT_ESTIMATED = "not estimated"
+
+
+class ErrorEstimate(Mapping[str, float | Tensor]):
+    """Estimated relative errors of a result, by the name of the attribute.
+
+    Args:
+        estimates: A relative error, or a tensor of them, for each attribute.
+        method: How they were found, such as "two grids" or "residual".
+
+    >>> error = ErrorEstimate({"mean": 2e-5, "variance": 3e-4}, "two grids")
+    >>> error["mean"], float(error)
+    (2e-05, 0.0003)
+    """
+
+    def __init__(self, estimates: Mapping[str, float | Tensor], method: str) -> None:
+        self._estimates = dict(estimates)
+        self.method = method
+
+    def __getitem__(self, name: str) -> float | Tensor:
+        return self._estimates[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._estimates)
+
+    def __len__(self) -> int:
+        return len(self._estimates)
+
+    def __float__(self) -> float:
+        """Return the largest of them."""
+        return max((largest(v) for v in self._estimates.values()), default=0.0)
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{name} {largest(v):.1e}" for name, v in self.items())
+        return f"ErrorEstimate({told}; {self.method})"
+
+
+def largest(error: float | Tensor) -> float:
+    """Return the largest of one or several errors."""
+    return float(error.detach().max()) if isinstance(error, Tensor) else float(error)
+
+
+def warn_inaccurate(error: ErrorEstimate, what: str, cure: str, *, stacklevel: int = 3) -> None:
+    """Warn where an estimated error exceeds 1e-3.
+
+    Args:
+        error: Estimated errors.
+        what: Whose they are, such as "the stationary density".
+        cure: What to pass to make them smaller.
+        stacklevel: As `warnings.warn` has it; 3 points at the caller's caller.
+    """
+    each = {k: largest(v) for k, v in error.items()}
+    name = max(each, key=lambda k: math.inf if math.isnan(each[k]) else each[k])
+    worst = each[name]
+    if not worst <= WARNS:  # NaN warns too
+        warnings.warn(
+            f"{what}: the estimated relative error of {name} is {worst:.2g} ({error.method}), "
+            f"above {WARNS:g}. {cure}",
+            AccuracyWarning,
+            stacklevel=stacklevel,
+        )
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What is known of the errors of a result, one row for each cause.
+
+    Args:
+        title: What the result is.
+        rows: Pairs (cause, what is known of it); `NOT_ESTIMATED` where nothing is.
+
+    >>> print(Trust("density at rest", (("grid", "3.1e-06"), ("sampling", "none"))))
+    density at rest
+      grid      3.1e-06
+      sampling  none
+    """
+
+    title: str
+    rows: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        width = max((len(cause) for cause, _ in self.rows), default=0)
+        return "\n".join([self.title, *(f"  {c:<{width}}  {known}" for c, known in self.rows)])
