@@ -1,8 +1,8 @@
 """The times of an SDE: where to read it if it knows none, and whether it does.
 
-Whether drift or diffusion depend on time is found out by asking, unless the SDE says that they do
-not: at times of a run and between them, at some points. Of an SDE that is to be taken without a
-run, those times from 0 to 16 are looked at that it is defined at.
+Whether drift or diffusion depend on time the SDE says itself, `autonomous`. Where it does not, an
+answer at rest is given if they answered alike at some times from 0 to 16 at which it is defined;
+that this is an assumption is said in the result.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sdegen.sde.base import SDE
 
-__all__ = ["GOLDEN", "LATEST", "Answers", "same", "span", "start", "varies"]
+__all__ = ["GOLDEN", "LATEST", "Answers", "moves", "same", "span", "start", "varies"]
 
 Answers = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -36,6 +36,19 @@ def span(sde: SDE) -> tuple[float, float]:
     """The times at which a dependence on time is looked for where there is no run."""
     low, high = sde.time_range
     return max(low, min(0.0, high)), min(high, max(0.0, low) + LATEST)
+
+
+def moves(sde: SDE, answers: Answers, x: Tensor) -> bool:
+    """Whether drift or diffusion depend on time: as the SDE says, or as they answer.
+
+    Args:
+        sde: What may say it.
+        answers: Its f and g at states and a time.
+        x: States, shape (batch, 1), of which some are asked about.
+    """
+    if sde.autonomous is not None:
+        return not sde.autonomous
+    return varies(answers, x, torch.linspace(*span(sde), 4, dtype=torch.float64))
 
 
 @torch.no_grad()

@@ -85,6 +85,7 @@ class Reader:
         # nodes and Gauss points in order, so that a change of sign of g shows
         self._x = torch.cat([torch.cat([x[:-1, None], inner], 1).flatten(), x[-1:]])[:, None]
         self._asked_about: dict[tuple[float, ...], bool] = {}
+        self._moves: bool | None = None
         self._last: tuple[float, Coefficients] | None = None
         self._check_single(self.start)
         self._held = _numbers(sde)
@@ -121,6 +122,7 @@ class Reader:
         self._held = held
         self._last = None
         self._asked_about.clear()
+        self._moves = None
         return True
 
     @torch.no_grad()
@@ -148,8 +150,8 @@ class Reader:
     @torch.no_grad()
     def varies(self, times: Tensor) -> bool:
         """Whether drift or diffusion change over times, or between them; asked at some points."""
-        if self.sde.autonomous:
-            return False
+        if self.sde.autonomous is not None:
+            return not self.sde.autonomous
         key = tuple(times.tolist())
         if key not in self._asked_about:
             self._asked_about[key] = clock.varies(self._answers, self._x, times)
@@ -158,7 +160,14 @@ class Reader:
     @torch.no_grad()
     def varies_at_all(self) -> bool:
         """Whether the coefficients change over the times at which the SDE is defined."""
-        return self.varies(torch.linspace(*clock.span(self.sde), 4, dtype=torch.float64))
+        if self._moves is None:
+            self._moves = clock.moves(self.sde, self._answers, self._x)
+        return self._moves
+
+    @property
+    def assumed_autonomous(self) -> bool:
+        """Whether it is an assumption that drift and diffusion do not depend on time."""
+        return self.sde.autonomous is None
 
     def _answers(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """f and g at states x, as they come; the user's own errors pass with a note."""
@@ -331,6 +340,11 @@ class Readers:
     def varies_at_all(self) -> bool:
         """Whether one of them depends on time."""
         return any(reader.varies_at_all() for reader in self.each)
+
+    @property
+    def assumed_autonomous(self) -> bool:
+        """Whether it is an assumption that none of them depends on time."""
+        return any(reader.assumed_autonomous for reader in self.each)
 
 
 def _numbers(sde: SDE) -> tuple[object, ...] | None:

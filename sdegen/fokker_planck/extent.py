@@ -136,11 +136,8 @@ def extent(sde: SDE, near: float | None) -> Extent:
 
 def _check_still(sde: SDE, x: float) -> None:
     """Refuses what depends on time."""
-    if sde.autonomous:
-        return
     state = x + torch.linspace(-1.0, 1.0, 9, dtype=torch.float64)[:, None]
-    times = torch.linspace(*clock.span(sde), 4, dtype=torch.float64)
-    if clock.varies(lambda y, t: (sde.drift(y, t), sde.diffusion(y, t)), state, times):
+    if clock.moves(sde, lambda y, t: (sde.drift(y, t), sde.diffusion(y, t)), state):
         raise ValueError(
             "a stationary density was to be covered, but drift or diffusion depend on time; "
             "freeze the time in the SDE, or give the ends of the grid: Grid(low, high, cells)."

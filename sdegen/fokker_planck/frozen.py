@@ -43,6 +43,15 @@ class Frozen:
                 "the SDE, or solve from a start."
             )
 
+    @property
+    def assumed_autonomous(self) -> bool:
+        """Whether it is an assumption that drift and diffusion do not depend on time.
+
+        Then they take t, and answered alike at the times that were looked at; the SDE says neither
+        that they depend on it nor that they do not.
+        """
+        return self._generator.reader.assumed_autonomous
+
     def landscape(self, *, fresh: bool = False) -> Landscape:
         """f/D, integrated over the cells; a fresh one knows its parameters."""
         return self._generator.landscape(self._coefficients()) if fresh else self._land

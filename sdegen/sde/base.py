@@ -177,7 +177,8 @@ class SDE(ABC):
             x), which assumes the least and holds unless said.
         constant_noise: g, where it is one number for all x and t, which saves asking for it in
             every step; None else.
-        autonomous: Whether f and g are known not to depend on t.
+        autonomous: Whether f and g are known not to depend on t, or known to; None where neither
+            is known, which assumes the least and holds unless said.
         direction: Sense of time in which the noisy equation is meant: +1 or −1. A noisy SDE run
             against its direction is not its time reversal; noise-free dynamics run both ways.
         clock: "continuous", or "integer" for a Markov chain whose steps have dt = ±1.
@@ -187,7 +188,7 @@ class SDE(ABC):
 
     noise: NoiseKind = "multiplicative"
     constant_noise: float | None = None
-    autonomous: bool = False
+    autonomous: bool | None = None
     direction: Literal[1, -1] = 1
     clock: ClassVar[Literal["continuous", "integer"]] = "continuous"
 
@@ -241,9 +242,14 @@ class ItoProcess(SDE):
         interpretation: Reading of multiplicative noise: "ito", "stratonovich" or "klimontovich".
         noise: What a callable diffusion is, "multiplicative" unless said. Say "additive" for a
             g(x, t) that depends on t alone: solvers are then cheaper and of higher order.
+        autonomous: Whether drift and diffusion are the same at every t, whatever arguments they
+            take. If None, those that take no t are; of others it is not known: runs over time
+            read them at every step, and what is asked of them at rest (a stationary density, a
+            spectrum, a first passage) assumes it where they answered alike at some times.
 
     Raises:
-        TypeError: If the drift is not callable or the diffusion is a matrix.
+        TypeError: If the drift is not callable, the diffusion is a matrix, or autonomous is
+            neither a bool nor None.
         ValueError: If a word is misspelt or does not go with the diffusion, or the number is
             negative or not finite.
 
@@ -263,6 +269,7 @@ class ItoProcess(SDE):
         *,
         interpretation: Interpretation = "ito",
         noise: NoiseKind | None = None,
+        autonomous: bool | None = None,
     ) -> None:
         if not callable(drift):
             raise TypeError(
@@ -274,6 +281,11 @@ class ItoProcess(SDE):
         if noise is not None and noise not in get_args(NoiseKind):
             words = ", ".join(map(repr, get_args(NoiseKind)))
             raise ValueError(f"noise must be one of {words}, but is {noise!r}.")
+        if autonomous is not None and not isinstance(autonomous, bool):
+            raise TypeError(
+                "autonomous must be True where drift and diffusion do not depend on t, False "
+                f"where they do, or None, but is {autonomous!r}."
+            )
         self._drift, timed = _of_state_and_time(drift)
         assumed: NoiseKind
         if callable(diffusion):
@@ -291,7 +303,8 @@ class ItoProcess(SDE):
                 raise ValueError(
                     f"noise must be {assumed!r} for diffusion = {sigma:g}, but is {noise!r}."
                 )
-        self.noise, self.autonomous = noise or assumed, not timed
+        self.noise = noise or assumed
+        self.autonomous = autonomous if autonomous is not None or timed else True
         self.interpretation = interpretation
         self._alpha = _ALPHA[interpretation] if self.noise == "multiplicative" else 0.0
 

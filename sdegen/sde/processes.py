@@ -30,7 +30,7 @@ class _ConstantNoise(SDE):
         super().__init_subclass__()
         said = next(c for c in cls.__mro__ if issubclass(c, SDE) and "autonomous" in vars(c))
         if cls.drift is not said.drift or cls.diffusion is not said.diffusion:
-            cls.autonomous = False  # was said of another drift or diffusion
+            cls.autonomous = None  # was said of another drift or diffusion
 
     def diffusion(self, x: State, t: Time) -> Tensor:
         """g = σ, 0-d."""

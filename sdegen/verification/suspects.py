@@ -35,6 +35,7 @@ class _Altered(SDE):
 
     def __init__(self, sde: SDE, drift: float, noise: float, reading: float) -> None:
         self.sde, self.noise, self.direction = sde, sde.noise, sde.direction
+        self.autonomous = sde.autonomous
         self._drift, self._noise, self._reading = drift, noise, reading
         self._stratonovich = ItoProcess(sde.drift, sde.diffusion, interpretation="stratonovich")
 

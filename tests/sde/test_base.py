@@ -301,3 +301,33 @@ def test_an_sde_of_ones_own_is_taken_to_be_multiplicative():
     assert (own.noise, own.direction, own.clock) == ("multiplicative", 1, "continuous")
     assert (own.kernel, own.denoising) == (None, None)
     assert own.time_range == own.score_range == (-math.inf, math.inf)
+
+
+def test_what_is_said_of_time_settles_whether_a_process_depends_on_it():
+    still, timed = (lambda x: -x), (lambda x, t: -x)
+    assert sg.ItoProcess(still, 1.0).autonomous is True
+    assert sg.ItoProcess(still, lambda x: 1 + x * x).autonomous is True
+    assert sg.ItoProcess(timed, 1.0).autonomous is None
+    assert sg.ItoProcess(still, lambda x, t: x).autonomous is None
+    for said in (True, False):
+        assert sg.ItoProcess(timed, 1.0, autonomous=said).autonomous is said
+        assert sg.ItoProcess(still, 1.0, autonomous=said).autonomous is said
+    with pytest.raises(TypeError, match=r"autonomous must be True .* but is 'yes'"):
+        sg.ItoProcess(timed, 1.0, autonomous="yes")
+
+
+def test_at_rest_what_answered_alike_is_assumed_not_to_depend_on_time_unless_it_is_said():
+    grid = sg.Grid(-8.0, 8.0, 100)
+    late = lambda x, t: -x + torch.where(t > 50, 1.0, 0.0)  # noqa: E731
+    changing = lambda x, t: -x + torch.sin(t)  # noqa: E731
+    assumed = sg.FokkerPlanck(sg.ItoProcess(late, 1.0), grid)
+    assert float(assumed.stationary().mean) == pytest.approx(0.0, abs=1e-9)
+    assert assumed._frozen.assumed_autonomous
+    for drift, said in ((late, False), (changing, False), (changing, None)):
+        with pytest.raises(ValueError, match="depend on time"):
+            sg.FokkerPlanck(sg.ItoProcess(drift, 1.0, autonomous=said), grid).stationary()
+    # said, it is not overruled by answers: that of the first time is taken
+    known = sg.FokkerPlanck(sg.ItoProcess(changing, 1.0, autonomous=True), grid)
+    assert float(known.stationary().mean) == pytest.approx(0.0, abs=1e-9)
+    assert not known._frozen.assumed_autonomous
+    assert known.solve(grid.gaussian(0.0, 0.7), [0.0, 9.0]).final.mean.abs() < 1e-9
