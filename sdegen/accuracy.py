@@ -2,7 +2,9 @@
 
 An `ErrorEstimate` belongs to one result. It holds a relative error for each of the result's
 attributes that carries one, by the attribute's name, and says how it was found. Values stay
-numbers and tensors; `result.error` is where their errors are.
+numbers and tensors; `result.error` is where their errors are. Where a question has a bare number
+or a bare tensor for an answer, that is an `Estimated` or an `EstimatedTensor`, which has `.error`
+too and is else what it was.
 
     error = |value − truth| / max(|value|, scale)
 
@@ -19,12 +21,22 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import SupportsFloat
 
+import torch
 from torch import Tensor
 
 from sdegen.errors import AccuracyWarning
 
-__all__ = ["NOT_ESTIMATED", "WARNS", "ErrorEstimate", "Trust", "warn_inaccurate"]
+__all__ = [
+    "NOT_ESTIMATED",
+    "WARNS",
+    "ErrorEstimate",
+    "Estimated",
+    "EstimatedTensor",
+    "Trust",
+    "warn_inaccurate",
+]
 
 WARNS = 1e-3  # the relative error above which a result warns
 NOT_ESTIMATED = "not estimated"
@@ -88,6 +100,49 @@ def warn_inaccurate(error: ErrorEstimate, what: str, cure: str, *, stacklevel: i
             AccuracyWarning,
             stacklevel=stacklevel,
         )
+
+
+class Estimated(float):
+    """A number that knows its error: a float in every other respect.
+
+    Args:
+        value: The number.
+        error: Its estimated relative error, under the name "value".
+
+    >>> sigma = Estimated(50.0, ErrorEstimate({"value": 2e-4}, "two grids"))
+    >>> sigma / 2, float(sigma.error)
+    (25.0, 0.0002)
+    """
+
+    error: ErrorEstimate
+
+    def __new__(cls, value: SupportsFloat, error: ErrorEstimate) -> Estimated:
+        """Return the number; it is immutable, as any float."""
+        number = super().__new__(cls, value)
+        number.error = error
+        return number
+
+    def __reduce__(self) -> tuple[type[Estimated], tuple[float, ErrorEstimate]]:
+        """Return what a copy is made of."""
+        return Estimated, (float(self), self.error)
+
+
+class EstimatedTensor(Tensor):
+    """A tensor that knows its error; what is computed from it is a plain tensor.
+
+    Attributes:
+        error: Estimated relative errors.
+    """
+
+    error: ErrorEstimate
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    @staticmethod
+    def of(values: Tensor, error: ErrorEstimate) -> EstimatedTensor:
+        """Return values with their error beside them."""
+        told = values.as_subclass(EstimatedTensor)
+        told.error = error
+        return told
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,18 @@
 """Errors beside values: the mapping, its warning, and the table of trust."""
 
+import copy
 import warnings
 
 import pytest
 import torch
 
-from sdegen.accuracy import ErrorEstimate, Trust, warn_inaccurate
+from sdegen.accuracy import (
+    ErrorEstimate,
+    Estimated,
+    EstimatedTensor,
+    Trust,
+    warn_inaccurate,
+)
 from sdegen.errors import AccuracyWarning
 
 
@@ -40,3 +47,20 @@ def test_the_table_has_a_row_for_each_cause():
         "  step      not estimated",
         "  sampling  1.2e-02",
     ]
+
+
+def test_an_estimated_number_is_a_float_with_an_error():
+    error = ErrorEstimate({"value": 2e-4}, "two grids")
+    number = Estimated(50.0, error)
+    assert number == 50.0
+    assert isinstance(number, float)
+    assert copy.copy(number).error is error
+    assert type(number + 1) is float
+
+
+def test_what_follows_from_an_estimated_tensor_is_a_plain_one():
+    values = torch.arange(3.0)
+    told = EstimatedTensor.of(values, ErrorEstimate({"J": 1e-5}, "two grids"))
+    assert float(told.error) == 1e-5
+    assert type(told * 2) is torch.Tensor
+    assert torch.equal(told, values)

@@ -79,11 +79,7 @@ class Reader:
 
     def __init__(self, sde: SDE, grid: Grid) -> None:
         self.sde, self.grid = sde, grid
-        x = grid.nodes
-        h = x.diff()
-        inner = x[:-1, None] + h[:, None] * GAUSS_NODES
-        # nodes and Gauss points in order, so that a change of sign of g shows
-        self._x = torch.cat([torch.cat([x[:-1, None], inner], 1).flatten(), x[-1:]])[:, None]
+        self._x = _points(grid)
         self._asked_about: dict[tuple[float, ...], bool] = {}
         self._moves: bool | None = None
         self._last: tuple[float, Coefficients] | None = None
@@ -95,6 +91,20 @@ class Reader:
     def start(self) -> float:
         """A time at which the dynamics are defined."""
         return clock.start(self.sde)
+
+    def on(self, grid: Grid) -> Reader:
+        """Return a reader of the same SDE on another grid between the same walls.
+
+        What was checked of the SDE is not checked again. It does not look for changes of the SDE:
+        whoever holds it drops it when this one is `renewed`.
+        """
+        twin = Reader.__new__(Reader)
+        twin.sde, twin.grid = self.sde, grid
+        twin._x = _points(grid)
+        twin._asked_about = self._asked_about
+        twin._last = None
+        twin._held, twin._seen = self._held, self._seen
+        return twin
 
     def at(self, t: float) -> Coefficients:
         """Coefficients at time t; without gradients the last ones are remembered."""
@@ -345,6 +355,13 @@ class Readers:
     def assumed_autonomous(self) -> bool:
         """Whether it is an assumption that none of them depends on time."""
         return any(reader.assumed_autonomous for reader in self.each)
+
+
+def _points(grid: Grid) -> Float[Tensor, "points 1"]:
+    """Return nodes and Gauss points in order, so that a change of sign of g shows."""
+    x = grid.nodes
+    inner = x[:-1, None] + x.diff()[:, None] * GAUSS_NODES
+    return torch.cat([torch.cat([x[:-1, None], inner], 1).flatten(), x[-1:]])[:, None]
 
 
 def _numbers(sde: SDE) -> tuple[object, ...] | None:

@@ -48,6 +48,16 @@ class Generator:
         twin.__dict__["ends"] = self.ends
         return twin
 
+    def on(self, grid: Grid) -> Generator:
+        """Return the same generator on another grid between the same walls.
+
+        Raises:
+            TypeError: If it holds several SDEs.
+        """
+        if not isinstance(self.reader, Reader):
+            raise TypeError("a family of SDEs has no generator on another grid.")
+        return Generator(self.reader.on(grid), self.kinds, self.compact)
+
     def coefficients(self, t: float) -> Coefficients:
         """f and D at time t."""
         return self.reader.at(t)
