@@ -13,8 +13,9 @@ Only the first is read here. It is one of three:
 these times the path has exactly their ᾱ_k. Between them k is a fraction, and the path the smooth
 one of `TabulatedBeta`. t_min = 1/N is the least noise that the network knows.
 
-**Zero terminal SNR.** With `rescale_betas_zero_snr` the last ᾱ is 0 and leaves nothing to take a
-score of. The path ends one level earlier, and the network is asked for k = 0 … N − 2.
+**Zero terminal SNR.** With `rescale_betas_zero_snr` the last ᾱ is 0, or 2⁻²⁴ in its place, and
+leaves nothing to take a score of. The path ends one level earlier, and the network is asked for
+k = 0 … N − 2.
 
 **Tables.** diffusers keeps ᾱ in float32, and its numbers are taken as they are. `to_diffusers`
 makes tables in float64; a scheduler that is made anew `from_config` has float32 ones again.
@@ -68,6 +69,9 @@ _OF_ALPHA_BARS: dict[str, Parameterization] = {
     "v_prediction": VPrediction(),
     "sample": X0Prediction(),
 }
+# ᾱ of the last level under `rescale_betas_zero_snr`: 0, or what Euler's, DPM-Solver's and UniPC's
+# schedulers write there so that σ stays finite. It may lie above the level before
+_NO_SIGNAL = (0.0, 2.0**-24)
 _Network = Callable[..., Any]
 
 
@@ -179,7 +183,7 @@ def _of_alpha_bars(network: _Network, scheduler: Scheduler, config: Any) -> Scor
             "from_denoiser."
         )
     table: Tensor = scheduler.alphas_cumprod  # type: ignore[attr-defined]
-    if len(table) > 2 and float(table[-1]) == 0:
+    if len(table) > 2 and float(table[-1]) in _NO_SIGNAL:
         table = table[:-1]  # zero terminal SNR: what is asked there tells x0, but no score
     beta = TabulatedBeta(table)
     wrapped = DiffusersNetwork(

@@ -207,14 +207,16 @@ class LinearMeasurement:
         if covariance == "tweedie":
             # rows of A ∂x̂_0/∂x; V and its Jacobian are symmetric up to what a network gets wrong
             rows = torch.stack([pulled(row.expand_as(flat)) for row in a], 1)
-            scale = (sigma**2 / alpha).reshape(-1, 1, 1)
+            scale = (
+                (sigma**2 / alpha).reshape(-1, 1, 1).to(x)
+            )  # a 0-d float64 promotes once it has axes
             spread = scale * rows @ a.T
             inner = inner + 0.5 * (spread + spread.mT)
             weights = torch.linalg.solve(inner, off[:, :, None])
             pull: Tensor = (rows.mT @ weights)[:, :, 0].reshape(x.shape)
             return pull
         if covariance == "isotropic":
-            r2 = (sigma**2 / (alpha**2 + sigma**2)).reshape(-1, 1, 1)
+            r2 = (sigma**2 / (alpha**2 + sigma**2)).reshape(-1, 1, 1).to(x)
             inner = inner + r2 * (a @ a.T)
         weights = torch.linalg.solve(inner.expand(len(x), -1, -1), off[:, :, None])[:, :, 0]
         return pulled(weights @ a).reshape(x.shape)

@@ -219,15 +219,15 @@ class AncestralChain(SDE):
 
     def drift(self, x: State, t: Time) -> State:
         """x less the ancestral mean at t = k: with dt = −1 the step to k − 1."""
-        a = expand(_at(self.chain.a, t - 1), x)
-        b = expand(_at(self.chain.b, t - 1), x)
+        a = expand(_at(self.chain.a, t, -1), x)
+        b = expand(_at(self.chain.b, t, -1), x)
         now = self.chain.times[t.long().cpu()]
         score = self.score(x, now if now.ndim == 0 else now.to(x))
         return -((1 / a - 1) * x + (b * b / a) * score)
 
     def diffusion(self, x: State, t: Time) -> Tensor:
         """s_k at t = k, broadcastable to x."""
-        return expand(_at(self.stds, t - 1), x)
+        return expand(_at(self.stds, t, -1), x)
 
     def counted(self, counter: Counter) -> Self:
         """The same chain, whose calls of the score `counter` counts."""
@@ -236,9 +236,30 @@ class AncestralChain(SDE):
         return twin
 
 
-def _at(coefficients: Tensor, k: Time) -> Tensor:
-    """The coefficient at integer k; float64 for one time, k's dtype for one each."""
-    values = coefficients[k.long().cpu()]
+def _at(coefficients: Tensor, k: Time, offset: int = 0) -> Tensor:
+    """Return the coefficient of the step that starts at integer k, coefficients[k + offset].
+
+    Args:
+        coefficients: Shape (N,).
+        k: Time, shape () or (batch,).
+        offset: 0 for a step up from k, −1 for a step down.
+
+    Returns:
+        float64 for one time, k's dtype for one each.
+
+    Raises:
+        ValueError: If no step of the chain starts at k.
+    """
+    at = k.long().cpu() + offset
+    n = len(coefficients)
+    low, high = (int(at), int(at)) if at.ndim == 0 else (int(at.min()), int(at.max()))
+    if low < 0 or high >= n:
+        wrong = (low if low < 0 else high) - offset
+        raise ValueError(
+            f"a step of this chain of N = {n} starts at k = {-offset} … {n - 1 - offset}, but was "
+            f"asked for at k = {wrong}; a chain ends at k = {'0' if offset else 'N'}."
+        )
+    values = coefficients[at]
     return values if values.ndim == 0 else values.to(k)
 
 

@@ -86,8 +86,9 @@ def check_interacting(interacting: object) -> None:
 def couples(sde: SDE, rows: State, times: Tensor, noise: Stream) -> bool:
     """Whether the drift or the diffusion of one trajectory depends on the others.
 
-    Evaluates a few rows at the first, the middle and the last of the times, and once more with all
-    but one of them put elsewhere: what that one then gets is coupled if it differs by more than
+    Evaluates a few rows at the first, the middle and the last of the times (of a chain: of those
+    from which a step starts), and once more with all but one of them put elsewhere: what that one
+    then gets is coupled if it differs by more than
     rounding. They are put apart by independent noise of three sizes, since all trajectories may
     start at one point, where a mean field vanishes, and forces may be of short range; and once
     more around one point, since trajectories that start far apart may meet later.
@@ -112,7 +113,9 @@ def couples(sde: SDE, rows: State, times: Tensor, noise: Stream) -> bool:
         for d in _DISPLACEMENTS
     ]
     asked = [(pair, times[0]) for pair in pairs]
-    asked += [(pairs[0], t) for t in (times[len(times) // 2], times[-1])]
+    # a chain has no step that starts at its last time
+    starts = times[:-1] if sde.clock == "integer" else times
+    asked += [(pairs[0], t) for t in (starts[len(starts) // 2], starts[-1])]
     return any(
         _couples(field, *pair, t) for field in (sde.drift, sde.diffusion) for pair, t in asked
     )

@@ -346,6 +346,61 @@ def test_a_level_without_signal_at_the_end_is_left_out():
     assert asked == [0, 50, N - 2]
 
 
+ZERO_SNR = {
+    "DDIM": {},
+    "DDPM": {"clip_sample": False},
+    "EulerDiscrete": {"timestep_spacing": "leading"},
+    "EulerAncestralDiscrete": {"timestep_spacing": "leading"},
+    "DPMSolverMultistep": {"timestep_spacing": "leading", "solver_order": 1},
+    "UniPCMultistep": {"timestep_spacing": "leading", "solver_order": 1},
+}
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # theirs
+@pytest.mark.parametrize("name", ZERO_SNR)
+def test_zero_terminal_snr_of_any_scheduler_is_left_out_and_its_step_is_ours(name):
+    """The first of ten steps: its own on its float32 table, ours in float64; |x| ~ 2, ≤ 2e-5.
+
+    Euler's, DPM-Solver's and UniPC's schedulers hold 2⁻²⁴ where the others hold 0, above ᾱ of the
+    level before. DDIM, Euler, and the first orders of DPM-Solver++ and UniPC take one and the
+    same deterministic step; DDPM and ancestral Euler one and the same random one.
+    """
+    make = getattr(diffusers, f"{name}Scheduler")
+    scheduler = make(rescale_betas_zero_snr=True, prediction_type="v_prediction", **ZERO_SNR[name])
+    table = scheduler.alphas_cumprod.double().clone()
+
+    def network(x, k):
+        alpha_bar = table[int(k.flatten()[0])]
+        alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+        eps = -sigma * at(alpha_bar).force(x)
+        return alpha * eps - sigma * (x - sigma * eps) / alpha
+
+    model = sg.from_diffusers(network, scheduler)
+    assert model.sde.beta.alpha_bars == tuple(table[:-1].tolist())
+    scheduler.set_timesteps(10)
+    high, low = scheduler.timesteps[:2].long().tolist()
+    scale = table[[high, low]].rsqrt() if "Euler" in name else torch.ones(2, dtype=F64)
+    x = stream(0, "x").normal((4, 2), dtype=F64)
+    generator, twin = (torch.Generator().manual_seed(5) for _ in range(2))
+    z = torch.randn((4, 2), generator=twin, dtype=F64)
+    words = {"generator": generator} if name in ("DDPM", "EulerAncestralDiscrete") else {}
+    sample = x * scale[0]
+    scheduler.scale_model_input(sample, scheduler.timesteps[0])  # Euler's ask to be asked
+    output = network(x, torch.tensor([high]))
+    theirs = scheduler.step(output, scheduler.timesteps[0], sample, **words).prev_sample / scale[1]
+
+    times = (torch.tensor([high, low], dtype=F64) + 1) / 999
+    if words:
+        dynamics, nodes = sg.DDPM.discretize(model.sde, times=times).reverse(model.score), [1, 0]
+        solver, noise = sg.EulerMaruyama(), Replay([z])
+    else:
+        dynamics, nodes = sg.ReverseSDE(model.sde, model.score, 0.0), times
+        solver, noise = sg.DDIM(), None
+    nodes = torch.as_tensor(nodes, dtype=F64)
+    ours = solver.solve(dynamics, x, nodes, noise=noise, keep_path=False).states[-1]
+    torch.testing.assert_close(ours, theirs.double(), rtol=0, atol=2e-5)
+
+
 def test_what_else_cannot_be_converted():
     continuous = diffusers.EulerDiscreteScheduler(timestep_type="continuous")
     with pytest.raises(ValueError, match=r"EulerDiscreteScheduler with timestep_type = 'continu"):

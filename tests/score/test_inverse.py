@@ -221,3 +221,20 @@ def test_a_function_for_a_matrix_is_refused_by_kind(as_user):
         sg.LinearMeasurement(lambda x: x, Y, noise_std=0.3)
     with pytest.raises(TypeError, match=r"value must be a tensor, but is list"):
         sg.LinearMeasurement(A, [0.7, -0.4], noise_std=0.3)
+
+
+@pytest.mark.parametrize("covariance", ["tweedie", "isotropic", "none"])
+def test_states_in_single_precision_meet_a_time_in_double(covariance):
+    """`simulate` passes a 0-d float64 t, which promotes nothing; to 1e-4 of the float64 score."""
+    score = MEASURED.posterior_score(VP, THREE.noised(VP).score, covariance)
+    x = drawn(8, 4, seed=6)
+    for t in (time(0.5), time(0.5).expand(8)):
+        single = score(x.float(), t)
+        assert single.dtype == torch.float32
+        torch.testing.assert_close(single.double(), score(x, t), rtol=1e-4, atol=1e-4)
+    reverse = sg.ReverseSDE(VP, score, eta=0.0)
+    x_t = VP.prior((4, 4), rng=1)
+    final = sg.simulate(reverse, x_t, VP.time_grid(20), solver=sg.Heun()).final
+    assert final.dtype == torch.float32
+    exact = sg.simulate(reverse, x_t.double(), VP.time_grid(20), solver=sg.Heun()).final
+    torch.testing.assert_close(final.double(), exact, rtol=1e-3, atol=1e-3)
