@@ -84,6 +84,8 @@ class Reader:
         self._moves: bool | None = None
         self._last: tuple[float, Coefficients] | None = None
         self._check_single(self.start)
+        with torch.no_grad():
+            sde.check_derivatives(self._x[[0, -1]], _clock(self.start))
         self._held = _numbers(sde)
         self._seen = self._sight() if self._held is None else None
 

@@ -131,6 +131,9 @@ class FokkerPlanck2D:
             control_volumes(x.diff(), ring=False), control_volumes(y.diff(), ring=False)
         )
         self._frozen_rates = self._rates_at(self._rest_time)
+        with torch.no_grad():
+            at_rest = torch.tensor(self._rest_time, dtype=torch.float64)
+            sde.check_derivatives(torch.stack([x[[0, -1]], y[[0, -1]]], 1), at_rest)
 
     def gaussian(
         self,

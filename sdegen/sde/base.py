@@ -27,6 +27,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 import torch
 from torch import Tensor
 
+from sdegen.sde.derivatives import MIXES, check_slope, mixes_coordinates, noise_induced
 from sdegen.shapes import ScoreFn, State, Time
 
 __all__ = [
@@ -50,7 +51,6 @@ Method = TypeVar("Method", bound=Callable[..., Tensor])
 
 _ALONG = "_sdegen_along"  # the attribute by which a score says how it is prepared
 _ALPHA: dict[str, float] = {"ito": 0.0, "stratonovich": 0.5, "klimontovich": 1.0}
-_GOLDEN = 0.6180339887498949
 _HALVINGS = 80  # of an interval of times: past the last bit of a float64
 
 
@@ -220,6 +220,18 @@ class SDE(ABC):
     def diffusion(self, x: State, t: Time) -> Tensor:
         """g(x, t), broadcastable to x; always a tensor."""
 
+    def check_derivatives(self, x: State, t: Time) -> None:  # noqa: B027, most take none
+        """Refuse dynamics that use a derivative which is not that of their function.
+
+        Args:
+            x: Two states, shape (2, *event): derivatives are compared with finite differences on
+                the way from one to the other.
+            t: Time, 0-d.
+
+        Raises:
+            ValueError: Naming the derivative, a state and both values.
+        """
+
     def counted(self, counter: Counter) -> Self:
         """The same dynamics, whose costly evaluations `counter` counts: those of the drift."""
         twin = copy.copy(self)
@@ -246,6 +258,10 @@ class ItoProcess(SDE):
             take. If None, those that take no t are; of others it is not known: runs over time
             read them at every step, and what is asked of them at rest (a stationary density, a
             spectrum, a first passage) assumes it where they answered alike at some times.
+        diffusion_derivative: ∂g/∂x of (x, t) or (x), coordinate by coordinate, x's shape, which a
+            reading other than "ito" needs. If None, autograd finds it; where autograd does not see
+            it (a table by NumPy, `.detach()`) or gives NaN (√x at 0), it is the finite
+            difference of g²/2. `check_derivatives` compares either with g before a run.
 
     Raises:
         TypeError: If the drift is not callable, the diffusion is a matrix, or autonomous is
@@ -270,6 +286,7 @@ class ItoProcess(SDE):
         interpretation: Interpretation = "ito",
         noise: NoiseKind | None = None,
         autonomous: bool | None = None,
+        diffusion_derivative: Field | None = None,
     ) -> None:
         if not callable(drift):
             raise TypeError(
@@ -307,6 +324,22 @@ class ItoProcess(SDE):
         self.autonomous = autonomous if autonomous is not None or timed else True
         self.interpretation = interpretation
         self._alpha = _ALPHA[interpretation] if self.noise == "multiplicative" else 0.0
+        self._slope: Callable[[State, Time], Tensor] | None = None
+        if diffusion_derivative is not None:
+            if not callable(diffusion_derivative):
+                raise TypeError(
+                    "diffusion_derivative must be a function (x, t) or (x) that returns ∂g/∂x, "
+                    f"but is {type(diffusion_derivative).__name__}."
+                )
+            if self._alpha == 0.0:
+                raise ValueError(
+                    "diffusion_derivative goes with a g(x, t) that is multiplicative and read as "
+                    f"'stratonovich' or 'klimontovich', but noise is {self.noise!r} and "
+                    f"interpretation {interpretation!r}, which need no ∂g/∂x; leave it out."
+                )
+            self._slope, slope_timed = _of_state_and_time(diffusion_derivative)
+            if slope_timed and autonomous is None:
+                self.autonomous = None
 
     def drift(self, x: State, t: Time) -> State:
         """f + α g ∂g/∂x: the Itô drift, same shape as x."""
@@ -318,45 +351,37 @@ class ItoProcess(SDE):
         """g(x, t), broadcastable to x."""
         return self._diffusion(x, t)
 
-    def _noise_induced(self, x: State, t: Time) -> State:
-        """g ∂g/∂x, coordinate by coordinate."""
-        differentiable = torch.is_grad_enabled()
-        with torch.enable_grad():
-            y = x if differentiable and x.requires_grad else x.detach().requires_grad_()
+    def check_derivatives(self, x: State, t: Time) -> None:
+        """Compare the slope of g that the reading needs with finite differences of g²/2."""
+        if self._alpha == 0.0:
+            return
+        t = t.clone() if t.is_inference() else t
+
+        def diffusivity(y: State) -> Tensor:
             g = self._diffusion(y, t)
-            if not g.requires_grad:
-                return torch.zeros_like(x)
-            # one pass back gives Σ_i ∂g_i/∂x_j, which is ∂g_j/∂x_j where g is diagonal, as well as
-            # where one g serves all coordinates of a trajectory
-            slope = _pulled_back(g, y, torch.ones_like(g), create_graph=differentiable)
-            if g.numel() > 1:
-                self._check_diagonal(g, y, slope)
-        product = g * slope
-        return product if differentiable else product.detach()
+            return 0.5 * g * g
 
-    @staticmethod
-    def _check_diagonal(g: Tensor, y: State, slope: State) -> None:
-        """Refuses a g_i that depends on an x_j: there Σ_i w_i ∂g_i/∂x_j is not w_j ∂g_j/∂x_j."""
-        weights = torch.arange(g.numel(), dtype=torch.float64, device=g.device)
-        # multiples of the golden ratio: no two near each other in the state have near weights
-        weights = (1 + torch.frac(weights * _GOLDEN)).to(g.dtype).view_as(g)
-        weighted = _pulled_back(g, y, weights, create_graph=True)  # g's graph is needed again
-        gap = (weighted - weights * slope).detach().abs().nan_to_num()
-        scale = slope.detach().abs().nan_to_num(posinf=0.0)
-        if bool((gap > 1e3 * torch.finfo(g.dtype).eps * scale.max()).any()):
-            raise ValueError(
-                "g(x, t) mixes coordinates or trajectories: component i of the diffusion may "
-                "depend on component i of x alone, or be one number for each trajectory, shape "
-                "(batch, 1, …), unless interpretation='ito'. Add the noise-induced drift yourself."
-            )
+        if mixes_coordinates(diffusivity, x):
+            raise ValueError(MIXES)
+        given = self._slope is not None
+        check_slope(
+            diffusivity,
+            lambda y: self._noise_induced(y, t),
+            x,
+            name="g²/2 (g times diffusion_derivative)" if given else "g²/2",
+            cure="Let diffusion_derivative= return ∂g/∂x."
+            if given
+            else "If a part of g is hidden from autograd (.detach(), no_grad, NumPy), take it out "
+            "or pass diffusion_derivative=; if g jumps, make it continuous, such as by "
+            "interpolation.",
+        )
 
-
-def _pulled_back(g: Tensor, y: State, weights: Tensor, *, create_graph: bool) -> State:
-    """Σ_i w_i ∂g_i/∂y, shape of y; 0 where g does not depend on y."""
-    (slope,) = torch.autograd.grad(
-        g, y, weights, create_graph=create_graph, retain_graph=True, materialize_grads=True
-    )
-    return slope
+    def _noise_induced(self, x: State, t: Time) -> State:
+        """Return g ∂g/∂x, coordinate by coordinate."""
+        slope = self._slope
+        if slope is not None:
+            return (self._diffusion(x, t) * slope(x, t)).expand_as(x)
+        return noise_induced(lambda y: self._diffusion(y, t), x)
 
 
 def _of_state_and_time(function: Field) -> tuple[Callable[[State, Time], Tensor], bool]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sdegen.sde.base import SDE
+from sdegen.sde.derivatives import check_seen, states_between
 from sdegen.shapes import State, as_times
 from sdegen.solvers.base import Solver
 from sdegen.walls import Walls
@@ -18,6 +19,7 @@ from sdegen.walls import Walls
 __all__ = [
     "check_blocks",
     "check_bytes",
+    "check_derivatives",
     "check_dynamics",
     "check_memory",
     "check_state",
@@ -237,6 +239,24 @@ def probe(sde: SDE, x0: State, t: Tensor, walls: Walls | None, *, whole: bool) -
             f"{type(sde).__name__} says noise = 'additive', but its diffusion is another at x + 1 "
             "than at x; say 'multiplicative'."
         )
+
+
+def check_derivatives(sde: SDE, x0: State, t: Tensor, *, differentiable: bool = False) -> None:
+    """Refuse derivatives that are not those of their functions, at states near the start.
+
+    Args:
+        sde: What moves.
+        x0: Start, shape (batch, *event).
+        t: Start time, 0-d.
+        differentiable: Whether gradients are to flow through drift and diffusion.
+
+    Raises:
+        ValueError: Naming the function.
+    """
+    sde.check_derivatives(states_between(x0), t)
+    if differentiable:
+        check_seen(lambda x: sde.drift(x, t), x0[:_PROBED_ROWS], "drift")
+        check_seen(lambda x: sde.diffusion(x, t), x0[:_PROBED_ROWS], "diffusion")
 
 
 def check_blocks(trajectories: int, rows: int) -> None:

@@ -34,7 +34,13 @@ from sdegen.interrupt import HeldInterrupt
 from sdegen.noise import Rng, Streams
 from sdegen.sde.base import SDE
 from sdegen.simulation.blocks import block_rows, check_interacting, couples
-from sdegen.simulation.door import check_blocks, check_dynamics, check_times, probe
+from sdegen.simulation.door import (
+    check_blocks,
+    check_derivatives,
+    check_dynamics,
+    check_times,
+    probe,
+)
 from sdegen.simulation.observables import Observable, PairTree, check_observables
 from sdegen.simulation.plan import Plan, Start, named, sample_of
 from sdegen.simulation.pool import check_threads, over_blocks
@@ -174,6 +180,7 @@ def run_ensemble(
         together = interacting is True or solver.whole
         probed = x0 if isinstance(x0, Tensor) and len(x0) == trajectories else sample
         probe(sde, probed, ts[0], walls, whole=together)
+        check_derivatives(sde, probed, ts[0])
         rows = block_rows(sample)
         check_blocks(trajectories, rows)
         if trajectories > rows and interacting is None and not together:

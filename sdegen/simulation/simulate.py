@@ -17,7 +17,14 @@ from sdegen.noise import Rng, Streams, seed_of
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
 from sdegen.simulation.blocks import block_rows, check_interacting, couples, solve_block
-from sdegen.simulation.door import check_dynamics, check_memory, check_state, check_times, probe
+from sdegen.simulation.door import (
+    check_derivatives,
+    check_dynamics,
+    check_memory,
+    check_state,
+    check_times,
+    probe,
+)
 from sdegen.simulation.pool import check_threads, over_blocks
 from sdegen.solvers.base import Conditions, Solution, Solver
 from sdegen.solvers.native import EulerMaruyama
@@ -97,6 +104,7 @@ def simulate(
     with nullcontext() if differentiable else torch.no_grad():
         with torch.no_grad():
             probe(sde, x0, ts[0], walls, whole=interacting is True)
+            check_derivatives(sde, x0, ts[0], differentiable=differentiable)
             whole = solver.whole or differentiable
             blocks = [x0] if whole else _blocks(sde, x0, ts, seed, interacting)
         one_at_a_time = threading.Lock()

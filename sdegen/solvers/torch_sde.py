@@ -25,6 +25,7 @@ from torch import Tensor
 from sdegen.checks import check_count
 from sdegen.noise import Stream, normals_like
 from sdegen.sde.base import SDE, Counter
+from sdegen.sde.derivatives import with_slope
 from sdegen.shapes import State
 from sdegen.solvers.base import (
     Conditions,
@@ -212,8 +213,12 @@ class _DiagonalSteps(_Steps):
     noise_type = "diagonal"
 
     def g(self, u: Tensor, y: Tensor) -> Tensor:
-        """Diffusion, flat."""
-        return y if self.step < 0 else self._g(u, y)
+        """Diffusion, flat; with a derivative, where y asks for one that autograd does not see."""
+        if self.step < 0:
+            return y
+        if self._sde.noise == "additive" or not (y.requires_grad and torch.is_grad_enabled()):
+            return self._g(u, y)
+        return with_slope(lambda state: self._g(u, state), y)
 
 
 class _AdditiveSteps(_Steps):

@@ -141,6 +141,8 @@ class ChainDensity:
         """What `run` returns, however much of it the grid cuts."""
         ts = check_times(times)
         check_dynamics(self.dynamics, self.solver, ts, None)
+        with torch.no_grad():
+            self.dynamics.check_derivatives(self.grid.nodes[[0, -1], None], ts[0])
         nodes = self.solver.nodes(ts)
         start, point = self._start(p0)
         laws, kept = self._laws(nodes, start, point), [start]

@@ -16,6 +16,7 @@ from scipy.interpolate import make_interp_spline
 from sdegen.errors import SolverError
 from sdegen.fokker_planck.density import Density
 from sdegen.sde.base import SDE
+from sdegen.sde.derivatives import check_slope, slope_of
 
 __all__ = ["carried_by_flow"]
 
@@ -39,16 +40,22 @@ def carried_by_flow(sde: SDE, p0: Density, start: float, end: float) -> Density:
     """
     x = p0.x.numpy()
     n = len(x)
+    at_start = torch.tensor(start, dtype=torch.float64)
+    check_slope(
+        lambda y: sde.drift(y, at_start),
+        lambda y: slope_of(lambda z: sde.drift(z, at_start), y),
+        torch.from_numpy(x[[0, -1]].copy())[:, None],
+        name="the drift",
+        cure="A part of it is hidden from autograd (.detach(), no_grad), or it jumps.",
+    )
 
     def rate(t: float, y: NDArray[np.float64]) -> NDArray[np.float64]:
         time = torch.tensor(t, dtype=torch.float64)
-        with torch.enable_grad():
-            state = torch.from_numpy(y[:n].copy())[:, None].requires_grad_()
+        state = torch.from_numpy(y[:n].copy())[:, None]
+        with torch.no_grad():
             f = sde.drift(state, time)
-            slope = torch.zeros_like(state)
-            if f.requires_grad:
-                (slope,) = torch.autograd.grad(f.sum(), state)
-        return np.concatenate([f.detach().numpy()[:, 0], slope.numpy()[:, 0]])
+        slope = slope_of(lambda x: sde.drift(x, time), state)
+        return np.concatenate([f.numpy()[:, 0], slope.numpy()[:, 0]])
 
     begin = np.concatenate([x, np.zeros(n)])
     found = solve_ivp(rate, (end, start), begin, "DOP853", rtol=_RELATIVE, atol=_ABSOLUTE)
