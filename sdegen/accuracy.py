@@ -81,22 +81,25 @@ def largest(error: float | Tensor) -> float:
     return float(error.detach().max()) if isinstance(error, Tensor) else float(error)
 
 
-def warn_inaccurate(error: ErrorEstimate, what: str, cure: str, *, stacklevel: int = 3) -> None:
-    """Warn where an estimated error exceeds 1e-3.
+def warn_inaccurate(
+    error: ErrorEstimate, what: str, cure: str, *, above: float = WARNS, stacklevel: int = 3
+) -> None:
+    """Warn where an estimated error exceeds 1e-3, or what was asked for.
 
     Args:
         error: Estimated errors.
         what: Whose they are, such as "the stationary density".
         cure: What to pass to make them smaller.
+        above: The largest error that is passed over.
         stacklevel: As `warnings.warn` has it; 3 points at the caller's caller.
     """
     each = {k: largest(v) for k, v in error.items()}
     name = max(each, key=lambda k: math.inf if math.isnan(each[k]) else each[k])
     worst = each[name]
-    if not worst <= WARNS:  # NaN warns too
+    if not worst <= above:  # NaN warns too
         warnings.warn(
             f"{what}: the estimated relative error of {name} is {worst:.2g} ({error.method}), "
-            f"above {WARNS:g}. {cure}",
+            f"above {above:g}. {cure}",
             AccuracyWarning,
             stacklevel=stacklevel,
         )

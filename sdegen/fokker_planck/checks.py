@@ -138,6 +138,11 @@ def check_start(p0: Density, grid: Grid, *, may_lack: bool) -> Tensor:
             "p0.at(grid.nodes)).normalized()."
         )
     p = p0.p.to(torch.float64)
+    powers = getattr(p0, "powers", (None, None))
+    if powers != (None, None):  # what is ∞ there is no unknown
+        low, high = (q is not None and q < 0 for q in powers)
+        zero = torch.zeros_like(p[:1])
+        p = torch.cat([zero if low else p[:1], p[1:-1], zero if high else p[-1:]])
     value = p.detach().numpy()
     least, most = np.minimum.reduce(value), np.maximum.reduce(value)
     if not (math.isfinite(least) and math.isfinite(most)):
@@ -151,7 +156,8 @@ def check_start(p0: Density, grid: Grid, *, may_lack: bool) -> Tensor:
         )
     mass = float(grid.weights.numpy() @ value)
     if abs(mass - 1) > _MASS_TOLERANCE:  # of what the grid does not resolve, it is the cubic's
-        mass = float(cell_masses(x.numpy(), value).sum())
+        singular = powers != (None, None)
+        mass = float(p0.mass if singular else cell_masses(x.numpy(), value).sum())
     if mass == 0:
         raise ValueError("p0 has no mass: it is zero at every node.")
     if mass > 1 + _MASS_TOLERANCE or (mass < 1 - _MASS_TOLERANCE and not may_lack):
@@ -160,11 +166,10 @@ def check_start(p0: Density, grid: Grid, *, may_lack: bool) -> Tensor:
 
 
 def check_poles(poles: Sequence[Pole | None], grid: Grid) -> None:
-    """Refuses a stationary density that diverges at a wall where D = 0.
+    """Refuses a stationary density that is not integrable at a wall where D = 0.
 
     Raises:
         NotNormalizableError: If it is not integrable there.
-        ValueError: If it is, but has no nodal value.
     """
     for side, x, pole in zip(("low", "high"), (grid.low, grid.high), poles, strict=True):
         q = 0.0 if pole is None else pole.stationary_exponent
@@ -172,12 +177,6 @@ def check_poles(poles: Sequence[Pole | None], grid: Grid) -> None:
             raise NotNormalizableError(
                 f"there is no stationary density: it grows towards {side} x, like the distance "
                 f"from {x:g} to the power {q:.3g}."
-            )
-        if q < -1e-6:
-            raise ValueError(
-                f"the stationary density diverges at the wall x = {x:g}, like the distance to the "
-                f"power {q:.3g}; nodal values need a power "
-                "≥ 0: use a coordinate in which the noise is constant."
             )
 
 

@@ -103,7 +103,7 @@ class Reader:
         twin = Reader.__new__(Reader)
         twin.sde, twin.grid = self.sde, grid
         twin._x = _points(grid)
-        twin._asked_about = self._asked_about
+        twin._asked_about, twin._moves = self._asked_about, self._moves
         twin._last = None
         twin._held, twin._seen = self._held, self._seen
         return twin
@@ -361,9 +361,11 @@ class Readers:
 
 def _points(grid: Grid) -> Float[Tensor, "points 1"]:
     """Return nodes and Gauss points in order, so that a change of sign of g shows."""
-    x = grid.nodes
-    inner = x[:-1, None] + x.diff()[:, None] * GAUSS_NODES
-    return torch.cat([torch.cat([x[:-1, None], inner], 1).flatten(), x[-1:]])[:, None]
+    x, each = grid.nodes, len(GAUSS_NODES) + 1
+    points = torch.empty(each * grid.cells + 1, dtype=torch.float64)
+    points[::each] = x
+    points[:-1].view(-1, each)[:, 1:] = x[:-1, None] + x.diff()[:, None] * GAUSS_NODES
+    return points[:, None]
 
 
 def _numbers(sde: SDE) -> tuple[object, ...] | None:

@@ -10,10 +10,18 @@ cell) slopes are limited to |s_i| h ≤ 3 p_i, which keeps it positive. The mass
 and `cdf`, `quantile` and moments are those of this cubic, exactly. A density that lost mass at an
 absorbing wall has a mass below 1: `cdf` ends there, while mean, variance and quantiles are those
 of what is left. Units: x in units of the state, p in their inverse.
+
+Beside a wall without noise a density may be a power of the distance that is no whole number; it
+is then that power times such a cubic (`power_law.py`), and ∞ at the wall if the power is negative.
+
+What a grid does not resolve is kept on a finer one: `fine` then answers whatever is asked of the
+density, whose own nodes are the user's. The error of each answer is its difference to that of the
+same problem with all cells halved.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,16 +29,27 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
+from sdegen.accuracy import NOT_ESTIMATED, ErrorEstimate, Trust
 from sdegen.errors import NotNormalizableError
 from sdegen.fokker_planck import arrays
 from sdegen.fokker_planck.arrays import AnyArray
+from sdegen.fokker_planck.power_law import PowerLaw, Powers
 
-__all__ = ["Density", "DensityPath", "cell_masses", "integral", "interpolated"]
+__all__ = [
+    "Density",
+    "DensityPath",
+    "cell_masses",
+    "integral",
+    "interpolated",
+    "part_masses",
+]
 
 _LIMIT = 3.0  # |s| h ≤ 3 p: the control points of the cubic are then ≥ 0
 _BISECTIONS = 60
+_ROUNDING = 1e-15  # what any number may be wrong by
 _UNRESOLVED = 2e-2  # of the peak: by how much a cubic through every other node may miss the rest
 _GAUSS_NODES, _GAUSS_WEIGHTS = (
     torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(5)
@@ -43,21 +62,124 @@ class Density:
 
     Args:
         x: Nodes, strictly increasing, shape (nodes,).
-        p: Values at the nodes, ≥ 0, shape (nodes,).
+        p: Values at the nodes, ≥ 0, shape (nodes,); ∞ at a wall with a negative power.
+        powers: q of p ∝ ξ^q at the lower and the upper wall; None where p is smooth.
+        fine: The same density on a finer grid, which has all nodes x.
+        compared: The same problem's density with all cells halved, which has all nodes of x or,
+            if there is one, of `fine`; errors are differences to it. None where none was made.
+        assumed_autonomous: Whether it is an assumption that the SDE does not depend on time.
     """
 
     x: Float[Tensor, " nodes"]
     p: Float[Tensor, " nodes"]
+    powers: Powers = (None, None)
+    fine: Density | None = None
+    compared: Density | None = None
+    assumed_autonomous: bool = False
 
     @cached_property
     def slopes(self) -> Float[Tensor, " nodes"]:
-        """p′ at the nodes, of the parabola through three, limited so that the cubic is ≥ 0."""
-        return _limited(self.x.diff(), self.p)
+        """p′ at the nodes, of the parabola through three, limited so that the cubic is ≥ 0.
+
+        With a power at a wall they are those of the smooth factor of p.
+        """
+        return _limited(self.x.diff(), self._smooth)
+
+    @cached_property
+    def _law(self) -> PowerLaw | None:
+        """The powers at the walls, if there are any."""
+        return None if self.powers == (None, None) else PowerLaw(self.x, self.powers)
+
+    @cached_property
+    def _smooth(self) -> Float[Tensor, " nodes"]:
+        """What the cubics interpolate: p, or its smooth factor."""
+        return self.p if self._law is None else self._law.smooth(self.p).clamp(min=0)
+
+    @cached_property
+    def error(self) -> ErrorEstimate | None:
+        """Estimated errors of p, mean, variance and entropy; None where none were made.
+
+        They are relative to the peak for p, to max(|mean|, standard deviation), to the variance,
+        and to max(|entropy|, 1).
+        """
+        if self.compared is None:
+            return None
+        with torch.no_grad():
+            kept = torch.searchsorted(self.compared.x, self.x)
+            p, finer = self.p.detach(), self.compared.p.detach()[kept]
+            finite = torch.isfinite(p)
+            std = self.std
+            return ErrorEstimate(
+                {
+                    "p": float((p - finer)[finite].abs().max() / p[finite].max()) + _ROUNDING,
+                    "mean": self._differs("mean", float(torch.maximum(self.mean.abs(), std))),
+                    "variance": self._differs("variance", float(std**2)),
+                    "entropy": self._differs("entropy", max(abs(float(self.entropy)), 1.0)),
+                },
+                "two grids",
+            )
+
+    def _differs(self, name: str, scale: float) -> float:
+        """The difference of a moment to that on the finer grid, over a scale."""
+        here, there = float(getattr(self, name)), float(getattr(self.compared, name))
+        return abs(here - there) / scale + _ROUNDING
+
+    def error_of(self, f: Callable[[Tensor], Tensor]) -> float:
+        """Return the estimated error of `expect(f)`, over max(|E f|, the deviation of f).
+
+        Args:
+            f: An elementwise function.
+
+        Raises:
+            ValueError: If no error was estimated of this density.
+        """
+        if self.compared is None:
+            raise ValueError(
+                "the error of this density was not estimated; ask a solver for it: "
+                "FokkerPlanck.stationary, FokkerPlanck.solve."
+            )
+        here, there = float(self.expect(f)), float(self.compared.expect(f))
+        spread = math.sqrt(float(self.expect(lambda x: (f(x) - here) ** 2)))
+        return abs(here - there) / max(abs(here), spread, 1e-300) + _ROUNDING
+
+    def trust(self) -> Trust:
+        """Return what is known of its errors, a row for each cause."""
+        grid = NOT_ESTIMATED if self.error is None else f"{float(self.error):.1e}"
+        nodes = self.x if self.fine is None else self.fine.x
+        p = self.p.detach()
+        peak = float(p[torch.isfinite(p)].max())
+        edges = [f"{float(p[side]) / peak:.1e}" for side in (0, -1)]
+        return Trust(
+            "density",
+            (
+                ("grid", f"{grid} ({len(nodes) - 1} cells)"),
+                ("ends of the grid", f"{edges[0]} and {edges[1]} of the peak"),
+                ("sampling", "none"),
+            ),
+        )
 
     @cached_property
     def cell_masses(self) -> Float[Tensor, " cells"]:
         """Probability of each cell [x_i, x_{i+1}], shape (nodes − 1,)."""
-        return cell_masses(self.x, self.p)
+        if self.fine is not None:
+            owner = torch.searchsorted(self.x, self.fine.x[:-1], right=True) - 1
+            zero = torch.zeros(len(self.x) - 1, dtype=self.fine.p.dtype)
+            return zero.index_add(0, owner, self.fine.cell_masses)
+        if self._law is None:
+            return cell_masses(self.x, self.p)
+        points = self._law.points
+        zero = torch.zeros(len(self.x) - 1, dtype=self.p.dtype)
+        part = points.weight * self._cubic(points.cell, points.share)
+        return zero.index_add(0, points.cell, part)
+
+    def part_masses(self, between: Float[Tensor, " cells"]) -> Float[Tensor, " parts"]:
+        """Probabilities of the two parts of each cell, shape (2 · cells,).
+
+        Args:
+            between: Where each cell is cut.
+        """
+        first = self._mass_within(torch.arange(len(between)), between)
+        return torch.stack([first, self.cell_masses - first], 1).flatten()
 
     @property
     def mass(self) -> Float[Tensor, ""]:
@@ -78,6 +200,13 @@ class Density:
     @property
     def entropy(self) -> Float[Tensor, ""]:
         """−∫ p log p dx, in units of k_B (nats)."""
+        if self.fine is not None:
+            return self.fine.entropy
+        if self._law is not None:
+            points = self._law.points
+            r = self._cubic(points.cell, points.share)
+            log_p = torch.where(r > 0, r, 1.0).log() + self._law.weight(points.x).log()
+            return -(points.weight * r * torch.where(r > 0, log_p, 0.0)).sum()
         positive = torch.where(self.p > 0, self.p, 1.0)
         return -integral(self.x, self.p * positive.log())
 
@@ -89,7 +218,7 @@ class Density:
     @cached_property
     def is_resolved(self) -> bool:
         """Whether the grid resolves it: a cubic through every other node meets those between."""
-        x, p = self.x.numpy(), self.p.detach().numpy()
+        x, p = self.x.numpy(), self._smooth.detach().numpy()
         if len(x) < 9:
             return False
         last = len(x) - 1 + len(x) % 2  # an odd number of nodes
@@ -105,6 +234,12 @@ class Density:
         Args:
             f: An elementwise function.
         """
+        if self.fine is not None:
+            return self.fine.expect(f)
+        if self._law is not None:
+            points = self._law.points
+            p = points.weight * self._cubic(points.cell, points.share)
+            return (f(points.x) * p).sum() / self.mass
         h = self.x.diff()
         share = 0.5 * (1 + _GAUSS_NODES)
         x = self.x[:-1, None] + h[:, None] * share
@@ -112,14 +247,22 @@ class Density:
         return ((f(x) * p) @ (0.5 * _GAUSS_WEIGHTS) * h).sum() / self.mass
 
     def at(self, x: Float[Tensor, "*points"]) -> Float[Tensor, "*points"]:
-        """p(x) of the cubic; zero beyond the nodes."""
+        """p(x) of the cubic; zero beyond the nodes, ∞ at a wall with a negative power."""
+        if self.fine is not None:
+            return self.fine.at(x)
         y = x.to(self.x)
         cell = self._cell(y)
         share = (y - self.x[cell]) / (self.x[cell + 1] - self.x[cell])
-        return torch.where((y >= self.x[0]) & (y <= self.x[-1]), self._cubic(cell, share), 0.0)
+        p = self._cubic(cell, share)
+        inside = (y >= self.x[0]) & (y <= self.x[-1])
+        if self._law is not None:
+            p = p * self._law.weight(y.clamp(self.x[0], self.x[-1]))
+        return torch.where(inside, p, 0.0)
 
     def within_cells(self, share: Float[Tensor, " cells"]) -> Float[Tensor, " cells"]:
         """p at one place in each cell, given as a share in [0, 1] of its width."""
+        if self._law is not None or self.fine is not None:
+            return self.at(self.x[:-1] + share * self.x.diff())
         return _within_cells(self.x.diff(), self.p, self.slopes, share)
 
     def cdf(self, x: Float[Tensor, "*points"]) -> Float[Tensor, "*points"]:
@@ -128,6 +271,8 @@ class Density:
         Args:
             x: Positions, any shape.
         """
+        if self.fine is not None:
+            return self.fine.cdf(x)
         y = x.to(self.x).clamp(self.x[0], self.x[-1])
         cell = self._cell(y)
         below = torch.nn.functional.pad(self.cell_masses.cumsum(0), (1, 0))
@@ -147,6 +292,8 @@ class Density:
             raise ValueError(
                 f"q must lie in [0, 1], but reaches from {level.min():g} to {level.max():g}."
             )
+        if self.fine is not None:
+            return self.fine.quantile(q)
         with torch.no_grad():
             below = torch.nn.functional.pad(self.cell_masses.clamp(min=0).cumsum(0), (1, 0))
             target = level * below[-1]
@@ -157,6 +304,8 @@ class Density:
             low, high = self.x[cell], self.x[cell + 1]
             for _ in range(_BISECTIONS):
                 middle = 0.5 * (low + high)
+                if self._law is not None:
+                    middle = self._law.middle(cell, low, high)
                 short = self._mass_within(cell, middle) < target
                 low, high = torch.where(short, middle, low), torch.where(short, high, middle)
         return 0.5 * (low + high)
@@ -173,7 +322,14 @@ class Density:
                 f"a density of mass {float(mass):g} cannot be normalised; it must be finite and "
                 "somewhere positive."
             )
-        return Density(self.x, self.p / mass)
+        return Density(
+            self.x,
+            self.p / mass,
+            self.powers,
+            None if self.fine is None else self.fine.normalized(),
+            None if self.compared is None else self.compared.normalized(),
+            self.assumed_autonomous,
+        )
 
     def _cell(self, x: Tensor) -> Tensor:
         """Index of the cell that holds x."""
@@ -184,17 +340,21 @@ class Density:
     def _bernstein(self, cell: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Control points of a cell's cubic; all ≥ 0 where p is."""
         h = self.x[cell + 1] - self.x[cell]
-        left, right = self.p[cell], self.p[cell + 1]
+        left, right = self._smooth[cell], self._smooth[cell + 1]
         return left, left + h * self.slopes[cell] / 3, right - h * self.slopes[cell + 1] / 3, right
 
     def _cubic(self, cell: Tensor, share: Tensor) -> Tensor:
-        """p at a share in [0, 1] of a cell."""
+        """p, or its smooth factor, at a share in [0, 1] of a cell."""
         c0, c1, c2, c3 = self._bernstein(cell)
         rest = 1 - share
         return c0 * rest**3 + 3 * c1 * share * rest**2 + 3 * c2 * share**2 * rest + c3 * share**3
 
     def _mass_within(self, cell: Tensor, x: Tensor) -> Tensor:
         """Mass of a cell from its lower node to x."""
+        if self._law is not None:
+            share, weights, sign = self._law.within(cell, x)
+            part = (weights * self._cubic(cell[..., None], share)).sum(-1)
+            return torch.where(sign[..., 0] < 0, self.cell_masses[cell] - part, part)
         h = self.x[cell + 1] - self.x[cell]
         share = (x - self.x[cell]) / h
         c0, c1, c2, c3 = self._bernstein(cell)
@@ -213,15 +373,17 @@ class DensityPath:
         times: Times, strictly monotone in the direction of travel, shape (T,).
         p: Values at the nodes, shape (T, nodes); p[0] is the start.
         x: Nodes, shape (nodes,).
+        powers: q of p ∝ ξ^q at the lower and the upper wall; None where p is smooth.
     """
 
     times: Float[Tensor, " T"]
     p: Float[Tensor, "T nodes"]
     x: Float[Tensor, " nodes"]
+    powers: Powers = (None, None)
 
     def at(self, k: int) -> Density:
         """The density at times[k]; k is an index, and −1 is the last."""
-        return Density(self.x, self.p[k])
+        return Density(self.x, self.p[k], self.powers)
 
     @property
     def final(self) -> Density:
@@ -293,6 +455,29 @@ def cell_masses(x: AnyArray, p: AnyArray) -> AnyArray:
     """
     h = x[1:] - x[:-1]
     return _cell_integrals(h, p, _limited(h, p))
+
+
+def part_masses(
+    x: NDArray[np.float64], p: NDArray[np.float64], between: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Masses of cells, and of the two parts of each, shapes (cells,) and (2 · cells,).
+
+    Args:
+        x: Nodes, shape (nodes,).
+        p: Nodal values ≥ 0, shape (nodes,).
+        between: Where each cell is cut, shape (cells,).
+    """
+    h = x[1:] - x[:-1]
+    slopes = _limited(h, p)
+    masses = _cell_integrals(h, p, slopes)
+    s = (between - x[:-1]) / h
+    square = s * s
+    cube = square * s
+    right = cube * (1 - 0.5 * s)
+    up, down = square * (0.5 - s * (2 / 3 - 0.25 * s)), cube * (1 / 3 - 0.25 * s)
+    bend = h * (up * slopes[:-1] - down * slopes[1:])
+    first = h * ((s - right) * p[:-1] + right * p[1:] + bend)
+    return masses, np.stack([first, masses - first], 1).ravel()
 
 
 def integral(x: Float[Tensor, " nodes"], y: Float[Tensor, "... nodes"]) -> Tensor:

@@ -3,8 +3,8 @@
 no-flux      the wall is a node like any other absorbing    p = 0 there: the node is left out
 periodic     both walls are one node D = 0        no current reaches the wall, and p ∝ ξ^q
 beside it: the node is left out; q > 0 puts 0 there, q = 0 what
-             a parabola through its neighbours says. For q < 0 the density diverges and has no
-             nodal value.
+             a parabola through its neighbours says. For −1 < q < 0 the density is integrable and
+             ∞ there; in what is carried in time 0 stands for it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sdegen.fokker_planck.power_law import Powers, is_singular
 from sdegen.walls import WallKind
 
 __all__ = ["Ends"]
 
 _FLAT = 1e-6
+_NOT_INTEGRABLE = -1 + 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +35,8 @@ class Ends:
         nodes: Positions of the nodes.
 
     Raises:
-        ValueError: If the density diverges at a wall with D = 0, or such a wall is to absorb or
-            to close a ring.
+        ValueError: If the density is not integrable at a wall with D = 0, or such a wall is to
+            absorb or to close a ring.
     """
 
     kinds: tuple[WallKind, WallKind]
@@ -55,13 +57,19 @@ class Ends:
                     f"cannot be {kind!r}; pass 'no-flux', or "
                     "end the grid before it."
                 )
-            if q < -_FLAT:
+            if q <= _NOT_INTEGRABLE:
                 raise ValueError(
-                    f"at the wall x = {x:g} the diffusion vanishes and the density grows without "
-                    "bound, like the distance to the power "
-                    f"{q:.3g}; nodal values need a power ≥ 0: use a coordinate in which the noise "
-                    "is constant (the square root, for √x noise)."
+                    f"at the wall x = {x:g} the diffusion vanishes and the density grows like the "
+                    f"distance to the power {q:.3g}, which is not integrable: by Feller's "
+                    "classification the wall is an exit, and all mass that reaches it stays. End "
+                    "the grid before it, with an absorbing wall there."
                 )
+
+    @property
+    def powers(self) -> Powers:
+        """Those q with which a density is no smooth function at a wall; None for the others."""
+        low, high = (q if is_singular(q) else None for q in self.exponents)
+        return low, high
 
     @property
     def ring(self) -> bool:
@@ -104,7 +112,9 @@ class Ends:
         ends = [p[..., :1], p[..., -1:]]
         for side, q in enumerate(self.exponents):
             if q is not None:
-                ends[side] = torch.zeros_like(ends[side]) if q > _FLAT else self._parabola(p, side)
+                ends[side] = (
+                    torch.zeros_like(ends[side]) if abs(q) > _FLAT else self._parabola(p, side)
+                )
         return torch.cat([ends[0], p[..., 1:-1], ends[1]], -1)
 
     def _parabola(self, p: Tensor, side: int) -> Tensor:

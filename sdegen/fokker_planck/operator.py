@@ -34,6 +34,7 @@ from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS
 from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.exponential import Factors, Systems, expm_action
 from sdegen.fokker_planck.fluxes import Fluxes
+from sdegen.fokker_planck.power_law import PowerLaw
 
 __all__ = ["STEEPEST", "Operator", "assemble", "control_volumes", "wall_weights"]
 
@@ -120,7 +121,11 @@ def _line(flux: Fluxes, ends: Ends, *, compact: bool) -> tuple[Tensor, Tensor]:
     rates = torch.stack([a_left, -(b_left + a_right), b_right], -2)
     if compact:
         falling, rising = flux.hat_moments[..., :3, :], flux.hat_moments[..., 3:, :]
-        inner = _compact_rows(flux.h[:-1], flux.h[1:], rising[..., :-1], falling[..., 1:])
+        inner = (
+            _compact_rows(flux.h[:-1], flux.h[1:], rising[..., :-1], falling[..., 1:])
+            if ends.powers == (None, None)
+            else _power_rows(flux, ends)
+        )
         inward = torch.stack([falling[..., 0], rising[..., -1]], -2)
         low, high = _wall_rows(flux.h[:: len(flux.h) - 1], inward, flux.wall_slopes).unbind(-2)
         mass = torch.cat([low[..., None], inner, high.flip(-1)[..., None]], -1)
@@ -128,11 +133,11 @@ def _line(flux: Fluxes, ends: Ends, *, compact: bool) -> tuple[Tensor, Tensor]:
             steep = flux.u.detach().abs() > STEEPEST
             pad = torch.nn.functional.pad
             lumped = (pad(steep, (1, 0)) | pad(steep, (0, 1)))[..., None, :]
-            volumes = control_volumes(flux.h, ring=False)
+            volumes = _volumes(flux.h, ends)
             mass = torch.where(lumped, _lumped(volumes, rates), mass)
         mass = _beside_walls_without_noise(mass, flux, ends)
     else:
-        mass = _lumped(control_volumes(flux.h, ring=False), rates)
+        mass = _lumped(_volumes(flux.h, ends), rates)
     kept = ends.kept
     return _cut(mass, kept), _cut(rates, kept)
 
@@ -206,6 +211,49 @@ def control_volumes(h: Tensor, *, ring: bool) -> Tensor:
         return 0.5 * (h + h.roll(1))
     pad = torch.nn.functional.pad
     return 0.5 * (pad(h, (1, 0)) + pad(h, (0, 1)))
+
+
+def _volumes(h: Tensor, ends: Ends) -> Tensor:
+    """Control volumes of a line; where p ∝ ξ^q beside a wall with D = 0, ∫ ξ^q over ξ_i^q."""
+    volumes = control_volumes(h, ring=False)
+    if ends.powers != (None, None):
+        law, x = PowerLaw(ends.nodes, ends.powers), ends.nodes
+        half = 0.5 * h[:, None]
+        left = x[:-1, None] + half * GAUSS_NODES
+        lower, upper = (
+            (half * GAUSS_WEIGHTS * law.weight(at)).sum(-1) for at in (left, left + half)
+        )
+        pad, at_nodes = torch.nn.functional.pad, law.weight(x)
+        volumes = (pad(upper, (1, 0)) + pad(lower, (0, 1))) / at_nodes
+    low, high = ends.exponents
+    if low is not None:  # the wall's cell belongs to the first unknown
+        volumes = torch.cat([volumes[:1], _to_wall(h[0], h[1], low)[None], volumes[2:]])
+    if high is not None:
+        volumes = torch.cat([volumes[:-2], _to_wall(h[-1], h[-2], high)[None], volumes[-1:]])
+    return volumes
+
+
+def _to_wall(wall: Tensor, cell: Tensor, q: float) -> Tensor:
+    """∫ (ξ/ξ_1)^q from a wall to the middle of the next cell, ξ_1 the width of the wall's cell."""
+    return wall / (q + 1) * (1 + 0.5 * cell / wall) ** (q + 1)
+
+
+def _power_rows(flux: Fluxes, ends: Ends) -> Tensor:
+    """∫ φ_i w ℓ_j dx / w_j, p_t ≈ w times a parabola, shape (…, 3, rows); see `power_law`."""
+    x, h, law = ends.nodes, flux.h, PowerLaw(ends.nodes, ends.powers)
+    at = x[:-1, None] + h[:, None] * GAUSS_NODES
+    mass = h[:, None] * GAUSS_WEIGHTS * law.weight(at)
+    nodes = torch.stack([x[:-2], x[1:-1], x[2:]])
+    bands = []
+    for j in range(3):
+        one, other = (nodes[k][:, None] for k in range(3) if k != j)
+        scale = (nodes[j][:, None] - one) * (nodes[j][:, None] - other)
+        left, right = ((y - one) * (y - other) / scale for y in (at[:-1], at[1:]))
+        rising = ((1 - flux.hats[..., :-1, :]) * mass[:-1] * left).sum(-1)
+        falling = (flux.hats[..., 1:, :] * mass[1:] * right).sum(-1)
+        bands.append((rising + falling) / law.weight(nodes[j]))
+    rows = torch.stack(bands, -2)
+    return torch.where(torch.isfinite(rows), rows, 0.0)  # beside a wall there is another row
 
 
 def _ring(flux: Fluxes, *, compact: bool) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen.checks import check_count
+from sdegen.accuracy import WARNS
+from sdegen.checks import check_count, check_positive
 from sdegen.errors import NonFiniteError, NotNormalizableError
 from sdegen.fokker_planck import currents, stationary
 from sdegen.fokker_planck.checks import (
@@ -59,6 +60,7 @@ from sdegen.fokker_planck.passage import (
     survival,
     to_be_left,
 )
+from sdegen.fokker_planck.power_law import Powers, with_poles
 from sdegen.fokker_planck.spectrum import Spectrum, spectrum
 from sdegen.fokker_planck.transient import Exponential, Integrator, carried
 from sdegen.sde.base import SDE
@@ -147,6 +149,7 @@ class FokkerPlanck:
         ts = check_times(times, self.sde)
         x0, density = as_start(p0, self.grid)
         start = check_start(density, self.grid, may_lack="absorbing" in self.walls)
+        powers = self._generator.ends.powers
         with _gradients(differentiable):
             varies = self._generator.reader.varies(ts)
             compact = not integrator.lumped_only and self.form != "lumped"
@@ -167,9 +170,9 @@ class FokkerPlanck:
                 integrator,
                 varies=varies,
                 fallback=self._lumped if auto and compact else None,
-                restored="absorbing" not in self.walls,
+                restored="absorbing" not in self.walls and powers == (None, None),
             )
-        result = DensityPath(ts, p, self.grid.nodes)
+        result = DensityPath(ts, _with_poles(p, density, powers), self.grid.nodes, powers)
         if not np.isfinite(p.detach().numpy().sum()) and not bool(torch.isfinite(p).all()):
             bad = int((~torch.isfinite(p).all(1)).nonzero()[0])
             raise NonFiniteError(f"the density is not finite at t = {float(ts[bad]):g}.", result)
@@ -178,25 +181,29 @@ class FokkerPlanck:
             check_resolved(result)
         return result
 
-    def stationary(self, *, differentiable: bool = False) -> Density:
+    def stationary(self, *, rtol: float = WARNS, differentiable: bool = False) -> Density:
         """The stationary density, of mass 1.
 
-        Whether drift and diffusion depend on time is found out at times from 0 to 16 at which the
-        SDE is defined; what begins to change later is not seen, and the density is that of before.
+        Where drift and diffusion take t and the SDE does not say whether they depend on it, they
+        are looked at at times from 0 to 16 at which it is defined; `assumed_autonomous` says so.
 
         Args:
+            rtol: Largest error of mass, mean and variance; cells that the grid makes too coarse
+                for it are halved inside.
             differentiable: Whether gradients flow to the parameters of drift and diffusion.
 
         Returns:
-            The density; between walls without flux it carries no current, on a ring a constant
-            one.
+            The density with its estimated `error`; between walls without flux it carries no
+            current, on a ring a constant one.
 
         Raises:
             ValueError: If the SDE depends on time, or the density leans on a wall that is not
                 physical.
             NotNormalizableError: If mass leaves through an absorbing wall, or the density grows
                 towards an end.
+            SolverError: If no grid that is affordable resolves it to 10 %.
         """
+        check_positive("rtol", rtol)
         if "absorbing" in self.walls:
             raise NotNormalizableError(
                 "there is no stationary density: all mass leaves through the absorbing wall "
@@ -204,9 +211,13 @@ class FokkerPlanck:
             )
         self._renew()
         self._frozen.check("a stationary density")
-        if not differentiable:
-            return self._rest
-        return self._stationary(self._frozen.landscape(fresh=True))
+        if differentiable:
+            return stationary.resolved(
+                self._generator, rtol, self._open_ends, lambda g: Frozen(g).landscape(fresh=True)
+            )
+        if rtol not in self._at_rest:
+            self._at_rest[rtol] = stationary.resolved(self._generator, rtol, self._open_ends)
+        return self._at_rest[rtol]
 
     # ---- currents -----------------------------------------------------------------------------
 
@@ -452,8 +463,8 @@ class FokkerPlanck:
         self._lumped = self._compact.with_form(compact=False)
         self._generator = self._lumped if self.form == "lumped" else self._compact
         self._frozen = Frozen(self._generator)
-        for made in ("_open_ends", "_rest"):
-            self.__dict__.pop(made, None)
+        self._at_rest: dict[float, Density] = {}
+        self.__dict__.pop("_open_ends", None)
 
     def _renew(self) -> None:
         """Forgets what was made of drift and diffusion, if they have changed since."""
@@ -468,16 +479,6 @@ class FokkerPlanck:
             for kind, q in zip(self.walls, self._generator.ends.exponents, strict=True)
         )
         return low, high
-
-    @cached_property
-    def _rest(self) -> Density:
-        """The stationary density of an SDE without time."""
-        with torch.no_grad():
-            return self._stationary(self._frozen.landscape())
-
-    def _stationary(self, land: Landscape) -> Density:
-        """The stationary density in a landscape, or a refusal."""
-        return stationary.density(land, self._generator.ends, self.grid, self._open_ends)
 
     def _check_cut(self, land: Landscape, what: str) -> None:
         """Refuses a grid that cuts the density without current where it matters to `what`."""
@@ -527,6 +528,13 @@ class FokkerPlanck:
                 f"{what} needs an absorbing wall, but boundary is {self.walls!r}; pass "
                 "'absorbing' or a pair with one."
             )
+
+
+def _with_poles(p: Tensor, start: Density, powers: Powers) -> Tensor:
+    """Densities in time with ∞ at walls with a negative power; the start as it was given."""
+    if powers == (None, None):
+        return p
+    return torch.cat([with_poles(p[:1], start.powers), with_poles(p[1:], powers)])
 
 
 def _gradients(differentiable: bool) -> AbstractContextManager[object]:

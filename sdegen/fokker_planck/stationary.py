@@ -10,49 +10,239 @@ cost is O(N), and a barrier of any height costs no digits.
 
 S_i is a sum of positive terms, hence has all its digits; it is two cumulative sums.
 
+**Its error** is its distance from that of the same problem with all cells halved: of p at the
+nodes over the peak, of the distribution function, of the mean over max(|mean|, deviation), of the
+variance, and of the entropy. Where the largest is more than is asked for, the cells that are to
+blame are halved, and again: those over which the gain w of log p differs from that of their
+halves, or whose mass does, both for p given at their nodes. A layer at a wall, or a D that falls
+by decades within a cell, thus gets nodes that crowd towards it. The density is then kept on that
+finer grid; its values are handed back on the user's.
+
 Reference:
     Risken 1989, The Fokker–Planck Equation, eqs. (5.12) and (11.28); Stratonovich 1967 for the
-    ring.
+    ring; Dörfler 1996, SIAM J. Numer. Anal. 33, 1106, for halving those to blame.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
 from torch import Tensor
 
+from sdegen.accuracy import warn_inaccurate
+from sdegen.errors import SolverError
 from sdegen.fokker_planck.checks import check_confined, check_poles
-from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.density import Density, cell_masses, part_masses
 from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import Fluxes, Landscape, find_poles, fluxes
+from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.power_law import Powers, is_singular, with_poles
+from sdegen.fokker_planck.refinement import bisected, halved, positions
 
-__all__ = ["density", "on_a_line", "on_a_ring"]
+Array = NDArray[np.float64]
+
+__all__ = ["on_a_line", "on_a_ring", "resolved"]
 
 _GENTLE = 0.69  # gain of log p over a cell below which a density at most doubles
+_REFUSED = 0.1  # an error that no answer has
+_ROUNDS = 64  # of halving: 2⁻⁶⁴ of a cell
+_MOST_CELLS, _MOST_TIMES = 2**16, 64  # of the finest grid, or so many times the user's cells
+_TINY = 1e-300
+_AIM = 0.25  # of what is asked for: where halving ends, once it began
+_EACH = 1.0  # of that: what all cells together are let err by
 
 
-def density(land: Landscape, ends: Ends, grid: Grid, open_ends: tuple[bool, bool]) -> Density:
-    """The stationary density in a landscape, of mass 1.
+def resolved(
+    generator: Generator,
+    rtol: float,
+    open_ends: tuple[bool, bool],
+    land_on: Callable[[Generator], Landscape] | None = None,
+) -> Density:
+    """Return the stationary density of a generator without time, of mass 1.
 
     Args:
-        land: The landscape.
-        ends: Its walls, none of which absorbs.
-        grid: Its grid.
+        generator: SDE, grid and walls, none of which absorbs.
+        rtol: Largest error of the masses of cells, mean and variance.
         open_ends: Which ends only end the grid.
+        land_on: The landscape of a generator that knows its parameters; None for no gradients.
 
     Raises:
         NotNormalizableError: If it grows towards an end.
-        ValueError: If it has no nodal value at a wall, or leans on one that only ends the grid.
+        ValueError: If it leans on a wall that only ends the grid.
+        SolverError: If no grid that can be had resolves it to 10 %.
     """
-    if ends.ring:
-        log_p = on_a_ring(fluxes(land))
-    else:
-        log_p = on_a_line(land.w)
-        if ends.exponents != (None, None):
-            check_poles(find_poles(land.coefficients, grid.nodes), grid)
-        check_confined(log_p.detach(), grid, open_ends)
-    p = ends.filled(log_p.exp())
+    grid = generator.grid
+    with torch.no_grad():
+        two = _Comparison(_Level(generator, given=True))
+        most = max(_MOST_CELLS, _MOST_TIMES * grid.cells)
+        for k in range(_ROUNDS):
+            if two.error <= (rtol if k == 0 else _AIM * rtol) or two.level.grid.cells > most:
+                break
+            chosen = two.to_blame(_AIM * rtol)
+            if not bool(chosen.any()):
+                break
+            two = _Comparison(_Level(generator.on(bisected(two.level.grid, chosen))))
+        level = two.level
+        if level.land.poles:
+            check_poles(find_poles(level.land.coefficients, level.grid.nodes), level.grid)
+        if not generator.ends.ring:
+            check_confined(level.log_p, level.grid, open_ends)
+        if not two.error <= _REFUSED:
+            raise SolverError(
+                f"the cells are too coarse for the stationary density: on {level.grid.cells} of "
+                f"them its estimated error is {two.error:.2g}, most of it beside x = "
+                f"{two.worst:g}. Do drift or diffusion jump there, or are they noisy? Pass a grid "
+                "with nodes there: Grid.of(nodes)."
+            )
+    density = level.density
+    if land_on is not None:
+        land, ends = land_on(level.generator), level.generator.ends
+        p = ends.filled(_log_density(land, ends).exp())
+        density = _normalized(p, level.powers, land, level.grid)
+    fine = None if level.grid is grid else density
+    at_nodes = density.p if fine is None else density.p[positions(grid, level.grid)]
+    at_rest = Density(
+        grid.nodes,
+        at_nodes,
+        level.powers,
+        fine,
+        two.finer.density,
+        generator.reader.assumed_autonomous,
+    )
+    if two.error > rtol and at_rest.error is not None:
+        warn_inaccurate(
+            at_rest.error,
+            "the stationary density",
+            "Pass a grid with more cells where it is steep: Grid.of(nodes).",
+            above=rtol,
+            stacklevel=5,
+        )
+    return at_rest
+
+
+class _Level:
+    """The stationary density on one grid.
+
+    Args:
+        generator: SDE, grid and walls.
+        given: Whether the grid is the user's.
+    """
+
+    def __init__(self, generator: Generator, *, given: bool = False) -> None:
+        self.generator, self.grid = generator, generator.grid
+        self.land = generator.landscape(generator.coefficients(generator.reader.start))
+        self.powers = _powers(self.land, self.grid)
+        self.log_p = _log_density(self.land, generator.ends)
+        p = generator.ends.filled(self.log_p.exp())
+        if given or self.powers != (None, None):
+            self.density = _normalized(p, self.powers, self.land, self.grid)
+            self.masses: Array = self.density.cell_masses.numpy()
+        else:
+            masses = cell_masses(self.grid.nodes.numpy(), p.numpy())
+            mass = float(masses.sum())
+            self.masses = masses / mass
+            self.density = Density(self.grid.nodes, p / mass)
+
+    def halved(self) -> _Level:
+        """Return that with all cells halved."""
+        return _Level(self.generator.on(halved(self.grid)))
+
+
+def _log_density(land: Landscape, ends: Ends) -> Tensor:
+    """Return log p in a landscape, its largest value 0."""
+    return on_a_ring(fluxes(land)) if ends.ring else on_a_line(land.w)
+
+
+class _Comparison:
+    """The stationary density on a grid, beside that with all cells halved.
+
+    Args:
+        level: On the grid.
+    """
+
+    def __init__(self, level: _Level) -> None:
+        self.level, self.finer = level, level.halved()
+        x, fine, d = level.grid.nodes.numpy(), self.finer.grid.nodes, level.density
+        there = self.finer.masses
+        if d.powers == (None, None):
+            _, self._here = part_masses(x, d.p.numpy(), fine[1::2].numpy())
+        else:
+            self._here = d.part_masses(fine[1::2]).numpy()
+        self._pairs = there[::2] + there[1::2]
+        middle = 0.5 * (x[1:] + x[:-1])
+        mean = self._pairs @ middle
+        variance = self._pairs @ ((middle - mean) ** 2 + (x[1:] - x[:-1]) ** 2 / 12)
+        squares = (x - mean) ** 2 / variance
+        self._far: Array = 1 + np.maximum(squares[1:], squares[:-1])
+        off = self._here - there
+        self._off: Array = (np.abs(off[::2]) + np.abs(off[1::2])) * self._far
+        nodes = fine.numpy()
+        from_mean = 0.5 * (nodes[1:] + nodes[:-1]) - mean
+        p, finer = d.p.numpy(), self.finer.density.p.numpy()[::2]
+        with np.errstate(invalid="ignore"):  # ∞ − ∞ at a wall
+            apart = np.nan_to_num(np.abs(p - finer), nan=0.0).max()
+        self.error = max(
+            float(apart / p[np.isfinite(p)].max()),
+            float(np.abs(np.cumsum(off)).max()),
+            float(abs(off @ from_mean) / max(abs(mean), variance**0.5)),
+            float(abs(off @ from_mean**2) / variance),
+            _entropy_gap(self._here, there, nodes[1:] - nodes[:-1]),
+        )
+
+    @property
+    def worst(self) -> float:
+        """A node beside the cell that is farthest from its halves."""
+        return float(self.level.grid.nodes[int(self._off.argmax())])
+
+    def to_blame(self, rtol: float) -> Bool[Tensor, " cells"]:
+        """Return which cells err by more than their part, with p given at their nodes."""
+        weighted = self._pairs * self._far
+        below = np.cumsum(weighted)
+        least = np.minimum(below, below[-1] - below + weighted)
+        gains = self.finer.land.w.numpy()
+        gain = np.minimum(np.abs(self.level.land.w.numpy() - gains[::2] - gains[1::2]), 1.0)
+        here, there = _heights(self.level.density, 1), _heights(self.finer.density, 2)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            apart = np.abs(self._here / here.repeat(2) - self.finer.masses / there.repeat(2))
+            off = (apart[::2] + apart[1::2]) * there / self._pairs
+            off = np.minimum(np.nan_to_num(off, nan=1.0), 1.0)
+        return torch.from_numpy(weighted * off + least * gain > _EACH * rtol / len(off))
+
+
+def _entropy_gap(one: Array, other: Array, h: Array) -> float:
+    """Return how far the entropies −Σ m log(m/h) of masses are apart, over max(|S|, 1)."""
+    first, second = (float(np.log(np.maximum(m, _TINY) / h) @ m) for m in (one, other))
+    return abs(first - second) / max(abs(second), 1.0)
+
+
+def _heights(density: Density, each: int) -> Array:
+    """Return the larger of p at the two nodes of cells, or of `each` cells together."""
+    p = density.p.numpy()[::each]
+    p = np.where(np.isfinite(p), p, 0.0)
+    heights: Array = np.maximum(p[1:], p[:-1])
+    return heights
+
+
+def _powers(land: Landscape, grid: Grid) -> Powers:
+    """Return the powers of the stationary density at walls where it is not smooth."""
+    if not land.poles:
+        return None, None
+    low, high = (
+        None if pole is None else pole.stationary_exponent
+        for pole in find_poles(land.coefficients, grid.nodes)
+    )
+    return low if is_singular(low) else None, high if is_singular(high) else None
+
+
+def _normalized(p: Tensor, powers: Powers, land: Landscape, grid: Grid) -> Density:
+    """Return the density of nodal values up to a factor, of mass 1."""
+    if powers != (None, None):
+        return Density(grid.nodes, with_poles(p, powers), powers).normalized()
     if grid.smooth and float(land.w.detach().abs().max()) < _GENTLE:
         return Density(grid.nodes, p / (grid.weights @ p))  # no slope is limited
     return Density(grid.nodes, p).normalized()

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy import integrate, special
+from scipy import integrate, special, stats
 
 import sdegen as sg
 from tests import exact
@@ -269,3 +269,22 @@ def test_a_passage_under_a_changing_drift_is_refused():
         ValueError, match="a first passage was asked for, but drift or diffusion depend on time"
     ):
         sg.FokkerPlanck(sde, sg.Grid(-1.0, 1.0, 50), "absorbing").first_passage()
+
+
+def test_passage_of_a_process_that_touches_a_wall_without_noise():
+    # dX = (θ − X) dt + σ√X dW with 2θ < σ²: T(x) = ∫_x^b s(y) ∫_0^y m, m ∝ x^{−5/9} e^{−x/1.125}
+    sde = sg.ItoProcess(lambda x: 0.5 - x, lambda x: 1.5 * x.sqrt())
+    grid = sg.Grid(0.0, 3.0, 300)
+    mean = sg.FokkerPlanck(sde, grid, ("no-flux", "absorbing")).first_passage(moments=1).mean
+    law = stats.gamma(4 / 9, scale=1.125)
+    total = special.gamma(4 / 9) * 1.125 ** (4 / 9) / (1.5**2 / 2)
+    for i in (0, 1, 2, 50, 200):
+        exact = (
+            total
+            * integrate.quad(
+                lambda y: y ** (-4 / 9) * math.exp(y / 1.125) * law.cdf(y),
+                float(grid.nodes[i]),
+                3.0,
+            )[0]
+        )
+        assert abs(float(mean[i]) / exact - 1) < 1e-4
