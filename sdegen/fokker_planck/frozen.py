@@ -61,18 +61,6 @@ class Frozen:
         land = self.landscape(fresh=fresh)
         return land.coefficients, fluxes(land)
 
-    @torch.no_grad()
-    def fluxes_at(self, t: float | None) -> Fluxes:
-        """Fluxes at a time, which an SDE without time does not need.
-
-        Raises:
-            ValueError: If there is no t, and the SDE depends on time.
-        """
-        if t is not None:
-            return self._generator.fluxes(self._generator.coefficients(t))
-        self.check("a current without a time")
-        return self.read()[1]
-
     def _coefficients(self) -> Coefficients:
         return self._generator.coefficients(self._generator.reader.start)
 

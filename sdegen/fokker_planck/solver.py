@@ -29,7 +29,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen.accuracy import WARNS
+from sdegen.accuracy import WARNS, ErrorEstimate, Estimated, EstimatedTensor, warn_inaccurate
 from sdegen.checks import check_count, check_positive
 from sdegen.errors import NonFiniteError, NotNormalizableError
 from sdegen.fokker_planck import currents, stationary
@@ -69,6 +69,8 @@ from sdegen.walls import WallKind
 __all__ = ["FokkerPlanck", "Form"]
 
 Form = Literal["auto", "compact", "lumped"]
+
+_FINER = "Pass a grid with more cells where the density is steep, or a density that is smoother."
 
 
 class FokkerPlanck:
@@ -224,33 +226,61 @@ class FokkerPlanck:
     def current(self, density: Density, t: float | None = None) -> Float[Tensor, " cells"]:
         """J = f p − (D p)′ in every cell, in units of 1/time.
 
+        It is an `EstimatedTensor`: `.error["J"]` is relative to the larger of the largest current
+        and the largest one-way flux.
+
         Args:
             density: A density on the grid.
             t: Time at which drift and diffusion are taken; None for an SDE without time.
+
+        Raises:
+            ValueError: If there is no t, and the SDE depends on time.
+            SolverError: If no grid that is affordable resolves it to 10 %.
         """
-        self._renew()
-        return currents.current(self._frozen.fluxes_at(t), density.p.detach())
+        j = currents.current(self._generator, self._time(t), density)
+        warn_inaccurate(j.error, "the current", _FINER)
+        return j
 
-    def entropy_production(self, density: Density, t: float | None = None) -> float:
-        """σ = ∫ J²/(D p) dx, in units of k_B per time."""
-        self._renew()
-        return float(currents.entropy_production(self._frozen.fluxes_at(t), density.p.detach()))
+    def entropy_production(self, density: Density, t: float | None = None) -> Estimated:
+        """σ = ∫ J²/(D p) dx, in units of k_B per time, a float with its `.error`.
 
-    def free_energy(self, density: Density) -> float:
-        """F = ∫ p log(p/p_st) dx, in units of kT above rest; it never grows (H-theorem)."""
-        return float(currents.free_energy(density, self.stationary()))
+        Args:
+            density: A density on the grid.
+            t: As in `current`.
+        """
+        sigma = currents.entropy_production(self._generator, self._time(t), density)
+        warn_inaccurate(sigma.error, "the entropy production", _FINER)
+        return sigma
+
+    def free_energy(self, density: Density) -> Estimated:
+        """F = ∫ p log(p/p_st) dx, in units of kT above rest; it never grows (H-theorem).
+
+        It is a float with its `.error`, relative to max(F, 1e-3).
+
+        Args:
+            density: A density on the grid.
+        """
+        f, relative = currents.free_energy(density, self.stationary())
+        error = ErrorEstimate({"value": relative}, "two grids")
+        warn_inaccurate(error, "the free energy", _FINER)
+        return Estimated(f, error)
 
     def free_energies(self, path: DensityPath) -> Float[Tensor, " T"]:
         """F along time, of every density of a path, in units of kT above rest.
 
         The H-theorem: dF/dt = −∫ J²/(D p) dx on a line, whatever the start, so that F falls until
-        it is 0. On a ring with a current it falls too, by less than that.
+        it is 0. On a ring with a current it falls too, by less than that. It is an
+        `EstimatedTensor`: `.error["F"]` is relative to max(F, 1e-3) at each time.
 
         Args:
             path: Densities on the grid, of an SDE that does not depend on time.
         """
         rest = self.stationary()
-        return torch.stack([currents.free_energy(path.at(k), rest) for k in range(len(path))])
+        each = [currents.free_energy(path.at(k), rest) for k in range(len(path))]
+        errors = torch.tensor([relative for _, relative in each], dtype=torch.float64)
+        error = ErrorEstimate({"F": errors}, "two grids")
+        warn_inaccurate(error, "the free energies", _FINER)
+        return EstimatedTensor.of(torch.stack([f for f, _ in each]), error)
 
     def transport(self) -> Transport:
         """Velocity and effective diffusion of the unwrapped coordinate of a ring.
@@ -479,6 +509,14 @@ class FokkerPlanck:
             for kind, q in zip(self.walls, self._generator.ends.exponents, strict=True)
         )
         return low, high
+
+    def _time(self, t: float | None) -> float:
+        """A time at which drift and diffusion are taken; an SDE without time need not say one."""
+        self._renew()
+        if t is not None:
+            return t
+        self._frozen.check("a current without a time")
+        return self._generator.reader.start
 
     def _check_cut(self, land: Landscape, what: str) -> None:
         """Refuses a grid that cuts the density without current where it matters to `what`."""

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from scipy import stats
+from scipy import special, stats
 
 import sdegen as sg
 from tests import exact
@@ -149,3 +149,61 @@ def test_the_mass_of_a_path_falls_at_an_absorbing_wall():
     assert float((path.mass - inside).abs().max()) < 1e-6
     # the cdf reaches the mass, not 1
     torch.testing.assert_close(path.cdf(torch.tensor(20.0)), path.mass, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("cells", [12, 40])
+def test_a_washboard_on_coarse_cells_is_refined_inside(cells):
+    solver = washboard(cells, d=0.2)
+    velocity, _ = exact.washboard(0.7, 0.2)
+    rest = solver.stationary()
+    j = solver.current(rest)
+    assert float((2 * math.pi * j / velocity - 1).abs().max()) < 2e-3
+    sigma = solver.entropy_production(rest)
+    assert abs(sigma / (0.7 * velocity / 0.2) - 1) < 2e-3
+    assert 3 * float(sigma.error) > abs(sigma / (0.7 * velocity / 0.2) - 1)
+    assert float(j.error) < 1e-3
+
+
+def test_no_current_runs_in_a_layer_that_is_thinner_than_a_cell():
+    # noise that falls by decades within a cell: what flows both ways balances to rounding
+    sde = sg.ItoProcess(lambda x: 0.5 - x, lambda x: 1.5 * torch.sqrt(1e-5 + x))
+    solver = sg.FokkerPlanck(sde, sg.Grid(0.0, 14.0, 28), physical_walls=True)
+    rest = solver.stationary()
+    j = solver.current(rest)
+    assert float(j.error) < 1e-3
+    assert float(j.abs().max()) < 2e-3  # of a one-way flux of order 1
+    assert abs(solver.free_energy(rest)) < 1e-12
+
+
+def test_what_flows_beside_a_wall_where_the_density_is_infinite():
+    # dX = (θ − X) dt + σ√X dW, 2θ < σ²: J = ∫_x^∞ ∂_t p between two rest states of other θ
+    sde = sg.ItoProcess(lambda x: 0.5 - x, lambda x: 1.5 * x.sqrt())
+    other = sg.ItoProcess(lambda x: 0.6 - x, lambda x: 1.5 * x.sqrt())
+    grid = sg.Grid(0.0, 40.0, 1600)
+    solver = sg.FokkerPlanck(sde, grid)
+    p = sg.FokkerPlanck(other, grid).stationary()
+    # J = (f − f′) p = −0.1 p, p ∝ x^{0.6·8/9 − 1} e^{−x/1.125}
+    j = solver.current(p)
+    middle = 0.5 * (grid.nodes[1:] + grid.nodes[:-1])
+    some = (middle > 0.5) & (middle < 10)
+    assert float((j / (-0.1 * p.at(middle)) - 1)[some].abs().max()) < 1e-3
+    assert float(j[0]) == 0  # through the wall's cell nothing flows
+    a, b = 0.6 * 8 / 9, 0.5 * 8 / 9
+    free = special.gammaln(b) - special.gammaln(a) + (a - b) * special.digamma(a)
+    assert solver.free_energy(p) == pytest.approx(free, rel=1e-3)
+
+
+def test_free_energies_keep_gradients_and_errors():
+    grid = sg.Grid(-3.0, 3.0, 200)
+    solver = sg.FokkerPlanck(WELL, grid)
+    path = solver.solve(grid.gaussian(-1.0, 0.3), [0.0, 0.5, 1.0])
+    free = solver.free_energies(path)
+    assert float(free.error) < 1e-3
+    assert solver.free_energy(path.at(1)) == pytest.approx(float(free[1]), rel=1e-12)
+
+
+def test_a_density_that_the_grid_does_not_resolve_has_no_exact_entropy_production():
+    grid = sg.Grid(-3.0, 3.0, 60)
+    solver = sg.FokkerPlanck(WELL, grid)
+    with pytest.warns(sg.AccuracyWarning, match="the entropy production: the estimated relative"):
+        assert float(solver.entropy_production(grid.gaussian(0.0, 0.1)).error) > 1e-3
