@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -43,7 +44,7 @@ from torch import Tensor
 from sdegen import metrics
 from sdegen.checks import check_count, check_positive
 from sdegen.errors import NonFiniteError
-from sdegen.likelihood.checks import check_forward
+from sdegen.likelihood.checks import check_forward, keeps_graph
 from sdegen.noise import Rng, Stream, Streams, normal_like, seed_of
 from sdegen.sde.ddpm import AncestralChain
 from sdegen.sde.linear import LinearSDE
@@ -99,6 +100,7 @@ def elbo(
     decoder_std: float | None = None,
     prior_log_prob: LogProb | None = None,
     rng: Rng = None,
+    differentiable: bool | None = None,
 ) -> EvidenceBound:
     """The evidence lower bound of a DDPM chain at its state k = 0, all N terms of it.
 
@@ -112,6 +114,8 @@ def elbo(
         prior_log_prob: log p(x_N) in nats of float64 states, (batch, *event) to (batch,);
             N(0, prior_std² I) unless said.
         rng: Seed, generator or None.
+        differentiable: Whether gradients flow from the bound to x and to what the score holds,
+            such as a network's weights. If None, where x requires grad.
 
     Returns:
         The bound and its terms. On average over the law of x it is ≤ E log p(x).
@@ -143,13 +147,16 @@ def elbo(
             "variance='beta', or a grid that begins at t_min > 0."
         )
     seed = seed_of(rng)
-    streams, flat = Streams(seed, "elbo"), x.detach().to(torch.float64)
+    graph = keeps_graph(differentiable, x)
+    streams, flat = Streams(seed, "elbo"), (x if graph else x.detach()).to(torch.float64)
     factor, spread = _given_the_start(forward.a, forward.b)
     d, terms = x[0].numel(), []
     for k in range(forward.steps):  # the step from k + 1 to k
         a, b, std, c = forward.a[k], forward.b[k], stds[k], spread[k + 1]
         t = forward.times[k + 1]
-        square = _squares(chain.score, x, flat, t, factor[k + 1], c, samples, streams.block(k))
+        source = streams.block(k)
+        with nullcontext() if graph else torch.no_grad():
+            square = _squares(chain.score, x, flat, t, factor[k + 1], c, samples, source)
         if k == 0:
             constant = d * torch.log(2 * math.pi * std * std)
         else:
@@ -179,6 +186,7 @@ def continuous_elbo(
     decoder_std: float | None = None,
     prior_log_prob: LogProb | None = None,
     rng: Rng = None,
+    differentiable: bool | None = None,
 ) -> EvidenceBound:
     """The evidence lower bound of the reverse SDE from t_max to t_min, and a decoder to t = 0.
 
@@ -196,6 +204,8 @@ def continuous_elbo(
         prior_log_prob: log p_T in nats of float64 states, (batch, *event) to (batch,); the SDE's
             prior unless said.
         rng: Seed, generator or None.
+        differentiable: Whether gradients flow from the bound to x and to what the score holds,
+            such as a network's weights. If None, where x requires grad.
 
     Returns:
         The bound and its terms.
@@ -215,11 +225,14 @@ def continuous_elbo(
     check_count("samples", samples)
     nodes = timesteps.log_snr(sde, strata).flip(0)
     seed = seed_of(rng)
-    streams, flat = Streams(seed, "continuous elbo"), x.detach().to(torch.float64)
+    graph = keeps_graph(differentiable, x)
+    streams = Streams(seed, "continuous elbo")
+    flat = (x if graph else x.detach()).to(torch.float64)
     d = x[0].numel()
 
     def squares(t: Tensor, source: Stream) -> Tensor:
-        return _squares(score, x, flat, t, sde.alpha(t), sde.sigma(t), samples, source)
+        with nullcontext() if graph else torch.no_grad():
+            return _squares(score, x, flat, t, sde.alpha(t), sde.sigma(t), samples, source)
 
     terms = []
     for i in range(strata):
@@ -275,7 +288,7 @@ def _bound(
         name = ("L_T", *(f"term {k} of diffusion" for k in range(len(middle))), "L_0")[where]
         raise NonFiniteError(
             f"the bound is not finite for {int(lost.sum())} of {batch} points; the first is row "
-            f"{i}, where {name} is {float(means[where, i]):g}.",
+            f"{i}, where {name} is {float(means[where, i].detach()):g}.",
             result,
         )
     return result
@@ -313,8 +326,7 @@ def _squares(
     rows, eps = _draws(x0, samples, source)
     alpha, sigma = expand(alpha, rows), expand(sigma, rows)
     state = (alpha * rows + sigma * eps).to(x.dtype)
-    with torch.no_grad():
-        found = score(state, t.to(x.dtype) if t.ndim else t)
+    found = score(state, t.to(x.dtype) if t.ndim else t)
     if found.shape != state.shape:
         raise ValueError(
             f"score must return x's shape {tuple(state.shape)}, but returned "

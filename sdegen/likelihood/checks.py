@@ -7,7 +7,7 @@ from sdegen.score.checks import check_derivative
 from sdegen.sde.base import SDE
 from sdegen.shapes import ScoreFn, State
 
-__all__ = ["check_forward", "check_score"]
+__all__ = ["check_forward", "check_score", "keeps_graph"]
 
 _COUPLED = 1e-3  # relative change of a score by its batch mates that no rounding explains
 
@@ -58,3 +58,22 @@ def check_score(score: ScoreFn, x: State, t_min: float) -> None:
                 "the score of one point changes with the others in its batch, or from call to "
                 "call; put the network in evaluation mode with model.eval()."
             )
+
+
+def keeps_graph(differentiable: object, x: State) -> bool:
+    """Return whether gradients are to flow: as said, or else where x requires grad.
+
+    Raises:
+        TypeError: If differentiable is neither True, False nor None.
+        ValueError: If it is True under no_grad.
+    """
+    if not (differentiable is None or isinstance(differentiable, bool)):
+        raise TypeError(f"differentiable must be True, False or None, but is {differentiable!r}.")
+    if differentiable and not torch.is_grad_enabled():
+        raise ValueError(
+            "differentiable=True, but gradients are switched off around the call: take it out of "
+            "torch.no_grad() or inference_mode()."
+        )
+    if differentiable is None:
+        return x.requires_grad and torch.is_grad_enabled()
+    return differentiable

@@ -257,6 +257,8 @@ class FlowWithDivergence(SDE):
         event: Shape of one x, of d numbers.
         divergence: How ∇·F is found.
         vectors: What it drew for this solve.
+        differentiable: Whether gradients flow through drift and divergence, to x and to whatever
+            the flow holds.
 
     Reference:
         Chen et al. 2018, theorem 1, arXiv:1806.07366; Song et al. 2021, eq. (39),
@@ -266,9 +268,16 @@ class FlowWithDivergence(SDE):
     noise = "none"
 
     def __init__(
-        self, flow: SDE, event: torch.Size, divergence: Divergence, vectors: Tensor
+        self,
+        flow: SDE,
+        event: torch.Size,
+        divergence: Divergence,
+        vectors: Tensor,
+        *,
+        differentiable: bool = False,
     ) -> None:
         self.flow, self.event, self.divergence, self.vectors = flow, event, divergence, vectors
+        self.differentiable = differentiable
 
     @property
     def time_range(self) -> tuple[float, float]:
@@ -277,12 +286,17 @@ class FlowWithDivergence(SDE):
 
     def drift(self, x: State, t: Time) -> State:
         """(F, rates of the divergence), flat: shape (batch, d + columns)."""
+        graph = self.differentiable and torch.is_grad_enabled()
         # simulate runs without gradients, and its caller perhaps in inference mode
         with torch.inference_mode(False), torch.enable_grad():
-            y = x[:, : self.vectors.shape[-1]].detach().clone().requires_grad_()
+            y = x[:, : self.vectors.shape[-1]]
+            if not (graph and y.requires_grad):
+                y = y.detach().clone().requires_grad_()
             f = self.flow.drift(y.reshape(-1, *self.event), t).flatten(1)
-            terms = self.divergence.rates(lambda v: _pulled_back(f, y, v), self.vectors)
-        return torch.cat([f.detach(), terms.T], dim=1)
+            terms = self.divergence.rates(
+                lambda v: _pulled_back(f, y, v, create_graph=graph), self.vectors
+            )
+        return torch.cat([f if graph else f.detach(), terms.T], dim=1)
 
     def diffusion(self, x: State, t: Time) -> Tensor:
         """0."""
@@ -295,23 +309,33 @@ class FlowWithDivergence(SDE):
         return twin
 
 
-def _pulled_back(f: Tensor, y: Tensor, v: Tensor) -> Tensor:
+def _pulled_back(f: Tensor, y: Tensor, v: Tensor, *, create_graph: bool) -> Tensor:
     """vᵀ ∂f/∂y for each of many v, shape (K, batch, d), some at a time."""
     together = max(1, _NUMBERS.get(y.device.type, _NUMBERS_ON_DEVICE) // y.numel())
-    v = v.expand(-1, *y.shape)
-    return torch.cat([_pulled_together(f, y, some) for some in torch.split(v, together)])
+    parts = torch.split(v.expand(-1, *y.shape), together)
+    return torch.cat([_pulled_together(f, y, some, create_graph=create_graph) for some in parts])
 
 
-def _pulled_together(f: Tensor, y: Tensor, v: Tensor) -> Tensor:
+def _pulled_together(f: Tensor, y: Tensor, v: Tensor, *, create_graph: bool) -> Tensor:
     """The same for v that are pulled back together."""
+
+    def pull(weights: Tensor, *, batched: bool) -> Tensor:
+        (pulled,) = torch.autograd.grad(
+            f,
+            y,
+            weights,
+            retain_graph=True,
+            create_graph=create_graph,
+            is_grads_batched=batched,
+        )
+        return pulled
+
     if len(v) > 1:
         try:
-            (pulled,) = torch.autograd.grad(f, y, v, retain_graph=True, is_grads_batched=True)
+            return pull(v, batched=True)
         except RuntimeError:
             pass  # an operation of the score has no batched derivative: one v at a time
-        else:
-            return pulled
-    return torch.stack([torch.autograd.grad(f, y, one, retain_graph=True)[0] for one in v])
+    return torch.stack([pull(one, batched=False) for one in v])
 
 
 def _unit_vectors(x: State) -> Tensor:

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from sdegen import metrics
 from sdegen.errors import NonFiniteError
-from sdegen.likelihood.checks import check_forward, check_score
+from sdegen.likelihood.checks import check_forward, check_score, keeps_graph
 from sdegen.likelihood.divergence import Divergence, ExactTrace, FlowWithDivergence
 from sdegen.noise import Rng, Streams, seed_of
 from sdegen.sde.linear import LinearSDE
@@ -81,6 +81,7 @@ def log_likelihood(
     divergence: Literal["exact"] | Divergence = "exact",
     rng: Rng = None,
     prior_log_prob: Callable[[State], Tensor] | None = None,
+    differentiable: bool | None = None,
 ) -> Likelihood:
     """Computes log p(x) under a score, by its probability flow from t_min to t_max.
 
@@ -100,6 +101,9 @@ def log_likelihood(
         rng: Seed of the probes, generator or None.
         prior_log_prob: log p_T in nats of float64 latents, (batch, *event) to (batch,); the SDE's
             prior unless said.
+        differentiable: Whether gradients flow from log p to x and to what the score holds, such as
+            a network's weights; the graph of the whole solve is then kept in memory. If None,
+            where x requires grad.
 
     Returns:
         log p(x) at t_min in nats, the latents, the cost, and the standard error of the estimate.
@@ -123,13 +127,14 @@ def log_likelihood(
     check_score(score, x, sde.t_min)
     check_origin(score, sde)
     seed = seed_of(rng)
-    flat = x.detach().flatten(1).to(torch.float64)
+    graph = keeps_graph(differentiable, x)
+    flat = (x if graph else x.detach()).flatten(1).to(torch.float64)
     how = _divergence(divergence)
-    vectors = how.draw(flat, Streams(seed, "divergence").block(0))
+    vectors = how.draw(flat.detach(), Streams(seed, "divergence").block(0))
 
     flow = ReverseSDE(sde, lambda y, t: score(y.to(x.dtype), t).to(y.dtype), eta=0.0)
     solver = TorchDiffEq(rtol=1e-6, atol=1e-6) if solver is None else solver
-    pair = FlowWithDivergence(flow, x.shape[1:], how, vectors)
+    pair = FlowWithDivergence(flow, x.shape[1:], how, vectors, differentiable=graph)
     ends = torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)
     _check_solver(solver, flow, pair, ends)
     path = simulate(
@@ -139,6 +144,7 @@ def log_likelihood(
         solver=solver,
         keep_path=False,
         interacting=True,  # a probe belongs to one trajectory: the batch must not be cut
+        differentiable=graph,
     )
     latent = path.final[:, : flat.shape[1]].reshape(x.shape)
     gained, error = how.settle(path.final[:, flat.shape[1] :], vectors)
@@ -155,7 +161,8 @@ def log_likelihood(
         i = int(lost.nonzero()[0])
         raise NonFiniteError(
             f"log p is not finite for {int(lost.sum())} of {len(x)} points, the first is row {i}: "
-            f"log p_T = {float(prior[i]):g} at its latent, and {float(gained[i]):g} was "
+            f"log p_T = {float(prior[i].detach()):g} at its latent, and "
+            f"{float(gained[i].detach()):g} was "
             "gained on the way.",
             result,
         )

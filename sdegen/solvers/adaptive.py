@@ -184,6 +184,8 @@ class _Run:
         heun = update(x, f, 0.5 * (g + self.sde.diffusion(euler, s)), dt, w, root=one)
         scale = self.solver.atol + self.solver.rtol * torch.maximum(x.abs(), heun.abs())
         error = ((heun - euler) / scale).flatten(1).square().mean(1).sqrt()
+        # step sizes are numbers: a gradient of theirs would miss the times and the noise of a step
+        error = error.detach()
         return heun, error.to(self.t).nan_to_num(nan=float("inf"), posinf=float("inf"))
 
     def _begin(self, h: Tensor) -> None:

@@ -330,3 +330,33 @@ def test_a_score_that_fails_names_the_term():
     chain = sg.DDPM.discretize(VP, times=grid(VP, 4)).reverse(lost)
     with pytest.raises(sg.NonFiniteError, match=r"not finite for 2 of 2 points.*term 0 of diff"):
         sg.elbo(chain, X)
+
+
+def test_gradients_of_both_bounds_are_central_differences():
+    """In x and in what the score −θ x holds, with the same draws; relative 1e-6."""
+    x = torch.tensor([[0.3, -0.2], [1.0, 0.4]], dtype=torch.float64)
+
+    def bounds(theta, x, differentiable=None):
+        def score(y, t):
+            return -theta * y
+
+        chain = sg.DDPM.discretize(VP, times=VP.time_grid(8)).reverse(score, "beta")
+        words = {"rng": 0, "differentiable": differentiable}
+        return (
+            sg.elbo(chain, x, **words).log_prob.sum(),
+            sg.continuous_elbo(VP, score, x, strata=4, **words).log_prob.sum(),
+        )
+
+    step = 1e-5
+    for i in (0, 1):
+        theta = torch.tensor(0.8, dtype=torch.float64, requires_grad=True)
+        (slope,) = torch.autograd.grad(bounds(theta, x, differentiable=True)[i], theta)
+        difference = float(bounds(0.8 + step, x)[i] - bounds(0.8 - step, x)[i]) / (2 * step)
+        assert float(slope) == pytest.approx(difference, rel=1e-6)
+        y = x.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(bounds(0.8, y)[i], y)
+        shift = torch.zeros_like(x)
+        shift[0, 1] = step
+        difference = float(bounds(0.8, x + shift)[i] - bounds(0.8, x - shift)[i]) / (2 * step)
+        assert float(slope[0, 1]) == pytest.approx(difference, rel=1e-6)
+    assert not bounds(theta, x)[0].requires_grad

@@ -382,3 +382,72 @@ def test_prior_that_excludes_a_latent():
 
     with pytest.raises(sg.NonFiniteError, match=r"for 5 of 5 points, .* row 0: log p_T = -inf"):
         sg.log_likelihood(VP, normal, X, prior_log_prob=nowhere)
+
+
+# ---------------------------------------------------------------------------- gradients of log p
+
+
+def test_gradient_of_log_p_in_x_is_the_score():
+    """Where x requires grad: d log p/dx = (0.5, 0)/0.16 = (3.125, 0) at the centre.
+
+    To 1e-7 it is the score at t_min, where log p is taken, if the prior is the law's own: 3.1230.
+    N(0, I) at t_max neglects the mean α_T/2 = 0.0033 there, and x_T grows as x/0.4: 0.0082 less.
+    """
+    law = sg.GaussianMixture([1.0], [[0.5, 0.0]], stds=0.4).noised(VP)
+    x = torch.tensor([[0.0, 0.0], [0.3, -0.2]], dtype=torch.float64, requires_grad=True)
+    found = sg.log_likelihood(VP, law.score, x)
+    (slope,) = torch.autograd.grad(found.log_prob.sum(), x)
+    neglected = 0.5 * float(VP.alpha(time(1.0))) / 0.4
+    assert slope[0].tolist() == pytest.approx([3.123 - neglected, 0.0], abs=1e-3)
+    exact = sg.log_likelihood(VP, law.score, x, solver=FINE, prior_log_prob=at(law, VP.t_max))
+    (slope,) = torch.autograd.grad(exact.log_prob.sum(), x)
+    assert slope[0].tolist() == pytest.approx([3.125, 0.0], rel=1e-3, abs=1e-6)
+    torch.testing.assert_close(slope, law.score(x.detach(), time(VP.t_min)), rtol=1e-7, atol=1e-7)
+    again = sg.log_likelihood(VP, law.score, x.detach())
+    torch.testing.assert_close(again.log_prob, found.log_prob.detach(), rtol=0, atol=0)
+    assert not again.log_prob.requires_grad
+    assert not sg.log_likelihood(VP, law.score, x, differentiable=False).log_prob.requires_grad
+    with torch.no_grad():
+        assert not sg.log_likelihood(VP, law.score, x).log_prob.requires_grad
+
+
+@pytest.mark.parametrize("how", ["exact", sg.Hutchinson(1), sg.Hutchinson(3), sg.HutchPlusPlus(4)])
+@pytest.mark.parametrize("solver", [FINE, sg.Heun(substeps=40)], ids=["dopri8", "Heun"])
+def test_gradient_of_log_p_in_what_the_score_holds(how, solver):
+    """Of a score −θ₁ x − θ₂ x³, central differences of log p to 1e-5, whatever the divergence."""
+    x = torch.tensor([[0.3, -0.2, 0.5]], dtype=torch.float64)
+
+    def log_p(theta, differentiable=None):
+        def score(y, t):
+            return -theta[0] * y - theta[1] * y**3
+
+        return sg.log_likelihood(
+            VP, score, x, solver=solver, divergence=how, rng=0, differentiable=differentiable
+        ).log_prob[0]
+
+    theta = torch.tensor([0.9, 0.05], dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(log_p(theta, differentiable=True), theta)
+    for i in range(2):
+        step = torch.zeros(2, dtype=torch.float64)
+        step[i] = 1e-4
+        at_theta = theta.detach()
+        difference = float(log_p(at_theta + step) - log_p(at_theta - step)) / 2e-4
+        assert float(slope[i]) == pytest.approx(difference, rel=1e-5)
+
+
+def test_gradient_of_log_p_reaches_the_weights_of_a_network():
+    model = sg.ScoreModel(sg.MLP(dim=2), VP)
+    x = torch.tensor([[0.3, -0.2]])
+    found = sg.log_likelihood(VP, model.score, x, solver=sg.Heun(2), differentiable=True)
+    found.log_prob.sum().backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
+    assert not sg.log_likelihood(VP, model.score, x, solver=sg.Heun(2)).log_prob.requires_grad
+
+
+def test_gradients_that_cannot_flow_are_refused(as_user):
+    law = sg.GaussianMixture([1.0], [[0.5, 0.0]], stds=0.4).noised(VP)
+    x = torch.zeros(2, 2, dtype=torch.float64, requires_grad=True)
+    with torch.no_grad(), pytest.raises(ValueError, match="gradients are switched off"):
+        sg.log_likelihood(VP, law.score, x, differentiable=True)
+    with pytest.raises(TypeError, match="differentiable must be True, False or None"):
+        sg.log_likelihood(VP, law.score, x, differentiable="yes")
