@@ -21,6 +21,7 @@ from sdegen.score.model import ScoreModel, check_labels
 from sdegen.score.preconditioning import DenoiserPrediction
 from sdegen.sde.linear import LinearSDE
 from sdegen.sde.paths import EDM
+from sdegen.sde.signature import check_order
 from sdegen.shapes import State, Time, expand
 
 __all__ = ["Conditional", "Denoiser", "Function", "from_denoiser", "to_denoiser", "told"]
@@ -198,6 +199,7 @@ def from_denoiser(
         raise TypeError(
             f"denoiser must be called with (x, sigma), but is {type(denoiser).__name__}."
         )
+    check_order(denoiser, "denoiser")
     low = float(getattr(denoiser, "sigma_min", 0.0))
     high = float(getattr(denoiser, "sigma_max", math.inf))
     if sde is None:

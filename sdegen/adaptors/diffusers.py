@@ -48,6 +48,7 @@ from sdegen.score.parameterization import (
 from sdegen.score.preconditioning import EDMPrediction, FlowPrediction
 from sdegen.sde.linear import VP
 from sdegen.sde.paths import EDM, RectifiedFlow
+from sdegen.sde.signature import check_order
 from sdegen.sde.tables import TabulatedBeta
 from sdegen.shapes import State, expand
 
@@ -151,6 +152,7 @@ def from_diffusers(
         raise TypeError(
             f"network must be called with (x, timestep), but is {type(network).__name__}."
         )
+    check_order(network, "network")
     config: Any = getattr(scheduler, "config", None)
     names = {kind.__name__ for kind in type(scheduler).__mro__}  # theirs, and classes made of them
     if names & _EDM:

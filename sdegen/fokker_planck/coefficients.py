@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ from torch import Tensor
 from sdegen.fokker_planck import clock
 from sdegen.fokker_planck.grid import Grid
 from sdegen.sde.base import SDE
+from sdegen.sde.rows import check_density_of
 
 __all__ = ["GAUSS_NODES", "GAUSS_WEIGHTS", "Coefficients", "Reader", "Readers"]
 
@@ -284,6 +286,8 @@ class Reader:
     @torch.no_grad()
     def _check_single(self, t: float) -> None:
         """Refuses a drift that is no function of one state."""
+        with suppress(IndexError, RuntimeError):  # a state of several coordinates: see below
+            check_density_of(self.sde, self._x, _clock(t))
         f, g = self._evaluate(t)
         few = slice(None, None, 7)
         f_few, g_few = self._asked(self._x[few], _clock(t))

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,7 @@ from sdegen.fokker_planck.fluxes import bernoulli
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.operator import control_volumes
 from sdegen.sde.base import SDE
+from sdegen.sde.rows import check_density_of
 
 __all__ = ["FokkerPlanck2D", "PlaneDensity"]
 
@@ -57,6 +59,7 @@ _EDGE_WARNS, _EDGE_FAILS = 1e-6, 1e-2
 _MASS_TOLERANCE = 1e-2
 _NEGATIVE = 1e-12  # of the peak: what a start may have by rounding
 _TINY = 1e-300
+_SPARSE = 12  # points along each axis that are asked whether drift and diffusion are functions
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +133,10 @@ class FokkerPlanck2D:
         self._weights = torch.outer(
             control_volumes(x.diff(), ring=False), control_volumes(y.diff(), ring=False)
         )
+        start = torch.as_tensor(self._rest_time, dtype=torch.float64)
+        points = torch.cartesian_prod(x[:: len(x) // _SPARSE + 1], y[:: len(y) // _SPARSE + 1])
+        with suppress(IndexError, RuntimeError):  # a state of another size: see below
+            check_density_of(sde, points, start)
         self._frozen_rates = self._rates_at(self._rest_time)
         with torch.no_grad():
             at_rest = torch.tensor(self._rest_time, dtype=torch.float64)

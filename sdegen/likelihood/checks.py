@@ -5,6 +5,8 @@ from torch import Tensor
 
 from sdegen.score.checks import check_derivative
 from sdegen.sde.base import SDE
+from sdegen.sde.evaluation import check_repeatable, refuse_randomness, watched
+from sdegen.sde.signature import check_order
 from sdegen.shapes import ScoreFn, State
 
 __all__ = ["check_forward", "check_score", "keeps_graph"]
@@ -35,10 +37,13 @@ def check_score(score: ScoreFn, x: State, t_min: float) -> None:
         raise TypeError(
             f"score must be a function (x, t) -> ∇ log p_t(x), but is {type(score).__name__}."
         )
+    check_order(score, "score")
     t = torch.tensor(t_min, dtype=torch.float64)
     with torch.inference_mode(False), torch.enable_grad():
         rows = x[:4].detach().clone().requires_grad_()
-        value = score(rows, t)
+        value, network, moved = watched(lambda: score(rows, t), x.device)
+    if moved is not None:
+        refuse_randomness("score", f"{moved} moved while it was evaluated")
     if not isinstance(value, Tensor) or value.shape != rows.shape:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"score must return x's shape {tuple(rows.shape)}, but returned {got}.")
@@ -50,6 +55,8 @@ def check_score(score: ScoreFn, x: State, t_min: float) -> None:
             f"{rows[i].flatten()[:4].tolist()} and the score is {value[i].flatten()[:4].tolist()}."
         )
     with torch.no_grad():
+        if not network:
+            check_repeatable("score", value, score(rows, t))
         scale = value.abs().max()
         check_derivative(score, value, rows, t, "its divergence")
         apart = torch.cat([score(row[None], t) for row in rows])

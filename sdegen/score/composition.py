@@ -37,6 +37,7 @@ import torch
 from torch import Tensor
 
 from sdegen.checks import check_positive
+from sdegen.sde.signature import check_order
 from sdegen.shapes import ScoreFn, State, Time, expand
 
 __all__ = ["guided", "mixture", "prior_factor", "product", "tempered"]
@@ -197,6 +198,7 @@ def _scores(scores: Iterable[ScoreFn]) -> list[ScoreFn]:
                 f"scores[{i}] must be a function (x, t) -> ∇ log p_t(x), but is "
                 f"{type(score).__name__}."
             )
+        check_order(score, f"scores[{i}]")
     return scores
 
 

@@ -27,6 +27,7 @@ from sdegen.score.networks import Labelled
 from sdegen.score.parameterization import EpsPrediction, Parameterization, score_of, v_of
 from sdegen.sde.base import ScoreAt, prepared_by
 from sdegen.sde.linear import LinearSDE
+from sdegen.sde.signature import check_order
 from sdegen.shapes import State, Time, expand
 from sdegen.step import numbers
 from sdegen.storage import load_tensors, save_tensors
@@ -46,7 +47,8 @@ class ScoreModel(nn.Module):
         parameterization: How the network's output is read; None is `EpsPrediction()`.
 
     Raises:
-        TypeError: If parameterization is a word or a class, with the object that it may stand for.
+        TypeError: If parameterization is a word or a class, with the object that it may stand for;
+            or if the network takes t before x.
 
     Attributes:
         labels: What `conditioned` told the network at every call, or None.
@@ -58,6 +60,7 @@ class ScoreModel(nn.Module):
         self, network: nn.Module, sde: LinearSDE, parameterization: Parameterization | None = None
     ) -> None:
         super().__init__()
+        check_order(network, "network")
         if not (parameterization is None or isinstance(parameterization, Parameterization)):
             raise TypeError(_no_parameterization(parameterization))
         self.network = network

@@ -16,9 +16,8 @@ every solver, so that they all solve the same equation.
 from __future__ import annotations
 
 import copy
-import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from types import MethodType
@@ -28,6 +27,7 @@ import torch
 from torch import Tensor
 
 from sdegen.sde.derivatives import MIXES, check_slope, mixes_coordinates, noise_induced
+from sdegen.sde.signature import Signature
 from sdegen.shapes import ScoreFn, State, Time
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "ItoProcess",
     "Kernel",
     "NoiseKind",
+    "Rows",
     "ScoreAt",
     "along",
     "prepared_by",
@@ -47,6 +48,7 @@ NoiseKind = Literal["none", "additive", "multiplicative"]
 Interpretation = Literal["ito", "stratonovich", "klimontovich"]
 Field = Callable[..., Tensor]
 ScoreAt = Callable[[State, int], State]
+Rows = slice | Tensor
 Method = TypeVar("Method", bound=Callable[..., Tensor])
 
 _ALONG = "_sdegen_along"  # the attribute by which a score says how it is prepared
@@ -212,6 +214,19 @@ class SDE(ABC):
         """The score and η of reverse dynamics; None for forward ones."""
         return None
 
+    @property
+    def trajectories(self) -> int | None:
+        """How many trajectories it holds parameters for, one row each; None: any number."""
+        return None
+
+    def of_rows(self, rows: Rows) -> Self:
+        """Return the dynamics of some of the trajectories, where each has its own parameters.
+
+        Args:
+            rows: Which, a slice or a tensor of indices or of booleans, on the parameters' device.
+        """
+        return self
+
     @abstractmethod
     def drift(self, x: State, t: Time) -> State:
         """f(x, t), same shape as x."""
@@ -245,9 +260,11 @@ class ItoProcess(SDE):
     dX = f(X, t) dt + g(X, t) ∘_α dW, handed on as Itô with drift f + α g ∂g/∂x
 
     Args:
-        drift: f(x, t) or f(x), returning a tensor of x's shape. A second argument that has a
-            default is a parameter of yours and keeps it, unless it is called t.
-        diffusion: A number σ ≥ 0 (additive; 0 is an ODE), or g(x, t), or g(x) with one argument.
+        drift: f(x, t), f(x), or f(t): one argument that is called t. It returns a tensor of x's
+            shape; f(t) one of shape () or *event. A second argument that has a default is a
+            parameter of yours and keeps it, unless it is called t.
+        diffusion: A number σ ≥ 0 (additive; 0 is an ODE), or g(x, t), g(x), or g(t), which is
+            additive.
             Diagonal: where it depends on x, it is either one number for each trajectory, shape
             (batch, 1, …), or coordinate i of g depends on coordinate i of x alone, unless the
             reading is "ito".
@@ -262,10 +279,14 @@ class ItoProcess(SDE):
             reading other than "ito" needs. If None, autograd finds it; where autograd does not see
             it (a table by NumPy, `.detach()`) or gives NaN (√x at 0), it is the finite
             difference of g²/2. `check_derivatives` compares either with g before a run.
+        parameters: Tensors by name, with one row for each trajectory: shape (trajectories, …).
+            Drift and diffusion get each of them by its name, as f(x, t, k) or f(x, k) for
+            {"k": k}, cut to the rows of x: where trajectories run in blocks, those of the block.
+            `simulate` and `run_ensemble` then take as many trajectories as there are rows.
 
     Raises:
-        TypeError: If the drift is not callable, the diffusion is a matrix, or autonomous is
-            neither a bool nor None.
+        TypeError: If the drift is not callable or takes (t, x), the diffusion is a matrix, a
+            parameter is no tensor, or autonomous is neither a bool nor None.
         ValueError: If a word is misspelt or does not go with the diffusion, or the number is
             negative or not finite.
 
@@ -276,7 +297,13 @@ class ItoProcess(SDE):
     >>> well = ItoProcess(drift=lambda x, t: x - x**3, diffusion=0.7)
     >>> well.drift(torch.tensor([[2.0]]), torch.tensor(0.0))
     tensor([[-6.]])
+    >>> k = torch.tensor([[1.0], [2.0]])
+    >>> decays = ItoProcess(lambda x, k: -k * x, diffusion=0.0, parameters={"k": k})
+    >>> decays.drift(torch.ones(2, 1), torch.tensor(0.0)).flatten()
+    tensor([-1., -2.])
     """
+
+    parameters: Mapping[str, Tensor] | None = None
 
     def __init__(
         self,
@@ -287,6 +314,7 @@ class ItoProcess(SDE):
         noise: NoiseKind | None = None,
         autonomous: bool | None = None,
         diffusion_derivative: Field | None = None,
+        parameters: Mapping[str, Tensor] | None = None,
     ) -> None:
         if not callable(drift):
             raise TypeError(
@@ -303,12 +331,16 @@ class ItoProcess(SDE):
                 "autonomous must be True where drift and diffusion do not depend on t, False "
                 f"where they do, or None, but is {autonomous!r}."
             )
-        self._drift, timed = _of_state_and_time(drift)
+        tensors = None if parameters is None else _check_parameters(parameters)
+        read = Signature.of(drift, "drift", tuple(tensors or ()))
+        self._drift, timed = _bound(read, tensors), read.of_time
+        taken = set(read.parameters)
         assumed: NoiseKind
         if callable(diffusion):
-            self._diffusion, noise_timed = _of_state_and_time(diffusion)
-            timed = timed or noise_timed
-            assumed = "multiplicative"
+            read = Signature.of(diffusion, "diffusion", tuple(tensors or ()))
+            self._diffusion, timed = _bound(read, tensors), timed or read.of_time
+            taken.update(read.parameters)
+            assumed = "multiplicative" if read.of_state or read.parameters else "additive"
             if noise == "none":
                 raise ValueError("noise='none' means g = 0: pass diffusion=0.0 with it.")
         else:
@@ -319,6 +351,13 @@ class ItoProcess(SDE):
             if noise not in (None, assumed):
                 raise ValueError(
                     f"noise must be {assumed!r} for diffusion = {sigma:g}, but is {noise!r}."
+                )
+        if tensors is not None:
+            self.parameters = tensors
+            if unused := [name for name in tensors if name not in taken]:
+                raise ValueError(
+                    f"parameters has {unused[0]!r}, but neither drift nor diffusion takes an "
+                    f"argument of that name: write f(x, t, {unused[0]})."
                 )
         self.noise = noise or assumed
         self.autonomous = autonomous if autonomous is not None or timed else True
@@ -337,9 +376,33 @@ class ItoProcess(SDE):
                     f"'stratonovich' or 'klimontovich', but noise is {self.noise!r} and "
                     f"interpretation {interpretation!r}, which need no ∂g/∂x; leave it out."
                 )
-            self._slope, slope_timed = _of_state_and_time(diffusion_derivative)
-            if slope_timed and autonomous is None:
+            read = Signature.of(diffusion_derivative, "diffusion_derivative", tuple(tensors or ()))
+            self._slope = _bound(read, tensors)
+            if read.of_time and autonomous is None:
                 self.autonomous = None
+
+    @property
+    def trajectories(self) -> int | None:
+        """How many trajectories it holds parameters for, one row each; None: any number."""
+        if self.parameters is None:
+            return None
+        return len(next(iter(self.parameters.values())))
+
+    def of_rows(self, rows: Rows) -> Self:
+        """Return the dynamics of some of the trajectories, with their parameters alone."""
+        if self.parameters is None:
+            return self
+        twin = copy.copy(self)
+        twin.parameters = {name: value[rows] for name, value in self.parameters.items()}
+        for name in ("_drift", "_diffusion", "_slope"):
+            field = getattr(self, name)
+            if isinstance(field, _Bound):
+                setattr(
+                    twin,
+                    name,
+                    _Bound(field.function, {k: twin.parameters[k] for k in field.parameters}),
+                )
+        return twin
 
     def drift(self, x: State, t: Time) -> State:
         """f + α g ∂g/∂x: the Itô drift, same shape as x."""
@@ -384,26 +447,61 @@ class ItoProcess(SDE):
         return noise_induced(lambda y: self._diffusion(y, t), x)
 
 
-def _of_state_and_time(function: Field) -> tuple[Callable[[State, Time], Tensor], bool]:
-    """Gives f(x) the signature f(x, t); and whether it had it."""
-    module = isinstance(function, torch.nn.Module)
-    try:
-        # a module's own signature is (*args, **kwargs), whatever its forward takes
-        signature = inspect.signature(function.forward if module else function)  # type: ignore[attr-defined]
-    except (TypeError, ValueError):  # a builtin without a signature, such as torch.neg
-        return (lambda x, t: function(x)), False
-    parameters = signature.parameters.values()
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    required = [p for p in parameters if p.kind in positional and p.default is p.empty]
-    variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    if len(required) > 2:
-        names = ", ".join(p.name for p in required)
-        raise TypeError(f"a drift or diffusion takes (x, t) or (x), but this one takes ({names}).")
-    # a second argument with a default is a parameter of the user's, unless it is called t
-    of_time = any(p.name == "t" and p.kind in positional for p in parameters)
-    if len(required) == 1 and not variadic and not of_time:
-        return (lambda x, t: function(x)), False
-    return function, True
+class _Bound:
+    """A drift or diffusion with its parameters: field(x, t)."""
+
+    def __init__(self, function: Field, parameters: dict[str, Tensor]) -> None:
+        self.function, self.parameters = function, parameters
+
+    def __call__(self, x: State, t: Time) -> Tensor:
+        return self.function(x, t, **self.parameters)
+
+
+def _bound(read: Signature, tensors: Mapping[str, Tensor] | None) -> Field:
+    """Return the function that was read with those of the parameters that it takes."""
+    if not read.parameters or tensors is None:
+        return read.function
+    return _Bound(read.function, {name: tensors[name] for name in read.parameters})
+
+
+def _check_parameters(parameters: object) -> dict[str, Tensor]:
+    """Return the parameters of trajectories as tensors with one number of rows.
+
+    Raises:
+        TypeError: If they are no mapping of names to tensors or arrays.
+        ValueError: If there are none, a name is that of the state or the time, or they have
+            different numbers of rows.
+    """
+    if not isinstance(parameters, Mapping):
+        raise TypeError(
+            "parameters must be a mapping of names to tensors, such as {'k': k}, but is "
+            f"{type(parameters).__name__}."
+        )
+    tensors: dict[str, Tensor] = {}
+    for name, value in parameters.items():
+        if name in ("x", "t"):
+            raise ValueError(
+                f"parameters has {name!r}, which is the name of the state or the time."
+            )
+        try:
+            tensor = torch.as_tensor(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(
+                f"parameters[{name!r}] must be a tensor or an array: {error}."
+            ) from None
+        if tensor.ndim == 0:
+            raise ValueError(
+                f"parameters[{name!r}] must have one row for each trajectory, shape "
+                "(trajectories, …), but is one number: write it into the function itself."
+            )
+        tensors[name] = tensor
+    rows = {name: len(tensor) for name, tensor in tensors.items()}
+    if len(set(rows.values())) != 1 or 0 in rows.values():
+        raise ValueError(
+            "parameters must have one row for each trajectory, but have "
+            f"{rows or 'no entry'} rows."
+        )
+    return tensors
 
 
 def _number(diffusion: object) -> float:

@@ -29,6 +29,7 @@ from torch import Tensor
 from sdegen.checks import check_count
 from sdegen.sde.base import SDE, Counter
 from sdegen.sde.linear import LinearSDE
+from sdegen.sde.signature import check_order
 from sdegen.shapes import ScoreFn, State, Time, expand
 
 __all__ = ["DDPM", "AncestralChain"]
@@ -205,6 +206,7 @@ class AncestralChain(SDE):
             raise TypeError(
                 f"score must be a function (x, t) -> ∇ log p_t(x), but is {type(score).__name__}."
             )
+        check_order(score, "score")
         if variance not in ("posterior", "beta"):
             raise ValueError(f"variance must be 'posterior' or 'beta', but is {variance!r}.")
         self.chain, self.score, self.variance = chain, score, variance

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from sdegen.checks import check_not_negative
-from sdegen.sde.base import SDE, Counter, Denoising
+from sdegen.sde.base import SDE, Counter, Denoising, Rows
+from sdegen.sde.signature import check_order
 from sdegen.shapes import ScoreFn, State, Time
 
 __all__ = ["ReverseSDE", "check_origin"]
@@ -71,6 +72,7 @@ class ReverseSDE(SDE):
             raise TypeError(
                 f"score must be a function (x, t) -> ∇ log p_t(x), but is {type(score).__name__}."
             )
+        check_order(score, "score")
         check_not_negative("eta", eta)
         check_origin(score, forward)
         self.forward, self.score, self.eta = forward, score, float(eta)
@@ -80,6 +82,19 @@ class ReverseSDE(SDE):
     def time_range(self) -> tuple[float, float]:
         """The times at which the forward process has a score, [t_min, t_max]."""
         return self.forward.score_range
+
+    @property
+    def trajectories(self) -> int | None:
+        """How many trajectories the forward process holds parameters for."""
+        return self.forward.trajectories
+
+    def of_rows(self, rows: Rows) -> Self:
+        """Return the reversal of some of the trajectories, with their parameters alone."""
+        if self.forward.trajectories is None:
+            return self
+        twin = copy.copy(self)
+        twin.forward = self.forward.of_rows(rows)
+        return twin
 
     @property
     def denoising(self) -> Denoising:

@@ -8,28 +8,24 @@ its state to stay in cache for all its steps, which a loop over all of a large e
 That the bits are the same holds on one type of device and for one way to take the steps: compiled
 runs (`EulerMaruyama(compile=True)`) round otherwise than steps one by one.
 
-Trajectories that feel each other (a mean field) cannot be cut into blocks. `couples` sees that
-from outside.
+Trajectories that feel each other (a mean field) cannot be cut into blocks: see
+`sdegen.sde.rows`.
 """
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor
 
-from sdegen.noise import Stream, Streams
+from sdegen.noise import Streams
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
 from sdegen.solvers.base import Conditions, Solution, Solver
 
-__all__ = ["block_rows", "check_interacting", "couples", "solve_block"]
+__all__ = ["block_rows", "check_interacting", "solve_block"]
 
 # numbers in a block: on a CPU what stays, with the intermediate results of a step, in a
 # second-level cache; with fewer, threads wait for each other's turn with the interpreter. No power
 # of two: ensembles are powers of ten, and their last block shall not leave threads without work
 _NUMBERS = {"cpu": 50_000}
 _NUMBERS_ON_DEVICE = 2**24  # what fills a GPU
-_DISPLACEMENTS = (1.0, 1e-2, 1e-4)
 _FEWEST_ROWS = 256  # networks on large events still get a batch worth having
 
 
@@ -81,62 +77,3 @@ def check_interacting(interacting: object) -> None:
         raise TypeError(
             f"interacting must be True, False or None (find out), but is {interacting!r}."
         )
-
-
-def couples(sde: SDE, rows: State, times: Tensor, noise: Stream) -> bool:
-    """Whether the drift or the diffusion of one trajectory depends on the others.
-
-    Evaluates a few rows at the first, the middle and the last of the times (of a chain: of those
-    from which a step starts), and once more with all but one of them put elsewhere: what that one
-    then gets is coupled if it differs by more than
-    rounding. They are put apart by independent noise of three sizes, since all trajectories may
-    start at one point, where a mean field vanishes, and forces may be of short range; and once
-    more around one point, since trajectories that start far apart may meet later.
-
-    Not seen: a force of a range below 1e-4 of |x|, one that sets in between the three times or
-    further from the starts than they are from 0, and one that is weaker than the rounding of f and
-    g, which are asked in double precision where they take it.
-
-    Args:
-        sde: What moves.
-        rows: A few states, shape (n, *event).
-        times: Shape (T,).
-        noise: Stream for the displacement.
-    """
-    if len(rows) < 2:
-        return False
-    z, w = (noise.normal(tuple(rows.shape), dtype=rows.dtype, device=rows.device) for _ in "xy")
-    reach = 0.1 + rows.abs().mean()
-    pairs = [
-        (start + d * reach * z, start + d * reach * w)
-        for start in (rows, rows[:1].expand_as(rows))
-        for d in _DISPLACEMENTS
-    ]
-    asked = [(pair, times[0]) for pair in pairs]
-    # a chain has no step that starts at its last time
-    starts = times[:-1] if sde.clock == "integer" else times
-    asked += [(pairs[0], t) for t in (starts[len(starts) // 2], starts[-1])]
-    return any(
-        _couples(field, *pair, t) for field in (sde.drift, sde.diffusion) for pair, t in asked
-    )
-
-
-def _couples(field: Callable[[State, Tensor], Tensor], x: State, y: State, t: Tensor) -> bool:
-    """Whether a row of x gets another value among those of y; False where that is not finite."""
-    try:
-        field(x.double(), t)
-        x, y = x.double(), y.double()
-    except Exception:
-        pass  # as parameters in single precision raise; in x's own it is asked below
-    among_own = field(x, t).expand_as(x)
-    # the same number of rows: a matrix product of another one rounds otherwise
-    among_others = torch.stack(
-        [
-            field(torch.cat([y[:i], x[i : i + 1], y[i + 1 :]]), t).expand_as(x)[i]
-            for i in range(len(x))
-        ]
-    )
-    if not bool((among_own.isfinite() & among_others.isfinite()).all()):
-        return False  # the smaller displacements are for fields that live on part of space
-    tolerance = 64 * torch.finfo(x.dtype).eps * among_own.abs().max()
-    return bool(((among_own - among_others).abs() > tolerance).any())

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from sdegen.sde.base import SDE
 from sdegen.sde.derivatives import check_seen, states_between
+from sdegen.sde.evaluation import check_repeatable, refuse_randomness, watched
+from sdegen.sde.rows import CURE, check_rows, first_line
 from sdegen.shapes import State, as_times
 from sdegen.solvers.base import Solver
 from sdegen.walls import Walls
@@ -32,11 +34,6 @@ _STREAMS = 2**32  # see `Streams.block`
 _MEMORY_SHARE = 0.8
 _MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 _SLACK = 1e-7  # relative: times that were made in float32 end a rounding beyond the range
-_PARAMETERS = (
-    "If it holds one parameter for each trajectory, pass interacting=True, so that the batch is "
-    "not "
-    "cut into blocks."
-)
 
 
 def check_state(x0: object, *, name: str = "x0") -> State:
@@ -116,6 +113,13 @@ def check_dynamics(sde: object, solver: object, times: Tensor, walls: object) ->
             "with "
             "ItoProcess(drift=f, diffusion=g)."
         )
+    kind = solver if isinstance(solver, type) else type(solver)
+    if kind.__module__.startswith("sdegen.fokker_planck."):
+        raise TypeError(
+            f"{kind.__name__} is an integrator of densities, for FokkerPlanck.solve, and "
+            "no solver of trajectories: an implicit one is not built. Pass "
+            "EulerMaruyama(substeps=…) with steps that resolve the fastest rate."
+        )
     if not isinstance(solver, Solver):
         hint = (
             f", such as {solver.__name__}()"
@@ -187,7 +191,20 @@ def _check_range(sde: SDE, times: Tensor) -> None:
     )
 
 
-def probe(sde: SDE, x0: State, t: Tensor, walls: Walls | None, *, whole: bool) -> None:
+def check_trajectories(sde: SDE, trajectories: int) -> None:
+    """Refuse another number of trajectories than the parameters of the dynamics have rows.
+
+    Raises:
+        ValueError: With both numbers.
+    """
+    if sde.trajectories not in (None, trajectories):
+        raise ValueError(
+            f"the parameters of {type(sde).__name__} have {sde.trajectories} rows for "
+            f"{trajectories} trajectories; pass one row for each."
+        )
+
+
+def probe(sde: SDE, x0: State, t: Tensor, walls: Walls | None, *, whole: bool) -> bool:
     """Evaluates drift and diffusion before the first step, and refuses what does not fit.
 
     Args:
@@ -197,10 +214,14 @@ def probe(sde: SDE, x0: State, t: Tensor, walls: Walls | None, *, whole: bool) -
         walls: Box that x0 must lie in.
         whole: Whether all rows are evaluated, as for trajectories that must not be cut.
 
+    Returns:
+        Whether drift or diffusion call a network, which is then evaluated once.
+
     Raises:
         TypeError: If drift or diffusion return no tensor, or one of another dtype or device.
         ValueError: If the drift has another shape, one of them changes its argument or is not
-            finite, or the diffusion is not of the kind that sde.noise says.
+            finite, draws random numbers of its own, or depends on the place of a trajectory in
+            the batch; or the diffusion is not of the kind that sde.noise says.
     """
     if walls is not None and not bool(((x0 >= walls.low) & (x0 <= walls.high)).all()):
         raise ValueError(
@@ -208,18 +229,28 @@ def probe(sde: SDE, x0: State, t: Tensor, walls: Walls | None, *, whole: bool) -
             f"{float(x0.min()):g} … {float(x0.max()):g}."
         )
     rows = x0 if whole else x0[:_PROBED_ROWS]
-    f = _evaluated("drift", sde.drift, rows, t)
+    full, sde = sde, sde if whole else sde.of_rows(slice(_PROBED_ROWS))
+    try:
+        f, network = _evaluated("drift", sde.drift, rows, t)
+        g, noisy_network = _evaluated("diffusion", sde.diffusion, rows, t)
+    except RuntimeError as error:
+        if len(rows) < len(x0) and _takes_all(full, x0, t):
+            raise ValueError(
+                f"drift or diffusion takes all {len(x0)} rows of x0, but not {len(rows)} of them "
+                f"({first_line(error)}). {CURE}"
+            ) from error
+        raise
+    network |= noisy_network
     if f.shape != rows.shape:
         raise ValueError(
             f"drift returned shape {tuple(f.shape)} for x of shape {tuple(rows.shape)}; no drift "
             "is "
-            f"broadcast in silence. {_PARAMETERS}"
+            f"broadcast in silence. {CURE}"
         )
-    g = _evaluated("diffusion", sde.diffusion, rows, t)
     if not _broadcasts(g, rows):
         raise ValueError(
             f"diffusion returned shape {tuple(g.shape)}, which does not broadcast to x of shape "
-            f"{tuple(rows.shape)}; noise is diagonal, a noise matrix is not built. {_PARAMETERS}"
+            f"{tuple(rows.shape)}; noise is diagonal, a noise matrix is not built. {CURE}"
         )
     _check_finite("drift", f, rows, t)
     _check_finite("diffusion", g.expand_as(rows), rows, t)
@@ -239,6 +270,12 @@ def probe(sde: SDE, x0: State, t: Tensor, walls: Walls | None, *, whole: bool) -
             f"{type(sde).__name__} says noise = 'additive', but its diffusion is another at x + 1 "
             "than at x; say 'multiplicative'."
         )
+    if not network:
+        for name, field, value in (("drift", sde.drift, f), ("diffusion", sde.diffusion, g)):
+            check_repeatable(name, value, field(rows.clone(), t))
+        if not whole:
+            check_rows(sde, rows, t)
+    return network
 
 
 def check_derivatives(sde: SDE, x0: State, t: Tensor, *, differentiable: bool = False) -> None:
@@ -253,8 +290,10 @@ def check_derivatives(sde: SDE, x0: State, t: Tensor, *, differentiable: bool = 
     Raises:
         ValueError: Naming the function.
     """
-    sde.check_derivatives(states_between(x0), t)
+    states = states_between(x0)
+    sde.of_rows(torch.arange(len(states), device=x0.device) % len(x0)).check_derivatives(states, t)
     if differentiable:
+        sde = sde.of_rows(slice(_PROBED_ROWS))
         check_seen(lambda x: sde.drift(x, t), x0[:_PROBED_ROWS], "drift")
         check_seen(lambda x: sde.diffusion(x, t), x0[:_PROBED_ROWS], "diffusion")
 
@@ -313,19 +352,35 @@ def check_bytes(need: int, device: torch.device, what: str, instead: str) -> Non
         )
 
 
+def _takes_all(sde: SDE, x0: State, t: Tensor) -> bool:
+    """Return whether drift and diffusion can be evaluated for all rows at once."""
+    try:
+        return (
+            sde.drift(x0.clone(), t).shape == x0.shape and sde.diffusion(x0.clone(), t) is not None
+        )
+    except Exception:
+        return False
+
+
 def _evaluated(
     name: str, field: Callable[[State, Tensor], Tensor], rows: State, t: Tensor
-) -> Tensor:
-    """The field at a copy of the rows: a tensor of x's dtype and device that left x as it was."""
+) -> tuple[Tensor, bool]:
+    """The field at a copy of the rows, and whether a network took part.
+
+    A tensor of x's dtype and device that left x as it was, without random numbers of its own.
+    """
     given = rows.clone()
     try:
-        value: object = field(given, t)
+        value: object
+        value, network, moved = watched(lambda: field(given, t), rows.device)
     except Exception as error:
         error.add_note(
             f"in the {name}, called with {len(rows)} rows of x0 before the first step, at "
-            f"t = {float(t):g}. {_PARAMETERS}"
+            f"t = {float(t):g}. {CURE}"
         )
         raise
+    if moved is not None:
+        refuse_randomness(name, f"{moved} moved while it was evaluated")
     if not isinstance(value, Tensor):
         raise TypeError(
             f"{name} must return a tensor, but returned {type(value).__name__}; use "
@@ -346,7 +401,7 @@ def _evaluated(
         raise ValueError(
             f"the {name} changed x in place; write x = x + … instead of x += … inside it."
         )
-    return value
+    return value, network
 
 
 def _broadcasts(g: Tensor, x: State) -> bool:

@@ -33,12 +33,14 @@ from sdegen.errors import Interrupted, RankError, SdegenError
 from sdegen.interrupt import HeldInterrupt
 from sdegen.noise import Rng, Streams
 from sdegen.sde.base import SDE
-from sdegen.simulation.blocks import block_rows, check_interacting, couples
+from sdegen.sde.rows import check_place, couples, looked_at
+from sdegen.simulation.blocks import block_rows, check_interacting
 from sdegen.simulation.door import (
     check_blocks,
     check_derivatives,
     check_dynamics,
     check_times,
+    check_trajectories,
     probe,
 )
 from sdegen.simulation.observables import Observable, PairTree, check_observables
@@ -171,6 +173,7 @@ def run_ensemble(
     trajectories = _check_request(trajectories, store, resume, wanted, on_nonfinite)
     check_dynamics(sde, solver, ts, walls)
     check_interacting(interacting)
+    check_trajectories(sde, trajectories)
     threads = check_threads(threads, processes=ranks.here)
     path = store_path(store)
     ranks.check_same(versions())
@@ -179,12 +182,17 @@ def run_ensemble(
         sample = sample_of(x0, trajectories, seed)
         together = interacting is True or solver.whole
         probed = x0 if isinstance(x0, Tensor) and len(x0) == trajectories else sample
-        probe(sde, probed, ts[0], walls, whole=together)
+        network = probe(sde, probed, ts[0], walls, whole=together)
         check_derivatives(sde, probed, ts[0])
         rows = block_rows(sample)
         check_blocks(trajectories, rows)
+        if not network and not together:
+            many = looked_at(sample[0].numel(), trajectories, len(ts), rows)
+            like = sample[torch.arange(many, device=sample.device) % len(sample)]
+            check_place(sde.of_rows(slice(many)), like, ts[0])
         if trajectories > rows and interacting is None and not together:
-            together = couples(sde, sample, ts, Streams(seed, "probe").block(0))
+            few, noise = sde.of_rows(slice(len(sample))), Streams(seed, "probe").block(0)
+            together = couples(few, sample, ts, noise, network=network)
         plan = Plan(
             sde=sde,
             solver=solver,

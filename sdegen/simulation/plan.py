@@ -193,7 +193,9 @@ class Plan:
         self, b: int, x0: Tensor, rows: Tensor | None, tick: Callable[[], None] | None
     ) -> tuple[Solution, Gathered]:
         """A block, and what its observables gathered of some of its rows; None is of all."""
-        accumulators = {o.name: o.begin(self._block(o, b)) for o in self.observables}
+        sde = self._dynamics(b)
+        seen_by = sde if rows is None else sde.of_rows(rows)
+        accumulators = {o.name: o.begin(self._block(o, b, seen_by)) for o in self.observables}
         stepping = [accumulators[o.name] for o in self.observables if o.every_step]
 
         def see(k: int, x: Tensor) -> None:
@@ -212,7 +214,7 @@ class Plan:
         if seen:
             see(0, x0)
         solution = solve_block(
-            self.sde,
+            sde,
             self.solver,
             x0,
             self.times,
@@ -246,10 +248,14 @@ class Plan:
             states = solution.states[:0].clone()
         return replace(solution, states=states)
 
-    def _block(self, observable: Observable, b: int) -> Block:
+    def _dynamics(self, b: int) -> SDE:
+        """What moves in a block."""
+        return self.sde.of_rows(slice(b * self.rows, (b + 1) * self.rows))
+
+    def _block(self, observable: Observable, b: int, sde: SDE) -> Block:
         stream = Streams(self.seed, f"observable {observable.name}").block(b)
         nodes = self.solver.nodes(self.times) if observable.every_step else self.times
-        return Block(self.sde, self.times, nodes, self.walls, stream)
+        return Block(sde, self.times, nodes, self.walls, stream)
 
     def template(self) -> Template:
         """The layout of the records: what observables gather of two and of three trajectories.
@@ -279,7 +285,8 @@ class Plan:
         """What is gathered of two and of three trajectories."""
         found: list[Gathered] = []
         for count in (2, 3):
-            x = self.sample[torch.arange(count, device=self.sample.device) % len(self.sample)]
+            few = torch.arange(count, device=self.sample.device) % len(self.sample)
+            x, sde = self.sample[few], self.sde.of_rows(few)
             gathered: Gathered = {COUNTS: counted(trajectories=count, nonfinite=0, nfe=0)}
             for o in self.observables:
                 if o.every_step and not self.solver.shows_steps:
@@ -288,7 +295,7 @@ class Plan:
                         "chooses its own: use EulerMaruyama(substeps=…) or Heun(substeps=…)."
                     )
                 with named(o.name):
-                    accumulator = o.begin(self._block(o, 0))
+                    accumulator = o.begin(self._block(o, 0, sde))
                     accumulator.see(0, x)
                     if o.every_step:
                         accumulator.step(0, x, x)

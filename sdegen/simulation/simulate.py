@@ -15,14 +15,16 @@ from sdegen.errors import Interrupted, NonFiniteError, SdegenError, SolverError
 from sdegen.interrupt import HeldInterrupt
 from sdegen.noise import Rng, Streams, seed_of
 from sdegen.sde.base import SDE
+from sdegen.sde.rows import check_place, couples, looked_at
 from sdegen.shapes import State
-from sdegen.simulation.blocks import block_rows, check_interacting, couples, solve_block
+from sdegen.simulation.blocks import block_rows, check_interacting, solve_block
 from sdegen.simulation.door import (
     check_derivatives,
     check_dynamics,
     check_memory,
     check_state,
     check_times,
+    check_trajectories,
     probe,
 )
 from sdegen.simulation.pool import check_threads, over_blocks
@@ -32,6 +34,8 @@ from sdegen.trajectory import Trajectory
 from sdegen.walls import Walls
 
 __all__ = ["simulate"]
+
+_FEW = 4  # rows that are asked whether they feel each other
 
 
 def simulate(
@@ -97,16 +101,25 @@ def simulate(
     if on_nonfinite not in ("raise", "freeze"):
         raise ValueError(f"on_nonfinite must be 'raise' or 'freeze', but is {on_nonfinite!r}.")
     check_interacting(interacting)
+    check_trajectories(sde, len(x0))
     check_memory(x0, len(ts) if keep_path else 1)
     threads = check_threads(threads)
     seed = seed_of(rng)
 
     with nullcontext() if differentiable else torch.no_grad():
         with torch.no_grad():
-            probe(sde, x0, ts[0], walls, whole=interacting is True)
+            network = probe(sde, x0, ts[0], walls, whole=interacting is True)
             check_derivatives(sde, x0, ts[0], differentiable=differentiable)
             whole = solver.whole or differentiable
-            blocks = [x0] if whole else _blocks(sde, x0, ts, seed, interacting)
+            if not network and interacting is not True:
+                many = looked_at(x0[0].numel(), len(x0), len(ts), block_rows(x0))
+                check_place(sde.of_rows(slice(many)), x0[:many], ts[0])
+            if interacting is None and not whole and len(x0) > block_rows(x0):
+                few = slice(_FEW)
+                noise = Streams(seed, "probe").block(0)
+                interacting = couples(sde.of_rows(few), x0[few], ts, noise, network=network)
+            rows = len(x0) if whole or interacting else block_rows(x0)
+            blocks = [slice(i, i + rows) for i in range(0, len(x0), rows)]
         one_at_a_time = threading.Lock()
         with tqdm(
             total=len(blocks) * (len(ts) - 1), disable=not progress, unit="step", desc="simulate"
@@ -119,9 +132,9 @@ def simulate(
             conditions = Conditions(walls, on_nonfinite, tick if progress else None)
             solutions, interrupted = _solutions(
                 lambda b: solve_block(
-                    sde,
+                    sde if len(blocks) == 1 else sde.of_rows(blocks[b]),
                     solver,
-                    blocks[b],
+                    x0[blocks[b]],
                     ts,
                     block=b,
                     seed=seed,
@@ -153,18 +166,6 @@ def _solutions(
                 if solution.failed_at is not None:
                     break
     return solutions, interrupt.pending or len(solutions) < len(blocks)
-
-
-def _blocks(
-    sde: SDE, x0: State, times: Tensor, seed: int, interacting: bool | None
-) -> list[State]:
-    """Cuts the trajectories into blocks, or not, if they feel each other."""
-    rows = block_rows(x0)
-    if len(x0) > rows and interacting is None:
-        interacting = couples(sde, x0[:4], times, Streams(seed, "probe").block(0))
-    if interacting:
-        return [x0]
-    return [x0[i : i + rows] for i in range(0, len(x0), rows)]
 
 
 def _joined(solutions: list[Solution], times: Tensor, seed: int) -> Trajectory:

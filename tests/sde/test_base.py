@@ -204,7 +204,7 @@ def test_what_a_function_takes_is_read_off_it(function, factor):
 
 def test_three_arguments_are_refused():
     with pytest.raises(
-        TypeError, match=r"takes \(x, t\) or \(x\), but this one takes \(x, t, k\)"
+        TypeError, match=r"takes \(x, t\), \(x\) or \(t\), but this one takes \(x, t, k\)"
     ):
         sg.ItoProcess(lambda x, t, k: x, 1.0)
 
