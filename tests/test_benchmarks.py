@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from benchmarks import backends, certificates, gpu, large_ensembles, table
+from benchmarks import backends, certificates, gpu, large_ensembles, random_problems, table
 
 
 def test_backends_agree_and_count():
@@ -74,3 +74,25 @@ def test_planted_faults_are_caught_and_named(monkeypatch):
 
 def test_the_page_is_made_from_the_results():
     assert (table.RESULTS.parent / "README.md").read_text() == table.page()
+
+
+def test_estimated_errors_of_random_problems_at_rest_cover_the_true_ones():
+    rows = [
+        row
+        for k in range(0, 40, 2)
+        for row in random_problems.judged(random_problems.on_a_line(k))
+    ]
+    assert len(rows) == 60  # none is refused
+    assert all(random_problems.covered(row) for row in rows)
+    told = random_problems.told_of(rows, "all", "")
+    assert told["median of estimate/true"] < 3
+    assert told["above 1 % without a word"] == 0
+
+
+def test_random_problems_are_the_same_every_time():
+    first, again = random_problems.on_a_line(7), random_problems.on_a_line(7)
+    assert (first.cells, first.peclet, first.barrier) == (again.cells, again.peclet, again.barrier)
+    every = list(random_problems.problems())
+    assert len(every) == 510
+    assert sum(problem.where == "plane" for problem in every) == 170
+    assert {problem.question for problem in every} == {"rest", "time"}

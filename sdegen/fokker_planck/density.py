@@ -207,8 +207,10 @@ class Density:
             r = self._cubic(points.cell, points.share)
             log_p = torch.where(r > 0, r, 1.0).log() + self._law.weight(points.x).log()
             return -(points.weight * r * torch.where(r > 0, log_p, 0.0)).sum()
-        positive = torch.where(self.p > 0, self.p, 1.0)
-        return -integral(self.x, self.p * positive.log())
+        share = 0.5 * (1 + _GAUSS_NODES)
+        p = self._cubic(torch.arange(len(self.x) - 1)[:, None], share).clamp(min=0)
+        each = p * torch.where(p > 0, p, 1.0).log()
+        return -((each @ (0.5 * _GAUSS_WEIGHTS)) * self.x.diff()).sum()
 
     @property
     def std(self) -> Float[Tensor, ""]:
@@ -374,16 +376,35 @@ class DensityPath:
         p: Values at the nodes, shape (T, nodes); p[0] is the start.
         x: Nodes, shape (nodes,).
         powers: q of p ∝ ξ^q at the lower and the upper wall; None where p is smooth.
+        fine: The same densities on a finer grid, which has all nodes x; as in `Density`.
+        compared: The same problem's densities with all cells halved; likewise.
     """
 
     times: Float[Tensor, " T"]
     p: Float[Tensor, "T nodes"]
     x: Float[Tensor, " nodes"]
     powers: Powers = (None, None)
+    fine: DensityPath | None = None
+    compared: DensityPath | None = None
 
     def at(self, k: int) -> Density:
         """The density at times[k]; k is an index, and −1 is the last."""
-        return Density(self.x, self.p[k], self.powers)
+        fine = None if self.fine is None else self.fine.at(k)
+        compared = None if self.compared is None else self.compared.at(k)
+        return Density(self.x, self.p[k], self.powers, fine, compared)
+
+    @cached_property
+    def error(self) -> ErrorEstimate | None:
+        """Estimated errors at each time, shape (T,), as those of `Density`; None for none."""
+        each = [self.at(k).error for k in range(len(self))]
+        known = [error for error in each if error is not None]
+        if not known:
+            return None
+        told = {
+            name: torch.tensor([float(error[name]) for error in known], dtype=torch.float64)
+            for name in known[0]
+        }
+        return ErrorEstimate(told, known[0].method)
 
     @property
     def final(self) -> Density:

@@ -30,7 +30,7 @@ from torch.autograd.function import once_differentiable
 
 from sdegen.fokker_planck import tridiagonal
 
-__all__ = ["Factors", "Systems", "expm_action"]
+__all__ = ["Factors", "Systems", "expm_action", "renewed_action"]
 
 Array = NDArray[Any]
 
@@ -81,6 +81,31 @@ def expm_action(mass: Tensor, rates: Tensor, p: Tensor) -> Tensor:
         moved: Tensor = _Action.apply(mass, rates, p)  # type: ignore[no-untyped-call]
         return moved
     return _sum(mass, rates, p, None)
+
+
+def renewed_action(mass: Tensor, rates: Tensor, load: Tensor, p: Tensor) -> Tensor:
+    """e^{M⁻¹(K + b ℓᵀ)} p with ℓ = −1ᵀK: all that K loses is put back at b.
+
+    By Sherman and Morrison, (A + b ℓᵀ)⁻¹ v = y − w (ℓ·y)/(1 + ℓ·w), A y = v, A w = b.
+
+    Args:
+        mass: Bands of M, shape (3, n).
+        rates: Bands of K, the time included, shape (3, n).
+        load: b, of sum 1, shape (n,).
+        p: Vector, shape (n,).
+
+    Returns:
+        Shape (n,).
+    """
+    z = torch.from_numpy(_POLES)[:, None, None]
+    systems = rates - z * mass
+    lost = -(rates[0].roll(-1) + rates[1] + rates[2].roll(1))  # of columns
+    v = tridiagonal.multiply(mass, p) * torch.from_numpy(_DOUBLED)[:, None]
+    y = tridiagonal.solve(systems, v)
+    w = tridiagonal.solve(systems, load.to(systems).expand_as(v))
+    loss = lost.to(systems)
+    share = (y @ loss) / (1 + w @ loss)
+    return _AT_INFINITY * p + (y - share[:, None] * w).real.sum(0)
 
 
 class Factors:

@@ -61,6 +61,7 @@ from sdegen.fokker_planck.passage import (
     to_be_left,
 )
 from sdegen.fokker_planck.power_law import Powers, with_poles
+from sdegen.fokker_planck.sources import Killing, Sources, in_time
 from sdegen.fokker_planck.spectrum import Spectrum, spectrum
 from sdegen.fokker_planck.transient import Exponential, Integrator, carried
 from sdegen.sde.base import SDE
@@ -82,6 +83,10 @@ class FokkerPlanck:
         boundary: "no-flux", "absorbing" or "periodic", or a pair (lower, upper).
         form: "compact" (fourth order), "lumped" (second order, positive), or "auto": compact
             where the density is resolved by the grid, else lumped.
+        killing: A death rate k(x) ≥ 0, a number or an elementwise function, in units of 1/time:
+            −k p is added to the equation.
+        injection: A point, or a density on the grid, where all that is killed or absorbed starts
+            anew; None where it is gone.
         physical_walls: Whether walls without flux are part of the problem. If not, they only end
             the grid, and a density that leans on them is an error. A wall where D = 0 is always
             physical.
@@ -105,6 +110,8 @@ class FokkerPlanck:
         *,
         form: Form = "auto",
         physical_walls: bool = False,
+        killing: Killing | None = None,
+        injection: float | Density | None = None,
     ) -> None:
         check_door(sde, grid)
         self.sde, self.grid = sde, grid
@@ -113,6 +120,10 @@ class FokkerPlanck:
             words = ", ".join(map(repr, get_args(Form)))
             raise ValueError(f"form must be one of {words}, but is {form!r}.")
         self.form, self.physical_walls = form, physical_walls
+        self._sources = None
+        if killing is not None or injection is not None:
+            self._sources = Sources(killing, injection)
+            self._sources.check(grid)
         self._build(Reader(sde, grid))
 
     # ---- densities ----------------------------------------------------------------------------
@@ -146,6 +157,8 @@ class FokkerPlanck:
                 physical.
             NonFiniteError: If the density became NaN or infinite; `.result` holds the path.
         """
+        if self._sources is not None:
+            return self._solve_with_sources(p0, times, integrator, differentiable=differentiable)
         integrator = integrator or Exponential()
         self._renew()
         ts = check_times(times, self.sde)
@@ -206,19 +219,32 @@ class FokkerPlanck:
             SolverError: If no grid that is affordable resolves it to 10 %.
         """
         check_positive("rtol", rtol)
-        if "absorbing" in self.walls:
-            raise NotNormalizableError(
-                "there is no stationary density: all mass leaves through the absorbing wall "
-                f"(boundary is {self.walls!r})."
-            )
+        sources = self._sources
+        if sources is None or sources.injection is None:
+            if "absorbing" in self.walls:
+                raise NotNormalizableError(
+                    "there is no stationary density: all mass leaves through the absorbing wall "
+                    f"(boundary is {self.walls!r}). If what leaves is put back, pass "
+                    "injection=, a point or a density."
+                )
+            if sources is not None:
+                raise NotNormalizableError(
+                    "there is no stationary density: all mass is killed. If what dies is put "
+                    "back, pass injection=, a point or a density."
+                )
         self._renew()
         self._frozen.check("a stationary density")
-        if differentiable:
-            return stationary.resolved(
-                self._generator, rtol, self._open_ends, lambda g: Frozen(g).landscape(fresh=True)
+        if differentiable or rtol not in self._at_rest:
+            at_rest = stationary.resolved(
+                self._generator,
+                rtol,
+                self._open_ends,
+                (lambda g: Frozen(g).landscape(fresh=True)) if differentiable else None,
+                sources,
             )
-        if rtol not in self._at_rest:
-            self._at_rest[rtol] = stationary.resolved(self._generator, rtol, self._open_ends)
+            if differentiable:
+                return at_rest
+            self._at_rest[rtol] = at_rest
         return self._at_rest[rtol]
 
     # ---- currents -----------------------------------------------------------------------------
@@ -248,6 +274,7 @@ class FokkerPlanck:
             density: A density on the grid.
             t: As in `current`.
         """
+        self._refuse_sources("an entropy production")
         sigma = currents.entropy_production(self._generator, self._time(t), density)
         warn_inaccurate(sigma.error, "the entropy production", _FINER)
         return sigma
@@ -260,6 +287,7 @@ class FokkerPlanck:
         Args:
             density: A density on the grid.
         """
+        self._refuse_sources("a free energy")
         f, relative = currents.free_energy(density, self.stationary())
         error = ErrorEstimate({"value": relative}, "two grids")
         warn_inaccurate(error, "the free energy", _FINER)
@@ -275,6 +303,7 @@ class FokkerPlanck:
         Args:
             path: Densities on the grid, of an SDE that does not depend on time.
         """
+        self._refuse_sources("a free energy")
         rest = self.stationary()
         each = [currents.free_energy(path.at(k), rest) for k in range(len(path))]
         errors = torch.tensor([relative for _, relative in each], dtype=torch.float64)
@@ -293,6 +322,7 @@ class FokkerPlanck:
                 "velocity and effective diffusion belong to a ring, but boundary is "
                 f"{self.walls!r}; pass 'periodic'."
             )
+        self._refuse_sources("velocity and effective diffusion")
         density = self.stationary()
         with torch.no_grad():
             c, flux = self._frozen.read()
@@ -450,6 +480,7 @@ class FokkerPlanck:
         ts = check_times(times, self.sde)
         if float(ts[0]) != 0:
             raise ValueError(f"times count from 0, but times[0] = {float(ts[0]):g}.")
+        self._refuse_sources("a correlation function")
         rest = self.stationary()
         x = self.grid.nodes
         with torch.no_grad():
@@ -483,6 +514,50 @@ class FokkerPlanck:
             classify_end(self.sde, low, inward=1, t=t),
             classify_end(self.sde, high, inward=-1, t=t),
         )
+
+    # ---- sinks and sources --------------------------------------------------------------------
+
+    def _solve_with_sources(
+        self,
+        p0: Density | SupportsFloat,
+        times: Tensor | Sequence[float],
+        integrator: Integrator | None,
+        *,
+        differentiable: bool,
+    ) -> DensityPath:
+        """Densities in time with a death rate or an injection."""
+        assert self._sources is not None
+        what = "a density in time with killing= or injection="
+        if integrator is not None and not isinstance(integrator, Exponential):
+            raise ValueError(f"{what} is carried by Exponential(), not by {integrator!r}.")
+        self._renew()
+        self._frozen.check(what)
+        ts = check_times(times, self.sde)
+        x0, density = as_start(p0, self.grid)
+        values = check_start(density, self.grid, may_lack=True)
+
+        def start(grid: Grid) -> Tensor:
+            if grid is self.grid:
+                return values
+            return density.at(grid.nodes) if x0 is None else grid.point(x0).p
+
+        with _gradients(differentiable):
+            path = in_time(self._sources, self._generator, start, ts, refines=not differentiable)
+        check_edges(path.p[1:].detach(), ts[1:], self.grid, self._open_ends)
+        for k in range(1, len(ts)):
+            error = path.at(k).error
+            if error is not None:
+                warn_inaccurate(error, f"the density at t = {float(ts[k]):g}", _FINER)
+        return path
+
+    def _refuse_sources(self, what: str) -> None:
+        """Refuse a question that is not answered where something is killed or put back."""
+        if self._sources is not None:
+            raise ValueError(
+                f"{what} is not found with killing= or injection=; ask a solver without them, or "
+                "ask this one for stationary() or solve(). The mean life from a start is 1/(what "
+                "is lost per time) of stationary(injection=start)."
+            )
 
     # ---- inside -------------------------------------------------------------------------------
 
@@ -544,6 +619,7 @@ class FokkerPlanck:
 
     def _check_modes(self, count: int) -> None:
         """Refuses a spectrum of what changes, or of more modes than the grid resolves."""
+        self._refuse_sources("a spectrum")
         self._renew()
         self._frozen.check("a spectrum")
         unknowns = self.grid.cells - 1
@@ -561,6 +637,7 @@ class FokkerPlanck:
 
     def _check_absorbing(self, what: str) -> None:
         """Refuses what needs an absorbing wall."""
+        self._refuse_sources(what)
         if "absorbing" not in self.walls:
             raise ValueError(
                 f"{what} needs an absorbing wall, but boundary is {self.walls!r}; pass "

@@ -37,12 +37,13 @@ from sdegen.accuracy import warn_inaccurate
 from sdegen.errors import SolverError
 from sdegen.fokker_planck.checks import check_confined, check_poles
 from sdegen.fokker_planck.density import Density, cell_masses, part_masses
-from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import Fluxes, Landscape, find_poles, fluxes
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.operator import assemble
 from sdegen.fokker_planck.power_law import Powers, is_singular, with_poles
 from sdegen.fokker_planck.refinement import bisected, halved, positions
+from sdegen.fokker_planck.sources import Sources, at_rest
 
 Array = NDArray[np.float64]
 
@@ -53,6 +54,7 @@ _REFUSED = 0.1  # an error that no answer has
 _ROUNDS = 64  # of halving: 2⁻⁶⁴ of a cell
 _MOST_CELLS, _MOST_TIMES = 2**16, 64  # of the finest grid, or so many times the user's cells
 _TINY = 1e-300
+_NEGATIVE = 1e-9  # of the peak
 _AIM = 0.25  # of what is asked for: where halving ends, once it began
 _EACH = 1.0  # of that: what all cells together are let err by
 
@@ -62,6 +64,7 @@ def resolved(
     rtol: float,
     open_ends: tuple[bool, bool],
     land_on: Callable[[Generator], Landscape] | None = None,
+    sources: Sources | None = None,
 ) -> Density:
     """Return the stationary density of a generator without time, of mass 1.
 
@@ -70,6 +73,7 @@ def resolved(
         rtol: Largest error of the masses of cells, mean and variance.
         open_ends: Which ends only end the grid.
         land_on: The landscape of a generator that knows its parameters; None for no gradients.
+        sources: What is lost and put back, if anything is.
 
     Raises:
         NotNormalizableError: If it grows towards an end.
@@ -78,17 +82,21 @@ def resolved(
     """
     grid = generator.grid
     with torch.no_grad():
-        two = _Comparison(_Level(generator, given=True))
+        first = grid if sources is None else sources.inserted(grid)
+        level = _Level(generator if first is grid else generator.on(first), sources, given=True)
+        two = _Comparison(level)
         most = max(_MOST_CELLS, _MOST_TIMES * grid.cells)
         for k in range(_ROUNDS):
             if two.error <= (rtol if k == 0 else _AIM * rtol) or two.level.grid.cells > most:
                 break
             chosen = two.to_blame(_AIM * rtol)
             if not bool(chosen.any()):
-                break
-            two = _Comparison(_Level(generator.on(bisected(two.level.grid, chosen))))
+                if sources is None:
+                    break
+                chosen = ~chosen  # what k and q do to a cell is seen in no cell alone
+            two = _Comparison(_Level(generator.on(bisected(two.level.grid, chosen)), sources))
         level = two.level
-        if level.land.poles:
+        if level.land.poles and sources is None:
             check_poles(find_poles(level.land.coefficients, level.grid.nodes), level.grid)
         if not generator.ends.ring:
             check_confined(level.log_p, level.grid, open_ends)
@@ -102,7 +110,7 @@ def resolved(
     density = level.density
     if land_on is not None:
         land, ends = land_on(level.generator), level.generator.ends
-        p = ends.filled(_log_density(land, ends).exp())
+        p = ends.filled(_log_density(land, level.generator, sources).exp())
         density = _normalized(p, level.powers, land, level.grid)
     fine = None if level.grid is grid else density
     at_nodes = density.p if fine is None else density.p[positions(grid, level.grid)]
@@ -130,14 +138,17 @@ class _Level:
 
     Args:
         generator: SDE, grid and walls.
+        sources: What is lost and put back, if anything is.
         given: Whether the grid is the user's.
     """
 
-    def __init__(self, generator: Generator, *, given: bool = False) -> None:
-        self.generator, self.grid = generator, generator.grid
+    def __init__(
+        self, generator: Generator, sources: Sources | None, *, given: bool = False
+    ) -> None:
+        self.generator, self.sources, self.grid = generator, sources, generator.grid
         self.land = generator.landscape(generator.coefficients(generator.reader.start))
         self.powers = _powers(self.land, self.grid)
-        self.log_p = _log_density(self.land, generator.ends)
+        self.log_p = _log_density(self.land, generator, sources)
         p = generator.ends.filled(self.log_p.exp())
         if given or self.powers != (None, None):
             self.density = _normalized(p, self.powers, self.land, self.grid)
@@ -150,11 +161,19 @@ class _Level:
 
     def halved(self) -> _Level:
         """Return that with all cells halved."""
-        return _Level(self.generator.on(halved(self.grid)))
+        return _Level(self.generator.on(halved(self.grid)), self.sources)
 
 
-def _log_density(land: Landscape, ends: Ends) -> Tensor:
+def _log_density(land: Landscape, generator: Generator, sources: Sources | None) -> Tensor:
     """Return log p in a landscape, its largest value 0."""
+    ends = generator.ends
+    if sources is not None:
+        for compact in (True, False):  # the compact form is negative where cells are coarse
+            operator = assemble(fluxes(land), ends, compact=compact)
+            p = ends.widen(at_rest(sources, generator, operator))
+            if not compact or float(p.detach().min()) >= -_NEGATIVE * float(p.detach().max()):
+                break
+        return (p.clamp(min=0) / p.detach().max()).clamp(min=_TINY).log()
     return on_a_ring(fluxes(land)) if ends.ring else on_a_line(land.w)
 
 
