@@ -3,27 +3,68 @@
 Whether drift or diffusion depend on time the SDE says itself, `autonomous`. Where it does not, an
 answer at rest is given if they answered alike at some times from 0 to 16 at which it is defined;
 that this is an assumption is said in the result.
+
+**A run over time** reads them at the nodes of its own steps. What happens between the nodes of a
+long step it would not see, so that they are first looked at, at a few points, at 2,049 even times
+of the run (`look`). From the answers follow
+
+- *jumps*: two neighbouring looks that differ by more than their neighbours do. They are narrowed
+  down by bisection, to the last bit of t, and a step ends there;
+- *the longest step*: an interval of looks is *plain* if what a polynomial of degree 6 through some
+  of them misses, integrated over time, is less than a hundredth of a cell as a displacement. Steps
+  are at most twice as long as the plain intervals that they meet.
+
+What is narrower than the distance of two looks may be missed; met by one of them alone, it is
+`isolated`, and told.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.sde.base import SDE
 
-__all__ = ["GOLDEN", "LATEST", "Answers", "moves", "same", "span", "start", "varies"]
+__all__ = [
+    "GOLDEN",
+    "LATEST",
+    "POINTS",
+    "Answers",
+    "Looks",
+    "Shaped",
+    "look",
+    "moves",
+    "same",
+    "span",
+    "start",
+    "varies",
+]
 
 Answers = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Array = NDArray[np.float64]
+Shaped = Callable[[Tensor], Tensor]
 
 LATEST = 16.0  # the last time that is looked at where no run says which
 GOLDEN = 0.6180339887498949
 _TIMES = 32
 _POINTS = 500
+POINTS = 8  # of a grid, at which a run is looked at
+_INTERVALS = 2048  # between looks: a change that lasts for a thousandth of the run is met twice
+_FEWEST = 8  # intervals between looks that are thought of as one
+_PLAIN = 1e-2  # of a cell: the displacement that a polynomial through looks may miss
+_JUMPS = 3.0  # times the smaller of the changes beside it: what may be a jump
+_KEPT = 0.8  # of a jump lies in one half of the interval, however often that is halved
+_TINY = 1e-9  # of all change: a smaller jump is none
+_AGREES = 1e-10  # answers to many times at once, and to each by itself
 
 
 def start(sde: SDE) -> float:
@@ -74,3 +115,228 @@ def varies(answers: Answers, x: Tensor, times: Tensor) -> bool:
 def same(a: Tensor, b: Tensor) -> bool:
     """Whether two answers are one, to the last bit."""
     return a is b or (a.dtype == b.dtype and torch.equal(a, b))
+
+
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """What drift and diffusion answered at many times of a run, at a few points.
+
+    Args:
+        times: Even times, increasing, shape (looks,).
+        values: Answers there, drifts and then g²/2, shape (looks, columns).
+        jumps: Times at which they jump, increasing; a jump lies between its time and the number
+            just below it.
+        bounds: Ends of plain intervals, increasing, the first and the last look among them.
+        isolated: A time at which one look alone differs from its neighbours, if there is one.
+        shaped: How times must be laid beside states so that many are asked about at once; None
+            where that gives other answers than single questions.
+    """
+
+    times: Array
+    values: Array
+    jumps: tuple[float, ...]
+    bounds: Array
+    isolated: float | None
+    shaped: Shaped | None = None
+
+    def still(self, a: float, b: float) -> bool:
+        """Whether all looks between two times answered alike, and the nearest beyond them."""
+        low, high = np.searchsorted(self.times, (min(a, b), max(a, b)))
+        some = self.values[low : high + 1] if low < high else self.values[:0]
+        return bool((some == some[:1]).all())
+
+    def longest(self, t: float, end: float) -> float:
+        """The longest step from t towards `end` that no plain interval forbids."""
+        most, before = abs(end - t), 0.0
+        for a, b in self._met(t, end):
+            # a step that goes so far meets an interval of this length
+            beyond = abs(a - t) if before else 0.0
+            if most <= beyond:
+                break
+            most = max(min(most, 2 * (b - a)), beyond)
+            before = b - a
+        return most
+
+    def _met(self, t: float, end: float) -> Iterator[tuple[float, float]]:
+        """The plain intervals from t on, each as (near end, far end), lengths positive."""
+        bounds = self.bounds
+        if end > t:
+            first = max(int(np.searchsorted(bounds, t, side="right")) - 1, 0)
+            for k in range(first, len(bounds) - 1):
+                yield float(bounds[k]), float(bounds[k + 1])
+        else:
+            last = min(int(np.searchsorted(bounds, t, side="left")), len(bounds) - 1)
+            for k in range(last, 0, -1):
+                # mirrored, so that distances from t come out the same
+                yield 2 * t - float(bounds[k]), 2 * t - float(bounds[k - 1])
+
+
+@torch.no_grad()
+def look(answers: Answers, x: Tensor, first: float, last: float, width: float) -> Looks:
+    """Look at drift and diffusion at many times.
+
+    Args:
+        answers: f and g at states and a time.
+        x: A few states, shape (points, *event).
+        first: A time.
+        last: Another one.
+        width: That of a cell: the displacement that would be seen.
+    """
+    ask = _Asking(answers, x)
+    low, high = min(first, last), max(first, last)
+    times = np.linspace(low, high, _INTERVALS + 1)
+    values = ask(times)
+    if (values == values[0]).all():
+        return Looks(times, values, (), times[[0, -1]], None, ask.shaped)
+    drifts = values.shape[1] // 2
+    # a displacement in cells, and a variance in tens of square cells
+    scale = np.repeat([1 / width, 0.1 / width**2], [drifts, values.shape[1] - drifts])
+    scaled = values * scale
+    jumps = _jumps(ask, times, scaled, scale)
+    level = scaled.copy()
+    for before, _, rise in jumps:
+        level[times > before] -= rise
+    isolated = _isolated(times, scaled)
+    at = tuple(after for _, after, _ in jumps)
+    return Looks(times, values, at, _plain(times, level), isolated, ask.shaped)
+
+
+class _Asking:
+    """Asks for f and g²/2 at a few states and many times, shape (times, columns).
+
+    All at once, where that gives what single questions give: states and times are then two
+    columns. A function that wants one time is asked for one after the other.
+    """
+
+    def __init__(self, answers: Answers, x: Tensor) -> None:
+        self._answers, self._x = answers, x
+        self.shaped: Shaped | None = None
+        self._singles = False
+
+    def __call__(self, times: Array) -> Array:
+        ts = torch.from_numpy(np.ascontiguousarray(times))
+        if len(ts) < _FEWEST or self._singles:
+            return self._singly(ts)
+        for shaped in (_column, _row) if self.shaped is None else (self.shaped,):
+            found = self._many(ts, shaped)
+            if found is not None and (self.shaped is not None or self._agrees(ts, found)):
+                self.shaped = shaped
+                return found
+        self._singles, self.shaped = True, None
+        return self._singly(ts)
+
+    def _singly(self, ts: Tensor) -> Array:
+        return np.stack(
+            [self._flat(*self._answers(self._x, t), len(self._x))[0] for t in ts.unbind()]
+        )
+
+    def _many(self, ts: Tensor, shaped: Shaped) -> Array | None:
+        """Answers at all times at once, or None where the function does not take that."""
+        n = len(self._x)
+        x = self._x.repeat(len(ts), *[1] * (self._x.ndim - 1))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                f, g = self._answers(x, shaped(ts.repeat_interleave(n)))
+            if f.shape != x.shape:
+                return None
+            return self._flat(f, g, n)
+        except Exception:  # whatever a function says of times that it did not expect
+            return None
+
+    def _flat(self, f: Tensor, g: Tensor, n: int) -> Array:
+        """f and g²/2 as rows, one for each time."""
+        f = f.double()
+        d = (0.5 * g.double() ** 2).expand_as(f)
+        return torch.cat(
+            [f.reshape(-1, n * f[0].numel()), d.reshape(-1, n * f[0].numel())], 1
+        ).numpy()
+
+    def _agrees(self, ts: Tensor, found: Array) -> bool:
+        """Whether some of them are what single questions give."""
+        some = [0, int(len(ts) * GOLDEN), len(ts) - 1]
+        alone = self._singly(ts[some])
+        size = np.abs(alone).max(1, keepdims=True) + 1e-300
+        return bool((np.abs(found[some] - alone) <= _AGREES * size).all())
+
+
+def _column(ts: Tensor) -> Tensor:
+    """Times as a column, which a column of states meets row by row."""
+    return ts[:, None]
+
+
+def _row(ts: Tensor) -> Tensor:
+    """A time for each state, as a batch of states has them."""
+    return ts
+
+
+def _jumps(
+    ask: _Asking, times: Array, values: Array, scale: Array
+) -> list[tuple[float, float, Array]]:
+    """Jumps between looks: the numbers on either side, and the rise.
+
+    A jump keeps its height however often the interval that holds it is halved.
+    """
+    change = np.abs(np.diff(values, axis=0)).max(1)
+    beside = np.pad(change, 1, mode="reflect")
+    usual = np.minimum(beside[:-2], beside[2:])
+    where = np.flatnonzero((change > _JUMPS * usual) & (change > _TINY * change.max()))
+    low, high, a, b = times[where], times[where + 1], values[where], values[where + 1]
+    for _ in range(64):
+        middle = 0.5 * (low + high)
+        if len(middle) == 0 or ((middle <= low) | (middle >= high)).all():
+            break
+        v = ask(middle) * scale
+        below, above = np.abs(v - a).max(1), np.abs(b - v).max(1)
+        kept = np.maximum(below, above) >= _KEPT * np.abs(b - a).max(1)
+        left = below >= above
+        low, high = np.where(left, low, middle)[kept], np.where(left, middle, high)[kept]
+        a, b = np.where(left[:, None], a, v)[kept], np.where(left[:, None], v, b)[kept]
+    return [(float(x), float(y), q - p) for x, y, p, q in zip(low, high, a, b, strict=True)]
+
+
+def _isolated(times: Array, values: Array) -> float | None:
+    """A time at which a look differs from both neighbours, which do not from what is beyond."""
+    if len(times) < 5:
+        return None
+    step = np.abs(np.diff(values, axis=0)).max(1)
+    spike = np.minimum(step[1:-2], step[2:-1])  # at looks 2 … −3
+    beyond = np.maximum(step[:-3], step[3:])
+    back = np.abs(values[3:-1] - values[1:-3]).max(1)
+    alone = (spike > 10 * np.maximum(beyond, back)) & (spike > 1e-3 * step.max())
+    return float(times[2 + int(alone.argmax())]) if alone.any() else None
+
+
+def _plain(times: Array, values: Array) -> Array:
+    """Ends of the intervals of looks in which polynomials through some miss little of the others.
+
+    Args:
+        times: Even times, a power of two of intervals.
+        values: In units of a displacement in cells, per time, shape (looks, columns).
+    """
+    apart = float(times[1] - times[0])
+    pending, ends = np.zeros(1, dtype=np.int64), [0, len(times) - 1]
+    many = len(times) - 1
+    while many > _FEWEST and len(pending):
+        nodes, matrix = _interpolation(many)
+        pieces = values[pending[:, None] + np.arange(many + 1)]
+        missed = np.abs(matrix @ pieces[:, nodes] - pieces).sum(1).max(1) * apart
+        bad = pending[~(missed <= _PLAIN)]
+        many //= 2
+        ends += (bad + many).tolist()
+        pending = np.concatenate([bad, bad + many])
+    return times[np.unique(ends)]
+
+
+@cache
+def _interpolation(many: int) -> tuple[NDArray[np.int64], Array]:
+    """Which of many + 1 even looks a polynomial goes through, and what it makes of all."""
+    nodes = np.unique(
+        np.round(0.5 * many * (1 - np.cos(np.pi * np.arange(7) / 6))).astype(np.int64)
+    )
+    at = np.arange(many + 1)[:, None, None]
+    other = nodes[None, :, None] != nodes[None, None, :]
+    ratio = np.where(
+        other, (at - nodes) / np.where(other[0], nodes[:, None] - nodes[None, :], 1), 1.0
+    )
+    return nodes, ratio.prod(2)

@@ -13,9 +13,10 @@ found out by asking it again, at all points.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -28,12 +29,13 @@ from sdegen.fokker_planck.grid import Grid
 from sdegen.sde.base import SDE
 from sdegen.sde.rows import check_density_of
 
-__all__ = ["GAUSS_NODES", "GAUSS_WEIGHTS", "Coefficients", "Reader", "Readers"]
+__all__ = ["GAUSS_NODES", "GAUSS_WEIGHTS", "Coefficients", "Reader", "Readers", "stack"]
 
 _nodes, _weights = np.polynomial.legendre.leggauss(4)
 GAUSS_NODES: Tensor = torch.from_numpy(0.5 * (1 + _nodes))
 GAUSS_WEIGHTS: Tensor = torch.from_numpy(0.5 * _weights)
 
+_STRIDE = len(GAUSS_NODES) + 1  # of points: a node, and those of its cell
 _STEEP = 1.2  # |g| falls by as much to the point nearest to a zero of it, be it √, | | or a square
 _MINIMA = 8  # how many are looked at
 _LOOKS, _ZOOMS = 64, 10  # at so many points at once, and so often: 32¹⁰ times closer
@@ -66,6 +68,33 @@ class Coefficients:
         )
 
 
+def stack(each: Sequence[Coefficients]) -> Coefficients:
+    """Return coefficients side by side, with one more dimension in front."""
+    drift = torch.stack([c.drift for c in each])
+    walls = torch.stack([c.wall_drift for c in each])
+    return Coefficients(
+        drift,
+        torch.stack([c.diffusivity for c in each]),
+        torch.stack([c.nodal_diffusivity for c in each]),
+        walls,
+    )
+
+
+def one_or_stack(each: Sequence[Coefficients]) -> Coefficients:
+    """Return coefficients side by side, or alone where all are one object.
+
+    A D that is the same object in all has no dimension more: it meets the drifts as it is.
+    """
+    first = each[0]
+    if all(c is first for c in each):
+        return first
+    if any(c.diffusivity is not first.diffusivity for c in each):
+        return stack(each)
+    drift = torch.stack([c.drift for c in each])
+    walls = torch.stack([c.wall_drift for c in each])
+    return Coefficients(drift, first.diffusivity, first.nodal_diffusivity, walls)
+
+
 class Reader:
     """Reads an SDE on a grid.
 
@@ -82,9 +111,8 @@ class Reader:
     def __init__(self, sde: SDE, grid: Grid) -> None:
         self.sde, self.grid = sde, grid
         self._x = _points(grid)
-        self._asked_about: dict[tuple[float, ...], bool] = {}
         self._moves: bool | None = None
-        self._last: tuple[float, Coefficients] | None = None
+        self._last: _Reading | None = None
         self._check_single(self.start)
         with torch.no_grad():
             sde.check_derivatives(self._x[[0, -1]], _clock(self.start))
@@ -96,6 +124,11 @@ class Reader:
         """A time at which the dynamics are defined."""
         return clock.start(self.sde)
 
+    @property
+    def autonomous(self) -> bool:
+        """Whether drift and diffusion are known not to depend on time."""
+        return bool(self.sde.autonomous)
+
     def on(self, grid: Grid) -> Reader:
         """Return a reader of the same SDE on another grid between the same walls.
 
@@ -105,18 +138,75 @@ class Reader:
         twin = Reader.__new__(Reader)
         twin.sde, twin.grid = self.sde, grid
         twin._x = _points(grid)
-        twin._asked_about, twin._moves = self._asked_about, self._moves
+        twin._moves = self._moves
         twin._last = None
         twin._held, twin._seen = self._held, self._seen
         return twin
 
     def at(self, t: float) -> Coefficients:
-        """Coefficients at time t; without gradients the last ones are remembered."""
+        """Coefficients at time t: the same object as long as they are the same to the last bit.
+
+        With gradients they are always new.
+        """
         if torch.is_grad_enabled():
             return self._coefficients(*self._evaluate(t), t)
-        if self._last is None or self._last[0] != t:
-            self._last = t, self._coefficients(*self._evaluate(t), t)
-        return self._last[1]
+        if self.sde.autonomous:
+            t = self.start  # any time would do
+        last = self._last
+        if last is not None and last.time == t:
+            return last.coefficients
+        self._last = self._reading(*self._evaluate(t), t)
+        return self._last.coefficients
+
+    def _reading(self, f: Tensor, g: Tensor, t: float) -> _Reading:
+        """Return what was read at t, made of the last reading as far as it is the same."""
+        last = self._last
+        if last is None or not torch.equal(g, last.noise):
+            made = self._coefficients(f, g, t)
+        elif torch.equal(f, last.drift):
+            return replace(last, time=t)
+        else:
+            made = self._with_drift(last.coefficients, f)
+        # copies, since a tensor may be theirs, and change
+        return _Reading(
+            t, f.clone(), g.clone() if g.stride(0) else g[:1].clone().expand_as(g), made
+        )
+
+    def along(self, times: Sequence[float], looks: clock.Looks | None) -> Coefficients:
+        """Coefficients at several times, without gradients.
+
+        Args:
+            times: Times, shape (T,).
+            looks: What was seen at other times of the run, and how to ask about many at once.
+
+        Returns:
+            Coefficients with a leading dimension, one row for each time; without it if all are the
+            same to the last bit, and then the object that `at` returns.
+        """
+        if looks is None or looks.shaped is None or len(times) < 2:
+            return one_or_stack([self.at(t) for t in times])
+        n, count = len(self._x), len(times)
+        x = self._x.repeat(count, 1)
+        ts = torch.tensor(times, dtype=torch.float64)
+        f, g = self._asked(x, looks.shaped(ts.repeat_interleave(n)))
+        f, g = f.view(count, n), g.view(count, n) if g.stride(0) else g[:n].view(1, n)
+        still = bool((f == f[0]).all()) and bool((g == g[0]).all())
+        last = self._last
+        known = last is not None and bool((g == last.noise[:, 0]).all())
+        if still or not (known and math.isfinite(float(f.sum()))):
+            # what is not as it should be is found, and told, by reading it alone
+            return one_or_stack([self.at(t) for t in (times[:1] if still else times)])
+        assert last is not None
+        f = f if self.sde.direction > 0 else -f
+        c = last.coefficients
+        drift = f[:, 1:].unfold(1, _STRIDE - 1, _STRIDE)
+        return Coefficients(drift, c.diffusivity, c.nodal_diffusivity, f[:, :: n - 1])
+
+    def looks(self, first: float, last: float) -> clock.Looks:
+        """Look at drift and diffusion at many times between two, at some points of the grid."""
+        inner = torch.linspace(0, len(self._x) - 1, clock.POINTS + 2).round().long()[1:-1]
+        width = (self.grid.high - self.grid.low) / self.grid.cells
+        return clock.look(self._answers, self._x[inner], first, last, width)
 
     def renewed(self) -> bool:
         """Whether drift or diffusion have changed since they were read; if so, all is forgotten.
@@ -126,6 +216,9 @@ class Reader:
         second one.
         """
         held, seen = _numbers(self.sde), self._seen
+        if self._last is not None and not self.sde.autonomous:
+            # what it answered at that time may be another now, unseen by two looks
+            self._last = replace(self._last, time=math.nan)
         if held is None:
             self._seen = self._sight()
             same = seen is not None and all(map(clock.same, self._seen, seen))
@@ -135,7 +228,6 @@ class Reader:
             return False
         self._held = held
         self._last = None
-        self._asked_about.clear()
         self._moves = None
         return True
 
@@ -153,23 +245,18 @@ class Reader:
         f, g = f[:, 0] if self.sde.direction > 0 else -f[:, 0], g[:, 0]
         self._check_noise(g.detach(), t)
         diffusivity = g * (0.5 * g)
-        stride = len(GAUSS_NODES) + 1
         return Coefficients(
-            f[1:].unfold(0, stride - 1, stride),
-            diffusivity[1:].unfold(0, stride - 1, stride),
-            diffusivity[::stride],
+            f[1:].unfold(0, _STRIDE - 1, _STRIDE),
+            diffusivity[1:].unfold(0, _STRIDE - 1, _STRIDE),
+            diffusivity[::_STRIDE],
             f[:: len(f) - 1],
         )
 
-    @torch.no_grad()
-    def varies(self, times: Tensor) -> bool:
-        """Whether drift or diffusion change over times, or between them; asked at some points."""
-        if self.sde.autonomous is not None:
-            return not self.sde.autonomous
-        key = tuple(times.tolist())
-        if key not in self._asked_about:
-            self._asked_about[key] = clock.varies(self._answers, self._x, times)
-        return self._asked_about[key]
+    def _with_drift(self, c: Coefficients, f: Tensor) -> Coefficients:
+        """Return coefficients with another drift and the same D, to the object."""
+        f = f[:, 0] if self.sde.direction > 0 else -f[:, 0]
+        drift, walls = f[1:].unfold(0, _STRIDE - 1, _STRIDE), f[:: len(f) - 1]
+        return Coefficients(drift, c.diffusivity, c.nodal_diffusivity, walls)
 
     @torch.no_grad()
     def varies_at_all(self) -> bool:
@@ -291,7 +378,8 @@ class Reader:
         f, g = self._evaluate(t)
         few = slice(None, None, 7)
         f_few, g_few = self._asked(self._x[few], _clock(t))
-        self._last = t, self._coefficients(f, g, t)
+        if not torch.is_grad_enabled():
+            self._last = self._reading(f, g, t)
         for name, all_of, some in (("drift", f[few], f_few), ("diffusion", g[few], g_few)):
             if torch.equal(all_of, some):
                 continue
@@ -317,6 +405,16 @@ class Reader:
         return min(max(1e-9, 100 * noise), 1e-4)
 
 
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    """What was read at a time: f and g at all points, and what was made of them."""
+
+    time: float
+    drift: Tensor
+    noise: Tensor
+    coefficients: Coefficients
+
+
 class Readers:
     """Reads several SDEs on one grid; coefficients get a leading dimension, one row for each.
 
@@ -328,6 +426,7 @@ class Readers:
     def __init__(self, sdes: Sequence[SDE], grid: Grid) -> None:
         self.grid = grid
         self.each = [Reader(sde, grid) for sde in sdes]
+        self._last: tuple[list[Coefficients], Coefficients] | None = None
 
     @property
     def start(self) -> float:
@@ -335,18 +434,26 @@ class Readers:
         return max(reader.start for reader in self.each)
 
     def at(self, t: float) -> Coefficients:
-        """Coefficients of all at time t, shape (sdes, …)."""
-        read = [reader.at(t) for reader in self.each]
-        return Coefficients(
-            torch.stack([c.drift for c in read]),
-            torch.stack([c.diffusivity for c in read]),
-            torch.stack([c.nodal_diffusivity for c in read]),
-            torch.stack([c.wall_drift for c in read]),
-        )
+        """Coefficients of all at time t, shape (sdes, …); the same object while they are the same.
 
-    def varies(self, times: Tensor) -> bool:
-        """Whether drift or diffusion of one of them change over times."""
-        return any(reader.varies(times) for reader in self.each)
+        With gradients they are always new.
+        """
+        read = [reader.at(t) for reader in self.each]
+        if not torch.is_grad_enabled() and self._last is not None:
+            before, stacked = self._last
+            if all(map(operator.is_, before, read)):
+                return stacked
+        self._last = read, stack(read)
+        return self._last[1]
+
+    def along(self, times: Sequence[float]) -> Coefficients:
+        """Coefficients of all at several times, (T, sdes, …), or (sdes, …) if all are one."""
+        return one_or_stack([self.at(t) for t in times])
+
+    @property
+    def autonomous(self) -> bool:
+        """Whether all of them are known not to depend on time."""
+        return all(reader.autonomous for reader in self.each)
 
     def renewed(self) -> bool:
         """Whether one of them has changed since it was read; then what is known of it is not."""

@@ -29,6 +29,7 @@ from sdegen.fokker_planck.checks import (
     check_walls,
 )
 from sdegen.fokker_planck.coefficients import Readers
+from sdegen.fokker_planck.course import course
 from sdegen.fokker_planck.density import Density, DensityPath, cell_masses
 from sdegen.fokker_planck.fluxes import fluxes
 from sdegen.fokker_planck.generator import Generator
@@ -147,7 +148,7 @@ class FokkerPlanckFamily:
         absorbing = "absorbing" in self.walls
         start = check_start(density, self.grid, may_lack=absorbing)
         with nullcontext() if differentiable else torch.no_grad():
-            varies = self._compact.reader.varies(ts)
+            plan = course(self._readers, ts)
             compact = not integrator.lumped_only and (x0 is not None or density.is_resolved)
             sharp = self.grid.sharp_point(x0) if x0 is not None and compact else start
             each = (len(self.sdes), len(start))
@@ -155,12 +156,11 @@ class FokkerPlanckFamily:
                 self._compact if compact else self._lumped,
                 start.expand(each),
                 sharp.expand(each),
-                ts,
+                plan,
                 integrator,
-                varies=varies,
                 fallback=self._lumped if compact else None,
                 restored=not absorbing,
-            ).transpose(0, 1)
+            ).p.transpose(0, 1)
         for row in p.detach():
             if not bool(torch.isfinite(row).all()):
                 path = DensityPath(ts, row, self.grid.nodes)

@@ -37,7 +37,16 @@ from torch import Tensor
 
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS, Coefficients
 
-__all__ = ["Fluxes", "Landscape", "Pole", "bernoulli", "find_poles", "fluxes", "landscape"]
+__all__ = [
+    "STEEPEST",
+    "Fluxes",
+    "Landscape",
+    "Pole",
+    "bernoulli",
+    "find_poles",
+    "fluxes",
+    "landscape",
+]
 
 
 def _cumulative() -> Tensor:
@@ -61,6 +70,8 @@ def _value_at_start() -> Tensor:
     return torch.from_numpy(np.linalg.inv(vandermonde)[0].copy())
 
 
+STEEPEST = 3.0  # |u| of a cell, beyond which hats are too steep for four Gauss points
+_UNSEEN = 1e-150  # of the larger end: a mean of s of a cell that Gauss points do not see
 _CUMULATIVE = _cumulative()
 _SLOPE = _derivative_at_start()
 _VALUE_AT_START = _value_at_start()
@@ -143,9 +154,15 @@ class Fluxes:
         """∫ φ ξᵏ dξ for k = 0, 1, 2, ξ from 0 to 1, of the two hats of a cell.
 
         By parts it is ⟨ξᵏ⁺¹⟩/(k + 1), the mean that of the scale density. First those of the hat
-        that falls from the left node, then those of the other, in 1 − ξ.
+        that falls from the left node, then those of the other, in 1 − ξ. Where a hat is too steep
+        for the Gauss points they are those of a constant f/D.
         """
-        return _HAT_MOMENTS @ self.shares.transpose(-1, -2)
+        moments = _HAT_MOMENTS @ self.shares.transpose(-1, -2)
+        steep = self.u.detach().abs() > STEEPEST
+        if not bool(steep.any()):
+            return moments
+        exact = torch.cat([_falling_moments(self.u), _falling_moments(-self.u)], -2)
+        return torch.where(steep[..., None, :], exact, moments)
 
     @cached_property
     def hats(self) -> Float[Tensor, "... cells points"]:
@@ -195,6 +212,20 @@ class Pole:
         return self.stationary_exponent if self.order < 2 else max(1.0, self.stationary_exponent)
 
 
+def _falling_moments(u: Tensor) -> Tensor:
+    """∫ φ ξᵏ dξ, k = 0, 1, 2, of the hat that falls from the left node where f/D is constant.
+
+    ⟨ξᵐ⟩ = (m ⟨ξᵐ⁻¹⟩ − r)/u by parts, r = u/(e^u − 1) the weight e^{−uξ} at 1 over its integral.
+    """
+    safe = torch.where(u.abs() > STEEPEST, u, STEEPEST)
+    end = safe / torch.expm1(safe)
+    mean, moments = torch.ones_like(safe), []
+    for m in (1, 2, 3):
+        mean = (m * mean - end) / safe
+        moments.append(mean / m)
+    return torch.stack(moments, -2)
+
+
 def landscape(c: Coefficients, nodes: Float[Tensor, " nodes"]) -> Landscape:
     """Integrates f/D over the cells of a grid.
 
@@ -241,11 +272,17 @@ def fluxes(land: Landscape) -> Fluxes:
     scale = (land.log_s - top).exp()
     total = scale @ GAUSS_WEIGHTS
     line = -land.u[..., None] * GAUSS_NODES
-    ratio = ((line - top).exp() @ GAUSS_WEIGHTS) / total
+    ratio = (line - top).exp() @ GAUSS_WEIGHTS
+    if np.count_nonzero(total.detach().numpy() < _UNSEEN):
+        # so steep, |u| > 5000, that no Gauss point sees s: that of the larger end stands for all
+        unseen = total.detach() < _UNSEEN
+        total, ratio = (torch.where(unseen, 1.0, v) for v in (total, ratio))
+    ratio = ratio / total
     nodal = land.log_d.exp()
     d = nodal[..., :-1] * ratio
-    a = d * bernoulli(-land.u) / land.h
-    b = nodal[..., 1:] * ratio * bernoulli(land.u) / land.h
+    ahead, back = bernoullis(land.u)
+    a = d * ahead / land.h
+    b = nodal[..., 1:] * ratio * back / land.h
     if land.closed is not None:
         a, b = (torch.where(land.closed, 0.0, v) for v in (a, b))
     return Fluxes(land, a, b, scale * GAUSS_WEIGHTS / total[..., None], d.detach())
@@ -284,6 +321,16 @@ def _pole(c: Coefficients, nodes: Tensor, end: int) -> Pole:
     power = round(2 * float(growth.min())) / 2
     nodal = torch.where(nodal > 0, nodal, 1.0)
     return Pole(nu, power, nodal.log(), distance.log(), sign * h[:, None] / distance, end)
+
+
+def bernoullis(z: Tensor) -> tuple[Tensor, Tensor]:
+    """B(−z) and B(z) of B(z) = z/(e^z − 1), which differ by z; both > 0."""
+    if z.requires_grad:
+        return bernoulli(-z), bernoulli(z)
+    smaller, size = bernoulli(z.abs()), z.abs()
+    larger = smaller + size
+    rising = z > 0
+    return torch.where(rising, larger, smaller), torch.where(rising, smaller, larger)
 
 
 def bernoulli(z: Tensor) -> Tensor:

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
+from torch import Tensor
 
 from sdegen.fokker_planck.coefficients import Coefficients, Reader, Readers
 from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import Fluxes, Landscape, find_poles, fluxes, landscape
 from sdegen.fokker_planck.grid import Grid
-from sdegen.fokker_planck.operator import Operator, assemble
+from sdegen.fokker_planck.operator import Operator, assemble, bands
 from sdegen.walls import WallKind
 
 __all__ = ["Generator"]
@@ -35,7 +36,7 @@ class Generator:
     reader: Reader | Readers
     kinds: tuple[WallKind, WallKind]
     compact: bool
-    _last: dict[float, Operator] = field(default_factory=dict, repr=False)
+    _last: list[tuple[Coefficients, Operator]] = field(default_factory=list, repr=False)
 
     @property
     def grid(self) -> Grid:
@@ -74,14 +75,21 @@ class Generator:
         """The operator of coefficients."""
         return assemble(self.fluxes(c), self.ends, compact=self.compact)
 
+    def bands(self, c: Coefficients) -> tuple[Tensor, Tensor]:
+        """M and K of coefficients."""
+        return bands(self.fluxes(c), self.ends, compact=self.compact)
+
     def operator_at(self, t: float) -> Operator:
-        """The operator at time t; without gradients the last one is remembered."""
+        """The operator at time t; `operator_of` says when it is remembered."""
+        return self.operator_of(self.coefficients(t))
+
+    def operator_of(self, c: Coefficients) -> Operator:
+        """The operator of coefficients, remembered without gradients until others come."""
         if torch.is_grad_enabled():
-            return self.operator(self.coefficients(t))
-        if t not in self._last:
-            self._last.clear()
-            self._last[t] = self.operator(self.coefficients(t))
-        return self._last[t]
+            return self.operator(c)
+        if not self._last or self._last[0][0] is not c:
+            self._last[:] = [(c, self.operator(c))]
+        return self._last[0][1]
 
     @cached_property
     def ends(self) -> Ends:

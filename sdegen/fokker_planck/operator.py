@@ -13,8 +13,10 @@ nodes, φ′ ∝ s. Then
 holds exactly, with the same K, and only the left side is approximated: p_t by a parabola through
 three nodes, which makes M tridiagonal. Fourth order in the cell, the same exact stationary state.
 At a wall without flux the parabola takes what is known there, (p_t)_x = (log p_st)′ p_t, for its
-third condition. Rows whose cells have |u| > 3 are lumped: there the hat is too steep for four
-Gauss points, and the compact row would lose its sign. For f = 0 this is Numerov's (1, 10, 1)/12.
+third condition. For f = 0 this is Numerov's (1, 10, 1)/12; for a drift that is strong beside the
+noise the hat is 1 in the cell upstream, and the row its balance: nothing is smeared out, however
+large |u|. The row of a wall whose cell has |u| > 3 is lumped: no parabola follows what leans on
+a wall within a cell.
 
 An absorbing wall is a node with p = 0, left out; a periodic grid counts its two ends as one node.
 """
@@ -33,13 +35,12 @@ from torch import Tensor
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS
 from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.exponential import Factors, Systems, expm_action
-from sdegen.fokker_planck.fluxes import Fluxes
+from sdegen.fokker_planck.fluxes import STEEPEST, Fluxes
 from sdegen.fokker_planck.power_law import PowerLaw
 
-__all__ = ["STEEPEST", "Operator", "assemble", "control_volumes", "wall_weights"]
+__all__ = ["STEEPEST", "Operator", "assemble", "bands", "control_volumes", "wall_weights"]
 
 _LARGEST_EXPONENT = 700.0  # whose exponential is still a number
-STEEPEST = 3.0  # |u| of a cell, beyond which hats are too steep for four Gauss points
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +109,16 @@ def assemble(flux: Fluxes, ends: Ends, *, compact: bool) -> Operator:
     Returns:
         The operator of the unknowns that `ends` leaves.
     """
-    mass, rates = _ring(flux, compact=compact) if ends.ring else _line(flux, ends, compact=compact)
+    mass, rates = bands(flux, ends, compact=compact)
     phi, speed, circulation = _landscape(flux, ring=ends.ring)
     return Operator(mass, rates, ends.restrict(phi), ends.restrict(speed), circulation)
+
+
+def bands(
+    flux: Fluxes, ends: Ends, *, compact: bool
+) -> tuple[Float[Tensor, "... 3 n"], Float[Tensor, "... 3 n"]]:
+    """M and K alone; arguments as `assemble`'s."""
+    return _ring(flux, compact=compact) if ends.ring else _line(flux, ends, compact=compact)
 
 
 def _line(flux: Fluxes, ends: Ends, *, compact: bool) -> tuple[Tensor, Tensor]:
@@ -129,12 +137,11 @@ def _line(flux: Fluxes, ends: Ends, *, compact: bool) -> tuple[Tensor, Tensor]:
         inward = torch.stack([falling[..., 0], rising[..., -1]], -2)
         low, high = _wall_rows(flux.h[:: len(flux.h) - 1], inward, flux.wall_slopes).unbind(-2)
         mass = torch.cat([low[..., None], inner, high.flip(-1)[..., None]], -1)
-        if np.abs(flux.u.detach().numpy()).max() > STEEPEST:
-            steep = flux.u.detach().abs() > STEEPEST
-            pad = torch.nn.functional.pad
-            lumped = (pad(steep, (1, 0)) | pad(steep, (0, 1)))[..., None, :]
-            volumes = _volumes(flux.h, ends)
-            mass = torch.where(lumped, _lumped(volumes, rates), mass)
+        steep = np.abs(flux.u.detach().numpy()[..., [0, -1]]) > STEEPEST
+        if steep.any():  # no parabola follows what leans on a wall within a cell
+            at_wall = torch.zeros(mass[..., :1, :].shape, dtype=torch.bool)
+            at_wall[..., 0, [0, -1]] = torch.from_numpy(steep)
+            mass = torch.where(at_wall, _lumped(_volumes(flux.h, ends), rates), mass)
         mass = _beside_walls_without_noise(mass, flux, ends)
     else:
         mass = _lumped(_volumes(flux.h, ends), rates)
@@ -264,8 +271,7 @@ def _ring(flux: Fluxes, *, compact: bool) -> tuple[Tensor, Tensor]:
     if compact:
         falling, rising = flux.hat_moments[..., :3, :], flux.hat_moments[..., 3:, :]
         rows = _compact_rows(flux.h.roll(1), flux.h, rising.roll(1, -1), falling)
-        steep = flux.u.detach().abs() > STEEPEST
-        mass = torch.where((steep | steep.roll(1, -1))[..., None, :], mass, rows)
+        mass = rows
     return mass, rates
 
 

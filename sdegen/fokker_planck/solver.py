@@ -45,6 +45,7 @@ from sdegen.fokker_planck.checks import (
 )
 from sdegen.fokker_planck.circulation import TurningSpectrum, turning_spectrum
 from sdegen.fokker_planck.coefficients import Reader
+from sdegen.fokker_planck.course import Course, course, warn_isolated
 from sdegen.fokker_planck.currents import Transport
 from sdegen.fokker_planck.density import Density, DensityPath, integral
 from sdegen.fokker_planck.escape import Escape, escape
@@ -134,6 +135,7 @@ class FokkerPlanck:
         times: Tensor | Sequence[float],
         *,
         integrator: Integrator | None = None,
+        breakpoints: Sequence[float] = (),
         differentiable: bool = False,
     ) -> DensityPath:
         """Carries a density through times.
@@ -145,6 +147,8 @@ class FokkerPlanck:
                 times (`ReverseSDE`).
             integrator: `Exponential()` if None; `BackwardEuler(substeps)` for steps that are
                 positive by construction.
+            breakpoints: Times at which drift or diffusion do something sudden. Jumps, and pulses
+                that last for a thousandth of the run, are found without; what is shorter is not.
             differentiable: Whether gradients flow to the parameters of drift and diffusion, and
                 to p0.
 
@@ -166,7 +170,8 @@ class FokkerPlanck:
         start = check_start(density, self.grid, may_lack="absorbing" in self.walls)
         powers = self._generator.ends.powers
         with _gradients(differentiable):
-            varies = self._generator.reader.varies(ts)
+            plan = course(self._generator.reader, ts, breakpoints)
+            warn_isolated(plan)
             compact = not integrator.lumped_only and self.form != "lumped"
             if integrator.lumped_only and self.form == "compact":
                 raise ValueError(
@@ -181,12 +186,11 @@ class FokkerPlanck:
                 self._compact if compact else self._lumped,
                 start,
                 sharp,
-                ts,
+                plan,
                 integrator,
-                varies=varies,
                 fallback=self._lumped if auto and compact else None,
                 restored="absorbing" not in self.walls and powers == (None, None),
-            )
+            ).p
         result = DensityPath(ts, _with_poles(p, density, powers), self.grid.nodes, powers)
         if not np.isfinite(p.detach().numpy().sum()) and not bool(torch.isfinite(p).all()):
             bad = int((~torch.isfinite(p).all(1)).nonzero()[0])
@@ -376,11 +380,9 @@ class FokkerPlanck:
         with torch.no_grad():
             path = self.solve(x0, ts)
             generator = self._generator
-            varies = generator.reader.varies(ts)
-            operators = [
-                generator.operator(generator.coefficients(t))
-                for t in (ts.tolist() if varies else [0.0])
-            ]
+            operators = [generator.operator_at(t) for t in ts.tolist()]
+            if all(operator is operators[0] for operator in operators):
+                operators = operators[:1]
             return survival(path, operators, generator.ends, x0)
 
     def escape(self) -> Escape:
@@ -489,7 +491,7 @@ class FokkerPlanck:
             late = late - integral(x, late * rest.p)
             generator = self._generator
             p = generator.ends.restrict(early * rest.p)
-            path = Exponential().path(generator, p, ts, varies=False)
+            path, _ = Exponential().path(generator, p, Course(tuple(ts.tolist()), ()))
             return integral(x, late * generator.ends.widen(torch.stack(path)))
 
     def feller(self) -> tuple[EndKind, EndKind]:

@@ -1,14 +1,17 @@
 """From one density to the next in time.
 
 **Exponential.** If drift and diffusion do not depend on time, p(t) = e^{tM⁻¹K} p(0) to thirteen
-digits, without a step. If they do, the commutator-free Magnus integrator of fourth order takes a
-step dt as two exponentials,
+digits, without a step. An interval in which they answer alike whenever they are asked is one
+exponential too. If they change, collocation at six Radau points (`collocation.py`, order 11) takes
+steps that choose their length: a step is two halves, compared with one that is whole. A start that
+the grid does not resolve needs what is stiff to be exact: until it is resolved, and where
+gradients are wanted, the commutator-free Magnus integrator of fourth order takes a step dt as two
+exponentials,
 
     p ← e^{dt (w₂ L₁ + w₁ L₂)} e^{dt (w₁ L₁ + w₂ L₂)} p,    w = ¼ ± √3/6,    L₁,₂ = L(t + (½ ∓
     √3/6) dt)
 
-where a sum of generators is the generator of the sum of their f and D. Left to itself it picks
-its steps: a step is compared with two of half its length.
+where a sum of generators is the generator of the sum of their f and D.
 
 **Backward Euler.** (M − dt K) p′ = M p with lumped M: the inverse of an M-matrix, so that p′ ≥ 0
 and no mass is lost, whatever dt. First order in dt. It is for who wants that guarantee; no method
@@ -23,23 +26,31 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.errors import SolverError
 from sdegen.fokker_planck import tridiagonal
-from sdegen.fokker_planck.coefficients import Coefficients
+from sdegen.fokker_planck.coefficients import Coefficients, Readers, one_or_stack
+from sdegen.fokker_planck.collocation import NODES, collocated
+from sdegen.fokker_planck.course import Course, inside
+from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.operator import Operator
 from sdegen.fokker_planck.rounding import extremes, rings, without_rounding
 
-__all__ = ["BackwardEuler", "Exponential", "Integrator", "carried"]
+__all__ = ["BackwardEuler", "Carried", "Exponential", "Integrator", "Walk", "carried"]
 
-_TOLERANCE = 1e-9  # of the peak, in each step that is chosen here
+_TOLERANCE = 1e-6  # of the peak, in each step that is chosen here
+_HELD_TO = 10  # the order of collocation that steps are chosen by
+_LOOKS = (0.02, 0.6, 0.98)  # of an interval in which nothing was seen to change
+_MANY = 4  # times, from which on an interval between two of them is read once
 _MOST_STEPS = 100_000
 _HEAVY, _LIGHT = 0.25 + math.sqrt(3) / 6, 0.25 - math.sqrt(3) / 6
 _EARLY, _LATE = 0.5 - math.sqrt(3) / 6, 0.5 + math.sqrt(3) / 6
@@ -54,21 +65,26 @@ _RELAXED = 1e-14
 
 @dataclass(frozen=True)
 class Exponential:
-    """The exponential of the operator; Magnus steps of fourth order where time matters.
+    """The exponential of the operator; where time matters, steps whose error is estimated.
 
     Args:
-        substeps: Magnus steps between two times; None picks them so that a step errs by less than
-            1e-9 of the peak. Without a time dependence there are no steps, and this is not used.
+        substeps: Magnus steps of fourth order between two times, taken whatever their error; None
+            takes steps that choose their length. Dynamics that are known not to depend on time
+            take none, and this is not used.
+        tolerance: By how much a step may err, relative to the peak of the density, > 0.
 
     Raises:
-        ValueError: If substeps is less than 1.
+        ValueError: If substeps is less than 1, or tolerance is not between 0 and 1.
     """
 
     substeps: int | None = None
+    tolerance: float = field(default=_TOLERANCE, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.substeps is not None and self.substeps < 1:
             raise ValueError(f"substeps must be at least 1, but is {self.substeps}.")
+        if not 0 < self.tolerance < 1:
+            raise ValueError(f"tolerance must lie between 0 and 1, but is {self.tolerance:g}.")
 
     @property
     def lumped_only(self) -> bool:
@@ -76,27 +92,33 @@ class Exponential:
         return False
 
     def path(
-        self, generator: Generator, p: Tensor, times: Tensor, *, varies: bool
-    ) -> list[Tensor]:
-        """Unknowns at all times, the first included."""
+        self, generator: Generator, p: Tensor, course: Course, walk: Walk | None = None
+    ) -> tuple[list[Tensor], Walk]:
+        """Unknowns at all times, the first included, and the steps that were taken.
+
+        Args:
+            generator: What carries them.
+            p: Unknowns at the first time.
+            course: Times.
+            walk: Steps to take, that were found right on another grid; None finds them.
+        """
         kept = [p]
-        if not varies:
-            operator = generator.operator_at(float(times[0]))
-            for dt in _steps(times):
+        if course.steady:
+            operator = generator.operator_at(course.times[0])
+            for dt in _steps(course.times):
                 kept.append(_flow(operator, dt, kept[-1]))
-            return kept
-        dt = float(times[-1] - times[0])
-        for t0, t1 in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
-            if self.substeps is not None:
-                h = (t1 - t0) / self.substeps
-                p = kept[-1]
+            return kept, Walk()
+        if self.substeps is None:
+            return _Walker(generator, course, self.tolerance, walk).path(p)
+        for t0, t1 in itertools.pairwise(course.times):
+            p = kept[-1]
+            for a, b in course.intervals(t0, t1, jumps=False):
+                h = (b - a) / self.substeps
                 for i in range(self.substeps):
-                    p = _checked(_magnus(generator, p, t0 + i * h, h), t0 + i * h)
-                kept.append(p)
-            else:
-                p, dt = _adaptive(generator, kept[-1], t0, t1, dt)
-                kept.append(p)
-        return kept
+                    t = a + i * h
+                    p = _checked(_magnus(generator, p, t, h, (a, b)), t)
+            kept.append(p)
+        return kept, Walk()
 
 
 @dataclass(frozen=True)
@@ -122,85 +144,274 @@ class BackwardEuler:
         return True
 
     def path(
-        self, generator: Generator, p: Tensor, times: Tensor, *, varies: bool
-    ) -> list[Tensor]:
-        """Unknowns at all times, the first included."""
+        self, generator: Generator, p: Tensor, course: Course, walk: Walk | None = None
+    ) -> tuple[list[Tensor], Walk]:
+        """Unknowns at all times, the first included; it takes no steps but its own."""
         kept = [p]
-        operator = generator.operator_at(float(times[0]))
-        for t0, t1 in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
-            h = (t1 - t0) / self.substeps
+        for t0, t1 in itertools.pairwise(course.times):
             p = kept[-1]
-            for i in range(self.substeps):
-                if varies:  # the operator of the step's end
-                    operator = generator.operator(generator.coefficients(t0 + (i + 1) * h))
-                p = tridiagonal.solve(
-                    operator.mass - abs(h) * operator.rates, tridiagonal.multiply(operator.mass, p)
-                )
+            for a, b in course.intervals(t0, t1, jumps=False):
+                h = (b - a) / self.substeps
+                for i in range(self.substeps):  # with the operator of the step's end
+                    operator = generator.operator_at(inside(a + (i + 1) * h, a, b))
+                    p = tridiagonal.solve(
+                        operator.mass - abs(h) * operator.rates,
+                        tridiagonal.multiply(operator.mass, p),
+                    )
             kept.append(p)
-        return kept
+        return kept, Walk()
 
 
 Integrator = Exponential | BackwardEuler
+
+
+@dataclass
+class Walk:
+    """The steps of a run that chose them itself.
+
+    Attributes:
+        rough: Whether it met a density that its grid does not resolve: the steps are then its own.
+        steps: For each interval that no step crosses an end of, the ends of the steps; one alone
+            is a leap, in which nothing changes.
+        error: The sum of what the steps err by, relative to the peak.
+    """
+
+    rough: bool = False
+    steps: list[list[float]] = field(default_factory=list)
+    error: float = 0.0
+
+
+class _Walker:
+    """Walks through a course, with steps that choose their length, or that were found before."""
+
+    def __init__(
+        self, generator: Generator, course: Course, tolerance: float, known: Walk | None
+    ) -> None:
+        self.generator, self.course, self.tolerance = generator, course, tolerance
+        self.known = None if known is None or known.rough else iter(known.steps)
+        self.h = abs(course.times[-1] - course.times[0])
+        self._alone = 1 + isinstance(generator.reader, Readers)  # of what belongs to one time
+
+    def path(self, p: Tensor) -> tuple[list[Tensor], Walk]:
+        """Unknowns at all times, the first included, and the steps that were taken."""
+        self.walk, kept = Walk(), [p]
+        for (t0, t1), dt in zip(
+            itertools.pairwise(self.course.times), _steps(self.course.times), strict=True
+        ):
+            p = kept[-1]
+            for a, b in self.course.intervals(t0, t1):
+                known = None if self.known is None else next(self.known)
+                ends: list[float] = []
+                if known in (None, [b]) and self.course.still(a, b):
+                    shares = _LOOKS if len(self.course.times) < _MANY else _LOOKS[1:2]
+                    operator = self._unchanging([a + share * (b - a) for share in shares], a, b)
+                    if operator is not None:
+                        p = _flow(operator, dt if (a, b) == (t0, t1) else abs(b - a), p)
+                        ends = [b]
+                if not ends:
+                    p, ends = self._walked(p, a, b) if known is None else self._again(p, a, known)
+                self.walk.steps.append(ends)
+            kept.append(p)
+        return kept, self.walk
+
+    def _walked(self, p: Tensor, a: float, b: float) -> tuple[Tensor, list[float]]:
+        """Steps from a to b that choose their length, and their ends."""
+        t, sense, ends, h = a, 1.0 if b > a else -1.0, list[float](), min(self.h, abs(b - a))
+        # what the grid does not resolve needs the exponential of what is stiff
+        rough = torch.is_grad_enabled() or self._is_rough(p)
+        self.walk.rough = self.walk.rough or rough
+        for _ in range(_MOST_STEPS):
+            left = abs(b - t)
+            most = min(h, self.course.longest(t, a, b))
+            last = most >= left * (1 - 1e-12)
+            step = sense * (left if last else min(most, max(0.5 * left, 0.5 * most)))
+            found = (self._by_magnus if rough else self._by_collocation)(p, t, step, a, b)
+            if found is None:
+                h = 0.25 * abs(step)
+                continue
+            moved, error, order, exact = found
+            # the estimate of a high order is held to a lower one, which stiffness leaves of it
+            ideal = abs(step) * min(
+                3.0, max(0.2, 0.9 * (self.tolerance / max(error, 1e-300)) ** (1 / order))
+            )
+            if error <= self.tolerance:
+                p, t = moved, b if last else t + step
+                ends.append(t)
+                self.walk.error += error
+                rough = torch.is_grad_enabled() or (rough and self._is_rough(p))
+                # a step that was cut short says little of the next one
+                h = max(ideal, h) if last or exact else ideal
+                if last:
+                    self.h = h
+                    return p, ends
+            else:
+                h = min(ideal, 0.7 * abs(step))
+                if h < 1e-12 * abs(b - a):
+                    break
+        raise SolverError(
+            f"no step at t = {t:g} is short enough for an error below {self.tolerance:g}: does "
+            "drift or diffusion jump in time? Pass breakpoints=[…] with that time, or "
+            "Exponential(substeps=…)."
+        )
+
+    def _again(self, p: Tensor, a: float, ends: list[float]) -> tuple[Tensor, list[float]]:
+        """Steps that were found right before."""
+        b, t = ends[-1], a
+        for end in ends:
+            c = self._read(_halves(t, end - t), a, b)
+            if isinstance(c, Operator):
+                p = _flow(c, abs(end - t), p)
+            else:
+                for k in (0, 1):
+                    half = slice(k * len(NODES), (k + 1) * len(NODES))
+                    p = _collocated(c[0][half], c[1][half], 0.5 * abs(end - t), p)
+            t = end
+        return p, ends
+
+    def _by_collocation(
+        self, p: Tensor, t: float, step: float, a: float, b: float
+    ) -> tuple[Tensor, float, int, bool] | None:
+        """A step as two halves, its error from one that is whole, an order, and if it is exact."""
+        c = self._read([*_halves(t, step), *(t + NODES * step)], a, b)
+        if isinstance(c, Operator):
+            return _flow(c, abs(step), p), 0.0, _HELD_TO, True
+        s = len(NODES)
+        (m1, m2, m3), (k1, k2, k3) = ((v[:s], v[s : 2 * s], v[2 * s :]) for v in c)
+        once = _collocated(m3, k3, abs(step), p)
+        twice = _collocated(m2, k2, 0.5 * abs(step), _collocated(m1, k1, 0.5 * abs(step), p))
+        return twice, _gap(twice, once) / (2**_HELD_TO / 4), _HELD_TO, False
+
+    def _by_magnus(
+        self, p: Tensor, t: float, step: float, a: float, b: float
+    ) -> tuple[Tensor, float, int, bool] | None:
+        """The same by exponentials; None where a combined D is negative."""
+        inside = (a, b)
+        once = _magnus(self.generator, p, t, step, inside)
+        half = _magnus(self.generator, p, t, step / 2, inside) if once is not None else None
+        if once is None or half is None:
+            return None
+        twice = _magnus(self.generator, half, t + step / 2, step / 2, inside)
+        return None if twice is None else (twice, _gap(twice, once) / 15, 5, False)
+
+    def _read(
+        self, times: Sequence[float], a: float, b: float
+    ) -> Operator | tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """M and K at times between a and b, or the operator if it is one at all of them."""
+        c = self.course.read(self.generator.reader, [inside(t, a, b) for t in times])
+        if c.wall_drift.ndim == self._alone:
+            return self.generator.operator_of(c)
+        mass, rates = self.generator.bands(c)
+        return mass.numpy(), rates.numpy()
+
+    def _unchanging(self, times: Sequence[float], a: float, b: float) -> Operator | None:
+        """The operator at times between a and b, if it is one at all of them."""
+        if torch.is_grad_enabled():
+            return None
+        c = one_or_stack([self.generator.coefficients(inside(t, a, b)) for t in times])
+        return self.generator.operator_of(c) if c.wall_drift.ndim == self._alone else None
+
+    def _is_rough(self, p: Tensor) -> bool:
+        """Whether the grid does not resolve a density."""
+        x = self.generator.grid.nodes
+        nodal = self.generator.ends.widen(p.detach()).reshape(-1, len(x))
+        return not all(Density(x, row).is_resolved for row in nodal)
+
+
+def _halves(t: float, step: float) -> list[float]:
+    """The nodes of the two halves of a step."""
+    return [*(t + NODES * (0.5 * step)), *(t + 0.5 * step + NODES * (0.5 * step))]
+
+
+def _collocated(
+    mass: NDArray[np.float64], rates: NDArray[np.float64], h: float, p: Tensor
+) -> Tensor:
+    """Unknowns after a step, member by member."""
+    if p.ndim == 1:
+        return torch.from_numpy(collocated(mass, rates, h, p.numpy()))
+    mass = np.broadcast_to(mass, rates.shape)
+    rows = [collocated(mass[:, k], rates[:, k], h, row) for k, row in enumerate(p.numpy())]
+    return torch.from_numpy(np.stack(rows))
+
+
+def _gap(a: Tensor, b: Tensor) -> float:
+    """The largest difference of two densities, relative to the peak; of several the worst."""
+    x, y = a.detach().numpy(), b.detach().numpy()
+    peak = np.abs(x).max(-1)
+    return float((np.abs(x - y).max(-1) / np.where(peak > 0, peak, 1.0)).max())
 
 
 def carried(
     generator: Generator,
     start: Float[Tensor, "*members nodes"],
     sharp: Float[Tensor, "*members nodes"],
-    times: Float[Tensor, " T"],
+    course: Course,
     integrator: Integrator,
     *,
-    varies: bool,
     fallback: Generator | None,
     restored: bool,
-) -> Float[Tensor, "T *members nodes"]:
+    walk: Walk | None = None,
+) -> Carried:
     """Densities at times.
 
     Args:
         generator: What carries them.
         start: The first of them.
         sharp: How the generator's operator is to see it.
-        times: Times, the start's first.
+        course: Times, the start's first.
         integrator: How they are carried.
-        varies: Whether the generator depends on time.
         fallback: What carries them instead, and from `start`, where they go below zero; None to
             leave them as they are.
         restored: Whether their mass is that of the start.
+        walk: Steps that were found right on another grid.
 
     Returns:
-        Nodal values.
+        Nodal values, and how they were found.
     """
-    p = _nodal(generator, start, sharp, times, integrator, varies=varies)
-    span = extremes(p)
-    if fallback is not None and rings(span):
-        p = _nodal(fallback, start, start, times, integrator, varies=varies)
-        span = extremes(p)
-    return without_rounding(p, span, generator.grid, restored=restored)
+    p, taken = _nodal(generator, start, sharp, course, integrator, walk)
+    span, used = extremes(p), generator
+    if fallback is not None and rings(p, span, generator.grid):
+        p, taken = _nodal(fallback, start, start, course, integrator, walk)
+        span, used = extremes(p), fallback
+    p = without_rounding(p, span, generator.grid, restored=restored, positive=fallback is not None)
+    return Carried(p, used, taken)
+
+
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """Densities at times, and what carried them.
+
+    Args:
+        p: Nodal values, shape (T, *members, nodes).
+        generator: What carried them.
+        walk: The steps.
+    """
+
+    p: Float[Tensor, "T *members nodes"]
+    generator: Generator
+    walk: Walk
 
 
 def _nodal(
     generator: Generator,
     start: Tensor,
     sharp: Tensor,
-    times: Tensor,
+    course: Course,
     integrator: Integrator,
-    *,
-    varies: bool,
-) -> Tensor:
+    walk: Walk | None,
+) -> tuple[Tensor, Walk]:
     """Nodal values at all times, of a start that the operator sees as `sharp`."""
     ends = generator.ends
-    path = integrator.path(generator, ends.restrict(sharp), times, varies=varies)
-    return torch.stack([start, *map(ends.widen, path[1:])])
+    path, taken = integrator.path(generator, ends.restrict(sharp), course, walk)
+    return torch.stack([start, *map(ends.widen, path[1:])]), taken
 
 
-def _steps(times: Tensor) -> list[float]:
+def _steps(times: Sequence[float]) -> list[float]:
     """Lengths of the steps; all the same where they differ by the rounding of times alone."""
-    ts = times.tolist()
-    steps = [abs(after - before) for before, after in itertools.pairwise(ts)]
-    rounding = 2 * np.finfo(np.float64).eps * max(abs(ts[0]), abs(ts[-1]))
+    steps = [abs(after - before) for before, after in itertools.pairwise(times)]
+    rounding = 2 * np.finfo(np.float64).eps * max(abs(times[0]), abs(times[-1]))
     if max(steps) - min(steps) > rounding:
         return steps
-    return [abs(ts[-1] - ts[0]) / len(steps)] * len(steps)
+    return [abs(times[-1] - times[0]) / len(steps)] * len(steps)
 
 
 def _flow(operator: Operator, dt: float, p: Tensor) -> Tensor:
@@ -250,9 +461,13 @@ def _longest(operator: Operator, p: Tensor) -> float:
     return float(min(longest, _REACH / fastest)) if fastest > 0 else longest
 
 
-def _magnus(generator: Generator, p: Tensor, t: float, h: float) -> Tensor | None:
+def _magnus(
+    generator: Generator, p: Tensor, t: float, h: float, interval: tuple[float, float]
+) -> Tensor | None:
     """One step; None where it is so long that a combined D is negative."""
-    c1, c2 = generator.coefficients(t + _EARLY * h), generator.coefficients(t + _LATE * h)
+    c1, c2 = (generator.coefficients(inside(t + at * h, *interval)) for at in (_EARLY, _LATE))
+    if c1 is c2:
+        return _flow(generator.operator_of(c1), abs(h), p)
     for first, second in ((_HEAVY, _LIGHT), (_LIGHT, _HEAVY)):
         c = c1.combined(first, c2, second)
         if not _is_diffusive(c):
@@ -274,39 +489,3 @@ def _checked(p: Tensor | None, t: float) -> Tensor:
             "substeps=None."
         )
     return p
-
-
-def _adaptive(
-    generator: Generator, p: Tensor, t0: float, t1: float, dt: float
-) -> tuple[Tensor, float]:
-    """Steps from t0 to t1; also returns the step that was last thought right."""
-    sense = 1.0 if t1 > t0 else -1.0
-    t, h = t0, min(abs(dt), abs(t1 - t0))
-    for _ in range(_MOST_STEPS):
-        left = abs(t1 - t)
-        ends = h >= left * (1 - 1e-12)
-        step = sense * (left if ends else h)
-        once = _magnus(generator, p, t, step)
-        half = _magnus(generator, p, t, step / 2) if once is not None else None
-        twice = _magnus(generator, half, t + step / 2, step / 2) if half is not None else None
-        if once is None or twice is None:
-            h = abs(step) / 4
-            continue
-        error = float((twice - once).detach().abs().max()) / (
-            15 * float(twice.detach().abs().max())
-        )
-        ideal = abs(step) * min(4.0, max(0.2, 0.9 * (_TOLERANCE / max(error, 1e-300)) ** 0.2))
-        if error <= _TOLERANCE:
-            p, t = twice, t + step
-            if ends:
-                return p, max(ideal, h)
-            h = ideal
-        else:
-            h = min(ideal, 0.5 * abs(step))
-            if h < 1e-12 * abs(t1 - t0):
-                break
-    raise SolverError(
-        f"no step at t = {t:g} is short enough for an error below {_TOLERANCE:g}: does drift or "
-        "diffusion jump in time? "
-        "Put the jump on one of times, or pass Exponential(substeps=…)."
-    )

@@ -6,6 +6,7 @@ import torch
 from scipy import integrate, special, stats
 
 import sdegen as sg
+from sdegen.fokker_planck.course import Course
 from sdegen.fokker_planck.transient import BackwardEuler, Exponential
 from tests.exact import ou_moments, slope
 
@@ -74,7 +75,7 @@ def test_implicit_steps_conserve_the_unrestored_mass():
     assert float(columns.abs().max()) < 1e-12 * float(rates.abs().max())
     p = grid.gaussian(-1.0, 0.2).p
     times = torch.linspace(0, 100, 10_001, dtype=torch.float64)
-    unknowns = BackwardEuler().path(generator, p, times, varies=False)
+    unknowns = BackwardEuler().path(generator, p, Course(tuple(times.tolist()), ()))[0]
     total = torch.stack([(operator.mass[1] * q).sum() for q in unknowns])
     assert float((total - 1).abs().max()) < 1e-12
     assert min(float(q.min()) for q in unknowns) >= 0

@@ -7,7 +7,7 @@ import torch
 
 import sdegen as sg
 from sdegen.fokker_planck.exponential import expm_action
-from sdegen.fokker_planck.transient import _steps
+from sdegen.fokker_planck.transient import BackwardEuler, Exponential, _steps
 from tests import exact
 from tests.exact import ou_moments, slope
 
@@ -141,9 +141,9 @@ def test_a_step_that_is_asked_for_again_is_the_same(boundary):
 def test_steps_that_differ_by_the_rounding_of_times_are_one():
     times = torch.linspace(0.1, 10.3, 101, dtype=torch.float64)
     assert len(set(np.diff(times.numpy()))) > 1
-    steps = _steps(times)
+    steps = _steps(times.tolist())
     assert set(steps) == {(float(times[-1]) - float(times[0])) / 100}
-    other = _steps(torch.tensor([3.0, 2.0, 0.999999], dtype=torch.float64))
+    other = _steps([3.0, 2.0, 0.999999])
     assert other == [1.0, 2.0 - 0.999999]
 
 
@@ -214,3 +214,193 @@ def test_mass_is_kept_where_nothing_absorbs(form, boundary):
     assert float((mass - 1).abs().max()) < 1e-11
     rest = solver.stationary().p
     assert float((path.final.p - rest).abs().max()) < 1e-8
+
+
+# ---- strong drifts ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("v", "high"), [(4.0, 12.0), (5.0, 13.0), (5.0, 17.0), (20.0, 32.0), (40.0, 56.0)]
+)
+@pytest.mark.parametrize("form", ["auto", "compact"])
+def test_a_drifting_gaussian_spreads_by_its_noise_alone(v, high, form):
+    # dX = v dt + dW from N(0, ¼): variance 5/4 at t = 1, whatever v h/D is, here up to 8
+    grid = sg.Grid(-4.0, high, round((high + 4) / 0.1))
+    path = sg.FokkerPlanck(constant(v, 1.0), grid, form=form).solve(
+        grid.gaussian(0.0, 0.5), [0.0, 1.0]
+    )
+    assert float(path.final.variance) == pytest.approx(1.25, rel=1e-4)
+    assert float(path.final.mean) == pytest.approx(v, abs=1e-4)
+
+
+@pytest.mark.parametrize("v", [10.0, 40.0])
+def test_a_strong_drift_around_a_ring(v):
+    d, std, length = 0.5, 0.3, 2 * math.pi
+    grid = sg.Grid(0.0, length, 160)
+
+    def wrapped(mean, var):
+        x = grid.nodes.numpy()
+        images = (exact.normal_density(x, mean + k * length, var) for k in range(-20, 20))
+        return torch.from_numpy(sum(images))
+
+    path = sg.FokkerPlanck(constant(v, math.sqrt(2 * d)), grid, "periodic").solve(
+        sg.Density(grid.nodes, wrapped(3.0, std**2)), [0.0, 0.05]
+    )
+    shift = 3.0 + 0.05 * v
+    right = wrapped(shift - length * (shift // length), std**2 + 2 * d * 0.05)
+    assert float((path.final.p - right).abs().max()) < 1e-3 * float(right.max())
+
+
+# ---- dynamics that change in time -------------------------------------------------------------
+
+
+def kicked(push):
+    """A trap with a push that depends on time: mean m′ = −m + push, variance as without."""
+    return sg.ItoProcess(lambda x, t: -x + push(t), 1.0)
+
+
+def short_push(t):
+    return 5.0 * ((t >= 20.4) & (t < 20.6)).to(torch.float64)
+
+
+AFTER_PUSH = 5 * (math.exp(-0.4) - math.exp(-0.6))
+
+
+@pytest.mark.parametrize("count", [2, 22, 211])
+def test_a_push_in_a_short_window_is_met_however_few_times_are_asked_for(count):
+    grid = sg.Grid(-8.0, 8.0, 200)
+    times = torch.linspace(0, 21.0, count, dtype=torch.float64)
+    path = sg.FokkerPlanck(kicked(short_push), grid).solve(grid.gaussian(0.0, 0.7), times)
+    assert float(path.final.mean) == pytest.approx(AFTER_PUSH, abs=1e-6)
+    assert float(path.final.variance) == pytest.approx(0.5, abs=1e-5)
+
+
+def test_steps_that_were_asked_for_are_taken():
+    grid = sg.Grid(-8.0, 8.0, 200)
+    solver, p0 = sg.FokkerPlanck(kicked(short_push), grid), grid.gaussian(0.0, 0.7)
+    times = torch.linspace(0, 21.0, 211, dtype=torch.float64)
+    # the push begins and ends at times: five steps each are of fourth order, and of first
+    magnus = solver.solve(p0, times, integrator=Exponential(5)).final.mean
+    assert float(magnus) == pytest.approx(AFTER_PUSH, abs=1e-6)
+    implicit = solver.solve(p0, times, integrator=BackwardEuler(5)).final.mean
+    assert float(implicit) == pytest.approx(AFTER_PUSH, rel=1e-2)
+    # where none of the steps ends at the push it is met to a step's length
+    many = solver.solve(p0, [0.0, 21.0], integrator=Exponential(1000)).final.mean
+    assert float(many) == pytest.approx(AFTER_PUSH, rel=5e-3)
+
+
+def test_a_push_too_short_to_be_seen_is_met_between_breakpoints():
+    on, off = 3.14159, 3.1416
+
+    def hidden(t):
+        return 1e5 * ((t >= on) & (t < off)).to(torch.float64)
+
+    grid = sg.Grid(-8.0, 8.0, 200)
+    solver = sg.FokkerPlanck(kicked(hidden), grid)
+    path = solver.solve(grid.gaussian(0.0, 0.7), [0.0, 21.0], breakpoints=[on, off])
+    right = 1e5 * (math.exp(-(21 - off)) - math.exp(-(21 - on)))
+    assert float(path.final.mean) == pytest.approx(right, abs=1e-7)
+
+    def bell(t):  # as short, and smooth: a breakpoint near its middle is enough
+        return 1e5 * torch.exp(-(((t - on) / 1e-5) ** 2))
+
+    solver = sg.FokkerPlanck(kicked(bell), grid)
+    path = solver.solve(grid.gaussian(0.0, 0.7), [0.0, 4.0], breakpoints=[on + 1e-6])
+    right = math.sqrt(math.pi) * math.exp(-(4.0 - on))
+    assert float(path.final.mean) == pytest.approx(right, rel=1e-3)
+
+
+def test_a_push_as_short_as_looks_are_apart_is_told():
+    met = 1000 * 21.0 / 2048
+
+    def narrow(t):
+        return 100.0 * ((t - met).abs() < 1e-3).to(torch.float64)
+
+    grid = sg.Grid(-8.0, 8.0, 200)
+    solver, p0 = sg.FokkerPlanck(kicked(narrow), grid), grid.gaussian(0.0, 0.7)
+    with pytest.warns(sg.AccuracyWarning, match=r"change near t = 10\.25.*breakpoints"):
+        path = solver.solve(p0, [0.0, 12.0, 21.0])
+    right = 0.2 * math.exp(-(12.0 - met))
+    assert float(path.at(1).mean) == pytest.approx(right, rel=1e-4)
+    # as told: no warning, and the same
+    path = solver.solve(p0, [0.0, 12.0, 21.0], breakpoints=[met - 1e-3, met + 1e-3])
+    assert float(path.at(1).mean) == pytest.approx(right, rel=1e-4)
+
+
+def test_breakpoints_are_finite_and_tolerances_are_shares():
+    grid = sg.Grid(-8.0, 8.0, 100)
+    solver = sg.FokkerPlanck(kicked(torch.sin), grid)
+    with pytest.raises(ValueError, match=r"breakpoints must be finite times, but are \[.*nan"):
+        solver.solve(grid.gaussian(0.0, 0.7), [0.0, 1.0], breakpoints=[float("nan")])
+    with pytest.raises(ValueError, match="tolerance must lie between 0 and 1, but is 0"):
+        Exponential(tolerance=0.0)
+
+
+def test_a_tolerance_is_kept():
+    # a driven double well, against itself at a tolerance of 1e-11
+    sde = sg.ItoProcess(lambda x, t: 4 * (x - x**3) + 2 * torch.sin(5 * t), 1.0)
+    grid = sg.Grid(-3.0, 3.0, 200)
+    solver, p0 = sg.FokkerPlanck(sde, grid), grid.gaussian(-1.0, 0.3)
+
+    def after(tolerance):
+        return solver.solve(p0, [0.0, 2.0], integrator=Exponential(tolerance=tolerance)).final.p
+
+    fine = after(1e-11)
+    for tolerance in (1e-4, 1e-6, 1e-8):
+        assert float((after(tolerance) - fine).abs().max()) < 3 * tolerance * float(fine.max())
+
+
+@pytest.mark.parametrize(("cells", "most"), [(300, 1e-6), (200, 1e-4), (100, 2e-3)])
+def test_a_periodically_driven_trap_on_coarse_cells(cells, most):
+    w, a = 2 * math.pi, 20.0
+    grid = sg.Grid(-8.0, 8.0, cells)
+    p = sg.FokkerPlanck(kicked(lambda t: a * torch.cos(w * t)), grid).solve(
+        grid.gaussian(0.0, 0.5), [0.0, 1.0]
+    )
+    variance = 0.25 * math.exp(-2) + 0.5 * (1 - math.exp(-2))
+    assert float(p.final.mean) == pytest.approx(a * (1 - math.exp(-1)) / (1 + w * w), abs=most)
+    assert float(p.final.variance) == pytest.approx(variance, rel=most)
+
+
+def test_what_takes_t_and_does_not_change_is_what_takes_none():
+    grid = sg.Grid(-5.0, 5.0, 200)
+    times = torch.linspace(0, 3, 11, dtype=torch.float64)
+    paths = [
+        sg.FokkerPlanck(sde, grid).solve(grid.gaussian(0.5, 0.5), times).p
+        for sde in (
+            sg.ItoProcess(lambda x: -x, 1.0),
+            sg.ItoProcess(lambda x, t: -x, 1.0),
+            sg.ItoProcess(lambda x, t: -x + torch.sin(t), 1.0, autonomous=True),
+        )
+    ]
+    assert torch.equal(paths[0], paths[1])
+    assert torch.equal(paths[0], paths[2])
+    # and what is said to change, and does not, is read in time
+    said = sg.ItoProcess(lambda x: -x, 1.0, autonomous=False)
+    p = sg.FokkerPlanck(said, grid).solve(grid.gaussian(0.5, 0.5), times).p
+    assert torch.equal(paths[0], p)
+
+
+def test_survival_under_a_drift_that_is_switched():
+    # free until t = 1, then pushed out: as a start from what is left at t = 1
+    push = torch.tensor(3.0, dtype=torch.float64)
+    sde = sg.ItoProcess(lambda x, t: torch.where(t < 1.0, 0.0, push) + 0 * x, 1.0)
+    grid = sg.Grid(-3.0, 3.0, 300)
+    law = sg.FokkerPlanck(sde, grid, "absorbing").survival(0.3, [0.0, 1.0, 1.7])
+    early = sg.FokkerPlanck(sg.ItoProcess(lambda x: 0 * x, 1.0), grid, "absorbing").solve(
+        0.3, [0.0, 1.0]
+    )
+    late = sg.FokkerPlanck(sg.ItoProcess(lambda x: 0 * x + 3.0, 1.0), grid, "absorbing").solve(
+        early.final, [1.0, 1.7]
+    )
+    assert float(law.probability[1]) == pytest.approx(float(early.final.mass), rel=1e-6)
+    assert float(law.probability[2]) == pytest.approx(float(late.final.mass), rel=1e-6)
+
+
+def test_a_family_meets_a_push_as_its_members_do():
+    grid = sg.Grid(-8.0, 8.0, 200)
+    members = [kicked(lambda t, a=a: a * short_push(t)) for a in (0.0, 0.5, 1.0)]
+    p = sg.FokkerPlanckFamily(members, grid).solve(grid.gaussian(0.0, 0.7), [0.0, 21.0])
+    for k, a in enumerate((0.0, 0.5, 1.0)):
+        mean = float(sg.Density(grid.nodes, p[k, -1]).mean)
+        assert mean == pytest.approx(a * AFTER_PUSH, abs=1e-6)

@@ -1,0 +1,108 @@
+"""Collocation at Radau points: a long step of M(t) dp/dt = K(t) p, where time matters.
+
+The step from t to t + h goes to the polynomial of degree s that satisfies the equation at s times
+t + c_i h. With W = A⁻¹ of the Runge–Kutta matrix its values Y_i there obey
+
+    Σ_j W_ij M_i Y_j − h K_i Y_i = (Σ_j W_ij) M_i p,    p′ = Y_s    (c_s = 1)
+
+one banded system of s unknowns at each node. Of order 2s − 1, and L-stable: what is stiff is
+damped, however long the step. Mass is kept in the lumped form, where M does not change.
+
+Reference:
+    Hairer and Wanner 1996, Solving Ordinary Differential Equations II, section IV.5 (Radau IIA).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import lapack
+
+__all__ = ["NODES", "ORDER", "collocated"]
+
+Array = NDArray[Any]
+
+_STAGES = 6
+ORDER = 2 * _STAGES - 1
+
+
+def _radau() -> tuple[Array, Array]:
+    """Nodes c and W = A⁻¹ of Radau IIA."""
+    basis = np.polynomial.legendre.Legendre.basis
+    roots = (basis(_STAGES) - basis(_STAGES - 1)).roots().real
+    c = 0.5 * (1 + np.sort(roots))
+    c[-1] = 1.0
+    powers = np.arange(_STAGES)
+    integrals = c[:, None] ** (powers + 1) / (powers + 1)
+    return c, np.linalg.inv(integrals @ np.linalg.inv(c[:, None] ** powers))
+
+
+NODES, _W = _radau()
+
+
+def collocated(mass: Array, rates: Array, h: float, p: Array) -> Array:
+    """The unknowns after a step of length h.
+
+    Args:
+        mass: Bands of M at the nodes of the step, shape (stages, 3, n), or (3, n) for one M.
+        rates: Bands of K there, shape (stages, 3, n).
+        h: Length of the step, > 0.
+        p: Unknowns before it, shape (n,).
+
+    Returns:
+        Shape (n,).
+    """
+    s, n = _STAGES, p.shape[-1]
+    mass = np.broadcast_to(mass, rates.shape)
+    around = np.concatenate([p[-1:], p, p[:1]])
+    load = mass[:, 0] * around[:-2] + mass[:, 1] * p + mass[:, 2] * around[2:]
+    load *= _W.sum(1)[:, None]
+    corners = None
+    if rates[:, 0, 0].any() or rates[:, 2, -1].any():  # a ring
+        corners = _corner(mass, rates, h, 0, 0), _corner(mass, rates, h, 2, -1)
+    m, k = _by_column(mass), _by_column(rates)
+    wide = 2 * s - 1
+    # LAPACK's banded layout, column by column: a column holds 3 s numbers in a row
+    bands = np.zeros((n, s, 3 * wide + 1))
+    for j in range(s):
+        column = m * _W[:, j]
+        column[:, :, j] -= h * k[:, :, j]
+        bands[:, j, 2 * wide - s - j : 2 * wide + 2 * s - j] = column.reshape(n, 3 * s)
+    band_matrix = bands.reshape(n * s, -1).T
+    right = load.T.reshape(n * s, 1)
+    if corners is None:
+        y = _solved(wide, band_matrix, right)
+        return np.ascontiguousarray(y.reshape(n, s)[:, -1])
+    # a ring is the open system A less the corners: A y = b − e₁ C₁ y_n − e_n C_n y₁
+    sides = np.zeros((n * s, 1 + 2 * s))
+    sides[:, :1] = right
+    sides[:s, 1 : 1 + s], sides[-s:, 1 + s :] = corners
+    z = _solved(wide, band_matrix, sides)
+    first, last = z[:s], z[-s:]
+    ends = np.concatenate([last, first])  # y_n, y₁
+    unknown = np.linalg.solve(np.eye(2 * s) + ends[:, 1:], ends[:, 0])
+    y = z[:, 0] - z[:, 1:] @ unknown
+    return np.ascontiguousarray(y.reshape(n, s)[:, -1])
+
+
+def _by_column(bands: Array) -> Array:
+    """What stands in each column of tridiagonal matrices, downward: shape (n, 3, stages)."""
+    out = np.zeros((bands.shape[-1], 3, bands.shape[0]))
+    out[1:, 0] = bands[:, 2, :-1].T
+    out[:, 1] = bands[:, 1].T
+    out[:-1, 2] = bands[:, 0, 1:].T
+    return out
+
+
+def _corner(mass: Array, rates: Array, h: float, band: int, row: int) -> Array:
+    """The block of a ring's system beyond its bands, shape (stages, stages)."""
+    return np.asarray(_W * mass[:, band, row, None] - h * np.diag(rates[:, band, row]))
+
+
+def _solved(wide: int, matrix: Array, right: Array) -> Array:
+    """The solution of a banded system, whose arrays are overwritten."""
+    *_, y, info = lapack.dgbsv(wide, wide, matrix, right, overwrite_ab=1, overwrite_b=1)
+    assert info == 0, f"a collocation system met a zero pivot in row {info}"
+    return np.asarray(y)
