@@ -51,13 +51,13 @@ class Problem:
         return _starts(self.law.noised(SDE), n, seed)
 
 
-def mixture(dim):
-    """The mixture in so many dimensions, or the one of far modes."""
+def mixture(dim, seed=1000):
+    """The mixture in so many dimensions, or the one of far modes; its means by seed + dim."""
     if dim == FAR:
         return sg.GaussianMixture(
             [0.3, 0.5, 0.2], [[-1.0, 0.0], [1.0, 0.5], [0.0, -1.0]], stds=[0.15, 0.25, 0.1]
         )
-    rng = torch.Generator().manual_seed(1000 + dim)
+    rng = torch.Generator().manual_seed(seed + dim)
     weights = 0.5 + torch.rand(_COMPONENTS, generator=rng, dtype=torch.float64)
     weights = weights / weights.sum()
     stds = (1 / _SPREAD) ** torch.linspace(0, 1, dim, dtype=torch.float64)

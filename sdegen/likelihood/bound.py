@@ -138,8 +138,8 @@ def elbo(
     check_count("samples", samples)
     forward = chain.chain
     stds = chain.stds.clone()
-    if decoder_std is not None:
-        stds[0] = _positive_std(decoder_std)
+    # sampling ends in the mean of p(x_0 | x_1); its density has the chain's variance
+    stds[0] = chain.decoder_std if decoder_std is None else _positive_std(decoder_std)
     if not float(stds[0]) > 0:
         raise ValueError(
             "the last step of this chain, from k = 1 to 0, has no noise and therefore no density: "

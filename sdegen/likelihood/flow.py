@@ -32,6 +32,7 @@ from sdegen.errors import NonFiniteError
 from sdegen.likelihood.checks import check_forward, check_score, keeps_graph
 from sdegen.likelihood.divergence import Divergence, ExactTrace, FlowWithDivergence
 from sdegen.noise import Rng, Streams, seed_of
+from sdegen.score.composition import warn_collapse
 from sdegen.sde.linear import LinearSDE
 from sdegen.sde.reverse import ReverseSDE, check_origin
 from sdegen.shapes import ScoreFn, State
@@ -126,6 +127,7 @@ def log_likelihood(
     x = check_state(x, name="x")
     check_score(score, x, sde.t_min)
     check_origin(score, sde)
+    warn_collapse(score)
     seed = seed_of(rng)
     graph = keeps_graph(differentiable, x)
     flat = (x if graph else x.detach()).flatten(1).to(torch.float64)

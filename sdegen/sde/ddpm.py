@@ -10,7 +10,10 @@ f = (a_k − 1) x, g = b_k. Its inverse under a score, walked with dt = −1, is
     x_{k−1} = (x_k + b_k² ∇ log p_k(x_k))/a_k + s_k z
 
 with s_k = b_k σ_{k−1}/σ_k ("posterior", exact if the data are one point) or s_k = b_k ("beta",
-exact if they are N(0, I)).
+exact if they are N(0, I)). The step that ends at the data, where σ_0 = 0, adds no noise with
+either: x_0 is the mean, Tweedie's (x_1 + σ_1² score)/α_1, as in Algorithm 2 of Ho et al. A chain
+whose grid begins at t_min > 0 ends in a state at t_min, which has noise in it, and so has its last
+step.
 
 Neither is a discretised differential equation any more: half steps mean nothing, so that
 `simulate` takes Euler-Maruyama with consecutive integer times and refuses all else. As N → ∞ both
@@ -179,7 +182,8 @@ class DDPM(SDE):
 
         Args:
             score: ∇ log p_t(x); it is asked at the continuous times[k].
-            variance: "posterior", b_k σ_{k−1}/σ_k, or "beta", b_k.
+            variance: "posterior", b_k σ_{k−1}/σ_k, or "beta", b_k. The step that ends at the
+                data, at t = 0, adds no noise with either.
         """
         return AncestralChain(self, score, variance)
 
@@ -190,11 +194,17 @@ class AncestralChain(SDE):
     Args:
         chain: The forward chain.
         score: ∇ log p_t(x), asked at chain.times[k].
-        variance: "posterior" gives s_k = b_k σ_{k−1}/σ_k, "beta" gives s_k = b_k.
+        variance: "posterior" gives s_k = b_k σ_{k−1}/σ_k, "beta" gives s_k = b_k; both s_1 = 0
+            where x_0 are data, σ_0 = 0.
+
+    Attributes:
+        stds: s_1 … s_N, shape (N,), float64.
+        decoder_std: Standard deviation of the density p(x_0 | x_1) that a likelihood asks for,
+            by the variance: b_1 of "beta", though sampling takes the mean of that density.
 
     Reference:
-        Ho, Jain and Abbeel 2020, eqs. (7) and (11), and the two choices of section 3.2,
-        arXiv:2006.11239.
+        Ho, Jain and Abbeel 2020, algorithm 2, eqs. (7) and (11), and the two choices of section
+        3.2, arXiv:2006.11239.
     """
 
     clock: ClassVar[Literal["continuous", "integer"]] = "integer"
@@ -210,9 +220,12 @@ class AncestralChain(SDE):
         if variance not in ("posterior", "beta"):
             raise ValueError(f"variance must be 'posterior' or 'beta', but is {variance!r}.")
         self.chain, self.score, self.variance = chain, score, variance
-        self.stds = (
+        stds = (
             chain.b * chain.sigmas[:-1] / chain.sigmas[1:] if variance == "posterior" else chain.b
         )
+        self.decoder_std = float(stds[0])
+        # the step that ends at the data returns the mean
+        self.stds = torch.cat([stds[:1] * (chain.sigmas[0] > 0), stds[1:]])
 
     @property
     def time_range(self) -> tuple[float, float]:

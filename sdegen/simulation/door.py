@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sdegen.score.composition import warn_collapse
 from sdegen.sde.base import SDE
 from sdegen.sde.derivatives import check_seen, states_between
 from sdegen.sde.evaluation import check_repeatable, refuse_randomness, watched
@@ -151,6 +152,9 @@ def check_dynamics(sde: object, solver: object, times: Tensor, walls: object) ->
             f"{type(solver).__name__} cannot keep a state inside walls; use "
             "EulerMaruyama(substeps=…)."
         )
+    inner = sde.denoising
+    if inner is not None and inner.eta == 0 and not solver.draws(sde):
+        warn_collapse(inner.score, stacklevel=4)
 
 
 def _check_direction(sde: SDE, times: Tensor) -> None:

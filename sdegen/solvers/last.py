@@ -22,6 +22,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from sdegen.sde.base import SDE
+from sdegen.sde.ddpm import AncestralChain
 from sdegen.shapes import State
 from sdegen.solvers.base import Draw, FixedStep, Step, check_inner
 from sdegen.solvers.native import DDIM
@@ -63,6 +64,8 @@ class FinalDenoising(FixedStep):
         Raises:
             ValueError: Saying what to pass.
         """
+        if isinstance(sde, AncestralChain):
+            raise ValueError(_chain_denoises(sde))
         self.solver.check(sde, nodes)
         if sde.denoising is None or sde.denoising.kernel is None:
             raise ValueError(
@@ -105,3 +108,17 @@ class FinalDenoising(FixedStep):
             return update(x / alpha, score(x, end), 0 * sigma, sigma**2 / alpha, None)
 
         return close
+
+
+def _chain_denoises(sde: AncestralChain) -> str:
+    """What to pass instead, since the step of a chain that ends at the data is Tweedie's."""
+    start = float(sde.chain.times[0])
+    if float(sde.chain.sigmas[0]) == 0:
+        return (
+            "the last step of this chain, from k = 1 to 0, denoises already: it adds no noise and "
+            "returns E[x0 | x_1]. Pass its solver itself, EulerMaruyama()."
+        )
+    return (
+        f"this chain ends at t = {start:g}, in noise. A chain whose times begin at 0 ends with "
+        "E[x0 | x_1]: pass DDPM.discretize(sde, times=[0, …]) and EulerMaruyama()."
+    )

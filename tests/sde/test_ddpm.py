@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import sdegen as sg
+from sdegen.verification.chain import ChainDensity
 from sdegen.sde.base import Counter
 from sdegen.shapes import expand
 
@@ -173,7 +174,10 @@ def test_beta_is_the_posterior_of_standard_normal_data():
     reverse = chain.reverse(lambda x, t: -x, variance="beta")
     k = torch.arange(31, dtype=F64).flip(0)
     moments = exact.linear_chain_moments(sg.EulerMaruyama(), reverse, k, 0.0, 1.0)
-    torch.testing.assert_close(moments[:, 1], torch.ones(31, dtype=F64), rtol=1e-12, atol=0)
+    # but for the last step, which adds none of the noise b_1² of the data's law
+    ones = torch.ones(31, dtype=F64)
+    ones[-1] -= chain.betas[0]
+    torch.testing.assert_close(moments[:, 1], ones, rtol=1e-12, atol=0)
     x = torch.ones(1, 1, dtype=F64)
     for i in (1, 15, 30):
         at = torch.tensor(float(i), dtype=F64)
@@ -189,9 +193,53 @@ def test_the_two_variances(variance):
     alpha_bars = torch.cat([torch.ones(1, dtype=F64), chain.alpha_bars])
     for k in range(1, 11):
         tilde = chain.betas[k - 1] * (1 - alpha_bars[k - 1]) / (1 - alpha_bars[k])
-        expected = tilde if variance == "posterior" else chain.betas[k - 1]
+        # the step that ends at the data adds no noise: algorithm 2 of Ho et al.
+        expected = tilde if variance == "posterior" or k == 1 else chain.betas[k - 1]
         g = reverse.diffusion(x, torch.tensor(float(k), dtype=F64))
         assert float(g) ** 2 == pytest.approx(float(expected), rel=1e-9, abs=1e-15)
+
+
+@every_variance
+@every_sde
+def test_the_step_that_ends_at_the_data_returns_tweedies_mean(sde, variance):
+    """E[x0 | x_1] = (x_1 + σ_1² score)/α_1, whatever is drawn: algorithm 2 of Ho et al."""
+    chain = sg.DDPM.discretize(sde, steps=5)
+    x = torch.linspace(-2, 2, 7, dtype=F64)[:, None]
+
+    def score(x, t):
+        return torch.sin(2 * x) - x
+
+    found = sg.simulate(chain.reverse(score, variance), x, [1.0, 0.0], rng=3).final
+    t = chain.times[1]
+    wanted = (x + sde.sigma(t) ** 2 * score(x, t)) / sde.alpha(t)
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+@every_variance
+def test_a_chain_that_ends_at_t_min_has_the_noise_of_t_min(variance):
+    """Its last state belongs to t_min, where the law has noise in it: s_1 > 0."""
+    chain = sg.DDPM.discretize(VP, times=VP.time_grid(6))
+    stds = chain.reverse(lambda x, t: -x, variance).stds
+    wanted = chain.b * (1 if variance == "beta" else chain.sigmas[:-1] / chain.sigmas[1:])
+    torch.testing.assert_close(stds, wanted, rtol=1e-14, atol=0)
+
+
+def test_ancestral_samples_are_as_near_to_the_data_as_their_law():
+    """W1 of the whole chain's law to the data, by the exact law: √β_1 z had made it 0.0140."""
+    mixture = sg.GaussianMixture([0.3, 0.7], [-1.0, 1.0], stds=0.05)
+    chain = sg.DDPM.discretize(VP, steps=200)
+    grid = sg.Grid(-6.0, 6.0, 1200)
+    laws = [
+        ChainDensity(chain.reverse(mixture.noised(VP).score, "beta"), grid)
+        .run(grid.gaussian(0.0, 1.0), torch.arange(201.0).flip(0))
+        .p[k]
+        for k in (-1, -2)
+    ]
+    p, before = laws
+    h = float(grid.nodes[1] - grid.nodes[0])
+    exact = mixture.log_prob(grid.nodes[:, None]).exp()
+    w1 = [float((law - exact).cumsum(0).abs().sum()) * h * h for law in (p, before)]
+    assert w1[0] < 0.6 * w1[1]
 
 
 def test_calls_of_the_score_are_counted():

@@ -74,3 +74,26 @@ def test_refusals():
     for other in (sg.AdaptiveHeun(), sg.TorchDiffEq()):
         with pytest.raises(TypeError, match=rf"fixed steps, .* but is {type(other).__name__}"):
             sg.FinalDenoising(other)
+
+
+def test_a_chain_denoises_already_and_says_so():
+    """Following the advice ends with Tweedie's mean: of a chain to the data, and of one to t_min."""
+    sde = sg.VP(sg.LinearBeta(0.1, 20.0), t_min=1e-2)
+    points = sg.GaussianMixture([0.3, 0.7], [[-1.0], [1.0]], stds=1e-6).noised(sde)
+    x = sde.prior((50, 1), rng=0, dtype=F64)
+    chain = sg.DDPM.discretize(sde, 40)
+    k = torch.arange(41.0).flip(0)
+    for solver in (sg.FinalDenoising(sg.EulerMaruyama()), sg.FinalDenoising()):
+        with pytest.raises(ValueError, match=r"denoises already.*itself, EulerMaruyama\(\)"):
+            sg.simulate(chain.reverse(points.score), x, k, solver=solver, rng=1)
+    cured = sg.simulate(chain.reverse(points.score, "beta"), x, k, rng=1)
+    assert float((cured.final.abs() - 1).abs().max()) < 1e-3
+    times = sg.timesteps.log_snr(sde, 40)
+    with pytest.raises(ValueError, match=r"ends at t = 0\.01, in noise.*times=\[0, …\]\)"):
+        sg.simulate(
+            sg.DDPM.discretize(sde, times=times).reverse(points.score), x, k,
+            solver=sg.FinalDenoising(sg.EulerMaruyama()), rng=1,
+        )  # fmt: skip
+    longer = sg.DDPM.discretize(sde, times=[0.0, *times.flip(0).tolist()])
+    cured = sg.simulate(longer.reverse(points.score), x, torch.arange(42.0).flip(0), rng=1)
+    assert float((cured.final.abs() - 1).abs().max()) < 1e-3
