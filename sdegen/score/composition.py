@@ -68,6 +68,13 @@ class Product:
         parts = zip(self.weights, self.experts, strict=True)
         return sum(w * (s.exponent if isinstance(s, Product) else 1.0) for w, s in parts)
 
+    @property
+    def event_shape(self) -> tuple[int, ...] | None:
+        """Return the shape of one sample, where the first expert knows it."""
+        owner = getattr(self.experts[0], "__self__", self.experts[0])
+        shape: tuple[int, ...] | None = getattr(owner, "event_shape", None)
+        return shape
+
     def __call__(self, x: State, t: Time) -> State:
         """Σ_i w_i s_i(x, t), same shape as x."""
         total = self.weights[0] * self.experts[0](x, t)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from sdegen.errors import CheckpointError
 from sdegen.score.description import describe, rebuild
-from sdegen.score.networks import Labelled
+from sdegen.score.networks import MLP, Labelled
 from sdegen.score.parameterization import EpsPrediction, Parameterization, score_of, v_of
 from sdegen.sde.base import ScoreAt, prepared_by
 from sdegen.sde.linear import LinearSDE
@@ -52,9 +52,12 @@ class ScoreModel(nn.Module):
 
     Attributes:
         labels: What `conditioned` told the network at every call, or None.
+        event_shape: Shape of one sample: that of the data it was trained on, or (dim,) of an MLP
+            that was not trained; None where nothing is known.
     """
 
     labels: Tensor | None = None
+    event_shape: tuple[int, ...] | None = None
 
     def __init__(
         self, network: nn.Module, sde: LinearSDE, parameterization: Parameterization | None = None
@@ -66,6 +69,8 @@ class ScoreModel(nn.Module):
         self.network = network
         self.sde = sde
         self.parameterization = EpsPrediction() if parameterization is None else parameterization
+        if isinstance(network, MLP):
+            self.event_shape = (network.dim,)
 
     def forward(self, x_t: State, t: Time) -> State:
         """`score`: where a score is asked for, the model itself is one."""
@@ -140,7 +145,7 @@ class ScoreModel(nn.Module):
     def told(self, labels: Tensor) -> Self:
         """What `conditioned` returns, for labels (int64) that may be `classes`, for none."""
         twin = type(self)(Labelled(self.network, labels), self.sde, self.parameterization)
-        twin.labels = labels
+        twin.labels, twin.event_shape = labels, self.event_shape
         return twin
 
     def save(self, path: str | Path) -> None:
@@ -164,7 +169,9 @@ class ScoreModel(nn.Module):
             "sde": describe(self.sde),
             "parameterization": describe(self.parameterization),
         }
-        save_tensors(path, self.network.state_dict(), {"kind": "ScoreModel", **parts})
+        shape = None if self.event_shape is None else list(self.event_shape)
+        told = {"kind": "ScoreModel", **parts, "event_shape": shape}
+        save_tensors(path, self.network.state_dict(), told)
 
     @classmethod
     def load(
@@ -207,6 +214,8 @@ class ScoreModel(nn.Module):
         _check_fit(path, tensors, network.state_dict())
         network.load_state_dict(tensors)
         model = cls(network, sde, parameterization)
+        if metadata.get("event_shape") is not None:  # files of before it was written have none
+            model.event_shape = tuple(metadata["event_shape"])
         model.eval()
         return model
 

@@ -99,6 +99,7 @@ class TrainingRun:
         self.identity = identity
         self.model, self.config, self.augment, self.seed = model, config, augment, seed
         self.data = data.to(like)
+        model.event_shape = tuple(data.shape[1:])
         self.validation = None if validation is None else validation.to(like)
         self.labels = None if labels is None else labels.long().to(like.device)
         self.validation_labels = (

@@ -250,6 +250,11 @@ class NoisedMixture:
     def __init__(self, mixture: GaussianMixture, sde: LinearSDE) -> None:
         self.mixture, self.sde = mixture, sde
 
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one sample, (d,)."""
+        return (self.mixture.dim,)
+
     def score(self, x: State, t: Time) -> State:
         """∇ log p_t(x), same shape as x; a ScoreFn."""
         return self.mixture._score(x, *self._kernel(x, t))

@@ -1,4 +1,4 @@
-"""Fitting a sampler to a model: the unknowns, the run that is differentiated, the descent.
+"""Fitting a sampler to a model: the unknowns, their methods, the descent.
 
 The theory is in `calibration.py`. Here are the parts: `Unknowns` turns numbers without constraint
 into nodes and coefficients, `on_circle` and `multistep` change between the coefficients of a
@@ -17,14 +17,12 @@ from torch.nn.functional import pad
 from tqdm import tqdm
 
 from sdegen.sde.base import Kernel
-from sdegen.sde.reverse import ReverseSDE
 from sdegen.shapes import State
 from sdegen.solvers.angular import Circle
-from sdegen.solvers.base import FixedStep
 from sdegen.solvers.exponential import Coefficients
 from sdegen.solvers.multistep import LinearMultistep
 
-__all__ = ["Unknowns", "descend", "distance", "multistep", "on_circle", "run"]
+__all__ = ["Unknowns", "descend", "distance", "multistep", "on_circle"]
 
 _ROUND = 20  # iterations between two looks at the held-out part
 _IDLE = 4  # rounds without a gain, after which the descent ends
@@ -61,14 +59,6 @@ class Unknowns:
         """The same numbers, by themselves."""
         copies = [x.detach().clone().requires_grad_(requires_grad) for x in self.tensors()]
         return Unknowns(copies[0], copies[1] if len(copies) > 1 else None)
-
-
-def run(solver: FixedStep, dynamics: ReverseSDE, nodes: Tensor, x: State) -> State:
-    """The state at nodes[-1]; gradients flow, and the flow has no noise to draw."""
-    step = solver.stepper(dynamics, nodes)
-    for i in range(len(nodes) - 1):
-        x = step(i, x, lambda: None)
-    return x
 
 
 def distance(x: State, y: State) -> Tensor:

@@ -5,7 +5,9 @@ Divided by √(α² + σ²), a state is a point on a circle of noise and data,
     y = x/√(α² + σ²) = cos φ x0 + sin φ ε,      dy/dφ = cos φ ε − sin φ x0 = v/√(α² + σ²)
 
 and the probability flow has neither a linear part nor an exponential left: y moves with velocity
-v, of order one at all noise levels for data of unit variance. So the methods are those of Adams,
+v, of order one at all noise levels for data of unit variance. Data of standard deviation s are
+such data in units of s, for which α counts as s α: `data_std` says so. The methods are those of
+Adams,
 on nodes that are not equally spaced: a Bashforth polynomial through the last `order` nodes
 predicts, and a Moulton polynomial, with the node reached as well, corrects with the evaluation
 that the next step makes there anyway.
@@ -31,6 +33,7 @@ from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 from torch.nn.functional import pad
 
+from sdegen.checks import check_positive
 from sdegen.sde.base import SDE, Kernel
 from sdegen.solvers.exponential import Coefficients
 from sdegen.solvers.multistep import Multistep
@@ -47,6 +50,7 @@ class Circle:
     Args:
         kernel: α and σ.
         nodes: Shape (steps + 1,), float64; gradients flow through them.
+        data_std: s, standard deviation of the data, for which α is s α and x0 is x0/s below.
 
     Attributes:
         radius: √(α² + σ²).
@@ -55,8 +59,10 @@ class Circle:
         of_score: q; all of shape (steps + 1,).
     """
 
-    def __init__(self, kernel: Kernel, nodes: Tensor) -> None:
+    def __init__(self, kernel: Kernel, nodes: Tensor, data_std: float = 1.0) -> None:
         alpha, sigma = kernel.alpha(nodes), kernel.sigma(nodes)
+        if data_std != 1:
+            alpha = data_std * alpha
         self.radius = torch.sqrt(alpha**2 + sigma**2)
         self.phi = torch.atan2(sigma, alpha)
         # ε = −σ score and x0 = (x + σ² score)/α in cos φ ε − sin φ x0
@@ -76,11 +82,13 @@ class AngularAdams(Multistep):
 
     Args:
         order: 1 … 6 nodes that predict; one more corrects. High orders for smooth scores alone.
+        data_std: Standard deviation of the data, of all their numbers together: 1, unless they
+            are of another scale, where it is worth a factor of 2 to 10 in the error.
         substeps: Equal steps between any two of the times.
 
     Raises:
         TypeError: If order is no int.
-        ValueError: If it is not 1 … 6.
+        ValueError: If it is not 1 … 6, or data_std not finite and > 0.
 
     Reference:
         Hairer, Nørsett and Wanner 1993, Solving Ordinary Differential Equations I, section III.1
@@ -88,10 +96,12 @@ class AngularAdams(Multistep):
     """
 
     order: int = 2
+    data_std: float = field(default=1.0, kw_only=True)
     substeps: int = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_positive("data_std", self.data_std)
         if isinstance(self.order, bool) or not isinstance(self.order, int):
             raise TypeError(f"order must be an int, but is {type(self.order).__name__}.")
         if not 1 <= self.order <= _MOST:
@@ -115,7 +125,7 @@ class AngularAdams(Multistep):
         inner = sde.denoising
         assert inner is not None  # check() saw to it
         assert inner.kernel is not None
-        circle = Circle(inner.kernel, nodes)
+        circle = Circle(inner.kernel, nodes, self.data_std)
         steps = len(nodes) - 1
         predicted = _integrals(circle.phi, 0, self.order, steps)
         corrected = _integrals(circle.phi, 1, self.order + 1, steps)

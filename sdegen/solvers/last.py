@@ -65,7 +65,7 @@ class FinalDenoising(FixedStep):
             ValueError: Saying what to pass.
         """
         if isinstance(sde, AncestralChain):
-            raise ValueError(_chain_denoises(sde))
+            raise ValueError(_chain_denoises(sde))  # noqa: TRY004 (what it says is of its times)
         self.solver.check(sde, nodes)
         if sde.denoising is None or sde.denoising.kernel is None:
             raise ValueError(

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.verification.chain import ChainDensity
 from sdegen.sde.base import Counter
 from sdegen.shapes import expand
+from sdegen.verification.chain import ChainDensity
 
 F64 = torch.float64
 VP = sg.VP(sg.LinearBeta(0.1, 20.0))

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.simulation.fitting import Unknowns, distance, multistep, on_circle, run
+from sdegen.simulation.fitting import Unknowns, distance, multistep, on_circle
+from sdegen.solvers.pilot import walk
 
 F = torch.float64
 VP = sg.VP(sg.LinearBeta(0.1, 20.0))
@@ -45,8 +46,9 @@ def test_five_evaluations_are_ten_times_better_on_other_starts(calibrated):
     assert error < 0.1 * plain
     # what it says of itself is what it is worth elsewhere: 64 held-out states, heavy tails
     assert 0.5 < error / calibrated.error < 2.0
-    # it began from the best of four grids
-    assert calibrated.error < 0.2 * calibrated.error_before
+    # it began from the best of a few solvers on a grid made for it, which is better than all rules
+    assert calibrated.error < 0.5 * calibrated.error_before
+    assert calibrated.error_before < 0.5 * plain
 
 
 def test_nodes_alone_help_a_solver_of_two_evaluations():
@@ -68,7 +70,7 @@ def test_what_is_descended_is_the_error_of_simulate(calibrated):
     x = starts(50, 5)
     unknowns = Unknowns.of(calibrated.times, calibrated.weights)
     nodes = unknowns.nodes(1.0, VP.t_min)
-    ours = run(multistep(VP.kernel, nodes, unknowns.weights), FLOW, nodes, x)
+    ours = walk(multistep(VP.kernel, nodes, unknowns.weights), FLOW, nodes, x)
     theirs = sg.simulate(FLOW, x, calibrated.times, solver=calibrated.solver).final
     assert float((ours - theirs).abs().max()) < 1e-12
     assert float((nodes - calibrated.times).abs().max()) < 1e-14
@@ -82,13 +84,13 @@ def test_the_gradient_is_that_of_the_error():
 
     def error(gaps, weights):
         nodes = Unknowns(gaps, weights).nodes(1.0, VP.t_min)
-        return distance(run(multistep(VP.kernel, nodes, weights), FLOW, nodes, x), target)
+        return distance(walk(multistep(VP.kernel, nodes, weights), FLOW, nodes, x), target)
 
     assert torch.autograd.gradcheck(error, (begun.gaps, begun.weights))
 
     def of_a_grid(gaps):
         nodes = Unknowns(gaps, None).nodes(1.0, VP.t_min)
-        return distance(run(sg.ExponentialAdams(3, "x0"), FLOW, nodes, x), target)
+        return distance(walk(sg.ExponentialAdams(3, "x0"), FLOW, nodes, x), target)
 
     assert torch.autograd.gradcheck(of_a_grid, (begun.gaps,))
 
@@ -107,7 +109,7 @@ def test_the_gradient_of_the_nodes_is_that_of_the_error(solver):
     begun, x = Unknowns.of(grid, None).copied(requires_grad=True), starts(8, 6)
 
     def end(gaps):
-        return run(solver, FLOW, Unknowns(gaps, None).nodes(1.0, VP.t_min), x)
+        return walk(solver, FLOW, Unknowns(gaps, None).nodes(1.0, VP.t_min), x)
 
     assert torch.autograd.gradcheck(end, (begun.gaps,), fast_mode=True)
     # and for numbers without gradients the steps are those of simulate
@@ -120,8 +122,9 @@ def test_nodes_of_dpm2_and_heun_are_worth_fitting():
     flow = sg.ReverseSDE(VP, PAIR.score, eta=0.0)
     for solver in (sg.Heun(), sg.DPM2()):
         found = sg.calibrate(
-            flow, solver, 5, VP.prior((200, 1), rng=0, dtype=F), free_coefficients=False, rounds=4
-        )
+            flow, solver, 5, VP.prior((200, 1), rng=0, dtype=F), free_coefficients=False, rounds=4,
+            times=sg.timesteps.power(VP, 5),
+        )  # fmt: skip
         assert found.error < 0.95 * found.error_before
 
 
@@ -139,7 +142,7 @@ def test_on_the_circle_a_method_is_the_same_method(solver):
     nodes = sg.timesteps.power(VP, 7)
     weights = on_circle(VP.kernel, nodes, solver.coefficients(FLOW, nodes), 6)
     x = starts(20, 7)
-    again = run(multistep(VP.kernel, nodes, weights), FLOW, nodes, x)
+    again = walk(multistep(VP.kernel, nodes, weights), FLOW, nodes, x)
     assert float((again - sg.simulate(FLOW, x, nodes, solver=solver).final).abs().max()) < 1e-11
     if solver == sg.AngularAdams(4):
         # Σ_j w_ij = 1, u = 0: it is Adams's for v
@@ -333,3 +336,23 @@ class TestBadRequests:
     def test_a_result_is_frozen(self, calibrated):
         with pytest.raises(dataclasses.FrozenInstanceError):
             calibrated.error = 0.0
+
+
+def test_what_it_ends_with_is_never_worse_than_a_solver_on_a_grid_made_for_it():
+    """On EDM's path from 80 to 0.002, where the four rules in t had ended at 0.18."""
+    sde = sg.EDM()
+    ring = [[0.7 * math.cos(k * math.pi / 4), 0.7 * math.sin(k * math.pi / 4)] for k in range(8)]
+    law = sg.GaussianMixture([1.0] * 8, ring, stds=0.1).noised(sde)
+    flow = sg.ReverseSDE(sde, law.score, eta=0.0)
+    x = sde.prior((120, 2), rng=1, dtype=F)
+    found = sg.calibrate(flow, sg.AngularAdams(5), 5, x, rounds=3)
+    made = sg.timesteps.made_for(flow, 5, x[torch.arange(120) % 3 > 0][:48])
+    grid = sg.timesteps.log_snr(sde, 8)
+    end = sg.simulate(flow, x, grid, solver=TIGHT, keep_path=False).final[::3]
+    runs = [(made.solver, made.times), (found.solver, found.times)]
+    plain, calibrated = (
+        float(distance(sg.simulate(flow, x[::3], t, solver=s).final, end)) for s, t in runs
+    )
+    assert calibrated <= plain * 1.0001
+    assert calibrated < 0.05
+    assert found.evaluations > made.evaluations

@@ -161,3 +161,21 @@ class TestBadRequests:
         ode = sg.ItoProcess(drift=lambda x: -x, diffusion=0.0)
         with pytest.raises(ValueError, match="AngularAdams needs the α and σ of a kernel"):
             sg.simulate(ode, torch.ones(2, 1), [0.0, 1.0], solver=sg.AngularAdams())
+
+
+@pytest.mark.parametrize("order", [2, 6])
+def test_data_of_another_scale_are_the_same_data_in_other_units(order):
+    """x0 s under σ s is x0 under σ, times s: with data_std=s the same steps, to rounding."""
+    s, sde, small = 0.25, sg.EDM(t_min=0.01, t_max=40.0), sg.EDM(t_min=0.0025, t_max=10.0)
+    laws = [sg.GaussianMixture([0.3, 0.7], [[-c], [c]], stds=0.3 * c) for c in (1.0, s)]
+    pairs = zip((sde, small), laws, strict=True)
+    flows = [sg.ReverseSDE(e, law.noised(e).score, eta=0.0) for e, law in pairs]
+    x = sde.prior((50, 1), rng=0, dtype=F)
+    times = sg.timesteps.karras(sde, 12)
+    one = sg.simulate(flows[0], x, times, solver=sg.AngularAdams(order)).final
+    other = sg.simulate(
+        flows[1], s * x, s * times, solver=sg.AngularAdams(order, data_std=s)
+    ).final
+    torch.testing.assert_close(other, s * one, rtol=1e-9, atol=1e-9)
+    with pytest.raises(ValueError, match="data_std must be finite and > 0"):
+        sg.AngularAdams(2, data_std=0.0)

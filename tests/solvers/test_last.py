@@ -77,7 +77,7 @@ def test_refusals():
 
 
 def test_a_chain_denoises_already_and_says_so():
-    """Following the advice ends with Tweedie's mean: of a chain to the data, and of one to t_min."""
+    """Following the advice ends with Tweedie's mean, for either kind of chain."""
     sde = sg.VP(sg.LinearBeta(0.1, 20.0), t_min=1e-2)
     points = sg.GaussianMixture([0.3, 0.7], [[-1.0], [1.0]], stds=1e-6).noised(sde)
     x = sde.prior((50, 1), rng=0, dtype=F64)
