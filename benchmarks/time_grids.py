@@ -38,6 +38,8 @@ PATHS = {
 SCALES = (1.0, 0.25)  # standard deviation of the data
 STARTS = {2: 512, 16: 256, 64: 128}
 BUDGETS = (5, 10, 20, 50)
+PILOT, CALIBRATED = 48, 144  # states that a grid, and a calibration, are made from
+ROUNDS = {5: 8, 10: 4, 20: 2}  # of a calibration
 ASKED = {5: 1.0, 10: 0.5, 20: 0.25, 50: 0.15}
 THEIR_GRIDS = {
     "uniform t": sg.timesteps.uniform,
@@ -138,3 +140,94 @@ def their_best(here, budget):
                 error = here.distance(end[0] / circle.alpha(last))
                 found.append((error, peer.label, name))
     return min(found)
+
+
+def member(budget, data_std):
+    """Ours: the one stated member for this number of evaluations."""
+    return sg.AngularAdams(4 if budget < 10 else 6, data_std=data_std)
+
+
+def our_error(here, times, solver):
+    """Distance of a run of ours to the exact flow, x/α, and its evaluations."""
+    ends = torch.tensor([here.sde.t_max, here.sde.t_min], dtype=torch.float64)
+    first, last = here.sde.alpha(ends).tolist()
+    out = sg.simulate(
+        here.flow, first * here.starts, times, solver=solver, keep_path=False,
+        on_nonfinite="freeze",
+    )  # fmt: skip
+    return here.distance(out.final / last), out.nfe
+
+
+def cell_rows(path, dim, scale, budgets=BUDGETS):
+    """A row for each number of evaluations."""
+    torch.set_num_threads(1)
+    here, rows = cell(path, dim, scale), []
+    for budget in budgets:
+        peer, name, grid = their_best(here, budget)
+        solver = member(budget, scale)
+        made = sg.timesteps.made_for(here.flow, budget, here.pilot(PILOT), solver=solver)
+        error, nfe = our_error(here, made.times, solver)
+        row = {
+            "path": path, "dimensions": dim, "scale": scale, "evaluations": budget, "nfe": nfe,
+            "best peer": name, "its grid": grid, "its error": peer, "error": error,
+            "ours over it": error / peer, "asked": ASKED[budget],
+            "evaluations of a pilot state": made.evaluations,
+        }  # fmt: skip
+        if budget in ROUNDS:
+            fitted = sg.calibrate(
+                here.flow, solver, budget, here.pilot(CALIBRATED, 2), rounds=ROUNDS[budget],
+                reference=sg.TorchDiffEq("dopri8", rtol=1e-9, atol=1e-9),
+            )  # fmt: skip
+            row["calibrated"] = our_error(here, fitted.times, fitted.solver)[0]
+            row["calibrated over it"] = row["calibrated"] / peer
+        rows.append(row)
+    return rows
+
+
+def summary(rows):
+    """How many cells reach what is asked, by number of evaluations."""
+    lines = []
+    for budget in sorted({r["evaluations"] for r in rows}):
+        these = [r for r in rows if r["evaluations"] == budget]
+        ours = sorted(r["ours over it"] for r in these)
+        line = {
+            "evaluations": budget,
+            "member": f"AngularAdams({member(budget, 1.0).order}, data_std=s)",
+            "cells": len(these), "asked": ASKED[budget],
+            "reached": sum(value <= ASKED[budget] for value in ours),
+            "median": ours[len(ours) // 2],
+            "90th percentile": ours[math.ceil(0.9 * len(ours)) - 1],
+            "largest": ours[-1],
+        }  # fmt: skip
+        fitted = [r["calibrated over it"] for r in these if "calibrated over it" in r]
+        if fitted:
+            line |= {"calibrated ≤ 0.2": sum(v <= 0.2 for v in fitted), "its largest": max(fitted)}
+        lines.append(line)
+    return lines
+
+
+def main(quick=False):
+    """All cells; the tables of them."""
+    paths, dims = (["EDM"], [2]) if quick else (list(PATHS), list(STARTS))
+    jobs = [(path, dim, scale) for dim in dims[::-1] for path in paths for scale in SCALES]
+    if quick:
+        done = [cell_rows(*jobs[0], budgets=(5,))]
+    else:
+        with ProcessPoolExecutor(2) as pool:
+            done = list(pool.map(cell_rows, *zip(*jobs, strict=True)))
+    rows = [row for rows in done for row in rows]
+    rows.sort(key=lambda r: (r["evaluations"], list(PATHS).index(r["path"]), r["dimensions"]))
+    tables = {
+        "error over that of the best of all peers on the best of its grids": summary(rows),
+        "each cell": rows,
+    }
+    write("time_grids", tables, quick)
+    return tables
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="a rehearsal with small sizes; writes nothing"
+    )
+    main(**vars(parser.parse_args()))
