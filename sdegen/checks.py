@@ -4,24 +4,28 @@ Nothing here imports torch, so that a configuration can be refused before it is 
 """
 
 import math
+from numbers import Real
 
 __all__ = ["check_count", "check_finite", "check_not_negative", "check_positive"]
 
 
 def check_finite(name: str, value: float) -> None:
-    """Refuses ±∞ and NaN.
+    """Refuse ±∞ and NaN.
 
     Raises:
+        TypeError: If it is no number.
         ValueError: Naming the argument.
     """
+    _check_number(name, value)
     if not math.isfinite(value):
         raise ValueError(f"{name} must be finite, but is {value:g}.")
 
 
 def check_positive(name: str, value: float) -> None:
-    """Refuses a number that is not finite and > 0.
+    """Refuse a number that is not finite and > 0.
 
     Raises:
+        TypeError: If it is no number.
         ValueError: Naming the argument.
 
     >>> check_positive("temperature", 0.0)
@@ -29,16 +33,19 @@ def check_positive(name: str, value: float) -> None:
     ...
     ValueError: temperature must be finite and > 0, but is 0.
     """
+    _check_number(name, value)
     if not 0 < value < math.inf:
         raise ValueError(f"{name} must be finite and > 0, but is {value:g}.")
 
 
 def check_not_negative(name: str, value: float) -> None:
-    """Refuses a number that is not finite and ≥ 0.
+    """Refuse a number that is not finite and ≥ 0.
 
     Raises:
+        TypeError: If it is no number.
         ValueError: Naming the argument.
     """
+    _check_number(name, value)
     if not 0 <= value < math.inf:
         raise ValueError(f"{name} must be finite and ≥ 0, but is {value:g}.")
 
@@ -54,3 +61,13 @@ def check_count(name: str, value: object, least: int = 1) -> None:
         raise TypeError(f"{name} must be an int, but is {type(value).__name__}.")
     if value < least:
         raise ValueError(f"{name} must be ≥ {least}, but is {value}.")
+
+
+def _check_number(name: str, value: object) -> None:
+    """Refuse what is no number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(
+            f"{name} must be a number, but is {value!r}."
+            if isinstance(value, str | bool)
+            else f"{name} must be a number, but is {type(value).__name__}."
+        )

@@ -37,6 +37,7 @@ from sdegen.errors import NotNormalizableError
 from sdegen.fokker_planck import arrays
 from sdegen.fokker_planck.arrays import AnyArray
 from sdegen.fokker_planck.power_law import PowerLaw, Powers
+from sdegen.requests import as_numbers
 
 __all__ = [
     "Density",
@@ -76,6 +77,17 @@ class Density:
     fine: Density | None = None
     compared: Density | None = None
     assumed_autonomous: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("x", "p"):
+            value: object = getattr(self, name)
+            if not isinstance(value, Tensor):
+                object.__setattr__(self, name, as_numbers(name, value, expected="nodal numbers"))
+        if self.x.ndim != 1 or self.x.shape != self.p.shape or len(self.x) < 2:
+            raise ValueError(
+                "x and p must have one shape (nodes,), positions and values at the nodes, but "
+                f"have {tuple(self.x.shape)} and {tuple(self.p.shape)}."
+            )
 
     @cached_property
     def slopes(self) -> Float[Tensor, " nodes"]:

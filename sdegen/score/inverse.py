@@ -34,8 +34,9 @@ import torch
 from torch import Tensor
 
 from sdegen.checks import check_positive
+from sdegen.requests import as_number, as_numbers, as_time, kind_of
 from sdegen.score.checks import check_derivative
-from sdegen.sde.linear import LinearSDE
+from sdegen.sde.linear import LinearSDE, check_linear
 from sdegen.sde.potentials import GaussianMixture
 from sdegen.shapes import ScoreFn, State, Time, expand
 
@@ -72,12 +73,16 @@ class LinearMeasurement:
     noise_std: float
 
     def __post_init__(self) -> None:
-        for name, given in (("operator", self.operator), ("value", self.value)):
-            if not isinstance(given, Tensor):
+        for name in ("operator", "value"):
+            given: object = getattr(self, name)
+            if callable(given) and not isinstance(given, Tensor):
                 raise TypeError(
                     f"{name} must be a tensor, but is {type(given).__name__}; a linear function "
                     "is the matrix of its values on unit vectors, as torch.func.jacrev gives it."
                 )
+            if not isinstance(given, Tensor):
+                object.__setattr__(self, name, as_numbers(name, given))
+        object.__setattr__(self, "noise_std", as_number("noise_std", self.noise_std))
         if (
             self.operator.ndim != 2
             or self.value.ndim not in (1, 2)
@@ -107,6 +112,11 @@ class LinearMeasurement:
         Raises:
             ValueError: If the prior has another dimension than A, or there are several y.
         """
+        if not isinstance(prior, GaussianMixture):
+            raise TypeError(
+                f"prior must be a GaussianMixture, but is {kind_of(prior)}; for a learned score "
+                "take posterior_score(sde, score)."
+            )
         if self.value.ndim != 1:
             raise ValueError(
                 f"the posterior of a mixture is that of one y, but value has shape "
@@ -149,11 +159,18 @@ class LinearMeasurement:
             ValueError: If covariance is misspelt or, in a call, x has another dimension than A or
                 the score has no derivative.
         """
+        check_linear(sde)
+        if not callable(score):
+            raise TypeError(
+                f"score must be a function (x, t) -> ∇ log p_t(x), but is {kind_of(score)}; of a "
+                "model it is model.score."
+            )
         if covariance not in get_args(Covariance):
             words = ", ".join(map(repr, get_args(Covariance)))
             raise ValueError(f"covariance must be one of {words}, but is {covariance!r}.")
 
-        def posterior(x: State, t: Time) -> State:
+        def posterior(x: State, t: Time | float) -> State:
+            t = as_time(t)
             alpha, sigma = expand(sde.alpha(t), x), expand(sde.sigma(t), x)
             differentiable = torch.is_grad_enabled() and x.requires_grad
             with torch.inference_mode(False), torch.enable_grad():

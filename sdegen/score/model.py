@@ -22,17 +22,21 @@ import torch
 from torch import Tensor, nn
 
 from sdegen.errors import CheckpointError
+from sdegen.requests import as_state, as_time, kind_of
 from sdegen.score.description import describe, rebuild
 from sdegen.score.networks import MLP, Labelled
 from sdegen.score.parameterization import EpsPrediction, Parameterization, score_of, v_of
 from sdegen.sde.base import ScoreAt, prepared_by
-from sdegen.sde.linear import LinearSDE
+from sdegen.sde.ddpm import DDPM, AncestralChain
+from sdegen.sde.linear import LinearSDE, check_linear
 from sdegen.sde.signature import check_order
 from sdegen.shapes import State, Time, expand
 from sdegen.step import numbers
 from sdegen.storage import load_tensors, save_tensors
 
 __all__ = ["ScoreModel", "check_labels"]
+
+_CHAIN = " A chain has the score of the SDE that it discretises: give the model that SDE."
 
 
 class ScoreModel(nn.Module):
@@ -47,8 +51,8 @@ class ScoreModel(nn.Module):
         parameterization: How the network's output is read; None is `EpsPrediction()`.
 
     Raises:
-        TypeError: If parameterization is a word or a class, with the object that it may stand for;
-            or if the network takes t before x.
+        TypeError: If the network is no module or takes t before x, the SDE is not linear, or
+            parameterization is a word or a class, with the object that it may stand for.
 
     Attributes:
         labels: What `conditioned` told the network at every call, or None.
@@ -63,7 +67,13 @@ class ScoreModel(nn.Module):
         self, network: nn.Module, sde: LinearSDE, parameterization: Parameterization | None = None
     ) -> None:
         super().__init__()
+        if not isinstance(network, nn.Module):
+            raise TypeError(
+                "network must be a torch.nn.Module, such as MLP(dim=2), but is "
+                f"{kind_of(network)}."
+            )
         check_order(network, "network")
+        check_linear(sde, cure=_CHAIN if isinstance(sde, DDPM | AncestralChain) else "")
         if not (parameterization is None or isinstance(parameterization, Parameterization)):
             raise TypeError(_no_parameterization(parameterization))
         self.network = network
@@ -72,12 +82,13 @@ class ScoreModel(nn.Module):
         if isinstance(network, MLP):
             self.event_shape = (network.dim,)
 
-    def forward(self, x_t: State, t: Time) -> State:
+    def forward(self, x_t: State, t: Time | float) -> State:
         """`score`: where a score is asked for, the model itself is one."""
         return self.score(x_t, t)
 
-    def output(self, x_t: State, t: Time) -> State:
+    def output(self, x_t: State, t: Time | float) -> State:
         """The raw output of the network, in x_t's dtype and shape; x_t as it is, scaled here."""
+        x_t, t = as_state("x_t", x_t), as_time(t)
         alpha, sigma = self.kernel(x_t, t)
         return self._output(x_t, t, alpha, sigma)
 
@@ -106,21 +117,22 @@ class ScoreModel(nn.Module):
         return at
 
     @prepared_by(score_along)
-    def score(self, x_t: State, t: Time) -> State:
+    def score(self, x_t: State, t: Time | float) -> State:
         """∇ log p_t(x_t), same shape as x_t; t of shape () or (batch,), > 0."""
+        x_t, t = as_state("x_t", x_t), as_time(t)
         alpha, sigma = self.kernel(x_t, t)
         output = self._output(x_t, t, alpha, sigma)
         return score_of(self.parameterization.eps(output, x_t, alpha, sigma), sigma)
 
-    def eps(self, x_t: State, t: Time) -> State:
+    def eps(self, x_t: State, t: Time | float) -> State:
         """E[ε | x_t], the noise in x_t; same shape as x_t."""
         return self._estimates(x_t, t)[1]
 
-    def x0(self, x_t: State, t: Time) -> State:
+    def x0(self, x_t: State, t: Time | float) -> State:
         """E[x0 | x_t], the denoised state; same shape as x_t."""
         return self._estimates(x_t, t)[0]
 
-    def v(self, x_t: State, t: Time) -> State:
+    def v(self, x_t: State, t: Time | float) -> State:
         """E[v | x_t], v = α ε − σ x0; same shape as x_t."""
         return v_of(*self._estimates(x_t, t))
 
@@ -230,8 +242,9 @@ class ScoreModel(nn.Module):
             )
         return expand(self.sde.alpha(t), x_t), expand(self.sde.sigma(t), x_t)
 
-    def _estimates(self, x_t: State, t: Time) -> tuple[State, State, Tensor, Tensor]:
+    def _estimates(self, x_t: State, t: Time | float) -> tuple[State, State, Tensor, Tensor]:
         """x0, ε, α, σ."""
+        x_t, t = as_state("x_t", x_t), as_time(t)
         alpha, sigma = self.kernel(x_t, t)
         output = self._output(x_t, t, alpha, sigma)
         return *self.parameterization.read(output, x_t, alpha, sigma), alpha, sigma

@@ -22,6 +22,7 @@ from typing import Any
 from torch import Tensor
 
 from sdegen.noise import Rng, seed_of
+from sdegen.requests import as_state, kind_of
 from sdegen.score.checkpoints import Checkpoints
 from sdegen.score.config import TrainConfig
 from sdegen.score.description import describe
@@ -81,10 +82,17 @@ def train(
     Reference:
         Song et al. 2021, eq. (7), arXiv:2011.13456; Ho et al. 2020, algorithm 1, arXiv:2006.11239.
     """
+    if not isinstance(model, ScoreModel):
+        raise TypeError(
+            f"model must be a ScoreModel, but is {kind_of(model)}; a network and the SDE that "
+            "noises its data make one: ScoreModel(network, VP(LinearBeta(0.1, 20.0)))."
+        )
+    if not (config is None or isinstance(config, TrainConfig)):
+        raise TypeError(f"config must be a TrainConfig or None, but is {kind_of(config)}.")
     config = TrainConfig() if config is None else config
-    _check_data("data", data)
+    data = _check_data("data", data)
     if validation is not None:
-        _check_data("validation", validation)
+        validation = _check_data("validation", validation)
         if validation.shape[1:] != data.shape[1:]:
             raise ValueError(
                 f"validation must hold events of shape {tuple(data.shape[1:])} like data, but "
@@ -131,12 +139,9 @@ def train(
     return run.go(progress)
 
 
-def _check_data(name: str, data: Tensor) -> None:
-    """Refuses what cannot be learned from."""
-    if not isinstance(data, Tensor):
-        raise TypeError(
-            f"{name} must be a tensor of shape (n, *event), but is {type(data).__name__}."
-        )
+def _check_data(name: str, data: object) -> Tensor:
+    """Return data as a tensor, or refuse what cannot be learned from."""
+    data = as_state(name, data)
     if not data.is_floating_point():
         raise TypeError(
             f"{name} must be floating point, but is {data.dtype}; dequantise integers and scale "
@@ -152,6 +157,7 @@ def _check_data(name: str, data: Tensor) -> None:
             f"{name} has {int(bad.sum())} of {len(data)} rows that are not finite, the first of "
             f"them row {int(bad.nonzero()[0])}; remove them."
         )
+    return data
 
 
 def _check_labels(

@@ -30,8 +30,9 @@ import torch
 from torch import Tensor
 
 from sdegen.checks import check_count
+from sdegen.requests import as_numbers, as_time, kind_of
 from sdegen.sde.base import SDE, Counter
-from sdegen.sde.linear import LinearSDE
+from sdegen.sde.linear import LinearSDE, check_linear
 from sdegen.sde.signature import check_order
 from sdegen.shapes import ScoreFn, State, Time, expand
 
@@ -66,7 +67,12 @@ class DDPM(SDE):
     noise = "additive"
 
     def __init__(self, betas: Tensor | Sequence[float], *, times: Tensor | None = None) -> None:
-        betas = torch.as_tensor(betas, dtype=torch.float64)
+        if isinstance(betas, SDE):
+            raise TypeError(
+                f"betas must be a list β_1 … β_N, but is {kind_of(betas)}; the chain of an SDE is "
+                "DDPM.discretize(sde, steps=1000)."
+            )
+        betas = as_numbers("betas", betas, expected="a list β_1 … β_N").cpu()
         if betas.ndim != 1 or len(betas) == 0:
             raise ValueError(
                 f"betas must be a non-empty list β_1 … β_N, but have shape {tuple(betas.shape)}."
@@ -106,12 +112,13 @@ class DDPM(SDE):
             TypeError: If steps is no int.
             ValueError: If both or neither are given, or times are not monotone and in [0, t_max].
         """
+        check_linear(sde)
         if (steps is None) == (times is None):
             raise ValueError("give steps, or times of your own, one of the two.")
         if steps is not None:
             check_count("steps", steps)
             times = torch.arange(steps + 1, dtype=torch.float64) * (sde.t_max / steps)
-        times = torch.as_tensor(times, dtype=torch.float64)
+        times = as_numbers("times", times, expected="a list of times").cpu()
         if times.ndim != 1 or len(times) < 2 or not bool(times.isfinite().all()):
             raise ValueError(
                 f"times must be at least two finite times, but have shape {tuple(times.shape)}."
@@ -134,7 +141,7 @@ class DDPM(SDE):
 
     def _set(self, times: Tensor, a: Tensor, b: Tensor, sigmas: Tensor) -> None:
         """Fixes the coefficients: a, b of step k at index k − 1, σ_k at index k."""
-        times = torch.as_tensor(times, dtype=torch.float64)
+        times = as_numbers("times", times, expected="a list of times").cpu()
         if times.shape != (len(a) + 1,):
             raise ValueError(
                 f"times must have shape ({len(a) + 1},), one for each k = 0 … N, but has "
@@ -169,11 +176,11 @@ class DDPM(SDE):
         """[0, N]."""
         return (0.0, float(self.steps))
 
-    def drift(self, x: State, t: Time) -> State:
+    def drift(self, x: State, t: Time | float) -> State:
         """(a_{k+1} − 1) x at t = k: with dt = 1 the step to k + 1."""
         return expand(_at(self.a, t) - 1, x) * x
 
-    def diffusion(self, x: State, t: Time) -> Tensor:
+    def diffusion(self, x: State, t: Time | float) -> Tensor:
         """b_{k+1} at t = k, broadcastable to x."""
         return expand(_at(self.b, t), x)
 
@@ -212,6 +219,11 @@ class AncestralChain(SDE):
     direction = -1
 
     def __init__(self, chain: DDPM, score: ScoreFn, variance: Variance = "posterior") -> None:
+        if not isinstance(chain, DDPM):
+            raise TypeError(
+                f"chain must be a DDPM chain, but is {kind_of(chain)}; make one of an SDE by "
+                "DDPM.discretize(sde, steps=1000)."
+            )
         if not callable(score):
             raise TypeError(
                 f"score must be a function (x, t) -> ∇ log p_t(x), but is {type(score).__name__}."
@@ -232,15 +244,15 @@ class AncestralChain(SDE):
         """[0, N]."""
         return self.chain.time_range
 
-    def drift(self, x: State, t: Time) -> State:
+    def drift(self, x: State, t: Time | float) -> State:
         """x less the ancestral mean at t = k: with dt = −1 the step to k − 1."""
         a = expand(_at(self.chain.a, t, -1), x)
         b = expand(_at(self.chain.b, t, -1), x)
-        now = self.chain.times[t.long().cpu()]
+        now = self.chain.times[as_time(t).long().cpu()]
         score = self.score(x, now if now.ndim == 0 else now.to(x))
         return -((1 / a - 1) * x + (b * b / a) * score)
 
-    def diffusion(self, x: State, t: Time) -> Tensor:
+    def diffusion(self, x: State, t: Time | float) -> Tensor:
         """s_k at t = k, broadcastable to x."""
         return expand(_at(self.stds, t, -1), x)
 
@@ -251,7 +263,7 @@ class AncestralChain(SDE):
         return twin
 
 
-def _at(coefficients: Tensor, k: Time, offset: int = 0) -> Tensor:
+def _at(coefficients: Tensor, k: Time | float, offset: int = 0) -> Tensor:
     """Return the coefficient of the step that starts at integer k, coefficients[k + offset].
 
     Args:
@@ -265,6 +277,7 @@ def _at(coefficients: Tensor, k: Time, offset: int = 0) -> Tensor:
     Raises:
         ValueError: If no step of the chain starts at k.
     """
+    k = as_time(k)
     at = k.long().cpu() + offset
     n = len(coefficients)
     low, high = (int(at), int(at)) if at.ndim == 0 else (int(at.min()), int(at.max()))

@@ -30,9 +30,11 @@ from sdegen.shapes import State
 
 __all__ = [
     "MIXES",
+    "as_column",
     "check_seen",
     "check_slope",
     "differences",
+    "gradient_of",
     "mixes_coordinates",
     "noise_induced",
     "pulled_back",
@@ -118,6 +120,34 @@ def slope_of(function: Values, x: State) -> State:
     return torch.where(finite, slope, differences(function, x).detach())
 
 
+def gradient_of(energy: Values, x: State) -> State:
+    """Return ∇U(x), by autograd or else by differences; x's shape.
+
+    Args:
+        energy: U of states, shape (batch,).
+        x: States, shape (batch, *event).
+    """
+    differentiable = torch.is_grad_enabled()
+    with torch.inference_mode(False), torch.enable_grad():
+        y = x if differentiable and x.requires_grad else _leaf(x)
+        value = _with_graph(energy, y)
+        slope = None
+        if value is not None:
+            slope = pulled_back(value, y, torch.ones_like(value), create_graph=differentiable)
+    if slope is None:
+        return differences(lambda y: as_column(energy(y), y), x)
+    slope = slope if differentiable else slope.detach()
+    finite = torch.isfinite(slope)
+    if bool(finite.all()):
+        return slope
+    return torch.where(finite, slope, differences(lambda y: as_column(energy(y), y), x))
+
+
+def as_column(value: Tensor, x: State) -> Tensor:
+    """Return one number for each trajectory, shape (batch,), as shape (batch, 1, …)."""
+    return value.reshape(-1, *(1,) * (x.ndim - 1))
+
+
 def with_slope(function: Values, y: State) -> Tensor:
     """Return the value at y, of which autograd sees a slope: its own, or that of differences.
 
@@ -141,7 +171,7 @@ def differences(function: Values, x: State) -> State:
 
     Args:
         function: Of states; component i of its value depends on x_i alone, or it is one number for
-            each trajectory, shape (batch,) or (batch, 1, …). It is asked in float64 if it can be.
+            each trajectory, shape (batch, 1, …). It is asked in float64 if it can be.
         x: States, shape (batch, *event).
     """
     x = x.detach()
@@ -154,12 +184,7 @@ def differences(function: Values, x: State) -> State:
     if not _per_trajectory(value, wide):
         return _slope(function, wide, value, torch.ones_like(wide)).to(x.dtype)
     each = torch.eye(wide[0].numel(), dtype=wide.dtype, device=wide.device)
-    value = value.reshape(len(wide), *(1,) * (wide.ndim - 1))
-
-    def one(y: State) -> Tensor:
-        return function(y).reshape(value.shape)
-
-    columns = [_slope(one, wide, value, e.reshape(wide.shape[1:])) for e in each]
+    columns = [_slope(function, wide, value, e.reshape(wide.shape[1:])) for e in each]
     along = [(c * e.reshape(wide.shape[1:])) for c, e in zip(columns, each, strict=True)]
     return torch.stack(along).sum(0).to(x.dtype)
 
@@ -226,7 +251,7 @@ def _missed(
     middle, step = 0.5 * (x[1:] + x[:-1]), x[1:] - x[:-1]
     value = function(x)
     if _per_trajectory(value, x):
-        change = value.reshape(len(x)).diff()[:, None]
+        change = value.flatten(1).expand(len(x), 1).diff(dim=0)
         predicted = (slope(middle) * step).flatten(1).sum(1)[:, None]
     else:
         change = value.expand_as(x).diff(dim=0).flatten(1)
@@ -352,11 +377,7 @@ def _with_graph(function: Values, y: State) -> Tensor | None:
 
 def _per_trajectory(value: Tensor, x: State) -> bool:
     """Return whether a value is one number for each trajectory of several coordinates."""
-    if value.ndim == 0 or x[0].numel() == 1:
-        return value.ndim == 1 and x.ndim > 1 and len(value) == len(x)
-    if value.ndim == 1 and len(value) == len(x) != x.shape[-1]:
-        return True
-    return value.ndim == x.ndim and value[0].numel() == 1
+    return value.ndim == x.ndim and x[0].numel() > 1 and value[0].numel() == 1
 
 
 def _check_diagonal(g: Tensor, y: State, slope: State) -> None:

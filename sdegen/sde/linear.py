@@ -18,11 +18,12 @@ from torch import Tensor
 
 from sdegen.checks import check_count
 from sdegen.noise import Rng, normal_like, stream
+from sdegen.requests import as_number, as_state, as_time, kind_of
 from sdegen.sde.base import SDE, Kernel
 from sdegen.sde.schedules import BetaSchedule, GeometricSigma
 from sdegen.shapes import State, Time, expand
 
-__all__ = ["VE", "VP", "LinearSDE", "SubVP"]
+__all__ = ["VE", "VP", "LinearSDE", "SubVP", "check_linear"]
 
 
 class LinearSDE(SDE):
@@ -39,27 +40,28 @@ class LinearSDE(SDE):
     noise = "additive"
 
     def __init__(self, t_min: float = 1e-3, t_max: float = 1.0) -> None:
+        t_min, t_max = as_number("t_min", t_min), as_number("t_max", t_max)
         if not 0 < t_min < t_max < math.inf:
             raise ValueError(
                 f"t_min must lie in (0, t_max) = (0, {t_max:g}), but is {t_min:g}; at t = 0 the "
                 "score does not exist."
             )
-        self.t_min, self.t_max = float(t_min), float(t_max)
+        self.t_min, self.t_max = t_min, t_max
 
     @abstractmethod
-    def alpha(self, t: Time) -> Tensor:
+    def alpha(self, t: Time | float) -> Tensor:
         """α(t), the factor of X_0 in the mean; shape of t."""
 
     @abstractmethod
-    def sigma(self, t: Time) -> Tensor:
+    def sigma(self, t: Time | float) -> Tensor:
         """σ(t), the standard deviation of the kernel; shape of t."""
 
     @abstractmethod
-    def rate(self, t: Time) -> Tensor:
+    def rate(self, t: Time | float) -> Tensor:
         """a(t) = d log α/dt; shape of t."""
 
     @abstractmethod
-    def noise_rate(self, t: Time) -> Tensor:
+    def noise_rate(self, t: Time | float) -> Tensor:
         """b(t), with b² = dσ²/dt − 2 a σ²; shape of t."""
 
     @property
@@ -82,15 +84,15 @@ class LinearSDE(SDE):
         """[t_min, t_max]: at t = 0 the kernel is a point."""
         return (self.t_min, self.t_max)
 
-    def drift(self, x: State, t: Time) -> State:
+    def drift(self, x: State, t: Time | float) -> State:
         """f(x, t) = a(t) x."""
         return expand(self.rate(t), x) * x
 
-    def diffusion(self, x: State, t: Time) -> Tensor:
+    def diffusion(self, x: State, t: Time | float) -> Tensor:
         """g(t) = b(t), broadcastable to x."""
         return expand(self.noise_rate(t), x)
 
-    def perturb(self, x0: State, t: Time, *, rng: Rng = None) -> tuple[State, State]:
+    def perturb(self, x0: State, t: Time | float, *, rng: Rng = None) -> tuple[State, State]:
         """Draws from the kernel, x_t = α(t) x0 + σ(t) ε.
 
         Args:
@@ -101,6 +103,7 @@ class LinearSDE(SDE):
         Returns:
             x_t and the ε ~ N(0, I) in it, both of x0's shape.
         """
+        t, x0 = as_time(t), as_state("x0", x0)
         eps = normal_like(x0, stream(rng, "perturb"))
         return expand(self.alpha(t), x0) * x0 + expand(self.sigma(t), x0) * eps, eps
 
@@ -146,23 +149,32 @@ class VP(LinearSDE):
     """
 
     def __init__(self, beta: BetaSchedule, *, t_min: float = 1e-3) -> None:
+        if not isinstance(beta, BetaSchedule):
+            raise TypeError(
+                "beta must be a schedule β(t), such as LinearBeta(0.1, 20.0) or "
+                f"ConstantBeta(2.0), but is {kind_of(beta)}."
+            )
         super().__init__(t_min, beta.t_max)
         self.beta = beta
 
-    def alpha(self, t: Time) -> Tensor:
+    def alpha(self, t: Time | float) -> Tensor:
         """α(t) = e^{−B/2}."""
+        t = as_time(t)
         return torch.exp(-0.5 * self.beta.integral(t))
 
-    def sigma(self, t: Time) -> Tensor:
+    def sigma(self, t: Time | float) -> Tensor:
         """σ(t) = √(1 − e^{−B})."""
+        t = as_time(t)
         return torch.sqrt(-torch.expm1(-self.beta.integral(t)))
 
-    def rate(self, t: Time) -> Tensor:
+    def rate(self, t: Time | float) -> Tensor:
         """−β/2."""
+        t = as_time(t)
         return -0.5 * self.beta(t)
 
-    def noise_rate(self, t: Time) -> Tensor:
+    def noise_rate(self, t: Time | float) -> Tensor:
         """√β."""
+        t = as_time(t)
         return torch.sqrt(self.beta(t))
 
 
@@ -179,12 +191,14 @@ class SubVP(VP):
         Song et al. 2021, eqs. (14) and (29), arXiv:2011.13456.
     """
 
-    def sigma(self, t: Time) -> Tensor:
+    def sigma(self, t: Time | float) -> Tensor:
         """σ(t) = 1 − e^{−B}."""
+        t = as_time(t)
         return -torch.expm1(-self.beta.integral(t))
 
-    def noise_rate(self, t: Time) -> Tensor:
+    def noise_rate(self, t: Time | float) -> Tensor:
         """√(β (1 − e^{−2B}))."""
+        t = as_time(t)
         return torch.sqrt(-self.beta(t) * torch.expm1(-2 * self.beta.integral(t)))
 
 
@@ -202,6 +216,11 @@ class VE(LinearSDE):
     """
 
     def __init__(self, schedule: GeometricSigma, *, t_min: float = 1e-3) -> None:
+        if not isinstance(schedule, GeometricSigma):
+            raise TypeError(
+                "schedule must be one of σ(t), such as GeometricSigma(0.01, 50.0), but is "
+                f"{kind_of(schedule)}."
+            )
         super().__init__(t_min, schedule.t_max)
         self.schedule = schedule
 
@@ -210,18 +229,41 @@ class VE(LinearSDE):
         """σ(t_max); the spread of the data is neglected beside it."""
         return float(self.sigma(torch.tensor(self.t_max, dtype=torch.float64)))
 
-    def alpha(self, t: Time) -> Tensor:
+    def alpha(self, t: Time | float) -> Tensor:
         """1."""
+        t = as_time(t)
         return torch.ones_like(t)
 
-    def sigma(self, t: Time) -> Tensor:
+    def sigma(self, t: Time | float) -> Tensor:
         """σ(t)."""
+        t = as_time(t)
         return torch.sqrt(self.schedule.variance(t))
 
-    def rate(self, t: Time) -> Tensor:
+    def rate(self, t: Time | float) -> Tensor:
         """0."""
+        t = as_time(t)
         return torch.zeros_like(t)
 
-    def noise_rate(self, t: Time) -> Tensor:
+    def noise_rate(self, t: Time | float) -> Tensor:
         """√(dσ²/dt)."""
+        t = as_time(t)
         return torch.sqrt(self.schedule.variance_rate(t))
+
+
+def check_linear(sde: object, *, name: str = "sde", cure: str = "") -> LinearSDE:
+    """Refuse what has no Gaussian kernel α(t), σ(t).
+
+    Args:
+        sde: What should be a linear SDE.
+        name: What its caller calls it.
+        cure: What to pass instead, where there is more to say.
+
+    Raises:
+        TypeError: If it is none, with what to pass instead.
+    """
+    if isinstance(sde, LinearSDE):
+        return sde
+    raise TypeError(
+        f"{name} must be a linear SDE, which noises data to a known Gaussian kernel, such as "
+        f"VP(LinearBeta(0.1, 20.0)), VE, RectifiedFlow() or EDM(), but is {kind_of(sde)}.{cure}"
+    )

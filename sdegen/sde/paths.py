@@ -18,6 +18,7 @@ noise-to-signal ratio σ/α all have the same x_t/α, hence the same E[x0 | x_t]
 import torch
 from torch import Tensor
 
+from sdegen.requests import as_time
 from sdegen.sde.linear import LinearSDE
 from sdegen.shapes import Time
 
@@ -62,20 +63,23 @@ class RectifiedFlow(LinearSDE):
         """σ(t_max) = t_max; what is left of the data is neglected beside it."""
         return self.t_max
 
-    def alpha(self, t: Time) -> Tensor:
+    def alpha(self, t: Time | float) -> Tensor:
         """1 − t."""
+        t = as_time(t)
         return 1 - t
 
-    def sigma(self, t: Time) -> Tensor:
+    def sigma(self, t: Time | float) -> Tensor:
         """t."""
-        return t
+        return as_time(t)
 
-    def rate(self, t: Time) -> Tensor:
+    def rate(self, t: Time | float) -> Tensor:
         """−1/(1 − t)."""
+        t = as_time(t)
         return -1 / (1 - t)
 
-    def noise_rate(self, t: Time) -> Tensor:
+    def noise_rate(self, t: Time | float) -> Tensor:
         """√(2 t/(1 − t))."""
+        t = as_time(t)
         return torch.sqrt(2 * t / (1 - t))
 
 
@@ -110,18 +114,21 @@ class EDM(LinearSDE):
         """σ(t_max) = t_max; the spread of the data is neglected beside it."""
         return self.t_max
 
-    def alpha(self, t: Time) -> Tensor:
+    def alpha(self, t: Time | float) -> Tensor:
         """1."""
+        t = as_time(t)
         return torch.ones_like(t)
 
-    def sigma(self, t: Time) -> Tensor:
+    def sigma(self, t: Time | float) -> Tensor:
         """t."""
-        return t
+        return as_time(t)
 
-    def rate(self, t: Time) -> Tensor:
+    def rate(self, t: Time | float) -> Tensor:
         """0."""
+        t = as_time(t)
         return torch.zeros_like(t)
 
-    def noise_rate(self, t: Time) -> Tensor:
+    def noise_rate(self, t: Time | float) -> Tensor:
         """√(2 t)."""
+        t = as_time(t)
         return torch.sqrt(2 * t)

@@ -13,18 +13,34 @@ training.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import special
 from torch import Tensor
 
-from sdegen.checks import check_positive
+from sdegen.checks import check_count, check_finite, check_positive
 from sdegen.noise import Rng, normal_like, stream
-from sdegen.sde.linear import LinearSDE
+from sdegen.requests import as_number, as_numbers, as_parameter, as_time, kind_of, value_of
+from sdegen.sde.derivatives import as_column, check_slope, gradient_of
+from sdegen.sde.linear import LinearSDE, check_linear
 from sdegen.shapes import State, Time, expand
 
-__all__ = ["DoubleWell", "GaussianMixture", "NoisedMixture", "Potential", "Quadratic"]
+__all__ = [
+    "DoubleWell",
+    "FunctionPotential",
+    "GaussianMixture",
+    "NoisedMixture",
+    "Potential",
+    "Quadratic",
+    "as_potential",
+]
+
+
+_Numbers = Tensor | NDArray[np.floating]
 
 
 class Potential(ABC):
@@ -39,6 +55,92 @@ class Potential(ABC):
         """−∇U(x), same shape as x."""
 
 
+class FunctionPotential(Potential):
+    """U(x) from a function of your own; its force is found by autograd, or else by differences.
+
+    Args:
+        function: U of states (batch, *event): one energy for each, shape (batch,), or x's shape,
+            of which the coordinates are summed. In torch; of a function that autograd does not
+            see, such as a table by NumPy, the force is a finite difference.
+    """
+
+    def __init__(self, function: Callable[[State], Tensor]) -> None:
+        self.function = function
+
+    def energy(self, x: State) -> Tensor:
+        """U(x), shape (batch,).
+
+        Raises:
+            TypeError: If the function returns no numbers.
+            ValueError: If it returns neither one for each state nor one for each coordinate.
+        """
+        value: object = self.function(x)
+        if not isinstance(value, Tensor):
+            value = as_numbers("what the potential U(x) returns", value).to(x)
+        if value.shape == x.shape[:1]:
+            return value
+        if value.shape == x.shape or (value.ndim == x.ndim and value.shape[0] == len(x)):
+            return value.flatten(1).sum(1)
+        raise ValueError(
+            f"a potential must return one energy for each state, shape ({len(x)},), or x's shape "
+            f"{tuple(x.shape)}, but returned shape {tuple(value.shape)}; sum over the coordinates "
+            "alone, such as (x**4 / 4).sum(1)."
+        )
+
+    def force(self, x: State) -> State:
+        """−∇U(x), same shape as x."""
+        return -gradient_of(self.energy, x)
+
+    def check_force(self, ends: State) -> None:
+        """Compare the force with differences of U on the way between two states.
+
+        Raises:
+            ValueError: If they are not the same, such as where U is hidden from autograd in part.
+        """
+        check_slope(
+            lambda y: as_column(self.energy(y), y),
+            lambda y: gradient_of(self.energy, y),
+            ends,
+            name="the potential U(x)",
+            cure="Take .detach(), no_grad and NumPy out of a part of it, or out of none; if it "
+            "jumps, make it continuous.",
+        )
+
+
+@runtime_checkable
+class _HasForce(Protocol):
+    """What Langevin dynamics need of a potential."""
+
+    def force(self, x: State) -> State:
+        """−∇U(x), same shape as x."""
+
+
+def as_potential(potential: object) -> Potential:
+    """Return a potential, made of a function U(x) where it is one.
+
+    Raises:
+        TypeError: If it is neither.
+
+    >>> as_potential(lambda x: x**2 / 2).energy(torch.tensor([[3.0]]))
+    tensor([4.5000])
+    """
+    if isinstance(potential, Potential):
+        return potential
+    if isinstance(potential, type):
+        raise TypeError(
+            f"potential must be an object, but is the class {potential.__name__}: pass "
+            f"{potential.__name__}()."
+        )
+    if isinstance(potential, _HasForce):
+        return potential  # type: ignore[return-value]  # all that is asked of it
+    if callable(potential):
+        return FunctionPotential(potential)
+    raise TypeError(
+        "potential must be a Potential such as DoubleWell(), or a function U(x) such as "
+        f"lambda x: x**4 / 4, but is {kind_of(potential)}."
+    )
+
+
 class Quadratic(Potential):
     """U(x) = ½ k |x − μ|², the harmonic trap.
 
@@ -47,10 +149,13 @@ class Quadratic(Potential):
         center: μ, the same for every coordinate.
     """
 
-    def __init__(self, stiffness: float = 1.0, center: float = 0.0) -> None:
-        if not 0 < stiffness < math.inf:
-            raise ValueError(f"stiffness must be finite and > 0 to confine, but is {stiffness:g}.")
-        self.stiffness, self.center = float(stiffness), float(center)
+    def __init__(self, stiffness: float | Tensor = 1.0, center: float | Tensor = 0.0) -> None:
+        self.stiffness = as_parameter("stiffness", stiffness)
+        self.center = as_parameter("center", center)
+        k = value_of(self.stiffness)
+        if not 0 < k < math.inf:
+            raise ValueError(f"stiffness must be finite and > 0 to confine, but is {k:g}.")
+        check_finite("center", value_of(self.center))
 
     def energy(self, x: State) -> Tensor:
         """½ k |x − μ|², shape (batch,)."""
@@ -63,9 +168,9 @@ class Quadratic(Potential):
     def log_prob(self, x: State, temperature: float = 1.0) -> Tensor:
         """log of N(x; μ, T/k), shape (batch,)."""
         check_positive("temperature", temperature)
-        d = x[0].numel()
-        log_z = 0.5 * d * math.log(2 * math.pi * temperature / self.stiffness)
-        return -self.energy(x) / temperature - log_z
+        ratio = 2 * math.pi * temperature / self.stiffness
+        log_ratio = ratio.log() if isinstance(ratio, Tensor) else math.log(ratio)
+        return -self.energy(x) / temperature - 0.5 * x[0].numel() * log_ratio
 
 
 class DoubleWell(Potential):
@@ -76,12 +181,12 @@ class DoubleWell(Potential):
         quadratic: b > 0.
     """
 
-    def __init__(self, quartic: float = 0.25, quadratic: float = 0.5) -> None:
-        if not (quartic > 0 and quadratic > 0):
-            raise ValueError(
-                f"a double well needs a, b > 0, but a = {quartic:g}, b = {quadratic:g}."
-            )
-        self.quartic, self.quadratic = float(quartic), float(quadratic)
+    def __init__(self, quartic: float | Tensor = 0.25, quadratic: float | Tensor = 0.5) -> None:
+        self.quartic = as_parameter("quartic", quartic)
+        self.quadratic = as_parameter("quadratic", quadratic)
+        a, b = value_of(self.quartic), value_of(self.quadratic)
+        if not (0 < a < math.inf and 0 < b < math.inf):
+            raise ValueError(f"a double well needs a, b > 0, finite, but a = {a:g}, b = {b:g}.")
 
     def energy(self, x: State) -> Tensor:
         """Σ_i (a x_i⁴ − b x_i²), shape (batch,)."""
@@ -96,9 +201,14 @@ class DoubleWell(Potential):
         """log(e^{−U/T}/Z), shape (batch,).
 
         Z = (π/2) √(b/2a) e^z [I_{−¼}(z) + I_{¼}(z)] for each coordinate, z = b²/8aT.
+
+        Raises:
+            TypeError: If a or b is a tensor that requires grad, of which log Z would lose it.
         """
         check_positive("temperature", temperature)
-        a, b = self.quartic, self.quadratic
+        cure = "energy(x) keeps it, or pass its value, .item(), to DoubleWell"
+        a = as_number("quartic", self.quartic, cure=cure)
+        b = as_number("quadratic", self.quadratic, cure=cure)
         z = b * b / (8 * a * temperature)
         # ive(ν, z) = I_ν(z) e^{−z}: no barrier overflows
         bessel = float(special.ive(-0.25, z) + special.ive(0.25, z))
@@ -125,14 +235,14 @@ class GaussianMixture(Potential):
 
     def __init__(
         self,
-        weights: Tensor | Sequence[float],
-        means: Tensor | Sequence[Sequence[float]] | Sequence[float],
+        weights: _Numbers | Sequence[float],
+        means: _Numbers | Sequence[Sequence[float]] | Sequence[float],
         *,
-        stds: Tensor | Sequence[float] | float | None = None,
-        covariances: Tensor | None = None,
+        stds: _Numbers | Sequence[float] | float | None = None,
+        covariances: _Numbers | Sequence[Sequence[Sequence[float]]] | None = None,
     ) -> None:
-        w = torch.as_tensor(weights, dtype=torch.float64, device="cpu")
-        mu = torch.as_tensor(means, dtype=torch.float64, device="cpu")
+        w = as_numbers("weights", weights, expected="a list of numbers w_k > 0").cpu()
+        mu = as_numbers("means", means, expected="a list of means, shape (K, d)").cpu()
         mu = mu[:, None] if mu.ndim == 1 else mu
         if w.ndim != 1 or mu.ndim != 2 or len(w) != len(mu) or mu.numel() == 0:
             raise ValueError(
@@ -147,9 +257,10 @@ class GaussianMixture(Potential):
             raise ValueError("give either stds or covariances, one of the two.")
         k, d = mu.shape
         if covariances is None:
-            variances, axes = _isotropic(torch.as_tensor(stds, dtype=torch.float64), k, d)
+            variances, axes = _isotropic(as_numbers("stds", stds, expected="a number or K"), k, d)
         else:
-            variances, axes = _principal(torch.as_tensor(covariances, dtype=torch.float64), k, d)
+            c = as_numbers("covariances", covariances, expected="K matrices, shape (K, d, d)")
+            variances, axes = _principal(c, k, d)
         self.weights, self.means = w / w.sum(), mu
         self.variances, self.axes = variances, axes  # Σ_k = Q diag(v) Qᵀ
         # Q = I, as where nothing is correlated: d² K multiplications less
@@ -195,6 +306,7 @@ class GaussianMixture(Potential):
         device: torch.device | str = "cpu",
     ) -> State:
         """Draws n independent samples, shape (n, d)."""
+        check_count("n", n)
         dtype = dtype or torch.get_default_dtype()
         source = stream(rng, "mixture")
         which = torch.multinomial(self.weights, n, replacement=True, generator=source.generator())
@@ -248,6 +360,7 @@ class NoisedMixture:
     """
 
     def __init__(self, mixture: GaussianMixture, sde: LinearSDE) -> None:
+        check_linear(sde)
         self.mixture, self.sde = mixture, sde
 
     @property
@@ -280,7 +393,7 @@ class NoisedMixture:
 
     def at(self, t: float) -> GaussianMixture:
         """The law of X_t, a mixture again."""
-        time = torch.tensor(t, dtype=torch.float64)
+        time = as_time(t)
         alpha, sigma = self.sde.alpha(time), self.sde.sigma(time)
         m = self.mixture
         variances = alpha**2 * m.variances + sigma**2
@@ -289,6 +402,7 @@ class NoisedMixture:
 
     def _kernel(self, x: State, t: Time) -> tuple[Tensor, Tensor]:
         """α(t) and σ(t), shape () or (batch, 1), in x's dtype and on its device."""
+        t = as_time(t)
         alpha, sigma = expand(self.sde.alpha(t), x), expand(self.sde.sigma(t), x)
         return alpha.to(x), sigma.to(x)
 

@@ -4,27 +4,37 @@ Each is one choice of f and g in the update x + dt f + √|dt| g z.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.checks import check_not_negative
+from sdegen.requests import as_numbers, as_parameter, kind_of, value_of
 from sdegen.sde.base import SDE
-from sdegen.sde.potentials import Potential
+from sdegen.sde.potentials import FunctionPotential, Potential, as_potential
 from sdegen.shapes import State, Time
 
 __all__ = ["BrownianMotion", "Langevin", "OrnsteinUhlenbeck", "RateNetwork"]
+
+_ROOT_TWO = math.sqrt(2)
 
 
 class _ConstantNoise(SDE):
     """An SDE with g = σ."""
 
-    def __init__(self, sigma: float, name: str) -> None:
-        check_not_negative(name, sigma)
-        self.noise = "additive" if sigma > 0 else "none"
-        self.constant_noise = float(sigma)
-        self._sigma = torch.tensor(float(sigma), dtype=torch.float64)
+    def __init__(self, sigma: float | Tensor, name: str) -> None:
+        sigma = as_parameter(name, sigma)
+        value = value_of(sigma)
+        check_not_negative(name, value)
+        self.noise = "additive" if value > 0 else "none"
+        if isinstance(sigma, Tensor):  # no number: its gradient flows through every step
+            self._sigma = sigma
+        else:
+            self.constant_noise = sigma
+            self._sigma = torch.tensor(sigma, dtype=torch.float64)
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -46,7 +56,7 @@ class BrownianMotion(_ConstantNoise):
 
     autonomous = True
 
-    def __init__(self, sigma: float = 1.0) -> None:
+    def __init__(self, sigma: float | Tensor = 1.0) -> None:
         super().__init__(sigma, "sigma")
 
     def drift(self, x: State, t: Time) -> State:
@@ -70,11 +80,17 @@ class OrnsteinUhlenbeck(_ConstantNoise):
 
     autonomous = True
 
-    def __init__(self, rate: float = 1.0, mean: float = 0.0, sigma: float = math.sqrt(2)) -> None:
+    def __init__(
+        self,
+        rate: float | Tensor = 1.0,
+        mean: float | Tensor = 0.0,
+        sigma: float | Tensor = _ROOT_TWO,
+    ) -> None:
         super().__init__(sigma, "sigma")
-        if not (math.isfinite(rate) and math.isfinite(mean)):
-            raise ValueError(f"rate and mean must be finite, but are {rate:g} and {mean:g}.")
-        self.rate, self.mean = float(rate), float(mean)
+        self.rate, self.mean = as_parameter("rate", rate), as_parameter("mean", mean)
+        k, mu = value_of(self.rate), value_of(self.mean)
+        if not (math.isfinite(k) and math.isfinite(mu)):
+            raise ValueError(f"rate and mean must be finite, but are {k:g} and {mu:g}.")
 
     def drift(self, x: State, t: Time) -> State:
         """−k (x − μ)."""
@@ -85,20 +101,40 @@ class Langevin(_ConstantNoise):
     """Overdamped Langevin dynamics, dX = −∇U dt + √(2T) dW; stationary density e^{−U/T}/Z.
 
     Args:
-        potential: U and its force.
+        potential: U and its force: a `Potential`, or a function U(x) of states (batch, *event),
+            whose force is found by autograd. It returns one energy for each state, shape (batch,),
+            or x's shape, of which the coordinates are summed: lambda x: x**4 / 4.
         temperature: T ≥ 0, in units of energy (k_B = mobility = 1).
+
+    Raises:
+        TypeError: If potential is neither, or temperature no number.
+
+    >>> Langevin(lambda x: x**4 / 4).drift(torch.tensor([[2.0]]), torch.tensor(0.0))
+    tensor([[-8.]])
     """
 
     autonomous = True
 
-    def __init__(self, potential: Potential, temperature: float = 1.0) -> None:
-        check_not_negative("temperature", temperature)
-        super().__init__(math.sqrt(2 * temperature), "temperature")
-        self.potential, self.temperature = potential, float(temperature)
+    def __init__(
+        self,
+        potential: Potential | Callable[[State], Tensor],
+        temperature: float | Tensor = 1.0,
+    ) -> None:
+        temperature = as_parameter("temperature", temperature)
+        check_not_negative("temperature", value_of(temperature))
+        twice = 2 * temperature
+        sigma = twice.sqrt() if isinstance(twice, Tensor) else math.sqrt(twice)
+        super().__init__(sigma, "temperature")
+        self.potential, self.temperature = as_potential(potential), temperature
 
     def drift(self, x: State, t: Time) -> State:
         """−∇U(x)."""
         return self.potential.force(x)
+
+    def check_derivatives(self, x: State, t: Time) -> None:
+        """Compare the force of a potential that is a function with differences of its energy."""
+        if isinstance(self.potential, FunctionPotential):
+            self.potential.check_force(x)
 
 
 class RateNetwork(_ConstantNoise):
@@ -121,19 +157,32 @@ class RateNetwork(_ConstantNoise):
 
     def __init__(
         self,
-        weights: Tensor,
-        inputs: Tensor | float = 0.0,
-        sigma: float = 0.0,
+        weights: Tensor | NDArray[np.floating] | Sequence[Sequence[float]],
+        inputs: Tensor | NDArray[np.floating] | Sequence[float] | float = 0.0,
+        sigma: float | Tensor = 0.0,
         activation: Callable[[Tensor], Tensor] = torch.tanh,
     ) -> None:
         super().__init__(sigma, "sigma")
+        if not isinstance(weights, Tensor):
+            weights = as_numbers("weights", weights, expected="a square matrix of numbers")
         if weights.ndim != 2 or weights.shape[0] != weights.shape[1]:
             raise ValueError(
                 f"weights must be a square matrix, but have shape {tuple(weights.shape)}."
+            )
+        if not isinstance(inputs, Tensor):
+            inputs = as_numbers("inputs", inputs, expected="a number, or one for each unit")
+        if inputs.shape not in ((), weights.shape[:1]):
+            raise ValueError(
+                f"inputs must be a number or have shape ({len(weights)},), one for each unit, but "
+                f"have shape {tuple(inputs.shape)}."
+            )
+        if not callable(activation):
+            raise TypeError(
+                f"activation must be a function φ(x), but is {kind_of(activation)}; pass "
+                "torch.tanh, say."
             )
         self.weights, self.inputs, self.activation = weights, inputs, activation
 
     def drift(self, x: State, t: Time) -> State:
         """−x + W φ(x) + I, shape (batch, units)."""
-        inputs = self.inputs.to(x) if isinstance(self.inputs, Tensor) else self.inputs
-        return -x + self.activation(x) @ self.weights.to(x).T + inputs
+        return -x + self.activation(x) @ self.weights.to(x).T + self.inputs.to(x)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sdegen.checks import check_not_negative
+from sdegen.requests import as_number, as_time, kind_of
 from sdegen.sde.base import SDE, Counter, Denoising, Rows
 from sdegen.sde.signature import check_order
 from sdegen.shapes import ScoreFn, State, Time
@@ -50,6 +51,11 @@ class ReverseSDE(SDE):
     direction = -1
 
     def __init__(self, forward: SDE, score: ScoreFn, eta: float = 1.0) -> None:
+        if not isinstance(forward, SDE):
+            raise TypeError(
+                f"forward must be an SDE such as VP(LinearBeta(0.1, 20.0)), but is "
+                f"{kind_of(forward)}; ReverseSDE(sde, score, eta)."
+            )
         if forward.noise == "multiplicative":
             raise ValueError(
                 "ReverseSDE needs additive noise: with g(x, t) the reverse drift has a further "
@@ -73,9 +79,10 @@ class ReverseSDE(SDE):
                 f"score must be a function (x, t) -> ∇ log p_t(x), but is {type(score).__name__}."
             )
         check_order(score, "score")
+        eta = as_number("eta", eta)
         check_not_negative("eta", eta)
         check_origin(score, forward)
-        self.forward, self.score, self.eta = forward, score, float(eta)
+        self.forward, self.score, self.eta = forward, score, eta
         self.noise: Literal["none", "additive"] = "none" if eta == 0 else "additive"
 
     @property
@@ -101,14 +108,15 @@ class ReverseSDE(SDE):
         """The score, η and the forward kernel."""
         return Denoising(self.score, self.eta, self.forward.kernel)
 
-    def drift(self, x: State, t: Time) -> State:
+    def drift(self, x: State, t: Time | float) -> State:
         """f − ½ (1 + η²) g² score, same shape as x."""
+        t = as_time(t)
         g = self.forward.diffusion(x, t)
         return self.forward.drift(x, t) - (0.5 * (1 + self.eta**2) * g * g) * self.score(x, t)
 
-    def diffusion(self, x: State, t: Time) -> Tensor:
+    def diffusion(self, x: State, t: Time | float) -> Tensor:
         """η g, broadcastable to x."""
-        return self.eta * self.forward.diffusion(x, t)
+        return self.eta * self.forward.diffusion(x, as_time(t))
 
     def counted(self, counter: Counter) -> Self:
         """The same dynamics, whose calls of the score `counter` counts."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sdegen.checks import check_positive
+from sdegen.requests import as_number, as_time
 from sdegen.shapes import Time
 
 __all__ = [
@@ -31,11 +32,11 @@ class BetaSchedule(ABC):
     t_max: float = 1.0
 
     @abstractmethod
-    def __call__(self, t: Time) -> Tensor:
+    def __call__(self, t: Time | float) -> Tensor:
         """β(t), shape of t."""
 
     @abstractmethod
-    def integral(self, t: Time) -> Tensor:
+    def integral(self, t: Time | float) -> Tensor:
         """B(t) = ∫₀ᵗ β(s) ds, shape of t."""
 
 
@@ -51,12 +52,14 @@ class ConstantBeta(BetaSchedule):
         self.beta = _positive("beta", beta)
         self.t_max = _positive("t_max", t_max)
 
-    def __call__(self, t: Time) -> Tensor:
+    def __call__(self, t: Time | float) -> Tensor:
         """β, shape of t."""
+        t = as_time(t)
         return torch.full_like(t, self.beta)
 
-    def integral(self, t: Time) -> Tensor:
+    def integral(self, t: Time | float) -> Tensor:
         """B(t) = β t."""
+        t = as_time(t)
         return self.beta * t
 
 
@@ -78,12 +81,14 @@ class LinearBeta(BetaSchedule):
         self.beta_min = _positive("beta_min", beta_min)
         self.beta_max = _positive("beta_max", beta_max)
 
-    def __call__(self, t: Time) -> Tensor:
+    def __call__(self, t: Time | float) -> Tensor:
         """β(t), shape of t."""
+        t = as_time(t)
         return self.beta_min + (self.beta_max - self.beta_min) * t
 
-    def integral(self, t: Time) -> Tensor:
+    def integral(self, t: Time | float) -> Tensor:
         """B(t) = β_min t + ½ (β_max − β_min) t²."""
+        t = as_time(t)
         return (self.beta_min + 0.5 * (self.beta_max - self.beta_min) * t) * t
 
 
@@ -101,15 +106,17 @@ class QuadraticBeta(BetaSchedule):
     def __init__(self, beta_min: float, beta_max: float) -> None:
         self.beta_min = _positive("beta_min", beta_min)
         self.beta_max = _positive("beta_max", beta_max)
-        self._root = math.sqrt(beta_min)
-        self._growth = math.sqrt(beta_max) - math.sqrt(beta_min)
+        self._root = math.sqrt(self.beta_min)
+        self._growth = math.sqrt(self.beta_max) - self._root
 
-    def __call__(self, t: Time) -> Tensor:
+    def __call__(self, t: Time | float) -> Tensor:
         """β(t), shape of t."""
+        t = as_time(t)
         return (self._root + self._growth * t) ** 2
 
-    def integral(self, t: Time) -> Tensor:
+    def integral(self, t: Time | float) -> Tensor:
         """B(t) = β_min t + √β_min δ t² + ⅓ δ² t³, δ = √β_max − √β_min."""
+        t = as_time(t)
         r, d = self._root, self._growth
         return ((d * d / 3 * t + r * d) * t + r * r) * t
 
@@ -130,19 +137,22 @@ class CosineBeta(BetaSchedule):
     def __init__(self, offset: float = 0.008, t_max: float = 0.999) -> None:
         self.offset = _positive("offset", offset)
         self.t_max = _positive("t_max", t_max)
-        if t_max >= 1:
+        if self.t_max >= 1:
             raise ValueError(
-                f"t_max must be below 1, where the rate of CosineBeta diverges, but is {t_max:g}."
+                "t_max must be below 1, where the rate of CosineBeta diverges, but is "
+                f"{self.t_max:g}."
             )
-        self._start = 0.5 * math.pi * offset / (1 + offset)
-        self._pace = 0.5 * math.pi / (1 + offset)
+        self._start = 0.5 * math.pi * self.offset / (1 + self.offset)
+        self._pace = 0.5 * math.pi / (1 + self.offset)
 
-    def __call__(self, t: Time) -> Tensor:
+    def __call__(self, t: Time | float) -> Tensor:
         """β(t) = (π/(1 + s)) tan u(t), shape of t."""
+        t = as_time(t)
         return 2 * self._pace * torch.tan(self._start + self._pace * t)
 
-    def integral(self, t: Time) -> Tensor:
+    def integral(self, t: Time | float) -> Tensor:
         """B(t) = −2 log(cos u(t) / cos u(0)), without cancellation at small t."""
+        t = as_time(t)
         d = self._pace * t
         ratio_less_one = -2 * torch.sin(0.5 * d) ** 2 - torch.sin(d) * math.tan(self._start)
         return -2 * torch.log1p(ratio_less_one)
@@ -167,24 +177,25 @@ class GeometricSigma:
     def __init__(self, sigma_min: float, sigma_max: float) -> None:
         self.sigma_min = _positive("sigma_min", sigma_min)
         self.sigma_max = _positive("sigma_max", sigma_max)
-        if sigma_max <= sigma_min:
+        if self.sigma_max <= self.sigma_min:
             raise ValueError(
-                f"sigma_max must exceed sigma_min = {sigma_min:g}, but is {sigma_max:g}."
+                f"sigma_max must exceed sigma_min = {self.sigma_min:g}, but is {self.sigma_max:g}."
             )
-        self._log_ratio = math.log(sigma_max / sigma_min)
+        self._log_ratio = math.log(self.sigma_max / self.sigma_min)
 
-    def variance(self, t: Time) -> Tensor:
+    def variance(self, t: Time | float) -> Tensor:
         """σ(t)², shape of t."""
+        t = as_time(t)
         return self.sigma_min**2 * torch.expm1(2 * self._log_ratio * t)
 
-    def variance_rate(self, t: Time) -> Tensor:
+    def variance_rate(self, t: Time | float) -> Tensor:
         """dσ²/dt, shape of t."""
+        t = as_time(t)
         return 2 * self._log_ratio * self.sigma_min**2 * torch.exp(2 * self._log_ratio * t)
 
 
 def _positive(name: str, value: float) -> float:
-    """A finite number > 0, or a refusal that names it."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number, but is {type(value).__name__}.")
-    check_positive(name, value)
-    return float(value)
+    """Return a finite number > 0, or refuse it by its name."""
+    number = as_number(name, value, cure="an SDE of your own, a LinearSDE, may hold it")
+    check_positive(name, number)
+    return number

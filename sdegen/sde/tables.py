@@ -17,6 +17,7 @@ import torch
 from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
+from sdegen.requests import as_numbers, as_time
 from sdegen.sde.schedules import BetaSchedule
 from sdegen.shapes import Time
 
@@ -37,8 +38,12 @@ class TabulatedBeta(BetaSchedule):
     """
 
     def __init__(self, alpha_bars: Tensor | list[float] | tuple[float, ...]) -> None:
-        # in one go: a list would be rounded to float32 on its way
-        table = torch.as_tensor(alpha_bars, dtype=torch.float64, device="cpu").detach()
+        table = as_numbers("alpha_bars", alpha_bars, expected="a list ᾱ_1 … ᾱ_N").cpu()
+        if table.requires_grad:
+            raise TypeError(
+                "alpha_bars is a tensor that requires grad, and a table of numbers would lose its "
+                "gradient; pass alpha_bars.detach()."
+            )
         if table.ndim != 1 or len(table) < 2:
             raise ValueError(
                 "alpha_bars must be a list ᾱ_1 … ᾱ_N of at least two, but have shape "
@@ -74,15 +79,17 @@ class TabulatedBeta(BetaSchedule):
         """N."""
         return len(self.alpha_bars)
 
-    def __call__(self, t: Time) -> Tensor:
+    def __call__(self, t: Time | float) -> Tensor:
         """β(t) = −2 λ' σ², shape of t; before t_1 the constant −N log ᾱ_1."""
+        t = as_time(t)
         at = t.to(torch.float64)
         level, pace = self._interpolated(at)
         beta = -2 * pace * torch.sigmoid(-2 * level)
         return torch.where(at * self.steps < 1, self.steps * self._first, beta).to(t.dtype)
 
-    def integral(self, t: Time) -> Tensor:
+    def integral(self, t: Time | float) -> Tensor:
         """B(t) = log(1 + e^{−2λ}), shape of t; before t_1 linear from 0."""
+        t = as_time(t)
         at = t.to(torch.float64)
         level, _ = self._interpolated(at)
         grown = -torch.nn.functional.logsigmoid(2 * level)

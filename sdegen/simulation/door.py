@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sdegen.requests import as_state
 from sdegen.score.composition import warn_collapse
 from sdegen.sde.base import SDE
 from sdegen.sde.derivatives import check_seen, states_between
@@ -48,10 +49,7 @@ def check_state(x0: object, *, name: str = "x0") -> State:
         TypeError: If x0 is no tensor, or not of floats of at least 32 bits.
         ValueError: If it has no batch axis, no rows, or a row that is not finite.
     """
-    if not isinstance(x0, Tensor):
-        raise TypeError(
-            f"{name} must be a tensor of shape (batch, *event), but is {type(x0).__name__}."
-        )
+    x0 = as_state(name, x0)
     if x0.dtype in (torch.float16, torch.bfloat16):
         raise TypeError(
             f"{name} has dtype {x0.dtype}, in which √dt · z is lost beside x; keep the state in "

@@ -39,6 +39,7 @@ from sdegen.simulation.door import (
     check_blocks,
     check_derivatives,
     check_dynamics,
+    check_state,
     check_times,
     check_trajectories,
     probe,
@@ -103,7 +104,7 @@ class Ensemble:
 
 def run_ensemble(
     sde: SDE,
-    x0: Start,
+    x0: Start | NDArray[np.floating],
     times: Tensor | NDArray[np.floating] | Sequence[float],
     *,
     trajectories: int,
@@ -178,6 +179,8 @@ def run_ensemble(
     path = store_path(store)
     ranks.check_same(versions())
     seed = ranks.agreed(lambda: seed_of_run(rng, path, resume=resume))
+    if isinstance(x0, Tensor) or not callable(x0):
+        x0 = check_state(x0)
     with torch.no_grad():
         sample = sample_of(x0, trajectories, seed)
         together = interacting is True or solver.whole

@@ -21,6 +21,7 @@ Reference:
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,6 +29,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sdegen.requests import as_number, kind_of
 from sdegen.shapes import State
 from sdegen.simulation.observables import Accumulator, Block, Observable, Partial
 from sdegen.simulation.statistics import coordinate_of
@@ -139,6 +141,22 @@ class FirstPassage(Observable):
     every_step: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        for side in ("above", "below"):
+            edge: object = getattr(self, side)
+            if callable(edge) and not isinstance(edge, Tensor):
+                raise TypeError(
+                    f"{side} must be a number, but is a function: a bound that moves in time is "
+                    "not built for first passages; absorbing walls are."
+                )
+            if edge is not None:
+                object.__setattr__(self, side, as_number(side, edge))
+        if self.between is not None:
+            if not isinstance(self.between, Sequence) or len(self.between) != 2:
+                raise TypeError(
+                    f"between must be a pair (low, high), but is {kind_of(self.between)}."
+                )
+            pair = tuple(as_number("between", edge) for edge in self.between)
+            object.__setattr__(self, "between", pair)
         half_lines = [edge for edge in (self.below, self.above) if edge is not None]
         if bool(half_lines) == (self.between is not None):
             raise ValueError(

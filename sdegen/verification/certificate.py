@@ -27,7 +27,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,6 +40,8 @@ from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.noise import Rng, seed_of, stream
 from sdegen.sde.base import SDE
+from sdegen.sde.potentials import Potential, as_potential
+from sdegen.shapes import State
 from sdegen.simulation.door import check_dynamics, check_times
 from sdegen.simulation.simulate import simulate
 from sdegen.solvers.base import Solver
@@ -110,7 +112,7 @@ def certify(
     solver: Solver | None = None,
     simulated: SDE | None = None,
     path: Trajectory | None = None,
-    potential: Energy | None = None,
+    potential: Energy | Callable[[State], Tensor] | None = None,
     temperature: float = 1.0,
     density: Density | None = None,
     boundary: WallKind | tuple[WallKind, WallKind] | None = None,
@@ -167,7 +169,12 @@ def certify(
     walls = None if boundary is None else Walls(grid.low, grid.high, check_walls(boundary))
     _check(path, simulated, ts, false_alarm, trajectories, limits)
     _check_walls(walls, path, density)
-    check_belief(density, potential, temperature, grid)
+    energy: Energy | None
+    if callable(potential) and not isinstance(potential, Potential):
+        energy = as_potential(potential)  # a function U(x)
+    else:
+        energy = potential
+    check_belief(density, energy, temperature, grid)
     tell("the law of the chain")
     chain, no_chain = _chain_law(sde, grid, solver, p0, ts, boundary)
     tell("the Fokker–Planck density")
@@ -184,8 +191,8 @@ def certify(
     checks.append(_step(chain, exact, no_chain or no_density, solver, ts, limits, sound, walls))
     if density is not None:
         checks.append(density_check(density, exact, grid, limits))
-    if potential is not None:
-        checks += boltzmann_checks(potential, temperature, sde, exact, grid, limits, boundary)
+    if energy is not None:
+        checks += boltzmann_checks(energy, temperature, sde, exact, grid, limits, boundary)
     if path is None:
         tell(f"{trajectories} trajectories")
         path = _simulated(simulated or sde, p0, ts, solver, trajectories, seed_of(rng), walls)

@@ -276,7 +276,10 @@ def test_what_is_no_mixture_is_refused(arguments, keywords, message):
     ("make", "message"),
     [
         (lambda: sg.Quadratic(0.0), "stiffness must be finite and > 0 to confine, but is 0"),
-        (lambda: sg.DoubleWell(-1.0, 1.0), "a double well needs a, b > 0, but a = -1, b = 1"),
+        (
+            lambda: sg.DoubleWell(-1.0, 1.0),
+            "a double well needs a, b > 0, finite, but a = -1, b = 1",
+        ),
         (lambda: sg.Quadratic().log_prob(_points(1), 0.0), "temperature must be finite and > 0"),
         (lambda: sg.DoubleWell().log_prob(_points(1), -1.0), "temperature must be .* but is -1"),
     ],
@@ -284,3 +287,81 @@ def test_what_is_no_mixture_is_refused(arguments, keywords, message):
 def test_what_confines_nothing_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+# ------------------------------------------------------------------------- functions as potentials
+
+
+def _numpy(x):
+    return torch.as_tensor((x.numpy() ** 4 / 4).sum(1)).to(x)
+
+
+FUNCTIONS = {
+    "each coordinate": lambda x: x**4 / 4,
+    "each state": lambda x: (x**4 / 4).sum(1),
+    "numpy": _numpy,
+    "an array": lambda x: x.detach().numpy() ** 4 / 4,
+    "no_grad": lambda x: x.detach() ** 4 / 4,
+}
+
+
+@pytest.mark.parametrize("u", FUNCTIONS.values(), ids=FUNCTIONS.keys())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_function_is_a_potential_with_the_force_of_its_gradient(u, dtype):
+    """−x³, by autograd or by differences (1e-8), and in any mode of autograd."""
+    x = torch.tensor([[0.5, -1.0], [2.0, 0.0]], dtype=dtype)
+    sde = sg.Langevin(u, temperature=0.5)
+    t = torch.tensor(0.0)
+    torch.testing.assert_close(sde.drift(x, t), -(x**3), rtol=1e-6, atol=1e-6)
+    with torch.no_grad():
+        torch.testing.assert_close(sde.drift(x, t), -(x**3), rtol=1e-6, atol=1e-6)
+    with torch.inference_mode():
+        torch.testing.assert_close(sde.drift(x.clone(), t), -(x**3), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(sde.potential.energy(x), (x**4 / 4).sum(1), rtol=1e-6, atol=0)
+    sg.simulate(sde, x, [0.0, 0.01], rng=0)
+
+
+def test_a_function_gives_what_its_potential_gives():
+    """Trajectories, the density at rest, and a belief of `certify`."""
+    well = sg.DoubleWell()
+    mine = sg.Langevin(lambda x: 0.25 * x**4 - 0.5 * x**2, temperature=0.2)
+    named = sg.Langevin(well, temperature=0.2)
+    x0 = torch.zeros(5, 1, dtype=torch.float64)
+    ours, theirs = (sg.simulate(sde, x0, [0.0, 0.1, 0.2], rng=0) for sde in (mine, named))
+    torch.testing.assert_close(ours.states, theirs.states, rtol=1e-12, atol=1e-14)
+    grid = sg.Grid(-3.0, 3.0, 200)
+    ours, theirs = (sg.FokkerPlanck(sde, grid).stationary().p for sde in (mine, named))
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_gradients_flow_through_a_function():
+    x = torch.tensor([[0.5]], dtype=torch.float64, requires_grad=True)
+    k = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    force = sg.Langevin(lambda y: k * y**4 / 4).drift(x, torch.tensor(0.0))
+    of_x, of_k = torch.autograd.grad(force.sum(), (x, k))
+    assert float(of_x) == pytest.approx(-6 * 0.25, rel=1e-12)
+    assert float(of_k) == pytest.approx(-0.125, rel=1e-12)
+
+
+def test_a_function_that_is_no_potential_is_refused():
+    sde = sg.Langevin(lambda x: x.sum())
+    with pytest.raises(ValueError, match=r"one energy for each state, shape \(3,\), or x's shape"):
+        sde.potential.energy(torch.zeros(3, 2))
+    half = sg.Langevin(lambda x: x**2 + x.detach() ** 2)
+    with pytest.raises(ValueError, match=r"the potential U\(x\) is not that of the function"):
+        sg.simulate(half, torch.zeros(3, 2), [0.0, 0.1], rng=0)
+
+
+def test_parameters_of_potentials_keep_their_gradients():
+    """∂/∂k of −k x, of −log N(x; 0, T/k), and of a double well's force; log Z refuses."""
+    x = torch.tensor([[0.5]], dtype=torch.float64)
+    k = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(sg.Quadratic(k).force(x).sum(), k)
+    assert float(slope) == -0.5
+    (slope,) = torch.autograd.grad(sg.Quadratic(k).log_prob(x).sum(), k)
+    assert float(slope) == pytest.approx(-0.125 + 0.25, rel=1e-12)
+    (slope,) = torch.autograd.grad(sg.DoubleWell(k).force(x).sum(), k)
+    assert float(slope) == pytest.approx(-4 * 0.125, rel=1e-12)
+    with pytest.raises(TypeError, match=r"quartic is a tensor that requires grad, .*energy\(x\)"):
+        sg.DoubleWell(k).log_prob(x)
+    sg.DoubleWell(float(k.detach())).log_prob(x)

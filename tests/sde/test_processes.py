@@ -173,3 +173,33 @@ def test_the_named_processes_are_autonomous_until_another_drift_or_diffusion_is_
     assert not Mixed().autonomous
     assert Renamed(sg.DoubleWell()).autonomous
     assert Shifted().autonomous
+
+
+PARAMETERS = {
+    "Ornstein-Uhlenbeck": lambda p: sg.OrnsteinUhlenbeck(p, 0.5 * p, 0.3 * p),
+    "Brownian motion": sg.BrownianMotion,
+    "temperature": lambda p: sg.Langevin(sg.DoubleWell(), temperature=p),
+    "stiffness": lambda p: sg.Langevin(sg.Quadratic(p, 0.2 * p), temperature=0.5),
+    "well": lambda p: sg.Langevin(sg.DoubleWell(0.3 * p, p), temperature=0.5),
+    "network": lambda p: sg.RateNetwork(p * torch.eye(1).double(), p[None], 0.3 * p),
+}
+
+
+@pytest.mark.parametrize("make", PARAMETERS.values(), ids=PARAMETERS.keys())
+def test_gradients_flow_in_the_parameters_of_named_processes(make):
+    """Central differences with the same noise, relative 1e-7; the value is that of a number."""
+
+    def final(p, **words):
+        x0 = torch.tensor([[0.4], [-0.3]], dtype=F64)
+        return sg.simulate(make(p), x0, [0.0, 0.1, 0.2], rng=0, **words).final.sum()
+
+    def number(v):
+        return torch.tensor(v, dtype=F64)
+
+    p = number(0.8).requires_grad_()
+    value = final(p, differentiable=True)
+    (slope,) = torch.autograd.grad(value, p)
+    h = 1e-5
+    difference = float(final(number(0.8 + h)) - final(number(0.8 - h))) / (2 * h)
+    assert float(slope) == pytest.approx(difference, rel=1e-7)
+    assert float(value.detach()) == pytest.approx(float(final(number(0.8))), rel=1e-12)

@@ -98,5 +98,5 @@ def test_a_schedule_out_of_range_is_refused(make, message):
 
 
 def test_what_is_no_number_is_refused(as_user):
-    with pytest.raises(TypeError, match="beta_min must be a number, but is str"):
+    with pytest.raises(TypeError, match=r"beta_min must be a number, but is '0\.1'"):
         sg.LinearBeta("0.1", 20.0)

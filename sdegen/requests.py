@@ -1,0 +1,156 @@
+"""Requests: what users pass, turned into what the library computes with, where it enters.
+
+    a number     int, float, a NumPy scalar, an array or tensor of one number without axes
+    an array     a tensor, a NumPy array, a list, a number
+    a state      a tensor, a NumPy array or a list of floats, shape (batch, *event)
+    a time       a number, or an array of one number for each trajectory
+
+Whatever else comes is refused by the argument's name, with what was expected. A tensor that
+requires grad is kept where its gradient can flow, and refused where a number is needed: `float()`
+would drop it without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+from types import BuiltinFunctionType, FunctionType, MethodType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["as_number", "as_numbers", "as_parameter", "as_state", "as_time", "kind_of", "value_of"]
+
+
+def kind_of(value: object) -> str:
+    """Return what came, in words: its type, and the shape of an array."""
+    if isinstance(value, Tensor | np.ndarray) and value.ndim:
+        name = "tensor" if isinstance(value, Tensor) else "NumPy array"
+        return f"a {name} of shape {tuple(value.shape)}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(value, str | int | float):
+        return repr(value)
+    if isinstance(value, FunctionType | MethodType | BuiltinFunctionType):
+        return "a function"
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[:1] in 'AEIO' or name == 'MLP' else 'a'} {name}"
+
+
+def as_parameter(name: str, value: object) -> float | Tensor:
+    """Return a number as a float, or as the 0-d tensor that it is where that requires grad.
+
+    Args:
+        name: What the caller calls it.
+        value: A number, or an array or tensor of one number without axes.
+
+    Raises:
+        TypeError: If it is anything else.
+
+    >>> as_parameter("rate", torch.tensor(0.5))
+    0.5
+    """
+    if isinstance(value, Tensor) and value.ndim == 0 and not value.is_complex():
+        return value if value.requires_grad else float(value)
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, but is {kind_of(value)}.")
+    return float(value)
+
+
+def value_of(parameter: float | Tensor) -> float:
+    """Return the value of what `as_parameter` returned, for checks alone."""
+    return float(parameter.detach()) if isinstance(parameter, Tensor) else parameter
+
+
+def as_number(name: str, value: object, *, cure: str = "pass its value, .item()") -> float:
+    """Return a number as a float.
+
+    Args:
+        name: What the caller calls it.
+        value: A number, or an array or tensor of one number without axes.
+        cure: What to do where it is a tensor that requires grad.
+
+    Raises:
+        TypeError: If it is anything else, or a tensor that requires grad.
+    """
+    number = as_parameter(name, value)
+    if isinstance(number, Tensor):
+        raise TypeError(
+            f"{name} is a tensor that requires grad, and a number would lose its gradient; {cure}."
+        )
+    return number
+
+
+def as_numbers(name: str, value: object, *, expected: str = "numbers") -> Tensor:
+    """Return numbers as a float64 tensor; one that is a tensor keeps its device and its gradient.
+
+    Args:
+        name: What the caller calls it.
+        value: A tensor, NumPy array, list or number.
+        expected: What it should be, in words.
+
+    Raises:
+        TypeError: If it is none of these.
+    """
+    if isinstance(value, Tensor):
+        if not value.is_complex():
+            return value.to(torch.float64)
+    elif isinstance(value, np.ndarray | Sequence | Real) and not isinstance(value, str | bool):
+        if isinstance(value, Sequence) and any(
+            isinstance(one, Tensor) and one.requires_grad for one in value
+        ):
+            raise TypeError(
+                f"{name} is a list of tensors that require grad, which would lose it; pass "
+                "torch.stack(…) of them."
+            )
+        try:
+            return torch.as_tensor(value, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError):
+            pass  # words, objects, or rows of several lengths
+    raise TypeError(f"{name} must be {expected}, but is {kind_of(value)}.")
+
+
+def as_state(name: str, x: object) -> Tensor:
+    """Return states as a tensor: what is one, a NumPy array in its own dtype, or a list.
+
+    Args:
+        name: What the caller calls it.
+        x: States, shape (batch, *event).
+
+    Raises:
+        TypeError: If it is none of these.
+    """
+    if isinstance(x, Tensor):
+        return x
+    if isinstance(x, np.ndarray | list | tuple):
+        try:
+            return torch.as_tensor(x)
+        except (TypeError, ValueError, RuntimeError):
+            pass  # words, objects, or rows of several lengths
+    raise TypeError(
+        f"{name} must be a tensor of shape (batch, *event), or a NumPy array, but is {kind_of(x)}."
+    )
+
+
+def as_time(t: object) -> Tensor:
+    """Return a time as a tensor of floats, shape () or (batch,); a number in float64.
+
+    A 0-d float64 tensor promotes nothing that it multiplies.
+
+    Args:
+        t: A tensor, a number, or a NumPy array or list of one time for each trajectory.
+
+    Raises:
+        TypeError: If it is anything else.
+
+    >>> as_time(0.5)
+    tensor(0.5000, dtype=torch.float64)
+    """
+    if isinstance(t, Tensor) and t.is_floating_point():
+        return t
+    return as_numbers("t", t, expected="a time, a number or one for each trajectory")
