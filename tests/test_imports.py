@@ -16,7 +16,7 @@ PACKAGE = Path(sdegen.__file__).parent
 # look at each other.
 FLOORS = (
     (
-        {"shapes", "noise", "step", "walls", "trajectory", "errors", "checks"},
+        {"shapes", "noise", "step", "walls", "trajectory", "errors", "checks", "requests"},
         {"accuracy"},
         {"storage", "interrupt"},
     ),
@@ -43,6 +43,7 @@ ONLY = {
     "data": {"shapes", "noise", "checks"},
     "step": {"shapes"},
     "checks": set(),
+    "requests": set(),
 }
 BESIDE = {
     ("storage", "errors"),
