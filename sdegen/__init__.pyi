@@ -5,6 +5,9 @@ __version__: str
 # the update and what it is made of
 from .accuracy import ErrorEstimate as ErrorEstimate
 from .accuracy import Trust as Trust
+from .boundary import Absorbing as Absorbing
+from .boundary import Periodic as Periodic
+from .boundary import Reflecting as Reflecting
 from .errors import AccuracyWarning as AccuracyWarning
 from .errors import CheckpointError as CheckpointError
 from .errors import Interrupted as Interrupted

@@ -25,6 +25,12 @@ class Trajectory:
         seed: What to pass as rng to get the same bits again.
         nonfinite: Which trajectories were lost, shape (batch,). All False unless
             on_nonfinite="freeze"; a lost one stays where it last was finite.
+        absorbed: Which trajectories an absorbing end had stopped by each of the times, shape
+            (T, batch); None where nothing absorbs.
+        windings: How often each coordinate went around a periodic boundary, upwards counted as
+            positive, shape of states, int32; None where nothing is periodic.
+        periods: Period of each coordinate, shape (*event,), 0 where it is not periodic; None
+            where none is.
     """
 
     times: Tensor
@@ -32,6 +38,9 @@ class Trajectory:
     nfe: int
     seed: int
     nonfinite: Tensor
+    absorbed: Tensor | None = None
+    windings: Tensor | None = None
+    periods: Tensor | None = None
 
     @property
     def final(self) -> State:
@@ -42,3 +51,21 @@ class Trajectory:
     def finite(self) -> Tensor:
         """The states of the trajectories that were not lost, shape (T, kept, *event)."""
         return self.states[:, ~self.nonfinite]
+
+    @property
+    def unwrapped(self) -> Tensor:
+        """The states on the line, where periodic coordinates count their turns, shape of states.
+
+        x + L w, with w the windings; coordinates that are not periodic are those of states.
+
+        Raises:
+            ValueError: If the turns were not counted, as in compiled runs.
+        """
+        if self.periods is None:
+            return self.states
+        if self.windings is None or self.windings.shape != self.states.shape:
+            raise ValueError(
+                "the turns around the period were not counted, as compiled runs do not; simulate "
+                "with a solver without compile=True."
+            )
+        return self.states + self.windings * self.periods.to(self.states)

@@ -1,27 +1,25 @@
-"""Walls: the ends of the space a state lives in, the same words for particles and densities.
+"""Walls: the words for what happens at the ends of a space, and a box of them.
 
     "no-flux"      what arrives is sent back; probability is kept (Skorokhod reflection)
     "absorbing"    what arrives stays there for good; probability leaves
     "periodic"     what leaves at one end comes in at the other
 
-`Walls` is what `simulate` takes, the same words are `FokkerPlanck`'s boundary. After each step of
-the chain the state is folded back, stopped or wrapped. Between two steps a path may have touched a
-wall unseen, so that absorption is too slow by O(√dt): halve dt and compare, or ask the
-Fokker–Planck solver.
-
-A trajectory that has met an absorbing wall with any of its coordinates stays where it is with all
-of them: what is absorbed is the trajectory.
+The words are `FokkerPlanck`'s boundary, where the grid says where the ends are. `Walls` is a box
+with a word for each end; `Reflecting`, `Absorbing` and `Periodic` of `sdegen.boundary` are the
+same three, one coordinate at a time.
 """
 
-from dataclasses import dataclass
-from math import isfinite
+from dataclasses import dataclass, field
+from math import isinf, isnan
+from numbers import Real
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 
 from sdegen.shapes import State
 
-__all__ = ["WallKind", "Walls", "check_wall_kind"]
+__all__ = ["WallKind", "Walls", "check_wall_kind", "contained"]
 
 WallKind = Literal["no-flux", "absorbing", "periodic"]
 
@@ -39,30 +37,53 @@ def check_wall_kind(kind: str, argument: str) -> None:
 
 @dataclass(frozen=True)
 class Walls:
-    """A box [low, high], the same for every coordinate of a state.
+    """A box [low, high] for a state of one coordinate, or for each of several.
 
     Args:
-        low: Lower end, in units of the state.
-        high: Upper end.
+        low: Lower end, in units of the state; −∞ where there is none.
+        high: Upper end; ∞ where there is none.
         kind: What both walls do, or a pair (lower, upper).
+        coordinates: "all" where the box is meant for each coordinate of a state of several.
 
     Raises:
+        TypeError: If an end is no number.
         ValueError: If low ≥ high, a word is unknown, or only one wall is periodic.
     """
 
     low: float
     high: float
     kind: WallKind | tuple[WallKind, WallKind] = "no-flux"
+    coordinates: Literal["all"] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        if not (isfinite(self.low) and isfinite(self.high) and self.low < self.high):
+        for name in ("low", "high"):
+            value: object = getattr(self, name)
+            if isinstance(value, torch.Tensor | np.ndarray) and value.ndim == 0:
+                object.__setattr__(self, name, float(value))
+            elif isinstance(value, bool) or not isinstance(value, Real):
+                raise TypeError(
+                    f"{name} of Walls must be one number, but is {value!r}; for ends of each "
+                    "coordinate pass boundary={0: Reflecting(…), 1: Reflecting(…)}."
+                )
+        if isnan(self.low) or isnan(self.high) or not self.low < self.high:
             raise ValueError(
                 f"walls need low < high, but low = {self.low:g}, high = {self.high:g}."
             )
+        if self.coordinates not in (None, "all"):
+            raise ValueError(f"coordinates must be None or 'all', but is {self.coordinates!r}.")
         for kind in self.kinds:
             check_wall_kind(kind, "kind")
         if "periodic" in self.kinds and self.kinds[0] != self.kinds[1]:
             raise ValueError(f"a periodic wall needs its partner, but kind is {self.kind!r}.")
+        if isinf(self.low) and isinf(self.high):
+            raise ValueError(
+                "walls need an end, but low = -inf, high = inf; pass Walls(0.0, inf)."
+            )
+        if "periodic" in self.kinds and (isinf(self.low) or isinf(self.high)):
+            raise ValueError(
+                f"a period has two ends, but low = {self.low:g}, high = {self.high:g}; pass "
+                "Walls(low, low + period, 'periodic')."
+            )
 
     @property
     def kinds(self) -> tuple[WallKind, WallKind]:
@@ -70,7 +91,7 @@ class Walls:
         return self.kind if isinstance(self.kind, tuple) else (self.kind, self.kind)
 
     def contain(self, before: State, after: State) -> State:
-        """Brings a state that has just moved back into the box.
+        """Bring a state that has just moved back into the box.
 
         Args:
             before: State before the step; a trajectory that sits on an absorbing wall stays.
@@ -82,37 +103,55 @@ class Walls:
         >>> Walls(0.0, 1.0).contain(torch.tensor([[0.1]]), torch.tensor([[-0.25]]))
         tensor([[0.2500]])
         """
-        if "absorbing" in self.kinds:
-            return self._stopped(before, after)
-        low, high = self.low, self.high
-        if self.kinds[0] == "periodic":
-            moved = low + torch.remainder(after - low, high - low)
-        else:
-            # one fold of the line onto [0, 2L) and one at L handle any overshoot
-            folded = torch.remainder(after - low, 2 * (high - low))
-            moved = low + torch.minimum(folded, 2 * (high - low) - folded)
-        # inside, low + (x − low) would only add rounding, step after step
-        return torch.where((after >= low) & (after <= high), after, moved.clamp(low, high))
-
-    def _stopped(self, before: State, after: State) -> State:
-        """The state where one wall absorbs, or both do."""
-        low, high = self.low, self.high
-        # a state that exploded has not arrived: clamped, it would pass for one that did
-        moved = torch.where(after.isinf(), torch.nan, after)
-        moved = self._meet(moved, self.kinds[0], low, -1.0)
-        moved = self._meet(moved, self.kinds[1], high, +1.0)
-        moved = moved.clamp(low, high)  # a reflection that overshoots the far wall stops there
+        moved = contained(after, self.low, self.high, self.kinds)
+        if "absorbing" not in self.kinds:
+            return moved
         absorbed = torch.zeros_like(after, dtype=torch.bool)
         if self.kinds[0] == "absorbing":
-            absorbed |= before <= low
+            absorbed |= before <= self.low
         if self.kinds[1] == "absorbing":
-            absorbed |= before >= high
+            absorbed |= before >= self.high
         rows = absorbed.flatten(1).any(1)
         return torch.where(rows.reshape((-1,) + (1,) * (after.ndim - 1)), before, moved)
 
-    @staticmethod
-    def _meet(x: State, kind: WallKind, wall: float, outward: float) -> State:
-        """Clamps at an absorbing wall, mirrors at a reflecting one."""
-        beyond = outward * (x - wall) > 0
-        there = torch.full_like(x, wall) if kind == "absorbing" else 2 * wall - x
-        return torch.where(beyond, there, x)
+
+def contained(
+    after: State, low: float, high: float, kinds: tuple[WallKind | None, WallKind | None]
+) -> State:
+    """Fold back, stop or wrap what has just moved.
+
+    Args:
+        after: Where a step has led, any shape.
+        low: Lower end, −∞ where there is none.
+        high: Upper end, ∞ where there is none.
+        kinds: What the ends do.
+
+    Returns:
+        The place in [low, high], same shape; what is infinite or NaN does not become finite.
+    """
+    if "absorbing" in kinds:
+        # a state that exploded has not arrived: clamped, it would pass for one that did
+        moved = torch.where(after.isinf(), torch.nan, after)
+        moved = _met(moved, kinds[0], low, -1.0)
+        moved = _met(moved, kinds[1], high, +1.0)
+        return moved.clamp(low, high)  # a reflection that overshoots the far wall stops there
+    if isinf(low) or isinf(high):
+        wall, outward = (low, -1.0) if isinf(high) else (high, 1.0)
+        return _met(after, "no-flux", wall, outward)
+    if kinds[0] == "periodic":
+        moved = low + torch.remainder(after - low, high - low)
+    else:
+        # one fold of the line onto [0, 2L) and one at L handle any overshoot
+        folded = torch.remainder(after - low, 2 * (high - low))
+        moved = low + torch.minimum(folded, 2 * (high - low) - folded)
+    # inside, low + (x − low) would only add rounding, step after step
+    return torch.where((after >= low) & (after <= high), after, moved.clamp(low, high))
+
+
+def _met(x: State, kind: WallKind | None, wall: float, outward: float) -> State:
+    """Clamp at an absorbing wall, mirror at a reflecting one."""
+    if kind is None or isinf(wall):
+        return x
+    beyond = outward * (x - wall) > 0
+    there = torch.full_like(x, wall) if kind == "absorbing" else 2 * wall - x
+    return torch.where(beyond, there, x)

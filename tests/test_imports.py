@@ -16,7 +16,17 @@ PACKAGE = Path(sdegen.__file__).parent
 # look at each other.
 FLOORS = (
     (
-        {"shapes", "noise", "step", "walls", "trajectory", "errors", "checks", "requests"},
+        {
+            "shapes",
+            "noise",
+            "step",
+            "walls",
+            "boundary",
+            "trajectory",
+            "errors",
+            "checks",
+            "requests",
+        },
         {"accuracy"},
         {"storage", "interrupt"},
     ),

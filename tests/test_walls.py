@@ -103,7 +103,8 @@ def test_what_exploded_has_not_arrived_at_a_wall(kind):
     ("low", "high", "kind", "message"),
     [
         (1.0, 0.0, "no-flux", "walls need low < high, but low = 1, high = 0"),
-        (0.0, math.inf, "no-flux", "walls need low < high"),
+        (-math.inf, math.inf, "no-flux", "walls need an end"),
+        (0.0, math.inf, "periodic", "a period has two ends"),
         (math.nan, 1.0, "no-flux", "walls need low < high"),
         (0.0, 1.0, ("periodic", "no-flux"), "a periodic wall needs its partner"),
     ],
@@ -140,7 +141,7 @@ def test_brownian_motion_in_a_box_has_the_law_of_the_box(kind, device):
     assert math.sqrt(n) * stats.kstest(x, cdf).statistic < 2.470  # false alarm 1e-5
 
 
-def test_absorption_tends_to_the_exact_survival_from_above(device):
+def test_absorption_without_the_bridge_tends_to_the_exact_survival_from_above(device):
     # between two steps a wall is touched unseen: the error falls as √dt, half of it with dt / 4
     n, sigma, t, start = 100_000, 1.0, 0.2, 0.5
     x0 = torch.full((n, 1), start, dtype=F64, device=device)
@@ -149,7 +150,7 @@ def test_absorption_tends_to_the_exact_survival_from_above(device):
     for steps in (25, 100, 400):
         path = sg.simulate(
             sg.BrownianMotion(sigma), x0, torch.linspace(0, t, 2), rng=3, keep_path=False,
-            solver=sg.EulerMaruyama(substeps=steps), walls=sg.Walls(0.0, 1.0, "absorbing"),
+            solver=sg.EulerMaruyama(steps), boundary=sg.Absorbing(0.0, 1.0, bridge=False),
         )  # fmt: skip
         left = ((path.final > 0) & (path.final < 1)).double().mean()
         errors.append(float(left) - survival)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from numbers import Real
 from typing import SupportsFloat, cast
 
@@ -12,21 +13,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sdegen.boundary import Bound, Boundary, interval_of
 from sdegen.errors import NotNormalizableError
+from sdegen.fokker_planck import clock
 from sdegen.fokker_planck.density import Density, DensityPath, cell_masses
 from sdegen.fokker_planck.fluxes import Pole
 from sdegen.fokker_planck.grid import Grid
 from sdegen.sde.base import SDE
+from sdegen.sde.period import check_period
 from sdegen.shapes import as_times
-from sdegen.walls import WallKind, check_wall_kind
+from sdegen.walls import WallKind, Walls, check_wall_kind
 
 __all__ = [
+    "GridBoundary",
+    "GridBoundaryLike",
     "as_start",
+    "boundary_of_grid",
     "check_confined",
     "check_door",
     "check_edges",
     "check_poles",
     "check_resolved",
+    "check_ring",
     "check_start",
     "check_times",
     "check_walls",
@@ -66,6 +74,11 @@ def as_start(p0: Density | SupportsFloat, grid: Grid) -> tuple[float | None, Den
     return None, cast(Density, p0)
 
 
+GridBoundaryLike = (
+    WallKind | tuple[WallKind, WallKind] | Boundary | tuple[Boundary, Boundary] | Walls
+)
+
+
 def check_walls(boundary: object) -> tuple[WallKind, WallKind]:
     """A word or a pair, as a pair.
 
@@ -75,12 +88,84 @@ def check_walls(boundary: object) -> tuple[WallKind, WallKind]:
     """
     pair = (boundary, boundary) if isinstance(boundary, str) else boundary
     if not isinstance(pair, tuple) or len(pair) != 2:
-        raise TypeError(f"boundary must be a word or a pair (lower, upper), but is {boundary!r}.")
+        raise TypeError(
+            f"boundary must be a word or a pair (lower, upper), but is {boundary!r}; pass "
+            "'no-flux', 'absorbing' or 'periodic', or Reflecting, Absorbing or Periodic with the "
+            "ends of the grid, as in Reflecting(low, high)."
+        )
     for kind in pair:
         check_wall_kind(kind, "boundary")
     if "periodic" in pair and pair[0] != pair[1]:
         raise ValueError(f"a periodic wall needs its partner, but boundary is {boundary!r}.")
     return pair
+
+
+@dataclass(frozen=True)
+class GridBoundary:
+    """What happens at the two ends of a grid.
+
+    Attributes:
+        kinds: The word of the lower and of the upper end.
+        physical: Whether each end is part of the problem, and does not only end the grid.
+        moving: The function of t that an absorbing end follows, None where it stays.
+        bridged: Whether particles are absorbed there between two steps too.
+    """
+
+    kinds: tuple[WallKind, WallKind]
+    physical: tuple[bool, bool]
+    moving: tuple[Bound | None, Bound | None] = (None, None)
+    bridged: tuple[bool, bool] = (False, False)
+
+
+def boundary_of_grid(
+    boundary: object, grid: Grid, *, physical_walls: bool = False
+) -> GridBoundary:
+    """Read a boundary where a grid says where its ends are.
+
+    Args:
+        boundary: A word or a pair (lower, upper) of words; or `Reflecting`, `Absorbing`,
+            `Periodic` or a pair of them, whose ends must be those of the grid. An end that they
+            leave out only ends the grid.
+        grid: The grid.
+        physical_walls: Whether walls without flux that are given by words are part of the problem.
+
+    Raises:
+        TypeError: If it is none of them.
+        ValueError: If a word is unknown, only one wall is periodic, or an end is elsewhere than
+            the grid's.
+    """
+    pair = isinstance(boundary, tuple) and any(isinstance(b, Boundary) for b in boundary)
+    if not (pair or isinstance(boundary, Boundary | Walls)):
+        words = check_walls(boundary)
+        absorbing = words[0] == "absorbing", words[1] == "absorbing"
+        return GridBoundary(words, (physical_walls, physical_walls), bridged=absorbing)
+    interval = interval_of(boundary)
+    kinds: list[WallKind] = []
+    moving: list[Bound | None] = []
+    for name, end, at in (("low", interval.low, grid.low), ("high", interval.high, grid.high)):
+        kinds.append("no-flux" if end is None else end.kind)
+        moving.append(end.at if end is not None and callable(end.at) else None)
+        if end is None or callable(end.at) or math.isclose(end.at, at, rel_tol=1e-12):
+            continue
+        raise ValueError(
+            f"the boundary has its {name} end at {end.at:g}, but the grid at {at:g}; pass "
+            f"Grid(…) with {name} = {end.at:g}."
+        )
+    there = interval.low is not None, interval.high is not None
+    bridged = [end is not None and end.bridge for end in (interval.low, interval.high)]
+    return GridBoundary(
+        (kinds[0], kinds[1]), there, (moving[0], moving[1]), (bridged[0], bridged[1])
+    )
+
+
+def check_ring(sde: SDE, grid: Grid) -> None:
+    """Refuse a grid with periodic ends that is no period of the dynamics.
+
+    Raises:
+        ValueError: With both values of the drift or the diffusion, a period apart.
+    """
+    t = torch.tensor(clock.start(sde), dtype=torch.float64)
+    check_period(sde, (0,), grid.low, grid.high, grid.nodes[:1, None], [t])
 
 
 def check_times(times: Tensor | Sequence[float], sde: SDE) -> Tensor:

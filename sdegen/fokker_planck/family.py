@@ -21,12 +21,14 @@ from torch import Tensor
 from sdegen.errors import NonFiniteError, NotNormalizableError
 from sdegen.fokker_planck import stationary
 from sdegen.fokker_planck.checks import (
+    GridBoundaryLike,
     as_start,
+    boundary_of_grid,
     check_confined,
     check_edges,
+    check_ring,
     check_start,
     check_times,
-    check_walls,
 )
 from sdegen.fokker_planck.coefficients import Readers
 from sdegen.fokker_planck.course import course
@@ -36,7 +38,6 @@ from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.transient import Exponential, Integrator, carried
 from sdegen.sde.base import SDE
-from sdegen.walls import WallKind
 
 __all__ = ["FokkerPlanckFamily"]
 
@@ -66,7 +67,7 @@ class FokkerPlanckFamily:
         self,
         sdes: Sequence[SDE],
         grid: Grid,
-        boundary: WallKind | tuple[WallKind, WallKind] = "no-flux",
+        boundary: GridBoundaryLike = "no-flux",
         *,
         physical_walls: bool = False,
     ) -> None:
@@ -76,7 +77,16 @@ class FokkerPlanckFamily:
                 f"with directions {sorted({sde.direction for sde in sdes})}."
             )
         self.sdes, self.grid, self.physical_walls = tuple(sdes), grid, physical_walls
-        self.walls = check_walls(boundary)
+        ends = boundary_of_grid(boundary, grid, physical_walls=physical_walls)
+        if ends.moving != (None, None):
+            raise ValueError(
+                "an absorbing end that moves is not built for families of densities; pass a "
+                "number, or boundary= of simulate."
+            )
+        self.walls, self._physical_ends = ends.kinds, ends.physical
+        if "periodic" in self.walls:
+            for sde in sdes:
+                check_ring(sde, grid)
         self._build(Readers(sdes, grid))
 
     def stationary(self, *, differentiable: bool = False) -> Float[Tensor, "members nodes"]:
@@ -190,5 +200,8 @@ class FokkerPlanckFamily:
     @property
     def _open_ends(self) -> tuple[bool, bool]:
         """Which ends are walls without flux that only end the grid."""
-        low, high = (kind == "no-flux" and not self.physical_walls for kind in self.walls)
+        low, high = (
+            kind == "no-flux" and not real
+            for kind, real in zip(self.walls, self._physical_ends, strict=True)
+        )
         return low, high

@@ -34,14 +34,16 @@ from sdegen.checks import check_count, check_positive
 from sdegen.errors import NonFiniteError, NotNormalizableError
 from sdegen.fokker_planck import currents, stationary
 from sdegen.fokker_planck.checks import (
+    GridBoundaryLike,
     as_start,
+    boundary_of_grid,
     check_confined,
     check_door,
     check_edges,
     check_resolved,
+    check_ring,
     check_start,
     check_times,
-    check_walls,
 )
 from sdegen.fokker_planck.circulation import TurningSpectrum, turning_spectrum
 from sdegen.fokker_planck.coefficients import Reader
@@ -66,7 +68,6 @@ from sdegen.fokker_planck.sources import Killing, Sources, in_time
 from sdegen.fokker_planck.spectrum import Spectrum, spectrum
 from sdegen.fokker_planck.transient import Exponential, Integrator, carried
 from sdegen.sde.base import SDE
-from sdegen.walls import WallKind
 
 __all__ = ["FokkerPlanck", "Form"]
 
@@ -81,7 +82,8 @@ class FokkerPlanck:
     Args:
         sde: Dynamics with a state of shape (batch, 1).
         grid: Nodes of the density.
-        boundary: "no-flux", "absorbing" or "periodic", or a pair (lower, upper).
+        boundary: "no-flux", "absorbing" or "periodic", or a pair (lower, upper); or `Reflecting`,
+            `Absorbing` or `Periodic` with the ends of the grid, whose ends are then physical.
         form: "compact" (fourth order), "lumped" (second order, positive), or "auto": compact
             where the density is resolved by the grid, else lumped.
         killing: A death rate k(x) ≥ 0, a number or an elementwise function, in units of 1/time:
@@ -107,7 +109,7 @@ class FokkerPlanck:
         self,
         sde: SDE,
         grid: Grid,
-        boundary: WallKind | tuple[WallKind, WallKind] = "no-flux",
+        boundary: GridBoundaryLike = "no-flux",
         *,
         form: Form = "auto",
         physical_walls: bool = False,
@@ -116,11 +118,19 @@ class FokkerPlanck:
     ) -> None:
         check_door(sde, grid)
         self.sde, self.grid = sde, grid
-        self.walls = check_walls(boundary)
+        ends = boundary_of_grid(boundary, grid, physical_walls=physical_walls)
+        if ends.moving != (None, None):
+            raise ValueError(
+                "an absorbing end that moves is not built for densities; pass a number, or "
+                "boundary= of simulate."
+            )
+        self.walls, self.physical_ends = ends.kinds, ends.physical
+        if "periodic" in self.walls:
+            check_ring(sde, grid)
         if form not in get_args(Form):
             words = ", ".join(map(repr, get_args(Form)))
             raise ValueError(f"form must be one of {words}, but is {form!r}.")
-        self.form, self.physical_walls = form, physical_walls
+        self.form, self.physical_walls = form, all(ends.physical)
         self._sources = None
         if killing is not None or injection is not None:
             self._sources = Sources(killing, injection)
@@ -582,8 +592,10 @@ class FokkerPlanck:
     def _open_ends(self) -> tuple[bool, bool]:
         """Which ends are walls without flux that only end the grid."""
         low, high = (
-            kind == "no-flux" and not self.physical_walls and q is None
-            for kind, q in zip(self.walls, self._generator.ends.exponents, strict=True)
+            kind == "no-flux" and not real and q is None
+            for kind, real, q in zip(
+                self.walls, self.physical_ends, self._generator.ends.exponents, strict=True
+            )
         )
         return low, high
 

@@ -12,6 +12,8 @@ Trajectories that feel each other (a mean field) cannot be cut into blocks: see
 `sdegen.sde.rows`.
 """
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from sdegen.noise import Streams
@@ -64,6 +66,9 @@ def solve_block(
         The block as far as it went: `failed_at` and `interrupted_at` say whether to the end.
     """
     noise = Streams(seed, "dynamics").block(block) if solver.draws(sde) else None
+    if conditions.boundary is not None:
+        # of its own, so that a trajectory that meets no absorbing end keeps its bits
+        conditions = replace(conditions, uniforms=Streams(seed, "boundary").block(block))
     return solver.solve(sde, x0, times, noise=noise, keep_path=keep_path, conditions=conditions)
 
 

@@ -10,18 +10,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sdegen.boundary import Enclosure
 from sdegen.requests import as_state
 from sdegen.score.composition import warn_collapse
 from sdegen.sde.base import SDE
 from sdegen.sde.derivatives import check_seen, states_between
 from sdegen.sde.evaluation import check_repeatable, refuse_randomness, watched
+from sdegen.sde.period import check_period
 from sdegen.sde.rows import CURE, check_rows, first_line
 from sdegen.shapes import State, as_times
 from sdegen.solvers.base import Solver
-from sdegen.walls import Walls
 
 __all__ = [
     "check_blocks",
+    "check_boundary",
     "check_bytes",
     "check_derivatives",
     "check_dynamics",
@@ -99,11 +101,11 @@ def check_times(times: object) -> Tensor:
     return ts
 
 
-def check_dynamics(sde: object, solver: object, times: Tensor, walls: object) -> None:
-    """Refuses dynamics that do not go with the times, with the solver, or with the walls.
+def check_dynamics(sde: object, solver: object, times: Tensor, boundary: Enclosure | None) -> None:
+    """Refuses dynamics that do not go with the times, the solver, or the boundary.
 
     Raises:
-        TypeError: If sde, solver or walls are something else.
+        TypeError: If sde or solver are something else.
         ValueError: Saying which of them does not fit.
     """
     if not isinstance(sde, SDE):
@@ -129,8 +131,6 @@ def check_dynamics(sde: object, solver: object, times: Tensor, walls: object) ->
             f"solver must be a Solver object{hint}, but is {solver!r}; for example "
             "EulerMaruyama(substeps=10)."
         )
-    if not isinstance(walls, Walls | None):
-        raise TypeError(f"walls must be Walls(low, high, kind) or None, but is {walls!r}.")
     _check_direction(sde, times)
     _check_range(sde, times)
     nodes = solver.nodes(times)
@@ -145,14 +145,23 @@ def check_dynamics(sde: object, solver: object, times: Tensor, walls: object) ->
             "torch.arange(N + 1.0), or its "
             "flip(0) for the inverse chain."
         )
-    if walls is not None and not solver.takes_walls:
-        raise ValueError(
-            f"{type(solver).__name__} cannot keep a state inside walls; use "
-            "EulerMaruyama(substeps=…)."
-        )
+    check_boundary(solver, boundary)
     inner = sde.denoising
     if inner is not None and inner.eta == 0 and not solver.draws(sde):
         warn_collapse(inner.score, stacklevel=4)
+
+
+def check_boundary(solver: Solver, boundary: Enclosure | None) -> None:
+    """Refuse a boundary where the solver keeps no state inside one.
+
+    Raises:
+        ValueError: Naming a solver that does.
+    """
+    if boundary is not None and not solver.takes_walls:
+        raise ValueError(
+            f"{type(solver).__name__} cannot keep a state inside a boundary; use "
+            "EulerMaruyama(substeps=…)."
+        )
 
 
 def _check_direction(sde: SDE, times: Tensor) -> None:
@@ -206,14 +215,14 @@ def check_trajectories(sde: SDE, trajectories: int) -> None:
         )
 
 
-def probe(sde: SDE, x0: State, t: Tensor, walls: Walls | None, *, whole: bool) -> bool:
+def probe(sde: SDE, x0: State, t: Tensor, boundary: Enclosure | None, *, whole: bool) -> bool:
     """Evaluates drift and diffusion before the first step, and refuses what does not fit.
 
     Args:
         sde: What moves.
         x0: Start, shape (batch, *event).
         t: Start time, 0-d.
-        walls: Box that x0 must lie in.
+        boundary: What x0 must lie inside of.
         whole: Whether all rows are evaluated, as for trajectories that must not be cut.
 
     Returns:
@@ -225,11 +234,8 @@ def probe(sde: SDE, x0: State, t: Tensor, walls: Walls | None, *, whole: bool) -
             finite, draws random numbers of its own, or depends on the place of a trajectory in
             the batch; or the diffusion is not of the kind that sde.noise says.
     """
-    if walls is not None and not bool(((x0 >= walls.low) & (x0 <= walls.high)).all()):
-        raise ValueError(
-            f"x0 must start inside the walls [{walls.low:g}, {walls.high:g}], but spans "
-            f"{float(x0.min()):g} … {float(x0.max()):g}."
-        )
+    if boundary is not None:
+        boundary.check_inside(x0, t)
     rows = x0 if whole else x0[:_PROBED_ROWS]
     full, sde = sde, sde if whole else sde.of_rows(slice(_PROBED_ROWS))
     try:
@@ -256,6 +262,8 @@ def probe(sde: SDE, x0: State, t: Tensor, walls: Walls | None, *, whole: bool) -
         )
     _check_finite("drift", f, rows, t)
     _check_finite("diffusion", g.expand_as(rows), rows, t)
+    if boundary is not None:
+        _check_periods(sde, rows, t, boundary)
     if sde.noise == "none" and bool((g != 0).any()):
         raise ValueError(
             f"{type(sde).__name__} says noise = 'none', but its diffusion is "
@@ -298,6 +306,14 @@ def check_derivatives(sde: SDE, x0: State, t: Tensor, *, differentiable: bool = 
         sde = sde.of_rows(slice(_PROBED_ROWS))
         check_seen(lambda x: sde.drift(x, t), x0[:_PROBED_ROWS], "drift")
         check_seen(lambda x: sde.diffusion(x, t), x0[:_PROBED_ROWS], "diffusion")
+
+
+def _check_periods(sde: SDE, rows: State, t: Tensor, boundary: Enclosure) -> None:
+    """Refuses a period that is not the dynamics' own."""
+    for coordinates, interval in boundary.parts:
+        if interval.periodic:
+            low, high = interval.fixed
+            check_period(sde, boundary.columns(coordinates), low, high, rows, [t])
 
 
 def check_blocks(trajectories: int, rows: int) -> None:

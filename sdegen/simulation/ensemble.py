@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from sdegen.boundary import BoundaryLike, enclosure_of
 from sdegen.errors import Interrupted, RankError, SdegenError
 from sdegen.interrupt import HeldInterrupt
 from sdegen.noise import Rng, Streams
@@ -37,6 +38,7 @@ from sdegen.sde.rows import check_place, couples, looked_at
 from sdegen.simulation.blocks import block_rows, check_interacting
 from sdegen.simulation.door import (
     check_blocks,
+    check_boundary,
     check_derivatives,
     check_dynamics,
     check_state,
@@ -115,6 +117,7 @@ def run_ensemble(
     keep_path: bool = True,
     threads: int | None = None,
     rng: Rng = None,
+    boundary: BoundaryLike | None = None,
     walls: Walls | None = None,
     on_nonfinite: Literal["raise", "freeze"] = "raise",
     interacting: bool | None = None,
@@ -140,7 +143,8 @@ def run_ensemble(
             them among `ranks`.
         rng: Seed, generator, or None for fresh entropy, or for the seed of the store that is gone
             on with.
-        walls: Box that the state is kept in.
+        boundary: What the states are kept inside of, as `simulate` takes it.
+        walls: The same in the words of `Walls`.
         on_nonfinite: "raise", or "freeze": go on without the trajectories that were lost.
         interacting: Whether trajectories feel each other and must run together; None finds out by
             a probe.
@@ -172,7 +176,7 @@ def run_ensemble(
     ranks = alone() if ranks is None else ranks
     ts, wanted = check_times(times), check_observables(observables)
     trajectories = _check_request(trajectories, store, resume, wanted, on_nonfinite)
-    check_dynamics(sde, solver, ts, walls)
+    check_dynamics(sde, solver, ts, None)
     check_interacting(interacting)
     check_trajectories(sde, trajectories)
     threads = check_threads(threads, processes=ranks.here)
@@ -185,7 +189,9 @@ def run_ensemble(
         sample = sample_of(x0, trajectories, seed)
         together = interacting is True or solver.whole
         probed = x0 if isinstance(x0, Tensor) and len(x0) == trajectories else sample
-        network = probe(sde, probed, ts[0], walls, whole=together)
+        enclosure = enclosure_of(boundary, walls, sample.shape[1:])
+        check_boundary(solver, enclosure)
+        network = probe(sde, probed, ts[0], enclosure, whole=together)
         check_derivatives(sde, probed, ts[0])
         rows = block_rows(sample)
         check_blocks(trajectories, rows)
@@ -206,7 +212,8 @@ def run_ensemble(
             rows=trajectories if together else min(rows, trajectories),
             whole=together,
             seed=seed,
-            walls=walls,
+            boundary=walls if boundary is None else boundary,
+            enclosure=enclosure,
             on_nonfinite=on_nonfinite,
             sample=sample,
             stored=path is not None,

@@ -42,10 +42,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from sdegen.boundary import Enclosure
 from sdegen.noise import Stream
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
-from sdegen.walls import Walls
 
 __all__ = ["Accumulator", "Block", "Observable", "PairTree", "Partial", "check_observables"]
 
@@ -63,7 +63,7 @@ class Block:
         times: Times at which the states are seen, shape (T,), float64.
         nodes: Times at which steps begin and end, shape (steps + 1,), float64; the same as times
             for an observable that does not ask for every step.
-        walls: Box that the states are kept in, or None.
+        boundary: What the states are kept inside of, or None.
         stream: Random numbers of the observable's own, the same for a block in every run of a
             seed.
     """
@@ -71,7 +71,7 @@ class Block:
     sde: SDE
     times: Tensor
     nodes: Tensor
-    walls: Walls | None
+    boundary: Enclosure | None
     stream: Stream
 
     def check_line(self, name: str, then: str) -> None:
@@ -84,7 +84,7 @@ class Block:
         Raises:
             ValueError: If the walls are periodic.
         """
-        if self.walls is not None and "periodic" in self.walls.kinds:
+        if self.boundary is not None and self.boundary.periodic:
             raise ValueError(
                 f"observable {name!r}: between periodic walls a path goes around, and its states "
                 "do not tell which way or how often; simulate on the line, without the walls, "

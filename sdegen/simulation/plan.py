@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sdegen.boundary import BoundaryLike, Enclosure
 from sdegen.errors import NonFiniteError, SdegenError, SolverError
 from sdegen.noise import Streams
 from sdegen.sde.base import SDE
@@ -92,7 +93,8 @@ class Plan:
         rows: Trajectories of a block.
         whole: Whether they must run together.
         seed: Seed of the run.
-        walls: Box that the state is kept in.
+        boundary: What the state is kept inside of, as it was passed: as `Walls` or otherwise.
+        enclosure: The same, for the states of this run.
         on_nonfinite: What to do about trajectories that are lost.
         sample: A few rows of the start.
         stored: Whether states are stored.
@@ -108,7 +110,8 @@ class Plan:
     rows: int
     whole: bool
     seed: int
-    walls: Walls | None
+    boundary: BoundaryLike | Walls | None
+    enclosure: Enclosure | None
     on_nonfinite: OnNonfinite
     sample: Tensor
     stored: bool
@@ -134,7 +137,7 @@ class Plan:
             "on_nonfinite": self.on_nonfinite,
             "sde": described(self.sde),
             "solver": described(self.solver),
-            "walls": described(self.walls),
+            "walls": described(self.boundary),
             "x0": described(start),
             "observables": {o.name: described(o) for o in self.observables},
         }
@@ -158,12 +161,8 @@ class Plan:
                 f"but x0({len(like)}, rng=…) shape {tuple(like.shape)}, {like.dtype}, on "
                 f"{like.device}."
             )
-        walls = self.walls
-        if walls is not None and not bool(((x >= walls.low) & (x <= walls.high)).all()):
-            raise ValueError(
-                f"x0({len(x)}, rng=…) must start inside the walls [{walls.low:g}, "
-                f"{walls.high:g}], but returned {float(x.min()):g} … {float(x.max()):g}."
-            )
+        if self.enclosure is not None:
+            self.enclosure.check_inside(x, self.times[0], f"what x0({len(x)}, rng=…) returned")
         return x
 
     def solved(
@@ -222,7 +221,7 @@ class Plan:
             seed=self.seed,
             keep_path=(self.stored and self.keep_path) or (seen and not shown),
             conditions=Conditions(
-                self.walls,
+                self.enclosure,
                 self.on_nonfinite,
                 tick,
                 see=see if seen and shown else None,
@@ -255,7 +254,7 @@ class Plan:
     def _block(self, observable: Observable, b: int, sde: SDE) -> Block:
         stream = Streams(self.seed, f"observable {observable.name}").block(b)
         nodes = self.solver.nodes(self.times) if observable.every_step else self.times
-        return Block(sde, self.times, nodes, self.walls, stream)
+        return Block(sde, self.times, nodes, self.enclosure, stream)
 
     def template(self) -> Template:
         """The layout of the records: what observables gather of two and of three trajectories.

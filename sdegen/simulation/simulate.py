@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext, suppress
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from sdegen.boundary import BoundaryLike, Enclosure, enclosure_of
 from sdegen.errors import Interrupted, NonFiniteError, SdegenError, SolverError
 from sdegen.interrupt import HeldInterrupt
 from sdegen.noise import Rng, Streams, seed_of
@@ -45,6 +47,7 @@ def simulate(
     *,
     solver: Solver | None = None,
     rng: Rng = None,
+    boundary: BoundaryLike | None = None,
     walls: Walls | None = None,
     keep_path: bool = True,
     on_nonfinite: Literal["raise", "freeze"] = "raise",
@@ -66,8 +69,10 @@ def simulate(
             `substeps` says how finely it walks between them.
         solver: How it moves; EulerMaruyama() unless said.
         rng: Seed, generator, or None for fresh entropy; the result records the seed.
-        walls: Box that the state is kept in: `Walls(low, high, "no-flux" | "absorbing" |
-            "periodic")`.
+        boundary: What the states are kept inside of: `Reflecting`, `Absorbing` or `Periodic`, for
+            states of several coordinates one for each that needs any, as in {0: Periodic(0, 1)}
+            (`sdegen.boundary`).
+        walls: The same in the words of `Walls(low, high, "no-flux" | "absorbing" | "periodic")`.
         keep_path: Whether the states at all times are kept, or the last alone.
         on_nonfinite: "raise", or "freeze": go on without the trajectories that were lost, and mark
             them.
@@ -97,7 +102,8 @@ def simulate(
     """
     solver = EulerMaruyama() if solver is None else solver
     x0, ts = check_state(x0), check_times(times)
-    check_dynamics(sde, solver, ts, walls)
+    enclosure = enclosure_of(boundary, walls, x0.shape[1:])
+    check_dynamics(sde, solver, ts, enclosure)
     if on_nonfinite not in ("raise", "freeze"):
         raise ValueError(f"on_nonfinite must be 'raise' or 'freeze', but is {on_nonfinite!r}.")
     check_interacting(interacting)
@@ -108,7 +114,7 @@ def simulate(
 
     with nullcontext() if differentiable else torch.no_grad():
         with torch.no_grad():
-            network = probe(sde, x0, ts[0], walls, whole=interacting is True)
+            network = probe(sde, x0, ts[0], enclosure, whole=interacting is True)
             check_derivatives(sde, x0, ts[0], differentiable=differentiable)
             whole = solver.whole or differentiable
             if not network and interacting is not True:
@@ -129,7 +135,7 @@ def simulate(
                 with one_at_a_time:
                     bar.update()
 
-            conditions = Conditions(walls, on_nonfinite, tick if progress else None)
+            conditions = Conditions(enclosure, on_nonfinite, tick if progress else None)
             solutions, interrupted = _solutions(
                 lambda b: solve_block(
                     sde if len(blocks) == 1 else sde.of_rows(blocks[b]),
@@ -146,10 +152,10 @@ def simulate(
             )
     failed_at = solutions[-1].failed_at if solutions else None
     if failed_at is not None:
-        raise _failure(solutions, ts, keep_path, seed, failed_at)
+        raise _failure(solutions, ts, keep_path, seed, failed_at, enclosure)
     if interrupted:
-        raise _interruption(solutions, ts, keep_path, seed)
-    return _joined(solutions, ts if keep_path else ts[-1:], seed)
+        raise _interruption(solutions, ts, keep_path, seed, enclosure)
+    return _joined(solutions, ts if keep_path else ts[-1:], seed, enclosure)
 
 
 def _solutions(
@@ -168,39 +174,71 @@ def _solutions(
     return solutions, interrupt.pending or len(solutions) < len(blocks)
 
 
-def _joined(solutions: list[Solution], times: Tensor, seed: int) -> Trajectory:
+def _joined(
+    solutions: list[Solution], times: Tensor, seed: int, enclosure: Enclosure | None
+) -> Trajectory:
     """One trajectory from the blocks."""
     reached = min(len(s.states) for s in solutions)
-    states = (
-        solutions[0].states
-        if len(solutions) == 1
-        else torch.cat([s.states[:reached] for s in solutions], 1)
-    )
+    states = _together([s.states for s in solutions], reached)
+    assert states is not None
     nonfinite = torch.cat([s.nonfinite for s in solutions])
-    return Trajectory(times[:reached], states, max(s.nfe for s in solutions), seed, nonfinite)
+    return Trajectory(
+        times[:reached],
+        states,
+        max(s.nfe for s in solutions),
+        seed,
+        nonfinite,
+        absorbed=_together([s.absorbed for s in solutions], reached),
+        windings=_together([s.windings for s in solutions], reached),
+        periods=enclosure.periods() if enclosure is not None and enclosure.periodic else None,
+    )
+
+
+def _together(parts: list[Tensor | None], reached: int) -> Tensor | None:
+    """What the blocks have, shape (reached, batch, …); None where they have none."""
+    if len(parts) == 1:
+        return parts[0]
+    have = [part[:reached] for part in parts if part is not None]
+    return torch.cat(have, 1) if len(have) == len(parts) else None
 
 
 def _failure(
-    solutions: list[Solution], times: Tensor, keep_path: bool, seed: int, failed_at: float
+    solutions: list[Solution],
+    times: Tensor,
+    keep_path: bool,
+    seed: int,
+    failed_at: float,
+    enclosure: Enclosure | None,
 ) -> SdegenError:
     """The error, with the path up to the last time at which all was finite."""
     last = solutions[-1]
     lost, seen = int(last.nonfinite.sum()), sum(len(s.nonfinite) for s in solutions)
     finite = last.states.flatten(1).isfinite().all(1)
     good = int(finite.long().cumprod(0).sum())
-    kept = [Solution(s.states[:good], s.nfe, s.nonfinite, s.failed_at) for s in solutions]
+
+    def upto(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[:good]
+
+    kept = [
+        replace(s, states=s.states[:good], absorbed=upto(s.absorbed), windings=upto(s.windings))
+        for s in solutions
+    ]
     largest = float(torch.nan_to_num(last.states, posinf=0.0, neginf=0.0).abs().max())
     message = (
         f"{lost} of {seen} trajectories non-finite by t = {failed_at:g}; the largest finite value "
         f"on record is {largest:.3g}. {last.advice}"
     )
     # without the path, what there is belongs to no time that was asked for
-    result = _joined(kept, times, seed) if keep_path and good > 0 else None
+    result = _joined(kept, times, seed, enclosure) if keep_path and good > 0 else None
     return NonFiniteError(message, result) if last.why is None else SolverError(last.why, result)
 
 
 def _interruption(
-    solutions: list[Solution], times: Tensor, keep_path: bool, seed: int
+    solutions: list[Solution],
+    times: Tensor,
+    keep_path: bool,
+    seed: int,
+    enclosure: Enclosure | None,
 ) -> Interrupted:
     """Ctrl-C, with the blocks that are done, or else with the first one as far as it went."""
     end = float(times[-1])
@@ -209,7 +247,7 @@ def _interruption(
         done = solutions[:1]
     if not done:
         return Interrupted("interrupted before any trajectory was done.")
-    result = _joined(done, times if keep_path else times[-1:], seed)
+    result = _joined(done, times if keep_path else times[-1:], seed, enclosure)
     reached = float(result.times[-1])
     message = f"interrupted: {len(result.nonfinite)} trajectories are done up to t = {reached:g}."
     return Interrupted(message, result)

@@ -23,6 +23,7 @@ from sdegen.checks import check_count
 from sdegen.noise import Stream, normals_like
 from sdegen.sde.base import SDE, Counter
 from sdegen.shapes import State
+from sdegen.solvers.containment import Containment, RememberingDraw
 from sdegen.solvers.record import Conditions, Record, Solution, with_cause
 
 __all__ = [
@@ -48,7 +49,7 @@ class Solver(ABC):
     Attributes:
         clocks: Kinds of dynamics that it takes: "continuous", and "integer" for Markov chains.
         whole: Whether all trajectories must run together, as where one step size serves them all.
-        takes_walls: Whether the state can be kept in a box after each step.
+        takes_walls: Whether the state can be kept inside a boundary after each step.
         shows_steps: Whether its states are handed out on the way, to `see` and `watch`.
     """
 
@@ -97,7 +98,7 @@ class Solver(ABC):
             times: Shape (T,), float64, strictly monotone.
             noise: Stream that the normals are drawn from, or None for noise-free dynamics.
             keep_path: Whether all T states are kept, or the last one alone.
-            conditions: Walls, who looks on, and what becomes of trajectories that are lost.
+            conditions: Boundary, who looks on, and what becomes of trajectories that are lost.
 
         Returns:
             The block as far as it went.
@@ -115,6 +116,8 @@ class FixedStep(Solver):
         keeps_noise: Whether a step may hold on to what draw() gave it. Where it may not, the same
             memory serves again, some steps later.
         ends_at_data: Whether the last state is an estimate of the data, and no longer one at t.
+        is_update: Whether a step is the update itself, x + dt f + √|dt| g z with one draw, so
+            that a boundary can tell its mean from its noise.
 
     Raises:
         TypeError: If substeps is no int.
@@ -127,6 +130,7 @@ class FixedStep(Solver):
     shows_steps: ClassVar[bool] = True
     keeps_noise: ClassVar[bool] = True
     ends_at_data: ClassVar[bool] = False
+    is_update: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_count("substeps", self.substeps)
@@ -174,8 +178,13 @@ class FixedStep(Solver):
         if noise is not None:
             recycled = not (self.keeps_noise or torch.is_grad_enabled())
             draw = normals_like(x0, noise).each(recycled=recycled).__next__
-        x, i, walls = x0, 0, conditions.walls
-        with Record(x0, nodes, self.substeps, keep_path, conditions) as record:
+        x, i, inside, last = x0, 0, None, RememberingDraw(draw)
+        if conditions.boundary is not None:
+            inside = Containment(conditions.boundary, sde, x0, nodes, conditions.uniforms)
+            draw = last if inside.asks_noise and self.is_update else draw
+            if conditions.on_containment is not None:
+                conditions.on_containment(inside)
+        with Record(x0, nodes, self.substeps, keep_path, conditions, inside) as record:
             interrupted = record.interrupted
             while not record.stopped:
                 # steps that nobody looks at are taken in a row
@@ -185,7 +194,7 @@ class FixedStep(Solver):
                     except Exception as error:
                         add_step_note(error, i, nodes)
                         raise
-                    x = after if walls is None else walls.contain(x, after)
+                    x = after if inside is None else inside.contain(i, x, after, last.last)
                     if interrupted():
                         break
                 i += 1

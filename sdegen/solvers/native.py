@@ -35,6 +35,7 @@ class EulerMaruyama(OneStep):
     """
 
     clocks: ClassVar[tuple[str, ...]] = ("continuous", "integer")
+    is_update: ClassVar[bool] = True
 
     def mover(self, sde: SDE) -> Move:
         """The update, x ← update(x, f, g, dt, z)."""

@@ -20,20 +20,25 @@ import threading
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FunctionType
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from sdegen.boundary import Enclosure
 from sdegen.noise import Stream, box_muller, normals_like
 from sdegen.sde.base import SDE, Counter
 from sdegen.shapes import State
 from sdegen.solvers.base import Conditions, Draw, FixedStep, Solution, Step, add_step_note
+from sdegen.solvers.containment import (
+    absorbed_by_position,
+    contained_by_position,
+    steps_alone,
+)
 from sdegen.solvers.record import Record
 from sdegen.step import numbers
-from sdegen.walls import Walls
 
 __all__ = ["Move", "OneStep", "times_of"]
 
@@ -55,7 +60,9 @@ class OneStep(FixedStep):
         substeps: Equal steps between any two of the times.
         compile: Whether runs of steps are compiled with `torch.compile`, for dynamics that are
             run long enough: it takes a C++ compiler and, for each SDE, 10 to 40 s before the
-            first step. On a CPU its paths are others than those of compile=False.
+            first step. On a CPU its paths are others than those of compile=False. A boundary that
+            must see each step (bridges at absorbing ends, ends that move or are without noise)
+            is walked step by step.
 
     Raises:
         TypeError: If substeps is no int, or compile no bool.
@@ -108,7 +115,8 @@ class OneStep(FixedStep):
             ValueError: If runs are compiled, and the drift does not compile, gradients are asked
                 for, or on_nonfinite is "freeze".
         """
-        if not self.compile:
+        boundary = conditions.boundary
+        if not self.compile or (boundary is not None and steps_alone(boundary, sde, x0, times[0])):
             return super().solve(
                 sde, x0, times, noise=noise, keep_path=keep_path, conditions=conditions
             )
@@ -127,7 +135,7 @@ class OneStep(FixedStep):
         # how far apart the states are that somebody wants to see
         apart = self.substeps if seen else len(nodes) - 1
         apart = 1 if conditions.watch is not None else apart
-        runs = _Runs(self, sde, x0, nodes, conditions.walls, apart, noise)
+        runs = _Runs(self, sde, x0, nodes, boundary, apart, noise)
         x, i = x0, 0
         with Record(x0, nodes, self.substeps, keep_path, conditions) as record:
             while not record.stopped:
@@ -145,7 +153,11 @@ class OneStep(FixedStep):
                     record.reach(i, x)
                     if record.stopped:
                         break
-        return record.solution(runs.evaluations * i)
+        solution = record.solution(runs.evaluations * i)
+        if boundary is None or not boundary.absorbs:
+            return solution
+        absorbed = [absorbed_by_position(boundary, states) for states in solution.states]
+        return replace(solution, absorbed=torch.stack(absorbed))
 
 
 def times_of(sde: SDE, nodes: Tensor) -> Sequence[Tensor]:
@@ -166,7 +178,7 @@ class _Runs:
         sde: What moves.
         x0: State at nodes[0].
         nodes: Times at which steps begin and end.
-        walls: Box that the state is kept in.
+        boundary: What the states are kept inside of.
         apart: Steps between two states that are to be seen.
         noise: Stream that the noise is drawn from, or None.
 
@@ -180,7 +192,7 @@ class _Runs:
         sde: SDE,
         x0: State,
         nodes: Tensor,
-        walls: Walls | None,
+        boundary: Enclosure | None,
         apart: int,
         noise: Stream | None,
     ) -> None:
@@ -197,7 +209,7 @@ class _Runs:
         self._windows = [self._cut(values, self._length + more) for values, more in series]
         z = None if self._noise is None else self._noise.zeros(self._length)
         example = x0.contiguous(), *self._schedule(0, 0, self._length), z
-        self._compiled = _compiled(solver, sde, walls, self._stride, example)
+        self._compiled = _compiled(solver, sde, boundary, self._stride, example)
         self._run: _Run | None = None
         self.evaluations = self._compiled.evaluations
 
@@ -327,12 +339,14 @@ class _Compiled:
 
     Args:
         move: The step.
-        walls: Box that the state is kept in.
+        boundary: What the states are kept inside of.
         stride: Steps between two states that the run shows.
         evaluations: Of the drift, in a step.
     """
 
-    def __init__(self, move: Move, walls: Walls | None, stride: int, evaluations: int) -> None:
+    def __init__(
+        self, move: Move, boundary: Enclosure | None, stride: int, evaluations: int
+    ) -> None:
         def run(
             x: State, ts: Tensor, dts: Tensor, roots: Tensor, noise: Tensor | None
         ) -> list[State]:
@@ -344,7 +358,7 @@ class _Compiled:
                 normals = [z for pair in noise.unbind() for z in box_muller(pair, x.dtype)]
             for k, (dt, root) in enumerate(zip(dts.unbind(), roots.unbind(), strict=True)):
                 after = move(x, times[k], times[k + 1], dt, root, normals[k])
-                x = after if walls is None else walls.contain(x, after)
+                x = after if boundary is None else contained_by_position(boundary, x, after)
                 if (k + 1) % stride == 0:
                     states.append(x)
             return states
@@ -399,25 +413,25 @@ _functions: OrderedDict[tuple[Any, ...], _Compiled] = OrderedDict()
 
 
 def _compiled(
-    solver: OneStep, sde: SDE, walls: Walls | None, stride: int, example: tuple[Any, ...]
+    solver: OneStep, sde: SDE, boundary: Enclosure | None, stride: int, example: tuple[Any, ...]
 ) -> _Compiled:
     """The compiled run.
 
     Args:
         solver: Whose steps.
         sde: What moves.
-        walls: Box that the state is kept in.
+        boundary: What the states are kept inside of.
         stride: Steps between two states that the run shows.
         example: Arguments of the run, to compile it with.
     """
     x, ts, dts, roots, noise = example
-    key = (solver, sde, walls, stride, len(dts), x.shape[1:], x.dtype, x.device, noise is None)
+    key = (solver, sde, boundary, stride, len(dts), x.shape[1:], x.dtype, x.device, noise is None)
     with _lock:  # other threads wait for the first one to have compiled
         if key not in _functions:
             counter = Counter()
             few = x[:1], ts[0], ts[1], dts[0], roots[0], None if noise is None else x[:1]
             solver.mover(sde.counted(counter))(*few)
-            function = _Compiled(solver.mover(sde), walls, stride, counter.calls)
+            function = _Compiled(solver.mover(sde), boundary, stride, counter.calls)
             torch._dynamo.maybe_mark_dynamic(x, 0)
             if noise is not None:
                 torch._dynamo.maybe_mark_dynamic(noise, noise.ndim - x.ndim)

@@ -17,10 +17,12 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
+from sdegen.boundary import Enclosure
 from sdegen.interrupt import HeldInterrupt
+from sdegen.noise import Stream
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
-from sdegen.walls import Walls
+from sdegen.solvers.containment import Containment
 
 __all__ = ["Conditions", "OnNonfinite", "Record", "See", "Solution", "Watch", "with_cause"]
 
@@ -38,7 +40,8 @@ class Conditions:
     """On what conditions a block is run.
 
     Attributes:
-        walls: Box that the state is kept in.
+        boundary: What the states are kept inside of.
+        uniforms: Stream that bridges at absorbing ends are drawn from.
         on_nonfinite: "raise" stops the block where trajectories are lost; "freeze" goes on
             without them.
         tick: Called after each time that is reached.
@@ -46,13 +49,17 @@ class Conditions:
             it nor watch may keep or change a state.
         watch: Called with i and the states at nodes[i] and nodes[i + 1], for each step, where a
             solver `shows_steps`.
+        on_containment: Called before the first step with what keeps the block inside, where
+            there is a boundary and a solver `shows_steps`.
     """
 
-    walls: Walls | None = None
+    boundary: Enclosure | None = None
     on_nonfinite: OnNonfinite = "raise"
     tick: Callable[[], None] | None = None
     see: See | None = None
     watch: Watch | None = None
+    uniforms: Stream | None = None
+    on_containment: Callable[[Containment], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,8 @@ class Solution:
         why: What kept a solver from going on, where it was not that trajectories were lost.
         cause: What is not finite at some time at finite states too, and so lost trajectories.
         interrupted_at: Time up to which the block went before Ctrl-C stopped it, or None.
+        absorbed: Which trajectories were absorbed by each of the times, shape (T, batch), or None.
+        windings: How often each coordinate went around by then, shape of states, or None.
     """
 
     states: Tensor
@@ -76,6 +85,8 @@ class Solution:
     why: str | None = None
     interrupted_at: float | None = None
     cause: str | None = None
+    absorbed: Tensor | None = None
+    windings: Tensor | None = None
 
     @property
     def advice(self) -> str:
@@ -98,6 +109,7 @@ class Record:
         keep_path: Whether states are kept, or the last one alone.
         conditions: Who looks on; "raise" sets `failed_at`, "freeze" holds what is lost where it
             was finite.
+        containment: What keeps the block inside a boundary, if anything does.
 
     Attributes:
         interrupted: Whether the block must end where it is, as a function.
@@ -112,6 +124,7 @@ class Record:
         substeps: int,
         keep_path: bool,
         conditions: Conditions,
+        containment: Containment | None = None,
     ) -> None:
         self.x = self.finite = x0
         self.suspects: range | None = None
@@ -126,6 +139,9 @@ class Record:
         self._freeze = conditions.on_nonfinite == "freeze"
         self._tick, self._see, self._watch = conditions.tick, conditions.see, conditions.watch
         self._sums: list[tuple[int, Tensor]] = []
+        self._containment = containment
+        self._absorbed, self._windings = _counts(containment)
+        self._counted = [] if containment is None else [(self._absorbed, self._windings)]
         self._lost = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
 
     def __enter__(self) -> Self:
@@ -165,6 +181,8 @@ class Record:
             self._lost = self._lost | _rows_nonfinite(x)
         before = self.x
         x = self.x = self.held(x)
+        if self._containment is not None:
+            self._contain(keep=self._path is not None and i % self._substeps == 0)
         if self._watch is not None:
             self._watch(i - 1, before, x)
         reached = i % self._substeps == 0
@@ -199,6 +217,15 @@ class Record:
         self.suspects = range(self._checked, found + 1)
         return True
 
+    def _contain(self, *, keep: bool) -> None:
+        """Takes over the counts of a boundary, those of lost trajectories put back."""
+        assert self._containment is not None
+        if self._freeze:
+            self._containment.hold(self._lost, self._windings)
+        self._absorbed, self._windings = _counts(self._containment)
+        if keep:
+            self._counted.append((self._absorbed, self._windings))
+
     def held(self, x: State) -> State:
         """Puts lost trajectories of x back to where they last were finite."""
         return _where_rows(self._lost, self.x, x) if self._freeze else x
@@ -206,9 +233,23 @@ class Record:
     def solution(self, nfe: int) -> Solution:
         """The block as far as it went."""
         states = self.x[None] if self._path is None else torch.stack(self._path)
+        counted = [(self._absorbed, self._windings)] if self._path is None else self._counted
+        absorbed = [a & ~self._lost for a, _ in counted if a is not None]
+        windings = [w for _, w in counted if w is not None]
         return Solution(
-            states, nfe, self._lost, self.failed_at, interrupted_at=self.interrupted_at
+            states,
+            nfe,
+            self._lost,
+            self.failed_at,
+            interrupted_at=self.interrupted_at,
+            absorbed=torch.stack(absorbed) if absorbed else None,
+            windings=torch.stack(windings) if windings else None,
         )
+
+
+def _counts(containment: Containment | None) -> tuple[Tensor | None, Tensor | None]:
+    """Who is absorbed, and how often each coordinate went around."""
+    return (None, None) if containment is None else (containment.absorbed, containment.windings)
 
 
 def with_cause(solution: Solution, sde: SDE, record: Record, nodes: Tensor) -> Solution:

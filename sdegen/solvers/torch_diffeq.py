@@ -95,7 +95,7 @@ class TorchDiffEq(Solver):
             ValueError: If on_nonfinite is "freeze".
         """
         assert noise is None  # check() saw to it
-        assert conditions.walls is None  # the door saw to it
+        assert conditions.boundary is None  # the door saw to it
         assert conditions.see is None  # whoever asks looks at shows_steps first
         assert conditions.watch is None
         if conditions.on_nonfinite == "freeze":

@@ -115,7 +115,7 @@ class TorchSDE(Solver):
     ) -> Solution:
         """Solves with one call of `torchsde.sdeint`; see `Solver.solve`."""
         assert noise is not None  # check() saw to it
-        assert conditions.walls is None  # the door saw to it
+        assert conditions.boundary is None  # the door saw to it
         nodes = self.nodes(times)
         counter = Counter()
         record = Record(x0, nodes, self.substeps, keep_path, conditions)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sdegen.checks import check_positive
 from sdegen.errors import SdegenError
+from sdegen.fokker_planck.checks import GridBoundaryLike
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
@@ -18,7 +19,6 @@ from sdegen.sde.base import SDE
 from sdegen.shapes import State
 from sdegen.verification.check import Check, Limits
 from sdegen.verification.distances import total_variation
-from sdegen.walls import WallKind
 
 __all__ = ["Energy", "boltzmann_checks", "check_belief", "density_check"]
 
@@ -103,7 +103,7 @@ def boltzmann_checks(
     exact: DensityPath | None,
     grid: Grid,
     limits: Limits,
-    boundary: WallKind | tuple[WallKind, WallKind] | None = None,
+    boundary: GridBoundaryLike | None = None,
 ) -> list[Check]:
     """The stationary density against e^{−U/T}, and whether it was reached."""
     name = "total variation between the stationary density and e^(−U/T)"

@@ -33,8 +33,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sdegen.boundary import Boundary, BoundaryLike
 from sdegen.errors import SdegenError
-from sdegen.fokker_planck.checks import check_start, check_walls
+from sdegen.fokker_planck.checks import GridBoundaryLike, boundary_of_grid, check_start
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
@@ -64,7 +65,7 @@ from sdegen.verification.sampling import (
     survivors_check,
 )
 from sdegen.verification.suspects import suspects_that_fit
-from sdegen.walls import WallKind, Walls
+from sdegen.walls import Walls
 
 __all__ = ["Certificate", "certify"]
 
@@ -115,7 +116,7 @@ def certify(
     potential: Energy | Callable[[State], Tensor] | None = None,
     temperature: float = 1.0,
     density: Density | None = None,
-    boundary: WallKind | tuple[WallKind, WallKind] | None = None,
+    boundary: GridBoundaryLike | None = None,
     trajectories: int = 10_000,
     limits: Limits | None = None,
     false_alarm: float = 1e-5,
@@ -138,7 +139,7 @@ def certify(
         density: Density that is believed at the last time.
         boundary: What walls at the ends of the grid do, or a pair (lower, upper): "no-flux",
             "absorbing" or "periodic"; None if the state is free. A path must have been simulated
-            with walls=Walls(grid.low, grid.high, boundary).
+            with walls=Walls(grid.low, grid.high, boundary), or with the same boundary.
         trajectories: How many are simulated.
         limits: What is allowed where no chance is in it.
         false_alarm: Chance to refuse an exact simulation, of all tests together.
@@ -166,7 +167,9 @@ def certify(
     point = start_point(p0)
     p0 = p0 if point is None else point
     _check_start(p0, grid)
-    walls = None if boundary is None else Walls(grid.low, grid.high, check_walls(boundary))
+    ends = None if boundary is None else boundary_of_grid(boundary, grid, physical_walls=True)
+    walls = None if ends is None else Walls(grid.low, grid.high, ends.kinds)
+    unbridged = ends is not None and "absorbing" in ends.kinds and not any(ends.bridged)
     _check(path, simulated, ts, false_alarm, trajectories, limits)
     _check_walls(walls, path, density)
     energy: Energy | None
@@ -188,14 +191,17 @@ def certify(
     edge = [] if walls is not None else [_edge(law, grid, limits)]
     checks = [*edge, _resolution(exact, refined, no_density, limits)]
     sound = all(check.verdict == "passed" for check in edge)
-    checks.append(_step(chain, exact, no_chain or no_density, solver, ts, limits, sound, walls))
+    checks.append(
+        _step(chain, exact, no_chain or no_density, solver, ts, limits, sound, unbridged)
+    )
     if density is not None:
         checks.append(density_check(density, exact, grid, limits))
     if energy is not None:
         checks += boltzmann_checks(energy, temperature, sde, exact, grid, limits, boundary)
     if path is None:
         tell(f"{trajectories} trajectories")
-        path = _simulated(simulated or sde, p0, ts, solver, trajectories, seed_of(rng), walls)
+        inside = _where(boundary, walls)
+        path = _simulated(simulated or sde, p0, ts, solver, trajectories, seed_of(rng), inside)
     checks.append(_finite(path))
     tests = TESTS + (walls is not None and "absorbing" in walls.kinds)
     each = false_alarm / (tests * (len(ts) - 1))
@@ -291,7 +297,7 @@ def _chain_law(
     solver: Solver,
     p0: Density | float,
     times: Tensor,
-    boundary: WallKind | tuple[WallKind, WallKind] | None,
+    boundary: GridBoundaryLike | None,
 ) -> tuple[DensityPath | None, str]:
     """The law of the chain, or why there is none."""
     try:
@@ -305,7 +311,7 @@ def _density(
     grid: Grid,
     p0: Density | float,
     times: Tensor,
-    boundary: WallKind | tuple[WallKind, WallKind] | None,
+    boundary: GridBoundaryLike | None,
 ) -> tuple[DensityPath | None, str, DensityPath | None]:
     """The Fokker–Planck density, or why there is none, and the same on half the spacing."""
     fine = Grid(grid.low, grid.high, 2 * grid.cells)
@@ -362,7 +368,7 @@ def _step(
     times: Tensor,
     limits: Limits,
     sound: bool,
-    walls: Walls | None,
+    unbridged: bool,
 ) -> Check:
     """The bias of the step."""
     name = "total variation between the chain and the SDE"
@@ -372,8 +378,8 @@ def _step(
         return Check.skipped(name, limits.step, "the grid cuts the law.")
     bias = max(total_variation(chain.at(k), exact.at(k)) for k in range(1, len(chain)))
     dt = float(solver.nodes(times).diff().abs().max())
-    # paths that touch a wall between two steps are not absorbed: an error of order ½
-    order = 0.5 if walls is not None and "absorbing" in walls.kinds else 1.0
+    # without bridges, paths that touch a wall between two steps are not absorbed
+    order = 0.5 if unbridged else 1.0
     enough = dt * (limits.step / bias) ** (1 / order) if bias > 0 else dt
     return Check.of_value(
         name,
@@ -385,6 +391,17 @@ def _step(
     )
 
 
+def _where(boundary: GridBoundaryLike | None, walls: Walls | None) -> BoundaryLike | None:
+    """The boundary with its ends, which words leave to the grid."""
+    if isinstance(boundary, Boundary | Walls):
+        return boundary
+    if isinstance(boundary, tuple):
+        lower, upper = boundary
+        if isinstance(lower, Boundary) and isinstance(upper, Boundary):
+            return lower, upper
+    return walls
+
+
 def _simulated(
     sde: SDE,
     p0: Density | float,
@@ -392,7 +409,7 @@ def _simulated(
     solver: Solver,
     count: int,
     seed: int,
-    walls: Walls | None,
+    boundary: BoundaryLike | None,
 ) -> Trajectory:
     """Trajectories from p0, which is drawn from by its quantiles."""
     if isinstance(p0, int | float):
@@ -401,7 +418,7 @@ def _simulated(
         source = stream(seed, "certificate").generator()
         x0 = p0.quantile(torch.rand(count, generator=source, dtype=torch.float64))
     return simulate(
-        sde, x0[:, None], times, solver=solver, rng=seed, walls=walls, on_nonfinite="freeze"
+        sde, x0[:, None], times, solver=solver, rng=seed, boundary=boundary, on_nonfinite="freeze"
     )
 
 
@@ -463,7 +480,7 @@ def _suspects(
     grid: Grid,
     p0: Density | float,
     times: Tensor,
-    boundary: WallKind | tuple[WallKind, WallKind] | None,
+    boundary: GridBoundaryLike | None,
 ) -> list[str]:
     """Mistakes whose law the trajectories follow."""
     states = _kept(path)

@@ -17,8 +17,9 @@ one that stirs noise in and then follows the flow is a kernel and then a map. So
 refused, by name: solvers that draw more than once a step (a corrector), that remember two states
 or more under noise, that remember and do not tell, and adaptive ones, which have no chain.
 
-Between walls the chain is that of `simulate(…, walls=Walls(low, high, boundary))`: what a step
-carries beyond them comes back as `Walls` says, or is lost with the mass of the density.
+Between walls the chain is that of `simulate(…, walls=Walls(low, high, boundary))`, with the bridge
+of its absorbing walls: what a step carries beyond them comes back, or is lost with the mass of the
+density.
 
 What is said, not hidden: a grid that cuts the density, and one that is too coarse for it.
 """
@@ -34,17 +35,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.fokker_planck.checks import check_walls
+from sdegen.boundary import Enclosure, End, Interval
+from sdegen.fokker_planck import clock
+from sdegen.fokker_planck.checks import GridBoundary, GridBoundaryLike, boundary_of_grid
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
 from sdegen.simulation.door import check_dynamics, check_times
 from sdegen.solvers.base import FixedStep, Step
+from sdegen.solvers.containment import noise_vanishes
 from sdegen.solvers.native import EulerMaruyama
 from sdegen.verification.kernel import Line
 from sdegen.verification.memory import remembering_flow, remembering_pair
-from sdegen.walls import WallKind
 
 __all__ = ["ChainDensity", "edge_ratio", "start_point"]
 
@@ -66,7 +69,8 @@ class ChainDensity:
             Heun where there is no noise; or a linear multistep method. After either there may be
             `FinalDenoising`: the last density is then that of the denoised state.
         boundary: What walls at the ends of the grid do, or a pair (lower, upper), as `Walls` has
-            them; None if the state is free. Between walls a step must be one part, and noisy.
+            them, or such as `Absorbing(low, high, bridge=False)` with the ends of the grid; None
+            if the state is free. Between walls a step must be one part, and noisy.
 
     Raises:
         ValueError: If the grid is not uniform, or the boundary none.
@@ -85,7 +89,7 @@ class ChainDensity:
     dynamics: SDE
     grid: Grid
     solver: FixedStep = field(default_factory=EulerMaruyama)
-    boundary: WallKind | tuple[WallKind, WallKind] | None = field(default=None, kw_only=True)
+    boundary: GridBoundaryLike | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.solver, FixedStep):
@@ -100,7 +104,7 @@ class ChainDensity:
                 "cells)."
             )
         if self.boundary is not None:
-            check_walls(self.boundary)
+            self._check_ends()
             parts = [hasattr(self.solver, name) for name in ("coefficients", "closing")]
             parts += [type(self.solver).stages is not FixedStep.stages]
             if any(parts) or not self.solver.takes_walls:
@@ -114,6 +118,46 @@ class ChainDensity:
             raise ValueError(
                 "the law of a chain needs uniform nodes, but spacings run from "
                 f"{float(h.min()):g} to {float(h.max()):g}; pass Grid(low, high, cells)."
+            )
+
+    def _ends(self) -> GridBoundary | None:
+        """What the walls do, None where there are none."""
+        if self.boundary is None:
+            return None
+        return boundary_of_grid(self.boundary, self.grid, physical_walls=True)
+
+    def _check_ends(self) -> None:
+        """Refuses walls whose law is not built.
+
+        Raises:
+            ValueError: If one moves or is left out, the noise vanishes at a reflecting one, or the
+                bridge of an absorbing one is not that of the step's noise.
+        """
+        ends = self._ends()
+        assert ends is not None
+        if not all(ends.physical) or ends.moving != (None, None):
+            raise ValueError(
+                "the law of a chain between walls needs a fixed one at each end of the grid, but "
+                f"boundary is {self.boundary!r}; pass such as Reflecting({self.grid.low:g}, "
+                f"{self.grid.high:g})."
+            )
+        if any(ends.bridged) and not self.solver.is_update:
+            raise ValueError(
+                f"the law of {type(self.solver).__name__} at absorbing walls is built without "
+                f"bridges; pass Absorbing({self.grid.low:g}, {self.grid.high:g}, bridge=False), "
+                "here and in simulate."
+            )
+        low, high = (
+            End(kind, at)
+            for kind, at in zip(ends.kinds, (self.grid.low, self.grid.high), strict=True)
+        )
+        enclosure = Enclosure((1,), ((None, Interval(low, high)),))
+        t = torch.tensor(clock.start(self.dynamics), dtype=torch.float64)
+        if any(noise_vanishes(enclosure, 0, self.dynamics, self.grid.nodes[1:-1, None], t)):
+            raise ValueError(
+                "the noise vanishes at a reflecting wall, where simulate takes a positive step "
+                "whose law is not built; pass a grid whose ends are where there is noise, or "
+                "compare with FokkerPlanck."
             )
 
     def run(self, p0: Density | float, times: Tensor | Sequence[float]) -> DensityPath:
@@ -161,8 +205,10 @@ class ChainDensity:
 
     def _laws(self, nodes: Tensor, p0: Array, point: float | None) -> Iterator[Array]:
         """The densities after each step, shape (n,) each."""
-        walls = None if self.boundary is None else check_walls(self.boundary)
-        line = Line(self.grid.nodes.numpy(), walls)
+        ends = self._ends()
+        line = Line(self.grid.nodes.numpy())
+        if ends is not None:
+            line = Line(self.grid.nodes.numpy(), ends.kinds, ends.bridged)
         closing, mover = (getattr(self.solver, name, None) for name in ("closing", "solver"))
         if closing is None or mover is None:
             return self._open_laws(line, self.solver, nodes, p0, point)

@@ -13,9 +13,13 @@ and from three on the loss is below 10⁻⁹.
 **Walls** end the integral where the density has not, and there the trapezoidal rule is lost. So
 the spline is integrated over panels by Gauss's rule of 16 points, each panel as long as five
 widths of p N: the kernel's there, and the narrowest of a density that the nodes hold. What the
-kernel puts beyond a wall is folded back, wrapped, or gone, as `Walls.contain` does with states; on
-nodes that is a sum over images. Noise whose width differs from place to place is summed over the
-same panels, which are short only where it is narrow.
+kernel puts beyond a wall is folded back, wrapped, or gone, as `simulate` does with states; on
+nodes that is a sum over images. At an absorbing wall b with a bridge it has the factor
+
+    1 − exp(−2 (b − x)(b − y)/s²)
+
+of the paths that did not touch it on their way from x to y. Noise whose width differs from place
+to place is summed over the same panels, which are short only where it is narrow.
 
 Reference:
     Trefethen and Weideman 2014, SIAM Review 56, theorem 5.1, for the trapezoidal rule; de Boor,
@@ -59,11 +63,20 @@ class Line:
         x: Nodes, shape (n,).
         walls: What the first and the last node do to what meets them; None if they only end the
             line.
+        bridged: Which of them absorb what touches them between two steps, too.
     """
 
-    def __init__(self, x: Array, walls: tuple[WallKind, WallKind] | None = None) -> None:
+    def __init__(
+        self,
+        x: Array,
+        walls: tuple[WallKind, WallKind] | None = None,
+        bridged: tuple[bool, bool] = (False, False),
+    ) -> None:
         self.x, self.h = x, float(x[-1] - x[0]) / (len(x) - 1)
         self.walls = walls
+        self.bridges = tuple(
+            float(x[end]) for end, bridge in zip((0, -1), bridged, strict=True) if bridge
+        )
 
     def after(self, p: Array, moments: Moments) -> Array:
         """The density after a step with moments m and s, shape (n,).
@@ -77,7 +90,8 @@ class Line:
             return np.zeros_like(p)  # all of it left the grid
         self.check_resolved(p)
         first, last = int(alive[0]), int(alive[-1])
-        here = self.alive(p)
+        # a density that vanishes at a wall is none there, and has some in the cell beside it
+        here = self.alive(p, 0 if self.walls is None else 1)
         m, s = moments(self.x[here])
         if self.walls is not None:
             self._check_smooth(p)
@@ -90,14 +104,15 @@ class Line:
             # two nodes more: a map that contracts would else cut off a node of the tails each step
             wide = self.alive(p, 2)
             return self.mapped(p, moments(self.x[wide])[0], wide)[0]
-        if not (s[alive - first] > 0).all():
+        inner = alive - here.start
+        if not (s[inner] > 0).all():
             raise ValueError("there is noise at some x and none at others: no density follows.")
-        refine = self.refinement(m, s, alive - first)
-        uneven = refine > 1 and s[alive - first].max() > _WIDER * s[alive - first].min()
+        refine = self.refinement(m, s, inner)
+        uneven = refine > 1 and s[inner].max() > _WIDER * s[inner].min()
         if self.walls is not None or uneven:
             points, weight = self._panels(here, m, s)
             weight = weight * make_interp_spline(self.x, p, k=DEGREE)(points)
-            return self._folded(weight, *moments(points))
+            return self._folded(weight, *moments(points), points)
         if refine == 1:
             return self._scattered(p[here] * self.h, m, s)
         fine = np.linspace(self.x[first], self.x[last], (last - first) * refine + 1)
@@ -116,7 +131,7 @@ class Line:
                 "there is no noise, so that a start at a point stays a point; pass a density."
             )
         if self.walls is not None:
-            return self._folded(np.ones(1), m, s)
+            return self._folded(np.ones(1), m, s, np.array([x0]))
         z = (self.x - m[0]) / s[0]
         return np.asarray(np.exp(-0.5 * z * z) / (math.sqrt(2 * math.pi) * s[0]))
 
@@ -150,7 +165,7 @@ class Line:
 
     def check_resolved(self, p: Array) -> None:
         """Refuses a density, or one in each column, that its nodes do not describe."""
-        loss = interpolation_loss(p)
+        loss = interpolation_loss(p, cut=self.walls is not None)
         if loss > _COARSE * p.max():
             raise ValueError(
                 f"the grid is too coarse: between nodes {self.h:.3g} apart the density is known "
@@ -189,17 +204,19 @@ class Line:
         points = ends[:-1, None] + half * (1 + _GAUSS_X)
         return points.ravel(), (half * _GAUSS_W).ravel()
 
-    def _folded(self, weight: Array, m: Array, s: Array) -> Array:
+    def _folded(self, weight: Array, m: Array, s: Array, start: Array) -> Array:
         """Σ_i weight_i N(y; m_i, s_i²) at the nodes, with what the walls send back."""
         if self.walls is None:
             return self._scattered(weight, m, s)
         n, (low, high) = len(self.x), self.walls
         if low == high == "absorbing":
-            return self._scattered(weight, m, s)
+            return self._scattered(weight, m, s, start if self.bridges else None)
         over = max(self.x[0] - (m - REACH * s).min(), (m + REACH * s).max() - self.x[-1], 0.0)
         more = math.ceil(over / self.h)
         j = np.arange(-more, n + more)
-        wide = Line(self.x[0] + j * self.h)._scattered(weight, m, s)
+        line = Line(self.x[0] + j * self.h)
+        line.bridges = self.bridges
+        wide = line._scattered(weight, m, s, start if self.bridges else None)
         if low == "periodic":
             out = np.bincount(j % (n - 1), wide, minlength=n)
             out[-1] = out[0]
@@ -215,12 +232,21 @@ class Line:
         out[[end for end, kind in ((0, low), (n - 1, high)) if kind == "no-flux"]] *= 2
         return np.asarray(out)
 
-    def _scattered(self, weight: Array, m: Array, s: Array) -> Array:
-        """Σ_i weight_i N(y; m_i, s_i²) at every node y, each kernel as far as it reaches."""
+    def _scattered(self, weight: Array, m: Array, s: Array, start: Array | None = None) -> Array:
+        """Σ_i weight_i N(y; m_i, s_i²) at every node y, each kernel as far as it reaches.
+
+        Args:
+            weight: Shape (k,).
+            m: Means, shape (k,).
+            s: Standard deviations, shape (k,).
+            start: Where each comes from, shape (k,), where what touches a wall on the way is
+                left out.
+        """
         n = len(self.x)
         out = np.zeros(n)
         keep = (s > 0) & (m + REACH * s > self.x[0]) & (m - REACH * s < self.x[-1])
         weight, m, s = weight[keep], m[keep], s[keep]
+        start = None if start is None else start[keep]
         if len(m) == 0:
             return out
         if len(m) > 1 and s.max() > _WIDER * s.min():
@@ -228,7 +254,8 @@ class Line:
             bands = np.floor(np.log2(s / s.min())).astype(np.int64)
             for band in np.unique(bands):
                 some = bands == band
-                out += self._scattered(weight[some], m[some], s[some])
+                begin = None if start is None else start[some]
+                out += self._scattered(weight[some], m[some], s[some], begin)
             return out
         band = min(n, 2 + math.ceil(2 * REACH * float(s.max()) / self.h))
         first = np.ceil((m - REACH * s - self.x[0]) / self.h).astype(np.int64)
@@ -240,6 +267,10 @@ class Line:
             z = (self.x[at] - m[some, None]) / s[some, None]
             height = weight[some] / (math.sqrt(2 * math.pi) * s[some])
             value = np.exp(-0.5 * z * z) * height[:, None]
+            for wall in self.bridges if start is not None else ():
+                begin = start[some, None]  # type: ignore[index]
+                gaps = (begin - wall) * (self.x[at] - wall)
+                value *= -np.expm1(-2 * np.maximum(gaps, 0.0) / s[some, None] ** 2)
             out += np.bincount(at.ravel(), value.ravel(), minlength=n)
         return out
 
@@ -266,13 +297,15 @@ class Line:
         return out, inverse
 
 
-def interpolation_loss(p: Array) -> float:
+def interpolation_loss(p: Array, *, cut: bool = False) -> float:
     """What a spline of degree 7 through nodal values may miss of p between the nodes.
 
     Args:
         p: Values on uniform nodes, shape (n,), or (n, k) for the worst of k columns.
+        cut: Whether p ends at the ends of the grid, as between walls, where it may vanish with a
+            slope.
     """
-    if max(p[0].max(), p[-1].max()) > _CUT * p.max():
+    if cut or max(p[0].max(), p[-1].max()) > _CUT * p.max():
         # a spline does not mind where the grid ends, but a spectrum would see a jump there
         p = (p.T * np.kaiser(len(p), _TAPER)).T
     amplitude = np.abs(np.fft.rfft(p, axis=0)) * (2 / len(p))

@@ -6,12 +6,12 @@ import torch
 from scipy.interpolate import make_interp_spline
 from torch import Tensor
 
+from sdegen.fokker_planck.checks import GridBoundaryLike
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.sde.base import SDE
 from sdegen.solvers.base import FixedStep
 from sdegen.verification.chain import ChainDensity
-from sdegen.walls import WallKind
 
 __all__ = ["chain_law", "refined"]
 
@@ -24,7 +24,7 @@ def chain_law(
     solver: FixedStep,
     p0: Density | float,
     times: Tensor,
-    boundary: WallKind | tuple[WallKind, WallKind] | None = None,
+    boundary: GridBoundaryLike | None = None,
 ) -> DensityPath:
     """The law of a chain at the nodes of a grid, however much of it the grid cuts.
 

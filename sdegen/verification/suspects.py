@@ -15,6 +15,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from sdegen.errors import SdegenError
+from sdegen.fokker_planck.checks import GridBoundaryLike
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.grid import Grid
 from sdegen.sde.base import SDE, ItoProcess
@@ -22,7 +23,6 @@ from sdegen.shapes import State, Time
 from sdegen.solvers.base import FixedStep, refine
 from sdegen.verification.refined import chain_law
 from sdegen.verification.sampling import sampling_checks
-from sdegen.walls import WallKind
 
 __all__ = ["suspects_that_fit"]
 
@@ -60,7 +60,7 @@ def suspects_that_fit(
     grid: Grid,
     p0: Density | float,
     times: Tensor,
-    boundary: WallKind | tuple[WallKind, WallKind] | None = None,
+    boundary: GridBoundaryLike | None = None,
 ) -> list[str]:
     """Names the mistakes whose law the samples follow at times[-1], the likeliest first.
 

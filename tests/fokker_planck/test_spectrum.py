@@ -140,7 +140,7 @@ def test_a_turning_mode_moves_as_its_rate_says():
         (lambda: solver().spectrum(40), "count must lie between 2 and 24"),
         (lambda: solver().correlation(lambda x: x, [1.0, 2.0]), r"times\[0\] = 1"),
         (
-            lambda: solver(lambda x: 1 + torch.cos(x), "periodic").spectrum(),
+            lambda: solver(lambda x: 1 + torch.cos(0.2 * math.pi * x), "periodic").spectrum(),
             r"a current runs around the ring.* ask for turning_spectrum\(\)",
         ),
     ],

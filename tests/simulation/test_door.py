@@ -312,9 +312,9 @@ def test_noise_free_dynamics_run_both_ways():
             r"walls must be Walls\(low, high, kind\) or None, but is \(0",
         ),
         (
-            {"walls": sg.Walls(2.0, 3.0)},
+            {"walls": sg.Walls(2.0, 3.0, coordinates="all")},
             ValueError,
-            r"x0 must start inside the walls \[2, 3\], but spans 1 … 1",
+            r"x0 must start inside the boundary \[2, 3\] in coordinates all, but spans 1",
         ),
         ({"on_nonfinite": "ignore"}, ValueError, "must be 'raise' or 'freeze', but is 'ignore'"),
         ({"rng": 0.5}, TypeError, "rng must be an int, a torch.Generator or None, but is float"),
@@ -328,9 +328,9 @@ def test_what_is_no_option_is_refused(keywords, kind, message):
 def test_a_solver_without_walls_says_so():
     flow = _of(lambda x: -x, 0.0)
     with pytest.raises(
-        ValueError, match="TorchDiffEq cannot keep a state inside walls; use Euler"
+        ValueError, match="TorchDiffEq cannot keep a state inside a boundary; use Euler"
     ):
-        sg.simulate(flow, X, TIMES, solver=sg.TorchDiffEq(), walls=sg.Walls(0.0, 2.0))
+        sg.simulate(flow, X, TIMES, solver=sg.TorchDiffEq(), boundary={0: sg.Reflecting(0.0, 2.0)})
 
 
 def test_a_drift_is_no_sde():

@@ -236,7 +236,7 @@ def test_ctrl_c_leaves_what_is_done(tmp_path, small_blocks):
                 "walls": sg.Walls(-1, 1),
             },
             ValueError,
-            r"x0\(1024, rng=…\) must start inside the walls \[-1, 1\], but returned 3 … 3",
+            r"x0\(1024, rng=…\) returned must start inside the boundary \[-1, 1\], but",
         ),
         (
             {"x0": lambda rows, rng: torch.rand(rows, 1)},

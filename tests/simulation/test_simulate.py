@@ -262,7 +262,7 @@ def test_frozen_the_lost_stay_and_the_others_go_on_as_if_alone():
 @pytest.mark.parametrize("kind", ["no-flux", "absorbing", "periodic"])
 def test_walls_hide_no_explosion(kind):
     # from 1 to beyond any number in one step
-    sde = sg.ItoProcess(lambda x, t: x * 1e308 * (10.0 * t), 0.0)
+    sde = sg.ItoProcess(lambda x, t: torch.full_like(x, 1e308) * (10.0 * t), 0.0)
     with pytest.raises(sg.NonFiniteError, match="2 of 2 trajectories non-finite by t = 4"):
         sg.simulate(
             sde, torch.ones(2, 1, dtype=F64), [0.0, 2.0, 4.0], walls=sg.Walls(0.0, 2.0, kind)

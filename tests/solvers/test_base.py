@@ -140,7 +140,7 @@ def test_markov_chains_are_for_euler_maruyama_alone(solver):
 @pytest.mark.parametrize("solver", [sg.TorchSDE("srk"), sg.TorchDiffEq()])
 def test_external_solvers_take_no_walls(solver):
     sde = sg.ItoProcess(lambda x: -x, 1.0 if isinstance(solver, sg.TorchSDE) else 0.0)
-    with pytest.raises(ValueError, match="cannot keep a state inside walls"):
+    with pytest.raises(ValueError, match="cannot keep a state inside a boundary"):
         sg.simulate(sde, torch.zeros(2, 1), [0.0, 1.0], solver=solver, walls=sg.Walls(-1.0, 1.0))
 
 
