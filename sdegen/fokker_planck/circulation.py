@@ -4,9 +4,17 @@
 
 A current breaks detailed balance, L is similar to no symmetric matrix, and its rates leave the
 real axis: Re λ is how fast a mode decays, Im λ the frequency at which it goes around. A constant
-drift v on a ring of length ℓ has λ = D q² ± i v q, q = 2πn/ℓ. The rates nearest to 0 are found by
-Arnoldi's iteration on (K − σM)⁻¹ M, one sparse factorisation, with the compact form of the
-operator.
+drift v on a ring of length ℓ has λ = D q² ± i v q, q = 2πn/ℓ.
+
+Rates are found by Arnoldi's iteration with the compact form of the operator, twice. On
+(K − σM)⁻¹ M, by one sparse factorisation, they have the rounding of the largest rate of the grid.
+On the inverse of K among densities without mass they have that of the slowest: currents are summed
+up, J_{i+½} = J_0 − Σ r_k, and densities are sums of them with positive weights,
+
+    p_i = Σ_{k=i}^{i+N−1} J_k e^{−(w_i + … + w_{k−1})} / a_k / (1 − e^{−W}),    W = Σ w
+
+so that behind a barrier of 40 kT too nothing is eliminated. Each rate is taken from where it has
+more digits, on finer and finer grids, extrapolated by its fourth order.
 
 Reference:
     Risken 1989, The Fokker–Planck Equation, section 11.5; Saad 2011, Numerical Methods for Large
@@ -15,22 +23,38 @@ Reference:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Complex, Float
+from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, eigs, splu
 from torch import Tensor
 
+from sdegen.accuracy import ErrorEstimate
+from sdegen.errors import SolverError
 from sdegen.fokker_planck.density import integral
 from sdegen.fokker_planck.ends import Ends
-from sdegen.fokker_planck.operator import Operator
+from sdegen.fokker_planck.fluxes import Fluxes
+from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.operator import Operator, assemble
+from sdegen.fokker_planck.refinement import halved
+from sdegen.fokker_planck.stationary import on_a_ring
+from sdegen.fokker_planck.two_grids import Problem
 
 __all__ = ["TurningSpectrum", "turning_spectrum"]
 
+Array = NDArray[np.float64]
+
 _SHIFT = 0.1  # of D/ℓ²: beside the eigenvalue 0, where the matrix is regular
+_TARGET = 1e-7
+_MOST_CELLS = 12_000
+_ROUNDING = 1e-12
+_KNOWN = 1e-8  # of the largest eigenvalue of an inverse: smaller ones are lost in rounding
+_WEAK = 1.0  # |W| of a tilt that is taken off
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +66,15 @@ class TurningSpectrum:
         rates: λ_n, by growing real part, in units of 1/time; λ_0 = 0, shape (count,).
         densities: ψ_n, each with ∫ |ψ|² dx = 1 and real where |ψ| is largest, shape (count,
             nodes).
+        error: Estimated relative errors of `rates` and `relaxation_time`.
+        assumed_autonomous: Whether it was assumed that drift and diffusion do not depend on time.
     """
 
     x: Float[Tensor, " nodes"]
     rates: Complex[Tensor, " count"]
     densities: Complex[Tensor, "count nodes"]
+    error: ErrorEstimate
+    assumed_autonomous: bool = False
 
     @property
     def relaxation_time(self) -> float:
@@ -54,34 +82,163 @@ class TurningSpectrum:
         return 1 / float(self.rates[1].real)
 
 
-def turning_spectrum(compact: Operator, ends: Ends, count: int) -> TurningSpectrum:
-    """The modes nearest to rest.
+def turning_spectrum(
+    problem: Problem,
+    grid: Grid,
+    count: int,
+    rtol: float | None,
+    *,
+    assumed: bool = False,
+) -> TurningSpectrum:
+    """Return the modes nearest to rest.
 
     Args:
-        compact: The compact form of the operator of a ring.
-        ends: Its walls, periodic.
+        problem: Fluxes and walls of the SDE on a grid.
+        grid: The user's grid, of a ring.
         count: How many modes.
+        rtol: Relative error of the rates that grids are refined for; None takes 1e-7.
+        assumed: Whether it is an assumption that the SDE does not depend on time.
 
-    Returns:
-        The modes.
+    Raises:
+        SolverError: If no grid within 12,000 cells meets rtol.
     """
-    mass, rates = (_matrix(bands) for bands in (compact.mass, compact.rates))
-    n = mass.shape[0]
-    fastest = float((compact.rates[1] / compact.mass.sum(0)).abs().max())
-    shift = _SHIFT * fastest / n**2
-    inverse = splu((rates - shift * mass).tocsc())
-    nearest = LinearOperator((n, n), matvec=lambda v: inverse.solve(mass @ v), dtype=np.float64)
-    # a start of its own: ARPACK would take one from numpy's global generator
-    start = 1 + np.cos(np.arange(n) * 0.7) / (1 + np.arange(n))
-    values, vectors = eigs(nearest, k=count, which="LM", v0=start)
-    found = -(shift + 1 / values)
-    found = np.where(np.abs(found) < 1e-11 * fastest, 0, found)
-    order = np.lexsort((-found.imag, found.real.round(12)))
-    psi = ends.widen(torch.from_numpy(vectors.T[order].copy()))
+    finer, step = grid, 1
+    coarse = _Ring(*problem(grid)).modes(count)[0]
+    raised: NDArray[np.complex128] | None = None
+    while True:
+        finer, step = halved(finer), 2 * step
+        fine, vectors = _Ring(*problem(finer)).modes(count)
+        size = np.where(np.abs(fine) > 0, np.abs(fine), 1.0)
+        better = fine + (fine - coarse) / 15
+        error = np.abs(better - fine) / size
+        if raised is not None:
+            error = np.minimum(error, np.abs(better - raised) / size)
+        error = np.maximum(error, _ROUNDING)
+        error[0] = 0.0
+        if (error <= (rtol or _TARGET)).all() or 2 * finer.cells > _MOST_CELLS:
+            break
+        coarse, raised = fine, better
+    if rtol is not None and error.max() > rtol:
+        raise SolverError(
+            f"the rate of mode {int(error.argmax())} was not found to rtol = {rtol:g} on "
+            f"{finer.cells} cells: its estimated relative error is {error.max():.2g}. Pass a "
+            "larger rtol, or fewer modes."
+        )
+    x = finer.nodes
+    psi = torch.from_numpy(np.concatenate([vectors, vectors[:, :1]], 1))
     peak = psi.gather(1, psi.abs().argmax(1, keepdim=True))
     psi = psi * peak.conj() / peak.abs()
-    psi = psi / integral(ends.nodes, psi.abs() ** 2).sqrt()[:, None]
-    return TurningSpectrum(ends.nodes, torch.from_numpy(found[order].copy()), psi)
+    psi = psi / integral(x, psi.abs() ** 2).sqrt()[:, None]
+    told = torch.from_numpy(error)
+    return TurningSpectrum(
+        grid.nodes,
+        torch.from_numpy(better),
+        psi[:, ::step].contiguous(),
+        ErrorEstimate({"rates": told, "relaxation_time": float(told[1])}, "two grids"),
+        assumed,
+    )
+
+
+class _Ring:
+    """The ring on one grid.
+
+    Args:
+        flux: Fluxes of its cells.
+        ends: Its walls.
+    """
+
+    def __init__(self, flux: Fluxes, ends: Ends) -> None:
+        operator: Operator = assemble(flux, ends, compact=True)
+        self._mass, self._rates = (_matrix(bands) for bands in (operator.mass, operator.rates))
+        self._fastest = float((operator.rates[1] / operator.mass.sum(0)).abs().max())
+        w = flux.w.numpy()
+        phi = np.concatenate([[0.0], np.cumsum(w)])
+        self._phi, self._total = phi[:-1], float(phi[-1])
+        self._log_weight = -self._phi - np.log(flux.a.numpy())
+        # the density of a constant current, to a factor; on a ring without a tilt that of none
+        log_rest = on_a_ring(flux).numpy()[:-1]
+        self._rest = np.exp(log_rest)
+        self._size = self._mass.shape[0]
+
+    def modes(self, count: int) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+        """Return rates and densities of the modes, shapes (count,) and (count, cells)."""
+        shift = _SHIFT * self._fastest / self._size**2
+        factors = splu((self._rates - shift * self._mass).tocsc())
+        values, vectors = self._nearest(lambda v: factors.solve(self._mass @ v), count)
+        found = -(shift + 1 / values)
+        found = np.where(np.abs(found) < 1e-11 * self._fastest, 0, found)
+        found, vectors = _sorted(found, vectors)
+        # rounding of the one is ε·fastest/|λ|, of the other ε·|λ|/slowest
+        values, slow = self._nearest(self._inverse, count - 1)
+        known = np.abs(values) > _KNOWN * np.abs(values).max()
+        slow_rates, slow = _sorted(-1 / values[known], slow[:, known])
+        slowest = float(np.abs(slow_rates).min())
+        for k, rate in enumerate(slow_rates):
+            if abs(rate) ** 2 < 1e-4 * self._fastest * slowest:
+                found[k + 1], vectors[k + 1] = rate, slow[k]
+        found[0], vectors[0] = 0.0, self._rest
+        return found, vectors
+
+    def _nearest(
+        self, apply: Callable[[Array], Array], count: int
+    ) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+        """Return the largest eigenvalues of an operator, and their vectors as columns."""
+        n = self._size
+        # a start of its own: ARPACK would take one from numpy's global generator
+        start = 1 + np.cos(np.arange(n) * 0.7) / (1 + np.arange(n))
+        operator = LinearOperator((n, n), matvec=apply, dtype=np.float64)
+        values, vectors = eigs(operator, k=count, which="LM", v0=apply(start))
+        return np.asarray(values), np.asarray(vectors)
+
+    def _inverse(self, p: Array) -> Array:
+        """Return the density without mass whose change is that of p, less its mass."""
+        change = self._mass @ p
+        rest = self._mass @ self._rest
+        change = change - rest * (change.sum() / rest.sum())
+        moved = self._summed(-np.cumsum(change))
+        moved -= self._rest * ((self._mass @ moved).sum() / rest.sum())
+        return moved
+
+    def _summed(self, current: Array) -> Array:
+        """Return p of currents in the cells, from sums of positive terms of either sign.
+
+        Where the tilt is weak a constant current changes p by 1/W times the density at rest. It
+        is chosen so that p is that of a ring cut open, −e^Φ Σ J e^{−Φ}/a, and W is divided by
+        no longer.
+        """
+        if abs(self._total) < _WEAK:
+            weight = np.exp(self._log_weight - self._log_weight.max())
+            terms = weight * (current - (weight @ current) / weight.sum())
+            ahead = np.concatenate([[0.0], np.cumsum(terms)[:-1]])
+            behind = -np.cumsum(terms[::-1])[::-1]
+            near = np.arange(len(terms)) <= int(np.argmax(weight))
+            cut: Array = np.exp(self._phi + self._log_weight.max())
+            return -cut * np.where(near, ahead, behind)
+        positive, negative = (self._summed_log(part) for part in (current, -current))
+        if self._total < 0:
+            positive, negative = negative, positive
+        scale = abs(np.expm1(-self._total)) if self._total > -700 else np.inf
+        density: Array = (positive - negative) / (scale or 1.0)
+        return density
+
+    def _summed_log(self, current: Array) -> Array:
+        """Return Σ_k J_k e^{Φ_i − Φ_k}/a_k once around from i, of the positive J_k."""
+        with np.errstate(divide="ignore"):
+            term = self._log_weight + np.log(np.maximum(current, 0.0))
+            ahead = np.logaddexp.accumulate(term[::-1])[::-1]
+            before = np.logaddexp.accumulate(term)[:-1] - self._total
+            log_sum = self._phi + np.concatenate([ahead[:1], np.logaddexp(ahead[1:], before)])
+        summed: Array = np.exp(log_sum)
+        return summed
+
+
+def _sorted(
+    rates: NDArray[np.complex128], columns: NDArray[np.complex128]
+) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+    """Return rates by growing real part, and their vectors as rows."""
+    # partners differ by rounding in their real parts
+    order = np.lexsort((-rates.imag, np.array([float(f"{v:.8e}") for v in rates.real])))
+    return rates[order].copy(), columns.T[order].copy()
 
 
 def _matrix(bands: Tensor) -> sparse.csr_matrix:

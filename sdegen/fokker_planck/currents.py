@@ -21,14 +21,8 @@ of these, no longer change; what they still change by, and what the density's ow
 it, is the error of the current. That of σ and of F is their distance from those of the density on
 halved cells.
 
-On a ring, a tilted periodic potential for instance, the unwrapped coordinate drifts and spreads:
-X ≈ v t ± √(2 D_eff t), with
-
-    v = J L,    D_eff = ∫ D p Y² dx · (L/∫ Y dx)²,    Y(x) = s(x) ∫_{x−L}^{x} m dy
-
 Reference:
-    Seifert 2012, Rep. Prog. Phys. 75, 126001, eq. (18); Reimann et al. 2001, Phys. Rev. Lett. 87,
-    010602, eq. (5).
+    Seifert 2012, Rep. Prog. Phys. 75, 126001, eq. (18).
 """
 
 from __future__ import annotations
@@ -43,14 +37,13 @@ from torch import Tensor
 
 from sdegen.accuracy import WARNS, ErrorEstimate, Estimated, EstimatedTensor
 from sdegen.errors import SolverError
-from sdegen.fokker_planck.coefficients import GAUSS_WEIGHTS, Coefficients
 from sdegen.fokker_planck.density import Density, integral
 from sdegen.fokker_planck.fluxes import Fluxes
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.refinement import bisected, halved, positions
 
-__all__ = ["Transport", "current", "entropy_production", "free_energy", "transport"]
+__all__ = ["current", "entropy_production", "free_energy"]
 
 _TINY = 1e-300
 _ROUNDING = 1e-15
@@ -60,21 +53,6 @@ _AIM = 0.25  # of 1e-3: where halving ends, once it began
 _REFUSED = 0.1
 _LEAST = 1e-3  # of kT: a free energy below it counts as that much
 _IDLE = 1e-12  # of the exchange between nodes: an entropy production that is rounding
-
-
-@dataclass(frozen=True)
-class Transport:
-    """How the unwrapped coordinate of a ring moves, in the long run.
-
-    Args:
-        velocity: v = d⟨X⟩/dt.
-        diffusion: D_eff = ½ d Var X/dt.
-        current: J, in units of 1/time.
-    """
-
-    velocity: float
-    diffusion: float
-    current: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,34 +212,3 @@ def _relative_entropy(p: Density, rest: Density) -> Float[Tensor, ""]:
 def _on(p: Density, x: Tensor) -> Density:
     """Return a density on other nodes."""
     return p if p.x is x else Density(x, p.at(x), p.powers)
-
-
-def transport(
-    flux: Fluxes, c: Coefficients, nodes: Float[Tensor, " nodes"], p: Float[Tensor, " nodes"]
-) -> Transport:
-    """Drift and spreading on a ring.
-
-    Args:
-        flux: Fluxes of the cells.
-        c: f and D.
-        nodes: Positions of the nodes.
-        p: The stationary density, of mass 1.
-
-    Returns:
-        Velocity and effective diffusion.
-    """
-    phi = torch.nn.functional.pad(flux.w.cumsum(-1), (1, 0))
-    total = phi[-1]
-    j = (flux.a * p[:-1] - flux.b * p[1:]).mean()
-    # log ∫ m over each cell, m = e^Φ; then over one period behind each node
-    log_mass = (flux.h * (flux.log_m.exp() @ GAUSS_WEIGHTS)).log() + phi[:-1]
-    behind = torch.logcumsumexp(log_mass, 0)
-    ahead = torch.logcumsumexp(log_mass.flip(0), 0).flip(0) - total  # one period earlier
-    period = torch.cat([ahead[:1], torch.logaddexp(behind[:-1], ahead[1:])])
-    d = c.nodal_diffusivity
-    log_y = period - phi[:-1] - d[:-1].log()
-    y = torch.exp(log_y - log_y.max())
-    y = torch.cat([y, y[:1]])
-    length = nodes[-1] - nodes[0]
-    spread = integral(nodes, d * p * y**2) * (length / integral(nodes, y)) ** 2
-    return Transport(float(j * length), float(spread), float(j))

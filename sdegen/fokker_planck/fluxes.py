@@ -38,6 +38,7 @@ from torch import Tensor
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS, Coefficients
 
 __all__ = [
+    "CUMULATIVE",
     "STEEPEST",
     "Fluxes",
     "Landscape",
@@ -72,7 +73,7 @@ def _value_at_start() -> Tensor:
 
 STEEPEST = 3.0  # |u| of a cell, beyond which hats are too steep for four Gauss points
 _UNSEEN = 1e-150  # of the larger end: a mean of s of a cell that Gauss points do not see
-_CUMULATIVE = _cumulative()
+CUMULATIVE = _cumulative()
 _SLOPE = _derivative_at_start()
 _VALUE_AT_START = _value_at_start()
 _INWARD = torch.tensor([1.0, -1.0], dtype=torch.float64)
@@ -107,7 +108,7 @@ class Landscape:
     @cached_property
     def log_s(self) -> Float[Tensor, "... cells points"]:
         """log of the scale density at the Gauss points, over that of the left node."""
-        log_s = -(self.regular @ _CUMULATIVE.T)
+        log_s = -(self.regular @ CUMULATIVE.T)
         for pole in self.poles:
             rise = pole.at_points - pole.at_nodes[:-1, None]
             log_s = log_s - pole.nu[..., None, None] * rise
@@ -167,7 +168,7 @@ class Fluxes:
     @cached_property
     def hats(self) -> Float[Tensor, "... cells points"]:
         """The falling hat at the Gauss points, φ′ ∝ s."""
-        return 1 - (self.shares / GAUSS_WEIGHTS) @ _CUMULATIVE.T
+        return 1 - (self.shares / GAUSS_WEIGHTS) @ CUMULATIVE.T
 
     @cached_property
     def log_m(self) -> Float[Tensor, "... cells points"]:

@@ -4,10 +4,12 @@
 
 Without a current L is symmetric in the scalar product of 1/p_st, so that its spectrum is real,
 and λ_0 = 0 with ψ_0 = p_st, φ_0 = 1 where no wall absorbs; where one does, e^Φ stands for p_st.
-1/λ_1 is the relaxation time. The lumped operator is symmetrised and handed to LAPACK; two-sided
-inverse iterations then carry each pair to the compact operator, of fourth order in the cell.
-Absolute accuracy is rounding times the largest rate of the grid, about 10⁻¹⁶ D/h²: an escape rate
-below that is asked of `first_passage`, which loses no digits.
+1/λ_1 is the relaxation time.
+
+On a line every rate is found by shooting from both ends (`shooting`), on a ring once around
+(`cycle`), to all its digits relative to itself: a rate of 10⁻¹⁷ behind a barrier of 40 kT as well
+as those of the wells. Each mode is found on every other node and on all of them, and goes on to
+finer grids as long as these differ; the error that is told is their difference.
 
 Reference:
     Risken 1989, The Fokker–Planck Equation, section 5.4; Pavliotis 2014, section 4.7.
@@ -15,24 +17,33 @@ Reference:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy import linalg
+from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.fokker_planck import tridiagonal
+from sdegen.accuracy import ErrorEstimate
+from sdegen.errors import SolverError
+from sdegen.fokker_planck.cycle import Cycle
 from sdegen.fokker_planck.density import integral
-from sdegen.fokker_planck.ends import Ends
-from sdegen.fokker_planck.operator import Operator
+from sdegen.fokker_planck.fluxes import Fluxes
+from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.refinement import coarsened, halved
+from sdegen.fokker_planck.shooting import Shot, chain
+from sdegen.fokker_planck.two_grids import MOST_CELLS, Problem, gain
 
 __all__ = ["Spectrum", "spectrum"]
 
-_REFINEMENTS = 3
+Array = NDArray[np.float64]
+
 _UPPER = 1e-6  # of the peak of p_st: the last node above it is the upper end, where signs are read
-_NULL = 1e-11  # of the largest rate: what counts as zero
+_TARGET = 1e-7  # relative error of a rate that is sought unless rtol says otherwise
+_ROUNDING = 1e-12
+_SMALLEST = 1e-270  # a rate whose products are still numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +55,16 @@ class Spectrum:
         rates: λ_n ≥ 0, increasing, in units of 1/time, shape (count,).
         densities: ψ_n, shape (count, nodes).
         observables: φ_n, shape (count, nodes); positive at the upper end of p_st.
+        error: Estimated relative errors of `rates` and `relaxation_time`.
+        assumed_autonomous: Whether it was assumed that drift and diffusion do not depend on time.
     """
 
     x: Float[Tensor, " nodes"]
     rates: Float[Tensor, " count"]
     densities: Float[Tensor, "count nodes"]
     observables: Float[Tensor, "count nodes"]
+    error: ErrorEstimate
+    assumed_autonomous: bool = False
 
     @property
     def relaxation_time(self) -> float:
@@ -58,89 +73,253 @@ class Spectrum:
         return float(1 / decaying[0])
 
 
-def spectrum(lumped: Operator, compact: Operator, ends: Ends, count: int) -> Spectrum:
-    """The slowest modes of an operator without circulation.
+def spectrum(
+    problem: Problem, grid: Grid, count: int, rtol: float | None, *, assumed: bool = False
+) -> Spectrum:
+    """Return the slowest modes between two walls.
 
     Args:
-        lumped: Its lumped form.
-        compact: Its compact form.
-        ends: Walls.
+        problem: Fluxes and walls of the SDE on a grid.
+        grid: The user's grid.
         count: How many modes.
+        rtol: Relative error of the rates that grids are refined for; None takes 1e-7.
+        assumed: Whether it is an assumption that the SDE does not depend on time.
 
-    Returns:
-        The modes.
+    Raises:
+        SolverError: If a rate is below 1e-270, or no grid within 40,000 cells meets rtol.
     """
-    volumes = lumped.mass[1]
-    diagonal = (lumped.rates[1] / volumes).numpy()
-    # S_{i,i+1} = √(K_{i,i+1} K_{i+1,i} / (V_i V_{i+1})), the geometric mean of the two rates
-    pair = lumped.rates[2] * lumped.rates[0].roll(-1) / (volumes * volumes.roll(-1))
-    off = pair.clamp(min=0).sqrt().numpy()
-    n = len(diagonal)
-    pick = (n - count, n - 1)
-    if ends.ring:
-        dense = np.diag(diagonal) + np.diag(off[:-1], 1) + np.diag(off[:-1], -1)
-        dense[0, -1] = dense[-1, 0] = off[-1]
-        values, vectors = linalg.eigh(dense, subset_by_index=pick)
-    else:
-        values, vectors = linalg.eigh_tridiagonal(
-            diagonal, off[:-1], select="i", select_range=pick
-        )
-    values, vectors = values[::-1].copy(), vectors[:, ::-1].T.copy()
-    weight = torch.exp(lumped.phi / 2 - lumped.phi.max() / 2)
-    root = volumes.sqrt()
-    last = int((weight**2 > _UPPER).nonzero()[-1])
-    rest = ends.widen(weight**2)
-    rest = rest / integral(ends.nodes, rest)
-    scale = float(np.abs(diagonal).max())
-    rates, densities, observables = [], [], []
-    for value, vector in zip(values, torch.from_numpy(vectors), strict=True):
-        right, left = weight * vector / root, vector / (weight * root).clamp(min=1e-300)
-        if value < -_NULL * scale:
-            value, right, left = _refined(compact, float(value), right, left)
-        else:
-            value = 0.0 if "absorbing" not in ends.kinds else value
-        sign = torch.where(left[last] < 0, -1.0, 1.0)
-        right, left = sign * right, sign * left
-        psi, phi = ends.widen(right), _extended(left, ends)
-        phi = phi / integral(ends.nodes, phi**2 * rest).sqrt()
-        psi = psi / integral(ends.nodes, psi * phi)
-        rates.append(0.0 - value)  # and no −0
-        densities.append(psi)
-        observables.append(phi)
+    if problem(grid)[1].ring:
+        return _of_a_ring(problem, grid, count, rtol, assumed=assumed)
+    levels = _Levels(problem, grid)
+    modes = [levels.rest()] if levels.has_rest else []
+    errors = [0.0] * len(modes)
+    for index in range(len(modes), count):
+        mode, error = levels.mode(index, count, rtol)
+        modes.append(mode)
+        errors.append(error)
+    rates = torch.tensor([mode.rate for mode in modes], dtype=torch.float64)
+    told = torch.tensor(errors, dtype=torch.float64)
+    slowest = float(told[int(levels.has_rest)])
     return Spectrum(
-        ends.nodes,
-        torch.tensor(rates, dtype=torch.float64),
-        torch.stack(densities),
-        torch.stack(observables),
+        grid.nodes,
+        rates,
+        torch.stack([mode.density for mode in modes]),
+        torch.stack([mode.observable for mode in modes]),
+        ErrorEstimate({"rates": told, "relaxation_time": slowest}, "two grids"),
+        assumed,
     )
 
 
-def _refined(
-    operator: Operator, value: float, right: Tensor, left: Tensor
-) -> tuple[float, Tensor, Tensor]:
-    """An eigenpair of K v = λ M v near a given one, by two-sided Rayleigh iteration."""
-    mass, rates = operator.mass, operator.rates
-    for _ in range(_REFINEMENTS):
-        # a shift beside the eigenvalue, not on it: the system must be regular
-        shifted = rates - value * (1 + 1e-10) * mass
-        right = tridiagonal.solve(shifted, tridiagonal.multiply(mass, right))
-        left = tridiagonal.solve(
-            tridiagonal.transposed(shifted),
-            tridiagonal.multiply(tridiagonal.transposed(mass), left),
-        )
-        right, left = right / right.abs().max(), left / left.abs().max()
-        value = float(left @ tridiagonal.multiply(rates, right)) / float(
-            left @ tridiagonal.multiply(mass, right)
-        )
-    return value, right, left
+def _of_a_ring(
+    problem: Problem, grid: Grid, count: int, rtol: float | None, *, assumed: bool
+) -> Spectrum:
+    """Return the slowest modes of a ring without a current."""
+    step, finer, target = 1, grid, rtol or _TARGET
+    if grid.cells % 2 == 0 and grid.cells >= 16 * count:
+        step, finer = 0, coarsened(grid)
+    chosen, errors = np.zeros(count), np.full(count, np.inf)
+    fluxes: tuple[Fluxes, ...] = ()
+    guesses: Array | None = None
+    before: Array | None = None
+    while True:
+        fluxes = (fluxes[-1], problem(finer)[0]) if fluxes else (problem(finer)[0],) * 2
+        cycle = Cycle(fluxes[-1])
+        found, log_phi, sign = cycle.modes(cycle.rates(count, guesses))
+        rates, guesses = found[:count], found
+        if before is not None:
+            told = np.abs(rates - before) / np.maximum(rates, _SMALLEST) / gain(*fluxes)
+            first = ~(errors <= target)  # a rate that was found is not moved by others
+            chosen[first] = rates[first]
+            errors[first] = np.maximum(told, _ROUNDING)[first]
+            if (errors <= target).all() or 2 * finer.cells > MOST_CELLS:
+                break
+        before = rates
+        step, finer = (2 * step, halved(finer)) if step else (1, grid)
+    errors[0] = 0.0
+    if rtol is not None and errors.max() > rtol:
+        raise _unmet(int(errors.argmax()), rtol, finer.cells, float(errors.max()))
+    log_m = torch.from_numpy(cycle.log_m)
+    each = [
+        _normalized(finer.nodes, log_m, torch.from_numpy(log), torch.from_numpy(plus))
+        for log, plus in zip(log_phi[:count], sign[:count], strict=True)
+    ]
+    by_mode = torch.from_numpy(errors)
+    return Spectrum(
+        grid.nodes,
+        torch.from_numpy(chosen),
+        torch.stack([psi[::step] for psi, _ in each]),
+        torch.stack([phi[::step] for _, phi in each]),
+        ErrorEstimate({"rates": by_mode, "relaxation_time": float(by_mode[1])}, "two grids"),
+        assumed,
+    )
 
 
-def _extended(left: Tensor, ends: Ends) -> Tensor:
-    """An observable at all nodes: zero at an absorbing wall, level beside a wall where D = 0."""
-    phi = ends.widen(left)
-    low, high = ends.exponents
-    if low is not None:
-        phi = torch.cat([phi[1:2], phi[1:]])
-    if high is not None:
-        phi = torch.cat([phi[:-1], phi[-2:-1]])
-    return phi
+def _unmet(index: int, rtol: float, cells: int, error: float) -> SolverError:
+    """Return the refusal of a tolerance."""
+    return SolverError(
+        f"the rate of mode {index} was not found to rtol = {rtol:g} on {cells} cells: its "
+        f"estimated relative error is {error:.2g}. Pass a larger rtol, or a grid with more nodes "
+        "where drift or diffusion change abruptly."
+    )
+
+
+def _normalized(x: Tensor, log_m: Tensor, log_phi: Tensor, sign: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ψ and φ, with ∫ φ² p_st dx = 1 and φ > 0 at the upper end of p_st."""
+    top, rest_top = float((log_m + 2 * log_phi).max()), float(log_m.max())
+    norm = integral(x, torch.exp(log_m + 2 * log_phi - top)).log() + top
+    whole = integral(x, torch.exp(log_m - rest_top)).log() + rest_top
+    log_phi = log_phi + 0.5 * (whole - norm)
+    upper = int((log_m - rest_top > math.log(_UPPER)).nonzero()[-1])
+    near = sign[: upper + 1]
+    last = near[near != 0][-1]
+    return (
+        last * sign * torch.exp(log_phi + log_m - whole),
+        last * sign * torch.exp(log_phi),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Mode:
+    """A rate, ψ and φ, at the nodes of the user's grid."""
+
+    rate: float
+    density: Tensor
+    observable: Tensor
+
+
+class _Levels:
+    """One problem on grids of growing fineness, each made when it is first needed."""
+
+    def __init__(self, problem: Problem, grid: Grid) -> None:
+        self._problem = problem
+        self._user = _Level(problem, grid, 1)
+        self._levels = [self._user]
+        if grid.cells % 2 == 0 and grid.cells >= 16:
+            self._levels.insert(0, _Level(problem, coarsened(grid), 0))
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether 0 is a rate."""
+        return self._user.chain.has_rest
+
+    def rest(self) -> _Mode:
+        """Return the mode that does not decay."""
+        size = len(self._user.chain.volumes)
+        return self._user.mode(0.0, Shot(1, 0.0, np.zeros(size), np.ones(size)))
+
+    def mode(self, index: int, count: int, rtol: float | None) -> tuple[_Mode, float]:
+        """Return a mode and the estimated relative error of its rate."""
+        before: float | None = None
+        k = 0 if self._levels[0].carries(count) else 1
+        while True:
+            level = self._level(k)
+            guess = before if before is not None else level.guess(index, count)
+            rate, shot = level.chain.mode(index, guess)
+            if before is not None:
+                error = max(abs(rate - before) / rate / level.gain(self._levels[k - 1]), _ROUNDING)
+                finest = 2 * level.grid.cells > MOST_CELLS
+                if level.step > 0 and (error <= (rtol or _TARGET) or finest):
+                    if rtol is not None and error > rtol:
+                        raise _unmet(index, rtol, level.grid.cells, error)
+                    return level.mode(rate, shot), error
+            before = rate
+            k += 1
+
+    def _level(self, k: int) -> _Level:
+        """Return the k-th of them."""
+        while k >= len(self._levels):
+            last = self._levels[-1]
+            self._levels.append(_Level(self._problem, halved(last.grid), 2 * last.step))
+        return self._levels[k]
+
+
+class _Level:
+    """The problem on one grid.
+
+    Args:
+        problem: The SDE between its walls.
+        grid: The grid.
+        step: The user's nodes are every step-th; 0 where some are not on it.
+    """
+
+    def __init__(self, problem: Problem, grid: Grid, step: int) -> None:
+        self.grid, self.step = grid, step
+        self._flux, self._ends = problem(grid)
+        self.chain = chain(self._flux, self._ends)
+        self._guesses: Array | None = None
+
+    def gain(self, coarser: _Level) -> float:
+        """Return what the error of a rate fell by from a grid of half as many cells."""
+        return gain(coarser._flux, self._flux)
+
+    def carries(self, count: int) -> bool:
+        """Whether so many modes are resolved well enough to begin with."""
+        return len(self.chain.volumes) >= 6 * count
+
+    def guess(self, index: int, count: int) -> float:
+        """Return the rate of a mode of the lumped chain."""
+        rest = int(self.chain.has_rest)
+        if self._guesses is None:
+            self._guesses = self.chain.first_guesses(count - rest)
+        rate = float(self._guesses[index - rest])
+        if rate < _SMALLEST:
+            raise SolverError(
+                f"the rate of mode {index} is below {_SMALLEST:g}, the smallest that is computed: "
+                "barriers of more than 600 kT are never crossed. Ask for the modes of each well "
+                "on a grid that ends on its barriers."
+            )
+        return rate
+
+    def mode(self, rate: float, shot: Shot) -> _Mode:
+        """Return ψ and φ of a shot at the user's nodes."""
+        log_phi, sign = self._widened(rate, shot)
+        psi, phi = _normalized(self.grid.nodes, self._log_m(), log_phi, sign)
+        if rate == 0:
+            phi = torch.ones_like(phi)
+        psi = self._ends.filled(psi)
+        return _Mode(rate, psi[:: self.step].clone(), phi[:: self.step].clone())
+
+    def _log_m(self) -> Tensor:
+        """Return log of the density without current at all nodes; −∞ where it is 0."""
+        w = self._flux.w
+        log_m = torch.nn.functional.pad(w.cumsum(-1), (1, 0))
+        for end, q in zip((0, -1), self._ends.exponents, strict=True):
+            if q is not None:
+                log_m[end] = -torch.inf
+        return log_m
+
+    def _widened(self, rate: float, shot: Shot) -> tuple[Tensor, Tensor]:
+        """Return log |φ| and the sign of φ at all nodes of the grid, from those of the chain."""
+        first, size = self.chain.first, len(shot.log_phi)
+        before, after = first, len(self.grid.nodes) - first - size
+        log_phi = np.pad(shot.log_phi, (before, after), mode="edge")
+        sign = np.pad(shot.sign, (before, after), mode="edge")
+        flux, (q_low, q_high) = self._flux, self._ends.exponents
+        drift = flux.land.coefficients.wall_drift.tolist()
+        for end, q, f in ((0, q_low, drift[0]), (-1, q_high, -drift[1])):
+            if q is not None and f > 0:  # D = 0 there: f φ′ = −λ φ
+                log_phi[end] -= np.log(abs(1 - rate * float(flux.h[end]) / f))
+        if before and q_low is None:
+            log_phi[:before] = log_phi[first] + _tail(rate, flux, slice(0, before))
+        if after and q_high is None:
+            log_phi[-after:] = log_phi[-after - 1] + _tail(rate, flux, slice(-after, None))
+        return torch.from_numpy(log_phi), torch.from_numpy(sign)
+
+
+def _tail(rate: float, flux: Fluxes, cells: slice) -> Array:
+    """Return log φ in a tail that carries no mass, above its value where the tail begins.
+
+    There J is λ φ times the mass beyond, and φ changes by J/κ over a cell.
+    """
+    low = cells.start == 0
+    w = flux.w.numpy()[cells] if low else -flux.w.numpy()[cells][::-1]
+    bond = (flux.a if low else flux.b).numpy()[cells]
+    h = flux.h.numpy()[cells]
+    if not low:
+        bond, h = bond[::-1], h[::-1]
+    log_m = np.concatenate([[0.0], np.cumsum(w)[:-1]])
+    beyond = np.logaddexp.accumulate(log_m + np.log(h))
+    share = rate * np.exp(np.minimum(beyond - log_m, 200.0)) / bond
+    rise = np.log1p(np.minimum(share, 1.0))
+    total: Array = rise[::-1].cumsum()[::-1]
+    return total if low else total[::-1]

@@ -1,0 +1,153 @@
+"""Answers on two grids: their difference is the error, and grids grow until it is small.
+
+A question is asked on every other node of the user's grid and on all of them. Where the answers
+differ by more than is wanted, it is asked on grids of 2, 4, … times as many cells, and handed back
+at the user's nodes. A scheme of fourth order errs by 1/15 of the difference or less. Where the
+drift jumps or bends within a cell there is no order, and the whole difference counts, twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sdegen.errors import SolverError
+from sdegen.fokker_planck.ends import Ends
+from sdegen.fokker_planck.fluxes import Fluxes
+from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.refinement import coarsened, halved
+
+__all__ = ["MOST_CELLS", "Problem", "Refined", "gain", "refined"]
+
+Array = NDArray[np.float64]
+Problem = Callable[[Grid], tuple[Fluxes, Ends]]  # the same SDE between the same walls on a grid
+Question = Callable[[Fluxes, Ends], Mapping[str, Array]]
+
+MOST_CELLS = 40_000
+_TARGET = 1e-6
+_REFUSED = 0.1
+_GAIN = 15.0  # what a difference of fourth order is to the error of the finer grid
+_ROUGH_GAIN = 0.5
+_ROUGH = 1e-7  # ∫ f/D of a cell and of its halves differ by less where f/D is smooth
+_SEEN = -30.0  # log m below its peak, where roughness matters
+_ROUNDING = 1e-13
+_TINY = 1e-300
+_SCALE = "scale of "
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Answers at the user's nodes.
+
+    Args:
+        values: Answers by name: numbers, or values at nodes, shape (..., nodes).
+        errors: Their estimated relative errors, of the same shapes.
+        grid: The grid on which they were found.
+        step: The user's nodes are every step-th of its nodes.
+    """
+
+    values: dict[str, Array]
+    errors: dict[str, Array]
+    grid: Grid
+    step: int
+
+    @property
+    def worst(self) -> float:
+        """The largest of the errors."""
+        return max(float(e.max()) for e in self.errors.values())
+
+
+def refined(problem: Problem, grid: Grid, ask: Question, rtol: float | None, what: str) -> Refined:
+    """Return answers with their errors.
+
+    Args:
+        problem: Fluxes and walls of the SDE on a grid.
+        grid: The user's grid.
+        ask: The question: numbers, or arrays whose last axis is that of the nodes. "scale of" a
+            name is what its error is relative to, where it is more than the value.
+        rtol: Relative error that grids are refined for; None takes 1e-6, and what 40,000 cells
+            give.
+        what: What was asked for.
+
+    Raises:
+        SolverError: If rtol is not met, or 10 %.
+    """
+    even = grid.cells % 2 == 0 and grid.cells >= 16
+    finer, step = (coarsened(grid), 0) if even else (grid, 1)
+    before = None
+    while True:
+        flux, ends = problem(finer)
+        values = {name: np.asarray(v) for name, v in ask(flux, ends).items()}
+        if before is not None:
+            errors = _errors(values, *before, flux)
+            answer = _restricted(values, errors, finer, max(step, 1))
+            finest = 2 * finer.cells > MOST_CELLS
+            if answer.worst <= (rtol or _TARGET) or finest:
+                break
+        before = values, flux
+        finer, step = (halved(finer), 2 * step) if step else (grid, 1)
+    limit = _REFUSED if rtol is None else rtol
+    if not answer.worst <= limit:
+        raise SolverError(
+            f"{what} was not found to {limit:g} on {finer.cells} cells: its estimated relative "
+            f"error is {answer.worst:.2g}. Do drift or diffusion jump within a cell? Pass a grid "
+            "with nodes there: Grid.of(nodes)."
+        )
+    return answer
+
+
+def gain(coarse: Fluxes, fine: Fluxes) -> float:
+    """Return what a difference of two grids is to the error of the finer one, at the least.
+
+    Args:
+        coarse: Fluxes on every other node.
+        fine: Fluxes on all of them.
+    """
+    u, cells = fine.u, len(fine.u) // 2
+    both = u[0 : 2 * cells : 2] + u[1 : 2 * cells : 2]
+    log_m = torch.nn.functional.pad(coarse.w.cumsum(-1), (1, 0))
+    seen = (log_m - log_m.max() > _SEEN)[:cells]
+    rough = float((both - coarse.u[:cells]).abs()[seen].max())
+    return _GAIN if rough < _ROUGH else _ROUGH_GAIN
+
+
+def _errors(
+    values: dict[str, Array], before: dict[str, Array], coarse: Fluxes, fine: Fluxes
+) -> dict[str, Array]:
+    """Return relative errors on the finer grid; between the coarser nodes the larger of both."""
+    fallen, errors = gain(coarse, fine), {}
+    for name, value in values.items():
+        if name.startswith(_SCALE):
+            continue
+        old, scale = before[name], np.maximum(values.get(_SCALE + name, _TINY), _TINY)
+        if value.ndim == 0:
+            off = np.abs(value - old) / np.maximum(np.abs(value), scale)
+        else:
+            shared = value[..., : 2 * old.shape[-1] : 2]
+            if shared.shape != old.shape:  # an odd last cell stays as it is
+                shared = np.concatenate([value[..., ::2], value[..., -1:]], -1)
+            at = np.abs(shared - old) / np.maximum(np.abs(shared), scale)
+            off = np.repeat(at, 2, -1)[..., : value.shape[-1]].copy()
+            off[..., 1:-1] = np.maximum(off[..., 1:-1], off[..., 2:])
+        errors[name] = np.asarray(off / fallen + _ROUNDING)
+    return errors
+
+
+def _restricted(
+    values: dict[str, Array], errors: dict[str, Array], grid: Grid, step: int
+) -> Refined:
+    """Return them at every step-th node."""
+
+    def at(v: Array) -> Array:
+        return v if v.ndim == 0 else np.ascontiguousarray(v[..., ::step])
+
+    return Refined(
+        {name: at(v) for name, v in values.items()},
+        {name: at(e) for name, e in errors.items()},
+        grid,
+        step,
+    )
