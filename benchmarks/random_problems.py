@@ -310,14 +310,14 @@ def of_plane(p):
 def linear(rng, number, cells):
     """dX = −A (X − ½) dt + √(2D) dW from a Gaussian: a Gaussian at every time."""
     contrast, peclet = 100 ** rng.random(), 0.01 * 3000 ** rng.random()
-    width = rng.uniform(0.04, 0.09)
+    width = rng.uniform(0.02, 0.032)  # walls are six deviations away
     d = np.array([1.0, contrast ** -rng.random()])
     rates = d / width**2 * rng.uniform(0.3, 1.0, 2)
     turn = peclet * cells * d.min() / 0.35 * rng.choice([-1.0, 1.0])
     a = np.array([[rates[0], turn], [-turn, rates[1]]])
     grid = sg.Grid(0.0, 1.0, cells)
-    std = max(rng.uniform(2.0, 5.0) / cells, 0.04)
-    mean = 0.5 + rng.uniform(-0.12, 0.12, 2)
+    std = float(np.clip(rng.uniform(1.5, 3.0) / cells, 0.03, 0.06))
+    mean = 0.5 + rng.uniform(-0.1, 0.1, 2)
     end = rng.uniform(0.1, 1.0) * min(1 / rates.max(), 2 * math.pi / (abs(turn) + 1e-9))
     # d C/dt = −A C − C Aᵀ + 2 D
     rest = linalg.solve_continuous_lyapunov(a, 2 * np.diag(d))

@@ -24,6 +24,7 @@ from sdegen.plots_style import (
     _INK,
     _Array,
     _bars,
+    _heights,
     _histogram,
     _legend_below,
     _line_of,
@@ -80,7 +81,7 @@ def density_and_particles(
     _heatmap(figure, axes["T"], density)
     _title(axes["T"], "Fokker–Planck density of the SDE" + _lost(path))
     histograms = [_histogram(particles[j], x) for _, j in pairs]
-    curves = [_numbers(density.p[k]) for k, _ in pairs]
+    curves = [_heights(density.p[k]) for k, _ in pairs]
     ceiling = 1.08 * max(float(h.max()) for h in [*curves, *(height for height, _ in histograms)])
     for letter, (k, _), (height, edges), p in zip(letters, pairs, histograms, curves, strict=True):
         panel, t = axes[letter], float(density.times[k])
@@ -170,7 +171,7 @@ def relaxation_gif(
     panel = axes["A"]
     bars = _bars(panel, *histograms[0], particles.shape[1])
     (line,) = panel.plot(
-        x, _numbers(density.p[pairs[0][0]]), color=_BLUE, lw=1.8, label="Fokker–Planck"
+        x, _heights(density.p[pairs[0][0]]), color=_BLUE, lw=1.8, label="Fokker–Planck"
     )
     ceiling = 1.08 * max(
         *(float(height.max()) for height, _ in histograms),
@@ -182,7 +183,7 @@ def relaxation_gif(
     def draw(frame: int) -> None:
         k, _ = pairs[frame]
         bars.set_data(*histograms[frame])
-        line.set_ydata(_numbers(density.p[k]))
+        line.set_ydata(_heights(density.p[k]))
         _title(panel, f"t = {float(density.times[k]):.2f}" + _lost(path))
 
     _title(panel, _lost(path) or " ")
@@ -315,4 +316,4 @@ def _rows(density: DensityPath) -> _Array:
             f"a picture over time needs two times or more, but the density has "
             f"{len(density.times)}."
         )
-    return _numbers(density.p)
+    return _heights(density.p)

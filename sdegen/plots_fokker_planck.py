@@ -25,6 +25,7 @@ from sdegen.plots_style import (
     _INK,
     _ORANGE,
     _Array,
+    _heights,
     _numbers,
     _panels,
     _title,
@@ -46,7 +47,7 @@ def stationary(density: Density, exact: Tensor, *, energy: Tensor | None = None)
     Returns:
         The figure.
     """
-    x, p, q = _numbers(density.x), _numbers(density.p), _numbers(exact)
+    x, p, q = _numbers(density.x), _heights(density.p), _numbers(exact)
     figure, axes = _panels(
         "AE" if energy is None else "UE;AE", 9.0, 3.4 if energy is None else 4.6
     )
@@ -54,10 +55,11 @@ def stationary(density: Density, exact: Tensor, *, energy: Tensor | None = None)
     left.plot(x, q, color=_ORANGE, lw=5, alpha=0.6, label="exact")
     left.plot(x, p, color=_BLUE, lw=1.4, label="Fokker–Planck")
     left.set(xlabel="position x", ylabel="stationary density p(x)", xlim=(x[0], x[-1]))
-    left.set_ylim(0, 1.3 * float(q.max()))
+    left.set_ylim(0, 1.3 * float(q[np.isfinite(q)].max()))
     left.legend(frameon=False, ncols=2, loc="upper center", fontsize=9)
-    relative = np.abs(p - q)[q > 0] / q[q > 0]
-    right.plot(x[q > 0], np.where(relative > 0, relative, np.nan), ".", ms=3, color=_BLUE)
+    known = (q > 0) & np.isfinite(p) & np.isfinite(q)
+    relative = np.abs(p - q)[known] / q[known]
+    right.plot(x[known], np.where(relative > 0, relative, np.nan), ".", ms=3, color=_BLUE)
     right.set(xlabel="position x", ylabel="|p/exact − 1|", yscale="log", xlim=(x[0], x[-1]))
     _title(right, f"largest relative difference {float(relative.max()):.1e}")
     if energy is not None:
@@ -85,7 +87,7 @@ def spectrum(
         The figure: on the left the density, under its energy; on the right the eigenfunctions ψ_n,
         each scaled to the same height on a line of its own, with its rate λ_n.
     """
-    x, p = _numbers(density.x), _numbers(density.p)
+    x, p = _numbers(density.x), _heights(density.p)
     at = _numbers(modes.x)
     rates, psi = _numbers(modes.rates)[:count], _numbers(modes.densities.real)[:count]
     height = 3.6 if energy is None else 4.6
@@ -132,7 +134,7 @@ def current(densities: Mapping[str, Density], currents: Mapping[str, Tensor]) ->
     figure, axes = _panels("P;J", 7.0, 4.8)
     for i, (name, density) in enumerate(densities.items()):
         x, colour = _numbers(density.x), _CYCLE[i % len(_CYCLE)]
-        axes["P"].plot(x, _numbers(density.p), color=colour, lw=1.6, label=name)
+        axes["P"].plot(x, _heights(density.p), color=colour, lw=1.6, label=name)
         middle = 0.5 * (x[1:] + x[:-1])
         axes["J"].plot(middle, _numbers(currents[name]), color=colour, lw=1.6)
         axes["P"].set(xlim=(x[0], x[-1]), ylabel="density p(x)")
@@ -224,7 +226,7 @@ def plane(density: PlaneDensity, current: Tensor | None = None) -> Figure:
 
 def _where_seen(x: _Array, p: _Array) -> tuple[float, float]:
     """Where a density is above 1e-6 of its peak, and a little more."""
-    inside = x[p > 1e-6 * p.max()]
+    inside = x[p > 1e-6 * p[np.isfinite(p)].max()]
     margin = 0.03 * float(inside[-1] - inside[0])
     return max(float(x[0]), float(inside[0]) - margin), min(
         float(x[-1]), float(inside[-1]) + margin
@@ -234,7 +236,7 @@ def _where_seen(x: _Array, p: _Array) -> tuple[float, float]:
 def _energy(panel: Axes, x: _Array, u: _Array, p: _Array, limits: tuple[float, float]) -> None:
     """An energy as high as there is density to be seen: walls of a landscape are higher."""
     panel.plot(x, u, color=_INK, lw=1.4)
-    seen = u[p > 1e-3 * p.max()]
+    seen = u[p > 1e-3 * p[np.isfinite(p)].max()]
     margin = 0.08 * float(seen.max() - seen.min()) or 1.0
     panel.set(xlim=limits, ylim=(seen.min() - margin, seen.max() + margin))
     panel.set_ylabel("energy U(x)")

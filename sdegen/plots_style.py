@@ -58,6 +58,15 @@ def _numbers(values: Tensor) -> _Array:
     return array
 
 
+def _heights(p: Tensor) -> _Array:
+    """Values of densities, ∞ cut to the largest that is finite."""
+    values = _numbers(p)
+    finite = np.isfinite(values)
+    if finite.all():
+        return values
+    return np.where(finite, values, values[finite].max(initial=0.0))
+
+
 def _lost(path: Trajectory) -> str:
     """What a title says about trajectories that are not in the picture."""
     lost = int(path.nonfinite.sum())

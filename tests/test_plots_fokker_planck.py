@@ -150,3 +150,12 @@ def test_the_modes_of_a_ring_with_a_current_are_drawn_on_their_own_nodes():
     right = sg.plots.spectrum(modes, rest).axes[1]
     np.testing.assert_array_equal(right.get_lines()[1].get_xdata(), modes.x)
     assert right.get_title() == "relaxation time 1/λ = 2"
+
+
+def test_a_density_that_is_infinite_at_a_wall_is_drawn():
+    sde = sg.ItoProcess(lambda x: 0.5 - x, lambda x: 1.5 * x.sqrt())
+    solver = sg.FokkerPlanck(sde, sg.Grid(0.0, 20.0, 200))
+    rest = solver.stationary()
+    figure = sg.plots_fokker_planck.current({"rest": rest}, {"rest": solver.current(rest)})
+    figure.canvas.draw()
+    assert np.isfinite(figure.axes[0].get_ylim()).all()

@@ -19,6 +19,7 @@ from sdegen.fokker_planck import clock
 from sdegen.fokker_planck.density import Density, DensityPath, cell_masses
 from sdegen.fokker_planck.fluxes import Pole
 from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.power_law import Powers
 from sdegen.sde.base import SDE
 from sdegen.sde.period import check_period
 from sdegen.shapes import as_times
@@ -42,6 +43,7 @@ __all__ = [
 
 _EDGE_WARNS, _EDGE_FAILS = 1e-6, 1e-2
 _MASS_TOLERANCE = 1e-3
+_NONE = (None, None)
 _NEGATIVE = 1e-12  # of the peak: what a start may have by rounding
 
 
@@ -63,14 +65,24 @@ def check_door(sde: object, grid: object) -> None:
         )
 
 
-def as_start(p0: Density | SupportsFloat, grid: Grid) -> tuple[float | None, Density]:
+def as_start(
+    p0: Density | SupportsFloat, grid: Grid, powers: Powers = (None, None)
+) -> tuple[float | None, Density]:
     """A start as the point at which all mass is, if it is a number of any kind, and as a density.
 
     What is neither is passed on, and refused by `check_start`.
+
+    Args:
+        p0: The start.
+        grid: The solver's grid.
+        powers: Those of the solver's densities at its walls. A start that is infinite at another
+            wall, or that no grid as this resolves, starts with the masses that nodes hold.
     """
     if isinstance(p0, Real) or (isinstance(p0, Tensor | np.ndarray) and p0.ndim == 0):
         x0 = float(p0)
         return x0, grid.point(x0)
+    if isinstance(p0, Density) and (p0.fine is not None or p0.powers not in (powers, _NONE)):
+        return None, p0.lumped()
     return None, cast(Density, p0)
 
 

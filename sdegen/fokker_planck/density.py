@@ -345,6 +345,31 @@ class Density:
             self.assumed_autonomous,
         )
 
+    def lumped(self) -> Density:
+        """Return nodal values that hold its masses and its mean: ∫ φ_i p dx over ∫ φ_i dx.
+
+        φ_i is the hat of a node. They are finite at every wall, know nothing of `fine`, and are
+        what a grid can hold of a density that it does not resolve.
+        """
+        of = self if self.fine is None else self.fine
+        h = of.x.diff()
+        if of._law is not None:
+            x, weights = of._law.points.x, of._law.points.weight
+            masses = weights * of._cubic(of._law.points.cell, of._law.points.share)
+        else:
+            share = 0.5 * (1 + _GAUSS_NODES)
+            p = of._cubic(torch.arange(len(h))[:, None], share)
+            x = (of.x[:-1, None] + h[:, None] * share).flatten()
+            masses = (p * (0.5 * _GAUSS_WEIGHTS) * h[:, None]).flatten()
+        cell = self._cell(x)
+        width = self.x.diff()
+        share = (x - self.x[cell]) / width[cell]
+        zero = torch.zeros_like(self.x)
+        held = zero.index_add(0, cell, masses * (1 - share)).index_add(0, cell + 1, masses * share)
+        half = 0.5 * width
+        volumes = torch.nn.functional.pad(half, (1, 0)) + torch.nn.functional.pad(half, (0, 1))
+        return Density(self.x, held / volumes).normalized()
+
     def _cell(self, x: Tensor) -> Tensor:
         """Index of the cell that holds x."""
         return (torch.searchsorted(self.x, x.contiguous(), right=True) - 1).clamp(

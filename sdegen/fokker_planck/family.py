@@ -18,13 +18,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen.errors import NonFiniteError, NotNormalizableError
+from sdegen.accuracy import WARNS, ErrorEstimate, EstimatedTensor
+from sdegen.errors import NonFiniteError, NotNormalizableError, SdegenError
 from sdegen.fokker_planck import stationary
 from sdegen.fokker_planck.checks import (
     GridBoundaryLike,
     as_start,
     boundary_of_grid,
-    check_confined,
     check_edges,
     check_ring,
     check_start,
@@ -32,8 +32,8 @@ from sdegen.fokker_planck.checks import (
 )
 from sdegen.fokker_planck.coefficients import Readers
 from sdegen.fokker_planck.course import course
-from sdegen.fokker_planck.density import Density, DensityPath, cell_masses
-from sdegen.fokker_planck.fluxes import fluxes
+from sdegen.fokker_planck.density import Density, DensityPath
+from sdegen.fokker_planck.fluxes import Landscape
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.transient import Exponential, Integrator, carried
@@ -89,10 +89,16 @@ class FokkerPlanckFamily:
                 check_ring(sde, grid)
         self._build(Readers(sdes, grid))
 
-    def stationary(self, *, differentiable: bool = False) -> Float[Tensor, "members nodes"]:
+    def stationary(
+        self, *, rtol: float = WARNS, differentiable: bool = False
+    ) -> Float[Tensor, "members nodes"]:
         """The stationary densities, of mass 1.
 
+        Each is solved for as `FokkerPlanck.stationary` does. They are an `EstimatedTensor`:
+        `.error["p"]` is relative to the peak of each.
+
         Args:
+            rtol: Largest error of masses, mean and variance, as there.
             differentiable: Whether gradients flow to the parameters of drift and diffusion.
 
         Returns:
@@ -102,6 +108,7 @@ class FokkerPlanckFamily:
             ValueError: If an SDE depends on time, or a density leans on a wall that is not
                 physical.
             NotNormalizableError: As `FokkerPlanck.stationary` does.
+            SolverError: Likewise.
         """
         if "absorbing" in self.walls:
             raise NotNormalizableError(
@@ -115,16 +122,20 @@ class FokkerPlanckFamily:
                 "stationary densities were asked for, but drift or diffusion depend on time; "
                 "freeze the time in the SDEs, or solve from a start."
             )
-        with nullcontext() if differentiable else torch.no_grad():
-            land = generator.landscape(generator.coefficients(generator.reader.start))
-            if generator.ends.ring:
-                log_p = stationary.on_a_ring(fluxes(land))
-            else:
-                log_p = stationary.on_a_line(land.w)
-                for row in log_p.detach():
-                    check_confined(row, self.grid, self._open_ends)
-            p = log_p.exp()
-            return p / cell_masses(self.grid.nodes, p).sum(-1, keepdim=True)
+        land_on = _landscape if differentiable else None
+        members = []
+        for k, reader in enumerate(self._readers.each):
+            alone = Generator(reader, self.walls, compact=True)
+            try:
+                members.append(stationary.resolved(alone, rtol, self._open_ends, land_on))
+            except (SdegenError, ValueError) as error:
+                error.add_note(f"while the stationary density of sdes[{k}] was solved for")
+                raise
+        errors = torch.tensor([float(member.error["p"]) for member in members if member.error])
+        return EstimatedTensor.of(
+            torch.stack([member.p for member in members]),
+            ErrorEstimate({"p": errors.double()}, "two grids"),
+        )
 
     def solve(
         self,
@@ -205,3 +216,8 @@ class FokkerPlanckFamily:
             for kind, real in zip(self.walls, self._physical_ends, strict=True)
         )
         return low, high
+
+
+def _landscape(generator: Generator) -> Landscape:
+    """Return the landscape of a generator, with gradients to its parameters."""
+    return generator.landscape(generator.coefficients(generator.reader.start))

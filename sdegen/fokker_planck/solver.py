@@ -177,7 +177,7 @@ class FokkerPlanck:
         integrator = integrator or Exponential()
         self._renew()
         ts = check_times(times, self.sde)
-        x0, density = as_start(p0, self.grid)
+        x0, density = as_start(p0, self.grid, self._generator.ends.powers)
         start = check_start(density, self.grid, may_lack="absorbing" in self.walls)
         powers = self._generator.ends.powers
         with _gradients(differentiable):
@@ -570,7 +570,7 @@ class FokkerPlanck:
         self._renew()
         self._frozen.check(what)
         ts = check_times(times, self.sde)
-        x0, density = as_start(p0, self.grid)
+        x0, density = as_start(p0, self.grid, self._generator.ends.powers)
         values = check_start(density, self.grid, may_lack=True)
 
         def start(grid: Grid) -> Tensor:

@@ -18,13 +18,13 @@ _KNOWN = 1e-18  # of the peak: below it a computed law is cut off
 
 def total_variation(p: Density, q: Density) -> float:
     """½ ∫ |p − q| dx, between 0 and 1."""
-    x = _shared(p, q)
+    x, p, q = _shared(p, q)
     return 0.5 * float(torch.trapezoid((p.p - q.p).abs(), x))
 
 
 def wasserstein(p: Density, q: Density) -> float:
     """Wasserstein-1, ∫ |F_p − F_q| dx, in units of x."""
-    x = _shared(p, q)
+    x, p, q = _shared(p, q)
     gap = torch.cumulative_trapezoid(p.p - q.p, x)
     return float(torch.trapezoid(torch.nn.functional.pad(gap, (1, 0)).abs(), x))
 
@@ -36,15 +36,15 @@ def kullback_leibler(p: Density, q: Density) -> float:
     that: if q vanishes where p does not, the divergence is infinite, and what is returned is 41
     times the mass that p has there, about.
     """
-    x = _shared(p, q)
+    x, p, q = _shared(p, q)
     known = q.p.clamp(min=_KNOWN * float(q.p.max()))
     there = p.p > _KNOWN * float(p.p.max())
     ratio = torch.where(there, p.p / known, 1.0)
     return float(torch.trapezoid(torch.where(there, p.p * ratio.log(), 0.0), x))
 
 
-def _shared(p: Density, q: Density) -> Tensor:
-    """The nodes of both.
+def _shared(p: Density, q: Density) -> tuple[Tensor, Density, Density]:
+    """The nodes of both, and both with values that are finite at every wall.
 
     Raises:
         ValueError: If they are not the same.
@@ -55,4 +55,5 @@ def _shared(p: Density, q: Density) -> Tensor:
             f"{float(p.x[0]):g} to {float(p.x[-1]):g}, the other {len(q.x)} from "
             f"{float(q.x[0]):g} to {float(q.x[-1]):g}."
         )
-    return p.x
+    first, second = (d if d.powers == (None, None) else d.lumped() for d in (p, q))
+    return p.x, first, second

@@ -94,3 +94,16 @@ def test_refusals():
     with pytest.raises(ValueError, match=r"q must lie in \[0, 1\]"):
         sg.Density(x, torch.ones_like(x)).quantile(1.5)
     assert math.isfinite(float(sg.Density(x, torch.ones_like(x)).quantile(1.0)))
+
+
+def test_lumped_values_hold_masses_and_mean_and_are_finite():
+    x = torch.linspace(0, 12, 61, dtype=torch.float64)
+    law = stats.gamma(0.4, scale=1.0)
+    density = sg.Density(x, torch.from_numpy(law.pdf(x.numpy())), (-0.6, None)).normalized()
+    lumped = density.lumped()
+    assert bool(torch.isfinite(lumped.p).all())
+    half = 0.5 * x.diff()
+    volumes = torch.nn.functional.pad(half, (1, 0)) + torch.nn.functional.pad(half, (0, 1))
+    shares = lumped.p * volumes / (lumped.p @ volumes)
+    assert abs(float(shares @ x) - float(density.mean)) < 1e-9
+    assert float(lumped.mass) == pytest.approx(1.0, abs=1e-12)

@@ -150,3 +150,13 @@ def test_a_family_of_traps_against_its_law():
 def test_refusals(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_members_that_the_grid_does_not_resolve_are_refined_alone():
+    traps = [sg.ItoProcess(lambda x, k=k: -k * x, math.sqrt(2.0)) for k in (1.0, 4000.0)]
+    grid = sg.Grid(-8.0, 8.0, 80)
+    p = sg.FokkerPlanckFamily(traps, grid).stationary()
+    # the peak of N(0, 1/4000), in cells of 13 standard deviations
+    assert float(p[1, 40]) == pytest.approx(math.sqrt(4000 / (2 * math.pi)), rel=1e-3)
+    assert float(p[0, 40]) == pytest.approx(1 / math.sqrt(2 * math.pi), rel=1e-4)
+    assert float(p.error) < 1e-3

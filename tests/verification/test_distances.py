@@ -43,3 +43,13 @@ def test_where_one_vanishes_the_divergence_is_large_one_way():
 def test_other_nodes_are_refused():
     with pytest.raises(ValueError, match="one has 2001 from -9 to 11, the other 11 from 0 to 1"):
         total_variation(GRID.gaussian(0.0, 1.0), sg.Grid(0.0, 1.0, 10).gaussian(0.5, 0.2))
+
+
+def test_densities_that_are_infinite_at_a_wall_have_finite_distances():
+    sde = sg.ItoProcess(lambda x: 0.5 - x, lambda x: 1.5 * x.sqrt())
+    solver = sg.FokkerPlanck(sde, sg.Grid(0.0, 20.0, 200))
+    rest = solver.stationary()
+    later = solver.solve(solver.grid.gaussian(1.0, 0.3), [0.0, 8.0]).final
+    assert 0 < total_variation(rest, later) < 1e-2
+    assert 0 < wasserstein(rest, later) < 1e-2
+    assert abs(kullback_leibler(rest, later)) < 1e-2
