@@ -56,7 +56,8 @@ class Trajectory:
     def unwrapped(self) -> Tensor:
         """The states on the line, where periodic coordinates count their turns, shape of states.
 
-        x + L w, with w the windings; coordinates that are not periodic are those of states.
+        x + L w, with w the windings, in double precision; coordinates that are not periodic are
+        those of states, and all are where nothing is periodic.
 
         Raises:
             ValueError: If the turns were not counted, as in compiled runs.
@@ -68,4 +69,4 @@ class Trajectory:
                 "the turns around the period were not counted, as compiled runs do not; simulate "
                 "with a solver without compile=True."
             )
-        return self.states + self.windings * self.periods.to(self.states)
+        return self.states.double() + self.windings * self.periods.to(self.states.device)

@@ -180,8 +180,8 @@ SLIPS = {
         r"betas must be a list .* is a VP; .* DDPM\.discretize\(sde, steps=1000\)",
     ),
     "a moving bound": (
-        lambda: sg.FirstPassage(above=lambda t: 1 - t),
-        "above must be a number, but is a function",
+        lambda: sg.Reflecting(high=lambda t: 1 - t),
+        "high of Reflecting must be a number, but is a function; .* for Absorbing",
     ),
     "a word for a potential": (
         lambda: sg.Langevin("x**4"),

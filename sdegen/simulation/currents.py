@@ -17,7 +17,7 @@ Reference:
     symmetric (Stratonovich) product along the path.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -64,7 +64,8 @@ class ProbabilityCurrent(Observable):
         high: Last edge.
         cells: How many.
         periodic: Whether [low, high] is one period of the dynamics: x and x + (high − low) are
-            then one place. The trajectories run on the line, without walls.
+            then one place. The trajectories run on the line, or inside a periodic boundary, whose
+            turns are counted.
         coordinate: Which number of the flattened event.
         name: What the result is called.
 
@@ -79,17 +80,13 @@ class ProbabilityCurrent(Observable):
     periodic: bool = False
     coordinate: int = 0
     name: str = "current"
+    unwrapped: bool = field(default=True, init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_bins("current", self.low, self.high, "cells", self.cells)
 
     def begin(self, block: Block) -> Accumulator:
-        """Counts at each time.
-
-        Raises:
-            ValueError: If the walls are periodic.
-        """
-        block.check_line(self.name, "say periodic=True")
+        """Counts at each time."""
         return _Crossings(self, block.times)
 
     def merge(self, left: Partial, right: Partial) -> Partial:

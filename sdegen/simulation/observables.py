@@ -24,7 +24,8 @@ is not what is meant:
         def result(self, total, times):
             return total["highest"]
 
-It sees the block's states at the times of the run. One that shall not hold them, or that needs
+It sees the block's states at the times of the run; on a periodic boundary those within the
+period, or with `unwrapped = True` those on the line. One that shall not hold them, or that needs
 every step between them (`every_step = True`), has an `Accumulator` of its own and returns it from
 `begin`.
 
@@ -74,23 +75,6 @@ class Block:
     boundary: Enclosure | None
     stream: Stream
 
-    def check_line(self, name: str, then: str) -> None:
-        """Refuses periodic walls, for an observable that must know where a path went.
-
-        Args:
-            name: The observable's.
-            then: What else to do on the line.
-
-        Raises:
-            ValueError: If the walls are periodic.
-        """
-        if self.boundary is not None and self.boundary.periodic:
-            raise ValueError(
-                f"observable {name!r}: between periodic walls a path goes around, and its states "
-                "do not tell which way or how often; simulate on the line, without the walls, "
-                f"and {then}."
-            )
-
 
 class Accumulator(ABC):
     """Gathers one observable of one block on its way."""
@@ -117,9 +101,12 @@ class Observable(ABC):
     Attributes:
         name: What the result is called in `Ensemble.observables`; no two of a run may share it.
         every_step: Whether the steps between the times are seen too.
+        unwrapped: Whether states are seen on the line where a boundary is periodic, with the turns
+            that each coordinate has made. Heat, work and displacements need that.
     """
 
     name: str
+    unwrapped: bool = False
     every_step: ClassVar[bool] = False
 
     def begin(self, block: Block) -> Accumulator:

@@ -12,6 +12,11 @@ and 1 where the states lie on two sides. Each step a uniform number of the obser
 decides; one for each edge where a path may leave an interval at either. What is left is the error
 of the chain itself, O(dt) for Euler-Maruyama.
 
+An edge may be a function of t; over a step it is taken as straight, e₀ to e₁, and the product is
+(x − e₀)(y − e₁). Where `simulate` has an absorbing end with a bridge on the same side, it has
+decided already whether the path came to its end; given that it did not, an edge before it was
+touched with probability (p_e − p_b)/(1 − p_b), so that no passage is drawn for twice.
+
 The passage is counted at the middle of its step. The trajectory goes on as if nothing had
 happened; only its first passage counts.
 
@@ -22,13 +27,14 @@ Reference:
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sdegen.boundary import Bound, values_of
 from sdegen.requests import as_number, kind_of
 from sdegen.shapes import State
 from sdegen.simulation.observables import Accumulator, Block, Observable, Partial
@@ -117,11 +123,11 @@ class FirstPassage(Observable):
     The region is x ≥ above, or x ≤ below, or with both what is outside of (below, above): the exit
     from an interval; or it is the interval between[0] ≤ x ≤ between[1], from either side. Those
     that start in it have passed at time 0. It sees every step, so that it needs a solver of fixed
-    steps, and walls that are not periodic.
+    steps. Where a boundary is periodic the region lies on the line, and turns are counted.
 
     Args:
-        above: Lower end of a region that reaches up to infinity.
-        below: Upper end of a region that reaches down to minus infinity.
+        above: Lower end of a region that reaches up to infinity, a number or a function of t.
+        below: Upper end of a region that reaches down to minus infinity, likewise.
         between: Both ends of an interval.
         coordinate: Which number of the flattened event.
         bridge: Whether passages between two steps are drawn; without, the chain is only looked at.
@@ -131,24 +137,20 @@ class FirstPassage(Observable):
         ValueError: If no region is given, or an empty one.
     """
 
-    above: float | None = None
-    below: float | None = None
+    above: Bound | None = None
+    below: Bound | None = None
     between: tuple[float, float] | None = None
     coordinate: int = 0
     bridge: bool = True
     name: str = "first_passage"
+    unwrapped: bool = field(default=True, init=False, repr=False)
 
     every_step: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for side in ("above", "below"):
             edge: object = getattr(self, side)
-            if callable(edge) and not isinstance(edge, Tensor):
-                raise TypeError(
-                    f"{side} must be a number, but is a function: a bound that moves in time is "
-                    "not built for first passages; absorbing walls are."
-                )
-            if edge is not None:
+            if edge is not None and (isinstance(edge, Tensor) or not callable(edge)):
                 object.__setattr__(self, side, as_number(side, edge))
         if self.between is not None:
             if not isinstance(self.between, Sequence) or len(self.between) != 2:
@@ -163,7 +165,9 @@ class FirstPassage(Observable):
                 "a first passage needs a region: above=…, below=…, both, or between=(low, high), "
                 f"but has above = {self.above}, below = {self.below}, between = {self.between}."
             )
-        low_high = half_lines if self.between is None else list(self.between)
+        if any(callable(edge) for edge in half_lines):
+            return  # where they are is known once the times are
+        low_high = [float(cast(float, e)) for e in self.between or half_lines]
         if any(not math.isfinite(e) for e in low_high) or sorted(set(low_high)) != low_high:
             raise ValueError(
                 "the edges of a region must be finite, below < above, between[0] < between[1], "
@@ -171,29 +175,33 @@ class FirstPassage(Observable):
             )
 
     @property
-    def edges(self) -> tuple[float, ...]:
+    def edges(self) -> tuple[Bound, ...]:
         """Where the region ends; a path that comes in crosses one of them."""
         half_lines = tuple(edge for edge in (self.below, self.above) if edge is not None)
         return half_lines if self.between is None else self.between
 
-    def holds(self, x: Tensor) -> Tensor:
-        """Whether values lie in the region."""
+    def holds(self, x: Tensor, edges: Sequence[float]) -> Tensor:
+        """Whether values lie in the region.
+
+        Args:
+            x: Values.
+            edges: Where its edges are at the time, in the order of `edges`.
+        """
         if self.between is not None:
-            return (x >= self.between[0]) & (x <= self.between[1])
+            return (x >= edges[0]) & (x <= edges[1])
         inside = torch.zeros_like(x, dtype=torch.bool)
         if self.above is not None:
-            inside |= x >= self.above
+            inside |= x >= edges[-1]
         if self.below is not None:
-            inside |= x <= self.below
+            inside |= x <= edges[0]
         return inside
 
     def begin(self, block: Block) -> Accumulator:
         """Watches each step.
 
         Raises:
-            ValueError: If the walls are periodic.
+            ValueError: If edges that move meet.
         """
-        block.check_line(self.name, "give the edges there")
         return _Watch(self, block)
 
     def result(self, total: Partial, times: Tensor) -> Passages:
@@ -205,6 +213,18 @@ class FirstPassage(Observable):
         return Passages(since, waiting, int(total["n"]), exposure, first, second)
 
 
+def _bridged_ends(about: FirstPassage, block: Block) -> list[tuple[bool, list[float]]]:
+    """Absorbing ends whose bridges `simulate` draws: whether an upper one, and where it is."""
+    interval = None if block.boundary is None else block.boundary.of(about.coordinate)
+    if interval is None or block.sde.noise == "none" or block.sde.clock != "continuous":
+        return []
+    return [
+        (above, values_of(end.at, block.nodes).tolist())
+        for above, end in ((False, interval.low), (True, interval.high))
+        if end is not None and end.kind == "absorbing" and end.bridge
+    ]
+
+
 class _Watch(Accumulator):
     """Who of a block still waits."""
 
@@ -213,6 +233,16 @@ class _Watch(Accumulator):
         # what a step needs to know of its times, as plain numbers once and for all
         self._middle = ((block.nodes[1:] + block.nodes[:-1]) / 2 - block.nodes[0]).abs().tolist()
         self._dt: list[float] = block.nodes.diff().abs().tolist()
+        values = torch.stack([values_of(edge, block.nodes) for edge in about.edges], 1)
+        if values.shape[1] == 2 and not bool((values[:, 0] < values[:, 1]).all()):
+            i = int((values[:, 0] >= values[:, 1]).nonzero()[0])
+            raise ValueError(
+                f"the edges of a region must be below < above at all times, but at t = "
+                f"{float(block.nodes[i]):g} they are {values[i].tolist()}; end the run before "
+                "they meet."
+            )
+        self._edges: list[list[float]] = values.tolist()
+        self._ends = _bridged_ends(about, block)
         self._waits = torch.empty(0, dtype=torch.bool)
         self._n = 0
         self._waiting: list[Tensor] = []
@@ -222,7 +252,7 @@ class _Watch(Accumulator):
         if k == 0:
             self._n = len(x)
             column = coordinate_of(x, self._about.coordinate, self._about.name)
-            self._waits = ~self._about.holds(column)
+            self._waits = ~self._about.holds(column, self._edges[0])
         self._waiting.append(self._waits.sum())
 
     def step(self, i: int, before: State, after: State) -> None:
@@ -230,28 +260,30 @@ class _Watch(Accumulator):
         x = before.flatten(1)[:, about.coordinate]
         y = after.flatten(1)[:, about.coordinate]
         if not about.bridge:
-            self._pass(i, self._waits & about.holds(y))
+            self._pass(i, self._waits & about.holds(y, self._edges[i + 1]))
             return
         noise = self._noise(i, before)
         reach = _NEVER * noise
-        products = [(x - edge).mul_(y - edge) for edge in about.edges]
+        pairs = zip(self._edges[i], self._edges[i + 1], strict=True)
+        products = [(x - here).mul_(y - there) for here, there in pairs]
         near = products[0] <= reach
         for product in products[1:]:
             near |= product <= reach
         near &= self._waits
         if x.device.type not in _SORTED_OUT:  # how many they are, the host would have to wait for
-            self._pass(i, near & self._touched(torch.stack(products, 1), noise))
+            self._pass(i, near & self._touched(i, torch.stack(products, 1), noise, x, y))
             return
         rows = near.nonzero()[:, 0]
         if len(rows) == 0:
             return
         q = torch.stack([product[rows] for product in products], 1)
-        touched = self._touched(q, noise if noise.ndim == 0 else noise[rows])
+        wide = noise if noise.ndim == 0 else noise[rows]
+        touched = self._touched(i, q, wide, x[rows], y[rows])
         rows = rows[touched]
         self._waits[rows] = False
         self._passed.append((i, torch.tensor(len(rows))))
 
-    def _touched(self, q: Tensor, noise: Tensor) -> Tensor:
+    def _touched(self, i: int, q: Tensor, noise: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """Whether paths were at an edge in the step, with q = (x − e)(y − e), (rows, edges)."""
         # from outside, who touches the far edge of an interval has touched the near one
         draws = 1 if self._about.between is not None else q.shape[1]
@@ -263,7 +295,16 @@ class _Watch(Accumulator):
         )
         spread = (noise if noise.ndim == 0 else noise[:, None]).double()
         # u < exp(−q/D dt), for no noise at all too; on the other side of an edge q ≤ 0
-        return (q.double() <= -u.log() * spread).any(1)
+        if not self._ends:
+            return (q.double() <= -u.log() * spread).any(1)
+        chance = (-q.double() / spread).exp().clamp(max=1.0)
+        for above, at in self._ends:
+            beyond = ((x - at[i]) * (y - at[i + 1])).double().clamp(min=0)[:, None]
+            at_end = (-beyond / spread).exp()
+            given = ((chance - at_end) / (1 - at_end).clamp(min=1e-300)).clamp(min=0)
+            same_side = torch.tensor(self._edges[i], device=x.device) > x[:, None]
+            chance = torch.where((same_side == above) & (q > 0), given, chance)
+        return ((q <= 0) | (u < chance)).any(1)
 
     def _pass(self, i: int, passing: Tensor) -> None:
         """Enters who passes in a step, of those who wait."""

@@ -25,6 +25,8 @@ from sdegen.simulation.door import check_bytes, check_state
 from sdegen.simulation.observables import Accumulator, Block, Observable
 from sdegen.simulation.records import COUNTS, Gathered, Template, counted
 from sdegen.solvers.base import Conditions, Solution, Solver
+from sdegen.solvers.containment import Containment
+from sdegen.solvers.onestep import OneStep
 from sdegen.solvers.record import OnNonfinite
 from sdegen.walls import Walls
 
@@ -195,18 +197,34 @@ class Plan:
         sde = self._dynamics(b)
         seen_by = sde if rows is None else sde.of_rows(rows)
         accumulators = {o.name: o.begin(self._block(o, b, seen_by)) for o in self.observables}
-        stepping = [accumulators[o.name] for o in self.observables if o.every_step]
+        stepping = [(accumulators[o.name], o.unwrapped) for o in self.observables if o.every_step]
+        on_the_line = {o.name for o in self.observables if o.unwrapped}
+        inside: list[Containment] = []
+        line = x0  # the states of the last step on the line
+
+        def of_rows(x: Tensor) -> Tensor:
+            return x if rows is None else x[rows]
+
+        def unwrapped(x: Tensor) -> Tensor:
+            return of_rows(inside[0].unwrapped(x) if inside and on_the_line else x)
 
         def see(k: int, x: Tensor) -> None:
-            x = x if rows is None else x[rows]
+            within, along = of_rows(x), unwrapped(x)
             for name, accumulator in accumulators.items():
                 with named(name):
-                    accumulator.see(k, x)
+                    accumulator.see(k, along if name in on_the_line else within)
 
         def watch(i: int, before: Tensor, after: Tensor) -> None:
-            before, after = (x if rows is None else x[rows] for x in (before, after))
-            for accumulator in stepping:
-                accumulator.step(i, before, after)
+            nonlocal line
+            if i == 0:
+                line = of_rows(before)
+            then, now, along = of_rows(before), of_rows(after), unwrapped(after)
+            for accumulator, is_unwrapped in stepping:
+                if is_unwrapped:
+                    accumulator.step(i, line, along)
+                else:
+                    accumulator.step(i, then, now)
+            line = along
 
         shown = self.solver.shows_steps
         seen = bool(accumulators) and (rows is None or bool(rows.any()))
@@ -226,6 +244,7 @@ class Plan:
                 tick,
                 see=see if seen and shown else None,
                 watch=watch if seen and shown and stepping else None,
+                on_containment=inside.append,
             ),
         )
         ended = solution.failed_at is None and solution.interrupted_at in (
@@ -293,6 +312,7 @@ class Plan:
                         f"observable {o.name!r} sees every step, and {type(self.solver).__name__} "
                         "chooses its own: use EulerMaruyama(substeps=…) or Heun(substeps=…)."
                     )
+                self._check_turns(o)
                 with named(o.name):
                     accumulator = o.begin(self._block(o, 0, sde))
                     accumulator.see(0, x)
@@ -303,6 +323,16 @@ class Plan:
                 gathered[o.name] = _partial(o.name, accumulator)
             found.append(gathered)
         return found
+
+    def _check_turns(self, observable: Observable) -> None:
+        """Refuse an observable on the line where turns are not counted."""
+        compiled = isinstance(self.solver, OneStep) and self.solver.compile
+        around = self.enclosure is not None and self.enclosure.periodic
+        if observable.unwrapped and compiled and around:
+            raise ValueError(
+                f"observable {observable.name!r} needs the turns around the period, which "
+                f"compiled runs do not count; pass {type(self.solver).__name__} without compile."
+            )
 
     def failure(self, b: int, solution: Solution) -> SdegenError | None:
         """The error of a block that could not go on."""

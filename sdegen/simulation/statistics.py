@@ -12,7 +12,7 @@ Reference:
     Chan, Golub and LeVeque 1983, The American Statistician 37, 242, eq. (2.1).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
@@ -111,10 +111,13 @@ class Moments(Observable):
     Args:
         covariance: Whether the whole matrix is accumulated; None for events of at most 64 numbers.
         name: What the result is called.
+        unwrapped: Whether a periodic coordinate is taken on the line, with its turns: from one
+            start, its variance is then the spread of the displacement.
     """
 
     covariance: bool | None = None
     name: str = "moments"
+    unwrapped: bool = field(default=False, kw_only=True)
 
     def begin(self, block: Block) -> Accumulator:
         """Sums at each time."""
@@ -320,6 +323,7 @@ class TimeCorrelation(Observable):
     Args:
         origin: Index into times of s; the lags are times[origin:] − times[origin].
         name: What the result is called.
+        unwrapped: Whether a periodic coordinate is taken on the line, with its turns.
 
     Raises:
         ValueError: If origin is negative.
@@ -327,6 +331,7 @@ class TimeCorrelation(Observable):
 
     origin: int = 0
     name: str = "correlation"
+    unwrapped: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.origin < 0:

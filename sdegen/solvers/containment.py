@@ -133,7 +133,7 @@ class Containment:
             and sde.clock == "continuous"
         )
         self._parts = [_part(enclosure, k, sde, x0, nodes) for k in range(len(enclosure.parts))]
-        self._periods = enclosure.periods().to(x0) if enclosure.periodic else None
+        self._periods = enclosure.periods().to(x0.device) if enclosure.periodic else None
         self.windings = torch.zeros_like(x0, dtype=torch.int32) if enclosure.periodic else None
         self.absorbed = self._starts_absorbed(x0) if enclosure.absorbs else None
         self.asks_noise = any(any(part.vanishing) for part in self._parts)
@@ -181,10 +181,10 @@ class Containment:
             self.windings = _where_rows(rows, windings, self.windings)
 
     def unwrapped(self, x: State) -> State:
-        """Return the states on the line, the present ones without their turns undone."""
+        """Return the present states on the line, x + L w, in double precision."""
         if self.windings is None or self._periods is None:
             return x
-        return x + self.windings * self._periods
+        return x.double() + self.windings * self._periods
 
     def _starts_absorbed(self, x0: State) -> Tensor:
         """Which trajectories start on an absorbing end."""

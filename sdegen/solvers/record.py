@@ -33,6 +33,9 @@ OnNonfinite = Literal["raise", "freeze"]
 # steps to the first check for what is lost, and between any two of a long run. The check costs as
 # much as a cheap step, and each that is made too late as much as all steps since the last
 _FIRST_CHECK, _CHECK_EVERY = 32, 1024
+_REACH = 6.0  # standard deviations of a step that are looked at for an end of the space
+_HALVINGS = 40
+_COORDINATES = 16  # of a state that are looked at
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ class Solution:
         nonfinite: Which trajectories were lost, shape (batch,).
         failed_at: Time at which lost trajectories were found and the block stopped, or None.
         why: What kept a solver from going on, where it was not that trajectories were lost.
-        cause: What is not finite at some time at finite states too, and so lost trajectories.
+        cause: What is not finite at finite states too, and so lost trajectories.
+        cure: What to pass against it, where that is known.
         interrupted_at: Time up to which the block went before Ctrl-C stopped it, or None.
         absorbed: Which trajectories were absorbed by each of the times, shape (T, batch), or None.
         windings: How often each coordinate went around by then, shape of states, or None.
@@ -85,6 +89,7 @@ class Solution:
     why: str | None = None
     interrupted_at: float | None = None
     cause: str | None = None
+    cure: str | None = None
     absorbed: Tensor | None = None
     windings: Tensor | None = None
 
@@ -92,6 +97,8 @@ class Solution:
     def advice(self) -> str:
         """What to do about lost trajectories, and why where it is known."""
         go_on = "on_nonfinite='freeze' to go on without them."
+        if self.cure is not None:
+            return f"{self.cause}: {self.cure}."
         if self.cause is None:
             return f"Take smaller steps (substeps=…), or {go_on}"
         return f"{self.cause}: look at what it returns there, or pass {go_on}"
@@ -115,6 +122,7 @@ class Record:
         interrupted: Whether the block must end where it is, as a function.
         suspects: The nodes from the last check to the one that found trajectories lost, or None.
         finite: The last state that is known to be finite.
+        free: Whether there is no boundary.
     """
 
     def __init__(
@@ -140,6 +148,7 @@ class Record:
         self._tick, self._see, self._watch = conditions.tick, conditions.see, conditions.watch
         self._sums: list[tuple[int, Tensor]] = []
         self._containment = containment
+        self.free = containment is None
         self._absorbed, self._windings = _counts(containment)
         self._counted = [] if containment is None else [(self._absorbed, self._windings)]
         self._lost = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
@@ -253,15 +262,24 @@ def _counts(containment: Containment | None) -> tuple[Tensor | None, Tensor | No
 
 
 def with_cause(solution: Solution, sde: SDE, record: Record, nodes: Tensor) -> Solution:
-    """Looks for a time at which the score, or the drift, is not finite where states are.
+    """Looks for an end of the space of f and g, and for a time at which f is not finite.
+
+    A process that lives where x ≥ 0, as one with noise √x, is lost when a step carries it beyond:
+    g is not finite on the other side of an end, which is found by halving. Smaller steps do not
+    help there, and to go on without what was lost leaves those that kept away from the end.
 
     States are looked at every few steps only, so that it is not known where the first was lost.
     But a network that returns NaN at some times does so at the last state that was finite, too,
     where it was finite at the first time: a state that has all but exploded is lost at any time.
     """
+    assert record.suspects is not None
+    if record.free:
+        with suppress(Exception):  # the run has failed already, and that is what is to be told
+            ended = _end_of_space(solution, sde, record.finite, nodes, record.suspects)
+            if ended is not None:
+                return ended
     if sde.autonomous:
         return solution  # what is finite at one time is so at all
-    assert record.suspects is not None
     name = "drift" if sde.denoising is None else "score"
     with suppress(Exception):  # the run has failed already, and that is what is to be told
         exploded = _rows_nonfinite(sde.drift(record.finite, nodes[0]))
@@ -274,6 +292,63 @@ def with_cause(solution: Solution, sde: SDE, record: Record, nodes: Tensor) -> S
                 )
                 return replace(solution, cause=cause)
     return solution
+
+
+def _end_of_space(
+    solution: Solution, sde: SDE, x: State, nodes: Tensor, suspects: range
+) -> Solution | None:
+    """Looks within reach for an end beyond which drift or diffusion are not finite."""
+    t, end = nodes[suspects.start], nodes[min(suspects.stop, len(nodes)) - 1]
+    span = float((end - t).abs().clamp(min=float(nodes.diff().abs().max())))
+    with torch.no_grad():
+        f, g = sde.drift(x, t), sde.diffusion(x, t).expand_as(x)
+        reach = (f.abs() * span + _REACH * g.abs() * math.sqrt(span)).flatten(1)
+        for name, field in (("diffusion", sde.diffusion), ("drift", sde.drift)):
+            ends: dict[int, dict[str, float]] = {}
+            for c in range(min(reach.shape[1], _COORDINATES)):
+                for side, sense in (("low", -1.0), ("high", 1.0)):
+                    at = _edge_of(field, x, t, c, sense * reach[:, c])
+                    if at is not None:
+                        ends.setdefault(c, {})[side] = at
+            if ends:
+                said = [f"{side}={at:.6g}" for side, at in next(iter(ends.values())).items()]
+                place = " and ".join(f"x = {at:.6g}" for at in next(iter(ends.values())).values())
+                c = next(iter(ends))
+                kept = f"Reflecting({', '.join(said)})"
+                kept = kept if reach.shape[1] == 1 else f"{{{c}: {kept}}}"
+                which = "" if reach.shape[1] == 1 else f" in coordinate {c}"
+                return replace(
+                    solution,
+                    cause=f"The {name} is not finite beyond {place}{which}, where steps lead",
+                    cure=f"pass boundary={kept} to keep the states there",
+                )
+    return None
+
+
+def _edge_of(
+    field: Callable[[State, Tensor], Tensor], x: State, t: Tensor, c: int, way: Tensor
+) -> float | None:
+    """Where a field ceases to be finite on the way of coordinate c, None where it does not."""
+
+    def lost(share: Tensor) -> Tensor:
+        y = x.flatten(1).clone()
+        y[:, c] = y[:, c] + share * way
+        return _rows_nonfinite(field(y.reshape(x.shape), t).expand_as(x))
+
+    low, high = torch.zeros_like(way), torch.ones_like(way)
+    rows = lost(high) & ~lost(low) & way.isfinite()
+    if not bool(rows.any()):
+        return None
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        beyond = lost(middle)
+        low, high = torch.where(beyond, low, middle), torch.where(beyond, middle, high)
+    at = (x.flatten(1)[:, c] + high * way)[rows].double()
+    scale = float(way[rows].abs().max())
+    if float(at.max() - at.min()) > 1e-3 * scale:
+        return None  # no one place: an explosion, not an end
+    edge = float(at.median())
+    return 0.0 if abs(edge) < 1e-6 * scale else edge
 
 
 def _all_finite(x: State) -> bool:

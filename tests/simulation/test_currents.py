@@ -82,14 +82,6 @@ def test_a_line_is_continuity(small_blocks):
         (lambda: sg.ProbabilityCurrent(1.0, 0.0), "a current needs low < high"),
         (lambda: sg.ProbabilityCurrent(0.0, 1.0, 0), "cells must be ≥ 1"),
         (lambda: sg.ProbabilityCurrent(-3.0, math.inf), "high must be finite, but is inf"),
-        (
-            lambda: sg.run_ensemble(
-                sg.BrownianMotion(), torch.zeros(1, 1), [0.0, 1.0], trajectories=2,
-                walls=sg.Walls(-1.0, 1.0, "periodic"),
-                observables=[sg.ProbabilityCurrent(-1.0, 1.0)],
-            ),
-            "'current': between periodic walls a path goes around.* and say periodic=True",
-        ),
     ],
 )  # fmt: skip
 def test_refusals(make, told):

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy import integrate, special
+from exact import box_survival
+from scipy import integrate, special, stats
 
 import sdegen as sg
 from sdegen.noise import stream
@@ -197,15 +198,70 @@ def test_time_may_decrease():
         (lambda: sg.FirstPassage(above=-1.0, below=1.0), r"below < above.*but are \[1.0, -1.0\]"),
         (lambda: sg.FirstPassage(between=(1.0, 1.0)), r"between\[0\] < between\[1\]"),
         (lambda: sg.FirstPassage(above=math.inf), "must be finite"),
-        (
-            lambda: passages(
-                sg.BrownianMotion(), 0.0, [0.0, 1.0], 1, sg.FirstPassage(above=0.5), n=2,
-                walls=sg.Walls(-1.0, 1.0, "periodic"),
-            ),
-            "'first_passage': between periodic walls a path goes around.*, and give the edges",
-        ),
     ],
 )  # fmt: skip
 def test_refusals(make, told):
     with pytest.raises(ValueError, match=told):
         make()
+
+
+# --- edges that move, absorbing ends, and turns
+
+
+def test_a_region_whose_edge_moves_along_a_line_is_met_with_its_exact_chance():
+    """Siegmund 1985, eq. (3.14), at any step: the bridge to a line is exact."""
+    n, t, a, c = 40_000, 1.0, 1.0, -0.4
+    found = passages(
+        sg.BrownianMotion(), 0.0, [0.0, 0.5, t], 2, sg.FirstPassage(above=lambda s: a + c * s), n=n
+    )[0]
+    normal = stats.norm.cdf
+    right = normal((a + c * t) / t**0.5)
+    right -= math.exp(-2 * a * c) * normal((c * t - a) / t**0.5)
+    noise = 4.42 * math.sqrt(right * (1 - right) / n)  # false alarm 1e-5
+    assert abs(float(found.survival[-1]) - right) < noise
+
+
+def test_edges_that_meet_are_refused():
+    region = sg.FirstPassage(above=lambda t: 1 - t, below=lambda t: t - 1)
+    with pytest.raises(ValueError, match=r"below < above at all times, but at t = 1 .* end"):
+        passages(sg.BrownianMotion(), 0.0, [0.0, 1.0], 1, region, n=2)
+
+
+@pytest.mark.parametrize("steps", [4, 40])
+def test_an_absorbing_end_and_a_passage_at_it_are_counted_once(steps):
+    n, box = 40_000, sg.Absorbing(0.0, 1.0)
+    x0, times = torch.full((1, 1), 0.3, dtype=torch.float64), [0.0, 0.1, 0.2]
+    run = sg.run_ensemble(
+        sg.BrownianMotion(), x0, times, trajectories=n, solver=sg.EulerMaruyama(steps), rng=1,
+        boundary=box, observables=[sg.FirstPassage(above=1.0, below=0.0)], progress=False,
+    ).observables["first_passage"]  # fmt: skip
+    path = sg.simulate(
+        sg.BrownianMotion(), x0.expand(n, 1).contiguous(), times, rng=1, boundary=box,
+        solver=sg.EulerMaruyama(steps),
+    )  # fmt: skip
+    assert torch.equal(run.waiting, (~path.absorbed).sum(1))
+    right = box_survival(1.0, 0.5, 0.3, 0.2)
+    assert abs(float(run.survival[-1]) - right) < 4.42 * math.sqrt(right * (1 - right) / n)
+
+
+def test_a_passage_before_an_absorbing_end_is_not_drawn_for_twice():
+    """To 0.8 on the way to 1, with steps so long that both are touched in one."""
+    n, t = 40_000, 0.2
+    (found,) = passages(
+        sg.BrownianMotion(), 0.3, [0.0, t], 2, sg.FirstPassage(above=0.8), n=n,
+        boundary=sg.Absorbing(high=1.0),
+    )  # fmt: skip
+    right = math.erf(0.5 / math.sqrt(2 * t))  # reflection principle
+    assert abs(float(found.survival[-1]) - right) < 4.42 * math.sqrt(right * (1 - right) / n)
+
+
+def test_on_a_ring_the_region_lies_on_the_line():
+    options = {"n": 2000}
+    ring = {"boundary": sg.Periodic(-1.0, 1.0)}
+    region = sg.FirstPassage(above=2.5)
+    line, around = (
+        passages(sg.BrownianMotion(), 0.0, [0.0, 2.0, 4.0], 50, region, **options, **o)[0]
+        for o in ({}, ring)
+    )
+    assert torch.equal(line.waiting, around.waiting)
+    assert line.passed > 100
