@@ -19,7 +19,7 @@ from sdegen.errors import AccuracyWarning
 from sdegen.fokker_planck.clock import Looks
 from sdegen.fokker_planck.coefficients import Coefficients, Reader, Readers
 
-__all__ = ["Course", "course", "inside", "warn_isolated"]
+__all__ = ["Course", "course", "course_of", "inside", "warn_isolated"]
 
 _NEAR = 1e-6  # of the run: how long a step beside a breakpoint is
 _ASIDE = (
@@ -137,10 +137,26 @@ def course(reader: Reader | Readers, times: Tensor, breakpoints: Sequence[float]
     Raises:
         ValueError: If a breakpoint is not finite.
     """
-    ts = tuple(times.tolist())
+    ts = times.tolist()
+    readers = [reader] if isinstance(reader, Reader) else reader.each
+    looks = [r.looks(ts[0], ts[-1]) for r in readers if not r.autonomous]
+    return course_of(ts, looks, breakpoints)
+
+
+def course_of(
+    times: Sequence[float], looks: Sequence[Looks], breakpoints: Sequence[float]
+) -> Course:
+    """Return the course of what was looked at.
+
+    Args:
+        times: Times that are asked for.
+        looks: What was seen of drift and diffusion, none where they do not depend on time.
+        breakpoints: Times at which they do something sudden.
+
+    Raises:
+        ValueError: If a breakpoint is not finite.
+    """
     breaks = sorted({float(t) for t in breakpoints})
     if not all(map(math.isfinite, breaks)):
         raise ValueError(f"breakpoints must be finite times, but are {breaks}.")
-    readers = [reader] if isinstance(reader, Reader) else reader.each
-    looks = tuple(r.looks(ts[0], ts[-1]) for r in readers if not r.autonomous)
-    return Course(ts, looks, tuple(breaks))
+    return Course(tuple(times), tuple(looks), tuple(breaks))

@@ -1,0 +1,191 @@
+"""The door of the plane's solver: starts, walls and edges, and what is refused of them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from sdegen.errors import NotNormalizableError
+from sdegen.fokker_planck.plane_density import PlaneDensity, PlaneForm
+
+__all__ = ["check_edges", "check_form", "check_rtol", "check_start", "gaussian", "point"]
+
+_EDGE_WARNS, _EDGE_FAILS = 1e-6, 1e-2
+_MASS_TOLERANCE = 1e-2
+_NEGATIVE = 1e-12  # of the peak: what a start may have by rounding
+
+
+def check_form(form: object) -> PlaneForm | None:
+    """Return the form that is asked for; None for "auto".
+
+    Raises:
+        ValueError: If it is another word.
+    """
+    if form not in ("auto", "compact", "lumped"):
+        raise ValueError(f"form must be one of 'auto', 'compact', 'lumped', but is {form!r}.")
+    return None if form == "auto" else cast(PlaneForm, form)
+
+
+def check_rtol(rtol: object) -> None:
+    """Refuse what is no relative error.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it does not lie between 1e-12 and 1.
+    """
+    if rtol is None:
+        return
+    if isinstance(rtol, bool) or not isinstance(rtol, int | float):
+        raise TypeError(f"rtol must be a number, but is {type(rtol).__name__}; pass rtol=1e-4.")
+    if not 1e-12 <= rtol < 1:
+        raise ValueError(f"rtol must lie between 1e-12 and 1, but is {rtol:g}; pass rtol=1e-4.")
+
+
+def gaussian(
+    blank: PlaneDensity,
+    mean: tuple[float, float],
+    covariance: Tensor | Sequence[Sequence[float]],
+) -> PlaneDensity:
+    """Return N(mean, covariance) at the nodes of a density, of mass 1.
+
+    Raises:
+        ValueError: If the mean lies outside, or the covariance is none.
+    """
+    _check_inside("mean", blank, mean)
+    c = torch.as_tensor(covariance, dtype=torch.float64)
+    if c.shape != (2, 2) or not bool(
+        c.isfinite().all()
+        & torch.isclose(c[0, 1], c[1, 0])
+        & (c[0, 0] > 0)
+        & (c[0, 0] * c[1, 1] > c[0, 1] ** 2)
+    ):
+        raise ValueError(
+            f"covariance must be a symmetric, positive 2 × 2 matrix, but is {c.tolist()}; pass "
+            "[[var_x, cov], [cov, var_y]]."
+        )
+    dx, dy = blank.x[:, None] - mean[0], blank.y[None, :] - mean[1]
+    inverse = torch.linalg.inv(c)
+    square = inverse[0, 0] * dx**2 + 2 * inverse[0, 1] * dx * dy + inverse[1, 1] * dy**2
+    shape = replace(blank, p=torch.exp(-0.5 * square))
+    mass = float(shape.mass)
+    if mass == 0:
+        raise ValueError("the density lies between nodes; pass a wider one, or finer grids.")
+    return replace(shape, p=shape.p / mass)
+
+
+def point(blank: PlaneDensity, x0: float, y0: float) -> PlaneDensity:
+    """Return a unit mass at a point as four nodes around it have it, with the right mean.
+
+    Raises:
+        ValueError: If the point lies outside the grid.
+    """
+    _check_inside("point", blank, (x0, y0))
+    parts = []
+    for nodes, at in zip((blank.x, blank.y), (x0, y0), strict=True):
+        i = int(torch.searchsorted(nodes, at).clamp(1, len(nodes) - 1))
+        share = (at - nodes[i - 1]) / (nodes[i] - nodes[i - 1])
+        mass = torch.zeros_like(nodes)
+        mass[i - 1], mass[i] = 1 - share, share
+        parts.append(mass)
+    return replace(blank, p=torch.outer(*parts) / blank.weights)
+
+
+def check_start(
+    blank: PlaneDensity, p0: PlaneDensity | tuple[float, float], *, absorbs: bool
+) -> PlaneDensity:
+    """Return the start at the nodes of a density.
+
+    Args:
+        blank: A density of the solver.
+        p0: The start, or the point of one.
+        absorbs: Whether mass may be missing.
+
+    Raises:
+        TypeError: If it is neither.
+        ValueError: If it lives elsewhere, is not finite, negative, or of another mass.
+    """
+    if isinstance(p0, tuple):
+        if len(p0) != 2:
+            raise ValueError(f"a point has two coordinates, but p0 is {p0!r}; pass (x, y).")
+        return point(blank, *map(float, p0))
+    if not isinstance(p0, PlaneDensity):
+        raise TypeError(
+            f"p0 must be a PlaneDensity or a point (x, y), but is {type(p0).__name__}; pass "
+            "solver.gaussian(mean, covariance)."
+        )
+    if p0.p.shape != blank.p.shape:
+        raise ValueError(
+            f"p0 must be ≥ 0 with shape {tuple(blank.p.shape)}, but has shape {tuple(p0.p.shape)}."
+        )
+    for name, came, nodes in zip("xy", (p0.x, p0.y), (blank.x, blank.y), strict=True):
+        if came.shape != nodes.shape or not torch.equal(came.to(nodes), nodes):
+            raise ValueError(
+                f"p0 lives on {len(came)} nodes {name} from {float(came[0]):g} to "
+                f"{float(came[-1]):g}, the solver on {len(nodes)} from {float(nodes[0]):g} to "
+                f"{float(nodes[-1]):g}; make it with this solver's grids."
+            )
+    p = p0.p.detach().to("cpu", torch.float64)
+    if not bool(p.isfinite().all()):
+        i, j = (~p.isfinite()).nonzero()[0].tolist()
+        raise ValueError(
+            f"p0 must be finite, but is {float(p[i, j])} at ({float(p0.x[i]):g}, "
+            f"{float(p0.y[j]):g})."
+        )
+    if float(p.min()) < -_NEGATIVE * max(float(p.max()), 0.0):
+        raise ValueError(f"p0 must be ≥ 0, but its lowest value is {float(p.min()):g}.")
+    start = replace(blank, p=p)
+    mass = float(start.mass)
+    if mass > 1 + _MASS_TOLERANCE or (mass < 1 - _MASS_TOLERANCE and not absorbs) or mass <= 0:
+        raise ValueError(f"p0 must have mass 1, but has {mass:.6g}.")
+    return start
+
+
+def check_edges(
+    density: PlaneDensity, open_ends: tuple[tuple[bool, bool], tuple[bool, bool]], when: str = ""
+) -> None:
+    """Warn of, or refuse, a density that leans on a wall that only ends the grid.
+
+    Args:
+        density: The density.
+        open_ends: Which ends only end the grid, for each coordinate.
+        when: At what time, in words.
+
+    Raises:
+        NotNormalizableError: If it is above 1e-2 of its peak there; above 1e-6 there is a warning.
+    """
+    p = density.p
+    sides = [(p[0], p[-1]), (p[:, 0], p[:, -1])]
+    edge = max(
+        (
+            float(side.max())
+            for pair, open_pair in zip(sides, open_ends, strict=True)
+            for side, is_open in zip(pair, open_pair, strict=True)
+            if is_open
+        ),
+        default=0.0,
+    ) / float(p.max())
+    text = (
+        f"the density at an edge of the grid is {edge:.3g} of its peak{when}: the grid cuts it, "
+        "or there is no stationary density. "
+        "Widen the grid, or pass physical_walls=True if there are real walls."
+    )
+    if edge > _EDGE_FAILS:
+        raise NotNormalizableError(text)
+    if edge > _EDGE_WARNS:
+        warnings.warn(text, UserWarning, stacklevel=4)
+
+
+def _check_inside(name: str, blank: PlaneDensity, at: tuple[float, float]) -> None:
+    """Refuse what lies outside the grid."""
+    (x, y), a, b = at, blank.x, blank.y
+    if not (a[0] <= x <= a[-1] and b[0] <= y <= b[-1] and math.isfinite(x + y)):
+        raise ValueError(
+            f"{name} must lie in [{float(a[0]):g}, {float(a[-1]):g}] × [{float(b[0]):g}, "
+            f"{float(b[-1]):g}], but is ({x:g}, {y:g})."
+        )
