@@ -44,6 +44,7 @@ __all__ = [
     "DensityPath",
     "cell_masses",
     "integral",
+    "integral_weights",
     "interpolated",
     "part_masses",
 ]
@@ -547,6 +548,31 @@ def integral(x: Float[Tensor, " nodes"], y: Float[Tensor, "... nodes"]) -> Tenso
     """
     h = x[1:] - x[:-1]
     return _cell_integrals(h, y, _slopes(h, y)).sum(-1)
+
+
+def integral_weights(x: Float[Tensor, " nodes"]) -> Float[Tensor, " nodes"]:
+    """Return the weights of `integral`, ∫ y dx = Σ w_i y_i: its formula transposed.
+
+    >>> integral_weights(torch.linspace(0, 4, 5, dtype=torch.float64))
+    tensor([0.3750, 1.1667, 0.9167, 1.1667, 0.3750], dtype=torch.float64)
+    """
+    h = (x[1:] - x[:-1]).numpy()
+    of_slopes = np.zeros(len(x))  # −h²/12 (s_{i+1} − s_i) over each cell
+    of_slopes[1:] -= h**2 / 12
+    of_slopes[:-1] += h**2 / 12
+    middle = of_slopes[1:-1].copy()
+    middle[0] -= of_slopes[0]  # s_0 = 2 σ_0 − s_1, and so at the other end
+    middle[-1] -= of_slopes[-1]
+    share = h[1:] / (h[1:] + h[:-1])
+    of_secants = np.zeros(len(h))
+    of_secants[:-1] += share * middle
+    of_secants[1:] += (1 - share) * middle
+    of_secants[0] += 2 * of_slopes[0]
+    of_secants[-1] += 2 * of_slopes[-1]
+    weights = np.zeros(len(x))
+    weights[1:] += 0.5 * h + of_secants / h
+    weights[:-1] += 0.5 * h - of_secants / h
+    return torch.from_numpy(weights)
 
 
 def interpolated(

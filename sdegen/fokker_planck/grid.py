@@ -20,7 +20,7 @@ from torch import Tensor
 from sdegen.checks import check_positive
 from sdegen.fokker_planck import arrays
 from sdegen.fokker_planck.arrays import AnyArray
-from sdegen.fokker_planck.density import Density, cell_masses, integral
+from sdegen.fokker_planck.density import Density, cell_masses, integral_weights
 from sdegen.fokker_planck.extent import extent
 from sdegen.sde.base import SDE
 
@@ -161,10 +161,7 @@ class Grid:
     @cached_property
     def weights(self) -> Float[Tensor, " nodes"]:
         """Weights of ∫ y dx ≈ Σ w_i y_i, fourth order in the cell: those of `integral`."""
-        with torch.enable_grad():
-            y = torch.zeros_like(self.nodes, requires_grad=True)
-            (weights,) = torch.autograd.grad(integral(self.nodes, y), y)
-        return weights
+        return integral_weights(self.nodes)
 
     @cached_property
     def even(self) -> bool:

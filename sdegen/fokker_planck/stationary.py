@@ -26,6 +26,7 @@ Reference:
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -152,12 +153,17 @@ class _Level:
         p = generator.ends.filled(self.log_p.exp())
         if given or self.powers != (None, None):
             self.density = _normalized(p, self.powers, self.land, self.grid)
-            self.masses: Array = self.density.cell_masses.numpy()
         else:
             masses = cell_masses(self.grid.nodes.numpy(), p.numpy())
             mass = float(masses.sum())
-            self.masses = masses / mass
+            self.__dict__["masses"] = masses / mass
             self.density = Density(self.grid.nodes, p / mass)
+
+    @cached_property
+    def masses(self) -> Array:
+        """Probabilities of the cells."""
+        masses: Array = self.density.cell_masses.numpy()
+        return masses
 
     def halved(self) -> _Level:
         """Return that with all cells halved."""

@@ -6,6 +6,7 @@ import torch
 from scipy import stats
 
 import sdegen as sg
+from sdegen.fokker_planck.density import integral, integral_weights
 from tests.exact import slope
 
 
@@ -107,3 +108,11 @@ def test_lumped_values_hold_masses_and_mean_and_are_finite():
     shares = lumped.p * volumes / (lumped.p @ volumes)
     assert abs(float(shares @ x) - float(density.mean)) < 1e-9
     assert float(lumped.mass) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_weights_are_those_of_the_integral_of_the_cubic():
+    x = torch.cat([torch.linspace(-1, 0, 7), torch.linspace(0.1, 2.0, 9)]).double() ** 3
+    for k in range(len(x)):
+        y = torch.zeros_like(x)
+        y[k] = 1.0
+        assert float(integral_weights(x)[k]) == pytest.approx(float(integral(x, y)), abs=1e-14)
