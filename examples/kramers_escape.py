@@ -34,7 +34,7 @@ for height in (1.0, 2.0, 4.0, 8.0, 16.0):
     escape = sg.FokkerPlanck(well(height), *to_the_right).escape()
     gap = float(sg.FokkerPlanck(well(height), sg.Grid(-3.0, 3.0, 600)).spectrum(2).rates[1])
     print(f"ΔU = {height:2.0f} kT: rate {escape.rate:.4e}, half the gap {gap / 2:.4e},", end=" ")
-    print(f"Kramers {escape.kramers:.4e}, off by {100 * escape.error:5.2f} %")
+    print(f"Kramers {escape.kramers:.4e}, off by {100 * escape.kramers_error:5.2f} %")
 
 exact = sg.FokkerPlanck(well(2.0), sg.Grid(-2.0, 1.0, 300), ("no-flux", "absorbing"))
 ensemble = sg.run_ensemble(

@@ -22,6 +22,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sdegen.accuracy import ErrorEstimate
+from sdegen.fokker_planck.passage import FirstPassage
+
 __all__ = ["Escape", "escape"]
 
 
@@ -35,6 +38,8 @@ class Escape:
         well: x_w.
         barrier: x_b.
         height: The barrier in units of kT, log of m_w D_w/(m_b D_b).
+        error: Estimated relative error of `rate`; that of Kramers' formula is `kramers_error`.
+        assumed_autonomous: Whether it was assumed that drift and diffusion do not depend on time.
     """
 
     rate: float
@@ -42,9 +47,11 @@ class Escape:
     well: float
     barrier: float
     height: float
+    error: ErrorEstimate
+    assumed_autonomous: bool = False
 
     @property
-    def error(self) -> float:
+    def kramers_error(self) -> float:
         """What is wrong with Kramers' formula here: kramers/rate − 1."""
         return self.kramers / self.rate - 1
 
@@ -53,7 +60,7 @@ def escape(
     x: Float[Tensor, " nodes"],
     log_m: Float[Tensor, " nodes"],
     log_d: Float[Tensor, " nodes"],
-    mean: Float[Tensor, " nodes"],
+    passage: FirstPassage,
     *,
     to_high: bool,
 ) -> Escape:
@@ -63,7 +70,7 @@ def escape(
         x: Nodes.
         log_m: log of the density without current.
         log_d: log D.
-        mean: ⟨τ⟩ from each node to the absorbing wall.
+        passage: ⟨τ⟩ from each node to the absorbing wall.
         to_high: Whether the absorbing wall is the upper one.
 
     Returns:
@@ -87,9 +94,22 @@ def escape(
     x_b, top_s, bend_s = _extremum(x, log_s, b)
     formula = (abs(bend_s) * abs(bend_m)) ** 0.5 / (2 * torch.pi)
     kramers = formula * float(torch.exp(torch.tensor(-top_s - top_m, dtype=torch.float64)))
+    mean = passage.mean
     tau = _at(x, mean, w, x_w)
+    at_nodes = passage.error["mean"]
+    assert isinstance(at_nodes, Tensor)
+    # ⟨τ⟩ is level at the bottom: the parabola moves it by what it does not know
+    error = float(at_nodes[max(w - 1, 0) : w + 2].max()) + 0.1 * abs(tau / float(mean[w]) - 1)
     height = float(-log_s[w] + log_s[b])
-    return Escape(1 / tau, kramers, x_w, x_b, height)
+    return Escape(
+        1 / tau,
+        kramers,
+        x_w,
+        x_b,
+        height,
+        ErrorEstimate({"rate": error}, "two grids"),
+        passage.assumed_autonomous,
+    )
 
 
 def _parabola(x: Tensor, y: Tensor, i: int) -> tuple[float, float, float]:

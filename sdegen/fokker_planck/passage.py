@@ -15,27 +15,41 @@ and the right side is a smooth integral. It is solved by sums of positive terms 
 that a barrier of forty kT costs no digits: with A the mass of m T_{n−1} on the reflecting side, T
 = ∫ s A, and between two absorbing walls Green's function S_i (S_N − S_k)/S_N.
 
+Errors are those of two grids (`two_grids`).
+
 Reference:
     Gardiner 2009, Stochastic Methods, section 5.5; Karlin and Taylor 1981, chapter 15.3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
+from sdegen.accuracy import ErrorEstimate
+from sdegen.errors import SolverError
 from sdegen.fokker_planck import tridiagonal
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS, Coefficients
 from sdegen.fokker_planck.density import DensityPath, integral, interpolated
 from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import Fluxes
+from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.operator import STEEPEST, Operator, wall_weights
+from sdegen.fokker_planck.two_grids import Problem, refined
 
-__all__ = ["FirstPassage", "Survival", "first_passage", "survival", "to_be_left"]
+__all__ = ["FirstPassage", "Survival", "passages", "survival", "to_be_left"]
+
+_TINY = 1e-300
+_ROUNDING = 1e-15
+_REFUSED = 0.1
+_FOURTH = 4.0  # a difference of fourth order is 15 times the error, on grids that are fine
+_CUBIC_GAIN = 4.0  # what the difference of cubics through all and every other node is to an error
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +61,16 @@ class FirstPassage:
         moments: E τⁿ for n = 1, 2, …, in units of timeⁿ, shape (orders, nodes).
         to_high: Chance of leaving through the upper wall; 0 or 1 where only one absorbs, shape
             (nodes,). Between two absorbing walls it is the committor.
+        error: Estimated relative errors of `moments`, `mean`, `std` and `to_high`, of the shapes
+            of these.
+        assumed_autonomous: Whether it was assumed that drift and diffusion do not depend on time.
     """
 
     x: Float[Tensor, " nodes"]
     moments: Float[Tensor, "orders nodes"]
     to_high: Float[Tensor, " nodes"]
+    error: ErrorEstimate
+    assumed_autonomous: bool = False
 
     @property
     def mean(self) -> Float[Tensor, " nodes"]:
@@ -64,10 +83,20 @@ class FirstPassage:
 
         Raises:
             ValueError: If only the first moment was asked for.
+            SolverError: If the passage is so sharp that the moments do not know its width.
         """
         if len(self.moments) < 2:
             raise ValueError(
                 "the standard deviation needs two moments, but one was asked for; pass moments=2."
+            )
+        error = self.error["std"]
+        assert isinstance(error, Tensor)
+        if float(error.max()) > _REFUSED:
+            where = float(self.x[int(error.argmax())])
+            raise SolverError(
+                "the standard deviation of the passage is lost in the rounding of its moments: "
+                f"from x = {where:g} it is off by {float(error.max()):.2g} of itself. Ask "
+                "survival(x0, times) for the law of the passage time."
             )
         return (self.moments[1] - self.moments[0] ** 2).clamp(min=0).sqrt()
 
@@ -88,7 +117,41 @@ class FirstPassage:
                 f"x0 = {float(starts[outside][0]):g} lies outside of the grid [{low:g}, {high:g}]."
             )
         moments, to_high = (interpolated(self.x, y, starts) for y in (self.moments, self.to_high))
-        return FirstPassage(starts, moments, to_high)
+        error = _between(self, starts, moments.detach(), to_high.detach())
+        return FirstPassage(starts, moments, to_high, error, self.assumed_autonomous)
+
+
+def _between(
+    at_nodes: FirstPassage, starts: Tensor, moments: Tensor, to_high: Tensor
+) -> ErrorEstimate:
+    """Return errors between nodes: those at nodes, and of the cubic through every other one."""
+    x, told = at_nodes.x, {}
+    for name, values, there in (
+        ("moments", at_nodes.moments.detach(), moments),
+        ("to_high", at_nodes.to_high.detach(), to_high),
+    ):
+        error = at_nodes.error[name]
+        assert isinstance(error, Tensor)
+        cell = (torch.searchsorted(x, starts.contiguous(), right=True) - 1).clamp(0, len(x) - 2)
+        found = torch.maximum(error[..., cell], error[..., cell + 1])
+        if len(x) % 2 and len(x) >= 9:
+            rough = interpolated(x[::2].contiguous(), values[..., ::2], starts)
+            on_node = (starts == x[cell]) | (starts == x[cell + 1])
+            off = (rough - there).abs() / there.abs().clamp(min=_TINY) / _CUBIC_GAIN
+            found = found + torch.where(on_node, 0.0, off)
+        told[name] = found
+    told["mean"] = told["moments"][0]
+    if len(moments) > 1:
+        told["std"] = _of_std(moments, told["moments"])
+    return ErrorEstimate(told, "two grids")
+
+
+def _of_std(moments: Tensor, error: Tensor) -> Tensor:
+    """Return the relative error of √(m₂ − m₁²) that those of m₁ and m₂ can make."""
+    first, second = moments[0] ** 2, moments[1]
+    variance = (second - first).clamp(min=0)
+    lost = (second * error[1] + 2 * first * error[0] + _ROUNDING * second) / 2
+    return torch.where(second > 0, lost / variance.clamp(min=_TINY), 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,18 +190,87 @@ def survival(path: DensityPath, operators: Sequence[Operator], ends: Ends, x0: f
     return Survival(path.times, inside, density, x0)
 
 
-def first_passage(flux: Fluxes, c: Coefficients, ends: Ends, orders: int) -> FirstPassage:
-    """Moments of the exit time and exit probabilities.
+def passages(
+    problem: Problem,
+    grid: Grid,
+    orders: int,
+    rtol: float | None,
+    *,
+    assumed: bool,
+    fresh: Callable[[Grid], tuple[Fluxes, Ends]] | None = None,
+) -> FirstPassage:
+    """Return moments of the exit time and exit probabilities, with their errors.
+
+    Args:
+        problem: Fluxes and walls of the SDE on a grid.
+        grid: The user's grid.
+        orders: How many moments.
+        rtol: Relative error that grids are refined for; None takes 1e-6, and what is affordable.
+        assumed: Whether it is an assumption that the SDE does not depend on time.
+        fresh: The same with gradients; None for none.
+
+    Raises:
+        SolverError: If no affordable grid meets rtol, or 10 %; or a moment is no number.
+    """
+
+    def ask(flux: Fluxes, ends: Ends) -> dict[str, NDArray[np.float64]]:
+        moments, to_high = first_passage(flux, ends, orders)
+        _check_numbers(moments, ends.nodes)
+        variance = moments[1] - moments[0] ** 2 if orders > 1 else torch.zeros(1)
+        asked = {"moments": moments.numpy(), "to_high": to_high.numpy()}
+        if orders > 1:
+            asked["std"] = variance.clamp(min=0).sqrt().numpy()
+        return asked
+
+    with torch.no_grad():
+        found = refined(
+            problem, grid, ask, rtol, "the first passage", spared=("std",), most=_FOURTH
+        )
+        told: dict[str, float | Tensor] = {k: torch.from_numpy(e) for k, e in found.errors.items()}
+        moments, to_high = (torch.from_numpy(found.values[k]) for k in ("moments", "to_high"))
+        told["mean"] = torch.from_numpy(found.errors["moments"][0])
+        if orders > 1:
+            variance = (moments[1] - moments[0] ** 2).clamp(min=_TINY)
+            least = found.errors["moments"].min()  # which rounding leaves everywhere
+            told["std"] = torch.from_numpy(found.errors["std"]) + torch.where(
+                moments[1] > 0, least * moments[1] / variance, 0.0
+            )
+    if fresh is not None:
+        at, ends = fresh(found.grid)
+        moments, to_high = (y[..., :: found.step] for y in first_passage(at, ends, orders))
+    return FirstPassage(grid.nodes, moments, to_high, ErrorEstimate(told, "two grids"), assumed)
+
+
+def _check_numbers(moments: Tensor, nodes: Tensor) -> None:
+    """Refuse moments that are above the largest number.
+
+    Raises:
+        SolverError: If one is.
+    """
+    lost = ~torch.isfinite(moments)
+    if bool(lost.any()):
+        order = int(lost.any(1).nonzero()[0]) + 1
+        where = float(nodes[lost[order - 1]][0])
+        cure = (
+            f"Ask for the first {order - 1} of them: moments={order - 1}."
+            if order > 1
+            else "the barrier is above 700 kT, and never crossed."
+        )
+        raise SolverError(
+            f"moment {order} of the passage time from x = {where:g} is above 1e308, the largest "
+            f"number. {cure}"
+        )
+
+
+def first_passage(flux: Fluxes, ends: Ends, orders: int) -> tuple[Tensor, Tensor]:
+    """Return moments of the exit time, shape (orders, nodes), and exit probabilities.
 
     Args:
         flux: Fluxes of the cells.
-        c: f and D.
         ends: Walls, of which at least one absorbs.
         orders: How many moments.
-
-    Returns:
-        The moments from every node.
     """
+    c = flux.land.coefficients
     green = _Green(flux, ends)
     nodal, bends = torch.ones_like(green.phi), torch.ones_like(flux.hats)  # T_{n−1}
     moments = []
@@ -150,7 +282,7 @@ def first_passage(flux: Fluxes, c: Coefficients, ends: Ends, orders: int) -> Fir
         t = _at_walls_without_noise(t, slopes, flux.h, ends)
         moments.append(t)
         nodal, bends = t, _cubic(t, slopes, flux.h)
-    return FirstPassage(ends.nodes, torch.stack(moments), green.to_high)
+    return torch.stack(moments), green.to_high
 
 
 def to_be_left(log_m: Tensor, log_d: Tensor, x: Tensor, *, to_high: bool) -> Tensor:
@@ -227,11 +359,14 @@ def _loads(nodal: Tensor, bends: Tensor, flux: Fluxes, ends: Ends) -> tuple[Tens
     right = (weights * flux.hats).sum(-1)
     left = (weights * (1 - flux.hats)).sum(-1) * torch.exp(-flux.w)
     # where the hat is too steep for the Gauss points, the integrals for a constant f/D
-    u = torch.where(flux.u.abs() > STEEPEST, flux.u, 1.0)
-    share = 1 / u - 1 / torch.expm1(u)
     steep = flux.u.abs() > STEEPEST
-    right = torch.where(steep, flux.h * (1 - share) * nodal[:-1], right)
-    left = torch.where(steep, flux.h * share * nodal[1:], left)
+    if bool(steep.any()):
+        for_right, for_left = _steep_weights(torch.where(steep, flux.u, STEEPEST))
+        rise = nodal.diff()
+        right = torch.where(
+            steep, flux.h * (for_right[0] * nodal[:-1] + for_right[1] * rise), right
+        )
+        left = torch.where(steep, flux.h * (for_left[0] * nodal[:-1] + for_left[1] * rise), left)
     q_low, q_high = ends.exponents
     h, zero = flux.h, torch.zeros_like(right[:1])
     if q_low is not None:
@@ -242,6 +377,23 @@ def _loads(nodal: Tensor, bends: Tensor, flux: Fluxes, ends: Ends) -> tuple[Tens
         first, second = wall_weights(h[-1], h[-2], q_high)
         at_wall = first * nodal[-2] + second * nodal[-3] * torch.exp(-flux.w[-2])
         right, left = torch.cat([right[:-1], at_wall[None]]), torch.cat([left[:-1], zero])
+    return right, left
+
+
+def _steep_weights(u: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return ∫ ξᵏ φ m dξ, k = 0, 1, of the falling hat over m_i and the rising one over m_{i+1}.
+
+    Args:
+        u: Constant f/D times the width of the cell; |u| is not small.
+    """
+    v = u.abs()
+    q = torch.exp(-v)
+    near, far = 1 / (1 - q) - 1 / v, 1 / v - q / (1 - q)
+    near_first = (0.5 - 1 / v + (1 - q) / v**2) / (1 - q)
+    far_first = (1 / v - (1 - q) / v**2 - 0.5 * q) / (1 - q)
+    up = u > 0  # else the cell is read from its other end
+    right = torch.where(up, near, far), torch.where(up, near_first, far - far_first)
+    left = torch.where(up, far, near), torch.where(up, far_first, near - near_first)
     return right, left
 
 

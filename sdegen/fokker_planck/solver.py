@@ -59,7 +59,7 @@ from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.passage import (
     FirstPassage,
     Survival,
-    first_passage,
+    passages,
     survival,
     to_be_left,
 )
@@ -355,28 +355,54 @@ class FokkerPlanck:
 
     # ---- leaving ------------------------------------------------------------------------------
 
-    def first_passage(self, *, moments: int = 2, differentiable: bool = False) -> FirstPassage:
-        """When, and through which wall, a start at each node leaves.
+    def first_passage(
+        self, *, moments: int = 2, rtol: float | None = None, differentiable: bool = False
+    ) -> FirstPassage:
+        """Return when, and through which wall, a start at each node leaves.
 
         Args:
             moments: How many moments of the time, ≥ 1.
+            rtol: Relative error that grids are refined for; None takes 1e-6, and what is
+                affordable.
             differentiable: Whether gradients flow to the parameters of drift and diffusion.
 
         Returns:
             Moments of the time of first passage, and the chance to leave through the upper wall:
-            between two absorbing walls that is the committor.
+            between two absorbing walls that is the committor; with their estimated errors.
 
         Raises:
             ValueError: If no wall absorbs, the SDE depends on time, moments is less than 1, or a
                 wall that only ends the grid cuts the well that is left.
             NotNormalizableError: If the density without current grows towards such a wall.
+            SolverError: If rtol is not met, or a moment is above the largest number.
         """
+        found = self._passages(moments, rtol, differentiable=differentiable)
+        warn_inaccurate(
+            ErrorEstimate({k: e for k, e in found.error.items() if k != "std"}, "two grids"),
+            "the first passage",
+            "Pass rtol=, or more cells.",
+        )
+        return found
+
+    def _passages(self, moments: int, rtol: float | None, *, differentiable: bool) -> FirstPassage:
+        """Return first passages from all nodes."""
         check_count("moments", moments)
         self._check_leaving("a first passage")
-        with _gradients(differentiable):
-            c, flux = self._frozen.read(fresh=differentiable)
-            self._check_cut(flux.land, "no first passage of finite mean")
-            return first_passage(flux, c, self._generator.ends, moments)
+        with torch.no_grad():
+            self._check_cut(self._frozen.landscape(), "no first passage of finite mean")
+
+        def fresh(grid: Grid) -> tuple[Fluxes, Ends]:
+            generator = self._generator if grid is self.grid else self._generator.on(grid)
+            return Frozen(generator).read(fresh=True)[1], generator.ends
+
+        return passages(
+            self._on,
+            self.grid,
+            moments,
+            rtol,
+            assumed=self._frozen.assumed_autonomous,
+            fresh=fresh if differentiable else None,
+        )
 
     def survival(self, x0: float, times: Tensor | Sequence[float]) -> Survival:
         """The law of the time at which a start at x0 leaves.
@@ -406,8 +432,12 @@ class FokkerPlanck:
                 operators = operators[:1]
             return survival(path, operators, generator.ends, x0)
 
-    def escape(self) -> Escape:
-        """The rate of escape from the deepest well to the absorbing wall, beside Kramers' formula.
+    def escape(self, *, rtol: float | None = None) -> Escape:
+        """Return the rate of escape from the deepest well, beside Kramers' formula.
+
+        Args:
+            rtol: Relative error of the rate that grids are refined for; None takes 1e-6, and what
+                is affordable.
 
         Raises:
             ValueError: Unless exactly one wall absorbs, behind a barrier; or if the SDE depends
@@ -418,14 +448,15 @@ class FokkerPlanck:
                 "an escape needs one absorbing wall and one without flux, but boundary is "
                 f"{self.walls!r}; pass ('no-flux', 'absorbing')."
             )
-        mean = self.first_passage(moments=1).mean
+        passage = self._passages(1, rtol, differentiable=False)
         with torch.no_grad():
             c, flux = self._frozen.read()
             log_m = stationary.on_a_line(flux.w)
             log_d = c.nodal_diffusivity.log()
-            return escape(
-                self.grid.nodes, log_m, log_d, mean, to_high=self.walls[1] == "absorbing"
-            )
+            to_high = self.walls[1] == "absorbing"
+            found = escape(self.grid.nodes, log_m, log_d, passage, to_high=to_high)
+        warn_inaccurate(found.error, "the escape", "Pass rtol=, or more cells.")
+        return found
 
     # ---- relaxation ---------------------------------------------------------------------------
 
