@@ -6,7 +6,7 @@ Nothing here imports torch, so that a configuration can be refused before it is 
 import math
 from numbers import Real
 
-__all__ = ["check_count", "check_finite", "check_not_negative", "check_positive"]
+__all__ = ["check_count", "check_finite", "check_flag", "check_not_negative", "check_positive"]
 
 
 def check_finite(name: str, value: float) -> None:
@@ -48,6 +48,16 @@ def check_not_negative(name: str, value: float) -> None:
     _check_number(name, value)
     if not 0 <= value < math.inf:
         raise ValueError(f"{name} must be finite and ≥ 0, but is {value:g}.")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Refuse what is neither True nor False.
+
+    Raises:
+        TypeError: Naming the argument.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, but is {type(value).__name__}.")
 
 
 def check_count(name: str, value: object, least: int = 1) -> None:

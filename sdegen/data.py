@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdegen.checks import check_count
+from sdegen.checks import check_count, check_not_negative
 from sdegen.noise import Rng, Stream, seed_of, stream
 from sdegen.shapes import State
 
@@ -346,8 +346,7 @@ def redequantise(images: State, source: Stream) -> State:
 def _source(n: int, noise: float, rng: Rng, purpose: str) -> Stream:
     """The stream of one draw, once n and noise have been found to be usable."""
     check_count("n", n)
-    if not 0 <= noise < math.inf:
-        raise ValueError(f"noise is a standard deviation, ≥ 0, but is {noise:g}.")
+    check_not_negative("noise", noise)
     return stream(rng, purpose)
 
 

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.noise import Rng, Stream, stream
+from sdegen.requests import as_state, kind_of
 
 __all__ = [
     "NodalDensity",
@@ -72,6 +73,7 @@ def total_variation(samples: Samples, density: NodalDensity) -> float:
     Raises:
         ValueError: If samples are not one-dimensional, or not all finite.
     """
+    _check_density(density)
     points = _line(samples, "samples").to(density.x.device)
     masses = _with_outside(density.cell_masses)
     cells = len(masses) - 1
@@ -297,6 +299,9 @@ def bits_per_dim(
 
 def _flat(samples: Tensor, name: str) -> Tensor:
     """Samples as (n, d) in float64, once all of them have been found finite."""
+    samples = as_state(name, samples)
+    if samples.is_complex() or samples.dtype == torch.bool:
+        raise TypeError(f"{name} must be numbers, but has dtype {samples.dtype}.")
     if samples.ndim < 2 or len(samples) == 0:
         raise ValueError(
             f"{name} must have shape (n, *event) with n ≥ 1, but has shape "
@@ -351,6 +356,15 @@ def _with_outside(masses: Tensor) -> Tensor:
     # a deficit of rounding is not a cell: its square root would show in the floor
     missing = outside if outside > _MASS_TOLERANCE else torch.zeros_like(outside)
     return torch.cat([masses.clamp(min=0), missing.reshape(1)])
+
+
+def _check_density(density: object) -> None:
+    """Refuse what has no nodes and cells."""
+    if isinstance(density, type) or not isinstance(density, NodalDensity):
+        raise TypeError(
+            "density must be a Density, such as FokkerPlanck(sde, grid).stationary() returns, but "
+            f"is {kind_of(density)}."
+        )
 
 
 def _cdf(density: NodalDensity, points: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from sdegen.plots_style import (
     _panels,
     _title,
 )
+from sdegen.requests import check_kind
 from sdegen.storage import write_whole
 from sdegen.trajectory import Trajectory
 
@@ -69,6 +70,8 @@ def density_and_particles(
         ValueError: If states are not one-dimensional, a time is not among those of both, or there
             are more than six.
     """
+    check_kind("density", density, DensityPath, "what FokkerPlanck(sde, grid).solve returns")
+    check_kind("path", path, Trajectory, "what simulate(sde, x0, times) returns")
     x, particles = _numbers(density.x), _line_of(path)
     pairs = _common_times(density, path, times)
     if times is None:

@@ -12,7 +12,7 @@ would drop it without a word.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from types import BuiltinFunctionType, FunctionType, MethodType
 
@@ -20,7 +20,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["as_number", "as_numbers", "as_parameter", "as_state", "as_time", "kind_of", "value_of"]
+__all__ = [
+    "as_number",
+    "as_numbers",
+    "as_parameter",
+    "as_state",
+    "as_time",
+    "check_function",
+    "check_kind",
+    "is_word",
+    "kind_of",
+    "value_of",
+]
 
 
 def kind_of(value: object) -> str:
@@ -38,6 +49,42 @@ def kind_of(value: object) -> str:
         return "None"
     name = type(value).__name__
     return f"{'an' if name[:1] in 'AEIO' or name == 'MLP' else 'a'} {name}"
+
+
+def check_kind(name: str, value: object, kind: type | tuple[type, ...], cure: str) -> None:
+    """Refuse what is no object of a kind.
+
+    Args:
+        name: What the caller calls it.
+        value: What came.
+        kind: What it should be.
+        cure: What it should be in words, with an example.
+
+    Raises:
+        TypeError: With both.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {cure}, but is {kind_of(value)}.")
+
+
+def check_function(name: str, value: object, expected: str) -> None:
+    """Refuse what cannot be called, and a class, which would be made when it is called.
+
+    Args:
+        name: What the caller calls it.
+        value: What came.
+        expected: What it should be, such as "a function (x, t) -> ∇ log p_t(x)".
+
+    Raises:
+        TypeError: With both.
+    """
+    if not callable(value) or isinstance(value, type | Tensor):
+        raise TypeError(f"{name} must be {expected}, but is {kind_of(value)}.")
+
+
+def is_word(value: object, words: Iterable[str]) -> bool:
+    """Return whether a value is one of some words; an array is none, and compares with none."""
+    return isinstance(value, str) and value in tuple(words)
 
 
 def as_parameter(name: str, value: object) -> float | Tensor:

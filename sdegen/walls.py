@@ -30,7 +30,7 @@ def check_wall_kind(kind: str, argument: str) -> None:
     Raises:
         ValueError: Naming the argument, what came, and the words there are.
     """
-    if kind not in get_args(WallKind):
+    if not (isinstance(kind, str) and kind in get_args(WallKind)):
         words = ", ".join(repr(word) for word in get_args(WallKind))
         raise ValueError(f"{argument} must be one of {words}, but is {kind!r}.")
 

@@ -123,11 +123,11 @@ def test_swiss_roll_without_noise_is_a_spiral():
         ({"n": 0}, ValueError, "n must be ≥ 1, but is 0"),
         ({"n": 2.0}, TypeError, "n must be an int, but is float"),
         ({"n": True}, TypeError, "n must be an int, but is bool"),
-        ({"n": 5, "noise": -0.1}, ValueError, r"noise is a standard deviation, ≥ 0, but is -0\.1"),
+        ({"n": 5, "noise": -0.1}, ValueError, r"noise must be finite and ≥ 0, but is -0\.1"),
         (
             {"n": 5, "noise": math.nan},
             ValueError,
-            "noise is a standard deviation, ≥ 0, but is nan",
+            "noise must be finite and ≥ 0, but is nan",
         ),
     ],
 )

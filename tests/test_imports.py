@@ -49,7 +49,7 @@ FLOORS = (
 )
 # further than what the floor says
 ONLY = {
-    "metrics": {"shapes", "noise", "checks"},
+    "metrics": {"shapes", "noise", "checks", "requests"},
     "data": {"shapes", "noise", "checks"},
     "step": {"shapes"},
     "checks": set(),

@@ -20,6 +20,7 @@ from sdegen.fokker_planck.density import Density, DensityPath, cell_masses
 from sdegen.fokker_planck.fluxes import Pole
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.power_law import Powers
+from sdegen.requests import kind_of
 from sdegen.sde.base import SDE
 from sdegen.sde.period import check_period
 from sdegen.shapes import as_times
@@ -53,9 +54,9 @@ def check_door(sde: object, grid: object) -> None:
     Raises:
         TypeError: If it is not.
     """
-    if not (hasattr(sde, "drift") and hasattr(sde, "diffusion")):
+    if isinstance(sde, type) or not (hasattr(sde, "drift") and hasattr(sde, "diffusion")):
         raise TypeError(
-            f"sde must be an SDE, but is {type(sde).__name__}; pass sdegen.ItoProcess(drift=…, "
+            f"sde must be an SDE, but is {kind_of(sde)}; pass sdegen.ItoProcess(drift=…, "
             "diffusion=…), or a process with a name."
         )
     if not hasattr(grid, "nodes"):

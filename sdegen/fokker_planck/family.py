@@ -37,6 +37,7 @@ from sdegen.fokker_planck.fluxes import Landscape
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.transient import Exponential, Integrator, carried
+from sdegen.requests import check_kind
 from sdegen.sde.base import SDE
 
 __all__ = ["FokkerPlanckFamily"]
@@ -71,6 +72,11 @@ class FokkerPlanckFamily:
         *,
         physical_walls: bool = False,
     ) -> None:
+        expected = "a list of SDEs, such as [OrnsteinUhlenbeck(k) for k in rates]"
+        check_kind("sdes", sdes, (list, tuple), expected)
+        for i, sde in enumerate(sdes):
+            check_kind(f"sdes[{i}]", sde, SDE, "an SDE, such as OrnsteinUhlenbeck(1.0)")
+        check_kind("grid", grid, Grid, "a Grid, such as Grid(-3.0, 3.0, cells=200)")
         if not sdes or any(sde.direction != sdes[0].direction for sde in sdes):
             raise ValueError(
                 f"a family needs one SDE at least, all of one sense of time, but got {len(sdes)} "

@@ -22,6 +22,7 @@ from sdegen.fokker_planck import arrays
 from sdegen.fokker_planck.arrays import AnyArray
 from sdegen.fokker_planck.density import Density, cell_masses, integral_weights
 from sdegen.fokker_planck.extent import extent
+from sdegen.requests import as_number, as_numbers
 from sdegen.sde.base import SDE
 
 __all__ = ["Grid"]
@@ -55,7 +56,9 @@ class Grid:
         _check(low, high, cells)
         share = torch.arange(cells + 1, dtype=torch.float64) / cells
         self.nodes = torch.lerp(
-            torch.tensor(low, dtype=torch.float64), torch.tensor(high, dtype=torch.float64), share
+            torch.tensor(float(low), dtype=torch.float64),
+            torch.tensor(float(high), dtype=torch.float64),
+            share,
         )
 
     @classmethod
@@ -65,7 +68,7 @@ class Grid:
         Raises:
             ValueError: If they are not finite, not strictly increasing, or fewer than 5.
         """
-        x = torch.as_tensor(nodes).detach().to("cpu", torch.float64).clone()
+        x = as_numbers("nodes", nodes, expected="numbers x_0 < x_1 < …").detach().cpu().clone()
         if x.ndim != 1 or len(x) <= _FEWEST_CELLS:
             raise ValueError(
                 f"nodes must have shape (cells + 1,) with at least {_FEWEST_CELLS} cells, but "
@@ -216,7 +219,7 @@ class Grid:
             ValueError: If the mean lies outside of the grid, or std is not at least half a cell
                 there.
         """
-        x = self.nodes
+        x, mean, std = self.nodes, as_number("mean", mean), as_number("std", std)
         self._check_inside(mean, "mean")
         i = self._cell_of(mean)
         width = float(x[i + 1] - x[i])
@@ -296,6 +299,7 @@ def _control_volumes(x: Tensor) -> Tensor:
 
 def _check(low: float, high: float, cells: int) -> None:
     """Refuses what is no grid."""
+    low, high = as_number("low", low), as_number("high", high)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"a grid needs finite low < high, but low = {low:g} and high = {high:g}.")
     if isinstance(cells, bool) or not isinstance(cells, int):

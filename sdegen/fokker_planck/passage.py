@@ -42,6 +42,7 @@ from sdegen.fokker_planck.fluxes import Fluxes
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.operator import STEEPEST, Operator, wall_weights
 from sdegen.fokker_planck.two_grids import Problem, refined
+from sdegen.requests import as_numbers
 
 __all__ = ["FirstPassage", "Survival", "passages", "survival", "to_be_left"]
 
@@ -109,7 +110,7 @@ class FirstPassage:
         Raises:
             ValueError: If one lies outside of the grid.
         """
-        starts = torch.as_tensor(x0, dtype=self.x.dtype).reshape(-1)
+        starts = as_numbers("x0", x0, expected="one start, or several").to(self.x).reshape(-1)
         low, high = float(self.x[0]), float(self.x[-1])
         outside = ~((starts >= low) & (starts <= high))
         if bool(outside.any()):

@@ -83,6 +83,7 @@ class FokkerPlanck2D:
         form: str = "auto",
         physical_walls: bool = False,
     ) -> None:
+        plane_door.check_door(sde, grids)
         self.sde, self.grids, self.physical_walls = sde, grids, physical_walls
         self.form = plane_door.check_form(form)
         self.walls: tuple[tuple[WallKind, WallKind], tuple[WallKind, WallKind]] = (

@@ -12,9 +12,20 @@ import torch
 from torch import Tensor
 
 from sdegen.errors import NotNormalizableError
+from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.plane_density import PlaneDensity, PlaneForm
+from sdegen.requests import as_numbers, check_kind, kind_of
+from sdegen.sde.base import SDE
 
-__all__ = ["check_edges", "check_form", "check_rtol", "check_start", "gaussian", "point"]
+__all__ = [
+    "check_door",
+    "check_edges",
+    "check_form",
+    "check_rtol",
+    "check_start",
+    "gaussian",
+    "point",
+]
 
 _EDGE_WARNS, _EDGE_FAILS = 1e-6, 1e-2
 _MASS_TOLERANCE = 1e-2
@@ -58,7 +69,7 @@ def gaussian(
         ValueError: If the mean lies outside, or the covariance is none.
     """
     _check_inside("mean", blank, mean)
-    c = torch.as_tensor(covariance, dtype=torch.float64)
+    c = as_numbers("covariance", covariance, expected="a matrix [[var_x, cov], [cov, var_y]]")
     if c.shape != (2, 2) or not bool(
         c.isfinite().all()
         & torch.isclose(c[0, 1], c[1, 0])
@@ -181,9 +192,30 @@ def check_edges(
         warnings.warn(text, UserWarning, stacklevel=4)
 
 
+def check_door(sde: object, grids: object) -> None:
+    """Refuse what is no SDE, and what is no pair of grids.
+
+    Raises:
+        TypeError: If it is not.
+        ValueError: If there are not two grids.
+    """
+    check_kind("sde", sde, SDE, "an SDE, such as OrnsteinUhlenbeck(1.0)")
+    if not isinstance(grids, list | tuple):
+        raise TypeError(
+            f"grids must be a pair of grids, (Grid(…), Grid(…)), but is {kind_of(grids)}."
+        )
+    for i, grid in enumerate(grids):
+        check_kind(f"grids[{i}]", grid, Grid, "a Grid, such as Grid(-3.0, 3.0, cells=50)")
+    if len(grids) != 2:
+        raise ValueError(f"grids must be two, one for each coordinate, but are {len(grids)}.")
+
+
 def _check_inside(name: str, blank: PlaneDensity, at: tuple[float, float]) -> None:
     """Refuse what lies outside the grid."""
-    (x, y), a, b = at, blank.x, blank.y
+    pair = as_numbers(name, at, expected="a point, two numbers (x, y)")
+    if pair.shape != (2,):
+        raise ValueError(f"{name} must be two numbers (x, y), but has shape {tuple(pair.shape)}.")
+    (x, y), a, b = pair.tolist(), blank.x, blank.y
     if not (a[0] <= x <= a[-1] and b[0] <= y <= b[-1] and math.isfinite(x + y)):
         raise ValueError(
             f"{name} must lie in [{float(a[0]):g}, {float(a[-1]):g}] × [{float(b[0]):g}, "

@@ -68,6 +68,7 @@ from sdegen.fokker_planck.sources import Killing, Sources, in_time
 from sdegen.fokker_planck.spectrum import Spectrum, spectrum
 from sdegen.fokker_planck.transient import Exponential, Integrator, carried
 from sdegen.fokker_planck.transport import Transport, transport
+from sdegen.requests import check_function, check_kind
 from sdegen.sde.base import SDE
 
 __all__ = ["FokkerPlanck", "Form"]
@@ -278,6 +279,7 @@ class FokkerPlanck:
             ValueError: If there is no t, and the SDE depends on time.
             SolverError: If no grid that is affordable resolves it to 10 %.
         """
+        check_kind("density", density, Density, "a Density, such as .stationary() returns")
         j = currents.current(self._generator, self._time(t), density)
         warn_inaccurate(j.error, "the current", _FINER)
         return j
@@ -289,6 +291,7 @@ class FokkerPlanck:
             density: A density on the grid.
             t: As in `current`.
         """
+        check_kind("density", density, Density, "a Density, such as .stationary() returns")
         self._refuse_sources("an entropy production")
         sigma = currents.entropy_production(self._generator, self._time(t), density)
         warn_inaccurate(sigma.error, "the entropy production", _FINER)
@@ -302,6 +305,7 @@ class FokkerPlanck:
         Args:
             density: A density on the grid.
         """
+        check_kind("density", density, Density, "a Density, such as .stationary() returns")
         self._refuse_sources("a free energy")
         f, relative = currents.free_energy(density, self.stationary())
         error = ErrorEstimate({"value": relative}, "two grids")
@@ -545,6 +549,9 @@ class FokkerPlanck:
         Raises:
             ValueError: As `stationary` does, or if times do not start at 0.
         """
+        check_function("f", f, "a function of x, such as lambda x: x")
+        if g is not None:
+            check_function("g", g, "a function of x, such as lambda x: x, or None for f")
         ts = check_times(times, self.sde)
         if float(ts[0]) != 0:
             raise ValueError(f"times count from 0, but times[0] = {float(ts[0]):g}.")
@@ -698,6 +705,7 @@ class FokkerPlanck:
         self._renew()
         self._frozen.check("a spectrum")
         unknowns = self.grid.cells - 1
+        check_count("count", count)
         if not 2 <= count <= unknowns // 4:
             raise ValueError(
                 f"count must lie between 2 and {unknowns // 4}, a quarter of the nodes, but is "

@@ -46,6 +46,7 @@ from sdegen.checks import check_count, check_positive
 from sdegen.errors import NonFiniteError
 from sdegen.likelihood.checks import check_forward, keeps_graph
 from sdegen.noise import Rng, Stream, Streams, normal_like, seed_of
+from sdegen.requests import check_function
 from sdegen.sde.ddpm import AncestralChain
 from sdegen.sde.linear import LinearSDE
 from sdegen.sde.reverse import check_origin
@@ -220,6 +221,7 @@ def continuous_elbo(
         al. 2021, eqs. (11) and (14), arXiv:2107.00630.
     """
     check_forward(sde)
+    check_function("score", score, "a function (x, t) -> ∇ log p_t(x), such as model.score")
     check_origin(score, sde)
     x = check_state(x, name="x")
     check_count("samples", samples)

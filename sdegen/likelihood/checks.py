@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from sdegen.requests import check_function
 from sdegen.score.checks import check_derivative
 from sdegen.sde.base import SDE
 from sdegen.sde.evaluation import check_repeatable, refuse_randomness, watched
@@ -33,10 +34,7 @@ def check_forward(sde: object) -> None:
 
 def check_score(score: ScoreFn, x: State, t_min: float) -> None:
     """Refuses a score of another shape, not finite, without a derivative, or that mixes points."""
-    if not callable(score):
-        raise TypeError(
-            f"score must be a function (x, t) -> ∇ log p_t(x), but is {type(score).__name__}."
-        )
+    check_function("score", score, "a function (x, t) -> ∇ log p_t(x)")
     check_order(score, "score")
     t = torch.tensor(t_min, dtype=torch.float64)
     with torch.inference_mode(False), torch.enable_grad():

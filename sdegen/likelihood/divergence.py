@@ -28,6 +28,7 @@ from torch import Tensor
 
 from sdegen.checks import check_count
 from sdegen.noise import Stream
+from sdegen.requests import is_word
 from sdegen.sde.base import SDE, Counter
 from sdegen.shapes import State, Time
 
@@ -139,7 +140,7 @@ class Hutchinson(Divergence):
 
     def __post_init__(self) -> None:
         check_count("probes", self.probes)
-        if self.noise not in ("gaussian", "rademacher"):
+        if not is_word(self.noise, ("gaussian", "rademacher")):
             raise ValueError(f"noise must be 'gaussian' or 'rademacher', but is {self.noise!r}.")
 
     def columns(self, dimensions: int) -> int:

@@ -32,6 +32,7 @@ from sdegen.errors import NonFiniteError
 from sdegen.likelihood.checks import check_forward, check_score, keeps_graph
 from sdegen.likelihood.divergence import Divergence, ExactTrace, FlowWithDivergence
 from sdegen.noise import Rng, Streams, seed_of
+from sdegen.requests import is_word
 from sdegen.score.composition import warn_collapse
 from sdegen.sde.linear import LinearSDE
 from sdegen.sde.reverse import ReverseSDE, check_origin
@@ -190,7 +191,7 @@ def _check_solver(
 
 def _divergence(divergence: object) -> Divergence:
     """How the divergence is found, or a refusal."""
-    if divergence == "exact":
+    if is_word(divergence, ["exact"]):
         return ExactTrace()
     if not isinstance(divergence, Divergence):
         came = repr(divergence) if isinstance(divergence, str) else type(divergence).__name__

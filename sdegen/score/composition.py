@@ -40,6 +40,7 @@ from torch import Tensor
 
 from sdegen.checks import check_positive
 from sdegen.errors import AccuracyWarning
+from sdegen.requests import as_number, as_numbers, check_function, check_kind
 from sdegen.sde.signature import check_order
 from sdegen.shapes import ScoreFn, State, Time, expand
 
@@ -193,6 +194,11 @@ def mixture(
     tensor([[0.]])
     """
     experts = _scores(scores)
+    check_kind(
+        "log_densities", log_densities, (list, tuple), "a list of functions (x, t) -> log p_t(x)"
+    )
+    for i, log_density in enumerate(log_densities):
+        check_function(f"log_densities[{i}]", log_density, "a function (x, t) -> log p_t(x)")
     if len(log_densities) != len(experts):
         raise ValueError(
             f"every score needs the log-density it is the gradient of, but there are "
@@ -236,6 +242,7 @@ def guided(conditional: ScoreFn, unconditional: ScoreFn, guidance: float) -> Sco
     >>> guided(at_one, at_nought, 2.0)(torch.zeros(1, 1), torch.tensor(0.5))
     tensor([[3.]])
     """
+    guidance = as_number("guidance", guidance)
     if not -1 <= guidance < math.inf:
         raise ValueError(
             f"guidance must be finite and ≥ −1, but is {guidance:g}; 0 is the condition as "
@@ -249,18 +256,22 @@ def _scores(scores: Iterable[ScoreFn]) -> list[ScoreFn]:
     if callable(scores) or not isinstance(scores, Iterable) or not (scores := list(scores)):
         raise ValueError("scores must be a list of at least one function (x, t) -> ∇ log p_t(x).")
     for i, score in enumerate(scores):
-        if not callable(score):
-            raise TypeError(
-                f"scores[{i}] must be a function (x, t) -> ∇ log p_t(x), but is "
-                f"{type(score).__name__}."
-            )
+        check_function(f"scores[{i}]", score, "a function (x, t) -> ∇ log p_t(x)")
         check_order(score, f"scores[{i}]")
     return scores
 
 
 def _weights(weights: Sequence[float], count: int) -> list[float]:
     """As many finite numbers as there are scores."""
-    w = [float(value) for value in weights]
-    if len(w) != count or not all(math.isfinite(value) for value in w):
-        raise ValueError(f"weights must be {count} finite numbers, one for each score, not {w}.")
-    return w
+    w = as_numbers("weights", weights, expected="a list of numbers, one for each score")
+    if w.shape != (count,) or not bool(w.isfinite().all()):
+        raise ValueError(
+            f"weights must be {count} finite numbers, one for each score, not {w.tolist()}."
+        )
+    if w.requires_grad:
+        raise TypeError(
+            "weights is a tensor that requires grad, and numbers would lose its gradient; write "
+            "lambda x, t: w[0] * s_0(x, t) + w[1] * s_1(x, t)."
+        )
+    numbers: list[float] = w.tolist()
+    return numbers

@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 
 from sdegen.checks import check_positive
-from sdegen.requests import as_number, as_numbers, as_time, kind_of
+from sdegen.requests import as_number, as_numbers, as_time, check_function, is_word, kind_of
 from sdegen.score.checks import check_derivative
 from sdegen.sde.linear import LinearSDE, check_linear
 from sdegen.sde.potentials import GaussianMixture
@@ -160,12 +160,8 @@ class LinearMeasurement:
                 the score has no derivative.
         """
         check_linear(sde)
-        if not callable(score):
-            raise TypeError(
-                f"score must be a function (x, t) -> ∇ log p_t(x), but is {kind_of(score)}; of a "
-                "model it is model.score."
-            )
-        if covariance not in get_args(Covariance):
+        check_function("score", score, "a function (x, t) -> ∇ log p_t(x), such as model.score")
+        if not is_word(covariance, get_args(Covariance)):
             words = ", ".join(map(repr, get_args(Covariance)))
             raise ValueError(f"covariance must be one of {words}, but is {covariance!r}.")
 

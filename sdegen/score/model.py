@@ -67,12 +67,12 @@ class ScoreModel(nn.Module):
         self, network: nn.Module, sde: LinearSDE, parameterization: Parameterization | None = None
     ) -> None:
         super().__init__()
+        check_order(network, "network")
         if not isinstance(network, nn.Module):
             raise TypeError(
                 "network must be a torch.nn.Module, such as MLP(dim=2), but is "
                 f"{kind_of(network)}."
             )
-        check_order(network, "network")
         check_linear(sde, cure=_CHAIN if isinstance(sde, DDPM | AncestralChain) else "")
         if not (parameterization is None or isinstance(parameterization, Parameterization)):
             raise TypeError(_no_parameterization(parameterization))
@@ -88,7 +88,7 @@ class ScoreModel(nn.Module):
 
     def output(self, x_t: State, t: Time | float) -> State:
         """The raw output of the network, in x_t's dtype and shape; x_t as it is, scaled here."""
-        x_t, t = as_state("x_t", x_t), as_time(t)
+        x_t, t = _states(x_t), as_time(t)
         alpha, sigma = self.kernel(x_t, t)
         return self._output(x_t, t, alpha, sigma)
 
@@ -119,7 +119,7 @@ class ScoreModel(nn.Module):
     @prepared_by(score_along)
     def score(self, x_t: State, t: Time | float) -> State:
         """∇ log p_t(x_t), same shape as x_t; t of shape () or (batch,), > 0."""
-        x_t, t = as_state("x_t", x_t), as_time(t)
+        x_t, t = _states(x_t), as_time(t)
         alpha, sigma = self.kernel(x_t, t)
         output = self._output(x_t, t, alpha, sigma)
         return score_of(self.parameterization.eps(output, x_t, alpha, sigma), sigma)
@@ -150,7 +150,12 @@ class ScoreModel(nn.Module):
             TypeError: If labels are not integers.
             ValueError: If the network knows no classes, or not these.
         """
-        found = torch.as_tensor(labels)
+        try:
+            found = torch.as_tensor(labels)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(
+                f"labels must be a class or a tensor of them, integers, but are {kind_of(labels)}."
+            ) from None
         check_labels("labels", found, self.network)
         return self.told(found.long())
 
@@ -244,7 +249,7 @@ class ScoreModel(nn.Module):
 
     def _estimates(self, x_t: State, t: Time | float) -> tuple[State, State, Tensor, Tensor]:
         """x0, ε, α, σ."""
-        x_t, t = as_state("x_t", x_t), as_time(t)
+        x_t, t = _states(x_t), as_time(t)
         alpha, sigma = self.kernel(x_t, t)
         output = self._output(x_t, t, alpha, sigma)
         return *self.parameterization.read(output, x_t, alpha, sigma), alpha, sigma
@@ -258,6 +263,17 @@ class ScoreModel(nn.Module):
             clock = how.clock(t, alpha, sigma)
         like = next(self.network.parameters(), x_t)
         return _answer(self.network, x_t, how.scale(alpha, sigma), clock, like)
+
+
+def _states(x_t: State) -> State:
+    """Return states as a tensor with a batch axis, or refuse them."""
+    x_t = as_state("x_t", x_t)
+    if x_t.ndim < 2:
+        raise ValueError(
+            f"x_t must have shape (batch, *event), but has shape {tuple(x_t.shape)}; one state is "
+            "a batch of one, x_t[None]."
+        )
+    return x_t
 
 
 def _answer(

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from sdegen.requests import as_number
 from sdegen.score.parameterization import Parameterization, X0Prediction
 from sdegen.shapes import State, Time
 
@@ -89,6 +90,7 @@ class EDMPrediction(Parameterization):
     sigma_data: float = 0.5
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "sigma_data", as_number("sigma_data", self.sigma_data))
         if not 0 < self.sigma_data < math.inf:
             raise ValueError(
                 "sigma_data, the standard deviation of the data, must be finite and > 0, but is "

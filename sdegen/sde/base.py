@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 import torch
 from torch import Tensor
 
+from sdegen.requests import is_word
 from sdegen.sde.derivatives import MIXES, check_slope, mixes_coordinates, noise_induced
 from sdegen.sde.signature import Signature
 from sdegen.shapes import ScoreFn, State, Time
@@ -320,10 +321,10 @@ class ItoProcess(SDE):
             raise TypeError(
                 f"drift must be a function f(x, t) or f(x), but is {type(drift).__name__}."
             )
-        if interpretation not in _ALPHA:
+        if not is_word(interpretation, _ALPHA):
             words = ", ".join(map(repr, _ALPHA))
             raise ValueError(f"interpretation must be one of {words}, but is {interpretation!r}.")
-        if noise is not None and noise not in get_args(NoiseKind):
+        if noise is not None and not is_word(noise, get_args(NoiseKind)):
             words = ", ".join(map(repr, get_args(NoiseKind)))
             raise ValueError(f"noise must be one of {words}, but is {noise!r}.")
         if autonomous is not None and not isinstance(autonomous, bool):

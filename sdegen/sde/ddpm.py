@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from sdegen.checks import check_count
-from sdegen.requests import as_numbers, as_time, kind_of
+from sdegen.requests import as_numbers, as_time, check_function, is_word, kind_of
 from sdegen.sde.base import SDE, Counter
 from sdegen.sde.linear import LinearSDE, check_linear
 from sdegen.sde.signature import check_order
@@ -224,12 +224,9 @@ class AncestralChain(SDE):
                 f"chain must be a DDPM chain, but is {kind_of(chain)}; make one of an SDE by "
                 "DDPM.discretize(sde, steps=1000)."
             )
-        if not callable(score):
-            raise TypeError(
-                f"score must be a function (x, t) -> ∇ log p_t(x), but is {type(score).__name__}."
-            )
+        check_function("score", score, "a function (x, t) -> ∇ log p_t(x)")
         check_order(score, "score")
-        if variance not in ("posterior", "beta"):
+        if not is_word(variance, ("posterior", "beta")):
             raise ValueError(f"variance must be 'posterior' or 'beta', but is {variance!r}.")
         self.chain, self.score, self.variance = chain, score, variance
         stds = (

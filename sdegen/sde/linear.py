@@ -12,6 +12,7 @@ three digits.
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -116,6 +117,12 @@ class LinearSDE(SDE):
         device: torch.device | str = "cpu",
     ) -> State:
         """Draws x_T ~ N(0, prior_std² I), shape (batch, *event)."""
+        if not isinstance(shape, Sequence) or not all(
+            isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape
+        ):
+            raise TypeError(
+                f"shape must be a tuple of whole numbers, (batch, *event), but is {shape!r}."
+            )
         return self.prior_std * stream(rng, "prior").normal(
             tuple(shape), dtype=dtype, device=device
         )

@@ -24,7 +24,15 @@ from torch import Tensor
 
 from sdegen.checks import check_count, check_finite, check_positive
 from sdegen.noise import Rng, normal_like, stream
-from sdegen.requests import as_number, as_numbers, as_parameter, as_time, kind_of, value_of
+from sdegen.requests import (
+    as_number,
+    as_numbers,
+    as_parameter,
+    as_state,
+    as_time,
+    kind_of,
+    value_of,
+)
 from sdegen.sde.derivatives import as_column, check_slope, gradient_of
 from sdegen.sde.linear import LinearSDE, check_linear
 from sdegen.shapes import State, Time, expand
@@ -368,12 +376,14 @@ class NoisedMixture:
         """Shape of one sample, (d,)."""
         return (self.mixture.dim,)
 
-    def score(self, x: State, t: Time) -> State:
+    def score(self, x: State, t: Time | float) -> State:
         """∇ log p_t(x), same shape as x; a ScoreFn."""
+        x = self._states(x)
         return self.mixture._score(x, *self._kernel(x, t))
 
-    def log_prob(self, x: State, t: Time) -> Tensor:
+    def log_prob(self, x: State, t: Time | float) -> Tensor:
         """log p_t(x) in nats, shape (batch,)."""
+        x = self._states(x)
         return torch.logsumexp(self.mixture._component_log_prob(x, *self._kernel(x, t)), 1)
 
     def sample(
@@ -400,7 +410,17 @@ class NoisedMixture:
         covariances = torch.einsum("kij,kj,klj->kil", m.axes, variances, m.axes)
         return GaussianMixture(m.weights, alpha * m.means, covariances=covariances)
 
-    def _kernel(self, x: State, t: Time) -> tuple[Tensor, Tensor]:
+    def _states(self, x: State) -> State:
+        """Return states of the mixture's dimension, or refuse them."""
+        x = as_state("x", x)
+        if x.ndim != 2 or x.shape[1] != self.mixture.dim:
+            raise ValueError(
+                f"x must have shape (batch, {self.mixture.dim}), as the mixture has it, but has "
+                f"shape {tuple(x.shape)}."
+            )
+        return x
+
+    def _kernel(self, x: State, t: Time | float) -> tuple[Tensor, Tensor]:
         """α(t) and σ(t), shape () or (batch, 1), in x's dtype and on its device."""
         t = as_time(t)
         alpha, sigma = expand(self.sde.alpha(t), x), expand(self.sde.sigma(t), x)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sdegen.checks import check_not_negative
-from sdegen.requests import as_number, as_time, kind_of
+from sdegen.requests import as_number, as_time, check_function, kind_of
 from sdegen.sde.base import SDE, Counter, Denoising, Rows
 from sdegen.sde.signature import check_order
 from sdegen.shapes import ScoreFn, State, Time
@@ -74,10 +74,7 @@ class ReverseSDE(SDE):
             )
         if forward.direction != 1:
             raise ValueError(f"{type(forward).__name__} is a reverse process already.")
-        if not callable(score):
-            raise TypeError(
-                f"score must be a function (x, t) -> ∇ log p_t(x), but is {type(score).__name__}."
-            )
+        check_function("score", score, "a function (x, t) -> ∇ log p_t(x)")
         check_order(score, "score")
         eta = as_number("eta", eta)
         check_not_negative("eta", eta)

@@ -30,6 +30,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sdegen.boundary import BoundaryLike, enclosure_of
+from sdegen.checks import check_flag
 from sdegen.errors import Interrupted, RankError, SdegenError
 from sdegen.interrupt import HeldInterrupt
 from sdegen.noise import Rng, Streams
@@ -178,6 +179,7 @@ def run_ensemble(
     trajectories = _check_request(trajectories, store, resume, wanted, on_nonfinite)
     check_dynamics(sde, solver, ts, None)
     check_interacting(interacting)
+    check_flag("keep_path", keep_path)
     check_trajectories(sde, trajectories)
     threads = check_threads(threads, processes=ranks.here)
     path = store_path(store)

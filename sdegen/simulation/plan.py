@@ -7,6 +7,7 @@ number.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from torch import Tensor
 from sdegen.boundary import BoundaryLike, Enclosure
 from sdegen.errors import NonFiniteError, SdegenError, SolverError
 from sdegen.noise import Streams
+from sdegen.requests import kind_of
 from sdegen.sde.base import SDE
 from sdegen.simulation.blocks import solve_block
 from sdegen.simulation.description import described
@@ -67,6 +69,11 @@ def sample_of(x0: Start, trajectories: int, seed: int) -> Tensor:
 
 def _made(x0: Callable[..., Tensor], rows: int, seed: int, purpose: str, b: int) -> Tensor:
     """Rows that a function makes, from a stream of their own."""
+    if isinstance(x0, type) or not _takes_rng(x0):
+        raise TypeError(
+            f"x0 must be a tensor, or a function x0(rows, rng=generator) that draws from rng, but "
+            f"is {kind_of(x0)} without an argument rng."
+        )
     try:
         made: object = x0(rows, rng=Streams(seed, purpose).block(b).generator())
     except Exception as error:
@@ -79,6 +86,15 @@ def _made(x0: Callable[..., Tensor], rows: int, seed: int, purpose: str, b: int)
     if len(made) != rows:
         raise ValueError(f"x0({rows}, rng=…) returned {len(made)} rows.")
     return made
+
+
+def _takes_rng(x0: Callable[..., Tensor]) -> bool:
+    """Return whether a function takes rng by name, as far as it says what it takes."""
+    try:
+        arguments = inspect.signature(x0).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    return any(p.name == "rng" or p.kind is p.VAR_KEYWORD for p in arguments)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sdegen.boundary import BoundaryLike, Enclosure, enclosure_of
+from sdegen.checks import check_flag
 from sdegen.errors import Interrupted, NonFiniteError, SdegenError, SolverError
 from sdegen.interrupt import HeldInterrupt
 from sdegen.noise import Rng, Streams, seed_of
@@ -107,6 +108,8 @@ def simulate(
     if on_nonfinite not in ("raise", "freeze"):
         raise ValueError(f"on_nonfinite must be 'raise' or 'freeze', but is {on_nonfinite!r}.")
     check_interacting(interacting)
+    check_flag("keep_path", keep_path)
+    check_flag("differentiable", differentiable)
     check_trajectories(sde, len(x0))
     check_memory(x0, len(ts) if keep_path else 1)
     threads = check_threads(threads)

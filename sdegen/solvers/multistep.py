@@ -65,6 +65,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from sdegen.requests import is_word
 from sdegen.sde.base import SDE, Denoising, Kernel
 from sdegen.shapes import State
 from sdegen.solvers.base import Draw, FixedStep, Step
@@ -390,7 +391,7 @@ def _check_order(order: object, least: int) -> None:
 
 def _check_word(name: str, word: object, words: tuple[str, ...]) -> None:
     """Refuses a word that is none of these, with the nearest one."""
-    if word in words:
+    if is_word(word, words):
         return
     known = _ELSEWHERE | {one: one for one in words}
     near = difflib.get_close_matches(str(word).lower(), known, n=1, cutoff=0.3)

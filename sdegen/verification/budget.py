@@ -27,6 +27,7 @@ from torch import Tensor
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
+from sdegen.requests import check_kind
 from sdegen.sde.base import SDE
 from sdegen.sde.ddpm import AncestralChain
 from sdegen.sde.linear import LinearSDE
@@ -136,7 +137,7 @@ def error_budget(
             `FokkerPlanck` refuse.
     """
     ts, steps = check_times(times), solver or EulerMaruyama()
-    _check_kinds(sde, law)
+    _check_kinds(sde, law, grid)
     precise = _in_double(score)
     dynamics: SDE = ReverseSDE(sde, precise, eta)
     ends = ts[[0, -1]]
@@ -185,7 +186,7 @@ def error_budgets(
     Raises:
         ValueError: As `error_budget` does, and if runs do not start and end together.
     """
-    _check_kinds(sde, law)
+    _check_kinds(sde, law, grid)
     checked = [check_times(times) for times in runs]
     if not checked:
         raise ValueError("runs is empty; pass a list of times, [sde.time_grid(10), …].")
@@ -246,7 +247,7 @@ def _laws(
     return _Laws(prior, found, total_variation(again, stopped))
 
 
-def _check_kinds(sde: object, law: object) -> None:
+def _check_kinds(sde: object, law: object, grid: object) -> None:
     """Refuses what has no prior, and what knows no noised law."""
     if not hasattr(sde, "prior_std"):
         raise TypeError(
@@ -258,6 +259,7 @@ def _check_kinds(sde: object, law: object) -> None:
             f"law must know the noised data, score(x, t) and log_prob(x, t), but "
             f"{type(law).__name__} does not; pass GaussianMixture(…).noised(sde)."
         )
+    check_kind("grid", grid, Grid, "a Grid, such as Grid(-3.0, 3.0, cells=400)")
 
 
 def _in_double(score: ScoreFn) -> ScoreFn:

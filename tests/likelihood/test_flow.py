@@ -320,7 +320,7 @@ def centred(x, t):
         (VP, normal, X[0], ValueError, r"x must have shape \(batch, \*event\), but has .*\(3,\)"),
         (VP, normal, X * torch.nan, ValueError, "x is not finite in 5 of 5 rows"),
         (VP, normal, X.half(), TypeError, r"x has dtype torch\.float16"),
-        (VP, normal, X.tolist(), TypeError, "x must be a tensor"),
+        (VP, normal, "five", TypeError, "x must be a tensor"),
         (VP, "score", X, TypeError, "score must be a function"),
         (VP, lambda x, t: x / 0, X, ValueError, r"score is not finite at t_min = 0\.001: row 0"),
         (VP, lambda x, t: x[:, :1], X, ValueError, r"x's shape \(4, 3\), but returned \(4, 1\)"),

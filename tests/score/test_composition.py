@@ -181,7 +181,7 @@ def log_normal(x, t):
     [
         (lambda c: c.product([]), ValueError, "list of at least one function"),
         (lambda c: c.product(normal), ValueError, "list of at least one function"),
-        (lambda c: c.product([normal, "s"]), TypeError, r"scores\[1\] must be a function.*is str"),
+        (lambda c: c.product([normal, "s"]), TypeError, r"scores\[1\] must be a function.*is 's'"),
         (lambda c: c.product([normal], [1, 2]), ValueError, "weights must be 1 finite numbers"),
         (lambda c: c.prior_factor([1, -1]), ValueError, "positive sum, but it is 0"),
         (lambda c: c.tempered(normal, 0.0), ValueError, "beta must be finite and > 0, but is 0"),

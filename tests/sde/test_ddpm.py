@@ -361,7 +361,7 @@ def test_a_schedule_whose_alpha_bar_does_not_decrease_is_refused():
 def test_steps_and_score_of_another_kind_are_refused(as_user):
     with pytest.raises(TypeError, match="steps must be an int, but is float"):
         sg.DDPM.discretize(VP, 10.0)
-    with pytest.raises(TypeError, match=r"score must be a function \(x, t\) .* but is NoneType"):
+    with pytest.raises(TypeError, match=r"score must be a function \(x, t\) .* but is None"):
         sg.DDPM([0.1]).reverse(None)
     with pytest.raises(ValueError, match="variance must be 'posterior' or 'beta', but is 'fixed'"):
         sg.DDPM([0.1]).reverse(lambda x, t: -x, variance="fixed")

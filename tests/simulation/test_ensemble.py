@@ -218,7 +218,7 @@ def test_ctrl_c_leaves_what_is_done(tmp_path, small_blocks):
         ({"observables": ()}, ValueError, r"nothing would be kept: pass observables=\[Moments"),
         ({"resume": True}, ValueError, r"resume=True goes on with a store; pass store="),
         ({"x0": torch.zeros(7, 1)}, ValueError, "x0 has 7 rows for 3000 trajectories; pass one"),
-        ({"x0": [0.0]}, TypeError, "x0 must be a tensor of shape"),
+        ({"x0": 0.0}, TypeError, "x0 must be a tensor of shape"),
         ({"x0": lambda rows, rng: torch.zeros(5, 1)}, ValueError, r"x0\(4, rng=…\) returned 5 r"),
         (
             {"x0": lambda rows, rng: torch.zeros(rows)},

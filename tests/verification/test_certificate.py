@@ -214,7 +214,7 @@ def test_what_contradicts_itself_is_refused():
         ({"limits": {"edge": 1e-3}}, TypeError, r"limits must be Limits\(…\) or None, but is dic"),
         ({"path": torch.zeros(3, 100, 1)}, TypeError, "path must be a Trajectory, as simulate"),
         ({"temperature": 0.0}, ValueError, "temperature must be finite and > 0, but is 0"),
-        ({"potential": lambda x: x}, TypeError, r"potential must have an energy U\(x\), but is f"),
+        ({"potential": 0.5}, TypeError, r"potential must have an energy U\(x\), but is float"),
         ({"density": START.p}, TypeError, "density must be a Density, but is Tensor"),
         (
             {"density": sg.Density(GRID.nodes, 2 * START.p)},

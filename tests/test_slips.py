@@ -1,0 +1,335 @@
+"""Slips: wrong kinds, shapes and orders of every argument of the calls that users make.
+
+Each call of README's programs and table is made with each of its arguments replaced by a float,
+an int, a NumPy array, a list, a function, None, a word, an array of another shape, and with two
+neighbours exchanged. It works, or ends in a `raise` of the package, with a text of ours: no error
+of torch, NumPy or Python comes through.
+"""
+
+import dis
+import itertools
+import traceback
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import sdegen as sg
+
+PACKAGE = str(Path(sg.__file__).parent)
+F64 = torch.float64
+VP = sg.VP(sg.LinearBeta(0.1, 20.0))
+OU = sg.OrnsteinUhlenbeck()
+GRID = sg.Grid(-8.0, 8.0, 40)
+TIMES = torch.tensor([0.0, 0.1, 0.2], dtype=F64)
+X0 = torch.zeros(6, 1, dtype=F64)
+X2 = torch.zeros(5, 2, dtype=F64)
+START = GRID.gaussian(0.0, 1.0)
+FP = sg.FokkerPlanck(OU, GRID)
+SIDE = sg.Grid(-1.0, 6.0, 40)
+EXIT = sg.FokkerPlanck(
+    sg.Langevin(sg.DoubleWell(), 0.3), sg.Grid(-3.0, 0.0, 60), ("no-flux", "absorbing")
+)
+PLANE = sg.FokkerPlanck2D(OU, (sg.Grid(-5.0, 5.0, 12),) * 2)
+MIXTURE = sg.GaussianMixture([0.5, 0.5], [[-0.5], [0.5]], stds=0.5)
+LAW = MIXTURE.noised(VP)
+MEASURED = sg.LinearMeasurement(torch.ones(1, 1, dtype=F64), torch.ones(1, dtype=F64), 0.5)
+CHAIN = sg.DDPM.discretize(VP, 4)
+MODEL = sg.ScoreModel(sg.MLP(dim=1, width=4, depth=1), VP)
+CLASSED = sg.ScoreModel(sg.MLP(dim=1, width=4, depth=1, classes=3), VP)
+FLOW = sg.ReverseSDE(VP, LAW.score, 0.0)
+NOISE = VP.prior((8, 1), rng=0)
+QUICK = sg.Heun(2)
+FEW = sg.TrainConfig(steps=2, batch_size=4)
+
+
+def drift(x, t):
+    return -x
+
+
+def model():
+    """A model of its own for each training."""
+    return sg.ScoreModel(sg.MLP(dim=1, width=4, depth=1), VP)
+
+
+def trained(model, data, config):
+    return sg.train(model, data, config, rng=0)
+
+
+# name: (call, arguments that are right)
+CALLS = {
+    "ItoProcess": (
+        lambda drift, diffusion: sg.simulate(sg.ItoProcess(drift, diffusion), X0, TIMES, rng=0),
+        {"drift": drift, "diffusion": 0.7},
+    ),
+    "ItoProcess, words": (
+        lambda **a: sg.ItoProcess(drift, lambda x: 1 + x**2, **a),
+        {"interpretation": "ito", "noise": None, "autonomous": None, "diffusion_derivative": None},
+    ),
+    "simulate": (
+        lambda **a: sg.simulate(**a),
+        {
+            "sde": OU,
+            "x0": X0,
+            "times": TIMES,
+            "solver": None,
+            "rng": 0,
+            "walls": None,
+            "keep_path": True,
+            "interacting": None,
+            "threads": 1,
+        },
+    ),
+    "EulerMaruyama": (sg.EulerMaruyama, {"substeps": 10}),
+    "Heun": (sg.Heun, {"substeps": 10}),
+    "Grid": (sg.Grid, {"low": -3.0, "high": 3.0, "cells": 20}),
+    "Grid.gaussian": (GRID.gaussian, {"mean": 0.0, "std": 1.0}),
+    "Density": (sg.Density, {"x": GRID.nodes, "p": START.p}),
+    "FokkerPlanck": (
+        sg.FokkerPlanck,
+        {"sde": OU, "grid": GRID, "boundary": "no-flux"},
+    ),
+    "FokkerPlanck.solve": (FP.solve, {"p0": START, "times": TIMES}),
+    "FokkerPlanck.spectrum": (FP.spectrum, {"count": 4}),
+    "FokkerPlanck.current": (FP.current, {"density": START}),
+    "FokkerPlanck.first_passage": (EXIT.first_passage().at, {"x0": -1.0}),
+    "FokkerPlanck.survival": (EXIT.survival, {"x0": -1.0, "times": TIMES}),
+    "FokkerPlanck.correlation": (
+        FP.correlation,
+        {"f": lambda x: x, "times": [0.0, 1.0], "g": lambda x: x},
+    ),
+    "FokkerPlanck.entropy_production": (FP.entropy_production, {"density": START}),
+    "FokkerPlanckFamily": (sg.FokkerPlanckFamily, {"sdes": [OU, OU], "grid": GRID}),
+    "FokkerPlanck2D": (sg.FokkerPlanck2D, {"sde": OU, "grids": (SIDE, SIDE)}),
+    "FokkerPlanck2D.gaussian": (
+        PLANE.gaussian,
+        {"mean": (0.0, 0.0), "covariance": [[1.0, 0.0], [0.0, 1.0]]},
+    ),
+    "certify": (
+        lambda **a: sg.certify(**a, trajectories=200, rng=0),
+        {
+            "sde": OU,
+            "grid": GRID,
+            "p0": START,
+            "times": TIMES,
+            "solver": sg.EulerMaruyama(),
+            "potential": None,
+            "temperature": 1.0,
+        },
+    ),
+    "ChainDensity": (
+        sg.ChainDensity,
+        {"dynamics": OU, "grid": GRID, "solver": sg.EulerMaruyama()},
+    ),
+    "ChainDensity.run": (sg.ChainDensity(OU, GRID).run, {"p0": START, "times": TIMES}),
+    "metrics.total_variation": (
+        sg.metrics.total_variation,
+        {"samples": X0 + torch.linspace(-1, 1, 6, dtype=F64)[:, None], "density": START},
+    ),
+    "metrics.sliced_wasserstein": (sg.metrics.sliced_wasserstein, {"x": X2, "y": X2}),
+    "metrics.energy_distance": (sg.metrics.energy_distance, {"x": X2, "y": X2}),
+    "plots.density_and_particles": (
+        sg.plots.density_and_particles,
+        {"density": FP.solve(START, TIMES), "path": sg.simulate(OU, X0, TIMES, rng=0)},
+    ),
+    "data.two_moons": (sg.data.two_moons, {"n": 5, "noise": 0.05, "rng": 0}),
+    "LinearBeta": (sg.LinearBeta, {"beta_min": 0.1, "beta_max": 20.0}),
+    "VP": (lambda **a: sg.VP(**a), {"beta": sg.LinearBeta(0.1, 20.0), "t_min": 1e-3}),
+    "VE": (lambda **a: sg.VE(**a), {"schedule": sg.GeometricSigma(0.1, 2.0), "t_min": 1e-3}),
+    "EDM": (lambda **a: sg.EDM(**a), {"t_min": 0.01, "t_max": 8.0}),
+    "RectifiedFlow": (lambda **a: sg.RectifiedFlow(**a), {"t_min": 0.01, "t_max": 0.9}),
+    "MLP": (lambda **a: sg.MLP(**a), {"dim": 2, "width": 4, "depth": 1}),
+    "ScoreModel": (
+        sg.ScoreModel,
+        {"network": MODEL.network, "sde": VP, "parameterization": sg.EpsPrediction()},
+    ),
+    "ScoreModel.score": (MODEL.score, {"x_t": X0, "t": 0.5}),
+    "ScoreModel.conditioned": (CLASSED.conditioned, {"labels": 1}),
+    "EDMPrediction": (sg.EDMPrediction, {"sigma_data": 0.5}),
+    "train": (
+        lambda data, config: trained(model(), data, FEW if config is None else config),
+        {"data": torch.zeros(8, 1), "config": FEW},
+    ),
+    "train, model": (
+        lambda model: trained(model, torch.zeros(8, 1), FEW),
+        {"model": MODEL},
+    ),
+    "train, labels": (
+        lambda **a: sg.train(model(), torch.zeros(8, 1), FEW, rng=0, **a),
+        {"labels": None, "validation": None},
+    ),
+    "TrainConfig": (
+        lambda **a: sg.TrainConfig(**a),
+        {"steps": 2, "batch_size": 4, "learning_rate": 1e-3},
+    ),
+    "VP.alpha": (VP.alpha, {"t": 0.5}),
+    "VP.perturb": (VP.perturb, {"x0": X0, "t": 0.5}),
+    "VP.prior": (VP.prior, {"shape": (4, 2), "rng": 1}),
+    "VP.time_grid": (VP.time_grid, {"steps": 5}),
+    "ReverseSDE": (sg.ReverseSDE, {"forward": VP, "score": LAW.score, "eta": 1.0}),
+    "ReverseSDE, run": (
+        lambda score: sg.simulate(sg.ReverseSDE(VP, score), X0, VP.time_grid(3), rng=0),
+        {"score": LAW.score},
+    ),
+    "log_likelihood": (
+        lambda **a: sg.log_likelihood(**a, solver=QUICK, rng=0),
+        {"sde": VP, "score": LAW.score, "x": X0, "divergence": "exact"},
+    ),
+    "log_likelihood, solver": (
+        lambda solver: sg.log_likelihood(VP, LAW.score, X0, solver=solver),
+        {"solver": QUICK},
+    ),
+    "Hutchinson": (sg.Hutchinson, {"probes": 4, "noise": "rademacher"}),
+    "HutchPlusPlus": (sg.HutchPlusPlus, {"probes": 4}),
+    "DDPM": (sg.DDPM, {"betas": [0.1, 0.2]}),
+    "DDPM.discretize": (sg.DDPM.discretize, {"sde": VP, "steps": 5}),
+    "DDPM.discretize, times": (
+        lambda times: sg.DDPM.discretize(VP, times=times),
+        {"times": [0.1, 0.5, 1.0]},
+    ),
+    "DDPM.reverse": (CHAIN.reverse, {"score": LAW.score, "variance": "posterior"}),
+    "elbo": (
+        lambda **a: sg.elbo(**a, rng=0),
+        {"chain": CHAIN.reverse(LAW.score, "beta"), "x": X0},
+    ),
+    "continuous_elbo": (
+        lambda **a: sg.continuous_elbo(**a, strata=2, rng=0),
+        {"sde": VP, "score": LAW.score, "x": X0},
+    ),
+    "run_ensemble": (
+        lambda **a: sg.run_ensemble(**a, progress=False),
+        {
+            "sde": OU,
+            "x0": X0[:1],
+            "times": TIMES,
+            "trajectories": 6,
+            "solver": sg.EulerMaruyama(),
+            "observables": [sg.Moments()],
+            "rng": 0,
+        },
+    ),
+    "FirstPassage": (sg.FirstPassage, {"above": 1.0, "below": None, "between": None}),
+    "Moments": (sg.Moments, {"covariance": None, "name": "moments"}),
+    "Histogram": (sg.Histogram, {"low": -1.0, "high": 1.0, "bins": 4}),
+    "Walls": (sg.Walls, {"low": -1.0, "high": 1.0, "kind": "no-flux"}),
+    "Langevin": (
+        lambda **a: sg.simulate(sg.Langevin(**a), X0, TIMES, rng=0),
+        {"potential": sg.DoubleWell(), "temperature": 0.5},
+    ),
+    "OrnsteinUhlenbeck": (sg.OrnsteinUhlenbeck, {"rate": 1.0, "mean": 0.0, "sigma": 1.0}),
+    "DoubleWell": (sg.DoubleWell, {"quartic": 0.25, "quadratic": 0.5}),
+    "error_budget": (
+        lambda **a: sg.error_budget(**a),
+        {
+            "sde": VP,
+            "law": LAW,
+            "score": LAW.score,
+            "grid": sg.Grid(-8.0, 8.0, 400),
+            "times": VP.time_grid(40),
+        },
+    ),
+    "calibrate": (
+        lambda **a: sg.calibrate(**a, rounds=1),
+        {
+            "dynamics": FLOW,
+            "solver": sg.AngularAdams(2),
+            "steps": 2,
+            "x_T": VP.prior((8, 1), rng=0),
+        },
+    ),
+    "from_denoiser": (
+        lambda **a: sg.from_denoiser(**a),
+        {"denoiser": lambda x, sigma: x / (1 + sigma**2)},
+    ),
+    "composition.product": (
+        lambda **a: sg.composition.product(**a)(X0, torch.tensor(0.5)),
+        {"scores": [LAW.score, LAW.score], "weights": [1.0, 0.5]},
+    ),
+    "composition.mixture": (
+        lambda **a: sg.composition.mixture(**a)(X0, torch.tensor(0.5)),
+        {"scores": [LAW.score], "log_densities": [LAW.log_prob], "weights": [1.0]},
+    ),
+    "composition.guided": (
+        lambda **a: sg.composition.guided(**a)(X0, torch.tensor(0.5)),
+        {"conditional": LAW.score, "unconditional": LAW.score, "guidance": 1.5},
+    ),
+    "LinearMeasurement": (
+        sg.LinearMeasurement,
+        {"operator": torch.ones(1, 2), "value": torch.ones(1), "noise_std": 0.1},
+    ),
+    "LinearMeasurement.posterior_score": (
+        lambda **a: MEASURED.posterior_score(**a)(X0, torch.tensor(0.5, dtype=F64)),
+        {"sde": VP, "score": LAW.score, "covariance": "tweedie"},
+    ),
+    "LinearMeasurement.posterior": (MEASURED.posterior, {"prior": MIXTURE}),
+    "GaussianMixture": (
+        lambda **a: sg.GaussianMixture(**a),
+        {"weights": [0.5, 0.5], "means": [[-1.0], [1.0]], "stds": 0.5},
+    ),
+    "GaussianMixture.sample": (lambda **a: MIXTURE.sample(**a), {"n": 4, "rng": 0}),
+    "GaussianMixture.noised": (MIXTURE.noised, {"sde": VP}),
+    "NoisedMixture.score": (LAW.score, {"x": X0, "t": 0.5}),
+    "ExponentialAdamsMoulton": (sg.ExponentialAdamsMoulton, {"order": 2, "prediction": "v"}),
+    "AngularAdams": (sg.AngularAdams, {"order": 2}),
+    "timesteps.log_snr": (sg.timesteps.log_snr, {"sde": VP, "steps": 4}),
+}
+
+SLIPS = {
+    "a float": 0.5,
+    "an int": 3,
+    "an array": np.array([0.5, 1.0]),
+    "a list": [0.5, 1.0],
+    "a function": lambda *a: a[0],
+    "None": None,
+    "a word": "word",
+    "another shape": torch.zeros(2, 3),
+    "a class": sg.EDM,
+}
+
+
+def slipped(arguments):
+    """Every call with one argument replaced, or two exchanged; with what was done."""
+    for name in arguments:
+        for kind, value in SLIPS.items():
+            yield f"{name} is {kind}", {**arguments, name: value}
+    names = list(arguments)
+    for a, b in itertools.pairwise(names):
+        yield f"{a} and {b} exchanged", {**arguments, a: arguments[b], b: arguments[a]}
+
+
+def is_ours(error):
+    """Whether an error was made by a `raise` of the package, and is no assertion."""
+    last = error.__traceback__
+    while last.tb_next is not None:
+        last = last.tb_next
+    code = last.tb_frame.f_code
+    if not code.co_filename.startswith(PACKAGE) or isinstance(error, AssertionError):
+        return False
+    return dis.opname[code.co_code[last.tb_lasti]] == "RAISE_VARARGS" and bool(str(error))
+
+
+def bare_errors(call, arguments):
+    """What came through of the errors of torch, NumPy and Python."""
+    found = []
+    for slip, given in slipped(arguments):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                call(**given)
+            except Exception as error:
+                if not is_ours(error):
+                    at = traceback.extract_tb(error.__traceback__)[-1]
+                    where = f"{at.filename}:{at.lineno}"
+                    found.append(f"{slip}: {type(error).__name__}: {error} ({where})")
+    return found
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_slip_works_or_ends_in_our_own_words(name, as_user):
+    call, arguments = CALLS[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # grids are coarse here
+        call(**arguments)
+    assert bare_errors(call, arguments) == []
