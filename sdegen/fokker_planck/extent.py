@@ -59,13 +59,20 @@ class Extent:
     def is_seen_by(self, nodes: Array) -> bool:
         """Whether its mass, by trapezoids on the nodes, is that by those on its own points.
 
-        Points of its own that are too far apart for a second peak count as nodes that are.
+        Points of its own that are too far apart for a second peak count as nodes that are. A cell
+        at whose wall the density is highest is left out: its integral is known by its power.
         """
+        first, last = self.log_p.argmax() == 0, self.log_p.argmax() == len(self.x) - 1
+        nodes = nodes[int(first) : len(nodes) - int(last)]
+        x = np.concatenate(
+            [nodes[:1], self.x[(self.x > nodes[0]) & (self.x < nodes[-1])], nodes[-1:]]
+        )
+        whole = np.exp(np.interp(x, self.x, self.log_p))
         high = np.maximum(self.log_p[1:], self.log_p[:-1]) > -_HIGH
         if np.abs(np.diff(self.log_p))[high].max() > _STEEP:
             return False
         p = np.exp(np.interp(nodes, self.x, self.log_p))
-        mass, seen = np.trapezoid(np.exp(self.log_p), self.x), np.trapezoid(p, nodes)
+        mass, seen = np.trapezoid(whole, x), np.trapezoid(p, nodes)
         return bool(abs(seen - mass) < _MISSED * mass)
 
 
@@ -104,7 +111,7 @@ def extent(sde: SDE, near: float | None) -> Extent:
         log_p = np.concatenate([sides[0].log_p[::-1], sides[1].log_p[1:]])
         errors = np.concatenate([sides[0].errors[::-1], sides[1].errors])
         log_p -= log_p.max()
-        start, before = float(x[log_p.argmax()]), start
+        start, before = _middle(x, log_p, (sides[0].end, sides[1].end)), start
         alive = np.flatnonzero(log_p > -_FALL)
         reaches = start - float(x[alive[0]]), float(x[alive[-1]]) - start
         if start == before and attempt > 0:
@@ -132,6 +139,16 @@ def extent(sde: SDE, near: float | None) -> Extent:
     quarter, three = np.interp([0.25 * mass[-1], 0.75 * mass[-1]], mass, x)
     middle, width = float(np.interp(0.5 * mass[-1], mass, x)), float(three - quarter) / 2
     return Extent(ends[0], ends[1], middle, width, x, log_p)
+
+
+def _middle(x: Array, log_p: Array, ends: tuple[float | None, float | None]) -> float:
+    """The peak, or the median if it is where the noise ends: a density may be infinite there."""
+    peak = int(log_p.argmax())
+    if (peak > 0 or ends[0] is None) and (peak < len(x) - 1 or ends[1] is None):
+        return float(x[peak])
+    weight = np.exp(log_p)
+    mass = np.concatenate([[0.0], np.cumsum(0.5 * (weight[1:] + weight[:-1]) * np.diff(x))])
+    return float(np.interp(0.5 * mass[-1], mass, x))
 
 
 def _check_still(sde: SDE, x: float) -> None:

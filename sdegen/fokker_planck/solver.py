@@ -47,8 +47,9 @@ from sdegen.fokker_planck.checks import (
 )
 from sdegen.fokker_planck.circulation import TurningSpectrum, turning_spectrum
 from sdegen.fokker_planck.coefficients import Reader
-from sdegen.fokker_planck.course import Course, course, warn_isolated
-from sdegen.fokker_planck.density import Density, DensityPath, integral
+from sdegen.fokker_planck.correlation import correlation
+from sdegen.fokker_planck.course import course, warn_isolated
+from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.escape import Escape, escape
 from sdegen.fokker_planck.feller import EndKind, classify_end
@@ -544,7 +545,8 @@ class FokkerPlanck:
             g: Another one; None takes f.
 
         Returns:
-            The correlation function at times.
+            The correlation function at times, an `EstimatedTensor`: `.error["C"]` is relative to
+            √(Var f Var g).
 
         Raises:
             ValueError: As `stationary` does, or if times do not start at 0.
@@ -556,16 +558,9 @@ class FokkerPlanck:
         if float(ts[0]) != 0:
             raise ValueError(f"times count from 0, but times[0] = {float(ts[0]):g}.")
         self._refuse_sources("a correlation function")
-        rest = self.stationary()
-        x = self.grid.nodes
-        with torch.no_grad():
-            early, late = f(x), (g or f)(x)
-            early = early - integral(x, early * rest.p)
-            late = late - integral(x, late * rest.p)
-            generator = self._generator
-            p = generator.ends.restrict(early * rest.p)
-            path, _ = Exponential().path(generator, p, Course(tuple(ts.tolist()), ()))
-            return integral(x, late * generator.ends.widen(torch.stack(path)))
+        covariance = correlation(self._generator, self.stationary(), f, g or f, ts)
+        warn_inaccurate(covariance.error, "the correlation function", _FINER)
+        return covariance
 
     def feller(self) -> tuple[EndKind, EndKind]:
         """Feller's class of both ends: of a wall that is physical or has D = 0, else of ∓∞.

@@ -183,3 +183,14 @@ def test_covering_needs_a_living_point():
 def test_refusals(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("theta", [0.5, 0.05, 1.5])
+def test_covering_a_process_that_reaches_the_end_of_its_noise(theta):
+    # Γ(2θ/σ²): infinite at 0 for 2θ < σ²
+    sde = sg.ItoProcess(lambda x: theta - x, lambda x: 1.5 * x.sqrt())
+    grid = sg.Grid.covering(sde, 800)
+    assert grid.low == 0
+    p = sg.FokkerPlanck(sde, grid).stationary()
+    assert abs(float(p.mean) - theta) < 1e-3 * max(theta, (theta * 1.125) ** 0.5)
+    assert abs(float(p.variance) / (theta * 1.125) - 1) < 1e-3

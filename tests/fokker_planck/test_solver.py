@@ -629,3 +629,17 @@ def test_a_square_root_process_on_its_way_touches_zero(form, tolerance):
         assert float(p.p[0]) == math.inf
     again = solver.solve(path.at(1).normalized(), [1.0, 3.0]).final  # a start that is ∞ there
     assert abs(float(again.mean) / float(path.final.mean) - 1) < tolerance
+
+
+@pytest.mark.parametrize(("low", "cells"), [(0.0, 600), (1e-4, 300), (1e-4, 60)])
+def test_correlation_of_a_process_whose_density_is_infinite_at_a_wall(low, cells):
+    # dX = (θ − X) dt + σ√X dW: Cov(X_0, X_t) = Var X e^{−t}, from 0
+    sde = sg.ItoProcess(lambda x: 0.5 - x, lambda x: 1.5 * x.sqrt())
+    solver = sg.FokkerPlanck(sde, sg.Grid(low, 40.0, cells), physical_walls=True)
+    got = solver.correlation(lambda x: x, [0.0, 1.0])
+    variance = float(solver.stationary().variance)
+    assert abs(float(got[0]) / variance - 1) < 2e-3
+    if low == 0:
+        assert abs(variance / 0.5625 - 1) < 1e-3
+        assert abs(float(got[1]) / (0.5625 * math.exp(-1)) - 1) < 2e-3
+    assert float(got.error) < 1e-3
