@@ -112,7 +112,8 @@ def extent(sde: SDE, near: float | None) -> Extent:
         errors = np.concatenate([sides[0].errors[::-1], sides[1].errors])
         log_p -= log_p.max()
         start, before = _middle(x, log_p, (sides[0].end, sides[1].end)), start
-        alive = np.flatnonzero(log_p > -_FALL)
+        # of a density that is infinite at an end no peak is known: it falls from its middle
+        alive = np.flatnonzero(log_p > min(float(np.interp(start, x, log_p)), 0.0) - _FALL)
         reaches = start - float(x[alive[0]]), float(x[alive[-1]]) - start
         if start == before and attempt > 0:
             break

@@ -100,7 +100,7 @@ def resolved(
         if level.land.poles and sources is None:
             check_poles(find_poles(level.land.coefficients, level.grid.nodes), level.grid)
         if not generator.ends.ring:
-            check_confined(level.log_p, level.grid, open_ends)
+            check_confined(level.log_p - level.height, level.grid, open_ends)
         if not two.error <= _REFUSED:
             raise SolverError(
                 f"the cells are too coarse for the stationary density: on {level.grid.cells} of "
@@ -158,6 +158,14 @@ class _Level:
             mass = float(masses.sum())
             self.__dict__["masses"] = masses / mass
             self.density = Density(self.grid.nodes, p / mass)
+
+    @property
+    def height(self) -> float:
+        """log p at the median where p is infinite at a wall, on the scale where 0 is its peak."""
+        if self.powers == (None, None):
+            return 0.0
+        median = self.density.quantile(0.5)
+        return float(self.log_p[int(torch.searchsorted(self.grid.nodes, median))])
 
     @cached_property
     def masses(self) -> Array:
