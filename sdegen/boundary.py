@@ -112,8 +112,8 @@ def _number_of(name: str, owner: str, value: object) -> float:
         )
     if callable(value):
         raise TypeError(
-            f"{name} of {owner} must be a number, but is a function; an end that moves is built "
-            "for Absorbing(low, high)."
+            f"{name} of {owner} must be a number, but is a function; an end that moves absorbs: "
+            "pass Absorbing(low, high)."
         )
     raise TypeError(f"{name} of {owner} must be a number, but is {value!r}.")
 
@@ -138,7 +138,7 @@ class Interval:
     """What bounds one coordinate: a lower and an upper end, None where it is free.
 
     Raises:
-        ValueError: If low ≥ high, or only one end is periodic.
+        ValueError: If low ≥ high.
     """
 
     low: End | None
@@ -146,11 +146,7 @@ class Interval:
 
     def __post_init__(self) -> None:
         kinds = [None if end is None else end.kind for end in (self.low, self.high)]
-        if "periodic" in kinds and kinds[0] != kinds[1]:
-            raise ValueError(
-                f"a periodic end needs its partner, but the ends are {kinds[0]!r} and "
-                f"{kinds[1]!r}; pass Periodic(low, high)."
-            )
+        assert "periodic" not in kinds or kinds[0] == kinds[1]  # as Periodic has them
         if self.low is None or self.high is None:
             return
         low, high = self.low.at, self.high.at

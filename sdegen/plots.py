@@ -108,7 +108,7 @@ def paths(path: Trajectory, *, count: int = 40) -> Figure:
         panel.margins(x=0)
     else:
         panel.set(xlabel="position x₁", ylabel="position x₂", aspect="equal")
-    some = f"{kept.shape[1]} of {len(path.nonfinite):,} trajectories, one of them in red"
+    some = f"{kept.shape[1]} of {len(path.nonfinite):,} trajectories, one of them in orange"
     _title(panel, some + _lost(path))
     return figure
 

@@ -50,6 +50,7 @@ _SHADES = ["#FFFFFF", "#CFE3F2", "#6FAFDA", _BLUE, "#00263D"]
 _DENSITY = LinearSegmentedColormap.from_list("density", _SHADES)
 _EARLY = np.linspace(0, 1, 4) ** 2
 _FRAMES = 90  # of a film, at most
+_ABOVE = 3.0  # times the median peak: what is higher is cut, and its height is said
 _OVERLAP = 2.2  # heights of a ridge that the highest of them takes
 
 
@@ -85,14 +86,16 @@ def density_and_particles(
     _title(axes["T"], "Fokker–Planck density of the SDE" + _lost(path))
     histograms = [_histogram(particles[j], x) for _, j in pairs]
     curves = [_heights(density.p[k]) for k, _ in pairs]
-    ceiling = 1.08 * max(float(h.max()) for h in [*curves, *(height for height, _ in histograms)])
+    tops = zip(curves, (height for height, _ in histograms), strict=True)
+    ceiling = 1.08 * _ceiling([max(float(p.max()), float(h.max())) for p, h in tops])
     for letter, (k, _), (height, edges), p in zip(letters, pairs, histograms, curves, strict=True):
         panel, t = axes[letter], float(density.times[k])
         _bars(panel, height, edges, particles.shape[1])
         panel.plot(x, p, color=_BLUE, lw=1.6, label="Fokker–Planck")
         panel.set(xlim=(x[0], x[-1]), ylim=(0, ceiling), xlabel="position x")
         panel.tick_params(left=letter == "A", labelleft=letter == "A")
-        _title(panel, f"t = {t:.3g}")
+        peak = max(float(p.max()), float(height.max()))
+        _title(panel, f"t = {t:.3g}" + (f", up to {peak:.3g}" if peak > ceiling else ""))
         axes["T"].axvline(t, color=_INK, lw=0.8, ls=(0, (4, 3)))
     axes["A"].set_ylabel("density p(x, t)")
     _legend_below(figure, axes["A"])
@@ -292,21 +295,30 @@ def _common_times(
     return chosen
 
 
+def _ceiling(peaks: Sequence[float]) -> float:
+    """Return how high a scale of several times reaches, without a start at a point."""
+    most = _ABOVE * float(np.median(peaks))
+    return max(peak for peak in peaks if peak <= most)
+
+
 def _heatmap(figure: Figure, panel: Axes, density: DensityPath) -> None:
     """p(x, t) as colour."""
     rows = _rows(density)
+    ceiling = _ceiling(rows.max(1).tolist())
     image = panel.pcolormesh(
         _numbers(density.times),
         _numbers(density.x),
         rows.T,
         shading="gouraud",
         cmap=_DENSITY,
-        norm=PowerNorm(0.5, vmin=0),  # half of the colours for the lowest quarter: tails are seen
+        # half of the colours for the lowest quarter: tails are seen
+        norm=PowerNorm(0.5, vmin=0, vmax=ceiling),
         rasterized=True,
     )
     panel.set(xlabel="time t", ylabel="position x")
     panel.grid(False)
-    bar = figure.colorbar(image, ax=panel, pad=0.01, aspect=14)
+    cut = float(rows.max()) > ceiling
+    bar = figure.colorbar(image, ax=panel, pad=0.01, aspect=14, extend="max" if cut else "neither")
     bar.set_label("density p(x, t)", size=9.5)
     bar.ax.tick_params(labelsize=8.5)
     bar.outline.set_visible(False)

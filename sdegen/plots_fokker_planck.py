@@ -179,8 +179,20 @@ def first_passage(passage: FirstPassage, *, energy: Tensor | None = None) -> Fig
     if energy is not None:
         u = _numbers(energy)
         axes["U"].plot(x, u, color=_INK, lw=1.4)
-        axes["U"].set(ylabel="energy U(x)")
+        axes["U"].set(ylabel="energy U(x)", ylim=_barriers(u, mean))
     return figure
+
+
+def _barriers(u: _Array, mean: _Array) -> tuple[float, float]:
+    """Limits that show wells, the barriers between them, and the absorbing ends."""
+    slope = np.sign(np.diff(u))
+    turns = u[1:-1][slope[1:] != slope[:-1]]
+    ends = u[[0, -1]][mean[[0, -1]] == 0]
+    levels = np.concatenate([[u.min()], turns, ends[: len(turns)]])
+    height = float(levels.max() - levels.min())
+    if height == 0:
+        return float(u.min()) - 1e-9, float(u.max()) + 1e-9
+    return float(levels.min()) - 0.15 * height, float(levels.max()) + 0.3 * height
 
 
 def plane(density: PlaneDensity, current: Tensor | None = None) -> Figure:

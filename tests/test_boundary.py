@@ -66,7 +66,7 @@ def test_bounds_that_move_are_asked_at_all_times():
             TypeError,
             r"must be one number.* pass boundary=\{0: Reflecting",
         ),
-        (lambda: sg.Reflecting(lambda t: t), TypeError, r"an end that moves is built for Absorb"),
+        (lambda: sg.Reflecting(lambda t: t), TypeError, r"an end that moves absorbs: pass Absorb"),
         (lambda: sg.Periodic("a", 1.0), TypeError, "low of Periodic must be a number"),
         (lambda: sg.Absorbing(0.0, bridge=1), TypeError, "bridge must be True or False"),
         (

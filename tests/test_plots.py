@@ -396,3 +396,15 @@ def test_figures_save_alike_twice_and_stay_nowhere(density, path):
 def test_no_backend_is_chosen_for_the_user():
     code = "import sys, sdegen; sdegen.plots.paths; assert 'matplotlib.pyplot' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_start_at_a_point_does_not_flatten_what_follows():
+    grid, times = sg.Grid(-3.0, 3.0, 120), torch.linspace(0, 4, 9)
+    sde = sg.ItoProcess(lambda x: x - x**3, 0.7)
+    density = sg.FokkerPlanck(sde, grid).solve(-1.0, times)
+    path = sg.simulate(sde, torch.full((500, 1), -1.0), times, solver=sg.EulerMaruyama(20), rng=0)
+    figure = sg.plots.density_and_particles(density, path)
+    panels = {axes.get_title(): axes for axes in figure.axes}
+    top = next(axes for title, axes in panels.items() if title == "t = 4").get_ylim()[1]
+    assert float(density.final.p.max()) < top < 4 * float(density.final.p.max())
+    assert any(title.startswith("t = 0, up to ") for title in panels)

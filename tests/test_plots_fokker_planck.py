@@ -159,3 +159,11 @@ def test_a_density_that_is_infinite_at_a_wall_is_drawn():
     figure = sg.plots_fokker_planck.current({"rest": rest}, {"rest": solver.current(rest)})
     figure.canvas.draw()
     assert np.isfinite(figure.axes[0].get_ylim()).all()
+
+
+def test_a_barrier_is_seen_beside_the_walls_of_its_landscape():
+    well, grid = sg.Langevin(sg.DoubleWell(), temperature=0.1), sg.Grid(-3.0, 1.0, 200)
+    passage = sg.FokkerPlanck(well, grid, ("no-flux", "absorbing")).first_passage()
+    energy = sg.DoubleWell().energy(grid.nodes[:, None]).flatten()  # 15.75 at the end, barrier ¼
+    low, high = sg.plots.first_passage(passage, energy=energy).axes[0].get_ylim()
+    assert low < -0.25 < 0.0 < high < 0.25

@@ -181,7 +181,7 @@ SLIPS = {
     ),
     "a moving bound": (
         lambda: sg.Reflecting(high=lambda t: 1 - t),
-        "high of Reflecting must be a number, but is a function; .* for Absorbing",
+        "high of Reflecting must be a number, but is a function; .* pass Absorbing",
     ),
     "a word for a potential": (
         lambda: sg.Langevin("x**4"),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sdegen import metrics, plots
+from sdegen.boundary import BoundaryLike
 from sdegen.commands.fokker_planck import gaussian_or_point
 from sdegen.commands.objects import device_of, dtype_of, sde_of, solver_of
 from sdegen.configs.simulate import SimulateConfig
@@ -72,7 +73,7 @@ def run(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:
     device, dtype = device_of(config.device), dtype_of(config.dtype)
     sde = sde_of(config.sde, config.diffusion, config.interpretation)
     times = torch.linspace(config.t0, config.t1, config.points, dtype=torch.float64)
-    walls = _walls(config)
+    boundary = _boundary(config)
     density = _density(config, sde, times) if config.fokker_planck else None
     try:
         path = simulate(
@@ -81,7 +82,7 @@ def run(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:
             times,
             solver=_solver(config),
             rng=config.seed,
-            walls=walls,
+            boundary=boundary,
             keep_path=not config.last_only,
             on_nonfinite=config.on_nonfinite,
             interacting=config.interacting,
@@ -146,7 +147,7 @@ def _ensemble(config: SimulateConfig, ranks: Ranks, *, progress: bool) -> Ensemb
         keep_path=not config.last_only,
         threads=config.threads,
         rng=config.seed,
-        walls=_walls(config),
+        boundary=_boundary(config),
         on_nonfinite=config.on_nonfinite,
         interacting=config.interacting,
         ranks=ranks,
@@ -220,12 +221,14 @@ def _ensemble_metrics(ensemble: Ensemble) -> dict[str, Any]:
     return found | {"nfe": ensemble.nfe, "seed": ensemble.seed}
 
 
-def _walls(config: SimulateConfig) -> Walls | None:
+def _boundary(config: SimulateConfig) -> BoundaryLike | None:
+    """What bounds the coordinate that is named."""
     if config.walls is None:
         return None
     assert config.low is not None  # the config saw to it
     assert config.high is not None
-    return Walls(config.low, config.high, config.walls)
+    walls = Walls(config.low, config.high, config.walls)
+    return walls if len(config.x0) == 1 else {config.coordinate: walls}
 
 
 def _start(config: SimulateConfig, dtype: torch.dtype, device: torch.device) -> State:

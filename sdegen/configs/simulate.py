@@ -40,7 +40,8 @@ class SimulateConfig:
         compile: Compile runs of steps, of euler-maruyama or heun: some 10 s, then many times as
             fast.
         tolerance: Relative and absolute tolerance of dopri5.
-        walls: What the ends of the space do; needs --low and --high.
+        walls: What the ends of the space do; needs --low and --high. Of a state of several
+            coordinates they bound --coordinate.
         low: Lower end of the space; with --fokker-planck, of the grid.
         high: Upper end of the space; with --fokker-planck, of the grid.
         last_only: Keep the last states alone.
@@ -54,7 +55,8 @@ class SimulateConfig:
         below: The region of first-passage is x ≤ below; with --above, either.
         between: The region of first-passage is an interval.
         bridge: Only look at steps; unless said, first passages between two steps are drawn too.
-        coordinate: Which coordinate histogram, first-passage and current are of, from 0.
+        coordinate: Which coordinate walls bound, and histogram, first-passage and current are of,
+            from 0.
         interacting: Whether trajectories feel each other and run together; unless said, a probe
             of the drift finds out.
         store: Folder that the states go to, such as run.zarr; xarray opens it.

@@ -400,3 +400,12 @@ def interrupts(x):
     assert int(cut.tensors["moments.count"]) < 200_000
     whole = simulate("growth", flags, "--last-only --resume")
     assert int(whole.tensors["moments.count"]) == 200_000
+
+
+def test_walls_bound_the_coordinate_that_is_named(simulate):
+    flags = "--x0 0 0 --walls no-flux --low -0.5 --high 0.75 --coordinate 1 --trajectories 50"
+    found = simulate("brownian", flags, "--seed 0")
+    states = found.tensors["states"]
+    assert states[..., 1].min() >= -0.5
+    assert states[..., 1].max() <= 0.75
+    assert states[..., 0].abs().max() > 0.75
