@@ -57,6 +57,7 @@ from sdegen.fokker_planck.fluxes import Fluxes, Landscape
 from sdegen.fokker_planck.frozen import Frozen
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.moving import MovingEnds, MovingFrame
 from sdegen.fokker_planck.passage import (
     FirstPassage,
     Survival,
@@ -122,11 +123,6 @@ class FokkerPlanck:
         check_door(sde, grid)
         self.sde, self.grid = sde, grid
         ends = boundary_of_grid(boundary, grid, physical_walls=physical_walls)
-        if ends.moving != (None, None):
-            raise ValueError(
-                "an absorbing end that moves is not built for densities; pass a number, or "
-                "boundary= of simulate."
-            )
         self.walls, self.physical_ends = ends.kinds, ends.physical
         if "periodic" in self.walls:
             check_ring(sde, grid)
@@ -134,11 +130,19 @@ class FokkerPlanck:
             words = ", ".join(map(repr, get_args(Form)))
             raise ValueError(f"form must be one of {words}, but is {form!r}.")
         self.form, self.physical_walls = form, all(ends.physical)
+        self._moving: MovingEnds | None = None
         self._sources = None
         if killing is not None or injection is not None:
             self._sources = Sources(killing, injection)
             self._sources.check(grid)
         self._build(Reader(sde, grid))
+        if ends.moving != (None, None):
+            self._refuse_killing("a density between ends that move")
+            self._moving = MovingEnds(ends, grid)
+            frame, unit = MovingFrame(sde, self._moving), self._moving.unit()
+            self._inner = FokkerPlanck(
+                frame, unit, self.walls, form=form, physical_walls=self.physical_walls
+            )
 
     # ---- densities ----------------------------------------------------------------------------
 
@@ -176,6 +180,10 @@ class FokkerPlanck:
         """
         if self._sources is not None:
             return self._solve_with_sources(p0, times, integrator, differentiable=differentiable)
+        if self._moving is not None:
+            return self._solve_between_moving_ends(
+                self._moving, p0, times, integrator, breakpoints, differentiable=differentiable
+            )
         integrator = integrator or Exponential()
         self._renew()
         ts = check_times(times, self.sde)
@@ -429,6 +437,14 @@ class FokkerPlanck:
             raise ValueError(
                 f"times count from the start, so that times[0] must be 0, but is {float(ts[0]):g}."
             )
+        if self._moving is not None:
+            self._moving.check(ts)
+            law = self._inner._law(self._moving.place(x0, 0.0), ts)
+            return Survival(ts, law.probability, law.density, x0)
+        return self._law(x0, ts)
+
+    def _law(self, x0: float, ts: Tensor) -> Survival:
+        """Return the law of the time at which a start leaves."""
         with torch.no_grad():
             path = self.solve(x0, ts)
             generator = self._generator
@@ -621,6 +637,15 @@ class FokkerPlanck:
         return path
 
     def _refuse_sources(self, what: str) -> None:
+        """Refuse a question that is not answered between moving ends, or with killing."""
+        if self._moving is not None:
+            raise ValueError(
+                f"{what} is not found between absorbing ends that move; ask for survival() or "
+                "solve(), or pass ends that are numbers."
+            )
+        self._refuse_killing(what)
+
+    def _refuse_killing(self, what: str) -> None:
         """Refuse a question that is not answered where something is killed or put back."""
         if self._sources is not None:
             raise ValueError(
@@ -664,6 +689,30 @@ class FokkerPlanck:
             return t
         self._frozen.check("a current without a time")
         return self._generator.reader.start
+
+    def _solve_between_moving_ends(
+        self,
+        moving: MovingEnds,
+        p0: Density | SupportsFloat,
+        times: Tensor | Sequence[float],
+        integrator: Integrator | None,
+        breakpoints: Sequence[float],
+        *,
+        differentiable: bool,
+    ) -> DensityPath:
+        """Carry a density in the coordinate that moves with the ends."""
+        ts = check_times(times, self.sde)
+        moving.check(ts)
+        x0, density = as_start(p0, self.grid, (None, None))
+        t, inner = float(ts[0]), self._inner
+        if x0 is None:
+            check_start(density, self.grid, may_lack=True)
+        start = moving.place(x0, t) if x0 is not None else moving.inward(density, inner.grid, t)
+        path = inner.solve(
+            start, ts, integrator=integrator, breakpoints=breakpoints,
+            differentiable=differentiable,
+        )  # fmt: skip
+        return moving.outward(path)
 
     def _on(self, grid: Grid) -> tuple[Fluxes, Ends]:
         """Fluxes and walls on a grid between the same walls."""
@@ -709,13 +758,14 @@ class FokkerPlanck:
 
     def _check_leaving(self, what: str) -> None:
         """Refuses what needs an absorbing wall and dynamics that do not change."""
+        self._refuse_sources(what)
         self._check_absorbing(what)
         self._renew()
         self._frozen.check(what)
 
     def _check_absorbing(self, what: str) -> None:
         """Refuses what needs an absorbing wall."""
-        self._refuse_sources(what)
+        self._refuse_killing(what)
         if "absorbing" not in self.walls:
             raise ValueError(
                 f"{what} needs an absorbing wall, but boundary is {self.walls!r}; pass "
