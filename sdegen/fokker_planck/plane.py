@@ -37,6 +37,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.accuracy import WARNS, ErrorEstimate, EstimatedTensor, warn_inaccurate
+from sdegen.boundary import BoundaryLike
 from sdegen.checks import check_count
 from sdegen.errors import NotNormalizableError, SolverError
 from sdegen.fokker_planck import clock, plane_door
@@ -46,14 +47,14 @@ from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.plane_density import PlaneDensity, PlaneForm
 from sdegen.fokker_planck.plane_level import PlaneLevel, Solved, graded
 from sdegen.sde.base import SDE
+from sdegen.sde.period import check_period
 from sdegen.sde.rows import check_density_of
-from sdegen.walls import WallKind
 
 __all__ = ["FokkerPlanck2D", "PlaneDensity"]
 
 _COARSE = 0.1  # the estimated error above which a grid is refined
 _MOST_NODES, _MANY_NODES = 110_000, 45_000  # of a finer grid; where an error is small already
-_MOST_MOVED, _MANY_MOVED = 27_000, 15_000  # likewise for a density in time
+_MOST_MOVED, _MANY_MOVED = 27_000, 22_000  # likewise for a density in time
 _TOLERANCE = 1e-6  # of the peak, in each step in time
 _LUMPED_TOLERANCE = 1e-4
 _TIGHT = 1e-6
@@ -66,19 +67,25 @@ class FokkerPlanck2D:
     Args:
         sde: Dynamics with a state of shape (batch, 2) and diagonal noise.
         grids: The grid of each coordinate.
+        boundary: What bounds the coordinates, where the grids end: a `Reflecting`, `Absorbing` or
+            `Periodic` for each, such as [Periodic(0.0, 6.28), None] or {0: Absorbing(high=1.0)};
+            a coordinate without one has walls without flux, which only end the grid.
         form: "compact" (high order), "lumped" (positive by construction, second order), or
             "auto": compact, and lumped where the grid does not resolve what is asked for.
         physical_walls: Whether the walls are part of the problem; if not, a density that leans on
             them is an error.
 
     Raises:
-        ValueError: If the state is not two-dimensional, a value is not finite, or D = 0 somewhere.
+        TypeError: If boundary is none.
+        ValueError: If the state is not two-dimensional, a value is not finite, D = 0 somewhere, a
+            boundary ends elsewhere than its grid, or a period is not the drift's own.
     """
 
     def __init__(
         self,
         sde: SDE,
         grids: tuple[Grid, Grid],
+        boundary: BoundaryLike | None = None,
         *,
         form: str = "auto",
         physical_walls: bool = False,
@@ -86,17 +93,17 @@ class FokkerPlanck2D:
         plane_door.check_door(sde, grids)
         self.sde, self.grids, self.physical_walls = sde, grids, physical_walls
         self.form = plane_door.check_form(form)
-        self.walls: tuple[tuple[WallKind, WallKind], tuple[WallKind, WallKind]] = (
-            ("no-flux", "no-flux"),
-            ("no-flux", "no-flux"),
-        )
-        self._open = ((not physical_walls,) * 2, (not physical_walls,) * 2)
+        self.walls, self._open = plane_door.walls_of(boundary, grids, physical=physical_walls)
         self._level = PlaneLevel(sde, grids, self.walls)
         x, y = (grid.nodes for grid in grids)
         start = torch.tensor(self._rest_time, dtype=torch.float64)
         with suppress(IndexError, RuntimeError):  # a state of another size: see below
             check_density_of(sde, self._level.mesh.some_points, start)
         self._level.generator.fluxes(self._rest_time)
+        for axis, (grid, ring) in enumerate(zip(grids, self._level.rings, strict=True)):
+            if ring:
+                states = self._level.mesh.some_points
+                check_period(sde, [axis], grid.low, grid.high, states, [start])
         with torch.no_grad():
             sde.check_derivatives(torch.stack([x[[0, -1]], y[[0, -1]]], 1), start)
         self._blank = PlaneDensity(
@@ -404,7 +411,7 @@ class FokkerPlanck2D:
         told = {**error, "p": max(error["p"], below)}
         # what sums over this grid's nodes miss, and what came out below zero
         whole = level.differences(solved, self._level, Solved(p, solved.form))
-        told |= {k: told[k] + whole[k] for k in ("mean", "covariance")}
+        told |= {name: told[name] + whole[name] for name in whole if name != "p"}
         return replace(
             self._blank,
             p=p,

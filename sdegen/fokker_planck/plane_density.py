@@ -30,7 +30,8 @@ class PlaneDensity:
         p: Values, shape (nx, ny).
         error: Estimated relative errors: of "p", over its peak; of "mean", over the standard
             deviation where that is larger; of "covariance", over the standard deviations'
-            product. At rest also of "entropy_production". Empty where none was made.
+            product; of "mass", over itself, where a wall absorbs. At rest also of
+            "entropy_production". Empty where none was made.
         form: What it was solved with: "compact", of high order, or "lumped", positive and of
             second order; None where it was not solved for.
         assumed_autonomous: Whether it rests on drift and diffusion not depending on the t that
@@ -59,7 +60,7 @@ class PlaneDensity:
 
     @property
     def mean(self) -> Float[Tensor, " 2"]:
-        """E (X, Y)."""
+        """E (X, Y); of a periodic coordinate within its grid."""
         first, second = self._shares
         return torch.stack([first @ self.x, second @ self.y])
 
@@ -68,7 +69,7 @@ class PlaneDensity:
         """Cov (X, Y)."""
         (first, second), mean = self._shares, self.mean
         dx, dy = self.x - mean[0], self.y - mean[1]
-        across = torch.outer(*self._weights) * self.p / self.mass
+        across = torch.outer(*self._moment_weights) * self.p / self.mass
         xx, yy, xy = first @ dx**2, second @ dy**2, dx @ across @ dy
         return torch.stack([torch.stack([xx, xy]), torch.stack([xy, yy])])
 
@@ -86,9 +87,20 @@ class PlaneDensity:
         )
         return first, second
 
+    @cached_property
+    def _moment_weights(self) -> tuple[Tensor, Tensor]:
+        """Weights for what is not periodic: x p has two ends where p has none."""
+        if not any(self.rings):
+            return self._weights
+        first, second = (
+            torch.from_numpy(Line.of(Grid.of(nodes), ring=False).volumes)
+            for nodes in (self.x, self.y)
+        )
+        return first, second
+
     @property
     def _shares(self) -> tuple[Tensor, Tensor]:
         """Probabilities of the nodes along both coordinates."""
-        first, second = self._weights
+        first, second = self._moment_weights
         share = self.p / self.mass
-        return first * (share @ second), second * (first @ share)
+        return first * (share @ self._weights[1]), second * (self._weights[0] @ share)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Sequence
@@ -11,11 +12,13 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from sdegen.boundary import BoundaryLike, End, enclosure_of
 from sdegen.errors import NotNormalizableError
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.plane_density import PlaneDensity, PlaneForm
 from sdegen.requests import as_numbers, check_kind, kind_of
 from sdegen.sde.base import SDE
+from sdegen.walls import WallKind
 
 __all__ = [
     "check_door",
@@ -25,11 +28,58 @@ __all__ = [
     "check_start",
     "gaussian",
     "point",
+    "walls_of",
 ]
+
+Pair = tuple[WallKind, WallKind]
 
 _EDGE_WARNS, _EDGE_FAILS = 1e-6, 1e-2
 _MASS_TOLERANCE = 1e-2
+_SAME_PLACE = 1e-9  # of the grid: how far an end may be from it by rounding
 _NEGATIVE = 1e-12  # of the peak: what a start may have by rounding
+
+
+def walls_of(
+    boundary: BoundaryLike | None, grids: tuple[Grid, Grid], *, physical: bool
+) -> tuple[tuple[Pair, Pair], tuple[tuple[bool, bool], tuple[bool, bool]]]:
+    """Return what the ends of both coordinates are, and which of them only end the grid.
+
+    Args:
+        boundary: As `simulate` takes it; None for walls without flux.
+        grids: Both grids, whose ends are those of the boundary.
+        physical: Whether walls without flux that nobody named are real.
+
+    Raises:
+        TypeError: If it is no boundary, or an end moves.
+        ValueError: If an end lies elsewhere than the grid's.
+    """
+    enclosure = enclosure_of(boundary, None, (2,))
+    kinds: list[Pair] = []
+    open_ends: list[tuple[bool, bool]] = []
+    for axis, grid in enumerate(grids):
+        interval = None if enclosure is None else enclosure.of(axis)
+        low = None if interval is None else _end(axis, interval.low, grid, grid.low)
+        high = None if interval is None else _end(axis, interval.high, grid, grid.high)
+        kinds.append((low or "no-flux", high or "no-flux"))
+        open_ends.append((low is None and not physical, high is None and not physical))
+    return (kinds[0], kinds[1]), (open_ends[0], open_ends[1])
+
+
+def _end(axis: int, end: End | None, grid: Grid, at: float) -> WallKind | None:
+    """The kind of an end, which must be the grid's; None where there is none."""
+    if end is None:
+        return None
+    if callable(end.at):
+        raise TypeError(
+            f"an end of coordinate {axis} is a function of t; ends that move are built for "
+            "densities on a line, FokkerPlanck, and for simulate. Pass a number."
+        )
+    if abs(end.at - at) > _SAME_PLACE * (grid.high - grid.low):
+        raise ValueError(
+            f"the boundary of coordinate {axis} ends at {end.at:g}, its grid at {at:g}; pass "
+            f"Grid(low, high, cells) from one end to the other."
+        )
+    return end.kind
 
 
 def check_form(form: object) -> PlaneForm | None:
@@ -80,10 +130,16 @@ def gaussian(
             f"covariance must be a symmetric, positive 2 × 2 matrix, but is {c.tolist()}; pass "
             "[[var_x, cov], [cov, var_y]]."
         )
-    dx, dy = blank.x[:, None] - mean[0], blank.y[None, :] - mean[1]
-    inverse = torch.linalg.inv(c)
-    square = inverse[0, 0] * dx**2 + 2 * inverse[0, 1] * dx * dy + inverse[1, 1] * dy**2
-    shape = replace(blank, p=torch.exp(-0.5 * square))
+    inverse, p = torch.linalg.inv(c), torch.zeros_like(blank.p)
+    turns = [  # on a ring it goes around
+        [k * float(nodes[-1] - nodes[0]) for k in ((-2, -1, 0, 1, 2) if ring else (0,))]
+        for nodes, ring in zip((blank.x, blank.y), blank.rings, strict=True)
+    ]
+    for first, second in itertools.product(*turns):
+        dx, dy = blank.x[:, None] - mean[0] + first, blank.y[None, :] - mean[1] + second
+        square = inverse[0, 0] * dx**2 + 2 * inverse[0, 1] * dx * dy + inverse[1, 1] * dy**2
+        p += torch.exp(-0.5 * square)
+    shape = _joined(replace(blank, p=p))
     mass = float(shape.mass)
     if mass == 0:
         raise ValueError("the density lies between nodes; pass a wider one, or finer grids.")
@@ -104,7 +160,7 @@ def point(blank: PlaneDensity, x0: float, y0: float) -> PlaneDensity:
         mass = torch.zeros_like(nodes)
         mass[i - 1], mass[i] = 1 - share, share
         parts.append(mass)
-    return replace(blank, p=torch.outer(*parts) / blank.weights)
+    return _joined(replace(blank, p=torch.outer(*parts) / blank.weights))
 
 
 def check_start(
@@ -150,7 +206,7 @@ def check_start(
         )
     if float(p.min()) < -_NEGATIVE * max(float(p.max()), 0.0):
         raise ValueError(f"p0 must be ≥ 0, but its lowest value is {float(p.min()):g}.")
-    start = replace(blank, p=p)
+    start = _joined(replace(blank, p=p))
     mass = float(start.mass)
     if mass > 1 + _MASS_TOLERANCE or (mass < 1 - _MASS_TOLERANCE and not absorbs) or mass <= 0:
         raise ValueError(f"p0 must have mass 1, but has {mass:.6g}.")
@@ -208,6 +264,17 @@ def check_door(sde: object, grids: object) -> None:
         check_kind(f"grids[{i}]", grid, Grid, "a Grid, such as Grid(-3.0, 3.0, cells=50)")
     if len(grids) != 2:
         raise ValueError(f"grids must be two, one for each coordinate, but are {len(grids)}.")
+
+
+def _joined(density: PlaneDensity) -> PlaneDensity:
+    """The same density, whose values at the two ends of a ring are one."""
+    p = density.p
+    for axis, ring in enumerate(density.rings):
+        if ring:
+            p = p.movedim(axis, 0).clone()
+            p[0] = p[-1] = 0.5 * (p[0] + p[-1])
+            p = p.movedim(0, axis)
+    return replace(density, p=p)
 
 
 def _check_inside(name: str, blank: PlaneDensity, at: tuple[float, float]) -> None:

@@ -152,11 +152,14 @@ class PlaneLevel:
         apart = (self.seen_at(fine.p, below) - coarse.p).abs().max()
         mean = (ours.mean - theirs.mean).abs() / torch.maximum(std, ours.mean.abs())
         spread = (covariance - theirs.covariance).abs() / torch.outer(std, std)
-        return {
+        found = {
             "p": float(apart / fine.p.max()),
             "mean": float(mean.max()),
             "covariance": float(spread.max()),
         }
+        if any("absorbing" in pair for pair in self.walls):
+            found["mass"] = float((ours.mass - theirs.mass).abs() / ours.mass)
+        return found
 
     def seen_at(self, p: Tensor, level: PlaneLevel) -> Tensor:
         """Return the values at the nodes of a coarser grid."""
@@ -189,7 +192,7 @@ class PlaneLevel:
             return self.sampled(start)
         if form == "compact":  # four nodes along each coordinate, with three moments
             return torch.outer(
-                *(grid.sharp_point(a) for grid, a in zip(self.grids, at, strict=True))
+                *(_sharp(line, a) for line, a in zip(self.mesh.lines, at, strict=True))
             )
         return point(self.density(torch.zeros([len(g.nodes) for g in self.grids])), *at).p
 
@@ -268,6 +271,17 @@ class PlaneLevel:
             for axis, (d, grid) in enumerate(zip(fluxes.diffusivities, self.grids, strict=True))
         )
         return torch.from_numpy(np.stack(fluxes.currents(p))), one_way
+
+
+def _sharp(line: Line, at: float) -> Tensor:
+    """A unit mass of four nodes; on a ring as it is in its middle, turned."""
+    grid = line.grid
+    if not (line.ring and grid.even):
+        return grid.sharp_point(at)
+    width = (grid.high - grid.low) / grid.cells
+    turned = grid.cells // 2 - int((at - grid.low) / width)
+    p = grid.sharp_point(at + turned * width)[:-1].roll(-turned)
+    return torch.cat([p, p[:1]])
 
 
 def graded(apart: dict[str, float], *forms: PlaneForm) -> dict[str, float]:
