@@ -68,6 +68,11 @@ def as_times(times: object) -> Tensor:
             f"times must be a tensor or a list of numbers, but is {type(times).__name__}; "
             "pass torch.linspace(t_start, t_end, n)."
         )
+    if isinstance(times, Tensor) and times.requires_grad:
+        raise TypeError(
+            "times is a tensor that requires grad, which is not carried through a run; pass "
+            "times.detach(), and let calibrate fit times."
+        )
     try:
         # in one go: a list would be rounded to float32 on its way
         ts = torch.as_tensor(times, dtype=torch.float64, device="cpu").detach()

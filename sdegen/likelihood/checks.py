@@ -6,6 +6,7 @@ from torch import Tensor
 from sdegen.requests import check_function
 from sdegen.score.checks import check_derivative
 from sdegen.sde.base import SDE
+from sdegen.sde.derivatives import check_seen
 from sdegen.sde.evaluation import check_repeatable, refuse_randomness, watched
 from sdegen.sde.signature import check_order
 from sdegen.shapes import ScoreFn, State
@@ -57,6 +58,8 @@ def check_score(score: ScoreFn, x: State, t_min: float) -> None:
             check_repeatable("score", value, score(rows, t))
         scale = value.abs().max()
         check_derivative(score, value, rows, t, "its divergence")
+    check_seen(lambda y: score(y, t), rows, "score")
+    with torch.no_grad():
         apart = torch.cat([score(row[None], t) for row in rows])
         if bool(((apart - value).abs() > _COUPLED * scale).any()):
             raise ValueError(

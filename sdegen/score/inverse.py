@@ -36,6 +36,7 @@ from torch import Tensor
 from sdegen.checks import check_positive
 from sdegen.requests import as_number, as_numbers, as_time, check_function, is_word, kind_of
 from sdegen.score.checks import check_derivative
+from sdegen.sde.derivatives import check_seen
 from sdegen.sde.linear import LinearSDE, check_linear
 from sdegen.sde.potentials import GaussianMixture
 from sdegen.shapes import ScoreFn, State, Time, expand
@@ -165,7 +166,10 @@ class LinearMeasurement:
             words = ", ".join(map(repr, get_args(Covariance)))
             raise ValueError(f"covariance must be one of {words}, but is {covariance!r}.")
 
+        seen = False
+
         def posterior(x: State, t: Time | float) -> State:
+            nonlocal seen
             t = as_time(t)
             alpha, sigma = expand(sde.alpha(t), x), expand(sde.sigma(t), x)
             differentiable = torch.is_grad_enabled() and x.requires_grad
@@ -173,6 +177,10 @@ class LinearMeasurement:
                 y = x if differentiable else x.detach().clone().requires_grad_()
                 prior = score(y, t)
                 check_derivative(score, prior, y, t, "the likelihood of a measurement")
+                if not seen:  # once: what a score hides of itself does not change
+                    one = t if t.ndim == 0 else t[:1]
+                    check_seen(lambda z: score(z, one), y[:1], "score")
+                    seen = True
                 x0 = (y + sigma**2 * prior) / alpha
                 pull = self._likelihood_score(y, x0, alpha, sigma, covariance, differentiable)
             total = prior + pull

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from sdegen.sde.base import SDE
+from sdegen.sde.derivatives import check_seen
 from sdegen.shapes import ScoreFn, State, Time
 from sdegen.simulation.door import check_state
 
@@ -51,8 +52,12 @@ def fp_residual(score: ScoreFn, sde: SDE, x: State, t: Time) -> State:
             "the score Fokker–Planck equation is built for additive noise, but that of "
             f"{type(sde).__name__} is multiplicative."
         )
-    with torch.enable_grad():
-        y = x.detach().requires_grad_()
+    at = torch.as_tensor(t, dtype=x.dtype, device=x.device).detach()
+    some = at if at.ndim == 0 else at[:4]
+    check_seen(lambda z: score(z, some), x[:4], "score")
+    check_seen(lambda z: sde.drift(z, some), x[:4], "drift")
+    with torch.inference_mode(False), torch.enable_grad():
+        y = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
         when = torch.as_tensor(t, dtype=x.dtype, device=x.device).detach()
         when = when.expand(len(x)).clone().requires_grad_()
         s, f = score(y, when), sde.drift(y, when)

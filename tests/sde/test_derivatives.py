@@ -283,3 +283,41 @@ def test_what_autograd_sees_passes():
     for field in (net, torch.sign, torch.zeros_like, lambda x: x - x.mean(0), lambda x: x.abs()):
         check_seen(field, x, "drift")
         check_seen(field, 0 * x, "drift")
+
+
+HALF_HIDDEN = {
+    "hidden": lambda x, t: -x.detach() - 0 * x,
+    "half hidden": lambda x, t: -0.5 * x - 0.5 * x.detach(),
+}
+VP = sg.VP(sg.LinearBeta(0.1, 20.0))
+
+
+@pytest.mark.parametrize("score", HALF_HIDDEN.values(), ids=HALF_HIDDEN.keys())
+def test_what_differentiates_a_score_refuses_one_that_hides_its_slope(score):
+    """Divergences, measurements and the residual of the score equation take no part for whole."""
+    x = torch.tensor([[0.5, -0.3], [0.1, 1.2]], dtype=F64)
+    measured = sg.LinearMeasurement(torch.ones(1, 2), torch.ones(1), 0.1)
+    hidden = "the score changes with x in a way that autograd does not see"
+    for ask in (
+        lambda: sg.log_likelihood(VP, score, x),
+        lambda: sg.log_likelihood(VP, score, x, divergence=sg.Hutchinson(1), rng=0),
+        lambda: measured.posterior_score(VP, score)(x, 0.5),
+        lambda: sg.fp_residual(score, VP, x, torch.tensor(0.5)),
+    ):
+        with pytest.raises(ValueError, match=hidden):
+            ask()
+
+
+def test_a_network_in_single_precision_is_not_taken_for_one_that_hides():
+    model = sg.ScoreModel(sg.MLP(dim=2), VP)
+    x = torch.tensor([[0.5, -0.3], [0.1, 1.2]], dtype=F64)
+    for t in (1e-3, 0.5, 1.0):
+        check_seen(lambda y, t=t: model.score(y, t), x, "score")
+        check_seen(lambda y, t=t: model.score(y, t), x.float(), "score")
+
+
+def test_times_that_require_grad_are_refused():
+    times = torch.linspace(0, 1, 3, requires_grad=True)
+    with pytest.raises(TypeError, match=r"times is a tensor that requires grad, .*detach\(\)"):
+        sg.simulate(sg.OrnsteinUhlenbeck(), X, times, rng=0)
+    sg.simulate(sg.OrnsteinUhlenbeck(), X, times.detach(), rng=0)
