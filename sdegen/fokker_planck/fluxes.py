@@ -76,6 +76,7 @@ _UNSEEN = 1e-150  # of the larger end: a mean of s of a cell that Gauss points d
 CUMULATIVE = _cumulative()
 _SLOPE = _derivative_at_start()
 _VALUE_AT_START = _value_at_start()
+_HALF = 0.12  # by how much a power may differ from a multiple of ½ and be one
 _INWARD = torch.tensor([1.0, -1.0], dtype=torch.float64)
 _ORDERS = torch.arange(1, 4)[:, None]
 _HAT_MOMENTS = torch.cat([GAUSS_NODES**_ORDERS / _ORDERS, (1 - GAUSS_NODES) ** _ORDERS / _ORDERS])
@@ -319,7 +320,9 @@ def _pole(c: Coefficients, nodes: Tensor, end: int) -> Pole:
     near, f, d = distance[end, order], c.drift[..., end, order], c.diffusivity[..., end, order]
     nu = (sign * near * f / d) @ _VALUE_AT_START
     growth = (d[..., 1] / d[..., 0]).detach().log() / (near[1] / near[0]).log()
-    power = round(2 * float(growth.min())) / 2
+    seen = float(growth.min())
+    half = round(2 * seen) / 2  # x(1 − x) is x beside 0
+    power = half if abs(seen - half) < _HALF else seen
     nodal = torch.where(nodal > 0, nodal, 1.0)
     return Pole(nu, power, nodal.log(), distance.log(), sign * h[:, None] / distance, end)
 

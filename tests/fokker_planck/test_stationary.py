@@ -241,3 +241,17 @@ def test_an_answer_at_rest_says_what_was_assumed():
     assert not sg.FokkerPlanck(sg.OrnsteinUhlenbeck(), grid).stationary().assumed_autonomous
     said = sg.ItoProcess(lambda x, t: -x, 1.0, autonomous=True)
     assert not sg.FokkerPlanck(said, grid).stationary().assumed_autonomous
+
+
+@pytest.mark.parametrize("cells", [20, 200])
+@pytest.mark.parametrize("n", [0.5, 0.7, 1.3])
+def test_noise_that_vanishes_as_any_power(n, cells):
+    # f = D′/2 on [0, 1], D = xⁿ: f/D = n/2x, p ∝ x^{−n/2}: E X = (1 − n/2)/(2 − n/2)
+    sde = sg.ItoProcess(lambda x: 0.5 * n * x ** (n - 1), lambda x: torch.sqrt(2 * x**n))
+    if n < 1:  # a drift that is infinite at the wall is not evaluated there
+        sde = sg.ItoProcess(lambda x: 0 * x, lambda x: torch.sqrt(2 * x**n))
+    q = -n if n < 1 else -n / 2
+    p = sg.FokkerPlanck(sde, sg.Grid(0.0, 1.0, cells), physical_walls=True).stationary()
+    mean = (1 + q) / (2 + q)
+    assert abs(float(p.mean) / mean - 1) < 1e-3
+    assert abs(float(p.variance) / ((1 + q) / (3 + q) - mean**2) - 1) < 1e-3
