@@ -294,6 +294,16 @@ def dequantise(
     Reference:
         Theis, van den Oord and Bethge 2016, section 3.1, arXiv:1511.01844.
     """
+    check_count("levels", levels)
+    if not isinstance(values, Tensor):
+        try:
+            values = torch.as_tensor(values)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(
+                f"values must be integers, but are of type {type(values).__name__}."
+            ) from None
+    if values.numel() == 0:
+        raise ValueError(f"values are empty: their shape is {tuple(values.shape)}.")
     if values.is_floating_point() or values.dtype == torch.bool:
         raise TypeError(
             f"values must be integers, but have dtype {values.dtype}: what is dequantised "

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sdegen.checks import check_count, check_positive
 from sdegen.noise import Rng, Stream, stream
 from sdegen.requests import as_state, kind_of
 
@@ -290,10 +291,9 @@ def bits_per_dim(
     >>> bits_per_dim(uniform, 64, bin_width=2 / 16)
     tensor([4.])
     """
-    if dimensions < 1:
-        raise ValueError(f"dimensions must be ≥ 1, but is {dimensions}.")
-    if not 0 < bin_width < math.inf:
-        raise ValueError(f"bin_width must be > 0, but is {bin_width:g}.")
+    log_prob = as_state("log_prob", log_prob)
+    check_count("dimensions", dimensions)
+    check_positive("bin_width", bin_width)
     return -log_prob / (dimensions * math.log(2)) - math.log2(bin_width)
 
 
@@ -369,6 +369,7 @@ def _check_density(density: object) -> None:
 
 def _cdf(density: NodalDensity, points: Tensor) -> Tensor:
     """F at points, of a density that has one."""
+    _check_density(density)
     missing = float(_with_outside(density.cell_masses)[-1])
     if missing > 0:
         raise ValueError(

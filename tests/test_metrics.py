@@ -353,7 +353,7 @@ def test_other_bad_requests():
         sg.metrics.total_variation_floor(torch.tensor([1.5, -0.5]), 3)
     with pytest.raises(ValueError, match="dimensions must be ≥ 1, but is 0"):
         sg.metrics.bits_per_dim(torch.zeros(2), 0)
-    with pytest.raises(ValueError, match="bin_width must be > 0, but is 0"):
+    with pytest.raises(ValueError, match="bin_width must be finite and > 0, but is 0"):
         sg.metrics.bits_per_dim(torch.zeros(2), 3, bin_width=0.0)
 
 

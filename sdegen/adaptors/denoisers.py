@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sdegen.checks import check_count
+from sdegen.requests import check_kind
 from sdegen.score.model import ScoreModel, check_labels
 from sdegen.score.preconditioning import DenoiserPrediction
 from sdegen.sde.linear import LinearSDE
@@ -96,6 +97,7 @@ class Denoiser(nn.Module):
 
     def __init__(self, model: ScoreModel) -> None:
         super().__init__()
+        check_kind("model", model, ScoreModel, "a ScoreModel")
         self.model = model
         self.sigma_min, self.sigma_max = noise_levels(model.sde)
 

@@ -37,7 +37,7 @@ from sdegen.errors import NotNormalizableError
 from sdegen.fokker_planck import arrays
 from sdegen.fokker_planck.arrays import AnyArray
 from sdegen.fokker_planck.power_law import PowerLaw, Powers
-from sdegen.requests import as_numbers
+from sdegen.requests import as_numbers, check_function, kind_of
 
 __all__ = [
     "Density",
@@ -249,6 +249,7 @@ class Density:
         Args:
             f: An elementwise function.
         """
+        check_function("f", f, "an elementwise function of x, such as torch.square")
         if self.fine is not None:
             return self.fine.expect(f)
         if self._law is not None:
@@ -265,7 +266,7 @@ class Density:
         """p(x) of the cubic; zero beyond the nodes, ∞ at a wall with a negative power."""
         if self.fine is not None:
             return self.fine.at(x)
-        y = x.to(self.x)
+        y = as_numbers("x", x, expected="positions").to(self.x)
         cell = self._cell(y)
         share = (y - self.x[cell]) / (self.x[cell + 1] - self.x[cell])
         p = self._cubic(cell, share)
@@ -288,7 +289,7 @@ class Density:
         """
         if self.fine is not None:
             return self.fine.cdf(x)
-        y = x.to(self.x).clamp(self.x[0], self.x[-1])
+        y = as_numbers("x", x, expected="positions").to(self.x).clamp(self.x[0], self.x[-1])
         cell = self._cell(y)
         below = torch.nn.functional.pad(self.cell_masses.cumsum(0), (1, 0))
         return below[cell] + self._mass_within(cell, y)
@@ -302,7 +303,7 @@ class Density:
         Raises:
             ValueError: If a level lies outside of [0, 1].
         """
-        level = torch.as_tensor(q, dtype=self.x.dtype)
+        level = as_numbers("q", q, expected="levels in [0, 1]").to(self.x)
         if not bool(((level >= 0) & (level <= 1)).all()):
             raise ValueError(
                 f"q must lie in [0, 1], but reaches from {level.min():g} to {level.max():g}."
@@ -426,7 +427,18 @@ class DensityPath:
     compared: DensityPath | None = None
 
     def at(self, k: int) -> Density:
-        """The density at times[k]; k is an index, and −1 is the last."""
+        """The density at times[k]; k is an index, and −1 is the last.
+
+        Raises:
+            TypeError: If k is no int; a time is none.
+            ValueError: If there are fewer times.
+        """
+        if isinstance(k, bool) or not isinstance(k, int):
+            raise TypeError(
+                f"k must be the index of one of {len(self)} times, but is {kind_of(k)}."
+            )
+        if not -len(self) <= k < len(self):
+            raise ValueError(f"k must be the index of one of {len(self)} times, but is {k}.")
         fine = None if self.fine is None else self.fine.at(k)
         compared = None if self.compared is None else self.compared.at(k)
         return Density(self.x, self.p[k], self.powers, fine, compared)

@@ -23,6 +23,7 @@ from typing import Literal
 import torch
 
 from sdegen.fokker_planck import clock
+from sdegen.requests import as_number, check_kind
 from sdegen.sde.base import SDE
 
 __all__ = ["EndKind", "classify_end"]
@@ -62,6 +63,8 @@ def classify_end(
     >>> classify_end(root, 0.0), classify_end(root, math.inf)
     ('regular', 'natural')
     """
+    check_kind("sde", sde, SDE, "an SDE, such as ItoProcess(drift, diffusion)")
+    end = as_number("end", end)
     t = clock.start(sde) if t is None else t
     if inward is None:
         inward = _side(sde, end, t)

@@ -105,6 +105,8 @@ class Grid:
             ValueError: As Grid does, and if width is not > 0.
         """
         _check(low, high, cells)
+        low, high = as_number("low", low), as_number("high", high)
+        center, width = as_number("center", center), as_number("width", width)
         check_positive("width", width)
         s = cls(math.asinh((low - center) / width), math.asinh((high - center) / width), cells)
         x = center + width * torch.sinh(s.nodes)
@@ -276,6 +278,7 @@ class Grid:
         return p
 
     def _check_inside(self, x: float, argument: str) -> None:
+        x = as_number(argument, x)
         if not self.low <= x <= self.high:
             raise ValueError(
                 f"{argument} = {x:g} lies outside of the grid [{self.low:g}, {self.high:g}]; move "

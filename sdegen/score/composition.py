@@ -141,7 +141,7 @@ def prior_factor(weights: Sequence[float]) -> float:
     >>> round(prior_factor([1.0, 1.0]), 4)
     0.7071
     """
-    total = sum(weights)
+    total = float(as_numbers("weights", weights, expected="a list of numbers").detach().sum())
     if not 0 < total < math.inf:
         raise ValueError(
             f"the weights must have a positive sum, but it is {total:g}: the product of the "

@@ -175,6 +175,7 @@ class Quadratic(Potential):
 
     def log_prob(self, x: State, temperature: float = 1.0) -> Tensor:
         """log of N(x; μ, T/k), shape (batch,)."""
+        x = _batch(x)
         check_positive("temperature", temperature)
         ratio = 2 * math.pi * temperature / self.stiffness
         log_ratio = ratio.log() if isinstance(ratio, Tensor) else math.log(ratio)
@@ -213,6 +214,7 @@ class DoubleWell(Potential):
         Raises:
             TypeError: If a or b is a tensor that requires grad, of which log Z would lose it.
         """
+        x = _batch(x)
         check_positive("temperature", temperature)
         cure = "energy(x) keeps it, or pass its value, .item(), to DoubleWell"
         a = as_number("quartic", self.quartic, cure=cure)
@@ -425,6 +427,17 @@ class NoisedMixture:
         t = as_time(t)
         alpha, sigma = expand(self.sde.alpha(t), x), expand(self.sde.sigma(t), x)
         return alpha.to(x), sigma.to(x)
+
+
+def _batch(x: State) -> State:
+    """Return states as a tensor with a batch axis, or refuse them."""
+    x = as_state("x", x)
+    if x.ndim < 2:
+        raise ValueError(
+            f"x must have shape (batch, *event), but has shape {tuple(x.shape)}; one-dimensional "
+            "physics is (batch, 1): pass x[:, None]."
+        )
+    return x
 
 
 def _isotropic(stds: Tensor, k: int, d: int) -> tuple[Tensor, Tensor]:

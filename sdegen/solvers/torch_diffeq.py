@@ -18,6 +18,7 @@ from torchdiffeq._impl.odeint import SOLVERS  # what the installed version has
 from sdegen.checks import check_positive
 from sdegen.interrupt import HeldInterrupt
 from sdegen.noise import Stream
+from sdegen.requests import is_word
 from sdegen.sde.base import SDE, Counter
 from sdegen.shapes import State
 from sdegen.solvers.base import Conditions, Solution, Solver
@@ -61,9 +62,9 @@ class TorchDiffEq(Solver):
 
     def __post_init__(self) -> None:
         there = [name for name in _ADAPTIVE if name in SOLVERS]
-        if self.method not in there:
+        if not is_word(self.method, there):
             hint = ""
-            if self.method in SOLVERS:
+            if is_word(self.method, SOLVERS):
                 hint = "; for fixed steps take Heun(substeps=…) or EulerMaruyama(substeps=…)"
             names = ", ".join(map(repr, there))
             raise ValueError(f"method must be one of {names}, but is {self.method!r}{hint}.")

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from sdegen.checks import check_count
 from sdegen.noise import Stream, normals_like
+from sdegen.requests import is_word
 from sdegen.sde.base import SDE, Counter
 from sdegen.sde.derivatives import with_slope
 from sdegen.shapes import State
@@ -78,8 +79,12 @@ class TorchSDE(Solver):
     substeps: int = 1
 
     def __post_init__(self) -> None:
-        if self.method not in _READING:
-            hint = " (it diverges on reverse SDEs)" if self.method == "reversible_heun" else ""
+        if not is_word(self.method, _READING):
+            hint = (
+                " (it diverges on reverse SDEs)"
+                if is_word(self.method, ["reversible_heun"])
+                else ""
+            )
             names = ", ".join(map(repr, _READING))
             raise ValueError(f"method must be one of {names}, but is {self.method!r}{hint}.")
         check_count("substeps", self.substeps)

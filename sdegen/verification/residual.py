@@ -21,6 +21,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sdegen.requests import as_time, check_function, check_kind
 from sdegen.sde.base import SDE
 from sdegen.sde.derivatives import check_seen
 from sdegen.shapes import ScoreFn, State, Time
@@ -46,20 +47,21 @@ def fp_residual(score: ScoreFn, sde: SDE, x: State, t: Time) -> State:
         ValueError: If x has no batch axis, if the noise is multiplicative, or the score does not
             depend on x or t in a way that autograd sees.
     """
-    check_state(x, name="x")
+    x = check_state(x, name="x")
+    check_kind("sde", sde, SDE, "an SDE with additive noise, such as VP(LinearBeta(0.1, 20.0))")
+    check_function("score", score, "a function (x, t) -> ∇ log p_t(x), such as model.score")
     if sde.noise == "multiplicative":
         raise ValueError(
             "the score Fokker–Planck equation is built for additive noise, but that of "
             f"{type(sde).__name__} is multiplicative."
         )
-    at = torch.as_tensor(t, dtype=x.dtype, device=x.device).detach()
+    at = as_time(t).detach().to(x)
     some = at if at.ndim == 0 else at[:4]
     check_seen(lambda z: score(z, some), x[:4], "score")
     check_seen(lambda z: sde.drift(z, some), x[:4], "drift")
     with torch.inference_mode(False), torch.enable_grad():
         y = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
-        when = torch.as_tensor(t, dtype=x.dtype, device=x.device).detach()
-        when = when.expand(len(x)).clone().requires_grad_()
+        when = at.expand(len(x)).clone().requires_grad_()
         s, f = score(y, when), sde.drift(y, when)
         if not s.requires_grad:
             raise ValueError(
