@@ -254,6 +254,21 @@ FOLLOWED = {
         lambda: fp(BM, BOX, 3),
         lambda: (fp(BM, BOX, "absorbing"), fp(BM, BOX, sg.Reflecting(0.0, 1.0))),
     ),
+    "gradients where paths end": (
+        "whether a path meets an absorbing end has no derivative",
+        lambda: simulate(BM, boundary=sg.Absorbing(0.0), differentiable=True),
+        lambda: (
+            simulate(BM, boundary=sg.Absorbing(0.0)),
+            fp(BM, BOX, "absorbing").solve(
+                BOX.gaussian(0.5, 0.05), [0.0, 0.1], differentiable=True
+            ),
+        ),
+    ),
+    "gradients at an end without noise": (
+        "the step at a reflecting end without noise is drawn",
+        lambda: simulate(CIR, boundary=sg.Reflecting(0.0), differentiable=True),
+        lambda: simulate(CIR, boundary=sg.Reflecting(0.0)),
+    ),
     # --- states that are lost
     "square-root noise below zero": (
         "Looked at by hand: Solution.advice",

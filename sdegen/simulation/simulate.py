@@ -226,10 +226,12 @@ def _failure(
         replace(s, states=s.states[:good], absorbed=upto(s.absorbed), windings=upto(s.windings))
         for s in solutions
     ]
-    largest = float(torch.nan_to_num(last.states, posinf=0.0, neginf=0.0).abs().max())
+    seen_finite = last.states[last.states.isfinite()].abs()
+    largest = "none on record is finite"
+    if len(seen_finite):
+        largest = f"the largest finite value on record is {float(seen_finite.max()):.3g}"
     message = (
-        f"{lost} of {seen} trajectories non-finite by t = {failed_at:g}; the largest finite value "
-        f"on record is {largest:.3g}. {last.advice}"
+        f"{lost} of {seen} trajectories non-finite by t = {failed_at:g}; {largest}. {last.advice}"
     )
     # without the path, what there is belongs to no time that was asked for
     result = _joined(kept, times, seed, enclosure) if keep_path and good > 0 else None

@@ -41,6 +41,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -96,6 +97,11 @@ class _Part:
         flat[:, self.columns] = values.to(flat.dtype)
         return flat.reshape(x.shape)
 
+    def bridges(self, i: int) -> list[tuple[float, float]]:
+        """Where the absorbing ends with a bridge are at nodes[i], and at nodes[i + 1]."""
+        each = ((self.interval.low, self.lows), (self.interval.high, self.highs))
+        return [(at[i], at[i + 1]) for end, at in each if end is not None and end.bridge]
+
     @property
     def kinds(self) -> tuple[str | None, str | None]:
         """What the two ends do."""
@@ -115,8 +121,6 @@ class Containment:
 
     Attributes:
         absorbed: Which trajectories are, shape (batch,); None where nothing absorbs.
-        windings: How often each coordinate went around, shape of the state, int32; None where
-            nothing is periodic.
         asks_noise: Whether `contain` must be told the normal draw of a step.
     """
 
@@ -133,10 +137,16 @@ class Containment:
             and sde.clock == "continuous"
         )
         self._parts = [_part(enclosure, k, sde, x0, nodes) for k in range(len(enclosure.parts))]
+        sigma = sde.constant_noise
+        self._variance = None if sigma is None else torch.tensor(sigma**2, dtype=torch.float64)
         self._periods = enclosure.periods().to(x0.device) if enclosure.periodic else None
-        self.windings = torch.zeros_like(x0, dtype=torch.int32) if enclosure.periodic else None
+        # y − x of all wrapped steps, whole periods but for rounding
+        self._carried = torch.zeros_like(x0, dtype=torch.float64) if enclosure.periodic else None
+        self._before = self._carried
         self.absorbed = self._starts_absorbed(x0) if enclosure.absorbs else None
         self.asks_noise = any(any(part.vanishing) for part in self._parts)
+        if torch.is_grad_enabled():
+            self._check_gradients()
 
     def contain(self, i: int, before: State, after: State, z: State | None) -> State:
         """Bring the states at nodes[i + 1] back inside.
@@ -150,41 +160,61 @@ class Containment:
         Returns:
             The states at nodes[i + 1], same shape.
         """
-        moved, arrived = after, None
+        moved, arrived, self._before = after, None, self._carried
         for part in self._parts:
             x, y = part.of(before), part.of(after)
-            low, high = part.lows[i + 1], part.highs[i + 1]
-            inside = contained(y, low, high, part.kinds)  # type: ignore[arg-type]
             if any(part.vanishing) and z is not None:
-                inside = self._positive(part, i, before, y, inside, z)
-            if part.interval.periodic:
-                self._count(part, y, low, high)
-            if part.interval.absorbs:
-                inside, here = self._absorb(part, i, before, x, y, inside)
+                y = self._positive(part, i, before, y, z)
+            inside, here = self._inside(part, i, before, x, y)
+            if here is not None:
                 arrived = here if arrived is None else arrived | here
-            moved = part.put(moved, inside)
-        if arrived is None:
+            moved = part.put(moved, inside) if inside is not y or z is not None else moved
+        if self.absorbed is None:
             return moved
-        assert self.absorbed is not None
         moved = _where_rows(self.absorbed, before, moved)
-        self.absorbed = self.absorbed | arrived
+        if arrived is not None:
+            self.absorbed = self.absorbed | arrived
         return moved
 
-    def hold(self, rows: Tensor, windings: Tensor | None) -> None:
-        """Put the counts of some trajectories back, as their states are.
+    def _check_gradients(self) -> None:
+        """Refuse gradients of what has no derivative along a path.
 
-        Args:
-            rows: Which, shape (batch,).
-            windings: What the counts were.
+        Raises:
+            ValueError: If an end absorbs, or a reflecting end has no noise.
         """
-        if self.windings is not None and windings is not None:
-            self.windings = _where_rows(rows, windings, self.windings)
+        if self.absorbed is not None and self._sde.noise != "none":
+            raise ValueError(
+                "differentiable=True: whether a path meets an absorbing end has no derivative "
+                "along it, and the gradient of what is left would be wrong; leave out "
+                "differentiable=True, or take that of the density, FokkerPlanck(…).solve(…, "
+                "differentiable=True)."
+            )
+        if self.asks_noise:
+            raise ValueError(
+                "differentiable=True: the step at a reflecting end without noise is drawn from a "
+                "law that gradients do not flow through; leave out differentiable=True, or take "
+                "that of the density, FokkerPlanck(…).solve(…, differentiable=True)."
+            )
+
+    @property
+    def windings(self) -> Tensor | None:
+        """How often each coordinate went around, shape of the state, int32; or None."""
+        if self._carried is None or self._periods is None:
+            return None
+        lengths = torch.where(self._periods > 0, self._periods, 1.0)
+        return (self._carried / lengths).round().nan_to_num().to(torch.int32)
+
+    def hold(self, rows: Tensor) -> None:
+        """Put the turns of a step back for some trajectories, shape (batch,)."""
+        if self._carried is not None and self._before is not None:
+            self._carried = _where_rows(rows, self._before, self._carried)
 
     def unwrapped(self, x: State) -> State:
         """Return the present states on the line, x + L w, in double precision."""
-        if self.windings is None or self._periods is None:
+        windings = self.windings
+        if windings is None or self._periods is None:
             return x
-        return x.double() + self.windings * self._periods
+        return x.double() + windings * self._periods
 
     def _starts_absorbed(self, x0: State) -> Tensor:
         """Which trajectories start on an absorbing end."""
@@ -193,64 +223,72 @@ class Containment:
             found |= _at_ends(part.kinds, part.of(x0), part.lows[0], part.highs[0])
         return found
 
-    def _count(self, part: _Part, y: Tensor, low: float, high: float) -> None:
-        """Count the turns of a step."""
-        assert self.windings is not None
-        outside = (y < low) | (y > high)
-        turns = torch.where(outside & y.isfinite(), ((y - low) / (high - low)).floor(), 0.0)
-        counted = part.of(self.windings) + turns.detach().to(torch.int32)
-        self.windings = part.put(self.windings, counted)
-
     def _spread(self, part: _Part, i: int, before: State) -> Tensor:
         """½ g² dt of a step, a number or one for each of the part's coordinates."""
-        half, sigma = self._dts[i] / 2, self._sde.constant_noise
-        if sigma is not None:
-            return torch.tensor(half * sigma**2, dtype=torch.float64)
+        half = self._dts[i] / 2
+        if self._variance is not None:
+            return half * self._variance
         g = self._sde.diffusion(before, self._ts[i]).detach()
         if g.ndim == 0:
             return half * g.double().square()
         return half * part.of(g.expand_as(before)).double().square()
 
-    def _absorb(
-        self, part: _Part, i: int, before: State, x: Tensor, y: Tensor, inside: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The coordinates with those that touched an end put there; and which rows arrived."""
-        if self._bridged and part.interval.bridged:
-            assert self.absorbed is not None
-            spread, waits = self._spread(part, i, before), ~self.absorbed
-            each = ((part.interval.low, part.lows), (part.interval.high, part.highs))
-            for end, at in each:
-                if end is not None and end.kind == "absorbing" and end.bridge:
-                    product = ((x - at[i]) * (y - at[i + 1])).detach().double()
-                    inside = self._touched(inside, product, spread, at[i + 1], waits)
-        low, high = part.lows[i + 1], part.highs[i + 1]
-        return inside, _at_ends(part.kinds, inside, low, high)
+    def _inside(
+        self, part: _Part, i: int, before: State, x: Tensor, y: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """The coordinates brought back; which rows have arrived at an absorbing end, if any."""
+        unmoved, low, high = y, part.lows[i + 1], part.highs[i + 1]
+        if not part.interval.absorbs:
+            inside = contained(y, low, high, part.kinds)  # type: ignore[arg-type]
+            if part.interval.periodic:
+                self._count(part, y, inside)
+            return inside, None
+        bridged = self._bridged and part.interval.bridged
+        # most are inside and far from an end: what is done to the others costs little
+        near = (y <= low) | (y >= high)
+        spread = self._spread(part, i, before) if bridged else None
+        ends = part.bridges(i) if bridged else []
+        for at, then in ends:
+            assert spread is not None
+            near |= ((x - at) * (y - then)).detach() <= _NEVER * spread
+        if self.absorbed is not None:
+            near &= ~self.absorbed.reshape((-1,) + (1,) * (y.ndim - 1))
+        shape, places = y.shape, cast(Tensor | slice, slice(None))
+        x, y, near = x.reshape(-1), y.reshape(-1), near.reshape(-1)
+        if y.device.type in _SORTED_OUT:  # elsewhere the host would wait to know how many
+            places = near.nonzero()[:, 0]
+            if len(places) == 0:
+                return unmoved, None
+        some = contained(y[places], low, high, part.kinds)  # type: ignore[arg-type]
+        for at, then in ends:
+            assert spread is not None
+            product = ((x[places] - at) * (y[places] - then)).detach().double()
+            wide = spread if spread.ndim == 0 else spread.reshape(-1)[places]
+            touched = (product > 0) & (product <= -self._uniform(product).log() * wide)
+            some = torch.where(touched & near[places], then, some)
+        inside = y.clone()
+        inside[places] = some
+        inside = inside.reshape(shape)
+        arrived = torch.zeros(len(y), dtype=torch.bool, device=y.device)
+        arrived[places] = _at_ends(part.kinds, some[:, None], low, high) & near[places]
+        return inside, arrived.reshape(shape).flatten(1).any(1)
 
-    def _touched(
-        self, inside: Tensor, product: Tensor, spread: Tensor, at: float, waits: Tensor
-    ) -> Tensor:
-        """Put at an end what the bridge says has touched it, product = (b₀ − x)(b₁ − y)."""
+    def _count(self, part: _Part, y: Tensor, inside: Tensor) -> None:
+        """Add up how far the states were carried back around the period."""
+        assert self._carried is not None
+        back = (y - inside).detach()
+        if part.columns is None:
+            self._carried = self._carried + back
+        else:
+            self._carried = part.put(self._carried, part.of(self._carried) + back)
+
+    def _uniform(self, like: Tensor) -> Tensor:
+        """Uniform numbers of the boundary's own stream, in double precision."""
         assert self._uniforms is not None
-        waits = waits.reshape((-1,) + (1,) * (product.ndim - 1))
-        near = (product > 0) & (product <= _NEVER * spread) & waits
-        generator = self._uniforms.generator(product.device)
-        if product.device.type not in _SORTED_OUT:  # the host would wait to know how many
-            u = torch.rand(
-                product.shape, generator=generator, dtype=torch.float64, device=product.device
-            )
-            return torch.where(near & (product <= -u.log() * spread), at, inside)
-        places = near.nonzero(as_tuple=True)
-        if len(places[0]) == 0:
-            return inside
-        u = torch.rand(len(places[0]), generator=generator, dtype=torch.float64)
-        wide = spread if spread.ndim == 0 else spread[places]
-        touched = torch.zeros_like(near)
-        touched[places] = product[places] <= -u.log() * wide
-        return torch.where(touched, at, inside)
+        generator = self._uniforms.generator(like.device)
+        return torch.rand(like.shape, generator=generator, dtype=torch.float64, device=like.device)
 
-    def _positive(
-        self, part: _Part, i: int, before: State, y: Tensor, inside: Tensor, z: State
-    ) -> Tensor:
+    def _positive(self, part: _Part, i: int, before: State, y: Tensor, z: State) -> Tensor:
         """The coordinates, by the positive step where an end without noise is near."""
         dt, low, high = self._dts[i], part.lows[i + 1], part.highs[i + 1]
         g = self._sde.diffusion(before, self._ts[i])
@@ -273,7 +311,7 @@ class Containment:
         start = torch.where(lower, x - low, high - x)
         away = self._distance(m, v, start, near)
         kept = torch.where(lower, low + away, high - away).clamp(low, high)
-        return torch.where(near, kept, inside)
+        return torch.where(near, kept, y)
 
     def _distance(self, m: Tensor, v: Tensor, start: Tensor, near: Tensor) -> Tensor:
         """Draw distances ≥ 0 of mean m and variance v from distances `start`, where near."""

@@ -149,8 +149,7 @@ class Record:
         self._sums: list[tuple[int, Tensor]] = []
         self._containment = containment
         self.free = containment is None
-        self._absorbed, self._windings = _counts(containment)
-        self._counted = [] if containment is None else [(self._absorbed, self._windings)]
+        self._counted = [_counts(containment)]
         self._lost = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
 
     def __enter__(self) -> Self:
@@ -230,10 +229,9 @@ class Record:
         """Takes over the counts of a boundary, those of lost trajectories put back."""
         assert self._containment is not None
         if self._freeze:
-            self._containment.hold(self._lost, self._windings)
-        self._absorbed, self._windings = _counts(self._containment)
+            self._containment.hold(self._lost)
         if keep:
-            self._counted.append((self._absorbed, self._windings))
+            self._counted.append(_counts(self._containment))
 
     def held(self, x: State) -> State:
         """Puts lost trajectories of x back to where they last were finite."""
@@ -242,7 +240,7 @@ class Record:
     def solution(self, nfe: int) -> Solution:
         """The block as far as it went."""
         states = self.x[None] if self._path is None else torch.stack(self._path)
-        counted = [(self._absorbed, self._windings)] if self._path is None else self._counted
+        counted = [_counts(self._containment)] if self._path is None else self._counted
         absorbed = [a & ~self._lost for a, _ in counted if a is not None]
         windings = [w for _, w in counted if w is not None]
         return Solution(

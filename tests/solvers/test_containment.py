@@ -311,6 +311,25 @@ def test_a_single_coordinate_without_noise_at_its_end():
     assert abs(float(kept[:, 0].mean()) - 0.5) < 4.42 * 0.75 / math.sqrt(2000)
 
 
+# --- gradients
+
+
+def test_gradients_that_would_be_wrong_are_refused():
+    x0, times = column(0.5, 4), torch.linspace(0, 1, 5)
+    options = {"rng": 0, "differentiable": True}
+    with pytest.raises(ValueError, match=r"absorbing end has no derivative along it.* leave out"):
+        sg.simulate(BM, x0, times, boundary=sg.Absorbing(0.0), **options)
+    with pytest.raises(ValueError, match=r"without noise is drawn from a law .* leave out"):
+        sg.simulate(WRIGHT_FISHER, x0, times, boundary=sg.Reflecting(0.0, 1.0), **options)
+    # a fold and a turn have their derivative, and a flow into an absorbing end stops there
+    k = torch.tensor(0.3, dtype=F64, requires_grad=True)
+    sde = sg.ItoProcess(lambda x: k + 0 * x, 1.0)
+    for boundary, sign in ((sg.Reflecting(0.0, 9.0), None), (sg.Periodic(0.0, 1.0), 1.0)):
+        end = sg.simulate(sde, x0, times, boundary=boundary, **options).final.sum()
+        (slope,) = torch.autograd.grad(end, k)
+        assert sign is None or float(slope) == pytest.approx(4.0)
+
+
 # --- what is lost because it left the space of f and g
 
 
