@@ -23,7 +23,7 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,17 +34,16 @@ from torch import Tensor
 
 from sdegen.accuracy import ErrorEstimate
 from sdegen.errors import SolverError
-from sdegen.fokker_planck import tridiagonal
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS, Coefficients
-from sdegen.fokker_planck.density import DensityPath, integral, interpolated
+from sdegen.fokker_planck.density import interpolated
 from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import Fluxes
 from sdegen.fokker_planck.grid import Grid
-from sdegen.fokker_planck.operator import STEEPEST, Operator, wall_weights
+from sdegen.fokker_planck.operator import STEEPEST, wall_weights
 from sdegen.fokker_planck.two_grids import Problem, refined
 from sdegen.requests import as_numbers
 
-__all__ = ["FirstPassage", "Survival", "passages", "survival", "to_be_left"]
+__all__ = ["FirstPassage", "passages", "to_be_left"]
 
 _TINY = 1e-300
 _ROUNDING = 1e-15
@@ -153,42 +152,6 @@ def _of_std(moments: Tensor, error: Tensor) -> Tensor:
     variance = (second - first).clamp(min=0)
     lost = (second * error[1] + 2 * first * error[0] + _ROUNDING * second) / 2
     return torch.where(second > 0, lost / variance.clamp(min=_TINY), 0.0)
-
-
-@dataclass(frozen=True, eq=False)
-class Survival:
-    """The law of the time at which a diffusion from x0 leaves.
-
-    Args:
-        times: Times since the start, shape (T,).
-        probability: Chance to be still inside, shape (T,).
-        density: Density of the time of first passage, in units of 1/time, shape (T,).
-        x0: The start.
-    """
-
-    times: Float[Tensor, " T"]
-    probability: Float[Tensor, " T"]
-    density: Float[Tensor, " T"]
-    x0: float
-
-
-def survival(path: DensityPath, operators: Sequence[Operator], ends: Ends, x0: float) -> Survival:
-    """How much is left of a density, −d/dt of which is the density of first passages.
-
-    Args:
-        path: Densities at times of a start at x0; the first time is 0.
-        operators: What carried them: one, or one at each of the times.
-        ends: Walls, of which at least one absorbs.
-        x0: The start.
-    """
-    p = ends.restrict(path.p)
-    mass = torch.stack([operator.mass for operator in operators])
-    rates = torch.stack([operator.rates for operator in operators])
-    rate = tridiagonal.solve(mass, tridiagonal.multiply(rates, p))
-    inside = integral(path.x, path.p)
-    density = -integral(path.x, ends.widen(rate))
-    inside[0], density[0] = 1.0, 0.0
-    return Survival(path.times, inside, density, x0)
 
 
 def passages(

@@ -19,8 +19,10 @@ the last bit.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import cached_property
 from typing import Literal, SupportsFloat, get_args
 
@@ -31,7 +33,7 @@ from torch import Tensor
 
 from sdegen.accuracy import WARNS, ErrorEstimate, Estimated, EstimatedTensor, warn_inaccurate
 from sdegen.checks import check_count, check_positive
-from sdegen.errors import NonFiniteError, NotNormalizableError
+from sdegen.errors import NonFiniteError, NotNormalizableError, SdegenError, SolverError
 from sdegen.fokker_planck import currents, stationary
 from sdegen.fokker_planck.checks import (
     GridBoundaryLike,
@@ -60,14 +62,14 @@ from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.moving import MovingEnds, MovingFrame
 from sdegen.fokker_planck.passage import (
     FirstPassage,
-    Survival,
     passages,
-    survival,
     to_be_left,
 )
 from sdegen.fokker_planck.power_law import Powers, with_poles
+from sdegen.fokker_planck.refinement import coarsened, halved
 from sdegen.fokker_planck.sources import Killing, Sources, in_time
 from sdegen.fokker_planck.spectrum import Spectrum, spectrum
+from sdegen.fokker_planck.survival import Law, Survival, by_modes, compared, law, needs_modes
 from sdegen.fokker_planck.transient import Exponential, Integrator, carried
 from sdegen.fokker_planck.transport import Transport, transport
 from sdegen.requests import check_function, check_kind
@@ -77,6 +79,9 @@ __all__ = ["FokkerPlanck", "Form"]
 
 Form = Literal["auto", "compact", "lumped"]
 
+_FINEST = 6  # times a grid is halved for a tolerance
+_MODES = 48  # slow ones, which are what is late
+_FEW_CELLS = 32
 _FINER = "Pass a grid with more cells where the density is steep, or a density that is smoother."
 
 
@@ -417,19 +422,24 @@ class FokkerPlanck:
             fresh=fresh if differentiable else None,
         )
 
-    def survival(self, x0: float, times: Tensor | Sequence[float]) -> Survival:
-        """The law of the time at which a start at x0 leaves.
+    def survival(
+        self, x0: float, times: Tensor | Sequence[float], *, rtol: float | None = None
+    ) -> Survival:
+        """Return the law of the time at which a start at x0 leaves.
 
         Args:
             x0: The start.
             times: Times since the start, strictly increasing, the first is 0; an SDE that depends
                 on time is started at its t = 0.
+            rtol: Error of both that grids are refined for; None takes the user's grid.
 
         Returns:
-            The chance to be inside at times, and the density of first passages.
+            The chance to be inside at times, and the density of first passages, with their
+            estimated errors.
 
         Raises:
             ValueError: If no wall absorbs, or times do not start at 0.
+            SolverError: If rtol is not met, or rounding leaves nothing of the answer.
         """
         self._check_absorbing("a survival probability")
         ts = check_times(times, self.sde)
@@ -437,21 +447,67 @@ class FokkerPlanck:
             raise ValueError(
                 f"times count from the start, so that times[0] must be 0, but is {float(ts[0]):g}."
             )
+        place = x0
         if self._moving is not None:
             self._moving.check(ts)
-            law = self._inner._law(self._moving.place(x0, 0.0), ts)
-            return Survival(ts, law.probability, law.density, x0)
-        return self._law(x0, ts)
+            place = self._moving.place(x0, 0.0)
+        asked = self if self._moving is None else self._inner
+        found = asked._survival(place, ts, rtol)
+        warn_inaccurate(found.error, "the survival", "Pass rtol=, or more cells.")
+        return found if place == x0 else replace(found, x0=x0)
 
-    def _law(self, x0: float, ts: Tensor) -> Survival:
-        """Return the law of the time at which a start leaves."""
+    def _survival(self, x0: float, ts: Tensor, rtol: float | None) -> Survival:
+        """Return the law of the time at which a start leaves, with its errors."""
+        solver = self
+        for _ in range(_FINEST):
+            found = solver._compared(x0, ts)
+            if rtol is None or float(found.error) <= rtol:
+                return found
+            solver = solver._twin(halved(solver.grid))
+        raise SolverError(
+            f"the survival was not found to rtol = {rtol:g} on {solver.grid.cells // 2} cells: "
+            f"its estimated error is {float(found.error):.2g}. Pass a larger rtol, or times that "
+            "are later than the first moments of a start at a point."
+        )
+
+    def _compared(self, x0: float, ts: Tensor) -> Survival:
+        """Return the law on this grid, with its distance from that on another one."""
+        here = self._law(x0, ts)
+        coarser = self.grid.cells % 2 == 0 and self.grid.cells >= _FEW_CELLS
+        other = self._twin(coarsened(self.grid) if coarser else halved(self.grid))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is said of it was said of this grid
+            there = other._law(x0, ts)
+        assumed = self._frozen.assumed_autonomous and self._is_steady
+        return compared(ts, x0, here, there, coarser=coarser, assumed=assumed)
+
+    def _law(self, x0: float, ts: Tensor) -> Law:
+        """Return the law of the time at which a start leaves, on this grid."""
         with torch.no_grad():
             path = self.solve(x0, ts)
             generator = self._generator
             operators = [generator.operator_at(t) for t in ts.tolist()]
             if all(operator is operators[0] for operator in operators):
                 operators = operators[:1]
-            return survival(path, operators, generator.ends, x0)
+            here = law(path, operators, generator.ends, steady=self._is_steady)
+            count = min(_MODES, (self.grid.cells - 1) // 4)
+            if not (self._is_steady and needs_modes(here) and count > 2):
+                return here
+            try:
+                self._check_cut(self._frozen.landscape(), "no survival that belongs to the line")
+                modes = spectrum(self._on, self.grid, count, None)
+            except (ValueError, SdegenError):
+                return here  # there are none, and rounding is told
+            return by_modes(modes, *self._on(self.grid), x0, ts, here)
+
+    @property
+    def _is_steady(self) -> bool:
+        """Whether drift and diffusion do not depend on time."""
+        return not self._generator.reader.varies_at_all()
+
+    def _twin(self, grid: Grid) -> FokkerPlanck:
+        """Return the same problem on another grid between the same walls."""
+        return FokkerPlanck(self.sde, grid, self.walls, form=self.form, physical_walls=True)
 
     def escape(self, *, rtol: float | None = None) -> Escape:
         """Return the rate of escape from the deepest well, beside Kramers' formula.

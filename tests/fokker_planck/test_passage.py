@@ -1,4 +1,5 @@
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -355,3 +356,52 @@ def test_a_passage_without_spread_says_that_its_width_is_lost():
     assert float(passage.mean[50]) == pytest.approx(0.5, rel=1e-5)
     with pytest.raises(sg.SolverError, match=r"standard deviation .* lost in the rounding"):
         _ = passage.std
+
+
+@pytest.mark.parametrize("height", [10.0, 25.0, 40.0])
+def test_survival_behind_high_barriers_has_the_digits_of_its_slow_rate(height):
+    sde = sg.ItoProcess(drift=lambda x: x - x**3, diffusion=math.sqrt(0.5 / height))
+    solver = sg.FokkerPlanck(sde, sg.Grid(-2.2, 1.0, 400), ("no-flux", "absorbing"))
+    mean = float(solver.first_passage(moments=1).at(-1.0).mean)
+    times = [0.0, 30.0, mean / 2, mean, 3 * mean, 30 * mean]
+    law = solver.survival(-1.0, times)
+    rate = float(solver.spectrum(2).rates[0])
+    assert bool((law.density >= 0).all())
+    assert bool((law.probability > 0).all())
+    # from the bottom of the well S = c e^{−λt}, and ∫ S dt = ⟨τ⟩ makes c = λ⟨τ⟩ but at the start
+    c = rate * mean
+    exact = c * torch.exp(-rate * torch.tensor(times, dtype=torch.float64))
+    assert float((law.probability / exact - 1)[2:].abs().max()) < (1e-3 if height < 20 else 1e-6)
+    assert float((law.density / (rate * exact) - 1)[2:].abs().max()) < (
+        1e-3 if height < 20 else 1e-6
+    )
+    if height > 20:  # a passage flow 10⁻¹² of what moves in the well, and less
+        assert float(law.density[1] * mean) == pytest.approx(1, rel=1e-5)
+    assert float(law.error) < 1e-3
+
+
+def test_a_survival_that_rounding_has_eaten_is_refused():
+    sde = sg.ItoProcess(drift=lambda x: x - x**3, diffusion=math.sqrt(0.5 / 40))
+    solver = sg.FokkerPlanck(sde, sg.Grid(-2.2, 1.0, 400), ("no-flux", "absorbing"))
+    with pytest.raises(sg.SolverError, match=r"density of first passages at t = 0.05 is lost"):
+        solver.survival(-1.0, [0.0, 0.05, 100.0])
+    law = solver.survival(-1.0, [0.0, 100.0])
+    assert float(law.density[1]) > 0
+
+
+def test_the_error_of_a_survival_is_that_of_its_grid():
+    x0, times = 2.0, [0.0, 0.5, 1.0, 4.0]
+    t = np.asarray(times[1:])
+    root = np.sqrt(4 * D * t)
+    gone = 0.5 * special.erfc((x0 + V * t) / root)
+    gone = gone + 0.5 * math.exp(-V * x0 / D) * special.erfc((x0 - V * t) / root)
+    for cells in (60, 120, 240, 481):
+        solver = sg.FokkerPlanck(DRIFTING, sg.Grid(0.0, 20.0, cells), ("absorbing", "no-flux"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the coarse ones warn
+            law = solver.survival(x0, times)
+        off = np.abs(law.probability.numpy()[1:] / (1 - gone) - 1)
+        assert (off <= 3 * law.error["probability"].numpy()[1:]).all()
+    coarse = sg.FokkerPlanck(DRIFTING, sg.Grid(0.0, 20.0, 120), ("absorbing", "no-flux"))
+    fine = coarse.survival(x0, times, rtol=1e-5)
+    np.testing.assert_allclose(fine.probability.numpy()[1:], 1 - gone, rtol=1e-5)
