@@ -274,10 +274,9 @@ def _at(coefficients: Tensor, k: Time | float, offset: int = 0) -> Tensor:
     Raises:
         ValueError: If no step of the chain starts at k.
     """
-    k = as_time(k)
-    at = k.long().cpu() + offset
-    n = len(coefficients)
-    low, high = (int(at), int(at)) if at.ndim == 0 else (int(at.min()), int(at.max()))
+    k, n = as_time(k), len(coefficients)
+    at = int(k) + offset if k.ndim == 0 else k.long().cpu() + offset
+    low, high = (at, at) if isinstance(at, int) else (int(at.min()), int(at.max()))
     if low < 0 or high >= n:
         wrong = (low if low < 0 else high) - offset
         raise ValueError(
