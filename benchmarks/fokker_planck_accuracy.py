@@ -296,7 +296,7 @@ def plane(quick):
     better = sg.FokkerPlanck2D(sde, (grid, grid)).refined()
     r2 = better.x[:, None] ** 2 + better.y[None, :] ** 2
     law = torch.exp(-r2 * k / (2 * d)) * k / (2 * math.pi * d)
-    tell("2-D rotating trap, Richardson", f"{cells // 2 + 1}², {cells + 1}²", 1e-6,
+    tell("2-D rotating trap, rtol = 1e-6", f"{cells + 1}²", 1e-6,
          float((better.p - law).abs().max()))  # fmt: skip
 
 

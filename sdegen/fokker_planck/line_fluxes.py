@@ -75,11 +75,12 @@ class LineFluxes:
         flux = np.pad(flux, ((0, 0), (1, 1)))  # through a wall there is none
         cells, neighbours = self.line.grid.cells, self.line.neighbours
         taken = neighbours % cells + 1 if self.line.ring else neighbours + 1
-        ends = []
-        for wanted in self.line.node_moments:
-            weights = combinations(self.line, self._moments, wanted)
-            ends.append(sum(part * flux[:, taken[:, k]] for k, part in enumerate(weights)))
-        return np.concatenate([ends[0], ends[1][:, -1:]], 1)
+        low, high = combinations(self.line, self._moments, self.line.node_moments).swapaxes(0, 1)
+        nodal = np.zeros_like(p)
+        for k, (first, second) in enumerate(zip(low, high, strict=True)):
+            nodal[:, :-1] += first * flux[:, taken[:, k]]
+            nodal[:, -1] += second[:, -1] * flux[:, taken[-1, k]]
+        return nodal
 
     def _entries(self, faces: Stencil, volumes: Array) -> Stencil:
         """What the currents through the faces do to the unknowns.

@@ -35,6 +35,7 @@ Pair = tuple[WallKind, WallKind]
 
 _EDGE_WARNS, _EDGE_FAILS = 1e-6, 1e-2
 _MASS_TOLERANCE = 1e-2
+_FEWEST_CELLS = 8
 _SAME_PLACE = 1e-9  # of the grid: how far an end may be from it by rounding
 _NEGATIVE = 1e-12  # of the peak: what a start may have by rounding
 
@@ -253,7 +254,7 @@ def check_door(sde: object, grids: object) -> None:
 
     Raises:
         TypeError: If it is not.
-        ValueError: If there are not two grids.
+        ValueError: If there are not two grids, or one has fewer than 8 cells.
     """
     check_kind("sde", sde, SDE, "an SDE, such as OrnsteinUhlenbeck(1.0)")
     if not isinstance(grids, list | tuple):
@@ -264,6 +265,12 @@ def check_door(sde: object, grids: object) -> None:
         check_kind(f"grids[{i}]", grid, Grid, "a Grid, such as Grid(-3.0, 3.0, cells=50)")
     if len(grids) != 2:
         raise ValueError(f"grids must be two, one for each coordinate, but are {len(grids)}.")
+    for grid in grids:
+        if grid.cells < _FEWEST_CELLS:
+            raise ValueError(
+                f"grids must have at least {_FEWEST_CELLS} cells, half of which tell an error, "
+                f"but one has {grid.cells}; pass Grid(low, high, cells={_FEWEST_CELLS})."
+            )
 
 
 def _joined(density: PlaneDensity) -> PlaneDensity:

@@ -97,7 +97,9 @@ class PlaneLevel:
     def finer(self) -> PlaneLevel:
         """The problem with a node more in every cell."""
         first, second = map(halved, self.grids)
-        return PlaneLevel(self.generator.sde, (first, second), self.walls)
+        finer = PlaneLevel(self.generator.sde, (first, second), self.walls)
+        finer.__dict__["coarser"] = self  # the same nodes, and what was found on them
+        return finer
 
     @property
     def even(self) -> bool:
@@ -107,9 +109,10 @@ class PlaneLevel:
     def forget(self) -> None:
         """Forget what was read of the SDE, on all grids."""
         self.generator.forget()
-        for other in ("coarser", "finer"):
-            if other in self.__dict__:
-                self.__dict__[other].generator.forget()
+        if "coarser" in self.__dict__:
+            self.coarser.generator.forget()
+        if "finer" in self.__dict__:
+            self.finer.forget()
 
     @property
     def rings(self) -> tuple[bool, bool]:

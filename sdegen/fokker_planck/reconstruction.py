@@ -189,10 +189,10 @@ class Line:
 
     @cached_property
     def node_moments(self) -> Array:
-        """z^m of the lower node of each cell, and of the upper, shape (2, 5, cells)."""
+        """z^m of the lower node of each cell, and of the upper, shape (5, 2, cells)."""
         x = self.grid.nodes.numpy()
         both = [(x[:-1] - self.middles) / self.widths, (x[1:] - self.middles) / self.widths]
-        return np.stack([[z**m for m in range(self.neighbours.shape[1])] for z in both])
+        return np.stack([[z**m for z in both] for m in range(self.neighbours.shape[1])])
 
     @cached_property
     def widths(self) -> Array:
@@ -245,10 +245,11 @@ def combinations(line: Line, moments: Array, wanted: Array) -> Array:
     Args:
         line: The coordinate.
         moments: ⟨ξ^m⟩ of every cell, from `scale_means`, shape (5, lines, cells).
-        wanted: What is wanted, of z^m, shape (5, cells).
+        wanted: What is wanted, of z^m, shape (5, cells), or (5, kinds, cells) for several.
 
     Returns:
-        Weights, shape (5, lines, cells); the first axis are the neighbours.
+        Weights, shape (5, lines, cells) or (5, kinds, lines, cells); the first axis are the
+        neighbours.
     """
     cells, count = line.grid.cells, line.neighbours.shape[1]
     matrix = np.empty((count, count, *moments.shape[1:]))
@@ -260,7 +261,7 @@ def combinations(line: Line, moments: Array, wanted: Array) -> Array:
             row[:] = binomials[m, 0]
             for j in range(1, m + 1):
                 row += binomials[m, j] * mean[j]
-    right = np.broadcast_to(wanted[:, None, :], (count, *moments.shape[1:])).copy()
+    right = np.repeat(wanted[..., None, :], moments.shape[1], axis=-2)
     # without pivots: means of increasing places are a totally positive matrix
     for i in range(count):
         for m in range(i + 1, count):
@@ -268,7 +269,8 @@ def combinations(line: Line, moments: Array, wanted: Array) -> Array:
             matrix[m, i + 1 :] -= factor * matrix[i, i + 1 :]
             right[m] -= factor * right[i]
     for i in reversed(range(count)):
-        right[i] -= (matrix[i, i + 1 :] * right[i + 1 :]).sum(0)
+        for m in range(i + 1, count):
+            right[i] -= matrix[i, m] * right[m]
         right[i] /= matrix[i, i]
     return right
 

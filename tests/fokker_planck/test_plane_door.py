@@ -134,3 +134,6 @@ def test_boundaries_that_are_none_are_refused():
         FokkerPlanck2D(sde, CIRCLE, "periodic")
     with pytest.raises(ValueError, match="one box"):
         FokkerPlanck2D(sde, CIRCLE, sg.Reflecting(0.0, 1.0))
+    with pytest.raises(ValueError, match="grids must have at least 8 cells"):
+        FokkerPlanck2D(sde, (sg.Grid(0.0, TURN, 7), CIRCLE[1]))
+    FokkerPlanck2D(sde, (sg.Grid(0.0, TURN, 8), CIRCLE[1]))
