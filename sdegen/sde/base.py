@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from sdegen.requests import is_word
-from sdegen.sde.derivatives import MIXES, check_slope, mixes_coordinates, noise_induced
+from sdegen.sde.derivatives import MIXES, check_slope, is_seen, mixes_coordinates, noise_induced
 from sdegen.sde.signature import Signature
 from sdegen.shapes import ScoreFn, State, Time
 
@@ -439,6 +439,23 @@ class ItoProcess(SDE):
             "or pass diffusion_derivative=; if g jumps, make it continuous, such as by "
             "interpolation.",
         )
+
+    def slope_by(self, x: State, t: Time) -> Literal["none", "given", "autograd", "differences"]:
+        """Return how the slope of g that the reading needs is found at these states.
+
+        Args:
+            x: States, shape (batch, *event).
+            t: Time, shape () or (batch,).
+
+        Returns:
+            "none" where no slope is needed, "given" for `diffusion_derivative`, "autograd", or
+            "differences" where autograd does not see g or gives NaN at one of the states.
+        """
+        if self._alpha == 0.0:
+            return "none"
+        if self._slope is not None:
+            return "given"
+        return "autograd" if is_seen(lambda y: self._diffusion(y, t), x) else "differences"
 
     def _noise_induced(self, x: State, t: Time) -> State:
         """Return g ∂g/∂x, coordinate by coordinate."""

@@ -35,6 +35,7 @@ __all__ = [
     "check_slope",
     "differences",
     "gradient_of",
+    "is_seen",
     "mixes_coordinates",
     "noise_induced",
     "pulled_back",
@@ -97,6 +98,22 @@ def noise_differences(diffusion: Values, x: State) -> State:
         return 0.5 * g * g
 
     return differences(diffusivity, x)
+
+
+def is_seen(function: Values, x: State) -> bool:
+    """Return whether autograd gives a finite slope of g²/2 at these states.
+
+    Args:
+        function: g of states.
+        x: States, shape (batch, *event).
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        y = _leaf(x)
+        g = _with_graph(function, y)
+        slope = None
+        if g is not None:
+            slope = pulled_back(g, y, torch.ones_like(g), create_graph=False)
+    return g is not None and slope is not None and bool((g.detach() * slope).isfinite().all())
 
 
 def slope_of(function: Values, x: State) -> State:

@@ -321,3 +321,17 @@ def test_times_that_require_grad_are_refused():
     with pytest.raises(TypeError, match=r"times is a tensor that requires grad, .*detach\(\)"):
         sg.simulate(sg.OrnsteinUhlenbeck(), X, times, rng=0)
     sg.simulate(sg.OrnsteinUhlenbeck(), X, times.detach(), rng=0)
+
+
+def test_a_process_says_how_its_slope_is_found():
+    t, words = torch.tensor(0.0), {"interpretation": "klimontovich"}
+    cases = (
+        (lambda x: 1 + x**2, "autograd", words),
+        (tabulated, "differences", words),
+        (torch.sqrt, "differences", words),  # NaN at 0
+        (lambda x: 1 + x**2, "given", {**words, "diffusion_derivative": lambda x: 2 * x}),
+        (tabulated, "none", {}),
+    )
+    for g, how, said in cases:
+        sde = sg.ItoProcess(lambda x: 0 * x, g, **said)
+        assert sde.slope_by(torch.zeros(1, 1, dtype=F64), t) == how
