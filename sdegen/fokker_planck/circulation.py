@@ -177,6 +177,9 @@ class _Ring:
             if abs(rate) ** 2 < 1e-4 * self._fastest * slowest:
                 found[k + 1], vectors[k + 1] = rate, slow[k]
         found[0], vectors[0] = 0.0, self._rest
+        if found[-1].imag < 0 and found[-2] != found[-1].conj():
+            # of a pair that the count splits, the partner that turns forward
+            found[-1], vectors[-1] = found[-1].conj(), vectors[-1].conj()
         return found, vectors
 
     def _nearest(

@@ -358,6 +358,7 @@ class FokkerPlanck:
             ValueError: If the walls are not periodic, or the SDE depends on time.
             SolverError: If rtol is not met.
         """
+        _check_rtol(rtol)
         if not self._generator.ends.ring:
             raise ValueError(
                 "velocity and effective diffusion belong to a ring, but boundary is "
@@ -404,6 +405,7 @@ class FokkerPlanck:
 
     def _passages(self, moments: int, rtol: float | None, *, differentiable: bool) -> FirstPassage:
         """Return first passages from all nodes."""
+        _check_rtol(rtol)
         check_count("moments", moments)
         self._check_leaving("a first passage")
         with torch.no_grad():
@@ -441,6 +443,7 @@ class FokkerPlanck:
             ValueError: If no wall absorbs, or times do not start at 0.
             SolverError: If rtol is not met, or rounding leaves nothing of the answer.
         """
+        _check_rtol(rtol)
         self._check_absorbing("a survival probability")
         ts = check_times(times, self.sde)
         if float(ts[0]) != 0:
@@ -555,6 +558,7 @@ class FokkerPlanck:
             NotNormalizableError: If the density without current grows towards such a wall.
             SolverError: If a rate is too small for a number, or rtol is not met.
         """
+        _check_rtol(rtol)
         self._check_modes(count)
         with torch.no_grad():
             c, flux = self._frozen.read()
@@ -590,6 +594,7 @@ class FokkerPlanck:
                 depends on time.
             SolverError: If rtol is not met.
         """
+        _check_rtol(rtol)
         if not self._generator.ends.ring:
             raise ValueError(
                 "a spectrum is complex on a ring only, but boundary is "
@@ -839,3 +844,9 @@ def _with_poles(p: Tensor, start: Density, powers: Powers) -> Tensor:
 def _gradients(differentiable: bool) -> AbstractContextManager[object]:
     """Gradients where they were asked for."""
     return nullcontext() if differentiable else torch.no_grad()
+
+
+def _check_rtol(rtol: float | None) -> None:
+    """Refuse a tolerance that is not > 0."""
+    if rtol is not None:
+        check_positive("rtol", rtol)

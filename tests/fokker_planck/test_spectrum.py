@@ -305,3 +305,14 @@ def test_errors_of_rates_stand_beside_them():
     assert modes.assumed_autonomous is False
     takes_t = sg.ItoProcess(drift=lambda x, t: -x + 0 * t, diffusion=1.0)
     assert sg.FokkerPlanck(takes_t, sg.Grid(-6.0, 6.0, 100)).spectrum(2).assumed_autonomous
+
+
+def test_of_a_pair_that_the_count_splits_the_forward_partner_is_given():
+    sde = sg.ItoProcess(drift=lambda x: 2 * torch.cos(x) + 1.5, diffusion=1.0)
+    solver = sg.FokkerPlanck(sde, sg.Grid(0.0, 2 * math.pi, 100), "periodic")
+    whole = solver.turning_spectrum(5).rates
+    assert float(whole[3].imag) > 0
+    for count in (2, 4):
+        torch.testing.assert_close(
+            solver.turning_spectrum(count).rates, whole[:count], rtol=1e-7, atol=1e-9
+        )
