@@ -8,6 +8,7 @@ from .accuracy import Trust as Trust
 from .boundary import Absorbing as Absorbing
 from .boundary import Periodic as Periodic
 from .boundary import Reflecting as Reflecting
+from .brownian import BrownianPath as BrownianPath
 from .errors import AccuracyWarning as AccuracyWarning
 from .errors import CheckpointError as CheckpointError
 from .errors import Interrupted as Interrupted

@@ -29,6 +29,7 @@ FLOORS = (
         },
         {"accuracy"},
         {"storage", "interrupt"},
+        {"brownian"},
     ),
     ({"metrics"}, {"data"}, {"user_code"}, {"config_file"}),
     ({"sde"},),
@@ -60,6 +61,8 @@ BESIDE = {
     ("interrupt", "errors"),
     ("accuracy", "errors"),
     ("trajectory", "accuracy"),
+    ("brownian", "noise"),
+    ("brownian", "shapes"),
 }
 
 

@@ -21,7 +21,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -267,6 +267,8 @@ class FlowWithDivergence(SDE):
     """
 
     noise = "none"
+
+    halves_steps: ClassVar[bool] = False
 
     def __init__(
         self,

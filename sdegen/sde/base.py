@@ -185,6 +185,9 @@ class SDE(ABC):
         direction: Sense of time in which the noisy equation is meant: +1 or −1. A noisy SDE run
             against its direction is not its time reversal; noise-free dynamics run both ways.
         clock: "continuous", or "integer" for a Markov chain whose steps have dt = ±1.
+        halves_steps: Whether smaller steps are nearer to what is meant, so that a run may be tried
+            with half of them before it; not so where a step is part of the model, nor for reverse
+            dynamics, which have few steps on purpose.
         time_range: Times at which f and g exist.
         score_range: Those of them at which p_t has a score.
     """
@@ -194,6 +197,7 @@ class SDE(ABC):
     autonomous: bool | None = None
     direction: Literal[1, -1] = 1
     clock: ClassVar[Literal["continuous", "integer"]] = "continuous"
+    halves_steps: ClassVar[bool] = True
 
     @property
     def time_range(self) -> tuple[float, float]:

@@ -5,6 +5,7 @@ Each is one choice of f and g in the update x + dt f + √|dt| g z.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -154,6 +155,7 @@ class RateNetwork(_ConstantNoise):
     """
 
     autonomous = True
+    halves_steps: ClassVar[bool] = False  # dt = 1 is a network of its own
 
     def __init__(
         self,

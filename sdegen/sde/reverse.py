@@ -11,7 +11,7 @@ built.
 from __future__ import annotations
 
 import copy
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -49,6 +49,7 @@ class ReverseSDE(SDE):
     """
 
     direction = -1
+    halves_steps: ClassVar[bool] = False
 
     def __init__(self, forward: SDE, score: ScoreFn, eta: float = 1.0) -> None:
         if not isinstance(forward, SDE):

@@ -223,7 +223,7 @@ def _alike(expected: Tensor, found: Tensor, tolerance: float) -> bool:
     return bool(close.all())
 
 
-def couples(sde: SDE, rows: State, times: Tensor, noise: Stream, *, network: bool = False) -> bool:
+def couples(sde: SDE, rows: State, times: Tensor, noise: Stream, *, sparing: bool = False) -> bool:
     """Return whether the drift or the diffusion of one trajectory depends on the others.
 
     Evaluates a few rows at the first, the middle and the last of the times (of a chain: of those
@@ -242,7 +242,7 @@ def couples(sde: SDE, rows: State, times: Tensor, noise: Stream, *, network: boo
         rows: A few states, shape (n, *event).
         times: Shape (T,).
         noise: Stream for the displacement.
-        network: Whether a network is asked, which costs: then only of starts that are apart.
+        sparing: Whether only starts that are apart are asked, as of a network, which costs.
     """
     if len(rows) < 2:
         return False
@@ -256,24 +256,34 @@ def couples(sde: SDE, rows: State, times: Tensor, noise: Stream, *, network: boo
     # a chain has no step that starts at its last time
     starts = times[:-1] if sde.clock == "integer" else times
     later = [(pairs[0], t) for t in (starts[len(starts) // 2], starts[-1])]
-    asked = [(pair, times[0]) for pair in (pairs[:2] if network else pairs)] + later
+    asked = [(pair, times[0]) for pair in (pairs[:2] if sparing else pairs)] + later
     fields = [sde.drift] if sde.constant_noise is not None else [sde.drift, sde.diffusion]
-    return any(_couples(field, *pair, t, network) for field in fields for pair, t in asked)
+    return any(_couples(field, *pair, t, sparing) for field in fields for pair, t in asked)
 
 
 def _couples(
-    field: Callable[[State, Tensor], Tensor], x: State, y: State, t: Tensor, network: bool
+    field: Callable[[State, Tensor], Tensor], x: State, y: State, t: Tensor, sparing: bool
 ) -> bool:
     """Return whether a row of x gets another value among rows of y; False where not finite."""
-    if not network:
+    if x.dtype != torch.float64:
         try:
             field(x.double(), t)
             x, y = x.double(), y.double()
         except Exception:
             pass  # as parameters in single precision raise; in x's own it is asked below
+    try:
+        return _depends(field, x, y, t, sparing)
+    except Exception:
+        return False  # no state of the run need be here: what raises there too says so itself
+
+
+def _depends(
+    field: Callable[[State, Tensor], Tensor], x: State, y: State, t: Tensor, sparing: bool
+) -> bool:
+    """Return whether a row of x gets another value among rows of y, in x's precision."""
     among_own = field(x, t).expand_as(x)
     tolerance = _EXACT * torch.finfo(x.dtype).eps * among_own.abs().max()
-    for stays in _parts(len(x), network).to(x.device):
+    for stays in _parts(len(x), sparing).to(x.device):
         # the same number of rows: a matrix product of another one rounds otherwise
         mixed = torch.where(stays.reshape((-1,) + (1,) * (x.ndim - 1)), x, y)
         gap = (field(mixed, t).expand_as(x) - among_own)[stays].abs()
@@ -284,9 +294,9 @@ def _couples(
     return False
 
 
-def _parts(n: int, network: bool) -> Tensor:
+def _parts(n: int, sparing: bool) -> Tensor:
     """Return which rows stay where they are, shape (parts, n): each one alone, or in halves."""
-    if n <= _FEW and not network:
+    if n <= _FEW and not sparing:
         return torch.eye(n, dtype=torch.bool)
     first = torch.arange(n) < (n + 1) // 2
     return torch.stack([first, ~first])

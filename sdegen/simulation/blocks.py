@@ -14,20 +14,27 @@ Trajectories that feel each other (a mean field) cannot be cut into blocks: see
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
-from sdegen.noise import Streams
+from sdegen.boundary import Enclosure
+from sdegen.brownian import BrownianPath
+from sdegen.noise import Stream, Streams
 from sdegen.sde.base import SDE
+from sdegen.sde.rows import check_place, couples, looked_at
 from sdegen.shapes import State
+from sdegen.simulation.pilot import check_steps
 from sdegen.solvers.base import Conditions, Solution, Solver
+from sdegen.solvers.record import OnNonfinite
 
-__all__ = ["block_rows", "check_interacting", "solve_block"]
+__all__ = ["block_rows", "check_interacting", "runs_together", "solve_block"]
 
 # numbers in a block: on a CPU what stays, with the intermediate results of a step, in a
 # second-level cache; with fewer, threads wait for each other's turn with the interpreter. No power
 # of two: ensembles are powers of ten, and their last block shall not leave threads without work
 _NUMBERS = {"cpu": 50_000}
 _NUMBERS_ON_DEVICE = 2**24  # what fills a GPU
+_FEW = 4  # rows that are asked whether they feel each other
 _FEWEST_ROWS = 256  # networks on large events still get a batch worth having
 
 
@@ -47,6 +54,7 @@ def solve_block(
     seed: int,
     keep_path: bool,
     conditions: Conditions = Conditions(),  # noqa: B008 (it is frozen)
+    brownian: BrownianPath | None = None,
 ) -> Solution:
     """Carries one block along the times, with the stream (seed, "dynamics", block).
 
@@ -61,15 +69,90 @@ def solve_block(
         seed: Seed of the run.
         keep_path: Whether all T states are kept, or the last one alone.
         conditions: As `Solver.solve` takes them.
+        brownian: The path that the noise comes from, in place of the stream.
 
     Returns:
         The block as far as it went: `failed_at` and `interrupted_at` say whether to the end.
     """
-    noise = Streams(seed, "dynamics").block(block) if solver.draws(sde) else None
+    noise: Stream | None = None
+    if solver.draws(sde):
+        noise = Streams(seed, "dynamics").block(block)
+        if brownian is not None:
+            noise = brownian.along(solver.nodes(times), block)
     if conditions.boundary is not None:
         # of its own, so that a trajectory that meets no absorbing end keeps its bits
         conditions = replace(conditions, uniforms=Streams(seed, "boundary").block(block))
     return solver.solve(sde, x0, times, noise=noise, keep_path=keep_path, conditions=conditions)
+
+
+def runs_together(
+    sde: SDE,
+    solver: Solver,
+    x0: State,
+    times: Tensor,
+    *,
+    trajectories: int,
+    seed: int,
+    boundary: Enclosure | None,
+    interacting: bool | None,
+    network: bool,
+    on_nonfinite: OnNonfinite,
+    stacklevel: int = 3,
+) -> bool:
+    """Return whether trajectories feel each other and must run in one piece.
+
+    Looked for at the start, and where a pilot ends that walks a few of them at the run's steps and
+    at half of them; it also judges the steps (`sdegen.simulation.pilot`).
+
+    Args:
+        sde: What moves.
+        solver: How it moves.
+        x0: States at times[0], all of them or some that stand for the others.
+        times: Shape (T,), float64.
+        trajectories: Of the run.
+        seed: Of the run.
+        boundary: What the states are kept inside of.
+        interacting: What the user says of it; None is to be found out.
+        network: Whether a network is called, of which no more is asked than must be.
+        on_nonfinite: As the run has it.
+        stacklevel: As `warnings.warn` has it; 3 points at the caller's caller.
+
+    Raises:
+        ValueError: If drift or diffusion depend on the place of a trajectory in the batch, or if
+            steps are unstable.
+    """
+    rows = block_rows(x0)
+    here = torch.arange(trajectories, device=x0.device) if len(x0) < trajectories else None
+    if not network and interacting is not True:
+        many = looked_at(x0[0].numel(), trajectories, len(times), rows)
+        like = x0[:many] if here is None else x0[here[:many] % len(x0)]
+        check_place(sde.of_rows(slice(many)), like, times[0])
+    together = interacting is True
+    if interacting is None and (trajectories > rows or not network):
+        few, noise = sde.of_rows(slice(len(x0[:_FEW]))), Streams(seed, "probe").block(0)
+        sparing = network or trajectories <= rows
+        together = couples(few, x0[:_FEW], times, noise, sparing=sparing)
+    if network:
+        return together
+    noise = Streams(seed, "pilot").block(0)
+    pilot = check_steps(
+        sde,
+        solver,
+        x0,
+        times,
+        trajectories=trajectories,
+        boundary=boundary,
+        whole=together,
+        noise=noise,
+        on_nonfinite=on_nonfinite,
+        stacklevel=stacklevel + 1,
+    )
+    if pilot is not None and interacting is not True and not together and len(pilot.states) > 1:
+        check_place(pilot.sde, pilot.states, pilot.t)
+        if interacting is None and trajectories > rows:
+            then = pilot.t.expand(1)
+            together = couples(pilot.sde, pilot.states, then, noise, sparing=True)
+    return together
 
 
 def check_interacting(interacting: object) -> None:

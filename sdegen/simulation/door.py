@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sdegen.boundary import Enclosure
+from sdegen.brownian import BrownianPath
 from sdegen.requests import as_state
 from sdegen.score.composition import warn_collapse
 from sdegen.sde.base import SDE
@@ -24,6 +25,7 @@ from sdegen.solvers.base import Solver
 __all__ = [
     "check_blocks",
     "check_boundary",
+    "check_brownian",
     "check_bytes",
     "check_derivatives",
     "check_dynamics",
@@ -200,6 +202,23 @@ def _check_range(sde: SDE, times: Tensor) -> None:
         f"times must lie in [{low:g}, {high:g}], where {type(sde).__name__} is defined, but span "
         f"{start:g} … {end:g}{why}."
     )
+
+
+def check_brownian(brownian: object, solver: Solver, times: Tensor) -> None:
+    """Refuse a Brownian path that the steps of a run do not meet, or that a solver cannot walk.
+
+    Raises:
+        TypeError: If brownian is something else.
+        ValueError: Naming the solver, or the time that is missing.
+    """
+    if brownian is None:
+        return
+    if not isinstance(brownian, BrownianPath):
+        raise TypeError(
+            f"brownian must be a BrownianPath(rng, times) or None, but is {brownian!r}."
+        )
+    solver.check_brownian()
+    brownian.places(solver.nodes(times))
 
 
 def check_trajectories(sde: SDE, trajectories: int) -> None:

@@ -33,10 +33,9 @@ from sdegen.boundary import BoundaryLike, enclosure_of
 from sdegen.checks import check_flag
 from sdegen.errors import Interrupted, RankError, SdegenError
 from sdegen.interrupt import HeldInterrupt
-from sdegen.noise import Rng, Streams
+from sdegen.noise import Rng
 from sdegen.sde.base import SDE
-from sdegen.sde.rows import check_place, couples, looked_at
-from sdegen.simulation.blocks import block_rows, check_interacting
+from sdegen.simulation.blocks import block_rows, check_interacting, runs_together
 from sdegen.simulation.door import (
     check_blocks,
     check_boundary,
@@ -48,7 +47,7 @@ from sdegen.simulation.door import (
     probe,
 )
 from sdegen.simulation.observables import Observable, PairTree, check_observables
-from sdegen.simulation.plan import Plan, Start, named, sample_of
+from sdegen.simulation.plan import Plan, Start, named, pilot_starts, sample_of
 from sdegen.simulation.pool import check_threads, over_blocks
 from sdegen.simulation.ranks import ENDED, Ranks, alone
 from sdegen.simulation.records import COUNTS, Gathered, Template
@@ -197,13 +196,18 @@ def run_ensemble(
         check_derivatives(sde, probed, ts[0])
         rows = block_rows(sample)
         check_blocks(trajectories, rows)
-        if not network and not together:
-            many = looked_at(sample[0].numel(), trajectories, len(ts), rows)
-            like = sample[torch.arange(many, device=sample.device) % len(sample)]
-            check_place(sde.of_rows(slice(many)), like, ts[0])
-        if trajectories > rows and interacting is None and not together:
-            few, noise = sde.of_rows(slice(len(sample))), Streams(seed, "probe").block(0)
-            together = couples(few, sample, ts, noise, network=network)
+        together = solver.whole or runs_together(
+            sde,
+            solver,
+            pilot_starts(x0, sample, trajectories, seed),
+            ts,
+            trajectories=trajectories,
+            seed=seed,
+            boundary=enclosure,
+            interacting=interacting,
+            network=network,
+            on_nonfinite=on_nonfinite,
+        )
         plan = Plan(
             sde=sde,
             solver=solver,

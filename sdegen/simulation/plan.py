@@ -32,11 +32,11 @@ from sdegen.solvers.onestep import OneStep
 from sdegen.solvers.record import OnNonfinite
 from sdegen.walls import Walls
 
-__all__ = ["Plan", "Start", "named", "sample_of"]
+__all__ = ["Plan", "Start", "named", "pilot_starts", "sample_of"]
 
 Start = Tensor | Callable[..., Tensor]
 
-_PROBED = 4
+_PROBED, _PILOTS = 4, 256
 _HELD = 8  # states of a block that are alive during a step
 _AHEAD = 2  # blocks for each thread that wait to be taken
 
@@ -65,6 +65,20 @@ def sample_of(x0: Start, trajectories: int, seed: int) -> Tensor:
             f"({trajectories}, *event), one where all start, or a function x0(rows, rng=…)."
         )
     return x0.expand(trajectories, *x0.shape[1:])[:_PROBED]
+
+
+def pilot_starts(x0: Start, sample: Tensor, trajectories: int, seed: int) -> Tensor:
+    """Return starts of a pilot: all of them, or a few hundred of those that a function makes.
+
+    Args:
+        x0: Where from.
+        sample: A few rows of it.
+        trajectories: Of the run.
+        seed: Of the run.
+    """
+    if isinstance(x0, Tensor):
+        return x0 if len(x0) == trajectories else sample
+    return _made(x0, min(_PILOTS, trajectories), seed, "pilot start", 0)
 
 
 def _made(x0: Callable[..., Tensor], rows: int, seed: int, purpose: str, b: int) -> Tensor:

@@ -13,15 +13,21 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sdegen.boundary import BoundaryLike, Enclosure, enclosure_of
+from sdegen.brownian import BrownianPath
 from sdegen.checks import check_flag
 from sdegen.errors import Interrupted, NonFiniteError, SdegenError, SolverError
 from sdegen.interrupt import HeldInterrupt
-from sdegen.noise import Rng, Streams, seed_of
+from sdegen.noise import Rng, seed_of
 from sdegen.sde.base import SDE
-from sdegen.sde.rows import check_place, couples, looked_at
 from sdegen.shapes import State
-from sdegen.simulation.blocks import block_rows, check_interacting, solve_block
+from sdegen.simulation.blocks import (
+    block_rows,
+    check_interacting,
+    runs_together,
+    solve_block,
+)
 from sdegen.simulation.door import (
+    check_brownian,
     check_derivatives,
     check_dynamics,
     check_memory,
@@ -37,8 +43,6 @@ from sdegen.trajectory import Trajectory
 from sdegen.walls import Walls
 
 __all__ = ["simulate"]
-
-_FEW = 4  # rows that are asked whether they feel each other
 
 
 def simulate(
@@ -56,6 +60,7 @@ def simulate(
     threads: int | None = None,
     progress: bool = False,
     differentiable: bool = False,
+    brownian: BrownianPath | None = None,
 ) -> Trajectory:
     """Simulates dX = f(X, t) dt + g(X, t) dW from x0 along times.
 
@@ -84,6 +89,10 @@ def simulate(
             is enough.
         progress: Whether a progress bar is shown.
         differentiable: Whether gradients flow through the simulation; it then runs in one piece.
+        brownian: The Brownian path that the noise is taken from, in place of rng: two runs with
+            one path, at steps of two sizes, differ by the error of the steps alone. Its times must
+            have those at which steps begin and end; solvers that take more than one increment a
+            step refuse it.
 
     Returns:
         The paths, what they cost, and the seed that gives them again.
@@ -111,6 +120,7 @@ def simulate(
     check_flag("keep_path", keep_path)
     check_flag("differentiable", differentiable)
     check_trajectories(sde, len(x0))
+    check_brownian(brownian, solver, ts)
     check_memory(x0, len(ts) if keep_path else 1)
     threads = check_threads(threads)
     seed = seed_of(rng)
@@ -119,15 +129,20 @@ def simulate(
         with torch.no_grad():
             network = probe(sde, x0, ts[0], enclosure, whole=interacting is True)
             check_derivatives(sde, x0, ts[0], differentiable=differentiable)
-            whole = solver.whole or differentiable
-            if not network and interacting is not True:
-                many = looked_at(x0[0].numel(), len(x0), len(ts), block_rows(x0))
-                check_place(sde.of_rows(slice(many)), x0[:many], ts[0])
-            if interacting is None and not whole and len(x0) > block_rows(x0):
-                few = slice(_FEW)
-                noise = Streams(seed, "probe").block(0)
-                interacting = couples(sde.of_rows(few), x0[few], ts, noise, network=network)
-            rows = len(x0) if whole or interacting else block_rows(x0)
+            together = runs_together(
+                sde,
+                solver,
+                x0,
+                ts,
+                trajectories=len(x0),
+                seed=seed,
+                boundary=enclosure,
+                interacting=interacting,
+                network=network,
+                on_nonfinite=on_nonfinite,
+            )
+            whole = solver.whole or differentiable or together
+            rows = len(x0) if whole else block_rows(x0)
             blocks = [slice(i, i + rows) for i in range(0, len(x0), rows)]
         one_at_a_time = threading.Lock()
         with tqdm(
@@ -149,6 +164,7 @@ def simulate(
                     seed=seed,
                     keep_path=keep_path,
                     conditions=conditions,
+                    brownian=brownian,
                 ),
                 range(len(blocks)),
                 threads=1 if x0.is_cuda else threads,

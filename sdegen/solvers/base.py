@@ -71,6 +71,18 @@ class Solver(ABC):
                 "times 0, 1, 2, …"
             )
 
+    def check_brownian(self) -> None:
+        """Refuse a Brownian path that is given, where a step takes more than its increment.
+
+        Raises:
+            ValueError: With solvers that take one.
+        """
+        raise ValueError(
+            f"{type(self).__name__} cannot walk a given Brownian path: it draws more than one "
+            "increment a step, or chooses its own steps. Take EulerMaruyama(substeps=…), "
+            "Heun(substeps=…) or TorchSDE('milstein', substeps)."
+        )
+
     def draws(self, sde: SDE) -> bool:
         """Whether a run draws noise: where the dynamics do, or the method adds some of its own."""
         return sde.noise != "none"

@@ -78,6 +78,14 @@ class OneStep(FixedStep):
         if not isinstance(self.compile, bool):
             raise TypeError(f"compile must be True or False, but is {self.compile!r}.")
 
+    def check_brownian(self) -> None:
+        """Refuse compiled runs, which make their own normals; each other step takes one."""
+        if self.compile:
+            raise ValueError(
+                f"{type(self).__name__}(compile=True) makes its own normals and cannot walk a "
+                "given Brownian path: leave compile out."
+            )
+
     @abstractmethod
     def mover(self, sde: SDE) -> Move:
         """The step as a function, move(x, t, s, dt, root, z): the state at s = t + dt.

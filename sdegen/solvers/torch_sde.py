@@ -104,6 +104,14 @@ class TorchSDE(Solver):
                 "noise='additive' if g depends on t alone."
             )
 
+    def check_brownian(self) -> None:
+        """Refuse "srk", which takes the integral of the path over a step too (a Lévy area)."""
+        if self.method == "srk":
+            raise ValueError(
+                "TorchSDE('srk') needs ∫W du over each step beside its increment, which a "
+                "BrownianPath does not have: take TorchSDE('milstein') or EulerMaruyama()."
+            )
+
     def nodes(self, times: Tensor) -> Tensor:
         """The times, with substeps − 1 nodes more between any two."""
         return refine(times, self.substeps)
