@@ -12,6 +12,8 @@ Trajectories that feel each other (a mean field) cannot be cut into blocks: see
 `sdegen.sde.rows`.
 """
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -25,6 +27,7 @@ from sdegen.sde.rows import check_place, couples, looked_at
 from sdegen.shapes import State
 from sdegen.simulation.pilot import check_steps
 from sdegen.solvers.base import Conditions, Solution, Solver
+from sdegen.solvers.onestep import OneStep
 from sdegen.solvers.record import OnNonfinite
 
 __all__ = ["block_rows", "check_interacting", "runs_together", "solve_block"]
@@ -35,6 +38,7 @@ __all__ = ["block_rows", "check_interacting", "runs_together", "solve_block"]
 _NUMBERS = {"cpu": 50_000}
 _NUMBERS_ON_DEVICE = 2**24  # what fills a GPU
 _FEW = 4  # rows that are asked whether they feel each other
+_FAR = 1e3  # times as far as the start: from there a state is lost by its steps
 _FEWEST_ROWS = 256  # networks on large events still get a batch worth having
 
 
@@ -74,15 +78,72 @@ def solve_block(
     Returns:
         The block as far as it went: `failed_at` and `interrupted_at` say whether to the end.
     """
-    noise: Stream | None = None
-    if solver.draws(sde):
-        noise = Streams(seed, "dynamics").block(block)
-        if brownian is not None:
-            noise = brownian.along(solver.nodes(times), block)
-    if conditions.boundary is not None:
-        # of its own, so that a trajectory that meets no absorbing end keeps its bits
-        conditions = replace(conditions, uniforms=Streams(seed, "boundary").block(block))
-    return solver.solve(sde, x0, times, noise=noise, keep_path=keep_path, conditions=conditions)
+
+    def solve(conditions: Conditions, keep_path: bool) -> Solution:
+        noise: Stream | None = None
+        if solver.draws(sde):
+            noise = Streams(seed, "dynamics").block(block)
+            if brownian is not None:
+                noise = brownian.along(solver.nodes(times), block)
+        if conditions.boundary is not None:
+            # of its own, so that a trajectory that meets no absorbing end keeps its bits
+            conditions = replace(conditions, uniforms=Streams(seed, "boundary").block(block))
+        return solver.solve(
+            sde, x0, times, noise=noise, keep_path=keep_path, conditions=conditions
+        )
+
+    solution = solve(conditions, keep_path)
+    lost = solution.failed_at is not None and solution.why is None and solution.cause is None
+    if not lost or not _repeats(sde, solver):
+        return solution
+    return replace(solution, cause=_where_lost(sde, x0, solver.nodes(times), solve, conditions))
+
+
+def _repeats(sde: SDE, solver: Solver) -> bool:
+    """Return whether a block can be walked once more, step by step, to the same bits."""
+    compiled = isinstance(solver, OneStep) and solver.compile
+    return solver.shows_steps and not compiled and sde.denoising is None
+
+
+class _Found(Exception):
+    """Ends a run that has shown what it was repeated for; never seen outside."""
+
+
+def _where_lost(
+    sde: SDE,
+    x0: State,
+    nodes: Tensor,
+    solve: Callable[[Conditions, bool], Solution],
+    conditions: Conditions,
+) -> str | None:
+    """Return where drift or diffusion themselves are not finite, by walking a block once more.
+
+    None where they are: then it is the step that goes too far.
+    """
+    cause: list[str] = []
+    far = _FAR * (1 + float(x0.abs().max()))
+
+    def watch(i: int, before: State, after: State) -> None:
+        lost = ~after.isfinite().flatten(1).all(1)
+        if not bool(lost.any()):
+            return
+        lost &= before.flatten(1).abs().amax(1) < far  # else it has all but exploded already
+        for name, field in (("drift", sde.drift), ("diffusion", sde.diffusion)):
+            value = field(before, nodes[i]).expand_as(before)
+            bad = lost & ~value.isfinite().flatten(1).all(1)
+            if bool(bad.any()):
+                row = int(bad.nonzero()[0])
+                cause.append(
+                    f"The {name} is {value[row].flatten()[:4].tolist()} at t = "
+                    f"{float(nodes[i]):g} and x = {before[row].flatten()[:4].tolist()}"
+                )
+                break
+        raise _Found
+
+    quiet = replace(conditions, tick=None, see=None, watch=watch)
+    with suppress(Exception):  # the run has failed already, and that is what is to be told
+        solve(quiet, False)
+    return cause[0] if cause else None
 
 
 def runs_together(
@@ -122,10 +183,11 @@ def runs_together(
             steps are unstable.
     """
     rows = block_rows(x0)
-    here = torch.arange(trajectories, device=x0.device) if len(x0) < trajectories else None
     if not network and interacting is not True:
         many = looked_at(x0[0].numel(), trajectories, len(times), rows)
-        like = x0[:many] if here is None else x0[here[:many] % len(x0)]
+        like = x0[:many]
+        if len(x0) < many:
+            like = x0[torch.arange(many, device=x0.device) % len(x0)]
         check_place(sde.of_rows(slice(many)), like, times[0])
     together = interacting is True
     if interacting is None and (trajectories > rows or not network):

@@ -150,7 +150,7 @@ def test_seeded_results_keep_their_bits():
 
 def _pilot(sde, solver, x0, times):
     return check_steps(
-        sde, solver, x0, torch.as_tensor(times, dtype=F64), trajectories=len(x0), walls=None,
+        sde, solver, x0, torch.as_tensor(times, dtype=F64), trajectories=len(x0), boundary=None,
         whole=False, noise=Stream(0),
     )  # fmt: skip
 

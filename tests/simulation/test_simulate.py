@@ -1,5 +1,6 @@
 """simulate: what it returns, what it repeats, what it says when trajectories are lost."""
 
+import functools
 import math
 
 import numpy as np
@@ -226,6 +227,21 @@ def test_an_explosion_says_how_many_when_and_what_to_do():
     assert bool(path.states.isfinite().all())
     assert int(path.nonfinite.sum()) == 137
     torch.testing.assert_close(path.states[1], x0 + x0 * x0 / 80, rtol=1e-15, atol=0)
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_what_a_drift_itself_makes_is_said_with_where(ensemble):
+    # √x of a state that has passed 0: no step is small enough
+    sde = sg.ItoProcess(lambda x: -1 + 0 * torch.sqrt(x), 0.0)
+    x0 = torch.tensor([[0.35], [5.0]], dtype=F64)
+    times = torch.linspace(0, 1, 11, dtype=F64)
+    message = r"The drift is \[nan\] at t = 0\.4 and x = \[-0\.05\d*\]: look at what it returns"
+    about = {"trajectories": 2, "observables": [sg.Moments()], "progress": False}
+    run = functools.partial(sg.run_ensemble, **about) if ensemble else sg.simulate
+    with pytest.raises(sg.NonFiniteError, match=message):
+        run(sde, x0, times)
+    with pytest.raises(sg.NonFiniteError, match=r"The diffusion is \[nan\] at t = 0\.\d+ and x"):
+        sg.simulate(sg.ItoProcess(lambda x: -1 + 0 * x, torch.sqrt), x0, times, rng=0)
 
 
 def test_an_explosion_at_the_end_is_not_missed():
