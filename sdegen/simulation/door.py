@@ -302,7 +302,9 @@ def probe(sde: SDE, x0: State, t: Tensor, boundary: Enclosure | None, *, whole: 
     if not network:
         for name, field, value in (("drift", sde.drift, f), ("diffusion", sde.diffusion, g)):
             check_repeatable(name, value, field(rows.clone(), t))
-        if not whole:
+        if whole:
+            _check_matrix(sde, g, rows, t)
+        else:
             check_rows(sde, rows, t)
     return network
 
@@ -386,6 +388,26 @@ def check_bytes(need: int, device: torch.device, what: str, instead: str) -> Non
         raise MemoryError(
             f"{what} need about {need / 2**30:.3g} GiB, but {free / 2**30:.3g} GiB are free on "
             f"{device}; pass {instead}."
+        )
+
+
+def _check_matrix(sde: SDE, g: Tensor, rows: State, t: Tensor) -> None:
+    """Refuse a noise matrix that fits a batch of d trajectories in d dimensions by accident.
+
+    Raises:
+        ValueError: If g is (d, d), and is so for one row less.
+    """
+    n = len(rows)
+    if n < 2 or g.shape != (n, n) or rows.shape != (n, n):
+        return
+    try:
+        fewer = sde.diffusion(rows[1:].clone(), t)
+    except Exception:
+        return  # what takes all rows alone has one number for each of them
+    if fewer.shape == g.shape:
+        raise ValueError(
+            f"diffusion returned shape {tuple(g.shape)} for {n} and for {n - 1} rows; noise is "
+            f"diagonal, a noise matrix is not built. {CURE}"
         )
 
 

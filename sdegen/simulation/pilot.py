@@ -14,8 +14,9 @@ on. Growth that the equation itself has is in both walks and passes.
 
 The pilot goes as far as costs 5 % of the run, or 20 ms: over all of a short run, over the first
 stretch of another. What a step does only later is not seen. It draws from a stream of its own. No
-pilot is made of Markov chains, of reverse dynamics, of dynamics that call a network, of absorbing
-walls, and of solvers that choose their own steps.
+pilot is made of Markov chains, of reverse dynamics, of dynamics that call a network, and of
+solvers that choose their own steps. Where ends absorb, the trajectories that no end has met are
+looked at.
 
 The same place sees a state that rounds its increments away: x + dt f = x in float32.
 """
@@ -32,7 +33,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sdegen.boundary import Enclosure
+from sdegen.boundary import Enclosure, Interval, values_of
 from sdegen.errors import AccuracyWarning
 from sdegen.noise import Normals, Stream
 from sdegen.sde.base import SDE
@@ -40,6 +41,7 @@ from sdegen.shapes import State
 from sdegen.solvers.base import Conditions, FixedStep, Solver, refine
 from sdegen.solvers.onestep import OneStep
 from sdegen.solvers.torch_sde import TorchSDE
+from sdegen.walls import WallKind
 
 __all__ = ["Pilot", "check_steps"]
 
@@ -135,13 +137,13 @@ def check_steps(
     Raises:
         ValueError: If the steps are unstable, with steps that are not.
     """
-    single = _single(sde, solver, boundary)
+    single = _single(sde, solver)
     if single is None:
         return None
     own, x = _few_of(sde, x0, trajectories, whole)
     nodes = solver.nodes(times)
     stride = (len(nodes) - 1) // (len(times) - 1)
-    walk = _Walk(own, single, x, nodes, noise, _reflecting(boundary), stride)
+    walk = _Walk(own, single, x, nodes, noise, boundary, stride)
     try:
         verdict = walk.go(trajectories, whole)
     except Exception:
@@ -150,15 +152,13 @@ def check_steps(
         _tell(walk, verdict, solver, on_nonfinite, stacklevel + 1)
     else:
         _check_rounding(walk, stacklevel + 1)
-    finite = walk.fine.flatten(1).isfinite().all(1)
+    finite = walk.fine.flatten(1).isfinite().all(1) & walk._alive
     return Pilot(own.of_rows(finite), walk.fine[finite], walk.nodes[walk.reached])
 
 
-def _single(sde: SDE, solver: Solver, boundary: Enclosure | None) -> Solver | None:
+def _single(sde: SDE, solver: Solver) -> Solver | None:
     """Return the solver with one step between two times; None where there is no pilot."""
     if not sde.halves_steps or sde.clock != "continuous" or sde.denoising is not None:
-        return None
-    if boundary is not None and boundary.absorbs:
         return None
     if isinstance(solver, OneStep):
         return replace(solver, substeps=1, compile=False)
@@ -167,15 +167,17 @@ def _single(sde: SDE, solver: Solver, boundary: Enclosure | None) -> Solver | No
     return None
 
 
-def _reflecting(boundary: Enclosure | None) -> Enclosure | None:
-    """Return the boundary without what goes around: there the drift is periodic too.
-
-    A walk that is not brought back does not jump, and has a mean and a spread.
-    """
-    if boundary is None or not boundary.periodic:
-        return boundary
-    parts = tuple(part for part in boundary.parts if not part[1].periodic)
-    return Enclosure(boundary.event, parts) if parts else None
+def _without(boundary: Enclosure | None, kinds: tuple[WallKind, ...]) -> Enclosure | None:
+    """Return the boundary without ends of these kinds."""
+    if boundary is None:
+        return None
+    parts = []
+    for coordinates, interval in boundary.parts:
+        ends = (interval.low, interval.high)
+        low, high = (None if end is None or end.kind in kinds else end for end in ends)
+        if low is not None or high is not None:
+            parts.append((coordinates, Interval(low, high)))
+    return Enclosure(boundary.event, tuple(parts)) if parts else None
 
 
 def _few_of(sde: SDE, x0: State, trajectories: int, whole: bool) -> tuple[SDE, State]:
@@ -219,7 +221,13 @@ class _Walk:
         self.coarse = self.fine = x
         self.reached = 0
         self._noise = noise
-        self._conditions = Conditions(boundary)
+        self.boundary = boundary
+        # what goes around is not brought back: its drift is periodic too, and it has a mean and a
+        # spread. Nor is what is absorbed: it is left out
+        kept = _without(boundary, ("periodic", "absorbing"))
+        self._absorbing = _without(boundary, ("periodic", "no-flux"))
+        self._conditions = Conditions(kept, "raise" if self._absorbing is None else "freeze")
+        self._alive = torch.ones(len(x), dtype=torch.bool, device=x.device)
         self._scale = torch.zeros(())
         self._largest = [_largest(x), _largest(x)]
 
@@ -295,7 +303,8 @@ class _Walk:
 
     def _finite(self) -> bool:
         """Return whether both walks are."""
-        return bool(self.coarse.isfinite().all() & self.fine.isfinite().all())
+        alive = self._alive
+        return bool(self.coarse[alive].isfinite().all() & self.fine[alive].isfinite().all())
 
     def _stretch(self, end: int) -> _Verdict:
         """Take both walks on to a node."""
@@ -308,9 +317,12 @@ class _Walk:
         summed = None if normals is None else (normals[0::2] + normals[1::2]) * 0.5**0.5
         coarse = self._solved(self.coarse, nodes, summed)
         fine = self._solved(self.fine, halves, normals)
+        if self._absorbing is not None:
+            self._alive &= _inside(self._absorbing, coarse, nodes)
+            self._alive &= _inside(self._absorbing, fine, halves)
         self._largest = [
-            max(self._largest[0], _largest(coarse)),
-            max(self._largest[1], _largest(fine)),
+            max(largest, _largest(states[:, self._alive]))
+            for largest, states in zip(self._largest, (coarse, fine), strict=True)
         ]
         self.reached = end
         self.coarse, self.fine = coarse[-1], fine[-1]
@@ -333,6 +345,7 @@ class _Walk:
     def _moved(self, allowed: float = _MOVED, errors: float = _ERRORS) -> tuple[float, float, str]:
         """Return by how much mean or standard deviation moved, and 0 errors where by little."""
         both = self.coarse.flatten(1).isfinite().all(1) & self.fine.flatten(1).isfinite().all(1)
+        both &= self._alive
         c, f = (x[both].flatten(1).double() for x in (self.coarse, self.fine))
         n = len(c)
         if n < _FEWEST_ROWS:
@@ -403,8 +416,29 @@ class _GivenNormals(Normals):
         yield from super().each(recycled=False)
 
 
+def _inside(boundary: Enclosure, states: Tensor, times: Tensor) -> Tensor:
+    """Return which rows lay inside at all the times, shape (n,).
+
+    Args:
+        boundary: Ends that absorb.
+        states: Shape (T, n, *event).
+        times: Shape (T,).
+    """
+    flat = states.flatten(2)
+    inside = torch.ones(flat.shape[1], dtype=torch.bool, device=flat.device)
+    for coordinates, interval in boundary.parts:
+        some = flat[..., list(boundary.columns(coordinates))]
+        for end, sign in ((interval.low, 1.0), (interval.high, -1.0)):
+            if end is not None:
+                at = values_of(end.at, times).to(flat)[:, None, None]
+                inside &= (sign * (some - at) > 0).all(2).all(0)
+    return inside
+
+
 def _largest(states: Tensor) -> float:
     """Return the largest |x|, infinite if one is; NaN is none."""
+    if states.numel() == 0:
+        return 0.0
     return float(states.detach().abs().nan_to_num(nan=0.0, posinf=math.inf).max())
 
 
@@ -455,7 +489,7 @@ def _halvings(walk: _Walk, verdict: _Verdict) -> int | None:
     Explosions are looked at over the stretch on which they showed.
     """
     nodes = walk.nodes[: verdict.node + 1]
-    noise, boundary = walk._noise, walk._conditions.boundary
+    noise, boundary = walk._noise, walk.boundary
     spent = 0
     for k in range(1, _HALVINGS + 1):
         nodes = refine(nodes, 2)

@@ -157,6 +157,8 @@ def test_a_noise_matrix_is_refused_at_any_number_of_trajectories(batch, d):
         with pytest.raises(ValueError, match="noise matrix is not built"):
             sg.simulate(sde, torch.zeros(batch, d, dtype=F64), [0.0, 1.0], rng=0)
         with pytest.raises(ValueError, match="noise matrix is not built"):
+            sg.simulate(sde, torch.zeros(batch, d, dtype=F64), [0.0, 1.0], rng=0, interacting=True)
+        with pytest.raises(ValueError, match="noise matrix is not built"):
             sg.run_ensemble(
                 sde, torch.zeros(1, d, dtype=F64), [0.0, 1.0], trajectories=batch,
                 observables=[sg.Moments()], rng=0, progress=False,

@@ -129,6 +129,32 @@ def test_a_flow_that_contracts_is_judged_by_the_spread_it_had():
     _quietly(sg.ItoProcess(lambda x: -x, 0.0), x0, torch.linspace(0, 10, 101))
 
 
+# --- within boundaries
+
+
+def test_reflecting_periodic_and_absorbing_ends_make_no_false_alarm():
+    x0 = torch.full((3000, 1), 0.5, dtype=F64)
+    times, em = torch.linspace(0, 0.5, 6, dtype=F64), sg.EulerMaruyama(20)
+    bm = sg.BrownianMotion(1.0)
+    for seed in range(3):
+        for boundary in (
+            sg.Reflecting(0.0, 1.0),
+            sg.Absorbing(0.0, 1.0),
+            sg.Absorbing(high=lambda t: 1 + t),
+            (sg.Reflecting(0.0), sg.Absorbing(high=1.0)),
+        ):
+            _quietly(bm, x0, times, solver=em, rng=seed, boundary=boundary)
+        ring = sg.ItoProcess(lambda x: torch.sin(2 * math.pi * x), 1.0)
+        _quietly(ring, x0, times, solver=em, rng=seed, boundary=sg.Periodic(0.0, 1.0))
+
+
+@pytest.mark.parametrize("boundary", [sg.Absorbing(-9.0, 9.0), sg.Reflecting(-9.0, 9.0)])
+def test_ends_do_not_hide_steps_that_are_too_large(boundary):
+    x0 = torch.randn(3000, 1, generator=torch.Generator().manual_seed(0), dtype=F64)
+    with pytest.warns(sg.AccuracyWarning, match="half of them move the standard deviation"):
+        sg.simulate(sg.OrnsteinUhlenbeck(), x0, torch.linspace(0, 6, 6), rng=0, boundary=boundary)
+
+
 # --- where no pilot is made
 
 
