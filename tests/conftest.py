@@ -34,7 +34,7 @@ def dtype(request):
     return getattr(torch, request.config.getoption("--dtype"))
 
 
-# These rooms test the laws of chains, orders and their constants at steps that are long on purpose;
+# These rooms test laws of chains, orders and their constants at steps that are long on purpose;
 # that such steps are warned of is the matter of tests/simulation/test_pilot.py. Examples, README
 # and the demo run with all warnings as errors.
 COARSE = ("solvers", "verification", "commands", "adaptors", "likelihood", "benchmarks")
