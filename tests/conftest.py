@@ -34,16 +34,16 @@ def dtype(request):
     return getattr(torch, request.config.getoption("--dtype"))
 
 
-# These rooms test laws of chains, orders and their constants at steps that are long on purpose;
-# that such steps are warned of is the matter of tests/simulation/test_pilot.py. Examples, README
-# and the demo run with all warnings as errors.
-COARSE = ("solvers", "verification", "commands", "adaptors", "likelihood", "benchmarks")
+# Most tests take steps that are long on purpose: laws of chains, orders and their constants, or
+# what no step matters to. That such steps are warned of is the matter of these alone; examples
+# run with all warnings as errors in processes of their own.
+STRICT = ("test_pilot", "test_brownian", "test_main", "test_physics")
 
 
 def pytest_collection_modifyitems(items):
     quiet = pytest.mark.filterwarnings("ignore:steps of:sdegen.AccuracyWarning")
     for item in items:
-        if item.path.parent.name in COARSE:
+        if item.path.stem not in STRICT:
             item.add_marker(quiet)
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and there is none"))

@@ -12,9 +12,6 @@ from sdegen.noise import Stream
 from sdegen.sde.rows import couples
 from sdegen.simulation.blocks import block_rows
 
-# what is tested here does not depend on the steps, which are long on purpose
-pytestmark = pytest.mark.filterwarnings("ignore:steps of:sdegen.AccuracyWarning")
-
 F64 = torch.float64
 T = torch.linspace(0, 10, 5, dtype=F64)
 

@@ -15,11 +15,7 @@ TIMES = [0.0, 0.5, 1.0]
 OU = sg.OrnsteinUhlenbeck()
 VP = sg.VP(sg.LinearBeta(0.1, 20.0))
 
-pytestmark = [
-    pytest.mark.usefixtures("as_user"),  # bad arguments meet our messages, not jaxtyping's
-    # what is tested here does not depend on the steps, which are long on purpose
-    pytest.mark.filterwarnings("ignore:steps of:sdegen.AccuracyWarning"),
-]
+pytestmark = pytest.mark.usefixtures("as_user")  # bad arguments meet our messages, not jaxtyping's
 
 
 def _of(drift, diffusion=0.7, **keywords):

@@ -14,9 +14,6 @@ from sdegen.simulation import door
 from sdegen.simulation.plan import Plan
 from sdegen.simulation.ranks import Ranks
 
-# what is tested here does not depend on the steps, which are long on purpose
-pytestmark = pytest.mark.filterwarnings("ignore:steps of:sdegen.AccuracyWarning")
-
 F64 = torch.float64
 TIMES = [0.0, 0.1, 0.2]
 EULER = sg.EulerMaruyama(substeps=5)

@@ -10,9 +10,6 @@ from hypothesis import strategies as st
 import sdegen as sg
 from sdegen.simulation.observables import Accumulator, PairTree
 
-# what is tested here does not depend on the steps, which are long on purpose
-pytestmark = pytest.mark.filterwarnings("ignore:steps of:sdegen.AccuracyWarning")
-
 OU = sg.OrnsteinUhlenbeck(rate=1.0, sigma=1.0)
 TIMES = [0.0, 0.5, 1.0]
 

@@ -11,9 +11,6 @@ from scipy import integrate, special, stats
 import sdegen as sg
 from sdegen.noise import stream
 
-# what is tested here does not depend on the steps, which are long on purpose
-pytestmark = pytest.mark.filterwarnings("ignore:steps of:sdegen.AccuracyWarning")
-
 F64 = torch.float64
 N = 200_000
 

@@ -10,9 +10,6 @@ from scipy import stats
 
 import sdegen as sg
 
-# what is tested here does not depend on the steps, which are long on purpose
-pytestmark = pytest.mark.filterwarnings("ignore:steps of:sdegen.AccuracyWarning")
-
 F64 = torch.float64
 TIMES = torch.linspace(0, 1, 81, dtype=F64)
 

@@ -9,9 +9,6 @@ from scipy import special
 
 import sdegen as sg
 
-# what is tested here does not depend on the steps, which are long on purpose
-pytestmark = pytest.mark.filterwarnings("ignore:steps of:sdegen.AccuracyWarning")
-
 F64 = torch.float64
 TIMES = [0.0, 0.25, 0.5, 1.0]
 EULER = sg.EulerMaruyama(substeps=5)
