@@ -12,6 +12,7 @@ Trajectories that feel each other (a mean field) cannot be cut into blocks: see
 `sdegen.sde.rows`.
 """
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -38,6 +39,7 @@ __all__ = ["block_rows", "check_interacting", "runs_together", "solve_block"]
 _NUMBERS = {"cpu": 50_000}
 _NUMBERS_ON_DEVICE = 2**24  # what fills a GPU
 _FEW = 4  # rows that are asked whether they feel each other
+_SOME, _MANY_STEPS, _DEAR = 256, 40, 1e-4  # rows; steps, of which two cost 5 %; seconds
 _FAR = 1e3  # times as far as the start: from there a state is lost by its steps
 _FEWEST_ROWS = 256  # networks on large events still get a batch worth having
 
@@ -185,6 +187,8 @@ def runs_together(
     rows = block_rows(x0)
     if not network and interacting is not True:
         many = looked_at(x0[0].numel(), trajectories, len(times), rows)
+        if many > _SOME and len(solver.nodes(times)) < _MANY_STEPS and _is_dear(sde, x0, times[0]):
+            many = _SOME
         like = x0[:many]
         if len(x0) < many:
             like = x0[torch.arange(many, device=x0.device) % len(x0)]
@@ -215,6 +219,14 @@ def runs_together(
             then = pilot.t.expand(1)
             together = couples(pilot.sde, pilot.states, then, noise, sparing=True)
     return together
+
+
+def _is_dear(sde: SDE, x0: State, t: Tensor) -> bool:
+    """Return whether a drift costs so much that a block of it is not evaluated for a check."""
+    few = torch.arange(_SOME, device=x0.device) % len(x0)
+    start = time.thread_time()
+    sde.of_rows(slice(_SOME)).drift(x0[few], t)
+    return time.thread_time() - start > _DEAR
 
 
 def check_interacting(interacting: object) -> None:

@@ -245,7 +245,7 @@ def probe(sde: SDE, x0: State, t: Tensor, boundary: Enclosure | None, *, whole: 
         whole: Whether all rows are evaluated, as for trajectories that must not be cut.
 
     Returns:
-        Whether drift or diffusion call a network, which is then evaluated once.
+        Whether drift or diffusion call a network or a score, which is then evaluated once.
 
     Raises:
         TypeError: If drift or diffusion return no tensor, or one of another dtype or device.
@@ -267,7 +267,8 @@ def probe(sde: SDE, x0: State, t: Tensor, boundary: Enclosure | None, *, whole: 
                 f"({first_line(error)}). {CURE}"
             ) from error
         raise
-    network |= noisy_network
+    # a score is asked no more than a network: whoever draws samples counts its evaluations
+    network = network or noisy_network or sde.denoising is not None
     if f.shape != rows.shape:
         raise ValueError(
             f"drift returned shape {tuple(f.shape)} for x of shape {tuple(rows.shape)}; no drift "
