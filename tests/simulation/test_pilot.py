@@ -222,12 +222,12 @@ def test_what_raises_on_the_way_is_the_runs_to_tell():
 
 
 def test_coupling_that_starts_later_is_seen():
-    # a mean field that sets in beyond |x| = 2, where no displacement of the start reaches
+    # a mean field that sets in beyond |x| = 0.5, where no displacement of the start reaches
     def drift(x):
-        beyond = (x.abs() > 2).to(x)
+        beyond = (x.abs() > 0.5).to(x)
         return 4 + beyond * x.mean(0)
 
-    sde = sg.ItoProcess(drift, 0.01)
+    sde = sg.ItoProcess(drift, 0.5)
     x0, times = torch.zeros(60_000, 1, dtype=F64), torch.linspace(0, 1, 101)
     found = sg.simulate(sde, x0, times, rng=0, keep_path=False).final
     together = sg.simulate(sde, x0, times, rng=0, keep_path=False, interacting=True).final
