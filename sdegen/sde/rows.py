@@ -226,10 +226,9 @@ def _alike(expected: Tensor, found: Tensor, tolerance: float) -> bool:
 def couples(sde: SDE, rows: State, times: Tensor, noise: Stream, *, sparing: bool = False) -> bool:
     """Return whether the drift or the diffusion of one trajectory depends on the others.
 
-    Evaluates a few rows at the first, the middle and the last of the times (of a chain: of those
-    from which a step starts), and once more with all but one of them put elsewhere (of many rows,
-    with one half and with the other): what that one then gets is coupled if it differs by more
-    than rounding. They are put apart by independent noise of three sizes, since all trajectories
+    Evaluates a few rows at the first, the middle and the last of the times from which a step
+    starts, and once more with all but one of them put elsewhere (of many rows, with one half and
+    with the other): what that one then gets is coupled if it differs by more than rounding. They are put apart by independent noise of three sizes, since all trajectories
     may start at one point, where a mean field vanishes, and forces may be of short range; and once
     more around one point, since trajectories that start far apart may meet later.
 
@@ -253,8 +252,8 @@ def couples(sde: SDE, rows: State, times: Tensor, noise: Stream, *, sparing: boo
         for start in (rows, rows[:1].expand_as(rows))
         for d in _DISPLACEMENTS
     ]
-    # a chain has no step that starts at its last time
-    starts = times[:-1] if sde.clock == "integer" else times
+    # no step starts at the last time
+    starts = times[:-1] if len(times) > 1 else times
     later = [(pairs[0], t) for t in (starts[len(starts) // 2], starts[-1])]
     asked = [(pair, times[0]) for pair in (pairs[:2] if sparing else pairs)] + later
     fields = [sde.drift] if sde.constant_noise is not None else [sde.drift, sde.diffusion]
