@@ -228,9 +228,10 @@ def couples(sde: SDE, rows: State, times: Tensor, noise: Stream, *, sparing: boo
 
     Evaluates a few rows at the first, the middle and the last of the times from which a step
     starts, and once more with all but one of them put elsewhere (of many rows, with one half and
-    with the other): what that one then gets is coupled if it differs by more than rounding. They are put apart by independent noise of three sizes, since all trajectories
-    may start at one point, where a mean field vanishes, and forces may be of short range; and once
-    more around one point, since trajectories that start far apart may meet later.
+    with the other): what that one then gets is coupled if it differs by more than rounding. They
+    are put apart by independent noise of three sizes, since all trajectories may start at one
+    point, where a mean field vanishes, and forces may be of short range; and once more around one
+    point, since trajectories that start far apart may meet later.
 
     Not seen: a force of a range below 1e-4 of |x|, one that sets in between the three times or
     further from the starts than they are from 0, and one that is weaker than the rounding of f and
