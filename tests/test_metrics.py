@@ -245,6 +245,30 @@ def test_energy_distance_is_the_square_of_scipys():
     assert sg.metrics.energy_distance(x, y) == pytest.approx(theirs**2, rel=1e-10)
 
 
+def test_on_the_line_by_sorting_it_is_the_mean_over_all_pairs():
+    """Ties, unequal numbers, and a shift by 10⁶ that would cancel; nearest neighbours likewise."""
+    x, y = normal(150, 1).round(decimals=1), 0.7 * normal(201, 1, rng=3).round(decimals=1) + 0.2
+    for shift in (0.0, 1e6):
+        a, b = x + shift, y + shift
+        means = [(p - q.T).abs().mean() for p, q in ((a, b), (a, a), (b, b))]
+        pairs = 2 * means[0] - means[1] - means[2]
+        assert sg.metrics.energy_distance(a, b) == pytest.approx(float(pairs), rel=1e-9)
+        nearest = float((a - b.T).abs().amin(1).mean())
+        assert sg.metrics.nearest_distance(a, b) == pytest.approx(nearest, rel=1e-12)
+    assert sg.metrics.energy_distance(x, x) == 0.0
+
+
+def test_a_million_numbers_are_compared():
+    """3·10¹² pairs; N(0, 1) and N(1, 1) are 2 E|D₁| − 2 E|D₀| apart, D ~ N(δ, 2)."""
+    x, y = normal(1_000_000, 1), normal(1_000_000, 1, rng=1) + 1
+    root, pdf = math.sqrt(2), math.exp(-0.25) / math.sqrt(2 * math.pi)
+    apart = 2 * root * pdf + (2 * stats.norm.cdf(1 / root) - 1)
+    expected = 2 * apart - 4 / math.sqrt(math.pi)
+    # its standard error is about 2/√n
+    assert sg.metrics.energy_distance(x, y) == pytest.approx(expected, abs=4.42 * 2e-3)
+    assert sg.metrics.wasserstein_1d(x, y) == pytest.approx(1.0, abs=4.42 * 1.5e-3)
+
+
 def test_energy_distance_of_exact_samples_is_its_floor():
     # E|X − X′| = 2/√π for N(0, 1); the mean of 400 repetitions
     n, m, repeats = 30, 50, 400

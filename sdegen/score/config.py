@@ -8,10 +8,11 @@ from typing import Literal, get_args
 
 from sdegen.checks import check_count, check_not_negative, check_positive
 
-__all__ = ["Keep", "TrainConfig", "Weighting"]
+__all__ = ["Keep", "TrainConfig", "TrainPrecision", "Weighting"]
 
 Weighting = Literal["simple", "likelihood", "flow-matching", "edm"]
 Keep = Literal["last", "best"]
+TrainPrecision = Literal["full", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class TrainConfig:
         label_dropout: Share of the rows of a step whose label is kept from the network, so that
             it learns the score without a label too; where there are labels.
         keep: The averaged weights to end with: the "last", or the "best" on the validation data.
+        precision: "full" computes in the dtype of the weights; "bf16" runs the network under
+            torch.autocast to bfloat16, with weights, loss and steps as they are.
         validate_every: Steps between two looks at the validation data.
         checkpoint_every: Steps between two checkpoints, where a folder is given.
     """
@@ -47,6 +50,7 @@ class TrainConfig:
     weighting: Weighting = "likelihood"
     label_dropout: float = 0.1
     keep: Keep = "last"
+    precision: TrainPrecision = "full"
     validate_every: int = 250
     checkpoint_every: int = 1_000
 
@@ -71,7 +75,11 @@ class TrainConfig:
             )
         if not 0 <= self.label_dropout <= 1:
             raise ValueError(f"label_dropout must lie in [0, 1], but is {self.label_dropout:g}.")
-        for name, words in (("weighting", get_args(Weighting)), ("keep", get_args(Keep))):
+        for name, words in (
+            ("weighting", get_args(Weighting)),
+            ("keep", get_args(Keep)),
+            ("precision", get_args(TrainPrecision)),
+        ):
             if getattr(self, name) not in words:
                 listed = " or ".join(map(repr, words))
                 raise ValueError(f"{name} must be {listed}, but is {getattr(self, name)!r}.")

@@ -17,6 +17,14 @@ where V is not differentiated. Three choices of V have names:
     "isotropic" σ²/(α² + σ²) I, that of data N(0, I): ΠGDM; one product
     "none"      0: nearly DPS, whose step sizes absorb what is missing; one product
 
+**Of a network** V is no covariance: the Jacobian of a denoiser that was learned is not symmetric,
+and its eigenvalues are negative where it is wrong, down to −3 on a U-Net of digits, so that
+s² I + A V Aᵀ is indefinite and its inverse anything. "tweedie" takes the symmetric part and
+raises every eigenvalue of A V Aᵀ to −λ_min: no better than that is V known. Upper halves of digits
+(noise 0.05) continued by an MLP that was trained for 15 s, in 100 steps of DDIM with η = 1, came
+with "tweedie" within 0.32 of the truth, with "isotropic" 0.38, and, of V as it is, 21. "none"
+explodes there, which is an error.
+
 All are **approximations** where the data are not Gaussian: at intermediate t a posterior of
 several modes is not N(x̂_0, V). For a `GaussianMixture` the posterior is a mixture again, and
 `posterior` gives it exactly: the answer to judge them by.
@@ -232,7 +240,8 @@ class LinearMeasurement:
                 (sigma**2 / alpha).reshape(-1, 1, 1).to(x)
             )  # a 0-d float64 promotes once it has axes
             spread = scale * rows @ a.T
-            inner = inner + 0.5 * (spread + spread.mT)
+            spread = 0.5 * (spread + spread.mT)
+            inner = inner + spread + _lift(spread.detach())
             weights = torch.linalg.solve(inner, off[:, :, None])
             pull: Tensor = (rows.mT @ weights)[:, :, 0].reshape(x.shape)
             return pull
@@ -241,3 +250,16 @@ class LinearMeasurement:
             inner = inner + r2 * (a @ a.T)
         weights = torch.linalg.solve(inner.expand(len(x), -1, -1), off[:, :, None])[:, :, 0]
         return pulled(weights @ a).reshape(x.shape)
+
+
+def _lift(spread: Tensor) -> Tensor:
+    """Return what makes symmetric matrices positive, shape (batch, m, m): zero where they are so.
+
+    Every eigenvalue is raised to −λ_min at least, if the least is negative. A covariance has no
+    negative one, so that by so much the Jacobian of the network is wrong.
+    """
+    values, axes = torch.linalg.eigh(spread)
+    wrong = (-values[:, :1]).clamp_min(0)
+    raised: Tensor = (wrong - values).clamp_min(0) * (wrong > 0)
+    lift: Tensor = axes @ torch.diag_embed(raised) @ axes.mT
+    return lift

@@ -90,6 +90,7 @@ def denoising_errors(
     *,
     weighting: Weighting = "simple",
     rng: Rng = None,
+    rows: slice = slice(None),
 ) -> Tensor:
     """‖ε̂(x_t, t) − ε‖²/d, one for each row, with x_t drawn from the kernel.
 
@@ -99,13 +100,16 @@ def denoising_errors(
         t: Times, shape (batch,).
         weighting: With "flow-matching" and "edm" the errors are those of the output, not of ε.
         rng: Seed, generator or None, for ε.
+        rows: Those whose errors are wanted, of ranks that share a batch; the ε of each row is the
+            same whichever are.
 
     Returns:
-        Squared errors of ε, each a mean over the event, shape (batch,). For pure guessing, ε̂ = 0,
-        about 1.
+        Squared errors of ε, each a mean over the event, one for each of the rows. For pure
+        guessing, ε̂ = 0, about 1.
     """
     t = t.to(device=x0.device, dtype=x0.dtype)
     x_t, eps = model.sde.perturb(x0, t, rng=rng)
+    x0, t, x_t, eps = x0[rows], t[rows], x_t[rows], eps[rows]
     alpha, sigma = expand(model.sde.alpha(t), x0), expand(model.sde.sigma(t), x0)
     how = model.parameterization
     error = model.output(x_t, t) - how.target(x0, eps, alpha, sigma)

@@ -4,12 +4,25 @@ A step draws its rows, times and noise from the stream (seed, "train", step) and
 What it changes is the weights, their average, the moments of AdamW and the record of losses: all
 of that is in a checkpoint, so that a run that was killed goes on as if it had not been.
 
+What the network draws itself, as dropout does from torch's global generators, it draws from a
+stream (seed, "dropout", step) too: they are set before a step, and put back after it.
+
+**Autocast.** torch keeps the weights that it has cast until the outermost autocast is left. Around
+a whole training these would be the weights of the first step for ever, so that a step neither
+reads nor fills that store, whoever has switched autocast on.
+
+**Ranks.** Where `torch.distributed` runs, as inside `joined_ranks()`, all ranks train one model
+together. They begin with the weights of rank 0; each draws the whole batch of a step and computes
+its share of the rows, and their gradients are added up, so that what is learned is what one
+process learns, but for rounding and for dropout. Rank 0 alone writes checkpoints.
+
 The average is w̄ ← d w̄ + (1 − d) w with d = min(ema_decay, (1 + k)/(10 + k)) after step k: it
 remembers about the last tenth of a young run, and forgets the first weights.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -24,6 +37,7 @@ from sdegen.interrupt import HeldInterrupt
 from sdegen.noise import Stream, Streams
 from sdegen.score.checkpoints import Checkpoints
 from sdegen.score.config import TrainConfig
+from sdegen.score.group import Group
 from sdegen.score.losses import TimeSampler, denoising_errors
 from sdegen.score.model import ScoreModel
 from sdegen.shapes import State
@@ -69,6 +83,7 @@ class TrainingRun:
         checkpoints: Where its checkpoints go, or None.
         labels: One for each example, or None.
         validation_labels: The same for the other examples.
+        group: The ranks that train together; None is this process alone.
 
     Raises:
         ValueError: If the network has nothing to train, or is of half precision.
@@ -86,6 +101,7 @@ class TrainingRun:
         checkpoints: Checkpoints | None,
         labels: Tensor | None = None,
         validation_labels: Tensor | None = None,
+        group: Group | None = None,
     ) -> None:
         parameters = [p for p in model.parameters() if p.requires_grad]
         if not parameters:
@@ -97,6 +113,8 @@ class TrainingRun:
                 "optimizer; train it in float32 or float64."
             )
         self.identity = identity
+        self.group = Group() if group is None else group
+        self.group.same_weights(model)
         self.model, self.config, self.augment, self.seed = model, config, augment, seed
         self.data = data.to(like)
         model.event_shape = tuple(data.shape[1:])
@@ -137,12 +155,13 @@ class TrainingRun:
                         last or self.step % config.validate_every == 0
                     ):
                         self._look()
-                    if last or interrupt.pending or self.step % config.checkpoint_every == 0:
+                    stopped = self.group.any(interrupt.pending)
+                    if last or stopped or self.step % config.checkpoint_every == 0:
                         self._save()
                     if bar is not None:
                         bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
                         bar.update()
-                    if interrupt.pending:
+                    if stopped:
                         raise KeyboardInterrupt
         except NonFiniteError as error:
             error.result = self._result(self._finish())
@@ -161,18 +180,24 @@ class TrainingRun:
         rows = torch.randint(len(self.data), (config.batch_size,), generator=generator)
         x0 = self._augmented(self.data[rows.to(self.data.device)], source)
         t = self.times.draw(config.batch_size, source)
-        model = self.model
+        model, mine = self.model, self.group.share(config.batch_size)
         if self.labels is not None:
             labels = self.labels[rows.to(self.labels.device)]
             hidden = torch.rand(config.batch_size, generator=generator) < config.label_dropout
             none = int(cast(Any, self.model.network).classes)
-            model = model.told(labels.masked_fill(hidden.to(labels.device), none))
-        weighting = self.config.weighting
-        loss = denoising_errors(model, x0, t, weighting=weighting, rng=generator).mean()
-        value = float(loss.detach())
+            model = model.told(labels.masked_fill(hidden.to(labels.device), none)[mine])
+        with self._drawing("dropout", k):
+            with self._autocast():
+                errors = denoising_errors(
+                    model, x0, t, weighting=config.weighting, rng=generator, rows=mine
+                )
+            share = len(errors) / config.batch_size
+            loss = errors.mean() if share == 1 else errors.sum() / config.batch_size
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+        value = self.group.total(float(loss.detach()))
         self._check_finite("the loss", value)
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        self.group.add_gradients(self.parameters)
         self._check_finite(
             "the gradient", float(clip_grad_norm_(self.parameters, config.max_grad_norm))
         )
@@ -183,6 +208,30 @@ class TrainingRun:
         self.losses[k] = value
         self.step = k + 1
         return value
+
+    @contextmanager
+    def _drawing(self, purpose: str, k: int) -> Iterator[None]:
+        """Torch's global generators set by the seed, and put back as they were."""
+        name = f"{purpose} of rank {self.group.rank}" if self.group.rank else purpose
+        seed = Streams(self.seed, name).block(k).generator().initial_seed()
+        device = self.data.device
+        generators = [torch.default_generator]
+        if device.type == "cuda":
+            generators.append(torch.cuda.default_generators[device.index or 0])
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            for generator in generators:
+                generator.manual_seed(seed)
+            yield
+
+    def _autocast(self) -> torch.autocast:
+        """The autocast of a step: the configuration's, or that which is on; without its store."""
+        kind, bf16 = self.data.device.type, self.config.precision == "bf16"
+        return torch.autocast(
+            kind,
+            dtype=torch.bfloat16 if bf16 else torch.get_autocast_dtype(kind),
+            enabled=bf16 or torch.is_autocast_enabled(kind),
+            cache_enabled=False,
+        )
 
     def _augmented(self, rows: Tensor, source: Stream) -> Tensor:
         """Other rows that are as likely, of the same shape; or the same rows."""
@@ -222,9 +271,10 @@ class TrainingRun:
         model = self._averaged
         if self.validation_labels is not None:
             model = model.told(self.validation_labels.repeat_interleave(_VALIDATION_PASSES))
-        errors = denoising_errors(
-            model, x0, shuffled, weighting=self.config.weighting, rng=source.generator()
-        )
+        with self._autocast():
+            errors = denoising_errors(
+                model, x0, shuffled, weighting=self.config.weighting, rng=source.generator()
+            )
         loss = float(errors.mean())
         self._check_finite("the validation loss", loss)
         if loss < min((value for _, value in self.looks), default=math.inf):
@@ -254,7 +304,7 @@ class TrainingRun:
 
     def _save(self) -> None:
         """Writes a checkpoint."""
-        if self.checkpoints is None:
+        if self.checkpoints is None or self.group.rank:
             return
         tensors = {"losses": self.losses[: self.step]}
         tensors |= {f"model.{name}": t for name, t in self.model.state_dict().items()}

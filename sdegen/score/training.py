@@ -9,6 +9,13 @@ the first weights.
 from nothing else. A run that was killed goes on from its last checkpoint and ends where the run
 that was never cut ends, bit for bit, with the same number of threads.
 
+**Scale.** Networks are made for data of order one. Data that are more than ten times larger or
+smaller than the path and the parameterization expect are told by an `AccuracyWarning` with the
+numbers; nothing is scaled in silence.
+
+**Ranks.** Under torchrun all ranks train one model together within `with sg.joined_ranks():`
+(`run.py`), and outside it are refused.
+
 **When to stop.** A network with room for it learns the data by heart: the loss on other data
 passes through a minimum. Give `validation` and keep="best", and the model ends with the averaged
 weights that were best there. The validation loss is taken with the same times and noise at every
@@ -16,21 +23,28 @@ look, so that its changes are those of the network.
 """
 
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from sdegen.errors import AccuracyWarning
 from sdegen.noise import Rng, seed_of
 from sdegen.requests import as_state, kind_of
 from sdegen.score.checkpoints import Checkpoints
 from sdegen.score.config import TrainConfig
 from sdegen.score.description import describe
+from sdegen.score.group import Group
 from sdegen.score.model import ScoreModel, check_labels
+from sdegen.score.preconditioning import EDMPrediction
 from sdegen.score.run import Augment, TrainingRun, TrainResult
 from sdegen.storage import fingerprint
 
 __all__ = ["Augment", "TrainResult", "train"]
+
+_FAR = 10.0  # times larger or smaller than expected, from which a scale is told
 
 
 def train(
@@ -76,6 +90,7 @@ def train(
         NonFiniteError: If the loss becomes NaN or infinite. The model has the averaged weights of
             the step before, and `.result` the losses so far.
         CheckpointError: If the newest checkpoint is damaged.
+        RankError: If ranks that train together were given other data or configurations.
         KeyboardInterrupt: On Ctrl-C, after the step has ended and a checkpoint is saved; a second
             one leaves at once.
 
@@ -90,6 +105,8 @@ def train(
     if not (config is None or isinstance(config, TrainConfig)):
         raise TypeError(f"config must be a TrainConfig or None, but is {kind_of(config)}.")
     config = TrainConfig() if config is None else config
+    group = Group.joined()
+    model.sde.check_rates()
     data = _check_data("data", data)
     if validation is not None:
         validation = _check_data("validation", validation)
@@ -116,11 +133,14 @@ def train(
             )
         saved = checkpoints.newest()
     seed = int(saved[1]["run"]["seed"]) if saved is not None and rng is None else seed_of(rng)
+    seed = group.agreed(seed)
+    _warn_scale(data, model)
     identity = _identity(model, data, validation, augment, config, seed)
     if labels is None:
         del identity["config"]["label_dropout"]  # it changes nothing
     else:
         identity["labels"] = fingerprint(labels.long())
+    group.check_same({**identity, "checkpoint": None if saved is None else saved[1]["step"]})
     run = TrainingRun(
         model,
         data,
@@ -132,6 +152,7 @@ def train(
         checkpoints,
         labels,
         validation_labels,
+        group,
     )
     if saved is not None:
         _check_same_run(saved[1]["run"], identity)
@@ -158,6 +179,32 @@ def _check_data(name: str, data: object) -> Tensor:
             f"them row {int(bad.nonzero()[0])}; remove them."
         )
     return data
+
+
+def _warn_scale(data: Tensor, model: ScoreModel) -> None:
+    """Warn where data are of another scale than the network expects, or not small beside noise."""
+    how, sde = model.parameterization, model.sde
+    wanted = how.sigma_data if isinstance(how, EDMPrediction) else 1.0
+    flat = data.double()
+    mean, std = float(flat.mean()), float((flat - flat.mean(0)).square().mean().sqrt())
+    size = float(flat.square().mean().sqrt())
+    end = torch.tensor(sde.t_max, dtype=torch.float64)
+    signal, noise = float(sde.alpha(end)) * size, float(sde.sigma(end))
+    seen = f"data have the mean {mean:.3g} and the standard deviation {std:.3g}"
+    cure = f"train on (data - {mean:.3g})/{max(std, 1e-300) / wanted:.3g}, and undo it in samples"
+    if size > _FAR * wanted or size < wanted / _FAR:
+        text = (
+            f"{seen}, but a network of {type(how).__name__} expects about 0 ± {wanted:g}: {cure}."
+        )
+    elif signal > noise:
+        text = (
+            f"{seen}, which leaves {signal:.3g} of them in x at t_max = {sde.t_max:g}, not small "
+            f"beside its noise of {noise:.3g}, from which samples begin: {cure}, or take a path "
+            "with more noise."
+        )
+    else:
+        return
+    warnings.warn(text, AccuracyWarning, stacklevel=3)
 
 
 def _check_labels(
@@ -191,6 +238,8 @@ def _identity(
     """What makes a run this run and no other."""
     settled = dataclasses.asdict(config)
     del settled["checkpoint_every"]  # how often it is saved changes nothing of it
+    if config.precision == "full":
+        del settled["precision"]  # which files of before there was another do not name
     return {
         "config": settled,
         "seed": seed,

@@ -6,13 +6,18 @@ with d log α/dt = a and dσ²/dt = 2 a σ² + b². `rate` is a, `noise_rate` is
 noise at t_max. The kernel at t = 0 is a point, so that its score does not exist there: whatever
 needs a score starts at `t_min`.
 
+α and σ determine the rates, and `LinearSDE` derives them by autograd: a path of one's own needs
+α(t) and σ(t) alone. Where a subclass gives rates, by formulas that are faster or do not cancel,
+they are compared once with differences of its α and σ, when the SDE is reversed, put on a grid,
+learned or asked for a likelihood.
+
 σ is computed with expm1, never by subtracting from 1: at t = 10⁻³ a float32 subtraction has lost
 three digits.
 """
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -26,9 +31,16 @@ from sdegen.shapes import State, Time, expand
 
 __all__ = ["VE", "VP", "LinearSDE", "SubVP", "check_linear"]
 
+# where rates are compared with differences, as parts of the range: no nodes of a table; the steps
+# of the differences, as parts of it; and the relative error that passes
+_LOOKED_AT = (0.0171, 0.1236, 0.3093, 0.5279, 0.7639, 0.9271)
+_STEPS, _SAME = (1e-5, 5e-6), 1e-3
+
 
 class LinearSDE(SDE):
     """An SDE with kernel X_t | X_0 ~ N(α(t) X_0, σ(t)² I).
+
+    A subclass gives `alpha` and `sigma`; the rates follow, unless it gives them too.
 
     Args:
         t_min: Smallest time at which the score is asked for, > 0.
@@ -57,13 +69,55 @@ class LinearSDE(SDE):
     def sigma(self, t: Time | float) -> Tensor:
         """σ(t), the standard deviation of the kernel; shape of t."""
 
-    @abstractmethod
     def rate(self, t: Time | float) -> Tensor:
         """a(t) = d log α/dt; shape of t."""
+        return _derivative(lambda s: self.alpha(s).log(), as_time(t))
 
-    @abstractmethod
     def noise_rate(self, t: Time | float) -> Tensor:
         """b(t), with b² = dσ²/dt − 2 a σ²; shape of t."""
+        t = as_time(t)
+        grown = _derivative(lambda s: self.sigma(s).square(), t)
+        return torch.sqrt(grown - 2 * self.rate(t) * self.sigma(t).square())
+
+    def check_rates(self) -> None:
+        """Refuse rates that do not belong to α and σ, compared with differences at a few times.
+
+        Raises:
+            ValueError: Naming the rate, the time and both numbers.
+        """
+        span = self.t_max - self.t_min
+        t = self.t_min + span * torch.tensor(_LOOKED_AT, dtype=torch.float64)
+        with torch.no_grad():
+            a, b = self.rate(t), self.noise_rate(t)
+            slopes = [
+                _differences(lambda s: self.alpha(s).log(), t, step * span) for step in _STEPS
+            ]
+            growths = [
+                _differences(lambda s: self.sigma(s).square(), t, step * span) for step in _STEPS
+            ]
+            two = self.sigma(t).square() * 2
+        squares = [grown - two * slope for grown, slope in zip(growths, slopes, strict=True)]
+        for name, told, given, found, scale in (
+            ("rate", "d log α/dt", a, slopes, slopes[0].abs() + 1 / t),
+            (
+                "noise_rate²",
+                "dσ²/dt − 2 rate σ²",
+                b * b.abs(),
+                squares,
+                growths[0].abs() + (two * slopes[0]).abs(),
+            ),
+        ):
+            # at a kink of a table the differences themselves do not agree, and nothing is said
+            smooth = (found[0] - found[1]).abs() <= 0.1 * _SAME * scale
+            off = smooth & ~((given - found[0]).abs() <= _SAME * scale)
+            if bool(off.any()):
+                i = int(off.nonzero()[0])
+                raise ValueError(
+                    f"the {name} of this {type(self).__name__} does not belong to its α and σ: at "
+                    f"t = {float(t[i]):.4g} it is {float(given[i]):.6g}, but {told} is "
+                    f"{float(found[0][i]):.6g}. Leave rate and noise_rate out, and they are "
+                    "derived."
+                )
 
     @property
     def prior_std(self) -> float:

@@ -19,6 +19,7 @@ from torch import Tensor
 from sdegen.checks import check_not_negative
 from sdegen.requests import as_number, as_time, check_function, kind_of
 from sdegen.sde.base import SDE, Counter, Denoising, Rows
+from sdegen.sde.linear import LinearSDE
 from sdegen.sde.signature import check_order
 from sdegen.shapes import ScoreFn, State, Time
 
@@ -124,15 +125,18 @@ class ReverseSDE(SDE):
 
 
 def check_origin(score: ScoreFn, forward: SDE) -> None:
-    """Refuses the score of an object with an `sde` of its own, where that has another α or σ.
+    """Refuses a score of another α or σ, of an object with an `sde`, and rates that do not belong.
 
     Args:
         score: ∇ log p_t(x); a method such as `model.score`, or the model itself.
         forward: The SDE that it is to be the score of.
 
     Raises:
-        ValueError: Naming the first time at which they differ.
+        ValueError: Naming the first time at which they differ, or at which the forward SDE has
+            rates other than those of its α and σ.
     """
+    if isinstance(forward, LinearSDE):
+        forward.check_rates()
     own = getattr(getattr(score, "__self__", score), "sde", None)
     there, here = getattr(own, "kernel", None), forward.kernel
     if own is forward or there is None or here is None:

@@ -37,6 +37,7 @@ from sdegen.simulation.door import (
     probe,
 )
 from sdegen.simulation.pool import check_threads, over_blocks
+from sdegen.simulation.scales import check_end, warn_start
 from sdegen.solvers.base import Conditions, Solution, Solver
 from sdegen.solvers.native import EulerMaruyama
 from sdegen.trajectory import Trajectory
@@ -101,7 +102,8 @@ def simulate(
         TypeError: If an argument is of the wrong kind.
         ValueError: If something does not fit, said before the first step.
         MemoryError: If the path would not fit.
-        NonFiniteError: If trajectories explode on the way; `.result` has the path up to there.
+        NonFiniteError: If trajectories explode on the way; `.result` has the path up to there. Of
+            a sampler also where what it ends with is finite and far too large for its path.
         Interrupted: On Ctrl-C, after the step has ended; `.result` has the trajectories that are
             done or, if none is, the first ones as far as they went. A second one leaves at once.
         SolverError: If an adaptive solver finds no step that would do; `.result` likewise.
@@ -122,6 +124,7 @@ def simulate(
     check_trajectories(sde, len(x0))
     check_brownian(brownian, solver, ts)
     check_memory(x0, len(ts) if keep_path else 1)
+    warn_start(sde, x0, ts[0])
     threads = check_threads(threads)
     seed = seed_of(rng)
 
@@ -174,7 +177,8 @@ def simulate(
         raise _failure(solutions, ts, keep_path, seed, failed_at, enclosure)
     if interrupted:
         raise _interruption(solutions, ts, keep_path, seed, enclosure)
-    return _joined(solutions, ts if keep_path else ts[-1:], seed, enclosure)
+    result = _joined(solutions, ts if keep_path else ts[-1:], seed, enclosure)
+    return check_end(sde, x0, ts, result, on_nonfinite == "freeze")
 
 
 def _solutions(

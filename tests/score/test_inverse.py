@@ -240,3 +240,32 @@ def test_states_in_single_precision_meet_a_time_in_double(covariance):
     assert final.dtype == torch.float32
     exact = sg.simulate(reverse, x_t.double(), VP.time_grid(20), solver=sg.Heun()).final
     torch.testing.assert_close(final.double(), exact, rtol=1e-3, atol=1e-3)
+
+
+def test_a_jacobian_that_is_no_covariance_is_made_one():
+    """V = diag(0.05, −0.3, 0.8): no eigenvalue is known better than to 0.3."""
+    t = torch.tensor(0.4, dtype=torch.float64)
+    alpha, sigma = float(VP.alpha(t)), float(VP.sigma(t))
+    spread = torch.tensor([0.05, -0.3, 0.8], dtype=torch.float64)
+    slope = spread * alpha / sigma**2  # of x̂_0 in x
+
+    def score(x, t):
+        return (alpha * slope - 1) * x / sigma**2
+
+    y, s = torch.tensor([0.2, -0.4, 1.0], dtype=torch.float64), 0.1
+    measured = sg.LinearMeasurement(torch.eye(3, dtype=torch.float64), y, s)
+    x = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(4, 3)
+    found = measured.posterior_score(VP, score)(x, t) - score(x, t)
+    raised = torch.tensor([0.3, 0.3, 0.8], dtype=torch.float64)
+    torch.testing.assert_close(found, slope * (y - slope * x) / (s * s + raised))
+
+
+def test_an_explosion_of_a_sampler_is_an_error():
+    """A posterior that pulls too hard had returned 1e14; and on_nonfinite="freeze" marks it."""
+    law = sg.GaussianMixture([1.0], [[0.0, 0.0]], stds=1.0).noised(VP)
+    flow = sg.ReverseSDE(VP, lambda x, t: law.score(x, t) + 60 * x, eta=0.0)
+    x, times = VP.prior((40, 2), rng=0, dtype=torch.float64), VP.time_grid(40)
+    with pytest.raises(sg.NonFiniteError, match=r"40 of 40 trajectories have exploded.*can have"):
+        sg.simulate(flow, x, times)
+    frozen = sg.simulate(flow, x, times, on_nonfinite="freeze")
+    assert bool(frozen.nonfinite.all())

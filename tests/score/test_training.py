@@ -6,6 +6,7 @@ import math
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -518,3 +519,139 @@ def test_a_model_on_a_gpu_learns_there():
         error = (model.score(x, torch.tensor(0.4, dtype=torch.float64)) + x).square().mean()
     assert float(error) < 0.03
     assert result.losses[-50:].mean() < result.losses[0]
+
+
+# --- what else draws, casts and shares
+
+
+class Dropped(nn.Module):
+    """A network that draws: half of what it knows is dropped while it is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = sg.MLP(2, width=8, depth=1, rng=0)
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x, t):
+        return self.inner(self.drop(x), t)
+
+
+def test_dropout_draws_from_rng_and_leaves_the_global_generator_alone(tmp_path):
+    """The same rng, the same losses, whatever the global seed; and resumed to the bit."""
+    config = dataclasses.replace(SHORT, validate_every=50)
+    runs = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)  # noqa: TID251
+        before = torch.get_rng_state()
+        model = sg.ScoreModel(Dropped(), VP)
+        runs.append((sg.train(model, points(), config, rng=3).losses, model))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(runs[0][0], runs[1][0])
+    assert same(runs[0][1], runs[1][1])
+    # half of the numbers are dropped: the losses are not those of a network in evaluation mode
+    cut = sg.ScoreModel(Dropped(), VP)
+    sg.train(cut, points(), config, rng=3, folder=tmp_path)
+    newest = max(tmp_path.glob("*.safetensors"))
+    newest.unlink()
+    torch.manual_seed(5)  # noqa: TID251
+    gone_on = sg.ScoreModel(Dropped(), VP)
+    sg.train(gone_on, points(), config, rng=3, folder=tmp_path, resume=True)
+    assert same(gone_on, runs[0][1])
+
+
+def test_autocast_around_training_learns_as_much_as_without():
+    """torch keeps what it has cast until autocast is left: the loss had stayed at 1."""
+    config = sg.TrainConfig(steps=150, batch_size=64, learning_rate=1e-2, warmup=10)
+    data = 0.3 * points(400)
+    losses = {}
+    for name in ("plain", "around", "within"):
+        model = sg.ScoreModel(sg.MLP(2, width=16, depth=1, rng=0), VP)
+        if name == "around":
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                losses[name] = sg.train(model, data, config, rng=0).losses
+        else:
+            here = dataclasses.replace(config, precision="bf16" if name == "within" else "full")
+            losses[name] = sg.train(model, data, here, rng=0).losses
+        assert next(model.parameters()).dtype == torch.float32
+    ends = {name: float(values[-30:].mean()) for name, values in losses.items()}
+    assert ends["plain"] < 0.5 * float(losses["plain"][0])
+    # bfloat16 has 8 bits: 0.4 % of what a layer says
+    assert ends["around"] == pytest.approx(ends["plain"], rel=0.03)
+    assert torch.equal(losses["around"], losses["within"])
+    assert not torch.equal(losses["plain"], losses["within"])
+    with pytest.raises(ValueError, match="precision must be 'full' or 'bf16', but is 'half'"):
+        sg.TrainConfig(precision="half")
+
+
+def test_data_of_another_scale_are_told_with_the_numbers():
+    """As data × 100 + 300 were not; following the advice cures it."""
+    config = dataclasses.replace(SHORT, steps=1)
+    data = 100 * points() + 300
+    with pytest.warns(sg.AccuracyWarning, match=r"mean 30\d and .*deviation 9\d.*0 ± 1") as told:
+        sg.train(a_model(), data, config, rng=0)
+    mean, std = map(
+        float, re.search(r"\(data - ([\d.]+)\)/([\d.]+)", str(told[0].message)).groups()
+    )
+    sg.train(a_model(), (data - mean) / std, config, rng=0)
+    edm = sg.ScoreModel(sg.MLP(2, width=8, depth=1), sg.EDM(), sg.EDMPrediction(0.5))
+    with pytest.warns(sg.AccuracyWarning, match="expects about 0 ± 0.5"):
+        sg.train(edm, 0.01 * points(), config, rng=0)
+    short = sg.ScoreModel(sg.MLP(2, width=8, depth=1), sg.VE(sg.GeometricSigma(0.01, 3.0)))
+    with pytest.warns(
+        sg.AccuracyWarning, match=r"leaves 4\.\d+ of them in x at t_max = 1, not small"
+    ):
+        sg.train(short, 4.5 * points(), config, rng=0)
+
+
+RANKS = """
+import os, sys, torch, sdegen as sg
+torch.set_num_threads(1)
+data = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+network = sg.MLP(2, width=8, depth=1, rng=int(sys.argv[2]))
+model = sg.ScoreModel(network, sg.VP(sg.LinearBeta(0.1, 20.0)))
+config = sg.TrainConfig(steps=12, batch_size=17, warmup=3, checkpoint_every=4)
+try:
+    sg.train(model, data, config, rng=5)
+except ValueError as error:
+    print("refused:", error)
+with sg.joined_ranks() as ranks:
+    try:
+        sg.train(model, data[ranks.rank :], config, rng=5)
+    except sg.RankError as error:
+        print("refused:", error)
+    found = sg.train(model, data, config, rng=5, folder=sys.argv[1] + "/run")
+model.save(f"{sys.argv[1]}/{ranks.rank}.safetensors")
+torch.save(found.losses, f"{sys.argv[1]}/{ranks.rank}.losses")
+"""
+
+
+def test_ranks_train_one_model_together(tmp_path):
+    """What one process learns, to rounding, on both; and not joined they are refused."""
+    (tmp_path / "program.py").write_text(RANKS)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    words = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "program.py", str(tmp_path), str(rank)],
+            cwd=tmp_path, env={**os.environ, **words, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+    ends = [process.communicate(timeout=300) for process in both]
+    for rank, (told, wrong) in enumerate(ends):
+        assert both[rank].returncode == 0, wrong
+        assert re.search(rf"refused: this is rank {rank} of 2 .*with sg\.joined_ranks\(\)", told)
+        assert "data of rank 1 differs from that of rank 0" in told
+    alone = a_model()
+    config = sg.TrainConfig(steps=12, batch_size=17, warmup=3)
+    result = sg.train(alone, points(), config, rng=5)
+    models = [sg.ScoreModel.load(tmp_path / f"{rank}.safetensors") for rank in (0, 1)]
+    assert same(*models)
+    for name, tensor in alone.state_dict().items():
+        torch.testing.assert_close(models[0].state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
+    losses = torch.load(tmp_path / "1.losses")
+    torch.testing.assert_close(losses, result.losses, rtol=1e-5, atol=1e-6)
+    assert len(list((tmp_path / "run").glob("*.safetensors"))) > 0

@@ -221,3 +221,73 @@ def test_draws_repeat_with_their_seed_and_differ_by_purpose():
     # prior(rng=1) and perturb(rng=1) must not start from the same numbers
     eps, prior = sde.perturb(x, t, rng=1)[1], sde.prior((100, 1), rng=1, dtype=F64)
     assert not torch.isin(eps, prior).any()
+
+
+class Own(sg.LinearSDE):
+    """VP of constant rate, by its α and σ alone."""
+
+    def alpha(self, t):
+        return torch.exp(-t)
+
+    def sigma(self, t):
+        return torch.sqrt(-torch.expm1(-2 * t))
+
+
+class Short(Own):
+    """The same with a noise rate that lacks √2."""
+
+    def noise_rate(self, t):
+        return torch.ones_like(t)
+
+
+class Fast(Own):
+    """The same with a decay that is twice too fast."""
+
+    def rate(self, t):
+        return -2 * torch.ones_like(t)
+
+
+def test_rates_follow_from_alpha_and_sigma():
+    """Of a path of one's own, and of all of the library's, to rounding; with gradients in t."""
+    for sde in SDES.values():
+        t = torch.linspace(sde.t_min, 0.98 * sde.t_max, 17, dtype=torch.float64)
+        rate, noise = sg.LinearSDE.rate(sde, t), None
+        torch.testing.assert_close(rate, sde.rate(t), rtol=1e-8, atol=1e-10)
+        noise = sg.LinearSDE.noise_rate(sde, t)
+        torch.testing.assert_close(noise, sde.noise_rate(t), rtol=1e-6, atol=1e-8)
+        sde.check_rates()
+    own = Own(t_max=5.0)
+    twin = sg.VP(sg.ConstantBeta(2.0, t_max=5.0))
+    t = torch.tensor([0.1, 1.0, 4.0], requires_grad=True)
+    torch.testing.assert_close(own.noise_rate(t), twin.noise_rate(t), rtol=1e-5, atol=1e-6)
+    with torch.no_grad():
+        torch.testing.assert_close(own.rate(t), -torch.ones(3))
+    (slope,) = torch.autograd.grad(own.noise_rate(t).sum(), t)
+    assert float(slope.abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("sde", "told"),
+    [
+        (Short(t_max=5.0), r"noise_rate² of this Short.* it is 1, but dσ²/dt − 2 rate σ² is 2\."),
+        (Fast(t_max=5.0), r"rate of this Fast.* it is -2, but d log α/dt is -1\."),
+    ],
+)
+def test_rates_that_do_not_belong_to_the_kernel_are_refused(sde, told):
+    """Without √2 the samples had a standard deviation of 1.32 for 0.5; leaving it out cures it."""
+    law = sg.GaussianMixture([1.0], [[0.0]], stds=0.5).noised(sde)
+    model = sg.ScoreModel(sg.MLP(1, 4, 1, rng=0), sde)
+    x = torch.zeros(2, 1)
+    for ask in (
+        lambda: sg.ReverseSDE(sde, law.score),
+        lambda: sg.log_likelihood(sde, law.score, x),
+        lambda: sg.train(model, torch.ones(2, 1), sg.TrainConfig(steps=1)),
+    ):
+        with pytest.raises(ValueError, match=told):
+            ask()
+    own = Own(t_max=5.0)
+    law = sg.GaussianMixture([1.0], [[0.0]], stds=0.5).noised(own)
+    flow = sg.ReverseSDE(own, law.score, eta=0.0)
+    end = sg.simulate(flow, own.prior((4000, 1), rng=0), own.time_grid(400), solver=sg.Heun())
+    # 4.4 standard errors of a standard deviation of 4,000
+    assert float(end.final.std()) == pytest.approx(0.5, rel=4.42 / math.sqrt(8000))

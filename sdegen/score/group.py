@@ -1,0 +1,124 @@
+"""Group: the ranks that train one model together, of `torch.distributed`.
+
+Each computes the gradient of the loss on its share of the rows of a batch, weighted by the share;
+the sum over the ranks is the gradient of the whole, on all of them, and so is the step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor, distributed, nn
+
+from sdegen.errors import RankError
+
+__all__ = ["Group"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes that train together, and which of them this is.
+
+    Attributes:
+        rank: 0 … world − 1.
+        world: How many; 1 is this process alone.
+    """
+
+    rank: int = 0
+    world: int = 1
+
+    @classmethod
+    def joined(cls) -> Self:
+        """Return the ranks of `torch.distributed`, or this process alone.
+
+        Raises:
+            ValueError: If torchrun has started several, and they have not been joined.
+        """
+        if distributed.is_available() and distributed.is_initialized():
+            return cls(distributed.get_rank(), distributed.get_world_size())
+        world, rank = os.environ.get("WORLD_SIZE", "1"), os.environ.get("RANK", "0")
+        if world.isdigit() and int(world) > 1:
+            raise ValueError(
+                f"this is rank {rank} of {world} that torchrun has started, and each would train "
+                "a model of its own: put train(…) within `with sg.joined_ranks():`, where they "
+                "train one together, or set WORLD_SIZE=1 for models of their own."
+            )
+        return cls()
+
+    def share(self, rows: int) -> slice:
+        """Return this rank's rows of a batch."""
+        return slice(rows * self.rank // self.world, rows * (self.rank + 1) // self.world)
+
+    def total(self, value: float) -> float:
+        """Return the sum of a number over the ranks."""
+        if self.world == 1:
+            return value
+        told = torch.tensor(value, dtype=torch.float64, device=_place())
+        distributed.all_reduce(told)
+        return float(told)
+
+    def any(self, flag: bool) -> bool:
+        """Return whether it is so on any rank."""
+        return flag if self.world == 1 else self.total(float(flag)) > 0
+
+    def agreed(self, number: int) -> int:
+        """Return the number of rank 0."""
+        if self.world == 1:
+            return number
+        told = torch.tensor(number, dtype=torch.int64, device=_place())
+        distributed.broadcast(told, 0)
+        return int(told)
+
+    def check_same(self, about: dict[str, Any]) -> None:
+        """Refuse ranks whose runs differ.
+
+        Args:
+            about: What makes a run this run; JSON.
+
+        Raises:
+            RankError: On all, naming what differs from rank 0.
+        """
+        if self.world == 1:
+            return
+        names = sorted(about)
+        digests = [hashlib.sha256(json.dumps(about[n], sort_keys=True).encode()) for n in names]
+        mine = torch.tensor([int.from_bytes(d.digest()[:7], "big") for d in digests])
+        mine = mine.to(_place())
+        parts = [torch.empty_like(mine) for _ in range(self.world)]
+        distributed.all_gather(parts, mine)
+        for rank, part in enumerate(parts):
+            off = [
+                n for n, same in zip(names, (part == parts[0]).tolist(), strict=True) if not same
+            ]
+            if off:
+                raise RankError(
+                    f"ranks that train together must be given the same, but {', '.join(off)} of "
+                    f"rank {rank} differs from that of rank 0."
+                )
+
+    @torch.no_grad()
+    def same_weights(self, model: nn.Module) -> None:
+        """Give all ranks the weights of rank 0."""
+        if self.world > 1:
+            for tensor in model.state_dict().values():
+                distributed.broadcast(tensor, 0)
+
+    def add_gradients(self, parameters: Sequence[Tensor]) -> None:
+        """Add up the gradients of all ranks, on each of them."""
+        if self.world == 1:
+            return
+        for p in parameters:
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+            distributed.all_reduce(p.grad)
+
+
+def _place() -> str:
+    """Where NCCL or gloo wants numbers to be."""
+    return "cuda" if distributed.get_backend() == "nccl" else "cpu"

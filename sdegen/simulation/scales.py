@@ -1,0 +1,108 @@
+"""Scales: how large the states of a noising path can be, where a sampler starts and where it ends.
+
+At time t a state of a linear path is x = α x0 + σ ε. So its root mean square is σ or more, and it
+is not far above √(α² S² + σ²) for data of size S. A start that is smaller, such as N(0, I) where
+the noise is σ = 80, or very much larger, is none of the path, and what comes of it is no sample.
+
+On the way to the data x/α does not grow: it loses the noise-to-signal ratio σ/α and keeps x0. A
+run
+that ends with an x/α ten times as large as it began with has exploded, though it may be finite.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from sdegen.errors import AccuracyWarning, NonFiniteError
+from sdegen.sde.base import SDE
+from sdegen.sde.ddpm import AncestralChain
+from sdegen.shapes import State
+from sdegen.trajectory import Trajectory
+
+__all__ = ["check_end", "warn_start"]
+
+_FEWEST = 32  # numbers: of so many normals the rms is below a half once in 10⁶
+_SMALL, _LARGE = 0.5, 3.0  # of the noise alone, and of all that there can be
+_DATA = 30.0  # a size of data that nobody should have at the door of a sampler
+_GROWN = 10.0  # of x/α, from which a run has exploded
+
+
+def warn_start(sde: SDE, x0: State, t: Tensor) -> None:
+    """Warn where a start cannot be a state of the path that is to be reversed.
+
+    Args:
+        sde: Reverse dynamics; of others nothing is known.
+        x0: Start, shape (batch, *event).
+        t: Its time, 0-d.
+    """
+    levels = _levels(sde, t)
+    if levels is None or x0.numel() < _FEWEST:
+        return
+    alpha, sigma = levels
+    size = float(x0.detach().double().square().mean().sqrt())
+    most = (sigma**2 + (alpha * _DATA) ** 2) ** 0.5
+    if size < _SMALL * sigma:
+        told = f"the noise alone has {sigma:.3g}"
+    elif size > _LARGE * most:
+        told = f"noise and data together have about {max(sigma, alpha):.3g}"
+    else:
+        return
+    warnings.warn(
+        f"x0 has a root mean square of {size:.3g}, but at t = {float(t):g}, where the reversal of "
+        f"this path begins, {told}: start from sde.prior(shape), or from sde.perturb(data, t) on "
+        "the way.",
+        AccuracyWarning,
+        stacklevel=3,
+    )
+
+
+def check_end(sde: SDE, x0: State, times: Tensor, result: Trajectory, freeze: bool) -> Trajectory:
+    """Refuse, or mark, trajectories of reverse dynamics that have exploded and are finite.
+
+    Args:
+        sde: What was run.
+        x0: Start.
+        times: All of the run.
+        result: What came of it.
+        freeze: Whether lost trajectories are marked, and nothing is raised.
+
+    Raises:
+        NonFiniteError: With their number, the largest |x|, and what the path can have.
+    """
+    first, last = (_levels(sde, t) for t in times[[0, -1]].unbind())
+    if first is None or last is None or times[-1] > times[0]:
+        return result
+    started = max(float(x0.detach().abs().max()), first[1]) / first[0]
+    most = _GROWN * started * last[0]
+    size = result.final.detach().abs().flatten(1).amax(1)
+    lost = (size > most) & ~result.nonfinite
+    if not bool(lost.any()):
+        return result
+    marked = Trajectory(
+        result.times, result.states, result.nfe, result.seed, result.nonfinite | lost
+    )
+    if freeze:
+        return marked
+    raise NonFiniteError(
+        f"{int(lost.sum())} of {len(lost)} trajectories have exploded: the largest |x| at t = "
+        f"{float(times[-1]):g} is {float(size.max()):.3g}, where this path, of starts up to "
+        f"{float(x0.detach().abs().max()):.3g}, can have {started * last[0]:.3g}. Take more "
+        "steps, a solver of lower order, or a grid made for the flow (timesteps.auto); of a "
+        "posterior score, covariance='isotropic'.",
+        marked,
+    )
+
+
+def _levels(sde: SDE, t: Tensor) -> tuple[float, float] | None:
+    """α and σ of the path that is reversed; None where there is none."""
+    if isinstance(sde, AncestralChain):
+        chain, k = sde.chain, int(t)
+        bars = torch.cat([(chain.alpha_bars[:1] / chain.a[:1] ** 2), chain.alpha_bars])
+        return float(bars[k].sqrt()), float(chain.sigmas[k])
+    if sde.denoising is None or sde.denoising.kernel is None:
+        return None
+    kernel = sde.denoising.kernel
+    return float(kernel.alpha(t)), float(kernel.sigma(t))
