@@ -13,6 +13,7 @@ from sdegen.commands.models import event_shape, load_model, model_file
 from sdegen.commands.objects import device_of, dtype_of
 from sdegen.configs.sample import SampleConfig
 from sdegen.errors import Interrupted
+from sdegen.noise import stream
 from sdegen.score.composition import guided
 from sdegen.score.model import ScoreModel
 from sdegen.sde.base import SDE
@@ -21,16 +22,18 @@ from sdegen.sde.linear import LinearSDE
 from sdegen.sde.reverse import ReverseSDE
 from sdegen.shapes import ScoreFn
 from sdegen.simulation.simulate import simulate
-from sdegen.solvers.base import Solver
+from sdegen.solvers.base import FixedStep, Solver
 from sdegen.solvers.multistep import ExponentialAdams, ExponentialAdamsMoulton
 from sdegen.solvers.native import DDIM, EulerMaruyama, Heun
-from sdegen.solvers.timesteps import log_snr
+from sdegen.solvers.timesteps import log_snr, made_for
 from sdegen.solvers.torch_diffeq import TorchDiffEq
 from sdegen.solvers.torch_sde import TorchSDE
 from sdegen.storage import save_tensors
 from sdegen.trajectory import Trajectory
 
 __all__ = ["resolved", "run"]
+
+_PILOT = 48  # states, of which a grid is made
 
 
 def resolved(config: SampleConfig) -> SampleConfig:
@@ -57,7 +60,10 @@ def run(config: SampleConfig, folder: Path, progress: bool) -> dict[str, Any]:
                 f"data = {config.data!r} has rows of shape {tuple(data.shape[1:])}, but shape is "
                 f"{config.shape}."
             )
-    dynamics, times, solver = _route(config, model.sde, _score(config, model))
+    # beside the samples' own starts: a grid is not to be made for them
+    source = stream(config.seed, "pilot of a grid").generator()
+    pilot = model.sde.prior((_PILOT, *config.shape), rng=source, dtype=dtype, device=device)
+    dynamics, times, solver, cost = _route(config, model.sde, _score(config, model), pilot)
     x_T = model.sde.prior(
         (config.samples, *config.shape), rng=config.seed, dtype=dtype, device=device
     )
@@ -83,6 +89,8 @@ def run(config: SampleConfig, folder: Path, progress: bool) -> dict[str, Any]:
         "nfe": path.nfe,
         "seed": config.seed,
     }
+    if cost:
+        found["grid_evaluations"] = cost
     if data is not None:
         found |= _distances(path.final, data)
     return found
@@ -96,12 +104,14 @@ def _score(config: SampleConfig, model: ScoreModel) -> ScoreFn:
     return guided(conditional, model.score, config.guidance) if config.guidance else conditional
 
 
-def _route(config: SampleConfig, sde: LinearSDE, score: ScoreFn) -> tuple[SDE, Tensor, Solver]:
-    """Dynamics, times and solver of a route."""
+def _route(
+    config: SampleConfig, sde: LinearSDE, score: ScoreFn, pilot: Tensor
+) -> tuple[SDE, Tensor, Solver, int]:
+    """Dynamics, times and solver of a route, and evaluations that the grid of times has cost."""
     steps = config.steps
     if config.route == "ddpm":
         chain = DDPM.discretize(sde, steps)
-        return chain.reverse(score), torch.arange(steps + 1.0).flip(0), EulerMaruyama()
+        return chain.reverse(score), torch.arange(steps + 1.0).flip(0), EulerMaruyama(), 0
     solvers: dict[str, Solver] = {
         "sde": EulerMaruyama(),
         "sde-torchsde": TorchSDE("heun"),
@@ -116,9 +126,13 @@ def _route(config: SampleConfig, sde: LinearSDE, score: ScoreFn) -> tuple[SDE, T
     eta = 0.0 if config.route.startswith("flow") else 1.0
     # an adaptive solver stops at every time it is given, and needs the two ends alone
     grid = sde.time_grid(1 if config.route == "flow-dopri5" else steps)
+    dynamics, solver = ReverseSDE(sde, score, eta), solvers[config.route]
     if config.route.endswith(("adams", "dpmpp")):
         grid = log_snr(sde, steps)  # their polynomials are in λ
-    return ReverseSDE(sde, score, eta), grid, solvers[config.route]
+    if eta == 0 and isinstance(solver, FixedStep):
+        made = made_for(dynamics, steps, pilot, solver=solver)
+        return dynamics, made.times, solver, made.evaluations
+    return dynamics, grid, solver, 0
 
 
 def _save(folder: Path, path: Trajectory) -> None:
