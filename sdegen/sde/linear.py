@@ -328,3 +328,20 @@ def check_linear(sde: object, *, name: str = "sde", cure: str = "") -> LinearSDE
         f"{name} must be a linear SDE, which noises data to a known Gaussian kernel, such as "
         f"VP(LinearBeta(0.1, 20.0)), VE, RectifiedFlow() or EDM(), but is {kind_of(sde)}.{cure}"
     )
+
+
+def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
+    """df/dt of a function of the time alone, of t's shape, by autograd in float64."""
+    graph = torch.is_grad_enabled() and t.requires_grad
+    with torch.inference_mode(False), torch.enable_grad():
+        at = t.double() if graph else t.detach().clone().double().requires_grad_()
+        value = function(at)
+        if not value.requires_grad:
+            return torch.zeros_like(t)
+        (slope,) = torch.autograd.grad(value.sum(), at, create_graph=graph, allow_unused=True)
+    return torch.zeros_like(t) if slope is None else slope.to(t.dtype)
+
+
+def _differences(function: Callable[[Tensor], Tensor], t: Tensor, step: float) -> Tensor:
+    """df/dt by central differences."""
+    return (function(t + step) - function(t - step)) / (2 * step)

@@ -12,6 +12,7 @@ that ends with an x/α ten times as large as it began with has exploded, though 
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -81,9 +82,7 @@ def check_end(sde: SDE, x0: State, times: Tensor, result: Trajectory, freeze: bo
     lost = (size > most) & ~result.nonfinite
     if not bool(lost.any()):
         return result
-    marked = Trajectory(
-        result.times, result.states, result.nfe, result.seed, result.nonfinite | lost
-    )
+    marked = replace(result, nonfinite=result.nonfinite | lost)
     if freeze:
         return marked
     raise NonFiniteError(
