@@ -111,7 +111,9 @@ class Pilot:
             self.end = walk(solver, watched, times, self._x_T)
         self._alpha = float(kernel.alpha(times[-1]))
         spread = (self.end / self._alpha).double()
-        self.data_std = float((spread - spread.mean(0)).square().mean().sqrt())
+        found = float((spread - spread.mean(0)).square().mean().sqrt())
+        # of data that are one point, what noise is left
+        self.data_std = max(found, math.exp(last)) if math.isfinite(found) else 1.0
         self._noise = torch.stack(seen).flatten(1).double().cpu()
 
     @property
