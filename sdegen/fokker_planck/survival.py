@@ -43,7 +43,7 @@ _LEFT = 1e-3  # of a sum over modes: what the last two of them may add
 _MORE = 10.0  # of these: what all that are left out may add
 _GAIN = 4.0  # what a difference to half as many cells is to the error, at the least
 _REFUSED = 0.1
-_LITTLE = 1e-7
+_LITTLE = 1e-4
 _TINY = 1e-300
 
 
