@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sdegen.accuracy import ErrorEstimate, warn_inaccurate
 from sdegen.boundary import Bound, Boundary, interval_of
-from sdegen.errors import NotNormalizableError
+from sdegen.errors import AccuracyWarning, NotNormalizableError, SolverError
 from sdegen.fokker_planck import clock
 from sdegen.fokker_planck.density import Density, DensityPath, cell_masses
 from sdegen.fokker_planck.fluxes import Pole
@@ -31,6 +32,7 @@ __all__ = [
     "GridBoundaryLike",
     "as_start",
     "boundary_of_grid",
+    "check_accurate",
     "check_confined",
     "check_door",
     "check_edges",
@@ -45,6 +47,7 @@ __all__ = [
 _EDGE_WARNS, _EDGE_FAILS = 1e-6, 1e-2
 _MASS_TOLERANCE = 1e-3
 _NONE = (None, None)
+_REFUSED = 0.1  # an error above which there is no answer
 _NEGATIVE = 1e-12  # of the peak: what a start may have by rounding
 
 
@@ -341,16 +344,20 @@ def check_edges(p: Tensor, times: Tensor, grid: Grid, open_ends: tuple[bool, boo
         _judge(tuple(ratio[k].tolist()), grid, f" at t = {float(times[k]):g}")
 
 
-def check_resolved(path: DensityPath) -> None:
+def check_resolved(path: DensityPath) -> int:
     """Warns of a start so narrow that the grid does not resolve what becomes of it at once.
 
     A start at a point has moments that are those of the cells until it is some of them wide.
+
+    Returns:
+        Index of the first time after the start at which it is resolved.
     """
+    seen = path if path.fine is None else path.fine
     first, last = 1, len(path) - 1
-    while first <= last and not path.at(first).is_resolved:
+    while first <= last and not seen.at(first).is_resolved:
         first += 1
-    if first == 1 or float(path.p[1].detach().amax()) <= 0:
-        return
+    if first == 1 or float(seen.p[1].detach().amax()) <= 0:
+        return 1
     text = (
         "the start is so narrow that the grid does not resolve the density at "
         f"t = {float(path.times[1]):g}"
@@ -360,9 +367,40 @@ def check_resolved(path: DensityPath) -> None:
     warnings.warn(
         f"{text}: a cubic through every other node misses those between by more than 2 % of the "
         "peak, and widths and moments are those of the cells. Take more cells, or look later.",
-        UserWarning,
+        AccuracyWarning,
         stacklevel=3,
     )
+    return first
+
+
+def check_accurate(error: ErrorEstimate, first: int, rtol: float, *, by_number: bool) -> None:
+    """Warns of errors in time that exceed what was asked for, and refuses those above 10 %.
+
+    Args:
+        error: Errors at each time, shape (T,).
+        first: Index of the first time that counts: what is not resolved before is told by itself.
+        rtol: Largest error.
+        by_number: Whether steps were asked for by number, which are taken whatever they err.
+
+    Raises:
+        SolverError: If one is above 10 % and steps were not asked for by number.
+    """
+    told = {name: torch.as_tensor(values)[first:] for name, values in error.items()}
+    if not any(len(values) for values in told.values()):
+        return
+    later = ErrorEstimate(told, error.method)
+    if float(later) > _REFUSED and not by_number:
+        raise SolverError(
+            f"the density is not resolved: its estimated error is {float(later):.2g}, on the "
+            "finest cells that can be afforded. Pass a grid with more cells where it is steep, "
+            "Grid.of(nodes), or one that ends where the density does."
+        )
+    cure = (
+        "Take more substeps, or steps that choose their length: integrator=None."
+        if by_number
+        else "Pass a grid with more cells where the density is steep: Grid.of(nodes)."
+    )
+    warn_inaccurate(later, "the density in time", cure, above=max(rtol, 0.0), stacklevel=4)
 
 
 def _judge(ratio: tuple[float, float], grid: Grid, when: str) -> None:

@@ -254,7 +254,7 @@ class _Asking:
 
     def _agrees(self, ts: Tensor, found: Array) -> bool:
         """Whether some of them are what single questions give."""
-        some = [0, int(len(ts) * GOLDEN), len(ts) - 1]
+        some = [int(len(ts) * GOLDEN), len(ts) - 1]
         alone = self._singly(ts[some])
         size = np.abs(alone).max(1, keepdims=True) + 1e-300
         return bool((np.abs(found[some] - alone) <= _AGREES * size).all())

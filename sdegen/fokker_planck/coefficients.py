@@ -209,6 +209,14 @@ class Reader:
         width = (self.grid.high - self.grid.low) / self.grid.cells
         return clock.look(self._answers, self._x[inner], first, last, width)
 
+    def unread(self) -> None:
+        """Forget at what time drift and diffusion were read last.
+
+        Between two runs they may have changed at that time, and at none that `renewed` looks at.
+        """
+        if self._last is not None and not self.sde.autonomous:
+            self._last = replace(self._last, time=math.nan)
+
     def renewed(self) -> bool:
         """Whether drift or diffusion have changed since they were read; if so, all is forgotten.
 
@@ -217,9 +225,6 @@ class Reader:
         second one.
         """
         held, seen = _numbers(self.sde), self._seen
-        if self._last is not None and not self.sde.autonomous:
-            # what it answered at that time may be another now, unseen by two looks
-            self._last = replace(self._last, time=math.nan)
         if held is None:
             self._seen = self._sight()
             same = seen is not None and all(map(clock.same, self._seen, seen))

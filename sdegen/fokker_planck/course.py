@@ -85,6 +85,11 @@ class Course:
             self._beside(a, b, end) for end in (a, b)
         )
 
+    def looked(self, a: float, b: float) -> float:
+        """How many looks lie between a and b."""
+        looks = self.looks[0].times
+        return abs(b - a) / float(looks[1] - looks[0])
+
     def longest(self, t: float, a: float, b: float) -> float:
         """The longest step from t in the interval from a to b."""
         most = min((looks.longest(t, b) for looks in self.looks), default=abs(b - t))
@@ -139,6 +144,8 @@ def course(reader: Reader | Readers, times: Tensor, breakpoints: Sequence[float]
     """
     ts = times.tolist()
     readers = [reader] if isinstance(reader, Reader) else reader.each
+    for each in readers:
+        each.unread()
     looks = [r.looks(ts[0], ts[-1]) for r in readers if not r.autonomous]
     return course_of(ts, looks, breakpoints)
 

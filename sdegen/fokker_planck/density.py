@@ -70,6 +70,7 @@ class Density:
         compared: The same problem's density with all cells halved, which has all nodes of x or,
             if there is one, of `fine`; errors are differences to it. None where none was made.
         assumed_autonomous: Whether it is an assumption that the SDE does not depend on time.
+        told: Errors that were estimated where it was found, if none are differences to `compared`.
     """
 
     x: Float[Tensor, " nodes"]
@@ -78,6 +79,7 @@ class Density:
     fine: Density | None = None
     compared: Density | None = None
     assumed_autonomous: bool = False
+    told: ErrorEstimate | None = None
 
     def __post_init__(self) -> None:
         for name in ("x", "p"):
@@ -116,7 +118,7 @@ class Density:
         and to max(|entropy|, 1).
         """
         if self.compared is None:
-            return None
+            return self.told
         with torch.no_grad():
             kept = torch.searchsorted(self.compared.x, self.x)
             p, finer = self.p.detach(), self.compared.p.detach()[kept]
@@ -417,6 +419,9 @@ class DensityPath:
         powers: q of p ∝ ξ^q at the lower and the upper wall; None where p is smooth.
         fine: The same densities on a finer grid, which has all nodes x; as in `Density`.
         compared: The same problem's densities with all cells halved; likewise.
+        told: Errors at each time, shape (T,), that were estimated where they were found.
+        form: Form of the operator that carried them, "compact" or "lumped" (of second order,
+            positive); None where none did.
     """
 
     times: Float[Tensor, " T"]
@@ -425,6 +430,8 @@ class DensityPath:
     powers: Powers = (None, None)
     fine: DensityPath | None = None
     compared: DensityPath | None = None
+    told: ErrorEstimate | None = None
+    form: str | None = None
 
     def at(self, k: int) -> Density:
         """The density at times[k]; k is an index, and −1 is the last.
@@ -441,11 +448,17 @@ class DensityPath:
             raise ValueError(f"k must be the index of one of {len(self)} times, but is {k}.")
         fine = None if self.fine is None else self.fine.at(k)
         compared = None if self.compared is None else self.compared.at(k)
-        return Density(self.x, self.p[k], self.powers, fine, compared)
+        told = None
+        if self.told is not None:
+            each = {name: float(torch.as_tensor(e)[k]) for name, e in self.told.items()}
+            told = ErrorEstimate(each, self.told.method)
+        return Density(self.x, self.p[k], self.powers, fine, compared, told=told)
 
     @cached_property
     def error(self) -> ErrorEstimate | None:
         """Estimated errors at each time, shape (T,), as those of `Density`; None for none."""
+        if self.compared is None:
+            return self.told
         each = [self.at(k).error for k in range(len(self))]
         known = [error for error in each if error is not None]
         if not known:
@@ -460,6 +473,23 @@ class DensityPath:
     def final(self) -> Density:
         """The density at the last time."""
         return self.at(-1)
+
+    def trust(self) -> Trust:
+        """Return what is known of their errors, the largest at any time, a row for each cause."""
+        nodes = self.x if self.fine is None else self.fine.x
+        grid = NOT_ESTIMATED if self.error is None else f"{float(self.error):.1e}"
+        form = "" if self.form is None else f", {self.form}"
+        p = self.p.detach()
+        peaks = p.where(torch.isfinite(p), 0.0).amax(1)
+        edges = [f"{float((p[:, end] / peaks).max()):.1e}" for end in (0, -1)]
+        return Trust(
+            "densities in time",
+            (
+                ("grid and steps", f"{grid} ({len(nodes) - 1} cells{form})"),
+                ("ends of the grid", f"{edges[0]} and {edges[1]} of the peak"),
+                ("sampling", "none"),
+            ),
+        )
 
     def __len__(self) -> int:
         return len(self.times)

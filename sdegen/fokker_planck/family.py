@@ -1,9 +1,9 @@
 """A family of SDEs on one grid: all their densities at once, with gradients.
 
-An SDE whose drift and diffusion have parameters θ is one member for each θ. Their coefficients
-are read one after the other; everything after that carries a leading dimension, and no member
-sees another: row k is the density that `FokkerPlanck` finds for the k-th SDE, and the Jacobian
-∂p_k/∂θ_l is zero for k ≠ l. It is what a scan over parameters, or a fit from many starts, needs.
+An SDE whose drift and diffusion have parameters θ is one member for each θ. No member sees
+another: row k is the density that `FokkerPlanck` finds for the k-th SDE, with its error, and the
+Jacobian ∂p_k/∂θ_l is zero for k ≠ l. It is what a scan over parameters, or a fit from many
+starts, needs.
 
 Assumed, beyond what `FokkerPlanck` asks: D > 0 at the walls too, and one boundary for all.
 """
@@ -11,7 +11,7 @@ Assumed, beyond what `FokkerPlanck` asks: D > 0 at the walls too, and one bounda
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from functools import cached_property
 from typing import SupportsFloat
 
 import torch
@@ -19,24 +19,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.accuracy import WARNS, ErrorEstimate, EstimatedTensor
-from sdegen.errors import NonFiniteError, NotNormalizableError, SdegenError
+from sdegen.errors import NotNormalizableError, SdegenError
 from sdegen.fokker_planck import stationary
 from sdegen.fokker_planck.checks import (
     GridBoundaryLike,
-    as_start,
     boundary_of_grid,
-    check_edges,
     check_ring,
-    check_start,
-    check_times,
 )
 from sdegen.fokker_planck.coefficients import Readers
-from sdegen.fokker_planck.course import course
-from sdegen.fokker_planck.density import Density, DensityPath
+from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.fluxes import Landscape
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
-from sdegen.fokker_planck.transient import Exponential, Integrator, carried
+from sdegen.fokker_planck.solver import FokkerPlanck
+from sdegen.fokker_planck.transient import Integrator
 from sdegen.requests import check_kind
 from sdegen.sde.base import SDE
 
@@ -83,6 +79,7 @@ class FokkerPlanckFamily:
                 f"with directions {sorted({sde.direction for sde in sdes})}."
             )
         self.sdes, self.grid, self.physical_walls = tuple(sdes), grid, physical_walls
+        self._boundary = boundary
         ends = boundary_of_grid(boundary, grid, physical_walls=physical_walls)
         if ends.moving != (None, None):
             raise ValueError(
@@ -149,51 +146,66 @@ class FokkerPlanckFamily:
         times: Tensor | Sequence[float],
         *,
         integrator: Integrator | None = None,
+        breakpoints: Sequence[float] = (),
+        rtol: float = WARNS,
         differentiable: bool = False,
     ) -> Float[Tensor, "members T nodes"]:
         """Carries one start through times under every SDE.
+
+        Each is carried as `FokkerPlanck.solve` does. They are an `EstimatedTensor`: `.error` holds
+        that of p, mean, variance and mass of each at each time, shape (members, T).
 
         Args:
             p0: As in `FokkerPlanck.solve`, the same for all.
             times: Likewise.
             integrator: Likewise.
+            breakpoints: Likewise.
+            rtol: Likewise.
             differentiable: Whether gradients flow to the parameters of drift and diffusion, and
                 to p0.
 
         Returns:
-            Nodal values at times. All are compact, or if one density asks for it, all lumped.
+            Nodal values at times.
 
         Raises:
             ValueError: If times or p0 are refused, or a density leans on a wall that is not
                 physical.
             NonFiniteError: If a density became NaN or infinite; `.result` holds its path.
+            SolverError: As `FokkerPlanck.solve` does.
         """
-        integrator = integrator or Exponential()
-        self._renew()
-        ts = check_times(times, self.sdes[0])
-        x0, density = as_start(p0, self.grid)
-        absorbing = "absorbing" in self.walls
-        start = check_start(density, self.grid, may_lack=absorbing)
-        with nullcontext() if differentiable else torch.no_grad():
-            plan = course(self._readers, ts)
-            compact = not integrator.lumped_only and (x0 is not None or density.is_resolved)
-            sharp = self.grid.sharp_point(x0) if x0 is not None and compact else start
-            each = (len(self.sdes), len(start))
-            p = carried(
-                self._compact if compact else self._lumped,
-                start.expand(each),
-                sharp.expand(each),
-                plan,
-                integrator,
-                fallback=self._lumped if compact else None,
-                restored=not absorbing,
-            ).p.transpose(0, 1)
-        for row in p.detach():
-            if not bool(torch.isfinite(row).all()):
-                path = DensityPath(ts, row, self.grid.nodes)
-                raise NonFiniteError("a density of the family is not finite.", path)
-            check_edges(row, ts, self.grid, self._open_ends)
-        return p
+        paths = []
+        for k, member in enumerate(self._members):
+            try:
+                paths.append(
+                    member.solve(
+                        p0,
+                        times,
+                        integrator=integrator,
+                        breakpoints=breakpoints,
+                        rtol=rtol,
+                        differentiable=differentiable,
+                    )
+                )
+            except (SdegenError, ValueError) as error:
+                error.add_note(f"while the density of sdes[{k}] was carried")
+                raise
+        p = torch.stack([path.p for path in paths])
+        told = [path.error for path in paths if path.error is not None]
+        if len(told) < len(paths):
+            return p
+        each = {
+            name: torch.stack([torch.as_tensor(error[name]) for error in told]) for name in told[0]
+        }
+        return EstimatedTensor.of(p, ErrorEstimate(each, told[0].method))
+
+    @cached_property
+    def _members(self) -> list[FokkerPlanck]:
+        """A solver for each."""
+        physical = self.physical_walls
+        return [
+            FokkerPlanck(sde, self.grid, self._boundary, physical_walls=physical)
+            for sde in self.sdes
+        ]
 
     def _build(self, readers: Readers) -> None:
         """Makes what drifts and diffusions are written as, anew."""
@@ -207,7 +219,6 @@ class FokkerPlanckFamily:
                 f"the diffusion of sdes[{int(at_wall.nonzero()[0])}] vanishes at a wall; a family "
                 "needs D > 0 everywhere: solve these one by one with FokkerPlanck."
             )
-        self._lumped = self._compact.with_form(compact=False)
 
     def _renew(self) -> None:
         """Forgets what was made of drifts and diffusions, if one has changed since."""

@@ -13,8 +13,10 @@ from __future__ import annotations
 import math
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.checks import check_positive
@@ -167,6 +169,12 @@ class Grid:
     def weights(self) -> Float[Tensor, " nodes"]:
         """Weights of ∫ y dx ≈ Σ w_i y_i, fourth order in the cell: those of `integral`."""
         return integral_weights(self.nodes)
+
+    @cached_property
+    def moment_weights(self) -> NDArray[np.float64]:
+        """Weights of ∫ p dx, ∫ y p dx and ∫ y² p dx, y from the middle, shape (nodes, 3)."""
+        y, w = self.nodes.numpy() - 0.5 * (self.low + self.high), self.weights.numpy()
+        return np.stack([w, w * y, w * y * y], 1)
 
     @cached_property
     def even(self) -> bool:

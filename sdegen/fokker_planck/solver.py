@@ -39,6 +39,7 @@ from sdegen.fokker_planck.checks import (
     GridBoundaryLike,
     as_start,
     boundary_of_grid,
+    check_accurate,
     check_confined,
     check_door,
     check_edges,
@@ -59,6 +60,7 @@ from sdegen.fokker_planck.fluxes import Fluxes, Landscape
 from sdegen.fokker_planck.frozen import Frozen
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.levels import Found, Levels, Start, found
 from sdegen.fokker_planck.moving import MovingEnds, MovingFrame
 from sdegen.fokker_planck.passage import (
     FirstPassage,
@@ -66,7 +68,7 @@ from sdegen.fokker_planck.passage import (
     to_be_left,
 )
 from sdegen.fokker_planck.power_law import Powers, with_poles
-from sdegen.fokker_planck.refinement import coarsened, halved
+from sdegen.fokker_planck.refinement import coarsened, halved, positions
 from sdegen.fokker_planck.sources import Killing, Sources, in_time
 from sdegen.fokker_planck.spectrum import Spectrum, spectrum
 from sdegen.fokker_planck.survival import Law, Survival, by_modes, compared, law, needs_modes
@@ -158,6 +160,7 @@ class FokkerPlanck:
         *,
         integrator: Integrator | None = None,
         breakpoints: Sequence[float] = (),
+        rtol: float = WARNS,
         differentiable: bool = False,
     ) -> DensityPath:
         """Carries a density through times.
@@ -171,12 +174,14 @@ class FokkerPlanck:
                 positive by construction.
             breakpoints: Times at which drift or diffusion do something sudden. Jumps, and pulses
                 that last for a thousandth of the run, are found without; what is shorter is not.
+            rtol: Largest error of densities, relative to their peak, and of mass, mean and
+                variance; cells that are too coarse for it are halved inside. Without gradients.
             differentiable: Whether gradients flow to the parameters of drift and diffusion, and
                 to p0.
 
         Returns:
-            Densities at times. Between walls without flux, and on a ring, their mass is that of
-            p0.
+            Densities at times with their estimated `error`. Between walls without flux, and on a
+            ring, their mass is that of p0.
 
         Raises:
             ValueError: If times or p0 are refused, or the density leans on a wall that is not
@@ -195,35 +200,41 @@ class FokkerPlanck:
         x0, density = as_start(p0, self.grid, self._generator.ends.powers)
         start = check_start(density, self.grid, may_lack="absorbing" in self.walls)
         powers = self._generator.ends.powers
+        by_number = integrator.lumped_only or getattr(integrator, "substeps", None) is not None
+        if integrator.lumped_only and self.form == "compact":
+            raise ValueError(
+                f"{type(integrator).__name__} is positive for the lumped form only; pass "
+                "form='lumped' or 'auto'."
+            )
+        smooth = x0 is None and self._is_smooth(density)
         with _gradients(differentiable):
             plan = course(self._generator.reader, ts, breakpoints)
             warn_isolated(plan)
-            compact = not integrator.lumped_only and self.form != "lumped"
-            if integrator.lumped_only and self.form == "compact":
-                raise ValueError(
-                    f"{type(integrator).__name__} is positive for the lumped form only; pass "
-                    "form='lumped' or 'auto'."
-                )
-            auto = self.form == "auto" and compact
-            if auto:
-                compact = x0 is not None or self._is_smooth(density)
-            sharp = self.grid.sharp_point(x0) if x0 is not None and compact else start
-            p = carried(
-                self._compact if compact else self._lumped,
-                start,
-                sharp,
+            run = found(
+                self._levels,
+                Start(
+                    replace(density, p=start),
+                    x0,
+                    smooth,
+                    _mass(density, start, self.grid),
+                ),
                 plan,
                 integrator,
-                fallback=self._lumped if auto and compact else None,
+                form=self.form,
                 restored="absorbing" not in self.walls and powers == (None, None),
-            ).p
-        result = DensityPath(ts, _with_poles(p, density, powers), self.grid.nodes, powers)
-        if not np.isfinite(p.detach().numpy().sum()) and not bool(torch.isfinite(p).all()):
-            bad = int((~torch.isfinite(p).all(1)).nonzero()[0])
+                rtol=rtol,
+                refined=not differentiable,
+            )
+        result = self._path(ts, run, density, powers)
+        if not np.isfinite(run.p.detach().numpy().sum()) and not bool(torch.isfinite(run.p).all()):
+            bad = int((~torch.isfinite(run.p).all(1)).nonzero()[0])
             raise NonFiniteError(f"the density is not finite at t = {float(ts[bad]):g}.", result)
-        check_edges(p.detach(), ts, self.grid, self._open_ends)
+        check_edges(result.p.detach(), ts, self.grid, self._open_ends)
+        first = 1
         if x0 is not None or not density.is_resolved:
-            check_resolved(result)
+            first = check_resolved(result)
+        if run.error is not None and not run.worst <= rtol:
+            check_accurate(run.error, first, rtol, by_number=by_number)
         return result
 
     def stationary(self, *, rtol: float = WARNS, differentiable: bool = False) -> Density:
@@ -725,6 +736,7 @@ class FokkerPlanck:
         self._generator = self._lumped if self.form == "lumped" else self._compact
         self._frozen = Frozen(self._generator)
         self._at_rest: dict[float, Density] = {}
+        self._levels = Levels(self._compact, self._lumped)
         self.__dict__.pop("_open_ends", None)
 
     def _renew(self) -> None:
@@ -795,6 +807,20 @@ class FokkerPlanck:
             lost=f"there is {what}: the density without current",
         )
 
+    def _path(self, times: Tensor, run: Found, start: Density, powers: Powers) -> DensityPath:
+        """What was found, at the user's nodes."""
+        p = _with_poles(run.p, start, powers) if run.grid is self.grid else run.p
+        form = "compact" if run.compact else "lumped"
+        told = run.error
+        if run.grid is self.grid:
+            return DensityPath(times, p, self.grid.nodes, powers, told=told, form=form)
+        fine_start = Density(run.grid.nodes, p[0], start.powers)
+        p = _with_poles(p, fine_start, powers)
+        fine = DensityPath(times, p, run.grid.nodes, powers)
+        at_nodes = p[:, positions(self.grid, run.grid)]
+        at_nodes = torch.cat([start.p.detach()[None].to(p), at_nodes[1:]])
+        return DensityPath(times, at_nodes, self.grid.nodes, powers, fine, told=told, form=form)
+
     def _is_smooth(self, density: Density) -> bool:
         """Whether the grid resolves a start, and absorbing walls find nothing there."""
         p = density.p.detach()
@@ -832,6 +858,13 @@ class FokkerPlanck:
                 f"{what} needs an absorbing wall, but boundary is {self.walls!r}; pass "
                 "'absorbing' or a pair with one."
             )
+
+
+def _mass(density: Density, p: Tensor, grid: Grid) -> float:
+    """∫ p dx of nodal values, of a density that may be infinite at a wall."""
+    if density.powers != (None, None):
+        return float(density.mass)
+    return float(grid.weights.numpy() @ p.detach().numpy())
 
 
 def _with_poles(p: Tensor, start: Density, powers: Powers) -> Tensor:

@@ -49,8 +49,8 @@ __all__ = ["BackwardEuler", "Carried", "Exponential", "Integrator", "Walk", "car
 
 _TOLERANCE = 1e-6  # of the peak, in each step that is chosen here
 _HELD_TO = 10  # the order of collocation that steps are chosen by
-_LOOKS = (0.02, 0.6, 0.98)  # of an interval in which nothing was seen to change
-_MANY = 4  # times, from which on an interval between two of them is read once
+_FEW = (0.02, 0.6, 0.98)  # of an interval in which nothing was seen to change
+_MANY = 8  # looks, from which on it is read once
 _MOST_STEPS = 100_000
 _HEAVY, _LIGHT = 0.25 + math.sqrt(3) / 6, 0.25 - math.sqrt(3) / 6
 _EARLY, _LATE = 0.5 - math.sqrt(3) / 6, 0.5 + math.sqrt(3) / 6
@@ -104,10 +104,12 @@ class Exponential:
         """
         kept = [p]
         if course.steady:
-            operator = generator.operator_at(course.times[0])
+            operator, pieces = generator.operator_at(course.times[0]), 0
             for dt in _steps(course.times):
-                kept.append(_flow(operator, dt, kept[-1]))
-            return kept, Walk()
+                moved, taken = _in_pieces(operator, dt, kept[-1])
+                kept.append(moved)
+                pieces += taken
+            return kept, Walk(pieces=pieces)
         if self.substeps is None:
             return _Walker(generator, course, self.tolerance, walk).path(p)
         for t0, t1 in itertools.pairwise(course.times):
@@ -147,13 +149,14 @@ class BackwardEuler:
         self, generator: Generator, p: Tensor, course: Course, walk: Walk | None = None
     ) -> tuple[list[Tensor], Walk]:
         """Unknowns at all times, the first included; it takes no steps but its own."""
-        kept = [p]
+        kept, operator = [p], generator.operator_at(course.times[0])
         for t0, t1 in itertools.pairwise(course.times):
             p = kept[-1]
             for a, b in course.intervals(t0, t1, jumps=False):
                 h = (b - a) / self.substeps
-                for i in range(self.substeps):  # with the operator of the step's end
-                    operator = generator.operator_at(inside(a + (i + 1) * h, a, b))
+                for i in range(self.substeps):
+                    if not course.steady:  # the operator of the step's end
+                        operator = generator.operator_at(inside(a + (i + 1) * h, a, b))
                     p = tridiagonal.solve(
                         operator.mass - abs(h) * operator.rates,
                         tridiagonal.multiply(operator.mass, p),
@@ -174,11 +177,13 @@ class Walk:
         steps: For each interval that no step crosses an end of, the ends of the steps; one alone
             is a leap, in which nothing changes.
         error: The sum of what the steps err by, relative to the peak.
+        pieces: Exponentials that were taken where nothing changes.
     """
 
     rough: bool = False
     steps: list[list[float]] = field(default_factory=list)
     error: float = 0.0
+    pieces: int = 0
 
 
 class _Walker:
@@ -190,6 +195,7 @@ class _Walker:
         self.generator, self.course, self.tolerance = generator, course, tolerance
         self.known = None if known is None or known.rough else iter(known.steps)
         self.h = abs(course.times[-1] - course.times[0])
+        self._known: tuple[Coefficients, Operator] | None = None
         self._alone = 1 + isinstance(generator.reader, Readers)  # of what belongs to one time
 
     def path(self, p: Tensor) -> tuple[list[Tensor], Walk]:
@@ -203,7 +209,7 @@ class _Walker:
                 known = None if self.known is None else next(self.known)
                 ends: list[float] = []
                 if known in (None, [b]) and self.course.still(a, b):
-                    shares = _LOOKS if len(self.course.times) < _MANY else _LOOKS[1:2]
+                    shares = _FEW if self.course.looked(a, b) < _MANY else _FEW[1:2]
                     operator = self._unchanging([a + share * (b - a) for share in shares], a, b)
                     if operator is not None:
                         p = _flow(operator, dt if (a, b) == (t0, t1) else abs(b - a), p)
@@ -305,10 +311,15 @@ class _Walker:
 
     def _unchanging(self, times: Sequence[float], a: float, b: float) -> Operator | None:
         """The operator at times between a and b, if it is one at all of them."""
-        if torch.is_grad_enabled():
+        with torch.no_grad():
+            c = one_or_stack([self.generator.coefficients(inside(t, a, b)) for t in times])
+        if c.wall_drift.ndim != self._alone:
             return None
-        c = one_or_stack([self.generator.coefficients(inside(t, a, b)) for t in times])
-        return self.generator.operator_of(c) if c.wall_drift.ndim == self._alone else None
+        if not torch.is_grad_enabled():
+            return self.generator.operator_of(c)
+        if self._known is None or self._known[0] is not c:  # the same that knows its parameters
+            self._known = c, self.generator.operator_at(inside(times[0], a, b))
+        return self._known[1]
 
     def _is_rough(self, p: Tensor) -> bool:
         """Whether the grid does not resolve a density."""
@@ -415,17 +426,22 @@ def _steps(times: Sequence[float]) -> list[float]:
 
 
 def _flow(operator: Operator, dt: float, p: Tensor) -> Tensor:
-    """e^{dt M⁻¹K} p, in pieces where one exponential would lose digits."""
+    """e^{dt M⁻¹K} p."""
+    return _in_pieces(operator, dt, p)[0]
+
+
+def _in_pieces(operator: Operator, dt: float, p: Tensor) -> tuple[Tensor, int]:
+    """e^{dt M⁻¹K} p, in pieces where one exponential would lose digits; and how many."""
     left = dt
-    for _ in range(_MOST_STEPS):
+    for taken in range(1, _MOST_STEPS + 1):
         piece = min(left, _longest(operator, p.detach()))
         moved = operator.moved(p, piece)
         left -= piece
         if left <= 1e-14 * dt:
-            return moved
+            return moved, taken
         change = (moved - p).detach().abs().max() / p.detach().abs().max()
         if float(change) < _RELAXED and piece * operator.circulation > _WINDING / 2:
-            return moved  # a current that runs in a density that rests
+            return moved, taken  # a current that runs in a density that rests
         p = moved
     raise SolverError(
         f"{_MOST_STEPS} pieces did not carry the density over dt = {dt:g}: {left:.3g} is left. "

@@ -57,7 +57,7 @@ def test_stationary_densities_are_those_of_the_members(make, grid, boundary):
     assert largest_difference(make, grid, boundary, lambda s: s.stationary()) < 1e-12
 
 
-@pytest.mark.filterwarnings("ignore:the start is so narrow")  # of which a family says nothing
+@pytest.mark.filterwarnings("ignore:the start is so narrow")
 @pytest.mark.parametrize(
     ("make", "grid", "boundary", "start", "integrator"),
     [
@@ -74,11 +74,12 @@ def test_densities_in_time_are_those_of_the_members(make, grid, boundary, start,
     p0 = grid.gaussian(middle, 0.4) if start == "gaussian" else start
     times = [0.0, 0.1, 0.6]
     gap = largest_difference(
-        make, grid, boundary, lambda s: s.solve(p0, times, integrator=integrator)
+        make, grid, boundary, lambda s: s.solve(p0, times, integrator=integrator, rtol=1.0)
     )
     assert gap < 1e-12
 
 
+@pytest.mark.filterwarnings("ignore:the start is so narrow")
 def test_gradients_of_both_and_no_member_sees_another():
     thetas = THETAS[:2].clone().requires_grad_()
     grid = sg.Grid(-3.5, 3.5, 30)
@@ -88,7 +89,8 @@ def test_gradients_of_both_and_no_member_sees_another():
 
     def moved(thetas):
         members = family(well, thetas, grid, physical_walls=True)
-        return members.solve(grid.gaussian(-0.8, 0.5), [0.0, 0.4], differentiable=True)[:, 1, ::3]
+        p0 = grid.gaussian(-0.8, 0.5)
+        return members.solve(p0, [0.0, 0.4], rtol=1.0, differentiable=True)[:, 1, ::3]
 
     assert torch.autograd.gradcheck(rest, (thetas,), atol=1e-7)
     assert torch.autograd.gradcheck(moved, (thetas,), atol=1e-6)

@@ -1,0 +1,284 @@
+"""A density in time on grids of several levels: what its cells miss, and finer cells for it.
+
+Level 0 is the user's grid, level −1 every other node of it, level 1 has all cells halved, and so
+on. Where the error is of second order in the cell or higher, a third of the difference of two
+levels bounds that of the finer one:
+
+    p − p_h = c hᵖ + …,    |p − p_h| ≈ |p_h − p_2h| / (2ᵖ − 1) ≤ |p_h − p_2h| / 3    for p ≥ 2
+
+A run begins with levels −1 and 0, the former costs half. Where that bound exceeds what is asked
+for, or where the compact form rings, levels above follow, up to a number of cells that can be
+afforded; what they found is handed back at the user's nodes, and kept as `fine`. Steps in time
+that one level found right are taken by the next. A start that level 0 does not resolve is nothing
+to compare on coarser cells: it begins with levels 0 and 1.
+
+Steps that were asked for by number are compared with steps that choose their length, on level −1:
+there the whole difference is the error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from scipy.interpolate import make_interp_spline
+from torch import Tensor
+
+from sdegen.accuracy import ErrorEstimate
+from sdegen.fokker_planck import arrays
+from sdegen.fokker_planck.arrays import AnyArray
+from sdegen.fokker_planck.coefficients import Reader
+from sdegen.fokker_planck.course import Course
+from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.generator import Generator
+from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.power_law import Powers, with_poles
+from sdegen.fokker_planck.refinement import coarsened, halved
+from sdegen.fokker_planck.transient import Exponential, Integrator, Walk, carried
+
+__all__ = ["Found", "Levels", "Start", "found"]
+
+Array = NDArray[np.float64]
+
+_SHARE = 1 / 3  # of the difference of two levels
+_STEPPED = 0.02  # of what steps say that they err by, which is far below: their order is higher
+_FEWEST = 32  # cells that are worth taking every other node of
+_MOST, _MOST_IN_TIME = 16_000, 4_000  # cells, without steps in time and with them
+_MOST_PIECES = 4_000_000  # cells times exponentials that one time is cut into
+_NUMBERS = 8_000_000  # of all densities of a path
+_NO_MASS = 1e-6  # a mass below is compared with it
+_NOTHING = 1e-10  # of mass
+_SMOOTH = 7  # degree of the spline that carries a resolved start to finer cells
+_ROUNDING = 1e-12  # what is left of a mass and its moments after many outputs
+
+
+class Levels:
+    """The same generators on the grids of all levels, made when they are asked for.
+
+    Args:
+        compact: That of level 0, in the compact form.
+        lumped: The same in the lumped form.
+    """
+
+    def __init__(self, compact: Generator, lumped: Generator) -> None:
+        self._made = {0: (compact, lumped)}
+
+    def __getitem__(self, level: int) -> tuple[Generator, Generator]:
+        """The compact and the lumped generator of a level."""
+        if level not in self._made:
+            inner = self[level + 1 if level < 0 else level - 1][0]
+            compact = inner.on((coarsened if level < 0 else halved)(inner.grid))
+            self._made[level] = compact, compact.with_form(compact=False)
+        return self._made[level]
+
+    def unread(self) -> None:
+        """Forget at what times drift and diffusion were read last."""
+        for compact, _ in self._made.values():
+            assert isinstance(compact.reader, Reader)
+            compact.reader.unread()
+
+    def grid(self, level: int) -> Grid:
+        """The grid of a level."""
+        return self[level][0].grid
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """The start of a run, on any grid.
+
+    Args:
+        density: At the nodes of level 0.
+        x0: Where all mass is, if it is a point.
+        smooth: Whether level 0 resolves it, and finds nothing at a wall that absorbs.
+        mass: ∫ p dx.
+    """
+
+    density: Density
+    x0: float | None
+    smooth: bool
+    mass: float
+
+    def on(self, grid: Grid, level: int, *, compact: bool) -> tuple[Tensor, Tensor]:
+        """Nodal values on the grid of a level, and as an operator is to see them."""
+        if self.x0 is not None:
+            p = self.density.p if level == 0 else grid.point(self.x0).p
+            return p, grid.sharp_point(self.x0) if compact else p
+        p = self.density.p.to(torch.float64)
+        if level < 0:
+            p = _every_other(p.detach())
+        elif level > 0:
+            p = self._finer(grid)
+        if level and self.density.powers == (None, None):
+            mass = float(grid.weights.numpy() @ p.numpy())
+            p = p * (self.mass / mass) if mass > 0 else p
+        return p, p
+
+    def _finer(self, grid: Grid) -> Tensor:
+        d = self.density
+        if not self.smooth or d.fine is not None or d.powers != (None, None):
+            p = d.at(grid.nodes).detach()
+            return p.where(torch.isfinite(p), 0.0)  # what is ∞ is at a wall that is no unknown
+        spline = make_interp_spline(d.x.numpy(), d.p.detach().double().numpy(), k=_SMOOTH)
+        return torch.from_numpy(spline(grid.nodes.numpy())).clamp(min=0)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A density in time on the grid of a level.
+
+    Args:
+        grid: The grid.
+        p: Nodal values, shape (T, nodes).
+        compact: Whether the compact form carried it.
+        rang: Whether it was to, and rang.
+        walk: Steps in time that were taken.
+        powers: q of p ∝ ξ^q at the walls; None where p is smooth.
+        error: Estimated errors at each time, shape (T,); None for none.
+        worst: The largest of them.
+    """
+
+    grid: Grid
+    p: Float[Tensor, "T nodes"]
+    compact: bool
+    rang: bool
+    walk: Walk
+    powers: Powers = (None, None)
+    error: ErrorEstimate | None = None
+    worst: float = np.inf
+
+    @cached_property
+    def moments(self) -> Array:
+        """Mass, mean from the middle of the grid, and variance at each time, shape (3, T)."""
+        if self.powers != (None, None):
+            return self._by_cubics()
+        moments: Array = (self.p.detach().numpy() @ self.grid.moment_weights).T
+        mass = np.where(moments[0] > _NOTHING, moments[0], 1.0)
+        moments[1:] /= mass
+        moments[2] -= moments[1] ** 2
+        return moments
+
+    def _by_cubics(self) -> Array:
+        """The same where a density is a power beside a wall."""
+        x, middle = self.grid.nodes, 0.5 * (self.grid.low + self.grid.high)
+        each = [Density(x, p, self.powers) for p in with_poles(self.p.detach(), self.powers)]
+        told = [(float(d.mass), float(d.mean) - middle, float(d.variance)) for d in each]
+        return np.array(told).T
+
+
+def found(
+    levels: Levels,
+    start: Start,
+    course: Course,
+    integrator: Integrator,
+    *,
+    form: str,
+    restored: bool,
+    rtol: float,
+    refined: bool,
+) -> Found:
+    """Carry a density through a course, on as fine a level as it takes.
+
+    Args:
+        levels: What carries it.
+        start: The first density.
+        course: Times.
+        integrator: How it is carried.
+        form: "compact", "lumped" or "auto".
+        restored: Whether mass is that of the start.
+        rtol: Largest error.
+        refined: Whether levels above 0 may be taken: without gradients.
+
+    Returns:
+        The density on the level that was enough, with its errors.
+    """
+
+    def on(level: int, how: Integrator, walk: Walk | None = None) -> Found:
+        compact, lumped = levels[level]
+        positive = how.lumped_only or form == "lumped"
+        positive = positive or (form == "auto" and not start.smooth and start.x0 is None)
+        used = lumped if positive else compact
+        first, sharp = start.on(used.grid, level, compact=used.compact)
+        auto = form == "auto" and used.compact
+        kept = walk is not None and not walk.rough
+        run = carried(
+            used,
+            first,
+            sharp,
+            course,
+            how,
+            fallback=lumped if auto else None,
+            restored=restored,
+            walk=walk if kept else None,
+        )
+        rang = auto and run.generator is not used
+        powers = used.ends.powers
+        return Found(used.grid, run.p, run.generator.compact, rang, run.walk, powers)
+
+    levels.unread()
+    by_number = not isinstance(integrator, Exponential) or integrator.substeps is not None
+    chosen = by_number and not (course.steady and isinstance(integrator, Exponential))
+    small = levels.grid(0).cells < _FEWEST
+    if chosen:
+        with torch.no_grad():
+            other = on(0 if small else -1, Exponential())
+        best = on(0, integrator)
+        return _judged(best, other, 1.0)
+    if small or not (start.smooth or start.x0 is not None):
+        best, told, level = on(0, integrator), None, 0
+        if not refined:
+            return best
+    else:
+        with torch.no_grad():
+            coarse = on(-1, integrator)
+        best, level = on(0, integrator, None if coarse.rang else coarse.walk), 0
+        told = _judged(best, coarse, _SHARE)
+    most = _MOST if course.steady else _MOST_IN_TIME
+    most = min(most, _NUMBERS // len(course.times))
+    while refined and (told is None or best.rang or not told.worst <= rtol):
+        cells = 2 * best.grid.cells
+        if told is not None and (cells > most or cells * best.walk.pieces > _MOST_PIECES):
+            break
+        finer = on(level + 1, integrator, None if best.rang else best.walk)
+        told, best, level = _judged(finer, best, _SHARE), finer, level + 1
+    return best if told is None else told
+
+
+def _judged(run: Found, other: Found, share: float) -> Found:
+    """The same with its errors, from the level below."""
+    p, q = run.p.detach().numpy(), other.p.detach().numpy()
+    if run.grid is not other.grid:
+        p = _every_other(p)
+    # beside a wall without noise a density may be infinite
+    peak = run.p.detach().numpy()[:, 1:-1].max(1)
+    (mass, mean, variance), gaps = run.moments, np.abs(run.moments - other.moments)
+    there = (mass > _NOTHING) & (variance > 0) & (peak > 0)  # of nothing there is no shape to know
+    spread = np.where(there, variance, 1.0)
+    mean = np.abs(mean + 0.5 * (run.grid.low + run.grid.high))
+    told = np.stack(
+        [
+            np.abs(p - q)[:, 1:-1].max(1) / np.where(there, peak, 1.0),
+            gaps[1] / np.maximum(mean, np.sqrt(spread)),
+            gaps[2] / spread,
+            gaps[0] / np.maximum(mass, _NO_MASS),
+        ]
+    )
+    told[:3, ~there] = 0.0
+    told = share * told + (_STEPPED * run.walk.error + _ROUNDING)
+    told[:, 0] = 0.0  # the start is what was given
+    worst = float(told.max())
+    how = "two grids" if share < 1 else "steps that choose their length"
+    each = dict(zip(("p", "mean", "variance", "mass"), torch.from_numpy(told), strict=True))
+    error = ErrorEstimate(each, how)
+    return replace(run, error=error, worst=np.inf if np.isnan(worst) else worst)
+
+
+def _every_other(p: AnyArray) -> AnyArray:
+    """Values at the nodes of `coarsened`."""
+    some: AnyArray = p[..., ::2]
+    if p.shape[-1] % 2 == 0:
+        some = arrays.of(p).concatenate([some, p[..., -1:]], -1)
+    return some
