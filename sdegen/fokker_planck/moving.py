@@ -137,7 +137,8 @@ class MovingEnds:
             inside = (y >= 0) & (y <= 1)
             values = interpolated(path.x, p, y.clamp(0, 1)) / (high - low)
             rows.append(torch.where(inside, values, 0.0).clamp(min=0))
-        return DensityPath(path.times, torch.stack(rows), x)
+        p = torch.stack(rows)
+        return DensityPath(path.times, p, x, told=path.told, form=path.form)
 
 
 class MovingFrame(SDE):

@@ -187,12 +187,21 @@ class FokkerPlanck:
             ValueError: If times or p0 are refused, or the density leans on a wall that is not
                 physical.
             NonFiniteError: If the density became NaN or infinite; `.result` holds the path.
+            SolverError: If no grid that is affordable resolves it to 10 %, or no step in time is
+                short enough.
         """
+        check_positive("rtol", rtol)
         if self._sources is not None:
             return self._solve_with_sources(p0, times, integrator, differentiable=differentiable)
         if self._moving is not None:
             return self._solve_between_moving_ends(
-                self._moving, p0, times, integrator, breakpoints, differentiable=differentiable
+                self._moving,
+                p0,
+                times,
+                integrator,
+                breakpoints,
+                rtol=rtol,
+                differentiable=differentiable,
             )
         integrator = integrator or Exponential()
         self._renew()
@@ -771,6 +780,7 @@ class FokkerPlanck:
         integrator: Integrator | None,
         breakpoints: Sequence[float],
         *,
+        rtol: float,
         differentiable: bool,
     ) -> DensityPath:
         """Carry a density in the coordinate that moves with the ends."""
@@ -782,7 +792,7 @@ class FokkerPlanck:
             check_start(density, self.grid, may_lack=True)
         start = moving.place(x0, t) if x0 is not None else moving.inward(density, inner.grid, t)
         path = inner.solve(
-            start, ts, integrator=integrator, breakpoints=breakpoints,
+            start, ts, integrator=integrator, breakpoints=breakpoints, rtol=rtol,
             differentiable=differentiable,
         )  # fmt: skip
         return moving.outward(path)
