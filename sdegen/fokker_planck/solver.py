@@ -72,7 +72,7 @@ from sdegen.fokker_planck.refinement import coarsened, halved, positions
 from sdegen.fokker_planck.sources import Killing, Sources, in_time
 from sdegen.fokker_planck.spectrum import Spectrum, spectrum
 from sdegen.fokker_planck.survival import Law, Survival, by_modes, compared, law, needs_modes
-from sdegen.fokker_planck.transient import Exponential, Integrator
+from sdegen.fokker_planck.transient import Exponential, Integrator, carried
 from sdegen.fokker_planck.transport import Transport, transport
 from sdegen.requests import check_function, check_kind
 from sdegen.sde.base import SDE
@@ -507,7 +507,7 @@ class FokkerPlanck:
     def _law(self, x0: float, ts: Tensor) -> Law:
         """Return the law of the time at which a start leaves, on this grid."""
         with torch.no_grad():
-            path = self.solve(x0, ts, rtol=1.0)  # what calls this compares grids itself
+            path = self._on_these_cells(x0, ts)  # what calls this compares grids itself
             generator = self._generator
             operators = [generator.operator_at(t) for t in ts.tolist()]
             if all(operator is operators[0] for operator in operators):
@@ -522,6 +522,27 @@ class FokkerPlanck:
             except (ValueError, SdegenError):
                 return here  # there are none, and rounding is told
             return by_modes(modes, *self._on(self.grid), x0, ts, here)
+
+    def _on_these_cells(self, x0: float, ts: Tensor) -> DensityPath:
+        """Carry a point on the user's cells alone, without an error."""
+        self._renew()
+        first = check_start(self.grid.point(x0), self.grid, may_lack=True)
+        compact = self.form != "lumped"
+        plan = course(self._generator.reader, ts)
+        warn_isolated(plan)
+        run = carried(
+            self._generator,
+            first,
+            self.grid.sharp_point(x0) if compact else first,
+            plan,
+            Exponential(),
+            fallback=self._lumped if self.form == "auto" else None,
+            restored=False,
+        )
+        path = DensityPath(ts, run.p, self.grid.nodes, self._generator.ends.powers)
+        check_edges(path.p, ts, self.grid, self._open_ends)
+        check_resolved(path)
+        return path
 
     @property
     def _is_steady(self) -> bool:
