@@ -79,7 +79,7 @@ for rows, dtype, substeps, times in (
             close(last.final, fast.final, 39 * 4 * torch.finfo(dtype).eps)
 """
 _WALLS = """
-fast, walls = sg.EulerMaruyama(5, compile=True), sg.Walls(0.0, 1.0)
+fast, walls = sg.EulerMaruyama(5, compile=True), sg.Walls(0.0, 1.0, coordinates="all")
 x0 = torch.full((50, 2), 0.5, dtype=F64)
 sde, times = sg.ItoProcess(lambda x: -x, 1.0), [0.0, 0.2, 0.4]
 # walls hold: what would be outside is folded back at each step, from the same normals
