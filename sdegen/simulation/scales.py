@@ -104,4 +104,5 @@ def _levels(sde: SDE, t: Tensor) -> tuple[float, float] | None:
     if sde.denoising is None or sde.denoising.kernel is None:
         return None
     kernel = sde.denoising.kernel
-    return float(kernel.alpha(t)), float(kernel.sigma(t))
+    with torch.no_grad():  # α and σ may be learned
+        return float(kernel.alpha(t)), float(kernel.sigma(t))
