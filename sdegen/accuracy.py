@@ -148,7 +148,7 @@ class EstimatedTensor(Tensor):
         return told
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trust:
     """What is known of the errors of a result, one row for each cause.
 
@@ -156,15 +156,51 @@ class Trust:
         title: What the result is.
         rows: Pairs (cause, what is known of it); `NOT_ESTIMATED` where nothing is.
 
-    >>> print(Trust("density at rest", (("grid", "3.1e-06"), ("sampling", "none"))))
+    >>> print(Trust.of("density at rest", grid="3.1e-06", sampling="none"))
     density at rest
-      grid      3.1e-06
-      sampling  none
+      step        not estimated
+      grid        3.1e-06
+      truncation  not estimated
+      sampling    none
     """
 
     title: str
     rows: tuple[tuple[str, str], ...]
 
+    @classmethod
+    def of(
+        cls,
+        title: str,
+        *,
+        step: ErrorEstimate | str | None = None,
+        grid: ErrorEstimate | str | None = None,
+        truncation: ErrorEstimate | str | None = None,
+        sampling: ErrorEstimate | str | None = None,
+    ) -> Trust:
+        """Return the table of the four causes of error.
+
+        Args:
+            title: What the result is.
+            step: Error of the steps in time.
+            grid: Error of the cells.
+            truncation: Error of the ends: of the grid, of the time, of a series.
+            sampling: Error of a finite number of samples.
+        """
+        causes = {"step": step, "grid": grid, "truncation": truncation, "sampling": sampling}
+        return cls(title, tuple((cause, _words(known)) for cause, known in causes.items()))
+
     def __str__(self) -> str:
         width = max((len(cause) for cause, _ in self.rows), default=0)
         return "\n".join([self.title, *(f"  {c:<{width}}  {known}" for c, known in self.rows)])
+
+    __repr__ = __str__  # what a notebook and a prompt show
+
+
+def _words(known: ErrorEstimate | str | None) -> str:
+    """Return what is known of an error in words: each attribute and its relative error."""
+    if known is None:
+        return NOT_ESTIMATED
+    if isinstance(known, str):
+        return known
+    each = ", ".join(f"{name} {largest(error):.1e}" for name, error in known.items())
+    return f"{each} ({known.method})"
