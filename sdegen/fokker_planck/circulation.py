@@ -34,7 +34,7 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, eigs, splu
 from torch import Tensor
 
-from sdegen.accuracy import ErrorEstimate
+from sdegen.accuracy import ErrorEstimate, Trust
 from sdegen.errors import SolverError
 from sdegen.fokker_planck.density import integral
 from sdegen.fokker_planck.ends import Ends
@@ -75,6 +75,16 @@ class TurningSpectrum:
     densities: Complex[Tensor, "count nodes"]
     error: ErrorEstimate
     assumed_autonomous: bool = False
+
+    def trust(self) -> Trust:
+        """Return what is known of its errors, a row for each cause."""
+        return Trust.of(
+            "spectrum of a ring",
+            step="none",
+            grid=self.error,
+            truncation="none: a ring has no ends",
+            sampling="none",
+        )
 
     @property
     def relaxation_time(self) -> float:

@@ -32,7 +32,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.accuracy import NOT_ESTIMATED, ErrorEstimate, Trust
+from sdegen.accuracy import ErrorEstimate, Trust
 from sdegen.errors import NotNormalizableError
 from sdegen.fokker_planck import arrays
 from sdegen.fokker_planck.arrays import AnyArray
@@ -159,18 +159,15 @@ class Density:
 
     def trust(self) -> Trust:
         """Return what is known of its errors, a row for each cause."""
-        grid = NOT_ESTIMATED if self.error is None else f"{float(self.error):.1e}"
-        nodes = self.x if self.fine is None else self.fine.x
         p = self.p.detach()
         peak = float(p[torch.isfinite(p)].max())
-        edges = [f"{float(p[side]) / peak:.1e}" for side in (0, -1)]
-        return Trust(
+        low, high = (f"{float(p[side]) / peak:.1e}" for side in (0, -1))
+        return Trust.of(
             "density",
-            (
-                ("grid", f"{grid} ({len(nodes) - 1} cells)"),
-                ("ends of the grid", f"{edges[0]} and {edges[1]} of the peak"),
-                ("sampling", "none"),
-            ),
+            step="within that of the grid",
+            grid=self.error,
+            truncation=f"{low} and {high} of the peak at the ends of the grid",
+            sampling="none",
         )
 
     @cached_property
@@ -432,6 +429,16 @@ class DensityPath:
     compared: DensityPath | None = None
     told: ErrorEstimate | None = None
     form: str | None = None
+
+    def trust(self) -> Trust:
+        """Return what is known of its errors, a row for each cause."""
+        return Trust.of(
+            "densities in time",
+            step="within that of the grid",
+            grid=self.error,
+            truncation="told above 1e-6 of the peak at an end that only cuts the grid",
+            sampling="none",
+        )
 
     def at(self, k: int) -> Density:
         """The density at times[k]; k is an index, and −1 is the last.

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen.accuracy import ErrorEstimate
+from sdegen.accuracy import ErrorEstimate, Trust
 from sdegen.fokker_planck.passage import FirstPassage
 
 __all__ = ["Escape", "escape"]
@@ -49,6 +49,16 @@ class Escape:
     height: float
     error: ErrorEstimate
     assumed_autonomous: bool = False
+
+    def trust(self) -> Trust:
+        """Return what is known of its errors, a row for each cause."""
+        return Trust.of(
+            "escape",
+            step="none",
+            grid=self.error,
+            truncation="told above 1e-6 of the peak at an end that only cuts the grid",
+            sampling="none",
+        )
 
     @property
     def kramers_error(self) -> float:

@@ -32,7 +32,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.accuracy import ErrorEstimate
+from sdegen.accuracy import ErrorEstimate, Trust
 from sdegen.errors import SolverError
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS, Coefficients
 from sdegen.fokker_planck.density import interpolated
@@ -71,6 +71,16 @@ class FirstPassage:
     to_high: Float[Tensor, " nodes"]
     error: ErrorEstimate
     assumed_autonomous: bool = False
+
+    def trust(self) -> Trust:
+        """Return what is known of its errors, a row for each cause."""
+        return Trust.of(
+            "first passage",
+            step="none",
+            grid=self.error,
+            truncation="told above 1e-6 of the peak at an end that only cuts the grid",
+            sampling="none",
+        )
 
     @property
     def mean(self) -> Float[Tensor, " nodes"]:

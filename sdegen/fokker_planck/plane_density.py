@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen.accuracy import NOT_ESTIMATED, ErrorEstimate
+from sdegen.accuracy import NOT_ESTIMATED, ErrorEstimate, Trust
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.reconstruction import Line
@@ -46,6 +46,16 @@ class PlaneDensity:
     form: PlaneForm | None = None
     assumed_autonomous: bool = False
     rings: tuple[bool, bool] = (False, False)
+
+    def trust(self) -> Trust:
+        """Return what is known of its errors, a row for each cause."""
+        return Trust.of(
+            "density in the plane",
+            step="within that of the grid",
+            grid=self.error or None,
+            truncation="told above 1e-6 of the peak at an end that only cuts the grid",
+            sampling="none",
+        )
 
     @property
     def weights(self) -> Float[Tensor, "nx ny"]:

@@ -26,7 +26,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.accuracy import ErrorEstimate
+from sdegen.accuracy import ErrorEstimate, Trust
 from sdegen.errors import SolverError
 from sdegen.fokker_planck.cycle import Cycle
 from sdegen.fokker_planck.density import integral
@@ -65,6 +65,16 @@ class Spectrum:
     observables: Float[Tensor, "count nodes"]
     error: ErrorEstimate
     assumed_autonomous: bool = False
+
+    def trust(self) -> Trust:
+        """Return what is known of its errors, a row for each cause."""
+        return Trust.of(
+            "spectrum",
+            step="none",
+            grid=self.error,
+            truncation="told above 1e-6 of the peak at an end that only cuts the grid",
+            sampling="none",
+        )
 
     @property
     def relaxation_time(self) -> float:

@@ -25,7 +25,7 @@ from jaxtyping import Float
 from scipy.interpolate import make_interp_spline
 from torch import Tensor
 
-from sdegen.accuracy import WARNS, ErrorEstimate
+from sdegen.accuracy import WARNS, ErrorEstimate, Trust
 from sdegen.errors import SolverError
 from sdegen.fokker_planck import tridiagonal
 from sdegen.fokker_planck.density import DensityPath, integral
@@ -67,6 +67,16 @@ class Survival:
     x0: float
     error: ErrorEstimate
     assumed_autonomous: bool = False
+
+    def trust(self) -> Trust:
+        """Return what is known of its errors, a row for each cause."""
+        return Trust.of(
+            "survival",
+            step="within that of the grid",
+            grid=self.error,
+            truncation="told above 1e-6 of the peak at an end that only cuts the grid",
+            sampling="none",
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.accuracy import ErrorEstimate
+from sdegen.accuracy import ErrorEstimate, Trust
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS
 from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import CUMULATIVE, Fluxes
@@ -61,6 +61,16 @@ class Transport:
     current: float
     error: ErrorEstimate
     assumed_autonomous: bool = False
+
+    def trust(self) -> Trust:
+        """Return what is known of its errors, a row for each cause."""
+        return Trust.of(
+            "transport around a ring",
+            step="none",
+            grid=self.error,
+            truncation="none: a ring has no ends",
+            sampling="none",
+        )
 
 
 def transport(

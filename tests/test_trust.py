@@ -1,0 +1,64 @@
+"""What is known of the errors of a result: the same four causes for each, and its own numbers."""
+
+import math
+
+import pytest
+import torch
+
+import sdegen as sg
+
+GRID = sg.Grid(-3.0, 3.0, 200)
+WELL = sg.Langevin(sg.DoubleWell(), temperature=0.1)
+RING = sg.ItoProcess(lambda x: 0.5 - torch.sin(x), 1.0)
+
+
+def _rest():
+    return sg.FokkerPlanck(WELL, GRID).stationary()
+
+
+def _in_time():
+    return sg.FokkerPlanck(WELL, GRID).solve(GRID.gaussian(-1.0, 0.2), [0.0, 1.0])
+
+
+def _leaving():
+    return sg.FokkerPlanck(WELL, sg.Grid(-3.0, 1.0, 200), ("no-flux", "absorbing"))
+
+
+def _ring():
+    return sg.FokkerPlanck(RING, sg.Grid(0.0, 2 * math.pi, 100), "periodic")
+
+
+def _plane():
+    grid = sg.Grid(-5.0, 5.0, 40)
+    return sg.FokkerPlanck2D(sg.ItoProcess(lambda z: -z, 1.0), (grid, grid)).stationary()
+
+
+RESULTS = {
+    "density": _rest,
+    "densities in time": _in_time,
+    "first passage": lambda: _leaving().first_passage(),
+    "survival": lambda: _leaving().survival(-1.0, [0.0, 10.0, 50.0]),
+    "escape": lambda: _leaving().escape(),
+    "spectrum": lambda: sg.FokkerPlanck(WELL, GRID).spectrum(3),
+    "spectrum of a ring": lambda: _ring().turning_spectrum(3),
+    "transport around a ring": lambda: _ring().transport(),
+    "density in the plane": _plane,
+}
+
+
+@pytest.mark.parametrize("title", RESULTS)
+def test_results_of_densities_say_what_is_known_of_each_cause(title):
+    result = RESULTS[title]()
+    trust = result.trust()
+    known = dict(trust.rows)
+    assert trust.title == title
+    assert list(known) == ["step", "grid", "truncation", "sampling"]
+    name = max(result.error, key=lambda k: float(torch.as_tensor(result.error[k]).max()))
+    assert f"{name} {float(result.error):.1e}" in known["grid"]
+    assert known["sampling"] == "none"
+    assert str(trust).splitlines()[0] == title
+
+
+def test_a_density_of_the_users_own_is_not_estimated():
+    density = sg.Density(GRID.nodes, GRID.gaussian(0.0, 1.0).p)
+    assert dict(density.trust().rows)["grid"] == "not estimated"
