@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from sdegen.accuracy import ErrorEstimate, Trust
 from sdegen.shapes import State
 
 __all__ = ["Trajectory"]
@@ -31,6 +32,8 @@ class Trajectory:
             positive, shape of states, int32; None where nothing is periodic.
         periods: Period of each coordinate, shape (*event,), 0 where it is not periodic; None
             where none is.
+        step_error: Error of mean and spread by the size of the steps, from a pilot at half of
+            them; None where none was made.
     """
 
     times: Tensor
@@ -41,6 +44,20 @@ class Trajectory:
     absorbed: Tensor | None = None
     windings: Tensor | None = None
     periods: Tensor | None = None
+    step_error: ErrorEstimate | None = None
+
+    def trust(self) -> Trust:
+        """Return what is known of the errors of its last states, a row for each cause."""
+        n = int((~self.nonfinite).sum())
+        lost = len(self.nonfinite) - n
+        sampling = f"standard error of the mean {n**-0.5:.1e} of the std ({n} trajectories)"
+        return Trust.of(
+            "trajectories",
+            step=self.step_error,
+            grid="none",
+            truncation=f"{lost} trajectories lost" if lost else None,
+            sampling=sampling if n > 1 else None,
+        )
 
     @property
     def final(self) -> State:

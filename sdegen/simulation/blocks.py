@@ -15,11 +15,12 @@ Trajectories that feel each other (a mean field) cannot be cut into blocks: see
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from sdegen.accuracy import ErrorEstimate
 from sdegen.boundary import Enclosure
 from sdegen.brownian import BrownianPath
 from sdegen.noise import Stream, Streams
@@ -31,7 +32,7 @@ from sdegen.solvers.base import Conditions, Solution, Solver
 from sdegen.solvers.onestep import OneStep
 from sdegen.solvers.record import OnNonfinite
 
-__all__ = ["block_rows", "check_interacting", "runs_together", "solve_block"]
+__all__ = ["Survey", "block_rows", "check_interacting", "solve_block", "survey"]
 
 # numbers in a block: on a CPU what stays, with the intermediate results of a step, in a
 # second-level cache; with fewer, threads wait for each other's turn with the interpreter. No power
@@ -148,7 +149,20 @@ def _where_lost(
     return cause[0] if cause else None
 
 
-def runs_together(
+@dataclass(frozen=True)
+class Survey:
+    """What was found out about a run before its first step.
+
+    Attributes:
+        together: Whether trajectories feel each other and must run in one piece.
+        step_error: Error of the steps, where a pilot was made.
+    """
+
+    together: bool
+    step_error: ErrorEstimate | None = None
+
+
+def survey(
     sde: SDE,
     solver: Solver,
     x0: State,
@@ -161,8 +175,8 @@ def runs_together(
     network: bool,
     on_nonfinite: OnNonfinite,
     stacklevel: int = 3,
-) -> bool:
-    """Return whether trajectories feel each other and must run in one piece.
+) -> Survey:
+    """Return whether trajectories feel each other, and what the steps of the run cost in accuracy.
 
     Looked for at the start, and where a pilot ends that walks a few of them at the run's steps and
     at half of them; it also judges the steps (`sdegen.simulation.pilot`).
@@ -199,7 +213,7 @@ def runs_together(
         sparing = network or trajectories <= rows
         together = couples(few, x0[:_FEW], times, noise, sparing=sparing)
     if network:
-        return together
+        return Survey(together)
     noise = Streams(seed, "pilot").block(0)
     pilot = check_steps(
         sde,
@@ -218,7 +232,7 @@ def runs_together(
         if interacting is None and trajectories > rows:
             then = pilot.t.expand(1)
             together = couples(pilot.sde, pilot.states, then, noise, sparing=True)
-    return together
+    return Survey(together, None if pilot is None else pilot.error)
 
 
 def _is_dear(sde: SDE, x0: State, t: Tensor) -> bool:

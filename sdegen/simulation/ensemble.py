@@ -29,13 +29,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from sdegen.accuracy import ErrorEstimate, Trust
 from sdegen.boundary import BoundaryLike, enclosure_of
 from sdegen.checks import check_flag
 from sdegen.errors import Interrupted, RankError, SdegenError
 from sdegen.interrupt import HeldInterrupt
 from sdegen.noise import Rng
 from sdegen.sde.base import SDE
-from sdegen.simulation.blocks import block_rows, check_interacting, runs_together
+from sdegen.simulation.blocks import Survey, block_rows, check_interacting, survey
 from sdegen.simulation.door import (
     check_blocks,
     check_boundary,
@@ -82,6 +83,8 @@ class Ensemble:
         nfe: Evaluations of the drift that one trajectory took.
         seed: What to pass as rng to get the same bits again.
         store: Where the states are, or None.
+        step_error: Error of mean and spread by the size of the steps, from a pilot at half of
+            them; None where none was made.
     """
 
     times: Tensor
@@ -91,6 +94,20 @@ class Ensemble:
     nfe: int
     seed: int
     store: Path | None
+    step_error: ErrorEstimate | None = None
+
+    def trust(self) -> Trust:
+        """Return what is known of the errors of its observables, a row for each cause."""
+        n = self.trajectories - self.nonfinite
+        return Trust.of(
+            "ensemble",
+            step=self.step_error,
+            grid="none",
+            truncation=f"{self.nonfinite} trajectories lost" if self.nonfinite else None,
+            sampling=f"standard error of a mean {n**-0.5:.1e} of the std ({n} trajectories)"
+            if n > 1
+            else None,
+        )
 
     def open(self) -> xarray.Dataset:
         """The stored states as an `xarray.Dataset`: (time, trajectory, coordinate).
@@ -196,18 +213,20 @@ def run_ensemble(
         check_derivatives(sde, probed, ts[0])
         rows = block_rows(sample)
         check_blocks(trajectories, rows)
-        together = solver.whole or runs_together(
-            sde,
-            solver,
-            pilot_starts(x0, sample, trajectories, seed),
-            ts,
-            trajectories=trajectories,
-            seed=seed,
-            boundary=enclosure,
-            interacting=interacting,
-            network=network,
-            on_nonfinite=on_nonfinite,
-        )
+        found = Survey(True)
+        if not solver.whole:
+            found = survey(
+                sde,
+                solver,
+                pilot_starts(x0, sample, trajectories, seed),
+                ts,
+                trajectories=trajectories,
+                seed=seed,
+                boundary=enclosure,
+                interacting=interacting,
+                network=network,
+                on_nonfinite=on_nonfinite,
+            )
         plan = Plan(
             sde=sde,
             solver=solver,
@@ -215,8 +234,8 @@ def run_ensemble(
             times=ts,
             observables=wanted,
             trajectories=trajectories,
-            rows=trajectories if together else min(rows, trajectories),
-            whole=together,
+            rows=trajectories if found.together else min(rows, trajectories),
+            whole=found.together,
             seed=seed,
             boundary=walls if boundary is None else boundary,
             enclosure=enclosure,
@@ -224,6 +243,7 @@ def run_ensemble(
             sample=sample,
             stored=path is not None,
             keep_path=keep_path,
+            step_error=found.step_error,
         )
         threads = 1 if sample.is_cuda else threads
         processes = 1 if sample.is_cuda else ranks.here  # each has a GPU of its own
@@ -360,6 +380,7 @@ def _ensemble(plan: Plan, total: Gathered, path: Path | None) -> Ensemble:
         nfe=counts["nfe"],
         seed=plan.seed,
         store=path,
+        step_error=plan.step_error,
     )
 
 

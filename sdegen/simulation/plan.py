@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sdegen.accuracy import ErrorEstimate
 from sdegen.boundary import BoundaryLike, Enclosure
 from sdegen.errors import NonFiniteError, SdegenError, SolverError
 from sdegen.noise import Streams
@@ -131,6 +132,7 @@ class Plan:
         sample: A few rows of the start.
         stored: Whether states are stored.
         keep_path: Whether those at all times are, or the last alone.
+        step_error: Error of the steps, where a pilot was made.
     """
 
     sde: SDE
@@ -148,6 +150,7 @@ class Plan:
     sample: Tensor
     stored: bool
     keep_path: bool
+    step_error: ErrorEstimate | None = None
 
     @property
     def blocks(self) -> int:

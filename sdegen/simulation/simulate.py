@@ -23,8 +23,8 @@ from sdegen.shapes import State
 from sdegen.simulation.blocks import (
     block_rows,
     check_interacting,
-    runs_together,
     solve_block,
+    survey,
 )
 from sdegen.simulation.door import (
     check_brownian,
@@ -132,7 +132,7 @@ def simulate(
         with torch.no_grad():
             network = probe(sde, x0, ts[0], enclosure, whole=interacting is True)
             check_derivatives(sde, x0, ts[0], differentiable=differentiable)
-            together = runs_together(
+            found = survey(
                 sde,
                 solver,
                 x0,
@@ -144,7 +144,7 @@ def simulate(
                 network=network,
                 on_nonfinite=on_nonfinite,
             )
-            whole = solver.whole or differentiable or together
+            whole = solver.whole or differentiable or found.together
             rows = len(x0) if whole else block_rows(x0)
             blocks = [slice(i, i + rows) for i in range(0, len(x0), rows)]
         one_at_a_time = threading.Lock()
@@ -178,6 +178,7 @@ def simulate(
     if interrupted:
         raise _interruption(solutions, ts, keep_path, seed, enclosure)
     result = _joined(solutions, ts if keep_path else ts[-1:], seed, enclosure)
+    result = replace(result, step_error=found.step_error)
     return check_end(sde, x0, ts, result, on_nonfinite == "freeze")
 
 
