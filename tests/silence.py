@@ -66,7 +66,10 @@ def public_functions() -> Iterator[str]:
 
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "simulate": ("simulate",),
+    "simulate": (
+        "BrownianPath",
+        "simulate",
+    ),
     "ensembles": ("run_ensemble", "Ensemble", "joined_ranks"),
     "observables": (
         "Accumulator",
@@ -75,7 +78,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "Histogram",
         "Moments",
         "Observable",
-        "Partial",
         "ProbabilityCurrent",
         "TimeCorrelation",
     ),
@@ -117,6 +119,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "Quadratic",
     ),
     "linear processes": (
+        "LinearSDE.check_rates",
         "BetaSchedule",
         "ConstantBeta",
         "CosineBeta",
@@ -176,6 +179,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "FokkerPlanck.turning_spectrum",
     ),
     "two dimensions": (
+        "PlaneDensity.trust",
         "FokkerPlanck2D",
         "FokkerPlanck2D.current",
         "FokkerPlanck2D.entropy_production",
@@ -189,6 +193,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "PlaneDensity.marginal",
     ),
     "values of densities": (
+        "Density.error_of",
+        "Density.lumped",
+        "Density.part_masses",
+        "Density.trust",
+        "DensityPath.trust",
         "Density",
         "Density.at",
         "Density.cdf",
@@ -210,7 +219,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "Grid.sharp_point",
         "Grid.sinh",
     ),
-    "boundaries": ("Walls",),
+    "boundaries": (
+        "Absorbing",
+        "Periodic",
+        "Reflecting",
+        "Walls",
+    ),
     "certificates": (
         "Certificate",
         "ChainDensity",
@@ -232,6 +246,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "log_likelihood",
     ),
     "scores": (
+        "composition.Product",
+        "composition.warn_collapse",
         "LinearMeasurement",
         "LinearMeasurement.log_prob",
         "LinearMeasurement.posterior",
@@ -276,6 +292,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "to_diffusers",
     ),
     "grids of times": (
+        "timesteps.MadeGrid",
+        "timesteps.angle",
+        "timesteps.auto",
+        "timesteps.made_for",
         "Calibration",
         "calibrate",
         "timesteps.karras",

@@ -66,7 +66,8 @@ def test_a_density_of_the_users_own_is_not_estimated():
 
 def test_trajectories_know_the_error_of_their_steps_and_of_their_number():
     # Euler-Maruyama on dX = −X dt + √2 dW has the variance 1/(1 − dt/2) at rest: +5.4 % of the
-    # std at dt = 0.2, of which halving the steps sees half; 256 paths know it to ± 0.02, false alarms below 1e-5
+    # std at dt = 0.2, of which halving the steps sees half; 256 paths know it to ± 0.01
+    # (false-alarm rate below 1e-5)
     path = sg.simulate(
         sg.OrnsteinUhlenbeck(1.0, 0.0, 1.0),
         torch.randn(10_000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)),

@@ -430,16 +430,6 @@ class DensityPath:
     told: ErrorEstimate | None = None
     form: str | None = None
 
-    def trust(self) -> Trust:
-        """Return what is known of its errors, a row for each cause."""
-        return Trust.of(
-            "densities in time",
-            step="within that of the grid",
-            grid=self.error,
-            truncation="told above 1e-6 of the peak at an end that only cuts the grid",
-            sampling="none",
-        )
-
     def at(self, k: int) -> Density:
         """The density at times[k]; k is an index, and −1 is the last.
 
@@ -483,19 +473,15 @@ class DensityPath:
 
     def trust(self) -> Trust:
         """Return what is known of their errors, the largest at any time, a row for each cause."""
-        nodes = self.x if self.fine is None else self.fine.x
-        grid = NOT_ESTIMATED if self.error is None else f"{float(self.error):.1e}"
-        form = "" if self.form is None else f", {self.form}"
         p = self.p.detach()
         peaks = p.where(torch.isfinite(p), 0.0).amax(1)
-        edges = [f"{float((p[:, end] / peaks).max()):.1e}" for end in (0, -1)]
-        return Trust(
+        low, high = (f"{float((p[:, end] / peaks).max()):.1e}" for end in (0, -1))
+        return Trust.of(
             "densities in time",
-            (
-                ("grid and steps", f"{grid} ({len(nodes) - 1} cells{form})"),
-                ("ends of the grid", f"{edges[0]} and {edges[1]} of the peak"),
-                ("sampling", "none"),
-            ),
+            step="within that of the grid",
+            grid=self.error,
+            truncation=f"{low} and {high} of the peak at the ends of the grid",
+            sampling="none",
         )
 
     def __len__(self) -> int:
