@@ -30,6 +30,7 @@ __all__ = ["Signature", "check_order"]
 
 _TIMES = ("t", "time")
 _CLOCKS = (*_TIMES, "timestep", "timesteps", "sigma")  # what a score or a network may call it
+_STATES = ("x", "y", "state", "states", "x_t", "y_t")  # what no time is called
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -161,14 +162,22 @@ def _defaults(arguments: list[inspect.Parameter]) -> bool:
 def _refuse_order(
     function: object, required: list[inspect.Parameter], name: str, times: tuple[str, ...]
 ) -> None:
-    """Refuse (t, y)."""
-    if len(required) > 1 and required[0].name in times and required[1].name not in times:
-        names = ", ".join(p.name for p in required)
+    """Refuse (t, y), (s, y) and (x, y)."""
+    if len(required) < 2 or required[1].name in times:
+        return
+    names = ", ".join(p.name for p in required)
+    first, second = required[0].name, required[1].name
+    if first in times or (second in _STATES and first not in _STATES):
         given = getattr(function, "__name__", "f")
         given = given if given.isidentifier() else "f"
         raise TypeError(
             f"{name} takes ({names}), time before the state, but is called with (x, t): pass "
             f"lambda x, t: {given}(t, x), or write the state first."
+        )
+    if second in _STATES:
+        raise TypeError(
+            f"{name} takes ({names}), but its second argument is the time t: a state of two "
+            "coordinates is one tensor x of shape (batch, 2); take x[:, 0] and x[:, 1]."
         )
 
 

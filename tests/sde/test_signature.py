@@ -138,3 +138,18 @@ def test_functions_are_read_by_the_names_of_their_arguments(function, of_state, 
 def test_what_takes_other_arguments_is_refused(function):
     with pytest.raises(TypeError, match=r"drift takes \(x, t\), \(x\) or \(t\), but this one"):
         sg.ItoProcess(function, 1.0)
+
+
+@pytest.mark.parametrize("order", ["s, y", "tau, state", "a, x"])
+def test_a_state_in_the_second_place_is_no_time(order):
+    function = eval(f"lambda {order}: -{order.split(', ')[1]}")
+    with pytest.raises(TypeError, match="time before the state"):
+        sg.ItoProcess(function, 0.0)
+
+
+def test_two_coordinates_are_one_state():
+    with pytest.raises(TypeError, match=r"takes \(x, y\), but its second argument is the time"):
+        sg.ItoProcess(lambda x, y: x - y, 0.0)
+    rotation = sg.ItoProcess(lambda x: torch.stack([x[:, 0] - x[:, 1], x[:, 0] + x[:, 1]], 1), 0.0)
+    moved = sg.simulate(rotation, torch.ones(1, 2, dtype=F64), [0.0, 0.1]).final
+    torch.testing.assert_close(moved, torch.tensor([[1.0, 1.2]], dtype=F64))
