@@ -628,7 +628,8 @@ def test_a_square_root_process_on_its_way_touches_zero(form, tolerance):
     # κ = 1, θ = 0.5, σ = 1.5: noncentral χ² with 4κθ/σ² = 8/9 degrees of freedom, ∞ at 0
     sde = sg.ItoProcess(lambda x: 0.5 - x, lambda x: 1.5 * x.sqrt())
     solver = sg.FokkerPlanck(sde, sg.Grid(0.0, 24.0, 800), form=form)
-    path = solver.solve(0.6, [0.0, 1.0, 3.0])
+    most = 0.1 if form == "lumped" else 1e-3  # of p beside 0, where it is a power
+    path = solver.solve(0.6, [0.0, 1.0, 3.0], rtol=most)
     for k, t in ((1, 1.0), (2, 3.0)):
         c = 2 / (1.5**2 * (1 - math.exp(-t)))
         law = stats.ncx2(8 / 9, 2 * c * 0.6 * math.exp(-t), scale=1 / (2 * c))
@@ -637,7 +638,9 @@ def test_a_square_root_process_on_its_way_touches_zero(form, tolerance):
         assert abs(float(p.variance) / law.var() - 1) < tolerance
         assert abs(float(p.quantile(0.3)) / law.ppf(0.3) - 1) < 2 * tolerance
         assert float(p.p[0]) == math.inf
-    again = solver.solve(path.at(1).normalized(), [1.0, 3.0]).final  # a start that is ∞ there
+    again = solver.solve(
+        path.at(1).normalized(), [1.0, 3.0], rtol=most
+    ).final  # a start that is ∞ there
     assert abs(float(again.mean) / float(path.final.mean) - 1) < tolerance
 
 
