@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import sdegen as sg
+from sdegen.noise import stream
 from sdegen.noise import Streams
 from sdegen.storage import load_tensors
 
@@ -437,7 +438,10 @@ def test_classes_from_train_to_sample(here, call):
         found = call(line, extra, "--overwrite --out s")
         score = sg.composition.guided(model.conditioned(3).score, model.score, guidance)
         flow = sg.ReverseSDE(model.sde, score, eta=0.0)
-        expected = sg.simulate(flow, x_T, model.sde.time_grid(5), solver=sg.DDIM()).final
+        source = stream(1, "pilot of a grid").generator()
+        pilot = model.sde.prior((48, 1, 8, 8), rng=source)
+        grid = sg.timesteps.auto(flow, 5, pilot, solver=sg.DDIM())
+        expected = sg.simulate(flow, x_T, grid, solver=sg.DDIM()).final
         torch.testing.assert_close(found.tensors["samples"], expected)
     refused = call(line, "--label 10 --out t")
     assert refused.status == 2

@@ -236,7 +236,6 @@ def test_what_are_no_times_is_refused(times, kind, message):
         np.arange(3),
         np.arange(3, dtype=np.float32),
         torch.arange(3),
-        torch.arange(3.0, requires_grad=True),
     ],
 )
 def test_times_come_in_many_kinds(times):

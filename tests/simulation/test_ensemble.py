@@ -296,8 +296,14 @@ def test_what_few_trajectories_cannot_give_is_no_slip(as_user):
 
 
 def test_an_error_in_the_start_says_where(as_user):
-    with pytest.raises(TypeError, match="unexpected keyword argument 'rng'") as caught:
+    with pytest.raises(TypeError, match=r"x0\(rows, rng=generator\).* without an argument rng"):
         ensemble(lambda rows: torch.zeros(rows, 1))
+
+    def fails(rows, rng):
+        raise KeyError("no such start")
+
+    with pytest.raises(KeyError, match="no such start") as caught:
+        ensemble(fails)
     told = (
         "in x0(rows, rng=…), called with rows = 4 and a generator on the CPU: what is drawn from"
     )
