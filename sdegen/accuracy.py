@@ -35,6 +35,7 @@ __all__ = [
     "Estimated",
     "EstimatedTensor",
     "Trust",
+    "in_words",
     "warn_inaccurate",
 ]
 
@@ -187,7 +188,7 @@ class Trust:
             sampling: Error of a finite number of samples.
         """
         causes = {"step": step, "grid": grid, "truncation": truncation, "sampling": sampling}
-        return cls(title, tuple((cause, _words(known)) for cause, known in causes.items()))
+        return cls(title, tuple((cause, in_words(known)) for cause, known in causes.items()))
 
     def __str__(self) -> str:
         width = max((len(cause) for cause, _ in self.rows), default=0)
@@ -196,7 +197,7 @@ class Trust:
     __repr__ = __str__  # what a notebook and a prompt show
 
 
-def _words(known: ErrorEstimate | str | None) -> str:
+def in_words(known: ErrorEstimate | str | None) -> str:
     """Return what is known of an error in words: each attribute and its relative error."""
     if known is None:
         return NOT_ESTIMATED

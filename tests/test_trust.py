@@ -61,7 +61,7 @@ def test_results_of_densities_say_what_is_known_of_each_cause(title):
 
 def test_a_density_of_the_users_own_is_not_estimated():
     density = sg.Density(GRID.nodes, GRID.gaussian(0.0, 1.0).p)
-    assert dict(density.trust().rows)["grid"] == "not estimated"
+    assert dict(density.trust().rows)["grid"] == "not estimated, 200 cells"
 
 
 def test_trajectories_know_the_error_of_their_steps_and_of_their_number():

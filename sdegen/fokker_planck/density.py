@@ -32,7 +32,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.accuracy import ErrorEstimate, Trust
+from sdegen.accuracy import ErrorEstimate, Trust, in_words
 from sdegen.errors import NotNormalizableError
 from sdegen.fokker_planck import arrays
 from sdegen.fokker_planck.arrays import AnyArray
@@ -159,13 +159,14 @@ class Density:
 
     def trust(self) -> Trust:
         """Return what is known of its errors, a row for each cause."""
+        nodes = self.x if self.fine is None else self.fine.x
         p = self.p.detach()
         peak = float(p[torch.isfinite(p)].max())
         low, high = (f"{float(p[side]) / peak:.1e}" for side in (0, -1))
         return Trust.of(
             "density",
             step="within that of the grid",
-            grid=self.error,
+            grid=f"{in_words(self.error)}, {len(nodes) - 1} cells",
             truncation=f"{low} and {high} of the peak at the ends of the grid",
             sampling="none",
         )
@@ -473,13 +474,15 @@ class DensityPath:
 
     def trust(self) -> Trust:
         """Return what is known of their errors, the largest at any time, a row for each cause."""
+        nodes = self.x if self.fine is None else self.fine.x
+        form = "" if self.form is None else f", {self.form}"
         p = self.p.detach()
         peaks = p.where(torch.isfinite(p), 0.0).amax(1)
         low, high = (f"{float((p[:, end] / peaks).max()):.1e}" for end in (0, -1))
         return Trust.of(
             "densities in time",
             step="within that of the grid",
-            grid=self.error,
+            grid=f"{in_words(self.error)}, {len(nodes) - 1} cells{form}",
             truncation=f"{low} and {high} of the peak at the ends of the grid",
             sampling="none",
         )
