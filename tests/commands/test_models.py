@@ -16,8 +16,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.noise import stream
-from sdegen.noise import Streams
+from sdegen.noise import Streams, stream
 from sdegen.storage import load_tensors
 
 BETAS = (0.1, 2.0)
