@@ -16,8 +16,10 @@ A peer is given the path by its noise-to-signal ratio alone, on the circle α² 
 one σ/α is the same on all paths, and that is all that their formulas know of one.
 """
 
+import argparse
 import functools
 import math
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +27,7 @@ import torch
 import sdegen as sg
 from benchmarks import peers
 from benchmarks.problems import TIGHT, mixture
+from benchmarks.record import write
 from benchmarks.sampling import REFUSALS, within
 
 PATHS = {
