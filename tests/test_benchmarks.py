@@ -6,7 +6,16 @@ import pytest
 import torch
 
 import sdegen as sg
-from benchmarks import backends, certificates, gpu, large_ensembles, random_problems, table
+from benchmarks import (
+    backends,
+    certificates,
+    gpu,
+    large_ensembles,
+    peers,
+    random_problems,
+    table,
+    time_grids,
+)
 
 
 def test_backends_agree_and_count():
@@ -30,6 +39,19 @@ def test_backends_agree_and_count():
         "TorchSDE srk": 60,
         "DDIM": 20,
     }
+
+
+def test_a_grid_made_for_edms_path_is_better_than_the_best_peer(monkeypatch):
+    """With five evaluations in the plane, beside one peer on its best grid, to save time."""
+    few = [p for p in peers.deterministic() if p.name in ("IPNDM", "UniPC 2 bh2 x0")]
+    monkeypatch.setattr(peers, "deterministic", lambda: few)
+    monkeypatch.setattr(time_grids, "MORE", {})
+    monkeypatch.setattr(time_grids, "EFFORT", {5: (24, 1)})
+    tables = time_grids.main(quick=True)
+    (line,) = tables["error over that of the best of all peers on the best of its grids"]
+    assert line["reached"] == line["cells"] == 1
+    (row,) = tables["each cell"]
+    assert row["nfe"] == 5
 
 
 def test_processes_share_a_large_ensemble():
