@@ -271,7 +271,7 @@ def test_refusals(as_user):
         sg.ExponentialAdams(3, rule="midpoint")
     with pytest.raises(ValueError, match=r"needs the α and σ of a kernel.*not ItoProcess"):
         sg.simulate(sg.ItoProcess(lambda x: -x, 0.0), x, [1.0, 0.5], solver=sg.ExponentialAdams())
-    with pytest.raises(ValueError, match="cannot keep a state inside walls"):
+    with pytest.raises(ValueError, match="cannot keep a state inside a boundary"):
         sg.simulate(
             flow, x, [1.0, 0.5], solver=sg.ExponentialAdams(), walls=sg.Walls(-3, 3, "no-flux")
         )
