@@ -122,7 +122,7 @@ def test_eta_must_be_a_number_from_zero_on(eta):
 
 
 def test_a_score_is_a_function(as_user):
-    with pytest.raises(TypeError, match=r"score must be a function \(x, t\) .* but is float"):
+    with pytest.raises(TypeError, match=r"score must be a function \(x, t\) .* but is 1\.0"):
         sg.ReverseSDE(VP, 1.0)
 
 

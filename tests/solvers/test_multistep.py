@@ -250,6 +250,12 @@ class Flat(sg.VP):
     def sigma(self, t):
         return super().sigma(t.clamp(min=0.5))
 
+    def rate(self, t):
+        return super().rate(t) * (t > 0.5)
+
+    def noise_rate(self, t):
+        return super().noise_rate(t) * (t > 0.5)
+
 
 def test_refusals(as_user):
     sde, noised = noised_gaussian()
