@@ -110,7 +110,8 @@ class Langevin(_ConstantNoise):
     Raises:
         TypeError: If potential is neither, or temperature no number.
 
-    >>> Langevin(lambda x: x**4 / 4).drift(torch.tensor([[2.0]]), torch.tensor(0.0))
+    >>> with torch.no_grad():
+    ...     Langevin(lambda x: x**4 / 4).drift(torch.tensor([[2.0]]), torch.tensor(0.0))
     tensor([[-8.]])
     """
 
