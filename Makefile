@@ -35,4 +35,4 @@ format: .venv/.installed
 
 bench: .venv/.installed
 	@echo "sdegen: running the benchmarks; results go to benchmarks/results …"
-	@$(BIN)/python -m benchmarks.samplers && $(BIN)/python -m benchmarks.backends && $(BIN)/python -m benchmarks.time_grids && $(BIN)/python -m benchmarks.weak_error && $(BIN)/python -m benchmarks.certificates && $(BIN)/python -m benchmarks.fokker_planck && $(BIN)/python -m benchmarks.fokker_planck_accuracy && $(BIN)/python -m benchmarks.ensemble && $(BIN)/python -m benchmarks.overhead && $(BIN)/python -m benchmarks.table
+	@$(BIN)/python -m benchmarks.samplers && $(BIN)/python -m benchmarks.backends && $(BIN)/python -m benchmarks.time_grids && $(BIN)/python -m benchmarks.pulses && $(BIN)/python -m benchmarks.random_problems && $(BIN)/python -m benchmarks.weak_error && $(BIN)/python -m benchmarks.certificates && $(BIN)/python -m benchmarks.fokker_planck && $(BIN)/python -m benchmarks.fokker_planck_accuracy && $(BIN)/python -m benchmarks.ensemble && $(BIN)/python -m benchmarks.overhead && $(BIN)/python -m benchmarks.table

@@ -50,6 +50,12 @@ ours is ahead by less than in whole calls, and explicit Euler steps tuned by us 
 their error is that of a scheme of second order. What a peer would need for error 1e-7 is
 extrapolated from its stepping alone.
 """,
+    "pulses": """**What is counted.** Drifts and noise that change in a window of a thousandth to a
+fifth of the run, between the two times that are asked for: pulses, switches, bursts and bursts of
+noise, from fixed seeds. Right means within 1 % of the exact moments (survival: of the same problem
+in three pieces that know no time). A smooth drive is a sum of three sines; each warning there is a
+false one.
+""",
     "random_problems": """**What is counted.** 510 problems from fixed seeds: 340 on a line or a
 ring, 170 in the plane, each asked at rest or in time, for p, mean and variance (covariance). An
 estimate is covered if it is at least a third of the true error; errors below 1e-9 are rounding,
