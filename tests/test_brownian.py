@@ -126,7 +126,7 @@ def test_decreasing_times_walk_a_decreasing_path():
     vp = sg.VP(sg.LinearBeta(0.1, 20.0))
     reverse = sg.ReverseSDE(vp, lambda x, t: -x)
     grid = vp.time_grid(200)
-    path, x0 = sg.BrownianPath(0, grid), torch.zeros(500, 1, dtype=F64)
+    path, x0 = sg.BrownianPath(0, grid), vp.prior((500, 1), rng=1, dtype=F64)
     a = _walk(reverse, sg.EulerMaruyama(), path, x0, grid)
     b = _walk(reverse, sg.EulerMaruyama(), path, x0, grid[::2])
     assert float(torch.corrcoef(torch.stack([a, b]).squeeze(-1))[0, 1]) > 0.99

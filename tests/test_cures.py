@@ -521,8 +521,13 @@ FOLLOWED = {
             GRID.gaussian(0.0, 1.0), [0.0, 0.1], integrator=sg.BackwardEuler(5)
         ),
         lambda: fp(form="auto").solve(
-            GRID.gaussian(0.0, 1.0), [0.0, 0.1], integrator=sg.BackwardEuler(5)
+            GRID.gaussian(0.0, 1.0), [0.0, 0.1], integrator=sg.BackwardEuler(50)
         ),
+    ),
+    "two coordinates in two arguments": (
+        "a state of two coordinates is one tensor x",
+        lambda: sg.ItoProcess(lambda x, y: x - y, 1.0),
+        lambda: sg.ItoProcess(lambda x: torch.stack([x[:, 1], -x[:, 0]], 1), 1.0),
     ),
     "a barrier that is not there": (
         "there is no barrier between the well",

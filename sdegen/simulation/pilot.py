@@ -35,7 +35,7 @@ from torch import Tensor
 
 from sdegen.accuracy import ErrorEstimate
 from sdegen.boundary import Enclosure, Interval, values_of
-from sdegen.errors import AccuracyWarning
+from sdegen.errors import AccuracyWarning, Interrupted
 from sdegen.noise import Normals, Stream
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
@@ -139,6 +139,7 @@ def check_steps(
 
     Raises:
         ValueError: If the steps are unstable, with steps that are not.
+        Interrupted: On Ctrl-C.
     """
     single = _single(sde, solver)
     if single is None:
@@ -354,9 +355,12 @@ class _Walk:
     def _solved(self, x: State, nodes: Tensor, normals: Tensor | None) -> Tensor:
         """Return the states at nodes, as far as they are finite."""
         given = None if normals is None else _Given(normals, self._noise)
-        return self.solver.solve(
+        solved = self.solver.solve(
             self.sde, x, nodes, noise=given, keep_path=True, conditions=self._conditions
-        ).states
+        )
+        if solved.interrupted_at is not None:  # the solver holds a Ctrl-C until its step has ended
+            raise Interrupted("interrupted before the first step.")
+        return solved.states
 
     def judged(self) -> _Verdict:
         """Return what halving the steps has done."""

@@ -1,7 +1,10 @@
 """The pilot: steps that are too large are told before the first one, and adequate ones are not."""
 
+import functools
+import itertools
 import math
 import re
+import signal
 import warnings
 
 import pytest
@@ -250,3 +253,16 @@ def test_a_state_that_stalls_is_warned_of():
     _quietly(dithered, x0, [0.0, 20.0], solver=sg.EulerMaruyama(2000), rng=0)
     # and what stands still does not stall
     _quietly(sg.ItoProcess(lambda x: 1000 - x, 0.0), x0, [0.0, 1.0], solver=sg.EulerMaruyama(99))
+
+
+def test_ctrl_c_in_a_pilot_ends_the_run():
+    calls = itertools.count()
+
+    def drift(x):
+        if len(x) == 256 and next(calls) == 6:  # rows of the pilot, in one of its steps
+            signal.raise_signal(signal.SIGINT)
+        return -x
+
+    run = functools.partial(sg.simulate, sg.ItoProcess(drift, 1.0), torch.zeros(1000, 1))
+    with pytest.raises(sg.Interrupted, match="before the first step"):
+        run(torch.linspace(0, 1, 11), rng=0)
