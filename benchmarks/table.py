@@ -50,7 +50,7 @@ ours is ahead by less than in whole calls, and explicit Euler steps tuned by us 
 their error is that of a scheme of second order. What a peer would need for error 1e-7 is
 extrapolated from its stepping alone.
 """,
-    "fokker_planck_costs": """**What is compared.** CPU time of one thread, everything made anew: the
+    "fokker_planck_costs": """**What is compared.** CPU time of one thread, all made anew: the
 SDE on its grid, and one answer with its error, over the same without errors, in the version before
 they were estimated. "over f(x)" is what a t that changes nothing costs. Driven problems are
 compared at the same error of the density.
