@@ -190,6 +190,25 @@ class Trust:
         causes = {"step": step, "grid": grid, "truncation": truncation, "sampling": sampling}
         return cls(title, tuple((cause, in_words(known)) for cause, known in causes.items()))
 
+    @classmethod
+    def on_grid(
+        cls,
+        title: str,
+        grid: ErrorEstimate | str | None,
+        *,
+        step: str = "none",
+        truncation: str = "told above 1e-6 of the peak at an end that only cuts the grid",
+    ) -> Trust:
+        """Return the table of what a grid answers, in which nothing is sampled.
+
+        Args:
+            title: What the result is.
+            grid: Error of the cells.
+            step: Error of the steps in time; there are none unless said.
+            truncation: Error of the ends of the grid.
+        """
+        return cls.of(title, step=step, grid=grid, truncation=truncation, sampling="none")
+
     def __str__(self) -> str:
         width = max((len(cause) for cause, _ in self.rows), default=0)
         return "\n".join([self.title, *(f"  {c:<{width}}  {known}" for c, known in self.rows)])

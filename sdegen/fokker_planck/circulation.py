@@ -78,12 +78,10 @@ class TurningSpectrum:
 
     def trust(self) -> Trust:
         """Return what is known of its errors, a row for each cause."""
-        return Trust.of(
+        return Trust.on_grid(
             "spectrum of a ring",
-            step="none",
-            grid=self.error,
+            self.error,
             truncation="none: a ring has no ends",
-            sampling="none",
         )
 
     @property

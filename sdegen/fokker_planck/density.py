@@ -163,12 +163,11 @@ class Density:
         p = self.p.detach()
         peak = float(p[torch.isfinite(p)].max())
         low, high = (f"{float(p[side]) / peak:.1e}" for side in (0, -1))
-        return Trust.of(
+        return Trust.on_grid(
             "density",
+            f"{in_words(self.error)}, {len(nodes) - 1} cells",
             step="within that of the grid",
-            grid=f"{in_words(self.error)}, {len(nodes) - 1} cells",
             truncation=f"{low} and {high} of the peak at the ends of the grid",
-            sampling="none",
         )
 
     @cached_property
@@ -479,12 +478,11 @@ class DensityPath:
         p = self.p.detach()
         peaks = p.where(torch.isfinite(p), 0.0).amax(1)
         low, high = (f"{float((p[:, end] / peaks).max()):.1e}" for end in (0, -1))
-        return Trust.of(
+        return Trust.on_grid(
             "densities in time",
+            f"{in_words(self.error)}, {len(nodes) - 1} cells{form}",
             step="within that of the grid",
-            grid=f"{in_words(self.error)}, {len(nodes) - 1} cells{form}",
             truncation=f"{low} and {high} of the peak at the ends of the grid",
-            sampling="none",
         )
 
     def __len__(self) -> int:

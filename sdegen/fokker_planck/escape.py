@@ -52,13 +52,7 @@ class Escape:
 
     def trust(self) -> Trust:
         """Return what is known of its errors, a row for each cause."""
-        return Trust.of(
-            "escape",
-            step="none",
-            grid=self.error,
-            truncation="told above 1e-6 of the peak at an end that only cuts the grid",
-            sampling="none",
-        )
+        return Trust.on_grid("escape", self.error)
 
     @property
     def kramers_error(self) -> float:

@@ -74,13 +74,7 @@ class FirstPassage:
 
     def trust(self) -> Trust:
         """Return what is known of its errors, a row for each cause."""
-        return Trust.of(
-            "first passage",
-            step="none",
-            grid=self.error,
-            truncation="told above 1e-6 of the peak at an end that only cuts the grid",
-            sampling="none",
-        )
+        return Trust.on_grid("first passage", self.error)
 
     @property
     def mean(self) -> Float[Tensor, " nodes"]:

@@ -49,12 +49,10 @@ class PlaneDensity:
 
     def trust(self) -> Trust:
         """Return what is known of its errors, a row for each cause."""
-        return Trust.of(
+        return Trust.on_grid(
             "density in the plane",
+            self.error or None,
             step="within that of the grid",
-            grid=self.error or None,
-            truncation="told above 1e-6 of the peak at an end that only cuts the grid",
-            sampling="none",
         )
 
     @property

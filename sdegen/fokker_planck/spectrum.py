@@ -68,13 +68,7 @@ class Spectrum:
 
     def trust(self) -> Trust:
         """Return what is known of its errors, a row for each cause."""
-        return Trust.of(
-            "spectrum",
-            step="none",
-            grid=self.error,
-            truncation="told above 1e-6 of the peak at an end that only cuts the grid",
-            sampling="none",
-        )
+        return Trust.on_grid("spectrum", self.error)
 
     @property
     def relaxation_time(self) -> float:

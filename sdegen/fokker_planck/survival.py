@@ -70,13 +70,7 @@ class Survival:
 
     def trust(self) -> Trust:
         """Return what is known of its errors, a row for each cause."""
-        return Trust.of(
-            "survival",
-            step="within that of the grid",
-            grid=self.error,
-            truncation="told above 1e-6 of the peak at an end that only cuts the grid",
-            sampling="none",
-        )
+        return Trust.on_grid("survival", self.error, step="within that of the grid")
 
 
 @dataclass(frozen=True, eq=False)

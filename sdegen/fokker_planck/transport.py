@@ -64,12 +64,10 @@ class Transport:
 
     def trust(self) -> Trust:
         """Return what is known of its errors, a row for each cause."""
-        return Trust.of(
+        return Trust.on_grid(
             "transport around a ring",
-            step="none",
-            grid=self.error,
+            self.error,
             truncation="none: a ring has no ends",
-            sampling="none",
         )
 
 
