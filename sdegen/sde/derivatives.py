@@ -69,25 +69,9 @@ def noise_induced(diffusion: Values, x: State) -> State:
     Raises:
         ValueError: If g mixes coordinates or trajectories, as far as autograd sees it.
     """
-    differentiable = torch.is_grad_enabled()
-    with torch.inference_mode(False), torch.enable_grad():
-        y = x if differentiable and x.requires_grad else _leaf(x)
-        g = _with_graph(diffusion, y)
-        slope = None
-        if g is not None:
-            # one pass back gives Σ_i ∂g_i/∂x_j, which is ∂g_j/∂x_j where g is diagonal, as well
-            # as where one g serves all coordinates of a trajectory
-            slope = pulled_back(g, y, torch.ones_like(g), create_graph=differentiable)
-        if g is not None and slope is not None and g.numel() > 1:
-            _check_diagonal(g, y, slope)
-    if g is None or slope is None:
-        return noise_differences(diffusion, x)
-    product = g * slope
-    product = product if differentiable else product.detach()
-    finite = torch.isfinite(product)
-    if bool(finite.all()):
-        return product
-    return torch.where(finite, product, noise_differences(diffusion, x))
+    seen = _value_and_slope(diffusion, x, diagonal=True)
+    product = None if seen is None else seen[0] * seen[1]
+    return _or_differences(product, lambda: noise_differences(diffusion, x))
 
 
 def noise_differences(diffusion: Values, x: State) -> State:
@@ -144,20 +128,9 @@ def gradient_of(energy: Values, x: State) -> State:
         energy: U of states, shape (batch,).
         x: States, shape (batch, *event).
     """
-    differentiable = torch.is_grad_enabled()
-    with torch.inference_mode(False), torch.enable_grad():
-        y = x if differentiable and x.requires_grad else _leaf(x)
-        value = _with_graph(energy, y)
-        slope = None
-        if value is not None:
-            slope = pulled_back(value, y, torch.ones_like(value), create_graph=differentiable)
-    if slope is None:
-        return differences(lambda y: as_column(energy(y), y), x)
-    slope = slope if differentiable else slope.detach()
-    finite = torch.isfinite(slope)
-    if bool(finite.all()):
-        return slope
-    return torch.where(finite, slope, differences(lambda y: as_column(energy(y), y), x))
+    seen = _value_and_slope(energy, x)
+    slope = None if seen is None else seen[1]
+    return _or_differences(slope, lambda: differences(lambda y: as_column(energy(y), y), x))
 
 
 def as_column(value: Tensor, x: State) -> Tensor:
@@ -384,6 +357,37 @@ def pulled_back(g: Tensor, y: State, weights: Tensor, *, create_graph: bool) -> 
 def _leaf(x: State) -> State:
     """Return the same states, of which autograd is to take the derivative."""
     return (x.clone() if x.is_inference() else x.detach()).requires_grad_()
+
+
+def _value_and_slope(
+    function: Values, x: State, *, diagonal: bool = False
+) -> tuple[Tensor, State] | None:
+    """Return a value and Σ_i ∂value_i/∂x, or None where autograd sees nothing of x in it.
+
+    One pass back: where component i depends on x_i alone, or one number serves all coordinates of
+    a trajectory, that is ∂value_j/∂x_j.
+    """
+    differentiable = torch.is_grad_enabled()
+    with torch.inference_mode(False), torch.enable_grad():
+        y = x if differentiable and x.requires_grad else _leaf(x)
+        value = _with_graph(function, y)
+        if value is None:
+            return None
+        slope = pulled_back(value, y, torch.ones_like(value), create_graph=differentiable)
+        if slope is None:
+            return None
+        if diagonal and value.numel() > 1:
+            _check_diagonal(value, y, slope)
+    return value, slope
+
+
+def _or_differences(seen: State | None, by_differences: Callable[[], State]) -> State:
+    """Return what autograd saw, and differences where it saw nothing or gave NaN."""
+    if seen is None:
+        return by_differences()
+    seen = seen if torch.is_grad_enabled() else seen.detach()
+    finite = torch.isfinite(seen)
+    return seen if bool(finite.all()) else torch.where(finite, seen, by_differences())
 
 
 def _with_graph(function: Values, y: State) -> Tensor | None:
