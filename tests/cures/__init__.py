@@ -1,0 +1,1 @@
+"""Programs that provoke a message with advice, and the same programs with the advice followed."""
