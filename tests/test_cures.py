@@ -1,10 +1,11 @@
 """Advice in messages, followed: what an error or a warning says to do makes the program work.
 
-`cures()` reads every `raise` and `warn` of the package and keeps those whose text goes on, after
-what came and what was expected, with something to do. Each has a row: a program that provokes it
-and the program that follows it (`FOLLOWED` of the modules in `tests/cures`), or a line in
-`tests/cures/listed.txt` under the reason why it
-has none, such as that it says what the value must be. A new cure without either fails.
+`cures()` reads every string of the package but docstrings, and keeps those that say, after what
+came and what was expected, what to do. The arguments of one `raise` or `warn` are one message; a
+string elsewhere, such as a constant, the return of a helper, or a part that is filled in, is one
+of its own. So no message hides in a variable. Each has a row: a program that provokes it and the
+program that follows it (`FOLLOWED` of the modules in `tests/cures`), or a line in
+`tests/cures/listed.txt` under the reason why it has none. A new cure without either fails.
 """
 
 import ast
@@ -71,10 +72,23 @@ _VERBS = [
     "draw",
     "replace",
     "start",
+    "sum",
+    "project",
+    "reshape",
+    "pick",
+    "stop",
+    "dequantise",
+    "print",
+    "compute",
+    "share",
+    "loosen",
+    "do not",
+    "pip install",
+    "fewer",
+    "undo",
 ]
-_CURE = re.compile(
-    rf"(?:[;:.] |, or |, and |; |^)(?:to |or |If [^.]*, |for [^.]* )?({'|'.join(_VERBS)})\b", re.I
-)
+_BEFORE = r"(?:[;:.,?] |^ ?)(?:to |or |and |If [^.]*, |for [^.]* )?"  # what a verb stands after
+_CURE = re.compile(rf"{_BEFORE}({'|'.join(_VERBS)})\b", re.I)
 
 
 def _text(node):
@@ -88,24 +102,82 @@ def _text(node):
     return "{}"
 
 
+class _Messages(ast.NodeVisitor):
+    """The messages of a module: for each, the texts of its parts."""
+
+    def __init__(self):
+        self.found = []
+
+    def _keep(self, texts):
+        if any(_CURE.search(text) for text in texts):
+            self.found.append(" ".join(texts))
+
+    def _inside(self, node):
+        """Visits what is filled into a string; the string itself was kept as a whole."""
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+            self._inside(node.left)
+            self._inside(node.right)
+        elif isinstance(node, ast.JoinedStr):
+            for value in node.values:
+                if isinstance(value, ast.FormattedValue):
+                    self.visit(value.value)
+        elif not isinstance(node, ast.Constant):
+            self.visit(node)
+
+    def _call(self, call):
+        """Keeps the arguments of a raise or a warning as one message."""
+        self._keep([_text(a) for a in call.args if not isinstance(a, ast.Name)])
+        for argument in call.args:
+            self._inside(argument)
+
+    def visit_Expr(self, node):
+        if not isinstance(node.value, ast.Constant):  # a docstring is no message
+            self.visit(node.value)
+
+    def visit_Raise(self, node):
+        if isinstance(node.exc, ast.Call):
+            self._call(node.exc)
+        elif node.exc is not None:
+            self.visit(node.exc)
+
+    def visit_Call(self, node):
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if name in ("warn", "warn_inaccurate"):
+            self._call(node)
+        else:
+            self.generic_visit(node)
+
+    def visit_BinOp(self, node):
+        if isinstance(node.op, ast.Add) and _CURE.search(_text(node)):
+            self._keep([_text(node)])
+            self._inside(node)
+        else:
+            self.generic_visit(node)
+
+    def visit_JoinedStr(self, node):
+        self._keep([_text(node)])
+        self._inside(node)
+
+    def visit_Constant(self, node):
+        # a single word is a name or a choice
+        if isinstance(node.value, str) and " " in node.value.strip():
+            self._keep([node.value])
+
+
+def _messages(source):
+    reader = _Messages()
+    reader.visit(ast.parse(source))
+    return reader.found
+
+
 @functools.cache
 def cures():
     """(file, text) of each message that says what to do."""
-    found = []
-    for path in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            call = None
-            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
-                call = node.exc
-            elif isinstance(node, ast.Call):
-                name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-                call = node if name in ("warn", "warn_inaccurate") else None
-            if call is None:
-                continue
-            text = " ".join(_text(a) for a in call.args if not isinstance(a, ast.Name))
-            if _CURE.search(text):
-                found.append((str(path.relative_to(PACKAGE)), text))
-    return found
+    return [
+        (str(path.relative_to(PACKAGE)), text)
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for text in _messages(path.read_text())
+    ]
 
 
 # The other cures, under the reason why they have no program here: one line each, the file and how
@@ -160,11 +232,28 @@ def test_no_row_is_of_a_message_that_is_gone():
     assert [line for line in listed() if line not in there] == []
 
 
-def test_a_new_cure_is_seen():
-    source = ast.parse('raise ValueError(f"x is {x}, but y was wanted; pass y={y}.")')
-    call = source.body[0].exc
-    assert _CURE.search(_text(call.args[0]))
-    assert _followed("x is 3, but y was wanted; pass y=4.") is None
+@pytest.mark.parametrize(
+    "source",
+    [
+        'raise ValueError(f"x is {x}, but y was wanted; pass y={y}.")',
+        '_ADVICE = "x is no y; pass y."\nraise ValueError(_ADVICE)',
+        'def why(x):\n    return f"x is {x}; pass y."\nraise ValueError(why(x))',
+        "raise ValueError(f\"x is {x}; {f'pass {y}' if y else 'take a larger z'}.\")",
+        'text = "x is wrong. " + "Take more cells." if x else ""\nwarnings.warn(text)',
+        'warn_inaccurate(error, "the rate", "Pass rtol=, or more cells.")',
+        'error.add_note("end the times before")',
+    ],
+)
+def test_a_new_cure_is_seen(source):
+    assert _messages(source)
+    assert all(
+        _followed(text) is None for text in _messages('raise ValueError("no y; pass y=4.")')
+    )
+
+
+def test_what_says_nothing_to_do_is_no_cure():
+    assert _messages('"""A page; take it."""\nraise ValueError("x must be > 0, but is -1.")') == []
+    assert _messages('form = "pass"') == []
 
 
 @pytest.mark.parametrize("name", FOLLOWED)
