@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 import sdegen as sg
-from tests.cures import core, densities, models, running
+from tests.cures import core, densities, dynamics, models, running
 
-ROOMS = (core, densities, models, running)
+ROOMS = (core, densities, dynamics, models, running)
 FOLLOWED = {name: row for room in ROOMS for name, row in room.FOLLOWED.items()}
 
 PACKAGE = Path(sg.__file__).parent

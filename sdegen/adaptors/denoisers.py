@@ -227,8 +227,11 @@ def check_levels(sde: LinearSDE, low: float, high: float, name: str) -> None:
     """Refuses a path with noise levels outside [low, high], which a network does not know."""
     first, last = noise_levels(sde)
     if first < low * (1 - _SLACK) or last > high * (1 + _SLACK):
+        levels = torch.tensor([max(low, first), min(high, last)], dtype=torch.float64)
+        start, end = sde.kernel.time_at(levels.log(), sde.t_min, sde.t_max).tolist()
+        part = f", or let it reach from t_min={start:.9g} to t_max={end:.9g}" * (start < end)
         raise ValueError(
             f"{name} knows noise levels σ/α in [{low:g}, {high:g}], but those of "
-            f"{type(sde).__name__} span [{first:g}, {last:g}]; choose its t_min and t_max, say "
-            f"EDM(t_min={low:g}, t_max={high:g})."
+            f"{type(sde).__name__} span [{first:g}, {last:g}]; leave sde out, for EDM within "
+            f"them{part}."
         )

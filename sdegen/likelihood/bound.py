@@ -220,7 +220,7 @@ def continuous_elbo(
         Song, Durkan et al. 2021, theorem 3 and section 4 (decoder), arXiv:2101.09258; Kingma et
         al. 2021, eqs. (11) and (14), arXiv:2107.00630.
     """
-    check_forward(sde)
+    check_forward(sde, "continuous_elbo")
     check_function("score", score, "a function (x, t) -> ∇ log p_t(x), such as model.score")
     check_origin(score, sde)
     x = check_state(x, name="x")

@@ -16,20 +16,20 @@ __all__ = ["check_forward", "check_score", "keeps_graph"]
 _COUPLED = 1e-3  # relative change of a score by its batch mates that no rounding explains
 
 
-def check_forward(sde: object) -> None:
-    """Refuses what is no forward SDE with a Gaussian kernel and a prior."""
+def check_forward(sde: object, name: str) -> None:
+    """Refuses what is no forward SDE with a Gaussian kernel and a prior, for the function `name`."""
     if not isinstance(sde, SDE):
         raise TypeError(f"sde must be a LinearSDE such as VP(…), but is {type(sde).__name__}.")
     if sde.direction != 1:
         raise ValueError(
             f"sde must be the forward SDE, from which the flow is made here, but is a "
-            f"{type(sde).__name__}: pass log_likelihood(forward, score, x)."
+            f"{type(sde).__name__}: pass {name}(forward, score, x)."
         )
     if sde.noise != "additive" or sde.kernel is None:
         raise ValueError(
-            "log_likelihood needs a LinearSDE, with additive noise, t_min, t_max and a prior, but "
+            f"{name} needs a LinearSDE, with additive noise, t_min, t_max and a prior, but "
             f"sde is a {type(sde).__name__} with {sde.noise} noise"
-            f"{'' if sde.kernel else ' and no Gaussian kernel'}: use VP, SubVP or VE."
+            f"{'' if sde.kernel else ' and no Gaussian kernel'}: use one such as VP, SubVP or VE."
         )
 
 

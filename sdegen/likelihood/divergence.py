@@ -224,9 +224,11 @@ class HutchPlusPlus(Divergence):
     def draw(self, x: State, source: Stream) -> Tensor:
         """Draws S and g for flat states x (batch, d), shape (2k, batch, d)."""
         if self.probes >= 2 * x.shape[1]:
+            most = (2 * x.shape[1] - 1) // 4 * 4
+            fewer = f", or HutchPlusPlus({most})" if most else ""
             raise ValueError(
                 f"HutchPlusPlus({self.probes}) sketches {self.probes // 2} dimensions, and a "
-                f"state has {x.shape[1]}: take divergence='exact', or fewer probes."
+                f"state has {x.shape[1]}: take divergence='exact'{fewer}."
             )
         return source.normal((self.probes // 2, *x.shape), dtype=x.dtype, device=x.device)
 

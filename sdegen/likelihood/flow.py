@@ -124,7 +124,7 @@ def log_likelihood(
     >>> normal.log_prob  # of N(0, I) in two dimensions: −log 2π
     tensor([-1.8379], dtype=torch.float64)
     """
-    check_forward(sde)
+    check_forward(sde, "log_likelihood")
     x = check_state(x, name="x")
     check_score(score, x, sde.t_min)
     check_origin(score, sde)

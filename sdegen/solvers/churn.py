@@ -209,12 +209,13 @@ class KarrasHeun(_TwoStage):
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
         """Refuses η > 0, too: it would evaluate beyond the last time."""
-        super().check(sde, nodes)
         if sde.denoising is not None and sde.denoising.eta > 0:
+            ancestral = ", or use DPM2(), which has an ancestral step"
             raise ValueError(
                 f"KarrasHeun takes its noise from churn, but eta is {sde.denoising.eta:g}: pass "
-                "ReverseSDE(sde, score, eta=0.0), or use DPM2(), which has an ancestral step."
+                f"ReverseSDE(sde, score, eta=0.0){ancestral if sde.denoising.eta <= 1 else ''}."
             )
+        super().check(sde, nodes)
 
     def _second(self, r: Tensor, end: Tensor) -> Tensor:
         return end

@@ -75,7 +75,7 @@ class FinalDenoising(FixedStep):
         if nodes[-1] > nodes[0]:
             raise ValueError(
                 f"times end at t = {float(nodes[-1]):g}, in noise, where nothing is to be "
-                f"denoised; pass {type(self.solver).__name__}() itself."
+                f"denoised; pass the solver itself, {self.solver!r}."
             )
 
     def draws(self, sde: SDE) -> bool:
