@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 import sdegen as sg
-from tests.cures import core, densities, dynamics, models, running
+from tests.cures import core, densities, dynamics, likelihoods, models, running, samplers
 
-ROOMS = (core, densities, dynamics, models, running)
+ROOMS = (core, densities, dynamics, likelihoods, models, running, samplers)
 FOLLOWED = {name: row for room in ROOMS for name, row in room.FOLLOWED.items()}
 
 PACKAGE = Path(sg.__file__).parent

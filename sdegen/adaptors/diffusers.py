@@ -201,8 +201,9 @@ def _of_flow(network: _Network, config: Any, name: str) -> ScoreModel:  # noqa: 
     """A network of the velocity ε − x0, told 0 … N for t in [0, 1]."""
     if getattr(config, "invert_sigmas", False):
         raise ValueError(
-            f"{name} counts its noise from 1 down (invert_sigmas); give the network as a function "
-            "of (x, timestep) that turns it round, and a scheduler without it."
+            f"{name} counts its noise from 1 down (invert_sigmas); give a network that turns time "
+            f"and velocity round, lambda x, k: -network(x, {config.num_train_timesteps} - k), and "
+            "a scheduler without it."
         )
     wrapped = DiffusersNetwork(network, factor=float(config.num_train_timesteps))
     return ScoreModel(wrapped, RectifiedFlow(), FlowPrediction())

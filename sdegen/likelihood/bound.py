@@ -145,7 +145,7 @@ def elbo(
         raise ValueError(
             "the last step of this chain, from k = 1 to 0, has no noise and therefore no density: "
             f"pass decoder_std={float(forward.sigmas[1] / forward.a[0]):.3g} (σ_1/α_1), "
-            "variance='beta', or a grid that begins at t_min > 0."
+            "variance='beta', or a grid that begins at t_min > 0, times=timesteps.log_snr(sde, N)."
         )
     seed = seed_of(rng)
     graph = keeps_graph(differentiable, x)

@@ -13,11 +13,15 @@ from sdegen.shapes import ScoreFn, State
 
 __all__ = ["check_forward", "check_score", "keeps_graph"]
 
+_MIXED = (
+    "the score of one point changes with the others in its batch, or from call to call; put the "
+    "network in evaluation mode with model.eval()."
+)
 _COUPLED = 1e-3  # relative change of a score by its batch mates that no rounding explains
 
 
 def check_forward(sde: object, name: str) -> None:
-    """Refuses what is no forward SDE with a Gaussian kernel and a prior, for the function `name`."""
+    """Refuses what is no forward SDE with a Gaussian kernel; `name` is the function that asks."""
     if not isinstance(sde, SDE):
         raise TypeError(f"sde must be a LinearSDE such as VP(…), but is {type(sde).__name__}.")
     if sde.direction != 1:
@@ -60,12 +64,12 @@ def check_score(score: ScoreFn, x: State, t_min: float) -> None:
         check_derivative(score, value, rows, t, "its divergence")
     check_seen(lambda y: score(y, t), rows, "score")
     with torch.no_grad():
-        apart = torch.cat([score(row[None], t) for row in rows])
+        try:
+            apart = torch.cat([score(row[None], t) for row in rows])
+        except Exception as error:  # batch normalisation in training takes no single point
+            raise ValueError(_MIXED) from error
         if bool(((apart - value).abs() > _COUPLED * scale).any()):
-            raise ValueError(
-                "the score of one point changes with the others in its batch, or from call to "
-                "call; put the network in evaluation mode with model.eval()."
-            )
+            raise ValueError(_MIXED)
 
 
 def keeps_graph(differentiable: object, x: State) -> bool:

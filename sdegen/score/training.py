@@ -44,6 +44,7 @@ from sdegen.storage import fingerprint
 
 __all__ = ["Augment", "TrainResult", "train"]
 
+_EXAMPLES = ("data", "labels", "validation")  # known by digests, which say nothing to a reader
 _FAR = 10.0  # times larger or smaller than expected, from which a scale is told
 
 
@@ -155,7 +156,7 @@ def train(
         group,
     )
     if saved is not None:
-        _check_same_run(saved[1]["run"], identity)
+        _check_same_run(_with_defaults(saved[1]["run"]), _with_defaults(identity))
         run.restore(*saved)
     return run.go(progress)
 
@@ -252,13 +253,19 @@ def _identity(
     }
 
 
+def _with_defaults(identity: dict[str, Any]) -> dict[str, Any]:
+    """The same with what its configuration leaves unsaid, as a user would have to say it."""
+    return {**identity, "config": {"precision": "full", **identity["config"]}}
+
+
 def _check_same_run(saved: dict[str, Any], given: dict[str, Any], prefix: str = "") -> None:
     """Refuses to go on with another run, naming the first thing that differs."""
-    for key in sorted(set(saved) | set(given)):
+    # data and labels first: with them the configuration says more
+    for key in sorted(set(saved) | set(given), key=lambda key: (key not in _EXAMPLES, key)):
         there, here = saved.get(key), given.get(key)
         if isinstance(there, dict) and isinstance(here, dict):
             _check_same_run(there, here, f"{prefix}{key}.")
-        elif there != here and key in ("data", "validation", "labels"):
+        elif there != here and key in _EXAMPLES:
             raise ValueError(
                 f"the checkpoint is of another run: its {key} were others; pass the same, or "
                 "another folder."

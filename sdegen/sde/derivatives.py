@@ -49,8 +49,7 @@ Values = Callable[[State], Tensor]
 _STEP = {torch.float64: (2.0**-14, 2.0**-20), torch.float32: (2.0**-8, 2.0**-14)}
 _INTERVALS, _FINE = 256, 2**14  # of a path; the second where the first disagrees
 _NUMBERS = 2**21  # of a path at once
-_PART = 0.1  # of the variation along a path that its slopes may miss
-_HIDDEN = 0.01  # of a change over a short step that autograd may miss, beside what is not smooth
+_PART = 0.01  # of a variation, along a path or over a short step, that slopes may miss
 _GOLDEN = 0.6180339887498949
 MIXES = (
     "g(x, t) mixes coordinates or trajectories: component i of the diffusion may depend on "
@@ -206,7 +205,7 @@ def states_between(x: State) -> Tensor:
 
 @torch.no_grad()
 def check_slope(function: Values, slope: Values, ends: State, *, name: str, cure: str) -> None:
-    """Refuse a slope that is not that of the function.
+    """Refuse a slope that is not that of the function; asked in float64 where they take it.
 
     Args:
         function: Value at states (batch, *event): diagonal, or one for each trajectory.
@@ -218,10 +217,16 @@ def check_slope(function: Values, slope: Values, ends: State, *, name: str, cure
     Raises:
         ValueError: Where the slopes along the path do not add up to the function's change.
     """
-    most = max(2, _NUMBERS // max(1, ends[0].numel()))
-    found = _missed(function, slope, ends, min(_INTERVALS, most))
+    most, eps = max(2, _NUMBERS // max(1, ends[0].numel())), torch.finfo(ends.dtype).eps
+    try:
+        function(ends.double())
+        slope(ends.double())
+        ends = ends.double()
+    except Exception:  # parameters in single precision; what is wrong with x's own raises below
+        pass
+    found = _missed(function, slope, ends, min(_INTERVALS, most), eps)
     if found is not None:
-        found = _missed(function, slope, ends, min(_FINE, most))
+        found = _missed(function, slope, ends, min(_FINE, most), torch.finfo(ends.dtype).eps)
     if found is None:
         return
     at, change, sum_of_slopes = found
@@ -233,7 +238,7 @@ def check_slope(function: Values, slope: Values, ends: State, *, name: str, cure
 
 
 def _missed(
-    function: Values, slope: Values, ends: State, intervals: int
+    function: Values, slope: Values, ends: State, intervals: int, eps: float
 ) -> tuple[float, float, float] | None:
     """Return where the slopes miss most of the change, with both; None if they add up."""
     share = torch.linspace(0, 1, intervals + 1, dtype=ends.dtype, device=ends.device)
@@ -251,7 +256,7 @@ def _missed(
     change, predicted = torch.where(known, change, 0.0), torch.where(known, predicted, 0.0)
     gap = torch.where(torch.isfinite(predicted), (change - predicted).abs(), torch.inf)
     largest = torch.where(torch.isfinite(value), value.abs(), 0.0).max()
-    rounding = 32 * torch.finfo(ends.dtype).eps * largest * change.numel()
+    rounding = 32 * eps * largest * change.numel()
     if float(gap.sum()) <= _PART * float(change.abs().sum()) + float(rounding):
         return None
     i, j = divmod(int(gap.argmax()), gap.shape[1])
@@ -339,7 +344,7 @@ def check_seen(function: Values, x: State, name: str) -> None:
             slope = pulled_back(total, y, torch.ones_like(total), create_graph=False)
             seen = 0.0 if slope is None else float((slope * step).sum())
     rounding = 8 * torch.finfo(torch.float32).eps * size
-    allowed = _HIDDEN * abs(change) + 4 * abs(change - longer) + rounding
+    allowed = _PART * abs(change) + 4 * abs(change - longer) + rounding
     if abs(change - seen) > allowed:  # False for NaN, which others refuse
         raise ValueError(
             f"the {name} changes with x in a way that autograd does not see: over a short step "

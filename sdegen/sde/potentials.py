@@ -110,8 +110,8 @@ class FunctionPotential(Potential):
             lambda y: gradient_of(self.energy, y),
             ends,
             name="the potential U(x)",
-            cure="Take .detach(), no_grad and NumPy out of a part of it, or out of none; if it "
-            "jumps, make it continuous.",
+            cure="If a part of it is hidden from autograd (.detach(), no_grad, NumPy), take that "
+            "out or hide all of it; if it jumps, make it continuous.",
         )
 
 

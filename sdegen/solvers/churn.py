@@ -210,10 +210,10 @@ class KarrasHeun(_TwoStage):
     def check(self, sde: SDE, nodes: Tensor) -> None:
         """Refuses η > 0, too: it would evaluate beyond the last time."""
         if sde.denoising is not None and sde.denoising.eta > 0:
-            ancestral = ", or use DPM2(), which has an ancestral step"
             raise ValueError(
                 f"KarrasHeun takes its noise from churn, but eta is {sde.denoising.eta:g}: pass "
-                f"ReverseSDE(sde, score, eta=0.0){ancestral if sde.denoising.eta <= 1 else ''}."
+                "ReverseSDE(sde, score, eta=0.0), or use DPM2(), which has an ancestral step of "
+                "eta up to 1."
             )
         super().check(sde, nodes)
 

@@ -50,3 +50,22 @@ def warned(call):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return call()
+
+
+def told(call, *, only_text=False):
+    """The call, whose warning is raised as an error of the same text; or that text alone."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    text = " ".join(str(w.message) for w in caught if issubclass(w.category, sg.AccuracyWarning))
+    if only_text:
+        return text
+    raise ValueError(text)
+
+
+def near(found, expected, tolerance=1e-12):
+    """Numbers that agree, relative to the largest."""
+    found = torch.as_tensor(found, dtype=F64)
+    expected = torch.as_tensor(expected, dtype=F64)
+    gap = float((found - expected).abs().max())
+    assert gap <= tolerance * float(expected.abs().max()), f"{gap:.3g} off"

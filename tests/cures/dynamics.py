@@ -1,51 +1,24 @@
-"""Advice on processes, potentials and solvers, followed."""
+"""Advice on processes, potentials and chains, followed."""
 
 import math
 
 import torch
 
 import sdegen as sg
-from sdegen.solvers.multistep import LinearMultistep
 from tests.cures.common import (
     BM,
     F64,
     GAUSS,
     GRID,
-    OU,
-    PROBABILITY_FLOW,
-    REVERSE,
     TWO,
     VP,
     column,
     fp,
+    near,
     simulate,
 )
 
-DOWN = sg.timesteps.power(VP, 20)
-EVEN = VP.time_grid(10)
 RATES = torch.tensor([[0.5], [1.0], [2.0], [4.0]], dtype=F64)
-
-
-def near(found, expected, tolerance=1e-12):
-    """Numbers that agree, relative to the largest."""
-    found = torch.as_tensor(found, dtype=F64)
-    expected = torch.as_tensor(expected, dtype=F64)
-    gap = float((found - expected).abs().max())
-    assert gap <= tolerance * float(expected.abs().max()), f"{gap:.3g} off"
-
-
-def carried(t):
-    """What the probability flow of `GAUSS` makes of 1 at t_max."""
-    ends = torch.tensor([VP.t_max, t], dtype=F64)
-    start, end = (VP.alpha(ends) ** 2 * 0.25 + VP.sigma(ends) ** 2).sqrt()
-    return end / start
-
-
-def flows(solver, times=DOWN, tolerance=2e-2, dynamics=PROBABILITY_FLOW):
-    """The flow of Gaussian data is linear: a solver ends where the formula does."""
-    path = simulate(dynamics, column(1.0), times, solver=solver)
-    near(path.final, float(carried(float(times[-1]))), tolerance)
-    return path
 
 
 def scales_of_two_coordinates():
@@ -111,7 +84,8 @@ def score_of_another_path():
     model = sg.ScoreModel(sg.MLP(dim=1, width=4, depth=1, rng=0), VP)
     other = sg.VP(sg.LinearBeta(0.1, 10.0))
     with torch.no_grad():
-        near(sg.ReverseSDE(model.sde, model.score).score(column(1.0), 0.5), model(column(1.0), 0.5))
+        own = sg.ReverseSDE(model.sde, model.score)
+        near(own.score(column(1.0), 0.5), model(column(1.0), 0.5))
     meant = sg.ReverseSDE(other, lambda x, t: model.score(x, t))
     assert bool(simulate(meant, times=[0.9, 0.5]).final.isfinite().all())
 
@@ -123,28 +97,69 @@ def family_of_parameters():
     near([float(sg.Density(GRID.nodes, p).variance) for p in law], [1.0, 0.5], 1e-3)
 
 
-def walked_by(solver, times=EVEN, dynamics=REVERSE):
-    """A given Brownian path, walked by two solvers: their ends are nearly the same numbers."""
-    fine = torch.linspace(float(times[0]), float(times[-1]), 10 * 40 + 1, dtype=F64)
-    path = sg.BrownianPath(0, fine)
-    x0 = VP.prior((50, 1), rng=1, dtype=F64)
-    ends = [
-        sg.simulate(dynamics, x0, times, solver=one, brownian=path, rng=0).final[:, 0]
-        for one in (solver, sg.EulerMaruyama(40))
-    ]
-    assert float(torch.corrcoef(torch.stack(ends))[0, 1]) > 0.999
+def noise_induced(g, **given):
+    """What a Stratonovich process adds to a drift of 0 at x = 2, once a run has looked at it."""
+    process = sg.ItoProcess(lambda x: 0 * x, g, interpretation="stratonovich", **given)
+    simulate(process, column(2.0), [0.0, 1e-6])
+    return process.drift(column(2.0), torch.tensor(0.0, dtype=F64)).detach()
 
 
+def noise_seen():
+    """½ g g' = x (1 + x²) of g = 1 + x², with autograd or a derivative that is given."""
+    near(noise_induced(lambda x: 1 + x**2), 10.0)
+    hidden = noise_induced(
+        lambda x: 1 + x * x.detach(), diffusion_derivative=lambda x: 2 * x.detach()
+    )
+    near(hidden, 10.0)
+    # a step from 1 to 2 at x = 2, as a slope of length 0.2: ½ (1.5) (5)
+    near(noise_induced(lambda x: 1 + (5 * (x - 1.9)).clamp(0, 1)), 3.75, 1e-6)
 
 
-def grid_of(flow, *pilot, solver):
-    """A grid that is made for a flow goes from t_max down to t_min."""
-    times = sg.timesteps.auto(flow, 3, *pilot, solver=solver, rng=0)
-    near(times[[0, -1]], [VP.t_max, VP.t_min])
-    assert bool((times.diff() < 0).all())
+def mixed(x):
+    """1 + |x|²/10 for each coordinate: it depends on the others, too."""
+    return (1 + 0.1 * (x**2).sum(1, keepdim=True)).expand_as(x)
 
 
-MADE = LinearMultistep(DOWN, sg.AngularAdams(2).coefficients(PROBABILITY_FLOW, DOWN), VP.kernel)
+def drift_of_ones_own():
+    """The noise-induced drift by hand is that of one number for each trajectory."""
+    x, t = torch.tensor([[1.0, 2.0]], dtype=F64), torch.tensor(0.0, dtype=F64)
+    own = sg.ItoProcess(lambda x: 0.5 * mixed(x) * 0.2 * x, mixed)
+    simulate(own, TWO)
+    one = sg.ItoProcess(lambda x: 0 * x, lambda x: mixed(x)[:, :1], interpretation="stratonovich")
+    near(own.drift(x, t), one.drift(x, t).detach())
+
+
+def force_of(potential):
+    """The force at x = 2, once a run has looked at it."""
+    process = sg.Langevin(potential)
+    simulate(process, column(2.0), [0.0, 1e-6])
+    return process.drift(column(2.0), torch.tensor(0.0, dtype=F64)).detach()
+
+
+def by_numpy(x):
+    """U = x⁴/4 + x², of which autograd sees nothing."""
+    x = x.detach().numpy()
+    return torch.from_numpy(x**4 / 4 + x**2)
+
+
+def parameters_of_rows():
+    """ẋ = −k x with k of each trajectory, by name or in one piece."""
+    decays(RATES, lambda x, t, k: -k * x, {"k": RATES})
+    path = simulate(
+        sg.ItoProcess(lambda x: -RATES * x, 0.0), column(1.0), solver=sg.Heun(40), interacting=True
+    )
+    near(path.final, torch.exp(-RATES), 1e-4)
+
+
+def well_of_parameters():
+    """dU/da of a double well is x⁴; of its normalised law the value is told."""
+    a = torch.tensor(0.25, dtype=F64, requires_grad=True)
+    (slope,) = torch.autograd.grad(sg.DoubleWell(a).energy(column(2.0, 1)).sum(), a)
+    near(slope, 16.0)
+    grid = torch.linspace(-6, 6, 2001, dtype=F64)
+    law = sg.DoubleWell(a.item()).log_prob(grid[:, None]).exp()
+    near(torch.trapezoid(law, grid), 1.0, 1e-6)
+
 
 FOLLOWED = {
     # --- processes of one's own
@@ -210,6 +225,46 @@ FOLLOWED = {
         lambda: fp(sg.ItoProcess(lambda x, k: -k * x, 1.0, parameters={"k": RATES[:2]})),
         family_of_parameters,
     ),
+    "noise that autograd sees in part": (
+        "If a part of g is hidden from autograd",
+        lambda: noise_induced(lambda x: 1 + x * x.detach()),
+        noise_seen,
+    ),
+    "noise that mixes coordinates": (
+        "Add the noise-induced drift yourself",
+        lambda: simulate(
+            sg.ItoProcess(lambda x: 0 * x, mixed, interpretation="stratonovich"), TWO + 1
+        ),
+        drift_of_ones_own,
+    ),
+    "one energy for all states": (
+        "a potential must return one energy for each state",
+        lambda: force_of(lambda x: (x**4 / 4).sum()),
+        lambda: near(force_of(lambda x: (x**4 / 4).sum(1)), -8.0),
+    ),
+    "a potential that autograd sees in part": (
+        "If a part of it is hidden from autograd",
+        lambda: force_of(lambda x: x**4 / 4 + x.detach() ** 2),
+        lambda: (
+            near(force_of(lambda x: x**4 / 4 + x**2), -12.0),
+            near(force_of(by_numpy), -12.0, 1e-6),
+        ),
+    ),
+    "a normalised law that wants a gradient": (
+        r"energy\(x\) keeps it, or pass its value",
+        lambda: sg.DoubleWell(torch.tensor(0.25, requires_grad=True)).log_prob(column(2.0)),
+        well_of_parameters,
+    ),
+    "a field that knows its rows": (
+        "If it holds one parameter for each trajectory, pass it as",
+        lambda: simulate(sg.ItoProcess(lambda x: -RATES * x, 0.0), column(1.0)),
+        parameters_of_rows,
+    ),
+    "a table that ends without signal": (
+        "leave that level out of the table",
+        lambda: sg.TabulatedBeta([0.9, 0.5, 0.0]),
+        lambda: near(sg.TabulatedBeta([0.9, 0.5]).integral(1.0), -math.log(0.5), 1e-6),
+    ),
     # --- chains and tables
     "steps and times of a chain": (
         "give steps, or times of your own",
@@ -223,7 +278,7 @@ FOLLOWED = {
         "chain must be a DDPM chain",
         lambda: sg.AncestralChain(VP, GAUSS.score),
         lambda: near(
-            sg.AncestralChain(sg.DDPM.discretize(VP, steps=1000), GAUSS.score).chain.alpha_bars[-1],
+            sg.AncestralChain(sg.DDPM.discretize(VP, steps=9), GAUSS.score).chain.alpha_bars[-1],
             VP.alpha(torch.tensor(1.0, dtype=F64)) ** 2,
         ),
     ),
@@ -242,167 +297,5 @@ FOLLOWED = {
         "the score is that of another SDE",
         lambda: sg.ReverseSDE(sg.VP(sg.LinearBeta(0.1, 10.0)), GAUSS.score),
         score_of_another_path,
-    ),
-    # --- solvers
-    "a solver that is a class": (
-        r"must be a solver, but is the class",
-        lambda: sg.FinalDenoising(sg.DDIM),
-        lambda: simulate(PROBABILITY_FLOW, times=DOWN, solver=sg.FinalDenoising(sg.DDIM())),
-    ),
-    "data within a solver": (
-        "and let it be the outermost",
-        lambda: sg.PredictorCorrector(predictor=sg.FinalDenoising(sg.DDIM())),
-        lambda: simulate(
-            REVERSE, times=DOWN, solver=sg.FinalDenoising(sg.PredictorCorrector(predictor=sg.DDIM()))
-        ),
-    ),
-    "substeps of a predictor": (
-        "predictor.substeps must be 1",
-        lambda: sg.PredictorCorrector(predictor=sg.EulerMaruyama(3)),
-        lambda: simulate(
-            REVERSE,
-            times=DOWN,
-            solver=sg.PredictorCorrector(3, predictor=sg.EulerMaruyama()),
-        ),
-    ),
-    "adaptive steps without a score": (
-        "AdaptiveHeun asks for one time for each trajectory",
-        lambda: simulate(OU, solver=sg.AdaptiveHeun()),
-        lambda: flows(sg.AdaptiveHeun(), dynamics=sg.ReverseSDE(VP, GAUSS.score, 0.0)),
-    ),
-    "a Brownian path of several draws": (
-        "cannot walk a given Brownian path: it draws more than one",
-        lambda: walked_by(sg.PredictorCorrector()),
-        lambda: [
-            walked_by(solver)
-            for solver in (
-                sg.EulerMaruyama(substeps=20),
-                sg.Heun(substeps=20),
-                sg.TorchSDE("milstein", 20),
-            )
-        ],
-    ),
-    "a Brownian path of compiled runs": (
-        "makes its own normals and cannot walk a given Brownian path",
-        lambda: walked_by(sg.EulerMaruyama(20, compile=True)),
-        lambda: walked_by(sg.EulerMaruyama(20)),
-    ),
-    "a Brownian path and its integral": (
-        "needs ∫W du over each step",
-        lambda: walked_by(sg.TorchSDE("srk", 20)),
-        lambda: [walked_by(s) for s in (sg.TorchSDE("milstein", 20), sg.EulerMaruyama(20))],
-    ),
-    "freezing in compiled runs": (
-        "on_nonfinite='freeze' looks at every step, and compile=True",
-        lambda: simulate(OU, solver=sg.EulerMaruyama(compile=True), on_nonfinite="freeze"),
-        lambda: simulate(OU, solver=sg.EulerMaruyama(), on_nonfinite="freeze"),
-    ),
-    "a Stratonovich method with g(x, t)": (
-        "solves the Stratonovich equation, but with",
-        lambda: simulate(sg.ItoProcess(lambda x: -x, lambda x: x), solver=sg.TorchSDE("heun")),
-        lambda: [
-            simulate(process, solver=sg.TorchSDE(method))
-            for process, method in (
-                (sg.ItoProcess(lambda x: -x, lambda x: x), "milstein"),
-                (sg.ItoProcess(lambda x: -x, lambda x: x), "srk"),
-                (sg.ItoProcess(lambda x: -x, lambda x, t: 1 + t, noise="additive"), "heun"),
-            )
-        ],
-    ),
-    # --- samplers
-    "churn that is a number": (
-        "churn must be one such as Churn",
-        lambda: sg.KarrasHeun(0.5),
-        lambda: simulate(PROBABILITY_FLOW, times=DOWN, solver=sg.KarrasHeun(sg.Churn(5.0))),
-    ),
-    "noise of two kinds": (
-        "noise of one kind is enough",
-        lambda: simulate(REVERSE, times=DOWN, solver=sg.DPM2(sg.Churn(5.0))),
-        lambda: (
-            simulate(PROBABILITY_FLOW, times=DOWN, solver=sg.DPM2(sg.Churn(5.0))),
-            simulate(REVERSE, times=DOWN, solver=sg.DPM2(sg.Churn())),
-        ),
-    ),
-    "churn forwards": (
-        "churn goes with decreasing times",
-        lambda: simulate(PROBABILITY_FLOW, times=DOWN.flip(0), solver=sg.KarrasHeun(sg.Churn(5))),
-        lambda: near(
-            simulate(
-                PROBABILITY_FLOW, column(1.0), DOWN.flip(0), solver=sg.KarrasHeun(sg.Churn())
-            ).final,
-            1 / float(carried(VP.t_min)),
-            5e-2,
-        ),
-    ),
-    "eta of a churning method": (
-        "KarrasHeun takes its noise from churn",
-        lambda: simulate(REVERSE, times=DOWN, solver=sg.KarrasHeun()),
-        lambda: (
-            flows(sg.KarrasHeun(), dynamics=sg.ReverseSDE(VP, GAUSS.score, eta=0.0)),
-            simulate(REVERSE, times=DOWN, solver=sg.DPM2()),
-        ),
-    ),
-    "denoising at the end of noising": (
-        "in noise, where nothing is to be denoised",
-        lambda: simulate(
-            PROBABILITY_FLOW, times=DOWN.flip(0), solver=sg.FinalDenoising(sg.AngularAdams(2))
-        ),
-        lambda: near(
-            simulate(
-                PROBABILITY_FLOW, column(1.0), DOWN.flip(0), solver=sg.AngularAdams(2)
-            ).final,
-            1 / float(carried(VP.t_min)),
-            5e-2,
-        ),
-    ),
-    "the midpoint of a high order": (
-        "rule='midpoint' is of order 2",
-        lambda: sg.ExponentialAdams(3, rule="midpoint"),
-        lambda: flows(sg.ExponentialAdams(3, rule="exact"), sg.timesteps.log_snr(VP, 20)),
-    ),
-    "a table of another length": (
-        r"the table has \{\} rows",
-        lambda: LinearMultistep(DOWN[:-1], MADE.table, VP.kernel),
-        lambda: flows(LinearMultistep(DOWN, MADE.table, VP.kernel)),
-    ),
-    "other steps than a method was made for": (
-        "this method was made for {} steps",
-        lambda: flows(MADE, VP.time_grid(9)),
-        lambda: flows(MADE, MADE.grid),
-    ),
-    "another grid than a method was made for": (
-        "this method was made for another grid",
-        lambda: flows(MADE, sg.timesteps.uniform(VP, 20)),
-        lambda: flows(MADE, MADE.grid),
-    ),
-    "another eta than a method was made for": (
-        "this method was made for eta",
-        lambda: flows(MADE, dynamics=REVERSE),
-        lambda: flows(MADE, dynamics=sg.ReverseSDE(VP, GAUSS.score, eta=0.0)),
-    ),
-    # --- grids of times
-    "a grid for noise": (
-        "a grid is made for the probability flow",
-        lambda: sg.timesteps.auto(REVERSE, 3, solver=sg.AngularAdams(2)),
-        lambda: grid_of(sg.ReverseSDE(VP, GAUSS.score, eta=0.0), solver=sg.AngularAdams(2)),
-    ),
-    "a grid without a kernel": (
-        "a grid needs the α and σ of a kernel",
-        lambda: sg.timesteps.auto(sg.ReverseSDE(OU, GAUSS.score, 0.0), 3),
-        lambda: grid_of(sg.ReverseSDE(VP, GAUSS.score, 0.0), solver=sg.AngularAdams(2)),
-    ),
-    "a grid for states of no known shape": (
-        "the shape of an event is not known of this score",
-        lambda: sg.timesteps.auto(sg.ReverseSDE(VP, lambda x, t: GAUSS.score(x, t), 0.0), 3),
-        lambda: grid_of(
-            sg.ReverseSDE(VP, lambda x, t: -x, 0.0),
-            VP.prior((48, 2)),
-            solver=sg.AngularAdams(2),
-        ),
-    ),
-    "a grid for a method that draws": (
-        "a grid is made for a run without noise",
-        lambda: sg.timesteps.auto(PROBABILITY_FLOW, 3, solver=sg.KarrasHeun(sg.Churn(5.0))),
-        lambda: grid_of(PROBABILITY_FLOW, solver=sg.KarrasHeun()),
     ),
 }

@@ -307,6 +307,12 @@ def test_another_run_is_refused_by_the_difference(tmp_path):
         resume(rng=1)
     with pytest.raises(ValueError, match=r"another run: network\.width is 8 there and 16 here"):
         resume(model=a_model(width=16))
+    with pytest.raises(ValueError, match=r"config\.precision is 'full' there and 'bf16' here"):
+        resume(config=dataclasses.replace(SHORT, precision="bf16"))
+    # with labels the configuration says more, but they are what differs
+    classed = sg.ScoreModel(sg.MLP(2, width=8, depth=1, classes=2), a_model().sde)
+    with pytest.raises(ValueError, match="another run: its labels were others"):
+        resume(model=classed, labels=torch.zeros(len(points()), dtype=torch.long))
     with pytest.raises(ValueError, match="another run: augment is False there and True here"):
         resume(augment=Presses(at=None))
     slower = sg.ScoreModel(a_model().network, sg.VP(sg.LinearBeta(0.1, 10.0)))
