@@ -11,6 +11,7 @@ import itertools
 import traceback
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -368,6 +369,49 @@ BEYOND = {
     "metrics.kolmogorov_smirnov": (
         sg.metrics.kolmogorov_smirnov,
         {"samples": X0 + torch.linspace(-1, 1, 6, dtype=F64)[:, None], "density": START},
+    ),
+}
+
+IMAGES = sg.ScoreModel(sg.UNet(width=4, levels=1, rng=0), VP)
+
+
+class OfAzula(torch.nn.Module):
+    """What is asked of a denoiser of azula's."""
+
+    def schedule(self, t):
+        return torch.ones_like(t), 0.1 + t
+
+    def forward(self, x, t):
+        return SimpleNamespace(mean=x)
+
+
+BEYOND |= {
+    "UNet, sizes": (
+        lambda **a: sg.UNet(**a),
+        {"channels": 1, "width": 4, "levels": 1, "classes": 0, "rng": 0},
+    ),
+    "UNet, score": (IMAGES.score, {"x_t": torch.zeros(2, 1, 4, 4), "t": 0.5}),
+    "from_azula": (sg.from_azula, {"denoiser": OfAzula(), "sde": None}),
+    "to_diffusers": (sg.to_diffusers, {"model": IMAGES, "shape": (1, 4, 4), "steps": 5}),
+    "to_diffusers, times": (
+        lambda times: sg.to_diffusers(IMAGES, (1, 4, 4), times=times),
+        {"times": VP.time_grid(4)},
+    ),
+    "certify_noising": (sg.certify_noising, {"chain": CHAIN, "sde": VP, "times": CHAIN.times}),
+    "error_budgets": (
+        sg.error_budgets,
+        {
+            "sde": VP,
+            "law": LAW,
+            "score": LAW.score,
+            "grid": sg.Grid(-8.0, 8.0, 400),
+            "runs": [VP.time_grid(40)],
+        },
+    ),
+    "BrownianPath": (sg.BrownianPath, {"rng": 0, "times": TIMES}),
+    "simulate, brownian": (
+        lambda brownian: sg.simulate(OU, X0, TIMES, rng=0, brownian=brownian),
+        {"brownian": sg.BrownianPath(0, TIMES)},
     ),
 }
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sdegen.adaptors.denoisers import check_levels, from_denoiser
 from sdegen.adaptors.optional import needed
+from sdegen.requests import check_kind
 from sdegen.score.model import ScoreModel
 from sdegen.sde.base import Kernel
 from sdegen.sde.linear import LinearSDE
@@ -97,6 +98,7 @@ def to_azula(model: ScoreModel) -> AzulaDenoiser:
     Raises:
         ImportError: If azula is not installed.
     """
+    check_kind("model", model, ScoreModel, "a ScoreModel")
     needed("azula", "to_azula", extra="azula")
     posterior = importlib.import_module("azula.denoise").DiracPosterior
     base = importlib.import_module("azula.denoise").Denoiser

@@ -20,7 +20,7 @@ from sdegen.checks import check_count
 from sdegen.requests import check_kind
 from sdegen.score.model import ScoreModel, check_labels
 from sdegen.score.preconditioning import DenoiserPrediction
-from sdegen.sde.linear import LinearSDE
+from sdegen.sde.linear import LinearSDE, check_linear
 from sdegen.sde.paths import EDM
 from sdegen.sde.signature import check_order
 from sdegen.shapes import State, Time, expand
@@ -225,7 +225,7 @@ def noise_levels(sde: LinearSDE) -> tuple[float, float]:
 
 def check_levels(sde: LinearSDE, low: float, high: float, name: str) -> None:
     """Refuses a path with noise levels outside [low, high], which a network does not know."""
-    first, last = noise_levels(sde)
+    first, last = noise_levels(check_linear(sde))
     if first < low * (1 - _SLACK) or last > high * (1 + _SLACK):
         levels = torch.tensor([max(low, first), min(high, last)], dtype=torch.float64)
         start, end = sde.kernel.time_at(levels.log(), sde.t_min, sde.t_max).tolist()

@@ -38,6 +38,8 @@ from torch import Tensor, nn
 
 from sdegen.adaptors.denoisers import Conditional, told
 from sdegen.adaptors.optional import needed
+from sdegen.checks import check_count
+from sdegen.requests import as_numbers, check_kind
 from sdegen.score.model import ScoreModel
 from sdegen.score.parameterization import (
     EpsPrediction,
@@ -320,13 +322,16 @@ def to_diffusers(
         TypeError: If steps is no int.
         ValueError: If there are fewer than two times, or they are not monotone in [t_min, t_max].
     """
+    check_kind("model", model, ScoreModel, "a ScoreModel")
+    check_kind("shape", shape, (tuple, list), "that of one sample, (channels, height, width)")
+    for size in shape:
+        check_count("shape", size)
     diffusers = needed("diffusers", "to_diffusers", extra="diffusers")
     sde = model.sde
     if times is None:
-        if not isinstance(steps, bool) and isinstance(steps, int) and steps < 2:
-            raise ValueError(f"steps must be ≥ 2, but is {steps}.")
+        check_count("steps", steps, least=2)
         times = sde.time_grid(steps - 1)
-    nodes = torch.as_tensor(times, dtype=torch.float64, device="cpu")
+    nodes = as_numbers("times", times, expected="a list of times").cpu()
     if nodes.ndim != 1 or len(nodes) < 2:
         raise ValueError(f"times must be at least two, but have shape {tuple(nodes.shape)}.")
     nodes = nodes.flip(0) if nodes[0] > nodes[-1] else nodes

@@ -244,7 +244,8 @@ class _Block(nn.Module):
 
 def _classes(classes: int) -> int:
     """A number of classes, or a refusal."""
-    return classes if classes == 0 and not isinstance(classes, bool) else _size("classes", classes)
+    check_count("classes", classes, least=0)
+    return classes
 
 
 def _embedding(classes: int, size: int) -> nn.Embedding | None:

@@ -187,6 +187,7 @@ def error_budgets(
         ValueError: As `error_budget` does, and if runs do not start and end together.
     """
     _check_kinds(sde, law, grid)
+    check_kind("runs", runs, (list, tuple), "a list of times, [sde.time_grid(10), …]")
     checked = [check_times(times) for times in runs]
     if not checked:
         raise ValueError("runs is empty; pass a list of times, [sde.time_grid(10), …].")

@@ -13,8 +13,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sdegen.requests import check_kind
 from sdegen.sde.base import SDE
-from sdegen.sde.linear import LinearSDE
+from sdegen.sde.linear import LinearSDE, check_linear
 from sdegen.simulation.door import check_dynamics, check_times
 from sdegen.solvers.native import EulerMaruyama
 from sdegen.verification.certificate import Certificate
@@ -43,6 +44,10 @@ def certify_noising(chain: SDE, sde: LinearSDE, times: Tensor) -> Certificate:
     Reference:
         Ho, Jain and Abbeel 2020, eq. (4), arXiv:2006.11239.
     """
+    check_kind(
+        "chain", chain, SDE, "dynamics on integer times, such as DDPM.discretize(sde, 1000)"
+    )
+    check_linear(sde)
     ts = check_times(times)
     steps = torch.arange(len(ts), dtype=torch.float64)
     if chain.clock != "integer":

@@ -61,7 +61,9 @@ def test_substeps_and_stirring_are_those_of_the_solver():
 def test_refusals():
     sde, noised = noised_gaussian()
     flow, x = sg.ReverseSDE(sde, noised.score, eta=0.0), torch.zeros(2, 1, dtype=F64)
-    with pytest.raises(ValueError, match=r"end at t = 1, in noise.*pass the solver itself, DDIM\("):
+    with pytest.raises(
+        ValueError, match=r"end at t = 1, in noise.*pass the solver itself, DDIM\("
+    ):
         sg.simulate(flow, x, sde.time_grid(3).flip(0), solver=sg.FinalDenoising())
     with pytest.raises(ValueError, match=r"FinalDenoising needs the α and σ.*not ItoProcess"):
         sg.simulate(
