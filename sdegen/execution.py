@@ -16,6 +16,7 @@ import importlib
 import json
 import os
 import platform
+import re
 import sys
 import time
 import traceback
@@ -38,7 +39,17 @@ __all__ = ["execute", "say", "tell_last"]
 _PACKAGES = ("sdegen", "torch", "numpy", "scipy", "torchsde", "torchdiffeq")
 _FEW = 4
 # what messages of the library ask for, in the words of the command line
-_FLAGS = {"resume=True": "--resume", "keep_path=False": "--last-only"}
+_FLAGS = {
+    r"resume=True": "--resume",
+    r"keep_path=False": "--last-only",
+    r"EulerMaruyama\(substeps=…\)": "--solver euler-maruyama",
+    r"Heun\(substeps=…\)": "--solver heun",
+    r"substeps=…": "--substeps",
+    r"(?<!\()\bsubsteps=(\d+)": r"--substeps \1",  # not that of an object
+    r"on_nonfinite='freeze'": "--on-nonfinite freeze",
+    r"interacting=True": "--interacting True",
+    r"float64 states, x0\.double\(\),": "--dtype float64,",
+}
 _MAY_NAME_A_FILE = ("sde", "diffusion", "potential", "density", "data", "model")
 
 
@@ -152,7 +163,7 @@ def tell_last(command: str, text: str) -> None:
 def _in_flags(text: str) -> str:
     """A message of the library's, in the words of the command line."""
     for argument, flag in _FLAGS.items():
-        text = text.replace(argument, flag)
+        text = re.sub(argument, flag, text)
     return text
 
 
@@ -268,7 +279,7 @@ def _versions() -> dict[str, str]:
 def _notes(command: str) -> Iterator[None]:
     """Warnings as one line each."""
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: say(command, f"note: {message}")
+        warnings.showwarning = lambda message, *_: say(command, f"note: {_in_flags(str(message))}")
         yield
 
 

@@ -17,13 +17,14 @@ import math
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.checks import check_count, check_positive
 from sdegen.noise import Rng, Stream, stream
-from sdegen.requests import as_state, kind_of
+from sdegen.requests import as_numbers, as_state, kind_of
 
 __all__ = [
     "NodalDensity",
@@ -109,7 +110,11 @@ def total_variation_floor(density: NodalDensity | Tensor, n: int) -> float:
     """
     if n < 1:
         raise ValueError(f"n must be ≥ 1 samples, but is {n}.")
-    masses = _with_outside(density if isinstance(density, Tensor) else density.cell_masses)
+    if isinstance(density, type) or not isinstance(density, NodalDensity):
+        masses = as_numbers("density", density, expected="a Density, or its cell masses")
+    else:
+        masses = density.cell_masses
+    masses = _with_outside(masses)
     # a mass of 0 or 1 has no deviation, and has no logarithm of its own or of the rest
     m = masses[(masses > 0) & (masses < 1)]
     k = (n * m).floor() + 1
@@ -157,12 +162,13 @@ def wasserstein_1d(x: Samples, y: Samples | NodalDensity) -> float:
             not 1.
     """
     a = _line(x, "x").sort().values
-    if isinstance(y, Tensor):
+    if isinstance(y, Tensor | np.ndarray | list | tuple):
         b = _line(y, "y").to(a.device).sort().values
         knots = torch.cat([a, b]).sort().values
         other = _empirical_cdf(b, knots)
         left, right = other[:-1], other[:-1]
     else:
+        _check_density(y, "y must be samples of shape (m, 1), or a Density")
         a = a.to(y.x.device)
         knots = torch.cat([a, y.x.to(torch.float64)]).sort().values
         other = _cdf(y, knots)
@@ -374,12 +380,12 @@ def _with_outside(masses: Tensor) -> Tensor:
     return torch.cat([masses.clamp(min=0), missing.reshape(1)])
 
 
-def _check_density(density: object) -> None:
+def _check_density(density: object, expected: str = "density must be a Density") -> None:
     """Refuse what has no nodes and cells."""
     if isinstance(density, type) or not isinstance(density, NodalDensity):
         raise TypeError(
-            "density must be a Density, such as FokkerPlanck(sde, grid).stationary() returns, but "
-            f"is {kind_of(density)}."
+            f"{expected}, such as FokkerPlanck(sde, grid).stationary() returns, but is "
+            f"{kind_of(density)}."
         )
 
 

@@ -252,7 +252,7 @@ def test_a_bad_request_is_one_line_and_leaves_nothing(here, call, arguments, tol
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_no_cuda_device(call):
     status, _, err = call("simulate", "--sde", "well.py:well", "--device", "cuda")
-    assert (status, err) == (2, ["sdegen simulate: no CUDA device; use device='cpu'."])
+    assert (status, err) == (2, ["sdegen simulate: no CUDA device; pass --device cpu."])
 
 
 def test_a_numerical_failure_keeps_what_was_done(here, call):

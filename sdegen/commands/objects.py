@@ -85,7 +85,7 @@ def device_of(name: str) -> torch.device:
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
         raise ValueError(f"device must be 'cpu', 'cuda' or 'cuda:1', but is {name!r}.")
     if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError("no CUDA device; use device='cpu'.")
+        raise ValueError("no CUDA device; pass --device cpu.")
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
         raise ValueError(
             f"no CUDA device {index}: there are {torch.cuda.device_count()}, counted from 0."

@@ -77,7 +77,8 @@ def run(config: TrainRunConfig, folder: Path, progress: bool) -> dict[str, Any]:
     if config.classes:
         if sets.labels is None:
             raise ValueError(
-                f"classes: {config.data} has no labels; of the named data, the digits do."
+                f"classes: {config.data} has no labels; leave --classes out, or pass "
+                "--data digits, the named data that have some."
             )
         labels, validation_labels = sets.labels, sets.validation_labels
         classes = int(labels.max()) + 1

@@ -368,7 +368,9 @@ def check_memory(x0: State, kept_times: int) -> None:
         need,
         x0.device,
         f"{kept_times} times × {len(x0)} trajectories",
-        "keep_path=False, fewer times, or fewer trajectories",
+        "keep_path=False, fewer times, or fewer trajectories"
+        if kept_times > 1
+        else "fewer trajectories",
     )
 
 

@@ -296,7 +296,9 @@ def _carried_out(
                 done += 1
     path = None if store is None else store.path
     if failure is not None or done < len(mine):
-        there = "" if path is None else f" They are in {path}: resume=True goes on."
+        # with what cures a failure the run is another, which this store would refuse
+        next_ = "resume=True goes on" if failure is None else "a run that is changed needs another"
+        there = "" if path is None else f" They are in {path}: {next_}."
         # in a store there are those of the other ranks too
         count = plan.blocks - len(missing) + done if store is None else len(store.done())
         here = f"rank {ranks.rank} of {ranks.world}: " if ranks.world > 1 else ""

@@ -26,6 +26,7 @@ __all__ = ["Unknowns", "descend", "distance", "multistep", "on_circle"]
 
 _ROUND = 20  # iterations between two looks at the held-out part
 _IDLE = 4  # rounds without a gain, after which the descent ends
+_MET = 1e-12  # of the whole, below which two nodes are one
 _GAIN = 0.99  # a round is a gain if it brings the held-out error below this part of the best
 
 
@@ -50,6 +51,11 @@ class Unknowns:
         """first + (last − first) Σ softmax(gaps), both ends met exactly; (steps + 1,)."""
         share = torch.softmax(self.gaps, 0).cumsum(0)[:-1]
         return pad(first + (last - first) * share, (1, 1)) + _ends(len(self.gaps), first, last)
+
+    @property
+    def have_met(self) -> bool:
+        """Whether a gap has no width, so that two nodes are one."""
+        return bool((torch.softmax(self.gaps.detach(), 0) < _MET).any())
 
     def tensors(self) -> list[Tensor]:
         """What gradients are taken of."""
@@ -132,7 +138,7 @@ def descend(
         bar: Told of each round.
 
     Returns:
-        The best unknowns.
+        The best unknowns; those before a step after which nodes meet, where there is one.
     """
     best, least, idle = start, held_out(start), 0
     now = start.copied(requires_grad=True)
@@ -151,8 +157,13 @@ def descend(
         return value.detach()
 
     for _ in range(rounds):
-        optimiser.step(closure)  # type: ignore[no-untyped-call]
-        found = held_out(now)
+        try:
+            optimiser.step(closure)  # type: ignore[no-untyped-call]
+            found = held_out(now)
+        except ValueError:
+            if not now.have_met:
+                raise
+            break  # many a solver refuses such nodes; the descent has nowhere to go
         bar.update()
         bar.set_postfix_str(f"held-out error {found:.3g}")
         idle = 0 if found < _GAIN * least else idle + 1

@@ -394,9 +394,8 @@ class Plan:
         collecting = sum(type(o).begin is Observable.begin for o in self.observables)
         path = state * len(self.times)
         kept = path if self.keep_path else state
-        working = _HELD * state + 2 * collecting * path
-        if (self.stored and self.keep_path) or not self.solver.shows_steps:
-            working += 2 * path
+        paths = collecting + int((self.stored and self.keep_path) or not self.solver.shows_steps)
+        working = _HELD * state + 2 * paths * path
         waiting = record + (kept if self.stored else 0)
         at_once = min(threads, self.blocks)
         need = at_once * working + min(_AHEAD * threads, self.blocks) * waiting
@@ -404,16 +403,22 @@ class Plan:
         processes = min(processes, self.blocks)
         need *= processes
         at = f"trajectories at {len(self.times)} times"
-        what, fewer = f"{at_once} blocks of {self.rows} {at}", "threads"
+        what = f"{at_once} blocks of {self.rows} {at}"
         if self.whole:
             why = "they feel each other (interacting)"
             if self.solver.whole:
                 why = f"{type(self.solver).__name__} takes one step for all"
             what = f"{self.rows} {at}, which run together, as {why},"
-            fewer = "trajectories"
         if processes > 1:
             what = f"{processes} processes with {what}"
-        instead = f"fewer {fewer}, fewer times, or keep_path=False"
+        saves = {  # what is asked to change must make the need less
+            "fewer threads": at_once > 1,
+            "fewer processes": processes > 1,
+            "fewer times": paths > 0 or record > 0,
+            "keep_path=False": self.stored and self.keep_path and len(self.times) > 1,
+            "fewer trajectories": self.whole or self.blocks == 1,
+        }
+        instead = " or ".join(name for name, does in saves.items() if does) or "smaller states"
         check_bytes(need, self.sample.device, what, instead)
 
 

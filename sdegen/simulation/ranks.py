@@ -205,10 +205,15 @@ def joined_ranks(device: torch.device | str = "cpu") -> Iterator[Ranks]:
     on_gpu = torch.device(device).type == "cuda"
     if on_gpu:
         gpus = torch.cuda.device_count()
+        if gpus == 0:
+            raise ValueError(
+                f"{here} processes on a machine without a CUDA device: joined_ranks('cpu') shares "
+                "its processors."
+            )
         if here > gpus:
             raise ValueError(
                 f"{here} processes on a machine of {gpus} CUDA devices: start as many processes "
-                f"as devices, torchrun --nproc-per-node {max(1, gpus)}."
+                f"as devices, torchrun --nproc-per-node {gpus}."
             )
         torch.cuda.set_device(local)
     mine = not distributed.is_initialized()

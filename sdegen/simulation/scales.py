@@ -88,9 +88,10 @@ def check_end(sde: SDE, x0: State, times: Tensor, result: Trajectory, freeze: bo
     raise NonFiniteError(
         f"{int(lost.sum())} of {len(lost)} trajectories have exploded: the largest |x| at t = "
         f"{float(times[-1]):g} is {float(size.max()):.3g}, where this path, of starts up to "
-        f"{float(x0.detach().abs().max()):.3g}, can have {started * last[0]:.3g}. Take more "
-        "steps, a solver of lower order, or a grid made for the flow (timesteps.auto); of a "
-        "posterior score, covariance='isotropic'.",
+        f"{float(x0.detach().abs().max()):.3g}, can have {started * last[0]:.3g}. Take a "
+        "solver of lower order or of prediction 'v', a grid made for the flow and for this solver "
+        "(timesteps.made_for), or more steps, until twice as many change nothing; of a posterior "
+        "score, covariance='isotropic'.",
         marked,
     )
 

@@ -128,7 +128,10 @@ class RunStore:
         Raises:
             OSError: If there is no room, or no right to write; with what is needed.
         """
-        _check_room(path, layout.blocks * layout.block_bytes)
+        fewer = "fewer trajectories"
+        if len(layout.times) > 1:
+            fewer = f"fewer times (keep_path=False keeps the last), or {fewer}"
+        _check_room(path, layout.blocks * layout.block_bytes, f"keep {fewer}")
         with _explained(path, lambda: layout.blocks * layout.block_bytes):
             path.parent.mkdir(parents=True, exist_ok=True)
             made = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
@@ -182,7 +185,8 @@ class RunStore:
         if missing:
             for left in path.rglob(".*.tmp"):  # of a write that was killed
                 left.unlink(missing_ok=True)
-        _check_room(path, missing * layout.block_bytes)
+        # with fewer times or trajectories it would be another run, which this store refuses
+        _check_room(path, missing * layout.block_bytes, "make room, and resume it then")
         return store
 
     def done(self) -> set[int]:
@@ -407,8 +411,13 @@ def _whole_files(path: Path) -> Any:  # noqa: ANN401, a class of a package that 
     return WholeFiles(path)
 
 
-def _check_room(path: Path, need: int) -> None:
+def _check_room(path: Path, need: int, instead: str) -> None:
     """Refuses a run for which the disk is too small, before it begins.
+
+    Args:
+        path: Folder of the store.
+        need: Bytes.
+        instead: What to do.
 
     Raises:
         OSError: With what is needed and what is free.
@@ -420,8 +429,7 @@ def _check_room(path: Path, need: int) -> None:
     if need > free:
         raise OSError(
             errno.ENOSPC,
-            f"the store needs {_size(need)}, but {_size(free)} are free on this disk; keep fewer "
-            "times (keep_path=False keeps the last), or fewer trajectories",
+            f"the store needs {_size(need)}, but {_size(free)} are free on this disk; {instead}",
             str(path),
         )
 

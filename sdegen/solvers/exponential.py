@@ -115,11 +115,12 @@ class Integrals:
         self._log_scale, self._share = _LOG_SCALE[prediction], _SHARE[prediction]
         slope = self.lam.detach().diff()
         if not bool((slope > 0).all() or (slope < 0).all()):
+            t, lam = nodes.detach(), self.lam.detach()
             i = int((slope * slope.sum().sign() <= 0).nonzero()[0]) if len(slope) else 0
             raise ValueError(
-                f"σ/α must be strictly monotone along the nodes, but t = {float(nodes[i]):g} and "
-                f"{float(nodes[i + 1]):g} have λ = log(α/σ) = {float(self.lam[i]):g} and "
-                f"{float(self.lam[i + 1]):g}: does the schedule stand still there?"
+                f"σ/α must be strictly monotone along the nodes, but t = {float(t[i]):g} and "
+                f"{float(t[i + 1]):g} have λ = log(α/σ) = {float(lam[i]):g} and "
+                f"{float(lam[i + 1]):g}: does the schedule stand still there?"
             )
 
     @property

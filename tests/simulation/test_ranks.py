@@ -118,6 +118,10 @@ def test_a_run_on_gpus_asks_for_as_many(monkeypatch):
     told = "4 processes on a machine of 2 CUDA devices: start as many .* --nproc-per-node 2"
     with pytest.raises(ValueError, match=told), sg.joined_ranks("cuda"):
         pass
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    told = r"4 processes on a machine without a CUDA device: joined_ranks\('cpu'\) shares"
+    with pytest.raises(ValueError, match=told), sg.joined_ranks("cuda"):
+        pass
 
 
 def test_a_run_on_cpus_needs_no_gpu(monkeypatch):
@@ -157,9 +161,11 @@ def test_the_command_line_under_torchrun_ends_with_what_it_says(tmp_path):
     line = ["-m", "sdegen", "simulate", "--sde", "well.py:drift", "--diffusion", "0.7"]
     line += ["--store", "run.zarr", "--trajectories", "10"]
     options = {"cwd": tmp_path, "capture_output": True, "text": True, "check": False}
-    first = subprocess.run([sys.executable, *line], **options)
-    assert first.returncode == 0, first.stderr
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    # what processes of torchrun are told to pass: --store
+    first = subprocess.run([*torchrun, "--nproc-per-node=2", *line], **options)
+    assert first.returncode == 0, first.stderr
+    assert "trajectories = 10\n" in first.stdout
     again = subprocess.run([*torchrun, "--nproc-per-node=2", *line], **options)
     assert again.returncode == 1
     last = again.stderr.rstrip("= \n").splitlines()[-1]
