@@ -6,10 +6,11 @@ import shutil
 from datetime import datetime
 from pathlib import Path
 
+import pytest
 import torch
 
 from sdegen.storage import load_tensors
-from tests.cures.places import command, digits, folder, near, patched, run
+from tests.cures.places import command, digits, folder, near, run
 
 _SIMULATE = "simulate --sde mine.py:ou --dtype float64 --seed 0 --trajectories 4000 --points 6 "
 _TRAIN = "train --samples 100 --width 8 --depth 1 --steps 3 --batch-size 8 --seed 0 "
@@ -79,14 +80,12 @@ class _Noon(datetime):
         return cls(2026, 1, 1, 12, tzinfo=zone)
 
 
-def _full_runs():
-    for number in ("", *(f"-{n}" for n in range(2, 1000))):
-        Path(f"runs/simulate-20260101T120000Z{number}").mkdir(parents=True)
-
-
-def _a_full_second():
-    _full_runs()
-    patched("sdegen.runs.datetime", _Noon, lambda: run(_SIMULATE))()
+def _a_full_second(line):
+    """Of 999 runs of one second, or of two here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sdegen.runs.datetime", _Noon)
+        patch.setattr("sdegen.runs.range", lambda *ends: range(1, 3), raising=False)
+        return command(_SIMULATE, _SIMULATE, line)
 
 
 def _compared(found):
@@ -116,7 +115,8 @@ def _uniform_between_walls():
 
 def _certified(flags, sde="ou"):
     found = command(
-        f"verify mine.py:{sde} --trajectories 200 --t1 1 --points 2 --substeps 50 --seed 0 {flags}"
+        f"verify mine.py:{sde} --trajectories 200 --t1 1 --points 2 --substeps 50 --seed 0 "
+        f"--cells 200 {flags}"
     )
     assert found["checks"] > 5
 
@@ -307,8 +307,8 @@ FOLLOWED = {
     ),
     "a second with too many runs": (
         "has too many runs of this second; pass --out",
-        lambda: command(_a_full_second),
-        lambda: command(_full_runs, _SIMULATE + "--out other"),
+        lambda: _a_full_second(_SIMULATE),
+        lambda: _a_full_second(_SIMULATE + "--out other"),
     ),
     "an earlier run": (
         "has files in it; pass --overwrite to replace the run there",

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from tests.cures.common import F64, FLOW, VP, T, column, simulate, warned
+from tests.cures.common import F64, FLOW, VP, column, simulate, warned
 from tests.cures.places import near, ours
 
 

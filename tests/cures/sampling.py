@@ -82,7 +82,8 @@ _START = VP.prior((24, 1), rng=0, dtype=F64)
 def _calibrated(dynamics=_FLOW, solver=None, steps=3, x_T=_START, near_to=0.03, **options):
     """It ends nearer to the flow than it began, and near to it."""
     solver = sg.AngularAdams(2) if solver is None else solver
-    found = sg.calibrate(dynamics, solver, steps, x_T, **({"rounds": 1} | options))
+    given = {"rounds": 1, "times": sg.timesteps.power(VP, steps), "reference": sg.Heun(30)}
+    found = sg.calibrate(dynamics, solver, steps, x_T, **(given | options))
     assert found.error <= found.error_before
     x = sg.simulate(_FLOW, _START, found.times, solver=found.solver).final
     near(float((x / _START).mean()), _TURNED, near_to)
