@@ -487,9 +487,8 @@ def _tell(
     steps = walk.nodes.diff().abs()
     largest = float(steps.max())
     substeps = getattr(solver, "substeps", 1)
-    cure = "Take smaller steps: a larger substeps=…, or times closer to each other."
-    if found is not None:
-        cure = f"substeps={substeps * 2**found} (dt = {largest / 2**found:.3g}) would do there."
+    assert found is not None  # it is for all but explosions
+    cure = f"substeps={substeps * 2**found} (dt = {largest / 2**found:.3g}) would do there."
     seen = (
         f"{len(walk.x)} pilot trajectories, {verdict.node} of {len(walk.nodes) - 1} steps, up to "
         f"t = {float(walk.nodes[verdict.node]):g}"

@@ -251,7 +251,7 @@ FOLLOWED = {
         lambda: command(f"{_TRAIN} --network unet"),
         lambda: command(f"{_TRAIN} --network mlp"),
     ),
-    "the best of no validation": (
+    "the best of no validation, as a flag": (
         "keep = 'best' asks for the best weights on validation data",
         lambda: command(f"{_TRAIN} --keep best"),
         _best,

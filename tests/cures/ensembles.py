@@ -143,6 +143,18 @@ class _Each(_Highest):
         return {"highest": states.amax(0)}
 
 
+def _binned(count, full=False):
+    """A histogram, on a machine that has no room for it."""
+
+    def refuses(*args, **options):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    if full:
+        patched("torch.bincount", refuses, lambda: _binned(count))()
+    run = _run(observables=[sg.Histogram(-2.0, 2.0, count)])
+    near(float(run.observables["histogram"].counts[-1].sum()), 800, 0)
+
+
 def _highest():
     near(float(_run(observables=[_Highest()]).observables["highest"]), 1.0, 0.0)
 
@@ -265,6 +277,11 @@ FOLLOWED = {
             _full(160, lambda: _run(threads=1, observables=[_Highest()]))(),
             _full(160, lambda: _run(threads=4, times=[0.0, 1.0], observables=[_Highest()]))(),
         ),
+    ),
+    "observables that are too large": (
+        "what the observables gather does not fit",
+        ours(lambda: _binned(10**6, full=True), MemoryError),
+        lambda: _binned(100),
     ),
     # --- stores
     "states that were not stored": (

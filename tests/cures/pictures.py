@@ -11,7 +11,8 @@ import sdegen as sg
 from sdegen import plots
 from sdegen.report import Claim, Report
 from sdegen.verification.budget import ErrorBudget, Part
-from tests.cures.common import BM, F64, FLOW, GRID, OU, T, column, simulate
+from sdegen.verification.noising import certify_noising
+from tests.cures.common import BM, F64, FLOW, GRID, OU, VP, T, column, simulate
 from tests.cures.places import near
 
 _SPREAD = torch.linspace(-1.0, 1.0, 50, dtype=F64)[:, None]
@@ -112,6 +113,16 @@ def _reported(kind):
     assert "data:image/png;base64" in report.html
 
 
+def _noised_chain():
+    chain = sg.DDPM.discretize(VP, 10)
+    return certify_noising(chain, VP, chain.times)
+
+
+def _printed():
+    text = str(_noised_chain())
+    assert _noised_chain().sentence in text
+
+
 def _claim(**bounds):
     assert Claim("the mean", 0.5, **bounds).holds
 
@@ -183,6 +194,11 @@ FOLLOWED = {
         "is a list of tensors that require grad, which would lose it",
         _listed,
         _stacked,
+    ),
+    "a number that requires grad": (
+        "pass its value, .item()",
+        lambda: sg.Grid(torch.tensor(0.0, requires_grad=True), 1.0, 10),
+        lambda: near(sg.Grid(torch.tensor(0.0, requires_grad=True).item(), 1.0, 10).low, 0, 0),
     ),
     "walls that are none": (
         r"walls must be Walls\(low, high, kind\) or None",
@@ -263,6 +279,11 @@ FOLLOWED = {
             _drawn(plots.paths(_plane())),
             _drawn(plots.samples_2d({"here": _plane().final}, _plane().final)),
         ),
+    ),
+    "a certificate without densities": (
+        "there are no densities to draw in this certificate; print it",
+        lambda: plots.certificate(_noised_chain()),
+        _printed,
     ),
     "no budgets": (
         "there are no budgets to draw; pass a mapping from N",
