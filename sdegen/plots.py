@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from sdegen.checks import check_count
 from sdegen.plots_density import (
     density_and_particles,
     density_gif,
@@ -41,6 +42,7 @@ from sdegen.plots_style import (
     _title,
 )
 from sdegen.plots_verification import certificate, error_budget
+from sdegen.requests import as_number, as_numbers, as_state, check_kind
 from sdegen.score.training import TrainResult
 from sdegen.shapes import State
 from sdegen.trajectory import Trajectory
@@ -87,6 +89,8 @@ def paths(path: Trajectory, *, count: int = 40) -> Figure:
     Raises:
         ValueError: If states have more than two coordinates.
     """
+    check_kind("path", path, Trajectory, "a Trajectory, as simulate returns it")
+    check_count("count", count)
     kept = _numbers(path.finite)[:, :count]
     if kept.shape[2:] not in {(1,), (2,)}:
         raise ValueError(
@@ -123,6 +127,10 @@ def samples_2d(samples: Mapping[str, State], data: State) -> Figure:
     Returns:
         The figure.
     """
+    check_kind("samples", samples, Mapping, "a mapping of names to samples")
+    data = as_state("data", data)
+    if data.ndim != 2:
+        raise ValueError(f"data must have shape (n, 2), but have {tuple(data.shape)}.")
     panels = {"data": data, **samples}
     columns = min(4, len(panels))
     rows = math.ceil(len(panels) / columns)
@@ -161,6 +169,9 @@ def image_sheet(images: Mapping[str, State], *, rows: int = 8, columns: int = 8)
     Raises:
         ValueError: If images have another shape.
     """
+    check_kind("images", images, Mapping, "a mapping of names to images")
+    check_count("rows", rows)
+    check_count("columns", columns)
     letters = "ABCDEF"[: len(images)]
     size = 3.4
     figure, axes = _panels(letters, size * len(images), size * rows / columns + 0.35, gap=0.05)
@@ -185,6 +196,9 @@ def denoising_strip(path: Trajectory, *, rows: int = 6, columns: int = 10) -> Fi
     Raises:
         ValueError: If states are not images, or the path was not kept.
     """
+    check_kind("path", path, Trajectory, "a Trajectory, as simulate returns it")
+    check_count("rows", rows)
+    check_count("columns", columns)
     if len(path.times) < 2:
         raise ValueError(
             "denoising_strip needs the path, but it has one time; simulate with keep_path=True."
@@ -218,6 +232,8 @@ def pareto(curves: Mapping[str, _Curve], *, floor: float | None = None, quantity
     Returns:
         The figure, with both axes logarithmic.
     """
+    floor = None if floor is None else as_number("floor", floor)
+    check_kind("curves", curves, Mapping, "a mapping of names to (x, y)")
     figure, axes = _panels("P", 7.6, 4.0)
     panel = axes["P"]
     _log_log(panel, curves)
@@ -249,6 +265,8 @@ def convergence(
     Returns:
         The figure, with both axes logarithmic.
     """
+    slope = as_number("slope", slope)
+    check_kind("curves", curves, Mapping, "a mapping of names to (x, y)")
     figure, axes = _panels("P", 7.6, 4.0)
     panel = axes["P"]
     _log_log(panel, curves)
@@ -278,6 +296,7 @@ def histogram(values: Tensor, *, quantity: str) -> Figure:
     Raises:
         ValueError: If values are not one number each, or not all finite.
     """
+    values = as_numbers("values", values)
     if values.ndim != 1 or not bool(values.isfinite().all()):
         raise ValueError(
             f"a histogram needs finite values of shape (n,), but they have shape "
@@ -304,6 +323,7 @@ def loss_curve(result: TrainResult) -> Figure:
     Returns:
         The figure.
     """
+    check_kind("result", result, TrainResult, "a TrainResult, as train returns it")
     losses = _numbers(result.losses)
     window = max(1, len(losses) // 100)
     mean = np.convolve(losses, np.full(window, 1 / window), "valid")

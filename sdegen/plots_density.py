@@ -17,6 +17,7 @@ from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 from PIL import Image
 
+from sdegen.checks import check_count
 from sdegen.fokker_planck.density import DensityPath
 from sdegen.plots_style import (
     _BLUE,
@@ -114,6 +115,7 @@ def density_heatmap(density: DensityPath) -> Figure:
     Raises:
         ValueError: If there are fewer than two times.
     """
+    check_kind("density", density, DensityPath, "a DensityPath, as FokkerPlanck.solve returns it")
     figure, axes = _panels("T", 7.0, 3.4)
     _heatmap(figure, axes["T"], density)
     return figure
@@ -132,6 +134,8 @@ def density_ridge(density: DensityPath, *, count: int = 12) -> Figure:
     Raises:
         ValueError: If there are fewer than two times.
     """
+    check_kind("density", density, DensityPath, "a DensityPath, as FokkerPlanck.solve returns it")
+    check_count("count", count)
     x, p = _numbers(density.x), _rows(density)
     shown = np.unique(np.linspace(0, len(p) - 1, min(len(p), count)).round().astype(int))
     figure, axes = _panels("R", 6.4, 4.6)
@@ -168,6 +172,10 @@ def relaxation_gif(
     Raises:
         ValueError: If states are not one-dimensional, or no time is common to both.
     """
+    check_kind("file", file, (str, Path), "the path of a file")
+    check_count("fps", fps)
+    check_kind("density", density, DensityPath, "a DensityPath, as FokkerPlanck.solve returns it")
+    check_kind("path", path, Trajectory, "a Trajectory, as simulate returns it")
     x, particles = _numbers(density.x), _line_of(path)
     pairs = _common_times(density, path, None)
     shown = np.linspace(0, len(pairs) - 1, min(len(pairs), _FRAMES)).round().astype(int)
@@ -208,6 +216,9 @@ def density_gif(density: DensityPath, file: str | Path, *, fps: int = 15) -> Non
     Raises:
         ValueError: If there are fewer than two times.
     """
+    check_kind("file", file, (str, Path), "the path of a file")
+    check_count("fps", fps)
+    check_kind("density", density, DensityPath, "a DensityPath, as FokkerPlanck.solve returns it")
     x, p = _numbers(density.x), _rows(density)
     shown = np.linspace(0, len(p) - 1, min(len(p), _FRAMES)).round().astype(int)
     figure, axes = _panels("A", 6.0, 3.6)

@@ -30,6 +30,7 @@ from sdegen.plots_style import (
     _panels,
     _title,
 )
+from sdegen.requests import as_numbers, check_kind
 
 __all__ = ["current", "first_passage", "plane", "spectrum", "stationary"]
 
@@ -47,6 +48,13 @@ def stationary(density: Density, exact: Tensor, *, energy: Tensor | None = None)
     Returns:
         The figure.
     """
+    check_kind("density", density, Density, "a Density")
+    exact = as_numbers("exact", exact)
+    if exact.shape != density.x.shape:
+        raise ValueError(
+            f"exact must have one number for each node, shape {tuple(density.x.shape)}, but has "
+            f"{tuple(exact.shape)}."
+        )
     x, p, q = _numbers(density.x), _heights(density.p), _numbers(exact)
     figure, axes = _panels(
         "AE" if energy is None else "UE;AE", 9.0, 3.4 if energy is None else 4.6
@@ -126,6 +134,8 @@ def current(densities: Mapping[str, Density], currents: Mapping[str, Tensor]) ->
     Raises:
         ValueError: If the names differ.
     """
+    check_kind("densities", densities, Mapping, "a mapping of names to densities")
+    check_kind("currents", currents, Mapping, "a mapping of names to currents")
     if set(densities) != set(currents):
         raise ValueError(
             f"densities and currents need the same names, but are {sorted(densities)} and "
@@ -157,6 +167,7 @@ def first_passage(passage: FirstPassage, *, energy: Tensor | None = None) -> Fig
         The figure: the mean time with a band of one standard deviation, and between two absorbing
         walls the chance to leave through the upper one, the committor.
     """
+    check_kind("passage", passage, FirstPassage, "a FirstPassage of a density")
     x, mean, std = (_numbers(v) for v in (passage.x, passage.mean, passage.std))
     q = _numbers(passage.to_high)
     two_ways = bool(q.min() < q.max())
@@ -206,6 +217,7 @@ def plane(density: PlaneDensity, current: Tensor | None = None) -> Figure:
     Returns:
         The figure.
     """
+    check_kind("density", density, PlaneDensity, "a PlaneDensity")
     x, y, p = (_numbers(v) for v in (density.x, density.y, density.p))
     figure, axes = _panels("D", 5.4, 4.6)
     panel = axes["D"]

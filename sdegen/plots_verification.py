@@ -24,6 +24,7 @@ from sdegen.plots_style import (
     _plain_log,
     _title,
 )
+from sdegen.requests import check_kind
 from sdegen.verification.budget import ErrorBudget
 from sdegen.verification.certificate import Certificate
 
@@ -47,6 +48,7 @@ def certificate(result: Certificate) -> Figure:
     Raises:
         ValueError: If there is no law in it, as in that of a noising chain.
     """
+    check_kind("result", result, Certificate, "a Certificate")
     law, path = result.law, result.path
     if law is None or path is None:
         raise ValueError(
@@ -103,6 +105,7 @@ def error_budget(budgets: Mapping[int, ErrorBudget]) -> Figure:
     Raises:
         ValueError: If there is none.
     """
+    check_kind("budgets", budgets, Mapping, "a mapping from N to an ErrorBudget")
     if not budgets:
         raise ValueError("there are no budgets to draw; pass a mapping from N to an ErrorBudget.")
     figure, axes = _panels("TW", 9.6, 3.8)

@@ -415,6 +415,67 @@ BEYOND |= {
     ),
 }
 
+SEEN = FP.solve(START, TIMES)
+WALK = sg.simulate(OU, X0, TIMES, rng=0)
+CURVES = {"a": ([1, 2], [0.1, 0.01])}
+
+# films are left out: each that a slip lets through takes a second
+BEYOND |= {
+    "plots.paths": (sg.plots.paths, {"path": WALK, "count": 3}),
+    "plots.samples_2d": (sg.plots.samples_2d, {"samples": {"a": X2}, "data": X2}),
+    "plots.image_sheet": (
+        lambda **a: sg.plots.image_sheet(**a),
+        {"images": {"a": torch.zeros(2, 1, 4, 4)}, "rows": 1, "columns": 2},
+    ),
+    "plots.denoising_strip": (
+        lambda **a: sg.plots.denoising_strip(**a),
+        {
+            "path": sg.simulate(OU, torch.zeros(4, 1, 4, 4, dtype=F64), TIMES, rng=0),
+            "rows": 1,
+            "columns": 2,
+        },
+    ),
+    "plots.pareto": (
+        lambda **a: sg.plots.pareto(**a, quantity="W1"),
+        {"curves": CURVES, "floor": 0.01},
+    ),
+    "plots.convergence": (
+        lambda **a: sg.plots.convergence(**a, quantity="W1"),
+        {"curves": CURVES, "slope": -1.0},
+    ),
+    "plots.histogram": (
+        lambda values: sg.plots.histogram(values, quantity="x"),
+        {"values": torch.linspace(0, 1, 9)},
+    ),
+    "plots.loss_curve": (
+        sg.plots.loss_curve,
+        {"result": trained(model(), torch.linspace(-1, 1, 8)[:, None], FEW)},
+    ),
+    "plots.density_heatmap": (sg.plots.density_heatmap, {"density": SEEN}),
+    "plots.density_ridge": (
+        lambda **a: sg.plots.density_ridge(**a),
+        {"density": SEEN, "count": 2},
+    ),
+    "plots.stationary": (sg.plots.stationary, {"density": START, "exact": START.p}),
+    "plots.current": (
+        sg.plots.current,
+        {"densities": {"a": START}, "currents": {"a": FP.current(START)}},
+    ),
+    "plots.first_passage": (sg.plots.first_passage, {"passage": EXIT.first_passage()}),
+    "plots.plane": (
+        lambda density: sg.plots.plane(density),
+        {"density": PLANE.gaussian((0.0, 0.0), [[1.0, 0.0], [0.0, 1.0]])},
+    ),
+    "plots.error_budget": (
+        sg.plots.error_budget,
+        {
+            "budgets": sg.error_budgets(
+                VP, LAW, LAW.score, sg.Grid(-8.0, 8.0, 400), [VP.time_grid(40)]
+            )
+        },
+    ),
+}
+
 SLIPS = {
     "a float": 0.5,
     "an int": 3,
