@@ -136,6 +136,8 @@ def current(densities: Mapping[str, Density], currents: Mapping[str, Tensor]) ->
     """
     check_kind("densities", densities, Mapping, "a mapping of names to densities")
     check_kind("currents", currents, Mapping, "a mapping of names to currents")
+    for name, density in densities.items():
+        check_kind(f"densities[{name!r}]", density, Density, "a Density")
     if set(densities) != set(currents):
         raise ValueError(
             f"densities and currents need the same names, but are {sorted(densities)} and "
