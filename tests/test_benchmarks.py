@@ -111,6 +111,12 @@ def test_estimated_errors_of_random_problems_at_rest_cover_the_true_ones():
     assert told["above 1 % without a word"] == 0
 
 
+@pytest.mark.parametrize("number", [315, 327])  # a force whose rounding grows, a layer at a wall
+def test_what_a_strong_force_does_in_time_is_neither_refused_nor_wrong(number):
+    rows = random_problems.judged(random_problems.on_a_line(number))
+    assert all(random_problems.covered(row) and row["true"] < 1e-3 for row in rows)
+
+
 def test_random_problems_are_the_same_every_time():
     first, again = random_problems.on_a_line(7), random_problems.on_a_line(7)
     assert (first.cells, first.peclet, first.barrier) == (again.cells, again.peclet, again.barrier)

@@ -28,6 +28,7 @@ from sdegen.shapes import as_times
 from sdegen.walls import WallKind, Walls, check_wall_kind
 
 __all__ = [
+    "REFUSED",
     "GridBoundary",
     "GridBoundaryLike",
     "as_start",
@@ -47,7 +48,7 @@ __all__ = [
 _EDGE_WARNS, _EDGE_FAILS = 1e-6, 1e-2
 _MASS_TOLERANCE = 1e-3
 _NONE = (None, None)
-_REFUSED = 0.1  # an error above which there is no answer
+REFUSED = 0.1  # an error above which there is no answer
 _NEGATIVE = 1e-12  # of the peak: what a start may have by rounding
 
 
@@ -389,7 +390,7 @@ def check_accurate(error: ErrorEstimate, first: int, rtol: float, *, by_number: 
     if not any(len(values) for values in told.values()):
         return
     later = ErrorEstimate(told, error.method)
-    if float(later) > _REFUSED and not by_number:
+    if float(later) > REFUSED and not by_number:
         raise SolverError(
             f"the density is not resolved: its estimated error is {float(later):.2g}, on the "
             "finest cells that can be afforded. Pass a grid with more cells where it is steep, "

@@ -8,24 +8,43 @@ t + c_i h. With W = A⁻¹ of the Runge–Kutta matrix its values Y_i there obey
 one banded system of s unknowns at each node. Of order 2s − 1, and L-stable: what is stiff is
 damped, however long the step. Mass is kept in the lumped form, where M does not change.
 
+Where M and K do not change, with the eigenvalues λ_k of W (V its eigenvectors) a step is
+
+    p′ = 2 Re Σ c_k (λ_k M − h K)⁻¹ M p,    c_k = V_sk (V⁻¹ W 1)_k,    Im λ_k > 0
+
+three tridiagonal systems. All λ_k lie on the right, where the inverse of a generator has a 1-norm
+of at most 1/Re λ_k, however strong the drift. Some poles of `exponential.py` lie on the left,
+where a strong drift amplifies rounding.
+
 Reference:
     Hairer and Wanner 1996, Solving Ordinary Differential Equations II, section IV.5 (Radau IIA).
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import Complex, Float
 from numpy.typing import NDArray
 from scipy.linalg import lapack
+from torch import Tensor
 
-__all__ = ["NODES", "ORDER", "collocated"]
+from sdegen.errors import SolverError
+from sdegen.fokker_planck import tridiagonal
+
+__all__ = ["NODES", "ORDER", "collocated", "walked"]
 
 Array = NDArray[Any]
 
 _STAGES = 6
 ORDER = 2 * _STAGES - 1
+_TOLERANCE = 1e-10  # of the peak, of one of the steps that are chosen here
+_HELD_TO = 10  # the order that they are chosen by: stiffness leaves less than all of it
+_FIRST = 1 / 16  # of the time: the first of them
+_MOST_STEPS = 100_000
 
 
 def _radau() -> tuple[Array, Array]:
@@ -40,6 +59,17 @@ def _radau() -> tuple[Array, Array]:
 
 
 NODES, _W = _radau()
+
+
+def _fractions() -> tuple[Complex[Tensor, " poles"], Complex[Tensor, " poles"]]:
+    """λ_k and 2 c_k of the eigenvalues above the axis."""
+    values, vectors = np.linalg.eig(_W)
+    factors = vectors[-1] * np.linalg.solve(vectors, _W.sum(1))
+    above = values.imag > 0  # s is even: none is real
+    return torch.from_numpy(values[above]), torch.from_numpy(2 * factors[above])
+
+
+_POLES, _FACTORS = _fractions()
 
 
 def collocated(mass: Array, rates: Array, h: float, p: Array) -> Array:
@@ -85,6 +115,51 @@ def collocated(mass: Array, rates: Array, h: float, p: Array) -> Array:
     unknown = np.linalg.solve(np.eye(2 * s) + ends[:, 1:], ends[:, 0])
     y = z[:, 0] - z[:, 1:] @ unknown
     return np.ascontiguousarray(y.reshape(n, s)[:, -1])
+
+
+def walked(
+    mass: Float[Tensor, "... 3 n"], rates: Float[Tensor, "... 3 n"], dt: float, p: Tensor
+) -> tuple[Float[Tensor, "... n"], int]:
+    """Return e^{dt M⁻¹K} p by steps that choose their length, and how many they were.
+
+    Args:
+        mass: Bands of M.
+        rates: Bands of K.
+        dt: Time, > 0.
+        p: Unknowns, which the grid resolves or nearly so: others take many steps.
+
+    Raises:
+        SolverError: If 100,000 steps are not enough.
+    """
+    left, h = dt, _FIRST * dt
+    for count in range(1, _MOST_STEPS + 1):
+        h = min(h, left)
+        with torch.no_grad():
+            once = _stepped(mass, rates, h, p)
+            twice = _stepped(mass, rates, 0.5 * h, _stepped(mass, rates, 0.5 * h, p))
+            peak = twice.abs().amax(-1).clamp(min=math.ulp(0.0))
+            apart = float(((once - twice).abs().amax(-1) / peak).max())
+        error = apart / (2**_HELD_TO / 4)
+        ideal = h * min(3.0, max(0.2, 0.9 * (_TOLERANCE / max(error, 1e-300)) ** (1 / _HELD_TO)))
+        if error <= _TOLERANCE:
+            if torch.is_grad_enabled():  # lengths of steps have no gradients
+                twice = _stepped(mass, rates, 0.5 * h, _stepped(mass, rates, 0.5 * h, p))
+            p, left = twice, left - h
+            if left <= 1e-14 * dt:
+                return p, count
+        h = ideal
+    raise SolverError(
+        f"{_MOST_STEPS} steps did not carry the density over dt = {dt:g}: {left:.3g} is left. The "
+        "drift is strong beside the noise; take shorter times."
+    )
+
+
+def _stepped(mass: Tensor, rates: Tensor, h: float, p: Tensor) -> Tensor:
+    """One step where M and K do not change."""
+    load = tridiagonal.multiply(mass, p)
+    poles, factors = (v.reshape(-1, *(1,) * p.ndim) for v in (_POLES, _FACTORS))
+    systems = poles[..., None] * mass - h * rates
+    return tridiagonal.solve(systems, factors * load).real.sum(0)
 
 
 def _by_column(bands: Array) -> Array:

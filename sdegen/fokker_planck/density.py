@@ -46,6 +46,7 @@ __all__ = [
     "integral",
     "integral_weights",
     "interpolated",
+    "moment_weights",
     "part_masses",
 ]
 
@@ -56,6 +57,15 @@ _UNRESOLVED = 2e-2  # of the peak: by how much a cubic through every other node 
 _GAUSS_NODES, _GAUSS_WEIGHTS = (
     torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(5)
 )  # exact for a cubic times a polynomial of degree 6
+
+
+# ∫ ξᵏ H dξ, k = 0, 1, 2, of the cubics of Hermite for p_i, p_{i+1}, h s_i and h s_{i+1}
+_HERMITE = np.array([
+    (1 / 2, 3 / 20, 1 / 15),
+    (1 / 2, 7 / 20, 4 / 15),
+    (1 / 12, 1 / 30, 1 / 60),
+    (-1 / 12, -1 / 20, -1 / 30),
+])  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -592,23 +602,44 @@ def integral_weights(x: Float[Tensor, " nodes"]) -> Float[Tensor, " nodes"]:
     >>> integral_weights(torch.linspace(0, 4, 5, dtype=torch.float64))
     tensor([0.3750, 1.1667, 0.9167, 1.1667, 0.3750], dtype=torch.float64)
     """
-    h = (x[1:] - x[:-1]).numpy()
-    of_slopes = np.zeros(len(x))  # −h²/12 (s_{i+1} − s_i) over each cell
-    of_slopes[1:] -= h**2 / 12
-    of_slopes[:-1] += h**2 / 12
-    middle = of_slopes[1:-1].copy()
-    middle[0] -= of_slopes[0]  # s_0 = 2 σ_0 − s_1, and so at the other end
-    middle[-1] -= of_slopes[-1]
+    return torch.from_numpy(moment_weights(x.numpy(), 1)[0])
+
+
+def moment_weights(x: NDArray[np.float64], count: int = 3) -> NDArray[np.float64]:
+    """Return weights of ∫ p dx, ∫ x p dx and ∫ x² p dx of the cubics, shape (count, nodes).
+
+    Over a cell of width h from x, with ∫ ξᵏ H dξ of the four cubics H of Hermite by hand.
+
+    Args:
+        x: Nodes, shape (nodes,).
+        count: How many of the moments, 1 to 3.
+    """
+    h = x[1:] - x[:-1]
+    powers = h ** np.arange(1, count + 1)[:, None]
+    parts = _HERMITE[:, :count, None] * powers  # of p_i, p_{i+1}, h s_i and h s_{i+1}
+    if count > 1:  # from powers of ξ h to those of x + ξ h
+        shift = x[:-1] * parts[:, 0]
+        if count > 2:
+            parts[:, 2] += x[:-1] * (2 * parts[:, 1] + shift)
+        parts[:, 1] += shift
+    left, right, rise, fall = parts
+    of_slopes = np.zeros((count, len(x)))
+    of_slopes[:, :-1] += h * rise
+    of_slopes[:, 1:] += h * fall
+    middle = of_slopes[:, 1:-1].copy()
+    middle[:, 0] -= of_slopes[:, 0]  # s_0 = 2 σ_0 − s_1, and so at the other end
+    middle[:, -1] -= of_slopes[:, -1]
     share = h[1:] / (h[1:] + h[:-1])
-    of_secants = np.zeros(len(h))
-    of_secants[:-1] += share * middle
-    of_secants[1:] += (1 - share) * middle
-    of_secants[0] += 2 * of_slopes[0]
-    of_secants[-1] += 2 * of_slopes[-1]
-    weights = np.zeros(len(x))
-    weights[1:] += 0.5 * h + of_secants / h
-    weights[:-1] += 0.5 * h - of_secants / h
-    return torch.from_numpy(weights)
+    of_secants = np.zeros((count, len(h)))
+    of_secants[:, :-1] += share * middle
+    of_secants[:, 1:] += (1 - share) * middle
+    of_secants[:, 0] += 2 * of_slopes[:, 0]
+    of_secants[:, -1] += 2 * of_slopes[:, -1]
+    of_secants /= h
+    weights = np.zeros((count, len(x)))
+    weights[:, 1:] += right + of_secants
+    weights[:, :-1] += left - of_secants
+    return weights
 
 
 def interpolated(

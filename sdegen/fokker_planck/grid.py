@@ -22,7 +22,7 @@ from torch import Tensor
 from sdegen.checks import check_positive
 from sdegen.fokker_planck import arrays
 from sdegen.fokker_planck.arrays import AnyArray
-from sdegen.fokker_planck.density import Density, cell_masses, integral_weights
+from sdegen.fokker_planck.density import Density, cell_masses, integral_weights, moment_weights
 from sdegen.fokker_planck.extent import extent
 from sdegen.requests import as_number, as_numbers
 from sdegen.sde.base import SDE
@@ -172,9 +172,12 @@ class Grid:
 
     @cached_property
     def moment_weights(self) -> NDArray[np.float64]:
-        """Weights of ∫ p dx, ∫ y p dx and ∫ y² p dx, y from the middle, shape (nodes, 3)."""
-        y, w = self.nodes.numpy() - 0.5 * (self.low + self.high), self.weights.numpy()
-        return np.stack([w, w * y, w * y * y], 1)
+        """Weights of ∫ p dx, ∫ y p dx and ∫ y² p dx, y from the middle, shape (3, nodes).
+
+        They are those of the cubics of `Density`, whose slopes no density that is resolved limits.
+        """
+        y = self.nodes.numpy() - 0.5 * (self.low + self.high)
+        return moment_weights(y)
 
     @cached_property
     def even(self) -> bool:

@@ -1,8 +1,9 @@
 """A density in time on grids of several levels: what its cells miss, and finer cells for it.
 
 Level 0 is the user's grid, level −1 every other node of it, level 1 has all cells halved, and so
-on. Where the error is of second order in the cell or higher, a third of the difference of two
-levels bounds that of the finer one:
+on. At walls without flux that the drift presses on, level 1 has as many more as the layer there
+asks for. Where the error is of second order in the cell or higher, a third of the difference of
+two levels bounds that of the finer one:
 
     p − p_h = c hᵖ + …,    |p − p_h| ≈ |p_h − p_2h| / (2ᵖ − 1) ≤ |p_h − p_2h| / 3    for p ≥ 2
 
@@ -29,15 +30,14 @@ from scipy.interpolate import make_interp_spline
 from torch import Tensor
 
 from sdegen.accuracy import ErrorEstimate
-from sdegen.fokker_planck import arrays
-from sdegen.fokker_planck.arrays import AnyArray
+from sdegen.fokker_planck.checks import REFUSED
 from sdegen.fokker_planck.coefficients import Reader
 from sdegen.fokker_planck.course import Course
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.power_law import Powers, with_poles
-from sdegen.fokker_planck.refinement import coarsened, halved
+from sdegen.fokker_planck.refinement import bisected, coarsened, halved, positions
 from sdegen.fokker_planck.transient import Exponential, Integrator, Walk, carried
 
 __all__ = ["Found", "Levels", "Start", "found"]
@@ -49,10 +49,14 @@ _STEPPED = 0.02  # of what steps say that they err by, which is far below: their
 _FEWEST = 32  # cells that are worth taking every other node of
 _MOST, _MOST_IN_TIME = 16_000, 4_000  # cells, without steps in time and with them
 _MOST_PIECES = 4_000_000  # cells times exponentials that one time is cut into
+_RATHER = 4  # times as many, rather than no answer
 _NUMBERS = 8_000_000  # of all densities of a path
 _NO_MASS = 1e-6  # a mass below is compared with it
 _NOTHING = 1e-10  # of mass
 _SMOOTH = 7  # degree of the spline that carries a resolved start to finer cells
+_GENTLE = 1.0  # what log p gains over a cell that follows a layer at a wall
+_DEEP = 36.0  # by how much it falls over such a layer: e⁻³⁶ = 2e-16
+_BISECTIONS = 12  # of cells in it
 _ROUNDING = 1e-12  # what is left of a mass and its moments after many outputs
 
 
@@ -71,7 +75,7 @@ class Levels:
         """The compact and the lumped generator of a level."""
         if level not in self._made:
             inner = self[level + 1 if level < 0 else level - 1][0]
-            compact = inner.on((coarsened if level < 0 else halved)(inner.grid))
+            compact = inner.on(_next(inner, level))
             self._made[level] = compact, compact.with_form(compact=False)
         return self._made[level]
 
@@ -109,7 +113,7 @@ class Start:
             return p, grid.sharp_point(self.x0) if compact else p
         p = self.density.p.to(torch.float64)
         if level < 0:
-            p = _every_other(p.detach())
+            p = p.detach()[positions(grid, Grid.of(self.density.x))]
         elif level > 0:
             p = self._finer(grid)
         if level and self.density.powers == (None, None):
@@ -155,7 +159,7 @@ class Found:
         """Mass, mean from the middle of the grid, and variance at each time, shape (3, T)."""
         if self.powers != (None, None):
             return self._by_cubics()
-        moments: Array = (self.p.detach().numpy() @ self.grid.moment_weights).T
+        moments: Array = (self.p.detach().numpy() @ self.grid.moment_weights.T).T
         mass = np.where(moments[0] > _NOTHING, moments[0], 1.0)
         moments[1:] /= mass
         moments[2] -= moments[1] ** 2
@@ -240,7 +244,10 @@ def found(
     most = min(most, _NUMBERS // len(course.times))
     while refined and (told is None or best.rang or not told.worst <= rtol):
         cells = 2 * best.grid.cells
-        if told is not None and (cells > most or cells * best.walk.pieces > _MOST_PIECES):
+        more = 1 if told is None or told.worst <= REFUSED else _RATHER
+        if told is not None and (
+            cells > more * most or cells * best.walk.pieces > more * _MOST_PIECES
+        ):
             break
         finer = on(level + 1, integrator, None if best.rang else best.walk)
         told, best, level = _judged(finer, best, _SHARE), finer, level + 1
@@ -251,16 +258,19 @@ def _judged(run: Found, other: Found, share: float) -> Found:
     """The same with its errors, from the level below."""
     p, q = run.p.detach().numpy(), other.p.detach().numpy()
     if run.grid is not other.grid:
-        p = _every_other(p)
-    # beside a wall without noise a density may be infinite
-    peak = run.p.detach().numpy()[:, 1:-1].max(1)
+        p = p[:, positions(other.grid, run.grid).numpy()]
+    # at a wall without noise a density may be infinite
+    low, high = (power is not None for power in run.powers)
+    seen = slice(int(low), -1 if high else None)
+    peak = run.p.detach().numpy()[:, seen].max(1)
     (mass, mean, variance), gaps = run.moments, np.abs(run.moments - other.moments)
-    there = (mass > _NOTHING) & (variance > 0) & (peak > 0)  # of nothing there is no shape to know
-    spread = np.where(there, variance, 1.0)
+    there = (mass > _NOTHING) & (peak > 0)  # of nothing there is no shape to know
+    # what leans on a wall within a cell has no variance there, or by rounding a negative one
+    spread = np.where(there, np.maximum(variance, float(run.grid.widths.min()) ** 2 / 12), 1.0)
     mean = np.abs(mean + 0.5 * (run.grid.low + run.grid.high))
     told = np.stack(
         [
-            np.abs(p - q)[:, 1:-1].max(1) / np.where(there, peak, 1.0),
+            np.abs(p - q)[:, seen].max(1) / np.where(there, peak, 1.0),
             gaps[1] / np.maximum(mean, np.sqrt(spread)),
             gaps[2] / spread,
             gaps[0] / np.maximum(mass, _NO_MASS),
@@ -276,9 +286,32 @@ def _judged(run: Found, other: Found, share: float) -> Found:
     return replace(run, error=error, worst=np.inf if np.isnan(worst) else worst)
 
 
-def _every_other(p: AnyArray) -> AnyArray:
-    """Values at the nodes of `coarsened`."""
-    some: AnyArray = p[..., ::2]
-    if p.shape[-1] % 2 == 0:
-        some = arrays.of(p).concatenate([some, p[..., -1:]], -1)
-    return some
+def _next(inner: Generator, level: int) -> Grid:
+    """The grid of a level, from the generator of that which lies nearer to level 0."""
+    if level < 0:
+        return coarsened(inner.grid)
+    grid = halved(inner.grid)
+    if level > 1:
+        return grid
+    low, high = (
+        kind == "no-flux" and power is None
+        for kind, power in zip(inner.ends.kinds, inner.ends.exponents, strict=True)
+    )
+    for _ in range(_BISECTIONS if low or high else 0):
+        at = inner.on(grid)
+        u = at.landscape(at.coefficients(at.reader.start)).u.detach()
+        chosen = low & _leaning(-u) | high & _leaning(u.flip(-1)).flip(-1)
+        if not bool(chosen.any()):
+            break
+        grid = bisected(grid, chosen)
+    return grid
+
+
+def _leaning(gains: Tensor) -> Tensor:
+    """Which cells are too wide for a density that leans on the first one's wall.
+
+    Args:
+        gains: What log p gains over each of them towards the wall.
+    """
+    below = gains.cumsum(0) - gains
+    return (gains > _GENTLE) & ((below < _DEEP).cumprod(0) > 0)

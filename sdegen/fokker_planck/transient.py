@@ -36,9 +36,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.errors import SolverError
-from sdegen.fokker_planck import tridiagonal
+from sdegen.fokker_planck import first_masses, tridiagonal
 from sdegen.fokker_planck.coefficients import Coefficients, Readers, one_or_stack
-from sdegen.fokker_planck.collocation import NODES, collocated
+from sdegen.fokker_planck.collocation import NODES, collocated, walked
 from sdegen.fokker_planck.course import Course, inside
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.generator import Generator
@@ -59,6 +59,8 @@ _WINDING = (
 )
 _REACH = 10.0  # v²t/D of one exponential that starts far from where the density will be (1e-10)
 _AMPLIFIED = math.exp(7.0)  # the amplification that is let pass: 10⁻¹⁴ e⁷ = 10⁻¹¹
+_TOO_FAR = math.exp(14.0)  # the amplification beyond which exponentials do not follow each other
+_MANY_PIECES = 12.0  # of one exponential each, from which on collocation costs less
 _FAINT = 1e-12  # of the peak: a density below it is not looked at
 _RELAXED = 1e-14
 
@@ -378,10 +380,14 @@ def carried(
     Returns:
         Nodal values, and how they were found.
     """
-    p, taken = _nodal(generator, start, sharp, course, integrator, walk)
+    q = generator.ends.restrict(sharp)
+    if sharp is start:
+        q = first_masses.seen(generator, start, course.times[0])
+    p, taken = _nodal(generator, start, q, course, integrator, walk)
     span, used = extremes(p), generator
     if fallback is not None and rings(p, span, generator.grid):
-        p, taken = _nodal(fallback, start, start, course, integrator, walk)
+        q = fallback.ends.restrict(start)
+        p, taken = _nodal(fallback, start, q, course, integrator, walk)
         span, used = extremes(p), fallback
     p = without_rounding(p, span, generator.grid, restored=restored, positive=fallback is not None)
     return Carried(p, used, taken)
@@ -405,15 +411,14 @@ class Carried:
 def _nodal(
     generator: Generator,
     start: Tensor,
-    sharp: Tensor,
+    unknowns: Tensor,
     course: Course,
     integrator: Integrator,
     walk: Walk | None,
 ) -> tuple[Tensor, Walk]:
-    """Nodal values at all times, of a start that the operator sees as `sharp`."""
-    ends = generator.ends
-    path, taken = integrator.path(generator, ends.restrict(sharp), course, walk)
-    return torch.stack([start, *map(ends.widen, path[1:])]), taken
+    """Nodal values at all times, of a start that the operator sees as these unknowns."""
+    path, taken = integrator.path(generator, unknowns, course, walk)
+    return torch.stack([start, *map(generator.ends.widen, path[1:])]), taken
 
 
 def _steps(times: Sequence[float]) -> list[float]:
@@ -431,10 +436,15 @@ def _flow(operator: Operator, dt: float, p: Tensor) -> Tensor:
 
 
 def _in_pieces(operator: Operator, dt: float, p: Tensor) -> tuple[Tensor, int]:
-    """e^{dt M⁻¹K} p, in pieces where one exponential would lose digits; and how many."""
+    """e^{dt M⁻¹K} p, in pieces where one exponential would lose digits; and how many.
+
+    Where there would be many, or few would do harm, steps of L-stable collocation follow the
+    first: by then what is stiff is gone.
+    """
     left = dt
     for taken in range(1, _MOST_STEPS + 1):
-        piece = min(left, _longest(operator, p.detach()))
+        longest, far = _longest(operator, p.detach())
+        piece = min(left, longest)
         moved = operator.moved(p, piece)
         left -= piece
         if left <= 1e-14 * dt:
@@ -443,20 +453,20 @@ def _in_pieces(operator: Operator, dt: float, p: Tensor) -> tuple[Tensor, int]:
         if float(change) < _RELAXED and piece * operator.circulation > _WINDING / 2:
             return moved, taken  # a current that runs in a density that rests
         p = moved
-    raise SolverError(
-        f"{_MOST_STEPS} pieces did not carry the density over dt = {dt:g}: {left:.3g} is left. "
-        "The drift is strong "
-        "beside the noise; take shorter times."
-    )
+        if far or left > _MANY_PIECES * longest:
+            p, steps = walked(operator.mass, operator.rates, left, p)
+            return p, taken + steps
+    raise AssertionError("pieces that are few came to an end")
 
 
-def _longest(operator: Operator, p: Tensor) -> float:
-    """The longest time that one exponential carries p without amplifying its 10⁻¹⁴ beyond 10⁻¹¹.
+def _longest(operator: Operator, p: Tensor) -> tuple[float, bool]:
+    """The longest time that one exponential carries p, and whether others are to follow.
 
     In the scalar product of e^{−Φ} the operator is symmetric and errors stay small; at x they are
     amplified by e^{Φ/2}, against a start that is e^{−Φ/2} p. A start far out, against a strong
     force, makes that ratio κ huge. Within v²t/D ≲ 10 of the place where it sits an error does not
-    reach across.
+    reach across. Where κ is so large that what does would be seen, of all places where there is
+    density the fastest counts, and one such time is all that exponentials are trusted with.
     """
     longest = _WINDING / operator.circulation if operator.circulation > 0 else math.inf
     values = p.numpy()
@@ -464,17 +474,27 @@ def _longest(operator: Operator, p: Tensor) -> float:
     raised = values * operator.amplification
     least = np.maximum.reduce(raised, -1, keepdims=True)  # of what is faint too
     if not np.count_nonzero(least > _AMPLIFIED * peak):
-        return longest
+        return longest, False
     seen = values > _FAINT * peak
-    strong = np.maximum.reduce(raised * seen, -1, keepdims=True) > _AMPLIFIED * peak
+    highest = np.maximum.reduce(raised * seen, -1, keepdims=True)
+    strong = highest > _AMPLIFIED * peak
     if not np.count_nonzero(strong):
-        return longest
-    height = np.where(
-        seen, np.log(np.where(seen, values, 1.0)) - 0.5 * operator.phi.detach().numpy(), -math.inf
-    )
-    at = height.argmax(-1)[..., None]
-    fastest = np.where(strong, np.take_along_axis(operator.speed.numpy(), at, -1), 0.0).max()
-    return float(min(longest, _REACH / fastest)) if fastest > 0 else longest
+        return longest, False
+    speed = operator.speed.numpy()
+    far = highest > _TOO_FAR * peak
+    if np.count_nonzero(far):
+        fastest = np.where(seen & strong, speed, 0.0).max()
+    else:
+        height = np.where(
+            seen,
+            np.log(np.where(seen, values, 1.0)) - 0.5 * operator.phi.detach().numpy(),
+            -math.inf,
+        )
+        at = height.argmax(-1)[..., None]
+        fastest = np.where(strong, np.take_along_axis(speed, at, -1), 0.0).max()
+    if fastest > 0:
+        longest = min(longest, _REACH / float(fastest))
+    return longest, bool(np.count_nonzero(far))
 
 
 def _magnus(

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.fokker_planck.collocation import NODES, ORDER, collocated
+from sdegen.fokker_planck.collocation import NODES, ORDER, collocated, walked
 from tests.exact import slope
 
 
@@ -20,6 +20,8 @@ def test_a_step_of_what_does_not_change_is_its_exponential(boundary):
     rates = np.stack([operator.rates.numpy()] * len(NODES))
     got = collocated(operator.mass.numpy(), rates, 0.02, p.numpy())
     assert float(np.abs(got - operator.moved(p, 0.02).numpy()).max()) < 1e-11
+    far, _ = walked(operator.mass, operator.rates, 2.0, p)
+    assert float((far - operator.moved(p, 2.0)).abs().max()) < 1e-9
 
 
 def test_order_and_damping():

@@ -214,7 +214,9 @@ def test_mass_is_kept_where_nothing_absorbs(form, boundary):
     )
     grid = sg.Grid.sinh(-math.pi, math.pi, 300, width=1.0)
     solver = sg.FokkerPlanck(sde, grid, boundary, form=form, physical_walls=True)
-    path = solver.solve(grid.gaussian(0.3, 0.3), torch.linspace(0, 100, 101, dtype=torch.float64))
+    # rtol: on the cells of the density at rest, not on halves of them
+    times = torch.linspace(0, 100, 101, dtype=torch.float64)
+    path = solver.solve(grid.gaussian(0.3, 0.3), times, rtol=1e-2)
     mass = torch.stack([path.at(k).mass for k in range(len(path))])
     assert float((mass - 1).abs().max()) < 1e-11
     rest = solver.stationary().p
