@@ -22,9 +22,12 @@ from tests.cures import (
     densities,
     dynamics,
     ensembles,
+    laws,
     likelihoods,
     models,
     pictures,
+    planes,
+    questions,
     running,
     samplers,
     sampling,
@@ -33,6 +36,9 @@ from tests.cures import (
 ROOMS = (
     core,
     densities,
+    questions,
+    planes,
+    laws,
     dynamics,
     likelihoods,
     models,
@@ -284,7 +290,7 @@ def test_what_says_nothing_to_do_is_no_cure():
 @pytest.mark.parametrize("name", FOLLOWED)
 def test_the_advice_is_followed(name, as_user):
     _, provoke, follow = FOLLOWED[name]
-    with pytest.raises((ValueError, TypeError, sg.SdegenError)) as caught:
+    with pytest.raises((ValueError, TypeError, sg.SdegenError, UserWarning)) as caught:
         provoke()
     pattern = FOLLOWED[name][0]
     if name != "square-root noise below zero":

@@ -348,7 +348,8 @@ def check_edges(p: Tensor, times: Tensor, grid: Grid, open_ends: tuple[bool, boo
 def check_resolved(path: DensityPath) -> int:
     """Warns of a start so narrow that the grid does not resolve what becomes of it at once.
 
-    A start at a point has moments that are those of the cells until it is some of them wide.
+    A start at a point has moments that are those of the cells until it is some of them wide. A
+    layer at a wall, or a kink where the drift jumps, may be as narrow whatever the start.
 
     Returns:
         Index of the first time after the start at which it is resolved.
@@ -359,15 +360,17 @@ def check_resolved(path: DensityPath) -> int:
         first += 1
     if first == 1 or float(seen.p[1].detach().amax()) <= 0:
         return 1
+    where = seen.at(first - 1).least_resolved
     text = (
-        "the start is so narrow that the grid does not resolve the density at "
-        f"t = {float(path.times[1]):g}"
+        f"the start is so narrow, or the grid so coarse beside x = {where:g}, that it does not "
+        f"resolve the density at t = {float(path.times[1]):g}"
     )
     if first > 2:
         text += f", nor up to t = {float(path.times[first - 1]):g}"
     warnings.warn(
         f"{text}: a cubic through every other node misses those between by more than 2 % of the "
-        "peak, and widths and moments are those of the cells. Take more cells, or look later.",
+        "peak, and widths and moments are those of the cells. Take more cells there, or look "
+        "later.",
         AccuracyWarning,
         stacklevel=3,
     )

@@ -130,7 +130,7 @@ def turning_spectrum(
         raise SolverError(
             f"the rate of mode {int(error.argmax())} was not found to rtol = {rtol:g} on "
             f"{finer.cells} cells: its estimated relative error is {error.max():.2g}. Pass a "
-            "larger rtol, or fewer modes."
+            "larger rtol, or a grid with nodes where drift or diffusion jump: Grid.of(nodes)."
         )
     x = finer.nodes
     psi = torch.from_numpy(np.concatenate([vectors, vectors[:, :1]], 1))

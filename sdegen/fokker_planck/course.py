@@ -117,7 +117,8 @@ def warn_isolated(plan: Course, *, stacklevel: int = 3) -> None:
         warnings.warn(
             f"drift or diffusion change near t = {t:g} for about as long as looks at them are "
             f"apart, {apart:.2g}: what is as short elsewhere may be missed. Pass breakpoints=[…] "
-            "with the times at which something begins or ends, or times that are closer there.",
+            "with the times at which something begins or ends, or carry the density through that "
+            "part in a run of its own, in which looks are closer.",
             AccuracyWarning,
             stacklevel=stacklevel,
         )

@@ -133,10 +133,12 @@ class Density:
             kept = torch.searchsorted(self.compared.x, self.x)
             p, finer = self.p.detach(), self.compared.p.detach()[kept]
             finite = torch.isfinite(p)
+            # between nodes that see nothing of it the peak is that of the finer grid
+            peak = float(p[finite].max()) or float(finer[finite].max()) or 1.0
             std = self.std
             return ErrorEstimate(
                 {
-                    "p": float((p - finer)[finite].abs().max() / p[finite].max()) + _ROUNDING,
+                    "p": float((p - finer)[finite].abs().max()) / peak + _ROUNDING,
                     "mean": self._differs("mean", float(torch.maximum(self.mean.abs(), std))),
                     "variance": self._differs("variance", float(std**2)),
                     "entropy": self._differs("entropy", max(abs(float(self.entropy)), 1.0)),
@@ -159,9 +161,14 @@ class Density:
             ValueError: If no error was estimated of this density.
         """
         if self.compared is None:
+            if self.told is None:
+                raise ValueError(
+                    "the error of this density was not estimated; ask FokkerPlanck(sde, "
+                    "grid).stationary() for one whose is."
+                )
             raise ValueError(
-                "the error of this density was not estimated; ask a solver for it: "
-                "FokkerPlanck.stationary, FokkerPlanck.solve."
+                f"of this density the errors of {', '.join(self.told)} were estimated, and are in "
+                ".error; for another, solve with all cells halved too, and compare the two."
             )
         here, there = float(self.expect(f)), float(self.compared.expect(f))
         spread = math.sqrt(float(self.expect(lambda x: (f(x) - here) ** 2)))
@@ -242,15 +249,26 @@ class Density:
     @cached_property
     def is_resolved(self) -> bool:
         """Whether the grid resolves it: a cubic through every other node meets those between."""
-        x, p = self.x.numpy(), self._smooth.detach().numpy()
-        if len(x) < 9:
+        if len(self.x) < 9:
             return False
+        miss = self._misses()[1]
+        return float(miss.max()) < _UNRESOLVED * float(self._smooth.detach().max())
+
+    @property
+    def least_resolved(self) -> float:
+        """The node that a cubic through every other one misses most."""
+        x, miss = self._misses()
+        return float(x[int(miss.argmax())])
+
+    def _misses(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Every other node, and by how much a cubic through those between them misses p there."""
+        x, p = self.x.numpy(), self._smooth.detach().numpy()
         last = len(x) - 1 + len(x) % 2  # an odd number of nodes
         nodes, values = x[:last:2], p[:last:2]
         h = nodes[1:] - nodes[:-1]
         share = (x[1:last:2] - nodes[:-1]) / h
         miss = _within_cells(h, values, _limited(h, values), share) - p[1:last:2]
-        return float(np.abs(miss).max()) < _UNRESOLVED * float(p.max())
+        return x[1:last:2], np.abs(miss)
 
     def expect(self, f: Callable[[Tensor], Tensor]) -> Float[Tensor, ""]:
         """E f(X) of the mass that is there, by Gauss quadrature on each cell's cubic.

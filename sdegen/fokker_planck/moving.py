@@ -17,19 +17,22 @@ Reference:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sdegen.boundary import Bound, values_of
+from sdegen.errors import SdegenError
 from sdegen.fokker_planck.checks import GridBoundary
 from sdegen.fokker_planck.density import Density, DensityPath, interpolated
 from sdegen.fokker_planck.grid import Grid
 from sdegen.sde.base import SDE
 from sdegen.shapes import State, Time
 
-__all__ = ["MovingEnds", "MovingFrame"]
+__all__ = ["MovingEnds", "MovingFrame", "in_words_of_the_frame"]
 
 _STEP = 1e-6  # of max(1, |t|): over which an end's speed is a difference
 _LOOKS = 257  # between the first and the last time, where ends are looked at
@@ -139,6 +142,19 @@ class MovingEnds:
             rows.append(torch.where(inside, values, 0.0).clamp(min=0))
         p = torch.stack(rows)
         return DensityPath(path.times, p, x, told=path.told, form=path.form)
+
+
+@contextmanager
+def in_words_of_the_frame() -> Iterator[None]:
+    """Add to an error of what is solved in y what its x is."""
+    try:
+        yield
+    except (SdegenError, ValueError) as error:
+        error.add_note(
+            "while a density between ends a(t) and b(t) that move was solved for: x in this "
+            "message is (x − a)/(b − a), and runs from 0 to 1, unless it is an end of the grid."
+        )
+        raise
 
 
 class MovingFrame(SDE):

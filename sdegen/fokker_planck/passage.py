@@ -99,8 +99,9 @@ class FirstPassage:
             where = float(self.x[int(error.argmax())])
             raise SolverError(
                 "the standard deviation of the passage is lost in the rounding of its moments: "
-                f"from x = {where:g} it is off by {float(error.max()):.2g} of itself. Ask "
-                "survival(x0, times) for the law of the passage time."
+                f"from x = {where:g} it is off by {float(error.max()):.2g} of itself. Simulate "
+                "passages so sharp: run_ensemble(…, observables=[FirstPassage(…)]), with times "
+                "close to each other around the mean, and read `survival`."
             )
         return (self.moments[1] - self.moments[0] ** 2).clamp(min=0).sqrt()
 

@@ -381,12 +381,13 @@ class FokkerPlanck2D:
             coarse, level = fine, level.finer
             seen = level.seen(start, at, form)
             fine = level.repeat(form, seen, plan, run, tolerance)
-            # between the user's nodes a start is what a spline makes of it
-            unsaid = level.differences(Solved(seen, form), self._level, Solved(start.p, form))
-            guessed = 0.0 if at is not None else max(unsaid["mean"], unsaid["covariance"])
-            width = float(start.covariance.trace())
-            shares = [min(1.0, width / level.spread(solved)) for solved in fine]
-            misses = [m + guessed * s for m, s in zip(run.errors, shares, strict=True)]
+            misses = run.errors
+            if at is None:  # between the user's nodes a start is what a spline makes of it
+                unsaid = level.differences(Solved(seen, form), self._level, Solved(start.p, form))
+                guessed = max(unsaid["mean"], unsaid["covariance"])
+                width = float(start.covariance.trace())
+                shares = [min(1.0, width / level.spread(solved)) for solved in fine]
+                misses = [m + guessed * s for m, s in zip(run.errors, shares, strict=True)]
             errors = _in_time(level, fine, coarse, misses)
         return level, fine, errors
 

@@ -191,8 +191,8 @@ class Chain:
         if not 0 <= index - below < len(found):
             raise SolverError(
                 f"mode {index} of the spectrum was not found: near the rate {rate:.3g} there are "
-                f"{len(found)} modes that arithmetic in double precision does not tell apart. Ask "
-                f"for {max(2, below)} modes, which end below it."
+                f"{len(found)} modes that arithmetic in double precision does not tell apart. "
+                "Take more cells, or fewer modes, those below that rate."
             )
         return found[index - below]
 

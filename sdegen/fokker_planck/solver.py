@@ -61,7 +61,7 @@ from sdegen.fokker_planck.frozen import Frozen
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.levels import Found, Levels, Start, found
-from sdegen.fokker_planck.moving import MovingEnds, MovingFrame
+from sdegen.fokker_planck.moving import MovingEnds, MovingFrame, in_words_of_the_frame
 from sdegen.fokker_planck.passage import (
     FirstPassage,
     passages,
@@ -84,6 +84,8 @@ Form = Literal["auto", "compact", "lumped"]
 _FINEST = 6  # times a grid is halved for a tolerance
 _MODES = 48  # slow ones, which are what is late
 _FEW_CELLS = 32
+# of what is refined inside as far as can be afforded, whatever rtol is
+_AT_JUMPS = "Pass a grid with nodes where drift or diffusion jump: Grid.of(nodes)."
 _FINER = "Pass a grid with more cells where the density is steep, or a density that is smoother."
 
 
@@ -138,6 +140,7 @@ class FokkerPlanck:
             raise ValueError(f"form must be one of {words}, but is {form!r}.")
         self.form, self.physical_walls = form, all(ends.physical)
         self._moving: MovingEnds | None = None
+        self._shown = grid  # whose ends a message names
         self._sources = None
         if killing is not None or injection is not None:
             self._sources = Sources(killing, injection)
@@ -147,9 +150,11 @@ class FokkerPlanck:
             self._refuse_killing("a density between ends that move")
             self._moving = MovingEnds(ends, grid)
             frame, unit = MovingFrame(sde, self._moving), self._moving.unit()
-            self._inner = FokkerPlanck(
-                frame, unit, self.walls, form=form, physical_walls=self.physical_walls
-            )
+            with in_words_of_the_frame():
+                self._inner = FokkerPlanck(
+                    frame, unit, self.walls, form=form, physical_walls=self.physical_walls
+                )
+            self._inner._shown = grid
 
     # ---- densities ----------------------------------------------------------------------------
 
@@ -240,7 +245,7 @@ class FokkerPlanck:
             raise NonFiniteError(f"the density is not finite at t = {float(ts[bad]):g}.", result)
         seen = result.p.detach()  # what is ∞ is at a wall without noise, which cuts nothing
         seen = seen if powers == (None, None) else seen.where(torch.isfinite(seen), 0.0)
-        check_edges(seen, ts, self.grid, self._open_ends)
+        check_edges(seen, ts, self._shown, self._open_ends)
         first = 1
         if x0 is not None or not density.is_resolved:
             first = check_resolved(result)
@@ -391,7 +396,7 @@ class FokkerPlanck:
         self._frozen.check("a transport")
         with torch.no_grad():
             found = transport(self._on, self.grid, rtol, assumed=self._frozen.assumed_autonomous)
-        warn_inaccurate(found.error, "the transport", "Pass rtol=, or more cells.")
+        warn_inaccurate(found.error, "the transport", _AT_JUMPS)
         return found
 
     # ---- leaving ------------------------------------------------------------------------------
@@ -421,7 +426,7 @@ class FokkerPlanck:
         warn_inaccurate(
             ErrorEstimate({k: e for k, e in found.error.items() if k != "std"}, "two grids"),
             "the first passage",
-            "Pass rtol=, or more cells.",
+            _AT_JUMPS,
         )
         return found
 
@@ -477,7 +482,8 @@ class FokkerPlanck:
             self._moving.check(ts)
             place = self._moving.place(x0, 0.0)
         asked = self if self._moving is None else self._inner
-        found = asked._survival(place, ts, rtol)
+        with in_words_of_the_frame() if self._moving is not None else nullcontext():
+            found = asked._survival(place, ts, rtol)
         warn_inaccurate(found.error, "the survival", "Pass rtol=, or more cells.")
         return found if place == x0 else replace(found, x0=x0)
 
@@ -485,14 +491,19 @@ class FokkerPlanck:
         """Return the law of the time at which a start leaves, with its errors."""
         solver = self
         for _ in range(_FINEST):
-            found = solver._compared(x0, ts)
+            with warnings.catch_warnings(record=True) as heard:
+                warnings.simplefilter("always")
+                found = solver._compared(x0, ts)
             if rtol is None or float(found.error) <= rtol:
+                for one in heard:  # of coarser grids nobody asked
+                    warnings.warn(one.message, one.category, stacklevel=3)
                 return found
             solver = solver._twin(halved(solver.grid))
         raise SolverError(
             f"the survival was not found to rtol = {rtol:g} on {solver.grid.cells // 2} cells: "
-            f"its estimated error is {float(found.error):.2g}. Pass a larger rtol, or times that "
-            "are later than the first moments of a start at a point."
+            f"its estimated error is {float(found.error):.2g}. Pass a larger rtol, a grid with "
+            "nodes where drift or diffusion jump, or times that are later than the first moments "
+            "of a start at a point."
         )
 
     def _compared(self, x0: float, ts: Tensor) -> Survival:
@@ -542,7 +553,7 @@ class FokkerPlanck:
             restored=False,
         )
         path = DensityPath(ts, run.p, self.grid.nodes, self._generator.ends.powers)
-        check_edges(path.p, ts, self.grid, self._open_ends)
+        check_edges(path.p, ts, self._shown, self._open_ends)
         check_resolved(path)
         return path
 
@@ -578,7 +589,7 @@ class FokkerPlanck:
             log_d = c.nodal_diffusivity.log()
             to_high = self.walls[1] == "absorbing"
             found = escape(self.grid.nodes, log_m, log_d, passage, to_high=to_high)
-        warn_inaccurate(found.error, "the escape", "Pass rtol=, or more cells.")
+        warn_inaccurate(found.error, "the escape", _AT_JUMPS)
         return found
 
     # ---- relaxation ---------------------------------------------------------------------------
@@ -618,7 +629,7 @@ class FokkerPlanck:
             found = spectrum(
                 self._on, self.grid, count, rtol, assumed=self._frozen.assumed_autonomous
             )
-        warn_inaccurate(found.error, "the spectrum", "Pass rtol=, or more cells.")
+        warn_inaccurate(found.error, "the spectrum", _AT_JUMPS)
         return found
 
     def turning_spectrum(self, count: int = 6, *, rtol: float | None = None) -> TurningSpectrum:
@@ -648,7 +659,7 @@ class FokkerPlanck:
             found = turning_spectrum(
                 self._on, self.grid, count, rtol, assumed=self._frozen.assumed_autonomous
             )
-        warn_inaccurate(found.error, "the spectrum", "Pass rtol=, or more cells.")
+        warn_inaccurate(found.error, "the spectrum", _AT_JUMPS)
         return found
 
     def correlation(
@@ -814,10 +825,11 @@ class FokkerPlanck:
         if x0 is None:
             check_start(density, self.grid, may_lack=True)
         start = moving.place(x0, t) if x0 is not None else moving.inward(density, inner.grid, t)
-        path = inner.solve(
-            start, ts, integrator=integrator, breakpoints=breakpoints, rtol=rtol,
-            differentiable=differentiable,
-        )  # fmt: skip
+        with in_words_of_the_frame():
+            path = inner.solve(
+                start, ts, integrator=integrator, breakpoints=breakpoints, rtol=rtol,
+                differentiable=differentiable,
+            )  # fmt: skip
         return moving.outward(path)
 
     def _on(self, grid: Grid) -> tuple[Fluxes, Ends]:

@@ -193,8 +193,8 @@ def compared(
         k = int(lost.nonzero()[0])
         raise SolverError(
             f"the density of first passages at t = {float(times[k]):g} is lost in rounding: it is "
-            f"below {float(here.rounding[1][k]):.2g}. Leave that time out, or ask first_passage() "
-            "for the mean time."
+            f"below {float(here.rounding[1][k]):.2g}. Freeze the time in the SDE, if it takes "
+            "one, and ask again, or ask first_passage() for the mean time."
         )
     told = ErrorEstimate({"probability": of_inside, "density": off[1] / peak}, "two grids")
     return Survival(times, inside, rate, x0, told, assumed)

@@ -258,8 +258,8 @@ class _Walker:
                     break
         raise SolverError(
             f"no step at t = {t:g} is short enough for an error below {self.tolerance:g}: does "
-            "drift or diffusion jump in time? Pass breakpoints=[…] with that time, or "
-            "Exponential(substeps=…)."
+            "drift or diffusion jump in time? Pass breakpoints=[…] with that time, "
+            "Exponential(substeps=…), or Exponential(tolerance=…) with a larger one."
         )
 
     def _again(self, p: Tensor, a: float, ends: list[float]) -> tuple[Tensor, list[float]]:

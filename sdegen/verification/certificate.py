@@ -247,7 +247,7 @@ def _check(
     if not hasattr(limits, "relaxation"):
         raise TypeError(
             f"limits must be Limits(…) or None, but is {type(limits).__name__}; pass "
-            "Limits(step=0.02)."
+            "sdegen.verification.check.Limits(step=0.02)."
         )
     if trajectories < 100:
         raise ValueError(f"trajectories must be at least 100 for a test, but is {trajectories}.")
