@@ -65,8 +65,8 @@ def fp_residual(score: ScoreFn, sde: SDE, x: State, t: Time) -> State:
         s, f = score(y, when), sde.drift(y, when)
         if not s.requires_grad:
             raise ValueError(
-                "score does not depend on x or t by autograd; compute it from those that it is "
-                "given, not under no_grad."
+                "score must be differentiable by autograd, but what it returns has no graph; "
+                "compute it from those x and t that it is given, not under no_grad."
             )
         g = sde.diffusion(y, when)
         noise = 0.5 * (g * g).expand_as(y).flatten(1)

@@ -304,7 +304,7 @@ FOLLOWED = {
         ),
     ),
     "a residual without a graph": (
-        "compute it from those that it is given, not under no_grad",
+        "x and t that it is given, not under no_grad",
         lambda: sg.fp_residual(lambda x, t: torch.zeros_like(x), VP, POINTS, 0.5),
         lambda: [
             near(sg.fp_residual(score, VP, POINTS, 0.5).abs().max(), 0.0, 1e-6)
