@@ -116,22 +116,6 @@ FOLLOWED = {
         lambda: sg.Grid.covering(RIPPLED),
         lambda: near(fp(RIPPLED, sg.Grid(-6.0, 6.0, 400)).stationary().std, 0.5**0.5, 1e-2),
     ),
-    # --- boundaries and paths
-    "walls that are none": (
-        r"walls must be Walls\(low, high, kind\) or None",
-        lambda: simulate(BM, walls=3),
-        lambda: simulate(BM, boundary=sg.Reflecting(0.0, 1.0)),
-    ),
-    "a path at other times than the steps": (
-        "pass a BrownianPath whose times have the nodes of every run",
-        lambda: simulate(BM, times=T, solver=sg.EulerMaruyama(2), brownian=sg.BrownianPath(0, T)),
-        lambda: near(
-            simulate(BM, times=T, solver=sg.EulerMaruyama(2), brownian=FINEST).final[0]
-            - simulate(BM, times=T, brownian=FINEST).final[0],
-            0.0,
-            1e-9,
-        ),
-    ),
     # --- noise that ends
     "noise that ends inside": (
         r"D = g²/2 must be > 0 inside the grid, but is 0 at x",
@@ -425,7 +409,6 @@ FAR_NODES = torch.cat(
 SHIFTED = sg.ItoProcess(lambda x: 6.0 - x, lambda x: (x - 5).clamp(min=0).sqrt())
 RIPPLED = sg.ItoProcess(lambda x: -x + 30 * torch.sin(3000 * x), 1.0)
 FINE_AT_ZERO = sg.Grid.sinh(-6.0, 6.0, 400, width=1e-3)
-FINEST = sg.BrownianPath(0, torch.linspace(0.0, 1.0, 21, dtype=F64))
 APART = 21.0 / 2048  # of the looks at a run of 21
 KICKS = [999.8 * APART, 1000.2 * APART]
 KICKED = sg.ItoProcess(lambda x, t: -x + 250.0 * ((t > KICKS[0]) & (t < KICKS[1])).to(x), 1.0)
