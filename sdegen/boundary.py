@@ -34,6 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sdegen.requests import refuse_lost_gradient
 from sdegen.shapes import State
 from sdegen.walls import WallKind, Walls
 
@@ -63,11 +64,13 @@ def values_of(bound: Bound, times: Tensor) -> Tensor:
         times: Shape (T,), float64.
 
     Raises:
+        TypeError: If a function returns a tensor whose gradient would be lost.
         ValueError: If a function returns no finite number at some time.
     """
     if not callable(bound):
         return torch.full((len(times),), float(bound), dtype=torch.float64)
     ts = times.detach().to("cpu", torch.float64)
+    refuse_lost_gradient("a bound", bound(ts[0]), "the place of a boundary")
     values = _at_once(bound, ts)
     if values is None:
         values = torch.tensor([float(bound(t)) for t in ts.unbind()], dtype=torch.float64)

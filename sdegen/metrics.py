@@ -24,7 +24,7 @@ from torch import Tensor
 
 from sdegen.checks import check_count, check_positive
 from sdegen.noise import Rng, Stream, stream
-from sdegen.requests import as_numbers, as_state, kind_of
+from sdegen.requests import as_numbers, as_state, kind_of, refuse_lost_gradient
 
 __all__ = [
     "NodalDensity",
@@ -329,6 +329,7 @@ def _flat(samples: Tensor, name: str) -> Tensor:
             f"{name} must have shape (n, *event) with n ≥ 1, but has shape "
             f"{tuple(samples.shape)}; numbers on a line are (n, 1)."
         )
+    refuse_lost_gradient(name, samples, "a distance")
     flat = samples.detach().to(torch.float64).flatten(1)
     lost = ~flat.isfinite().all(1)
     if lost.any():
@@ -364,6 +365,7 @@ def _line(samples: Tensor, name: str) -> Tensor:
 
 def _with_outside(masses: Tensor) -> Tensor:
     """Cell masses in float64, and after them what is missing to 1."""
+    refuse_lost_gradient("density", masses, "a distance")
     masses = masses.detach().to(torch.float64)
     outside = 1 - masses.sum()
     if (

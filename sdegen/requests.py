@@ -133,6 +133,25 @@ def as_number(name: str, value: object, *, cure: str = "pass its value, .item()"
     return number
 
 
+def refuse_lost_gradient(name: str, value: object, what: str, instead: str = "") -> None:
+    """Refuse a tensor whose gradient an answer would lose.
+
+    Args:
+        name: What it is, at the beginning of a sentence.
+        value: The tensor; what is none has no gradient.
+        what: The answer.
+        instead: What has a gradient, if something does: the end of a sentence.
+
+    Raises:
+        TypeError: If gradients are recorded and the tensor has one.
+    """
+    if isinstance(value, Tensor) and value.requires_grad and torch.is_grad_enabled():
+        raise TypeError(
+            f"{name} is, or depends on, a tensor that requires grad, and {what} would lose its "
+            f"gradient; detach it, or ask for {what} under torch.no_grad(){instead}."
+        )
+
+
 def as_numbers(name: str, value: object, *, expected: str = "numbers") -> Tensor:
     """Return numbers as a float64 tensor; one that is a tensor keeps its device and its gradient.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sdegen.accuracy import ErrorEstimate, Trust
+from sdegen.accuracy import ErrorEstimate, SlopeBy, Trust
 from sdegen.shapes import State
 
 __all__ = ["Trajectory"]
@@ -34,6 +34,7 @@ class Trajectory:
             where none is.
         step_error: Error of mean and spread by the size of the steps, from a pilot at half of
             them; None where none was made.
+        slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
     """
 
     times: Tensor
@@ -45,6 +46,7 @@ class Trajectory:
     windings: Tensor | None = None
     periods: Tensor | None = None
     step_error: ErrorEstimate | None = None
+    slope_by: SlopeBy = "none"
 
     def trust(self) -> Trust:
         """Return what is known of the errors of its last states, a row for each cause."""
@@ -57,6 +59,7 @@ class Trajectory:
             grid="none",
             truncation=f"{lost} trajectories lost" if lost else None,
             sampling=sampling if n > 1 else None,
+            slope_by=self.slope_by,
         )
 
     @property

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -103,3 +104,59 @@ def test_an_ensemble_says_what_is_known():
     assert known["sampling"] == "standard error of a mean 2.0e-02 of the std (2500 trajectories)"
     assert run.step_error is not None
     assert f"std {run.step_error['std']:.1e}" in known["step"]
+
+
+TABLE = torch.linspace(-4.0, 4.0, 801, dtype=torch.float64)
+
+
+def _tabulated(x):
+    """g of a table by NumPy, which autograd does not see; linear in x."""
+    return torch.as_tensor(np.interp(x.detach().numpy(), TABLE, 1 + 0.1 * TABLE)).to(x)
+
+
+UNSEEN = sg.ItoProcess(lambda x: -x, _tabulated, interpretation="stratonovich")
+BY_DIFFERENCES = {
+    "trajectories": lambda: sg.simulate(
+        UNSEEN, torch.zeros(8, 1, dtype=torch.float64), [0.0, 1e-3], rng=0
+    ),
+    "ensemble": lambda: sg.run_ensemble(
+        UNSEEN, torch.zeros(1, 1, dtype=torch.float64), [0.0, 1e-3], trajectories=8, rng=0,
+        observables=[sg.Moments()], progress=False,
+    ),
+    "density": lambda: sg.FokkerPlanck(UNSEEN, sg.Grid(-4.0, 4.0, 60)).stationary(),
+    "normalised": lambda: BY_DIFFERENCES["density"]().normalized(),
+    "densities in time": lambda: sg.FokkerPlanck(UNSEEN, sg.Grid(-4.0, 4.0, 60)).solve(
+        sg.Grid(-4.0, 4.0, 60).gaussian(0.0, 0.7), [0.0, 0.1]
+    ),
+    "one of them": lambda: sg.FokkerPlanck(UNSEEN, sg.Grid(-4.0, 4.0, 60)).solve(
+        sg.Grid(-4.0, 4.0, 60).gaussian(0.0, 0.7), [0.0, 0.1]
+    ).at(-1),
+    "spectrum": lambda: sg.FokkerPlanck(UNSEEN, sg.Grid(-4.0, 4.0, 60)).spectrum(2),
+    "first passage": lambda: sg.FokkerPlanck(
+        UNSEEN, sg.Grid(-1.0, 1.0, 60), "absorbing"
+    ).first_passage(),
+    "survival": lambda: sg.FokkerPlanck(UNSEEN, sg.Grid(-1.0, 1.0, 60), "absorbing").survival(
+        0.0, [0.0, 0.5]
+    ),
+    "density in the plane": lambda: sg.FokkerPlanck2D(
+        UNSEEN, (sg.Grid(-4.0, 4.0, 20),) * 2
+    ).stationary(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ask", BY_DIFFERENCES.values(), ids=BY_DIFFERENCES)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_results_say_that_a_derivative_was_found_by_differences(ask):
+    result = ask()
+    assert result.slope_by == "differences"
+    assert dict(result.trust().rows)["derivative"].startswith("by differences: autograd does not")
+
+
+def test_a_potential_that_autograd_does_not_see_is_said_and_others_are_not():
+    x = torch.zeros(8, 1, dtype=torch.float64)
+    hidden = sg.Langevin(lambda x: torch.as_tensor(0.5 * x.detach().numpy() ** 2).to(x))
+    assert sg.simulate(hidden, x, [0.0, 1e-3], rng=0).slope_by == "differences"
+    seen = sg.simulate(sg.Langevin(lambda x: 0.5 * x**2), x, [0.0, 1e-3], rng=0)
+    assert seen.slope_by == "autograd"
+    assert list(dict(seen.trust().rows)) == ["step", "grid", "truncation", "sampling"]
+    assert sg.simulate(sg.OrnsteinUhlenbeck(), x, [0.0, 1e-3], rng=0).slope_by == "none"

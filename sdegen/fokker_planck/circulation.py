@@ -34,7 +34,7 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, eigs, splu
 from torch import Tensor
 
-from sdegen.accuracy import ErrorEstimate, Trust
+from sdegen.accuracy import ErrorEstimate, SlopeBy, Trust
 from sdegen.errors import SolverError
 from sdegen.fokker_planck.density import integral
 from sdegen.fokker_planck.ends import Ends
@@ -68,6 +68,7 @@ class TurningSpectrum:
             nodes).
         error: Estimated relative errors of `rates` and `relaxation_time`.
         assumed_autonomous: Whether it was assumed that drift and diffusion do not depend on time.
+        slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
     """
 
     x: Float[Tensor, " nodes"]
@@ -75,6 +76,7 @@ class TurningSpectrum:
     densities: Complex[Tensor, "count nodes"]
     error: ErrorEstimate
     assumed_autonomous: bool = False
+    slope_by: SlopeBy = "none"
 
     def trust(self) -> Trust:
         """Return what is known of its errors, a row for each cause."""
@@ -82,6 +84,7 @@ class TurningSpectrum:
             "spectrum of a ring",
             self.error,
             truncation="none: a ring has no ends",
+            slope_by=self.slope_by,
         )
 
     @property

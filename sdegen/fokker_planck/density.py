@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,7 +33,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.accuracy import ErrorEstimate, Trust, in_words
+from sdegen.accuracy import ErrorEstimate, SlopeBy, Trust, in_words
 from sdegen.errors import NotNormalizableError
 from sdegen.fokker_planck import arrays
 from sdegen.fokker_planck.arrays import AnyArray
@@ -81,6 +82,7 @@ class Density:
             if there is one, of `fine`; errors are differences to it. None where none was made.
         assumed_autonomous: Whether it is an assumption that the SDE does not depend on time.
         told: Errors that were estimated where it was found, if none are differences to `compared`.
+        slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
     """
 
     x: Float[Tensor, " nodes"]
@@ -90,6 +92,7 @@ class Density:
     compared: Density | None = None
     assumed_autonomous: bool = False
     told: ErrorEstimate | None = None
+    slope_by: SlopeBy = "none"
 
     def __post_init__(self) -> None:
         for name in ("x", "p"):
@@ -108,7 +111,12 @@ class Density:
 
         With a power at a wall they are those of the smooth factor of p.
         """
-        return _limited(self.x.diff(), self._smooth)
+        with self._recorded():
+            return _limited(self.x.diff(), self._smooth)
+
+    def _recorded(self) -> AbstractContextManager[object]:
+        """What is kept keeps its graph, whoever asks for it first, such as `error`."""
+        return torch.enable_grad() if self.p.requires_grad else nullcontext()
 
     @cached_property
     def _law(self) -> PowerLaw | None:
@@ -118,7 +126,8 @@ class Density:
     @cached_property
     def _smooth(self) -> Float[Tensor, " nodes"]:
         """What the cubics interpolate: p, or its smooth factor."""
-        return self.p if self._law is None else self._law.smooth(self.p).clamp(min=0)
+        with self._recorded():
+            return self.p if self._law is None else self._law.smooth(self.p).clamp(min=0)
 
     @cached_property
     def error(self) -> ErrorEstimate | None:
@@ -185,11 +194,17 @@ class Density:
             f"{in_words(self.error)}, {len(nodes) - 1} cells",
             step="within that of the grid",
             truncation=f"{low} and {high} of the peak at the ends of the grid",
+            slope_by=self.slope_by,
         )
 
     @cached_property
     def cell_masses(self) -> Float[Tensor, " cells"]:
         """Probability of each cell [x_i, x_{i+1}], shape (nodes − 1,)."""
+        with self._recorded():
+            return self._masses_of_cells()
+
+    def _masses_of_cells(self) -> Float[Tensor, " cells"]:
+        """What `cell_masses` keeps."""
         if self.fine is not None:
             owner = torch.searchsorted(self.x, self.fine.x[:-1], right=True) - 1
             zero = torch.zeros(len(self.x) - 1, dtype=self.fine.p.dtype)
@@ -322,7 +337,7 @@ class Density:
         return below[cell] + self._mass_within(cell, y)
 
     def quantile(self, q: Float[Tensor, "*levels"] | float) -> Float[Tensor, "*levels"]:
-        """x with cdf(x) = q · mass, by bisection within its cell.
+        """x with cdf(x) = q · mass, by bisection within its cell; with a gradient where p has one.
 
         Args:
             q: Levels in [0, 1], any shape.
@@ -351,7 +366,12 @@ class Density:
                     middle = self._law.middle(cell, low, high)
                 short = self._mass_within(cell, middle) < target
                 low, high = torch.where(short, middle, low), torch.where(short, high, middle)
-        return 0.5 * (low + high)
+            x = 0.5 * (low + high)
+        if not (self.p.requires_grad and torch.is_grad_enabled()):
+            return x
+        # cdf(x; θ) = q · mass(θ) along a change of θ: dx = (q · d mass − d cdf)/p
+        lack = level * self.mass - self.cdf(x)
+        return x + (lack - lack.detach()) / self.at(x).detach()
 
     def normalized(self) -> Density:
         """The same shape with mass 1.
@@ -372,6 +392,7 @@ class Density:
             None if self.fine is None else self.fine.normalized(),
             None if self.compared is None else self.compared.normalized(),
             self.assumed_autonomous,
+            slope_by=self.slope_by,
         )
 
     def lumped(self) -> Density:
@@ -447,6 +468,7 @@ class DensityPath:
         told: Errors at each time, shape (T,), that were estimated where they were found.
         form: Form of the operator that carried them, "compact" or "lumped" (of second order,
             positive); None where none did.
+        slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
     """
 
     times: Float[Tensor, " T"]
@@ -457,6 +479,7 @@ class DensityPath:
     compared: DensityPath | None = None
     told: ErrorEstimate | None = None
     form: str | None = None
+    slope_by: SlopeBy = "none"
 
     def at(self, k: int) -> Density:
         """The density at times[k]; k is an index, and −1 is the last.
@@ -477,7 +500,9 @@ class DensityPath:
         if self.told is not None:
             each = {name: float(torch.as_tensor(e)[k]) for name, e in self.told.items()}
             told = ErrorEstimate(each, self.told.method)
-        return Density(self.x, self.p[k], self.powers, fine, compared, told=told)
+        return Density(
+            self.x, self.p[k], self.powers, fine, compared, told=told, slope_by=self.slope_by
+        )
 
     @cached_property
     def error(self) -> ErrorEstimate | None:
@@ -511,6 +536,7 @@ class DensityPath:
             f"{in_words(self.error)}, {len(nodes) - 1} cells{form}",
             step="within that of the grid",
             truncation=f"{low} and {high} of the peak at the ends of the grid",
+            slope_by=self.slope_by,
         )
 
     def __len__(self) -> int:

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen.accuracy import ErrorEstimate, Trust
+from sdegen.accuracy import ErrorEstimate, SlopeBy, Trust
 from sdegen.fokker_planck.passage import FirstPassage
 
 __all__ = ["Escape", "escape"]
@@ -40,6 +40,7 @@ class Escape:
         height: The barrier in units of kT, log of m_w D_w/(m_b D_b).
         error: Estimated relative error of `rate`; that of Kramers' formula is `kramers_error`.
         assumed_autonomous: Whether it was assumed that drift and diffusion do not depend on time.
+        slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
     """
 
     rate: float
@@ -49,10 +50,11 @@ class Escape:
     height: float
     error: ErrorEstimate
     assumed_autonomous: bool = False
+    slope_by: SlopeBy = "none"
 
     def trust(self) -> Trust:
         """Return what is known of its errors, a row for each cause."""
-        return Trust.on_grid("escape", self.error)
+        return Trust.on_grid("escape", self.error, slope_by=self.slope_by)
 
     @property
     def kramers_error(self) -> float:

@@ -32,7 +32,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.accuracy import ErrorEstimate, Trust
+from sdegen.accuracy import ErrorEstimate, SlopeBy, Trust
 from sdegen.errors import SolverError
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS, Coefficients
 from sdegen.fokker_planck.density import interpolated
@@ -64,6 +64,7 @@ class FirstPassage:
         error: Estimated relative errors of `moments`, `mean`, `std` and `to_high`, of the shapes
             of these.
         assumed_autonomous: Whether it was assumed that drift and diffusion do not depend on time.
+        slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
     """
 
     x: Float[Tensor, " nodes"]
@@ -71,10 +72,11 @@ class FirstPassage:
     to_high: Float[Tensor, " nodes"]
     error: ErrorEstimate
     assumed_autonomous: bool = False
+    slope_by: SlopeBy = "none"
 
     def trust(self) -> Trust:
         """Return what is known of its errors, a row for each cause."""
-        return Trust.on_grid("first passage", self.error)
+        return Trust.on_grid("first passage", self.error, slope_by=self.slope_by)
 
     @property
     def mean(self) -> Float[Tensor, " nodes"]:

@@ -31,12 +31,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen.accuracy import WARNS, ErrorEstimate, EstimatedTensor, warn_inaccurate
+from sdegen.accuracy import WARNS, ErrorEstimate, EstimatedTensor, SlopeBy, warn_inaccurate
 from sdegen.boundary import BoundaryLike
 from sdegen.checks import check_count
 from sdegen.errors import NotNormalizableError, SolverError
@@ -46,7 +47,9 @@ from sdegen.fokker_planck.course import Course, course_of, warn_isolated
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.plane_density import PlaneDensity, PlaneForm
 from sdegen.fokker_planck.plane_level import PlaneLevel, Solved, graded
+from sdegen.requests import refuse_lost_gradient
 from sdegen.sde.base import SDE
+from sdegen.sde.gradients import check_no_gradient
 from sdegen.sde.period import check_period
 from sdegen.sde.rows import check_density_of
 
@@ -59,6 +62,10 @@ _TOLERANCE = 1e-6  # of the peak, in each step in time
 _LUMPED_TOLERANCE = 1e-4
 _TIGHT = 1e-6
 _CURE = "Pass rtol=1e-4 for a finer grid inside, or finer grids."
+_WITH_GRADIENT = (
+    ", or take the gradient in one dimension, FokkerPlanck(…).stationary(differentiable=True), or "
+    "along paths, simulate(…, differentiable=True)"
+)
 
 
 class FokkerPlanck2D:
@@ -159,6 +166,7 @@ class FokkerPlanck2D:
                 "there is no stationary density: all mass leaves through the absorbing wall "
                 f"(the walls are {self.walls!r})."
             )
+        self._check_no_gradient("a density in the plane")
         level, t = self._fresh(), self._rest_time
         if clock.moves(self.sde, self._answers, level.mesh.some_points):
             raise ValueError(
@@ -228,6 +236,7 @@ class FokkerPlanck2D:
         plane_door.check_rtol(rtol)
         check_count("substeps", substeps)
         ts, absorbs = check_times(times, self.sde), any("absorbing" in w for w in self.walls)
+        self._check_no_gradient("a density in the plane", p0)
         self._fresh()
         start = plane_door.check_start(self._blank, p0, absorbs=absorbs)
         plan = self._course(ts, substeps, breakpoints)
@@ -274,6 +283,7 @@ class FokkerPlanck2D:
             The number, whose `error` tells what every other node makes of it, relative to the
             number or to what diffusion by itself produces; and what is known of the density's.
         """
+        self._check_no_gradient("an entropy production", density)
         level, t = self._fresh(), self._rest_time if time is None else time
         p = self._values_of(density)
         (fine, scale), (coarse, _) = (
@@ -301,6 +311,7 @@ class FokkerPlanck2D:
             The currents, whose `error` tells what every other node makes of them, relative to the
             largest, or to what diffusion by itself carries.
         """
+        self._check_no_gradient("a current", density)
         level, t = self._fresh(), self._rest_time if time is None else time
         p = self._values_of(density)
         values, one_way = level.currents(p, t)
@@ -322,10 +333,23 @@ class FokkerPlanck2D:
         """The time at which dynamics that do not depend on it are read."""
         return min(max(self.sde.time_range[0], 0.0), self.sde.time_range[1])
 
+    @cached_property
+    def _slope_by(self) -> SlopeBy:
+        """How a derivative that drift and diffusion need is found."""
+        t = torch.tensor(self._rest_time, dtype=torch.float64)
+        return self.sde.slope_by(self._level.mesh.few_points, t)
+
     def _fresh(self) -> PlaneLevel:
         """The problem on this grid; what the SDE answered before is not relied on."""
         self._level.forget()
         return self._level
+
+    def _check_no_gradient(self, what: str, density: object = None) -> None:
+        """Refuse dynamics and a density whose gradients would be lost."""
+        if isinstance(density, PlaneDensity):
+            refuse_lost_gradient("the density", density.p, what, _WITH_GRADIENT)
+        t = torch.tensor(self._rest_time, dtype=torch.float64)
+        check_no_gradient(self.sde, self._level.mesh.few_points, t, what, _WITH_GRADIENT)
 
     def _answers(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """f and g at states, at one time or at one for each of them."""
@@ -419,6 +443,7 @@ class FokkerPlanck2D:
             error=ErrorEstimate(told, method),
             form=solved.form,
             assumed_autonomous=self.sde.autonomous is None,
+            slope_by=self._slope_by,
         )
 
     def _check_resolved(self, density: PlaneDensity, what: str, result: object = None) -> None:

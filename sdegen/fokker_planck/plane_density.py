@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen.accuracy import NOT_ESTIMATED, ErrorEstimate, Trust
+from sdegen.accuracy import NOT_ESTIMATED, ErrorEstimate, SlopeBy, Trust
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.reconstruction import Line
@@ -37,6 +37,7 @@ class PlaneDensity:
         assumed_autonomous: Whether it rests on drift and diffusion not depending on the t that
             they take, because they answered alike at the times that were looked at.
         rings: Which coordinates are periodic, their two ends one place.
+        slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
     """
 
     x: Float[Tensor, " nx"]
@@ -46,6 +47,7 @@ class PlaneDensity:
     form: PlaneForm | None = None
     assumed_autonomous: bool = False
     rings: tuple[bool, bool] = (False, False)
+    slope_by: SlopeBy = "none"
 
     def trust(self) -> Trust:
         """Return what is known of its errors, a row for each cause."""
@@ -53,6 +55,7 @@ class PlaneDensity:
             "density in the plane",
             self.error or None,
             step="within that of the grid",
+            slope_by=self.slope_by,
         )
 
     @property

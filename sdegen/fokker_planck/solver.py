@@ -31,7 +31,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen.accuracy import WARNS, ErrorEstimate, Estimated, EstimatedTensor, warn_inaccurate
+from sdegen.accuracy import (
+    WARNS,
+    ErrorEstimate,
+    Estimated,
+    EstimatedTensor,
+    SlopeBy,
+    warn_inaccurate,
+)
 from sdegen.checks import check_count, check_positive
 from sdegen.errors import NonFiniteError, NotNormalizableError, SdegenError, SolverError
 from sdegen.fokker_planck import currents, stationary
@@ -74,8 +81,9 @@ from sdegen.fokker_planck.spectrum import Spectrum, spectrum
 from sdegen.fokker_planck.survival import Law, Survival, by_modes, compared, law, needs_modes
 from sdegen.fokker_planck.transient import Exponential, Integrator, carried
 from sdegen.fokker_planck.transport import Transport, transport
-from sdegen.requests import check_function, check_kind
+from sdegen.requests import check_function, check_kind, refuse_lost_gradient
 from sdegen.sde.base import SDE
+from sdegen.sde.gradients import check_no_gradient
 
 __all__ = ["FokkerPlanck", "Form"]
 
@@ -86,6 +94,9 @@ _MODES = 48  # slow ones, which are what is late
 _FEW_CELLS = 32
 # of what is refined inside as far as can be afforded, whatever rtol is
 _AT_JUMPS = "Pass a grid with nodes where drift or diffusion jump: Grid.of(nodes)."
+_WITH_GRADIENT = (
+    ", or take that of what has differentiable=True: stationary, solve and first_passage"
+)
 _FINER = "Pass a grid with more cells where the density is steep, or a density that is smoother."
 
 
@@ -239,7 +250,7 @@ class FokkerPlanck:
                 rtol=rtol,
                 refined=not differentiable,
             )
-        result = self._path(ts, run, density, powers)
+        result = replace(self._path(ts, run, density, powers), slope_by=self._slope_by)
         if not np.isfinite(run.p.detach().numpy().sum()) and not bool(torch.isfinite(run.p).all()):
             bad = int((~torch.isfinite(run.p).all(1)).nonzero()[0])
             raise NonFiniteError(f"the density is not finite at t = {float(ts[bad]):g}.", result)
@@ -299,6 +310,7 @@ class FokkerPlanck:
                 (lambda g: Frozen(g).landscape(fresh=True)) if differentiable else None,
                 sources,
             )
+            at_rest = replace(at_rest, slope_by=self._slope_by)
             if differentiable:
                 return at_rest
             self._at_rest[rtol] = at_rest
@@ -321,6 +333,7 @@ class FokkerPlanck:
             SolverError: If no grid that is affordable resolves it to 10 %.
         """
         check_kind("density", density, Density, "a Density, such as .stationary() returns")
+        self._check_no_gradient("a current", density)
         j = currents.current(self._generator, self._time(t), density)
         warn_inaccurate(j.error, "the current", _FINER)
         return j
@@ -334,6 +347,7 @@ class FokkerPlanck:
         """
         check_kind("density", density, Density, "a Density, such as .stationary() returns")
         self._refuse_sources("an entropy production")
+        self._check_no_gradient("an entropy production", density)
         sigma = currents.entropy_production(self._generator, self._time(t), density)
         warn_inaccurate(sigma.error, "the entropy production", _FINER)
         return sigma
@@ -348,6 +362,7 @@ class FokkerPlanck:
         """
         check_kind("density", density, Density, "a Density, such as .stationary() returns")
         self._refuse_sources("a free energy")
+        self._check_no_gradient("a free energy", density)
         f, relative = currents.free_energy(density, self.stationary())
         error = ErrorEstimate({"value": relative}, "two grids")
         warn_inaccurate(error, "the free energy", _FINER)
@@ -364,6 +379,7 @@ class FokkerPlanck:
             path: Densities on the grid, of an SDE that does not depend on time.
         """
         self._refuse_sources("a free energy")
+        self._check_no_gradient("a free energy", path)
         rest = self.stationary()
         each = [currents.free_energy(path.at(k), rest) for k in range(len(path))]
         errors = torch.tensor([relative for _, relative in each], dtype=torch.float64)
@@ -392,12 +408,13 @@ class FokkerPlanck:
                 f"{self.walls!r}; pass 'periodic'."
             )
         self._refuse_sources("velocity and effective diffusion")
+        self._check_no_gradient("a transport")
         self._renew()
         self._frozen.check("a transport")
         with torch.no_grad():
             found = transport(self._on, self.grid, rtol, assumed=self._frozen.assumed_autonomous)
         warn_inaccurate(found.error, "the transport", _AT_JUMPS)
-        return found
+        return replace(found, slope_by=self._slope_by)
 
     # ---- leaving ------------------------------------------------------------------------------
 
@@ -442,7 +459,7 @@ class FokkerPlanck:
             generator = self._generator if grid is self.grid else self._generator.on(grid)
             return Frozen(generator).read(fresh=True)[1], generator.ends
 
-        return passages(
+        found = passages(
             self._on,
             self.grid,
             moments,
@@ -450,6 +467,7 @@ class FokkerPlanck:
             assumed=self._frozen.assumed_autonomous,
             fresh=fresh if differentiable else None,
         )
+        return replace(found, slope_by=self._slope_by)
 
     def survival(
         self, x0: float, times: Tensor | Sequence[float], *, rtol: float | None = None
@@ -472,6 +490,7 @@ class FokkerPlanck:
         """
         _check_rtol(rtol)
         self._check_absorbing("a survival probability")
+        self._check_no_gradient("a survival probability")
         ts = check_times(times, self.sde)
         if float(ts[0]) != 0:
             raise ValueError(
@@ -485,7 +504,7 @@ class FokkerPlanck:
         with in_words_of_the_frame() if self._moving is not None else nullcontext():
             found = asked._survival(place, ts, rtol)
         warn_inaccurate(found.error, "the survival", "Pass rtol=, or more cells.")
-        return found if place == x0 else replace(found, x0=x0)
+        return replace(found, x0=x0, slope_by=self._slope_by)
 
     def _survival(self, x0: float, ts: Tensor, rtol: float | None) -> Survival:
         """Return the law of the time at which a start leaves, with its errors."""
@@ -557,6 +576,13 @@ class FokkerPlanck:
         check_resolved(path)
         return path
 
+    def _check_no_gradient(self, what: str, density: Density | DensityPath | None = None) -> None:
+        """Refuse dynamics and a density whose gradients would be lost."""
+        if density is not None:
+            refuse_lost_gradient("the density", density.p, what, _WITH_GRADIENT)
+        t = torch.tensor(self._generator.reader.start, dtype=torch.float64)
+        check_no_gradient(self.sde, self.grid.nodes[1:-1:8, None], t, what, _WITH_GRADIENT)
+
     @property
     def _is_steady(self) -> bool:
         """Whether drift and diffusion do not depend on time."""
@@ -582,6 +608,7 @@ class FokkerPlanck:
                 "an escape needs one absorbing wall and one without flux, but boundary is "
                 f"{self.walls!r}; pass ('no-flux', 'absorbing')."
             )
+        self._check_no_gradient("an escape")
         passage = self._passages(1, rtol, differentiable=False)
         with torch.no_grad():
             c, flux = self._frozen.read()
@@ -590,7 +617,7 @@ class FokkerPlanck:
             to_high = self.walls[1] == "absorbing"
             found = escape(self.grid.nodes, log_m, log_d, passage, to_high=to_high)
         warn_inaccurate(found.error, "the escape", _AT_JUMPS)
-        return found
+        return replace(found, slope_by=self._slope_by)
 
     # ---- relaxation ---------------------------------------------------------------------------
 
@@ -613,6 +640,7 @@ class FokkerPlanck:
             SolverError: If a rate is too small for a number, or rtol is not met.
         """
         _check_rtol(rtol)
+        self._check_no_gradient("a spectrum")
         self._check_modes(count)
         with torch.no_grad():
             c, flux = self._frozen.read()
@@ -630,7 +658,7 @@ class FokkerPlanck:
                 self._on, self.grid, count, rtol, assumed=self._frozen.assumed_autonomous
             )
         warn_inaccurate(found.error, "the spectrum", _AT_JUMPS)
-        return found
+        return replace(found, slope_by=self._slope_by)
 
     def turning_spectrum(self, count: int = 6, *, rtol: float | None = None) -> TurningSpectrum:
         """Return the modes of a ring nearest to rest, whether or not a current runs around it.
@@ -654,13 +682,14 @@ class FokkerPlanck:
                 "a spectrum is complex on a ring only, but boundary is "
                 f"{self.walls!r}; ask for spectrum()."
             )
+        self._check_no_gradient("a spectrum")
         self._check_modes(count)
         with torch.no_grad():
             found = turning_spectrum(
                 self._on, self.grid, count, rtol, assumed=self._frozen.assumed_autonomous
             )
         warn_inaccurate(found.error, "the spectrum", _AT_JUMPS)
-        return found
+        return replace(found, slope_by=self._slope_by)
 
     def correlation(
         self,
@@ -689,6 +718,12 @@ class FokkerPlanck:
         if float(ts[0]) != 0:
             raise ValueError(f"times count from 0, but times[0] = {float(ts[0]):g}.")
         self._refuse_sources("a correlation function")
+        self._check_no_gradient("a correlation function")
+        for name, function in (("f", f), ("g", g)):
+            if function is not None:
+                refuse_lost_gradient(
+                    name, function(self.grid.nodes[1:-1]), "a correlation function"
+                )
         covariance = correlation(self._generator, self.stationary(), f, g or f, ts)
         warn_inaccurate(covariance.error, "the correlation function", _FINER)
         return covariance
@@ -749,7 +784,7 @@ class FokkerPlanck:
             error = path.at(k).error
             if error is not None:
                 warn_inaccurate(error, f"the density at t = {float(ts[k]):g}", _FINER)
-        return path
+        return replace(path, slope_by=self._slope_by)
 
     def _refuse_sources(self, what: str) -> None:
         """Refuse a question that is not answered between moving ends, or with killing."""
@@ -797,6 +832,12 @@ class FokkerPlanck:
             )
         )
         return low, high
+
+    @cached_property
+    def _slope_by(self) -> SlopeBy:
+        """How a derivative that drift and diffusion need is found."""
+        t = torch.tensor(self._generator.reader.start, dtype=torch.float64)
+        return self.sde.slope_by(self.grid.nodes[1:-1:8, None], t)
 
     def _time(self, t: float | None) -> float:
         """A time at which drift and diffusion are taken; an SDE without time need not say one."""

@@ -43,6 +43,7 @@ from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.operator import Operator
 from sdegen.fokker_planck.power_law import with_poles
 from sdegen.fokker_planck.refinement import halved, positions
+from sdegen.requests import refuse_lost_gradient
 
 __all__ = ["Killing", "Sources", "at_rest", "in_time"]
 
@@ -108,7 +109,7 @@ class Sources:
                     "injection lives on other nodes than the solver; make it with this grid: "
                     "grid.gaussian(mean, std)."
                 )
-            if not float(q.mass) > 0:
+            if not float(q.mass.detach()) > 0:
                 raise ValueError("injection has no mass.")
         elif q is not None and not grid.low < q < grid.high:
             raise ValueError(
@@ -159,6 +160,7 @@ class Sources:
         """Return φ(q) of the unknowns, of sum 1."""
         x, q = ends.nodes, self.injection
         if isinstance(q, Density):
+            refuse_lost_gradient("injection", q.p, "a density")
             values = q.p.detach() if q.x.shape == x.shape else q.at(x).detach()
             load = tridiagonal.multiply(operator.mass, ends.restrict(values))
         else:

@@ -26,7 +26,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.accuracy import ErrorEstimate, Trust
+from sdegen.accuracy import ErrorEstimate, SlopeBy, Trust
 from sdegen.errors import SolverError
 from sdegen.fokker_planck.cycle import Cycle
 from sdegen.fokker_planck.density import integral
@@ -57,6 +57,7 @@ class Spectrum:
         observables: φ_n, shape (count, nodes); positive at the upper end of p_st.
         error: Estimated relative errors of `rates` and `relaxation_time`.
         assumed_autonomous: Whether it was assumed that drift and diffusion do not depend on time.
+        slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
     """
 
     x: Float[Tensor, " nodes"]
@@ -65,10 +66,11 @@ class Spectrum:
     observables: Float[Tensor, "count nodes"]
     error: ErrorEstimate
     assumed_autonomous: bool = False
+    slope_by: SlopeBy = "none"
 
     def trust(self) -> Trust:
         """Return what is known of its errors, a row for each cause."""
-        return Trust.on_grid("spectrum", self.error)
+        return Trust.on_grid("spectrum", self.error, slope_by=self.slope_by)
 
     @property
     def relaxation_time(self) -> float:

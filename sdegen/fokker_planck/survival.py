@@ -25,7 +25,7 @@ from jaxtyping import Float
 from scipy.interpolate import make_interp_spline
 from torch import Tensor
 
-from sdegen.accuracy import WARNS, ErrorEstimate, Trust
+from sdegen.accuracy import WARNS, ErrorEstimate, SlopeBy, Trust
 from sdegen.errors import SolverError
 from sdegen.fokker_planck import tridiagonal
 from sdegen.fokker_planck.density import DensityPath, integral
@@ -59,6 +59,7 @@ class Survival:
         error: Estimated errors of `probability`, relative to it, and of `density`, relative to
             its largest value at the times; shapes (T,).
         assumed_autonomous: Whether it was assumed that drift and diffusion do not depend on time.
+        slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
     """
 
     times: Float[Tensor, " T"]
@@ -67,10 +68,16 @@ class Survival:
     x0: float
     error: ErrorEstimate
     assumed_autonomous: bool = False
+    slope_by: SlopeBy = "none"
 
     def trust(self) -> Trust:
         """Return what is known of its errors, a row for each cause."""
-        return Trust.on_grid("survival", self.error, step="within that of the grid")
+        return Trust.on_grid(
+            "survival",
+            self.error,
+            step="within that of the grid",
+            slope_by=self.slope_by,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.accuracy import ErrorEstimate, Trust
+from sdegen.accuracy import ErrorEstimate, SlopeBy, Trust
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS
 from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import CUMULATIVE, Fluxes
@@ -54,6 +54,7 @@ class Transport:
         error: Estimated relative errors of these three; those of v and J are relative to what
             goes one way alone, L/Z, where it is more.
         assumed_autonomous: Whether it was assumed that drift and diffusion do not depend on time.
+        slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
     """
 
     velocity: float
@@ -61,6 +62,7 @@ class Transport:
     current: float
     error: ErrorEstimate
     assumed_autonomous: bool = False
+    slope_by: SlopeBy = "none"
 
     def trust(self) -> Trust:
         """Return what is known of its errors, a row for each cause."""
@@ -68,6 +70,7 @@ class Transport:
             "transport around a ring",
             self.error,
             truncation="none: a ring has no ends",
+            slope_by=self.slope_by,
         )
 
 

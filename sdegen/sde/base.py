@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 import torch
 from torch import Tensor
 
+from sdegen.accuracy import SlopeBy
 from sdegen.requests import is_word
 from sdegen.sde.derivatives import MIXES, check_slope, is_seen, mixes_coordinates, noise_induced
 from sdegen.sde.signature import Signature
@@ -252,6 +253,19 @@ class SDE(ABC):
             ValueError: Naming the derivative, a state and both values.
         """
 
+    def slope_by(self, x: State, t: Time) -> SlopeBy:
+        """Return how a derivative that drift or diffusion need is found at some states.
+
+        Args:
+            x: States, shape (batch, *event).
+            t: Time, shape () or (batch,).
+
+        Returns:
+            "none" where none is needed, "given", "autograd", or "differences" where autograd does
+            not see it or gives NaN at one of the states.
+        """
+        return "none"
+
     def counted(self, counter: Counter) -> Self:
         """The same dynamics, whose costly evaluations `counter` counts: those of the drift."""
         twin = copy.copy(self)
@@ -444,7 +458,7 @@ class ItoProcess(SDE):
             "interpolation.",
         )
 
-    def slope_by(self, x: State, t: Time) -> Literal["none", "given", "autograd", "differences"]:
+    def slope_by(self, x: State, t: Time) -> SlopeBy:
         """Return how the slope of g that the reading needs is found at these states.
 
         Args:

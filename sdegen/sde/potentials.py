@@ -99,6 +99,10 @@ class FunctionPotential(Potential):
         """−∇U(x), same shape as x."""
         return -gradient_of(self.energy, x)
 
+    def of_columns(self, x: State) -> Tensor:
+        """U(x), one number for each state, shape (batch, 1, …)."""
+        return as_column(self.energy(x), x)
+
     def check_force(self, ends: State) -> None:
         """Compare the force with differences of U on the way between two states.
 
@@ -106,7 +110,7 @@ class FunctionPotential(Potential):
             ValueError: If they are not the same, such as where U is hidden from autograd in part.
         """
         check_slope(
-            lambda y: as_column(self.energy(y), y),
+            self.of_columns,
             lambda y: gradient_of(self.energy, y),
             ends,
             name="the potential U(x)",

@@ -12,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sdegen.accuracy import SlopeBy
 from sdegen.checks import check_not_negative
 from sdegen.requests import as_numbers, as_parameter, kind_of, value_of
 from sdegen.sde.base import SDE
+from sdegen.sde.derivatives import is_seen
 from sdegen.sde.potentials import FunctionPotential, Potential, as_potential
 from sdegen.shapes import State, Time
 
@@ -137,6 +139,12 @@ class Langevin(_ConstantNoise):
         """Compare the force of a potential that is a function with differences of its energy."""
         if isinstance(self.potential, FunctionPotential):
             self.potential.check_force(x)
+
+    def slope_by(self, x: State, t: Time) -> SlopeBy:
+        """Return how the force is found at these states, of a potential that is a function."""
+        if not isinstance(self.potential, FunctionPotential):
+            return "none"
+        return "autograd" if is_seen(self.potential.of_columns, x) else "differences"
 
 
 class RateNetwork(_ConstantNoise):

@@ -16,6 +16,7 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
+from sdegen.accuracy import SlopeBy
 from sdegen.checks import check_not_negative
 from sdegen.requests import as_number, as_time, check_function, kind_of
 from sdegen.sde.base import SDE, Counter, Denoising, Rows
@@ -116,6 +117,10 @@ class ReverseSDE(SDE):
     def diffusion(self, x: State, t: Time | float) -> Tensor:
         """η g, broadcastable to x."""
         return self.eta * self.forward.diffusion(x, as_time(t))
+
+    def slope_by(self, x: State, t: Time) -> SlopeBy:
+        """Return how a derivative that the forward process needs is found at some states."""
+        return self.forward.slope_by(x, t)
 
     def counted(self, counter: Counter) -> Self:
         """The same dynamics, whose calls of the score `counter` counts."""

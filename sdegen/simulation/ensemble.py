@@ -29,13 +29,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from sdegen.accuracy import ErrorEstimate, Trust
+from sdegen.accuracy import ErrorEstimate, SlopeBy, Trust
 from sdegen.boundary import BoundaryLike, enclosure_of
 from sdegen.checks import check_flag
 from sdegen.errors import Interrupted, RankError, SdegenError
 from sdegen.interrupt import HeldInterrupt
 from sdegen.noise import Rng
+from sdegen.requests import refuse_lost_gradient
 from sdegen.sde.base import SDE
+from sdegen.sde.gradients import check_no_gradient
 from sdegen.simulation.blocks import Survey, block_rows, check_interacting, survey
 from sdegen.simulation.door import (
     check_blocks,
@@ -52,6 +54,7 @@ from sdegen.simulation.plan import Plan, Start, named, pilot_starts, sample_of
 from sdegen.simulation.pool import check_threads, over_blocks
 from sdegen.simulation.ranks import ENDED, Ranks, alone
 from sdegen.simulation.records import COUNTS, Gathered, Template
+from sdegen.simulation.scales import warn_start
 from sdegen.simulation.store import (
     Layout,
     RunStore,
@@ -70,6 +73,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Ensemble", "run_ensemble"]
 
+_FEW = 4  # rows that are asked for a gradient
+_WITH_GRADIENT = ", or take that of simulate(…, differentiable=True)"
+
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
@@ -85,6 +91,7 @@ class Ensemble:
         store: Where the states are, or None.
         step_error: Error of mean and spread by the size of the steps, from a pilot at half of
             them; None where none was made.
+        slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
     """
 
     times: Tensor
@@ -95,6 +102,7 @@ class Ensemble:
     seed: int
     store: Path | None
     step_error: ErrorEstimate | None = None
+    slope_by: SlopeBy = "none"
 
     def trust(self) -> Trust:
         """Return what is known of the errors of its observables, a row for each cause."""
@@ -107,6 +115,7 @@ class Ensemble:
             sampling=f"standard error of a mean {n**-0.5:.1e} of the std ({n} trajectories)"
             if n > 1
             else None,
+            slope_by=self.slope_by,
         )
 
     def open(self) -> xarray.Dataset:
@@ -177,7 +186,8 @@ def run_ensemble(
         ValueError: If something does not fit; a store that is of another run, for one.
         MemoryError: If the blocks would not fit.
         OSError: If the store cannot be written: a disk that is full or read-only.
-        NonFiniteError: If trajectories explode on the way.
+        NonFiniteError: If trajectories explode on the way; of a sampler also where what it ends
+            with is finite and far too large for its path.
         SolverError: If an adaptive solver finds no step that would do.
         Interrupted: On Ctrl-C; what is done is in the store, and in `.result` as an `Ensemble` of
             fewer trajectories. `.result` of the other two likewise.
@@ -203,6 +213,8 @@ def run_ensemble(
     seed = ranks.agreed(lambda: seed_of_run(rng, path, resume=resume))
     if isinstance(x0, Tensor) or not callable(x0):
         x0 = check_state(x0)
+        refuse_lost_gradient("x0", x0, "an ensemble", _WITH_GRADIENT)
+    recorded = torch.is_grad_enabled()
     with torch.no_grad():
         sample = sample_of(x0, trajectories, seed)
         together = interacting is True or solver.whole
@@ -211,6 +223,14 @@ def run_ensemble(
         check_boundary(solver, enclosure)
         network = probe(sde, probed, ts[0], enclosure, whole=together)
         check_derivatives(sde, probed, ts[0])
+        if recorded and not network:
+            few = probed if together else probed[:_FEW]
+            with torch.enable_grad():
+                check_no_gradient(
+                    sde.of_rows(slice(len(few))), few, ts[0], "an ensemble", _WITH_GRADIENT
+                )
+        starts = pilot_starts(x0, sample, trajectories, seed)
+        warn_start(sde, starts, ts[0])
         rows = block_rows(sample)
         check_blocks(trajectories, rows)
         found = Survey(True)
@@ -218,7 +238,7 @@ def run_ensemble(
             found = survey(
                 sde,
                 solver,
-                pilot_starts(x0, sample, trajectories, seed),
+                starts,
                 ts,
                 trajectories=trajectories,
                 seed=seed,
@@ -244,6 +264,7 @@ def run_ensemble(
             stored=path is not None,
             keep_path=keep_path,
             step_error=found.step_error,
+            slope_by=sde.of_rows(slice(len(sample))).slope_by(sample, ts[0]),
         )
         threads = 1 if sample.is_cuda else threads
         processes = 1 if sample.is_cuda else ranks.here  # each has a GPU of its own
@@ -383,6 +404,7 @@ def _ensemble(plan: Plan, total: Gathered, path: Path | None) -> Ensemble:
         seed=plan.seed,
         store=path,
         step_error=plan.step_error,
+        slope_by=plan.slope_by,
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdegen.accuracy import ErrorEstimate
+from sdegen.accuracy import ErrorEstimate, SlopeBy
 from sdegen.boundary import BoundaryLike, Enclosure
 from sdegen.errors import NonFiniteError, SdegenError, SolverError
 from sdegen.noise import Streams
@@ -27,6 +27,7 @@ from sdegen.simulation.description import described
 from sdegen.simulation.door import check_bytes, check_state
 from sdegen.simulation.observables import Accumulator, Block, Observable
 from sdegen.simulation.records import COUNTS, Gathered, Template, counted
+from sdegen.simulation.scales import exploded
 from sdegen.solvers.base import Conditions, Solution, Solver
 from sdegen.solvers.containment import Containment
 from sdegen.solvers.onestep import OneStep
@@ -133,6 +134,7 @@ class Plan:
         stored: Whether states are stored.
         keep_path: Whether those at all times are, or the last alone.
         step_error: Error of the steps, where a pilot was made.
+        slope_by: How a derivative that the dynamics need is found.
     """
 
     sde: SDE
@@ -151,6 +153,7 @@ class Plan:
     stored: bool
     keep_path: bool
     step_error: ErrorEstimate | None = None
+    slope_by: SlopeBy = "none"
 
     @property
     def blocks(self) -> int:
@@ -206,6 +209,7 @@ class Plan:
         """Computes a block; what it gathered is None if it did not come to its end."""
         x0 = self.start(b)
         solution, gathered = self._observed(b, x0, None, tick)
+        solution = self._judged(b, x0, solution)
         cut = solution.interrupted_at is not None and (
             solution.interrupted_at != float(self.times[-1])
         )
@@ -222,6 +226,21 @@ class Plan:
             gathered = template.unpacked(bytes(template.size))
         gathered[COUNTS] = counted(trajectories=len(x0), nonfinite=lost, nfe=solution.nfe)
         return self._kept(solution), gathered
+
+    def _judged(self, b: int, x0: Tensor, solution: Solution) -> Solution:
+        """What came of a block, with trajectories lost that have exploded and are finite."""
+        end = float(self.times[-1])
+        if solution.failed_at is not None or solution.interrupted_at not in (None, end):
+            return solution
+        lost, told = exploded(
+            self._dynamics(b), x0, self.times, solution.states[-1], solution.nonfinite
+        )
+        if told is None:
+            return solution
+        marked = replace(solution, nonfinite=solution.nonfinite | lost)
+        if self.on_nonfinite == "freeze":
+            return marked
+        return replace(marked, failed_at=end, exploded=told)
 
     def _observed(
         self, b: int, x0: Tensor, rows: Tensor | None, tick: Callable[[], None] | None
@@ -373,6 +392,8 @@ class Plan:
             return None
         if solution.why is not None:
             return SolverError(solution.why)
+        if solution.exploded is not None:
+            return NonFiniteError(f"In block {b}, {solution.exploded}")
         lost = int(solution.nonfinite.sum())
         return NonFiniteError(
             f"{lost} of {len(solution.nonfinite)} trajectories of block {b} non-finite by "

@@ -5,8 +5,8 @@ is not far above √(α² S² + σ²) for data of size S. A start that is smalle
 the noise is σ = 80, or very much larger, is none of the path, and what comes of it is no sample.
 
 On the way to the data x/α does not grow: it loses the noise-to-signal ratio σ/α and keeps x0. A
-run
-that ends with an x/α ten times as large as it began with has exploded, though it may be finite.
+run that ends with an x/α ten times as large as it began with has exploded, though it may be
+finite.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sdegen.sde.ddpm import AncestralChain
 from sdegen.shapes import State
 from sdegen.trajectory import Trajectory
 
-__all__ = ["check_end", "warn_start"]
+__all__ = ["check_end", "exploded", "warn_start"]
 
 _FEWEST = 32  # numbers: of so many normals the rms is below a half once in 10⁶
 _SMALL, _LARGE = 0.5, 3.0  # of the noise alone, and of all that there can be
@@ -73,26 +73,46 @@ def check_end(sde: SDE, x0: State, times: Tensor, result: Trajectory, freeze: bo
     Raises:
         NonFiniteError: With their number, the largest |x|, and what the path can have.
     """
-    first, last = (_levels(sde, t) for t in times[[0, -1]].unbind())
-    if first is None or last is None or times[-1] > times[0]:
-        return result
-    started = max(float(x0.detach().abs().max()), first[1]) / first[0]
-    most = _GROWN * started * last[0]
-    size = result.final.detach().abs().flatten(1).amax(1)
-    lost = (size > most) & ~result.nonfinite
-    if not bool(lost.any()):
+    lost, told = exploded(sde, x0, times, result.final, result.nonfinite)
+    if told is None:
         return result
     marked = replace(result, nonfinite=result.nonfinite | lost)
     if freeze:
         return marked
-    raise NonFiniteError(
+    raise NonFiniteError(told, marked)
+
+
+def exploded(
+    sde: SDE, x0: State, times: Tensor, final: State, nonfinite: Tensor
+) -> tuple[Tensor, str | None]:
+    """Return which trajectories of reverse dynamics have exploded and are finite.
+
+    Args:
+        sde: What was run.
+        x0: Start, shape (batch, *event).
+        times: All of the run.
+        final: The last states, shape (batch, *event).
+        nonfinite: Which are lost already, shape (batch,).
+
+    Returns:
+        Which, shape (batch,), and what to say of them; None where there are none.
+    """
+    none = torch.zeros_like(nonfinite)
+    first, last = (_levels(sde, t) for t in times[[0, -1]].unbind())
+    if first is None or last is None or times[-1] > times[0]:
+        return none, None
+    started = max(float(x0.detach().abs().max()), first[1]) / first[0]
+    size = final.detach().abs().flatten(1).amax(1)
+    lost = (size > _GROWN * started * last[0]) & ~nonfinite
+    if not bool(lost.any()):
+        return none, None
+    return lost, (
         f"{int(lost.sum())} of {len(lost)} trajectories have exploded: the largest |x| at t = "
         f"{float(times[-1]):g} is {float(size.max()):.3g}, where this path, of starts up to "
         f"{float(x0.detach().abs().max()):.3g}, can have {started * last[0]:.3g}. Take a "
         "solver of lower order or of prediction 'v', a grid made for the flow and for this solver "
         "(timesteps.made_for), or more steps, until twice as many change nothing; of a posterior "
-        "score, covariance='isotropic'.",
-        marked,
+        "score, covariance='isotropic'."
     )
 
 

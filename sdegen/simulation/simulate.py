@@ -45,6 +45,8 @@ from sdegen.walls import Walls
 
 __all__ = ["simulate"]
 
+_FEW = 4  # rows of the start at which a derivative is looked for
+
 
 def simulate(
     sde: SDE,
@@ -178,7 +180,11 @@ def simulate(
     if interrupted:
         raise _interruption(solutions, ts, keep_path, seed, enclosure)
     result = _joined(solutions, ts if keep_path else ts[-1:], seed, enclosure)
-    result = replace(result, step_error=found.step_error)
+    result = replace(
+        result,
+        step_error=found.step_error,
+        slope_by=sde.of_rows(slice(_FEW)).slope_by(x0[:_FEW].detach(), ts[0]),
+    )
     return check_end(sde, x0, ts, result, on_nonfinite == "freeze")
 
 

@@ -80,6 +80,7 @@ class Solution:
         interrupted_at: Time up to which the block went before Ctrl-C stopped it, or None.
         absorbed: Which trajectories were absorbed by each of the times, shape (T, batch), or None.
         windings: How often each coordinate went around by then, shape of states, or None.
+        exploded: What is said of trajectories that are lost and finite, or None.
     """
 
     states: Tensor
@@ -92,6 +93,7 @@ class Solution:
     cure: str | None = None
     absorbed: Tensor | None = None
     windings: Tensor | None = None
+    exploded: str | None = None
 
     @property
     def advice(self) -> str:

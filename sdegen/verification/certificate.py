@@ -41,6 +41,7 @@ from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.noise import Rng, seed_of, stream
 from sdegen.sde.base import SDE
+from sdegen.sde.gradients import check_no_gradient
 from sdegen.sde.potentials import Potential, as_potential
 from sdegen.shapes import State
 from sdegen.simulation.door import check_dynamics, check_times
@@ -165,6 +166,9 @@ def certify(
     limits = Limits() if limits is None else limits
     for dynamics in (sde, simulated or sde):
         check_dynamics(dynamics, solver, ts, None)
+        check_no_gradient(
+            dynamics, grid.nodes[1:-1:8, None], ts[0], "a certificate", networks=True
+        )
     point = start_point(p0)
     p0 = p0 if point is None else point
     _check_start(p0, grid)

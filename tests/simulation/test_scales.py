@@ -59,3 +59,47 @@ def test_a_start_that_is_too_large_and_the_start_of_a_chain_are_told():
     with pytest.warns(sg.AccuracyWarning, match=r"root mean square of 0\.0\d+, but at t = 4"):
         sg.simulate(chain.reverse(score), 0.05 * sde.prior((40, 2), rng=0), k, rng=0)
     sg.simulate(chain.reverse(score), sde.prior((40, 2), rng=0), k, rng=0)
+
+
+def test_an_ensemble_of_samples_is_told_of_starts_that_are_none_of_the_path():
+    sde = PATHS["EDM"]
+    flow = sg.ReverseSDE(sde, LAW.noised(sde).score, eta=0.0)
+    words = {"trajectories": 200, "observables": [sg.Moments()], "rng": 0, "progress": False}
+    times = sg.timesteps.karras(sde, 10)
+    wrong = torch.randn(200, 2, generator=torch.Generator().manual_seed(0), dtype=F64)
+    for x0 in (wrong, lambda n, rng: torch.randn(n, 2, generator=rng, dtype=F64)):
+        with pytest.warns(sg.AccuracyWarning, match=r"root mean square of .*, but at t = .*alone"):
+            sg.run_ensemble(flow, x0, times, **words)
+    sg.run_ensemble(flow, sde.prior((200, 2), rng=0, dtype=F64), times, **words)
+
+
+def _exploding():
+    """A flow whose score is ten times too large for one start in four: finite, and far away."""
+    sde = PATHS["VP"]
+    right = LAW.noised(sde).score
+
+    def score(x, t):
+        wrong = x[:, :1] > 0.6
+        return torch.where(wrong, 3 * x + 0 * right(x, t), right(x, t))
+
+    return sde, sg.ReverseSDE(sde, score, eta=0.0)
+
+
+def test_an_explosion_of_an_ensemble_of_samples_is_an_error_as_that_of_simulate(tmp_path):
+    sde, flow = _exploding()
+    x, times = sde.prior((300, 2), rng=0, dtype=F64), sde.time_grid(20)
+    words = {"trajectories": 300, "observables": [sg.Moments()], "rng": 0, "progress": False}
+    with pytest.raises(sg.NonFiniteError, match=r"\d+ of 300 trajectories have exploded") as alone:
+        sg.simulate(flow, x, times, rng=0)
+    with pytest.raises(
+        sg.NonFiniteError, match=r"block 0, .*have exploded.* 0 of 1 blocks"
+    ) as many:
+        sg.run_ensemble(flow, x, times, **words)
+    assert str(alone.value) in str(many.value)
+    with pytest.raises(sg.NonFiniteError, match="have exploded"):
+        sg.run_ensemble(flow, x, times, store=tmp_path / "run.zarr", **words)
+    lost = sg.simulate(flow, x, times, rng=0, on_nonfinite="freeze")
+    kept = sg.run_ensemble(flow, x, times, on_nonfinite="freeze", **words)
+    assert kept.nonfinite == int(lost.nonfinite.sum()) > 0
+    mean = lost.finite[-1].mean(0)
+    assert torch.allclose(kept.observables["moments"].mean[-1], mean, rtol=1e-10)
