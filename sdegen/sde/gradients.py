@@ -12,13 +12,11 @@ other terms such a one is passed over without a word. So where the line is:
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
+from torch import Tensor
 
 from sdegen.requests import refuse_lost_gradient
 from sdegen.sde.base import SDE
-from sdegen.sde.evaluation import watched
 from sdegen.shapes import State, Time
 
 __all__ = ["check_no_gradient"]
@@ -42,7 +40,32 @@ def check_no_gradient(
     """
     if not torch.is_grad_enabled():
         return
+    x = x.detach()
     for name, field in (("drift", sde.drift), ("diffusion", sde.diffusion)):
-        value, network, _ = watched(partial(field, x.detach(), t), x.device)
-        if not (network and networks):
+        value = field(x, t)
+        if not value.requires_grad:
+            continue
+        again = field(x, t)
+        # a function may make tensors of its own that require grad, such as to differentiate U
+        first, second = _leaves(value), _leaves(again)
+        held = [first[key] for key in first.keys() & second.keys()]
+        if any(not (networks and isinstance(leaf, torch.nn.Parameter)) for leaf in held):
             refuse_lost_gradient(f"the {name}", value, what, instead)
+
+
+def _leaves(value: Tensor) -> dict[int, Tensor]:
+    """The tensors that a value has a gradient to, by their ids."""
+    found: dict[int, Tensor] = {}
+    seen, left = set(), [value.grad_fn]
+    if value.is_leaf:
+        found[id(value)] = value
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)  # of what accumulates the gradient of a leaf
+        if leaf is not None:
+            found[id(leaf)] = leaf
+        left += [following for following, _ in node.next_functions]
+    return found

@@ -30,6 +30,9 @@ from tests.cures.common import (
     simulate,
 )
 
+_K = torch.tensor(1.0, dtype=F64, requires_grad=True)
+HELD = sg.ItoProcess(lambda x: -_K * x, 1.0)
+
 # What is provoked, the start of its text in the source, and the programs: before, and as advised.
 FOLLOWED = {
     # --- boundaries
@@ -413,6 +416,27 @@ FOLLOWED = {
         "there is no barrier between the well",
         lambda: fp(WELL, sg.Grid(-3.0, -0.5, 200), ("no-flux", "absorbing")).escape(),
         lambda: fp(WELL, sg.Grid(-3.0, 1.0, 200), ("no-flux", "absorbing")).escape(),
+    ),
+    # --- gradients that an answer would lose
+    "a gradient that a number would lose": (
+        "is, or depends on, a tensor that requires grad",
+        lambda: sg.metrics.wasserstein_1d(column(0.5).requires_grad_(), column(1.0)),
+        lambda: sg.metrics.wasserstein_1d(column(0.5).requires_grad_().detach(), column(1.0)),
+    ),
+    "a gradient of a current": (
+        "or take that of what has differentiable=True",
+        lambda: fp(HELD, GRID).current(fp(HELD, GRID).stationary()),
+        lambda: fp(HELD, GRID).stationary(differentiable=True).variance.backward(),
+    ),
+    "a gradient in the plane": (
+        "or take the gradient in one dimension",
+        lambda: sg.FokkerPlanck2D(HELD, (sg.Grid(-4.0, 4.0, 16),) * 2).stationary(),
+        lambda: simulate(HELD, TWO, differentiable=True).final.sum().backward(),
+    ),
+    "a gradient of an ensemble": (
+        r"or take that of simulate\(…, differentiable=True\)",
+        lambda: ensemble(sg.Moments(), HELD),
+        lambda: simulate(HELD, differentiable=True).final.mean().backward(),
     ),
     # --- dynamics of one's own
     "noise that wants a gradient": (

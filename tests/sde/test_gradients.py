@@ -136,3 +136,25 @@ def test_who_asked_first_changes_no_gradient():
         answers = (p.mean, p.variance, p.entropy, p.cdf(y), p.at(y), p.expect(torch.cos))
         found.append([float(torch.autograd.grad(a, k, retain_graph=True)[0]) for a in answers])
     assert found[1:] == [pytest.approx(found[0], abs=1e-9)] * 3
+
+
+def test_a_force_by_autograd_is_no_gradient_that_is_lost():
+    """What a function makes for itself, to differentiate it, nobody can have a gradient to."""
+
+    def force(x):
+        with torch.enable_grad():
+            y = x.clone().requires_grad_()
+            return -torch.autograd.grad((0.5 * y**2).sum(), y, create_graph=True)[0]
+
+    def seen(x):
+        return 1 + 0.1 * torch.tanh(x)
+
+    for sde in (
+        sg.Langevin(lambda x: 0.5 * x**2),
+        sg.ItoProcess(force, 1.0),
+        sg.ItoProcess(lambda x: -x, seen, interpretation="stratonovich"),
+    ):
+        sg.FokkerPlanck(sde, sg.Grid(-6.0, 6.0, 60)).spectrum(2)
+    k = torch.tensor(0.5, dtype=F64, requires_grad=True)
+    with pytest.raises(TypeError, match="the drift is, or depends on"):
+        sg.FokkerPlanck(sg.Langevin(lambda x: k * x**2), sg.Grid(-6.0, 6.0, 60)).spectrum(2)
