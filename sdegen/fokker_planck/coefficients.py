@@ -27,6 +27,7 @@ from torch import Tensor
 from sdegen.fokker_planck import clock
 from sdegen.fokker_planck.grid import Grid
 from sdegen.sde.base import SDE
+from sdegen.sde.evaluation import told_of_graphs
 from sdegen.sde.rows import check_density_of
 
 __all__ = ["GAUSS_NODES", "GAUSS_WEIGHTS", "Coefficients", "Reader", "Readers", "stack"]
@@ -279,7 +280,8 @@ class Reader:
     def _answers(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """f and g at states x, as they come; the user's own errors pass with a note."""
         try:
-            f, g = self.sde.drift(x, t), self.sde.diffusion(x, t)
+            with told_of_graphs():
+                f, g = self.sde.drift(x, t), self.sde.diffusion(x, t)
         # what a second coordinate that is not there is
         except (IndexError, RuntimeError) as error:
             raise ValueError(

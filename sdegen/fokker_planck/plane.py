@@ -49,6 +49,7 @@ from sdegen.fokker_planck.plane_density import PlaneDensity, PlaneForm
 from sdegen.fokker_planck.plane_level import PlaneLevel, Solved, graded
 from sdegen.requests import refuse_lost_gradient
 from sdegen.sde.base import SDE
+from sdegen.sde.evaluation import told_of_graphs
 from sdegen.sde.gradients import check_no_gradient
 from sdegen.sde.period import check_period
 from sdegen.sde.rows import check_density_of
@@ -106,7 +107,8 @@ class FokkerPlanck2D:
         start = torch.tensor(self._rest_time, dtype=torch.float64)
         with suppress(IndexError, RuntimeError):  # a state of another size: see below
             check_density_of(sde, self._level.mesh.some_points, start)
-        self._level.generator.fluxes(self._rest_time)
+        with told_of_graphs():
+            self._level.generator.fluxes(self._rest_time)
         for axis, (grid, ring) in enumerate(zip(grids, self._level.rings, strict=True)):
             if ring:
                 states = self._level.mesh.some_points

@@ -142,6 +142,10 @@ def train(
     else:
         identity["labels"] = fingerprint(labels.long())
     group.check_same({**identity, "checkpoint": None if saved is None else saved[1]["step"]})
+    if torch.is_inference_mode_enabled():
+        raise ValueError(
+            "train needs gradients, which torch.inference_mode() takes away; call it outside."
+        )
     run = TrainingRun(
         model,
         data,
@@ -158,7 +162,8 @@ def train(
     if saved is not None:
         _check_same_run(_with_defaults(saved[1]["run"]), _with_defaults(identity))
         run.restore(*saved)
-    return run.go(progress)
+    with torch.enable_grad():  # what calls it may have switched them off
+        return run.go(progress)
 
 
 def _check_data(name: str, data: object) -> Tensor:

@@ -13,7 +13,8 @@ Networks are known by the `torch.nn.Parameter` that their operations take. They 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["check_repeatable", "refuse_randomness", "watched"]
+__all__ = ["check_repeatable", "refuse_randomness", "told_of_graphs", "watched"]
 
 _ROUNDING = 1e-6  # relative; sums on a GPU may come in another order
 
@@ -68,6 +69,25 @@ def watched(evaluate: Callable[[], Any], device: torch.device) -> tuple[Any, boo
             after = _generators(device)
     moved = next((which for which, state in before.items() if state != after[which]), None)
     return value, mode.seen, moved
+
+
+@contextmanager
+def told_of_graphs() -> Iterator[None]:
+    """Say what to do where a field takes a derivative by autograd, and has no graph to do so.
+
+    Raises:
+        ValueError: In place of torch's own error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "does not require grad" not in str(error):
+            raise
+        raise ValueError(
+            "drift or diffusion take a derivative by autograd, but are evaluated under no_grad: "
+            "put it into `with torch.enable_grad():`, and take it with respect to "
+            "y = x.detach().requires_grad_()."
+        ) from error
 
 
 def check_repeatable(name: str, first: Tensor, second: Tensor) -> None:

@@ -16,10 +16,11 @@ from sdegen.requests import as_state
 from sdegen.score.composition import warn_collapse
 from sdegen.sde.base import SDE
 from sdegen.sde.derivatives import check_seen, states_between
-from sdegen.sde.evaluation import check_repeatable, refuse_randomness, watched
+from sdegen.sde.evaluation import check_repeatable, refuse_randomness, told_of_graphs, watched
 from sdegen.sde.period import check_period
 from sdegen.sde.rows import CURE, check_rows, first_line
 from sdegen.shapes import State, as_times
+from sdegen.simulation.scales import FEWEST, warn_score
 from sdegen.solvers.base import Solver
 
 __all__ = [
@@ -255,8 +256,11 @@ def probe(sde: SDE, x0: State, t: Tensor, boundary: Enclosure | None, *, whole: 
     """
     if boundary is not None:
         boundary.check_inside(x0, t)
-    rows = x0 if whole else x0[:_PROBED_ROWS]
-    full, sde = sde, sde if whole else sde.of_rows(slice(_PROBED_ROWS))
+    few = _PROBED_ROWS
+    if sde.denoising is not None:  # one evaluation, of as many numbers as say something
+        few = max(few, -(-FEWEST // max(1, x0[0].numel())))
+    rows = x0 if whole else x0[:few]
+    full, sde = sde, sde if whole else sde.of_rows(slice(few))
     try:
         f, network = _evaluated("drift", sde.drift, rows, t)
         g, noisy_network = _evaluated("diffusion", sde.diffusion, rows, t)
@@ -281,6 +285,7 @@ def probe(sde: SDE, x0: State, t: Tensor, boundary: Enclosure | None, *, whole: 
             f"{tuple(rows.shape)}; noise is diagonal, a noise matrix is not built. {CURE}"
         )
     _check_finite("drift", f, rows, t)
+    warn_score(sde, rows, t, f)
     _check_finite("diffusion", g.expand_as(rows), rows, t)
     if boundary is not None:
         _check_periods(sde, rows, t, boundary)
@@ -434,7 +439,8 @@ def _evaluated(
     given = rows.clone()
     try:
         value: object
-        value, network, moved = watched(lambda: field(given, t), rows.device)
+        with told_of_graphs():
+            value, network, moved = watched(lambda: field(given, t), rows.device)
     except Exception as error:
         error.add_note(
             f"in the {name}, called with {len(rows)} rows of x0 before the first step, at "

@@ -18,16 +18,20 @@ import torch
 from torch import Tensor
 
 from sdegen.errors import AccuracyWarning, NonFiniteError
+from sdegen.score.composition import Product
 from sdegen.sde.base import SDE
 from sdegen.sde.ddpm import AncestralChain
+from sdegen.sde.reverse import ReverseSDE
 from sdegen.shapes import State
 from sdegen.trajectory import Trajectory
 
-__all__ = ["check_end", "exploded", "warn_start"]
+__all__ = ["FEWEST", "check_end", "exploded", "warn_score", "warn_start"]
 
-_FEWEST = 32  # numbers: of so many normals the rms is below a half once in 10⁶
+FEWEST = 32  # numbers: of so many normals the rms is below a half once in 10⁶
 _SMALL, _LARGE = 0.5, 3.0  # of the noise alone, and of all that there can be
 _DATA = 30.0  # a size of data that nobody should have at the door of a sampler
+_NOISE = 0.1  # of α over σ, below which a state is noise alone
+_STEEP = 1.5  # times the score of noise alone, which no score of data is
 _GROWN = 10.0  # of x/α, from which a run has exploded
 
 
@@ -40,7 +44,7 @@ def warn_start(sde: SDE, x0: State, t: Tensor) -> None:
         t: Its time, 0-d.
     """
     levels = _levels(sde, t)
-    if levels is None or x0.numel() < _FEWEST:
+    if levels is None or x0.numel() < FEWEST:
         return
     alpha, sigma = levels
     size = float(x0.detach().double().square().mean().sqrt())
@@ -57,6 +61,39 @@ def warn_start(sde: SDE, x0: State, t: Tensor) -> None:
         "the way.",
         AccuracyWarning,
         stacklevel=3,
+    )
+
+
+def warn_score(sde: SDE, x: State, t: Tensor, drift: State) -> None:
+    """Warn where a score at the noisy end is steeper than that of noise alone, −x/σ².
+
+    Of data of any law it is −x/(σ² + α² S²) there, or nearly so. A sum of two scores is twice as
+    steep: it is that of no noised product, and its flow collapses. `composition.product` says so
+    for itself.
+
+    Args:
+        sde: Reverse dynamics; of others nothing is known.
+        x: States, shape (batch, *event).
+        t: Their time, 0-d.
+        drift: Of them, as it was evaluated.
+    """
+    levels = _levels(sde, t)
+    if not isinstance(sde, ReverseSDE) or levels is None or isinstance(sde.score, Product):
+        return
+    alpha, sigma = levels
+    if alpha > _NOISE * sigma or x.numel() < FEWEST:
+        return
+    g = sde.forward.diffusion(x, t)
+    score = (sde.forward.drift(x, t) - drift) / (0.5 * (1 + sde.eta**2) * g * g)
+    steep = -(sigma**2) * float((x * score).sum(dtype=torch.float64) / x.double().square().sum())
+    if not steep > _STEEP:
+        return
+    warnings.warn(
+        f"at t = {float(t):g}, where states are noise alone, the score is {steep:.3g} times that "
+        "of noise, -x/sigma**2: it is no score of this path. A sum of scores is none of a noised "
+        "product: use composition.product, and PredictorCorrector(corrector_steps=…) with it.",
+        AccuracyWarning,
+        stacklevel=4,
     )
 
 

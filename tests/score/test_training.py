@@ -661,3 +661,16 @@ def test_ranks_train_one_model_together(tmp_path):
     losses = torch.load(tmp_path / "1.losses")
     torch.testing.assert_close(losses, result.losses, rtol=1e-5, atol=1e-6)
     assert len(list((tmp_path / "run").glob("*.safetensors"))) > 0
+
+
+def test_training_does_not_depend_on_no_grad_around_it():
+    """It had ended in torch's own error; nothing is learned in inference mode."""
+    losses = []
+    for recorded in (True, False):
+        model = sg.ScoreModel(sg.MLP(dim=1, width=8, rng=0), sg.VP(sg.LinearBeta(0.1, 20.0)))
+        with torch.set_grad_enabled(recorded):
+            run = sg.train(model, torch.randn(64, 1), sg.TrainConfig(steps=3, batch_size=8), rng=0)
+        losses.append(len(run.losses))
+    assert losses[0] == losses[1]
+    with torch.inference_mode(), pytest.raises(ValueError, match="call it outside"):
+        sg.train(model, torch.ones(8, 1), sg.TrainConfig(steps=1, batch_size=4), rng=0)

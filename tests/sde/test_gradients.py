@@ -158,3 +158,32 @@ def test_a_force_by_autograd_is_no_gradient_that_is_lost():
     k = torch.tensor(0.5, dtype=F64, requires_grad=True)
     with pytest.raises(TypeError, match="the drift is, or depends on"):
         sg.FokkerPlanck(sg.Langevin(lambda x: k * x**2), sg.Grid(-6.0, 6.0, 60)).spectrum(2)
+
+
+def test_a_derivative_inside_a_drift_is_asked_for_where_there_is_a_graph():
+    """Runs are without one: torch's own error had said that element 0 does not require grad."""
+
+    def force(x):
+        y = x.detach().requires_grad_()
+        return -torch.autograd.grad((y**4 / 4).sum(), y)[0]
+
+    def cured(x):
+        with torch.enable_grad():
+            return force(x)
+
+    asks = (
+        lambda f: sg.simulate(sg.ItoProcess(f, 0.5), torch.ones(4, 1), [0.0, 0.01], rng=0),
+        lambda f: sg.FokkerPlanck(sg.ItoProcess(f, 0.5), LINE).stationary(),
+        lambda f: sg.FokkerPlanck2D(sg.ItoProcess(f, 1.0), SQUARE),
+    )
+    for ask in asks:
+        with pytest.raises(ValueError, match="enable_grad"):
+            ask(force)
+        ask(cured)
+
+
+def test_a_point_in_the_plane_on_few_cells():
+    """A start without width had ended in a division by zero; the variance is that of the trap."""
+    trap = sg.FokkerPlanck2D(sg.ItoProcess(lambda z: -1.3 * z, 0.7), (sg.Grid(-4.0, 4.0, 24),) * 2)
+    p = trap.solve((0.0, 0.0), [0.0, 1.0])[-1]
+    assert float(p.covariance[0, 0]) == pytest.approx(0.49 / 2.6 * (1 - math.exp(-2.6)), rel=1e-3)

@@ -103,3 +103,20 @@ def test_an_explosion_of_an_ensemble_of_samples_is_an_error_as_that_of_simulate(
     assert kept.nonfinite == int(lost.nonfinite.sum()) > 0
     mean = lost.finite[-1].mean(0)
     assert torch.allclose(kept.observables["moments"].mean[-1], mean, rtol=1e-10)
+
+
+@every_path
+def test_a_sum_of_scores_is_told_and_one_score_is_not(sde):
+    """Of two laws it is twice as steep as noise; it collapses under the flow, without a word."""
+    one = LAW.noised(sde).score
+    other = sg.GaussianMixture([1.0], [[1.0, 0.0]], stds=0.8).noised(sde).score
+    x, times = sde.prior((40, 2), rng=0, dtype=F64), [sde.t_max, 0.999 * sde.t_max]
+    for eta in (0.0, 1.0):
+        flow = sg.ReverseSDE(sde, lambda x, t: one(x, t) + other(x, t), eta)
+        with pytest.warns(
+            sg.AccuracyWarning, match=r"the score is (2|1\.9\d*) times that of noise"
+        ):
+            sg.simulate(flow, x, times, rng=0, on_nonfinite="freeze")
+        sg.simulate(sg.ReverseSDE(sde, one, eta), x, times, rng=0)
+    guided = sg.ReverseSDE(sde, lambda x, t: 3 * one(x, t) - 2 * other(x, t))
+    sg.simulate(guided, x, times, rng=0, on_nonfinite="freeze")
