@@ -166,12 +166,13 @@ def certify(
     limits = Limits() if limits is None else limits
     for dynamics in (sde, simulated or sde):
         check_dynamics(dynamics, solver, ts, None)
-        check_no_gradient(
-            dynamics, grid.nodes[1:-1:8, None], ts[0], "a certificate", networks=True
-        )
     point = start_point(p0)
     p0 = p0 if point is None else point
     _check_start(p0, grid)
+    for dynamics in (sde, simulated or sde):
+        check_no_gradient(
+            dynamics, grid.nodes[1:-1:8, None], ts[0], "a certificate", networks=True
+        )
     ends = None if boundary is None else boundary_of_grid(boundary, grid, physical_walls=True)
     walls = None if ends is None else Walls(grid.low, grid.high, ends.kinds)
     unbridged = ends is not None and "absorbing" in ends.kinds and not any(ends.bridged)

@@ -60,6 +60,9 @@ LOST = {
     "plane current": lambda k: plane(k).current(gaussian(k)),
     "plane entropy production": lambda k: plane(k).entropy_production(gaussian(k)),
     "ensemble": ensemble,
+    "certificate": lambda k: sg.certify(
+        held(k), LINE, 0.0, [0.0, 0.01], trajectories=200, rng=0
+    ),
     "distance": lambda k: sg.metrics.wasserstein_1d(
         k * torch.linspace(-1, 1, 9)[:, None], torch.linspace(-1, 1, 9)[:, None]
     ),
