@@ -28,10 +28,26 @@ from tests.cures.common import (
     ensemble,
     fp,
     simulate,
+    told,
 )
 
 _K = torch.tensor(1.0, dtype=F64, requires_grad=True)
 HELD = sg.ItoProcess(lambda x: -_K * x, 1.0)
+
+
+def _force(x):
+    y = x.detach().requires_grad_()
+    return -torch.autograd.grad((0.5 * y**2).sum(), y)[0]
+
+
+def _twice(x, t):
+    return GAUSS.score(x, t) + GAUSS.score(x, t)
+
+
+def _train():
+    model = sg.ScoreModel(sg.MLP(dim=1, width=8, rng=0), VP)
+    return sg.train(model, torch.ones(8, 1), sg.TrainConfig(steps=1, batch_size=4), rng=0)
+
 
 # What is provoked, the start of its text in the source, and the programs: before, and as advised.
 FOLLOWED = {
@@ -416,6 +432,29 @@ FOLLOWED = {
         "there is no barrier between the well",
         lambda: fp(WELL, sg.Grid(-3.0, -0.5, 200), ("no-flux", "absorbing")).escape(),
         lambda: fp(WELL, sg.Grid(-3.0, 1.0, 200), ("no-flux", "absorbing")).escape(),
+    ),
+    # --- graphs that are not there, and scores that are none
+    "a derivative inside a drift": (
+        "drift or diffusion take a derivative by autograd",
+        lambda: simulate(sg.ItoProcess(_force, 0.1)),
+        lambda: simulate(sg.ItoProcess(torch.enable_grad()(_force), 0.1)),
+    ),
+    "training in inference mode": (
+        "train needs gradients",
+        lambda: torch.inference_mode()(_train)(),
+        lambda: _train(),
+    ),
+    "a sum of scores": (
+        "where states are noise alone, the score is",
+        lambda: told(
+            lambda: simulate(sg.ReverseSDE(VP, _twice), VP.prior((40, 1), rng=0), [1.0, 0.99])
+        ),
+        lambda: simulate(
+            sg.ReverseSDE(VP, sg.composition.product([GAUSS.score] * 2)),
+            VP.prior((40, 1), rng=0),
+            [1.0, 0.99],
+            solver=sg.PredictorCorrector(corrector_steps=1),
+        ),
     ),
     # --- gradients that an answer would lose
     "a gradient that a number would lose": (
