@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["AnyArray", "like", "of"]
+__all__ = ["AnyArray", "bare", "like", "of", "tensor"]
 
 AnyArray = TypeVar("AnyArray", Tensor, NDArray[Any])
 
@@ -24,6 +24,18 @@ AnyArray = TypeVar("AnyArray", Tensor, NDArray[Any])
 def of(x: object) -> ModuleType:
     """The module whose functions take x: torch for a tensor, else numpy."""
     return torch if isinstance(x, Tensor) else np
+
+
+def bare(*tensors: Tensor) -> list[Any]:
+    """Tensors as arrays if none of them knows gradients, else as they are."""
+    if any(x.requires_grad for x in tensors):
+        return list(tensors)
+    return [x.numpy() for x in tensors]
+
+
+def tensor(x: Tensor | NDArray[Any]) -> Tensor:
+    """What either is, as a tensor."""
+    return x if isinstance(x, Tensor) else torch.from_numpy(x)
 
 
 def like(x: AnyArray, values: Tensor) -> AnyArray:

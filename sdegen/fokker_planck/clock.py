@@ -130,6 +130,7 @@ class Looks:
         isolated: A time at which one look alone differs from its neighbours, if there is one.
         shaped: How times must be laid beside states so that many are asked about at once; None
             where that gives other answers than single questions.
+        constant: Whether all looks answered alike.
     """
 
     times: Array
@@ -138,9 +139,12 @@ class Looks:
     bounds: Array
     isolated: float | None
     shaped: Shaped | None = None
+    constant: bool = False
 
     def still(self, a: float, b: float) -> bool:
         """Whether all looks between two times answered alike, and the nearest beyond them."""
+        if self.constant:
+            return True
         low, high = np.searchsorted(self.times, (min(a, b), max(a, b)))
         some = self.values[low : high + 1] if low < high else self.values[:0]
         return bool((some == some[:1]).all())
@@ -156,6 +160,11 @@ class Looks:
             most = max(min(most, 2 * (b - a)), beyond)
             before = b - a
         return most
+
+    def plain(self, t: float, end: float) -> float:
+        """The length of the plain interval that a step from t towards `end` meets first."""
+        a, b = next(self._met(t, end), (t, end))
+        return b - a
 
     def _met(self, t: float, end: float) -> Iterator[tuple[float, float]]:
         """The plain intervals from t on, each as (near end, far end), lengths positive."""
@@ -187,7 +196,7 @@ def look(answers: Answers, x: Tensor, first: float, last: float, width: float) -
     times = np.linspace(low, high, _INTERVALS + 1)
     values = ask(times)
     if (values == values[0]).all():
-        return Looks(times, values, (), times[[0, -1]], None, ask.shaped)
+        return Looks(times, values, (), times[[0, -1]], None, ask.shaped, constant=True)
     drifts = values.shape[1] // 2
     # a displacement in cells, and a variance in tens of square cells
     scale = np.repeat([1 / width, 0.1 / width**2], [drifts, values.shape[1] - drifts])
@@ -226,9 +235,11 @@ class _Asking:
         return self._singly(ts)
 
     def _singly(self, ts: Tensor) -> Array:
-        return np.stack(
-            [self._flat(*self._answers(self._x, t), len(self._x))[0] for t in ts.unbind()]
+        each = [self._answers(self._x, t) for t in ts.unbind()]
+        f, g = (
+            torch.cat([v.expand_as(self._x) for v in side]) for side in zip(*each, strict=True)
         )
+        return self._flat(f, g, len(self._x))
 
     def _many(self, ts: Tensor, shaped: Shaped) -> Array | None:
         """Answers at all times at once, or None where the function does not take that."""

@@ -16,7 +16,7 @@ import math
 import operator
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ _nodes, _weights = np.polynomial.legendre.leggauss(4)
 GAUSS_NODES: Tensor = torch.from_numpy(0.5 * (1 + _nodes))
 GAUSS_WEIGHTS: Tensor = torch.from_numpy(0.5 * _weights)
 
+_AT = GAUSS_NODES.numpy()
 _STRIDE = len(GAUSS_NODES) + 1  # of points: a node, and those of its cell
 _STEEP = 1.2  # |g| falls by as much to the point nearest to a zero of it, be it √, | | or a square
 _MINIMA = 8  # how many are looked at
@@ -115,11 +116,13 @@ class Reader:
         self._x = _points(grid)
         self._moves: bool | None = None
         self._last: _Reading | None = None
-        self._check_single(self.start)
+        self._read_at = math.nan
+        answers = self._check_single(self.start)
         with torch.no_grad():
-            sde.check_derivatives(self._x[[0, -1]], _clock(self.start))
-        self._held = _numbers(sde)
-        self._seen = self._sight() if self._held is None else None
+            sde.check_derivatives(self._x[:: len(self._x) - 1], _clock(self.start))
+            self._held = _numbers(sde)
+            seen = None if self._held is not None else [*answers, *self._asked_later()]
+        self._seen = None if seen is None else [_own(v) for v in seen]
 
     @property
     def start(self) -> float:
@@ -141,7 +144,7 @@ class Reader:
         twin.sde, twin.grid = self.sde, grid
         twin._x = _points(grid)
         twin._moves = self._moves
-        twin._last = None
+        twin._last, twin._read_at = None, math.nan
         twin._held, twin._seen = self._held, self._seen
         return twin
 
@@ -155,24 +158,25 @@ class Reader:
         if self.sde.autonomous:
             t = self.start  # any time would do
         last = self._last
-        if last is not None and last.time == t:
+        if last is not None and self._read_at == t:
             return last.coefficients
-        self._last = self._reading(*self._evaluate(t), t)
+        self._last, self._read_at = self._reading(*self._evaluate(t), t), t
         return self._last.coefficients
 
     def _reading(self, f: Tensor, g: Tensor, t: float) -> _Reading:
         """Return what was read at t, made of the last reading as far as it is the same."""
         last = self._last
-        if last is None or not torch.equal(g, last.noise):
+        one = last is not None and not g.stride(0) and not last.noise.stride(0)
+        few = slice(0, 1 if one else None)  # a number for all
+        if last is None or not torch.equal(g[few], last.noise[few]):
             made = self._coefficients(f, g, t)
         elif torch.equal(f, last.drift):
-            return replace(last, time=t)
+            return last
         else:
             made = self._with_drift(last.coefficients, f)
-        # copies, since a tensor may be theirs, and change
-        return _Reading(
-            t, f.clone(), g.clone() if g.stride(0) else g[:1].clone().expand_as(g), made
-        )
+        if self.sde.autonomous:
+            return _Reading(f, g, made)  # which no other reading is compared with
+        return _Reading(_own(f), _own(g), made)
 
     def along(self, times: Sequence[float], looks: clock.Looks | None) -> Coefficients:
         """Coefficients at several times, without gradients.
@@ -215,8 +219,8 @@ class Reader:
 
         Between two runs they may have changed at that time, and at none that `renewed` looks at.
         """
-        if self._last is not None and not self.sde.autonomous:
-            self._last = replace(self._last, time=math.nan)
+        if not self.sde.autonomous:
+            self._read_at = math.nan
 
     def renewed(self) -> bool:
         """Whether drift or diffusion have changed since they were read; if so, all is forgotten.
@@ -227,8 +231,10 @@ class Reader:
         """
         held, seen = _numbers(self.sde), self._seen
         if held is None:
-            self._seen = self._sight()
-            same = seen is not None and all(map(clock.same, self._seen, seen))
+            with torch.no_grad():
+                now = [*self._asked(self._x, _clock(self.start)), *self._asked_later()]
+            same = seen is not None and all(map(clock.same, now, seen))
+            self._seen = seen if same else [_own(v) for v in now]
         else:
             same = held == self._held
         if same:
@@ -238,14 +244,12 @@ class Reader:
         self._moves = None
         return True
 
-    @torch.no_grad()
-    def _sight(self) -> list[Tensor]:
-        """What drift and diffusion answer at all points; copies, since a tensor may be theirs."""
+    def _asked_later(self) -> tuple[Tensor, ...]:
+        """f and g at all points at a second time, if they may depend on time."""
+        if self.sde.autonomous:
+            return ()
         low, high = clock.span(self.sde)
-        times = [self.start]
-        if not self.sde.autonomous:
-            times.append(low + (high - low) * clock.GOLDEN)
-        return [v.clone() for t in times for v in self._answers(self._x, _clock(t))]
+        return self._asked(self._x, _clock(low + (high - low) * clock.GOLDEN))
 
     def _coefficients(self, f: Tensor, g: Tensor, t: float) -> Coefficients:
         """What was read at all points, by cells and nodes."""
@@ -365,9 +369,9 @@ class Reader:
     def _zero_between(self, g: NDArray[np.float64], t: float) -> float | None:
         """Where |g| vanishes between two points, if it does: looked for at steep minima."""
         inner = g[1:-1]
-        least = (inner <= g[:-2]) & (inner <= g[2:])
-        steep = least & (np.maximum(g[:-2], g[2:]) > _STEEP * inner)
-        for i in np.flatnonzero(steep)[:_MINIMA] + 1:
+        steep = np.flatnonzero(np.maximum(g[:-2], g[2:]) > _STEEP * inner)
+        least = (inner[steep] <= g[steep]) & (inner[steep] <= g[steep + 2])
+        for i in steep[least][:_MINIMA] + 1:
             low, high = float(self._x[i - 1]), float(self._x[i + 1])
             for _ in range(_ZOOMS):
                 x = torch.linspace(low, high, _LOOKS, dtype=torch.float64)
@@ -379,8 +383,8 @@ class Reader:
         return None
 
     @torch.no_grad()
-    def _check_single(self, t: float) -> None:
-        """Refuses a drift that is no function of one state."""
+    def _check_single(self, t: float) -> tuple[Tensor, Tensor]:
+        """Refuse a drift that is no function of one state; return f and g at all points."""
         # a state of several coordinates, or a mistake: met again below, with a note
         with suppress(IndexError, RuntimeError, NameError, AttributeError, ArithmeticError):
             # what draws random numbers does so for few states too; coupled ones are seen below
@@ -389,7 +393,7 @@ class Reader:
         few = slice(None, None, _FEW)
         f_few, g_few = self._asked(self._x[few], _clock(t))
         if not torch.is_grad_enabled():
-            self._last = self._reading(f, g, t)
+            self._last, self._read_at = self._reading(f, g, t), t
         for name, all_of, some in (("drift", f[few], f_few), ("diffusion", g[few], g_few)):
             if torch.equal(all_of, some):
                 continue
@@ -402,6 +406,7 @@ class Reader:
                     "field); its density obeys a "
                     "nonlinear equation, which is not solved here."
                 )
+        return f, g
 
     def _rounding(self, x: Tensor, t: float) -> float:
         """How far two evaluations of the drift may differ, relative to its largest value.
@@ -419,7 +424,6 @@ class Reader:
 class _Reading:
     """What was read at a time: f and g at all points, and what was made of them."""
 
-    time: float
     drift: Tensor
     noise: Tensor
     coefficients: Coefficients
@@ -482,11 +486,12 @@ class Readers:
 
 def _points(grid: Grid) -> Float[Tensor, "points 1"]:
     """Return nodes and Gauss points in order, so that a change of sign of g shows."""
-    x, each = grid.nodes, len(GAUSS_NODES) + 1
-    points = torch.empty(each * grid.cells + 1, dtype=torch.float64)
+    x, each = grid.nodes.numpy(), len(GAUSS_NODES) + 1
+    points = np.empty(each * grid.cells + 1)
     points[::each] = x
-    points[:-1].view(-1, each)[:, 1:] = x[:-1, None] + x.diff()[:, None] * GAUSS_NODES
-    return points[:, None]
+    h = x[1:] - x[:-1]
+    np.add(x[:-1, None], h[:, None] * _AT, out=points[:-1].reshape(-1, each)[:, 1:])
+    return torch.from_numpy(points[:, None])
 
 
 def _numbers(sde: SDE) -> tuple[object, ...] | None:
@@ -500,6 +505,11 @@ def _numbers(sde: SDE) -> tuple[object, ...] | None:
             return None
         held.append(value.item() if single else value)
     return tuple(held)
+
+
+def _own(v: Tensor) -> Tensor:
+    """A copy, since a tensor may be the user's, and change; of one number for all, that one."""
+    return v.clone() if v.stride(0) else v[:1].clone().expand_as(v)
 
 
 def _clock(t: float) -> Tensor:

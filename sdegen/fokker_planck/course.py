@@ -19,7 +19,7 @@ from sdegen.errors import AccuracyWarning
 from sdegen.fokker_planck.clock import Looks
 from sdegen.fokker_planck.coefficients import Coefficients, Reader, Readers
 
-__all__ = ["Course", "course", "course_of", "inside", "warn_isolated"]
+__all__ = ["Course", "all_inside", "course", "course_of", "inside", "warn_isolated"]
 
 _NEAR = 1e-6  # of the run: how long a step beside a breakpoint is
 _ASIDE = (
@@ -101,6 +101,10 @@ class Course:
                 )
         return most
 
+    def plain(self, t: float, b: float) -> float:
+        """How long the first plain interval from t towards b is: a step to begin with."""
+        return min((looks.plain(t, b) for looks in self.looks), default=abs(b - t))
+
     def _beside(self, a: float, b: float, end: float) -> bool:
         """Whether an end of an interval that holds looks is a breakpoint."""
         if end not in self.breakpoints:
@@ -126,10 +130,15 @@ def warn_isolated(plan: Course, *, stacklevel: int = 3) -> None:
 
 def inside(t: float, a: float, b: float) -> float:
     """A time moved off the ends of the interval that it belongs to, by next to nothing."""
+    return all_inside([t], a, b)[0]
+
+
+def all_inside(times: Sequence[float], a: float, b: float) -> list[float]:
+    """Times of one interval, each as `inside` moves it."""
     off = max(_ASIDE * abs(b - a), _ROUNDINGS * np.finfo(np.float64).eps * max(abs(a), abs(b)))
     off = min(off, 0.25 * abs(b - a))
     low, high = min(a, b) + off, max(a, b) - off
-    return min(max(t, low), high)
+    return [min(max(t, low), high) for t in times]
 
 
 def course(reader: Reader | Readers, times: Tensor, breakpoints: Sequence[float] = ()) -> Course:

@@ -379,8 +379,9 @@ class Density:
         Raises:
             NotNormalizableError: If there is no mass, or it is not finite.
         """
-        mass = self.mass
-        if not bool(torch.isfinite(mass)) or not bool(mass > 0):
+        bare = not self.p.requires_grad and self._law is None and self.fine is None
+        mass = float(cell_masses(self.x.numpy(), self.p.numpy()).sum()) if bare else self.mass
+        if not 0 < float(mass) < math.inf:
             raise NotNormalizableError(
                 f"a density of mass {float(mass):g} cannot be normalised; it must be finite and "
                 "somewhere positive."

@@ -83,12 +83,12 @@ class Ends:
             k == "absorbing" or q is not None
             for k, q in zip(self.kinds, self.exponents, strict=True)
         ]
-        return slice(int(left_out[0]), len(self.nodes) - int(left_out[1]))
+        return slice(int(left_out[0]), self.nodes.shape[0] - int(left_out[1]))
 
     @cached_property
     def whole(self) -> bool:
         """Whether these are all."""
-        return self.kept == slice(0, len(self.nodes))
+        return bool(self.kept.stop - self.kept.start == self.nodes.shape[0])
 
     def restrict(self, p: Tensor) -> Tensor:
         """Nodal values (..., nodes) → unknowns (..., n)."""

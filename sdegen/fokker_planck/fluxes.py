@@ -35,6 +35,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from sdegen.fokker_planck import arrays
+from sdegen.fokker_planck.arrays import AnyArray
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS, Coefficients
 
 __all__ = [
@@ -74,7 +76,8 @@ def _value_at_start() -> Tensor:
 STEEPEST = 3.0  # |u| of a cell, beyond which hats are too steep for four Gauss points
 _UNSEEN = 1e-150  # of the larger end: a mean of s of a cell that Gauss points do not see
 CUMULATIVE = _cumulative()
-_SLOPE = _derivative_at_start()
+_AT_WALL, *_inside = _derivative_at_start().tolist()
+_SLOPES = torch.tensor([_inside, _inside[::-1]], dtype=torch.float64)  # from either wall inward
 _VALUE_AT_START = _value_at_start()
 _HALF = 0.12  # by how much a power may differ from a multiple of ½ and be one
 _INWARD = torch.tensor([1.0, -1.0], dtype=torch.float64)
@@ -109,7 +112,8 @@ class Landscape:
     @cached_property
     def log_s(self) -> Float[Tensor, "... cells points"]:
         """log of the scale density at the Gauss points, over that of the left node."""
-        log_s = -(self.regular @ CUMULATIVE.T)
+        (regular,) = arrays.bare(self.regular)
+        log_s = arrays.tensor(-(regular @ arrays.like(regular, CUMULATIVE).T))
         for pole in self.poles:
             rise = pole.at_points - pole.at_nodes[:-1, None]
             log_s = log_s - pole.nu[..., None, None] * rise
@@ -159,10 +163,12 @@ class Fluxes:
         that falls from the left node, then those of the other, in 1 − ξ. Where a hat is too steep
         for the Gauss points they are those of a constant f/D.
         """
-        moments = _HAT_MOMENTS @ self.shares.transpose(-1, -2)
-        steep = self.u.detach().abs() > STEEPEST
-        if not bool(steep.any()):
+        (shares,) = arrays.bare(self.shares)
+        moments = arrays.tensor(arrays.like(shares, _HAT_MOMENTS) @ shares.mT)
+        u = self.u.detach().numpy()
+        if max(u.max(), -u.min()) <= STEEPEST:
             return moments
+        steep = torch.from_numpy(np.abs(u) > STEEPEST)
         exact = torch.cat([_falling_moments(self.u), _falling_moments(-self.u)], -2)
         return torch.where(steep[..., None, :], exact, moments)
 
@@ -228,6 +234,7 @@ def _falling_moments(u: Tensor) -> Tensor:
     return torch.stack(moments, -2)
 
 
+@np.errstate(all="ignore")  # of what is not finite, others tell
 def landscape(c: Coefficients, nodes: Float[Tensor, " nodes"]) -> Landscape:
     """Integrates f/D over the cells of a grid.
 
@@ -238,13 +245,15 @@ def landscape(c: Coefficients, nodes: Float[Tensor, " nodes"]) -> Landscape:
     Returns:
         The landscape.
     """
-    h = nodes[1:] - nodes[:-1]
-    regular = c.drift / c.diffusivity * h[:, None]
     poles = tuple(pole for pole in find_poles(c, nodes) if pole is not None)
+    read = c.drift, c.diffusivity, c.nodal_diffusivity, nodes
+    f, diffusivity, d, x = read if poles else arrays.bare(*read)
+    of = arrays.of(f)
+    h = x[1:] - x[:-1]
+    regular = f / diffusivity * h[:, None]
     for pole in poles:
         regular = regular - pole.nu[..., None, None] * pole.rate
-    u = regular @ GAUSS_WEIGHTS
-    d, closed = c.nodal_diffusivity, None
+    u, closed = regular @ arrays.like(f, GAUSS_WEIGHTS), None
     if poles:
         closed = torch.zeros_like(h, dtype=torch.bool)
         for pole in poles:
@@ -253,13 +262,16 @@ def landscape(c: Coefficients, nodes: Float[Tensor, " nodes"]) -> Landscape:
             closed[pole.cell] = True
         u = torch.where(closed, 0.0, u)
         d = torch.where(d > 0, d, 1.0)
-    log_d = d.log()
+    log_d = of.log(d)
     w = u - (log_d[..., 1:] - log_d[..., :-1])
     if closed is not None:
         w = torch.where(closed, 0.0, w)
+    told = map(arrays.tensor, (h, u, w, regular, log_d))
+    h, u, w, regular, log_d = told
     return Landscape(h, u, w, regular, poles, log_d, closed, c)
 
 
+@np.errstate(all="ignore")  # where e^u is ∞, 1/∞ is right
 def fluxes(land: Landscape) -> Fluxes:
     """The fluxes over a landscape.
 
@@ -269,25 +281,30 @@ def fluxes(land: Landscape) -> Fluxes:
     Returns:
         The fluxes.
     """
+    known = land.u, land.log_s, land.log_d, land.h
+    u, log_s, log_d, h = known if land.poles else arrays.bare(*known)
+    of, weights = arrays.of(u), arrays.like(u, GAUSS_WEIGHTS)
     # ∫ s over the cell, and by the same points that of a constant f/D, which is known exactly
-    top = -land.u.detach().clamp(max=0)[..., None]  # the larger end of log s, against overflow
-    scale = (land.log_s - top).exp()
-    total = scale @ GAUSS_WEIGHTS
-    line = -land.u[..., None] * GAUSS_NODES
-    ratio = (line - top).exp() @ GAUSS_WEIGHTS
-    if np.count_nonzero(total.detach().numpy() < _UNSEEN):
+    size = land.u.detach() if of is torch else u
+    top = (0.5 * (abs(size) - size))[..., None]  # the larger end of log s, against overflow
+    scale = of.exp(log_s - top)
+    total = scale @ weights
+    ratio = of.exp(-u[..., None] * arrays.like(u, GAUSS_NODES) - top) @ weights
+    if np.count_nonzero(total.detach().numpy() < _UNSEEN if of is torch else total < _UNSEEN):
         # so steep, |u| > 5000, that no Gauss point sees s: that of the larger end stands for all
-        unseen = total.detach() < _UNSEEN
-        total, ratio = (torch.where(unseen, 1.0, v) for v in (total, ratio))
+        unseen = total < _UNSEEN
+        total, ratio = (of.where(unseen, 1.0, v) for v in (total, ratio))
     ratio = ratio / total
-    nodal = land.log_d.exp()
+    nodal = of.exp(log_d)
     d = nodal[..., :-1] * ratio
-    ahead, back = bernoullis(land.u)
-    a = d * ahead / land.h
-    b = nodal[..., 1:] * ratio * back / land.h
+    ahead, back = bernoullis(u)
+    a = d * ahead / h
+    b = nodal[..., 1:] * ratio * back / h
     if land.closed is not None:
         a, b = (torch.where(land.closed, 0.0, v) for v in (a, b))
-    return Fluxes(land, a, b, scale * GAUSS_WEIGHTS / total[..., None], d.detach())
+    shares = scale * (weights / total[..., None])
+    a, b, shares, d = map(arrays.tensor, (a, b, shares, d))
+    return Fluxes(land, a, b, shares, d.detach())
 
 
 def find_poles(c: Coefficients, nodes: Tensor) -> tuple[Pole | None, Pole | None]:
@@ -327,18 +344,23 @@ def _pole(c: Coefficients, nodes: Tensor, end: int) -> Pole:
     return Pole(nu, power, nodal.log(), distance.log(), sign * h[:, None] / distance, end)
 
 
-def bernoullis(z: Tensor) -> tuple[Tensor, Tensor]:
+def bernoullis(z: AnyArray) -> tuple[AnyArray, AnyArray]:
     """B(−z) and B(z) of B(z) = z/(e^z − 1), which differ by z; both > 0."""
-    if z.requires_grad:
+    if isinstance(z, Tensor) and z.requires_grad:
         return bernoulli(-z), bernoulli(z)
-    smaller, size = bernoulli(z.abs()), z.abs()
-    larger = smaller + size
-    rising = z > 0
-    return torch.where(rising, larger, smaller), torch.where(rising, smaller, larger)
+    size = abs(z)
+    smaller: AnyArray = bernoulli(size)
+    back: AnyArray = smaller + 0.5 * (size - z)
+    return smaller + 0.5 * (size + z), back
 
 
-def bernoulli(z: Tensor) -> Tensor:
+def bernoulli(z: AnyArray) -> AnyArray:
     """z/(e^z − 1), for any z, with a gradient at 0."""
+    if not isinstance(z, Tensor):
+        zero = z == 0
+        safe = np.where(zero, 1.0, z) if np.count_nonzero(zero) else z
+        ratio: AnyArray = safe / np.expm1(safe)
+        return np.where(zero, 1.0, ratio) if safe is not z else ratio
     if not z.requires_grad:
         return torch.where(z == 0, 1.0, z / torch.expm1(z))
     small = z.abs() < 1e-3
@@ -349,9 +371,10 @@ def bernoulli(z: Tensor) -> Tensor:
 
 def _wall_slopes(c: Coefficients, h: Tensor, log_d: Tensor) -> Tensor:
     """f/D − (log D)′ at both walls, inward."""
-    last = len(h) - 1
-    inside = torch.stack([c.diffusivity[..., 0, :], c.diffusivity[..., -1, :].flip(-1)], -2)
+    diffusivity, wall_drift, log_d, h = arrays.bare(c.diffusivity, c.wall_drift, log_d, h)
+    of, last = arrays.of(log_d), h.shape[0] - 1
     at_wall = log_d[..., :: last + 1]
-    log_d_inward = torch.cat([at_wall[..., None], inside.log()], -1)
-    inward = _INWARD * c.wall_drift * torch.exp(-at_wall)
-    return inward - log_d_inward @ _SLOPE / h[::last]
+    inside = of.log(diffusivity[..., ::last, :]) * arrays.like(log_d, _SLOPES)
+    rise = at_wall * _AT_WALL + inside.sum(-1)
+    inward = arrays.like(log_d, _INWARD) * wall_drift * of.exp(-at_wall)
+    return arrays.tensor(inward - rise / h[::last])

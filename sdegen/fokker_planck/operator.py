@@ -32,6 +32,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sdegen.fokker_planck import arrays
+from sdegen.fokker_planck.arrays import AnyArray
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS
 from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.exponential import Factors, Systems, expm_action
@@ -123,30 +125,57 @@ def bands(
 
 def _line(flux: Fluxes, ends: Ends, *, compact: bool) -> tuple[Tensor, Tensor]:
     """M and K between two walls."""
-    nothing = torch.zeros_like(flux.a[..., :1])
-    a_left, b_left = torch.cat([nothing, flux.a], -1), torch.cat([nothing, flux.b], -1)
-    a_right, b_right = torch.cat([flux.a, nothing], -1), torch.cat([flux.b, nothing], -1)
-    rates = torch.stack([a_left, -(b_left + a_right), b_right], -2)
+    rates = _rates(*arrays.bare(flux.a, flux.b))
     if compact:
-        falling, rising = flux.hat_moments[..., :3, :], flux.hat_moments[..., 3:, :]
-        inner = (
-            _compact_rows(flux.h[:-1], flux.h[1:], rising[..., :-1], falling[..., 1:])
-            if ends.powers == (None, None)
-            else _power_rows(flux, ends)
-        )
-        inward = torch.stack([falling[..., 0], rising[..., -1]], -2)
-        low, high = _wall_rows(flux.h[:: len(flux.h) - 1], inward, flux.wall_slopes).unbind(-2)
-        mass = torch.cat([low[..., None], inner, high.flip(-1)[..., None]], -1)
-        steep = np.abs(flux.u.detach().numpy()[..., [0, -1]]) > STEEPEST
+        mass = _compact_mass(flux, ends)
+        steep = np.abs(flux.u.detach().numpy()[..., :: flux.h.shape[0] - 1]) > STEEPEST
         if steep.any():  # no parabola follows what leans on a wall within a cell
             at_wall = torch.zeros(mass[..., :1, :].shape, dtype=torch.bool)
-            at_wall[..., 0, [0, -1]] = torch.from_numpy(steep)
+            at_wall[..., 0, :: len(flux.h)] = torch.from_numpy(steep)
             mass = torch.where(at_wall, _lumped(_volumes(flux.h, ends), rates), mass)
         mass = _beside_walls_without_noise(mass, flux, ends)
     else:
         mass = _lumped(_volumes(flux.h, ends), rates)
     kept = ends.kept
     return _cut(mass, kept), _cut(rates, kept)
+
+
+def _rates(a: AnyArray, b: AnyArray) -> Tensor:
+    """K of a line, from the rates of its cells."""
+    if not isinstance(a, Tensor):
+        rates = np.zeros((*a.shape[:-1], 3, a.shape[-1] + 1))
+        rates[..., 0, 1:], rates[..., 2, :-1] = a, b
+        np.negative(a, out=rates[..., 1, :-1])
+        rates[..., 1, 1:] -= b
+        return torch.from_numpy(rates)
+    nothing = torch.zeros_like(a[..., :1])
+    a_left, b_left = torch.cat([nothing, a], -1), torch.cat([nothing, b], -1)
+    a_right, b_right = torch.cat([a, nothing], -1), torch.cat([b, nothing], -1)
+    return torch.stack([a_left, -(b_left + a_right), b_right], -2)
+
+
+def _compact_mass(flux: Fluxes, ends: Ends) -> Tensor:
+    """M of a line in the compact form, its walls as if their cells were gentle."""
+    known = flux.h, flux.hat_moments, flux.wall_slopes
+    plain = ends.powers == (None, None)
+    h, moments, slopes = arrays.bare(*known) if plain else known
+    low, low_in = _wall_row(h[0], moments[..., :3, 0], slopes[..., 0])
+    high, high_in = _wall_row(h[-1], moments[..., 3:, -1], slopes[..., 1])
+    lower, diagonal, upper = (
+        _compact_rows(h[:-1], h[1:], moments[..., 3:, :-1], moments[..., :3, 1:])
+        if plain
+        else _power_rows(flux, ends).unbind(-2)
+    )
+    if isinstance(h, Tensor):
+        zero = torch.zeros_like(low)
+        rows = (zero, lower, high_in), (low, diagonal, high), (low_in, upper, zero)
+        bands = [torch.cat([a[..., None], v, b[..., None]], -1) for a, v, b in rows]
+        return torch.stack(bands, -2)
+    mass = np.zeros((*lower.shape[:-1], 3, lower.shape[-1] + 2))
+    mass[..., 0, 1:-1], mass[..., 1, 1:-1], mass[..., 2, 1:-1] = lower, diagonal, upper
+    mass[..., 1, 0], mass[..., 2, 0] = low, low_in
+    mass[..., 1, -1], mass[..., 0, -1] = high, high_in
+    return torch.from_numpy(mass)
 
 
 def _beside_walls_without_noise(mass: Tensor, flux: Fluxes, ends: Ends) -> Tensor:
@@ -271,7 +300,7 @@ def _ring(flux: Fluxes, *, compact: bool) -> tuple[Tensor, Tensor]:
     if compact:
         falling, rising = flux.hat_moments[..., :3, :], flux.hat_moments[..., 3:, :]
         rows = _compact_rows(flux.h.roll(1), flux.h, rising.roll(1, -1), falling)
-        mass = rows
+        mass = torch.stack(rows, -2)
     return mass, rates
 
 
@@ -282,39 +311,39 @@ def _lumped(volumes: Tensor, like: Tensor) -> Tensor:
     return torch.stack([zero, diagonal, zero], -2)
 
 
-def _compact_rows(left: Tensor, right: Tensor, rising: Tensor, falling: Tensor) -> Tensor:
-    """∫ φ_i ℓ_j dx for the parabolas ℓ_j through the nodes i−1, i, i+1, shape (…, 3, rows)."""
-    m0, m1, m2 = (left * rising).unbind(-2)
-    r0, r1, r2 = (right * falling).unbind(-2)
+def _compact_rows(
+    left: AnyArray, right: AnyArray, rising: AnyArray, falling: AnyArray
+) -> tuple[AnyArray, AnyArray, AnyArray]:
+    """∫ φ_i ℓ_j dx for the parabolas ℓ_j through the nodes i−1, i, i+1: bands, (…, rows)."""
+    m0, m1, m2 = (left * rising[..., k, :] for k in range(3))
+    r0, r1, r2 = (right * falling[..., k, :] for k in range(3))
     s0 = r0 + m0
     s1 = right * r1 - left * m1
     s2 = right**2 * r2 + left**2 * m2
     both = left + right
     lower = (s2 - right * s1) / (left * both)
     upper = (s2 + left * s1) / (right * both)
-    return torch.stack([lower, s0 - lower - upper, upper], -2)
+    return lower, s0 - lower - upper, upper
 
 
-def _wall_rows(h: Tensor, r: Tensor, slope: Tensor) -> Tensor:
-    """Rows of walls without flux: a parabola through two nodes, and (log p)′ at one, inward.
+def _wall_row(h: AnyArray, r: AnyArray, slope: AnyArray) -> tuple[AnyArray, AnyArray]:
+    """The row of a wall without flux: a parabola through two nodes, and (log p)′ at one, inward.
 
     Args:
-        h: Widths of the walls' cells, shape (walls,).
-        r: Moments of their hats, shape (..., walls, 3).
-        slope: (log p)′ at the walls, in the direction away from them, shape (..., walls).
+        h: Width of the wall's cell.
+        r: Moments of its hat, shape (..., 3).
+        slope: (log p)′ at the wall, in the direction away from it, shape (...).
 
     Returns:
-        Bands from outside to inside, shape (..., walls, 3).
+        The diagonal, and what stands beside it.
     """
-    r0, r1, r2 = r.unbind(-1)
-    rise, upper = slope * h, h * r2
-    diagonal = h * (r0 + rise * r1) - (1 + rise) * upper
-    return torch.stack([torch.zeros_like(upper), diagonal, upper], -1)
+    rise, beside = slope * h, h * r[..., 2]
+    return h * (r[..., 0] + rise * r[..., 1]) - (1 + rise) * beside, beside
 
 
 def _cut(bands: Tensor, kept: slice) -> Tensor:
     """Leaves out rows and columns of nodes that are no unknowns."""
-    if kept == slice(0, bands.shape[-1]):
+    if kept.stop - kept.start == bands.shape[-1]:
         return bands
     rows = bands[..., kept]
     inside = torch.ones_like(rows)

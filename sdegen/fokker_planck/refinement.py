@@ -33,7 +33,9 @@ def halved(grid: Grid) -> Grid:
     tensor([0.2500, 0.7500, 1.2500, 1.7500], dtype=torch.float64)
     """
     x, between = grid.nodes, _between(grid)
-    return Grid.of(torch.cat([torch.stack([x[:-1], between], 1).flatten(), x[-1:]]))
+    finer = torch.empty(2 * len(x) - 1, dtype=x.dtype)
+    finer[::2], finer[1::2] = x, between
+    return Grid.kept(finer) if grid.even else Grid.of(finer)  # which refuses cells of no width
 
 
 def bisected(grid: Grid, chosen: Bool[Tensor, " cells"]) -> Grid:
@@ -57,7 +59,8 @@ def coarsened(grid: Grid) -> Grid:
     [0.0, 2.0, 4.0, 6.0, 7.0, 9.0]
     """
     x = grid.nodes
-    return Grid.of(x[::2] if grid.cells % 2 == 0 else torch.cat([x[:-1:2][:-1], x[-3::2]]))
+    even = grid.cells % 2 == 0
+    return Grid.kept(x[::2].contiguous() if even else torch.cat([x[:-1:2][:-1], x[-3::2]]))
 
 
 def positions(grid: Grid, finer: Grid) -> Int[Tensor, " nodes"]:

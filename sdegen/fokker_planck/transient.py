@@ -39,7 +39,7 @@ from sdegen.errors import SolverError
 from sdegen.fokker_planck import first_masses, tridiagonal
 from sdegen.fokker_planck.coefficients import Coefficients, Readers, one_or_stack
 from sdegen.fokker_planck.collocation import NODES, collocated, walked
-from sdegen.fokker_planck.course import Course, inside
+from sdegen.fokker_planck.course import Course, all_inside, inside
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.operator import Operator
@@ -196,7 +196,8 @@ class _Walker:
     ) -> None:
         self.generator, self.course, self.tolerance = generator, course, tolerance
         self.known = None if known is None or known.rough else iter(known.steps)
-        self.h = abs(course.times[-1] - course.times[0])
+        first, last = course.times[0], course.times[-1]
+        self.h = min(abs(last - first), course.plain(first, last))
         self._known: tuple[Coefficients, Operator] | None = None
         self._alone = 1 + isinstance(generator.reader, Readers)  # of what belongs to one time
 
@@ -305,7 +306,7 @@ class _Walker:
         self, times: Sequence[float], a: float, b: float
     ) -> Operator | tuple[NDArray[np.float64], NDArray[np.float64]]:
         """M and K at times between a and b, or the operator if it is one at all of them."""
-        c = self.course.read(self.generator.reader, [inside(t, a, b) for t in times])
+        c = self.course.read(self.generator.reader, all_inside(times, a, b))
         if c.wall_drift.ndim == self._alone:
             return self.generator.operator_of(c)
         mass, rates = self.generator.bands(c)

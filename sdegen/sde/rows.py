@@ -125,8 +125,17 @@ def check_density_of(sde: SDE, x: State, t: Tensor) -> None:
             "of them has a density of its own: pass one SDE for each, as FokkerPlanckFamily takes "
             "them."
         )
-    few = torch.arange(0, len(x), _EVERY, device=x.device)
-    for name, field in _fields(sde):
+    few, fields = torch.arange(0, len(x), _EVERY, device=x.device), _fields(sde)
+    if x.shape[1] == 1:
+        # on a line the solver looks at the shapes itself, and at what is coupled
+        values, network, moved = watched(
+            lambda: [field(sde)(x.clone(), t) for _, field in fields], x.device
+        )
+        if moved is None and not network and all(isinstance(v, Tensor) for v in values):
+            for (name, field), value in zip(fields, values, strict=True):
+                check_repeatable(name, value, field(sde)(x.clone(), t))
+            return
+    for name, field in fields:
         value, network, moved = watched(partial(field(sde), x.clone(), t), x.device)
         if moved is not None:
             refuse_randomness(name, f"{moved} moved while it was evaluated")
@@ -134,7 +143,7 @@ def check_density_of(sde: SDE, x: State, t: Tensor) -> None:
             continue
         check_repeatable(name, value, field(sde)(x.clone(), t))
         if x.shape[1] == 1:
-            continue  # on a line the solver looks at the shapes itself, and at what is coupled
+            continue
         value = _at(name, field, sde, x, torch.arange(len(x)), t, len(x))
         if not _alike(value[few], _at(name, field, sde, x, few, t, len(x)), _DOUBLE):
             raise ValueError(
