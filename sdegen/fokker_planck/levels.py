@@ -19,7 +19,7 @@ there the whole difference is the error.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -283,7 +283,8 @@ def _judged(run: Found, other: Found, share: float) -> Found:
     how = "two grids" if share < 1 else "steps that choose their length"
     each = dict(zip(("p", "mean", "variance", "mass"), torch.from_numpy(told), strict=True))
     error = ErrorEstimate(each, how)
-    return replace(run, error=error, worst=np.inf if np.isnan(worst) else worst)
+    worst = np.inf if np.isnan(worst) else worst
+    return Found(run.grid, run.p, run.compact, run.rang, run.walk, run.powers, error, worst)
 
 
 def _next(inner: Generator, level: int) -> Grid:

@@ -238,7 +238,7 @@ class FokkerPlanck:
             run = found(
                 self._levels,
                 Start(
-                    replace(density, p=start),
+                    density if start is density.p else replace(density, p=start),
                     x0,
                     smooth,
                     _mass(density, start, self.grid),

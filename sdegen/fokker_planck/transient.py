@@ -424,6 +424,8 @@ def _nodal(
 
 def _steps(times: Sequence[float]) -> list[float]:
     """Lengths of the steps; all the same where they differ by the rounding of times alone."""
+    if len(times) == 2:
+        return [abs(times[1] - times[0])]
     steps = [abs(after - before) for before, after in itertools.pairwise(times)]
     rounding = 2 * np.finfo(np.float64).eps * max(abs(times[0]), abs(times[-1]))
     if max(steps) - min(steps) > rounding:
