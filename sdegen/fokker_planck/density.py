@@ -380,10 +380,13 @@ class Density:
             NotNormalizableError: If there is no mass, or it is not finite.
         """
         bare = not self.p.requires_grad and self._law is None and self.fine is None
-        mass = float(cell_masses(self.x.numpy(), self.p.numpy()).sum()) if bare else self.mass
-        if not 0 < float(mass) < math.inf:
+        mass: Tensor | float = (
+            float(cell_masses(self.x.numpy(), self.p.numpy()).sum()) if bare else self.mass
+        )
+        height = mass if isinstance(mass, float) else float(mass.detach())
+        if not 0 < height < math.inf:
             raise NotNormalizableError(
-                f"a density of mass {float(mass):g} cannot be normalised; it must be finite and "
+                f"a density of mass {height:g} cannot be normalised; it must be finite and "
                 "somewhere positive."
             )
         return Density(
