@@ -85,6 +85,13 @@ class Course:
             self._beside(a, b, end) for end in (a, b)
         )
 
+    def hides(self, a: float, b: float) -> bool:
+        """Whether looks between a and b saw a change, and are close enough to be more than one.
+
+        A step whose nodes all answer alike has then stepped over it.
+        """
+        return self.looked(a, b) > 1 and not all(looks.still(a, b) for looks in self.looks)
+
     def looked(self, a: float, b: float) -> float:
         """How many looks lie between a and b."""
         looks = self.looks[0].times

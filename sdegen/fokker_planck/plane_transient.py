@@ -166,6 +166,9 @@ def carried(
                 last = reach >= abs(b - t) * (1 - 1e-12)
                 end = b if last else t + math.copysign(reach, b - t)
                 window = _Window(generator, form, (t, end), (a, b))
+                if window.still is not None and plan.hides(t, end):
+                    reach = 0.25 * abs(end - t)  # looks between the nodes saw what these did not
+                    continue
                 if window.still is not None:
                     p = _flow(window.still, form, p, abs(end - t), tolerance)
                     way.append(Way((t, end), (a, b), ()))
