@@ -341,6 +341,8 @@ class Reader:
     def _check_noise(self, g: Tensor, t: float) -> None:
         """Refuses D = 0 inside the grid; at a wall it may be."""
         values = (g if g.stride(0) else g[:1]).numpy()  # one number may stand for all
+        if len(values) == 1 and values[0]:
+            return  # which has no minima
         if np.minimum.reduce(values) > 0 or np.maximum.reduce(values) < 0:
             where = self._zero_between(np.abs(values), t)
             if where is not None:
@@ -490,7 +492,8 @@ def _points(grid: Grid) -> Float[Tensor, "points 1"]:
     points = np.empty(each * grid.cells + 1)
     points[::each] = x
     h = x[1:] - x[:-1]
-    np.add(x[:-1, None], h[:, None] * _AT, out=points[:-1].reshape(-1, each)[:, 1:])
+    for k, at in enumerate(_AT, 1):  # a loop over cells is fast, one over four points is not
+        np.add(x[:-1], h * at, out=points[k::each])
     return torch.from_numpy(points[:, None])
 
 

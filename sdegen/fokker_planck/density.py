@@ -653,22 +653,28 @@ def integral_weights(x: Float[Tensor, " nodes"]) -> Float[Tensor, " nodes"]:
     return torch.from_numpy(moment_weights(x.numpy(), 1)[0])
 
 
-def moment_weights(x: NDArray[np.float64], count: int = 3) -> NDArray[np.float64]:
-    """Return weights of ∫ p dx, ∫ x p dx and ∫ x² p dx of the cubics, shape (count, nodes).
+def moment_weights(
+    x: NDArray[np.float64], count: int = 3, *, origin: float = 0.0
+) -> NDArray[np.float64]:
+    """Return weights of ∫ p dx, ∫ y p dx and ∫ y² p dx of the cubics, shape (count, nodes).
 
     Over a cell of width h from x, with ∫ ξᵏ H dξ of the four cubics H of Hermite by hand.
 
     Args:
         x: Nodes, shape (nodes,).
         count: How many of the moments, 1 to 3.
+        origin: Where y = x − origin is 0.
     """
-    h = x[1:] - x[:-1]
-    powers = h ** np.arange(1, count + 1)[:, None]
+    h, left_ends = x[1:] - x[:-1], x[:-1] - origin
+    powers = np.empty((count, len(h)))
+    powers[0] = h
+    for k in range(1, count):
+        np.multiply(powers[k - 1], h, out=powers[k])
     parts = _HERMITE[:, :count, None] * powers  # of p_i, p_{i+1}, h s_i and h s_{i+1}
     if count > 1:  # from powers of ξ h to those of x + ξ h
-        shift = x[:-1] * parts[:, 0]
+        shift = left_ends * parts[:, 0]
         if count > 2:
-            parts[:, 2] += x[:-1] * (2 * parts[:, 1] + shift)
+            parts[:, 2] += left_ends * (2 * parts[:, 1] + shift)
         parts[:, 1] += shift
     left, right, rise, fall = parts
     of_slopes = np.zeros((count, len(x)))

@@ -14,6 +14,7 @@ order once it has moved by a few cells.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -46,7 +47,7 @@ def seen(
         kind != "absorbing" and power is None
         for kind, power in zip(ends.kinds, ends.exponents, strict=True)
     ]
-    if not (generator.compact and any(leans)):
+    if not (generator.compact and any(leans)) or _is_away(p):
         return q
     x, outside_in = ends.nodes, (p, p.flip(-1))
     rises = [_rise(nodes, y) for nodes, y in zip((x, -x.flip(-1)), outside_in, strict=True)]
@@ -67,6 +68,14 @@ def seen(
             if lean:
                 b[..., side] = at_wall - rows[..., side]
     return q + tridiagonal.solve(mass, b)
+
+
+def _is_away(p: Tensor) -> bool:
+    """Whether there is so little at either end that no slope, limited by it, is anything there."""
+    values = p.detach().numpy()
+    ends = np.abs(values[..., :: values.shape[-1] - 1])
+    least = _NOTHING / (2 * _LIMIT) * np.maximum.reduce(values, -1)
+    return not np.count_nonzero(ends > least[..., None])
 
 
 def _is_plain(p: Tensor, rises: list[Tensor], leans: list[bool], *, ring: bool) -> bool:

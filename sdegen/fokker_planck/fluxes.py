@@ -113,7 +113,7 @@ class Landscape:
     def log_s(self) -> Float[Tensor, "... cells points"]:
         """log of the scale density at the Gauss points, over that of the left node."""
         (regular,) = arrays.bare(self.regular)
-        log_s = arrays.tensor(-(regular @ arrays.like(regular, CUMULATIVE).T))
+        log_s = arrays.tensor(-(arrays.like(regular, CUMULATIVE) @ regular.mT).mT)
         for pole in self.poles:
             rise = pole.at_points - pole.at_nodes[:-1, None]
             log_s = log_s - pole.nu[..., None, None] * rise
@@ -250,10 +250,10 @@ def landscape(c: Coefficients, nodes: Float[Tensor, " nodes"]) -> Landscape:
     f, diffusivity, d, x = read if poles else arrays.bare(*read)
     of = arrays.of(f)
     h = x[1:] - x[:-1]
-    regular = f / diffusivity * h[:, None]
+    regular = _by_points(f, diffusivity, h)
     for pole in poles:
         regular = regular - pole.nu[..., None, None] * pole.rate
-    u, closed = regular @ arrays.like(f, GAUSS_WEIGHTS), None
+    u, closed = arrays.like(f, GAUSS_WEIGHTS) @ regular.mT, None
     if poles:
         closed = torch.zeros_like(h, dtype=torch.bool)
         for pole in poles:
@@ -286,10 +286,10 @@ def fluxes(land: Landscape) -> Fluxes:
     of, weights = arrays.of(u), arrays.like(u, GAUSS_WEIGHTS)
     # ∫ s over the cell, and by the same points that of a constant f/D, which is known exactly
     size = land.u.detach() if of is torch else u
-    top = (0.5 * (abs(size) - size))[..., None]  # the larger end of log s, against overflow
-    scale = of.exp(log_s - top)
-    total = scale @ weights
-    ratio = of.exp(-u[..., None] * arrays.like(u, GAUSS_NODES) - top) @ weights
+    top = (0.5 * (abs(size) - size))[..., None, :]  # the larger end of log s, against overflow
+    scale = of.exp(log_s.mT - top)  # point by point: a loop over cells is fast
+    total = weights @ scale
+    ratio = weights @ of.exp(-u[..., None, :] * arrays.like(u, GAUSS_NODES[:, None]) - top)
     if np.count_nonzero(total.detach().numpy() < _UNSEEN if of is torch else total < _UNSEEN):
         # so steep, |u| > 5000, that no Gauss point sees s: that of the larger end stands for all
         unseen = total < _UNSEEN
@@ -302,9 +302,22 @@ def fluxes(land: Landscape) -> Fluxes:
     b = nodal[..., 1:] * ratio * back / h
     if land.closed is not None:
         a, b = (torch.where(land.closed, 0.0, v) for v in (a, b))
-    shares = scale * (weights / total[..., None])
+    shares = (scale * (weights[:, None] / total[..., None, :])).mT
     a, b, shares, d = map(arrays.tensor, (a, b, shares, d))
     return Fluxes(land, a, b, shares, d.detach())
+
+
+def _by_points(f: AnyArray, d: AnyArray, h: AnyArray) -> AnyArray:
+    """f h/D, shape (..., cells, points); of arrays point by point, for loops over many cells."""
+    if isinstance(f, Tensor):
+        return f / d * h[:, None]
+    points = f.shape[-1]
+    out = np.empty((*np.broadcast_shapes(f.shape[:-2], d.shape[:-2]), points, f.shape[-2]))
+    for k in range(points):
+        np.divide(f[..., k], d[..., k], out=out[..., k, :])
+    out *= h
+    transposed: AnyArray = out.mT
+    return transposed
 
 
 def find_poles(c: Coefficients, nodes: Tensor) -> tuple[Pole | None, Pole | None]:

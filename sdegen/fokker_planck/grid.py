@@ -22,7 +22,7 @@ from torch import Tensor
 from sdegen.checks import check_positive
 from sdegen.fokker_planck import arrays
 from sdegen.fokker_planck.arrays import AnyArray
-from sdegen.fokker_planck.density import Density, cell_masses, integral_weights, moment_weights
+from sdegen.fokker_planck.density import Density, cell_masses, moment_weights
 from sdegen.fokker_planck.extent import extent
 from sdegen.requests import as_number, as_numbers
 from sdegen.sde.base import SDE
@@ -173,7 +173,7 @@ class Grid:
     @cached_property
     def weights(self) -> Float[Tensor, " nodes"]:
         """Weights of ∫ y dx ≈ Σ w_i y_i, fourth order in the cell: those of `integral`."""
-        return integral_weights(self.nodes)
+        return torch.from_numpy(self.moment_weights[0])
 
     @cached_property
     def moment_weights(self) -> NDArray[np.float64]:
@@ -181,14 +181,15 @@ class Grid:
 
         They are those of the cubics of `Density`, whose slopes no density that is resolved limits.
         """
-        y = self.nodes.numpy() - 0.5 * (self.low + self.high)
-        return moment_weights(y)
+        return moment_weights(self.nodes.numpy(), origin=0.5 * (self.low + self.high))
 
     @cached_property
     def even(self) -> bool:
         """Whether all cells are of one width, up to the rounding of the nodes."""
-        rounding = 4 * torch.finfo(torch.float64).eps * float(self.nodes.abs().max())
-        return float(self.widths.max() - self.widths.min()) <= rounding
+        x = self.nodes.numpy()
+        h = x[1:] - x[:-1]
+        rounding = 4 * np.finfo(np.float64).eps * max(abs(x[0]), abs(x[-1]))
+        return bool(h.max() - h.min() <= rounding)
 
     def masses(self, p: AnyArray) -> AnyArray:
         """∫ p dx of one or many densities: the sum of `cell_masses`.
