@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -25,10 +26,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.fokker_planck import clock
+from sdegen.fokker_planck.gaps import missed
 from sdegen.fokker_planck.grid import Grid
 from sdegen.sde.base import SDE
 from sdegen.sde.evaluation import told_of_graphs
 from sdegen.sde.rows import check_density_of
+
+Array = NDArray[np.float64]
 
 __all__ = ["GAUSS_NODES", "GAUSS_WEIGHTS", "Coefficients", "Reader", "Readers", "stack"]
 
@@ -54,12 +58,14 @@ class Coefficients:
         diffusivity: D at the Gauss points, > 0, same shape.
         nodal_diffusivity: D at the nodes, shape (nodes,); zero at most at a wall.
         wall_drift: f at both walls, shape (2,).
+        beside: Returns what ∫ f/D misses beside each node, shape (nodes,); None if nobody knows.
     """
 
     drift: Float[Tensor, "... cells points"]
     diffusivity: Float[Tensor, "... cells points"]
     nodal_diffusivity: Float[Tensor, "... nodes"]
     wall_drift: Float[Tensor, "... 2"]
+    beside: Callable[[], Array] | None = None
 
     def combined(self, weight: float, other: Coefficients, other_weight: float) -> Coefficients:
         """weight · self + other_weight · other."""
@@ -173,7 +179,7 @@ class Reader:
         elif torch.equal(f, last.drift):
             return last
         else:
-            made = self._with_drift(last.coefficients, f)
+            made = self._with_drift(last.coefficients, f, g, t)
         if self.sde.autonomous:
             return _Reading(f, g, made)  # which no other reading is compared with
         return _Reading(_own(f), _own(g), made)
@@ -261,13 +267,30 @@ class Reader:
             diffusivity[1:].unfold(0, _STRIDE - 1, _STRIDE),
             diffusivity[::_STRIDE],
             f[:: len(f) - 1],
+            partial(self._missed, f.detach(), g.detach(), t),
         )
 
-    def _with_drift(self, c: Coefficients, f: Tensor) -> Coefficients:
+    def _with_drift(self, c: Coefficients, f: Tensor, g: Tensor, t: float) -> Coefficients:
         """Return coefficients with another drift and the same D, to the object."""
         f = f[:, 0] if self.sde.direction > 0 else -f[:, 0]
         drift, walls = f[1:].unfold(0, _STRIDE - 1, _STRIDE), f[:: len(f) - 1]
-        return Coefficients(drift, c.diffusivity, c.nodal_diffusivity, walls)
+        beside = partial(self._missed, f, g[:, 0], t)
+        return Coefficients(drift, c.diffusivity, c.nodal_diffusivity, walls, beside)
+
+    @torch.no_grad()
+    def _missed(self, f: Tensor, g: Tensor, t: float) -> Array:
+        """Return what ∫ f/D misses beside each node, from f and g at all points."""
+
+        def ratio(f: Tensor, g: Tensor) -> Array:
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                values: Array = f.detach().numpy() / (0.5 * g.detach().numpy() ** 2)
+            return values
+
+        def ask(places: Array) -> Array:
+            f, g = self._asked(torch.from_numpy(places.reshape(-1, 1)), _clock(t))
+            return self.sde.direction * ratio(f, g).reshape(places.shape)
+
+        return missed(self.grid.nodes.numpy(), ratio(f, g), ask)
 
     @torch.no_grad()
     def varies_at_all(self) -> bool:

@@ -52,7 +52,9 @@ def correlation(
     while True:
         finer = generator.on(halved(at.grid))
         there = _on_one_grid(finer, rest, f, g, times)
+        land = finer.landscape(finer.coefficients(finer.reader.start))
         error = float((here - there).abs().max()) / max(scale, 1e-300) + _ROUNDING
+        error += rest.hidden + float(land.beside.sum())
         if error <= WARNS or finer.grid.cells > _MOST_CELLS:
             break
         at, here = finer, there

@@ -42,6 +42,7 @@ from sdegen.fokker_planck.fluxes import Fluxes
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.refinement import bisected, halved, positions
+from sdegen.fokker_planck.two_grids import jumped
 
 __all__ = ["current", "entropy_production", "free_energy"]
 
@@ -63,13 +64,13 @@ class _Rates:
         a: From the left node, shape (cells,).
         b: From the right node.
         finer: Both, of all cells halved that they are made of, shape (2, cells).
-        error: By how much these differ, weighted by the density's one-way fluxes.
+        jumps: What both miss where f/D jumps, weighted by the density's one-way fluxes.
     """
 
     a: Tensor
     b: Tensor
     finer: Tensor
-    error: float
+    jumps: float
 
 
 @torch.no_grad()
@@ -84,13 +85,16 @@ def _rates(generator: Generator, t: float, p: Tensor) -> _Rates:
     for k in range(_ROUNDS):
         finer = at.on(halved(at.grid))
         here = at.fluxes(at.coefficients(t))
-        there = _composed(finer.fluxes(finer.coefficients(t)), at.grid, finer.grid)
+        flux = finer.fluxes(finer.coefficients(t))
+        there = _composed(flux, at.grid, finer.grid)
         a, b = _composed(here, grid, at.grid)
         one_way = torch.maximum(a * p[:-1], b * p[1:])
         weight = one_way / one_way.max().clamp(min=_TINY)
         weight = weight[torch.searchsorted(grid.nodes, at.grid.nodes[1:]) - 1]
         apart = _apart(here.a, there[0]) + _apart(here.b, there[1])
-        error = weight * apart
+        kept = positions(at.grid, finer.grid).numpy()
+        jumps = weight * torch.from_numpy(jumped(here.land, flux.land, kept))
+        error = weight * apart + jumps
         worst = float(error.max())
         if worst <= (WARNS if k == 0 else _AIM * WARNS) or at.grid.cells > most:
             break
@@ -104,7 +108,7 @@ def _rates(generator: Generator, t: float, p: Tensor) -> _Rates:
         )
     finest = at.on(halved(at.grid))
     fine = torch.stack(_composed(finest.fluxes(finest.coefficients(t)), grid, finest.grid))
-    return _Rates(a, b, fine, worst)
+    return _Rates(a, b, fine, float(jumps.max()))
 
 
 def _apart(one: Tensor, other: Tensor) -> Tensor:
@@ -119,15 +123,18 @@ def _composed(flux: Fluxes, grid: Grid, finer: Grid) -> tuple[Tensor, Tensor]:
     start = positions(grid, finer)
     owner = torch.searchsorted(grid.nodes, finer.nodes[1:]) - 1
     phi = torch.nn.functional.pad(flux.w.cumsum(-1), (1, 0))
-    log_a = flux.a.log()
+    # where a drop is above 700 kT the smaller of both rates is no number, and its log is one
+    log_a = torch.where(flux.w < 0, flux.b.log() + flux.w, flux.a.log())
     closed = torch.isneginf(log_a)  # a cell at a wall without noise carries nothing
     term = torch.where(closed, 0.0, phi[start[:-1]][owner] - phi[:-1] - log_a)
     first = start[:-1].numpy()
     top = torch.from_numpy(np.maximum.reduceat(term.numpy(), first))
     total = torch.from_numpy(np.add.reduceat((term - top[owner]).exp().numpy(), first))
     shut = torch.from_numpy(np.maximum.reduceat(closed.double().numpy(), first)) > 0
-    a = torch.where(shut, 0.0, torch.exp(-top) / total)
-    return a, a * torch.exp(phi[start[:-1]] - phi[start[1:]])
+    log_rate = -top - total.log()
+    back = log_rate + phi[start[:-1]] - phi[start[1:]]
+    a, b = (torch.where(shut, 0.0, torch.exp(v)) for v in (log_rate, back))
+    return a, b
 
 
 def _finite(p: Tensor) -> Tensor:
@@ -154,9 +161,8 @@ def current(generator: Generator, t: float, density: Density) -> EstimatedTensor
     other = _compared(density)
     apart = (j - (rates.finer[0] * other[:-1] - rates.finer[1] * other[1:])).abs().max()
     scale = torch.maximum(j.abs().max(), (rates.a * p[:-1]).max()).clamp(min=_TINY)
-    return EstimatedTensor.of(
-        j, ErrorEstimate({"J": float(apart / scale) + _ROUNDING}, "two grids")
-    )
+    told = float(apart / scale) + rates.jumps + _ROUNDING
+    return EstimatedTensor.of(j, ErrorEstimate({"J": told}, "two grids"))
 
 
 def entropy_production(generator: Generator, t: float, density: Density) -> Estimated:

@@ -83,6 +83,7 @@ class Density:
         assumed_autonomous: Whether it is an assumption that the SDE does not depend on time.
         told: Errors that were estimated where it was found, if none are differences to `compared`.
         slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
+        hidden: An error that `compared` shares, of all that is told; see `gaps`.
     """
 
     x: Float[Tensor, " nodes"]
@@ -93,6 +94,7 @@ class Density:
     assumed_autonomous: bool = False
     told: ErrorEstimate | None = None
     slope_by: SlopeBy = "none"
+    hidden: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("x", "p"):
@@ -147,7 +149,7 @@ class Density:
             std = self.std
             return ErrorEstimate(
                 {
-                    "p": float((p - finer)[finite].abs().max()) / peak + _ROUNDING,
+                    "p": float((p - finer)[finite].abs().max()) / peak + self.hidden + _ROUNDING,
                     "mean": self._differs("mean", float(torch.maximum(self.mean.abs(), std))),
                     "variance": self._differs("variance", float(std**2)),
                     "entropy": self._differs("entropy", max(abs(float(self.entropy)), 1.0)),
@@ -158,7 +160,7 @@ class Density:
     def _differs(self, name: str, scale: float) -> float:
         """The difference of a moment to that on the finer grid, over a scale."""
         here, there = float(getattr(self, name)), float(getattr(self.compared, name))
-        return abs(here - there) / scale + _ROUNDING
+        return abs(here - there) / scale + self.hidden + _ROUNDING
 
     def error_of(self, f: Callable[[Tensor], Tensor]) -> float:
         """Return the estimated error of `expect(f)`, over max(|E f|, the deviation of f).
@@ -181,7 +183,7 @@ class Density:
             )
         here, there = float(self.expect(f)), float(self.compared.expect(f))
         spread = math.sqrt(float(self.expect(lambda x: (f(x) - here) ** 2)))
-        return abs(here - there) / max(abs(here), spread, 1e-300) + _ROUNDING
+        return abs(here - there) / max(abs(here), spread, 1e-300) + self.hidden + _ROUNDING
 
     def trust(self) -> Trust:
         """Return what is known of its errors, a row for each cause."""
@@ -473,6 +475,7 @@ class DensityPath:
         form: Form of the operator that carried them, "compact" or "lumped" (of second order,
             positive); None where none did.
         slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
+        hidden: An error that `compared` shares, of all that is told; see `gaps`.
     """
 
     times: Float[Tensor, " T"]
@@ -484,6 +487,7 @@ class DensityPath:
     told: ErrorEstimate | None = None
     form: str | None = None
     slope_by: SlopeBy = "none"
+    hidden: float = 0.0
 
     def at(self, k: int) -> Density:
         """The density at times[k]; k is an index, and −1 is the last.
@@ -505,8 +509,9 @@ class DensityPath:
             each = {name: float(torch.as_tensor(e)[k]) for name, e in self.told.items()}
             told = ErrorEstimate(each, self.told.method)
         return Density(
-            self.x, self.p[k], self.powers, fine, compared, told=told, slope_by=self.slope_by
-        )
+            self.x, self.p[k], self.powers, fine, compared, told=told, slope_by=self.slope_by,
+            hidden=self.hidden,
+        )  # fmt: skip
 
     @cached_property
     def error(self) -> ErrorEstimate | None:

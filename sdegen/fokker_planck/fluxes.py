@@ -33,6 +33,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.fokker_planck import arrays
@@ -110,6 +111,12 @@ class Landscape:
     coefficients: Coefficients
 
     @cached_property
+    def beside(self) -> NDArray[np.float64]:
+        """What u misses beside each node, whatever the grid, shape (nodes,); see `gaps`."""
+        ask = self.coefficients.beside
+        return np.zeros(len(self.h) + 1) if ask is None else ask()
+
+    @cached_property
     def log_s(self) -> Float[Tensor, "... cells points"]:
         """log of the scale density at the Gauss points, over that of the left node."""
         (regular,) = arrays.bare(self.regular)
@@ -171,6 +178,11 @@ class Fluxes:
         steep = torch.from_numpy(np.abs(u) > STEEPEST)
         exact = torch.cat([_falling_moments(self.u), _falling_moments(-self.u)], -2)
         return torch.where(steep[..., None, :], exact, moments)
+
+    @property
+    def beside(self) -> NDArray[np.float64]:
+        """What u misses beside each node."""
+        return self.land.beside
 
     @cached_property
     def hats(self) -> Float[Tensor, "... cells points"]:

@@ -39,12 +39,14 @@ from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.power_law import Powers, with_poles
 from sdegen.fokker_planck.refinement import bisected, coarsened, halved, positions
 from sdegen.fokker_planck.transient import Exponential, Integrator, Walk, carried
+from sdegen.fokker_planck.two_grids import jumped, noise_jumps
 
 __all__ = ["Found", "Levels", "Start", "found"]
 
 Array = NDArray[np.float64]
 
 _SHARE = 1 / 3  # of the difference of two levels
+_FELT = 1e-6  # of the peak, or of all mass
 _STEPPED = 0.02  # of what steps say that they err by, which is far below: their order is higher
 _FEWEST = 32  # cells that are worth taking every other node of
 _MOST, _MOST_IN_TIME = 16_000, 4_000  # cells, without steps in time and with them
@@ -230,7 +232,7 @@ def found(
         with torch.no_grad():
             other = on(0 if small else -1, Exponential())
         best = on(0, integrator)
-        return _judged(best, other, 1.0)
+        return _judged(best, other, 1.0, how="steps that choose their length")
     if small or not (start.smooth or start.x0 is not None):
         best, told, level = on(0, integrator), None, 0
         if not refined:
@@ -239,7 +241,7 @@ def found(
         with torch.no_grad():
             coarse = on(-1, integrator)
         best, level = on(0, integrator, None if coarse.rang else coarse.walk), 0
-        told = _judged(best, coarse, _SHARE)
+        told = _judged(best, coarse, *_jumps(levels, 0, course, best))
     most = _MOST if course.steady else _MOST_IN_TIME
     most = min(most, _NUMBERS // len(course.times))
     while refined and (told is None or best.rang or not told.worst <= rtol):
@@ -250,11 +252,55 @@ def found(
         ):
             break
         finer = on(level + 1, integrator, None if best.rang else best.walk)
-        told, best, level = _judged(finer, best, _SHARE), finer, level + 1
+        jumps = _jumps(levels, level + 1, course, finer)
+        told, best, level = _judged(finer, best, *jumps), finer, level + 1
     return best if told is None else told
 
 
-def _judged(run: Found, other: Found, share: float) -> Found:
+@torch.no_grad()
+def _jumps(levels: Levels, level: int, course: Course, run: Found) -> tuple[float, Array | float]:
+    """Return the share of a difference that counts, and what jumps of f/D add at each time.
+
+    Where f/D jumps the order is lost, and two levels may agree by chance. What ∫ f/D misses is
+    felt as far as there is mass, or mass has crossed; of a density that is blown across within a
+    fraction of its own width less. Where D jumps p does, and all of the difference counts.
+
+    Args:
+        levels: All levels.
+        level: That of the run.
+        course: Times.
+        run: What was found on it.
+    """
+    coarse, fine = levels[level - 1][0], levels[level][0]
+    kept = positions(coarse.grid, fine.grid).numpy()
+    times = course.times
+    looks = times[:1] if course.steady else (times[0], 0.5 * (times[0] + times[-1]), times[-1])
+    missed, steep = np.zeros(len(kept) - 1), np.zeros(len(kept) - 1)
+    parted = np.zeros(len(kept) - 1, dtype=bool)
+    for t in looks:
+        below, land = (g.landscape(g.coefficients(t)) for g in (coarse, fine))
+        parted |= np.logical_or.reduceat(noise_jumps(land), kept[:-1])
+        missed = np.maximum(missed, jumped(below, land, kept))
+        steepness = np.abs((land.u / land.h).numpy())
+        steep = np.maximum(steep, np.maximum.reduceat(steepness, kept[:-1]))
+    if not (missed.any() or parted.any()):
+        return _SHARE, 0.0
+    p, h = run.p.detach().numpy()[:, kept].clip(0), coarse.grid.widths.numpy()
+    p = np.where(np.isfinite(p), p, 0.0)
+    peak = np.maximum(p.max(1, keepdims=True), _NO_MASS)
+    left = np.cumsum(0.5 * (p[:, 1:] + p[:, :-1]) * h, axis=1)
+    right = left[:, -1:] - left
+    crossed = np.maximum(np.abs(left - left[0]), np.abs(right - right[0]))
+    felt = np.maximum(np.maximum(p[:, 1:], p[:, :-1]) / peak, crossed)
+    felt = np.minimum(np.maximum.accumulate(felt, axis=0), 1.0)
+    spread = np.sqrt(np.maximum(run.moments[2], 0.0))
+    share = 1.0 if float((felt * parted).max()) > _FELT else _SHARE
+    return share, (felt * missed / (1 + steep * spread[:, None])).sum(1)
+
+
+def _judged(
+    run: Found, other: Found, share: float, jumps: Array | float = 0.0, how: str = "two grids"
+) -> Found:
     """The same with its errors, from the level below."""
     p, q = run.p.detach().numpy(), other.p.detach().numpy()
     if run.grid is not other.grid:
@@ -277,10 +323,9 @@ def _judged(run: Found, other: Found, share: float) -> Found:
         ]
     )
     told[:3, ~there] = 0.0
-    told = share * told + (_STEPPED * run.walk.error + _ROUNDING)
+    told = share * told + (_STEPPED * run.walk.error + jumps + _ROUNDING)
     told[:, 0] = 0.0  # the start is what was given
     worst = float(told.max())
-    how = "two grids" if share < 1 else "steps that choose their length"
     each = dict(zip(("p", "mean", "variance", "mass"), torch.from_numpy(told), strict=True))
     error = ErrorEstimate(each, how)
     worst = np.inf if np.isnan(worst) else worst

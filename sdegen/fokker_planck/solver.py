@@ -19,6 +19,7 @@ the last bit.
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -81,6 +82,7 @@ from sdegen.fokker_planck.spectrum import Spectrum, spectrum
 from sdegen.fokker_planck.survival import Law, Survival, by_modes, compared, law, needs_modes
 from sdegen.fokker_planck.transient import Exponential, Integrator, carried
 from sdegen.fokker_planck.transport import Transport, transport
+from sdegen.fokker_planck.two_grids import disagreement
 from sdegen.requests import check_function, check_kind, refuse_lost_gradient
 from sdegen.sde.base import SDE
 from sdegen.sde.gradients import check_no_gradient
@@ -508,33 +510,51 @@ class FokkerPlanck:
 
     def _survival(self, x0: float, ts: Tensor, rtol: float | None) -> Survival:
         """Return the law of the time at which a start leaves, with its errors."""
-        solver = self
-        for _ in range(_FINEST):
+        solver, errors = self, list[float]()
+        below: tuple[FokkerPlanck, Law] | None = None
+        for left in reversed(range(_FINEST)):
             with warnings.catch_warnings(record=True) as heard:
                 warnings.simplefilter("always")
-                found = solver._compared(x0, ts)
-            if rtol is None or float(found.error) <= rtol:
+                found, below = solver._compared(x0, ts, below)
+            errors.append(float(found.error))
+            if rtol is None or errors[-1] <= rtol:
                 for one in heard:  # of coarser grids nobody asked
                     warnings.warn(one.message, one.category, stacklevel=3)
                 return found
-            solver = solver._twin(halved(solver.grid))
+            falls = [after / max(error, 1e-300) for error, after in itertools.pairwise(errors)]
+            if len(falls) > 1 and errors[-1] * min(falls) ** left > rtol:
+                break  # where drift or diffusion jump an error only halves
+            solver = solver._twin(halved(solver.grid)) if left else solver
         raise SolverError(
-            f"the survival was not found to rtol = {rtol:g} on {solver.grid.cells // 2} cells: "
-            f"its estimated error is {float(found.error):.2g}. Pass a larger rtol, a grid with "
+            f"the survival was not found to rtol = {rtol:g} on {solver.grid.cells} cells: "
+            f"its estimated error is {errors[-1]:.2g}. Pass a larger rtol, a grid with "
             "nodes where drift or diffusion jump, or times that are later than the first moments "
             "of a start at a point."
         )
 
-    def _compared(self, x0: float, ts: Tensor) -> Survival:
-        """Return the law on this grid, with its distance from that on another one."""
+    def _compared(
+        self, x0: float, ts: Tensor, below: tuple[FokkerPlanck, Law] | None
+    ) -> tuple[Survival, tuple[FokkerPlanck, Law]]:
+        """Return the law on this grid, with its distance from that on another one, `below`."""
         here = self._law(x0, ts)
         coarser = self.grid.cells % 2 == 0 and self.grid.cells >= _FEW_CELLS
-        other = self._twin(coarsened(self.grid) if coarser else halved(self.grid))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is said of it was said of this grid
-            there = other._law(x0, ts)
+        if below is not None:
+            (other, there), coarser = below, True
+        else:
+            other = self._twin(coarsened(self.grid) if coarser else halved(self.grid))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what is said of it was said of this grid
+                there = other._law(x0, ts)
         assumed = self._frozen.assumed_autonomous and self._is_steady
-        return compared(ts, x0, here, there, coarser=coarser, assumed=assumed)
+        low, high = (other, self) if coarser else (self, other)
+        with torch.no_grad():
+            kept = positions(low.grid, high.grid).numpy()
+            (rough, _), (flux, ends) = low._on(low.grid), high._on(high.grid)
+            jumps, parted = disagreement(rough, flux, ends, kept)
+        found = compared(
+            ts, x0, here, there, fourfold=coarser and not parted, assumed=assumed, jumps=jumps
+        )
+        return found, (self, here)
 
     def _law(self, x0: float, ts: Tensor) -> Law:
         """Return the law of the time at which a start leaves, on this grid."""

@@ -38,6 +38,7 @@ from sdegen.fokker_planck import tridiagonal
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.exponential import renewed_action
+from sdegen.fokker_planck.first_masses import seen
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.operator import Operator
@@ -220,10 +221,12 @@ def in_time(
         finer = generator.on(halved(at.grid))
         with torch.no_grad():
             there = _on_one_grid(sources, finer, start, times)
+            land = finer.landscape(finer.coefficients(finer.reader.start))
         kept = positions(grid, at.grid)
         path = DensityPath(
-            times, here.p[:, kept], grid.nodes, here.powers, here if k else None, there
-        )
+            times, here.p[:, kept], grid.nodes, here.powers, here if k else None, there,
+            hidden=float(land.beside.sum()),
+        )  # fmt: skip
         after = [path.at(i).error for i in range(1, len(times))]
         if not refines or all(error is None or float(error) <= WARNS for error in after):
             break
@@ -241,7 +244,7 @@ def _on_one_grid(
     for compact in (True, False) if generator.compact else (False,):
         form = generator if compact == generator.compact else generator.with_form(compact=compact)
         ends = form.ends
-        unknowns = _carried(sources, form, ends.restrict(first), times)
+        unknowns = _carried(sources, form, seen(form, first, form.reader.start), times)
         p = torch.stack([first, *map(ends.widen, unknowns[1:])])
         low, high = p.detach().amin(-1), p.detach().amax(-1)
         if not compact or bool((low >= -_NEGATIVE * high).all()):

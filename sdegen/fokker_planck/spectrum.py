@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ from sdegen.fokker_planck.fluxes import Fluxes
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.refinement import coarsened, halved
 from sdegen.fokker_planck.shooting import Shot, chain
-from sdegen.fokker_planck.two_grids import MOST_CELLS, Problem, gain
+from sdegen.fokker_planck.two_grids import MOST_CELLS, Problem, gain, hidden
 
 __all__ = ["Spectrum", "spectrum"]
 
@@ -128,12 +129,14 @@ def _of_a_ring(
     guesses: Array | None = None
     before: Array | None = None
     while True:
-        fluxes = (fluxes[-1], problem(finer)[0]) if fluxes else (problem(finer)[0],) * 2
+        flux, ends = problem(finer)
+        fluxes = (fluxes[-1] if fluxes else flux, flux)
         cycle = Cycle(fluxes[-1])
         found, log_phi, sign = cycle.modes(cycle.rates(count, guesses))
         rates, guesses = found[:count], found
         if before is not None:
             told = np.abs(rates - before) / np.maximum(rates, _SMALLEST) / gain(*fluxes)
+            told += hidden(flux, ends)
             first = ~(errors <= target)  # a rate that was found is not moved by others
             chosen[first] = rates[first]
             errors[first] = np.maximum(told, _ROUNDING)[first]
@@ -222,7 +225,8 @@ class _Levels:
             guess = before if before is not None else level.guess(index, count)
             rate, shot = level.chain.mode(index, guess)
             if before is not None:
-                error = max(abs(rate - before) / rate / level.gain(self._levels[k - 1]), _ROUNDING)
+                error = abs(rate - before) / rate / level.gain(self._levels[k - 1]) + level.hidden
+                error = max(error, _ROUNDING)
                 finest = 2 * level.grid.cells > MOST_CELLS
                 if level.step > 0 and (error <= (rtol or _TARGET) or finest):
                     if rtol is not None and error > rtol:
@@ -257,6 +261,11 @@ class _Level:
     def gain(self, coarser: _Level) -> float:
         """Return what the error of a rate fell by from a grid of half as many cells."""
         return gain(coarser._flux, self._flux)
+
+    @cached_property
+    def hidden(self) -> float:
+        """What every grid with these nodes misses."""
+        return hidden(self._flux, self._ends)
 
     def carries(self, count: int) -> bool:
         """Whether so many modes are resolved well enough to begin with."""

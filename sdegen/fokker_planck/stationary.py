@@ -122,6 +122,7 @@ def resolved(
         fine,
         two.finer.density,
         generator.reader.assumed_autonomous,
+        hidden=two.hidden,
     )
     if two.error > rtol and at_rest.error is not None:
         warn_inaccurate(
@@ -219,7 +220,8 @@ class _Comparison:
         p, finer = d.p.numpy(), self.finer.density.p.numpy()[::2]
         with np.errstate(invalid="ignore"):  # ∞ − ∞ at a wall
             apart = np.nan_to_num(np.abs(p - finer), nan=0.0).max()
-        self.error = max(
+        self.hidden = float(self._missed @ self._felt)
+        self.error = self.hidden + max(
             float(apart / p[np.isfinite(p)].max()),
             float(np.abs(np.cumsum(off)).max()),
             float(abs(off @ from_mean) / max(abs(mean), variance**0.5)),
@@ -227,18 +229,41 @@ class _Comparison:
             _entropy_gap(self._here, there, nodes[1:] - nodes[:-1]),
         )
 
+    @cached_property
+    def _missed(self) -> Array:
+        """What log p misses over each cell where f/D jumps beside a node, unseen by both."""
+        at = self.finer.land.beside
+        cells: Array = np.maximum(np.maximum(at[2::2], at[1::2]), at[:-1:2])
+        return cells
+
+    @cached_property
+    def _least(self) -> Array:
+        """What lies to the one or the other side of each cell, where that is less."""
+        weighted = self._pairs * self._far
+        below = np.cumsum(weighted)
+        least: Array = np.minimum(below, below[-1] - below + weighted)
+        return least
+
+    @cached_property
+    def _felt(self) -> Array:
+        """By how much an error of log p over each cell is felt: by p, or by its moments."""
+        p = _heights(self.level.density, 1)
+        lower = np.minimum(np.maximum.accumulate(p), np.maximum.accumulate(p[::-1])[::-1])
+        felt: Array = np.minimum(np.maximum(lower / p.max(), self._least), 1.0)
+        return felt
+
     @property
     def worst(self) -> float:
         """A node beside the cell that is farthest from its halves."""
-        return float(self.level.grid.nodes[int(self._off.argmax())])
+        off = self._off + self._missed * self._felt
+        return float(self.level.grid.nodes[int(off.argmax())])
 
     def to_blame(self, rtol: float) -> Bool[Tensor, " cells"]:
         """Return which cells err by more than their part, with p given at their nodes."""
-        weighted = self._pairs * self._far
-        below = np.cumsum(weighted)
-        least = np.minimum(below, below[-1] - below + weighted)
+        weighted, least = self._pairs * self._far, self._least
         gains = self.finer.land.w.numpy()
-        gain = np.minimum(np.abs(self.level.land.w.numpy() - gains[::2] - gains[1::2]), 1.0)
+        gain = np.abs(self.level.land.w.numpy() - gains[::2] - gains[1::2])
+        gain = np.minimum(np.maximum(gain, self._missed), 1.0)
         here, there = _heights(self.level.density, 1), _heights(self.finer.density, 2)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             apart = np.abs(self._here / here.repeat(2) - self.finer.masses / there.repeat(2))

@@ -162,7 +162,14 @@ def by_modes(
 
 
 def compared(
-    times: Tensor, x0: float, here: Law, other: Law, *, coarser: bool, assumed: bool
+    times: Tensor,
+    x0: float,
+    here: Law,
+    other: Law,
+    *,
+    fourfold: bool,
+    assumed: bool,
+    jumps: float = 0.0,
 ) -> Survival:
     """Return a law with its errors.
 
@@ -171,13 +178,14 @@ def compared(
         x0: The start.
         here: The law on the user's grid.
         other: The same on another grid.
-        coarser: Whether that has half as many cells, and not twice as many.
+        fourfold: Whether that has half as many cells, not twice as many, and D does not jump.
         assumed: Whether it is an assumption that the dynamics do not change.
+        jumps: By how much the two disagree, or both miss, where drift or diffusion jump.
 
     Raises:
         SolverError: If rounding has left nothing of the chance to be inside, or of all rates.
     """
-    gain = _GAIN if coarser else 1.0
+    gain = _GAIN if fourfold else 1.0
     inside, rate = here.inside.clamp(min=0), here.rate.clamp(min=0)
     off = torch.stack([(here.inside - other.inside).abs(), (here.rate - other.rate).abs()]) / gain
     # where the other grid's law is lost in its rounding, the largest error of other times
@@ -203,6 +211,10 @@ def compared(
             f"below {float(here.rounding[1][k]):.2g}. Freeze the time in the SDE, if it takes "
             "one, and ask again, or ask first_passage() for the mean time."
         )
+    if jumps > 0:  # a rate that is off by a part of itself is off by −log S times that in S
+        fallen = 1 - inside.clamp(min=_TINY).log()
+        of_inside = of_inside + torch.where(times > times[0], jumps * fallen, 0.0)
+        off[1] = off[1] + jumps * torch.minimum(rate * fallen, peak)
     told = ErrorEstimate({"probability": of_inside, "density": off[1] / peak}, "two grids")
     return Survival(times, inside, rate, x0, told, assumed)
 

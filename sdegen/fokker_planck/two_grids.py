@@ -18,11 +18,21 @@ from scipy.ndimage import maximum_filter1d
 
 from sdegen.errors import SolverError
 from sdegen.fokker_planck.ends import Ends
-from sdegen.fokker_planck.fluxes import Fluxes
+from sdegen.fokker_planck.fluxes import Fluxes, Landscape
+from sdegen.fokker_planck.gaps import at_ends
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.refinement import coarsened, halved
 
-__all__ = ["MOST_CELLS", "Problem", "Refined", "gain", "refined"]
+__all__ = [
+    "MOST_CELLS",
+    "Problem",
+    "Refined",
+    "disagreement",
+    "gain",
+    "hidden",
+    "jumped",
+    "refined",
+]
 
 Array = NDArray[np.float64]
 Problem = Callable[[Grid], tuple[Fluxes, Ends]]  # the same SDE between the same walls on a grid
@@ -39,6 +49,8 @@ _ROUNDING = 1e-13
 _EPSILON = 2.2e-16
 _IN_VAIN = 100.0  # times rounding: finer grids round more
 _TINY = 1e-300
+_PARTED = 0.02  # of D: what a polynomial misses at the end of a cell where D jumps
+_BOTH = 0.5  # of what two grids disagree by where f/D jumps: what the finer one is off by
 _NEAR = 7  # nodes among which the largest difference counts for all
 _SPREAD, _MOST = 0.1, 0.9  # of the difference that 90 % stay below: the error is nowhere below
 _SCALE = "scale of "
@@ -95,6 +107,8 @@ def refined(
         values = {name: np.asarray(v) for name, v in ask(flux, ends).items()}
         if before is not None:
             errors = _errors(values, *before, flux, most)
+            unseen = hidden(flux, ends)
+            errors = {name: error + unseen for name, error in errors.items()}
             answer = _restricted(values, errors, finer, max(step, 1))
             finest = 2 * finer.cells > MOST_CELLS
             worst = max(float(e.max()) for k, e in answer.errors.items() if k not in spared)
@@ -126,6 +140,73 @@ def gain(coarse: Fluxes, fine: Fluxes) -> float:
     apart = (both - coarse.u[:cells]).abs()[seen]
     smooth = len(apart) > 0 and float(apart.max()) < _ROUGH
     return _GAIN if smooth else _ROUGH_GAIN
+
+
+def hidden(flux: Fluxes, ends: Ends) -> float:
+    """Return by how much Φ is off where drift and diffusion jump beside nodes (see `gaps`).
+
+    Args:
+        flux: Fluxes of the cells.
+        ends: Walls.
+    """
+    off = flux.beside
+    return float(off[_felt(flux, ends)].sum()) if off.any() else 0.0
+
+
+def disagreement(
+    coarse: Fluxes, fine: Fluxes, ends: Ends, kept: NDArray[np.int64]
+) -> tuple[float, bool]:
+    """Return by how much Φ is off where f/D jumps, and whether D does, of two grids.
+
+    Args:
+        coarse: Fluxes on the coarser grid.
+        fine: Those on a grid that keeps its nodes.
+        ends: Walls.
+        kept: Where these nodes are.
+    """
+    felt = _felt(coarse, ends)
+    cells = slice(max(felt.start - 1, 0), felt.stop)
+    off = _BOTH * float(jumped(coarse.land, fine.land, kept)[cells].sum())
+    return off, bool(noise_jumps(coarse.land)[cells].any())
+
+
+def _felt(flux: Fluxes, ends: Ends) -> slice:
+    """Return between which nodes there is mass, or a way from it to a wall that absorbs."""
+    log_m = np.concatenate([[0.0], np.cumsum(flux.w.detach().numpy())])
+    seen = np.flatnonzero(log_m - log_m.max() > _SEEN)
+    low, high = (kind in ("absorbing", "periodic") for kind in ends.kinds)
+    return slice(0 if low else int(seen[0]), len(log_m) if high else int(seen[-1]) + 1)
+
+
+def jumped(coarse: Landscape, fine: Landscape, kept: NDArray[np.int64]) -> Array:
+    """Return by how much Φ is off over each cell of the coarser of two grids, shape (cells,).
+
+    ∫ f/D of a cell is of eighth order where f/D is smooth: all that is seen here are jumps and
+    bends within cells.
+
+    Args:
+        coarse: The landscape on the coarser grid.
+        fine: That on a grid that keeps its nodes.
+        kept: Where these are.
+    """
+    u = fine.u.detach().numpy()
+    off = np.abs(np.add.reduceat(u, kept[:-1]) - coarse.u.detach().numpy())
+    if coarse.closed is not None:
+        off[coarse.closed.numpy()] = 0.0  # a cell at a wall without noise carries nothing
+    off = off * (off > _EPSILON * np.add.reduceat(np.abs(u), kept[:-1]))
+    beside = np.maximum(
+        np.maximum.reduceat(fine.beside, kept[:-1])[: len(off)], fine.beside[kept[1:]]
+    )
+    return np.asarray(off + beside)
+
+
+def noise_jumps(land: Landscape) -> NDArray[np.bool_]:
+    """In which cells D jumps, or is seen by no polynomial, shape (cells,)."""
+    c = land.coefficients
+    inside, at_nodes = c.diffusivity.numpy(), c.nodal_diffusivity.numpy()
+    ahead, behind = at_ends(inside, at_nodes)
+    jumps: NDArray[np.bool_] = np.maximum(abs(ahead), abs(behind)) > _PARTED * inside.max(1)
+    return jumps
 
 
 def _errors(

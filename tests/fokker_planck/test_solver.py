@@ -563,6 +563,7 @@ def by_noise():
 
 
 @pytest.mark.parametrize("make", [by_parameter, by_closure, by_attribute, by_noise])
+@torch.no_grad()  # some of the answers refuse a parameter whose gradient they would lose
 def test_a_parameter_that_changes_is_seen_by_all_answers(make):
     sde, put = make()
     grid = sg.Grid(-8.0, 8.0, 400)
