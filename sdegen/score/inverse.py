@@ -49,9 +49,26 @@ from sdegen.sde.linear import LinearSDE, check_linear
 from sdegen.sde.potentials import GaussianMixture
 from sdegen.shapes import ScoreFn, State, Time, expand
 
-__all__ = ["LinearMeasurement"]
+__all__ = ["LinearMeasurement", "PosteriorScore"]
 
 Covariance = Literal["tweedie", "isotropic", "none"]
+
+
+@dataclass(frozen=True, eq=False)
+class PosteriorScore:
+    """The score of what is measured, as `LinearMeasurement.posterior_score` returns it.
+
+    Attributes:
+        prior: That of all data, measured or not.
+        total: With that of the measurement.
+    """
+
+    prior: ScoreFn
+    total: ScoreFn
+
+    def __call__(self, x: State, t: Time | float) -> State:
+        """∇ log p_t(x | y), approximately; same shape as x."""
+        return self.total(x, as_time(t))
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +211,7 @@ class LinearMeasurement:
             total = prior + pull
             return total if differentiable else total.detach()
 
-        return posterior
+        return PosteriorScore(score, posterior)
 
     def _off(self, flat: Tensor) -> Tensor:
         """y − A x_0, shape (batch, m), for flat states of shape (batch, d)."""

@@ -6,7 +6,8 @@ the noise is σ = 80, or very much larger, is none of the path, and what comes o
 
 On the way to the data x/α does not grow: it loses the noise-to-signal ratio σ/α and keeps x0. A
 run that ends with an x/α ten times as large as it began with has exploded, though it may be
-finite.
+finite. Where α is near 0 at the start that says little; what the score says of the ends says more
+(`explosion.py`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from sdegen.sde.base import SDE
 from sdegen.sde.ddpm import AncestralChain
 from sdegen.sde.reverse import ReverseSDE
 from sdegen.shapes import State
+from sdegen.simulation.explosion import beyond_data
 from sdegen.trajectory import Trajectory
 
 __all__ = ["FEWEST", "check_end", "exploded", "warn_score", "warn_start"]
@@ -33,6 +35,11 @@ _DATA = 30.0  # a size of data that nobody should have at the door of a sampler
 _NOISE = 0.1  # of α over σ, below which a state is noise alone
 _STEEP = 1.5  # times the score of noise alone, which no score of data is
 _GROWN = 10.0  # of x/α, from which a run has exploded
+_CURE = (
+    "Take a solver of lower order or of prediction 'v', a grid made for the flow and for this "
+    "solver (timesteps.made_for), or more steps, until twice as many change nothing; of a "
+    "posterior score, covariance='isotropic'."
+)
 
 
 def warn_start(sde: SDE, x0: State, t: Tensor) -> None:
@@ -140,25 +147,28 @@ def exploded(
         return none, None
     started = max(float(x0.detach().abs().max()), first[1]) / first[0]
     size = final.detach().abs().flatten(1).amax(1)
-    lost = (size > _GROWN * started * last[0]) & ~nonfinite
+    grown = size > _GROWN * started * last[0]
+    lost = (grown | beyond_data(sde, final, times[-1])) & ~nonfinite
     if not bool(lost.any()):
         return none, None
+    if not bool((grown & lost).any()):
+        return lost, (
+            f"{int(lost.sum())} of {len(lost)} trajectories have exploded: the largest |x| at t = "
+            f"{float(times[-1]):g} is {float(size[lost].max()):.3g}, and there the score knows no "
+            f"data: it takes these x for noise about data that are less than a quarter as large. "
+            f"{_CURE}"
+        )
     return lost, (
         f"{int(lost.sum())} of {len(lost)} trajectories have exploded: the largest |x| at t = "
         f"{float(times[-1]):g} is {float(size.max()):.3g}, where this path, of starts up to "
-        f"{float(x0.detach().abs().max()):.3g}, can have {started * last[0]:.3g}. Take a "
-        "solver of lower order or of prediction 'v', a grid made for the flow and for this solver "
-        "(timesteps.made_for), or more steps, until twice as many change nothing; of a posterior "
-        "score, covariance='isotropic'."
+        f"{float(x0.detach().abs().max()):.3g}, can have {started * last[0]:.3g}. {_CURE}"
     )
 
 
 def _levels(sde: SDE, t: Tensor) -> tuple[float, float] | None:
     """α and σ of the path that is reversed; None where there is none."""
     if isinstance(sde, AncestralChain):
-        chain, k = sde.chain, int(t)
-        bars = torch.cat([(chain.alpha_bars[:1] / chain.a[:1] ** 2), chain.alpha_bars])
-        return float(bars[k].sqrt()), float(chain.sigmas[k])
+        return sde.chain.levels(int(t))
     if sde.denoising is None or sde.denoising.kernel is None:
         return None
     kernel = sde.denoising.kernel

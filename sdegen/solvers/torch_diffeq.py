@@ -22,6 +22,7 @@ from sdegen.requests import is_word
 from sdegen.sde.base import SDE, Counter
 from sdegen.shapes import State
 from sdegen.solvers.base import Conditions, Solution, Solver
+from sdegen.solvers.progress import TRIES, Progress
 
 __all__ = ["TorchDiffEq"]
 
@@ -134,11 +135,17 @@ class TorchDiffEq(Solver):
                 f"the step tried from there; {largest}. Solutions may diverge, or a score be "
                 "asked too close to t = 0: end before that t"
             )
+        elif flow.halted:
+            what = (
+                f"of {TRIES} steps most were refused, or met a jump of the drift, at rtol = "
+                f"{self.rtol:g} and atol = {self.atol:g}; {largest}. A drift that jumps may hold "
+                "trajectories where it does: loosen rtol and atol, or take Heun(substeps=…)"
+            )
         else:
             what = (
                 f"no step that t can resolve meets rtol = {self.rtol:g} and atol = {self.atol:g}; "
-                f"{largest}. Solutions may diverge there, or the drift jump: end before that t, "
-                "loosen rtol and atol, or take Heun(substeps=…)"
+                f"{largest}. Where solutions diverge no step helps: end before that t. Where the "
+                "drift jumps, loosen rtol and atol, or take Heun(substeps=…)"
             )
         return f"{self.method} could not go on at t = {flow.t:g}: {what}."
 
@@ -176,6 +183,7 @@ class _Flow:
         interrupt: A Ctrl-C that is held back until the step has ended.
         lost: Trajectories that were not finite, or had a drift that was not, when it got stuck.
         largest: Largest finite |x| there.
+        halted: Whether steps went on by next to none, for as long as anybody waits.
     """
 
     def __init__(
@@ -195,6 +203,7 @@ class _Flow:
         self._path, self._times = [x0], times.tolist()
         self._low, self._high = min(self._times), max(self._times)
         self._next = 1
+        self._progress, self.halted = Progress(self._high - self._low), False
 
     def __call__(self, t: Tensor, x: State) -> State:
         # the look for a first step reaches as far as it likes, and t was rounded to x's dtype
@@ -212,6 +221,9 @@ class _Flow:
         if not self.t - float(dt.detach()) < self.t:
             self._stop(x)  # the step size underflows: t + dt = t
         self._check(x)
+        if self._progress.halts(self.t, self._last):
+            self.halted = True
+            self._stop(x)
         if self.t == self._times[self._next]:  # exactly: a step ends on every time
             self.arrive(x)
         if self.interrupt.pending:
