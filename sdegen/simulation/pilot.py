@@ -10,7 +10,9 @@ trajectories see what would take many more.
 A warning (`AccuracyWarning`) is given where one of them is above 10 % of the standard deviation
 and four standard errors; a `ValueError` where the largest |x| on the way differs by more than ten
 times, as it does where steps are unstable. Either names the step that would do, found by halving
-on. Growth that the equation itself has is in both walks and passes.
+on. Growth that the equation itself has is in both walks and passes. A solution that explodes in
+finite time, as dX = X³ dt does, has no such step: the largest |x| grows at each halving, though
+that of the run may be finite. Where it has not settled, halving on tells it from growth.
 
 The pilot goes as far as costs 5 % of the run, or 20 ms: over all of a short run, over the first
 stretch of another. What a step does only later is not seen. It draws from a stream of its own. No
@@ -58,6 +60,7 @@ _MOVED = 0.1  # of the standard deviation
 _ERRORS = 4.0
 _EXPLODES = 10.0
 _HALVINGS, _SEARCHED = 10, 4096  # to find the step that would do
+_SETTLED, _SURE = 1.25, 3  # ratio of the largest |x| of a growth that is followed; halvings
 _LOST = 0.1  # of an increment, that rounding may take
 
 
@@ -152,7 +155,11 @@ def check_steps(
         verdict = walk.go(trajectories, whole)
     except Exception:
         return None  # of the user's own drift: the run meets it again, and says in which step
-    if verdict is not None and verdict.is_bad:
+    if verdict is not None and verdict.explodes:
+        _tell(walk, verdict, solver, on_nonfinite, stacklevel + 1)
+    elif not walk.judged().ratio <= _SETTLED and _diverges(walk):
+        _warn_explosion(walk, stacklevel + 1)
+    elif verdict is not None and verdict.is_bad:
         _tell(walk, verdict, solver, on_nonfinite, stacklevel + 1)
     else:
         _check_rounding(walk, stacklevel + 1)
@@ -228,6 +235,7 @@ class _Walk:
         coarse: States at the steps of the run.
         fine: States at half of them.
         reached: The node at which they are.
+        is_lost: Whether the steps of the run had left the finite numbers before it.
     """
 
     def __init__(
@@ -254,6 +262,7 @@ class _Walk:
         self._alive = torch.ones(len(x), dtype=torch.bool, device=x.device)
         self._scale = torch.zeros(())
         self._largest = [_largest(x), _largest(x)]
+        self.is_lost = False
 
     def go(self, trajectories: int, whole: bool) -> _Verdict | None:
         """Walk as far as it is cheap; the verdict at the end, or where it is a bad one."""
@@ -341,6 +350,7 @@ class _Walk:
         summed = None if normals is None else (normals[0::2] + normals[1::2]) * 0.5**0.5
         coarse = self._solved(self.coarse, nodes, summed)
         fine = self._solved(self.fine, halves, normals)
+        self.is_lost |= len(coarse) < len(nodes) or not bool(coarse[-1].isfinite().all())
         if self._absorbing is not None:
             self._alive &= _inside(self._absorbing, coarse, nodes)
             self._alive &= _inside(self._absorbing, fine, halves)
@@ -483,7 +493,9 @@ def _tell(
     """
     found = _halvings(walk, verdict)
     if verdict.explodes and found is None:
-        return  # the equation itself explodes, however small the steps: the run says where
+        if not walk.is_lost:  # or the run says where
+            _warn_explosion(walk, stacklevel)
+        return
     steps = walk.nodes.diff().abs()
     largest = float(steps.max())
     substeps = getattr(solver, "substeps", 1)
@@ -529,6 +541,36 @@ def _halvings(walk: _Walk, verdict: _Verdict) -> int | None:
         return None
     # the error of the step falls at least in proportion to it
     return max(1, math.ceil(math.log2(verdict.moved / _MOVED)))
+
+
+def _diverges(walk: _Walk) -> bool:
+    """Return whether the largest |x| grows on however often steps are halved."""
+    nodes, spent = walk.nodes[: walk.reached + 1], 0
+    for k in range(1, _HALVINGS + 1):
+        nodes = refine(nodes, 2)
+        spent += 3 * (len(nodes) - 1)
+        if spent > _SEARCHED and k > _SURE:
+            break
+        again = _Walk(
+            walk.sde, walk.solver, walk.x, nodes, walk._noise, walk.boundary, walk.stride * 2**k
+        )
+        if again._stretch(len(nodes) - 1).ratio <= _SETTLED:
+            return False
+    return not walk.is_lost  # or the run says where
+
+
+def _warn_explosion(walk: _Walk, stacklevel: int) -> None:
+    """Warn of a solution that leaves the numbers in finite time, where the run does not."""
+    coarse, fine = walk._largest
+    warnings.warn(
+        f"{type(walk.sde).__name__} seems to explode before t = "
+        f"{float(walk.nodes[walk.reached]):g}: the largest |x| up to there is {coarse:.3g} at the "
+        f"steps of this run, {fine:.3g} at half of them, and does not settle however often they "
+        "are halved. End the run before that t; where the solution does not explode, take steps "
+        "that are shorter still.",
+        AccuracyWarning,
+        stacklevel=stacklevel + 1,
+    )
 
 
 def _check_rounding(walk: _Walk, stacklevel: int) -> None:

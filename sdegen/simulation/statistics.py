@@ -51,6 +51,9 @@ def coordinate_of(x: State, coordinate: int, name: str) -> Tensor:
     return flat[:, coordinate]
 
 
+_MOST_BINS = 10**8  # a gigabyte for each of the times
+
+
 def check_bins(of: str, low: float, high: float, name: str, count: int) -> None:
     """Refuses an interval that is empty, or cut into nothing.
 
@@ -63,11 +66,16 @@ def check_bins(of: str, low: float, high: float, name: str, count: int) -> None:
 
     Raises:
         TypeError: If count is no int.
-        ValueError: If an edge is not finite, low ≥ high, or count < 1.
+        ValueError: If an edge is not finite, low ≥ high, or count < 1 or too large.
     """
     check_finite("low", low)
     check_finite("high", high)
     check_count(name, count)
+    if count > _MOST_BINS:
+        raise ValueError(
+            f"{name} is {count:.3g}, and each of them is a number at each time: a {of} takes "
+            f"{_MOST_BINS:.0e} at most."
+        )
     if not low < high:
         raise ValueError(f"a {of} needs low < high, but low = {low:g}, high = {high:g}.")
 

@@ -144,8 +144,8 @@ class TorchDiffEq(Solver):
         else:
             what = (
                 f"no step that t can resolve meets rtol = {self.rtol:g} and atol = {self.atol:g}; "
-                f"{largest}. Where solutions diverge no step helps: end before that t. Where the "
-                "drift jumps, loosen rtol and atol, or take Heun(substeps=…)"
+                f"{largest}. Solutions may diverge there, where no step helps: end before that t. "
+                "Or the drift may jump: loosen rtol and atol, or take Heun(substeps=…)"
             )
         return f"{self.method} could not go on at t = {flow.t:g}: {what}."
 

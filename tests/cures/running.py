@@ -102,6 +102,14 @@ UNSEEN = {
 }
 """Rows whose text is put together, or says what to do without one of the verbs."""
 
+_CUBE = sg.ItoProcess(lambda x: x**3, 0.0)
+_JUMP = sg.ItoProcess(lambda x: -torch.sign(x - 0.3), 0.0)
+
+
+def _held(solver):
+    return float(sg.simulate(_JUMP, column(1.0, 1), [0.0, 1.0], solver=solver).final.mean())
+
+
 FOLLOWED = {
     # --- states, dynamics and solvers
     "states of integers": (
@@ -222,6 +230,27 @@ FOLLOWED = {
         lambda: (
             _crept(warned(lambda: sg.simulate(_CREEP, column(1000.0), **_OFFSET)), 1000.0),
             _crept(warned(lambda: sg.simulate(_CREEP, torch.zeros(5, 1), **_OFFSET)), 0.0),
+        ),
+    ),
+    "a solution that explodes": (
+        r"seems to explode before t = ",
+        _strict(lambda: sg.simulate(_CUBE, column(1.0, 4), [0.1 * i for i in range(7)])),
+        lambda: near(
+            float(
+                sg.simulate(
+                    _CUBE, column(1.0, 4), [0.0, 0.2, 0.4], solver=sg.Heun(50)
+                ).final.mean()
+            ),
+            1 / math.sqrt(1 - 0.8),
+            1e-2,
+        ),
+    ),
+    "a jump that holds": (
+        r"A drift that jumps may hold trajectories where it does",
+        lambda: _held(sg.TorchDiffEq("adaptive_heun", rtol=1e-12, atol=1e-12)),
+        lambda: (
+            near(_held(sg.TorchDiffEq("adaptive_heun", rtol=1e-3, atol=1e-3)), 0.3, 1e-2),
+            near(_held(sg.Heun(200)), 0.3, 1e-2),
         ),
     ),
     "steps that explode": (

@@ -325,7 +325,7 @@ FOLLOWED = {
         lambda: running_out(0.28),
     ),
     "a solution that diverges": (
-        r"end before that t, loosen rtol and atol",
+        r"end before that t. Or the drift may jump: loosen rtol and atol",
         lambda: growing(1.0, sg.TorchDiffEq()),
         lambda: growing(0.45, sg.TorchDiffEq()),
     ),

@@ -86,6 +86,38 @@ def test_an_explosion_of_the_equation_itself_is_met_by_the_run():
         sg.simulate(blow_up, torch.ones(9, 1, dtype=F64), torch.linspace(0, 3, 301))
 
 
+CUBE = sg.ItoProcess(lambda x: x**3, 0.0)  # from 1 it is 1/√(1 − 2t)
+
+
+@pytest.mark.parametrize(("solver", "noise"), [
+    (sg.EulerMaruyama(), 0.0), (sg.Heun(), 0.05), (sg.TorchSDE("euler"), 0.05),
+    (sg.EulerMaruyama(), lambda x: 0.05 * x),
+])  # fmt: skip
+def test_an_explosion_that_stays_finite_is_told(solver, noise):
+    """At t = 1/2; steps of 0.1 had given 1e10 at t = 1, and 3.3 at 0.6, without a word."""
+    cube, told = sg.ItoProcess(lambda x: x**3, noise), r"seems to explode before t = (0\.[5-8])"
+    x = torch.ones(40, 1, dtype=F64)
+    with pytest.warns(sg.AccuracyWarning, match=told):
+        sg.simulate(cube, x, torch.linspace(0, 0.6, 7), solver=solver, rng=0)
+    with pytest.warns(sg.AccuracyWarning, match=told):
+        sg.run_ensemble(
+            cube, x[:1], torch.linspace(0, 0.6, 7), trajectories=40, solver=solver, rng=0,
+            observables=[sg.Moments()], progress=False,
+        )  # fmt: skip
+
+
+def test_steep_growth_that_ends_before_an_explosion_passes_and_follows_the_formula():
+    x = torch.ones(1, 1, dtype=F64)
+    end = _quietly(CUBE, x, torch.linspace(0, 0.45, 10), solver=sg.Heun(10)).final
+    assert float(end) == pytest.approx(1 / math.sqrt(1 - 0.9), rel=1e-2)
+    with pytest.warns(sg.AccuracyWarning, match="explode before t = 1: .*does not settle"):
+        sg.simulate(CUBE, x, torch.linspace(0, 1, 2), solver=sg.EulerMaruyama(8))
+    times = torch.linspace(0, 1, 11)
+    for grows in (lambda x: x**1.0, lambda x: 3 * x, lambda x: 0.3 * x**2):
+        _quietly(sg.ItoProcess(grows, 0.0), x, times)
+        _quietly(sg.ItoProcess(grows, lambda x: 0.2 * x), x.expand(500, 1), times, rng=0)
+
+
 def test_frozen_an_explosion_is_warned_of():
     with pytest.warns(sg.AccuracyWarning, match="are too large"):
         sg.simulate(WELL, _wells(), torch.linspace(0, 5, 6), rng=0, on_nonfinite="freeze")

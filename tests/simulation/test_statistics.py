@@ -157,6 +157,7 @@ def test_moments_and_quantiles_of_ornstein_uhlenbeck(small_blocks):
     [
         (lambda: sg.Histogram(1.0, 1.0), "a histogram needs low < high, but low = 1, high = 1"),
         (lambda: sg.Histogram(0.0, 1.0, 0), "bins must be ≥ 1, but is 0"),
+        (lambda: sg.Histogram(0.0, 1.0, 10**12), r"bins is 1e\+12, .* takes 1e\+08 at most"),
         (lambda: sg.Histogram(-1.0, math.inf), "high must be finite, but is inf"),
         (lambda: sg.Histogram(math.nan, 1.0), "low must be finite, but is nan"),
         (lambda: sg.TimeCorrelation(-1), "origin must be ≥ 0, but is -1"),

@@ -17,6 +17,7 @@ from exact import (
 import sdegen as sg
 from sdegen.noise import stream
 from sdegen.solvers.base import Conditions
+from sdegen.solvers.progress import TRIES, Progress
 
 F64 = torch.float64
 
@@ -370,6 +371,34 @@ def test_torchdiffeq_says_where_it_got_stuck_and_what_to_try():
     assert reached.times.tolist() == [0.0, 0.5, 0.75]
     expected = torch.tensor([[1.0, -1.0], [2.0, -2 / 3], [4.0, -4 / 7]], dtype=F64)
     torch.testing.assert_close(reached.states[..., 0], expected, rtol=1e-4, atol=0)
+
+
+def test_a_jump_that_holds_trajectories_ends_torchdiffeq_at_tight_tolerances():
+    """x' = −sign(x − 0.3) stays at 0.3 once it is there; at tolerances of 1e-12 for hours."""
+    held = sg.ItoProcess(lambda x: -torch.sign(x - 0.3), 0.0)
+    x = torch.linspace(1.0, 0.31, 16, dtype=F64)[:, None]
+    tight = sg.TorchDiffEq("adaptive_heun", rtol=1e-12, atol=1e-12)
+    message = r"could not go on at t = 0\.\d*: of 2000 steps most were refused, or met a jump"
+    with pytest.raises(sg.SolverError, match=message):
+        sg.simulate(held, x, [0.0, 1.0, 2.0], solver=tight)
+    for advised, off in ((sg.TorchDiffEq(rtol=1e-3, atol=1e-3), 1e-2), (sg.Heun(200), 1e-2)):
+        found = sg.simulate(held, x, [0.0, 1.0, 2.0], solver=advised).final
+        torch.testing.assert_close(found, torch.full_like(x, 0.3), rtol=0, atol=off)
+
+
+@pytest.mark.parametrize(("step", "drift", "halts"), [
+    (1e-7, lambda i: math.cos(0.1 * i), False),  # a burst that is followed
+    (1e-6, lambda i: (-1.0) ** i, False),  # a stiff drift, at the edge of stability
+    (1e-7, lambda i: (-1.0) ** i, True),
+    (0.0, lambda i: 1.0, True),
+])  # fmt: skip
+def test_short_steps_halt_where_they_meet_jumps_and_not_where_they_go_on(step, drift, halts):
+    progress = Progress(1.0)
+    found = [
+        progress.halts(0.5 + step * i, torch.tensor([drift(i)], dtype=F64))
+        for i in range(2 * TRIES)
+    ]
+    assert any(found) is halts
 
 
 def test_torchdiffeq_says_how_many_are_not_finite():
