@@ -166,12 +166,6 @@ class DDPM(SDE):
         """N."""
         return len(self.a)
 
-    def levels(self, k: int) -> tuple[float, float]:
-        """α and σ of x_k = α x0 + σ ε."""
-        before = self.alpha_bars[:1] / self.a[:1] ** 2
-        bars = torch.cat([before, self.alpha_bars])
-        return float(bars[k].sqrt()), float(self.sigmas[k])
-
     @property
     def betas(self) -> Tensor:
         """b_k²: for a variance-preserving chain β_1 … β_N, shape (N,)."""

@@ -34,7 +34,7 @@ from sdegen.sde.ddpm import DDPM, AncestralChain
 from sdegen.sde.potentials import NoisedMixture
 from sdegen.shapes import ScoreFn, State
 
-__all__ = ["beyond_data"]
+__all__ = ["beyond_data", "levels_of"]
 
 _NOISE = 0.1  # of the size of an end, at which its score is asked
 _LEFT = 0.25  # of it: where the score leaves less, it has exploded
@@ -109,16 +109,22 @@ class _Chain:
 
     def levels(self, t: Tensor) -> tuple[float, float]:
         """Return α and σ at step k."""
-        return self.chain.levels(int(t))
+        return levels_of(self.chain, int(t))
 
     def at(self, noise: float) -> tuple[Tensor, Tensor]:
         """Return the first step at which σ/α is so much, or the last, and its time."""
         last = len(self.chain.times) - 1
         for k in range(1, last):
-            alpha, sigma = self.chain.levels(k)
+            alpha, sigma = levels_of(self.chain, k)
             if sigma >= noise * alpha:
                 return torch.tensor(k), self.chain.times[k]
         return torch.tensor(last), self.chain.times[last]
+
+
+def levels_of(chain: DDPM, k: int) -> tuple[float, float]:
+    """Return α and σ of x_k = α x0 + σ ε."""
+    bars = torch.cat([(chain.alpha_bars[:1] / chain.a[:1] ** 2), chain.alpha_bars])
+    return float(bars[k].sqrt()), float(chain.sigmas[k])
 
 
 def _sizes(x: State) -> Tensor:

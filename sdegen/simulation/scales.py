@@ -24,7 +24,7 @@ from sdegen.sde.base import SDE
 from sdegen.sde.ddpm import AncestralChain
 from sdegen.sde.reverse import ReverseSDE
 from sdegen.shapes import State
-from sdegen.simulation.explosion import beyond_data
+from sdegen.simulation.explosion import beyond_data, levels_of
 from sdegen.trajectory import Trajectory
 
 __all__ = ["FEWEST", "check_end", "exploded", "warn_score", "warn_start"]
@@ -168,7 +168,7 @@ def exploded(
 def _levels(sde: SDE, t: Tensor) -> tuple[float, float] | None:
     """α and σ of the path that is reversed; None where there is none."""
     if isinstance(sde, AncestralChain):
-        return sde.chain.levels(int(t))
+        return levels_of(sde.chain, int(t))
     if sde.denoising is None or sde.denoising.kernel is None:
         return None
     kernel = sde.denoising.kernel
