@@ -129,7 +129,7 @@ UNSEEN = {"a posterior that explodes"}
 FOLLOWED = {
     # --- starts and ends
     "a sampler that explodes": (
-        r"trajectories have exploded: the largest",
+        r"Take a solver of lower order or of prediction 'v'",
         lambda: _sampled(sg.timesteps.uniform(_UNIT, 4), _HIGH),
         lambda: (
             _sampled(sg.timesteps.uniform(_UNIT, 4), sg.ExponentialAdams(2, "eps"), 0.1),
