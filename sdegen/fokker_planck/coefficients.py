@@ -261,7 +261,8 @@ class Reader:
         """What was read at all points, by cells and nodes."""
         f, g = f[:, 0] if self.sde.direction > 0 else -f[:, 0], g[:, 0]
         self._check_noise(g.detach(), t)
-        diffusivity = g * (0.5 * g)
+        # one number may stand for all points
+        diffusivity = g * (0.5 * g) if g.stride(0) else (g[:1] * (0.5 * g[:1])).expand_as(g)
         return Coefficients(
             f[1:].unfold(0, _STRIDE - 1, _STRIDE),
             diffusivity[1:].unfold(0, _STRIDE - 1, _STRIDE),
@@ -366,8 +367,9 @@ class Reader:
         values = (g if g.stride(0) else g[:1]).numpy()  # one number may stand for all
         if len(values) == 1 and values[0]:
             return  # which has no minima
-        if np.minimum.reduce(values) > 0 or np.maximum.reduce(values) < 0:
-            where = self._zero_between(np.abs(values), t)
+        positive = np.minimum.reduce(values) > 0
+        if positive or np.maximum.reduce(values) < 0:
+            where = self._zero_between(values if positive else -values, t)
             if where is not None:
                 self._refuse_noise(where, t, "between two points")
             return

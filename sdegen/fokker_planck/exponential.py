@@ -59,7 +59,7 @@ _RESIDUES = np.array(
 )
 _DOUBLED = 2 * _RESIDUES  # with that of the conjugate pole
 _SHIFTS = np.stack([np.ones(len(_POLES)), -_POLES.real, -_POLES.imag], 1)
-_FEW = 8192  # unknowns: as many for every pole stay in the cache
+_FEW = 2048  # unknowns: as many for every pole stay in the cache, and cost no new pages
 
 
 def expm_action(mass: Tensor, rates: Tensor, p: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ __all__ = ["Grid"]
 
 _FEWEST_CELLS = 4
 _FEW_CELLS = 8  # below them the two ends meet
+_AT_END = moment_weights(np.arange(_FEW_CELLS + 1.0))[:, : _FEW_CELLS // 2]  # of even nodes
 _HEAVY = 0.1  # of the density's width: an even cell may be as wide
 
 
@@ -181,7 +182,23 @@ class Grid:
 
         They are those of the cubics of `Density`, whose slopes no density that is resolved limits.
         """
-        return moment_weights(self.nodes.numpy(), origin=0.5 * (self.low + self.high))
+        x, origin = self.nodes.numpy(), 0.5 * (self.low + self.high)
+        if not self.even or self.cells < _FEW_CELLS:
+            return moment_weights(x, origin=origin)
+        y = x - origin
+        weights = np.empty((3, len(x)))
+        weights[0] = h = self._width  # cubics whose slopes are those of parabolas see y² exactly
+        np.multiply(y, h, out=weights[1])
+        np.multiply(y, weights[1], out=weights[2])
+        w0, w1, w2 = _AT_END
+        for near, wall, inward in (
+            (weights[:, : len(w0)], y[0], h),
+            (weights[:, : -len(w0) - 1 : -1], y[-1], -h),
+        ):
+            near[0] = h * w0
+            near[1] = h * (wall * w0 + inward * w1)
+            near[2] = h * (wall * (wall * w0 + 2 * inward * w1) + inward * inward * w2)
+        return weights
 
     @cached_property
     def even(self) -> bool:

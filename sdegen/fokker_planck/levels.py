@@ -37,7 +37,7 @@ from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.power_law import Powers, with_poles
-from sdegen.fokker_planck.refinement import bisected, coarsened, halved, positions
+from sdegen.fokker_planck.refinement import among, bisected, coarsened, halved
 from sdegen.fokker_planck.transient import Exponential, Integrator, Walk, carried
 from sdegen.fokker_planck.two_grids import jumped, noise_jumps
 
@@ -115,7 +115,7 @@ class Start:
             return p, grid.sharp_point(self.x0) if compact else p
         p = self.density.p.to(torch.float64)
         if level < 0:
-            p = p.detach()[positions(grid, Grid.kept(self.density.x))]
+            p = p.detach()[among(grid, Grid.kept(self.density.x))]
         elif level > 0:
             p = self._finer(grid)
         if level and self.density.powers == (None, None):
@@ -304,7 +304,7 @@ def _judged(
     """The same with its errors, from the level below."""
     p, q = run.p.detach().numpy(), other.p.detach().numpy()
     if run.grid is not other.grid:
-        p = p[:, positions(other.grid, run.grid).numpy()]
+        p = p[:, among(other.grid, run.grid)]
     # at a wall without noise a density may be infinite
     low, high = (power is not None for power in run.powers)
     seen = slice(int(low), -1 if high else None)
@@ -312,7 +312,8 @@ def _judged(
     (mass, mean, variance), gaps = run.moments, np.abs(run.moments - other.moments)
     there = (mass > _NOTHING) & (peak > 0)  # of nothing there is no shape to know
     # what leans on a wall within a cell has no variance there, or by rounding a negative one
-    spread = np.where(there, np.maximum(variance, float(run.grid.widths.min()) ** 2 / 12), 1.0)
+    narrowest = float(np.diff(run.grid.nodes.numpy()).min())
+    spread = np.where(there, np.maximum(variance, narrowest**2 / 12), 1.0)
     mean = np.abs(mean + 0.5 * (run.grid.low + run.grid.high))
     told = np.stack(
         [

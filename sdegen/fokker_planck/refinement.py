@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sdegen.fokker_planck.grid import Grid
 
-__all__ = ["bisected", "coarsened", "halved", "positions"]
+__all__ = ["among", "bisected", "coarsened", "halved", "positions"]
 
 _MOST_OFF = 0.25  # of a cell: how far from its middle a new node may lie
 
@@ -70,6 +70,11 @@ def positions(grid: Grid, finer: Grid) -> Int[Tensor, " nodes"]:
     tensor([0, 2, 4, 6, 8])
     """
     return torch.searchsorted(finer.nodes, grid.nodes)
+
+
+def among(grid: Grid, finer: Grid) -> slice | Int[Tensor, " nodes"]:
+    """Return the same as an index: every other node, where all cells are halved."""
+    return slice(None, None, 2) if finer.cells == 2 * grid.cells else positions(grid, finer)
 
 
 def _between(grid: Grid) -> Float[Tensor, " cells"]:

@@ -151,7 +151,7 @@ class _Level:
         self.land = generator.landscape(generator.coefficients(generator.reader.start))
         self.powers = _powers(self.land, self.grid)
         self.log_p = _log_density(self.land, generator, sources)
-        p = generator.ends.filled(self.log_p.exp())
+        p = generator.ends.filled(torch.from_numpy(np.exp(self.log_p.numpy())))
         if given or self.powers != (None, None):
             self.density = _normalized(p, self.powers, self.land, self.grid)
         else:
@@ -211,16 +211,14 @@ class _Comparison:
         middle = 0.5 * (x[1:] + x[:-1])
         mean = self._pairs @ middle
         variance = self._pairs @ ((middle - mean) ** 2 + (x[1:] - x[:-1]) ** 2 / 12)
-        squares = (x - mean) ** 2 / variance
-        self._far: Array = 1 + np.maximum(squares[1:], squares[:-1])
+        self._mean, self._variance = mean, variance
         off = self._here - there
-        self._off: Array = (np.abs(off[::2]) + np.abs(off[1::2])) * self._far
         nodes = fine.numpy()
         from_mean = 0.5 * (nodes[1:] + nodes[:-1]) - mean
         p, finer = d.p.numpy(), self.finer.density.p.numpy()[::2]
         with np.errstate(invalid="ignore"):  # ∞ − ∞ at a wall
             apart = np.nan_to_num(np.abs(p - finer), nan=0.0).max()
-        self.hidden = float(self._missed @ self._felt)
+        self.hidden = float(self._missed @ self._felt) if self._missed.any() else 0.0
         self.error = self.hidden + max(
             float(apart / p[np.isfinite(p)].max()),
             float(np.abs(np.cumsum(off)).max()),
@@ -252,10 +250,18 @@ class _Comparison:
         felt: Array = np.minimum(np.maximum(lower / p.max(), self._least), 1.0)
         return felt
 
+    @cached_property
+    def _far(self) -> Array:
+        """How much more a mass counts in each cell: in the variance it is far from the mean."""
+        squares = (self.level.grid.nodes.numpy() - self._mean) ** 2 / self._variance
+        far: Array = 1 + np.maximum(squares[1:], squares[:-1])
+        return far
+
     @property
     def worst(self) -> float:
         """A node beside the cell that is farthest from its halves."""
-        off = self._off + self._missed * self._felt
+        apart = np.abs(self._here - self.finer.masses)
+        off = (apart[::2] + apart[1::2]) * self._far + self._missed * self._felt
         return float(self.level.grid.nodes[int(off.argmax())])
 
     def to_blame(self, rtol: float) -> Bool[Tensor, " cells"]:
@@ -306,10 +312,16 @@ def _normalized(p: Tensor, powers: Powers, land: Landscape, grid: Grid) -> Densi
     return Density(grid.nodes, p).normalized()
 
 
+@np.errstate(invalid="ignore")  # of what is not finite, others tell
 def on_a_line(w: Tensor) -> Float[Tensor, "... nodes"]:
     """log p from the gains w of the cells, up to a constant, its largest value 0."""
-    log_p = torch.nn.functional.pad(w.cumsum(-1), (1, 0))
-    return log_p - log_p.detach().amax(-1, keepdim=True)
+    if w.requires_grad:
+        log_p = torch.nn.functional.pad(w.cumsum(-1), (1, 0))
+        return log_p - log_p.detach().amax(-1, keepdim=True)
+    sums = np.zeros((*w.shape[:-1], w.shape[-1] + 1))
+    np.cumsum(w.numpy(), -1, out=sums[..., 1:])
+    sums -= np.maximum.reduce(sums, -1, keepdims=True)
+    return torch.from_numpy(sums)
 
 
 def on_a_ring(flux: Fluxes) -> Float[Tensor, "... nodes"]:
