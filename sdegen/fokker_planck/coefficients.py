@@ -58,14 +58,15 @@ class Coefficients:
         diffusivity: D at the Gauss points, > 0, same shape.
         nodal_diffusivity: D at the nodes, shape (nodes,); zero at most at a wall.
         wall_drift: f at both walls, shape (2,).
-        beside: Returns what ∫ f/D misses beside each node, shape (nodes,); None if nobody knows.
+        beside: Returns what ∫ f/D misses beside each node, shape (nodes,), given f/D at the Gauss
+            points; None if nobody knows.
     """
 
     drift: Float[Tensor, "... cells points"]
     diffusivity: Float[Tensor, "... cells points"]
     nodal_diffusivity: Float[Tensor, "... nodes"]
     wall_drift: Float[Tensor, "... 2"]
-    beside: Callable[[], Array] | None = None
+    beside: Callable[[Array], Array] | None = None
 
     def combined(self, weight: float, other: Coefficients, other_weight: float) -> Coefficients:
         """weight · self + other_weight · other."""
@@ -279,7 +280,7 @@ class Reader:
         return Coefficients(drift, c.diffusivity, c.nodal_diffusivity, walls, beside)
 
     @torch.no_grad()
-    def _missed(self, f: Tensor, g: Tensor, t: float) -> Array:
+    def _missed(self, f: Tensor, g: Tensor, t: float, inside: Array) -> Array:
         """Return what ∫ f/D misses beside each node, from f and g at all points."""
 
         def ratio(f: Tensor, g: Tensor) -> Array:
@@ -291,7 +292,7 @@ class Reader:
             f, g = self._asked(torch.from_numpy(places.reshape(-1, 1)), _clock(t))
             return self.sde.direction * ratio(f, g).reshape(places.shape)
 
-        return missed(self.grid.nodes.numpy(), ratio(f, g), ask)
+        return missed(self.grid.nodes.numpy(), ratio(f[::_STRIDE], g[::_STRIDE]), inside, ask)
 
     @torch.no_grad()
     def varies_at_all(self) -> bool:
@@ -334,7 +335,11 @@ class Reader:
 
     def _asked(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """f and g at states x, both of x's shape."""
-        f, g = self._answers(x, t)
+        return self._shaped(x, *self._answers(x, t))
+
+    @staticmethod
+    def _shaped(x: Tensor, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        """Answers at states x in x's shape."""
         if f.shape != x.shape or not _broadcasts(g, x):
             raise ValueError(
                 "the Fokker–Planck solver needs a one-dimensional state: for a state of shape "
@@ -413,12 +418,15 @@ class Reader:
     def _check_single(self, t: float) -> tuple[Tensor, Tensor]:
         """Refuse a drift that is no function of one state; return f and g at all points."""
         # a state of several coordinates, or a mistake: met again below, with a note
+        seen, few = None, slice(None, None, _FEW)
         with suppress(IndexError, RuntimeError, NameError, AttributeError, ArithmeticError):
             # what draws random numbers does so for few states too; coupled ones are seen below
-            check_density_of(self.sde, self._x[::_FEW], _clock(t))
+            seen = check_density_of(self.sde, self._x[few], _clock(t))
         f, g = self._evaluate(t)
-        few = slice(None, None, _FEW)
-        f_few, g_few = self._asked(self._x[few], _clock(t))
+        x = self._x[few]
+        # what was not looked at is a number
+        answers = self._answers(x, _clock(t)) if seen is None else [*seen, g[few]][:2]
+        f_few, g_few = self._shaped(x, *answers)
         if not torch.is_grad_enabled():
             self._last, self._read_at = self._reading(f, g, t), t
         for name, all_of, some in (("drift", f[few], f_few), ("diffusion", g[few], g_few)):

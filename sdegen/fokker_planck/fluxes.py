@@ -113,8 +113,13 @@ class Landscape:
     @cached_property
     def beside(self) -> NDArray[np.float64]:
         """What u misses beside each node, whatever the grid, shape (nodes,); see `gaps`."""
-        ask = self.coefficients.beside
-        return np.zeros(len(self.h) + 1) if ask is None else ask()
+        c = self.coefficients
+        if c.beside is None:
+            return np.zeros(len(self.h) + 1)
+        with np.errstate(all="ignore"):
+            if self.poles:
+                return c.beside((c.drift / c.diffusivity).detach().numpy())
+            return c.beside(self.regular.detach().numpy() / self.h.numpy()[:, None])
 
     @cached_property
     def log_s(self) -> Float[Tensor, "... cells points"]:

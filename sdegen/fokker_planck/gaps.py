@@ -49,33 +49,40 @@ def at_ends(inside: Array, at_nodes: Array) -> tuple[Array, Array]:
     return inside @ _AT_START - at_nodes[:-1], inside @ _AT_START[::-1] - at_nodes[1:]
 
 
+def _hiding(off: Array, other: Array, h: Array) -> NDArray[np.intp]:
+    """Return cells whose polynomial misses a node by far more than that of the other side."""
+    size = np.abs(off)
+    cells = np.flatnonzero((size > _JUMP * np.abs(other)) & (size * h > _NOTHING / _AT[0]))
+    return cells[np.isfinite(size[cells])]
+
+
 @np.errstate(invalid="ignore")  # a wall without noise has an infinite f/D
-def missed(nodes: Array, ratio: Array, ask: Callable[[Array], Array]) -> Array:
+def missed(nodes: Array, at_nodes: Array, inside: Array, ask: Callable[[Array], Array]) -> Array:
     """Return what ∫ f/D misses beside each node, shape (nodes,).
 
     Args:
         nodes: Positions.
-        ratio: f/D at every node and the Gauss points of the cell that follows it.
+        at_nodes: f/D there.
+        inside: f/D at the Gauss points of each cell, shape (cells, points).
         ask: f/D at other places.
     """
-    each = len(_AT) + 1
-    at_nodes, inside = ratio[::each], ratio[:-1].reshape(-1, each)[:, 1:]
-    h, found = np.diff(nodes), np.zeros(len(nodes))
+    h, found = nodes[1:] - nodes[:-1], np.zeros(len(nodes))
     ahead, behind = at_ends(inside, at_nodes)
+    if not any(np.count_nonzero(np.abs(off) * h > _NOTHING / _AT[0]) for off in (ahead, behind)):
+        return found
     # beside a wall, what the other end of its cell misses is a measure of what is smooth
-    of_left, of_right = np.append(behind[0], behind[:-1]), np.append(ahead[1:], ahead[-1])
-    for off, other, turned in ((ahead, of_left, False), (behind, of_right, True)):
-        size = np.abs(off)
-        hides = size > _JUMP * np.nan_to_num(np.abs(other), nan=np.inf)
-        hides &= (size * h * _AT[0] > _NOTHING) & np.isfinite(size)
-        cells = np.flatnonzero(hides)
-        if not len(cells):
-            continue
-        places = 1 - _PLACES if turned else _PLACES
+    of_left = np.concatenate([behind[:1], behind[:-1]])
+    of_right = np.concatenate([ahead[1:], ahead[-1:]])
+    left, right = (_hiding(off, other, h) for off, other in ((ahead, of_left), (behind, of_right)))
+    cells = np.concatenate([left, right])
+    if len(cells):
+        places = np.repeat([_PLACES, 1 - _PLACES], [len(left), len(right)], 0)
         seen = ask(nodes[cells, None] + h[cells, None] * places)
-        smooth = inside[cells, ::-1] if turned else inside[cells]
+        smooth = np.concatenate([inside[left], inside[right, ::-1]])
         beside = np.abs(np.trapezoid(seen - smooth @ _IN_GAP.T, _PLACES, axis=-1)) * h[cells]
-        found[cells + turned] += np.nan_to_num(beside)
+        beside = np.nan_to_num(beside)
+        found[left] += beside[: len(left)]
+        found[right + 1] += beside[len(left) :]
     for wall, near in ((0, slice(None, _POLE)), (-1, slice(-_POLE, None))):
         if not np.isfinite(at_nodes[wall]):
             found[near] = 0.0  # no polynomial follows a pole, and its integral is known

@@ -37,6 +37,7 @@ class Generator:
     kinds: tuple[WallKind, WallKind]
     compact: bool
     _last: list[tuple[Coefficients, Operator]] = field(default_factory=list, repr=False)
+    _land: list[Landscape] = field(default_factory=list, repr=False)
 
     @property
     def grid(self) -> Grid:
@@ -64,8 +65,12 @@ class Generator:
         return self.reader.at(t)
 
     def landscape(self, c: Coefficients) -> Landscape:
-        """f/D of coefficients, integrated over the cells."""
-        return landscape(c, self.grid.nodes)
+        """f/D of coefficients, integrated over the cells; remembered as `operator_of` does."""
+        if torch.is_grad_enabled() or c.drift.ndim > 2:
+            return landscape(c, self.grid.nodes)
+        if not self._land or self._land[0].coefficients is not c:
+            self._land[:] = [landscape(c, self.grid.nodes)]
+        return self._land[0]
 
     def fluxes(self, c: Coefficients) -> Fluxes:
         """Fluxes of coefficients."""

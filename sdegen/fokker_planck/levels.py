@@ -37,7 +37,7 @@ from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.power_law import Powers, with_poles
-from sdegen.fokker_planck.refinement import among, bisected, coarsened, halved
+from sdegen.fokker_planck.refinement import among, bisected, coarsened, halved, positions
 from sdegen.fokker_planck.transient import Exponential, Integrator, Walk, carried
 from sdegen.fokker_planck.two_grids import jumped, noise_jumps
 
@@ -275,16 +275,14 @@ def _jumps(levels: Levels, level: int, course: Course, run: Found) -> tuple[floa
     kept = positions(coarse.grid, fine.grid).numpy()
     times = course.times
     looks = times[:1] if course.steady else (times[0], 0.5 * (times[0] + times[-1]), times[-1])
-    missed, steep = np.zeros(len(kept) - 1), np.zeros(len(kept) - 1)
-    parted = np.zeros(len(kept) - 1, dtype=bool)
-    for t in looks:
-        below, land = (g.landscape(g.coefficients(t)) for g in (coarse, fine))
-        parted |= np.logical_or.reduceat(noise_jumps(land), kept[:-1])
-        missed = np.maximum(missed, jumped(below, land, kept))
-        steepness = np.abs((land.u / land.h).numpy())
-        steep = np.maximum(steep, np.maximum.reduceat(steepness, kept[:-1]))
-    if not (missed.any() or parted.any()):
-        return _SHARE, 0.0
+    lands = [[g.landscape(g.coefficients(t)) for g in (coarse, fine)] for t in looks]
+    missed = np.maximum.reduce([jumped(below, land, kept) for below, land in lands])
+    parting = np.logical_or.reduce([noise_jumps(land) for _, land in lands])
+    if not parting.any() and (most := float(missed.sum())) <= _ROUNDING:
+        return _SHARE, most  # which is felt by no more than all of it
+    parted = np.logical_or.reduceat(parting, kept[:-1])
+    steep = np.maximum.reduce([np.abs((land.u / land.h).numpy()) for _, land in lands])
+    steep = np.maximum.reduceat(steep, kept[:-1])
     p, h = run.p.detach().numpy()[:, kept].clip(0), coarse.grid.widths.numpy()
     p = np.where(np.isfinite(p), p, 0.0)
     peak = np.maximum(p.max(1, keepdims=True), _NO_MASS)

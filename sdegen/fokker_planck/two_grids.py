@@ -204,6 +204,8 @@ def noise_jumps(land: Landscape) -> NDArray[np.bool_]:
     """In which cells D jumps, or is seen by no polynomial, shape (cells,)."""
     c = land.coefficients
     inside, at_nodes = c.diffusivity.numpy(), c.nodal_diffusivity.numpy()
+    if not any(inside.strides) and not any(at_nodes.strides):
+        return np.zeros(len(inside), dtype=bool)  # one number for all
     ahead, behind = at_ends(inside, at_nodes)
     jumps: NDArray[np.bool_] = np.maximum(abs(ahead), abs(behind)) > _PARTED * inside.max(1)
     return jumps

@@ -107,13 +107,16 @@ def check_place(sde: SDE, x: State, t: Tensor) -> None:
 
 
 @torch.no_grad()
-def check_density_of(sde: SDE, x: State, t: Tensor) -> None:
+def check_density_of(sde: SDE, x: State, t: Tensor) -> list[Tensor] | None:
     """Refuse dynamics whose density obeys no linear equation of its own.
 
     Args:
         sde: What moves.
         x: Points of a grid, shape (n, d).
         t: Time, 0-d.
+
+    Returns:
+        Drift there and, where it is no number, diffusion, if they were looked at together.
 
     Raises:
         ValueError: If it has parameters of single trajectories, drift or diffusion draw random
@@ -134,7 +137,7 @@ def check_density_of(sde: SDE, x: State, t: Tensor) -> None:
         if moved is None and not network and all(isinstance(v, Tensor) for v in values):
             for (name, field), value in zip(fields, values, strict=True):
                 check_repeatable(name, value, field(sde)(x.clone(), t))
-            return
+            return list(values)
     for name, field in fields:
         value, network, moved = watched(partial(field(sde), x.clone(), t), x.device)
         if moved is not None:
@@ -150,6 +153,7 @@ def check_density_of(sde: SDE, x: State, t: Tensor) -> None:
                 f"the {name} of a state depends on the other states of its batch (a mean field); "
                 "its density obeys a nonlinear equation, which is not solved here."
             )
+    return None
 
 
 def looked_at(numbers: int, trajectories: int, times: int, rows: int) -> int:
