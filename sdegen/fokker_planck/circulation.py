@@ -31,7 +31,7 @@ import torch
 from jaxtyping import Complex, Float
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse.linalg import LinearOperator, eigs, splu
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigs, splu
 from torch import Tensor
 
 from sdegen.accuracy import ErrorEstimate, SlopeBy, Trust
@@ -51,9 +51,13 @@ Array = NDArray[np.float64]
 
 _SHIFT = 0.1  # of D/ℓ²: beside the eigenvalue 0, where the matrix is regular
 _TARGET = 1e-7
+_KEPT = 4  # times as many vectors as modes, where Arnoldi does not end with fewer
 _MOST_CELLS = 12_000
 _ROUNDING = 1e-12
 _KNOWN = 1e-8  # of the largest eigenvalue of an inverse: smaller ones are lost in rounding
+_FAINTEST = -300.0  # log of the smallest root of a density at rest that is divided by
+_SLOWER = 1e-4  # of the fastest times the slowest rate: squares below it are of slow modes
+_MISSED, _LOST = 1e-10, 0.1  # what a mode with all digits misses, and one with hardly any
 _WEAK = 1.0  # |W| of a tilt that is taken off
 
 
@@ -114,23 +118,34 @@ def turning_spectrum(
         SolverError: If no grid within 12,000 cells meets rtol.
     """
     finer, step = grid, 1
-    coarse = _Ring(*problem(grid)).modes(count)[0]
+    coarse, before = _Ring(*problem(grid)).modes(count)[0], np.zeros(count)
     raised: NDArray[np.complex128] | None = None
     while True:
         finer, step = halved(finer), 2 * step
         flux, ends = problem(finer)
-        fine, vectors = _Ring(flux, ends).modes(count)
+        fine, vectors, residual = _Ring(flux, ends).modes(count)
         size = np.where(np.abs(fine) > 0, np.abs(fine), 1.0)
         better = fine + (fine - coarse) / 15
-        error = np.abs(better - fine) / size
+        apart = np.abs(fine - coarse) / size
+        # where modes bend within a cell differences fall less than by 16, and so does the error
+        fell = np.clip(before / np.maximum(apart, _ROUNDING), 2.0, 16.0)
+        error = apart / (fell - 1)
         if raised is not None:
-            error = np.minimum(error, np.abs(better - raised) / size)
-        error = np.maximum(error + hidden(flux, ends), _ROUNDING)
+            error = np.minimum(error, np.abs(better - raised) / size / (fell - 1))
+        error = np.maximum(error + hidden(flux, ends), np.maximum(residual, _ROUNDING))
         error[0] = 0.0
         if (error <= (rtol or _TARGET)).all() or 2 * finer.cells > _MOST_CELLS:
             break
-        coarse, raised = fine, better
-    if rtol is not None and error.max() > rtol:
+        before, coarse, raised = apart, fine, better
+    lost = better.real[1:] <= 0
+    if lost.any():
+        k = int(lost.argmax()) + 1
+        raise SolverError(
+            f"the rate of mode {k} is lost in rounding: Re λ = {better.real[k]:.3g} on "
+            f"{finer.cells} cells. Ask for fewer modes, or first_passage() for the time over a "
+            "barrier."
+        )
+    if rtol is not None and not error.max() <= rtol:
         raise SolverError(
             f"the rate of mode {int(error.argmax())} was not found to rtol = {rtol:g} on "
             f"{finer.cells} cells: its estimated relative error is {error.max():.2g}. Pass a "
@@ -170,29 +185,45 @@ class _Ring:
         # the density of a constant current, to a factor; on a ring without a tilt that of none
         log_rest = on_a_ring(flux).numpy()[:-1]
         self._rest = np.exp(log_rest)
+        # p over the root of it is what a symmetric operator acts on, where no current runs
+        self._root = np.exp(np.maximum(0.5 * log_rest, _FAINTEST))
         self._size = self._mass.shape[0]
 
-    def modes(self, count: int) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
-        """Return rates and densities of the modes, shapes (count,) and (count, cells)."""
+    def modes(self, count: int) -> tuple[NDArray[np.complex128], NDArray[np.complex128], Array]:
+        """Return rates and densities of the modes, and by how much the latter miss to be modes.
+
+        Returns:
+            Arrays of shapes (count,), (count, cells) and (count,).
+        """
         shift = _SHIFT * self._fastest / self._size**2
         factors = splu((self._rates - shift * self._mass).tocsc())
         values, vectors = self._nearest(lambda v: factors.solve(self._mass @ v), count)
         found = -(shift + 1 / values)
         found = np.where(np.abs(found) < 1e-11 * self._fastest, 0, found)
         found, vectors = _sorted(found, vectors)
+        missed = np.array([self._missed(*mode) for mode in zip(found, vectors, strict=True)])
         # rounding of the one is ε·fastest/|λ|, of the other ε·|λ|/slowest
         values, slow = self._nearest(self._inverse, count - 1)
         known = np.abs(values) > _KNOWN * np.abs(values).max()
         slow_rates, slow = _sorted(-1 / values[known], slow[:, known])
         slowest = float(np.abs(slow_rates).min())
         for k, rate in enumerate(slow_rates):
-            if abs(rate) ** 2 < 1e-4 * self._fastest * slowest:
-                found[k + 1], vectors[k + 1] = rate, slow[k]
-        found[0], vectors[0] = 0.0, self._rest
+            slower = abs(rate) ** 2 < _SLOWER * self._fastest * slowest
+            if slower and missed[k + 1] > _MISSED:
+                # where both know something of a mode, they are to agree
+                apart = abs(found[k + 1] - rate) / abs(rate) if missed[k + 1] < _LOST else 0.0
+                found[k + 1], vectors[k + 1], missed[k + 1] = rate, slow[k], apart
+        found[0], vectors[0], missed[0] = 0.0, self._rest, 0.0
         if found[-1].imag < 0 and found[-2] != found[-1].conj():
             # of a pair that the count splits, the partner that turns forward
             found[-1], vectors[-1] = found[-1].conj(), vectors[-1].conj()
-        return found, vectors
+        return found, vectors, missed
+
+    def _missed(self, rate: complex, p: NDArray[np.complex128]) -> float:
+        """Return |K p + λ M p| over |λ M p|, in the norm in which no current is symmetric."""
+        mass = self._mass @ p
+        off, size = ((v / self._root) for v in (self._rates @ p + rate * mass, rate * mass))
+        return float(np.linalg.norm(off) / max(float(np.linalg.norm(size)), 1e-300))
 
     def _nearest(
         self, apply: Callable[[Array], Array], count: int
@@ -201,18 +232,45 @@ class _Ring:
         n = self._size
         # a start of its own: ARPACK would take one from numpy's global generator
         start = 1 + np.cos(np.arange(n) * 0.7) / (1 + np.arange(n))
-        operator = LinearOperator((n, n), matvec=apply, dtype=np.float64)
-        values, vectors = eigs(operator, k=count, which="LM", v0=apply(start))
-        return np.asarray(values), np.asarray(vectors)
+        root = self._root
+        operator = LinearOperator(
+            (n, n), matvec=lambda y: apply(root * y.ravel()) / root, dtype=np.float64
+        )
+        first = apply(root * start) / root
+        for kept in (None, min(n - 1, _KEPT * max(2 * count + 1, 20))):
+            try:
+                values, vectors = eigs(operator, k=count, which="LM", v0=first, ncv=kept)
+            except ArpackError:
+                continue
+            break
+        else:
+            raise SolverError(
+                f"the {count} modes nearest to rest were not told from others on {n} cells: their "
+                "rates are too close to each other. Ask for fewer modes, or for more cells."
+            )
+        return np.asarray(values), root[:, None] * np.asarray(vectors)
 
     def _inverse(self, p: Array) -> Array:
         """Return the density without mass whose change is that of p, less its mass."""
         change = self._mass @ p
         rest = self._mass @ self._rest
         change = change - rest * (change.sum() / rest.sum())
-        moved = self._summed(-np.cumsum(change))
+        moved = self._summed(self._current(change))
         moved -= self._rest * ((self._mass @ moved).sum() / rest.sum())
         return moved
+
+    def _current(self, change: Array) -> Array:
+        """Return the current in each cell that makes a change, to a constant that is free.
+
+        It is summed both ways from the top of the barrier to the peak of the density at rest. So
+        it is small beside the barrier to all its digits, where it counts e^barrier times.
+        """
+        n, top = self._size, int(np.argmin(self._rest))
+        turned = np.roll(change, -top - 1)  # the node behind the cell at the top comes first
+        ahead = -np.cumsum(turned)
+        behind = np.append(np.cumsum(turned[::-1])[::-1][1:], 0.0)
+        peak = (int(np.argmax(self._rest)) - top - 1) % n
+        return np.roll(np.where(np.arange(n) < peak, ahead, behind), top + 1)
 
     def _summed(self, current: Array) -> Array:
         """Return p of currents in the cells, from sums of positive terms of either sign.

@@ -40,6 +40,7 @@ Array = NDArray[np.float64]
 _WIDER = 0.3  # by as much the lumped chain's rates may miss those of the cells
 _ROUNDING = 1e-13
 _CLOSE = 0.03  # relative; modes of rates that differ by less are found together
+_COUNTED = 1e-5  # relative; what a count beside a neighbour may miss
 _OFF = 1e-4  # what a function may miss its equation by, over the rate
 _CUTS = 12
 _PARALLEL = 1e-3  # of a function: what must be left of it beside others
@@ -117,11 +118,13 @@ class Cycle:
                 high = middle
         return 0.5 * (low + high)
 
-    def modes(self, rates: Array) -> tuple[Array, Array, Array]:
-        """Return rates, log |φ| and the sign of φ at the nodes, both ends included.
+    def modes(self, rates: Array) -> tuple[Array, Array, Array, Array]:
+        """Return rates, log |φ| and the sign of φ at the nodes, and what rounding left of rates.
 
         Beside a neighbour the count is decided by rounding. The rates of modes that lie so close
-        are those of the energy in the plane of their functions (Rayleigh and Ritz).
+        are those of the energy in the plane of their functions (Rayleigh and Ritz). Behind 50 kT
+        and more the energy is rounding itself, since φ hardly changes within a well: there they
+        are as they were counted.
 
         Args:
             rates: As they were counted.
@@ -129,6 +132,7 @@ class Cycle:
         count, size = len(rates), len(self.log_m)
         rates = rates.copy()
         log_phi, sign = np.zeros((count, size)), np.ones((count, size))
+        rounding = np.zeros(count)
         first = 1
         while first < count:
             last = first + 1
@@ -137,12 +141,16 @@ class Cycle:
             members = slice(first, last)
             basis = self._basis(rates[members])
             if last - first > 1:
-                rates[members], basis = self._parted(float(rates[members].mean()), basis)
+                energies, turned = self._parted(float(rates[members].mean()), basis)
+                if (np.abs(energies / rates[members] - 1) < _COUNTED).all():
+                    rates[members], basis = energies, turned
+                else:
+                    rounding[members] = _COUNTED
             with np.errstate(divide="ignore"):
                 log_phi[members] = np.log(np.abs(basis)) - 0.5 * self.log_m
             sign[members] = np.sign(basis)
             first = last
-        return rates, log_phi, sign
+        return rates, log_phi, sign, rounding
 
     def _basis(self, rates: Array) -> Array:
         """Return √m φ of modes of close rates, orthonormal, shape (modes, nodes)."""

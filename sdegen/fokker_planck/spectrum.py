@@ -132,15 +132,15 @@ def _of_a_ring(
         flux, ends = problem(finer)
         fluxes = (fluxes[-1] if fluxes else flux, flux)
         cycle = Cycle(fluxes[-1])
-        found, log_phi, sign = cycle.modes(cycle.rates(count, guesses))
+        found, log_phi, sign, lost = cycle.modes(cycle.rates(count, guesses))
         rates, guesses = found[:count], found
         if before is not None:
             told = np.abs(rates - before) / np.maximum(rates, _SMALLEST) / gain(*fluxes)
             told += hidden(flux, ends)
             first = ~(errors <= target)  # a rate that was found is not moved by others
             chosen[first] = rates[first]
-            errors[first] = np.maximum(told, _ROUNDING)[first]
-            if (errors <= target).all() or 2 * finer.cells > MOST_CELLS:
+            errors[first] = np.maximum(told, np.maximum(lost[:count], _ROUNDING))[first]
+            if (errors <= np.maximum(target, lost[:count])).all() or 2 * finer.cells > MOST_CELLS:
                 break
         before = rates
         step, finer = (2 * step, halved(finer)) if step else (1, grid)

@@ -118,7 +118,7 @@ def test_a_free_drift_turns_its_modes():
 def test_a_turning_mode_moves_as_its_rate_says():
     sde = sg.ItoProcess(drift=lambda x: 2 * torch.cos(x) + 1.5, diffusion=1.0)
     solver = sg.FokkerPlanck(sde, sg.Grid(0.0, 2 * math.pi, 200), "periodic")
-    modes, rest = solver.turning_spectrum(4), solver.stationary()
+    modes, rest = solver.turning_spectrum(4, rtol=1e-9), solver.stationary()
     assert float(modes.rates[1].imag) > 0.5
     torch.testing.assert_close(modes.rates[2], modes.rates[1].conj(), rtol=1e-9, atol=0)
     psi, t = modes.densities[1], 0.8
@@ -316,3 +316,57 @@ def test_of_a_pair_that_the_count_splits_the_forward_partner_is_given():
         torch.testing.assert_close(
             solver.turning_spectrum(count).rates, whole[:count], rtol=1e-7, atol=1e-9
         )
+
+
+def _misses(rate, f, g):
+    """How far a rate is from the root of the exact condition next to it, D = ½, relative.
+
+    On each half of the ring p is a sum of two exponentials; p and f p − p′/2 are continuous.
+    """
+    import mpmath as mp
+
+    mp.mp.dps = 200
+
+    def condition(rate):
+        def half(drift, x):
+            root = mp.sqrt(drift**2 - 2 * rate)
+            each = [(drift + s * root, mp.exp((drift + s * root) * x)) for s in (1, -1)]
+            return [[e for _, e in each], [(drift - r / 2) * e for r, e in each]]
+
+        low, high = half(f, 0.5), half(g, 0)
+        start, end = half(f, 0), half(g, 0.5)
+        rows = [[*a, *(-v for v in b)] for a, b in ((low[0], high[0]), (low[1], high[1]))]
+        rows += [[*a, *(-v for v in b)] for a, b in ((start[0], end[0]), (start[1], end[1]))]
+        return mp.det(mp.matrix(rows))
+
+    root = mp.findroot(condition, (mp.mpf(rate), mp.mpf(rate) * (1 + mp.mpf("1e-6"))))
+    return float(abs(root / rate - 1))
+
+
+def test_a_strong_drive_does_not_drown_its_modes_in_rounding():
+    """Sides as steep as 400 and 100 kT on a ring: rates were ±1e-7, where all are above 5000."""
+    sde = sg.ItoProcess(lambda x: torch.where((x % 1.0) < 0.5, 400.0, -100.0).to(x), 1.0)
+    modes = sg.FokkerPlanck(sde, sg.Grid(0.0, 1.0, 64), "periodic").turning_spectrum(4)
+    assert float(modes.rates.imag.abs().max()) < 1e-3
+    for rate, told in zip(modes.rates.real[1:], modes.error["rates"][1:], strict=True):
+        assert _misses(float(rate), 400, -100) <= 3 * float(told) < 1e-6
+
+
+@pytest.mark.parametrize("height", [60.0, 100.0])
+def test_a_ring_of_wells_behind_barriers_that_hardly_let_pass(height):
+    """Rates of hops between 8 wells: rounding of the energy made 1e-23 of 4e-40, told to 5 %.
+
+    Those of modes 1 and 2 are one pair, that of mode 4 is ½ sin⁻²(π/8) of them: λ ∝ 1 − cos 2πk/8.
+    """
+    wells = 8
+    a = math.pi * wells * height
+    sde = sg.ItoProcess(lambda x: -a * torch.sin(2 * math.pi * wells * x), math.sqrt(2.0))
+    modes = sg.FokkerPlanck(sde, sg.Grid(0.0, 1.0, 480), "periodic").spectrum(4)
+    hop = math.pi * wells**2 * height * math.exp(-height)  # Kramers, which 1/(4·height) mends
+    first = 2 * hop * (1 - math.cos(2 * math.pi / wells))
+    assert float(modes.rates[1]) == pytest.approx(first * (1 - 0.5 / height), rel=1e-3)
+    told = 3 * float(modes.error["rates"].max())
+    assert told < 1e-3
+    assert float(modes.rates[2] / modes.rates[1]) == pytest.approx(1, rel=told)
+    ratio = 1 / (1 - math.cos(math.pi / 4))
+    assert float(modes.rates[3] / modes.rates[1]) == pytest.approx(ratio, rel=told)
