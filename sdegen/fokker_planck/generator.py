@@ -58,7 +58,10 @@ class Generator:
         """
         if not isinstance(self.reader, Reader):
             raise TypeError("a family of SDEs has no generator on another grid.")
-        return Generator(self.reader.on(grid), self.kinds, self.compact)
+        twin, known = Generator(self.reader.on(grid), self.kinds, self.compact), self.ends
+        if known.exponents == (None, None):  # D > 0 at the same two walls
+            twin.__dict__["ends"] = Ends(self.kinds, (None, None), grid.nodes)
+        return twin
 
     def coefficients(self, t: float) -> Coefficients:
         """f and D at time t."""

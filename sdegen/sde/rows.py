@@ -128,7 +128,7 @@ def check_density_of(sde: SDE, x: State, t: Tensor) -> list[Tensor] | None:
             "of them has a density of its own: pass one SDE for each, as FokkerPlanckFamily takes "
             "them."
         )
-    few, fields = torch.arange(0, len(x), _EVERY, device=x.device), _fields(sde)
+    fields = _fields(sde)
     if x.shape[1] == 1:
         # on a line the solver looks at the shapes itself, and at what is coupled
         values, network, moved = watched(
@@ -138,6 +138,7 @@ def check_density_of(sde: SDE, x: State, t: Tensor) -> list[Tensor] | None:
             for (name, field), value in zip(fields, values, strict=True):
                 check_repeatable(name, value, field(sde)(x.clone(), t))
             return list(values)
+    few = torch.arange(0, len(x), _EVERY, device=x.device)
     for name, field in fields:
         value, network, moved = watched(partial(field(sde), x.clone(), t), x.device)
         if moved is not None:
