@@ -58,8 +58,8 @@ class Coefficients:
         diffusivity: D at the Gauss points, > 0, same shape.
         nodal_diffusivity: D at the nodes, shape (nodes,); zero at most at a wall.
         wall_drift: f at both walls, shape (2,).
-        beside: Returns what ∫ f/D misses beside each node, shape (nodes,), given f/D at the Gauss
-            points; None if nobody knows.
+        beside: Returns what ∫ f/D misses beside each node, shape (nodes,), given h f/D at the
+            Gauss points; None if nobody knows.
     """
 
     drift: Float[Tensor, "... cells points"]
@@ -280,7 +280,7 @@ class Reader:
         return Coefficients(drift, c.diffusivity, c.nodal_diffusivity, walls, beside)
 
     @torch.no_grad()
-    def _missed(self, f: Tensor, g: Tensor, t: float, inside: Array) -> Array:
+    def _missed(self, f: Tensor, g: Tensor, t: float, gained: Array) -> Array:
         """Return what ∫ f/D misses beside each node, from f and g at all points."""
 
         def ratio(f: Tensor, g: Tensor) -> Array:
@@ -292,7 +292,7 @@ class Reader:
             f, g = self._asked(torch.from_numpy(places.reshape(-1, 1)), _clock(t))
             return self.sde.direction * ratio(f, g).reshape(places.shape)
 
-        return missed(self.grid.nodes.numpy(), ratio(f[::_STRIDE], g[::_STRIDE]), inside, ask)
+        return missed(self.grid.nodes.numpy(), ratio(f[::_STRIDE], g[::_STRIDE]), gained, ask)
 
     @torch.no_grad()
     def varies_at_all(self) -> bool:

@@ -116,10 +116,10 @@ class Landscape:
         c = self.coefficients
         if c.beside is None:
             return np.zeros(len(self.h) + 1)
+        if not self.poles:
+            return c.beside(self.regular.detach().numpy())
         with np.errstate(all="ignore"):
-            if self.poles:
-                return c.beside((c.drift / c.diffusivity).detach().numpy())
-            return c.beside(self.regular.detach().numpy() / self.h.numpy()[:, None])
+            return c.beside((c.drift / c.diffusivity * self.h[:, None]).detach().numpy())
 
     @cached_property
     def log_s(self) -> Float[Tensor, "... cells points"]:

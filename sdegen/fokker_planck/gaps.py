@@ -57,19 +57,21 @@ def _hiding(off: Array, other: Array, h: Array) -> NDArray[np.intp]:
 
 
 @np.errstate(invalid="ignore")  # a wall without noise has an infinite f/D
-def missed(nodes: Array, at_nodes: Array, inside: Array, ask: Callable[[Array], Array]) -> Array:
+def missed(nodes: Array, at_nodes: Array, gained: Array, ask: Callable[[Array], Array]) -> Array:
     """Return what ∫ f/D misses beside each node, shape (nodes,).
 
     Args:
         nodes: Positions.
         at_nodes: f/D there.
-        inside: f/D at the Gauss points of each cell, shape (cells, points).
+        gained: h f/D at the Gauss points of each cell, shape (cells, points).
         ask: f/D at other places.
     """
     h, found = nodes[1:] - nodes[:-1], np.zeros(len(nodes))
-    ahead, behind = at_ends(inside, at_nodes)
-    if not any(np.count_nonzero(np.abs(off) * h > _NOTHING / _AT[0]) for off in (ahead, behind)):
+    of_cells = gained @ _AT_START - at_nodes[:-1] * h, gained @ _AT_START[::-1] - at_nodes[1:] * h
+    if not any(np.count_nonzero(np.abs(off) > _NOTHING / _AT[0]) for off in of_cells):
         return found
+    inside = gained / h[:, None]
+    ahead, behind = at_ends(inside, at_nodes)
     # beside a wall, what the other end of its cell misses is a measure of what is smooth
     of_left = np.concatenate([behind[:1], behind[:-1]])
     of_right = np.concatenate([ahead[1:], ahead[-1:]])

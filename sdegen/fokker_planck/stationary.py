@@ -216,11 +216,15 @@ class _Comparison:
         nodes = fine.numpy()
         from_mean = 0.5 * (nodes[1:] + nodes[:-1]) - mean
         p, finer = d.p.numpy(), self.finer.density.p.numpy()[::2]
-        with np.errstate(invalid="ignore"):  # ∞ − ∞ at a wall
-            apart = np.nan_to_num(np.abs(p - finer), nan=0.0).max()
+        if d.powers == (None, None):
+            apart, peak = np.abs(p - finer).max(), p.max()
+        else:
+            with np.errstate(invalid="ignore"):  # ∞ − ∞ at a wall
+                apart = np.nan_to_num(np.abs(p - finer), nan=0.0).max()
+            peak = p[np.isfinite(p)].max()
         self.hidden = float(self._missed @ self._felt) if self._missed.any() else 0.0
         self.error = self.hidden + max(
-            float(apart / p[np.isfinite(p)].max()),
+            float(apart / peak),
             float(np.abs(np.cumsum(off)).max()),
             float(abs(off @ from_mean) / max(abs(mean), variance**0.5)),
             float(abs(off @ from_mean**2) / variance),
