@@ -95,6 +95,42 @@ def _calibrated():
     return sg.calibrate(flow, sg.ExponentialAdamsMoulton(2), 5, x_t).times
 
 
+def _counted(sde, solver, **options):
+    start = options.pop("x0", _start(300))
+    times = options.pop("times", torch.linspace(0, 1, 6))
+    path = sg.simulate(sde, start, times, solver=solver, rng=7, **options)
+    parts = [path.states, path.nfe, path.nonfinite.double()]
+    parts += [v.double() for v in (path.absorbed, path.windings) if v is not None]
+    return [*parts, vars(path.step_error) if path.step_error is not None else {}]
+
+
+def _gradient(solver, sde=WELL):
+    x0 = _start(20).requires_grad_()
+    final = _path(sde, solver, x0=x0, differentiable=True)[-1]
+    (slope,) = torch.autograd.grad(final.sum(), x0)
+    return [final, slope]
+
+
+def _law(solver, eta, **options):
+    flow = sg.ReverseSDE(VP, sg.GaussianMixture([1.0], [0.3], stds=0.5).noised(VP).score, eta=eta)
+    grid = sg.Grid(-12.0, 12.0, 600)
+    chain = sg.ChainDensity(flow, grid, solver, **options)
+    return chain.run(grid.gaussian(0.0, 1.0), VP.time_grid(6)).p
+
+
+def _calibrated_coefficients():
+    flow = sg.ReverseSDE(VP, LAW.noised(VP).score, eta=0.0)
+    x_t = VP.prior((64, 2), rng=1, dtype=torch.float64)
+    found = sg.calibrate(flow, sg.AngularAdams(2), 5, x_t, rounds=6, free_coefficients=True)
+    return [found.times, found.error]
+
+
+def _brownian():
+    times = torch.linspace(0, 1, 41)
+    brownian = sg.BrownianPath(3, times)
+    return [_path(WELL, sg.EulerMaruyama(k), brownian=brownian) for k in (1, 2, 4)]
+
+
 def _density(**options):
     grid = sg.Grid(-3.0, 3.0, 200)
     fp = sg.FokkerPlanck(WELL, grid)
@@ -180,7 +216,145 @@ RESULTS = {
     "sliced Wasserstein": lambda: torch.tensor(
         sg.metrics.sliced_wasserstein(LAW.sample(200, rng=0), LAW.sample(200, rng=1))
     ),
+    "simulate, Heun, float32, two dimensions": lambda: _counted(
+        OU, sg.Heun(3), x0=_start(70, 2).float()
+    ),
+    "simulate, time-dependent": lambda: _counted(
+        sg.ItoProcess(lambda x, t: t.cos() - x, lambda x, t: 1 + 0.1 * t * x), sg.EulerMaruyama(3)
+    ),
+    "simulate, additive of time": lambda: _counted(
+        sg.ItoProcess(lambda x, t: t.cos() - x, lambda t: 1 + t), sg.Heun(3)
+    ),
+    "simulate, parameters": lambda: _counted(
+        sg.ItoProcess(
+            lambda x, k: -k * x, 0.5, parameters={"k": torch.linspace(1, 2, 300)[:, None]}
+        ),
+        sg.EulerMaruyama(2),
+    ),
+    "simulate, torchsde heun": lambda: _counted(WELL, sg.TorchSDE("heun", 3)),
+    "simulate, torchsde midpoint": lambda: _counted(WELL, sg.TorchSDE("midpoint", 3)),
+    "simulate, torchsde srk, additive": lambda: _counted(WELL, sg.TorchSDE("srk", 3)),
+    "simulate, torchsde, two axes": lambda: _counted(
+        OU, sg.TorchSDE("srk", 2), x0=torch.full((5, 3, 2), 0.5, **DOUBLE)
+    ),
+    "simulate, torchsde, freeze": lambda: _counted(
+        sg.ItoProcess(lambda x: x**3, lambda x: 1 + 0 * x),
+        sg.TorchSDE("euler", 10),
+        on_nonfinite="freeze",
+    ),
+    "simulate, dopri8": lambda: _counted(ODE, sg.TorchDiffEq("dopri8")),
+    "simulate, bosh3, backwards": lambda: _counted(
+        ODE, sg.TorchDiffEq("bosh3"), times=torch.tensor([1.0, 0.5, 0.1])
+    ),
+    "simulate, dopri5, driven": lambda: _counted(
+        sg.ItoProcess(lambda x, t: (9 * t).cos() - x, 0.0), sg.TorchDiffEq("dopri5", 1e-7, 1e-9)
+    ),
+    "simulate, compiled": lambda: _counted(
+        WELL, sg.EulerMaruyama(6, compile=True), times=torch.linspace(0, 1, 3)
+    ),
+    "simulate, compiled Heun": lambda: _counted(
+        WELL, sg.Heun(6, compile=True), times=torch.linspace(0, 1, 3)
+    ),
+    "simulate, compiled, box": lambda: _counted(
+        WELL,
+        sg.EulerMaruyama(5, compile=True),
+        times=torch.linspace(0, 1, 3),
+        boundary=sg.Reflecting(0.0, 1.0),
+    ),
+    "simulate, gradients": lambda: [
+        _gradient(solver)
+        for solver in (
+            sg.EulerMaruyama(3),
+            sg.Heun(3),
+            sg.TorchSDE("srk", 3),
+            sg.TorchSDE("euler"),
+        )
+    ],
+    "simulate, gradients, multiplicative": lambda: [
+        _gradient(solver, MULTIPLICATIVE)
+        for solver in (sg.EulerMaruyama(3), sg.TorchSDE("milstein", 3), sg.TorchSDE("srk", 3))
+    ],
+    "simulate, gradients, flow": lambda: [
+        _gradient(solver, ODE) for solver in (sg.Heun(3), sg.TorchDiffEq("dopri5"))
+    ],
+    "simulate, Brownian path": _brownian,
+    "simulate, periodic, turns": lambda: _counted(
+        sg.BrownianMotion(3.0), sg.EulerMaruyama(5), boundary=sg.Periodic(0.0, 1.0)
+    ),
+    "simulate, absorbing, bridge": lambda: _counted(
+        sg.BrownianMotion(1.0), sg.EulerMaruyama(5), boundary=sg.Absorbing(0.0, 1.0)
+    ),
+    "simulate, absorbing, moving": lambda: _counted(
+        sg.BrownianMotion(1.0), sg.EulerMaruyama(5), boundary=sg.Absorbing(high=lambda t: 1 + t)
+    ),
+    "simulate, square-root noise": lambda: _counted(
+        sg.ItoProcess(lambda x: 0.5 - x, lambda x: x.clamp(min=0).sqrt()),
+        sg.EulerMaruyama(5),
+        boundary=sg.Reflecting(0.0),
+    ),
+    "simulate, two kinds of ends": lambda: _counted(
+        sg.BrownianMotion(1.0),
+        sg.EulerMaruyama(5),
+        x0=_start(300, 2),
+        boundary={0: sg.Reflecting(0.0, 1.0), 1: sg.Periodic(0.0, 2.0)},
+    ),
+    "simulate, freeze, periodic": lambda: _counted(
+        sg.ItoProcess(lambda x: torch.where(x > 0.99, math.nan, 0 * x), 1.0),
+        sg.EulerMaruyama(5),
+        boundary=sg.Periodic(0.0, 1.0),
+        on_nonfinite="freeze",
+    ),
+    "reverse, DPM2": lambda: _sampled(sg.DPM2(), 0.0),
+    "reverse, DPM2, ancestral": lambda: _sampled(sg.DPM2(), 1.0),
+    "reverse, DPM2, churn": lambda: _sampled(sg.DPM2(churn=sg.Churn(20.0)), 0.0),
+    "reverse, Heun": lambda: _sampled(sg.Heun(), 1.0),
+    "reverse, torchsde": lambda: _sampled(sg.TorchSDE("srk", 2), 1.0),
+    "reverse, dopri5": lambda: _sampled(sg.TorchDiffEq("dopri5"), 0.0),
+    "reverse, Adams 4": lambda: _sampled(sg.ExponentialAdams(4, "v"), 0.0),
+    "reverse, Adams-Moulton 4, substeps": lambda: _sampled(
+        sg.ExponentialAdamsMoulton(4, substeps=2), 0.0
+    ),
+    "reverse, angular 6": lambda: _sampled(sg.AngularAdams(6, data_std=0.8), 0.0),
+    "reverse, Metropolis": lambda: _sampled(
+        sg.MetropolisCorrector(LAW.noised(VP).log_prob, corrector_steps=2), 1.0
+    ),
+    "reverse, Metropolis on DDIM": lambda: _sampled(
+        sg.MetropolisCorrector(LAW.noised(VP).log_prob, predictor=sg.DDIM()), 0.0
+    ),
+    "reverse, predictor-corrector on DDIM": lambda: _sampled(
+        sg.PredictorCorrector(predictor=sg.DDIM(), corrector_steps=2), 0.5
+    ),
+    "reverse, final denoising of Adams": lambda: _sampled(
+        sg.FinalDenoising(sg.ExponentialAdams(2)), 0.0
+    ),
+    "reverse, ensemble": lambda: vars(
+        sg.run_ensemble(
+            sg.ReverseSDE(VP, LAW.noised(VP).score, eta=1.0),
+            VP.prior((1, 2), rng=1, dtype=torch.float64),
+            VP.time_grid(8),
+            trajectories=500,
+            solver=sg.DDIM(),
+            observables=[sg.Moments()],
+            rng=4,
+        ).observables["moments"]
+    ),
+    "noising through Adams": lambda: _path(
+        sg.ReverseSDE(VP, LAW.noised(VP).score, eta=0.0),
+        sg.ExponentialAdams(2),
+        x0=LAW.sample(50, rng=0).double(),
+        times=VP.time_grid(8).flip(0),
+    ),
+    "law of Euler": lambda: _law(sg.EulerMaruyama(), 1.0),
+    "law of DDIM": lambda: _law(sg.DDIM(substeps=2), 0.5),
+    "law of Karras Heun, churn": lambda: _law(sg.KarrasHeun(churn=sg.Churn(3.0)), 0.0),
+    "law of Adams 2": lambda: _law(sg.ExponentialAdams(2), 1.0),
+    "law of Adams-Moulton 3, flow": lambda: _law(sg.ExponentialAdamsMoulton(3), 0.0),
+    "law of final denoising": lambda: _law(sg.FinalDenoising(sg.DDIM()), 1.0),
+    "made grid": lambda: list(
+        vars(timesteps.made_for(sg.ReverseSDE(VP, LAW.noised(VP).score, eta=0.0), 6)).values()
+    ),
     "calibration": _calibrated,
+    "calibration, free coefficients": _calibrated_coefficients,
     "density": _density,
     "density, backward Euler": lambda: _density(integrator=sg.BackwardEuler(20)),
     "density, stationary": lambda: sg.FokkerPlanck(WELL, sg.Grid(-3.0, 3.0, 200)).stationary().p,

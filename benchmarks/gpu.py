@@ -25,7 +25,8 @@ import sdegen as sg
 from benchmarks.record import write
 from benchmarks.timing import walls
 from sdegen.noise import Streams
-from sdegen.solvers.record import Conditions
+from sdegen.solvers.record import RunOptions
+from sdegen.solvers.run import solve
 
 DT, SIGMA = 1e-3, 0.7
 BUDGET = 8 * 60  # seconds
@@ -123,11 +124,11 @@ def waiting(n, device, compiled):
 
     with torch.no_grad():
         # compiled on the way, which may wait
-        solver.solve(WELL, x0, times, noise=noise.block(0), keep_path=False,
-                     conditions=Conditions(watch=lambda *step: None))  # fmt: skip
+        solve(WELL, solver, x0, times, noise=noise.block(0), keep_path=False,
+                     options=RunOptions(on_step=lambda *step: None))  # fmt: skip
         try:
-            solver.solve(WELL, x0, times, noise=noise.block(0), keep_path=False,
-                         conditions=Conditions(watch=watch))  # fmt: skip
+            solve(WELL, solver, x0, times, noise=noise.block(0), keep_path=False,
+                         options=RunOptions(on_step=watch))  # fmt: skip
         finally:
             if device.type == "cuda":
                 torch.cuda.set_sync_debug_mode("default")

@@ -17,6 +17,7 @@ from .errors import NotNormalizableError as NotNormalizableError
 from .errors import RankError as RankError
 from .errors import SdegenError as SdegenError
 from .errors import SolverError as SolverError
+from .noise import Noise as Noise
 from .step import update as update
 from .trajectory import Trajectory as Trajectory
 from .walls import Walls as Walls
@@ -53,6 +54,7 @@ from .sde.tables import TabulatedBeta as TabulatedBeta
 from .solvers.angular import AngularAdams as AngularAdams
 from .solvers.base import FixedStep as FixedStep
 from .solvers.base import Solver as Solver
+from .solvers.base import integrate as integrate
 from .solvers.adaptive import AdaptiveHeun as AdaptiveHeun
 from .solvers.churn import DPM2 as DPM2
 from .solvers.churn import Churn as Churn

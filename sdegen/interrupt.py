@@ -17,7 +17,7 @@ from contextvars import ContextVar, Token
 from types import FrameType, TracebackType
 from typing import Self
 
-__all__ = ["HeldInterrupt"]
+__all__ = ["HeldInterrupt", "is_interrupted"]
 
 # torchrun sends a Ctrl-C on to its processes, which the terminal has told of it already
 _TORCHRUN, _ECHO = "TORCHELASTIC_RUN_ID", 1.0  # seconds
@@ -96,3 +96,9 @@ class HeldInterrupt:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         elif now - self._since > _ECHO:
             signal.default_int_handler(number, frame)
+
+
+def is_interrupted() -> bool:
+    """Return whether a Ctrl-C waits for what runs within a `HeldInterrupt` to end its step."""
+    around = _around.get()
+    return around is not None and around.pending

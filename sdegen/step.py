@@ -2,9 +2,10 @@
 
     x  ←  x + dt · f(x, t) + √|dt| · g(x, t) · z,        z ~ N(0, I)
 
-An SDE says what f and g are, a solver says how often and in what arrangement the update is taken.
-With g = 0 it is Euler's method for an ODE, with f = 0 a random walk, with dt < 0 it walks back
-along a reverse-time equation.
+An SDE says what f and g are and adds its own noise (`SDE.add_noise`), a solver says how often and
+in what arrangement the update is taken, and `integrate` is the loop. With g = 0 it is Euler's
+method for an ODE, with f = 0 a random walk, with dt < 0 it walks back along a reverse-time
+equation.
 """
 
 from typing import Any
@@ -14,70 +15,56 @@ from torch import Tensor
 
 from sdegen.shapes import State
 
-__all__ = ["moved", "numbers", "update"]
+__all__ = ["Number", "diffuse", "to_floats", "update"]
+
+Number = Tensor | float
 
 
-def update(
-    x: State,
-    drift: State,
-    diffusion: Tensor | float,
-    dt: Tensor | float,
-    z: State | None,
-    *,
-    root: Tensor | float | None = None,
-) -> State:
-    """Takes one Euler-Maruyama step, x + dt f + √|dt| g z.
+def update(x: State, drift: State, dt: Number) -> State:
+    """Return x + dt f: a new tensor, to which the SDE adds its noise.
 
     Args:
         x: Current state, shape (batch, *event).
         drift: f(x, t), same shape as x.
-        diffusion: g(x, t), broadcastable to x, or a number.
-        dt: Step, 0-d or a number; negative runs time backwards. Numbers are the faster.
-        z: Standard normal draw with x's shape, or None to turn the noise off.
-        root: √|dt|, where it is known already; of the kind of dt.
+        dt: Step, a number; or a tensor that broadcasts to x, where gradients flow through it or
+            the step is compiled. Negative runs time backwards.
 
     Returns:
-        The next state, same shape as x.
+        The next state without its noise, same shape as x.
 
     Reference:
-        Kloeden and Platen 1992, eq. (10.2.4).
+        Kloeden and Platen 1992, eq. (10.2.4), without its last term.
 
-    >>> x, one = torch.tensor([[1.0]]), torch.tensor(1.0)
-    >>> update(x, drift=-x, diffusion=2 * one, dt=0.25 * one, z=torch.ones(1, 1))
-    tensor([[1.7500]])
+    >>> update(torch.tensor([[1.0]]), drift=torch.tensor([[-2.0]]), dt=0.25)
+    tensor([[0.5000]])
     """
-    # one pass over the state for each term; in place is only what was made here. To ask for a
-    # float is the cheapest question: in a small ensemble each tenth of a microsecond is seen
-    if not isinstance(dt, float) and isinstance(dt, Tensor):
-        # for a GPU's state a 0-d factor may stay on the CPU only where it comes last
-        after = torch.addcmul(x, drift, dt)
-        if z is None:
-            return after
-        root = dt.abs().sqrt() if root is None else root
-        return torch.addcmul(after, z, torch.mul(root, diffusion))
-    scale = abs(dt) ** 0.5 if root is None else float(root)
-    if not isinstance(diffusion, float) and isinstance(diffusion, Tensor):
-        after = torch.add(x, drift, alpha=dt)
-        return after if z is None else after.addcmul_(z, diffusion, value=scale)
-    return moved(x, drift, dt, z, scale * diffusion)
+    # to ask for a float is the cheapest question: in a small ensemble each tenth of a microsecond
+    # is seen. For a GPU's state a 0-d factor may stay on the CPU only where it comes last
+    if isinstance(dt, float) or not isinstance(dt, Tensor):
+        return x.add(drift, alpha=dt)
+    return torch.addcmul(x, drift, dt)
 
 
-def moved(x: State, drift: State, dt: float, z: State | None, scale: float) -> State:
-    """The update of numbers, x + dt f + scale z, where scale = √|dt| g is known beforehand.
+def diffuse(after: State, z: State | None, root_dt: Number, g: Number = 1.0) -> State:
+    """Return after + √|dt| g z, in place where √|dt| is a number.
 
     Args:
-        x: Current state, shape (batch, *event).
-        drift: f(x, t), same shape as x.
-        dt: Step.
-        z: Standard normal draw with x's shape, or None.
-        scale: Standard deviation of what z adds.
+        after: What `update` returned.
+        z: Standard normals like the state; None where the noise is off.
+        root_dt: √|dt|, of the kind of the step's dt.
+        g: Diffusion, a number or a tensor that broadcasts to x.
     """
-    after = torch.add(x, drift, alpha=dt)
-    return after if z is None else after.add_(z, alpha=scale)
+    if z is None:
+        return after
+    if not isinstance(root_dt, float) and isinstance(root_dt, Tensor):
+        return torch.addcmul(after, z, torch.mul(root_dt, g))
+    if not isinstance(g, float) and isinstance(g, Tensor):
+        return after.addcmul_(z, g, value=root_dt)
+    return after.add_(z, alpha=root_dt * g)
 
 
-def numbers(coefficients: Tensor) -> list[Any]:
-    """Coefficients of a run, one for each step, as `update` is fastest with them.
+def to_floats(coefficients: Tensor) -> list[Any]:
+    """Return coefficients of a run, one for each step, as `update` is fastest with them.
 
     Args:
         coefficients: Shape (steps, …), on the CPU.

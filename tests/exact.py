@@ -8,8 +8,10 @@ from scipy import special, stats
 from torch import nn
 
 import sdegen as sg
-from sdegen.noise import Normals, Stream, stream
+from sdegen.noise import Noise, Normals, Stream, stream
 from sdegen.shapes import expand
+from sdegen.solvers.base import integrate
+from sdegen.solvers.run import solve
 
 SQRT_2 = math.sqrt(2)
 
@@ -40,6 +42,26 @@ class ReplayedNormals(Normals):
     def each(self, *, recycled=False):
         while True:
             yield self._source.normal(self._shape, dtype=self._dtype, device=self._device)
+
+
+class ReplayedNoise(Noise):
+    """Noise that hands out given normals, in order; with zeros in place of none at all."""
+
+    def __init__(self, draws):
+        draws = iter(draws)
+        self.normal = lambda: next(draws)
+
+
+def solved(solver, sde, x, times, **options):
+    """What became of a block of states, by a solver."""
+    return solve(sde, solver, x, times, **options)
+
+
+def walked(solver, sde, nodes, x, draws=None):
+    """The states at all nodes, with given normals."""
+    noise = None if draws is None else ReplayedNoise(draws)
+    steps = integrate(sde, solver, x, nodes, noise, memory=solver.begin(sde, nodes))
+    return torch.stack([x, *steps])
 
 
 def slope(h, error):
@@ -74,7 +96,9 @@ def linear_chain_moments(solver, sde, nodes, mean, var, *, draws=1):
     moments = [(mean, var)]
     for i in range(len(nodes) - 1):
         noise = Replay(columns) if solver.draws(sde) else None
-        x = solver.solve(sde, x0, nodes[i : i + 2], noise=noise, keep_path=False).states[-1, :, 0]
+        x = solved(solver, sde, x0, nodes[i : i + 2], noise=noise, keep_path=False).states[
+            -1, :, 0
+        ]
         a, b = float(x[1] - x[0]), x[2:]
         shift = float(weight @ b)
         mean = a * mean + shift
@@ -93,11 +117,8 @@ def affine_run_moments(solver, sde, nodes, mean, var):
     units = torch.eye(n, n + 2, dtype=torch.float64)
     x0 = torch.zeros(n + 2, 1, dtype=torch.float64)
     x0[n] = 1.0
-    draws = iter(units)
-    step = solver.stepper(sde, nodes)
-    for i in range(n):
-        x0 = step(i, x0, lambda: next(draws)[:, None] if solver.draws(sde) else None)
-    x = x0[:, 0]
+    draws = units[:, :, None] if solver.draws(sde) else None
+    x = walked(solver, sde, nodes, x0, draws)[-1, :, 0]
     c = x[-1]
     a, b = x[n] - c, x[:n] - c
     return torch.stack([a * mean + c, a * a * var + b.square().sum()])
@@ -125,7 +146,7 @@ def strong_error_ou(solver, steps, *, rate=1.0, sigma=SQRT_2, t_end=1.0, draws=1
     x0 = torch.zeros(steps * draws, 1, dtype=torch.float64)
     replay = Replay([u[:, None] for u in units])
     sde = sg.OrnsteinUhlenbeck(rate, 0.0, sigma)
-    answer = solver.solve(sde, x0, nodes, noise=replay, keep_path=False).states[-1]
+    answer = solved(solver, sde, x0, nodes, noise=replay, keep_path=False).states[-1]
     answer = answer.reshape(steps, draws)
     decay = torch.exp(-rate * (t_end - nodes))
     later, sooner = decay[1:], decay[:-1]
@@ -189,7 +210,9 @@ def geometric_errors(solver, coarsenings, *, fine=512, paths=4000):
         draws = [w[:, None] for pair in pairs for w in (pair if two else pair[:1])]
         x0 = torch.ones(paths, 1, dtype=torch.float64)
         with torch.no_grad():
-            x = solver.solve(sde, x0, nodes, noise=Replay(draws), keep_path=False).states[-1, :, 0]
+            x = solved(solver, sde, x0, nodes, noise=Replay(draws), keep_path=False).states[
+                -1, :, 0
+            ]
         errors.append(float((x - end).square().mean().sqrt()))
     return errors
 

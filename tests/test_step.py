@@ -6,6 +6,8 @@ import pytest
 import torch
 
 import sdegen as sg
+from sdegen.noise import Given
+from sdegen.step import diffuse
 
 F64 = torch.float64
 
@@ -15,43 +17,63 @@ def test_update_is_the_formula(dt):
     g = torch.Generator().manual_seed(0)
     x, f, z = (torch.randn(5, 3, dtype=F64, generator=g) for _ in range(3))
     diffusion = torch.rand(5, 1, dtype=F64, generator=g)
-    moved = sg.update(x, f, diffusion, torch.tensor(dt, dtype=F64), z)
-    expected = x + dt * f + math.sqrt(abs(dt)) * diffusion * z
-    torch.testing.assert_close(moved, expected, rtol=0, atol=4e-16 * 10)
-
-
-@pytest.mark.parametrize("dt", [0.3, -0.3])
-def test_numbers_say_the_same_as_tensors(dt):
-    g = torch.Generator().manual_seed(0)
-    x, f, z = (torch.randn(5, 3, dtype=F64, generator=g) for _ in range(3))
-    b = torch.rand(5, 1, dtype=F64, generator=g)
-    kept = x.clone(), f.clone(), z.clone()
     t, root = torch.tensor(dt, dtype=F64), math.sqrt(abs(dt))
-    for diffusion in (0.7, torch.tensor(0.7, dtype=F64), b):
-        expected = x + dt * f + root * diffusion * z
-        for moved in (
-            sg.update(x, f, diffusion, dt, z),
-            sg.update(x, f, diffusion, dt, z, root=root),
-            sg.update(x, f, diffusion, t, z),
-            sg.update(x, f, diffusion, t, z, root=t.abs().sqrt()),
-        ):
+    kept = x.clone(), f.clone(), z.clone()
+    for noise in (0.7, torch.tensor(0.7, dtype=F64), diffusion):
+        expected = x + dt * f + root * noise * z
+        # numbers, and 0-d tensors
+        for step, root_dt in ((dt, root), (t, t.abs().sqrt())):
+            moved = diffuse(sg.update(x, f, step), z, root_dt, noise)
             torch.testing.assert_close(moved, expected, rtol=0, atol=4e-16 * 10)
     # a drift that returns its argument, too, leaves it as it was
-    torch.testing.assert_close(sg.update(x, x, 0.7, dt, None), (1 + dt) * x)
+    torch.testing.assert_close(sg.update(x, x, dt), (1 + dt) * x)
     assert all(torch.equal(a, b) for a, b in zip((x, f, z), kept, strict=True))
 
 
-def test_without_noise_the_diffusion_is_not_asked():
+@pytest.mark.parametrize("g", [0.7, lambda x: 0.3 + x**2, lambda t: 1 + t])
+@pytest.mark.parametrize("dt", [0.3, -0.3])
+def test_an_sde_adds_its_own_noise(g, dt):
+    sde = sg.ItoProcess(lambda x: -x, g)
+    x = torch.randn(5, 3, dtype=F64, generator=torch.Generator().manual_seed(0))
+    z, t, root = torch.flip(x, [0]), torch.tensor(0.2, dtype=F64), math.sqrt(abs(dt))
+    expected = x - dt * x + root * sde.diffusion(x, t) * z
+    for step, root_dt in ((dt, root), (torch.tensor(dt, dtype=F64),) * 2):
+        root_dt = root if step is dt else step.abs().sqrt()
+        after = sde.add_noise(sg.update(x, -x, step), x, t, root_dt, Given(z))
+        torch.testing.assert_close(after, expected, rtol=0, atol=4e-15)
+
+
+def test_without_noise_nothing_is_added():
     x, f = torch.tensor([[1.0, 2.0]], dtype=F64), torch.tensor([[4.0, -8.0]], dtype=F64)
-    nan = torch.tensor(math.nan, dtype=F64)
-    moved = sg.update(x, f, nan, torch.tensor(0.25, dtype=F64), None)
+    moved = diffuse(sg.update(x, f, 0.25), None, math.nan, math.nan)
     assert torch.equal(moved, torch.tensor([[2.0, 0.0]], dtype=F64))
 
 
 def test_float64_numbers_promote_no_float32_state(device):
     x = torch.ones(4, 2, dtype=torch.float32, device=device)
     half = torch.tensor(0.5, dtype=F64)  # times and constants live on the CPU in float64
-    assert sg.update(x, -x, half, half, x).dtype == torch.float32
+    assert diffuse(sg.update(x, -x, half), x, half, half).dtype == torch.float32
+
+
+def test_the_loop_in_ones_own_hands_is_simulate():
+    """Eight lines: the same bits as `simulate`, with every solver of fixed steps."""
+    well = sg.ItoProcess(lambda x: x - x**3, 0.7)
+    x0, times = torch.full((50, 1), 0.5, dtype=F64), torch.linspace(0, 1, 21, dtype=F64)
+    for solver in (sg.EulerMaruyama(), sg.Heun(), sg.TorchSDE("srk")):
+        path = sg.simulate(well, x0, times, solver=solver, rng=3)
+        with torch.no_grad():
+            steps = sg.integrate(well, solver, x0, times, sg.Noise(x0, rng=3))
+            for x, expected in zip(steps, path.states[1:], strict=True):
+                assert torch.equal(x, expected)
+
+
+def test_the_loop_refuses_what_the_solver_does():
+    x = torch.ones(2, 1, dtype=F64)
+    with pytest.raises(ValueError, match="EulerMaruyama draws noise for this BrownianMotion"):
+        next(sg.integrate(sg.BrownianMotion(), sg.EulerMaruyama(), x, [0.0, 1.0]))
+    noisy = sg.ItoProcess(lambda x: -x, lambda x: 1 + x**2)
+    with pytest.raises(ValueError, match="Heun averages g over a step"):
+        next(sg.integrate(noisy, sg.Heun(), x, [0.0, 1.0], sg.Noise(x, rng=0)))
 
 
 def test_one_update_has_the_mean_and_variance_of_the_chain(device):

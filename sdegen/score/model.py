@@ -31,7 +31,7 @@ from sdegen.sde.ddpm import DDPM, AncestralChain
 from sdegen.sde.linear import LinearSDE, check_linear
 from sdegen.sde.signature import check_order
 from sdegen.shapes import State, Time, expand
-from sdegen.step import numbers
+from sdegen.step import to_floats
 from sdegen.storage import load_tensors, save_tensors
 
 __all__ = ["ScoreModel", "check_labels"]
@@ -104,10 +104,10 @@ class ScoreModel(nn.Module):
         if not bool((nodes > 0).all()):
             return lambda x_t, i: self.score(x_t, ts[i])  # which says what is wrong, if asked
         alpha, sigma = self.sde.alpha(nodes), self.sde.sigma(nodes)
-        scales, clocks = numbers(how.scale(alpha, sigma)), how.clock(nodes, alpha, sigma)
+        scales, clocks = to_floats(how.scale(alpha, sigma)), how.clock(nodes, alpha, sigma)
         network, parameter = self.network, next(self.network.parameters(), None)
         told = (clocks if parameter is None else clocks.to(parameter)).unbind()
-        alphas, sigmas, divisors = alpha.unbind(), sigma.unbind(), numbers(sigma)
+        alphas, sigmas, divisors = alpha.unbind(), sigma.unbind(), to_floats(sigma)
 
         def at(x_t: State, i: int) -> State:
             like = x_t if parameter is None else parameter

@@ -27,10 +27,12 @@ import torch
 from torch import Tensor
 
 from sdegen.accuracy import SlopeBy
+from sdegen.noise import Noise
 from sdegen.requests import is_word
 from sdegen.sde.derivatives import MIXES, check_slope, is_seen, mixes_coordinates, noise_induced
 from sdegen.sde.signature import Signature
 from sdegen.shapes import ScoreFn, State, Time
+from sdegen.step import Number, diffuse
 
 __all__ = [
     "SDE",
@@ -240,6 +242,24 @@ class SDE(ABC):
     @abstractmethod
     def diffusion(self, x: State, t: Time) -> Tensor:
         """g(x, t), broadcastable to x; always a tensor."""
+
+    def add_noise(self, after: State, x: State, t: Time, root_dt: Number, noise: Noise) -> State:
+        """Add √|dt| g(x, t) z, z ~ N(0, I), to what `update` returned; a solver calls it.
+
+        Args:
+            after: x + dt f, a tensor of the step's own: it is written to, unless gradients flow
+                through the step or it is compiled.
+            x: State at which g is asked, shape (batch, *event).
+            t: Time, 0-d or shape (batch,).
+            root_dt: √|dt|, of the kind of the step's dt.
+            noise: What draws z.
+
+        Returns:
+            The next state.
+        """
+        sigma = self.constant_noise
+        g = self.diffusion(x, t) if sigma is None else sigma
+        return diffuse(after, noise.normal(), root_dt, g)
 
     def check_derivatives(self, x: State, t: Time) -> None:  # noqa: B027, most take none
         """Refuse dynamics that use a derivative which is not that of their function.

@@ -28,9 +28,10 @@ from sdegen.sde.base import SDE
 from sdegen.sde.rows import check_place, couples, looked_at
 from sdegen.shapes import State
 from sdegen.simulation.pilot import check_steps
-from sdegen.solvers.base import Conditions, Solution, Solver
+from sdegen.solvers.base import Solver
 from sdegen.solvers.onestep import OneStep
-from sdegen.solvers.record import OnNonfinite
+from sdegen.solvers.record import OnNonfinite, RunOptions, Solution
+from sdegen.solvers.run import solve
 
 __all__ = ["Survey", "block_rows", "check_interacting", "solve_block", "survey"]
 
@@ -60,7 +61,7 @@ def solve_block(
     block: int,
     seed: int,
     keep_path: bool,
-    conditions: Conditions = Conditions(),  # noqa: B008 (it is frozen)
+    options: RunOptions = RunOptions(),  # noqa: B008 (it is frozen)
     brownian: BrownianPath | None = None,
 ) -> Solution:
     """Carries one block along the times, with the stream (seed, "dynamics", block).
@@ -75,37 +76,42 @@ def solve_block(
         block: Number of the block, 0 ≤ block < 2³².
         seed: Seed of the run.
         keep_path: Whether all T states are kept, or the last one alone.
-        conditions: As `Solver.solve` takes them.
+        options: As `sdegen.solvers.run.solve` takes them.
         brownian: The path that the noise comes from, in place of the stream.
 
     Returns:
         The block as far as it went: `failed_at` and `interrupted_at` say whether to the end.
     """
 
-    def solve(conditions: Conditions, keep_path: bool) -> Solution:
+    def walk(options: RunOptions, keep_path: bool) -> Solution:
         noise: Stream | None = None
         if solver.draws(sde):
             noise = Streams(seed, "dynamics").block(block)
             if brownian is not None:
                 noise = brownian.along(solver.nodes(times), block)
-        if conditions.boundary is not None:
+        return solve(
+            sde,
+            solver,
+            x0,
+            times,
+            noise=noise,
+            keep_path=keep_path,
+            options=options,
             # of its own, so that a trajectory that meets no absorbing end keeps its bits
-            conditions = replace(conditions, uniforms=Streams(seed, "boundary").block(block))
-        return solver.solve(
-            sde, x0, times, noise=noise, keep_path=keep_path, conditions=conditions
+            uniforms=Streams(seed, "boundary").block(block),
         )
 
-    solution = solve(conditions, keep_path)
+    solution = walk(options, keep_path)
     lost = solution.failed_at is not None and solution.why is None and solution.cause is None
     if not lost or not _repeats(sde, solver):
         return solution
-    return replace(solution, cause=_where_lost(sde, x0, solver.nodes(times), solve, conditions))
+    return replace(solution, cause=_where_lost(sde, x0, solver.nodes(times), walk, options))
 
 
 def _repeats(sde: SDE, solver: Solver) -> bool:
     """Return whether a block can be walked once more, step by step, to the same bits."""
     compiled = isinstance(solver, OneStep) and solver.compile
-    return solver.shows_steps and not compiled and sde.denoising is None
+    return not solver.chooses_steps and not compiled and sde.denoising is None
 
 
 class _Found(Exception):
@@ -116,8 +122,8 @@ def _where_lost(
     sde: SDE,
     x0: State,
     nodes: Tensor,
-    solve: Callable[[Conditions, bool], Solution],
-    conditions: Conditions,
+    walk: Callable[[RunOptions, bool], Solution],
+    options: RunOptions,
 ) -> str | None:
     """Return where drift or diffusion themselves are not finite, by walking a block once more.
 
@@ -143,9 +149,9 @@ def _where_lost(
                 break
         raise _Found
 
-    quiet = replace(conditions, tick=None, see=None, watch=watch)
+    quiet = replace(options, on_progress=None, on_output=None, on_step=watch)
     with suppress(Exception):  # the run has failed already, and that is what is to be told
-        solve(quiet, False)
+        walk(quiet, False)
     return cause[0] if cause else None
 
 

@@ -41,8 +41,10 @@ from sdegen.errors import AccuracyWarning, Interrupted
 from sdegen.noise import Normals, Stream
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
-from sdegen.solvers.base import Conditions, FixedStep, Solver, refine
+from sdegen.solvers.base import FixedStep, Solver, refine
 from sdegen.solvers.onestep import OneStep
+from sdegen.solvers.record import RunOptions
+from sdegen.solvers.run import solve
 from sdegen.solvers.torch_sde import TorchSDE
 from sdegen.walls import WallKind
 
@@ -258,7 +260,7 @@ class _Walk:
         # spread. Nor is what is absorbed: it is left out
         kept = _without(boundary, ("periodic", "absorbing"))
         self._absorbing = _without(boundary, ("periodic", "no-flux"))
-        self._conditions = Conditions(kept, "raise" if self._absorbing is None else "freeze")
+        self._options = RunOptions(kept, "raise" if self._absorbing is None else "freeze")
         self._alive = torch.ones(len(x), dtype=torch.bool, device=x.device)
         self._scale = torch.zeros(())
         self._largest = [_largest(x), _largest(x)]
@@ -365,8 +367,8 @@ class _Walk:
     def _solved(self, x: State, nodes: Tensor, normals: Tensor | None) -> Tensor:
         """Return the states at nodes, as far as they are finite."""
         given = None if normals is None else _Given(normals, self._noise)
-        solved = self.solver.solve(
-            self.sde, x, nodes, noise=given, keep_path=True, conditions=self._conditions
+        solved = solve(
+            self.sde, self.solver, x, nodes, noise=given, keep_path=True, options=self._options
         )
         if solved.interrupted_at is not None:  # the solver holds a Ctrl-C until its step has ended
             raise Interrupted("interrupted before the first step.")

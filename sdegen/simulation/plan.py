@@ -28,10 +28,10 @@ from sdegen.simulation.door import check_bytes, check_state
 from sdegen.simulation.observables import Accumulator, Block, Observable
 from sdegen.simulation.records import COUNTS, Gathered, Template, counted
 from sdegen.simulation.scales import exploded
-from sdegen.solvers.base import Conditions, Solution, Solver
+from sdegen.solvers.base import Solver
 from sdegen.solvers.containment import Containment
 from sdegen.solvers.onestep import OneStep
-from sdegen.solvers.record import OnNonfinite
+from sdegen.solvers.record import OnNonfinite, RunOptions, Solution
 from sdegen.walls import Walls
 
 __all__ = ["Plan", "Start", "named", "pilot_starts", "sample_of"]
@@ -278,7 +278,6 @@ class Plan:
                     accumulator.step(i, then, now)
             line = along
 
-        shown = self.solver.shows_steps
         seen = bool(accumulators) and (rows is None or bool(rows.any()))
         if seen:
             see(0, x0)
@@ -289,13 +288,13 @@ class Plan:
             self.times,
             block=b,
             seed=self.seed,
-            keep_path=(self.stored and self.keep_path) or (seen and not shown),
-            conditions=Conditions(
+            keep_path=self.stored and self.keep_path,
+            options=RunOptions(
                 self.enclosure,
                 self.on_nonfinite,
                 tick,
-                see=see if seen and shown else None,
-                watch=watch if seen and shown and stepping else None,
+                on_output=see if seen else None,
+                on_step=watch if seen and stepping else None,
                 on_containment=inside.append,
             ),
         )
@@ -305,9 +304,6 @@ class Plan:
         )
         if not seen or not ended:
             return solution, {}
-        if not shown:
-            for k in range(1, len(self.times)):
-                see(k, solution.states[k])
         return solution, {name: _partial(name, a) for name, a in accumulators.items()}
 
     def _kept(self, solution: Solution) -> Solution:
@@ -359,7 +355,7 @@ class Plan:
             x, sde = self.sample[few], self.sde.of_rows(few)
             gathered: Gathered = {COUNTS: counted(trajectories=count, nonfinite=0, nfe=0)}
             for o in self.observables:
-                if o.every_step and not self.solver.shows_steps:
+                if o.every_step and self.solver.chooses_steps:
                     raise ValueError(
                         f"observable {o.name!r} sees every step, and {type(self.solver).__name__} "
                         "chooses its own: use EulerMaruyama(substeps=…) or Heun(substeps=…)."
@@ -415,7 +411,7 @@ class Plan:
         collecting = sum(type(o).begin is Observable.begin for o in self.observables)
         path = state * len(self.times)
         kept = path if self.keep_path else state
-        paths = collecting + int((self.stored and self.keep_path) or not self.solver.shows_steps)
+        paths = collecting + int(self.stored and self.keep_path)
         working = _HELD * state + 2 * paths * path
         waiting = record + (kept if self.stored else 0)
         at_once = min(threads, self.blocks)

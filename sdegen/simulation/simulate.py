@@ -38,8 +38,9 @@ from sdegen.simulation.door import (
 )
 from sdegen.simulation.pool import check_threads, over_blocks
 from sdegen.simulation.scales import check_end, warn_start
-from sdegen.solvers.base import Conditions, Solution, Solver
+from sdegen.solvers.base import Solver
 from sdegen.solvers.native import EulerMaruyama
+from sdegen.solvers.record import RunOptions, Solution
 from sdegen.trajectory import Trajectory
 from sdegen.walls import Walls
 
@@ -158,7 +159,7 @@ def simulate(
                 with one_at_a_time:
                     bar.update()
 
-            conditions = Conditions(enclosure, on_nonfinite, tick if progress else None)
+            options = RunOptions(enclosure, on_nonfinite, tick if progress else None)
             solutions, interrupted = _solutions(
                 lambda b: solve_block(
                     sde if len(blocks) == 1 else sde.of_rows(blocks[b]),
@@ -168,7 +169,7 @@ def simulate(
                     block=b,
                     seed=seed,
                     keep_path=keep_path,
-                    conditions=conditions,
+                    options=options,
                     brownian=brownian,
                 ),
                 range(len(blocks)),

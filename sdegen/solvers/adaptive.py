@@ -31,18 +31,17 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from sdegen.checks import check_positive
-from sdegen.noise import Stream, normal_like
-from sdegen.sde.base import SDE, Counter
+from sdegen.noise import Noise, normal_like
+from sdegen.sde.base import SDE
 from sdegen.shapes import State, expand
-from sdegen.solvers.base import Conditions, Solution, Solver
-from sdegen.step import update
+from sdegen.solvers.base import Failure, Solver
+from sdegen.step import diffuse, update
 
 __all__ = ["AdaptiveHeun"]
 
@@ -67,7 +66,7 @@ class AdaptiveHeun(Solver):
     rtol: float = 1e-2
     atol: float = 1e-2
 
-    takes_walls: ClassVar[bool] = False
+    chooses_steps: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_positive("rtol", self.rtol)
@@ -86,30 +85,27 @@ class AdaptiveHeun(Solver):
                 f"score, eta), not {type(sde).__name__}."
             )
 
-    def solve(
-        self,
-        sde: SDE,
-        x0: State,
-        times: Tensor,
-        *,
-        noise: Stream | None,
-        keep_path: bool,
-        conditions: Conditions = Conditions(),  # noqa: B008 (it is frozen)
-    ) -> Solution:
-        """Goes from each of the times to the next; see `Solver.solve`."""
-        counter = Counter()
-        ts = times.tolist()
-        run = _Run(self, sde.counted(counter), x0, ts, noise)
-        path = [x0]
-        for start, end in pairwise(ts):
-            run.go(start, end)
-            if bool(run.lost.any()) and conditions.on_nonfinite == "raise":
-                why = self._why(run, start, end)
-                return Solution(torch.stack(path), counter.calls, run.lost, end, why)
-            path = [*path, run.x] if keep_path else [run.x]
-            if conditions.tick is not None:
-                conditions.tick()
-        return Solution(torch.stack(path), counter.calls, run.lost)
+    def begin(self, sde: SDE, nodes: Tensor) -> _Memory:
+        """Return the memory of a run: its times, and no trajectories yet."""
+        return _Memory(nodes.tolist())
+
+    def step(
+        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory
+    ) -> tuple[State, _Memory]:
+        """Go from nodes[i] to nodes[i + 1], in steps that each trajectory chooses for itself."""
+        start, end = memory.times[i], memory.times[i + 1]
+        run = memory.run
+        if run is None:
+            run = memory.run = _Run(self, sde, x, memory.times, noise)
+        run.x = x
+        run.go(start, end)
+        if bool(run.lost.any()):
+            memory.failure = Failure(run.lost, self._why(run, start, end), end)
+        return run.x, memory
+
+    def failure(self, memory: _Memory) -> Failure | None:
+        """Return which trajectories found no step that would do."""
+        return memory.failure
 
     def _why(self, run: _Run, start: float, end: float) -> str:
         """What to say of a block that has lost trajectories."""
@@ -128,11 +124,26 @@ class AdaptiveHeun(Solver):
         )
 
 
+@dataclass
+class _Memory:
+    """What a run remembers between two times.
+
+    Attributes:
+        times: The nodes.
+        run: Where the trajectories are, once there are any.
+        failure: Which of them were given up, if any.
+    """
+
+    times: list[float]
+    run: _Run | None = None
+    failure: Failure | None = None
+
+
 class _Run:
     """Where the trajectories of a block are, the steps they try, and the noise that they know."""
 
     def __init__(
-        self, solver: AdaptiveHeun, sde: SDE, x: State, times: list[float], noise: Stream | None
+        self, solver: AdaptiveHeun, sde: SDE, x: State, times: list[float], noise: Noise | None
     ) -> None:
         n, device = len(x), x.device
         self.solver, self.sde, self.noise, self.x = solver, sde, noise, x
@@ -179,9 +190,9 @@ class _Run:
         t, s, dt = t.to(x), s.to(x), expand((sense * self.h).to(x), x)
         f, g = self.sde.drift(x, t), self.sde.diffusion(x, t)
         one = dt.new_ones(())  # w has the length of the step already
-        euler = update(x, f, g, dt, w, root=one)
+        euler = diffuse(update(x, f, dt), w, one, g)
         f = 0.5 * (f + self.sde.drift(euler, s))
-        heun = update(x, f, 0.5 * (g + self.sde.diffusion(euler, s)), dt, w, root=one)
+        heun = diffuse(update(x, f, dt), w, one, 0.5 * (g + self.sde.diffusion(euler, s)))
         scale = self.solver.atol + self.solver.rtol * torch.maximum(x.abs(), heun.abs())
         error = ((heun - euler) / scale).flatten(1).square().mean(1).sqrt()
         # step sizes are numbers: a gradient of theirs would miss the times and the noise of a step
@@ -218,7 +229,11 @@ class _Run:
 
     def _normal(self) -> State:
         """z ~ N(0, I), or 0 where the noise is off."""
-        return torch.zeros_like(self.x) if self.noise is None else normal_like(self.x, self.noise)
+        return (
+            torch.zeros_like(self.x)
+            if self.noise is None
+            else normal_like(self.x, self.noise.stream)
+        )
 
 
 def _rows(mask: Tensor, x: State) -> Tensor:

@@ -1,46 +1,104 @@
-"""Solvers: how often, and in what arrangement, the update is taken.
+"""Solvers: how often, and in what arrangement, the update is taken; and the loop that takes it.
 
-A `Solver` carries a block of trajectories along `times`. Most have fixed steps: a `FixedStep` says
-with `stepper` how one step goes from nodes[i] to nodes[i + 1], and the only loop is here. It walks
-`substeps` equal steps between any two of the times, so that every time is met exactly and no path
-is ever interpolated. What a block goes through, lost trajectories included, a `Record` keeps.
+A `Solver` takes one step at a time. `begin(sde, nodes)` computes what is known before the first
+step, its memory; `step(sde, x, i, noise, memory)` carries a block from nodes[i] to nodes[i + 1]
+and returns the state there and the memory for the next step. What a method remembers goes in and
+out; solvers themselves are immutable. `integrate` is the only loop, and can be held in one's own
+hands:
 
-Solvers are immutable. What a method remembers between steps lives in the closure that `stepper`
-returns, one for a block.
+    nodes = torch.linspace(0, 1, 101, dtype=torch.float64)
+    for x in integrate(sde, EulerMaruyama(), x, nodes, Noise(x, rng=0)):
+        print(x.mean())
+
+`simulate` consumes the same loop: what watches for lost trajectories, for Ctrl-C and for what is
+to be kept is in `record.py` and `run.py`. A `FixedStep` walks `substeps` equal steps between any
+two of the times, so that every time is met exactly and no path is ever interpolated.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from sdegen.checks import check_count
-from sdegen.noise import Stream, normals_like
-from sdegen.sde.base import SDE, Counter
+from sdegen.noise import Noise
+from sdegen.sde.base import SDE
 from sdegen.shapes import State
-from sdegen.solvers.containment import Containment, RememberingDraw
-from sdegen.solvers.record import Conditions, Record, Solution, with_cause
+from sdegen.step import to_floats
 
 __all__ = [
-    "Conditions",
-    "Draw",
+    "Contained",
+    "Failure",
     "FixedStep",
-    "Solution",
+    "Interval",
+    "Memory",
+    "Orders",
     "Solver",
-    "Step",
+    "SolverStopped",
+    "SplitStep",
     "add_step_note",
     "check_inner",
     "check_predictor",
+    "integrate",
+    "intervals_of",
     "refine",
 ]
 
-Draw = Callable[[], State | None]
-Step = Callable[[int, State, Draw], State]
+Memory = Any  # what a solver's begin() returns and its steps hand on: its own affair
+Interval = tuple[Tensor, Tensor, Any, Any]  # t, s, dt = s − t, √|dt|
+
+
+@dataclass(frozen=True)
+class Orders:
+    """Orders of convergence of a solver, in the step; None where it refuses the dynamics.
+
+    Attributes:
+        flow: Of noise-free dynamics.
+        additive: Weak and strong order for additive noise.
+        multiplicative: Weak and strong order for multiplicative noise.
+    """
+
+    flow: float | None
+    additive: tuple[float, float] | None
+    multiplicative: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a solver that chooses its own steps could not go on.
+
+    Attributes:
+        rows: Which trajectories, shape (batch,).
+        why: What kept them, and what to do.
+        t: The time up to which it was seen.
+    """
+
+    rows: Tensor
+    why: str
+    t: float
+
+
+class SolverStopped(Exception):
+    """Ends a loop whose solver has no next state; its `failure` says why, if it was not Ctrl-C."""
+
+
+class Contained(Protocol):
+    """What brings the states of one run back inside a boundary."""
+
+    def apply(self, before: State, after: State, i: int, noise: Noise | None) -> State:
+        """Return the states at nodes[i + 1].
+
+        Args:
+            before: States at nodes[i].
+            after: Where the step has led.
+            i: Number of the step.
+            noise: What the step drew from, and what bridges at absorbing ends draw from.
+        """
 
 
 class Solver(ABC):
@@ -50,16 +108,29 @@ class Solver(ABC):
         clocks: Kinds of dynamics that it takes: "continuous", and "integer" for Markov chains.
         whole: Whether all trajectories must run together, as where one step size serves them all.
         takes_walls: Whether the state can be kept inside a boundary after each step.
-        shows_steps: Whether its states are handed out on the way, to `see` and `watch`.
+        chooses_steps: Whether it takes steps of its own between two nodes, which nobody sees.
+        keeps_noise: Whether a step may hold on to what noise.normal() gave it. Where it may not,
+            the same memory serves again, some steps later.
+        ends_at_data: Whether the last state is an estimate of the data, and no longer one at t.
+        is_update: Whether a step is the update itself, x + dt f + √|dt| g z with one draw, so
+            that a boundary can tell its mean from its noise.
+        orders: Orders of convergence; None where they are not declared.
+        evaluations: Of the drift (of the score, for reverse dynamics) in a step; None where that
+            is not known beforehand.
     """
 
     clocks: ClassVar[tuple[str, ...]] = ("continuous",)
     whole: ClassVar[bool] = False
     takes_walls: ClassVar[bool] = False
-    shows_steps: ClassVar[bool] = False
+    chooses_steps: ClassVar[bool] = False
+    keeps_noise: ClassVar[bool] = True
+    ends_at_data: ClassVar[bool] = False
+    is_update: ClassVar[bool] = False
+    orders: ClassVar[Orders | None] = None
+    evaluations: ClassVar[float | None] = None
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
-        """Refuses dynamics that this solver does not solve; called at the door.
+        """Refuse dynamics that this solver does not solve.
 
         Raises:
             ValueError: Saying what is asked of the dynamics, and what to take instead.
@@ -83,6 +154,13 @@ class Solver(ABC):
             "Heun(substeps=…) or TorchSDE('milstein', substeps)."
         )
 
+    def check_freeze(self) -> None:  # noqa: B027, most can
+        """Refuse on_nonfinite="freeze", where a run cannot go on without some trajectories.
+
+        Raises:
+            ValueError: Saying what to take instead.
+        """
+
     def draws(self, sde: SDE) -> bool:
         """Whether a run draws noise: where the dynamics do, or the method adds some of its own."""
         return sde.noise != "none"
@@ -92,29 +170,96 @@ class Solver(ABC):
         return times
 
     @abstractmethod
-    def solve(
-        self,
-        sde: SDE,
-        x0: State,
-        times: Tensor,
-        *,
-        noise: Stream | None,
-        keep_path: bool,
-        conditions: Conditions = Conditions(),  # noqa: B008 (it is frozen)
-    ) -> Solution:
-        """Solves from times[0] to times[-1].
+    def begin(self, sde: SDE, nodes: Tensor) -> Memory:
+        """Return what is known before the first step, such as the coefficients of all steps.
 
         Args:
             sde: What moves.
-            x0: State at times[0], shape (batch, *event).
-            times: Shape (T,), float64, strictly monotone.
-            noise: Stream that the normals are drawn from, or None for noise-free dynamics.
-            keep_path: Whether all T states are kept, or the last one alone.
-            conditions: Boundary, who looks on, and what becomes of trajectories that are lost.
+            nodes: Shape (steps + 1,), float64, on the CPU, strictly monotone.
+        """
+
+    @abstractmethod
+    def step(
+        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: Memory
+    ) -> tuple[State, Memory]:
+        """Take the step from nodes[i] to nodes[i + 1].
+
+        Args:
+            sde: What moves.
+            x: State at nodes[i], shape (batch, *event); it is not written to.
+            i: Number of the step.
+            noise: What draws, or None: the noise is off.
+            memory: What `begin` or the step before returned.
 
         Returns:
-            The block as far as it went.
+            The state at nodes[i + 1], and the memory of the next step.
         """
+
+    def failure(self, memory: Memory) -> Failure | None:
+        """Return which trajectories could not go on, and why; None where all could.
+
+        Args:
+            memory: What the last step returned.
+        """
+        return None
+
+
+def integrate(
+    sde: SDE,
+    solver: Solver,
+    x: State,
+    nodes: Tensor | Sequence[float],
+    noise: Noise | None = None,
+    boundary: Contained | None = None,
+    *,
+    memory: Memory = None,
+) -> Iterator[State]:
+    """Take the steps of a solver, one after the other: the loop that `simulate` runs.
+
+    Nothing is checked but that the solver takes the dynamics: for that, and for the errors of what
+    comes out, there is `simulate`. Gradients flow unless `torch.no_grad()` says otherwise.
+
+    Args:
+        sde: What moves.
+        solver: How it moves. Its `substeps` are not looked at: steps go from node to node.
+        x: State at nodes[0], shape (batch, *event).
+        nodes: Times at which steps begin and end, shape (steps + 1,), strictly monotone.
+        noise: What is drawn from, `Noise(x, rng=…)`; None for dynamics without noise.
+        boundary: What brings states back inside after each step.
+        memory: What to begin with, where `solver.begin` has been called; None calls it.
+
+    Yields:
+        The state at nodes[1], nodes[2], …
+
+    Raises:
+        ValueError: If the solver does not take the dynamics, or they are noisy and noise is None.
+
+    >>> from sdegen.sde.processes import OrnsteinUhlenbeck
+    >>> from sdegen.solvers.native import EulerMaruyama
+    >>> ou = OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=0.0)
+    >>> [float(x) for x in integrate(ou, EulerMaruyama(), torch.ones(1, 1), [0.0, 0.5, 1.0])]
+    [0.5, 0.25]
+    """
+    nodes = torch.as_tensor(nodes, dtype=torch.float64)
+    if memory is None:
+        _check(sde, solver, nodes, noise)
+        memory = solver.begin(sde, nodes)
+    for i in range(len(nodes) - 1):
+        before = x
+        x, memory = solver.step(sde, x, i, noise, memory)
+        if boundary is not None:
+            x = boundary.apply(before, x, i, noise)
+        yield x
+
+
+def _check(sde: SDE, solver: Solver, nodes: Tensor, noise: Noise | None) -> None:
+    """Refuse dynamics that the solver does not take, and noisy ones without noise."""
+    solver.check(sde, nodes)
+    if noise is None and solver.draws(sde):
+        raise ValueError(
+            f"{type(solver).__name__} draws noise for this {type(sde).__name__}, but noise is None; "
+            "pass Noise(x, rng=0)."
+        )
 
 
 @dataclass(frozen=True)
@@ -124,13 +269,6 @@ class FixedStep(Solver):
     Args:
         substeps: Equal steps between any two of the times.
 
-    Attributes:
-        keeps_noise: Whether a step may hold on to what draw() gave it. Where it may not, the same
-            memory serves again, some steps later.
-        ends_at_data: Whether the last state is an estimate of the data, and no longer one at t.
-        is_update: Whether a step is the update itself, x + dt f + √|dt| g z with one draw, so
-            that a boundary can tell its mean from its noise.
-
     Raises:
         TypeError: If substeps is no int.
         ValueError: If substeps < 1.
@@ -139,84 +277,37 @@ class FixedStep(Solver):
     substeps: int = 1
 
     takes_walls: ClassVar[bool] = True
-    shows_steps: ClassVar[bool] = True
-    keeps_noise: ClassVar[bool] = True
-    ends_at_data: ClassVar[bool] = False
-    is_update: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_count("substeps", self.substeps)
-
-    @abstractmethod
-    def stepper(self, sde: SDE, nodes: Tensor) -> Step:
-        """The step of this method, step(i, x, draw): the state at nodes[i + 1] from x at nodes[i].
-
-        Args:
-            sde: What moves.
-            nodes: Shape (steps + 1,), float64, on the CPU.
-
-        Returns:
-            step; its draw() gives a fresh z ~ N(0, I) with x's shape, or None: the noise is off.
-        """
-
-    def stages(self, sde: SDE, nodes: Tensor) -> tuple[Step, ...]:
-        """The step in parts, taken one after the other, each affine in its draw where it can be.
-
-        Args:
-            sde: What moves.
-            nodes: As for `stepper`.
-        """
-        return (self.stepper(sde, nodes),)
 
     def nodes(self, times: Tensor) -> Tensor:
         """times, with substeps − 1 more between any two."""
         return refine(times, self.substeps)
 
-    def solve(
-        self,
-        sde: SDE,
-        x0: State,
-        times: Tensor,
-        *,
-        noise: Stream | None,
-        keep_path: bool,
-        conditions: Conditions = Conditions(),  # noqa: B008 (it is frozen)
-    ) -> Solution:
-        """Takes the steps, one after the other; see `Solver.solve`."""
-        nodes = self.nodes(times)
-        counter = Counter()
-        step = self.stepper(sde.counted(counter), nodes)
-        draw: Draw = _no_noise
-        if noise is not None:
-            recycled = not (self.keeps_noise or torch.is_grad_enabled())
-            draw = normals_like(x0, noise).each(recycled=recycled).__next__
-        x, i, inside, last = x0, 0, None, RememberingDraw(draw)
-        if conditions.boundary is not None:
-            inside = Containment(conditions.boundary, sde, x0, nodes, conditions.uniforms)
-            draw = last if inside.asks_noise and self.is_update else draw
-            if conditions.on_containment is not None:
-                conditions.on_containment(inside)
-        with Record(x0, nodes, self.substeps, keep_path, conditions, inside) as record:
-            interrupted = record.interrupted
-            while not record.stopped:
-                # steps that nobody looks at are taken in a row
-                for i in range(i, record.next_look(i)):  # noqa: B020 (goes on from where it was)
-                    try:
-                        after = step(i, x, draw)
-                    except Exception as error:
-                        add_step_note(error, i, nodes)
-                        raise
-                    x = after if inside is None else inside.contain(i, x, after, last.last)
-                    if interrupted():
-                        break
-                i += 1
-                x = record.reach(i, x)
-        solution = record.solution(counter.calls)
-        return solution if record.suspects is None else with_cause(solution, sde, record, nodes)
+
+class SplitStep(ABC):
+    """A solver whose step is a composition of steps, each affine in its draw.
+
+    The exact law of a chain is that of its parts, one after the other.
+    """
+
+    @abstractmethod
+    def parts(self) -> tuple[Solver, ...]:
+        """Return solvers whose steps, taken one after the other, are the step."""
 
 
-def _no_noise() -> None:
-    """What noise-free dynamics draw."""
+def intervals_of(sde: SDE, nodes: Tensor) -> list[Interval]:
+    """Return (t, s, dt, √|dt|) of each step: times as 0-d tensors, lengths as numbers.
+
+    Args:
+        sde: What moves; of one that is the same at every t the times are one tensor.
+        nodes: Shape (steps + 1,), float64, on the CPU; with gradients, lengths are 0-d tensors.
+    """
+    # a tensor for each of them costs as much as a tenth of a cheap step
+    ts = [nodes[0]] * len(nodes) if sde.autonomous else list(nodes.unbind())
+    dts = nodes.diff()
+    return list(zip(ts[:-1], ts[1:], to_floats(dts), to_floats(dts.abs().sqrt()), strict=True))
 
 
 def add_step_note(error: Exception, i: int, nodes: Tensor) -> None:

@@ -20,16 +20,17 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from sdegen.checks import check_not_negative, check_positive
-from sdegen.sde.base import SDE, Kernel
+from sdegen.noise import Noise
+from sdegen.sde.base import SDE, Kernel, ScoreAt
 from sdegen.shapes import State
-from sdegen.solvers.base import Draw, FixedStep, Step
-from sdegen.step import numbers, update
+from sdegen.solvers.base import FixedStep, Orders, Solver, SplitStep
+from sdegen.step import diffuse, to_floats, update
 
 __all__ = ["DPM2", "Churn", "KarrasHeun"]
 
@@ -75,7 +76,7 @@ class Churn:
 
 
 @dataclass(frozen=True)
-class _TwoStage(FixedStep):
+class _TwoStage(FixedStep, SplitStep):
     """What Heun and DPM-2 share: the clock, the churn, and the way back to x."""
 
     churn: Churn = field(default_factory=Churn)
@@ -118,10 +119,13 @@ class _TwoStage(FixedStep):
     def _second(self, r: Tensor, end: Tensor) -> Tensor:
         """r of the second evaluation in steps from r to end, shape of both."""
 
+    orders: ClassVar[Orders] = Orders(flow=2, additive=(1, 1), multiplicative=None)
+    evaluations: ClassVar[int] = 2
+
     _weight: ClassVar[float]  # of the second evaluation; the first has what is left
 
-    def stepper(self, sde: SDE, nodes: Tensor) -> Step:
-        """Stir, evaluate, evaluate, go; and let the noise in that η took out."""
+    def begin(self, sde: SDE, nodes: Tensor) -> _Memory:
+        """Return where each step stirs, evaluates and goes, multiplied out."""
         inner = sde.denoising
         assert inner is not None  # check() saw to it
         assert inner.kernel is not None
@@ -137,52 +141,47 @@ class _TwoStage(FixedStep):
         second = self._second(hot, end)
         t_second = torch.where(second == r[1:], nodes[1:], _times_at(kernel, second, nodes))
         both, w = (t_hot, t_second), self._weight
-        scores = [inner.along(ts) for ts in both]
-        alphas = [numbers(kernel.alpha(ts)) for ts in both]
+        scores = inner.along(t_hot), inner.along(t_second)
+        alphas = [to_floats(kernel.alpha(ts)) for ts in both]
         # ε = −σ score: the factor goes with the step
         first, last = (-kernel.sigma(ts) for ts in both)
-        reach, across = numbers(first * (second - hot)), numbers((1 - w) * first * (end - hot))
-        rest, kick, late = numbers(w * last * (end - hot)), numbers(kicks), numbers(fresh)
-        into, out = numbers(1 / alpha), numbers(alpha)
-        one = 1.0 if isinstance(out[0], float) else torch.ones_like(alpha[0])
-        stirs = (kicks > 0).tolist()
+        return _Memory(
+            scores,
+            alphas,
+            reach=to_floats(first * (second - hot)),
+            across=to_floats((1 - w) * first * (end - hot)),
+            rest=to_floats(w * last * (end - hot)),
+            kick=to_floats(kicks),
+            stirs=(kicks > 0).tolist(),
+            late=to_floats(fresh) if eta > 0 else None,
+            into=to_floats(1 / alpha),
+            out=to_floats(alpha),
+        )
 
-        def step(i: int, x: State, draw: Draw) -> State:
-            y = into[i] * x
-            if stirs[i]:
-                y = update(y, torch.zeros_like(y), kick[i], one, draw())
-            slope = scores[0](alphas[0][i] * y, i)
-            ahead = update(y, slope, one, reach[i], None)
-            y = y if w == 1 else update(y, slope, one, across[i], None)
-            slope = scores[1](alphas[1][i] * ahead, i)
-            z = draw() if eta > 0 else None
-            moved: State = out[i + 1] * update(y, slope, late[i], rest[i], z, root=one)
-            return moved
+    def step(
+        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory
+    ) -> tuple[State, _Memory]:
+        """Stir, evaluate, evaluate, go; and let the noise in that η took out."""
+        m = memory
+        (alpha_hot, alpha_second), (score_hot, score_second) = m.alphas, m.scores
+        y = m.into[i] * x
+        if m.stirs[i]:
+            assert noise is not None  # draws() saw to it
+            y = diffuse(y, noise.normal(), m.kick[i])
+        slope = score_hot(alpha_hot[i] * y, i)
+        ahead = update(y, slope, m.reach[i])
+        y = y if self._weight == 1 else update(y, slope, m.across[i])
+        slope = score_second(alpha_second[i] * ahead, i)
+        after = update(y, slope, m.rest[i])
+        if m.late is not None:
+            after = diffuse(after, None if noise is None else noise.normal(), m.late[i])
+        return m.out[i + 1] * after, m
 
-        return step
-
-    def stages(self, sde: SDE, nodes: Tensor) -> tuple[Step, ...]:
-        """The step in parts, each affine in its draw: stir, then go, which draws nothing.
-
-        Without churn the step is one part: an ancestral one draws at its end.
-        """
-        go = self.stepper(sde, nodes)
+    def parts(self) -> tuple[Solver, ...]:
+        """Return the stir and the flow; without churn an ancestral step draws at its end."""
         if self.churn.amount == 0:
-            return (go,)
-        assert sde.denoising is not None  # check() saw to it
-        assert sde.denoising.kernel is not None
-        kernel = sde.denoising.kernel
-        alpha = kernel.alpha(nodes)
-        kicks = self._stirred(kernel, kernel.sigma(nodes) / alpha, sde.time_range[1])[1]
-        widths = alpha[:-1] * kicks  # stepper() stirs y = x/α
-
-        def stir(i: int, x: State, draw: Draw) -> State:
-            return update(x, torch.zeros_like(x), widths[i], torch.ones_like(alpha[0]), draw())
-
-        def flow(i: int, x: State, draw: Draw) -> State:
-            return go(i, x, lambda: torch.zeros_like(x))
-
-        return stir, flow
+            return (self,)
+        return _Stir(self), _Flow(self)
 
     def _stirred(self, kernel: Kernel, r: Tensor, latest: float) -> tuple[Tensor, Tensor]:
         """r̂ of each step, no later than the latest time, and the width of its stir."""
@@ -245,6 +244,83 @@ class DPM2(_TwoStage):
 
     def _second(self, r: Tensor, end: Tensor) -> Tensor:
         return torch.sqrt(r * end)
+
+
+class _Memory(NamedTuple):
+    """What is known of the steps of a two-stage method: lists with one entry for each.
+
+    Attributes:
+        scores: The score at the first and at the second evaluation.
+        alphas: α there.
+        into: 1/α at nodes, which takes x to y = x/α.
+        out: α at nodes.
+        kick: Width of the stir.
+        stirs: Whether there is one.
+        reach: Factor of the first score on the way to the second evaluation.
+        across: Factor of the first score in the step.
+        rest: Factor of the second.
+        late: Width of the noise that η took out; None for η = 0.
+    """
+
+    scores: tuple[ScoreAt, ScoreAt]
+    alphas: list[list[Any]]
+    into: list[Any]
+    out: list[Any]
+    kick: list[Any]
+    stirs: list[bool]
+    reach: list[Any]
+    across: list[Any]
+    rest: list[Any]
+    late: list[Any] | None
+
+
+@dataclass(frozen=True)
+class _Stir(Solver):
+    """The stir alone: x + α √(r̂² − r²) S_noise z."""
+
+    whole_step: _TwoStage
+
+    def begin(self, sde: SDE, nodes: Tensor) -> Tensor:
+        """Return the width of the stir of each step, in units of x."""
+        assert sde.denoising is not None  # check() saw to it
+        assert sde.denoising.kernel is not None
+        kernel = sde.denoising.kernel
+        alpha = kernel.alpha(nodes)
+        kicks = self.whole_step._stirred(kernel, kernel.sigma(nodes) / alpha, sde.time_range[1])[1]
+        return alpha[:-1] * kicks  # the step itself stirs y = x/α
+
+    def step(
+        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: Tensor
+    ) -> tuple[State, Tensor]:
+        """Add the noise."""
+        assert noise is not None  # draws() saw to it
+        return diffuse(x, noise.normal(), memory[i]), memory
+
+    def draws(self, sde: SDE) -> bool:
+        """Always."""
+        return True
+
+
+@dataclass(frozen=True)
+class _Flow(Solver):
+    """The step after its stir, which draws nothing."""
+
+    whole_step: _TwoStage
+
+    def begin(self, sde: SDE, nodes: Tensor) -> _Memory:
+        """Return what the whole step knows."""
+        memory = self.whole_step.begin(sde, nodes)
+        return memory._replace(stirs=[False] * len(memory.stirs))
+
+    def step(
+        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory
+    ) -> tuple[State, _Memory]:
+        """Go."""
+        return self.whole_step.step(sde, x, i, None, memory)
+
+    def draws(self, sde: SDE) -> bool:
+        """Never."""
+        return False
 
 
 def _times_at(kernel: Kernel, r: Tensor, nodes: Tensor) -> Tensor:

@@ -39,7 +39,6 @@ Reference:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -47,16 +46,18 @@ import torch
 from torch import Tensor
 
 from sdegen.boundary import Enclosure, Interval, values_of
-from sdegen.noise import Stream
+from sdegen.noise import Noise, RememberedNoise, Stream
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
 from sdegen.walls import contained
 
 __all__ = [
     "Containment",
+    "Freezing",
     "absorbed_by_position",
     "contained_by_position",
     "noise_vanishes",
+    "rows_nonfinite",
     "steps_alone",
 ]
 
@@ -121,7 +122,7 @@ class Containment:
 
     Attributes:
         absorbed: Which trajectories are, shape (batch,); None where nothing absorbs.
-        asks_noise: Whether `contain` must be told the normal draw of a step.
+        asks_noise: Whether `apply` must be told the normal draw of a step, by `RememberedNoise`.
     """
 
     def __init__(
@@ -148,18 +149,19 @@ class Containment:
         if torch.is_grad_enabled():
             self._check_gradients()
 
-    def contain(self, i: int, before: State, after: State, z: State | None) -> State:
+    def apply(self, before: State, after: State, i: int, noise: Noise | None) -> State:
         """Bring the states at nodes[i + 1] back inside.
 
         Args:
-            i: Number of the step.
             before: States at nodes[i].
             after: Where the step has led.
-            z: Its normal draw, where `asks_noise`.
+            i: Number of the step.
+            noise: What the step drew from; where `asks_noise` it remembers the normal.
 
         Returns:
             The states at nodes[i + 1], same shape.
         """
+        z = noise.last if isinstance(noise, RememberedNoise) else None
         moved, arrived, self._before = after, None, self._carried
         for part in self._parts:
             x, y = part.of(before), part.of(after)
@@ -443,18 +445,32 @@ def _where_rows(rows: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return torch.where(rows.reshape(rows.shape + (1,) * (x.ndim - 1)), x, y)
 
 
-class RememberingDraw:
-    """A draw that remembers the last normal it gave.
+class Freezing:
+    """Holds trajectories that are not finite where they last were; the others go on.
 
     Args:
-        draw: What draws.
+        x0: States at nodes[0].
+        inside: What else brings states back, if anything does.
+
+    Attributes:
+        lost: Which trajectories are held, shape (batch,).
     """
 
-    def __init__(self, draw: Callable[[], State | None]) -> None:
-        self._draw = draw
-        self.last: State | None = None
+    def __init__(self, x0: State, inside: Containment | None) -> None:
+        self._inside = inside
+        self.lost = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
 
-    def __call__(self) -> State | None:
-        """Return a fresh draw."""
-        self.last = self._draw()
-        return self.last
+    def apply(self, before: State, after: State, i: int, noise: Noise | None) -> State:
+        """Return the states after a step, with lost trajectories put back."""
+        inside = self._inside
+        if inside is not None:
+            after = inside.apply(before, after, i, noise)
+        self.lost = self.lost | rows_nonfinite(after)
+        if inside is not None:
+            inside.hold(self.lost)
+        return _where_rows(self.lost, before, after)
+
+
+def rows_nonfinite(x: State) -> Tensor:
+    """Return which trajectories have a NaN or an infinity, shape (batch,)."""
+    return ~torch.isfinite(x).flatten(1).all(1)

@@ -15,16 +15,16 @@ densities as they are, and compare them with the law at t_min, which is what lik
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import Tensor
 
+from sdegen.noise import Noise
 from sdegen.sde.base import SDE
 from sdegen.sde.ddpm import AncestralChain
 from sdegen.shapes import State
-from sdegen.solvers.base import Draw, FixedStep, Step, check_inner
+from sdegen.solvers.base import FixedStep, Memory, check_inner
 from sdegen.solvers.native import DDIM
 from sdegen.step import update
 
@@ -86,28 +86,38 @@ class FinalDenoising(FixedStep):
         """Those of the solver."""
         return self.solver.nodes(times)
 
-    def stepper(self, sde: SDE, nodes: Tensor) -> Step:
-        """The solver's steps; after the last one `closing`."""
-        go, last, close = self.solver.stepper(sde, nodes), len(nodes) - 2, self.closing(sde, nodes)
+    @property
+    def evaluations(self) -> float | None:  # type: ignore[override]
+        """Those of the solver; the last step evaluates once more."""
+        return self.solver.evaluations
 
-        def step(i: int, x: State, draw: Draw) -> State:
-            x = go(i, x, draw)
-            return x if i < last else close(x)
+    def begin(self, sde: SDE, nodes: Tensor) -> tuple[Memory, Tensor]:
+        """Return the solver's memory, and the times."""
+        return self.solver.begin(sde, nodes), nodes
 
-        return step
+    def step(
+        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: tuple[Memory, Tensor]
+    ) -> tuple[State, tuple[Memory, Tensor]]:
+        """Take the solver's step; after the last one denoise."""
+        inner, nodes = memory
+        x, inner = self.solver.step(sde, x, i, noise, inner)
+        if i == len(nodes) - 2:
+            x = self.finalize(sde, x, nodes[-1])
+        return x, (inner, nodes)
 
-    def closing(self, sde: SDE, nodes: Tensor) -> Callable[[State], State]:
-        """What becomes of the last state: Tweedie's formula, as an update of x/α."""
+    def finalize(self, sde: SDE, x: State, t: Tensor) -> State:
+        """Return E[x0 | x] by Tweedie's formula, as an update of x/α.
+
+        Args:
+            sde: What moves.
+            x: State at t.
+            t: The last time, 0-d.
+        """
         inner = sde.denoising
         assert inner is not None  # check() saw to it
         assert inner.kernel is not None
-        score, end = inner.score, nodes[-1]
-        alpha, sigma = inner.kernel.alpha(end), inner.kernel.sigma(end)
-
-        def close(x: State) -> State:
-            return update(x / alpha, score(x, end), 0 * sigma, sigma**2 / alpha, None)
-
-        return close
+        alpha, sigma = inner.kernel.alpha(t), inner.kernel.sigma(t)
+        return update(x / alpha, inner.score(x, t), sigma**2 / alpha)
 
 
 def _chain_denoises(sde: AncestralChain) -> str:

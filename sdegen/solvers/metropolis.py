@@ -27,19 +27,21 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sdegen.checks import check_count, check_positive
 from sdegen.errors import NonFiniteError
+from sdegen.noise import Noise
 from sdegen.sde.base import SDE
 from sdegen.shapes import ScoreFn, State, Time
-from sdegen.solvers.base import Draw, FixedStep, Step, check_predictor
+from sdegen.solvers.base import FixedStep, Memory, check_predictor
 from sdegen.solvers.native import EulerMaruyama
-from sdegen.step import update
+from sdegen.step import diffuse, update
 
 __all__ = ["MetropolisCorrector", "mala_step"]
 
@@ -71,10 +73,10 @@ def mala_step(
     root_two = torch.full_like(h, 2.0).sqrt()
     grad, here = score(x, t), log_prob(x, t)
     lost = _lost(x, grad, here, t)
-    ahead = update(x, grad, root_two, h, z)
+    ahead = diffuse(update(x, grad, h), z, h.abs().sqrt(), root_two)
     # |x' − x − h score|² = 2h |z|²
     forth = -0.5 * z.flatten(1).square().sum(1)
-    back = -(x - update(ahead, score(ahead, t), root_two, h, None)).flatten(1).square().sum(1)
+    back = -(x - update(ahead, score(ahead, t), h)).flatten(1).square().sum(1)
     log_ratio = log_prob(ahead, t) - here + back / (4 * h) - forth
     uniform = torch.special.ndtr(u.flatten(1)[:, 0])
     accepted = uniform.log() < log_ratio  # False for a NaN: a proposal that is lost is refused
@@ -110,12 +112,12 @@ class MetropolisCorrector(FixedStep):
         log_prob: log p_t(x) up to a constant in x, shape (batch,).
         predictor: Takes the step; EulerMaruyama() unless said.
         corrector_steps: Langevin steps after it, two evaluations of the score each.
-        step: h/σ(t)², > 0.
+        step_size: h/σ(t)², > 0.
 
     Raises:
         TypeError: If log_prob is no function, predictor no solver of fixed steps, or
             corrector_steps no int.
-        ValueError: If corrector_steps < 1, step is not finite and > 0, or the predictor has
+        ValueError: If corrector_steps < 1, step_size is not finite and > 0, or the predictor has
             substeps or ends with a denoised state.
 
     Reference:
@@ -126,7 +128,7 @@ class MetropolisCorrector(FixedStep):
     log_prob: LogDensity
     predictor: FixedStep = field(default_factory=EulerMaruyama)
     corrector_steps: int = 1
-    step: float = 0.5
+    step_size: float = 0.5
     substeps: int = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -138,7 +140,7 @@ class MetropolisCorrector(FixedStep):
             )
         check_predictor(self.predictor)
         check_count("corrector_steps", self.corrector_steps)
-        check_positive("step", self.step)
+        check_positive("step_size", self.step_size)
 
     def draws(self, sde: SDE) -> bool:
         """Always: the corrector does."""
@@ -153,22 +155,38 @@ class MetropolisCorrector(FixedStep):
                 f"ReverseSDE(linear_sde, score, eta), not {type(sde).__name__}."
             )
 
-    def stepper(self, sde: SDE, nodes: Tensor) -> Step:
-        """One predictor step, then corrector_steps of Metropolis-adjusted Langevin."""
+    @property
+    def evaluations(self) -> float | None:  # type: ignore[override]
+        """Of the score in a step: the predictor's, and two for each corrector step."""
+        of_predictor = self.predictor.evaluations
+        return None if of_predictor is None else of_predictor + 2 * self.corrector_steps
+
+    def begin(self, sde: SDE, nodes: Tensor) -> _Memory:
+        """Return the predictor's memory, the times, and h at each node."""
         inner = sde.denoising
         assert inner is not None  # check() saw to it
         assert inner.kernel is not None
-        predict, score, ts = self.predictor.stepper(sde, nodes), inner.score, nodes.unbind()
-        hs = (self.step * inner.kernel.sigma(nodes).square()).unbind()
-        quiet = not self.predictor.draws(sde)
+        hs = (self.step_size * inner.kernel.sigma(nodes).square()).unbind()
+        return _Memory(self.predictor.begin(sde, nodes), nodes.unbind(), hs)
 
-        def step(i: int, x: State, draw: Draw) -> State:
-            x = predict(i, x, (lambda: None) if quiet else draw)
-            for _ in range(self.corrector_steps):
-                z, u = draw(), draw()
-                assert z is not None  # draws() saw to it
-                assert u is not None
-                x, _accepted = mala_step(x, ts[i + 1], score, self.log_prob, hs[i + 1], z, u)
-            return x
+    def step(
+        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory
+    ) -> tuple[State, _Memory]:
+        """Take one predictor step, then corrector_steps of Metropolis-adjusted Langevin."""
+        inner, heard = sde.denoising, noise if self.predictor.draws(sde) else None
+        assert inner is not None  # check() saw to it
+        assert noise is not None  # draws() saw to it
+        x, of_predictor = self.predictor.step(sde, x, i, heard, memory.of_predictor)
+        t, h = memory.ts[i + 1], memory.hs[i + 1]
+        for _ in range(self.corrector_steps):
+            z, u = noise.normal(), noise.normal()
+            x, _accepted = mala_step(x, t, inner.score, self.log_prob, h, z, u)
+        return x, memory._replace(of_predictor=of_predictor)
 
-        return step
+
+class _Memory(NamedTuple):
+    """The predictor's memory, the times of nodes, and the corrector's h there."""
+
+    of_predictor: Memory
+    ts: Sequence[Tensor]
+    hs: Sequence[Tensor]

@@ -56,22 +56,21 @@ from __future__ import annotations
 
 import difflib
 from abc import abstractmethod
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, get_args
+from typing import Any, ClassVar, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from sdegen.noise import Noise
 from sdegen.requests import is_word
-from sdegen.sde.base import SDE, Denoising, Kernel
+from sdegen.sde.base import SDE, Denoising, Kernel, ScoreAt
 from sdegen.shapes import State
-from sdegen.solvers.base import Draw, FixedStep, Step
+from sdegen.solvers.base import FixedStep
 from sdegen.solvers.exponential import Coefficients, Integrals, Prediction, Rule
-from sdegen.solvers.onestep import Number
-from sdegen.step import numbers, update
+from sdegen.step import Number, diffuse, to_floats, update
 
 __all__ = ["ExponentialAdams", "ExponentialAdamsMoulton", "LinearMultistep"]
 
@@ -86,6 +85,7 @@ _ELSEWHERE = {
     "velocity": "v",
     "heun": "exact",
 }
+_Term = tuple[int, int, Number]  # nodes back, 0 for a state or 1 for a score, coefficient
 _SAME = 1e-6  # relative difference of α and σ that rounding explains
 
 
@@ -120,36 +120,76 @@ class Multistep(FixedStep):
                 f"ReverseSDE(linear_sde, score, eta), not {type(sde).__name__}."
             )
 
-    def stepper(self, sde: SDE, nodes: Tensor) -> Step:
-        """One update from the last states and scores, which this closure remembers."""
+    def begin(self, sde: SDE, nodes: Tensor) -> _Memory:
+        """Return the coefficients of all steps, and no states or scores yet."""
         inner = sde.denoising
         assert inner is not None  # check() saw to it
-        score, table = inner.along(nodes), self.coefficients(sde, nodes)
-        own, newest = table.states[:, 0], numbers(table.scores[:, 0])
+        score = inner.along(nodes)
+        return _Memory(_Table.of(self.coefficients(sde, nodes)), score, ())
+
+    def step(
+        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory
+    ) -> tuple[State, _Memory]:
+        """Take one update from the last states and scores, which the memory has."""
+        table, score, seen = memory
+        seen = ((x, score(x, i)), *seen[: table.remembered - 1])
+        if i == 1 and table.second is not None:
+            better = _plus(x.clone(), table.second, seen)
+            seen = ((better, score(better, i)), *seen[1:])
+        known = _plus(table.decay[i] * x, table.rows[i], seen)
+        after = update(known, seen[0][1], table.newest[i])
+        z = None if noise is None else noise.normal()
+        return diffuse(after, z, table.noise[i]), _Memory(table, score, seen)
+
+
+class _Table(NamedTuple):
+    """Coefficients as the steps take them: numbers, one row for each step.
+
+    Attributes:
+        decay: Factor of x_i, with that of the newest state where it is x_i itself.
+        rows: The other terms of each step.
+        newest: Factor of the newest score.
+        noise: Width of the noise.
+        second: Terms of the correction where node 1 is evaluated twice.
+        remembered: How many states and scores a step looks at.
+    """
+
+    decay: list[Any]
+    rows: list[list[_Term]]
+    newest: list[Any]
+    noise: list[Any]
+    second: list[_Term] | None
+    remembered: int
+
+    @classmethod
+    def of(cls, table: Coefficients) -> _Table:
+        """Return the coefficients in numbers."""
+        own, newest = table.states[:, 0], to_floats(table.scores[:, 0])
         # one product for x_i, unless what was evaluated at node i is another, corrected state
         corrected = torch.arange(len(own)) == (-1 if table.again is None else 1)
-        decay = numbers(table.decay + torch.where(corrected, 0.0, own))
+        decay = to_floats(table.decay + torch.where(corrected, 0.0, own))
         apart = torch.where(corrected, own, 0.0)[:, None]
         rows = _terms(
             torch.cat([apart, table.states[:, 1:]], 1),
             torch.cat([torch.zeros_like(apart), table.scores[:, 1:]], 1),
         )
         second = None if table.again is None else _terms(*table.again[:, None])[0]
-        noise = numbers(table.noise)
-        one = 1.0 if isinstance(newest[0], float) else torch.ones_like(table.decay[0])
-        seen: deque[tuple[State, State]] = deque(maxlen=table.states.shape[1])
+        remembered = table.states.shape[1]
+        return cls(decay, rows, newest, to_floats(table.noise), second, remembered)
 
-        def step(i: int, x: State, draw: Draw) -> State:
-            if i == 0:
-                seen.clear()
-            seen.appendleft((x, score(x, i)))
-            if i == 1 and second is not None:
-                better = _plus(x.clone(), second, seen)
-                seen[0] = (better, score(better, i))
-            known = _plus(decay[i] * x, rows[i], seen)
-            return update(known, seen[0][1], noise[i], newest[i], draw(), root=one)
 
-        return step
+class _Memory(NamedTuple):
+    """What a multistep method hands on: coefficients, the score at nodes, and what was seen.
+
+    Attributes:
+        table: Coefficients of all steps.
+        score: score(x, i) at node i.
+        seen: States and their scores at the last nodes, the newest first.
+    """
+
+    table: _Table
+    score: ScoreAt
+    seen: tuple[tuple[State, State], ...]
 
 
 @dataclass(frozen=True)
@@ -351,7 +391,7 @@ def _by_nodes_seen(integrals: Integrals, most: int, width: int, rule: Rule) -> T
     return torch.cat(parts, 1)
 
 
-def _terms(states: Tensor, scores: Tensor) -> list[list[tuple[int, int, Number]]]:
+def _terms(states: Tensor, scores: Tensor) -> list[list[_Term]]:
     """(nodes back, 0 for a state or 1 for a score, coefficient) of each step, zeros left out."""
     both = torch.stack([states, scores], 2)
     # a coefficient that is zero but free has a gradient
@@ -363,13 +403,11 @@ def _terms(states: Tensor, scores: Tensor) -> list[list[tuple[int, int, Number]]
             for kind in (0, 1)
             if needed[kind]
         ]
-        for row, which in zip(numbers(both), used, strict=True)
+        for row, which in zip(to_floats(both), used, strict=True)
     ]
 
 
-def _plus(
-    total: State, terms: list[tuple[int, int, Number]], seen: Sequence[tuple[State, State]]
-) -> State:
+def _plus(total: State, terms: list[_Term], seen: Sequence[tuple[State, State]]) -> State:
     """Adds multiples of states and scores behind, of those that there are; total is written to."""
     for j, kind, coefficient in terms:
         if j < len(seen):

@@ -7,18 +7,23 @@ weakly with 2 (strongly with 1); DDIM with 1 in its own clock.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from sdegen.checks import check_count
-from sdegen.sde.base import SDE
+from sdegen.noise import Noise
+from sdegen.sde.base import SDE, ScoreAt
 from sdegen.shapes import State
-from sdegen.solvers.base import Draw, FixedStep, Step, check_predictor
-from sdegen.solvers.onestep import Move, Number, OneStep, times_of
-from sdegen.step import moved, numbers, update
+from sdegen.solvers.base import FixedStep, Interval, Memory, Orders, check_predictor
+from sdegen.solvers.onestep import OneStep
+from sdegen.step import diffuse, to_floats, update
+
+_Coefficients = tuple[Any, Any, Any]  # of x, of the score and of the noise in a step
+_ROOT_TWO = torch.tensor(2.0, dtype=torch.float64).sqrt()
 
 __all__ = ["DDIM", "EulerMaruyama", "Heun", "PredictorCorrector"]
 
@@ -36,31 +41,18 @@ class EulerMaruyama(OneStep):
 
     clocks: ClassVar[tuple[str, ...]] = ("continuous", "integer")
     is_update: ClassVar[bool] = True
+    orders: ClassVar[Orders] = Orders(flow=1, additive=(1, 1), multiplicative=(1, 0.5))
+    evaluations: ClassVar[int] = 1
 
-    def mover(self, sde: SDE) -> Move:
-        """The update, x ← update(x, f, g, dt, z)."""
-        drift, diffusion, sigma = sde.drift, sde.diffusion, sde.constant_noise
-
-        def move(
-            x: State, t: Tensor, s: Tensor, dt: Number, root: Number, z: State | None
-        ) -> State:
-            g = diffusion(x, t) if sigma is None else sigma
-            return update(x, drift(x, t), g, dt, z, root=root)
-
-        return move
-
-    def stepper(self, sde: SDE, nodes: Tensor) -> Step:
-        """One move; where the noise is one number, with √|dt| g multiplied out beforehand."""
-        sigma = sde.constant_noise
-        if sigma is None or nodes.requires_grad or type(self) is not EulerMaruyama:
-            return super().stepper(sde, nodes)
-        drift, dts, ts = sde.drift, nodes.diff(), times_of(sde, nodes)
-        lengths, scales = numbers(dts), numbers(sigma * dts.abs().sqrt())
-
-        def step(i: int, x: State, draw: Draw) -> State:
-            return moved(x, drift(x, ts[i]), lengths[i], draw(), scales[i])
-
-        return step
+    def step(
+        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: list[Interval]
+    ) -> tuple[State, list[Interval]]:
+        """Take the update, x + dt f, to which the SDE adds its noise."""
+        t, _, dt, root_dt = memory[i]
+        after = update(x, sde.drift(x, t), dt)
+        if noise is not None:
+            after = sde.add_noise(after, x, t, root_dt, noise)
+        return after, memory
 
 
 @dataclass(frozen=True)
@@ -88,21 +80,21 @@ class Heun(OneStep):
                 "noise='additive' if g depends on t alone."
             )
 
-    def mover(self, sde: SDE) -> Move:
-        """Predict with the update, then take it with the averages."""
-        drift, diffusion, sigma = sde.drift, sde.diffusion, sde.constant_noise
+    orders: ClassVar[Orders] = Orders(flow=2, additive=(2, 1), multiplicative=None)
+    evaluations: ClassVar[int] = 2
 
-        def move(
-            x: State, t: Tensor, s: Tensor, dt: Number, root: Number, z: State | None
-        ) -> State:
-            f = drift(x, t)
-            g = diffusion(x, t) if sigma is None else sigma
-            ahead = update(x, f, g, dt, z, root=root)
-            f = 0.5 * (f + drift(ahead, s))
-            g = 0.5 * (g + diffusion(ahead, s)) if sigma is None else sigma
-            return update(x, f, g, dt, z, root=root)
-
-        return move
+    def step(
+        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: list[Interval]
+    ) -> tuple[State, list[Interval]]:
+        """Predict with the update, then take it with the averages; one draw serves both."""
+        t, s, dt, root_dt = memory[i]
+        f = sde.drift(x, t)
+        z, sigma = None if noise is None else noise.normal(), sde.constant_noise
+        g = sde.diffusion(x, t) if sigma is None else sigma
+        ahead = diffuse(update(x, f, dt), z, root_dt, g)
+        f = 0.5 * (f + sde.drift(ahead, s))
+        g = 0.5 * (g + sde.diffusion(ahead, s)) if sigma is None else sigma
+        return diffuse(update(x, f, dt), z, root_dt, g), memory
 
 
 @dataclass(frozen=True)
@@ -134,27 +126,39 @@ class DDIM(FixedStep):
         if sde.denoising.eta > 1:
             raise ValueError(f"DDIM needs 0 ≤ eta ≤ 1, but eta is {sde.denoising.eta:g}.")
 
-    def stepper(self, sde: SDE, nodes: Tensor) -> Step:
+    orders: ClassVar[Orders] = Orders(flow=1, additive=(1, 1), multiplicative=None)
+    evaluations: ClassVar[int] = 1
+
+    def begin(self, sde: SDE, nodes: Tensor) -> tuple[ScoreAt, list[_Coefficients]]:
         """The update in y, multiplied out: x_s = (α_s/α_t) x + α_s (√… − λ_t) ε̂ + α_s η√v z."""
         inner = sde.denoising
         assert inner is not None  # check() saw to it
         assert inner.kernel is not None
-        score, eta = inner.along(nodes), inner.eta
+        score = inner.along(nodes)
         alpha, sigma = inner.kernel.alpha(nodes), inner.kernel.sigma(nodes)
         lam = sigma / alpha
         now, then = lam[:-1], lam[1:]
         v = (then / now) ** 2 * (now - then) * (now + then)
         # λ_s² − v ≥ 0 but for rounding
-        kept = torch.sqrt((then.square() - eta**2 * v).clamp(min=0.0))
-        scales = numbers(alpha[1:] / alpha[:-1])
-        weights = numbers(-alpha[1:] * sigma[:-1] * (kept - now))
-        noises = numbers(alpha[1:] * eta * torch.sqrt(v.abs()))
-        one = 1.0 if isinstance(weights[0], float) else torch.ones_like(alpha[0])
+        kept = torch.sqrt((then.square() - inner.eta**2 * v).clamp(min=0.0))
+        scales = to_floats(alpha[1:] / alpha[:-1])
+        weights = to_floats(-alpha[1:] * sigma[:-1] * (kept - now))
+        noises = to_floats(alpha[1:] * inner.eta * torch.sqrt(v.abs()))
+        return score, list(zip(scales, weights, noises, strict=True))
 
-        def step(i: int, x: State, draw: Draw) -> State:
-            return update(scales[i] * x, score(x, i), noises[i], weights[i], draw(), root=one)
-
-        return step
+    def step(
+        self,
+        sde: SDE,
+        x: State,
+        i: int,
+        noise: Noise | None,
+        memory: tuple[ScoreAt, list[_Coefficients]],
+    ) -> tuple[State, Memory]:
+        """Take the update of the scaled state along the score."""
+        score, coefficients = memory
+        scale, weight, width = coefficients[i]
+        after = update(scale * x, score(x, i), weight)
+        return diffuse(after, None if noise is None else noise.normal(), width), memory
 
 
 @dataclass(frozen=True)
@@ -205,27 +209,40 @@ class PredictorCorrector(FixedStep):
                 f"ReverseSDE(sde, score, eta), not {type(sde).__name__}."
             )
 
-    def stepper(self, sde: SDE, nodes: Tensor) -> Step:
-        """One predictor step, then corrector_steps of Langevin dynamics, each an `update`."""
-        predict, quiet = self.predictor.stepper(sde, nodes), not self.predictor.draws(sde)
-        inner = sde.denoising
+    @property
+    def evaluations(self) -> float | None:  # type: ignore[override]
+        """Of the score in a step: the predictor's, and one for each corrector step."""
+        of_predictor = self.predictor.evaluations
+        return None if of_predictor is None else of_predictor + self.corrector_steps
+
+    def begin(self, sde: SDE, nodes: Tensor) -> tuple[Memory, Sequence[Tensor]]:
+        """The predictor's memory, and the times."""
+        return self.predictor.begin(sde, nodes), nodes.unbind()
+
+    def step(
+        self,
+        sde: SDE,
+        x: State,
+        i: int,
+        noise: Noise | None,
+        memory: tuple[Memory, Sequence[Tensor]],
+    ) -> tuple[State, Memory]:
+        """Take one predictor step, then corrector_steps of Langevin dynamics, each an `update`."""
+        assert noise is not None  # draws() saw to it
+        inner, (of_predictor, ts) = sde.denoising, memory
         assert inner is not None  # check() saw to it
-        score, root_two = inner.score, torch.tensor(2.0, dtype=torch.float64).sqrt()
-        alpha = inner.kernel.alpha if inner.kernel else torch.ones_like
-        ts = nodes.unbind()
+        heard = noise if self.predictor.draws(sde) else None
+        x, of_predictor = self.predictor.step(sde, x, i, heard, of_predictor)
+        s = ts[i + 1]
+        alpha = inner.kernel.alpha(s) if inner.kernel else torch.ones_like(s)
+        for _ in range(self.corrector_steps):
+            z, grad = noise.normal(), inner.score(x, s)
+            h = 2 * alpha**2 * (self.snr * _mean_norm(z) / _mean_norm(grad)) ** 2
+            x = diffuse(update(x, grad, h), z, h.abs().sqrt(), _ROOT_TWO)
+        return x, (of_predictor, ts)
 
-        def norm(x: State) -> Tensor:
-            norms = torch.linalg.vector_norm(x.flatten(1), dim=1)
-            # one lost trajectory must not stop the others: h would be NaN for all of them
-            return torch.where(norms.isfinite(), norms, torch.nan).nanmean()
 
-        def step(i: int, x: State, draw: Draw) -> State:
-            x, s = predict(i, x, (lambda: None) if quiet else draw), ts[i + 1]
-            for _ in range(self.corrector_steps):
-                z, grad = draw(), score(x, s)
-                assert z is not None  # draws() saw to it
-                h = 2 * alpha(s) ** 2 * (self.snr * norm(z) / norm(grad)) ** 2
-                x = update(x, grad, root_two, h, z)
-            return x
-
-        return step
+def _mean_norm(x: State) -> Tensor:
+    """The mean norm of the trajectories that are finite: one that is lost must not stop all."""
+    norms = torch.linalg.vector_norm(x.flatten(1), dim=1)
+    return torch.where(norms.isfinite(), norms, torch.nan).nanmean()

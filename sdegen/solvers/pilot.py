@@ -39,7 +39,7 @@ from sdegen.sde.base import Counter, Kernel
 from sdegen.sde.reverse import ReverseSDE
 from sdegen.shapes import ScoreFn, State, Time
 from sdegen.solvers.angular import AngularAdams
-from sdegen.solvers.base import FixedStep, add_step_note
+from sdegen.solvers.base import FixedStep, add_step_note, integrate
 from sdegen.solvers.multistep import ExponentialAdams, ExponentialAdamsMoulton
 
 __all__ = ["Pilot", "members", "walk"]
@@ -70,14 +70,14 @@ def members(steps: int, data_std: float) -> tuple[FixedStep, ...]:
 
 
 def walk(solver: FixedStep, flow: ReverseSDE, nodes: Tensor, x: State) -> State:
-    """The state at nodes[-1] of a flow, which has no noise to draw; gradients flow."""
-    step = solver.stepper(flow, nodes)
-    for i in range(len(nodes) - 1):
-        try:
-            x = step(i, x, lambda: None)
-        except Exception as error:
-            add_step_note(error, i, nodes)
-            raise
+    """Return the state at nodes[-1] of a flow, which has no noise to draw; gradients flow."""
+    i = 0
+    try:
+        for i, x in enumerate(integrate(flow, solver, x, nodes), 1):  # noqa: B007, B020
+            pass
+    except Exception as error:
+        add_step_note(error, i, nodes)
+        raise
     return x
 
 

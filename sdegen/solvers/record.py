@@ -1,16 +1,15 @@
-"""What a block of trajectories goes through: its conditions, its record, and what came of it.
+"""What watches the loop of a block: its options, its monitor, and what came of it.
 
-`Conditions` say what keeps a block, who looks on, and what becomes of trajectories that are lost.
-A `Record` holds them to it, step by step, whichever solver takes the steps, and ends as a
-`Solution`.
+`RunOptions` say what keeps a block, who looks on, and what becomes of trajectories that are lost.
+A `RunMonitor` looks at the states that `integrate` yields, whichever solver takes the steps, keeps
+those that are asked for, and ends as a `Solution`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self
 
@@ -19,49 +18,42 @@ from torch import Tensor
 
 from sdegen.boundary import Enclosure
 from sdegen.interrupt import HeldInterrupt
-from sdegen.noise import Stream
-from sdegen.sde.base import SDE
 from sdegen.shapes import State
-from sdegen.solvers.containment import Containment
+from sdegen.solvers.base import Failure
+from sdegen.solvers.containment import Containment, Freezing, rows_nonfinite
 
-__all__ = ["Conditions", "OnNonfinite", "Record", "See", "Solution", "Watch", "with_cause"]
+__all__ = ["OnNonfinite", "OnOutput", "OnStep", "RunMonitor", "RunOptions", "Solution"]
 
-See = Callable[[int, State], None]
-Watch = Callable[[int, State, State], None]
+OnOutput = Callable[[int, State], None]
+OnStep = Callable[[int, State, State], None]
 OnNonfinite = Literal["raise", "freeze"]
 
 # steps to the first check for what is lost, and between any two of a long run. The check costs as
 # much as a cheap step, and each that is made too late as much as all steps since the last
 _FIRST_CHECK, _CHECK_EVERY = 32, 1024
-_REACH = 6.0  # standard deviations of a step that are looked at for an end of the space
-_HALVINGS = 40
-_COORDINATES = 16  # of a state that are looked at
 
 
 @dataclass(frozen=True)
-class Conditions:
-    """On what conditions a block is run.
+class RunOptions:
+    """How a block is run.
 
     Attributes:
         boundary: What the states are kept inside of.
-        uniforms: Stream that bridges at absorbing ends are drawn from.
         on_nonfinite: "raise" stops the block where trajectories are lost; "freeze" goes on
             without them.
-        tick: Called after each time that is reached.
-        see: Called with k and the state at times[k], k ≥ 1, where a solver `shows_steps`. Neither
-            it nor watch may keep or change a state.
-        watch: Called with i and the states at nodes[i] and nodes[i + 1], for each step, where a
-            solver `shows_steps`.
+        on_progress: Called after each time that is reached.
+        on_output: Called with k and the state at times[k], k ≥ 1. Neither it nor on_step may keep
+            or change a state.
+        on_step: Called with i and the states at nodes[i] and nodes[i + 1], for each step.
         on_containment: Called before the first step with what keeps the block inside, where
-            there is a boundary and a solver `shows_steps`.
+            there is a boundary.
     """
 
     boundary: Enclosure | None = None
     on_nonfinite: OnNonfinite = "raise"
-    tick: Callable[[], None] | None = None
-    see: See | None = None
-    watch: Watch | None = None
-    uniforms: Stream | None = None
+    on_progress: Callable[[], None] | None = None
+    on_output: OnOutput | None = None
+    on_step: OnStep | None = None
     on_containment: Callable[[Containment], None] | None = None
 
 
@@ -106,7 +98,7 @@ class Solution:
         return f"{self.cause}: look at what it returns there, or pass {go_on}"
 
 
-class Record:
+class RunMonitor:
     """What a block has gone through: its path, what was lost on it, and whether it may go on.
 
     Ctrl-C is held back in its `with` block, and stops it after the step that is being taken.
@@ -116,13 +108,15 @@ class Record:
         nodes: Times at which steps begin and end, shape (steps + 1,).
         substeps: Every so many nodes one is kept.
         keep_path: Whether states are kept, or the last one alone.
-        conditions: Who looks on; "raise" sets `failed_at`, "freeze" holds what is lost where it
-            was finite.
+        options: Who looks on; "raise" sets `failed_at`.
         containment: What keeps the block inside a boundary, if anything does.
+        freezing: What holds lost trajectories, where they do not stop the block.
 
     Attributes:
+        reached: The node whose state was recorded last.
         interrupted: Whether the block must end where it is, as a function.
-        suspects: The nodes from the last check to the one that found trajectories lost, or None.
+        suspect_steps: The nodes from the last check to the one that found trajectories lost, or
+            None.
         finite: The last state that is known to be finite.
         free: Whether there is no boundary.
     """
@@ -133,12 +127,13 @@ class Record:
         nodes: Tensor,
         substeps: int,
         keep_path: bool,
-        conditions: Conditions,
+        options: RunOptions,
         containment: Containment | None = None,
+        freezing: Freezing | None = None,
     ) -> None:
         self.x = self.finite = x0
-        self.suspects: range | None = None
-        self._reached = 0
+        self.suspect_steps: range | None = None
+        self.reached = 0
         self.failed_at: float | None = None
         self.interrupted_at: float | None = None
         self._interrupt = HeldInterrupt()
@@ -146,13 +141,12 @@ class Record:
         self._nodes, self._substeps, self._last = nodes, substeps, len(nodes) - 1
         self._checked, self._due = 0, _FIRST_CHECK
         self._path = [x0] if keep_path else None
-        self._freeze = conditions.on_nonfinite == "freeze"
-        self._tick, self._see, self._watch = conditions.tick, conditions.see, conditions.watch
+        self._options, self._containment, self._freezing = options, containment, freezing
         self._sums: list[tuple[int, Tensor]] = []
-        self._containment = containment
         self.free = containment is None
         self._counted = [_counts(containment)]
         self._lost = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
+        self._why: str | None = None
 
     def __enter__(self) -> Self:
         self._interrupt.__enter__()
@@ -171,48 +165,55 @@ class Record:
     def stopped(self) -> bool:
         """Whether the block does not go on: it is at its end, or must not."""
         return (
-            self._reached == self._last
+            self.reached == self._last
             or self.failed_at is not None
             or self.interrupted_at is not None
         )
 
-    def next_look(self, i: int) -> int:
-        """The next node after i whose state must be entered with `reach`."""
-        if self._freeze or self._watch is not None:
+    def next_checkpoint(self, i: int) -> int:
+        """Return the next node after i whose state must be recorded."""
+        options = self._options
+        if options.on_step is not None:
             return i + 1
-        unseen = self._path is None and self._see is None and self._tick is None
+        unseen = self._path is None and options.on_output is None and options.on_progress is None
         kept = self._last if unseen else (i // self._substeps + 1) * self._substeps
-        return min(kept, self._due, self._last)
+        due = self._last if self._freezing is not None else self._due
+        return min(kept, due, self._last)
 
-    def reach(self, i: int, x: State) -> State:
-        """Enters the state at nodes[i], and returns it with lost trajectories put back."""
-        self._reached = i
-        if self._freeze:
-            self._lost = self._lost | _rows_nonfinite(x)
-        before = self.x
-        x = self.x = self.held(x)
-        if self._containment is not None:
-            self._contain(keep=self._path is not None and i % self._substeps == 0)
-        if self._watch is not None:
-            self._watch(i - 1, before, x)
-        reached = i % self._substeps == 0
+    def record(self, i: int, x: State) -> None:
+        """Enter the state at nodes[i]."""
+        options, reached = self._options, i % self._substeps == 0
+        before, self.x, self.reached = self.x, x, i
+        if self._containment is not None and self._path is not None and reached:
+            self._counted.append(_counts(self._containment))
+        if options.on_step is not None:
+            options.on_step(i - 1, before, x)
         if self._path is not None and reached:
             self._path.append(x)
         if self.interrupted():
             self.interrupted_at = float(self._nodes[i])
-        seen = reached and self._see is not None
-        ends = seen or self.stopped
-        if (ends or i >= self._due) and not self._freeze and self._failed(i, x, now=ends):
-            self._lost = _rows_nonfinite(x)
-            return x
-        if reached and self._see is not None:
-            self._see(i // self._substeps, x)
-        if reached and self._tick is not None:
-            self._tick()
-        return x
+        ends = (reached and options.on_output is not None) or self.stopped
+        if (ends or i >= self._due) and self._freezing is None and self._failed(i, x, now=ends):
+            self._lost = rows_nonfinite(x)
+            return
+        if reached and options.on_output is not None:
+            options.on_output(i // self._substeps, x)
+        if reached and options.on_progress is not None:
+            options.on_progress()
+
+    def fail(self, failure: Failure | None) -> None:
+        """Enter that the solver could not go on: why, or for a Ctrl-C if there is no failure."""
+        if failure is None:
+            self.interrupted_at = float(self._nodes[self.reached])
+        else:
+            self._lost, self._why, self.failed_at = failure.rows, failure.why, failure.t
+
+    def give_up(self, rows: Tensor) -> None:
+        """Enter trajectories that the solver goes on without."""
+        self._lost = rows
 
     def _failed(self, i: int, x: State, *, now: bool) -> bool:
-        """Whether trajectories are seen to be lost at nodes[i]; on a GPU, whenever it must be."""
+        """Return whether trajectories are seen to be lost at nodes[i]; on a GPU, when it must be."""
         self._due = i + min(i, _CHECK_EVERY)
         if x.is_cuda and not now:
             # to read the sum would make the host wait for every step that it has sent off
@@ -224,32 +225,22 @@ class Record:
         early = [at for at, total in self._sums if not math.isfinite(float(total))]
         found = min([*early, i])
         self.failed_at = float(self._nodes[found])
-        self.suspects = range(self._checked, found + 1)
+        self.suspect_steps = range(self._checked, found + 1)
         return True
-
-    def _contain(self, *, keep: bool) -> None:
-        """Takes over the counts of a boundary, those of lost trajectories put back."""
-        assert self._containment is not None
-        if self._freeze:
-            self._containment.hold(self._lost)
-        if keep:
-            self._counted.append(_counts(self._containment))
-
-    def held(self, x: State) -> State:
-        """Puts lost trajectories of x back to where they last were finite."""
-        return _where_rows(self._lost, self.x, x) if self._freeze else x
 
     def solution(self, nfe: int) -> Solution:
         """The block as far as it went."""
         states = self.x[None] if self._path is None else torch.stack(self._path)
+        lost = self._lost if self._freezing is None else self._lost | self._freezing.lost
         counted = [_counts(self._containment)] if self._path is None else self._counted
-        absorbed = [a & ~self._lost for a, _ in counted if a is not None]
+        absorbed = [a & ~lost for a, _ in counted if a is not None]
         windings = [w for _, w in counted if w is not None]
         return Solution(
             states,
             nfe,
-            self._lost,
+            lost,
             self.failed_at,
+            self._why,
             interrupted_at=self.interrupted_at,
             absorbed=torch.stack(absorbed) if absorbed else None,
             windings=torch.stack(windings) if windings else None,
@@ -261,107 +252,7 @@ def _counts(containment: Containment | None) -> tuple[Tensor | None, Tensor | No
     return (None, None) if containment is None else (containment.absorbed, containment.windings)
 
 
-def with_cause(solution: Solution, sde: SDE, record: Record, nodes: Tensor) -> Solution:
-    """Looks for an end of the space of f and g, and for a time at which f is not finite.
-
-    A process that lives where x ≥ 0, as one with noise √x, is lost when a step carries it beyond:
-    g is not finite on the other side of an end, which is found by halving. Smaller steps do not
-    help there, and to go on without what was lost leaves those that kept away from the end.
-
-    States are looked at every few steps only, so that it is not known where the first was lost.
-    But a network that returns NaN at some times does so at the last state that was finite, too,
-    where it was finite at the first time: a state that has all but exploded is lost at any time.
-    """
-    assert record.suspects is not None
-    if record.free:
-        with suppress(Exception):  # the run has failed already, and that is what is to be told
-            ended = _end_of_space(solution, sde, record.finite, nodes, record.suspects)
-            if ended is not None:
-                return ended
-    if sde.autonomous:
-        return solution  # what is finite at one time is so at all
-    name = "drift" if sde.denoising is None else "score"
-    with suppress(Exception):  # the run has failed already, and that is what is to be told
-        exploded = _rows_nonfinite(sde.drift(record.finite, nodes[0]))
-        for t in nodes[record.suspects.start : record.suspects.stop].unbind():
-            lost = int((_rows_nonfinite(sde.drift(record.finite, t)) & ~exploded).sum())
-            if lost > 0:
-                cause = (
-                    f"The {name} is not finite at t = {float(t):g}, where the states are, for "
-                    f"{lost} of {len(record.finite)} of them"
-                )
-                return replace(solution, cause=cause)
-    return solution
-
-
-def _end_of_space(
-    solution: Solution, sde: SDE, x: State, nodes: Tensor, suspects: range
-) -> Solution | None:
-    """Looks within reach for an end beyond which drift or diffusion are not finite."""
-    t, end = nodes[suspects.start], nodes[min(suspects.stop, len(nodes)) - 1]
-    span = float((end - t).abs().clamp(min=float(nodes.diff().abs().max())))
-    with torch.no_grad():
-        f, g = sde.drift(x, t), sde.diffusion(x, t).expand_as(x)
-        reach = (f.abs() * span + _REACH * g.abs() * math.sqrt(span)).flatten(1)
-        for name, field in (("diffusion", sde.diffusion), ("drift", sde.drift)):
-            ends: dict[int, dict[str, float]] = {}
-            for c in range(min(reach.shape[1], _COORDINATES)):
-                for side, sense in (("low", -1.0), ("high", 1.0)):
-                    at = _edge_of(field, x, t, c, sense * reach[:, c])
-                    if at is not None:
-                        ends.setdefault(c, {})[side] = at
-            if ends:
-                said = [f"{side}={at:.6g}" for side, at in next(iter(ends.values())).items()]
-                place = " and ".join(f"x = {at:.6g}" for at in next(iter(ends.values())).values())
-                c = next(iter(ends))
-                kept = f"Reflecting({', '.join(said)})"
-                kept = kept if reach.shape[1] == 1 else f"{{{c}: {kept}}}"
-                which = "" if reach.shape[1] == 1 else f" in coordinate {c}"
-                return replace(
-                    solution,
-                    cause=f"The {name} is not finite beyond {place}{which}, where steps lead",
-                    cure=f"pass boundary={kept} to keep the states there",
-                )
-    return None
-
-
-def _edge_of(
-    field: Callable[[State, Tensor], Tensor], x: State, t: Tensor, c: int, way: Tensor
-) -> float | None:
-    """Where a field ceases to be finite on the way of coordinate c, None where it does not."""
-
-    def lost(share: Tensor) -> Tensor:
-        y = x.flatten(1).clone()
-        y[:, c] = y[:, c] + share * way
-        return _rows_nonfinite(field(y.reshape(x.shape), t).expand_as(x))
-
-    low, high = torch.zeros_like(way), torch.ones_like(way)
-    rows = lost(high) & ~lost(low) & way.isfinite()
-    if not bool(rows.any()):
-        return None
-    for _ in range(_HALVINGS):
-        middle = 0.5 * (low + high)
-        beyond = lost(middle)
-        low, high = torch.where(beyond, low, middle), torch.where(beyond, middle, high)
-    at = (x.flatten(1)[:, c] + high * way)[rows].double()
-    scale = float(way[rows].abs().max())
-    if float(at.max() - at.min()) > 1e-3 * scale:
-        return None  # no one place: an explosion, not an end
-    edge = float(at.median())
-    return 0.0 if abs(edge) < 1e-6 * scale else edge
-
-
 def _all_finite(x: State) -> bool:
     """Whether every number is finite: by the sum, and one by one where the sum is suspicious."""
     with torch.no_grad():
         return math.isfinite(float(x.sum())) or bool(torch.isfinite(x).all())
-
-
-def _rows_nonfinite(x: State) -> Tensor:
-    """Which trajectories have a NaN or an infinity, shape (batch,)."""
-    return ~torch.isfinite(x).flatten(1).all(1)
-
-
-def _where_rows(rows: Tensor, x: State, y: State) -> State:
-    """Takes x in the given rows, y in the others."""
-    return torch.where(rows.reshape(rows.shape + (1,) * (x.ndim - 1)), x, y)

@@ -6,22 +6,21 @@ otherwise it steps past the last time and interpolates back, and asks for the sc
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-import torchdiffeq
 from torch import Tensor
+from torchdiffeq._impl.misc import _PerturbFunc
 from torchdiffeq._impl.odeint import SOLVERS  # what the installed version has
 
 from sdegen.checks import check_positive
-from sdegen.interrupt import HeldInterrupt
-from sdegen.noise import Stream
+from sdegen.interrupt import is_interrupted
+from sdegen.noise import Noise
 from sdegen.requests import is_word
-from sdegen.sde.base import SDE, Counter
+from sdegen.sde.base import SDE
 from sdegen.shapes import State
-from sdegen.solvers.base import Conditions, Solution, Solver
+from sdegen.solvers.base import Failure, Solver, SolverStopped
 from sdegen.solvers.progress import TRIES, Progress
 
 __all__ = ["TorchDiffEq"]
@@ -60,6 +59,7 @@ class TorchDiffEq(Solver):
     atol: float = 1e-5
 
     whole: ClassVar[bool] = True
+    chooses_steps: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         there = [name for name in _ADAPTIVE if name in SOLVERS]
@@ -81,50 +81,32 @@ class TorchDiffEq(Solver):
                 "ReverseSDE(sde, score, eta=0.0), the probability flow, or TorchSDE('srk')."
             )
 
-    def solve(
-        self,
-        sde: SDE,
-        x0: State,
-        times: Tensor,
-        *,
-        noise: Stream | None,
-        keep_path: bool,
-        conditions: Conditions = Conditions(),  # noqa: B008 (it is frozen)
-    ) -> Solution:
-        """Solves with one call of `torchdiffeq.odeint`; see `Solver.solve`.
+    def check_freeze(self) -> None:
+        """Refuse to go on without some of the trajectories."""
+        raise ValueError(
+            "TorchDiffEq has one step size for all trajectories and cannot go on without "
+            "some of them: use Heun(substeps=…) with on_nonfinite='freeze'."
+        )
+
+    def begin(self, sde: SDE, nodes: Tensor) -> _Flow:
+        """Return dx/dt as torchdiffeq wants it, not begun yet."""
+        return _Flow(self, sde, nodes)
+
+    def step(
+        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Flow
+    ) -> tuple[State, _Flow]:
+        """Go from nodes[i] to nodes[i + 1], in steps that torchdiffeq chooses.
 
         Raises:
-            ValueError: If on_nonfinite is "freeze".
+            SolverStopped: If it finds no step that would do, or on Ctrl-C.
         """
-        assert noise is None  # check() saw to it
-        assert conditions.boundary is None  # the door saw to it
-        assert conditions.see is None  # whoever asks looks at shows_steps first
-        assert conditions.watch is None
-        if conditions.on_nonfinite == "freeze":
-            raise ValueError(
-                "TorchDiffEq has one step size for all trajectories and cannot go on without "
-                "some of them: use Heun(substeps=…) with on_nonfinite='freeze'."
-            )
-        counter = Counter()
-        flow = _Flow(sde.counted(counter), x0, times, keep_path, conditions.tick)
-        step_t = times.to(x0.device)
-        try:
-            with flow.interrupt:
-                states = torchdiffeq.odeint(
-                    flow,
-                    x0,
-                    step_t[[0, -1]],
-                    rtol=self.rtol,
-                    atol=self.atol,
-                    method=self.method,
-                    options={"step_t": step_t, "ifactor": _GROWTH, "norm": _size_of_error},
-                )
-            flow.finish(states[-1])
-        except _Cut:
-            return flow.solution(counter.calls)
-        except _Stuck:
-            return flow.solution(counter.calls, self._why(flow))
-        return flow.solution(counter.calls)
+        return memory.go(x, i), memory
+
+    def failure(self, memory: _Flow) -> Failure | None:
+        """Return where it could not go on, and why."""
+        if not memory.stuck:
+            return None
+        return Failure(memory.lost, self._why(memory), memory.t)
 
     def _why(self, flow: _Flow) -> str:
         """What went wrong where, and what to do."""
@@ -160,97 +142,90 @@ def _size_of_error(error: Tensor) -> Tensor:
     return error.detach().abs().pow(2).mean().sqrt()
 
 
-class _Stuck(Exception):
-    """Ends torchdiffeq's loop where it would fail a bare assertion; never seen outside."""
-
-
-class _Cut(Exception):
-    """Ends torchdiffeq's loop after Ctrl-C; never seen outside."""
-
-
 class _Flow:
     """dx/dt as torchdiffeq wants it, func(t, x), with the callbacks that it looks for.
 
+    One solver of torchdiffeq carries a block along all times, so that its step size and the slope
+    at its last state are remembered from one to the next. Its public face, odeint, would begin
+    anew at each, with two evaluations more.
+
     Args:
+        solver: Its method and tolerances.
         sde: Noise-free dynamics.
-        x0: State at times[0].
         times: Shape (T,), float64, on the CPU.
-        keep_path: Whether the states at all times are kept, or the last alone.
-        tick: Called after each time that is reached.
 
     Attributes:
         t: Where the present step begins.
-        interrupt: A Ctrl-C that is held back until the step has ended.
+        stuck: Whether no step would do there.
         lost: Trajectories that were not finite, or had a drift that was not, when it got stuck.
         largest: Largest finite |x| there.
         halted: Whether steps went on by next to none, for as long as anybody waits.
     """
 
-    def __init__(
-        self,
-        sde: SDE,
-        x0: State,
-        times: Tensor,
-        keep_path: bool,
-        tick: Callable[[], None] | None,
-    ) -> None:
-        self.t = float(times[0])
-        self.interrupt = HeldInterrupt()
-        self._interrupted_at: float | None = None
-        self.lost = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
-        self.largest = 0.0
-        self._sde, self._tick, self._keep_path = sde, tick, keep_path
-        self._path, self._times = [x0], times.tolist()
-        self._low, self._high = min(self._times), max(self._times)
-        self._next = 1
+    def __init__(self, solver: TorchDiffEq, sde: SDE, times: Tensor) -> None:
+        self._solver, self._sde, self._times = solver, sde, times
+        self.t, self.stuck, self.largest = float(times[0]), False, 0.0
+        self.lost = torch.zeros(0, dtype=torch.bool)
+        self._low, self._high = sorted((float(times[0]), float(times[-1])))
+        self._sense = 1.0 if times[-1] > times[0] else -1.0
+        self._rungs: Any = None
         self._progress, self.halted = Progress(self._high - self._low), False
 
+    def _begun(self, x: State) -> Any:  # noqa: ANN401 (torchdiffeq has no types)
+        """Return the solver of torchdiffeq at the first state; its clock increases."""
+        step_t = (self._sense * self._times).to(x.device)
+        func = _PerturbFunc(self)  # asks the last stage of a step a rounding before its end
+        func.callback_step = self.callback_step
+        func.callback_accept_step = func.callback_reject_step = _nothing
+        made = SOLVERS[self._solver.method](
+            func=func,
+            y0=x,
+            rtol=self._solver.rtol,
+            atol=self._solver.atol,
+            step_t=step_t,
+            ifactor=_GROWTH,
+            norm=_size_of_error,
+        )
+        made._before_integrate(step_t)
+        return made
+
+    def go(self, x: State, i: int) -> State:
+        """Return the state at times[i + 1], where a step ends exactly."""
+        if self._rungs is None:
+            self._rungs = self._begun(x)
+        rungs, until = self._rungs, self._rungs.step_t[i + 1]
+        if i == len(self._times) - 2:
+            reached: State = rungs._advance(until)
+        else:
+            while until > rungs.rk_state.t1:
+                rungs.rk_state = rungs._adaptive_step(rungs.rk_state)
+            reached = rungs.rk_state.y1
+        self.t = float(self._times[i + 1])
+        self._check(reached)
+        return reached
+
     def __call__(self, t: Tensor, x: State) -> State:
-        # the look for a first step reaches as far as it likes, and t was rounded to x's dtype
-        inside = t.detach().to("cpu", torch.float64).clamp(self._low, self._high)
+        # the look for a first step reaches as far as it likes
+        then = (self._sense * t).detach().to("cpu", torch.float64)
+        inside = then.clamp(self._low, self._high)
         try:
             self._last = self._sde.drift(x, inside)
         except Exception as error:
             error.add_note(f"at t = {float(inside):g}, in an adaptive step from t = {self.t:g}")
             raise
-        return self._last
+        return self._last if self._sense > 0 else -self._last
 
     def callback_step(self, t: Tensor, x: State, dt: Tensor) -> None:
         """A step of size dt > 0 is about to be tried from (t, x)."""
-        self.t = float(t.detach())
-        if not self.t - float(dt.detach()) < self.t:
+        self.t = self._sense * float(t.detach())
+        if not float(t.detach()) + float(dt.detach()) > float(t.detach()):
             self._stop(x)  # the step size underflows: t + dt = t
         self._check(x)
         if self._progress.halts(self.t, self._last):
             self.halted = True
             self._stop(x)
-        if self.t == self._times[self._next]:  # exactly: a step ends on every time
-            self.arrive(x)
-        if self.interrupt.pending:
-            self._interrupted_at = self._times[self._next - 1]
-            raise _Cut
-
-    def finish(self, x: State) -> None:
-        """The last time is reached."""
-        self.t = self._times[-1]
-        self._check(x)
-        self.arrive(x)
-
-    def arrive(self, x: State) -> None:
-        """Puts the state at the next of the times on record."""
-        self._next += 1
-        if not self._keep_path:
-            self._path.clear()
-        self._path.append(x)
-        if self._tick is not None:
-            self._tick()
-
-    def solution(self, nfe: int, why: str | None = None) -> Solution:
-        """The block as far as it went."""
-        failed_at = None if why is None else self.t
-        return Solution(
-            torch.stack(self._path), nfe, self.lost, failed_at, why, self._interrupted_at
-        )
+        if is_interrupted():
+            raise SolverStopped
 
     def _check(self, x: State) -> None:
         """An error estimate relative to an infinite state is 0: such a step was accepted."""
@@ -259,6 +234,11 @@ class _Flow:
 
     def _stop(self, x: State) -> None:
         both = torch.stack([x.detach(), self._last.detach()])
+        self.stuck = True
         self.lost = ~torch.isfinite(both).flatten(2).all(2).all(0)
         self.largest = float(torch.nan_to_num(both[0], posinf=0.0, neginf=0.0).abs().max())
-        raise _Stuck
+        raise SolverStopped
+
+
+def _nothing(t: Tensor, x: State, dt: Tensor) -> None:
+    """What is done after a step was taken or refused."""

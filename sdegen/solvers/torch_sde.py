@@ -6,36 +6,31 @@ runs from 0 to N in float64 with dt = 1, and between u = i and i + 1
     f_u = h_i f(x, t),   g_u = √|h_i| g(x, t),   t = t_i + (u − i) h_i,   h_i = t_{i+1} − t_i
 
 so that any grid, a decreasing one included, is met exactly and nothing is interpolated. Which step
-is being taken is known from the noise that torchsde asks for, never from u: at a node u belongs
-to two steps. The noise is ours, z ~ N(0, I) for each step from the block's own stream, so that
-`TorchSDE("euler")` walks the path of `EulerMaruyama()`. "srk" also takes the time integral of the
-Brownian motion over a step, from a second normal.
+is being taken is told by the loop, never by u: at a node u belongs to two steps. The noise is
+ours, z ~ N(0, I) for each step from the block's own stream, so that `TorchSDE("euler")` walks the
+path of `EulerMaruyama()`. "srk" also takes the time integral of the Brownian motion over a step,
+from a second normal.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torchsde
 from torch import Tensor
+from torchsde._core.base_sde import ForwardSDE
+from torchsde._core.methods import select
 
 from sdegen.checks import check_count
-from sdegen.noise import Stream, normals_like
+from sdegen.noise import Noise
 from sdegen.requests import is_word
-from sdegen.sde.base import SDE, Counter
+from sdegen.sde.base import SDE
 from sdegen.sde.derivatives import with_slope
 from sdegen.shapes import State
-from sdegen.solvers.base import (
-    Conditions,
-    Solution,
-    Solver,
-    add_step_note,
-    refine,
-)
-from sdegen.solvers.record import Record
+from sdegen.solvers.base import Orders, Solver, refine
 
 __all__ = ["TorchSDE"]
 
@@ -45,6 +40,13 @@ _READING = {
     "srk": "ito",
     "heun": "stratonovich",
     "midpoint": "stratonovich",
+}
+_ORDERS = {
+    "euler": Orders(flow=None, additive=(1, 1), multiplicative=(1, 0.5)),
+    "milstein": Orders(flow=None, additive=(1, 1), multiplicative=(1, 1)),
+    "srk": Orders(flow=None, additive=(2, 1.5), multiplicative=(1.5, 1.5)),
+    "heun": Orders(flow=None, additive=(2, 1), multiplicative=None),
+    "midpoint": Orders(flow=None, additive=(2, 1), multiplicative=None),
 }
 
 
@@ -72,8 +74,6 @@ class TorchSDE(Solver):
         Li, Wong, Chen and Duvenaud 2020, arXiv:2001.01328 (torchsde); for "srk", Rößler 2010,
         SIAM J. Numer. Anal. 48, 922: SRA1 for additive noise, SRID2 else.
     """
-
-    shows_steps: ClassVar[bool] = True
 
     method: str = "srk"
     substeps: int = 1
@@ -116,43 +116,22 @@ class TorchSDE(Solver):
         """The times, with substeps − 1 nodes more between any two."""
         return refine(times, self.substeps)
 
-    def solve(
-        self,
-        sde: SDE,
-        x0: State,
-        times: Tensor,
-        *,
-        noise: Stream | None,
-        keep_path: bool,
-        conditions: Conditions = Conditions(),  # noqa: B008 (it is frozen)
-    ) -> Solution:
-        """Solves with one call of `torchsde.sdeint`; see `Solver.solve`."""
+    @property
+    def orders(self) -> Orders:  # type: ignore[override]
+        """As in the table; weak orders are those of torchsde's documentation."""
+        return _ORDERS[self.method]
+
+    def begin(self, sde: SDE, nodes: Tensor) -> _Steps:
+        """Return the SDE on the clock of the steps, for torchsde's method to walk on."""
+        additive = self.method == "srk" and sde.noise == "additive"
+        return (_AdditiveSteps if additive else _DiagonalSteps)(sde, nodes, self.method)
+
+    def step(
+        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Steps
+    ) -> tuple[State, _Steps]:
+        """Take one step of torchsde's method, with the increment that is drawn here."""
         assert noise is not None  # check() saw to it
-        assert conditions.boundary is None  # the door saw to it
-        nodes = self.nodes(times)
-        counter = Counter()
-        record = Record(x0, nodes, self.substeps, keep_path, conditions)
-        kind: type[_Steps] = _DiagonalSteps
-        if self.method == "srk" and sde.noise == "additive":
-            kind = _AdditiveSteps
-        steps = kind(sde.counted(counter), nodes, record, _READING[self.method])
-        flat = x0.flatten(1)
-        increments = _Increments(flat, noise, steps)
-        clock = torch.tensor([0.0, len(nodes) - 1], dtype=torch.float64)
-        try:
-            with record:
-                ys = torchsde.sdeint(steps, flat, clock, bm=increments, method=self.method, dt=1.0)
-                steps.enter(len(nodes) - 1, ys[-1])
-        except _Lost:
-            pass
-        except Exception as error:
-            add_step_note(error, max(steps.step, 0), nodes)
-            raise
-        return record.solution(counter.calls)
-
-
-class _Lost(Exception):
-    """Ends torchsde's loop when trajectories became non-finite; never seen outside."""
+        return memory.taken(i, x, noise), memory
 
 
 class _Steps:
@@ -161,43 +140,54 @@ class _Steps:
     Args:
         sde: What moves.
         nodes: Times at which steps begin and end, shape (steps + 1,).
-        record: Where the states at nodes go.
-        reading: "ito" or "stratonovich".
-
-    Attributes:
-        step: Which step is being taken; −1 before the first, while torchsde looks at shapes.
+        method: Of torchsde.
     """
 
-    def __init__(self, sde: SDE, nodes: Tensor, record: Record, reading: str) -> None:
-        self.sde_type = reading
-        self.step = -1
-        self._entered = 0
-        self._sde, self._record, self._shape = sde, record, record.x.shape
-        self._flat = len(self._shape) == 2
+    noise_type: ClassVar[str]
+
+    def __init__(self, sde: SDE, nodes: Tensor, method: str) -> None:
+        self.sde_type = _READING[method]
+        self._sde, self._method = sde, method
+        self._step = 0
         self._ts, dts = nodes.unbind(), nodes.diff()
         self._dts, self._roots = dts.tolist(), dts.abs().sqrt().tolist()
+        self._clock = torch.arange(len(nodes), dtype=torch.float64).unbind()
         # a constant g is expanded once for steps of one length
         self._constant: tuple[float, Tensor] | None = None
+        self._shape: torch.Size = torch.Size()
+        self._solver: Any = None
+        self._flat = False
 
-    def enter(self, node: int, y: Tensor) -> None:
-        """Puts the state at a node on record."""
-        self._entered = node
-        self._record.reach(node, y if self._flat else y.reshape(self._shape))
-        if self._record.stopped:
-            raise _Lost
+    def taken(self, i: int, x: State, noise: Noise) -> State:
+        """Return the state after step i."""
+        if self._solver is None:
+            self._shape, self._flat = x.shape, x.ndim == 2
+            # sdeint, its public face, would check shapes and copy states anew in each step
+            method = select(method=self._method, sde_type=self.sde_type)
+            self._increments = _Increments(x.flatten(1), noise)
+            self._solver = method(
+                sde=ForwardSDE(self),
+                bm=self._increments,
+                dt=1.0,
+                adaptive=False,
+                rtol=0.0,
+                atol=0.0,
+                dt_min=0.0,
+                options={},
+            )
+        self._step, self._increments.noise = i, noise
+        y, _ = self._solver.step(self._clock[i], self._clock[i + 1], x.flatten(1), ())
+        after: State = y if self._flat else y.reshape(x.shape)
+        return after
 
     def f(self, u: Tensor, y: Tensor) -> Tensor:
         """Drift on the clock of the steps, flat."""
-        if self.step < 0:
-            return y  # any tensor of this shape will do; no evaluation is spent on it
-        if self.step > self._entered:
-            self.enter(self.step, y)  # every method evaluates f first where its step begins
-        drift = torch.mul(self._sde.drift(self._state(y), self._time(u)), self._dts[self.step])
+        drift = torch.mul(self._sde.drift(self._state(y), self._time(u)), self._dts[self._step])
         return drift if self._flat else drift.flatten(1)
 
     def _g(self, u: Tensor, y: Tensor) -> Tensor:
         """Diffusion on the clock of the steps, flat."""
-        root, sigma = self._roots[self.step], self._sde.constant_noise
+        root, sigma = self._roots[self._step], self._sde.constant_noise
         if sigma is not None:
             if self._constant is None or self._constant[0] != root:
                 self._constant = root, y.new_full((), sigma * root).expand_as(y)
@@ -207,17 +197,17 @@ class _Steps:
         return g.to(x).expand_as(x).flatten(1)
 
     def _state(self, y: Tensor) -> State:
-        """The state in its own shape, with lost trajectories put back."""
-        return self._record.held(y if self._flat else y.reshape(self._shape))
+        """The state in its own shape."""
+        return y if self._flat else y.reshape(self._shape)
 
     def _time(self, u: Tensor) -> Tensor:
         """The time at u in the present step; exact at both ends."""
-        part = float(u) - self.step
+        part = float(u) - self._step
         if part == 0.0:
-            return self._ts[self.step]
+            return self._ts[self._step]
         if part == 1.0:
-            return self._ts[self.step + 1]
-        return torch.add(self._ts[self.step], part * self._dts[self.step])
+            return self._ts[self._step + 1]
+        return torch.add(self._ts[self._step], part * self._dts[self._step])
 
 
 class _DiagonalSteps(_Steps):
@@ -227,8 +217,6 @@ class _DiagonalSteps(_Steps):
 
     def g(self, u: Tensor, y: Tensor) -> Tensor:
         """Diffusion, flat; with a derivative, where y asks for one that autograd does not see."""
-        if self.step < 0:
-            return y
         if self._sde.noise == "additive" or not (y.requires_grad and torch.is_grad_enabled()):
             return self._g(u, y)
         return with_slope(lambda state: self._g(u, state), y)
@@ -239,17 +227,8 @@ class _AdditiveSteps(_Steps):
 
     noise_type = "additive"
 
-    def __init__(self, sde: SDE, nodes: Tensor, record: Record, reading: str) -> None:
-        super().__init__(sde, nodes, record, reading)
-        self._device = record.x.device
-        self._before = _generator_state(self._device)
-
     def g_prod(self, u: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Diffusion times v, flat."""
-        if self.step < 0:
-            # to look at shapes, torchsde drew v from the global generator: that is put back
-            _set_generator_state(self._device, self._before)
-            return v
         return self._g(u, y) * v
 
 
@@ -261,19 +240,17 @@ class _Increments(torchsde.BaseBrownian):  # type: ignore[misc]
 
     levy_area_approximation = "space-time"
 
-    def __init__(self, like: Tensor, source: Stream, steps: _Steps) -> None:
-        self._like, self._steps = like, steps
-        self._draw = normals_like(like, source).each().__next__
+    def __init__(self, like: Tensor, noise: Noise) -> None:
+        self._like, self.noise = like, noise
 
     def __call__(
         self, ta: Tensor, tb: Tensor | None = None, return_U: bool = False, return_A: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
         """W over the step [ta, ta + 1]; with return_U also ∫(W_u − W_ta) du = W/2 + z/√12."""
-        self._steps.step = round(float(ta))
-        w = self._draw()
+        w = self.noise.normal().flatten(1)
         if not return_U:
             return w
-        return w, 0.5 * w + self._draw() / math.sqrt(12)
+        return w, 0.5 * w + self.noise.normal().flatten(1) / math.sqrt(12)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={tuple(self.shape)})"
@@ -292,18 +269,3 @@ class _Increments(torchsde.BaseBrownian):  # type: ignore[misc]
     def shape(self) -> torch.Size:
         """(batch, numbers of an event)."""
         return self._like.shape
-
-
-def _generator_state(device: torch.device) -> Tensor:
-    """State of torch's global generator on a device."""
-    if device.type == "cuda":
-        return torch.cuda.get_rng_state(device)
-    return torch.get_rng_state()
-
-
-def _set_generator_state(device: torch.device, state: Tensor) -> None:
-    """Puts torch's global generator on a device back."""
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state, device)
-    else:
-        torch.set_rng_state(state)

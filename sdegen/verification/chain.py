@@ -10,9 +10,9 @@ a sampler at ten steps, are read off without any sampling noise at all.
 
 What it takes: m is the step with z = 0, s the step with z = 1 less m, both asked of the solver
 itself; whether the step is affine is checked with a third draw. A step without noise is a map,
-p'(y) = p(x(y)) |dx/dy|. A step may be a composition of these, which its solver tells by `stages`:
-one that stirs noise in and then follows the flow is a kernel and then a map. So may a run be, by
-`closing`: the denoising of the last state is one more map. Linear multistep methods tell their
+p'(y) = p(x(y)) |dx/dy|. A step may be a composition of these, which a `SplitStep` tells by its
+parts: one that stirs noise in and then follows the flow is a kernel and then a map. So may a run
+be: the denoising of the last state is one more map. Linear multistep methods tell their
 `coefficients`, and the law is that of the states that they remember (`memory.py`). What is
 refused, by name: solvers that draw more than once a step (a corrector), that remember two states
 or more under noise, that remember and do not tell, and adaptive ones, which have no chain.
@@ -27,7 +27,7 @@ What is said, not hidden: a grid that cuts the density, and one that is too coar
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,11 +40,14 @@ from sdegen.fokker_planck import clock
 from sdegen.fokker_planck.checks import GridBoundary, GridBoundaryLike, boundary_of_grid
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.grid import Grid
+from sdegen.noise import Given, Noise
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
 from sdegen.simulation.door import check_dynamics, check_times
-from sdegen.solvers.base import FixedStep, Step
+from sdegen.solvers.base import FixedStep, Memory, Solver, SplitStep
 from sdegen.solvers.containment import noise_vanishes
+from sdegen.solvers.last import FinalDenoising
+from sdegen.solvers.multistep import Multistep
 from sdegen.solvers.native import EulerMaruyama
 from sdegen.verification.kernel import Line
 from sdegen.verification.memory import remembering_flow, remembering_pair
@@ -52,6 +55,7 @@ from sdegen.verification.memory import remembering_flow, remembering_pair
 __all__ = ["ChainDensity", "edge_ratio", "start_point"]
 
 Array = NDArray[np.float64]
+Map = Callable[[State, Noise | None], State]  # of a state and the noise of one step
 
 _EDGE_WARNS, _EDGE_FAILS = 1e-6, 1e-2
 _NEGATIVE, _MASS_TOLERANCE = 1e-10, 1e-3
@@ -105,9 +109,8 @@ class ChainDensity:
             )
         if self.boundary is not None:
             self._check_ends()
-            parts = [hasattr(self.solver, name) for name in ("coefficients", "closing")]
-            parts += [type(self.solver).stages is not FixedStep.stages]
-            if any(parts) or not self.solver.takes_walls:
+            several = isinstance(self.solver, Multistep | FinalDenoising | SplitStep)
+            if several or not self.solver.takes_walls:
                 raise ValueError(
                     "the law between walls is built for steps of one part, such as those of "
                     f"EulerMaruyama, not of {type(self.solver).__name__}; pass boundary=None, or "
@@ -209,21 +212,21 @@ class ChainDensity:
         line = Line(self.grid.nodes.numpy())
         if ends is not None:
             line = Line(self.grid.nodes.numpy(), ends.kinds, ends.bridged)
-        closing, mover = (getattr(self.solver, name, None) for name in ("closing", "solver"))
-        if closing is None or mover is None:
-            return self._open_laws(line, self.solver, nodes, p0, point)
-        close = closing(self.dynamics, nodes)
-        laws = self._open_laws(line, mover, nodes, p0, point)
-        return _closed(line, laws, len(nodes) - 1, lambda _, x, __: close(x))
+        last = self.solver
+        if not isinstance(last, FinalDenoising):
+            return self._open_laws(line, last, nodes, p0, point)
+        laws = self._open_laws(line, last.solver, nodes, p0, point)
+        return _closed(
+            line, laws, len(nodes) - 1, lambda x, _: last.finalize(self.dynamics, x, nodes[-1])
+        )
 
     def _open_laws(
         self, line: Line, solver: FixedStep, nodes: Tensor, p0: Array, point: float | None
     ) -> Iterator[Array]:
         """The densities after each step, before the last state is denoised."""
-        linear = getattr(solver, "coefficients", None)
-        if linear is None:
+        if not isinstance(solver, Multistep):
             return self._forgetful(line, _Steps(self.dynamics, solver, nodes), p0, point)
-        steps, inner = linear(self.dynamics, nodes), self.dynamics.denoising
+        steps, inner = solver.coefficients(self.dynamics, nodes), self.dynamics.denoising
         assert inner is not None  # the solver's check() saw to it
         name, memory = type(solver).__name__, steps.states.shape[1]
         if self.dynamics.noise == "none":
@@ -314,13 +317,13 @@ class ChainDensity:
         warnings.warn(text, UserWarning, stacklevel=3)
 
 
-def _closed(line: Line, laws: Iterator[Array], count: int, close: Step) -> Iterator[Array]:
+def _closed(line: Line, laws: Iterator[Array], count: int, close: Map) -> Iterator[Array]:
     """The densities after each step, of which the last is mapped once more."""
     for i, p in enumerate(laws):
         if i < count - 1:
             yield p
             continue
-        last = line.after(p, _Moments(close, i, "FinalDenoising", noisy=False))
+        last = line.after(p, _Moments(close, "FinalDenoising", noisy=False))
         line.check_resolved(last)  # what lay near a point of the data has come nearer
         yield last
 
@@ -343,27 +346,31 @@ class _Steps:
 
     def __init__(self, sde: SDE, solver: FixedStep, nodes: Tensor) -> None:
         self.name, self.noisy = type(solver).__name__, solver.draws(sde)
-        self.count = len(nodes) - 1
-        self.step = solver.stepper(sde, nodes)
-        self.parts = solver.stages(sde, nodes)
+        self.count, self._sde = len(nodes) - 1, sde
+        parts = solver.parts() if isinstance(solver, SplitStep) else (solver,)
+        self._parts = [(part, part.begin(sde, nodes)) for part in parts]
         if len(nodes) > 2:
-            self._check_memory(solver.stepper(sde, nodes))
+            self._check_memory(solver, nodes)
 
     def at(self, i: int) -> Iterator[_Moments]:
         """The parts of step i, one after the other."""
-        return (_Moments(part, i, self.name, self.noisy) for part in self.parts)
+        for part, memory in self._parts:
 
-    def _check_memory(self, fresh: Step) -> None:
-        """Refuses a method that remembers: there step 1 depends on whether step 0 was taken."""
+            def step(
+                x: State, noise: Noise | None, part: Solver = part, memory: Memory = memory
+            ) -> State:
+                return part.step(self._sde, x, i, noise, memory)[0]
+
+            yield _Moments(step, self.name, part.draws(self._sde))
+
+    def _check_memory(self, solver: FixedStep, nodes: Tensor) -> None:
+        """Refuse a method that remembers: there step 1 depends on whether step 0 was taken."""
         x = torch.tensor([[-0.5], [0.75]], dtype=torch.float64)
-
-        def silent() -> State | None:
-            return torch.zeros_like(x) if self.noisy else None
-
+        silent = Given(torch.zeros_like(x)) if self.noisy else None
         with torch.no_grad():
-            forgetful = fresh(1, x, silent)
-            self.step(0, x + 1, silent)
-            if not torch.equal(self.step(1, x, silent), forgetful):
+            fresh, _ = solver.step(self._sde, x, 1, silent, solver.begin(self._sde, nodes))
+            _, memory = solver.step(self._sde, x + 1, 0, silent, solver.begin(self._sde, nodes))
+            if not torch.equal(solver.step(self._sde, x, 1, silent, memory)[0], fresh):
                 raise ValueError(
                     f"{self.name} remembers earlier steps and tells no coefficients; the law of a "
                     "chain is built for one-step methods, such as EulerMaruyama, Heun and DDIM, "
@@ -371,12 +378,30 @@ class _Steps:
                 )
 
 
+class _OneDraw(Noise):
+    """Noise whose normal is given, and which a step may draw once."""
+
+    def __init__(self, z: State, name: str) -> None:
+        drawn = False
+
+        def normal() -> State:
+            nonlocal drawn
+            if drawn:
+                raise ValueError(
+                    f"{name} draws more than one normal a step; the law of a chain is built for "
+                    "methods that draw once, such as EulerMaruyama and DDIM."
+                )
+            drawn = True
+            return z
+
+        self.normal = normal
+
+
 @dataclass(frozen=True)
 class _Moments:
     """m(x) and |s(x)| of one step."""
 
-    step: Step
-    i: int
+    step: Map
     name: str
     noisy: bool
 
@@ -406,19 +431,8 @@ class _Moments:
     def _with(self, x: Array, z: float) -> Array:
         """The state after the step, with the same draw for all."""
         state = torch.from_numpy(np.ascontiguousarray(x))[:, None]
-        draws = 0
-
-        def draw() -> State | None:
-            nonlocal draws
-            draws += 1
-            if draws > 1:
-                raise ValueError(
-                    f"{self.name} draws more than one normal a step; the law of a chain is built "
-                    "for methods that draw once, such as EulerMaruyama and DDIM."
-                )
-            return torch.full_like(state, z) if self.noisy else None
-
-        after = self.step(self.i, state, draw)[:, 0].numpy()
+        noise = _OneDraw(torch.full_like(state, z), self.name) if self.noisy else None
+        after = self.step(state, noise)[:, 0].numpy()
         if not np.isfinite(after).all():
             bad = float(x[~np.isfinite(after)][0])
             raise ValueError(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sdegen.noise import Given
 from sdegen.requests import check_kind
 from sdegen.sde.base import SDE
 from sdegen.sde.linear import LinearSDE, check_linear
@@ -77,12 +78,15 @@ def certify_noising(chain: SDE, sde: LinearSDE, times: Tensor) -> Certificate:
 def _steps(chain: SDE, steps: Tensor) -> tuple[Tensor, Tensor]:
     """a_k and b_k of every step, shapes (N,)."""
     x = torch.tensor([[0.0], [1.0], [2.0]], dtype=torch.float64)
-    step = EulerMaruyama().stepper(chain, steps)
+    solver = EulerMaruyama()
+    memory = solver.begin(chain, steps)
     a, b = [], []
     with torch.no_grad():
         for i in range(len(steps) - 1):
-            silent = step(i, x, lambda: torch.zeros_like(x))[:, 0]
-            loud = step(i, x, lambda: torch.ones_like(x))[:, 0]
+            silent, loud = (
+                solver.step(chain, x, i, Given(torch.full_like(x, z)), memory)[0][:, 0]
+                for z in (0.0, 1.0)
+            )
             bent = float((silent[2] - 2 * silent[1]).abs() + silent[0].abs())
             if bent > 1e-12 or float((loud - silent).diff().abs().max()) > 1e-12:
                 raise ValueError(

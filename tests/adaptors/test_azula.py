@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from exact import OracleNoise, Replay
+from exact import OracleNoise, Replay, solved
 
 import sdegen as sg
 from sdegen.noise import stream
@@ -107,7 +107,8 @@ def test_its_samplers_with_our_model_draw_what_we_draw(azula, monkeypatch, path,
     monkeypatch.setattr(sample.torch, "randn_like", lambda x: next(draws))
     x = path.prior_std * z[0]
     theirs = sampler(x)
-    ours = sg.DDIM().solve(
+    ours = solved(
+        sg.DDIM(),
         sg.ReverseSDE(path, model.score, eta),
         x,
         path.time_grid(12),

@@ -5,7 +5,7 @@ The network is mostly the exact one of a mixture, whose answers are known.
 
 import pytest
 import torch
-from exact import OracleNoise, Replay
+from exact import OracleNoise, Replay, solved
 from torch import nn
 
 import sdegen as sg
@@ -176,7 +176,8 @@ def test_its_samplers_with_our_model_and_ours_take_the_same_path(k_diffusion, sa
     theirs = getattr(k_diffusion.sampling, sampler)(sg.to_denoiser(model), x, sigmas, **words)
     eta = 1.0 if "ancestral" in sampler else 0.0
     solver = sg.Heun() if sampler == "sample_heun" else sg.DDIM()
-    ours = solver.solve(
+    ours = solved(
+        solver,
         sg.ReverseSDE(path, model.score, eta),
         x,
         sigmas,

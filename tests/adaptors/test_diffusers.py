@@ -9,7 +9,7 @@ import sys
 import diffusers
 import pytest
 import torch
-from exact import OracleNoise, Replay
+from exact import OracleNoise, Replay, solved
 from torch import nn
 
 import sdegen as sg
@@ -105,7 +105,8 @@ def test_our_ddim_is_that_of_its_scheduler(eta):
     nodes = (torch.tensor(steps, dtype=F64) + 1) / N
     x = stream(0, "x").normal((4, 2), dtype=F64)
     z = [stream(i, "z").normal((4, 2), dtype=F64) for i in range(10)]
-    path = sg.DDIM().solve(
+    path = solved(
+        sg.DDIM(),
         sg.ReverseSDE(model.sde, model.score, eta),
         x,
         nodes,
@@ -134,8 +135,8 @@ def test_ancestral_sampling_of_its_network_is_the_chain_of_its_scheduler():
     generator, twin = (torch.Generator().manual_seed(5) for _ in range(2))
     z = [torch.randn((4, 2), generator=twin, dtype=F64) for _ in range(N)]
     k = torch.arange(N, -1, -1, dtype=F64)
-    path = sg.EulerMaruyama().solve(
-        chain.reverse(model.score), x, k, noise=Replay(z), keep_path=True
+    path = solved(
+        sg.EulerMaruyama(), chain.reverse(model.score), x, k, noise=Replay(z), keep_path=True
     )
     network = OfTimestep()
     for i in range(N):
@@ -397,7 +398,7 @@ def test_zero_terminal_snr_of_any_scheduler_is_left_out_and_its_step_is_ours(nam
         dynamics, nodes = sg.ReverseSDE(model.sde, model.score, 0.0), times
         solver, noise = sg.DDIM(), None
     nodes = torch.as_tensor(nodes, dtype=F64)
-    ours = solver.solve(dynamics, x, nodes, noise=noise, keep_path=False).states[-1]
+    ours = solved(solver, dynamics, x, nodes, noise=noise, keep_path=False).states[-1]
     torch.testing.assert_close(ours, theirs.double(), rtol=0, atol=2e-5)
 
 
@@ -455,8 +456,13 @@ def test_ddpm_pipeline_with_our_model_draws_what_our_chain_draws(path):
     # their state is x/√(α² + σ²), and so is their noise, at all levels
     k = torch.arange(n, -1, -1, dtype=F64)
     with torch.no_grad():
-        ours = sg.EulerMaruyama().solve(
-            chain.reverse(model.score), spread * x, k, noise=Replay(z), keep_path=False
+        ours = solved(
+            sg.EulerMaruyama(),
+            chain.reverse(model.score),
+            spread * x,
+            k,
+            noise=Replay(z),
+            keep_path=False,
         )
     ours = ours.states[-1]
     assert float((theirs - (ours / 2 + 0.5).clamp(0, 1)).abs().max()) <= 1e-8

@@ -96,7 +96,7 @@ def test_metropolis_adjusted_it_needs_fewer_evaluations():
         sg.ReverseSDE(VP, BOTH),
         x_T,
         sg.timesteps.log_snr(VP, 30),
-        solver=sg.MetropolisCorrector(log_prob, corrector_steps=20, step=1.0),
+        solver=sg.MetropolisCorrector(log_prob, corrector_steps=20, step_size=1.0),
         rng=0,
         keep_path=False,
     )

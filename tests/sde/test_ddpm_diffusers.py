@@ -6,7 +6,7 @@ diffusers counts its timesteps from 0: its t is our k − 1. Its tables are floa
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
-from exact import Replay
+from exact import Replay, solved
 
 import sdegen as sg
 from sdegen.noise import stream
@@ -53,8 +53,8 @@ def test_ancestral_steps_are_those_of_ddpm_scheduler(variance, theirs):
     draws = torch.Generator().manual_seed(5)
     z = [torch.randn(x.shape, generator=draws, dtype=F64) for _ in range(n)]
     k = torch.arange(n, -1, -1, dtype=F64)
-    path = sg.EulerMaruyama().solve(
-        chain.reverse(score, variance), x, k, noise=Replay(z), keep_path=True
+    path = solved(
+        sg.EulerMaruyama(), chain.reverse(score, variance), x, k, noise=Replay(z), keep_path=True
     )
     for i in range(n):
         kk = n - i
@@ -88,8 +88,8 @@ def test_ddim_steps_are_those_of_ddim_scheduler(eta, steps):
     x = stream(0, "x").normal((4, 3, 2), dtype=F64)
     z = [stream(i, "z").normal((4, 3, 2), dtype=F64) for i in range(steps)]
     # the door refuses t = 0, where a score does not exist; the last step only goes there
-    path = sg.DDIM().solve(
-        dynamics, x, nodes, noise=Replay(z) if eta > 0 else None, keep_path=True
+    path = solved(
+        sg.DDIM(), dynamics, x, nodes, noise=Replay(z) if eta > 0 else None, keep_path=True
     )
     for i, k in enumerate(timesteps):
         noise = z[i] if eta > 0 else None

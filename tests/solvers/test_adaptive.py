@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from exact import mixture_flow, noised_gaussian, slope
+from exact import mixture_flow, noised_gaussian, slope, solved
 
 import sdegen as sg
 from sdegen.noise import stream
@@ -67,7 +67,7 @@ def test_rejected_noise_is_kept(times):
     # what is taken has no drift: a Brownian motion, whatever is refused on it. With fresh draws
     # after a refusal large increments are missing: the variance is then off by 90 standard errors
     n, kicked = 20_000, Kicked(0.2)
-    run = sg.AdaptiveHeun().solve(
+    run = solved(sg.AdaptiveHeun(),
         sg.ItoProcess(kicked, 1.0), torch.zeros(n, 1, dtype=F64),
         torch.tensor(times, dtype=F64), noise=stream(0, "kicked"), keep_path=False,
     )  # fmt: skip
@@ -82,7 +82,7 @@ def test_a_long_step_is_not_forgotten_where_a_time_has_cut_it():
     sde = sg.ItoProcess(lambda x, t: torch.zeros_like(x), 0.0)
     ts = torch.tensor([0.0, 5.0, 5.0 + 1e-6, 10.0], dtype=F64)
     x = torch.zeros(1, 1, dtype=F64)
-    run = sg.AdaptiveHeun().solve(sde, x, ts, noise=None, keep_path=False)
+    run = solved(sg.AdaptiveHeun(), sde, x, ts, noise=None, keep_path=False)
     # 0.1, 0.5, 2.5, 1.9; then 10⁻⁶; then 4.999999 at once
     assert run.nfe == 2 * 6
 
@@ -112,7 +112,7 @@ def test_a_score_that_is_nan_from_some_time_on(eta, dtype, as_user):
 
 
 def test_steps_that_never_do_end_at_the_precision_of_t():
-    run = sg.AdaptiveHeun().solve(
+    run = solved(sg.AdaptiveHeun(),
         sg.ItoProcess(Kicked(-1.0), 1.0), torch.zeros(2, 1, dtype=F64),
         torch.tensor([1.0, 2.0], dtype=F64), noise=stream(0, "kicked"), keep_path=False,
     )  # fmt: skip

@@ -1,10 +1,11 @@
 import pytest
 import torch
-from exact import noised_gaussian
+from exact import noised_gaussian, solved
 
 import sdegen as sg
 from sdegen.noise import stream
-from sdegen.solvers.base import Conditions, refine
+from sdegen.solvers.base import refine
+from sdegen.solvers.record import RunOptions
 
 F64 = torch.float64
 
@@ -148,9 +149,9 @@ def test_external_solvers_take_no_walls(solver):
 def test_ticks_count_the_times_reached(solver):
     ticks = []
     sde, times = sg.BrownianMotion(), torch.linspace(0, 1, 6, dtype=F64)
-    solver.solve(
+    solved(solver,
         sde, torch.zeros(2, 1), times, noise=stream(0, "x"), keep_path=False,
-        conditions=Conditions(tick=lambda: ticks.append(1)),
+        options=RunOptions(on_progress=lambda: ticks.append(1)),
     )  # fmt: skip
     assert len(ticks) == 5
 

@@ -11,13 +11,14 @@ from exact import (
     linear_chain_moments,
     noised_gaussian,
     slope,
+    solved,
     strong_error_ou,
 )
 
 import sdegen as sg
 from sdegen.noise import stream
-from sdegen.solvers.base import Conditions
 from sdegen.solvers.progress import TRIES, Progress
+from sdegen.solvers.record import RunOptions
 
 F64 = torch.float64
 
@@ -92,7 +93,7 @@ def test_native_euler_maruyama_against_torchsde_itself_on_the_same_increments():
     bm = ReplayedPath([math.sqrt(h) * one for one in z], h)
     theirs = torchsde.sdeint(TheirSDE(), x, times, bm=bm, method="euler", dt=h)
     for solver in (sg.EulerMaruyama(), sg.TorchSDE("euler")):
-        ours = solver.solve(TheirSDE.sde, x, times, noise=Replay(z), keep_path=True).states
+        ours = solved(solver, TheirSDE.sde, x, times, noise=Replay(z), keep_path=True).states
         assert float((ours - theirs).abs().max()) <= 1e-12
 
 
@@ -125,7 +126,7 @@ def test_torchsde_meets_the_nodes_exactly():
 
     sde, times = sg.ItoProcess(drift, 1.0), torch.linspace(1, 0.001, 98, dtype=F64).square()
     assert not torch.equal(times[:-1] + times.diff(), times[1:])
-    sg.TorchSDE("heun").solve(
+    solved(sg.TorchSDE("heun"),
         sde, torch.zeros(1, 1, dtype=F64), times,
         noise=stream(0, "z"), keep_path=False,
     )  # fmt: skip
@@ -161,7 +162,7 @@ def test_srk_for_additive_noise_has_strong_order_three_halves():
         nodes = torch.linspace(0, t_end, fine // m + 1, dtype=F64)
         draws = [w[:, None] for pair in zip(*coarsen(z, u, m), strict=True) for w in pair]
         x0 = torch.zeros(paths, 1, dtype=F64)
-        out = sg.TorchSDE("srk").solve(sde, x0, nodes, noise=Replay(draws), keep_path=False)
+        out = solved(sg.TorchSDE("srk"), sde, x0, nodes, noise=Replay(draws), keep_path=False)
         assert out.nfe == 3 * (len(nodes) - 1)
         return out.states[-1]
 
@@ -450,12 +451,13 @@ def test_torchdiffeq_refusals():
 def test_torchdiffeq_ticks_once_for_each_time():
     ticks = []
     ode, times = sg.ItoProcess(lambda x: -x, 0.0), torch.linspace(1, 0, 6, dtype=F64)
-    sg.TorchDiffEq().solve(
+    solved(
+        sg.TorchDiffEq(),
         ode,
         torch.ones(2, 1),
         times,
         noise=None,
         keep_path=False,
-        conditions=Conditions(tick=lambda: ticks.append(1)),
+        options=RunOptions(on_progress=lambda: ticks.append(1)),
     )
     assert len(ticks) == 5

@@ -112,7 +112,7 @@ def test_corrector_leaves_the_marginals_of_coarse_steps_better():
     errors = []
     for solver in (
         sg.DDIM(),
-        sg.MetropolisCorrector(log_prob, predictor=sg.DDIM(), corrector_steps=10, step=1.0),
+        sg.MetropolisCorrector(log_prob, predictor=sg.DDIM(), corrector_steps=10, step_size=1.0),
     ):
         for eta in (0.0, 1.0):
             dynamics = sg.ReverseSDE(sde, noised.score, eta)
@@ -201,7 +201,7 @@ def test_refusals(as_user):
     with pytest.raises(ValueError, match=r"predictor must end .* which FinalDenoising replaces"):
         sg.MetropolisCorrector(law, sg.FinalDenoising())
     with pytest.raises(ValueError, match=r"step must be finite and > 0, but is -1"):
-        sg.MetropolisCorrector(law, step=-1.0)
+        sg.MetropolisCorrector(law, step_size=-1.0)
     with pytest.raises(ValueError, match=r"predictor\.substeps must be 1, but is 3"):
         sg.MetropolisCorrector(law, predictor=sg.DDIM(substeps=3))
     with pytest.raises(ValueError, match=r"needs a score and the σ of a kernel.*ItoProcess"):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from exact import Replay, mixture_flow, noised_gaussian, slope
+from exact import Replay, mixture_flow, noised_gaussian, slope, solved, walked
 
 import sdegen as sg
 from sdegen.noise import stream
@@ -108,12 +108,17 @@ def test_order_one_in_x0_at_eta_one_is_the_ancestral_chain():
     times = sg.timesteps.log_snr(sde, 20)
     x = stream(0, "x").normal((16, 1), dtype=F64)
     z = [stream(i, "z").normal((16, 1), dtype=F64) for i in range(20)]
-    ours = sg.ExponentialAdams(1, "x0").solve(
-        sg.ReverseSDE(sde, noised.score), x, times, noise=Replay(z), keep_path=True
+    ours = solved(
+        sg.ExponentialAdams(1, "x0"),
+        sg.ReverseSDE(sde, noised.score),
+        x,
+        times,
+        noise=Replay(z),
+        keep_path=True,
     )
     chain = sg.DDPM.discretize(sde, times=times).reverse(noised.score)
     k = torch.arange(20, -1, -1, dtype=F64)
-    theirs = sg.EulerMaruyama().solve(chain, x, k, noise=Replay(z), keep_path=True)
+    theirs = solved(sg.EulerMaruyama(), chain, x, k, noise=Replay(z), keep_path=True)
     torch.testing.assert_close(ours.states, theirs.states, rtol=1e-11, atol=1e-11)
 
 
@@ -192,10 +197,7 @@ def test_gradients_flow_through_the_nodes():
 
         def end(middle, solver=solver):
             nodes = torch.cat([inner[:1], middle, inner[-1:]])
-            step, state = solver.stepper(flow, nodes), x
-            for i in range(4):
-                state = step(i, state, lambda: None)
-            return state.sum()
+            return walked(solver, flow, nodes, x)[-1].sum()
 
         assert torch.autograd.gradcheck(end, inner[1:-1].clone().requires_grad_(), atol=1e-7)
 

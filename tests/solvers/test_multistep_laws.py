@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from exact import affine_run_moments, noised_gaussian, slope
+from exact import affine_run_moments, noised_gaussian, slope, walked
 
 import sdegen as sg
 
@@ -63,11 +63,9 @@ def test_churn_has_weak_order_two(solver):
     errors = []
     for n in steps:
         nodes, units = sg.timesteps.log_snr(sde, n), torch.eye(n, n + 2, dtype=F64)
-        x, draws = torch.zeros(n + 2, 1, dtype=F64), iter(units)
+        x = torch.zeros(n + 2, 1, dtype=F64)
         x[n] = 1.0
-        step = solver.stepper(flow, nodes)
-        for i in range(n):
-            x = step(i, x, lambda: next(draws)[:, None])  # noqa: B023 (called at once)
+        x = walked(solver, flow, nodes, x, units[:, :, None])[-1]
         a, b = x[n, 0] - x[-1, 0], x[:n, 0] - x[-1, 0]
         errors.append(float(a * a * start[1] + b.square().sum() - exact[1]))
     assert slope([1 / n for n in steps], errors) == pytest.approx(2, abs=0.15)

@@ -10,6 +10,7 @@ from exact import (
     noised_gaussian,
     ou_moments,
     slope,
+    solved,
     strong_error_ou,
 )
 
@@ -80,7 +81,7 @@ def test_euler_maruyama_is_the_update_written_out(device, dtype):
     times = torch.tensor([0.0, 0.3, 0.4, 1.0], dtype=F64)
     x = stream(1, "x").normal((5, 2, 3), dtype=dtype).to(device)
     draws = [stream(k, "z").normal((5, 2, 3), dtype=dtype).to(device) for k in range(3)]
-    path = sg.EulerMaruyama().solve(sde, x, times, noise=Replay(draws), keep_path=True).states
+    path = solved(sg.EulerMaruyama(), sde, x, times, noise=Replay(draws), keep_path=True).states
     for k, z in enumerate(draws):
         dt = float(times[k + 1] - times[k])
         x = x + dt * f(x, float(times[k])) + math.sqrt(dt) * g(x, 0.0) * z
@@ -231,7 +232,7 @@ def test_corrector_is_langevin_with_the_step_of_the_signal_to_noise_ratio():
     source = stream(0, "z")
     x, z1, z2, z3 = (source.normal((6, 1), dtype=F64) for _ in range(4))
     solver = sg.PredictorCorrector(corrector_steps=2, snr=0.2)
-    out = solver.solve(dynamics, x, nodes, noise=Replay([z1, z2, z3]), keep_path=False)
+    out = solved(solver, dynamics, x, nodes, noise=Replay([z1, z2, z3]), keep_path=False)
     s = nodes[1]
     g = sde.noise_rate(nodes[0])
     x = x - 0.1 * (sde.rate(nodes[0]) * x - g**2 * noised.score(x, nodes[0]))

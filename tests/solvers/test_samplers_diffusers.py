@@ -11,7 +11,7 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     HeunDiscreteScheduler,
 )
-from exact import mixture_flow, slope
+from exact import mixture_flow, slope, walked
 
 import sdegen as sg
 from sdegen.noise import stream
@@ -58,11 +58,7 @@ def theirs(scheduler, x, times, orders, noises):
 
 def ours(solver, eta, x, times, noises=None):
     dynamics = sg.ReverseSDE(SDE, NOISED.score, eta)
-    step, states = solver.stepper(dynamics, times), [x]
-    for i in range(len(times) - 1):
-        x = step(i, x, lambda i=i: None if noises is None else noises[i])
-        states.append(x)
-    return torch.stack(states)
+    return walked(solver, dynamics, times, x, noises)
 
 
 @pytest.mark.parametrize("grid", ["log_snr", "karras", "uniform"])

@@ -5,7 +5,7 @@ Its states are y = x/α and its sigmas r = σ/α.
 
 import pytest
 import torch
-from exact import mixture_flow, slope
+from exact import mixture_flow, slope, walked
 
 import sdegen as sg
 from benchmarks import bare
@@ -39,10 +39,8 @@ def compare(theirs, solver, eta, steps, grid, noisy=True):
     x = SDE.prior((32, 1), rng=0, dtype=F64)
     draws = [stream(i, "z").normal((32, 1), dtype=F64) for i in range(2 * steps)]
     a = theirs(x / SDE.alpha(times[0]), sigmas, iter(draws)) * SDE.alpha(times[-1])
-    dynamics, left = sg.ReverseSDE(SDE, NOISED.score, eta), iter(draws)
-    step = solver.stepper(dynamics, times)
-    for i in range(steps):
-        x = step(i, x, lambda: next(left) if noisy else None)
+    dynamics = sg.ReverseSDE(SDE, NOISED.score, eta)
+    x = walked(solver, dynamics, times, x, draws if noisy else None)[-1]
     assert float((a - x).abs().max()) <= 1e-8 * float(a.abs().max())
 
 

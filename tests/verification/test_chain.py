@@ -10,6 +10,7 @@ from exact import affine_run_moments, linear_chain_moments, noised_gaussian, nor
 from scipy import integrate
 
 import sdegen as sg
+from sdegen.noise import Given
 from sdegen.solvers.base import FixedStep
 from sdegen.step import update
 from sdegen.verification.chain import ChainDensity
@@ -145,12 +146,14 @@ def test_a_grid_that_cuts_the_stirred_density_is_refused():
 def test_the_parts_of_a_step_are_the_step():
     solver, times = sg.KarrasHeun(churn=sg.Churn(5.0)), VP.time_grid(6)
     dynamics = sg.ReverseSDE(VP, mixture_score, 0.0)
-    stir, flow = solver.stages(dynamics, times)
-    step = solver.stepper(dynamics, times)
-    x, z = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None], torch.tensor([[0.7]])
-    draw = z.double().expand_as(x).clone
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+    noise = Given(torch.full_like(x, 0.7))
     for i in range(6):
-        torch.testing.assert_close(flow(i, stir(i, x, draw), draw), step(i, x, draw))
+        found = x
+        for part in solver.parts():
+            found, _ = part.step(dynamics, found, i, noise, part.begin(dynamics, times))
+        whole, _ = solver.step(dynamics, x, i, noise, solver.begin(dynamics, times))
+        torch.testing.assert_close(found, whole)
 
 
 def test_the_forward_chain_of_ddpm_is_the_kernel_of_its_sde():
@@ -353,17 +356,16 @@ def test_noise_that_is_narrow_in_one_place_is_refined_there():
 class TwoStep(FixedStep):
     """Adams-Bashforth, which remembers the last drift."""
 
-    def stepper(self, sde, nodes):
-        memory = {}
+    def begin(self, sde, nodes):
+        return nodes, None
 
-        def step(i, x, draw):
-            f, dt = sde.drift(x, nodes[i]), nodes[i + 1] - nodes[i]
-            before = memory.get(i - 1, f)
-            memory[i] = f
-            before = before if before.shape == f.shape else f
-            return update(x, 1.5 * f - 0.5 * before, sde.diffusion(x, nodes[i]), dt, draw())
-
-        return step
+    def step(self, sde, x, i, noise, memory):
+        nodes, before = memory
+        f, dt = sde.drift(x, nodes[i]), nodes[i + 1] - nodes[i]
+        after = update(x, 1.5 * f - 0.5 * (f if before is None else before), dt)
+        if noise is not None:
+            after = sde.add_noise(after, x, nodes[i], dt.abs().sqrt(), noise)
+        return after, (nodes, f)
 
 
 GRID = sg.Grid(-6.0, 6.0, cells=200)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from exact import noised_gaussian, normal_density
+from exact import noised_gaussian, normal_density, walked
 
 import sdegen as sg
 from sdegen.solvers.base import FixedStep
@@ -37,16 +37,18 @@ class AdamsBashforth(FixedStep):
                 scores[i, j] = -weight * dt[i] * 0.5 * (1 + sde.eta**2) * g * g
         return Coefficients(torch.ones_like(dt), states, scores, noise)
 
-    def stepper(self, sde, nodes):
-        past = {}
+    def begin(self, sde, nodes):
+        return nodes, {}
 
-        def step(i, x, draw):
-            past[i] = sde.drift(x, nodes[i])
-            f = sum(weight * past[i - j] for j, weight in enumerate(self.weights(i)))
-            dt = nodes[i + 1] - nodes[i]
-            return update(x, f, sde.diffusion(x, nodes[i]), dt, draw())
-
-        return step
+    def step(self, sde, x, i, noise, memory):
+        nodes, past = memory
+        past = past | {i: sde.drift(x, nodes[i])}
+        f = sum(weight * past[i - j] for j, weight in enumerate(self.weights(i)))
+        dt = nodes[i + 1] - nodes[i]
+        after = update(x, f, dt)
+        if noise is not None:
+            after = sde.add_noise(after, x, nodes[i], dt.abs().sqrt(), noise)
+        return after, (nodes, past)
 
 
 class ThreeStep(AdamsBashforth):
@@ -63,15 +65,12 @@ def moments(solver, sde, times, mean, var):
     in one step: what the solver makes of them is the answer to each.
     """
     nodes = solver.nodes(times)
-    step, steps = solver.stepper(sde, nodes), len(nodes) - 1
+    steps = len(nodes) - 1
     x = torch.zeros(steps + 2, 1, dtype=torch.float64)
     x[1] = 1.0
     draws = torch.eye(steps + 2, dtype=torch.float64)[2:, :, None]
-    path = [x]
-    for i in range(steps):
-        x = step(i, x, lambda i=i: None if sde.noise == "none" else draws[i])
-        path.append(x)
-    x = torch.stack(path)[:: solver.substeps, :, 0]
+    x = walked(solver, sde, nodes, x, None if sde.noise == "none" else draws)
+    x = x[:: solver.substeps, :, 0]
     answer = x - x[:, :1]
     spread = answer[:, 1] ** 2 * var + (answer[:, 2:] ** 2).sum(1)
     return (x[:, 0] + answer[:, 1] * mean).tolist(), spread.tolist()

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.noise import Stream
-from sdegen.solvers.onestep import _Noise
+from sdegen.noise import Given, Stream
+from sdegen.solvers.compiled import _Noise
 
 F64 = torch.float64
 needs_compiler = pytest.mark.skipif(
@@ -34,20 +34,18 @@ def error(kind, call):
         return str(e)
 """
 _STEPS = """
-from sdegen.noise import Streams, box_muller
+from sdegen.noise import Given, Streams, box_muller
 
 def one_by_one(kind, x0, times, substeps, block, walls=None):
     # the same normals, drawn in pairs for steps 2j and 2j + 1
     solver = kind(substeps)
-    nodes, move = solver.nodes(torch.tensor(times, dtype=F64)), solver.mover(well)
+    nodes = solver.nodes(torch.tensor(times, dtype=F64))
     steps, width = len(nodes) - 1, torch.int64 if x0.dtype == F64 else torch.int32
     k = Streams(0, "dynamics").block(block).bits(((steps + 1) // 2, 2, *x0.shape), dtype=width)
     z = [z for pair in k for z in box_muller(pair, x0.dtype)]
-    x, path = x0, [x0]
+    memory, path = solver.begin(well, nodes), [x0]
     for i in range(steps):
-        dt = float(nodes[i + 1] - nodes[i])
-        x = move(x, nodes[i], nodes[i + 1], dt, abs(dt) ** 0.5, z[i])
-        path.append(x)
+        path.append(solver.step(well, path[-1], i, Given(z[i]), memory)[0])
     return torch.stack(path[::substeps])
 
 # steps between two times, and runs of at most 8: several runs; several times in a run; an odd
@@ -143,12 +141,13 @@ def test_what_compiled_runs_cannot_do_is_refused(as_user):
 def test_a_step_on_a_gpu_waits_for_nothing():
     nodes = torch.linspace(0, 1, 33, dtype=F64)
     x = torch.zeros(1000, 1, device="cuda")
-    step, z = sg.EulerMaruyama().stepper(WELL, nodes), torch.ones_like(x)
+    solver, noise = sg.EulerMaruyama(), Given(torch.ones_like(x))
+    memory = solver.begin(WELL, nodes)
     torch.cuda.set_sync_debug_mode("error")
     try:
         with torch.no_grad():
             for i in range(32):
-                x = step(i, x, lambda: z)
+                x, memory = solver.step(WELL, x, i, noise, memory)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     # z = 1: the Euler steps of dx = f dt + 0.7 dt^{1/2} a step
