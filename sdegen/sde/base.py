@@ -258,8 +258,11 @@ class SDE(ABC):
             The next state.
         """
         sigma = self.constant_noise
-        g = self.diffusion(x, t) if sigma is None else sigma
-        return diffuse(after, noise.normal(), root_dt, g)
+        if sigma is None:
+            return diffuse(after, noise.normal(), root_dt, self.diffusion(x, t))
+        if isinstance(root_dt, float):  # as `diffuse` has it, without a call
+            return after.add_(noise.normal(), alpha=root_dt * sigma)
+        return diffuse(after, noise.normal(), root_dt, sigma)
 
     def check_derivatives(self, x: State, t: Time) -> None:  # noqa: B027, most take none
         """Refuse dynamics that use a derivative which is not that of their function.
@@ -419,6 +422,9 @@ class ItoProcess(SDE):
             self._slope = _bound(read, tensors)
             if read.of_time and autonomous is None:
                 self.autonomous = None
+        if self._alpha == 0.0 and tensors is None and type(self).drift is ItoProcess.drift:
+            # the function itself: a call less in each step of a small ensemble
+            object.__setattr__(self, "drift", self._drift)
 
     @property
     def trajectories(self) -> int | None:

@@ -127,7 +127,7 @@ class Solver(ABC):
     ends_at_data: ClassVar[bool] = False
     is_update: ClassVar[bool] = False
     orders: ClassVar[Orders | None] = None
-    evaluations: ClassVar[float | None] = None
+    evaluations: ClassVar[int | None] = None
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
         """Refuse dynamics that this solver does not solve.
@@ -244,9 +244,10 @@ def integrate(
     if memory is None:
         _check(sde, solver, nodes, noise)
         memory = solver.begin(sde, nodes)
+    step = solver.step
     for i in range(len(nodes) - 1):
         before = x
-        x, memory = solver.step(sde, x, i, noise, memory)
+        x, memory = step(sde, x, i, noise, memory)
         if boundary is not None:
             x = boundary.apply(before, x, i, noise)
         yield x

@@ -87,7 +87,7 @@ class FinalDenoising(FixedStep):
         return self.solver.nodes(times)
 
     @property
-    def evaluations(self) -> float | None:  # type: ignore[override]
+    def evaluations(self) -> int | None:  # type: ignore[override]
         """Those of the solver; the last step evaluates once more."""
         return self.solver.evaluations
 

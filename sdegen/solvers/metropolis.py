@@ -156,7 +156,7 @@ class MetropolisCorrector(FixedStep):
             )
 
     @property
-    def evaluations(self) -> float | None:  # type: ignore[override]
+    def evaluations(self) -> int | None:  # type: ignore[override]
         """Of the score in a step: the predictor's, and two for each corrector step."""
         of_predictor = self.predictor.evaluations
         return None if of_predictor is None else of_predictor + 2 * self.corrector_steps

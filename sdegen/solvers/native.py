@@ -210,7 +210,7 @@ class PredictorCorrector(FixedStep):
             )
 
     @property
-    def evaluations(self) -> float | None:  # type: ignore[override]
+    def evaluations(self) -> int | None:  # type: ignore[override]
         """Of the score in a step: the predictor's, and one for each corrector step."""
         of_predictor = self.predictor.evaluations
         return None if of_predictor is None else of_predictor + self.corrector_steps
