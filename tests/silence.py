@@ -87,9 +87,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "FixedStep",
         "Heun",
         "KarrasHeun",
+        "Noise",
         "Solver",
         "TorchDiffEq",
         "TorchSDE",
+        "integrate",
         "update",
     ),
     "samplers": (

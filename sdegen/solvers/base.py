@@ -27,8 +27,9 @@ from torch import Tensor
 
 from sdegen.checks import check_count
 from sdegen.noise import Noise
+from sdegen.requests import kind_of
 from sdegen.sde.base import SDE
-from sdegen.shapes import State
+from sdegen.shapes import State, as_times
 from sdegen.step import to_floats
 
 __all__ = [
@@ -240,7 +241,8 @@ def integrate(
     >>> [float(x) for x in integrate(ou, EulerMaruyama(), torch.ones(1, 1), [0.0, 0.5, 1.0])]
     [0.5, 0.25]
     """
-    nodes = torch.as_tensor(nodes, dtype=torch.float64)
+    if not isinstance(nodes, Tensor) or nodes.dtype != torch.float64:
+        nodes = as_times(nodes)
     if memory is None:
         _check(sde, solver, nodes, noise)
         memory = solver.begin(sde, nodes)
@@ -255,11 +257,15 @@ def integrate(
 
 def _check(sde: SDE, solver: Solver, nodes: Tensor, noise: Noise | None) -> None:
     """Refuse dynamics that the solver does not take, and noisy ones without noise."""
+    if not isinstance(solver, Solver):
+        raise TypeError(
+            f"solver must be a solver, such as EulerMaruyama(), but is {kind_of(solver)}."
+        )
     solver.check(sde, nodes)
     if noise is None and solver.draws(sde):
         raise ValueError(
-            f"{type(solver).__name__} draws noise for this {type(sde).__name__}, but noise is None; "
-            "pass Noise(x, rng=0)."
+            f"{type(solver).__name__} draws noise for this {type(sde).__name__}, but noise is "
+            "None; pass Noise(x, rng=0)."
         )
 
 

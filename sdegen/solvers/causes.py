@@ -1,4 +1,4 @@
-"""Why trajectories were lost: an end of the space of f and g, or a time at which f is not finite."""
+"""Why trajectories were lost: an end of the space of f and g, or a time where f is not finite."""
 
 from __future__ import annotations
 

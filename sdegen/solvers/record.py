@@ -213,7 +213,7 @@ class RunMonitor:
         self._lost = rows
 
     def _failed(self, i: int, x: State, *, now: bool) -> bool:
-        """Return whether trajectories are seen to be lost at nodes[i]; on a GPU, when it must be."""
+        """Return whether trajectories are lost at nodes[i]; a GPU is asked when it must be."""
         self._due = i + min(i, _CHECK_EVERY)
         if x.is_cuda and not now:
             # to read the sum would make the host wait for every step that it has sent off

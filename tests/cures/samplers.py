@@ -4,6 +4,7 @@ import torch
 
 import sdegen as sg
 from tests.cures.common import (
+    BM,
     CIR,
     F64,
     GAUSS,
@@ -120,6 +121,11 @@ def running_out(until):
 
 
 MADE = sg.LinearMultistep(DOWN, sg.AngularAdams(2).coefficients(PROBABILITY_FLOW, DOWN), VP.kernel)
+
+
+def by_hand(noise):
+    return sg.integrate(BM, sg.EulerMaruyama(), column(0.5), [0.0, 0.1], noise)
+
 
 FOLLOWED = {
     # --- solvers
@@ -328,6 +334,11 @@ FOLLOWED = {
         r"end before that t. Or the drift may jump: loosen rtol and atol",
         lambda: growing(1.0, sg.TorchDiffEq()),
         lambda: growing(0.45, sg.TorchDiffEq()),
+    ),
+    "noisy dynamics without noise": (
+        r"but noise is None; pass Noise",
+        lambda: next(by_hand(None)),
+        lambda: next(by_hand(sg.Noise(column(0.5), rng=0))),
     ),
     # --- chains
     "denoising a chain that denoises": (

@@ -34,7 +34,7 @@ def walk(h, steps, adjusted, n=40_000):
             x, accepted = mala_step(x, T, score, law, h, z, u)
             share += float(accepted.double().mean()) / steps
         else:
-            x = sg.update(x, score(x, T), torch.tensor(2.0).sqrt(), h, z)
+            x = sg.update(x, score(x, T), h) + torch.sqrt(2 * h) * z
     return x, share
 
 
@@ -200,7 +200,7 @@ def test_refusals(as_user):
         sg.MetropolisCorrector(law, sg.AdaptiveHeun())
     with pytest.raises(ValueError, match=r"predictor must end .* which FinalDenoising replaces"):
         sg.MetropolisCorrector(law, sg.FinalDenoising())
-    with pytest.raises(ValueError, match=r"step must be finite and > 0, but is -1"):
+    with pytest.raises(ValueError, match=r"step_size must be finite and > 0, but is -1"):
         sg.MetropolisCorrector(law, step_size=-1.0)
     with pytest.raises(ValueError, match=r"predictor\.substeps must be 1, but is 3"):
         sg.MetropolisCorrector(law, predictor=sg.DDIM(substeps=3))

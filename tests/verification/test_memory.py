@@ -6,9 +6,8 @@ import torch
 from exact import noised_gaussian, normal_density, walked
 
 import sdegen as sg
-from sdegen.solvers.base import FixedStep
 from sdegen.solvers.exponential import Coefficients
-from sdegen.solvers.multistep import ExponentialAdams, ExponentialAdamsMoulton
+from sdegen.solvers.multistep import ExponentialAdams, ExponentialAdamsMoulton, Multistep
 from sdegen.step import update
 from sdegen.verification.chain import ChainDensity
 from sdegen.verification.distances import total_variation
@@ -17,7 +16,7 @@ VP, NOISED = noised_gaussian(mean=1.0, std=0.5, t_min=1e-2)
 GRID = sg.Grid(-9.0, 9.0, cells=500)
 
 
-class AdamsBashforth(FixedStep):
+class AdamsBashforth(Multistep):
     """x' = x + dt (3/2 f − ½ f_before) + √|dt| g z on a ReverseSDE; told and taken."""
 
     depth = 2
