@@ -85,8 +85,8 @@ def _chain(variance):
 
 
 def _walls(kind):
-    walls = sg.Walls(0.0, 1.0, kind)
-    return _path(sg.BrownianMotion(1.0), sg.EulerMaruyama(10), walls=walls)
+    box = {"no-flux": sg.Reflecting, "absorbing": sg.Absorbing, "periodic": sg.Periodic}[kind]
+    return _path(sg.BrownianMotion(1.0), sg.EulerMaruyama(10), boundary=box(0.0, 1.0))
 
 
 def _calibrated():
@@ -298,10 +298,10 @@ RESULTS = {
         x0=_start(300, 2),
         boundary={0: sg.Reflecting(0.0, 1.0), 1: sg.Periodic(0.0, 2.0)},
     ),
-    "simulate, freeze, periodic": lambda: _counted(
+    "simulate, freeze, box": lambda: _counted(
         sg.ItoProcess(lambda x: torch.where(x > 0.99, math.nan, 0 * x), 1.0),
         sg.EulerMaruyama(5),
-        boundary=sg.Periodic(0.0, 1.0),
+        boundary=sg.Reflecting(0.0, 1.0),
         on_nonfinite="freeze",
     ),
     "reverse, DPM2": lambda: _sampled(sg.DPM2(), 0.0),

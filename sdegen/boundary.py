@@ -28,7 +28,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -36,7 +36,6 @@ from torch import Tensor
 
 from sdegen.requests import refuse_lost_gradient
 from sdegen.shapes import State
-from sdegen.walls import WallKind, Walls
 
 __all__ = [
     "Absorbing",
@@ -45,15 +44,32 @@ __all__ = [
     "BoundaryLike",
     "Enclosure",
     "End",
+    "EndKind",
     "Interval",
     "Periodic",
     "Reflecting",
+    "Walls",
+    "check_end_kind",
     "enclosure_of",
     "interval_of",
+    "of_words",
+    "refuse_walls",
     "values_of",
 ]
 
 Bound = float | Callable[[Any], Any]
+EndKind = Literal["no-flux", "absorbing", "periodic"]
+
+
+def check_end_kind(kind: object, argument: str) -> None:
+    """Refuse a word that names no boundary.
+
+    Raises:
+        ValueError: Naming the argument, what came, and the words there are.
+    """
+    if not (isinstance(kind, str) and kind in get_args(EndKind)):
+        words = ", ".join(repr(word) for word in get_args(EndKind))
+        raise ValueError(f"{argument} must be one of {words}, but is {kind!r}.")
 
 
 def values_of(bound: Bound, times: Tensor) -> Tensor:
@@ -131,7 +147,7 @@ class End:
         bridge: Whether paths that touch an absorbing end between two steps are absorbed too.
     """
 
-    kind: WallKind
+    kind: EndKind
     at: Bound
     bridge: bool = False
 
@@ -218,7 +234,7 @@ class Boundary:
     high: Bound = math.inf
     coordinates: Literal["all"] | None = field(default=None, kw_only=True)
 
-    kind: ClassVar[WallKind] = "no-flux"
+    kind: ClassVar[EndKind] = "no-flux"
 
     def __post_init__(self) -> None:
         name = type(self).__name__
@@ -277,7 +293,7 @@ class Reflecting(Boundary):
     Reflecting(low=0.0, high=inf, coordinates=None)
     """
 
-    kind: ClassVar[WallKind] = "no-flux"
+    kind: ClassVar[EndKind] = "no-flux"
 
 
 @dataclass(frozen=True)
@@ -297,7 +313,7 @@ class Absorbing(Boundary):
 
     bridge: bool = field(default=True, kw_only=True)
 
-    kind: ClassVar[WallKind] = "absorbing"
+    kind: ClassVar[EndKind] = "absorbing"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -324,7 +340,7 @@ class Periodic(Boundary):
         coordinates: "all" where one box is meant for each coordinate of a state of several.
     """
 
-    kind: ClassVar[WallKind] = "periodic"
+    kind: ClassVar[EndKind] = "periodic"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -335,8 +351,71 @@ class Periodic(Boundary):
             )
 
 
-One = Boundary | Walls | tuple[Boundary, Boundary]
+One = Boundary | tuple[Boundary, Boundary]
 BoundaryLike = One | Mapping[int | tuple[int, ...], One] | Sequence[One | None]
+
+
+_CLASSES: dict[str, type[Boundary]] = {
+    kind.kind: kind for kind in (Reflecting, Absorbing, Periodic)
+}
+
+
+def of_words(kinds: EndKind | tuple[EndKind, EndKind], low: Bound, high: Bound) -> One:
+    """Return the boundary that words name, where its ends are known.
+
+    Args:
+        kinds: A word, or a pair (lower, upper).
+        low: Lower end.
+        high: Upper end.
+
+    >>> of_words("absorbing", 0.0, 1.0)
+    Absorbing(low=0.0, high=1.0, coordinates=None, bridge=True)
+    """
+    lower, upper = (kinds, kinds) if isinstance(kinds, str) else kinds
+    if lower == upper:
+        return _CLASSES[lower](low, high)
+    return _CLASSES[lower](low), _CLASSES[upper](high=high)
+
+
+class Walls:
+    """The box of version 0.1; it says what to write in its place.
+
+    Args:
+        low: Lower end.
+        high: Upper end.
+        kind: A word, or a pair of words.
+        coordinates: "all" for a box around each coordinate.
+
+    Raises:
+        TypeError: Always, with the boundary= line.
+    """
+
+    def __init__(
+        self, low: object, high: object, kind: object = "no-flux", *, coordinates: object = None
+    ) -> None:
+        lower, upper = kind if isinstance(kind, tuple) and len(kind) == 2 else (kind, kind)
+        names = [
+            _CLASSES[word].__name__ if isinstance(word, str) and word in _CLASSES else "Reflecting"
+            for word in (lower, upper)
+        ]
+        every = ", coordinates='all'" if coordinates == "all" else ""
+        line = f"{names[0]}({low}, {high}{every})"
+        if names[0] != names[1]:
+            line = f"({names[0]}({low}), {names[1]}(high={high}))"
+        raise TypeError(f"Walls is no more: write boundary={line} in its place.")
+
+
+def refuse_walls(walls: object) -> None:
+    """Refuse the argument of version 0.1.
+
+    Raises:
+        TypeError: Unless it is None, with the boundary= line.
+    """
+    if walls is not None:
+        raise TypeError(
+            f"walls= is no more, but is {walls!r}: write boundary=Reflecting(low, high), "
+            "boundary=Absorbing(low, high) or boundary=Periodic(low, high) in its place."
+        )
 
 
 def interval_of(boundary: object) -> Interval:
@@ -351,15 +430,6 @@ def interval_of(boundary: object) -> Interval:
     """
     if isinstance(boundary, Boundary):
         return Interval(*boundary.ends)
-    if isinstance(boundary, Walls):
-        bridged = [kind == "absorbing" for kind in boundary.kinds]
-        low, high = (
-            End(kind, at, bridge) if math.isfinite(at) else None
-            for kind, at, bridge in zip(
-                boundary.kinds, (boundary.low, boundary.high), bridged, strict=True
-            )
-        )
-        return Interval(low, high)
     if isinstance(boundary, tuple) and len(boundary) == 2:
         lower, upper = boundary
         if isinstance(lower, Boundary) and isinstance(upper, Boundary):
@@ -459,34 +529,24 @@ class Enclosure:
                 )
 
 
-def enclosure_of(boundary: object, walls: object, event: Sequence[int]) -> Enclosure | None:
+def enclosure_of(boundary: object, event: Sequence[int]) -> Enclosure | None:
     """Return what bounds a state of a given event, None where nothing does.
 
     Args:
         boundary: One of the three classes, a pair of them, a mapping from coordinates to either,
             or a sequence with an entry for each coordinate; None for none.
-        walls: `Walls`, the same in their words, or None.
         event: Shape of the event.
 
     Raises:
         TypeError: If something is of another kind.
-        ValueError: If both are given, one box is passed for a state of several coordinates
+        ValueError: If one box is passed for a state of several coordinates
             without coordinates="all", or a coordinate is none of the event's.
     """
     event = tuple(event)
-    if boundary is not None and walls is not None:
-        raise ValueError("boundary= and walls= are one thing: pass boundary= alone.")
-    if walls is not None:
-        if not isinstance(walls, Walls):
-            raise TypeError(
-                f"walls must be Walls(low, high, kind) or None, but is {walls!r}; pass "
-                "boundary=Reflecting(low, high)."
-            )
-        boundary = walls
     if boundary is None:
         return None
     count = math.prod(event)
-    whole = isinstance(boundary, Boundary | Walls | str) or (
+    whole = isinstance(boundary, Boundary | str) or (
         isinstance(boundary, tuple)
         and len(boundary) == 2
         and (count == 1 or any(isinstance(b, str) for b in boundary))
@@ -494,13 +554,12 @@ def enclosure_of(boundary: object, walls: object, event: Sequence[int]) -> Enclo
     )
     if whole:
         interval = interval_of(boundary)
-        named = isinstance(boundary, Boundary | Walls) and boundary.coordinates == "all"
+        named = isinstance(boundary, Boundary) and boundary.coordinates == "all"
         if count > 1 and not named:
             kind = next(iter(interval.ends)).kind if interval.ends else "no-flux"
-            word = {"no-flux": "Reflecting", "absorbing": "Absorbing", "periodic": "Periodic"}
             raise ValueError(
                 f"one box {interval} for {count} coordinates would bound each of them; pass "
-                f"boundary={{0: {word[kind]}(…)}} for coordinate 0 alone, or say "
+                f"boundary={{0: {_CLASSES[kind].__name__}(…)}} for coordinate 0 alone, or say "
                 "coordinates='all' in the box where each is meant."
             )
         return Enclosure(event, ((None, interval),))

@@ -26,6 +26,7 @@ from typing import Any, Literal
 __all__ = ["ConfigFile", "read_config", "sha256_of", "to_toml"]
 
 _TABLES = ("inputs", "versions")
+_RENAMED = {("simulate", "walls"): "boundary"}  # keys of version 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +92,9 @@ def read_config(path: Path, kinds: dict[str, type]) -> ConfigFile:
     kind = kinds[command]
     hints = typing.get_type_hints(kind)
     names = [field.name for field in dataclasses.fields(kind)]
+    for (of, old), new in _RENAMED.items():
+        if of == command and old in values and new not in values:
+            values[new] = values.pop(old)
     for key, value in values.items():
         if key not in names:
             near = difflib.get_close_matches(key, names, 1)

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.boundary import enclosure_of, values_of
+from sdegen.boundary import enclosure_of, of_words, values_of
 
 F64 = torch.float64
 BM = sg.BrownianMotion(1.0)
 
 
-def of(boundary, event=(1,), walls=None):
-    return enclosure_of(boundary, walls, event)
+def of(boundary, event=(1,)):
+    return enclosure_of(boundary, event)
 
 
 @pytest.mark.parametrize("kind", [sg.Reflecting, sg.Absorbing])
@@ -27,7 +27,6 @@ def test_half_lines(kind):
 
 def test_ends_are_converted_where_they_enter():
     assert sg.Reflecting(np.float32(0.5), torch.tensor(2)) == sg.Reflecting(0.5, 2.0)
-    assert sg.Walls(torch.tensor(0.0), np.float64(1.0)) == sg.Walls(0.0, 1.0)
 
 
 def test_a_mapping_a_sequence_and_a_pair_say_the_same():
@@ -35,7 +34,7 @@ def test_a_mapping_a_sequence_and_a_pair_say_the_same():
     assert of({0: ring, 2: wall}, (3,)) == of([ring, None, wall], (3,))
     assert of({(1, 0): ring}, (2, 2)).parts == of({2: ring}, (4,)).parts
     pair = (sg.Reflecting(0.0), sg.Absorbing(high=1.0))
-    assert of(pair) == enclosure_of(sg.Walls(0.0, 1.0, ("no-flux", "absorbing")), None, (1,))
+    assert of_words(("no-flux", "absorbing"), 0.0, 1.0) == pair
     assert of({0: pair}, (2,)).of(0).absorbs
     assert of({0: pair}, (2,)).of(1) is None
     assert of(None) is None
@@ -90,11 +89,25 @@ def test_bounds_that_move_are_asked_at_all_times():
             r"a pair \(lower, upper\) has one end each.* pass such as",
         ),
         (
-            lambda: of(sg.Reflecting(0.0), walls=sg.Walls(0, 1)),
-            ValueError,
-            "boundary= and walls= are one thing: pass boundary= alone",
+            lambda: sg.Walls(0.0, 1.0),
+            TypeError,
+            r"Walls is no more: write boundary=Reflecting\(0.0, 1.0\) in its place",
         ),
-        (lambda: sg.Walls([0.0, 0.0], [1.0, 2.0]), TypeError, r"low.*number"),
+        (
+            lambda: sg.Walls(0, 1, ("no-flux", "absorbing")),
+            TypeError,
+            r"write boundary=\(Reflecting\(0\), Absorbing\(high=1\)\) in",
+        ),
+        (
+            lambda: sg.Walls(-1, 1, "periodic", coordinates="all"),
+            TypeError,
+            r"write boundary=Periodic\(-1, 1, coordinates='all'\)",
+        ),
+        (
+            lambda: sg.simulate(BM, torch.zeros(2, 1), [0.0, 1.0], walls=(0, 1)),
+            TypeError,
+            r"walls= is no more, but is \(0, 1\): write boundary=Reflecting\(low, high\)",
+        ),
     ],
 )
 def test_refusals(make, kind, told, as_user):
@@ -105,25 +118,22 @@ def test_refusals(make, kind, told, as_user):
 def test_one_box_for_all_coordinates_is_said_by_name():
     x0 = torch.zeros(4, 2, dtype=F64)
     for box in (
-        {"walls": sg.Walls(-0.1, 0.1, coordinates="all")},
         {"boundary": sg.Reflecting(-0.1, 0.1, coordinates="all")},
         {"boundary": [sg.Reflecting(-0.1, 0.1)] * 2},
     ):
         path = sg.simulate(BM, x0, torch.linspace(0, 1, 11), rng=0, **box)
         assert float(path.states.abs().max()) <= 0.1
     with pytest.raises(ValueError, match="one box"):
-        sg.simulate(BM, x0, [0.0, 1.0], rng=0, walls=sg.Walls(-0.1, 0.1))
+        sg.simulate(BM, x0, [0.0, 1.0], rng=0, boundary=sg.Reflecting(-0.1, 0.1))
 
 
 @pytest.mark.parametrize("kind", ["no-flux", "periodic"])
-def test_walls_and_the_boundary_they_name_have_the_same_bits(kind):
+def test_a_boundary_and_that_of_its_coordinate_have_the_same_bits(kind):
     x0, times = torch.full((50, 1), 0.5), torch.linspace(0, 1, 21)
-    same = {"no-flux": sg.Reflecting, "periodic": sg.Periodic}[kind](0.0, 1.0)
-    a = sg.simulate(BM, x0, times, rng=0, walls=sg.Walls(0.0, 1.0, kind))
-    b = sg.simulate(BM, x0, times, rng=0, boundary=same)
-    c = sg.simulate(BM, x0, times, rng=0, boundary={0: same})
+    same = of_words(kind, 0.0, 1.0)
+    a = sg.simulate(BM, x0, times, rng=0, boundary=same)
+    b = sg.simulate(BM, x0, times, rng=0, boundary={0: same})
     assert torch.equal(a.states, b.states)
-    assert torch.equal(a.states, c.states)
 
 
 def test_densities_take_the_same_boundaries():
@@ -163,7 +173,7 @@ def test_a_period_that_is_not_the_drifts_own_is_refused():
         sg.FokkerPlanck(SINE, sg.Grid(0.0, high, 100), "periodic")
     told = r"\[0, 6\] is no period of the drift: it is .* Pass the ends of its own period"
     with pytest.raises(ValueError, match=told):
-        sg.simulate(SINE, x0, [0.0, 0.1], walls=sg.Walls(0.0, 6.0, "periodic"), rng=0)
+        sg.simulate(SINE, x0, [0.0, 0.1], boundary=sg.Periodic(0.0, 6.0), rng=0)
     with pytest.raises(ValueError, match=told):
         sg.FokkerPlanck(SINE, sg.Grid(0.0, 6.0, 100), "periodic")
     noise = sg.ItoProcess(lambda x: 0 * x, lambda x: 1 + x.square())

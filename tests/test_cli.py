@@ -168,12 +168,12 @@ def test_every_option_is_explained(call):
             "threads must be ≥ 1, but is 0.",
         ),
         (
-            ["simulate", "--sde", "well.py:well", "--walls", "no-flux", "--low", "0"],
-            "sdegen simulate: walls = 'no-flux' need low and high; pass --low and --high.",
+            ["simulate", "--sde", "well.py:well", "--boundary", "no-flux", "--low", "0"],
+            "sdegen simulate: boundary = 'no-flux' needs low and high; pass --low and --high.",
         ),
         (
-            ["simulate", "--sde", "well.py:well", "--walls", "brick"],
-            "sdegen simulate: invalid choice 'brick' for argument '--walls'.",
+            ["simulate", "--sde", "well.py:well", "--boundary", "brick"],
+            "sdegen simulate: invalid choice 'brick' for argument '--boundary'.",
         ),
         (["simulate", "--sde", "well.py:wel"], "/well.py has no 'wel'; there is well."),
         (
@@ -218,7 +218,7 @@ def test_every_option_is_explained(call):
                 "well.py:well",
                 "--x0",
                 "9",
-                "--walls",
+                "--boundary",
                 "no-flux",
                 "--low",
                 "0",

@@ -181,3 +181,13 @@ def test_infinity_is_refused_by_the_config_and_not_by_the_file(tmp_path):
     (tmp_path / "config.toml").write_text('command = "it"\nsde = "a:b"\n\nt1 = inf\n')
     with pytest.raises(ValueError, match=r"line 4: t1 must be finite, but is inf\.$"):
         read_config(tmp_path / "config.toml", {"it": SimulateConfig})
+
+
+def test_a_run_of_version_0_1_names_its_boundary_walls(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text(
+        'command = "simulate"\nsde = "well.py:well"\nwalls = "absorbing"\nlow = 0.0\nhigh = 1.0\n'
+        '[versions]\nsdegen = "0.1.0"\n'
+    )
+    config = read_config(path, {"simulate": SimulateConfig}).config
+    assert (config.boundary, config.low, config.high) == ("absorbing", 0.0, 1.0)

@@ -78,7 +78,6 @@ CALLS = {
             "times": TIMES,
             "solver": None,
             "rng": 0,
-            "walls": None,
             "keep_path": True,
             "interacting": None,
             "threads": 1,
@@ -215,7 +214,6 @@ CALLS = {
     "FirstPassage": (sg.FirstPassage, {"above": 1.0, "below": None, "between": None}),
     "Moments": (sg.Moments, {"covariance": None, "name": "moments"}),
     "Histogram": (sg.Histogram, {"low": -1.0, "high": 1.0, "bins": 4}),
-    "Walls": (sg.Walls, {"low": -1.0, "high": 1.0, "kind": "no-flux"}),
     "Langevin": (
         lambda **a: sg.simulate(sg.Langevin(**a), X0, TIMES, rng=0),
         {"potential": sg.DoubleWell(), "temperature": 0.5},

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sdegen import metrics, plots
-from sdegen.boundary import BoundaryLike
+from sdegen.boundary import BoundaryLike, of_words
 from sdegen.commands.fokker_planck import gaussian_or_point
 from sdegen.commands.objects import device_of, dtype_of, sde_of, solver_of
 from sdegen.configs.simulate import SimulateConfig
@@ -35,7 +35,6 @@ from sdegen.solvers.base import Solver
 from sdegen.solvers.native import EulerMaruyama, Heun
 from sdegen.storage import save_tensors
 from sdegen.trajectory import Trajectory
-from sdegen.walls import Walls
 
 __all__ = ["assist", "resolved", "run"]
 
@@ -223,12 +222,12 @@ def _ensemble_metrics(ensemble: Ensemble) -> dict[str, Any]:
 
 def _boundary(config: SimulateConfig) -> BoundaryLike | None:
     """What bounds the coordinate that is named."""
-    if config.walls is None:
+    if config.boundary is None:
         return None
     assert config.low is not None  # the config saw to it
     assert config.high is not None
-    walls = Walls(config.low, config.high, config.walls)
-    return walls if len(config.x0) == 1 else {config.coordinate: walls}
+    boundary = of_words(config.boundary, config.low, config.high)
+    return boundary if len(config.x0) == 1 else {config.coordinate: boundary}
 
 
 def _start(config: SimulateConfig, dtype: torch.dtype, device: torch.device) -> State:
@@ -250,8 +249,8 @@ def _density(config: SimulateConfig, sde: SDE, times: Tensor) -> DensityPath:
     assert config.low is not None  # the config saw to it
     assert config.high is not None
     grid = Grid(config.low, config.high, config.cells)
-    boundary = config.walls or "no-flux"
-    solver = FokkerPlanck(sde, grid, boundary, physical_walls=config.walls is not None)
+    boundary = config.boundary or "no-flux"
+    solver = FokkerPlanck(sde, grid, boundary, physical_walls=config.boundary is not None)
     return solver.solve(gaussian_or_point(grid, config.x0[0], config.x0_std), times)
 
 

@@ -5,11 +5,11 @@ from typing import Literal
 from sdegen.checks import check_count
 
 __all__ = [
+    "End",
     "NoisySolverName",
     "Precision",
     "Reading",
     "SolverName",
-    "Wall",
     "check_ends",
     "check_seed",
     "check_threads",
@@ -18,7 +18,7 @@ __all__ = [
 
 Precision = Literal["float32", "float64"]
 Reading = Literal["ito", "stratonovich", "klimontovich"]
-Wall = Literal["no-flux", "absorbing", "periodic"]
+End = Literal["no-flux", "absorbing", "periodic"]
 NoisySolverName = Literal[
     "euler-maruyama",
     "heun",

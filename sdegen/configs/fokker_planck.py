@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sdegen.checks import check_count, check_finite, check_not_negative
-from sdegen.configs.fields import Reading, Wall, check_ends, check_threads, check_times
+from sdegen.configs.fields import End, Reading, check_ends, check_threads, check_times
 
 __all__ = ["FokkerPlanckConfig"]
 
@@ -39,7 +39,7 @@ class FokkerPlanckConfig:
     low: float = -5.0
     high: float = 5.0
     cells: int = 400
-    boundary: Wall = "no-flux"
+    boundary: End = "no-flux"
     physical_walls: bool = False
     mean: float = 0.0
     std: float = 0.1

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from tyro.conf import arg
 
 from sdegen.checks import check_count, check_finite, check_not_negative, check_positive
-from sdegen.configs.fields import Precision, Reading, SolverName, Wall, check_seed, check_threads
+from sdegen.configs.fields import End, Precision, Reading, SolverName, check_seed, check_threads
 
 __all__ = ["ObservableName", "SimulateConfig"]
 
@@ -40,7 +40,7 @@ class SimulateConfig:
         compile: Compile runs of steps, of euler-maruyama or heun: some 10 s, then many times as
             fast.
         tolerance: Relative and absolute tolerance of dopri5.
-        walls: What the ends of the space do; needs --low and --high. Of a state of several
+        boundary: What the ends of the space do; needs --low and --high. Of a state of several
             coordinates they bound --coordinate.
         low: Lower end of the space; with --fokker-planck, of the grid.
         high: Upper end of the space; with --fokker-planck, of the grid.
@@ -55,7 +55,7 @@ class SimulateConfig:
         below: The region of first-passage is x ≤ below; with --above, either.
         between: The region of first-passage is an interval.
         bridge: Only look at steps; unless said, first passages between two steps are drawn too.
-        coordinate: Which coordinate walls bound, and histogram, first-passage and current are of,
+        coordinate: Which coordinate the boundary, histogram, first-passage and current are of,
             from 0.
         interacting: Whether trajectories feel each other and run together; unless said, a probe
             of the drift finds out.
@@ -82,7 +82,7 @@ class SimulateConfig:
     substeps: int = 1
     compile: bool = False
     tolerance: float = 1e-5
-    walls: Wall | None = None
+    boundary: End | None = None
     low: float | None = None
     high: float | None = None
     last_only: bool = False
@@ -127,8 +127,10 @@ class SimulateConfig:
         check_count("cells", self.cells, 4)
         check_count("substeps", self.substeps)
         check_positive("tolerance", self.tolerance)
-        if self.walls is not None and (self.low is None or self.high is None):
-            raise ValueError(f"walls = {self.walls!r} need low and high; pass --low and --high.")
+        if self.boundary is not None and (self.low is None or self.high is None):
+            raise ValueError(
+                f"boundary = {self.boundary!r} needs low and high; pass --low and --high."
+            )
         if self.fokker_planck and self.last_only:
             raise ValueError("fokker_planck is compared at all times; leave --last-only out.")
         if self.fokker_planck and (self.low is None or self.high is None):

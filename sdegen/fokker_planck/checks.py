@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sdegen.accuracy import ErrorEstimate, warn_inaccurate
-from sdegen.boundary import Bound, Boundary, interval_of
+from sdegen.boundary import Bound, Boundary, EndKind, check_end_kind, interval_of
 from sdegen.errors import AccuracyWarning, NotNormalizableError, SolverError
 from sdegen.fokker_planck import clock
 from sdegen.fokker_planck.density import Density, DensityPath, cell_masses
@@ -25,7 +25,6 @@ from sdegen.requests import kind_of
 from sdegen.sde.base import SDE
 from sdegen.sde.period import check_period
 from sdegen.shapes import as_times
-from sdegen.walls import WallKind, Walls, check_wall_kind
 
 __all__ = [
     "REFUSED",
@@ -91,12 +90,10 @@ def as_start(
     return None, cast(Density, p0)
 
 
-GridBoundaryLike = (
-    WallKind | tuple[WallKind, WallKind] | Boundary | tuple[Boundary, Boundary] | Walls
-)
+GridBoundaryLike = EndKind | tuple[EndKind, EndKind] | Boundary | tuple[Boundary, Boundary]
 
 
-def check_walls(boundary: object) -> tuple[WallKind, WallKind]:
+def check_walls(boundary: object) -> tuple[EndKind, EndKind]:
     """A word or a pair, as a pair.
 
     Raises:
@@ -111,7 +108,7 @@ def check_walls(boundary: object) -> tuple[WallKind, WallKind]:
             "ends of the grid, as in Reflecting(low, high)."
         )
     for kind in pair:
-        check_wall_kind(kind, "boundary")
+        check_end_kind(kind, "boundary")
     if "periodic" in pair and pair[0] != pair[1]:
         raise ValueError(f"a periodic wall needs its partner, but boundary is {boundary!r}.")
     return pair
@@ -122,13 +119,17 @@ class GridBoundary:
     """What happens at the two ends of a grid.
 
     Attributes:
+        low: Where the lower end is.
+        high: Where the upper end is.
         kinds: The word of the lower and of the upper end.
         physical: Whether each end is part of the problem, and does not only end the grid.
         moving: The function of t that an absorbing end follows, None where it stays.
         bridged: Whether particles are absorbed there between two steps too.
     """
 
-    kinds: tuple[WallKind, WallKind]
+    low: float
+    high: float
+    kinds: tuple[EndKind, EndKind]
     physical: tuple[bool, bool]
     moving: tuple[Bound | None, Bound | None] = (None, None)
     bridged: tuple[bool, bool] = (False, False)
@@ -152,12 +153,13 @@ def boundary_of_grid(
             the grid's.
     """
     pair = isinstance(boundary, tuple) and any(isinstance(b, Boundary) for b in boundary)
-    if not (pair or isinstance(boundary, Boundary | Walls)):
+    if not (pair or isinstance(boundary, Boundary)):
         words = check_walls(boundary)
         absorbing = words[0] == "absorbing", words[1] == "absorbing"
-        return GridBoundary(words, (physical_walls, physical_walls), bridged=absorbing)
+        real = physical_walls, physical_walls
+        return GridBoundary(grid.low, grid.high, words, real, bridged=absorbing)
     interval = interval_of(boundary)
-    kinds: list[WallKind] = []
+    kinds: list[EndKind] = []
     moving: list[Bound | None] = []
     for name, end, at in (("low", interval.low, grid.low), ("high", interval.high, grid.high)):
         kinds.append("no-flux" if end is None else end.kind)
@@ -171,7 +173,12 @@ def boundary_of_grid(
     there = interval.low is not None, interval.high is not None
     bridged = [end is not None and end.bridge for end in (interval.low, interval.high)]
     return GridBoundary(
-        (kinds[0], kinds[1]), there, (moving[0], moving[1]), (bridged[0], bridged[1])
+        grid.low,
+        grid.high,
+        (kinds[0], kinds[1]),
+        there,
+        (moving[0], moving[1]),
+        (bridged[0], bridged[1]),
     )
 
 

@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sdegen.boundary import EndKind
 from sdegen.fokker_planck.power_law import Powers, is_singular
-from sdegen.walls import WallKind
 
 __all__ = ["Ends"]
 
@@ -39,7 +39,7 @@ class Ends:
             absorb or to close a ring.
     """
 
-    kinds: tuple[WallKind, WallKind]
+    kinds: tuple[EndKind, EndKind]
     exponents: tuple[float | None, float | None]
     nodes: Float[Tensor, " nodes"]
 

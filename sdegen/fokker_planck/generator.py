@@ -12,12 +12,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from sdegen.boundary import EndKind
 from sdegen.fokker_planck.coefficients import Coefficients, Reader, Readers
 from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import Fluxes, Landscape, find_poles, fluxes, landscape
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.operator import Operator, assemble, bands
-from sdegen.walls import WallKind
 
 __all__ = ["Generator"]
 
@@ -34,7 +34,7 @@ class Generator:
     """
 
     reader: Reader | Readers
-    kinds: tuple[WallKind, WallKind]
+    kinds: tuple[EndKind, EndKind]
     compact: bool
     _last: list[tuple[Coefficients, Operator]] = field(default_factory=list, repr=False)
     _land: list[Landscape] = field(default_factory=list, repr=False)

@@ -12,13 +12,12 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from sdegen.boundary import BoundaryLike, End, enclosure_of
+from sdegen.boundary import BoundaryLike, End, EndKind, enclosure_of
 from sdegen.errors import NotNormalizableError
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.plane_density import PlaneDensity, PlaneForm
 from sdegen.requests import as_numbers, check_kind, kind_of
 from sdegen.sde.base import SDE
-from sdegen.walls import WallKind
 
 __all__ = [
     "check_door",
@@ -31,7 +30,7 @@ __all__ = [
     "walls_of",
 ]
 
-Pair = tuple[WallKind, WallKind]
+Pair = tuple[EndKind, EndKind]
 
 _EDGE_WARNS, _EDGE_FAILS = 1e-6, 1e-2
 _MASS_TOLERANCE = 1e-2
@@ -54,7 +53,7 @@ def walls_of(
         TypeError: If it is no boundary, or an end moves.
         ValueError: If an end lies elsewhere than the grid's.
     """
-    enclosure = enclosure_of(boundary, None, (2,))
+    enclosure = enclosure_of(boundary, (2,))
     kinds: list[Pair] = []
     open_ends: list[tuple[bool, bool]] = []
     for axis, grid in enumerate(grids):
@@ -66,7 +65,7 @@ def walls_of(
     return (kinds[0], kinds[1]), (open_ends[0], open_ends[1])
 
 
-def _end(axis: int, end: End | None, grid: Grid, at: float) -> WallKind | None:
+def _end(axis: int, end: End | None, grid: Grid, at: float) -> EndKind | None:
     """The kind of an end, which must be the grid's; None where there is none."""
     if end is None:
         return None

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 from torch import Tensor
 
+from sdegen.boundary import EndKind
 from sdegen.fokker_planck.course import Course
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.plane_density import PlaneDensity, PlaneForm
@@ -31,7 +32,6 @@ from sdegen.fokker_planck.plane_transient import (
 from sdegen.fokker_planck.reconstruction import Line
 from sdegen.fokker_planck.refinement import coarsened, halved, positions
 from sdegen.sde.base import SDE
-from sdegen.walls import WallKind
 
 __all__ = ["PlaneLevel", "Run", "Solved", "graded"]
 
@@ -80,7 +80,7 @@ class PlaneLevel:
         self,
         sde: SDE,
         grids: tuple[Grid, Grid],
-        walls: tuple[tuple[WallKind, WallKind], tuple[WallKind, WallKind]],
+        walls: tuple[tuple[EndKind, EndKind], tuple[EndKind, EndKind]],
     ) -> None:
         self.grids, self.walls = grids, walls
         first, second = (Line(g, w) for g, w in zip(grids, walls, strict=True))

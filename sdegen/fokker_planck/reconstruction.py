@@ -33,10 +33,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from sdegen.boundary import EndKind
 from sdegen.fokker_planck.coefficients import GAUSS_NODES
 from sdegen.fokker_planck.fluxes import Landscape
 from sdegen.fokker_planck.grid import Grid
-from sdegen.walls import WallKind
 
 __all__ = ["Line", "combinations", "scale_means"]
 
@@ -82,7 +82,7 @@ class Line:
     """
 
     grid: Grid
-    walls: tuple[WallKind, WallKind]
+    walls: tuple[EndKind, EndKind]
 
     @classmethod
     def of(cls, grid: Grid, *, ring: bool) -> Line:

@@ -30,7 +30,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sdegen.accuracy import ErrorEstimate, SlopeBy, Trust
-from sdegen.boundary import BoundaryLike, enclosure_of
+from sdegen.boundary import BoundaryLike, enclosure_of, refuse_walls
 from sdegen.checks import check_flag
 from sdegen.errors import Interrupted, RankError, SdegenError
 from sdegen.interrupt import HeldInterrupt
@@ -66,7 +66,6 @@ from sdegen.simulation.store import (
 )
 from sdegen.solvers.base import Solver
 from sdegen.solvers.native import EulerMaruyama
-from sdegen.walls import Walls
 
 if TYPE_CHECKING:
     import xarray
@@ -144,7 +143,7 @@ def run_ensemble(
     threads: int | None = None,
     rng: Rng = None,
     boundary: BoundaryLike | None = None,
-    walls: Walls | None = None,
+    walls: object = None,
     on_nonfinite: Literal["raise", "freeze"] = "raise",
     interacting: bool | None = None,
     ranks: Ranks | None = None,
@@ -170,7 +169,7 @@ def run_ensemble(
         rng: Seed, generator, or None for fresh entropy, or for the seed of the store that is gone
             on with.
         boundary: What the states are kept inside of, as `simulate` takes it.
-        walls: The same in the words of `Walls`.
+        walls: Retired, an error: write boundary=.
         on_nonfinite: "raise", or "freeze": go on without the trajectories that were lost.
         interacting: Whether trajectories feel each other and must run together; None finds out by
             a probe.
@@ -219,7 +218,8 @@ def run_ensemble(
         sample = sample_of(x0, trajectories, seed)
         together = interacting is True or solver.whole
         probed = x0 if isinstance(x0, Tensor) and len(x0) == trajectories else sample
-        enclosure = enclosure_of(boundary, walls, sample.shape[1:])
+        refuse_walls(walls)
+        enclosure = enclosure_of(boundary, sample.shape[1:])
         check_boundary(solver, enclosure)
         network = probe(sde, probed, ts[0], enclosure, whole=together)
         check_derivatives(sde, probed, ts[0])
@@ -257,7 +257,7 @@ def run_ensemble(
             rows=trajectories if found.together else min(rows, trajectories),
             whole=found.together,
             seed=seed,
-            boundary=walls if boundary is None else boundary,
+            boundary=boundary,
             enclosure=enclosure,
             on_nonfinite=on_nonfinite,
             sample=sample,

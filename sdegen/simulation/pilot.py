@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 from sdegen.accuracy import ErrorEstimate
-from sdegen.boundary import Enclosure, Interval, values_of
+from sdegen.boundary import Enclosure, EndKind, Interval, values_of
 from sdegen.errors import AccuracyWarning, Interrupted
 from sdegen.noise import Normals, Stream
 from sdegen.sde.base import SDE
@@ -46,7 +46,6 @@ from sdegen.solvers.onestep import OneStep
 from sdegen.solvers.record import RunOptions
 from sdegen.solvers.run import solve
 from sdegen.solvers.torch_sde import TorchSDE
-from sdegen.walls import WallKind
 
 __all__ = ["Pilot", "check_steps"]
 
@@ -200,7 +199,7 @@ def _single(sde: SDE, solver: Solver) -> Solver | None:
     return None
 
 
-def _without(boundary: Enclosure | None, kinds: tuple[WallKind, ...]) -> Enclosure | None:
+def _without(boundary: Enclosure | None, kinds: tuple[EndKind, ...]) -> Enclosure | None:
     """Return the boundary without ends of these kinds."""
     if boundary is None:
         return None

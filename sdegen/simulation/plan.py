@@ -32,7 +32,6 @@ from sdegen.solvers.base import Solver
 from sdegen.solvers.containment import Containment
 from sdegen.solvers.onestep import OneStep
 from sdegen.solvers.record import OnNonfinite, RunOptions, Solution
-from sdegen.walls import Walls
 
 __all__ = ["Plan", "Start", "named", "pilot_starts", "sample_of"]
 
@@ -127,7 +126,7 @@ class Plan:
         rows: Trajectories of a block.
         whole: Whether they must run together.
         seed: Seed of the run.
-        boundary: What the state is kept inside of, as it was passed: as `Walls` or otherwise.
+        boundary: What the state is kept inside of, as it was passed.
         enclosure: The same, for the states of this run.
         on_nonfinite: What to do about trajectories that are lost.
         sample: A few rows of the start.
@@ -146,7 +145,7 @@ class Plan:
     rows: int
     whole: bool
     seed: int
-    boundary: BoundaryLike | Walls | None
+    boundary: BoundaryLike | None
     enclosure: Enclosure | None
     on_nonfinite: OnNonfinite
     sample: Tensor
@@ -175,7 +174,7 @@ class Plan:
             "on_nonfinite": self.on_nonfinite,
             "sde": described(self.sde),
             "solver": described(self.solver),
-            "walls": described(self.boundary),
+            "boundary": described(self.boundary),
             "x0": described(start),
             "observables": {o.name: described(o) for o in self.observables},
         }

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from sdegen.boundary import BoundaryLike, Enclosure, enclosure_of
+from sdegen.boundary import BoundaryLike, Enclosure, enclosure_of, refuse_walls
 from sdegen.brownian import BrownianPath
 from sdegen.checks import check_flag
 from sdegen.errors import Interrupted, NonFiniteError, SdegenError, SolverError
@@ -42,7 +42,6 @@ from sdegen.solvers.base import Solver
 from sdegen.solvers.native import EulerMaruyama
 from sdegen.solvers.record import RunOptions, Solution
 from sdegen.trajectory import Trajectory
-from sdegen.walls import Walls
 
 __all__ = ["simulate"]
 
@@ -57,7 +56,7 @@ def simulate(
     solver: Solver | None = None,
     rng: Rng = None,
     boundary: BoundaryLike | None = None,
-    walls: Walls | None = None,
+    walls: object = None,
     keep_path: bool = True,
     on_nonfinite: Literal["raise", "freeze"] = "raise",
     interacting: bool | None = None,
@@ -82,7 +81,7 @@ def simulate(
         boundary: What the states are kept inside of: `Reflecting`, `Absorbing` or `Periodic`, for
             states of several coordinates one for each that needs any, as in {0: Periodic(0, 1)}
             (`sdegen.boundary`).
-        walls: The same in the words of `Walls(low, high, "no-flux" | "absorbing" | "periodic")`.
+        walls: Retired, an error: write boundary=.
         keep_path: Whether the states at all times are kept, or the last alone.
         on_nonfinite: "raise", or "freeze": go on without the trajectories that were lost, and mark
             them.
@@ -117,7 +116,8 @@ def simulate(
     """
     solver = EulerMaruyama() if solver is None else solver
     x0, ts = check_state(x0), check_times(times)
-    enclosure = enclosure_of(boundary, walls, x0.shape[1:])
+    refuse_walls(walls)
+    enclosure = enclosure_of(boundary, x0.shape[1:])
     check_dynamics(sde, solver, ts, enclosure)
     if on_nonfinite not in ("raise", "freeze"):
         raise ValueError(f"on_nonfinite must be 'raise' or 'freeze', but is {on_nonfinite!r}.")

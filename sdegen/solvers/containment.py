@@ -45,16 +45,16 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from sdegen.boundary import Enclosure, Interval, values_of
+from sdegen.boundary import Enclosure, EndKind, Interval, values_of
 from sdegen.noise import Noise, RememberedNoise, Stream
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
-from sdegen.walls import contained
 
 __all__ = [
     "Containment",
     "Freezing",
     "absorbed_by_position",
+    "contained",
     "contained_by_position",
     "noise_vanishes",
     "rows_nonfinite",
@@ -443,6 +443,48 @@ def _at_ends(kinds: tuple[str | None, ...], x: Tensor, low: float, high: float) 
 def _where_rows(rows: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Takes x in the given rows, y in the others."""
     return torch.where(rows.reshape(rows.shape + (1,) * (x.ndim - 1)), x, y)
+
+
+def contained(
+    after: State, low: float, high: float, kinds: tuple[EndKind | None, EndKind | None]
+) -> State:
+    """Fold back, stop or wrap what has just moved.
+
+    Args:
+        after: Where a step has led, any shape.
+        low: Lower end, −∞ where there is none.
+        high: Upper end, ∞ where there is none.
+        kinds: What the ends do.
+
+    Returns:
+        The place in [low, high], same shape; what is infinite or NaN does not become finite.
+    """
+    if "absorbing" in kinds:
+        # a state that exploded has not arrived: clamped, it would pass for one that did
+        moved = torch.where(after.isinf(), torch.nan, after)
+        moved = _met(moved, kinds[0], low, -1.0)
+        moved = _met(moved, kinds[1], high, +1.0)
+        return moved.clamp(low, high)  # a reflection that overshoots the far wall stops there
+    if math.isinf(low) or math.isinf(high):
+        wall, outward = (low, -1.0) if math.isinf(high) else (high, 1.0)
+        return _met(after, "no-flux", wall, outward)
+    if kinds[0] == "periodic":
+        moved = low + torch.remainder(after - low, high - low)
+    else:
+        # one fold of the line onto [0, 2L) and one at L handle any overshoot
+        folded = torch.remainder(after - low, 2 * (high - low))
+        moved = low + torch.minimum(folded, 2 * (high - low) - folded)
+    # inside, low + (x − low) would only add rounding, step after step
+    return torch.where((after >= low) & (after <= high), after, moved.clamp(low, high))
+
+
+def _met(x: State, kind: EndKind | None, wall: float, outward: float) -> State:
+    """Clamp at an absorbing wall, mirror at a reflecting one."""
+    if kind is None or math.isinf(wall):
+        return x
+    beyond = outward * (x - wall) > 0
+    there = torch.full_like(x, wall) if kind == "absorbing" else 2 * wall - x
+    return torch.where(beyond, there, x)
 
 
 class Freezing:

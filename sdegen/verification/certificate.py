@@ -33,9 +33,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdegen.boundary import Boundary, BoundaryLike
+from sdegen.boundary import Boundary, BoundaryLike, of_words
 from sdegen.errors import SdegenError
-from sdegen.fokker_planck.checks import GridBoundaryLike, boundary_of_grid, check_start
+from sdegen.fokker_planck.checks import (
+    GridBoundary,
+    GridBoundaryLike,
+    boundary_of_grid,
+    check_start,
+)
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
@@ -66,7 +71,6 @@ from sdegen.verification.sampling import (
     survivors_check,
 )
 from sdegen.verification.suspects import suspects_that_fit
-from sdegen.walls import Walls
 
 __all__ = ["Certificate", "certify"]
 
@@ -141,7 +145,7 @@ def certify(
         density: Density that is believed at the last time.
         boundary: What walls at the ends of the grid do, or a pair (lower, upper): "no-flux",
             "absorbing" or "periodic"; None if the state is free. A path must have been simulated
-            with walls=Walls(grid.low, grid.high, boundary), or with the same boundary.
+            with the same boundary, such as Reflecting(grid.low, grid.high).
         trajectories: How many are simulated.
         limits: What is allowed where no chance is in it.
         false_alarm: Chance to refuse an exact simulation, of all tests together.
@@ -174,10 +178,9 @@ def certify(
             dynamics, grid.nodes[1:-1:8, None], ts[0], "a certificate", networks=True
         )
     ends = None if boundary is None else boundary_of_grid(boundary, grid, physical_walls=True)
-    walls = None if ends is None else Walls(grid.low, grid.high, ends.kinds)
     unbridged = ends is not None and "absorbing" in ends.kinds and not any(ends.bridged)
     _check(path, simulated, ts, false_alarm, trajectories, limits)
-    _check_walls(walls, path, density)
+    _check_inside(ends, path, density)
     energy: Energy | None
     if callable(potential) and not isinstance(potential, Potential):
         energy = as_potential(potential)  # a function U(x)
@@ -194,7 +197,7 @@ def certify(
             f"there is no law to compare with: of the chain, since {no_chain} Of the SDE, since "
             f"{no_density}"
         )
-    edge = [] if walls is not None else [_edge(law, grid, limits)]
+    edge = [] if ends is not None else [_edge(law, grid, limits)]
     checks = [*edge, _resolution(exact, refined, no_density, limits)]
     sound = all(check.verdict == "passed" for check in edge)
     checks.append(
@@ -206,16 +209,16 @@ def certify(
         checks += boltzmann_checks(energy, temperature, sde, exact, grid, limits, boundary)
     if path is None:
         tell(f"{trajectories} trajectories")
-        inside = _where(boundary, walls)
+        inside = _where(boundary, ends)
         path = _simulated(simulated or sde, p0, ts, solver, trajectories, seed_of(rng), inside)
     checks.append(_finite(path))
-    tests = TESTS + (walls is not None and "absorbing" in walls.kinds)
+    tests = TESTS + (ends is not None and "absorbing" in ends.kinds)
     each = false_alarm / (tests * (len(ts) - 1))
     if sound:
-        checks += _samples(path, law, each, walls)
+        checks += _samples(path, law, each, ends)
     else:
         checks.append(Check.skipped("samples", false_alarm, "the grid cuts the law."))
-    sentence = _sentence(checks, law, path, each, walls)
+    sentence = _sentence(checks, law, path, each, ends)
     if any(check.verdict == "failed" and check.time is not None for check in checks):
         if chain is not None:
             tell("what mistake explains the samples")
@@ -277,20 +280,22 @@ def _check(
         )
 
 
-def _check_walls(walls: Walls | None, path: Trajectory | None, density: Density | None) -> None:
-    """Refuses a path that leaves the walls, and a believed density where mass is absorbed."""
-    if walls is None:
+def _check_inside(
+    ends: GridBoundary | None, path: Trajectory | None, density: Density | None
+) -> None:
+    """Refuse a path that leaves the boundary, and a believed density where mass is absorbed."""
+    if ends is None:
         return
     if path is not None:
         low, high = (float(end) for end in _kept(path).aminmax())
-        if low < walls.low or high > walls.high:
+        if low < ends.low or high > ends.high:
             raise ValueError(
-                f"path reaches from {low:g} to {high:g}, but boundary={walls.kind!r} is for "
-                f"states between {walls.low:g} and {walls.high:g}; simulate it with "
-                f"walls=Walls({walls.low:g}, {walls.high:g}, {walls.kind!r}), or leave the "
-                "boundary out."
+                f"path reaches from {low:g} to {high:g}, but boundary is for states between "
+                f"{ends.low:g} and {ends.high:g}; simulate it with "
+                f"boundary={of_words(ends.kinds, ends.low, ends.high)!r}, or leave the boundary "
+                "out."
             )
-    if density is not None and "absorbing" in walls.kinds:
+    if density is not None and "absorbing" in ends.kinds:
         raise ValueError(
             "density must have mass 1, and behind an absorbing wall the law has less; leave it "
             "out, or pass another boundary."
@@ -399,15 +404,15 @@ def _step(
     )
 
 
-def _where(boundary: GridBoundaryLike | None, walls: Walls | None) -> BoundaryLike | None:
-    """The boundary with its ends, which words leave to the grid."""
-    if isinstance(boundary, Boundary | Walls):
+def _where(boundary: GridBoundaryLike | None, ends: GridBoundary | None) -> BoundaryLike | None:
+    """Return the boundary with its ends, which words leave to the grid."""
+    if isinstance(boundary, Boundary):
         return boundary
     if isinstance(boundary, tuple):
         lower, upper = boundary
         if isinstance(lower, Boundary) and isinstance(upper, Boundary):
             return lower, upper
-    return walls
+    return None if ends is None else of_words(ends.kinds, ends.low, ends.high)
 
 
 def _simulated(
@@ -448,13 +453,13 @@ def _kept(path: Trajectory) -> Tensor:
 
 
 def _samples(
-    path: Trajectory, law: DensityPath, false_alarm: float, walls: Walls | None
+    path: Trajectory, law: DensityPath, false_alarm: float, ends: GridBoundary | None
 ) -> list[Check]:
     """The tests of all times but the first."""
     states, checks = _kept(path), []
     for k in range(1, len(law)):
-        when, left = float(law.times[k]), _unabsorbed(states[k], walls)
-        if walls is not None and "absorbing" in walls.kinds:
+        when, left = float(law.times[k]), _unabsorbed(states[k], ends)
+        if ends is not None and "absorbing" in ends.kinds:
             checks.append(
                 survivors_check(
                     len(left),
@@ -469,15 +474,15 @@ def _samples(
     return checks
 
 
-def _unabsorbed(x: Tensor, walls: Walls | None) -> Tensor:
+def _unabsorbed(x: Tensor, ends: GridBoundary | None) -> Tensor:
     """The states of shape (n, 1) that sit on no absorbing wall."""
-    if walls is None:
+    if ends is None:
         return x
     inside = torch.ones(len(x), dtype=torch.bool)
-    if walls.kinds[0] == "absorbing":
-        inside &= x[:, 0] > walls.low
-    if walls.kinds[1] == "absorbing":
-        inside &= x[:, 0] < walls.high
+    if ends.kinds[0] == "absorbing":
+        inside &= x[:, 0] > ends.low
+    if ends.kinds[1] == "absorbing":
+        inside &= x[:, 0] < ends.high
     return x[inside]
 
 
@@ -510,7 +515,7 @@ def _sentence(
     law: DensityPath,
     path: Trajectory,
     false_alarm: float,
-    walls: Walls | None,
+    ends: GridBoundary | None,
 ) -> str:
     """What the checks say together, and what they could not have seen."""
     failed = [check for check in checks if check.verdict == "failed"]
@@ -523,7 +528,7 @@ def _sentence(
         ]
         rest = f" Not judged: {'; '.join(skipped)}" if skipped else ""
         seen = ""
-        left = len(_unabsorbed(_kept(path)[-1], walls))
+        left = len(_unabsorbed(_kept(path)[-1], ends))
         if left > 0 and any(check.time is not None for check in checks):
             shift, spread = smallest_seen(law.final, left, false_alarm=false_alarm)
             seen = (
@@ -537,7 +542,7 @@ def _sentence(
     if sampled:
         worst = sampled[-1]
         k = int((law.times - (worst.time or 0.0)).abs().argmin())
-        x = _unabsorbed(_kept(path)[k], walls)
+        x = _unabsorbed(_kept(path)[k], ends)
         names = ", ".join(dict.fromkeys(check.name for check in sampled))
         moments = ""
         if len(x) > 1 and float(x.abs().max()) < _FAR * float(law.x.abs().max()):

@@ -17,9 +17,9 @@ be: the denoising of the last state is one more map. Linear multistep methods te
 refused, by name: solvers that draw more than once a step (a corrector), that remember two states
 or more under noise, that remember and do not tell, and adaptive ones, which have no chain.
 
-Between walls the chain is that of `simulate(…, walls=Walls(low, high, boundary))`, with the bridge
-of its absorbing walls: what a step carries beyond them comes back, or is lost with the mass of the
-density.
+Between walls the chain is that of `simulate(…, boundary=…)` at the ends of the grid, with the
+bridge of its absorbing walls: what a step carries beyond them comes back, or is lost with the mass
+of the density.
 
 What is said, not hidden: a grid that cuts the density, and one that is too coarse for it.
 """
@@ -72,7 +72,7 @@ class ChainDensity:
         solver: A one-step method, affine in one draw: EulerMaruyama, DDIM, KarrasHeun, …, and
             Heun where there is no noise; or a linear multistep method. After either there may be
             `FinalDenoising`: the last density is then that of the denoised state.
-        boundary: What walls at the ends of the grid do, or a pair (lower, upper), as `Walls` has
+        boundary: What walls at the ends of the grid do, or a pair (lower, upper) of words
             them, or such as `Absorbing(low, high, bridge=False)` with the ends of the grid; None
             if the state is free. Between walls a step must be one part, and noisy.
 

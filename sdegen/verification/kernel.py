@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
 
-from sdegen.walls import WallKind
+from sdegen.boundary import EndKind
 
 __all__ = ["DEGREE", "REACH", "Line", "interpolation_loss"]
 
@@ -69,7 +69,7 @@ class Line:
     def __init__(
         self,
         x: Array,
-        walls: tuple[WallKind, WallKind] | None = None,
+        walls: tuple[EndKind, EndKind] | None = None,
         bridged: tuple[bool, bool] = (False, False),
     ) -> None:
         self.x, self.h = x, float(x[-1] - x[0]) / (len(x) - 1)

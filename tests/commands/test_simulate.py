@@ -7,6 +7,7 @@ import torch
 import zarr
 
 import sdegen as sg
+from sdegen.boundary import of_words
 from sdegen.cli import main
 from sdegen.commands import simulate as simulation
 from sdegen.configs.simulate import SimulateConfig
@@ -91,12 +92,12 @@ def test_each_solver_is_the_one_that_is_named(simulate, name, solver, sde):
 
 
 @pytest.mark.parametrize("kind", ["no-flux", "absorbing", "periodic"])
-def test_walls(simulate, kind):
-    flags = f"--walls {kind} --low -0.5 --high 0.75 --trajectories 50 --seed 0"
+def test_a_boundary(simulate, kind):
+    flags = f"--boundary {kind} --low -0.5 --high 0.75 --trajectories 50 --seed 0"
     found = simulate("brownian", flags)
-    walls = sg.Walls(-0.5, 0.75, kind)
+    box = of_words(kind, -0.5, 0.75)
     times = torch.linspace(0, 1, 101, dtype=torch.float64)
-    same = sg.simulate(sg.BrownianMotion(), torch.zeros(50, 1), times, walls=walls, rng=0)
+    same = sg.simulate(sg.BrownianMotion(), torch.zeros(50, 1), times, boundary=box, rng=0)
     assert torch.equal(found.tensors["states"], same.states)
     assert found.tensors["states"].abs().max() <= 0.75
 
@@ -404,8 +405,8 @@ def interrupts(x):
     assert int(whole.tensors["moments.count"]) == 200_000
 
 
-def test_walls_bound_the_coordinate_that_is_named(simulate):
-    flags = "--x0 0 0 --walls no-flux --low -0.5 --high 0.75 --coordinate 1 --trajectories 50"
+def test_a_boundary_is_of_the_coordinate_that_is_named(simulate):
+    flags = "--x0 0 0 --boundary no-flux --low -0.5 --high 0.75 --coordinate 1 --trajectories 50"
     found = simulate("brownian", flags, "--seed 0")
     states = found.tensors["states"]
     assert states[..., 1].min() >= -0.5

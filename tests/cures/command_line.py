@@ -107,7 +107,7 @@ def _passed(flags):
 
 def _uniform_between_walls():
     """Reflected between 0 and 2, a Brownian motion is spread evenly soon."""
-    flags = "--walls no-flux --low 0 --high 2 --t1 5 --substeps 50"
+    flags = "--boundary no-flux --low 0 --high 2 --t1 5 --substeps 50"
     found = _simulated(flags, sde="brownian")
     near(found["mean"][0], 1.0, _SURE / math.sqrt(3.0))
     near(found["std"][0], 1 / math.sqrt(3.0), _SURE / math.sqrt(3.0))
@@ -174,8 +174,8 @@ FOLLOWED = {
         lambda: near(_simulated("", x0="0")["mean"][0], 0.0, 0.22),
     ),
     "walls without ends": (
-        r"walls = \{\} need low and high",
-        lambda: _simulated("--walls no-flux"),
+        r"boundary = \{\} needs low and high",
+        lambda: _simulated("--boundary no-flux"),
         _uniform_between_walls,
     ),
     "a density at the last time alone": (

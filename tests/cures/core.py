@@ -54,16 +54,21 @@ FOLLOWED = {
     # --- boundaries
     "one box for several coordinates": (
         r"one box \{\} for \{\} coordinates",
-        lambda: simulate(BM, TWO, walls=sg.Walls(-1.0, 1.0)),
+        lambda: simulate(BM, TWO, boundary=sg.Reflecting(-1.0, 1.0)),
         lambda: (
             simulate(BM, TWO, boundary={0: sg.Reflecting(-1.0, 1.0)}),
-            simulate(BM, TWO, walls=sg.Walls(-1.0, 1.0, coordinates="all")),
+            simulate(BM, TWO, boundary=sg.Reflecting(-1.0, 1.0, coordinates="all")),
         ),
     ),
-    "both boundary and walls": (
-        "boundary= and walls= are one thing",
-        lambda: simulate(BM, boundary=sg.Reflecting(0.0), walls=sg.Walls(0.0, 1.0)),
-        lambda: simulate(BM, boundary=sg.Reflecting(0.0)),
+    "the box of version 0.1": (
+        "Walls is no more: write boundary=",
+        lambda: sg.Walls(0.0, 1.0),
+        lambda: simulate(BM, boundary=sg.Reflecting(0.0, 1.0)),
+    ),
+    "the argument of version 0.1": (
+        "walls= is no more, but is {}: write boundary=",
+        lambda: simulate(BM, walls="absorbing"),
+        lambda: simulate(BM, boundary=sg.Absorbing(0.0, 1.0)),
     ),
     "a word where ends are needed": (
         "boundary is {}, and a word does not say",
@@ -72,7 +77,7 @@ FOLLOWED = {
     ),
     "a list of ends": (
         r"for ends of each coordinate pass boundary=",
-        lambda: sg.Walls([0.0, 0.0], [1.0, 2.0]),
+        lambda: sg.Reflecting([0.0, 0.0], [1.0, 2.0]),
         lambda: simulate(BM, TWO, boundary={0: sg.Reflecting(0, 1), 1: sg.Reflecting(0, 2)}),
     ),
     "a reflecting end that moves": (
@@ -81,9 +86,9 @@ FOLLOWED = {
         lambda: simulate(BM, boundary=sg.Absorbing(lambda t: -t)),
     ),
     "no end": (
-        r"has no end; pass|walls need an end",
-        lambda: sg.Walls(-math.inf, math.inf),
-        lambda: (simulate(BM, walls=sg.Walls(0.0, math.inf)), sg.Reflecting(high=1.0)),
+        r"has no end; pass",
+        lambda: sg.Reflecting(-math.inf, math.inf),
+        lambda: (simulate(BM, boundary=sg.Reflecting(0.0)), sg.Reflecting(high=1.0)),
     ),
     "half a period": (
         "a period has two ends",

@@ -227,13 +227,13 @@ FOLLOWED = {
         ),
     ),
     "a path that leaves its walls": (
-        "simulate it with walls=Walls|leave the boundary out",
+        "simulate it with boundary=|leave the boundary out",
         lambda: certified(path=path(), grid=sg.Grid(0.0, 2.0, 200), boundary="no-flux"),
         lambda: (
             passes(certified(path=path())),
             passes(
                 certified(
-                    path=path(walls=sg.Walls(0.0, 2.0, "no-flux")),
+                    path=path(boundary=sg.Reflecting(0.0, 2.0)),
                     grid=sg.Grid(0.0, 2.0, 200),
                     boundary="no-flux",
                 )

@@ -200,15 +200,6 @@ FOLLOWED = {
         lambda: sg.Grid(torch.tensor(0.0, requires_grad=True), 1.0, 10),
         lambda: near(sg.Grid(torch.tensor(0.0, requires_grad=True).item(), 1.0, 10).low, 0, 0),
     ),
-    "walls that are none": (
-        r"walls must be Walls\(low, high, kind\) or None",
-        lambda: simulate(BM, walls=(0.0, 1.0)),
-        lambda: near(
-            float(simulate(BM, column(0.5, 4000), boundary=sg.Reflecting(0.0, 1.0)).final.mean()),
-            0.5,
-            4.4 * 0.29 / math.sqrt(4000),
-        ),
-    ),
     "a Brownian path without the nodes": (
         r"the steps of this run meet at t = \{\}, which is not among",
         lambda: _walked(sg.BrownianPath(0, torch.linspace(0, 1, 11))),

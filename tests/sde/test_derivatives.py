@@ -67,7 +67,7 @@ def test_a_tabulated_noise_under_its_reading_is_uniform_at_rest():
         x0,
         torch.linspace(0, 2, 21),
         solver=sg.EulerMaruyama(20),
-        walls=sg.Walls(-1.0, 1.0),
+        boundary=sg.Reflecting(-1.0, 1.0),
         rng=0,
         keep_path=False,
     )

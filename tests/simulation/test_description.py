@@ -110,7 +110,7 @@ def test_arrays_networks_and_the_rest():
     with torch.no_grad():
         two.bias[0] += 1e-6
     assert not same(one, two)
-    assert not same(sg.Walls(-1, 1), sg.Walls(-1, 2))
+    assert not same(sg.Reflecting(-1, 1), sg.Reflecting(-1, 2))
     assert not same(sg.EulerMaruyama(substeps=2), sg.EulerMaruyama(substeps=3))
     assert described([math.inf, np.float64(0.5), {1, 2}, None, torch.float32]) == [
         "inf", 0.5, ["1", "2"], None, "torch.float32",

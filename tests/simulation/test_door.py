@@ -310,10 +310,10 @@ def test_noise_free_dynamics_run_both_ways():
         (
             {"walls": (0, 1)},
             TypeError,
-            r"walls must be Walls\(low, high, kind\) or None, but is \(0",
+            r"walls= is no more, but is \(0, 1\): write boundary=",
         ),
         (
-            {"walls": sg.Walls(2.0, 3.0, coordinates="all")},
+            {"boundary": sg.Reflecting(2.0, 3.0, coordinates="all")},
             ValueError,
             r"x0 must start inside the boundary \[2, 3\] in coordinates all, but spans 1",
         ),

@@ -233,7 +233,7 @@ def test_ctrl_c_leaves_what_is_done(tmp_path, small_blocks):
         (
             {
                 "x0": lambda rows, rng: torch.full((rows, 1), 0.0 if rows < 9 else 3.0),
-                "walls": sg.Walls(-1, 1),
+                "boundary": sg.Reflecting(-1, 1),
             },
             ValueError,
             r"x0\(1024, rng=…\) returned must start inside the boundary \[-1, 1\], but",

@@ -9,6 +9,7 @@ import torch
 from scipy import stats
 
 import sdegen as sg
+from sdegen.boundary import of_words
 
 F64 = torch.float64
 TIMES = torch.linspace(0, 1, 81, dtype=F64)
@@ -287,7 +288,10 @@ def test_walls_hide_no_explosion(kind):
     sde = sg.ItoProcess(lambda x, t: torch.full_like(x, 1e308) * (10.0 * t), 0.0)
     with pytest.raises(sg.NonFiniteError, match="2 of 2 trajectories non-finite by t = 4"):
         sg.simulate(
-            sde, torch.ones(2, 1, dtype=F64), [0.0, 2.0, 4.0], walls=sg.Walls(0.0, 2.0, kind)
+            sde,
+            torch.ones(2, 1, dtype=F64),
+            [0.0, 2.0, 4.0],
+            boundary=of_words(kind, 0.0, 2.0),
         )
 
 
@@ -345,7 +349,7 @@ def test_gradients_with_noise_are_those_of_the_path():
 def test_gradients_pass_through_walls():
     x0 = torch.tensor([[0.25], [0.75]], dtype=F64, requires_grad=True)
     sde = sg.ItoProcess(lambda x: torch.ones_like(x), 0.0)
-    path = sg.simulate(sde, x0, [0.0, 0.5], walls=sg.Walls(0.0, 1.0), differentiable=True)
+    path = sg.simulate(sde, x0, [0.0, 0.5], boundary=sg.Reflecting(0.0, 1.0), differentiable=True)
     (slope,) = torch.autograd.grad(path.final.sum(), x0)
     assert path.final[:, 0].tolist() == [0.75, 0.75]
     assert slope[:, 0].tolist() == [1.0, -1.0]  # the second has been reflected

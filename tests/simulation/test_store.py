@@ -209,7 +209,7 @@ def _sigma(x, t):
         ({"x0": torch.ones(1, 1)}, r"x0 is \[\[0\.0\]\] there and \[\[1\.0\]\] here"),
         ({"x0": torch.zeros(1, 1, dtype=F64)}, "dtype is torch.float32 there and torch.float64"),
         ({"observables": WANTED[:1]}, "observables.first_passage is only there"),
-        ({"walls": sg.Walls(-1, 1)}, "walls is None there"),
+        ({"boundary": sg.Reflecting(-1, 1)}, "boundary is None there"),
         ({"on_nonfinite": "freeze"}, "on_nonfinite is raise there and freeze here"),
         ({"keep_path": False}, "keep_path is True there and False here"),
     ],

@@ -142,7 +142,9 @@ def test_markov_chains_are_for_euler_maruyama_alone(solver):
 def test_external_solvers_take_no_walls(solver):
     sde = sg.ItoProcess(lambda x: -x, 1.0 if isinstance(solver, sg.TorchSDE) else 0.0)
     with pytest.raises(ValueError, match="cannot keep a state inside a boundary"):
-        sg.simulate(sde, torch.zeros(2, 1), [0.0, 1.0], solver=solver, walls=sg.Walls(-1.0, 1.0))
+        sg.simulate(
+            sde, torch.zeros(2, 1), [0.0, 1.0], solver=solver, boundary=sg.Reflecting(-1.0, 1.0)
+        )
 
 
 @pytest.mark.parametrize("solver", [sg.EulerMaruyama(substeps=3), sg.TorchSDE("srk", substeps=3)])

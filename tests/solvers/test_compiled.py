@@ -77,7 +77,9 @@ for rows, dtype, substeps, times in (
             close(last.final, fast.final, 39 * 4 * torch.finfo(dtype).eps)
 """
 _WALLS = """
-fast, walls = sg.EulerMaruyama(5, compile=True), sg.Walls(0.0, 1.0, coordinates="all")
+from sdegen.boundary import enclosure_of
+from sdegen.solvers.containment import contained_by_position
+fast, box = sg.EulerMaruyama(5, compile=True), sg.Reflecting(0.0, 1.0, coordinates="all")
 x0 = torch.full((50, 2), 0.5, dtype=F64)
 sde, times = sg.ItoProcess(lambda x: -x, 1.0), [0.0, 0.2, 0.4]
 # walls hold: what would be outside is folded back at each step, from the same normals
@@ -85,9 +87,9 @@ from sdegen.noise import Streams, box_muller
 k = Streams(1, "dynamics").block(0).bits((5, 2, *x0.shape), dtype=torch.int64)
 x, path = x0, [x0]
 for z in [z for pair in k for z in box_muller(pair, F64)]:
-    x = walls.contain(x, x - 0.04 * x + 0.2 * z)
+    x = contained_by_position(enclosure_of(box, (2,)), x, x - 0.04 * x + 0.2 * z)
     path.append(x)
-inside = sg.simulate(sde, x0, times, solver=fast, rng=1, walls=walls)
+inside = sg.simulate(sde, x0, times, solver=fast, rng=1, boundary=box)
 close(inside.states, torch.stack(path[::5]), 1e-14)
 x0[3] = 1e60
 square = sg.ItoProcess(lambda x: x * x, 0.0)

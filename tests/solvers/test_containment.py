@@ -33,8 +33,8 @@ def alive(path):
 def test_survival_between_absorbing_walls_is_that_of_the_paths(steps):
     right = exact.box_survival(1.0, 0.5, 0.3, 0.2)  # 0.3839
     times = torch.linspace(0, 0.2, steps + 1)
-    walls = sg.Walls(0.0, 1.0, "absorbing")
-    path = sg.simulate(BM, column(0.3, 100_000), times, walls=walls, rng=1, keep_path=False)
+    ends = sg.Absorbing(0.0, 1.0)
+    path = sg.simulate(BM, column(0.3, 100_000), times, boundary=ends, rng=1, keep_path=False)
     share, error = alive(path)
     assert abs(share - right) < error  # no bias: the chain of Brownian motion has its law
     inside = (path.final > 0) & (path.final < 1)
@@ -249,7 +249,7 @@ def test_wright_fisher_between_walls_without_noise():
     n = 50_000
     path = sg.simulate(
         WRIGHT_FISHER, column(0.5, n), [0.0, 6.0], solver=sg.EulerMaruyama(600), rng=0,
-        walls=sg.Walls(0.0, 1.0), keep_path=False,
+        boundary=sg.Reflecting(0.0, 1.0), keep_path=False,
     )  # fmt: skip
     right = 0.625 - 0.125 * math.exp(-0.4 * 6)  # 0.6137
     error = 4.42 * float(path.final.std()) / math.sqrt(n)

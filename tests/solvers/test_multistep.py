@@ -282,7 +282,7 @@ def test_refusals(as_user):
         sg.simulate(sg.ItoProcess(lambda x: -x, 0.0), x, [1.0, 0.5], solver=sg.ExponentialAdams())
     with pytest.raises(ValueError, match="cannot keep a state inside a boundary"):
         sg.simulate(
-            flow, x, [1.0, 0.5], solver=sg.ExponentialAdams(), walls=sg.Walls(-3, 3, "no-flux")
+            flow, x, [1.0, 0.5], solver=sg.ExponentialAdams(), boundary=sg.Reflecting(-3, 3)
         )
     for steps, message in ((0, "steps must be ≥ 1, but is 0"), (-3, "≥ 1, but is -3")):
         with pytest.raises(ValueError, match=message):

@@ -264,8 +264,8 @@ def test_between_walls_a_clean_run_passes_and_a_wrong_drift_does_not(kind):
 
 def test_a_path_between_walls_is_judged_between_walls():
     x0 = torch.full((10_000, 1), 0.3, dtype=torch.float64)
-    solver, walls = sg.EulerMaruyama(100), sg.Walls(0.0, 1.0, "no-flux")
-    path = sg.simulate(INSIDE, x0, [0.0, 0.3], solver=solver, walls=walls, rng=3)
+    solver, box = sg.EulerMaruyama(100), sg.Reflecting(0.0, 1.0)
+    path = sg.simulate(INSIDE, x0, [0.0, 0.3], solver=solver, boundary=box, rng=3)
     options = {"solver": solver, "path": path}
     good = certify(INSIDE, BOX, 0.3, [0.0, 0.3], boundary="no-flux", **options)
     assert good.passed, str(good)

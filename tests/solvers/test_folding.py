@@ -1,4 +1,4 @@
-"""Walls against reflections made one by one, and against the exact laws of a box."""
+"""What a step does at an end, against reflections made one by one and the exact laws of a box."""
 
 import math
 
@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import sdegen as sg
+from sdegen.boundary import enclosure_of, of_words
+from sdegen.solvers.containment import contained_by_position
 
 F64 = torch.float64
 LOW, HIGH = -1.5, 2.0
@@ -18,10 +20,15 @@ ANYWHERE = st.floats(-60.0, 60.0)
 INSIDE = st.floats(LOW, HIGH)
 
 
+def contain(kind, low, high, before, after):
+    enclosure = enclosure_of(of_words(kind, low, high), (1,))
+    return contained_by_position(enclosure, before, after)
+
+
 def _contain(kind, before, after, low=LOW, high=HIGH):
     column = torch.tensor([[before], [0.0 if low < 0 < high else 0.5 * (low + high)]], dtype=F64)
     moved = torch.tensor([[after], [float(column[1])]], dtype=F64)
-    return float(sg.Walls(low, high, kind).contain(column, moved)[0, 0])
+    return float(contain(kind, low, high, column, moved)[0, 0])
 
 
 def _reflected(x, low=LOW, high=HIGH):
@@ -72,23 +79,21 @@ def test_one_wall_of_each_kind(before, after):
 @pytest.mark.parametrize("kind", ["no-flux", "periodic", "absorbing"])
 def test_inside_not_one_bit_changes(kind):
     x = torch.linspace(0.1, 0.7, 1001, dtype=torch.float32)[1:-1, None]
-    walls = sg.Walls(-1000.0, 0.7, kind)
-    assert torch.equal(walls.contain(x, x), x)
+    assert torch.equal(contain(kind, -1000.0, 0.7, x, x), x)
 
 
 @pytest.mark.parametrize("kind", ["no-flux", "periodic"])
 def test_rounding_never_leaves_the_box(kind):
     low, high = 0.1, 0.7
     x = torch.cat([torch.linspace(-5, 5, 100_001), torch.tensor([-1e-9, 0.1 - 1e-9])])[:, None]
-    inside = sg.Walls(low, high, kind).contain(x, x)
+    inside = contain(kind, low, high, x, x)
     assert bool(((inside >= low) & (inside <= high)).all())
 
 
 def test_an_absorbed_trajectory_stays_with_all_its_coordinates():
-    walls = sg.Walls(0.0, 1.0, "absorbing")
     before = torch.tensor([[0.5, 0.4], [1.0, 0.4]], dtype=F64)
     after = torch.tensor([[1.2, 0.3], [0.9, 0.3]], dtype=F64)
-    stopped = walls.contain(before, after)
+    stopped = contain("absorbing", 0.0, 1.0, before, after)
     assert stopped.tolist() == [[1.0, 0.3], [1.0, 0.4]]
 
 
@@ -96,27 +101,7 @@ def test_an_absorbed_trajectory_stays_with_all_its_coordinates():
 def test_what_exploded_has_not_arrived_at_a_wall(kind):
     x = torch.zeros(3, 1, dtype=F64)
     after = torch.tensor([[math.inf], [-math.inf], [math.nan]], dtype=F64)
-    assert bool(sg.Walls(-1.0, 1.0, kind).contain(x, after).isnan().all())
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "kind", "message"),
-    [
-        (1.0, 0.0, "no-flux", "walls need low < high, but low = 1, high = 0"),
-        (-math.inf, math.inf, "no-flux", "walls need an end"),
-        (0.0, math.inf, "periodic", "a period has two ends"),
-        (math.nan, 1.0, "no-flux", "walls need low < high"),
-        (0.0, 1.0, ("periodic", "no-flux"), "a periodic wall needs its partner"),
-    ],
-)
-def test_impossible_walls_are_refused(low, high, kind, message):
-    with pytest.raises(ValueError, match=message):
-        sg.Walls(low, high, kind)
-
-
-def test_an_unknown_word_is_refused(as_user):
-    with pytest.raises(ValueError, match=r"kind must be one of 'no-flux', .* but is 'neumann'"):
-        sg.Walls(0.0, 1.0, "neumann")
+    assert bool(contain(kind, -1.0, 1.0, x, after).isnan().all())
 
 
 def test_reflected_brownian_motion_keeps_the_uniform_law(device):
@@ -124,7 +109,7 @@ def test_reflected_brownian_motion_keeps_the_uniform_law(device):
     n = 40_000
     u = torch.from_numpy(np.random.Generator(np.random.PCG64(0)).uniform(-1, 2, (n, 1))).to(device)
     times = torch.linspace(0, 2, 9)
-    path = sg.simulate(sg.BrownianMotion(1.3), u, times, walls=sg.Walls(-1.0, 2.0), rng=1)
+    path = sg.simulate(sg.BrownianMotion(1.3), u, times, boundary=sg.Reflecting(-1.0, 2.0), rng=1)
     d = stats.kstest(path.final[:, 0].cpu().numpy(), stats.uniform(-1, 3).cdf).statistic
     assert math.sqrt(n) * d < 2.470  # false alarm 1e-5
 
@@ -134,8 +119,8 @@ def test_brownian_motion_in_a_box_has_the_law_of_the_box(kind, device):
     # folded or wrapped, the chain of any step samples the law exactly: reflection commutes with it
     n, length, sigma, t, start = 40_000, 1.0, 0.5, 0.3, 0.2
     x0 = torch.full((n, 1), start, dtype=F64, device=device)
-    walls = sg.Walls(0.0, length, kind)
-    path = sg.simulate(sg.BrownianMotion(sigma), x0, [0.0, 0.1, t], walls=walls, rng=2)
+    box = of_words(kind, 0.0, length)
+    path = sg.simulate(sg.BrownianMotion(sigma), x0, [0.0, 0.1, t], boundary=box, rng=2)
     x = path.final[:, 0].cpu().numpy()
     cdf = exact.box_cdf(kind, length, 0.5 * sigma**2, start, t)
     assert math.sqrt(n) * stats.kstest(x, cdf).statistic < 2.470  # false alarm 1e-5
