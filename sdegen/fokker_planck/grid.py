@@ -85,10 +85,10 @@ class Grid:
                 "is followed by "
                 f"{float(x[i + 1]):g}; pass torch.linspace(low, high, cells + 1)."
             )
-        return cls.kept(x)
+        return cls._of_valid(x)
 
     @classmethod
-    def kept(cls, nodes: Tensor) -> Grid:
+    def _of_valid(cls, nodes: Tensor) -> Grid:
         """Return a grid of nodes that are known to be right, float64 and not to change."""
         grid = cls.__new__(cls)
         grid.nodes = nodes

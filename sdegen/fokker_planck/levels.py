@@ -115,7 +115,7 @@ class Start:
             return p, grid.sharp_point(self.x0) if compact else p
         p = self.density.p.to(torch.float64)
         if level < 0:
-            p = p.detach()[among(grid, Grid.kept(self.density.x))]
+            p = p.detach()[among(grid, Grid._of_valid(self.density.x))]
         elif level > 0:
             p = self._finer(grid)
         if level and self.density.powers == (None, None):

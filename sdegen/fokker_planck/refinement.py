@@ -35,7 +35,8 @@ def halved(grid: Grid) -> Grid:
     x, between = grid.nodes, _between(grid)
     finer = torch.empty(2 * len(x) - 1, dtype=x.dtype)
     finer[::2], finer[1::2] = x, between
-    return Grid.kept(finer) if grid.even else Grid.of(finer)  # which refuses cells of no width
+    # what may have cells of no width is refused by `of`
+    return Grid._of_valid(finer) if grid.even else Grid.of(finer)
 
 
 def bisected(grid: Grid, chosen: Bool[Tensor, " cells"]) -> Grid:
@@ -60,7 +61,7 @@ def coarsened(grid: Grid) -> Grid:
     """
     x = grid.nodes
     even = grid.cells % 2 == 0
-    return Grid.kept(x[::2].contiguous() if even else torch.cat([x[:-1:2][:-1], x[-3::2]]))
+    return Grid._of_valid(x[::2].contiguous() if even else torch.cat([x[:-1:2][:-1], x[-3::2]]))
 
 
 def positions(grid: Grid, finer: Grid) -> Int[Tensor, " nodes"]:
