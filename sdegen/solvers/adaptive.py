@@ -40,7 +40,8 @@ from sdegen.checks import check_positive
 from sdegen.noise import Noise, normal_like
 from sdegen.sde.base import SDE
 from sdegen.shapes import State, expand
-from sdegen.solvers.base import Failure, Solver
+from sdegen.solvers.base import Failure
+from sdegen.solvers.diffusion import DiffusionSolver
 from sdegen.step import diffuse, update
 
 __all__ = ["AdaptiveHeun"]
@@ -50,7 +51,7 @@ _GROWTH, _SAFETY = 5.0, 0.9
 
 
 @dataclass(frozen=True)
-class AdaptiveHeun(Solver):
+class AdaptiveHeun(DiffusionSolver):
     """Euler–Heun with an error test for each trajectory; two evaluations a try.
 
     For reverse dynamics of a linear SDE, whose score takes one time for each trajectory.
@@ -67,23 +68,11 @@ class AdaptiveHeun(Solver):
     atol: float = 1e-2
 
     chooses_steps: ClassVar[bool] = True
+    asks_for: ClassVar[str] = "a score that takes one time for each trajectory"
 
     def __post_init__(self) -> None:
         check_positive("rtol", self.rtol)
         check_positive("atol", self.atol)
-
-    def check(self, sde: SDE, nodes: Tensor) -> None:
-        """Refuses dynamics other than the ReverseSDE of a LinearSDE.
-
-        Raises:
-            ValueError: Saying what to pass.
-        """
-        super().check(sde, nodes)
-        if sde.denoising is None or sde.denoising.kernel is None:
-            raise ValueError(
-                "AdaptiveHeun asks for one time for each trajectory: pass ReverseSDE(linear_sde, "
-                f"score, eta), not {type(sde).__name__}."
-            )
 
     def begin(self, sde: SDE, nodes: Tensor) -> _Memory:
         """Return the memory of a run: its times, and no trajectories yet."""

@@ -122,10 +122,7 @@ class AngularAdams(Multistep):
 
     def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
         """One row for each step; a correction is a part of the step that begins with it."""
-        inner = sde.denoising
-        assert inner is not None  # check() saw to it
-        assert inner.kernel is not None
-        circle = Circle(inner.kernel, nodes, self.data_std)
+        circle = Circle(self.reversal(sde).kernel, nodes, self.data_std)
         steps = len(nodes) - 1
         predicted = _integrals(circle.phi, 0, self.order, steps)
         corrected = _integrals(circle.phi, 1, self.order + 1, steps)

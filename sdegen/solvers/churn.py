@@ -30,6 +30,7 @@ from sdegen.noise import Noise
 from sdegen.sde.base import SDE, Kernel, ScoreAt
 from sdegen.shapes import State
 from sdegen.solvers.base import FixedStep, Orders, Solver, SplitStep
+from sdegen.solvers.diffusion import DiffusionSolver
 from sdegen.step import diffuse, to_floats, update
 
 __all__ = ["DPM2", "Churn", "KarrasHeun"]
@@ -76,7 +77,7 @@ class Churn:
 
 
 @dataclass(frozen=True)
-class _TwoStage(FixedStep, SplitStep):
+class _TwoStage(DiffusionSolver, FixedStep, SplitStep):
     """What Heun and DPM-2 share: the clock, the churn, and the way back to x."""
 
     churn: Churn = field(default_factory=Churn)
@@ -101,12 +102,7 @@ class _TwoStage(FixedStep, SplitStep):
             ValueError: Saying what to pass.
         """
         super().check(sde, nodes)
-        inner, name = sde.denoising, type(self).__name__
-        if inner is None or inner.kernel is None:
-            raise ValueError(
-                f"{name} needs the α and σ of a kernel: pass ReverseSDE(linear_sde, score, "
-                f"eta), not {type(sde).__name__}."
-            )
+        inner = self.reversal(sde)
         if inner.eta > 0 and self.churn.amount > 0:
             raise ValueError(
                 f"noise of one kind is enough: eta is {inner.eta:g} and churn.amount "
@@ -126,9 +122,7 @@ class _TwoStage(FixedStep, SplitStep):
 
     def begin(self, sde: SDE, nodes: Tensor) -> _Memory:
         """Return where each step stirs, evaluates and goes, multiplied out."""
-        inner = sde.denoising
-        assert inner is not None  # check() saw to it
-        assert inner.kernel is not None
+        inner = self.reversal(sde)
         kernel, eta = inner.kernel, inner.eta
         alpha = kernel.alpha(nodes)
         r = kernel.sigma(nodes) / alpha
@@ -208,9 +202,10 @@ class KarrasHeun(_TwoStage):
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
         """Refuses η > 0, too: it would evaluate beyond the last time."""
-        if sde.denoising is not None and sde.denoising.eta > 0:
+        eta = self.reversal(sde).eta
+        if eta > 0:
             raise ValueError(
-                f"KarrasHeun takes its noise from churn, but eta is {sde.denoising.eta:g}: pass "
+                f"KarrasHeun takes its noise from churn, but eta is {eta:g}: pass "
                 "ReverseSDE(sde, score, eta=0.0), or use DPM2(), which has an ancestral step of "
                 "eta up to 1."
             )
@@ -234,13 +229,9 @@ class DPM2(_TwoStage):
         Lu et al. 2022, algorithm 1 with r₁ = ½, arXiv:2206.00927.
     """
 
-    _weight: ClassVar[float] = 1.0
+    largest_eta: ClassVar[float | None] = 1.0
 
-    def check(self, sde: SDE, nodes: Tensor) -> None:
-        """Refuses η > 1, too."""
-        super().check(sde, nodes)
-        if sde.denoising is not None and sde.denoising.eta > 1:
-            raise ValueError(f"DPM2 needs 0 ≤ eta ≤ 1, but eta is {sde.denoising.eta:g}.")
+    _weight: ClassVar[float] = 1.0
 
     def _second(self, r: Tensor, end: Tensor) -> Tensor:
         return torch.sqrt(r * end)
@@ -282,9 +273,7 @@ class _Stir(Solver):
 
     def begin(self, sde: SDE, nodes: Tensor) -> Tensor:
         """Return the width of the stir of each step, in units of x."""
-        assert sde.denoising is not None  # check() saw to it
-        assert sde.denoising.kernel is not None
-        kernel = sde.denoising.kernel
+        kernel = self.whole_step.reversal(sde).kernel
         alpha = kernel.alpha(nodes)
         kicks = self.whole_step._stirred(kernel, kernel.sigma(nodes) / alpha, sde.time_range[1])[1]
         return alpha[:-1] * kicks  # the step itself stirs y = x/α

@@ -25,6 +25,7 @@ from sdegen.sde.base import SDE
 from sdegen.sde.ddpm import AncestralChain
 from sdegen.shapes import State
 from sdegen.solvers.base import FixedStep, Memory, check_inner
+from sdegen.solvers.diffusion import DiffusionSolver
 from sdegen.solvers.native import DDIM
 from sdegen.step import update
 
@@ -32,7 +33,7 @@ __all__ = ["FinalDenoising"]
 
 
 @dataclass(frozen=True)
-class FinalDenoising(FixedStep):
+class FinalDenoising(DiffusionSolver, FixedStep):
     """Any fixed-step solver, whose last state is denoised: E[x0 | x] in place of x.
 
     The last of the times then belongs to t = 0; N steps cost one evaluation more.
@@ -67,11 +68,7 @@ class FinalDenoising(FixedStep):
         if isinstance(sde, AncestralChain):
             raise ValueError(_chain_denoises(sde))  # noqa: TRY004 (what it says is of its times)
         self.solver.check(sde, nodes)
-        if sde.denoising is None or sde.denoising.kernel is None:
-            raise ValueError(
-                "FinalDenoising needs the α and σ of a kernel: pass ReverseSDE(linear_sde, score, "
-                f"eta), not {type(sde).__name__}."
-            )
+        super().check(sde, nodes)
         if nodes[-1] > nodes[0]:
             raise ValueError(
                 f"times end at t = {float(nodes[-1]):g}, in noise, where nothing is to be "
@@ -113,9 +110,7 @@ class FinalDenoising(FixedStep):
             x: State at t.
             t: The last time, 0-d.
         """
-        inner = sde.denoising
-        assert inner is not None  # check() saw to it
-        assert inner.kernel is not None
+        inner = self.reversal(sde)
         alpha, sigma = inner.kernel.alpha(t), inner.kernel.sigma(t)
         return update(x / alpha, inner.score(x, t), sigma**2 / alpha)
 

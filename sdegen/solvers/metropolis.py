@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,6 +40,7 @@ from sdegen.noise import Noise
 from sdegen.sde.base import SDE
 from sdegen.shapes import ScoreFn, State, Time
 from sdegen.solvers.base import FixedStep, Memory, check_predictor
+from sdegen.solvers.diffusion import DiffusionSolver
 from sdegen.solvers.native import EulerMaruyama
 from sdegen.step import diffuse, update
 
@@ -105,7 +106,7 @@ def _lost(x: State, score: State, log_prob: Tensor, t: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class MetropolisCorrector(FixedStep):
+class MetropolisCorrector(DiffusionSolver, FixedStep):
     """A predictor, then Metropolis-adjusted Langevin steps in the marginal that it reached.
 
     Args:
@@ -131,6 +132,8 @@ class MetropolisCorrector(FixedStep):
     step_size: float = 0.5
     substeps: int = field(default=1, kw_only=True)
 
+    asks_for: ClassVar[str] = "a score and the σ of a kernel"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not callable(self.log_prob):
@@ -147,13 +150,9 @@ class MetropolisCorrector(FixedStep):
         return True
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
-        """Refuses dynamics without a score and a kernel, and what the predictor refuses."""
+        """Refuse dynamics without a score and a kernel, and what the predictor refuses."""
         self.predictor.check(sde, nodes)
-        if sde.denoising is None or sde.denoising.kernel is None:
-            raise ValueError(
-                "MetropolisCorrector needs a score and the σ of a kernel: pass "
-                f"ReverseSDE(linear_sde, score, eta), not {type(sde).__name__}."
-            )
+        super().check(sde, nodes)
 
     @property
     def evaluations(self) -> int | None:  # type: ignore[override]
@@ -163,18 +162,14 @@ class MetropolisCorrector(FixedStep):
 
     def begin(self, sde: SDE, nodes: Tensor) -> _Memory:
         """Return the predictor's memory, the times, and h at each node."""
-        inner = sde.denoising
-        assert inner is not None  # check() saw to it
-        assert inner.kernel is not None
-        hs = (self.step_size * inner.kernel.sigma(nodes).square()).unbind()
+        hs = (self.step_size * self.reversal(sde).kernel.sigma(nodes).square()).unbind()
         return _Memory(self.predictor.begin(sde, nodes), nodes.unbind(), hs)
 
     def step(
         self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory
     ) -> tuple[State, _Memory]:
         """Take one predictor step, then corrector_steps of Metropolis-adjusted Langevin."""
-        inner, heard = sde.denoising, noise if self.predictor.draws(sde) else None
-        assert inner is not None  # check() saw to it
+        inner, heard = self.reversal(sde), noise if self.predictor.draws(sde) else None
         assert noise is not None  # draws() saw to it
         x, of_predictor = self.predictor.step(sde, x, i, heard, memory.of_predictor)
         t, h = memory.ts[i + 1], memory.hs[i + 1]

@@ -66,9 +66,10 @@ from torch.nn.functional import pad
 
 from sdegen.noise import Noise
 from sdegen.requests import is_word
-from sdegen.sde.base import SDE, Denoising, Kernel, ScoreAt
+from sdegen.sde.base import SDE, Kernel, ScoreAt
 from sdegen.shapes import State
 from sdegen.solvers.base import FixedStep
+from sdegen.solvers.diffusion import DiffusionSolver
 from sdegen.solvers.exponential import Coefficients, Integrals, Prediction, Rule
 from sdegen.step import Number, diffuse, to_floats, update
 
@@ -89,7 +90,7 @@ _Term = tuple[int, int, Number]  # nodes back, 0 for a state or 1 for a score, c
 _SAME = 1e-6  # relative difference of α and σ that rounding explains
 
 
-class Multistep(FixedStep):
+class Multistep(DiffusionSolver, FixedStep):
     """A linear multistep method on states and scores, whose coefficients are known beforehand."""
 
     takes_walls: ClassVar[bool] = False  # what was behind a wall is no history
@@ -106,25 +107,9 @@ class Multistep(FixedStep):
             One row for each step.
         """
 
-    def check(self, sde: SDE, nodes: Tensor) -> None:
-        """Refuses dynamics other than the ReverseSDE of a LinearSDE.
-
-        Raises:
-            ValueError: Saying what to pass.
-        """
-        super().check(sde, nodes)
-        inner = sde.denoising
-        if inner is None or inner.kernel is None:
-            raise ValueError(
-                f"{type(self).__name__} needs the α and σ of a kernel: pass "
-                f"ReverseSDE(linear_sde, score, eta), not {type(sde).__name__}."
-            )
-
     def begin(self, sde: SDE, nodes: Tensor) -> _Memory:
         """Return the coefficients of all steps, and no states or scores yet."""
-        inner = sde.denoising
-        assert inner is not None  # check() saw to it
-        score = inner.along(nodes)
+        score = self.reversal(sde).along(nodes)
         return _Memory(_Table.of(self.coefficients(sde, nodes)), score, ())
 
     def step(
@@ -231,7 +216,8 @@ class ExponentialAdams(Multistep):
 
     def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
         """One row for each step; see `Multistep.coefficients`."""
-        integrals = Integrals(*_kernel_and_eta(sde.denoising), nodes, self.prediction)
+        inner = self.reversal(sde)
+        integrals = Integrals(inner.kernel, inner.eta, nodes, self.prediction)
         return _table(integrals, self.order, self.order, self.rule)
 
 
@@ -266,7 +252,8 @@ class ExponentialAdamsMoulton(Multistep):
 
     def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
         """One row for each step; see `Multistep.coefficients`."""
-        integrals = Integrals(*_kernel_and_eta(sde.denoising), nodes, self.prediction)
+        inner = self.reversal(sde)
+        integrals = Integrals(inner.kernel, inner.eta, nodes, self.prediction)
         return _table(integrals, self.order - 1, self.order, "exact")
 
 
@@ -318,7 +305,8 @@ class LinearMultistep(Multistep):
                 f"this method was made for another grid: times[{i}] = {float(nodes[i]):g}, but "
                 f"its own is {float(own[i]):g}; pass times=solver.grid."
             )
-        kernel, eta = _kernel_and_eta(sde.denoising)
+        inner = self.reversal(sde)
+        kernel, eta = inner.kernel, inner.eta
         if eta != self.eta:
             raise ValueError(
                 f"this method was made for eta = {self.eta:g}, but the dynamics have {eta:g}; "
@@ -339,13 +327,6 @@ class LinearMultistep(Multistep):
     def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
         """The table."""
         return self.table
-
-
-def _kernel_and_eta(inner: Denoising | None) -> tuple[Kernel, float]:
-    """What check() saw to."""
-    assert inner is not None
-    assert inner.kernel is not None
-    return inner.kernel, inner.eta
 
 
 def _table(integrals: Integrals, ahead: int, order: int, rule: Rule) -> Coefficients:

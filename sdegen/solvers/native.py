@@ -19,6 +19,7 @@ from sdegen.noise import Noise
 from sdegen.sde.base import SDE, ScoreAt
 from sdegen.shapes import State
 from sdegen.solvers.base import FixedStep, Interval, Memory, Orders, check_predictor
+from sdegen.solvers.diffusion import DiffusionSolver
 from sdegen.solvers.onestep import OneStep
 from sdegen.step import diffuse, to_floats, update
 
@@ -98,7 +99,7 @@ class Heun(OneStep):
 
 
 @dataclass(frozen=True)
-class DDIM(FixedStep):
+class DDIM(DiffusionSolver, FixedStep):
     """Denoising diffusion implicit steps: the update in y = x/α on the clock λ = σ/α.
 
     y_s = y + (√(λ_s² − η² v) − λ_t) ε̂ + η √v z
@@ -115,25 +116,13 @@ class DDIM(FixedStep):
         Song, Meng and Ermon 2021, eqs. (12) and (16), arXiv:2010.02502.
     """
 
-    def check(self, sde: SDE, nodes: Tensor) -> None:
-        """Refuses dynamics other than the ReverseSDE of a LinearSDE, and η > 1."""
-        super().check(sde, nodes)
-        if sde.denoising is None or sde.denoising.kernel is None:
-            raise ValueError(
-                "DDIM needs the α and σ of a kernel: pass ReverseSDE(linear_sde, score, eta), "
-                f"not {type(sde).__name__}."
-            )
-        if sde.denoising.eta > 1:
-            raise ValueError(f"DDIM needs 0 ≤ eta ≤ 1, but eta is {sde.denoising.eta:g}.")
-
+    largest_eta: ClassVar[float | None] = 1.0
     orders: ClassVar[Orders] = Orders(flow=1, additive=(1, 1), multiplicative=None)
     evaluations: ClassVar[int] = 1
 
     def begin(self, sde: SDE, nodes: Tensor) -> tuple[ScoreAt, list[_Coefficients]]:
         """The update in y, multiplied out: x_s = (α_s/α_t) x + α_s (√… − λ_t) ε̂ + α_s η√v z."""
-        inner = sde.denoising
-        assert inner is not None  # check() saw to it
-        assert inner.kernel is not None
+        inner = self.reversal(sde)
         score = inner.along(nodes)
         alpha, sigma = inner.kernel.alpha(nodes), inner.kernel.sigma(nodes)
         lam = sigma / alpha

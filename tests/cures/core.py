@@ -263,9 +263,12 @@ FOLLOWED = {
         lambda: simulate(FLOW, solver=sg.Heun(4), on_nonfinite="freeze"),
     ),
     "a sampler without a kernel": (
-        r"needs the α and σ of a kernel: pass ReverseSDE|needs a score and the σ of a kernel",
+        r"needs \{\}: pass ReverseSDE\(linear_sde, score, eta\), not",
         lambda: simulate(OU, solver=sg.DDIM()),
-        lambda: simulate(sg.ReverseSDE(VP, GAUSS.score, 1.0), times=[0.9, 0.5], solver=sg.DDIM()),
+        lambda: [
+            simulate(sg.ReverseSDE(VP, GAUSS.score, 1.0), times=[0.9, 0.5], solver=solver)
+            for solver in (sg.DDIM(), sg.AdaptiveHeun())
+        ],
     ),
     "a corrector without a score": (
         "PredictorCorrector needs a score",

@@ -152,11 +152,6 @@ FOLLOWED = {
             solver=sg.PredictorCorrector(3, predictor=sg.EulerMaruyama()),
         ),
     ),
-    "adaptive steps without a score": (
-        "AdaptiveHeun asks for one time for each trajectory",
-        lambda: simulate(OU, solver=sg.AdaptiveHeun()),
-        lambda: flows(sg.AdaptiveHeun(), dynamics=sg.ReverseSDE(VP, GAUSS.score, 0.0)),
-    ),
     "a Brownian path of several draws": (
         "cannot walk a given Brownian path: it draws more than one",
         lambda: walked_by(sg.PredictorCorrector()),
