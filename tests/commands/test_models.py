@@ -17,6 +17,7 @@ import torch
 
 import sdegen as sg
 from sdegen.noise import Streams, stream
+from sdegen.solvers.run import solve
 from sdegen.storage import load_tensors
 
 BETAS = (0.1, 2.0)
@@ -393,16 +394,16 @@ def test_ctrl_c_keeps_the_blocks_of_a_likelihood_that_are_done(zero, here, call,
 
 def test_ctrl_c_keeps_the_samples_that_are_done(zero, here, call, monkeypatch):
     """25,000 planar samples make a block; the second one is cut."""
-    solve, calls = sg.EulerMaruyama.solve, iter(range(9))
+    calls = iter(range(9))
 
-    def second_is_cut(self, *arguments, **named):
+    def second_is_cut(*arguments, **named):
         if next(calls) == 1:
             raise KeyboardInterrupt
-        return solve(self, *arguments, **named)
+        return solve(*arguments, **named)
 
     line = "sample --model zero.safetensors --shape 2 --samples 40000 --steps 3 --seed 1"
     whole = call(line, "--out whole")
-    monkeypatch.setattr(sg.EulerMaruyama, "solve", second_is_cut)
+    monkeypatch.setattr("sdegen.simulation.blocks.solve", second_is_cut)
     cut = call(line, "--out cut")
     assert (cut.status, cut.metrics["status"]) == (130, "interrupted")
     assert torch.equal(cut.tensors["samples"], whole.tensors["samples"][:25000])

@@ -13,6 +13,7 @@ from sdegen.commands import simulate as simulation
 from sdegen.configs.simulate import SimulateConfig
 from sdegen.noise import stream
 from sdegen.simulation import store
+from sdegen.solvers.run import solve
 
 OU = """
 import sdegen as sg
@@ -270,11 +271,12 @@ def test_what_an_ensemble_is_asked_goes_through(simulate):
 def test_steps_are_compiled_where_that_is_asked(simulate, monkeypatch, flags):
     asked = []
 
-    def solve(self, *args, compiled=sg.EulerMaruyama.solve, **options):
-        asked.append((type(self).__name__, self.substeps, self.compile))
-        return compiled(type(self)(substeps=self.substeps), *args, **options)
+    def one_by_one(sde, solver, *args, **options):
+        asked.append((type(solver).__name__, solver.substeps, solver.compile))
+        return solve(sde, type(solver)(substeps=solver.substeps), *args, **options)
 
-    monkeypatch.setattr(sg.EulerMaruyama, "solve", solve)
+    for room in ("blocks", "pilot"):
+        monkeypatch.setattr(f"sdegen.simulation.{room}.solve", one_by_one)
     found = simulate("ou --trajectories 5 --points 3 --substeps 2 --compile", flags)
     assert (found.status, found.err) == (0, [])
     # after the pilot, which goes step by step

@@ -234,7 +234,7 @@ DATA = torch.zeros(4, 2)
         (lambda: CLASSY.conditioned(-1), ValueError, "reach from -1 to -1"),
         (lambda: CLASSY.conditioned(0.5), TypeError, r"labels must be integers.*float32"),
         (lambda: CLASSY.conditioned(torch.zeros(2, 2).long()), ValueError, r"shape \(2, 2\)"),
-        (lambda: sg.MLP(2, classes=-1), ValueError, "classes must be ≥ 1, but is -1"),
+        (lambda: sg.MLP(2, classes=-1), ValueError, "classes must be ≥ 0, but is -1"),
         (lambda: sg.MLP(2, classes=1.5), TypeError, "classes must be an int, but is float"),
         (lambda: sg.train(CLASSY, DATA), ValueError, "classes = 3, but no labels were given"),
         (
