@@ -263,7 +263,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "ScoreModel.output",
         "ScoreModel.save",
         "ScoreModel.score",
-        "ScoreModel.score_along",
         "ScoreModel.told",
         "ScoreModel.v",
         "ScoreModel.x0",

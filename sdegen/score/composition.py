@@ -72,8 +72,7 @@ class Product:
     @property
     def event_shape(self) -> tuple[int, ...] | None:
         """Return the shape of one sample, where the first expert knows it."""
-        owner = getattr(self.experts[0], "__self__", self.experts[0])
-        shape: tuple[int, ...] | None = getattr(owner, "event_shape", None)
+        shape: tuple[int, ...] | None = getattr(self.experts[0], "event_shape", None)
         return shape
 
     def __call__(self, x: State, t: Time) -> State:

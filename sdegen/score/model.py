@@ -14,7 +14,9 @@ float32 network.
 
 from __future__ import annotations
 
+import copy
 import difflib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -26,7 +28,7 @@ from sdegen.requests import as_state, as_time, kind_of
 from sdegen.score.description import describe, rebuild
 from sdegen.score.networks import MLP, Labelled
 from sdegen.score.parameterization import EpsPrediction, Parameterization, score_of, v_of
-from sdegen.sde.base import ScoreAt, prepared_by
+from sdegen.sde.base import ScoreAt
 from sdegen.sde.ddpm import DDPM, AncestralChain
 from sdegen.sde.linear import LinearSDE, check_linear
 from sdegen.sde.signature import check_order
@@ -92,37 +94,10 @@ class ScoreModel(nn.Module):
         alpha, sigma = self.kernel(x_t, t)
         return self._output(x_t, t, alpha, sigma)
 
-    def score_along(self, nodes: Tensor) -> ScoreAt:
-        """`score` at the nodes of a run, at(x_t, i) = score(x_t, nodes[i]).
-
-        What depends on the times alone is computed once, before the first call.
-
-        Args:
-            nodes: Shape (n,), float64, on the CPU.
-        """
-        ts, how = nodes.unbind(), self.parameterization
-        if not bool((nodes > 0).all()):
-            return lambda x_t, i: self.score(x_t, ts[i])  # which says what is wrong, if asked
-        alpha, sigma = self.sde.alpha(nodes), self.sde.sigma(nodes)
-        scales, clocks = to_floats(how.scale(alpha, sigma)), how.clock(nodes, alpha, sigma)
-        network, parameter = self.network, next(self.network.parameters(), None)
-        told = (clocks if parameter is None else clocks.to(parameter)).unbind()
-        alphas, sigmas, divisors = alpha.unbind(), sigma.unbind(), to_floats(sigma)
-
-        def at(x_t: State, i: int) -> State:
-            like = x_t if parameter is None else parameter
-            output = _answer(network, x_t, scales[i], told[i], like)
-            return score_of(how.eps(output, x_t, alphas[i], sigmas[i]), divisors[i])
-
-        return at
-
-    @prepared_by(score_along)
-    def score(self, x_t: State, t: Time | float) -> State:
-        """∇ log p_t(x_t), same shape as x_t; t of shape () or (batch,), > 0."""
-        x_t, t = _states(x_t), as_time(t)
-        alpha, sigma = self.kernel(x_t, t)
-        output = self._output(x_t, t, alpha, sigma)
-        return score_of(self.parameterization.eps(output, x_t, alpha, sigma), sigma)
+    @property
+    def score(self) -> ModelScore:
+        """∇ log p_t, called with x_t and t > 0, shape () or (batch,); it has x_t's shape."""
+        return ModelScore(self)
 
     def eps(self, x_t: State, t: Time | float) -> State:
         """E[ε | x_t], the noise in x_t; same shape as x_t."""
@@ -263,6 +238,64 @@ class ScoreModel(nn.Module):
             clock = how.clock(t, alpha, sigma)
         like = next(self.network.parameters(), x_t)
         return _answer(self.network, x_t, how.scale(alpha, sigma), clock, like)
+
+
+@dataclass(frozen=True)
+class ModelScore:
+    """The score of a model, ∇ log p_t(x_t), as `model.score` returns it.
+
+    Args:
+        model: Whose score.
+    """
+
+    model: ScoreModel
+
+    def __call__(self, x_t: State, t: Time | float) -> State:
+        """∇ log p_t(x_t), same shape as x_t; t of shape () or (batch,), > 0."""
+        model = self.model
+        x_t, t = _states(x_t), as_time(t)
+        alpha, sigma = model.kernel(x_t, t)
+        output = model._output(x_t, t, alpha, sigma)
+        return score_of(model.parameterization.eps(output, x_t, alpha, sigma), sigma)
+
+    @property
+    def sde(self) -> LinearSDE:
+        """The process that it is the score of."""
+        return self.model.sde
+
+    @property
+    def event_shape(self) -> tuple[int, ...] | None:
+        """Shape of one sample, where the model knows it."""
+        return self.model.event_shape
+
+    def in_double(self) -> ModelScore:
+        """Return the score of a copy of the model in float64, on the CPU."""
+        return copy.deepcopy(self.model).to("cpu", torch.float64).score
+
+    def precompute(self, times: Tensor) -> ScoreAt:
+        """Return at(x_t, i) = score(x_t, times[i]).
+
+        What depends on the times alone is computed once, before the first call.
+
+        Args:
+            times: Shape (n,), float64, on the CPU.
+        """
+        ts, how, sde = times.unbind(), self.model.parameterization, self.model.sde
+        if not bool((times > 0).all()):
+            return lambda x_t, i: self(x_t, ts[i])  # which says what is wrong, if asked
+        alpha, sigma = sde.alpha(times), sde.sigma(times)
+        scales, clocks = to_floats(how.scale(alpha, sigma)), how.clock(times, alpha, sigma)
+        network = self.model.network
+        parameter = next(network.parameters(), None)
+        told = (clocks if parameter is None else clocks.to(parameter)).unbind()
+        alphas, sigmas, divisors = alpha.unbind(), sigma.unbind(), to_floats(sigma)
+
+        def at(x_t: State, i: int) -> State:
+            like = x_t if parameter is None else parameter
+            output = _answer(network, x_t, scales[i], told[i], like)
+            return score_of(how.eps(output, x_t, alphas[i], sigmas[i]), divisors[i])
+
+        return at
 
 
 def _states(x_t: State) -> State:

@@ -20,8 +20,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Real
-from types import MethodType
-from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
+from typing import (
+    ClassVar,
+    Literal,
+    Protocol,
+    Self,
+    TypeGuard,
+    get_args,
+    runtime_checkable,
+)
 
 import torch
 from torch import Tensor
@@ -42,10 +49,10 @@ __all__ = [
     "ItoProcess",
     "Kernel",
     "NoiseKind",
+    "PreparedScore",
     "Rows",
     "ScoreAt",
     "along",
-    "prepared_by",
 ]
 
 NoiseKind = Literal["none", "additive", "multiplicative"]
@@ -53,11 +60,29 @@ Interpretation = Literal["ito", "stratonovich", "klimontovich"]
 Field = Callable[..., Tensor]
 ScoreAt = Callable[[State, int], State]
 Rows = slice | Tensor
-Method = TypeVar("Method", bound=Callable[..., Tensor])
 
-_ALONG = "_sdegen_along"  # the attribute by which a score says how it is prepared
 _ALPHA: dict[str, float] = {"ito": 0.0, "stratonovich": 0.5, "klimontovich": 1.0}
 _HALVINGS = 80  # of an interval of times: past the last bit of a float64
+
+
+@runtime_checkable
+class PreparedScore(Protocol):
+    """A score that knows how to prepare itself for a run: `model.score` does.
+
+    Any function (x, t) -> ∇ log p_t(x) is a score. One that has `precompute` computes there what
+    depends on the times alone; one that has `sde` is compared with the process that it is used
+    for, and one that has `event_shape` tells the shape of a sample.
+    """
+
+    def __call__(self, x: State, t: Time) -> State:
+        """∇ log p_t(x), same shape as x."""
+
+    def precompute(self, times: Tensor) -> ScoreAt:
+        """Return at(x, i) = score(x, times[i]).
+
+        Args:
+            times: Shape (n,), float64, on the CPU.
+        """
 
 
 class Counter:
@@ -73,24 +98,39 @@ class Counter:
             self.calls += 1
             return function(x, t)
 
-        def counted_along(nodes: Tensor) -> ScoreAt:
-            at = along(function, nodes)
+        return _CountedScore(self, counted, function) if _prepares(function) else counted
 
-            def counted_at(x: State, i: int) -> State:
-                self.calls += 1
-                return at(x, i)
 
-            return counted_at
+class _CountedScore:
+    """A score that prepares itself, whose calls are counted."""
 
-        setattr(counted, _ALONG, counted_along)
-        return counted
+    def __init__(self, counter: Counter, counted: ScoreFn, score: PreparedScore) -> None:
+        self._counter, self._counted, self._score = counter, counted, score
+
+    def __call__(self, x: State, t: Time) -> State:
+        return self._counted(x, t)
+
+    def precompute(self, times: Tensor) -> ScoreAt:
+        """Return the prepared score, whose calls are counted."""
+        at, counter = self._score.precompute(times), self._counter
+
+        def counted_at(x: State, i: int) -> State:
+            counter.calls += 1
+            return at(x, i)
+
+        return counted_at
+
+
+def _prepares(score: object) -> TypeGuard[PreparedScore]:
+    """Return whether a score has `precompute`."""
+    return isinstance(score, PreparedScore)
 
 
 def along(score: ScoreFn, nodes: Tensor) -> ScoreAt:
     """A score at the nodes of a run: at(x, i) = score(x, nodes[i]).
 
-    What depends on the times alone is computed here, once, by a score that knows how
-    (`prepared_by`); any other is asked with nodes[i].
+    What depends on the times alone is computed here, once, by a `PreparedScore`; any other is
+    asked with nodes[i].
 
     Args:
         score: ∇ log p_t(x).
@@ -100,28 +140,10 @@ def along(score: ScoreFn, nodes: Tensor) -> ScoreAt:
     >>> at(torch.ones(1, 1), 1)
     tensor([[-4.]])
     """
-    prepare = getattr(score, _ALONG, None)
-    if prepare is None:
-        ts = nodes.unbind()
-        return lambda x, i: score(x, ts[i])
-    # a function of its own, or a method, that of the class
-    made: ScoreAt = (
-        prepare(score.__self__, nodes) if isinstance(score, MethodType) else prepare(nodes)
-    )
-    return made
-
-
-def prepared_by(prepare: Callable[[Any, Tensor], ScoreAt]) -> Callable[[Method], Method]:
-    """Marks a method as a score that `along` prepares for a run by prepare(owner, nodes).
-
-    The mark is the function's own: a subclass that overrides the method has none.
-    """
-
-    def mark(method: Method) -> Method:
-        setattr(method, _ALONG, prepare)
-        return method
-
-    return mark
+    if _prepares(score):
+        return score.precompute(nodes)
+    ts = nodes.unbind()
+    return lambda x, i: score(x, ts[i])
 
 
 @dataclass(frozen=True)

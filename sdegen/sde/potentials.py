@@ -11,9 +11,12 @@ so that its score, density and samples are known at every t, and a sampler can b
 training.
 """
 
+from __future__ import annotations
+
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -328,7 +331,7 @@ class GaussianMixture(Potential):
         x = self.means[which] + torch.einsum("nij,nj->ni", self.axes[which], z)
         return x.to(device=device, dtype=dtype)
 
-    def noised(self, sde: LinearSDE) -> "NoisedMixture":
+    def noised(self, sde: LinearSDE) -> NoisedMixture:
         """This mixture under a linear SDE: its exact score, density and samples at every t."""
         return NoisedMixture(self, sde)
 
@@ -382,10 +385,10 @@ class NoisedMixture:
         """Shape of one sample, (d,)."""
         return (self.mixture.dim,)
 
-    def score(self, x: State, t: Time | float) -> State:
-        """∇ log p_t(x), same shape as x; a ScoreFn."""
-        x = self._states(x)
-        return self.mixture._score(x, *self._kernel(x, t))
+    @property
+    def score(self) -> MixtureScore:
+        """∇ log p_t, called with x and t; it has x's shape."""
+        return MixtureScore(self)
 
     def log_prob(self, x: State, t: Time | float) -> Tensor:
         """log p_t(x) in nats, shape (batch,)."""
@@ -431,6 +434,32 @@ class NoisedMixture:
         t = as_time(t)
         alpha, sigma = expand(self.sde.alpha(t), x), expand(self.sde.sigma(t), x)
         return alpha.to(x), sigma.to(x)
+
+
+@dataclass(frozen=True)
+class MixtureScore:
+    """The exact score of a noised mixture, as `NoisedMixture.score` returns it.
+
+    Args:
+        law: Whose score.
+    """
+
+    law: NoisedMixture
+
+    def __call__(self, x: State, t: Time | float) -> State:
+        """∇ log p_t(x), same shape as x."""
+        x = self.law._states(x)
+        return self.law.mixture._score(x, *self.law._kernel(x, t))
+
+    @property
+    def sde(self) -> LinearSDE:
+        """The process that it is the score of."""
+        return self.law.sde
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one sample, (d,)."""
+        return self.law.event_shape
 
 
 def _batch(x: State) -> State:

@@ -133,7 +133,7 @@ def check_origin(score: ScoreFn, forward: SDE) -> None:
     """Refuses a score of another α or σ, of an object with an `sde`, and rates that do not belong.
 
     Args:
-        score: ∇ log p_t(x); a method such as `model.score`, or the model itself.
+        score: ∇ log p_t(x); one that has an `sde`, such as `model.score`, or the model itself.
         forward: The SDE that it is to be the score of.
 
     Raises:
@@ -142,7 +142,7 @@ def check_origin(score: ScoreFn, forward: SDE) -> None:
     """
     if isinstance(forward, LinearSDE):
         forward.check_rates()
-    own = getattr(getattr(score, "__self__", score), "sde", None)
+    own = getattr(score, "sde", None)
     there, here = getattr(own, "kernel", None), forward.kernel
     if own is forward or there is None or here is None:
         return

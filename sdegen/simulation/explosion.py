@@ -31,7 +31,7 @@ from torch import Tensor
 from sdegen.score.inverse import PosteriorScore
 from sdegen.sde.base import SDE, Kernel
 from sdegen.sde.ddpm import DDPM, AncestralChain
-from sdegen.sde.potentials import NoisedMixture
+from sdegen.sde.potentials import MixtureScore
 from sdegen.shapes import ScoreFn, State
 
 __all__ = ["beyond_data", "levels_of"]
@@ -134,10 +134,9 @@ def _sizes(x: State) -> Tensor:
 
 def _usual(score: ScoreFn) -> float:
     """Return the root mean square of the data's numbers, where it is known; else what is usual."""
-    owner = getattr(score, "__self__", None)
-    if not isinstance(owner, NoisedMixture):
+    if not isinstance(score, MixtureScore):
         return _USUAL
-    law = owner.mixture
+    law = score.law.mixture
     squares = law.means.square().mean(1) + law.variances.mean(1)
     return float((law.weights @ squares).sqrt())
 

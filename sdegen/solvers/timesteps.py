@@ -298,8 +298,7 @@ def _checked_flow(flow: object, steps: object) -> LinearSDE:
 
 def _pilot_states(flow: ReverseSDE, sde: LinearSDE, rng: Rng) -> State:
     """48 states of the prior, float64, if the shape of an event is known."""
-    owner = getattr(flow.score, "__self__", flow.score)
-    event = getattr(owner, "event_shape", None)
+    event = getattr(flow.score, "event_shape", None)
     if event is None:
         raise ValueError(
             "the shape of an event is not known of this score: pass pilot states, such as "

@@ -28,6 +28,7 @@ from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.requests import check_kind
+from sdegen.score.model import ModelScore
 from sdegen.sde.base import SDE
 from sdegen.sde.ddpm import AncestralChain
 from sdegen.sde.linear import LinearSDE
@@ -265,11 +266,11 @@ def _check_kinds(sde: object, law: object, grid: object) -> None:
 
 def _in_double(score: ScoreFn) -> ScoreFn:
     """The same score, of a copy in float64 where it is a method of a module or a module itself."""
-    owner = getattr(score, "__self__", score)
-    if not isinstance(owner, torch.nn.Module):
-        return score
-    twin = copy.deepcopy(owner).to("cpu", torch.float64)
-    return twin if owner is score else getattr(twin, score.__name__)
+    if isinstance(score, ModelScore):
+        return score.in_double()
+    if isinstance(score, torch.nn.Module):
+        return copy.deepcopy(score).to("cpu", torch.float64)
+    return score
 
 
 def _check_precision(score: ScoreFn, grid: Grid, t: float) -> None:
