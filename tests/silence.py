@@ -262,7 +262,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "ScoreModel.load",
         "ScoreModel.output",
         "ScoreModel.save",
-        "ScoreModel.score",
         "ScoreModel.told",
         "ScoreModel.v",
         "ScoreModel.x0",
