@@ -1,6 +1,7 @@
 """The update is the formula, term by term, and promotes nothing."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -65,6 +66,31 @@ def test_the_loop_in_ones_own_hands_is_simulate():
             steps = sg.integrate(well, solver, x0, times, sg.Noise(x0, rng=3))
             for x, expected in zip(steps, path.states[1:], strict=True):
                 assert torch.equal(x, expected)
+
+
+def test_two_steps_are_read_in_few_places():
+    """The loop alone calls six functions of five files, update once a step."""
+    called = []
+
+    def profile(frame, event, arg):
+        code = frame.f_code
+        if event == "call" and "/sdegen/" in code.co_filename and "<" not in code.co_name:
+            called.append((code.co_filename, code.co_name))
+
+    x, nodes = torch.zeros(10, 1, dtype=F64), torch.tensor([0.0, 0.01, 0.02], dtype=F64)
+    well, solver = sg.ItoProcess(lambda x, t: x - x**3, 0.7), sg.EulerMaruyama()
+    noise = sg.Noise(x, rng=0)
+    noise.normal()  # the first draw makes the memory of many
+    steps = sg.integrate(well, solver, x, nodes, noise, memory=solver.begin(well, nodes))
+    sys.setprofile(profile)
+    try:
+        for _ in steps:
+            pass
+    finally:
+        sys.setprofile(None)
+    assert len({file for file, _ in called}) <= 5
+    assert len(set(called)) <= 6
+    assert [name for _, name in called].count("update") == 2
 
 
 def test_the_loop_refuses_what_the_solver_does():
