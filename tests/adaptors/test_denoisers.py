@@ -285,7 +285,7 @@ def test_a_denoiser_without_a_label_for_none_must_be_asked_with_one():
         model.score(x, t)
     with pytest.raises(ValueError, match="labels must lie in 0 … 1, the classes of the network"):
         model.conditioned(2)
-    with pytest.raises(ValueError, match="classes must be ≥ 0, but is -1"):
+    with pytest.raises(ValueError, match="classes must be ≥ 1, but is -1"):
         sg.from_denoiser(lambda x, sigma, labels: x, classes=-1)
     with pytest.raises(ValueError, match="labels were given, but the MLP knows no classes"):
         sg.to_denoiser(sg.ScoreModel(sg.MLP(1), PATHS["EDM"]))(x, t, torch.tensor(1))
