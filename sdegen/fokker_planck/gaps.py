@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["at_ends", "missed"]
+__all__ = ["at_ends", "may_hide", "missed"]
 
 Array = NDArray[np.float64]
 
@@ -47,6 +47,21 @@ def at_ends(inside: Array, at_nodes: Array) -> tuple[Array, Array]:
         at_nodes: Values at the nodes.
     """
     return inside @ _AT_START - at_nodes[:-1], inside @ _AT_START[::-1] - at_nodes[1:]
+
+
+def may_hide(inside: Array, at_nodes: Array) -> NDArray[np.bool_]:
+    """Return on which of many lines something may hide.
+
+    Args:
+        inside: f/D at the Gauss points, shape (lines, cells, points).
+        at_nodes: f/D at the nodes, shape (lines, nodes).
+    """
+    ahead = np.abs(inside @ _AT_START - at_nodes[:, :-1])
+    behind = np.abs(inside @ _AT_START[::-1] - at_nodes[:, 1:])
+    of_left = np.concatenate([behind[:, :1], behind[:, :-1]], 1)
+    of_right = np.concatenate([ahead[:, 1:], ahead[:, -1:]], 1)
+    found: NDArray[np.bool_] = ((ahead > _JUMP * of_left) | (behind > _JUMP * of_right)).any(1)
+    return found
 
 
 def _hiding(off: Array, other: Array, h: Array) -> NDArray[np.intp]:

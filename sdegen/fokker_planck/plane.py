@@ -33,6 +33,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -402,7 +403,7 @@ class FokkerPlanck2D:
         except SolverError:  # a drift that coarse cells do not follow
             run = level.run(form, level.seen(start, at, form), plan, tolerance)
             fine, coarse = run.solved, [below.unknown(form)] * len(run.solved)
-        errors = _in_time(level, fine, coarse, run.errors)
+        errors = _in_time(level, fine, coarse, run.errors, plan.times[0])
         while level.finer_size <= _budget(_worst(errors), rtol, _MOST_MOVED, _MANY_MOVED):
             coarse, level = fine, level.finer
             seen = level.seen(start, at, form)
@@ -414,7 +415,7 @@ class FokkerPlanck2D:
                 width = float(start.covariance.trace())
                 shares = [min(1.0, width / level.spread(solved)) for solved in fine]
                 misses = [m + guessed * s for m, s in zip(run.errors, shares, strict=True)]
-            errors = _in_time(level, fine, coarse, misses)
+            errors = _in_time(level, fine, coarse, misses, plan.times[0])
         return level, fine, errors
 
     def _at_rest(self, level: PlaneLevel, fine: Solved, coarse: Solved) -> dict[str, float]:
@@ -426,7 +427,9 @@ class FokkerPlanck2D:
             below.production(coarse.p, self._rest_time),
         )
         found["entropy_production"] = abs(sigma - other) / max(abs(sigma), scale, 1e-300)
-        return graded(found, fine.form, coarse.form)
+        (hidden,) = level.hidden([fine], self._rest_time)
+        told = graded(found, fine.form, coarse.form)
+        return {name: error + hidden for name, error in told.items()}
 
     def _handed(
         self, level: PlaneLevel, solved: Solved, error: dict[str, float], method: str
@@ -476,11 +479,16 @@ def _worst(errors: list[dict[str, float]]) -> dict[str, float]:
 
 
 def _in_time(
-    level: PlaneLevel, fine: list[Solved], coarse: list[Solved], misses: list[float]
+    level: PlaneLevel,
+    fine: list[Solved],
+    coarse: list[Solved],
+    misses: list[float],
+    start: float,
 ) -> list[dict[str, float]]:
     """Estimated errors of densities in time, from every other node and from their steps."""
     found = []
-    for solved, other, miss in zip(fine, coarse, misses, strict=True):
+    all_missed = np.add(misses, level.hidden(fine, start)).tolist()
+    for solved, other, miss in zip(fine, coarse, all_missed, strict=True):
         error = graded(level.differences(solved, level.coarser, other), solved.form, other.form)
         found.append({name: value + miss for name, value in error.items()})
     return found

@@ -7,6 +7,7 @@ where that is large on finer grids, which keep the user's nodes.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -163,6 +164,26 @@ class PlaneLevel:
         if any("absorbing" in pair for pair in self.walls):
             found["mass"] = float((ours.mass - theirs.mass).abs() / ours.mass)
         return found
+
+    def hidden(self, each: Sequence[Solved], time: float) -> list[float]:
+        """Return what jumps of f/D beside nodes, which no grid with these nodes sees, do to p.
+
+        Args:
+            each: Densities.
+            time: When drift and diffusion are read.
+        """
+        sde, mesh = self.generator.sde, self.mesh
+        worst = np.zeros(len(each))
+        for axis, off in enumerate(mesh.beside(mesh.read(sde, time), sde, time)):
+            if not off.any():
+                continue
+            for k, solved in enumerate(each):
+                p = solved.p.detach().numpy().clip(0)
+                along = (p.T if axis == 0 else p)[mesh.lines[1 - axis].kept] / p.max()
+                behind = np.maximum.accumulate(along, 1)
+                ahead = np.maximum.accumulate(along[:, ::-1], 1)[:, ::-1]
+                worst[k] += float((off * np.minimum(behind, ahead)).sum(1).max())
+        return worst.tolist()
 
     def seen_at(self, p: Tensor, level: PlaneLevel) -> Tensor:
         """Return the values at the nodes of a coarser grid."""

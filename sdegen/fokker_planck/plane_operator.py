@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from torch import Tensor
 
 from sdegen.fokker_planck import clock
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, Coefficients
+from sdegen.fokker_planck.gaps import may_hide, missed
 from sdegen.fokker_planck.line_fluxes import LineFluxes, Stencil
 from sdegen.fokker_planck.operator import control_volumes
 from sdegen.fokker_planck.reconstruction import Line
@@ -42,9 +43,11 @@ class PlaneCoefficients:
 
     Args:
         each: Those of each coordinate; the first axis of each tensor are the lines.
+        nodal_drift: f of each coordinate at the nodes of its lines.
     """
 
     each: tuple[Coefficients, Coefficients]
+    nodal_drift: tuple[Tensor, Tensor]
 
     def equal(self, other: PlaneCoefficients, axis: int) -> bool:
         """Whether those of a coordinate are the same, to the last bit."""
@@ -161,7 +164,7 @@ class Mesh:
         points = len(GAUSS_NODES)
         parts = [(nx - 1) * points * uy, (ny - 1) * points * ux, nx * ny]
         fs, ds = torch.split(f, parts), torch.split(d, parts)
-        nodal = ds[2].reshape(nx, ny, 2)
+        nodal, at_nodes = (v[2].reshape(nx, ny, 2) for v in (ds, fs))
         kept = [line.kept for line in self.lines]
         first = [v[:, 0].reshape(nx - 1, points, uy).permute(2, 0, 1) for v in (fs[0], ds[0])]
         second = [v[:, 1].reshape(ux, ny - 1, points) for v in (fs[1], ds[1])]
@@ -170,8 +173,37 @@ class Mesh:
             (
                 Coefficients(first[0], first[1], nodal[:, kept[1], 0].T, nowhere),
                 Coefficients(second[0], second[1], nodal[kept[0], :, 1], nowhere),
-            )
+            ),
+            (at_nodes[:, kept[1], 0].T, at_nodes[kept[0], :, 1]),
         )
+
+    @torch.no_grad()
+    def beside(self, c: PlaneCoefficients, sde: SDE, time: float) -> tuple[Array, Array]:
+        """Return what ∫ f/D misses beside the nodes of the lines of each coordinate (`gaps`)."""
+        first, second = (self._beside(c, axis, sde, time) for axis in (0, 1))
+        return first, second
+
+    def _beside(self, c: PlaneCoefficients, axis: int, sde: SDE, time: float) -> Array:
+        """Return it along one coordinate, shape (lines, nodes)."""
+        own, across = self.lines[axis], self.lines[1 - axis]
+        x, y = own.grid.nodes.numpy(), across.grid.nodes[across.kept]
+        each = c.each[axis]
+        inside = (each.drift / each.diffusivity).numpy()
+        at_nodes = (c.nodal_drift[axis] / each.nodal_diffusivity).numpy()
+        found = np.zeros_like(at_nodes)
+
+        def ask_on(line: int, places: Array) -> Array:
+            along = torch.from_numpy(places.ravel())
+            both = (along, y[line].expand_as(along))
+            state = torch.stack(both if axis == 0 else both[::-1], -1)
+            t = torch.tensor(time, dtype=torch.float64)
+            f, g = sde.drift(state, t), sde.diffusion(state, t).expand_as(state)
+            ratio = sde.direction * f[:, axis].double() / (0.5 * g[:, axis].double() ** 2)
+            return np.asarray(ratio.numpy().reshape(places.shape))
+
+        for line in np.flatnonzero(may_hide(inside, at_nodes)):
+            found[line] = missed(x, at_nodes[line], inside[line], partial(ask_on, int(line)))
+        return found
 
     def fluxes(self, c: PlaneCoefficients) -> PlaneFluxes:
         """Return the fluxes of all cells of all lines."""

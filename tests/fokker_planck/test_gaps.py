@@ -125,3 +125,26 @@ def test_currents_know_it(off):
     scale = max(float(j.abs().max()), a * float(p.p.max()))
     assert abs(float(j[cell]) - right) / scale <= 3 * float(j.error["J"])
     assert float(j.error["J"]) < 1e-3
+
+
+@pytest.mark.filterwarnings("ignore::sdegen.errors.AccuracyWarning")
+@pytest.mark.parametrize("off", [-0.03, 0.01, 0.05])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_densities_of_the_plane_know_it(off, axis):
+    """p ∝ e^{−3 |x − a|} along one coordinate and a normal density along the other."""
+    place = 0.25 * off
+
+    def drift(x):
+        switching = torch.where(x[:, axis] < place, 1.5, -1.5).to(x)
+        return torch.stack((switching, -x[:, 1]) if axis == 0 else (-x[:, 0], switching), -1)
+
+    long, short = sg.Grid(-6.0, 6.0, 48), sg.Grid(-4.0, 4.0, 28)
+    grids = (long, short) if axis == 0 else (short, long)
+    solver = sg.FokkerPlanck2D(sg.ItoProcess(drift, 1.0), grids)
+    rest = solver.stationary()
+    apart = abs(float(rest.mean[axis]) - place) / (2 / 9) ** 0.5
+    assert 1e-3 < apart <= 3 * float(rest.error["mean"])
+    if off == 0.01 and axis == 0:
+        start = solver.gaussian((0.0, 0.0), [[0.3, 0.0], [0.0, 0.3]])
+        late = solver.solve(start, [0.0, 3.0])[-1]  # λ ≥ 9/8: at rest to 3 % of the place
+        assert abs(float(late.mean[0]) - place) / (2 / 9) ** 0.5 <= 3 * float(late.error["mean"])
