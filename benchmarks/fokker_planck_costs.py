@@ -5,7 +5,8 @@ python -m benchmarks.fokker_planck_costs [--base base.json]
 CPU time of one thread, the best of several runs, everything made anew in each: the SDE on its
 grid, and one answer. The version without estimated errors is not in this repository any more: its
 times were taken with this file, on the machine that `BASE` names and in turn with those of this
-version, and stand in it: how busy a machine is changes both. `--base` takes others, which this file writes when it is run with that version on the path.
+version, and stand in it: how busy a machine is changes both. `--base` takes others, which this
+file writes when it is run with that version on the path.
 
     rest        dX = (X − X³) dt + √(1 + X²/2) dW on [−8, 8]
     f(x)        an Ornstein–Uhlenbeck process on [−10, 10] from N(2, ¼) to t = ½
