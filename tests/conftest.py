@@ -41,7 +41,9 @@ STRICT = ("test_pilot", "test_brownian", "test_main", "test_physics")
 
 
 def pytest_collection_modifyitems(items):
-    quiet = pytest.mark.filterwarnings("ignore:steps of:sdegen.AccuracyWarning")
+    quiet = pytest.mark.filterwarnings(
+        "ignore:(steps of|.* seems to explode):sdegen.AccuracyWarning"
+    )
     for item in items:
         if item.path.stem not in STRICT:
             item.add_marker(quiet)

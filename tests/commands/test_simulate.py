@@ -129,7 +129,6 @@ def test_starts_are_drawn_around_x0(simulate):
     assert torch.equal(found.tensors["states"][0], torch.tensor([5.0, -5.0]) + 0.1 * z)
 
 
-@pytest.mark.filterwarnings("ignore:ItoProcess seems to explode:sdegen.AccuracyWarning")
 def test_frozen_trajectories_are_counted(here, call):
     """dx = x² dt explodes at t = 1/x0, for nearly half of the starts N(0, 1) before t = 8."""
     (here / "up.py").write_text("def up(x, t):\n    return x**2\n")

@@ -142,7 +142,6 @@ def test_interacting_trajectories_go_whole(small_blocks):
     )
 
 
-@pytest.mark.filterwarnings("ignore:ItoProcess seems to explode:sdegen.AccuracyWarning")
 def test_lost_trajectories_are_in_no_observable(small_blocks):
     """dx = x³ dt, half of them explode: the rest is as if the others had never been there."""
     rise = sg.ItoProcess(lambda x: x**3, 0.01)
