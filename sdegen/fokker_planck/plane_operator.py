@@ -201,8 +201,9 @@ class Mesh:
             ratio = sde.direction * f[:, axis].double() / (0.5 * g[:, axis].double() ** 2)
             return np.asarray(ratio.numpy().reshape(places.shape))
 
+        gained = inside * np.diff(x)[:, None]
         for line in np.flatnonzero(may_hide(inside, at_nodes)):
-            found[line] = missed(x, at_nodes[line], inside[line], partial(ask_on, int(line)))
+            found[line] = missed(x, at_nodes[line], gained[line], partial(ask_on, int(line)))
         return found
 
     def fluxes(self, c: PlaneCoefficients) -> PlaneFluxes:

@@ -61,6 +61,7 @@ _REACH = 10.0  # v²t/D of one exponential that starts far from where the densit
 _AMPLIFIED = math.exp(7.0)  # the amplification that is let pass: 10⁻¹⁴ e⁷ = 10⁻¹¹
 _TOO_FAR = math.exp(14.0)  # the amplification beyond which exponentials do not follow each other
 _MANY_PIECES = 12.0  # of one exponential each, from which on collocation costs less
+_SETTLED = 1e9  # of the fastest rate's times, that steps are taken over
 _FAINT = 1e-12  # of the peak: a density below it is not looked at
 _RELAXED = 1e-14
 _UNCHANGED = 1e-9  # of the peak: what a step of dynamics that changed is not exact to
@@ -453,7 +454,9 @@ def _in_pieces(operator: Operator, dt: float, p: Tensor) -> tuple[Tensor, int]:
     """e^{dt M⁻¹K} p, in pieces where one exponential would lose digits; and how many.
 
     Where there would be many, or few would do harm, steps of L-stable collocation follow the
-    first: by then what is stiff is gone.
+    first: by then what is stiff is gone. Their rounding grows with the fastest rate times their
+    length, so that of very long times the rest, in which all that is fast is gone too, is one
+    exponential.
     """
     left = dt
     for taken in range(1, _MOST_STEPS + 1):
@@ -468,7 +471,11 @@ def _in_pieces(operator: Operator, dt: float, p: Tensor) -> tuple[Tensor, int]:
             return moved, taken  # a current that runs in a density that rests
         p = moved
         if far or left > _MANY_PIECES * longest:
-            p, steps = walked(operator.mass, operator.rates, left, p)
+            fastest = float((operator.rates[..., 1, :] / operator.mass[..., 1, :]).abs().max())
+            settled = min(left, _SETTLED / fastest)
+            p, steps = walked(operator.mass, operator.rates, settled, p)
+            if left > settled:
+                p, steps = operator.moved(p, left - settled), steps + 1
             return p, taken + steps
     raise AssertionError("pieces that are few came to an end")
 

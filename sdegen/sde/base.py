@@ -444,9 +444,6 @@ class ItoProcess(SDE):
             self._slope = _bound(read, tensors)
             if read.of_time and autonomous is None:
                 self.autonomous = None
-        if self._alpha == 0.0 and tensors is None and type(self).drift is ItoProcess.drift:
-            # the function itself: a call less in each step of a small ensemble
-            object.__setattr__(self, "drift", self._drift)
 
     @property
     def trajectories(self) -> int | None:
