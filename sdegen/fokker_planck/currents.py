@@ -49,6 +49,7 @@ __all__ = ["current", "entropy_production", "free_energy"]
 _TINY = 1e-300
 _ROUNDING = 1e-15
 _ROUNDS = 64
+_NARROWEST = 1e-11  # of the grid: the narrowest cell that is cut in two
 _MOST_CELLS, _MOST_TIMES = 2**16, 64  # of the finest grid, or so many times the user's cells
 _AIM = 0.25  # of 1e-3: where halving ends, once it began
 _REFUSED = 0.1
@@ -98,7 +99,11 @@ def _rates(generator: Generator, t: float, p: Tensor) -> _Rates:
         worst = float(error.max())
         if worst <= (WARNS if k == 0 else _AIM * WARNS) or at.grid.cells > most:
             break
-        at = generator.on(bisected(at.grid, error > _AIM * WARNS))
+        wide = at.grid.widths > _NARROWEST * (grid.high - grid.low)
+        chosen = (error > _AIM * WARNS) & wide
+        if not bool(chosen.any()):
+            break  # a jump at a place that no more bits tell
+        at = generator.on(bisected(at.grid, chosen))
     if not worst <= _REFUSED:
         where = float(at.grid.nodes[int(error.argmax())])
         raise SolverError(

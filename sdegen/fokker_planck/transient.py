@@ -471,7 +471,8 @@ def _in_pieces(operator: Operator, dt: float, p: Tensor) -> tuple[Tensor, int]:
             return moved, taken  # a current that runs in a density that rests
         p = moved
         if far or left > _MANY_PIECES * longest:
-            fastest = float((operator.rates[..., 1, :] / operator.mass[..., 1, :]).abs().max())
+            diagonal = operator.rates[..., 1, :] / operator.mass[..., 1, :]
+            fastest = float(diagonal.detach().abs().max())
             settled = min(left, _SETTLED / fastest)
             p, steps = walked(operator.mass, operator.rates, settled, p)
             if left > settled:

@@ -19,6 +19,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MethodType
 from typing import Protocol
 
 import torch
@@ -270,6 +271,10 @@ def _in_double(score: ScoreFn) -> ScoreFn:
         return score.in_double()
     if isinstance(score, torch.nn.Module):
         return copy.deepcopy(score).to("cpu", torch.float64)
+    if isinstance(score, MethodType) and isinstance(score.__self__, torch.nn.Module):
+        twin = copy.deepcopy(score.__self__).to("cpu", torch.float64)
+        method: ScoreFn = getattr(twin, score.__name__)
+        return method
     return score
 
 

@@ -185,7 +185,7 @@ FOLLOWED = {
     "a noisy SDE backwards": (
         "running it backwards is not its time reversal",
         lambda: simulate(VP, times=[0.9, 0.1]),
-        lambda: simulate(REVERSE, times=[0.9, 0.1]),
+        lambda: simulate(REVERSE, times=torch.linspace(0.9, 0.1, 41)),
     ),
     "a reverse process forwards": (
         "is a reverse process, meant for decreasing time",

@@ -276,7 +276,7 @@ def test_a_path_between_walls_is_judged_between_walls():
     assert "share that no wall has absorbed" in other.sentence
     free = sg.simulate(INSIDE, x0, [0.0, 0.3], solver=solver, rng=3)
     with pytest.raises(
-        ValueError, match=r"path reaches from -0.\d+ to 1.\d+, but boundary=\('no-f"
+        ValueError, match=r"path reaches from -0.\d+ to 1.\d+, but boundary is for"
     ):
         certify(INSIDE, BOX, 0.3, [0.0, 0.3], boundary="no-flux", solver=solver, path=free)
 
