@@ -108,11 +108,13 @@ def test_labels_never_meet_the_wrong_rows():
     half = sg.ReverseSDE(VP, model.conditioned(labels[:2048]).score, eta=0.0)
     with pytest.raises(ValueError, match="labels for 2048 trajectories"):
         sg.simulate(half, x_T, times, interacting=True)
-    together = sg.simulate(flow, x_T, times, interacting=True).final
+    # of an untrained network some ends are none of the data, which is not the matter here
+    how = {"on_nonfinite": "freeze"}
+    together = sg.simulate(flow, x_T, times, interacting=True, **how).final
     for label in range(3):
         alone = sg.ReverseSDE(VP, model.conditioned(label).score, eta=0.0)
         rows = labels == label
-        found = sg.simulate(alone, x_T[rows], times).final
+        found = sg.simulate(alone, x_T[rows], times, **how).final
         torch.testing.assert_close(together[rows], found, rtol=1e-9, atol=1e-9)
 
 
