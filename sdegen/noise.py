@@ -162,16 +162,6 @@ class Stream:
             self._numpy = np.random.Generator(np.random.SFC64(self._key))
         return self._numpy
 
-    def child(self, purpose: str) -> Stream:
-        """Return another stream, whose numbers follow from this one's key and a word.
-
-        Args:
-            purpose: What they are for.
-        """
-        words = [self._key & 0xFFFFFFFF, self._key >> 32, zlib.crc32(purpose.encode())]
-        low, high = np.random.SeedSequence(words).generate_state(2, np.uint32)
-        return Stream((int(high) << 32) | int(low))
-
     def normals(
         self, shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device | str = "cpu"
     ) -> Normals:
@@ -269,13 +259,11 @@ class Normals:
 
 
 class Noise:
-    """What the steps of one block draw: normals like its state, and what a boundary asks for.
+    """What the steps of one block draw: normals like its state.
 
     Args:
         x: State of the block, shape (batch, *event); draws have its shape, dtype and device.
         rng: Seed, generator or None; or a stream of the block's own.
-        uniforms: Stream of the boundary, of its own so that trajectories that meet no end keep
-            their bits; None for no draws at ends.
         recycled: Whether the memory of a draw may serve again as soon as one more step has drawn,
             as where no step holds on to it.
 
@@ -294,39 +282,13 @@ class Noise:
         x: State,
         rng: Rng | Stream = None,
         *,
-        uniforms: Stream | None = None,
         recycled: bool = False,
     ) -> None:
-        if not isinstance(rng, Stream):
-            seed = seed_of(rng)
-            rng, uniforms = (Streams(seed, word).block(0) for word in ("dynamics", "boundary"))
-        self.stream, self.uniforms = rng, uniforms
+        self.stream = rng if isinstance(rng, Stream) else stream(rng, "dynamics")
         # the iterator's own method: a call of ours in between would be seen in a small ensemble
-        self.normal: Callable[[], State] = normals_like(x, rng).each(recycled=recycled).__next__
-        self._x = x
-
-    def normal_of(self, shape: tuple[int, ...]) -> Tensor:
-        """Draw normals of another shape, from a stream of their own; dtype and device of x.
-
-        Args:
-            shape: Shape of the draw.
-        """
-        if self._others is None:
-            self._others = self.stream.child("normals of another shape")
-        return self._others.normal(shape, dtype=self._x.dtype, device=self._x.device)
-
-    def uniform(self, shape: tuple[int, ...]) -> Tensor:
-        """Draw uniform numbers in [0, 1) in float64 on x's device, from the boundary's stream.
-
-        Args:
-            shape: Shape of the draw.
-        """
-        if self.uniforms is None:
-            self.uniforms = self.stream.child("boundary")
-        generator = self.uniforms.generator(self._x.device)
-        return torch.rand(shape, generator=generator, dtype=torch.float64, device=self._x.device)
-
-    _others: Stream | None = None
+        self.normal: Callable[[], State] = (
+            normals_like(x, self.stream).each(recycled=recycled).__next__
+        )
 
 
 class RememberedNoise(Noise):

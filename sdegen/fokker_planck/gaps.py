@@ -43,10 +43,20 @@ def at_ends(inside: Array, at_nodes: Array) -> tuple[Array, Array]:
     """Return what polynomials through the Gauss points miss at both ends of each cell.
 
     Args:
-        inside: Values there, shape (cells, points).
-        at_nodes: Values at the nodes.
+        inside: Values there, shape (..., cells, points).
+        at_nodes: Values at the nodes, shape (..., nodes).
     """
-    return inside @ _AT_START - at_nodes[:-1], inside @ _AT_START[::-1] - at_nodes[1:]
+    ahead = inside @ _AT_START - at_nodes[..., :-1]
+    return ahead, inside @ _AT_START[::-1] - at_nodes[..., 1:]
+
+
+def _across(ahead: Array, behind: Array) -> tuple[Array, Array]:
+    """Return what is missed of the same two nodes by the cells on their other sides.
+
+    Beside a wall, what the other end of its cell misses is a measure of what is smooth.
+    """
+    of_left = np.concatenate([behind[..., :1], behind[..., :-1]], -1)
+    return of_left, np.concatenate([ahead[..., 1:], ahead[..., -1:]], -1)
 
 
 def may_hide(inside: Array, at_nodes: Array) -> NDArray[np.bool_]:
@@ -56,12 +66,11 @@ def may_hide(inside: Array, at_nodes: Array) -> NDArray[np.bool_]:
         inside: f/D at the Gauss points, shape (lines, cells, points).
         at_nodes: f/D at the nodes, shape (lines, nodes).
     """
-    ahead = np.abs(inside @ _AT_START - at_nodes[:, :-1])
-    behind = np.abs(inside @ _AT_START[::-1] - at_nodes[:, 1:])
-    of_left = np.concatenate([behind[:, :1], behind[:, :-1]], 1)
-    of_right = np.concatenate([ahead[:, 1:], ahead[:, -1:]], 1)
-    found: NDArray[np.bool_] = ((ahead > _JUMP * of_left) | (behind > _JUMP * of_right)).any(1)
-    return found
+    off_ahead, off_behind = at_ends(inside, at_nodes)
+    ahead, behind = np.abs(off_ahead), np.abs(off_behind)
+    of_left, of_right = _across(ahead, behind)
+    found = (ahead > _JUMP * of_left) | (behind > _JUMP * of_right)
+    return np.asarray(found.any(1))
 
 
 def _hiding(off: Array, other: Array, h: Array) -> NDArray[np.intp]:
@@ -87,9 +96,7 @@ def missed(nodes: Array, at_nodes: Array, gained: Array, ask: Callable[[Array], 
         return found
     inside = gained / h[:, None]
     ahead, behind = at_ends(inside, at_nodes)
-    # beside a wall, what the other end of its cell misses is a measure of what is smooth
-    of_left = np.concatenate([behind[:1], behind[:-1]])
-    of_right = np.concatenate([ahead[1:], ahead[-1:]])
+    of_left, of_right = _across(ahead, behind)
     left, right = (_hiding(off, other, h) for off, other in ((ahead, of_left), (behind, of_right)))
     cells = np.concatenate([left, right])
     if len(cells):

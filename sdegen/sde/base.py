@@ -25,7 +25,6 @@ from typing import (
     Literal,
     Protocol,
     Self,
-    TypeGuard,
     get_args,
     runtime_checkable,
 )
@@ -98,7 +97,9 @@ class Counter:
             self.calls += 1
             return function(x, t)
 
-        return _CountedScore(self, counted, function) if _prepares(function) else counted
+        if isinstance(function, PreparedScore):
+            return _CountedScore(self, counted, function)
+        return counted
 
 
 class _CountedScore:
@@ -121,11 +122,6 @@ class _CountedScore:
         return counted_at
 
 
-def _prepares(score: object) -> TypeGuard[PreparedScore]:
-    """Return whether a score has `precompute`."""
-    return isinstance(score, PreparedScore)
-
-
 def along(score: ScoreFn, nodes: Tensor) -> ScoreAt:
     """A score at the nodes of a run: at(x, i) = score(x, nodes[i]).
 
@@ -140,7 +136,7 @@ def along(score: ScoreFn, nodes: Tensor) -> ScoreAt:
     >>> at(torch.ones(1, 1), 1)
     tensor([[-4.]])
     """
-    if _prepares(score):
+    if isinstance(score, PreparedScore):
         return score.precompute(nodes)
     ts = nodes.unbind()
     return lambda x, i: score(x, ts[i])

@@ -89,6 +89,10 @@ def solve_block(
             noise = Streams(seed, "dynamics").block(block)
             if brownian is not None:
                 noise = brownian.along(solver.nodes(times), block)
+        uniforms: Stream | None = None
+        if options.boundary is not None:
+            # of its own, so that a trajectory that meets no absorbing end keeps its bits
+            uniforms = Streams(seed, "boundary").block(block)
         return solve(
             sde,
             solver,
@@ -97,8 +101,7 @@ def solve_block(
             noise=noise,
             keep_path=keep_path,
             options=options,
-            # of its own, so that a trajectory that meets no absorbing end keeps its bits
-            uniforms=Streams(seed, "boundary").block(block),
+            uniforms=uniforms,
         )
 
     solution = walk(options, keep_path)

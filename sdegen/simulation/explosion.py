@@ -33,6 +33,7 @@ from sdegen.sde.base import SDE, Kernel
 from sdegen.sde.ddpm import DDPM, AncestralChain
 from sdegen.sde.potentials import MixtureScore
 from sdegen.shapes import ScoreFn, State
+from sdegen.solvers.containment import rows_nonfinite, where_rows
 
 __all__ = ["beyond_data", "levels_of"]
 
@@ -64,8 +65,8 @@ def beyond_data(sde: SDE, x: State, t: Tensor) -> Tensor:
     with torch.no_grad():  # α and σ may be learned
         alpha, sigma = path.levels(t)
         scaled = x.detach() / alpha
-        rows = scaled.isfinite().flatten(1).all(1)
-        scaled = torch.where(rows.reshape(-1, *[1] * (x.ndim - 1)), scaled, 0.0)
+        rows = ~rows_nonfinite(scaled)
+        scaled = where_rows(rows, scaled, torch.zeros_like(scaled))
         sizes, lost = _sizes(scaled), none
         while True:  # what has gone farthest hides the rest
             left = torch.where(rows & ~lost, sizes, 0.0)
@@ -113,18 +114,23 @@ class _Chain:
 
     def at(self, noise: float) -> tuple[Tensor, Tensor]:
         """Return the first step at which σ/α is so much, or the last, and its time."""
+        alphas, sigmas = _levels(self.chain)
         last = len(self.chain.times) - 1
-        for k in range(1, last):
-            alpha, sigma = levels_of(self.chain, k)
-            if sigma >= noise * alpha:
-                return torch.tensor(k), self.chain.times[k]
-        return torch.tensor(last), self.chain.times[last]
+        reached = (sigmas[1:last] >= noise * alphas[1:last]).nonzero()
+        k = 1 + int(reached[0]) if len(reached) else last
+        return torch.tensor(k), self.chain.times[k]
 
 
 def levels_of(chain: DDPM, k: int) -> tuple[float, float]:
     """Return α and σ of x_k = α x0 + σ ε."""
+    alphas, sigmas = _levels(chain)
+    return float(alphas[k]), float(sigmas[k])
+
+
+def _levels(chain: DDPM) -> tuple[Tensor, Tensor]:
+    """Return α and σ of all x_k, k = 0 … N, shapes (N + 1,)."""
     bars = torch.cat([(chain.alpha_bars[:1] / chain.a[:1] ** 2), chain.alpha_bars])
-    return float(bars[k].sqrt()), float(chain.sigmas[k])
+    return bars.sqrt(), chain.sigmas
 
 
 def _sizes(x: State) -> Tensor:

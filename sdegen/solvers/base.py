@@ -98,7 +98,7 @@ class Contained(Protocol):
             before: States at nodes[i].
             after: Where the step has led.
             i: Number of the step.
-            noise: What the step drew from, and what bridges at absorbing ends draw from.
+            noise: What the step drew from.
         """
 
 

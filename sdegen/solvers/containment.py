@@ -59,6 +59,7 @@ __all__ = [
     "noise_vanishes",
     "rows_nonfinite",
     "steps_alone",
+    "where_rows",
 ]
 
 _NEVER = 40.0  # a chance of e^−40 is not drawn for
@@ -173,7 +174,7 @@ class Containment:
             moved = part.put(moved, inside) if inside is not y or z is not None else moved
         if self.absorbed is None:
             return moved
-        moved = _where_rows(self.absorbed, before, moved)
+        moved = where_rows(self.absorbed, before, moved)
         if arrived is not None:
             self.absorbed = self.absorbed | arrived
         return moved
@@ -209,7 +210,7 @@ class Containment:
     def hold(self, rows: Tensor) -> None:
         """Put the turns of a step back for some trajectories, shape (batch,)."""
         if self._carried is not None and self._before is not None:
-            self._carried = _where_rows(rows, self._before, self._carried)
+            self._carried = where_rows(rows, self._before, self._carried)
 
     def unwrapped(self, x: State) -> State:
         """Return the present states on the line, x + L w, in double precision."""
@@ -417,7 +418,7 @@ def contained_by_position(enclosure: Enclosure, before: State, after: State) -> 
         moved = flat.reshape(after.shape)
     if not enclosure.absorbs:
         return moved
-    return _where_rows(absorbed_by_position(enclosure, before), before, moved)
+    return where_rows(absorbed_by_position(enclosure, before), before, moved)
 
 
 def absorbed_by_position(enclosure: Enclosure, x: State) -> Tensor:
@@ -440,7 +441,7 @@ def _at_ends(kinds: tuple[str | None, ...], x: Tensor, low: float, high: float) 
     return found.flatten(1).any(1)
 
 
-def _where_rows(rows: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def where_rows(rows: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Takes x in the given rows, y in the others."""
     return torch.where(rows.reshape(rows.shape + (1,) * (x.ndim - 1)), x, y)
 
@@ -510,7 +511,7 @@ class Freezing:
         self.lost = self.lost | rows_nonfinite(after)
         if inside is not None:
             inside.hold(self.lost)
-        return _where_rows(self.lost, before, after)
+        return where_rows(self.lost, before, after)
 
 
 def rows_nonfinite(x: State) -> Tensor:

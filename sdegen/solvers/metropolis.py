@@ -162,26 +162,28 @@ class MetropolisCorrector(DiffusionSolver, FixedStep):
 
     def begin(self, sde: SDE, nodes: Tensor) -> _Memory:
         """Return the predictor's memory, the times, and h at each node."""
-        hs = (self.step_size * self.reversal(sde).kernel.sigma(nodes).square()).unbind()
-        return _Memory(self.predictor.begin(sde, nodes), nodes.unbind(), hs)
+        inner = self.reversal(sde)
+        hs = (self.step_size * inner.kernel.sigma(nodes).square()).unbind()
+        return _Memory(self.predictor.begin(sde, nodes), nodes.unbind(), inner.score, hs)
 
     def step(
         self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory
     ) -> tuple[State, _Memory]:
         """Take one predictor step, then corrector_steps of Metropolis-adjusted Langevin."""
-        inner, heard = self.reversal(sde), noise if self.predictor.draws(sde) else None
+        heard = noise if self.predictor.draws(sde) else None
         assert noise is not None  # draws() saw to it
         x, of_predictor = self.predictor.step(sde, x, i, heard, memory.of_predictor)
         t, h = memory.ts[i + 1], memory.hs[i + 1]
         for _ in range(self.corrector_steps):
             z, u = noise.normal(), noise.normal()
-            x, _accepted = mala_step(x, t, inner.score, self.log_prob, h, z, u)
+            x, _accepted = mala_step(x, t, memory.score, self.log_prob, h, z, u)
         return x, memory._replace(of_predictor=of_predictor)
 
 
 class _Memory(NamedTuple):
-    """The predictor's memory, the times of nodes, and the corrector's h there."""
+    """The predictor's memory, the times of nodes, the score, and the corrector's h there."""
 
     of_predictor: Memory
     ts: Sequence[Tensor]
+    score: ScoreFn
     hs: Sequence[Tensor]

@@ -7,9 +7,9 @@ weakly with 2 (strongly with 1); DDIM with 1 in its own clock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch import Tensor
 from sdegen.checks import check_count
 from sdegen.noise import Noise
 from sdegen.sde.base import SDE, ScoreAt
-from sdegen.shapes import State
+from sdegen.shapes import ScoreFn, State
 from sdegen.solvers.base import FixedStep, Interval, Memory, Orders, check_predictor
 from sdegen.solvers.diffusion import DiffusionSolver
 from sdegen.solvers.onestep import OneStep
@@ -204,31 +204,37 @@ class PredictorCorrector(FixedStep):
         of_predictor = self.predictor.evaluations
         return None if of_predictor is None else of_predictor + self.corrector_steps
 
-    def begin(self, sde: SDE, nodes: Tensor) -> tuple[Memory, Sequence[Tensor]]:
-        """The predictor's memory, and the times."""
-        return self.predictor.begin(sde, nodes), nodes.unbind()
+    def begin(self, sde: SDE, nodes: Tensor) -> _Corrected:
+        """Return the predictor's memory, the times, and what the corrector asks at them."""
+        inner = sde.denoising
+        assert inner is not None  # check() saw to it
+        alpha = inner.kernel.alpha if inner.kernel else torch.ones_like
+        of_predictor = self.predictor.begin(sde, nodes)
+        return _Corrected(of_predictor, nodes.unbind(), inner.score, alpha)
 
     def step(
-        self,
-        sde: SDE,
-        x: State,
-        i: int,
-        noise: Noise | None,
-        memory: tuple[Memory, Sequence[Tensor]],
-    ) -> tuple[State, Memory]:
+        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Corrected
+    ) -> tuple[State, _Corrected]:
         """Take one predictor step, then corrector_steps of Langevin dynamics, each an `update`."""
         assert noise is not None  # draws() saw to it
-        inner, (of_predictor, ts) = sde.denoising, memory
-        assert inner is not None  # check() saw to it
         heard = noise if self.predictor.draws(sde) else None
-        x, of_predictor = self.predictor.step(sde, x, i, heard, of_predictor)
-        s = ts[i + 1]
-        alpha = inner.kernel.alpha(s) if inner.kernel else torch.ones_like(s)
+        x, of_predictor = self.predictor.step(sde, x, i, heard, memory.of_predictor)
+        s = memory.ts[i + 1]
+        alpha = memory.alpha(s)
         for _ in range(self.corrector_steps):
-            z, grad = noise.normal(), inner.score(x, s)
+            z, grad = noise.normal(), memory.score(x, s)
             h = 2 * alpha**2 * (self.snr * _mean_norm(z) / _mean_norm(grad)) ** 2
             x = diffuse(update(x, grad, h), z, h.abs().sqrt(), _ROOT_TWO)
-        return x, (of_predictor, ts)
+        return x, memory._replace(of_predictor=of_predictor)
+
+
+class _Corrected(NamedTuple):
+    """The predictor's memory, the times of nodes, the score, and α of a time."""
+
+    of_predictor: Memory
+    ts: Sequence[Tensor]
+    score: ScoreFn
+    alpha: Callable[[Tensor], Tensor]
 
 
 def _mean_norm(x: State) -> Tensor:

@@ -60,7 +60,7 @@ def solve(
     drawn = None
     if noise is not None:
         recycled = not (solver.keeps_noise or torch.is_grad_enabled())
-        drawn = Noise(x0, noise, uniforms=uniforms, recycled=recycled)
+        drawn = Noise(x0, noise, recycled=recycled)
     if _compiles(sde, solver, x0, times, options):
         return _compiled(sde, solver, x0, times, drawn, keep_path, options)
     nodes, counter, inside, freezing = solver.nodes(times), Counter(), None, None
