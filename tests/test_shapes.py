@@ -42,4 +42,4 @@ def test_the_suite_checks_shapes():
     # a hook that is taken away before a module is loaded checks nothing
     one = torch.tensor(1.0)
     with pytest.raises(jaxtyping.TypeCheckError, match="drift"):
-        sg.update(torch.zeros(3, 1), torch.zeros(2, 1), one, one, None)
+        sg.update(torch.zeros(3, 1), torch.zeros(2, 1), one)
