@@ -53,7 +53,7 @@ THEIR_GRIDS = {
 }
 
 
-class Circle(sg.LinearSDE):
+class Circle(sg.GaussianPath):
     """The path α² + σ² = 1 with its own noise-to-signal ratio for a clock: t = σ/α."""
 
     def alpha(self, t):
@@ -80,7 +80,7 @@ class OnCircle(peers.Counted):
 class Cell:
     """A path and a law: the flow, starts, and where the exact flow takes them, x/α."""
 
-    sde: sg.LinearSDE
+    sde: sg.GaussianPath
     circle: Circle
     law: sg.GaussianMixture
     starts: torch.Tensor

@@ -29,7 +29,7 @@ from .sde.ddpm import DDPM as DDPM
 from .sde.ddpm import AncestralChain as AncestralChain
 from .sde.linear import VE as VE
 from .sde.linear import VP as VP
-from .sde.linear import LinearSDE as LinearSDE
+from .sde.linear import GaussianPath as GaussianPath
 from .sde.linear import SubVP as SubVP
 from .sde.paths import EDM as EDM
 from .sde.paths import RectifiedFlow as RectifiedFlow

@@ -18,7 +18,7 @@ from sdegen.adaptors.optional import needed
 from sdegen.requests import check_kind
 from sdegen.score.model import ScoreModel
 from sdegen.sde.base import Kernel
-from sdegen.sde.linear import LinearSDE
+from sdegen.sde.linear import GaussianPath
 from sdegen.sde.paths import EDM
 from sdegen.shapes import State, Time, expand
 
@@ -58,7 +58,7 @@ class _Denoise(nn.Module):
         return answer.mean
 
 
-def from_azula(denoiser: AzulaDenoiser, sde: LinearSDE | None = None) -> ScoreModel:
+def from_azula(denoiser: AzulaDenoiser, sde: GaussianPath | None = None) -> ScoreModel:
     """An azula denoiser as a `ScoreModel`.
 
     Args:

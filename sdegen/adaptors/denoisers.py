@@ -20,7 +20,7 @@ from sdegen.checks import check_count
 from sdegen.requests import check_kind
 from sdegen.score.model import ScoreModel, check_labels
 from sdegen.score.preconditioning import DenoiserPrediction
-from sdegen.sde.linear import LinearSDE, check_linear
+from sdegen.sde.linear import GaussianPath, check_gaussian_path
 from sdegen.sde.paths import EDM
 from sdegen.sde.signature import check_order
 from sdegen.shapes import State, Time, expand
@@ -169,7 +169,7 @@ def told(model: ScoreModel, name: str, labels: Tensor | None) -> ScoreModel:
 
 def from_denoiser(
     denoiser: Callable[..., Tensor],
-    sde: LinearSDE | None = None,
+    sde: GaussianPath | None = None,
     *,
     classes: int = 0,
     none: int | None = None,
@@ -216,16 +216,16 @@ def from_denoiser(
     return ScoreModel(network, sde, DenoiserPrediction())
 
 
-def noise_levels(sde: LinearSDE) -> tuple[float, float]:
+def noise_levels(sde: GaussianPath) -> tuple[float, float]:
     """σ/α at t_min and at t_max."""
     ends = torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)
     low, high = sde.kernel.log_ratio(ends).exp().tolist()
     return low, high
 
 
-def check_levels(sde: LinearSDE, low: float, high: float, name: str) -> None:
+def check_levels(sde: GaussianPath, low: float, high: float, name: str) -> None:
     """Refuses a path with noise levels outside [low, high], which a network does not know."""
-    first, last = noise_levels(check_linear(sde))
+    first, last = noise_levels(check_gaussian_path(sde))
     if first < low * (1 - _SLACK) or last > high * (1 + _SLACK):
         levels = torch.tensor([max(low, first), min(high, last)], dtype=torch.float64)
         start, end = sde.kernel.time_at(levels.log(), sde.t_min, sde.t_max).tolist()

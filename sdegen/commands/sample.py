@@ -18,7 +18,7 @@ from sdegen.score.composition import guided
 from sdegen.score.model import ScoreModel
 from sdegen.sde.base import SDE
 from sdegen.sde.ddpm import DDPM
-from sdegen.sde.linear import LinearSDE
+from sdegen.sde.linear import GaussianPath
 from sdegen.sde.reverse import ReverseSDE
 from sdegen.shapes import ScoreFn
 from sdegen.simulation.simulate import simulate
@@ -105,7 +105,7 @@ def _score(config: SampleConfig, model: ScoreModel) -> ScoreFn:
 
 
 def _route(
-    config: SampleConfig, sde: LinearSDE, score: ScoreFn, pilot: Tensor
+    config: SampleConfig, sde: GaussianPath, score: ScoreFn, pilot: Tensor
 ) -> tuple[SDE, Tensor, Solver, int]:
     """Dynamics, times and solver of a route, and evaluations that the grid of times has cost."""
     steps = config.steps

@@ -24,7 +24,7 @@ from sdegen.score.parameterization import (
 )
 from sdegen.score.preconditioning import EDMPrediction, FlowPrediction
 from sdegen.score.training import TrainResult, train
-from sdegen.sde.linear import VE, VP, LinearSDE, SubVP
+from sdegen.sde.linear import VE, VP, GaussianPath, SubVP
 from sdegen.sde.paths import EDM, RectifiedFlow
 from sdegen.sde.schedules import (
     BetaSchedule,
@@ -139,7 +139,7 @@ def _network(config: TrainRunConfig, event: tuple[int, ...], classes: int) -> nn
     return UNet(event[0], config.width, config.depth, classes=classes, rng=config.seed)
 
 
-def _noising(config: TrainRunConfig) -> LinearSDE:
+def _noising(config: TrainRunConfig) -> GaussianPath:
     """The SDE that noises."""
     if config.family == "ve":
         return VE(GeometricSigma(config.sigma_min, config.sigma_max))

@@ -48,7 +48,7 @@ from sdegen.likelihood.checks import check_forward, keeps_graph
 from sdegen.noise import Rng, Stream, Streams, normal_like, seed_of
 from sdegen.requests import check_function
 from sdegen.sde.ddpm import AncestralChain
-from sdegen.sde.linear import LinearSDE
+from sdegen.sde.linear import GaussianPath
 from sdegen.sde.reverse import check_origin
 from sdegen.shapes import ScoreFn, State, expand
 from sdegen.simulation.door import check_state
@@ -178,7 +178,7 @@ def elbo(
 
 
 def continuous_elbo(
-    sde: LinearSDE,
+    sde: GaussianPath,
     score: ScoreFn,
     x: State,
     *,

@@ -23,7 +23,7 @@ _COUPLED = 1e-3  # relative change of a score by its batch mates that no roundin
 def check_forward(sde: object, name: str) -> None:
     """Refuses what is no forward SDE with a Gaussian kernel; `name` is the function that asks."""
     if not isinstance(sde, SDE):
-        raise TypeError(f"sde must be a LinearSDE such as VP(…), but is {type(sde).__name__}.")
+        raise TypeError(f"sde must be a GaussianPath such as VP(…), but is {type(sde).__name__}.")
     if sde.direction != 1:
         raise ValueError(
             f"sde must be the forward SDE, from which the flow is made here, but is a "
@@ -31,7 +31,7 @@ def check_forward(sde: object, name: str) -> None:
         )
     if sde.noise != "additive" or sde.kernel is None:
         raise ValueError(
-            f"{name} needs a LinearSDE, with additive noise, t_min, t_max and a prior, but "
+            f"{name} needs a GaussianPath, with additive noise, t_min, t_max and a prior, but "
             f"sde is a {type(sde).__name__} with {sde.noise} noise"
             f"{'' if sde.kernel else ' and no Gaussian kernel'}: use one such as VP, SubVP or VE."
         )

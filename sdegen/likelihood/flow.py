@@ -34,7 +34,7 @@ from sdegen.likelihood.divergence import Divergence, ExactTrace, FlowWithDiverge
 from sdegen.noise import Rng, Streams, seed_of
 from sdegen.requests import is_word
 from sdegen.score.composition import warn_collapse
-from sdegen.sde.linear import LinearSDE
+from sdegen.sde.linear import GaussianPath
 from sdegen.sde.reverse import ReverseSDE, check_origin
 from sdegen.shapes import ScoreFn, State
 from sdegen.simulation.door import check_state
@@ -75,7 +75,7 @@ class Likelihood:
 
 
 def log_likelihood(
-    sde: LinearSDE,
+    sde: GaussianPath,
     score: ScoreFn,
     x: State,
     *,

@@ -45,7 +45,7 @@ from sdegen.checks import check_positive
 from sdegen.requests import as_number, as_numbers, as_time, check_function, is_word, kind_of
 from sdegen.score.checks import check_derivative
 from sdegen.sde.derivatives import check_seen
-from sdegen.sde.linear import LinearSDE, check_linear
+from sdegen.sde.linear import GaussianPath, check_gaussian_path
 from sdegen.sde.potentials import GaussianMixture
 from sdegen.shapes import ScoreFn, State, Time, expand
 
@@ -168,7 +168,7 @@ class LinearMeasurement:
         return GaussianMixture(weights, means, covariances=0.5 * (covariances + covariances.mT))
 
     def posterior_score(
-        self, sde: LinearSDE, score: ScoreFn, covariance: Covariance = "tweedie"
+        self, sde: GaussianPath, score: ScoreFn, covariance: Covariance = "tweedie"
     ) -> ScoreFn:
         """The score of x_t given y, approximately: score + ∇ log p_t(y | x).
 
@@ -185,7 +185,7 @@ class LinearMeasurement:
             ValueError: If covariance is misspelt or, in a call, x has another dimension than A or
                 the score has no derivative.
         """
-        check_linear(sde)
+        check_gaussian_path(sde)
         check_function("score", score, "a function (x, t) -> ∇ log p_t(x), such as model.score")
         if not is_word(covariance, get_args(Covariance)):
             words = ", ".join(map(repr, get_args(Covariance)))

@@ -44,7 +44,7 @@ from torch import Tensor
 from sdegen.noise import Rng, Stream
 from sdegen.score.config import Weighting
 from sdegen.score.model import ScoreModel
-from sdegen.sde.linear import LinearSDE
+from sdegen.sde.linear import GaussianPath
 from sdegen.shapes import State, expand
 
 __all__ = ["TimeSampler", "denoising_errors"]
@@ -62,7 +62,7 @@ class TimeSampler:
         weighting: "simple", "likelihood", "flow-matching" or "edm".
     """
 
-    def __init__(self, sde: LinearSDE, weighting: Weighting) -> None:
+    def __init__(self, sde: GaussianPath, weighting: Weighting) -> None:
         self.sde = sde
         self._nodes: Tensor | None = None
         if weighting in ("likelihood", "edm"):
@@ -119,7 +119,7 @@ def denoising_errors(
     return errors
 
 
-def _ends(sde: LinearSDE) -> Tensor:
+def _ends(sde: GaussianPath) -> Tensor:
     """t_min and t_max."""
     return torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)
 
@@ -139,7 +139,7 @@ def _normally(first: float, last: float) -> Tensor:
     return _EDM_MEAN + _EDM_STD * deviations
 
 
-def _times_at(sde: LinearSDE, levels: Tensor) -> Tensor:
+def _times_at(sde: GaussianPath, levels: Tensor) -> Tensor:
     """Times at which log σ/α has increasing values; the ends are t_min, t_max."""
     nodes = sde.kernel.time_at(levels, sde.t_min, sde.t_max)
     nodes[0], nodes[-1] = sde.t_min, sde.t_max

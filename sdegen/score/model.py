@@ -30,7 +30,7 @@ from sdegen.score.networks import MLP, Labelled
 from sdegen.score.parameterization import EpsPrediction, Parameterization, score_of, v_of
 from sdegen.sde.base import ScoreAt
 from sdegen.sde.ddpm import DDPM, AncestralChain
-from sdegen.sde.linear import LinearSDE, check_linear
+from sdegen.sde.linear import GaussianPath, check_gaussian_path
 from sdegen.sde.signature import check_order
 from sdegen.shapes import State, Time, expand
 from sdegen.step import to_floats
@@ -66,7 +66,10 @@ class ScoreModel(nn.Module):
     event_shape: tuple[int, ...] | None = None
 
     def __init__(
-        self, network: nn.Module, sde: LinearSDE, parameterization: Parameterization | None = None
+        self,
+        network: nn.Module,
+        sde: GaussianPath,
+        parameterization: Parameterization | None = None,
     ) -> None:
         super().__init__()
         check_order(network, "network")
@@ -75,7 +78,7 @@ class ScoreModel(nn.Module):
                 "network must be a torch.nn.Module, such as MLP(dim=2), but is "
                 f"{kind_of(network)}."
             )
-        check_linear(sde, cure=_CHAIN if isinstance(sde, DDPM | AncestralChain) else "")
+        check_gaussian_path(sde, cure=_CHAIN if isinstance(sde, DDPM | AncestralChain) else "")
         if not (parameterization is None or isinstance(parameterization, Parameterization)):
             raise TypeError(_no_parameterization(parameterization))
         self.network = network
@@ -171,7 +174,7 @@ class ScoreModel(nn.Module):
         path: str | Path,
         network: nn.Module | None = None,
         *,
-        sde: LinearSDE | None = None,
+        sde: GaussianPath | None = None,
         parameterization: Parameterization | None = None,
     ) -> Self:
         """Reads a model that `save` wrote; no code in the file is ever run.
@@ -259,7 +262,7 @@ class ModelScore:
         return score_of(model.parameterization.eps(output, x_t, alpha, sigma), sigma)
 
     @property
-    def sde(self) -> LinearSDE:
+    def sde(self) -> GaussianPath:
         """The process that it is the score of."""
         return self.model.sde
 

@@ -32,7 +32,7 @@ from torch import Tensor
 from sdegen.checks import check_count
 from sdegen.requests import as_numbers, as_time, check_function, is_word, kind_of
 from sdegen.sde.base import SDE, Counter
-from sdegen.sde.linear import LinearSDE, check_linear
+from sdegen.sde.linear import GaussianPath, check_gaussian_path
 from sdegen.sde.signature import check_order
 from sdegen.shapes import ScoreFn, State, Time, expand
 
@@ -96,12 +96,12 @@ class DDPM(SDE):
 
     @classmethod
     def discretize(
-        cls, sde: LinearSDE, steps: int | None = None, *, times: Tensor | None = None
+        cls, sde: GaussianPath, steps: int | None = None, *, times: Tensor | None = None
     ) -> Self:
         """The exact chain of a linear SDE on a grid.
 
         Args:
-            sde: Any LinearSDE.
+            sde: Any GaussianPath.
             steps: N, for the grid t_k = k t_max/N, k = 0 … N.
             times: Or a grid of your own within [0, t_max]; a decreasing one is turned round.
 
@@ -112,7 +112,7 @@ class DDPM(SDE):
             TypeError: If steps is no int.
             ValueError: If both or neither are given, or times are not monotone and in [0, t_max].
         """
-        check_linear(sde)
+        check_gaussian_path(sde)
         if (steps is None) == (times is None):
             raise ValueError("give steps, or times of your own, one of the two.")
         if steps is not None:

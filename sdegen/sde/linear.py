@@ -6,7 +6,7 @@ with d log α/dt = a and dσ²/dt = 2 a σ² + b². `rate` is a, `noise_rate` is
 noise at t_max. The kernel at t = 0 is a point, so that its score does not exist there: whatever
 needs a score starts at `t_min`.
 
-α and σ determine the rates, and `LinearSDE` derives them by autograd: a path of one's own needs
+α and σ determine the rates, and `GaussianPath` derives them by autograd: a path of one's own needs
 α(t) and σ(t) alone. Where a subclass gives rates, by formulas that are faster or do not cancel,
 they are compared once with differences of its α and σ, when the SDE is reversed, put on a grid,
 learned or asked for a likelihood.
@@ -29,7 +29,7 @@ from sdegen.sde.base import SDE, Kernel
 from sdegen.sde.schedules import BetaSchedule, GeometricSigma
 from sdegen.shapes import State, Time, expand
 
-__all__ = ["VE", "VP", "LinearSDE", "SubVP", "check_linear"]
+__all__ = ["VE", "VP", "GaussianPath", "SubVP", "check_gaussian_path"]
 
 # where rates are compared with differences, as parts of the range: no nodes of a table; the steps
 # of the differences, as parts of it; and the relative error that passes
@@ -37,7 +37,7 @@ _LOOKED_AT = (0.0171, 0.1236, 0.3093, 0.5279, 0.7639, 0.9271)
 _STEPS, _SAME = (1e-5, 5e-6), 1e-3
 
 
-class LinearSDE(SDE):
+class GaussianPath(SDE):
     """An SDE with kernel X_t | X_0 ~ N(α(t) X_0, σ(t)² I).
 
     A subclass gives `alpha` and `sigma`; the rates follow, unless it gives them too.
@@ -193,7 +193,7 @@ class LinearSDE(SDE):
         return torch.linspace(self.t_max, self.t_min, steps + 1, dtype=torch.float64)
 
 
-class VP(LinearSDE):
+class VP(GaussianPath):
     """Variance-preserving SDE, an Ornstein-Uhlenbeck process with rate β(t)/2.
 
     dX = −½ β(t) X dt + √β(t) dW,   α(t) = exp(−½∫₀ᵗβ),   σ(t)² = 1 − α(t)²
@@ -263,7 +263,7 @@ class SubVP(VP):
         return torch.sqrt(-self.beta(t) * torch.expm1(-2 * self.beta.integral(t)))
 
 
-class VE(LinearSDE):
+class VE(GaussianPath):
     """Variance-exploding SDE, a Brownian motion with growing pace.
 
     dX = √(dσ²/dt) dW,   α(t) = 1
@@ -311,7 +311,7 @@ class VE(LinearSDE):
         return torch.sqrt(self.schedule.variance_rate(t))
 
 
-def check_linear(sde: object, *, name: str = "sde", cure: str = "") -> LinearSDE:
+def check_gaussian_path(sde: object, *, name: str = "sde", cure: str = "") -> GaussianPath:
     """Refuse what has no Gaussian kernel α(t), σ(t).
 
     Args:
@@ -322,7 +322,7 @@ def check_linear(sde: object, *, name: str = "sde", cure: str = "") -> LinearSDE
     Raises:
         TypeError: If it is none, with what to pass instead.
     """
-    if isinstance(sde, LinearSDE):
+    if isinstance(sde, GaussianPath):
         return sde
     raise TypeError(
         f"{name} must be a linear SDE, which noises data to a known Gaussian kernel, such as "

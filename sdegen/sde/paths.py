@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from sdegen.requests import as_time
-from sdegen.sde.linear import LinearSDE
+from sdegen.sde.linear import GaussianPath
 from sdegen.shapes import Time
 
 __all__ = ["EDM", "RectifiedFlow"]
 
 
-class RectifiedFlow(LinearSDE):
+class RectifiedFlow(GaussianPath):
     """The straight line from data to noise, x_t = (1 − t) x0 + t ε: flow matching.
 
     dX = −X/(1 − t) dt + √(2 t/(1 − t)) dW,   α(t) = 1 − t,   σ(t) = t
@@ -83,7 +83,7 @@ class RectifiedFlow(LinearSDE):
         return torch.sqrt(2 * t / (1 - t))
 
 
-class EDM(LinearSDE):
+class EDM(GaussianPath):
     """Time is the noise itself: x_t = x0 + t ε, the path of Karras et al.
 
     dX = √(2 t) dW,   α(t) = 1,   σ(t) = t

@@ -3,7 +3,7 @@
 At temperature T the density is e^{−U/T}/Z (k_B = 1). States are (batch, *event); an energy has
 shape (batch,).
 
-`GaussianMixture` is the oracle of this library: noised by any LinearSDE it stays a mixture,
+`GaussianMixture` is the oracle of this library: noised by any GaussianPath it stays a mixture,
 
     p_t = Σ_k w_k N(α μ_k, α² Σ_k + σ² I)
 
@@ -37,7 +37,7 @@ from sdegen.requests import (
     value_of,
 )
 from sdegen.sde.derivatives import as_column, check_slope, gradient_of
-from sdegen.sde.linear import LinearSDE, check_linear
+from sdegen.sde.linear import GaussianPath, check_gaussian_path
 from sdegen.shapes import State, Time, expand
 
 __all__ = [
@@ -331,7 +331,7 @@ class GaussianMixture(Potential):
         x = self.means[which] + torch.einsum("nij,nj->ni", self.axes[which], z)
         return x.to(device=device, dtype=dtype)
 
-    def noised(self, sde: LinearSDE) -> NoisedMixture:
+    def noised(self, sde: GaussianPath) -> NoisedMixture:
         """This mixture under a linear SDE: its exact score, density and samples at every t."""
         return NoisedMixture(self, sde)
 
@@ -376,8 +376,8 @@ class NoisedMixture:
         sde: What noises it.
     """
 
-    def __init__(self, mixture: GaussianMixture, sde: LinearSDE) -> None:
-        check_linear(sde)
+    def __init__(self, mixture: GaussianMixture, sde: GaussianPath) -> None:
+        check_gaussian_path(sde)
         self.mixture, self.sde = mixture, sde
 
     @property
@@ -452,7 +452,7 @@ class MixtureScore:
         return self.law.mixture._score(x, *self.law._kernel(x, t))
 
     @property
-    def sde(self) -> LinearSDE:
+    def sde(self) -> GaussianPath:
         """The process that it is the score of."""
         return self.law.sde
 

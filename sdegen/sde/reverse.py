@@ -20,7 +20,7 @@ from sdegen.accuracy import SlopeBy
 from sdegen.checks import check_not_negative
 from sdegen.requests import as_number, as_time, check_function, kind_of
 from sdegen.sde.base import SDE, Counter, Denoising, Rows
-from sdegen.sde.linear import LinearSDE
+from sdegen.sde.linear import GaussianPath
 from sdegen.sde.signature import check_order
 from sdegen.shapes import ScoreFn, State, Time
 
@@ -140,7 +140,7 @@ def check_origin(score: ScoreFn, forward: SDE) -> None:
         ValueError: Naming the first time at which they differ, or at which the forward SDE has
             rates other than those of its α and σ.
     """
-    if isinstance(forward, LinearSDE):
+    if isinstance(forward, GaussianPath):
         forward.check_rates()
     own = getattr(score, "sde", None)
     there, here = getattr(own, "kernel", None), forward.kernel

@@ -196,6 +196,6 @@ class GeometricSigma:
 
 def _positive(name: str, value: float) -> float:
     """Return a finite number > 0, or refuse it by its name."""
-    number = as_number(name, value, cure="an SDE of your own, a LinearSDE, may hold it")
+    number = as_number(name, value, cure="an SDE of your own, a GaussianPath, may hold it")
     check_positive(name, number)
     return number

@@ -96,7 +96,7 @@ class _TwoStage(DiffusionSolver, FixedStep, SplitStep):
         return self.churn.amount > 0 or super().draws(sde)
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
-        """Refuses dynamics other than the ReverseSDE of a LinearSDE, and noise of two kinds.
+        """Refuses dynamics other than the ReverseSDE of a GaussianPath, and noise of two kinds.
 
         Raises:
             ValueError: Saying what to pass.

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from sdegen.checks import check_count, check_positive
 from sdegen.noise import Rng
-from sdegen.sde.linear import LinearSDE
+from sdegen.sde.linear import GaussianPath
 from sdegen.sde.reverse import ReverseSDE
 from sdegen.shapes import State
 from sdegen.solvers.base import FixedStep, check_inner
@@ -45,7 +45,7 @@ _PILOT = 48  # states
 _MOST = 50  # steps up to which every node is looked at; longer grids are that of 50, filled in
 
 
-def uniform(sde: LinearSDE, steps: int) -> Tensor:
+def uniform(sde: GaussianPath, steps: int) -> Tensor:
     """Equal steps in t: t_i = t_max + (i/N)(t_min − t_max).
 
     Args:
@@ -59,7 +59,7 @@ def uniform(sde: LinearSDE, steps: int) -> Tensor:
     return sde.time_grid(steps)
 
 
-def quadratic(sde: LinearSDE, steps: int) -> Tensor:
+def quadratic(sde: GaussianPath, steps: int) -> Tensor:
     """Equal steps in √t: t_i = (√t_max + (i/N)(√t_min − √t_max))²; more of them near the data.
 
     Args:
@@ -72,7 +72,7 @@ def quadratic(sde: LinearSDE, steps: int) -> Tensor:
     return power(sde, steps, rho=2.0)
 
 
-def power(sde: LinearSDE, steps: int, rho: float = 2.5) -> Tensor:
+def power(sde: GaussianPath, steps: int, rho: float = 2.5) -> Tensor:
     """Equal steps in t^{1/ρ}: t_i = (t_max^{1/ρ} + (i/N)(t_min^{1/ρ} − t_max^{1/ρ}))^ρ.
 
     ρ = 1 is `uniform`, ρ = 2 `quadratic`. ρ = 5/2 is the one rule that benchmarks/samplers.py
@@ -84,14 +84,14 @@ def power(sde: LinearSDE, steps: int, rho: float = 2.5) -> Tensor:
         rho: ρ > 0.
 
     Raises:
-        TypeError: If sde is no LinearSDE, or rho no number.
+        TypeError: If sde is no GaussianPath, or rho no number.
         ValueError: If rho is not finite and > 0.
     """
     _check(sde, rho)
     return powers(sde.t_max, sde.t_min, _count(sde, steps), rho)
 
 
-def log_snr(sde: LinearSDE, steps: int) -> Tensor:
+def log_snr(sde: GaussianPath, steps: int) -> Tensor:
     """Equal steps in λ(t) = log(α/σ).
 
     Args:
@@ -107,7 +107,7 @@ def log_snr(sde: LinearSDE, steps: int) -> Tensor:
     return _between(sde, _invert(sde, high + fraction * (low - high)))
 
 
-def karras(sde: LinearSDE, steps: int, rho: float = 7.0) -> Tensor:
+def karras(sde: GaussianPath, steps: int, rho: float = 7.0) -> Tensor:
     """Equal steps in r^{1/ρ}, r = σ/α.
 
     r_i = (r_max^{1/ρ} + (i/N)(r_min^{1/ρ} − r_max^{1/ρ}))^ρ
@@ -118,7 +118,7 @@ def karras(sde: LinearSDE, steps: int, rho: float = 7.0) -> Tensor:
         rho: ρ > 0; 1 is uniform in r, large ρ tends to `log_snr`.
 
     Raises:
-        TypeError: If sde is no LinearSDE, or rho no number.
+        TypeError: If sde is no GaussianPath, or rho no number.
         ValueError: If rho is not finite and > 0.
 
     Reference:
@@ -129,7 +129,7 @@ def karras(sde: LinearSDE, steps: int, rho: float = 7.0) -> Tensor:
     return _between(sde, _invert(sde, powers(high, low, _count(sde, steps), rho).log()))
 
 
-def angle(sde: LinearSDE, steps: int, data_std: float = 1.0) -> Tensor:
+def angle(sde: GaussianPath, steps: int, data_std: float = 1.0) -> Tensor:
     """Equal steps in φ = arctan(σ/(s α)), the angle of `AngularAdams`, s = data_std.
 
     Args:
@@ -138,7 +138,7 @@ def angle(sde: LinearSDE, steps: int, data_std: float = 1.0) -> Tensor:
         data_std: s > 0, standard deviation of the data.
 
     Raises:
-        TypeError: If sde is no LinearSDE, or data_std no number.
+        TypeError: If sde is no GaussianPath, or data_std no number.
         ValueError: If data_std is not finite and > 0.
 
     Reference:
@@ -275,7 +275,7 @@ def made_for(
     return MadeGrid(times, chosen, names[i], error, pilot.evaluations, len(batch))
 
 
-def _checked_flow(flow: object, steps: object) -> LinearSDE:
+def _checked_flow(flow: object, steps: object) -> GaussianPath:
     """The forward SDE of a probability flow, once nothing is found that does not fit."""
     check_count("steps", steps)
     if not isinstance(flow, ReverseSDE):
@@ -288,7 +288,7 @@ def _checked_flow(flow: object, steps: object) -> LinearSDE:
             f"a grid is made for the probability flow, but flow has eta = {flow.eta:g}: pass "
             "ReverseSDE(sde, score, eta=0.0)."
         )
-    if not isinstance(flow.forward, LinearSDE):
+    if not isinstance(flow.forward, GaussianPath):
         raise ValueError(  # noqa: TRY004 (a ReverseSDE is of the right kind)
             "a grid needs the α and σ of a kernel: pass the ReverseSDE of a linear SDE, not of "
             f"{type(flow.forward).__name__}."
@@ -296,7 +296,7 @@ def _checked_flow(flow: object, steps: object) -> LinearSDE:
     return flow.forward
 
 
-def _pilot_states(flow: ReverseSDE, sde: LinearSDE, rng: Rng) -> State:
+def _pilot_states(flow: ReverseSDE, sde: GaussianPath, rng: Rng) -> State:
     """48 states of the prior, float64, if the shape of an event is known."""
     event = getattr(flow.score, "event_shape", None)
     if event is None:
@@ -309,16 +309,17 @@ def _pilot_states(flow: ReverseSDE, sde: LinearSDE, rng: Rng) -> State:
 
 def _check(sde: object, rho: object = 1.0, name: str = "rho") -> None:
     """Refuses what is no linear SDE, and a ρ that is no number > 0."""
-    if not isinstance(sde, LinearSDE):
+    if not isinstance(sde, GaussianPath):
         raise TypeError(
-            f"sde must be the forward SDE, a LinearSDE such as VP(…), but is {type(sde).__name__}."
+            "sde must be the forward SDE, a GaussianPath such as VP(…), but is "
+            f"{type(sde).__name__}."
         )
     if not isinstance(rho, int | float):
         raise TypeError(f"{name} must be a number, but is {rho!r}.")
     check_positive(name, rho)
 
 
-def _count(sde: LinearSDE, steps: int) -> int:
+def _count(sde: GaussianPath, steps: int) -> int:
     """steps, once `time_grid` has not refused it."""
     return len(sde.time_grid(steps)) - 1
 
@@ -332,21 +333,21 @@ def powers(first: float, last: float, steps: int, rho: float) -> Tensor:
     return values
 
 
-def _ends(sde: LinearSDE) -> Tensor:
+def _ends(sde: GaussianPath) -> Tensor:
     return torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)
 
 
-def _log_ratios(sde: LinearSDE, t: Tensor) -> Tensor:
+def _log_ratios(sde: GaussianPath, t: Tensor) -> Tensor:
     """log(σ/α) = −λ, shape of t."""
     return sde.kernel.log_ratio(t)
 
 
-def _invert(sde: LinearSDE, log_ratios: Tensor) -> Tensor:
+def _invert(sde: GaussianPath, log_ratios: Tensor) -> Tensor:
     """The times at which log(σ/α) takes these values, by bisection of [t_min, t_max]."""
     return sde.kernel.time_at(log_ratios, sde.t_min, sde.t_max)
 
 
-def _between(sde: LinearSDE, times: Tensor) -> Tensor:
+def _between(sde: GaussianPath, times: Tensor) -> Tensor:
     """The grid with its ends put exactly where they belong."""
     times[0], times[-1] = sde.t_max, sde.t_min
     return times

@@ -32,7 +32,7 @@ from sdegen.requests import check_kind
 from sdegen.score.model import ModelScore
 from sdegen.sde.base import SDE
 from sdegen.sde.ddpm import AncestralChain
-from sdegen.sde.linear import LinearSDE
+from sdegen.sde.linear import GaussianPath
 from sdegen.sde.reverse import ReverseSDE
 from sdegen.shapes import ScoreFn, State, Time
 from sdegen.simulation.door import check_dynamics, check_times
@@ -100,7 +100,7 @@ class ErrorBudget:
 
 
 def error_budget(
-    sde: LinearSDE,
+    sde: GaussianPath,
     law: NoisedLaw,
     score: ScoreFn,
     grid: Grid,
@@ -158,7 +158,7 @@ def error_budget(
 
 
 def error_budgets(
-    sde: LinearSDE,
+    sde: GaussianPath,
     law: NoisedLaw,
     score: ScoreFn,
     grid: Grid,
@@ -226,7 +226,7 @@ class _Laws:
 
 
 def _laws(
-    sde: LinearSDE,
+    sde: GaussianPath,
     law: NoisedLaw,
     score: ScoreFn,
     grid: Grid,
@@ -254,7 +254,7 @@ def _check_kinds(sde: object, law: object, grid: object) -> None:
     """Refuses what has no prior, and what knows no noised law."""
     if not hasattr(sde, "prior_std"):
         raise TypeError(
-            f"sde must be a LinearSDE, such as VP, but is {type(sde).__name__}: what a sampler "
+            f"sde must be a GaussianPath, such as VP, but is {type(sde).__name__}: what a sampler "
             "undoes is its noising."
         )
     if not hasattr(law, "score") or not hasattr(law, "log_prob"):

@@ -16,7 +16,7 @@ from torch import Tensor
 from sdegen.noise import Given
 from sdegen.requests import check_kind
 from sdegen.sde.base import SDE
-from sdegen.sde.linear import LinearSDE, check_linear
+from sdegen.sde.linear import GaussianPath, check_gaussian_path
 from sdegen.simulation.door import check_dynamics, check_times
 from sdegen.solvers.native import EulerMaruyama
 from sdegen.verification.certificate import Certificate
@@ -28,7 +28,7 @@ _LIMIT = 1e-10
 _NEAR = 1e-3  # relative: how near the steps must come to those of a mistake for it to be named
 
 
-def certify_noising(chain: SDE, sde: LinearSDE, times: Tensor) -> Certificate:
+def certify_noising(chain: SDE, sde: GaussianPath, times: Tensor) -> Certificate:
     """Certifies that a noising chain is a linear SDE on a grid, without sampling.
 
     Args:
@@ -48,7 +48,7 @@ def certify_noising(chain: SDE, sde: LinearSDE, times: Tensor) -> Certificate:
     check_kind(
         "chain", chain, SDE, "dynamics on integer times, such as DDPM.discretize(sde, 1000)"
     )
-    check_linear(sde)
+    check_gaussian_path(sde)
     ts = check_times(times)
     steps = torch.arange(len(ts), dtype=torch.float64)
     if chain.clock != "integer":
@@ -110,7 +110,7 @@ def _largest(name: str, gap: Tensor, remark: str) -> Check:
     )
 
 
-def _remark(b: Tensor, sde: LinearSDE, times: Tensor) -> str:
+def _remark(b: Tensor, sde: GaussianPath, times: Tensor) -> str:
     """What the steps look like, if they are those of a known mistake."""
     alpha, sigma = sde.alpha(times), sde.sigma(times)
     square = sigma[1:] ** 2 - (alpha[1:] / alpha[:-1] * sigma[:-1]) ** 2

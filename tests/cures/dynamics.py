@@ -46,8 +46,8 @@ class WrongRates(sg.VP):
 class DerivedRates(sg.VP):
     """The same without rates of its own."""
 
-    rate = sg.LinearSDE.rate
-    noise_rate = sg.LinearSDE.noise_rate
+    rate = sg.GaussianPath.rate
+    noise_rate = sg.GaussianPath.noise_rate
 
 
 def derived_rates():

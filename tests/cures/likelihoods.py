@@ -197,7 +197,7 @@ FOLLOWED = {
         ),
     ),
     "a likelihood of what has no kernel": (
-        "{} needs a LinearSDE, with additive noise",
+        "{} needs a GaussianPath, with additive noise",
         lambda: sg.continuous_elbo(sg.OrnsteinUhlenbeck(), GAUSS.score, X),
         lambda: bounded(sg.continuous_elbo(VP, GAUSS.score, X, rng=0)),
     ),

@@ -329,7 +329,7 @@ def centred(x, t):
         (sg.ReverseSDE(VP, normal), normal, X, ValueError, "sde must be the forward SDE"),
         (sg.ItoProcess(normal, lambda x: x), normal, X, ValueError, "multiplicative noise"),
         (sg.BrownianMotion(), normal, X, ValueError, "additive noise and no Gaussian kernel"),
-        (0.1, normal, X, TypeError, "sde must be a LinearSDE"),
+        (0.1, normal, X, TypeError, "sde must be a GaussianPath"),
     ],
 )
 def test_bad_requests(as_user, sde, score, x, error, message):

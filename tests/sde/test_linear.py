@@ -223,7 +223,7 @@ def test_draws_repeat_with_their_seed_and_differ_by_purpose():
     assert not torch.isin(eps, prior).any()
 
 
-class Own(sg.LinearSDE):
+class Own(sg.GaussianPath):
     """VP of constant rate, by its α and σ alone."""
 
     def alpha(self, t):
@@ -251,9 +251,9 @@ def test_rates_follow_from_alpha_and_sigma():
     """Of a path of one's own, and of all of the library's, to rounding; with gradients in t."""
     for sde in SDES.values():
         t = torch.linspace(sde.t_min, 0.98 * sde.t_max, 17, dtype=torch.float64)
-        rate, noise = sg.LinearSDE.rate(sde, t), None
+        rate, noise = sg.GaussianPath.rate(sde, t), None
         torch.testing.assert_close(rate, sde.rate(t), rtol=1e-8, atol=1e-10)
-        noise = sg.LinearSDE.noise_rate(sde, t)
+        noise = sg.GaussianPath.noise_rate(sde, t)
         torch.testing.assert_close(noise, sde.noise_rate(t), rtol=1e-6, atol=1e-8)
         sde.check_rates()
     own = Own(t_max=5.0)
