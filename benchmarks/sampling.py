@@ -164,7 +164,7 @@ def racing_peers(model, flows=True):
 def our_candidate(dynamics_of, solver, eta, grids):
     """A candidate of ours; dynamics_of(η) is what it solves."""
     dynamics, sde = dynamics_of(eta), dynamics_of(eta).forward
-    noisy = solver.draws(dynamics)
+    noisy = solver.is_stochastic(dynamics)
 
     def run(grid, budget, seed, x_T):
         def steps(n):

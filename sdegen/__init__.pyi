@@ -24,7 +24,7 @@ from .boundary import Walls as Walls
 
 # what moves
 from .sde.base import SDE as SDE
-from .sde.base import ItoProcess as ItoProcess
+from .core.ito_process import ItoProcess as ItoProcess
 from .sde.ddpm import DDPM as DDPM
 from .sde.ddpm import AncestralChain as AncestralChain
 from .sde.linear import VE as VE

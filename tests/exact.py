@@ -95,7 +95,7 @@ def linear_chain_moments(solver, sde, nodes, mean, var, *, draws=1):
     x0[1] = 1.0
     moments = [(mean, var)]
     for i in range(len(nodes) - 1):
-        noise = Replay(columns) if solver.draws(sde) else None
+        noise = Replay(columns) if solver.is_stochastic(sde) else None
         x = solved(solver, sde, x0, nodes[i : i + 2], noise=noise, keep_path=False).states[
             -1, :, 0
         ]
@@ -117,7 +117,7 @@ def affine_run_moments(solver, sde, nodes, mean, var):
     units = torch.eye(n, n + 2, dtype=torch.float64)
     x0 = torch.zeros(n + 2, 1, dtype=torch.float64)
     x0[n] = 1.0
-    draws = units[:, :, None] if solver.draws(sde) else None
+    draws = units[:, :, None] if solver.is_stochastic(sde) else None
     x = walked(solver, sde, nodes, x0, draws)[-1, :, 0]
     c = x[-1]
     a, b = x[n] - c, x[:n] - c

@@ -32,7 +32,7 @@ FLOORS = (
         {"brownian"},
     ),
     ({"metrics"}, {"data"}, {"user_code"}, {"config_file"}),
-    ({"sde"},),
+    ({"core", "sde"},),
     ({"solvers"}, {"fokker_planck"}, {"score"}),
     ({"simulation"}, {"adaptors"}),
     ({"likelihood"}, {"verification"}, {"variational"}, {"energy"}),

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from sdegen.adaptors.denoisers import check_levels, from_denoiser
 from sdegen.adaptors.optional import needed
+from sdegen.core.kernel import Kernel
 from sdegen.requests import check_kind
 from sdegen.score.model import ScoreModel
-from sdegen.sde.base import Kernel
 from sdegen.sde.linear import GaussianPath
 from sdegen.sde.paths import EDM
 from sdegen.shapes import State, Time, expand
@@ -53,7 +53,7 @@ class _Denoise(nn.Module):
     def forward(self, x: State, sigma: Tensor) -> State:
         """The posterior's mean at x_t = α x and at the t with σ(t)/α(t) = σ."""
         levels = sigma.to(device="cpu", dtype=torch.float64).log()
-        t = self.kernel.time_at(levels, 0.0, 1.0).to(x)
+        t = self.kernel.time_of_log_nsr(levels, 0.0, 1.0).to(x)
         answer: _Posterior = self.denoiser(expand(self.kernel.alpha(t), x) * x, t)
         return answer.mean
 

@@ -124,7 +124,7 @@ class Denoiser(nn.Module):
                 f"sigma must lie in [{self.sigma_min:g}, {self.sigma_max:g}], the noise levels of "
                 f"this model, but is {float(levels[bad].flatten()[0]):g}."
             )
-        t = sde.kernel.time_at(levels.log(), sde.t_min, sde.t_max)
+        t = sde.kernel.time_of_log_nsr(levels.log(), sde.t_min, sde.t_max)
         if t.ndim == 1 and bool((t == t[:1]).all()):
             t = t[0]  # one level for all rows, as samplers have it: in double, whatever x is
         elif t.ndim:
@@ -228,7 +228,7 @@ def check_levels(sde: GaussianPath, low: float, high: float, name: str) -> None:
     first, last = noise_levels(check_gaussian_path(sde))
     if first < low * (1 - _SLACK) or last > high * (1 + _SLACK):
         levels = torch.tensor([max(low, first), min(high, last)], dtype=torch.float64)
-        start, end = sde.kernel.time_at(levels.log(), sde.t_min, sde.t_max).tolist()
+        start, end = sde.kernel.time_of_log_nsr(levels.log(), sde.t_min, sde.t_max).tolist()
         part = f", or let it reach from t_min={start:.9g} to t_max={end:.9g}" * (start < end)
         raise ValueError(
             f"{name} knows noise levels σ/α in [{low:g}, {high:g}], but those of "

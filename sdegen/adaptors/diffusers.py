@@ -292,7 +292,9 @@ class DiffusersUNet(nn.Module):
             return self.times[k.long()]
         left = k.floor().clamp(max=last - 1)
         level = torch.lerp(self.levels[left.long()], self.levels[left.long() + 1], k - left)
-        return self.model.sde.kernel.time_at(level, float(self.times[0]), float(self.times[-1]))
+        return self.model.sde.kernel.time_of_log_nsr(
+            level, float(self.times[0]), float(self.times[-1])
+        )
 
 
 def to_diffusers(

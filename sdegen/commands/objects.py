@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from sdegen.configs.fields import SolverName
-from sdegen.sde.base import SDE, Interpretation, ItoProcess
+from sdegen.core.ito_process import Interpretation, ItoProcess
+from sdegen.sde.base import SDE
 from sdegen.solvers.base import Solver
 from sdegen.solvers.native import EulerMaruyama, Heun
 from sdegen.solvers.torch_diffeq import TorchDiffEq

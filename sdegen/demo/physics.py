@@ -21,12 +21,12 @@ import torch
 from scipy.integrate import trapezoid
 from torch import Tensor
 
+from sdegen.core.ito_process import ItoProcess
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.metrics import total_variation, total_variation_floor
 from sdegen.noise import stream
-from sdegen.sde.base import ItoProcess
 from sdegen.sde.potentials import DoubleWell
 from sdegen.shapes import State
 from sdegen.simulation.simulate import simulate

@@ -58,7 +58,7 @@ def classify_end(
     Reference:
         Karlin and Taylor 1981, section 15.6.
 
-    >>> from sdegen.sde.base import ItoProcess
+    >>> from sdegen.core.ito_process import ItoProcess
     >>> root = ItoProcess(drift=lambda x: 0.2 - x, diffusion=lambda x: x.sqrt())
     >>> classify_end(root, 0.0), classify_end(root, math.inf)
     ('regular', 'natural')

@@ -27,9 +27,10 @@ import torch
 from torch import Tensor
 
 from sdegen.checks import check_count
+from sdegen.core.scores import CallCounter
 from sdegen.noise import Stream
 from sdegen.requests import is_word
-from sdegen.sde.base import SDE, Counter
+from sdegen.sde.base import SDE
 from sdegen.shapes import State, Time
 
 __all__ = ["Divergence", "ExactTrace", "FlowWithDivergence", "HutchPlusPlus", "Hutchinson"]
@@ -307,10 +308,10 @@ class FlowWithDivergence(SDE):
         """0."""
         return x.new_zeros(())
 
-    def counted(self, counter: Counter) -> Self:
+    def with_counter(self, counter: CallCounter) -> Self:
         """The same dynamics, whose calls of the score `counter` counts."""
         twin = copy.copy(self)
-        twin.flow = self.flow.counted(counter)
+        twin.flow = self.flow.with_counter(counter)
         return twin
 
 

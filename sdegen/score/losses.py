@@ -141,6 +141,6 @@ def _normally(first: float, last: float) -> Tensor:
 
 def _times_at(sde: GaussianPath, levels: Tensor) -> Tensor:
     """Times at which log σ/α has increasing values; the ends are t_min, t_max."""
-    nodes = sde.kernel.time_at(levels, sde.t_min, sde.t_max)
+    nodes = sde.kernel.time_of_log_nsr(levels, sde.t_min, sde.t_max)
     nodes[0], nodes[-1] = sde.t_min, sde.t_max
     return nodes

@@ -23,12 +23,12 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from sdegen.core.scores import ScoreAt
 from sdegen.errors import CheckpointError
 from sdegen.requests import as_state, as_time, kind_of
 from sdegen.score.description import describe, rebuild
 from sdegen.score.networks import MLP, Labelled
 from sdegen.score.parameterization import EpsPrediction, Parameterization, score_of, v_of
-from sdegen.sde.base import ScoreAt
 from sdegen.sde.ddpm import DDPM, AncestralChain
 from sdegen.sde.linear import GaussianPath, check_gaussian_path
 from sdegen.sde.signature import check_order

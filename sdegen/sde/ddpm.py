@@ -30,8 +30,9 @@ import torch
 from torch import Tensor
 
 from sdegen.checks import check_count
+from sdegen.core.scores import CallCounter
 from sdegen.requests import as_numbers, as_time, check_function, is_word, kind_of
-from sdegen.sde.base import SDE, Counter
+from sdegen.sde.base import SDE
 from sdegen.sde.linear import GaussianPath, check_gaussian_path
 from sdegen.sde.signature import check_order
 from sdegen.shapes import ScoreFn, State, Time, expand
@@ -253,10 +254,10 @@ class AncestralChain(SDE):
         """s_k at t = k, broadcastable to x."""
         return expand(_at(self.stds, t, -1), x)
 
-    def counted(self, counter: Counter) -> Self:
+    def with_counter(self, counter: CallCounter) -> Self:
         """The same chain, whose calls of the score `counter` counts."""
         twin = copy.copy(self)
-        twin.score = counter.counting(self.score)
+        twin.score = counter.wrap(self.score)
         return twin
 
 

@@ -23,9 +23,10 @@ import torch
 from torch import Tensor
 
 from sdegen.checks import check_count
+from sdegen.core.kernel import Kernel
 from sdegen.noise import Rng, normal_like, stream
 from sdegen.requests import as_number, as_state, as_time, kind_of
-from sdegen.sde.base import SDE, Kernel
+from sdegen.sde.base import SDE
 from sdegen.sde.schedules import BetaSchedule, GeometricSigma
 from sdegen.shapes import State, Time, expand
 

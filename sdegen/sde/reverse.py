@@ -18,8 +18,10 @@ from torch import Tensor
 
 from sdegen.accuracy import SlopeBy
 from sdegen.checks import check_not_negative
+from sdegen.core.kernel import ReverseStructure
+from sdegen.core.scores import CallCounter
 from sdegen.requests import as_number, as_time, check_function, kind_of
-from sdegen.sde.base import SDE, Counter, Denoising, Rows
+from sdegen.sde.base import SDE, Rows
 from sdegen.sde.linear import GaussianPath
 from sdegen.sde.signature import check_order
 from sdegen.shapes import ScoreFn, State, Time
@@ -104,9 +106,9 @@ class ReverseSDE(SDE):
         return twin
 
     @property
-    def denoising(self) -> Denoising:
+    def denoising(self) -> ReverseStructure:
         """The score, η and the forward kernel."""
-        return Denoising(self.score, self.eta, self.forward.kernel)
+        return ReverseStructure(self.score, self.eta, self.forward.kernel)
 
     def drift(self, x: State, t: Time | float) -> State:
         """f − ½ (1 + η²) g² score, same shape as x."""
@@ -122,10 +124,10 @@ class ReverseSDE(SDE):
         """Return how a derivative that the forward process needs is found at some states."""
         return self.forward.slope_by(x, t)
 
-    def counted(self, counter: Counter) -> Self:
+    def with_counter(self, counter: CallCounter) -> Self:
         """The same dynamics, whose calls of the score `counter` counts."""
         twin = copy.copy(self)
-        twin.score = counter.counting(self.score)
+        twin.score = counter.wrap(self.score)
         return twin
 
 

@@ -85,7 +85,7 @@ def solve_block(
 
     def walk(options: RunOptions, keep_path: bool) -> Solution:
         noise: Stream | None = None
-        if solver.draws(sde):
+        if solver.is_stochastic(sde):
             noise = Streams(seed, "dynamics").block(block)
             if brownian is not None:
                 noise = brownian.along(solver.nodes(times), block)

@@ -50,10 +50,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sdegen.checks import check_count
+from sdegen.core.kernel import Kernel
+from sdegen.core.scores import CallCounter
 from sdegen.errors import CheckpointError
 from sdegen.noise import stream
 from sdegen.score.checks import check_derivative
-from sdegen.sde.base import Counter, Kernel
 from sdegen.sde.reverse import ReverseSDE
 from sdegen.shapes import State
 from sdegen.simulation.door import check_dynamics, check_state, check_times
@@ -207,8 +208,8 @@ def calibrate(
             go with free coefficients.
     """
     kernel = _checked(dynamics, solver, steps, x_T, rounds, free_coefficients)
-    counter = Counter()
-    counted = dynamics.counted(counter)
+    counter = CallCounter()
+    counted = dynamics.with_counter(counter)
     low, high = dynamics.time_range
     ends = torch.tensor([high, low], dtype=torch.float64)
     held = torch.zeros(len(x_T), dtype=torch.bool)
@@ -302,7 +303,7 @@ def _checked(
             f"calibrate places every node itself, but solver.substeps is {solver.substeps}: leave "
             f"it at 1, and pass steps={solver.substeps} × as many for that many evaluations."
         )
-    if solver.draws(dynamics):
+    if solver.is_stochastic(dynamics):
         raise ValueError(
             f"calibrate compares paths with those of the flow, but {solver!r} draws noise: pass "
             "it without churn or corrector."

@@ -150,7 +150,7 @@ def check_dynamics(sde: object, solver: object, times: Tensor, boundary: Enclosu
         )
     check_boundary(solver, boundary)
     inner = sde.denoising
-    if inner is not None and inner.eta == 0 and not solver.draws(sde):
+    if inner is not None and inner.eta == 0 and not solver.is_stochastic(sde):
         warn_collapse(inner.score, stacklevel=4)
 
 

@@ -28,8 +28,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sdegen.core.kernel import Kernel
 from sdegen.score.inverse import PosteriorScore
-from sdegen.sde.base import SDE, Kernel
+from sdegen.sde.base import SDE
 from sdegen.sde.ddpm import DDPM, AncestralChain
 from sdegen.sde.potentials import MixtureScore
 from sdegen.shapes import ScoreFn, State
@@ -98,7 +99,7 @@ class _Path:
     def at(self, noise: float) -> tuple[Tensor, Tensor]:
         """Return the time at which σ/α is this, or the nearest, twice."""
         level = torch.tensor(noise, dtype=torch.float64).log()
-        t = self.kernel.time_at(level, self.low, self.high)
+        t = self.kernel.time_of_log_nsr(level, self.low, self.high)
         return t, t
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from tqdm import tqdm
 
-from sdegen.sde.base import Kernel
+from sdegen.core.kernel import Kernel
 from sdegen.shapes import State
 from sdegen.solvers.angular import Circle
 from sdegen.solvers.exponential import Coefficients

@@ -345,7 +345,7 @@ class _Walk:
         nodes = self.nodes[self.reached : end + 1]
         halves = refine(nodes, 2)
         normals: Tensor | None = None
-        if self.solver.draws(self.sde):
+        if self.solver.is_stochastic(self.sde):
             shape = (2 * (len(nodes) - 1), *self.x.shape)
             normals = self._noise.normal(shape, dtype=self.x.dtype, device=self.x.device)
         summed = None if normals is None else (normals[0::2] + normals[1::2]) * 0.5**0.5

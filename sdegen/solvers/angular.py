@@ -34,7 +34,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sdegen.checks import check_positive
-from sdegen.sde.base import SDE, Kernel
+from sdegen.core.kernel import Kernel
+from sdegen.sde.base import SDE
 from sdegen.solvers.exponential import Coefficients
 from sdegen.solvers.multistep import Multistep
 

@@ -162,7 +162,7 @@ class Solver(ABC):
             ValueError: Saying what to take instead.
         """
 
-    def draws(self, sde: SDE) -> bool:
+    def is_stochastic(self, sde: SDE) -> bool:
         """Whether a run draws noise: where the dynamics do, or the method adds some of its own."""
         return sde.noise != "none"
 
@@ -262,7 +262,7 @@ def _check(sde: SDE, solver: Solver, nodes: Tensor, noise: Noise | None) -> None
             f"solver must be a solver, such as EulerMaruyama(), but is {kind_of(solver)}."
         )
     solver.check(sde, nodes)
-    if noise is None and solver.draws(sde):
+    if noise is None and solver.is_stochastic(sde):
         raise ValueError(
             f"{type(solver).__name__} draws noise for this {type(sde).__name__}, but noise is "
             "None; pass Noise(x, rng=0)."

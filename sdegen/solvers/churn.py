@@ -26,8 +26,10 @@ import torch
 from torch import Tensor
 
 from sdegen.checks import check_not_negative, check_positive
+from sdegen.core.kernel import Kernel
+from sdegen.core.scores import ScoreAt
 from sdegen.noise import Noise
-from sdegen.sde.base import SDE, Kernel, ScoreAt
+from sdegen.sde.base import SDE
 from sdegen.shapes import State
 from sdegen.solvers.base import FixedStep, Orders, Solver, SplitStep
 from sdegen.solvers.diffusion import DiffusionSolver
@@ -91,9 +93,9 @@ class _TwoStage(DiffusionSolver, FixedStep, SplitStep):
                 "take that of the ReverseSDE."
             )
 
-    def draws(self, sde: SDE) -> bool:
+    def is_stochastic(self, sde: SDE) -> bool:
         """Noise-free dynamics are stirred, too, where there is churn."""
-        return self.churn.amount > 0 or super().draws(sde)
+        return self.churn.amount > 0 or super().is_stochastic(sde)
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
         """Refuses dynamics other than the ReverseSDE of a GaussianPath, and noise of two kinds.
@@ -160,7 +162,7 @@ class _TwoStage(DiffusionSolver, FixedStep, SplitStep):
         (alpha_hot, alpha_second), (score_hot, score_second) = m.alphas, m.scores
         y = m.into[i] * x
         if m.stirs[i]:
-            assert noise is not None  # draws() saw to it
+            assert noise is not None  # is_stochastic() saw to it
             y = diffuse(y, noise.normal(), m.kick[i])
         slope = score_hot(alpha_hot[i] * y, i)
         ahead = update(y, slope, m.reach[i])
@@ -282,10 +284,10 @@ class _Stir(Solver):
         self, sde: SDE, x: State, i: int, noise: Noise | None, memory: Tensor
     ) -> tuple[State, Tensor]:
         """Add the noise."""
-        assert noise is not None  # draws() saw to it
+        assert noise is not None  # is_stochastic() saw to it
         return diffuse(x, noise.normal(), memory[i]), memory
 
-    def draws(self, sde: SDE) -> bool:
+    def is_stochastic(self, sde: SDE) -> bool:
         """Always."""
         return True
 
@@ -307,7 +309,7 @@ class _Flow(Solver):
         """Go."""
         return self.whole_step.step(sde, x, i, None, memory)
 
-    def draws(self, sde: SDE) -> bool:
+    def is_stochastic(self, sde: SDE) -> bool:
         """Never."""
         return False
 
@@ -315,7 +317,7 @@ class _Flow(Solver):
 def _times_at(kernel: Kernel, r: Tensor, nodes: Tensor) -> Tensor:
     """The times between the first and the last node at which σ/α is r, by bisection."""
     low, high = sorted((float(nodes[0].detach()), float(nodes[-1].detach())))
-    found = kernel.time_at(r.detach().log(), low, high)
+    found = kernel.time_of_log_nsr(r.detach().log(), low, high)
     if not r.requires_grad:
         return found
     # halving knows no derivative: that of the inverse function, as a Newton step of length 0

@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 
 from sdegen.boundary import Enclosure
+from sdegen.core.scores import CallCounter
 from sdegen.noise import Given, Noise, Stream, box_muller, normals_like
-from sdegen.sde.base import SDE, Counter
+from sdegen.sde.base import SDE
 from sdegen.shapes import State
 from sdegen.solvers.base import Solver
 from sdegen.solvers.containment import contained_by_position
@@ -328,10 +329,10 @@ def _compiled(
     key = (solver, sde, boundary, stride, len(dts), x.shape[1:], x.dtype, x.device, noise is None)
     with _lock:  # other threads wait for the first one to have compiled
         if key not in _functions:
-            counter = Counter()
+            counter = CallCounter()
             drawn = None if noise is None else Given(x[:1])
             interval = [(ts[0], ts[1], dts[0], roots[0])]
-            solver.step(sde.counted(counter), x[:1], 0, drawn, interval)
+            solver.step(sde.with_counter(counter), x[:1], 0, drawn, interval)
             function = _Compiled(solver, sde, boundary, stride, counter.calls)
             torch._dynamo.maybe_mark_dynamic(x, 0)
             if noise is not None:

@@ -11,7 +11,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from sdegen.sde.base import SDE, Kernel, ScoreAt, along
+from sdegen.core.kernel import Kernel
+from sdegen.core.scores import ScoreAt, along
+from sdegen.sde.base import SDE
 from sdegen.shapes import ScoreFn
 from sdegen.solvers.base import Solver
 
@@ -33,7 +35,7 @@ class Reversal:
     kernel: Kernel
 
     def along(self, nodes: Tensor) -> ScoreAt:
-        """Return the score at the nodes of a run, as `sdegen.sde.base.along` has it."""
+        """Return the score at the nodes of a run, as `sdegen.core.scores.along` has it."""
         return along(self.score, nodes)
 
 

@@ -50,7 +50,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from sdegen.sde.base import Kernel
+from sdegen.core.kernel import Kernel
 
 __all__ = ["Coefficients", "Integrals", "Prediction", "Rule"]
 

@@ -75,9 +75,9 @@ class FinalDenoising(DiffusionSolver, FixedStep):
                 f"denoised; pass the solver itself, {self.solver!r}."
             )
 
-    def draws(self, sde: SDE) -> bool:
+    def is_stochastic(self, sde: SDE) -> bool:
         """What the solver does."""
-        return self.solver.draws(sde)
+        return self.solver.is_stochastic(sde)
 
     def nodes(self, times: Tensor) -> Tensor:
         """Those of the solver."""

@@ -145,7 +145,7 @@ class MetropolisCorrector(DiffusionSolver, FixedStep):
         check_count("corrector_steps", self.corrector_steps)
         check_positive("step_size", self.step_size)
 
-    def draws(self, sde: SDE) -> bool:
+    def is_stochastic(self, sde: SDE) -> bool:
         """Always: the corrector does."""
         return True
 
@@ -170,8 +170,8 @@ class MetropolisCorrector(DiffusionSolver, FixedStep):
         self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory
     ) -> tuple[State, _Memory]:
         """Take one predictor step, then corrector_steps of Metropolis-adjusted Langevin."""
-        heard = noise if self.predictor.draws(sde) else None
-        assert noise is not None  # draws() saw to it
+        heard = noise if self.predictor.is_stochastic(sde) else None
+        assert noise is not None  # is_stochastic() saw to it
         x, of_predictor = self.predictor.step(sde, x, i, heard, memory.of_predictor)
         t, h = memory.ts[i + 1], memory.hs[i + 1]
         for _ in range(self.corrector_steps):

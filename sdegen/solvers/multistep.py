@@ -64,9 +64,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from sdegen.core.kernel import Kernel
+from sdegen.core.scores import ScoreAt
 from sdegen.noise import Noise
 from sdegen.requests import is_word
-from sdegen.sde.base import SDE, Kernel, ScoreAt
+from sdegen.sde.base import SDE
 from sdegen.shapes import State
 from sdegen.solvers.base import FixedStep
 from sdegen.solvers.diffusion import DiffusionSolver

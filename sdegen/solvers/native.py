@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from sdegen.checks import check_count
+from sdegen.core.scores import ScoreAt
 from sdegen.noise import Noise
-from sdegen.sde.base import SDE, ScoreAt
+from sdegen.sde.base import SDE
 from sdegen.shapes import ScoreFn, State
 from sdegen.solvers.base import FixedStep, Interval, Memory, Orders, check_predictor
 from sdegen.solvers.diffusion import DiffusionSolver
@@ -184,7 +185,7 @@ class PredictorCorrector(FixedStep):
         if not 0 < self.snr < 1:
             raise ValueError(f"snr must lie in (0, 1), but is {self.snr:g}.")
 
-    def draws(self, sde: SDE) -> bool:
+    def is_stochastic(self, sde: SDE) -> bool:
         """Always: the corrector does."""
         return True
 
@@ -216,8 +217,8 @@ class PredictorCorrector(FixedStep):
         self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Corrected
     ) -> tuple[State, _Corrected]:
         """Take one predictor step, then corrector_steps of Langevin dynamics, each an `update`."""
-        assert noise is not None  # draws() saw to it
-        heard = noise if self.predictor.draws(sde) else None
+        assert noise is not None  # is_stochastic() saw to it
+        heard = noise if self.predictor.is_stochastic(sde) else None
         x, of_predictor = self.predictor.step(sde, x, i, heard, memory.of_predictor)
         s = memory.ts[i + 1]
         alpha = memory.alpha(s)

@@ -35,7 +35,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdegen.sde.base import Counter, Kernel
+from sdegen.core.kernel import Kernel
+from sdegen.core.scores import CallCounter
 from sdegen.sde.reverse import ReverseSDE
 from sdegen.shapes import ScoreFn, State, Time
 from sdegen.solvers.angular import AngularAdams
@@ -97,8 +98,8 @@ class Pilot:
         kernel = flow.denoising.kernel
         assert kernel is not None  # who asks for a pilot sees to it
         self._kernel: Kernel = kernel
-        self._counter = Counter()
-        self._flow = flow.counted(self._counter)
+        self._counter = CallCounter()
+        self._flow = flow.with_counter(self._counter)
         self._x_T = x_T.detach()
         self._low, self._high = flow.time_range
         ends = torch.tensor([self._high, self._low], dtype=torch.float64)
@@ -123,7 +124,7 @@ class Pilot:
 
     def times_at(self, levels: Tensor) -> Tensor:
         """The times at which log(σ/α) takes these values; the ends are t_max and t_min."""
-        times = self._kernel.time_at(levels, self._low, self._high)
+        times = self._kernel.time_of_log_nsr(levels, self._low, self._high)
         times[0], times[-1] = self._high, self._low
         return times
 

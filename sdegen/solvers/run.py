@@ -9,8 +9,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from sdegen.core.scores import CallCounter
 from sdegen.noise import Noise, RememberedNoise, Stream
-from sdegen.sde.base import SDE, Counter
+from sdegen.sde.base import SDE
 from sdegen.shapes import State
 from sdegen.solvers.base import Solver, SolverStopped, add_step_note, integrate
 from sdegen.solvers.causes import with_cause
@@ -63,7 +64,7 @@ def solve(
         drawn = Noise(x0, noise, recycled=recycled)
     if _compiles(sde, solver, x0, times, options):
         return _compiled(sde, solver, x0, times, drawn, keep_path, options)
-    nodes, counter, inside, freezing = solver.nodes(times), Counter(), None, None
+    nodes, counter, inside, freezing = solver.nodes(times), CallCounter(), None, None
     if options.boundary is not None:
         inside = Containment(options.boundary, sde, x0, nodes, uniforms)
         if drawn is not None and inside.asks_noise and solver.is_update:
@@ -77,7 +78,7 @@ def solve(
     monitor = RunMonitor(x0, nodes, substeps, keep_path, options, inside, freezing)
     # to count calls costs a small ensemble a hundredth; where a step is known to make so many, not
     known = solver.evaluations if isinstance(solver, OneStep) else None
-    moving = sde if known is not None else sde.counted(counter)
+    moving = sde if known is not None else sde.with_counter(counter)
     _watched(moving, solver, nodes, range(len(nodes)), drawn, monitor, freezing or inside)
     solution = monitor.solution(counter.calls if known is None else known * monitor.reached)
     return solution if monitor.suspect_steps is None else with_cause(solution, sde, monitor, nodes)

@@ -245,7 +245,7 @@ def made_for(
     if solver is not None:
         check_inner("solver", solver)
         solver.check(flow, solver.nodes(sde.time_grid(steps)))
-        if solver.draws(flow):
+        if solver.is_stochastic(flow):
             raise ValueError(
                 f"a grid is made for a run without noise, but {solver!r} draws some: pass it "
                 "without churn or corrector."
@@ -344,7 +344,7 @@ def _log_ratios(sde: GaussianPath, t: Tensor) -> Tensor:
 
 def _invert(sde: GaussianPath, log_ratios: Tensor) -> Tensor:
     """The times at which log(σ/α) takes these values, by bisection of [t_min, t_max]."""
-    return sde.kernel.time_at(log_ratios, sde.t_min, sde.t_max)
+    return sde.kernel.time_of_log_nsr(log_ratios, sde.t_min, sde.t_max)
 
 
 def _between(sde: GaussianPath, times: Tensor) -> Tensor:

@@ -345,7 +345,7 @@ class _Steps:
     """The steps of a solver as pairs of functions m and s."""
 
     def __init__(self, sde: SDE, solver: FixedStep, nodes: Tensor) -> None:
-        self.name, self.noisy = type(solver).__name__, solver.draws(sde)
+        self.name, self.noisy = type(solver).__name__, solver.is_stochastic(sde)
         self.count, self._sde = len(nodes) - 1, sde
         parts = solver.parts() if isinstance(solver, SplitStep) else (solver,)
         self._parts = [(part, part.begin(sde, nodes)) for part in parts]
@@ -361,7 +361,7 @@ class _Steps:
             ) -> State:
                 return part.step(self._sde, x, i, noise, memory)[0]
 
-            yield _Moments(step, self.name, part.draws(self._sde))
+            yield _Moments(step, self.name, part.is_stochastic(self._sde))
 
     def _check_memory(self, solver: FixedStep, nodes: Tensor) -> None:
         """Refuse a method that remembers: there step 1 depends on whether step 0 was taken."""

@@ -14,11 +14,12 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from sdegen.core.ito_process import ItoProcess
 from sdegen.errors import SdegenError
 from sdegen.fokker_planck.checks import GridBoundaryLike
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.grid import Grid
-from sdegen.sde.base import SDE, ItoProcess
+from sdegen.sde.base import SDE
 from sdegen.shapes import State, Time
 from sdegen.solvers.base import FixedStep, refine
 from sdegen.verification.refined import chain_law

@@ -261,7 +261,7 @@ def test_labels_cross_there_and_back():
     model = sg.ScoreModel(awake(sg.MLP(2, width=16, classes=3, rng=0)).double(), PATHS["VP"])
     denoiser, sigma = sg.to_denoiser(model), torch.tensor(0.7, dtype=F64)
     back = sg.from_denoiser(denoiser, PATHS["VP"], classes=3, none=3)
-    t = PATHS["VP"].kernel.time_at(sigma.log(), 1e-3, 1.0)
+    t = PATHS["VP"].kernel.time_of_log_nsr(sigma.log(), 1e-3, 1.0)
     x = stream(0, "x").normal((4, 2), dtype=F64)
     scores = []
     for labels in (torch.tensor(1), torch.tensor([0, 2, 1, 2]), None):

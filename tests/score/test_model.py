@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import sdegen as sg
-from sdegen.sde.base import along
+from sdegen.core.scores import along
 from sdegen.storage import load_tensors, save_tensors
 
 VP = sg.VP(sg.LinearBeta(0.1, 20.0))

@@ -18,7 +18,7 @@ def eps_rmse(model):
     path, squares = model.sde, []
     law = MIXTURE.noised(path)
     levels = torch.linspace(-3.4, 3.4, 30, dtype=torch.float64)
-    for k, t in enumerate(path.kernel.time_at(levels, path.t_min, path.t_max)):
+    for k, t in enumerate(path.kernel.time_of_log_nsr(levels, path.t_min, path.t_max)):
         x = law.sample(500, t, rng=k, dtype=torch.float64)
         with torch.no_grad():
             error = path.sigma(t) * (model.score(x, t) - law.score(x, t))

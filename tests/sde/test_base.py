@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.sde.base import Counter, along
+from sdegen.core.scores import CallCounter, along
 
 F64 = torch.float64
 ALPHA = {"ito": 0.0, "stratonovich": 0.5, "klimontovich": 1.0}
@@ -268,8 +268,8 @@ def test_what_makes_no_process_is_refused(keywords, kind, message, as_user):
 
 
 def test_calls_of_the_drift_are_counted_and_the_original_is_left_alone():
-    sde, counter = sg.ItoProcess(lambda x: -x, 0.7), Counter()
-    twin = sde.counted(counter)
+    sde, counter = sg.ItoProcess(lambda x: -x, 0.7), CallCounter()
+    twin = sde.with_counter(counter)
     x = _x()
     assert torch.equal(twin.drift(x, T), sde.drift(x, T))
     twin.drift(x, T)
@@ -281,8 +281,8 @@ def test_calls_of_a_score_along_a_run_are_counted_however_it_is_prepared():
     nodes, x = torch.tensor([0.5, 0.25], dtype=torch.float64), _x()
     model = sg.ScoreModel(sg.MLP(x.shape[1], rng=0).double(), sg.VP(sg.ConstantBeta(2.0)))
     for score in (model.score, lambda x, t: -x / t):
-        counter = Counter()
-        at = along(counter.counting(score), nodes)
+        counter = CallCounter()
+        at = along(counter.wrap(score), nodes)
         assert counter.calls == 0
         for i, t in enumerate(nodes):
             assert torch.equal(at(x, i), score(x, t))

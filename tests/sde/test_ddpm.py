@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.sde.base import Counter
+from sdegen.core.scores import CallCounter
 from sdegen.shapes import expand
 from sdegen.verification.chain import ChainDensity
 
@@ -243,8 +243,8 @@ def test_ancestral_samples_are_as_near_to_the_data_as_their_law():
 
 
 def test_calls_of_the_score_are_counted():
-    counter = Counter()
-    twin = sg.DDPM([0.1, 0.2]).reverse(lambda x, t: -x).counted(counter)
+    counter = CallCounter()
+    twin = sg.DDPM([0.1, 0.2]).reverse(lambda x, t: -x).with_counter(counter)
     at = torch.tensor(2.0, dtype=F64)
     twin.drift(torch.ones(1, 1, dtype=F64), at)
     twin.diffusion(torch.ones(1, 1, dtype=F64), at)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.sde.base import Counter
+from sdegen.core.scores import CallCounter
 
 F64 = torch.float64
 VP = sg.VP(sg.LinearBeta(0.1, 20.0))
@@ -90,8 +90,8 @@ def test_what_a_sampler_finds_inside():
 
 
 def test_calls_of_the_score_are_counted_however_they_come():
-    counter, x, t = Counter(), torch.ones(2, 1, dtype=F64), torch.tensor(0.5, dtype=F64)
-    twin = sg.ReverseSDE(VP, _noised(VP).score).counted(counter)
+    counter, x, t = CallCounter(), torch.ones(2, 1, dtype=F64), torch.tensor(0.5, dtype=F64)
+    twin = sg.ReverseSDE(VP, _noised(VP).score).with_counter(counter)
     twin.drift(x, t)
     twin.denoising.score(x, t)
     twin.diffusion(x, t)

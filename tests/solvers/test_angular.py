@@ -28,7 +28,7 @@ def equal_angles(sde, steps):
         for t in (sde.t_min, sde.t_max)
     )
     phi = torch.linspace(high, low, steps + 1, dtype=F)
-    t = sde.kernel.time_at(torch.tan(phi).log(), sde.t_min, sde.t_max)
+    t = sde.kernel.time_of_log_nsr(torch.tan(phi).log(), sde.t_min, sde.t_max)
     t[0], t[-1] = sde.t_max, sde.t_min
     return t
 

@@ -88,7 +88,7 @@ def test_no_solver_is_left_out():
 def test_the_loop_by_hand_is_the_run(solver, sde):
     """To the bit, for all that `simulate` does around it."""
     x = start()
-    noise = sg.Noise(x, rng=4) if solver.draws(sde) else None
+    noise = sg.Noise(x, rng=4) if solver.is_stochastic(sde) else None
     path = sg.simulate(sde, x, times_of(sde), solver=solver, rng=4)
     assert torch.equal(torch.stack(by_hand(solver, sde, x, noise)), path.states[1:])
 
@@ -97,7 +97,7 @@ def test_the_loop_by_hand_is_the_run(solver, sde):
 def test_a_state_is_not_written_to_and_keeps_its_kind(solver, sde):
     for dtype in (torch.float32, F64):
         x = start(dtype)
-        noise = sg.Noise(x, rng=4) if solver.draws(sde) else None
+        noise = sg.Noise(x, rng=4) if solver.is_stochastic(sde) else None
         states = by_hand(solver, sde, x, noise)
         assert torch.equal(x, start(dtype))
         assert {state.dtype for state in states} == {dtype}
@@ -111,8 +111,8 @@ def test_what_a_method_remembers_goes_in_and_out(solver, sde):
     memory = solver.begin(sde, nodes)
     with torch.no_grad():
         for i in range(3):
-            drawn = sg.Noise(x, rng=9 + i) if solver.draws(sde) else None
-            again = sg.Noise(x, rng=9 + i) if solver.draws(sde) else None
+            drawn = sg.Noise(x, rng=9 + i) if solver.is_stochastic(sde) else None
+            again = sg.Noise(x, rng=9 + i) if solver.is_stochastic(sde) else None
             after, following = solver.step(sde, x, i, drawn, memory)
             twice, _ = solver.step(sde, x, i, again, memory)
             assert torch.equal(after, twice)
@@ -135,7 +135,7 @@ def test_evaluations_are_those_declared(solver, sde):
 
     if inner is not None:
         watched = sg.ReverseSDE(VP, counting, eta=inner.eta)
-        noise = sg.Noise(start(), rng=4) if solver.draws(sde) else None
+        noise = sg.Noise(start(), rng=4) if solver.is_stochastic(sde) else None
         by_hand(solver, watched, start(), noise)
         assert len(calls) == path.nfe
 
@@ -143,7 +143,7 @@ def test_evaluations_are_those_declared(solver, sde):
 @every
 def test_a_draw_is_asked_for_only_where_the_solver_says_that_it_draws(solver, sde):
     x, asked = start(), []
-    if not solver.draws(sde):
+    if not solver.is_stochastic(sde):
         by_hand(solver, sde, x, None)  # and nothing is missed
         return
     noise = RememberedNoise(sg.Noise(x, rng=4))

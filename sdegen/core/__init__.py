@@ -1,0 +1,1 @@
+"""What everything rests on: the update, what moves, and how one step goes."""

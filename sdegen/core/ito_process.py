@@ -1,0 +1,320 @@
+"""An SDE from a drift and a diffusion of one's own, Itô or in another interpretation.
+
+**Interpretations of multiplicative noise.** Where g depends on x, "g dW" needs a convention, α: 0
+evaluates g before the step (Itô), ½ in the middle (Stratonovich), 1 after it (Klimontovich,
+Hänggi). All are the Itô equation with drift f + α g ∂g/∂x, which is what `ItoProcess` hands to
+every solver, so that they all solve the same equation.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from numbers import Real
+from typing import Literal, Self, get_args
+
+import torch
+from torch import Tensor
+
+from sdegen.accuracy import SlopeBy
+from sdegen.requests import is_word
+from sdegen.sde.base import SDE, NoiseKind, Rows
+from sdegen.sde.derivatives import MIXES, check_slope, is_seen, mixes_coordinates, noise_induced
+from sdegen.sde.signature import Signature
+from sdegen.shapes import State, Time
+
+__all__ = ["Interpretation", "ItoProcess"]
+
+Interpretation = Literal["ito", "stratonovich", "klimontovich"]
+Field = Callable[..., Tensor]
+
+_ALPHA: dict[str, float] = {"ito": 0.0, "stratonovich": 0.5, "klimontovich": 1.0}
+
+
+class ItoProcess(SDE):
+    """An SDE from a drift and a diffusion of your own.
+
+    dX = f(X, t) dt + g(X, t) ∘_α dW, handed on as Itô with drift f + α g ∂g/∂x
+
+    Args:
+        drift: f(x, t), f(x), or f(t): one argument that is called t. It returns a tensor of x's
+            shape; f(t) one of shape () or *event. A second argument that has a default is a
+            parameter of yours and keeps it, unless it is called t.
+        diffusion: A number σ ≥ 0 (additive; 0 is an ODE), or g(x, t), g(x), or g(t), which is
+            additive.
+            Diagonal: where it depends on x, it is either one number for each trajectory, shape
+            (batch, 1, …), or coordinate i of g depends on coordinate i of x alone, unless the
+            reading is "ito".
+        interpretation: Reading of multiplicative noise: "ito", "stratonovich" or "klimontovich".
+        noise: What a callable diffusion is, "multiplicative" unless said. Say "additive" for a
+            g(x, t) that depends on t alone: solvers are then cheaper and of higher order.
+        autonomous: Whether drift and diffusion are the same at every t, whatever arguments they
+            take. If None, those that take no t are; of others it is not known: runs over time
+            read them at every step, and what is asked of them at rest (a stationary density, a
+            spectrum, a first passage) assumes it where they answered alike at some times.
+        diffusion_derivative: ∂g/∂x of (x, t) or (x), coordinate by coordinate, x's shape, which a
+            reading other than "ito" needs. If None, autograd finds it; where autograd does not see
+            it (a table by NumPy, `.detach()`) or gives NaN (√x at 0), it is the finite
+            difference of g²/2. `check_derivatives` compares either with g before a run.
+        parameters: Tensors by name, with one row for each trajectory: shape (trajectories, …).
+            Drift and diffusion get each of them by its name, as f(x, t, k) or f(x, k) for
+            {"k": k}, cut to the rows of x: where trajectories run in blocks, those of the block.
+            `simulate` and `run_ensemble` then take as many trajectories as there are rows.
+
+    Raises:
+        TypeError: If the drift is not callable or takes (t, x), the diffusion is a matrix, a
+            parameter is no tensor, or autonomous is neither a bool nor None.
+        ValueError: If a word is misspelt or does not go with the diffusion, or the number is
+            negative or not finite.
+
+    Reference:
+        Gardiner 2009, Stochastic Methods, section 4.4, for α = ½; Hänggi and Thomas 1982 for α =
+        1.
+
+    >>> well = ItoProcess(drift=lambda x, t: x - x**3, diffusion=0.7)
+    >>> well.drift(torch.tensor([[2.0]]), torch.tensor(0.0))
+    tensor([[-6.]])
+    >>> k = torch.tensor([[1.0], [2.0]])
+    >>> decays = ItoProcess(lambda x, k: -k * x, diffusion=0.0, parameters={"k": k})
+    >>> decays.drift(torch.ones(2, 1), torch.tensor(0.0)).flatten()
+    tensor([-1., -2.])
+    """
+
+    parameters: Mapping[str, Tensor] | None = None
+
+    def __init__(
+        self,
+        drift: Field,
+        diffusion: float | Field,
+        *,
+        interpretation: Interpretation = "ito",
+        noise: NoiseKind | None = None,
+        autonomous: bool | None = None,
+        diffusion_derivative: Field | None = None,
+        parameters: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        if not callable(drift):
+            raise TypeError(
+                f"drift must be a function f(x, t) or f(x), but is {type(drift).__name__}."
+            )
+        if not is_word(interpretation, _ALPHA):
+            words = ", ".join(map(repr, _ALPHA))
+            raise ValueError(f"interpretation must be one of {words}, but is {interpretation!r}.")
+        if noise is not None and not is_word(noise, get_args(NoiseKind)):
+            words = ", ".join(map(repr, get_args(NoiseKind)))
+            raise ValueError(f"noise must be one of {words}, but is {noise!r}.")
+        if autonomous is not None and not isinstance(autonomous, bool):
+            raise TypeError(
+                "autonomous must be True where drift and diffusion do not depend on t, False "
+                f"where they do, or None, but is {autonomous!r}."
+            )
+        tensors = None if parameters is None else _check_parameters(parameters)
+        read = Signature.of(drift, "drift", tuple(tensors or ()))
+        self._drift, timed = _bound(read, tensors), read.of_time
+        taken = set(read.parameters)
+        assumed: NoiseKind
+        if callable(diffusion):
+            read = Signature.of(diffusion, "diffusion", tuple(tensors or ()))
+            self._diffusion, timed = _bound(read, tensors), timed or read.of_time
+            taken.update(read.parameters)
+            assumed = "multiplicative" if read.of_state or read.parameters else "additive"
+            if noise == "none":
+                raise ValueError("noise='none' means g = 0: pass diffusion=0.0 with it.")
+        else:
+            sigma = self.constant_noise = _number(diffusion)
+            value = torch.tensor(sigma, dtype=torch.float64)
+            self._diffusion = lambda x, t: value
+            assumed = "none" if sigma == 0 else "additive"
+            if noise not in (None, assumed):
+                raise ValueError(
+                    f"noise must be {assumed!r} for diffusion = {sigma:g}, but is {noise!r}."
+                )
+        if tensors is not None:
+            self.parameters = tensors
+            if unused := [name for name in tensors if name not in taken]:
+                raise ValueError(
+                    f"parameters has {unused[0]!r}, but neither drift nor diffusion takes an "
+                    f"argument of that name: write f(x, t, {unused[0]})."
+                )
+        self.noise = noise or assumed
+        self.autonomous = autonomous if autonomous is not None or timed else True
+        self.interpretation = interpretation
+        self._alpha = _ALPHA[interpretation] if self.noise == "multiplicative" else 0.0
+        self._slope: Callable[[State, Time], Tensor] | None = None
+        if diffusion_derivative is not None:
+            if not callable(diffusion_derivative):
+                raise TypeError(
+                    "diffusion_derivative must be a function (x, t) or (x) that returns ∂g/∂x, "
+                    f"but is {type(diffusion_derivative).__name__}."
+                )
+            if self._alpha == 0.0:
+                raise ValueError(
+                    "diffusion_derivative goes with a g(x, t) that is multiplicative and read as "
+                    f"'stratonovich' or 'klimontovich', but noise is {self.noise!r} and "
+                    f"interpretation {interpretation!r}, which need no ∂g/∂x; leave it out."
+                )
+            read = Signature.of(diffusion_derivative, "diffusion_derivative", tuple(tensors or ()))
+            self._slope = _bound(read, tensors)
+            if read.of_time and autonomous is None:
+                self.autonomous = None
+
+    @property
+    def trajectories(self) -> int | None:
+        """How many trajectories it holds parameters for, one row each; None: any number."""
+        if self.parameters is None:
+            return None
+        return len(next(iter(self.parameters.values())))
+
+    def of_rows(self, rows: Rows) -> Self:
+        """Return the dynamics of some of the trajectories, with their parameters alone."""
+        if self.parameters is None:
+            return self
+        twin = copy.copy(self)
+        twin.parameters = {name: value[rows] for name, value in self.parameters.items()}
+        for name in ("_drift", "_diffusion", "_slope"):
+            field = getattr(self, name)
+            if isinstance(field, _Bound):
+                setattr(
+                    twin,
+                    name,
+                    _Bound(field.function, {k: twin.parameters[k] for k in field.parameters}),
+                )
+        return twin
+
+    def drift(self, x: State, t: Time) -> State:
+        """f + α g ∂g/∂x: the Itô drift, same shape as x."""
+        if self._alpha == 0.0:
+            return self._drift(x, t)
+        return self._drift(x, t) + self._alpha * self._noise_induced(x, t)
+
+    def diffusion(self, x: State, t: Time) -> Tensor:
+        """g(x, t), broadcastable to x."""
+        return self._diffusion(x, t)
+
+    def check_derivatives(self, x: State, t: Time) -> None:
+        """Compare the slope of g that the reading needs with finite differences of g²/2."""
+        if self._alpha == 0.0:
+            return
+        t = t.clone() if t.is_inference() else t
+
+        def diffusivity(y: State) -> Tensor:
+            g = self._diffusion(y, t)
+            return 0.5 * g * g
+
+        if mixes_coordinates(diffusivity, x):
+            raise ValueError(MIXES)
+        given = self._slope is not None
+        check_slope(
+            diffusivity,
+            lambda y: self._noise_induced(y, t),
+            x,
+            name="g²/2 (g times diffusion_derivative)" if given else "g²/2",
+            cure="Let diffusion_derivative= return ∂g/∂x."
+            if given
+            else "If a part of g is hidden from autograd (.detach(), no_grad, NumPy), take it out "
+            "or pass diffusion_derivative=; if g jumps, make it continuous, such as by "
+            "interpolation.",
+        )
+
+    def slope_by(self, x: State, t: Time) -> SlopeBy:
+        """Return how the slope of g that the reading needs is found at these states.
+
+        Args:
+            x: States, shape (batch, *event).
+            t: Time, shape () or (batch,).
+
+        Returns:
+            "none" where no slope is needed, "given" for `diffusion_derivative`, "autograd", or
+            "differences" where autograd does not see g or gives NaN at one of the states.
+        """
+        if self._alpha == 0.0:
+            return "none"
+        if self._slope is not None:
+            return "given"
+        return "autograd" if is_seen(lambda y: self._diffusion(y, t), x) else "differences"
+
+    def _noise_induced(self, x: State, t: Time) -> State:
+        """Return g ∂g/∂x, coordinate by coordinate."""
+        slope = self._slope
+        if slope is not None:
+            return (self._diffusion(x, t) * slope(x, t)).expand_as(x)
+        return noise_induced(lambda y: self._diffusion(y, t), x)
+
+
+class _Bound:
+    """A drift or diffusion with its parameters: field(x, t)."""
+
+    def __init__(self, function: Field, parameters: dict[str, Tensor]) -> None:
+        self.function, self.parameters = function, parameters
+
+    def __call__(self, x: State, t: Time) -> Tensor:
+        return self.function(x, t, **self.parameters)
+
+
+def _bound(read: Signature, tensors: Mapping[str, Tensor] | None) -> Field:
+    """Return the function that was read with those of the parameters that it takes."""
+    if not read.parameters or tensors is None:
+        return read.function
+    return _Bound(read.function, {name: tensors[name] for name in read.parameters})
+
+
+def _check_parameters(parameters: object) -> dict[str, Tensor]:
+    """Return the parameters of trajectories as tensors with one number of rows.
+
+    Raises:
+        TypeError: If they are no mapping of names to tensors or arrays.
+        ValueError: If there are none, a name is that of the state or the time, or they have
+            different numbers of rows.
+    """
+    if not isinstance(parameters, Mapping):
+        raise TypeError(
+            "parameters must be a mapping of names to tensors, such as {'k': k}, but is "
+            f"{type(parameters).__name__}."
+        )
+    tensors: dict[str, Tensor] = {}
+    for name, value in parameters.items():
+        if name in ("x", "t"):
+            raise ValueError(
+                f"parameters has {name!r}, which is the name of the state or the time."
+            )
+        try:
+            tensor = torch.as_tensor(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(
+                f"parameters[{name!r}] must be a tensor or an array: {error}."
+            ) from None
+        if tensor.ndim == 0:
+            raise ValueError(
+                f"parameters[{name!r}] must have one row for each trajectory, shape "
+                "(trajectories, …), but is one number: write it into the function itself."
+            )
+        tensors[name] = tensor
+    rows = {name: len(tensor) for name, tensor in tensors.items()}
+    if len(set(rows.values())) != 1 or 0 in rows.values():
+        raise ValueError(
+            "parameters must have one row for each trajectory, but have "
+            f"{rows or 'no entry'} rows."
+        )
+    return tensors
+
+
+def _number(diffusion: object) -> float:
+    """A non-negative number, or a refusal."""
+    if isinstance(diffusion, Tensor) and diffusion.ndim == 0:
+        if diffusion.requires_grad:
+            raise TypeError(
+                "diffusion is a tensor that requires grad, and a number would lose its gradient; "
+                "pass diffusion=lambda x, t: sigma with noise='additive'."
+            )
+        diffusion = float(diffusion)
+    if isinstance(diffusion, bool) or not isinstance(diffusion, Real):
+        raise TypeError(
+            "diffusion must be a number or a function g(x, t), but is "
+            f"{type(diffusion).__name__}; noise is diagonal, "
+            "a noise matrix is not built: for one scale per coordinate pass "
+            "diffusion=lambda x, t: torch.tensor([...]).to(x) with noise='additive'."
+        )
+    sigma = float(diffusion)
+    if not 0 <= sigma < float("inf"):
+        raise ValueError(f"diffusion must be finite and ≥ 0, but is {sigma:g}.")
+    return sigma

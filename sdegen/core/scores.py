@@ -1,0 +1,92 @@
+"""Scores: any function (x, t) -> ∇ log p_t(x), and what one may prepare for a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from sdegen.shapes import ScoreFn, State, Time
+
+__all__ = ["CallCounter", "PreparedScore", "ScoreAt", "along"]
+
+ScoreAt = Callable[[State, int], State]
+
+
+@runtime_checkable
+class PreparedScore(Protocol):
+    """A score that knows how to prepare itself for a run: `model.score` does.
+
+    Any function (x, t) -> ∇ log p_t(x) is a score. One that has `precompute` computes there what
+    depends on the times alone; one that has `sde` is compared with the process that it is used
+    for, and one that has `event_shape` tells the shape of a sample.
+    """
+
+    def __call__(self, x: State, t: Time) -> State:
+        """∇ log p_t(x), same shape as x."""
+
+    def precompute(self, times: Tensor) -> ScoreAt:
+        """Return at(x, i) = score(x, times[i]).
+
+        Args:
+            times: Shape (n,), float64, on the CPU.
+        """
+
+
+def along(score: ScoreFn, nodes: Tensor) -> ScoreAt:
+    """A score at the nodes of a run: at(x, i) = score(x, nodes[i]).
+
+    What depends on the times alone is computed here, once, by a `PreparedScore`; any other is
+    asked with nodes[i].
+
+    Args:
+        score: ∇ log p_t(x).
+        nodes: Shape (n,), float64, on the CPU.
+
+    >>> at = along(lambda x, t: -x / t, torch.tensor([0.5, 0.25]))
+    >>> at(torch.ones(1, 1), 1)
+    tensor([[-4.]])
+    """
+    if isinstance(score, PreparedScore):
+        return score.precompute(nodes)
+    ts = nodes.unbind()
+    return lambda x, i: score(x, ts[i])
+
+
+class CallCounter:
+    """Counts the calls of a function, so that a reported cost is what really happened."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def wrap(self, function: Callable[[State, Time], State]) -> Callable[[State, Time], State]:
+        """The same function; each call adds one to `calls`."""
+
+        def counted(x: State, t: Time) -> State:
+            self.calls += 1
+            return function(x, t)
+
+        if isinstance(function, PreparedScore):
+            return _CountedScore(self, counted, function)
+        return counted
+
+
+class _CountedScore:
+    """A score that prepares itself, whose calls are counted."""
+
+    def __init__(self, counter: CallCounter, counted: ScoreFn, score: PreparedScore) -> None:
+        self._counter, self._counted, self._score = counter, counted, score
+
+    def __call__(self, x: State, t: Time) -> State:
+        return self._counted(x, t)
+
+    def precompute(self, times: Tensor) -> ScoreAt:
+        """Return the prepared score, whose calls are counted."""
+        at, counter = self._score.precompute(times), self._counter
+
+        def counted_at(x: State, i: int) -> State:
+            counter.calls += 1
+            return at(x, i)
+
+        return counted_at
