@@ -1,20 +1,15 @@
-"""Writes benchmarks/README.md from the JSON of benchmarks/results.
+"""Write the pages of the benchmarks from the JSON of benchmarks/results.
 
-python -m benchmarks.table
+    python -m benchmarks.table
+
+README.md is the summary (`summary.py`); archive/NAME.md has every table of one benchmark.
 """
 
-import json
-from pathlib import Path
-
+from benchmarks import summary
+from benchmarks.lookup import lines, load, names
 from benchmarks.record import RESULTS
 
-HEAD = """# Benchmarks
-
-Every table is made from the JSON in `results/` by `python -m benchmarks.table`; a benchmark is run
-with `python -m benchmarks.NAME` from the project's root, and `make bench` runs all. Each measures
-everything it compares in one run on one machine. Evaluations are counted.
-"""
-
+ARCHIVE = RESULTS.parent / "archive"
 
 # what the tables of a file say together, in words; no numbers that a run would change
 NOTES = {
@@ -31,12 +26,12 @@ three times as fast. `compile=True` is for that. At 10⁴ a loop in place is as 
 block, and one core draws its normals. Of the best peer at 10⁶ a compiled run is ahead by the
 factor of two that was the aim, steps one by one are not.
 
-That states and observables have one sha256 over threads, ranks, orders of the blocks and fresh
-processes, and that runs killed at twenty random moments are gone on with to the same bits, are
-tests: `tests/simulation/test_ranks.py`, `test_ensemble.py` and `test_store.py`.
+Tests show that states and observables have one sha256 over threads, ranks, orders of the blocks
+and fresh processes, and that runs killed at random moments can be resumed to the same bits:
+`tests/simulation/test_ranks.py`, `test_ensemble.py` and `test_store.py`.
 """,
     "large_ensembles": """100 steps, and a mean and a histogram at every tenth: the rates are below
-those of the benchmark before, which sees the end of 1000 steps alone.
+those of `ensemble.md`, which sees the end of 1000 steps alone.
 """,
     "fokker_planck": """**What is counted.** CPU time of one thread. "All anew": one call by a user
 who has made everything for it, an equation, its operator, a density. "Again": the same call on the
@@ -71,7 +66,7 @@ without an `AccuracyWarning`. Every problem has an answer, so that each refusal 
 solver, `timesteps.auto(flow, steps, solver=solver)`: for a smooth score `AngularAdams(4)` at 5
 evaluations, `AngularAdams(6)` from 10 on, with `data_std=` where the data are of another scale
 than 1; `timesteps.made_for(flow, steps)` chooses by itself, of these and of solvers that do not
-mind a rough score. Its numbers on six paths are below, under time_grids. The tables here are of
+mind a rough score. Its numbers on six paths are in `time_grids.md`. The tables here are of
 one path, VP of linear β, and of a rule for it, `timesteps.power`; on other ranges of noise another
 rule is the best one. There, for a trained score, `ExponentialAdamsMoulton(2, "v")` was the best at
 5, from 10 on `ExponentialAdamsMoulton(3, "v")`, `ExponentialAdams(2, "x0", "midpoint")` or
@@ -84,22 +79,23 @@ samples in the plane.
 Where very many samples will be drawn from one model in few evaluations, `calibrate`: the table of
 costs says what goes in, what comes out, and after how many samples it is paid back. "eps" of
 order 3 and 4 is for grids of equal steps in λ: the tables of errors show what it does on others.
-Which of ours is DDIM, DPM-Solver, DEIS, UniPC, EDM's sampler or an ancestral one is told by the
-table in `sdegen/solvers/multistep.py`.
+Which of ours is DDIM, DPM-Solver, DEIS, UniPC, EDM's sampler or an ancestral one is in the
+table of `sdegen/solvers/multistep.py`.
 
 **Where we are behind.** With five evaluations on our own grid rule, azula's `vABSampler` of order
 3 comes as near as our best member, or nearer, in the plane and in 64 dimensions: where the column
 "best peer on our rule" is below ours, a peer would gain by our grid. Of the noisy samplers in the
-plane k-diffusion's SDE-DPM-Solver++ is ahead of ours at 5 evaluations; from 50 on all are at the
+plane k-diffusion's SDE-DPM-Solver++ is ahead of ours at 2 evaluations; from 50 on all are at the
 floor. On digits noisy samplers of peers are ahead of ours from 10 on, by up to three standard
 errors of one run at 10 and by one or less after. On two moons,
 from 20 evaluations on, azula's zEAB of order 4 and UniPC are nearer to the network's flow than our
-best, by up to a factor of two; in the distance to data, where one run's standard error is given
-below its table, nothing is left of it. In "far modes" at 5 evaluations the calibrated method
-misses a fifth of the best peer's error by a little, and is several times worse than on its
-held-out states: the few starts that end in another mode decide, and a pilot batch has fewer.
+best, by more than a factor of two at 50; on digits zEAB is from 50 on, by more. In the distance to
+data, where one run's standard error is given below its table, nothing is left of it.
+In "far modes" at 5 evaluations the calibrated method misses a fifth of the best peer's error by a
+little, and is several times worse than on its held-out states: the few starts that end in another
+mode decide, and a pilot batch has fewer.
 
-What was done for the peers is told in `peers.py`: an exact score at any real t, tables in float64,
+What was done for the peers stands in `peers.py`: an exact score at any real t, tables in float64,
 no clipping, the same end for all, orders and variants as listed there, each on the best of the
 grids that the libraries offer. The distance is the root mean square over starts of the Euclidean
 distance of whole states. All rows, not the best alone, are in `results/all/samplers.json`.
@@ -115,40 +111,42 @@ begins there, with 144 states and a few rounds, for 5 evaluations in the plane w
 
 
 def shown(value):
-    """A number with the digits that mean something; nothing for what does not apply."""
+    """Return a number with three digits; nothing for what does not apply."""
     if value is None:
         return ""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def markdown(rows):
-    """Rows as a table; columns in the order in which they first appear."""
+    """Return rows as a table; columns in the order in which they first appear."""
+    if not rows:
+        return "None."
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
-    return "\n".join(
-        lines + ["| " + " | ".join(shown(row.get(key)) for key in columns) + " |" for row in rows]
-    )
+    return lines(columns, [[shown(row.get(key)) for key in columns] for row in rows])
 
 
-def page():
-    """The whole README."""
-    parts = [HEAD]
-    for path in sorted(RESULTS.glob("*.json")):
-        record = json.loads(path.read_text())
-        told = ", ".join(
-            f"{key} {value}" for key, value in record["machine"].items() if value is not None
-        )
-        parts.append(f"## {path.stem}\n\n{record['date']}; {told}.\n")
-        if path.stem in NOTES:
-            parts.append(NOTES[path.stem])
-        pictures = sorted(RESULTS.glob(f"{path.stem}*.png"))
-        parts += [f"![{picture.stem}](results/{picture.name})\n" for picture in pictures]
-        parts += [f"### {title}\n\n{markdown(rows)}\n" for title, rows in record["tables"].items()]
+def archived(name):
+    """Return the page with all tables of one benchmark."""
+    record = load(name)
+    machine = ", ".join(f"{key} {value}" for key, value in record["machine"].items() if value)
+    parts = [f"# {name}\n\n{record['date']}; {machine}.\n\n`python -m benchmarks.{name}`\n"]
+    parts += [NOTES[name]] if name in NOTES else []
+    pictures = sorted(RESULTS.glob(f"{name}*.png"))
+    parts += [f"![{picture.stem}](../results/{picture.name})\n" for picture in pictures]
+    parts += [f"## {title}\n\n{markdown(rows)}\n" for title, rows in record["tables"].items()]
     return "\n".join(parts)
 
 
+def pages():
+    """Return {path: text} of every page."""
+    archive = {ARCHIVE / f"{name}.md": archived(name) for name in names()}
+    return {RESULTS.parent / "README.md": summary.page(), **archive}
+
+
 def main():
-    (Path(__file__).parent / "README.md").write_text(page())
+    ARCHIVE.mkdir(exist_ok=True)
+    for path, text in pages().items():
+        path.write_text(text)
 
 
 if __name__ == "__main__":

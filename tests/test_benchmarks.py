@@ -1,5 +1,6 @@
 """The benchmarks run, count what they say they count, and make the page that is committed."""
 
+import re
 import warnings
 
 import pytest
@@ -11,11 +12,15 @@ from benchmarks import (
     certificates,
     gpu,
     large_ensembles,
+    lookup,
     peers,
     random_problems,
     table,
     time_grids,
 )
+from benchmarks.lookup import load, names
+
+BENCHMARKS = table.RESULTS.parent
 
 
 def test_backends_agree_and_count():
@@ -94,8 +99,50 @@ def test_planted_faults_are_caught_and_named(monkeypatch):
     assert all(row["caught"] == row["named"] == row["runs"] == 1 for row in rows)
 
 
-def test_the_page_is_made_from_the_results():
-    assert (table.RESULTS.parent / "README.md").read_text() == table.page()
+def test_the_pages_are_made_from_the_results():
+    pages = table.pages()
+    assert {path.name for path in pages} == {"README.md"} | {f"{name}.md" for name in names()}
+    assert set(table.ARCHIVE.iterdir()) | {BENCHMARKS / "README.md"} == set(pages)
+    for path, text in pages.items():
+        assert path.read_text() == text
+
+
+def test_the_first_page_is_short_and_has_every_benchmark():
+    page = (BENCHMARKS / "README.md").read_text()
+    assert len(page.splitlines()) <= 150
+    run = re.findall(r"-m benchmarks\.(\w+)", (BENCHMARKS.parent / "Makefile").read_text())
+    assert run[-1] == "table"
+    assert set(run[:-1]) == set(names())
+    for name in names():
+        assert f"| [{name}](archive/{name}.md) | " in page
+
+
+def test_links_of_the_pages_lead_somewhere():
+    for path, text in table.pages().items():
+        for link in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+            assert (path.parent / link).exists(), link
+
+
+def test_the_archive_has_every_figure():
+    """Each row of each result, with the digits that are shown."""
+    for name in names():
+        text = (table.ARCHIVE / f"{name}.md").read_text()
+        for rows in load(name)["tables"].values():
+            for row in rows:
+                values = [table.shown(value) for value in row.values() if value is not None]
+                assert any(
+                    line.startswith("| ") and all(f" {value} " in line for value in values)
+                    for line in text.splitlines()
+                )
+
+
+def test_the_first_page_marks_losses():
+    assert lookup.ratio(1.05) == "**1.05**"
+    assert lookup.ratio(0.95) == "0.95"
+    assert lookup.ratio(0.95, win="above") == "**0.95**"
+    assert lookup.behind(1.5) == "1.5"
+    with pytest.raises(AssertionError, match="no loss any more"):
+        lookup.behind(0.5)
 
 
 def test_estimated_errors_of_random_problems_at_rest_cover_the_true_ones():

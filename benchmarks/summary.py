@@ -1,0 +1,337 @@
+"""The first page of the benchmarks: where sdegen wins and where it loses, on one screen or three.
+
+Every figure is looked up in the JSON of benchmarks/results, none is typed here: `table.py` writes
+the page. A ratio on the losing side is set in bold by `ratio`; a sentence that says sdegen is
+behind calls `behind`, which fails as soon as the results say otherwise, so that the sentence is
+written anew.
+"""
+
+import textwrap
+
+from benchmarks.comparisons import (
+    best_rates,
+    densities,
+    ensembles,
+    exact_scores,
+    trained_scores,
+)
+from benchmarks.lookup import (
+    behind,
+    largest,
+    load,
+    names,
+    number,
+    one,
+    ratio,
+    rows_of,
+    smallest,
+)
+
+HEAD = """# Benchmarks: where sdegen wins and where it loses
+
+Every benchmark measures sdegen and its peers in one run on one machine: {machine}.
+Evaluations are counted, errors are measured against exact answers. No GPU figure exists yet.
+Figures on this page and in [`archive/`](archive) are made from `results/*.json` by
+`python -m benchmarks.table`; run one benchmark with `python -m benchmarks.NAME` from the project's
+root, all with `make bench`. The archive has every row, what was compared, versions and pictures.
+
+**Bold: sdegen is behind.**
+
+| benchmark | question | peers | figure | threads, date |
+| --- | --- | --- | --- | --- |
+"""
+
+
+def figures():
+    """Yield (benchmark, question, peers, figure), the figures from the results."""
+    ours = rows_of("backends", "cost of a step")
+    few, many = (
+        one(ours, trajectories=n, method="simulate, EulerMaruyama")["over the plain loop"]
+        for n in (100, 100000)
+    )
+    yield (
+        "backends",
+        "what does a step of `simulate` cost?",
+        "a plain torch loop, torchsde, torchdiffeq",
+        f"{ratio(few)} times the plain loop at 100 trajectories, {ratio(many)} at 10⁵; "
+        f"torchsde alone {largest(ours, 'over the plain loop'):.3g} at most",
+    )
+    clean = rows_of("certificates", "certificates of clean")
+    planted = rows_of("certificates", "certificates of planted")
+    yield (
+        "certificates",
+        "does `certify` catch faults, and pass what is right?",
+        "planted faults",
+        f"{sum(row['false alarms'] for row in clean)} false alarms in "
+        f"{sum(row['seeds'] for row in clean)} clean runs; "
+        f"{sum(row['caught'] for row in planted)} of {sum(row['runs'] for row in planted)} faults "
+        f"caught, {sum(row['named'] for row in planted)} named",
+    )
+    yield (
+        "ensemble",
+        "how many Euler steps a second?",
+        "torch, torchsde, diffrax, jax, numba",
+        "the table below",
+    )
+    yield (
+        "fokker_planck",
+        "what does a density cost, and how good is it?",
+        "fplanck, py-pde",
+        "the table below",
+    )
+    asked = rows_of("fokker_planck_accuracy", "asked")
+    yield (
+        "fokker_planck_accuracy",
+        "does the solver keep what it promises?",
+        "exact answers",
+        f"{sum(row['met'] == 'yes' for row in asked)} of {len(asked)} promises kept",
+    )
+    costs = rows_of("fokker_planck_costs", "cost of")
+    still = [row["ratio"] for row in costs if row["question"] != "driven"]
+    driven = [row["ratio"] for row in costs if row["question"] == "driven"]
+    yield (
+        "fokker_planck_costs",
+        "what do estimated errors cost?",
+        "sdegen without them",
+        f"{ratio(min(still))} to {ratio(max(still))} times the CPU time; driven problems "
+        f"{ratio(min(driven))} to {ratio(max(driven))} at the same error",
+    )
+    large = rows_of("large_ensembles", "one process")
+    two = one(rows_of("large_ensembles", "torchrun"), processes=2)
+    yield (
+        "large_ensembles",
+        "do time and memory of an ensemble scale?",
+        "itself, 10⁶ to 10⁸ trajectories",
+        f"{number(smallest(large, 'million steps a second'))} to "
+        f"{number(largest(large, 'million steps a second'))} million steps a second in "
+        f"{largest(large, 'peak memory in MiB'):.3g} MiB at most; two processes "
+        f"{number(two['against one'])} times one",
+    )
+    beyond = rows_of("overhead", "simulate beyond")
+    yield (
+        "overhead",
+        "what does `simulate` cost beyond the network?",
+        "the network's own time",
+        f"{100 * smallest(beyond, 'share beyond the network'):.2g} to "
+        f"{100 * largest(beyond, 'share beyond the network'):.2g} % of a run",
+    )
+    yield from answers_about_errors()
+
+
+def answers_about_errors():
+    """Yield the rows on errors of densities, samplers and chains."""
+    pulses = rows_of("pulses", "pulses")
+    silent = sum(row["wrong without a word"] for row in pulses)
+    yield (
+        "pulses",
+        "are short pulses between two times seen?",
+        "exact moments",
+        f"{sum(row['right to 1 %'] for row in pulses)} of "
+        f"{sum(row['problems'] for row in pulses)} right to 1 %, "
+        f"{f'**{silent}**' if silent else '0'} wrong without a warning",
+    )
+    everything = one(rows_of("random_problems", "random problems: estimated"), stratum="all")
+    yield (
+        "random_problems",
+        "do estimated errors cover the true ones?",
+        "exact answers",
+        f"{everything['estimate ≥ true/3, %']:.3g} % of {everything['numbers']} numbers covered, "
+        f"median of estimate over true error {everything['median of estimate/true']:.3g}; "
+        f"{everything['refused']} refused, {everything['above 1 % without a word']} above 1 % "
+        "without a warning",
+    )
+    yield (
+        "samplers",
+        "how far is a sampler from the exact flow, or from data?",
+        "diffusers, k-diffusion, azula",
+        "the tables below",
+    )
+    cells = rows_of("time_grids", "error over")
+    yield (
+        "time_grids",
+        "does one grid rule serve every path?",
+        "best peer on its best grid, cell by cell",
+        f"ahead in {sum(row['reached'] for row in cells)} of "
+        f"{sum(row['cells'] for row in cells)} cells as asked; the table below",
+    )
+    weak = rows_of("weak_error", "weak error")
+    at_end = [row for row in weak if row["N"] == 1000]
+    yield (
+        "weak_error",
+        "which order has the law of a sampler's chain?",
+        "theory",
+        "local order at N = 1000: "
+        + ", ".join(f"{row['sampler']} {row['local order']:.3g}" for row in at_end),
+    )
+
+
+def overview():
+    """Return the table with one row for each benchmark."""
+    rows = [
+        f"| [{name}](archive/{name}.md) | {question} | {beside} | {figure} | {when(name)} |"
+        for name, question, beside, figure in figures()
+    ]
+    rows.append(
+        "| gpu | the same on a GPU: right, fast, never waiting? | a torch loop | not run yet: "
+        "it needs a card; `python -m benchmarks.gpu`, under 8 minutes |  |"
+    )
+    return "\n".join(rows)
+
+
+def when(name):
+    """Return how many threads a benchmark had, and its date."""
+    record = load(name)
+    return f"{record['machine']['torch threads']}, {record['date']}"
+
+
+def machine():
+    """Return the machine, which all benchmarks share."""
+    machines = {
+        (record["machine"]["processor"], record["machine"]["cores"], record["machine"]["torch"])
+        for record in map(load, names())
+    }
+    return " and ".join(f"{cores} cores of {cpu}, torch {torch}" for cpu, cores, torch in machines)
+
+
+SAMPLERS = """
+## Samplers: error over that of the best peer, by evaluations
+
+Below 1 sdegen is nearer. Exact scores: root-mean-square distance to the exact probability flow;
+the best peer is chosen in each column of all samplers of three libraries, on the best of their
+grids, or on ours. Calibrated: nodes and coefficients fitted to the flow by `calibrate`.
+
+{exact}
+
+Trained scores and noise: the best of ours over the best peer. The network's own error is all that
+is left of a distance to data from about 20 evaluations on, and one run with noise is known to
+about a tenth: the archive has the standard errors.
+
+{trained}
+"""
+
+ENSEMBLES = """
+## Ensembles: million trajectory-steps a second
+
+Two threads on two cores. In brackets: over the best peer; above 1 sdegen is faster.
+
+{table}
+"""
+
+DENSITIES = """
+## Fokker–Planck: one density, 1000 nodes, CPU time of one thread
+
+"Anew": one call by a user who has made everything for it. "Stepping alone": the peer's own profile
+of its steps, without compilation. In brackets: times ours, anew; below 1 the peer is faster.
+
+{table}
+
+For an error of 1e-7 sdegen takes {ours} ms; peers, extrapolated:
+{peers}.
+"""
+
+
+LOSSES = """
+## Where sdegen loses, and what to do
+
+{losses}
+- **Not measured**: anything on a GPU, or on more than two cores.
+"""
+
+
+def losses():
+    """Yield one sentence for each loss, with its figures."""
+    rates = dict(best_rates())
+    few = rates["double well", 100, "float32"]
+    slow = behind(few["sdegen"]["over the best peer"], win="above")
+    yield (
+        f"**100 trajectories, uncompiled**: {slow} of numba's rate, "
+        f"{few['sdegen']['M steps/s'] / few['jax.lax.scan']['M steps/s']:.2g} of jax's, "
+        f"{few['sdegen']['M steps/s'] / few['diffrax, UnsafeBrownianPath']['M steps/s']:.2g} of "
+        "diffrax's with one path for all; torch's operations take longer than their whole step. "
+        "`compile=True` is for that, and takes 10 to 40 s once."
+    )
+    flow = rows_of("samplers", "distance to the exact flow")
+    five = [behind(one(flow, dimensions=d, evaluations=5)["ours over that"]) for d in (2, 64)]
+    yield (
+        f"**Five evaluations on our own grid rule**: azula's `vABSampler` of order 3 is as near "
+        f"or nearer; ours over its error is {five[0]} in the plane, {five[1]} in 64 dimensions."
+    )
+    yield from losses_on_trained_scores()
+    yield from losses_of_calibration(flow)
+    yield from losses_of_densities()
+
+
+def losses_on_trained_scores():
+    """Yield where a peer is nearer by more than 5 %, a kind a sentence."""
+    trained = rows_of("samplers", "trained scores")
+    kinds = {"noisy": "Noisy samplers", "to the network's flow": "The flow of a trained network"}
+    for kind, word in kinds.items():
+        lost = [
+            f"{row['data']} at {row['evaluations']} "
+            f"({row[f'{kind}, ours'] / row[f'{kind}, best peer']:.2g}, "
+            f"{row[f'{kind}: best peer'].split(',')[0]})"
+            for row in trained
+            if row[f"{kind}, ours"] > 1.05 * row[f"{kind}, best peer"]
+        ]
+        yield f"**{word}**: a peer is nearer by more than 5 % on {'; '.join(lost)}."
+
+
+def losses_of_calibration(flow):
+    """Yield what a calibration does not do, or costs."""
+    far = one(flow, dimensions="2, far modes", evaluations=5)["calibrated"]
+    held = one(
+        rows_of("samplers", "what a calibration costs"), dimensions="2, far modes", evaluations=5
+    )["held-out error"]
+    yield (
+        f"**Far modes**: at 5 evaluations a calibrated sampler is {behind(far / held)} times as "
+        "wrong as on its held-out states: the few starts that end in another mode decide, and a "
+        "pilot batch has fewer."
+    )
+    pays = rows_of("samplers", "what a calibration costs")
+    yield (
+        "**A calibration** is paid back only after "
+        f"{smallest(pays, 'paid back after samples'):.2g} to "
+        f"{largest(pays, 'paid back after samples'):.2g} samples of one model."
+    )
+
+
+def losses_of_densities():
+    """Yield what answers of the Fokker–Planck solver lack, or cost."""
+    everything = one(rows_of("random_problems", "random problems: estimated"), stratum="all")
+    costs = [
+        row for row in rows_of("fokker_planck_costs", "cost of") if row["question"] != "driven"
+    ]
+    yield (
+        "**Estimated errors** of densities are pessimistic, "
+        f"{behind(everything['median of estimate/true'])} times the true one in the median and "
+        f"{everything['95th percentile']:.3g} at the 95th percentile, and make an answer "
+        f"{behind(smallest(costs, 'ratio'))} to {largest(costs, 'ratio'):.3g} times as expensive."
+    )
+    plane = one(rows_of("pulses", "pulses"), problem="density in the plane")
+    assert plane["wrong without a word"] == 1, "write the sentence anew"
+    yield (
+        f"**Pulses in the plane**: {plane['wrong without a word']} of "
+        f"{plane['problems']} densities is wrong by more than 1 % without a warning."
+    )
+
+
+def page():
+    """Return the whole first page."""
+    promised = rows_of("fokker_planck", "error 1e-7")
+    ours, *theirs = promised
+    peers = ";\n".join(f"{row['solver']}, {row['ms']:.3g} ms" for row in theirs)
+    return "".join(
+        [
+            HEAD.format(machine=machine()),
+            overview() + "\n",
+            SAMPLERS.format(exact=exact_scores(), trained=trained_scores()),
+            ENSEMBLES.format(table=ensembles()),
+            DENSITIES.format(table=densities(), ours=number(ours["ms"]), peers=peers),
+            LOSSES.format(
+                losses="\n".join(
+                    textwrap.fill(f"- {sentence}", 100, subsequent_indent="  ")
+                    for sentence in losses()
+                )
+            ),
+        ]
+    )
