@@ -25,8 +25,9 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -223,11 +224,16 @@ class Normals:
             recycled: Whether memory may serve again as soon as one more step has been drawn, as
                 where nobody holds on to a draw; else nothing is written to it any more.
         """
+        # chained in C: in a small ensemble a generator resumed at each step would be seen
+        return chain.from_iterable(self._batches(recycled))
+
+    def _batches(self, recycled: bool) -> Iterator[Sequence[Tensor]]:
+        """Draw the normals of many steps at a time, and return them step by step."""
         most = self._most
         # a short run shall not pay for the numbers of a long one
         steps = min(_FIRST, most) if self._on_cpu else most
         while steps < most or not recycled:
-            yield from self.take(steps).unbind()
+            yield self.take(steps).unbind()
             steps = min(2 * steps, most)
         # for a small ensemble, to make a tensor costs as much as to fill it
         memories = [self._memory(most) for _ in range(2)]
@@ -235,7 +241,7 @@ class Normals:
         while True:
             for memory, each in zip(memories, views, strict=True):
                 self._fill(memory)
-                yield from each
+                yield each
 
     def _drawn(self, steps: int) -> Tensor:
         """Fresh normals of so many steps, a multiple of the unit."""

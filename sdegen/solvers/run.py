@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -113,15 +114,14 @@ def _watched(
             # steps that nobody looks at are taken in a row
             last = bisect_left(positions, monitor.next_checkpoint(positions[k]))
             try:
-                for k in range(k + 1, last + 1):  # noqa: B007, B020 (goes on from k)
-                    x = next(states)
+                for k, x in enumerate(islice(states, last - k), k + 1):  # noqa: B007, B020
                     if interrupted():
                         break
             except SolverStopped:
                 monitor.fail(solver.failure(memory))
                 break
             except Exception as error:
-                add_step_note(error, positions[k - 1], nodes)
+                add_step_note(error, positions[k], nodes)
                 raise
             failure = solver.failure(memory) if solver.chooses_steps else None
             if failure is not None and not isinstance(boundary, Freezing):
