@@ -9,7 +9,7 @@ too and is else what it was.
     error = |value − truth| / max(|value|, scale)
 
 with scale the standard deviation for means, the peak for densities, and the one-way flux for
-currents. An error above 1e-3 is told by an `AccuracyWarning`.
+currents. An error above 1e-3 gives an `AccuracyWarning`.
 
 `Trust` is the table that `result.trust()` prints: one row for each cause of error, "not estimated"
 where nothing is known of it. Where a derivative of drift or diffusion was found by differences,
@@ -53,7 +53,7 @@ class ErrorEstimate(Mapping[str, float | Tensor]):
 
     Args:
         estimates: A relative error, or a tensor of them, for each attribute.
-        method: How they were found, such as "two grids" or "residual".
+        method: How they were estimated, such as "two grids" or "residual".
 
     >>> error = ErrorEstimate({"mean": 2e-5, "variance": 3e-4}, "two grids")
     >>> error["mean"], float(error)
@@ -214,7 +214,7 @@ class Trust:
         Args:
             title: What the result is.
             grid: Error of the cells.
-            step: Error of the steps in time; there are none unless said.
+            step: Error of the steps in time; none by default.
             truncation: Error of the ends of the grid.
             slope_by: How a derivative that the dynamics need was found.
         """

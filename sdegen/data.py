@@ -57,7 +57,7 @@ def two_moons(
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
 ) -> State:
-    """Draws from two interleaved half circles with Gaussian noise, scaled to mean 0, E|x|² = 2.
+    """Draw from two interleaved half circles with Gaussian noise, scaled to mean 0, E|x|² = 2.
 
     Each moon with probability ½ and the angle θ uniform on [0, π]:
 
@@ -94,7 +94,7 @@ def eight_gaussians(
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
 ) -> State:
-    """Draws from eight equal Gaussians on a circle, scaled to mean 0, E|x|² = 2.
+    """Draw from eight equal Gaussians on a circle, scaled to mean 0, E|x|² = 2.
 
     Args:
         n: Number of points, ≥ 1.
@@ -123,7 +123,7 @@ def swiss_roll(
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
 ) -> State:
-    """Draws from a planar roll with Gaussian noise, scaled to mean 0, E|x|² = 2.
+    """Draw from a planar roll with Gaussian noise, scaled to mean 0, E|x|² = 2.
 
     (θ cos θ, θ sin θ)   with θ uniform on [3π/2, 9π/2]
     mean (2, 2/3π),   E|x − mean|² = 39π²/4 − 4 − 4/9π² + 2 noise²
@@ -157,7 +157,7 @@ def checkerboard(
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
 ) -> State:
-    """Draws uniformly from the eight dark squares of a 4 × 4 board; mean 0, E|x|² = 2.
+    """Draw uniformly from the eight dark squares of a 4 × 4 board; mean 0, E|x|² = 2.
 
     The board is [−√3, √3]², the square with indices (i, j) dark if i + j is even; the density
     there is 1/6.
@@ -215,15 +215,15 @@ def digits(
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
 ) -> Digits:
-    """Loads scikit-learn's handwritten digits, dequantised, as train, validation and test sets.
+    """Load scikit-learn's handwritten digits, dequantised, as train, validation and test sets.
 
     A random half (898) is for training, of which `validation` images are set aside; the other half
     (899) is for tests.
 
     Args:
         validation: How many images to set aside, between 1 and 897.
-        rng: Seed of the split and of the dequantisation. Unlike elsewhere it is fixed unless said
-            otherwise: another seed is another split, and a model trained on one has seen test
+        rng: Seed of the split and of the dequantisation. Unlike elsewhere it is fixed by
+            default: another seed is another split, and a model trained on one has seen test
             images of the other.
         dtype: Defaults to torch's default dtype.
         device: Where the images go.
@@ -273,7 +273,7 @@ def digits(
 def dequantise(
     values: Tensor, levels: int = 256, *, rng: Rng = None, dtype: torch.dtype | None = None
 ) -> State:
-    """Integers with uniform noise in their bins, on the scale of a unit prior.
+    """Return integers with uniform noise in their bins, on the scale of a unit prior.
 
     x = 2 (k + u)/levels − 1   in [−1, 1),   u ~ U[0, 1)
 
@@ -285,7 +285,7 @@ def dequantise(
         values: Integers 0 … levels − 1, of an integer dtype, shape (n, *event).
         levels: How many values there are: 256 for 8-bit images, 17 for the digits.
         rng: Seed, generator or None.
-        dtype: Of the result; torch's default dtype unless said.
+        dtype: Of the result; torch's default dtype by default.
 
     Raises:
         TypeError: If values are not integers.
@@ -321,7 +321,7 @@ def dequantise(
 
 
 def to_levels(images: State) -> Tensor:
-    """Pixel values that scaled images stand for: ⌊17 (x + 1)/2⌋, kept within 0 … 16.
+    """Return pixel values that scaled images stand for: ⌊17 (x + 1)/2⌋, kept within 0 … 16.
 
     Args:
         images: Images as in `Digits`, or as generated, shape (batch, *event).
@@ -336,10 +336,10 @@ def to_levels(images: State) -> Tensor:
 
 
 def redequantise(images: State, source: Stream) -> State:
-    """The same pixel values with new noise in their bins; an `augment` for `train`.
+    """Draw new noise in the bins of the same pixel values; an `augment` for `train`.
 
-    A model that sees the same noise in every epoch can learn it by heart, though it is no property
-    of an image.
+    A model that sees the same noise in every epoch can memorise it, though it is not a property of
+    an image.
 
     Args:
         images: Images as in `Digits`, shape (batch, *event).
@@ -354,14 +354,14 @@ def redequantise(images: State, source: Stream) -> State:
 
 
 def _source(n: int, noise: float, rng: Rng, purpose: str) -> Stream:
-    """The stream of one draw, once n and noise have been found to be usable."""
+    """Return the stream of one draw; raises if n or noise is unusable."""
     check_count("n", n)
     check_not_negative("noise", noise)
     return stream(rng, purpose)
 
 
 def _uniform(source: Stream, n: int) -> Tensor:
-    """Uniform numbers on [0, 1), shape (n,), float64 on the CPU."""
+    """Return uniform numbers on [0, 1), shape (n,), float64 on the CPU."""
     return torch.rand(n, generator=source.generator(), dtype=torch.float64)
 
 
@@ -373,7 +373,7 @@ def _unit(
     dtype: torch.dtype | None,
     device: torch.device | str,
 ) -> Tensor:
-    """Adds noise to centred points with E|x|² = variance, and scales so that E|x|² = 2."""
+    """Add noise to centred points with E|x|² = variance, and scale so that E|x|² = 2."""
     points = clean + noise * source.normal(tuple(clean.shape), dtype=torch.float64)
     scale = math.sqrt(2 / (variance + 2 * noise**2))
     return (scale * points).to(dtype=dtype or torch.get_default_dtype(), device=device)

@@ -50,7 +50,7 @@ class HeldInterrupt:
         return self._stop or (self._outer is not None and self._outer.pending)
 
     def watcher(self) -> Callable[[], bool]:
-        """`pending` as a function, for a loop in which every tenth of a microsecond counts."""
+        """Return `pending` as a function, for a loop where every tenth of a microsecond counts."""
         chain = [self]
         while (outer := chain[-1]._outer) is not None:
             chain.append(outer)
@@ -61,7 +61,7 @@ class HeldInterrupt:
         return lambda: any(one._stop for one in chain)
 
     def stop(self) -> None:
-        """Makes it pending without a Ctrl-C, as where one block failed and the others must end."""
+        """Make a stop pending without a Ctrl-C, so that other blocks end where one has failed."""
         self._stop = True
 
     def __enter__(self) -> Self:

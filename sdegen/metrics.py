@@ -57,11 +57,11 @@ class NodalDensity(Protocol):
         """Probability of each cell, shape (cells,)."""
 
     def cdf(self, x: Tensor) -> Tensor:
-        """Probability below each position."""
+        """Return the probability below each position."""
 
 
 def total_variation(samples: Samples, density: NodalDensity) -> float:
-    """Total variation between the histogram of samples and a density, over the density's cells.
+    """Return the total variation between the samples' histogram and a density, cell by cell.
 
     ½ Σ_i |n_i/n − m_i|   over the cells and "outside"; between 0 and 1
 
@@ -87,7 +87,7 @@ def total_variation(samples: Samples, density: NodalDensity) -> float:
 
 
 def total_variation_floor(density: NodalDensity | Tensor, n: int) -> float:
-    """The total variation that n exact, independent samples show on average.
+    """Return the total variation that n exact, independent samples show on average.
 
     ½ Σ_i E|B_i/n − m_i|,   B_i ~ Binomial(n, m_i)
     E|B − nm| = 2 (1 − m) k C(n, k) mᵏ (1 − m)^{n−k},   k = ⌊nm⌋ + 1
@@ -103,7 +103,7 @@ def total_variation_floor(density: NodalDensity | Tensor, n: int) -> float:
         ValueError: If n < 1 or a mass is outside [0, 1].
 
     Reference:
-        de Moivre 1730, as told by Diaconis and Zabell 1991, doi:10.1214/ss/1177011699.
+        de Moivre 1730, see Diaconis and Zabell 1991, doi:10.1214/ss/1177011699.
 
     >>> round(total_variation_floor(torch.tensor([0.5, 0.5]), 2), 12)  # ½ · |2/2 − ½|
     0.25
@@ -124,7 +124,7 @@ def total_variation_floor(density: NodalDensity | Tensor, n: int) -> float:
 
 
 def kolmogorov_smirnov(samples: Samples, density: NodalDensity) -> float:
-    """Kolmogorov-Smirnov distance, sup_x |F_n(x) − F(x)|, of samples to a density of mass 1.
+    """Return the Kolmogorov-Smirnov distance sup_x |F_n(x) − F(x)|; the density has mass 1.
 
     √n times it exceeds 2.470 once in 10⁵ exact sets of samples, 1.949 once in 10³.
 
@@ -147,7 +147,7 @@ def kolmogorov_smirnov(samples: Samples, density: NodalDensity) -> float:
 
 
 def wasserstein_1d(x: Samples, y: Samples | NodalDensity) -> float:
-    """Wasserstein-1 distance on the line, W1 = ∫ |F_x − F_y| dx.
+    """Return the Wasserstein-1 distance on the line, W1 = ∫ |F_x − F_y| dx.
 
     Args:
         x: Samples, shape (n, 1).
@@ -184,7 +184,7 @@ def wasserstein_1d(x: Samples, y: Samples | NodalDensity) -> float:
 
 
 def sliced_wasserstein(x: Samples, y: Samples, *, projections: int = 128, rng: Rng = 0) -> float:
-    """Sliced Wasserstein-2 distance, the root mean square of W2 over random directions.
+    """Return the sliced Wasserstein-2 distance, the root mean square of W2 over random directions.
 
     SW2² = E_θ W2(θ·X, θ·Y)²,   θ uniform on the sphere of the flattened event
 
@@ -195,7 +195,7 @@ def sliced_wasserstein(x: Samples, y: Samples, *, projections: int = 128, rng: R
         x: Samples, shape (n, *event).
         y: Samples, shape (m, *event); n and m may differ.
         projections: Number of directions.
-        rng: Seed of the directions. It is fixed unless said otherwise, so that numbers can be
+        rng: Seed of the directions. It is fixed by default, so that numbers can be
             compared: the same directions judge every sampler.
 
     Returns:
@@ -228,7 +228,7 @@ def sliced_wasserstein(x: Samples, y: Samples, *, projections: int = 128, rng: R
 
 
 def energy_distance(x: Samples, y: Samples) -> float:
-    """Energy distance of Székely and Rizzo, as a V-statistic: 2 E|X − Y| − E|X − X′| − E|Y − Y′|.
+    """Return Székely and Rizzo's energy distance 2 E|X − Y| − E|X − X′| − E|Y − Y′|, V-statistic.
 
     Not its root: for one-dimensional samples it is the square of what
     `scipy.stats.energy_distance` returns. The means
@@ -261,9 +261,9 @@ def energy_distance(x: Samples, y: Samples) -> float:
 
 
 def nearest_distance(x: Samples, reference: Samples) -> float:
-    """Mean Euclidean distance of x to the nearest reference sample.
+    """Return the mean Euclidean distance of x to the nearest reference sample.
 
-    Small where a model learned its training data by heart.
+    Small where a model memorised its training data.
 
     Args:
         x: Samples, shape (n, *event).
@@ -291,7 +291,7 @@ def nearest_distance(x: Samples, reference: Samples) -> float:
 def bits_per_dim(
     log_prob: Float[Tensor, " _n"], dimensions: int, *, bin_width: float = 1.0
 ) -> Float[Tensor, " _n"]:
-    """Bits per dimension that a density needs for integers that were dequantised.
+    """Return the bits per dimension that a density needs for integers that were dequantised.
 
     −log p(x)/(d ln 2) − log₂ w   with bins of width w in the units of x
 
@@ -320,7 +320,7 @@ def bits_per_dim(
 
 
 def _flat(samples: Tensor, name: str) -> Tensor:
-    """Samples as (n, d) in float64, once all of them have been found finite."""
+    """Return samples as (n, d) in float64; raises if one is not finite."""
     samples = as_state(name, samples)
     if samples.is_complex() or samples.dtype == torch.bool:
         raise TypeError(f"{name} must be numbers, but has dtype {samples.dtype}.")
@@ -342,7 +342,7 @@ def _flat(samples: Tensor, name: str) -> Tensor:
 
 
 def _pair(x: Tensor, y: Tensor, name: str = "y") -> tuple[Tensor, Tensor]:
-    """Two sets of samples of the same event, flat and on one device."""
+    """Return two sets of samples of the same event, flat and on one device."""
     a, b = _flat(x, "x"), _flat(y, name)
     if x.shape[1:] != y.shape[1:]:
         raise ValueError(
@@ -353,7 +353,7 @@ def _pair(x: Tensor, y: Tensor, name: str = "y") -> tuple[Tensor, Tensor]:
 
 
 def _line(samples: Tensor, name: str) -> Tensor:
-    """One-dimensional samples as (n,) in float64."""
+    """Return the one-dimensional samples as (n,) in float64."""
     flat = _flat(samples, name)
     if flat.shape[1] != 1:
         raise ValueError(
@@ -364,7 +364,7 @@ def _line(samples: Tensor, name: str) -> Tensor:
 
 
 def _with_outside(masses: Tensor) -> Tensor:
-    """Cell masses in float64, and after them what is missing to 1."""
+    """Return cell masses in float64, and after them the mass missing from 1."""
     refuse_lost_gradient("density", masses, "a distance")
     masses = masses.detach().to(torch.float64)
     outside = 1 - masses.sum()
@@ -383,7 +383,7 @@ def _with_outside(masses: Tensor) -> Tensor:
 
 
 def _check_density(density: object, expected: str = "density must be a Density") -> None:
-    """Refuse what has no nodes and cells."""
+    """Raise if density has no nodes and cells."""
     if isinstance(density, type) or not isinstance(density, NodalDensity):
         raise TypeError(
             f"{expected}, such as FokkerPlanck(sde, grid).stationary() returns, but is "
@@ -392,7 +392,7 @@ def _check_density(density: object, expected: str = "density must be a Density")
 
 
 def _cdf(density: NodalDensity, points: Tensor) -> Tensor:
-    """F at points, of a density that has one."""
+    """Return F at points, of a density that has one."""
     _check_density(density)
     missing = float(_with_outside(density.cell_masses)[-1])
     if missing > 0:
@@ -404,12 +404,12 @@ def _cdf(density: NodalDensity, points: Tensor) -> Tensor:
 
 
 def _empirical_cdf(ordered: Tensor, points: Tensor) -> Tensor:
-    """Share of samples, in order, that are ≤ each point."""
+    """Return the share of samples, in order, that are ≤ each point."""
     return torch.searchsorted(ordered, points, right=True).to(torch.float64) / len(ordered)
 
 
 def _directions(d: int, count: int, source: Stream) -> Tensor:
-    """`count` directions of R^d, each uniform on the sphere, shape (d, count)."""
+    """Return `count` directions of R^d, each uniform on the sphere, shape (d, count)."""
     if d == 2:
         # evenly spaced over half a turn from a random start: the mean converges as fast as it can
         start = torch.rand((), generator=source.generator(), dtype=torch.float64)
@@ -424,7 +424,7 @@ def _directions(d: int, count: int, source: Stream) -> Tensor:
 
 
 def _distances(a: Tensor, b: Tensor) -> Iterator[Tensor]:
-    """|a_i − b_j| for some rows i and all j at a time, so that they fit."""
+    """Yield |a_i − b_j| for some rows i and all j at a time, so that they fit in memory."""
     rows = max(1, _CHUNK // len(b))
     for start in range(0, len(a), rows):
         # by differences: through |a|² + |b|² − 2ab equal samples would be 1e-8 apart
@@ -433,7 +433,7 @@ def _distances(a: Tensor, b: Tensor) -> Iterator[Tensor]:
 
 
 def _mean_distance(a: Tensor, b: Tensor) -> float:
-    """Mean of |a_i − b_j| over all pairs, in blocks of both."""
+    """Return the mean of |a_i − b_j| over all pairs, in blocks of both."""
     total = sum(
         float(some.sum()) for part in torch.split(b, _CHUNK) for some in _distances(a, part)
     )

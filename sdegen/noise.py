@@ -61,7 +61,7 @@ _AT_ONCE_ON_DEVICE = 2**22
 
 
 def seed_of(rng: Rng) -> int:
-    """Turns an `rng` argument into the seed that a result records.
+    """Return the seed that a result records for an `rng` argument.
 
     Args:
         rng: A seed, 0 ≤ seed < 2⁶³; a generator, which is drawn from once; or None for fresh
@@ -90,7 +90,7 @@ def seed_of(rng: Rng) -> int:
 
 
 def _scatter(n: int) -> int:
-    """Scrambles 32-bit integers one to one (the finaliser of MurmurHash3)."""
+    """Scramble 32-bit integers one to one (the finaliser of MurmurHash3)."""
     n ^= n >> 16
     n = (n * 0x85EBCA6B) & 0xFFFFFFFF
     n ^= n >> 13
@@ -111,7 +111,7 @@ class Stream:
         self._numpy: np.random.Generator | None = None
 
     def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
-        """This stream as a `torch.Generator` on a device, for torch's own sampling functions."""
+        """Return a `torch.Generator` of this stream on a device, for torch's own samplers."""
         device = torch.device(device)
         if device not in self._torch:
             self._torch[device] = torch.Generator(device).manual_seed(self._key)
@@ -124,7 +124,7 @@ class Stream:
         dtype: torch.dtype | None = None,
         device: torch.device | str = "cpu",
     ) -> Tensor:
-        """Draws standard normals.
+        """Draw standard normals.
 
         Args:
             shape: Shape of the draw.
@@ -134,7 +134,7 @@ class Stream:
         return self.fill(torch.empty(shape, dtype=dtype, device=device))
 
     def fill(self, out: Tensor) -> Tensor:
-        """Draws standard normals into contiguous memory; the same ones as `normal`.
+        """Draw standard normals into contiguous memory; the same ones as `normal`.
 
         Args:
             out: What is written to, and returned.
@@ -146,7 +146,7 @@ class Stream:
         return out.normal_(generator=self.generator(out.device))
 
     def bits(self, shape: tuple[int, ...], *, dtype: torch.dtype) -> Tensor:
-        """Draws uniform integers for `box_muller`, on the CPU.
+        """Draw uniform integers for `box_muller`, on the CPU.
 
         Args:
             shape: Shape of the draw, an even number of integers.
@@ -158,7 +158,7 @@ class Stream:
         return torch.from_numpy(raw.view(kind).reshape(shape))
 
     def _sfc64(self) -> np.random.Generator:
-        """This stream as a generator of numpy."""
+        """Return a numpy generator of this stream."""
         if self._numpy is None:
             self._numpy = np.random.Generator(np.random.SFC64(self._key))
         return self._numpy
@@ -166,7 +166,7 @@ class Stream:
     def normals(
         self, shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device | str = "cpu"
     ) -> Normals:
-        """Draws standard normals of one shape for one step after the other.
+        """Draw standard normals of one shape, step by step.
 
         Nothing else may draw from the stream: it is ahead of the step by what one call drew.
 
@@ -207,7 +207,7 @@ class Normals:
         self._left: Tensor | None = None
 
     def take(self, steps: int) -> Tensor:
-        """The normals of the next steps, shape (steps, *shape), in memory of their own."""
+        """Draw the normals of the next steps, shape (steps, *shape), into new memory."""
         left = self._left
         missing = steps if left is None else steps - len(left)
         if missing > 0:
@@ -218,11 +218,11 @@ class Normals:
         return left[:steps] if self._left is not None else left
 
     def each(self, *, recycled: bool = False) -> Iterator[Tensor]:
-        """The normals step by step.
+        """Yield the normals step by step.
 
         Args:
-            recycled: Whether memory may serve again as soon as one more step has been drawn, as
-                where nobody holds on to a draw; else nothing is written to it any more.
+            recycled: Whether the memory of a draw may be reused once one more step has been drawn,
+                as where nobody keeps a draw; if not, it is never written again.
         """
         # chained in C: in a small ensemble a generator resumed at each step would be seen
         return chain.from_iterable(self._batches(recycled))
@@ -244,23 +244,23 @@ class Normals:
                 yield each
 
     def _drawn(self, steps: int) -> Tensor:
-        """Fresh normals of so many steps, a multiple of the unit."""
+        """Return fresh normals for `steps` steps, a multiple of the unit."""
         memory = self._memory(steps)
         self._fill(memory)
         return self._steps(memory)
 
     def _fill(self, memory: Tensor) -> None:
-        """Draws into memory, on a CPU in one call, else in calls of one size."""
+        """Draw into memory, on a CPU in one call, elsewhere in calls of one size."""
         together = len(memory) if self._on_cpu else self._unit
         for i in range(0, len(memory), together):
             self._source.fill(memory[i : i + together])
 
     def _memory(self, steps: int) -> Tensor:
-        """Memory for the normals of so many steps."""
+        """Return memory for the normals of `steps` steps."""
         return torch.empty((steps, self._padded), dtype=self._dtype, device=self._device)
 
     def _steps(self, memory: Tensor) -> Tensor:
-        """The normals in it, shape (steps, *shape)."""
+        """Draw normals into `memory`, shape (steps, *shape)."""
         return memory[:, : self._numbers].view(len(memory), *self._shape)
 
 
@@ -343,7 +343,7 @@ class Streams:
     purpose: str
 
     def block(self, index: int) -> Stream:
-        """The stream of block `index`, 0 ≤ index < 2³²; distinct from every other block's."""
+        """Return the stream of block `index`, 0 ≤ index < 2³²; distinct from all other blocks'."""
         words = np.random.SeedSequence(
             [self.seed & 0xFFFFFFFF, self.seed >> 32, zlib.crc32(self.purpose.encode())]
         ).generate_state(2, np.uint32)
@@ -352,12 +352,12 @@ class Streams:
 
 
 def stream(rng: Rng, purpose: str) -> Stream:
-    """The one stream of a draw that is not cut into blocks."""
+    """Return the one stream of a draw that is not cut into blocks."""
     return Streams(seed_of(rng), purpose).block(0)
 
 
 def box_muller(bits: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Two standard normals from two uniform integers, of operations that compile into one loop.
+    """Return two standard normals of two uniform integers, by operations that fuse into one loop.
 
         z₁ = √(−2 log u) cos πv,    z₂ = √(−2 log u) sin πv,    u = (|k₁| + ½)/2ᵇ⁻¹,  v = k₂/2ᵇ⁻¹
 
@@ -379,10 +379,10 @@ def box_muller(bits: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def normal_like(x: State, source: Stream) -> State:
-    """Draws z ~ N(0, I) with the shape, dtype and device of x."""
+    """Draw z ~ N(0, I) with the shape, dtype and device of x."""
     return source.normal(tuple(x.shape), dtype=x.dtype, device=x.device)
 
 
 def normals_like(x: State, source: Stream) -> Normals:
-    """Normals z ~ N(0, I) like x for one step after the other."""
+    """Return normals z ~ N(0, I) like x, step by step."""
     return source.normals(tuple(x.shape), dtype=x.dtype, device=x.device)

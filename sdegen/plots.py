@@ -77,7 +77,7 @@ _DOTS = 4_000  # of a scatter, at most
 
 
 def paths(path: Trajectory, *, count: int = 40) -> Figure:
-    """Draws trajectories: x against t on a line, the tracks themselves in the plane.
+    """Draw trajectories: x against t on a line, the tracks themselves in the plane.
 
     Args:
         path: Trajectories, shape (T, n, 1) or (T, n, 2).
@@ -118,7 +118,7 @@ def paths(path: Trajectory, *, count: int = 40) -> Figure:
 
 
 def samples_2d(samples: Mapping[str, State], data: State) -> Figure:
-    """Draws planar samples beside the data, one panel each, all with the limits of the data.
+    """Draw planar samples beside the data, one panel each, all with the limits of the data.
 
     Args:
         samples: Samples by the name of the sampler, shape (n, 2).
@@ -156,7 +156,7 @@ def samples_2d(samples: Mapping[str, State], data: State) -> Figure:
 
 
 def image_sheet(images: Mapping[str, State], *, rows: int = 8, columns: int = 8) -> Figure:
-    """Draws sheets of images side by side, ink dark on white.
+    """Draw sheets of images side by side, ink dark on white.
 
     Args:
         images: Images by the title of their sheet, shape (n, 1, height, width), in [−1, 1].
@@ -183,7 +183,7 @@ def image_sheet(images: Mapping[str, State], *, rows: int = 8, columns: int = 8)
 
 
 def denoising_strip(path: Trajectory, *, rows: int = 6, columns: int = 10) -> Figure:
-    """Draws noise becoming images: a row is one trajectory, a column one time.
+    """Draw noise becoming images: a row is one trajectory, a column one time.
 
     Args:
         path: A run of reverse dynamics that kept its path, shape (T, n, 1, height, width).
@@ -222,7 +222,7 @@ def denoising_strip(path: Trajectory, *, rows: int = 6, columns: int = 10) -> Fi
 
 
 def pareto(curves: Mapping[str, _Curve], *, floor: float | None = None, quantity: str) -> Figure:
-    """Draws what a sample costs against what it is worth, one line for each route.
+    """Draw the cost of a sample against its error, one line for each route.
 
     Args:
         curves: (evaluations, distance) pairs by the name of the route.
@@ -254,7 +254,7 @@ def convergence(
     across: str = "number of steps N",
     quantity: str = "error",
 ) -> Figure:
-    """Draws errors against the number of steps, and a line with the slope they should have.
+    """Draw errors against the number of steps, and a line with the slope they should have.
 
     Args:
         curves: (steps, error) pairs by name.
@@ -284,7 +284,7 @@ def convergence(
 
 
 def histogram(values: Tensor, *, quantity: str) -> Figure:
-    """Draws how often a number occurs, and where its mean is.
+    """Draw how often a number occurs, and where its mean is.
 
     Args:
         values: One number for each sample, shape (n,).
@@ -315,7 +315,7 @@ def histogram(values: Tensor, *, quantity: str) -> Figure:
 
 
 def loss_curve(result: TrainResult) -> Figure:
-    """Draws the loss of each step, its running mean, and the validation loss.
+    """Draw the loss of each step, its running mean, and the validation loss.
 
     Args:
         result: What `train` returned.
@@ -347,7 +347,7 @@ def loss_curve(result: TrainResult) -> Figure:
 
 
 def _log_log(panel: Axes, curves: Mapping[str, _Curve]) -> None:
-    """One line with markers for each curve, on logarithmic axes with readable numbers."""
+    """Draw one line with markers for each curve, on logarithmic axes with readable numbers."""
     for i, (name, curve) in enumerate(curves.items()):
         a, b = np.array(sorted(curve), dtype=float).T
         marker = _MARKERS[i % len(_MARKERS)]
@@ -356,7 +356,7 @@ def _log_log(panel: Axes, curves: Mapping[str, _Curve]) -> None:
 
 
 def _images(states: Tensor) -> _Array:
-    """Images as (n, height, width)."""
+    """Return images as (n, height, width)."""
     array = _numbers(states)
     if array.ndim != 4 or array.shape[1] != 1:
         raise ValueError(
@@ -366,7 +366,7 @@ def _images(states: Tensor) -> _Array:
 
 
 def _tiles(panel: Axes, images: _Array, rows: int, columns: int) -> None:
-    """Images as one picture, row by row, a white pixel apart."""
+    """Return images as one picture, row by row, a white pixel apart."""
     _, height, width = images.shape
     sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
     for i, image in enumerate(images):

@@ -58,7 +58,7 @@ _OVERLAP = 2.2  # heights of a ridge that the highest of them takes
 def density_and_particles(
     density: DensityPath, path: Trajectory, times: Sequence[float] | None = None
 ) -> Figure:
-    """Draws the Fokker-Planck density over time, and particles under it at some times.
+    """Draw the Fokker-Planck density over time, and particles under it at some times.
 
     Args:
         density: p(x, t), at times that contain those of the panels.
@@ -104,7 +104,7 @@ def density_and_particles(
 
 
 def density_heatmap(density: DensityPath) -> Figure:
-    """Draws p(x, t) as colour over time and position.
+    """Draw p(x, t) as colour over time and position.
 
     Args:
         density: The density at two times or more.
@@ -122,7 +122,7 @@ def density_heatmap(density: DensityPath) -> Figure:
 
 
 def density_ridge(density: DensityPath, *, count: int = 12) -> Figure:
-    """Draws p(x, t) as a ridge: a curve for each of some times, one behind the other.
+    """Draw p(x, t) as a ridge: a curve for each of some times, one behind the other.
 
     Args:
         density: The density at two times or more.
@@ -160,7 +160,7 @@ def density_ridge(density: DensityPath, *, count: int = 12) -> Figure:
 def relaxation_gif(
     density: DensityPath, path: Trajectory, file: str | Path, *, fps: int = 15
 ) -> None:
-    """Writes a film of the particles relaxing under the Fokker-Planck density.
+    """Write a film of the particles relaxing under the Fokker-Planck density.
 
     Args:
         density: p(x, t).
@@ -205,7 +205,7 @@ def relaxation_gif(
 
 
 def density_gif(density: DensityPath, file: str | Path, *, fps: int = 15) -> None:
-    """Writes a film of a density in time, with its start and its end behind it.
+    """Write a film of a density in time, with its start and its end behind it.
 
     Args:
         density: p(x, t) at two times or more.
@@ -248,7 +248,7 @@ def _film(
     file: str | Path,
     fps: int,
 ) -> None:
-    """Writes frames as an animated GIF; `draw` sets what moves in a frame."""
+    """Write frames as an animated GIF; `draw` sets what moves in a frame."""
     figure.set_dpi(110)
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
@@ -283,7 +283,7 @@ def _film(
 def _common_times(
     density: DensityPath, path: Trajectory, times: Sequence[float] | None
 ) -> list[tuple[int, int]]:
-    """Where the times are in both, as indices (of the density, of the path)."""
+    """Return indices (of the density, of the path) of the times that both have."""
     a, b = _numbers(density.times), _numbers(path.times)
     tolerance = 1e-6 * max(1.0, float(np.abs(a).max()))
     nearest = [int(np.abs(b - t).argmin()) for t in a]
@@ -313,7 +313,7 @@ def _ceiling(peaks: Sequence[float]) -> float:
 
 
 def _heatmap(figure: Figure, panel: Axes, density: DensityPath) -> None:
-    """p(x, t) as colour."""
+    """Draw p(x, t) as colour."""
     rows = _rows(density)
     ceiling = _ceiling(rows.max(1).tolist())
     image = panel.pcolormesh(
@@ -336,7 +336,7 @@ def _heatmap(figure: Figure, panel: Axes, density: DensityPath) -> None:
 
 
 def _rows(density: DensityPath) -> _Array:
-    """p at all times, of which a picture over time needs two or more."""
+    """Return p at all times; raises if there are fewer than two."""
     if len(density.times) < 2:
         raise ValueError(
             f"a picture over time needs two times or more, but the density has "

@@ -38,7 +38,7 @@ _ARROWS = 24  # of a current along each axis, at most
 
 
 def stationary(density: Density, exact: Tensor, *, energy: Tensor | None = None) -> Figure:
-    """Draws a stationary density on the exact one, and their difference.
+    """Draw a stationary density on the exact one, and their difference.
 
     Args:
         density: What a solver found.
@@ -82,7 +82,7 @@ def spectrum(
     energy: Tensor | None = None,
     count: int | None = None,
 ) -> Figure:
-    """Draws the slowest modes of a diffusion beside its stationary density.
+    """Draw the slowest modes of a diffusion beside its stationary density.
 
     Args:
         modes: What `FokkerPlanck.spectrum` found, or `turning_spectrum`, of whose complex modes
@@ -122,7 +122,7 @@ def spectrum(
 
 
 def current(densities: Mapping[str, Density], currents: Mapping[str, Tensor]) -> Figure:
-    """Draws densities, and below them the probability currents that they carry.
+    """Draw densities, and below them the probability currents that they carry.
 
     Args:
         densities: Densities on one grid by name, "t = 1" for instance.
@@ -159,7 +159,7 @@ def current(densities: Mapping[str, Density], currents: Mapping[str, Tensor]) ->
 
 
 def first_passage(passage: FirstPassage, *, energy: Tensor | None = None) -> Figure:
-    """Draws when, and through which wall, a start at x leaves.
+    """Draw when, and through which wall, a start at x leaves.
 
     Args:
         passage: What `FokkerPlanck.first_passage` found, with two moments.
@@ -197,7 +197,7 @@ def first_passage(passage: FirstPassage, *, energy: Tensor | None = None) -> Fig
 
 
 def _barriers(u: _Array, mean: _Array) -> tuple[float, float]:
-    """Limits that show wells, the barriers between them, and the absorbing ends."""
+    """Return limits that show wells, the barriers between them, and the absorbing ends."""
     slope = np.sign(np.diff(u))
     turns = u[1:-1][slope[1:] != slope[:-1]]
     ends = u[[0, -1]][mean[[0, -1]] == 0]
@@ -209,7 +209,7 @@ def _barriers(u: _Array, mean: _Array) -> tuple[float, float]:
 
 
 def plane(density: PlaneDensity, current: Tensor | None = None) -> Figure:
-    """Draws a density of the plane as colour, and its current as arrows.
+    """Draw a density of the plane as colour, and its current as arrows.
 
     Args:
         density: The density.
@@ -251,7 +251,7 @@ def plane(density: PlaneDensity, current: Tensor | None = None) -> Figure:
 
 
 def _where_seen(x: _Array, p: _Array) -> tuple[float, float]:
-    """Where a density is above 1e-6 of its peak, and a little more."""
+    """Return the interval where a density is above 1e-6 of its peak, and a little more."""
     inside = x[p > 1e-6 * p[np.isfinite(p)].max()]
     margin = 0.03 * float(inside[-1] - inside[0])
     return max(float(x[0]), float(inside[0]) - margin), min(
@@ -260,7 +260,7 @@ def _where_seen(x: _Array, p: _Array) -> tuple[float, float]:
 
 
 def _energy(panel: Axes, x: _Array, u: _Array, p: _Array, limits: tuple[float, float]) -> None:
-    """An energy as high as there is density to be seen: walls of a landscape are higher."""
+    """Draw an energy as high as density is visible: walls of a landscape are higher."""
     panel.plot(x, u, color=_INK, lw=1.4)
     seen = u[p > 1e-3 * p[np.isfinite(p)].max()]
     margin = 0.08 * float(seen.max() - seen.min()) or 1.0

@@ -32,7 +32,7 @@ _BINS = 60  # of a histogram, at most
 def _panels(
     mosaic: str, width: float, height: float, *, gap: float = 0.02
 ) -> tuple[Figure, dict[str, Axes]]:
-    """A figure with panels named by letters, all dressed alike; sizes in inches."""
+    """Return a figure with panels named by letters, all in one style; sizes in inches."""
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
     figure.set_layout_engine("constrained", wspace=gap, hspace=gap)
     axes: dict[str, Axes] = figure.subplot_mosaic(mosaic)
@@ -48,18 +48,18 @@ def _panels(
 
 
 def _title(panel: Axes, text: str) -> None:
-    """A title in the size of all others."""
+    """Set a title in the size of all others."""
     panel.set_title(text, fontsize=9.5)
 
 
 def _numbers(values: Tensor) -> _Array:
-    """A tensor as an array, wherever it lives."""
+    """Return a tensor as an array, whatever its device."""
     array: _Array = values.detach().cpu().numpy()
     return array
 
 
 def _heights(p: Tensor) -> _Array:
-    """Values of densities, ∞ cut to the largest that is finite."""
+    """Return values of densities, ∞ cut to the largest that is finite."""
     values = _numbers(p)
     finite = np.isfinite(values)
     if finite.all():
@@ -68,13 +68,13 @@ def _heights(p: Tensor) -> _Array:
 
 
 def _lost(path: Trajectory) -> str:
-    """What a title says about trajectories that are not in the picture."""
+    """Return the words of a title on trajectories that are not in the picture."""
     lost = int(path.nonfinite.sum())
     return f" ({lost:,} of {len(path.nonfinite):,} trajectories lost)" if lost else ""
 
 
 def _line_of(path: Trajectory) -> _Array:
-    """One-dimensional states that were not lost, shape (T, kept)."""
+    """Return the one-dimensional states of finite trajectories, shape (T, finite)."""
     kept = _numbers(path.finite)
     if kept.shape[2:] != (1,):
         raise ValueError(
@@ -85,7 +85,7 @@ def _line_of(path: Trajectory) -> _Array:
 
 
 def _histogram(particles: _Array, x: _Array) -> tuple[_Array, _Array]:
-    """Heights and edges of a density histogram whose bins are whole cells.
+    """Return heights and edges of a density histogram whose bins are whole cells.
 
     What is beyond the nodes or on the very ends, where absorbing walls keep it, has no bin, but
     counts in the total.
@@ -97,14 +97,14 @@ def _histogram(particles: _Array, x: _Array) -> tuple[_Array, _Array]:
 
 
 def _bars(panel: Axes, height: _Array, edges: _Array, count: int) -> StepPatch:
-    """A histogram of so many particles."""
+    """Draw a histogram of `count` particles."""
     return panel.stairs(
         height, edges, fill=True, color=_ORANGE, alpha=0.5, label=f"{count:,} particles"
     )
 
 
 def _legend_below(figure: Figure, panel: Axes) -> None:
-    """One legend for all panels, under them."""
+    """Put one legend for all panels under them."""
     handles, labels = panel.get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9
@@ -112,7 +112,7 @@ def _legend_below(figure: Figure, panel: Axes) -> None:
 
 
 def _plain_log(axis: Axis) -> None:
-    """Ticks 1, 2, 5, 10 … in plain numbers on a logarithmic axis of a few decades."""
+    """Set ticks 1, 2, 5, 10 … in plain numbers on a logarithmic axis of a few decades."""
     low, high = axis.get_view_interval()
     if high > 3e3 * low:
         return

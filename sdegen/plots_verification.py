@@ -36,7 +36,7 @@ _NAMED = 8  # numbers of steps that fit on an axis
 
 
 def certificate(result: Certificate) -> Figure:
-    """Draws a certificate: trajectories and their law at the last time, and every check.
+    """Draw a certificate: trajectories and their law at the last time, and every check.
 
     Args:
         result: What `certify` returned.
@@ -93,7 +93,7 @@ def certificate(result: Certificate) -> Figure:
 
 
 def error_budget(budgets: Mapping[int, ErrorBudget]) -> Figure:
-    """Draws what each cause costs a sampler against its number of steps.
+    """Draw what each cause costs a sampler against its number of steps.
 
     Args:
         budgets: What `error_budget` returned, by number of steps N.

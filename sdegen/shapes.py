@@ -22,7 +22,7 @@ ScoreFn = Callable[[State, Time], State]
 
 
 def expand(c: Tensor, x: Tensor) -> Tensor:
-    """Gives a coefficient of shape () or (batch,) the trailing axes that let it multiply a state.
+    """Give a coefficient of shape () or (batch,) the trailing axes that let it multiply a state.
 
     One coefficient for each trajectory also takes x's dtype and device; a single number promotes
     nothing and is left in the precision that it was computed in.
@@ -52,7 +52,7 @@ def expand(c: Tensor, x: Tensor) -> Tensor:
 
 
 def as_times(times: object) -> Tensor:
-    """A list of two times or more, in any order, as a float64 tensor on the CPU, shape (T,).
+    """Return two times or more, in any order, as a float64 tensor on the CPU, shape (T,).
 
     Raises:
         TypeError: If they are not numbers.

@@ -39,7 +39,7 @@ class AzulaDenoiser(Protocol):
         """Called with t, gives α and σ."""
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Any:  # noqa: ANN401, azula's
-        """The posterior of x0, with its mean."""
+        """Return the posterior of x0, with its mean."""
 
 
 class _Denoise(nn.Module):
@@ -51,7 +51,7 @@ class _Denoise(nn.Module):
         self.kernel = _kernel(denoiser)
 
     def forward(self, x: State, sigma: Tensor) -> State:
-        """The posterior's mean at x_t = α x and at the t with σ(t)/α(t) = σ."""
+        """Return the posterior's mean at x_t = α x and at the t with σ(t)/α(t) = σ."""
         levels = sigma.to(device="cpu", dtype=torch.float64).log()
         t = self.kernel.time_of_log_nsr(levels, 0.0, 1.0).to(x)
         answer: _Posterior = self.denoiser(expand(self.kernel.alpha(t), x) * x, t)
@@ -59,7 +59,7 @@ class _Denoise(nn.Module):
 
 
 def from_azula(denoiser: AzulaDenoiser, sde: GaussianPath | None = None) -> ScoreModel:
-    """An azula denoiser as a `ScoreModel`.
+    """Return a `ScoreModel` made of an azula denoiser.
 
     Args:
         denoiser: The denoiser, with its schedule.
@@ -87,10 +87,10 @@ def from_azula(denoiser: AzulaDenoiser, sde: GaussianPath | None = None) -> Scor
 
 
 def to_azula(model: ScoreModel) -> AzulaDenoiser:
-    """A `ScoreModel` as an azula denoiser, which its samplers and guidance take.
+    """Return an azula denoiser, for azula's samplers and guidance, made of a `ScoreModel`.
 
     Args:
-        model: The model, on whatever linear SDE.
+        model: The model, on any Gaussian path.
 
     Returns:
         A denoiser whose schedule at t in [0, 1] is α and σ at t_min + t (t_max − t_min).
@@ -130,5 +130,5 @@ def to_azula(model: ScoreModel) -> AzulaDenoiser:
 
 
 def _kernel(denoiser: AzulaDenoiser) -> Kernel:
-    """α and σ of an azula schedule."""
+    """Return α and σ of an azula schedule."""
     return Kernel(lambda t: denoiser.schedule(t)[0], lambda t: denoiser.schedule(t)[1])

@@ -42,7 +42,7 @@ class Function(nn.Module):
         self.function = function
 
     def forward(self, x: State, t: Tensor) -> State:
-        """What the function says."""
+        """Return what the function gives."""
         return self.function(x, t)
 
 
@@ -55,7 +55,7 @@ class Conditional(nn.Module):
         none: Its own label for none; None where it has none, and must be asked with labels.
 
     Raises:
-        TypeError: If classes is no int.
+        TypeError: If classes is not an int.
         ValueError: If it is below 1.
     """
 
@@ -67,10 +67,10 @@ class Conditional(nn.Module):
         self.network, self.classes, self.none = network, classes, none
 
     def forward(self, x: State, t: Tensor, labels: Tensor | None = None) -> State:
-        """What the network says of labels 0 … n, shape (batch,); of none where they are None.
+        """Ask the network with labels 0 … n, shape (batch,), or with its label for none.
 
         Raises:
-            ValueError: If it must be asked with labels, and is not.
+            ValueError: If it needs labels and gets none.
         """
         if self.none is not None:
             if labels is None:
@@ -102,7 +102,7 @@ class Denoiser(nn.Module):
         self.sigma_min, self.sigma_max = noise_levels(model.sde)
 
     def forward(self, x: State, sigma: Time | float, labels: Tensor | None = None) -> State:
-        """E[x0 | x0 + σ ε = x], same shape as x.
+        """Return E[x0 | x0 + σ ε = x], same shape as x.
 
         Args:
             x: Noisy state, shape (batch, *event).
@@ -132,15 +132,15 @@ class Denoiser(nn.Module):
         return told(self.model, "labels", labels).x0(expand(sde.alpha(t), x) * x, t)
 
     def round_sigma(self, sigma: Tensor) -> Tensor:
-        """The nearest level that the model knows: σ itself, for its levels are continuous."""
+        """Return the nearest level of the model: σ itself, for its levels are continuous."""
         return torch.as_tensor(sigma)
 
 
 def to_denoiser(model: ScoreModel) -> Denoiser:
-    """A `ScoreModel` as a denoiser D(x; σ), for k-diffusion's samplers and those of EDM.
+    """Return a denoiser D(x; σ), for k-diffusion's samplers and EDM's, made of a `ScoreModel`.
 
     Args:
-        model: The model, on whatever linear SDE.
+        model: The model, on any Gaussian path.
 
     Returns:
         A module that is called with x0 + σ ε and σ.
@@ -152,11 +152,11 @@ def to_denoiser(model: ScoreModel) -> Denoiser:
 
 
 def told(model: ScoreModel, name: str, labels: Tensor | None) -> ScoreModel:
-    """The model, told labels 0 … `classes` under the name that its caller gives them.
+    """Return the model conditioned on labels 0 … `classes`; `name` is the caller's word for them.
 
     Raises:
         TypeError: If they are not integers.
-        ValueError: If it knows none, or not these.
+        ValueError: If it knows no labels, or not these.
     """
     if labels is None:
         return model
@@ -174,7 +174,7 @@ def from_denoiser(
     classes: int = 0,
     none: int | None = None,
 ) -> ScoreModel:
-    """A denoiser D(x; σ) as a `ScoreModel`: EDM's networks, k-diffusion's and their wrappers.
+    """Return a `ScoreModel` made of a denoiser D(x; σ): EDM's networks, k-diffusion's, wrappers.
 
     Args:
         denoiser: Called as denoiser(x, σ) with x = x0 + σ ε, shape (batch, *event), and σ of shape
@@ -217,14 +217,14 @@ def from_denoiser(
 
 
 def noise_levels(sde: GaussianPath) -> tuple[float, float]:
-    """σ/α at t_min and at t_max."""
+    """Return σ/α at t_min and at t_max."""
     ends = torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)
     low, high = sde.kernel.log_ratio(ends).exp().tolist()
     return low, high
 
 
 def check_levels(sde: GaussianPath, low: float, high: float, name: str) -> None:
-    """Refuses a path with noise levels outside [low, high], which a network does not know."""
+    """Refuse a path with noise levels outside [low, high], which a network does not know."""
     first, last = noise_levels(check_gaussian_path(sde))
     if first < low * (1 - _SLACK) or last > high * (1 + _SLACK):
         levels = torch.tensor([max(low, first), min(high, last)], dtype=torch.float64)

@@ -113,7 +113,7 @@ class DiffusersNetwork(nn.Module):
         self.learned_variance = learned_variance
 
     def forward(self, x: State, t: Tensor, labels: Tensor | None = None) -> State:
-        """Output for states x, times t and labels of shape (batch,); same shape as x."""
+        """Return the output, like x, for states x, times t and labels of shape (batch,)."""
         k = self.factor * t + self.offset
         # a float32 time moves k = 999 by 6e-5, and an embedding sees it
         rounding = 2 * torch.finfo(t.dtype).eps * self.factor
@@ -128,7 +128,7 @@ class DiffusersNetwork(nn.Module):
 def from_diffusers(
     network: _Network, scheduler: Scheduler, *, classes: int = 0, none: int | None = None
 ) -> ScoreModel:
-    """A network trained with diffusers as a `ScoreModel`.
+    """Return a `ScoreModel` made of a network trained with diffusers.
 
     Args:
         network: A `UNet2DModel`, or anything called as network(x, timestep) that returns a tensor
@@ -145,10 +145,10 @@ def from_diffusers(
         `ScoreModel.load(path, network=…)` takes the `.network` of this model.
 
     Raises:
-        TypeError: If the scheduler is no diffusers scheduler, or of a kind that says nothing from
-            which a score follows, by name.
-        ValueError: If its prediction type or its timesteps are not known here, or if no signal is
-            left at a level other than the last.
+        TypeError: If the scheduler is not one of diffusers, or of a kind from which no score
+            follows, by name.
+        ValueError: If its prediction type or its timesteps are unknown, or if no signal is left at
+            a level other than the last.
     """
     if not callable(network):
         raise TypeError(
@@ -177,7 +177,7 @@ def from_diffusers(
 
 
 def _of_alpha_bars(network: _Network, scheduler: Scheduler, config: Any) -> ScoreModel:  # noqa: ANN401
-    """A network of integer timesteps and a table of ᾱ."""
+    """Return the model of a network of integer timesteps and a table of ᾱ."""
     said = getattr(config, "prediction_type", "epsilon")
     how = _OF_ALPHA_BARS[_known(said, tuple(_OF_ALPHA_BARS))]
     if getattr(config, "timestep_type", "discrete") != "discrete":
@@ -200,7 +200,7 @@ def _of_alpha_bars(network: _Network, scheduler: Scheduler, config: Any) -> Scor
 
 
 def _of_flow(network: _Network, config: Any, name: str) -> ScoreModel:  # noqa: ANN401
-    """A network of the velocity ε − x0, told 0 … N for t in [0, 1]."""
+    """Return the model of a network of the velocity ε − x0; timesteps 0 … N are t in [0, 1]."""
     if getattr(config, "invert_sigmas", False):
         raise ValueError(
             f"{name} counts its noise from 1 down (invert_sigmas); give a network that turns time "
@@ -212,7 +212,7 @@ def _of_flow(network: _Network, config: Any, name: str) -> ScoreModel:  # noqa: 
 
 
 def _of_edm(network: _Network, config: Any) -> ScoreModel:  # noqa: ANN401
-    """A network F of Karras et al., or −F, which diffusers calls v_prediction."""
+    """Return the model of a network F of Karras et al., or of −F, diffusers' v_prediction."""
     signs = {"epsilon": 1.0, "v_prediction": -1.0}
     sign = signs[_known(config.prediction_type, tuple(signs))]
     path = EDM(t_min=config.sigma_min, t_max=config.sigma_max)
@@ -263,7 +263,7 @@ class DiffusersUNet(nn.Module):
         class_labels: Tensor | None = None,
         return_dict: bool = True,
     ) -> _Output | tuple[State]:
-        """E[ε | x_t]; `.sample` has sample's shape.
+        """Return E[ε | x_t]; `.sample` has sample's shape.
 
         Args:
             sample: x_t/√(α² + σ²), shape (batch, *event).
@@ -281,7 +281,7 @@ class DiffusersUNet(nn.Module):
         return _Output(eps) if return_dict else (eps,)
 
     def _time(self, k: Tensor) -> Tensor:
-        """The time of a timestep: from the table, or where log(σ/α) is as far between."""
+        """Return the time of a timestep: from the table, or where log(σ/α) is as far between."""
         last = len(self.times) - 1
         if not bool(((k >= 0) & (k <= last)).all()):
             raise ValueError(
@@ -304,12 +304,12 @@ def to_diffusers(
     *,
     times: Tensor | None = None,
 ) -> tuple[DiffusersUNet, Any]:
-    """A `ScoreModel` as a diffusers network and scheduler, for its pipelines.
+    """Return a diffusers network and scheduler, for its pipelines, made of a `ScoreModel`.
 
     DDPMPipeline(*to_diffusers(model, (1, 28, 28)))
 
     Args:
-        model: The model, on whatever linear SDE.
+        model: The model, on any Gaussian path.
         shape: Shape of one sample, (channels, height, width).
         steps: Noise levels N of the scheduler, at equal times from t_min to t_max.
         times: Or N times of your own, in either order: `timesteps.log_snr(sde, N − 1)`, say.
@@ -321,7 +321,7 @@ def to_diffusers(
 
     Raises:
         ImportError: If diffusers is not installed.
-        TypeError: If steps is no int.
+        TypeError: If steps is not an int.
         ValueError: If there are fewer than two times, or they are not monotone in [t_min, t_max].
     """
     check_kind("model", model, ScoreModel, "a ScoreModel")
@@ -365,7 +365,7 @@ def to_diffusers(
 
 
 def _known(said: str | None, words: tuple[str, ...]) -> str:
-    """A prediction type that is known, or a refusal with a suggestion."""
+    """Return the prediction type; raises with the nearest word if it is unknown."""
     if said in words:
         return str(said)
     known = {one: one for one in words} | {"velocity": "v_prediction", "noise": "epsilon"}

@@ -7,10 +7,10 @@ __all__ = ["needed"]
 
 
 def needed(library: str, by: str, *, extra: str) -> ModuleType:
-    """The library, or a refusal that says how to get it.
+    """Import an optional library.
 
     Raises:
-        ImportError: If it is not installed.
+        ImportError: If it is not installed; the message says how to get it.
     """
     try:
         return importlib.import_module(library)

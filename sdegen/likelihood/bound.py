@@ -85,7 +85,7 @@ class EvidenceBound:
     seed: int
 
     def bits_per_dim(self, bin_width: float = 1.0) -> Float[Tensor, " batch"]:
-        """−log_prob/(d ln 2) − log₂ w: an upper bound, shape (batch,).
+        """Return −log_prob/(d ln 2) − log₂ w: an upper bound, shape (batch,).
 
         Args:
             bin_width: Width w of one integer value in the units of x, for dequantised integers.
@@ -103,17 +103,17 @@ def elbo(
     rng: Rng = None,
     differentiable: bool | None = None,
 ) -> EvidenceBound:
-    """The evidence lower bound of a DDPM chain at its state k = 0, all N terms of it.
+    """Estimate the evidence lower bound of a DDPM chain at its state k = 0, all N terms of it.
 
     Args:
         chain: What is run: `chain.reverse(score)`, with either variance.
         x: Points, shape (batch, *event), float32 or float64.
-        samples: Draws of ε for each x and each k; the first tells nothing of the error.
-        decoder_std: Standard deviation of the last step, p(x | x_1); that of the chain unless
-            said. Where the grid begins at t = 0, variance="posterior" ends without noise and has
-            no density: say one. σ_1/α_1 is exact where p is flat.
-        prior_log_prob: log p(x_N) in nats of float64 states, (batch, *event) to (batch,);
-            N(0, prior_std² I) unless said.
+        samples: Draws of ε for each x and each k; one draw has no estimate of the error.
+        decoder_std: Standard deviation of the last step, p(x | x_1); by default that of the chain.
+            Where the grid begins at t = 0, variance="posterior" ends without noise and has no
+            density: give one. σ_1/α_1 is exact where p is flat.
+        prior_log_prob: log p(x_N) in nats of float64 states, (batch, *event) to (batch,); by
+            default that of N(0, prior_std² I).
         rng: Seed, generator or None.
         differentiable: Whether gradients flow from the bound to x and to what the score holds,
             such as a network's weights. If None, where x requires grad.
@@ -189,7 +189,7 @@ def continuous_elbo(
     rng: Rng = None,
     differentiable: bool | None = None,
 ) -> EvidenceBound:
-    """The evidence lower bound of the reverse SDE from t_max to t_min, and a decoder to t = 0.
+    """Estimate the evidence lower bound of the reverse SDE, and of a decoder from t_min to 0.
 
     −log p(x) ≤ KL(q(x_T | x) ‖ p_T) + ½ ∫ (g²/σ²) E‖σ score + ε‖² dt − E log N(x; x̂_0, s² I)
 
@@ -199,11 +199,11 @@ def continuous_elbo(
         x: Points at t = 0, shape (batch, *event), float32 or float64.
         strata: Parts of equal length in log σ/α, in each of which times are drawn: importance
             sampling, since the integrand in that variable is bounded.
-        samples: Draws of a time and an ε for each x and each stratum; the first tells nothing of
+        samples: Draws of a time and an ε for each x and each stratum; one draw has no estimate of
             the error.
-        decoder_std: s, the standard deviation of the decoder at t_min; σ/α there unless said.
-        prior_log_prob: log p_T in nats of float64 states, (batch, *event) to (batch,); the SDE's
-            prior unless said.
+        decoder_std: s, the standard deviation of the decoder at t_min; by default σ/α at t_min.
+        prior_log_prob: log p_T in nats of float64 states, (batch, *event) to (batch,); by default
+            that of the SDE's prior.
         rng: Seed, generator or None.
         differentiable: Whether gradients flow from the bound to x and to what the score holds,
             such as a network's weights. If None, where x requires grad.
@@ -213,7 +213,7 @@ def continuous_elbo(
 
     Raises:
         TypeError: If an argument is of the wrong kind.
-        ValueError: If the SDE is none with a Gaussian kernel, or x is not finite.
+        ValueError: If the SDE has no Gaussian kernel, or x is not finite.
         NonFiniteError: If the bound is not finite.
 
     Reference:
@@ -263,7 +263,7 @@ def continuous_elbo(
 def _bound(
     diffusion: Tensor | None, reconstruction: Tensor, prior: Tensor, x: State, seed: int
 ) -> EvidenceBound:
-    """Puts the terms together; each (samples, batch), the diffusion (terms, samples, batch)."""
+    """Add up the terms; each (samples, batch), the diffusion (terms, samples, batch)."""
     samples, batch = reconstruction.shape
     middle = reconstruction.new_zeros((0, samples, batch)) if diffusion is None else diffusion
     terms = torch.cat([prior[None], middle, reconstruction[None]])
@@ -297,7 +297,7 @@ def _bound(
 
 
 def _given_the_start(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """A_k and C_k of the kernel x_k | x_0 ~ N(A_k x_0, C_k² I), k = 0 … N, by its recursion."""
+    """Return A_k and C_k of x_k | x_0 ~ N(A_k x_0, C_k² I), k = 0 … N, by recursion."""
     variances = [a.new_zeros(())]
     for a_k, b_k in zip(a, b, strict=True):
         variances.append(a_k * a_k * variances[-1] + b_k * b_k)
@@ -305,7 +305,7 @@ def _given_the_start(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _draws(x: State, samples: int, source: Stream) -> tuple[Tensor, Tensor]:
-    """The points, once for each sample, and an ε for each of them."""
+    """Repeat the points once for each sample, and draw an ε for each of them."""
     rows = x.repeat(samples, *[1] * (x.ndim - 1))
     return rows, normal_like(rows, source)
 
@@ -320,7 +320,7 @@ def _squares(
     samples: int,
     source: Stream,
 ) -> Tensor:
-    """‖σ score(α x0 + σ ε) + ε‖² with a draw of ε for each row and sample, (samples · batch,).
+    """Return ‖σ score(α x0 + σ ε) + ε‖², ε drawn for each row and sample, (samples · batch,).
 
     The score of N(0, v² I) would have α (α v² ε − σ x0)/(α² v² + σ²) there. The square of that,
     less its mean, is taken away: a control variate, with which unit Gaussian data show no error.
@@ -351,7 +351,7 @@ def _prior_terms(
     samples: int,
     source: Stream,
 ) -> Tensor:
-    """KL(N(factor x, spread² I) ‖ p_T), exact or of a draw each, shape (samples, batch)."""
+    """Return KL(N(factor x, spread² I) ‖ p_T), exact or of one draw each, (samples, batch)."""
     d = x[0].numel()
     if prior_log_prob is None:
         ratio = (spread / prior_std) ** 2
@@ -370,6 +370,6 @@ def _prior_terms(
 
 
 def _positive_std(decoder_std: float) -> float:
-    """A standard deviation, or a refusal."""
+    """Return a standard deviation; raises if it is not > 0."""
     check_positive("decoder_std", decoder_std)
     return float(decoder_std)

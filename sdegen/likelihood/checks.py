@@ -21,7 +21,7 @@ _COUPLED = 1e-3  # relative change of a score by its batch mates that no roundin
 
 
 def check_forward(sde: object, name: str) -> None:
-    """Refuses what is no forward SDE with a Gaussian kernel; `name` is the function that asks."""
+    """Raise if sde is not a forward SDE with a Gaussian kernel; `name` is the caller."""
     if not isinstance(sde, SDE):
         raise TypeError(f"sde must be a GaussianPath such as VP(…), but is {type(sde).__name__}.")
     if sde.direction != 1:
@@ -38,7 +38,7 @@ def check_forward(sde: object, name: str) -> None:
 
 
 def check_score(score: ScoreFn, x: State, t_min: float) -> None:
-    """Refuses a score of another shape, not finite, without a derivative, or that mixes points."""
+    """Refuse a score of another shape, not finite, without a derivative, or that mixes points."""
     check_function("score", score, "a function (x, t) -> ∇ log p_t(x)")
     check_order(score, "score")
     t = torch.tensor(t_min, dtype=torch.float64)

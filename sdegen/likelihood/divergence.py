@@ -48,15 +48,15 @@ class Divergence(ABC):
 
     @abstractmethod
     def columns(self, dimensions: int) -> int:
-        """How many numbers it adds up for each state of d numbers."""
+        """Return the number of integrals that a state of d numbers needs."""
 
     @abstractmethod
     def draw(self, x: State, source: Stream) -> Tensor:
-        """The vectors of a solve for flat states x (batch, d), shape (K, batch or 1, d)."""
+        """Draw the vectors of a solve for flat states x (batch, d), shape (K, batch or 1, d)."""
 
     @abstractmethod
     def rates(self, pull: Pull, vectors: Tensor) -> Tensor:
-        """What is added up, functions of J, shape (columns, batch).
+        """Return the integrands, functions of J that are added up, shape (columns, batch).
 
         Args:
             pull: Takes v, shape (K, batch, d), to vᵀJ of the same shape.
@@ -65,7 +65,7 @@ class Divergence(ABC):
 
     @abstractmethod
     def settle(self, sums: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """The divergence that was met, and the standard error of this estimate.
+        """Return the divergence along the path, and the standard error of this estimate.
 
         Args:
             sums: Integrals of `rates`, shape (batch, columns).
@@ -82,21 +82,21 @@ class ExactTrace(Divergence):
     """Σ_i e_iᵀ J e_i over the d unit vectors: d products."""
 
     def columns(self, dimensions: int) -> int:
-        """1."""
+        """Return 1."""
         return 1
 
     def draw(self, x: State, source: Stream) -> Tensor:
-        """The unit vectors, shape (d, 1, d); nothing is drawn."""
+        """Return the unit vectors, shape (d, 1, d), without a draw."""
         return _unit_vectors(x)
 
     def rates(self, pull: Pull, vectors: Tensor) -> Tensor:
-        """The trace, shape (1, batch)."""
+        """Return the trace, shape (1, batch)."""
         # some at a time: the whole Jacobians of a batch of images would not fit
         some = torch.split(vectors, _UNIT_VECTORS)
         return torch.stack([(e * pull(e)).sum((0, 2)) for e in some]).sum(0, keepdim=True)
 
     def settle(self, sums: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """The sum, without an error."""
+        """Return the sum, without an error."""
         return sums[:, 0], torch.zeros_like(sums[:, 0])
 
 
@@ -128,7 +128,7 @@ class Hutchinson(Divergence):
         noise: Law of v: "gaussian", or "rademacher", signs, of smaller variance.
 
     Raises:
-        TypeError: If probes is no int.
+        TypeError: If probes is not an int.
         ValueError: If probes < 1 or the noise is misspelt.
 
     Reference:
@@ -145,16 +145,16 @@ class Hutchinson(Divergence):
             raise ValueError(f"noise must be 'gaussian' or 'rademacher', but is {self.noise!r}.")
 
     def columns(self, dimensions: int) -> int:
-        """One for each probe, or for each entry of S on and above its diagonal."""
+        """Return the number of probes, or of entries of S on and above its diagonal."""
         return self.probes if self.probes < dimensions else dimensions * (dimensions + 1) // 2
 
     def draw(self, x: State, source: Stream) -> Tensor:
-        """Draws v for flat states x (batch, d), shape (probes, batch, d)."""
+        """Draw v for flat states x (batch, d), shape (probes, batch, d)."""
         v = source.normal((self.probes, *x.shape), dtype=x.dtype, device=x.device)
         return torch.where(v < 0, -1.0, 1.0).to(v) if self.noise == "rademacher" else v
 
     def rates(self, pull: Pull, vectors: Tensor) -> Tensor:
-        """VᵀJv for each v, shape (probes, batch), or √d times the symmetric part of J."""
+        """Return VᵀJv for each v, shape (probes, batch), or √d times the symmetric part of J."""
         d = vectors.shape[2]
         if self.probes < d:
             return (vectors * pull(vectors)).sum(2)
@@ -165,7 +165,7 @@ class Hutchinson(Divergence):
         return 0.5 * math.sqrt(d) * (j[i, :, k] + j[k, :, i])
 
     def settle(self, sums: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean over probes, and its standard error: from their spread, or from S."""
+        """Return the mean over probes, and its standard error: from their spread, or from S."""
         n, _, d = vectors.shape
         if n < d:
             return sums.mean(1), _spread(sums)
@@ -200,8 +200,8 @@ class HutchPlusPlus(Divergence):
         probes: Products at each evaluation, 4k; less than 2d. With 4 the error is not known.
 
     Raises:
-        TypeError: If probes is no int.
-        ValueError: If probes is no positive multiple of 4, or half of it reaches d.
+        TypeError: If probes is not an int.
+        ValueError: If probes is not a positive multiple of 4, or half of it reaches d.
 
     Reference:
         Meyer, Musco, Musco and Woodruff 2021, algorithm 1, arXiv:2010.09649; g of fixed length:
@@ -219,11 +219,11 @@ class HutchPlusPlus(Divergence):
             )
 
     def columns(self, dimensions: int) -> int:
-        """k, one for each g."""
+        """Return k, one for each g."""
         return self.probes // 4
 
     def draw(self, x: State, source: Stream) -> Tensor:
-        """Draws S and g for flat states x (batch, d), shape (2k, batch, d)."""
+        """Draw S and g for flat states x (batch, d), shape (2k, batch, d)."""
         if self.probes >= 2 * x.shape[1]:
             most = (2 * x.shape[1] - 1) // 4 * 4
             fewer = f", or HutchPlusPlus({most})" if most else ""
@@ -234,7 +234,7 @@ class HutchPlusPlus(Divergence):
         return source.normal((self.probes // 2, *x.shape), dtype=x.dtype, device=x.device)
 
     def rates(self, pull: Pull, vectors: Tensor) -> Tensor:
-        """The trace on Q and, for each g, what is left of it; shape (k, batch)."""
+        """Return the trace on Q and, for each g, the rest of it; shape (k, batch)."""
         sketch, g = vectors.chunk(2)
         spanning = torch.cat([sketch, pull(sketch)]).permute(1, 2, 0)
         q = torch.linalg.qr(spanning).Q  # (batch, d, 2k)
@@ -247,7 +247,7 @@ class HutchPlusPlus(Divergence):
         return terms[: len(q)].sum(0) + terms[len(q) :]
 
     def settle(self, sums: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean over g, and its standard error from their spread."""
+        """Return the mean over g, and its standard error from their spread."""
         return sums.mean(1), _spread(sums)
 
 
@@ -291,7 +291,7 @@ class FlowWithDivergence(SDE):
         return self.flow.time_range
 
     def drift(self, x: State, t: Time) -> State:
-        """(F, rates of the divergence), flat: shape (batch, d + columns)."""
+        """Return (F, rates of the divergence), flat: shape (batch, d + columns)."""
         graph = self.differentiable and torch.is_grad_enabled()
         # simulate runs without gradients, and its caller perhaps in inference mode
         with torch.inference_mode(False), torch.enable_grad():
@@ -305,25 +305,25 @@ class FlowWithDivergence(SDE):
         return torch.cat([f if graph else f.detach(), terms.T], dim=1)
 
     def diffusion(self, x: State, t: Time) -> Tensor:
-        """0."""
+        """Return 0."""
         return x.new_zeros(())
 
     def with_counter(self, counter: CallCounter) -> Self:
-        """The same dynamics, whose calls of the score `counter` counts."""
+        """Return a copy whose calls of the score are counted by `counter`."""
         twin = copy.copy(self)
         twin.flow = self.flow.with_counter(counter)
         return twin
 
 
 def _pulled_back(f: Tensor, y: Tensor, v: Tensor, *, create_graph: bool) -> Tensor:
-    """vᵀ ∂f/∂y for each of many v, shape (K, batch, d), some at a time."""
+    """Return vᵀ ∂f/∂y for each of many v, shape (K, batch, d), some at a time."""
     together = max(1, _NUMBERS.get(y.device.type, _NUMBERS_ON_DEVICE) // y.numel())
     parts = torch.split(v.expand(-1, *y.shape), together)
     return torch.cat([_pulled_together(f, y, some, create_graph=create_graph) for some in parts])
 
 
 def _pulled_together(f: Tensor, y: Tensor, v: Tensor, *, create_graph: bool) -> Tensor:
-    """The same for v that are pulled back together."""
+    """Pull all v back together; the result is that of one by one."""
 
     def pull(weights: Tensor, *, batched: bool) -> Tensor:
         (pulled,) = torch.autograd.grad(
@@ -345,12 +345,12 @@ def _pulled_together(f: Tensor, y: Tensor, v: Tensor, *, create_graph: bool) -> 
 
 
 def _unit_vectors(x: State) -> Tensor:
-    """The unit vectors of flat states (batch, d), shape (d, 1, d)."""
+    """Return the unit vectors of flat states (batch, d), shape (d, 1, d)."""
     return torch.eye(x.shape[1], dtype=x.dtype, device=x.device)[:, None]
 
 
 def _spread(values: Tensor) -> Tensor:
-    """Standard error of the mean over columns; infinite for one column, which does not tell."""
+    """Return the standard error of the mean over columns; infinite for one column."""
     count = values.shape[1]
     if count == 1:
         return torch.full_like(values[:, 0], torch.inf)

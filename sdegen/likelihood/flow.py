@@ -65,7 +65,7 @@ class Likelihood:
     seed: int
 
     def bits_per_dim(self, bin_width: float = 1.0) -> Float[Tensor, " batch"]:
-        """−log p(x)/(d ln 2) − log₂ w, bits per dimension of each x, shape (batch,).
+        """Return −log p(x)/(d ln 2) − log₂ w, bits per dimension of each x, shape (batch,).
 
         Args:
             bin_width: Width w of one integer value in the units of x, for dequantised integers.
@@ -85,7 +85,7 @@ def log_likelihood(
     prior_log_prob: Callable[[State], Tensor] | None = None,
     differentiable: bool | None = None,
 ) -> Likelihood:
-    """Computes log p(x) under a score, by its probability flow from t_min to t_max.
+    """Compute log p(x) under a score, by its probability flow from t_min to t_max.
 
     log p(x) = log p_T(x(t_max)) + ∫ ∇·F(x(t), t) dt,   F = f − ½ g² score
 
@@ -94,15 +94,15 @@ def log_likelihood(
         score: ∇ log p_t(x), learned or exact, differentiable in x.
         x: Points, shape (batch, *event), float32 or float64, in the units of the data.
         solver: Of the flow, one that takes any drift (TorchDiffEq, Heun, EulerMaruyama);
-            TorchDiffEq("dopri5", rtol=1e-6, atol=1e-6) unless said. A tolerance holds in the root
+            TorchDiffEq("dopri5", rtol=1e-6, atol=1e-6) by default. A tolerance holds in the root
             mean square over the batch. On 1,000 points of a mixture in the plane these give the
             mean to 6e-6 nats and the worst point to 5e-3 in 120-165 evaluations; "dopri8" with
             1e-9 gives every point to 3e-9 in 440-600.
         divergence: "exact"; for events of many numbers Hutchinson(probes, noise) or
             HutchPlusPlus(probes).
         rng: Seed of the probes, generator or None.
-        prior_log_prob: log p_T in nats of float64 latents, (batch, *event) to (batch,); the SDE's
-            prior unless said.
+        prior_log_prob: log p_T in nats of float64 latents, (batch, *event) to (batch,); by default
+            that of the SDE's prior.
         differentiable: Whether gradients flow from log p to x and to what the score holds, such as
             a network's weights; the graph of the whole solve is then kept in memory. If None,
             where x requires grad.
@@ -113,7 +113,7 @@ def log_likelihood(
     Raises:
         TypeError: If an argument is of the wrong kind.
         ValueError: If something does not fit, or the score is not finite where it begins.
-        SolverError: If an adaptive solver cannot go on.
+        SolverError: If an adaptive solver cannot continue.
         NonFiniteError: If a trajectory or log p is not finite.
 
     Reference:
@@ -175,7 +175,7 @@ def log_likelihood(
 def _check_solver(
     solver: Solver, flow: ReverseSDE, pair: FlowWithDivergence, ends: Tensor
 ) -> None:
-    """Refuses a solver that looks inside reverse dynamics, which the pair (x, ℓ) are no more."""
+    """Refuse a solver that looks inside reverse dynamics: the pair (x, ℓ) is not one."""
     if not isinstance(solver, Solver):
         return  # which simulate refuses
     try:
@@ -190,7 +190,7 @@ def _check_solver(
 
 
 def _divergence(divergence: object) -> Divergence:
-    """How the divergence is found, or a refusal."""
+    """Return the divergence that an argument names; raises if it names none."""
     if is_word(divergence, ["exact"]):
         return ExactTrace()
     if not isinstance(divergence, Divergence):

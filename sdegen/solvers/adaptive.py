@@ -54,7 +54,7 @@ _GROWTH, _SAFETY = 5.0, 0.9
 class AdaptiveHeun(DiffusionSolver):
     """Euler–Heun with an error test for each trajectory; two evaluations a try.
 
-    For reverse dynamics of a linear SDE, whose score takes one time for each trajectory.
+    For reverse dynamics of a Gaussian path, whose score takes one time for each trajectory.
 
     Args:
         rtol: Relative tolerance of a step, > 0.
@@ -97,7 +97,7 @@ class AdaptiveHeun(DiffusionSolver):
         return memory.failure
 
     def _why(self, run: _Run, start: float, end: float) -> str:
-        """What to say of a block that has lost trajectories."""
+        """Return the message about a block that has lost trajectories."""
         first = int(run.lost.nonzero()[0])
         t, number = float(run.t[first]), f"{int(run.lost.sum())} of {len(run.lost)} trajectories"
         if bool(run.blind[first]):
@@ -146,7 +146,7 @@ class _Run:
         self.depth = torch.zeros(n, dtype=torch.long, device=device)
 
     def go(self, start: float, end: float) -> None:
-        """Takes every trajectory from one time to the next."""
+        """Take every trajectory from one time to the next."""
         sense, least = (1.0 if end > start else -1.0), 1e-12 * abs(end - start)
         preferred = self.h
         self._begin(torch.minimum(preferred, torch.full_like(self.h, abs(end - start))))
@@ -173,7 +173,7 @@ class _Run:
         self.h = preferred
 
     def _attempt(self, sense: float, low: float, high: float) -> tuple[State, Tensor]:
-        """Heun's state after the step that is tried, and E."""
+        """Return Heun's state after the tried step, and its error E."""
         x, w = self.x, self.w
         t, s = self.t, (self.t + sense * self.h).clamp(low, high)
         t, s, dt = t.to(x), s.to(x), expand((sense * self.h).to(x), x)
@@ -189,12 +189,12 @@ class _Run:
         return heun, error.to(self.t).nan_to_num(nan=float("inf"), posinf=float("inf"))
 
     def _begin(self, h: Tensor) -> None:
-        """A step of length h for all, nothing known of its noise yet."""
+        """Begin a step of length h for all, with none of its noise drawn."""
         self.h, self.w = h, self._normal() * expand(h.sqrt().to(self.x), self.x)
         self.depth = torch.zeros_like(self.depth)  # what waited was shorter than a rounding
 
     def _next(self, refused: Tensor, taken: Tensor, wish: Tensor, fresh: Tensor) -> None:
-        """The next tries: first halves of what was refused, what waits, and steps of their own."""
+        """Set the next tries: first halves of refused steps, waiting halves, and new steps."""
         z, x = self._normal(), self.x
         half = 0.5 * self.h
         first = 0.5 * self.w + expand((0.5 * self.h.sqrt()).to(x), x) * z
@@ -217,7 +217,7 @@ class _Run:
         self.h, self.w = h, w
 
     def _normal(self) -> State:
-        """z ~ N(0, I), or 0 where the noise is off."""
+        """Return z ~ N(0, I), or 0 where the noise is off."""
         return (
             torch.zeros_like(self.x)
             if self.noise is None
@@ -226,5 +226,5 @@ class _Run:
 
 
 def _rows(mask: Tensor, x: State) -> Tensor:
-    """One truth for each trajectory, broadcastable to x."""
+    """Return one bool for each trajectory, broadcastable to x."""
     return mask.reshape(mask.shape + (1,) * (x.ndim - 1))

@@ -88,7 +88,7 @@ class AngularAdams(Multistep):
         substeps: Equal steps between any two of the times.
 
     Raises:
-        TypeError: If order is no int.
+        TypeError: If order is not an int.
         ValueError: If it is not 1 … 6, or data_std not finite and > 0.
 
     Reference:
@@ -109,7 +109,7 @@ class AngularAdams(Multistep):
             raise ValueError(f"order must be 1 … {_MOST}, but is {self.order}.")
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
-        """Refuses what is no flow of a linear SDE.
+        """Raise if this is not the flow of a Gaussian path.
 
         Raises:
             ValueError: Saying what to pass.
@@ -122,7 +122,7 @@ class AngularAdams(Multistep):
             )
 
     def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
-        """One row for each step; a correction is a part of the step that begins with it."""
+        """Return one row for each step; a correction is a part of the step that begins with it."""
         circle = Circle(self.reversal(sde).kernel, nodes, self.data_std)
         steps = len(nodes) - 1
         predicted = _integrals(circle.phi, 0, self.order, steps)
@@ -143,7 +143,7 @@ class AngularAdams(Multistep):
 
 
 def _integrals(phi: Tensor, ahead: int, most: int, steps: int) -> Tensor:
-    """∫ of the Lagrange polynomials through nodes i, i − 1, …, at most `most`; (steps, most).
+    """Integrate the Lagrange polynomials through at most `most` nodes i, i − 1, …; (steps, most).
 
     From φ_i to φ_{i+1} for ahead = 0; for ahead = 1 from φ_{i−1} to φ_i, zero where i = 0.
     """

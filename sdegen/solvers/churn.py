@@ -51,7 +51,7 @@ class Churn:
         scale: S_noise > 0; a little above 1 makes up for what a network loses of the variance.
 
     Raises:
-        TypeError: If one of them is no number.
+        TypeError: If one of them is not a number.
         ValueError: If a number is out of range.
 
     Reference:
@@ -73,7 +73,7 @@ class Churn:
         check_positive("scale", self.scale)
 
     def gammas(self, r: Tensor) -> Tensor:
-        """γ of the steps that begin at r, shape of r."""
+        """Return γ of the steps that begin at r, shape of r."""
         gamma = min(self.amount / len(r), _MOST)
         return gamma * ((r >= self.low) & (r <= self.high)).to(r)
 
@@ -94,11 +94,11 @@ class _TwoStage(DiffusionSolver, FixedStep, SplitStep):
             )
 
     def is_stochastic(self, sde: SDE) -> bool:
-        """Noise-free dynamics are stirred, too, where there is churn."""
+        """Return True for noise-free dynamics, too, where there is churn."""
         return self.churn.amount > 0 or super().is_stochastic(sde)
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
-        """Refuses dynamics other than the ReverseSDE of a GaussianPath, and noise of two kinds.
+        """Refuse dynamics other than the ReverseSDE of a GaussianPath, and noise of two kinds.
 
         Raises:
             ValueError: Saying what to pass.
@@ -115,7 +115,7 @@ class _TwoStage(DiffusionSolver, FixedStep, SplitStep):
 
     @abstractmethod
     def _second(self, r: Tensor, end: Tensor) -> Tensor:
-        """r of the second evaluation in steps from r to end, shape of both."""
+        """Return r of the second evaluation in steps from r to end, shape of both."""
 
     orders: ClassVar[Orders] = Orders(flow=2, additive=(1, 1), multiplicative=None)
     evaluations: ClassVar[int] = 2
@@ -180,7 +180,7 @@ class _TwoStage(DiffusionSolver, FixedStep, SplitStep):
         return _Stir(self), _Flow(self)
 
     def _stirred(self, kernel: Kernel, r: Tensor, latest: float) -> tuple[Tensor, Tensor]:
-        """r̂ of each step, no later than the latest time, and the width of its stir."""
+        """Return r̂ of each step, no later than the latest time, and the width of its stir."""
         most = kernel.sigma(r.new_tensor(latest)) / kernel.alpha(r.new_tensor(latest))
         gamma = self.churn.gammas(r[:-1])
         hot = torch.minimum(r[:-1] * (1 + gamma), torch.maximum(most, r[:-1]))
@@ -192,7 +192,7 @@ class KarrasHeun(_TwoStage):
     """Heun's method for dy/dr = ε, with churn: the stochastic sampler of EDM.
 
     Args:
-        churn: Noise that is stirred in before each step; none unless said.
+        churn: Noise that is stirred in before each step; none by default.
         substeps: Equal steps between any two of the times.
 
     Reference:
@@ -203,7 +203,7 @@ class KarrasHeun(_TwoStage):
     _weight: ClassVar[float] = 0.5
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
-        """Refuses η > 0, too: it would evaluate beyond the last time."""
+        """Refuse η > 0, too: it would evaluate beyond the last time."""
         eta = self.reversal(sde).eta
         if eta > 0:
             raise ValueError(
@@ -224,7 +224,7 @@ class DPM2(_TwoStage):
     η of the `ReverseSDE` makes the steps ancestral, in the measure of DDIM, 0 ≤ η ≤ 1.
 
     Args:
-        churn: Noise that is stirred in before each step, for η = 0; none unless said.
+        churn: Noise that is stirred in before each step, for η = 0; none by default.
         substeps: Equal steps between any two of the times.
 
     Reference:
@@ -288,7 +288,7 @@ class _Stir(Solver):
         return diffuse(x, noise.normal(), memory[i]), memory
 
     def is_stochastic(self, sde: SDE) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
 
@@ -306,16 +306,16 @@ class _Flow(Solver):
     def step(
         self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory
     ) -> tuple[State, _Memory]:
-        """Go."""
+        """Take the step of `whole_step`, without a stir."""
         return self.whole_step.step(sde, x, i, None, memory)
 
     def is_stochastic(self, sde: SDE) -> bool:
-        """Never."""
+        """Return False."""
         return False
 
 
 def _times_at(kernel: Kernel, r: Tensor, nodes: Tensor) -> Tensor:
-    """The times between the first and the last node at which σ/α is r, by bisection."""
+    """Return the times between the first and the last node at which σ/α is r, by bisection."""
     low, high = sorted((float(nodes[0].detach()), float(nodes[-1].detach())))
     found = kernel.time_of_log_nsr(r.detach().log(), low, high)
     if not r.requires_grad:

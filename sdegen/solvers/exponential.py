@@ -1,6 +1,6 @@
 """Coefficients of the exponential Adams methods: reverse dynamics with the score as a polynomial.
 
-In y = x/α, on the clock r = σ/α, the reverse dynamics of a linear SDE are
+In y = x/α, on the clock r = σ/α, the reverse dynamics of a Gaussian path are
 
     dy = c ε dr + η dB,      c = 1 + η²,      B of variance |d(r²)|,      ε = −σ score = (y − x0)/r
 
@@ -30,7 +30,7 @@ the closed forms (φ-functions) cancel where steps are short. All of it is compu
 the loop, in float64. With one node, L_0 = 1, the three predictions agree for η = 0: X_0 and E_0
 are then those of DDIM, whatever m is.
 
-What is assumed: σ/α is strictly monotone along the nodes, and the noise is that of a linear SDE.
+What is assumed: σ/α is strictly monotone along the nodes, and the SDE is a Gaussian path.
 
 References:
     Zhang and Chen 2023 (DEIS), eqs. (11) and (15), arXiv:2204.13902; Lu et al. 2022, eq. (9) of
@@ -129,14 +129,14 @@ class Integrals:
         return len(self.lam) - 1
 
     def decay(self, start: Tensor, end: Tensor) -> Tensor:
-        """A from node `start` to node `end`, index tensors of one shape."""
+        """Return A from node `start` to node `end`, index tensors of one shape."""
         scale = self._log_scale(self.lam)
         return (
             self.alpha[end] / self.alpha[start] * torch.exp(self._c * (scale[end] - scale[start]))
         )
 
     def noise(self) -> Tensor:
-        """S of each step, shape (steps,)."""
+        """Return S of each step, shape (steps,)."""
         if self.eta == 0:
             return torch.zeros_like(self.lam[:-1])
         i = torch.arange(self.steps)
@@ -145,7 +145,7 @@ class Integrals:
         return self.eta * self.alpha[1:] * torch.sqrt(2 * squared)
 
     def weights(self, start: Tensor, end: Tensor, seen: Tensor, rule: Rule = "exact") -> Tensor:
-        """X_j and E_j of steps from node `start` to node `end`.
+        """Return X_j and E_j of steps from node `start` to node `end`.
 
         Args:
             start: Indices of nodes, shape (m,).
@@ -166,13 +166,13 @@ class Integrals:
         return torch.einsum("bmg,mgk->bmk", both, _lagrange(self.lam[seen], lam))
 
     def on_states_and_scores(self, weights: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """P and Q from X and E, with x0 = (x + σ² score)/α and ε = −σ score."""
+        """Return P and Q from X and E, with x0 = (x + σ² score)/α and ε = −σ score."""
         alpha, sigma = self.alpha[seen], self.sigma[seen]
         of_x0, of_eps = weights
         return of_x0 / alpha, of_x0 * sigma.square() / alpha - of_eps * sigma
 
     def _points(self, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Points λ, weights dλ, and log(m_s/m) of the quadrature, shape (m, points)."""
+        """Return points λ, weights dλ, and log(m_s/m) of the quadrature, shape (m, points)."""
         first, last = self.lam[start][:, None], self.lam[end][:, None]
         longest = float((last - first).detach().abs().max()) if len(first) else 0.0
         fractions, weights = _composite(min(max(math.ceil(longest / _LONGEST), 1), _MOST))
@@ -181,7 +181,7 @@ class Integrals:
 
 
 def _lagrange(nodes: Tensor, at: Tensor) -> Tensor:
-    """L_j of nodes (m, k) at points (m, g), shape (m, g, k)."""
+    """Return L_j of nodes (m, k) at points (m, g), shape (m, g, k)."""
     k = nodes.shape[1]
     gaps = nodes[:, :, None] - nodes[:, None, :]
     basis = []
@@ -194,7 +194,7 @@ def _lagrange(nodes: Tensor, at: Tensor) -> Tensor:
 
 @cache
 def _composite(panels: int) -> tuple[Tensor, Tensor]:
-    """Points in [0, 1] and weights of a composite Gauss–Legendre rule."""
+    """Return points in [0, 1] and weights of a composite Gauss–Legendre rule."""
     x, w = np.polynomial.legendre.leggauss(_POINTS)
     points = (np.arange(panels)[:, None] + 0.5 * (x + 1)) / panels
     weights = np.tile(0.5 * w / panels, panels)

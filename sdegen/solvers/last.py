@@ -42,7 +42,7 @@ class FinalDenoising(DiffusionSolver, FixedStep):
         solver: What takes the steps.
 
     Raises:
-        TypeError: If solver is no solver of fixed steps.
+        TypeError: If solver is not a solver of fixed steps.
         ValueError: If it denoises its last state itself.
 
     Reference:
@@ -60,7 +60,7 @@ class FinalDenoising(DiffusionSolver, FixedStep):
         object.__setattr__(self, "substeps", self.solver.substeps)
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
-        """Refuses dynamics without a kernel, times that end in noise, and what `solver` refuses.
+        """Refuse dynamics without a kernel, times that end in noise, and what `solver` refuses.
 
         Raises:
             ValueError: Saying what to pass.
@@ -76,11 +76,11 @@ class FinalDenoising(DiffusionSolver, FixedStep):
             )
 
     def is_stochastic(self, sde: SDE) -> bool:
-        """What the solver does."""
+        """Return whether the solver draws noise."""
         return self.solver.is_stochastic(sde)
 
     def nodes(self, times: Tensor) -> Tensor:
-        """Those of the solver."""
+        """Return the nodes of the solver."""
         return self.solver.nodes(times)
 
     @property
@@ -116,7 +116,7 @@ class FinalDenoising(DiffusionSolver, FixedStep):
 
 
 def _chain_denoises(sde: AncestralChain) -> str:
-    """What to pass instead, since the step of a chain that ends at the data is Tweedie's."""
+    """Return what to pass instead: the step of a chain that ends at the data is Tweedie's."""
     start = float(sde.chain.times[0])
     if float(sde.chain.sigmas[0]) == 0:
         return (

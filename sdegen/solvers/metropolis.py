@@ -52,7 +52,7 @@ LogDensity = Callable[[State, Time], Tensor]
 def mala_step(
     x: State, t: Tensor, score: ScoreFn, log_prob: LogDensity, h: Tensor, z: State, u: State
 ) -> tuple[State, Tensor]:
-    """One Metropolis-adjusted Langevin step in p_t.
+    """Take one Metropolis-adjusted Langevin step in p_t.
 
     Args:
         x: States, shape (batch, *event).
@@ -87,7 +87,7 @@ def mala_step(
 
 
 def _lost(x: State, score: State, log_prob: Tensor, t: Tensor) -> Tensor:
-    """Which trajectories have no finite score, shape (batch,); refuses a density that is none."""
+    """Mark trajectories without a finite score, shape (batch,); raises if log_prob is NaN or ∞."""
     if log_prob.shape != x.shape[:1]:
         raise ValueError(
             f"log_prob must return shape ({len(x)},), one number for each state, but returned "
@@ -111,12 +111,12 @@ class MetropolisCorrector(DiffusionSolver, FixedStep):
 
     Args:
         log_prob: log p_t(x) up to a constant in x, shape (batch,).
-        predictor: Takes the step; EulerMaruyama() unless said.
+        predictor: Takes the step; EulerMaruyama() by default.
         corrector_steps: Langevin steps after it, two evaluations of the score each.
         step_size: h/σ(t)², > 0.
 
     Raises:
-        TypeError: If log_prob is no function, predictor no solver of fixed steps, or
+        TypeError: If log_prob is not a function, predictor not a solver of fixed steps, or
             corrector_steps no int.
         ValueError: If corrector_steps < 1, step_size is not finite and > 0, or the predictor has
             substeps or ends with a denoised state.
@@ -146,7 +146,7 @@ class MetropolisCorrector(DiffusionSolver, FixedStep):
         check_positive("step_size", self.step_size)
 
     def is_stochastic(self, sde: SDE) -> bool:
-        """Always: the corrector does."""
+        """Return True: the corrector draws noise."""
         return True
 
     def check(self, sde: SDE, nodes: Tensor) -> None:

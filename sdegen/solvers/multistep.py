@@ -99,10 +99,10 @@ class Multistep(DiffusionSolver, FixedStep):
 
     @abstractmethod
     def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
-        """The coefficients of a run.
+        """Return the coefficients of a run.
 
         Args:
-            sde: `ReverseSDE` of a linear SDE.
+            sde: `ReverseSDE` of a Gaussian path.
             nodes: Shape (steps + 1,), float64; gradients flow through them.
 
         Returns:
@@ -192,7 +192,7 @@ class ExponentialAdams(Multistep):
         substeps: Equal steps between any two of the times.
 
     Raises:
-        TypeError: If order is no int.
+        TypeError: If order is not an int.
         ValueError: If it is not 1 … 4, or a word is misspelt or does not go with the order.
 
     Reference:
@@ -217,7 +217,7 @@ class ExponentialAdams(Multistep):
             )
 
     def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
-        """One row for each step; see `Multistep.coefficients`."""
+        """Return one row for each step; see `Multistep.coefficients`."""
         inner = self.reversal(sde)
         integrals = Integrals(inner.kernel, inner.eta, nodes, self.prediction)
         return _table(integrals, self.order, self.order, self.rule)
@@ -236,7 +236,7 @@ class ExponentialAdamsMoulton(Multistep):
         substeps: Equal steps between any two of the times.
 
     Raises:
-        TypeError: If order is no int.
+        TypeError: If order is not an int.
         ValueError: If it is not 2 … 4, or prediction is misspelt.
 
     Reference:
@@ -253,7 +253,7 @@ class ExponentialAdamsMoulton(Multistep):
         _check_word("prediction", self.prediction, get_args(Prediction))
 
     def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
-        """One row for each step; see `Multistep.coefficients`."""
+        """Return one row for each step; see `Multistep.coefficients`."""
         inner = self.reversal(sde)
         integrals = Integrals(inner.kernel, inner.eta, nodes, self.prediction)
         return _table(integrals, self.order - 1, self.order, "exact")
@@ -288,7 +288,7 @@ class LinearMultistep(Multistep):
             )
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
-        """Refuses another grid, another α or σ on it, and another η.
+        """Refuse another grid, another α or σ on it, and another η.
 
         Raises:
             ValueError: Naming the first time that differs.
@@ -327,12 +327,12 @@ class LinearMultistep(Multistep):
                 )
 
     def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
-        """The table."""
+        """Return the table."""
         return self.table
 
 
 def _table(integrals: Integrals, ahead: int, order: int, rule: Rule) -> Coefficients:
-    """Coefficients of a predictor of `ahead` nodes, which makes a method of `order`.
+    """Return the coefficients of a predictor of `ahead` nodes, which makes a method of `order`.
 
     Where order > ahead, every step from node order − 1 on begins with a correction. Before that,
     nodes 1 … order − 2 are corrected all the way from node 0, so that the start is as good as the
@@ -365,7 +365,7 @@ def _table(integrals: Integrals, ahead: int, order: int, rule: Rule) -> Coeffici
 
 
 def _by_nodes_seen(integrals: Integrals, most: int, width: int, rule: Rule) -> Tensor:
-    """X and E of explicit steps, each through as many nodes as there are behind it."""
+    """Return X and E of explicit steps, each through as many nodes as there are behind it."""
     i, parts = torch.arange(integrals.steps), []
     for k in range(1, most + 1):
         rows = i[k - 1 :] if k == most else i[k - 1 : k]
@@ -375,7 +375,7 @@ def _by_nodes_seen(integrals: Integrals, most: int, width: int, rule: Rule) -> T
 
 
 def _terms(states: Tensor, scores: Tensor) -> list[list[_Term]]:
-    """(nodes back, 0 for a state or 1 for a score, coefficient) of each step, zeros left out."""
+    """Return (nodes back, 0 for state or 1 for score, coefficient) of each step without zeros."""
     both = torch.stack([states, scores], 2)
     # a coefficient that is zero but free has a gradient
     used = torch.stack([(part != 0) | part.requires_grad for part in (states, scores)], 2).tolist()
@@ -391,7 +391,7 @@ def _terms(states: Tensor, scores: Tensor) -> list[list[_Term]]:
 
 
 def _plus(total: State, terms: list[_Term], seen: Sequence[tuple[State, State]]) -> State:
-    """Adds multiples of states and scores behind, of those that there are; total is written to."""
+    """Add multiples of the past states and scores that exist to `total`, in place."""
     for j, kind, coefficient in terms:
         if j < len(seen):
             part = seen[j][kind]
@@ -403,7 +403,7 @@ def _plus(total: State, terms: list[_Term], seen: Sequence[tuple[State, State]])
 
 
 def _check_order(order: object, least: int) -> None:
-    """Refuses an order that there is not."""
+    """Raise if there is no method of this order."""
     if isinstance(order, bool) or not isinstance(order, int):
         raise TypeError(f"order must be an int, but is {type(order).__name__}.")
     if not least <= order <= _MOST:
@@ -411,7 +411,7 @@ def _check_order(order: object, least: int) -> None:
 
 
 def _check_word(name: str, word: object, words: tuple[str, ...]) -> None:
-    """Refuses a word that is none of these, with the nearest one."""
+    """Raise with the nearest of `words` if this is not one of them."""
     if is_word(word, words):
         return
     known = _ELSEWHERE | {one: one for one in words}

@@ -73,7 +73,7 @@ class Heun(OneStep):
     """
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
-        """Refuses multiplicative noise, which the average would read as Stratonovich."""
+        """Refuse multiplicative noise, which the average would read as Stratonovich."""
         super().check(sde, nodes)
         if sde.noise == "multiplicative":
             raise ValueError(
@@ -122,7 +122,7 @@ class DDIM(DiffusionSolver, FixedStep):
     evaluations: ClassVar[int] = 1
 
     def begin(self, sde: SDE, nodes: Tensor) -> tuple[ScoreAt, list[_Coefficients]]:
-        """The update in y, multiplied out: x_s = (α_s/α_t) x + α_s (√… − λ_t) ε̂ + α_s η√v z."""
+        """Multiply out the update in y: x_s = (α_s/α_t) x + α_s (√… − λ_t) ε̂ + α_s η√v z."""
         inner = self.reversal(sde)
         score = inner.along(nodes)
         alpha, sigma = inner.kernel.alpha(nodes), inner.kernel.sigma(nodes)
@@ -163,10 +163,10 @@ class PredictorCorrector(FixedStep):
         substeps: Equal steps between any two of the times.
         corrector_steps: Langevin steps after each predictor step.
         snr: r, the signal-to-noise ratio of a corrector step, in (0, 1).
-        predictor: Takes the step, with the noise that η says; EulerMaruyama() unless said.
+        predictor: Takes the step, with the noise that η says; EulerMaruyama() by default.
 
     Raises:
-        TypeError: If corrector_steps is no int, or predictor no solver of fixed steps.
+        TypeError: If corrector_steps is not an int, or predictor not a solver of fixed steps.
         ValueError: If a number is out of range, or the predictor has substeps or ends with a
             denoised state.
 
@@ -186,11 +186,11 @@ class PredictorCorrector(FixedStep):
             raise ValueError(f"snr must lie in (0, 1), but is {self.snr:g}.")
 
     def is_stochastic(self, sde: SDE) -> bool:
-        """Always: the corrector does."""
+        """Return True: the corrector draws noise."""
         return True
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
-        """Refuses dynamics without a score, and what the predictor refuses."""
+        """Refuse dynamics without a score, and all that the predictor refuses."""
         super().check(sde, nodes)
         self.predictor.check(sde, nodes)
         if sde.denoising is None:
@@ -239,6 +239,6 @@ class _Corrected(NamedTuple):
 
 
 def _mean_norm(x: State) -> Tensor:
-    """The mean norm of the trajectories that are finite: one that is lost must not stop all."""
+    """Return the mean norm of the finite trajectories: a diverged one must not stop all."""
     norms = torch.linalg.vector_norm(x.flatten(1), dim=1)
     return torch.where(norms.isfinite(), norms, torch.nan).nanmean()

@@ -1,6 +1,6 @@
 """Grids of times for generation: where the steps from t_max down to t_min go.
 
-A grid is uniform in some function of t that says how hard a stretch is. For a linear SDE with
+A grid is uniform in some function of t that says how hard a stretch is. For a Gaussian path with
 kernel α, σ that is often the noise-to-signal ratio σ/α, which grows with t, or λ = log(α/σ), half
 the log of the signal-to-noise ratio. Every grid is a float64 tensor of steps + 1 times, decreasing
 from t_max to t_min, both met exactly, and goes to `simulate` as `times`.
@@ -46,10 +46,10 @@ _MOST = 50  # steps up to which every node is looked at; longer grids are that o
 
 
 def uniform(sde: GaussianPath, steps: int) -> Tensor:
-    """Equal steps in t: t_i = t_max + (i/N)(t_min − t_max).
+    """Return equal steps in t: t_i = t_max + (i/N)(t_min − t_max).
 
     Args:
-        sde: Any linear SDE.
+        sde: Any Gaussian path.
         steps: N ≥ 1.
 
     Reference:
@@ -60,10 +60,10 @@ def uniform(sde: GaussianPath, steps: int) -> Tensor:
 
 
 def quadratic(sde: GaussianPath, steps: int) -> Tensor:
-    """Equal steps in √t: t_i = (√t_max + (i/N)(√t_min − √t_max))²; more of them near the data.
+    """Return equal steps in √t, more near the data: t_i = (√t_max + (i/N)(√t_min − √t_max))².
 
     Args:
-        sde: Any linear SDE.
+        sde: Any Gaussian path.
         steps: N ≥ 1.
 
     Reference:
@@ -73,18 +73,18 @@ def quadratic(sde: GaussianPath, steps: int) -> Tensor:
 
 
 def power(sde: GaussianPath, steps: int, rho: float = 2.5) -> Tensor:
-    """Equal steps in t^{1/ρ}: t_i = (t_max^{1/ρ} + (i/N)(t_min^{1/ρ} − t_max^{1/ρ}))^ρ.
+    """Return equal steps in t^{1/ρ}: t_i = (t_max^{1/ρ} + (i/N)(t_min^{1/ρ} − t_max^{1/ρ}))^ρ.
 
     ρ = 1 is `uniform`, ρ = 2 `quadratic`. ρ = 5/2 is the one rule that benchmarks/samplers.py
     takes for the flow of a VP-SDE of linear β, from 1 to 200 evaluations.
 
     Args:
-        sde: Any linear SDE.
+        sde: Any Gaussian path.
         steps: N ≥ 1.
         rho: ρ > 0.
 
     Raises:
-        TypeError: If sde is no GaussianPath, or rho no number.
+        TypeError: If sde is not a GaussianPath, or rho not a number.
         ValueError: If rho is not finite and > 0.
     """
     _check(sde, rho)
@@ -92,10 +92,10 @@ def power(sde: GaussianPath, steps: int, rho: float = 2.5) -> Tensor:
 
 
 def log_snr(sde: GaussianPath, steps: int) -> Tensor:
-    """Equal steps in λ(t) = log(α/σ).
+    """Return equal steps in λ(t) = log(α/σ).
 
     Args:
-        sde: Any linear SDE.
+        sde: Any Gaussian path.
         steps: N ≥ 1.
 
     Reference:
@@ -108,17 +108,17 @@ def log_snr(sde: GaussianPath, steps: int) -> Tensor:
 
 
 def karras(sde: GaussianPath, steps: int, rho: float = 7.0) -> Tensor:
-    """Equal steps in r^{1/ρ}, r = σ/α.
+    """Return equal steps in r^{1/ρ}, r = σ/α.
 
     r_i = (r_max^{1/ρ} + (i/N)(r_min^{1/ρ} − r_max^{1/ρ}))^ρ
 
     Args:
-        sde: Any linear SDE.
+        sde: Any Gaussian path.
         steps: N ≥ 1.
         rho: ρ > 0; 1 is uniform in r, large ρ tends to `log_snr`.
 
     Raises:
-        TypeError: If sde is no GaussianPath, or rho no number.
+        TypeError: If sde is not a GaussianPath, or rho not a number.
         ValueError: If rho is not finite and > 0.
 
     Reference:
@@ -130,15 +130,15 @@ def karras(sde: GaussianPath, steps: int, rho: float = 7.0) -> Tensor:
 
 
 def angle(sde: GaussianPath, steps: int, data_std: float = 1.0) -> Tensor:
-    """Equal steps in φ = arctan(σ/(s α)), the angle of `AngularAdams`, s = data_std.
+    """Return equal steps in φ = arctan(σ/(s α)), the angle of `AngularAdams`, s = data_std.
 
     Args:
-        sde: Any linear SDE.
+        sde: Any Gaussian path.
         steps: N ≥ 1.
         data_std: s > 0, standard deviation of the data.
 
     Raises:
-        TypeError: If sde is no GaussianPath, or data_std no number.
+        TypeError: If sde is not a GaussianPath, or data_std not a number.
         ValueError: If data_std is not finite and > 0.
 
     Reference:
@@ -183,7 +183,7 @@ def auto(
     solver: FixedStep | None = None,
     rng: Rng = None,
 ) -> Tensor:
-    """The grid of `made_for`, which see: made from the flow itself, for whatever path.
+    """Return the grid of `made_for`, made from the flow itself, for any path.
 
     It costs 400 evaluations of the score for each of 48 pilot states, and about 50 N more, or 90 N
     without a solver, with N ≤ 50 steps.
@@ -215,7 +215,7 @@ def made_for(
     solver: FixedStep | None = None,
     rng: Rng = None,
 ) -> MadeGrid:
-    """A grid made for one flow, and for the solver that will walk on it.
+    """Make a grid for one flow, and for the solver that will use it.
 
     The nodes are those of the best of some rules: uniform, power, Karras (ρ = 3, 7, 15), log-SNR,
     equal angles, and equal shares of the third derivative of ε̂; judged by the error of the solver
@@ -223,7 +223,7 @@ def made_for(
     theory.
 
     Args:
-        flow: The probability flow, ReverseSDE(sde, score, eta=0.0) of a linear SDE.
+        flow: The probability flow, ReverseSDE(sde, score, eta=0.0) of a Gaussian path.
         steps: N ≥ 1. More than 50 are those of 50, with nodes put between.
         x_T: Pilot states at t_max, shape (batch, *event). None draws 48 of the prior, where the
             shape of an event is known: of a trained or loaded `ScoreModel`, an `MLP`'s, the law of
@@ -236,7 +236,7 @@ def made_for(
         The grid, its solver, its error on the pilot, and what it cost.
 
     Raises:
-        TypeError: If flow is no ReverseSDE, or solver none of fixed steps.
+        TypeError: If flow is not a ReverseSDE, or solver not one of fixed steps.
         ValueError: If the flow is noisy or has no kernel, the solver draws noise or does not solve
             it, or the shape of an event is not known.
     """
@@ -276,7 +276,7 @@ def made_for(
 
 
 def _checked_flow(flow: object, steps: object) -> GaussianPath:
-    """The forward SDE of a probability flow, once nothing is found that does not fit."""
+    """Return the forward SDE of a probability flow; raises if flow or steps do not fit."""
     check_count("steps", steps)
     if not isinstance(flow, ReverseSDE):
         raise TypeError(
@@ -297,7 +297,7 @@ def _checked_flow(flow: object, steps: object) -> GaussianPath:
 
 
 def _pilot_states(flow: ReverseSDE, sde: GaussianPath, rng: Rng) -> State:
-    """48 states of the prior, float64, if the shape of an event is known."""
+    """Draw 48 states of the prior, float64; raises if the shape of an event is unknown."""
     event = getattr(flow.score, "event_shape", None)
     if event is None:
         raise ValueError(
@@ -308,7 +308,7 @@ def _pilot_states(flow: ReverseSDE, sde: GaussianPath, rng: Rng) -> State:
 
 
 def _check(sde: object, rho: object = 1.0, name: str = "rho") -> None:
-    """Refuses what is no linear SDE, and a ρ that is no number > 0."""
+    """Raise if sde is not a Gaussian path, or ρ not a number > 0."""
     if not isinstance(sde, GaussianPath):
         raise TypeError(
             "sde must be the forward SDE, a GaussianPath such as VP(…), but is "
@@ -320,12 +320,12 @@ def _check(sde: object, rho: object = 1.0, name: str = "rho") -> None:
 
 
 def _count(sde: GaussianPath, steps: int) -> int:
-    """steps, once `time_grid` has not refused it."""
+    """Return steps; raises as `time_grid` does."""
     return len(sde.time_grid(steps)) - 1
 
 
 def powers(first: float, last: float, steps: int, rho: float) -> Tensor:
-    """(first^{1/ρ} + (i/N)(last^{1/ρ} − first^{1/ρ}))^ρ, both ends met exactly; N ≥ 1."""
+    """Return (first^{1/ρ} + (i/N)(last^{1/ρ} − first^{1/ρ}))^ρ, both ends met exactly; N ≥ 1."""
     a, b = first ** (1 / rho), last ** (1 / rho)
     fraction = torch.linspace(0.0, 1.0, steps + 1, dtype=torch.float64)
     values = torch.pow(a + fraction * (b - a), rho)
@@ -338,16 +338,16 @@ def _ends(sde: GaussianPath) -> Tensor:
 
 
 def _log_ratios(sde: GaussianPath, t: Tensor) -> Tensor:
-    """log(σ/α) = −λ, shape of t."""
+    """Return log(σ/α) = −λ, shape of t."""
     return sde.kernel.log_ratio(t)
 
 
 def _invert(sde: GaussianPath, log_ratios: Tensor) -> Tensor:
-    """The times at which log(σ/α) takes these values, by bisection of [t_min, t_max]."""
+    """Return the times at which log(σ/α) takes these values, by bisection of [t_min, t_max]."""
     return sde.kernel.time_of_log_nsr(log_ratios, sde.t_min, sde.t_max)
 
 
 def _between(sde: GaussianPath, times: Tensor) -> Tensor:
-    """The grid with its ends put exactly where they belong."""
+    """Return the grid with its ends set exactly to t_max and t_min."""
     times[0], times[-1] = sde.t_max, sde.t_min
     return times

@@ -73,7 +73,7 @@ class TorchDiffEq(Solver):
         check_positive("atol", self.atol)
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
-        """Refuses noisy dynamics."""
+        """Refuse noisy dynamics."""
         super().check(sde, nodes)
         if sde.noise != "none":
             raise ValueError(
@@ -82,7 +82,7 @@ class TorchDiffEq(Solver):
             )
 
     def check_freeze(self) -> None:
-        """Refuse to go on without some of the trajectories."""
+        """Raise rather than continue without some of the trajectories."""
         raise ValueError(
             "TorchDiffEq has one step size for all trajectories and cannot go on without "
             "some of them: use Heun(substeps=…) with on_nonfinite='freeze'."
@@ -109,7 +109,7 @@ class TorchDiffEq(Solver):
         return Failure(memory.lost, self._why(memory), memory.t)
 
     def _why(self, flow: _Flow) -> str:
-        """What went wrong where, and what to do."""
+        """Return the message: where the solver failed, why, and what to do."""
         lost, largest = flow.lost, f"|x| is up to {flow.largest:.3g}"
         if lost.any():
             what = (
@@ -216,7 +216,7 @@ class _Flow:
         return self._last if self._sense > 0 else -self._last
 
     def callback_step(self, t: Tensor, x: State, dt: Tensor) -> None:
-        """A step of size dt > 0 is about to be tried from (t, x)."""
+        """Note that a step of size dt > 0 is about to be tried from (t, x)."""
         self.t = self._sense * float(t.detach())
         if not float(t.detach()) + float(dt.detach()) > float(t.detach()):
             self._stop(x)  # the step size underflows: t + dt = t
@@ -228,7 +228,7 @@ class _Flow:
             raise SolverStopped
 
     def _check(self, x: State) -> None:
-        """An error estimate relative to an infinite state is 0: such a step was accepted."""
+        """Raise at an infinite state: the error relative to it is 0, and the step was accepted."""
         if not torch.isfinite(x.detach()).all():
             self._stop(x)
 
@@ -241,4 +241,4 @@ class _Flow:
 
 
 def _nothing(t: Tensor, x: State, dt: Tensor) -> None:
-    """What is done after a step was taken or refused."""
+    """Do nothing after a step was taken or refused."""

@@ -67,7 +67,7 @@ class TorchSDE(Solver):
         substeps: Equal steps between any two of the times.
 
     Raises:
-        TypeError: If substeps is no int.
+        TypeError: If substeps is not an int.
         ValueError: If the method is not one of these, or substeps < 1.
 
     Reference:
@@ -90,7 +90,7 @@ class TorchSDE(Solver):
         check_count("substeps", self.substeps)
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
-        """Refuses noise-free dynamics, and multiplicative noise for Stratonovich methods."""
+        """Refuse noise-free dynamics, and multiplicative noise for Stratonovich methods."""
         super().check(sde, nodes)
         if sde.noise == "none":
             raise ValueError(
@@ -113,7 +113,7 @@ class TorchSDE(Solver):
             )
 
     def nodes(self, times: Tensor) -> Tensor:
-        """The times, with substeps − 1 nodes more between any two."""
+        """Return the times, with substeps − 1 nodes more between any two."""
         return refine(times, self.substeps)
 
     @property
@@ -181,12 +181,12 @@ class _Steps:
         return after
 
     def f(self, u: Tensor, y: Tensor) -> Tensor:
-        """Drift on the clock of the steps, flat."""
+        """Return the drift on the clock of the steps, flat."""
         drift = torch.mul(self._sde.drift(self._state(y), self._time(u)), self._dts[self._step])
         return drift if self._flat else drift.flatten(1)
 
     def _g(self, u: Tensor, y: Tensor) -> Tensor:
-        """Diffusion on the clock of the steps, flat."""
+        """Return the diffusion on the clock of the steps, flat."""
         root, sigma = self._roots[self._step], self._sde.constant_noise
         if sigma is not None:
             if self._constant is None or self._constant[0] != root:
@@ -197,11 +197,11 @@ class _Steps:
         return g.to(x).expand_as(x).flatten(1)
 
     def _state(self, y: Tensor) -> State:
-        """The state in its own shape."""
+        """Return the state in its own shape."""
         return y if self._flat else y.reshape(self._shape)
 
     def _time(self, u: Tensor) -> Tensor:
-        """The time at u in the present step; exact at both ends."""
+        """Return the time at u in the present step; exact at both ends."""
         part = float(u) - self._step
         if part == 0.0:
             return self._ts[self._step]
@@ -216,7 +216,7 @@ class _DiagonalSteps(_Steps):
     noise_type = "diagonal"
 
     def g(self, u: Tensor, y: Tensor) -> Tensor:
-        """Diffusion, flat; with a derivative, where y asks for one that autograd does not see."""
+        """Return the diffusion, flat; with its derivative where y needs one unseen by autograd."""
         if self._sde.noise == "additive" or not (y.requires_grad and torch.is_grad_enabled()):
             return self._g(u, y)
         return with_slope(lambda state: self._g(u, state), y)
@@ -228,7 +228,7 @@ class _AdditiveSteps(_Steps):
     noise_type = "additive"
 
     def g_prod(self, u: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """Diffusion times v, flat."""
+        """Return the diffusion times v, flat."""
         return self._g(u, y) * v
 
 
@@ -246,7 +246,7 @@ class _Increments(torchsde.BaseBrownian):  # type: ignore[misc]
     def __call__(
         self, ta: Tensor, tb: Tensor | None = None, return_U: bool = False, return_A: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """W over the step [ta, ta + 1]; with return_U also ∫(W_u − W_ta) du = W/2 + z/√12."""
+        """Return W over [ta, ta + 1]; with return_U also ∫(W_u − W_ta) du = W/2 + z/√12."""
         w = self.noise.normal().flatten(1)
         if not return_U:
             return w

@@ -30,16 +30,16 @@ class Energy(Protocol):
     """U(x), as a `Potential` has it."""
 
     def energy(self, x: State) -> Tensor:
-        """U(x), shape (batch,)."""
+        """Return U(x), shape (batch,)."""
 
 
 def check_belief(
     density: Density | None, potential: Energy | None, temperature: float, grid: Grid
 ) -> None:
-    """Refuses what can be no belief.
+    """Raise if this is neither an energy nor a density.
 
     Raises:
-        TypeError: If density is no `Density`, or potential has no energy.
+        TypeError: If density is not a `Density`, or potential has no energy.
         ValueError: If the density is negative, not finite or not of mass 1 on the grid, if U is
             not finite or has another shape, or temperature is not > 0.
     """
@@ -80,7 +80,7 @@ def check_belief(
 def density_check(
     density: Density, exact: DensityPath | None, grid: Grid, limits: Limits
 ) -> Check:
-    """The law of the SDE at the last time against a density."""
+    """Check the law of the SDE at the last time against a density."""
     name = "total variation between the SDE and the believed density"
     if exact is None:
         return Check.skipped(name, limits.belief, "the SDE has no Fokker–Planck density.")
@@ -105,7 +105,7 @@ def boltzmann_checks(
     limits: Limits,
     boundary: GridBoundaryLike | None = None,
 ) -> list[Check]:
-    """The stationary density against e^{−U/T}, and whether it was reached."""
+    """Check the stationary density against e^{−U/T}, and whether it was reached."""
     name = "total variation between the stationary density and e^(−U/T)"
     energy = potential.energy(grid.nodes[:, None])
     believed = Density(grid.nodes, torch.exp(-(energy - energy.min()) / temperature)).normalized()
@@ -141,7 +141,7 @@ def boltzmann_checks(
 
 
 def _why_not_boltzmann(stationary: Density, energy: Tensor, temperature: float) -> str:
-    """Whether it is another temperature, or another force."""
+    """Return a remark: another temperature, or another force."""
     text = "The SDE settles in another density than e^(−U/T): "
     weight = torch.where(stationary.p > 1e-12 * stationary.p.max(), stationary.p, 0.0)
     weight = weight / weight.sum()

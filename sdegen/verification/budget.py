@@ -51,10 +51,10 @@ class NoisedLaw(Protocol):
     """The law of the data under an SDE, known at every t: `GaussianMixture.noised(sde)`."""
 
     def score(self, x: State, t: Time) -> State:
-        """∇ log p_t(x)."""
+        """Return ∇ log p_t(x)."""
 
     def log_prob(self, x: State, t: Time) -> Tensor:
-        """log p_t(x), shape (batch,)."""
+        """Return log p_t(x), shape (batch,)."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def error_budget(
     prior: Density | None = None,
     sampler: AncestralChain | None = None,
 ) -> ErrorBudget:
-    """Takes the error of a sampler of one-dimensional data apart.
+    """Split the error of a sampler of one-dimensional data into its causes.
 
     Args:
         sde: What noises the data.
@@ -121,7 +121,7 @@ def error_budget(
         grid: Uniform nodes.
         times: The sampler's, decreasing, for example sde.time_grid(50).
         eta: η of the `ReverseSDE`; 0 is the probability flow.
-        solver: How the sampler moves, EulerMaruyama() unless said; whatever `ChainDensity` takes.
+        solver: How the sampler moves, EulerMaruyama() by default; whatever `ChainDensity` takes.
             The last step of `FinalDenoising`, to t = 0, is part of the discretisation.
         prior: Density that sampling starts from; N(0, prior_std²) if None.
         sampler: Ancestral chain of the same score, `DDPM.discretize(sde, N).reverse(score)`, if
@@ -133,7 +133,7 @@ def error_budget(
         The parts and the whole.
 
     Raises:
-        TypeError: If sde is no linear SDE, or law knows no noised law.
+        TypeError: If sde is not a Gaussian path, or law has no noised law.
         ValueError: If the grid does not hold the laws, if the score rounds to float32, if the
             sampler has another score, or if something is refused that `ChainDensity` or
             `FokkerPlanck` refuse.
@@ -168,7 +168,7 @@ def error_budgets(
     solver: FixedStep | None = None,
     prior: Density | None = None,
 ) -> dict[int, ErrorBudget]:
-    """The error budgets of a sampler with several numbers of steps; arguments as `error_budget`'s.
+    """Return error budgets of a sampler for several numbers of steps; see `error_budget`.
 
     What does not depend on the steps is computed once.
 
@@ -215,7 +215,7 @@ class _Laws:
     accuracy: float
 
     def budget(self, final: Density) -> ErrorBudget:
-        """The budget of a sampler whose samples have the density `final`."""
+        """Return the budget of a sampler whose samples have the density `final`."""
         densities = (*self.continuous, final)
         causes = ("early stopping", "prior mismatch", "score error", "time discretisation")
         early, mismatch, wrong, steps = (
@@ -234,7 +234,7 @@ def _laws(
     eta: float,
     prior: Density | None,
 ) -> _Laws:
-    """The laws before the last one."""
+    """Return the laws before the last one."""
     start, end = ends.tolist()
     exact, judged = ReverseSDE(sde, law.score, eta), ReverseSDE(sde, score, eta)
     _check_precision(score, grid, 0.5 * (start + end))
@@ -251,7 +251,7 @@ def _laws(
 
 
 def _check_kinds(sde: object, law: object, grid: object) -> None:
-    """Refuses what has no prior, and what knows no noised law."""
+    """Refuse an SDE without a prior, and a law without `prob` or `score`."""
     if not hasattr(sde, "prior_std"):
         raise TypeError(
             f"sde must be a GaussianPath, such as VP, but is {type(sde).__name__}: what a sampler "
@@ -266,7 +266,7 @@ def _check_kinds(sde: object, law: object, grid: object) -> None:
 
 
 def _in_double(score: ScoreFn) -> ScoreFn:
-    """The same score, of a copy in float64 where it is a method of a module or a module itself."""
+    """Return the same score, from a float64 copy if it is a module or a method of one."""
     if isinstance(score, ModelScore):
         return score.in_double()
     if isinstance(score, torch.nn.Module):
@@ -279,7 +279,7 @@ def _in_double(score: ScoreFn) -> ScoreFn:
 
 
 def _check_precision(score: ScoreFn, grid: Grid, t: float) -> None:
-    """Refuses a score that rounds its argument to float32, which adaptive steps would follow."""
+    """Refuse a score that rounds its argument to float32, which adaptive steps would follow."""
     time = torch.tensor(t, dtype=torch.float64)
     x = grid.nodes[:, None] + 1e-3  # nodes may be such that float32 holds them
     with torch.no_grad():
@@ -294,12 +294,12 @@ def _check_precision(score: ScoreFn, grid: Grid, t: float) -> None:
 
 
 def _part(cause: str, p: Density, q: Density) -> Part:
-    """The distances between two laws."""
+    """Return the distances between two laws."""
     return Part(cause, total_variation(p, q), wasserstein(p, q), kullback_leibler(p, q))
 
 
 def _at(law: NoisedLaw, grid: Grid, t: float) -> Density:
-    """The exact law at t, or a refusal if the grid cuts it or cannot show it."""
+    """Return the exact law at t; raises if the grid cuts it or cannot resolve it."""
     x = grid.nodes
     density = Density(x, law.log_prob(x[:, None], torch.tensor(t, dtype=x.dtype)).exp().detach())
     mass = float(density.mass)
@@ -314,7 +314,7 @@ def _at(law: NoisedLaw, grid: Grid, t: float) -> Density:
 def _continuous(
     reverse: ReverseSDE, grid: Grid, prior: Density, start: float, end: float
 ) -> Density:
-    """The law of reverse dynamics in continuous time."""
+    """Return the law of reverse dynamics in continuous time."""
     if reverse.noise == "none":
         return carried_by_flow(reverse, prior, start, end)
     return FokkerPlanck(reverse, grid).solve(prior, [start, end]).final

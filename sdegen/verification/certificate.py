@@ -129,14 +129,14 @@ def certify(
     rng: Rng = None,
     progress: bool = False,
 ) -> Certificate:
-    """Certifies trajectories, or a solver, against what is believed of them.
+    """Certify trajectories, or a solver, against the laws that their SDE implies.
 
     Args:
         sde: The equation that the trajectories should follow, with a state of shape (batch, 1).
         grid: Uniform nodes on which densities are computed.
         p0: Density at times[0] on the grid, or a point.
         times: Times at which trajectories are judged, the first being the start.
-        solver: How the trajectories move; EulerMaruyama() unless said.
+        solver: How the trajectories move; EulerMaruyama() by default.
         simulated: What is simulated, if it is not `sde` itself.
         path: Trajectories that were simulated at these times, from p0; if None, they are now.
         potential: U of a stationary density e^{−U/T} that is believed: a `Potential`, or whatever
@@ -228,7 +228,7 @@ def certify(
 
 
 def _check_start(p0: object, grid: object) -> None:
-    """Refuses a grid that is none, and a start that is none on it."""
+    """Raise if grid is not a grid, or the start not one on it."""
     if not hasattr(grid, "nodes") or not hasattr(grid, "point"):
         raise TypeError(
             f"grid must be a Grid, but is {type(grid).__name__}; pass Grid(low, high, cells)."
@@ -247,7 +247,7 @@ def _check(
     trajectories: int,
     limits: Limits,
 ) -> None:
-    """Refuses arguments that are none, or contradict each other."""
+    """Raise if arguments have wrong types, or contradict each other."""
     if not 0 < false_alarm < 1:
         raise ValueError(f"false_alarm must lie in (0, 1), but is {false_alarm:g}.")
     if isinstance(trajectories, bool) or not isinstance(trajectories, int):
@@ -310,7 +310,7 @@ def _chain_law(
     times: Tensor,
     boundary: GridBoundaryLike | None,
 ) -> tuple[DensityPath | None, str]:
-    """The law of the chain, or why there is none."""
+    """Return the law of the chain, or why there is none."""
     try:
         return chain_law(sde, grid, solver, p0, times, boundary), ""  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
@@ -324,7 +324,7 @@ def _density(
     times: Tensor,
     boundary: GridBoundaryLike | None,
 ) -> tuple[DensityPath | None, str, DensityPath | None]:
-    """The Fokker–Planck density, or why there is none, and the same on half the spacing."""
+    """Return the Fokker–Planck density, or why there is none, and the same on half the spacing."""
     fine = Grid(grid.low, grid.high, 2 * grid.cells)
     start = p0 if isinstance(p0, int | float) else refined(p0, fine)
     try:
@@ -342,7 +342,7 @@ def _density(
 
 
 def _edge(law: DensityPath, grid: Grid, limits: Limits) -> Check:
-    """How much of the law the grid cuts."""
+    """Check how much of the law the grid cuts."""
     ratio = edge_ratio(law)
     high = bool((law.p[:, -1] > law.p[:, 0])[int(ratio.argmax())])
     return Check.of_value(
@@ -357,7 +357,7 @@ def _edge(law: DensityPath, grid: Grid, limits: Limits) -> Check:
 def _resolution(
     exact: DensityPath | None, refined: DensityPath | None, why: str, limits: Limits
 ) -> Check:
-    """What half the spacing changes."""
+    """Check what half the spacing changes."""
     name = "total variation when the grid is refined"
     if exact is None or refined is None:
         return Check.skipped(name, limits.resolution, why)
@@ -383,7 +383,7 @@ def _step(
     sound: bool,
     unbridged: bool,
 ) -> Check:
-    """The bias of the step."""
+    """Check the bias of the step."""
     name = "total variation between the chain and the SDE"
     if chain is None or exact is None:
         return Check.skipped(name, limits.step, why)
@@ -424,7 +424,7 @@ def _simulated(
     seed: int,
     boundary: BoundaryLike | None,
 ) -> Trajectory:
-    """Trajectories from p0, which is drawn from by its quantiles."""
+    """Simulate trajectories from p0, whose quantiles are the starts."""
     if isinstance(p0, int | float):
         x0 = torch.full((count,), float(p0), dtype=torch.float64)
     else:
@@ -436,7 +436,7 @@ def _simulated(
 
 
 def _finite(path: Trajectory) -> Check:
-    """Trajectories that were lost."""
+    """Check that no trajectory diverged."""
     lost = int((path.nonfinite | ~path.states.isfinite().all(0)[:, 0]).sum())
     return Check.of_value(
         "share of trajectories that were lost",
@@ -448,14 +448,14 @@ def _finite(path: Trajectory) -> Check:
 
 
 def _kept(path: Trajectory) -> Tensor:
-    """The states of trajectories that were not lost, shape (T, kept, 1)."""
+    """Return the states of finite trajectories, shape (T, finite, 1)."""
     return path.states[:, ~path.nonfinite & path.states.isfinite().all(0)[:, 0]]
 
 
 def _samples(
     path: Trajectory, law: DensityPath, false_alarm: float, ends: GridBoundary | None
 ) -> list[Check]:
-    """The tests of all times but the first."""
+    """Test the samples at all times but the first."""
     states, checks = _kept(path), []
     for k in range(1, len(law)):
         when, left = float(law.times[k]), _unabsorbed(states[k], ends)
@@ -475,7 +475,7 @@ def _samples(
 
 
 def _unabsorbed(x: Tensor, ends: GridBoundary | None) -> Tensor:
-    """The states of shape (n, 1) that sit on no absorbing wall."""
+    """Return the states of shape (n, 1) that sit on no absorbing wall."""
     if ends is None:
         return x
     inside = torch.ones(len(x), dtype=torch.bool)
@@ -495,7 +495,7 @@ def _suspects(
     times: Tensor,
     boundary: GridBoundaryLike | None,
 ) -> list[str]:
-    """Mistakes whose law the trajectories follow."""
+    """Return the mistakes whose law the trajectories follow."""
     states = _kept(path)
     if states.shape[1] == 0:
         return []
@@ -517,7 +517,7 @@ def _sentence(
     false_alarm: float,
     ends: GridBoundary | None,
 ) -> str:
-    """What the checks say together, and what they could not have seen."""
+    """Sum up the checks, and what they could not have detected."""
     failed = [check for check in checks if check.verdict == "failed"]
     n = len(path.nonfinite)
     if not failed:

@@ -68,7 +68,7 @@ class ChainDensity:
 
     Args:
         dynamics: SDE, ReverseSDE or DDPM chain with a one-dimensional state, (batch, 1).
-        grid: Uniform nodes; the density must vanish at both ends, where they are no walls.
+        grid: Uniform nodes; the density must vanish at both ends, unless they are walls.
         solver: A one-step method, affine in one draw: EulerMaruyama, DDIM, KarrasHeun, …, and
             Heun where there is no noise; or a linear multistep method. After either there may be
             `FinalDenoising`: the last density is then that of the denoised state.
@@ -78,7 +78,7 @@ class ChainDensity:
 
     Raises:
         ValueError: If the grid is not uniform, or the boundary none.
-        TypeError: If the solver has no fixed steps, or grid is none.
+        TypeError: If the solver has no fixed steps, or grid is not a Grid.
 
     Reference:
         Gardiner 2009, Stochastic Methods, eq. (3.2.3).
@@ -124,13 +124,13 @@ class ChainDensity:
             )
 
     def _ends(self) -> GridBoundary | None:
-        """What the walls do, None where there are none."""
+        """Return the boundary of the grid, None without walls."""
         if self.boundary is None:
             return None
         return boundary_of_grid(self.boundary, self.grid, physical_walls=True)
 
     def _check_ends(self) -> None:
-        """Refuses walls whose law is not built.
+        """Refuse boundaries whose law is not implemented.
 
         Raises:
             ValueError: If one moves or is left out, the noise vanishes at a reflecting one, or the
@@ -164,7 +164,7 @@ class ChainDensity:
             )
 
     def run(self, p0: Density | float, times: Tensor | Sequence[float]) -> DensityPath:
-        """Propagates a density through the steps of the solver.
+        """Propagate a density through the steps of the solver.
 
         Args:
             p0: Density at times[0] on the grid's nodes; a number is a start at that point.
@@ -185,7 +185,7 @@ class ChainDensity:
         return path
 
     def _unjudged(self, p0: Density | float, times: Tensor | Sequence[float]) -> DensityPath:
-        """What `run` returns, however much of it the grid cuts."""
+        """Return what `run` returns, without a check of how much the grid cuts."""
         ts = check_times(times)
         check_dynamics(self.dynamics, self.solver, ts, None)
         with torch.no_grad():
@@ -207,7 +207,7 @@ class ChainDensity:
         return DensityPath(ts, torch.from_numpy(np.stack(kept)), self.grid.nodes)
 
     def _laws(self, nodes: Tensor, p0: Array, point: float | None) -> Iterator[Array]:
-        """The densities after each step, shape (n,) each."""
+        """Yield the densities after each step, shape (n,) each."""
         ends = self._ends()
         line = Line(self.grid.nodes.numpy())
         if ends is not None:
@@ -223,7 +223,7 @@ class ChainDensity:
     def _open_laws(
         self, line: Line, solver: FixedStep, nodes: Tensor, p0: Array, point: float | None
     ) -> Iterator[Array]:
-        """The densities after each step, before the last state is denoised."""
+        """Yield the densities after each step, before the last state is denoised."""
         if not isinstance(solver, Multistep):
             return self._forgetful(line, _Steps(self.dynamics, solver, nodes), p0, point)
         steps, inner = solver.coefficients(self.dynamics, nodes), self.dynamics.denoising
@@ -246,7 +246,7 @@ class ChainDensity:
     def _forgetful(
         self, line: Line, steps: _Steps, p0: Array, point: float | None
     ) -> Iterator[Array]:
-        """The densities after each step of a one-step method."""
+        """Yield the densities after each step of a one-step method."""
         if point is not None and not steps.noisy:
             raise ValueError(
                 "there is no noise, so that a start at a point stays a point; pass a density."
@@ -265,7 +265,7 @@ class ChainDensity:
             yield p if at is None else self.grid.point(at).p.numpy()
 
     def _judge_stirred(self, p: Array) -> None:
-        """Refuses a density that the grid cuts within a step, where no one sees it."""
+        """Refuse a density that the grid cuts within a step."""
         ratio = max(p[0], p[-1]) / p.max()
         if not ratio <= _EDGE_WARNS:
             raise ValueError(
@@ -275,7 +275,7 @@ class ChainDensity:
             )
 
     def _start(self, p0: Density | float) -> tuple[Array, float | None]:
-        """The start's nodal values, and where it is if it is a point."""
+        """Return the start's nodal values, and where it is if it is a point."""
         x = self.grid.nodes
         if (start := start_point(p0)) is not None:
             return self.grid.point(start).p.numpy(), start
@@ -302,7 +302,7 @@ class ChainDensity:
         return p.numpy(), None
 
     def _judge_edges(self, path: DensityPath) -> None:
-        """Warns of, or refuses, a density that reaches beyond the grid."""
+        """Warn of, or refuse, a density that reaches beyond the grid."""
         ratio = edge_ratio(path)
         k = int(ratio.argmax())
         if float(ratio[k]) <= _EDGE_WARNS:
@@ -318,7 +318,7 @@ class ChainDensity:
 
 
 def _closed(line: Line, laws: Iterator[Array], count: int, close: Map) -> Iterator[Array]:
-    """The densities after each step, of which the last is mapped once more."""
+    """Yield the densities after each step, the last one mapped once more."""
     for i, p in enumerate(laws):
         if i < count - 1:
             yield p
@@ -329,14 +329,14 @@ def _closed(line: Line, laws: Iterator[Array], count: int, close: Map) -> Iterat
 
 
 def start_point(p0: object) -> float | None:
-    """The point of a start that is one number: Python's, NumPy's or a 0-d tensor; else None."""
+    """Return the point of a start that is one number (Python's, NumPy's, 0-d tensor), or None."""
     if isinstance(p0, int | float | np.integer | np.floating):
         return float(p0)
     return float(p0) if isinstance(p0, Tensor) and p0.ndim == 0 else None
 
 
 def edge_ratio(path: DensityPath) -> Tensor:
-    """Density at the higher of both ends over its peak, shape (T,); 1 where nothing is left."""
+    """Return the density at its higher end over its peak, shape (T,); 1 where no mass is left."""
     peak = path.p.amax(1)
     return torch.where(peak > 0, path.p[:, [0, -1]].abs().amax(1) / peak, 1.0)
 
@@ -353,7 +353,7 @@ class _Steps:
             self._check_memory(solver, nodes)
 
     def at(self, i: int) -> Iterator[_Moments]:
-        """The parts of step i, one after the other."""
+        """Yield the parts of step i in order."""
         for part, memory in self._parts:
 
             def step(
@@ -406,7 +406,7 @@ class _Moments:
     noisy: bool
 
     def __call__(self, x: Array) -> tuple[Array, Array]:
-        """m and |s| at x, both of x's shape.
+        """Return m and |s| at x, both of x's shape.
 
         Raises:
             ValueError: If the step is not affine in one draw, or not finite.
@@ -429,7 +429,7 @@ class _Moments:
         return m, np.abs(s)
 
     def _with(self, x: Array, z: float) -> Array:
-        """The state after the step, with the same draw for all."""
+        """Return the state after the step, with the same draw for all."""
         state = torch.from_numpy(np.ascontiguousarray(x))[:, None]
         noise = _OneDraw(torch.full_like(state, z), self.name) if self.noisy else None
         after = self.step(state, noise)[:, 0].numpy()

@@ -39,7 +39,7 @@ class Check:
 
     @classmethod
     def of_value(cls, name: str, value: float, threshold: float, remark: str) -> Check:
-        """Judges a number that no chance is in; the remark is kept if it fails."""
+        """Judge a number without randomness; the remark is kept if it fails."""
         passed = value <= threshold  # NaN fails
         return cls(
             name,
@@ -51,7 +51,7 @@ class Check:
 
     @classmethod
     def skipped(cls, name: str, threshold: float, why: str) -> Check:
-        """What could not be judged."""
+        """Return a check that could not be judged."""
         return cls(name, float("nan"), threshold, "not judged", remark=why)
 
     def __str__(self) -> str:

@@ -17,20 +17,20 @@ _KNOWN = 1e-18  # of the peak: below it a computed law is cut off
 
 
 def total_variation(p: Density, q: Density) -> float:
-    """½ ∫ |p − q| dx, between 0 and 1."""
+    """Return ½ ∫ |p − q| dx, between 0 and 1."""
     x, p, q = _shared(p, q)
     return 0.5 * float(torch.trapezoid((p.p - q.p).abs(), x))
 
 
 def wasserstein(p: Density, q: Density) -> float:
-    """Wasserstein-1, ∫ |F_p − F_q| dx, in units of x."""
+    """Return the Wasserstein-1 distance ∫ |F_p − F_q| dx, in units of x."""
     x, p, q = _shared(p, q)
     gap = torch.cumulative_trapezoid(p.p - q.p, x)
     return float(torch.trapezoid(torch.nn.functional.pad(gap, (1, 0)).abs(), x))
 
 
 def kullback_leibler(p: Density, q: Density) -> float:
-    """∫ p log(p/q) dx in nats, or a lower bound of it.
+    """Return ∫ p log(p/q) dx in nats, or a lower bound of it.
 
     A law that was computed is not known below 1e-18 of its peak. Where q is less, it is taken for
     that: if q vanishes where p does not, the divergence is infinite, and what is returned is 41
@@ -44,7 +44,7 @@ def kullback_leibler(p: Density, q: Density) -> float:
 
 
 def _shared(p: Density, q: Density) -> tuple[Tensor, Density, Density]:
-    """The nodes of both, and both with values that are finite at every wall.
+    """Return the common nodes, and both densities with finite values at every wall.
 
     Raises:
         ValueError: If they are not the same.

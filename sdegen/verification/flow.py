@@ -24,7 +24,7 @@ _RELATIVE, _ABSOLUTE = 1e-10, 1e-12
 
 
 def carried_by_flow(sde: SDE, p0: Density, start: float, end: float) -> Density:
-    """The density at `end` of a noise-free SDE that has p0 at `start`.
+    """Return the density at `end` of a noise-free SDE that has p0 at `start`.
 
     Args:
         sde: Dynamics without noise, with a state of shape (batch, 1).

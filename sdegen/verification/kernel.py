@@ -79,11 +79,11 @@ class Line:
         )
 
     def after(self, p: Array, moments: Moments) -> Array:
-        """The density after a step with moments m and s, shape (n,).
+        """Return the density after a step with moments m and s, shape (n,).
 
         Raises:
             ValueError: If the density is not resolved, the kernel too narrow, noise is there at
-                some x and not at others, or a noise-free step is no map.
+                some x and not at others, or a noise-free step is not one to one.
         """
         alive = np.flatnonzero(p > _ALIVE * p.max())
         if len(alive) == 0:
@@ -120,7 +120,7 @@ class Line:
         return self._scattered(weight, *moments(fine))
 
     def from_point(self, x0: float, moments: Moments) -> Array:
-        """The density a noisy step after a start at x0: the kernel itself.
+        """Return the density after one noisy step from x0: the kernel itself.
 
         Raises:
             ValueError: If the step has no noise.
@@ -136,18 +136,18 @@ class Line:
         return np.asarray(np.exp(-0.5 * z * z) / (math.sqrt(2 * math.pi) * s[0]))
 
     def point_after(self, x0: float, moments: Moments) -> float | None:
-        """Where a start at x0 is after a step without noise; None after one with noise."""
+        """Return the state after a noise-free step from x0, or None if the step has noise."""
         m, s = moments(np.array([x0]))
         return float(m[0]) if s[0] == 0 else None
 
     def alive(self, p: Array, more: int = 0) -> slice:
-        """The nodes from the first to the last at which a density is any, and some more."""
+        """Return the slice from the first to the last node with density, widened by `more`."""
         there = np.flatnonzero(p > _ALIVE * p.max())
         first, last = (int(there[0]), int(there[-1])) if len(there) else (0, len(p) - 1)
         return slice(max(first - more, 0), min(last + more + 1, len(p)))
 
     def refinement(self, m: Array, s: Array, where: Index | None = None) -> int:
-        """How many times finer the nodes must be for a kernel N(y; m, s²) as a function of x.
+        """Return the factor by which nodes must be refined for N(y; m, s²) as a function of x.
 
         Raises:
             ValueError: If that is too many.
@@ -164,7 +164,7 @@ class Line:
         return max(refine, 1)
 
     def check_resolved(self, p: Array) -> None:
-        """Refuses a density, or one in each column, that its nodes do not describe."""
+        """Refuse a density, or one in each column, that its nodes do not resolve."""
         loss = interpolation_loss(p, cut=self.walls is not None)
         if loss > _COARSE * p.max():
             raise ValueError(
@@ -174,7 +174,7 @@ class Line:
             )
 
     def _check_smooth(self, p: Array) -> None:
-        """Refuses a density between walls that every other node does not nearly describe."""
+        """Refuse a density between walls that every other node does not nearly resolve."""
         x, y = self.x, make_interp_spline(self.x[::2], p[::2], k=DEGREE)
         between = slice(1, len(x) - 1 + len(x) % 2, 2)
         loss = float(np.abs(y(x[between]) - p[between]).max()) / 2 ** (DEGREE + 1)
@@ -186,7 +186,7 @@ class Line:
             )
 
     def _panels(self, here: slice, m: Array, s: Array) -> tuple[Array, Array]:
-        """Points and weights of Gauss's rule from the first to the last node of a slice."""
+        """Return points and weights of Gauss's rule from the first to the last node of a slice."""
         x = self.x[here]
         if len(x) == 1:
             return x, np.full(1, self.h)
@@ -205,7 +205,7 @@ class Line:
         return points.ravel(), (half * _GAUSS_W).ravel()
 
     def _folded(self, weight: Array, m: Array, s: Array, start: Array) -> Array:
-        """Σ_i weight_i N(y; m_i, s_i²) at the nodes, with what the walls send back."""
+        """Return Σ_i weight_i N(y; m_i, s_i²) at the nodes, with what the walls send back."""
         if self.walls is None:
             return self._scattered(weight, m, s)
         n, (low, high) = len(self.x), self.walls
@@ -233,7 +233,7 @@ class Line:
         return np.asarray(out)
 
     def _scattered(self, weight: Array, m: Array, s: Array, start: Array | None = None) -> Array:
-        """Σ_i weight_i N(y; m_i, s_i²) at every node y, each kernel as far as it reaches.
+        """Return Σ_i weight_i N(y; m_i, s_i²) at every node y, each kernel as far as it reaches.
 
         Args:
             weight: Shape (k,).
@@ -275,10 +275,10 @@ class Line:
         return out
 
     def mapped(self, p: Array, m: Array, here: slice) -> tuple[Array, Callable[..., Array]]:
-        """p(x(y)) |dx/dy| for a noise-free step y = m(x), and x(y) within the image.
+        """Return p(x(y)) |dx/dy| for a noise-free step y = m(x), and x(y) within the image.
 
         Raises:
-            ValueError: If the step is no map.
+            ValueError: If the step is not one to one.
         """
         x, slope = self.x[here], np.diff(m)
         if not ((slope > 0).all() or (slope < 0).all()):
@@ -298,7 +298,7 @@ class Line:
 
 
 def interpolation_loss(p: Array, *, cut: bool = False) -> float:
-    """What a spline of degree 7 through nodal values may miss of p between the nodes.
+    """Return the loss of a spline of degree 7 through nodal values, between the nodes.
 
     Args:
         p: Values on uniform nodes, shape (n,), or (n, k) for the worst of k columns.

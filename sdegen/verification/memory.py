@@ -52,7 +52,7 @@ def remembering_pair(
     p0: Array,
     point: float | None,
 ) -> Iterator[Array]:
-    """The densities of x_1, x_2, … of a method that remembers one state, with noise.
+    """Yield the densities of x_1, x_2, … of a method that remembers one state, with noise.
 
     Args:
         line: Nodes.
@@ -93,10 +93,10 @@ def remembering_pair(
 def remembering_flow(
     line: Line, steps: Coefficients, score: ScoreFn, times: Tensor, p0: Array
 ) -> Iterator[Array]:
-    """The densities of x_1, x_2, … of a method on noise-free dynamics; arguments as above.
+    """Yield the densities of x_1, x_2, … of a method on noise-free dynamics; arguments as above.
 
     Raises:
-        ValueError: If a step is no map, or the grid is too coarse.
+        ValueError: If a step is not one to one, or the grid is too coarse.
     """
     p, past = p0, [line.x]  # x_{i−j} where x_i is at the nodes
     for i in range(len(steps.decay)):
@@ -113,7 +113,7 @@ def remembering_flow(
 def _moved(
     line: Line, p: Array, past: list[Array], start: Array, fields: list[Field]
 ) -> tuple[Array, list[Array]]:
-    """The density after a noise-free step, and what is behind each node then.
+    """Return the density after a noise-free step, and the past of each node.
 
     Args:
         line: Nodes.
@@ -140,14 +140,14 @@ def _moved(
 
 
 def _fields(steps: Coefficients, score: ScoreFn, times: Tensor, i: int) -> list[Field]:
-    """A x, then P_j x + Q_j score(x, t_{i−j}) for each j."""
+    """Return A x, then P_j x + Q_j score(x, t_{i−j}) for each j."""
     decay = float(steps.decay[i])
     columns = range(min(i + 1, steps.states.shape[1]))
     return [lambda x: decay * x, *(_field(steps, score, times, i, j) for j in columns)]
 
 
 def _field(steps: Coefficients, score: ScoreFn, times: Tensor, i: int, j: int) -> Field:
-    """P_j x + Q_j score(x, t_{i−j})."""
+    """Return P_j x + Q_j score(x, t_{i−j})."""
     factor, weight, t = float(steps.states[i, j]), float(steps.scores[i, j]), times[i - j]
 
     def field(x: Array) -> Array:
@@ -166,7 +166,7 @@ def _field(steps: Coefficients, score: ScoreFn, times: Tensor, i: int, j: int) -
 
 
 def _gaussian(now: Field, shift: float, spread: float) -> Moments:
-    """The moments of a step that remembers nothing but a number."""
+    """Return the moments of a step from one number alone."""
     return lambda x: (now(x) + shift, np.full_like(x, spread))
 
 
@@ -201,7 +201,7 @@ class _Pair:
         return out
 
     def marginal(self) -> Array:
-        """∫ p_{i+1}(v, w) dv at nodes w, on v as fine as the kernel asks."""
+        """Return ∫ p_{i+1}(v, w) dv at nodes w, on v as fine as the kernel asks."""
         line, total = self.line, np.zeros(len(self.line.x))
         refine = _refinement(line, self.now, self.alive, self.spread)
         if refine == 1:
@@ -218,7 +218,7 @@ class _Pair:
         return total * (line.h / refine)
 
     def _spline(self, some: slice) -> BSpline:
-        """R(c, v) in c, for the nodes v of a slice."""
+        """Return R(c, v) in c, for the nodes v of a slice."""
         line, columns = self.line, self.before[:, some]
         here = line.alive(columns.max(1), _BORDER)
         u, weight = line.x[here], columns[here] * line.h
@@ -231,7 +231,7 @@ class _Pair:
         return make_interp_spline(c, _normal(c, m, s) @ weight, k=DEGREE)
 
     def _at(self, v: Array, spline: BSpline, coefficients: Array) -> Array:
-        """R(w − F(v), v), given the coefficients of a spline in c for each v."""
+        """Return R(w − F(v), v), given the coefficients of a spline in c for each v."""
         out = np.zeros((len(v), len(self.line.x)))
         low, high = spline.t[0], spline.t[-1]
         for k, shift in enumerate(self.now(v)):
@@ -242,11 +242,11 @@ class _Pair:
 
 
 def _refinement(line: Line, field: Field, here: slice, spread: float) -> int:
-    """How many times finer than the nodes points must be for N(·; field(x), spread²)."""
+    """Return the factor by which points must be finer than nodes for N(·; field(x), spread²)."""
     return line.refinement(field(line.x[here]), np.full(here.stop - here.start, spread))
 
 
 def _normal(y: Array, mean: Array, std: float) -> Array:
-    """N(y; mean, std²), shape (len(y), len(mean))."""
+    """Return N(y; mean, std²), shape (len(y), len(mean))."""
     z = (y[:, None] - mean[None]) / std
     return np.asarray(np.exp(-0.5 * z * z) / (math.sqrt(2 * math.pi) * std))

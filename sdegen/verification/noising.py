@@ -29,7 +29,7 @@ _NEAR = 1e-3  # relative: how near the steps must come to those of a mistake for
 
 
 def certify_noising(chain: SDE, sde: GaussianPath, times: Tensor) -> Certificate:
-    """Certifies that a noising chain is a linear SDE on a grid, without sampling.
+    """Certify that a noising chain is a Gaussian path on a grid, without sampling.
 
     Args:
         chain: Dynamics on integer times 0 … N: a DDPM chain, or one of your own.
@@ -76,7 +76,7 @@ def certify_noising(chain: SDE, sde: GaussianPath, times: Tensor) -> Certificate
 
 
 def _steps(chain: SDE, steps: Tensor) -> tuple[Tensor, Tensor]:
-    """a_k and b_k of every step, shapes (N,)."""
+    """Return a_k and b_k of every step, shapes (N,)."""
     x = torch.tensor([[0.0], [1.0], [2.0]], dtype=torch.float64)
     solver = EulerMaruyama()
     memory = solver.begin(chain, steps)
@@ -99,7 +99,7 @@ def _steps(chain: SDE, steps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _largest(name: str, gap: Tensor, remark: str) -> Check:
-    """The largest distance over k."""
+    """Check the largest distance over k."""
     k = int(gap.abs().argmax())
     return Check.of_value(
         name,
@@ -111,7 +111,7 @@ def _largest(name: str, gap: Tensor, remark: str) -> Check:
 
 
 def _remark(b: Tensor, sde: GaussianPath, times: Tensor) -> str:
-    """What the steps look like, if they are those of a known mistake."""
+    """Return a remark if the steps are those of a known mistake."""
     alpha, sigma = sde.alpha(times), sde.sigma(times)
     square = sigma[1:] ** 2 - (alpha[1:] / alpha[:-1] * sigma[:-1]) ** 2
     inner = b[1:-1] ** 2

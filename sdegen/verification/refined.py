@@ -26,7 +26,7 @@ def chain_law(
     times: Tensor,
     boundary: GridBoundaryLike | None = None,
 ) -> DensityPath:
-    """The law of a chain at the nodes of a grid, however much of it the grid cuts.
+    """Return the law of a chain at the nodes of a grid, however much of it the grid cuts.
 
     Raises:
         ValueError: As `ChainDensity.run` does; if every grid is too coarse, that of the first.
@@ -46,7 +46,7 @@ def chain_law(
 
 
 def refined(p0: Density, fine: Grid) -> Density:
-    """The same density on a finer grid, by a spline of degree 7."""
+    """Return the same density on a finer grid, by a spline of degree 7."""
     if fine.cells == len(p0.x) - 1:
         return p0
     p = make_interp_spline(p0.x.numpy(), p0.p.detach().double().numpy(), k=7)(fine.nodes.numpy())

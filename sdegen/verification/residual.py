@@ -31,7 +31,7 @@ __all__ = ["fp_residual"]
 
 
 def fp_residual(score: ScoreFn, sde: SDE, x: State, t: Time) -> State:
-    """ε(x, t), how far a score is from satisfying the score Fokker–Planck equation.
+    """Return ε(x, t), how far a score is from satisfying the score Fokker–Planck equation.
 
     Args:
         score: s(x, t), twice differentiable in x and once in t by autograd.
@@ -43,7 +43,7 @@ def fp_residual(score: ScoreFn, sde: SDE, x: State, t: Time) -> State:
         ε, same shape as x.
 
     Raises:
-        TypeError: If x is no tensor of floats.
+        TypeError: If x is not a tensor of floats.
         ValueError: If x has no batch axis, if the noise is multiplicative, or the score does not
             depend on x or t in a way that autograd sees.
     """
@@ -79,7 +79,7 @@ def fp_residual(score: ScoreFn, sde: SDE, x: State, t: Time) -> State:
 
 
 def _diagonal(field: State, y: State) -> Tensor:
-    """∂_i field_i for each coordinate, shape (batch, d)."""
+    """Return ∂_i field_i for each coordinate, shape (batch, d)."""
     columns = []
     for i in range(field[0].numel()):
         (row,) = torch.autograd.grad(
@@ -90,7 +90,7 @@ def _diagonal(field: State, y: State) -> Tensor:
 
 
 def _time_derivative(s: State, when: Tensor) -> State:
-    """∂_t s, one coordinate after the other."""
+    """Return ∂_t s, one coordinate after the other."""
     columns = []
     for i in range(s[0].numel()):
         (rate,) = torch.autograd.grad(

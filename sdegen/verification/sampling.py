@@ -47,7 +47,7 @@ _POWER = 0.9
 def sampling_checks(
     samples: State, law: Density, *, false_alarm: float, time: float | None = None
 ) -> tuple[Check, ...]:
-    """Tests samples against a law.
+    """Test samples against a law.
 
     Args:
         samples: Shape (n, 1), finite, independent.
@@ -77,7 +77,7 @@ def sampling_checks(
         )
 
     def bounded(name: str, value: float, floor: float, width: float) -> Check:
-        """A distance whose excess over floor is r with chance at most e^{−r²/(2 width²)}."""
+        """Check a distance whose excess over floor is r with chance ≤ e^{−r²/(2 width²)}."""
         excess = min(max(value - floor, 0.0) / width, 50.0)  # e^{−1250} is 0 already
         p_value = math.exp(-0.5 * excess**2)
         threshold = floor + width * math.sqrt(2 * math.log(1 / false_alarm))
@@ -136,7 +136,7 @@ def sampling_checks(
 def survivors_check(
     left: int, total: int, chance: float, *, false_alarm: float, time: float | None = None
 ) -> Check:
-    """The number that no wall has absorbed, against the mass of the law: exact, binomial.
+    """Test the number of survivors against the mass of the law: exact, binomial.
 
     Args:
         left: How many are left.
@@ -164,7 +164,7 @@ def survivors_check(
 
 
 def smallest_seen(law: Density, n: int, *, false_alarm: float) -> tuple[float, float]:
-    """The smallest error of the mean, and relative error of the spread, that n samples show.
+    """Return the smallest error of mean, and relative error of spread, that n samples show.
 
     Args:
         law: The density that they are tested against.
@@ -185,7 +185,7 @@ def smallest_seen(law: Density, n: int, *, false_alarm: float) -> tuple[float, f
     slopes = [torch.ones_like(y), 3 * y, 7.5 * y**2 - 1.5, 17.5 * y**3 - 7.5 * y]  # P_j'
 
     def size(move: Tensor) -> float:
-        """√Σ m_j² of a unit of the deformation x → x + move, dm_j = ∫ π_j'(u) p² move dx."""
+        """Return √Σ m_j² of the unit deformation x → x + move, dm_j = ∫ π_j'(u) p² move dx."""
         m = [
             math.sqrt(2 * j + 1) * 2 * float(torch.trapezoid(slope * p**2 * move, x))
             for j, slope in enumerate(slopes, 1)
@@ -197,14 +197,14 @@ def smallest_seen(law: Density, n: int, *, false_alarm: float) -> tuple[float, f
 
 
 def _kolmogorov(u: Tensor) -> float:
-    """sup |F_n(u) − u|."""
+    """Return sup |F_n(u) − u|."""
     n, ordered = len(u), u.sort().values
     steps = torch.arange(n + 1, dtype=u.dtype) / n
     return float(torch.maximum(steps[1:] - ordered, ordered - steps[:-1]).max())
 
 
 def _neyman(u: Tensor) -> float:
-    """n Σ_j (mean of √(2j + 1) P_j(2u − 1))², j = 1 … 4."""
+    """Return n Σ_j (mean of √(2j + 1) P_j(2u − 1))², j = 1 … 4."""
     y, before, now = 2 * u - 1, torch.ones_like(u), 2 * u - 1
     total = 0.0
     for j in range(1, _SMOOTH + 1):

@@ -63,7 +63,7 @@ def suspects_that_fit(
     times: Tensor,
     boundary: GridBoundaryLike | None = None,
 ) -> list[str]:
-    """Names the mistakes whose law the samples follow at times[-1], the likeliest first.
+    """Name the mistakes whose law the samples follow at times[-1], the likeliest first.
 
     Args:
         samples: States at times[-1], shape (n, 1).
@@ -93,7 +93,7 @@ def suspects_that_fit(
 def _suspects(
     sde: SDE, solver: FixedStep, times: Tensor
 ) -> Iterator[tuple[str, SDE, FixedStep, Tensor]]:
-    """Name, dynamics, solver and times of each."""
+    """Yield the name, dynamics, solver and times of each."""
     if sde.clock == "continuous":
         ends = times[[0, -1]]
         whole = replace(solver, substeps=solver.substeps * (len(times) - 1))
