@@ -62,10 +62,10 @@ class Circle(sg.GaussianPath):
     def sigma(self, t):
         return t / torch.sqrt(1 + t * t)
 
-    def rate(self, t):
+    def drift_rate(self, t):
         return -t / (1 + t * t)
 
-    def noise_rate(self, t):
+    def diffusion_rate(self, t):
         return torch.sqrt(2 * t) / (1 + t * t) ** 0.5
 
 

@@ -95,7 +95,7 @@ LINEAR = {
 def test_a_time_may_be_a_number(sde, as_user):
     """The same as a 0-d float64 tensor, for all that asks for a time."""
     t, x = torch.tensor(0.5, dtype=F64), torch.tensor([[0.3], [-0.7]])
-    for name in ("alpha", "sigma", "rate", "noise_rate"):
+    for name in ("alpha", "sigma", "drift_rate", "diffusion_rate"):
         field = getattr(sde, name)
         for time in (0.5, np.float64(0.5), np.array(0.5)):
             assert torch.equal(field(time), field(t))

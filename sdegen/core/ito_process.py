@@ -44,8 +44,8 @@ class ItoProcess(SDE):
             additive.
             Diagonal: where it depends on x, it is either one number for each trajectory, shape
             (batch, 1, …), or coordinate i of g depends on coordinate i of x alone, unless the
-            reading is "ito".
-        interpretation: Reading of multiplicative noise: "ito", "stratonovich" or "klimontovich".
+            interpretation is "ito".
+        interpretation: Of multiplicative noise: "ito", "stratonovich" or "klimontovich".
         noise: What a callable diffusion is, "multiplicative" unless said. Say "additive" for a
             g(x, t) that depends on t alone: solvers are then cheaper and of higher order.
         autonomous: Whether drift and diffusion are the same at every t, whatever arguments they
@@ -53,8 +53,8 @@ class ItoProcess(SDE):
             read them at every step, and what is asked of them at rest (a stationary density, a
             spectrum, a first passage) assumes it where they answered alike at some times.
         diffusion_derivative: ∂g/∂x of (x, t) or (x), coordinate by coordinate, x's shape, which a
-            reading other than "ito" needs. If None, autograd finds it; where autograd does not see
-            it (a table by NumPy, `.detach()`) or gives NaN (√x at 0), it is the finite
+            interpretation other than "ito" needs. If None, autograd finds it; where autograd does
+            not see it (a table by NumPy, `.detach()`) or gives NaN (√x at 0), it is the finite
             difference of g²/2. `check_derivatives` compares either with g before a run.
         parameters: Tensors by name, with one row for each trajectory: shape (trajectories, …).
             Drift and diffusion get each of them by its name, as f(x, t, k) or f(x, k) for
@@ -192,7 +192,7 @@ class ItoProcess(SDE):
         return self._diffusion(x, t)
 
     def check_derivatives(self, x: State, t: Time) -> None:
-        """Compare the slope of g that the reading needs with finite differences of g²/2."""
+        """Compare the slope of g that the interpretation needs with finite differences of g²/2."""
         if self._alpha == 0.0:
             return
         t = t.clone() if t.is_inference() else t
@@ -217,7 +217,7 @@ class ItoProcess(SDE):
         )
 
     def slope_by(self, x: State, t: Time) -> SlopeBy:
-        """Return how the slope of g that the reading needs is found at these states.
+        """Return how the slope of g that the interpretation needs is found at these states.
 
         Args:
             x: States, shape (batch, *event).

@@ -1,7 +1,7 @@
 """Fokker–Planck: the density of an SDE, from the same drift and diffusion that are simulated.
 
-    p_t = −(f p)_x + (D p)_xx = −J_x,    D = g²/2        (Itô; multiplicative noise of any reading
-    arrives as Itô)
+    p_t = −(f p)_x + (D p)_xx = −J_x,    D = g²/2        (Itô; multiplicative noise of any
+    interpretation arrives as Itô)
 
 `FokkerPlanck` puts an SDE on a grid between two walls, and is asked for what a physicist asks:
 the density at rest and in time, currents and what they cost, first passages, rates, spectra. The

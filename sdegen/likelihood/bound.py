@@ -242,7 +242,7 @@ def continuous_elbo(
         u = torch.rand(samples * len(x), generator=source.generator(), dtype=torch.float64)
         # the time that the score is told, in its own precision, is the time that is meant
         t = (nodes[i] + length * u).to(flat.device, x.dtype).to(torch.float64)
-        weight = 0.5 * length * sde.noise_rate(t).square() / sde.sigma(t).square()
+        weight = 0.5 * length * sde.diffusion_rate(t).square() / sde.sigma(t).square()
         terms.append((weight * squares(t, source)).reshape(samples, -1))
     spread = float(sde.sigma(nodes[0]) / sde.alpha(nodes[0]))
     s = spread if decoder_std is None else _positive_std(decoder_std)

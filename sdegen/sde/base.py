@@ -41,7 +41,7 @@ class SDE(ABC):
             is known, which assumes the least and holds unless said.
         direction: Sense of time in which the noisy equation is meant: +1 or −1. A noisy SDE run
             against its direction is not its time reversal; noise-free dynamics run both ways.
-        clock: "continuous", or "integer" for a Markov chain whose steps have dt = ±1.
+        is_discrete: Whether it is a Markov chain on integer times, whose steps have dt = ±1.
         halves_steps: Whether smaller steps are nearer to what is meant, so that a run may be tried
             with half of them before it; not so where a step is part of the model, nor for reverse
             dynamics, which have few steps on purpose.
@@ -53,7 +53,7 @@ class SDE(ABC):
     constant_noise: float | None = None
     autonomous: bool | None = None
     direction: Literal[1, -1] = 1
-    clock: ClassVar[Literal["continuous", "integer"]] = "continuous"
+    is_discrete: ClassVar[bool] = False
     halves_steps: ClassVar[bool] = True
 
     @property

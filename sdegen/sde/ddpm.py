@@ -64,7 +64,7 @@ class DDPM(SDE):
     tensor([0.9000, 0.4500], dtype=torch.float64)
     """
 
-    clock: ClassVar[Literal["continuous", "integer"]] = "integer"
+    is_discrete: ClassVar[bool] = True
     noise = "additive"
 
     def __init__(self, betas: Tensor | Sequence[float], *, times: Tensor | None = None) -> None:
@@ -215,7 +215,7 @@ class AncestralChain(SDE):
         3.2, arXiv:2006.11239.
     """
 
-    clock: ClassVar[Literal["continuous", "integer"]] = "integer"
+    is_discrete: ClassVar[bool] = True
     noise = "additive"
     direction = -1
 

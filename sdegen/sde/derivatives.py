@@ -1,6 +1,6 @@
 """Derivatives of a user's function: by autograd where it sees them, by differences where not.
 
-A reading of multiplicative noise other than Itô's needs
+An interpretation of multiplicative noise other than Itô's needs
 
     g ∂g/∂x = ∂D/∂x,    D = g²/2
 

@@ -2,9 +2,9 @@
 
     dX = a(t) X dt + b(t) dW,        X_t | X_0 ~ N(α(t) X_0, σ(t)² I)
 
-with d log α/dt = a and dσ²/dt = 2 a σ² + b². `rate` is a, `noise_rate` is b. Data sit at t = 0,
-noise at t_max. The kernel at t = 0 is a point, so that its score does not exist there: whatever
-needs a score starts at `t_min`.
+with d log α/dt = a and dσ²/dt = 2 a σ² + b². `drift_rate` is a, `diffusion_rate` is b. Data sit
+at t = 0, noise at t_max. The kernel at t = 0 is a point, so that its score does not exist there:
+whatever needs a score starts at `t_min`.
 
 α and σ determine the rates, and `GaussianPath` derives them by autograd: a path of one's own needs
 α(t) and σ(t) alone. Where a subclass gives rates, by formulas that are faster or do not cancel,
@@ -53,6 +53,16 @@ class GaussianPath(SDE):
 
     noise = "additive"
 
+    def __init_subclass__(cls, **options: object) -> None:
+        """Refuse the rates' names of version 0.1, which nobody would call."""
+        super().__init_subclass__(**options)
+        for before, now in (("rate", "drift_rate"), ("noise_rate", "diffusion_rate")):
+            if before in cls.__dict__:
+                raise TypeError(
+                    f"{cls.__name__} defines {before}, which is {now} since version 0.2: call it "
+                    f"{now}."
+                )
+
     def __init__(self, t_min: float = 1e-3, t_max: float = 1.0) -> None:
         t_min, t_max = as_number("t_min", t_min), as_number("t_max", t_max)
         if not 0 < t_min < t_max < math.inf:
@@ -70,15 +80,15 @@ class GaussianPath(SDE):
     def sigma(self, t: Time | float) -> Tensor:
         """σ(t), the standard deviation of the kernel; shape of t."""
 
-    def rate(self, t: Time | float) -> Tensor:
+    def drift_rate(self, t: Time | float) -> Tensor:
         """a(t) = d log α/dt; shape of t."""
         return _derivative(lambda s: self.alpha(s).log(), as_time(t))
 
-    def noise_rate(self, t: Time | float) -> Tensor:
+    def diffusion_rate(self, t: Time | float) -> Tensor:
         """b(t), with b² = dσ²/dt − 2 a σ²; shape of t."""
         t = as_time(t)
         grown = _derivative(lambda s: self.sigma(s).square(), t)
-        return torch.sqrt(grown - 2 * self.rate(t) * self.sigma(t).square())
+        return torch.sqrt(grown - 2 * self.drift_rate(t) * self.sigma(t).square())
 
     def check_rates(self) -> None:
         """Refuse rates that do not belong to α and σ, compared with differences at a few times.
@@ -89,7 +99,7 @@ class GaussianPath(SDE):
         span = self.t_max - self.t_min
         t = self.t_min + span * torch.tensor(_LOOKED_AT, dtype=torch.float64)
         with torch.no_grad():
-            a, b = self.rate(t), self.noise_rate(t)
+            a, b = self.drift_rate(t), self.diffusion_rate(t)
             slopes = [
                 _differences(lambda s: self.alpha(s).log(), t, step * span) for step in _STEPS
             ]
@@ -99,10 +109,10 @@ class GaussianPath(SDE):
             two = self.sigma(t).square() * 2
         squares = [grown - two * slope for grown, slope in zip(growths, slopes, strict=True)]
         for name, told, given, found, scale in (
-            ("rate", "d log α/dt", a, slopes, slopes[0].abs() + 1 / t),
+            ("drift_rate", "d log α/dt", a, slopes, slopes[0].abs() + 1 / t),
             (
-                "noise_rate²",
-                "dσ²/dt − 2 rate σ²",
+                "diffusion_rate²",
+                "dσ²/dt − 2 drift_rate σ²",
                 b * b.abs(),
                 squares,
                 growths[0].abs() + (two * slopes[0]).abs(),
@@ -116,8 +126,8 @@ class GaussianPath(SDE):
                 raise ValueError(
                     f"the {name} of this {type(self).__name__} does not belong to its α and σ: at "
                     f"t = {float(t[i]):.4g} it is {float(given[i]):.6g}, but {told} is "
-                    f"{float(found[0][i]):.6g}. Leave rate and noise_rate out, and they are "
-                    "derived."
+                    f"{float(found[0][i]):.6g}. Leave drift_rate and diffusion_rate out, and they "
+                    "are derived."
                 )
 
     @property
@@ -142,11 +152,11 @@ class GaussianPath(SDE):
 
     def drift(self, x: State, t: Time | float) -> State:
         """f(x, t) = a(t) x."""
-        return expand(self.rate(t), x) * x
+        return expand(self.drift_rate(t), x) * x
 
     def diffusion(self, x: State, t: Time | float) -> Tensor:
         """g(t) = b(t), broadcastable to x."""
-        return expand(self.noise_rate(t), x)
+        return expand(self.diffusion_rate(t), x)
 
     def perturb(self, x0: State, t: Time | float, *, rng: Rng = None) -> tuple[State, State]:
         """Draws from the kernel, x_t = α(t) x0 + σ(t) ε.
@@ -229,12 +239,12 @@ class VP(GaussianPath):
         t = as_time(t)
         return torch.sqrt(-torch.expm1(-self.beta.integral(t)))
 
-    def rate(self, t: Time | float) -> Tensor:
+    def drift_rate(self, t: Time | float) -> Tensor:
         """−β/2."""
         t = as_time(t)
         return -0.5 * self.beta(t)
 
-    def noise_rate(self, t: Time | float) -> Tensor:
+    def diffusion_rate(self, t: Time | float) -> Tensor:
         """√β."""
         t = as_time(t)
         return torch.sqrt(self.beta(t))
@@ -258,7 +268,7 @@ class SubVP(VP):
         t = as_time(t)
         return -torch.expm1(-self.beta.integral(t))
 
-    def noise_rate(self, t: Time | float) -> Tensor:
+    def diffusion_rate(self, t: Time | float) -> Tensor:
         """√(β (1 − e^{−2B}))."""
         t = as_time(t)
         return torch.sqrt(-self.beta(t) * torch.expm1(-2 * self.beta.integral(t)))
@@ -301,12 +311,12 @@ class VE(GaussianPath):
         t = as_time(t)
         return torch.sqrt(self.schedule.variance(t))
 
-    def rate(self, t: Time | float) -> Tensor:
+    def drift_rate(self, t: Time | float) -> Tensor:
         """0."""
         t = as_time(t)
         return torch.zeros_like(t)
 
-    def noise_rate(self, t: Time | float) -> Tensor:
+    def diffusion_rate(self, t: Time | float) -> Tensor:
         """√(dσ²/dt)."""
         t = as_time(t)
         return torch.sqrt(self.schedule.variance_rate(t))

@@ -46,7 +46,7 @@ class RectifiedFlow(GaussianPath):
         Liu et al. 2022, eq. (1), arXiv:2209.03003, and Lipman et al. 2023, eq. (20) with σ_min =
         0, arXiv:2210.02747, both with time the other way round (data at t = 1).
 
-    >>> RectifiedFlow().noise_rate(torch.tensor(0.5))
+    >>> RectifiedFlow().diffusion_rate(torch.tensor(0.5))
     tensor(1.4142)
     """
 
@@ -72,12 +72,12 @@ class RectifiedFlow(GaussianPath):
         """t."""
         return as_time(t)
 
-    def rate(self, t: Time | float) -> Tensor:
+    def drift_rate(self, t: Time | float) -> Tensor:
         """−1/(1 − t)."""
         t = as_time(t)
         return -1 / (1 - t)
 
-    def noise_rate(self, t: Time | float) -> Tensor:
+    def diffusion_rate(self, t: Time | float) -> Tensor:
         """√(2 t/(1 − t))."""
         t = as_time(t)
         return torch.sqrt(2 * t / (1 - t))
@@ -102,7 +102,7 @@ class EDM(GaussianPath):
     Reference:
         Karras et al. 2022, table 1, last column, arXiv:2206.00364.
 
-    >>> EDM().noise_rate(torch.tensor(8.0))
+    >>> EDM().diffusion_rate(torch.tensor(8.0))
     tensor(4.)
     """
 
@@ -123,12 +123,12 @@ class EDM(GaussianPath):
         """t."""
         return as_time(t)
 
-    def rate(self, t: Time | float) -> Tensor:
+    def drift_rate(self, t: Time | float) -> Tensor:
         """0."""
         t = as_time(t)
         return torch.zeros_like(t)
 
-    def noise_rate(self, t: Time | float) -> Tensor:
+    def diffusion_rate(self, t: Time | float) -> Tensor:
         """√(2 t)."""
         t = as_time(t)
         return torch.sqrt(2 * t)

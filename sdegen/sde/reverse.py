@@ -72,7 +72,7 @@ class ReverseSDE(SDE):
                 "a noise-free SDE is reversed by running it with decreasing times; it needs no "
                 "ReverseSDE."
             )
-        if forward.clock == "integer":
+        if forward.is_discrete:
             raise ValueError(
                 f"{type(forward).__name__} is a Markov chain on integer times, not a differential "
                 "equation; its inverse is chain.reverse(score)."

@@ -138,7 +138,7 @@ def check_dynamics(sde: object, solver: object, times: Tensor, boundary: Enclosu
     _check_range(sde, times)
     nodes = solver.nodes(times)
     solver.check(sde, nodes)
-    if sde.clock == "integer" and not bool(
+    if sde.is_discrete and not bool(
         (nodes == nodes.round()).all() & (nodes.diff().abs() == 1).all()
     ):
         raise ValueError(
@@ -178,7 +178,7 @@ def _check_direction(sde: SDE, times: Tensor) -> None:
             f"times {seen}, but {name} is a reverse process, meant for decreasing time: pass "
             "times.flip(0)."
         )
-    if sde.clock == "integer":
+    if sde.is_discrete:
         raise ValueError(
             f"times {seen}, but {name} is a noisy chain meant for increasing time: its inverse is "
             "chain.reverse(score)."

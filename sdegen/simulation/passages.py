@@ -216,7 +216,7 @@ class FirstPassage(Observable):
 def _bridged_ends(about: FirstPassage, block: Block) -> list[tuple[bool, list[float]]]:
     """Absorbing ends whose bridges `simulate` draws: whether an upper one, and where it is."""
     interval = None if block.boundary is None else block.boundary.of(about.coordinate)
-    if interval is None or block.sde.noise == "none" or block.sde.clock != "continuous":
+    if interval is None or block.sde.noise == "none" or block.sde.is_discrete:
         return []
     return [
         (above, values_of(end.at, block.nodes).tolist())

@@ -190,7 +190,7 @@ def _step_error(walk: _Walk, rows: Tensor) -> ErrorEstimate | None:
 
 def _single(sde: SDE, solver: Solver) -> Solver | None:
     """Return the solver with one step between two times; None where there is no pilot."""
-    if not sde.halves_steps or sde.clock != "continuous" or sde.denoising is not None:
+    if not sde.halves_steps or sde.is_discrete or sde.denoising is not None:
         return None
     if isinstance(solver, OneStep):
         return replace(solver, substeps=1, compile=False)

@@ -106,7 +106,7 @@ class Solver(ABC):
     """Carries a block of trajectories along a grid of times.
 
     Attributes:
-        clocks: Kinds of dynamics that it takes: "continuous", and "integer" for Markov chains.
+        supports_discrete: Whether it takes Markov chains on integer times.
         whole: Whether all trajectories must run together, as where one step size serves them all.
         takes_walls: Whether the state can be kept inside a boundary after each step.
         chooses_steps: Whether it takes steps of its own between two nodes, which nobody sees.
@@ -120,7 +120,7 @@ class Solver(ABC):
             is not known beforehand.
     """
 
-    clocks: ClassVar[tuple[str, ...]] = ("continuous",)
+    supports_discrete: ClassVar[bool] = False
     whole: ClassVar[bool] = False
     takes_walls: ClassVar[bool] = False
     chooses_steps: ClassVar[bool] = False
@@ -136,7 +136,7 @@ class Solver(ABC):
         Raises:
             ValueError: Saying what is asked of the dynamics, and what to take instead.
         """
-        if sde.clock not in self.clocks:
+        if sde.is_discrete and not self.supports_discrete:
             raise ValueError(
                 f"{type(sde).__name__} is a Markov chain on integer times, and "
                 f"{type(self).__name__} solves differential equations: use EulerMaruyama() with "

@@ -136,7 +136,7 @@ class Containment:
             enclosure.bridged
             and uniforms is not None
             and sde.noise != "none"
-            and sde.clock == "continuous"
+            and not sde.is_discrete
         )
         self._parts = [_part(enclosure, k, sde, x0, nodes) for k in range(len(enclosure.parts))]
         sigma = sde.constant_noise

@@ -41,7 +41,7 @@ class EulerMaruyama(OneStep):
         Kloeden and Platen 1992, eq. (10.2.4); weak order 1, strong order ½ (1 for additive noise).
     """
 
-    clocks: ClassVar[tuple[str, ...]] = ("continuous", "integer")
+    supports_discrete: ClassVar[bool] = True
     is_update: ClassVar[bool] = True
     orders: ClassVar[Orders] = Orders(flow=1, additive=(1, 1), multiplicative=(1, 0.5))
     evaluations: ClassVar[int] = 1

@@ -51,7 +51,7 @@ def certify_noising(chain: SDE, sde: GaussianPath, times: Tensor) -> Certificate
     check_gaussian_path(sde)
     ts = check_times(times)
     steps = torch.arange(len(ts), dtype=torch.float64)
-    if chain.clock != "integer":
+    if not chain.is_discrete:
         raise ValueError(
             f"{type(chain).__name__} is not a chain on integer times; certify(…) takes "
             "differential equations."
@@ -126,8 +126,8 @@ def _remark(b: Tensor, sde: GaussianPath, times: Tensor) -> str:
     if near(square[2:]):
         return "Its β lead by one: step k uses β_{k+1}; betas[0] is β_1, for the step from 0 to 1."
     pace = times.diff()[1:-1]
-    if near(sde.noise_rate(times[1:-2]) ** 2 * pace) or near(
-        sde.noise_rate(times[2:-1]) ** 2 * pace
+    if near(sde.diffusion_rate(times[1:-2]) ** 2 * pace) or near(
+        sde.diffusion_rate(times[2:-1]) ** 2 * pace
     ):
         return (
             "Its β are β(t) dt at one time of the step; the exact ones are 1 − (α_k/α_{k−1})², "

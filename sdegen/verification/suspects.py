@@ -1,8 +1,8 @@
 """Suspects: if trajectories do not follow the law of an SDE, of what near SDE do they follow it?
 
 The mistakes that are made most often, each as dynamics whose chain has a law of its own: a drift
-of the wrong sign or a factor of 2, a factor of 2 in g², noise in another reading, a step ten times
-too long or too short. A suspect fits if the trajectories cannot be told from its law. At
+of the wrong sign or a factor of 2, a factor of 2 in g², another interpretation, a step ten
+times too long or too short. A suspect fits if the trajectories cannot be told from its law. At
 equilibrium several may: twice the drift and half of g² have the same stationary density.
 """
 
@@ -34,10 +34,10 @@ _FEWEST = 100  # samples inside the grid, below which nothing is said
 class _Altered(SDE):
     """a f + r g ∂g/∂x and c g of another SDE."""
 
-    def __init__(self, sde: SDE, drift: float, noise: float, reading: float) -> None:
+    def __init__(self, sde: SDE, drift: float, noise: float, interpretation: float) -> None:
         self.sde, self.noise, self.direction = sde, sde.noise, sde.direction
         self.autonomous = sde.autonomous
-        self._drift, self._noise, self._reading = drift, noise, reading
+        self._drift, self._noise, self._interpretation = drift, noise, interpretation
         self._stratonovich = ItoProcess(sde.drift, sde.diffusion, interpretation="stratonovich")
 
     @property
@@ -46,9 +46,9 @@ class _Altered(SDE):
 
     def drift(self, x: State, t: Time) -> State:
         f = self.sde.drift(x, t)
-        if self._reading == 0:
+        if self._interpretation == 0:
             return self._drift * f
-        return self._drift * f + 2 * self._reading * (self._stratonovich.drift(x, t) - f)
+        return self._drift * f + 2 * self._interpretation * (self._stratonovich.drift(x, t) - f)
 
     def diffusion(self, x: State, t: Time) -> Tensor:
         return self._noise * self.sde.diffusion(x, t)
@@ -94,7 +94,7 @@ def _suspects(
     sde: SDE, solver: FixedStep, times: Tensor
 ) -> Iterator[tuple[str, SDE, FixedStep, Tensor]]:
     """Yield the name, dynamics, solver and times of each."""
-    if sde.clock == "continuous":
+    if not sde.is_discrete:
         ends = times[[0, -1]]
         whole = replace(solver, substeps=solver.substeps * (len(times) - 1))
         even = bool(times.diff().abs().max() < times.diff().abs().min() * (1 + 1e-6))
@@ -113,8 +113,8 @@ def _suspects(
                 ("the noise is read a step too early (Itô for Klimontovich)", 1, 1, -1.0),
                 ("the noise is read a step too late (Klimontovich for Itô)", 1, 1, 1.0),
             ]
-        for name, drift, noise, reading in factors:
-            yield name, _Altered(sde, drift, noise, reading), way, ts
+        for name, drift, noise, interpretation in factors:
+            yield name, _Altered(sde, drift, noise, interpretation), way, ts
         nodes = solver.nodes(times)
         one = replace(solver, substeps=1)
         if (len(nodes) - 1) % 10 == 0:

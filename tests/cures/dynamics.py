@@ -39,23 +39,23 @@ def decays(rates, drift, parameters=None):
 class WrongRates(sg.VP):
     """Rates of another path than its α and σ."""
 
-    def rate(self, t):
-        return 2 * super().rate(t)
+    def drift_rate(self, t):
+        return 2 * super().drift_rate(t)
 
 
 class DerivedRates(sg.VP):
     """The same without rates of its own."""
 
-    rate = sg.GaussianPath.rate
-    noise_rate = sg.GaussianPath.noise_rate
+    drift_rate = sg.GaussianPath.drift_rate
+    diffusion_rate = sg.GaussianPath.diffusion_rate
 
 
 def derived_rates():
     path = DerivedRates(VP.beta)
     path.check_rates()
     t = torch.tensor([0.1, 0.7], dtype=F64)
-    near(path.rate(t), VP.rate(t))
-    near(path.noise_rate(t), VP.noise_rate(t))
+    near(path.drift_rate(t), VP.drift_rate(t))
+    near(path.diffusion_rate(t), VP.diffusion_rate(t))
 
 
 def gradient_of_a_run(drift):
@@ -291,6 +291,16 @@ FOLLOWED = {
             ),
             -math.log(0.5),
             1e-6,
+        ),
+    ),
+    "rates by their names of 0.1": (
+        "since version 0.2: call it",
+        lambda: type("OldRates", (sg.VP,), {"rate": lambda self, t: 0 * t}),
+        lambda: near(
+            type("NewRates", (sg.VP,), {"drift_rate": lambda self, t: 3 * t})(VP.beta).drift_rate(
+                torch.tensor(2.0)
+            ),
+            6.0,
         ),
     ),
     "a score of another path": (

@@ -132,7 +132,7 @@ def test_the_density_of_likelihood_times_is_the_likelihood_weight(sde):
     t = torch.linspace(sde.t_min, sde.t_max, 50, dtype=torch.float64, requires_grad=True)
     level = (sde.sigma(t) ** 2 / sde.alpha(t) ** 2).log()
     (rate,) = torch.autograd.grad(level.sum(), t)
-    weight = (sde.noise_rate(t) / sde.sigma(t)).square().detach()
+    weight = (sde.diffusion_rate(t) / sde.sigma(t)).square().detach()
     assert torch.allclose(rate, weight, rtol=1e-9)
 
 
@@ -167,7 +167,7 @@ def test_both_weightings_estimate_their_own_integral():
         exact = (VP.alpha(q) ** 2 * SPREAD**2 + (VP.sigma(q) - 1) ** 2).mean()
         if weighting == "likelihood":  # the same by the weight g²/σ² under dt
             s = torch.logspace(-3, 0, 200_001, dtype=torch.float64)
-            weight = (VP.noise_rate(s) / VP.sigma(s)).square()
+            weight = (VP.diffusion_rate(s) / VP.sigma(s)).square()
             value = VP.alpha(s) ** 2 * SPREAD**2 + (VP.sigma(s) - 1) ** 2
             direct = torch.trapezoid(weight * value, s) / torch.trapezoid(weight, s)
             assert float(exact) == pytest.approx(float(direct), rel=1e-5)

@@ -298,7 +298,7 @@ def test_an_sde_of_ones_own_is_taken_to_be_multiplicative():
             return x
 
     own = Own()
-    assert (own.noise, own.direction, own.clock) == ("multiplicative", 1, "continuous")
+    assert (own.noise, own.direction, own.is_discrete) == ("multiplicative", 1, False)
     assert (own.kernel, own.denoising) == (None, None)
     assert own.time_range == own.score_range == (-math.inf, math.inf)
 

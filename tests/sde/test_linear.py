@@ -42,7 +42,7 @@ def _slope(value, t):
 @every_sde
 def test_alpha_decays_at_the_rate_of_the_drift(sde):
     t = _times(sde)
-    rate = sde.rate(t).detach()
+    rate = sde.drift_rate(t).detach()
     if isinstance(sde, sg.VE | sg.EDM):
         assert not rate.any()
         assert torch.equal(sde.alpha(t), torch.ones_like(t))
@@ -55,7 +55,7 @@ def test_variance_grows_by_drift_and_noise(sde):
     # dσ²/dt = 2 a σ² + b²
     t = _times(sde)
     growth = _slope(sde.sigma(t).square(), t)
-    a, b = sde.rate(t).detach(), sde.noise_rate(t).detach()
+    a, b = sde.drift_rate(t).detach(), sde.diffusion_rate(t).detach()
     expected = 2 * a * sde.sigma(t).detach().square() + b.square()
     torch.testing.assert_close(growth, expected, rtol=1e-10, atol=0)
 
@@ -64,8 +64,8 @@ def test_variance_grows_by_drift_and_noise(sde):
 def test_drift_and_diffusion_are_the_rates(sde, device, dtype):
     x = torch.linspace(-2, 2, 6, dtype=dtype, device=device).reshape(2, 3)
     t = torch.tensor(0.3, dtype=F64)
-    torch.testing.assert_close(sde.drift(x, t), float(sde.rate(t)) * x)
-    assert float(sde.diffusion(x, t)) == float(sde.noise_rate(t))
+    torch.testing.assert_close(sde.drift(x, t), float(sde.drift_rate(t)) * x)
+    assert float(sde.diffusion(x, t)) == float(sde.diffusion_rate(t))
 
 
 @every_sde
@@ -114,8 +114,8 @@ def test_the_sde_itself_ends_in_its_kernel(kind):
     for steps in (2000, 4000):
         t = torch.linspace(0, 1, steps + 1, dtype=F64)
         dt = 1.0 / steps
-        a = 1 + dt * sde.rate(t[:-1])
-        b2 = dt * sde.noise_rate(t[:-1]).square()
+        a = 1 + dt * sde.drift_rate(t[:-1])
+        b2 = dt * sde.diffusion_rate(t[:-1]).square()
         mean, variance = 1.0, 0.0
         for factor, gain in zip(a.tolist(), b2.tolist(), strict=True):
             mean, variance = factor * mean, factor**2 * variance + gain
@@ -236,14 +236,14 @@ class Own(sg.GaussianPath):
 class Short(Own):
     """The same with a noise rate that lacks √2."""
 
-    def noise_rate(self, t):
+    def diffusion_rate(self, t):
         return torch.ones_like(t)
 
 
 class Fast(Own):
     """The same with a decay that is twice too fast."""
 
-    def rate(self, t):
+    def drift_rate(self, t):
         return -2 * torch.ones_like(t)
 
 
@@ -251,25 +251,28 @@ def test_rates_follow_from_alpha_and_sigma():
     """Of a path of one's own, and of all of the library's, to rounding; with gradients in t."""
     for sde in SDES.values():
         t = torch.linspace(sde.t_min, 0.98 * sde.t_max, 17, dtype=torch.float64)
-        rate, noise = sg.GaussianPath.rate(sde, t), None
-        torch.testing.assert_close(rate, sde.rate(t), rtol=1e-8, atol=1e-10)
-        noise = sg.GaussianPath.noise_rate(sde, t)
-        torch.testing.assert_close(noise, sde.noise_rate(t), rtol=1e-6, atol=1e-8)
+        rate, noise = sg.GaussianPath.drift_rate(sde, t), None
+        torch.testing.assert_close(rate, sde.drift_rate(t), rtol=1e-8, atol=1e-10)
+        noise = sg.GaussianPath.diffusion_rate(sde, t)
+        torch.testing.assert_close(noise, sde.diffusion_rate(t), rtol=1e-6, atol=1e-8)
         sde.check_rates()
     own = Own(t_max=5.0)
     twin = sg.VP(sg.ConstantBeta(2.0, t_max=5.0))
     t = torch.tensor([0.1, 1.0, 4.0], requires_grad=True)
-    torch.testing.assert_close(own.noise_rate(t), twin.noise_rate(t), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(own.diffusion_rate(t), twin.diffusion_rate(t), rtol=1e-5, atol=1e-6)
     with torch.no_grad():
-        torch.testing.assert_close(own.rate(t), -torch.ones(3))
-    (slope,) = torch.autograd.grad(own.noise_rate(t).sum(), t)
+        torch.testing.assert_close(own.drift_rate(t), -torch.ones(3))
+    (slope,) = torch.autograd.grad(own.diffusion_rate(t).sum(), t)
     assert float(slope.abs().max()) < 1e-5
 
 
 @pytest.mark.parametrize(
     ("sde", "told"),
     [
-        (Short(t_max=5.0), r"noise_rate² of this Short.* it is 1, but dσ²/dt − 2 rate σ² is 2\."),
+        (
+            Short(t_max=5.0),
+            r"diffusion_rate² of this Short.* is 1, but dσ²/dt − 2 drift_rate σ² is 2\.",
+        ),
         (Fast(t_max=5.0), r"rate of this Fast.* it is -2, but d log α/dt is -1\."),
     ],
 )

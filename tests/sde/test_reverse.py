@@ -52,7 +52,7 @@ def test_mean_and_variance_move_as_those_of_the_forward_process(sde, eta, t):
     reverse = sg.ReverseSDE(sde, _noised(sde).score, eta)
     f = reverse.drift(torch.tensor([[0.0], [1.0]], dtype=F64), time)[:, 0]
     a, c, g = float(f[1] - f[0]), float(f[0]), float(reverse.diffusion(f[:, None], time))
-    rate, noise = float(sde.rate(time)), float(sde.noise_rate(time))
+    rate, noise = float(sde.drift_rate(time)), float(sde.diffusion_rate(time))
     assert a * m + c == pytest.approx(rate * m, rel=1e-9, abs=1e-9)
     assert 2 * a * v - g**2 == pytest.approx(2 * rate * v + noise**2, rel=1e-9, abs=1e-9)
 

@@ -253,11 +253,11 @@ class Flat(sg.VP):
     def sigma(self, t):
         return super().sigma(t.clamp(min=0.5))
 
-    def rate(self, t):
-        return super().rate(t) * (t > 0.5)
+    def drift_rate(self, t):
+        return super().drift_rate(t) * (t > 0.5)
 
-    def noise_rate(self, t):
-        return super().noise_rate(t) * (t > 0.5)
+    def diffusion_rate(self, t):
+        return super().diffusion_rate(t) * (t > 0.5)
 
 
 def test_refusals(as_user):

@@ -234,8 +234,8 @@ def test_corrector_is_langevin_with_the_step_of_the_signal_to_noise_ratio():
     solver = sg.PredictorCorrector(corrector_steps=2, snr=0.2)
     out = solved(solver, dynamics, x, nodes, noise=Replay([z1, z2, z3]), keep_path=False)
     s = nodes[1]
-    g = sde.noise_rate(nodes[0])
-    x = x - 0.1 * (sde.rate(nodes[0]) * x - g**2 * noised.score(x, nodes[0]))
+    g = sde.diffusion_rate(nodes[0])
+    x = x - 0.1 * (sde.drift_rate(nodes[0]) * x - g**2 * noised.score(x, nodes[0]))
     x = x + math.sqrt(0.1) * g * z1
     for z in (z2, z3):
         score = noised.score(x, s)

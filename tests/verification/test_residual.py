@@ -24,7 +24,7 @@ def test_the_exact_score_of_a_mixture_has_none(sde, dim):
     means = torch.tensor([[-1.0, 0.5], [1.0, 0.0]])[:, :dim]
     law = sg.GaussianMixture([0.4, 0.6], means, stds=[0.3, 0.4]).noised(sde)
     x = X.reshape(-1, dim)
-    size = law.score(x, T).abs().max() * sde.noise_rate(T) ** 2
+    size = law.score(x, T).abs().max() * sde.diffusion_rate(T) ** 2
     assert float(fp_residual(law.score, sde, x, T).abs().max()) < 1e-9 * float(size)
     each = torch.linspace(0.1, 0.9, len(x), dtype=torch.float64)
     assert float(fp_residual(law.score, sde, x, each).abs().max()) < 1e-7
