@@ -20,7 +20,7 @@ from .errors import SolverError as SolverError
 from .noise import Noise as Noise
 from .step import update as update
 from .trajectory import Trajectory as Trajectory
-from .boundary import Walls as Walls
+from .core.retired import Walls as Walls
 
 # what moves
 from .sde.base import SDE as SDE

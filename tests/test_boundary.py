@@ -7,7 +7,9 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.boundary import enclosure_of, of_words, values_of
+from sdegen.boundary import of_words
+from sdegen.core.bounds import values_of
+from sdegen.core.enclosure import enclosure_of
 
 F64 = torch.float64
 BM = sg.BrownianMotion(1.0)

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from sdegen import metrics, plots
-from sdegen.boundary import BoundaryLike, of_words
+from sdegen.boundary import of_words
 from sdegen.commands.fokker_planck import gaussian_or_point
 from sdegen.commands.objects import device_of, dtype_of, sde_of, solver_of
 from sdegen.configs.simulate import SimulateConfig
+from sdegen.core.enclosure import BoundaryLike
 from sdegen.errors import Interrupted, NonFiniteError, RankError, SolverError
 from sdegen.fokker_planck.density import DensityPath
 from sdegen.fokker_planck.grid import Grid

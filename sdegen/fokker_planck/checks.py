@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from numbers import Real
 from typing import SupportsFloat, cast
 
@@ -14,7 +13,6 @@ import torch
 from torch import Tensor
 
 from sdegen.accuracy import ErrorEstimate, warn_inaccurate
-from sdegen.boundary import Bound, Boundary, EndKind, check_end_kind, interval_of
 from sdegen.errors import AccuracyWarning, NotNormalizableError, SolverError
 from sdegen.fokker_planck import clock
 from sdegen.fokker_planck.density import Density, DensityPath, cell_masses
@@ -28,10 +26,7 @@ from sdegen.shapes import as_times
 
 __all__ = [
     "REFUSED",
-    "GridBoundary",
-    "GridBoundaryLike",
     "as_start",
-    "boundary_of_grid",
     "check_accurate",
     "check_confined",
     "check_door",
@@ -41,7 +36,6 @@ __all__ = [
     "check_ring",
     "check_start",
     "check_times",
-    "check_walls",
 ]
 
 _EDGE_WARNS, _EDGE_FAILS = 1e-6, 1e-2
@@ -88,98 +82,6 @@ def as_start(
     if isinstance(p0, Density) and (p0.fine is not None or p0.powers not in (powers, _NONE)):
         return None, p0.lumped()
     return None, cast(Density, p0)
-
-
-GridBoundaryLike = EndKind | tuple[EndKind, EndKind] | Boundary | tuple[Boundary, Boundary]
-
-
-def check_walls(boundary: object) -> tuple[EndKind, EndKind]:
-    """A word or a pair, as a pair.
-
-    Raises:
-        TypeError: If it is neither.
-        ValueError: If a word is unknown, or only one wall is periodic.
-    """
-    pair = (boundary, boundary) if isinstance(boundary, str) else boundary
-    if not isinstance(pair, tuple) or len(pair) != 2:
-        raise TypeError(
-            f"boundary must be a word or a pair (lower, upper), but is {boundary!r}; pass "
-            "'no-flux', 'absorbing' or 'periodic', or Reflecting, Absorbing or Periodic with the "
-            "ends of the grid, as in Reflecting(low, high)."
-        )
-    for kind in pair:
-        check_end_kind(kind, "boundary")
-    if "periodic" in pair and pair[0] != pair[1]:
-        raise ValueError(f"a periodic wall needs its partner, but boundary is {boundary!r}.")
-    return pair
-
-
-@dataclass(frozen=True)
-class GridBoundary:
-    """What happens at the two ends of a grid.
-
-    Attributes:
-        low: Where the lower end is.
-        high: Where the upper end is.
-        kinds: The word of the lower and of the upper end.
-        physical: Whether each end is part of the problem, and does not only end the grid.
-        moving: The function of t that an absorbing end follows, None where it stays.
-        bridged: Whether particles are absorbed there between two steps too.
-    """
-
-    low: float
-    high: float
-    kinds: tuple[EndKind, EndKind]
-    physical: tuple[bool, bool]
-    moving: tuple[Bound | None, Bound | None] = (None, None)
-    bridged: tuple[bool, bool] = (False, False)
-
-
-def boundary_of_grid(
-    boundary: object, grid: Grid, *, physical_walls: bool = False
-) -> GridBoundary:
-    """Read a boundary where a grid says where its ends are.
-
-    Args:
-        boundary: A word or a pair (lower, upper) of words; or `Reflecting`, `Absorbing`,
-            `Periodic` or a pair of them, whose ends must be those of the grid. An end that they
-            leave out only ends the grid.
-        grid: The grid.
-        physical_walls: Whether walls without flux that are given by words are part of the problem.
-
-    Raises:
-        TypeError: If it is none of them.
-        ValueError: If a word is unknown, only one wall is periodic, or an end is elsewhere than
-            the grid's.
-    """
-    pair = isinstance(boundary, tuple) and any(isinstance(b, Boundary) for b in boundary)
-    if not (pair or isinstance(boundary, Boundary)):
-        words = check_walls(boundary)
-        absorbing = words[0] == "absorbing", words[1] == "absorbing"
-        real = physical_walls, physical_walls
-        return GridBoundary(grid.low, grid.high, words, real, bridged=absorbing)
-    interval = interval_of(boundary)
-    kinds: list[EndKind] = []
-    moving: list[Bound | None] = []
-    for name, end, at in (("low", interval.low, grid.low), ("high", interval.high, grid.high)):
-        kinds.append("no-flux" if end is None else end.kind)
-        moving.append(end.at if end is not None and callable(end.at) else None)
-        if end is None or callable(end.at) or math.isclose(end.at, at, rel_tol=1e-12):
-            continue
-        raise ValueError(
-            f"the boundary has its {name} end at {end.at:g}, but the grid at {at:g}; pass "
-            f"Grid(…) with {name} = {end.at:g}."
-        )
-    there = interval.low is not None, interval.high is not None
-    bridged = [end is not None and end.bridge for end in (interval.low, interval.high)]
-    return GridBoundary(
-        grid.low,
-        grid.high,
-        (kinds[0], kinds[1]),
-        there,
-        (moving[0], moving[1]),
-        (bridged[0], bridged[1]),
-    )
 
 
 def check_ring(sde: SDE, grid: Grid) -> None:

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen.boundary import EndKind
+from sdegen.core.conditions import BoundaryCondition
 from sdegen.fokker_planck.power_law import Powers, is_singular
 
 __all__ = ["Ends"]
@@ -39,7 +39,7 @@ class Ends:
             absorb or to close a ring.
     """
 
-    kinds: tuple[EndKind, EndKind]
+    kinds: tuple[BoundaryCondition, BoundaryCondition]
     exponents: tuple[float | None, float | None]
     nodes: Float[Tensor, " nodes"]
 
@@ -51,7 +51,7 @@ class Ends:
         ):
             if q is None:
                 continue
-            if kind != "no-flux":
+            if not kind.reflects:
                 raise ValueError(
                     f"at the wall x = {x:g} the diffusion vanishes, and a wall without noise "
                     f"cannot be {kind!r}; pass 'no-flux', or "
@@ -74,14 +74,13 @@ class Ends:
     @property
     def ring(self) -> bool:
         """Whether both walls are one node."""
-        return self.kinds[0] == "periodic"
+        return self.kinds[0].wraps
 
     @cached_property
     def kept(self) -> slice:
         """The nodes of a line that are unknowns."""
         left_out = [
-            k == "absorbing" or q is not None
-            for k, q in zip(self.kinds, self.exponents, strict=True)
+            k.absorbs or q is not None for k, q in zip(self.kinds, self.exponents, strict=True)
         ]
         return slice(int(left_out[0]), self.nodes.shape[0] - int(left_out[1]))
 

@@ -21,16 +21,13 @@ from torch import Tensor
 from sdegen.accuracy import WARNS, ErrorEstimate, EstimatedTensor
 from sdegen.errors import NotNormalizableError, SdegenError
 from sdegen.fokker_planck import stationary
-from sdegen.fokker_planck.checks import (
-    GridBoundaryLike,
-    boundary_of_grid,
-    check_ring,
-)
+from sdegen.fokker_planck.checks import check_ring
 from sdegen.fokker_planck.coefficients import Readers
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.fluxes import Landscape
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.grid_boundary import GridBoundaryLike, boundary_of_grid
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.fokker_planck.transient import Integrator
 from sdegen.requests import check_kind
@@ -86,8 +83,8 @@ class FokkerPlanckFamily:
                 "an absorbing end that moves is not built for families of densities; pass a "
                 "number, or boundary= of simulate."
             )
-        self.walls, self._physical_ends = ends.kinds, ends.physical
-        if "periodic" in self.walls:
+        self.walls, self._physical_ends = ends.conditions, ends.physical
+        if self.walls[0].wraps:
             for sde in sdes:
                 check_ring(sde, grid)
         self._build(Readers(sdes, grid))
@@ -113,7 +110,7 @@ class FokkerPlanckFamily:
             NotNormalizableError: As `FokkerPlanck.stationary` does.
             SolverError: Likewise.
         """
-        if "absorbing" in self.walls:
+        if any(wall.absorbs for wall in self.walls):
             raise NotNormalizableError(
                 "there are no stationary densities: all mass leaves through the absorbing wall "
                 f"(boundary is {self.walls!r})."
@@ -229,8 +226,8 @@ class FokkerPlanckFamily:
     def _open_ends(self) -> tuple[bool, bool]:
         """Which ends are walls without flux that only end the grid."""
         low, high = (
-            kind == "no-flux" and not real
-            for kind, real in zip(self.walls, self._physical_ends, strict=True)
+            wall.reflects and not real
+            for wall, real in zip(self.walls, self._physical_ends, strict=True)
         )
         return low, high
 

@@ -44,7 +44,7 @@ def seen(
     ends = generator.ends
     q = ends.restrict(p)
     leans = [
-        kind != "absorbing" and power is None
+        not kind.absorbs and power is None
         for kind, power in zip(ends.kinds, ends.exponents, strict=True)
     ]
     if not (generator.compact and any(leans)) or _is_away(p):

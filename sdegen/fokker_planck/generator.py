@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from sdegen.boundary import EndKind
+from sdegen.core.conditions import BoundaryCondition
 from sdegen.fokker_planck.coefficients import Coefficients, Reader, Readers
 from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import Fluxes, Landscape, find_poles, fluxes, landscape
@@ -34,7 +34,7 @@ class Generator:
     """
 
     reader: Reader | Readers
-    kinds: tuple[EndKind, EndKind]
+    kinds: tuple[BoundaryCondition, BoundaryCondition]
     compact: bool
     _last: list[tuple[Coefficients, Operator]] = field(default_factory=list, repr=False)
     _land: list[Landscape] = field(default_factory=list, repr=False)

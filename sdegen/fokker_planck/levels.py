@@ -339,7 +339,7 @@ def _next(inner: Generator, level: int) -> Grid:
     if level > 1:
         return grid
     low, high = (
-        kind == "no-flux" and power is None
+        kind.reflects and power is None
         for kind, power in zip(inner.ends.kinds, inner.ends.exponents, strict=True)
     )
     for _ in range(_BISECTIONS if low or high else 0):

@@ -24,11 +24,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sdegen.boundary import Bound, values_of
+from sdegen.core.bounds import Bound, values_of
 from sdegen.errors import SdegenError
-from sdegen.fokker_planck.checks import GridBoundary
 from sdegen.fokker_planck.density import Density, DensityPath, interpolated
 from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.grid_boundary import GridBoundary
 from sdegen.sde.base import SDE
 from sdegen.shapes import State, Time
 

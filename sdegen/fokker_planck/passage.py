@@ -282,7 +282,7 @@ class _Green:
     """Green's function of the backward equation: T_i = Σ_k G_ik m_k r_k, all terms positive."""
 
     def __init__(self, flux: Fluxes, ends: Ends) -> None:
-        self.low, self.high = (kind == "absorbing" for kind in ends.kinds)
+        self.low, self.high = (kind.absorbs for kind in ends.kinds)
         self.inside = ends.kept
         self.phi = torch.nn.functional.pad(flux.w.cumsum(-1), (1, 0))
         self.log_scale = -flux.a.log() - self.phi[:-1]  # log ∫ s over each cell

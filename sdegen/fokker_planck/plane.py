@@ -39,8 +39,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.accuracy import WARNS, ErrorEstimate, EstimatedTensor, SlopeBy, warn_inaccurate
-from sdegen.boundary import BoundaryLike
 from sdegen.checks import check_count
+from sdegen.core.enclosure import BoundaryLike
 from sdegen.errors import NotNormalizableError, SolverError
 from sdegen.fokker_planck import clock, plane_door
 from sdegen.fokker_planck.checks import check_times
@@ -164,7 +164,7 @@ class FokkerPlanck2D:
             SolverError: If the error stays above 10 % on refined grids; `.result` has the density.
         """
         plane_door.check_rtol(rtol)
-        if any("absorbing" in pair for pair in self.walls):
+        if self._level.absorbs:
             raise NotNormalizableError(
                 "there is no stationary density: all mass leaves through the absorbing wall "
                 f"(the walls are {self.walls!r})."
@@ -238,7 +238,10 @@ class FokkerPlanck2D:
         """
         plane_door.check_rtol(rtol)
         check_count("substeps", substeps)
-        ts, absorbs = check_times(times, self.sde), any("absorbing" in w for w in self.walls)
+        ts, absorbs = (
+            check_times(times, self.sde),
+            self._level.absorbs,
+        )
         self._check_no_gradient("a density in the plane", p0)
         self._fresh()
         start = plane_door.check_start(self._blank, p0, absorbs=absorbs)

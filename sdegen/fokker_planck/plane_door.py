@@ -12,14 +12,18 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from sdegen.boundary import BoundaryLike, End, EndKind, enclosure_of
+from sdegen.boundary import End
+from sdegen.core.conditions import BoundaryCondition
+from sdegen.core.enclosure import BoundaryLike, enclosure_of
 from sdegen.errors import NotNormalizableError
 from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.grid_boundary import condition_at
 from sdegen.fokker_planck.plane_density import PlaneDensity, PlaneForm
 from sdegen.requests import as_numbers, check_kind, kind_of
 from sdegen.sde.base import SDE
 
 __all__ = [
+    "Pair",
     "check_door",
     "check_edges",
     "check_form",
@@ -30,7 +34,7 @@ __all__ = [
     "walls_of",
 ]
 
-Pair = tuple[EndKind, EndKind]
+Pair = tuple[BoundaryCondition, BoundaryCondition]
 
 _EDGE_WARNS, _EDGE_FAILS = 1e-6, 1e-2
 _MASS_TOLERANCE = 1e-2
@@ -54,21 +58,22 @@ def walls_of(
         ValueError: If an end lies elsewhere than the grid's.
     """
     enclosure = enclosure_of(boundary, (2,))
-    kinds: list[Pair] = []
+    conditions: list[Pair] = []
     open_ends: list[tuple[bool, bool]] = []
     for axis, grid in enumerate(grids):
         interval = None if enclosure is None else enclosure.of(axis)
-        low = None if interval is None else _end(axis, interval.low, grid, grid.low)
-        high = None if interval is None else _end(axis, interval.high, grid, grid.high)
-        kinds.append((low or "no-flux", high or "no-flux"))
-        open_ends.append((low is None and not physical, high is None and not physical))
-    return (kinds[0], kinds[1]), (open_ends[0], open_ends[1])
+        ends = (None, None) if interval is None else (interval.low, interval.high)
+        for end, at in zip(ends, (grid.low, grid.high), strict=True):
+            _check_end(axis, end, grid, at)
+        conditions.append((condition_at(ends[0]), condition_at(ends[1])))
+        open_ends.append((ends[0] is None and not physical, ends[1] is None and not physical))
+    return (conditions[0], conditions[1]), (open_ends[0], open_ends[1])
 
 
-def _end(axis: int, end: End | None, grid: Grid, at: float) -> EndKind | None:
-    """The kind of an end, which must be the grid's; None where there is none."""
+def _check_end(axis: int, end: End | None, grid: Grid, at: float) -> None:
+    """Refuse an end that moves, or is not the grid's."""
     if end is None:
-        return None
+        return
     if callable(end.at):
         raise TypeError(
             f"an end of coordinate {axis} is a function of t; ends that move are built for "
@@ -79,7 +84,6 @@ def _end(axis: int, end: End | None, grid: Grid, at: float) -> EndKind | None:
             f"the boundary of coordinate {axis} ends at {end.at:g}, its grid at {at:g}; pass "
             f"Grid(low, high, cells) from one end to the other."
         )
-    return end.kind
 
 
 def check_form(form: object) -> PlaneForm | None:

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 from torch import Tensor
 
-from sdegen.boundary import EndKind
 from sdegen.fokker_planck.course import Course
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.plane_density import PlaneDensity, PlaneForm
-from sdegen.fokker_planck.plane_door import point
+from sdegen.fokker_planck.plane_door import Pair, point
 from sdegen.fokker_planck.plane_operator import Mesh
 from sdegen.fokker_planck.plane_rest import balanced, null_vectors
 from sdegen.fokker_planck.plane_transient import (
@@ -81,7 +80,7 @@ class PlaneLevel:
         self,
         sde: SDE,
         grids: tuple[Grid, Grid],
-        walls: tuple[tuple[EndKind, EndKind], tuple[EndKind, EndKind]],
+        walls: tuple[Pair, Pair],
     ) -> None:
         self.grids, self.walls = grids, walls
         first, second = (Line(g, w) for g, w in zip(grids, walls, strict=True))
@@ -120,6 +119,11 @@ class PlaneLevel:
         """Which coordinates are periodic."""
         first, second = (line.ring for line in self.mesh.lines)
         return first, second
+
+    @property
+    def absorbs(self) -> bool:
+        """Whether mass leaves through a wall."""
+        return any(wall.absorbs for pair in self.walls for wall in pair)
 
     @property
     def finer_size(self) -> int:
@@ -161,7 +165,7 @@ class PlaneLevel:
             "mean": float(mean.max()),
             "covariance": float(spread.max()),
         }
-        if any("absorbing" in pair for pair in self.walls):
+        if self.absorbs:
             found["mass"] = float((ours.mass - theirs.mass).abs() / ours.mass)
         return found
 

@@ -33,7 +33,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from sdegen.boundary import EndKind
+from sdegen.core.conditions import BoundaryCondition
 from sdegen.fokker_planck.coefficients import GAUSS_NODES
 from sdegen.fokker_planck.fluxes import Landscape
 from sdegen.fokker_planck.grid import Grid
@@ -82,17 +82,17 @@ class Line:
     """
 
     grid: Grid
-    walls: tuple[EndKind, EndKind]
+    walls: tuple[BoundaryCondition, BoundaryCondition]
 
     @classmethod
     def of(cls, grid: Grid, *, ring: bool) -> Line:
         """Return a ring, or a line between walls without flux."""
-        return cls(grid, ("periodic",) * 2 if ring else ("no-flux",) * 2)
+        return cls(grid, (BoundaryCondition.PERIODIC if ring else BoundaryCondition.NO_FLUX,) * 2)
 
     @property
     def ring(self) -> bool:
         """Whether the ends are one node."""
-        return self.walls[0] == "periodic"
+        return self.walls[0].wraps
 
     @cached_property
     def unknowns(self) -> NDArray[np.int64]:
@@ -100,7 +100,7 @@ class Line:
         count = self.grid.cells + 1
         if self.ring:
             return np.arange(count) % (count - 1)
-        lost = [wall == "absorbing" for wall in self.walls]
+        lost = [wall.absorbs for wall in self.walls]
         number = np.arange(count) - lost[0]
         number[0], number[-1] = (-1 if lost[0] else 0), (-1 if lost[1] else number[-1])
         return number
@@ -109,7 +109,7 @@ class Line:
     def kept(self) -> slice:
         """The nodes that hold the unknowns."""
         low, high = self.walls
-        return slice(int(low == "absorbing"), -1 if high != "no-flux" else None)
+        return slice(int(low.absorbs), None if high.reflects else -1)
 
     @cached_property
     def faces(self) -> tuple[NDArray[np.int64], Array]:
@@ -148,8 +148,8 @@ class Line:
         if self.ring:
             count = _CELLS if cells >= 6 else 3
             return np.arange(cells)[:, None] + np.arange(count) - count // 2
-        first, last = (-1 if self.walls[0] == "no-flux" else 0), cells - 1
-        last += self.walls[1] == "no-flux"
+        first, last = (-1 if self.walls[0].reflects else 0), cells - 1
+        last += self.walls[1].reflects
         count = min(_CELLS, last - first + 1)
         start = np.clip(np.arange(cells) - count // 2, first, last - count + 1)
         return start[:, None] + np.arange(count)

@@ -324,7 +324,7 @@ def chain(flux: Fluxes, ends: Ends) -> Chain:
     """
     w, a, b = flux.w.numpy(), flux.a.numpy(), flux.b.numpy()
     right, left = cell_loads(flux)
-    absorbs = tuple(kind == "absorbing" for kind in ends.kinds)
+    absorbs = tuple(kind.absorbs for kind in ends.kinds)
     first, last = int(ends.exponents[0] is not None), len(w) - int(ends.exponents[1] is not None)
     walls = _walls(flux, ends)
     log_m = np.concatenate([[0.0], np.cumsum(w)])

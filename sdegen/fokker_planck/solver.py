@@ -44,9 +44,7 @@ from sdegen.checks import check_count, check_positive
 from sdegen.errors import NonFiniteError, NotNormalizableError, SdegenError, SolverError
 from sdegen.fokker_planck import currents, stationary
 from sdegen.fokker_planck.checks import (
-    GridBoundaryLike,
     as_start,
-    boundary_of_grid,
     check_accurate,
     check_confined,
     check_door,
@@ -68,6 +66,7 @@ from sdegen.fokker_planck.fluxes import Fluxes, Landscape
 from sdegen.fokker_planck.frozen import Frozen
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.grid_boundary import GridBoundaryLike, boundary_of_grid
 from sdegen.fokker_planck.levels import Found, Levels, Start, found
 from sdegen.fokker_planck.moving import MovingEnds, MovingFrame, in_words_of_the_frame
 from sdegen.fokker_planck.passage import (
@@ -145,8 +144,8 @@ class FokkerPlanck:
         check_door(sde, grid)
         self.sde, self.grid = sde, grid
         ends = boundary_of_grid(boundary, grid, physical_walls=physical_walls)
-        self.walls, self.physical_ends = ends.kinds, ends.physical
-        if "periodic" in self.walls:
+        self.walls, self.physical_ends = ends.conditions, ends.physical
+        if self.walls[0].wraps:
             check_ring(sde, grid)
         if form not in get_args(Form):
             words = ", ".join(map(repr, get_args(Form)))
@@ -225,7 +224,7 @@ class FokkerPlanck:
         self._renew()
         ts = check_times(times, self.sde)
         x0, density = as_start(p0, self.grid, self._generator.ends.powers)
-        start = check_start(density, self.grid, may_lack="absorbing" in self.walls)
+        start = check_start(density, self.grid, may_lack=self._absorbs)
         powers = self._generator.ends.powers
         by_number = integrator.lumped_only or getattr(integrator, "substeps", None) is not None
         if integrator.lumped_only and self.form == "compact":
@@ -248,7 +247,7 @@ class FokkerPlanck:
                 plan,
                 integrator,
                 form=self.form,
-                restored="absorbing" not in self.walls and powers == (None, None),
+                restored=not self._absorbs and powers == (None, None),
                 rtol=rtol,
                 refined=not differentiable,
             )
@@ -291,7 +290,7 @@ class FokkerPlanck:
         check_positive("rtol", rtol)
         sources = self._sources
         if sources is None or sources.injection is None:
-            if "absorbing" in self.walls:
+            if self._absorbs:
                 raise NotNormalizableError(
                     "there is no stationary density: all mass leaves through the absorbing wall "
                     f"(boundary is {self.walls!r}). If what leaves is put back, pass "
@@ -623,7 +622,7 @@ class FokkerPlanck:
             ValueError: Unless exactly one wall absorbs, behind a barrier; or if the SDE depends
                 on time, or the grid cuts the well.
         """
-        if sorted(self.walls) != ["absorbing", "no-flux"]:
+        if [wall.absorbs for wall in self.walls].count(True) != 1:
             raise ValueError(
                 "an escape needs one absorbing wall and one without flux, but boundary is "
                 f"{self.walls!r}; pass ('no-flux', 'absorbing')."
@@ -634,7 +633,7 @@ class FokkerPlanck:
             c, flux = self._frozen.read()
             log_m = stationary.on_a_line(flux.w)
             log_d = c.nodal_diffusivity.log()
-            to_high = self.walls[1] == "absorbing"
+            to_high = self.walls[1].absorbs
             found = escape(self.grid.nodes, log_m, log_d, passage, to_high=to_high)
         warn_inaccurate(found.error, "the escape", _AT_JUMPS)
         return replace(found, slope_by=self._slope_by)
@@ -842,12 +841,17 @@ class FokkerPlanck:
         if self._reader.renewed():
             self._build(self._reader)
 
+    @property
+    def _absorbs(self) -> bool:
+        """Whether mass leaves through a wall."""
+        return any(wall.absorbs for wall in self.walls)
+
     @cached_property
     def _open_ends(self) -> tuple[bool, bool]:
         """Which ends are walls without flux that only end the grid."""
         low, high = (
-            kind == "no-flux" and not real and q is None
-            for kind, real, q in zip(
+            wall.reflects and not real and q is None
+            for wall, real, q in zip(
                 self.walls, self.physical_ends, self._generator.ends.exponents, strict=True
             )
         )
@@ -903,8 +907,8 @@ class FokkerPlanck:
         if not any(self._open_ends):
             return
         log_m = stationary.on_a_line(land.w.detach())
-        if "absorbing" in self.walls:
-            to_high = self.walls[1] == "absorbing"
+        if self._absorbs:
+            to_high = self.walls[1].absorbs
             log_m = to_be_left(log_m, land.log_d.detach(), self.grid.nodes, to_high=to_high)
         check_confined(
             log_m,
@@ -931,8 +935,8 @@ class FokkerPlanck:
         """Whether the grid resolves a start, and absorbing walls find nothing there."""
         p = density.p.detach()
         jumps = any(
-            kind == "absorbing" and float(p[end]) > 1e-8 * float(p.max())
-            for kind, end in zip(self.walls, (0, -1), strict=True)
+            wall.absorbs and float(p[end]) > 1e-8 * float(p.max())
+            for wall, end in zip(self.walls, (0, -1), strict=True)
         )
         return not jumps and density.is_resolved
 
@@ -959,7 +963,7 @@ class FokkerPlanck:
     def _check_absorbing(self, what: str) -> None:
         """Refuses what needs an absorbing wall."""
         self._refuse_killing(what)
-        if "absorbing" not in self.walls:
+        if not self._absorbs:
             raise ValueError(
                 f"{what} needs an absorbing wall, but boundary is {self.walls!r}; pass "
                 "'absorbing' or a pair with one."

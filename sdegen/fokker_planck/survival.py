@@ -140,7 +140,7 @@ def by_modes(
     at = torch.from_numpy(make_interp_spline(x, modes.observables.numpy().T, k=5)(x0))
     out = torch.zeros_like(modes.rates)
     for side, kind, rate in ((0, ends.kinds[0], flux.b[0]), (-1, ends.kinds[1], flux.a[-1])):
-        if kind == "absorbing":  # φ and J at the wall by the cell's matrix, to fourth order
+        if kind.absorbs:  # φ and J at the wall by the cell's matrix, to fourth order
             h, near = flux.h[side], modes.densities[:, 1 if side == 0 else -2]
             out = out + rate * near * (1 + modes.rates * h**2 / (6 * flux.d[side]))
     leaving = (at * out)[:, None] * torch.exp(-modes.rates[:, None] * times)

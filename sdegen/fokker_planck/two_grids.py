@@ -174,7 +174,7 @@ def _felt(flux: Fluxes, ends: Ends) -> slice:
     """Return between which nodes there is mass, or a way from it to a wall that absorbs."""
     log_m = np.concatenate([[0.0], np.cumsum(flux.w.detach().numpy())])
     seen = np.flatnonzero(log_m - log_m.max() > _SEEN)
-    low, high = (kind in ("absorbing", "periodic") for kind in ends.kinds)
+    low, high = (kind.absorbs or kind.wraps for kind in ends.kinds)
     return slice(0 if low else int(seen[0]), len(log_m) if high else int(seen[-1]) + 1)
 
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from sdegen.accuracy import ErrorEstimate
-from sdegen.boundary import Enclosure
 from sdegen.brownian import BrownianPath
+from sdegen.core.enclosure import Enclosure
 from sdegen.noise import Stream, Streams
 from sdegen.sde.base import SDE
 from sdegen.sde.rows import check_place, couples, looked_at

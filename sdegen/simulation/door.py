@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sdegen.boundary import Enclosure
 from sdegen.brownian import BrownianPath
+from sdegen.core.enclosure import Enclosure
 from sdegen.requests import as_state
 from sdegen.score.composition import warn_collapse
 from sdegen.sde.base import SDE
@@ -338,7 +338,7 @@ def check_derivatives(sde: SDE, x0: State, t: Tensor, *, differentiable: bool = 
 def _check_periods(sde: SDE, rows: State, t: Tensor, boundary: Enclosure) -> None:
     """Refuses a period that is not the dynamics' own."""
     for coordinates, interval in boundary.parts:
-        if interval.periodic:
+        if interval.wraps:
             low, high = interval.fixed
             check_period(sde, boundary.columns(coordinates), low, high, rows, [t])
 

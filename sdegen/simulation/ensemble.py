@@ -30,8 +30,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sdegen.accuracy import ErrorEstimate, SlopeBy, Trust
-from sdegen.boundary import BoundaryLike, enclosure_of, refuse_walls
 from sdegen.checks import check_flag
+from sdegen.core.enclosure import BoundaryLike, enclosure_of
+from sdegen.core.retired import refuse_walls
 from sdegen.errors import Interrupted, RankError, SdegenError
 from sdegen.interrupt import HeldInterrupt
 from sdegen.noise import Rng

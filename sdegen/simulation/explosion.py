@@ -34,7 +34,8 @@ from sdegen.sde.base import SDE
 from sdegen.sde.ddpm import DDPM, AncestralChain
 from sdegen.sde.potentials import MixtureScore
 from sdegen.shapes import ScoreFn, State
-from sdegen.solvers.containment import rows_nonfinite, where_rows
+from sdegen.solvers.containment import where_rows
+from sdegen.solvers.freezing import rows_nonfinite
 
 __all__ = ["beyond_data", "levels_of"]
 

@@ -43,7 +43,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from sdegen.boundary import Enclosure
+from sdegen.core.enclosure import Enclosure
 from sdegen.noise import Stream
 from sdegen.sde.base import SDE
 from sdegen.shapes import State

@@ -34,7 +34,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sdegen.boundary import Bound, values_of
+from sdegen.core.bounds import Bound, values_of
 from sdegen.requests import as_number, kind_of
 from sdegen.shapes import State
 from sdegen.simulation.observables import Accumulator, Block, Observable, Partial
@@ -221,7 +221,7 @@ def _bridged_ends(about: FirstPassage, block: Block) -> list[tuple[bool, list[fl
     return [
         (above, values_of(end.at, block.nodes).tolist())
         for above, end in ((False, interval.low), (True, interval.high))
-        if end is not None and end.kind == "absorbing" and end.bridge
+        if end is not None and end.boundary.bridged
     ]
 
 

@@ -36,7 +36,8 @@ import torch
 from torch import Tensor
 
 from sdegen.accuracy import ErrorEstimate
-from sdegen.boundary import Enclosure, EndKind, Interval, values_of
+from sdegen.core.bounds import values_of
+from sdegen.core.enclosure import Enclosure
 from sdegen.errors import AccuracyWarning, Interrupted
 from sdegen.noise import Normals, Stream
 from sdegen.sde.base import SDE
@@ -199,19 +200,6 @@ def _single(sde: SDE, solver: Solver) -> Solver | None:
     return None
 
 
-def _without(boundary: Enclosure | None, kinds: tuple[EndKind, ...]) -> Enclosure | None:
-    """Return the boundary without ends of these kinds."""
-    if boundary is None:
-        return None
-    parts = []
-    for coordinates, interval in boundary.parts:
-        ends = (interval.low, interval.high)
-        low, high = (None if end is None or end.kind in kinds else end for end in ends)
-        if low is not None or high is not None:
-            parts.append((coordinates, Interval(low, high)))
-    return Enclosure(boundary.event, tuple(parts)) if parts else None
-
-
 def _few_of(sde: SDE, x0: State, trajectories: int, whole: bool) -> tuple[SDE, State]:
     """Return the dynamics and the starts of the trajectories that are walked.
 
@@ -257,9 +245,11 @@ class _Walk:
         self.boundary = boundary
         # what goes around is not brought back: its drift is periodic too, and it has a mean and a
         # spread. Nor is what is absorbed: it is left out
-        kept = _without(boundary, ("periodic", "absorbing"))
-        self._absorbing = _without(boundary, ("periodic", "no-flux"))
-        self._options = RunOptions(kept, "raise" if self._absorbing is None else "freeze")
+        reflecting = self._absorbing = None
+        if boundary is not None:
+            reflecting = boundary.only(lambda one: not (one.absorbs or one.wraps))
+            self._absorbing = boundary.only(lambda one: one.absorbs)
+        self._options = RunOptions(reflecting, "raise" if self._absorbing is None else "freeze")
         self._alive = torch.ones(len(x), dtype=torch.bool, device=x.device)
         self._scale = torch.zeros(())
         self._largest = [_largest(x), _largest(x)]

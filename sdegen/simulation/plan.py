@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sdegen.accuracy import ErrorEstimate, SlopeBy
-from sdegen.boundary import BoundaryLike, Enclosure
+from sdegen.core.enclosure import BoundaryLike, Enclosure
 from sdegen.errors import NonFiniteError, SdegenError, SolverError
 from sdegen.noise import Streams
 from sdegen.requests import kind_of
@@ -374,7 +374,7 @@ class Plan:
     def _check_turns(self, observable: Observable) -> None:
         """Refuse an observable on the line where turns are not counted."""
         compiled = isinstance(self.solver, OneStep) and self.solver.compile
-        around = self.enclosure is not None and self.enclosure.periodic
+        around = self.enclosure is not None and self.enclosure.wraps
         if observable.unwrapped and compiled and around:
             raise ValueError(
                 f"observable {observable.name!r} needs the turns around the period, which "

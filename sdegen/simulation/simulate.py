@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from sdegen.boundary import BoundaryLike, Enclosure, enclosure_of, refuse_walls
 from sdegen.brownian import BrownianPath
 from sdegen.checks import check_flag
+from sdegen.core.enclosure import BoundaryLike, Enclosure, enclosure_of
+from sdegen.core.retired import refuse_walls
 from sdegen.errors import Interrupted, NonFiniteError, SdegenError, SolverError
 from sdegen.interrupt import HeldInterrupt
 from sdegen.noise import Rng, seed_of
@@ -221,7 +222,7 @@ def _joined(
         nonfinite,
         absorbed=_together([s.absorbed for s in solutions], reached),
         windings=_together([s.windings for s in solutions], reached),
-        periods=enclosure.periods() if enclosure is not None and enclosure.periodic else None,
+        periods=enclosure.periods() if enclosure is not None and enclosure.wraps else None,
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
-from sdegen.solvers.containment import rows_nonfinite
+from sdegen.solvers.freezing import rows_nonfinite
 from sdegen.solvers.record import RunMonitor, Solution
 
 __all__ = ["with_cause"]

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdegen.boundary import Enclosure
+from sdegen.core.enclosure import Enclosure
 from sdegen.core.scores import CallCounter
 from sdegen.noise import Given, Noise, Stream, box_muller, normals_like
 from sdegen.sde.base import SDE

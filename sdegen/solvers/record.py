@@ -16,11 +16,12 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
-from sdegen.boundary import Enclosure
+from sdegen.core.enclosure import Enclosure
 from sdegen.interrupt import HeldInterrupt
 from sdegen.shapes import State
 from sdegen.solvers.base import Failure
-from sdegen.solvers.containment import Containment, Freezing, rows_nonfinite
+from sdegen.solvers.containment import Containment
+from sdegen.solvers.freezing import Freezing, rows_nonfinite
 
 __all__ = ["OnNonfinite", "OnOutput", "OnStep", "RunMonitor", "RunOptions", "Solution"]
 

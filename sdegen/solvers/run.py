@@ -17,12 +17,8 @@ from sdegen.shapes import State
 from sdegen.solvers.base import Solver, SolverStopped, add_step_note, integrate
 from sdegen.solvers.causes import with_cause
 from sdegen.solvers.compiled import CompiledRuns
-from sdegen.solvers.containment import (
-    Containment,
-    Freezing,
-    absorbed_by_position,
-    steps_alone,
-)
+from sdegen.solvers.containment import Containment, absorbed_by_position, steps_alone
+from sdegen.solvers.freezing import Freezing
 from sdegen.solvers.onestep import OneStep
 from sdegen.solvers.record import RunMonitor, RunOptions, Solution
 

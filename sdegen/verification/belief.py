@@ -11,9 +11,9 @@ from torch import Tensor
 
 from sdegen.checks import check_positive
 from sdegen.errors import SdegenError
-from sdegen.fokker_planck.checks import GridBoundaryLike
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.grid_boundary import GridBoundaryLike
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.sde.base import SDE
 from sdegen.shapes import State

@@ -33,16 +33,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdegen.boundary import Boundary, BoundaryLike, of_words
+from sdegen.core.enclosure import BoundaryLike
 from sdegen.errors import SdegenError
-from sdegen.fokker_planck.checks import (
-    GridBoundary,
-    GridBoundaryLike,
-    boundary_of_grid,
-    check_start,
-)
+from sdegen.fokker_planck.checks import check_start
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.grid_boundary import GridBoundary, GridBoundaryLike, boundary_of_grid
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.noise import Rng, seed_of, stream
 from sdegen.sde.base import SDE
@@ -178,7 +174,8 @@ def certify(
             dynamics, grid.nodes[1:-1:8, None], ts[0], "a certificate", networks=True
         )
     ends = None if boundary is None else boundary_of_grid(boundary, grid, physical_walls=True)
-    unbridged = ends is not None and "absorbing" in ends.kinds and not any(ends.bridged)
+    absorbs = ends is not None and any(ends.absorbs)
+    unbridged = ends is not None and absorbs and not any(ends.bridged)
     _check(path, simulated, ts, false_alarm, trajectories, limits)
     _check_inside(ends, path, density)
     energy: Energy | None
@@ -209,10 +206,10 @@ def certify(
         checks += boltzmann_checks(energy, temperature, sde, exact, grid, limits, boundary)
     if path is None:
         tell(f"{trajectories} trajectories")
-        inside = _where(boundary, ends)
+        inside = None if ends is None else ends.boundary
         path = _simulated(simulated or sde, p0, ts, solver, trajectories, seed_of(rng), inside)
     checks.append(_finite(path))
-    tests = TESTS + (ends is not None and "absorbing" in ends.kinds)
+    tests = TESTS + absorbs
     each = false_alarm / (tests * (len(ts) - 1))
     if sound:
         checks += _samples(path, law, each, ends)
@@ -292,10 +289,10 @@ def _check_inside(
             raise ValueError(
                 f"path reaches from {low:g} to {high:g}, but boundary is for states between "
                 f"{ends.low:g} and {ends.high:g}; simulate it with "
-                f"boundary={of_words(ends.kinds, ends.low, ends.high)!r}, or leave the boundary "
+                f"boundary={ends.boundary!r}, or leave the boundary "
                 "out."
             )
-    if density is not None and "absorbing" in ends.kinds:
+    if density is not None and any(ends.absorbs):
         raise ValueError(
             "density must have mass 1, and behind an absorbing wall the law has less; leave it "
             "out, or pass another boundary."
@@ -404,17 +401,6 @@ def _step(
     )
 
 
-def _where(boundary: GridBoundaryLike | None, ends: GridBoundary | None) -> BoundaryLike | None:
-    """Return the boundary with its ends, which words leave to the grid."""
-    if isinstance(boundary, Boundary):
-        return boundary
-    if isinstance(boundary, tuple):
-        lower, upper = boundary
-        if isinstance(lower, Boundary) and isinstance(upper, Boundary):
-            return lower, upper
-    return None if ends is None else of_words(ends.kinds, ends.low, ends.high)
-
-
 def _simulated(
     sde: SDE,
     p0: Density | float,
@@ -459,7 +445,7 @@ def _samples(
     states, checks = _kept(path), []
     for k in range(1, len(law)):
         when, left = float(law.times[k]), _unabsorbed(states[k], ends)
-        if ends is not None and "absorbing" in ends.kinds:
+        if ends is not None and any(ends.absorbs):
             checks.append(
                 survivors_check(
                     len(left),
@@ -479,9 +465,9 @@ def _unabsorbed(x: Tensor, ends: GridBoundary | None) -> Tensor:
     if ends is None:
         return x
     inside = torch.ones(len(x), dtype=torch.bool)
-    if ends.kinds[0] == "absorbing":
+    if ends.absorbs[0]:
         inside &= x[:, 0] > ends.low
-    if ends.kinds[1] == "absorbing":
+    if ends.absorbs[1]:
         inside &= x[:, 0] < ends.high
     return x[inside]
 

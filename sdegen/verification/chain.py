@@ -35,20 +35,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.boundary import Enclosure, End, Interval
+from sdegen.core.conditions import BoundaryCondition
+from sdegen.core.enclosure import Enclosure
 from sdegen.fokker_planck import clock
-from sdegen.fokker_planck.checks import GridBoundary, GridBoundaryLike, boundary_of_grid
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.grid_boundary import GridBoundary, GridBoundaryLike, boundary_of_grid
 from sdegen.noise import Given, Noise
 from sdegen.sde.base import SDE
 from sdegen.shapes import State
 from sdegen.simulation.door import check_dynamics, check_times
 from sdegen.solvers.base import FixedStep, Memory, Solver, SplitStep
-from sdegen.solvers.containment import noise_vanishes
 from sdegen.solvers.last import FinalDenoising
 from sdegen.solvers.multistep import Multistep
 from sdegen.solvers.native import EulerMaruyama
+from sdegen.solvers.positive_step import noise_vanishes
 from sdegen.verification.kernel import Line
 from sdegen.verification.memory import remembering_flow, remembering_pair
 
@@ -144,17 +145,14 @@ class ChainDensity:
                 f"boundary is {self.boundary!r}; pass such as Reflecting({self.grid.low:g}, "
                 f"{self.grid.high:g})."
             )
+        step_laws(ends)
         if any(ends.bridged) and not self.solver.is_update:
             raise ValueError(
                 f"the law of {type(self.solver).__name__} at absorbing walls is built without "
                 f"bridges; pass Absorbing({self.grid.low:g}, {self.grid.high:g}, bridge=False), "
                 "here and in simulate."
             )
-        low, high = (
-            End(kind, at)
-            for kind, at in zip(ends.kinds, (self.grid.low, self.grid.high), strict=True)
-        )
-        enclosure = Enclosure((1,), ((None, Interval(low, high)),))
+        enclosure = Enclosure((1,), ((None, ends.interval),))
         t = torch.tensor(clock.start(self.dynamics), dtype=torch.float64)
         if any(noise_vanishes(enclosure, 0, self.dynamics, self.grid.nodes[1:-1, None], t)):
             raise ValueError(
@@ -211,7 +209,7 @@ class ChainDensity:
         ends = self._ends()
         line = Line(self.grid.nodes.numpy())
         if ends is not None:
-            line = Line(self.grid.nodes.numpy(), ends.kinds, ends.bridged)
+            line = Line(self.grid.nodes.numpy(), step_laws(ends), ends.bridged)
         last = self.solver
         if not isinstance(last, FinalDenoising):
             return self._open_laws(line, last, nodes, p0, point)
@@ -326,6 +324,27 @@ def _closed(line: Line, laws: Iterator[Array], count: int, close: Map) -> Iterat
         last = line.after(p, _Moments(close, "FinalDenoising", noisy=False))
         line.check_resolved(last)  # what lay near a point of the data has come nearer
         yield last
+
+
+def step_laws(ends: GridBoundary) -> tuple[BoundaryCondition, BoundaryCondition]:
+    """Return how the law of a step is folded back at the lower and the upper end of a grid.
+
+    Raises:
+        ValueError: If a boundary does not declare it, with its class.
+    """
+    low, high = ends.interval.boundaries[0], ends.interval.boundaries[-1]
+    for boundary in (low, high):
+        if boundary.step_law is None:
+            name = type(boundary).__name__
+            raise ValueError(
+                f"{name} declares no law of its steps, so that the law of a chain is not known; "
+                f"set step_law = BoundaryCondition.NO_FLUX or another in {name} if its steps are "
+                "folded, cut off or wrapped as those of Reflecting, Absorbing or Periodic, or "
+                "compare simulate with FokkerPlanck."
+            )
+    assert low.step_law is not None
+    assert high.step_law is not None
+    return low.step_law, high.step_law
 
 
 def start_point(p0: object) -> float | None:

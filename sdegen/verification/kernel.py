@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
 
-from sdegen.boundary import EndKind
+from sdegen.core.conditions import BoundaryCondition
 
 __all__ = ["DEGREE", "REACH", "Line", "interpolation_loss"]
 
@@ -69,7 +69,7 @@ class Line:
     def __init__(
         self,
         x: Array,
-        walls: tuple[EndKind, EndKind] | None = None,
+        walls: tuple[BoundaryCondition, BoundaryCondition] | None = None,
         bridged: tuple[bool, bool] = (False, False),
     ) -> None:
         self.x, self.h = x, float(x[-1] - x[0]) / (len(x) - 1)
@@ -209,7 +209,7 @@ class Line:
         if self.walls is None:
             return self._scattered(weight, m, s)
         n, (low, high) = len(self.x), self.walls
-        if low == high == "absorbing":
+        if low.absorbs and high.absorbs:
             return self._scattered(weight, m, s, start if self.bridges else None)
         over = max(self.x[0] - (m - REACH * s).min(), (m + REACH * s).max() - self.x[-1], 0.0)
         more = math.ceil(over / self.h)
@@ -217,7 +217,7 @@ class Line:
         line = Line(self.x[0] + j * self.h)
         line.bridges = self.bridges
         wide = line._scattered(weight, m, s, start if self.bridges else None)
-        if low == "periodic":
+        if low.wraps:
             out = np.bincount(j % (n - 1), wide, minlength=n)
             out[-1] = out[0]
             return np.asarray(out)
@@ -225,11 +225,11 @@ class Line:
             j = j % (2 * (n - 1))
             j = np.minimum(j, 2 * (n - 1) - j)
         else:  # one mirror: what overshoots the other wall stays there
-            j = np.abs(j) if low == "no-flux" else n - 1 - np.abs(n - 1 - j)
+            j = np.abs(j) if low.reflects else n - 1 - np.abs(n - 1 - j)
         kept = (j >= 0) & (j < n)
         out = np.bincount(j[kept], wide[kept], minlength=n)
         # a mirror is its own image
-        out[[end for end, kind in ((0, low), (n - 1, high)) if kind == "no-flux"]] *= 2
+        out[[end for end, wall in ((0, low), (n - 1, high)) if wall.reflects]] *= 2
         return np.asarray(out)
 
     def _scattered(self, weight: Array, m: Array, s: Array, start: Array | None = None) -> Array:

@@ -6,9 +6,9 @@ import torch
 from scipy.interpolate import make_interp_spline
 from torch import Tensor
 
-from sdegen.fokker_planck.checks import GridBoundaryLike
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.grid_boundary import GridBoundaryLike
 from sdegen.sde.base import SDE
 from sdegen.solvers.base import FixedStep
 from sdegen.verification.chain import ChainDensity

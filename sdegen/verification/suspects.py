@@ -16,9 +16,9 @@ from torch import Tensor
 
 from sdegen.core.ito_process import ItoProcess
 from sdegen.errors import SdegenError
-from sdegen.fokker_planck.checks import GridBoundaryLike
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.grid_boundary import GridBoundaryLike
 from sdegen.sde.base import SDE
 from sdegen.shapes import State, Time
 from sdegen.solvers.base import FixedStep, refine

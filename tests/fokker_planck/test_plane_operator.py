@@ -5,11 +5,16 @@ import pytest
 import torch
 
 import sdegen as sg
+from sdegen.core.conditions import BoundaryCondition
 from sdegen.fokker_planck.plane_operator import Mesh
 from sdegen.fokker_planck.reconstruction import Line
 from tests.exact import slope
 
-NO_FLUX, ABSORBING, RING = ("no-flux",) * 2, ("absorbing",) * 2, ("periodic",) * 2
+NO_FLUX, ABSORBING, RING = (
+    (BoundaryCondition.NO_FLUX,) * 2,
+    (BoundaryCondition.ABSORBING,) * 2,
+    (BoundaryCondition.PERIODIC,) * 2,
+)
 
 
 def mesh_of(cells, first, second, walls=(NO_FLUX, NO_FLUX)):

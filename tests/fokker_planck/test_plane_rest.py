@@ -5,12 +5,14 @@ import pytest
 import torch
 
 import sdegen as sg
+from sdegen.core.conditions import BoundaryCondition
 from sdegen.fokker_planck.plane_operator import Mesh
 from sdegen.fokker_planck.plane_rest import balanced, null_vectors
 from sdegen.fokker_planck.reconstruction import Line
 from tests.exact import slope
 
-WALLS = ("no-flux", "no-flux")
+NO_FLUX, PERIODIC = BoundaryCondition.NO_FLUX, BoundaryCondition.PERIODIC
+WALLS = (NO_FLUX, NO_FLUX)
 
 
 def fluxes_of(sde, cells, reach=4.5, walls=WALLS):
@@ -46,7 +48,7 @@ def test_detailed_balance_is_a_sum_on_lines_and_rings():
         both = torch.sin(z[:, 0] + z[:, 1]) / 2
         return torch.stack([torch.sin(z[:, 0]) + both + wind, both - torch.cos(z[:, 1])], 1)
 
-    for walls in (WALLS, ("periodic", "periodic")):
+    for walls in (WALLS, (PERIODIC, PERIODIC)):
         mesh, fluxes = fluxes_of(sg.ItoProcess(pull, math.sqrt(2)), 48, math.pi, walls)
         x = mesh.lines[0].grid.nodes[mesh.lines[0].kept].numpy()
         u = np.cos(x)[:, None] + np.sin(x) + 0.5 * np.cos(x[:, None] + x)
@@ -54,7 +56,7 @@ def test_detailed_balance_is_a_sum_on_lines_and_rings():
         np.testing.assert_allclose(balanced(fluxes).reshape(mesh.shape), exact, rtol=1e-7)
     windy = sg.ItoProcess(lambda z: pull(z, 0.5), math.sqrt(2))
     assert balanced(fluxes_of(windy, 48, math.pi)[1]) is not None  # a tilt, between walls
-    assert balanced(fluxes_of(windy, 48, math.pi, ("periodic", "periodic"))[1]) is None
+    assert balanced(fluxes_of(windy, 48, math.pi, (PERIODIC, PERIODIC))[1]) is None
 
 
 def test_wells_that_do_not_exchange_are_not_sure():

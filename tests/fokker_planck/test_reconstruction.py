@@ -6,11 +6,13 @@ import torch
 from scipy.integrate import quad
 
 import sdegen as sg
+from sdegen.core.conditions import BoundaryCondition
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, Coefficients
 from sdegen.fokker_planck.fluxes import landscape
 from sdegen.fokker_planck.reconstruction import Line, combinations, scale_means
 
-WALLS = ("no-flux", "no-flux")
+NO_FLUX, ABSORBING, PERIODIC = BoundaryCondition
+WALLS = (NO_FLUX, NO_FLUX)
 
 
 def constant(grid, f, d):
@@ -63,7 +65,14 @@ def test_scale_densities_that_are_no_exponentials(size, sense):
         assert moments[m, 0, 0] == pytest.approx(exact, rel=1e-3)
 
 
-@pytest.mark.parametrize("walls", [WALLS, ("absorbing", "no-flux"), ("periodic", "periodic")])
+@pytest.mark.parametrize(
+    "walls",
+    [
+        WALLS,
+        (ABSORBING, NO_FLUX),
+        (PERIODIC, PERIODIC),
+    ],
+)
 @pytest.mark.parametrize("u", [0.0, 0.5, -8.0, 300.0])
 def test_the_divergence_of_a_polynomial_current_is_exact(u, walls):
     """From exact means of J, degree 4, in cells of any Péclet number; between the walls' rows."""
@@ -93,7 +102,7 @@ def test_volumes_are_a_quadrature_of_fourth_order():
     x = line.grid.nodes.numpy()
     for power in range(4):
         assert line.volumes @ x**power == pytest.approx(1 / (power + 1), rel=1e-13)
-    ring = Line(sg.Grid(0.0, 1.0, 24), ("periodic", "periodic"))
+    ring = Line(sg.Grid(0.0, 1.0, 24), (PERIODIC, PERIODIC))
     np.testing.assert_allclose(ring.volumes[1:-1], 1 / 24, rtol=1e-12)
     assert ring.volumes[0] == pytest.approx(1 / 48)
     assert ring.volumes.sum() == pytest.approx(1.0, rel=1e-14)

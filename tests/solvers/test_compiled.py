@@ -77,7 +77,7 @@ for rows, dtype, substeps, times in (
             close(last.final, fast.final, 39 * 4 * torch.finfo(dtype).eps)
 """
 _WALLS = """
-from sdegen.boundary import enclosure_of
+from sdegen.core.enclosure import enclosure_of
 from sdegen.solvers.containment import contained_by_position
 fast, box = sg.EulerMaruyama(5, compile=True), sg.Reflecting(0.0, 1.0, coordinates="all")
 x0 = torch.full((50, 2), 0.5, dtype=F64)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import sdegen as sg
-from sdegen.boundary import enclosure_of, of_words
+from sdegen.boundary import of_words
+from sdegen.core.enclosure import enclosure_of
 from sdegen.solvers.containment import contained_by_position
 
 F64 = torch.float64

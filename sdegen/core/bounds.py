@@ -1,0 +1,83 @@
+"""Bounds: where an end is, a number or a function of t."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sdegen.requests import refuse_lost_gradient
+
+__all__ = ["Bound", "number_of", "values_of"]
+
+Bound = float | Callable[[Any], Any]
+
+
+def number_of(name: str, owner: str, value: object) -> float:
+    """Return an end as a number.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    if isinstance(value, Tensor | np.ndarray) and value.ndim == 0:
+        return float(value)
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, list | tuple | Tensor | np.ndarray):
+        raise TypeError(
+            f"{name} of {owner} must be one number, but is {value!r}; for ends of each coordinate "
+            f"pass boundary={{0: {owner}(…), 1: {owner}(…)}}."
+        )
+    if callable(value):
+        raise TypeError(
+            f"{name} of {owner} must be a number, but is a function; an end that moves absorbs: "
+            "pass Absorbing(low, high)."
+        )
+    raise TypeError(f"{name} of {owner} must be a number, but is {value!r}.")
+
+
+def values_of(bound: Bound, times: Tensor) -> Tensor:
+    """Return the values of a bound at times, shape (T,), float64.
+
+    Args:
+        bound: A number, or a function of t.
+        times: Shape (T,), float64.
+
+    Raises:
+        TypeError: If a function returns a tensor whose gradient would be lost.
+        ValueError: If a function returns no finite number at some time.
+    """
+    if not callable(bound):
+        return torch.full((len(times),), float(bound), dtype=torch.float64)
+    ts = times.detach().to("cpu", torch.float64)
+    refuse_lost_gradient("a bound", bound(ts[0]), "the place of a boundary")
+    values = _at_once(bound, ts)
+    if values is None:
+        values = torch.tensor([float(bound(t)) for t in ts.unbind()], dtype=torch.float64)
+    bad = ~values.isfinite()
+    if bool(bad.any()):
+        i = int(bad.nonzero()[0])
+        raise ValueError(
+            f"a bound must be finite at all times, but at t = {float(ts[i]):g} it is "
+            f"{float(values[i]):g}."
+        )
+    return values
+
+
+def _at_once(bound: Callable[[Any], Any], ts: Tensor) -> Tensor | None:
+    """Return the values at all times in one call, where that gives what single calls do."""
+    try:
+        values = torch.as_tensor(bound(ts), dtype=torch.float64)
+        if values.shape != ts.shape:
+            return None
+        for k in {0, len(ts) // 2, len(ts) - 1}:
+            if not math.isclose(float(bound(ts[k])), float(values[k]), rel_tol=1e-12):
+                return None
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return values.detach()

@@ -1,0 +1,45 @@
+"""Names of version 0.1, which say what to write in their place."""
+
+from __future__ import annotations
+
+__all__ = ["Walls", "refuse_walls"]
+
+_CLASSES = {"absorbing": "Absorbing", "periodic": "Periodic"}
+
+
+class Walls:
+    """The box of version 0.1; it says what to write in its place.
+
+    Args:
+        low: Lower end.
+        high: Upper end.
+        kind: A word, or a pair of words.
+        coordinates: "all" for a box around each coordinate.
+
+    Raises:
+        TypeError: Always, with the boundary= line.
+    """
+
+    def __init__(
+        self, low: object, high: object, kind: object = "no-flux", *, coordinates: object = None
+    ) -> None:
+        lower, upper = kind if isinstance(kind, tuple) and len(kind) == 2 else (kind, kind)
+        names = [_CLASSES.get(str(word), "Reflecting") for word in (lower, upper)]
+        every = ", coordinates='all'" if coordinates == "all" else ""
+        line = f"{names[0]}({low}, {high}{every})"
+        if names[0] != names[1]:
+            line = f"({names[0]}({low}), {names[1]}(high={high}))"
+        raise TypeError(f"Walls is no more: write boundary={line} in its place.")
+
+
+def refuse_walls(walls: object) -> None:
+    """Refuse the argument of version 0.1.
+
+    Raises:
+        TypeError: Unless it is None, with the boundary= line.
+    """
+    if walls is not None:
+        raise TypeError(
+            f"walls= is no more, but is {walls!r}: write boundary=Reflecting(low, high), "
+            "boundary=Absorbing(low, high) or boundary=Periodic(low, high) in its place."
+        )

@@ -1,0 +1,43 @@
+"""Frozen trajectories: what is no longer finite stays where it last was, and the others go on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sdegen.noise import Noise
+from sdegen.shapes import State
+from sdegen.solvers.containment import Containment, where_rows
+
+__all__ = ["Freezing", "rows_nonfinite"]
+
+
+class Freezing:
+    """Holds trajectories that are not finite where they last were; the others go on.
+
+    Args:
+        x0: States at nodes[0].
+        inside: What else brings states back, if anything does.
+
+    Attributes:
+        lost: Which trajectories are held, shape (batch,).
+    """
+
+    def __init__(self, x0: State, inside: Containment | None) -> None:
+        self._inside = inside
+        self.lost = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
+
+    def apply(self, before: State, after: State, i: int, noise: Noise | None) -> State:
+        """Return the states after a step, with lost trajectories put back."""
+        inside = self._inside
+        if inside is not None:
+            after = inside.apply(before, after, i, noise)
+        self.lost = self.lost | rows_nonfinite(after)
+        if inside is not None:
+            inside.hold(self.lost)
+        return where_rows(self.lost, before, after)
+
+
+def rows_nonfinite(x: State) -> Tensor:
+    """Return which trajectories have a NaN or an infinity, shape (batch,)."""
+    return ~torch.isfinite(x).flatten(1).all(1)
