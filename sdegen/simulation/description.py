@@ -29,7 +29,7 @@ from torch import Tensor
 
 from sdegen.storage import fingerprint
 
-__all__ = ["described", "difference", "first_difference", "in_words"]
+__all__ = ["described", "difference", "first_difference", "from_format_1", "in_words"]
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _STEPS = {"closure", "globals", "keyword_defaults", "members", "tensor", "array"}
@@ -53,6 +53,32 @@ def described(value: object) -> Any:  # noqa: ANN401, whatever JSON can hold
     {'substeps': 10, 'dtype': 'torch.float64'}
     """
     return _Reader(()).read(value)
+
+
+def from_format_1(run: dict[str, Any]) -> dict[str, Any]:
+    """Translate the description of a run by version 0.1 into the words of this version.
+
+    What 0.1 called walls is the boundary; the score of a model or of a mixture was a method.
+    """
+    run = _scores_as_objects(run)
+    return {"boundary" if key == "walls" else key: value for key, value in run.items()}
+
+
+_SCORES = {"ScoreModel": ("ModelScore", "model"), "NoisedMixture": ("MixtureScore", "law")}
+
+
+def _scores_as_objects(value: Any) -> Any:  # noqa: ANN401, JSON
+    """Replace methods `score` of format 1 by the objects that stand in their place."""
+    if isinstance(value, list):
+        return [_scores_as_objects(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    value = {key: _scores_as_objects(item) for key, item in value.items()}
+    owner = value.get("of")
+    if value.get("method") == "score" and isinstance(owner, dict) and owner["class"] in _SCORES:
+        kind, name = _SCORES[owner["class"]]
+        return {"class": kind, name: owner}
+    return value
 
 
 def difference(there: object, here: object) -> str | None:

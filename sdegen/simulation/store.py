@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 from sdegen.noise import Rng, seed_of
-from sdegen.simulation.description import first_difference, in_words
+from sdegen.simulation.description import first_difference, from_format_1, in_words
 from sdegen.storage import write_whole
 
 if TYPE_CHECKING:
@@ -52,8 +52,9 @@ __all__ = [
     "versions",
 ]
 
-FORMAT = 1
+FORMAT = 2
 _KEY = "sdegen"
+_SAME_BITS = {"0.1.0"}  # versions of sdegen whose runs this one continues to the same bits
 _DIGEST = 32
 _MEMBERS = ("states", "nonfinite", "time")
 
@@ -159,6 +160,9 @@ class RunStore:
             OSError: If there is no room for what is missing, or no right to write.
         """
         there = description_of(path)
+        before, now = there["versions"]["sdegen"], about["versions"]["sdegen"]
+        if before in _SAME_BITS:
+            there["versions"] |= {"sdegen": now}
         for part in ("run", "versions"):
             gap = first_difference(there.get(part), about[part])
             if gap is None:
@@ -169,6 +173,9 @@ class RunStore:
                     "go on with the versions and the kind of processor that it was begun with, or "
                     "begin another store"
                 )
+            elif before != now:
+                hint = f"go on with sdegen {before}, which began it, or begin another store"
+                told = f"this is sdegen {now}, and {told}"
             else:
                 hint = "take another store, or the arguments of that run"
                 if where[0] == "times":
@@ -285,7 +292,10 @@ def description_of(path: Path) -> dict[str, Any]:
             f"{path} has format {about['format']}, and this version reads up to {FORMAT}; install "
             "a newer sdegen."
         )
-    return dict(about)
+    about = dict(about)
+    if about["format"] == 1:
+        about["run"] = from_format_1(about["run"])
+    return about
 
 
 def open_dataset(path: Path) -> xarray.Dataset:
