@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 import sdegen as sg
-from sdegen.solvers import timesteps
+from sdegen.diffusion import timesteps
 
 DOUBLE = {"dtype": torch.float64}
 WELL = sg.ItoProcess(lambda x: x - x**3, 0.7)

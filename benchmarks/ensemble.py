@@ -27,9 +27,9 @@ import sdegen as sg
 from benchmarks.ensemble_peers import DT, Problem, peers
 from benchmarks.record import write
 from benchmarks.timing import best
-from sdegen.noise import Stream
-from sdegen.simulation.pool import available_cores
-from sdegen.solvers import record
+from sdegen.core.noise import Stream
+from sdegen.engine import record
+from sdegen.engine.pool import available_cores
 
 CORES = available_cores()
 F32, F64 = torch.float32, torch.float64

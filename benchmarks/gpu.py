@@ -24,9 +24,9 @@ import torch
 import sdegen as sg
 from benchmarks.record import write
 from benchmarks.timing import walls
-from sdegen.noise import Streams
-from sdegen.solvers.record import RunOptions
-from sdegen.solvers.run import solve
+from sdegen.core.noise import Streams
+from sdegen.engine.record import RunOptions
+from sdegen.engine.run import solve
 
 DT, SIGMA = 1e-3, 0.7
 BUDGET = 8 * 60  # seconds

@@ -36,8 +36,8 @@ from benchmarks.sampling import (
     standings,
     told,
 )
-from sdegen.solvers.exponential import Coefficients
-from sdegen.solvers.multistep import Multistep
+from sdegen.diffusion.samplers.exponential import Coefficients
+from sdegen.diffusion.samplers.multistep import Multistep
 from sdegen.verification.distances import kullback_leibler
 
 __all__ = ["kl_rows", "noisy_rows", "tables"]

@@ -80,7 +80,7 @@ Where very many samples will be drawn from one model in few evaluations, `calibr
 costs says what goes in, what comes out, and after how many samples it is paid back. "eps" of
 order 3 and 4 is for grids of equal steps in λ: the tables of errors show what it does on others.
 Which of ours is DDIM, DPM-Solver, DEIS, UniPC, EDM's sampler or an ancestral one is in the
-table of `sdegen/solvers/multistep.py`.
+table of `sdegen/diffusion/samplers/multistep.py`.
 
 **Where we are behind.** With five evaluations on our own grid rule, azula's `vABSampler` of order
 3 comes as near as our best member, or nearer, in the plane and in 64 dimensions: where the column

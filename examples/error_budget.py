@@ -21,7 +21,7 @@ of its arithmetic: from other weights it has ended at 9.1e-03, 9.5e-03 and 1.2e-
 """
 
 import sdegen as sg
-from sdegen import plots_verification
+from sdegen.plots import verification as plots_verification
 
 TRAINING = 1_500
 STEPS = (10, 20, 50, 100, 200, 500, 1_000)

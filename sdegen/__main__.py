@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from sdegen.cli import main
+    from sdegen.app.cli import main
 
     status = main()
 except KeyboardInterrupt:  # while the command line itself was being imported

@@ -27,9 +27,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdegen.checks import check_count, check_not_negative
-from sdegen.noise import Rng, Stream, seed_of, stream
-from sdegen.shapes import State
+from sdegen.core.checks import check_count, check_not_negative
+from sdegen.core.noise import Rng, Stream, seed_of, stream
+from sdegen.core.shapes import State
 
 __all__ = [
     "BIN_WIDTH",

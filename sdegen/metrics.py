@@ -22,9 +22,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen.checks import check_count, check_positive
-from sdegen.noise import Rng, Stream, stream
-from sdegen.requests import as_numbers, as_state, kind_of, refuse_lost_gradient
+from sdegen.core.checks import check_count, check_positive
+from sdegen.core.noise import Rng, Stream, stream
+from sdegen.core.requests import as_numbers, as_state, kind_of, refuse_lost_gradient
 
 __all__ = [
     "NodalDensity",

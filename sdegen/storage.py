@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from sdegen.errors import CheckpointError
+from sdegen.core.errors import CheckpointError
 
 __all__ = ["FORMAT", "fingerprint", "load_tensors", "save_tensors", "write_whole"]
 

@@ -8,10 +8,10 @@ from scipy import special, stats
 from torch import nn
 
 import sdegen as sg
-from sdegen.noise import Noise, Normals, Stream, stream
-from sdegen.shapes import expand
-from sdegen.solvers.base import integrate
-from sdegen.solvers.run import solve
+from sdegen.core.noise import Noise, Normals, Stream, stream
+from sdegen.core.shapes import expand
+from sdegen.core.solver import integrate
+from sdegen.engine.run import solve
 
 SQRT_2 = math.sqrt(2)
 

@@ -6,14 +6,8 @@ import warnings
 import pytest
 import torch
 
-from sdegen.accuracy import (
-    ErrorEstimate,
-    Estimated,
-    EstimatedTensor,
-    Trust,
-    warn_inaccurate,
-)
-from sdegen.errors import AccuracyWarning
+from sdegen.core.accuracy import ErrorEstimate, Estimated, EstimatedTensor, Trust, warn_inaccurate
+from sdegen.core.errors import AccuracyWarning
 
 
 def test_the_largest_of_numbers_and_tensors_is_its_float():

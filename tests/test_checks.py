@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from sdegen.checks import check_count, check_finite, check_not_negative, check_positive
+from sdegen.core.checks import check_count, check_finite, check_not_negative, check_positive
 
 NOT_FINITE = (math.inf, -math.inf, math.nan)
 

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.cli import main
-from sdegen.configs.kinds import KINDS
-from sdegen.runs import write_metrics
+from sdegen.app.cli import main
+from sdegen.app.configs.kinds import KINDS
+from sdegen.app.runs import write_metrics
 from sdegen.storage import load_tensors
 
 COMMANDS = [
@@ -61,7 +61,7 @@ seven = 7
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [*sys.path])
-    monkeypatch.setattr("sdegen.user_code._LOADED", {})
+    monkeypatch.setattr("sdegen.app.user_code._LOADED", {})
     (tmp_path / "well.py").write_text(WELL)
     return tmp_path
 
@@ -90,7 +90,7 @@ def results(folder):
 )
 def test_help_waits_for_nothing_heavy(arguments):
     program = (
-        "import sys; from sdegen.cli import main; status = main(sys.argv[1:]); heavy = "
+        "import sys; from sdegen.app.cli import main; status = main(sys.argv[1:]); heavy = "
         "{'torch', 'numpy', 'scipy', 'matplotlib', 'torchsde', 'sklearn'} & set(sys.modules); "
         "assert not heavy, heavy; sys.exit(status)"
     )
@@ -490,7 +490,7 @@ def test_the_demo_leads_to_its_report(here, call, monkeypatch):
         (folder / "report.html").write_text("")
         write_metrics(folder, {"claims_made": 3, "quick": config.quick, "with_seed": config.seed})
 
-    monkeypatch.setattr("sdegen.commands.demo.run_demo", run_demo)
+    monkeypatch.setattr("sdegen.app.commands.demo.run_demo", run_demo)
     status, out, err = call("demo", "--quick", "--seed", 7, "--out", "r")
     assert (status, err) == (0, [])
     assert out[-1] == "r/report.html"

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdegen.config_file import ConfigFile, read_config, sha256_of, to_toml
-from sdegen.configs.simulate import SimulateConfig
-from sdegen.configs.train import TrainRunConfig
+from sdegen.app.config_file import ConfigFile, read_config, sha256_of, to_toml
+from sdegen.app.configs.simulate import SimulateConfig
+from sdegen.app.configs.train import TrainRunConfig
 
 
 @dataclasses.dataclass(frozen=True)

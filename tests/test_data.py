@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 import sdegen as sg
-from sdegen.noise import stream
+from sdegen.core.noise import stream
 
 PLANAR = [sg.data.two_moons, sg.data.eight_gaussians, sg.data.swiss_roll, sg.data.checkerboard]
 Z = 5.5  # standard errors; two-sided false alarm 4e-8 for each comparison

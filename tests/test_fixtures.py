@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.cli import main
-from sdegen.config_file import read_config
-from sdegen.configs.kinds import KINDS
+from sdegen.app.cli import main
+from sdegen.app.config_file import read_config
+from sdegen.app.configs.kinds import KINDS
 from sdegen.storage import load_tensors
 
 sys.path.insert(0, str(__import__("pathlib").Path(__file__).parent / "fixtures" / "v0_1"))
@@ -115,7 +115,7 @@ def folder(tmp_path, monkeypatch):
         config.write_text(config.read_text().replace("@", str(tmp_path.resolve())))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [*sys.path])
-    monkeypatch.setattr("sdegen.user_code._LOADED", {})
+    monkeypatch.setattr("sdegen.app.user_code._LOADED", {})
     return tmp_path
 
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from sdegen.interrupt import HeldInterrupt
+from sdegen.core.interrupt import HeldInterrupt
 
 
 def press():
@@ -31,7 +31,7 @@ def test_the_second_leaves_at_once():
 def test_what_torchrun_sends_on_is_no_second_one(monkeypatch):
     now = [100.0]
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    monkeypatch.setattr("sdegen.interrupt.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("sdegen.core.interrupt.time.monotonic", lambda: now[0])
     with HeldInterrupt() as interrupt:
         press()
         now[0] += 0.1

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import sdegen as sg
-from sdegen.noise import stream
+from sdegen.core.noise import stream
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from sdegen.noise import (
-    Stream,
-    Streams,
-    _scatter,
-    box_muller,
-    normal_like,
-    seed_of,
-    stream,
-)
+from sdegen.core.noise import Stream, Streams, _scatter, box_muller, normal_like, seed_of, stream
 
 WORDS = st.integers(0, 2**32 - 1)
 

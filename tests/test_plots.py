@@ -14,8 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 import sdegen as sg
-from sdegen import plots_density
-from sdegen.noise import stream
+from sdegen.core.noise import stream
+from sdegen.plots import density as plots_density
 
 TIMES = torch.linspace(0, 2, 21, dtype=torch.float64)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.requests import as_number, as_numbers, as_parameter, as_state, as_time, kind_of
+from sdegen.core.requests import as_number, as_numbers, as_parameter, as_state, as_time, kind_of
 
 F64 = torch.float64
 VP = sg.VP(sg.LinearBeta(0.1, 20.0))

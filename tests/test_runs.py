@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sdegen.runs import make_folder, remove_if_unused, write_metrics
+from sdegen.app.runs import make_folder, remove_if_unused, write_metrics
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.shapes import expand
+from sdegen.core.shapes import expand
 
 
 @pytest.mark.parametrize("event", [(), (1,), (2,), (3, 2), (2, 2, 2)])

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.noise import Given
-from sdegen.step import diffuse
+from sdegen.core.noise import Given
+from sdegen.core.update import diffuse
 
 F64 = torch.float64
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save, save_file
 
-from sdegen.errors import CheckpointError
+from sdegen.core.errors import CheckpointError
 from sdegen.storage import FORMAT, fingerprint, load_tensors, save_tensors, write_whole
 
 TENSORS = {

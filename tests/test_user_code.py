@@ -2,7 +2,7 @@
 
 import pytest
 
-from sdegen.user_code import is_reference, load_object, loaded_files
+from sdegen.app.user_code import is_reference, load_object, loaded_files
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_a_name_in_a_module_is_found():
 
 
 def test_a_changed_file_of_the_same_second_and_size_is_read_anew(here):
-    import sdegen.user_code as user_code
+    import sdegen.app.user_code as user_code
 
     for value in ("0.5", "0.7"):
         (here / "same.py").write_text(f"sigma = {value}\n")

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from sdegen.adaptors.denoisers import check_levels, from_denoiser
 from sdegen.adaptors.optional import needed
 from sdegen.core.kernel import Kernel
-from sdegen.requests import check_kind
+from sdegen.core.requests import check_kind
+from sdegen.core.shapes import State, Time, expand
+from sdegen.diffusion.gaussian_path import GaussianPath
+from sdegen.diffusion.paths import EDM
 from sdegen.score.model import ScoreModel
-from sdegen.sde.linear import GaussianPath
-from sdegen.sde.paths import EDM
-from sdegen.shapes import State, Time, expand
 
 __all__ = ["AzulaDenoiser", "from_azula", "to_azula"]
 

@@ -16,14 +16,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from sdegen.checks import check_count
-from sdegen.requests import check_kind
+from sdegen.core.checks import check_count
+from sdegen.core.requests import check_kind
+from sdegen.core.shapes import State, Time, expand
+from sdegen.core.signature import check_order
+from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
+from sdegen.diffusion.paths import EDM
 from sdegen.score.model import ScoreModel, check_labels
 from sdegen.score.preconditioning import DenoiserPrediction
-from sdegen.sde.linear import GaussianPath, check_gaussian_path
-from sdegen.sde.paths import EDM
-from sdegen.sde.signature import check_order
-from sdegen.shapes import State, Time, expand
 
 __all__ = ["Conditional", "Denoiser", "Function", "from_denoiser", "to_denoiser", "told"]
 

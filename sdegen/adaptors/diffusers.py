@@ -38,8 +38,13 @@ from torch import Tensor, nn
 
 from sdegen.adaptors.denoisers import Conditional, told
 from sdegen.adaptors.optional import needed
-from sdegen.checks import check_count
-from sdegen.requests import as_numbers, check_kind
+from sdegen.core.checks import check_count
+from sdegen.core.requests import as_numbers, check_kind
+from sdegen.core.shapes import State, expand
+from sdegen.core.signature import check_order
+from sdegen.diffusion.gaussian_path import VP
+from sdegen.diffusion.paths import EDM, RectifiedFlow
+from sdegen.diffusion.tables import TabulatedBeta
 from sdegen.score.model import ScoreModel
 from sdegen.score.parameterization import (
     EpsPrediction,
@@ -48,11 +53,6 @@ from sdegen.score.parameterization import (
     X0Prediction,
 )
 from sdegen.score.preconditioning import EDMPrediction, FlowPrediction
-from sdegen.sde.linear import VP
-from sdegen.sde.paths import EDM, RectifiedFlow
-from sdegen.sde.signature import check_order
-from sdegen.sde.tables import TabulatedBeta
-from sdegen.shapes import State, expand
 
 __all__ = ["DiffusersNetwork", "DiffusersUNet", "Scheduler", "from_diffusers", "to_diffusers"]
 

@@ -1,1 +1,1 @@
-"""What everything rests on: the update, what moves, and how one step goes."""
+"""The core: the update, what moves, how one step goes, and what all rooms share."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdegen.requests import refuse_lost_gradient
+from sdegen.core.requests import refuse_lost_gradient
 
 __all__ = ["Bound", "number_of", "values_of"]
 

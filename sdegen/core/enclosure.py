@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdegen.boundary import Boundary, BoundaryStep, End, PositionBoundary
+from sdegen.core.boundary import Boundary, BoundaryStep, End, PositionBoundary
 from sdegen.core.bounds import Bound, values_of
-from sdegen.shapes import State
+from sdegen.core.shapes import State
 
 __all__ = ["BoundaryLike", "Enclosure", "Interval", "enclosure_of", "interval_of"]
 

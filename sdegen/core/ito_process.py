@@ -16,12 +16,12 @@ from typing import Literal, Self, get_args
 import torch
 from torch import Tensor
 
-from sdegen.accuracy import SlopeBy
-from sdegen.requests import is_word
-from sdegen.sde.base import SDE, NoiseKind, Rows
-from sdegen.sde.derivatives import MIXES, check_slope, is_seen, mixes_coordinates, noise_induced
-from sdegen.sde.signature import Signature
-from sdegen.shapes import State, Time
+from sdegen.core.accuracy import SlopeBy
+from sdegen.core.derivatives import MIXES, check_slope, is_seen, mixes_coordinates, noise_induced
+from sdegen.core.requests import is_word
+from sdegen.core.sde import SDE, NoiseKind, Rows
+from sdegen.core.shapes import State, Time
+from sdegen.core.signature import Signature
 
 __all__ = ["Interpretation", "ItoProcess"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.scores import ScoreAt, along
-from sdegen.shapes import ScoreFn, Time
+from sdegen.core.shapes import ScoreFn, Time
 
 __all__ = ["Kernel", "ReverseStructure"]
 

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from sdegen.shapes import ScoreFn, State, Time
+from sdegen.core.shapes import ScoreFn, State, Time
 
 __all__ = ["CallCounter", "PreparedScore", "ScoreAt", "along"]
 

@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdegen.accuracy import ErrorEstimate, warn_inaccurate
-from sdegen.errors import AccuracyWarning, NotNormalizableError, SolverError
+from sdegen.core.accuracy import ErrorEstimate, warn_inaccurate
+from sdegen.core.errors import AccuracyWarning, NotNormalizableError, SolverError
+from sdegen.core.period import check_period
+from sdegen.core.requests import kind_of
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import as_times
 from sdegen.fokker_planck import clock
 from sdegen.fokker_planck.density import Density, DensityPath, cell_masses
 from sdegen.fokker_planck.fluxes import Pole
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.power_law import Powers
-from sdegen.requests import kind_of
-from sdegen.sde.base import SDE
-from sdegen.sde.period import check_period
-from sdegen.shapes import as_times
 
 __all__ = [
     "REFUSED",

@@ -34,8 +34,8 @@ from scipy import sparse
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigs, splu
 from torch import Tensor
 
-from sdegen.accuracy import ErrorEstimate, SlopeBy, Trust
-from sdegen.errors import SolverError
+from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
+from sdegen.core.errors import SolverError
 from sdegen.fokker_planck.density import integral
 from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import Fluxes

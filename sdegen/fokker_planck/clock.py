@@ -32,7 +32,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.sde.base import SDE
+from sdegen.core.sde import SDE
 
 __all__ = [
     "GOLDEN",

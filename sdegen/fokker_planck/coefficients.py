@@ -25,12 +25,12 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sdegen.core.evaluation import told_of_graphs
+from sdegen.core.rows import check_density_of
+from sdegen.core.sde import SDE
 from sdegen.fokker_planck import clock
 from sdegen.fokker_planck.gaps import missed
 from sdegen.fokker_planck.grid import Grid
-from sdegen.sde.base import SDE
-from sdegen.sde.evaluation import told_of_graphs
-from sdegen.sde.rows import check_density_of
 
 Array = NDArray[np.float64]
 

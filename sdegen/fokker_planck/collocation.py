@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 from torch import Tensor
 
-from sdegen.errors import SolverError
+from sdegen.core.errors import SolverError
 from sdegen.fokker_planck import tridiagonal
 
 __all__ = ["NODES", "ORDER", "collocated", "walked"]

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen.accuracy import WARNS, ErrorEstimate, EstimatedTensor
+from sdegen.core.accuracy import WARNS, ErrorEstimate, EstimatedTensor
 from sdegen.fokker_planck.course import Course
 from sdegen.fokker_planck.density import Density, integral
 from sdegen.fokker_planck.generator import Generator

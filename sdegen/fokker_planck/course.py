@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from sdegen.errors import AccuracyWarning
+from sdegen.core.errors import AccuracyWarning
 from sdegen.fokker_planck.clock import Looks
 from sdegen.fokker_planck.coefficients import Coefficients, Reader, Readers
 

@@ -35,8 +35,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen.accuracy import WARNS, ErrorEstimate, Estimated, EstimatedTensor
-from sdegen.errors import SolverError
+from sdegen.core.accuracy import WARNS, ErrorEstimate, Estimated, EstimatedTensor
+from sdegen.core.errors import SolverError
 from sdegen.fokker_planck.density import Density, integral
 from sdegen.fokker_planck.fluxes import Fluxes
 from sdegen.fokker_planck.generator import Generator

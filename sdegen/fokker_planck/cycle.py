@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from sdegen.errors import SolverError
+from sdegen.core.errors import SolverError
 from sdegen.fokker_planck.fluxes import Fluxes
 from sdegen.fokker_planck.shooting import Chain, around
 

@@ -33,12 +33,12 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.accuracy import ErrorEstimate, SlopeBy, Trust, in_words
-from sdegen.errors import NotNormalizableError
+from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust, in_words
+from sdegen.core.errors import NotNormalizableError
+from sdegen.core.requests import as_numbers, check_function, kind_of
 from sdegen.fokker_planck import arrays
 from sdegen.fokker_planck.arrays import AnyArray
 from sdegen.fokker_planck.power_law import PowerLaw, Powers
-from sdegen.requests import as_numbers, check_function, kind_of
 
 __all__ = [
     "Density",

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen.accuracy import ErrorEstimate, SlopeBy, Trust
+from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
 from sdegen.fokker_planck.passage import FirstPassage
 
 __all__ = ["Escape", "escape"]

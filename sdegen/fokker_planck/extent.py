@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sdegen.errors import NotNormalizableError
+from sdegen.core.errors import NotNormalizableError
+from sdegen.core.sde import SDE
 from sdegen.fokker_planck import clock
-from sdegen.sde.base import SDE
 
 __all__ = ["Extent", "extent"]
 

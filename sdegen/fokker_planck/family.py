@@ -18,8 +18,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen.accuracy import WARNS, ErrorEstimate, EstimatedTensor
-from sdegen.errors import NotNormalizableError, SdegenError
+from sdegen.core.accuracy import WARNS, ErrorEstimate, EstimatedTensor
+from sdegen.core.errors import NotNormalizableError, SdegenError
+from sdegen.core.requests import check_kind
+from sdegen.core.sde import SDE
 from sdegen.fokker_planck import stationary
 from sdegen.fokker_planck.checks import check_ring
 from sdegen.fokker_planck.coefficients import Readers
@@ -30,8 +32,6 @@ from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.grid_boundary import GridBoundaryLike, boundary_of_grid
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.fokker_planck.transient import Integrator
-from sdegen.requests import check_kind
-from sdegen.sde.base import SDE
 
 __all__ = ["FokkerPlanckFamily"]
 

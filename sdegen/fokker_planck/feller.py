@@ -22,9 +22,9 @@ from typing import Literal
 
 import torch
 
+from sdegen.core.requests import as_number, check_kind
+from sdegen.core.sde import SDE
 from sdegen.fokker_planck import clock
-from sdegen.requests import as_number, check_kind
-from sdegen.sde.base import SDE
 
 __all__ = ["EndKind", "classify_end"]
 

@@ -19,13 +19,13 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.checks import check_positive
+from sdegen.core.checks import check_positive
+from sdegen.core.requests import as_number, as_numbers
+from sdegen.core.sde import SDE
 from sdegen.fokker_planck import arrays
 from sdegen.fokker_planck.arrays import AnyArray
 from sdegen.fokker_planck.density import Density, cell_masses, moment_weights
 from sdegen.fokker_planck.extent import extent
-from sdegen.requests import as_number, as_numbers
-from sdegen.sde.base import SDE
 
 __all__ = ["Grid"]
 

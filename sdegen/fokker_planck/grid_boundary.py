@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from sdegen.boundary import Boundary, End, of_words
+from sdegen.core.boundary import Boundary, End, of_words
 from sdegen.core.bounds import Bound
 from sdegen.core.conditions import BoundaryCondition
 from sdegen.core.enclosure import Interval, interval_of

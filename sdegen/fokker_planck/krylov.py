@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import expm
 
-from sdegen.errors import SolverError
+from sdegen.core.errors import SolverError
 
 __all__ = ["Matrix", "exponential_action"]
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
 from torch import Tensor
 
-from sdegen.accuracy import ErrorEstimate
+from sdegen.core.accuracy import ErrorEstimate
 from sdegen.fokker_planck.checks import REFUSED
 from sdegen.fokker_planck.coefficients import Reader
 from sdegen.fokker_planck.course import Course

@@ -25,12 +25,12 @@ import torch
 from torch import Tensor
 
 from sdegen.core.bounds import Bound, values_of
-from sdegen.errors import SdegenError
+from sdegen.core.errors import SdegenError
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State, Time
 from sdegen.fokker_planck.density import Density, DensityPath, interpolated
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.grid_boundary import GridBoundary
-from sdegen.sde.base import SDE
-from sdegen.shapes import State, Time
 
 __all__ = ["MovingEnds", "MovingFrame", "in_words_of_the_frame"]
 

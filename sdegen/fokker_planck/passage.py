@@ -32,8 +32,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.accuracy import ErrorEstimate, SlopeBy, Trust
-from sdegen.errors import SolverError
+from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
+from sdegen.core.errors import SolverError
+from sdegen.core.requests import as_numbers
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS, Coefficients
 from sdegen.fokker_planck.density import interpolated
 from sdegen.fokker_planck.ends import Ends
@@ -41,7 +42,6 @@ from sdegen.fokker_planck.fluxes import Fluxes
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.operator import STEEPEST, wall_weights
 from sdegen.fokker_planck.two_grids import Problem, refined
-from sdegen.requests import as_numbers
 
 __all__ = ["FirstPassage", "passages", "to_be_left"]
 

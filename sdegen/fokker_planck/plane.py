@@ -38,22 +38,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen.accuracy import WARNS, ErrorEstimate, EstimatedTensor, SlopeBy, warn_inaccurate
-from sdegen.checks import check_count
+from sdegen.core.accuracy import WARNS, ErrorEstimate, EstimatedTensor, SlopeBy, warn_inaccurate
+from sdegen.core.checks import check_count
 from sdegen.core.enclosure import BoundaryLike
-from sdegen.errors import NotNormalizableError, SolverError
+from sdegen.core.errors import NotNormalizableError, SolverError
+from sdegen.core.evaluation import told_of_graphs
+from sdegen.core.gradients import check_no_gradient
+from sdegen.core.period import check_period
+from sdegen.core.requests import refuse_lost_gradient
+from sdegen.core.rows import check_density_of
+from sdegen.core.sde import SDE
 from sdegen.fokker_planck import clock, plane_door
 from sdegen.fokker_planck.checks import check_times
 from sdegen.fokker_planck.course import Course, course_of, warn_isolated
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.plane_density import PlaneDensity, PlaneForm
 from sdegen.fokker_planck.plane_level import PlaneLevel, Solved, graded
-from sdegen.requests import refuse_lost_gradient
-from sdegen.sde.base import SDE
-from sdegen.sde.evaluation import told_of_graphs
-from sdegen.sde.gradients import check_no_gradient
-from sdegen.sde.period import check_period
-from sdegen.sde.rows import check_density_of
 
 __all__ = ["FokkerPlanck2D", "PlaneDensity"]
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen.accuracy import NOT_ESTIMATED, ErrorEstimate, SlopeBy, Trust
+from sdegen.core.accuracy import NOT_ESTIMATED, ErrorEstimate, SlopeBy, Trust
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.reconstruction import Line

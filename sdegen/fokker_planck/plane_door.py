@@ -12,15 +12,15 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from sdegen.boundary import End
+from sdegen.core.boundary import End
 from sdegen.core.conditions import BoundaryCondition
 from sdegen.core.enclosure import BoundaryLike, enclosure_of
-from sdegen.errors import NotNormalizableError
+from sdegen.core.errors import NotNormalizableError
+from sdegen.core.requests import as_numbers, check_kind, kind_of
+from sdegen.core.sde import SDE
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.grid_boundary import condition_at
 from sdegen.fokker_planck.plane_density import PlaneDensity, PlaneForm
-from sdegen.requests import as_numbers, check_kind, kind_of
-from sdegen.sde.base import SDE
 
 __all__ = [
     "Pair",

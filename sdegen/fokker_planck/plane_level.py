@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 from torch import Tensor
 
+from sdegen.core.sde import SDE
 from sdegen.fokker_planck.course import Course
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.plane_density import PlaneDensity, PlaneForm
@@ -31,7 +32,6 @@ from sdegen.fokker_planck.plane_transient import (
 )
 from sdegen.fokker_planck.reconstruction import Line
 from sdegen.fokker_planck.refinement import coarsened, halved, positions
-from sdegen.sde.base import SDE
 
 __all__ = ["PlaneLevel", "Run", "Solved", "graded"]
 

@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from sdegen.core.sde import SDE
 from sdegen.fokker_planck import clock
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, Coefficients
 from sdegen.fokker_planck.gaps import may_hide, missed
 from sdegen.fokker_planck.line_fluxes import LineFluxes, Stencil
 from sdegen.fokker_planck.operator import control_volumes
 from sdegen.fokker_planck.reconstruction import Line
-from sdegen.sde.base import SDE
 
 __all__ = ["Mesh", "PlaneCoefficients", "PlaneFluxes"]
 

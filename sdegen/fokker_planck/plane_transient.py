@@ -30,13 +30,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from sdegen.errors import SolverError
+from sdegen.core.errors import SolverError
+from sdegen.core.sde import SDE
 from sdegen.fokker_planck.course import Course, inside
 from sdegen.fokker_planck.krylov import exponential_action
 from sdegen.fokker_planck.line_fluxes import LineFluxes
 from sdegen.fokker_planck.plane_density import PlaneForm
 from sdegen.fokker_planck.plane_operator import Mesh, PlaneCoefficients, PlaneFluxes
-from sdegen.sde.base import SDE
 
 __all__ = ["PlaneGenerator", "PlanePath", "Way", "carried", "repeated"]
 

@@ -32,7 +32,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen.accuracy import (
+from sdegen.core.accuracy import (
     WARNS,
     ErrorEstimate,
     Estimated,
@@ -40,8 +40,11 @@ from sdegen.accuracy import (
     SlopeBy,
     warn_inaccurate,
 )
-from sdegen.checks import check_count, check_positive
-from sdegen.errors import NonFiniteError, NotNormalizableError, SdegenError, SolverError
+from sdegen.core.checks import check_count, check_positive
+from sdegen.core.errors import NonFiniteError, NotNormalizableError, SdegenError, SolverError
+from sdegen.core.gradients import check_no_gradient
+from sdegen.core.requests import check_function, check_kind, refuse_lost_gradient
+from sdegen.core.sde import SDE
 from sdegen.fokker_planck import currents, stationary
 from sdegen.fokker_planck.checks import (
     as_start,
@@ -82,9 +85,6 @@ from sdegen.fokker_planck.survival import Law, Survival, by_modes, compared, law
 from sdegen.fokker_planck.transient import Exponential, Integrator, carried
 from sdegen.fokker_planck.transport import Transport, transport
 from sdegen.fokker_planck.two_grids import disagreement
-from sdegen.requests import check_function, check_kind, refuse_lost_gradient
-from sdegen.sde.base import SDE
-from sdegen.sde.gradients import check_no_gradient
 
 __all__ = ["FokkerPlanck", "Form"]
 

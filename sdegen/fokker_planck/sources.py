@@ -32,8 +32,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen.accuracy import WARNS
-from sdegen.errors import SolverError
+from sdegen.core.accuracy import WARNS
+from sdegen.core.errors import SolverError
+from sdegen.core.requests import refuse_lost_gradient
 from sdegen.fokker_planck import tridiagonal
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.ends import Ends
@@ -44,7 +45,6 @@ from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.operator import Operator
 from sdegen.fokker_planck.power_law import with_poles
 from sdegen.fokker_planck.refinement import halved, positions
-from sdegen.requests import refuse_lost_gradient
 
 __all__ = ["Killing", "Sources", "at_rest", "in_time"]
 

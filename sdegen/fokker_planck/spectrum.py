@@ -27,8 +27,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.accuracy import ErrorEstimate, SlopeBy, Trust
-from sdegen.errors import SolverError
+from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
+from sdegen.core.errors import SolverError
 from sdegen.fokker_planck.cycle import Cycle
 from sdegen.fokker_planck.density import integral
 from sdegen.fokker_planck.fluxes import Fluxes

@@ -34,8 +34,8 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.accuracy import warn_inaccurate
-from sdegen.errors import SolverError
+from sdegen.core.accuracy import warn_inaccurate
+from sdegen.core.errors import SolverError
 from sdegen.fokker_planck.checks import check_confined, check_poles
 from sdegen.fokker_planck.density import Density, cell_masses, part_masses
 from sdegen.fokker_planck.fluxes import Fluxes, Landscape, find_poles, fluxes

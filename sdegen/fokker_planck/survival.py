@@ -25,8 +25,8 @@ from jaxtyping import Float
 from scipy.interpolate import make_interp_spline
 from torch import Tensor
 
-from sdegen.accuracy import WARNS, ErrorEstimate, SlopeBy, Trust
-from sdegen.errors import SolverError
+from sdegen.core.accuracy import WARNS, ErrorEstimate, SlopeBy, Trust
+from sdegen.core.errors import SolverError
 from sdegen.fokker_planck import tridiagonal
 from sdegen.fokker_planck.density import DensityPath, integral
 from sdegen.fokker_planck.ends import Ends

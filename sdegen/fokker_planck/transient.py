@@ -35,7 +35,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.errors import SolverError
+from sdegen.core.errors import SolverError
 from sdegen.fokker_planck import first_masses, tridiagonal
 from sdegen.fokker_planck.coefficients import Coefficients, Readers, one_or_stack
 from sdegen.fokker_planck.collocation import NODES, collocated, walked

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 
-from sdegen.errors import SolverError
+from sdegen.core.errors import SolverError
 from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import Fluxes, Landscape
 from sdegen.fokker_planck.gaps import at_ends

@@ -42,17 +42,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdegen import metrics
-from sdegen.checks import check_count, check_positive
-from sdegen.errors import NonFiniteError
+from sdegen.core.checks import check_count, check_positive
+from sdegen.core.errors import NonFiniteError
+from sdegen.core.noise import Rng, Stream, Streams, normal_like, seed_of
+from sdegen.core.requests import check_function
+from sdegen.core.shapes import ScoreFn, State, expand
+from sdegen.diffusion import timesteps
+from sdegen.diffusion.ddpm import AncestralChain
+from sdegen.diffusion.gaussian_path import GaussianPath
+from sdegen.diffusion.reverse import check_origin
+from sdegen.engine.door import check_state
 from sdegen.likelihood.checks import check_forward, keeps_graph
-from sdegen.noise import Rng, Stream, Streams, normal_like, seed_of
-from sdegen.requests import check_function
-from sdegen.sde.ddpm import AncestralChain
-from sdegen.sde.linear import GaussianPath
-from sdegen.sde.reverse import check_origin
-from sdegen.shapes import ScoreFn, State, expand
-from sdegen.simulation.door import check_state
-from sdegen.solvers import timesteps
 
 __all__ = ["EvidenceBound", "continuous_elbo", "elbo"]
 

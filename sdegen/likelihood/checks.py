@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from sdegen.requests import check_function
+from sdegen.core.derivatives import check_seen
+from sdegen.core.evaluation import check_repeatable, refuse_randomness, watched
+from sdegen.core.requests import check_function
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import ScoreFn, State
+from sdegen.core.signature import check_order
 from sdegen.score.checks import check_derivative
-from sdegen.sde.base import SDE
-from sdegen.sde.derivatives import check_seen
-from sdegen.sde.evaluation import check_repeatable, refuse_randomness, watched
-from sdegen.sde.signature import check_order
-from sdegen.shapes import ScoreFn, State
 
 __all__ = ["check_forward", "check_score", "keeps_graph"]
 

@@ -26,12 +26,12 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from sdegen.checks import check_count
+from sdegen.core.checks import check_count
+from sdegen.core.noise import Stream
+from sdegen.core.requests import is_word
 from sdegen.core.scores import CallCounter
-from sdegen.noise import Stream
-from sdegen.requests import is_word
-from sdegen.sde.base import SDE
-from sdegen.shapes import State, Time
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State, Time
 
 __all__ = ["Divergence", "ExactTrace", "FlowWithDivergence", "HutchPlusPlus", "Hutchinson"]
 

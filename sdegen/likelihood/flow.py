@@ -28,18 +28,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdegen import metrics
-from sdegen.errors import NonFiniteError
+from sdegen.core.errors import NonFiniteError
+from sdegen.core.noise import Rng, Streams, seed_of
+from sdegen.core.requests import is_word
+from sdegen.core.shapes import ScoreFn, State
+from sdegen.core.solver import Solver
+from sdegen.diffusion.gaussian_path import GaussianPath
+from sdegen.diffusion.reverse import ReverseSDE, check_origin
+from sdegen.engine.door import check_state
+from sdegen.engine.simulate import simulate
 from sdegen.likelihood.checks import check_forward, check_score, keeps_graph
 from sdegen.likelihood.divergence import Divergence, ExactTrace, FlowWithDivergence
-from sdegen.noise import Rng, Streams, seed_of
-from sdegen.requests import is_word
 from sdegen.score.composition import warn_collapse
-from sdegen.sde.linear import GaussianPath
-from sdegen.sde.reverse import ReverseSDE, check_origin
-from sdegen.shapes import ScoreFn, State
-from sdegen.simulation.door import check_state
-from sdegen.simulation.simulate import simulate
-from sdegen.solvers.base import Solver
 from sdegen.solvers.torch_diffeq import TorchDiffEq
 
 __all__ = ["Likelihood", "log_likelihood"]

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sdegen.errors import CheckpointError
+from sdegen.core.errors import CheckpointError
 from sdegen.storage import load_tensors, save_tensors
 
 __all__ = ["Checkpoints"]

@@ -2,7 +2,7 @@
 
 import torch
 
-from sdegen.shapes import ScoreFn, State, Time
+from sdegen.core.shapes import ScoreFn, State, Time
 
 __all__ = ["check_derivative"]
 

@@ -38,11 +38,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdegen.checks import check_positive
-from sdegen.errors import AccuracyWarning
-from sdegen.requests import as_number, as_numbers, check_function, check_kind
-from sdegen.sde.signature import check_order
-from sdegen.shapes import ScoreFn, State, Time, expand
+from sdegen.core.checks import check_positive
+from sdegen.core.errors import AccuracyWarning
+from sdegen.core.requests import as_number, as_numbers, check_function, check_kind
+from sdegen.core.shapes import ScoreFn, State, Time, expand
+from sdegen.core.signature import check_order
 
 __all__ = ["Product", "guided", "mixture", "prior_factor", "product", "tempered", "warn_collapse"]
 

@@ -6,7 +6,7 @@ Imports no torch: a command line that only prints its help need not wait for it.
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
-from sdegen.checks import check_count, check_not_negative, check_positive
+from sdegen.core.checks import check_count, check_not_negative, check_positive
 
 __all__ = ["Keep", "TrainConfig", "TrainPrecision", "Weighting"]
 

@@ -8,20 +8,20 @@ is ever made from a file.
 import inspect
 from typing import Any
 
-from sdegen.errors import CheckpointError
-from sdegen.score.networks import MLP, UNet
-from sdegen.score.parameterization import EpsPrediction, ScorePrediction, VPrediction, X0Prediction
-from sdegen.score.preconditioning import DenoiserPrediction, EDMPrediction, FlowPrediction
-from sdegen.sde.linear import VE, VP, SubVP
-from sdegen.sde.paths import EDM, RectifiedFlow
-from sdegen.sde.schedules import (
+from sdegen.core.errors import CheckpointError
+from sdegen.diffusion.gaussian_path import VE, VP, SubVP
+from sdegen.diffusion.paths import EDM, RectifiedFlow
+from sdegen.diffusion.schedules import (
     ConstantBeta,
     CosineBeta,
     GeometricSigma,
     LinearBeta,
     QuadraticBeta,
 )
-from sdegen.sde.tables import TabulatedBeta
+from sdegen.diffusion.tables import TabulatedBeta
+from sdegen.score.networks import MLP, UNet
+from sdegen.score.parameterization import EpsPrediction, ScorePrediction, VPrediction, X0Prediction
+from sdegen.score.preconditioning import DenoiserPrediction, EDMPrediction, FlowPrediction
 
 __all__ = ["Description", "describe", "rebuild"]
 

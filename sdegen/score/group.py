@@ -16,7 +16,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, distributed, nn
 
-from sdegen.errors import RankError
+from sdegen.core.errors import RankError
 
 __all__ = ["Group"]
 

@@ -41,13 +41,13 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from sdegen.checks import check_positive
-from sdegen.requests import as_number, as_numbers, as_time, check_function, is_word, kind_of
+from sdegen.core.checks import check_positive
+from sdegen.core.derivatives import check_seen
+from sdegen.core.requests import as_number, as_numbers, as_time, check_function, is_word, kind_of
+from sdegen.core.shapes import ScoreFn, State, Time, expand
+from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
+from sdegen.diffusion.mixtures import GaussianMixture
 from sdegen.score.checks import check_derivative
-from sdegen.sde.derivatives import check_seen
-from sdegen.sde.linear import GaussianPath, check_gaussian_path
-from sdegen.sde.potentials import GaussianMixture
-from sdegen.shapes import ScoreFn, State, Time, expand
 
 __all__ = ["LinearMeasurement", "PosteriorScore"]
 

@@ -41,11 +41,11 @@ Reference:
 import torch
 from torch import Tensor
 
-from sdegen.noise import Rng, Stream
+from sdegen.core.noise import Rng, Stream
+from sdegen.core.shapes import State, expand
+from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.score.config import Weighting
 from sdegen.score.model import ScoreModel
-from sdegen.sde.linear import GaussianPath
-from sdegen.shapes import State, expand
 
 __all__ = ["TimeSampler", "denoising_errors"]
 

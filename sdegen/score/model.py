@@ -23,17 +23,17 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from sdegen.core.errors import CheckpointError
+from sdegen.core.requests import as_state, as_time, kind_of
 from sdegen.core.scores import ScoreAt
-from sdegen.errors import CheckpointError
-from sdegen.requests import as_state, as_time, kind_of
+from sdegen.core.shapes import State, Time, expand
+from sdegen.core.signature import check_order
+from sdegen.core.update import to_floats
+from sdegen.diffusion.ddpm import DDPM, AncestralChain
+from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 from sdegen.score.description import describe, rebuild
 from sdegen.score.networks import MLP, Labelled
 from sdegen.score.parameterization import EpsPrediction, Parameterization, score_of, v_of
-from sdegen.sde.ddpm import DDPM, AncestralChain
-from sdegen.sde.linear import GaussianPath, check_gaussian_path
-from sdegen.sde.signature import check_order
-from sdegen.shapes import State, Time, expand
-from sdegen.step import to_floats
 from sdegen.storage import load_tensors, save_tensors
 
 __all__ = ["ScoreModel", "check_labels"]

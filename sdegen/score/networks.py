@@ -29,9 +29,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from sdegen.checks import check_count
-from sdegen.noise import Rng, Stream, stream
-from sdegen.shapes import State
+from sdegen.core.checks import check_count
+from sdegen.core.noise import Rng, Stream, stream
+from sdegen.core.shapes import State
 
 __all__ = ["MLP", "Labelled", "TimeFeatures", "UNet"]
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdegen.shapes import State, Time
+from sdegen.core.shapes import State, Time
 
 __all__ = [
     "EpsPrediction",

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sdegen.requests import as_number
+from sdegen.core.requests import as_number
+from sdegen.core.shapes import State, Time
 from sdegen.score.parameterization import Parameterization, X0Prediction
-from sdegen.shapes import State, Time
 
 __all__ = ["DenoiserPrediction", "EDMPrediction", "FlowPrediction"]
 

@@ -32,15 +32,15 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from sdegen.errors import CheckpointError, NonFiniteError
-from sdegen.interrupt import HeldInterrupt
-from sdegen.noise import Stream, Streams
+from sdegen.core.errors import CheckpointError, NonFiniteError
+from sdegen.core.interrupt import HeldInterrupt
+from sdegen.core.noise import Stream, Streams
+from sdegen.core.shapes import State
 from sdegen.score.checkpoints import Checkpoints
 from sdegen.score.config import TrainConfig
 from sdegen.score.group import Group
 from sdegen.score.losses import TimeSampler, denoising_errors
 from sdegen.score.model import ScoreModel
-from sdegen.shapes import State
 
 __all__ = ["Augment", "TrainResult", "TrainingRun"]
 

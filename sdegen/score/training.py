@@ -30,9 +30,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdegen.errors import AccuracyWarning
-from sdegen.noise import Rng, seed_of
-from sdegen.requests import as_state, kind_of
+from sdegen.core.errors import AccuracyWarning
+from sdegen.core.noise import Rng, seed_of
+from sdegen.core.requests import as_state, kind_of
 from sdegen.score.checkpoints import Checkpoints
 from sdegen.score.config import TrainConfig
 from sdegen.score.description import describe

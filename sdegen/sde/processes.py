@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.accuracy import SlopeBy
-from sdegen.checks import check_not_negative
-from sdegen.requests import as_numbers, as_parameter, kind_of, value_of
-from sdegen.sde.base import SDE
-from sdegen.sde.derivatives import is_seen
+from sdegen.core.accuracy import SlopeBy
+from sdegen.core.checks import check_not_negative
+from sdegen.core.derivatives import is_seen
+from sdegen.core.requests import as_numbers, as_parameter, kind_of, value_of
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State, Time
 from sdegen.sde.potentials import FunctionPotential, Potential, as_potential
-from sdegen.shapes import State, Time
 
 __all__ = ["BrownianMotion", "Langevin", "OrnsteinUhlenbeck", "RateNetwork"]
 

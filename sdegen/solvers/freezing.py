@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sdegen.noise import Noise
-from sdegen.shapes import State
-from sdegen.solvers.containment import Containment, where_rows
+from sdegen.core.noise import Noise
+from sdegen.core.shapes import State
+from sdegen.engine.containment import Containment, where_rows
 
 __all__ = ["Freezing", "rows_nonfinite"]
 

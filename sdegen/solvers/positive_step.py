@@ -31,8 +31,8 @@ import torch
 from torch import Tensor
 
 from sdegen.core.enclosure import Enclosure
-from sdegen.sde.base import SDE
-from sdegen.shapes import State
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State
 
 __all__ = ["noise_vanishes", "positive_step"]
 

@@ -14,13 +14,13 @@ from torch import Tensor
 from torchdiffeq._impl.misc import _PerturbFunc
 from torchdiffeq._impl.odeint import SOLVERS  # what the installed version has
 
-from sdegen.checks import check_positive
-from sdegen.interrupt import is_interrupted
-from sdegen.noise import Noise
-from sdegen.requests import is_word
-from sdegen.sde.base import SDE
-from sdegen.shapes import State
-from sdegen.solvers.base import Failure, Solver, SolverStopped
+from sdegen.core.checks import check_positive
+from sdegen.core.interrupt import is_interrupted
+from sdegen.core.noise import Noise
+from sdegen.core.requests import is_word
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State
+from sdegen.core.solver import Failure, Solver, SolverStopped
 from sdegen.solvers.progress import TRIES, Progress
 
 __all__ = ["TorchDiffEq"]

@@ -24,13 +24,13 @@ from torch import Tensor
 from torchsde._core.base_sde import ForwardSDE
 from torchsde._core.methods import select
 
-from sdegen.checks import check_count
-from sdegen.noise import Noise
-from sdegen.requests import is_word
-from sdegen.sde.base import SDE
-from sdegen.sde.derivatives import with_slope
-from sdegen.shapes import State
-from sdegen.solvers.base import Orders, Solver, refine
+from sdegen.core.checks import check_count
+from sdegen.core.derivatives import with_slope
+from sdegen.core.noise import Noise
+from sdegen.core.requests import is_word
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State
+from sdegen.core.solver import Orders, Solver, refine
 
 __all__ = ["TorchSDE"]
 

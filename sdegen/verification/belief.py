@@ -9,14 +9,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sdegen.checks import check_positive
-from sdegen.errors import SdegenError
+from sdegen.core.checks import check_positive
+from sdegen.core.errors import SdegenError
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.grid_boundary import GridBoundaryLike
 from sdegen.fokker_planck.solver import FokkerPlanck
-from sdegen.sde.base import SDE
-from sdegen.shapes import State
 from sdegen.verification.check import Check, Limits
 from sdegen.verification.distances import total_variation
 

@@ -25,19 +25,19 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from sdegen.core.requests import check_kind
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import ScoreFn, State, Time
+from sdegen.core.solver import FixedStep
+from sdegen.diffusion.ddpm import AncestralChain
+from sdegen.diffusion.gaussian_path import GaussianPath
+from sdegen.diffusion.reverse import ReverseSDE
+from sdegen.engine.door import check_dynamics, check_times
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
-from sdegen.requests import check_kind
 from sdegen.score.model import ModelScore
-from sdegen.sde.base import SDE
-from sdegen.sde.ddpm import AncestralChain
-from sdegen.sde.linear import GaussianPath
-from sdegen.sde.reverse import ReverseSDE
-from sdegen.shapes import ScoreFn, State, Time
-from sdegen.simulation.door import check_dynamics, check_times
-from sdegen.solvers.base import FixedStep
-from sdegen.solvers.native import EulerMaruyama
+from sdegen.solvers.euler import EulerMaruyama
 from sdegen.verification.chain import ChainDensity
 from sdegen.verification.distances import kullback_leibler, total_variation, wasserstein
 from sdegen.verification.flow import carried_by_flow

@@ -34,22 +34,22 @@ import torch
 from torch import Tensor
 
 from sdegen.core.enclosure import BoundaryLike
-from sdegen.errors import SdegenError
+from sdegen.core.errors import SdegenError
+from sdegen.core.gradients import check_no_gradient
+from sdegen.core.noise import Rng, seed_of, stream
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State
+from sdegen.core.solver import Solver
+from sdegen.core.trajectory import Trajectory
+from sdegen.engine.door import check_dynamics, check_times
+from sdegen.engine.simulate import simulate
 from sdegen.fokker_planck.checks import check_start
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.grid_boundary import GridBoundary, GridBoundaryLike, boundary_of_grid
 from sdegen.fokker_planck.solver import FokkerPlanck
-from sdegen.noise import Rng, seed_of, stream
-from sdegen.sde.base import SDE
-from sdegen.sde.gradients import check_no_gradient
 from sdegen.sde.potentials import Potential, as_potential
-from sdegen.shapes import State
-from sdegen.simulation.door import check_dynamics, check_times
-from sdegen.simulation.simulate import simulate
-from sdegen.solvers.base import Solver
-from sdegen.solvers.native import EulerMaruyama
-from sdegen.trajectory import Trajectory
+from sdegen.solvers.euler import EulerMaruyama
 from sdegen.verification.belief import (
     Energy,
     boltzmann_checks,

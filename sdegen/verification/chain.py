@@ -37,18 +37,18 @@ from torch import Tensor
 
 from sdegen.core.conditions import BoundaryCondition
 from sdegen.core.enclosure import Enclosure
+from sdegen.core.noise import Given, Noise
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State
+from sdegen.core.solver import FixedStep, Memory, Solver, SplitStep
+from sdegen.diffusion.samplers.final_denoising import FinalDenoising
+from sdegen.diffusion.samplers.multistep import Multistep
+from sdegen.engine.door import check_dynamics, check_times
 from sdegen.fokker_planck import clock
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.grid_boundary import GridBoundary, GridBoundaryLike, boundary_of_grid
-from sdegen.noise import Given, Noise
-from sdegen.sde.base import SDE
-from sdegen.shapes import State
-from sdegen.simulation.door import check_dynamics, check_times
-from sdegen.solvers.base import FixedStep, Memory, Solver, SplitStep
-from sdegen.solvers.last import FinalDenoising
-from sdegen.solvers.multistep import Multistep
-from sdegen.solvers.native import EulerMaruyama
+from sdegen.solvers.euler import EulerMaruyama
 from sdegen.solvers.positive_step import noise_vanishes
 from sdegen.verification.kernel import Line
 from sdegen.verification.memory import remembering_flow, remembering_pair

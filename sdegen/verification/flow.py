@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 from scipy.interpolate import make_interp_spline
 
-from sdegen.errors import SolverError
+from sdegen.core.derivatives import check_slope, slope_of
+from sdegen.core.errors import SolverError
+from sdegen.core.sde import SDE
 from sdegen.fokker_planck.density import Density
-from sdegen.sde.base import SDE
-from sdegen.sde.derivatives import check_slope, slope_of
 
 __all__ = ["carried_by_flow"]
 

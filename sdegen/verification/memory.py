@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from scipy.interpolate import BSpline, make_interp_spline
 from torch import Tensor
 
-from sdegen.shapes import ScoreFn
-from sdegen.solvers.exponential import Coefficients
+from sdegen.core.shapes import ScoreFn
+from sdegen.diffusion.samplers.exponential import Coefficients
 from sdegen.verification.kernel import DEGREE, REACH, Line, Moments
 
 __all__ = ["remembering_flow", "remembering_pair"]

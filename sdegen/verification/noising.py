@@ -13,12 +13,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sdegen.noise import Given
-from sdegen.requests import check_kind
-from sdegen.sde.base import SDE
-from sdegen.sde.linear import GaussianPath, check_gaussian_path
-from sdegen.simulation.door import check_dynamics, check_times
-from sdegen.solvers.native import EulerMaruyama
+from sdegen.core.noise import Given
+from sdegen.core.requests import check_kind
+from sdegen.core.sde import SDE
+from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
+from sdegen.engine.door import check_dynamics, check_times
+from sdegen.solvers.euler import EulerMaruyama
 from sdegen.verification.certificate import Certificate
 from sdegen.verification.check import Check
 

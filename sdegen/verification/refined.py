@@ -6,11 +6,11 @@ import torch
 from scipy.interpolate import make_interp_spline
 from torch import Tensor
 
+from sdegen.core.sde import SDE
+from sdegen.core.solver import FixedStep
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.grid_boundary import GridBoundaryLike
-from sdegen.sde.base import SDE
-from sdegen.solvers.base import FixedStep
 from sdegen.verification.chain import ChainDensity
 
 __all__ = ["chain_law", "refined"]

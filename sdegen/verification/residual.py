@@ -21,11 +21,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sdegen.requests import as_time, check_function, check_kind
-from sdegen.sde.base import SDE
-from sdegen.sde.derivatives import check_seen
-from sdegen.shapes import ScoreFn, State, Time
-from sdegen.simulation.door import check_state
+from sdegen.core.derivatives import check_seen
+from sdegen.core.requests import as_time, check_function, check_kind
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import ScoreFn, State, Time
+from sdegen.engine.door import check_state
 
 __all__ = ["fp_residual"]
 

@@ -32,9 +32,9 @@ import torch
 from scipy import optimize, stats
 from torch import Tensor
 
+from sdegen.core.shapes import State
 from sdegen.fokker_planck.density import Density
 from sdegen.metrics import total_variation_floor, wasserstein_1d
-from sdegen.shapes import State
 from sdegen.verification.check import Check
 
 __all__ = ["TESTS", "sampling_checks", "smallest_seen", "survivors_check"]

@@ -14,14 +14,14 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from sdegen.core.errors import SdegenError
 from sdegen.core.ito_process import ItoProcess
-from sdegen.errors import SdegenError
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State, Time
+from sdegen.core.solver import FixedStep, refine
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.grid_boundary import GridBoundaryLike
-from sdegen.sde.base import SDE
-from sdegen.shapes import State, Time
-from sdegen.solvers.base import FixedStep, refine
 from sdegen.verification.refined import chain_law
 from sdegen.verification.sampling import sampling_checks
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import sdegen as sg
 from benchmarks import bare
-from sdegen.noise import stream
+from sdegen.core.noise import stream
 
 F64 = torch.float64
 MIXTURE = sg.GaussianMixture([0.3, 0.7], [[-1.0, 0.4], [0.8, -0.5]], stds=[0.25, 0.4])

@@ -13,7 +13,7 @@ from exact import OracleNoise, Replay, solved
 from torch import nn
 
 import sdegen as sg
-from sdegen.noise import stream
+from sdegen.core.noise import stream
 
 F64 = torch.float64
 N = 100

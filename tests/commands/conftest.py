@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from sdegen.cli import main
+from sdegen.app.cli import main
 from sdegen.storage import load_tensors
 
 
@@ -24,7 +24,7 @@ class Result:
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [*sys.path])
-    monkeypatch.setattr("sdegen.user_code._LOADED", {})
+    monkeypatch.setattr("sdegen.app.user_code._LOADED", {})
     return tmp_path
 
 

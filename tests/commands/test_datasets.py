@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 import sdegen as sg
-from sdegen.commands.datasets import PLANAR, held_out, training_data
+from sdegen.app.commands.datasets import PLANAR, held_out, training_data
 
 CPU = {"dtype": torch.float64, "device": torch.device("cpu")}
 
@@ -16,7 +16,7 @@ CPU = {"dtype": torch.float64, "device": torch.device("cpu")}
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sdegen.user_code._LOADED", {})
+    monkeypatch.setattr("sdegen.app.user_code._LOADED", {})
     return tmp_path
 
 

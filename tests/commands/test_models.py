@@ -16,8 +16,8 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.noise import Streams, stream
-from sdegen.solvers.run import solve
+from sdegen.core.noise import Streams, stream
+from sdegen.engine.run import solve
 from sdegen.storage import load_tensors
 
 BETAS = (0.1, 2.0)
@@ -42,7 +42,7 @@ def at(function, t):
 def test_training_is_the_librarys(here, call):
     found = call(TRAIN, "--parameterization v --family subvp --schedule cosine --out r")
     assert (found.status, found.err) == (0, [])
-    from sdegen.commands.datasets import training_data
+    from sdegen.app.commands.datasets import training_data
 
     sets = training_data(
         "two_moons",
@@ -245,7 +245,7 @@ def test_sampling_is_the_librarys(here, call):
     x_T = model.sde.prior((50, 2), rng=8)
     same = sg.simulate(sg.ReverseSDE(model.sde, model.score), x_T, model.sde.time_grid(20), rng=8)
     assert torch.equal(found.tensors["samples"], same.final)
-    from sdegen.commands.datasets import held_out
+    from sdegen.app.commands.datasets import held_out
 
     data = held_out(
         "two_moons", samples=None, seed=8, dtype=torch.float32, device=torch.device("cpu")
@@ -373,7 +373,7 @@ def test_losses_that_explode_are_kept(here, call):
 
 
 def test_ctrl_c_keeps_the_blocks_of_a_likelihood_that_are_done(zero, here, call, monkeypatch):
-    from sdegen.commands import likelihood
+    from sdegen.app.commands import likelihood
 
     (here / "points.py").write_text("import torch\nx = torch.ones(600, 2)\n")
     line = "likelihood --model zero.safetensors --data points.py:x --seed 1"
@@ -403,7 +403,7 @@ def test_ctrl_c_keeps_the_samples_that_are_done(zero, here, call, monkeypatch):
 
     line = "sample --model zero.safetensors --shape 2 --samples 40000 --steps 3 --seed 1"
     whole = call(line, "--out whole")
-    monkeypatch.setattr("sdegen.simulation.blocks.solve", second_is_cut)
+    monkeypatch.setattr("sdegen.engine.blocks.solve", second_is_cut)
     cut = call(line, "--out cut")
     assert (cut.status, cut.metrics["status"]) == (130, "interrupted")
     assert torch.equal(cut.tensors["samples"], whole.tensors["samples"][:25000])

@@ -7,13 +7,13 @@ import torch
 import zarr
 
 import sdegen as sg
-from sdegen.boundary import of_words
-from sdegen.cli import main
-from sdegen.commands import simulate as simulation
-from sdegen.configs.simulate import SimulateConfig
-from sdegen.noise import stream
-from sdegen.simulation import store
-from sdegen.solvers.run import solve
+from sdegen.app.cli import main
+from sdegen.app.commands import simulate as simulation
+from sdegen.app.configs.simulate import SimulateConfig
+from sdegen.core.boundary import of_words
+from sdegen.core.noise import stream
+from sdegen.engine import store
+from sdegen.engine.run import solve
 
 OU = """
 import sdegen as sg
@@ -276,7 +276,7 @@ def test_steps_are_compiled_where_that_is_asked(simulate, monkeypatch, flags):
         return solve(sde, type(solver)(substeps=solver.substeps), *args, **options)
 
     for room in ("blocks", "pilot"):
-        monkeypatch.setattr(f"sdegen.simulation.{room}.solve", one_by_one)
+        monkeypatch.setattr(f"sdegen.engine.{room}.solve", one_by_one)
     found = simulate("ou --trajectories 5 --points 3 --substeps 2 --compile", flags)
     assert (found.status, found.err) == (0, [])
     # after the pilot, which goes step by step
@@ -346,7 +346,7 @@ def test_an_ensemble_is_gone_on_with_in_its_own_folder(here, call):
 
 
 def test_an_ensemble_takes_the_cores_or_their_share(monkeypatch):
-    monkeypatch.setattr("sdegen.simulation.pool.available_cores", lambda: 8)
+    monkeypatch.setattr("sdegen.engine.pool.available_cores", lambda: 8)
     for ranks, threads in ((1, 8), (3, 2), (16, 1)):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
         assert simulation.resolved(SimulateConfig("ou.py:ou", store="x")).threads == threads

@@ -83,8 +83,8 @@ class _Noon(datetime):
 def _a_full_second(line):
     """Of 999 runs of one second, or of two here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sdegen.runs.datetime", _Noon)
-        patch.setattr("sdegen.runs.range", lambda *ends: range(1, 3), raising=False)
+        patch.setattr("sdegen.app.runs.datetime", _Noon)
+        patch.setattr("sdegen.app.runs.range", lambda *ends: range(1, 3), raising=False)
         return command(_SIMULATE, _SIMULATE, line)
 
 

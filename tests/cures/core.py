@@ -102,7 +102,7 @@ FOLLOWED = {
     ),
     "the class of the three": (
         "Boundary is what the three have in common",
-        lambda: __import__("sdegen.boundary").boundary.Boundary(0.0, 1.0),
+        lambda: __import__("sdegen.core.boundary").boundary.Boundary(0.0, 1.0),
         lambda: sg.Reflecting(0.0, 1.0),
     ),
     "a list of the wrong length": (

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.simulation import store as stores
+from sdegen.engine import store as stores
 from sdegen.storage import load_tensors, save_tensors
 from tests.cures.common import BM, F64, FLOW, T, column, simulate
 from tests.cures.places import inside, near, ours, patched
@@ -24,7 +24,7 @@ def _run(sde=FLOW, x0=None, n=800, times=T, **options):
     given = {"observables": [_MOMENTS], "rng": 0, "progress": False, "threads": 1} | options
     x0 = column(1.0, 1) if x0 is None else x0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sdegen.simulation.blocks._NUMBERS", _FEW)
+        patch.setattr("sdegen.engine.blocks._NUMBERS", _FEW)
         return sg.run_ensemble(sde, x0, times, trajectories=n, **given)
 
 
@@ -44,7 +44,7 @@ def _kept(path, times):
     near(float(path.final.mean()), 0.5, 4.4 / math.sqrt(len(path.final)))
 
 
-_free = "sdegen.simulation.door._free_bytes"
+_free = "sdegen.engine.door._free_bytes"
 
 
 def _full(kilobytes, program, *kinds):
@@ -59,7 +59,7 @@ def _disk(kilobytes, program):
         with pytest.MonkeyPatch.context() as patch:
             usage = shutil.disk_usage(".")
             patch.setattr(
-                "sdegen.simulation.store.shutil.disk_usage",
+                "sdegen.engine.store.shutil.disk_usage",
                 lambda path: usage._replace(free=kilobytes * 1024),
             )
             return program()
@@ -174,14 +174,14 @@ def _drawn(x0, n=1000):
 def _of_the_next_version(store):
     """A store, or a file, that a version with another format has written."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sdegen.simulation.store.FORMAT", 2)
+        patch.setattr("sdegen.engine.store.FORMAT", 2)
         patch.setattr("sdegen.storage.FORMAT", 2)
         if store:
             return _stored(n=300)
         return save_tensors("x.safetensors", {"x": column(1.0)}, {})
 
 
-_NEXT = "sdegen.simulation.store.FORMAT", "sdegen.storage.FORMAT"
+_NEXT = "sdegen.engine.store.FORMAT", "sdegen.storage.FORMAT"
 
 
 def _read_by_the_next_version():
@@ -258,8 +258,8 @@ FOLLOWED = {
     ),
     "more blocks than streams": (
         r"random numbers of their own, but is \{\}; run some with another",
-        patched("sdegen.simulation.door._STREAMS", 2, lambda: _run(BM, n=768)),
-        patched("sdegen.simulation.door._STREAMS", 2, _merged),
+        patched("sdegen.engine.door._STREAMS", 2, lambda: _run(BM, n=768)),
+        patched("sdegen.engine.door._STREAMS", 2, _merged),
     ),
     "a path that does not fit": (
         r"need about \{\} GiB, but \{\} GiB are free",

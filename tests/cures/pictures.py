@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 import sdegen as sg
 from sdegen import plots
-from sdegen.report import Claim, Report
+from sdegen.app.report import Claim, Report
 from sdegen.verification.budget import ErrorBudget, Part
 from sdegen.verification.noising import certify_noising
 from tests.cures.common import BM, F64, FLOW, GRID, OU, VP, T, column, simulate

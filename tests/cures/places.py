@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 import sdegen as sg
-from sdegen.cli import main
-from sdegen.runs import METRICS
+from sdegen.app.cli import main
+from sdegen.app.runs import METRICS
 
 USER_CODE = """
 import torch
@@ -52,7 +52,7 @@ def folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         patch.chdir(name)
         patch.setattr(sys, "path", [*sys.path])
-        patch.setattr("sdegen.user_code._LOADED", {})
+        patch.setattr("sdegen.app.user_code._LOADED", {})
         patch.setattr("torch.cuda.is_available", lambda: False)
         patch.setattr("matplotlib.figure.Figure.savefig", lambda *args, **options: None)
         here = Path(name).resolve()

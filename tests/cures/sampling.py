@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.shapes import expand
+from sdegen.core.shapes import expand
 from tests.cures.common import F64, VP, warned
 from tests.cures.places import folder, inside, near, ours
 

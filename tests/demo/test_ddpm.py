@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.demo import ddpm
-from sdegen.demo.ddpm import compare, slope
+from sdegen.app.demo import ddpm
+from sdegen.app.demo.ddpm import compare, slope
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from scipy.stats import multivariate_normal
 from torch import nn
 
 import sdegen as sg
-from sdegen.demo import digits
-from sdegen.demo.digits import FULL, QUICK, generate
+from sdegen.app.demo import digits
+from sdegen.app.demo.digits import FULL, QUICK, generate
 
 SPREAD = 0.5
 

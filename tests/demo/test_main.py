@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from sdegen.configs.demo import DemoConfig
-from sdegen.demo.main import run_demo
+from sdegen.app.configs.demo import DemoConfig
+from sdegen.app.demo.main import run_demo
 
 TABLES = {"double_well", "routes", "chosen_route", "likelihood", "ddpm_gap", "cost"}
 PICTURES = {

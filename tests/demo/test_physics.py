@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sdegen.demo.physics import NOISE, SPREAD, START, relax
+from sdegen.app.demo.physics import NOISE, SPREAD, START, relax
 from sdegen.metrics import kolmogorov_smirnov
 
 

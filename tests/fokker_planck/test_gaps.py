@@ -94,7 +94,7 @@ def test_densities_in_time_know_it(off, noise):
     assert apart <= 3 * float(got.error["mean"]) + 1e-6
 
 
-@pytest.mark.filterwarnings("ignore::sdegen.errors.AccuracyWarning")
+@pytest.mark.filterwarnings("ignore::sdegen.core.errors.AccuracyWarning")
 @pytest.mark.parametrize("off", [-0.04, 0.001, 0.03, 0.35])
 def test_survival_knows_it(off):
     place = 0.1 + 0.1 * off
@@ -127,7 +127,7 @@ def test_currents_know_it(off):
     assert float(j.error["J"]) < 1e-3
 
 
-@pytest.mark.filterwarnings("ignore::sdegen.errors.AccuracyWarning")
+@pytest.mark.filterwarnings("ignore::sdegen.core.errors.AccuracyWarning")
 @pytest.mark.parametrize("off", [-0.03, 0.01, 0.05])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_densities_of_the_plane_know_it(off, axis):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.accuracy import ErrorEstimate
+from sdegen.core.accuracy import ErrorEstimate
 from sdegen.fokker_planck.checks import check_accurate
 from sdegen.fokker_planck.exponential import expm_action
 from sdegen.fokker_planck.transient import BackwardEuler, Exponential, _steps

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import sdegen as sg
+from sdegen.core.noise import stream
 from sdegen.likelihood.divergence import ExactTrace, FlowWithDivergence
-from sdegen.noise import stream
 
 
 def network(x, t):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import sdegen as sg
-from sdegen.noise import Streams
+from sdegen.core.noise import Streams
 from sdegen.score.losses import TimeSampler, denoising_errors
 
 SDES = {

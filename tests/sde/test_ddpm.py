@@ -9,7 +9,7 @@ import torch
 
 import sdegen as sg
 from sdegen.core.scores import CallCounter
-from sdegen.shapes import expand
+from sdegen.core.shapes import expand
 from sdegen.verification.chain import ChainDensity
 
 F64 = torch.float64

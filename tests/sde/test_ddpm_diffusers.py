@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from exact import Replay, solved
 
 import sdegen as sg
-from sdegen.noise import stream
+from sdegen.core.noise import stream
 
 F64 = torch.float64
 

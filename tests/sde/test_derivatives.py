@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.sde.derivatives import (
+from sdegen.core.derivatives import (
     check_seen,
     check_slope,
     differences,

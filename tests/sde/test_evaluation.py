@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.sde.evaluation import check_repeatable, watched
+from sdegen.core.evaluation import check_repeatable, watched
 
 F64 = torch.float64
 X = torch.zeros(50, 1, dtype=F64)

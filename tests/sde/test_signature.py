@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.sde.signature import Signature, check_order
+from sdegen.core.signature import Signature, check_order
 
 F64 = torch.float64
 ONES = torch.ones(3, 1, dtype=F64)

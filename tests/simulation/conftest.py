@@ -5,4 +5,4 @@ import pytest
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr("sdegen.simulation.blocks._NUMBERS", {"cpu": 1024})
+    monkeypatch.setattr("sdegen.engine.blocks._NUMBERS", {"cpu": 1024})

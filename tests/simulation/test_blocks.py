@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.noise import Stream
-from sdegen.sde.rows import couples
-from sdegen.simulation.blocks import block_rows
+from sdegen.core.noise import Stream
+from sdegen.core.rows import couples
+from sdegen.engine.blocks import block_rows
 
 F64 = torch.float64
 T = torch.linspace(0, 10, 5, dtype=F64)

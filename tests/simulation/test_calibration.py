@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.simulation.fitting import Unknowns, distance, multistep, on_circle
-from sdegen.solvers.pilot import walk
+from sdegen.calibration.fitting import Unknowns, distance, multistep, on_circle
+from sdegen.diffusion.pilot import walk
 
 F = torch.float64
 VP = sg.VP(sg.LinearBeta(0.1, 20.0))

@@ -39,7 +39,7 @@ def washboard(tilt, *, n=20_000, t=4.0, steps=400):
 
 def test_the_tilted_washboard(monkeypatch):
     """J = v/L in every cell; 4.9 errors each for ten cells, and O(dt) of the chain."""
-    monkeypatch.setattr("sdegen.simulation.blocks._NUMBERS", {"cpu": 4096})
+    monkeypatch.setattr("sdegen.engine.blocks._NUMBERS", {"cpu": 4096})
     found, exact = washboard(1.5)
     assert exact > 1.0
     assert float(((found.current[1] - exact) / (found.error[1] + 0.003)).abs().max()) < 4.9
@@ -48,7 +48,7 @@ def test_the_tilted_washboard(monkeypatch):
 
 
 def test_equilibrium_has_none(monkeypatch):
-    monkeypatch.setattr("sdegen.simulation.blocks._NUMBERS", {"cpu": 4096})
+    monkeypatch.setattr("sdegen.engine.blocks._NUMBERS", {"cpu": 4096})
     found, _ = washboard(0.0)
     assert float((found.current[1] / found.error[1]).abs().max()) < 4.9
 

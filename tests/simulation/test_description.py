@@ -15,7 +15,7 @@ import torch
 from scipy import interpolate
 
 import sdegen as sg
-from sdegen.simulation.description import described, difference
+from sdegen.engine.description import described, difference
 
 RATE = 0.5
 
@@ -234,7 +234,7 @@ def test_a_network_is_more_than_its_weights():
 
 
 FROZEN = """
-from sdegen.simulation.description import described
+from sdegen.engine.description import described
 def drift(x, t):
     return -x if "a" in {"a", "bc", "def", "ghij"} else x, ("k", frozenset({"l", "m"}))
 print(described([drift, {"a", "bc", "def"}]))

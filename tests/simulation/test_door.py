@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.simulation import door
+from sdegen.engine import door
 
 F64 = torch.float64
 X = torch.ones(3, 2, dtype=F64)
@@ -143,7 +143,7 @@ def test_errors_of_the_users_own_pass_through_with_a_note():
 
 def test_the_probe_looks_at_few_rows_and_is_not_counted(monkeypatch):
     # whether a drift is too dear for more is measured: a loaded machine shall not decide
-    monkeypatch.setattr("sdegen.simulation.blocks._is_dear", lambda *_: False)
+    monkeypatch.setattr("sdegen.engine.blocks._is_dear", lambda *_: False)
     seen = []
 
     def drift(x, t):

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.simulation import door
-from sdegen.simulation.plan import Plan
-from sdegen.simulation.ranks import Ranks
+from sdegen.engine import door
+from sdegen.engine.plan import Plan
+from sdegen.engine.ranks import Ranks
 
 F64 = torch.float64
 TIMES = [0.0, 0.1, 0.2]

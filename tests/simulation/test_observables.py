@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sdegen as sg
-from sdegen.simulation.observables import Accumulator, PairTree
+from sdegen.observables.base import Accumulator, PairTree
 
 OU = sg.OrnsteinUhlenbeck(rate=1.0, sigma=1.0)
 TIMES = [0.0, 0.5, 1.0]

@@ -9,7 +9,7 @@ from exact import box_survival
 from scipy import integrate, special, stats
 
 import sdegen as sg
-from sdegen.noise import stream
+from sdegen.core.noise import stream
 
 F64 = torch.float64
 N = 200_000
@@ -129,7 +129,7 @@ def test_a_chain_that_jumps_over_an_interval_has_not_been_seen_in_it():
 
 def test_where_rows_are_not_sorted_out_the_law_is_the_same(monkeypatch):
     """As on a GPU, whose host would have to wait for them; 4.4 standard errors."""
-    monkeypatch.setattr("sdegen.simulation.passages._SORTED_OUT", set())
+    monkeypatch.setattr("sdegen.observables.passages._SORTED_OUT", set())
     monkeypatch.setattr(torch.Tensor, "nonzero", None)
     sde = sg.ItoProcess(lambda x: torch.full_like(x, -1.0), lambda x: torch.ones_like(x))
     (path,) = passages(sde, 1.0, [0.0, 1.0], 20, sg.FirstPassage(below=0.0), n=50_000)

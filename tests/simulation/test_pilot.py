@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.noise import Stream
-from sdegen.simulation.pilot import check_steps
+from sdegen.core.noise import Stream
+from sdegen.engine.pilot import check_steps
 
 F64 = torch.float64
 WELL = sg.ItoProcess(lambda x: x - x**3, 0.7)

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.interrupt import HeldInterrupt
-from sdegen.simulation import pool
-from sdegen.simulation.blocks import solve_block
-from sdegen.simulation.pool import available_cores, check_threads, over_blocks
+from sdegen.core.interrupt import HeldInterrupt
+from sdegen.engine import pool
+from sdegen.engine.blocks import solve_block
+from sdegen.engine.pool import available_cores, check_threads, over_blocks
 
 F64 = torch.float64
 ROWS = 50_000

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.simulation.ranks import Ranks
+from sdegen.engine.ranks import Ranks
 
 # events of 256 numbers: eleven blocks of 256 trajectories
 RUN = r"""

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.simulation.explosion import beyond_data
+from sdegen.engine.explosion import beyond_data
 
 F64 = torch.float64
 PATHS = {

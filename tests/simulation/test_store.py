@@ -18,8 +18,8 @@ import xarray
 import zarr
 
 import sdegen as sg
-from sdegen.simulation import blocks
-from sdegen.simulation import store as stores
+from sdegen.engine import blocks
+from sdegen.engine import store as stores
 
 F64 = torch.float64
 TIMES = [0.0, 0.1, 0.2]

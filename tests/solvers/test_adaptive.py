@@ -5,7 +5,7 @@ import torch
 from exact import mixture_flow, noised_gaussian, slope, solved
 
 import sdegen as sg
-from sdegen.noise import stream
+from sdegen.core.noise import stream
 
 F64 = torch.float64
 

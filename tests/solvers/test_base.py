@@ -3,9 +3,9 @@ import torch
 from exact import noised_gaussian, solved
 
 import sdegen as sg
-from sdegen.noise import stream
-from sdegen.solvers.base import refine
-from sdegen.solvers.record import RunOptions
+from sdegen.core.noise import stream
+from sdegen.core.solver import refine
+from sdegen.engine.record import RunOptions
 
 F64 = torch.float64
 

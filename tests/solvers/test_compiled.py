@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.noise import Given, Stream
-from sdegen.solvers.compiled import _Noise
+from sdegen.core.noise import Given, Stream
+from sdegen.engine.compiled import _Noise
 
 F64 = torch.float64
 needs_compiler = pytest.mark.skipif(
@@ -34,7 +34,7 @@ def error(kind, call):
         return str(e)
 """
 _STEPS = """
-from sdegen.noise import Given, Streams, box_muller
+from sdegen.core.noise import Given, Streams, box_muller
 
 def one_by_one(kind, x0, times, substeps, block, walls=None):
     # the same normals, drawn in pairs for steps 2j and 2j + 1
@@ -78,12 +78,12 @@ for rows, dtype, substeps, times in (
 """
 _WALLS = """
 from sdegen.core.enclosure import enclosure_of
-from sdegen.solvers.containment import contained_by_position
+from sdegen.engine.containment import contained_by_position
 fast, box = sg.EulerMaruyama(5, compile=True), sg.Reflecting(0.0, 1.0, coordinates="all")
 x0 = torch.full((50, 2), 0.5, dtype=F64)
 sde, times = sg.ItoProcess(lambda x: -x, 1.0), [0.0, 0.2, 0.4]
 # walls hold: what would be outside is folded back at each step, from the same normals
-from sdegen.noise import Streams, box_muller
+from sdegen.core.noise import Streams, box_muller
 k = Streams(1, "dynamics").block(0).bits((5, 2, *x0.shape), dtype=torch.int64)
 x, path = x0, [x0]
 for z in [z for pair in k for z in box_muller(pair, F64)]:

@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 import sdegen as sg
-from sdegen.solvers import containment
+from sdegen.engine import containment
 
 F64 = torch.float64
 BM = sg.ItoProcess(lambda x: 0 * x, 1.0)

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.noise import RememberedNoise
-from sdegen.solvers.base import Solver
+from sdegen.core.noise import RememberedNoise
+from sdegen.core.solver import Solver
 
 F64 = torch.float64
 VP = sg.VP(sg.LinearBeta(0.1, 20.0), t_min=1e-2)

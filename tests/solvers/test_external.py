@@ -16,9 +16,9 @@ from exact import (
 )
 
 import sdegen as sg
-from sdegen.noise import stream
+from sdegen.core.noise import stream
+from sdegen.engine.record import RunOptions
 from sdegen.solvers.progress import TRIES, Progress
-from sdegen.solvers.record import RunOptions
 
 F64 = torch.float64
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import sdegen as sg
-from sdegen.boundary import of_words
+from sdegen.core.boundary import of_words
 from sdegen.core.enclosure import enclosure_of
-from sdegen.solvers.containment import contained_by_position
+from sdegen.engine.containment import contained_by_position
 
 F64 = torch.float64
 LOW, HIGH = -1.5, 2.0

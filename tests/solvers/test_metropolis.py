@@ -5,8 +5,8 @@ import torch
 from exact import noised_gaussian
 
 import sdegen as sg
-from sdegen.noise import stream
-from sdegen.solvers.metropolis import mala_step
+from sdegen.core.noise import stream
+from sdegen.diffusion.samplers.metropolis import mala_step
 
 F64 = torch.float64
 T = torch.tensor(0.3, dtype=F64)

@@ -7,7 +7,7 @@ import torch
 from exact import Replay, mixture_flow, noised_gaussian, slope, solved, walked
 
 import sdegen as sg
-from sdegen.noise import stream
+from sdegen.core.noise import stream
 
 F64 = torch.float64
 PREDICTIONS = ("eps", "x0", "v")

@@ -15,7 +15,7 @@ from exact import (
 )
 
 import sdegen as sg
-from sdegen.noise import stream
+from sdegen.core.noise import stream
 
 F64 = torch.float64
 

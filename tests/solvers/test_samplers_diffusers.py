@@ -14,7 +14,7 @@ from diffusers import (
 from exact import mixture_flow, slope, walked
 
 import sdegen as sg
-from sdegen.noise import stream
+from sdegen.core.noise import stream
 
 # "dpmsolver" is on its way out there, and numpy 2 looks at how a tensor is made an array
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")

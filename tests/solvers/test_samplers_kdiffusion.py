@@ -9,8 +9,8 @@ from exact import mixture_flow, slope, walked
 
 import sdegen as sg
 from benchmarks import bare
-from sdegen.noise import stream
-from sdegen.solvers.churn import _times_at
+from sdegen.core.noise import stream
+from sdegen.diffusion.samplers.karras import _times_at
 
 F64 = torch.float64
 SDE = sg.VP(sg.LinearBeta(0.1, 20.0))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.solvers.pilot import Pilot
+from sdegen.diffusion.pilot import Pilot
 
 SDES = {
     "vp": sg.VP(sg.LinearBeta(0.1, 20.0)),

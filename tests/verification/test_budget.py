@@ -15,7 +15,7 @@ from exact import (
 from scipy.integrate import solve_ivp
 
 import sdegen as sg
-from sdegen.solvers.multistep import ExponentialAdams
+from sdegen.diffusion.samplers.multistep import ExponentialAdams
 from sdegen.verification.budget import error_budget, error_budgets
 from sdegen.verification.chain import ChainDensity
 from sdegen.verification.flow import carried_by_flow

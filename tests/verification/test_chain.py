@@ -10,9 +10,9 @@ from exact import affine_run_moments, linear_chain_moments, noised_gaussian, nor
 from scipy import integrate
 
 import sdegen as sg
-from sdegen.noise import Given
-from sdegen.solvers.base import FixedStep
-from sdegen.step import update
+from sdegen.core.noise import Given
+from sdegen.core.solver import FixedStep
+from sdegen.core.update import update
 from sdegen.verification.chain import ChainDensity
 from sdegen.verification.kernel import interpolation_loss
 from sdegen.verification.sampling import sampling_checks

@@ -6,9 +6,13 @@ import torch
 from exact import noised_gaussian, normal_density, walked
 
 import sdegen as sg
-from sdegen.solvers.exponential import Coefficients
-from sdegen.solvers.multistep import ExponentialAdams, ExponentialAdamsMoulton, Multistep
-from sdegen.step import update
+from sdegen.core.update import update
+from sdegen.diffusion.samplers.exponential import Coefficients
+from sdegen.diffusion.samplers.multistep import (
+    ExponentialAdams,
+    ExponentialAdamsMoulton,
+    Multistep,
+)
 from sdegen.verification.chain import ChainDensity
 from sdegen.verification.distances import total_variation
 

@@ -1,0 +1,221 @@
+"""The command line: sdegen <command> [options].
+
+    simulate, fokker-planck, verify, train, sample, likelihood, demo
+        each has a config, in `sdegen.app.configs`, and writes a run folder
+    run config.toml
+        repeats a run, bit for bit
+
+Exit status: 0 done; 1 a numerical failure, a certificate that is refused, or an error of the
+user's own code; 2 a bad request, said in one line; 130 Ctrl-C, after the step has ended and what
+is done is saved. The last line of stdout is the folder of the run.
+
+torch is imported when a command starts to work, so that help and the refusal of a misspelt flag
+are instant. For the same reason only the parser of the one command is built.
+"""
+
+import dataclasses
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from io import StringIO, TextIOWrapper
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from sdegen.app.config_file import ConfigFile, read_config
+from sdegen.app.configs.kinds import KINDS
+from sdegen.app.configs.output import Output
+from sdegen.app.configs.train import TrainRunConfig
+from sdegen.app.execution import execute, say, tell_last
+from sdegen.app.runs import CONFIG
+
+__all__ = ["main"]
+
+# what these are about comes first, without a flag
+_POSITIONAL = {"run": "the config.toml", "verify": "file.py:name of an SDE"}
+
+_C = TypeVar("_C")
+_O = TypeVar("_O")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Call(Generic[_C, _O]):
+    """One call: what is asked, and where it goes."""
+
+    config: _C
+    output: _O
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainOutput(Output):
+    """Where the results go.
+
+    Args:
+        resume: Folder of a training run to go on with; its config.toml gives all that is not said
+            again.
+    """
+
+    resume: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Repeat:
+    """Repeats the run of a config.toml, bit for bit.
+
+    Args:
+        file: The config.toml.
+    """
+
+    file: str
+
+
+Call = _Call[Any, Any]
+
+
+class _Refusal(Exception):
+    """What is wrong with the words on the command line."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        argv: The arguments after the program's name; those of the process unless given.
+
+    Returns:
+        The exit status.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a σ is no reason to fail, whatever the terminal
+            stream.reconfigure(errors="replace")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = arguments[0] if arguments else ""
+    try:
+        status = _dispatch(command, arguments[1:])
+    except SystemExit as leave:  # --help has been printed
+        return int(leave.code or 0)
+    except _Refusal as refusal:
+        tell_last(command if command in (*KINDS, "run") else "", str(refusal))
+        return 2
+    except KeyboardInterrupt as stop:
+        say(command, str(stop) or "interrupted.")
+        status = 130
+    if status == 130 and argv is None:
+        # all that is done is on disk, and taking torch down in good order lasts half a second
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def _dispatch(command: str, arguments: list[str]) -> int:
+    """Finds the command and calls it."""
+    if command in ("-h", "--help"):
+        sys.stdout.write(_overview())
+        return 0
+    if command == "--version":
+        from sdegen import __version__
+
+        sys.stdout.write(f"sdegen {__version__}\n")
+        return 0
+    if command == "run":
+        call = _parsed(command, _Repeat, Output, arguments)
+        file = _read(Path(call.config.file))
+        return execute(file.command, file.config, call.output, recorded=file)
+    if command in KINDS:
+        output = _TrainOutput if command == "train" else Output
+        call = _parsed(command, KINDS[command], output, arguments)
+        folder = getattr(call.output, "resume", None)
+        if folder is not None:
+            return _resume(folder, arguments)
+        return execute(command, call.config, call.output)
+    names = [*KINDS, "run"]
+    came = f"there is no command {command!r}" if command else "no command is given"
+    near = difflib.get_close_matches(command, names, 1)
+    hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(names)}."
+    raise _Refusal(f"{came}; {hint} See sdegen --help.")
+
+
+def _resume(folder: str, arguments: list[str]) -> int:
+    """Goes on with a training run; what its config.toml says are the defaults of the flags."""
+    file = _read(Path(folder) / CONFIG)
+    if file.command != "train":
+        raise _Refusal(f"resume = {folder!r} holds a run of {file.command}, not of train.")
+    default = _Call(file.config, _TrainOutput(resume=folder))
+    call = _parsed("train", TrainRunConfig, _TrainOutput, arguments, default)
+    if call.output.out is not None or call.output.overwrite:
+        raise _Refusal(
+            "--resume goes on in its own folder; --out and --overwrite do not go with it."
+        )
+    return execute("train", call.config, call.output, recorded=file, folder=Path(folder))
+
+
+def _read(path: Path) -> ConfigFile:
+    """A config.toml, or a refusal of it."""
+    try:
+        return read_config(path, KINDS)
+    except ValueError as error:
+        raise _Refusal(str(error)) from None
+
+
+def _parsed(
+    command: str, config: type, output: type, arguments: list[str], default: Call | None = None
+) -> Call:
+    """The call that the arguments describe; leaves the program where they ask for help."""
+    import tyro
+
+    markers = [tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff]
+    if command in _POSITIONAL:
+        markers.append(tyro.conf.PositionalRequiredArgs)
+    heard = StringIO()
+    try:
+        with redirect_stderr(heard):
+            return tyro.cli(
+                _Call[config, output],  # type: ignore[valid-type]
+                prog=f"sdegen {command}",
+                description=str(config.__doc__).partition("\n\n")[0],
+                args=arguments,
+                default=tyro.MISSING_NONPROP if default is None else default,
+                config=markers,
+            )
+    except SystemExit as leave:
+        if leave.code in (0, None):
+            raise
+        raise _Refusal(_essence(command, heard.getvalue())) from None
+    except (TypeError, ValueError) as error:  # a config that refuses its own values
+        raise _Refusal(str(error)) from None
+
+
+def _essence(command: str, box: str) -> str:
+    """The reason in the framed message of tyro, and the flag that may be meant."""
+    lines = [line.strip("│| ").strip() for line in box.splitlines()]
+    body = (
+        lines[1:] if lines[0].startswith("╭") else lines[2:]
+    )  # a title, in a frame or underlined
+    rules = [i for i, line in enumerate(body) if set(line) in ({"─"}, {"-"})]
+    reason = " ".join(body[: rules[0]] if rules else body)
+    flags = [line.split()[0] for line in lines if line[:2] == "--" and line[2:3].isalpha()]
+    if reason.startswith("Missing from"):
+        what = _POSITIONAL.get(command) or flags[0]
+        return f"{what} is missing; see sdegen {command} --help."
+    if "Perhaps you meant:" in lines and flags:
+        return f"{reason}; did you mean {flags[0]}?"
+    return reason.removeprefix("Error parsing config: ")
+
+
+def _overview() -> str:
+    """What `sdegen --help` prints."""
+    rows = [f"  {name:<15}{_summary(kind)}" for name, kind in [*KINDS.items(), ("run", _Repeat)]]
+    return (
+        "usage: sdegen COMMAND [OPTIONS]\n\nStochastic dynamics that generate: simulate an "
+        "SDE, see its density, learn its score, run it backwards.\n\ncommands:\n"
+        + "\n".join(rows)
+        + "\n\nsdegen COMMAND --help tells the options of a command, sdegen --version the "
+        "version.\nAn SDE of your own is file.py:name. Every run gets a folder, "
+        "runs/<command>-<UTC time> unless --out says otherwise.\n"
+    )
+
+
+def _summary(kind: type) -> str:
+    return str(kind.__doc__).partition("\n")[0]

@@ -1,0 +1,56 @@
+"""sdegen fokker-planck: the density of a one-dimensional SDE."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sdegen import plots
+from sdegen.app.commands.objects import sde_of
+from sdegen.app.configs.fokker_planck import FokkerPlanckConfig
+from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.solver import FokkerPlanck
+from sdegen.storage import save_tensors
+
+__all__ = ["gaussian_or_point", "resolved", "run"]
+
+
+def resolved(config: FokkerPlanckConfig) -> FokkerPlanckConfig:
+    """Nothing is left to settle."""
+    return config
+
+
+def run(config: FokkerPlanckConfig, folder: Path, progress: bool) -> dict[str, Any]:
+    """Solves, and writes density.safetensors and density.png.
+
+    Returns:
+        The metrics: mass, mean and standard deviation at the last time, and of what is stationary.
+    """
+    sde = sde_of(config.sde, config.diffusion, config.interpretation)
+    grid = Grid(config.low, config.high, config.cells)
+    solver = FokkerPlanck(sde, grid, config.boundary, physical_walls=config.physical_walls)
+    times = torch.linspace(config.t0, config.t1, config.points, dtype=torch.float64)
+    path = solver.solve(gaussian_or_point(grid, config.mean, config.std), times)
+    tensors = {"x": path.x, "times": path.times, "p": path.p}
+    metrics: dict[str, Any] = {"t": config.t1} | _moments(path.final)
+    if config.stationary:
+        still = solver.stationary()
+        tensors["stationary"] = still.p
+        metrics |= {f"stationary_{name}": value for name, value in _moments(still).items()}
+    save_tensors(folder / "density.safetensors", tensors, {"kind": "DensityPath"})
+    plots.density_heatmap(path).savefig(folder / "density.png")
+    return metrics
+
+
+def gaussian_or_point(grid: Grid, mean: float, std: float) -> Density:
+    """A Gaussian, or, without width, all mass at one point."""
+    return grid.point(mean) if std == 0 else grid.gaussian(mean, std)
+
+
+def _moments(density: Density) -> dict[str, float]:
+    return {
+        "mass": float(density.mass),
+        "mean": float(density.mean),
+        "std": float(density.std),
+    }

@@ -1,0 +1,168 @@
+"""sdegen sample: new data from a trained model, by one of the routes backwards."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdegen import metrics, plots
+from sdegen.app.commands.datasets import held_out
+from sdegen.app.commands.models import event_shape, load_model, model_file
+from sdegen.app.commands.objects import device_of, dtype_of
+from sdegen.app.configs.sample import SampleConfig
+from sdegen.core.errors import Interrupted
+from sdegen.core.noise import stream
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import ScoreFn
+from sdegen.core.solver import FixedStep, Solver
+from sdegen.core.trajectory import Trajectory
+from sdegen.diffusion.ddpm import DDPM
+from sdegen.diffusion.gaussian_path import GaussianPath
+from sdegen.diffusion.reverse import ReverseSDE
+from sdegen.diffusion.samplers.ddim import DDIM
+from sdegen.diffusion.samplers.multistep import ExponentialAdams, ExponentialAdamsMoulton
+from sdegen.diffusion.timesteps import log_snr, made_for
+from sdegen.engine.simulate import simulate
+from sdegen.score.composition import guided
+from sdegen.score.model import ScoreModel
+from sdegen.solvers.euler import EulerMaruyama
+from sdegen.solvers.heun import Heun
+from sdegen.solvers.torch_diffeq import TorchDiffEq
+from sdegen.solvers.torch_sde import TorchSDE
+from sdegen.storage import save_tensors
+
+__all__ = ["resolved", "run"]
+
+_PILOT = 48  # states, of which a grid is made
+
+
+def resolved(config: SampleConfig) -> SampleConfig:
+    """Settles the file of the model and the shape of a sample."""
+    file = model_file(config.model)
+    return dataclasses.replace(config, model=file, shape=config.shape or event_shape(file))
+
+
+def run(config: SampleConfig, folder: Path, progress: bool) -> dict[str, Any]:
+    """Generates, and writes samples.safetensors and samples.png.
+
+    Returns:
+        The metrics: what the samples cost and, beside data, how far they are from them.
+    """
+    device, dtype = device_of(config.device), dtype_of(config.dtype)
+    assert config.shape is not None  # it is resolved
+    assert config.seed is not None
+    model = load_model(config.model, dtype, device)
+    data = None
+    if config.data is not None:
+        data = held_out(config.data, samples=None, seed=config.seed, dtype=dtype, device=device)
+        if data.shape[1:] != config.shape:
+            raise ValueError(
+                f"data = {config.data!r} has rows of shape {tuple(data.shape[1:])}, but shape is "
+                f"{config.shape}."
+            )
+    # beside the samples' own starts: a grid is not to be made for them
+    source = stream(config.seed, "pilot of a grid").generator()
+    pilot = model.sde.prior((_PILOT, *config.shape), rng=source, dtype=dtype, device=device)
+    dynamics, times, solver, cost = _route(config, model.sde, _score(config, model), pilot)
+    x_T = model.sde.prior(
+        (config.samples, *config.shape), rng=config.seed, dtype=dtype, device=device
+    )
+    try:
+        path = simulate(
+            dynamics,
+            x_T,
+            times,
+            solver=solver,
+            rng=config.seed,
+            keep_path=False,
+            progress=progress,
+        )
+    except Interrupted as stop:
+        if isinstance(stop.result, Trajectory):
+            _save(folder, stop.result)
+        raise
+    _save(folder, path)
+    _picture(path.final, data, config.route, folder)
+    found: dict[str, Any] = {
+        "samples": len(path.final),
+        "route": config.route,
+        "nfe": path.nfe,
+        "seed": config.seed,
+    }
+    if cost:
+        found["grid_evaluations"] = cost
+    if data is not None:
+        found |= _distances(path.final, data)
+    return found
+
+
+def _score(config: SampleConfig, model: ScoreModel) -> ScoreFn:
+    """The score of all, of a class, or of a class overstated."""
+    if config.label is None:
+        return model.score
+    conditional = model.conditioned(config.label).score
+    return guided(conditional, model.score, config.guidance) if config.guidance else conditional
+
+
+def _route(
+    config: SampleConfig, sde: GaussianPath, score: ScoreFn, pilot: Tensor
+) -> tuple[SDE, Tensor, Solver, int]:
+    """Dynamics, times and solver of a route, and evaluations that the grid of times has cost."""
+    steps = config.steps
+    if config.route == "ddpm":
+        chain = DDPM.discretize(sde, steps)
+        return chain.reverse(score), torch.arange(steps + 1.0).flip(0), EulerMaruyama(), 0
+    solvers: dict[str, Solver] = {
+        "sde": EulerMaruyama(),
+        "sde-torchsde": TorchSDE("heun"),
+        "sde-adams": ExponentialAdamsMoulton(2, "v"),
+        "sde-dpmpp": ExponentialAdams(2, "x0", rule="midpoint"),
+        "flow-adams": ExponentialAdams(3, "v"),
+        "flow-dpmpp": ExponentialAdams(2, "x0", rule="midpoint"),
+        "flow-heun": Heun(),
+        "flow-ddim": DDIM(),
+        "flow-dopri5": TorchDiffEq("dopri5", rtol=config.tolerance, atol=config.tolerance),
+    }
+    eta = 0.0 if config.route.startswith("flow") else 1.0
+    # an adaptive solver stops at every time it is given, and needs the two ends alone
+    grid = sde.time_grid(1 if config.route == "flow-dopri5" else steps)
+    dynamics, solver = ReverseSDE(sde, score, eta), solvers[config.route]
+    if config.route.endswith(("adams", "dpmpp")):
+        grid = log_snr(sde, steps)  # their polynomials are in λ
+    if eta == 0 and isinstance(solver, FixedStep):
+        made = made_for(dynamics, steps, pilot, solver=solver)
+        return dynamics, made.times, solver, made.evaluations
+    return dynamics, grid, solver, 0
+
+
+def _save(folder: Path, path: Trajectory) -> None:
+    about = {"kind": "samples", "nfe": path.nfe, "seed": path.seed}
+    save_tensors(folder / "samples.safetensors", {"samples": path.final}, about)
+
+
+def _distances(samples: Tensor, data: Tensor) -> dict[str, float]:
+    """Distances to the data beside their floor, the distance between two halves of the data."""
+    half = len(data) // 2
+    found = {
+        "sliced_wasserstein": metrics.sliced_wasserstein(samples, data),
+        "energy_distance": metrics.energy_distance(samples, data),
+    }
+    if half:
+        one, other = data[:half], data[half : 2 * half]
+        found["sliced_wasserstein_floor"] = metrics.sliced_wasserstein(one, other)
+        found["energy_distance_floor"] = metrics.energy_distance(one, other)
+    return found
+
+
+def _picture(samples: Tensor, data: Tensor | None, route: str, folder: Path) -> None:
+    """A sheet of images, or a cloud in the plane; other shapes have no picture."""
+    shape = tuple(samples.shape[1:])
+    if len(shape) == 3 and shape[0] == 1:
+        sheets = {route: samples} if data is None else {route: samples, "data": data}
+        plots.image_sheet(sheets).savefig(folder / "samples.png")
+    elif shape == (2,):
+        plots.samples_2d({route: samples}, samples if data is None else data).savefig(
+            folder / "samples.png"
+        )

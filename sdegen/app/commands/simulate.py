@@ -1,0 +1,289 @@
+"""sdegen simulate: trajectories of an SDE."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdegen import metrics, plots
+from sdegen.app.commands.fokker_planck import gaussian_or_point
+from sdegen.app.commands.objects import device_of, dtype_of, sde_of, solver_of
+from sdegen.app.configs.simulate import SimulateConfig
+from sdegen.core.boundary import of_words
+from sdegen.core.enclosure import BoundaryLike
+from sdegen.core.errors import Interrupted, NonFiniteError, RankError, SolverError
+from sdegen.core.noise import stream
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State
+from sdegen.core.solver import Solver
+from sdegen.core.trajectory import Trajectory
+from sdegen.engine.ensemble import Ensemble, run_ensemble
+from sdegen.engine.plan import Start
+from sdegen.engine.pool import check_threads
+from sdegen.engine.ranks import Ranks, joined_ranks
+from sdegen.engine.simulate import simulate
+from sdegen.engine.store import seed_of_run
+from sdegen.fokker_planck.density import DensityPath
+from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.solver import FokkerPlanck
+from sdegen.observables.base import Observable
+from sdegen.observables.currents import ProbabilityCurrent
+from sdegen.observables.passages import FirstPassage, Passages
+from sdegen.observables.statistics import Histogram, MomentEstimate, Moments, TimeCorrelation
+from sdegen.solvers.euler import EulerMaruyama
+from sdegen.solvers.heun import Heun
+from sdegen.storage import save_tensors
+
+__all__ = ["assist", "resolved", "run"]
+
+
+def resolved(config: SimulateConfig) -> SimulateConfig:
+    """The config with an absolute path of the store; of an ensemble, with seed and threads too.
+
+    The seed of a store that is gone on with is the one that it was begun with.
+    """
+    if not config.is_ensemble:
+        return config
+    path = None if config.store is None else Path(config.store).absolute()
+    return dataclasses.replace(
+        config,
+        store=None if path is None else str(path),
+        seed=seed_of_run(config.seed, path, resume=config.resume),
+        threads=check_threads(
+            config.threads, processes=int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        ),
+    )
+
+
+def run(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:
+    """Simulates, and writes trajectory.safetensors and trajectory.png.
+
+    Returns:
+        The metrics.
+    """
+    if config.is_ensemble:
+        return _run_ensemble(config, folder, progress)
+    if "WORLD_SIZE" in os.environ and os.environ["WORLD_SIZE"] != "1":
+        raise ValueError(
+            "processes that torchrun started share an ensemble: pass --observables or --store."
+        )
+    device, dtype = device_of(config.device), dtype_of(config.dtype)
+    sde = sde_of(config.sde, config.diffusion, config.interpretation)
+    times = torch.linspace(config.t0, config.t1, config.points, dtype=torch.float64)
+    boundary = _boundary(config)
+    density = _density(config, sde, times) if config.fokker_planck else None
+    try:
+        path = simulate(
+            sde,
+            _start(config, dtype, device),
+            times,
+            solver=_solver(config),
+            rng=config.seed,
+            boundary=boundary,
+            keep_path=not config.last_only,
+            on_nonfinite=config.on_nonfinite,
+            interacting=config.interacting,
+            progress=progress,
+        )
+    except (Interrupted, NonFiniteError) as stop:
+        if isinstance(stop.result, Trajectory):
+            _save(folder, stop.result)
+        raise
+    _save(folder, path)
+    found = _metrics(path)
+    if density is not None:
+        plots.density_and_particles(density, path).savefig(folder / "trajectory.png")
+        found |= _against(path, density)
+    elif config.last_only and path.finite.shape[2:] == (1,):
+        last = path.finite[-1, :, 0]
+        plots.histogram(last, quantity="position x").savefig(folder / "trajectory.png")
+    elif not config.last_only:
+        # a track has two coordinates at most; of more the first two are seen
+        seen = dataclasses.replace(path, states=path.states[..., :2])
+        plots.paths(seen).savefig(folder / "trajectory.png")
+    return found
+
+
+def assist(config: SimulateConfig) -> None:
+    """Does the share of a rank that writes nothing but blocks."""
+    if not config.is_ensemble:
+        raise ValueError(
+            "processes that torchrun started share an ensemble: pass --observables or --store."
+        )
+    with joined_ranks(device_of(config.device)) as ranks:
+        _ensemble(config, ranks, progress=False)
+
+
+def _run_ensemble(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:
+    """Runs the ensemble, and writes observables.safetensors."""
+    with joined_ranks(device_of(config.device)) as ranks:
+        try:
+            found = _ensemble(config, ranks, progress=progress)
+        except (Interrupted, NonFiniteError, RankError, SolverError) as stop:
+            if isinstance(stop.result, Ensemble):
+                _save_observables(folder, stop.result)
+            raise
+    _save_observables(folder, found)
+    return _ensemble_metrics(found)
+
+
+def _ensemble(config: SimulateConfig, ranks: Ranks, *, progress: bool) -> Ensemble:
+    """The ensemble that the config describes."""
+    device, dtype = device_of(config.device), dtype_of(config.dtype)
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", ranks.local % torch.cuda.device_count())
+    return run_ensemble(
+        sde_of(config.sde, config.diffusion, config.interpretation),
+        _starts(config, dtype, device),
+        torch.linspace(config.t0, config.t1, config.points, dtype=torch.float64),
+        trajectories=config.trajectories,
+        solver=_solver(config),
+        observables=[_observable(config, name) for name in config.observables],
+        store=config.store,
+        resume=config.resume,
+        keep_path=not config.last_only,
+        threads=config.threads,
+        rng=config.seed,
+        boundary=_boundary(config),
+        on_nonfinite=config.on_nonfinite,
+        interacting=config.interacting,
+        ranks=ranks,
+        progress=progress,
+    )
+
+
+def _solver(config: SimulateConfig) -> Solver:
+    """The solver that is named, compiled where that is asked for."""
+    if config.compile:
+        kind = {"euler-maruyama": EulerMaruyama, "heun": Heun}[config.solver]
+        return kind(substeps=config.substeps, compile=True)
+    return solver_of(config.solver, config.substeps, config.tolerance)
+
+
+def _starts(config: SimulateConfig, dtype: torch.dtype, device: torch.device) -> Start:
+    """One row where all start, or what makes Gaussian starts, block by block."""
+    mean, std = torch.tensor([config.x0], dtype=dtype, device=device), config.x0_std
+    if std == 0:
+        return mean
+
+    def start(rows: int, rng: torch.Generator) -> State:
+        z = stream(rng, "x0").normal((rows, mean.shape[1]), dtype=dtype, device=device)
+        return mean + std * z
+
+    return start
+
+
+def _observable(config: SimulateConfig, name: str) -> Observable:
+    """The observable that a word means."""
+    low, high = config.low or 0.0, config.high or 0.0  # the config saw to it where they matter
+    at = config.coordinate
+    makers: dict[str, Callable[[], Observable]] = {
+        "moments": Moments,
+        "histogram": lambda: Histogram(low, high, config.cells, at),
+        "correlation": TimeCorrelation,
+        "first-passage": lambda: FirstPassage(
+            config.above, config.below, config.between, at, config.bridge
+        ),
+        "current": lambda: ProbabilityCurrent(low, high, config.cells, coordinate=at),
+    }
+    return makers[name]()
+
+
+def _save_observables(folder: Path, ensemble: Ensemble) -> None:
+    """Every number of every result, as observable.field."""
+    tensors = {"times": ensemble.times}
+    for name, result in ensemble.observables.items():
+        for field, value in vars(result).items() if result is not None else ():
+            if value is not None:
+                tensors[f"{name}.{field}"] = torch.as_tensor(value)
+    about = {"kind": "Ensemble", "nfe": ensemble.nfe, "seed": ensemble.seed}
+    counts = {"trajectories": ensemble.trajectories, "nonfinite": ensemble.nonfinite}
+    save_tensors(folder / "observables.safetensors", tensors, about | counts)
+
+
+def _ensemble_metrics(ensemble: Ensemble) -> dict[str, Any]:
+    """The numbers of the last time."""
+    found: dict[str, Any] = {
+        "t": float(ensemble.times[-1]),
+        "trajectories": ensemble.trajectories,
+        "nonfinite": ensemble.nonfinite,
+    }
+    for result in ensemble.observables.values():
+        if isinstance(result, MomentEstimate):
+            found["mean"] = _numbers(result.mean[-1].flatten())
+            found["std"] = _numbers(result.std[-1].flatten())
+        elif isinstance(result, Passages):
+            found["survival"] = float(result.survival[-1])
+            found["rate"], found["rate_error"] = result.rate, result.rate_error
+    return found | {"nfe": ensemble.nfe, "seed": ensemble.seed}
+
+
+def _boundary(config: SimulateConfig) -> BoundaryLike | None:
+    """What bounds the coordinate that is named."""
+    if config.boundary is None:
+        return None
+    assert config.low is not None  # the config saw to it
+    assert config.high is not None
+    boundary = of_words(config.boundary, config.low, config.high)
+    return boundary if len(config.x0) == 1 else {config.coordinate: boundary}
+
+
+def _start(config: SimulateConfig, dtype: torch.dtype, device: torch.device) -> State:
+    """x0 and Gaussian starts around it, shape (trajectories, coordinates)."""
+    x0 = torch.tensor(config.x0, dtype=dtype, device=device).expand(config.trajectories, -1)
+    if config.x0_std == 0:
+        return x0.clone()
+    z = stream(config.seed, "x0").normal(tuple(x0.shape), dtype=dtype, device=device)
+    return x0 + config.x0_std * z
+
+
+def _density(config: SimulateConfig, sde: SDE, times: Tensor) -> DensityPath:
+    """The density of the same SDE from the same start, between the same walls."""
+    if len(config.x0) != 1:
+        raise ValueError(
+            f"fokker_planck is for one-dimensional states, but x0 has {len(config.x0)} "
+            "coordinates; leave --fokker-planck out."
+        )
+    assert config.low is not None  # the config saw to it
+    assert config.high is not None
+    grid = Grid(config.low, config.high, config.cells)
+    boundary = config.boundary or "no-flux"
+    solver = FokkerPlanck(sde, grid, boundary, physical_walls=config.boundary is not None)
+    return solver.solve(gaussian_or_point(grid, config.x0[0], config.x0_std), times)
+
+
+def _against(path: Trajectory, density: DensityPath) -> dict[str, float]:
+    """Total variation between particles and density at the end, and what exact samples show."""
+    last = path.finite[-1]
+    return {
+        "total_variation": metrics.total_variation(last, density.final),
+        "total_variation_floor": metrics.total_variation_floor(density.final, len(last)),
+    }
+
+
+def _save(folder: Path, path: Trajectory) -> None:
+    tensors = {"times": path.times, "states": path.states, "nonfinite": path.nonfinite}
+    about = {"kind": "Trajectory", "nfe": path.nfe, "seed": path.seed}
+    save_tensors(folder / "trajectory.safetensors", tensors, about)
+
+
+def _metrics(path: Trajectory) -> dict[str, Any]:
+    """What the last states are like, coordinate by coordinate, and what they cost."""
+    last = path.finite[-1].flatten(1).double()
+    return {
+        "t": float(path.times[-1]),
+        "trajectories": len(path.nonfinite),
+        "nonfinite": int(path.nonfinite.sum()),
+        "mean": _numbers(last.mean(0)) if len(last) else [],
+        "std": _numbers(last.std(0)) if len(last) > 1 else [],
+        "nfe": path.nfe,
+        "seed": path.seed,
+    }
+
+
+def _numbers(x: Tensor) -> list[float]:
+    return [float(value) for value in x]

@@ -1,0 +1,149 @@
+"""sdegen verify: a simulation against what is believed of it."""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdegen.app.commands.fokker_planck import gaussian_or_point
+from sdegen.app.commands.objects import sde_of, solver_of
+from sdegen.app.configs.verify import VerifyConfig
+from sdegen.app.runs import write_json
+from sdegen.app.user_code import load_object
+from sdegen.core.errors import SdegenError
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State
+from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.grid import Grid
+from sdegen.plots import verification as plots_verification
+from sdegen.sde.potentials import Potential
+from sdegen.storage import save_tensors
+from sdegen.verification.belief import Energy
+from sdegen.verification.certificate import Certificate, certify
+
+__all__ = ["resolved", "run"]
+
+
+def resolved(config: VerifyConfig) -> VerifyConfig:
+    """Nothing is left to settle."""
+    return config
+
+
+def run(config: VerifyConfig, folder: Path, progress: bool) -> dict[str, Any]:
+    """Certifies, prints the certificate, and writes it as JSON, tensors and a picture.
+
+    Returns:
+        The metrics: how many checks passed.
+
+    Raises:
+        SdegenError: If a check failed; what is wrong is its message.
+    """
+    sde = sde_of(config.sde, config.diffusion, config.interpretation)
+    grid = _grid(config, sde)
+    certificate = certify(
+        sde,
+        grid,
+        config.mean if config.std == 0 else gaussian_or_point(grid, config.mean, config.std),
+        torch.linspace(config.t0, config.t1, config.points, dtype=torch.float64),
+        solver=solver_of(config.solver, config.substeps, 0.0),
+        potential=None if config.potential is None else _energy(config.potential),
+        temperature=config.temperature,
+        density=None if config.density is None else _density(config.density, grid),
+        trajectories=config.trajectories,
+        false_alarm=config.false_alarm,
+        rng=config.seed,
+        progress=progress,
+    )
+    sys.stdout.write(f"{certificate}\n")
+    _save(folder, certificate)
+    if not certificate.passed:
+        raise SdegenError(certificate.sentence, certificate)
+    return {"checks": len(certificate.checks), "seed": config.seed}
+
+
+def _grid(config: VerifyConfig, sde: SDE) -> Grid:
+    """The grid that is asked for, or one that holds the stationary density."""
+    if config.low is not None and config.high is not None:
+        return Grid(config.low, config.high, config.cells)
+    try:
+        found = Grid.covering(sde, config.cells, near=config.mean)
+    except SdegenError as error:
+        raise ValueError(f"{error} Give the ends of the grid: pass --low and --high.") from None
+    return Grid(found.low, found.high, config.cells)  # a chain's law needs even nodes
+
+
+def _save(folder: Path, certificate: Certificate) -> None:
+    """Writes certificate.json, .safetensors and .png."""
+    checks = [dataclasses.asdict(check) for check in certificate.checks]
+    told = {"passed": certificate.passed, "sentence": certificate.sentence, "checks": checks}
+    write_json(folder / "certificate.json", told)
+    law, density, path = certificate.law, certificate.density, certificate.path
+    assert law is not None  # certify() compares with one
+    assert path is not None
+    tensors = {"x": law.x, "times": law.times, "law": law.p, "states": path.states}
+    if density is not None:
+        tensors["density"] = density.p
+    save_tensors(folder / "certificate.safetensors", tensors, {"kind": "Certificate"})
+    plots_verification.certificate(certificate).savefig(folder / "certificate.png")
+
+
+@dataclass(frozen=True)
+class _Function:
+    """A function U(x) of the user's as an energy."""
+
+    reference: str
+    function: Callable[[Tensor], object]
+
+    def energy(self, x: State) -> Tensor:
+        """U(x), shape (batch,)."""
+        return _values(self.function, x[:, 0], "potential", self.reference)
+
+
+def _energy(reference: str) -> Energy:
+    """The potential that a reference names."""
+    found = _loaded(reference, "potential", Potential, "U(x)")
+    return found if isinstance(found, Potential) else _Function(reference, found)
+
+
+def _density(reference: str, grid: Grid) -> Density:
+    """The density that a reference names."""
+    found = _loaded(reference, "density", Density, "p(x)")
+    if isinstance(found, Density):
+        return found
+    return Density(grid.nodes, _values(found, grid.nodes, "density", reference))
+
+
+def _loaded(reference: str, argument: str, kind: type, formula: str) -> Any:  # noqa: ANN401
+    """What a reference names: an object of a kind, or a function of x."""
+    found: Any = load_object(reference, argument)
+    if not isinstance(found, kind) and (not callable(found) or isinstance(found, type)):
+        raise TypeError(
+            f"{argument} = {reference!r} is a {type(found).__name__}; expected a "
+            f"{kind.__name__}, or a function {formula}."
+        )
+    return found
+
+
+def _values(
+    function: Callable[[Tensor], object], x: Tensor, argument: str, reference: str
+) -> Tensor:
+    """A function of the user's at positions x, shape (n,); torch's or numpy's, it is the same."""
+    came = function(x.clone())
+    try:
+        values = torch.as_tensor(came, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"{argument} = {reference!r} must return one number for each x, but returned a "
+            f"{type(came).__name__}."
+        ) from None
+    if values.shape != x.shape:
+        raise ValueError(
+            f"{argument} = {reference!r} must return one number for each x, but returned shape "
+            f"{tuple(values.shape)} for x of shape {tuple(x.shape)}."
+        )
+    return values.detach()

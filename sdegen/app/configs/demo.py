@@ -1,0 +1,28 @@
+"""What sdegen demo is asked."""
+
+from dataclasses import dataclass
+
+from sdegen.app.configs.fields import check_seed, check_threads
+
+__all__ = ["DemoConfig"]
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Runs the demonstration: particles and densities, digits from noise, DDPM as an SDE.
+
+    Writes report.html, metrics.json and the pictures in it; under five minutes on two CPU cores.
+
+    Args:
+        quick: A rehearsal with small numbers, whose claims are not held to.
+        seed: Seed of all random numbers.
+        threads: CPU threads; torch's choice unless said.
+    """
+
+    quick: bool = False
+    seed: int = 0
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        check_threads(self.threads)

@@ -1,0 +1,56 @@
+"""Fields that several commands share: the words they may be, and what is refused of them."""
+
+from typing import Literal
+
+from sdegen.core.checks import check_count
+
+__all__ = [
+    "End",
+    "NoisySolverName",
+    "Precision",
+    "Reading",
+    "SolverName",
+    "check_ends",
+    "check_seed",
+    "check_threads",
+    "check_times",
+]
+
+Precision = Literal["float32", "float64"]
+Reading = Literal["ito", "stratonovich", "klimontovich"]
+End = Literal["no-flux", "absorbing", "periodic"]
+NoisySolverName = Literal[
+    "euler-maruyama",
+    "heun",
+    "torchsde-euler",
+    "torchsde-milstein",
+    "torchsde-srk",
+    "torchsde-heun",
+]
+SolverName = Literal[NoisySolverName, "dopri5"]
+
+_MAX_SEED = 2**63 - 1
+
+
+def check_seed(seed: int | None) -> None:
+    """Refuses what seeds no stream."""
+    if seed is not None and not 0 <= seed <= _MAX_SEED:
+        raise ValueError(f"seed must lie in [0, 2**63), but is {seed}.")
+
+
+def check_threads(threads: int | None) -> None:
+    """Refuses what is no number of threads."""
+    if threads is not None:
+        check_count("threads", threads)
+
+
+def check_times(t0: float, t1: float) -> None:
+    """Refuses times that do not increase."""
+    if t0 >= t1:
+        raise ValueError(f"t1 must exceed t0 = {t0:g}, but is {t1:g}.")
+
+
+def check_ends(low: float, high: float) -> None:
+    """Refuses a grid without an inside."""
+    if low >= high:
+        raise ValueError(f"low must be below high = {high:g}, but is {low:g}.")

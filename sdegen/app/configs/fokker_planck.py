@@ -1,0 +1,65 @@
+"""What sdegen fokker-planck is asked."""
+
+from dataclasses import dataclass
+
+from sdegen.app.configs.fields import End, Reading, check_ends, check_threads, check_times
+from sdegen.core.checks import check_count, check_finite, check_not_negative
+
+__all__ = ["FokkerPlanckConfig"]
+
+
+@dataclass(frozen=True)
+class FokkerPlanckConfig:
+    """Solves the Fokker-Planck equation of a one-dimensional SDE.
+
+    Writes density.safetensors (x, times, p, and stationary), metrics.json and density.png.
+
+    Args:
+        sde: file.py:name or module:name of an SDE, of a function without arguments that returns
+            one, or of a drift f(x, t), which then needs --diffusion.
+        diffusion: Noise of a plain drift: a number σ > 0, or file.py:name of a g(x, t).
+        interpretation: Reading of multiplicative noise, for a plain drift.
+        low: Lower end of the grid.
+        high: Upper end of the grid.
+        cells: Cells of the grid; it has one node more.
+        boundary: What both ends do.
+        physical_walls: The no-flux walls are part of the problem, and do not only end the grid.
+        mean: Mean of the Gaussian that the density starts from.
+        std: Its standard deviation; 0 puts all of it at the mean.
+        t0: First time.
+        t1: Last time.
+        points: Times that are kept, equally spaced, both ends included.
+        stationary: Find the stationary density too.
+        threads: CPU threads; torch's choice unless said.
+    """
+
+    sde: str
+    diffusion: float | str | None = None
+    interpretation: Reading = "ito"
+    low: float = -5.0
+    high: float = 5.0
+    cells: int = 400
+    boundary: End = "no-flux"
+    physical_walls: bool = False
+    mean: float = 0.0
+    std: float = 0.1
+    t0: float = 0.0
+    t1: float = 1.0
+    points: int = 11
+    stationary: bool = False
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("low", "high", "mean", "t0", "t1"):
+            check_finite(name, getattr(self, name))
+        check_ends(self.low, self.high)
+        if not self.low <= self.mean <= self.high:
+            raise ValueError(
+                f"mean must lie in [low, high] = [{self.low:g}, {self.high:g}], but is "
+                f"{self.mean:g}."
+            )
+        check_times(self.t0, self.t1)
+        check_count("cells", self.cells, 4)
+        check_not_negative("std", self.std)
+        check_count("points", self.points, 2)
+        check_threads(self.threads)

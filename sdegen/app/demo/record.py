@@ -1,0 +1,73 @@
+"""The record of a demonstration: what is reported is also kept as numbers and as files.
+
+Every table and claim is written twice, once to be read and once to be computed with, and every
+picture is a file beside the report that holds it. Nothing can be said in one place and not in the
+other.
+"""
+
+import dataclasses
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from sdegen.app.report import Cell, Claim, Report
+from sdegen.app.runs import write_metrics
+from sdegen.storage import write_whole
+
+__all__ = ["Record"]
+
+
+class Record:
+    """A report in the making, with its numbers and pictures.
+
+    Args:
+        report: Where it is told.
+        folder: Where the files go.
+    """
+
+    def __init__(self, report: Report, folder: Path) -> None:
+        self.report, self.folder = report, folder
+        self._tables: dict[str, list[dict[str, Cell]]] = {}
+        self._claims: list[dict[str, Any]] = []
+
+    def table(self, name: str, rows: Sequence[dict[str, Cell]], caption: str) -> None:
+        """Adds a table; `name` is its key in metrics.json."""
+        self._tables[name] = list(rows)
+        self.report.table(rows, caption)
+
+    def claims(self, claims: Sequence[Claim]) -> None:
+        """Adds claims, each with what was measured, what was required, and the verdict."""
+        self._claims += [{**dataclasses.asdict(c), "holds": c.holds} for c in claims]
+        self.report.claims(claims)
+
+    def figure(self, name: str, figure: Figure, caption: str) -> None:
+        """Adds a picture, and keeps it as name.png."""
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        write_whole(self.folder / f"{name}.png", buffer.getvalue())
+        self.report.figure(buffer.getvalue(), caption)
+
+    def film(self, name: str, caption: str) -> None:
+        """Adds name.gif, which is in the folder already."""
+        self.report.figure(self.folder / f"{name}.gif", caption)
+
+    def write(self) -> Path:
+        """Writes report.html and metrics.json.
+
+        Returns:
+            The path of the report.
+        """
+        held = sum(claim["holds"] for claim in self._claims)
+        metrics = {
+            "claims_held": held,
+            "claims_made": len(self._claims),
+            "claims": self._claims,
+            **self._tables,
+        }
+        write_metrics(self.folder, metrics)
+        path = self.folder / "report.html"
+        self.report.write(path)
+        return path

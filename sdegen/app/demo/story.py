@@ -1,0 +1,353 @@
+"""The story of the demonstration: what each act found, told in words, tables, claims and pictures.
+
+Written for somebody who was not there and does not know the library: first what was done, then
+what was required and measured, then what is to be seen. What is required is written here, beside
+the claim that it decides; the acts only measure.
+"""
+
+import math
+
+from sdegen import plots
+from sdegen.app.demo.ddpm import FIT_FROM, Comparison
+from sdegen.app.demo.digits import Generation
+from sdegen.app.demo.physics import Relaxation
+from sdegen.app.demo.record import Record
+from sdegen.app.report import Cell, Claim
+
+__all__ = ["tell_ddpm", "tell_digits", "tell_physics"]
+
+
+def tell_physics(record: Record, found: Relaxation) -> None:
+    """Act 1: particles and their density."""
+    n = found.path.states.shape[1]
+    report = record.report
+    report.section("Act 1. Physics: a drift of one's own, as particles and as a density")
+    report.equation("dX = (X − X³) dt + 0.7 dW        X at t = 0: normal, mean −1, deviation 0.2")
+    report.text(
+        f"""A particle in a double well, energy U(x) = x⁴/4 − x²/2, at temperature D = 0.7²/2 =
+        0.245. The drift was given as a plain Python function. From the same object two things were
+        made that know nothing of each other: {n:,} random trajectories (Euler–Maruyama, Δt =
+        {found.step:g}, {found.simulation_seconds:.1f} s), and the solution of the Fokker–Planck
+        equation ∂p/∂t = −∂(f p)/∂x + D ∂²p/∂x² on {len(found.density.x) - 1} cells
+        ({found.density_seconds:.2f} s). All start in the left well; noise carries them over the
+        barrier.
+
+        Even exact samples, {n:,} of them counted into cells, differ from their own density: they
+        show a total variation (half the summed difference of counts and probabilities) that is
+        known in closed form, the sampling floor. Particles and density agree where the measured
+        distance is no larger than that, but for its own fluctuations. To show that the comparison
+        can fail, the density was also solved with a mistake in it, D = g² for g²/2: the last
+        column."""
+    )
+    record.table(
+        "double_well",
+        [
+            {
+                "time": a.time,
+                "total variation": a.total_variation,
+                "sampling floor": a.floor,
+                "ratio": a.ratio,
+                "with the mistake": a.mistaken / a.floor,
+            }
+            for a in found.agreements
+        ],
+        f"{n:,} particles against the Fokker–Planck density; the last two columns in floors",
+    )
+    worst = max(a.ratio for a in found.agreements)
+    times = ", ".join(f"{a.time:g}" for a in found.agreements)
+    record.claims(
+        [
+            Claim(
+                "double well: particles against their density, total variation in floors, the "
+                f"largest at t = {times}",
+                worst,
+                high=1.3,
+            ),
+            Claim(
+                "double well: the same against a density with a planted factor of two, the "
+                "smallest",
+                min(a.mistaken / a.floor for a in found.agreements),
+                low=3.0,
+            ),
+            Claim(
+                "double well: stationary density against Boltzmann's at the same nodes, L1 "
+                "distance",
+                found.boltzmann_error,
+                high=1e-10,
+            ),
+        ]
+    )
+    record.figure(
+        "double_well",
+        plots.density_and_particles(
+            found.density, found.path, times=[0.0, *(a.time for a in found.agreements)]
+        ),
+        f"Above: the Fokker–Planck density over time. Below: histograms of the {n:,} particles, "
+        "and the density at the same times.",
+    )
+    film = "relaxation"
+    plots.relaxation_gif(found.density, found.path, record.folder / f"{film}.gif")
+    record.film(film, "The particles relax under their density (animated).")
+    report.text(
+        """The state that all this tends to was not waited for. It was solved for directly, from
+        drift and noise alone, and lies on Boltzmann's density, which the solver was never told."""
+    )
+    record.figure(
+        "stationary",
+        plots.stationary(found.stationary, found.boltzmann, energy=found.energy),
+        "The energy, the stationary density on Boltzmann's, and their difference: rounding "
+        "errors.",
+    )
+
+
+def tell_digits(record: Record, found: Generation) -> None:
+    """Act 2: generation from real data."""
+    data, report = found.data, record.report
+    known, test = len(data.train), len(data.test)
+    report.section("Act 2. Generation: handwritten digits out of noise, by every route")
+    report.equation(
+        """
+noising       dX = −½ β(t) X dt + √β(t) dW                    t: 0 → 1
+reverse SDE   dX = [−½ β X − β ∇log pₜ(X)] dt + √β dW         t: 1 → 0
+flow          dX = [−½ β X − ½ β ∇log pₜ(X)] dt               t: 1 → 0
+"""
+    )
+    report.text(
+        f"""{known + len(data.validation) + test:,} scans of handwritten digits (scikit-learn's, 8
+        × 8 pixels). Half of them, {known + len(data.validation)}, were for learning, of which
+        {len(data.validation)} decided when training stops and which route is taken. The other
+        half, {test} images, was only looked at to judge. A small MLP ({found.parameters:,}
+        numbers) learned the score of the noised digits, ∇log pₜ, which says where from a noisy
+        image the digits are, in {found.training_seconds:.0f} s; kept are the weights of step
+        {found.training.kept_step:,}, the best on the validation images.
+
+        With this one score noise was turned into digits by six routes: DDPM's own chain, the
+        reverse SDE by two libraries, and the noise-free probability flow by three methods. How
+        good they are is told by two distances between {len(found.samples)} generated digits and as
+        many test digits. Neither is zero between real digits: the first row is the distance
+        between the two halves of the real data, the floor, which is what a perfect generator would
+        show."""
+    )
+    rows: list[dict[str, Cell]] = [
+        {
+            "route": "real digits: the floor",
+            "setting": "two halves",
+            "evaluations": None,
+            "seconds": None,
+            "sliced W2": found.floor_sliced_wasserstein,
+            "energy distance": found.floor_energy,
+            "in floors": 1.0,
+            "to validation": None,
+        }
+    ]
+    for run in found.runs:
+        rows.append(
+            {
+                "route": run.route.name,
+                "setting": run.route.setting,
+                "evaluations": run.nfe,
+                "seconds": round(run.seconds, 2),
+                "sliced W2": run.sliced_wasserstein,
+                "energy distance": run.energy,
+                "in floors": run.energy / found.floor_energy,
+                "to validation": run.validation_energy,
+            }
+        )
+    record.table(
+        "routes",
+        rows,
+        "Evaluations of the score, seconds for a set of samples, distances to the test digits, "
+        f"means over {len(found.energies)} seeds; the last column, the energy distance to the "
+        "validation digits, chooses the route",
+    )
+    chosen = found.chosen.route
+    seeds = len(found.energies)
+    report.text(
+        f"""Nearest to the validation digits was: {chosen.name}, {chosen.setting}. Its energy
+        distance to the test digits is, in floors and seed by seed,
+        {", ".join(f"{e / found.floor_energy:.2f}" for e in found.energies)}. A generator that had
+        learned its training images by heart would do as well. So the distance of its digits to the
+        nearest training image, {found.nearest:.3f} on average, is held against that of the test
+        digits, {found.nearest_test:.3f}."""
+    )
+    record.table(
+        "chosen_route",
+        [
+            {
+                "seed": k,
+                "energy distance": e,
+                "in floors": e / found.floor_energy,
+                "to nearest training image": d,
+                "relative to test digits": d / found.nearest_test,
+            }
+            for k, (e, d) in enumerate(zip(found.energies, found.nearests, strict=True))
+        ],
+        f"The chosen route, {len(found.samples)} digits for each seed",
+    )
+    likely = found.likelihoods
+    record.claims(
+        [
+            Claim(
+                f"digits: energy distance to test digits in floors, mean of {seeds} seeds",
+                found.energy / found.floor_energy,
+                high=2.0,
+            ),
+            Claim(
+                "digits: distance to the nearest training image, relative to that of test digits",
+                found.nearest / found.nearest_test,
+                low=0.9,
+            ),
+            Claim(
+                "digits: bits per pixel saved on test digits, against a Gaussian fitted to the "
+                "training digits",
+                likely.gaussian - likely.mean,
+                low=0.0,
+            ),
+        ]
+    )
+    record.figure(
+        "digits",
+        plots.image_sheet(
+            {
+                "test digits (real)": data.test,
+                "generated": found.samples,
+                "nearest training images": found.models_of,
+            }
+        ),
+        "Real digits, generated digits, and for each generated one, at the same place, the "
+        "training image that is nearest to it.",
+    )
+    record.figure(
+        "noise_to_digits",
+        plots.denoising_strip(found.strip),
+        "Noise becomes digits: a row is one trajectory of the reverse SDE, a column one time.",
+    )
+    record.figure(
+        "routes",
+        plots.pareto(
+            _curves(found), floor=found.floor_energy, quantity="energy distance to test digits"
+        ),
+        "What a sample costs and what it is worth, route by route.",
+    )
+    report.text(
+        f"""The flow also gives the density of an image. On {likely.images} test images it takes
+        {likely.mean:.3f} ± {likely.standard_error:.3f} bits per pixel to write them down with this
+        model ({likely.nfe} evaluations, {likely.seconds:.0f} s), {likely.gaussian:.3f} with a
+        Gaussian of the training images' mean and covariance, and log₂ 17 = {math.log2(17):.3f}
+        without any model."""
+    )
+    record.table(
+        "likelihood",
+        [
+            {
+                "images": likely.images,
+                "bits per pixel": likely.mean,
+                "standard error": likely.standard_error,
+                "Gaussian": likely.gaussian,
+                "no model": math.log2(17),
+            }
+        ],
+        "Test likelihood along the probability flow",
+    )
+    record.figure(
+        "training",
+        plots.loss_curve(found.training),
+        "The loss of each training step, and on validation digits.",
+    )
+
+
+def tell_ddpm(record: Record, found: Comparison) -> None:
+    """Act 3: DDPM as a discretised VP-SDE."""
+    report = record.report
+    report.section("Act 3. DDPM is a discretised SDE, and how far from it")
+    report.equation(
+        """
+DDPM          x ← (x + b² ∇log pₜ(x))/a + s z             a = √(1 − βₖ), b² = βₖ
+reverse SDE   x ← x + Δt [½ β x + β ∇log pₜ(x)] + √(β Δt) z
+"""
+    )
+    report.text(
+        """A diffusion model of N steps (DDPM) becomes the reverse SDE of act 2 for large N. Here
+        the gap is measured for each N. The data are a mixture of two Gaussians on a line, so that
+        the score is known exactly; both samplers walk the same grid from the same N(0, 1) down to
+        the same last time. Their laws are not estimated from samples: the density after N steps
+        follows by quadrature from the steps, which are Gaussian, so that nothing below is random.
+        The distance is W1, the area between two distribution functions.
+
+        In the forward direction there is no gap at all: the products of 1 − βₖ are the squared
+        signal of the SDE. Backward the step's noise s matters. DDPM offers two: s² = βₖ, and the
+        variance of the posterior, βₖ times σₖ₋₁²/σₖ²."""
+    )
+    record.table(
+        "ddpm_gap",
+        [
+            {
+                "N": gap.steps,
+                "gap, variance β": gap.beta,
+                "gap, posterior": gap.posterior,
+                "reverse SDE to exact": gap.reverse_sde_error,
+                "DDPM β to exact": gap.beta_error,
+                "DDPM posterior to exact": gap.posterior_error,
+            }
+            for gap in found.gaps
+        ],
+        "W1 between DDPM and the reverse SDE (gap), and of each to the exact law of the data at "
+        "the last time",
+    )
+    record.claims(
+        [
+            Claim(
+                "DDPM: products of 1 − βₖ against the squared signal of the SDE, relative, "
+                "largest",
+                found.forward_error,
+                high=1e-12,
+            ),
+            Claim(
+                f"DDPM: slope of the gap from N = {FIT_FROM} on, variance β",
+                found.beta_slope,
+                low=-1.05,
+                high=-0.95,
+            ),
+            Claim(
+                f"DDPM: slope of the gap from N = {FIT_FROM} on, variance of the posterior",
+                found.posterior_slope,
+                low=-0.99,
+                high=-0.87,
+            ),
+            Claim(
+                "DDPM: probability that the quadrature lost, largest over all chains",
+                found.mass_error,
+                high=1e-5,
+            ),
+        ]
+    )
+    report.text(
+        f"""With s² = βₖ both steps agree up to Δt² everywhere, and the gap falls as 1/N: a slope
+        of −1 ({found.beta_slope:.3f} measured). The posterior's variance is smaller by the factor
+        σₖ₋₁²/σₖ², which near the data, where σ² ≈ βt, is about 1 − Δt/t and so not close to 1
+        however small βₖ is; summed over the grid this adds a logarithm, (log N)/N, and the slope
+        is flatter ({found.posterior_slope:.3f}) until Δt is far below the last time t."""
+    )
+    ns = [gap.steps for gap in found.gaps]
+    record.figure(
+        "ddpm_gap",
+        plots.convergence(
+            {
+                "gap, variance β": list(zip(ns, (g.beta for g in found.gaps), strict=True)),
+                "gap, posterior": list(zip(ns, (g.posterior for g in found.gaps), strict=True)),
+                "reverse SDE to exact": [(g.steps, g.reverse_sde_error) for g in found.gaps],
+            },
+            slope=-1,
+            quantity="W1",
+        ),
+        "The gap between DDPM and the reverse SDE against the number of steps, beside a line of "
+        "slope −1.",
+    )
+
+
+def _curves(found: Generation) -> dict[str, list[tuple[float, float]]]:
+    """(evaluations, energy distance) of each route."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for run in found.runs:
+        curves.setdefault(run.route.name, []).append((run.nfe, run.energy))
+    return curves

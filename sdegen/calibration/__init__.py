@@ -1,0 +1,1 @@
+"""Calibration: time grids and settings of samplers, fitted to one model."""

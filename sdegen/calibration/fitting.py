@@ -1,0 +1,180 @@
+"""Fitting a sampler to a model: the unknowns, their methods, the descent.
+
+The theory is in `calibration.py`. Here are the parts: `Unknowns` turns numbers without constraint
+into nodes and coefficients, `on_circle` and `multistep` change between the coefficients of a
+method and those that do not depend on where its nodes are, `descend` is L-BFGS with an eye on what
+was held out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from tqdm import tqdm
+
+from sdegen.core.kernel import Kernel
+from sdegen.core.shapes import State
+from sdegen.diffusion.samplers.angular import Circle
+from sdegen.diffusion.samplers.exponential import Coefficients
+from sdegen.diffusion.samplers.multistep import LinearMultistep
+
+__all__ = ["Unknowns", "descend", "distance", "multistep", "on_circle"]
+
+_ROUND = 20  # iterations between two looks at the held-out part
+_IDLE = 4  # rounds without a gain, after which the descent ends
+_MET = 1e-12  # of the whole, below which two nodes are one
+_GAIN = 0.99  # a round is a gain if it brings the held-out error below this part of the best
+
+
+@dataclass(frozen=True)
+class Unknowns:
+    """What is searched for, as numbers without constraint.
+
+    Attributes:
+        gaps: Shape (steps,); gap i is its share of the softmax.
+        weights: w and u, shape (2, steps, K), or None where the solver's coefficients stay.
+    """
+
+    gaps: Tensor
+    weights: Tensor | None
+
+    @classmethod
+    def of(cls, nodes: Tensor, weights: Tensor | None) -> Unknowns:
+        """Those of a grid, and of coefficients that there are."""
+        return cls((nodes.diff() / (nodes[-1] - nodes[0])).log(), weights)
+
+    def nodes(self, first: float, last: float) -> Tensor:
+        """first + (last − first) Σ softmax(gaps), both ends met exactly; (steps + 1,)."""
+        share = torch.softmax(self.gaps, 0).cumsum(0)[:-1]
+        return pad(first + (last - first) * share, (1, 1)) + _ends(len(self.gaps), first, last)
+
+    @property
+    def have_met(self) -> bool:
+        """Whether a gap has no width, so that two nodes are one."""
+        return bool((torch.softmax(self.gaps.detach(), 0) < _MET).any())
+
+    def tensors(self) -> list[Tensor]:
+        """What gradients are taken of."""
+        return [self.gaps] if self.weights is None else [self.gaps, self.weights]
+
+    def copied(self, *, requires_grad: bool) -> Unknowns:
+        """The same numbers, by themselves."""
+        copies = [x.detach().clone().requires_grad_(requires_grad) for x in self.tensors()]
+        return Unknowns(copies[0], copies[1] if len(copies) > 1 else None)
+
+
+def distance(x: State, y: State) -> Tensor:
+    """√(mean_i |x_i − y_i|²), 0-d."""
+    return (x - y).flatten(1).square().sum(1).mean().sqrt()
+
+
+def multistep(kernel: Kernel, nodes: Tensor, weights: Tensor) -> LinearMultistep:
+    """The method of these weights on these nodes.
+
+    y_{i+1} = y_i + (φ_{i+1} − φ_i) Σ_j (w_ij v̂_{i−j} + u_ij y_{i−j})
+
+    Args:
+        kernel: α and σ.
+        nodes: Shape (steps + 1,).
+        weights: w and u, shape (2, steps, K).
+    """
+    circle, scale, behind = _places(kernel, nodes, weights.shape[2])
+    w, u = scale * weights
+    decay = circle.radius[1:] / circle.radius[:-1]
+    table = Coefficients(
+        decay,
+        w * circle.of_state[behind] + u / circle.radius[behind],
+        w * circle.of_score[behind],
+        torch.zeros_like(decay),
+    )
+    return LinearMultistep(nodes, table, kernel)
+
+
+def on_circle(kernel: Kernel, nodes: Tensor, table: Coefficients, remembered: int) -> Tensor:
+    """The weights w and u of a method that is known by its coefficients, shape (2, steps, K).
+
+    Args:
+        kernel: α and σ.
+        nodes: Shape (steps + 1,).
+        table: Coefficients on these nodes.
+        remembered: Nodes to make room for, the method's own at the least.
+    """
+    width = table.scores.shape[1]
+    circle, scale, behind = _places(kernel, nodes, width)
+    w = table.scores / (scale * circle.of_score[behind])
+    u = (table.states / scale - w * circle.of_state[behind]) * circle.radius[behind]
+    turned = circle.radius[1:] / circle.radius[:-1]
+    u[:, 0] += (table.decay - turned) * circle.radius[:-1] / scale[:, 0]
+    return pad(torch.stack([w, u]), (0, max(remembered - width, 0)))
+
+
+def _places(kernel: Kernel, nodes: Tensor, remembered: int) -> tuple[Circle, Tensor, Tensor]:
+    """The circle; s_{i+1} Δφ_i, shape (steps, 1); and i − j, shape (steps, K), not below 0."""
+    circle = Circle(kernel, nodes)
+    scale = (circle.radius[1:] * circle.phi.diff())[:, None]
+    steps = len(nodes) - 1
+    behind = (torch.arange(steps)[:, None] - torch.arange(remembered)).clamp(min=0)
+    return circle, scale, behind
+
+
+def descend(
+    start: Unknowns,
+    loss: Callable[[Unknowns], Tensor],
+    held_out: Callable[[Unknowns], float],
+    rounds: int,
+    bar: tqdm,
+) -> Unknowns:
+    """L-BFGS on log(loss²), kept where it was best on what was held out.
+
+    Args:
+        start: Where it begins.
+        loss: Error on the pilot batch, differentiable.
+        held_out: Error on what was held out.
+        rounds: At most so many rounds of 20 iterations.
+        bar: Told of each round.
+
+    Returns:
+        The best unknowns; those before a step after which nodes meet, where there is one.
+    """
+    best, least, idle = start, held_out(start), 0
+    now = start.copied(requires_grad=True)
+    tensors = now.tensors()
+    optimiser = torch.optim.LBFGS(
+        tensors, max_iter=_ROUND, history_size=50, line_search_fn="strong_wolfe",
+        tolerance_grad=0.0, tolerance_change=0.0,
+    )  # fmt: skip
+
+    def closure() -> Tensor:
+        with torch.enable_grad():
+            value = 2 * loss(now).log()
+            gradients = torch.autograd.grad(value, tensors)
+        for tensor, gradient in zip(tensors, gradients, strict=True):
+            tensor.grad = gradient
+        return value.detach()
+
+    for _ in range(rounds):
+        try:
+            optimiser.step(closure)  # type: ignore[no-untyped-call]
+            found = held_out(now)
+        except ValueError:
+            if not now.have_met:
+                raise
+            break  # many a solver refuses such nodes; the descent has nowhere to go
+        bar.update()
+        bar.set_postfix_str(f"held-out error {found:.3g}")
+        idle = 0 if found < _GAIN * least else idle + 1
+        if found < least:
+            best, least = now.copied(requires_grad=False), found
+        if idle == _IDLE or not found < float("inf"):
+            break
+    return best
+
+
+def _ends(steps: int, first: float, last: float) -> Tensor:
+    ends = torch.zeros(steps + 1, dtype=torch.float64)
+    ends[0], ends[-1] = first, last
+    return ends

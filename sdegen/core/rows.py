@@ -1,0 +1,316 @@
+"""Rows: whether drift and diffusion treat each trajectory by its own state alone.
+
+A field f of a batch x of trajectories may be one of three kinds:
+
+    free       f(x)_i is a function of x_i: trajectories can be cut into blocks
+    coupled    f(x)_i depends on other x_j, as in a mean field: they must run together
+    by place   f(x)_i depends on i, as with one parameter for each row: f(x[p]) ≠ f(x)[p]
+
+The third is what `k[:len(x)]` makes of a tensor k of parameters, or a noise matrix of shape (d, d)
+of a batch of d trajectories, which broadcasts by accident. It is refused, at any number of
+trajectories: `ItoProcess(…, parameters={"k": k})` cuts k with the trajectories. Only with
+interacting=True, where all run in one piece and in one order, is it what was meant.
+
+Fields are looked at from outside: rows are permuted, dropped and repeated, and put among others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from sdegen.core.evaluation import check_repeatable, refuse_randomness, watched
+from sdegen.core.noise import Stream
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State
+
+__all__ = [
+    "CURE",
+    "check_density_of",
+    "check_place",
+    "check_rows",
+    "couples",
+    "first_line",
+    "looked_at",
+]
+
+_DISPLACEMENTS = (1.0, 1e-2, 1e-4)
+_CHEAP, _MOST = 2**18, 2**24  # numbers of a batch that cost milliseconds, and at most a second
+_MANY_TIMES = 100
+_EVERY = 7
+_FEW = 4  # rows that are each looked at alone
+_EXACT = 64  # roundings, where the number of rows is the same
+_SINGLE, _DOUBLE = (
+    1e-4,
+    1e-9,
+)  # relative: a matrix product of another number of rows rounds otherwise
+
+CURE = (
+    "If it holds one parameter for each trajectory, pass it as "
+    'ItoProcess(…, parameters={"k": k}): f(x, t, k) then gets those of its rows; or pass '
+    "interacting=True, so that the batch is not cut."
+)
+
+
+def check_rows(sde: SDE, x: State, t: Tensor) -> None:
+    """Refuse a drift or diffusion that depends on the place of a trajectory in the batch.
+
+    f(x[p]) must equal f(x)[p] for a permutation p, and there may be any number of rows.
+
+    Args:
+        sde: What moves; with parameters of its own, those of these rows.
+        x: States, shape (n, *event).
+        t: Time, 0-d.
+
+    Raises:
+        ValueError: If f or g fails at another number of rows, has a value that does not broadcast
+            to x there, or gives a permuted row another value.
+    """
+    n = len(x)
+    here = torch.arange(n, device=x.device)
+    turned, longer = here.flip(0), torch.cat([here, here[:1]])
+    for name, field in _fields(sde):
+        value = _at(name, field, sde, x, here, t, n)
+        # in a mean field too a permuted row keeps its value, and equal rows get equal ones
+        pairs = [(value[turned], _at(name, field, sde, x, turned, t, n))] if n > 1 else []
+        more = _at(name, field, sde, x, longer, t, n)
+        pairs.append((more[:1], more[n:]))
+        if n > 2:
+            _at(name, field, sde, x, here[: n - 1], t, n)
+        tolerance = _SINGLE if x.dtype == torch.float32 else _DOUBLE
+        if not all(_alike(*pair, tolerance) for pair in pairs):
+            _refuse_place(name, n, t)
+
+
+def check_place(sde: SDE, x: State, t: Tensor) -> None:
+    """Refuse what `check_rows` refuses, by a permutation of many rows: few may be alike.
+
+    Args:
+        sde: What moves; with parameters of its own, those of these rows.
+        x: States, shape (n, *event).
+        t: Time, 0-d.
+
+    Raises:
+        ValueError: If f or g gives a permuted row another value.
+    """
+    here = torch.arange(len(x), device=x.device)
+    turned = here.flip(0)
+    tolerance = _SINGLE if x.dtype == torch.float32 else _DOUBLE
+    for name, field in _fields(sde):
+        value = _at(name, field, sde, x, here, t, len(x))
+        again = _at(name, field, sde, x, turned, t, len(x))
+        if not _alike(value[turned], again, tolerance):
+            _refuse_place(name, len(x), t)
+
+
+@torch.no_grad()
+def check_density_of(sde: SDE, x: State, t: Tensor) -> list[Tensor] | None:
+    """Refuse dynamics whose density obeys no linear equation of its own.
+
+    Args:
+        sde: What moves.
+        x: Points of a grid, shape (n, d).
+        t: Time, 0-d.
+
+    Returns:
+        Drift there and, where it is no number, diffusion, if they were looked at together.
+
+    Raises:
+        ValueError: If it has parameters of single trajectories, drift or diffusion draw random
+            numbers, or their value at one point depends on the others.
+    """
+    if sde.trajectories is not None:
+        raise ValueError(
+            f"{type(sde).__name__} has parameters of {sde.trajectories} trajectories, and each "
+            "of them has a density of its own: pass one SDE for each, as FokkerPlanckFamily takes "
+            "them."
+        )
+    fields = _fields(sde)
+    if x.shape[1] == 1:
+        # on a line the solver looks at the shapes itself, and at what is coupled
+        values, network, moved = watched(
+            lambda: [field(sde)(x.clone(), t) for _, field in fields], x.device
+        )
+        if moved is None and not network and all(isinstance(v, Tensor) for v in values):
+            for (name, field), value in zip(fields, values, strict=True):
+                check_repeatable(name, value, field(sde)(x.clone(), t))
+            return list(values)
+    few = torch.arange(0, len(x), _EVERY, device=x.device)
+    for name, field in fields:
+        value, network, moved = watched(partial(field(sde), x.clone(), t), x.device)
+        if moved is not None:
+            refuse_randomness(name, f"{moved} moved while it was evaluated")
+        if network or not isinstance(value, Tensor):
+            continue
+        check_repeatable(name, value, field(sde)(x.clone(), t))
+        if x.shape[1] == 1:
+            continue
+        value = _at(name, field, sde, x, torch.arange(len(x)), t, len(x))
+        if not _alike(value[few], _at(name, field, sde, x, few, t, len(x)), _DOUBLE):
+            raise ValueError(
+                f"the {name} of a state depends on the other states of its batch (a mean field); "
+                "its density obeys a nonlinear equation, which is not solved here."
+            )
+    return None
+
+
+def looked_at(numbers: int, trajectories: int, times: int, rows: int) -> int:
+    """Return how many rows `check_place` is to look at: all where that costs little, else a block.
+
+    Args:
+        numbers: In the state of a trajectory.
+        trajectories: Of the run.
+        times: Of the run; what costs two evaluations is little beside a hundred.
+        rows: Of a block.
+    """
+    every = trajectories * numbers
+    little = every <= _CHEAP or (times > _MANY_TIMES and every <= _MOST)
+    return trajectories if little else min(trajectories, rows)
+
+
+def _refuse_place(name: str, n: int, t: Tensor) -> None:
+    """Refuse a field by its name."""
+    raise ValueError(
+        f"{name} depends on the place of a trajectory in the batch: f(x[p]) ≠ f(x)[p] for "
+        f"{n} rows at t = {float(t):g}. {CURE}"
+    )
+
+
+def _fields(sde: SDE) -> list[tuple[str, Callable[[SDE], Callable[[State, Tensor], Tensor]]]]:
+    """Return drift and, where it is no number, diffusion, of the dynamics of some rows."""
+    drift = "drift", lambda of: of.drift
+    return (
+        [drift]
+        if sde.constant_noise is not None
+        else [drift, ("diffusion", lambda of: of.diffusion)]
+    )
+
+
+def _at(
+    name: str,
+    field: Callable[[SDE], Callable[[State, Tensor], Tensor]],
+    sde: SDE,
+    x: State,
+    rows: Tensor,
+    t: Tensor,
+    n: int,
+) -> Tensor:
+    """Return a field at some of the rows, of x's shape.
+
+    Raises:
+        ValueError: If it fails there.
+    """
+    some = x[rows]
+    try:
+        value = field(sde.of_rows(rows))(some, t)
+    except Exception as error:
+        raise ValueError(
+            f"{name} takes {n} rows, but with {len(some)} it raised {type(error).__name__}: "
+            f"{first_line(error)}. {CURE}"
+        ) from error
+    if name == "drift" and value.shape != some.shape:
+        raise ValueError(
+            f"drift returned shape {tuple(value.shape)} for x of shape {tuple(some.shape)}. {CURE}"
+        )
+    try:
+        return value.expand_as(some)
+    except RuntimeError:
+        raise ValueError(
+            f"diffusion returned shape {tuple(value.shape)} for x of shape {tuple(some.shape)}, "
+            f"and fits {n} rows by accident; noise is diagonal, a noise matrix is not built. "
+            f"{CURE}"
+        ) from None
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, without its full stop."""
+    return str(error).strip().partition("\n")[0].rstrip(".")
+
+
+def _alike(expected: Tensor, found: Tensor, tolerance: float) -> bool:
+    """Return whether two values agree, to rounding; NaN in one place are alike."""
+    scale = expected.abs().nan_to_num(posinf=0.0).max()
+    close = torch.isclose(expected, found, rtol=0.0, atol=float(tolerance * scale), equal_nan=True)
+    return bool(close.all())
+
+
+def couples(sde: SDE, rows: State, times: Tensor, noise: Stream, *, sparing: bool = False) -> bool:
+    """Return whether the drift or the diffusion of one trajectory depends on the others.
+
+    Evaluates a few rows at the first, the middle and the last of the times from which a step
+    starts, and once more with all but one of them put elsewhere (of many rows, with one half and
+    with the other): what that one then gets is coupled if it differs by more than rounding. They
+    are put apart by independent noise of three sizes, since all trajectories may start at one
+    point, where a mean field vanishes, and forces may be of short range; and once more around one
+    point, since trajectories that start far apart may meet later.
+
+    Not seen: a force of a range below 1e-4 of |x|, one that sets in between the three times or
+    further from the starts than they are from 0, and one that is weaker than the rounding of f and
+    g, which are asked in double precision where they take it.
+
+    Args:
+        sde: What moves; with parameters of its own, those of these rows.
+        rows: A few states, shape (n, *event).
+        times: Shape (T,).
+        noise: Stream for the displacement.
+        sparing: Whether only starts that are apart are asked, as of a network, which costs.
+    """
+    if len(rows) < 2:
+        return False
+    z, w = (noise.normal(tuple(rows.shape), dtype=rows.dtype, device=rows.device) for _ in "xy")
+    reach = 0.1 + rows.abs().mean()
+    pairs = [
+        (start + d * reach * z, start + d * reach * w)
+        for start in (rows, rows[:1].expand_as(rows))
+        for d in _DISPLACEMENTS
+    ]
+    # no step starts at the last time
+    starts = times[:-1] if len(times) > 1 else times
+    later = [(pairs[0], t) for t in (starts[len(starts) // 2], starts[-1])]
+    asked = [(pair, times[0]) for pair in (pairs[:2] if sparing else pairs)] + later
+    fields = [sde.drift] if sde.constant_noise is not None else [sde.drift, sde.diffusion]
+    return any(_couples(field, *pair, t, sparing) for field in fields for pair, t in asked)
+
+
+def _couples(
+    field: Callable[[State, Tensor], Tensor], x: State, y: State, t: Tensor, sparing: bool
+) -> bool:
+    """Return whether a row of x gets another value among rows of y; False where not finite."""
+    if x.dtype != torch.float64:
+        try:
+            field(x.double(), t)
+            x, y = x.double(), y.double()
+        except Exception:
+            pass  # as parameters in single precision raise; in x's own it is asked below
+    try:
+        return _depends(field, x, y, t, sparing)
+    except Exception:
+        return False  # no state of the run need be here: what raises there too says so itself
+
+
+def _depends(
+    field: Callable[[State, Tensor], Tensor], x: State, y: State, t: Tensor, sparing: bool
+) -> bool:
+    """Return whether a row of x gets another value among rows of y, in x's precision."""
+    among_own = field(x, t).expand_as(x)
+    tolerance = _EXACT * torch.finfo(x.dtype).eps * among_own.abs().max()
+    for stays in _parts(len(x), sparing).to(x.device):
+        # the same number of rows: a matrix product of another one rounds otherwise
+        mixed = torch.where(stays.reshape((-1,) + (1,) * (x.ndim - 1)), x, y)
+        gap = (field(mixed, t).expand_as(x) - among_own)[stays].abs()
+        if not bool(gap.isfinite().all()):
+            return False  # the smaller displacements are for fields that live on part of space
+        if bool((gap > tolerance).any()):
+            return True
+    return False
+
+
+def _parts(n: int, sparing: bool) -> Tensor:
+    """Return which rows stay where they are, shape (parts, n): each one alone, or in halves."""
+    if n <= _FEW and not sparing:
+        return torch.eye(n, dtype=torch.bool)
+    first = torch.arange(n) < (n + 1) // 2
+    return torch.stack([first, ~first])

@@ -1,0 +1,150 @@
+"""The SDE: a drift f and a diffusion g, and in which sense of time they are meant.
+
+    dX = f(X, t) dt + g(X, t) dW        (Itô, diagonal noise)
+
+f and g are functions of a state (batch, *event) and a time; W has one independent component for
+each coordinate, so g is a number, a number for each trajectory, or one for each coordinate, and
+never a matrix. Units are reduced: k_B = mobility = 1, D = g²/2, and a temperature T enters as g =
+√(2T).
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal, Self
+
+from torch import Tensor
+
+from sdegen.core.accuracy import SlopeBy
+from sdegen.core.kernel import Kernel, ReverseStructure
+from sdegen.core.noise import Noise
+from sdegen.core.scores import CallCounter
+from sdegen.core.shapes import State, Time
+from sdegen.core.update import Number, diffuse
+
+__all__ = ["SDE", "NoiseKind", "Rows"]
+
+NoiseKind = Literal["none", "additive", "multiplicative"]
+Rows = slice | Tensor
+
+
+class SDE(ABC):
+    """Stochastic dynamics dX = f(X, t) dt + g(X, t) dW, Itô, diagonal noise.
+
+    Attributes:
+        noise: "none" (g = 0), "additive" (g depends on t alone) or "multiplicative" (g depends on
+            x), which assumes the least and holds unless said.
+        constant_noise: g, where it is one number for all x and t, which saves asking for it in
+            every step; None else.
+        autonomous: Whether f and g are known not to depend on t, or known to; None where neither
+            is known, which assumes the least and holds unless said.
+        direction: Sense of time in which the noisy equation is meant: +1 or −1. A noisy SDE run
+            against its direction is not its time reversal; noise-free dynamics run both ways.
+        is_discrete: Whether it is a Markov chain on integer times, whose steps have dt = ±1.
+        halves_steps: Whether smaller steps are nearer to what is meant, so that a run may be tried
+            with half of them before it; not so where a step is part of the model, nor for reverse
+            dynamics, which have few steps on purpose.
+        time_range: Times at which f and g exist.
+        score_range: Those of them at which p_t has a score.
+    """
+
+    noise: NoiseKind = "multiplicative"
+    constant_noise: float | None = None
+    autonomous: bool | None = None
+    direction: Literal[1, -1] = 1
+    is_discrete: ClassVar[bool] = False
+    halves_steps: ClassVar[bool] = True
+
+    @property
+    def time_range(self) -> tuple[float, float]:
+        """Earliest and latest time at which the dynamics are defined."""
+        return (-float("inf"), float("inf"))
+
+    @property
+    def score_range(self) -> tuple[float, float]:
+        """Earliest and latest time at which the score of p_t is asked for."""
+        return self.time_range
+
+    @property
+    def kernel(self) -> Kernel | None:
+        """The Gaussian kernel, where there is one."""
+        return None
+
+    @property
+    def denoising(self) -> ReverseStructure | None:
+        """The score and η of reverse dynamics; None for forward ones."""
+        return None
+
+    @property
+    def trajectories(self) -> int | None:
+        """How many trajectories it holds parameters for, one row each; None: any number."""
+        return None
+
+    def of_rows(self, rows: Rows) -> Self:
+        """Return the dynamics of some of the trajectories, where each has its own parameters.
+
+        Args:
+            rows: Which, a slice or a tensor of indices or of booleans, on the parameters' device.
+        """
+        return self
+
+    @abstractmethod
+    def drift(self, x: State, t: Time) -> State:
+        """f(x, t), same shape as x."""
+
+    @abstractmethod
+    def diffusion(self, x: State, t: Time) -> Tensor:
+        """g(x, t), broadcastable to x; always a tensor."""
+
+    def add_noise(self, after: State, x: State, t: Time, root_dt: Number, noise: Noise) -> State:
+        """Add √|dt| g(x, t) z, z ~ N(0, I), to what `update` returned; a solver calls it.
+
+        Args:
+            after: x + dt f, a tensor of the step's own: it is written to, unless gradients flow
+                through the step or it is compiled.
+            x: State at which g is asked, shape (batch, *event).
+            t: Time, 0-d or shape (batch,).
+            root_dt: √|dt|, of the kind of the step's dt.
+            noise: What draws z.
+
+        Returns:
+            The next state.
+        """
+        sigma = self.constant_noise
+        if sigma is None:
+            return diffuse(after, noise.normal(), root_dt, self.diffusion(x, t))
+        if isinstance(root_dt, float):  # as `diffuse` has it, without a call
+            return after.add_(noise.normal(), alpha=root_dt * sigma)
+        return diffuse(after, noise.normal(), root_dt, sigma)
+
+    def check_derivatives(self, x: State, t: Time) -> None:  # noqa: B027, most take none
+        """Refuse dynamics that use a derivative which is not that of their function.
+
+        Args:
+            x: Two states, shape (2, *event): derivatives are compared with finite differences on
+                the way from one to the other.
+            t: Time, 0-d.
+
+        Raises:
+            ValueError: Naming the derivative, a state and both values.
+        """
+
+    def slope_by(self, x: State, t: Time) -> SlopeBy:
+        """Return how a derivative that drift or diffusion need is found at some states.
+
+        Args:
+            x: States, shape (batch, *event).
+            t: Time, shape () or (batch,).
+
+        Returns:
+            "none" where none is needed, "given", "autograd", or "differences" where autograd does
+            not see it or gives NaN at one of the states.
+        """
+        return "none"
+
+    def with_counter(self, counter: CallCounter) -> Self:
+        """The same dynamics, whose costly evaluations `counter` counts: those of the drift."""
+        clone = copy.copy(self)
+        object.__setattr__(clone, "drift", counter.wrap(self.drift))
+        return clone

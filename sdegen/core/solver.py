@@ -1,0 +1,374 @@
+"""Solvers: how often, and in what arrangement, the update is taken; and the loop that takes it.
+
+A `Solver` takes one step at a time. `begin(sde, nodes)` computes what is known before the first
+step, its memory; `step(sde, x, i, noise, memory)` carries a block from nodes[i] to nodes[i + 1]
+and returns the state there and the memory for the next step. What a method remembers goes in and
+out; solvers themselves are immutable. `integrate` is the only loop, and can be held in one's own
+hands:
+
+    nodes = torch.linspace(0, 1, 101, dtype=torch.float64)
+    for x in integrate(sde, EulerMaruyama(), x, nodes, Noise(x, rng=0)):
+        print(x.mean())
+
+`simulate` consumes the same loop: what watches for lost trajectories, for Ctrl-C and for what is
+to be kept is in `record.py` and `run.py`. A `FixedStep` walks `substeps` equal steps between any
+two of the times, so that every time is met exactly and no path is ever interpolated.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from sdegen.core.checks import check_count
+from sdegen.core.noise import Noise
+from sdegen.core.requests import kind_of
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State, as_times
+from sdegen.core.update import to_floats
+
+__all__ = [
+    "Contained",
+    "Failure",
+    "FixedStep",
+    "Interval",
+    "Memory",
+    "Orders",
+    "Solver",
+    "SolverStopped",
+    "SplitStep",
+    "add_step_note",
+    "check_inner",
+    "check_predictor",
+    "integrate",
+    "intervals_of",
+    "refine",
+]
+
+Memory = Any  # what a solver's begin() returns and its steps hand on: its own affair
+Interval = tuple[Tensor, Tensor, Any, Any]  # t, s, dt = s − t, √|dt|
+
+
+@dataclass(frozen=True)
+class Orders:
+    """Orders of convergence of a solver, in the step; None where it refuses the dynamics.
+
+    Attributes:
+        flow: Of noise-free dynamics.
+        additive: Weak and strong order for additive noise.
+        multiplicative: Weak and strong order for multiplicative noise.
+    """
+
+    flow: float | None
+    additive: tuple[float, float] | None
+    multiplicative: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a solver that chooses its own steps could not go on.
+
+    Attributes:
+        rows: Which trajectories, shape (batch,).
+        why: What kept them, and what to do.
+        t: The time up to which it was seen.
+    """
+
+    rows: Tensor
+    why: str
+    t: float
+
+
+class SolverStopped(Exception):
+    """Ends a loop whose solver has no next state; its `failure` says why, if it was not Ctrl-C."""
+
+
+class Contained(Protocol):
+    """What brings the states of one run back inside a boundary."""
+
+    def apply(self, before: State, after: State, i: int, noise: Noise | None) -> State:
+        """Return the states at nodes[i + 1].
+
+        Args:
+            before: States at nodes[i].
+            after: Where the step has led.
+            i: Number of the step.
+            noise: What the step drew from.
+        """
+
+
+class Solver(ABC):
+    """Carries a block of trajectories along a grid of times.
+
+    Attributes:
+        supports_discrete: Whether it takes Markov chains on integer times.
+        whole: Whether all trajectories must run together, as where one step size serves them all.
+        takes_walls: Whether the state can be kept inside a boundary after each step.
+        chooses_steps: Whether it takes steps of its own between two nodes, which nobody sees.
+        keeps_noise: Whether a step may hold on to what noise.normal() gave it. Where it may not,
+            the same memory serves again, some steps later.
+        ends_at_data: Whether the last state is an estimate of the data, and no longer one at t.
+        is_update: Whether a step is the update itself, x + dt f + √|dt| g z with one draw, so
+            that a boundary can tell its mean from its noise.
+        orders: Orders of convergence; None where they are not declared.
+        evaluations: Of the drift (of the score, for reverse dynamics) in a step; None where that
+            is not known beforehand.
+    """
+
+    supports_discrete: ClassVar[bool] = False
+    whole: ClassVar[bool] = False
+    takes_walls: ClassVar[bool] = False
+    chooses_steps: ClassVar[bool] = False
+    keeps_noise: ClassVar[bool] = True
+    ends_at_data: ClassVar[bool] = False
+    is_update: ClassVar[bool] = False
+    orders: ClassVar[Orders | None] = None
+    evaluations: ClassVar[int | None] = None
+
+    def check(self, sde: SDE, nodes: Tensor) -> None:
+        """Refuse dynamics that this solver does not solve.
+
+        Raises:
+            ValueError: Saying what is asked of the dynamics, and what to take instead.
+        """
+        if sde.is_discrete and not self.supports_discrete:
+            raise ValueError(
+                f"{type(sde).__name__} is a Markov chain on integer times, and "
+                f"{type(self).__name__} solves differential equations: use EulerMaruyama() with "
+                "times 0, 1, 2, …"
+            )
+
+    def check_brownian(self) -> None:
+        """Refuse a Brownian path that is given, where a step takes more than its increment.
+
+        Raises:
+            ValueError: With solvers that take one.
+        """
+        raise ValueError(
+            f"{type(self).__name__} cannot walk a given Brownian path: it draws more than one "
+            "increment a step, or chooses its own steps. Take EulerMaruyama(substeps=…), "
+            "Heun(substeps=…) or TorchSDE('milstein', substeps)."
+        )
+
+    def check_freeze(self) -> None:  # noqa: B027, most can
+        """Refuse on_nonfinite="freeze", where a run cannot go on without some trajectories.
+
+        Raises:
+            ValueError: Saying what to take instead.
+        """
+
+    def is_stochastic(self, sde: SDE) -> bool:
+        """Whether a run draws noise: where the dynamics do, or the method adds some of its own."""
+        return sde.noise != "none"
+
+    def nodes(self, times: Tensor) -> Tensor:
+        """The times at which steps begin and end."""
+        return times
+
+    @abstractmethod
+    def begin(self, sde: SDE, nodes: Tensor) -> Memory:
+        """Return what is known before the first step, such as the coefficients of all steps.
+
+        Args:
+            sde: What moves.
+            nodes: Shape (steps + 1,), float64, on the CPU, strictly monotone.
+        """
+
+    @abstractmethod
+    def step(
+        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: Memory
+    ) -> tuple[State, Memory]:
+        """Take the step from nodes[i] to nodes[i + 1].
+
+        Args:
+            sde: What moves.
+            x: State at nodes[i], shape (batch, *event); it is not written to.
+            i: Number of the step.
+            noise: What draws, or None: the noise is off.
+            memory: What `begin` or the step before returned.
+
+        Returns:
+            The state at nodes[i + 1], and the memory of the next step.
+        """
+
+    def failure(self, memory: Memory) -> Failure | None:
+        """Return which trajectories could not go on, and why; None where all could.
+
+        Args:
+            memory: What the last step returned.
+        """
+        return None
+
+
+def integrate(
+    sde: SDE,
+    solver: Solver,
+    x: State,
+    nodes: Tensor | Sequence[float],
+    noise: Noise | None = None,
+    boundary: Contained | None = None,
+    *,
+    memory: Memory = None,
+) -> Iterator[State]:
+    """Take the steps of a solver, one after the other: the loop that `simulate` runs.
+
+    Nothing is checked but that the solver takes the dynamics: for that, and for the errors of what
+    comes out, there is `simulate`. Gradients flow unless `torch.no_grad()` says otherwise.
+
+    Args:
+        sde: What moves.
+        solver: How it moves. Its `substeps` are not looked at: steps go from node to node.
+        x: State at nodes[0], shape (batch, *event).
+        nodes: Times at which steps begin and end, shape (steps + 1,), strictly monotone.
+        noise: What is drawn from, `Noise(x, rng=…)`; None for dynamics without noise.
+        boundary: What brings states back inside after each step.
+        memory: What to begin with, where `solver.begin` has been called; None calls it.
+
+    Yields:
+        The state at nodes[1], nodes[2], …
+
+    Raises:
+        ValueError: If the solver does not take the dynamics, or they are noisy and noise is None.
+
+    >>> from sdegen.sde.processes import OrnsteinUhlenbeck
+    >>> from sdegen.solvers.euler import EulerMaruyama
+    >>> ou = OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=0.0)
+    >>> [float(x) for x in integrate(ou, EulerMaruyama(), torch.ones(1, 1), [0.0, 0.5, 1.0])]
+    [0.5, 0.25]
+    """
+    if not isinstance(nodes, Tensor) or nodes.dtype != torch.float64:
+        nodes = as_times(nodes)
+    if memory is None:
+        _check(sde, solver, nodes, noise)
+        memory = solver.begin(sde, nodes)
+    step = solver.step
+    for i in range(len(nodes) - 1):
+        before = x
+        x, memory = step(sde, x, i, noise, memory)
+        if boundary is not None:
+            x = boundary.apply(before, x, i, noise)
+        yield x
+
+
+def _check(sde: SDE, solver: Solver, nodes: Tensor, noise: Noise | None) -> None:
+    """Refuse dynamics that the solver does not take, and noisy ones without noise."""
+    if not isinstance(solver, Solver):
+        raise TypeError(
+            f"solver must be a solver, such as EulerMaruyama(), but is {kind_of(solver)}."
+        )
+    solver.check(sde, nodes)
+    if noise is None and solver.is_stochastic(sde):
+        raise ValueError(
+            f"{type(solver).__name__} draws noise for this {type(sde).__name__}, but noise is "
+            "None; pass Noise(x, rng=0)."
+        )
+
+
+@dataclass(frozen=True)
+class FixedStep(Solver):
+    """A solver with steps that are known beforehand.
+
+    Args:
+        substeps: Equal steps between any two of the times.
+
+    Raises:
+        TypeError: If substeps is no int.
+        ValueError: If substeps < 1.
+    """
+
+    substeps: int = 1
+
+    takes_walls: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_count("substeps", self.substeps)
+
+    def nodes(self, times: Tensor) -> Tensor:
+        """times, with substeps − 1 more between any two."""
+        return refine(times, self.substeps)
+
+
+class SplitStep(ABC):
+    """A solver whose step is a composition of steps, each affine in its draw.
+
+    The exact law of a chain is that of its parts, one after the other.
+    """
+
+    @abstractmethod
+    def parts(self) -> tuple[Solver, ...]:
+        """Return solvers whose steps, taken one after the other, are the step."""
+
+
+def intervals_of(sde: SDE, nodes: Tensor) -> list[Interval]:
+    """Return (t, s, dt, √|dt|) of each step: times as 0-d tensors, lengths as numbers.
+
+    Args:
+        sde: What moves; of one that is the same at every t the times are one tensor.
+        nodes: Shape (steps + 1,), float64, on the CPU; with gradients, lengths are 0-d tensors.
+    """
+    # a tensor for each of them costs as much as a tenth of a cheap step
+    ts = [nodes[0]] * len(nodes) if sde.autonomous else list(nodes.unbind())
+    dts = nodes.diff()
+    return list(zip(ts[:-1], ts[1:], to_floats(dts), to_floats(dts.abs().sqrt()), strict=True))
+
+
+def add_step_note(error: Exception, i: int, nodes: Tensor) -> None:
+    """Says in which step a user's drift raised."""
+    error.add_note(f"in step {i} of {len(nodes) - 1}, at t = {float(nodes[i]):g}")
+
+
+def check_inner(name: str, solver: object) -> None:
+    """Refuses what cannot take the steps within another solver.
+
+    Args:
+        name: What the other one calls it.
+        solver: What is to take them.
+
+    Raises:
+        TypeError: If it is no solver of fixed steps, such as a class that was not called.
+        ValueError: If its last state is no longer one at t.
+    """
+    if isinstance(solver, type):
+        raise TypeError(f"{name} must be a solver, but is the class: pass {solver.__name__}().")
+    if not isinstance(solver, FixedStep):
+        raise TypeError(
+            f"{name} must be a solver of fixed steps, such as DDIM(), but is {solver!r}."
+        )
+    if solver.ends_at_data:
+        raise ValueError(
+            f"{name} must end with a state at t, which {type(solver).__name__} replaces by an "
+            "estimate of the data: pass the solver within it, and let it be the outermost."
+        )
+
+
+def check_predictor(predictor: object) -> None:
+    """Refuses a predictor that is none, or has substeps.
+
+    Raises:
+        TypeError: If it is no solver of fixed steps.
+        ValueError: If it has substeps, or ends with a denoised state.
+    """
+    check_inner("predictor", predictor)
+    substeps = getattr(predictor, "substeps", 1)
+    if substeps != 1:
+        raise ValueError(
+            f"predictor.substeps must be 1, but is {substeps}: say how many with substeps= of the "
+            "corrector itself."
+        )
+
+
+def refine(times: Tensor, substeps: int) -> Tensor:
+    """Puts substeps − 1 equally spaced nodes between any two times, t0 + i (t1 − t0)/n in float64.
+
+    >>> refine(torch.tensor([0.0, 1.0, 3.0]), 2).tolist()
+    [0.0, 0.5, 1.0, 2.0, 3.0]
+    """
+    times = times.to(torch.float64)
+    fraction = torch.arange(substeps, dtype=torch.float64) / substeps
+    inner = times[:-1, None] + fraction * times.diff()[:, None]
+    return torch.cat([inner.flatten(), times[-1:]])

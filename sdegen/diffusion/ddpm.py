@@ -1,0 +1,294 @@
+"""DDPM: a linear SDE on a grid, which is a Markov chain on the integers, and its inverse.
+
+The forward chain of any linear SDE on a grid t_0 < t_1 < … < t_N is exact,
+
+    x_k = a_k x_{k−1} + b_k z,     a_k = α(t_k)/α(t_{k−1}),     b_k² = σ(t_k)² − a_k² σ(t_{k−1})²
+
+and with α² + σ² = 1 it is DDPM: a_k = √(1 − β_k), b_k = √β_k. It is the update with dt = 1,
+f = (a_k − 1) x, g = b_k. Its inverse under a score, walked with dt = −1, is
+
+    x_{k−1} = (x_k + b_k² ∇ log p_k(x_k))/a_k + s_k z
+
+with s_k = b_k σ_{k−1}/σ_k ("posterior", exact if the data are one point) or s_k = b_k ("beta",
+exact if they are N(0, I)). The step that ends at the data, where σ_0 = 0, adds no noise with
+either: x_0 is the mean, Tweedie's (x_1 + σ_1² score)/α_1, as in Algorithm 2 of Ho et al. A chain
+whose grid begins at t_min > 0 ends in a state at t_min, which has noise in it, and so has its last
+step.
+
+Neither is a discretised differential equation any more: half steps mean nothing, so that
+`simulate` takes Euler-Maruyama with consecutive integer times and refuses all else. As N → ∞ both
+tend to the SDE and its reverse, with a gap of O(1/N).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from sdegen.core.checks import check_count
+from sdegen.core.requests import as_numbers, as_time, check_function, is_word, kind_of
+from sdegen.core.scores import CallCounter
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import ScoreFn, State, Time, expand
+from sdegen.core.signature import check_order
+from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
+
+__all__ = ["DDPM", "AncestralChain"]
+
+Variance = Literal["posterior", "beta"]
+
+
+class DDPM(SDE):
+    """The forward chain x_k = √(1 − β_k) x_{k−1} + √β_k z on k = 0 … N.
+
+    Args:
+        betas: β_1 … β_N, each in (0, 1); betas[0] is β_1.
+        times: Continuous times of k = 0 … N, at which a score is asked; k/N unless said.
+
+    Attributes:
+        times: Shape (N + 1,), float64.
+        alpha_bars: ᾱ_1 … ᾱ_N, the squared factor of the data X_0 in the mean, shape (N,).
+        prior_std: Standard deviation of the Gaussian that stands for the law at k = N.
+
+    Raises:
+        ValueError: If a β leaves (0, 1), naming its index, or times do not increase.
+
+    Reference:
+        Ho, Jain and Abbeel 2020, eqs. (2) and (4), arXiv:2006.11239.
+
+    >>> DDPM([0.1, 0.5]).alpha_bars
+    tensor([0.9000, 0.4500], dtype=torch.float64)
+    """
+
+    is_discrete: ClassVar[bool] = True
+    noise = "additive"
+
+    def __init__(self, betas: Tensor | Sequence[float], *, times: Tensor | None = None) -> None:
+        if isinstance(betas, SDE):
+            raise TypeError(
+                f"betas must be a list β_1 … β_N, but is {kind_of(betas)}; the chain of an SDE is "
+                "DDPM.discretize(sde, steps=1000)."
+            )
+        betas = as_numbers("betas", betas, expected="a list β_1 … β_N").cpu()
+        if betas.ndim != 1 or len(betas) == 0:
+            raise ValueError(
+                f"betas must be a non-empty list β_1 … β_N, but have shape {tuple(betas.shape)}."
+            )
+        bad = ~((betas > 0) & (betas < 1))
+        if bool(bad.any()):
+            i = int(bad.nonzero()[0])
+            raise ValueError(f"every β must lie in (0, 1), but betas[{i}] = {float(betas[i]):g}.")
+        n = len(betas)
+        times = torch.arange(n + 1, dtype=torch.float64) / n if times is None else times
+        log_alpha_bars = torch.log1p(-betas).cumsum(0)
+        sigmas = torch.sqrt(-torch.expm1(log_alpha_bars))
+        self._set(
+            times,
+            torch.sqrt(1 - betas),
+            torch.sqrt(betas),
+            torch.cat([sigmas.new_zeros(1), sigmas]),
+        )
+        self.alpha_bars = torch.exp(log_alpha_bars)
+        self.prior_std = 1.0
+
+    @classmethod
+    def discretize(
+        cls, sde: GaussianPath, steps: int | None = None, *, times: Tensor | None = None
+    ) -> Self:
+        """The exact chain of a linear SDE on a grid.
+
+        Args:
+            sde: Any GaussianPath.
+            steps: N, for the grid t_k = k t_max/N, k = 0 … N.
+            times: Or a grid of your own within [0, t_max]; a decreasing one is turned round.
+
+        Returns:
+            The chain; `times` are those of its states, x_k being X at times[k].
+
+        Raises:
+            TypeError: If steps is no int.
+            ValueError: If both or neither are given, or times are not monotone and in [0, t_max].
+        """
+        check_gaussian_path(sde)
+        if (steps is None) == (times is None):
+            raise ValueError("give steps, or times of your own, one of the two.")
+        if steps is not None:
+            check_count("steps", steps)
+            times = torch.arange(steps + 1, dtype=torch.float64) * (sde.t_max / steps)
+        times = as_numbers("times", times, expected="a list of times").cpu()
+        if times.ndim != 1 or len(times) < 2 or not bool(times.isfinite().all()):
+            raise ValueError(
+                f"times must be at least two finite times, but have shape {tuple(times.shape)}."
+            )
+        times = times.flip(0) if times[0] > times[-1] else times
+        # a grid that was made in float32 may end a rounding beyond t_max
+        if not (times[0] >= 0 and times[-1] <= sde.t_max * (1 + 1e-7)):
+            raise ValueError(
+                f"times must lie in [0, t_max] = [0, {sde.t_max:g}], but span {times[0]:g} … "
+                f"{times[-1]:g}."
+            )
+        alpha, sigma = sde.alpha(times), sde.sigma(times)
+        a = alpha[1:] / alpha[:-1]
+        b = _increment_std(a, sigma)
+        chain = cls.__new__(cls)
+        chain._set(times, a, b, sigma)
+        chain.alpha_bars = alpha[1:].square()
+        chain.prior_std = sde.prior_std
+        return chain
+
+    def _set(self, times: Tensor, a: Tensor, b: Tensor, sigmas: Tensor) -> None:
+        """Fixes the coefficients: a, b of step k at index k − 1, σ_k at index k."""
+        times = as_numbers("times", times, expected="a list of times").cpu()
+        if times.shape != (len(a) + 1,):
+            raise ValueError(
+                f"times must have shape ({len(a) + 1},), one for each k = 0 … N, but has "
+                f"{tuple(times.shape)}."
+            )
+        if not bool((times.diff() > 0).all()):
+            i = int((times.diff() <= 0).nonzero()[0])
+            raise ValueError(
+                f"times must increase, but times[{i}] = {times[i]:g} is followed by "
+                f"{times[i + 1]:g}."
+            )
+        if not bool((b > 0).all()):
+            i = int((~(b > 0)).nonzero()[0])
+            raise ValueError(
+                f"every step must add noise, but step {i + 1} of {len(b)}, t = {times[i]:g} to "
+                f"{times[i + 1]:g}, has σ_k² ≤ a_k² σ_{{k−1}}²: does ᾱ decrease there?"
+            )
+        self.times, self.a, self.b, self.sigmas = times, a, b, sigmas
+
+    @property
+    def steps(self) -> int:
+        """N."""
+        return len(self.a)
+
+    @property
+    def betas(self) -> Tensor:
+        """b_k²: for a variance-preserving chain β_1 … β_N, shape (N,)."""
+        return self.b.square()
+
+    @property
+    def time_range(self) -> tuple[float, float]:
+        """[0, N]."""
+        return (0.0, float(self.steps))
+
+    def drift(self, x: State, t: Time | float) -> State:
+        """(a_{k+1} − 1) x at t = k: with dt = 1 the step to k + 1."""
+        return expand(_at(self.a, t) - 1, x) * x
+
+    def diffusion(self, x: State, t: Time | float) -> Tensor:
+        """b_{k+1} at t = k, broadcastable to x."""
+        return expand(_at(self.b, t), x)
+
+    def reverse(self, score: ScoreFn, variance: Variance = "posterior") -> AncestralChain:
+        """The chain that walks back from k = N to 0.
+
+        Args:
+            score: ∇ log p_t(x); it is asked at the continuous times[k].
+            variance: "posterior", b_k σ_{k−1}/σ_k, or "beta", b_k. The step that ends at the
+                data, at t = 0, adds no noise with either.
+        """
+        return AncestralChain(self, score, variance)
+
+
+class AncestralChain(SDE):
+    """Ancestral sampling, x_{k−1} = (x_k + b_k² score)/a_k + s_k z, the update with dt = −1.
+
+    Args:
+        chain: The forward chain.
+        score: ∇ log p_t(x), asked at chain.times[k].
+        variance: "posterior" gives s_k = b_k σ_{k−1}/σ_k, "beta" gives s_k = b_k; both s_1 = 0
+            where x_0 are data, σ_0 = 0.
+
+    Attributes:
+        stds: s_1 … s_N, shape (N,), float64.
+        decoder_std: Standard deviation of the density p(x_0 | x_1) that a likelihood asks for,
+            by the variance: b_1 of "beta", though sampling takes the mean of that density.
+
+    Reference:
+        Ho, Jain and Abbeel 2020, algorithm 2, eqs. (7) and (11), and the two choices of section
+        3.2, arXiv:2006.11239.
+    """
+
+    is_discrete: ClassVar[bool] = True
+    noise = "additive"
+    direction = -1
+
+    def __init__(self, chain: DDPM, score: ScoreFn, variance: Variance = "posterior") -> None:
+        if not isinstance(chain, DDPM):
+            raise TypeError(
+                f"chain must be a DDPM chain, but is {kind_of(chain)}; make one of an SDE by "
+                "DDPM.discretize(sde, steps=1000)."
+            )
+        check_function("score", score, "a function (x, t) -> ∇ log p_t(x)")
+        check_order(score, "score")
+        if not is_word(variance, ("posterior", "beta")):
+            raise ValueError(f"variance must be 'posterior' or 'beta', but is {variance!r}.")
+        self.chain, self.score, self.variance = chain, score, variance
+        stds = (
+            chain.b * chain.sigmas[:-1] / chain.sigmas[1:] if variance == "posterior" else chain.b
+        )
+        self.decoder_std = float(stds[0])
+        # the step that ends at the data returns the mean
+        self.stds = torch.cat([stds[:1] * (chain.sigmas[0] > 0), stds[1:]])
+
+    @property
+    def time_range(self) -> tuple[float, float]:
+        """[0, N]."""
+        return self.chain.time_range
+
+    def drift(self, x: State, t: Time | float) -> State:
+        """x less the ancestral mean at t = k: with dt = −1 the step to k − 1."""
+        a = expand(_at(self.chain.a, t, -1), x)
+        b = expand(_at(self.chain.b, t, -1), x)
+        now = self.chain.times[as_time(t).long().cpu()]
+        score = self.score(x, now if now.ndim == 0 else now.to(x))
+        return -((1 / a - 1) * x + (b * b / a) * score)
+
+    def diffusion(self, x: State, t: Time | float) -> Tensor:
+        """s_k at t = k, broadcastable to x."""
+        return expand(_at(self.stds, t, -1), x)
+
+    def with_counter(self, counter: CallCounter) -> Self:
+        """The same chain, whose calls of the score `counter` counts."""
+        twin = copy.copy(self)
+        twin.score = counter.wrap(self.score)
+        return twin
+
+
+def _at(coefficients: Tensor, k: Time | float, offset: int = 0) -> Tensor:
+    """Return the coefficient of the step that starts at integer k, coefficients[k + offset].
+
+    Args:
+        coefficients: Shape (N,).
+        k: Time, shape () or (batch,).
+        offset: 0 for a step up from k, −1 for a step down.
+
+    Returns:
+        float64 for one time, k's dtype for one each.
+
+    Raises:
+        ValueError: If no step of the chain starts at k.
+    """
+    k, n = as_time(k), len(coefficients)
+    at = int(k) + offset if k.ndim == 0 else k.long().cpu() + offset
+    low, high = (at, at) if isinstance(at, int) else (int(at.min()), int(at.max()))
+    if low < 0 or high >= n:
+        wrong = (low if low < 0 else high) - offset
+        raise ValueError(
+            f"a step of this chain of N = {n} starts at k = {-offset} … {n - 1 - offset}, but was "
+            f"asked for at k = {wrong}; a chain ends at k = {'0' if offset else 'N'}."
+        )
+    values = coefficients[at]
+    return values if values.ndim == 0 else values.to(k)
+
+
+def _increment_std(a: Tensor, sigma: Tensor) -> Tensor:
+    """√(σ_k² − a_k² σ_{k−1}²), as σ_k² − σ_{k−1}² + (1 − a_k²) σ_{k−1}², differences factored."""
+    grown = (sigma[1:] - sigma[:-1]) * (sigma[1:] + sigma[:-1])
+    return torch.sqrt(grown + (1 - a) * (1 + a) * sigma[:-1].square())

@@ -1,0 +1,358 @@
+"""Linear SDEs: the forward, noising processes, whose kernels are Gaussian and known.
+
+    dX = a(t) X dt + b(t) dW,        X_t | X_0 ~ N(α(t) X_0, σ(t)² I)
+
+with d log α/dt = a and dσ²/dt = 2 a σ² + b². `drift_rate` is a, `diffusion_rate` is b. Data sit
+at t = 0, noise at t_max. The kernel at t = 0 is a point, so that its score does not exist there:
+whatever needs a score starts at `t_min`.
+
+α and σ determine the rates, and `GaussianPath` derives them by autograd: a path of one's own needs
+α(t) and σ(t) alone. Where a subclass gives rates, by formulas that are faster or do not cancel,
+they are compared once with differences of its α and σ, when the SDE is reversed, put on a grid,
+learned or asked for a likelihood.
+
+σ is computed with expm1, never by subtracting from 1: at t = 10⁻³ a float32 subtraction has lost
+three digits.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from sdegen.core.checks import check_count
+from sdegen.core.kernel import Kernel
+from sdegen.core.noise import Rng, normal_like, stream
+from sdegen.core.requests import as_number, as_state, as_time, kind_of
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State, Time, expand
+from sdegen.diffusion.schedules import BetaSchedule, GeometricSigma
+
+__all__ = ["VE", "VP", "GaussianPath", "SubVP", "check_gaussian_path"]
+
+# where rates are compared with differences, as parts of the range: no nodes of a table; the steps
+# of the differences, as parts of it; and the relative error that passes
+_LOOKED_AT = (0.0171, 0.1236, 0.3093, 0.5279, 0.7639, 0.9271)
+_STEPS, _SAME = (1e-5, 5e-6), 1e-3
+
+
+class GaussianPath(SDE):
+    """An SDE with kernel X_t | X_0 ~ N(α(t) X_0, σ(t)² I).
+
+    A subclass gives `alpha` and `sigma`; the rates follow, unless it gives them too.
+
+    Args:
+        t_min: Smallest time at which the score is asked for, > 0.
+        t_max: Time at which the prior is reached.
+
+    Raises:
+        ValueError: Unless 0 < t_min < t_max.
+    """
+
+    noise = "additive"
+
+    def __init_subclass__(cls, **options: object) -> None:
+        """Refuse the rates' names of version 0.1, which nobody would call."""
+        super().__init_subclass__(**options)
+        for before, now in (("rate", "drift_rate"), ("noise_rate", "diffusion_rate")):
+            if before in cls.__dict__:
+                raise TypeError(
+                    f"{cls.__name__} defines {before}, which is {now} since version 0.2: call it "
+                    f"{now}."
+                )
+
+    def __init__(self, t_min: float = 1e-3, t_max: float = 1.0) -> None:
+        t_min, t_max = as_number("t_min", t_min), as_number("t_max", t_max)
+        if not 0 < t_min < t_max < math.inf:
+            raise ValueError(
+                f"t_min must lie in (0, t_max) = (0, {t_max:g}), but is {t_min:g}; at t = 0 the "
+                "score does not exist."
+            )
+        self.t_min, self.t_max = t_min, t_max
+
+    @abstractmethod
+    def alpha(self, t: Time | float) -> Tensor:
+        """α(t), the factor of X_0 in the mean; shape of t."""
+
+    @abstractmethod
+    def sigma(self, t: Time | float) -> Tensor:
+        """σ(t), the standard deviation of the kernel; shape of t."""
+
+    def drift_rate(self, t: Time | float) -> Tensor:
+        """a(t) = d log α/dt; shape of t."""
+        return _derivative(lambda s: self.alpha(s).log(), as_time(t))
+
+    def diffusion_rate(self, t: Time | float) -> Tensor:
+        """b(t), with b² = dσ²/dt − 2 a σ²; shape of t."""
+        t = as_time(t)
+        grown = _derivative(lambda s: self.sigma(s).square(), t)
+        return torch.sqrt(grown - 2 * self.drift_rate(t) * self.sigma(t).square())
+
+    def check_rates(self) -> None:
+        """Refuse rates that do not belong to α and σ, compared with differences at a few times.
+
+        Raises:
+            ValueError: Naming the rate, the time and both numbers.
+        """
+        span = self.t_max - self.t_min
+        t = self.t_min + span * torch.tensor(_LOOKED_AT, dtype=torch.float64)
+        with torch.no_grad():
+            a, b = self.drift_rate(t), self.diffusion_rate(t)
+            slopes = [
+                _differences(lambda s: self.alpha(s).log(), t, step * span) for step in _STEPS
+            ]
+            growths = [
+                _differences(lambda s: self.sigma(s).square(), t, step * span) for step in _STEPS
+            ]
+            two = self.sigma(t).square() * 2
+        squares = [grown - two * slope for grown, slope in zip(growths, slopes, strict=True)]
+        for name, told, given, found, scale in (
+            ("drift_rate", "d log α/dt", a, slopes, slopes[0].abs() + 1 / t),
+            (
+                "diffusion_rate²",
+                "dσ²/dt − 2 drift_rate σ²",
+                b * b.abs(),
+                squares,
+                growths[0].abs() + (two * slopes[0]).abs(),
+            ),
+        ):
+            # at a kink of a table the differences themselves do not agree, and nothing is said
+            smooth = (found[0] - found[1]).abs() <= 0.1 * _SAME * scale
+            off = smooth & ~((given - found[0]).abs() <= _SAME * scale)
+            if bool(off.any()):
+                i = int(off.nonzero()[0])
+                raise ValueError(
+                    f"the {name} of this {type(self).__name__} does not belong to its α and σ: at "
+                    f"t = {float(t[i]):.4g} it is {float(given[i]):.6g}, but {told} is "
+                    f"{float(found[0][i]):.6g}. Leave drift_rate and diffusion_rate out, and they "
+                    "are derived."
+                )
+
+    @property
+    def prior_std(self) -> float:
+        """Standard deviation of the Gaussian that stands for p at t_max."""
+        return 1.0
+
+    @property
+    def kernel(self) -> Kernel:
+        """α(t) and σ(t)."""
+        return Kernel(self.alpha, self.sigma)
+
+    @property
+    def time_range(self) -> tuple[float, float]:
+        """[0, t_max]."""
+        return (0.0, self.t_max)
+
+    @property
+    def score_range(self) -> tuple[float, float]:
+        """[t_min, t_max]: at t = 0 the kernel is a point."""
+        return (self.t_min, self.t_max)
+
+    def drift(self, x: State, t: Time | float) -> State:
+        """f(x, t) = a(t) x."""
+        return expand(self.drift_rate(t), x) * x
+
+    def diffusion(self, x: State, t: Time | float) -> Tensor:
+        """g(t) = b(t), broadcastable to x."""
+        return expand(self.diffusion_rate(t), x)
+
+    def perturb(self, x0: State, t: Time | float, *, rng: Rng = None) -> tuple[State, State]:
+        """Draws from the kernel, x_t = α(t) x0 + σ(t) ε.
+
+        Args:
+            x0: Data, shape (batch, *event).
+            t: Time, shape () or (batch,).
+            rng: Seed, generator or None.
+
+        Returns:
+            x_t and the ε ~ N(0, I) in it, both of x0's shape.
+        """
+        t, x0 = as_time(t), as_state("x0", x0)
+        eps = normal_like(x0, stream(rng, "perturb"))
+        return expand(self.alpha(t), x0) * x0 + expand(self.sigma(t), x0) * eps, eps
+
+    def prior(
+        self,
+        shape: tuple[int, ...],
+        *,
+        rng: Rng = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str = "cpu",
+    ) -> State:
+        """Draws x_T ~ N(0, prior_std² I), shape (batch, *event)."""
+        if not isinstance(shape, Sequence) or not all(
+            isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape
+        ):
+            raise TypeError(
+                f"shape must be a tuple of whole numbers, (batch, *event), but is {shape!r}."
+            )
+        return self.prior_std * stream(rng, "prior").normal(
+            tuple(shape), dtype=dtype, device=device
+        )
+
+    def prior_log_prob(self, x: State) -> Tensor:
+        """log N(x; 0, prior_std² I) in nats, shape (batch,)."""
+        flat = x.flatten(1)
+        constant = flat.shape[1] * (0.5 * math.log(2 * math.pi) + math.log(self.prior_std))
+        return -0.5 * (flat / self.prior_std).square().sum(1) - constant
+
+    def time_grid(self, steps: int) -> Tensor:
+        """Equal steps from t_max to t_min: steps + 1 times, float64, as generation goes."""
+        check_count("steps", steps)
+        return torch.linspace(self.t_max, self.t_min, steps + 1, dtype=torch.float64)
+
+
+class VP(GaussianPath):
+    """Variance-preserving SDE, an Ornstein-Uhlenbeck process with rate β(t)/2.
+
+    dX = −½ β(t) X dt + √β(t) dW,   α(t) = exp(−½∫₀ᵗβ),   σ(t)² = 1 − α(t)²
+
+    Args:
+        beta: Noise rate β(t) > 0, in units of inverse time.
+        t_min: Smallest time at which the score is asked for.
+
+    Reference:
+        Song et al. 2021, eqs. (11) and (29), arXiv:2011.13456.
+
+    >>> VP(ConstantBeta(2.0)).alpha(torch.tensor(1.0))
+    tensor(0.3679)
+    """
+
+    def __init__(self, beta: BetaSchedule, *, t_min: float = 1e-3) -> None:
+        if not isinstance(beta, BetaSchedule):
+            raise TypeError(
+                "beta must be a schedule β(t), such as LinearBeta(0.1, 20.0) or "
+                f"ConstantBeta(2.0), but is {kind_of(beta)}."
+            )
+        super().__init__(t_min, beta.t_max)
+        self.beta = beta
+
+    def alpha(self, t: Time | float) -> Tensor:
+        """α(t) = e^{−B/2}."""
+        t = as_time(t)
+        return torch.exp(-0.5 * self.beta.integral(t))
+
+    def sigma(self, t: Time | float) -> Tensor:
+        """σ(t) = √(1 − e^{−B})."""
+        t = as_time(t)
+        return torch.sqrt(-torch.expm1(-self.beta.integral(t)))
+
+    def drift_rate(self, t: Time | float) -> Tensor:
+        """−β/2."""
+        t = as_time(t)
+        return -0.5 * self.beta(t)
+
+    def diffusion_rate(self, t: Time | float) -> Tensor:
+        """√β."""
+        t = as_time(t)
+        return torch.sqrt(self.beta(t))
+
+
+class SubVP(VP):
+    """Sub-variance-preserving SDE: VP's drift with less noise.
+
+    dX = −½ β(t) X dt + √(β(t) (1 − e^{−2B(t)})) dW,   α(t) = e^{−B/2},   σ(t) = 1 − e^{−B}
+
+    Args:
+        beta: Noise rate β(t) > 0, in units of inverse time.
+        t_min: Smallest time at which the score is asked for.
+
+    Reference:
+        Song et al. 2021, eqs. (14) and (29), arXiv:2011.13456.
+    """
+
+    def sigma(self, t: Time | float) -> Tensor:
+        """σ(t) = 1 − e^{−B}."""
+        t = as_time(t)
+        return -torch.expm1(-self.beta.integral(t))
+
+    def diffusion_rate(self, t: Time | float) -> Tensor:
+        """√(β (1 − e^{−2B}))."""
+        t = as_time(t)
+        return torch.sqrt(-self.beta(t) * torch.expm1(-2 * self.beta.integral(t)))
+
+
+class VE(GaussianPath):
+    """Variance-exploding SDE, a Brownian motion with growing pace.
+
+    dX = √(dσ²/dt) dW,   α(t) = 1
+
+    Args:
+        schedule: σ(t)² and its rate; starts from zero variance.
+        t_min: Smallest time at which the score is asked for.
+
+    Reference:
+        Song et al. 2021, eqs. (9) and (29), arXiv:2011.13456.
+    """
+
+    def __init__(self, schedule: GeometricSigma, *, t_min: float = 1e-3) -> None:
+        if not isinstance(schedule, GeometricSigma):
+            raise TypeError(
+                "schedule must be one of σ(t), such as GeometricSigma(0.01, 50.0), but is "
+                f"{kind_of(schedule)}."
+            )
+        super().__init__(t_min, schedule.t_max)
+        self.schedule = schedule
+
+    @property
+    def prior_std(self) -> float:
+        """σ(t_max); the spread of the data is neglected beside it."""
+        return float(self.sigma(torch.tensor(self.t_max, dtype=torch.float64)))
+
+    def alpha(self, t: Time | float) -> Tensor:
+        """1."""
+        t = as_time(t)
+        return torch.ones_like(t)
+
+    def sigma(self, t: Time | float) -> Tensor:
+        """σ(t)."""
+        t = as_time(t)
+        return torch.sqrt(self.schedule.variance(t))
+
+    def drift_rate(self, t: Time | float) -> Tensor:
+        """0."""
+        t = as_time(t)
+        return torch.zeros_like(t)
+
+    def diffusion_rate(self, t: Time | float) -> Tensor:
+        """√(dσ²/dt)."""
+        t = as_time(t)
+        return torch.sqrt(self.schedule.variance_rate(t))
+
+
+def check_gaussian_path(sde: object, *, name: str = "sde", cure: str = "") -> GaussianPath:
+    """Refuse what has no Gaussian kernel α(t), σ(t).
+
+    Args:
+        sde: What should be a linear SDE.
+        name: What its caller calls it.
+        cure: What to pass instead, where there is more to say.
+
+    Raises:
+        TypeError: If it is none, with what to pass instead.
+    """
+    if isinstance(sde, GaussianPath):
+        return sde
+    raise TypeError(
+        f"{name} must be a linear SDE, which noises data to a known Gaussian kernel, such as "
+        f"VP(LinearBeta(0.1, 20.0)), VE, RectifiedFlow() or EDM(), but is {kind_of(sde)}.{cure}"
+    )
+
+
+def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
+    """df/dt of a function of the time alone, of t's shape, by autograd in float64."""
+    graph = torch.is_grad_enabled() and t.requires_grad
+    with torch.inference_mode(False), torch.enable_grad():
+        at = t.double() if graph else t.detach().clone().double().requires_grad_()
+        value = function(at)
+        if not value.requires_grad:
+            return torch.zeros_like(t)
+        (slope,) = torch.autograd.grad(value.sum(), at, create_graph=graph, allow_unused=True)
+    return torch.zeros_like(t) if slope is None else slope.to(t.dtype)
+
+
+def _differences(function: Callable[[Tensor], Tensor], t: Tensor, step: float) -> Tensor:
+    """df/dt by central differences."""
+    return (function(t + step) - function(t - step)) / (2 * step)

@@ -1,0 +1,1 @@
+"""Samplers: solvers that need a score and a Gaussian kernel."""

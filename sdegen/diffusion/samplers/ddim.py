@@ -1,0 +1,73 @@
+"""DDIM: the update in the scaled state, on the clock of the noise-to-signal ratio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from sdegen.core.noise import Noise
+from sdegen.core.scores import ScoreAt
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State
+from sdegen.core.solver import FixedStep, Memory, Orders
+from sdegen.core.update import diffuse, to_floats, update
+from sdegen.diffusion.samplers.base import DiffusionSolver
+
+__all__ = ["DDIM"]
+
+_Coefficients = tuple[Any, Any, Any]  # of x, of the score and of the noise in a step
+
+
+@dataclass(frozen=True)
+class DDIM(DiffusionSolver, FixedStep):
+    """Denoising diffusion implicit steps: the update in y = x/α on the clock λ = σ/α.
+
+    y_s = y + (√(λ_s² − η² v) − λ_t) ε̂ + η √v z
+    v = (λ_s/λ_t)² (λ_t² − λ_s²),     ε̂ = −σ_t score(x, t)
+
+    η is that of the `ReverseSDE`: 0 is the Euler map of the probability flow in λ, 1 is DDPM's
+    ancestral step. The linear part of the dynamics is solved exactly, the score alone is frozen
+    over a step: one evaluation.
+
+    Args:
+        substeps: Equal steps between any two of the times.
+
+    Reference:
+        Song, Meng and Ermon 2021, eqs. (12) and (16), arXiv:2010.02502.
+    """
+
+    largest_eta: ClassVar[float | None] = 1.0
+    orders: ClassVar[Orders] = Orders(flow=1, additive=(1, 1), multiplicative=None)
+    evaluations: ClassVar[int] = 1
+
+    def begin(self, sde: SDE, nodes: Tensor) -> tuple[ScoreAt, list[_Coefficients]]:
+        """Multiply out the update in y: x_s = (α_s/α_t) x + α_s (√… − λ_t) ε̂ + α_s η√v z."""
+        inner = self.reversal(sde)
+        score = inner.along(nodes)
+        alpha, sigma = inner.kernel.alpha(nodes), inner.kernel.sigma(nodes)
+        lam = sigma / alpha
+        now, then = lam[:-1], lam[1:]
+        v = (then / now) ** 2 * (now - then) * (now + then)
+        # λ_s² − v ≥ 0 but for rounding
+        kept = torch.sqrt((then.square() - inner.eta**2 * v).clamp(min=0.0))
+        scales = to_floats(alpha[1:] / alpha[:-1])
+        weights = to_floats(-alpha[1:] * sigma[:-1] * (kept - now))
+        noises = to_floats(alpha[1:] * inner.eta * torch.sqrt(v.abs()))
+        return score, list(zip(scales, weights, noises, strict=True))
+
+    def step(
+        self,
+        sde: SDE,
+        x: State,
+        i: int,
+        noise: Noise | None,
+        memory: tuple[ScoreAt, list[_Coefficients]],
+    ) -> tuple[State, Memory]:
+        """Take the update of the scaled state along the score."""
+        score, coefficients = memory
+        scale, weight, width = coefficients[i]
+        after = update(scale * x, score(x, i), weight)
+        return diffuse(after, None if noise is None else noise.normal(), width), memory

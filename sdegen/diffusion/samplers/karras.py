@@ -1,0 +1,327 @@
+"""Two evaluations a step on the clock r = σ/α: Heun and DPM-2, with churn or ancestral noise.
+
+In y = x/α the probability flow is dy = ε(y, r) dr: nothing is left of the schedule but its clock.
+Two points of a step give order 2,
+
+    Heun     y_s = ŷ + ½ (r_s − r̂) (ε(ŷ, r̂) + ε(y', r_s)),     y' = ŷ + (r_s − r̂) ε(ŷ, r̂)
+    DPM-2    y_s = ŷ + (r_s − r̂) ε(y', √(r̂ r_s)),               y' = ŷ + (√(r̂ r_s) − r̂) ε(ŷ, r̂)
+
+**Noise** enters beside the flow, so that marginals stay exact where the flow is. Churn goes back
+a little first: r̂ = (1 + γ) r and ŷ = y + S_noise √(r̂² − r²) z. Ancestral steps go further and come
+back: the flow runs down to r_d, and y_s takes on √(r_s² − r_d²) z. Both leave the law of y at
+r_s as it was, whatever the step; what is wrong with it is the flow's error alone, of order 2.
+
+A step evaluates twice. So one step, two times, costs two evaluations; for a single evaluation take
+DDIM, which is the step that both begin with.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sdegen.core.checks import check_not_negative, check_positive
+from sdegen.core.kernel import Kernel
+from sdegen.core.noise import Noise
+from sdegen.core.scores import ScoreAt
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State
+from sdegen.core.solver import FixedStep, Orders, Solver, SplitStep
+from sdegen.core.update import diffuse, to_floats, update
+from sdegen.diffusion.samplers.base import DiffusionSolver
+
+__all__ = ["DPM2", "Churn", "KarrasHeun"]
+
+_MOST = math.sqrt(2) - 1  # of γ: no more noise than there is signal of it
+
+
+@dataclass(frozen=True)
+class Churn:
+    """How much noise is stirred in before a step: γ_i = min(amount/N, √2 − 1) while r is between.
+
+    Args:
+        amount: S_churn ≥ 0 of N steps.
+        low: S_tmin, the smallest r = σ/α that is stirred.
+        high: S_tmax, the largest.
+        scale: S_noise > 0; a little above 1 makes up for what a network loses of the variance.
+
+    Raises:
+        TypeError: If one of them is not a number.
+        ValueError: If a number is out of range.
+
+    Reference:
+        Karras et al. 2022, algorithm 2, arXiv:2206.00364.
+    """
+
+    amount: float = 0.0
+    low: float = 0.0
+    high: float = math.inf
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("amount", "low", "high", "scale"):
+            if not isinstance(value := getattr(self, name), int | float):
+                raise TypeError(f"{name} must be a number, but is {value!r}.")
+        check_not_negative("amount", self.amount)
+        if not 0 <= self.low < self.high:
+            raise ValueError(f"0 ≤ low < high is asked, but they are {self.low:g}, {self.high:g}.")
+        check_positive("scale", self.scale)
+
+    def gammas(self, r: Tensor) -> Tensor:
+        """Return γ of the steps that begin at r, shape of r."""
+        gamma = min(self.amount / len(r), _MOST)
+        return gamma * ((r >= self.low) & (r <= self.high)).to(r)
+
+
+@dataclass(frozen=True)
+class _TwoStage(DiffusionSolver, FixedStep, SplitStep):
+    """What Heun and DPM-2 share: the clock, the churn, and the way back to x."""
+
+    churn: Churn = field(default_factory=Churn)
+    substeps: int = field(default=1, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.churn, Churn):
+            raise TypeError(
+                f"churn must be one such as Churn(amount=5.0), but is {self.churn!r}; for η "
+                "take that of the ReverseSDE."
+            )
+
+    def is_stochastic(self, sde: SDE) -> bool:
+        """Return True for noise-free dynamics, too, where there is churn."""
+        return self.churn.amount > 0 or super().is_stochastic(sde)
+
+    def check(self, sde: SDE, nodes: Tensor) -> None:
+        """Refuse dynamics other than the ReverseSDE of a GaussianPath, and noise of two kinds.
+
+        Raises:
+            ValueError: Saying what to pass.
+        """
+        super().check(sde, nodes)
+        inner = self.reversal(sde)
+        if inner.eta > 0 and self.churn.amount > 0:
+            raise ValueError(
+                f"noise of one kind is enough: eta is {inner.eta:g} and churn.amount "
+                f"{self.churn.amount:g}; pass eta=0.0 or Churn()."
+            )
+        if self.churn.amount > 0 and nodes[-1] > nodes[0]:
+            raise ValueError("churn goes with decreasing times; pass Churn() to noise data.")
+
+    @abstractmethod
+    def _second(self, r: Tensor, end: Tensor) -> Tensor:
+        """Return r of the second evaluation in steps from r to end, shape of both."""
+
+    orders: ClassVar[Orders] = Orders(flow=2, additive=(1, 1), multiplicative=None)
+    evaluations: ClassVar[int] = 2
+
+    _weight: ClassVar[float]  # of the second evaluation; the first has what is left
+
+    def begin(self, sde: SDE, nodes: Tensor) -> _Memory:
+        """Return where each step stirs, evaluates and goes, multiplied out."""
+        inner = self.reversal(sde)
+        kernel, eta = inner.kernel, inner.eta
+        alpha = kernel.alpha(nodes)
+        r = kernel.sigma(nodes) / alpha
+        hot, kicks = self._stirred(kernel, r, sde.time_range[1])
+        ends = torch.stack([nodes[0].clamp(min=sde.time_range[1]), nodes[-1]])
+        t_hot = torch.where(hot == r[:-1], nodes[:-1], _times_at(kernel, hot, ends))
+        # DDIM's η: what is taken out of r² here comes back as noise
+        fresh = eta * (r[1:] / hot) * torch.sqrt(((hot - r[1:]) * (hot + r[1:])).clamp(min=0))
+        end = torch.sqrt((r[1:] - fresh) * (r[1:] + fresh)) if eta > 0 else r[1:]
+        second = self._second(hot, end)
+        t_second = torch.where(second == r[1:], nodes[1:], _times_at(kernel, second, nodes))
+        both, w = (t_hot, t_second), self._weight
+        scores = inner.along(t_hot), inner.along(t_second)
+        alphas = [to_floats(kernel.alpha(ts)) for ts in both]
+        # ε = −σ score: the factor goes with the step
+        first, last = (-kernel.sigma(ts) for ts in both)
+        return _Memory(
+            scores,
+            alphas,
+            reach=to_floats(first * (second - hot)),
+            across=to_floats((1 - w) * first * (end - hot)),
+            rest=to_floats(w * last * (end - hot)),
+            kick=to_floats(kicks),
+            stirs=(kicks > 0).tolist(),
+            late=to_floats(fresh) if eta > 0 else None,
+            into=to_floats(1 / alpha),
+            out=to_floats(alpha),
+        )
+
+    def step(
+        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory
+    ) -> tuple[State, _Memory]:
+        """Stir, evaluate, evaluate, go; and let the noise in that η took out."""
+        m = memory
+        (alpha_hot, alpha_second), (score_hot, score_second) = m.alphas, m.scores
+        y = m.into[i] * x
+        if m.stirs[i]:
+            assert noise is not None  # is_stochastic() saw to it
+            y = diffuse(y, noise.normal(), m.kick[i])
+        slope = score_hot(alpha_hot[i] * y, i)
+        ahead = update(y, slope, m.reach[i])
+        y = y if self._weight == 1 else update(y, slope, m.across[i])
+        slope = score_second(alpha_second[i] * ahead, i)
+        after = update(y, slope, m.rest[i])
+        if m.late is not None:
+            after = diffuse(after, None if noise is None else noise.normal(), m.late[i])
+        return m.out[i + 1] * after, m
+
+    def parts(self) -> tuple[Solver, ...]:
+        """Return the stir and the flow; without churn an ancestral step draws at its end."""
+        if self.churn.amount == 0:
+            return (self,)
+        return _Stir(self), _Flow(self)
+
+    def _stirred(self, kernel: Kernel, r: Tensor, latest: float) -> tuple[Tensor, Tensor]:
+        """Return r̂ of each step, no later than the latest time, and the width of its stir."""
+        most = kernel.sigma(r.new_tensor(latest)) / kernel.alpha(r.new_tensor(latest))
+        gamma = self.churn.gammas(r[:-1])
+        hot = torch.minimum(r[:-1] * (1 + gamma), torch.maximum(most, r[:-1]))
+        return hot, self.churn.scale * torch.sqrt((hot - r[:-1]) * (hot + r[:-1]))
+
+
+@dataclass(frozen=True)
+class KarrasHeun(_TwoStage):
+    """Heun's method for dy/dr = ε, with churn: the stochastic sampler of EDM.
+
+    Args:
+        churn: Noise that is stirred in before each step; none by default.
+        substeps: Equal steps between any two of the times.
+
+    Reference:
+        Karras et al. 2022, algorithms 1 and 2, arXiv:2206.00364, whose σ is r here. The last step
+        ends at the last time, where the score exists, and is like the others.
+    """
+
+    _weight: ClassVar[float] = 0.5
+
+    def check(self, sde: SDE, nodes: Tensor) -> None:
+        """Refuse η > 0, too: it would evaluate beyond the last time."""
+        eta = self.reversal(sde).eta
+        if eta > 0:
+            raise ValueError(
+                f"KarrasHeun takes its noise from churn, but eta is {eta:g}: pass "
+                "ReverseSDE(sde, score, eta=0.0), or use DPM2(), which has an ancestral step of "
+                "eta up to 1."
+            )
+        super().check(sde, nodes)
+
+    def _second(self, r: Tensor, end: Tensor) -> Tensor:
+        return end
+
+
+@dataclass(frozen=True)
+class DPM2(_TwoStage):
+    """The midpoint rule for dy/dr = ε, in log r: DPM-Solver-2, with churn or ancestral steps.
+
+    η of the `ReverseSDE` makes the steps ancestral, in the measure of DDIM, 0 ≤ η ≤ 1.
+
+    Args:
+        churn: Noise that is stirred in before each step, for η = 0; none by default.
+        substeps: Equal steps between any two of the times.
+
+    Reference:
+        Lu et al. 2022, algorithm 1 with r₁ = ½, arXiv:2206.00927.
+    """
+
+    largest_eta: ClassVar[float | None] = 1.0
+
+    _weight: ClassVar[float] = 1.0
+
+    def _second(self, r: Tensor, end: Tensor) -> Tensor:
+        return torch.sqrt(r * end)
+
+
+class _Memory(NamedTuple):
+    """What is known of the steps of a two-stage method: lists with one entry for each.
+
+    Attributes:
+        scores: The score at the first and at the second evaluation.
+        alphas: α there.
+        into: 1/α at nodes, which takes x to y = x/α.
+        out: α at nodes.
+        kick: Width of the stir.
+        stirs: Whether there is one.
+        reach: Factor of the first score on the way to the second evaluation.
+        across: Factor of the first score in the step.
+        rest: Factor of the second.
+        late: Width of the noise that η took out; None for η = 0.
+    """
+
+    scores: tuple[ScoreAt, ScoreAt]
+    alphas: list[list[Any]]
+    into: list[Any]
+    out: list[Any]
+    kick: list[Any]
+    stirs: list[bool]
+    reach: list[Any]
+    across: list[Any]
+    rest: list[Any]
+    late: list[Any] | None
+
+
+@dataclass(frozen=True)
+class _Stir(Solver):
+    """The stir alone: x + α √(r̂² − r²) S_noise z."""
+
+    whole_step: _TwoStage
+
+    def begin(self, sde: SDE, nodes: Tensor) -> Tensor:
+        """Return the width of the stir of each step, in units of x."""
+        kernel = self.whole_step.reversal(sde).kernel
+        alpha = kernel.alpha(nodes)
+        kicks = self.whole_step._stirred(kernel, kernel.sigma(nodes) / alpha, sde.time_range[1])[1]
+        return alpha[:-1] * kicks  # the step itself stirs y = x/α
+
+    def step(
+        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: Tensor
+    ) -> tuple[State, Tensor]:
+        """Add the noise."""
+        assert noise is not None  # is_stochastic() saw to it
+        return diffuse(x, noise.normal(), memory[i]), memory
+
+    def is_stochastic(self, sde: SDE) -> bool:
+        """Return True."""
+        return True
+
+
+@dataclass(frozen=True)
+class _Flow(Solver):
+    """The step after its stir, which draws nothing."""
+
+    whole_step: _TwoStage
+
+    def begin(self, sde: SDE, nodes: Tensor) -> _Memory:
+        """Return what the whole step knows."""
+        memory = self.whole_step.begin(sde, nodes)
+        return memory._replace(stirs=[False] * len(memory.stirs))
+
+    def step(
+        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory
+    ) -> tuple[State, _Memory]:
+        """Take the step of `whole_step`, without a stir."""
+        return self.whole_step.step(sde, x, i, None, memory)
+
+    def is_stochastic(self, sde: SDE) -> bool:
+        """Return False."""
+        return False
+
+
+def _times_at(kernel: Kernel, r: Tensor, nodes: Tensor) -> Tensor:
+    """Return the times between the first and the last node at which σ/α is r, by bisection."""
+    low, high = sorted((float(nodes[0].detach()), float(nodes[-1].detach())))
+    found = kernel.time_of_log_nsr(r.detach().log(), low, high)
+    if not r.requires_grad:
+        return found
+    # halving knows no derivative: that of the inverse function, as a Newton step of length 0
+    with torch.enable_grad():
+        t = found.clone().requires_grad_()
+        (pace,) = torch.autograd.grad(kernel.log_ratio(t).sum(), t)
+    return found + (r.log() - r.detach().log()) / pace

@@ -1,0 +1,201 @@
+"""Schedules: how fast a forward SDE noises.
+
+A β-schedule gives the rate β(t) and its integral B(t) = ∫₀ᵗ β, from which a variance-preserving
+kernel follows as α = e^{−B/2}, σ² = 1 − e^{−B}. A σ-schedule gives the variance of a
+variance-exploding kernel and its rate of growth. Both hold Python floats, follow the dtype and
+device of t, and end at `t_max`.
+"""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from sdegen.core.checks import check_positive
+from sdegen.core.requests import as_number, as_time
+from sdegen.core.shapes import Time
+
+__all__ = [
+    "BetaSchedule",
+    "ConstantBeta",
+    "CosineBeta",
+    "GeometricSigma",
+    "LinearBeta",
+    "QuadraticBeta",
+]
+
+
+class BetaSchedule(ABC):
+    """A noise rate β(t) > 0, in units of inverse time, and its integral."""
+
+    t_max: float = 1.0
+
+    @abstractmethod
+    def __call__(self, t: Time | float) -> Tensor:
+        """β(t), shape of t."""
+
+    @abstractmethod
+    def integral(self, t: Time | float) -> Tensor:
+        """B(t) = ∫₀ᵗ β(s) ds, shape of t."""
+
+
+class ConstantBeta(BetaSchedule):
+    """β(t) = β.
+
+    Args:
+        beta: Noise rate β > 0, in units of inverse time.
+        t_max: Final time.
+    """
+
+    def __init__(self, beta: float, t_max: float = 1.0) -> None:
+        self.beta = _positive("beta", beta)
+        self.t_max = _positive("t_max", t_max)
+
+    def __call__(self, t: Time | float) -> Tensor:
+        """β, shape of t."""
+        t = as_time(t)
+        return torch.full_like(t, self.beta)
+
+    def integral(self, t: Time | float) -> Tensor:
+        """B(t) = β t."""
+        t = as_time(t)
+        return self.beta * t
+
+
+class LinearBeta(BetaSchedule):
+    """β(t) = β_min + (β_max − β_min) t on [0, 1].
+
+    Args:
+        beta_min: β(0) > 0.
+        beta_max: β(1) > 0.
+
+    Reference:
+        Song et al. 2021, eq. (32), arXiv:2011.13456.
+
+    >>> LinearBeta(0.1, 20.0).integral(torch.tensor(1.0))
+    tensor(10.0500)
+    """
+
+    def __init__(self, beta_min: float, beta_max: float) -> None:
+        self.beta_min = _positive("beta_min", beta_min)
+        self.beta_max = _positive("beta_max", beta_max)
+
+    def __call__(self, t: Time | float) -> Tensor:
+        """β(t), shape of t."""
+        t = as_time(t)
+        return self.beta_min + (self.beta_max - self.beta_min) * t
+
+    def integral(self, t: Time | float) -> Tensor:
+        """B(t) = β_min t + ½ (β_max − β_min) t²."""
+        t = as_time(t)
+        return (self.beta_min + 0.5 * (self.beta_max - self.beta_min) * t) * t
+
+
+class QuadraticBeta(BetaSchedule):
+    """β(t) = (√β_min + (√β_max − √β_min) t)² on [0, 1]: √β grows linearly.
+
+    Args:
+        beta_min: β(0) > 0.
+        beta_max: β(1) > 0.
+
+    Reference:
+        The quadratic schedule of Ho et al. 2020, appendix B, in continuous time, arXiv:2006.11239.
+    """
+
+    def __init__(self, beta_min: float, beta_max: float) -> None:
+        self.beta_min = _positive("beta_min", beta_min)
+        self.beta_max = _positive("beta_max", beta_max)
+        self._root = math.sqrt(self.beta_min)
+        self._growth = math.sqrt(self.beta_max) - self._root
+
+    def __call__(self, t: Time | float) -> Tensor:
+        """β(t), shape of t."""
+        t = as_time(t)
+        return (self._root + self._growth * t) ** 2
+
+    def integral(self, t: Time | float) -> Tensor:
+        """B(t) = β_min t + √β_min δ t² + ⅓ δ² t³, δ = √β_max − √β_min."""
+        t = as_time(t)
+        r, d = self._root, self._growth
+        return ((d * d / 3 * t + r * d) * t + r * r) * t
+
+
+class CosineBeta(BetaSchedule):
+    """e^{−B(t)} = cos²(u(t)) / cos²(u(0)), u(t) = (π/2) (t + s)/(1 + s).
+
+    At t = 1 the cosine vanishes and β diverges; the schedule therefore ends at t_max = 0.999.
+
+    Args:
+        offset: s > 0, which keeps β(0) from vanishing.
+        t_max: Final time, below 1.
+
+    Reference:
+        Nichol and Dhariwal 2021, eq. (17), arXiv:2102.09672; β = −d log ᾱ/dt.
+    """
+
+    def __init__(self, offset: float = 0.008, t_max: float = 0.999) -> None:
+        self.offset = _positive("offset", offset)
+        self.t_max = _positive("t_max", t_max)
+        if self.t_max >= 1:
+            raise ValueError(
+                "t_max must be below 1, where the rate of CosineBeta diverges, but is "
+                f"{self.t_max:g}."
+            )
+        self._start = 0.5 * math.pi * self.offset / (1 + self.offset)
+        self._pace = 0.5 * math.pi / (1 + self.offset)
+
+    def __call__(self, t: Time | float) -> Tensor:
+        """β(t) = (π/(1 + s)) tan u(t), shape of t."""
+        t = as_time(t)
+        return 2 * self._pace * torch.tan(self._start + self._pace * t)
+
+    def integral(self, t: Time | float) -> Tensor:
+        """B(t) = −2 log(cos u(t) / cos u(0)), without cancellation at small t."""
+        t = as_time(t)
+        d = self._pace * t
+        ratio_less_one = -2 * torch.sin(0.5 * d) ** 2 - torch.sin(d) * math.tan(self._start)
+        return -2 * torch.log1p(ratio_less_one)
+
+
+class GeometricSigma:
+    """σ(t)² = σ_min² ((σ_max/σ_min)^{2t} − 1) on [0, 1]: starts from zero variance.
+
+    The usual σ_min (σ_max/σ_min)^t starts from σ_min² without an SDE that gave it. Here the kernel
+    is the SDE's own.
+
+    Args:
+        sigma_min: Noise scale of the start, > 0.
+        sigma_max: Noise scale of the end, > σ_min.
+
+    Reference:
+        Song et al. 2021, eqs. (30) and (31), arXiv:2011.13456, less the variance at t = 0.
+    """
+
+    t_max: float = 1.0
+
+    def __init__(self, sigma_min: float, sigma_max: float) -> None:
+        self.sigma_min = _positive("sigma_min", sigma_min)
+        self.sigma_max = _positive("sigma_max", sigma_max)
+        if self.sigma_max <= self.sigma_min:
+            raise ValueError(
+                f"sigma_max must exceed sigma_min = {self.sigma_min:g}, but is {self.sigma_max:g}."
+            )
+        self._log_ratio = math.log(self.sigma_max / self.sigma_min)
+
+    def variance(self, t: Time | float) -> Tensor:
+        """σ(t)², shape of t."""
+        t = as_time(t)
+        return self.sigma_min**2 * torch.expm1(2 * self._log_ratio * t)
+
+    def variance_rate(self, t: Time | float) -> Tensor:
+        """dσ²/dt, shape of t."""
+        t = as_time(t)
+        return 2 * self._log_ratio * self.sigma_min**2 * torch.exp(2 * self._log_ratio * t)
+
+
+def _positive(name: str, value: float) -> float:
+    """Return a finite number > 0, or refuse it by its name."""
+    number = as_number(name, value, cure="an SDE of your own, a GaussianPath, may hold it")
+    check_positive(name, number)
+    return number

@@ -1,0 +1,353 @@
+"""Grids of times for generation: where the steps from t_max down to t_min go.
+
+A grid is uniform in some function of t that says how hard a stretch is. For a Gaussian path with
+kernel α, σ that is often the noise-to-signal ratio σ/α, which grows with t, or λ = log(α/σ), half
+the log of the signal-to-noise ratio. Every grid is a float64 tensor of steps + 1 times, decreasing
+from t_max to t_min, both met exactly, and goes to `simulate` as `times`.
+
+A rule was made for one path and one range of σ/α, and is another rule on another: `auto` makes the
+grid from the flow itself, with the help of a pilot batch (`pilot.py`), and takes the best rule of
+the others where nothing is gained.
+
+What is assumed: σ/α increases in t, as it does where noise is added. The t that belongs to a σ/α
+is found by bisection, down to the last bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sdegen.core.checks import check_count, check_positive
+from sdegen.core.noise import Rng
+from sdegen.core.shapes import State
+from sdegen.core.solver import FixedStep, check_inner
+from sdegen.diffusion.gaussian_path import GaussianPath
+from sdegen.diffusion.pilot import Pilot, members
+from sdegen.diffusion.reverse import ReverseSDE
+
+__all__ = [
+    "MadeGrid",
+    "angle",
+    "auto",
+    "karras",
+    "log_snr",
+    "made_for",
+    "power",
+    "quadratic",
+    "uniform",
+]
+
+_PILOT = 48  # states
+_MOST = 50  # steps up to which every node is looked at; longer grids are that of 50, filled in
+
+
+def uniform(sde: GaussianPath, steps: int) -> Tensor:
+    """Return equal steps in t: t_i = t_max + (i/N)(t_min − t_max).
+
+    Args:
+        sde: Any Gaussian path.
+        steps: N ≥ 1.
+
+    Reference:
+        Song et al. 2021, the grid of appendix G, arXiv:2011.13456.
+    """
+    _check(sde)
+    return sde.time_grid(steps)
+
+
+def quadratic(sde: GaussianPath, steps: int) -> Tensor:
+    """Return equal steps in √t, more near the data: t_i = (√t_max + (i/N)(√t_min − √t_max))².
+
+    Args:
+        sde: Any Gaussian path.
+        steps: N ≥ 1.
+
+    Reference:
+        Song, Meng and Ermon 2021, appendix D.2 ("quadratic"), arXiv:2010.02502.
+    """
+    return power(sde, steps, rho=2.0)
+
+
+def power(sde: GaussianPath, steps: int, rho: float = 2.5) -> Tensor:
+    """Return equal steps in t^{1/ρ}: t_i = (t_max^{1/ρ} + (i/N)(t_min^{1/ρ} − t_max^{1/ρ}))^ρ.
+
+    ρ = 1 is `uniform`, ρ = 2 `quadratic`. ρ = 5/2 is the one rule that benchmarks/samplers.py
+    takes for the flow of a VP-SDE of linear β, from 1 to 200 evaluations.
+
+    Args:
+        sde: Any Gaussian path.
+        steps: N ≥ 1.
+        rho: ρ > 0.
+
+    Raises:
+        TypeError: If sde is not a GaussianPath, or rho not a number.
+        ValueError: If rho is not finite and > 0.
+    """
+    _check(sde, rho)
+    return powers(sde.t_max, sde.t_min, _count(sde, steps), rho)
+
+
+def log_snr(sde: GaussianPath, steps: int) -> Tensor:
+    """Return equal steps in λ(t) = log(α/σ).
+
+    Args:
+        sde: Any Gaussian path.
+        steps: N ≥ 1.
+
+    Reference:
+        Lu et al. 2022, section 3.4 of DPM-Solver ("uniform λ"), arXiv:2206.00927.
+    """
+    _check(sde)
+    low, high = _log_ratios(sde, _ends(sde)).tolist()
+    fraction = torch.linspace(0.0, 1.0, _count(sde, steps) + 1, dtype=torch.float64)
+    return _between(sde, _invert(sde, high + fraction * (low - high)))
+
+
+def karras(sde: GaussianPath, steps: int, rho: float = 7.0) -> Tensor:
+    """Return equal steps in r^{1/ρ}, r = σ/α.
+
+    r_i = (r_max^{1/ρ} + (i/N)(r_min^{1/ρ} − r_max^{1/ρ}))^ρ
+
+    Args:
+        sde: Any Gaussian path.
+        steps: N ≥ 1.
+        rho: ρ > 0; 1 is uniform in r, large ρ tends to `log_snr`.
+
+    Raises:
+        TypeError: If sde is not a GaussianPath, or rho not a number.
+        ValueError: If rho is not finite and > 0.
+
+    Reference:
+        Karras et al. 2022, eq. (5), arXiv:2206.00364, r being its σ.
+    """
+    _check(sde, rho)
+    low, high = _log_ratios(sde, _ends(sde)).exp().tolist()
+    return _between(sde, _invert(sde, powers(high, low, _count(sde, steps), rho).log()))
+
+
+def angle(sde: GaussianPath, steps: int, data_std: float = 1.0) -> Tensor:
+    """Return equal steps in φ = arctan(σ/(s α)), the angle of `AngularAdams`, s = data_std.
+
+    Args:
+        sde: Any Gaussian path.
+        steps: N ≥ 1.
+        data_std: s > 0, standard deviation of the data.
+
+    Raises:
+        TypeError: If sde is not a GaussianPath, or data_std not a number.
+        ValueError: If data_std is not finite and > 0.
+
+    Reference:
+        Liu et al. 2022 (PNDM), where diffusers' IPNDM has it, arXiv:2202.09778.
+    """
+    _check(sde, data_std, "data_std")
+    low, high = (_log_ratios(sde, _ends(sde)).exp() / data_std).atan().tolist()
+    fraction = torch.linspace(0.0, 1.0, _count(sde, steps) + 1, dtype=torch.float64)
+    return _between(
+        sde, _invert(sde, (data_std * torch.tan(high + fraction * (low - high))).log())
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class MadeGrid:
+    """A grid that was made for one flow and one solver, and what is known of it.
+
+    Attributes:
+        times: Nodes, shape (steps + 1,), float64, for `simulate`.
+        solver: What it was made for.
+        rule: Name of the rule that it was made from.
+        error: Root-mean-square distance of the pilot states to the accurate flow, in units of the
+            data, in as many steps or, for a longer grid, in 50. Six numbers of the grid were
+            fitted to it: on other states it is a little larger.
+        evaluations: Of the score, for each pilot state, that it took to make the grid.
+        pilot: States in the pilot batch.
+    """
+
+    times: Tensor
+    solver: FixedStep
+    rule: str
+    error: float
+    evaluations: int
+    pilot: int
+
+
+def auto(
+    flow: ReverseSDE,
+    steps: int,
+    x_T: State | None = None,
+    *,
+    solver: FixedStep | None = None,
+    rng: Rng = None,
+) -> Tensor:
+    """Return the grid of `made_for`, made from the flow itself, for any path.
+
+    It costs 400 evaluations of the score for each of 48 pilot states, and about 50 N more, or 90 N
+    without a solver, with N ≤ 50 steps.
+
+    Args:
+        flow: The probability flow, ReverseSDE(sde, score, eta=0.0).
+        steps: N ≥ 1.
+        x_T: Pilot states at t_max, shape (batch, *event).
+        solver: What will take the steps.
+        rng: Seed, generator or None, of the pilot states where they are not given.
+
+    Returns:
+        The nodes, shape (N + 1,), float64.
+
+    >>> from sdegen import VP, GaussianMixture, LinearBeta
+    >>> sde = VP(LinearBeta(0.1, 20.0))
+    >>> two = GaussianMixture([0.5, 0.5], [-1.0, 1.0], stds=0.3).noised(sde)
+    >>> auto(ReverseSDE(sde, two.score, eta=0.0), 4, rng=0).shape
+    torch.Size([5])
+    """
+    return made_for(flow, steps, x_T, solver=solver, rng=rng).times
+
+
+def made_for(
+    flow: ReverseSDE,
+    steps: int,
+    x_T: State | None = None,
+    *,
+    solver: FixedStep | None = None,
+    rng: Rng = None,
+) -> MadeGrid:
+    """Make a grid for one flow, and for the solver that will use it.
+
+    The nodes are those of the best of some rules: uniform, power, Karras (ρ = 3, 7, 15), log-SNR,
+    equal angles, and equal shares of the third derivative of ε̂; judged by the error of the solver
+    on a pilot batch, and moved by six smooth changes that make it least. `pilot.py` has the
+    theory.
+
+    Args:
+        flow: The probability flow, ReverseSDE(sde, score, eta=0.0) of a Gaussian path.
+        steps: N ≥ 1. More than 50 are those of 50, with nodes put between.
+        x_T: Pilot states at t_max, shape (batch, *event). None draws 48 of the prior, where the
+            shape of an event is known: of a trained or loaded `ScoreModel`, an `MLP`'s, the law of
+            a mixture.
+        solver: What will take the steps, a solver of fixed steps without noise. None takes the
+            best on the pilot of a few; the result has it.
+        rng: Seed, generator or None, of the pilot states where they are not given.
+
+    Returns:
+        The grid, its solver, its error on the pilot, and what it cost.
+
+    Raises:
+        TypeError: If flow is not a ReverseSDE, or solver not one of fixed steps.
+        ValueError: If the flow is noisy or has no kernel, the solver draws noise or does not solve
+            it, or the shape of an event is not known.
+    """
+    sde = _checked_flow(flow, steps)
+    batch = _pilot_states(flow, sde, rng) if x_T is None else x_T
+    if solver is not None:
+        check_inner("solver", solver)
+        solver.check(flow, solver.nodes(sde.time_grid(steps)))
+        if solver.is_stochastic(flow):
+            raise ValueError(
+                f"a grid is made for a run without noise, but {solver!r} draws some: pass it "
+                "without churn or corrector."
+            )
+    pilot = Pilot(flow, batch)
+    looked_at = min(steps, _MOST)
+    rules = {
+        "equal shares of the third derivative": pilot.hard_stretches(looked_at),
+        "angle": angle(sde, looked_at, pilot.data_std),
+        "log_snr": log_snr(sde, looked_at),
+        "karras": karras(sde, looked_at),
+        "karras, rho = 3": karras(sde, looked_at, 3.0),
+        "karras, rho = 15": karras(sde, looked_at, 15.0),
+        "power": power(sde, looked_at),
+        "uniform": uniform(sde, looked_at),
+    }
+    names, grids = list(rules), list(rules.values())
+    solvers = members(looked_at, pilot.data_std) if solver is None else (solver,)
+    chosen, i, error = pilot.best(solvers, grids)
+    times = pilot.improved(chosen, grids[i])
+    error = min(error, pilot.error(chosen, times))
+    if steps > _MOST:
+        inner = np.interp(
+            np.linspace(0, 1, steps + 1), np.linspace(0, 1, _MOST + 1), _log_ratios(sde, times)
+        )
+        times = pilot.times_at(torch.from_numpy(inner))
+    return MadeGrid(times, chosen, names[i], error, pilot.evaluations, len(batch))
+
+
+def _checked_flow(flow: object, steps: object) -> GaussianPath:
+    """Return the forward SDE of a probability flow; raises if flow or steps do not fit."""
+    check_count("steps", steps)
+    if not isinstance(flow, ReverseSDE):
+        raise TypeError(
+            "flow must be the probability flow, ReverseSDE(sde, score, eta=0.0), but is "
+            f"{type(flow).__name__}."
+        )
+    if flow.eta != 0:
+        raise ValueError(
+            f"a grid is made for the probability flow, but flow has eta = {flow.eta:g}: pass "
+            "ReverseSDE(sde, score, eta=0.0)."
+        )
+    if not isinstance(flow.forward, GaussianPath):
+        raise ValueError(  # noqa: TRY004 (a ReverseSDE is of the right kind)
+            "a grid needs the α and σ of a kernel: pass the ReverseSDE of a linear SDE, not of "
+            f"{type(flow.forward).__name__}."
+        )
+    return flow.forward
+
+
+def _pilot_states(flow: ReverseSDE, sde: GaussianPath, rng: Rng) -> State:
+    """Draw 48 states of the prior, float64; raises if the shape of an event is unknown."""
+    event = getattr(flow.score, "event_shape", None)
+    if event is None:
+        raise ValueError(
+            "the shape of an event is not known of this score: pass pilot states, such as "
+            "x_T=sde.prior((48, 2)) for points in the plane."
+        )
+    return sde.prior((_PILOT, *event), rng=rng, dtype=torch.float64)
+
+
+def _check(sde: object, rho: object = 1.0, name: str = "rho") -> None:
+    """Raise if sde is not a Gaussian path, or ρ not a number > 0."""
+    if not isinstance(sde, GaussianPath):
+        raise TypeError(
+            "sde must be the forward SDE, a GaussianPath such as VP(…), but is "
+            f"{type(sde).__name__}."
+        )
+    if not isinstance(rho, int | float):
+        raise TypeError(f"{name} must be a number, but is {rho!r}.")
+    check_positive(name, rho)
+
+
+def _count(sde: GaussianPath, steps: int) -> int:
+    """Return steps; raises as `time_grid` does."""
+    return len(sde.time_grid(steps)) - 1
+
+
+def powers(first: float, last: float, steps: int, rho: float) -> Tensor:
+    """Return (first^{1/ρ} + (i/N)(last^{1/ρ} − first^{1/ρ}))^ρ, both ends met exactly; N ≥ 1."""
+    a, b = first ** (1 / rho), last ** (1 / rho)
+    fraction = torch.linspace(0.0, 1.0, steps + 1, dtype=torch.float64)
+    values = torch.pow(a + fraction * (b - a), rho)
+    values[0], values[-1] = first, last
+    return values
+
+
+def _ends(sde: GaussianPath) -> Tensor:
+    return torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)
+
+
+def _log_ratios(sde: GaussianPath, t: Tensor) -> Tensor:
+    """Return log(σ/α) = −λ, shape of t."""
+    return sde.kernel.log_ratio(t)
+
+
+def _invert(sde: GaussianPath, log_ratios: Tensor) -> Tensor:
+    """Return the times at which log(σ/α) takes these values, by bisection of [t_min, t_max]."""
+    return sde.kernel.time_of_log_nsr(log_ratios, sde.t_min, sde.t_max)
+
+
+def _between(sde: GaussianPath, times: Tensor) -> Tensor:
+    """Return the grid with its ends set exactly to t_max and t_min."""
+    times[0], times[-1] = sde.t_max, sde.t_min
+    return times

@@ -1,0 +1,112 @@
+"""Why trajectories were lost: an end of the space of f and g, or a time where f is not finite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State
+from sdegen.engine.record import RunMonitor, Solution
+from sdegen.solvers.freezing import rows_nonfinite
+
+__all__ = ["with_cause"]
+
+_REACH = 6.0  # standard deviations of a step that are looked at for an end of the space
+_HALVINGS = 40
+_COORDINATES = 16  # of a state that are looked at
+
+
+def with_cause(solution: Solution, sde: SDE, monitor: RunMonitor, nodes: Tensor) -> Solution:
+    """Looks for an end of the space of f and g, and for a time at which f is not finite.
+
+    A process that lives where x ≥ 0, as one with noise √x, is lost when a step carries it beyond:
+    g is not finite on the other side of an end, which is found by halving. Smaller steps do not
+    help there, and to go on without what was lost leaves those that kept away from the end.
+
+    States are looked at every few steps only, so that it is not known where the first was lost.
+    But a network that returns NaN at some times does so at the last state that was finite, too,
+    where it was finite at the first time: a state that has all but exploded is lost at any time.
+    """
+    assert monitor.suspect_steps is not None
+    if monitor.free:
+        with suppress(Exception):  # the run has failed already, and that is what is to be told
+            ended = _end_of_space(solution, sde, monitor.finite, nodes, monitor.suspect_steps)
+            if ended is not None:
+                return ended
+    if sde.autonomous:
+        return solution  # what is finite at one time is so at all
+    name = "drift" if sde.denoising is None else "score"
+    with suppress(Exception):  # the run has failed already, and that is what is to be told
+        exploded = rows_nonfinite(sde.drift(monitor.finite, nodes[0]))
+        for t in nodes[monitor.suspect_steps.start : monitor.suspect_steps.stop].unbind():
+            lost = int((rows_nonfinite(sde.drift(monitor.finite, t)) & ~exploded).sum())
+            if lost > 0:
+                cause = (
+                    f"The {name} is not finite at t = {float(t):g}, where the states are, for "
+                    f"{lost} of {len(monitor.finite)} of them"
+                )
+                return replace(solution, cause=cause)
+    return solution
+
+
+def _end_of_space(
+    solution: Solution, sde: SDE, x: State, nodes: Tensor, suspects: range
+) -> Solution | None:
+    """Looks within reach for an end beyond which drift or diffusion are not finite."""
+    t, end = nodes[suspects.start], nodes[min(suspects.stop, len(nodes)) - 1]
+    span = float((end - t).abs().clamp(min=float(nodes.diff().abs().max())))
+    with torch.no_grad():
+        f, g = sde.drift(x, t), sde.diffusion(x, t).expand_as(x)
+        reach = (f.abs() * span + _REACH * g.abs() * math.sqrt(span)).flatten(1)
+        for name, field in (("diffusion", sde.diffusion), ("drift", sde.drift)):
+            ends: dict[int, dict[str, float]] = {}
+            for c in range(min(reach.shape[1], _COORDINATES)):
+                for side, sense in (("low", -1.0), ("high", 1.0)):
+                    at = _edge_of(field, x, t, c, sense * reach[:, c])
+                    if at is not None:
+                        ends.setdefault(c, {})[side] = at
+            if ends:
+                said = [f"{side}={at:.6g}" for side, at in next(iter(ends.values())).items()]
+                place = " and ".join(f"x = {at:.6g}" for at in next(iter(ends.values())).values())
+                c = next(iter(ends))
+                kept = f"Reflecting({', '.join(said)})"
+                kept = kept if reach.shape[1] == 1 else f"{{{c}: {kept}}}"
+                which = "" if reach.shape[1] == 1 else f" in coordinate {c}"
+                return replace(
+                    solution,
+                    cause=f"The {name} is not finite beyond {place}{which}, where steps lead",
+                    cure=f"pass boundary={kept} to keep the states there",
+                )
+    return None
+
+
+def _edge_of(
+    field: Callable[[State, Tensor], Tensor], x: State, t: Tensor, c: int, way: Tensor
+) -> float | None:
+    """Where a field ceases to be finite on the way of coordinate c, None where it does not."""
+
+    def lost(share: Tensor) -> Tensor:
+        y = x.flatten(1).clone()
+        y[:, c] = y[:, c] + share * way
+        return rows_nonfinite(field(y.reshape(x.shape), t).expand_as(x))
+
+    low, high = torch.zeros_like(way), torch.ones_like(way)
+    rows = lost(high) & ~lost(low) & way.isfinite()
+    if not bool(rows.any()):
+        return None
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        beyond = lost(middle)
+        low, high = torch.where(beyond, low, middle), torch.where(beyond, middle, high)
+    at = (x.flatten(1)[:, c] + high * way)[rows].double()
+    scale = float(way[rows].abs().max())
+    if float(at.max() - at.min()) > 1e-3 * scale:
+        return None  # no one place: an explosion, not an end
+    edge = float(at.median())
+    return 0.0 if abs(edge) < 1e-6 * scale else edge

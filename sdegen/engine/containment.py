@@ -1,0 +1,394 @@
+"""What a step of the chain does at a boundary, and what a block remembers of it.
+
+**Reflecting, periodic.** What a step carries beyond an end is folded back, or wrapped; how often a
+coordinate went around is counted, so that the path on the line is known.
+
+**Absorbing.** What a step carries beyond an end stops there. A path that was beyond and back
+between two steps is seen by the chain at neither: alone, that absorbs too slowly, by O(√dt).
+Given x and y on this side, the path between them is close to a Brownian bridge, which touches an
+end that moves from b₀ to b₁ along a straight line with probability
+
+    exp(−2 (b₀ − x)(b₁ − y)/(g² dt)),      g = g(x, t) held over the step
+
+A uniform number of a stream of its own decides, so that trajectories that meet no such end keep
+their bits. What is left is the error of the chain, O(dt). A trajectory that is absorbed stays
+where the end was at the close of its step.
+
+**Reflecting, where the noise vanishes.** There a step is taken that is positive by construction
+(`sdegen.solvers.positive_step`).
+
+**A boundary of another class** is asked by its `apply`, in each step.
+
+Reference:
+    Gobet 2000, Stochastic Processes and their Applications 87, 167, for the bridge.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from sdegen.core.boundary import BoundaryStep
+from sdegen.core.bounds import values_of
+from sdegen.core.enclosure import Enclosure, Interval
+from sdegen.core.noise import Noise, RememberedNoise, Stream
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State
+from sdegen.solvers.positive_step import noise_vanishes, positive_step
+
+__all__ = [
+    "Containment",
+    "absorbed_by_position",
+    "contained_by_position",
+    "steps_alone",
+    "where_rows",
+]
+
+_NEVER = 40.0  # a chance of e^−40 is not drawn for
+_SORTED_OUT = {"cpu"}  # devices on which to draw for few rows costs less than to find them
+
+
+@dataclass(frozen=True)
+class _Part:
+    """An interval with what its ends are at each node.
+
+    Attributes:
+        interval: What bounds the coordinates.
+        columns: Which of the flattened event; None is all.
+        lows: Lower end at each node, −∞ where there is none.
+        highs: Upper end at each node.
+        vanishing: Whether the noise vanishes at the lower, and at the upper end.
+    """
+
+    interval: Interval
+    columns: Tensor | None
+    lows: list[float]
+    highs: list[float]
+    vanishing: tuple[bool, bool]
+
+    def of(self, x: Tensor) -> Tensor:
+        """The coordinates of a state, or of what has its shape."""
+        return x if self.columns is None else x.flatten(1)[:, self.columns]
+
+    def put(self, x: Tensor, values: Tensor) -> Tensor:
+        """The state with other values of these coordinates."""
+        if self.columns is None:
+            return values
+        flat = x.flatten(1).clone()
+        flat[:, self.columns] = values.to(flat.dtype)
+        return flat.reshape(x.shape)
+
+    def bridges(self, i: int) -> list[tuple[float, float]]:
+        """Where the absorbing ends with a bridge are at nodes[i], and at nodes[i + 1]."""
+        each = ((self.interval.low, self.lows), (self.interval.high, self.highs))
+        return [(at[i], at[i + 1]) for end, at in each if end is not None and end.boundary.bridged]
+
+
+class Containment:
+    """Keeps one block inside a boundary.
+
+    Args:
+        enclosure: What bounds the states.
+        sde: What moves.
+        x0: States at nodes[0], inside.
+        nodes: Times at which steps begin and end, shape (steps + 1,).
+        uniforms: Stream of the boundary's own; None for no draws of its own.
+
+    Attributes:
+        absorbed: Which trajectories are, shape (batch,); None where nothing absorbs.
+        asks_noise: Whether `apply` must be told the normal draw of a step, by `RememberedNoise`.
+    """
+
+    def __init__(
+        self, enclosure: Enclosure, sde: SDE, x0: State, nodes: Tensor, uniforms: Stream | None
+    ) -> None:
+        self._sde, self._uniforms = sde, uniforms
+        self._ts = nodes.unbind()
+        self._dts: list[float] = nodes.detach().diff().abs().tolist()
+        self._bridged = (
+            enclosure.bridged
+            and uniforms is not None
+            and sde.noise != "none"
+            and not sde.is_discrete
+        )
+        self._parts = [_part(enclosure, k, sde, x0, nodes) for k in range(len(enclosure.parts))]
+        sigma = sde.constant_noise
+        self._variance = None if sigma is None else torch.tensor(sigma**2, dtype=torch.float64)
+        self._periods = enclosure.periods().to(x0.device) if enclosure.wraps else None
+        # y − x of all wrapped steps, whole periods but for rounding
+        self._carried = torch.zeros_like(x0, dtype=torch.float64) if enclosure.wraps else None
+        self._before = self._carried
+        self.absorbed = self._starts_absorbed(x0) if enclosure.absorbs else None
+        self.asks_noise = any(any(part.vanishing) for part in self._parts)
+        if torch.is_grad_enabled():
+            self._check_gradients()
+
+    def apply(self, before: State, after: State, i: int, noise: Noise | None) -> State:
+        """Bring the states at nodes[i + 1] back inside.
+
+        Args:
+            before: States at nodes[i].
+            after: Where the step has led.
+            i: Number of the step.
+            noise: What the step drew from; where `asks_noise` it remembers the normal.
+
+        Returns:
+            The states at nodes[i + 1], same shape.
+        """
+        z = noise.last if isinstance(noise, RememberedNoise) else None
+        moved, arrived, self._before = after, None, self._carried
+        for part in self._parts:
+            x, y = part.of(before), part.of(after)
+            if any(part.vanishing) and z is not None:
+                y = self._positive(part, i, before, y, z)
+            inside, here = self._inside(part, i, before, x, y)
+            if here is not None:
+                arrived = here if arrived is None else arrived | here
+            moved = part.put(moved, inside) if inside is not y or z is not None else moved
+        if self.absorbed is None:
+            return moved
+        moved = where_rows(self.absorbed, before, moved)
+        if arrived is not None:
+            self.absorbed = self.absorbed | arrived
+        return moved
+
+    def _check_gradients(self) -> None:
+        """Refuse gradients of what has no derivative along a path.
+
+        Raises:
+            ValueError: If an end absorbs, or a reflecting end has no noise.
+        """
+        if self.absorbed is not None and self._sde.noise != "none":
+            raise ValueError(
+                "differentiable=True: whether a path meets an absorbing end has no derivative "
+                "along it, and the gradient of what is left would be wrong; leave out "
+                "differentiable=True, or take that of the density, FokkerPlanck(…).solve(…, "
+                "differentiable=True)."
+            )
+        if self.asks_noise:
+            raise ValueError(
+                "differentiable=True: the step at a reflecting end without noise is drawn from a "
+                "law that gradients do not flow through; leave out differentiable=True, or take "
+                "that of the density, FokkerPlanck(…).solve(…, differentiable=True)."
+            )
+
+    @property
+    def windings(self) -> Tensor | None:
+        """How often each coordinate went around, shape of the state, int32; or None."""
+        if self._carried is None or self._periods is None:
+            return None
+        lengths = torch.where(self._periods > 0, self._periods, 1.0)
+        return (self._carried / lengths).round().nan_to_num().to(torch.int32)
+
+    def hold(self, rows: Tensor) -> None:
+        """Put the turns of a step back for some trajectories, shape (batch,)."""
+        if self._carried is not None and self._before is not None:
+            self._carried = where_rows(rows, self._before, self._carried)
+
+    def unwrapped(self, x: State) -> State:
+        """Return the present states on the line, x + L w, in double precision."""
+        windings = self.windings
+        if windings is None or self._periods is None:
+            return x
+        return x.double() + windings * self._periods
+
+    def _starts_absorbed(self, x0: State) -> Tensor:
+        """Which trajectories start on an absorbing end."""
+        found = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
+        for part in self._parts:
+            found |= part.interval.arrived(part.of(x0), part.lows[0], part.highs[0])
+        return found
+
+    def _spread(self, part: _Part, i: int, before: State) -> Tensor:
+        """½ g² dt of a step, a number or one for each of the part's coordinates."""
+        half = self._dts[i] / 2
+        if self._variance is not None:
+            return half * self._variance
+        g = self._sde.diffusion(before, self._ts[i]).detach()
+        if g.ndim == 0:
+            return half * g.double().square()
+        return half * part.of(g.expand_as(before)).double().square()
+
+    def _inside(
+        self, part: _Part, i: int, before: State, x: Tensor, y: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """The coordinates brought back; which rows have arrived at an absorbing end, if any."""
+        low, high = part.lows[i + 1], part.highs[i + 1]
+        if part.interval.absorbs:
+            return self._absorbed(part, i, before, x, y)
+        if part.interval.by_position:
+            inside = part.interval.contain(y, low, high)
+        else:
+            inside = part.interval.apply(x, y, self._step(part, i, before))
+        if part.interval.wraps:
+            self._count(part, y, inside)
+        return inside, None
+
+    def _absorbed(
+        self, part: _Part, i: int, before: State, x: Tensor, y: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """The same between ends of which one absorbs."""
+        interval, low, high = part.interval, part.lows[i + 1], part.highs[i + 1]
+        bridged = self._bridged and interval.bridged
+        # most are inside and far from an end: what is done to the others costs little
+        near = (y <= low) | (y >= high)
+        if not interval.by_position:
+            near = torch.ones_like(near)
+        spread = self._spread(part, i, before) if bridged else None
+        ends = part.bridges(i) if bridged else []
+        for at, then in ends:
+            assert spread is not None
+            near |= ((x - at) * (y - then)).detach() <= _NEVER * spread
+        if self.absorbed is not None:
+            near &= ~self.absorbed.reshape((-1,) + (1,) * (y.ndim - 1))
+        places = cast(Tensor | slice, slice(None))
+        if interval.by_position and y.device.type in _SORTED_OUT:
+            places = near.reshape(-1).nonzero()[:, 0]  # elsewhere the host would wait for them
+            if len(places) == 0:
+                return y, None
+        if interval.by_position:
+            some = interval.contain(y.reshape(-1)[places], low, high)
+        else:
+            some = interval.apply(x, y, self._step(part, i, before)).reshape(-1)
+        shape, x, y, near = y.shape, x.reshape(-1), y.reshape(-1), near.reshape(-1)
+        for at, then in ends:
+            assert spread is not None
+            product = ((x[places] - at) * (y[places] - then)).detach().double()
+            wide = spread if spread.ndim == 0 else spread.reshape(-1)[places]
+            touched = (product > 0) & (product <= -self._uniform(product).log() * wide)
+            some = torch.where(touched & near[places], then, some)
+        inside = y.clone()
+        inside[places] = some
+        inside = inside.reshape(shape)
+        arrived = torch.zeros(len(y), dtype=torch.bool, device=y.device)
+        arrived[places] = interval.arrived(some[:, None], low, high) & near[places]
+        return inside, arrived.reshape(shape).flatten(1).any(1)
+
+    def _step(self, part: _Part, i: int, before: State) -> BoundaryStep:
+        """What a boundary of another class may know of a step."""
+
+        def diffusion() -> Tensor:
+            g = self._sde.diffusion(before, self._ts[i])
+            return g if g.ndim == 0 else part.of(g.expand_as(before))
+
+        return BoundaryStep(
+            self._ts[i],
+            self._ts[i + 1],
+            self._dts[i],
+            part.lows[i + 1],
+            part.highs[i + 1],
+            diffusion,
+            self._uniform,
+        )
+
+    def _count(self, part: _Part, y: Tensor, inside: Tensor) -> None:
+        """Add up how far the states were carried back around the period."""
+        assert self._carried is not None
+        back = (y - inside).detach()
+        if part.columns is None:
+            self._carried = self._carried + back
+        else:
+            self._carried = part.put(self._carried, part.of(self._carried) + back)
+
+    def _uniform(self, like: Tensor) -> Tensor:
+        """Uniform numbers of the boundary's own stream, in double precision.
+
+        Raises:
+            ValueError: If gradients are to flow, or there is no stream.
+        """
+        if torch.is_grad_enabled() and self._sde.noise != "none":
+            raise ValueError(
+                "differentiable=True: what a boundary draws has no derivative along a path; leave "
+                "out differentiable=True."
+            )
+        assert self._uniforms is not None
+        generator = self._uniforms.generator(like.device)
+        return torch.rand(like.shape, generator=generator, dtype=torch.float64, device=like.device)
+
+    def _positive(self, part: _Part, i: int, before: State, y: Tensor, z: State) -> Tensor:
+        """The coordinates, by the positive step where an end without noise is near."""
+        assert self._uniforms is not None
+
+        def noise(state: State, t: Tensor) -> Tensor:
+            return part.of(self._sde.diffusion(state, t).expand_as(before))
+
+        return positive_step(
+            part.of(before),
+            y,
+            part.of(z),
+            noise(before, self._ts[i]),
+            lambda ahead: noise(part.put(before, ahead), self._ts[i + 1]),
+            self._dts[i],
+            (part.lows[i + 1], part.highs[i + 1]),
+            part.vanishing,
+            self._uniforms.generator(y.device),
+        )
+
+
+def _part(enclosure: Enclosure, k: int, sde: SDE, x0: State, nodes: Tensor) -> _Part:
+    """A part of an enclosure at the nodes of a run."""
+    coordinates, interval = enclosure.parts[k]
+    columns = None
+    if coordinates is not None:
+        columns = torch.tensor(coordinates, device=x0.device)
+    lows, highs = (
+        [far] * len(nodes) if end is None else values_of(end.at, nodes).tolist()
+        for end, far in ((interval.low, -math.inf), (interval.high, math.inf))
+    )
+    if interval.moves and not all(a < b for a, b in zip(lows, highs, strict=True)):
+        i = next(i for i, (a, b) in enumerate(zip(lows, highs, strict=True)) if not a < b)
+        raise ValueError(
+            f"a boundary needs low < high at all times, but at t = {float(nodes[i]):g} low = "
+            f"{lows[i]:g}, high = {highs[i]:g}; end the run before they meet."
+        )
+    return _Part(interval, columns, lows, highs, noise_vanishes(enclosure, k, sde, x0, nodes[0]))
+
+
+def steps_alone(enclosure: Enclosure, sde: SDE, x0: State, t: Tensor) -> bool:
+    """Return whether a boundary must see each step, which compiled runs do not show."""
+    return (
+        (enclosure.bridged and sde.noise != "none")
+        or not all(interval.by_position for _, interval in enclosure.parts)
+        or any(interval.moves for _, interval in enclosure.parts)
+        or any(any(noise_vanishes(enclosure, k, sde, x0, t)) for k in range(len(enclosure.parts)))
+    )
+
+
+def contained_by_position(enclosure: Enclosure, before: State, after: State) -> State:
+    """Bring states back inside with no memory but their places: fixed ends, without bridges.
+
+    Args:
+        enclosure: What bounds the states.
+        before: States before the step; a trajectory that sits on an absorbing end stays.
+        after: States after the step.
+    """
+    moved = after
+    for coordinates, interval in enclosure.parts:
+        low, high = interval.fixed
+        if coordinates is None:
+            moved = interval.contain(after, low, high)
+            continue
+        columns, flat = list(coordinates), moved.flatten(1).clone()
+        flat[:, columns] = interval.contain(flat[:, columns], low, high)
+        moved = flat.reshape(after.shape)
+    if not enclosure.absorbs:
+        return moved
+    return where_rows(absorbed_by_position(enclosure, before), before, moved)
+
+
+def absorbed_by_position(enclosure: Enclosure, x: State) -> Tensor:
+    """Return which trajectories sit on an absorbing end that does not move, shape (batch,)."""
+    found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    for coordinates, interval in enclosure.parts:
+        some = x if coordinates is None else x.flatten(1)[:, list(coordinates)]
+        found = found | interval.arrived(some, *interval.fixed)
+    return found
+
+
+def where_rows(rows: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Takes x in the given rows, y in the others."""
+    return torch.where(rows.reshape(rows.shape + (1,) * (x.ndim - 1)), x, y)

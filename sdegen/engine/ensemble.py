@@ -1,0 +1,468 @@
+"""run_ensemble: any number of trajectories, of which only what is wanted is kept.
+
+An ensemble runs block by block. What a block of trajectories shows goes into observables, and into
+a store where there is one; then its states are forgotten. So memory holds a few blocks, whatever
+the number of trajectories, and the time is linear in it.
+
+The states are those of `simulate` with the same seed, to the bit. Observables are merged along a
+fixed tree over the blocks (`sdegen.observables.base`). Together that makes one result,
+whatever the threads, the processes, the order of the blocks, and however often the run was cut
+off and gone on with.
+
+Trajectories that are lost (on_nonfinite="freeze") are left out of every observable, at all times;
+their number is in the result.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
+from sdegen.core.checks import check_flag
+from sdegen.core.enclosure import BoundaryLike, enclosure_of
+from sdegen.core.errors import Interrupted, RankError, SdegenError
+from sdegen.core.gradients import check_no_gradient
+from sdegen.core.interrupt import HeldInterrupt
+from sdegen.core.noise import Rng
+from sdegen.core.requests import refuse_lost_gradient
+from sdegen.core.retired import refuse_walls
+from sdegen.core.sde import SDE
+from sdegen.core.solver import Solver
+from sdegen.engine.blocks import Survey, block_rows, check_interacting, survey
+from sdegen.engine.door import (
+    check_blocks,
+    check_boundary,
+    check_derivatives,
+    check_dynamics,
+    check_state,
+    check_times,
+    check_trajectories,
+    probe,
+)
+from sdegen.engine.plan import Plan, Start, named, pilot_starts, sample_of
+from sdegen.engine.pool import check_threads, over_blocks
+from sdegen.engine.ranks import ENDED, Ranks, alone
+from sdegen.engine.records import COUNTS, Gathered, Template
+from sdegen.engine.scales import warn_start
+from sdegen.engine.store import (
+    Layout,
+    RunStore,
+    open_dataset,
+    refuse_existing,
+    seed_of_run,
+    store_path,
+    versions,
+)
+from sdegen.observables.base import Observable, PairTree, check_observables
+from sdegen.solvers.euler import EulerMaruyama
+
+if TYPE_CHECKING:
+    import xarray
+
+__all__ = ["Ensemble", "run_ensemble"]
+
+_FEW = 4  # rows that are asked for a gradient
+_WITH_GRADIENT = ", or take that of simulate(…, differentiable=True)"
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """What an ensemble showed.
+
+    Attributes:
+        times: Times of the run, shape (T,), float64.
+        observables: Result of each observable, by its name; None where no trajectory was left.
+        trajectories: How many were run; fewer than asked for only in the `.result` of an error.
+        nonfinite: How many of them were lost; they are in no observable.
+        nfe: Evaluations of the drift that one trajectory took.
+        seed: What to pass as rng to get the same bits again.
+        store: Where the states are, or None.
+        step_error: Error of mean and spread by the size of the steps, from a pilot at half of
+            them; None where none was made.
+        slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
+    """
+
+    times: Tensor
+    observables: dict[str, Any]
+    trajectories: int
+    nonfinite: int
+    nfe: int
+    seed: int
+    store: Path | None
+    step_error: ErrorEstimate | None = None
+    slope_by: SlopeBy = "none"
+
+    def trust(self) -> Trust:
+        """Return what is known of the errors of its observables, a row for each cause."""
+        n = self.trajectories - self.nonfinite
+        return Trust.of(
+            "ensemble",
+            step=self.step_error,
+            grid="none",
+            truncation=f"{self.nonfinite} trajectories lost" if self.nonfinite else None,
+            sampling=f"standard error of a mean {n**-0.5:.1e} of the std ({n} trajectories)"
+            if n > 1
+            else None,
+            slope_by=self.slope_by,
+        )
+
+    def open(self) -> xarray.Dataset:
+        """The stored states as an `xarray.Dataset`: (time, trajectory, coordinate).
+
+        Raises:
+            ValueError: If nothing was stored.
+            ImportError: If xarray is not installed.
+        """
+        if self.store is None:
+            raise ValueError('no states were stored; pass store="run.zarr" to run_ensemble.')
+        return open_dataset(self.store)
+
+
+def run_ensemble(
+    sde: SDE,
+    x0: Start | NDArray[np.floating],
+    times: Tensor | NDArray[np.floating] | Sequence[float],
+    *,
+    trajectories: int,
+    solver: Solver | None = None,
+    observables: Sequence[Observable] = (),
+    store: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    keep_path: bool = True,
+    threads: int | None = None,
+    rng: Rng = None,
+    boundary: BoundaryLike | None = None,
+    walls: object = None,
+    on_nonfinite: Literal["raise", "freeze"] = "raise",
+    interacting: bool | None = None,
+    ranks: Ranks | None = None,
+    progress: bool = True,
+) -> Ensemble:
+    """Runs an ensemble in blocks, keeping observables of it and, in a store, its states.
+
+    Args:
+        sde: What moves.
+        x0: States at times[0]: a tensor of shape (trajectories, *event), or (1, *event), where all
+            start; or a function x0(rows, rng=generator) that makes the states of a block, shape
+            (rows, *event), from the block's own generator and nothing else, such as
+            `GaussianMixture(…).sample`. The generator is on the CPU, wherever the states are.
+        times: Times at which observables look and states are stored, shape (T,).
+        trajectories: How many.
+        solver: How it moves; EulerMaruyama() unless said.
+        observables: What is accumulated: Moments(), Histogram(…), FirstPassage(…), or your own.
+        store: Folder for the states, a Zarr group such as "run.zarr"; needs the extra [io].
+        resume: Whether a store that is there is gone on with; there may be none yet.
+        keep_path: Whether the states at all times are stored, or the last alone.
+        threads: CPU threads; the cores that the process may use, unless said, or its share of
+            them among `ranks`.
+        rng: Seed, generator, or None for fresh entropy, or for the seed of the store that is gone
+            on with.
+        boundary: What the states are kept inside of, as `simulate` takes it.
+        walls: Retired, an error: write boundary=.
+        on_nonfinite: "raise", or "freeze": go on without the trajectories that were lost.
+        interacting: Whether trajectories feel each other and must run together; None finds out by
+            a probe.
+        ranks: The processes that share the run, from `joined_ranks`; of those that torchrun
+            started none may run one without.
+        progress: Whether a progress bar is shown on a terminal.
+
+    Returns:
+        The observables' results, what they cost, and the seed that gives them again.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If something does not fit; a store that is of another run, for one.
+        MemoryError: If the blocks would not fit.
+        OSError: If the store cannot be written: a disk that is full or read-only.
+        NonFiniteError: If trajectories explode on the way; of a sampler also where what it ends
+            with is finite and far too large for its path.
+        SolverError: If an adaptive solver finds no step that would do.
+        Interrupted: On Ctrl-C; what is done is in the store, and in `.result` as an `Ensemble` of
+            fewer trajectories. `.result` of the other two likewise.
+        RankError: If another process of the run died.
+
+    >>> ode = ItoProcess(drift=lambda x: -x, diffusion=0.0)
+    >>> times = [0.0, 0.5, 1.0]
+    >>> run = run_ensemble(ode, torch.ones(1, 1), times, trajectories=3, observables=[Moments()])
+    >>> run.observables["moments"].mean.flatten()
+    tensor([1.0000, 0.5000, 0.2500], dtype=torch.float64)
+    """
+    solver = EulerMaruyama() if solver is None else solver
+    ranks = alone() if ranks is None else ranks
+    ts, wanted = check_times(times), check_observables(observables)
+    trajectories = _check_request(trajectories, store, resume, wanted, on_nonfinite)
+    check_dynamics(sde, solver, ts, None)
+    check_interacting(interacting)
+    check_flag("keep_path", keep_path)
+    check_trajectories(sde, trajectories)
+    threads = check_threads(threads, processes=ranks.here)
+    path = store_path(store)
+    ranks.check_same(versions())
+    seed = ranks.agreed(lambda: seed_of_run(rng, path, resume=resume))
+    if isinstance(x0, Tensor) or not callable(x0):
+        x0 = check_state(x0)
+        refuse_lost_gradient("x0", x0, "an ensemble", _WITH_GRADIENT)
+    recorded = torch.is_grad_enabled()
+    with torch.no_grad():
+        sample = sample_of(x0, trajectories, seed)
+        together = interacting is True or solver.whole
+        probed = x0 if isinstance(x0, Tensor) and len(x0) == trajectories else sample
+        refuse_walls(walls)
+        enclosure = enclosure_of(boundary, sample.shape[1:])
+        check_boundary(solver, enclosure)
+        network = probe(sde, probed, ts[0], enclosure, whole=together)
+        check_derivatives(sde, probed, ts[0])
+        if recorded and not network:
+            few = probed if together else probed[:_FEW]
+            with torch.enable_grad():
+                check_no_gradient(
+                    sde.of_rows(slice(len(few))), few, ts[0], "an ensemble", _WITH_GRADIENT
+                )
+        starts = pilot_starts(x0, sample, trajectories, seed)
+        warn_start(sde, starts, ts[0])
+        rows = block_rows(sample)
+        check_blocks(trajectories, rows)
+        found = Survey(True)
+        if not solver.whole:
+            found = survey(
+                sde,
+                solver,
+                starts,
+                ts,
+                trajectories=trajectories,
+                seed=seed,
+                boundary=enclosure,
+                interacting=interacting,
+                network=network,
+                on_nonfinite=on_nonfinite,
+            )
+        plan = Plan(
+            sde=sde,
+            solver=solver,
+            x0=x0,
+            times=ts,
+            observables=wanted,
+            trajectories=trajectories,
+            rows=trajectories if found.together else min(rows, trajectories),
+            whole=found.together,
+            seed=seed,
+            boundary=boundary,
+            enclosure=enclosure,
+            on_nonfinite=on_nonfinite,
+            sample=sample,
+            stored=path is not None,
+            keep_path=keep_path,
+            step_error=found.step_error,
+            slope_by=sde.of_rows(slice(len(sample))).slope_by(sample, ts[0]),
+        )
+        threads = 1 if sample.is_cuda else threads
+        processes = 1 if sample.is_cuda else ranks.here  # each has a GPU of its own
+        plan.check_memory(0, threads, processes)
+        template = plan.template()
+        plan.check_memory(template.size, threads, processes)
+        opened = _opened(plan, template, ranks, path, resume)
+        return _carried_out(plan, template, opened, ranks, threads, progress)
+
+
+def _carried_out(
+    plan: Plan,
+    template: Template,
+    store: RunStore | None,
+    ranks: Ranks,
+    threads: int,
+    progress: bool,
+) -> Ensemble:
+    """Computes what is missing, and puts it together."""
+    tree: PairTree[Gathered] = PairTree(plan.blocks, template.merged)
+    # rank 0 looks, and tells: for another rank the first blocks might be done already
+    known = _known(store, template) if ranks.rank == 0 else {}
+    for b, gathered in known.items():
+        tree.add(0, b, gathered)
+    missing: Sequence[int] = range(plan.blocks)
+    if ranks.agreed(lambda: len(known)):
+        is_known = torch.zeros(plan.blocks, dtype=torch.uint8)
+        is_known[list(known)] = 1
+        missing = (ranks.shared(is_known) == 0).nonzero()[:, 0].tolist()
+    mine = ranks.share(missing)
+    failure: SdegenError | None = None
+    shown = progress and ranks.rank == 0
+    done = 0
+    with HeldInterrupt() as interrupt, _torch_threads(plan), _bar(plan, mine, shown) as tick:
+        results = over_blocks(
+            lambda b: plan.solved(b, template, tick), mine, threads=threads, interrupt=interrupt
+        )
+        # a KeyboardInterrupt is a second Ctrl-C, or somebody else's handler
+        with suppress(KeyboardInterrupt), closing(results):
+            for b, (solution, found) in results:
+                failure = plan.failure(b, solution)
+                if failure is not None:
+                    break
+                if found is None:
+                    continue  # cut by Ctrl-C
+                if store is not None:
+                    record = template.packed(found)
+                    store.write(b, solution.states, solution.nonfinite, record)
+                tree.add(0, b, found)
+                done += 1
+    path = None if store is None else store.path
+    if failure is not None or done < len(mine):
+        # with what cures a failure the run is another, which this store would refuse
+        next_ = "resume=True goes on" if failure is None else "a run that is changed needs another"
+        there = "" if path is None else f" They are in {path}: {next_}."
+        # in a store there are those of the other ranks too
+        count = plan.blocks - len(missing) + done if store is None else len(store.done())
+        here = f"rank {ranks.rank} of {ranks.world}: " if ranks.world > 1 else ""
+        told = f"{here}{count} of {plan.blocks} blocks are done.{there}"
+        result = _ensemble(plan, tree.total(), path) if tree.nodes else None
+        if failure is not None:
+            raise type(failure)(f"{failure} {told}", result)
+        if ranks.ended.is_set():
+            raise RankError(f"{ENDED}: {told}", result)
+        raise Interrupted(f"interrupted: {told}", result)
+    return _ensemble(plan, _reduced(tree, template, ranks, plan.blocks), path)
+
+
+def _reduced(tree: PairTree[Gathered], template: Template, ranks: Ranks, blocks: int) -> Gathered:
+    """The total of all ranks."""
+    if ranks.world == 1:
+        return tree.total()
+    nodes = [
+        torch.cat([torch.tensor(place, dtype=torch.int64).view(torch.uint8), template.row(node)])
+        for place, node in tree.nodes.items()
+    ]
+    empty = torch.empty(0, 16 + template.size, dtype=torch.uint8)
+    collected = ranks.gathered(torch.stack(nodes) if nodes else empty)
+    total = torch.zeros(template.size, dtype=torch.uint8)
+    if ranks.rank == 0:
+        whole: PairTree[Gathered] = PairTree(blocks, template.merged)
+        for row in torch.cat(collected):
+            level, index = row[:16].clone().view(torch.int64).tolist()
+            whole.add(level, index, template.unpacked(row[16:].numpy().tobytes()))
+        total = template.row(whole.total())
+    return template.unpacked(ranks.shared(total).numpy().tobytes())
+
+
+def _opened(
+    plan: Plan, template: Template, ranks: Ranks, path: Path | None, resume: bool
+) -> RunStore | None:
+    """The store, made or found by rank 0; None without one."""
+    if path is None:
+        return None
+    about = {"run": plan.description(), "versions": versions()}
+    kept = plan.times if plan.keep_path else plan.times[-1:]
+    event, dtype = tuple(plan.sample.shape[1:]), plan.sample.dtype
+    layout = Layout(kept, plan.trajectories, plan.rows, event, dtype, template.size)
+
+    def prepare() -> int:
+        if not path.exists():
+            RunStore.made(path, about, layout)
+        elif resume:
+            RunStore.found(path, about, layout)
+        else:
+            refuse_existing(path)
+        return 0
+
+    ranks.agreed(prepare)
+    return RunStore(path, layout)
+
+
+def _known(store: RunStore | None, template: Template) -> dict[int, Gathered]:
+    """What the store has of blocks that are done."""
+    if store is None:
+        return {}
+    records = {b: store.record(b) for b in sorted(store.done())}
+    return {b: template.unpacked(r) for b, r in records.items() if r is not None}
+
+
+def _ensemble(plan: Plan, total: Gathered, path: Path | None) -> Ensemble:
+    """What the user gets of a record."""
+    counts = {key: int(value) for key, value in total[COUNTS].items()}
+    if plan.observables and counts["nonfinite"] == counts["trajectories"]:
+        observed = dict.fromkeys((o.name for o in plan.observables), None)
+    else:
+        observed = {}
+        for o in plan.observables:
+            with named(o.name):
+                observed[o.name] = o.result(total[o.name], plan.times)
+    return Ensemble(
+        times=plan.times,
+        observables=observed,
+        trajectories=counts["trajectories"],
+        nonfinite=counts["nonfinite"],
+        nfe=counts["nfe"],
+        seed=plan.seed,
+        store=path,
+        step_error=plan.step_error,
+        slope_by=plan.slope_by,
+    )
+
+
+def _check_request(
+    trajectories: object,
+    store: object,
+    resume: bool,
+    observables: Sequence[Observable],
+    on_nonfinite: str,
+) -> int:
+    """The number of trajectories; refuses what makes no run.
+
+    Raises:
+        TypeError: If trajectories is no int.
+        ValueError: If there are none, nothing would be kept, or words are misspelt.
+    """
+    if isinstance(trajectories, bool) or not isinstance(trajectories, int | np.integer):
+        raise TypeError(
+            f"trajectories must be an int, but is {trajectories!r}; a million is 10**6."
+        )
+    if trajectories < 1:
+        raise ValueError(f"trajectories must be ≥ 1, but is {trajectories}.")
+    if on_nonfinite not in ("raise", "freeze"):
+        raise ValueError(f"on_nonfinite must be 'raise' or 'freeze', but is {on_nonfinite!r}.")
+    if not observables and store is None:
+        raise ValueError(
+            'nothing would be kept: pass observables=[Moments()], or store="run.zarr".'
+        )
+    if resume and store is None:
+        raise ValueError('resume=True goes on with a store; pass store="run.zarr" with it.')
+    return int(trajectories)
+
+
+@contextmanager
+def _torch_threads(plan: Plan) -> Iterator[None]:
+    """Each block on one core, so that no sum depends on how many there are; whole runs on all."""
+    before = torch.get_num_threads()
+    if not plan.whole:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _bar(plan: Plan, mine: Sequence[int], progress: bool) -> Iterator[Callable[[], None] | None]:
+    """A progress bar on a terminal; yields what to call after each time of a block."""
+    if not progress:
+        yield None
+        return
+    one_at_a_time = threading.Lock()
+    total = len(mine) * (len(plan.times) - 1)
+    with tqdm(total=total, disable=None, unit="step", desc="run_ensemble") as bar:
+
+        def tick() -> None:
+            with one_at_a_time:
+                bar.update()
+
+        yield None if bar.disable else tick

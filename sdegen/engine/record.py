@@ -1,0 +1,259 @@
+"""What watches the loop of a block: its options, its monitor, and what came of it.
+
+`RunOptions` say what keeps a block, who looks on, and what becomes of trajectories that are lost.
+A `RunMonitor` looks at the states that `integrate` yields, whichever solver takes the steps, keeps
+those that are asked for, and ends as a `Solution`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Self
+
+import torch
+from torch import Tensor
+
+from sdegen.core.enclosure import Enclosure
+from sdegen.core.interrupt import HeldInterrupt
+from sdegen.core.shapes import State
+from sdegen.core.solver import Failure
+from sdegen.engine.containment import Containment
+from sdegen.solvers.freezing import Freezing, rows_nonfinite
+
+__all__ = ["OnNonfinite", "OnOutput", "OnStep", "RunMonitor", "RunOptions", "Solution"]
+
+OnOutput = Callable[[int, State], None]
+OnStep = Callable[[int, State, State], None]
+OnNonfinite = Literal["raise", "freeze"]
+
+# steps to the first check for what is lost, and between any two of a long run. The check costs as
+# much as a cheap step, and each that is made too late as much as all steps since the last
+_FIRST_CHECK, _CHECK_EVERY = 32, 1024
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a block is run.
+
+    Attributes:
+        boundary: What the states are kept inside of.
+        on_nonfinite: "raise" stops the block where trajectories are lost; "freeze" goes on
+            without them.
+        on_progress: Called after each time that is reached.
+        on_output: Called with k and the state at times[k], k ≥ 1. Neither it nor on_step may keep
+            or change a state.
+        on_step: Called with i and the states at nodes[i] and nodes[i + 1], for each step.
+        on_containment: Called before the first step with what keeps the block inside, where
+            there is a boundary.
+    """
+
+    boundary: Enclosure | None = None
+    on_nonfinite: OnNonfinite = "raise"
+    on_progress: Callable[[], None] | None = None
+    on_output: OnOutput | None = None
+    on_step: OnStep | None = None
+    on_containment: Callable[[Containment], None] | None = None
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a solver returns for one block.
+
+    Attributes:
+        states: Shape (T, batch, *event), T as many as were reached.
+        nfe: Evaluations of the drift (of the score, for reverse dynamics).
+        nonfinite: Which trajectories were lost, shape (batch,).
+        failed_at: Time at which lost trajectories were found and the block stopped, or None.
+        why: What kept a solver from going on, where it was not that trajectories were lost.
+        cause: What is not finite at finite states too, and so lost trajectories.
+        cure: What to pass against it, where that is known.
+        interrupted_at: Time up to which the block went before Ctrl-C stopped it, or None.
+        absorbed: Which trajectories were absorbed by each of the times, shape (T, batch), or None.
+        windings: How often each coordinate went around by then, shape of states, or None.
+        exploded: What is said of trajectories that are lost and finite, or None.
+    """
+
+    states: Tensor
+    nfe: int
+    nonfinite: Tensor
+    failed_at: float | None = None
+    why: str | None = None
+    interrupted_at: float | None = None
+    cause: str | None = None
+    cure: str | None = None
+    absorbed: Tensor | None = None
+    windings: Tensor | None = None
+    exploded: str | None = None
+
+    @property
+    def advice(self) -> str:
+        """What to do about lost trajectories, and why where it is known."""
+        go_on = "on_nonfinite='freeze' to go on without them."
+        if self.cure is not None:
+            return f"{self.cause}: {self.cure}."
+        if self.cause is None:
+            return f"Take smaller steps (substeps=…), or {go_on}"
+        return f"{self.cause}: look at what it returns there, or pass {go_on}"
+
+
+class RunMonitor:
+    """What a block has gone through: its path, what was lost on it, and whether it may go on.
+
+    Ctrl-C is held back in its `with` block, and stops it after the step that is being taken.
+
+    Args:
+        x0: State at nodes[0].
+        nodes: Times at which steps begin and end, shape (steps + 1,).
+        substeps: Every so many nodes one is kept.
+        keep_path: Whether states are kept, or the last one alone.
+        options: Who looks on; "raise" sets `failed_at`.
+        containment: What keeps the block inside a boundary, if anything does.
+        freezing: What holds lost trajectories, where they do not stop the block.
+
+    Attributes:
+        reached: The node whose state was recorded last.
+        interrupted: Whether the block must end where it is, as a function.
+        suspect_steps: The nodes from the last check to the one that found trajectories lost, or
+            None.
+        finite: The last state that is known to be finite.
+        free: Whether there is no boundary.
+    """
+
+    def __init__(
+        self,
+        x0: State,
+        nodes: Tensor,
+        substeps: int,
+        keep_path: bool,
+        options: RunOptions,
+        containment: Containment | None = None,
+        freezing: Freezing | None = None,
+    ) -> None:
+        self.x = self.finite = x0
+        self.suspect_steps: range | None = None
+        self.reached = 0
+        self.failed_at: float | None = None
+        self.interrupted_at: float | None = None
+        self._interrupt = HeldInterrupt()
+        self.interrupted = self._interrupt.watcher()
+        self._nodes, self._substeps, self._last = nodes, substeps, len(nodes) - 1
+        self._checked, self._due = 0, _FIRST_CHECK
+        self._path = [x0] if keep_path else None
+        self._options, self._containment, self._freezing = options, containment, freezing
+        self._sums: list[tuple[int, Tensor]] = []
+        self.free = containment is None
+        self._counted = [_counts(containment)]
+        self._lost = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
+        self._why: str | None = None
+
+    def __enter__(self) -> Self:
+        self._interrupt.__enter__()
+        self.interrupted = self._interrupt.watcher()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._interrupt.__exit__(kind, error, trace)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the block does not go on: it is at its end, or must not."""
+        return (
+            self.reached == self._last
+            or self.failed_at is not None
+            or self.interrupted_at is not None
+        )
+
+    def next_checkpoint(self, i: int) -> int:
+        """Return the next node after i whose state must be recorded."""
+        options = self._options
+        if options.on_step is not None:
+            return i + 1
+        unseen = self._path is None and options.on_output is None and options.on_progress is None
+        kept = self._last if unseen else (i // self._substeps + 1) * self._substeps
+        due = self._last if self._freezing is not None else self._due
+        return min(kept, due, self._last)
+
+    def record(self, i: int, x: State) -> None:
+        """Enter the state at nodes[i]."""
+        options, reached = self._options, i % self._substeps == 0
+        before, self.x, self.reached = self.x, x, i
+        if self._containment is not None and self._path is not None and reached:
+            self._counted.append(_counts(self._containment))
+        if options.on_step is not None:
+            options.on_step(i - 1, before, x)
+        if self._path is not None and reached:
+            self._path.append(x)
+        if self.interrupted():
+            self.interrupted_at = float(self._nodes[i])
+        ends = (reached and options.on_output is not None) or self.stopped
+        if (ends or i >= self._due) and self._freezing is None and self._failed(i, x, now=ends):
+            self._lost = rows_nonfinite(x)
+            return
+        if reached and options.on_output is not None:
+            options.on_output(i // self._substeps, x)
+        if reached and options.on_progress is not None:
+            options.on_progress()
+
+    def fail(self, failure: Failure | None) -> None:
+        """Enter that the solver could not go on: why, or for a Ctrl-C if there is no failure."""
+        if failure is None:
+            self.interrupted_at = float(self._nodes[self.reached])
+        else:
+            self._lost, self._why, self.failed_at = failure.rows, failure.why, failure.t
+
+    def give_up(self, rows: Tensor) -> None:
+        """Enter trajectories that the solver goes on without."""
+        self._lost = rows
+
+    def _failed(self, i: int, x: State, *, now: bool) -> bool:
+        """Return whether trajectories are lost at nodes[i]; a GPU is asked when it must be."""
+        self._due = i + min(i, _CHECK_EVERY)
+        if x.is_cuda and not now:
+            # to read the sum would make the host wait for every step that it has sent off
+            self._sums.append((i, x.sum()))
+            return False
+        if _all_finite(x):  # what was lost on the way is so still
+            self.finite, self._checked = x, i
+            return False
+        early = [at for at, total in self._sums if not math.isfinite(float(total))]
+        found = min([*early, i])
+        self.failed_at = float(self._nodes[found])
+        self.suspect_steps = range(self._checked, found + 1)
+        return True
+
+    def solution(self, nfe: int) -> Solution:
+        """The block as far as it went."""
+        states = self.x[None] if self._path is None else torch.stack(self._path)
+        lost = self._lost if self._freezing is None else self._lost | self._freezing.lost
+        counted = [_counts(self._containment)] if self._path is None else self._counted
+        absorbed = [a & ~lost for a, _ in counted if a is not None]
+        windings = [w for _, w in counted if w is not None]
+        return Solution(
+            states,
+            nfe,
+            lost,
+            self.failed_at,
+            self._why,
+            interrupted_at=self.interrupted_at,
+            absorbed=torch.stack(absorbed) if absorbed else None,
+            windings=torch.stack(windings) if windings else None,
+        )
+
+
+def _counts(containment: Containment | None) -> tuple[Tensor | None, Tensor | None]:
+    """Who is absorbed, and how often each coordinate went around."""
+    return (None, None) if containment is None else (containment.absorbed, containment.windings)
+
+
+def _all_finite(x: State) -> bool:
+    """Whether every number is finite: by the sum, and one by one where the sum is suspicious."""
+    with torch.no_grad():
+        return math.isfinite(float(x.sum())) or bool(torch.isfinite(x).all())

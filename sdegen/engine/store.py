@@ -1,0 +1,474 @@
+"""The store of a run: states and partial results on disk, block by block, to be gone on with.
+
+    run.zarr/                a Zarr group, format 3; xarray.open_zarr opens it
+        states               (time, trajectory, coordinate), one chunk for each block
+        time                 (time)
+        nonfinite            (trajectory), which trajectories were lost
+        progress/records     (block, byte), what observables gathered in a block
+
+The attributes of the group describe the run. A chunk is written to a temporary file, synced and
+renamed, so that it is whole or not there, and the record of a block comes last: a block that has
+one is done. So after a kill, Ctrl-C or a full disk all that is done is there, and what is missing
+is known. A chunk carries a CRC that Zarr checks when it is read, a record its sha256 too; a block
+whose record does not fit is computed again.
+
+Two processes that write the same block write the same bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+import platform
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sdegen.core.noise import Rng, seed_of
+from sdegen.engine.description import first_difference, from_format_1, in_words
+from sdegen.storage import write_whole
+
+if TYPE_CHECKING:
+    import xarray
+
+__all__ = [
+    "Layout",
+    "RunStore",
+    "open_dataset",
+    "refuse_existing",
+    "seed_of_run",
+    "store_path",
+    "versions",
+]
+
+FORMAT = 2
+_KEY = "sdegen"
+_SAME_BITS = {"0.1.0"}  # versions of sdegen whose runs this one continues to the same bits
+_DIGEST = 32
+_MEMBERS = ("states", "nonfinite", "time")
+
+
+def versions() -> dict[str, str]:
+    """What the bits of a run depend on besides its description."""
+    python = ".".join(platform.python_version_tuple()[:2])
+    # sums and normals are another with vectors of another length
+    cpu = {"machine": platform.machine(), "cpu": torch.backends.cpu.get_cpu_capability()}
+    packages = {name: version(name) for name in ("sdegen", "torch", "numpy")}
+    return {"python": python} | packages | cpu
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The shape of what is stored.
+
+    Attributes:
+        times: Times that are stored, shape (T,), float64.
+        trajectories: How many.
+        rows: Trajectories of a block.
+        event: Shape of one state.
+        dtype: float32 or float64.
+        record: Bytes of a block's record, less its sha256.
+    """
+
+    times: Tensor
+    trajectories: int
+    rows: int
+    event: tuple[int, ...]
+    dtype: torch.dtype
+    record: int
+
+    @property
+    def blocks(self) -> int:
+        """How many."""
+        return -(-self.trajectories // self.rows)
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of a full block."""
+        numbers = len(self.times) * self.rows
+        for size in self.event:
+            numbers *= size
+        return numbers * self.dtype.itemsize + self.record + _DIGEST
+
+
+class RunStore:
+    """A store that is open for writing.
+
+    Args:
+        path: Its folder, which is there.
+        layout: Shape of what is stored.
+    """
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        zarr = _zarr()
+        self.path, self._layout = path, layout
+        group = zarr.open_group(_whole_files(path), mode="r+", use_consolidated=False)
+        self._states, self._lost = group["states"], group["nonfinite"]
+        self._records = group["progress/records"]
+
+    @classmethod
+    def made(cls, path: Path, about: dict[str, Any], layout: Layout) -> RunStore:
+        """Makes a store, whole or not at all.
+
+        Args:
+            path: Its folder, which must not be there.
+            about: Description of the run.
+            layout: Shape of what will be stored.
+
+        Raises:
+            OSError: If there is no room, or no right to write; with what is needed.
+        """
+        fewer = "fewer trajectories"
+        if len(layout.times) > 1:
+            fewer = f"fewer times (keep_path=False keeps the last), or {fewer}"
+        _check_room(path, layout.blocks * layout.block_bytes, f"keep {fewer}")
+        with _explained(path, lambda: layout.blocks * layout.block_bytes):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+            try:
+                mask = os.umask(0)
+                os.umask(mask)
+                made.chmod(0o777 & ~mask)
+                _lay_out(made, about, layout)
+                made.rename(path)
+            finally:
+                shutil.rmtree(made, ignore_errors=True)
+        return cls(path, layout)
+
+    @classmethod
+    def found(cls, path: Path, about: dict[str, Any], layout: Layout) -> RunStore:
+        """Opens the store of the same run.
+
+        Args:
+            path: Its folder.
+            about: Description of the run that wants to go on.
+            layout: Shape of what it stores.
+
+        Raises:
+            ValueError: If it is no store of ours, or that of another run; with the difference.
+            OSError: If there is no room for what is missing, or no right to write.
+        """
+        there = description_of(path)
+        before, now = there["versions"]["sdegen"], about["versions"]["sdegen"]
+        if before in _SAME_BITS:
+            there["versions"] |= {"sdegen": now}
+        for part in ("run", "versions"):
+            gap = first_difference(there.get(part), about[part])
+            if gap is None:
+                continue
+            where, told = gap[0], in_words(*gap)
+            if part == "versions":
+                hint = (
+                    "go on with the versions and the kind of processor that it was begun with, or "
+                    "begin another store"
+                )
+            elif before != now:
+                hint = f"go on with sdegen {before}, which began it, or begin another store"
+                told = f"this is sdegen {now}, and {told}"
+            else:
+                hint = "take another store, or the arguments of that run"
+                if where[0] == "times":
+                    told = _times_apart(path, there["run"], about["run"], layout.times)
+                elif _keeps_count(there["run"], where):
+                    hint += "; if they are those, what counts its calls must be made anew"
+            raise ValueError(f"{path} holds another run: {told}; {hint}.")
+        store = cls(path, layout)
+        missing = layout.blocks - len(store.done())
+        if missing and not os.access(path / "states", os.W_OK):
+            raise PermissionError(
+                errno.EACCES, "the store cannot be written to, and the run is not done", str(path)
+            )
+        if missing:
+            for left in path.rglob(".*.tmp"):  # of a write that was killed
+                left.unlink(missing_ok=True)
+        # with fewer times or trajectories it would be another run, which this store refuses
+        _check_room(path, missing * layout.block_bytes, "make room, and resume it then")
+        return store
+
+    def done(self) -> set[int]:
+        """Blocks whose record is there."""
+        folder = self.path / "progress" / "records" / "c"
+        with suppress(FileNotFoundError):
+            return {
+                int(entry.name)
+                for entry in folder.iterdir()
+                if entry.name.isdigit() and (entry / "0").is_file()
+            }
+        return set()
+
+    def write(self, b: int, states: Tensor, nonfinite: Tensor, record: bytes) -> None:
+        """Writes a block; its record last.
+
+        Args:
+            b: Number of the block.
+            states: Shape (T, rows, *event).
+            nonfinite: Shape (rows,).
+            record: What observables gathered.
+
+        Raises:
+            OSError: If the disk is full; with what is needed.
+        """
+        where = slice(b * self._layout.rows, b * self._layout.rows + states.shape[1])
+        sealed = torch.frombuffer(
+            bytearray(record + hashlib.sha256(record).digest()), dtype=torch.uint8
+        )
+        with _explained(self.path, self._missing_bytes):
+            self._states[:, where] = states.cpu().numpy()
+            self._lost[where] = nonfinite.cpu().numpy()
+            self._records[b] = sealed.numpy()
+
+    def _missing_bytes(self) -> int:
+        return (self._layout.blocks - len(self.done())) * self._layout.block_bytes
+
+    def record(self, b: int) -> bytes | None:
+        """The record of a block, or None if it is damaged."""
+        try:
+            sealed = bytes(self._records[b].tobytes())
+        except (ValueError, RuntimeError):  # what Zarr says of a CRC that does not fit
+            return None
+        record, digest = sealed[:-_DIGEST], sealed[-_DIGEST:]
+        return record if hashlib.sha256(record).digest() == digest else None
+
+
+def store_path(store: str | os.PathLike[str] | None) -> Path | None:
+    """The folder that `store=` names, or None.
+
+    Raises:
+        TypeError: If it is no path.
+    """
+    if store is None:
+        return None
+    if not isinstance(store, str | os.PathLike):
+        raise TypeError(
+            f'store must be the path of a folder, such as "run.zarr", but is {store!r}.'
+        )
+    return Path(store)
+
+
+def seed_of_run(rng: Rng, path: Path | None, *, resume: bool) -> int:
+    """The seed that is asked for, or that of the store that is gone on with."""
+    if rng is None and resume and path is not None and path.exists():
+        return int(description_of(path)["run"]["seed"])
+    return seed_of(rng)
+
+
+def refuse_existing(path: Path) -> None:
+    """Refuses to begin a run where something is: a store, to be gone on with, or another thing.
+
+    Raises:
+        ValueError: Always, with what is there.
+    """
+    description_of(path)
+    raise ValueError(f"{path} exists; pass resume=True to go on with it, or another store.")
+
+
+def description_of(path: Path) -> dict[str, Any]:
+    """The description of the run in a store.
+
+    Raises:
+        ValueError: If it is no store of ours, or of a newer format.
+    """
+    try:
+        attributes = dict(_zarr().open_group(path, mode="r", use_consolidated=False).attrs)
+        about = attributes[_KEY]
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path} is there, but is no store of a run ({type(error).__name__}); take another "
+            "name."
+        ) from error
+    if about["format"] > FORMAT:
+        raise ValueError(
+            f"{path} has format {about['format']}, and this version reads up to {FORMAT}; install "
+            "a newer sdegen."
+        )
+    about = dict(about)
+    if about["format"] == 1:
+        about["run"] = from_format_1(about["run"])
+    return about
+
+
+def open_dataset(path: Path) -> xarray.Dataset:
+    """The store as an `xarray.Dataset` with named dimensions; nothing is read until it is used."""
+    try:
+        import xarray
+    except ImportError as error:
+        raise ImportError("opening a store needs xarray: pip install 'sdegen[io]'.") from error
+    dataset: xarray.Dataset = xarray.open_zarr(path, consolidated=False, chunks=None)
+    return dataset
+
+
+def _keeps_count(run: Any, where: tuple[str, ...]) -> bool:  # noqa: ANN401, JSON
+    """Whether what differs is what an object of the user's own class holds, and may change."""
+    for key in where[:-1]:
+        run = run[key]
+    return where[0] in ("sde", "x0") and "members" in run and where[-1] != "members"
+
+
+def _times_apart(path: Path, there: dict[str, Any], here: dict[str, Any], kept: Tensor) -> str:
+    """How the times of two runs differ: their ends, their number, or one in between.
+
+    Args:
+        path: The store of the one.
+        there: Its description.
+        here: That of the other.
+        kept: The times that the other would store.
+    """
+    stored = torch.full((1,), float("nan"), dtype=torch.float64)
+    with suppress(KeyError, ValueError, RuntimeError):  # a damaged array tells nothing
+        group = _zarr().open_group(path, mode="r", use_consolidated=False)
+        stored = torch.from_numpy(group["time"][:])
+    gaps = []
+    counts = there["times"]["count"], here["times"]["count"]
+    if there["keep_path"] and here["keep_path"] and stored[0] != kept[0]:
+        gaps.append(f"begin at {stored[0]:.6g} there and {kept[0]:.6g} here")
+    if stored[-1] != kept[-1]:
+        gaps.append(f"end at {stored[-1]:.6g} there and {kept[-1]:.6g} here")
+    if counts[0] != counts[1]:
+        gaps.append(f"are {counts[0]} there and {counts[1]} here")
+    if not gaps and stored.shape == kept.shape and bool((stored != kept).any()):
+        k = int((stored != kept).nonzero()[0])
+        return f"times[{k}] is {stored[k]:.6g} there and {kept[k]:.6g} here"
+    return f"times {', '.join(gaps) or 'between the first and the last are others'}"
+
+
+def _lay_out(path: Path, about: dict[str, Any], layout: Layout) -> None:
+    """Writes the metadata, and the times."""
+    zarr = _zarr()
+    files = _whole_files(path)
+    attributes = {_KEY: {"format": FORMAT} | about}
+    group = zarr.create_group(files, attributes=attributes)
+    plain: dict[str, Any] = {"compressors": zarr.codecs.Crc32cCodec(), "filters": None}
+    axes = (
+        ("coordinate",)
+        if len(layout.event) == 1
+        else tuple(f"axis_{i}" for i in range(len(layout.event)))
+    )
+    n, t = layout.trajectories, len(layout.times)
+    rows = min(layout.rows, n)
+    dtype = "float32" if layout.dtype == torch.float32 else "float64"
+    group.create_array(
+        "states",
+        shape=(t, n, *layout.event),
+        chunks=(t, rows, *layout.event),
+        dtype=dtype,
+        fill_value=float("nan"),
+        dimension_names=("time", "trajectory", *axes),
+        **plain,
+    )
+    group.create_array(
+        "nonfinite",
+        shape=(n,),
+        chunks=(rows,),
+        dtype="bool",
+        fill_value=False,
+        dimension_names=("trajectory",),
+        **plain,
+    )
+    time = group.create_array(
+        "time", shape=(t,), chunks=(t,), dtype="float64", dimension_names=("time",), **plain
+    )
+    time[:] = layout.times.numpy()
+    size = layout.record + _DIGEST
+    group.create_group("progress").create_array(
+        "records",
+        shape=(layout.blocks, size),
+        chunks=(1, size),
+        dtype="uint8",
+        dimension_names=("block", "byte"),
+        **plain,
+    )
+    with warnings.catch_warnings():  # not in the format's text yet, but what xarray looks for
+        warnings.simplefilter("ignore")
+        zarr.consolidate_metadata(files)
+
+
+def _zarr() -> Any:  # noqa: ANN401, a module that may be missing
+    try:
+        import zarr
+        import zarr.codecs
+        import zarr.storage
+    except ImportError as error:
+        raise ImportError("store= needs zarr: pip install 'sdegen[io]'.") from error
+    return zarr
+
+
+def _whole_files(path: Path) -> Any:  # noqa: ANN401, a class of a package that may be missing
+    """A folder of Zarr's in which every file is whole or not there, also after a power cut."""
+
+    class WholeFiles(_zarr().storage.LocalStore):  # type: ignore[misc]
+        async def set(self, key: str, value: Any) -> None:  # noqa: ANN401, a buffer of Zarr's
+            await asyncio.to_thread(self._write, key, value)
+
+        def set_sync(self, key: str, value: Any) -> None:  # noqa: ANN401
+            self._write(key, value)
+
+        def _write(self, key: str, value: Any) -> None:  # noqa: ANN401
+            file = self.root / key
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(file, value.to_bytes())
+
+    return WholeFiles(path)
+
+
+def _check_room(path: Path, need: int, instead: str) -> None:
+    """Refuses a run for which the disk is too small, before it begins.
+
+    Args:
+        path: Folder of the store.
+        need: Bytes.
+        instead: What to do.
+
+    Raises:
+        OSError: With what is needed and what is free.
+    """
+    folder = path
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise OSError(
+            errno.ENOSPC,
+            f"the store needs {_size(need)}, but {_size(free)} are free on this disk; {instead}",
+            str(path),
+        )
+
+
+@contextmanager
+def _explained(path: Path, need: Callable[[], int]) -> Iterator[None]:
+    """Says of a disk that is full or read-only what the run needs, and that it can go on."""
+    try:
+        yield
+    except OSError as error:
+        if str(path) in str(error.strerror or ""):
+            raise
+        raise OSError(
+            error.errno,
+            f"{error.strerror}. The run needs {_size(need())} more; what is done stays where it "
+            "is, and resume=True goes on",
+            str(path),
+        ) from error
+
+
+def _size(count: int) -> str:
+    """Bytes in words.
+
+    >>> _size(26_214_400)
+    '25 MiB'
+    """
+    value = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.3g} {unit}"
+        value /= 1024
+    return f"{value:.3g} GiB"

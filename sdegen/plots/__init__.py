@@ -1,0 +1,52 @@
+"""Plots: results as figures, to save.
+
+Nothing is computed here and nothing is shown: a function takes results and returns a `Figure`.
+Units are the reduced ones of the SDE. `samples` draws trajectories, samples, images, losses and
+curves, `density` densities in time, `fokker_planck` what else a Fokker–Planck solver finds,
+`verification` certificates and error budgets; all have the look of `style`.
+
+Trajectories that were lost are left out of every picture, and their number is written on it.
+"""
+
+from sdegen.plots.density import (
+    density_and_particles,
+    density_gif,
+    density_heatmap,
+    density_ridge,
+    relaxation_gif,
+)
+from sdegen.plots.fokker_planck import current, first_passage, plane, spectrum, stationary
+from sdegen.plots.samples import (
+    convergence,
+    denoising_strip,
+    histogram,
+    image_sheet,
+    loss_curve,
+    pareto,
+    paths,
+    samples_2d,
+)
+from sdegen.plots.verification import certificate, error_budget
+
+__all__ = [
+    "certificate",
+    "convergence",
+    "current",
+    "denoising_strip",
+    "density_and_particles",
+    "density_gif",
+    "density_heatmap",
+    "density_ridge",
+    "error_budget",
+    "first_passage",
+    "histogram",
+    "image_sheet",
+    "loss_curve",
+    "pareto",
+    "paths",
+    "plane",
+    "relaxation_gif",
+    "samples_2d",
+    "spectrum",
+    "stationary",
+]

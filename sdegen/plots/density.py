@@ -1,0 +1,345 @@
+"""Pictures of densities over time, alone and with the particles that they are the law of.
+
+As in `plots`, nothing is computed here and nothing is shown: a function takes results and returns
+a `Figure`, or writes a film.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.figure import Figure
+from PIL import Image
+
+from sdegen.core.checks import check_count
+from sdegen.core.requests import check_kind
+from sdegen.core.trajectory import Trajectory
+from sdegen.fokker_planck.density import DensityPath
+from sdegen.plots.style import (
+    _BLUE,
+    _GREY,
+    _INK,
+    _Array,
+    _bars,
+    _heights,
+    _histogram,
+    _legend_below,
+    _line_of,
+    _lost,
+    _numbers,
+    _panels,
+    _title,
+)
+from sdegen.storage import write_whole
+
+__all__ = [
+    "density_and_particles",
+    "density_gif",
+    "density_heatmap",
+    "density_ridge",
+    "relaxation_gif",
+]
+
+# from paper to ink through blue: where there is no density there is no colour
+_SHADES = ["#FFFFFF", "#CFE3F2", "#6FAFDA", _BLUE, "#00263D"]
+_DENSITY = LinearSegmentedColormap.from_list("density", _SHADES)
+_EARLY = np.linspace(0, 1, 4) ** 2
+_FRAMES = 90  # of a film, at most
+_ABOVE = 3.0  # times the median peak: what is higher is cut, and its height is said
+_OVERLAP = 2.2  # heights of a ridge that the highest of them takes
+
+
+def density_and_particles(
+    density: DensityPath, path: Trajectory, times: Sequence[float] | None = None
+) -> Figure:
+    """Draw the Fokker-Planck density over time, and particles under it at some times.
+
+    Args:
+        density: p(x, t), at times that contain those of the panels.
+        path: Trajectories of the same SDE, shape (T, n, 1).
+        times: Times of the panels, at most 6; None takes four, denser at the start.
+
+    Returns:
+        The figure: the density as colour above, a panel for each time below.
+
+    Raises:
+        ValueError: If states are not one-dimensional, a time is not among those of both, or there
+            are more than six.
+    """
+    check_kind("density", density, DensityPath, "what FokkerPlanck(sde, grid).solve returns")
+    check_kind("path", path, Trajectory, "what simulate(sde, x0, times) returns")
+    x, particles = _numbers(density.x), _line_of(path)
+    pairs = _common_times(density, path, times)
+    if times is None:
+        # quadratic in time: a relaxation is quick at first
+        pairs = [pairs[k] for k in np.unique(((len(pairs) - 1) * _EARLY).round().astype(int))]
+    if len(pairs) > 6:
+        raise ValueError(f"there is room for at most 6 times, but got {len(pairs)}.")
+    letters = "ABCDEF"[: len(pairs)]
+    figure, axes = _panels(f"{'T' * len(pairs)};{letters}", 9.0, 5.8)
+    _heatmap(figure, axes["T"], density)
+    _title(axes["T"], "Fokker–Planck density of the SDE" + _lost(path))
+    histograms = [_histogram(particles[j], x) for _, j in pairs]
+    curves = [_heights(density.p[k]) for k, _ in pairs]
+    tops = zip(curves, (height for height, _ in histograms), strict=True)
+    ceiling = 1.08 * _ceiling([max(float(p.max()), float(h.max())) for p, h in tops])
+    for letter, (k, _), (height, edges), p in zip(letters, pairs, histograms, curves, strict=True):
+        panel, t = axes[letter], float(density.times[k])
+        _bars(panel, height, edges, particles.shape[1])
+        panel.plot(x, p, color=_BLUE, lw=1.6, label="Fokker–Planck")
+        panel.set(xlim=(x[0], x[-1]), ylim=(0, ceiling), xlabel="position x")
+        panel.tick_params(left=letter == "A", labelleft=letter == "A")
+        peak = max(float(p.max()), float(height.max()))
+        _title(panel, f"t = {t:.3g}" + (f", up to {peak:.3g}" if peak > ceiling else ""))
+        axes["T"].axvline(t, color=_INK, lw=0.8, ls=(0, (4, 3)))
+    axes["A"].set_ylabel("density p(x, t)")
+    _legend_below(figure, axes["A"])
+    return figure
+
+
+def density_heatmap(density: DensityPath) -> Figure:
+    """Draw p(x, t) as colour over time and position.
+
+    Args:
+        density: The density at two times or more.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If there are fewer than two times.
+    """
+    check_kind("density", density, DensityPath, "a DensityPath, as FokkerPlanck.solve returns it")
+    figure, axes = _panels("T", 7.0, 3.4)
+    _heatmap(figure, axes["T"], density)
+    return figure
+
+
+def density_ridge(density: DensityPath, *, count: int = 12) -> Figure:
+    """Draw p(x, t) as a ridge: a curve for each of some times, one behind the other.
+
+    Args:
+        density: The density at two times or more.
+        count: How many of its times, at most; evenly chosen, first and last among them.
+
+    Returns:
+        The figure. A curve stands on its time, and all have one scale.
+
+    Raises:
+        ValueError: If there are fewer than two times.
+    """
+    check_kind("density", density, DensityPath, "a DensityPath, as FokkerPlanck.solve returns it")
+    check_count("count", count)
+    x, p = _numbers(density.x), _rows(density)
+    shown = np.unique(np.linspace(0, len(p) - 1, min(len(p), count)).round().astype(int))
+    figure, axes = _panels("R", 6.4, 4.6)
+    panel = axes["R"]
+    scale = _OVERLAP / float(p[shown].max())
+    for row, k in reversed(list(enumerate(shown))):  # the earliest in front
+        colour = _DENSITY(0.35 + 0.55 * row / max(1, len(shown) - 1))
+        height, order = row + scale * p[k], 10.0 - 0.1 * row
+        panel.fill_between(x, row, height, color="white", alpha=0.85, lw=0, zorder=order)
+        panel.fill_between(x, row, height, color=colour, alpha=0.3, lw=0, zorder=order + 0.02)
+        panel.plot(x, height, color=colour, lw=1.4, zorder=order + 0.04)
+    panel.set_yticks(range(len(shown)), [f"{float(density.times[int(k)]):.3g}" for k in shown])
+    top = max(row + scale * float(p[k].max()) for row, k in enumerate(shown))
+    panel.set(xlim=(x[0], x[-1]), ylim=(-0.15, top + 0.2))
+    panel.set(xlabel="position x", ylabel="time t")
+    panel.tick_params(left=False)
+    panel.spines["left"].set_visible(False)
+    _title(panel, f"density p(x, t), highest {float(p[shown].max()):.3g}")
+    return figure
+
+
+def relaxation_gif(
+    density: DensityPath, path: Trajectory, file: str | Path, *, fps: int = 15
+) -> None:
+    """Write a film of the particles relaxing under the Fokker-Planck density.
+
+    Args:
+        density: p(x, t).
+        path: Trajectories of the same SDE, shape (T, n, 1).
+        file: Where the animated GIF goes; its folder must exist. It is written whole or not at
+            all.
+        fps: Frames in a second; there is one for each time that both have, at most 90.
+
+    Raises:
+        ValueError: If states are not one-dimensional, or no time is common to both.
+    """
+    check_kind("file", file, (str, Path), "the path of a file")
+    check_count("fps", fps)
+    check_kind("density", density, DensityPath, "a DensityPath, as FokkerPlanck.solve returns it")
+    check_kind("path", path, Trajectory, "a Trajectory, as simulate returns it")
+    x, particles = _numbers(density.x), _line_of(path)
+    pairs = _common_times(density, path, None)
+    shown = np.linspace(0, len(pairs) - 1, min(len(pairs), _FRAMES)).round().astype(int)
+    pairs = [pairs[k] for k in shown]  # first and last among them
+    histograms = [_histogram(particles[j], x) for _, j in pairs]
+    figure, axes = _panels("A", 6.0, 3.6)
+    panel = axes["A"]
+    bars = _bars(panel, *histograms[0], particles.shape[1])
+    (line,) = panel.plot(
+        x, _heights(density.p[pairs[0][0]]), color=_BLUE, lw=1.8, label="Fokker–Planck"
+    )
+    ceiling = 1.08 * max(
+        *(float(height.max()) for height, _ in histograms),
+        *(float(density.p[k].max()) for k, _ in pairs),
+    )
+    panel.set(xlim=(x[0], x[-1]), ylim=(0, ceiling), xlabel="position x", ylabel="density p(x, t)")
+    panel.legend(frameon=False, loc="upper right", fontsize=9)
+
+    def draw(frame: int) -> None:
+        k, _ = pairs[frame]
+        bars.set_data(*histograms[frame])
+        line.set_ydata(_heights(density.p[k]))
+        _title(panel, f"t = {float(density.times[k]):.2f}" + _lost(path))
+
+    _title(panel, _lost(path) or " ")
+    _film(figure, panel, (bars, line, panel.title), draw, len(pairs), file, fps)
+
+
+def density_gif(density: DensityPath, file: str | Path, *, fps: int = 15) -> None:
+    """Write a film of a density in time, with its start and its end behind it.
+
+    Args:
+        density: p(x, t) at two times or more.
+        file: Where the animated GIF goes; its folder must exist. It is written whole or not at
+            all.
+        fps: Frames in a second; there is one for each time, at most 90.
+
+    Raises:
+        ValueError: If there are fewer than two times.
+    """
+    check_kind("file", file, (str, Path), "the path of a file")
+    check_count("fps", fps)
+    check_kind("density", density, DensityPath, "a DensityPath, as FokkerPlanck.solve returns it")
+    x, p = _numbers(density.x), _rows(density)
+    shown = np.linspace(0, len(p) - 1, min(len(p), _FRAMES)).round().astype(int)
+    figure, axes = _panels("A", 6.0, 3.6)
+    panel = axes["A"]
+    for k, style, name in ((0, (0, (1, 2)), "start"), (-1, (0, (4, 3)), "end")):
+        t = float(density.times[k])
+        panel.plot(x, p[k], color=_GREY, lw=1.0, ls=style, label=f"{name}, t = {t:.3g}")
+    (line,) = panel.plot(x, p[0], color=_BLUE, lw=1.8)
+    panel.set(xlim=(x[0], x[-1]), ylim=(0, 1.08 * float(p[shown].max())))
+    panel.set(xlabel="position x", ylabel="density p(x, t)")
+    panel.legend(frameon=False, loc="upper right", fontsize=9)
+
+    def draw(frame: int) -> None:
+        line.set_ydata(p[shown[frame]])
+        _title(panel, f"t = {float(density.times[int(shown[frame])]):.2f}")
+
+    _title(panel, " ")
+    _film(figure, panel, (line, panel.title), draw, len(shown), file, fps)
+
+
+def _film(
+    figure: Figure,
+    panel: Axes,
+    moving: Sequence[Artist],
+    draw: Callable[[int], None],
+    count: int,
+    file: str | Path,
+    fps: int,
+) -> None:
+    """Write frames as an animated GIF; `draw` sets what moves in a frame."""
+    figure.set_dpi(110)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    figure.set_layout_engine("none")  # laid out once: axes that move between frames distract
+    # what moves is drawn anew on a still background: three times faster
+    for artist in moving:
+        artist.set_animated(True)
+    canvas.draw()
+    still = canvas.copy_from_bbox(figure.bbox)
+    pictures = []
+    for frame in range(count):
+        draw(frame)
+        canvas.restore_region(still)
+        for artist in moving:
+            panel.draw_artist(artist)
+        pictures.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    # one palette for the whole film, so that nothing flickers
+    strip = Image.fromarray(np.concatenate(pictures)).quantize(64, dither=Image.Dither.NONE)
+    # paper is the mean of what is nearly white, and should be white
+    strip.putpalette([255 if part > 250 else part for part in strip.getpalette() or []])
+    tall, wide, _ = pictures[0].shape
+    frames = [strip.crop((0, i * tall, wide, (i + 1) * tall)) for i in range(len(pictures))]
+    film = io.BytesIO()
+    pause = 1_500  # ms on the last frame before it starts again
+    durations = [round(1_000 / fps)] * (len(frames) - 1) + [pause]
+    frames[0].save(
+        film, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0
+    )
+    write_whole(file, film.getvalue())
+
+
+def _common_times(
+    density: DensityPath, path: Trajectory, times: Sequence[float] | None
+) -> list[tuple[int, int]]:
+    """Return indices (of the density, of the path) of the times that both have."""
+    a, b = _numbers(density.times), _numbers(path.times)
+    tolerance = 1e-6 * max(1.0, float(np.abs(a).max()))
+    nearest = [int(np.abs(b - t).argmin()) for t in a]
+    common = [(k, j) for k, j in enumerate(nearest) if abs(b[j] - a[k]) <= tolerance]
+    if not common:
+        raise ValueError(
+            f"density and path have no common time: the density's are {a[0]:g} … {a[-1]:g}, the "
+            f"path's {b[0]:g} … {b[-1]:g}; give the same times to FokkerPlanck.solve and simulate."
+        )
+    if times is None:
+        return common
+    chosen = []
+    for t in times:
+        k, j = min(common, key=lambda pair: abs(float(a[pair[0]]) - t))
+        if abs(a[k] - t) > tolerance:
+            raise ValueError(
+                f"time {t:g} is not among those of both density and path; the nearest is {a[k]:g}."
+            )
+        chosen.append((k, j))
+    return chosen
+
+
+def _ceiling(peaks: Sequence[float]) -> float:
+    """Return how high a scale of several times reaches, without a start at a point."""
+    most = _ABOVE * float(np.median(peaks))
+    return max(peak for peak in peaks if peak <= most)
+
+
+def _heatmap(figure: Figure, panel: Axes, density: DensityPath) -> None:
+    """Draw p(x, t) as colour."""
+    rows = _rows(density)
+    ceiling = _ceiling(rows.max(1).tolist())
+    image = panel.pcolormesh(
+        _numbers(density.times),
+        _numbers(density.x),
+        rows.T,
+        shading="gouraud",
+        cmap=_DENSITY,
+        # half of the colours for the lowest quarter: tails are seen
+        norm=PowerNorm(0.5, vmin=0, vmax=ceiling),
+        rasterized=True,
+    )
+    panel.set(xlabel="time t", ylabel="position x")
+    panel.grid(False)
+    cut = float(rows.max()) > ceiling
+    bar = figure.colorbar(image, ax=panel, pad=0.01, aspect=14, extend="max" if cut else "neither")
+    bar.set_label("density p(x, t)", size=9.5)
+    bar.ax.tick_params(labelsize=8.5)
+    bar.outline.set_visible(False)
+
+
+def _rows(density: DensityPath) -> _Array:
+    """Return p at all times; raises if there are fewer than two."""
+    if len(density.times) < 2:
+        raise ValueError(
+            f"a picture over time needs two times or more, but the density has "
+            f"{len(density.times)}."
+        )
+    return _heights(density.p)

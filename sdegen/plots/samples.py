@@ -1,0 +1,348 @@
+"""Trajectories, samples, images, losses and curves as figures."""
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from sdegen.core.checks import check_count
+from sdegen.core.requests import as_number, as_numbers, as_state, check_kind
+from sdegen.core.shapes import State
+from sdegen.core.trajectory import Trajectory
+from sdegen.plots.style import (
+    _BLUE,
+    _CYCLE,
+    _GREY,
+    _INK,
+    _MARKERS,
+    _ORANGE,
+    _Array,
+    _lost,
+    _numbers,
+    _panels,
+    _plain_log,
+    _title,
+)
+from sdegen.score.training import TrainResult
+
+__all__ = [
+    "convergence",
+    "denoising_strip",
+    "histogram",
+    "image_sheet",
+    "loss_curve",
+    "pareto",
+    "paths",
+    "samples_2d",
+]
+
+_Curve = Sequence[tuple[float, float]]
+
+_BINS = 60  # of a histogram, at most
+_DOTS = 4_000  # of a scatter, at most
+
+
+def paths(path: Trajectory, *, count: int = 40) -> Figure:
+    """Draw trajectories: x against t on a line, the tracks themselves in the plane.
+
+    Args:
+        path: Trajectories, shape (T, n, 1) or (T, n, 2).
+        count: How many to draw, the first ones.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If states have more than two coordinates.
+    """
+    check_kind("path", path, Trajectory, "a Trajectory, as simulate returns it")
+    check_count("count", count)
+    kept = _numbers(path.finite)[:, :count]
+    if kept.shape[2:] not in {(1,), (2,)}:
+        raise ValueError(
+            f"paths draws states with one or two coordinates, but these have shape "
+            f"{kept.shape[2:]}; pick two of them."
+        )
+    figure, axes = _panels("P", *((7.0, 3.4) if kept.shape[2] == 1 else (5.0, 5.0)))
+    panel = axes["P"]
+    # the first on top of the others, so that one life can be followed
+    for i in reversed(range(kept.shape[1])):
+        colour, width, alpha = ("#D55E00", 1.3, 1.0) if i == 0 else (_BLUE, 0.6, 0.4)
+        if kept.shape[2] == 1:
+            panel.plot(_numbers(path.times), kept[:, i, 0], lw=width, alpha=alpha, color=colour)
+        else:
+            panel.plot(*kept[:, i].T, lw=width, alpha=alpha, color=colour)
+            panel.plot(*kept[-1, i], "o", ms=3, color=colour)
+    if kept.shape[2] == 1:
+        panel.set(xlabel="time t", ylabel="position x")
+        panel.margins(x=0)
+    else:
+        panel.set(xlabel="position x₁", ylabel="position x₂", aspect="equal")
+    some = f"{kept.shape[1]} of {len(path.nonfinite):,} trajectories, one of them in orange"
+    _title(panel, some + _lost(path))
+    return figure
+
+
+def samples_2d(samples: Mapping[str, State], data: State) -> Figure:
+    """Draw planar samples beside the data, one panel each, all with the limits of the data.
+
+    Args:
+        samples: Samples by the name of the sampler, shape (n, 2).
+        data: The data, shape (m, 2).
+
+    Returns:
+        The figure.
+    """
+    check_kind("samples", samples, Mapping, "a mapping of names to samples")
+    data = as_state("data", data)
+    if data.ndim != 2:
+        raise ValueError(f"data must have shape (n, 2), but have {tuple(data.shape)}.")
+    panels = {"data": data, **samples}
+    columns = min(4, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    letters = [chr(ord("A") + i) if i < len(panels) else "." for i in range(rows * columns)]
+    mosaic = ";".join("".join(letters[i * columns : (i + 1) * columns]) for i in range(rows))
+    # one row alone has no neighbour's margin for its title
+    figure, axes = _panels(mosaic, 2.5 * columns, 2.75 * rows + (0.35 if rows == 1 else 0.0))
+    reach = 1.25 * float(data.abs().max())
+    for i, (letter, (name, cloud)) in enumerate(zip(letters, panels.items(), strict=False)):
+        dots = _numbers(cloud)
+        finite = np.isfinite(dots).all(1)
+        lost = "" if finite.all() else f"\n{int((~finite).sum())} of {len(dots):,} lost"
+        panel, colour = axes[letter], _INK if i == 0 else _BLUE
+        panel.plot(
+            *dots[finite][:_DOTS].T, ".", ms=1.6, alpha=0.5, color=colour, mew=0, rasterized=True
+        )
+        panel.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+        _title(panel, textwrap.fill(name, 28) + lost)
+        first, last = i % columns == 0, i + columns >= len(panels)
+        panel.tick_params(left=first, labelleft=first, bottom=last, labelbottom=last)
+        panel.set(xlabel="x₁" if last else "", ylabel="x₂" if first else "")
+    return figure
+
+
+def image_sheet(images: Mapping[str, State], *, rows: int = 8, columns: int = 8) -> Figure:
+    """Draw sheets of images side by side, ink dark on white.
+
+    Args:
+        images: Images by the title of their sheet, shape (n, 1, height, width), in [−1, 1].
+        rows: Rows of a sheet.
+        columns: Columns of a sheet.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If images have another shape.
+    """
+    check_kind("images", images, Mapping, "a mapping of names to images")
+    check_count("rows", rows)
+    check_count("columns", columns)
+    letters = "ABCDEF"[: len(images)]
+    size = 3.4
+    figure, axes = _panels(letters, size * len(images), size * rows / columns + 0.35, gap=0.05)
+    for letter, (title, sheet) in zip(letters, images.items(), strict=True):
+        tiles = _images(sheet)[: rows * columns]
+        _tiles(axes[letter], tiles, rows, columns)
+        _title(axes[letter], title)
+    return figure
+
+
+def denoising_strip(path: Trajectory, *, rows: int = 6, columns: int = 10) -> Figure:
+    """Draw noise becoming images: a row is one trajectory, a column one time.
+
+    Args:
+        path: A run of reverse dynamics that kept its path, shape (T, n, 1, height, width).
+        rows: How many trajectories, the first ones.
+        columns: How many of the times, denser towards the last, where noise becomes an image.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If states are not images, or the path was not kept.
+    """
+    check_kind("path", path, Trajectory, "a Trajectory, as simulate returns it")
+    check_count("rows", rows)
+    check_count("columns", columns)
+    if len(path.times) < 2:
+        raise ValueError(
+            "denoising_strip needs the path, but it has one time; simulate with keep_path=True."
+        )
+    columns = min(columns, len(path.times))
+    left = np.linspace(1, 0, columns) ** 2
+    which = ((len(path.times) - 1) * (1 - left)).round().astype(int)
+    chosen = path.finite[which.tolist()][:, :rows].transpose(0, 1).flatten(0, 1)
+    rows = len(chosen) // columns
+    figure, axes = _panels("S", 0.85 * columns, 0.85 * rows + 0.45)
+    tiles = _images(chosen)
+    _tiles(axes["S"], tiles, rows, columns)
+    pitch = tiles.shape[2] + 1
+    ticks = pitch * np.arange(columns) + tiles.shape[2] / 2 - 0.5
+    axes["S"].set_xticks(ticks, [f"{float(path.times[int(k)]):.2g}" for k in which])
+    axes["S"].xaxis.tick_top()
+    axes["S"].tick_params(length=0)
+    axes["S"].xaxis.set_label_position("top")
+    axes["S"].set_xlabel("time t, from noise to data" + _lost(path))
+    return figure
+
+
+def pareto(curves: Mapping[str, _Curve], *, floor: float | None = None, quantity: str) -> Figure:
+    """Draw the cost of a sample against its error, one line for each route.
+
+    Args:
+        curves: (evaluations, distance) pairs by the name of the route.
+        floor: Distance of exact samples, or None.
+        quantity: What the distance is, for the axis.
+
+    Returns:
+        The figure, with both axes logarithmic.
+    """
+    floor = None if floor is None else as_number("floor", floor)
+    check_kind("curves", curves, Mapping, "a mapping of names to (x, y)")
+    figure, axes = _panels("P", 7.6, 4.0)
+    panel = axes["P"]
+    _log_log(panel, curves)
+    if floor is not None:
+        panel.axhline(floor, color=_INK, lw=1.2, ls=(0, (5, 3)), label="floor: exact samples")
+        panel.set_ylim(bottom=min(panel.get_ylim()[0], 0.85 * floor))
+    panel.set(xlabel="score evaluations per sample (nfe)", ylabel=quantity)
+    _plain_log(panel.xaxis)
+    _plain_log(panel.yaxis)
+    figure.legend(loc="outside right center", frameon=False, fontsize=9)
+    return figure
+
+
+def convergence(
+    curves: Mapping[str, _Curve],
+    *,
+    slope: float,
+    across: str = "number of steps N",
+    quantity: str = "error",
+) -> Figure:
+    """Draw errors against the number of steps, and a line with the slope they should have.
+
+    Args:
+        curves: (steps, error) pairs by name.
+        slope: Slope of the line of reference, −1 for first order in 1/N.
+        across: What the horizontal axis is.
+        quantity: What the error is.
+
+    Returns:
+        The figure, with both axes logarithmic.
+    """
+    slope = as_number("slope", slope)
+    check_kind("curves", curves, Mapping, "a mapping of names to (x, y)")
+    figure, axes = _panels("P", 7.6, 4.0)
+    panel = axes["P"]
+    _log_log(panel, curves)
+    points = np.array([point for curve in curves.values() for point in curve], dtype=float)
+    ends = np.array([points[:, 0].min(), points[:, 0].max()])
+    # just below all curves: the line is there to be compared with, not to cross them
+    height = 0.6 * float((points[:, 1] / points[:, 0] ** slope).min())
+    text = f"slope {slope:g}".replace("-", "−")
+    panel.plot(ends, height * ends**slope, color=_GREY, lw=1.2, ls=(0, (5, 3)), label=text)
+    panel.set(xlabel=across, ylabel=quantity)
+    _plain_log(panel.xaxis)
+    _plain_log(panel.yaxis)
+    figure.legend(loc="outside right center", frameon=False, fontsize=9)
+    return figure
+
+
+def histogram(values: Tensor, *, quantity: str) -> Figure:
+    """Draw how often a number occurs, and where its mean is.
+
+    Args:
+        values: One number for each sample, shape (n,).
+        quantity: What the number is, with its unit, for the axis.
+
+    Returns:
+        The figure, a density of area 1.
+
+    Raises:
+        ValueError: If values are not one number each, or not all finite.
+    """
+    values = as_numbers("values", values)
+    if values.ndim != 1 or not bool(values.isfinite().all()):
+        raise ValueError(
+            f"a histogram needs finite values of shape (n,), but they have shape "
+            f"{tuple(values.shape)} and {int((~values.isfinite()).sum())} of them are not finite."
+        )
+    numbers = _numbers(values).astype(np.float64)
+    bins = min(_BINS, max(5, round(math.sqrt(len(numbers)))))
+    height, edges = np.histogram(numbers, bins, density=True)
+    figure, axes = _panels("H", 6.0, 3.4)
+    panel, mean = axes["H"], float(numbers.mean())
+    panel.stairs(height, edges, fill=True, color=_ORANGE, alpha=0.5)
+    panel.axvline(mean, color=_INK, lw=1.2, ls=(0, (4, 3)))
+    panel.set(xlabel=quantity, ylabel="density")
+    _title(panel, f"{len(numbers):,} samples, mean {mean:.4g}")
+    return figure
+
+
+def loss_curve(result: TrainResult) -> Figure:
+    """Draw the loss of each step, its running mean, and the validation loss.
+
+    Args:
+        result: What `train` returned.
+
+    Returns:
+        The figure.
+    """
+    check_kind("result", result, TrainResult, "a TrainResult, as train returns it")
+    losses = _numbers(result.losses)
+    window = max(1, len(losses) // 100)
+    mean = np.convolve(losses, np.full(window, 1 / window), "valid")
+    steps = np.arange(1, len(losses) + 1)
+    figure, axes = _panels("L", 7.0, 3.6)
+    panel = axes["L"]
+    panel.plot(steps, losses, color=_GREY, lw=0.5, alpha=0.35, label="one step")
+    panel.plot(steps[window - 1 :], mean, color=_BLUE, lw=1.5, label=f"mean of {window} steps")
+    if len(result.validation_losses):
+        looks, seen = _numbers(result.validation_steps), _numbers(result.validation_losses)
+        panel.plot(looks, seen, "o-", color="#D55E00", ms=3.5, lw=1.2, label="validation")
+    panel.axvline(result.kept_step, color=_INK, lw=1, ls=(0, (4, 3)), label="weights kept")
+    panel.set(xlabel="training step", ylabel="loss", yscale="log")
+    # the first steps are far above all others, and would flatten them
+    low, high = np.quantile(losses, [0.002, 0.99])
+    panel.set_ylim(0.9 * low, 1.15 * max(high, mean.max() if len(mean) < 3 else mean[1:].max()))
+    _plain_log(panel.yaxis)
+    panel.margins(x=0.01)
+    figure.legend(loc="outside right center", frameon=False, fontsize=9)
+    return figure
+
+
+def _log_log(panel: Axes, curves: Mapping[str, _Curve]) -> None:
+    """Draw one line with markers for each curve, on logarithmic axes with readable numbers."""
+    for i, (name, curve) in enumerate(curves.items()):
+        a, b = np.array(sorted(curve), dtype=float).T
+        marker = _MARKERS[i % len(_MARKERS)]
+        panel.plot(a, b, marker, ls="-", ms=5, lw=1.4, color=_CYCLE[i % len(_CYCLE)], label=name)
+    panel.set(xscale="log", yscale="log")
+
+
+def _images(states: Tensor) -> _Array:
+    """Return images as (n, height, width)."""
+    array = _numbers(states)
+    if array.ndim != 4 or array.shape[1] != 1:
+        raise ValueError(
+            f"images must have shape (n, 1, height, width), but have {array.shape}; reshape them."
+        )
+    return array[:, 0]
+
+
+def _tiles(panel: Axes, images: _Array, rows: int, columns: int) -> None:
+    """Return images as one picture, row by row, a white pixel apart."""
+    _, height, width = images.shape
+    sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
+    for i, image in enumerate(images):
+        top, left = (i // columns) * (height + 1), (i % columns) * (width + 1)
+        sheet[top : top + height, left : left + width] = image
+    panel.imshow(sheet, cmap="gray_r", vmin=-1, vmax=1, interpolation="nearest")
+    panel.set(xticks=[], yticks=[])
+    panel.grid(False)
+    panel.spines[:].set_visible(False)

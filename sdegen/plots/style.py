@@ -1,0 +1,121 @@
+"""The look of all figures: panels, colours, titles, histograms.
+
+Figures are made without pyplot: none stays behind in a global list, and no backend is chosen for
+the user. All have one look, set by `_panels` and the constants below: thin axes, colours that
+colour-blind readers can tell apart (Okabe and Ito 2008), axes labelled with symbol and unit.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.patches import StepPatch
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from torch import Tensor
+
+from sdegen.core.trajectory import Trajectory
+
+__all__: list[str] = []
+
+_Array = np.ndarray[Any, np.dtype[Any]]
+
+_BLUE, _ORANGE, _INK, _GREY = "#0072B2", "#E69F00", "#222222", "#8A8A8A"
+_CYCLE = (_BLUE, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
+_MARKERS = "os^DvPX"
+_DPI = 150
+_BINS = 60  # of a histogram, at most
+
+
+def _panels(
+    mosaic: str, width: float, height: float, *, gap: float = 0.02
+) -> tuple[Figure, dict[str, Axes]]:
+    """Return a figure with panels named by letters, all in one style; sizes in inches."""
+    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+    figure.set_layout_engine("constrained", wspace=gap, hspace=gap)
+    axes: dict[str, Axes] = figure.subplot_mosaic(mosaic)
+    for panel in axes.values():
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.spines[["left", "bottom"]].set_color(_GREY)
+        panel.tick_params(color=_GREY, labelsize=8.5)
+        panel.grid(color="#E6E6E6", lw=0.6)
+        panel.set_axisbelow(True)
+        panel.xaxis.label.set_fontsize(9.5)
+        panel.yaxis.label.set_fontsize(9.5)
+    return figure, axes
+
+
+def _title(panel: Axes, text: str) -> None:
+    """Set a title in the size of all others."""
+    panel.set_title(text, fontsize=9.5)
+
+
+def _numbers(values: Tensor) -> _Array:
+    """Return a tensor as an array, whatever its device."""
+    array: _Array = values.detach().cpu().numpy()
+    return array
+
+
+def _heights(p: Tensor) -> _Array:
+    """Return values of densities, ∞ cut to the largest that is finite."""
+    values = _numbers(p)
+    finite = np.isfinite(values)
+    if finite.all():
+        return values
+    return np.where(finite, values, values[finite].max(initial=0.0))
+
+
+def _lost(path: Trajectory) -> str:
+    """Return the words of a title on trajectories that are not in the picture."""
+    lost = int(path.nonfinite.sum())
+    return f" ({lost:,} of {len(path.nonfinite):,} trajectories lost)" if lost else ""
+
+
+def _line_of(path: Trajectory) -> _Array:
+    """Return the one-dimensional states of finite trajectories, shape (T, finite)."""
+    kept = _numbers(path.finite)
+    if kept.shape[2:] != (1,):
+        raise ValueError(
+            f"a density over x needs states of shape (T, n, 1), but these are {kept.shape}; "
+            "use plots.paths or plots.samples_2d."
+        )
+    return kept[:, :, 0]
+
+
+def _histogram(particles: _Array, x: _Array) -> tuple[_Array, _Array]:
+    """Return heights and edges of a density histogram whose bins are whole cells.
+
+    What is beyond the nodes or on the very ends, where absorbing walls keep it, has no bin, but
+    counts in the total.
+    """
+    edges = np.append(x[: -1 : max(1, math.ceil((len(x) - 1) / _BINS))], x[-1])
+    inside = particles[(particles > x[0]) & (particles < x[-1])]
+    counts, _ = np.histogram(inside, edges)
+    return counts / (len(particles) * np.diff(edges)), edges
+
+
+def _bars(panel: Axes, height: _Array, edges: _Array, count: int) -> StepPatch:
+    """Draw a histogram of `count` particles."""
+    return panel.stairs(
+        height, edges, fill=True, color=_ORANGE, alpha=0.5, label=f"{count:,} particles"
+    )
+
+
+def _legend_below(figure: Figure, panel: Axes) -> None:
+    """Put one legend for all panels under them."""
+    handles, labels = panel.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9
+    )
+
+
+def _plain_log(axis: Axis) -> None:
+    """Set ticks 1, 2, 5, 10 … in plain numbers on a logarithmic axis of a few decades."""
+    low, high = axis.get_view_interval()
+    if high > 3e3 * low:
+        return
+    axis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.set_minor_locator(NullLocator())

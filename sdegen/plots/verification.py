@@ -1,0 +1,148 @@
+"""Pictures of what a simulation or a sampler is worth, in the look of `plots`.
+
+As there, nothing is computed here and nothing is shown: a function takes results and returns a
+`Figure`.
+"""
+
+import textwrap
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from sdegen.core.requests import check_kind
+from sdegen.plots.style import (
+    _BLUE,
+    _CYCLE,
+    _GREY,
+    _INK,
+    _MARKERS,
+    _bars,
+    _histogram,
+    _numbers,
+    _panels,
+    _plain_log,
+    _title,
+)
+from sdegen.verification.budget import ErrorBudget
+from sdegen.verification.certificate import Certificate
+
+__all__ = ["certificate", "error_budget"]
+
+_PASSED, _FAILED = "#009E73", "#D55E00"
+_LEAST, _MOST = 1e-4, 1e4  # of a check's value over its threshold, as far as it is drawn
+_NAMED = 8  # numbers of steps that fit on an axis
+
+
+def certificate(result: Certificate) -> Figure:
+    """Draw a certificate: trajectories and their law at the last time, and every check.
+
+    Args:
+        result: What `certify` returned.
+
+    Returns:
+        The figure: densities on the left, each check's value over its threshold on the right, and
+        below them what is wrong.
+
+    Raises:
+        ValueError: If there is no law in it, as in that of a noising chain.
+    """
+    check_kind("result", result, Certificate, "a Certificate")
+    law, path = result.law, result.path
+    if law is None or path is None:
+        raise ValueError(
+            "there are no densities to draw in this certificate; print it, its checks are numbers."
+        )
+    judged = [check for check in result.checks if check.verdict != "not judged"]
+    height = max(3.6, 0.26 * len(judged) + 1.6)
+    figure, axes = _panels("LLCCC", 11.0, height)
+    panel, x = axes["L"], _numbers(law.x)
+    states = path.states[-1, ~path.nonfinite, 0]
+    heights, edges = _histogram(_numbers(states), x)
+    _bars(panel, heights, edges, len(states))
+    panel.plot(x, _numbers(law.p[-1]), color=_BLUE, lw=1.6, label="law of the chain")
+    if result.density is not None:
+        density = _numbers(result.density.p[-1])
+        panel.plot(x, density, color=_INK, lw=1.0, ls=(0, (4, 3)), label="Fokker–Planck")
+    panel.set(xlim=(x[0], x[-1]), xlabel="position x", ylabel="density p(x, t)")
+    _title(panel, f"t = {float(law.times[-1]):.3g}")
+    panel.legend(frameon=False, fontsize=8)
+
+    table = axes["C"]
+    ratios = [
+        check.value / check.threshold if check.threshold > 0 else _MOST * (check.value > 0)
+        for check in judged
+    ]
+    rows = np.arange(len(judged))[::-1]
+    colours = [_PASSED if check.verdict == "passed" else _FAILED for check in judged]
+    # the bar starts at the left end, which a logarithmic axis needs to be told
+    drawn = np.clip(ratios, 1.3 * _LEAST, _MOST)
+    table.barh(rows, drawn - _LEAST, left=_LEAST, color=colours, height=0.62)
+    table.axvline(1.0, color=_INK, lw=1.0, ls=(0, (4, 3)))
+    names = [
+        check.name if check.time is None else f"{check.name}, t = {check.time:.3g}"
+        for check in judged
+    ]
+    table.set_yticks(rows, [textwrap.fill(name, 44) for name in names], fontsize=7)
+    table.set(xscale="log", xlim=(_LEAST, _MOST), xlabel="value over its threshold")
+    table.grid(visible=False, axis="y")
+    _title(table, f"{len(result.failed)} of {len(judged)} checks failed")
+    figure.supxlabel(textwrap.fill(result.sentence, 130), fontsize=8.5)
+    return figure
+
+
+def error_budget(budgets: Mapping[int, ErrorBudget]) -> Figure:
+    """Draw what each cause costs a sampler against its number of steps.
+
+    Args:
+        budgets: What `error_budget` returned, by number of steps N.
+
+    Returns:
+        The figure: total variation on the left, Wasserstein-1 on the right, with logarithmic axes.
+        A part of 0 is not drawn.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    check_kind("budgets", budgets, Mapping, "a mapping from N to an ErrorBudget")
+    if not budgets:
+        raise ValueError("there are no budgets to draw; pass a mapping from N to an ErrorBudget.")
+    figure, axes = _panels("TW", 9.6, 3.8)
+    steps = sorted(budgets)
+    for letter, quantity, label in (
+        ("T", "total_variation", "total variation"),
+        ("W", "wasserstein", "Wasserstein-1, in units of x"),
+    ):
+        panel = axes[letter]
+        rows = {n: [*budgets[n].parts, budgets[n].whole] for n in steps}
+        for i, part in enumerate(rows[steps[0]]):
+            curve = [(n, getattr(rows[n][i], quantity)) for n in steps]
+            there = [point for point in curve if point[1] > 0]
+            if not there:
+                continue
+            n, value = np.array(there).T
+            whole = part.cause == "whole"
+            panel.plot(
+                n,
+                value,
+                _MARKERS[i % len(_MARKERS)],
+                ls="-",
+                ms=4.5,
+                lw=1.8 if whole else 1.3,
+                color=_INK if whole else _CYCLE[i % len(_CYCLE)],
+                label=part.cause,
+            )
+        panel.set(xscale="log", yscale="log", xlabel="number of steps N", ylabel=label)
+        if len(steps) <= _NAMED:
+            panel.set_xticks(steps, [f"{n:,}" for n in steps])
+            panel.xaxis.set_minor_locator(NullLocator())
+        else:
+            _plain_log(panel.xaxis)
+    accuracy = max(budget.accuracy for budget in budgets.values())
+    axes["T"].axhline(accuracy, color=_GREY, lw=1.0, ls=(0, (1, 2)), label="accuracy")
+    handles, labels = axes["T"].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8.5
+    )
+    return figure

@@ -1,0 +1,42 @@
+"""Euler–Maruyama: the update itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sdegen.core.noise import Noise
+from sdegen.core.onestep import OneStep
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State
+from sdegen.core.solver import Interval, Orders
+from sdegen.core.update import update
+
+__all__ = ["EulerMaruyama"]
+
+
+@dataclass(frozen=True)
+class EulerMaruyama(OneStep):
+    """The update itself: x + dt f(x, t) + √|dt| g(x, t) z. One evaluation a step.
+
+    Args:
+        substeps: Equal steps between any two of the times.
+
+    Reference:
+        Kloeden and Platen 1992, eq. (10.2.4); weak order 1, strong order ½ (1 for additive noise).
+    """
+
+    supports_discrete: ClassVar[bool] = True
+    is_update: ClassVar[bool] = True
+    orders: ClassVar[Orders] = Orders(flow=1, additive=(1, 1), multiplicative=(1, 0.5))
+    evaluations: ClassVar[int] = 1
+
+    def step(
+        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: list[Interval]
+    ) -> tuple[State, list[Interval]]:
+        """Take the update, x + dt f, to which the SDE adds its noise."""
+        t, _, dt, root_dt = memory[i]
+        after = update(x, sde.drift(x, t), dt)
+        if noise is not None:
+            after = sde.add_noise(after, x, t, root_dt, noise)
+        return after, memory
