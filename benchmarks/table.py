@@ -28,7 +28,7 @@ factor of two that was the aim, steps one by one are not.
 
 Tests show that states and observables have one sha256 over threads, ranks, orders of the blocks
 and fresh processes, and that runs killed at random moments can be resumed to the same bits:
-`tests/simulation/test_ranks.py`, `test_ensemble.py` and `test_store.py`.
+`tests/engine/test_ranks.py`, `test_ensemble.py` and `test_store.py`.
 """,
     "large_ensembles": """100 steps, and a mean and a histogram at every tenth: the rates are below
 those of `ensemble.md`, which sees the end of 1000 steps alone.

@@ -57,3 +57,9 @@ def as_user():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of 1024 numbers, so that a few thousand trajectories are many blocks."""
+    monkeypatch.setattr("sdegen.engine.blocks._NUMBERS", {"cpu": 1024})

@@ -10,7 +10,7 @@ from matplotlib.quiver import Quiver
 from PIL import Image
 
 import sdegen as sg
-from tests.test_plots import is_publishable, panels
+from tests.plots.test_samples import is_publishable, panels
 
 WELL = sg.ItoProcess(drift=lambda x: x - x**3 + 0.1, diffusion=0.7)
 GRID = sg.Grid(-3.0, 3.0, 150)
