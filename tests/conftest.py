@@ -3,10 +3,9 @@
 import jaxtyping
 import pytest
 import torch
-from jaxtyping import install_import_hook
+from shape_checker import install
 
-# never taken away again: modules are loaded when a test first uses them
-install_import_hook("sdegen", "shape_checker.check_shapes")
+install()
 
 
 def pytest_addoption(parser):
