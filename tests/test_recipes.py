@@ -1,0 +1,97 @@
+"""The recipes of CONTRIBUTING.md, run as they are written, against what is known of them."""
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import sdegen as sg
+
+PAGE = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
+F64 = torch.float64
+
+
+def programs():
+    """The Python programs of the page, by heading."""
+    sections = re.split(r"^## (.+)$", PAGE, flags=re.MULTILINE)
+    for heading, text in zip(sections[1::2], sections[2::2], strict=True):
+        for program in re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
+            yield heading, program
+
+
+def run(heading):
+    """Names that the programs of a section define."""
+    names = {"__name__": "recipe"}
+    for title, program in programs():
+        if title == heading:
+            exec(compile(program, heading, "exec"), names)
+    return names
+
+
+def steps_by_hand(names):
+    # the loop ends where the spread first passes 0.9, or at 5; simulate walks the same path
+    path = sg.simulate(names["well"], torch.zeros(1000, 1), names["times"], rng=0)
+    spreads = path.states.std((1, 2))
+    passed = (spreads > 0.9).nonzero()
+    end = int(passed[0]) if len(passed) else len(spreads) - 1
+    assert torch.equal(names["x"], path.states[end])
+
+
+def rotation(names):
+    # α² + σ² = 1 and d log α/dt = −(π/2) tan(πt/2): a VP-SDE of β = π tan(πt/2), since g² = β
+    path = names["Rotation"]()
+    t = torch.linspace(0.05, 0.95, 19, dtype=F64)
+    rate = -0.5 * math.pi * torch.tan(0.5 * math.pi * t)
+    torch.testing.assert_close(path.drift_rate(t), rate, rtol=1e-12, atol=0)
+    torch.testing.assert_close(path.diffusion_rate(t), (-2 * rate).sqrt(), rtol=1e-12, atol=0)
+    # the flow carries N(0, s²) by x → x √(α² s² + σ²)/…; DDIM has order 1, so that two grids
+    # together leave a hundredth of the error of one
+    law = sg.GaussianMixture([1.0], [[0.0]], stds=[0.3]).noised(path)
+    x = torch.tensor([[0.5], [-1.0]], dtype=F64)
+    flow, ends = sg.ReverseSDE(path, law.score, eta=0.0), []
+    for steps in (400, 800):
+        grid = path.time_grid(steps)
+        ends.append(sg.simulate(flow, x, grid, solver=sg.DDIM()).final)
+    width = torch.sqrt(path.alpha(grid) ** 2 * 0.09 + path.sigma(grid) ** 2)
+    exact = x * width[-1] / width[0]
+    first, second = (end - exact for end in ends)
+    assert torch.allclose(first / second, torch.full_like(x, 2.0), rtol=0.02)
+    torch.testing.assert_close(2 * ends[1] - ends[0], exact, rtol=1e-4, atol=0)
+
+
+def midpoint(names):
+    # on x' = −x each step multiplies by 1 − h + h²/2 exactly
+    decay = sg.ItoProcess(lambda x: -x, 0.0)
+    x = torch.ones(3, 1, dtype=F64)
+    for steps in (10, 20):
+        times = torch.linspace(0, 1, steps + 1, dtype=F64)
+        end = sg.simulate(decay, x, times, solver=names["Midpoint"]()).final
+        h = 1 / steps
+        torch.testing.assert_close(end, x * (1 - h + h * h / 2) ** steps, rtol=1e-13, atol=0)
+
+
+def highest(names):
+    x0, times = torch.zeros(4000, 2, dtype=F64), torch.linspace(0, 1, 11, dtype=F64)
+    sde, seen = sg.BrownianMotion(1.0), [names["Highest"]()]
+    ensemble = sg.run_ensemble(sde, x0, times, trajectories=4000, observables=seen, rng=3)
+    states = sg.simulate(sde, x0, times, rng=3).states
+    assert torch.equal(ensemble.observables["highest"], states.amax((0, 1)))
+
+
+CHECKS = {
+    "Take the steps by hand": steps_by_hand,
+    "Adding an SDE": rotation,
+    "Adding a solver": midpoint,
+    "Adding an observable": highest,
+}
+
+
+@pytest.mark.parametrize("heading", list(dict.fromkeys(title for title, _ in programs())))
+def test_a_recipe_runs_as_written(heading):
+    CHECKS[heading](run(heading))
+
+
+def test_every_kind_of_extension_has_a_recipe():
+    assert set(CHECKS) == {title for title, _ in programs()}
