@@ -103,6 +103,7 @@ from .fokker_planck.transient import Exponential as Exponential
 
 # the learned term
 from .score.config import TrainConfig as TrainConfig
+from .score.losses import DenoisingLoss as DenoisingLoss
 from .score.inverse import LinearMeasurement as LinearMeasurement
 from .score.model import ScoreModel as ScoreModel
 from .score.networks import MLP as MLP
@@ -114,8 +115,13 @@ from .score.parameterization import X0Prediction as X0Prediction
 from .score.preconditioning import DenoiserPrediction as DenoiserPrediction
 from .score.preconditioning import EDMPrediction as EDMPrediction
 from .score.preconditioning import FlowPrediction as FlowPrediction
-from .score.training import TrainResult as TrainResult
 from .score.training import train as train
+
+# a module trained on data with a loss of its own
+from .training.config import FitConfig as FitConfig
+from .training.fitting import fit as fit
+from .training.loss import Loss as Loss
+from .training.run import TrainResult as TrainResult
 
 # networks trained elsewhere, and ours given to others
 from .adaptors.azula import from_azula as from_azula
@@ -149,5 +155,6 @@ from . import data as data
 from . import metrics as metrics
 from . import plots as plots
 from .app import report as report
+from . import training as training
 from .score import composition as composition
 from .diffusion import timesteps as timesteps

@@ -17,7 +17,7 @@ PACKAGE = Path(sdegen.__file__).parent
 FLOORS = (
     ({"core"},),
     ({"storage"},),
-    ({"metrics"}, {"data"}),
+    ({"metrics"}, {"data"}, {"training"}),
     ({"sde"},),
     ({"solvers"},),
     ({"diffusion"}, {"fokker_planck"}, {"observables"}),

@@ -22,7 +22,8 @@ from sdegen.core.shapes import State, Time, expand
 from sdegen.core.signature import check_order
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 from sdegen.diffusion.paths import EDM
-from sdegen.score.model import ScoreModel, check_labels
+from sdegen.score.checks import check_labels
+from sdegen.score.model import ScoreModel, with_labels
 from sdegen.score.preconditioning import DenoiserPrediction
 
 __all__ = ["Conditional", "Denoiser", "Function", "from_denoiser", "to_denoiser", "told"]
@@ -164,7 +165,7 @@ def told(model: ScoreModel, name: str, labels: Tensor | None) -> ScoreModel:
     known = found[found != getattr(model.network, "classes", -1)]
     if known.numel() > 0:
         check_labels(name, known, model.network)
-    return model.told(found.long())
+    return with_labels(model, found.long())
 
 
 def from_denoiser(

@@ -4,9 +4,18 @@ Nothing here imports torch, so that a configuration can be refused before it is 
 """
 
 import math
+from collections.abc import Sequence
 from numbers import Real
 
-__all__ = ["check_count", "check_finite", "check_flag", "check_not_negative", "check_positive"]
+__all__ = [
+    "check_count",
+    "check_finite",
+    "check_flag",
+    "check_not_negative",
+    "check_positive",
+    "check_share",
+    "check_word",
+]
 
 
 def check_finite(name: str, value: float) -> None:
@@ -48,6 +57,29 @@ def check_not_negative(name: str, value: float) -> None:
     _check_number(name, value)
     if not 0 <= value < math.inf:
         raise ValueError(f"{name} must be finite and ≥ 0, but is {value:g}.")
+
+
+def check_share(name: str, value: float) -> None:
+    """Refuse a number outside [0, 1].
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: Naming the argument.
+    """
+    _check_number(name, value)
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], but is {value:g}.")
+
+
+def check_word(name: str, value: object, words: Sequence[str]) -> None:
+    """Refuse a value that is none of some words.
+
+    Raises:
+        ValueError: Naming the argument and the words.
+    """
+    if not isinstance(value, str) or value not in words:
+        listed = " or ".join(map(repr, words))
+        raise ValueError(f"{name} must be {listed}, but is {value!r}.")
 
 
 def check_flag(name: str, value: object) -> None:

@@ -27,7 +27,7 @@ from sdegen.plots.style import (
     _plain_log,
     _title,
 )
-from sdegen.score.training import TrainResult
+from sdegen.training.run import TrainResult
 
 __all__ = [
     "convergence",

@@ -1,14 +1,28 @@
-"""Checks: what is asked of a score before it is used."""
+"""Checks: what is asked of a network, of its labels and of a score before they are used."""
+
+import difflib
+from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
+from sdegen.core.errors import CheckpointError
+from sdegen.core.requests import kind_of
 from sdegen.core.shapes import ScoreFn, State, Time
+from sdegen.core.signature import check_order
+from sdegen.score.parameterization import Parameterization
 
-__all__ = ["check_derivative"]
+__all__ = [
+    "check_derivative",
+    "check_fit",
+    "check_labels",
+    "check_network",
+    "check_parameterization",
+]
 
 
 def check_derivative(score: ScoreFn, value: State, x: State, t: Time, asked_by: str) -> None:
-    """Refuses a score that depends on x, but not through autograd.
+    """Refuse a score that depends on x, but not through autograd.
 
     Args:
         score: ∇ log p_t(x).
@@ -27,4 +41,107 @@ def check_derivative(score: ScoreFn, value: State, x: State, t: Time, asked_by: 
             raise ValueError(
                 f"score has no derivative in x, which {asked_by} needs: it depends on x, but not "
                 "through autograd. Take .detach() and no_grad out of it."
+            )
+
+
+def check_network(network: object) -> None:
+    """Refuse what is not called as network(x, t).
+
+    Raises:
+        TypeError: If it is no module, or takes t before x.
+    """
+    check_order(network, "network")
+    if not isinstance(network, nn.Module):
+        raise TypeError(
+            f"network must be a torch.nn.Module, such as MLP(dim=2), but is {kind_of(network)}."
+        )
+
+
+def check_labels(name: str, labels: Tensor, network: nn.Module) -> None:
+    """Refuse labels that a network does not know.
+
+    Args:
+        name: What the caller calls them.
+        labels: Shape () or (n,).
+        network: What is told them; `classes` says how many it knows.
+
+    Raises:
+        TypeError: If they are not integers.
+        ValueError: If the network knows none, or not these; or they have another shape.
+    """
+    classes = int(getattr(network, "classes", 0))
+    if classes == 0:
+        raise ValueError(
+            f"{name} were given, but the {type(network).__name__} knows no classes; make it with "
+            "classes=…, such as MLP(dim, classes=10)."
+        )
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise TypeError(f"{name} must be integers, but have dtype {labels.dtype}.")
+    if labels.ndim > 1 or labels.numel() == 0:
+        raise ValueError(
+            f"{name} must be one, or one for each row, but have shape {tuple(labels.shape)}."
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"{name} must lie in 0 … {classes - 1}, the classes of the network, but reach from "
+            f"{low} to {high}."
+        )
+
+
+def check_parameterization(given: object) -> None:
+    """Refuse a word or a class for a parameterization, with the object that it stands for.
+
+    Raises:
+        TypeError: With what to pass.
+    """
+    if not isinstance(given, Parameterization):
+        raise TypeError(_no_parameterization(given))
+
+
+def _no_parameterization(said: object) -> str:
+    """Return what to pass in the place of a word for a parameterization, or of a class."""
+    if isinstance(said, type):
+        return f"parameterization must be an object, but is the class: pass {said.__name__}()."
+    if not isinstance(said, str):
+        return f"parameterization must be one such as EpsPrediction(), but is {said!r}."
+    names = {
+        "epsilon": "EpsPrediction()",
+        "eps": "EpsPrediction()",
+        "noise": "EpsPrediction()",
+        "sample": "X0Prediction()",
+        "x0": "X0Prediction()",
+        "v_prediction": "VPrediction()",
+        "velocity": "VPrediction(), or FlowPrediction() for ε − x0",
+        "score": "ScorePrediction()",
+        "flow": "FlowPrediction()",
+        "flow_prediction": "FlowPrediction()",
+        "edm": "EDMPrediction(sigma_data)",
+        "denoiser": "DenoiserPrediction()",
+    }
+    close = difflib.get_close_matches(said.lower(), names, n=1, cutoff=0.5)
+    hint = f"did you mean {names[close[0]]}?" if close else "pass EpsPrediction(), say."
+    return f"parameterization must be an object, but is the word {said!r}; {hint}"
+
+
+def check_fit(path: str | Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Refuse weights that are not the network's, naming the first that is not.
+
+    Args:
+        path: The file that they come from.
+        found: The weights in it.
+        expected: Those of the network.
+
+    Raises:
+        CheckpointError: If a name or a shape differs.
+    """
+    for name in sorted(set(expected) | set(found)):
+        there, here = (
+            f"of shape {tuple(side[name].shape)}" if name in side else "missing"
+            for side in (found, expected)
+        )
+        if there != here:
+            raise CheckpointError(
+                f"{path} does not fit the network: key {name!r} is {there} in the file and {here} "
+                "in the network."
             )

@@ -31,6 +31,10 @@ towards the noise, and to meet them by the density of t would put all times ther
 Times are **stratified**: a batch of n has one time in each n-th of the distribution, with one
 common random offset.
 
+The error need not be squared: `distance` is what it costs, and a class that derives from
+`DenoisingLoss` may define another. Its minimiser is then another location of ε given x_t, such as
+the median, and is −σ ∇ log p_t only where the law of ε given x_t is symmetric.
+
 Reference:
     Vincent 2011, Neural Computation 23, 1661; Ho et al. 2020, eq. (14), arXiv:2006.11239; Song,
     Durkan et al. 2021, theorem 1, arXiv:2101.09258; the common offset: Kingma et al. 2021,
@@ -38,16 +42,23 @@ Reference:
     EDM: Karras et al. 2022, eq. (8) and table 1, arXiv:2206.00364.
 """
 
-import torch
-from torch import Tensor
+import copy
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self, cast, get_args
 
-from sdegen.core.noise import Rng, Stream
+import torch
+from torch import Tensor, nn
+
+from sdegen.core.checks import check_share, check_word
+from sdegen.core.noise import Rng, normal_like, stream
+from sdegen.core.requests import check_kind
 from sdegen.core.shapes import State, expand
 from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.score.config import Weighting
-from sdegen.score.model import ScoreModel
+from sdegen.score.model import ScoreModel, with_labels
+from sdegen.training.loss import Batch, BatchNoise, Loss
 
-__all__ = ["TimeSampler", "denoising_errors"]
+__all__ = ["DenoisingLoss", "TimeSampler", "denoising_errors"]
 
 _NODES = 4096
 _EDM_MEAN, _EDM_STD = -1.2, 1.2  # P_mean and P_std of Karras et al.
@@ -55,7 +66,7 @@ _IN_OUTPUT = ("flow-matching", "edm")
 
 
 class TimeSampler:
-    """Draws times in [t_min, t_max] with the density that a weighting asks for, stratified.
+    """Times in [t_min, t_max] with the density that a weighting asks for, stratified.
 
     Args:
         sde: The noising SDE.
@@ -70,17 +81,76 @@ class TimeSampler:
             self._nodes = _times_at(sde, spread(*sde.kernel.log_ratio(_ends(sde)).tolist()))
 
     def quantile(self, u: Tensor) -> Tensor:
-        """The time below which a share u of all times lies; float64, shape of u."""
+        """Return the time below which a share u of all times lies; float64, shape of u."""
         if self._nodes is None:
             return self.sde.t_min + (self.sde.t_max - self.sde.t_min) * u
         place = u * (_NODES - 1)
         left = place.floor().clamp(0, _NODES - 2)
         return torch.lerp(self._nodes[left.long()], self._nodes[left.long() + 1], place - left)
 
-    def draw(self, n: int, source: Stream) -> Tensor:
-        """N stratified times in increasing order, float64 on the CPU, shape (n,)."""
-        offset = torch.rand((), generator=source.generator(), dtype=torch.float64)
-        return self.quantile((torch.arange(n, dtype=torch.float64) + offset) / n)
+    def draw(self, noise: BatchNoise) -> Tensor:
+        """Draw stratified times in increasing order, float64 on the CPU, one for each row."""
+        return self.quantile(noise.stratified())
+
+
+@dataclass(frozen=True)
+class DenoisingLoss(Loss):
+    """Denoising score matching, E_t E ‖ε̂(x_t, t) − ε‖²/d with t of the density of a weighting.
+
+    Args:
+        weighting: Which noise levels count: "simple" (uniform in t), "likelihood" (uniform in
+            log-SNR), "flow-matching" or "edm", where the error is that of the output, not of ε.
+        label_dropout: Share of the rows of a step whose label is kept from the network, so that
+            it learns the score without a label too; where there are labels.
+
+    Raises:
+        TypeError: If it is asked for a module that is no `ScoreModel`.
+        ValueError: If the weighting is none of these words, or the share is outside [0, 1].
+
+    Reference:
+        Vincent 2011, Neural Computation 23, 1661; label dropout: Ho and Salimans 2022, algorithm
+        1, arXiv:2207.12598.
+    """
+
+    weighting: Weighting = "likelihood"
+    label_dropout: float = 0.1
+    validation_passes: ClassVar[int] = 8
+    _times: TimeSampler | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_word("weighting", self.weighting, get_args(Weighting))
+        check_share("label_dropout", self.label_dropout)
+
+    def distance(self, error: State) -> Tensor:
+        """Return what errors cost, one number for each row: ‖error‖²/d, shape (batch,)."""
+        return _mean_square(error)
+
+    def prepare(self, module: nn.Module, batch: Batch) -> Self:
+        """Return the loss with its distribution of times; refuse a module that is no score."""
+        prepared = copy.copy(self)
+        object.__setattr__(prepared, "_times", self._distribution(module))
+        return prepared
+
+    def __call__(self, module: nn.Module, batch: Batch, noise: BatchNoise) -> Tensor:
+        """Return the loss of each row, shape (n,); of ε̂ = 0 it is about 1."""
+        times = self._distribution(module) if self._times is None else self._times
+        model, x0, t = cast(ScoreModel, module), batch.rows, times.draw(noise)
+        if not module.training:  # validation rows stand in order, those of a step do not
+            t = t[noise.permutation()]
+        if batch.labels is not None:
+            labels = batch.labels
+            if module.training:
+                hidden = noise.uniform() < self.label_dropout
+                classes = int(cast(Any, model.network).classes)
+                labels = labels.masked_fill(hidden.to(labels.device), classes)
+            model = with_labels(model, labels)
+        error = _error(model, x0, t, noise.normal_like(x0), self.weighting)
+        return self.distance(error)
+
+    def _distribution(self, module: nn.Module) -> TimeSampler:
+        """Return the distribution of times, or refuse a module that is no score."""
+        check_kind("module", module, ScoreModel, "a ScoreModel, whose SDE adds the noise")
+        return TimeSampler(cast(ScoreModel, module).sde, self.weighting)
 
 
 def denoising_errors(
@@ -90,9 +160,8 @@ def denoising_errors(
     *,
     weighting: Weighting = "simple",
     rng: Rng = None,
-    rows: slice = slice(None),
 ) -> Tensor:
-    """‖ε̂(x_t, t) − ε‖²/d, one for each row, with x_t drawn from the kernel.
+    """Return ‖ε̂(x_t, t) − ε‖²/d at given times, one for each row, with x_t drawn from the kernel.
 
     Args:
         model: The model.
@@ -100,38 +169,42 @@ def denoising_errors(
         t: Times, shape (batch,).
         weighting: With "flow-matching" and "edm" the errors are those of the output, not of ε.
         rng: Seed, generator or None, for ε.
-        rows: Those whose errors are wanted, of ranks that share a batch; the ε of each row is the
-            same whichever are.
 
     Returns:
-        Squared errors of ε, each a mean over the event, one for each of the rows. For pure
-        guessing, ε̂ = 0, about 1.
+        Squared errors, each a mean over the event, shape (batch,). For pure guessing, ε̂ = 0,
+        about 1.
     """
+    eps = normal_like(x0, stream(rng, "perturb"))
+    return _mean_square(_error(model, x0, t, eps, weighting))
+
+
+def _error(model: ScoreModel, x0: State, t: Tensor, eps: State, weighting: Weighting) -> State:
+    """Return ε̂(x_t, t) − ε, or the error of the output, at x_t = α x0 + σ ε."""
     t = t.to(device=x0.device, dtype=x0.dtype)
-    x_t, eps = model.sde.perturb(x0, t, rng=rng)
-    x0, t, x_t, eps = x0[rows], t[rows], x_t[rows], eps[rows]
     alpha, sigma = expand(model.sde.alpha(t), x0), expand(model.sde.sigma(t), x0)
     how = model.parameterization
-    error = model.output(x_t, t) - how.target(x0, eps, alpha, sigma)
-    if weighting not in _IN_OUTPUT:
-        error = how.slope(alpha, sigma) * error
-    errors: Tensor = error.square().flatten(1).mean(1)
-    return errors
+    error = model.output(alpha * x0 + sigma * eps, t) - how.target(x0, eps, alpha, sigma)
+    return error if weighting in _IN_OUTPUT else how.slope(alpha, sigma) * error
+
+
+def _mean_square(error: State) -> Tensor:
+    """Return the mean square over the event, one for each row."""
+    return error.square().flatten(1).mean(1)
 
 
 def _ends(sde: GaussianPath) -> Tensor:
-    """t_min and t_max."""
+    """Return t_min and t_max."""
     return torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)
 
 
 def _equally(first: float, last: float) -> Tensor:
-    """Levels from first to last by equal amounts."""
+    """Return levels from first to last by equal amounts."""
     ends = torch.tensor([first, last], dtype=torch.float64)
     return torch.lerp(ends[:1], ends[1:], torch.linspace(0, 1, _NODES, dtype=torch.float64))
 
 
 def _normally(first: float, last: float) -> Tensor:
-    """Levels from first to last between which equal shares of N(−1.2, 1.2²) lie."""
+    """Return levels from first to last between which equal shares of N(−1.2, 1.2²) lie."""
     ends = (torch.tensor([first, last], dtype=torch.float64) - _EDM_MEAN) / _EDM_STD
     low, high = torch.special.ndtr(ends)
     shares = torch.lerp(low, high, torch.linspace(0, 1, _NODES, dtype=torch.float64))
@@ -140,7 +213,7 @@ def _normally(first: float, last: float) -> Tensor:
 
 
 def _times_at(sde: GaussianPath, levels: Tensor) -> Tensor:
-    """Times at which log σ/α has increasing values; the ends are t_min, t_max."""
+    """Return times at which log σ/α has increasing values; the ends are t_min, t_max."""
     nodes = sde.kernel.time_of_log_nsr(levels, sde.t_min, sde.t_max)
     nodes[0], nodes[-1] = sde.t_min, sde.t_max
     return nodes

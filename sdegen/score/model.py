@@ -15,10 +15,9 @@ float32 network.
 from __future__ import annotations
 
 import copy
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,18 +26,26 @@ from sdegen.core.errors import CheckpointError
 from sdegen.core.requests import as_state, as_time, kind_of
 from sdegen.core.scores import ScoreAt
 from sdegen.core.shapes import State, Time, expand
-from sdegen.core.signature import check_order
 from sdegen.core.update import to_floats
 from sdegen.diffusion.ddpm import DDPM, AncestralChain
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
+from sdegen.score.checks import (
+    check_fit,
+    check_labels,
+    check_network,
+    check_parameterization,
+)
 from sdegen.score.description import describe, rebuild
 from sdegen.score.networks import MLP, Labelled
 from sdegen.score.parameterization import EpsPrediction, Parameterization, score_of, v_of
 from sdegen.storage import load_tensors, save_tensors
 
-__all__ = ["ScoreModel", "check_labels"]
+__all__ = ["ModelScore", "ScoreModel", "with_labels"]
 
 _CHAIN = " A chain has the score of the SDE that it discretises: give the model that SDE."
+
+
+_Model = TypeVar("_Model", bound="ScoreModel")
 
 
 class ScoreModel(nn.Module):
@@ -72,15 +79,10 @@ class ScoreModel(nn.Module):
         parameterization: Parameterization | None = None,
     ) -> None:
         super().__init__()
-        check_order(network, "network")
-        if not isinstance(network, nn.Module):
-            raise TypeError(
-                "network must be a torch.nn.Module, such as MLP(dim=2), but is "
-                f"{kind_of(network)}."
-            )
+        check_network(network)
         check_gaussian_path(sde, cure=_CHAIN if isinstance(sde, DDPM | AncestralChain) else "")
-        if not (parameterization is None or isinstance(parameterization, Parameterization)):
-            raise TypeError(_no_parameterization(parameterization))
+        if parameterization is not None:
+            check_parameterization(parameterization)
         self.network = network
         self.sde = sde
         self.parameterization = EpsPrediction() if parameterization is None else parameterization
@@ -135,13 +137,7 @@ class ScoreModel(nn.Module):
                 f"labels must be a class or a tensor of them, integers, but are {kind_of(labels)}."
             ) from None
         check_labels("labels", found, self.network)
-        return self.told(found.long())
-
-    def told(self, labels: Tensor) -> Self:
-        """What `conditioned` returns, for labels (int64) that may be `classes`, for none."""
-        twin = type(self)(Labelled(self.network, labels), self.sde, self.parameterization)
-        twin.labels, twin.event_shape = labels, self.event_shape
-        return twin
+        return with_labels(self, found.long())
 
     def save(self, path: str | Path) -> None:
         """Writes the weights, and what the network, the SDE and the parameterization are.
@@ -206,7 +202,7 @@ class ScoreModel(nn.Module):
             parameterization = rebuild(
                 metadata["parameterization"], f"{path}: its parameterization"
             )
-        _check_fit(path, tensors, network.state_dict())
+        check_fit(path, tensors, network.state_dict())
         network.load_state_dict(tensors)
         model = cls(network, sde, parameterization)
         if metadata.get("event_shape") is not None:  # files of before it was written have none
@@ -241,6 +237,19 @@ class ScoreModel(nn.Module):
             clock = how.clock(t, alpha, sigma)
         like = next(self.network.parameters(), x_t)
         return _answer(self.network, x_t, how.scale(alpha, sigma), clock, like)
+
+
+def with_labels(model: _Model, labels: Tensor) -> _Model:
+    """Return the model with labels for every call, which may be `classes`, for none.
+
+    Args:
+        model: The model; the network is shared.
+        labels: One for all rows, shape (), or one for each, shape (batch,); int64, checked.
+    """
+    network = Labelled(model.network, labels)
+    conditional = type(model)(network, model.sde, model.parameterization)
+    conditional.labels, conditional.event_shape = labels, model.event_shape
+    return conditional
 
 
 @dataclass(frozen=True)
@@ -333,74 +342,3 @@ def _as(like: Tensor, x: Tensor) -> Tensor:
     if x.dtype is like.dtype and x.device == like.device:
         return x
     return x.to(device=like.device, dtype=like.dtype)
-
-
-def check_labels(name: str, labels: Tensor, network: nn.Module) -> None:
-    """Refuses labels that a network does not know.
-
-    Args:
-        name: What the caller calls them.
-        labels: Shape () or (n,).
-        network: What is told them; `classes` says how many it knows.
-
-    Raises:
-        TypeError: If they are not integers.
-        ValueError: If the network knows none, or not these; or they have another shape.
-    """
-    classes = int(getattr(network, "classes", 0))
-    if classes == 0:
-        raise ValueError(
-            f"{name} were given, but the {type(network).__name__} knows no classes; make it with "
-            "classes=…, such as MLP(dim, classes=10)."
-        )
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise TypeError(f"{name} must be integers, but have dtype {labels.dtype}.")
-    if labels.ndim > 1 or labels.numel() == 0:
-        raise ValueError(
-            f"{name} must be one, or one for each row, but have shape {tuple(labels.shape)}."
-        )
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= classes:
-        raise ValueError(
-            f"{name} must lie in 0 … {classes - 1}, the classes of the network, but reach from "
-            f"{low} to {high}."
-        )
-
-
-def _no_parameterization(said: object) -> str:
-    """What to pass in the place of a word for a parameterization, or of a class."""
-    if isinstance(said, type):
-        return f"parameterization must be an object, but is the class: pass {said.__name__}()."
-    if not isinstance(said, str):
-        return f"parameterization must be one such as EpsPrediction(), but is {said!r}."
-    names = {
-        "epsilon": "EpsPrediction()",
-        "eps": "EpsPrediction()",
-        "noise": "EpsPrediction()",
-        "sample": "X0Prediction()",
-        "x0": "X0Prediction()",
-        "v_prediction": "VPrediction()",
-        "velocity": "VPrediction(), or FlowPrediction() for ε − x0",
-        "score": "ScorePrediction()",
-        "flow": "FlowPrediction()",
-        "flow_prediction": "FlowPrediction()",
-        "edm": "EDMPrediction(sigma_data)",
-        "denoiser": "DenoiserPrediction()",
-    }
-    close = difflib.get_close_matches(said.lower(), names, n=1, cutoff=0.5)
-    hint = f"did you mean {names[close[0]]}?" if close else "pass EpsPrediction(), say."
-    return f"parameterization must be an object, but is the word {said!r}; {hint}"
-
-
-def _check_fit(path: str | Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Refuses weights that are not the network's, naming the first that is not."""
-    for name in sorted(set(expected) | set(found)):
-        there, here = (
-            f"of shape {tuple(side[name].shape)}" if name in side else "missing"
-            for side in (found, expected)
-        )
-        if there != here:
-            raise CheckpointError(
-                f"{path} does not fit the network: key {name!r} is {there} in the file and {here} "
-                "in the network."
-            )

@@ -448,7 +448,7 @@ FOLLOWED = {
         lambda: simulate(sg.ItoProcess(torch.enable_grad()(_force), 0.1)),
     ),
     "training in inference mode": (
-        "train needs gradients",
+        "training needs gradients",
         lambda: torch.inference_mode()(_train)(),
         lambda: _train(),
     ),

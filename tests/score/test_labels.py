@@ -6,6 +6,7 @@ from torch import nn
 
 import sdegen as sg
 from sdegen.score.description import rebuild
+from sdegen.score.model import with_labels
 
 VP = sg.VP(sg.LinearBeta(0.1, 20.0))
 MAKE = {
@@ -82,7 +83,7 @@ def test_one_label_for_all_is_that_label_for_each(make):
     one = model.conditioned(2).score(x, t)
     each = model.conditioned(torch.full((5,), 2)).score(x, t)
     torch.testing.assert_close(one, each)
-    torch.testing.assert_close(model.told(torch.tensor(3)).score(x, t), model.score(x, t))
+    torch.testing.assert_close(with_labels(model, torch.tensor(3)).score(x, t), model.score(x, t))
     assert (one - model.score(x, t)).abs().max() > 1e-4
     assert model.conditioned(2).x0(x, t).shape == x.shape
 

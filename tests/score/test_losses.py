@@ -9,6 +9,7 @@ from torch import nn
 import sdegen as sg
 from sdegen.core.noise import Streams
 from sdegen.score.losses import TimeSampler, denoising_errors
+from sdegen.training import BatchNoise
 
 SDES = {
     "VP": sg.VP(sg.LinearBeta(0.1, 20.0)),
@@ -141,7 +142,7 @@ def test_times_are_one_in_each_share(weighting):
     """Sorted, the j-th of n lies between the quantiles j/n and (j + 1)/n; offsets differ."""
     sampler, n = TimeSampler(VP, weighting), 16
     edges = sampler.quantile(torch.linspace(0, 1, n + 1, dtype=torch.float64))
-    draws = [sampler.draw(n, Streams(0, "test").block(k)) for k in range(200)]
+    draws = [sampler.draw(BatchNoise(Streams(0, "test").block(k), n)) for k in range(200)]
     for t in draws:
         assert bool((t >= edges[:-1]).all())
         assert bool((t <= edges[1:]).all())
@@ -160,7 +161,7 @@ def test_both_weightings_estimate_their_own_integral():
     model = sg.ScoreModel(network, VP)
     for weighting in ("simple", "likelihood"):
         sampler = TimeSampler(VP, weighting)
-        t = sampler.draw(n, Streams(0, "test").block(0))
+        t = sampler.draw(BatchNoise(Streams(0, "test").block(0), n))
         errors = denoising_errors(model, gaussian(n, seed=3), t, rng=3)
         u = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
         q = sampler.quantile(u)
@@ -230,7 +231,7 @@ def test_a_network_of_zeros_costs_one_by_edm_and_the_spread_of_the_velocity_by_f
         (SDES["EDM"], sg.EDMPrediction(SPREAD), "edm", 1.0),
         (SDES["rectified flow"], sg.FlowPrediction(), "flow-matching", 1 + SPREAD**2),
     ):
-        t = TimeSampler(path, weighting).draw(n, Streams(0, "test").block(0))
+        t = TimeSampler(path, weighting).draw(BatchNoise(Streams(0, "test").block(0), n))
         model = sg.ScoreModel(network, path, how)
         with torch.no_grad():
             errors = denoising_errors(model, gaussian(n), t, weighting=weighting, rng=4)

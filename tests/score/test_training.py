@@ -19,6 +19,7 @@ import sdegen as sg
 from sdegen.core.noise import Streams
 from sdegen.score.losses import TimeSampler, denoising_errors
 from sdegen.storage import load_tensors
+from sdegen.training import BatchNoise
 
 VP = sg.VP(sg.LinearBeta(0.1, 20.0))
 SHORT = sg.TrainConfig(steps=12, batch_size=16, warmup=3, checkpoint_every=4, validate_every=5)
@@ -372,7 +373,7 @@ def test_the_best_weights_are_those_of_the_least_validation_loss():
     assert best < 11, "the premise: the last is not the best"
     assert losses[-1] > 1.05 * losses[best]
     # the model's own loss on those data, with other times and noise, is the recorded one
-    t = TimeSampler(VP, "likelihood").draw(300 * 64, Streams(1, "test").block(0))
+    t = TimeSampler(VP, "likelihood").draw(BatchNoise(Streams(1, "test").block(0), 300 * 64))
     t = t[torch.randperm(len(t), generator=torch.Generator().manual_seed(0))]
     with torch.no_grad():
         errors = denoising_errors(model, validation.repeat_interleave(64, 0), t, rng=5)

@@ -24,7 +24,7 @@ from sdegen import data
 from sdegen.app.user_code import is_reference, load_object
 from sdegen.core.noise import stream
 from sdegen.core.shapes import State
-from sdegen.score.training import Augment
+from sdegen.training.run import Augment
 
 __all__ = ["PLANAR", "TrainingData", "held_out", "training_data"]
 

@@ -33,8 +33,9 @@ from sdegen.score.parameterization import (
     X0Prediction,
 )
 from sdegen.score.preconditioning import EDMPrediction, FlowPrediction
-from sdegen.score.training import TrainResult, train
+from sdegen.score.training import train
 from sdegen.storage import save_tensors
+from sdegen.training.run import TrainResult
 
 __all__ = ["MODEL", "resolved", "run"]
 

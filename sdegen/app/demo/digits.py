@@ -48,11 +48,12 @@ from sdegen.score.config import TrainConfig
 from sdegen.score.model import ScoreModel
 from sdegen.score.networks import MLP
 from sdegen.score.parameterization import VPrediction
-from sdegen.score.training import TrainResult, train
+from sdegen.score.training import train
 from sdegen.solvers.euler import EulerMaruyama
 from sdegen.solvers.heun import Heun
 from sdegen.solvers.torch_diffeq import TorchDiffEq
 from sdegen.solvers.torch_sde import TorchSDE
+from sdegen.training.run import TrainResult
 
 __all__ = ["FULL", "QUICK", "Effort", "Generation", "Likelihoods", "Route", "Run", "generate"]
 

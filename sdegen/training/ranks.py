@@ -1,4 +1,4 @@
-"""Group: the ranks that train one model together, of `torch.distributed`.
+"""Group: the ranks that train one module together, of `torch.distributed`.
 
 Each computes the gradient of the loss on its share of the rows of a batch, weighted by the share;
 the sum over the ranks is the gradient of the whole, on all of them, and so is the step.
@@ -46,50 +46,50 @@ class Group:
         if world.isdigit() and int(world) > 1:
             raise ValueError(
                 f"this is rank {rank} of {world} that torchrun has started, and each would train "
-                "a model of its own: put train(…) within `with sg.joined_ranks():`, where they "
-                "train one together, or set WORLD_SIZE=1 for models of their own."
+                "a model of its own: put the training within `with sg.joined_ranks():`, where "
+                "they train one together, or set WORLD_SIZE=1 for models of their own."
             )
         return cls()
 
-    def share(self, rows: int) -> slice:
+    def partition(self, rows: int) -> slice:
         """Return this rank's rows of a batch."""
         return slice(rows * self.rank // self.world, rows * (self.rank + 1) // self.world)
 
-    def total(self, value: float) -> float:
+    def sum(self, value: float) -> float:
         """Return the sum of a number over the ranks."""
         if self.world == 1:
             return value
-        told = torch.tensor(value, dtype=torch.float64, device=_place())
-        distributed.all_reduce(told)
-        return float(told)
+        total = torch.tensor(value, dtype=torch.float64, device=_device())
+        distributed.all_reduce(total)
+        return float(total)
 
     def any(self, flag: bool) -> bool:
-        """Return whether it is so on any rank."""
-        return flag if self.world == 1 else self.total(float(flag)) > 0
+        """Return whether the flag is set on any rank."""
+        return flag if self.world == 1 else self.sum(float(flag)) > 0
 
-    def agreed(self, number: int) -> int:
+    def broadcast_value(self, number: int) -> int:
         """Return the number of rank 0."""
         if self.world == 1:
             return number
-        told = torch.tensor(number, dtype=torch.int64, device=_place())
-        distributed.broadcast(told, 0)
-        return int(told)
+        shared = torch.tensor(number, dtype=torch.int64, device=_device())
+        distributed.broadcast(shared, 0)
+        return int(shared)
 
-    def check_same(self, about: dict[str, Any]) -> None:
+    def check_same(self, spec: dict[str, Any]) -> None:
         """Refuse ranks whose runs differ.
 
         Args:
-            about: What makes a run this run; JSON.
+            spec: What makes a run this run; JSON.
 
         Raises:
             RankError: On all, naming what differs from rank 0.
         """
         if self.world == 1:
             return
-        names = sorted(about)
-        digests = [hashlib.sha256(json.dumps(about[n], sort_keys=True).encode()) for n in names]
+        names = sorted(spec)
+        digests = [hashlib.sha256(json.dumps(spec[n], sort_keys=True).encode()) for n in names]
         mine = torch.tensor([int.from_bytes(d.digest()[:7], "big") for d in digests])
-        mine = mine.to(_place())
+        mine = mine.to(_device())
         parts = [torch.empty_like(mine) for _ in range(self.world)]
         distributed.all_gather(parts, mine)
         for rank, part in enumerate(parts):
@@ -103,10 +103,10 @@ class Group:
                 )
 
     @torch.no_grad()
-    def same_weights(self, model: nn.Module) -> None:
+    def broadcast_weights(self, module: nn.Module) -> None:
         """Give all ranks the weights of rank 0."""
         if self.world > 1:
-            for tensor in model.state_dict().values():
+            for tensor in module.state_dict().values():
                 distributed.broadcast(tensor, 0)
 
     def add_gradients(self, parameters: Sequence[Tensor]) -> None:
@@ -119,6 +119,6 @@ class Group:
             distributed.all_reduce(p.grad)
 
 
-def _place() -> str:
-    """Where NCCL or gloo wants numbers to be."""
+def _device() -> str:
+    """Return the kind of device from which NCCL or gloo sends numbers."""
     return "cuda" if distributed.get_backend() == "nccl" else "cpu"

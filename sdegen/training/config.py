@@ -1,0 +1,73 @@
+"""FitConfig: how a module is trained, in plain numbers and words.
+
+Imports no torch: a command line that only prints its help need not wait for it.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Literal, get_args, get_origin
+
+from sdegen.core.checks import check_count, check_not_negative, check_positive, check_word
+
+__all__ = ["FitConfig", "Keep", "TrainPrecision"]
+
+Keep = Literal["last", "best"]
+TrainPrecision = Literal["full", "bf16"]
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How a module is trained, whatever its loss.
+
+    Args:
+        steps: Steps of the optimizer.
+        batch_size: Rows of the data in one step, drawn with replacement.
+        learning_rate: Largest step size, after the warm-up; falls to zero along a half cosine.
+        warmup: Steps over which the learning rate rises from zero.
+        weight_decay: Decoupled weight decay of AdamW.
+        max_grad_norm: Longer gradients are cut to this length.
+        ema_decay: Decay of the moving average of the weights, which the module ends with; early
+            on it is (1 + k)/(10 + k).
+        keep: The averaged weights to end with: the "last", or the "best" on the validation data.
+        precision: "full" computes in the dtype of the weights; "bf16" runs the module under
+            torch.autocast to bfloat16, with weights, loss and steps as they are.
+        validate_every: Steps between two validations.
+        checkpoint_every: Steps between two checkpoints, where a folder is given.
+
+    Raises:
+        TypeError: If a number is not a number, or not a whole one where it counts.
+        ValueError: If a number is out of range, or a word is none of those above.
+    """
+
+    steps: int = 5_000
+    batch_size: int = 512
+    learning_rate: float = 3e-3
+    warmup: int = 100
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.999
+    keep: Keep = "last"
+    precision: TrainPrecision = "full"
+    validate_every: int = 250
+    checkpoint_every: int = 1_000
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type is int and (isinstance(value, bool) or not isinstance(value, int)):
+                raise TypeError(f"{field.name} must be an int, but is {type(value).__name__}.")
+            if field.type is float and (
+                isinstance(value, bool) or not isinstance(value, int | float)
+            ):
+                raise TypeError(f"{field.name} must be a number, but is {type(value).__name__}.")
+            if get_origin(field.type) is Literal:
+                check_word(field.name, value, get_args(field.type))
+        for name in ("steps", "batch_size", "validate_every", "checkpoint_every"):
+            check_count(name, getattr(self, name))
+        for name in ("learning_rate", "max_grad_norm"):
+            check_positive(name, getattr(self, name))
+        for name in ("warmup", "weight_decay"):
+            check_not_negative(name, getattr(self, name))
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(
+                f"ema_decay must lie in [0, 1), but is {self.ema_decay:g}; 0 is no average."
+            )

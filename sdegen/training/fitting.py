@@ -1,0 +1,272 @@
+"""Fitting: a module trained on data with a loss of its user's.
+
+AdamW, a linear warm-up and half a cosine, gradients cut at a length, and an exponential moving
+average of the weights, which is what the module ends with: the loss of one step is noisy however
+long one trains, and the average is not.
+
+**The same bits.** Step k draws its rows and noise from the stream (seed, "train", k) and from
+nothing else. A run that was killed is resumed from its last checkpoint and ends where an unbroken
+run ends, bit for bit, with the same number of threads.
+
+**Ranks.** Under torchrun all ranks train one module together within `with sg.joined_ranks():`
+(`run.py`), and outside it are refused.
+
+**When to stop.** A module with room for it memorises its data: the loss on other data passes
+through a minimum. Give `validation` and keep="best", and the module ends with the averaged weights
+that were best there.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sdegen.core.noise import Rng, seed_of
+from sdegen.core.requests import as_state, check_kind
+from sdegen.storage import fingerprint
+from sdegen.training.checkpoints import Checkpoints
+from sdegen.training.config import FitConfig
+from sdegen.training.loss import Batch, Loss
+from sdegen.training.ranks import Group
+from sdegen.training.run import Augment, TrainingRun, TrainResult
+
+__all__ = ["check_data", "fit"]
+
+_EXAMPLES = ("data", "labels", "validation")  # known by digests, which say nothing to a reader
+
+
+def fit(
+    module: nn.Module,
+    data: Tensor,
+    loss: Loss,
+    config: FitConfig | None = None,
+    *,
+    rng: Rng = None,
+    labels: Tensor | None = None,
+    validation: Tensor | None = None,
+    validation_labels: Tensor | None = None,
+    augment: Augment | None = None,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = False,
+    spec: Mapping[str, Any] | None = None,
+) -> TrainResult:
+    """Train a module in place: make the mean of a loss over the data small.
+
+    Args:
+        module: What is trained; ends with the moving average of its weights, in evaluation mode.
+        data: Examples, shape (n, *event), scaled to order one.
+        loss: What is made small, called with the module, a batch and its random numbers.
+        config: How; None is `FitConfig()`.
+        rng: Seed, generator or None.
+        labels: What belongs to each example, shape (n, …): classes as integers, targets or
+            conditions as floats. The loss finds them in `batch.labels`.
+        validation: Other examples, shape (m, *event), on which the loss is followed.
+        validation_labels: The same for them, shape (m, …).
+        augment: augment(rows, stream) returns other rows that are as likely as these, such as
+            fresh dequantisation noise; its random numbers come from the stream.
+        folder: Where checkpoints go; None keeps none.
+        resume: Resume from the newest checkpoint in the folder, if there is one.
+        progress: Show a progress bar.
+        spec: What tells this run from others beside data, seed and config, as JSON, with the loss
+            under "loss"; None is the module's class and shapes, and `loss.spec()`.
+
+    Returns:
+        The losses, and what it takes to repeat them.
+
+    Raises:
+        TypeError: If module is no torch.nn.Module, loss no object of `Loss`, config no
+            `FitConfig`, or data are not a floating-point tensor.
+        ValueError: If data are empty or not finite, if labels are not one for each row, if the
+            loss returns another shape or has no gradient in the weights, if the folder holds
+            another run or, without `resume`, any.
+        NonFiniteError: If the loss becomes NaN or infinite. The module has the averaged weights of
+            the step before, and `.result` the losses so far.
+        CheckpointError: If the newest checkpoint is damaged.
+        RankError: If ranks that train together were given other data or configurations.
+        KeyboardInterrupt: On Ctrl-C, after the step has ended and a checkpoint is saved; a second
+            one leaves at once.
+
+    Reference:
+        AdamW: Loshchilov and Hutter 2019, algorithm 2, arXiv:1711.05101.
+
+    >>> class Square(sg.Loss):
+    ...     def __call__(self, module, batch, noise):
+    ...         return (module(batch.rows) - batch.labels).square().sum(1)
+    >>> x = torch.linspace(-1, 1, 64)[:, None]
+    >>> line = torch.nn.Linear(1, 1)
+    >>> config = FitConfig(steps=300, batch_size=64, learning_rate=0.1, ema_decay=0.9)
+    >>> found = fit(line, x, Square(), config, labels=2 * x, rng=0)
+    >>> bool((line.weight - 2).abs() < 0.05)
+    True
+    """
+    check_kind("module", module, nn.Module, "a torch.nn.Module, such as MLP(dim=2)")
+    check_kind("loss", loss, Loss, "an object of a class derived from sdegen.Loss")
+    config = FitConfig() if config is None else config
+    if type(config) is not FitConfig:
+        check_kind("config", config, FitConfig, "a FitConfig or None")
+        raise TypeError(
+            f"config must be a FitConfig, but is a {type(config).__name__}, which holds more than "
+            "a loss of its own would see; pass FitConfig(…), and the rest to the loss."
+        )
+    group = Group.joined()
+    examples = _examples("", data, labels)
+    others = None if validation is None else _examples("validation", validation, validation_labels)
+    _check_validation(examples, others, validation_labels, config)
+    if resume and folder is None:
+        raise ValueError("resume=True needs the folder to go on from; pass folder=.")
+    checkpoints = None if folder is None else Checkpoints(Path(folder))
+    saved = None if checkpoints is None else _saved(checkpoints, resume)
+    seed = int(saved[1]["run"]["seed"]) if saved is not None and rng is None else seed_of(rng)
+    seed = group.broadcast_value(seed)
+    run_spec = {
+        "config": _settled(config),
+        "seed": seed,
+        "data": fingerprint(examples.rows),
+        "validation": None if others is None else fingerprint(others.rows),
+        "augment": augment is not None,
+        **({"module": _described(module), "loss": loss.spec()} if spec is None else spec),
+    }
+    if examples.labels is not None:
+        run_spec["labels"] = fingerprint(examples.labels)
+    group.check_same({**run_spec, "checkpoint": None if saved is None else saved[1]["step"]})
+    if torch.is_inference_mode_enabled():
+        raise ValueError(
+            "training needs gradients, which torch.inference_mode() takes away; call it outside."
+        )
+    run = TrainingRun(
+        module, examples, others, loss, augment, config, seed, run_spec, checkpoints, group
+    )
+    if saved is not None:
+        _check_same_run(saved[1]["run"], run_spec)
+        run.restore(*saved)
+    with torch.enable_grad():  # what calls it may have switched them off
+        return run.run(progress)
+
+
+def check_data(name: str, data: object) -> Tensor:
+    """Return data as a tensor, or refuse what cannot be learned from.
+
+    Args:
+        name: What the caller calls them.
+        data: Examples, shape (n, *event).
+
+    Raises:
+        TypeError: If they are not floats.
+        ValueError: If there are none, or rows that are not finite.
+    """
+    data = as_state(name, data)
+    if not data.is_floating_point():
+        raise TypeError(
+            f"{name} must be floating point, but is {data.dtype}; dequantise integers and scale "
+            "them to [-1, 1]."
+        )
+    if data.ndim < 2 or data.numel() == 0:
+        raise ValueError(
+            f"{name} must have shape (n, *event) with n ≥ 1, but has shape {tuple(data.shape)}."
+        )
+    _check_rows_finite(name, data)
+    return data
+
+
+def _examples(prefix: str, rows: object, labels: object) -> Batch:
+    """Return examples and their labels as tensors, or refuse them."""
+    examples = Batch(check_data(prefix or "data", rows))
+    if labels is None:
+        return examples
+    name = f"{prefix}_labels" if prefix else "labels"
+    labels = as_state(name, labels)
+    if labels.shape[:1] != (len(examples),):
+        raise ValueError(
+            f"{name} must have shape ({len(examples)}, …), one for each row, but have "
+            f"{tuple(labels.shape)}."
+        )
+    if not labels.is_floating_point():
+        return Batch(examples.rows, labels.long())
+    _check_rows_finite(name, labels)
+    return Batch(examples.rows, labels)
+
+
+def _check_rows_finite(name: str, rows: Tensor) -> None:
+    """Refuse rows with NaN or ±∞, naming the first."""
+    bad = ~rows.reshape(len(rows), -1).isfinite().all(1)
+    if bool(bad.any()):
+        raise ValueError(
+            f"{name} has {int(bad.sum())} of {len(rows)} rows that are not finite, the first of "
+            f"them row {int(bad.nonzero()[0])}; remove them."
+        )
+
+
+def _check_validation(
+    examples: Batch, others: Batch | None, labels: object, config: FitConfig
+) -> None:
+    """Refuse validation data that do not go with the data, or that are missing."""
+    if others is None:
+        if config.keep == "best":
+            raise ValueError(
+                "keep='best' asks for the best weights on the validation data, but none were "
+                "given."
+            )
+        if labels is not None:
+            raise ValueError("validation_labels were given without validation; pass both.")
+        return
+    if others.rows.shape[1:] != examples.rows.shape[1:]:
+        raise ValueError(
+            f"validation must hold events of shape {tuple(examples.rows.shape[1:])} like data, "
+            f"but holds {tuple(others.rows.shape[1:])}."
+        )
+    mine, theirs = examples.labels, others.labels
+    if (mine is None) != (theirs is None):
+        there, missing = ("labels", "validation_labels")[:: 1 if theirs is None else -1]
+        raise ValueError(f"{there} were given without {missing}; pass both or neither.")
+    if mine is not None and theirs is not None and mine.shape[1:] != theirs.shape[1:]:
+        raise ValueError(
+            f"validation_labels must have shape ({len(others)}, "
+            f"{', '.join(map(str, mine.shape[1:]))}) like labels, but have {tuple(theirs.shape)}."
+        )
+
+
+def _saved(
+    checkpoints: Checkpoints, resume: bool
+) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Return the newest checkpoint, or None; refuse a folder with a run that is not resumed."""
+    steps = checkpoints.steps()
+    if steps and not resume:
+        raise ValueError(
+            f"{checkpoints.folder} already holds a training run (step {steps[-1]}); pass "
+            "resume=True or another folder."
+        )
+    return checkpoints.newest()
+
+
+def _settled(config: FitConfig) -> dict[str, Any]:
+    """Return a configuration without what changes nothing: how often it is saved."""
+    return {k: v for k, v in dataclasses.asdict(config).items() if k != "checkpoint_every"}
+
+
+def _described(module: nn.Module) -> dict[str, Any]:
+    """Return the class of a module, and dtype and shape of each of its weights, as JSON."""
+    state = {name: f"{t.dtype} {tuple(t.shape)}" for name, t in module.state_dict().items()}
+    return {"class": type(module).__qualname__} | state
+
+
+def _check_same_run(saved: dict[str, Any], given: dict[str, Any], prefix: str = "") -> None:
+    """Refuse to resume another run, naming the first thing that differs."""
+    # data and labels first: with them the loss says more
+    for key in sorted(set(saved) | set(given), key=lambda key: (key not in _EXAMPLES, key)):
+        before, now = saved.get(key), given.get(key)
+        if isinstance(before, dict) and isinstance(now, dict):
+            _check_same_run(before, now, f"{prefix}{key}.")
+        elif before != now and key in _EXAMPLES:
+            raise ValueError(
+                f"the checkpoint is of another run: its {key} were others; pass the same, or "
+                "another folder."
+            )
+        elif before != now:
+            raise ValueError(
+                f"the checkpoint is of another run: {prefix}{key} is {before!r} there and {now!r} "
+                "here; pass what that run was started with, or another folder."
+            )
