@@ -3,6 +3,8 @@
 import jaxtyping
 import pytest
 import torch
+from jaxtyping import Float
+from shape_checker import checked
 
 import sdegen as sg
 from sdegen.core.shapes import expand
@@ -43,3 +45,31 @@ def test_the_suite_checks_shapes():
     one = torch.tensor(1.0)
     with pytest.raises(jaxtyping.TypeCheckError, match="drift"):
         sg.update(torch.zeros(3, 1), torch.zeros(2, 1), one)
+
+
+Batch = Float[torch.Tensor, "batch dim"]
+
+
+def test_what_the_suite_checks():
+    """Arguments by place and by name, results, unions, tuples; names agree in a call only."""
+
+    def made(result):
+        def f(x: Batch, y: Batch | None = None) -> tuple[Batch, Float[torch.Tensor, ""]]:
+            return result
+
+        return checked(f)
+
+    x, total = torch.zeros(3, 2), torch.tensor(0.0)
+    f = made((x, total))
+    assert f(x) == f(x, y=x) == f(x, None) == (x, total)
+    for args, words, told in (
+        ((x[0],), {}, r"x=torch.float32\[2\], but it is signed"),
+        ((x, x.T), {}, r"y=torch.float32\[2, 3\]"),
+        ((x,), {"y": x.long()}, "y=torch.int64"),
+        ((x.repeat(2, 1),), {}, r"its result \(torch.float32\[3, 2\], torch.float32\[\]\)"),
+    ):
+        with pytest.raises(jaxtyping.TypeCheckError, match=told):
+            f(*args, **words)
+    for result in (x, (x,), (x, 0.0), (total, x)):  # closures of one code, each with its own
+        with pytest.raises(jaxtyping.TypeCheckError, match="its result "):
+            made(result)(x)
