@@ -21,7 +21,6 @@ of its arithmetic: from other weights it has ended at 9.1e-03, 9.5e-03 and 1.2e-
 """
 
 import sdegen as sg
-from sdegen.plots import verification as plots_verification
 
 TRAINING = 1_500
 STEPS = (10, 20, 50, 100, 200, 500, 1_000)
@@ -43,4 +42,4 @@ print(
 for n, budget in budgets.items():
     steps, whole = budget.parts[3].total_variation, budget.whole.total_variation
     print(f"N = {n:5,}: time discretisation {steps:.1e}, whole {whole:.1e}")
-plots_verification.error_budget(budgets).savefig("error_budget.png")
+sg.plots.error_budget(budgets).savefig("error_budget.png")

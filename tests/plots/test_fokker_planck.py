@@ -156,7 +156,7 @@ def test_a_density_that_is_infinite_at_a_wall_is_drawn():
     sde = sg.ItoProcess(lambda x: 0.5 - x, lambda x: 1.5 * x.sqrt())
     solver = sg.FokkerPlanck(sde, sg.Grid(0.0, 20.0, 200))
     rest = solver.stationary()
-    figure = sg.plots_fokker_planck.current({"rest": rest}, {"rest": solver.current(rest)})
+    figure = sg.plots.current({"rest": rest}, {"rest": solver.current(rest)})
     figure.canvas.draw()
     assert np.isfinite(figure.axes[0].get_ylim()).all()
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sdegen import plots
 from sdegen.app.commands.fokker_planck import gaussian_or_point
 from sdegen.app.commands.objects import sde_of, solver_of
 from sdegen.app.configs.verify import VerifyConfig
@@ -20,7 +21,6 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.grid import Grid
-from sdegen.plots import verification as plots_verification
 from sdegen.sde.potentials import Potential
 from sdegen.storage import save_tensors
 from sdegen.verification.belief import Energy
@@ -89,7 +89,7 @@ def _save(folder: Path, certificate: Certificate) -> None:
     if density is not None:
         tensors["density"] = density.p
     save_tensors(folder / "certificate.safetensors", tensors, {"kind": "Certificate"})
-    plots_verification.certificate(certificate).savefig(folder / "certificate.png")
+    plots.certificate(certificate).savefig(folder / "certificate.png")
 
 
 @dataclass(frozen=True)
