@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sdegen.core.noise_structure import noise_field
 from sdegen.core.requests import refuse_lost_gradient
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time
@@ -41,7 +42,7 @@ def check_no_gradient(
     if not torch.is_grad_enabled():
         return
     x = x.detach()
-    for name, field in (("drift", sde.drift), ("diffusion", sde.diffusion)):
+    for name, field in (("drift", sde.drift), noise_field(sde)):
         value = field(x, t)
         if not value.requires_grad:
             continue

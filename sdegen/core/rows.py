@@ -24,6 +24,7 @@ from torch import Tensor
 
 from sdegen.core.evaluation import check_repeatable, refuse_randomness, watched
 from sdegen.core.noise import Stream
+from sdegen.core.noise_structure import noise_field
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 
@@ -182,11 +183,9 @@ def _refuse_place(name: str, n: int, t: Tensor) -> None:
 def _fields(sde: SDE) -> list[tuple[str, Callable[[SDE], Callable[[State, Tensor], Tensor]]]]:
     """Return drift and, where it is no number, diffusion, of the dynamics of some rows."""
     drift = "drift", lambda of: of.drift
-    return (
-        [drift]
-        if sde.constant_noise is not None
-        else [drift, ("diffusion", lambda of: of.diffusion)]
-    )
+    if sde.constant_noise is not None:
+        return [drift]
+    return [drift, (noise_field(sde)[0], lambda of: noise_field(of)[1])]
 
 
 def _at(
@@ -271,7 +270,7 @@ def couples(sde: SDE, rows: State, times: Tensor, noise: Stream, *, sparing: boo
     starts = times[:-1] if len(times) > 1 else times
     later = [(pairs[0], t) for t in (starts[len(starts) // 2], starts[-1])]
     asked = [(pair, times[0]) for pair in (pairs[:2] if sparing else pairs)] + later
-    fields = [sde.drift] if sde.constant_noise is not None else [sde.drift, sde.diffusion]
+    fields = [sde.drift] if sde.constant_noise is not None else [sde.drift, noise_field(sde)[1]]
     return any(_couples(field, *pair, t, sparing) for field in fields for pair, t in asked)
 
 

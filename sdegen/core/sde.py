@@ -1,11 +1,11 @@
 """The SDE: a drift f and a diffusion g, and in which sense of time they are meant.
 
-    dX = f(X, t) dt + g(X, t) dW        (Itô, diagonal noise)
+    dX = f(X, t) dt + g(X, t) dW        (Itô)
 
-f and g are functions of a state (batch, *event) and a time; W has one independent component for
-each coordinate, so g is a number, a number for each trajectory, or one for each coordinate, and
-never a matrix. Units are reduced: k_B = mobility = 1, D = g²/2, and a temperature T enters as g =
-√(2T).
+f and g are functions of a state (batch, *event) and a time. Noise is diagonal unless a class
+declares otherwise (`noise_structure`): W has one independent component for each coordinate, and g
+is a number, a number for each trajectory, or one for each coordinate, never a matrix. Units are
+reduced: k_B = mobility = 1, D = g²/2, and a temperature T enters as g = √(2T).
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import copy
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal, Self
 
+import torch
 from torch import Tensor
 
 from sdegen.core.accuracy import SlopeBy
 from sdegen.core.kernel import Kernel, ReverseStructure
 from sdegen.core.noise import Noise
+from sdegen.core.noise_structure import NoiseStructure, check_declared, check_diagonal
 from sdegen.core.scores import CallCounter
 from sdegen.core.shapes import State, Time
 from sdegen.core.update import Number, diffuse
@@ -30,11 +32,13 @@ Rows = slice | Tensor
 
 
 class SDE(ABC):
-    """Stochastic dynamics dX = f(X, t) dt + g(X, t) dW, Itô, diagonal noise.
+    """Stochastic dynamics dX = f(X, t) dt + g(X, t) dW, Itô.
 
     Attributes:
         noise: "none" (g = 0), "additive" (g depends on t alone) or "multiplicative" (g depends on
             x), which assumes the least and holds unless said.
+        noise_structure: "diagonal" (an independent component for each coordinate), or "general":
+            what `add_noise` and `covariance_times` of a subclass say; it has no `diffusion`.
         constant_noise: g, where it is one number for all x and t, which saves asking for it in
             every step; None else.
         autonomous: Whether f and g are known not to depend on t, or known to; None where neither
@@ -50,11 +54,19 @@ class SDE(ABC):
     """
 
     noise: NoiseKind = "multiplicative"
+    noise_structure: NoiseStructure = "diagonal"
     constant_noise: float | None = None
     autonomous: bool | None = None
     direction: Literal[1, -1] = 1
     is_discrete: ClassVar[bool] = False
     halves_steps: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **options: object) -> None:
+        """Refuse noise of one's own that is not declared; a general one has no `diffusion`."""
+        super().__init_subclass__(**options)
+        check_declared(cls, SDE)
+        if cls.noise_structure == "general" and cls.diffusion is SDE.diffusion:
+            cls.diffusion = _no_diffusion  # type: ignore[method-assign]
 
     @property
     def time_range(self) -> tuple[float, float]:
@@ -95,7 +107,7 @@ class SDE(ABC):
 
     @abstractmethod
     def diffusion(self, x: State, t: Time) -> Tensor:
-        """g(x, t), broadcastable to x; always a tensor."""
+        """g(x, t) of diagonal noise, broadcastable to x; always a tensor."""
 
     def add_noise(self, after: State, x: State, t: Time, root_dt: Number, noise: Noise) -> State:
         """Add √|dt| g(x, t) z, z ~ N(0, I), to what `update` returned; a solver calls it.
@@ -117,6 +129,34 @@ class SDE(ABC):
         if isinstance(root_dt, float):  # as `diffuse` has it, without a call
             return after.add_(noise.normal(), alpha=root_dt * sigma)
         return diffuse(after, noise.normal(), root_dt, sigma)
+
+    def covariance_times(self, x: State, t: Time, v: State, scale: float = 1.0) -> State:
+        """Return scale · g gᵀ v, by which reversal, flows and residuals know the noise.
+
+        Args:
+            x: States, shape (batch, *event).
+            t: Time, 0-d or shape (batch,).
+            v: Vectors, shape of x.
+            scale: Factor, for which g² v needs no operation of its own.
+        """
+        g = self.diffusion(x, t)
+        return (scale * g * g) * v if scale != 1.0 else g * g * v
+
+    def covariance_divergence(self, x: State, t: Time) -> State:
+        """Return ∇·(g gᵀ), Σ_j ∂(g gᵀ)_ij/∂x_j, shape of x: 0 unless noise is multiplicative.
+
+        Args:
+            x: States, shape (batch, *event).
+            t: Time, 0-d or shape (batch,).
+
+        Raises:
+            ValueError: If noise is multiplicative and general, and a subclass does not say it; or
+                a component of g depends on another coordinate than its own.
+        """
+        if self.noise != "multiplicative":
+            return torch.zeros_like(x)
+        check_diagonal(self, "the derivative of g² (define covariance_divergence(x, t))")
+        return 2 * noise_induced(lambda y: self.diffusion(y, t), x)
 
     def check_derivatives(self, x: State, t: Time) -> None:  # noqa: B027, most take none
         """Refuse dynamics that use a derivative which is not that of their function.
@@ -148,3 +188,9 @@ class SDE(ABC):
         clone = copy.copy(self)
         object.__setattr__(clone, "drift", counter.wrap(self.drift))
         return clone
+
+
+def _no_diffusion(self: SDE, x: State, t: Time) -> Tensor:
+    """Refuse to read a g for each coordinate of noise that has none."""
+    check_diagonal(self, "diffusion(x, t)")
+    raise AssertionError("noise_structure of a class without diffusion is diagonal")

@@ -117,6 +117,13 @@ class _Spread:
         value = torch.as_tensor(self.function(t, **parameters))
         if t.ndim > 0 and value.shape == t.shape:
             value = expand(value, x)
+        elif value.ndim >= x.ndim and value.shape[0] > 1 and len(set(value.shape)) == 1:
+            # it would broadcast to as many trajectories as there are coordinates
+            raise ValueError(
+                f"a function of t alone returned a matrix of shape {tuple(value.shape)} for a "
+                f"state of shape {tuple(x.shape)}; it has one value for all trajectories, of "
+                f"shape () or {tuple(x.shape[1:])}, and a noise matrix is not built."
+            )
         return value.to(x).expand_as(x)
 
 

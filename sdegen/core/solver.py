@@ -27,6 +27,7 @@ from torch import Tensor
 
 from sdegen.core.checks import check_count
 from sdegen.core.noise import Noise
+from sdegen.core.noise_structure import NoiseStructure, check_diagonal
 from sdegen.core.requests import kind_of
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, as_times
@@ -116,6 +117,7 @@ class Solver(ABC):
         is_update: Whether a step is the update itself, x + dt f + √|dt| g z with one draw, so
             that a boundary can tell its mean from its noise.
         orders: Orders of convergence; None where they are not declared.
+        noise_structures: Structures of noise that it takes, as `SDE.noise_structure` has them.
         evaluations: Of the drift (of the score, for reverse dynamics) in a step; None where that
             is not known beforehand.
     """
@@ -127,6 +129,7 @@ class Solver(ABC):
     keeps_noise: ClassVar[bool] = True
     ends_at_data: ClassVar[bool] = False
     is_update: ClassVar[bool] = False
+    noise_structures: ClassVar[tuple[NoiseStructure, ...]] = ("diagonal",)
     orders: ClassVar[Orders | None] = None
     evaluations: ClassVar[int | None] = None
 
@@ -142,6 +145,8 @@ class Solver(ABC):
                 f"{type(self).__name__} solves differential equations: use EulerMaruyama() with "
                 "times 0, 1, 2, …"
             )
+        if sde.noise_structure not in self.noise_structures:
+            check_diagonal(sde, type(self).__name__)
 
     def check_brownian(self) -> None:
         """Refuse a Brownian path that is given, where a step takes more than its increment.

@@ -19,6 +19,7 @@ from torch import Tensor
 from sdegen.core.accuracy import SlopeBy
 from sdegen.core.checks import check_not_negative
 from sdegen.core.kernel import ReverseStructure
+from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.requests import as_number, as_time, check_function, kind_of
 from sdegen.core.scores import CallCounter
 from sdegen.core.sde import SDE, Rows
@@ -79,6 +80,7 @@ class ReverseSDE(SDE):
             )
         if forward.direction != 1:
             raise ValueError(f"{type(forward).__name__} is a reverse process already.")
+        check_diagonal(forward, "ReverseSDE")
         check_function("score", score, "a function (x, t) -> ∇ log p_t(x)")
         check_order(score, "score")
         eta = as_number("eta", eta)
@@ -113,8 +115,9 @@ class ReverseSDE(SDE):
     def drift(self, x: State, t: Time | float) -> State:
         """f − ½ (1 + η²) g² score, same shape as x."""
         t = as_time(t)
-        g = self.forward.diffusion(x, t)
-        return self.forward.drift(x, t) - (0.5 * (1 + self.eta**2) * g * g) * self.score(x, t)
+        weight = 0.5 * (1 + self.eta**2)
+        f = self.forward.drift(x, t)
+        return f - self.forward.covariance_times(x, t, self.score(x, t), weight)
 
     def diffusion(self, x: State, t: Time | float) -> Tensor:
         """η g, broadcastable to x."""

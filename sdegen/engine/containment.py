@@ -36,6 +36,7 @@ from sdegen.core.boundary import BoundaryStep
 from sdegen.core.bounds import values_of
 from sdegen.core.enclosure import Enclosure, Interval
 from sdegen.core.noise import Noise, RememberedNoise, Stream
+from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.solvers.positive_step import noise_vanishes, positive_step
@@ -106,6 +107,7 @@ class Containment:
     def __init__(
         self, enclosure: Enclosure, sde: SDE, x0: State, nodes: Tensor, uniforms: Stream | None
     ) -> None:
+        check_diagonal(sde, "boundary=")
         self._sde, self._uniforms = sde, uniforms
         self._ts = nodes.unbind()
         self._dts: list[float] = nodes.detach().diff().abs().tolist()

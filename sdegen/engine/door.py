@@ -14,6 +14,7 @@ from sdegen.core.brownian import BrownianPath
 from sdegen.core.derivatives import check_seen, states_between
 from sdegen.core.enclosure import Enclosure
 from sdegen.core.evaluation import check_repeatable, refuse_randomness, told_of_graphs, watched
+from sdegen.core.noise_structure import check_covariance, check_diagonal, noise_field
 from sdegen.core.period import check_period
 from sdegen.core.requests import as_state
 from sdegen.core.rows import CURE, check_rows, first_line
@@ -149,6 +150,8 @@ def check_dynamics(sde: object, solver: object, times: Tensor, boundary: Enclosu
             "flip(0) for the inverse chain."
         )
     check_boundary(solver, boundary)
+    if boundary is not None:
+        check_diagonal(sde, "boundary=")
     inner = sde.denoising
     if inner is not None and inner.eta == 0 and not solver.is_stochastic(sde):
         warn_collapse(inner.score, stacklevel=4)
@@ -261,9 +264,10 @@ def probe(sde: SDE, x0: State, t: Tensor, boundary: Enclosure | None, *, whole: 
         few = max(few, -(-FEWEST // max(1, x0[0].numel())))
     rows = x0 if whole else x0[:few]
     full, sde = sde, sde if whole else sde.of_rows(slice(few))
+    what, noise_of = noise_field(sde)
     try:
         f, network = _evaluated("drift", sde.drift, rows, t)
-        g, noisy_network = _evaluated("diffusion", sde.diffusion, rows, t)
+        g, noisy_network = _evaluated(what, noise_of, rows, t)
     except RuntimeError as error:
         if len(rows) < len(x0) and _takes_all(full, x0, t):
             raise ValueError(
@@ -281,12 +285,14 @@ def probe(sde: SDE, x0: State, t: Tensor, boundary: Enclosure | None, *, whole: 
         )
     if not _broadcasts(g, rows):
         raise ValueError(
-            f"diffusion returned shape {tuple(g.shape)}, which does not broadcast to x of shape "
+            f"{what} returned shape {tuple(g.shape)}, which does not broadcast to x of shape "
             f"{tuple(rows.shape)}; noise is diagonal, a noise matrix is not built. {CURE}"
         )
     _check_finite("drift", f, rows, t)
     warn_score(sde, rows, t, f)
-    _check_finite("diffusion", g.expand_as(rows), rows, t)
+    _check_finite(what, g.expand_as(rows), rows, t)
+    if sde.noise_structure != "diagonal":
+        check_covariance(sde, rows, t)
     if boundary is not None:
         _check_periods(sde, rows, t, boundary)
     if sde.noise == "none" and bool((g != 0).any()):
@@ -300,13 +306,13 @@ def probe(sde: SDE, x0: State, t: Tensor, boundary: Enclosure | None, *, whole: 
             f"{type(sde).__name__} says constant_noise = {sde.constant_noise:g}, but its "
             f"diffusion is up to {float(g.abs().max()):g}; say None."
         )
-    if sde.noise == "additive" and not torch.equal(g, sde.diffusion(rows + 1, t)):
+    if sde.noise == "additive" and not torch.equal(g, noise_of(rows + 1, t)):
         raise ValueError(
             f"{type(sde).__name__} says noise = 'additive', but its diffusion is another at x + 1 "
             "than at x; say 'multiplicative'."
         )
     if not network:
-        for name, field, value in (("drift", sde.drift, f), ("diffusion", sde.diffusion, g)):
+        for name, field, value in (("drift", sde.drift, f), (what, noise_of, g)):
             check_repeatable(name, value, field(rows.clone(), t))
         if whole:
             _check_matrix(sde, g, rows, t)
@@ -332,7 +338,8 @@ def check_derivatives(sde: SDE, x0: State, t: Tensor, *, differentiable: bool = 
     if differentiable:
         sde = sde.of_rows(slice(_PROBED_ROWS))
         check_seen(lambda x: sde.drift(x, t), x0[:_PROBED_ROWS], "drift")
-        check_seen(lambda x: sde.diffusion(x, t), x0[:_PROBED_ROWS], "diffusion")
+        name, noise_of = noise_field(sde)
+        check_seen(lambda x: noise_of(x, t), x0[:_PROBED_ROWS], name)
 
 
 def _check_periods(sde: SDE, rows: State, t: Tensor, boundary: Enclosure) -> None:
@@ -423,7 +430,8 @@ def _takes_all(sde: SDE, x0: State, t: Tensor) -> bool:
     """Return whether drift and diffusion can be evaluated for all rows at once."""
     try:
         return (
-            sde.drift(x0.clone(), t).shape == x0.shape and sde.diffusion(x0.clone(), t) is not None
+            sde.drift(x0.clone(), t).shape == x0.shape
+            and noise_field(sde)[1](x0.clone(), t) is not None
         )
     except Exception:
         return False

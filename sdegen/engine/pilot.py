@@ -17,8 +17,8 @@ that of the run may be finite. Where it has not settled, halving on tells it fro
 The pilot goes as far as costs 5 % of the run, or 20 ms: over all of a short run, over the first
 stretch of another. What a step does only later is not seen. It draws from a stream of its own. No
 pilot is made of Markov chains, of reverse dynamics, of dynamics that call a network, and of
-solvers that choose their own steps. Where ends absorb, the trajectories that no end has met are
-looked at.
+solvers that choose their own steps; nor of noise that is not diagonal. Where ends absorb, the
+trajectories that no end has met are looked at.
 
 The same place sees a state that rounds its increments away: x + dt f = x in float32.
 """
@@ -192,6 +192,8 @@ def _step_error(walk: _Walk, rows: Tensor) -> ErrorEstimate | None:
 def _single(sde: SDE, solver: Solver) -> Solver | None:
     """Return the solver with one step between two times; None where there is no pilot."""
     if not sde.halves_steps or sde.is_discrete or sde.denoising is not None:
+        return None
+    if sde.noise_structure != "diagonal":  # its draws need not be those that two walks share
         return None
     if isinstance(solver, OneStep):
         return replace(solver, substeps=1, compile=False)

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from sdegen.core.errors import NotNormalizableError
+from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck import clock
 
@@ -91,6 +92,7 @@ def extent(sde: SDE, near: float | None) -> Extent:
         ValueError: If drift or diffusion depend on time or are not finite at the point, or there
             is no noise.
     """
+    check_diagonal(sde, "Grid.covering")
     starts = [near] if near is not None else [0.0, 1.0, 0.5]
     start = next((x for x in starts if _lives(sde, x)), None)
     if start is None:

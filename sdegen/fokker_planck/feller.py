@@ -22,6 +22,7 @@ from typing import Literal
 
 import torch
 
+from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.requests import as_number, check_kind
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck import clock
@@ -64,6 +65,7 @@ def classify_end(
     ('regular', 'natural')
     """
     check_kind("sde", sde, SDE, "an SDE, such as ItoProcess(drift, diffusion)")
+    check_diagonal(sde, "classify_end")
     end = as_number("end", end)
     t = clock.start(sde) if t is None else t
     if inward is None:

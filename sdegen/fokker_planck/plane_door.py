@@ -16,6 +16,7 @@ from sdegen.core.boundary import End
 from sdegen.core.conditions import BoundaryCondition
 from sdegen.core.enclosure import BoundaryLike, enclosure_of
 from sdegen.core.errors import NotNormalizableError
+from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.requests import as_numbers, check_kind, kind_of
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck.grid import Grid
@@ -260,6 +261,7 @@ def check_door(sde: object, grids: object) -> None:
         ValueError: If there are not two grids, or one has fewer than 8 cells.
     """
     check_kind("sde", sde, SDE, "an SDE, such as OrnsteinUhlenbeck(1.0)")
+    check_diagonal(sde, "FokkerPlanck2D")
     if not isinstance(grids, list | tuple):
         raise TypeError(
             f"grids must be a pair of grids, (Grid(…), Grid(…)), but is {kind_of(grids)}."

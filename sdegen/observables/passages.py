@@ -35,6 +35,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sdegen.core.bounds import Bound, values_of
+from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.requests import as_number, kind_of
 from sdegen.core.shapes import State
 from sdegen.observables.base import Accumulator, Block, Observable, Partial
@@ -230,6 +231,8 @@ class _Watch(Accumulator):
 
     def __init__(self, about: FirstPassage, block: Block) -> None:
         self._about, self._block = about, block
+        if about.bridge:
+            check_diagonal(block.sde, "FirstPassage(bridge=True)")
         # what a step needs to know of its times, as plain numbers once and for all
         self._middle = ((block.nodes[1:] + block.nodes[:-1]) / 2 - block.nodes[0]).abs().tolist()
         self._dt: list[float] = block.nodes.diff().abs().tolist()

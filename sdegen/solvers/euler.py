@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sdegen.core.noise import Noise
+from sdegen.core.noise_structure import NoiseStructure
 from sdegen.core.onestep import OneStep
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
@@ -27,6 +28,7 @@ class EulerMaruyama(OneStep):
     """
 
     supports_discrete: ClassVar[bool] = True
+    noise_structures: ClassVar[tuple[NoiseStructure, ...]] = ("diagonal", "general")
     is_update: ClassVar[bool] = True
     orders: ClassVar[Orders] = Orders(flow=1, additive=(1, 1), multiplicative=(1, 0.5))
     evaluations: ClassVar[int] = 1

@@ -37,6 +37,7 @@ from sdegen.core.enclosure import BoundaryLike
 from sdegen.core.errors import SdegenError
 from sdegen.core.gradients import check_no_gradient
 from sdegen.core.noise import Rng, seed_of, stream
+from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Solver
@@ -166,6 +167,7 @@ def certify(
     limits = Limits() if limits is None else limits
     for dynamics in (sde, simulated or sde):
         check_dynamics(dynamics, solver, ts, None)
+        check_diagonal(dynamics, "certify")
     point = start_point(p0)
     p0 = p0 if point is None else point
     _check_start(p0, grid)

@@ -38,6 +38,7 @@ from torch import Tensor
 from sdegen.core.conditions import BoundaryCondition
 from sdegen.core.enclosure import Enclosure
 from sdegen.core.noise import Given, Noise
+from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import FixedStep, Memory, Solver, SplitStep
@@ -97,6 +98,7 @@ class ChainDensity:
     boundary: GridBoundaryLike | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        check_diagonal(self.dynamics, "ChainDensity")
         if not isinstance(self.solver, FixedStep):
             raise TypeError(
                 "the law of a chain needs a solver with fixed steps, but solver is "

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.derivatives import check_seen
+from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.requests import as_time, check_function, check_kind
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State, Time
@@ -55,6 +56,7 @@ def fp_residual(score: ScoreFn, sde: SDE, x: State, t: Time) -> State:
             "the score Fokker–Planck equation is built for additive noise, but that of "
             f"{type(sde).__name__} is multiplicative."
         )
+    check_diagonal(sde, "fp_residual")
     at = as_time(t).detach().to(x)
     some = at if at.ndim == 0 else at[:4]
     check_seen(lambda z: score(z, some), x[:4], "score")
@@ -68,8 +70,7 @@ def fp_residual(score: ScoreFn, sde: SDE, x: State, t: Time) -> State:
                 "score must be differentiable by autograd, but what it returns has no graph; "
                 "compute it from those x and t that it is given, not under no_grad."
             )
-        g = sde.diffusion(y, when)
-        noise = 0.5 * (g * g).expand_as(y).flatten(1)
+        noise = sde.covariance_times(y, when, torch.ones_like(y), 0.5).flatten(1)
         flat = s.flatten(1)
         divergence = _diagonal(s, y)
         rate = (noise * (divergence + flat * flat)).sum(1) - (f.flatten(1) * flat).sum(1)

@@ -1,0 +1,145 @@
+"""The structure of noise: how the Wiener processes enter the coordinates. Declared, never guessed.
+
+    "diagonal"   one independent component for each coordinate, of strength g(x, t)
+    "general"    what `add_noise` adds: correlated coordinates, such as √|dt| L z of a matrix L
+
+An SDE says which by `noise_structure`. A general one has no g; it defines `add_noise` and
+`covariance_times`, which must be of one noise: C v = g gᵀ v is compared before a run with what
+`add_noise` adds. `EulerMaruyama` takes every structure. What reads a g for each coordinate (other
+solvers, boundaries, densities, reversal, the laws of chains) refuses a general one by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from sdegen.core.noise import Given
+from sdegen.core.shapes import State, Time
+
+if TYPE_CHECKING:
+    from sdegen.core.sde import SDE
+
+__all__ = ["NoiseStructure", "check_covariance", "check_declared", "check_diagonal", "noise_field"]
+
+NoiseStructure = Literal["diagonal", "general"]
+
+_SAME = {torch.float32: 1e-4, torch.float64: 1e-9}  # relative: rounding of two ways to g gᵀ v
+
+
+def check_diagonal(sde: object, name: str) -> None:
+    """Refuse noise that is not diagonal, where g(x, t) is read coordinate by coordinate.
+
+    Args:
+        sde: Dynamics; what declares no structure is diagonal.
+        name: What takes diagonal noise alone.
+
+    Raises:
+        ValueError: Naming both.
+    """
+    structure = getattr(sde, "noise_structure", "diagonal")
+    if structure != "diagonal":
+        raise ValueError(
+            f"{name} needs diagonal noise, an independent component for each coordinate, but the "
+            f"noise of {type(sde).__name__} is {structure}; its trajectories are those of "
+            "simulate(sde, …, solver=EulerMaruyama()), without boundary= and compile=."
+        )
+
+
+def check_declared(kind: type[SDE], base: type) -> None:
+    """Refuse a class that adds noise of its own without a declaration, or declares it by half.
+
+    Args:
+        kind: A class that is being made.
+        base: The class SDE.
+
+    Raises:
+        TypeError: Naming what is missing.
+    """
+    line = kind.__mro__[: kind.__mro__.index(base)]
+    structure = kind.noise_structure
+    own = [name for name in ("add_noise", "covariance_times") if _is_own(kind, base, name)]
+    if "add_noise" in own and not any("noise_structure" in each.__dict__ for each in line):
+        raise TypeError(
+            f"{kind.__name__} defines add_noise, but does not declare its structure; write "
+            "noise_structure = 'general' for correlated coordinates, and 'diagonal' for "
+            "√|dt| g(x, t) z."
+        )
+    if not isinstance(structure, str):  # a property: it is for each object to say
+        return
+    if structure not in get_args(NoiseStructure):
+        words = " or ".join(map(repr, get_args(NoiseStructure)))
+        raise TypeError(f"noise_structure must be {words}, but {kind.__name__} has {structure!r}.")
+    if structure == "general" and len(own) < 2:
+        raise TypeError(
+            f"{kind.__name__} declares noise_structure = 'general', which has no g(x, t): define "
+            "add_noise(after, x, t, root_dt, noise) and covariance_times(x, t, v)."
+        )
+
+
+def noise_field(sde: SDE) -> tuple[str, Callable[[State, Time], Tensor]]:
+    """Return a name, and what tells of the noise at a state: g, or g gᵀ v of general noise.
+
+    Args:
+        sde: Dynamics.
+    """
+    if sde.noise_structure == "diagonal":
+        return "diffusion", sde.diffusion
+    return "covariance_times", lambda x, t: sde.covariance_times(x, t, _vector(x))
+
+
+def check_covariance(sde: SDE, x: State, t: Tensor) -> None:
+    """Refuse a `covariance_times` of general noise that is not that of its `add_noise`.
+
+    The noise is linear in its normals, g z; autograd gives gᵀ v, and g (gᵀ v) must be g gᵀ v.
+
+    Args:
+        sde: Dynamics of general noise.
+        x: A few states, shape (batch, *event).
+        t: Time, 0-d.
+
+    Raises:
+        ValueError: With both numbers, or if it holds a constant_noise.
+    """
+    name = type(sde).__name__
+    if sde.constant_noise is not None:
+        raise ValueError(f"the noise of {name} is general, and its constant_noise must be None.")
+
+    def noise_of(z: State) -> State:
+        return sde.add_noise(torch.zeros_like(x), x, t, 1.0, Given(z))
+
+    v = _vector(x)
+    with torch.inference_mode(False), torch.enable_grad():
+        z = torch.zeros_like(x, requires_grad=True)
+        added = noise_of(z)
+        if added.shape != x.shape or not added.requires_grad:
+            raise ValueError(
+                f"add_noise of {name} must return after + √|dt| g z with z = noise.normal(), of "
+                f"shape {tuple(x.shape)}, but returned shape {tuple(added.shape)}"
+                f"{'' if added.requires_grad else ' and nothing of the z that it was given'}."
+            )
+        (pulled,) = torch.autograd.grad((added * v).sum(), z)
+    with torch.no_grad():
+        expected, said = noise_of(pulled), sde.covariance_times(x, t, v).expand_as(x)
+    gap, size = (expected - said).abs().max(), expected.abs().max()
+    if not gap <= _SAME.get(x.dtype, 1e-4) * size:
+        i = int((expected - said).abs().nan_to_num(torch.inf).argmax())
+        raise ValueError(
+            f"covariance_times of {name} is not that of its add_noise: of v = (1, 2, …) it is "
+            f"{float(said.flatten()[i]):.6g} where g gᵀ v of the noise that is added is "
+            f"{float(expected.flatten()[i]):.6g}."
+        )
+
+
+def _vector(x: State) -> State:
+    """Return the vector (1, 2, …) at each state, shape of x."""
+    numbers = torch.arange(1, x[0].numel() + 1, dtype=x.dtype, device=x.device)
+    return numbers.reshape(x.shape[1:]).expand_as(x)
+
+
+def _is_own(kind: type, base: type, name: str) -> bool:
+    """Return whether a class has another method of this name than the base."""
+    return getattr(kind, name) is not getattr(base, name)
