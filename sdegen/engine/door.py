@@ -266,8 +266,14 @@ def probe(sde: SDE, x0: State, t: Tensor, boundary: Enclosure | None, *, whole: 
     full, sde = sde, sde if whole else sde.of_rows(slice(few))
     what, noise_of = noise_field(sde)
     try:
-        f, network = _evaluated("drift", sde.drift, rows, t)
+        # the noise first: a reverse drift multiplies by it, and a matrix would fail there
         g, noisy_network = _evaluated(what, noise_of, rows, t)
+        if not _broadcasts(g, rows):
+            raise ValueError(
+                f"{what} returned shape {tuple(g.shape)}, which does not broadcast to x of shape "
+                f"{tuple(rows.shape)}; noise is diagonal, a noise matrix is not built. {CURE}"
+            )
+        f, network = _evaluated("drift", sde.drift, rows, t)
     except RuntimeError as error:
         if len(rows) < len(x0) and _takes_all(full, x0, t):
             raise ValueError(
@@ -282,11 +288,6 @@ def probe(sde: SDE, x0: State, t: Tensor, boundary: Enclosure | None, *, whole: 
             f"drift returned shape {tuple(f.shape)} for x of shape {tuple(rows.shape)}; no drift "
             "is "
             f"broadcast in silence. {CURE}"
-        )
-    if not _broadcasts(g, rows):
-        raise ValueError(
-            f"{what} returned shape {tuple(g.shape)}, which does not broadcast to x of shape "
-            f"{tuple(rows.shape)}; noise is diagonal, a noise matrix is not built. {CURE}"
         )
     _check_finite("drift", f, rows, t)
     warn_score(sde, rows, t, f)
@@ -314,10 +315,10 @@ def probe(sde: SDE, x0: State, t: Tensor, boundary: Enclosure | None, *, whole: 
     if not network:
         for name, field, value in (("drift", sde.drift, f), (what, noise_of, g)):
             check_repeatable(name, value, field(rows.clone(), t))
-        if whole:
-            _check_matrix(sde, g, rows, t)
-        else:
+        if not whole:
             check_rows(sde, rows, t)
+    if network or whole:  # of which rows are not permuted
+        _check_matrix(sde, g, rows, t)
     return network
 
 

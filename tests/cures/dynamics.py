@@ -79,6 +79,19 @@ def seen_by_autograd():
     near(slope, float((up.final - down.final) / 2e-4), 1e-7)
 
 
+def twice_the_noise(**declared):
+    """A Brownian motion that adds its noise itself, twice."""
+
+    def add_noise(self, after, x, t, root_dt, noise):
+        return after + 2 * root_dt * noise.normal()
+
+    def covariance_times(self, x, t, v, scale=1.0):
+        return 4 * scale * v
+
+    body = {"add_noise": add_noise, "covariance_times": covariance_times}
+    return type("Twice", (sg.BrownianMotion,), body | declared)(1.0)
+
+
 def score_of_another_path():
     """A model of its own path, and one that is meant to be asked on another."""
     model = sg.ScoreModel(sg.MLP(dim=1, width=4, depth=1, rng=0), VP)
@@ -291,6 +304,14 @@ FOLLOWED = {
             ),
             -math.log(0.5),
             1e-6,
+        ),
+    ),
+    "noise of one's own that is not declared": (
+        "defines add_noise, but does not declare its structure",
+        lambda: twice_the_noise(),
+        lambda: near(
+            simulate(twice_the_noise(noise_structure="diagonal"), TWO).final,
+            2 * simulate(BM, TWO).final,
         ),
     ),
     "rates by their names of 0.1": (
