@@ -92,20 +92,20 @@ def noise_field(sde: SDE) -> tuple[str, Callable[[State, Time], Tensor]]:
 
 
 def check_covariance(sde: SDE, x: State, t: Tensor) -> None:
-    """Refuse a `covariance_times` of general noise that is not that of its `add_noise`.
+    """Refuse a `covariance_times`, or a diagonal g, that is not that of an `add_noise` of its own.
 
     The noise is linear in its normals, g z; autograd gives gᵀ v, and g (gᵀ v) must be g gᵀ v.
 
     Args:
-        sde: Dynamics of general noise.
+        sde: Dynamics that define add_noise.
         x: A few states, shape (batch, *event).
         t: Time, 0-d.
 
     Raises:
         ValueError: With both numbers, or if it holds a constant_noise.
     """
-    name = type(sde).__name__
-    if sde.constant_noise is not None:
+    name, diagonal = type(sde).__name__, sde.noise_structure == "diagonal"
+    if sde.constant_noise is not None and not diagonal:
         raise ValueError(f"the noise of {name} is general, and its constant_noise must be None.")
 
     def noise_of(z: State) -> State:
@@ -123,15 +123,19 @@ def check_covariance(sde: SDE, x: State, t: Tensor) -> None:
             )
         (pulled,) = torch.autograd.grad((added * v).sum(), z)
     with torch.no_grad():
-        expected, said = noise_of(pulled), sde.covariance_times(x, t, v).expand_as(x)
-    gap, size = (expected - said).abs().max(), expected.abs().max()
-    if not gap <= _SAME.get(x.dtype, 1e-4) * size:
-        i = int((expected - said).abs().nan_to_num(torch.inf).argmax())
-        raise ValueError(
-            f"covariance_times of {name} is not that of its add_noise: of v = (1, 2, …) it is "
-            f"{float(said.flatten()[i]):.6g} where g gᵀ v of the noise that is added is "
-            f"{float(expected.flatten()[i]):.6g}."
-        )
+        expected = noise_of(pulled)
+        answers = {"covariance_times": sde.covariance_times(x, t, v)}
+        if diagonal:
+            answers["g² v of diffusion"] = sde.diffusion(x, t).square() * v
+    for what, said in answers.items():
+        gap = (expected - said).abs().nan_to_num(torch.inf)
+        if float(gap.max()) > _SAME.get(x.dtype, 1e-4) * float(expected.abs().max()):
+            i = int(gap.argmax())
+            raise ValueError(
+                f"{what} of {name} is not that of its add_noise: of v = (1, 2, …) it is "
+                f"{float(said.expand_as(x).flatten()[i]):.6g} where g gᵀ v of the noise that is "
+                f"added is {float(expected.flatten()[i]):.6g}."
+            )
 
 
 def _vector(x: State) -> State:

@@ -292,7 +292,7 @@ def probe(sde: SDE, x0: State, t: Tensor, boundary: Enclosure | None, *, whole: 
     _check_finite("drift", f, rows, t)
     warn_score(sde, rows, t, f)
     _check_finite(what, g.expand_as(rows), rows, t)
-    if sde.noise_structure != "diagonal":
+    if type(sde).add_noise is not SDE.add_noise:
         check_covariance(sde, rows, t)
     if boundary is not None:
         _check_periods(sde, rows, t, boundary)

@@ -169,6 +169,16 @@ def test_a_covariance_of_other_noise_is_refused():
     deaf = type("Deaf", (Correlated,), {"add_noise": lambda self, after, x, t, dt, noise: after})
     with pytest.raises(ValueError, match="nothing of the z"):
         sg.simulate(deaf(), X, TIMES, rng=0)
+
+    def triple(self, after, x, t, root_dt, noise):
+        return after + 3 * root_dt * noise.normal()
+
+    triple = {"add_noise": triple, "noise_structure": "diagonal"}
+    with pytest.raises(ValueError, match=r"covariance_times of Triple .* it is 2 where .* is 18"):
+        sg.simulate(type("Triple", (sg.BrownianMotion,), triple)(1.0), X, TIMES, rng=0)
+    said = {"covariance_times": lambda self, x, t, v, scale=1.0: 9 * scale * v}
+    with pytest.raises(ValueError, match=r"g² v of diffusion of Triple .* it is 2 where .* is 18"):
+        sg.simulate(type("Triple", (sg.BrownianMotion,), triple | said)(1.0), X, TIMES, rng=0)
     wrong = {"covariance_times": lambda self, x, t, v, scale=1.0: (1 + x**2) * v}
     wrong["add_noise"] = lambda self, after, x, t, dt, noise: (
         after + dt * (1 + x**2).sqrt() * noise.normal()

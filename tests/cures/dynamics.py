@@ -80,16 +80,12 @@ def seen_by_autograd():
 
 
 def twice_the_noise(**declared):
-    """A Brownian motion that adds its noise itself, twice."""
+    """A Brownian motion of σ = 2 that adds its noise itself."""
 
     def add_noise(self, after, x, t, root_dt, noise):
         return after + 2 * root_dt * noise.normal()
 
-    def covariance_times(self, x, t, v, scale=1.0):
-        return 4 * scale * v
-
-    body = {"add_noise": add_noise, "covariance_times": covariance_times}
-    return type("Twice", (sg.BrownianMotion,), body | declared)(1.0)
+    return type("Twice", (sg.BrownianMotion,), {"add_noise": add_noise} | declared)(2.0)
 
 
 def score_of_another_path():
@@ -311,7 +307,7 @@ FOLLOWED = {
         lambda: twice_the_noise(),
         lambda: near(
             simulate(twice_the_noise(noise_structure="diagonal"), TWO).final,
-            2 * simulate(BM, TWO).final,
+            simulate(sg.BrownianMotion(2.0), TWO).final,
         ),
     ),
     "rates by their names of 0.1": (
