@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.accuracy import SlopeBy
+from sdegen.core.derivatives import noise_induced
 from sdegen.core.kernel import Kernel, ReverseStructure
 from sdegen.core.noise import Noise
 from sdegen.core.noise_structure import NoiseStructure, check_declared, check_diagonal
