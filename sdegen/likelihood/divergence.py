@@ -47,7 +47,7 @@ class Divergence(ABC):
     """How the divergence of a flow is found from products vᵀJ."""
 
     @abstractmethod
-    def columns(self, dimensions: int) -> int:
+    def num_accumulators(self, dimensions: int) -> int:
         """Return the number of integrals that a state of d numbers needs."""
 
     @abstractmethod
@@ -55,8 +55,8 @@ class Divergence(ABC):
         """Draw the vectors of a solve for flat states x (batch, d), shape (K, batch or 1, d)."""
 
     @abstractmethod
-    def rates(self, pull: Pull, vectors: Tensor) -> Tensor:
-        """Return the integrands, functions of J that are added up, shape (columns, batch).
+    def integrands(self, pull: Pull, vectors: Tensor) -> Tensor:
+        """Return the integrands, functions of J, shape (num_accumulators, batch).
 
         Args:
             pull: Takes v, shape (K, batch, d), to vᵀJ of the same shape.
@@ -64,11 +64,11 @@ class Divergence(ABC):
         """
 
     @abstractmethod
-    def settle(self, sums: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def estimate(self, sums: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Return the divergence along the path, and the standard error of this estimate.
 
         Args:
-            sums: Integrals of `rates`, shape (batch, columns).
+            sums: Integrals of `integrands`, shape (batch, num_accumulators).
             vectors: What `draw` returned.
 
         Returns:
@@ -81,7 +81,7 @@ class Divergence(ABC):
 class ExactTrace(Divergence):
     """Σ_i e_iᵀ J e_i over the d unit vectors: d products."""
 
-    def columns(self, dimensions: int) -> int:
+    def num_accumulators(self, dimensions: int) -> int:
         """Return 1."""
         return 1
 
@@ -89,13 +89,13 @@ class ExactTrace(Divergence):
         """Return the unit vectors, shape (d, 1, d), without a draw."""
         return _unit_vectors(x)
 
-    def rates(self, pull: Pull, vectors: Tensor) -> Tensor:
+    def integrands(self, pull: Pull, vectors: Tensor) -> Tensor:
         """Return the trace, shape (1, batch)."""
         # some at a time: the whole Jacobians of a batch of images would not fit
         some = torch.split(vectors, _UNIT_VECTORS)
         return torch.stack([(e * pull(e)).sum((0, 2)) for e in some]).sum(0, keepdim=True)
 
-    def settle(self, sums: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def estimate(self, sums: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sum, without an error."""
         return sums[:, 0], torch.zeros_like(sums[:, 0])
 
@@ -144,7 +144,7 @@ class Hutchinson(Divergence):
         if not is_word(self.noise, ("gaussian", "rademacher")):
             raise ValueError(f"noise must be 'gaussian' or 'rademacher', but is {self.noise!r}.")
 
-    def columns(self, dimensions: int) -> int:
+    def num_accumulators(self, dimensions: int) -> int:
         """Return the number of probes, or of entries of S on and above its diagonal."""
         return self.probes if self.probes < dimensions else dimensions * (dimensions + 1) // 2
 
@@ -153,7 +153,7 @@ class Hutchinson(Divergence):
         v = source.normal((self.probes, *x.shape), dtype=x.dtype, device=x.device)
         return torch.where(v < 0, -1.0, 1.0).to(v) if self.noise == "rademacher" else v
 
-    def rates(self, pull: Pull, vectors: Tensor) -> Tensor:
+    def integrands(self, pull: Pull, vectors: Tensor) -> Tensor:
         """Return VᵀJv for each v, shape (probes, batch), or √d times the symmetric part of J."""
         d = vectors.shape[2]
         if self.probes < d:
@@ -164,7 +164,7 @@ class Hutchinson(Divergence):
         # would hide the error of x: √d makes up for their number
         return 0.5 * math.sqrt(d) * (j[i, :, k] + j[k, :, i])
 
-    def settle(self, sums: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def estimate(self, sums: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean over probes, and its standard error: from their spread, or from S."""
         n, _, d = vectors.shape
         if n < d:
@@ -218,7 +218,7 @@ class HutchPlusPlus(Divergence):
                 "take the trace on the sketch, and a quarter estimate the rest."
             )
 
-    def columns(self, dimensions: int) -> int:
+    def num_accumulators(self, dimensions: int) -> int:
         """Return k, one for each g."""
         return self.probes // 4
 
@@ -233,7 +233,7 @@ class HutchPlusPlus(Divergence):
             )
         return source.normal((self.probes // 2, *x.shape), dtype=x.dtype, device=x.device)
 
-    def rates(self, pull: Pull, vectors: Tensor) -> Tensor:
+    def integrands(self, pull: Pull, vectors: Tensor) -> Tensor:
         """Return the trace on Q and, for each g, the rest of it; shape (k, batch)."""
         sketch, g = vectors.chunk(2)
         spanning = torch.cat([sketch, pull(sketch)]).permute(1, 2, 0)
@@ -246,7 +246,7 @@ class HutchPlusPlus(Divergence):
         terms = (torch.cat([q, g]) * pull(torch.cat([q, g]))).sum(2)
         return terms[: len(q)].sum(0) + terms[len(q) :]
 
-    def settle(self, sums: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def estimate(self, sums: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean over g, and its standard error from their spread."""
         return sums.mean(1), _spread(sums)
 
@@ -291,7 +291,7 @@ class FlowWithDivergence(SDE):
         return self.flow.time_range
 
     def drift(self, x: State, t: Time) -> State:
-        """Return (F, rates of the divergence), flat: shape (batch, d + columns)."""
+        """Return (F, integrands), flat: shape (batch, d + num_accumulators)."""
         graph = self.differentiable and torch.is_grad_enabled()
         # simulate runs without gradients, and its caller perhaps in inference mode
         with torch.inference_mode(False), torch.enable_grad():
@@ -299,7 +299,7 @@ class FlowWithDivergence(SDE):
             if not (graph and y.requires_grad):
                 y = y.detach().clone().requires_grad_()
             f = self.flow.drift(y.reshape(-1, *self.event), t).flatten(1)
-            terms = self.divergence.rates(
+            terms = self.divergence.integrands(
                 lambda v: _pulled_back(f, y, v, create_graph=graph), self.vectors
             )
         return torch.cat([f if graph else f.detach(), terms.T], dim=1)

@@ -142,7 +142,7 @@ def log_likelihood(
     _check_solver(solver, flow, pair, ends)
     path = simulate(
         pair,
-        torch.cat([flat, flat.new_zeros(len(x), how.columns(flat.shape[1]))], dim=1),
+        torch.cat([flat, flat.new_zeros(len(x), how.num_accumulators(flat.shape[1]))], dim=1),
         ends,
         solver=solver,
         keep_path=False,
@@ -150,7 +150,7 @@ def log_likelihood(
         differentiable=graph,
     )
     latent = path.final[:, : flat.shape[1]].reshape(x.shape)
-    gained, error = how.settle(path.final[:, flat.shape[1] :], vectors)
+    gained, error = how.estimate(path.final[:, flat.shape[1] :], vectors)
     prior = (sde.prior_log_prob if prior_log_prob is None else prior_log_prob)(latent)
     if prior.shape != x.shape[:1]:
         raise ValueError(

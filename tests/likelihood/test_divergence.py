@@ -34,7 +34,7 @@ T = torch.tensor(0.3, dtype=torch.float64)
 
 
 def augmented(f, how, vectors, x=X):
-    state = torch.cat([x, x.new_zeros(len(x), how.columns(x.shape[1]))], 1)
+    state = torch.cat([x, x.new_zeros(len(x), how.num_accumulators(x.shape[1]))], 1)
     return FlowWithDivergence(Flow(f), x.shape[1:], how, vectors).drift(state, T)
 
 
@@ -70,7 +70,7 @@ def test_as_many_probes_as_dimensions_are_the_same_mean_with_a_known_variance(no
     """J is not symmetric. The variance by moments: E over all signs, or Σ_ij (J_ij + J_ji)²/2."""
     how = sg.Hutchinson(4, noise)
     v = how.draw(X, stream(3, "test"))
-    found, error = how.settle(augmented(network, how, v)[:, 3:], v)
+    found, error = how.estimate(augmented(network, how, v)[:, 3:], v)
     jacobian = torch.func.vmap(torch.func.jacrev(lambda y: network(y[None], T)[0]))(X)
     expected = torch.einsum("nbi,bij,nbj->nb", v, jacobian, v)
     torch.testing.assert_close(found, expected.mean(0), rtol=0, atol=1e-13)
@@ -87,7 +87,7 @@ def test_fewer_probes_than_dimensions_tell_their_error_by_their_spread():
     how = sg.Hutchinson(2)
     v = how.draw(X, stream(3, "test"))
     sums = augmented(network, how, v)[:, 3:]
-    found, error = how.settle(sums, v)
+    found, error = how.estimate(sums, v)
     assert torch.equal(found, sums.mean(1))
     torch.testing.assert_close(error, (sums[:, 0] - sums[:, 1]).abs() / 2)
 
