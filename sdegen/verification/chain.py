@@ -51,8 +51,8 @@ from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.grid_boundary import GridBoundary, GridBoundaryLike, boundary_of_grid
 from sdegen.solvers.euler import EulerMaruyama
 from sdegen.solvers.positive_step import noise_vanishes
-from sdegen.verification.kernel import Line
-from sdegen.verification.memory import remembering_flow, remembering_pair
+from sdegen.verification.kernel import TransitionOperator
+from sdegen.verification.multistep_law import propagate_noise_free, propagate_two_step
 
 __all__ = ["ChainDensity", "edge_ratio", "start_point"]
 
@@ -209,23 +209,28 @@ class ChainDensity:
     def _laws(self, nodes: Tensor, p0: Array, point: float | None) -> Iterator[Array]:
         """Yield the densities after each step, shape (n,) each."""
         ends = self._ends()
-        line = Line(self.grid.nodes.numpy())
+        operator = TransitionOperator(self.grid.nodes.numpy())
         if ends is not None:
-            line = Line(self.grid.nodes.numpy(), step_laws(ends), ends.bridged)
+            operator = TransitionOperator(self.grid.nodes.numpy(), step_laws(ends), ends.bridged)
         last = self.solver
         if not isinstance(last, FinalDenoising):
-            return self._open_laws(line, last, nodes, p0, point)
-        laws = self._open_laws(line, last.solver, nodes, p0, point)
+            return self._open_laws(operator, last, nodes, p0, point)
+        laws = self._open_laws(operator, last.solver, nodes, p0, point)
         return _closed(
-            line, laws, len(nodes) - 1, lambda x, _: last.finalize(self.dynamics, x, nodes[-1])
+            operator, laws, len(nodes) - 1, lambda x, _: last.finalize(self.dynamics, x, nodes[-1])
         )
 
     def _open_laws(
-        self, line: Line, solver: FixedStep, nodes: Tensor, p0: Array, point: float | None
+        self,
+        operator: TransitionOperator,
+        solver: FixedStep,
+        nodes: Tensor,
+        p0: Array,
+        point: float | None,
     ) -> Iterator[Array]:
         """Yield the densities after each step, before the last state is denoised."""
         if not isinstance(solver, Multistep):
-            return self._forgetful(line, _Steps(self.dynamics, solver, nodes), p0, point)
+            return self._forgetful(operator, _Steps(self.dynamics, solver, nodes), p0, point)
         steps, inner = solver.coefficients(self.dynamics, nodes), self.dynamics.denoising
         assert inner is not None  # the solver's check() saw to it
         name, memory = type(solver).__name__, steps.states.shape[1]
@@ -234,17 +239,17 @@ class ChainDensity:
                 raise ValueError(
                     "there is no noise, so that a start at a point stays a point; pass a density."
                 )
-            return remembering_flow(line, steps, inner.score, nodes, p0)
+            return propagate_noise_free(operator, steps, inner.score, nodes, p0)
         if memory > 2:
             raise ValueError(
                 f"{name} remembers {memory - 1} states, and with noise the law of its chain would "
                 f"need {memory} axes; it is built for methods that remember one, such as "
                 "ExponentialAdams(order=2), and for more without noise."
             )
-        return remembering_pair(line, steps, inner.score, nodes, p0, point)
+        return propagate_two_step(operator, steps, inner.score, nodes, p0, point)
 
     def _forgetful(
-        self, line: Line, steps: _Steps, p0: Array, point: float | None
+        self, operator: TransitionOperator, steps: _Steps, p0: Array, point: float | None
     ) -> Iterator[Array]:
         """Yield the densities after each step of a one-step method."""
         if point is not None and not steps.noisy:
@@ -257,9 +262,9 @@ class ChainDensity:
                 if k > 0 and at is None:
                     self._judge_stirred(p)
                 if at is None:
-                    p = line.after(p, moments)
-                elif (moved := line.point_after(at, moments)) is None:
-                    p, at = line.from_point(at, moments), None
+                    p = operator.after(p, moments)
+                elif (moved := operator.point_after(at, moments)) is None:
+                    p, at = operator.from_point(at, moments), None
                 else:
                     at = moved
             yield p if at is None else self.grid.point(at).p.numpy()
@@ -317,14 +322,16 @@ class ChainDensity:
         warnings.warn(text, UserWarning, stacklevel=3)
 
 
-def _closed(line: Line, laws: Iterator[Array], count: int, close: Map) -> Iterator[Array]:
+def _closed(
+    operator: TransitionOperator, laws: Iterator[Array], count: int, close: Map
+) -> Iterator[Array]:
     """Yield the densities after each step, the last one mapped once more."""
     for i, p in enumerate(laws):
         if i < count - 1:
             yield p
             continue
-        last = line.after(p, _Moments(close, "FinalDenoising", noisy=False))
-        line.check_resolved(last)  # what lay near a point of the data has come nearer
+        last = operator.after(p, _Moments(close, "FinalDenoising", noisy=False))
+        operator.check_resolved(last)  # what lay near a point of the data has come nearer
         yield last
 
 

@@ -37,7 +37,7 @@ from scipy.interpolate import make_interp_spline
 
 from sdegen.core.conditions import BoundaryCondition
 
-__all__ = ["DEGREE", "REACH", "Line", "interpolation_loss"]
+__all__ = ["DEGREE", "REACH", "TransitionOperator", "interpolation_loss"]
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -56,7 +56,7 @@ _WIDER = 2.0  # a kernel may be here than there, before panels are shorter than 
 _CUT, _TAPER = 1e-9, 40.0  # an end of the grid counts from here on; I₀(40) = 1.5e16
 
 
-class Line:
+class TransitionOperator:
     """Uniform nodes, and what a step does to a density on them.
 
     Args:
@@ -85,14 +85,14 @@ class Line:
             ValueError: If the density is not resolved, the kernel too narrow, noise is there at
                 some x and not at others, or a noise-free step is not one to one.
         """
-        alive = np.flatnonzero(p > _ALIVE * p.max())
-        if len(alive) == 0:
+        occupied = np.flatnonzero(p > _ALIVE * p.max())
+        if len(occupied) == 0:
             return np.zeros_like(p)  # all of it left the grid
         self.check_resolved(p)
-        first, last = int(alive[0]), int(alive[-1])
+        first, last = int(occupied[0]), int(occupied[-1])
         # a density that vanishes at a wall is none there, and has some in the cell beside it
-        here = self.alive(p, 0 if self.walls is None else 1)
-        m, s = moments(self.x[here])
+        window = self.support(p, 0 if self.walls is None else 1)
+        m, s = moments(self.x[window])
         if self.walls is not None:
             self._check_smooth(p)
             if not s.any():
@@ -102,19 +102,19 @@ class Line:
                 )
         if not s.any():
             # two nodes more: a map that contracts would else cut off a node of the tails each step
-            wide = self.alive(p, 2)
+            wide = self.support(p, 2)
             return self.mapped(p, moments(self.x[wide])[0], wide)[0]
-        inner = alive - here.start
+        inner = occupied - window.start
         if not (s[inner] > 0).all():
             raise ValueError("there is noise at some x and none at others: no density follows.")
         refine = self.refinement(m, s, inner)
         uneven = refine > 1 and s[inner].max() > _WIDER * s[inner].min()
         if self.walls is not None or uneven:
-            points, weight = self._panels(here, m, s)
+            points, weight = self._panels(window, m, s)
             weight = weight * make_interp_spline(self.x, p, k=DEGREE)(points)
             return self._folded(weight, *moments(points), points)
         if refine == 1:
-            return self._scattered(p[here] * self.h, m, s)
+            return self._scattered(p[window] * self.h, m, s)
         fine = np.linspace(self.x[first], self.x[last], (last - first) * refine + 1)
         weight = make_interp_spline(self.x, p, k=DEGREE)(fine) * (self.h / refine)
         return self._scattered(weight, *moments(fine))
@@ -140,7 +140,7 @@ class Line:
         m, s = moments(np.array([x0]))
         return float(m[0]) if s[0] == 0 else None
 
-    def alive(self, p: Array, more: int = 0) -> slice:
+    def support(self, p: Array, more: int = 0) -> slice:
         """Return the slice from the first to the last node with density, widened by `more`."""
         there = np.flatnonzero(p > _ALIVE * p.max())
         first, last = (int(there[0]), int(there[-1])) if len(there) else (0, len(p) - 1)
@@ -185,9 +185,9 @@ class Line:
                 "cells."
             )
 
-    def _panels(self, here: slice, m: Array, s: Array) -> tuple[Array, Array]:
+    def _panels(self, window: slice, m: Array, s: Array) -> tuple[Array, Array]:
         """Return points and weights of Gauss's rule from the first to the last node of a slice."""
-        x = self.x[here]
+        x = self.x[window]
         if len(x) == 1:
             return x, np.full(1, self.h)
         stretch = np.maximum(np.abs(np.gradient(m, self.h)), 1e-300)
@@ -214,9 +214,9 @@ class Line:
         over = max(self.x[0] - (m - REACH * s).min(), (m + REACH * s).max() - self.x[-1], 0.0)
         more = math.ceil(over / self.h)
         j = np.arange(-more, n + more)
-        line = Line(self.x[0] + j * self.h)
-        line.bridges = self.bridges
-        wide = line._scattered(weight, m, s, start if self.bridges else None)
+        operator = TransitionOperator(self.x[0] + j * self.h)
+        operator.bridges = self.bridges
+        wide = operator._scattered(weight, m, s, start if self.bridges else None)
         if low.wraps:
             out = np.bincount(j % (n - 1), wide, minlength=n)
             out[-1] = out[0]
@@ -274,13 +274,13 @@ class Line:
             out += np.bincount(at.ravel(), value.ravel(), minlength=n)
         return out
 
-    def mapped(self, p: Array, m: Array, here: slice) -> tuple[Array, Callable[..., Array]]:
+    def mapped(self, p: Array, m: Array, window: slice) -> tuple[Array, Callable[..., Array]]:
         """Return p(x(y)) |dx/dy| for a noise-free step y = m(x), and x(y) within the image.
 
         Raises:
             ValueError: If the step is not one to one.
         """
-        x, slope = self.x[here], np.diff(m)
+        x, slope = self.x[window], np.diff(m)
         if not ((slope > 0).all() or (slope < 0).all()):
             raise ValueError(
                 "without noise it folds the line over itself: it is too long to be a map; take "

@@ -32,9 +32,9 @@ from torch import Tensor
 
 from sdegen.core.shapes import ScoreFn
 from sdegen.diffusion.samplers.exponential import Coefficients
-from sdegen.verification.kernel import DEGREE, REACH, Line, Moments
+from sdegen.verification.kernel import DEGREE, REACH, Moments, TransitionOperator
 
-__all__ = ["remembering_flow", "remembering_pair"]
+__all__ = ["propagate_noise_free", "propagate_two_step"]
 
 Array = NDArray[np.float64]
 Field = Callable[[Array], Array]
@@ -44,8 +44,8 @@ _BLOCK, _BORDER = 32, 8  # nodes v at a time, and beside them
 _MARGIN = 8  # nodes beyond those that are alive whose past is carried along
 
 
-def remembering_pair(
-    line: Line,
+def propagate_two_step(
+    operator: TransitionOperator,
     steps: Coefficients,
     score: ScoreFn,
     times: Tensor,
@@ -55,7 +55,7 @@ def remembering_pair(
     """Yield the densities of x_1, x_2, … of a method that remembers one state, with noise.
 
     Args:
-        line: Nodes.
+        operator: Nodes, and what a step does on them.
         steps: Coefficients, K = 2; or K = 1, of a one-step method.
         score: ∇ log p_t(x).
         times: Nodes in time, shape (steps + 1,).
@@ -69,73 +69,73 @@ def remembering_pair(
     for i, spread in enumerate(steps.noise.tolist()):
         if spread == 0:
             raise ValueError("it has no noise, so that two successive states have no density.")
-        start, here, *behind = _fields(steps, score, times, i)
+        start, current, *behind = _fields(steps, score, times, i)
         past = behind[0] if behind else np.zeros_like
 
-        def now(x: Array, start: Field = start, here: Field = here) -> Array:
-            return start(x) + here(x)
+        def now(x: Array, start: Field = start, current: Field = current) -> Array:
+            return start(x) + current(x)
 
         if joint is not None:
-            pair = _Pair(line, joint if pair is None else pair.joint, now, past, spread)
+            pair = _Pair(operator, joint if pair is None else pair.joint, now, past, spread)
             yield pair.marginal()
             continue
         # nothing is remembered yet, or it is known where x_0 was
         shift = float(past(np.array([point]))[0]) if i == 1 else 0.0
         step = _gaussian(now, shift, spread)
         if i == 0 and point is not None:
-            p = line.from_point(point, step)
+            p = operator.from_point(point, step)
         else:
-            joint = p[:, None] * _normal(line.x, now(line.x) + shift, spread).T
-            p = line.after(p, step)
+            joint = p[:, None] * _normal(operator.x, now(operator.x) + shift, spread).T
+            p = operator.after(p, step)
         yield p
 
 
-def remembering_flow(
-    line: Line, steps: Coefficients, score: ScoreFn, times: Tensor, p0: Array
+def propagate_noise_free(
+    operator: TransitionOperator, steps: Coefficients, score: ScoreFn, times: Tensor, p0: Array
 ) -> Iterator[Array]:
     """Yield the densities of x_1, x_2, … of a method on noise-free dynamics; arguments as above.
 
     Raises:
         ValueError: If a step is not one to one, or the grid is too coarse.
     """
-    p, past = p0, [line.x]  # x_{i−j} where x_i is at the nodes
+    p, past = p0, [operator.x]  # x_{i−j} where x_i is at the nodes
     for i in range(len(steps.decay)):
-        start = line.x
+        start = operator.x
         if i == 1 and steps.again is not None:
             states, scores = steps.again.tile(2, 1, 1).unbind(1)
             again = Coefficients(torch.ones_like(steps.decay), states, scores, steps.noise)
-            p, past = _moved(line, p, past, line.x, _fields(again, score, times, i))
+            p, past = _moved(operator, p, past, operator.x, _fields(again, score, times, i))
             start = past.pop(1)
-        p, past = _moved(line, p, past, start, _fields(steps, score, times, i))
+        p, past = _moved(operator, p, past, start, _fields(steps, score, times, i))
         yield p
 
 
 def _moved(
-    line: Line, p: Array, past: list[Array], start: Array, fields: list[Field]
+    operator: TransitionOperator, p: Array, past: list[Array], start: Array, fields: list[Field]
 ) -> tuple[Array, list[Array]]:
     """Return the density after a noise-free step, and the past of each node.
 
     Args:
-        line: Nodes.
+        operator: Nodes, and what a step does on them.
         p: Density of the state at which the score is asked.
         past: That state, at the nodes, and those before it as functions of it.
         start: The state that the step starts from, as a function of it.
         fields: What the start adds to the next state, and each of the past.
     """
-    here = line.alive(p, _MARGIN)
-    line.check_resolved(p)
-    m = fields[0](start[here])
+    window = operator.support(p, _MARGIN)
+    operator.check_resolved(p)
+    m = fields[0](start[window])
     for field, state in zip(fields[1:], past, strict=False):
-        m = m + field(state[here])
-    p, inverse = line.mapped(p, m, here)
+        m = m + field(state[window])
+    p, inverse = operator.mapped(p, m, window)
     low, high = sorted((float(m[0]), float(m[-1])))
-    inside = np.clip(line.x, low, high)
+    inside = np.clip(operator.x, low, high)
     # beyond the image nothing is alive: any monotone continuation will do
-    back = np.asarray(inverse(inside)) + (line.x - inside)
-    behind = [line.x, back]
+    back = np.asarray(inverse(inside)) + (operator.x - inside)
+    behind = [operator.x, back]
     for function in past[1:]:
-        spline = make_interp_spline(line.x, function, k=DEGREE)
-        behind.append(spline(np.clip(back, line.x[0], line.x[-1])))
+        spline = make_interp_spline(operator.x, function, k=DEGREE)
+        behind.append(spline(np.clip(back, operator.x[0], operator.x[-1])))
     return p, behind[: len(fields)]
 
 
@@ -174,7 +174,7 @@ class _Pair:
     """p_{i+1}(v, w) from p_i(u, v), some v at a time: of u and c only a part concerns them.
 
     Args:
-        line: Nodes.
+        operator: Nodes, and what a step does on them.
         before: p_i(u, v) at nodes × nodes.
         now: F.
         past: G.
@@ -184,66 +184,70 @@ class _Pair:
         ValueError: If the grid is too coarse for p_i as a function of u, or for the kernel.
     """
 
-    def __init__(self, line: Line, before: Array, now: Field, past: Field, spread: float) -> None:
-        line.check_resolved(before)
-        self.line, self.before = line, before
+    def __init__(
+        self, operator: TransitionOperator, before: Array, now: Field, past: Field, spread: float
+    ) -> None:
+        operator.check_resolved(before)
+        self.operator, self.before = operator, before
         self.now, self.past, self.spread = now, past, spread
-        self.alive = line.alive(before.max(0))
+        self.support = operator.support(before.max(0))
 
     @cached_property
     def joint(self) -> Array:
         """p_{i+1}(v, w) at nodes × nodes."""
         out = np.zeros_like(self.before)
-        for first in range(self.alive.start, self.alive.stop, _BLOCK):
-            some = slice(first, min(first + _BLOCK, self.alive.stop))
+        for first in range(self.support.start, self.support.stop, _BLOCK):
+            some = slice(first, min(first + _BLOCK, self.support.stop))
             spline = self._spline(some)
-            out[some] = self._at(self.line.x[some], spline, spline.c.T)
+            out[some] = self._at(self.operator.x[some], spline, spline.c.T)
         return out
 
     def marginal(self) -> Array:
         """Return ∫ p_{i+1}(v, w) dv at nodes w, on v as fine as the kernel asks."""
-        line, total = self.line, np.zeros(len(self.line.x))
-        refine = _refinement(line, self.now, self.alive, self.spread)
+        operator, total = self.operator, np.zeros(len(self.operator.x))
+        refine = _refinement(operator, self.now, self.support, self.spread)
         if refine == 1:
-            return np.asarray(self.joint.sum(0) * line.h)
-        for first in range(self.alive.start, self.alive.stop, _BLOCK):
-            last = min(first + _BLOCK, self.alive.stop)
+            return np.asarray(self.joint.sum(0) * operator.h)
+        for first in range(self.support.start, self.support.stop, _BLOCK):
+            last = min(first + _BLOCK, self.support.stop)
             # with a margin, so that a spline in v joins what is on either side
-            wide = slice(max(first - _BORDER, 0), min(last + _BORDER, len(line.x)))
+            wide = slice(max(first - _BORDER, 0), min(last + _BORDER, len(operator.x)))
             spline = self._spline(wide)
-            v = line.x[first] + np.arange((last - first) * refine) * (line.h / refine)
-            v = v[v <= line.x[-1]]
-            between = make_interp_spline(line.x[wide], spline.c.T, k=DEGREE)
+            v = operator.x[first] + np.arange((last - first) * refine) * (operator.h / refine)
+            v = v[v <= operator.x[-1]]
+            between = make_interp_spline(operator.x[wide], spline.c.T, k=DEGREE)
             total += self._at(v, spline, between(v)).sum(0)
-        return total * (line.h / refine)
+        return total * (operator.h / refine)
 
     def _spline(self, some: slice) -> BSpline:
         """Return R(c, v) in c, for the nodes v of a slice."""
-        line, columns = self.line, self.before[:, some]
-        here = line.alive(columns.max(1), _BORDER)
-        u, weight = line.x[here], columns[here] * line.h
-        refine = _refinement(line, self.past, here, self.spread)
+        operator, columns = self.operator, self.before[:, some]
+        window = operator.support(columns.max(1), _BORDER)
+        u, weight = operator.x[window], columns[window] * operator.h
+        refine = _refinement(operator, self.past, window, self.spread)
         if refine > 1:
             u = np.linspace(u[0], u[-1], (len(u) - 1) * refine + 1)
-            weight = make_interp_spline(line.x[here], weight, k=DEGREE)(u) / refine
+            weight = make_interp_spline(operator.x[window], weight, k=DEGREE)(u) / refine
         m, s = self.past(u), self.spread
         c = np.arange(m.min() - REACH * s, m.max() + (REACH + 1) * s, _SPACING * s)
         return make_interp_spline(c, _normal(c, m, s) @ weight, k=DEGREE)
 
     def _at(self, v: Array, spline: BSpline, coefficients: Array) -> Array:
         """Return R(w − F(v), v), given the coefficients of a spline in c for each v."""
-        out = np.zeros((len(v), len(self.line.x)))
+        out = np.zeros((len(v), len(self.operator.x)))
         low, high = spline.t[0], spline.t[-1]
         for k, shift in enumerate(self.now(v)):
-            c = self.line.x - shift
+            c = self.operator.x - shift
             inside = slice(*np.searchsorted(c, (low, high)))
             out[k, inside] = BSpline(spline.t, coefficients[k], DEGREE)(c[inside])
         return out
 
 
-def _refinement(line: Line, field: Field, here: slice, spread: float) -> int:
+def _refinement(operator: TransitionOperator, field: Field, window: slice, spread: float) -> int:
     """Return the factor by which points must be finer than nodes for N(·; field(x), spread²)."""
-    return line.refinement(field(line.x[here]), np.full(here.stop - here.start, spread))
+    return operator.refinement(
+        field(operator.x[window]), np.full(window.stop - window.start, spread)
+    )
 
 
 def _normal(y: Array, mean: Array, std: float) -> Array:
