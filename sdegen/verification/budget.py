@@ -42,7 +42,7 @@ from sdegen.verification.chain import ChainDensity
 from sdegen.verification.distances import kullback_leibler, total_variation, wasserstein
 from sdegen.verification.flow import carried_by_flow
 
-__all__ = ["ErrorBudget", "NoisedLaw", "Part", "error_budget", "error_budgets"]
+__all__ = ["ErrorBudget", "ErrorTerm", "NoisedLaw", "error_budget", "error_budgets"]
 
 _MASS_TOLERANCE = 1e-6
 
@@ -58,7 +58,7 @@ class NoisedLaw(Protocol):
 
 
 @dataclass(frozen=True)
-class Part:
+class ErrorTerm:
     """How far two laws are apart.
 
     Attributes:
@@ -85,8 +85,8 @@ class ErrorBudget:
         accuracy: Total variation that the computation itself makes.
     """
 
-    parts: tuple[Part, Part, Part, Part]
-    whole: Part
+    parts: tuple[ErrorTerm, ErrorTerm, ErrorTerm, ErrorTerm]
+    whole: ErrorTerm
     densities: tuple[Density, Density, Density, Density, Density]
     accuracy: float
 
@@ -219,9 +219,9 @@ class _Laws:
         densities = (*self.continuous, final)
         causes = ("early stopping", "prior mismatch", "score error", "time discretisation")
         early, mismatch, wrong, steps = (
-            _part(cause, densities[i], densities[i + 1]) for i, cause in enumerate(causes)
+            _term(cause, densities[i], densities[i + 1]) for i, cause in enumerate(causes)
         )
-        whole = _part("whole", densities[0], densities[-1])
+        whole = _term("whole", densities[0], densities[-1])
         return ErrorBudget((early, mismatch, wrong, steps), whole, densities, self.accuracy)
 
 
@@ -293,9 +293,9 @@ def _check_precision(score: ScoreFn, grid: Grid, t: float) -> None:
         )
 
 
-def _part(cause: str, p: Density, q: Density) -> Part:
+def _term(cause: str, p: Density, q: Density) -> ErrorTerm:
     """Return the distances between two laws."""
-    return Part(cause, total_variation(p, q), wasserstein(p, q), kullback_leibler(p, q))
+    return ErrorTerm(cause, total_variation(p, q), wasserstein(p, q), kullback_leibler(p, q))
 
 
 def _at(law: NoisedLaw, grid: Grid, t: float) -> Density:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 import sdegen as sg
 from sdegen import plots
 from sdegen.app.report import Claim, Report
-from sdegen.verification.budget import ErrorBudget, Part
+from sdegen.verification.budget import ErrorBudget, ErrorTerm
 from sdegen.verification.noising import certify_noising
 from tests.cures.common import BM, F64, FLOW, GRID, OU, VP, T, column, simulate
 from tests.cures.places import near
@@ -101,7 +101,7 @@ def _drawn(figure):
 
 def _budget():
     density = GRID.gaussian(0.0, 1.0)
-    part = Part("whole", 0.1, 0.1, 0.1)
+    part = ErrorTerm("whole", 0.1, 0.1, 0.1)
     return ErrorBudget((part,) * 4, part, (density,) * 5, 1e-3)
 
 

@@ -6,7 +6,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import sdegen as sg
-from sdegen.verification.budget import ErrorBudget, Part
+from sdegen.verification.budget import ErrorBudget, ErrorTerm
 from sdegen.verification.certificate import certify
 from sdegen.verification.noising import certify_noising
 
@@ -47,8 +47,10 @@ def budget(scale):
     x = torch.linspace(-1, 1, 5, dtype=torch.float64)
     law = sg.Density(x, torch.ones(5, dtype=torch.float64) / 2)
     names = ("early stopping", "prior mismatch", "score error", "time discretisation")
-    parts = tuple(Part(name, (i * scale) ** 2, i * scale / 2, 0.0) for i, name in enumerate(names))
-    return ErrorBudget(parts, Part("whole", 9 * scale, scale, scale), (law,) * 5, 1e-7)
+    parts = tuple(
+        ErrorTerm(name, (i * scale) ** 2, i * scale / 2, 0.0) for i, name in enumerate(names)
+    )
+    return ErrorBudget(parts, ErrorTerm("whole", 9 * scale, scale, scale), (law,) * 5, 1e-7)
 
 
 def test_a_budget_shows_each_part_against_the_steps():
