@@ -5,7 +5,7 @@ python -m benchmarks.certificates
 Clean: SEEDS full certificates of each problem, at a false-alarm rate of 1e-5 each. The p-values of
 the three tests that are exact, at the last time, must be uniform: the table has the p-value of
 their Kolmogorov-Smirnov statistic. Faults: what is believed is right, what is simulated is not;
-"named" counts the runs in which the sentence says which mistake it is.
+"named" counts the runs in which the summary says which mistake it is.
 """
 
 import argparse
@@ -146,14 +146,14 @@ def main(quick=False):
         rows.append(clean(name, 10 if quick else SEEDS))
         print(rows[-1], flush=True)
     caught = []
-    for fault, (certificate, sentence) in faults().items():
+    for fault, (certificate, expected) in faults().items():
         found = [certificate(seed) for seed in range(1 if quick else FAULTY_SEEDS)]
         caught.append(
             {
                 "planted fault": fault,
                 "runs": len(found),
                 "caught": sum(not one.passed for one in found),
-                "named": sum(sentence in one.sentence for one in found),
+                "named": sum(expected in one.summary for one in found),
             }
         )
         print(caught[-1], flush=True)

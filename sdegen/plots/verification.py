@@ -88,7 +88,7 @@ def certificate(result: Certificate) -> Figure:
     table.set(xscale="log", xlim=(_LEAST, _MOST), xlabel="value over its threshold")
     table.grid(visible=False, axis="y")
     _title(table, f"{len(result.failed)} of {len(judged)} checks failed")
-    figure.supxlabel(textwrap.fill(result.sentence, 130), fontsize=8.5)
+    figure.supxlabel(textwrap.fill(result.summary, 130), fontsize=8.5)
     return figure
 
 

@@ -84,14 +84,14 @@ class Certificate:
         law: The law that trajectories were compared with, at all times.
         density: The Fokker–Planck density, or None where there is none.
         path: The trajectories.
-        sentence: What is wrong and what to change, or that nothing is.
+        summary: What is wrong and what to change, or that nothing is.
     """
 
     checks: tuple[Check, ...]
     law: DensityPath | None
     density: DensityPath | None
     path: Trajectory | None
-    sentence: str
+    summary: str
 
     @property
     def passed(self) -> bool:
@@ -104,7 +104,7 @@ class Certificate:
         return tuple(check for check in self.checks if check.verdict == "failed")
 
     def __str__(self) -> str:
-        return "\n".join([self.sentence, *map(str, self.checks)])
+        return "\n".join([self.summary, *map(str, self.checks)])
 
 
 def certify(
@@ -217,13 +217,13 @@ def certify(
         checks += _samples(path, law, each, ends)
     else:
         checks.append(Check.skipped("samples", false_alarm, "the grid cuts the law."))
-    sentence = _sentence(checks, law, path, each, ends)
+    summary = _summary(checks, law, path, each, ends)
     if any(check.verdict == "failed" and check.time is not None for check in checks):
         if chain is not None:
             tell("what mistake explains the samples")
         fits = _suspects(path, sde, solver, grid, p0, ts, boundary) if chain is not None else []
-        sentence += f" They behave as if {', or as if '.join(fits)}." if fits else ""
-    return Certificate(tuple(checks), law, exact, path, sentence)
+        summary += f" They behave as if {', or as if '.join(fits)}." if fits else ""
+    return Certificate(tuple(checks), law, exact, path, summary)
 
 
 def _check_start(p0: object, grid: object) -> None:
@@ -498,7 +498,7 @@ def _suspects(
     )
 
 
-def _sentence(
+def _summary(
     checks: list[Check],
     law: DensityPath,
     path: Trajectory,

@@ -71,8 +71,8 @@ def certify_noising(chain: SDE, sde: GaussianPath, times: Tensor) -> Certificate
         _largest("variance of the noise, distance to σ(t)²", noises - variance, remark),
     )
     failed = [check for check in checks if check.verdict == "failed"]
-    sentence = failed[0].remark if failed else "The chain is the SDE on its grid, exactly."
-    return Certificate(checks, None, None, None, sentence)
+    summary = failed[0].remark if failed else "The chain is the SDE on its grid, exactly."
+    return Certificate(checks, None, None, None, summary)
 
 
 def _steps(chain: SDE, steps: Tensor) -> tuple[Tensor, Tensor]:

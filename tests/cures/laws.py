@@ -38,12 +38,12 @@ def certified(sde=OU, grid=FINE, p0=1.0, times=(0.0, 0.5, 1.0), **options):
 
 def passes(found):
     """Assert that a certificate has no complaint."""
-    assert all(check.verdict != "failed" for check in found.checks), found.sentence
+    assert all(check.verdict != "failed" for check in found.checks), found.summary
 
 
 def complains(found):
-    """Raise the sentence of a certificate, which is the message."""
-    raise ValueError(found.sentence)
+    """Raise the summary of a certificate, which is the message."""
+    raise ValueError(found.summary)
 
 
 def budget(score=None, times=None, **options):

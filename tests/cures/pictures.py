@@ -120,7 +120,7 @@ def _noised_chain():
 
 def _printed():
     text = str(_noised_chain())
-    assert _noised_chain().sentence in text
+    assert _noised_chain().summary in text
 
 
 def _claim(**bounds):

@@ -30,7 +30,7 @@ def test_a_clean_run_passes(seed):
     """With false_alarm = 1e-5 each."""
     certificate = run(rng=seed)
     assert certificate.passed
-    assert "follow the law that is believed (bias of the step: 0.008)" in certificate.sentence
+    assert "follow the law that is believed (bias of the step: 0.008)" in certificate.summary
     assert not [check for check in certificate.checks if check.verdict == "not judged"]
     rates = [check.false_alarm for check in certificate.checks]
     assert sum(rates) == pytest.approx(1e-5)
@@ -50,7 +50,7 @@ def test_a_wrong_factor_is_caught_and_named(fault):
     drift, diffusion, name = FAULTS[fault]
     certificate = run(sg.ItoProcess(drift, diffusion))
     assert not certificate.passed
-    assert certificate.sentence.endswith(f"They behave as if {name}.")
+    assert certificate.summary.endswith(f"They behave as if {name}.")
     # what draws nothing is not to blame
     assert all(check.verdict == "passed" for check in certificate.checks[:3])
 
@@ -67,7 +67,7 @@ def test_ito_for_stratonovich_is_caught_and_named():
         believed, grid, 0.0, [0.0, 1.0], simulated=sg.ItoProcess(lambda x: -x, g), **options
     )
     assert not wrong.passed
-    assert "the noise is read half a step too early (Itô for Stratonovich)" in wrong.sentence
+    assert "the noise is read half a step too early (Itô for Stratonovich)" in wrong.summary
 
 
 def test_a_step_ten_times_too_long_is_caught_without_and_within_the_path():
@@ -76,17 +76,17 @@ def test_a_step_ten_times_too_long_is_caught_without_and_within_the_path():
     assert [check.name for check in bias.failed] == [
         "total variation between the chain and the SDE"
     ]
-    assert "The step is too long: with dt = 0.25" in bias.sentence
+    assert "The step is too long: with dt = 0.25" in bias.summary
     u = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
     x0 = START.quantile(u[torch.randperm(20_000, generator=torch.Generator().manual_seed(0))])
     path = sg.simulate(WELL, x0[:, None], TIMES, solver=long, rng=1)
     certificate = run(path=path)
-    assert certificate.sentence.endswith("They behave as if the step is ten times too long.")
+    assert certificate.summary.endswith("They behave as if the step is ten times too long.")
 
 
 def test_a_grid_too_small_is_caught_and_nothing_else_is_judged():
     certificate = certify(WELL, sg.Grid(-1.5, 1.5, 160), -1.0, TIMES, solver=SOLVER, rng=0)
-    assert certificate.sentence == (
+    assert certificate.summary == (
         "The grid [-1.5, 1.5] is too small: widen it towards low x, or pass boundary=… if its "
         "ends are walls."
     )
@@ -96,7 +96,7 @@ def test_a_grid_too_small_is_caught_and_nothing_else_is_judged():
 def test_a_grid_too_coarse_is_caught():
     grid = sg.Grid(-3.2, 3.2, cells=16)
     coarse = certify(WELL, grid, grid.gaussian(-1.0, 0.5), TIMES, solver=SOLVER, rng=0)
-    assert "The grid of 16 cells is too coarse" in coarse.sentence
+    assert "The grid of 16 cells is too coarse" in coarse.summary
 
 
 def test_half_the_noise_against_a_potential_is_caught_with_the_temperature_it_has():
@@ -111,12 +111,12 @@ def test_half_the_noise_against_a_potential_is_caught_with_the_temperature_it_ha
     right = judge(lambda x: x - x**3, math.sqrt(0.5))
     assert right.passed
     wrong = judge(lambda x: x - x**3, math.sqrt(0.25))
-    assert "in that of T = 0.125, where T = 0.25 is believed" in wrong.sentence
-    assert "g = √(2T) = 0.7071" in wrong.sentence
+    assert "in that of T = 0.125, where T = 0.25 is believed" in wrong.summary
+    assert "g = √(2T) = 0.7071" in wrong.summary
     other = judge(lambda x: 0.5 - x, math.sqrt(0.5))
-    assert "no temperature makes up for it" in other.sentence
+    assert "no temperature makes up for it" in other.summary
     away = judge(lambda x: 0.2 * x, 0.3)
-    assert "The SDE does not settle: there is no stationary density" in away.sentence
+    assert "The SDE does not settle: there is no stationary density" in away.summary
 
 
 def test_a_density_is_believed_or_not():
@@ -130,14 +130,14 @@ def test_a_density_is_believed_or_not():
         return certify(ou, grid, grid.gaussian(1.0, 0.5), [0, 1], density=believed, **options)
 
     assert judge(math.sqrt(var)).passed
-    assert f"its standard deviation {math.sqrt(var):.4g} where 0.75 is" in judge(0.75).sentence
+    assert f"its standard deviation {math.sqrt(var):.4g} where 0.75 is" in judge(0.75).summary
 
 
 def test_a_solver_without_a_chain_is_compared_with_the_sde():
     certificate = run(solver=sg.TorchSDE("srk", substeps=10), trajectories=2_000)
     assert certificate.passed
-    assert "Not judged: total variation between the chain and the SDE" in certificate.sentence
-    assert "solver is TorchSDE" in certificate.sentence
+    assert "Not judged: total variation between the chain and the SDE" in certificate.summary
+    assert "solver is TorchSDE" in certificate.summary
 
 
 VP = sg.VP(sg.LinearBeta(0.1, 20.0))
@@ -165,7 +165,7 @@ def test_an_off_by_one_in_beta_is_caught(betas, name):
     if name.endswith("one"):
         assert certificate.checks[0].value == pytest.approx(2.6e-3, abs=5e-5)
     with pytest.raises(AssertionError, match=name):
-        raise AssertionError(certificate.sentence)
+        raise AssertionError(certificate.summary)
 
 
 def test_what_contradicts_itself_is_refused():
@@ -259,7 +259,7 @@ def test_between_walls_a_clean_run_passes_and_a_wrong_drift_does_not(kind):
     assert len(counted) == ("absorbing" in (kind if isinstance(kind, tuple) else (kind,)))
     wrong = sg.ItoProcess(lambda x, t: sde.drift(x, t) + 0.5, 0.7)
     caught = certify(sde, BOX, 0.3, [0.0, 0.3], limits=loose, simulated=wrong, **options)
-    assert "do not follow the law" in caught.sentence
+    assert "do not follow the law" in caught.summary
 
 
 def test_a_path_between_walls_is_judged_between_walls():
@@ -270,10 +270,10 @@ def test_a_path_between_walls_is_judged_between_walls():
     good = certify(INSIDE, BOX, 0.3, [0.0, 0.3], boundary="no-flux", **options)
     assert good.passed, str(good)
     unsaid = certify(INSIDE, BOX, 0.3, [0.0, 0.3], **options)
-    assert unsaid.sentence.endswith("or pass boundary=… if its ends are walls.")
+    assert unsaid.summary.endswith("or pass boundary=… if its ends are walls.")
     # folded samples are told from those that stop at the walls
     other = certify(INSIDE, BOX, 0.3, [0.0, 0.3], boundary="absorbing", **options)
-    assert "share that no wall has absorbed" in other.sentence
+    assert "share that no wall has absorbed" in other.summary
     free = sg.simulate(INSIDE, x0, [0.0, 0.3], solver=solver, rng=3)
     with pytest.raises(
         ValueError, match=r"path reaches from -0.\d+ to 1.\d+, but boundary is for"
@@ -300,7 +300,7 @@ def test_what_n_samples_show_is_said_beforehand(law):
 
 
 def test_the_sentence_says_what_would_not_have_been_seen():
-    few, many = run(trajectories=1000).sentence, run(trajectories=16_000).sentence
+    few, many = run(trajectories=1000).summary, run(trajectories=16_000).summary
     found = [
         [float(number) for number in re.search(r"by ([\d.]+), or .* by ([\d.]+) %", s).groups()]
         for s in (few, many)

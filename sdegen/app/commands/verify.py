@@ -62,7 +62,7 @@ def run(config: VerifyConfig, folder: Path, progress: bool) -> dict[str, Any]:
     sys.stdout.write(f"{certificate}\n")
     _save(folder, certificate)
     if not certificate.passed:
-        raise SdegenError(certificate.sentence, certificate)
+        raise SdegenError(certificate.summary, certificate)
     return {"checks": len(certificate.checks), "seed": config.seed}
 
 
@@ -80,7 +80,7 @@ def _grid(config: VerifyConfig, sde: SDE) -> Grid:
 def _save(folder: Path, certificate: Certificate) -> None:
     """Writes certificate.json, .safetensors and .png."""
     checks = [dataclasses.asdict(check) for check in certificate.checks]
-    told = {"passed": certificate.passed, "sentence": certificate.sentence, "checks": checks}
+    told = {"passed": certificate.passed, "sentence": certificate.summary, "checks": checks}
     write_json(folder / "certificate.json", told)
     law, density, path = certificate.law, certificate.density, certificate.path
     assert law is not None  # certify() compares with one
