@@ -1,17 +1,17 @@
 """The certificate: what simulated trajectories are worth, with a reason for every doubt.
 
-What is believed is given apart from what is simulated, and the way from one to the other is cut
+What is assumed is given apart from what is simulated, and the way from one to the other is cut
 into pieces that fail for one cause each:
 
-    trajectories ──sampling──► law of the chain ──step──► law of the SDE ──belief──► U or p
+    trajectories ──sampling──► law of the chain ──step──► law of the SDE ──reference──► U or p
 
-- *Sampling*: the trajectories against the exact law of the chain that the believed SDE gives under
+- *Sampling*: the trajectories against the exact law of the chain that the assumed SDE gives under
   the solver (`ChainDensity`). There is no bias in this comparison, however long the step, so that
   what fails is a mistake: another drift, another noise, another step. Where a solver has no such
   law, the density of the SDE stands for it. The mistake is looked for among the usual ones.
 - *Step*: total variation between the law of the chain and the Fokker–Planck density, a number
   without chance: the bias that remains however many trajectories are drawn.
-- *Belief*: the Fokker–Planck density against a Boltzmann density or one that was given.
+- *Reference*: the Fokker–Planck density against a Boltzmann density or one that was given.
 - *Grid*: the density at its ends, and what a refinement changes. If these fail, nothing else is
   judged. Between walls the ends are part of the problem: states are folded back, wrapped or
   stopped in simulation, chain and density alike; where some are absorbed, it is counted how many
@@ -50,16 +50,22 @@ from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.grid_boundary import GridBoundary, GridBoundaryLike, boundary_of_grid
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.sde.potentials import Potential, as_potential
-from sdegen.solvers.euler import EulerMaruyama
-from sdegen.verification.belief import (
-    Energy,
-    boltzmann_checks,
-    check_belief,
-    density_check,
-)
+from sdegen.core.shapes import State
+from sdegen.engine.door import check_dynamics, check_times
+from sdegen.engine.simulate import simulate
+from sdegen.core.solver import Solver
+from sdegen.solvers.native import EulerMaruyama
+from sdegen.core.trajectory import Trajectory
 from sdegen.verification.chain import edge_ratio, start_point
 from sdegen.verification.check import Check, Limits
 from sdegen.verification.distances import total_variation
+from sdegen.verification.fault_hypotheses import matching_hypotheses
+from sdegen.verification.reference import (
+    Energy,
+    boltzmann_checks,
+    check_reference,
+    density_check,
+)
 from sdegen.verification.refined import chain_law, refined
 from sdegen.verification.sampling import (
     TESTS,
@@ -67,7 +73,6 @@ from sdegen.verification.sampling import (
     smallest_seen,
     survivors_check,
 )
-from sdegen.verification.suspects import suspects_that_fit
 
 __all__ = ["Certificate", "certify"]
 
@@ -136,10 +141,10 @@ def certify(
         solver: How the trajectories move; EulerMaruyama() by default.
         simulated: What is simulated, if it is not `sde` itself.
         path: Trajectories that were simulated at these times, from p0; if None, they are now.
-        potential: U of a stationary density e^{−U/T} that is believed: a `Potential`, or whatever
+        potential: U of an assumed stationary density e^{−U/T}: a `Potential`, or any object that
             has an energy(x).
         temperature: T of that density.
-        density: Density that is believed at the last time.
+        density: The assumed density at the last time.
         boundary: What walls at the ends of the grid do, or a pair (lower, upper): "no-flux",
             "absorbing" or "periodic"; None if the state is free. A path must have been simulated
             with the same boundary, such as Reflecting(grid.low, grid.high).
@@ -185,7 +190,7 @@ def certify(
         energy = as_potential(potential)  # a function U(x)
     else:
         energy = potential
-    check_belief(density, energy, temperature, grid)
+    check_reference(density, energy, temperature, grid)
     tell("the law of the chain")
     chain, no_chain = _chain_law(sde, grid, solver, p0, ts, boundary)
     tell("the Fokker–Planck density")
@@ -221,7 +226,11 @@ def certify(
     if any(check.verdict == "failed" and check.time is not None for check in checks):
         if chain is not None:
             tell("what mistake explains the samples")
-        fits = _suspects(path, sde, solver, grid, p0, ts, boundary) if chain is not None else []
+        fits = (
+            _fault_hypotheses(path, sde, solver, grid, p0, ts, boundary)
+            if chain is not None
+            else []
+        )
         summary += f" They behave as if {', or as if '.join(fits)}." if fits else ""
     return Certificate(tuple(checks), law, exact, path, summary)
 
@@ -282,7 +291,7 @@ def _check(
 def _check_inside(
     ends: GridBoundary | None, path: Trajectory | None, density: Density | None
 ) -> None:
-    """Refuse a path that leaves the boundary, and a believed density where mass is absorbed."""
+    """Refuse a path that leaves the boundary, and an assumed density where mass is absorbed."""
     if ends is None:
         return
     if path is not None:
@@ -474,7 +483,7 @@ def _unabsorbed(x: Tensor, ends: GridBoundary | None) -> Tensor:
     return x[inside]
 
 
-def _suspects(
+def _fault_hypotheses(
     path: Trajectory,
     sde: SDE,
     solver: Solver,
@@ -487,7 +496,7 @@ def _suspects(
     states = _kept(path)
     if states.shape[1] == 0:
         return []
-    return suspects_that_fit(
+    return matching_hypotheses(
         states[-1],
         sde,
         solver,  # type: ignore[arg-type]

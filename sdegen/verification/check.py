@@ -74,15 +74,15 @@ class Limits:
         edge: Density at an end of the grid over its peak.
         resolution: Total variation that a refinement of the grid may make.
         step: Total variation between the law of the chain and that of the SDE.
-        belief: Total variation between the law of the SDE and the density that is believed.
+        reference: Total variation between the law of the SDE and the assumed density.
         relaxation: Total variation between the last density and the stationary one, where a
-            potential is believed.
+            potential is assumed.
     """
 
     edge: float = 1e-6
     resolution: float = 1e-4
     step: float = 1e-2
-    belief: float = 1e-3
+    reference: float = 1e-3
     relaxation: float = 1e-2
 
     def __post_init__(self) -> None:

@@ -59,12 +59,12 @@ def test_ito_for_stratonovich_is_caught_and_named():
     def g(x):
         return 0.3 + 0.2 * torch.sin(2 * x)
 
-    believed = sg.ItoProcess(lambda x: -x, g, interpretation="stratonovich")
+    assumed = sg.ItoProcess(lambda x: -x, g, interpretation="stratonovich")
     grid = sg.Grid(-2.5, 2.5, 150)
     options = {"solver": sg.EulerMaruyama(40), "trajectories": 20_000, "rng": 0}
-    assert certify(believed, grid, 0.0, [0.0, 1.0], **options).passed
+    assert certify(assumed, grid, 0.0, [0.0, 1.0], **options).passed
     wrong = certify(
-        believed, grid, 0.0, [0.0, 1.0], simulated=sg.ItoProcess(lambda x: -x, g), **options
+        assumed, grid, 0.0, [0.0, 1.0], simulated=sg.ItoProcess(lambda x: -x, g), **options
     )
     assert not wrong.passed
     assert "the noise is read half a step too early (Itô for Stratonovich)" in wrong.summary
@@ -126,8 +126,8 @@ def test_a_density_is_believed_or_not():
     options = {"solver": sg.EulerMaruyama(50), "trajectories": 2_000, "rng": 0}
 
     def judge(std):
-        believed = grid.gaussian(math.exp(-1), std)
-        return certify(ou, grid, grid.gaussian(1.0, 0.5), [0, 1], density=believed, **options)
+        assumed = grid.gaussian(math.exp(-1), std)
+        return certify(ou, grid, grid.gaussian(1.0, 0.5), [0, 1], density=assumed, **options)
 
     assert judge(math.sqrt(var)).passed
     assert f"its standard deviation {math.sqrt(var):.4g} where 0.75 is" in judge(0.75).summary

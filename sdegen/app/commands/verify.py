@@ -21,10 +21,12 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.grid import Grid
+from sdegen.plots.samples import verification as plots_verification
 from sdegen.sde.potentials import Potential
 from sdegen.storage import save_tensors
-from sdegen.verification.belief import Energy
+from sdegen.app.user_code import load_object
 from sdegen.verification.certificate import Certificate, certify
+from sdegen.verification.reference import Energy
 
 __all__ = ["resolved", "run"]
 

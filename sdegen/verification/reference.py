@@ -1,4 +1,4 @@
-"""What is believed of an SDE, against it: a density at the last time, or a Boltzmann density."""
+"""A reference for an SDE: the density at the last time, or a Boltzmann density."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.verification.check import Check, Limits
 from sdegen.verification.distances import total_variation
 
-__all__ = ["Energy", "boltzmann_checks", "check_belief", "density_check"]
+__all__ = ["Energy", "boltzmann_checks", "check_reference", "density_check"]
 
 _MASS_TOLERANCE = 1e-3
 _NEGATIVE = 1e-10  # of the peak: what a density may have by rounding
@@ -33,7 +33,7 @@ class Energy(Protocol):
         """Return U(x), shape (batch,)."""
 
 
-def check_belief(
+def check_reference(
     density: Density | None, potential: Energy | None, temperature: float, grid: Grid
 ) -> None:
     """Raise if this is neither an energy nor a density.
@@ -51,15 +51,15 @@ def check_belief(
                 f"density must be a Density, but is {type(density).__name__}; pass "
                 "Density(grid.nodes, p)."
             )
-        believed = Density(grid.nodes, density.at(grid.nodes).detach().double())
-        low, high = float(believed.p.min()), float(believed.p.max())
+        assumed = Density(grid.nodes, density.at(grid.nodes).detach().double())
+        low, high = float(assumed.p.min()), float(assumed.p.max())
         if not (math.isfinite(low) and math.isfinite(high)) or low < -_NEGATIVE * high:
             raise ValueError(
                 f"density must be finite and ≥ 0, but reaches from {low:g} to {high:g} {where}."
             )
-        if abs(float(believed.mass) - 1) > _MASS_TOLERANCE:
+        if abs(float(assumed.mass) - 1) > _MASS_TOLERANCE:
             raise ValueError(
-                f"density must have mass 1, but has {float(believed.mass):.6g} {where}; divide it "
+                f"density must have mass 1, but has {float(assumed.mass):.6g} {where}; divide it "
                 "by its integral, or widen the grid."
             )
     if potential is not None:
@@ -83,12 +83,12 @@ def density_check(
     """Check the law of the SDE at the last time against a density."""
     name = "total variation between the SDE and the believed density"
     if exact is None:
-        return Check.skipped(name, limits.belief, "the SDE has no Fokker–Planck density.")
-    believed = Density(grid.nodes, density.at(grid.nodes).detach().double())
+        return Check.skipped(name, limits.reference, "the SDE has no Fokker–Planck density.")
+    assumed = Density(grid.nodes, density.at(grid.nodes).detach().double())
     return Check.of_value(
         name,
-        total_variation(exact.final, believed),
-        limits.belief,
+        total_variation(exact.final, assumed),
+        limits.reference,
         f"At t = {float(exact.times[-1]):g} the SDE does not have the density that is believed: "
         f"its mean is {float(exact.final.mean):.4g} where {float(density.mean):.4g} is believed, "
         f"its standard deviation {float(exact.final.std):.4g} where {float(density.std):.4g} is. "
@@ -108,7 +108,7 @@ def boltzmann_checks(
     """Check the stationary density against e^{−U/T}, and whether it was reached."""
     name = "total variation between the stationary density and e^(−U/T)"
     energy = potential.energy(grid.nodes[:, None])
-    believed = Density(grid.nodes, torch.exp(-(energy - energy.min()) / temperature)).normalized()
+    assumed = Density(grid.nodes, torch.exp(-(energy - energy.min()) / temperature)).normalized()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the edges have a check of their own
@@ -117,13 +117,15 @@ def boltzmann_checks(
             stationary = solver.stationary()
     except (ValueError, SdegenError) as error:
         return [
-            Check(name, 1.0, limits.belief, "failed", remark=f"The SDE does not settle: {error}")
+            Check(
+                name, 1.0, limits.reference, "failed", remark=f"The SDE does not settle: {error}"
+            )
         ]
     checks = [
         Check.of_value(
             name,
-            min(1.0, total_variation(stationary, believed)),  # a peak at an end counts half
-            limits.belief,
+            min(1.0, total_variation(stationary, assumed)),  # a peak at an end counts half
+            limits.reference,
             _why_not_boltzmann(stationary, energy, temperature),
         )
     ]

@@ -1,8 +1,8 @@
-"""Suspects: if trajectories do not follow the law of an SDE, of what near SDE do they follow it?
+"""Fault hypotheses: trajectories do not follow the law of an SDE; which near law do they follow?
 
 The mistakes that are made most often, each as dynamics whose chain has a law of its own: a drift
 of the wrong sign or a factor of 2, a factor of 2 in g², another interpretation, a step ten
-times too long or too short. A suspect fits if the trajectories cannot be told from its law. At
+times too long or too short. A hypothesis fits if no test tells the trajectories from its law. At
 equilibrium several may: twice the drift and half of g² have the same stationary density.
 """
 
@@ -25,9 +25,9 @@ from sdegen.fokker_planck.grid_boundary import GridBoundaryLike
 from sdegen.verification.refined import chain_law
 from sdegen.verification.sampling import sampling_checks
 
-__all__ = ["suspects_that_fit"]
+__all__ = ["matching_hypotheses"]
 
-_FITS = 1e-3  # the smallest p-value with which a suspect is named
+_FITS = 1e-3  # the smallest p-value of a hypothesis that is named
 _FEWEST = 100  # samples inside the grid, below which nothing is said
 
 
@@ -54,7 +54,7 @@ class _Altered(SDE):
         return self._noise * self.sde.diffusion(x, t)
 
 
-def suspects_that_fit(
+def matching_hypotheses(
     samples: State,
     sde: SDE,
     solver: FixedStep,
@@ -79,7 +79,7 @@ def suspects_that_fit(
     inside = samples[(samples[:, 0] > grid.low) & (samples[:, 0] < grid.high)]
     if len(inside) < _FEWEST:
         return []
-    for name, dynamics, way, ts in _suspects(sde, solver, times):
+    for name, dynamics, way, ts in _fault_hypotheses(sde, solver, times):
         try:
             law = chain_law(dynamics, grid, way, p0, ts, boundary).final
             checks = sampling_checks(inside, law, false_alarm=_FITS)
@@ -90,7 +90,7 @@ def suspects_that_fit(
     return [name for _, name in sorted(found, reverse=True)]
 
 
-def _suspects(
+def _fault_hypotheses(
     sde: SDE, solver: FixedStep, times: Tensor
 ) -> Iterator[tuple[str, SDE, FixedStep, Tensor]]:
     """Yield the name, dynamics, solver and times of each."""
