@@ -27,12 +27,11 @@ What is said, not hidden: a grid that cuts the density, and one that is too coar
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.core.conditions import BoundaryCondition
@@ -49,15 +48,18 @@ from sdegen.fokker_planck import clock
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.grid_boundary import GridBoundary, GridBoundaryLike, boundary_of_grid
-from sdegen.solvers.euler import EulerMaruyama
+from sdegen.core.sde import SDE
+from sdegen.engine.door import check_dynamics, check_times
+from sdegen.core.solver import FixedStep, SplitStep
+from sdegen.diffusion.samplers.final_denoising import FinalDenoising
+from sdegen.diffusion.samplers.multistep import Multistep
+from sdegen.solvers.native import EulerMaruyama
 from sdegen.solvers.positive_step import noise_vanishes
 from sdegen.verification.kernel import TransitionOperator
 from sdegen.verification.multistep_law import propagate_noise_free, propagate_two_step
+from sdegen.verification.step_moments import Array, ChainSteps, Map, StepMoments
 
 __all__ = ["ChainDensity", "edge_ratio", "start_point"]
-
-Array = NDArray[np.float64]
-Map = Callable[[State, Noise | None], State]  # of a state and the noise of one step
 
 _EDGE_WARNS, _EDGE_FAILS = 1e-6, 1e-2
 _NEGATIVE, _MASS_TOLERANCE = 1e-10, 1e-3
@@ -230,7 +232,7 @@ class ChainDensity:
     ) -> Iterator[Array]:
         """Yield the densities after each step, before the last state is denoised."""
         if not isinstance(solver, Multistep):
-            return self._forgetful(operator, _Steps(self.dynamics, solver, nodes), p0, point)
+            return self._forgetful(operator, ChainSteps(self.dynamics, solver, nodes), p0, point)
         steps, inner = solver.coefficients(self.dynamics, nodes), self.dynamics.denoising
         assert inner is not None  # the solver's check() saw to it
         name, memory = type(solver).__name__, steps.states.shape[1]
@@ -249,7 +251,7 @@ class ChainDensity:
         return propagate_two_step(operator, steps, inner.score, nodes, p0, point)
 
     def _forgetful(
-        self, operator: TransitionOperator, steps: _Steps, p0: Array, point: float | None
+        self, operator: TransitionOperator, steps: ChainSteps, p0: Array, point: float | None
     ) -> Iterator[Array]:
         """Yield the densities after each step of a one-step method."""
         if point is not None and not steps.noisy:
@@ -330,7 +332,7 @@ def _closed(
         if i < count - 1:
             yield p
             continue
-        last = operator.after(p, _Moments(close, "FinalDenoising", noisy=False))
+        last = operator.after(p, StepMoments(close, "FinalDenoising", noisy=False))
         operator.check_resolved(last)  # what lay near a point of the data has come nearer
         yield last
 
@@ -367,104 +369,3 @@ def edge_ratio(path: DensityPath) -> Tensor:
     """Return the density at its higher end over its peak, shape (T,); 1 where no mass is left."""
     peak = path.p.amax(1)
     return torch.where(peak > 0, path.p[:, [0, -1]].abs().amax(1) / peak, 1.0)
-
-
-class _Steps:
-    """The steps of a solver as pairs of functions m and s."""
-
-    def __init__(self, sde: SDE, solver: FixedStep, nodes: Tensor) -> None:
-        self.name, self.noisy = type(solver).__name__, solver.is_stochastic(sde)
-        self.count, self._sde = len(nodes) - 1, sde
-        parts = solver.parts() if isinstance(solver, SplitStep) else (solver,)
-        self._parts = [(part, part.begin(sde, nodes)) for part in parts]
-        if len(nodes) > 2:
-            self._check_memory(solver, nodes)
-
-    def at(self, i: int) -> Iterator[_Moments]:
-        """Yield the parts of step i in order."""
-        for part, memory in self._parts:
-
-            def step(
-                x: State, noise: Noise | None, part: Solver = part, memory: Memory = memory
-            ) -> State:
-                return part.step(self._sde, x, i, noise, memory)[0]
-
-            yield _Moments(step, self.name, part.is_stochastic(self._sde))
-
-    def _check_memory(self, solver: FixedStep, nodes: Tensor) -> None:
-        """Refuse a method that remembers: there step 1 depends on whether step 0 was taken."""
-        x = torch.tensor([[-0.5], [0.75]], dtype=torch.float64)
-        silent = Given(torch.zeros_like(x)) if self.noisy else None
-        with torch.no_grad():
-            fresh, _ = solver.step(self._sde, x, 1, silent, solver.begin(self._sde, nodes))
-            _, memory = solver.step(self._sde, x + 1, 0, silent, solver.begin(self._sde, nodes))
-            if not torch.equal(solver.step(self._sde, x, 1, silent, memory)[0], fresh):
-                raise ValueError(
-                    f"{self.name} remembers earlier steps and tells no coefficients; the law of a "
-                    "chain is built for one-step methods, such as EulerMaruyama, Heun and DDIM, "
-                    "and for linear multistep methods."
-                )
-
-
-class _OneDraw(Noise):
-    """Noise whose normal is given, and which a step may draw once."""
-
-    def __init__(self, z: State, name: str) -> None:
-        drawn = False
-
-        def normal() -> State:
-            nonlocal drawn
-            if drawn:
-                raise ValueError(
-                    f"{name} draws more than one normal a step; the law of a chain is built for "
-                    "methods that draw once, such as EulerMaruyama and DDIM."
-                )
-            drawn = True
-            return z
-
-        self.normal = normal
-
-
-@dataclass(frozen=True)
-class _Moments:
-    """m(x) and |s(x)| of one step."""
-
-    step: Map
-    name: str
-    noisy: bool
-
-    def __call__(self, x: Array) -> tuple[Array, Array]:
-        """Return m and |s| at x, both of x's shape.
-
-        Raises:
-            ValueError: If the step is not affine in one draw, or not finite.
-        """
-        m = self._with(x, 0.0)
-        if not self.noisy:
-            return m, np.zeros_like(m)
-        s = self._with(x, 1.0) - m
-        # some points are enough to see whether a draw enters linearly
-        few = slice(None, None, max(1, len(x) // 64))
-        off = np.abs(self._with(x[few], -2.0) - (m - 2 * s)[few]).max()
-        if off > 1e-10 * (np.abs(m).max() + np.abs(s).max()):
-            raise ValueError(
-                f"{self.name} is not affine in its draw (off by {off:.2g}), so that its law is "
-                "not Gaussian; the law of a chain is built for EulerMaruyama and DDIM, and for "
-                "Heun where there is no noise."
-            )
-        # what is left of a noise that cancelled is rounding, not noise
-        s[np.abs(s) < 1e-14 * (1 + np.abs(m))] = 0.0
-        return m, np.abs(s)
-
-    def _with(self, x: Array, z: float) -> Array:
-        """Return the state after the step, with the same draw for all."""
-        state = torch.from_numpy(np.ascontiguousarray(x))[:, None]
-        noise = _OneDraw(torch.full_like(state, z), self.name) if self.noisy else None
-        after = self.step(state, noise)[:, 0].numpy()
-        if not np.isfinite(after).all():
-            bad = float(x[~np.isfinite(after)][0])
-            raise ValueError(
-                f"the step from x = {bad:g} is not finite; choose a grid on which the drift "
-                "exists."
-            )
-        return np.array(after, dtype=np.float64)

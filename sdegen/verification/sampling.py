@@ -27,6 +27,7 @@ Reference:
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from scipy import optimize, stats
@@ -35,7 +36,8 @@ from torch import Tensor
 from sdegen.core.shapes import State
 from sdegen.fokker_planck.density import Density
 from sdegen.metrics import total_variation_floor, wasserstein_1d
-from sdegen.verification.check import Check
+from sdegen.core.shapes import State
+from sdegen.verification.check import Check, Verdict
 
 __all__ = ["TESTS", "sampling_checks", "smallest_seen", "survivors_check"]
 
@@ -64,35 +66,7 @@ def sampling_checks(
     bins = max(4, round(2 * n**0.4))
     counts = torch.bincount((u * bins).long().clamp(max=bins - 1), minlength=bins).double()
 
-    def exact(name: str, value: float, p_value: float, threshold: float) -> Check:
-        passed = p_value >= false_alarm
-        return Check(
-            name,
-            value,
-            threshold,
-            "passed" if passed else "failed",
-            false_alarm,
-            p_value,
-            time=time,
-        )
-
-    def bounded(name: str, value: float, floor: float, width: float) -> Check:
-        """Check a distance whose excess over floor is r with chance ≤ e^{−r²/(2 width²)}."""
-        excess = min(max(value - floor, 0.0) / width, 50.0)  # e^{−1250} is 0 already
-        p_value = math.exp(-0.5 * excess**2)
-        threshold = floor + width * math.sqrt(2 * math.log(1 / false_alarm))
-        passed = value <= threshold
-        return Check(
-            name,
-            value,
-            threshold,
-            "passed" if passed else "failed",
-            false_alarm,
-            p_value,
-            floor,
-            time,
-        )
-
+    judge = _Judge(false_alarm, time)
     ks = _kolmogorov(u)
     square = float((counts - n / bins).square().sum()) * bins / n
     smooth = _neyman(u)
@@ -100,37 +74,58 @@ def sampling_checks(
     mean_w1 = math.sqrt(2 / math.pi / n) * float(torch.trapezoid((cdf * (1 - cdf)).sqrt(), law.x))
     tv = 0.5 * float((counts / n - 1 / bins).abs().sum())
     return (
-        exact(
+        judge.exact(
             "Kolmogorov-Smirnov",
             ks,
             float(stats.kstwo.sf(ks, n)),
             float(stats.kstwo.isf(false_alarm, n)),
         ),
-        exact(
+        judge.exact(
             f"χ² over {bins} bins",
             square,
             float(stats.chi2.sf(square, bins - 1)),
             float(stats.chi2.isf(false_alarm, bins - 1)),
         ),
-        exact(
+        judge.exact(
             "Neyman's smooth test",
             smooth,
             float(stats.chi2.sf(smooth, _SMOOTH)),
             float(stats.chi2.isf(false_alarm, _SMOOTH)),
         ),
-        bounded(
+        judge.bounded(
             "Wasserstein-1",
             wasserstein_1d(x[:, None], law),
             mean_w1,
             math.sqrt(float(law.variance) / n),
         ),
-        bounded(
+        judge.bounded(
             "total variation",
             tv,
             total_variation_floor(torch.full((bins,), 1 / bins, dtype=torch.float64), n),
             0.5 / math.sqrt(n),
         ),
     )
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Verdicts on statistics, exact or bounded."""
+
+    false_alarm: float
+    time: float | None
+
+    def exact(self, name: str, value: float, p_value: float, threshold: float) -> Check:
+        """Judge a statistic by its exact p-value."""
+        verdict: Verdict = "passed" if p_value >= self.false_alarm else "failed"
+        return Check(name, value, threshold, verdict, self.false_alarm, p_value, time=self.time)
+
+    def bounded(self, name: str, value: float, floor: float, width: float) -> Check:
+        """Judge a distance whose excess over floor is r with chance ≤ e^{−r²/(2 width²)}."""
+        excess = min(max(value - floor, 0.0) / width, 50.0)  # e^{−1250} is 0 already
+        p_value = math.exp(-0.5 * excess**2)
+        threshold = floor + width * math.sqrt(2 * math.log(1 / self.false_alarm))
+        verdict: Verdict = "passed" if value <= threshold else "failed"
+        return Check(name, value, threshold, verdict, self.false_alarm, p_value, floor, self.time)
 
 
 def survivors_check(

@@ -1,0 +1,142 @@
+"""What is asked of a certificate, checked before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sdegen.fokker_planck.checks import check_start
+from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.grid_boundary import GridBoundary
+from sdegen.core.noise_structure import check_diagonal
+from sdegen.sde.base import SDE
+from sdegen.sde.gradients import check_no_gradient
+from sdegen.sde.potentials import Potential, as_potential
+from sdegen.shapes import State
+from sdegen.simulation.door import check_dynamics
+from sdegen.solvers.base import Solver
+from sdegen.trajectory import Trajectory
+from sdegen.verification.chain import start_point
+from sdegen.verification.check import Limits
+from sdegen.verification.reference import Energy
+from sdegen.verification.trajectory_checks import valid_states
+
+__all__ = ["as_energy", "check_arguments", "check_equations", "check_inside"]
+
+
+def check_equations(
+    equations: tuple[SDE, SDE],
+    solver: Solver,
+    times: Tensor,
+    p0: Density | float,
+    grid: Grid,
+) -> Density | float:
+    """Check equations and start, and return the start, a point as a float.
+
+    Args:
+        equations: What the trajectories should follow, and what is simulated.
+        solver: How they move.
+        times: When they are judged, the first being the start.
+        p0: Density on the grid, or a point.
+        grid: Where densities are computed.
+
+    Raises:
+        TypeError: If one of them is of the wrong kind.
+        ValueError: If the start is not one on this grid, or gradients flow through a network.
+    """
+    for equation in equations:
+        check_dynamics(equation, solver, times, None)
+        check_diagonal(equation, "certify")
+    point = start_point(p0)
+    p0 = p0 if point is None else point
+    _check_start(p0, grid)
+    for equation in equations:
+        check_no_gradient(
+            equation, grid.nodes[1:-1:8, None], times[0], "a certificate", networks=True
+        )
+    return p0
+
+
+def as_energy(potential: Energy | Callable[[State], Tensor] | None) -> Energy | None:
+    """Return the energy of a potential, or of a function U(x)."""
+    if callable(potential) and not isinstance(potential, Potential):
+        return as_potential(potential)
+    return potential
+
+
+def _check_start(p0: object, grid: object) -> None:
+    """Raise if grid is not a grid, or the start not one on it."""
+    if not hasattr(grid, "nodes") or not hasattr(grid, "point"):
+        raise TypeError(
+            f"grid must be a Grid, but is {type(grid).__name__}; pass Grid(low, high, cells)."
+        )
+    if isinstance(p0, int | float):
+        grid.point(p0)  # says if it lies outside
+    else:
+        check_start(p0, grid, may_lack=False)  # type: ignore[arg-type]
+
+
+def check_arguments(
+    path: Trajectory | None,
+    simulated: SDE | None,
+    times: Tensor,
+    false_alarm: float,
+    trajectories: int,
+    limits: Limits,
+) -> None:
+    """Raise if arguments have wrong types, or contradict each other."""
+    if not 0 < false_alarm < 1:
+        raise ValueError(f"false_alarm must lie in (0, 1), but is {false_alarm:g}.")
+    if isinstance(trajectories, bool) or not isinstance(trajectories, int):
+        raise TypeError(f"trajectories must be an int, but is {type(trajectories).__name__}.")
+    if not hasattr(limits, "relaxation"):
+        raise TypeError(
+            f"limits must be Limits(…) or None, but is {type(limits).__name__}; pass "
+            "sdegen.verification.check.Limits(step=0.02)."
+        )
+    if trajectories < 100:
+        raise ValueError(f"trajectories must be at least 100 for a test, but is {trajectories}.")
+    if path is None:
+        return
+    if not hasattr(path, "nonfinite"):
+        raise TypeError(
+            f"path must be a Trajectory, as simulate returns it, but is {type(path).__name__}."
+        )
+    if simulated is not None:
+        raise ValueError("give simulated, or the path that came of it, one of the two.")
+    if path.times.shape != times.shape or not torch.allclose(path.times.double(), times):
+        raise ValueError(
+            f"path has {len(path.times)} times from {float(path.times[0]):g} to "
+            f"{float(path.times[-1]):g}, but {len(times)} from {float(times[0]):g} to "
+            f"{float(times[-1]):g} are to be judged; pass times=path.times."
+        )
+    if path.states.ndim != 3 or path.states.shape[2] != 1:
+        raise ValueError(
+            "path must hold one-dimensional states, shape (T, batch, 1), but has shape "
+            f"{tuple(path.states.shape)}."
+        )
+
+
+def check_inside(
+    ends: GridBoundary | None, path: Trajectory | None, density: Density | None
+) -> None:
+    """Refuse a path that leaves the boundary, and an assumed density where mass is absorbed."""
+    if ends is None:
+        return
+    if path is not None:
+        low, high = (float(end) for end in valid_states(path).aminmax())
+        if low < ends.low or high > ends.high:
+            raise ValueError(
+                f"path reaches from {low:g} to {high:g}, but boundary is for states between "
+                f"{ends.low:g} and {ends.high:g}; simulate it with "
+                f"boundary={ends.boundary!r}, or leave the boundary "
+                "out."
+            )
+    if density is not None and any(ends.absorbs):
+        raise ValueError(
+            "density must have mass 1, and behind an absorbing wall the law has less; leave it "
+            "out, or pass another boundary."
+        )
