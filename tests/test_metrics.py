@@ -228,7 +228,7 @@ def test_sliced_wasserstein_is_reproducible_and_chunks_agree(monkeypatch):
     whole = sg.metrics.sliced_wasserstein(x, y)
     assert whole == sg.metrics.sliced_wasserstein(x, y, rng=0)
     assert whole != sg.metrics.sliced_wasserstein(x, y, rng=1)
-    monkeypatch.setattr(sg.metrics, "_CHUNK", 7 * 120)
+    monkeypatch.setattr(sg.metrics.samples, "_CHUNK", 7 * 120)
     assert sg.metrics.sliced_wasserstein(x, y) == pytest.approx(whole, rel=1e-13)
 
 
@@ -282,7 +282,7 @@ def test_energy_distance_of_exact_samples_is_its_floor():
 def test_distances_do_not_depend_on_the_chunk(monkeypatch):
     x, y = normal(33, 2, 3, rng=18), normal(41, 2, 3, rng=19)
     whole = sg.metrics.energy_distance(x, y), sg.metrics.nearest_distance(x, y)
-    monkeypatch.setattr(sg.metrics, "_CHUNK", 100)
+    monkeypatch.setattr(sg.metrics.samples, "_CHUNK", 100)
     assert sg.metrics.energy_distance(x, y) == pytest.approx(whole[0], rel=1e-12)
     assert sg.metrics.nearest_distance(x, y) == pytest.approx(whole[1], rel=1e-14)
 

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.noise import Given, Noise
-from sdegen.sde.base import SDE
-from sdegen.shapes import State
-from sdegen.solvers.base import FixedStep, Memory, Solver, SplitStep
+from sdegen.core.noise import Given, Noise
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State
+from sdegen.core.solver import FixedStep, Memory, Solver, SplitStep
 
 __all__ = ["Array", "ChainSteps", "Map", "StepMoments"]
 

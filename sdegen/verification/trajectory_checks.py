@@ -8,11 +8,11 @@ from torch import Tensor
 from sdegen.core.enclosure import BoundaryLike
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.grid_boundary import GridBoundary
-from sdegen.noise import stream
-from sdegen.sde.base import SDE
-from sdegen.simulation.simulate import simulate
-from sdegen.solvers.base import Solver
-from sdegen.trajectory import Trajectory
+from sdegen.core.noise import stream
+from sdegen.core.sde import SDE
+from sdegen.engine.simulate import simulate
+from sdegen.core.solver import Solver
+from sdegen.core.trajectory import Trajectory
 from sdegen.verification.check import Check
 from sdegen.verification.sampling import sampling_checks, survivors_check
 
