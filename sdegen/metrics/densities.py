@@ -6,8 +6,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from sdegen.metrics.states import Samples, on_line
 from sdegen.core.requests import as_numbers, kind_of, refuse_lost_gradient
+from sdegen.metrics.states import Samples, on_line
 
 __all__ = [
     "NodalDensity",

@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.core.checks import check_count, check_positive
-from sdegen.metrics.densities import NodalDensity, cdf_at, check_density
-from sdegen.metrics.states import Samples, as_pair, empirical_cdf, on_line
 from sdegen.core.noise import Rng, Stream, stream
 from sdegen.core.requests import as_state
+from sdegen.metrics.densities import NodalDensity, cdf_at, check_density
+from sdegen.metrics.states import Samples, as_pair, empirical_cdf, on_line
 
 __all__ = [
     "bits_per_dim",

@@ -31,16 +31,16 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sdegen.fokker_planck.density import Density, DensityPath
-from sdegen.fokker_planck.grid import Grid
-from sdegen.fokker_planck.grid_boundary import GridBoundary, GridBoundaryLike, boundary_of_grid
 from sdegen.core.noise import Rng, seed_of
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
-from sdegen.engine.door import check_times
 from sdegen.core.solver import Solver
-from sdegen.solvers.native import EulerMaruyama
 from sdegen.core.trajectory import Trajectory
+from sdegen.engine.door import check_times
+from sdegen.fokker_planck.density import Density, DensityPath
+from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.grid_boundary import GridBoundary, GridBoundaryLike, boundary_of_grid
+from sdegen.solvers.euler import EulerMaruyama
 from sdegen.verification.certificate_request import (
     as_energy,
     check_arguments,

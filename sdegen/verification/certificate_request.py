@@ -7,20 +7,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sdegen.core.gradients import check_no_gradient
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State
+from sdegen.core.solver import Solver
+from sdegen.core.trajectory import Trajectory
+from sdegen.engine.door import check_dynamics
 from sdegen.fokker_planck.checks import check_start
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.grid_boundary import GridBoundary
-from sdegen.core.noise_structure import check_diagonal
-from sdegen.sde.base import SDE
-from sdegen.sde.gradients import check_no_gradient
-from sdegen.core.sde import SDE
-from sdegen.core.gradients import check_no_gradient
 from sdegen.sde.potentials import Potential, as_potential
-from sdegen.core.shapes import State
-from sdegen.engine.door import check_dynamics
-from sdegen.core.solver import Solver
-from sdegen.core.trajectory import Trajectory
 from sdegen.verification.chain import start_point
 from sdegen.verification.check import Limits
 from sdegen.verification.reference import Energy

@@ -36,11 +36,8 @@ from torch import Tensor
 
 from sdegen.core.conditions import BoundaryCondition
 from sdegen.core.enclosure import Enclosure
-from sdegen.core.noise import Given, Noise
-from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.sde import SDE
-from sdegen.core.shapes import State
-from sdegen.core.solver import FixedStep, Memory, Solver, SplitStep
+from sdegen.core.solver import FixedStep, SplitStep
 from sdegen.diffusion.samplers.final_denoising import FinalDenoising
 from sdegen.diffusion.samplers.multistep import Multistep
 from sdegen.engine.door import check_dynamics, check_times
@@ -48,12 +45,7 @@ from sdegen.fokker_planck import clock
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.grid_boundary import GridBoundary, GridBoundaryLike, boundary_of_grid
-from sdegen.core.sde import SDE
-from sdegen.engine.door import check_dynamics, check_times
-from sdegen.core.solver import FixedStep, SplitStep
-from sdegen.diffusion.samplers.final_denoising import FinalDenoising
-from sdegen.diffusion.samplers.multistep import Multistep
-from sdegen.solvers.native import EulerMaruyama
+from sdegen.solvers.euler import EulerMaruyama
 from sdegen.solvers.positive_step import noise_vanishes
 from sdegen.verification.kernel import TransitionOperator
 from sdegen.verification.multistep_law import propagate_noise_free, propagate_two_step

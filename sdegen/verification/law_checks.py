@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sdegen.core.errors import SdegenError
+from sdegen.core.sde import SDE
+from sdegen.core.solver import Solver
 from sdegen.fokker_planck.density import Density, DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.grid_boundary import GridBoundary, GridBoundaryLike
 from sdegen.fokker_planck.solver import FokkerPlanck
-from sdegen.core.sde import SDE
-from sdegen.core.solver import Solver
 from sdegen.verification.chain import edge_ratio
 from sdegen.verification.check import Check, Limits
 from sdegen.verification.distances import total_variation

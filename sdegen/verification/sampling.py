@@ -36,7 +36,6 @@ from torch import Tensor
 from sdegen.core.shapes import State
 from sdegen.fokker_planck.density import Density
 from sdegen.metrics import total_variation_floor, wasserstein_1d
-from sdegen.core.shapes import State
 from sdegen.verification.check import Check, Verdict
 
 __all__ = ["TESTS", "sampling_checks", "smallest_seen", "survivors_check"]

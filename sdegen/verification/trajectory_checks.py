@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from sdegen.core.enclosure import BoundaryLike
-from sdegen.fokker_planck.density import Density, DensityPath
-from sdegen.fokker_planck.grid_boundary import GridBoundary
 from sdegen.core.noise import stream
 from sdegen.core.sde import SDE
-from sdegen.engine.simulate import simulate
 from sdegen.core.solver import Solver
 from sdegen.core.trajectory import Trajectory
+from sdegen.engine.simulate import simulate
+from sdegen.fokker_planck.density import Density, DensityPath
+from sdegen.fokker_planck.grid_boundary import GridBoundary
 from sdegen.verification.check import Check
 from sdegen.verification.sampling import sampling_checks, survivors_check
 

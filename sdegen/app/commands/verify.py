@@ -24,7 +24,6 @@ from sdegen.fokker_planck.grid import Grid
 from sdegen.plots.samples import verification as plots_verification
 from sdegen.sde.potentials import Potential
 from sdegen.storage import save_tensors
-from sdegen.app.user_code import load_object
 from sdegen.verification.certificate import Certificate, certify
 from sdegen.verification.reference import Energy
 

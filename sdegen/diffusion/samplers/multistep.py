@@ -24,10 +24,10 @@ has the integrals). All coefficients are computed before the first step; a step 
 | KarrasHeun (`churn.py`)           | EDM's Heun, sample_heun, HeunDiscrete; with Churn(S_churn, |
 |                                   | …) EDM's stochastic sampler                                |
 | DPM2 (`churn.py`)                 | DPM-Solver-2, sample_dpm_2, KDPM2; η = 1: its ancestral    |
-| Heun (`native.py`)                | the trapezoidal rule in t, not EDM's                       |
-| DDIM (`native.py`)                | as order 1 above; with any chain, such as DDPM's           |
-| EulerMaruyama (`native.py`)       | Euler in t of the reverse SDE, Song et al.'s predictor     |
-| PredictorCorrector (`native.py`)  | Song et al.'s PC sampler, Langevin steps as corrector      |
+| Heun (`solvers/heun.py`)          | the trapezoidal rule in t, not EDM's                       |
+| DDIM (`ddim.py`)                  | as order 1 above; with any chain, such as DDPM's           |
+| EulerMaruyama (`solvers/euler.py`)| Euler in t of the reverse SDE, Song et al.'s predictor     |
+| `predictor_corrector.py`          | Song et al.'s PC sampler, Langevin steps as corrector      |
 | MetropolisCorrector               | the same, made exact where a density is known              |
 | AdaptiveHeun (`adaptive.py`)      | "Gotta Go Fast", with an error test for each trajectory    |
 | FinalDenoising (`last.py`)        | the last step to σ = 0, which others append                |
