@@ -21,16 +21,16 @@ has the integrals). All coefficients are computed before the first step; a step 
 | any, η between                    | SEEDS and the η family; k-diffusion's eta is η²            |
 | ExponentialAdamsMoulton 2 … 4     | UniPC's idea, with the coefficients of Adams               |
 | AngularAdams (`angular.py`)       | IPNDM's idea, with uneven steps and a corrector            |
-| KarrasHeun (`churn.py`)           | EDM's Heun, sample_heun, HeunDiscrete; with Churn(S_churn, |
+| KarrasHeun (`karras.py`)          | EDM's Heun, sample_heun, HeunDiscrete; with Churn(S_churn, |
 |                                   | …) EDM's stochastic sampler                                |
-| DPM2 (`churn.py`)                 | DPM-Solver-2, sample_dpm_2, KDPM2; η = 1: its ancestral    |
+| DPM2 (`karras.py`)                | DPM-Solver-2, sample_dpm_2, KDPM2; η = 1: its ancestral    |
 | Heun (`solvers/heun.py`)          | the trapezoidal rule in t, not EDM's                       |
 | DDIM (`ddim.py`)                  | as order 1 above; with any chain, such as DDPM's           |
 | EulerMaruyama (`solvers/euler.py`)| Euler in t of the reverse SDE, Song et al.'s predictor     |
 | `predictor_corrector.py`          | Song et al.'s PC sampler, Langevin steps as corrector      |
 | MetropolisCorrector               | the same, made exact where a density is known              |
 | AdaptiveHeun (`adaptive.py`)      | "Gotta Go Fast", with an error test for each trajectory    |
-| FinalDenoising (`last.py`)        | the last step to σ = 0, which others append                |
+| FinalDenoising                    | the last step to σ = 0, which others append                |
 
 **Order.** A method of k nodes has order k if it starts well enough. A first step of DDIM, wrong by
 O(h²), is good enough for order 2. For order 3 the second step first corrects the state it begins
