@@ -21,7 +21,6 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.grid import Grid
-from sdegen.plots import verification as plots_verification
 from sdegen.sde.potentials import Potential
 from sdegen.storage import save_tensors
 from sdegen.verification.certificate import Certificate, certify
