@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.gradients import check_no_gradient
+from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Solver

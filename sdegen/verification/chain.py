@@ -36,6 +36,7 @@ from torch import Tensor
 
 from sdegen.core.conditions import BoundaryCondition
 from sdegen.core.enclosure import Enclosure
+from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.sde import SDE
 from sdegen.core.solver import FixedStep, SplitStep
 from sdegen.diffusion.samplers.final_denoising import FinalDenoising
