@@ -73,7 +73,7 @@ from .solvers.heun import Heun as Heun
 from .diffusion.samplers.predictor_corrector import PredictorCorrector as PredictorCorrector
 
 # running it
-from .calibration.calibrate import Calibration as Calibration
+from .calibration.result import Calibration as Calibration
 from .calibration.calibrate import calibrate as calibrate
 from .observables.currents import ProbabilityCurrent as ProbabilityCurrent
 from .engine.ensemble import Ensemble as Ensemble
@@ -85,9 +85,9 @@ from .observables.base import Partial as Partial
 from .observables.passages import FirstPassage as FirstPassage
 from .engine.ranks import joined_ranks as joined_ranks
 from .engine.simulate import simulate as simulate
-from .observables.statistics import Histogram as Histogram
-from .observables.statistics import Moments as Moments
-from .observables.statistics import TimeCorrelation as TimeCorrelation
+from .observables.histogram import Histogram as Histogram
+from .observables.moments import Moments as Moments
+from .observables.correlation import TimeCorrelation as TimeCorrelation
 
 # the same drift and diffusion seen as a density
 from .fokker_planck.density import Density as Density

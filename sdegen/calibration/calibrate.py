@@ -22,9 +22,9 @@ corrector, reads
 
 where w and u are of order one; Adams's methods for v have u = 0.
 
-**Not by heart.** A third of the batch is held out: never optimised on, looked at after every round
-of iterations; what was best on it is kept, and the run ends when it no longer improves. N steps
-with K nodes remembered have N (2K + 1) unknowns against batch × dimension equations.
+**No overfitting.** A third of the batch is held out: never optimised on, looked at after every
+round of iterations; what was best on it is kept, and the run ends when it no longer improves. N
+steps with K nodes remembered have N (2K + 1) unknowns against batch × dimension equations.
 
 **What it costs, and when it pays.** `Calibration.evaluations` counts evaluations of the score for
 one pilot state: the accurate solve once, and N for each of the few hundred trial runs, each of
@@ -42,18 +42,15 @@ Reference:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Self
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from sdegen.calibration.fitting import Unknowns, descend, distance, multistep, on_circle
+from sdegen.calibration.result import Calibration, check_reverse, identity_of
 from sdegen.core.checks import check_count
-from sdegen.core.errors import CheckpointError
 from sdegen.core.kernel import Kernel
-from sdegen.core.noise import stream
 from sdegen.core.scores import CallCounter
 from sdegen.core.shapes import State
 from sdegen.core.solver import FixedStep, Solver, check_inner
@@ -65,9 +62,8 @@ from sdegen.engine.door import check_dynamics, check_state, check_times
 from sdegen.engine.simulate import simulate
 from sdegen.score.checks import check_derivative
 from sdegen.solvers.torch_diffeq import TorchDiffEq
-from sdegen.storage import load_tensors, save_tensors
 
-__all__ = ["Calibration", "calibrate"]
+__all__ = ["calibrate"]
 
 _STARTS = (1.0, 2.0, 3.0, 5.0)  # ρ of the grids, equal steps in t^{1/ρ}, of which the best begins
 _HELD_OUT = 3  # every third state of the pilot batch
@@ -75,94 +71,6 @@ _LOOKED_AT = 48  # states for which a grid to begin from is made, of those not h
 _FEWEST = 6
 _REMEMBERED = 8  # nodes that a step with free coefficients looks back to, at most
 _FIRST_ROUNDS = 2  # for the nodes alone, before the coefficients join
-_PROBED_ROWS, _PROBED_TIMES, _SAME = 4, 3, 1e-3
-
-
-@dataclass(frozen=True, eq=False)
-class Calibration:
-    """A grid and a solver for one model and one number of steps.
-
-    Sample with `simulate(dynamics, x_T, calibration.times, solver=calibration.solver)`.
-
-    Attributes:
-        times: Nodes, shape (steps + 1,), float64.
-        solver: The one that was given or, with free coefficients, a `LinearMultistep`.
-        weights: Free coefficients w and u, shape (2, steps, K), or None.
-        error: Root-mean-square distance to the accurate flow, over the held-out states. They also
-            choose which round is kept, so that it is too kind where the batch is small for the
-            dimension or the flow has heavy tails: for a mixture in the plane, 5 steps and 96
-            states it was 0.0017, on unseen ones 0.033, and with 768 states 0.0118 on both.
-        error_before: The same of what it began from: a solver, and a grid made for it.
-        evaluations: Of the score, for each pilot state, all told; see the module.
-        pilot: States in the pilot batch, the held-out ones included.
-        identity: What the model is known by: its α, σ and score at a few points.
-    """
-
-    times: Tensor
-    solver: Solver
-    weights: Tensor | None
-    error: float
-    error_before: float
-    evaluations: int
-    pilot: int
-    identity: dict[str, Tensor]
-
-    def save(self, path: str | Path) -> None:
-        """Writes it, whole or not at all, with a sha256; see `sdegen.storage`.
-
-        Args:
-            path: The file, usually *.safetensors beside the model's; its folder must exist.
-        """
-        free = {} if self.weights is None else {"weights": self.weights}
-        told = {
-            "kind": "Calibration",
-            "solver": repr(self.solver) if self.weights is None else None,
-            **{name: getattr(self, name) for name in _TOLD},
-        }
-        save_tensors(path, {"times": self.times, **free, **self.identity}, told)
-
-    @classmethod
-    def load(
-        cls, path: str | Path, dynamics: ReverseSDE, *, solver: FixedStep | None = None
-    ) -> Self:
-        """Reads what `save` wrote, and sees to it that it was made for these dynamics.
-
-        Args:
-            path: The file.
-            dynamics: The probability flow that it shall be used for.
-            solver: The one whose nodes were calibrated; None where coefficients were free.
-
-        Raises:
-            TypeError: If dynamics are no ReverseSDE.
-            FileNotFoundError: If there is no such file.
-            CheckpointError: If it is damaged, of another kind, or made for another model, SDE or
-                solver; says what differs.
-        """
-        _check_reverse(dynamics)
-        tensors, told = load_tensors(path)
-        if told.get("kind") != "Calibration":
-            raise CheckpointError(f"{path} holds a {told.get('kind')}, not a Calibration.")
-        times, weights = tensors.pop("times"), tensors.pop("weights", None)
-        _check_identity(path, tensors, dynamics)
-        kernel = dynamics.denoising.kernel
-        found: Solver
-        if weights is not None and kernel is not None:
-            if solver is not None:
-                raise CheckpointError(
-                    f"{path} brings coefficients of its own: load it without solver={solver!r}."
-                )
-            found = multistep(kernel, times, weights)
-        elif solver is None or repr(solver) != told["solver"]:
-            raise CheckpointError(
-                f"{path} has the nodes of {told['solver']}, but solver is {solver!r}; pass "
-                f"solver={told['solver']}."
-            )
-        else:
-            found = solver
-        return cls(times, found, weights, identity=tensors, **{name: told[name] for name in _TOLD})
-
-
-_TOLD = ("error", "error_before", "evaluations", "pilot")
 
 
 def calibrate(
@@ -177,7 +85,7 @@ def calibrate(
     rounds: int = 20,
     progress: bool = False,
 ) -> Calibration:
-    """Fits the nodes of a solver, and its coefficients, to one model.
+    """Fit the nodes of a solver, and its coefficients, to one model.
 
     min over t_1 … t_{N−1}, w of mean_i |x_N(x_i; t, w) − X(x_i)|², X the flow solved accurately
 
@@ -210,81 +118,124 @@ def calibrate(
     kernel = _checked(dynamics, solver, steps, x_T, rounds, free_coefficients)
     counter = CallCounter()
     counted = dynamics.with_counter(counter)
-    low, high = dynamics.time_range
-    ends = torch.tensor([high, low], dtype=torch.float64)
-    held = torch.zeros(len(x_T), dtype=torch.bool)
-    held[::_HELD_OUT] = True
-    with torch.inference_mode(False), torch.enable_grad():
-        rows = x_T[:_FEWEST].detach().clone().requires_grad_()
-        check_derivative(dynamics.score, dynamics.score(rows, ends[0]), rows, ends[0], "calibrate")
-    starts: list[tuple[FixedStep, Tensor]]
-    looked = 0
-    if times is None:
-        starts = [(solver, powers(high, low, steps, rho)) for rho in _STARTS]
-        for given in (solver, None) if free_coefficients else (solver,):
-            made = made_for(dynamics, steps, x_T[~held][:_LOOKED_AT], solver=given)
-            starts.append((made.solver, made.times))
-            looked += made.evaluations
-    else:
-        starts = [(solver, _checked_grid(times, steps, low, high))]
-    for _, grid in starts:
-        check_dynamics(dynamics, solver, grid, None)
+    starts, pilot_evaluations = _starts(dynamics, solver, steps, x_T, times, free_coefficients)
     if free_coefficients:
         _weights(solver, dynamics, kernel, starts[0][1])  # or a refusal, before anything is run
+    high, low = ends = _ends(dynamics)
     accurate = TorchDiffEq("dopri5", rtol=1e-6, atol=1e-6) if reference is None else reference
     exact = simulate(counted, x_T, ends, solver=accurate, keep_path=False).final
-
-    def error(unknowns: Unknowns, rows: Tensor, method: FixedStep) -> Tensor:
-        nodes = unknowns.nodes(high, low)
-        if unknowns.weights is not None:
-            method = multistep(kernel, nodes, unknowns.weights)
-        return distance(walk(method, counted, nodes, x_T[rows]), exact[rows])
-
-    def held_out(unknowns: Unknowns, method: FixedStep) -> float:
-        with torch.no_grad():
-            return float(error(unknowns, held, method))
-
+    fit = _Fit(counted, kernel, x_T, exact, (float(high), float(low)))
     begun = [(method, Unknowns.of(grid, None)) for method, grid in starts]
     with torch.no_grad():
-        method, start = min(begun, key=lambda pair: float(error(pair[1], ~held, pair[0])))
-    before = held_out(start, method)
+        method, start = min(begun, key=lambda pair: float(fit.error(pair[1], ~fit.held, pair[0])))
+    before = fit.held_out(start, method)
     with tqdm(total=rounds, disable=not progress, unit="round", desc="calibrate") as bar:
         first = min(_FIRST_ROUNDS, rounds) if free_coefficients else rounds
-        best = descend(
-            start, lambda u: error(u, ~held, method), lambda u: held_out(u, method), first, bar
-        )
+        best = fit.descend(start, method, first, bar)
         if free_coefficients:
-            freed = Unknowns(best.gaps, _weights(method, dynamics, kernel, best.nodes(high, low)))
-            best = descend(
-                freed,
-                lambda u: error(u, ~held, method),
-                lambda u: held_out(u, method),
-                rounds - first,
-                bar,
-            )
+            table = _weights(method, dynamics, kernel, best.nodes(*fit.ends))
+            best = fit.descend(Unknowns(best.gaps, table), method, rounds - first, bar)
     # what was best to begin with on the states held out may be another start than was taken
-    other, kept = min(begun, key=lambda pair: held_out(pair[1], pair[0]))
-    if held_out(kept, other) < held_out(best, method):
-        method, best = other, kept
-    nodes = best.nodes(high, low).detach()
+    other, unfitted = min(begun, key=lambda pair: fit.held_out(pair[1], pair[0]))
+    if fit.held_out(unfitted, other) < fit.held_out(best, method):
+        method, best = other, unfitted
+    nodes = best.nodes(*fit.ends).detach()
     fitted = None if best.weights is None else best.weights.detach()
     return Calibration(
         times=nodes,
         solver=method if fitted is None else multistep(kernel, nodes, fitted),
         weights=fitted,
-        error=held_out(best, method),
+        error=fit.held_out(best, method),
         error_before=before,
-        evaluations=counter.calls + looked,
+        evaluations=counter.calls + pilot_evaluations,
         pilot=len(x_T),
-        identity=_identity(dynamics, x_T.shape[1:], x_T.dtype),
+        identity=identity_of(dynamics, x_T.shape[1:], x_T.dtype),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """The pilot batch, where the flow carries it, and how far a trial run ends from there."""
+
+    dynamics: ReverseSDE
+    kernel: Kernel
+    x_T: State
+    exact: State
+    ends: tuple[float, float]
+
+    @property
+    def held(self) -> Tensor:
+        """Which states are held out, shape (batch,)."""
+        return _held_out(self.x_T)
+
+    def error(self, unknowns: Unknowns, rows: Tensor, method: FixedStep) -> Tensor:
+        """Return the distance to the flow over these rows."""
+        nodes = unknowns.nodes(*self.ends)
+        if unknowns.weights is not None:
+            method = multistep(self.kernel, nodes, unknowns.weights)
+        return distance(walk(method, self.dynamics, nodes, self.x_T[rows]), self.exact[rows])
+
+    def held_out(self, unknowns: Unknowns, method: FixedStep) -> float:
+        """Return the distance over the states held out."""
+        with torch.no_grad():
+            return float(self.error(unknowns, self.held, method))
+
+    def descend(self, start: Unknowns, method: FixedStep, rounds: int, bar: tqdm) -> Unknowns:
+        """Return the unknowns that were best on the states held out, after so many rounds."""
+        return descend(
+            start,
+            lambda unknowns: self.error(unknowns, ~self.held, method),
+            lambda unknowns: self.held_out(unknowns, method),
+            rounds,
+            bar,
+        )
+
+
+def _ends(dynamics: ReverseSDE) -> Tensor:
+    """Return t_max and t_min."""
+    return torch.tensor(dynamics.time_range[::-1], dtype=torch.float64)
+
+
+def _held_out(x_T: State) -> Tensor:
+    """Return which states are held out: every third."""
+    held = torch.zeros(len(x_T), dtype=torch.bool)
+    held[::_HELD_OUT] = True
+    return held
+
+
+def _starts(
+    dynamics: ReverseSDE,
+    solver: FixedStep,
+    steps: int,
+    x_T: State,
+    times: Tensor | None,
+    free_coefficients: bool,
+) -> tuple[list[tuple[FixedStep, Tensor]], int]:
+    """Return solvers with the grids to begin from, and the evaluations that finding them took."""
+    low, high = dynamics.time_range
+    with torch.inference_mode(False), torch.enable_grad():
+        rows, t = x_T[:_FEWEST].detach().clone().requires_grad_(), _ends(dynamics)[0]
+        check_derivative(dynamics.score, dynamics.score(rows, t), rows, t, "calibrate")
+    starts: list[tuple[FixedStep, Tensor]] = []
+    evaluations = 0
+    if times is None:
+        starts += [(solver, powers(high, low, steps, rho)) for rho in _STARTS]
+        for given in (solver, None) if free_coefficients else (solver,):
+            made = made_for(dynamics, steps, x_T[~_held_out(x_T)][:_LOOKED_AT], solver=given)
+            starts.append((made.solver, made.times))
+            evaluations += made.evaluations
+    else:
+        starts.append((solver, _checked_grid(times, steps, low, high)))
+    for _, grid in starts:
+        check_dynamics(dynamics, solver, grid, None)
+    return starts, evaluations
 
 
 def _checked(
     dynamics: object, solver: object, steps: object, x_T: State, rounds: object, free: bool
 ) -> Kernel:
-    """The kernel, once nothing is found that does not fit."""
-    dynamics = _check_reverse(dynamics)
+    """Return the kernel, or refuse what does not fit."""
+    dynamics = check_reverse(dynamics)
     if dynamics.eta != 0:
         raise ValueError(
             f"calibrate compares paths with those of the flow, but dynamics has eta = "
@@ -323,18 +274,8 @@ def _checked(
     return kernel
 
 
-def _check_reverse(dynamics: object) -> ReverseSDE:
-    """The dynamics, once they are seen to be reverse ones."""
-    if not isinstance(dynamics, ReverseSDE):
-        raise TypeError(
-            "dynamics must be the probability flow, ReverseSDE(sde, score, eta=0.0), but is "
-            f"{type(dynamics).__name__}."
-        )
-    return dynamics
-
-
 def _weights(solver: FixedStep, dynamics: ReverseSDE, kernel: Kernel, nodes: Tensor) -> Tensor:
-    """The coefficients of a multistep method, ready to be freed."""
+    """Return the coefficients of a multistep method, ready to be freed."""
     assert isinstance(solver, Multistep)  # _checked() saw to it
     table = solver.coefficients(dynamics, nodes)
     if table.again is not None:
@@ -346,7 +287,7 @@ def _weights(solver: FixedStep, dynamics: ReverseSDE, kernel: Kernel, nodes: Ten
 
 
 def _checked_grid(times: object, steps: int, low: float, high: float) -> Tensor:
-    """A grid to begin from, from t_max to t_min in `steps` steps."""
+    """Return a grid to begin from, from t_max to t_min in `steps` steps."""
     grid = check_times(times)
     ends = float(grid[0]), float(grid[-1])
     if len(grid) != steps + 1 or ends != (high, low):
@@ -355,59 +296,3 @@ def _checked_grid(times: object, steps: int, low: float, high: float) -> Tensor:
             f"{ends[0]:g} to {ends[1]:g}."
         )
     return grid
-
-
-def _identity(
-    dynamics: ReverseSDE, event: torch.Size | tuple[int, ...], dtype: torch.dtype
-) -> dict[str, Tensor]:
-    """α, σ and the score at a few times and states that are the same in every process."""
-    kernel = dynamics.denoising.kernel
-    assert kernel is not None  # calibrate() and load() saw to it
-    low, high = dynamics.time_range
-    at = powers(high, low, _PROBED_TIMES - 1, 2.0)
-    alpha, sigma = kernel.alpha(at), kernel.sigma(at)
-    z = stream(0, "calibration").normal((_PROBED_ROWS, *event), dtype=torch.float64)
-    spread = torch.sqrt(alpha**2 + sigma**2)
-    with torch.no_grad():
-        scores = [
-            dynamics.score((c * z).to(dtype), t).double() for c, t in zip(spread, at, strict=True)
-        ]
-    return {"probe_t": at, "alpha": alpha, "sigma": sigma, "score": torch.stack(scores)}
-
-
-def _check_identity(path: str | Path, there: dict[str, Tensor], dynamics: ReverseSDE) -> None:
-    """Refuses dynamics that are not those of the file, naming the first difference."""
-    if dynamics.denoising.kernel is None or dynamics.eta != 0:
-        raise CheckpointError(
-            f"{path} is for a probability flow with a kernel, ReverseSDE(sde, score, eta=0.0), "
-            f"but dynamics has eta = {dynamics.eta:g}."
-        )
-    event = tuple(there["score"].shape[2:])
-    try:
-        here = _identity(dynamics, event, torch.float64)
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise CheckpointError(
-            f"{path} was made for a model of states of shape (batch, "
-            f"{', '.join(map(str, event))}), which this score does not take: {error}"
-        ) from error
-    ours, theirs = ((float(x["probe_t"][0]), float(x["probe_t"][-1])) for x in (here, there))
-    if ours != theirs:
-        raise CheckpointError(
-            f"{path} was made for another SDE: from t = {theirs[0]:g} to {theirs[1]:g}, but these "
-            f"dynamics go from {ours[0]:g} to {ours[1]:g}."
-        )
-    for name, symbol in (("alpha", "α"), ("sigma", "σ")):
-        for t, now, then in zip(there["probe_t"], here[name], there[name], strict=True):
-            if not bool((now - then).abs() <= _SAME * then.abs()):
-                raise CheckpointError(
-                    f"{path} was made for another SDE: at t = {float(t):g} its {symbol} is "
-                    f"{float(then):.6g}, but here it is {float(now):.6g}."
-                )
-    for t, now, then in zip(there["probe_t"], here["score"], there["score"], strict=True):
-        # ≤, since the score of a fresh network may be 0 everywhere
-        if not bool((now - then).norm() <= _SAME * then.norm()):
-            off = float((now - then).norm() / then.norm())
-            raise CheckpointError(
-                f"{path} was made for another model: at t = {float(t):g} its score differs from "
-                f"this one by {100 * off:.3g} %."
-            )

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from sdegen.core.shapes import State
 from sdegen.observables.base import Accumulator, Block, Observable, Partial
-from sdegen.observables.statistics import check_bins, coordinate_of
+from sdegen.observables.coordinates import check_bins, coordinate_of
 
 __all__ = ["Current", "ProbabilityCurrent"]
 

@@ -39,7 +39,7 @@ from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.requests import as_number, kind_of
 from sdegen.core.shapes import State
 from sdegen.observables.base import Accumulator, Block, Observable, Partial
-from sdegen.observables.statistics import coordinate_of
+from sdegen.observables.coordinates import coordinate_of
 
 __all__ = ["FirstPassage", "Passages"]
 

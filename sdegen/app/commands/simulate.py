@@ -31,9 +31,11 @@ from sdegen.fokker_planck.density import DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.observables.base import Observable
+from sdegen.observables.correlation import TimeCorrelation
 from sdegen.observables.currents import ProbabilityCurrent
+from sdegen.observables.histogram import Histogram
+from sdegen.observables.moments import MomentEstimate, Moments
 from sdegen.observables.passages import FirstPassage, Passages
-from sdegen.observables.statistics import Histogram, MomentEstimate, Moments, TimeCorrelation
 from sdegen.solvers.euler import EulerMaruyama
 from sdegen.solvers.heun import Heun
 from sdegen.storage import save_tensors

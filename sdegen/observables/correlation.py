@@ -1,0 +1,115 @@
+"""Correlations in time of an ensemble, merged as the co-moments of `moments` are."""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sdegen.core.shapes import State
+from sdegen.observables.base import Accumulator, Block, Observable, Partial
+
+__all__ = ["Correlation", "TimeCorrelation"]
+
+
+@dataclass(frozen=True, eq=False)
+class Correlation:
+    """C(τ) = Cov(X_s, X_{s+τ}) for each coordinate, over the ensemble.
+
+    Args:
+        lags: τ, shape (K,).
+        covariance: C(τ), unbiased, shape (K, *event).
+        error: Its standard error, shape (K, *event).
+        coefficient: C(τ)/√(Var X_s Var X_{s+τ}), shape (K, *event); NaN where all X_s are equal.
+        count: Trajectories.
+    """
+
+    lags: Float[Tensor, " K"]
+    covariance: Float[Tensor, "K *event"]
+    error: Float[Tensor, "K *event"]
+    coefficient: Float[Tensor, "K *event"]
+    count: int
+
+
+@dataclass(frozen=True)
+class TimeCorrelation(Observable):
+    """Correlation of each coordinate at one time with itself at later times of the run.
+
+    Args:
+        origin: Index into times of s; the lags are times[origin:] − times[origin].
+        name: What the result is called.
+        unwrapped: Whether a periodic coordinate is taken on the line, with its turns.
+
+    Raises:
+        ValueError: If origin is negative.
+    """
+
+    origin: int = 0
+    name: str = "correlation"
+    unwrapped: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.origin < 0:
+            raise ValueError(f"origin must be ≥ 0, but is {self.origin}.")
+
+    def begin(self, block: Block) -> Accumulator:
+        """Products at each later time."""
+        if self.origin >= len(block.times):
+            raise ValueError(
+                f"origin must be below {len(block.times)}, the number of times, but is "
+                f"{self.origin}."
+            )
+        return _Correlation(self.origin)
+
+    def merge(self, left: Partial, right: Partial) -> Partial:
+        """Chan's formula, for means, squares and products; and for the spread of products."""
+        n = left["n"] + right["n"]
+        gap, weight = right["mean"] - left["mean"], left["n"] * right["n"] / n
+        between = right["product"] / right["n"] - left["product"] / left["n"]
+        added = {"square": gap**2, "product": gap * gap[:1], "spread": between**2}
+        merged = {"n": n, "mean": left["mean"] + gap * (right["n"] / n)}
+        return merged | {key: left[key] + right[key] + add * weight for key, add in added.items()}
+
+    def result(self, total: Partial, times: Tensor) -> Correlation:
+        """Covariance, its error, and the coefficient; those of a single trajectory are NaN."""
+        n = int(total["n"])
+        less = n - 1 if n > 1 else float("nan")
+        later = times[self.origin :]
+        square, product = total["square"], total["product"]
+        return Correlation(
+            lags=(later - later[0]).abs(),
+            covariance=product / less,
+            error=(total["spread"] / (n * less)).sqrt(),
+            coefficient=product / (square[:1] * square).sqrt(),
+            count=n,
+        )
+
+
+class _Correlation(Accumulator):
+    def __init__(self, origin: int) -> None:
+        self._origin, self._n = origin, 0
+        self._first: Tensor | None = None
+        self._sums: dict[str, list[Tensor]] = {
+            key: [] for key in ("mean", "square", "product", "spread")
+        }
+
+    def see(self, k: int, x: State) -> None:
+        if k < self._origin:
+            return
+        self._n, x = len(x), x.double()
+        mean = x.mean(0)
+        gap = x - mean
+        first = self._first = gap if self._first is None else self._first
+        pairs = gap * first
+        found = {
+            "mean": mean,
+            "square": (gap * gap).sum(0),
+            "product": pairs.sum(0),
+            "spread": (pairs - pairs.mean(0)).square_().sum(0),
+        }
+        for key, value in found.items():
+            self._sums[key].append(value)
+
+    def partial(self) -> Partial:
+        n = torch.tensor(self._n, dtype=torch.float64)
+        return {"n": n} | {key: torch.stack(values) for key, values in self._sums.items()}
