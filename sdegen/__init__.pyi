@@ -51,7 +51,7 @@ from .diffusion.schedules import QuadraticBeta as QuadraticBeta
 from .diffusion.tables import TabulatedBeta as TabulatedBeta
 
 # how it moves
-from .diffusion.samplers.angular import AngularAdams as AngularAdams
+from .diffusion.samplers.angular_adams import AngularAdams as AngularAdams
 from .core.solver import FixedStep as FixedStep
 from .core.solver import Solver as Solver
 from .core.solver import integrate as integrate

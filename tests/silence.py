@@ -774,7 +774,7 @@ TABLE: dict[int, dict[str, str]] = {
         "ensembles": "takes its times from the caller",
         "observables": "takes its times from the caller",
         "solvers": "takes its times from the caller",
-        "samplers": "tests/diffusion/samplers/test_angular.py::test_data_of_another_scale_are_the_same_data_in_other_units",
+        "samplers": "tests/diffusion/samplers/test_angular_adams.py::test_data_of_another_scale_are_the_same_data_in_other_units",
         "processes": "takes its times from the caller",
         "potentials": "takes its times from the caller",
         "linear processes": "GaussianPath.time_grid is the uniform rule, and says so",

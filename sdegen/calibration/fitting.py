@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from sdegen.core.kernel import Kernel
 from sdegen.core.shapes import State
-from sdegen.diffusion.samplers.angular import Circle
+from sdegen.diffusion.samplers.angular_adams import Circle
 from sdegen.diffusion.samplers.exponential import Coefficients
 from sdegen.diffusion.samplers.multistep import LinearMultistep
 

@@ -40,7 +40,7 @@ from sdegen.core.scores import CallCounter
 from sdegen.core.shapes import ScoreFn, State, Time
 from sdegen.core.solver import FixedStep, add_step_note, integrate
 from sdegen.diffusion.reverse import ReverseSDE
-from sdegen.diffusion.samplers.angular import AngularAdams
+from sdegen.diffusion.samplers.angular_adams import AngularAdams
 from sdegen.diffusion.samplers.multistep import ExponentialAdams, ExponentialAdamsMoulton
 
 __all__ = ["Pilot", "members", "walk"]

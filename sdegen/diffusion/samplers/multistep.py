@@ -20,7 +20,7 @@ has the integrals). All coefficients are computed before the first step; a step 
 | 3, "x0", η = 1                    | SDE-DPM-Solver++ 3M, but for the same difference           |
 | any, η between                    | SEEDS and the η family; k-diffusion's eta is η²            |
 | ExponentialAdamsMoulton 2 … 4     | UniPC's idea, with the coefficients of Adams               |
-| AngularAdams (`angular.py`)       | IPNDM's idea, with uneven steps and a corrector            |
+| AngularAdams (`angular_adams.py`) | IPNDM's idea, with uneven steps and a corrector            |
 | KarrasHeun (`karras.py`)          | EDM's Heun, sample_heun, HeunDiscrete; with Churn(S_churn, |
 |                                   | …) EDM's stochastic sampler                                |
 | DPM2 (`karras.py`)                | DPM-Solver-2, sample_dpm_2, KDPM2; η = 1: its ancestral    |
