@@ -66,7 +66,7 @@ from .diffusion.samplers.final_denoising import FinalDenoising as FinalDenoising
 from .diffusion.samplers.metropolis import MetropolisCorrector as MetropolisCorrector
 from .diffusion.samplers.multistep import ExponentialAdams as ExponentialAdams
 from .diffusion.samplers.multistep import ExponentialAdamsMoulton as ExponentialAdamsMoulton
-from .diffusion.samplers.multistep import LinearMultistep as LinearMultistep
+from .diffusion.samplers.linear_multistep import LinearMultistep as LinearMultistep
 from .diffusion.samplers.ddim import DDIM as DDIM
 from .solvers.euler import EulerMaruyama as EulerMaruyama
 from .solvers.heun import Heun as Heun

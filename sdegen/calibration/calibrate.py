@@ -15,7 +15,7 @@ solver (`timesteps.made_for`), or from the best of a few other solvers on its ow
 what it ends with is never worse, on the states held out, than any of these. The nodes are t_0 plus
 a softmax of the unknowns, summed up: positive gaps, both ends fixed. The coefficients are those of
 the given method to begin with. On the circle y = x/√(α² + σ²), φ = arctan(σ/α)
-(`diffusion/samplers/angular_adams.py`) a linear multistep method with one evaluation a step, with or without a
+(`angular_adams.py`) a linear multistep method with one evaluation a step, with or without a
 corrector, reads
 
     y_{i+1} = y_i + (φ_{i+1} − φ_i) Σ_j (w_ij v̂_{i−j} + u_ij y_{i−j}),    v̂ = v/√(α² + σ²)
@@ -56,7 +56,7 @@ from sdegen.core.shapes import State
 from sdegen.core.solver import FixedStep, Solver, check_inner
 from sdegen.diffusion.pilot import walk
 from sdegen.diffusion.reverse import ReverseSDE
-from sdegen.diffusion.samplers.multistep import Multistep
+from sdegen.diffusion.samplers.linear_multistep import Multistep
 from sdegen.diffusion.timesteps import made_for, powers
 from sdegen.engine.door import check_dynamics, check_state, check_times
 from sdegen.engine.simulate import simulate

@@ -40,7 +40,7 @@ from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.sde import SDE
 from sdegen.core.solver import FixedStep, SplitStep
 from sdegen.diffusion.samplers.final_denoising import FinalDenoising
-from sdegen.diffusion.samplers.multistep import Multistep
+from sdegen.diffusion.samplers.linear_multistep import Multistep
 from sdegen.engine.door import check_dynamics, check_times
 from sdegen.fokker_planck import clock
 from sdegen.fokker_planck.density import Density, DensityPath

@@ -37,7 +37,7 @@ from sdegen.core.checks import check_positive
 from sdegen.core.kernel import Kernel
 from sdegen.core.sde import SDE
 from sdegen.diffusion.samplers.exponential import Coefficients
-from sdegen.diffusion.samplers.multistep import Multistep
+from sdegen.diffusion.samplers.linear_multistep import Multistep
 
 __all__ = ["AngularAdams", "Circle"]
 

@@ -1,0 +1,220 @@
+"""Linear multistep methods on states and scores: one step from coefficients known beforehand.
+
+    x_{i+1} = A_i x_i + Σ_j [P_ij x_{i−j} + Q_ij score(x_{i−j}, t_{i−j})] + S_i z
+
+`Multistep` takes the steps of the table that a subclass gives; `LinearMultistep` holds a table,
+such as a calibrated one. Where a table corrects the state at its second node first, the score is
+asked there twice.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sdegen.core.kernel import Kernel
+from sdegen.core.noise import Noise
+from sdegen.core.scores import ScoreAt
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State
+from sdegen.core.solver import FixedStep
+from sdegen.core.update import Number, diffuse, to_floats, update
+from sdegen.diffusion.samplers.base import DiffusionSolver
+from sdegen.diffusion.samplers.exponential import Coefficients
+
+__all__ = ["LinearMultistep", "Multistep"]
+
+_Term = tuple[int, int, Number]  # nodes back, 0 for a state or 1 for a score, coefficient
+_SAME = 1e-6  # relative difference of α and σ that rounding explains
+
+
+class Multistep(DiffusionSolver, FixedStep):
+    """A linear multistep method on states and scores, whose coefficients are known beforehand."""
+
+    takes_walls: ClassVar[bool] = False  # what was behind a wall is no history
+
+    @abstractmethod
+    def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
+        """Return the coefficients of a run.
+
+        Args:
+            sde: `ReverseSDE` of a Gaussian path.
+            nodes: Shape (steps + 1,), float64; gradients flow through them.
+
+        Returns:
+            One row for each step.
+        """
+
+    def begin(self, sde: SDE, nodes: Tensor) -> _Memory:
+        """Return the coefficients of all steps, and no states or scores yet."""
+        score = self.reversal(sde).along(nodes)
+        return _Memory(_Table.of(self.coefficients(sde, nodes)), score, ())
+
+    def step(
+        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory
+    ) -> tuple[State, _Memory]:
+        """Take one update from the last states and scores, which the memory has."""
+        table, score, seen = memory
+        seen = ((x, score(x, i)), *seen[: table.remembered - 1])
+        if i == 1 and table.second is not None:
+            better = _plus(x.clone(), table.second, seen)
+            seen = ((better, score(better, i)), *seen[1:])
+        known = _plus(table.decay[i] * x, table.rows[i], seen)
+        after = update(known, seen[0][1], table.newest[i])
+        z = None if noise is None else noise.normal()
+        return diffuse(after, z, table.noise[i]), _Memory(table, score, seen)
+
+
+class _Table(NamedTuple):
+    """Coefficients as the steps take them: numbers, one row for each step.
+
+    Attributes:
+        decay: Factor of x_i, with that of the newest state where it is x_i itself.
+        rows: The other terms of each step.
+        newest: Factor of the newest score.
+        noise: Width of the noise.
+        second: Terms of the correction where node 1 is evaluated twice.
+        remembered: How many states and scores a step looks at.
+    """
+
+    decay: list[Any]
+    rows: list[list[_Term]]
+    newest: list[Any]
+    noise: list[Any]
+    second: list[_Term] | None
+    remembered: int
+
+    @classmethod
+    def of(cls, table: Coefficients) -> _Table:
+        """Return the coefficients in numbers."""
+        own, newest = table.states[:, 0], to_floats(table.scores[:, 0])
+        # one product for x_i, unless what was evaluated at node i is another, corrected state
+        corrected = torch.arange(len(own)) == (-1 if table.again is None else 1)
+        decay = to_floats(table.decay + torch.where(corrected, 0.0, own))
+        apart = torch.where(corrected, own, 0.0)[:, None]
+        rows = _terms(
+            torch.cat([apart, table.states[:, 1:]], 1),
+            torch.cat([torch.zeros_like(apart), table.scores[:, 1:]], 1),
+        )
+        second = None if table.again is None else _terms(*table.again[:, None])[0]
+        remembered = table.states.shape[1]
+        return cls(decay, rows, newest, to_floats(table.noise), second, remembered)
+
+
+class _Memory(NamedTuple):
+    """What a multistep method hands on: coefficients, the score at nodes, and what was seen.
+
+    Attributes:
+        table: Coefficients of all steps.
+        score: score(x, i) at node i.
+        seen: States and their scores at the last nodes, the newest first.
+    """
+
+    table: _Table
+    score: ScoreAt
+    seen: tuple[tuple[State, State], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LinearMultistep(Multistep):
+    """A method with coefficients of your own, for one grid: from a calibration, say.
+
+    Args:
+        grid: Times that they belong to, shape (steps + 1,), float64.
+        table: One row for each step.
+        kernel: The α and σ that they were made for: `sde.kernel` of the forward SDE.
+        eta: The η that they were made for.
+
+    Raises:
+        ValueError: If there is not one row for each step.
+    """
+
+    grid: Tensor
+    table: Coefficients
+    kernel: Kernel
+    eta: float = 0.0
+    substeps: int = field(default=1, init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.table.decay) != len(self.grid) - 1:
+            raise ValueError(
+                f"the table has {len(self.table.decay)} rows, but the grid {len(self.grid) - 1} "
+                "steps: give one row for each step."
+            )
+
+    def check(self, sde: SDE, nodes: Tensor) -> None:
+        """Refuse another grid, another α or σ on it, and another η.
+
+        Raises:
+            ValueError: Naming the first time that differs.
+        """
+        super().check(sde, nodes)
+        own = self.grid.detach().to(nodes)
+        if nodes.shape != own.shape:
+            raise ValueError(
+                f"this method was made for {len(own) - 1} steps, but times have {len(nodes) - 1}; "
+                "pass times=solver.grid."
+            )
+        off = (nodes - own).abs() > 1e-12 * own.abs().max()
+        if bool(off.any()):
+            i = int(off.nonzero()[0])
+            raise ValueError(
+                f"this method was made for another grid: times[{i}] = {float(nodes[i]):g}, but "
+                f"its own is {float(own[i]):g}; pass times=solver.grid."
+            )
+        inner = self.reversal(sde)
+        kernel, eta = inner.kernel, inner.eta
+        if eta != self.eta:
+            raise ValueError(
+                f"this method was made for eta = {self.eta:g}, but the dynamics have {eta:g}; "
+                f"pass ReverseSDE(sde, score, eta={self.eta!r})."
+            )
+        for symbol, value, wanted in (
+            ("α", kernel.alpha(own), self.kernel.alpha(own)),
+            ("σ", kernel.sigma(own), self.kernel.sigma(own)),
+        ):
+            other = ~((value - wanted).abs() <= _SAME * wanted.abs())
+            if bool(other.any()):
+                i = int(other.nonzero()[0])
+                raise ValueError(
+                    f"this method was made for another SDE: at times[{i}] = {float(own[i]):g} its "
+                    f"{symbol} is {float(wanted[i]):.6g}, but here it is {float(value[i]):.6g}."
+                )
+
+    def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
+        """Return the table."""
+        return self.table
+
+
+def _terms(states: Tensor, scores: Tensor) -> list[list[_Term]]:
+    """Return (nodes back, 0 for state or 1 for score, coefficient) of each step without zeros."""
+    both = torch.stack([states, scores], 2)
+    # a coefficient that is zero but free has a gradient
+    used = torch.stack([(part != 0) | part.requires_grad for part in (states, scores)], 2).tolist()
+    return [
+        [
+            (j, kind, row[j][kind])
+            for j, needed in enumerate(which)
+            for kind in (0, 1)
+            if needed[kind]
+        ]
+        for row, which in zip(to_floats(both), used, strict=True)
+    ]
+
+
+def _plus(total: State, terms: list[_Term], seen: Sequence[tuple[State, State]]) -> State:
+    """Add multiples of the past states and scores that exist to `total`, in place."""
+    for j, kind, coefficient in terms:
+        if j < len(seen):
+            part = seen[j][kind]
+            if isinstance(coefficient, float):
+                total.add_(part, alpha=coefficient)
+            else:
+                total = torch.addcmul(total, part, coefficient)
+    return total
