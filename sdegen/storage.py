@@ -33,7 +33,7 @@ _ENTRY = "sdegen"
 
 
 def fingerprint(tensor: Tensor) -> str:
-    """The sha256 of a tensor's dtype, shape and bytes, in hexadecimal.
+    """Return the sha256 of a tensor's dtype, shape and bytes, in hexadecimal.
 
     >>> fingerprint(torch.zeros(2)) == fingerprint(torch.zeros(2, 1))
     False
@@ -45,7 +45,7 @@ def fingerprint(tensor: Tensor) -> str:
 
 
 def write_whole(path: str | Path, content: bytes) -> None:
-    """Writes a file so that at every moment either the old or the new one is there.
+    """Write a file so that at every moment either the old or the new one is there.
 
     Args:
         path: The file; its folder must exist.
@@ -83,7 +83,7 @@ def write_whole(path: str | Path, content: bytes) -> None:
 def save_tensors(
     path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
 ) -> None:
-    """Writes tensors and their metadata, whole or not at all.
+    """Write tensors and their metadata, whole or not at all.
 
     The same tensors and metadata give the same bytes.
 
@@ -106,7 +106,7 @@ def save_tensors(
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Reads what `save_tensors` wrote, having checked every bit of it.
+    """Read what `save_tensors` wrote, and check every bit of it.
 
     Args:
         path: The file.
@@ -136,7 +136,7 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _checked(path: Path, text: str | None, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """The caller's metadata, once the file has been found to be what was written."""
+    """Return the caller's metadata if the file is what was written."""
     if text is None:
         raise CheckpointError(
             f"{path} holds tensors, but was not written by sdegen: it has no {_ENTRY!r} entry."
@@ -172,12 +172,12 @@ def _checked(path: Path, text: str | None, tensors: dict[str, Tensor]) -> dict[s
 
 
 def _digest(entry: dict[str, Any]) -> str:
-    """The sha256 of JSON in one canonical spelling."""
+    """Return the sha256 of JSON in one canonical spelling."""
     return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename survive a power cut, where the system lets a folder be synced."""
+    """Make a rename survive a power cut, where the system can sync a folder."""
     with contextlib.suppress(OSError, AttributeError):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:

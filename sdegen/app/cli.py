@@ -61,7 +61,7 @@ class _TrainOutput(Output):
 
 @dataclasses.dataclass(frozen=True)
 class _Repeat:
-    """Repeats the run of a config.toml, bit for bit.
+    """Repeat the run of a config.toml, bit for bit.
 
     Args:
         file: The config.toml.
@@ -78,7 +78,7 @@ class _Refusal(Exception):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line.
+    """Run the command line.
 
     Args:
         argv: The arguments after the program's name; those of the process unless given.
@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(command: str, arguments: list[str]) -> int:
-    """Finds the command and calls it."""
+    """Find the command and call it."""
     if command in ("-h", "--help"):
         sys.stdout.write(_overview())
         return 0
@@ -138,7 +138,7 @@ def _dispatch(command: str, arguments: list[str]) -> int:
 
 
 def _resume(folder: str, arguments: list[str]) -> int:
-    """Goes on with a training run; what its config.toml says are the defaults of the flags."""
+    """Resume a training run; its config.toml gives the defaults of the flags."""
     file = _read(Path(folder) / CONFIG)
     if file.command != "train":
         raise _Refusal(f"resume = {folder!r} holds a run of {file.command}, not of train.")
@@ -152,7 +152,7 @@ def _resume(folder: str, arguments: list[str]) -> int:
 
 
 def _read(path: Path) -> ConfigFile:
-    """A config.toml, or a refusal of it."""
+    """Read a config.toml, or refuse it."""
     try:
         return read_config(path, KINDS)
     except ValueError as error:
@@ -162,7 +162,7 @@ def _read(path: Path) -> ConfigFile:
 def _parsed(
     command: str, config: type, output: type, arguments: list[str], default: Call | None = None
 ) -> Call:
-    """The call that the arguments describe; leaves the program where they ask for help."""
+    """Parse the arguments of a command; exit if they ask for help."""
     import tyro
 
     markers = [tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff]
@@ -188,7 +188,7 @@ def _parsed(
 
 
 def _essence(command: str, box: str) -> str:
-    """The reason in the framed message of tyro, and the flag that may be meant."""
+    """Return the reason in the framed message of tyro, and the flag that may be meant."""
     lines = [line.strip("│| ").strip() for line in box.splitlines()]
     body = (
         lines[1:] if lines[0].startswith("╭") else lines[2:]
@@ -205,7 +205,7 @@ def _essence(command: str, box: str) -> str:
 
 
 def _overview() -> str:
-    """What `sdegen --help` prints."""
+    """Return what `sdegen --help` prints."""
     rows = [f"  {name:<15}{_summary(kind)}" for name, kind in [*KINDS.items(), ("run", _Repeat)]]
     return (
         "usage: sdegen COMMAND [OPTIONS]\n\nStochastic dynamics that generate: simulate an "

@@ -47,7 +47,7 @@ class ConfigFile:
 
 
 def to_toml(file: ConfigFile) -> str:
-    """The text of a config.toml."""
+    """Return the text of a config.toml."""
     import tomli_w
 
     values = {f.name: getattr(file.config, f.name) for f in dataclasses.fields(file.config)}
@@ -60,7 +60,7 @@ def to_toml(file: ConfigFile) -> str:
 
 
 def read_config(path: Path, kinds: dict[str, type]) -> ConfigFile:
-    """Reads a config.toml.
+    """Read a config.toml.
 
     Args:
         path: The file.
@@ -120,19 +120,19 @@ def read_config(path: Path, kinds: dict[str, type]) -> ConfigFile:
 
 
 def sha256_of(path: str | Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
+    """Return the sha256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _place(path: Path, text: str, key: str) -> str:
-    """'file, line n: ', where the line of the key can be told, else 'file: '."""
+    """Return 'file, line n: ' if the line of the key is known, else 'file: '."""
     line = _line_of(text, key)
     return f"{path}: " if line is None else f"{path}, line {line}: "
 
 
 def _line_of(text: str, key: str) -> int | None:
-    """The line on which a top-level key is set, or None.
+    """Return the line on which a top-level key is set, or None.
 
     tomllib tells no positions; asking it about ever longer beginnings of the file needs no second
     grammar.
@@ -151,7 +151,7 @@ def _line_of(text: str, key: str) -> int | None:
 
 
 def _fits(value: object, hint: object) -> bool:
-    """Whether a value of TOML is of a type; an int is a float too, a bool is neither."""
+    """Return whether a value of TOML is of a type; an int is a float too, a bool is neither."""
     origin, options = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         return any(_fits(value, option) for option in options)
@@ -167,7 +167,7 @@ def _fits(value: object, hint: object) -> bool:
 
 
 def _converted(value: object, hint: object) -> object:
-    """The value as a config holds it: arrays are tuples, an int that stands for a float is one."""
+    """Convert a value to what a config holds: arrays to tuples, ints of float keys to floats."""
     options = typing.get_args(hint)
     if isinstance(value, list):
         inner = next(option for option in (hint, *options) if typing.get_origin(option) is tuple)
@@ -178,7 +178,7 @@ def _converted(value: object, hint: object) -> object:
 
 
 def _spelt(hint: object) -> str:
-    """A type in words."""
+    """Return a type in words."""
     origin, options = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         return " or ".join(_spelt(option) for option in options if option is not type(None))

@@ -61,7 +61,7 @@ def execute(
     recorded: ConfigFile | None = None,
     folder: Path | None = None,
 ) -> int:
-    """Carries out a command in a folder of its own.
+    """Run a command in a folder of its own.
 
     Args:
         command: The verb; `sdegen.app.commands` has a module of that name.
@@ -126,7 +126,7 @@ def execute(
 
 
 def _assisted(command: str, work: ModuleType, config: Config) -> int:
-    """Does the share of a process that torchrun started beside the first; writes no folder."""
+    """Compute the share of a process that torchrun started beside the first; write no folder."""
     if not hasattr(work, "assist"):
         raise ValueError("only simulate is shared by the processes of torchrun.")
     try:
@@ -144,13 +144,13 @@ def _assisted(command: str, work: ModuleType, config: Config) -> int:
 
 
 def say(command: str, text: str) -> None:
-    """One line on stderr."""
+    """Write one line to stderr."""
     name = f"sdegen {command}" if command else "sdegen"
     sys.stderr.write(f"{name}: {' '.join(text.split())}\n")
 
 
 def tell_last(command: str, text: str) -> None:
-    """One line on stderr, which torchrun repeats at the end of what it reports of a failure."""
+    """Write one line to stderr, and to the file that torchrun reports a failure from."""
     say(command, text)
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if file is not None:
@@ -161,14 +161,14 @@ def tell_last(command: str, text: str) -> None:
 
 
 def _in_flags(text: str) -> str:
-    """A message of the library's, in the words of the command line."""
+    """Translate a message of the library into the words of the command line."""
     for argument, flag in _FLAGS.items():
         text = re.sub(argument, flag, text)
     return text
 
 
 def _goes_on_there(command: str, config: Config, output: Output) -> bool:
-    """Whether --out holds the beginning of the ensemble that --resume goes on with."""
+    """Return whether --out holds the beginning of the ensemble that --resume continues."""
     if output.out is None or not getattr(config, "resume", False):
         return False
     file = Path(output.out) / CONFIG
@@ -183,7 +183,7 @@ def _goes_on_there(command: str, config: Config, output: Output) -> bool:
 
 
 def _tell(command: str, error: Exception) -> int:
-    """Says what went wrong, and returns the exit status for it."""
+    """Print what went wrong, and return the exit status for it."""
     frames = traceback.extract_tb(error.__traceback__)
     if not any(frame.filename in loaded_files() for frame in frames):
         if isinstance(
@@ -199,7 +199,7 @@ def _tell(command: str, error: Exception) -> int:
 
 
 def _lines(metrics: dict[str, Any]) -> str:
-    """The numbers among the metrics, a line each, and lists of a few numbers."""
+    """Return the numbers and short lists among the metrics, a line each."""
     shown = []
     for name, value in metrics.items():
         numbers = value if isinstance(value, list) else [value]
@@ -210,7 +210,7 @@ def _lines(metrics: dict[str, Any]) -> str:
 
 
 def _resolved(config: Config) -> Config:
-    """The config with a seed, a number of threads and absolute paths."""
+    """Give a config a seed, a number of threads and absolute paths."""
     import torch
 
     from sdegen.core.noise import seed_of
@@ -235,7 +235,7 @@ def _resolved(config: Config) -> Config:
 
 
 def _inputs(config: Config) -> dict[str, str]:
-    """sha256 of each file that a resolved config names."""
+    """Return the sha256 of each file that a resolved config names."""
     paths = set()
     for name in _MAY_NAME_A_FILE:
         value = getattr(config, name, None)
@@ -248,7 +248,7 @@ def _inputs(config: Config) -> dict[str, str]:
 
 
 def _check_recorded(command: str, recorded: ConfigFile, inputs: dict[str, str]) -> None:
-    """Refuses a repetition with other inputs, and warns of one with other packages.
+    """Refuse a repetition with other inputs, and warn of one with other packages.
 
     Raises:
         ValueError: Naming the file that has changed.
@@ -269,7 +269,7 @@ def _check_recorded(command: str, recorded: ConfigFile, inputs: dict[str, str]) 
 
 
 def _versions() -> dict[str, str]:
-    """What a run depends on."""
+    """Return the versions that a run depends on."""
     from importlib.metadata import version  # help need not wait for it
 
     return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
@@ -277,7 +277,7 @@ def _versions() -> dict[str, str]:
 
 @contextmanager
 def _notes(command: str) -> Iterator[None]:
-    """Warnings as one line each."""
+    """Print warnings as one line each."""
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: say(command, f"note: {_in_flags(str(message))}")
         yield
@@ -285,7 +285,7 @@ def _notes(command: str) -> Iterator[None]:
 
 @contextmanager
 def _machine(config: Config) -> Iterator[None]:
-    """The threads of the config, and on a GPU algorithms whose results do not depend on timing."""
+    """Set the threads of the config, and on a GPU algorithms of the same bits at any timing."""
     import torch
 
     threads, on_gpu = torch.get_num_threads(), getattr(config, "device", "cpu") != "cpu"

@@ -55,7 +55,7 @@ class Claim:
 
     @property
     def holds(self) -> bool:
-        """Whether low ≤ measured ≤ high; never for NaN."""
+        """Return whether low ≤ measured ≤ high; False for NaN."""
         return self.low <= self.measured <= self.high
 
 
@@ -74,21 +74,21 @@ class Report:
         self._claims: list[Claim] = []
 
     def section(self, heading: str) -> None:
-        """Begins a section."""
+        """Begin a section."""
         self._sections.append(heading)
         self._body.append(f'<h2 id="s{len(self._sections)}">{escape(heading)}</h2>')
 
     def text(self, text: str) -> None:
-        """Adds text; an empty line begins a new paragraph."""
+        """Add text; an empty line begins a new paragraph."""
         for paragraph in text.split("\n\n"):
             self._body.append(f"<p>{escape(' '.join(paragraph.split()))}</p>")
 
     def equation(self, text: str) -> None:
-        """Adds equations in plain characters, line by line as they stand."""
+        """Add equations in plain characters, line by line."""
         self._body.append(f'<pre class="equation">{escape(text.strip(chr(10)))}</pre>')
 
     def table(self, rows: Sequence[Mapping[str, Cell]], caption: str = "") -> None:
-        """Adds a table.
+        """Add a table.
 
         Args:
             rows: Rows, all with the same keys, which head the columns. Numbers are rounded to four
@@ -111,7 +111,7 @@ class Report:
         self._body.append(_table([escape(key) for key in keys], cells, caption))
 
     def claims(self, claims: Sequence[Claim], caption: str = "") -> None:
-        """Adds a table of claims with their verdicts, which the head of the report counts.
+        """Add a table of claims with their verdicts, which the head of the report counts.
 
         Args:
             claims: The claims.
@@ -135,7 +135,7 @@ class Report:
         self._body.append(_table(["claim", "measured", "required", "verdict"], cells, caption))
 
     def figure(self, picture: Figure | bytes | str | Path, caption: str) -> None:
-        """Adds a picture; the file will hold it.
+        """Add a picture; the file will hold it.
 
         Args:
             picture: A matplotlib figure, or a PNG or GIF as bytes or by its path.
@@ -155,7 +155,7 @@ class Report:
 
     @property
     def html(self) -> str:
-        """The page."""
+        """Return the page."""
         return (
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -166,7 +166,7 @@ class Report:
         )
 
     def write(self, path: str | Path) -> None:
-        """Writes the page, whole or not at all.
+        """Write the page, whole or not at all.
 
         Args:
             path: The file; its folder must exist.
@@ -177,7 +177,7 @@ class Report:
         write_whole(path, self.html.encode())
 
     def _head(self) -> str:
-        """The lead, the count of claims, and links to the sections."""
+        """Format the lead, the count of claims, and links to the sections."""
         parts = [f'<p class="lead">{escape(self._lead)}</p>'] if self._lead else []
         if self._claims:
             lost = [claim for claim in self._claims if not claim.holds]
@@ -195,7 +195,7 @@ class Report:
 
 
 def _number(value: float) -> str:
-    """A number with four digits, as HTML: 1.235·10⁻⁷ with a true superscript.
+    """Format a number with four digits as HTML: 1.235·10⁻⁷ with a true superscript.
 
     >>> _number(0.000000123456)
     '1.235·10<sup>−7</sup>'
@@ -215,7 +215,7 @@ def _number(value: float) -> str:
 
 
 def _bounds(claim: Claim) -> str:
-    """What is required of a claim, as HTML."""
+    """Format the bounds of a claim as HTML."""
     if claim.low == -math.inf:
         return f"≤ {_number(claim.high)}"
     if claim.high == math.inf:
@@ -224,7 +224,7 @@ def _bounds(claim: Claim) -> str:
 
 
 def _cell(value: Cell) -> str:
-    """A table cell; numbers to the right."""
+    """Format a table cell; numbers are aligned to the right."""
     if value is None:
         return '<td class="number">–</td>'
     if isinstance(value, bool):
@@ -235,12 +235,12 @@ def _cell(value: Cell) -> str:
 
 
 def _verdict(holds: bool) -> str:
-    """A cell that says it in a sign, a word and a colour."""
+    """Format a verdict as a cell with a sign, a word and a colour."""
     return '<td class="holds">✓ holds</td>' if holds else '<td class="fails">✗ fails</td>'
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
-    """A table from cells that are HTML already; columns of numbers are headed to the right."""
+    """Format a table from cells of HTML; headings of numbers are aligned to the right."""
     numeric = [all('class="number"' in row[i] for row in rows) for i in range(len(heads))]
     head = "".join(
         f'<th scope="col"{" class=number" if right else ""}>{text}</th>'
@@ -255,7 +255,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], caption: str) ->
 
 
 def _image(picture: Figure | bytes | str | Path) -> bytes:
-    """The bytes of a picture."""
+    """Return the bytes of a picture."""
     if isinstance(picture, bytes):
         return picture
     if isinstance(picture, Figure):
@@ -266,7 +266,7 @@ def _image(picture: Figure | bytes | str | Path) -> bytes:
 
 
 def _kind(content: bytes) -> str:
-    """What an image is by its first bytes."""
+    """Return the type of an image by its first bytes."""
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
         return "png"
     if content.startswith((b"GIF87a", b"GIF89a")):

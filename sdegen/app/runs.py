@@ -42,7 +42,7 @@ _WRITTEN = (
 
 
 def make_folder(command: str, out: str | None, overwrite: bool) -> Path:
-    """Makes the folder of a run.
+    """Make the folder of a run.
 
     Args:
         command: The verb, for the default name.
@@ -96,7 +96,7 @@ def make_folder(command: str, out: str | None, overwrite: bool) -> Path:
 
 
 def remove_if_unused(folder: Path) -> bool:
-    """Takes a folder away again in which nothing was written but its config; whether it did."""
+    """Remove a folder that holds nothing but its config; return whether it did."""
     if not {entry.name for entry in folder.iterdir()} <= {CONFIG}:
         return False
     (folder / CONFIG).unlink(missing_ok=True)
@@ -105,12 +105,12 @@ def remove_if_unused(folder: Path) -> bool:
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
-    """Writes metrics.json; a number that is not finite becomes null."""
+    """Write metrics.json; a number that is not finite becomes null."""
     write_json(folder / METRICS, metrics)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes JSON, whole or not at all; a number that is not finite becomes null."""
+    """Write JSON, whole or not at all; a number that is not finite becomes null."""
     from sdegen.storage import write_whole
 
     text = json.dumps(_finite(values), indent=2, allow_nan=False, ensure_ascii=False)
@@ -118,7 +118,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def _finite(value: object) -> object:
-    """The value with None for every NaN and infinity, which JSON has no words for."""
+    """Replace every NaN and infinity, which JSON cannot write, by None."""
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -129,7 +129,7 @@ def _finite(value: object) -> object:
 
 
 def _fresh(parent: Path, name: str) -> Path:
-    """A folder that was not there; a second run in one second gets a number."""
+    """Make a new folder; a second run in one second gets a number."""
     for number in range(1, 1000):
         folder = parent / (name if number == 1 else f"{name}-{number}")
         try:
@@ -141,7 +141,7 @@ def _fresh(parent: Path, name: str) -> Path:
 
 
 def _clear(folder: Path) -> None:
-    """Removes what a run writes, and nothing else."""
+    """Remove what a run writes, and nothing else."""
     for pattern in _WRITTEN:
         for path in folder.glob(pattern):
             path.unlink()

@@ -19,7 +19,7 @@ _LOADED: dict[Path, ModuleType] = {}
 
 
 def is_reference(text: str) -> bool:
-    """Whether a text has the form `file.py:name` or `module:name`.
+    """Return whether a text has the form `file.py:name` or `module:name`.
 
     >>> is_reference("well.py:drift"), is_reference("0.7"), is_reference("f(x): g")
     (True, False, False)
@@ -29,7 +29,7 @@ def is_reference(text: str) -> bool:
 
 
 def load_object(reference: str, argument: str) -> object:
-    """Finds what a reference names.
+    """Find what a reference names.
 
     Args:
         reference: `file.py:name`, or `module:name` of anything that can be imported.
@@ -58,18 +58,18 @@ def load_object(reference: str, argument: str) -> object:
 
 
 def source_file(reference: str) -> Path | None:
-    """The file of `file.py:name`, resolved; None for `module:name`."""
+    """Return the resolved file of `file.py:name`; None for `module:name`."""
     place, _, _ = reference.rpartition(":")
     return Path(place).expanduser().resolve() if place.endswith(".py") else None
 
 
 def loaded_files() -> set[str]:
-    """The files that were loaded so far, to tell a user's own errors from a bad request."""
+    """Return the files loaded so far, to tell errors of user code from a bad request."""
     return {str(path) for path in _LOADED}
 
 
 class _FromSource(SourceFileLoader):
-    """Always reads the source.
+    """Load a module from its source, never from cached bytecode.
 
     A cached bytecode is matched by seconds and size, which a change of 0.5 to 0.7 leaves equal.
     """
@@ -79,7 +79,7 @@ class _FromSource(SourceFileLoader):
 
 
 def _from_file(path: Path, argument: str) -> ModuleType:
-    """Runs a file as a module of its own, once."""
+    """Run a file as a module of its own, once."""
     if path in _LOADED:
         return _LOADED[path]
     if not path.is_file():
@@ -103,7 +103,7 @@ def _from_file(path: Path, argument: str) -> ModuleType:
 
 
 def _from_module(name: str, argument: str) -> ModuleType:
-    """Imports a module; the folder one stands in counts, as for `python -m`."""
+    """Import a module; the current folder counts, as for `python -m`."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)

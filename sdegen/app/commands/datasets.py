@@ -66,7 +66,7 @@ def training_data(
     dtype: torch.dtype,
     device: torch.device,
 ) -> TrainingData:
-    """The data to learn from.
+    """Return the data to learn from.
 
     Args:
         name: A name of the list above, or a file.
@@ -117,7 +117,7 @@ def training_data(
 def held_out(
     name: str, *, samples: int | None, seed: int, dtype: torch.dtype, device: torch.device
 ) -> State:
-    """Data that no training run has seen; of a file, all it holds.
+    """Return data that no training run has seen; of a file, all it holds.
 
     Args:
         name: A name of the list above, or a file.
@@ -145,12 +145,12 @@ def held_out(
 
 
 def _draw(seed: int, purpose: str) -> torch.Generator:
-    """A generator for one draw; those of other purposes have nothing in common with it."""
+    """Make a generator for one draw, independent of those for other purposes."""
     return stream(seed, f"data: {purpose}").generator()
 
 
 def _of_the_user(name: str) -> Tensor:
-    """The tensor in a file or behind a reference."""
+    """Return the tensor in a file or behind a reference."""
     path = Path(name)
     if is_reference(name):
         found: Any = load_object(name, "data")

@@ -12,12 +12,12 @@ __all__ = ["resolved", "run"]
 
 
 def resolved(config: DemoConfig) -> DemoConfig:
-    """Nothing is left to settle."""
+    """Return the config: nothing is left to settle."""
     return config
 
 
 def run(config: DemoConfig, folder: Path, progress: bool) -> dict[str, Any]:
-    """Runs the demonstration, which writes report.html, its pictures and its numbers.
+    """Run the demonstration, which writes report.html, its pictures and its numbers.
 
     Returns:
         Its numbers.

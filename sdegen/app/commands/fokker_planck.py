@@ -17,12 +17,12 @@ __all__ = ["gaussian_or_point", "resolved", "run"]
 
 
 def resolved(config: FokkerPlanckConfig) -> FokkerPlanckConfig:
-    """Nothing is left to settle."""
+    """Return the config: nothing is left to settle."""
     return config
 
 
 def run(config: FokkerPlanckConfig, folder: Path, progress: bool) -> dict[str, Any]:
-    """Solves, and writes density.safetensors and density.png.
+    """Solve, and write density.safetensors and density.png.
 
     Returns:
         The metrics: mass, mean and standard deviation at the last time, and of what is stationary.
@@ -44,7 +44,7 @@ def run(config: FokkerPlanckConfig, folder: Path, progress: bool) -> dict[str, A
 
 
 def gaussian_or_point(grid: Grid, mean: float, std: float) -> Density:
-    """A Gaussian, or, without width, all mass at one point."""
+    """Return a Gaussian or, without width, all mass at one point."""
     return grid.point(mean) if std == 0 else grid.gaussian(mean, std)
 
 

@@ -30,7 +30,7 @@ _BLOCK = 256  # rows
 
 
 def resolved(config: LikelihoodConfig) -> LikelihoodConfig:
-    """Settles the file of the model and the width of a bin."""
+    """Settle the file of the model and the width of a bin."""
     width = config.bin_width
     if width is None:
         width = BIN_WIDTH if config.data == "digits" else 1.0
@@ -38,7 +38,7 @@ def resolved(config: LikelihoodConfig) -> LikelihoodConfig:
 
 
 def run(config: LikelihoodConfig, folder: Path, progress: bool) -> dict[str, Any]:
-    """Computes log p of each row, and writes likelihood.safetensors and likelihood.png.
+    """Compute log p of each row, and write likelihood.safetensors and likelihood.png.
 
     Returns:
         The metrics: means and their standard errors, in nats and in bits per dimension.
@@ -84,7 +84,7 @@ def run(config: LikelihoodConfig, folder: Path, progress: bool) -> dict[str, Any
 
 
 def _save(folder: Path, done: list[Likelihood], bin_width: float) -> tuple[Tensor, Tensor]:
-    """Writes what is known of each row; returns log p in nats and bits per dimension."""
+    """Write what is known of each row; return log p in nats and bits per dimension."""
     log_prob = torch.cat([part.log_prob for part in done])
     bits = torch.cat([part.bits_per_dim(bin_width) for part in done])
     error = torch.cat([part.standard_error for part in done])
@@ -97,5 +97,5 @@ def _save(folder: Path, done: list[Likelihood], bin_width: float) -> tuple[Tenso
 
 
 def _standard_error(values: Tensor) -> float | None:
-    """Of the mean over rows."""
+    """Return the standard error of the mean over rows."""
     return float(values.std() / len(values) ** 0.5) if len(values) > 1 else None

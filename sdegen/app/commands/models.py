@@ -15,7 +15,7 @@ _MODEL = "model.safetensors"
 
 
 def model_file(model: str) -> str:
-    """The absolute path of a model.safetensors, given it or the folder it is in.
+    """Return the absolute path of a model.safetensors, given it or its folder.
 
     Raises:
         ValueError: If there is none.
@@ -31,7 +31,7 @@ def model_file(model: str) -> str:
 
 
 def load_model(file: str, dtype: torch.dtype, device: torch.device) -> ScoreModel:
-    """The model, ready to be asked.
+    """Load a model, ready to be called.
 
     Raises:
         CheckpointError: If the file is damaged.
@@ -40,7 +40,7 @@ def load_model(file: str, dtype: torch.dtype, device: torch.device) -> ScoreMode
 
 
 def event_shape(file: str) -> tuple[int, ...]:
-    """The shape of one row of the data that a model was trained on, from the metrics beside it.
+    """Return the shape of one row of a model's training data, from the metrics beside it.
 
     Raises:
         ValueError: If they are not there.

@@ -20,7 +20,7 @@ __all__ = ["device_of", "dtype_of", "sde_of", "solver_of"]
 
 
 def sde_of(reference: str, diffusion: float | str | None, interpretation: Interpretation) -> SDE:
-    """The SDE that a reference names.
+    """Return the SDE that a reference names.
 
     Args:
         reference: An SDE, a function without arguments that returns one, or, with a diffusion, a
@@ -61,7 +61,7 @@ def sde_of(reference: str, diffusion: float | str | None, interpretation: Interp
 
 
 def solver_of(name: SolverName, substeps: int, tolerance: float) -> Solver:
-    """The solver that is named.
+    """Return the solver that a word names.
 
     Args:
         name: Its word in a config.
@@ -78,7 +78,7 @@ def solver_of(name: SolverName, substeps: int, tolerance: float) -> Solver:
 
 
 def device_of(name: str) -> torch.device:
-    """A device that is there.
+    """Return a device that exists.
 
     Raises:
         ValueError: If it is not.
@@ -96,12 +96,12 @@ def device_of(name: str) -> torch.device:
 
 
 def dtype_of(name: str) -> torch.dtype:
-    """float32 or float64."""
+    """Return torch.float32 or torch.float64."""
     return {"float32": torch.float32, "float64": torch.float64}[name]
 
 
 def _diffusion_of(diffusion: float | str) -> float | Callable[..., Tensor]:
-    """A number, or the function that is named."""
+    """Return a number, or the function that a reference names."""
     if isinstance(diffusion, str) and is_reference(diffusion):
         function: Any = load_object(diffusion, "diffusion")
         return function if callable(function) else float(function)
@@ -115,7 +115,7 @@ def _diffusion_of(diffusion: float | str) -> float | Callable[..., Tensor]:
 
 
 def _needs_nothing(function: Callable[..., object]) -> bool:
-    """Whether a callable can be called without arguments."""
+    """Return whether a callable can be called without arguments."""
     import inspect
 
     try:

@@ -39,13 +39,13 @@ _PILOT = 48  # states, of which a grid is made
 
 
 def resolved(config: SampleConfig) -> SampleConfig:
-    """Settles the file of the model and the shape of a sample."""
+    """Settle the file of the model and the shape of a sample."""
     file = model_file(config.model)
     return dataclasses.replace(config, model=file, shape=config.shape or event_shape(file))
 
 
 def run(config: SampleConfig, folder: Path, progress: bool) -> dict[str, Any]:
-    """Generates, and writes samples.safetensors and samples.png.
+    """Generate, and write samples.safetensors and samples.png.
 
     Returns:
         The metrics: what the samples cost and, beside data, how far they are from them.
@@ -99,7 +99,7 @@ def run(config: SampleConfig, folder: Path, progress: bool) -> dict[str, Any]:
 
 
 def _score(config: SampleConfig, model: ScoreModel) -> ScoreFn:
-    """The score of all, of a class, or of a class overstated."""
+    """Return the score of all classes, of one, or of one with guidance."""
     if config.label is None:
         return model.score
     conditional = model.conditioned(config.label).score
@@ -109,7 +109,7 @@ def _score(config: SampleConfig, model: ScoreModel) -> ScoreFn:
 def _route(
     config: SampleConfig, sde: GaussianPath, score: ScoreFn, pilot: Tensor
 ) -> tuple[SDE, Tensor, Solver, int]:
-    """Dynamics, times and solver of a route, and evaluations that the grid of times has cost."""
+    """Return dynamics, times and solver of a route, and evaluations that its grid has cost."""
     steps = config.steps
     if config.route == "ddpm":
         chain = DDPM.discretize(sde, steps)
@@ -143,7 +143,7 @@ def _save(folder: Path, path: Trajectory) -> None:
 
 
 def _distances(samples: Tensor, data: Tensor) -> dict[str, float]:
-    """Distances to the data beside their floor, the distance between two halves of the data."""
+    """Measure distances to the data, and their floor, the distance between two halves."""
     half = len(data) // 2
     found = {
         "sliced_wasserstein": metrics.sliced_wasserstein(samples, data),
@@ -157,7 +157,7 @@ def _distances(samples: Tensor, data: Tensor) -> dict[str, float]:
 
 
 def _picture(samples: Tensor, data: Tensor | None, route: str, folder: Path) -> None:
-    """A sheet of images, or a cloud in the plane; other shapes have no picture."""
+    """Draw a sheet of images, or a cloud in the plane; other shapes have no picture."""
     shape = tuple(samples.shape[1:])
     if len(shape) == 3 and shape[0] == 1:
         sheets = {route: samples} if data is None else {route: samples, "data": data}

@@ -44,7 +44,7 @@ __all__ = ["assist", "resolved", "run"]
 
 
 def resolved(config: SimulateConfig) -> SimulateConfig:
-    """The config with an absolute path of the store; of an ensemble, with seed and threads too.
+    """Settle an absolute path of the store; of an ensemble, seed and threads too.
 
     The seed of a store that is gone on with is the one that it was begun with.
     """
@@ -62,7 +62,7 @@ def resolved(config: SimulateConfig) -> SimulateConfig:
 
 
 def run(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:
-    """Simulates, and writes trajectory.safetensors and trajectory.png.
+    """Simulate, and write trajectory.safetensors and trajectory.png.
 
     Returns:
         The metrics.
@@ -111,7 +111,7 @@ def run(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:
 
 
 def assist(config: SimulateConfig) -> None:
-    """Does the share of a rank that writes nothing but blocks."""
+    """Compute the share of a rank that writes nothing but blocks."""
     if not config.is_ensemble:
         raise ValueError(
             "processes that torchrun started share an ensemble: pass --observables or --store."
@@ -121,7 +121,7 @@ def assist(config: SimulateConfig) -> None:
 
 
 def _run_ensemble(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:
-    """Runs the ensemble, and writes observables.safetensors."""
+    """Run the ensemble, and write observables.safetensors."""
     with joined_ranks(device_of(config.device)) as ranks:
         try:
             found = _ensemble(config, ranks, progress=progress)
@@ -134,7 +134,7 @@ def _run_ensemble(config: SimulateConfig, folder: Path, progress: bool) -> dict[
 
 
 def _ensemble(config: SimulateConfig, ranks: Ranks, *, progress: bool) -> Ensemble:
-    """The ensemble that the config describes."""
+    """Run the ensemble that the config describes."""
     device, dtype = device_of(config.device), dtype_of(config.dtype)
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", ranks.local % torch.cuda.device_count())
@@ -159,7 +159,7 @@ def _ensemble(config: SimulateConfig, ranks: Ranks, *, progress: bool) -> Ensemb
 
 
 def _solver(config: SimulateConfig) -> Solver:
-    """The solver that is named, compiled where that is asked for."""
+    """Return the solver that the config names, compiled if it asks for that."""
     if config.compile:
         kind = {"euler-maruyama": EulerMaruyama, "heun": Heun}[config.solver]
         return kind(substeps=config.substeps, compile=True)
@@ -167,7 +167,7 @@ def _solver(config: SimulateConfig) -> Solver:
 
 
 def _starts(config: SimulateConfig, dtype: torch.dtype, device: torch.device) -> Start:
-    """One row where all start, or what makes Gaussian starts, block by block."""
+    """Return one row where all start, or a function that makes Gaussian starts of a block."""
     mean, std = torch.tensor([config.x0], dtype=dtype, device=device), config.x0_std
     if std == 0:
         return mean
@@ -180,7 +180,7 @@ def _starts(config: SimulateConfig, dtype: torch.dtype, device: torch.device) ->
 
 
 def _observable(config: SimulateConfig, name: str) -> Observable:
-    """The observable that a word means."""
+    """Return the observable that a word names."""
     low, high = config.low or 0.0, config.high or 0.0  # the config saw to it where they matter
     at = config.coordinate
     makers: dict[str, Callable[[], Observable]] = {
@@ -196,7 +196,7 @@ def _observable(config: SimulateConfig, name: str) -> Observable:
 
 
 def _save_observables(folder: Path, ensemble: Ensemble) -> None:
-    """Every number of every result, as observable.field."""
+    """Save every number of every result, as observable.field."""
     tensors = {"times": ensemble.times}
     for name, result in ensemble.observables.items():
         for field, value in vars(result).items() if result is not None else ():
@@ -208,7 +208,7 @@ def _save_observables(folder: Path, ensemble: Ensemble) -> None:
 
 
 def _ensemble_metrics(ensemble: Ensemble) -> dict[str, Any]:
-    """The numbers of the last time."""
+    """Return the numbers of the last time."""
     found: dict[str, Any] = {
         "t": float(ensemble.times[-1]),
         "trajectories": ensemble.trajectories,
@@ -225,7 +225,7 @@ def _ensemble_metrics(ensemble: Ensemble) -> dict[str, Any]:
 
 
 def _boundary(config: SimulateConfig) -> BoundaryLike | None:
-    """What bounds the coordinate that is named."""
+    """Return the boundary of the coordinate that the config names."""
     if config.boundary is None:
         return None
     assert config.low is not None  # the config saw to it
@@ -235,7 +235,7 @@ def _boundary(config: SimulateConfig) -> BoundaryLike | None:
 
 
 def _start(config: SimulateConfig, dtype: torch.dtype, device: torch.device) -> State:
-    """x0 and Gaussian starts around it, shape (trajectories, coordinates)."""
+    """Draw Gaussian starts around x0, shape (trajectories, coordinates)."""
     x0 = torch.tensor(config.x0, dtype=dtype, device=device).expand(config.trajectories, -1)
     if config.x0_std == 0:
         return x0.clone()
@@ -244,7 +244,7 @@ def _start(config: SimulateConfig, dtype: torch.dtype, device: torch.device) -> 
 
 
 def _density(config: SimulateConfig, sde: SDE, times: Tensor) -> DensityPath:
-    """The density of the same SDE from the same start, between the same walls."""
+    """Solve for the density of the same SDE from the same start, in the same boundary."""
     if len(config.x0) != 1:
         raise ValueError(
             f"fokker_planck is for one-dimensional states, but x0 has {len(config.x0)} "
@@ -259,7 +259,7 @@ def _density(config: SimulateConfig, sde: SDE, times: Tensor) -> DensityPath:
 
 
 def _against(path: Trajectory, density: DensityPath) -> dict[str, float]:
-    """Total variation between particles and density at the end, and what exact samples show."""
+    """Return total variation of particles and density at the end, and that of exact samples."""
     last = path.finite[-1]
     return {
         "total_variation": metrics.total_variation(last, density.final),
@@ -274,7 +274,7 @@ def _save(folder: Path, path: Trajectory) -> None:
 
 
 def _metrics(path: Trajectory) -> dict[str, Any]:
-    """What the last states are like, coordinate by coordinate, and what they cost."""
+    """Return moments of the last states by coordinate, and what they cost."""
     last = path.finite[-1].flatten(1).double()
     return {
         "t": float(path.times[-1]),

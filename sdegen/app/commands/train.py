@@ -43,7 +43,7 @@ MODEL = "model.safetensors"
 
 
 def resolved(config: TrainRunConfig) -> TrainRunConfig:
-    """Settles the size of the network."""
+    """Settle the size of the network."""
     kind, depth = (MLP, "depth") if config.network == "mlp" else (UNet, "levels")
     defaults = inspect.signature(kind).parameters
     return dataclasses.replace(
@@ -54,7 +54,7 @@ def resolved(config: TrainRunConfig) -> TrainRunConfig:
 
 
 def run(config: TrainRunConfig, folder: Path, progress: bool) -> dict[str, Any]:
-    """Trains, and writes model.safetensors, losses.safetensors and losses.png.
+    """Train, and write model.safetensors, losses.safetensors and losses.png.
 
     Checkpoints go to the folder `checkpoints`; where there are some, the run goes on from the
     newest.
@@ -124,7 +124,7 @@ def run(config: TrainRunConfig, folder: Path, progress: bool) -> dict[str, Any]:
 
 
 def _network(config: TrainRunConfig, event: tuple[int, ...], classes: int) -> nn.Module:
-    """The network, of the size of the data and with as many classes."""
+    """Make the network, of the size of the data and with as many classes."""
     assert config.width is not None  # it is resolved
     assert config.depth is not None
     if config.network == "mlp":
@@ -141,7 +141,7 @@ def _network(config: TrainRunConfig, event: tuple[int, ...], classes: int) -> nn
 
 
 def _noising(config: TrainRunConfig) -> GaussianPath:
-    """The SDE that noises."""
+    """Return the noising SDE."""
     if config.family == "ve":
         return VE(GeometricSigma(config.sigma_min, config.sigma_max))
     if config.family == "edm":
@@ -158,7 +158,7 @@ def _noising(config: TrainRunConfig) -> GaussianPath:
 
 
 def _parameterization(config: TrainRunConfig) -> Parameterization:
-    """How the network's output is read."""
+    """Return the parameterization of the network's output."""
     if config.parameterization == "edm":
         return EDMPrediction(config.sigma_data)
     kinds: dict[str, type[Parameterization]] = {

@@ -30,12 +30,12 @@ __all__ = ["resolved", "run"]
 
 
 def resolved(config: VerifyConfig) -> VerifyConfig:
-    """Nothing is left to settle."""
+    """Return the config: nothing is left to settle."""
     return config
 
 
 def run(config: VerifyConfig, folder: Path, progress: bool) -> dict[str, Any]:
-    """Certifies, prints the certificate, and writes it as JSON, tensors and a picture.
+    """Certify, print the certificate, and write it as JSON, tensors and a picture.
 
     Returns:
         The metrics: how many checks passed.
@@ -67,7 +67,7 @@ def run(config: VerifyConfig, folder: Path, progress: bool) -> dict[str, Any]:
 
 
 def _grid(config: VerifyConfig, sde: SDE) -> Grid:
-    """The grid that is asked for, or one that holds the stationary density."""
+    """Return the grid of the config, or one that holds the stationary density."""
     if config.low is not None and config.high is not None:
         return Grid(config.low, config.high, config.cells)
     try:
@@ -78,7 +78,7 @@ def _grid(config: VerifyConfig, sde: SDE) -> Grid:
 
 
 def _save(folder: Path, certificate: Certificate) -> None:
-    """Writes certificate.json, .safetensors and .png."""
+    """Write certificate.json, .safetensors and .png."""
     checks = [dataclasses.asdict(check) for check in certificate.checks]
     told = {"passed": certificate.passed, "sentence": certificate.summary, "checks": checks}
     write_json(folder / "certificate.json", told)
@@ -100,18 +100,18 @@ class _Function:
     function: Callable[[Tensor], object]
 
     def energy(self, x: State) -> Tensor:
-        """U(x), shape (batch,)."""
+        """Return U(x), shape (batch,)."""
         return _values(self.function, x[:, 0], "potential", self.reference)
 
 
 def _energy(reference: str) -> Energy:
-    """The potential that a reference names."""
+    """Return the potential that a reference names."""
     found = _loaded(reference, "potential", Potential, "U(x)")
     return found if isinstance(found, Potential) else _Function(reference, found)
 
 
 def _density(reference: str, grid: Grid) -> Density:
-    """The density that a reference names."""
+    """Return the density that a reference names."""
     found = _loaded(reference, "density", Density, "p(x)")
     if isinstance(found, Density):
         return found
@@ -119,7 +119,7 @@ def _density(reference: str, grid: Grid) -> Density:
 
 
 def _loaded(reference: str, argument: str, kind: type, formula: str) -> Any:  # noqa: ANN401
-    """What a reference names: an object of a kind, or a function of x."""
+    """Load an object of a class, or a function of x, that a reference names."""
     found: Any = load_object(reference, argument)
     if not isinstance(found, kind) and (not callable(found) or isinstance(found, type)):
         raise TypeError(
@@ -132,7 +132,7 @@ def _loaded(reference: str, argument: str, kind: type, formula: str) -> Any:  # 
 def _values(
     function: Callable[[Tensor], object], x: Tensor, argument: str, reference: str
 ) -> Tensor:
-    """A function of the user's at positions x, shape (n,); torch's or numpy's, it is the same."""
+    """Evaluate a user's function, of torch or numpy, at positions x, shape (n,)."""
     came = function(x.clone())
     try:
         values = torch.as_tensor(came, dtype=torch.float64)

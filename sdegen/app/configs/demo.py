@@ -9,7 +9,7 @@ __all__ = ["DemoConfig"]
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """Runs the demonstration: particles and densities, digits from noise, DDPM as an SDE.
+    """Run the demonstration: particles and densities, digits from noise, DDPM as an SDE.
 
     Writes report.html, metrics.json and the pictures in it; under five minutes on two CPU cores.
 

@@ -33,24 +33,24 @@ _MAX_SEED = 2**63 - 1
 
 
 def check_seed(seed: int | None) -> None:
-    """Refuses what seeds no stream."""
+    """Raise if a seed is out of range."""
     if seed is not None and not 0 <= seed <= _MAX_SEED:
         raise ValueError(f"seed must lie in [0, 2**63), but is {seed}.")
 
 
 def check_threads(threads: int | None) -> None:
-    """Refuses what is no number of threads."""
+    """Raise if a number of threads is < 1."""
     if threads is not None:
         check_count("threads", threads)
 
 
 def check_times(t0: float, t1: float) -> None:
-    """Refuses times that do not increase."""
+    """Raise if times do not increase."""
     if t0 >= t1:
         raise ValueError(f"t1 must exceed t0 = {t0:g}, but is {t1:g}.")
 
 
 def check_ends(low: float, high: float) -> None:
-    """Refuses a grid without an inside."""
+    """Raise if a grid has no inside."""
     if low >= high:
         raise ValueError(f"low must be below high = {high:g}, but is {low:g}.")

@@ -10,7 +10,7 @@ __all__ = ["FokkerPlanckConfig"]
 
 @dataclass(frozen=True)
 class FokkerPlanckConfig:
-    """Solves the Fokker-Planck equation of a one-dimensional SDE.
+    """Solve the Fokker-Planck equation of a one-dimensional SDE.
 
     Writes density.safetensors (x, times, p, and stationary), metrics.json and density.png.
 

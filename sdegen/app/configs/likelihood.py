@@ -11,7 +11,7 @@ __all__ = ["LikelihoodConfig"]
 
 @dataclass(frozen=True)
 class LikelihoodConfig:
-    """Computes log-likelihoods of data under a trained model, by its probability flow.
+    """Compute log-likelihoods of data under a trained model, by its probability flow.
 
     Writes likelihood.safetensors (log_prob, bits_per_dim, standard_error), metrics.json and
     likelihood.png.

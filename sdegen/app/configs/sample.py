@@ -25,7 +25,7 @@ Route = Literal[
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """Generates samples with a trained model.
+    """Generate samples with a trained model.
 
     Writes samples.safetensors, metrics.json and samples.png.
 

@@ -22,7 +22,7 @@ ObservableName = Literal["moments", "histogram", "correlation", "first-passage",
 
 @dataclass(frozen=True)
 class SimulateConfig:
-    """Simulates an SDE from a start along a grid of times.
+    """Simulate an SDE from a start along a grid of times.
 
     Writes trajectory.safetensors (times, states, nonfinite), metrics.json and trajectory.png.
 
@@ -114,7 +114,7 @@ class SimulateConfig:
 
     @property
     def is_ensemble(self) -> bool:
-        """Whether trajectories are run in blocks that are not kept."""
+        """Return whether trajectories are run in blocks that are not kept."""
         return self.store is not None or bool(self.observables)
 
     def __post_init__(self) -> None:

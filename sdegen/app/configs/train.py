@@ -12,7 +12,7 @@ __all__ = ["TrainRunConfig"]
 
 @dataclass(frozen=True)
 class TrainRunConfig(TrainConfig):
-    """Learns the score of data under a noising SDE.
+    """Learn the score of data under a noising SDE.
 
     Writes model.safetensors, losses.safetensors, metrics.json, losses.png and, on the way,
     checkpoints, from which

@@ -17,7 +17,7 @@ __all__ = ["VerifyConfig"]
 
 @dataclass(frozen=True)
 class VerifyConfig:
-    """Certifies a simulation against what is believed of it.
+    """Certify a simulation against what is assumed of it.
 
     Simulates a one-dimensional SDE, and compares its trajectories with the law of their chain,
     that law with the density of the SDE, and this density with what is believed. Writes

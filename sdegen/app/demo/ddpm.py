@@ -99,7 +99,7 @@ def compare(
     cells: int = 800,
     progress: bool = False,
 ) -> Comparison:
-    """Measures the gap between DDPM and the reverse VP-SDE for growing numbers of steps.
+    """Measure the gap between DDPM and the reverse VP-SDE for growing numbers of steps.
 
     Args:
         steps: Values of N, increasing; at least two of them ≥ 100.
@@ -158,7 +158,7 @@ def compare(
 
 
 def slope(n: Sequence[float], y: Sequence[float]) -> float:
-    """Slope of log y over log n, by least squares.
+    """Return the slope of log y over log n, by least squares.
 
     >>> round(slope([1, 10, 100], [3.0, 0.3, 0.03]), 12)
     -1.0
@@ -167,13 +167,13 @@ def slope(n: Sequence[float], y: Sequence[float]) -> float:
 
 
 def _forward_error(sde: VP, steps: int) -> float:
-    """How far the running product of 1 − β_k is from α(t_k)², relatively, on the grid of DDPM."""
+    """Return the relative error of the running product of 1 − β_k as α(t_k)², on DDPM's grid."""
     chain = DDPM.discretize(sde, steps)
     product = (1 - chain.betas).cumprod(0)
     return float((product / sde.alpha(chain.times[1:]).square() - 1).abs().max())
 
 
 def _w1(x: Tensor, p: Tensor, q: Tensor) -> float:
-    """∫ |F − G| dx of two densities on the same nodes."""
+    """Return ∫ |F − G| dx of two densities on the same nodes."""
     difference = cumulative_trapezoid((p - q).numpy(), x.numpy(), initial=0.0)
     return float(trapezoid(np.abs(difference), x.numpy()))

@@ -76,14 +76,14 @@ class Route:
     setup: Callable[[ScoreModel], _Setup] = field(repr=False)
 
     def draw(self, model: ScoreModel, n: int, seed: int, *, keep_path: bool = False) -> Trajectory:
-        """Draws n samples of 8 × 8 pixels."""
+        """Draw n samples of 8 × 8 pixels."""
         dynamics, times, solver = self.setup(model)
         x_T = model.sde.prior((n, 1, 8, 8), rng=seed)
         return simulate(dynamics, x_T, times, solver=solver, rng=seed, keep_path=keep_path)
 
 
 def _ancestral(steps: int) -> Route:
-    """DDPM's own way."""
+    """Return the chain of DDPM itself."""
 
     def setup(model: ScoreModel) -> _Setup:
         chain = DDPM.discretize(model.sde, times=timesteps.quadratic(model.sde, steps))
@@ -94,7 +94,7 @@ def _ancestral(steps: int) -> Route:
 
 
 def _reverse_sde(name: str, solver: Solver, steps: int) -> Route:
-    """The noisy reverse SDE, η = 1."""
+    """Return the noisy reverse SDE, η = 1."""
 
     def setup(model: ScoreModel) -> _Setup:
         reverse = ReverseSDE(model.sde, model.score)
@@ -104,7 +104,7 @@ def _reverse_sde(name: str, solver: Solver, steps: int) -> Route:
 
 
 def _flow(name: str, solver: Solver, steps: int) -> Route:
-    """The probability flow, η = 0, with steps of our own choice."""
+    """Return the probability flow, η = 0, with steps of our own choice."""
 
     def setup(model: ScoreModel) -> _Setup:
         flow = ReverseSDE(model.sde, model.score, eta=0.0)
@@ -114,7 +114,7 @@ def _flow(name: str, solver: Solver, steps: int) -> Route:
 
 
 def _dopri5(tolerance: float) -> Route:
-    """The probability flow, with steps as a tolerance asks for."""
+    """Return the probability flow, with steps that a tolerance chooses."""
 
     def setup(model: ScoreModel) -> _Setup:
         flow = ReverseSDE(model.sde, model.score, eta=0.0)
@@ -282,17 +282,17 @@ class Generation:
 
     @property
     def energy(self) -> float:
-        """Mean energy distance of the chosen route, over the seeds."""
+        """Return the mean energy distance of the chosen route, over the seeds."""
         return sum(self.energies) / len(self.energies)
 
     @property
     def nearest(self) -> float:
-        """Mean distance of its samples to the nearest training image, over the seeds."""
+        """Return the mean distance of its samples to the nearest training image over the seeds."""
         return sum(self.nearests) / len(self.nearests)
 
 
 def generate(effort: Effort = FULL, *, seed: int = 0, progress: bool = False) -> Generation:
-    """Learns the digits, draws new ones by every route, and measures how good they are.
+    """Learn the digits, draw new ones by every route, and measure how good they are.
 
     Args:
         effort: How much work is put in.
@@ -356,7 +356,7 @@ def generate(effort: Effort = FULL, *, seed: int = 0, progress: bool = False) ->
 def _judged(
     route: Route, nfe: int, seconds: float, sets: list[Tensor], test: Tensor, validation: Tensor
 ) -> Run:
-    """The distances of a route's sets of samples, each the mean over the sets."""
+    """Measure the distances of a route's sets of samples, each the mean over the sets."""
 
     def mean(distance: Callable[[Tensor, Tensor], float], to: Tensor) -> float:
         return sum(distance(samples, to) for samples in sets) / len(sets)
@@ -372,14 +372,14 @@ def _judged(
 
 
 def _nearest_of(samples: Tensor, reference: Tensor) -> Tensor:
-    """For each sample the nearest reference image."""
+    """Return the nearest reference image of each sample."""
     return reference[torch.cdist(samples.flatten(1), reference.flatten(1)).argmin(1)]
 
 
 def _likelihoods(
     model: ScoreModel, images: Digits, count: int, seed: int, progress: bool
 ) -> Likelihoods:
-    """Bits per dimension of the first test images, by the flow and by a Gaussian."""
+    """Compute bits per dimension of the first test images, by the flow and by a Gaussian."""
     some = images.test[:count]
     started = time.perf_counter()
     found = log_likelihood(
@@ -399,7 +399,7 @@ def _likelihoods(
 
 
 def _gaussian_bits(images: Digits, some: State) -> Tensor:
-    """Bits per dimension under N(mean, covariance) of the training images."""
+    """Compute bits per dimension under N(mean, covariance) of the training images."""
     known = images.train.flatten(1).double()
     law = GaussianMixture([1.0], known.mean(0)[None], covariances=known.T.cov()[None])
     flat = some.flatten(1).double()

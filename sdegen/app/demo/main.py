@@ -27,7 +27,7 @@ _PACKAGES = ("torch", "torchsde", "torchdiffeq", "numpy", "scipy", "scikit-learn
 
 
 def run_demo(config: DemoConfig, folder: Path, *, progress: bool = True) -> Path:
-    """Runs the demonstration.
+    """Run the demonstration.
 
     Args:
         config: Its seed, and whether it is only rehearsed.
@@ -72,7 +72,7 @@ def _act_3(config: DemoConfig, progress: bool) -> ddpm.Comparison:
 
 
 def _lead(config: DemoConfig) -> str:
-    """What this page is."""
+    """Return what this page is."""
     lead = (
         "One update, x ← x + dt·f + √dt·g·z with z a normal random number, simulates a physical "
         "system, generates images from noise, and is the step of a DDPM. This page was written "
@@ -96,13 +96,13 @@ class _Clock:
         self._marks: list[tuple[str, float, float, float | None]] = []
 
     def begin(self, name: str) -> None:
-        """Says and notes that a part begins."""
+        """Print and note that a part begins."""
         if self._progress:
             tqdm.write(name, file=sys.stderr)
         self._mark(name)
 
     def rows(self) -> list[dict[str, Cell]]:
-        """One row for each part, and their sum."""
+        """Return one row for each part, and their sum."""
         self._mark("all")
         rows: list[dict[str, Cell]] = []
         first, last = self._marks[0], self._marks[-1]
@@ -128,7 +128,7 @@ def _cost(
 
 
 def _peak_memory() -> float | None:
-    """Largest resident size of this process so far in MiB; None where the system does not say."""
+    """Return the largest resident size so far in MiB; None if the system does not say."""
     try:
         import resource
     except ImportError:  # Windows

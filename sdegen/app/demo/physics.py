@@ -59,7 +59,7 @@ class Agreement:
 
     @property
     def ratio(self) -> float:
-        """Total variation in units of the floor."""
+        """Return total variation in units of the floor."""
         return self.total_variation / self.floor
 
 
@@ -100,7 +100,7 @@ def relax(
     seed: int = 0,
     progress: bool = False,
 ) -> Relaxation:
-    """Lets particles and their density relax side by side.
+    """Let particles and their density relax side by side.
 
     Args:
         trajectories: How many.
@@ -158,5 +158,5 @@ def relax(
 
 
 def _force(x: State) -> State:
-    """The drift, a plain function: f(x) = x − x³."""
+    """Return the drift, a plain function: f(x) = x − x³."""
     return x - x**3

@@ -34,28 +34,28 @@ class Record:
         self._claims: list[dict[str, Any]] = []
 
     def table(self, name: str, rows: Sequence[dict[str, Cell]], caption: str) -> None:
-        """Adds a table; `name` is its key in metrics.json."""
+        """Add a table; `name` is its key in metrics.json."""
         self._tables[name] = list(rows)
         self.report.table(rows, caption)
 
     def claims(self, claims: Sequence[Claim]) -> None:
-        """Adds claims, each with what was measured, what was required, and the verdict."""
+        """Add claims, each with what was measured, what was required, and the verdict."""
         self._claims += [{**dataclasses.asdict(c), "holds": c.holds} for c in claims]
         self.report.claims(claims)
 
     def figure(self, name: str, figure: Figure, caption: str) -> None:
-        """Adds a picture, and keeps it as name.png."""
+        """Add a picture, and keep it as name.png."""
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
         write_whole(self.folder / f"{name}.png", buffer.getvalue())
         self.report.figure(buffer.getvalue(), caption)
 
     def film(self, name: str, caption: str) -> None:
-        """Adds name.gif, which is in the folder already."""
+        """Add name.gif, which is in the folder already."""
         self.report.figure(self.folder / f"{name}.gif", caption)
 
     def write(self) -> Path:
-        """Writes report.html and metrics.json.
+        """Write report.html and metrics.json.
 
         Returns:
             The path of the report.

@@ -18,7 +18,7 @@ __all__ = ["tell_ddpm", "tell_digits", "tell_physics"]
 
 
 def tell_physics(record: Record, found: Relaxation) -> None:
-    """Act 1: particles and their density."""
+    """Narrate act 1: particles and their density."""
     n = found.path.states.shape[1]
     report = record.report
     report.section("Act 1. Physics: a drift of one's own, as particles and as a density")
@@ -101,7 +101,7 @@ def tell_physics(record: Record, found: Relaxation) -> None:
 
 
 def tell_digits(record: Record, found: Generation) -> None:
-    """Act 2: generation from real data."""
+    """Narrate act 2: generation from real data."""
     data, report = found.data, record.report
     known, test = len(data.train), len(data.test)
     report.section("Act 2. Generation: handwritten digits out of noise, by every route")
@@ -257,7 +257,7 @@ flow          dX = [−½ β X − ½ β ∇log pₜ(X)] dt               t: 1 �
 
 
 def tell_ddpm(record: Record, found: Comparison) -> None:
-    """Act 3: DDPM as a discretised VP-SDE."""
+    """Narrate act 3: DDPM as a discretised VP-SDE."""
     report = record.report
     report.section("Act 3. DDPM is a discretised SDE, and how far from it")
     report.equation(
@@ -346,7 +346,7 @@ reverse SDE   x ← x + Δt [½ β x + β ∇log pₜ(x)] + √(β Δt) z
 
 
 def _curves(found: Generation) -> dict[str, list[tuple[float, float]]]:
-    """(evaluations, energy distance) of each route."""
+    """Return (evaluations, energy distance) of each route."""
     curves: dict[str, list[tuple[float, float]]] = {}
     for run in found.runs:
         curves.setdefault(run.route.name, []).append((run.nfe, run.energy))
