@@ -26,7 +26,7 @@ from torch import Tensor
 
 from sdegen.core.errors import CheckpointError
 
-__all__ = ["FORMAT", "fingerprint", "load_tensors", "save_tensors", "write_whole"]
+__all__ = ["FORMAT", "atomic_write", "fingerprint", "load_tensors", "save_tensors"]
 
 FORMAT = 1
 _ENTRY = "sdegen"
@@ -44,7 +44,7 @@ def fingerprint(tensor: Tensor) -> str:
     return digest.hexdigest()
 
 
-def write_whole(path: str | Path, content: bytes) -> None:
+def atomic_write(path: str | Path, content: bytes) -> None:
     """Write a file so that at every moment either the old or the new one is there.
 
     Args:
@@ -102,7 +102,7 @@ def save_tensors(
         "tensors": {name: fingerprint(tensor) for name, tensor in still.items()},
     }
     entry["sha256"] = _digest(entry)
-    write_whole(path, save(still, {_ENTRY: json.dumps(entry, sort_keys=True)}))
+    atomic_write(path, save(still, {_ENTRY: json.dumps(entry, sort_keys=True)}))
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

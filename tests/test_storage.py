@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save, save_file
 
 from sdegen.core.errors import CheckpointError
-from sdegen.storage import FORMAT, fingerprint, load_tensors, save_tensors, write_whole
+from sdegen.storage import FORMAT, atomic_write, fingerprint, load_tensors, save_tensors
 
 TENSORS = {
     "b": torch.tensor([[1.5, -2.0, 0.25]], dtype=torch.float64),
@@ -152,7 +152,7 @@ def test_fingerprint_sees_dtype_shape_and_every_value():
 def test_a_written_file_is_readable_as_the_umask_says(tmp_path):
     old = os.umask(0o027)
     try:
-        write_whole(tmp_path / "f", b"x")
+        atomic_write(tmp_path / "f", b"x")
     finally:
         os.umask(old)
     assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o640

@@ -91,11 +91,11 @@ def execute(
         return _tell(command, error)
     metrics: dict[str, Any] = {"command": command, "status": "complete"}
     status, earlier = 0, (folder / CONFIG).read_bytes() if resuming else b""
-    from sdegen.storage import write_whole
+    from sdegen.storage import atomic_write
 
     try:
         toml = to_toml(ConfigFile(command, config, inputs, _versions()))
-        write_whole(folder / CONFIG, toml.encode())
+        atomic_write(folder / CONFIG, toml.encode())
         with _machine(config), _notes(command):
             metrics |= work.run(config, folder, sys.stderr.isatty())
     except KeyboardInterrupt:
@@ -110,7 +110,7 @@ def execute(
         refused = status == 2 or isinstance(error, OSError)
         if refused and resuming:
             with suppress(OSError):
-                write_whole(folder / CONFIG, earlier)
+                atomic_write(folder / CONFIG, earlier)
         gone = refused and not resuming and remove_if_unused(folder)
         if status == 2 or gone:
             return status

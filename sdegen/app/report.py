@@ -19,7 +19,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from sdegen.storage import write_whole
+from sdegen.storage import atomic_write
 
 __all__ = ["Cell", "Claim", "Report"]
 
@@ -174,7 +174,7 @@ class Report:
         Raises:
             OSError: If it cannot be written; a file that was there before is untouched.
         """
-        write_whole(path, self.html.encode())
+        atomic_write(path, self.html.encode())
 
     def _head(self) -> str:
         """Format the lead, the count of claims, and links to the sections."""

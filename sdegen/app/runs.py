@@ -111,10 +111,10 @@ def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write JSON, whole or not at all; a number that is not finite becomes null."""
-    from sdegen.storage import write_whole
+    from sdegen.storage import atomic_write
 
     text = json.dumps(_finite(values), indent=2, allow_nan=False, ensure_ascii=False)
-    write_whole(path, f"{text}\n".encode())
+    atomic_write(path, f"{text}\n".encode())
 
 
 def _finite(value: object) -> object:

@@ -37,7 +37,7 @@ from torch import Tensor
 
 from sdegen.core.noise import Rng, seed_of
 from sdegen.engine.description import first_difference, from_format_1, in_words
-from sdegen.storage import write_whole
+from sdegen.storage import atomic_write
 
 if TYPE_CHECKING:
     import xarray
@@ -416,7 +416,7 @@ def _whole_files(path: Path) -> Any:  # noqa: ANN401, a class of a package that 
         def _write(self, key: str, value: Any) -> None:  # noqa: ANN401
             file = self.root / key
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(file, value.to_bytes())
+            atomic_write(file, value.to_bytes())
 
     return WholeFiles(path)
 

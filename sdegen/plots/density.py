@@ -36,7 +36,7 @@ from sdegen.plots.style import (
     _panels,
     _title,
 )
-from sdegen.storage import write_whole
+from sdegen.storage import atomic_write
 
 __all__ = [
     "density_and_particles",
@@ -277,7 +277,7 @@ def _film(
     frames[0].save(
         film, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0
     )
-    write_whole(file, film.getvalue())
+    atomic_write(file, film.getvalue())
 
 
 def _common_times(

@@ -73,7 +73,7 @@ def _stored(**options):
 
 def _cut(filled=3):
     """A run whose disk is full when it writes the states of the third block."""
-    write, calls = stores.write_whole, []
+    write, calls = stores.atomic_write, []
 
     def full(path, content):
         if "states/c" in str(path):
@@ -83,7 +83,7 @@ def _cut(filled=3):
         write(path, content)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stores, "write_whole", full)
+        patch.setattr(stores, "atomic_write", full)
         _stored()
 
 

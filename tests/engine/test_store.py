@@ -321,7 +321,7 @@ def test_a_full_disk_is_seen_before_the_run(tmp_path, small_blocks, monkeypatch)
 def test_a_disk_that_fills_up_keeps_what_is_done(tmp_path, small_blocks, monkeypatch):
     """The write of the third block's states fails; resumed, the run ends in the same bits."""
     whole = ensemble(tmp_path / "whole.zarr")
-    write, calls = stores.write_whole, []
+    write, calls = stores.atomic_write, []
 
     def full(path, content):
         if "states/c" in str(path):
@@ -331,7 +331,7 @@ def test_a_disk_that_fills_up_keeps_what_is_done(tmp_path, small_blocks, monkeyp
         write(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stores, "write_whole", full)
+        patch.setattr(stores, "atomic_write", full)
         told = "No space left on device: 11,424 bytes were needed. The run needs 12.* more; what"
         with pytest.raises(OSError, match=told):
             ensemble(tmp_path / "run.zarr")

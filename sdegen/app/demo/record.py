@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from sdegen.app.report import Cell, Claim, Report
 from sdegen.app.runs import write_metrics
-from sdegen.storage import write_whole
+from sdegen.storage import atomic_write
 
 __all__ = ["Record"]
 
@@ -47,7 +47,7 @@ class Record:
         """Add a picture, and keep it as name.png."""
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
-        write_whole(self.folder / f"{name}.png", buffer.getvalue())
+        atomic_write(self.folder / f"{name}.png", buffer.getvalue())
         self.report.figure(buffer.getvalue(), caption)
 
     def film(self, name: str, caption: str) -> None:
