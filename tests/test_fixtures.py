@@ -14,7 +14,7 @@ import torch
 import sdegen as sg
 from sdegen.app.cli import main
 from sdegen.app.config_file import read_config
-from sdegen.app.configs.kinds import KINDS
+from sdegen.app.configs.commands import COMMANDS
 from sdegen.storage import load_tensors
 
 sys.path.insert(0, str(__import__("pathlib").Path(__file__).parent / "fixtures" / "v0_1"))
@@ -121,7 +121,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", cases.COMMANDS)
 def test_configs_are_read(name, folder):
-    file = read_config(folder / name / "config.toml", KINDS)
+    file = read_config(folder / name / "config.toml", COMMANDS)
     assert file.command == COMMAND.get(name, name)
     assert file.versions["sdegen"] == "0.1.0"
 

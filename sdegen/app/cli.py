@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from sdegen.app.config_file import ConfigFile, read_config
-from sdegen.app.configs.kinds import KINDS
+from sdegen.app.configs.commands import COMMANDS
 from sdegen.app.configs.output import Output
 from sdegen.app.configs.train import TrainRunConfig
-from sdegen.app.execution import execute, say, tell_last
+from sdegen.app.execution import execute, print_error, print_message
 from sdegen.app.runs import CONFIG
 
 __all__ = ["main"]
@@ -96,10 +96,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as leave:  # --help has been printed
         return int(leave.code or 0)
     except _Refusal as refusal:
-        tell_last(command if command in (*KINDS, "run") else "", str(refusal))
+        print_error(command if command in (*COMMANDS, "run") else "", str(refusal))
         return 2
     except KeyboardInterrupt as stop:
-        say(command, str(stop) or "interrupted.")
+        print_message(command, str(stop) or "interrupted.")
         status = 130
     if status == 130 and argv is None:
         # all that is done is on disk, and taking torch down in good order lasts half a second
@@ -123,14 +123,14 @@ def _dispatch(command: str, arguments: list[str]) -> int:
         call = _parsed(command, _Repeat, Output, arguments)
         file = _read(Path(call.config.file))
         return execute(file.command, file.config, call.output, recorded=file)
-    if command in KINDS:
+    if command in COMMANDS:
         output = _TrainOutput if command == "train" else Output
-        call = _parsed(command, KINDS[command], output, arguments)
+        call = _parsed(command, COMMANDS[command], output, arguments)
         folder = getattr(call.output, "resume", None)
         if folder is not None:
             return _resume(folder, arguments)
         return execute(command, call.config, call.output)
-    names = [*KINDS, "run"]
+    names = [*COMMANDS, "run"]
     came = f"there is no command {command!r}" if command else "no command is given"
     near = difflib.get_close_matches(command, names, 1)
     hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(names)}."
@@ -154,7 +154,7 @@ def _resume(folder: str, arguments: list[str]) -> int:
 def _read(path: Path) -> ConfigFile:
     """Read a config.toml, or refuse it."""
     try:
-        return read_config(path, KINDS)
+        return read_config(path, COMMANDS)
     except ValueError as error:
         raise _Refusal(str(error)) from None
 
@@ -182,12 +182,12 @@ def _parsed(
     except SystemExit as leave:
         if leave.code in (0, None):
             raise
-        raise _Refusal(_essence(command, heard.getvalue())) from None
+        raise _Refusal(_reason(command, heard.getvalue())) from None
     except (TypeError, ValueError) as error:  # a config that refuses its own values
         raise _Refusal(str(error)) from None
 
 
-def _essence(command: str, box: str) -> str:
+def _reason(command: str, box: str) -> str:
     """Return the reason in the framed message of tyro, and the flag that may be meant."""
     lines = [line.strip("│| ").strip() for line in box.splitlines()]
     body = (
@@ -206,7 +206,8 @@ def _essence(command: str, box: str) -> str:
 
 def _overview() -> str:
     """Return what `sdegen --help` prints."""
-    rows = [f"  {name:<15}{_summary(kind)}" for name, kind in [*KINDS.items(), ("run", _Repeat)]]
+    verbs: dict[str, type] = {**COMMANDS, "run": _Repeat}
+    rows = [f"  {name:<15}{_summary(kind)}" for name, kind in verbs.items()]
     return (
         "usage: sdegen COMMAND [OPTIONS]\n\nStochastic dynamics that generate: simulate an "
         "SDE, see its density, learn its score, run it backwards.\n\ncommands:\n"

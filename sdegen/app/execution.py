@@ -28,13 +28,14 @@ from types import ModuleType
 from typing import Any
 
 from sdegen.app.config_file import ConfigFile, read_config, sha256_of, to_toml
-from sdegen.app.configs.kinds import KINDS, Config
+from sdegen.app.configs.base import Config
+from sdegen.app.configs.commands import COMMANDS
 from sdegen.app.configs.output import Output
 from sdegen.app.runs import CONFIG, make_folder, remove_if_unused, write_metrics
 from sdegen.app.user_code import is_reference, loaded_files, source_file
 from sdegen.core.errors import RankError, SdegenError
 
-__all__ = ["execute", "say", "tell_last"]
+__all__ = ["execute", "print_error", "print_message"]
 
 _PACKAGES = ("sdegen", "torch", "numpy", "scipy", "torchsde", "torchdiffeq")
 _FEW = 4
@@ -79,16 +80,16 @@ def execute(
         work = importlib.import_module(f"sdegen.app.commands.{command.replace('-', '_')}")
         config = work.resolved(_resolved(config))
         if int(os.environ.get("RANK", "0")) > 0:
-            return _assisted(command, work, config)
+            return _run_worker(command, work, config)
         inputs = _inputs(config)
         if recorded is not None:
             _check_recorded(command, recorded, inputs)
-        if folder is None and _goes_on_there(command, config, output):
+        if folder is None and _continues_there(command, config, output):
             folder, resuming = Path(str(output.out)), True
         if folder is None:
             folder = make_folder(command, output.out, output.overwrite)
     except Exception as error:
-        return _tell(command, error)
+        return _print_failure(command, error)
     metrics: dict[str, Any] = {"command": command, "status": "complete"}
     status, earlier = 0, (folder / CONFIG).read_bytes() if resuming else b""
     from sdegen.storage import atomic_write
@@ -103,10 +104,10 @@ def execute(
             raise
         store = getattr(config, "store", None)
         also = "" if store is None else f", and in {store}: --resume goes on with that"
-        say(command, f"interrupted; what is done is in {folder}{also}.")
+        print_message(command, f"interrupted; what is done is in {folder}{also}.")
         metrics["status"], status = "interrupted", 130
     except Exception as error:
-        status = _tell(command, error)
+        status = _print_failure(command, error)
         refused = status == 2 or isinstance(error, OSError)
         if refused and resuming:
             with suppress(OSError):
@@ -119,39 +120,39 @@ def execute(
     try:
         write_metrics(folder, metrics)
     except OSError as error:
-        status = status or _tell(command, error)  # a full disk has been told of
+        status = status or _print_failure(command, error)  # a full disk has been told of
     report = folder / "report.html"
     sys.stdout.write(_lines(metrics) + f"{report if report.exists() else folder}\n")
     return status
 
 
-def _assisted(command: str, work: ModuleType, config: Config) -> int:
+def _run_worker(command: str, work: ModuleType, config: Config) -> int:
     """Compute the share of a process that torchrun started beside the first; write no folder."""
-    if not hasattr(work, "assist"):
+    if not hasattr(work, "run_worker"):
         raise ValueError("only simulate is shared by the processes of torchrun.")
     try:
         with _machine(config), _notes(command):
-            work.assist(config)
+            work.run_worker(config)
     except KeyboardInterrupt as stop:
-        say(command, _in_flags(f"rank {os.environ['RANK']}: {stop}"))
+        print_message(command, _in_flags(f"rank {os.environ['RANK']}: {stop}"))
         return 130
     except RankError as error:  # torchrun is to tell of the rank that is the cause
-        say(command, _in_flags(str(error)))
+        print_message(command, _in_flags(str(error)))
         return 1
     except Exception as error:
-        return _tell(command, error)
+        return _print_failure(command, error)
     return 0
 
 
-def say(command: str, text: str) -> None:
+def print_message(command: str, text: str) -> None:
     """Write one line to stderr."""
     name = f"sdegen {command}" if command else "sdegen"
     sys.stderr.write(f"{name}: {' '.join(text.split())}\n")
 
 
-def tell_last(command: str, text: str) -> None:
+def print_error(command: str, text: str) -> None:
     """Write one line to stderr, and to the file that torchrun reports a failure from."""
-    say(command, text)
+    print_message(command, text)
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if file is not None:
         extra = {"timestamp": str(int(time.time()))}
@@ -167,7 +168,7 @@ def _in_flags(text: str) -> str:
     return text
 
 
-def _goes_on_there(command: str, config: Config, output: Output) -> bool:
+def _continues_there(command: str, config: Config, output: Output) -> bool:
     """Return whether --out holds the beginning of the ensemble that --resume continues."""
     if output.out is None or not getattr(config, "resume", False):
         return False
@@ -175,24 +176,24 @@ def _goes_on_there(command: str, config: Config, output: Output) -> bool:
     if not file.is_file():
         return False
     try:
-        there = read_config(file, KINDS)
+        there = read_config(file, COMMANDS)
     except ValueError:
         return False
     same = getattr(there.config, "store", None) == getattr(config, "store", "")
     return there.command == command and same
 
 
-def _tell(command: str, error: Exception) -> int:
+def _print_failure(command: str, error: Exception) -> int:
     """Print what went wrong, and return the exit status for it."""
     frames = traceback.extract_tb(error.__traceback__)
     if not any(frame.filename in loaded_files() for frame in frames):
         if isinstance(
             error, ValueError | TypeError | MemoryError | ImportError | FileNotFoundError
         ):
-            tell_last(command, _in_flags(str(error)))
+            print_error(command, _in_flags(str(error)))
             return 2
         if isinstance(error, SdegenError | OSError):
-            tell_last(command, _in_flags(str(error)))
+            print_error(command, _in_flags(str(error)))
             return 1
     traceback.print_exception(error)
     return 1
@@ -222,7 +223,7 @@ def _resolved(config: Config) -> Config:
     if "seed" in fields:
         changes["seed"] = seed_of(getattr(config, "seed"))  # noqa: B009
     if "threads" in fields:
-        changes["threads"] = config.threads or torch.get_num_threads()
+        changes["threads"] = getattr(config, "threads", None) or torch.get_num_threads()
     for name in fields.intersection(_MAY_NAME_A_FILE):
         value = getattr(config, name)
         if isinstance(value, str) and is_reference(value):
@@ -262,7 +263,7 @@ def _check_recorded(command: str, recorded: ConfigFile, inputs: dict[str, str]) 
     now = _versions()
     for name, then in recorded.versions.items():
         if name in now and now[name] != then:
-            say(
+            print_message(
                 command,
                 f"note: recorded with {name} {then}, this is {now[name]}; the bits may differ.",
             )
@@ -279,7 +280,9 @@ def _versions() -> dict[str, str]:
 def _notes(command: str) -> Iterator[None]:
     """Print warnings as one line each."""
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: say(command, f"note: {_in_flags(str(message))}")
+        warnings.showwarning = lambda message, *_: print_message(
+            command, f"note: {_in_flags(str(message))}"
+        )
         yield
 
 

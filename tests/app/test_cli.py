@@ -16,7 +16,7 @@ import torch
 
 import sdegen as sg
 from sdegen.app.cli import main
-from sdegen.app.configs.kinds import KINDS
+from sdegen.app.configs import commands
 from sdegen.app.runs import write_metrics
 from sdegen.storage import load_tensors
 
@@ -109,7 +109,7 @@ def test_the_overview_names_every_command(call):
 
 
 def test_every_option_is_explained(call):
-    for command, kind in KINDS.items():
+    for command, kind in commands.COMMANDS.items():
         _, out, _ = call(command, "--help")
         text = " ".join(" ".join(line.strip("│| ") for line in out).split())
         for field in dataclasses.fields(kind):

@@ -40,7 +40,7 @@ from sdegen.solvers.euler import EulerMaruyama
 from sdegen.solvers.heun import Heun
 from sdegen.storage import save_tensors
 
-__all__ = ["assist", "resolved", "run"]
+__all__ = ["resolved", "run", "run_worker"]
 
 
 def resolved(config: SimulateConfig) -> SimulateConfig:
@@ -110,7 +110,7 @@ def run(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:
     return found
 
 
-def assist(config: SimulateConfig) -> None:
+def run_worker(config: SimulateConfig) -> None:
     """Compute the share of a rank that writes nothing but blocks."""
     if not config.is_ensemble:
         raise ValueError(

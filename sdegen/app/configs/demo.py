@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 
+from sdegen.app.configs.base import Config
 from sdegen.app.configs.fields import check_seed, check_threads
 
 __all__ = ["DemoConfig"]
 
 
 @dataclass(frozen=True)
-class DemoConfig:
+class DemoConfig(Config):
     """Run the demonstration: particles and densities, digits from noise, DDPM as an SDE.
 
     Writes report.html, metrics.json and the pictures in it; under five minutes on two CPU cores.

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sdegen.app.configs.base import Config
 from sdegen.app.configs.fields import End, Reading, check_ends, check_threads, check_times
 from sdegen.core.checks import check_count, check_finite, check_not_negative
 
@@ -9,7 +10,7 @@ __all__ = ["FokkerPlanckConfig"]
 
 
 @dataclass(frozen=True)
-class FokkerPlanckConfig:
+class FokkerPlanckConfig(Config):
     """Solve the Fokker-Planck equation of a one-dimensional SDE.
 
     Writes density.safetensors (x, times, p, and stationary), metrics.json and density.png.

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from sdegen.app.configs.base import Config
 from sdegen.app.configs.fields import Precision, check_seed, check_threads
 from sdegen.core.checks import check_count, check_positive
 
@@ -10,7 +11,7 @@ __all__ = ["LikelihoodConfig"]
 
 
 @dataclass(frozen=True)
-class LikelihoodConfig:
+class LikelihoodConfig(Config):
     """Compute log-likelihoods of data under a trained model, by its probability flow.
 
     Writes likelihood.safetensors (log_prob, bits_per_dim, standard_error), metrics.json and

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from sdegen.app.configs.base import Config
 from sdegen.app.configs.fields import Precision, check_seed, check_threads
 from sdegen.core.checks import check_count, check_positive
 
@@ -24,7 +25,7 @@ Route = Literal[
 
 
 @dataclass(frozen=True)
-class SampleConfig:
+class SampleConfig(Config):
     """Generate samples with a trained model.
 
     Writes samples.safetensors, metrics.json and samples.png.

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
+from sdegen.app.configs.base import Config
 from sdegen.app.configs.fields import (
     End,
     Precision,
@@ -21,7 +22,7 @@ ObservableName = Literal["moments", "histogram", "correlation", "first-passage",
 
 
 @dataclass(frozen=True)
-class SimulateConfig:
+class SimulateConfig(Config):
     """Simulate an SDE from a start along a grid of times.
 
     Writes trajectory.safetensors (times, states, nonfinite), metrics.json and trajectory.png.

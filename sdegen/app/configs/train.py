@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from sdegen.app.configs.base import Config
 from sdegen.app.configs.fields import Precision, check_seed, check_threads
 from sdegen.core.checks import check_count, check_positive
 from sdegen.score.config import TrainConfig
@@ -11,7 +12,7 @@ __all__ = ["TrainRunConfig"]
 
 
 @dataclass(frozen=True)
-class TrainRunConfig(TrainConfig):
+class TrainRunConfig(TrainConfig, Config):
     """Learn the score of data under a noising SDE.
 
     Writes model.safetensors, losses.safetensors, metrics.json, losses.png and, on the way,

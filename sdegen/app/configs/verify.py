@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sdegen.app.configs.base import Config
 from sdegen.app.configs.fields import (
     NoisySolverName,
     Reading,
@@ -16,7 +17,7 @@ __all__ = ["VerifyConfig"]
 
 
 @dataclass(frozen=True)
-class VerifyConfig:
+class VerifyConfig(Config):
     """Certify a simulation against what is assumed of it.
 
     Simulates a one-dimensional SDE, and compares its trajectories with the law of their chain,

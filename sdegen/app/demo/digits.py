@@ -22,26 +22,21 @@ divergence, beside what the Gaussian with the mean and covariance of the trainin
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from sdegen import metrics
-from sdegen.core.sde import SDE
+from sdegen.app.demo.routes import Route, ancestral, dopri5, flow, reverse_sde
 from sdegen.core.shapes import State
-from sdegen.core.solver import Solver
 from sdegen.core.trajectory import Trajectory
 from sdegen.data import Digits, digits, redequantise
-from sdegen.diffusion import timesteps
-from sdegen.diffusion.ddpm import DDPM
 from sdegen.diffusion.gaussian_path import VP
 from sdegen.diffusion.mixtures import GaussianMixture
-from sdegen.diffusion.reverse import ReverseSDE
 from sdegen.diffusion.samplers.ddim import DDIM
 from sdegen.diffusion.schedules import LinearBeta
-from sdegen.engine.simulate import simulate
 from sdegen.likelihood.divergence import Hutchinson
 from sdegen.likelihood.flow import log_likelihood
 from sdegen.score.config import TrainConfig
@@ -55,73 +50,7 @@ from sdegen.solvers.torch_diffeq import TorchDiffEq
 from sdegen.solvers.torch_sde import TorchSDE
 from sdegen.training.run import TrainResult
 
-__all__ = ["FULL", "QUICK", "Effort", "Generation", "Likelihoods", "Route", "Run", "generate"]
-
-
-_Setup = tuple[SDE, Tensor, Solver]
-
-
-@dataclass(frozen=True)
-class Route:
-    """A way from noise to data.
-
-    Attributes:
-        name: What it is called in tables.
-        setting: How finely it goes, in words.
-        setup: The dynamics, times and solver that it is, for a model.
-    """
-
-    name: str
-    setting: str
-    setup: Callable[[ScoreModel], _Setup] = field(repr=False)
-
-    def draw(self, model: ScoreModel, n: int, seed: int, *, keep_path: bool = False) -> Trajectory:
-        """Draw n samples of 8 × 8 pixels."""
-        dynamics, times, solver = self.setup(model)
-        x_T = model.sde.prior((n, 1, 8, 8), rng=seed)
-        return simulate(dynamics, x_T, times, solver=solver, rng=seed, keep_path=keep_path)
-
-
-def _ancestral(steps: int) -> Route:
-    """Return the chain of DDPM itself."""
-
-    def setup(model: ScoreModel) -> _Setup:
-        chain = DDPM.discretize(model.sde, times=timesteps.quadratic(model.sde, steps))
-        countdown = torch.arange(steps, -1, -1, dtype=torch.float64)
-        return chain.reverse(model.score), countdown, EulerMaruyama()
-
-    return Route("DDPM ancestral", f"{steps} steps", setup)
-
-
-def _reverse_sde(name: str, solver: Solver, steps: int) -> Route:
-    """Return the noisy reverse SDE, η = 1."""
-
-    def setup(model: ScoreModel) -> _Setup:
-        reverse = ReverseSDE(model.sde, model.score)
-        return reverse, timesteps.quadratic(model.sde, steps), solver
-
-    return Route(f"SDE, {name}", f"{steps} steps", setup)
-
-
-def _flow(name: str, solver: Solver, steps: int) -> Route:
-    """Return the probability flow, η = 0, with steps of our own choice."""
-
-    def setup(model: ScoreModel) -> _Setup:
-        flow = ReverseSDE(model.sde, model.score, eta=0.0)
-        return flow, timesteps.quadratic(model.sde, steps), solver
-
-    return Route(f"flow, {name}", f"{steps} steps", setup)
-
-
-def _dopri5(tolerance: float) -> Route:
-    """Return the probability flow, with steps that a tolerance chooses."""
-
-    def setup(model: ScoreModel) -> _Setup:
-        flow = ReverseSDE(model.sde, model.score, eta=0.0)
-        solver = TorchDiffEq("dopri5", rtol=tolerance, atol=tolerance)
-        return flow, model.sde.time_grid(1), solver
-
-    return Route("flow, torchdiffeq dopri5", f"tolerance {tolerance:g}", setup)
+__all__ = ["FULL", "QUICK", "Effort", "Generation", "Likelihoods", "Run", "generate"]
 
 
 @dataclass(frozen=True)
@@ -157,18 +86,18 @@ FULL = Effort(
         validate_every=100,
     ),
     routes=(
-        _ancestral(25),
-        _ancestral(100),
-        _reverse_sde("Euler–Maruyama", EulerMaruyama(), 25),
-        _reverse_sde("Euler–Maruyama", EulerMaruyama(), 100),
-        _reverse_sde("torchsde srk", TorchSDE("srk"), 8),
-        _reverse_sde("torchsde srk", TorchSDE("srk"), 17),
-        _flow("Heun", Heun(), 6),
-        _flow("Heun", Heun(), 25),
-        _flow("DDIM", DDIM(), 10),
-        _flow("DDIM", DDIM(), 50),
-        _dopri5(1e-2),
-        _dopri5(1e-3),
+        ancestral(25),
+        ancestral(100),
+        reverse_sde("Euler–Maruyama", EulerMaruyama(), 25),
+        reverse_sde("Euler–Maruyama", EulerMaruyama(), 100),
+        reverse_sde("torchsde srk", TorchSDE("srk"), 8),
+        reverse_sde("torchsde srk", TorchSDE("srk"), 17),
+        flow("Heun", Heun(), 6),
+        flow("Heun", Heun(), 25),
+        flow("DDIM", DDIM(), 10),
+        flow("DDIM", DDIM(), 50),
+        dopri5(1e-2),
+        dopri5(1e-3),
     ),
     seeds=5,
     test_images=None,
@@ -187,12 +116,12 @@ QUICK = Effort(
         ema_decay=0.9,
     ),
     routes=(
-        _ancestral(5),
-        _reverse_sde("Euler–Maruyama", EulerMaruyama(), 5),
-        _reverse_sde("torchsde srk", TorchSDE("srk"), 3),
-        _flow("Heun", Heun(), 3),
-        _flow("DDIM", DDIM(), 5),
-        _dopri5(1e-1),
+        ancestral(5),
+        reverse_sde("Euler–Maruyama", EulerMaruyama(), 5),
+        reverse_sde("torchsde srk", TorchSDE("srk"), 3),
+        flow("Heun", Heun(), 3),
+        flow("DDIM", DDIM(), 5),
+        dopri5(1e-1),
     ),
     seeds=2,
     test_images=100,
@@ -332,7 +261,7 @@ def generate(effort: Effort = FULL, *, seed: int = 0, progress: bool = False) ->
             runs.append(_judged(route, path.nfe, seconds, drawn[route], test, images.validation))
     chosen = min(runs, key=lambda run: run.validation_energy)
     sets = drawn[chosen.route]
-    strip = _reverse_sde("Euler–Maruyama", EulerMaruyama(), 200)
+    strip = reverse_sde("Euler–Maruyama", EulerMaruyama(), 200)
 
     return Generation(
         data=images,

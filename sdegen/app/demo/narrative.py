@@ -1,4 +1,4 @@
-"""The story of the demonstration: what each act found, told in words, tables, claims and pictures.
+"""Narrative of the demonstration: what each act found, in words, tables, claims and pictures.
 
 Written for somebody who was not there and does not know the library: first what was done, then
 what was required and measured, then what is to be seen. What is required is written here, beside
@@ -14,10 +14,10 @@ from sdegen.app.demo.physics import Relaxation
 from sdegen.app.demo.record import Record
 from sdegen.app.report import Cell, Claim
 
-__all__ = ["tell_ddpm", "tell_digits", "tell_physics"]
+__all__ = ["narrate_ddpm", "narrate_digits", "narrate_physics"]
 
 
-def tell_physics(record: Record, found: Relaxation) -> None:
+def narrate_physics(record: Record, found: Relaxation) -> None:
     """Narrate act 1: particles and their density."""
     n = found.path.states.shape[1]
     report = record.report
@@ -100,7 +100,7 @@ def tell_physics(record: Record, found: Relaxation) -> None:
     )
 
 
-def tell_digits(record: Record, found: Generation) -> None:
+def narrate_digits(record: Record, found: Generation) -> None:
     """Narrate act 2: generation from real data."""
     data, report = found.data, record.report
     known, test = len(data.train), len(data.test)
@@ -256,7 +256,7 @@ flow          dX = [−½ β X − ½ β ∇log pₜ(X)] dt               t: 1 �
     )
 
 
-def tell_ddpm(record: Record, found: Comparison) -> None:
+def narrate_ddpm(record: Record, found: Comparison) -> None:
     """Narrate act 3: DDPM as a discretised VP-SDE."""
     report = record.report
     report.section("Act 3. DDPM is a discretised SDE, and how far from it")

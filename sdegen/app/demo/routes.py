@@ -1,0 +1,85 @@
+"""Routes of Act 2, from noise to digits: DDPM's chain, the reverse SDE, the probability flow."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from sdegen.core.sde import SDE
+from sdegen.core.solver import Solver
+from sdegen.core.trajectory import Trajectory
+from sdegen.diffusion import timesteps
+from sdegen.diffusion.ddpm import DDPM
+from sdegen.diffusion.reverse import ReverseSDE
+from sdegen.engine.simulate import simulate
+from sdegen.score.model import ScoreModel
+from sdegen.solvers.euler import EulerMaruyama
+from sdegen.solvers.torch_diffeq import TorchDiffEq
+
+__all__ = ["Route", "ancestral", "dopri5", "flow", "reverse_sde"]
+
+_Setup = tuple[SDE, Tensor, Solver]
+
+
+@dataclass(frozen=True)
+class Route:
+    """A way from noise to data.
+
+    Attributes:
+        name: What it is called in tables.
+        setting: How finely it goes, in words.
+        setup: The dynamics, times and solver that it is, for a model.
+    """
+
+    name: str
+    setting: str
+    setup: Callable[[ScoreModel], _Setup] = field(repr=False)
+
+    def draw(self, model: ScoreModel, n: int, seed: int, *, keep_path: bool = False) -> Trajectory:
+        """Draw n samples of 8 × 8 pixels."""
+        dynamics, times, solver = self.setup(model)
+        x_T = model.sde.prior((n, 1, 8, 8), rng=seed)
+        return simulate(dynamics, x_T, times, solver=solver, rng=seed, keep_path=keep_path)
+
+
+def ancestral(steps: int) -> Route:
+    """Return the chain of DDPM itself."""
+
+    def setup(model: ScoreModel) -> _Setup:
+        chain = DDPM.discretize(model.sde, times=timesteps.quadratic(model.sde, steps))
+        countdown = torch.arange(steps, -1, -1, dtype=torch.float64)
+        return chain.reverse(model.score), countdown, EulerMaruyama()
+
+    return Route("DDPM ancestral", f"{steps} steps", setup)
+
+
+def reverse_sde(name: str, solver: Solver, steps: int) -> Route:
+    """Return the noisy reverse SDE, η = 1."""
+
+    def setup(model: ScoreModel) -> _Setup:
+        reverse = ReverseSDE(model.sde, model.score)
+        return reverse, timesteps.quadratic(model.sde, steps), solver
+
+    return Route(f"SDE, {name}", f"{steps} steps", setup)
+
+
+def flow(name: str, solver: Solver, steps: int) -> Route:
+    """Return the probability flow, η = 0, with steps of our own choice."""
+
+    def setup(model: ScoreModel) -> _Setup:
+        dynamics = ReverseSDE(model.sde, model.score, eta=0.0)
+        return dynamics, timesteps.quadratic(model.sde, steps), solver
+
+    return Route(f"flow, {name}", f"{steps} steps", setup)
+
+
+def dopri5(tolerance: float) -> Route:
+    """Return the probability flow, with steps that a tolerance chooses."""
+
+    def setup(model: ScoreModel) -> _Setup:
+        dynamics = ReverseSDE(model.sde, model.score, eta=0.0)
+        solver = TorchDiffEq("dopri5", rtol=tolerance, atol=tolerance)
+        return dynamics, model.sde.time_grid(1), solver
+
+    return Route("flow, torchdiffeq dopri5", f"tolerance {tolerance:g}", setup)
