@@ -10,7 +10,6 @@ untouched.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -19,29 +18,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from sdegen.core.errors import CheckpointError
+from sdegen.core.fingerprint import fingerprint, fingerprint_json
 
-__all__ = ["FORMAT", "atomic_write", "fingerprint", "load_tensors", "save_tensors"]
+__all__ = ["FORMAT", "atomic_write", "load_tensors", "save_tensors"]
 
 FORMAT = 1
 _ENTRY = "sdegen"
-
-
-def fingerprint(tensor: Tensor) -> str:
-    """Return the sha256 of a tensor's dtype, shape and bytes, in hexadecimal.
-
-    >>> fingerprint(torch.zeros(2)) == fingerprint(torch.zeros(2, 1))
-    False
-    """
-    tensor = tensor.detach().cpu().contiguous()
-    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
-    digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def atomic_write(path: str | Path, content: bytes) -> None:
@@ -101,7 +88,7 @@ def save_tensors(
         "metadata": dict(metadata),
         "tensors": {name: fingerprint(tensor) for name, tensor in still.items()},
     }
-    entry["sha256"] = _digest(entry)
+    entry["sha256"] = fingerprint_json(entry)
     atomic_write(path, save(still, {_ENTRY: json.dumps(entry, sort_keys=True)}))
 
 
@@ -154,7 +141,7 @@ def _checked(path: Path, text: str | None, tensors: dict[str, Tensor]) -> dict[s
             f"{path} has format {entry['format']}, and this version reads up to {FORMAT}; install "
             "a newer sdegen."
         )
-    if _digest(entry) != stated:
+    if fingerprint_json(entry) != stated:
         raise CheckpointError(
             f"{path} is damaged in its key {_ENTRY!r}: its sha256 is not the one stored."
         )
@@ -169,11 +156,6 @@ def _checked(path: Path, text: str | None, tensors: dict[str, Tensor]) -> dict[s
             )
     metadata: dict[str, Any] = entry["metadata"]
     return metadata
-
-
-def _digest(entry: dict[str, Any]) -> str:
-    """Return the sha256 of JSON in one canonical spelling."""
-    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:

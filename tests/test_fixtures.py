@@ -15,6 +15,8 @@ import sdegen as sg
 from sdegen.app.cli import main
 from sdegen.app.config_file import read_config
 from sdegen.app.configs.commands import COMMANDS
+from sdegen.core.fingerprint import difference, to_spec
+from sdegen.engine.format_1 import run_spec_of_format_1, without_library_code
 from sdegen.storage import load_tensors
 
 sys.path.insert(0, str(__import__("pathlib").Path(__file__).parent / "fixtures" / "v0_1"))
@@ -173,3 +175,13 @@ def test_a_store_of_another_version_is_refused_with_the_version_named(tmp_path):
 def test_a_store_of_another_machine_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"there and .* here; go on with the versions"):
         cases.ensemble("box", store_of("box", tmp_path), resume=True)
+
+
+def test_what_a_store_knows_a_run_by_is_translated():
+    then = json.loads((cases.FOLDER / "specs.json").read_text())
+    now = without_library_code({name: to_spec(x) for name, x in cases.objects().items()})
+    assert {
+        name: gap
+        for name in then
+        if (gap := difference(run_spec_of_format_1({"x": then[name]})["x"], now[name]))
+    } == {}

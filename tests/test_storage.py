@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import save, save_file
 
 from sdegen.core.errors import CheckpointError
-from sdegen.storage import FORMAT, atomic_write, fingerprint, load_tensors, save_tensors
+from sdegen.core.fingerprint import fingerprint
+from sdegen.storage import FORMAT, atomic_write, load_tensors, save_tensors
 
 TENSORS = {
     "b": torch.tensor([[1.5, -2.0, 0.25]], dtype=torch.float64),

@@ -270,10 +270,10 @@ def _check_recorded(command: str, recorded: ConfigFile, inputs: dict[str, str]) 
 
 
 def _versions() -> dict[str, str]:
-    """Return the versions that a run depends on."""
-    from importlib.metadata import version  # help need not wait for it
+    """Return what bits depend on: versions of packages, and the kind of processor."""
+    from sdegen.core.fingerprint import versions  # help need not wait for torch
 
-    return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
+    return versions(*_PACKAGES) | {"python": platform.python_version()}
 
 
 @contextmanager

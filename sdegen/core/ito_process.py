@@ -140,7 +140,7 @@ class ItoProcess(SDE):
         self.autonomous = autonomous if autonomous is not None or timed else True
         self.interpretation = interpretation
         self._alpha = _ALPHA[interpretation] if self.noise == "multiplicative" else 0.0
-        self._slope: Callable[[State, Time], Tensor] | None = None
+        self._diffusion_derivative: Callable[[State, Time], Tensor] | None = None
         if diffusion_derivative is not None:
             if not callable(diffusion_derivative):
                 raise TypeError(
@@ -154,7 +154,7 @@ class ItoProcess(SDE):
                     f"interpretation {interpretation!r}, which need no ∂g/∂x; leave it out."
                 )
             read = Signature.of(diffusion_derivative, "diffusion_derivative", tuple(tensors or ()))
-            self._slope = _bound(read, tensors)
+            self._diffusion_derivative = _bound(read, tensors)
             if read.of_time and autonomous is None:
                 self.autonomous = None
 
@@ -171,7 +171,7 @@ class ItoProcess(SDE):
             return self
         twin = copy.copy(self)
         twin.parameters = {name: value[rows] for name, value in self.parameters.items()}
-        for name in ("_drift", "_diffusion", "_slope"):
+        for name in ("_drift", "_diffusion", "_diffusion_derivative"):
             field = getattr(self, name)
             if isinstance(field, _Bound):
                 setattr(
@@ -203,7 +203,7 @@ class ItoProcess(SDE):
 
         if mixes_coordinates(diffusivity, x):
             raise ValueError(MIXES)
-        given = self._slope is not None
+        given = self._diffusion_derivative is not None
         check_slope(
             diffusivity,
             lambda y: self._noise_induced(y, t),
@@ -229,13 +229,13 @@ class ItoProcess(SDE):
         """
         if self._alpha == 0.0:
             return "none"
-        if self._slope is not None:
+        if self._diffusion_derivative is not None:
             return "given"
         return "autograd" if is_seen(lambda y: self._diffusion(y, t), x) else "differences"
 
     def _noise_induced(self, x: State, t: Time) -> State:
         """Return g ∂g/∂x, coordinate by coordinate."""
-        slope = self._slope
+        slope = self._diffusion_derivative
         if slope is not None:
             return (self._diffusion(x, t) * slope(x, t)).expand_as(x)
         return noise_induced(lambda y: self._diffusion(y, t), x)

@@ -33,6 +33,7 @@ from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
 from sdegen.core.checks import check_flag
 from sdegen.core.enclosure import BoundaryLike, enclosure_of
 from sdegen.core.errors import Interrupted, RankError, SdegenError
+from sdegen.core.fingerprint import versions
 from sdegen.core.gradients import check_no_gradient
 from sdegen.core.interrupt import HeldInterrupt
 from sdegen.core.noise import Rng
@@ -63,7 +64,6 @@ from sdegen.engine.store import (
     refuse_existing,
     seed_of_run,
     store_path,
-    versions,
 )
 from sdegen.observables.base import Observable, PairTree, check_observables
 from sdegen.solvers.euler import EulerMaruyama
@@ -360,7 +360,7 @@ def _opened(
     """The store, made or found by rank 0; None without one."""
     if path is None:
         return None
-    about = {"run": plan.description(), "versions": versions()}
+    about = {"run": plan.run_spec(), "versions": versions()}
     kept = plan.times if plan.keep_path else plan.times[-1:]
     event, dtype = tuple(plan.sample.shape[1:]), plan.sample.dtype
     layout = Layout(kept, plan.trajectories, plan.rows, event, dtype, template.size)

@@ -19,6 +19,7 @@ from torch import Tensor
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy
 from sdegen.core.enclosure import BoundaryLike, Enclosure
 from sdegen.core.errors import NonFiniteError, SdegenError, SolverError
+from sdegen.core.fingerprint import to_spec
 from sdegen.core.noise import Streams
 from sdegen.core.onestep import OneStep
 from sdegen.core.requests import kind_of
@@ -26,7 +27,6 @@ from sdegen.core.sde import SDE
 from sdegen.core.solver import Solver
 from sdegen.engine.blocks import solve_block
 from sdegen.engine.containment import Containment
-from sdegen.engine.description import described
 from sdegen.engine.door import check_bytes, check_state
 from sdegen.engine.record import OnNonfinite, RunOptions, Solution
 from sdegen.engine.records import COUNTS, Gathered, Template, counted
@@ -159,9 +159,9 @@ class Plan:
         """How many blocks there are."""
         return -(-self.trajectories // self.rows)
 
-    def description(self) -> dict[str, Any]:
-        """What the bits of the run follow from, but for versions; as JSON."""
-        start = self.x0 if isinstance(self.x0, Tensor) else described(self.x0)
+    def run_spec(self) -> dict[str, Any]:
+        """Return what the bits of the run follow from, but for versions, as JSON."""
+        start = self.x0 if isinstance(self.x0, Tensor) else to_spec(self.x0)
         return {
             "seed": self.seed,
             "trajectories": self.trajectories,
@@ -169,14 +169,14 @@ class Plan:
             "dtype": str(self.sample.dtype),
             "device": self.sample.device.type,
             "event": list(self.sample.shape[1:]),
-            "times": described(self.times) | {"count": len(self.times)},
+            "times": to_spec(self.times) | {"count": len(self.times)},
             "keep_path": self.keep_path,
             "on_nonfinite": self.on_nonfinite,
-            "sde": described(self.sde),
-            "solver": described(self.solver),
-            "boundary": described(self.boundary),
-            "x0": described(start),
-            "observables": {o.name: described(o) for o in self.observables},
+            "sde": to_spec(self.sde),
+            "solver": to_spec(self.solver),
+            "boundary": to_spec(self.boundary),
+            "x0": to_spec(start),
+            "observables": {o.name: to_spec(o) for o in self.observables},
         }
 
     def start(self, b: int) -> Tensor:

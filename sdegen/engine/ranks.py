@@ -41,7 +41,7 @@ import torch
 from torch import Tensor, distributed
 
 from sdegen.core.errors import RankError
-from sdegen.engine.description import difference
+from sdegen.core.fingerprint import difference
 
 __all__ = ["ENDED", "Ranks", "alone", "joined_ranks"]
 

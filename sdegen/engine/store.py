@@ -21,22 +21,21 @@ import asyncio
 import errno
 import hashlib
 import os
-import platform
 import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from sdegen.core.fingerprint import first_difference, in_words
 from sdegen.core.noise import Rng, seed_of
-from sdegen.engine.description import first_difference, from_format_1, in_words
+from sdegen.engine.format_1 import run_spec_of_format_1, without_library_code
 from sdegen.storage import atomic_write
 
 if TYPE_CHECKING:
@@ -49,7 +48,6 @@ __all__ = [
     "refuse_existing",
     "seed_of_run",
     "store_path",
-    "versions",
 ]
 
 FORMAT = 2
@@ -57,15 +55,6 @@ _KEY = "sdegen"
 _SAME_BITS = {"0.1.0"}  # versions of sdegen whose runs this one continues to the same bits
 _DIGEST = 32
 _MEMBERS = ("states", "nonfinite", "time")
-
-
-def versions() -> dict[str, str]:
-    """What the bits of a run depend on besides its description."""
-    python = ".".join(platform.python_version_tuple()[:2])
-    # sums and normals are another with vectors of another length
-    cpu = {"machine": platform.machine(), "cpu": torch.backends.cpu.get_cpu_capability()}
-    packages = {name: version(name) for name in ("sdegen", "torch", "numpy")}
-    return {"python": python} | packages | cpu
 
 
 @dataclass(frozen=True)
@@ -163,6 +152,8 @@ class RunStore:
         before, now = there["versions"]["sdegen"], about["versions"]["sdegen"]
         if before in _SAME_BITS:
             there["versions"] |= {"sdegen": now}
+        if there["format"] == 1:
+            about = about | {"run": without_library_code(about["run"])}
         for part in ("run", "versions"):
             gap = first_difference(there.get(part), about[part])
             if gap is None:
@@ -294,7 +285,7 @@ def description_of(path: Path) -> dict[str, Any]:
         )
     about = dict(about)
     if about["format"] == 1:
-        about["run"] = from_format_1(about["run"])
+        about["run"] = run_spec_of_format_1(about["run"])
     return about
 
 

@@ -35,9 +35,9 @@ from sdegen.score.checks import (
     check_network,
     check_parameterization,
 )
-from sdegen.score.description import describe, rebuild
 from sdegen.score.networks import MLP, Labelled
 from sdegen.score.parameterization import EpsPrediction, Parameterization, score_of, v_of
+from sdegen.score.spec import class_spec, from_class_spec
 from sdegen.storage import load_tensors, save_tensors
 
 __all__ = ["ModelScore", "ScoreModel", "with_labels"]
@@ -156,9 +156,9 @@ class ScoreModel(nn.Module):
                 "the model itself, and tell it again when it is loaded."
             )
         parts = {
-            "network": describe(self.network),
-            "sde": describe(self.sde),
-            "parameterization": describe(self.parameterization),
+            "network": class_spec(self.network),
+            "sde": class_spec(self.sde),
+            "parameterization": class_spec(self.parameterization),
         }
         shape = None if self.event_shape is None else list(self.event_shape)
         told = {"kind": "ScoreModel", **parts, "event_shape": shape}
@@ -194,12 +194,12 @@ class ScoreModel(nn.Module):
         if metadata.get("kind") != "ScoreModel":
             raise CheckpointError(f"{path} holds a {metadata.get('kind')}, not a ScoreModel.")
         if network is None:
-            network = rebuild(metadata["network"], f"{path}: its network")
+            network = from_class_spec(metadata["network"], f"{path}: its network")
             network = network.to(next(iter(tensors.values())).dtype)
         if sde is None:
-            sde = rebuild(metadata["sde"], f"{path}: its sde")
+            sde = from_class_spec(metadata["sde"], f"{path}: its sde")
         if parameterization is None:
-            parameterization = rebuild(
+            parameterization = from_class_spec(
                 metadata["parameterization"], f"{path}: its parameterization"
             )
         check_fit(path, tensors, network.state_dict())

@@ -19,10 +19,10 @@ from sdegen.core.noise import Rng
 from sdegen.core.requests import check_kind, kind_of
 from sdegen.score.checks import check_labels
 from sdegen.score.config import TrainConfig, Weighting
-from sdegen.score.description import describe
 from sdegen.score.losses import DenoisingLoss
 from sdegen.score.model import ScoreModel
 from sdegen.score.preconditioning import EDMPrediction
+from sdegen.score.spec import class_spec
 from sdegen.training.config import FitConfig
 from sdegen.training.fitting import check_data, fit
 from sdegen.training.loss import Loss
@@ -148,9 +148,9 @@ def _spec(model: ScoreModel, loss: Loss, labels: Tensor | None) -> dict[str, Any
     if labels is None:
         about.pop("label_dropout", None)  # it changes nothing
     return {
-        "network": describe(model.network),
-        "sde": describe(model.sde),
-        "parameterization": describe(model.parameterization),
+        "network": class_spec(model.network),
+        "sde": class_spec(model.sde),
+        "parameterization": class_spec(model.parameterization),
         "loss": about,
     }
 

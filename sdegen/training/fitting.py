@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sdegen.core.fingerprint import fingerprint
 from sdegen.core.noise import Rng, seed_of
 from sdegen.core.requests import as_state, check_kind
-from sdegen.storage import fingerprint
 from sdegen.training.checkpoints import Checkpoints
 from sdegen.training.config import FitConfig
 from sdegen.training.loss import Batch, Loss

@@ -33,9 +33,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from sdegen.core.fingerprint import fingerprint
 from sdegen.core.noise import Stream, seed_of, stream
 from sdegen.core.requests import kind_of
-from sdegen.storage import fingerprint
 
 __all__ = ["Batch", "BatchNoise", "Loss", "LossValue", "read_loss"]
 

@@ -224,7 +224,7 @@ def test_another_run_is_refused_with_the_difference(tmp_path, small_blocks, opti
 
 def test_other_versions_are_refused(tmp_path, small_blocks, monkeypatch):
     ensemble(tmp_path / "run.zarr")
-    monkeypatch.setattr(stores, "version", lambda name: "9.9")
+    monkeypatch.setattr("sdegen.core.fingerprint.version", lambda name: "9.9")
     with pytest.raises(
         ValueError, match=r"another run: \w+ is .* there and 9\.9 here; go on with"
     ):

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import sdegen as sg
-from sdegen.score.description import rebuild
 from sdegen.score.model import with_labels
+from sdegen.score.spec import from_class_spec
 
 VP = sg.VP(sg.LinearBeta(0.1, 20.0))
 MAKE = {
@@ -221,7 +221,7 @@ def test_saved_and_loaded_with_classes(tmp_path, make):
 
 def test_a_description_from_before_there_were_classes():
     old = {"class": "MLP", "dim": 2, "width": 8, "depth": 1}
-    assert rebuild(old, "file").classes == 0
+    assert from_class_spec(old, "file").classes == 0
 
 
 PLAIN = sg.ScoreModel(sg.MLP(2, width=8, depth=1), VP)

@@ -1,4 +1,4 @@
-"""Descriptions: what behaves differently is described differently, and what does not, alike."""
+"""Fingerprints: what behaves differently is told differently, and what does not, alike."""
 
 import functools
 import json
@@ -15,13 +15,13 @@ import torch
 from scipy import interpolate
 
 import sdegen as sg
-from sdegen.engine.description import described, difference
+from sdegen.core.fingerprint import difference, fingerprint_json, to_spec, versions
 
 RATE = 0.5
 
 
 def same(a, b):
-    one, two = described(a), described(b)
+    one, two = to_spec(a), to_spec(b)
     assert json.loads(json.dumps(one)) == one  # it goes through a store unchanged
     return difference(one, two) is None
 
@@ -80,22 +80,22 @@ def test_functions():
 
 
 def test_globals_defaults_and_helpers(monkeypatch):
-    before, bound = described(naming_a_global), described(Helped(1.0).force)
-    default = described(with_default)
+    before, bound = to_spec(naming_a_global), to_spec(Helped(1.0).force)
+    default = to_spec(with_default)
     monkeypatch.setitem(globals(), "RATE", 0.6)
-    assert difference(before, described(naming_a_global)) == ("RATE is 0.5 there and 0.6 here")
+    assert difference(before, to_spec(naming_a_global)) == ("RATE is 0.5 there and 0.6 here")
     monkeypatch.setitem(globals(), "helper", other_helper)
-    assert difference(bound, described(Helped(1.0).force)) is not None
+    assert difference(bound, to_spec(Helped(1.0).force)) is not None
     monkeypatch.setattr(with_default, "__defaults__", (0.6,))
-    assert difference(default, described(with_default)) == "defaults is [0.5] there and [0.6] here"
+    assert difference(default, to_spec(with_default)) == "defaults is [0.5] there and [0.6] here"
 
 
 def test_classes_of_ones_own(monkeypatch):
     assert same(Mine(1.0), Mine(1.0))
     assert not same(Mine(1.0), Mine(2.0))
-    before = described(Mine(1.0))
+    before = to_spec(Mine(1.0))
     monkeypatch.setattr(Mine, "drift", lambda self, x, t: self.k * x)
-    assert "drift" in difference(before, described(Mine(1.0)))
+    assert "drift" in difference(before, to_spec(Mine(1.0)))
 
 
 def test_arrays_networks_and_the_rest():
@@ -112,12 +112,12 @@ def test_arrays_networks_and_the_rest():
     assert not same(one, two)
     assert not same(sg.Reflecting(-1, 1), sg.Reflecting(-1, 2))
     assert not same(sg.EulerMaruyama(substeps=2), sg.EulerMaruyama(substeps=3))
-    assert described([math.inf, np.float64(0.5), {1, 2}, None, torch.float32]) == [
+    assert to_spec([math.inf, np.float64(0.5), {1, 2}, None, torch.float32]) == [
         "inf", 0.5, ["1", "2"], None, "torch.float32",
     ]  # fmt: skip
     circle = {}
     circle["self"] = circle
-    assert described(circle) == {"self": "…"}
+    assert to_spec(circle) == {"self": "…"}
 
 
 @pytest.mark.parametrize(
@@ -191,19 +191,19 @@ SETTINGS = Helped(1.0)
     ],
 )
 def test_what_stands_in_a_class(make, name, other, told, monkeypatch):
-    before = described(make())
-    assert difference(before, described(make())) is None
+    before = to_spec(make())
+    assert difference(before, to_spec(make())) is None
     monkeypatch.setattr(Wide, name, other, raising=False)
-    found = difference(json.loads(json.dumps(before)), described(make()))
+    found = difference(json.loads(json.dumps(before)), to_spec(make()))
     assert found is not None
     if make is Wide:
         assert re.search(told, found)
 
 
 def test_an_object_that_a_drift_names(monkeypatch):
-    before = described(naming_an_object)
+    before = to_spec(naming_an_object)
     monkeypatch.setattr(SETTINGS, "k", 2.0)
-    assert difference(before, described(naming_an_object)) == (
+    assert difference(before, to_spec(naming_an_object)) == (
         "SETTINGS.k is 1.0 there and 2.0 here"
     )
 
@@ -212,9 +212,9 @@ def test_a_global_of_the_name_of_a_method_is_another_thing(monkeypatch):
     def drift(x, t):
         return x.square()
 
-    before = described(drift)
+    before = to_spec(drift)
     monkeypatch.setitem(globals(), "square", torch.ones(3))
-    assert difference(before, described(drift)) is None
+    assert difference(before, to_spec(drift)) is None
 
 
 def test_a_network_is_more_than_its_weights():
@@ -234,10 +234,10 @@ def test_a_network_is_more_than_its_weights():
 
 
 FROZEN = """
-from sdegen.engine.description import described
+from sdegen.core.fingerprint import to_spec
 def drift(x, t):
     return -x if "a" in {"a", "bc", "def", "ghij"} else x, ("k", frozenset({"l", "m"}))
-print(described([drift, {"a", "bc", "def"}]))
+print(to_spec([drift, {"a", "bc", "def"}]))
 """
 
 
@@ -261,12 +261,12 @@ def test_many_that_name_each_other_are_described_once():
     )
     held = {"__name__": "theirs"}
     exec(source, held)
-    text = json.dumps(described(held["f0"]))
+    text = json.dumps(to_spec(held["f0"]))
     assert len(text) < 100_000
     changed = dict(held)
     exec("def f7(x):\n    return 0\n", changed)
     exec(source.partition("def f7")[0], changed)
-    assert json.dumps(described(changed["f0"])) != text
+    assert json.dumps(to_spec(changed["f0"])) != text
 
 
 def test_installed_packages_are_named_by_their_version(monkeypatch):
@@ -275,10 +275,36 @@ def test_installed_packages_are_named_by_their_version(monkeypatch):
     def drift(x, t):
         return spline(x)
 
-    before = described(drift)
+    before = to_spec(drift)
     assert len(json.dumps(before)) < 1000
     monkeypatch.setattr(scipy, "__version__", "9.9")
-    assert re.search(r"scipy is .* there and 9\.9 here", difference(before, described(drift)))
+    assert re.search(r"scipy is .* there and 9\.9 here", difference(before, to_spec(drift)))
     monkeypatch.undo()
     spline.c[0, 0] += 1.0
-    assert re.search(r"spline\._?c holds other numbers", difference(before, described(drift)))
+    assert re.search(r"spline\._?c holds other numbers", difference(before, to_spec(drift)))
+
+
+def test_an_object_of_the_library_is_told_by_its_arguments():
+    assert to_spec(sg.Langevin(sg.DoubleWell(0.5, 0.4), 0.25)) == {
+        "class": "Langevin",
+        "constant_noise": math.sqrt(0.5),
+        "noise": "additive",
+        "potential": {"class": "DoubleWell", "quadratic": 0.4, "quartic": 0.5},
+        "temperature": 0.25,
+    }
+    # what follows from them is left out, and only there
+    assert to_spec(sg.QuadraticBeta(0.2, 8.0)).keys() == {"class", "beta_min", "beta_max"}
+    spec = to_spec(sg.ItoProcess(np.negative, lambda x: 1 + x * x, noise="multiplicative"))
+    assert {"drift", "diffusion", "diffusion_derivative"} < spec.keys()
+    assert not any(name.startswith("_") for name in spec)
+
+    class Wider(sg.QuadraticBeta):
+        pass
+
+    assert "_growth" in to_spec(Wider(0.2, 8.0))
+
+
+def test_versions_and_the_processor_are_told():
+    assert versions().keys() == {"python", "machine", "cpu", "sdegen", "torch", "numpy"}
+    assert versions("scipy")["scipy"] == scipy.__version__
+    assert fingerprint_json({"b": 1, "a": 2}) == fingerprint_json({"a": 2, "b": 1})

@@ -1,25 +1,30 @@
-"""Description: what a run was made of, as JSON, so that another run can be told from it.
+"""Fingerprint: what a run or a tensor is, as JSON and as a sha256, to tell it from another.
 
-An SDE, a solver, walls and observables are described by their class and by what they hold, all the
+An SDE, a solver, a boundary and observables are told by their class and by what they hold, all the
 way down: numbers and words as they are, tensors by their sha256 (a few numbers as they are), a
 function by a sha256 of its bytecode, with its defaults, what it closes over, and the globals that
-it names. A class that is neither ours nor torch's is described by the bytecode of its methods too.
-So a drift in which 0.5 has become 0.7 is another drift, wherever the number is kept, and one that
-only moved to another line is the same.
+it names. An object of this library is told by the arguments that it was made from, whatever it
+keeps for itself. A class that is neither ours nor torch's is told by the bytecode of its methods
+too. So a drift in which 0.5 has become 0.7 is another drift, wherever the number is kept, and one
+that only moved to another line is the same.
 
 What is not seen: what a function reaches through attributes of a module, through a file, or inside
-an extension module. The bytecode is that of one minor version of Python, which belongs to the
-description of a run for that reason.
+an extension module. The bytecode is that of one minor version of Python, which is among the
+`versions` for that reason.
 """
 
 import dis
 import functools
 import hashlib
+import inspect
+import json
 import math
+import platform
 import re
 import sys
 import sysconfig
 from collections.abc import Mapping
+from importlib.metadata import version
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -27,15 +32,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdegen.storage import fingerprint
-
-__all__ = ["described", "difference", "first_difference", "from_format_1", "in_words"]
+__all__ = [
+    "difference",
+    "fingerprint",
+    "fingerprint_json",
+    "first_difference",
+    "in_words",
+    "to_spec",
+    "versions",
+]
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _STEPS = {"closure", "globals", "keyword_defaults", "members", "tensor", "array"}
 _WHOLE: dict[tuple[str, ...], str] = {
-    ("sde", "_drift"): "the drift",
-    ("sde", "_diffusion"): "the diffusion",
+    ("sde", "drift"): "the drift",
+    ("sde", "diffusion"): "the diffusion",
     ("sde", "constant_noise"): "the diffusion",
 }
 _FEW = 8  # numbers of a tensor that are written out
@@ -46,43 +57,47 @@ _LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 _THEIRS = {"sdegen", "torch", "numpy", "jaxtyping"} | sys.stdlib_module_names
 
 
-def described(value: object) -> Any:  # noqa: ANN401, whatever JSON can hold
-    """The value in words of JSON; two that behave differently are described differently.
+def fingerprint(tensor: Tensor) -> str:
+    """Return the sha256 of a tensor's dtype, shape and bytes, in hexadecimal.
 
-    >>> described({"substeps": 10, "dtype": torch.float64})
+    >>> fingerprint(torch.zeros(2)) == fingerprint(torch.zeros(2, 1))
+    False
+    """
+    tensor = tensor.detach().cpu().contiguous()
+    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
+    digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def fingerprint_json(value: object) -> str:
+    """Return the sha256 of JSON in one canonical spelling, in hexadecimal."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return what bits depend on besides what was asked: versions, and the kind of processor.
+
+    Args:
+        packages: Names of packages; sdegen, torch and numpy unless given.
+    """
+    python = ".".join(platform.python_version_tuple()[:2])
+    # sums and normals are another with vectors of another length
+    cpu = {"machine": platform.machine(), "cpu": torch.backends.cpu.get_cpu_capability()}
+    names = packages or ("sdegen", "torch", "numpy")
+    return {"python": python} | {name: version(name) for name in names} | cpu
+
+
+def to_spec(value: object) -> Any:  # noqa: ANN401, whatever JSON can hold
+    """Return the value in words of JSON; two that behave differently have different words.
+
+    >>> to_spec({"substeps": 10, "dtype": torch.float64})
     {'substeps': 10, 'dtype': 'torch.float64'}
     """
     return _Reader(()).read(value)
 
 
-def from_format_1(run: dict[str, Any]) -> dict[str, Any]:
-    """Translate the description of a run by version 0.1 into the words of this version.
-
-    What 0.1 called walls is the boundary; the score of a model or of a mixture was a method.
-    """
-    run = _scores_as_objects(run)
-    return {"boundary" if key == "walls" else key: value for key, value in run.items()}
-
-
-_SCORES = {"ScoreModel": ("ModelScore", "model"), "NoisedMixture": ("MixtureScore", "law")}
-
-
-def _scores_as_objects(value: Any) -> Any:  # noqa: ANN401, JSON
-    """Replace methods `score` of format 1 by the objects that stand in their place."""
-    if isinstance(value, list):
-        return [_scores_as_objects(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    value = {key: _scores_as_objects(item) for key, item in value.items()}
-    owner = value.get("of")
-    if value.get("method") == "score" and isinstance(owner, dict) and owner["class"] in _SCORES:
-        kind, name = _SCORES[owner["class"]]
-        return {"class": kind, name: owner}
-    return value
-
-
 def difference(there: object, here: object) -> str | None:
-    """The first place where two descriptions differ, in words, or None.
+    """Return the first place where two specs differ, in words, or None.
 
     >>> difference({"seed": 1}, {"seed": 2})
     'seed is 1 there and 2 here'
@@ -94,10 +109,10 @@ def difference(there: object, here: object) -> str | None:
 def first_difference(
     there: object, here: object, path: tuple[str, ...] = ()
 ) -> tuple[tuple[str, ...], str] | None:
-    """Where two descriptions differ first: the keys that lead there, and how; or None.
+    """Return where two specs differ first: the keys that lead there, and how; or None.
 
     What the user can read of an object (`constant_noise`) is told before what it keeps for itself
-    (the tensor that its `_diffusion` closes over).
+    (the tensor that its `diffusion` closes over).
 
     >>> first_difference({"a": {"_b": 1, "c": 1}}, {"a": {"_b": 2, "c": 2}})
     (('a', 'c'), 'is 1 there and 2 here')
@@ -125,9 +140,9 @@ def first_difference(
 
 
 def in_words(path: tuple[str, ...], how: str) -> str:
-    """A difference in the words of the user, who wrote a drift, and no closure of a `_drift`.
+    """Return a difference in the words of the user, who wrote a drift.
 
-    >>> in_words(("sde", "_drift", "closure", "k"), "is 1 there and 2 here")
+    >>> in_words(("sde", "drift", "closure", "k"), "is 1 there and 2 here")
     'k of the drift is 1 there and 2 here'
     """
     if path[-1:] == ("code",):
@@ -138,7 +153,7 @@ def in_words(path: tuple[str, ...], how: str) -> str:
 
 
 def _named(path: tuple[str, ...]) -> str:
-    """What stands at a path, without the steps that are Python's or ours."""
+    """Return what stands at a path, without the steps that are Python's or ours."""
     whole, rest = _WHOLE.get(path[:2], ""), path
     if whole:
         rest = path[2:]
@@ -158,7 +173,7 @@ def _short(value: object) -> str:
 
 
 class _Reader:
-    """Reads one value to the ground.
+    """Read one value to the ground.
 
     Args:
         above: Objects that the value is part of, by id, so that a circle ends.
@@ -169,7 +184,7 @@ class _Reader:
         self._known: dict[int, int] = {}  # functions and classes, in the order they were met
 
     def read(self, value: object) -> Any:  # noqa: ANN401
-        """The value in words of JSON."""
+        """Return the value in words of JSON."""
         if value is None or isinstance(value, bool | int | str):
             return value
         if isinstance(value, float):
@@ -221,17 +236,20 @@ class _Reader:
         return self._object(value)
 
     def _again(self, value: object) -> str | None:
-        """A reference to a function or a class that has been described, or None."""
+        """Return a reference to a function or a class that has been read, or None."""
         if id(value) in self._known:
             return f"…{self._known[id(value)]}"
         self._known[id(value)] = len(self._known)
         return None
 
     def _function(self, function: FunctionType) -> dict[str, Any]:
-        """A function by what it does: its code, and the values that it brings along."""
+        """Read a function by what it does: its code, and the values that it brings along."""
         about: dict[str, Any] = {"function": function.__qualname__}
-        if _is_theirs(function.__module__) and function.__closure__ is None:
-            return about | {"module": function.__module__} | _version(function.__module__)
+        is_theirs = _is_theirs(function.__module__)
+        if is_theirs:
+            about |= {"module": function.__module__} | _version(function.__module__)
+            if "<locals>" not in function.__qualname__:  # it follows from the version
+                return about
         if (known := self._again(function)) is not None:
             return about | {"code": known}
         about["code"] = _code(function.__code__)
@@ -242,14 +260,14 @@ class _Reader:
             "keyword_defaults": function.__kwdefaults__,
             "closure": {name: _content(cell) for name, cell in cells.items()},
         }
-        if not _is_theirs(function.__module__):
+        if not is_theirs:
             names = sorted(_globals(function.__code__))
             held = function.__globals__
             parts["globals"] = {name: held[name] for name in names if name in held}
         return about | {key: self.read(part) for key, part in parts.items() if part}
 
     def _object(self, value: object) -> dict[str, Any]:
-        """An object by its class, what it holds, and what a user's own class does."""
+        """Read an object by its class, what it holds, and what a user's own class does."""
         kind = type(value)
         about: dict[str, Any] = {"class": kind.__qualname__}
         if isinstance(value, torch.nn.Module):
@@ -266,11 +284,12 @@ class _Reader:
                 for name in (slots,) if isinstance(slots, str) else slots:
                     if hasattr(value, name):
                         held[name] = getattr(value, name)
+            held = _of_arguments(kind, held)
         about |= {name: self.read(item) for name, item in sorted(held.items())}
         return about | self._members(kind)
 
     def _modules(self, network: torch.nn.Module) -> dict[str, Any]:
-        """What the parts of a network hold besides weights, but for torch's, whose text tells."""
+        """Return what the parts of a network hold besides weights, but for torch's own."""
         return {
             f"{name}.{key}" if name else key: item
             for name, module in network.named_modules()
@@ -280,7 +299,7 @@ class _Reader:
         }
 
     def _members(self, kind: type) -> dict[str, Any]:
-        """What stands in a class and in those it inherits from, unless they are theirs."""
+        """Read what stands in a class and in those it inherits from, unless they are theirs."""
         found: dict[str, Any] = {}
         for base in kind.__mro__:
             if _is_theirs(base.__module__):
@@ -297,6 +316,23 @@ class _Reader:
         return {"members": found} if found else {}
 
 
+def _of_arguments(kind: type, held: dict[str, Any]) -> dict[str, Any]:
+    """Return what an object holds; of one of the library without what follows from its arguments.
+
+    Args:
+        kind: Its class.
+        held: Attributes by name. An argument `x` of the constructor is held as x or _x.
+    """
+    if kind.__module__.partition(".")[0] != "sdegen":
+        return held
+    names = set(inspect.signature(kind).parameters)
+    arguments = {name: f"_{name}" if f"_{name}" in held else name for name in names}
+    if any(key not in held and callable(getattr(kind, key, dict)) for key in arguments.values()):
+        return held  # what it was made from is not all there
+    public = {key: item for key, item in held.items() if not key.startswith("_")}
+    return public | {name: held[key] for name, key in arguments.items() if key in held}
+
+
 def _content(cell: Any) -> object:  # noqa: ANN401, a cell has no public type
     try:
         return cell.cell_contents
@@ -305,14 +341,14 @@ def _content(cell: Any) -> object:  # noqa: ANN401, a cell has no public type
 
 
 def _globals(code: CodeType) -> set[str]:
-    """Globals that a code loads, those of functions inside it too; attributes are none."""
+    """Return globals that a code loads, those of functions inside it too; no attributes."""
     inner = [_globals(const) for const in code.co_consts if isinstance(const, CodeType)]
     loaded = {str(i.argval) for i in dis.get_instructions(code) if i.opname in _LOADS}
     return loaded.union(*inner)
 
 
 def _code(code: CodeType) -> str:
-    """The sha256 of a bytecode and its constants, not of the lines that it stands in."""
+    """Return the sha256 of a bytecode and its constants, not of the lines it stands in."""
     digest = hashlib.sha256(code.co_code)
     for const in code.co_consts:
         digest.update(_constant(const).encode())
@@ -321,7 +357,7 @@ def _code(code: CodeType) -> str:
 
 
 def _constant(const: object) -> str:
-    """A constant of a code in words; a set, as in `x in {"a", "b"}`, has no order of its own."""
+    """Return a constant of a code in words; a set, as in `x in {"a", "b"}`, is sorted."""
     if isinstance(const, CodeType):
         return _code(const)
     if isinstance(const, frozenset):
@@ -332,12 +368,12 @@ def _constant(const: object) -> str:
 
 
 def _is_theirs(module: str | None) -> bool:
-    """Whether a module is of a package whose version is part of the description."""
+    """Return whether a module is of a package whose version is told with every run."""
     return (module or "").partition(".")[0] in _THEIRS or bool(_version(module))
 
 
 def _version(module: str | None) -> dict[str, str]:
-    """The version of an installed package that is not among those of every run, by its name."""
+    """Return the version of an installed package that is not told with every run."""
     root = (module or "").partition(".")[0]
     package = sys.modules.get(root)
     if root in _THEIRS or package is None:

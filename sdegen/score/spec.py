@@ -1,4 +1,4 @@
-"""Description: the SDE, the network and the parameterization of a model as JSON, and back.
+"""Spec: the SDE, the network and the parameterization of a model as JSON, and back.
 
 What these objects hold are the arguments they were made from, under the same names. So a class
 name and those numbers are all there is to write, and nothing but a class named in the table below
@@ -23,9 +23,9 @@ from sdegen.score.networks import MLP, UNet
 from sdegen.score.parameterization import EpsPrediction, ScorePrediction, VPrediction, X0Prediction
 from sdegen.score.preconditioning import DenoiserPrediction, EDMPrediction, FlowPrediction
 
-__all__ = ["Description", "describe", "rebuild"]
+__all__ = ["Spec", "class_spec", "from_class_spec"]
 
-Description = dict[str, Any]
+Spec = dict[str, Any]
 
 _KNOWN: dict[str, type] = {
     known.__name__: known
@@ -40,52 +40,52 @@ _KNOWN: dict[str, type] = {
 _LATER = {"classes"}  # arguments that files of before do not know, and that have a default
 
 
-def describe(thing: object) -> Description:
-    """A class name and the arguments that make the like of it; the name alone if not ours.
+def class_spec(thing: object) -> Spec:
+    """Return a class name and the arguments that make its like; the name alone if not ours.
 
-    >>> describe(LinearBeta(0.1, 20.0))
+    >>> class_spec(LinearBeta(0.1, 20.0))
     {'class': 'LinearBeta', 'beta_min': 0.1, 'beta_max': 20.0}
     """
     kind = type(thing)
     if _KNOWN.get(kind.__name__) is not kind:
         return {"class": f"{kind.__module__}.{kind.__qualname__}"}
-    described: Description = {"class": kind.__name__}
+    spec: Spec = {"class": kind.__name__}
     for name in _arguments(kind):
         value = getattr(thing, name)
         if isinstance(value, tuple):  # a table of numbers
-            described[name] = list(value)
+            spec[name] = list(value)
         else:
-            described[name] = value if isinstance(value, int | float) else describe(value)
-    return described
+            spec[name] = value if isinstance(value, int | float) else class_spec(value)
+    return spec
 
 
-def rebuild(described: Description, where: str) -> Any:  # noqa: ANN401, one of the classes above
-    """The thing that `describe` described.
+def from_class_spec(spec: Spec, where: str) -> Any:  # noqa: ANN401, one of the classes above
+    """Make the thing that `class_spec` told.
 
     Args:
-        described: The description.
+        spec: What `class_spec` returned.
         where: Names the file and the key in an error.
 
     Raises:
         CheckpointError: If the class is none of ours, or its arguments are not.
     """
-    if not isinstance(described, dict):
-        raise CheckpointError(f"{where} is not described, but is {described!r}.")
-    name = described.get("class")
+    if not isinstance(spec, dict):
+        raise CheckpointError(f"{where} is not described, but is {spec!r}.")
+    name = spec.get("class")
     kind = _KNOWN.get(str(name))
     if kind is None:
         raise CheckpointError(
             f"{where} is a {name}, which sdegen cannot rebuild; make it yourself and pass it to "
             "load."
         )
-    given = {key: value for key, value in described.items() if key != "class"}
+    given = {key: value for key, value in spec.items() if key != "class"}
     expected = _arguments(kind)
     if set(given) - set(expected) or set(expected) - set(given) - _LATER:
         raise CheckpointError(
             f"{where}: {name} takes {expected}, but the file gives {sorted(given)}."
         )
     arguments = {
-        key: rebuild(value, f"{where}.{key}") if isinstance(value, dict) else value
+        key: from_class_spec(value, f"{where}.{key}") if isinstance(value, dict) else value
         for key, value in given.items()
     }
     try:
@@ -95,7 +95,7 @@ def rebuild(described: Description, where: str) -> Any:  # noqa: ANN401, one of 
 
 
 def _arguments(kind: type) -> list[str]:
-    """The names of a constructor's arguments, less the seed of its weights."""
+    """Return the names of a constructor's arguments, less the seed of its weights."""
     if kind.__init__ is object.__init__:  # type: ignore[misc]
         return []
     return [name for name in inspect.signature(kind).parameters if name != "rng"]

@@ -1,0 +1,69 @@
+"""Format 1 of stores, which version 0.1 wrote: what a run was known by, in words of this version.
+
+Version 0.1 told an object by all its attributes, those that it kept for itself among them. Objects
+of the library are told now by the arguments that they were made from. What is not translated here
+is another run to `first_difference`, and so refused.
+"""
+
+from typing import Any
+
+__all__ = ["run_spec_of_format_1", "without_library_code"]
+
+# what objects of the library kept for themselves: the argument that it was, or what told nothing
+_ARGUMENTS = {
+    "_drift": "drift",
+    "_diffusion": "diffusion",
+    "_slope": "diffusion_derivative",
+    "_sigma": "sigma",
+}
+_FOLLOWS = {
+    "ItoProcess": {"_alpha"},
+    "Langevin": {"_sigma"},
+    "TabulatedBeta": {"_cubic", "_first"},
+    "QuadraticBeta": {"_root", "_growth"},
+    "CosineBeta": {"_start", "_pace"},
+    "GeometricSigma": {"_log_ratio"},
+}
+# functions of the library that stand around the user's, whose code the versions do not share
+_AROUND = ("ItoProcess.__init__.<locals>.<lambda>", "Signature.of.<locals>.<lambda>")
+_SCORES = {"ScoreModel": ("ModelScore", "model"), "NoisedMixture": ("MixtureScore", "law")}
+
+
+def run_spec_of_format_1(run: dict[str, Any]) -> dict[str, Any]:
+    """Return what version 0.1 knew a run by, in the words of this version."""
+    translated = _translate(run)
+    return {"boundary" if key == "walls" else key: value for key, value in translated.items()}
+
+
+def without_library_code(value: Any) -> Any:  # noqa: ANN401, JSON
+    """Return a spec without the code of the library's own functions, to compare two versions."""
+    if isinstance(value, list):
+        return [without_library_code(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    is_ours = "closure" in value and str(value.get("module")).partition(".")[0] == "sdegen"
+    return {
+        key: without_library_code(item)
+        for key, item in value.items()
+        if not (is_ours and key in ("code", "module"))
+    }
+
+
+def _translate(value: Any) -> Any:  # noqa: ANN401, JSON
+    """Return a description of version 0.1 in the words of this version."""
+    if isinstance(value, list):
+        return [_translate(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    value = {key: _translate(item) for key, item in value.items()}
+    owner = value.get("of")
+    if value.get("method") == "score" and isinstance(owner, dict) and owner["class"] in _SCORES:
+        kind, name = _SCORES[owner["class"]]
+        return {"class": kind, name: owner}  # a score is an object now
+    if value.get("function") in _AROUND:
+        return without_library_code(value | {"module": "sdegen"})
+    if "class" in value and "members" not in value:  # a class of the library
+        follows = _FOLLOWS.get(value["class"], set())
+        kept = {key: item for key, item in value.items() if key not in follows}
+        return {_ARGUMENTS.get(key, key): item for key, item in kept.items()}
+    return value
