@@ -91,7 +91,7 @@ from .observables.correlation import TimeCorrelation as TimeCorrelation
 
 # the same drift and diffusion seen as a density
 from .fokker_planck.density import Density as Density
-from .fokker_planck.density import DensityPath as DensityPath
+from .fokker_planck.density_path import DensityPath as DensityPath
 from .fokker_planck.family import FokkerPlanckFamily as FokkerPlanckFamily
 from .fokker_planck.feller import classify_end as classify_end
 from .fokker_planck.grid import Grid as Grid

@@ -20,7 +20,9 @@ from sdegen.core.requests import kind_of
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import as_times
 from sdegen.fokker_planck import clock
-from sdegen.fokker_planck.density import Density, DensityPath, cell_masses
+from sdegen.fokker_planck.cubics import cell_masses
+from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.fluxes import Pole
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.power_law import Powers

@@ -36,7 +36,7 @@ from torch import Tensor
 
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
 from sdegen.core.errors import SolverError
-from sdegen.fokker_planck.density import integral
+from sdegen.fokker_planck.cubics import integral
 from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import Fluxes
 from sdegen.fokker_planck.grid import Grid

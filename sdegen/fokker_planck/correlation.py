@@ -18,7 +18,8 @@ from torch import Tensor
 
 from sdegen.core.accuracy import WARNS, ErrorEstimate, EstimatedTensor
 from sdegen.fokker_planck.course import Course
-from sdegen.fokker_planck.density import Density, integral
+from sdegen.fokker_planck.cubics import integral
+from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.power_law import PowerLaw

@@ -37,7 +37,8 @@ from torch import Tensor
 
 from sdegen.core.accuracy import WARNS, ErrorEstimate, Estimated, EstimatedTensor
 from sdegen.core.errors import SolverError
-from sdegen.fokker_planck.density import Density, integral
+from sdegen.fokker_planck.cubics import integral
+from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.fluxes import Fluxes
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid

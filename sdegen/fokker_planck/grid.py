@@ -24,7 +24,8 @@ from sdegen.core.requests import as_number, as_numbers
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck import arrays
 from sdegen.fokker_planck.arrays import AnyArray
-from sdegen.fokker_planck.density import Density, cell_masses, moment_weights
+from sdegen.fokker_planck.cubics import cell_masses, moment_weights
+from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.extent import extent
 
 __all__ = ["Grid"]

@@ -28,7 +28,9 @@ from sdegen.core.bounds import Bound, values_of
 from sdegen.core.errors import SdegenError
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time
-from sdegen.fokker_planck.density import Density, DensityPath, interpolated
+from sdegen.fokker_planck.cubics import interpolated
+from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.grid_boundary import GridBoundary
 

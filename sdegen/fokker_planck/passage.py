@@ -36,7 +36,7 @@ from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
 from sdegen.core.errors import SolverError
 from sdegen.core.requests import as_numbers
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS, Coefficients
-from sdegen.fokker_planck.density import interpolated
+from sdegen.fokker_planck.cubics import interpolated
 from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import Fluxes
 from sdegen.fokker_planck.grid import Grid

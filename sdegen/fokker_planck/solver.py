@@ -61,7 +61,8 @@ from sdegen.fokker_planck.circulation import TurningSpectrum, turning_spectrum
 from sdegen.fokker_planck.coefficients import Reader
 from sdegen.fokker_planck.correlation import correlation
 from sdegen.fokker_planck.course import course, warn_isolated
-from sdegen.fokker_planck.density import Density, DensityPath
+from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.escape import Escape, escape
 from sdegen.fokker_planck.feller import EndKind, classify_end

@@ -36,7 +36,8 @@ from sdegen.core.accuracy import WARNS
 from sdegen.core.errors import SolverError
 from sdegen.core.requests import refuse_lost_gradient
 from sdegen.fokker_planck import tridiagonal
-from sdegen.fokker_planck.density import Density, DensityPath
+from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.exponential import renewed_action
 from sdegen.fokker_planck.first_masses import seen

@@ -37,7 +37,8 @@ from torch import Tensor
 from sdegen.core.accuracy import warn_inaccurate
 from sdegen.core.errors import SolverError
 from sdegen.fokker_planck.checks import check_confined, check_poles
-from sdegen.fokker_planck.density import Density, cell_masses, part_masses
+from sdegen.fokker_planck.cubics import cell_masses, part_masses
+from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.fluxes import Fluxes, Landscape, find_poles, fluxes
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid

@@ -28,7 +28,8 @@ from torch import Tensor
 from sdegen.core.accuracy import WARNS, ErrorEstimate, SlopeBy, Trust
 from sdegen.core.errors import SolverError
 from sdegen.fokker_planck import tridiagonal
-from sdegen.fokker_planck.density import DensityPath, integral
+from sdegen.fokker_planck.cubics import integral
+from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import Fluxes
 from sdegen.fokker_planck.operator import Operator

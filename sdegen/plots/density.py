@@ -20,7 +20,7 @@ from PIL import Image
 from sdegen.core.checks import check_count
 from sdegen.core.requests import check_kind
 from sdegen.core.trajectory import Trajectory
-from sdegen.fokker_planck.density import DensityPath
+from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.plots.style import (
     _BLUE,
     _GREY,

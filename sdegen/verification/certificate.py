@@ -37,7 +37,8 @@ from sdegen.core.shapes import State
 from sdegen.core.solver import Solver
 from sdegen.core.trajectory import Trajectory
 from sdegen.engine.door import check_times
-from sdegen.fokker_planck.density import Density, DensityPath
+from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.grid_boundary import GridBoundary, GridBoundaryLike, boundary_of_grid
 from sdegen.solvers.euler import EulerMaruyama

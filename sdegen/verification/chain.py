@@ -43,7 +43,8 @@ from sdegen.diffusion.samplers.final_denoising import FinalDenoising
 from sdegen.diffusion.samplers.linear_multistep import Multistep
 from sdegen.engine.door import check_dynamics, check_times
 from sdegen.fokker_planck import clock
-from sdegen.fokker_planck.density import Density, DensityPath
+from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.grid_boundary import GridBoundary, GridBoundaryLike, boundary_of_grid
 from sdegen.solvers.euler import EulerMaruyama

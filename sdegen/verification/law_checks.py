@@ -11,7 +11,8 @@ from torch import Tensor
 from sdegen.core.errors import SdegenError
 from sdegen.core.sde import SDE
 from sdegen.core.solver import Solver
-from sdegen.fokker_planck.density import Density, DensityPath
+from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.grid_boundary import GridBoundary, GridBoundaryLike
 from sdegen.fokker_planck.solver import FokkerPlanck

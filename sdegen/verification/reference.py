@@ -13,7 +13,8 @@ from sdegen.core.checks import check_positive
 from sdegen.core.errors import SdegenError
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
-from sdegen.fokker_planck.density import Density, DensityPath
+from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.grid_boundary import GridBoundaryLike
 from sdegen.fokker_planck.solver import FokkerPlanck

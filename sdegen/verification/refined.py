@@ -8,7 +8,8 @@ from torch import Tensor
 
 from sdegen.core.sde import SDE
 from sdegen.core.solver import FixedStep
-from sdegen.fokker_planck.density import Density, DensityPath
+from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.grid_boundary import GridBoundaryLike
 from sdegen.verification.chain import ChainDensity

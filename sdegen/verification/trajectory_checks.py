@@ -11,7 +11,8 @@ from sdegen.core.sde import SDE
 from sdegen.core.solver import Solver
 from sdegen.core.trajectory import Trajectory
 from sdegen.engine.simulate import simulate
-from sdegen.fokker_planck.density import Density, DensityPath
+from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.grid_boundary import GridBoundary
 from sdegen.verification.check import Check
 from sdegen.verification.sampling import sampling_checks, survivors_check

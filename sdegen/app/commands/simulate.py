@@ -27,7 +27,7 @@ from sdegen.engine.pool import check_threads
 from sdegen.engine.ranks import Ranks, joined_ranks
 from sdegen.engine.simulate import simulate
 from sdegen.engine.store import seed_of_run
-from sdegen.fokker_planck.density import DensityPath
+from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.observables.base import Observable

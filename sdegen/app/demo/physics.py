@@ -26,7 +26,8 @@ from sdegen.core.noise import stream
 from sdegen.core.shapes import State
 from sdegen.core.trajectory import Trajectory
 from sdegen.engine.simulate import simulate
-from sdegen.fokker_planck.density import Density, DensityPath
+from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.metrics import total_variation, total_variation_floor
