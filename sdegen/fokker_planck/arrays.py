@@ -22,24 +22,24 @@ AnyArray = TypeVar("AnyArray", Tensor, NDArray[Any])
 
 
 def of(x: object) -> ModuleType:
-    """The module whose functions take x: torch for a tensor, else numpy."""
+    """Return the module whose functions take x: torch for a tensor, else numpy."""
     return torch if isinstance(x, Tensor) else np
 
 
 def bare(*tensors: Tensor) -> list[Any]:
-    """Tensors as arrays if none of them knows gradients, else as they are."""
+    """Return the tensors as arrays if none of them knows gradients, else as they are."""
     if any(x.requires_grad for x in tensors):
         return list(tensors)
     return [x.numpy() for x in tensors]
 
 
 def tensor(x: Tensor | NDArray[Any]) -> Tensor:
-    """What either is, as a tensor."""
+    """Return a tensor, whichever of both x is."""
     return x if isinstance(x, Tensor) else torch.from_numpy(x)
 
 
 def like(x: AnyArray, values: Tensor) -> AnyArray:
-    """Values without gradients as what x is, a tensor or an array."""
+    """Return values without gradients as what x is, a tensor or an array."""
     same: Any = values if isinstance(x, Tensor) else values.numpy()
     alike: AnyArray = same
     return alike

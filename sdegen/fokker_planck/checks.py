@@ -49,7 +49,7 @@ _NEGATIVE = 1e-12  # of the peak: what a start may have by rounding
 
 
 def check_door(sde: object, grid: object) -> None:
-    """Refuses what is no SDE, and what is no grid.
+    """Raise if sde is not an SDE, or grid not a grid.
 
     Raises:
         TypeError: If it is not.
@@ -70,7 +70,7 @@ def check_door(sde: object, grid: object) -> None:
 def as_start(
     p0: Density | SupportsFloat, grid: Grid, powers: Powers = (None, None)
 ) -> tuple[float | None, Density]:
-    """A start as the point at which all mass is, if it is a number of any kind, and as a density.
+    """Return a start as a point, if it is a number of any kind, and as a density.
 
     What is neither is passed on, and refused by `check_start`.
 
@@ -99,7 +99,7 @@ def check_ring(sde: SDE, grid: Grid) -> None:
 
 
 def check_times(times: Tensor | Sequence[float], sde: SDE) -> Tensor:
-    """Times as a float64 tensor on the CPU, strictly monotone in the SDE's sense of time.
+    """Return times as a float64 tensor on the CPU, strictly monotone in the SDE's sense of time.
 
     Raises:
         TypeError: If they are not numbers.
@@ -128,7 +128,7 @@ def check_times(times: Tensor | Sequence[float], sde: SDE) -> Tensor:
 
 
 def check_start(p0: Density, grid: Grid, *, may_lack: bool) -> Tensor:
-    """The start's values at the nodes.
+    """Return the start's values at the nodes.
 
     Args:
         p0: The start.
@@ -181,7 +181,7 @@ def check_start(p0: Density, grid: Grid, *, may_lack: bool) -> Tensor:
 
 
 def check_poles(poles: Sequence[Pole | None], grid: Grid) -> None:
-    """Refuses a stationary density that is not integrable at a wall where D = 0.
+    """Refuse a stationary density that is not integrable at a wall where D = 0.
 
     Raises:
         NotNormalizableError: If it is not integrable there.
@@ -202,7 +202,7 @@ def check_confined(
     *,
     lost: str = "there is no stationary density: it",
 ) -> None:
-    """Refuses what has no stationary density beyond the grid, and a grid that cuts one.
+    """Refuse what has no stationary density beyond the grid, and a grid that cuts one.
 
     Args:
         log_p: log of the density, its peak 0, shape (nodes,).
@@ -236,7 +236,7 @@ def check_confined(
 
 
 def check_edges(p: Tensor, times: Tensor, grid: Grid, open_ends: tuple[bool, bool]) -> None:
-    """Warns of, or refuses, a density in time that leans on a wall that only ends the grid.
+    """Warn of, or refuse, a density in time that leans on a wall that only ends the grid.
 
     Args:
         p: Values, shape (T, nodes).
@@ -259,7 +259,7 @@ def check_edges(p: Tensor, times: Tensor, grid: Grid, open_ends: tuple[bool, boo
 
 
 def check_resolved(path: DensityPath) -> int:
-    """Warns of a start so narrow that the grid does not resolve what becomes of it at once.
+    """Warn of a start so narrow that the grid does not resolve what becomes of it at once.
 
     A start at a point has moments that are those of the cells until it is some of them wide. A
     layer at a wall, or a kink where the drift jumps, may be as narrow whatever the start.
@@ -291,7 +291,7 @@ def check_resolved(path: DensityPath) -> int:
 
 
 def check_accurate(error: ErrorEstimate, first: int, rtol: float, *, by_number: bool) -> None:
-    """Warns of errors in time that exceed what was asked for, and refuses those above 10 %.
+    """Warn of errors in time that exceed what was asked for, and refuses those above 10 %.
 
     Args:
         error: Errors at each time, shape (T,).
@@ -321,7 +321,7 @@ def check_accurate(error: ErrorEstimate, first: int, rtol: float, *, by_number: 
 
 
 def _judge(ratio: tuple[float, float], grid: Grid, when: str) -> None:
-    """Judges the densities at both ends against the peak."""
+    """Judge the densities at both ends against the peak."""
     high, worst = ratio[1] > ratio[0], max(ratio)
     if worst <= _EDGE_WARNS:
         return

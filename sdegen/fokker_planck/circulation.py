@@ -315,7 +315,7 @@ def _sorted(
 
 
 def _matrix(bands: Tensor) -> sparse.csr_matrix:
-    """Bands of a ring as a sparse matrix."""
+    """Return the bands of a ring as a sparse matrix."""
     n = bands.shape[-1]
     row = np.arange(n)
     columns = np.concatenate([(row - 1) % n, row, (row + 1) % n])

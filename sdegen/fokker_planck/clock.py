@@ -68,19 +68,19 @@ _AGREES = 1e-10  # answers to many times at once, and to each by itself
 
 
 def start(sde: SDE) -> float:
-    """A time at which the dynamics are defined."""
+    """Return a time at which the dynamics are defined."""
     low, high = sde.time_range
     return low if low > -math.inf else min(0.0, high)
 
 
 def span(sde: SDE) -> tuple[float, float]:
-    """The times at which a dependence on time is looked for where there is no run."""
+    """Return the times at which a dependence on time is looked for where there is no run."""
     low, high = sde.time_range
     return max(low, min(0.0, high)), min(high, max(0.0, low) + LATEST)
 
 
 def moves(sde: SDE, answers: Answers, x: Tensor) -> bool:
-    """Whether drift or diffusion depend on time: as the SDE says, or as they answer.
+    """Return whether drift or diffusion depend on time: as the SDE says, or as they answer.
 
     Args:
         sde: What may say it.
@@ -94,7 +94,7 @@ def moves(sde: SDE, answers: Answers, x: Tensor) -> bool:
 
 @torch.no_grad()
 def varies(answers: Answers, x: Tensor, times: Tensor) -> bool:
-    """Whether what drift and diffusion answer changes over times, or between them.
+    """Return whether what drift and diffusion answer changes over times, or between them.
 
     Args:
         answers: f and g at states and a time.
@@ -113,7 +113,7 @@ def varies(answers: Answers, x: Tensor, times: Tensor) -> bool:
 
 
 def same(a: Tensor, b: Tensor) -> bool:
-    """Whether two answers are one, to the last bit."""
+    """Return whether two answers are one, to the last bit."""
     return a is b or (a.dtype == b.dtype and torch.equal(a, b))
 
 
@@ -142,7 +142,7 @@ class Looks:
     constant: bool = False
 
     def still(self, a: float, b: float) -> bool:
-        """Whether all looks between two times answered alike, and the nearest beyond them."""
+        """Return whether all looks between two times, and the nearest beyond, answered alike."""
         if self.constant:
             return True
         low, high = np.searchsorted(self.times, (min(a, b), max(a, b)))
@@ -150,7 +150,7 @@ class Looks:
         return bool((some == some[:1]).all())
 
     def longest(self, t: float, end: float) -> float:
-        """The longest step from t towards `end` that no plain interval forbids."""
+        """Return the longest step from t towards `end` that no plain interval forbids."""
         most, before = abs(end - t), 0.0
         for a, b in self._met(t, end):
             # a step that goes so far meets an interval of this length
@@ -162,12 +162,12 @@ class Looks:
         return most
 
     def plain(self, t: float, end: float) -> float:
-        """The length of the plain interval that a step from t towards `end` meets first."""
+        """Return the length of the plain interval that a step from t towards `end` meets first."""
         a, b = next(self._met(t, end), (t, end))
         return b - a
 
     def _met(self, t: float, end: float) -> Iterator[tuple[float, float]]:
-        """The plain intervals from t on, each as (near end, far end), lengths positive."""
+        """Yield the plain intervals from t on, each as (near end, far end), lengths positive."""
         bounds = self.bounds
         if end > t:
             first = max(int(np.searchsorted(bounds, t, side="right")) - 1, 0)
@@ -242,7 +242,7 @@ class _Asking:
         return self._flat(f, g, len(self._x))
 
     def _many(self, ts: Tensor, shaped: Shaped) -> Array | None:
-        """Answers at all times at once, or None where the function does not take that."""
+        """Answer at all times at once, or None where the function does not take that."""
         n = len(self._x)
         x = self._x.repeat(len(ts), *[1] * (self._x.ndim - 1))
         try:
@@ -256,7 +256,7 @@ class _Asking:
             return None
 
     def _flat(self, f: Tensor, g: Tensor, n: int) -> Array:
-        """f and g²/2 as rows, one for each time."""
+        """Return f and g²/2 as rows, one for each time."""
         f = f.double()
         d = (0.5 * g.double() ** 2).expand_as(f)
         return torch.cat(
@@ -264,7 +264,7 @@ class _Asking:
         ).numpy()
 
     def _agrees(self, ts: Tensor, found: Array) -> bool:
-        """Whether some of them are what single questions give."""
+        """Return whether some of them are what single questions give."""
         some = [int(len(ts) * GOLDEN), len(ts) - 1]
         alone, found = self._singly(ts[some]), found[some]
         if (alone == found).all():
@@ -274,19 +274,19 @@ class _Asking:
 
 
 def _column(ts: Tensor) -> Tensor:
-    """Times as a column, which a column of states meets row by row."""
+    """Return the times as a column, which a column of states meets row by row."""
     return ts[:, None]
 
 
 def _row(ts: Tensor) -> Tensor:
-    """A time for each state, as a batch of states has them."""
+    """Return a time for each state, as a batch of states has them."""
     return ts
 
 
 def _jumps(
     ask: _Asking, times: Array, values: Array, scale: Array
 ) -> list[tuple[float, float, Array]]:
-    """Jumps between looks: the numbers on either side, and the rise.
+    """Return the jumps between looks: the numbers on either side, and the rise.
 
     A jump keeps its height however often the interval that holds it is halved.
     """
@@ -309,7 +309,7 @@ def _jumps(
 
 
 def _isolated(times: Array, values: Array) -> float | None:
-    """A time at which a look differs from both neighbours, which do not from what is beyond."""
+    """Return a time whose look differs from both neighbours, which agree with those beyond."""
     if len(times) < 5:
         return None
     step = np.abs(np.diff(values, axis=0)).max(1)
@@ -321,7 +321,7 @@ def _isolated(times: Array, values: Array) -> float | None:
 
 
 def _plain(times: Array, values: Array) -> Array:
-    """Ends of the intervals of looks in which polynomials through some miss little of the others.
+    """Return the ends of intervals of looks where polynomials through some nearly meet the others.
 
     Args:
         times: Even times, a power of two of intervals.
@@ -343,7 +343,7 @@ def _plain(times: Array, values: Array) -> Array:
 
 @cache
 def _interpolation(many: int) -> tuple[NDArray[np.int64], Array]:
-    """Which of many + 1 even looks a polynomial goes through, and what it makes of all."""
+    """Return which of many + 1 even looks a polynomial goes through, and what it makes of all."""
     nodes = np.unique(
         np.round(0.5 * many * (1 - np.cos(np.pi * np.arange(7) / 6))).astype(np.int64)
     )

@@ -69,7 +69,7 @@ class Coefficients:
     beside: Callable[[Array], Array] | None = None
 
     def combined(self, weight: float, other: Coefficients, other_weight: float) -> Coefficients:
-        """weight · self + other_weight · other."""
+        """Return weight · self + other_weight · other."""
         return Coefficients(
             weight * self.drift + other_weight * other.drift,
             weight * self.diffusivity + other_weight * other.diffusivity,
@@ -115,7 +115,7 @@ class Reader:
     Raises:
         ValueError: If the state is not one-dimensional, a value is not finite, the drift of a
             state depends on the other states of the batch, or D vanishes inside the grid.
-        TypeError: If drift or diffusion is no tensor.
+        TypeError: If drift or diffusion is not a tensor.
     """
 
     def __init__(self, sde: SDE, grid: Grid) -> None:
@@ -156,7 +156,7 @@ class Reader:
         return twin
 
     def at(self, t: float) -> Coefficients:
-        """Coefficients at time t: the same object as long as they are the same to the last bit.
+        """Return the coefficients at time t: the same object while they keep every bit.
 
         With gradients they are always new.
         """
@@ -186,7 +186,7 @@ class Reader:
         return _Reading(_own(f), _own(g), made)
 
     def along(self, times: Sequence[float], looks: clock.Looks | None) -> Coefficients:
-        """Coefficients at several times, without gradients.
+        """Return the coefficients at several times, without gradients.
 
         Args:
             times: Times, shape (T,).
@@ -230,7 +230,7 @@ class Reader:
             self._read_at = math.nan
 
     def renewed(self) -> bool:
-        """Whether drift or diffusion have changed since they were read; if so, all is forgotten.
+        """Return whether drift or diffusion have changed since they were read; if so, forget all.
 
         Of a process of this library that holds numbers alone these are compared; any other is
         evaluated again, at a time at which it is defined and, if it may depend on time, at a
@@ -252,14 +252,14 @@ class Reader:
         return True
 
     def _asked_later(self) -> tuple[Tensor, ...]:
-        """f and g at all points at a second time, if they may depend on time."""
+        """Return f and g at all points at a second time, if they may depend on time."""
         if self.sde.autonomous:
             return ()
         low, high = clock.span(self.sde)
         return self._asked(self._x, _clock(low + (high - low) * clock.GOLDEN))
 
     def _coefficients(self, f: Tensor, g: Tensor, t: float) -> Coefficients:
-        """What was read at all points, by cells and nodes."""
+        """Return what was read at all points, by cells and nodes."""
         f, g = f[:, 0] if self.sde.direction > 0 else -f[:, 0], g[:, 0]
         self._check_noise(g.detach(), t)
         # one number may stand for all points
@@ -296,7 +296,7 @@ class Reader:
 
     @torch.no_grad()
     def varies_at_all(self) -> bool:
-        """Whether the coefficients change over the times at which the SDE is defined."""
+        """Return whether the coefficients change over the times at which the SDE is defined."""
         if self._moves is None:
             self._moves = clock.moves(self.sde, self._answers, self._x)
         return self._moves
@@ -307,7 +307,7 @@ class Reader:
         return self.sde.autonomous is None
 
     def _answers(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """f and g at states x, as they come; the user's own errors pass with a note."""
+        """Return f and g at states x, as they come; the user's own errors pass with a note."""
         try:
             with told_of_graphs():
                 f, g = self.sde.drift(x, t), self.sde.diffusion(x, t)
@@ -334,12 +334,12 @@ class Reader:
         return f, g
 
     def _asked(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """f and g at states x, both of x's shape."""
+        """Return f and g at states x, both of x's shape."""
         return self._shaped(x, *self._answers(x, t))
 
     @staticmethod
     def _shaped(x: Tensor, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-        """Answers at states x in x's shape."""
+        """Answer at states x in x's shape."""
         if f.shape != x.shape or not _broadcasts(g, x):
             raise ValueError(
                 "the Fokker–Planck solver needs a one-dimensional state: for a state of shape "
@@ -350,7 +350,7 @@ class Reader:
         return f.to(torch.float64), g.to(torch.float64).expand_as(x)
 
     def _evaluate(self, t: float) -> tuple[Tensor, Tensor]:
-        """f and g at all points, finite."""
+        """Return f and g at all points, finite."""
         x = self._x
         f, g = self._asked(x, _clock(t))
         for name, value in (("drift", f), ("diffusion", g)):
@@ -368,7 +368,7 @@ class Reader:
         return f, g
 
     def _check_noise(self, g: Tensor, t: float) -> None:
-        """Refuses D = 0 inside the grid; at a wall it may be."""
+        """Refuse D = 0 inside the grid; at a wall it may be."""
         values = (g if g.stride(0) else g[:1]).numpy()  # one number may stand for all
         if len(values) == 1 and values[0]:
             return  # which has no minima
@@ -399,7 +399,7 @@ class Reader:
 
     @torch.no_grad()
     def _zero_between(self, g: NDArray[np.float64], t: float) -> float | None:
-        """Where |g| vanishes between two points, if it does: looked for at steep minima."""
+        """Return where |g| vanishes between two points, if it does: looked for at steep minima."""
         inner = g[1:-1]
         steep = np.flatnonzero(np.maximum(g[:-2], g[2:]) > _STEEP * inner)
         least = (inner[steep] <= g[steep]) & (inner[steep] <= g[steep + 2])
@@ -416,7 +416,7 @@ class Reader:
 
     @torch.no_grad()
     def _check_single(self, t: float) -> tuple[Tensor, Tensor]:
-        """Refuse a drift that is no function of one state; return f and g at all points."""
+        """Refuse a drift that is not a function of one state; return f and g at all points."""
         # a state of several coordinates, or a mistake: met again below, with a note
         seen, few = None, slice(None, None, _FEW)
         with suppress(IndexError, RuntimeError, NameError, AttributeError, ArithmeticError):
@@ -444,7 +444,7 @@ class Reader:
         return f, g
 
     def _rounding(self, x: Tensor, t: float) -> float:
-        """How far two evaluations of the drift may differ, relative to its largest value.
+        """Return how far two evaluations of the drift may differ, relative to its largest value.
 
         A network may compute in float32 whatever the state is: the second difference over 1e-6 is
         then its rounding, 1e-7 or so, where that of a drift in float64 is below 1e-11.
@@ -483,7 +483,7 @@ class Readers:
         return max(reader.start for reader in self.each)
 
     def at(self, t: float) -> Coefficients:
-        """Coefficients of all at time t, shape (sdes, …); the same object while they are the same.
+        """Return the coefficients of all at time t, (sdes, …); the same object while equal.
 
         With gradients they are always new.
         """
@@ -496,7 +496,7 @@ class Readers:
         return self._last[1]
 
     def along(self, times: Sequence[float]) -> Coefficients:
-        """Coefficients of all at several times, (T, sdes, …), or (sdes, …) if all are one."""
+        """Return the coefficients of all at several times, (T, sdes, …), or (sdes, …) if equal."""
         return one_or_stack([self.at(t) for t in times])
 
     @property
@@ -505,12 +505,12 @@ class Readers:
         return all(reader.autonomous for reader in self.each)
 
     def renewed(self) -> bool:
-        """Whether one of them has changed since it was read; then what is known of it is not."""
+        """Return whether one has changed since it was read; what is known of it is then void."""
         renewed = [reader.renewed() for reader in self.each]  # each is to look
         return any(renewed)
 
     def varies_at_all(self) -> bool:
-        """Whether one of them depends on time."""
+        """Return whether one of them depends on time."""
         return any(reader.varies_at_all() for reader in self.each)
 
     @property
@@ -531,7 +531,7 @@ def _points(grid: Grid) -> Float[Tensor, "points 1"]:
 
 
 def _numbers(sde: SDE) -> tuple[object, ...] | None:
-    """All that a process of this library holds, if these are numbers and words; else None."""
+    """Return all that a process of this library holds, if numbers and words; else None."""
     if type(sde).__module__.partition(".")[0] != __name__.partition(".")[0]:
         return None  # its methods may know of anything
     held: list[object] = []
@@ -544,17 +544,17 @@ def _numbers(sde: SDE) -> tuple[object, ...] | None:
 
 
 def _own(v: Tensor) -> Tensor:
-    """A copy, since a tensor may be the user's, and change; of one number for all, that one."""
+    """Return a copy, since a user's tensor may change; of one number for all, that one."""
     return v.clone() if v.stride(0) else v[:1].clone().expand_as(v)
 
 
 def _clock(t: float) -> Tensor:
-    """A time as an SDE is given it."""
+    """Return a time as an SDE is given it."""
     return torch.tensor(t, dtype=torch.float64)
 
 
 def _broadcasts(g: Tensor, x: Tensor) -> bool:
-    """Whether g meets x without growing it."""
+    """Return whether g meets x without growing it."""
     if g.ndim == 0 or g.shape == x.shape:
         return True
     try:

@@ -48,7 +48,7 @@ _MOST_STEPS = 100_000
 
 
 def _radau() -> tuple[Array, Array]:
-    """Nodes c and W = A⁻¹ of Radau IIA."""
+    """Return the nodes c and W = A⁻¹ of Radau IIA."""
     basis = np.polynomial.legendre.Legendre.basis
     roots = (basis(_STAGES) - basis(_STAGES - 1)).roots().real
     c = 0.5 * (1 + np.sort(roots))
@@ -62,7 +62,7 @@ NODES, _W = _radau()
 
 
 def _fractions() -> tuple[Complex[Tensor, " poles"], Complex[Tensor, " poles"]]:
-    """λ_k and 2 c_k of the eigenvalues above the axis."""
+    """Return λ_k and 2 c_k of the eigenvalues above the axis."""
     values, vectors = np.linalg.eig(_W)
     factors = vectors[-1] * np.linalg.solve(vectors, _W.sum(1))
     above = values.imag > 0  # s is even: none is real
@@ -73,7 +73,7 @@ _POLES, _FACTORS = _fractions()
 
 
 def collocated(mass: Array, rates: Array, h: float, p: Array) -> Array:
-    """The unknowns after a step of length h.
+    """Return the unknowns after a step of length h.
 
     Args:
         mass: Bands of M at the nodes of the step, shape (stages, 3, n), or (3, n) for one M.
@@ -155,7 +155,7 @@ def walked(
 
 
 def _stepped(mass: Tensor, rates: Tensor, h: float, p: Tensor) -> Tensor:
-    """One step where M and K do not change."""
+    """Return one step where M and K do not change."""
     load = tridiagonal.multiply(mass, p)
     poles, factors = (v.reshape(-1, *(1,) * p.ndim) for v in (_POLES, _FACTORS))
     systems = poles[..., None] * mass - h * rates
@@ -163,7 +163,7 @@ def _stepped(mass: Tensor, rates: Tensor, h: float, p: Tensor) -> Tensor:
 
 
 def _by_column(bands: Array) -> Array:
-    """What stands in each column of tridiagonal matrices, downward: shape (n, 3, stages)."""
+    """Return the columns of tridiagonal matrices, downward: shape (n, 3, stages)."""
     out = np.zeros((bands.shape[-1], 3, bands.shape[0]))
     out[1:, 0] = bands[:, 2, :-1].T
     out[:, 1] = bands[:, 1].T
@@ -172,12 +172,12 @@ def _by_column(bands: Array) -> Array:
 
 
 def _corner(mass: Array, rates: Array, h: float, band: int, row: int) -> Array:
-    """The block of a ring's system beyond its bands, shape (stages, stages)."""
+    """Return the block of a ring's system beyond its bands, shape (stages, stages)."""
     return np.asarray(_W * mass[:, band, row, None] - h * np.diag(rates[:, band, row]))
 
 
 def _solved(wide: int, matrix: Array, right: Array) -> Array:
-    """The solution of a banded system, whose arrays are overwritten."""
+    """Solve a banded system, and overwrite its arrays."""
     *_, y, info = lapack.dgbsv(wide, wide, matrix, right, overwrite_ab=1, overwrite_b=1)
     assert info == 0, f"a collocation system met a zero pivot in row {info}"
     return np.asarray(y)

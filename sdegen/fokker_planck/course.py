@@ -62,7 +62,7 @@ class Course:
         return None
 
     def intervals(self, a: float, b: float, *, jumps: bool = True) -> list[tuple[float, float]]:
-        """The intervals between a and b that no step crosses an end of, in the sense of time."""
+        """Return intervals between a and b whose ends no step crosses, in the sense of time."""
         rounding = _ROUNDINGS * np.finfo(np.float64).eps * max(abs(a), abs(b))
         inside = set(self.breakpoints)
         if jumps:
@@ -74,31 +74,31 @@ class Course:
         return list(zip(ends, [*ends[1:], b], strict=True))
 
     def read(self, reader: Reader | Readers, times: Sequence[float]) -> Coefficients:
-        """Coefficients at several times, as `Reader.along` has them."""
+        """Return the coefficients at several times, as `Reader.along` has them."""
         if isinstance(reader, Reader):
             return reader.along(times, self.looks[0] if self.looks else None)
         return reader.along(times)
 
     def still(self, a: float, b: float) -> bool:
-        """Whether nothing was seen to change between a and b."""
+        """Return whether nothing was seen to change between a and b."""
         return all(looks.still(a, b) for looks in self.looks) and not any(
             self._beside(a, b, end) for end in (a, b)
         )
 
     def hides(self, a: float, b: float) -> bool:
-        """Whether looks between a and b saw a change, and are close enough to be more than one.
+        """Return whether looks between a and b saw a change, and are dense enough to tell.
 
         A step whose nodes all answer alike has then stepped over it.
         """
         return self.looked(a, b) > 1 and not all(looks.still(a, b) for looks in self.looks)
 
     def looked(self, a: float, b: float) -> float:
-        """How many looks lie between a and b."""
+        """Return how many looks lie between a and b."""
         looks = self.looks[0].times
         return abs(b - a) / float(looks[1] - looks[0])
 
     def longest(self, t: float, a: float, b: float) -> float:
-        """The longest step from t in the interval from a to b."""
+        """Return the longest step from t in the interval from a to b."""
         most = min((looks.longest(t, b) for looks in self.looks), default=abs(b - t))
         near = _NEAR * abs(self.times[-1] - self.times[0])
         for end in (a, b):
@@ -109,11 +109,11 @@ class Course:
         return most
 
     def plain(self, t: float, b: float) -> float:
-        """How long the first plain interval from t towards b is: a step to begin with."""
+        """Return how long the first plain interval from t towards b is: a step to begin with."""
         return min((looks.plain(t, b) for looks in self.looks), default=abs(b - t))
 
     def _beside(self, a: float, b: float, end: float) -> bool:
-        """Whether an end of an interval that holds looks is a breakpoint."""
+        """Return whether an end of an interval that holds looks is a breakpoint."""
         if end not in self.breakpoints:
             return False
         apart = min((float(looks.times[1] - looks.times[0]) for looks in self.looks), default=0.0)
@@ -136,12 +136,12 @@ def warn_isolated(plan: Course, *, stacklevel: int = 3) -> None:
 
 
 def inside(t: float, a: float, b: float) -> float:
-    """A time moved off the ends of the interval that it belongs to, by next to nothing."""
+    """Return a time moved off the ends of the interval that it belongs to, by next to nothing."""
     return all_inside([t], a, b)[0]
 
 
 def all_inside(times: Sequence[float], a: float, b: float) -> list[float]:
-    """Times of one interval, each as `inside` moves it."""
+    """Return the times of one interval, each as `inside` moves it."""
     off = max(_ASIDE * abs(b - a), _ROUNDINGS * np.finfo(np.float64).eps * max(abs(a), abs(b)))
     off = min(off, 0.25 * abs(b - a))
     low, high = min(a, b) + off, max(a, b) - off

@@ -116,7 +116,7 @@ def every_other_missed(
 
 
 def cell_masses(x: AnyArray, p: AnyArray) -> AnyArray:
-    """Masses of the cells of one or many densities, shape (..., cells).
+    """Return the masses of the cells of one or many densities, shape (..., cells).
 
     Args:
         x: Nodes, shape (nodes,).
@@ -129,7 +129,7 @@ def cell_masses(x: AnyArray, p: AnyArray) -> AnyArray:
 def part_masses(
     x: NDArray[np.float64], p: NDArray[np.float64], between: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Masses of cells, and of the two parts of each, shapes (cells,) and (2 · cells,).
+    """Return the masses of cells, and of the two parts of each, shapes (cells,) and (2 · cells,).
 
     Args:
         x: Nodes, shape (nodes,).
@@ -150,7 +150,7 @@ def part_masses(
 
 
 def integral(x: Float[Tensor, " nodes"], y: Float[Tensor, "... nodes"]) -> Tensor:
-    """∫ y dx of nodal values of any sign, fourth order in the cell, linear in y.
+    """Return ∫ y dx of nodal values of any sign, fourth order in the cell, linear in y.
 
     >>> x = torch.linspace(0, 1, 5, dtype=torch.float64)
     >>> round(float(integral(x, x**2)), 12)
@@ -215,7 +215,7 @@ def moment_weights(
 def interpolated(
     x: Float[Tensor, " nodes"], y: Float[Tensor, "... nodes"], at: Float[Tensor, " points"]
 ) -> Float[Tensor, "... points"]:
-    """The cubic of nodal values of any sign, third order in the cell, at points within the nodes.
+    """Return the cubic of nodal values of any sign, of third order, at points within the nodes.
 
     >>> x = torch.linspace(0, 1, 5, dtype=torch.float64)
     >>> interpolated(x, x**2, torch.tensor([0.3], dtype=torch.float64))
@@ -232,14 +232,14 @@ def interpolated(
 
 
 def cell_integrals(h: AnyArray, y: AnyArray, slopes: AnyArray) -> AnyArray:
-    """∫ y dx over each cell, of the cubic with these slopes."""
+    """Return ∫ y dx over each cell, of the cubic with these slopes."""
     bend = slopes[..., 1:] - slopes[..., :-1]
     integrals: AnyArray = 0.5 * h * (y[..., 1:] + y[..., :-1]) - h**2 / 12 * bend
     return integrals
 
 
 def masses_within(h: AnyArray, y: AnyArray, slopes: AnyArray, share: AnyArray) -> AnyArray:
-    """The cubic at one place in each cell."""
+    """Return the cubic at one place in each cell."""
     rest, left, right = 1 - share, y[:-1], y[1:]
     bend = h * (slopes[:-1] * rest - slopes[1:] * share)
     ends = left * rest * (1 + 2 * share) * rest + right * share**2 * (1 + 2 * rest)
@@ -248,7 +248,7 @@ def masses_within(h: AnyArray, y: AnyArray, slopes: AnyArray, share: AnyArray) -
 
 
 def parabola_slopes(h: AnyArray, y: AnyArray) -> AnyArray:
-    """y′ at the nodes, of the parabola through three neighbours."""
+    """Return y′ at the nodes, of the parabola through three neighbours."""
     secant = (y[..., 1:] - y[..., :-1]) / h
     left, right = secant[..., :-1], secant[..., 1:]
     middle = right + h[1:] / (h[1:] + h[:-1]) * (left - right)
@@ -259,7 +259,7 @@ def parabola_slopes(h: AnyArray, y: AnyArray) -> AnyArray:
 
 
 def limited_slopes(h: AnyArray, p: AnyArray) -> AnyArray:
-    """Slopes that keep the cubic between two nodes positive."""
+    """Return the slopes that keep the cubic between two nodes positive."""
     # a falling slope endangers the cell to the right, a rising one the cell to the left
     of, slopes, most = arrays.of(p), parabola_slopes(h, p), _LIMIT * p.clip(0)
     fall, rise = most[..., :-1] / -h, most[..., 1:] / h

@@ -89,7 +89,7 @@ class Density:
             return cubics.limited_slopes(self.x.diff(), self._smooth)
 
     def _recorded(self) -> AbstractContextManager[object]:
-        """What is kept keeps its graph, whoever asks for it first, such as `error`."""
+        """Keep the graph of what is stored, whoever asks for it first, such as `error`."""
         return torch.enable_grad() if self.p.requires_grad else nullcontext()
 
     @cached_property
@@ -135,7 +135,7 @@ class Density:
             )
 
     def _differs(self, name: str, scale: float) -> float:
-        """The difference of a moment to that on the finer grid, over a scale."""
+        """Return the difference of a moment to that on the finer grid, over a scale."""
         difference = float(getattr(self, name)) - float(getattr(self.compared, name))
         return abs(difference) / scale + self.hidden + _ROUNDING
 
@@ -183,7 +183,7 @@ class Density:
             return self._masses_of_cells()
 
     def _masses_of_cells(self) -> Float[Tensor, " cells"]:
-        """What `cell_masses` keeps."""
+        """Compute the value that `cell_masses` stores."""
         if self.fine is not None:
             owner = torch.searchsorted(self.x, self.fine.x[:-1], right=True) - 1
             zero = torch.zeros(len(self.x) - 1, dtype=self.fine.p.dtype)
@@ -196,7 +196,7 @@ class Density:
         return zero.index_add(0, points.cell, part)
 
     def part_masses(self, between: Float[Tensor, " cells"]) -> Float[Tensor, " parts"]:
-        """Probabilities of the two parts of each cell, shape (2 · cells,).
+        """Return the probabilities of the two parts of each cell, shape (2 · cells,).
 
         Args:
             between: Where each cell is cut.
@@ -258,7 +258,7 @@ class Density:
         return cubics.every_other_missed(self.x.numpy(), self._smooth.detach().numpy())
 
     def expect(self, f: Callable[[Tensor], Tensor]) -> Float[Tensor, ""]:
-        """E f(X) of the mass that is there, by Gauss quadrature on each cell's cubic.
+        """Return E f(X) of the mass that is there, by Gauss quadrature on each cell's cubic.
 
         Args:
             f: An elementwise function.
@@ -277,7 +277,7 @@ class Density:
         return ((f(x) * p) @ (0.5 * _GAUSS_WEIGHTS) * h).sum() / self.mass
 
     def at(self, x: Float[Tensor, "*points"]) -> Float[Tensor, "*points"]:
-        """p(x) of the cubic; zero beyond the nodes, ∞ at a wall with a negative power."""
+        """Return p(x) of the cubic; zero beyond the nodes, ∞ at a wall with a negative power."""
         if self.fine is not None:
             return self.fine.at(x)
         y = as_numbers("x", x, expected="positions").to(self.x)
@@ -290,13 +290,13 @@ class Density:
         return torch.where(inside, p, 0.0)
 
     def within_cells(self, share: Float[Tensor, " cells"]) -> Float[Tensor, " cells"]:
-        """p at one place in each cell, given as a share in [0, 1] of its width."""
+        """Return p at one place in each cell, given as a share in [0, 1] of its width."""
         if self._law is not None or self.fine is not None:
             return self.at(self.x[:-1] + share * self.x.diff())
         return cubics.masses_within(self.x.diff(), self.p, self.slopes, share)
 
     def cdf(self, x: Float[Tensor, "*points"]) -> Float[Tensor, "*points"]:
-        """∫_{−∞}^{x} p; reaches `mass`, not 1 where mass was absorbed.
+        """Return ∫_{−∞}^{x} p; reaches `mass`, not 1 where mass was absorbed.
 
         Args:
             x: Positions, any shape.
@@ -309,7 +309,7 @@ class Density:
         return below[cell] + self._between.mass(cell, y, self.cell_masses)
 
     def quantile(self, q: Float[Tensor, "*levels"] | float) -> Float[Tensor, "*levels"]:
-        """x with cdf(x) = q · mass, by bisection within its cell; with a gradient where p has one.
+        """Return x with cdf(x) = q · mass, by bisection in a cell, with a gradient if p has one.
 
         Args:
             q: Levels in [0, 1], any shape.
@@ -346,7 +346,7 @@ class Density:
         return x + (lack - lack.detach()) / self.at(x).detach()
 
     def normalized(self) -> Density:
-        """The same shape with mass 1.
+        """Return the same shape with mass 1.
 
         Raises:
             NotNormalizableError: If there is no mass, or it is not finite.

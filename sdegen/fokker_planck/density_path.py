@@ -48,7 +48,7 @@ class DensityPath:
     hidden: float = 0.0
 
     def at(self, k: int) -> Density:
-        """The density at times[k]; k is an index, and −1 is the last.
+        """Return the density at times[k]; k is an index, and −1 is the last.
 
         Raises:
             TypeError: If k is no int; a time is none.
@@ -135,11 +135,11 @@ class DensityPath:
         return self._each(lambda density: density.entropy)
 
     def expect(self, f: Callable[[Tensor], Tensor]) -> Float[Tensor, " T"]:
-        """E f(X) of the mass that is there at each time; f is elementwise."""
+        """Return E f(X) of the mass that is there at each time; f is elementwise."""
         return self._each(lambda density: density.expect(f))
 
     def cdf(self, x: Float[Tensor, "*points"]) -> Tensor:
-        """∫_{−∞}^{x} p at each time, shape (T, *points); reaches `mass`.
+        """Return ∫_{−∞}^{x} p at each time, shape (T, *points); reaches `mass`.
 
         Args:
             x: Positions, any shape.
@@ -147,7 +147,7 @@ class DensityPath:
         return self._each(lambda density: density.cdf(x))
 
     def quantile(self, q: Float[Tensor, "*levels"] | float) -> Tensor:
-        """x with cdf(x) = q · mass at each time, shape (T, *levels).
+        """Return x with cdf(x) = q · mass at each time, shape (T, *levels).
 
         Args:
             q: Levels in [0, 1], any shape.
@@ -158,5 +158,5 @@ class DensityPath:
         return self._each(lambda density: density.quantile(q))
 
     def _each(self, of: Callable[[Density], Tensor]) -> Tensor:
-        """What is asked of a density, of all of them."""
+        """Apply a function of a density to all of them."""
         return torch.stack([of(self.at(k)) for k in range(len(self))])

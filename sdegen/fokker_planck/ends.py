@@ -90,13 +90,13 @@ class Ends:
         return bool(self.kept.stop - self.kept.start == self.nodes.shape[0])
 
     def restrict(self, p: Tensor) -> Tensor:
-        """Nodal values (..., nodes) → unknowns (..., n)."""
+        """Return the nodal values (..., nodes) → unknowns (..., n)."""
         if self.ring:
             return torch.cat([0.5 * (p[..., :1] + p[..., -1:]), p[..., 1:-1]], -1)
         return p if self.whole else p[..., self.kept]
 
     def widen(self, p: Tensor) -> Tensor:
-        """Unknowns (..., n) → nodal values (..., nodes)."""
+        """Return the unknowns (..., n) → nodal values (..., nodes)."""
         if self.ring:
             return torch.cat([p, p[..., :1]], -1)
         if self.whole:
@@ -105,7 +105,7 @@ class Ends:
         return self.filled(torch.nn.functional.pad(p, (kept.start, len(self.nodes) - kept.stop)))
 
     def filled(self, p: Tensor) -> Tensor:
-        """Nodal values whose entries at walls with D = 0 are replaced by what belongs there."""
+        """Return nodal values with the entries at walls with D = 0 set to those of the density."""
         if self.exponents == (None, None):
             return p
         ends = [p[..., :1], p[..., -1:]]
@@ -117,7 +117,7 @@ class Ends:
         return torch.cat([ends[0], p[..., 1:-1], ends[1]], -1)
 
     def _parabola(self, p: Tensor, side: int) -> Tensor:
-        """The value at a wall of the parabola through its three neighbours."""
+        """Return the value at a wall of the parabola through its three neighbours."""
         near = [1, 2, 3] if side == 0 else [-2, -3, -4]
         y = self.nodes[near] - self.nodes[-side]
         weights = torch.stack([y[1] * y[2] / ((y[0] - y[1]) * (y[0] - y[2])),

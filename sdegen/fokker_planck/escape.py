@@ -70,7 +70,7 @@ def escape(
     *,
     to_high: bool,
 ) -> Escape:
-    """Rate and formula.
+    """Return the rate and formula.
 
     Args:
         x: Nodes.
@@ -119,7 +119,7 @@ def escape(
 
 
 def _parabola(x: Tensor, y: Tensor, i: int) -> tuple[float, float, float]:
-    """Value, slope and curvature at x_i of the parabola through three nodes."""
+    """Return the value, slope and curvature at x_i of the parabola through three nodes."""
     left, right = float(x[i] - x[i - 1]), float(x[i + 1] - x[i])
     down, up = float(y[i] - y[i - 1]) / left, float(y[i + 1] - y[i]) / right
     return (
@@ -130,14 +130,14 @@ def _parabola(x: Tensor, y: Tensor, i: int) -> tuple[float, float, float]:
 
 
 def _extremum(x: Tensor, y: Tensor, i: int) -> tuple[float, float, float]:
-    """Place, value and curvature of the extremum of the parabola at a node."""
+    """Return the place, value and curvature of the extremum of the parabola at a node."""
     value, slope, bend = _parabola(x, y, i)
     shift = -slope / bend if bend != 0 else 0.0
     return float(x[i]) + shift, value + slope * shift + bend * shift**2 / 2, bend
 
 
 def _at(x: Tensor, y: Tensor, i: int, place: float) -> float:
-    """The parabola at a place beside a node."""
+    """Return the parabola at a place beside a node."""
     value, slope, bend = _parabola(x, y, i)
     shift = place - float(x[i])
     return value + slope * shift + bend * shift**2 / 2

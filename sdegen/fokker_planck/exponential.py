@@ -63,7 +63,7 @@ _FEW = 2048  # unknowns: as many for every pole stay in the cache, and cost no n
 
 
 def expm_action(mass: Tensor, rates: Tensor, p: Tensor) -> Tensor:
-    """e^{M⁻¹K} p.
+    """Return e^{M⁻¹K} p.
 
     Args:
         mass: Bands of M, shape (..., 3, n).
@@ -84,7 +84,7 @@ def expm_action(mass: Tensor, rates: Tensor, p: Tensor) -> Tensor:
 
 
 def renewed_action(mass: Tensor, rates: Tensor, load: Tensor, p: Tensor) -> Tensor:
-    """e^{M⁻¹(K + b ℓᵀ)} p with ℓ = −1ᵀK: all that K loses is put back at b.
+    """Return e^{M⁻¹(K + b ℓᵀ)} p with ℓ = −1ᵀK: all that K loses is put back at b.
 
     By Sherman and Morrison, (A + b ℓᵀ)⁻¹ v = y − w (ℓ·y)/(1 + ℓ·w), A y = v, A w = b.
 
@@ -125,7 +125,7 @@ class Factors:
         ]
 
     def action(self, p: Tensor) -> Tensor:
-        """e^{dt M⁻¹K} p, shape (n,)."""
+        """Return e^{dt M⁻¹K} p, shape (n,)."""
         start = p.detach().numpy()
         load, out = tridiagonal.multiply(self._mass, start), _AT_INFINITY * start
         for few, factors in self._blocks:
@@ -134,7 +134,7 @@ class Factors:
 
 
 def _sum(mass: Tensor, rates: Tensor, p: Tensor, fractions: Array | None) -> Tensor:
-    """r(M⁻¹K) p, member by member; the seven 2 c_k y_k go to `fractions`, if it is there."""
+    """Return r(M⁻¹K) p, member by member; the seven 2 c_k y_k go to `fractions`, if given."""
     m, k, start = (v.detach().numpy() for v in (mass, rates, p))
     out = np.empty(start.shape)
     for index in itertools.product(*map(range, out.shape[:-1])):
@@ -173,7 +173,7 @@ class Systems:
             self._parts[:, 2, 1::2] = mass
 
     def bands(self, few: slice, dt: float = 1.0) -> Array:
-        """dt K − z_k M for a block of poles, shape (3, poles, n), until the next call."""
+        """Return dt K − z_k M for a block of poles, shape (3, poles, n), until the next call."""
         if self._parts is not None:
             np.matmul(_SHIFTS[few] * (dt, 1, 1), self._parts, out=self._bands.view(np.float64))
         else:
@@ -182,11 +182,11 @@ class Systems:
         return self._bands
 
     def solve(self, few: slice, load: Array, dt: float = 1.0) -> Array:
-        """(dt K − z_k M)⁻¹ load_k for a block of poles; load is overwritten, shape (poles, n)."""
+        """Return (dt K − z_k M)⁻¹ load_k for a block of poles, (poles, n); overwrites load."""
         return tridiagonal.eliminate(self.bands(few, dt), load)
 
     def action(self, p: Array, dt: float = 1.0, fractions: Array | None = None) -> Array:
-        """e^{dt M⁻¹K} p, shape (n,); the seven 2 c_k y_k go to `fractions`, if it is there."""
+        """Return e^{dt M⁻¹K} p, shape (n,); the seven 2 c_k y_k go to `fractions`, if given."""
         load = tridiagonal.multiply(self.mass, p)
         out: Array = _AT_INFINITY * p
         for few in self.blocks:

@@ -58,7 +58,7 @@ class Extent:
     log_p: Array
 
     def is_seen_by(self, nodes: Array) -> bool:
-        """Whether its mass, by trapezoids on the nodes, is that by those on its own points.
+        """Return whether its mass, by trapezoids on the nodes, is that by those on its own points.
 
         Points of its own that are too far apart for a second peak count as nodes that are. A cell
         at whose wall the density is highest is left out: its integral is known by its power.
@@ -78,7 +78,7 @@ class Extent:
 
 
 def extent(sde: SDE, near: float | None) -> Extent:
-    """Finds where a stationary density lives.
+    """Find where a stationary density lives.
 
     Args:
         sde: Dynamics with a state of shape (batch, 1).
@@ -145,7 +145,7 @@ def extent(sde: SDE, near: float | None) -> Extent:
 
 
 def _middle(x: Array, log_p: Array, ends: tuple[float | None, float | None]) -> float:
-    """The peak, or the median if it is where the noise ends: a density may be infinite there."""
+    """Return the peak, or the median if noise ends at the peak: there p may be infinite."""
     peak = int(log_p.argmax())
     if (peak > 0 or ends[0] is None) and (peak < len(x) - 1 or ends[1] is None):
         return float(x[peak])
@@ -155,7 +155,7 @@ def _middle(x: Array, log_p: Array, ends: tuple[float | None, float | None]) -> 
 
 
 def _check_still(sde: SDE, x: float) -> None:
-    """Refuses what depends on time."""
+    """Refuse what depends on time."""
     state = x + torch.linspace(-1.0, 1.0, 9, dtype=torch.float64)[:, None]
     if clock.moves(sde, lambda y, t: (sde.drift(y, t), sde.diffusion(y, t)), state):
         raise ValueError(
@@ -165,7 +165,7 @@ def _check_still(sde: SDE, x: float) -> None:
 
 
 def _check_followed(x: Array, errors: Array, alive: NDArray[np.intp]) -> None:
-    """Refuses an integral of f/D, up to where nothing is left, on points too far apart."""
+    """Refuse an integral of f/D, up to where nothing is left, on points too far apart."""
     first, last = max(int(alive[0]) - 1, 0), int(alive[-1]) + 1  # the fall itself too
     if errors[first:last].sum() <= _COARSE:
         return
@@ -179,13 +179,13 @@ def _check_followed(x: Array, errors: Array, alive: NDArray[np.intp]) -> None:
 
 
 def _lives(sde: SDE, x: float) -> bool:
-    """Whether drift and diffusion are finite at x, and there is noise."""
+    """Return whether drift and diffusion are finite at x, and there is noise."""
     f, d = _read(sde, np.array([x]))
     return bool(np.isfinite(f[0]) and np.isfinite(d[0]) and d[0] > 0)
 
 
 def _wall(sde: SDE, inside: float, outside: float) -> float:
-    """Where the noise ends, from a point on either side: a round number, if it exists there."""
+    """Return where the noise ends, from a point on either side: a round number if one fits."""
     round_one = round(outside, 12)
     f, d = _read(sde, np.array([round_one]))
     exists = bool(np.isfinite(f[0]) and np.isfinite(d[0]))
@@ -193,7 +193,7 @@ def _wall(sde: SDE, inside: float, outside: float) -> float:
 
 
 def _read(sde: SDE, x: Array) -> tuple[Array, Array]:
-    """f and D at points."""
+    """Return f and D at points."""
     state = torch.from_numpy(x)[:, None]
     with torch.no_grad():
         time = torch.tensor(clock.start(sde), dtype=torch.float64)
@@ -220,7 +220,7 @@ class _Side:
 
 
 def _outward(sde: SDE, start: float, sense: float, reach: float) -> _Side:
-    """One side of a start, on points that are even within reach."""
+    """Return one side of a start, on points that are even within reach."""
     near, beyond = np.geomspace(_NEAREST, 1, _POINTS), np.geomspace(1, _FARTHEST, _POINTS)
     even = np.linspace(0, _BEYOND * reach, _POINTS)
     far = np.unique(np.concatenate([[0.0], near, even, beyond]))

@@ -94,7 +94,7 @@ class FokkerPlanckFamily:
     def stationary(
         self, *, rtol: float = WARNS, differentiable: bool = False
     ) -> Float[Tensor, "members nodes"]:
-        """The stationary densities, of mass 1.
+        """Return the stationary densities, of mass 1.
 
         Each is solved for as `FokkerPlanck.stationary` does. They are an `EstimatedTensor`:
         `.error["p"]` is relative to the peak of each.
@@ -149,7 +149,7 @@ class FokkerPlanckFamily:
         rtol: float = WARNS,
         differentiable: bool = False,
     ) -> Float[Tensor, "members T nodes"]:
-        """Carries one start through times under every SDE.
+        """Carry one start through times under every SDE.
 
         Each is carried as `FokkerPlanck.solve` does. They are an `EstimatedTensor`: `.error` holds
         that of p, mean, variance and mass of each at each time, shape (members, T).
@@ -207,7 +207,7 @@ class FokkerPlanckFamily:
         ]
 
     def _build(self, readers: Readers) -> None:
-        """Makes what drifts and diffusions are written as, anew."""
+        """Make what drifts and diffusions are written as, anew."""
         self._readers = readers
         self._compact = Generator(readers, self.walls, compact=True)
         with torch.no_grad():
@@ -220,7 +220,7 @@ class FokkerPlanckFamily:
             )
 
     def _renew(self) -> None:
-        """Forgets what was made of drifts and diffusions, if one has changed since."""
+        """Forget what was made of drifts and diffusions if one has changed since."""
         if self._readers.renewed():
             self._build(self._readers)
 

@@ -39,7 +39,7 @@ _TIE = 1e-2  # exponents are read from two decades; nearer than this they are eq
 def classify_end(
     sde: SDE, end: float, *, inward: Literal[1, -1] | None = None, t: float | None = None
 ) -> EndKind:
-    """Feller's class of one end of the states of a one-dimensional SDE.
+    """Return Feller's class of one end of the states of a one-dimensional SDE.
 
     Args:
         sde: Dynamics with a state of shape (batch, 1).
@@ -91,7 +91,7 @@ def classify_end(
 
 
 def _approaches(end: float, inward: float) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Two places beside the end, and their distances; on the way to ∞ nearer ones if asked."""
+    """Yield two places beside the end, and their distances; nearer ones towards ∞ if asked."""
     if math.isfinite(end):
         distance = torch.tensor(_NEAR, dtype=torch.float64)
         yield end + inward * distance, distance
@@ -103,7 +103,7 @@ def _approaches(end: float, inward: float) -> Iterator[tuple[torch.Tensor, torch
 
 
 def _read(sde: SDE, x: torch.Tensor, inward: float, t: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """f inward, and D."""
+    """Return f inward, and D."""
     time = torch.tensor(t, dtype=torch.float64)
     with torch.no_grad():
         f = sde.drift(x[:, None], time).double()[:, 0] * (inward * sde.direction)
@@ -112,7 +112,7 @@ def _read(sde: SDE, x: torch.Tensor, inward: float, t: float) -> tuple[torch.Ten
 
 
 def _side(sde: SDE, end: float, t: float) -> Literal[1, -1]:
-    """The side of an end on which drift and noise exist."""
+    """Return the side of an end on which drift and noise exist."""
     if not math.isfinite(end):
         return 1 if end < 0 else -1
     distance = torch.tensor(_NEAR, dtype=torch.float64)
@@ -131,14 +131,14 @@ def _side(sde: SDE, end: float, t: float) -> Literal[1, -1]:
 
 
 def _power(values: torch.Tensor, distance: torch.Tensor) -> float:
-    """Exponent between two distances."""
+    """Return the exponent between two distances."""
     if bool((values == 0).any()):
         return -math.inf
     return float((values[1] / values[0]).log() / (distance[1] / distance[0]).log())
 
 
 def _finite(alpha: float, n: float, nu: float) -> EndKind:
-    """f ∝ ξ^α inward, D ∝ ξ^n, with ξ f/D → ν if α = n − 1: s ∝ ξ^{−ν}, m ∝ ξ^{ν−n}."""
+    """Return f ∝ ξ^α inward, D ∝ ξ^n, with ξ f/D → ν if α = n − 1: s ∝ ξ^{−ν}, m ∝ ξ^{ν−n}."""
     half = round(2 * n) / 2  # x(1 − x) is x beside 0, where 0 and n − 1 are to be told apart
     n = half if abs(n - half) < _TIE else n
     if alpha < n - 1 - _TIE and nu != 0:  # the drift overwhelms the noise: e^{±ξ^{α−n+1}}
@@ -155,7 +155,7 @@ def _finite(alpha: float, n: float, nu: float) -> EndKind:
 
 
 def _infinite(alpha: float, beta: float, c: float) -> EndKind:
-    """f ∝ x^α inward, D ∝ x^β, with x f/D → c if α = β − 1."""
+    """Return f ∝ x^α inward, D ∝ x^β, with x f/D → c if α = β − 1."""
     if alpha > beta - 1 + _TIE:  # the drift rules: s or m is exponentially large
         if alpha <= 1 + _TIE:
             return "natural"

@@ -71,7 +71,7 @@ def seen(
 
 
 def _is_away(p: Tensor) -> bool:
-    """Whether there is so little at either end that no slope, limited by it, is anything there."""
+    """Return whether mass at either end is so small that a slope limited by it is nothing."""
     values = p.detach().numpy()
     ends = np.abs(values[..., :: values.shape[-1] - 1])
     least = _NOTHING / (2 * _LIMIT) * np.maximum.reduce(values, -1)
@@ -79,7 +79,7 @@ def _is_away(p: Tensor) -> bool:
 
 
 def _is_plain(p: Tensor, rises: list[Tensor], leans: list[bool], *, ring: bool) -> bool:
-    """Whether nothing is at the walls that lean, or at the seam neither a jump nor a kink."""
+    """Return whether leaning walls have no mass, or the seam has neither jump nor kink."""
     low, high = ((y.detach()) for y in (p[..., 0], p[..., -1]))
     first, last = (rise.detach() for rise in rises)
     if ring:
@@ -92,7 +92,7 @@ def _is_plain(p: Tensor, rises: list[Tensor], leans: list[bool], *, ring: bool) 
 
 
 def _rise(x: Tensor, p: Tensor) -> Tensor:
-    """p′ h at the first node, of the cubic through four; no steeper than the limit."""
+    """Return p′ h at the first node, of the cubic through four; no steeper than the limit."""
     y = x[1:_NEAR] - x[0]
     weights = torch.stack([
         torch.prod(torch.stack([y[k] / (y[k] - y[j]) for k in range(_NEAR - 1) if k != j])) / y[j]
@@ -104,7 +104,7 @@ def _rise(x: Tensor, p: Tensor) -> Tensor:
 
 
 def _mass(flux: Fluxes, side: int, p: Tensor, rise: Tensor) -> Tensor:
-    """∫ φ p over a wall's cell, φ its hat, of the parabola with a slope there; p from the wall."""
+    """Return ∫ φ p over a wall's cell, φ its hat, p the parabola with the slope at the wall."""
     first = 0 if side == 0 else 3
     r0, r1, r2 = flux.hat_moments[..., first : first + 3, side].unbind(-1)
     bend = p[..., 1] - p[..., 0] - rise

@@ -54,7 +54,7 @@ __all__ = [
 
 
 def _cumulative() -> Tensor:
-    """∫_0^{ξ_j} of the polynomial through the Gauss points, as a matrix."""
+    """Return ∫_0^{ξ_j} of the polynomial through the Gauss points, as a matrix."""
     powers = np.arange(len(GAUSS_NODES))
     vandermonde = GAUSS_NODES.numpy()[:, None] ** powers
     integrals = GAUSS_NODES.numpy()[:, None] ** (powers + 1) / (powers + 1)
@@ -62,14 +62,14 @@ def _cumulative() -> Tensor:
 
 
 def _derivative_at_start() -> Tensor:
-    """d/dξ at 0 of the polynomial through 0 and the Gauss points, as weights of these values."""
+    """Return d/dξ at 0 of the polynomial through 0 and the Gauss points, as weights of values."""
     points = np.concatenate([[0.0], GAUSS_NODES.numpy()])
     vandermonde = points[:, None] ** np.arange(len(points))
     return torch.from_numpy(np.linalg.inv(vandermonde)[1].copy())
 
 
 def _value_at_start() -> Tensor:
-    """The value at 0 of the polynomial through the Gauss points, as weights of their values."""
+    """Return the value at 0 of the polynomial through the Gauss points, as weights of values."""
     vandermonde = GAUSS_NODES.numpy()[:, None] ** np.arange(len(GAUSS_NODES))
     return torch.from_numpy(np.linalg.inv(vandermonde)[0].copy())
 
@@ -238,7 +238,7 @@ class Pole:
 
 
 def _falling_moments(u: Tensor) -> Tensor:
-    """∫ φ ξᵏ dξ, k = 0, 1, 2, of the hat that falls from the left node where f/D is constant.
+    """Return ∫ φ ξᵏ dξ, k = 0, 1, 2, of the hat falling from the left node, f/D constant.
 
     ⟨ξᵐ⟩ = (m ⟨ξᵐ⁻¹⟩ − r)/u by parts, r = u/(e^u − 1) the weight e^{−uξ} at 1 over its integral.
     """
@@ -253,7 +253,7 @@ def _falling_moments(u: Tensor) -> Tensor:
 
 @np.errstate(all="ignore")  # of what is not finite, others tell
 def landscape(c: Coefficients, nodes: Float[Tensor, " nodes"]) -> Landscape:
-    """Integrates f/D over the cells of a grid.
+    """Integrate f/D over the cells of a grid.
 
     Args:
         c: f and D.
@@ -290,7 +290,7 @@ def landscape(c: Coefficients, nodes: Float[Tensor, " nodes"]) -> Landscape:
 
 @np.errstate(all="ignore")  # where e^u is ∞, 1/∞ is right
 def fluxes(land: Landscape) -> Fluxes:
-    """The fluxes over a landscape.
+    """Return the fluxes over a landscape.
 
     Args:
         land: The landscape.
@@ -325,7 +325,7 @@ def fluxes(land: Landscape) -> Fluxes:
 
 
 def _by_points(f: AnyArray, d: AnyArray, h: AnyArray) -> AnyArray:
-    """f h/D, shape (..., cells, points); of arrays point by point, for loops over many cells."""
+    """Return f h/D, (..., cells, points); of arrays point by point, for loops over many cells."""
     if isinstance(f, Tensor):
         return f / d * h[:, None]
     points = f.shape[-1]
@@ -338,7 +338,7 @@ def _by_points(f: AnyArray, d: AnyArray, h: AnyArray) -> AnyArray:
 
 
 def find_poles(c: Coefficients, nodes: Tensor) -> tuple[Pole | None, Pole | None]:
-    """The poles of f/D at the lower and the upper wall, where D = 0.
+    """Return the poles of f/D at the lower and the upper wall, where D = 0.
 
     Args:
         c: f and D.
@@ -358,7 +358,7 @@ def find_poles(c: Coefficients, nodes: Tensor) -> tuple[Pole | None, Pole | None
 
 
 def _pole(c: Coefficients, nodes: Tensor, end: int) -> Pole:
-    """The pole at a wall where D = 0: 0 for the lower one, −1 for the upper."""
+    """Return the pole at a wall where D = 0: 0 for the lower one, −1 for the upper."""
     sign = 1.0 if end == 0 else -1.0
     h = nodes.diff()
     points = nodes[:-1, None] + h[:, None] * GAUSS_NODES
@@ -375,7 +375,7 @@ def _pole(c: Coefficients, nodes: Tensor, end: int) -> Pole:
 
 
 def bernoullis(z: AnyArray) -> tuple[AnyArray, AnyArray]:
-    """B(−z) and B(z) of B(z) = z/(e^z − 1), which differ by z; both > 0."""
+    """Return B(−z) and B(z) of B(z) = z/(e^z − 1), which differ by z; both > 0."""
     if isinstance(z, Tensor) and z.requires_grad:
         return bernoulli(-z), bernoulli(z)
     size = abs(z)
@@ -385,7 +385,7 @@ def bernoullis(z: AnyArray) -> tuple[AnyArray, AnyArray]:
 
 
 def bernoulli(z: AnyArray) -> AnyArray:
-    """z/(e^z − 1), for any z, with a gradient at 0."""
+    """Return z/(e^z − 1), for any z, with a gradient at 0."""
     if not isinstance(z, Tensor):
         zero = z == 0
         safe = np.where(zero, 1.0, z) if np.count_nonzero(zero) else z
@@ -400,7 +400,7 @@ def bernoulli(z: AnyArray) -> AnyArray:
 
 
 def _wall_slopes(c: Coefficients, h: Tensor, log_d: Tensor) -> Tensor:
-    """f/D − (log D)′ at both walls, inward."""
+    """Return f/D − (log D)′ at both walls, inward."""
     diffusivity, wall_drift, log_d, h = arrays.bare(c.diffusivity, c.wall_drift, log_d, h)
     of, last = arrays.of(log_d), h.shape[0] - 1
     at_wall = log_d[..., :: last + 1]

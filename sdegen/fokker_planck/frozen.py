@@ -29,7 +29,7 @@ class Frozen:
         self._generator = generator
 
     def check(self, what: str) -> None:
-        """Refuses an SDE that depends on time.
+        """Refuse an SDE that depends on time.
 
         Args:
             what: What was asked for.
@@ -53,11 +53,11 @@ class Frozen:
         return self._generator.reader.assumed_autonomous
 
     def landscape(self, *, fresh: bool = False) -> Landscape:
-        """f/D, integrated over the cells; a fresh one knows its parameters."""
+        """Return f/D, integrated over the cells; a fresh one knows its parameters."""
         return self._generator.landscape(self._coefficients()) if fresh else self._land
 
     def read(self, *, fresh: bool = False) -> tuple[Coefficients, Fluxes]:
-        """Coefficients and their fluxes; fresh ones know their parameters."""
+        """Return the coefficients and their fluxes; fresh ones know their parameters."""
         land = self.landscape(fresh=fresh)
         return land.coefficients, fluxes(land)
 

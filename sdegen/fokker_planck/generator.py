@@ -45,7 +45,7 @@ class Generator:
         return self.reader.grid
 
     def with_form(self, *, compact: bool) -> Generator:
-        """The same generator in another form."""
+        """Return the same generator in another form."""
         twin = Generator(self.reader, self.kinds, compact)
         twin.__dict__["ends"] = self.ends
         return twin
@@ -64,11 +64,11 @@ class Generator:
         return twin
 
     def coefficients(self, t: float) -> Coefficients:
-        """f and D at time t."""
+        """Return f and D at time t."""
         return self.reader.at(t)
 
     def landscape(self, c: Coefficients) -> Landscape:
-        """f/D of coefficients, integrated over the cells; remembered as `operator_of` does."""
+        """Return f/D of coefficients, integrated over the cells; cached as `operator_of` is."""
         if torch.is_grad_enabled() or c.drift.ndim > 2:
             return landscape(c, self.grid.nodes)
         if not self._land or self._land[0].coefficients is not c:
@@ -76,23 +76,23 @@ class Generator:
         return self._land[0]
 
     def fluxes(self, c: Coefficients) -> Fluxes:
-        """Fluxes of coefficients."""
+        """Return the fluxes of coefficients."""
         return fluxes(self.landscape(c))
 
     def operator(self, c: Coefficients) -> Operator:
-        """The operator of coefficients."""
+        """Return the operator of coefficients."""
         return assemble(self.fluxes(c), self.ends, compact=self.compact)
 
     def bands(self, c: Coefficients) -> tuple[Tensor, Tensor]:
-        """M and K of coefficients."""
+        """Return M and K of coefficients."""
         return bands(self.fluxes(c), self.ends, compact=self.compact)
 
     def operator_at(self, t: float) -> Operator:
-        """The operator at time t; `operator_of` says when it is remembered."""
+        """Return the operator at time t; `operator_of` says when it is remembered."""
         return self.operator_of(self.coefficients(t))
 
     def operator_of(self, c: Coefficients) -> Operator:
-        """The operator of coefficients, remembered without gradients until others come."""
+        """Return the operator of coefficients, remembered without gradients until others come."""
         if torch.is_grad_enabled():
             return self.operator(c)
         if not self._last or self._last[0][0] is not c:

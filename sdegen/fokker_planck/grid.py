@@ -67,7 +67,7 @@ class Grid:
 
     @classmethod
     def of(cls, nodes: Tensor) -> Grid:
-        """A grid of your own nodes, strictly increasing, shape (cells + 1,).
+        """Return a grid of your own nodes, strictly increasing, shape (cells + 1,).
 
         Raises:
             ValueError: If they are not finite, not strictly increasing, or fewer than 5.
@@ -99,7 +99,7 @@ class Grid:
     def sinh(
         cls, low: float, high: float, cells: int, *, center: float = 0.0, width: float
     ) -> Grid:
-        """Nodes that are even within `width` of a center, and geometric beyond it.
+        """Return the nodes that are even within `width` of a center, and geometric beyond it.
 
         x = center + width · sinh(s), s evenly spaced
 
@@ -124,7 +124,7 @@ class Grid:
 
     @classmethod
     def covering(cls, sde: SDE, cells: int = 800, *, near: float | None = None) -> Grid:
-        """Finds where the stationary density of an SDE lives, and puts nodes there.
+        """Find where the stationary density of an SDE lives, and put nodes there.
 
         The ends go outward until log p, from ∫ f/D, has fallen by 40 below its peak: what is left
         out is below 1e-17 of the peak, times the width of the tail. They stop where the diffusion
@@ -210,7 +210,7 @@ class Grid:
         return bool(h.max() - h.min() <= rounding)
 
     def masses(self, p: AnyArray) -> AnyArray:
-        """∫ p dx of one or many densities: the sum of `cell_masses`.
+        """Return ∫ p dx of one or many densities: the sum of `cell_masses`.
 
         On even nodes the slope of an inner node counts in two cells with opposite signs, so that
         only those at the ends are left. A limited one, |s| h = 3 p, is steeper than the
@@ -250,7 +250,7 @@ class Grid:
         return len(self.nodes) - 1
 
     def gaussian(self, mean: float, std: float) -> Density:
-        """The normal density N(mean, std²) at the nodes, restricted to the grid and of mass 1.
+        """Return the density N(mean, std²) at the nodes, restricted to the grid and of mass 1.
 
         Raises:
             ValueError: If the mean lies outside of the grid, or std is not at least half a cell
@@ -269,7 +269,7 @@ class Grid:
         return Density(x, torch.exp(-0.5 * ((x - mean) / std) ** 2)).normalized()
 
     def point(self, x0: float) -> Density:
-        """All mass at x0, which may lie between two nodes: mass 1, mean x0.
+        """Return a unit mass at x0, which may lie between two nodes: mass 1, mean x0.
 
         It is a nodal density without width, to start the positive (lumped) form from, whose mean
         is that of the masses of the nodes. Read as a cubic, as `Density` does, its mean is off by
@@ -288,7 +288,7 @@ class Grid:
         return Density(x, p).normalized()
 
     def sharp_point(self, x0: float) -> Float[Tensor, " nodes"]:
-        """Nodal values of a unit mass at x0 for the compact form: four nodes, three moments.
+        """Return a unit mass at x0 as nodal values of the compact form: four nodes, three moments.
 
         They may be negative, and become a density of fourth order once it is a few cells wide.
         Near a wall they are those of `point`.
@@ -321,7 +321,7 @@ class Grid:
             )
 
     def _cell_of(self, x: float) -> int:
-        """Index of the cell that holds x."""
+        """Return the index of the cell that holds x."""
         right = int(torch.searchsorted(self.nodes, torch.tensor(x, dtype=torch.float64)))
         return min(max(right - 1, 0), self.cells - 1)
 
@@ -330,13 +330,13 @@ class Grid:
 
 
 def _control_volumes(x: Tensor) -> Tensor:
-    """Half of the cells on either side of each node, shape (nodes,)."""
+    """Return half of the cells on either side of each node, shape (nodes,)."""
     half = 0.5 * x.diff()
     return torch.nn.functional.pad(half, (1, 0)) + torch.nn.functional.pad(half, (0, 1))
 
 
 def _check(low: float, high: float, cells: int) -> None:
-    """Refuses what is no grid."""
+    """Raise if grid is not a grid."""
     low, high = as_number("low", low), as_number("high", high)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"a grid needs finite low < high, but low = {low:g} and high = {high:g}.")

@@ -36,7 +36,7 @@ class Matrix(Protocol):
     """What multiplies vectors."""
 
     def __matmul__(self, v: Array) -> Array:
-        """A v."""
+        """Return A v."""
 
 
 def exponential_action(a: Matrix, v: Array, time: float, tolerance: float) -> Array:
@@ -136,7 +136,7 @@ class _Subspace:
         return result
 
     def _exponential(self, step: float) -> Array:
-        """The exponential of H, with two rows for what it misses."""
+        """Return the exponential of H, with two rows for what it misses."""
         m = self._dimension
         if self._exact:
             h = self._h[:m, :m]

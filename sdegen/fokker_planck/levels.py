@@ -74,7 +74,7 @@ class Levels:
         self._made = {0: (compact, lumped)}
 
     def __getitem__(self, level: int) -> tuple[Generator, Generator]:
-        """The compact and the lumped generator of a level."""
+        """Return the compact and the lumped generator of a level."""
         if level not in self._made:
             inner = self[level + 1 if level < 0 else level - 1][0]
             compact = inner.on(_next(inner, level))
@@ -88,7 +88,7 @@ class Levels:
             compact.reader.unread()
 
     def grid(self, level: int) -> Grid:
-        """The grid of a level."""
+        """Return the grid of a level."""
         return self[level][0].grid
 
 
@@ -109,7 +109,7 @@ class Start:
     mass: float
 
     def on(self, grid: Grid, level: int, *, compact: bool) -> tuple[Tensor, Tensor]:
-        """Nodal values on the grid of a level, and as an operator is to see them."""
+        """Return the nodal values on the grid of a level, and as an operator is to see them."""
         if self.x0 is not None:
             p = self.density.p if level == 0 else grid.point(self.x0).p
             return p, grid.sharp_point(self.x0) if compact else p
@@ -168,7 +168,7 @@ class Found:
         return moments
 
     def _by_cubics(self) -> Array:
-        """The same where a density is a power beside a wall."""
+        """Return the same where a density is a power beside a wall."""
         x, middle = self.grid.nodes, 0.5 * (self.grid.low + self.grid.high)
         each = [Density(x, p, self.powers) for p in with_poles(self.p.detach(), self.powers)]
         told = [(float(d.mass), float(d.mean) - middle, float(d.variance)) for d in each]
@@ -299,7 +299,7 @@ def _jumps(levels: Levels, level: int, course: Course, run: Found) -> tuple[floa
 def _judged(
     run: Found, other: Found, share: float, jumps: Array | float = 0.0, how: str = "two grids"
 ) -> Found:
-    """The same with its errors, from the level below."""
+    """Return the same with its errors, from the level below."""
     p, q = run.p.detach().numpy(), other.p.detach().numpy()
     if run.grid is not other.grid:
         p = p[:, among(other.grid, run.grid)]
@@ -332,7 +332,7 @@ def _judged(
 
 
 def _next(inner: Generator, level: int) -> Grid:
-    """The grid of a level, from the generator of that which lies nearer to level 0."""
+    """Return the grid of a level, from the generator of that which lies nearer to level 0."""
     if level < 0:
         return coarsened(inner.grid)
     grid = halved(inner.grid)
@@ -353,7 +353,7 @@ def _next(inner: Generator, level: int) -> Grid:
 
 
 def _leaning(gains: Tensor) -> Tensor:
-    """Which cells are too wide for a density that leans on the first one's wall.
+    """Return which cells are too wide for a density that leans on the first one's wall.
 
     Args:
         gains: What log p gains over each of them towards the wall.

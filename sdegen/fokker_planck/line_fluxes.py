@@ -83,7 +83,7 @@ class LineFluxes:
         return nodal
 
     def _entries(self, faces: Stencil, volumes: Array) -> Stencil:
-        """What the currents through the faces do to the unknowns.
+        """Return what the currents through the faces do to the unknowns.
 
         Args:
             faces: Ĵ of every cell, as entries at nodes counted from the cell's own lower one.

@@ -78,7 +78,7 @@ class Operator:
         return Systems(self.mass.detach().numpy(), self.rates.detach().numpy())
 
     def moved(self, p: Tensor, dt: float) -> Float[Tensor, "... n"]:
-        """e^{dt M⁻¹K} p.
+        """Return e^{dt M⁻¹K} p.
 
         A step that is asked for a second time in a row is factorised, and remembered: that costs
         a third more once, and from then on half as much.
@@ -101,7 +101,7 @@ class Operator:
 
 
 def assemble(flux: Fluxes, ends: Ends, *, compact: bool) -> Operator:
-    """Builds the operator.
+    """Build the operator.
 
     Args:
         flux: Fluxes of all cells.
@@ -119,12 +119,12 @@ def assemble(flux: Fluxes, ends: Ends, *, compact: bool) -> Operator:
 def bands(
     flux: Fluxes, ends: Ends, *, compact: bool
 ) -> tuple[Float[Tensor, "... 3 n"], Float[Tensor, "... 3 n"]]:
-    """M and K alone; arguments as `assemble`'s."""
+    """Return M and K alone; arguments as `assemble`'s."""
     return _ring(flux, compact=compact) if ends.ring else _line(flux, ends, compact=compact)
 
 
 def _line(flux: Fluxes, ends: Ends, *, compact: bool) -> tuple[Tensor, Tensor]:
-    """M and K between two walls."""
+    """Return M and K between two walls."""
     rates = _rates(*arrays.bare(flux.a, flux.b))
     if compact:
         mass = _compact_mass(flux, ends)
@@ -141,7 +141,7 @@ def _line(flux: Fluxes, ends: Ends, *, compact: bool) -> tuple[Tensor, Tensor]:
 
 
 def _rates(a: AnyArray, b: AnyArray) -> Tensor:
-    """K of a line, from the rates of its cells."""
+    """Return K of a line, from the rates of its cells."""
     if not isinstance(a, Tensor):
         rates = np.zeros((*a.shape[:-1], 3, a.shape[-1] + 1))
         rates[..., 0, 1:], rates[..., 2, :-1] = a, b
@@ -155,7 +155,7 @@ def _rates(a: AnyArray, b: AnyArray) -> Tensor:
 
 
 def _compact_mass(flux: Fluxes, ends: Ends) -> Tensor:
-    """M of a line in the compact form, its walls as if their cells were gentle."""
+    """Return M of a line in the compact form, its walls as if their cells were gentle."""
     known = flux.h, flux.hat_moments, flux.wall_slopes
     plain = ends.powers == (None, None)
     h, moments, slopes = arrays.bare(*known) if plain else known
@@ -179,7 +179,7 @@ def _compact_mass(flux: Fluxes, ends: Ends) -> Tensor:
 
 
 def _beside_walls_without_noise(mass: Tensor, flux: Fluxes, ends: Ends) -> Tensor:
-    """Rows next to walls with D = 0: p_t ≈ ξ^q (α + βξ) there, and the hat is 1 up to the wall."""
+    """Return rows next to walls with D = 0: p_t ≈ ξ^q (α + βξ), and the hat is 1 to the wall."""
     if ends.exponents == (None, None):
         return mass
     h = flux.h
@@ -195,7 +195,7 @@ def _beside_walls_without_noise(mass: Tensor, flux: Fluxes, ends: Ends) -> Tenso
 
 
 def _power_row(wall: Tensor, cell: Tensor, q: float, hat: Tensor) -> Tensor:
-    """The row of the first unknown beside a lower wall with D = 0.
+    """Return the row of the first unknown beside a lower wall with D = 0.
 
     Args:
         wall: Width of the wall's cell.
@@ -213,7 +213,7 @@ def _power_row(wall: Tensor, cell: Tensor, q: float, hat: Tensor) -> Tensor:
 
 
 def wall_weights(wall: Tensor, cell: Tensor, q: float) -> tuple[Tensor, Tensor]:
-    """∫ ξ^q (α + βξ) over the cell at a wall with D = 0, as weights of the next two nodes.
+    """Return ∫ ξ^q (α + βξ) over the cell at a wall with D = 0, as weights of the next two nodes.
 
     Args:
         wall: Width of the wall's cell.
@@ -226,7 +226,7 @@ def wall_weights(wall: Tensor, cell: Tensor, q: float) -> tuple[Tensor, Tensor]:
 
 
 def _landscape(flux: Fluxes, *, ring: bool) -> tuple[Tensor, Tensor, float]:
-    """For the time integrator: log p without current, D (log p)′², and the circulation."""
+    """Return log p without current, D (log p)′², and the circulation, for the time integrator."""
     w, h, d = flux.w.detach().numpy(), flux.h.numpy(), flux.d.numpy()
     circulation = 0.0
     if ring:
@@ -242,7 +242,7 @@ def _landscape(flux: Fluxes, *, ring: bool) -> tuple[Tensor, Tensor, float]:
 
 
 def control_volumes(h: Tensor, *, ring: bool) -> Tensor:
-    """Half of the cells on either side of each node."""
+    """Return half of the cells on either side of each node."""
     if ring:
         return 0.5 * (h + h.roll(1))
     pad = torch.nn.functional.pad
@@ -250,7 +250,7 @@ def control_volumes(h: Tensor, *, ring: bool) -> Tensor:
 
 
 def _volumes(h: Tensor, ends: Ends) -> Tensor:
-    """Control volumes of a line; where p ∝ ξ^q beside a wall with D = 0, ∫ ξ^q over ξ_i^q."""
+    """Return control volumes of a line; if p ∝ ξ^q beside a wall with D = 0, ∫ ξ^q over ξ_i^q."""
     volumes = control_volumes(h, ring=False)
     if ends.powers != (None, None):
         law, x = PowerLaw(ends.nodes, ends.powers), ends.nodes
@@ -270,12 +270,12 @@ def _volumes(h: Tensor, ends: Ends) -> Tensor:
 
 
 def _to_wall(wall: Tensor, cell: Tensor, q: float) -> Tensor:
-    """∫ (ξ/ξ_1)^q from a wall to the middle of the next cell, ξ_1 the width of the wall's cell."""
+    """Return ∫ (ξ/ξ_1)^q from a wall to the next cell's middle, ξ_1 the wall cell's width."""
     return wall / (q + 1) * (1 + 0.5 * cell / wall) ** (q + 1)
 
 
 def _power_rows(flux: Fluxes, ends: Ends) -> Tensor:
-    """∫ φ_i w ℓ_j dx / w_j, p_t ≈ w times a parabola, shape (…, 3, rows); see `power_law`."""
+    """Return ∫ φ_i w ℓ_j dx / w_j, p_t ≈ w times a parabola, (…, 3, rows); see `power_law`."""
     x, h, law = ends.nodes, flux.h, PowerLaw(ends.nodes, ends.powers)
     at = x[:-1, None] + h[:, None] * GAUSS_NODES
     mass = h[:, None] * GAUSS_WEIGHTS * law.weight(at)
@@ -293,7 +293,7 @@ def _power_rows(flux: Fluxes, ends: Ends) -> Tensor:
 
 
 def _ring(flux: Fluxes, *, compact: bool) -> tuple[Tensor, Tensor]:
-    """M and K on a ring of as many nodes as cells."""
+    """Return M and K on a ring of as many nodes as cells."""
     a_left, b_left = flux.a.roll(1, -1), flux.b.roll(1, -1)
     rates = torch.stack([a_left, -(b_left + flux.a), flux.b], -2)
     mass = _lumped(control_volumes(flux.h, ring=True), rates)
@@ -305,7 +305,7 @@ def _ring(flux: Fluxes, *, compact: bool) -> tuple[Tensor, Tensor]:
 
 
 def _lumped(volumes: Tensor, like: Tensor) -> Tensor:
-    """Bands of a diagonal matrix."""
+    """Return the bands of a diagonal matrix."""
     diagonal = volumes.expand_as(like[..., 0, :])
     zero = torch.zeros_like(diagonal)
     return torch.stack([zero, diagonal, zero], -2)
@@ -314,7 +314,7 @@ def _lumped(volumes: Tensor, like: Tensor) -> Tensor:
 def _compact_rows(
     left: AnyArray, right: AnyArray, rising: AnyArray, falling: AnyArray
 ) -> tuple[AnyArray, AnyArray, AnyArray]:
-    """∫ φ_i ℓ_j dx for the parabolas ℓ_j through the nodes i−1, i, i+1: bands, (…, rows)."""
+    """Return ∫ φ_i ℓ_j dx, ℓ_j the parabolas through the nodes i−1, i, i+1: bands, (…, rows)."""
     m0, m1, m2 = (left * rising[..., k, :] for k in range(3))
     r0, r1, r2 = (right * falling[..., k, :] for k in range(3))
     s0 = r0 + m0
@@ -327,7 +327,7 @@ def _compact_rows(
 
 
 def _wall_row(h: AnyArray, r: AnyArray, slope: AnyArray) -> tuple[AnyArray, AnyArray]:
-    """The row of a wall without flux: a parabola through two nodes, and (log p)′ at one, inward.
+    """Return the row of a wall without flux: a parabola through two nodes, and (log p)′ at one.
 
     Args:
         h: Width of the wall's cell.
@@ -342,7 +342,7 @@ def _wall_row(h: AnyArray, r: AnyArray, slope: AnyArray) -> tuple[AnyArray, AnyA
 
 
 def _cut(bands: Tensor, kept: slice) -> Tensor:
-    """Leaves out rows and columns of nodes that are no unknowns."""
+    """Leave out rows and columns of nodes that are not unknowns."""
     if kept.stop - kept.start == bands.shape[-1]:
         return bands
     rows = bands[..., kept]

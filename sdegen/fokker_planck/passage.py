@@ -108,7 +108,7 @@ class FirstPassage:
         return (self.moments[1] - self.moments[0] ** 2).clamp(min=0).sqrt()
 
     def at(self, x0: float | Tensor) -> FirstPassage:
-        """The same from other starts than the nodes, of third order in the cell.
+        """Return the same from other starts than the nodes, of third order in the cell.
 
         Args:
             x0: One start, or several, shape (starts,).
@@ -181,7 +181,7 @@ def passages(
         fresh: The same with gradients; None for none.
 
     Raises:
-        SolverError: If no affordable grid meets rtol, or 10 %; or a moment is no number.
+        SolverError: If no affordable grid meets rtol, or 10 %; or a moment is not a number.
     """
 
     def ask(flux: Fluxes, ends: Ends) -> dict[str, NDArray[np.float64]]:
@@ -257,7 +257,7 @@ def first_passage(flux: Fluxes, ends: Ends, orders: int) -> tuple[Tensor, Tensor
 
 
 def to_be_left(log_m: Tensor, log_d: Tensor, x: Tensor, *, to_high: bool) -> Tensor:
-    """log m where a time of first passage to one absorbing wall is decided, its peak 0.
+    """Return log m where a time of first passage to one absorbing wall is decided, its peak 0.
 
     T = ∫ s M dx, M the mass of m on the side away from the wall: what lies beyond the place where
     s M is largest, which is the barrier if there is one, does not count, and is −∞ here.
@@ -297,7 +297,7 @@ class _Green:
         return torch.full_like(self.phi, float(self.high))
 
     def solve(self, load: Tensor) -> Tensor:
-        """T at the nodes for the right side r, both shape (nodes,)."""
+        """Return T at the nodes for the right side r, both shape (nodes,)."""
         inside = self.inside
         source = load[inside].log() + self.phi[inside]
         if self.low and self.high:
@@ -314,18 +314,18 @@ class _Green:
 
 
 def _cumulated(log_terms: Tensor) -> Tensor:
-    """log of Σ_{j < i}, one longer than the terms; −∞ first."""
+    """Return log of Σ_{j < i}, one longer than the terms; −∞ first."""
     first = torch.full_like(log_terms[:1], -torch.inf)
     return torch.cat([first, torch.logcumsumexp(log_terms, 0)])
 
 
 def _after(log_terms: Tensor) -> Tensor:
-    """log of Σ_{j > i}; −∞ last."""
+    """Return log of Σ_{j > i}; −∞ last."""
     return _cumulated(log_terms.flip(0)).flip(0)[1:]
 
 
 def _loads(nodal: Tensor, bends: Tensor, flux: Fluxes, ends: Ends) -> tuple[Tensor, Tensor]:
-    """∫ φ (m/m_i) load over each cell, of the hats of its left and of its right node."""
+    """Return ∫ φ (m/m_i) load over each cell, of the hats of its left and of its right node."""
     weights = bends * flux.log_m.exp() * GAUSS_WEIGHTS * flux.h[:, None]
     right = (weights * flux.hats).sum(-1)
     left = (weights * (1 - flux.hats)).sum(-1) * torch.exp(-flux.w)
@@ -371,7 +371,7 @@ def _steep_weights(u: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tens
 def _slopes(
     t: Tensor, load: Tensor, right: Tensor, left: Tensor, flux: Fluxes, c: Coefficients, ends: Ends
 ) -> tuple[Tensor, Tensor]:
-    """T′ at the left and at the right node of each cell, exact but for the quadrature."""
+    """Return T′ at the left and at the right node of each cell, exact but for the quadrature."""
     d = torch.where(c.nodal_diffusivity > 0, c.nodal_diffusivity, 1.0)
     at_left = (flux.a * t.diff() + right) / d[:-1]
     at_right = (flux.b * t.diff() - left) / d[1:]
@@ -391,7 +391,7 @@ def _slopes(
 def _at_walls_without_noise(
     t: Tensor, slopes: tuple[Tensor, Tensor], h: Tensor, ends: Ends
 ) -> Tensor:
-    """T at a wall that is no unknown, from its neighbour and the slopes."""
+    """Return T at a wall that is no unknown, from its neighbour and the slopes."""
     q_low, q_high = ends.exponents
     rise = 0.5 * h * (slopes[0] + slopes[1])
     if q_low is not None:
@@ -402,7 +402,7 @@ def _at_walls_without_noise(
 
 
 def _cubic(t: Tensor, slopes: tuple[Tensor, Tensor], h: Tensor) -> Tensor:
-    """T at the Gauss points of each cell, from values and slopes at its nodes."""
+    """Return T at the Gauss points of each cell, from values and slopes at its nodes."""
     s = GAUSS_NODES
     rest = 1 - s
     value = t[:-1, None] * rest**2 * (1 + 2 * s) + t[1:, None] * s**2 * (1 + 2 * rest)

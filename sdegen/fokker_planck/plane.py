@@ -346,7 +346,7 @@ class FokkerPlanck2D:
         return self.sde.slope_by(self._level.mesh.few_points, t)
 
     def _fresh(self) -> PlaneLevel:
-        """The problem on this grid; what the SDE answered before is not relied on."""
+        """Return the problem on this grid; what the SDE answered before is not relied on."""
         self._level.forget()
         return self._level
 
@@ -358,13 +358,13 @@ class FokkerPlanck2D:
         check_no_gradient(self.sde, self._level.mesh.few_points, t, what, _WITH_GRADIENT)
 
     def _answers(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """f and g at states, at one time or at one for each of them."""
+        """Return f and g at states, at one time or at one for each of them."""
         if t.ndim > 1:
             raise TypeError("a time for each of two coordinates is none of theirs.")
         return self.sde.drift(x, t), self.sde.diffusion(x, t)
 
     def _values_of(self, density: PlaneDensity) -> Tensor:
-        """The values of a density of this grid, or a refusal."""
+        """Return the values of a density of this grid; raises if it is of another."""
         if density.p.shape != self._blank.p.shape:
             raise ValueError(
                 f"density must have shape {tuple(self._blank.p.shape)}, but has "
@@ -373,7 +373,7 @@ class FokkerPlanck2D:
         return density.p
 
     def _course(self, times: Tensor, substeps: int, breakpoints: Sequence[float]) -> Course:
-        """The times of a run, and what is seen of drift and diffusion between them."""
+        """Return the times of a run, and what is seen of drift and diffusion between them."""
         mesh, looks = self._level.mesh, []
         if not self.sde.autonomous:
             width = min(float(grid.widths.min()) for grid in self.grids)
@@ -392,7 +392,7 @@ class FokkerPlanck2D:
         plan: Course,
         rtol: float | None,
     ) -> tuple[PlaneLevel, list[Solved], list[dict[str, float]]]:
-        """Densities in time, of the finest grid that was taken, and their estimated errors.
+        """Return the densities in time on the finest grid taken, and their estimated errors.
 
         Steps are chosen on every other node, where they cost least; finer grids repeat them.
         """
@@ -422,7 +422,7 @@ class FokkerPlanck2D:
         return level, fine, errors
 
     def _at_rest(self, level: PlaneLevel, fine: Solved, coarse: Solved) -> dict[str, float]:
-        """Estimated errors of a density at rest, from one on every other node."""
+        """Return the estimated errors of a density at rest, from one on every other node."""
         below = level.coarser
         found = level.differences(fine, below, coarse)
         (sigma, scale), (other, _) = (
@@ -437,7 +437,7 @@ class FokkerPlanck2D:
     def _handed(
         self, level: PlaneLevel, solved: Solved, error: dict[str, float], method: str
     ) -> PlaneDensity:
-        """The density at this grid's nodes, with its errors."""
+        """Return the density at this grid's nodes, with its errors."""
         p = solved.p
         below = max(0.0, -float(p.min()) / float(p.max()))
         p = level.seen_at(p, self._level).clamp(min=0.0)
@@ -469,7 +469,7 @@ class FokkerPlanck2D:
 
 
 def _budget(error: dict[str, float], rtol: float | None, most: int, many: int) -> int:
-    """How many nodes a finer grid may have, for these errors; 0 if they are small enough."""
+    """Return how many nodes a finer grid may have, for these errors; 0 if they suffice."""
     worst = max(error.values())
     if not worst <= _COARSE or (rtol is not None and worst > rtol):
         return most
@@ -477,7 +477,7 @@ def _budget(error: dict[str, float], rtol: float | None, most: int, many: int) -
 
 
 def _worst(errors: list[dict[str, float]]) -> dict[str, float]:
-    """The largest error of each kind, of densities after the start."""
+    """Return the largest error of each kind, of densities after the start."""
     return {name: max(error[name] for error in errors[1:]) for name in errors[-1]}
 
 
@@ -488,7 +488,7 @@ def _in_time(
     misses: list[float],
     start: float,
 ) -> list[dict[str, float]]:
-    """Estimated errors of densities in time, from every other node and from their steps."""
+    """Return the estimated errors of densities in time, from every other node and the steps."""
     found = []
     all_missed = np.add(misses, level.hidden(fine, start)).tolist()
     for solved, other, miss in zip(fine, coarse, all_missed, strict=True):

@@ -102,7 +102,7 @@ def check_rtol(rtol: object) -> None:
     """Refuse what is no relative error.
 
     Raises:
-        TypeError: If it is no number.
+        TypeError: If it is not a number.
         ValueError: If it does not lie between 1e-12 and 1.
     """
     if rtol is None:
@@ -254,7 +254,7 @@ def check_edges(
 
 
 def check_door(sde: object, grids: object) -> None:
-    """Refuse what is no SDE, and what is no pair of grids.
+    """Raise if sde is not an SDE, or grids not a pair of grids.
 
     Raises:
         TypeError: If it is not.
@@ -279,7 +279,7 @@ def check_door(sde: object, grids: object) -> None:
 
 
 def _joined(density: PlaneDensity) -> PlaneDensity:
-    """The same density, whose values at the two ends of a ring are one."""
+    """Return the same density, whose values at the two ends of a ring are one."""
     p = density.p
     for axis, ring in enumerate(density.rings):
         if ring:

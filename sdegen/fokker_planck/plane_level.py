@@ -302,7 +302,7 @@ class PlaneLevel:
 
 
 def _sharp(line: Line, at: float) -> Tensor:
-    """A unit mass of four nodes; on a ring as it is in its middle, turned."""
+    """Return a unit mass of four nodes; on a ring as it is in its middle, turned."""
     grid = line.grid
     if not (line.ring and grid.even):
         return grid.sharp_point(at)

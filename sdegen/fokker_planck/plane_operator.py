@@ -50,7 +50,7 @@ class PlaneCoefficients:
     nodal_drift: tuple[Tensor, Tensor]
 
     def equal(self, other: PlaneCoefficients, axis: int) -> bool:
-        """Whether those of a coordinate are the same, to the last bit."""
+        """Return whether those of a coordinate are the same, to the last bit."""
         a, b = self.each[axis], other.each[axis]
         return (
             torch.equal(a.drift, b.drift)
@@ -215,7 +215,7 @@ class Mesh:
         return LineFluxes(self.lines[axis], axis, self.shape, c.each[axis])
 
     def _areas(self, each: list[Array]) -> Array:
-        """Products of the weights of both coordinates, at the unknowns."""
+        """Return the products of the weights of both coordinates, at the unknowns."""
         sums = [
             np.bincount(line.unknowns + 1, weights)[1:]
             for line, weights in zip(self.lines, each, strict=True)
@@ -274,7 +274,7 @@ class PlaneFluxes:
         return _widened(first, y.unknowns).T, _widened(second, x.unknowns)
 
     def _matrix(self, first: Stencil, second: Stencil) -> sparse.dia_matrix:
-        """The matrix of both; column j holds at an offset o the entry of row j − o."""
+        """Return the matrix of both; column j holds at an offset o the entry of row j − o."""
         size = math.prod(self.mesh.shape)
         offsets = sorted({*first, *second})
         data = np.zeros((len(offsets), size))
@@ -286,7 +286,7 @@ class PlaneFluxes:
 
 
 def _widened(lines: Array, unknowns: NDArray[np.int64]) -> Array:
-    """Values on all lines, of those on lines with unknowns; zeros on the others."""
+    """Return values on all lines, of those on lines with unknowns; zeros on the others."""
     full = np.zeros((len(lines) + 1, lines.shape[1]))
     full[:-1] = lines
     widened: Array = full[unknowns]

@@ -108,7 +108,7 @@ def null_vectors(
         return None, v, sure
 
     def inverse(r: Array) -> Array:
-        """(−B + μ v wᵀ)⁻¹ r, B the lumped form and w its volumes."""
+        """Return (−B + μ v wᵀ)⁻¹ r, B the lumped form and w its volumes."""
         whole = float(lumped_volumes @ r)
         y: Array = factors.solve(r - whole * v)
         y += (whole / scale - float(lumped_volumes @ y)) * v

@@ -95,7 +95,7 @@ class PlaneGenerator:
         return found
 
     def _read(self, time: float) -> PlaneFluxes:
-        """The fluxes at a time that was not read."""
+        """Return the fluxes at a time that was not read."""
         coefficients = self.mesh.read(self.sde, time)
         each: list[LineFluxes] = []
         for axis, seen in enumerate(self._seen):
@@ -267,12 +267,12 @@ class _Window:
         return p
 
     def _combined(self, weights: Array) -> sparse.dia_matrix:
-        """The sum of the operators at the nodes with these weights."""
+        """Return the sum of the operators at the nodes with these weights."""
         data = (weights @ self._data).reshape(self._shape)
         return sparse.dia_matrix((data, self._offsets), shape=(self._shape[1],) * 2)
 
     def _weights(self, time: float) -> Array:
-        """Weights of the nodes in the polynomial at a time."""
+        """Return the weights of the nodes in the polynomial at a time."""
         off = 2 * (time - self.begin) / (self.end - self.begin) - 1 - _NODES
         if (off == 0).any():
             return np.where(off == 0, 1.0, 0.0)
@@ -319,7 +319,7 @@ def _walked(
 
 
 def _flow(fluxes: PlaneFluxes, form: PlaneForm, p: Array, dt: float, tolerance: float) -> Array:
-    """e^{dt A} p; of the lumped form it is positive, and what rounding makes of a zero is one."""
+    """Return e^{dt A} p; of the lumped form it is positive, and rounding of a zero is a zero."""
     if form == "compact":
         return exponential_action(fluxes.compact, p, dt, _SHARE * tolerance)
     return np.maximum(exponential_action(fluxes.lumped, p, dt, _SHARE * tolerance), 0.0)

@@ -59,7 +59,7 @@ _STEEP = 18.0  # |u| beyond which s falls between ten Gauss points
 
 
 def _rule(count: int) -> tuple[Array, Array]:
-    """Gauss's points and weights on [0, 1]."""
+    """Return Gauss's points and weights on [0, 1]."""
     x, w = np.polynomial.legendre.leggauss(count)
     return 0.5 * (1 + x), 0.5 * w
 
@@ -169,7 +169,7 @@ class Line:
         return found
 
     def seen_from(self, offset: int) -> list[tuple[int, NDArray[np.int64]]]:
-        """Return, for each turn around, which unknowns have no unknown at an offset from them."""
+        """Return, for each turn, which unknowns have no unknown at an offset from them."""
         nodes = len(self.grid.nodes)
         at = np.arange(nodes)[self.kept]
         column, count = at + offset, len(at)
@@ -207,7 +207,7 @@ class Line:
         return middles
 
     def _positions(self, nodes: NDArray[np.int64]) -> Array:
-        """Where nodes are, of a ring beyond its ends too."""
+        """Return where nodes are, of a ring beyond its ends too."""
         x, cells = self.grid.nodes.numpy(), self.grid.cells
         if not self.ring:
             return x[nodes]
@@ -229,7 +229,7 @@ class Line:
         return found
 
     def _starts(self, cells: NDArray[np.int64]) -> tuple[Array, Array]:
-        """Where cells begin, and how wide they are; a wall is a cell without width."""
+        """Return where cells begin, and how wide they are; a wall is a cell without width."""
         x, count = self.grid.nodes.numpy(), self.grid.cells
         if self.ring:
             return self._positions(cells), self.widths[cells % count]
@@ -240,7 +240,7 @@ class Line:
 
 
 def combinations(line: Line, moments: Array, wanted: Array) -> Array:
-    """Weights of the neighbours' fluxes in what is wanted of J.
+    """Return the weights of the neighbours' fluxes in what is wanted of J.
 
     Args:
         line: The coordinate.
@@ -313,7 +313,7 @@ def scale_means(land: Landscape) -> tuple[Array, Array]:
 
 
 def _steep_means(u: Array, regular: Array, *, mirrored: bool) -> tuple[Array, Array]:
-    """As `scale_means`, for cells in which s falls from one end, like e^{−u·distance}.
+    """Return `scale_means` for cells in which s falls from one end, like e^{−u·distance}.
 
     Args:
         u: |∫ f/D|, shape (n,).
@@ -332,7 +332,7 @@ def _steep_means(u: Array, regular: Array, *, mirrored: bool) -> tuple[Array, Ar
 
 
 def _exponential_moments(u: Array) -> Array:
-    """∫ ξ^m e^{−uξ} dξ / ∫ e^{−uξ} dξ for m = 0 … 4, for any u."""
+    """Return ∫ ξ^m e^{−uξ} dξ / ∫ e^{−uξ} dξ for m = 0 … 4, for any u."""
     w = np.abs(u)
     # I_{m−1} = (w I_m + e^{−w})/m shrinks what is wrong at the top, for a small w
     small = np.minimum(w, _SERIES)
@@ -354,7 +354,7 @@ def _exponential_moments(u: Array) -> Array:
 
 
 def _mirrored(means: Array) -> Array:
-    """⟨(1 − ξ)^m⟩ from ⟨ξ^m⟩."""
+    """Return ⟨(1 − ξ)^m⟩ from ⟨ξ^m⟩."""
     return np.stack(
         [
             sum((-1) ** j * math.comb(m, j) * means[j] for j in range(m + 1))

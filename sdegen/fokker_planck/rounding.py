@@ -28,13 +28,13 @@ Extremes = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def extremes(p: Float[Tensor, "... nodes"]) -> Extremes:
-    """The lowest and the highest values of densities; NaN where there is one."""
+    """Return the lowest and the highest values of densities; NaN where there is one."""
     values = p.detach().numpy()
     return np.minimum.reduce(values, -1), np.maximum.reduce(values, -1)
 
 
 def rings(p: Float[Tensor, "... nodes"], span: Extremes, grid: Grid) -> bool:
-    """Whether a density has so much mass below zero that its grid does not resolve it."""
+    """Return whether a density has so much mass below zero that its grid does not resolve it."""
     low, high = span
     if not np.count_nonzero(low < -_FAINT * high):
         return False
@@ -51,7 +51,7 @@ def without_rounding(
     restored: bool,
     positive: bool,
 ) -> Float[Tensor, "T *members nodes"]:
-    """Takes rounding off: tiny negative values, and the drift of a mass that is conserved.
+    """Remove rounding: tiny negative values, and the drift of a mass that is conserved.
 
     Args:
         p: Densities at times, the start first.
@@ -76,7 +76,7 @@ def without_rounding(
 
 
 def _trimmed(p: AnyArray, floor: AnyArray | None, grid: Grid, *, restored: bool) -> AnyArray:
-    """Does it, to tensors or to arrays; without a floor all that is negative is rounding."""
+    """Clip tensors or arrays; without a floor all that is negative is rounding."""
     trimmed: AnyArray = (
         p.clip(0) if floor is None else arrays.of(p).where((p < 0) & (p > floor), 0.0, p)
     )

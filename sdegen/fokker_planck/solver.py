@@ -121,7 +121,7 @@ class FokkerPlanck:
             physical.
 
     Raises:
-        TypeError: For what is no SDE or no grid.
+        TypeError: For an sde or grid of another kind.
         ValueError: For a misspelt wall, a state that is not one-dimensional, a drift or diffusion
             that is not finite, or D = 0 inside the grid.
 
@@ -181,7 +181,7 @@ class FokkerPlanck:
         rtol: float = WARNS,
         differentiable: bool = False,
     ) -> DensityPath:
-        """Carries a density through times.
+        """Carry a density through times.
 
         Args:
             p0: Density at times[0], on the grid's nodes, of mass 1, or less where a wall absorbs;
@@ -267,7 +267,7 @@ class FokkerPlanck:
         return result
 
     def stationary(self, *, rtol: float = WARNS, differentiable: bool = False) -> Density:
-        """The stationary density, of mass 1.
+        """Return the stationary density, of mass 1.
 
         Where drift and diffusion take t and the SDE does not say whether they depend on it, they
         are looked at at times from 0 to 16 at which it is defined; `assumed_autonomous` says so.
@@ -321,7 +321,7 @@ class FokkerPlanck:
     # ---- currents -----------------------------------------------------------------------------
 
     def current(self, density: Density, t: float | None = None) -> Float[Tensor, " cells"]:
-        """J = f p − (D p)′ in every cell, in units of 1/time.
+        """Return J = f p − (D p)′ in every cell, in units of 1/time.
 
         It is an `EstimatedTensor`: `.error["J"]` is relative to the larger of the largest current
         and the largest one-way flux.
@@ -341,7 +341,7 @@ class FokkerPlanck:
         return j
 
     def entropy_production(self, density: Density, t: float | None = None) -> Estimated:
-        """σ = ∫ J²/(D p) dx, in units of k_B per time, a float with its `.error`.
+        """Return σ = ∫ J²/(D p) dx, in units of k_B per time, a float with its `.error`.
 
         Args:
             density: A density on the grid.
@@ -355,7 +355,7 @@ class FokkerPlanck:
         return sigma
 
     def free_energy(self, density: Density) -> Estimated:
-        """F = ∫ p log(p/p_st) dx, in units of kT above rest; it never grows (H-theorem).
+        """Return F = ∫ p log(p/p_st) dx, in units of kT above rest; it never grows (H-theorem).
 
         It is a float with its `.error`, relative to max(F, 1e-3).
 
@@ -371,7 +371,7 @@ class FokkerPlanck:
         return Estimated(f, error)
 
     def free_energies(self, path: DensityPath) -> Float[Tensor, " T"]:
-        """F along time, of every density of a path, in units of kT above rest.
+        """Return F along time, of every density of a path, in units of kT above rest.
 
         The H-theorem: dF/dt = −∫ J²/(D p) dx on a line, whatever the start, so that F falls until
         it is 0. On a ring with a current it falls too, by less than that. It is an
@@ -717,7 +717,7 @@ class FokkerPlanck:
         times: Tensor | Sequence[float],
         g: Callable[[Tensor], Tensor] | None = None,
     ) -> Float[Tensor, " T"]:
-        """Cov(f(X_0), g(X_t)) of the stationary process.
+        """Return Cov(f(X_0), g(X_t)) of the stationary process.
 
         Args:
             f: An elementwise function of x.
@@ -749,7 +749,7 @@ class FokkerPlanck:
         return covariance
 
     def feller(self) -> tuple[EndKind, EndKind]:
-        """Feller's class of both ends: of a wall that is physical or has D = 0, else of ∓∞.
+        """Return Feller's class of both ends: of a wall that is physical or has D = 0, else of ∓∞.
 
         An end of the states that lies beyond the grid, or at which no density has a nodal value,
         is asked for by `classify_end(sde, end)`.
@@ -781,7 +781,7 @@ class FokkerPlanck:
         *,
         differentiable: bool,
     ) -> DensityPath:
-        """Densities in time with a death rate or an injection."""
+        """Return the densities in time with a death rate or an injection."""
         assert self._sources is not None
         what = "a density in time with killing= or injection="
         if integrator is not None and not isinstance(integrator, Exponential):
@@ -827,7 +827,7 @@ class FokkerPlanck:
     # ---- inside -------------------------------------------------------------------------------
 
     def _build(self, reader: Reader) -> None:
-        """Makes what drift and diffusion are written as, anew."""
+        """Make what drift and diffusion are written as, anew."""
         self._reader = reader
         self._compact = Generator(reader, self.walls, compact=True)
         self._lumped = self._compact.with_form(compact=False)
@@ -838,7 +838,7 @@ class FokkerPlanck:
         self.__dict__.pop("_open_ends", None)
 
     def _renew(self) -> None:
-        """Forgets what was made of drift and diffusion, if they have changed since."""
+        """Forget what was made of drift and diffusion if they have changed since."""
         if self._reader.renewed():
             self._build(self._reader)
 
@@ -865,7 +865,7 @@ class FokkerPlanck:
         return self.sde.slope_by(self.grid.nodes[1:-1:8, None], t)
 
     def _time(self, t: float | None) -> float:
-        """A time at which drift and diffusion are taken; an SDE without time need not say one."""
+        """Return the time of drift and diffusion, which an SDE without time need not have."""
         self._renew()
         if t is not None:
             return t
@@ -899,12 +899,12 @@ class FokkerPlanck:
         return moving.outward(path)
 
     def _on(self, grid: Grid) -> tuple[Fluxes, Ends]:
-        """Fluxes and walls on a grid between the same walls."""
+        """Return the fluxes and walls on a grid between the same walls."""
         generator = self._generator if grid is self.grid else self._generator.on(grid)
         return generator.fluxes(generator.coefficients(generator.reader.start)), generator.ends
 
     def _check_cut(self, land: Landscape, what: str) -> None:
-        """Refuses a grid that cuts the density without current where it matters to `what`."""
+        """Refuse a grid that cuts the density without current where it matters to `what`."""
         if not any(self._open_ends):
             return
         log_m = stationary.on_a_line(land.w.detach())
@@ -919,7 +919,7 @@ class FokkerPlanck:
         )
 
     def _path(self, times: Tensor, run: Found, start: Density, powers: Powers) -> DensityPath:
-        """What was found, at the user's nodes."""
+        """Return the solution at the user's nodes."""
         p = _with_poles(run.p, start, powers) if run.grid is self.grid else run.p
         form = "compact" if run.compact else "lumped"
         told = run.error
@@ -933,7 +933,7 @@ class FokkerPlanck:
         return DensityPath(times, at_nodes, self.grid.nodes, powers, fine, told=told, form=form)
 
     def _is_smooth(self, density: Density) -> bool:
-        """Whether the grid resolves a start, and absorbing walls find nothing there."""
+        """Return whether the grid resolves a start, and absorbing walls find nothing there."""
         p = density.p.detach()
         jumps = any(
             wall.absorbs and float(p[end]) > 1e-8 * float(p.max())
@@ -942,7 +942,7 @@ class FokkerPlanck:
         return not jumps and density.is_resolved
 
     def _check_modes(self, count: int) -> None:
-        """Refuses a spectrum of what changes, or of more modes than the grid resolves."""
+        """Refuse a spectrum of what changes, or of more modes than the grid resolves."""
         self._refuse_sources("a spectrum")
         self._renew()
         self._frozen.check("a spectrum")
@@ -955,14 +955,14 @@ class FokkerPlanck:
             )
 
     def _check_leaving(self, what: str) -> None:
-        """Refuses what needs an absorbing wall and dynamics that do not change."""
+        """Refuse what needs an absorbing wall and dynamics that do not change."""
         self._refuse_sources(what)
         self._check_absorbing(what)
         self._renew()
         self._frozen.check(what)
 
     def _check_absorbing(self, what: str) -> None:
-        """Refuses what needs an absorbing wall."""
+        """Refuse what needs an absorbing wall."""
         self._refuse_killing(what)
         if not self._absorbs:
             raise ValueError(
@@ -972,21 +972,21 @@ class FokkerPlanck:
 
 
 def _mass(density: Density, p: Tensor, grid: Grid) -> float:
-    """∫ p dx of nodal values, of a density that may be infinite at a wall."""
+    """Return ∫ p dx of nodal values, of a density that may be infinite at a wall."""
     if density.powers != (None, None):
         return float(density.mass)
     return float(grid.weights.numpy() @ p.detach().numpy())
 
 
 def _with_poles(p: Tensor, start: Density, powers: Powers) -> Tensor:
-    """Densities in time with ∞ at walls with a negative power; the start as it was given."""
+    """Return densities in time with ∞ at walls with a negative power; the start as given."""
     if powers == (None, None):
         return p
     return torch.cat([with_poles(p[:1], start.powers), with_poles(p[1:], powers)])
 
 
 def _gradients(differentiable: bool) -> AbstractContextManager[object]:
-    """Gradients where they were asked for."""
+    """Return the gradients where they were asked for."""
     return nullcontext() if differentiable else torch.no_grad()
 
 

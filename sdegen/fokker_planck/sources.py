@@ -68,7 +68,8 @@ class Sources:
         injection: A point or a density; None where what is lost is gone.
 
     Raises:
-        TypeError: If killing is no number and no function, or injection no number and no density.
+        TypeError: If killing is neither a number nor a function, or injection neither a number
+            nor a density.
         ValueError: If k is negative.
     """
 

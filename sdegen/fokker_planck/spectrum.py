@@ -268,7 +268,7 @@ class _Level:
         return hidden(self._flux, self._ends)
 
     def carries(self, count: int) -> bool:
-        """Whether so many modes are resolved well enough to begin with."""
+        """Return whether so many modes are resolved well enough to begin with."""
         return len(self.chain.volumes) >= 6 * count
 
     def guess(self, index: int, count: int) -> float:

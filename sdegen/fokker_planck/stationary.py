@@ -319,7 +319,7 @@ def _normalized(p: Tensor, powers: Powers, land: Landscape, grid: Grid) -> Densi
 
 @np.errstate(invalid="ignore")  # of what is not finite, others tell
 def on_a_line(w: Tensor) -> Float[Tensor, "... nodes"]:
-    """log p from the gains w of the cells, up to a constant, its largest value 0."""
+    """Return log p from the gains w of the cells, up to a constant, its largest value 0."""
     if w.requires_grad:
         log_p = torch.nn.functional.pad(w.cumsum(-1), (1, 0))
         return log_p - log_p.detach().amax(-1, keepdim=True)
@@ -330,7 +330,7 @@ def on_a_line(w: Tensor) -> Float[Tensor, "... nodes"]:
 
 
 def on_a_ring(flux: Fluxes) -> Float[Tensor, "... nodes"]:
-    """log p up to a constant, its largest value 0, both ends included."""
+    """Return log p up to a constant, its largest value 0, both ends included."""
     phi = torch.nn.functional.pad(flux.w.cumsum(-1), (1, 0))
     total = phi[..., -1:]
     term = -phi[..., :-1] - flux.a.log()

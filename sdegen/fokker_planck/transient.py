@@ -98,7 +98,7 @@ class Exponential:
     def path(
         self, generator: Generator, p: Tensor, course: Course, walk: Walk | None = None
     ) -> tuple[list[Tensor], Walk]:
-        """Unknowns at all times, the first included, and the steps that were taken.
+        """Return the unknowns at all times, the first included, and the steps that were taken.
 
         Args:
             generator: What carries them.
@@ -152,7 +152,7 @@ class BackwardEuler:
     def path(
         self, generator: Generator, p: Tensor, course: Course, walk: Walk | None = None
     ) -> tuple[list[Tensor], Walk]:
-        """Unknowns at all times, the first included; it takes no steps but its own."""
+        """Return the unknowns at all times, the first included; it takes no steps but its own."""
         kept, operator = [p], generator.operator_at(course.times[0])
         for t0, t1 in itertools.pairwise(course.times):
             p = kept[-1]
@@ -204,7 +204,7 @@ class _Walker:
         self._alone = 1 + isinstance(generator.reader, Readers)  # of what belongs to one time
 
     def path(self, p: Tensor) -> tuple[list[Tensor], Walk]:
-        """Unknowns at all times, the first included, and the steps that were taken."""
+        """Return the unknowns at all times, the first included, and the steps that were taken."""
         self.walk, kept = Walk(), [p]
         for (t0, t1), dt in zip(
             itertools.pairwise(self.course.times), _steps(self.course.times), strict=True
@@ -226,7 +226,7 @@ class _Walker:
         return kept, self.walk
 
     def _walked(self, p: Tensor, a: float, b: float) -> tuple[Tensor, list[float]]:
-        """Steps from a to b that choose their length, and their ends."""
+        """Take steps of chosen lengths from a to b; return the unknowns and the steps' ends."""
         t, sense, ends, h = a, 1.0 if b > a else -1.0, list[float](), min(self.h, abs(b - a))
         # what the grid does not resolve needs the exponential of what is stiff
         rough = torch.is_grad_enabled() or self._is_rough(p)
@@ -269,7 +269,7 @@ class _Walker:
         )
 
     def _again(self, p: Tensor, a: float, ends: list[float]) -> tuple[Tensor, list[float]]:
-        """Steps that were found right before."""
+        """Repeat the steps that were right before; return the unknowns and the ends."""
         b, t = ends[-1], a
         for end in ends:
             c = self._read(_halves(t, end - t), a, b)
@@ -285,7 +285,7 @@ class _Walker:
     def _by_collocation(
         self, p: Tensor, t: float, step: float, a: float, b: float
     ) -> tuple[Tensor, float, int, bool] | None:
-        """A step as two halves, its error from one that is whole, an order, and if it is exact."""
+        """Take a step as two halves; return also its error, its order, and whether it is exact."""
         c = self._read([*_halves(t, step), *(t + NODES * step)], a, b)
         if isinstance(c, Operator):
             return _flow(c, abs(step), p), 0.0, _HELD_TO, True
@@ -298,7 +298,7 @@ class _Walker:
     def _by_magnus(
         self, p: Tensor, t: float, step: float, a: float, b: float
     ) -> tuple[Tensor, float, int, bool] | None:
-        """The same by exponentials; None where a combined D is negative."""
+        """Take the same step by exponentials; return None where a combined D is negative."""
         inside = (a, b)
         once = _magnus(self.generator, p, t, step, inside)
         half = _magnus(self.generator, p, t, step / 2, inside) if once is not None else None
@@ -317,7 +317,7 @@ class _Walker:
     def _read(
         self, times: Sequence[float], a: float, b: float
     ) -> Operator | tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """M and K at times between a and b, or the operator if it is one at all of them."""
+        """Return M and K at times between a and b, or the operator if it is one at all of them."""
         c = self.course.read(self.generator.reader, all_inside(times, a, b))
         if c.wall_drift.ndim == self._alone:
             return self.generator.operator_of(c)
@@ -325,7 +325,7 @@ class _Walker:
         return mass.numpy(), rates.numpy()
 
     def _unchanging(self, times: Sequence[float], a: float, b: float) -> Operator | None:
-        """The operator at times between a and b, if it is one at all of them."""
+        """Return the operator at times between a and b, if it is one at all of them."""
         with torch.no_grad():
             c = one_or_stack([self.generator.coefficients(inside(t, a, b)) for t in times])
         if c.wall_drift.ndim != self._alone:
@@ -337,21 +337,21 @@ class _Walker:
         return self._known[1]
 
     def _is_rough(self, p: Tensor) -> bool:
-        """Whether the grid does not resolve a density."""
+        """Return whether the grid does not resolve a density."""
         x = self.generator.grid.nodes
         nodal = self.generator.ends.widen(p.detach()).reshape(-1, len(x))
         return not all(Density(x, row).is_resolved for row in nodal)
 
 
 def _halves(t: float, step: float) -> list[float]:
-    """The nodes of the two halves of a step."""
+    """Return the nodes of the two halves of a step."""
     return [*(t + NODES * (0.5 * step)), *(t + 0.5 * step + NODES * (0.5 * step))]
 
 
 def _collocated(
     mass: NDArray[np.float64], rates: NDArray[np.float64], h: float, p: Tensor
 ) -> Tensor:
-    """Unknowns after a step, member by member."""
+    """Return the unknowns after a step, member by member."""
     if p.ndim == 1:
         return torch.from_numpy(collocated(mass, rates, h, p.numpy()))
     mass = np.broadcast_to(mass, rates.shape)
@@ -360,7 +360,7 @@ def _collocated(
 
 
 def _gap(a: Tensor, b: Tensor) -> float:
-    """The largest difference of two densities, relative to the peak; of several the worst."""
+    """Return the largest difference of two densities over the peak; of several the worst."""
     x, y = a.detach().numpy(), b.detach().numpy()
     peak = np.abs(x).max(-1)
     return float((np.abs(x - y).max(-1) / np.where(peak > 0, peak, 1.0)).max())
@@ -377,7 +377,7 @@ def carried(
     restored: bool,
     walk: Walk | None = None,
 ) -> Carried:
-    """Densities at times.
+    """Return the densities at times.
 
     Args:
         generator: What carries them.
@@ -429,13 +429,13 @@ def _nodal(
     integrator: Integrator,
     walk: Walk | None,
 ) -> tuple[Tensor, Walk]:
-    """Nodal values at all times, of a start that the operator sees as these unknowns."""
+    """Return the nodal values at all times, of a start with these unknowns."""
     path, taken = integrator.path(generator, unknowns, course, walk)
     return torch.stack([start, *map(generator.ends.widen, path[1:])]), taken
 
 
 def _steps(times: Sequence[float]) -> list[float]:
-    """Lengths of the steps; all the same where they differ by the rounding of times alone."""
+    """Return the lengths of the steps; equal where they differ by the rounding of times alone."""
     if len(times) == 2:
         return [abs(times[1] - times[0])]
     steps = [abs(after - before) for before, after in itertools.pairwise(times)]
@@ -446,12 +446,12 @@ def _steps(times: Sequence[float]) -> list[float]:
 
 
 def _flow(operator: Operator, dt: float, p: Tensor) -> Tensor:
-    """e^{dt M⁻¹K} p."""
+    """Return e^{dt M⁻¹K} p."""
     return _in_pieces(operator, dt, p)[0]
 
 
 def _in_pieces(operator: Operator, dt: float, p: Tensor) -> tuple[Tensor, int]:
-    """e^{dt M⁻¹K} p, in pieces where one exponential would lose digits; and how many.
+    """Return e^{dt M⁻¹K} p, in pieces where one exponential would lose digits; and how many.
 
     Where there would be many, or few would do harm, steps of L-stable collocation follow the
     first: by then what is stiff is gone. Their rounding grows with the fastest rate times their
@@ -482,7 +482,7 @@ def _in_pieces(operator: Operator, dt: float, p: Tensor) -> tuple[Tensor, int]:
 
 
 def _longest(operator: Operator, p: Tensor) -> tuple[float, bool]:
-    """The longest time that one exponential carries p, and whether others are to follow.
+    """Return the longest time that one exponential carries p, and whether others are to follow.
 
     In the scalar product of e^{−Φ} the operator is symmetric and errors stay small; at x they are
     amplified by e^{Φ/2}, against a start that is e^{−Φ/2} p. A start far out, against a strong
@@ -522,7 +522,7 @@ def _longest(operator: Operator, p: Tensor) -> tuple[float, bool]:
 def _magnus(
     generator: Generator, p: Tensor, t: float, h: float, interval: tuple[float, float]
 ) -> Tensor | None:
-    """One step; None where it is so long that a combined D is negative."""
+    """Return one step; None where it is so long that a combined D is negative."""
     c1, c2 = (generator.coefficients(inside(t + at * h, *interval)) for at in (_EARLY, _LATE))
     if c1 is c2:
         return _flow(generator.operator_of(c1), abs(h), p)
@@ -535,7 +535,7 @@ def _magnus(
 
 
 def _is_diffusive(c: Coefficients) -> bool:
-    """Whether D > 0."""
+    """Return whether D > 0."""
     return bool((c.diffusivity > 0).all()) and bool((c.nodal_diffusivity >= 0).all())
 
 

@@ -34,7 +34,7 @@ Vector = Float[Tensor, "... n"] | Complex[Tensor, "... n"]
 
 
 def multiply(bands: AnyArray, y: AnyArray) -> AnyArray:
-    """A y, shape (..., n), of tensors (..., 3, n) and (..., n), or of arrays."""
+    """Return A y, shape (..., n), of tensors (..., 3, n) and (..., n), or of arrays."""
     around = arrays.of(y).concatenate([y[..., -1:], y, y[..., :1]], -1)
     lower, diagonal, upper = bands[..., 0, :], bands[..., 1, :], bands[..., 2, :]
     product: AnyArray = lower * around[..., :-2] + diagonal * y + upper * around[..., 2:]
@@ -42,13 +42,13 @@ def multiply(bands: AnyArray, y: AnyArray) -> AnyArray:
 
 
 def transposed(bands: Bands) -> Bands:
-    """The bands of Aᵀ."""
+    """Return the bands of Aᵀ."""
     lower, diagonal, upper = bands.unbind(-2)
     return torch.stack([upper.roll(1, -1), diagonal, lower.roll(-1, -1)], -2)
 
 
 def solve(bands: Bands, rhs: Vector) -> Vector:
-    """A⁻¹ rhs; bands and rhs are of one dtype, and their batches broadcast."""
+    """Return A⁻¹ rhs; bands and rhs are of one dtype, and their batches broadcast."""
     batch = np.broadcast_shapes(bands.shape[:-2], rhs.shape[:-1])
     bands = bands.expand(*batch, *bands.shape[-2:])
     rhs = rhs.expand(*batch, rhs.shape[-1])
@@ -88,7 +88,7 @@ class _Solve(torch.autograd.Function):
 
 
 def _eliminate(bands: Tensor, rhs: Tensor) -> Tensor:
-    """A batch of systems as one."""
+    """Solve a batch of systems as one."""
     a = bands.detach().resolve_conj().numpy()
     b = rhs.detach().resolve_conj().numpy()
     rows = a.shape[-1]
@@ -97,7 +97,7 @@ def _eliminate(bands: Tensor, rhs: Tensor) -> Tensor:
 
 
 def eliminate(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
-    """Systems, open or rings, by one call of LAPACK's gtsv; a and b are overwritten.
+    """Solve the systems, open or rings, by one call of LAPACK's gtsv; a and b are overwritten.
 
     Side by side they are one open system, whose blocks do not touch: the corners between them are
     zero.
@@ -144,12 +144,12 @@ class Factors:
         self._w = None if self._ring is None else self._open(self._ring.u)
 
     def solve(self, b: NDArray[Any]) -> NDArray[Any]:
-        """A⁻¹b of each, shape (systems, n); b is overwritten."""
+        """Return A⁻¹b of each, shape (systems, n); b is overwritten."""
         y = self._open(b)
         return y if self._ring is None or self._w is None else self._ring.closed(y, self._w)
 
     def _open(self, b: NDArray[Any]) -> NDArray[Any]:
-        """What the open systems make of b."""
+        """Solve the open systems for b."""
         solved, info = self._solve(*self._factors, b.reshape(-1), overwrite_b=1)
         _check(info)
         return np.asarray(solved).reshape(b.shape)
@@ -168,13 +168,13 @@ class _Ring:
     corner: NDArray[Any]
 
     def closed(self, y: NDArray[Any], w: NDArray[Any]) -> NDArray[Any]:
-        """A⁻¹b from y = T⁻¹b and w = T⁻¹u."""
+        """Return A⁻¹b from y = T⁻¹b and w = T⁻¹u."""
         of_y, of_w = (v[:, 0] + self.corner * v[:, -1] for v in (y, w))
         return np.asarray(y - (of_y / (1 + of_w))[:, None] * w)
 
 
 def _opened(a: NDArray[Any]) -> _Ring | None:
-    """Opens rings in place, T = A − u vᵀ; None where all systems are open."""
+    """Open rings in place, T = A − u vᵀ; None where all systems are open."""
     first, last = a[0, :, 0].copy(), a[2, :, -1].copy()
     if np.count_nonzero(first) == 0 == np.count_nonzero(last):
         return None
@@ -188,5 +188,5 @@ def _opened(a: NDArray[Any]) -> _Ring | None:
 
 
 def _check(info: int) -> None:
-    """A singular matrix is a mistake of ours: every system here is a shifted generator."""
+    """Raise at a singular matrix, a mistake of ours: every system is a shifted generator."""
     assert info == 0, f"tridiagonal elimination met a zero pivot in row {info}"

@@ -201,7 +201,7 @@ def jumped(coarse: Landscape, fine: Landscape, kept: NDArray[np.int64]) -> Array
 
 
 def noise_jumps(land: Landscape) -> NDArray[np.bool_]:
-    """In which cells D jumps, or is seen by no polynomial, shape (cells,)."""
+    """Return in which cells D jumps, or no polynomial sees it, shape (cells,)."""
     c = land.coefficients
     inside, at_nodes = c.diffusivity.numpy(), c.nodal_diffusivity.numpy()
     if not any(inside.strides) and not any(at_nodes.strides):
