@@ -1,53 +1,44 @@
 """Spec: the SDE, the network and the parameterization of a model as JSON, and back.
 
 What these objects hold are the arguments they were made from, under the same names. So a class
-name and those numbers are all there is to write, and nothing but a class named in the table below
-is ever made from a file.
+name and those numbers are all there is to write, and nothing but a public class of sdegen is ever
+made from a file.
 """
 
 import inspect
 from typing import Any
 
+import torch
+
+import sdegen
 from sdegen.core.errors import CheckpointError
-from sdegen.diffusion.gaussian_path import VE, VP, SubVP
-from sdegen.diffusion.paths import EDM, RectifiedFlow
-from sdegen.diffusion.schedules import (
-    ConstantBeta,
-    CosineBeta,
-    GeometricSigma,
-    LinearBeta,
-    QuadraticBeta,
-)
-from sdegen.diffusion.tables import TabulatedBeta
-from sdegen.score.networks import MLP, UNet
-from sdegen.score.parameterization import EpsPrediction, ScorePrediction, VPrediction, X0Prediction
-from sdegen.score.preconditioning import DenoiserPrediction, EDMPrediction, FlowPrediction
+from sdegen.diffusion.gaussian_path import GaussianPath
+from sdegen.diffusion.schedules import BetaSchedule, GeometricSigma
+from sdegen.score.parameterization import Parameterization
 
 __all__ = ["Spec", "class_spec", "from_class_spec"]
 
 Spec = dict[str, Any]
 
-_KNOWN: dict[str, type] = {
-    known.__name__: known
-    for known in (
-        *(MLP, UNet),
-        *(EpsPrediction, X0Prediction, VPrediction, ScorePrediction),
-        *(FlowPrediction, EDMPrediction, DenoiserPrediction),
-        *(VP, SubVP, VE, RectifiedFlow, EDM),
-        *(ConstantBeta, LinearBeta, QuadraticBeta, CosineBeta, GeometricSigma, TabulatedBeta),
-    )
-}
+# what a model is made of; the public classes of these kinds are made from a file, and no others
+_KINDS = (GaussianPath, BetaSchedule, GeometricSigma, Parameterization, torch.nn.Module)
 _LATER = {"classes"}  # arguments that files of before do not know, and that have a default
+
+
+def _public(name: str) -> type | None:
+    """Return the public class of this name that a model may be made of, or None."""
+    kind = getattr(sdegen, name) if name in sdegen.__all__ else None
+    return kind if isinstance(kind, type) and issubclass(kind, _KINDS) else None
 
 
 def class_spec(thing: object) -> Spec:
     """Return a class name and the arguments that make its like; the name alone if not ours.
 
-    >>> class_spec(LinearBeta(0.1, 20.0))
+    >>> class_spec(sg.LinearBeta(0.1, 20.0))
     {'class': 'LinearBeta', 'beta_min': 0.1, 'beta_max': 20.0}
     """
     kind = type(thing)
-    if _KNOWN.get(kind.__name__) is not kind:
+    if _public(kind.__name__) is not kind:
         return {"class": f"{kind.__module__}.{kind.__qualname__}"}
     spec: Spec = {"class": kind.__name__}
     for name in _arguments(kind):
@@ -72,7 +63,7 @@ def from_class_spec(spec: Spec, where: str) -> Any:  # noqa: ANN401, one of the 
     if not isinstance(spec, dict):
         raise CheckpointError(f"{where} is not described, but is {spec!r}.")
     name = spec.get("class")
-    kind = _KNOWN.get(str(name))
+    kind = _public(str(name))
     if kind is None:
         raise CheckpointError(
             f"{where} is a {name}, which sdegen cannot rebuild; make it yourself and pass it to "
