@@ -25,8 +25,8 @@ import sdegen as sg
 from benchmarks.record import write
 from benchmarks.timing import walls
 from sdegen.core.noise import Streams
+from sdegen.engine.blocks import solve
 from sdegen.engine.record import RunOptions
-from sdegen.engine.run import solve
 
 DT, SIGMA = 1e-3, 0.7
 BUDGET = 8 * 60  # seconds
@@ -124,10 +124,10 @@ def waiting(n, device, compiled):
 
     with torch.no_grad():
         # compiled on the way, which may wait
-        solve(WELL, solver, x0, times, noise=noise.block(0), keep_path=False,
+        solve(WELL, solver, x0, solver.nodes(times), noise=noise.block(0), keep_path=False,
                      options=RunOptions(on_step=lambda *step: None))  # fmt: skip
         try:
-            solve(WELL, solver, x0, times, noise=noise.block(0), keep_path=False,
+            solve(WELL, solver, x0, solver.nodes(times), noise=noise.block(0), keep_path=False,
                          options=RunOptions(on_step=watch))  # fmt: skip
         finally:
             if device.type == "cuda":

@@ -11,7 +11,7 @@ import sdegen as sg
 from sdegen.core.noise import Noise, Normals, Stream, stream
 from sdegen.core.shapes import expand
 from sdegen.core.solver import integrate
-from sdegen.engine.run import solve
+from sdegen.engine.blocks import solve
 
 SQRT_2 = math.sqrt(2)
 
@@ -54,7 +54,9 @@ class ReplayedNoise(Noise):
 
 def solved(solver, sde, x, times, **options):
     """What became of a block of states, by a solver."""
-    return solve(sde, solver, x, times, **options)
+    nodes = solver.nodes(times)
+    stride = (len(nodes) - 1) // (len(times) - 1)
+    return solve(sde, solver, x, nodes, stride=stride, **options)
 
 
 def walked(solver, sde, nodes, x, draws=None):

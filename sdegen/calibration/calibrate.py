@@ -53,13 +53,13 @@ from sdegen.core.checks import check_count
 from sdegen.core.kernel import Kernel
 from sdegen.core.scores import CallCounter
 from sdegen.core.shapes import State
-from sdegen.core.solver import FixedStep, Solver, check_inner
+from sdegen.core.solver import Solver
 from sdegen.diffusion.pilot import walk
 from sdegen.diffusion.reverse import ReverseSDE
 from sdegen.diffusion.samplers.linear_multistep import Multistep
 from sdegen.diffusion.timesteps import made_for, powers
-from sdegen.engine.door import check_dynamics, check_state, check_times
 from sdegen.engine.simulate import simulate
+from sdegen.engine.validation import check_dynamics
 from sdegen.score.checks import check_derivative
 from sdegen.solvers.torch_diffeq import TorchDiffEq
 

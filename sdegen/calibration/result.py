@@ -11,8 +11,9 @@ from torch import Tensor
 
 from sdegen.calibration.fitting import multistep
 from sdegen.core.errors import CheckpointError
+from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.noise import stream
-from sdegen.core.solver import FixedStep, Solver
+from sdegen.core.solver import Solver
 from sdegen.diffusion.reverse import ReverseSDE
 from sdegen.diffusion.timesteps import powers
 from sdegen.storage import load_tensors, save_tensors

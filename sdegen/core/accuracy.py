@@ -48,6 +48,7 @@ NOT_ESTIMATED = "not estimated"
 _DIFFERENCES = "by differences: autograd does not see it; about 1e-9, up to 1e-3 in float32"
 
 
+@dataclass(eq=False, repr=False)
 class ErrorEstimate(Mapping[str, float | Tensor]):
     """Estimated relative errors of a result, by the name of the attribute.
 
@@ -60,22 +61,21 @@ class ErrorEstimate(Mapping[str, float | Tensor]):
     (2e-05, 0.0003)
     """
 
-    def __init__(self, estimates: Mapping[str, float | Tensor], method: str) -> None:
-        self._estimates = dict(estimates)
-        self.method = method
+    estimates: Mapping[str, float | Tensor]
+    method: str
 
     def __getitem__(self, name: str) -> float | Tensor:
-        return self._estimates[name]
+        return self.estimates[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._estimates)
+        return iter(self.estimates)
 
     def __len__(self) -> int:
-        return len(self._estimates)
+        return len(self.estimates)
 
     def __float__(self) -> float:
         """Return the largest of them."""
-        return max((largest(v) for v in self._estimates.values()), default=0.0)
+        return max((largest(v) for v in self.estimates.values()), default=0.0)
 
     def __repr__(self) -> str:
         told = ", ".join(f"{name} {largest(v):.1e}" for name, v in self.items())

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.core.noise import Normals, Rng, Stream, Streams, seed_of
-from sdegen.core.shapes import as_times
+from sdegen.core.requests import as_times
 
 __all__ = ["BrownianPath"]
 

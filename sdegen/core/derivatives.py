@@ -40,7 +40,6 @@ __all__ = [
     "noise_induced",
     "pulled_back",
     "slope_of",
-    "states_between",
     "with_slope",
 ]
 
@@ -190,17 +189,6 @@ def _slope(function: Values, x: State, value: Tensor, direction: Tensor) -> Tens
     one_sided = torch.where(torch.isfinite(forward), forward, backward)
     slope = torch.where(torch.isfinite(central), central, one_sided)
     return torch.where(direction.expand_as(slope) != 0, slope, 0.0)
-
-
-def states_between(x: State) -> Tensor:
-    """Return two states that span where trajectories from x go first, shape (2, *event).
-
-    Args:
-        x: States, shape (batch, *event).
-    """
-    low, high = x.detach().amin(0), x.detach().amax(0)
-    reach = 0.5 * (0.1 + x.detach().abs().max())
-    return torch.stack([low - reach, high + reach])
 
 
 @torch.no_grad()

@@ -211,7 +211,8 @@ class Normals:
         left = self._left
         missing = steps if left is None else steps - len(left)
         if missing > 0:
-            more = self._drawn(-(-missing // self._unit) * self._unit)
+            memory, more = self._memory(-(-missing // self._unit) * self._unit)
+            self._fill(memory)
             left = more if left is None else torch.cat([left, more])
         assert left is not None
         self._left = left[steps:] if len(left) > steps else None
@@ -236,18 +237,11 @@ class Normals:
             yield self.take(steps).unbind()
             steps = min(2 * steps, most)
         # for a small ensemble, to make a tensor costs as much as to fill it
-        memories = [self._memory(most) for _ in range(2)]
-        views = [self._steps(memory).unbind() for memory in memories]
+        pairs = [(memory, view.unbind()) for memory, view in map(self._memory, (most, most))]
         while True:
-            for memory, each in zip(memories, views, strict=True):
+            for memory, each in pairs:
                 self._fill(memory)
                 yield each
-
-    def _drawn(self, steps: int) -> Tensor:
-        """Return fresh normals for `steps` steps, a multiple of the unit."""
-        memory = self._memory(steps)
-        self._fill(memory)
-        return self._steps(memory)
 
     def _fill(self, memory: Tensor) -> None:
         """Draw into memory, on a CPU in one call, elsewhere in calls of one size."""
@@ -255,13 +249,10 @@ class Normals:
         for i in range(0, len(memory), together):
             self._source.fill(memory[i : i + together])
 
-    def _memory(self, steps: int) -> Tensor:
-        """Return memory for the normals of `steps` steps."""
-        return torch.empty((steps, self._padded), dtype=self._dtype, device=self._device)
-
-    def _steps(self, memory: Tensor) -> Tensor:
-        """Draw normals into `memory`, shape (steps, *shape)."""
-        return memory[:, : self._numbers].view(len(memory), *self._shape)
+    def _memory(self, steps: int) -> tuple[Tensor, Tensor]:
+        """Return memory for the normals of so many steps, and these, shape (steps, *shape)."""
+        memory = torch.empty((steps, self._padded), dtype=self._dtype, device=self._device)
+        return memory, memory[:, : self._numbers].view(steps, *self._shape)
 
 
 class Noise:
@@ -293,7 +284,9 @@ class Noise:
         self.stream = rng if isinstance(rng, Stream) else stream(rng, "dynamics")
         # the iterator's own method: a call of ours in between would be seen in a small ensemble
         self.normal: Callable[[], State] = (
-            normals_like(x, self.stream).each(recycled=recycled).__next__
+            self.stream.normals(tuple(x.shape), dtype=x.dtype, device=x.device)
+            .each(recycled=recycled)
+            .__next__
         )
 
 

@@ -4,6 +4,7 @@
     an array     a tensor, a NumPy array, a list, a number
     a state      a tensor, a NumPy array or a list of floats, shape (batch, *event)
     a time       a number, or an array of one number for each trajectory
+    times        a tensor, an array or a list of two numbers or more
 
 Whatever else comes is refused by the argument's name, with what was expected. A tensor that
 requires grad is kept where its gradient can flow, and refused where a number is needed: `float()`
@@ -26,8 +27,11 @@ __all__ = [
     "as_parameter",
     "as_state",
     "as_time",
+    "as_time_grid",
+    "as_times",
     "check_function",
     "check_kind",
+    "check_state",
     "is_word",
     "kind_of",
     "value_of",
@@ -220,3 +224,105 @@ def as_time(t: object) -> Tensor:
     if isinstance(t, Tensor) and t.is_floating_point():
         return t
     return as_numbers("t", t, expected="a time, a number or one for each trajectory")
+
+
+def check_state(x0: object, *, name: str = "x0") -> Tensor:
+    """Return a batch of finite float32 or float64 states; refuse anything else.
+
+    Args:
+        x0: What should be one.
+        name: What its caller calls it.
+
+    Raises:
+        TypeError: If x0 is no tensor, or not of floats of at least 32 bits.
+        ValueError: If it has no batch axis, no rows, or a row that is not finite.
+    """
+    x0 = as_state(name, x0)
+    if x0.dtype in (torch.float16, torch.bfloat16):
+        raise TypeError(
+            f"{name} has dtype {x0.dtype}, in which √dt · z is lost beside x; keep the state in "
+            "float32 or float64 and run the "
+            "network under torch.autocast."
+        )
+    if not x0.is_floating_point():
+        raise TypeError(
+            f"{name} must be float32 or float64, but has dtype {x0.dtype}; pass "
+            f"{name}.to(torch.float32)."
+        )
+    if x0.ndim < 2:
+        raise ValueError(
+            f"{name} must have shape (batch, *event), but has shape {tuple(x0.shape)}; "
+            "one-dimensional physics is "
+            f"(batch, 1): pass {name}[:, None]."
+        )
+    if x0.numel() == 0:
+        raise ValueError(f"{name} is empty: its shape is {tuple(x0.shape)}.")
+    bad = ~torch.isfinite(x0).flatten(1).all(1)
+    if bool(bad.any()):
+        raise ValueError(
+            f"{name} is not finite in {int(bad.sum())} of {len(x0)} rows, the first is row "
+            f"{int(bad.nonzero()[0])}."
+        )
+    return x0
+
+
+def as_times(times: object) -> Tensor:
+    """Return two times or more, in any order, as a float64 tensor on the CPU, shape (T,).
+
+    Raises:
+        TypeError: If they are not numbers.
+        ValueError: If there are fewer than two, or one is not finite; naming the index.
+
+    >>> as_times([0, 0.5])
+    tensor([0.0000, 0.5000], dtype=torch.float64)
+    """
+    if isinstance(times, str) or not (
+        isinstance(times, Tensor | Sequence) or hasattr(times, "__array__")
+    ):
+        raise TypeError(
+            f"times must be a tensor or a list of numbers, but is {type(times).__name__}; "
+            "pass torch.linspace(t_start, t_end, n)."
+        )
+    if isinstance(times, Tensor) and times.requires_grad:
+        raise TypeError(
+            "times is a tensor that requires grad, which is not carried through a run; pass "
+            "times.detach(), and let calibrate fit times."
+        )
+    try:
+        # in one go: a list would be rounded to float32 on its way
+        ts = torch.as_tensor(times, dtype=torch.float64, device="cpu").detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"times must be numbers: {error}; pass torch.linspace(t_start, t_end, n)."
+        ) from None
+    if ts.ndim != 1 or len(ts) < 2:
+        raise ValueError(
+            f"times must be a list of at least two times, but has shape {tuple(ts.shape)}; "
+            "pass torch.linspace(t_start, t_end, n)."
+        )
+    bad = ~np.isfinite(ts.numpy())
+    if np.count_nonzero(bad):
+        i = int(bad.argmax())
+        raise ValueError(f"times must be finite, but times[{i}] = {float(ts[i])}.")
+    return ts
+
+
+def as_time_grid(times: object) -> Tensor:
+    """Return times as a strictly monotone float64 tensor on the CPU, shape (T,).
+
+    Raises:
+        TypeError: If they are not numbers.
+        ValueError: If there are fewer than two, one is not finite, or they are not strictly
+            monotone; naming the index.
+    """
+    ts = as_times(times)
+    sense = torch.sign(ts[-1] - ts[0])
+    wrong = ts.diff() * (sense if sense != 0 else 1) <= 0
+    if bool(wrong.any()):
+        i = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"times must be strictly monotone, but times[{i}]={float(ts[i]):g} is followed by "
+            f"{float(ts[i + 1]):g}; "
+            "pass torch.linspace(t_start, t_end, n)."
+        )
+    return ts

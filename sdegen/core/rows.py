@@ -35,12 +35,9 @@ __all__ = [
     "check_rows",
     "couples",
     "first_line",
-    "looked_at",
 ]
 
 _DISPLACEMENTS = (1.0, 1e-2, 1e-4)
-_CHEAP, _MOST = 2**18, 2**24  # numbers of a batch that cost milliseconds, and at most a second
-_MANY_TIMES = 100
 _EVERY = 7
 _FEW = 4  # rows that are each looked at alone
 _EXACT = 64  # roundings, where the number of rows is the same
@@ -158,20 +155,6 @@ def check_density_of(sde: SDE, x: State, t: Tensor) -> list[Tensor] | None:
     return None
 
 
-def looked_at(numbers: int, trajectories: int, times: int, rows: int) -> int:
-    """Return how many rows `check_place` is to look at: all where that costs little, else a block.
-
-    Args:
-        numbers: In the state of a trajectory.
-        trajectories: Of the run.
-        times: Of the run; what costs two evaluations is little beside a hundred.
-        rows: Of a block.
-    """
-    every = trajectories * numbers
-    little = every <= _CHEAP or (times > _MANY_TIMES and every <= _MOST)
-    return trajectories if little else min(trajectories, rows)
-
-
 def _refuse_place(name: str, n: int, t: Tensor) -> None:
     """Refuse a field by its name."""
     raise ValueError(
@@ -271,13 +254,26 @@ def couples(sde: SDE, rows: State, times: Tensor, noise: Stream, *, sparing: boo
     later = [(pairs[0], t) for t in (starts[len(starts) // 2], starts[-1])]
     asked = [(pair, times[0]) for pair in (pairs[:2] if sparing else pairs)] + later
     fields = [sde.drift] if sde.constant_noise is not None else [sde.drift, noise_field(sde)[1]]
-    return any(_couples(field, *pair, t, sparing) for field in fields for pair, t in asked)
+    first = torch.arange(len(rows)) < (len(rows) + 1) // 2
+    each = len(rows) <= _FEW and not sparing
+    parts = torch.eye(len(rows), dtype=torch.bool) if each else torch.stack([first, ~first])
+    # which rows stay where they are: each one alone, or in halves
+    parts = parts.reshape(*parts.shape, *(1,) * (rows.ndim - 1)).to(rows.device)
+    return any(_couples(field, *pair, t, parts) for field in fields for pair, t in asked)
 
 
 def _couples(
-    field: Callable[[State, Tensor], Tensor], x: State, y: State, t: Tensor, sparing: bool
+    field: Callable[[State, Tensor], Tensor], x: State, y: State, t: Tensor, parts: Tensor
 ) -> bool:
-    """Return whether a row of x gets another value among rows of y; False where not finite."""
+    """Return whether a row of x gets another value among rows of y; False where not finite.
+
+    Args:
+        field: Drift or diffusion.
+        x: States, shape (n, *event).
+        y: Others.
+        t: Time, 0-d.
+        parts: Which rows of x stay, shape (parts, n, 1, …).
+    """
     if x.dtype != torch.float64:
         try:
             field(x.double(), t)
@@ -285,31 +281,16 @@ def _couples(
         except Exception:
             pass  # as parameters in single precision raise; in x's own it is asked below
     try:
-        return _depends(field, x, y, t, sparing)
+        among_own = field(x, t).expand_as(x)
+        tolerance = _EXACT * torch.finfo(x.dtype).eps * among_own.abs().max()
+        for stays in parts:
+            # the same number of rows: a matrix product of another one rounds otherwise
+            mixed = field(torch.where(stays, x, y), t).expand_as(x)
+            gap = (mixed - among_own)[stays.flatten()].abs()
+            if not bool(gap.isfinite().all()):
+                return False  # smaller displacements are for fields that live on part of space
+            if bool((gap > tolerance).any()):
+                return True
     except Exception:
         return False  # no state of the run need be here: what raises there too says so itself
-
-
-def _depends(
-    field: Callable[[State, Tensor], Tensor], x: State, y: State, t: Tensor, sparing: bool
-) -> bool:
-    """Return whether a row of x gets another value among rows of y, in x's precision."""
-    among_own = field(x, t).expand_as(x)
-    tolerance = _EXACT * torch.finfo(x.dtype).eps * among_own.abs().max()
-    for stays in _parts(len(x), sparing).to(x.device):
-        # the same number of rows: a matrix product of another one rounds otherwise
-        mixed = torch.where(stays.reshape((-1,) + (1,) * (x.ndim - 1)), x, y)
-        gap = (field(mixed, t).expand_as(x) - among_own)[stays].abs()
-        if not bool(gap.isfinite().all()):
-            return False  # the smaller displacements are for fields that live on part of space
-        if bool((gap > tolerance).any()):
-            return True
     return False
-
-
-def _parts(n: int, sparing: bool) -> Tensor:
-    """Return which rows stay where they are, shape (parts, n): each one alone, or in halves."""
-    if n <= _FEW and not sparing:
-        return torch.eye(n, dtype=torch.bool)
-    first = torch.arange(n) < (n + 1) // 2
-    return torch.stack([first, ~first])

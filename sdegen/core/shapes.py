@@ -7,14 +7,12 @@ through `expand` and nowhere else, because a batch of 2 two-dimensional states m
 way of broadcasting silently wrong.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["ScoreFn", "State", "Time", "as_times", "expand"]
+__all__ = ["ScoreFn", "State", "Time", "expand"]
 
 State = Float[Tensor, "batch *event"]
 Time = Float[Tensor, ""] | Float[Tensor, " batch"]
@@ -49,44 +47,3 @@ def expand(c: Tensor, x: Tensor) -> Tensor:
             f"shape {tuple(x.shape)}, but has shape {tuple(c.shape)}."
         )
     return c.reshape(c.shape + (1,) * (x.ndim - 1)).to(x)
-
-
-def as_times(times: object) -> Tensor:
-    """Return two times or more, in any order, as a float64 tensor on the CPU, shape (T,).
-
-    Raises:
-        TypeError: If they are not numbers.
-        ValueError: If there are fewer than two, or one is not finite; naming the index.
-
-    >>> as_times([0, 0.5])
-    tensor([0.0000, 0.5000], dtype=torch.float64)
-    """
-    if isinstance(times, str) or not (
-        isinstance(times, Tensor | Sequence) or hasattr(times, "__array__")
-    ):
-        raise TypeError(
-            f"times must be a tensor or a list of numbers, but is {type(times).__name__}; "
-            "pass torch.linspace(t_start, t_end, n)."
-        )
-    if isinstance(times, Tensor) and times.requires_grad:
-        raise TypeError(
-            "times is a tensor that requires grad, which is not carried through a run; pass "
-            "times.detach(), and let calibrate fit times."
-        )
-    try:
-        # in one go: a list would be rounded to float32 on its way
-        ts = torch.as_tensor(times, dtype=torch.float64, device="cpu").detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(
-            f"times must be numbers: {error}; pass torch.linspace(t_start, t_end, n)."
-        ) from None
-    if ts.ndim != 1 or len(ts) < 2:
-        raise ValueError(
-            f"times must be a list of at least two times, but has shape {tuple(ts.shape)}; "
-            "pass torch.linspace(t_start, t_end, n)."
-        )
-    bad = ~np.isfinite(ts.numpy())
-    if np.count_nonzero(bad):
-        i = int(bad.argmax())
-        raise ValueError(f"times must be finite, but times[{i}] = {float(ts[i])}.")
-    return ts

@@ -11,8 +11,7 @@ hands:
         print(x.mean())
 
 `simulate` consumes the same loop: what watches for lost trajectories, for Ctrl-C and for what is
-to be kept is in `record.py` and `run.py`. A `FixedStep` walks `substeps` equal steps between any
-two of the times, so that every time is met exactly and no path is ever interpolated.
+to be kept is in `record.py` and `blocks.py`.
 """
 
 from __future__ import annotations
@@ -25,34 +24,22 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from sdegen.core.checks import check_count
+from sdegen.core.failure import Failure
 from sdegen.core.noise import Noise
 from sdegen.core.noise_structure import NoiseStructure, check_diagonal
-from sdegen.core.requests import kind_of
+from sdegen.core.requests import as_times, kind_of
 from sdegen.core.sde import SDE
-from sdegen.core.shapes import State, as_times
-from sdegen.core.update import to_floats
+from sdegen.core.shapes import State
 
 __all__ = [
     "Contained",
-    "Failure",
-    "FixedStep",
-    "Interval",
     "Memory",
     "Orders",
     "Solver",
-    "SolverStopped",
-    "SplitStep",
-    "add_step_note",
-    "check_inner",
-    "check_predictor",
     "integrate",
-    "intervals_of",
-    "refine",
 ]
 
 Memory = Any  # what a solver's begin() returns and its steps hand on: its own affair
-Interval = tuple[Tensor, Tensor, Any, Any]  # t, s, dt = s − t, √|dt|
 
 
 @dataclass(frozen=True)
@@ -68,25 +55,6 @@ class Orders:
     flow: float | None
     additive: tuple[float, float] | None
     multiplicative: tuple[float, float] | None
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a solver that chooses its own steps could not go on.
-
-    Attributes:
-        rows: Which trajectories, shape (batch,).
-        why: What kept them, and what to do.
-        t: The time up to which it was seen.
-    """
-
-    rows: Tensor
-    why: str
-    t: float
-
-
-class SolverStopped(Exception):
-    """Ends a loop whose solver has no next state; its `failure` says why, if it was not Ctrl-C."""
 
 
 class Contained(Protocol):
@@ -272,108 +240,3 @@ def _check(sde: SDE, solver: Solver, nodes: Tensor, noise: Noise | None) -> None
             f"{type(solver).__name__} draws noise for this {type(sde).__name__}, but noise is "
             "None; pass Noise(x, rng=0)."
         )
-
-
-@dataclass(frozen=True)
-class FixedStep(Solver):
-    """A solver with steps that are known beforehand.
-
-    Args:
-        substeps: Equal steps between any two of the times.
-
-    Raises:
-        TypeError: If substeps is no int.
-        ValueError: If substeps < 1.
-    """
-
-    substeps: int = 1
-
-    takes_walls: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_count("substeps", self.substeps)
-
-    def nodes(self, times: Tensor) -> Tensor:
-        """times, with substeps − 1 more between any two."""
-        return refine(times, self.substeps)
-
-
-class SplitStep(ABC):
-    """A solver whose step is a composition of steps, each affine in its draw.
-
-    The exact law of a chain is that of its parts, one after the other.
-    """
-
-    @abstractmethod
-    def parts(self) -> tuple[Solver, ...]:
-        """Return solvers whose steps, taken one after the other, are the step."""
-
-
-def intervals_of(sde: SDE, nodes: Tensor) -> list[Interval]:
-    """Return (t, s, dt, √|dt|) of each step: times as 0-d tensors, lengths as numbers.
-
-    Args:
-        sde: What moves; of one that is the same at every t the times are one tensor.
-        nodes: Shape (steps + 1,), float64, on the CPU; with gradients, lengths are 0-d tensors.
-    """
-    # a tensor for each of them costs as much as a tenth of a cheap step
-    ts = [nodes[0]] * len(nodes) if sde.autonomous else list(nodes.unbind())
-    dts = nodes.diff()
-    return list(zip(ts[:-1], ts[1:], to_floats(dts), to_floats(dts.abs().sqrt()), strict=True))
-
-
-def add_step_note(error: Exception, i: int, nodes: Tensor) -> None:
-    """Says in which step a user's drift raised."""
-    error.add_note(f"in step {i} of {len(nodes) - 1}, at t = {float(nodes[i]):g}")
-
-
-def check_inner(name: str, solver: object) -> None:
-    """Refuses what cannot take the steps within another solver.
-
-    Args:
-        name: What the other one calls it.
-        solver: What is to take them.
-
-    Raises:
-        TypeError: If it is no solver of fixed steps, such as a class that was not called.
-        ValueError: If its last state is no longer one at t.
-    """
-    if isinstance(solver, type):
-        raise TypeError(f"{name} must be a solver, but is the class: pass {solver.__name__}().")
-    if not isinstance(solver, FixedStep):
-        raise TypeError(
-            f"{name} must be a solver of fixed steps, such as DDIM(), but is {solver!r}."
-        )
-    if solver.ends_at_data:
-        raise ValueError(
-            f"{name} must end with a state at t, which {type(solver).__name__} replaces by an "
-            "estimate of the data: pass the solver within it, and let it be the outermost."
-        )
-
-
-def check_predictor(predictor: object) -> None:
-    """Refuses a predictor that is none, or has substeps.
-
-    Raises:
-        TypeError: If it is no solver of fixed steps.
-        ValueError: If it has substeps, or ends with a denoised state.
-    """
-    check_inner("predictor", predictor)
-    substeps = getattr(predictor, "substeps", 1)
-    if substeps != 1:
-        raise ValueError(
-            f"predictor.substeps must be 1, but is {substeps}: say how many with substeps= of the "
-            "corrector itself."
-        )
-
-
-def refine(times: Tensor, substeps: int) -> Tensor:
-    """Puts substeps − 1 equally spaced nodes between any two times, t0 + i (t1 − t0)/n in float64.
-
-    >>> refine(torch.tensor([0.0, 1.0, 3.0]), 2).tolist()
-    [0.0, 0.5, 1.0, 2.0, 3.0]
-    """
-    times = times.to(torch.float64)
-    fraction = torch.arange(substeps, dtype=torch.float64) / substeps
-    inner = times[:-1, None] + fraction * times.diff()[:, None]
-    return torch.cat([inner.flatten(), times[-1:]])

@@ -35,10 +35,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sdegen.core.failure import add_step_note
+from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.kernel import Kernel
 from sdegen.core.scores import CallCounter
 from sdegen.core.shapes import ScoreFn, State, Time
-from sdegen.core.solver import FixedStep, add_step_note, integrate
+from sdegen.core.solver import integrate
 from sdegen.diffusion.reverse import ReverseSDE
 from sdegen.diffusion.samplers.angular_adams import AngularAdams
 from sdegen.diffusion.samplers.multistep import ExponentialAdams, ExponentialAdamsMoulton

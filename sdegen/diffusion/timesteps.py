@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from sdegen.core.checks import check_count, check_positive
+from sdegen.core.fixed_steps import FixedStep, check_inner
 from sdegen.core.noise import Rng
 from sdegen.core.shapes import State
-from sdegen.core.solver import FixedStep, check_inner
 from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.diffusion.pilot import Pilot, members
 from sdegen.diffusion.reverse import ReverseSDE

@@ -12,36 +12,38 @@ Trajectories that feel each other (a mean field) cannot be cut into blocks: see
 `sdegen.core.rows`.
 """
 
-import time
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import islice
 
 import torch
 from torch import Tensor
 
-from sdegen.core.accuracy import ErrorEstimate
 from sdegen.core.brownian import BrownianPath
-from sdegen.core.enclosure import Enclosure
-from sdegen.core.noise import Stream, Streams
-from sdegen.core.onestep import OneStep
-from sdegen.core.rows import check_place, couples, looked_at
+from sdegen.core.failure import SolverStopped, add_step_note
+from sdegen.core.fixed_steps import OneStep
+from sdegen.core.interrupt import HeldInterrupt
+from sdegen.core.noise import Noise, RememberedNoise, Stream, Streams
+from sdegen.core.scores import CallCounter
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
-from sdegen.core.solver import Solver
-from sdegen.engine.pilot import check_steps
-from sdegen.engine.record import OnNonfinite, RunOptions, Solution
-from sdegen.engine.run import solve
+from sdegen.core.solver import Solver, integrate
+from sdegen.engine.causes import with_cause
+from sdegen.engine.compiled import CompiledRuns
+from sdegen.engine.containment import Containment, absorbed_by_position, steps_alone
+from sdegen.engine.record import RunMonitor, RunOptions, Solution
+from sdegen.solvers.freezing import Freezing
 
-__all__ = ["Survey", "block_rows", "check_interacting", "solve_block", "survey"]
+__all__ = ["block_rows", "check_blocks", "solve", "solve_block"]
 
 # numbers in a block: on a CPU what stays, with the intermediate results of a step, in a
 # second-level cache; with fewer, threads wait for each other's turn with the interpreter. No power
 # of two: ensembles are powers of ten, and their last block shall not leave threads without work
 _NUMBERS = {"cpu": 50_000}
 _NUMBERS_ON_DEVICE = 2**24  # what fills a GPU
-_FEW = 4  # rows that are asked whether they feel each other
-_SOME, _MANY_STEPS, _DEAR = 256, 40, 1e-4  # rows; steps, of which two cost 5 %; seconds
+_STREAMS = 2**32  # see `Streams.block`
 _FAR = 1e3  # times as far as the start: from there a state is lost by its steps
 _FEWEST_ROWS = 256  # networks on large events still get a batch worth having
 
@@ -50,6 +52,24 @@ def block_rows(x0: State) -> int:
     """Trajectories in a block, from the size of an event and the kind of device alone."""
     numbers = _NUMBERS.get(x0.device.type, _NUMBERS_ON_DEVICE)
     return max(_FEWEST_ROWS, numbers // max(1, x0[0].numel()))
+
+
+def check_blocks(trajectories: int, rows: int) -> None:
+    """Refuse more blocks than there are streams of random numbers.
+
+    Args:
+        trajectories: How many are asked for.
+        rows: Trajectories of a block.
+
+    Raises:
+        ValueError: With the most that there can be.
+    """
+    if trajectories > rows * _STREAMS:
+        raise ValueError(
+            f"trajectories must be ≤ {rows * _STREAMS:.3g}, the {_STREAMS} blocks of {rows} that "
+            f"have random numbers of their own, but is {trajectories:.3g}; run some with another "
+            "rng."
+        )
 
 
 def solve_block(
@@ -76,19 +96,20 @@ def solve_block(
         block: Number of the block, 0 ≤ block < 2³².
         seed: Seed of the run.
         keep_path: Whether all T states are kept, or the last one alone.
-        options: As `sdegen.engine.run.solve` takes them.
+        options: As `solve` takes them.
         brownian: The path that the noise comes from, in place of the stream.
 
     Returns:
         The block as far as it went: `failed_at` and `interrupted_at` say whether to the end.
     """
+    nodes = solver.nodes(times)
 
     def walk(options: RunOptions, keep_path: bool) -> Solution:
         noise: Stream | None = None
         if solver.is_stochastic(sde):
             noise = Streams(seed, "dynamics").block(block)
             if brownian is not None:
-                noise = brownian.along(solver.nodes(times), block)
+                noise = brownian.along(nodes, block)
         uniforms: Stream | None = None
         if options.boundary is not None:
             # of its own, so that a trajectory that meets no absorbing end keeps its bits
@@ -97,9 +118,10 @@ def solve_block(
             sde,
             solver,
             x0,
-            times,
+            nodes,
             noise=noise,
             keep_path=keep_path,
+            stride=(len(nodes) - 1) // (len(times) - 1),
             options=options,
             uniforms=uniforms,
         )
@@ -108,7 +130,7 @@ def solve_block(
     lost = solution.failed_at is not None and solution.why is None and solution.cause is None
     if not lost or not _repeats(sde, solver):
         return solution
-    return replace(solution, cause=_where_lost(sde, x0, solver.nodes(times), walk, options))
+    return replace(solution, cause=_where_lost(sde, x0, nodes, walk, options))
 
 
 def _repeats(sde: SDE, solver: Solver) -> bool:
@@ -158,107 +180,149 @@ def _where_lost(
     return cause[0] if cause else None
 
 
-@dataclass(frozen=True)
-class Survey:
-    """What was found out about a run before its first step.
-
-    Attributes:
-        together: Whether trajectories feel each other and must run in one piece.
-        step_error: Error of the steps, where a pilot was made.
-    """
-
-    together: bool
-    step_error: ErrorEstimate | None = None
-
-
-def survey(
+def solve(
     sde: SDE,
     solver: Solver,
     x0: State,
-    times: Tensor,
+    nodes: Tensor,
     *,
-    trajectories: int,
-    seed: int,
-    boundary: Enclosure | None,
-    interacting: bool | None,
-    network: bool,
-    on_nonfinite: OnNonfinite,
-    stacklevel: int = 3,
-) -> Survey:
-    """Return whether trajectories feel each other, and what the steps of the run cost in accuracy.
+    noise: Stream | Noise | None,
+    keep_path: bool,
+    stride: int = 1,
+    options: RunOptions = RunOptions(),  # noqa: B008 (it is frozen)
+    uniforms: Stream | None = None,
+) -> Solution:
+    """Carry a block from nodes[0] to nodes[-1].
 
-    Looked for at the start, and where a pilot ends that walks a few of them at the run's steps and
-    at half of them; it also judges the steps (`sdegen.engine.pilot`).
+    Args:
+        sde: What moves.
+        solver: How it moves; it has checked the dynamics.
+        x0: State at nodes[0], shape (batch, *event).
+        nodes: Times at which steps begin and end, float64, strictly monotone.
+        noise: What normals are drawn from, or None for noise-free dynamics.
+        keep_path: Whether states are kept, or the last one alone.
+        stride: Every so many nodes there is a state that is kept, or seen.
+        options: Boundary, who looks on, and what becomes of trajectories that are lost.
+        uniforms: Stream that bridges at absorbing ends are drawn from.
+
+    Returns:
+        The block as far as it went.
+
+    Raises:
+        ValueError: If on_nonfinite is "freeze" and the solver cannot go on without some; if runs
+            are compiled, and the drift does not compile or gradients are asked for.
+    """
+    if isinstance(noise, Stream):
+        recycled = not (solver.keeps_noise or torch.is_grad_enabled())
+        noise = Noise(x0, noise, recycled=recycled)
+    one_step = solver if isinstance(solver, OneStep) else None
+    if one_step and one_step.compile and _compiles(sde, one_step, x0, nodes[0], options):
+        return _compiled(sde, one_step, x0, nodes, stride, noise, keep_path, options)
+    inside = freezing = None
+    if options.boundary is not None:
+        inside = Containment(options.boundary, sde, x0, nodes, uniforms)
+        if noise is not None and inside.asks_noise and solver.is_update:
+            noise = RememberedNoise(noise)
+        if options.on_containment is not None:
+            options.on_containment(inside)
+    if options.on_nonfinite == "freeze":
+        solver.check_freeze()
+        freezing = Freezing(x0, inside)
+    monitor = RunMonitor(x0, nodes, stride, keep_path, options, inside, freezing)
+    steps = range(len(nodes))
+    # to count calls costs a small ensemble a hundredth; where a step is known to make so many, not
+    if one_step and one_step.evaluations is not None:
+        _watched(sde, solver, nodes, steps, noise, monitor, freezing or inside)
+        nfe = one_step.evaluations * monitor.reached
+    else:
+        counter = CallCounter()
+        counted = sde.with_counter(counter)
+        _watched(counted, solver, nodes, steps, noise, monitor, freezing or inside)
+        nfe = counter.calls
+    solution = monitor.solution(nfe)
+    return solution if monitor.suspect_steps is None else with_cause(solution, sde, monitor, nodes)
+
+
+def _watched(
+    sde: SDE,
+    solver: Solver,
+    nodes: Tensor,
+    positions: Sequence[int],
+    noise: Noise | None,
+    monitor: RunMonitor,
+    boundary: Containment | Freezing | None,
+) -> None:
+    """Run the loop, and record states where the monitor asks for them.
 
     Args:
         sde: What moves.
         solver: How it moves.
-        x0: States at times[0], all of them or some that stand for the others.
-        times: Shape (T,), float64.
-        trajectories: Of the run.
-        seed: Of the run.
-        boundary: What the states are kept inside of.
-        interacting: What the user says of it; None is to be found out.
-        network: Whether a network is called, of which no more is asked than must be.
-        on_nonfinite: As the run has it.
-        stacklevel: As `warnings.warn` has it; 3 points at the caller's caller.
-
-    Raises:
-        ValueError: If drift or diffusion depend on the place of a trajectory in the batch, or if
-            steps are unstable.
+        nodes: Times at which steps begin and end, in the monitor's numbers.
+        positions: Which of them the solver goes to, the first and the last among them.
+        noise: What is drawn from.
+        monitor: What watches.
+        boundary: What brings states back after each step.
     """
-    rows = block_rows(x0)
-    if not network and interacting is not True:
-        many = looked_at(x0[0].numel(), trajectories, len(times), rows)
-        if many > _SOME and len(solver.nodes(times)) < _MANY_STEPS and _is_dear(sde, x0, times[0]):
-            many = _SOME
-        like = x0[:many]
-        if len(x0) < many:
-            like = x0[torch.arange(many, device=x0.device) % len(x0)]
-        check_place(sde.of_rows(slice(many)), like, times[0])
-    together = interacting is True
-    if interacting is None and (trajectories > rows or not network):
-        few, noise = sde.of_rows(slice(len(x0[:_FEW]))), Streams(seed, "probe").block(0)
-        sparing = network or trajectories <= rows
-        together = couples(few, x0[:_FEW], times, noise, sparing=sparing)
-    if network:
-        return Survey(together)
-    noise = Streams(seed, "pilot").block(0)
-    pilot = check_steps(
-        sde,
-        solver,
-        x0,
-        times,
-        trajectories=trajectories,
-        boundary=boundary,
-        whole=together,
-        noise=noise,
-        on_nonfinite=on_nonfinite,
-        stacklevel=stacklevel + 1,
-    )
-    if pilot is not None and interacting is not True and not together and len(pilot.states) > 1:
-        check_place(pilot.sde, pilot.states, pilot.t)
-        if interacting is None and trajectories > rows:
-            then = pilot.t.expand(1)
-            together = couples(pilot.sde, pilot.states, then, noise, sparing=True)
-    return Survey(together, None if pilot is None else pilot.error)
+    shown = nodes if len(positions) == len(nodes) else nodes[list(positions)]
+    memory = solver.begin(sde, shown)
+    states = integrate(sde, solver, monitor.x, shown, noise, boundary, memory=memory)
+    with HeldInterrupt() as interrupt:
+        interrupted = monitor.interrupted = interrupt.watcher()
+        k, x = 0, monitor.x
+        while not monitor.stopped:
+            # steps that nobody looks at are taken in a row
+            last = bisect_left(positions, monitor.next_checkpoint(positions[k]))
+            try:
+                for k, x in enumerate(islice(states, last - k), k + 1):  # noqa: B007, B020
+                    if interrupted():
+                        break
+            except SolverStopped:
+                monitor.fail(solver.failure(memory))
+                break
+            except Exception as error:
+                add_step_note(error, positions[k], nodes)
+                raise
+            failure = solver.failure(memory) if solver.chooses_steps else None
+            if failure is not None and not isinstance(boundary, Freezing):
+                monitor.fail(failure)
+                break
+            if failure is not None:
+                monitor.give_up(failure.rows)
+            monitor.record(positions[k], x)
 
 
-def _is_dear(sde: SDE, x0: State, t: Tensor) -> bool:
-    """Return whether a drift costs so much that a block of it is not evaluated for a check."""
-    few = torch.arange(_SOME, device=x0.device) % len(x0)
-    start = time.thread_time()
-    sde.of_rows(slice(_SOME)).drift(x0[few], t)
-    return time.thread_time() - start > _DEAR
+def _compiles(sde: SDE, solver: OneStep, x0: State, t: Tensor, options: RunOptions) -> bool:
+    """Return whether steps are taken in compiled runs; refuse what does not go with them."""
+    if options.boundary is not None and steps_alone(options.boundary, sde, x0, t):
+        return False
+    if torch.is_grad_enabled():
+        solver.check_gradients()
+    if options.on_nonfinite == "freeze":
+        solver.check_freeze()
+    return True
 
 
-def check_interacting(interacting: object) -> None:
-    """Refuses what is neither yes nor no nor None.
-
-    Raises:
-        TypeError: If it is anything else.
-    """
-    if not (interacting is None or isinstance(interacting, bool)):
-        raise TypeError(
-            f"interacting must be True, False or None (find out), but is {interacting!r}."
-        )
+def _compiled(
+    sde: SDE,
+    solver: OneStep,
+    x0: State,
+    nodes: Tensor,
+    stride: int,
+    noise: Noise | None,
+    keep_path: bool,
+    options: RunOptions,
+) -> Solution:
+    """Carry a block in compiled runs; a boundary acts within them."""
+    boundary = options.boundary
+    seen = keep_path or options.on_output is not None or options.on_progress is not None
+    # how far apart the states are that somebody wants to see
+    apart = stride if seen else len(nodes) - 1
+    apart = 1 if options.on_step is not None else apart
+    runs = CompiledRuns(solver, sde, x0, nodes, boundary, apart, noise)
+    monitor = RunMonitor(x0, nodes, stride, keep_path, options)
+    _watched(sde, runs, nodes, runs.positions, noise, monitor, None)
+    solution = monitor.solution(runs.cost * monitor.reached)
+    if boundary is None or not boundary.absorbs:
+        return solution
+    absorbed = [absorbed_by_position(boundary, states) for states in solution.states]
+    return replace(solution, absorbed=torch.stack(absorbed))

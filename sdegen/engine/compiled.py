@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from sdegen.core.enclosure import Enclosure
+from sdegen.core.fixed_steps import OneStep
 from sdegen.core.noise import Given, Noise, Stream, box_muller, normals_like
-from sdegen.core.onestep import OneStep
 from sdegen.core.scores import CallCounter
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State

@@ -16,10 +16,9 @@ their number is in the result.
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,33 +26,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
-from sdegen.core.checks import check_flag
-from sdegen.core.enclosure import BoundaryLike, enclosure_of
+from sdegen.core.enclosure import BoundaryLike
 from sdegen.core.errors import Interrupted, RankError, SdegenError
 from sdegen.core.fingerprint import versions
 from sdegen.core.gradients import check_no_gradient
 from sdegen.core.interrupt import HeldInterrupt
 from sdegen.core.noise import Rng
-from sdegen.core.requests import refuse_lost_gradient
-from sdegen.core.retired import refuse_walls
+from sdegen.core.requests import check_state, refuse_lost_gradient
 from sdegen.core.sde import SDE
 from sdegen.core.solver import Solver
-from sdegen.engine.blocks import Survey, block_rows, check_interacting, survey
-from sdegen.engine.door import (
-    check_blocks,
-    check_boundary,
-    check_derivatives,
-    check_dynamics,
-    check_state,
-    check_times,
-    check_trajectories,
-    probe,
-)
+from sdegen.engine.blocks import block_rows, check_blocks
+from sdegen.engine.callables import Survey, survey, validate_callables
 from sdegen.engine.plan import Plan, Start, named, pilot_starts, sample_of
-from sdegen.engine.pool import check_threads, over_blocks
+from sdegen.engine.pool import check_threads, over_blocks, progress_bar
 from sdegen.engine.ranks import ENDED, Ranks, alone
 from sdegen.engine.records import COUNTS, Gathered, Template
 from sdegen.engine.scales import warn_start
@@ -65,6 +52,7 @@ from sdegen.engine.store import (
     seed_of_run,
     store_path,
 )
+from sdegen.engine.validation import validate_request
 from sdegen.observables.base import Observable, PairTree, check_observables
 from sdegen.solvers.euler import EulerMaruyama
 
@@ -201,12 +189,8 @@ def run_ensemble(
     """
     solver = EulerMaruyama() if solver is None else solver
     ranks = alone() if ranks is None else ranks
-    ts, wanted = check_times(times), check_observables(observables)
-    trajectories = _check_request(trajectories, store, resume, wanted, on_nonfinite)
-    check_dynamics(sde, solver, ts, None)
-    check_interacting(interacting)
-    check_flag("keep_path", keep_path)
-    check_trajectories(sde, trajectories)
+    wanted = check_observables(observables)
+    trajectories = _check_request(trajectories, store, resume, wanted)
     threads = check_threads(threads, processes=ranks.here)
     path = store_path(store)
     ranks.check_same(versions())
@@ -217,13 +201,21 @@ def run_ensemble(
     recorded = torch.is_grad_enabled()
     with torch.no_grad():
         sample = sample_of(x0, trajectories, seed)
-        together = interacting is True or solver.whole
         probed = x0 if isinstance(x0, Tensor) and len(x0) == trajectories else sample
-        refuse_walls(walls)
-        enclosure = enclosure_of(boundary, sample.shape[1:])
-        check_boundary(solver, enclosure)
-        network = probe(sde, probed, ts[0], enclosure, whole=together)
-        check_derivatives(sde, probed, ts[0])
+        request = validate_request(
+            sde,
+            solver,
+            probed,
+            times,
+            boundary=boundary,
+            walls=walls,
+            on_nonfinite=on_nonfinite,
+            interacting=interacting,
+            flags={"keep_path": keep_path},
+            trajectories=trajectories,
+        )
+        ts, together = request.times, interacting is True or solver.whole
+        network = validate_callables(request, whole=together)
         if recorded and not network:
             few = probed if together else probed[:_FEW]
             with torch.enable_grad():
@@ -231,23 +223,13 @@ def run_ensemble(
                     sde.of_rows(slice(len(few))), few, ts[0], "an ensemble", _WITH_GRADIENT
                 )
         starts = pilot_starts(x0, sample, trajectories, seed)
-        warn_start(sde, starts, ts[0])
+        if sde.direction == -1:
+            warn_start(sde, starts, ts[0])
         rows = block_rows(sample)
         check_blocks(trajectories, rows)
-        found = Survey(True)
+        found = Survey(True, slope_by=sde.of_rows(slice(len(sample))).slope_by(sample, ts[0]))
         if not solver.whole:
-            found = survey(
-                sde,
-                solver,
-                starts,
-                ts,
-                trajectories=trajectories,
-                seed=seed,
-                boundary=enclosure,
-                interacting=interacting,
-                network=network,
-                on_nonfinite=on_nonfinite,
-            )
+            found = survey(replace(request, x0=starts), seed=seed, network=network)
         plan = Plan(
             sde=sde,
             solver=solver,
@@ -259,13 +241,13 @@ def run_ensemble(
             whole=found.together,
             seed=seed,
             boundary=boundary,
-            enclosure=enclosure,
+            enclosure=request.boundary,
             on_nonfinite=on_nonfinite,
             sample=sample,
             stored=path is not None,
             keep_path=keep_path,
             step_error=found.step_error,
-            slope_by=sde.of_rows(slice(len(sample))).slope_by(sample, ts[0]),
+            slope_by=found.slope_by,
         )
         threads = 1 if sample.is_cuda else threads
         processes = 1 if sample.is_cuda else ranks.here  # each has a GPU of its own
@@ -299,7 +281,12 @@ def _carried_out(
     failure: SdegenError | None = None
     shown = progress and ranks.rank == 0
     done = 0
-    with HeldInterrupt() as interrupt, _torch_threads(plan), _bar(plan, mine, shown) as tick:
+    total = len(mine) * (len(plan.times) - 1) if shown else None
+    with (
+        HeldInterrupt() as interrupt,
+        _torch_threads(plan),
+        progress_bar(total, "run_ensemble", on_terminal=True) as tick,
+    ):
         results = over_blocks(
             lambda b: plan.solved(b, template, tick), mine, threads=threads, interrupt=interrupt
         )
@@ -414,7 +401,6 @@ def _check_request(
     store: object,
     resume: bool,
     observables: Sequence[Observable],
-    on_nonfinite: str,
 ) -> int:
     """The number of trajectories; refuses what makes no run.
 
@@ -428,8 +414,6 @@ def _check_request(
         )
     if trajectories < 1:
         raise ValueError(f"trajectories must be ≥ 1, but is {trajectories}.")
-    if on_nonfinite not in ("raise", "freeze"):
-        raise ValueError(f"on_nonfinite must be 'raise' or 'freeze', but is {on_nonfinite!r}.")
     if not observables and store is None:
         raise ValueError(
             'nothing would be kept: pass observables=[Moments()], or store="run.zarr".'
@@ -449,20 +433,3 @@ def _torch_threads(plan: Plan) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _bar(plan: Plan, mine: Sequence[int], progress: bool) -> Iterator[Callable[[], None] | None]:
-    """A progress bar on a terminal; yields what to call after each time of a block."""
-    if not progress:
-        yield None
-        return
-    one_at_a_time = threading.Lock()
-    total = len(mine) * (len(plan.times) - 1)
-    with tqdm(total=total, disable=None, unit="step", desc="run_ensemble") as bar:
-
-        def tick() -> None:
-            with one_at_a_time:
-                bar.update()
-
-        yield None if bar.disable else tick

@@ -21,13 +21,12 @@ from sdegen.core.enclosure import BoundaryLike, Enclosure
 from sdegen.core.errors import NonFiniteError, SdegenError, SolverError
 from sdegen.core.fingerprint import to_spec
 from sdegen.core.noise import Streams
-from sdegen.core.onestep import OneStep
-from sdegen.core.requests import kind_of
+from sdegen.core.requests import check_state, kind_of
 from sdegen.core.sde import SDE
 from sdegen.core.solver import Solver
 from sdegen.engine.blocks import solve_block
 from sdegen.engine.containment import Containment
-from sdegen.engine.door import check_bytes, check_state
+from sdegen.engine.memory import check_bytes
 from sdegen.engine.record import OnNonfinite, RunOptions, Solution
 from sdegen.engine.records import COUNTS, Gathered, Template, counted
 from sdegen.engine.scales import exploded

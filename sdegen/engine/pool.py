@@ -24,10 +24,11 @@ from typing import Generic, TypeVar
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from sdegen.core.interrupt import HeldInterrupt
 
-__all__ = ["available_cores", "check_threads", "over_blocks"]
+__all__ = ["available_cores", "check_threads", "over_blocks", "progress_bar"]
 
 R = TypeVar("R")
 
@@ -72,7 +73,11 @@ def check_threads(threads: object, *, processes: int = 1) -> int:
 
 
 def over_blocks(
-    work: Callable[[int], R], blocks: Sequence[int], *, threads: int, interrupt: HeldInterrupt
+    work: Callable[[int], R],
+    blocks: Sequence[int],
+    *,
+    threads: int | None,
+    interrupt: HeldInterrupt,
 ) -> Generator[tuple[int, R], None, None]:
     """Computes work(b) for each b in blocks, on threads, and yields (b, work(b)) in their order.
 
@@ -85,7 +90,8 @@ def over_blocks(
         work: What to do for a block; whether gradients are recorded, autocast and the default
             device are those of the caller.
         blocks: Numbers of the blocks.
-        threads: How many are computed at a time; 1 computes on the caller's own thread.
+        threads: How many are computed at a time; 1 computes on the caller's own thread, and None
+            takes the cores that the process may use.
         interrupt: Held by the caller around the whole iteration.
 
     Yields:
@@ -98,6 +104,8 @@ def over_blocks(
     if not blocks:
         return
     own = torch.get_num_threads()
+    if threads is None:
+        threads = 1 if own == len(blocks) == 1 else available_cores()
     workers = min(threads, len(blocks))
     inner = max(1, min(own, threads // len(blocks)))
     if workers > 1:
@@ -109,6 +117,30 @@ def over_blocks(
         with _torch_threads(inner):
             result = work(b)
         yield b, result
+
+
+@contextmanager
+def progress_bar(
+    total: int | None, title: str, *, on_terminal: bool = False
+) -> Iterator[Callable[[], None] | None]:
+    """Show a progress bar, and yield what to call after each time of a block.
+
+    Args:
+        total: How many times of blocks there are; None shows no bar.
+        title: What stands before it.
+        on_terminal: Whether it is shown on a terminal alone.
+    """
+    if total is None:
+        yield None
+        return
+    one_at_a_time, disable = threading.Lock(), None if on_terminal else False
+    with tqdm(total=total, disable=disable, unit="step", desc=title) as bar:
+
+        def on_progress() -> None:
+            with one_at_a_time:
+                bar.update()
+
+        yield None if bar.disable else on_progress
 
 
 @contextmanager

@@ -10,16 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sdegen.core.enclosure import Enclosure
-from sdegen.core.interrupt import HeldInterrupt
+from sdegen.core.failure import Failure
 from sdegen.core.shapes import State
-from sdegen.core.solver import Failure
 from sdegen.engine.containment import Containment
 from sdegen.solvers.freezing import Freezing, rows_nonfinite
 
@@ -102,12 +100,10 @@ class Solution:
 class RunMonitor:
     """What a block has gone through: its path, what was lost on it, and whether it may go on.
 
-    Ctrl-C is held back in its `with` block, and stops it after the step that is being taken.
-
     Args:
         x0: State at nodes[0].
         nodes: Times at which steps begin and end, shape (steps + 1,).
-        substeps: Every so many nodes one is kept.
+        stride: Every so many nodes there is a state that is kept, or seen.
         keep_path: Whether states are kept, or the last one alone.
         options: Who looks on; "raise" sets `failed_at`.
         containment: What keeps the block inside a boundary, if anything does.
@@ -115,7 +111,8 @@ class RunMonitor:
 
     Attributes:
         reached: The node whose state was recorded last.
-        interrupted: Whether the block must end where it is, as a function.
+        stopped: Whether the block does not go on: it is at its end, or must not.
+        interrupted: Whether a Ctrl-C waits, as a function.
         suspect_steps: The nodes from the last check to the one that found trajectories lost, or
             None.
         finite: The last state that is known to be finite.
@@ -126,7 +123,7 @@ class RunMonitor:
         self,
         x0: State,
         nodes: Tensor,
-        substeps: int,
+        stride: int,
         keep_path: bool,
         options: RunOptions,
         containment: Containment | None = None,
@@ -137,39 +134,19 @@ class RunMonitor:
         self.reached = 0
         self.failed_at: float | None = None
         self.interrupted_at: float | None = None
-        self._interrupt = HeldInterrupt()
-        self.interrupted = self._interrupt.watcher()
-        self._nodes, self._substeps, self._last = nodes, substeps, len(nodes) - 1
+        self.stopped = False
+        self.interrupted: Callable[[], bool] = bool
+        self._nodes, self._stride, self._last = nodes, stride, len(nodes) - 1
         self._checked, self._due = 0, _FIRST_CHECK
         self._path = [x0] if keep_path else None
         self._options, self._containment, self._freezing = options, containment, freezing
         self._sums: list[tuple[int, Tensor]] = []
         self.free = containment is None
-        self._counted = [_counts(containment)]
+        self._absorbed: list[Tensor] = []
+        self._windings: list[Tensor] = []
+        self._count()
         self._lost = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
         self._why: str | None = None
-
-    def __enter__(self) -> Self:
-        self._interrupt.__enter__()
-        self.interrupted = self._interrupt.watcher()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._interrupt.__exit__(kind, error, trace)
-
-    @property
-    def stopped(self) -> bool:
-        """Whether the block does not go on: it is at its end, or must not."""
-        return (
-            self.reached == self._last
-            or self.failed_at is not None
-            or self.interrupted_at is not None
-        )
 
     def next_checkpoint(self, i: int) -> int:
         """Return the next node after i whose state must be recorded."""
@@ -177,33 +154,36 @@ class RunMonitor:
         if options.on_step is not None:
             return i + 1
         unseen = self._path is None and options.on_output is None and options.on_progress is None
-        kept = self._last if unseen else (i // self._substeps + 1) * self._substeps
+        kept = self._last if unseen else (i // self._stride + 1) * self._stride
         due = self._last if self._freezing is not None else self._due
         return min(kept, due, self._last)
 
     def record(self, i: int, x: State) -> None:
         """Enter the state at nodes[i]."""
-        options, reached = self._options, i % self._substeps == 0
+        options, seen = self._options, i % self._stride == 0
         before, self.x, self.reached = self.x, x, i
-        if self._containment is not None and self._path is not None and reached:
-            self._counted.append(_counts(self._containment))
         if options.on_step is not None:
             options.on_step(i - 1, before, x)
-        if self._path is not None and reached:
+        if self._path is not None and seen:
             self._path.append(x)
+            self._count()
         if self.interrupted():
             self.interrupted_at = float(self._nodes[i])
-        ends = (reached and options.on_output is not None) or self.stopped
-        if (ends or i >= self._due) and self._freezing is None and self._failed(i, x, now=ends):
-            self._lost = rows_nonfinite(x)
-            return
-        if reached and options.on_output is not None:
-            options.on_output(i // self._substeps, x)
-        if reached and options.on_progress is not None:
+        self.stopped = i == self._last or self.interrupted_at is not None
+        shown = seen and options.on_output is not None
+        if self._freezing is None and (shown or self.stopped or i >= self._due):
+            self._check(i, x, now=shown or self.stopped)
+            if self.failed_at is not None:
+                self._lost, self.stopped = rows_nonfinite(x), True
+                return
+        if seen and options.on_output is not None:
+            options.on_output(i // self._stride, x)
+        if seen and options.on_progress is not None:
             options.on_progress()
 
     def fail(self, failure: Failure | None) -> None:
         """Enter that the solver could not go on: why, or for a Ctrl-C if there is no failure."""
+        self.stopped = True
         if failure is None:
             self.interrupted_at = float(self._nodes[self.reached])
         else:
@@ -213,47 +193,46 @@ class RunMonitor:
         """Enter trajectories that the solver goes on without."""
         self._lost = rows
 
-    def _failed(self, i: int, x: State, *, now: bool) -> bool:
-        """Return whether trajectories are lost at nodes[i]; a GPU is asked when it must be."""
+    def _check(self, i: int, x: State, *, now: bool) -> None:
+        """Look for trajectories that are lost at nodes[i]; a GPU is asked when it must be."""
         self._due = i + min(i, _CHECK_EVERY)
         if x.is_cuda and not now:
             # to read the sum would make the host wait for every step that it has sent off
             self._sums.append((i, x.sum()))
-            return False
-        if _all_finite(x):  # what was lost on the way is so still
+            return
+        with torch.no_grad():  # one by one where the sum is suspicious
+            finite = math.isfinite(float(x.sum())) or bool(torch.isfinite(x).all())
+        if finite:  # what was lost on the way is so still
             self.finite, self._checked = x, i
-            return False
+            return
         early = [at for at, total in self._sums if not math.isfinite(float(total))]
-        found = min([*early, i])
-        self.failed_at = float(self._nodes[found])
-        self.suspect_steps = range(self._checked, found + 1)
-        return True
+        first = min([*early, i])
+        self.failed_at = float(self._nodes[first])
+        self.suspect_steps = range(self._checked, first + 1)
+
+    def _count(self) -> None:
+        """Enter who is absorbed, and how often each coordinate went around."""
+        inside = self._containment
+        if inside is not None and inside.absorbed is not None:
+            self._absorbed.append(inside.absorbed)
+        if inside is not None and (windings := inside.windings) is not None:
+            self._windings.append(windings)
 
     def solution(self, nfe: int) -> Solution:
-        """The block as far as it went."""
-        states = self.x[None] if self._path is None else torch.stack(self._path)
+        """Return the block as far as it went."""
         lost = self._lost if self._freezing is None else self._lost | self._freezing.lost
-        counted = [_counts(self._containment)] if self._path is None else self._counted
-        absorbed = [a & ~lost for a, _ in counted if a is not None]
-        windings = [w for _, w in counted if w is not None]
+        if self._path is None:
+            self._absorbed.clear()
+            self._windings.clear()
+            self._count()
+        absorbed = [rows & ~lost for rows in self._absorbed]
         return Solution(
-            states,
+            self.x[None] if self._path is None else torch.stack(self._path),
             nfe,
             lost,
             self.failed_at,
             self._why,
             interrupted_at=self.interrupted_at,
             absorbed=torch.stack(absorbed) if absorbed else None,
-            windings=torch.stack(windings) if windings else None,
+            windings=torch.stack(self._windings) if self._windings else None,
         )
-
-
-def _counts(containment: Containment | None) -> tuple[Tensor | None, Tensor | None]:
-    """Who is absorbed, and how often each coordinate went around."""
-    return (None, None) if containment is None else (containment.absorbed, containment.windings)
-
-
-def _all_finite(x: State) -> bool:
-    """Whether every number is finite: by the sum, and one by one where the sum is suspicious."""
-    with torch.no_grad():
-        return math.isfinite(float(x.sum())) or bool(torch.isfinite(x).all())

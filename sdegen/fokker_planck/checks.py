@@ -16,9 +16,8 @@ from sdegen.core.accuracy import ErrorEstimate, warn_inaccurate
 from sdegen.core.errors import AccuracyWarning, NotNormalizableError, SolverError
 from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.period import check_period
-from sdegen.core.requests import kind_of
+from sdegen.core.requests import as_times, kind_of
 from sdegen.core.sde import SDE
-from sdegen.core.shapes import as_times
 from sdegen.fokker_planck import clock
 from sdegen.fokker_planck.cubics import cell_masses
 from sdegen.fokker_planck.density import Density

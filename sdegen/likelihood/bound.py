@@ -45,13 +45,12 @@ from sdegen import metrics
 from sdegen.core.checks import check_count, check_positive
 from sdegen.core.errors import NonFiniteError
 from sdegen.core.noise import Rng, Stream, Streams, normal_like, seed_of
-from sdegen.core.requests import check_function
+from sdegen.core.requests import check_function, check_state
 from sdegen.core.shapes import ScoreFn, State, expand
 from sdegen.diffusion import timesteps
 from sdegen.diffusion.ddpm import AncestralChain
 from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.diffusion.reverse import check_origin
-from sdegen.engine.door import check_state
 from sdegen.likelihood.checks import check_forward, keeps_graph
 
 __all__ = ["EvidenceBound", "continuous_elbo", "elbo"]

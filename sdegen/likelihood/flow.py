@@ -30,12 +30,11 @@ from torch import Tensor
 from sdegen import metrics
 from sdegen.core.errors import NonFiniteError
 from sdegen.core.noise import Rng, Streams, seed_of
-from sdegen.core.requests import is_word
+from sdegen.core.requests import check_state, is_word
 from sdegen.core.shapes import ScoreFn, State
 from sdegen.core.solver import Solver
 from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.diffusion.reverse import ReverseSDE, check_origin
-from sdegen.engine.door import check_state
 from sdegen.engine.simulate import simulate
 from sdegen.likelihood.checks import check_forward, check_score, keeps_graph
 from sdegen.likelihood.divergence import Divergence, ExactTrace, FlowWithDivergence

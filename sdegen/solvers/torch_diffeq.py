@@ -15,12 +15,13 @@ from torchdiffeq._impl.misc import _PerturbFunc
 from torchdiffeq._impl.odeint import SOLVERS  # what the installed version has
 
 from sdegen.core.checks import check_positive
+from sdegen.core.failure import Failure, SolverStopped
 from sdegen.core.interrupt import is_interrupted
 from sdegen.core.noise import Noise
 from sdegen.core.requests import is_word
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
-from sdegen.core.solver import Failure, Solver, SolverStopped
+from sdegen.core.solver import Solver
 from sdegen.solvers.progress import TRIES, Progress
 
 __all__ = ["TorchDiffEq"]

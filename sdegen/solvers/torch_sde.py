@@ -26,11 +26,12 @@ from torchsde._core.methods import select
 
 from sdegen.core.checks import check_count
 from sdegen.core.derivatives import with_slope
+from sdegen.core.fixed_steps import refine
 from sdegen.core.noise import Noise
 from sdegen.core.requests import is_word
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
-from sdegen.core.solver import Orders, Solver, refine
+from sdegen.core.solver import Orders, Solver
 
 __all__ = ["TorchSDE"]
 

@@ -25,14 +25,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sdegen.core.requests import check_kind
+from sdegen.core.fixed_steps import FixedStep
+from sdegen.core.requests import as_time_grid, check_kind
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State, Time
-from sdegen.core.solver import FixedStep
 from sdegen.diffusion.ddpm import AncestralChain
 from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.diffusion.reverse import ReverseSDE
-from sdegen.engine.door import check_dynamics, check_times
+from sdegen.engine.validation import check_dynamics
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
@@ -138,7 +138,7 @@ def error_budget(
             sampler has another score, or if something is refused that `ChainDensity` or
             `FokkerPlanck` refuse.
     """
-    ts, steps = check_times(times), solver or EulerMaruyama()
+    ts, steps = as_time_grid(times), solver or EulerMaruyama()
     _check_kinds(sde, law, grid)
     precise = _in_double(score)
     dynamics: SDE = ReverseSDE(sde, precise, eta)
@@ -190,7 +190,7 @@ def error_budgets(
     """
     _check_kinds(sde, law, grid)
     check_kind("runs", runs, (list, tuple), "a list of times, [sde.time_grid(10), …]")
-    checked = [check_times(times) for times in runs]
+    checked = [as_time_grid(times) for times in runs]
     if not checked:
         raise ValueError("runs is empty; pass a list of times, [sde.time_grid(10), …].")
     ends = checked[0][[0, -1]]

@@ -32,11 +32,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sdegen.core.noise import Rng, seed_of
+from sdegen.core.requests import as_time_grid
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Solver
 from sdegen.core.trajectory import Trajectory
-from sdegen.engine.door import check_times
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.grid import Grid
@@ -152,7 +152,7 @@ def certify(
         ValueError: If arguments contradict each other, or something is refused that `simulate`,
             `ChainDensity` or `FokkerPlanck` refuse.
     """
-    ts, solver = check_times(times), EulerMaruyama() if solver is None else solver
+    ts, solver = as_time_grid(times), EulerMaruyama() if solver is None else solver
     limits, tell = Limits() if limits is None else limits, _clock(progress)
     p0 = check_equations((sde, simulated or sde), solver, ts, p0, grid)
     ends = None if boundary is None else boundary_of_grid(boundary, grid, physical_walls=True)

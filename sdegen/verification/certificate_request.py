@@ -13,7 +13,7 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Solver
 from sdegen.core.trajectory import Trajectory
-from sdegen.engine.door import check_dynamics
+from sdegen.engine.validation import check_dynamics
 from sdegen.fokker_planck.checks import check_start
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.grid import Grid

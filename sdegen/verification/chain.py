@@ -36,12 +36,13 @@ from torch import Tensor
 
 from sdegen.core.conditions import BoundaryCondition
 from sdegen.core.enclosure import Enclosure
+from sdegen.core.fixed_steps import FixedStep, SplitStep
 from sdegen.core.noise_structure import check_diagonal
+from sdegen.core.requests import as_time_grid
 from sdegen.core.sde import SDE
-from sdegen.core.solver import FixedStep, SplitStep
 from sdegen.diffusion.samplers.final_denoising import FinalDenoising
 from sdegen.diffusion.samplers.linear_multistep import Multistep
-from sdegen.engine.door import check_dynamics, check_times
+from sdegen.engine.validation import check_dynamics
 from sdegen.fokker_planck import clock
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.density_path import DensityPath
@@ -182,7 +183,7 @@ class ChainDensity:
 
     def _unjudged(self, p0: Density | float, times: Tensor | Sequence[float]) -> DensityPath:
         """Return what `run` returns, without a check of how much the grid cuts."""
-        ts = check_times(times)
+        ts = as_time_grid(times)
         check_dynamics(self.dynamics, self.solver, ts, None)
         with torch.no_grad():
             self.dynamics.check_derivatives(self.grid.nodes[[0, -1], None], ts[0])

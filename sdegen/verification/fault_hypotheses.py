@@ -15,10 +15,10 @@ from dataclasses import replace
 from torch import Tensor
 
 from sdegen.core.errors import SdegenError
+from sdegen.core.fixed_steps import FixedStep, refine
 from sdegen.core.ito_process import ItoProcess
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time
-from sdegen.core.solver import FixedStep, refine
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.grid_boundary import GridBoundaryLike

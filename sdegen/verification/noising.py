@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from sdegen.core.noise import Given
-from sdegen.core.requests import check_kind
+from sdegen.core.requests import as_time_grid, check_kind
 from sdegen.core.sde import SDE
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
-from sdegen.engine.door import check_dynamics, check_times
+from sdegen.engine.validation import check_dynamics
 from sdegen.solvers.euler import EulerMaruyama
 from sdegen.verification.certificate import Certificate
 from sdegen.verification.check import Check
@@ -49,7 +49,7 @@ def certify_noising(chain: SDE, sde: GaussianPath, times: Tensor) -> Certificate
         "chain", chain, SDE, "dynamics on integer times, such as DDPM.discretize(sde, 1000)"
     )
     check_gaussian_path(sde)
-    ts = check_times(times)
+    ts = as_time_grid(times)
     steps = torch.arange(len(ts), dtype=torch.float64)
     if not chain.is_discrete:
         raise ValueError(

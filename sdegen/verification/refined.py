@@ -6,8 +6,8 @@ import torch
 from scipy.interpolate import make_interp_spline
 from torch import Tensor
 
+from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.sde import SDE
-from sdegen.core.solver import FixedStep
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.grid import Grid

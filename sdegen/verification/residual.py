@@ -23,10 +23,9 @@ from torch import Tensor
 
 from sdegen.core.derivatives import check_seen
 from sdegen.core.noise_structure import check_diagonal
-from sdegen.core.requests import as_time, check_function, check_kind
+from sdegen.core.requests import as_time, check_function, check_kind, check_state
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State, Time
-from sdegen.engine.door import check_state
 
 __all__ = ["fp_residual"]
 

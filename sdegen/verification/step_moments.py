@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sdegen.core.fixed_steps import FixedStep, SplitStep
 from sdegen.core.noise import Given, Noise
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
-from sdegen.core.solver import FixedStep, Memory, Solver, SplitStep
+from sdegen.core.solver import Memory, Solver
 
 __all__ = ["Array", "ChainSteps", "Map", "StepMoments"]
 

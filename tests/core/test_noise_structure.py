@@ -6,12 +6,12 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from sdegen.engine.door import probe
 
 import sdegen as sg
 from sdegen.core.gradients import check_no_gradient
 from sdegen.core.noise import Given
 from sdegen.core.noise_structure import check_diagonal
-from sdegen.engine.door import probe
 
 F64 = torch.float64
 A = torch.tensor([[1.0, 0.4], [-0.3, 0.8]], dtype=F64)

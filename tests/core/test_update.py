@@ -1,7 +1,9 @@
 """The update is the formula, term by term, and promotes nothing."""
 
+import itertools
 import math
 import sys
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -68,8 +70,9 @@ def test_the_loop_in_ones_own_hands_is_simulate():
                 assert torch.equal(x, expected)
 
 
-def test_two_steps_are_read_in_few_places():
-    """The loop alone calls six functions of five files, update once a step."""
+@contextmanager
+def _calls():
+    """Files and functions of sdegen as they are called, comprehensions left out."""
     called = []
 
     def profile(frame, event, arg):
@@ -77,20 +80,40 @@ def test_two_steps_are_read_in_few_places():
         if event == "call" and "/sdegen/" in code.co_filename and "<" not in code.co_name:
             called.append((code.co_filename, code.co_name))
 
+    sys.setprofile(profile)
+    try:
+        yield called
+    finally:
+        sys.setprofile(None)
+
+
+def test_two_steps_are_read_in_few_places():
+    """The loop alone calls six functions of five files, update once a step."""
     x, nodes = torch.zeros(10, 1, dtype=F64), torch.tensor([0.0, 0.01, 0.02], dtype=F64)
     well, solver = sg.ItoProcess(lambda x, t: x - x**3, 0.7), sg.EulerMaruyama()
     noise = sg.Noise(x, rng=0)
     noise.normal()  # the first draw makes the memory of many
     steps = sg.integrate(well, solver, x, nodes, noise, memory=solver.begin(well, nodes))
-    sys.setprofile(profile)
-    try:
+    with _calls() as called:
         for _ in steps:
             pass
-    finally:
-        sys.setprofile(None)
     assert len({file for file, _ in called}) <= 5
     assert len(set(called)) <= 6
     assert [name for _, name in called].count("update") == 2
+
+
+@pytest.mark.usefixtures("as_user")  # wrappers that check shapes would be counted too
+def test_a_call_of_simulate_is_read_in_few_places():
+    """A ceiling: with all checks and the pilot's eight steps, 21 files and 96 functions."""
+    well, x0 = sg.ItoProcess(lambda x: x - x**3, 0.7), torch.full((10, 1), 0.5, dtype=F64)
+    sg.simulate(well, x0, [0.0, 0.01, 0.02], rng=0, threads=1)  # what is loaded on first use
+    with _calls() as called:
+        sg.simulate(well, x0, [0.0, 0.01, 0.02], rng=0, threads=1)
+    files = [file for file, _ in called]
+    changes = sum(a != b for a, b in itertools.pairwise(files))
+    assert len(set(files)) <= 21
+    assert len(set(called)) <= 97
+    assert changes <= 185
 
 
 def test_the_loop_refuses_what_the_solver_does():

@@ -44,7 +44,7 @@ def _kept(path, times):
     near(float(path.final.mean()), 0.5, 4.4 / math.sqrt(len(path.final)))
 
 
-_free = "sdegen.engine.door._free_bytes"
+_free = "sdegen.engine.memory._free_bytes"
 
 
 def _full(kilobytes, program, *kinds):
@@ -258,8 +258,8 @@ FOLLOWED = {
     ),
     "more blocks than streams": (
         r"random numbers of their own, but is \{\}; run some with another",
-        patched("sdegen.engine.door._STREAMS", 2, lambda: _run(BM, n=768)),
-        patched("sdegen.engine.door._STREAMS", 2, _merged),
+        patched("sdegen.engine.blocks._STREAMS", 2, lambda: _run(BM, n=768)),
+        patched("sdegen.engine.blocks._STREAMS", 2, _merged),
     ),
     "a path that does not fit": (
         r"need about \{\} GiB, but \{\} GiB are free",

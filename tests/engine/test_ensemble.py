@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.engine import door
+from sdegen.engine import memory
 from sdegen.engine.plan import Plan
 from sdegen.engine.ranks import Ranks
 
@@ -311,7 +311,7 @@ def test_an_error_in_the_start_says_where(as_user):
 
 
 def test_memory_is_estimated_before_the_run(monkeypatch, tmp_path):
-    monkeypatch.setattr(door, "_free_bytes", lambda device: 2**20)
+    monkeypatch.setattr(memory, "_free_bytes", lambda device: 2**20)
     x0, many = torch.zeros(1, 1), torch.linspace(0, 1, 10**4)
     told = r"2 blocks of \d+ trajectories at 10000 times need about .* GiB, but .* pass fewer thr"
     with pytest.raises(MemoryError, match=told):

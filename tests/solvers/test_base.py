@@ -3,8 +3,8 @@ import torch
 from exact import noised_gaussian, solved
 
 import sdegen as sg
+from sdegen.core.fixed_steps import refine
 from sdegen.core.noise import stream
-from sdegen.core.solver import refine
 from sdegen.engine.record import RunOptions
 
 F64 = torch.float64

@@ -10,8 +10,8 @@ from exact import affine_run_moments, linear_chain_moments, noised_gaussian, nor
 from scipy import integrate
 
 import sdegen as sg
+from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.noise import Given
-from sdegen.core.solver import FixedStep
 from sdegen.core.update import update
 from sdegen.verification.chain import ChainDensity
 from sdegen.verification.kernel import interpolation_loss

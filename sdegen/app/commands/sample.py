@@ -13,10 +13,11 @@ from sdegen.app.commands.models import event_shape, load_model, model_file
 from sdegen.app.commands.objects import device_of, dtype_of
 from sdegen.app.configs.sample import SampleConfig
 from sdegen.core.errors import Interrupted
+from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.noise import stream
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn
-from sdegen.core.solver import FixedStep, Solver
+from sdegen.core.solver import Solver
 from sdegen.core.trajectory import Trajectory
 from sdegen.diffusion.ddpm import DDPM
 from sdegen.diffusion.gaussian_path import GaussianPath

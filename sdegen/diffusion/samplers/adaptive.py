@@ -37,10 +37,10 @@ import torch
 from torch import Tensor
 
 from sdegen.core.checks import check_positive
+from sdegen.core.failure import Failure
 from sdegen.core.noise import Noise, normal_like
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, expand
-from sdegen.core.solver import Failure
 from sdegen.core.update import diffuse, update
 from sdegen.diffusion.samplers.base import DiffusionSolver
 

@@ -20,10 +20,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from sdegen.core.fixed_steps import FixedStep, check_inner
 from sdegen.core.noise import Noise
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
-from sdegen.core.solver import FixedStep, Memory, check_inner
+from sdegen.core.solver import Memory
 from sdegen.core.update import update
 from sdegen.diffusion.ddpm import AncestralChain
 from sdegen.diffusion.samplers.base import DiffusionSolver

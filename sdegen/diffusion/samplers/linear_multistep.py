@@ -17,12 +17,12 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.kernel import Kernel
 from sdegen.core.noise import Noise
 from sdegen.core.scores import ScoreAt
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
-from sdegen.core.solver import FixedStep
 from sdegen.core.update import Number, diffuse, to_floats, update
 from sdegen.diffusion.samplers.base import DiffusionSolver
 from sdegen.diffusion.samplers.exponential import Coefficients

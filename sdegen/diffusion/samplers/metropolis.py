@@ -36,10 +36,11 @@ from torch import Tensor
 
 from sdegen.core.checks import check_count, check_positive
 from sdegen.core.errors import NonFiniteError
+from sdegen.core.fixed_steps import FixedStep, check_predictor
 from sdegen.core.noise import Noise
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State, Time
-from sdegen.core.solver import FixedStep, Memory, check_predictor
+from sdegen.core.solver import Memory
 from sdegen.core.update import diffuse, update
 from sdegen.diffusion.samplers.base import DiffusionSolver
 from sdegen.solvers.euler import EulerMaruyama

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from sdegen.core.checks import check_count
+from sdegen.core.fixed_steps import FixedStep, check_predictor
 from sdegen.core.noise import Noise
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State
-from sdegen.core.solver import FixedStep, Memory, check_predictor
+from sdegen.core.solver import Memory
 from sdegen.core.update import diffuse, update
 from sdegen.solvers.euler import EulerMaruyama
 

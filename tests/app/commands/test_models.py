@@ -17,7 +17,7 @@ import torch
 
 import sdegen as sg
 from sdegen.core.noise import Streams, stream
-from sdegen.engine.run import solve
+from sdegen.engine.blocks import solve
 from sdegen.storage import load_tensors
 
 BETAS = (0.1, 2.0)

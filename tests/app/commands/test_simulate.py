@@ -13,7 +13,7 @@ from sdegen.app.configs.simulate import SimulateConfig
 from sdegen.core.boundary import of_words
 from sdegen.core.noise import stream
 from sdegen.engine import store
-from sdegen.engine.run import solve
+from sdegen.engine.blocks import solve
 
 OU = """
 import sdegen as sg
@@ -275,13 +275,13 @@ def test_steps_are_compiled_where_that_is_asked(simulate, monkeypatch, flags):
         asked.append((type(solver).__name__, solver.substeps, solver.compile))
         return solve(sde, type(solver)(substeps=solver.substeps), *args, **options)
 
-    for room in ("blocks", "pilot"):
+    for room in ("blocks", "half_steps"):
         monkeypatch.setattr(f"sdegen.engine.{room}.solve", one_by_one)
     found = simulate("ou --trajectories 5 --points 3 --substeps 2 --compile", flags)
     assert (found.status, found.err) == (0, [])
     # after the pilot, which goes step by step
     assert asked[-1] == ("EulerMaruyama", 2, True)
-    assert set(asked[:-1]) <= {("EulerMaruyama", 1, False)}
+    assert set(asked[:-1]) <= {("EulerMaruyama", 2, False)}
 
 
 def test_a_passage_that_nobody_waits_for(simulate):

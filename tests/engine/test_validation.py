@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.engine import door
+from sdegen.engine import memory
 
 F64 = torch.float64
 X = torch.ones(3, 2, dtype=F64)
@@ -143,7 +143,7 @@ def test_errors_of_the_users_own_pass_through_with_a_note():
 
 def test_the_probe_looks_at_few_rows_and_is_not_counted(monkeypatch):
     # whether a drift is too dear for more is measured: a loaded machine shall not decide
-    monkeypatch.setattr("sdegen.engine.blocks._is_dear", lambda *_: False)
+    monkeypatch.setattr("sdegen.engine.callables._is_dear", lambda *_: False)
     seen = []
 
     def drift(x, t):
@@ -347,27 +347,27 @@ def test_a_drift_is_no_sde():
 
 
 def test_a_path_that_does_not_fit_is_refused(monkeypatch):
-    monkeypatch.setattr(door, "_free_bytes", lambda device: 2**30)
+    monkeypatch.setattr(memory, "_free_bytes", lambda device: 2**30)
     x0 = torch.zeros(2**20, 1)  # 4 MiB a time, and twice that while the blocks are joined
     with pytest.raises(
         MemoryError, match=r"120 times × 1048576 .* about 0\.938 GiB, but 1 GiB are"
     ):
         sg.simulate(OU, x0, torch.linspace(0, 1, 120), rng=0)
-    door.check_memory(x0, 100)
-    monkeypatch.setattr(door, "_free_bytes", lambda device: None)
-    door.check_memory(x0, 10**9)
+    memory.check_path(x0, 100)
+    monkeypatch.setattr(memory, "_free_bytes", lambda device: None)
+    memory.check_path(x0, 10**9)
 
 
 def test_free_memory_is_the_lesser_of_machine_and_container(monkeypatch, tmp_path):
     cpu = torch.device("cpu")
-    monkeypatch.setattr(door, "_CGROUP", tmp_path)
-    monkeypatch.setattr(door, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
     (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:    4000 kB\n")
-    assert door._free_bytes(cpu) == 4000 * 1024
+    assert memory._free_bytes(cpu) == 4000 * 1024
     (tmp_path / "memory.max").write_text("2000000\n")
     (tmp_path / "memory.current").write_text("500000\n")
-    assert door._free_bytes(cpu) == 1_500_000
+    assert memory._free_bytes(cpu) == 1_500_000
     (tmp_path / "memory.max").write_text("max\n")
-    assert door._free_bytes(cpu) == 4000 * 1024
+    assert memory._free_bytes(cpu) == 4000 * 1024
     (tmp_path / "meminfo").unlink()
-    assert (door._free_bytes(cpu) or 1) > 0
+    assert (memory._free_bytes(cpu) or 1) > 0
