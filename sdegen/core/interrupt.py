@@ -17,22 +17,22 @@ from contextvars import ContextVar, Token
 from types import FrameType, TracebackType
 from typing import Self
 
-__all__ = ["HeldInterrupt", "is_interrupted"]
+__all__ = ["DeferredInterrupt", "is_interrupted"]
 
 # torchrun sends a Ctrl-C on to its processes, which the terminal has told of it already
 _TORCHRUN, _ECHO = "TORCHELASTIC_RUN_ID", 1.0  # seconds
 
 # a context is inherited by a thread that is started in a copy of it, and by no other
-_around: ContextVar[HeldInterrupt | None] = ContextVar("_around", default=None)
+_around: ContextVar[DeferredInterrupt | None] = ContextVar("_around", default=None)
 
 
-class HeldInterrupt:
+class DeferredInterrupt:
     """Holds a first Ctrl-C back while in its `with` block; the loop inside looks between steps.
 
     Inside the `with` block of another it sees what that one holds. Outside the main thread, where
     Python delivers no signals, it holds none by itself.
 
-    >>> with HeldInterrupt() as interrupt:
+    >>> with DeferredInterrupt() as interrupt:
     ...     interrupt.pending
     False
     """
@@ -41,15 +41,15 @@ class HeldInterrupt:
         self._stop = False
         self._since = 0.0
         self._held = False
-        self._outer: HeldInterrupt | None = None
-        self._token: Token[HeldInterrupt | None] | None = None
+        self._outer: DeferredInterrupt | None = None
+        self._token: Token[DeferredInterrupt | None] | None = None
 
     @property
     def pending(self) -> bool:
         """Whether what is inside must end after the step that it is in."""
         return self._stop or (self._outer is not None and self._outer.pending)
 
-    def watcher(self) -> Callable[[], bool]:
+    def pending_fn(self) -> Callable[[], bool]:
         """Return `pending` as a function, for a loop where every tenth of a microsecond counts."""
         chain = [self]
         while (outer := chain[-1]._outer) is not None:
@@ -99,6 +99,6 @@ class HeldInterrupt:
 
 
 def is_interrupted() -> bool:
-    """Return whether a Ctrl-C waits for what runs within a `HeldInterrupt` to end its step."""
+    """Return whether a Ctrl-C waits for what runs within a `DeferredInterrupt` to end its step."""
     around = _around.get()
     return around is not None and around.pending

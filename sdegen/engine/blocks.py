@@ -24,7 +24,7 @@ from torch import Tensor
 from sdegen.core.brownian import BrownianPath
 from sdegen.core.failure import SolverStopped, add_step_note
 from sdegen.core.fixed_steps import OneStep
-from sdegen.core.interrupt import HeldInterrupt
+from sdegen.core.interrupt import DeferredInterrupt
 from sdegen.core.noise import Noise, RememberedNoise, Stream, Streams
 from sdegen.core.scores import CallCounter
 from sdegen.core.sde import SDE
@@ -266,8 +266,8 @@ def _watched(
     shown = nodes if len(positions) == len(nodes) else nodes[list(positions)]
     memory = solver.begin(sde, shown)
     states = integrate(sde, solver, monitor.x, shown, noise, boundary, memory=memory)
-    with HeldInterrupt() as interrupt:
-        interrupted = monitor.interrupted = interrupt.watcher()
+    with DeferredInterrupt() as interrupt:
+        interrupted = monitor.interrupted = interrupt.pending_fn()
         k, x = 0, monitor.x
         while not monitor.stopped:
             # steps that nobody looks at are taken in a row

@@ -32,7 +32,7 @@ from sdegen.core.enclosure import BoundaryLike
 from sdegen.core.errors import Interrupted, RankError, SdegenError
 from sdegen.core.fingerprint import versions
 from sdegen.core.gradients import check_no_gradient
-from sdegen.core.interrupt import HeldInterrupt
+from sdegen.core.interrupt import DeferredInterrupt
 from sdegen.core.noise import Rng
 from sdegen.core.requests import check_state, refuse_lost_gradient
 from sdegen.core.sde import SDE
@@ -283,7 +283,7 @@ def _carried_out(
     done = 0
     total = len(mine) * (len(plan.times) - 1) if shown else None
     with (
-        HeldInterrupt() as interrupt,
+        DeferredInterrupt() as interrupt,
         _torch_threads(plan),
         progress_bar(total, "run_ensemble", on_terminal=True) as tick,
     ):

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from sdegen.core.interrupt import HeldInterrupt
+from sdegen.core.interrupt import DeferredInterrupt
 
 __all__ = ["available_cores", "check_threads", "over_blocks", "progress_bar"]
 
@@ -77,13 +77,13 @@ def over_blocks(
     blocks: Sequence[int],
     *,
     threads: int | None,
-    interrupt: HeldInterrupt,
+    interrupt: DeferredInterrupt,
 ) -> Generator[tuple[int, R], None, None]:
     """Computes work(b) for each b in blocks, on threads, and yields (b, work(b)) in their order.
 
     At most two results a thread are computed ahead of the one that is taken, which bounds the
     memory. When `interrupt` is pending no further block is begun; those in computation see it
-    through a `HeldInterrupt` of their own, end early, and are still yielded. Whoever leaves the
+    through a `DeferredInterrupt` of their own, end early, and are still yielded. Whoever leaves the
     iterator early stops the others in the same way.
 
     Args:
@@ -174,7 +174,7 @@ class _Crew(Generic[R]):
         blocks: Sequence[int],
         workers: int,
         inner: int,
-        interrupt: HeldInterrupt,
+        interrupt: DeferredInterrupt,
     ) -> None:
         self._work, self._blocks, self._inner = work, blocks, inner
         self._interrupt, self._ahead = interrupt, _AHEAD * workers

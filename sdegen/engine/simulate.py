@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sdegen.core.brownian import BrownianPath
 from sdegen.core.enclosure import BoundaryLike
-from sdegen.core.interrupt import HeldInterrupt
+from sdegen.core.interrupt import DeferredInterrupt
 from sdegen.core.noise import Rng, seed_of
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
@@ -154,7 +154,7 @@ def _blocks(
     blocks = [slice(i, i + rows) for i in range(0, len(x0), rows)]
     solutions: list[Solution] = []
     total = len(blocks) * (len(ts) - 1) if progress else None
-    with progress_bar(total, "simulate") as on_progress, HeldInterrupt() as interrupt:
+    with progress_bar(total, "simulate") as on_progress, DeferredInterrupt() as interrupt:
         options = RunOptions(request.boundary, request.on_nonfinite, on_progress)
 
         def solve(b: int) -> Solution:

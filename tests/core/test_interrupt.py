@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from sdegen.core.interrupt import HeldInterrupt
+from sdegen.core.interrupt import DeferredInterrupt
 
 
 def press():
@@ -14,14 +14,14 @@ def press():
 
 
 def test_the_first_is_held_and_seen_by_the_loop():
-    with HeldInterrupt() as interrupt:
+    with DeferredInterrupt() as interrupt:
         assert not interrupt.pending
         press()
         assert interrupt.pending
 
 
 def test_the_second_leaves_at_once():
-    with HeldInterrupt() as interrupt:
+    with DeferredInterrupt() as interrupt:
         press()
         with pytest.raises(KeyboardInterrupt):
             press()
@@ -32,7 +32,7 @@ def test_what_torchrun_sends_on_is_no_second_one(monkeypatch):
     now = [100.0]
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setattr("sdegen.core.interrupt.time.monotonic", lambda: now[0])
-    with HeldInterrupt() as interrupt:
+    with DeferredInterrupt() as interrupt:
         press()
         now[0] += 0.1
         press()
@@ -43,14 +43,14 @@ def test_what_torchrun_sends_on_is_no_second_one(monkeypatch):
 
 
 def test_afterwards_one_is_enough():
-    with HeldInterrupt():
+    with DeferredInterrupt():
         pass
     with pytest.raises(KeyboardInterrupt):
         press()
 
 
 def test_the_handler_is_given_back_after_an_error():
-    with pytest.raises(ZeroDivisionError), HeldInterrupt():
+    with pytest.raises(ZeroDivisionError), DeferredInterrupt():
         raise ZeroDivisionError
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -59,7 +59,7 @@ def test_a_handler_of_somebody_else_stays():
     heard = []
     mine = signal.signal(signal.SIGINT, lambda *_: heard.append(1))
     try:
-        with HeldInterrupt() as interrupt:
+        with DeferredInterrupt() as interrupt:
             press()
             assert not interrupt.pending
     finally:
@@ -71,13 +71,13 @@ def test_what_is_held_further_out_is_seen_further_in_and_on_other_threads():
     seen = {}
 
     def work(name):
-        with HeldInterrupt() as inner:
+        with DeferredInterrupt() as inner:
             seen[name] = [inner.pending]
             go_on.wait()
             seen[name].append(inner.pending)
 
     go_on = threading.Event()
-    with HeldInterrupt() as outer:
+    with DeferredInterrupt() as outer:
         context = contextvars.copy_context()
         threads = [
             threading.Thread(target=context.run, args=(work, "inside")),
@@ -87,7 +87,7 @@ def test_what_is_held_further_out_is_seen_further_in_and_on_other_threads():
             thread.start()
         while len(seen) < 2:
             pass
-        with HeldInterrupt() as inner:
+        with DeferredInterrupt() as inner:
             assert not inner.pending
             press()
             assert inner.pending
@@ -96,12 +96,12 @@ def test_what_is_held_further_out_is_seen_further_in_and_on_other_threads():
         for thread in threads:
             thread.join()
     assert seen == {"inside": [False, True], "elsewhere": [False, False]}
-    with HeldInterrupt() as later:
+    with DeferredInterrupt() as later:
         assert not later.pending
 
 
 def test_stopping_the_inner_does_not_stop_the_outer():
-    with HeldInterrupt() as outer, HeldInterrupt() as inner:
+    with DeferredInterrupt() as outer, DeferredInterrupt() as inner:
         inner.stop()
         assert inner.pending
         assert not outer.pending
@@ -111,7 +111,7 @@ def test_outside_the_main_thread_it_does_nothing():
     seen = []
 
     def work():
-        with HeldInterrupt() as interrupt:
+        with DeferredInterrupt() as interrupt:
             seen.append((interrupt.pending, signal.getsignal(signal.SIGINT)))
 
     thread = threading.Thread(target=work)

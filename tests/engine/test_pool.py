@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.core.interrupt import HeldInterrupt
+from sdegen.core.interrupt import DeferredInterrupt
 from sdegen.engine import pool
 from sdegen.engine.blocks import solve_block
 from sdegen.engine.pool import available_cores, check_threads, over_blocks
@@ -25,7 +25,7 @@ TIMES = torch.tensor([0.0, 0.1, 0.2], dtype=F64)
 
 
 def computed(work, blocks, threads):
-    with HeldInterrupt() as interrupt:
+    with DeferredInterrupt() as interrupt:
         return list(over_blocks(work, blocks, threads=threads, interrupt=interrupt))
 
 
@@ -72,7 +72,7 @@ def test_results_come_in_order_whatever_takes_longest():
 @pytest.mark.parametrize("threads", [1, 2])
 def test_no_more_is_computed_ahead_than_two_results_a_thread(threads):
     begun = []
-    with HeldInterrupt() as interrupt:
+    with DeferredInterrupt() as interrupt:
         results = over_blocks(
             lambda b: begun.append(b), range(50), threads=threads, interrupt=interrupt
         )
@@ -97,7 +97,7 @@ def test_an_error_comes_in_its_place_and_stops_the_others():
     seen = []
 
     def go():
-        with HeldInterrupt() as interrupt:
+        with DeferredInterrupt() as interrupt:
             for b, _ in over_blocks(work, range(100), threads=2, interrupt=interrupt):
                 seen.append(b)
 
