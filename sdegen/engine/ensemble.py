@@ -40,7 +40,7 @@ from sdegen.core.solver import Solver
 from sdegen.engine.blocks import block_rows, check_blocks
 from sdegen.engine.callables import Survey, survey, validate_callables
 from sdegen.engine.plan import Plan, Start, named, pilot_starts, sample_of
-from sdegen.engine.pool import check_threads, over_blocks, progress_bar
+from sdegen.engine.pool import check_threads, map_blocks, progress_bar
 from sdegen.engine.ranks import ENDED, Ranks, alone
 from sdegen.engine.records import COUNTS, Gathered, Template
 from sdegen.engine.scales import warn_start
@@ -287,7 +287,7 @@ def _carried_out(
         _torch_threads(plan),
         progress_bar(total, "run_ensemble", on_terminal=True) as tick,
     ):
-        results = over_blocks(
+        results = map_blocks(
             lambda b: plan.solved(b, template, tick), mine, threads=threads, interrupt=interrupt
         )
         # a KeyboardInterrupt is a second Ctrl-C, or somebody else's handler

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from sdegen.core.interrupt import DeferredInterrupt
 
-__all__ = ["available_cores", "check_threads", "over_blocks", "progress_bar"]
+__all__ = ["available_cores", "check_threads", "map_blocks", "progress_bar"]
 
 R = TypeVar("R")
 
@@ -72,7 +72,7 @@ def check_threads(threads: object, *, processes: int = 1) -> int:
     return int(threads)
 
 
-def over_blocks(
+def map_blocks(
     work: Callable[[int], R],
     blocks: Sequence[int],
     *,
@@ -109,7 +109,7 @@ def over_blocks(
     workers = min(threads, len(blocks))
     inner = max(1, min(own, threads // len(blocks)))
     if workers > 1:
-        yield from _Crew(work, blocks, workers, inner, interrupt).results()
+        yield from WorkerPool(work, blocks, workers, inner, interrupt).results()
         return
     for b in blocks:
         if interrupt.pending:
@@ -157,7 +157,7 @@ def _torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _Crew(Generic[R]):
+class WorkerPool(Generic[R]):
     """Threads that take blocks in order, and the results that wait to be taken.
 
     Args:
@@ -190,7 +190,7 @@ class _Crew(Generic[R]):
         ]
 
     def results(self) -> Iterator[tuple[int, R]]:
-        """The results in order; see `over_blocks`."""
+        """The results in order; see `map_blocks`."""
         own, wait = torch.get_num_threads(), True
         for thread in self._threads:
             thread.start()

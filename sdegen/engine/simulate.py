@@ -22,7 +22,7 @@ from sdegen.engine.blocks import block_rows, solve_block
 from sdegen.engine.callables import survey, validate_callables
 from sdegen.engine.memory import check_path
 from sdegen.engine.outcome import failure_of, interruption_of, join
-from sdegen.engine.pool import check_threads, over_blocks, progress_bar
+from sdegen.engine.pool import check_threads, map_blocks, progress_bar
 from sdegen.engine.record import RunOptions, Solution
 from sdegen.engine.scales import check_end, warn_start
 from sdegen.engine.validation import Request, validate_request
@@ -171,7 +171,7 @@ def _blocks(
             )
 
         threads = 1 if x0.is_cuda else threads
-        results = over_blocks(solve, range(len(blocks)), threads=threads, interrupt=interrupt)
+        results = map_blocks(solve, range(len(blocks)), threads=threads, interrupt=interrupt)
         # a KeyboardInterrupt is a second Ctrl-C, or somebody else's handler
         with suppress(KeyboardInterrupt), closing(results):
             for _, solution in results:

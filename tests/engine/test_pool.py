@@ -16,7 +16,7 @@ import sdegen as sg
 from sdegen.core.interrupt import DeferredInterrupt
 from sdegen.engine import pool
 from sdegen.engine.blocks import solve_block
-from sdegen.engine.pool import available_cores, check_threads, over_blocks
+from sdegen.engine.pool import available_cores, check_threads, map_blocks
 
 F64 = torch.float64
 ROWS = 50_000
@@ -26,7 +26,7 @@ TIMES = torch.tensor([0.0, 0.1, 0.2], dtype=F64)
 
 def computed(work, blocks, threads):
     with DeferredInterrupt() as interrupt:
-        return list(over_blocks(work, blocks, threads=threads, interrupt=interrupt))
+        return list(map_blocks(work, blocks, threads=threads, interrupt=interrupt))
 
 
 def hashes(blocks, threads, dtype):
@@ -73,7 +73,7 @@ def test_results_come_in_order_whatever_takes_longest():
 def test_no_more_is_computed_ahead_than_two_results_a_thread(threads):
     begun = []
     with DeferredInterrupt() as interrupt:
-        results = over_blocks(
+        results = map_blocks(
             lambda b: begun.append(b), range(50), threads=threads, interrupt=interrupt
         )
         with closing(results):
@@ -98,7 +98,7 @@ def test_an_error_comes_in_its_place_and_stops_the_others():
 
     def go():
         with DeferredInterrupt() as interrupt:
-            for b, _ in over_blocks(work, range(100), threads=2, interrupt=interrupt):
+            for b, _ in map_blocks(work, range(100), threads=2, interrupt=interrupt):
                 seen.append(b)
 
     with pytest.raises(ZeroDivisionError, match="mine"):
