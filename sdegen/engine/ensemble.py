@@ -53,7 +53,7 @@ from sdegen.engine.store import (
     store_path,
 )
 from sdegen.engine.validation import validate_request
-from sdegen.observables.base import Observable, PairTree, check_observables
+from sdegen.observables.base import Observable, PairwiseReduction, check_observables
 from sdegen.solvers.euler import EulerMaruyama
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def _carried_out(
     progress: bool,
 ) -> Ensemble:
     """Computes what is missing, and puts it together."""
-    tree: PairTree[Gathered] = PairTree(plan.blocks, template.merged)
+    tree: PairwiseReduction[Gathered] = PairwiseReduction(plan.blocks, template.merged)
     # rank 0 looks, and tells: for another rank the first blocks might be done already
     known = _known(store, template) if ranks.rank == 0 else {}
     for b, gathered in known.items():
@@ -321,7 +321,9 @@ def _carried_out(
     return _ensemble(plan, _reduced(tree, template, ranks, plan.blocks), path)
 
 
-def _reduced(tree: PairTree[Gathered], template: Template, ranks: Ranks, blocks: int) -> Gathered:
+def _reduced(
+    tree: PairwiseReduction[Gathered], template: Template, ranks: Ranks, blocks: int
+) -> Gathered:
     """The total of all ranks."""
     if ranks.world == 1:
         return tree.total()
@@ -333,7 +335,7 @@ def _reduced(tree: PairTree[Gathered], template: Template, ranks: Ranks, blocks:
     collected = ranks.gathered(torch.stack(nodes) if nodes else empty)
     total = torch.zeros(template.size, dtype=torch.uint8)
     if ranks.rank == 0:
-        whole: PairTree[Gathered] = PairTree(blocks, template.merged)
+        whole: PairwiseReduction[Gathered] = PairwiseReduction(blocks, template.merged)
         for row in torch.cat(collected):
             level, index = row[:16].clone().view(torch.int64).tolist()
             whole.add(level, index, template.unpacked(row[16:].numpy().tobytes()))

@@ -48,7 +48,14 @@ from sdegen.core.noise import Stream
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 
-__all__ = ["Accumulator", "Block", "Observable", "PairTree", "Partial", "check_observables"]
+__all__ = [
+    "Accumulator",
+    "Block",
+    "Observable",
+    "PairwiseReduction",
+    "Partial",
+    "check_observables",
+]
 
 Partial = dict[str, Tensor]
 
@@ -150,7 +157,7 @@ class _Collected(Accumulator):
         return self._observable.measure(torch.stack(self._states), self._times)
 
 
-class PairTree(Generic[_V]):
+class PairwiseReduction(Generic[_V]):
     """Merges leaves 0 … count − 1 in one binary tree, in whatever order they come.
 
     Node (level, i) covers the leaves from i 2^level up to (i + 1) 2^level; a node without a right
@@ -161,7 +168,7 @@ class PairTree(Generic[_V]):
         count: Leaves.
         merge: Merges a node with its right sibling.
 
-    >>> tree = PairTree(3, lambda left, right: f"({left}{right})")
+    >>> tree = PairwiseReduction(3, lambda left, right: f"({left}{right})")
     >>> for leaf in (2, 0, 1):
     ...     tree.add(0, leaf, "abc"[leaf])
     >>> tree.nodes

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sdegen as sg
-from sdegen.observables.base import Accumulator, PairTree
+from sdegen.observables.base import Accumulator, PairwiseReduction
 
 OU = sg.OrnsteinUhlenbeck(rate=1.0, sigma=1.0)
 TIMES = [0.0, 0.5, 1.0]
 
 
 def tree_of(leaves, order):
-    tree = PairTree(len(leaves), lambda left, right: f"({left} {right})")
+    tree = PairwiseReduction(len(leaves), lambda left, right: f"({left} {right})")
     for leaf in order:
         tree.add(0, leaf, leaves[leaf])
     return tree
@@ -35,7 +35,7 @@ def test_the_tree_is_the_same_in_every_order(count, random):
 @given(st.integers(1, 40), st.integers(1, 6))
 def test_runs_of_leaves_merged_elsewhere_give_the_same_tree(count, ranks):
     leaves = [str(i) for i in range(count)]
-    whole = PairTree(count, lambda left, right: f"({left} {right})")
+    whole = PairwiseReduction(count, lambda left, right: f"({left} {right})")
     for rank in range(ranks):
         part = range(count * rank // ranks, count * (rank + 1) // ranks)
         nodes = tree_of(leaves, part).nodes
