@@ -42,7 +42,7 @@ from sdegen.engine.callables import Survey, survey, validate_callables
 from sdegen.engine.plan import Plan, Start, named, pilot_starts, sample_of
 from sdegen.engine.pool import check_threads, map_blocks, progress_bar
 from sdegen.engine.ranks import ENDED, Ranks, alone
-from sdegen.engine.records import COUNTS, Gathered, Template
+from sdegen.engine.records import COUNTS, BlockStatistics, RecordLayout
 from sdegen.engine.scales import warn_start
 from sdegen.engine.store import (
     Layout,
@@ -260,14 +260,14 @@ def run_ensemble(
 
 def _carried_out(
     plan: Plan,
-    template: Template,
+    template: RecordLayout,
     store: RunStore | None,
     ranks: Ranks,
     threads: int,
     progress: bool,
 ) -> Ensemble:
     """Computes what is missing, and puts it together."""
-    tree: PairwiseReduction[Gathered] = PairwiseReduction(plan.blocks, template.merged)
+    tree: PairwiseReduction[BlockStatistics] = PairwiseReduction(plan.blocks, template.merged)
     # rank 0 looks, and tells: for another rank the first blocks might be done already
     known = _known(store, template) if ranks.rank == 0 else {}
     for b, gathered in known.items():
@@ -299,7 +299,7 @@ def _carried_out(
                 if found is None:
                     continue  # cut by Ctrl-C
                 if store is not None:
-                    record = template.packed(found)
+                    record = template.pack(found)
                     store.write(b, solution.states, solution.nonfinite, record)
                 tree.add(0, b, found)
                 done += 1
@@ -322,8 +322,8 @@ def _carried_out(
 
 
 def _reduced(
-    tree: PairwiseReduction[Gathered], template: Template, ranks: Ranks, blocks: int
-) -> Gathered:
+    tree: PairwiseReduction[BlockStatistics], template: RecordLayout, ranks: Ranks, blocks: int
+) -> BlockStatistics:
     """The total of all ranks."""
     if ranks.world == 1:
         return tree.total()
@@ -335,16 +335,16 @@ def _reduced(
     collected = ranks.gathered(torch.stack(nodes) if nodes else empty)
     total = torch.zeros(template.size, dtype=torch.uint8)
     if ranks.rank == 0:
-        whole: PairwiseReduction[Gathered] = PairwiseReduction(blocks, template.merged)
+        whole: PairwiseReduction[BlockStatistics] = PairwiseReduction(blocks, template.merged)
         for row in torch.cat(collected):
             level, index = row[:16].clone().view(torch.int64).tolist()
-            whole.add(level, index, template.unpacked(row[16:].numpy().tobytes()))
+            whole.add(level, index, template.unpack(row[16:].numpy().tobytes()))
         total = template.row(whole.total())
-    return template.unpacked(ranks.shared(total).numpy().tobytes())
+    return template.unpack(ranks.shared(total).numpy().tobytes())
 
 
 def _opened(
-    plan: Plan, template: Template, ranks: Ranks, path: Path | None, resume: bool
+    plan: Plan, template: RecordLayout, ranks: Ranks, path: Path | None, resume: bool
 ) -> RunStore | None:
     """The store, made or found by rank 0; None without one."""
     if path is None:
@@ -367,15 +367,15 @@ def _opened(
     return RunStore(path, layout)
 
 
-def _known(store: RunStore | None, template: Template) -> dict[int, Gathered]:
+def _known(store: RunStore | None, template: RecordLayout) -> dict[int, BlockStatistics]:
     """What the store has of blocks that are done."""
     if store is None:
         return {}
     records = {b: store.record(b) for b in sorted(store.done())}
-    return {b: template.unpacked(r) for b, r in records.items() if r is not None}
+    return {b: template.unpack(r) for b, r in records.items() if r is not None}
 
 
-def _ensemble(plan: Plan, total: Gathered, path: Path | None) -> Ensemble:
+def _ensemble(plan: Plan, total: BlockStatistics, path: Path | None) -> Ensemble:
     """What the user gets of a record."""
     counts = {key: int(value) for key, value in total[COUNTS].items()}
     if plan.observables and counts["nonfinite"] == counts["trajectories"]:

@@ -28,7 +28,7 @@ from sdegen.engine.blocks import solve_block
 from sdegen.engine.containment import Containment
 from sdegen.engine.memory import check_bytes
 from sdegen.engine.record import OnNonfinite, RunOptions, Solution
-from sdegen.engine.records import COUNTS, Gathered, Template, counted
+from sdegen.engine.records import COUNTS, BlockStatistics, RecordLayout, counted
 from sdegen.engine.scales import exploded
 from sdegen.observables.base import Accumulator, Block, Observable
 
@@ -202,8 +202,8 @@ class Plan:
         return x
 
     def solved(
-        self, b: int, template: Template, tick: Callable[[], None] | None
-    ) -> tuple[Solution, Gathered | None]:
+        self, b: int, template: RecordLayout, tick: Callable[[], None] | None
+    ) -> tuple[Solution, BlockStatistics | None]:
         """Computes a block; what it gathered is None if it did not come to its end."""
         x0 = self.start(b)
         solution, gathered = self._observed(b, x0, None, tick)
@@ -221,7 +221,7 @@ class Plan:
         if lost < len(x0):
             template.check(gathered, b)
         else:
-            gathered = template.unpacked(bytes(template.size))
+            gathered = template.unpack(bytes(template.size))
         gathered[COUNTS] = counted(trajectories=len(x0), nonfinite=lost, nfe=solution.nfe)
         return self._kept(solution), gathered
 
@@ -242,7 +242,7 @@ class Plan:
 
     def _observed(
         self, b: int, x0: Tensor, rows: Tensor | None, tick: Callable[[], None] | None
-    ) -> tuple[Solution, Gathered]:
+    ) -> tuple[Solution, BlockStatistics]:
         """A block, and what its observables gathered of some of its rows; None is of all."""
         sde = self._dynamics(b)
         seen_by = sde if rows is None else sde.of_rows(rows)
@@ -321,7 +321,7 @@ class Plan:
         nodes = self.solver.nodes(self.times) if observable.every_step else self.times
         return Block(sde, self.times, nodes, self.enclosure, stream)
 
-    def template(self) -> Template:
+    def template(self) -> RecordLayout:
         """The layout of the records: what observables gather of two and of three trajectories.
 
         Raises:
@@ -338,20 +338,20 @@ class Plan:
             raise MemoryError(
                 f"what the observables gather does not fit ({first}): fewer times, or fewer bins."
             ) from error
-        template = Template(self.observables, *found)
+        template = RecordLayout(self.observables, *found)
         for o in self.observables:
             # a slip would show after the whole run alone; that three are too few is none
             with named(o.name), suppress(ArithmeticError, ValueError, RuntimeError):
                 o.result(found[1][o.name], self.times)
         return template
 
-    def _found_of_few(self) -> list[Gathered]:
+    def _found_of_few(self) -> list[BlockStatistics]:
         """What is gathered of two and of three trajectories."""
-        found: list[Gathered] = []
+        found: list[BlockStatistics] = []
         for count in (2, 3):
             few = torch.arange(count, device=self.sample.device) % len(self.sample)
             x, sde = self.sample[few], self.sde.of_rows(few)
-            gathered: Gathered = {COUNTS: counted(trajectories=count, nonfinite=0, nfe=0)}
+            gathered: BlockStatistics = {COUNTS: counted(trajectories=count, nonfinite=0, nfe=0)}
             for o in self.observables:
                 if o.every_step and self.solver.chooses_steps:
                     raise ValueError(

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from sdegen.observables.base import Observable, Partial
 
-__all__ = ["COUNTS", "Gathered", "Template", "counted"]
+__all__ = ["COUNTS", "BlockStatistics", "RecordLayout", "counted"]
 
-Gathered = dict[str, Partial]
+BlockStatistics = dict[str, Partial]
 
 COUNTS = ""  # no observable's name
 _SAME = "an observable's partial must have the same tensors for every block"
@@ -42,7 +42,7 @@ class _Entry:
         return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
 
 
-class Template:
+class RecordLayout:
     """The layout of the records of a run, and how two of them merge.
 
     Args:
@@ -56,7 +56,9 @@ class Template:
             the observable.
     """
 
-    def __init__(self, observables: Sequence[Observable], few: Gathered, more: Gathered) -> None:
+    def __init__(
+        self, observables: Sequence[Observable], few: BlockStatistics, more: BlockStatistics
+    ) -> None:
         self._observables = {observable.name: observable for observable in observables}
         for name, observable in self._observables.items():
             first = _checked(name, few[name])
@@ -70,11 +72,11 @@ class Template:
         ]
         self.size = sum(entry.size for entry in self._entries)
 
-    def merged(self, left: Gathered, right: Gathered) -> Gathered:
+    def merged(self, left: BlockStatistics, right: BlockStatistics) -> BlockStatistics:
         """The record of both sets of trajectories; one that lost all of its own adds no more."""
         a, b = left[COUNTS], right[COUNTS]
         counts = {key: a[key] + b[key] for key in ("trajectories", "nonfinite")}
-        found: Gathered = {COUNTS: counts | {"nfe": torch.maximum(a["nfe"], b["nfe"])}}
+        found: BlockStatistics = {COUNTS: counts | {"nfe": torch.maximum(a["nfe"], b["nfe"])}}
         if a["trajectories"] == a["nonfinite"]:
             return right | found
         if b["trajectories"] == b["nonfinite"]:
@@ -83,7 +85,7 @@ class Template:
             found[name] = observable.merge(left[name], right[name])
         return found
 
-    def check(self, gathered: Gathered, b: int) -> None:
+    def check(self, gathered: BlockStatistics, b: int) -> None:
         """Refuses a block whose partials have other shapes than those of the probe.
 
         Raises:
@@ -100,18 +102,18 @@ class Template:
                 name, expected, _checked(name, gathered[name]), f"for block {b}, but at the door"
             )
 
-    def row(self, gathered: Gathered) -> Tensor:
+    def row(self, gathered: BlockStatistics) -> Tensor:
         """A record as bytes, shape (size,), uint8."""
         parts = [gathered[e.observable][e.key].contiguous().reshape(-1) for e in self._entries]
         return torch.cat([part.view(torch.uint8) for part in parts])
 
-    def packed(self, gathered: Gathered) -> bytes:
+    def pack(self, gathered: BlockStatistics) -> bytes:
         """A record as bytes."""
         return self.row(gathered).numpy().tobytes()
 
-    def unpacked(self, record: bytes) -> Gathered:
+    def unpack(self, record: bytes) -> BlockStatistics:
         """The record that the bytes are."""
-        found: Gathered = {entry.observable: {} for entry in self._entries}
+        found: BlockStatistics = {entry.observable: {} for entry in self._entries}
         place = 0
         for e in self._entries:
             raw = bytearray(record[place : place + e.size])
