@@ -78,7 +78,7 @@ class OneStep(FixedStep):
         ValueError: If substeps < 1.
     """
 
-    keeps_noise: ClassVar[bool] = False
+    retains_noise: ClassVar[bool] = False
 
     compile: bool = field(default=False, kw_only=True)
 
@@ -184,7 +184,7 @@ def check_inner(name: str, solver: object) -> None:
         raise TypeError(
             f"{name} must be a solver of fixed steps, such as DDIM(), but is {solver!r}."
         )
-    if solver.ends_at_data:
+    if solver.returns_x0:
         raise ValueError(
             f"{name} must end with a state at t, which {type(solver).__name__} replaces by an "
             "estimate of the data: pass the solver within it, and let it be the outermost."

@@ -79,9 +79,9 @@ class Solver(ABC):
         whole: Whether all trajectories must run together, as where one step size serves them all.
         takes_walls: Whether the state can be kept inside a boundary after each step.
         chooses_steps: Whether it takes steps of its own between two nodes, which nobody sees.
-        keeps_noise: Whether a step may hold on to what noise.normal() gave it. Where it may not,
+        retains_noise: Whether a step may hold on to what noise.normal() gave it. Where it may not,
             the same memory serves again, some steps later.
-        ends_at_data: Whether the last state is an estimate of the data, and no longer one at t.
+        returns_x0: Whether the last state is an estimate of the data, and no longer one at t.
         is_update: Whether a step is the update itself, x + dt f + √|dt| g z with one draw, so
             that a boundary can tell its mean from its noise.
         orders: Orders of convergence; None where they are not declared.
@@ -91,11 +91,11 @@ class Solver(ABC):
     """
 
     supports_discrete: ClassVar[bool] = False
-    whole: ClassVar[bool] = False
+    requires_full_batch: ClassVar[bool] = False
     takes_walls: ClassVar[bool] = False
     chooses_steps: ClassVar[bool] = False
-    keeps_noise: ClassVar[bool] = True
-    ends_at_data: ClassVar[bool] = False
+    retains_noise: ClassVar[bool] = True
+    returns_x0: ClassVar[bool] = False
     is_update: ClassVar[bool] = False
     noise_structures: ClassVar[tuple[NoiseStructure, ...]] = ("diagonal",)
     orders: ClassVar[Orders | None] = None

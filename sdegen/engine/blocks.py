@@ -213,7 +213,7 @@ def solve(
             are compiled, and the drift does not compile or gradients are asked for.
     """
     if isinstance(noise, Stream):
-        recycled = not (solver.keeps_noise or torch.is_grad_enabled())
+        recycled = not (solver.retains_noise or torch.is_grad_enabled())
         noise = Noise(x0, noise, recycled=recycled)
     one_step = solver if isinstance(solver, OneStep) else None
     if one_step and one_step.compile and _compiles(sde, one_step, x0, nodes[0], options):

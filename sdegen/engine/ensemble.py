@@ -214,7 +214,7 @@ def run_ensemble(
             flags={"keep_path": keep_path},
             trajectories=trajectories,
         )
-        ts, together = request.times, interacting is True or solver.whole
+        ts, together = request.times, interacting is True or solver.requires_full_batch
         network = validate_callables(request, whole=together)
         if recorded and not network:
             few = probed if together else probed[:_FEW]
@@ -228,7 +228,7 @@ def run_ensemble(
         rows = block_rows(sample)
         check_blocks(trajectories, rows)
         found = Survey(True, slope_by=sde.of_rows(slice(len(sample))).slope_by(sample, ts[0]))
-        if not solver.whole:
+        if not solver.requires_full_batch:
             found = survey(replace(request, x0=starts), seed=seed, network=network)
         plan = Plan(
             sde=sde,

@@ -109,7 +109,7 @@ def check_steps(
         return None
     if isinstance(solver, OneStep):
         solver = replace(solver, compile=False) if solver.compile else solver
-    elif not isinstance(solver, TorchSDE | FixedStep) or solver.ends_at_data:
+    elif not isinstance(solver, TorchSDE | FixedStep) or solver.returns_x0:
         return None
     own, x = _few_of(sde, x0, trajectories, whole)
     nodes = solver.nodes(times)

@@ -421,7 +421,7 @@ class Plan:
         what = f"{at_once} blocks of {self.rows} {at}"
         if self.whole:
             why = "they feel each other (interacting)"
-            if self.solver.whole:
+            if self.solver.requires_full_batch:
                 why = f"{type(self.solver).__name__} takes one step for all"
             what = f"{self.rows} {at}, which run together, as {why},"
         if processes > 1:

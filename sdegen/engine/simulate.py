@@ -126,7 +126,7 @@ def simulate(
                 request, whole=interacting is True, differentiable=differentiable
             )
             seen = survey(request, seed=seed, network=network)
-        whole = solver.whole or differentiable or seen.together
+        whole = solver.requires_full_batch or differentiable or seen.together
         solutions, interrupted = _blocks(
             request, whole, seed, keep_path, threads, progress, brownian
         )

@@ -59,7 +59,7 @@ class TorchDiffEq(Solver):
     rtol: float = 1e-5
     atol: float = 1e-5
 
-    whole: ClassVar[bool] = True
+    requires_full_batch: ClassVar[bool] = True
     chooses_steps: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -54,7 +54,7 @@ class FinalDenoising(DiffusionSolver, FixedStep):
     substeps: int = field(default=1, init=False)
 
     takes_walls: ClassVar[bool] = False
-    ends_at_data: ClassVar[bool] = True
+    returns_x0: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_inner("solver", self.solver)
