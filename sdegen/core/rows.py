@@ -33,7 +33,7 @@ __all__ = [
     "check_density_of",
     "check_place",
     "check_rows",
-    "couples",
+    "depends_on_batch",
     "first_line",
 ]
 
@@ -219,7 +219,9 @@ def _alike(expected: Tensor, found: Tensor, tolerance: float) -> bool:
     return bool(close.all())
 
 
-def couples(sde: SDE, rows: State, times: Tensor, noise: Stream, *, sparing: bool = False) -> bool:
+def depends_on_batch(
+    sde: SDE, rows: State, times: Tensor, noise: Stream, *, sparing: bool = False
+) -> bool:
     """Return whether the drift or the diffusion of one trajectory depends on the others.
 
     Evaluates a few rows at the first, the middle and the last of the times from which a step
@@ -259,10 +261,12 @@ def couples(sde: SDE, rows: State, times: Tensor, noise: Stream, *, sparing: boo
     parts = torch.eye(len(rows), dtype=torch.bool) if each else torch.stack([first, ~first])
     # which rows stay where they are: each one alone, or in halves
     parts = parts.reshape(*parts.shape, *(1,) * (rows.ndim - 1)).to(rows.device)
-    return any(_couples(field, *pair, t, parts) for field in fields for pair, t in asked)
+    return any(
+        _differs_among_others(field, *pair, t, parts) for field in fields for pair, t in asked
+    )
 
 
-def _couples(
+def _differs_among_others(
     field: Callable[[State, Tensor], Tensor], x: State, y: State, t: Tensor, parts: Tensor
 ) -> bool:
     """Return whether a row of x gets another value among rows of y; False where not finite.

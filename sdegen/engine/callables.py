@@ -19,7 +19,7 @@ from sdegen.core.evaluation import check_repeatable, refuse_randomness, told_of_
 from sdegen.core.noise import Streams
 from sdegen.core.noise_structure import check_covariance, check_diagonal, noise_field
 from sdegen.core.period import check_period
-from sdegen.core.rows import CURE, check_place, check_rows, couples, first_line
+from sdegen.core.rows import CURE, check_place, check_rows, depends_on_batch, first_line
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.engine.blocks import block_rows
@@ -309,7 +309,7 @@ def survey(request: Request, *, seed: int, network: bool, stacklevel: int = 3) -
     if interacting is None and (trajectories > rows or not network):
         noise = Streams(seed, "probe").block(0)
         sparing = network or trajectories <= rows
-        together = couples(few, x0[:_FEW], times, noise, sparing=sparing)
+        together = depends_on_batch(few, x0[:_FEW], times, noise, sparing=sparing)
     slope_by = few.slope_by(x0[:_FEW].detach(), times[0])
     if network:
         return Survey(together, slope_by=slope_by)
@@ -330,7 +330,7 @@ def survey(request: Request, *, seed: int, network: bool, stacklevel: int = 3) -
         check_place(pilot.sde, pilot.states, pilot.t)
         if interacting is None and trajectories > rows:
             then = pilot.t.expand(1)
-            together = couples(pilot.sde, pilot.states, then, noise, sparing=True)
+            together = depends_on_batch(pilot.sde, pilot.states, then, noise, sparing=True)
     return Survey(together, None if pilot is None else pilot.error, slope_by)
 
 

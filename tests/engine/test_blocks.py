@@ -9,7 +9,7 @@ import torch
 
 import sdegen as sg
 from sdegen.core.noise import Stream
-from sdegen.core.rows import couples
+from sdegen.core.rows import depends_on_batch
 from sdegen.engine.blocks import block_rows
 
 F64 = torch.float64
@@ -125,7 +125,7 @@ STARTS = {
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 @pytest.mark.parametrize("name", COUPLED)
 def test_coupling_is_seen(name, dtype, start):
-    assert couples(COUPLED[name], STARTS[start].to(dtype), T, Stream(0))
+    assert depends_on_batch(COUPLED[name], STARTS[start].to(dtype), T, Stream(0))
 
 
 @pytest.mark.parametrize("start", STARTS)
@@ -133,7 +133,7 @@ def test_coupling_is_seen(name, dtype, start):
 @pytest.mark.parametrize("name", FREE)
 def test_free_trajectories_are_seen_to_be_free(name, dtype, start):
     times = T.flip(0) / 20 + 0.1 if name.startswith("model") else T
-    assert not couples(FREE[name], STARTS[start].to(dtype), times, Stream(0))
+    assert not depends_on_batch(FREE[name], STARTS[start].to(dtype), times, Stream(0))
 
 
 @pytest.mark.parametrize(("size", "d"), [(10.0, 1), (100.0, 1), (100.0, 2), (100.0, 3)])
@@ -146,11 +146,11 @@ def test_spheres_that_start_far_apart_are_seen_to_meet_later(size, d):
     spheres = sg.ItoProcess(drift, 0.5)
     for seed in range(20):
         rows = size * torch.rand(4, d, generator=torch.Generator().manual_seed(seed))
-        assert couples(spheres, rows, T, Stream(seed))
+        assert depends_on_batch(spheres, rows, T, Stream(seed))
 
 
 def test_one_trajectory_couples_to_nothing():
-    assert not couples(COUPLED["mean field"], torch.ones(1, 2), T, Stream(0))
+    assert not depends_on_batch(COUPLED["mean field"], torch.ones(1, 2), T, Stream(0))
 
 
 def test_a_mean_field_runs_in_one_piece():
