@@ -76,7 +76,8 @@ class Solver(ABC):
 
     Attributes:
         supports_discrete: Whether it takes Markov chains on integer times.
-        whole: Whether all trajectories must run together, as where one step size serves them all.
+        requires_full_batch: Whether all trajectories must run together, as where one step size
+            serves them all.
         takes_walls: Whether the state can be kept inside a boundary after each step.
         chooses_steps: Whether it takes steps of its own between two nodes, which nobody sees.
         retains_noise: Whether a step may hold on to what noise.normal() gave it. Where it may not,

@@ -82,8 +82,8 @@ def map_blocks(
     """Computes work(b) for each b in blocks, on threads, and yields (b, work(b)) in their order.
 
     At most two results a thread are computed ahead of the one that is taken, which bounds the
-    memory. When `interrupt` is pending no further block is begun; those in computation see it
-    through a `DeferredInterrupt` of their own, end early, and are still yielded. Whoever leaves the
+    memory. When `interrupt` is pending no further block is begun; those in computation see it by
+    a `DeferredInterrupt` of their own, end early, and are still yielded. Whoever leaves the
     iterator early stops the others in the same way.
 
     Args:
