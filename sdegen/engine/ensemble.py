@@ -39,7 +39,7 @@ from sdegen.core.sde import SDE
 from sdegen.core.solver import Solver
 from sdegen.engine.blocks import block_rows, check_blocks
 from sdegen.engine.callables import Survey, survey, validate_callables
-from sdegen.engine.plan import Plan, Start, named, pilot_starts, sample_of
+from sdegen.engine.plan import EnsembleSpec, Start, error_context, example_states, pilot_starts
 from sdegen.engine.pool import check_threads, map_blocks, progress_bar
 from sdegen.engine.ranks import ENDED, Ranks, alone
 from sdegen.engine.records import COUNTS, BlockStatistics, RecordLayout
@@ -200,7 +200,7 @@ def run_ensemble(
         refuse_lost_gradient("x0", x0, "an ensemble", _WITH_GRADIENT)
     recorded = torch.is_grad_enabled()
     with torch.no_grad():
-        sample = sample_of(x0, trajectories, seed)
+        sample = example_states(x0, trajectories, seed)
         probed = x0 if isinstance(x0, Tensor) and len(x0) == trajectories else sample
         request = validate_request(
             sde,
@@ -230,7 +230,7 @@ def run_ensemble(
         found = Survey(True, slope_by=sde.of_rows(slice(len(sample))).slope_by(sample, ts[0]))
         if not solver.requires_full_batch:
             found = survey(replace(request, x0=starts), seed=seed, network=network)
-        plan = Plan(
+        plan = EnsembleSpec(
             sde=sde,
             solver=solver,
             x0=x0,
@@ -259,7 +259,7 @@ def run_ensemble(
 
 
 def _carried_out(
-    plan: Plan,
+    plan: EnsembleSpec,
     template: RecordLayout,
     store: RunStore | None,
     ranks: Ranks,
@@ -288,7 +288,7 @@ def _carried_out(
         progress_bar(total, "run_ensemble", on_terminal=True) as tick,
     ):
         results = map_blocks(
-            lambda b: plan.solved(b, template, tick), mine, threads=threads, interrupt=interrupt
+            lambda b: plan.run_block(b, template, tick), mine, threads=threads, interrupt=interrupt
         )
         # a KeyboardInterrupt is a second Ctrl-C, or somebody else's handler
         with suppress(KeyboardInterrupt), closing(results):
@@ -344,7 +344,7 @@ def _reduced(
 
 
 def _opened(
-    plan: Plan, template: RecordLayout, ranks: Ranks, path: Path | None, resume: bool
+    plan: EnsembleSpec, template: RecordLayout, ranks: Ranks, path: Path | None, resume: bool
 ) -> RunStore | None:
     """The store, made or found by rank 0; None without one."""
     if path is None:
@@ -375,7 +375,7 @@ def _known(store: RunStore | None, template: RecordLayout) -> dict[int, BlockSta
     return {b: template.unpack(r) for b, r in records.items() if r is not None}
 
 
-def _ensemble(plan: Plan, total: BlockStatistics, path: Path | None) -> Ensemble:
+def _ensemble(plan: EnsembleSpec, total: BlockStatistics, path: Path | None) -> Ensemble:
     """What the user gets of a record."""
     counts = {key: int(value) for key, value in total[COUNTS].items()}
     if plan.observables and counts["nonfinite"] == counts["trajectories"]:
@@ -383,7 +383,7 @@ def _ensemble(plan: Plan, total: BlockStatistics, path: Path | None) -> Ensemble
     else:
         observed = {}
         for o in plan.observables:
-            with named(o.name):
+            with error_context(o.name):
                 observed[o.name] = o.result(total[o.name], plan.times)
     return Ensemble(
         times=plan.times,
@@ -426,7 +426,7 @@ def _check_request(
 
 
 @contextmanager
-def _torch_threads(plan: Plan) -> Iterator[None]:
+def _torch_threads(plan: EnsembleSpec) -> Iterator[None]:
     """Each block on one core, so that no sum depends on how many there are; whole runs on all."""
     before = torch.get_num_threads()
     if not plan.whole:

@@ -32,7 +32,7 @@ from sdegen.engine.records import COUNTS, BlockStatistics, RecordLayout, counted
 from sdegen.engine.scales import exploded
 from sdegen.observables.base import Accumulator, Block, Observable
 
-__all__ = ["Plan", "Start", "named", "pilot_starts", "sample_of"]
+__all__ = ["EnsembleSpec", "Start", "error_context", "example_states", "pilot_starts"]
 
 Start = Tensor | Callable[..., Tensor]
 
@@ -41,7 +41,7 @@ _HELD = 8  # states of a block that are alive during a step
 _AHEAD = 2  # blocks for each thread that wait to be taken
 
 
-def sample_of(x0: Start, trajectories: int, seed: int) -> Tensor:
+def example_states(x0: Start, trajectories: int, seed: int) -> Tensor:
     """A few rows of the start, to know its shape, dtype and device by.
 
     Raises:
@@ -112,7 +112,7 @@ def _takes_rng(x0: Callable[..., Tensor]) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class EnsembleSpec:
     """What is computed.
 
     Attributes:
@@ -201,7 +201,7 @@ class Plan:
             self.enclosure.check_inside(x, self.times[0], f"what x0({len(x)}, rng=…) returned")
         return x
 
-    def solved(
+    def run_block(
         self, b: int, template: RecordLayout, tick: Callable[[], None] | None
     ) -> tuple[Solution, BlockStatistics | None]:
         """Computes a block; what it gathered is None if it did not come to its end."""
@@ -261,7 +261,7 @@ class Plan:
         def see(k: int, x: Tensor) -> None:
             within, along = of_rows(x), unwrapped(x)
             for name, accumulator in accumulators.items():
-                with named(name):
+                with error_context(name):
                     accumulator.see(k, along if name in on_the_line else within)
 
         def watch(i: int, before: Tensor, after: Tensor) -> None:
@@ -341,7 +341,7 @@ class Plan:
         template = RecordLayout(self.observables, *found)
         for o in self.observables:
             # a slip would show after the whole run alone; that three are too few is none
-            with named(o.name), suppress(ArithmeticError, ValueError, RuntimeError):
+            with error_context(o.name), suppress(ArithmeticError, ValueError, RuntimeError):
                 o.result(found[1][o.name], self.times)
         return template
 
@@ -359,7 +359,7 @@ class Plan:
                         "chooses its own: use EulerMaruyama(substeps=…) or Heun(substeps=…)."
                     )
                 self._check_turns(o)
-                with named(o.name):
+                with error_context(o.name):
                     accumulator = o.begin(self._block(o, 0, sde))
                     accumulator.see(0, x)
                     if o.every_step:
@@ -439,7 +439,7 @@ class Plan:
 
 def _partial(name: str, accumulator: Accumulator) -> dict[str, Tensor]:
     """What an accumulator gathered, on the CPU."""
-    with named(name):
+    with error_context(name):
         found: object = accumulator.partial()
         if not isinstance(found, dict):
             return found  # type: ignore[return-value]  # refused with a message by the template
@@ -449,7 +449,7 @@ def _partial(name: str, accumulator: Accumulator) -> dict[str, Tensor]:
         }
 
 
-class named:
+class error_context:
     """Says in which observable an error arose."""
 
     def __init__(self, name: str) -> None:

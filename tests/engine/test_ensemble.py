@@ -11,7 +11,7 @@ import torch
 
 import sdegen as sg
 from sdegen.engine import memory
-from sdegen.engine.plan import Plan
+from sdegen.engine.plan import EnsembleSpec
 from sdegen.engine.ranks import Ranks
 
 F64 = torch.float64
@@ -116,14 +116,14 @@ def test_one_result_over_orders_of_the_blocks(tmp_path, small_blocks, monkeypatc
         for b in lost:
             (path / "progress" / "records" / "c" / str(b) / "0").unlink()
         computed = []
-        solved = Plan.solved
+        solved = EnsembleSpec.run_block
 
         def counting(self, b, *rest, computed=computed, solved=solved):
             computed.append(b)
             return solved(self, b, *rest)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Plan, "solved", counting)
+            patch.setattr(EnsembleSpec, "run_block", counting)
             again = ensemble(store=path, resume=True)
         assert sorted(computed) == list(lost)
         assert digest(again) == digest(run)
