@@ -41,7 +41,7 @@ from sdegen.engine.blocks import block_rows, check_blocks
 from sdegen.engine.callables import Survey, survey, validate_callables
 from sdegen.engine.plan import EnsembleSpec, Start, error_context, example_states, pilot_starts
 from sdegen.engine.pool import check_threads, map_blocks, progress_bar
-from sdegen.engine.ranks import ENDED, Ranks, alone
+from sdegen.engine.ranks import ENDED, Ranks, single_process
 from sdegen.engine.records import COUNTS, BlockStatistics, RecordLayout
 from sdegen.engine.scales import warn_start
 from sdegen.engine.store import (
@@ -188,13 +188,13 @@ def run_ensemble(
     tensor([1.0000, 0.5000, 0.2500], dtype=torch.float64)
     """
     solver = EulerMaruyama() if solver is None else solver
-    ranks = alone() if ranks is None else ranks
+    ranks = single_process() if ranks is None else ranks
     wanted = check_observables(observables)
     trajectories = _check_request(trajectories, store, resume, wanted)
     threads = check_threads(threads, processes=ranks.here)
     path = store_path(store)
     ranks.check_same(versions())
-    seed = ranks.agreed(lambda: seed_of_run(rng, path, resume=resume))
+    seed = ranks.broadcast_value(lambda: seed_of_run(rng, path, resume=resume))
     if isinstance(x0, Tensor) or not callable(x0):
         x0 = check_state(x0)
         refuse_lost_gradient("x0", x0, "an ensemble", _WITH_GRADIENT)
@@ -273,11 +273,11 @@ def _carried_out(
     for b, gathered in known.items():
         tree.add(0, b, gathered)
     missing: Sequence[int] = range(plan.blocks)
-    if ranks.agreed(lambda: len(known)):
+    if ranks.broadcast_value(lambda: len(known)):
         is_known = torch.zeros(plan.blocks, dtype=torch.uint8)
         is_known[list(known)] = 1
-        missing = (ranks.shared(is_known) == 0).nonzero()[:, 0].tolist()
-    mine = ranks.share(missing)
+        missing = (ranks.broadcast(is_known) == 0).nonzero()[:, 0].tolist()
+    mine = ranks.partition(missing)
     failure: SdegenError | None = None
     shown = progress and ranks.rank == 0
     done = 0
@@ -332,7 +332,7 @@ def _reduced(
         for place, node in tree.nodes.items()
     ]
     empty = torch.empty(0, 16 + template.size, dtype=torch.uint8)
-    collected = ranks.gathered(torch.stack(nodes) if nodes else empty)
+    collected = ranks.gather(torch.stack(nodes) if nodes else empty)
     total = torch.zeros(template.size, dtype=torch.uint8)
     if ranks.rank == 0:
         whole: PairwiseReduction[BlockStatistics] = PairwiseReduction(blocks, template.merged)
@@ -340,7 +340,7 @@ def _reduced(
             level, index = row[:16].clone().view(torch.int64).tolist()
             whole.add(level, index, template.unpack(row[16:].numpy().tobytes()))
         total = template.row(whole.total())
-    return template.unpack(ranks.shared(total).numpy().tobytes())
+    return template.unpack(ranks.broadcast(total).numpy().tobytes())
 
 
 def _opened(
@@ -363,7 +363,7 @@ def _opened(
             refuse_existing(path)
         return 0
 
-    ranks.agreed(prepare)
+    ranks.broadcast_value(prepare)
     return RunStore(path, layout)
 
 

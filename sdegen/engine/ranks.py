@@ -43,7 +43,7 @@ from torch import Tensor, distributed
 from sdegen.core.errors import RankError
 from sdegen.core.fingerprint import difference
 
-__all__ = ["ENDED", "Ranks", "alone", "joined_ranks"]
+__all__ = ["ENDED", "Ranks", "joined_ranks", "single_process"]
 
 # ranks meet at the end alone, and may be hours apart; a dead one is noticed by its connection
 _PATIENCE = timedelta(days=7)
@@ -73,13 +73,13 @@ class Ranks:
     here: int = 1
     ended: threading.Event = field(default_factory=threading.Event, compare=False, repr=False)
 
-    def share(self, blocks: Sequence[int]) -> Sequence[int]:
+    def partition(self, blocks: Sequence[int]) -> Sequence[int]:
         """This rank's blocks: a run of them, so that its part of the tree is merged here."""
         return blocks[
             len(blocks) * self.rank // self.world : len(blocks) * (self.rank + 1) // self.world
         ]
 
-    def agreed(self, prepare: Callable[[], int]) -> int:
+    def broadcast_value(self, prepare: Callable[[], int]) -> int:
         """A number that rank 0 finds for all; where it refuses, all do.
 
         Args:
@@ -129,7 +129,7 @@ class Ranks:
                     "versions and on the same kind of processor."
                 )
 
-    def gathered(self, rows: Tensor) -> list[Tensor]:
+    def gather(self, rows: Tensor) -> list[Tensor]:
         """Everybody's rows on rank 0, an empty list elsewhere.
 
         Args:
@@ -153,7 +153,7 @@ class Ranks:
             distributed.all_gather(parts, padded)
         return [part[: int(n)].cpu() for part, n in zip(parts, counts, strict=True)]
 
-    def shared(self, row: Tensor) -> Tensor:
+    def broadcast(self, row: Tensor) -> Tensor:
         """Rank 0's tensor, on all."""
         return row if self.world == 1 else self._broadcast(row)
 
@@ -164,7 +164,7 @@ class Ranks:
         return there.cpu()
 
 
-def alone() -> Ranks:
+def single_process() -> Ranks:
     """The one rank of a process that joined no others.
 
     Raises:

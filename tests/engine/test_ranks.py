@@ -176,7 +176,7 @@ def test_the_command_line_under_torchrun_ends_with_what_it_says(tmp_path):
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
 def test_shares_are_runs_that_cover_all(world):
     blocks = list(range(3, 20))
-    shares = [Ranks(rank, world).share(blocks) for rank in range(world)]
+    shares = [Ranks(rank, world).partition(blocks) for rank in range(world)]
     assert [b for share in shares for b in share] == blocks
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -185,7 +185,7 @@ def test_one_process_is_a_rank_by_itself(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with sg.joined_ranks() as ranks:
         assert ranks == Ranks(0, 1)
-    assert ranks.agreed(lambda: 5) == 5
+    assert ranks.broadcast_value(lambda: 5) == 5
     row = torch.arange(3, dtype=torch.uint8)
-    assert torch.equal(ranks.shared(row), row)
-    assert torch.equal(ranks.gathered(row[None])[0], row[None])
+    assert torch.equal(ranks.broadcast(row), row)
+    assert torch.equal(ranks.gather(row[None])[0], row[None])
