@@ -356,9 +356,9 @@ def _opened(
 
     def prepare() -> int:
         if not path.exists():
-            RunStore.made(path, about, layout)
+            RunStore.create(path, about, layout)
         elif resume:
-            RunStore.found(path, about, layout)
+            RunStore.open(path, about, layout)
         else:
             refuse_existing(path)
         return 0

@@ -107,7 +107,7 @@ class RunStore:
         self._records = group["progress/records"]
 
     @classmethod
-    def made(cls, path: Path, about: dict[str, Any], layout: Layout) -> RunStore:
+    def create(cls, path: Path, about: dict[str, Any], layout: Layout) -> RunStore:
         """Makes a store, whole or not at all.
 
         Args:
@@ -136,7 +136,7 @@ class RunStore:
         return cls(path, layout)
 
     @classmethod
-    def found(cls, path: Path, about: dict[str, Any], layout: Layout) -> RunStore:
+    def open(cls, path: Path, about: dict[str, Any], layout: Layout) -> RunStore:
         """Opens the store of the same run.
 
         Args:
