@@ -219,7 +219,7 @@ def rank(quick):
     """What a process of `processes` does: the first prints the seconds of the second run."""
     sde, n = sg.ItoProcess(WELL.drift, 0.7), 2**12 if quick else 2**21
     times, solver = [0.0, 0.4], sg.EulerMaruyama(substeps=8 if quick else 400)
-    with sg.joined_ranks() as ranks:
+    with sg.distributed_context() as ranks:
         for _ in range(2):
             start = time.perf_counter()
             sg.run_ensemble(

@@ -28,7 +28,7 @@ sde = sg.ItoProcess(lambda x: x - x**3, 0.7)
 def spent():
     used = resource.getrusage(resource.RUSAGE_SELF)
     return time.perf_counter(), used.ru_utime + used.ru_stime
-with sg.joined_ranks() as ranks:
+with sg.distributed_context() as ranks:
     def run(n):
         return sg.run_ensemble(
             sde, torch.full((1, 1), -1.0), torch.linspace(0, 1, 11), trajectories=n, rng=0,

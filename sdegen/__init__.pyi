@@ -83,7 +83,7 @@ from .observables.base import Block as Block
 from .observables.base import Observable as Observable
 from .observables.base import Partial as Partial
 from .observables.passages import FirstPassage as FirstPassage
-from .engine.ranks import joined_ranks as joined_ranks
+from .engine.ranks import distributed_context as distributed_context
 from .engine.simulate import simulate as simulate
 from .observables.histogram import Histogram as Histogram
 from .observables.moments import Moments as Moments

@@ -70,7 +70,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "BrownianPath",
         "simulate",
     ),
-    "ensembles": ("run_ensemble", "Ensemble", "joined_ranks"),
+    "ensembles": ("run_ensemble", "Ensemble", "distributed_context"),
     "observables": (
         "Accumulator",
         "Block",

@@ -162,7 +162,7 @@ def run_ensemble(
         on_nonfinite: "raise", or "freeze": go on without the trajectories that were lost.
         interacting: Whether trajectories feel each other and must run together; None finds out by
             a probe.
-        ranks: The processes that share the run, from `joined_ranks`; of those that torchrun
+        ranks: The processes that share the run, from `distributed_context`; of those that torchrun
             started none may run one without.
         progress: Whether a progress bar is shown on a terminal.
 

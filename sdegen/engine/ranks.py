@@ -13,10 +13,10 @@ write to one store, which must lie on a disk that all see.
 
 on every node the same line (in one line); node0 is one of them. In a program, started likewise:
 
-    with sg.joined_ranks() as ranks:
+    with sg.distributed_context() as ranks:
         ensemble = sg.run_ensemble(sde, x0, times, trajectories=10**9, ranks=ranks, …)
 
-Processes talk by gloo. Those of a run on GPUs, joined_ranks("cuda"), talk by NCCL, and each takes
+Processes talk by gloo. Those of a run on GPUs, distributed_context("cuda"), talk by NCCL, and each takes
 a device of its own: rank r of a node cuda:r. Unless `threads=` says otherwise, the processes of a
 machine share its cores.
 
@@ -43,7 +43,7 @@ from torch import Tensor, distributed
 from sdegen.core.errors import RankError
 from sdegen.core.fingerprint import difference
 
-__all__ = ["ENDED", "Ranks", "joined_ranks", "single_process"]
+__all__ = ["ENDED", "Ranks", "distributed_context", "single_process"]
 
 # ranks meet at the end alone, and may be hours apart; a dead one is noticed by its connection
 _PATIENCE = timedelta(days=7)
@@ -174,13 +174,13 @@ def single_process() -> Ranks:
     if world != "1":
         raise ValueError(
             f"torchrun started {world} processes, and each would run all trajectories: share them "
-            "by `with joined_ranks() as ranks: run_ensemble(…, ranks=ranks)`."
+            "by `with distributed_context() as ranks: run_ensemble(…, ranks=ranks)`."
         )
     return Ranks()
 
 
 @contextmanager
-def joined_ranks(device: torch.device | str = "cpu") -> Iterator[Ranks]:
+def distributed_context(device: torch.device | str = "cpu") -> Iterator[Ranks]:
     """Joins the processes that torchrun started; without torchrun, one process alone.
 
     Within, SIGTERM, with which torchrun ends the others when one has died, is a Ctrl-C to a run:
@@ -207,7 +207,7 @@ def joined_ranks(device: torch.device | str = "cpu") -> Iterator[Ranks]:
         gpus = torch.cuda.device_count()
         if gpus == 0:
             raise ValueError(
-                f"{here} processes on a machine without a CUDA device: joined_ranks('cpu') shares "
+                f"{here} processes on a machine without a CUDA device: distributed_context('cpu') shares "
                 "its processors."
             )
         if here > gpus:

@@ -347,7 +347,7 @@ FOLLOWED = {
     "a rank that is not joined": (
         r"that torchrun has started, and each would train",
         lambda: ranks("2"),
-        # and test_training.py::test_ranks_train_one_model_together follows joined_ranks
+        # and test_training.py::test_ranks_train_one_model_together follows distributed_context
         lambda: ranks("1"),
     ),
     # --- checkpoints

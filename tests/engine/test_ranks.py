@@ -24,7 +24,7 @@ def drift(x, t):
     return x - x**3
 sde = sg.ItoProcess(drift, 0.7)
 wanted = [sg.Moments(covariance=False), sg.Histogram(-2, 2, 40), sg.FirstPassage(above=0.3)]
-with sg.joined_ranks() as ranks:
+with sg.distributed_context() as ranks:
     Path(f"{path}.{ranks.rank}").write_text(str(__import__("os").getpid()))
     run = sg.run_ensemble(
         sde, torch.zeros(1, 256), [0.0, 0.1, 0.2], trajectories=2600, threads=threads,
@@ -116,16 +116,16 @@ def test_a_run_on_gpus_asks_for_as_many(monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     told = "4 processes on a machine of 2 CUDA devices: start as many .* --nproc-per-node 2"
-    with pytest.raises(ValueError, match=told), sg.joined_ranks("cuda"):
+    with pytest.raises(ValueError, match=told), sg.distributed_context("cuda"):
         pass
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    told = r"4 processes on a machine without a CUDA device: joined_ranks\('cpu'\) shares"
-    with pytest.raises(ValueError, match=told), sg.joined_ranks("cuda"):
+    told = r"4 processes on a machine without a CUDA device: distributed_context\('cpu'\) shares"
+    with pytest.raises(ValueError, match=told), sg.distributed_context("cuda"):
         pass
 
 
 def test_a_run_on_cpus_needs_no_gpu(monkeypatch):
-    """What joined_ranks takes depends on where the run is, and not on what the machine has."""
+    """What distributed_context takes depends on where the run is, and not on what the machine has."""
     begun = []
     for name, value in (("WORLD_SIZE", "4"), ("LOCAL_WORLD_SIZE", "4"), ("LOCAL_RANK", "3")):
         monkeypatch.setenv(name, value)
@@ -137,10 +137,10 @@ def test_a_run_on_cpus_needs_no_gpu(monkeypatch):
     monkeypatch.setattr(group, "destroy_process_group", lambda: None)
     monkeypatch.setattr(group, "get_rank", lambda: 3)
     monkeypatch.setattr(group, "get_world_size", lambda: 4)
-    with sg.joined_ranks() as ranks:
+    with sg.distributed_context() as ranks:
         assert (ranks, begun) == (Ranks(3, 4, 3, 4), ["gloo"])
     begun.clear()
-    with sg.joined_ranks("cuda"):
+    with sg.distributed_context("cuda"):
         assert begun == [3, "nccl"]
 
 
@@ -183,7 +183,7 @@ def test_shares_are_runs_that_cover_all(world):
 
 def test_one_process_is_a_rank_by_itself(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with sg.joined_ranks() as ranks:
+    with sg.distributed_context() as ranks:
         assert ranks == Ranks(0, 1)
     assert ranks.broadcast_value(lambda: 5) == 5
     row = torch.arange(3, dtype=torch.uint8)

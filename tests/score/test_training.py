@@ -621,7 +621,7 @@ try:
     sg.train(model, data, config, rng=5)
 except ValueError as error:
     print("refused:", error)
-with sg.joined_ranks() as ranks:
+with sg.distributed_context() as ranks:
     try:
         sg.train(model, data[ranks.rank :], config, rng=5)
     except sg.RankError as error:
@@ -650,7 +650,9 @@ def test_ranks_train_one_model_together(tmp_path):
     ends = [process.communicate(timeout=300) for process in both]
     for rank, (told, wrong) in enumerate(ends):
         assert both[rank].returncode == 0, wrong
-        assert re.search(rf"refused: this is rank {rank} of 2 .*with sg\.joined_ranks\(\)", told)
+        assert re.search(
+            rf"refused: this is rank {rank} of 2 .*with sg\.distributed_context\(\)", told
+        )
         assert "data of rank 1 differs from that of rank 0" in told
     alone = a_model()
     config = sg.TrainConfig(steps=12, batch_size=17, warmup=3)

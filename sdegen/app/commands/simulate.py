@@ -24,7 +24,7 @@ from sdegen.core.trajectory import Trajectory
 from sdegen.engine.ensemble import Ensemble, run_ensemble
 from sdegen.engine.plan import Start
 from sdegen.engine.pool import check_threads
-from sdegen.engine.ranks import Ranks, joined_ranks
+from sdegen.engine.ranks import Ranks, distributed_context
 from sdegen.engine.simulate import simulate
 from sdegen.engine.store import seed_of_run
 from sdegen.fokker_planck.density_path import DensityPath
@@ -116,7 +116,7 @@ def run_worker(config: SimulateConfig) -> None:
         raise ValueError(
             "processes that torchrun started share an ensemble: pass --observables or --store."
         )
-    with joined_ranks(device_of(config.device)) as ranks:
+    with distributed_context(device_of(config.device)) as ranks:
         _ensemble(config, ranks, progress=False)
 
 
