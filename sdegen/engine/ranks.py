@@ -16,8 +16,8 @@ on every node the same line (in one line); node0 is one of them. In a program, s
     with sg.distributed_context() as ranks:
         ensemble = sg.run_ensemble(sde, x0, times, trajectories=10**9, ranks=ranks, …)
 
-Processes talk by gloo. Those of a run on GPUs, distributed_context("cuda"), talk by NCCL, and each takes
-a device of its own: rank r of a node cuda:r. Unless `threads=` says otherwise, the processes of a
+Processes talk by gloo. Those of a run on GPUs, distributed_context("cuda"), talk by NCCL, and each
+takes a device of its own: rank r of a node cuda:r. Unless `threads=` says otherwise, the processes of a
 machine share its cores.
 
 A rank that dies takes the others down: torchrun ends them, each ends its block's step, says so,
@@ -207,8 +207,8 @@ def distributed_context(device: torch.device | str = "cpu") -> Iterator[Ranks]:
         gpus = torch.cuda.device_count()
         if gpus == 0:
             raise ValueError(
-                f"{here} processes on a machine without a CUDA device: distributed_context('cpu') shares "
-                "its processors."
+                f"{here} processes on a machine without a CUDA device: distributed_context('cpu') "
+                "shares its processors."
             )
         if here > gpus:
             raise ValueError(

@@ -125,7 +125,7 @@ def test_a_run_on_gpus_asks_for_as_many(monkeypatch):
 
 
 def test_a_run_on_cpus_needs_no_gpu(monkeypatch):
-    """What distributed_context takes depends on where the run is, and not on what the machine has."""
+    """What distributed_context takes depends on where the run is, not on what the machine has."""
     begun = []
     for name, value in (("WORLD_SIZE", "4"), ("LOCAL_WORLD_SIZE", "4"), ("LOCAL_RANK", "3")):
         monkeypatch.setenv(name, value)
