@@ -182,7 +182,7 @@ def _tell(
     found = _halvings(walk, verdict)
     if verdict.explodes and found is None:
         if not walk.is_lost:  # or the run says where
-            _warn_explosion(walk, stacklevel)
+            _warn_explosion(walk, stacklevel + 1)
         return
     steps = walk.nodes.diff().abs()
     largest = float(steps.max())
@@ -206,7 +206,7 @@ def _tell(
             f"{verdict.what} by {100 * verdict.moved:.3g} % of the standard deviation, "
             f"{verdict.errors:.1f} standard errors ({seen}). {cure}"
         )
-    warnings.warn(text, AccuracyWarning, stacklevel=stacklevel + 1)
+    warnings.warn(text, AccuracyWarning, stacklevel=stacklevel)
 
 
 def _halvings(walk: HalvedWalk, verdict: Verdict) -> int | None:
@@ -259,7 +259,7 @@ def _warn_explosion(walk: HalvedWalk, stacklevel: int) -> None:
         "are halved. End the run before that t; where the solution does not explode, take steps "
         "that are shorter still.",
         AccuracyWarning,
-        stacklevel=stacklevel + 1,
+        stacklevel=stacklevel,
     )
 
 
@@ -289,6 +289,6 @@ def _check_rounding(walk: HalvedWalk, stacklevel: int) -> None:
                 f"{size:.2g}, and {x.dtype} resolves {float(last_bit.flatten(1)[i, k]) * 2:.2g}; "
                 f"pass {cure} or take the large offset out of x.",
                 AccuracyWarning,
-                stacklevel=stacklevel + 1,
+                stacklevel=stacklevel,
             )
             return

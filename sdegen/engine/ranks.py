@@ -17,8 +17,8 @@ on every node the same line (in one line); node0 is one of them. In a program, s
         ensemble = sg.run_ensemble(sde, x0, times, trajectories=10**9, ranks=ranks, …)
 
 Processes talk by gloo. Those of a run on GPUs, distributed_context("cuda"), talk by NCCL, and each
-takes a device of its own: rank r of a node cuda:r. Unless `threads=` says otherwise, the processes of a
-machine share its cores.
+takes a device of its own: rank r of a node cuda:r. Unless `threads=` says otherwise, the processes
+of a machine share its cores.
 
 A rank that dies takes the others down: torchrun ends them, each ends its block's step, says so,
 and leaves what is done in the store; the same line with --resume computes what is missing. What

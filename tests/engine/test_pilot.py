@@ -5,6 +5,8 @@ import itertools
 import math
 import re
 import signal
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -143,6 +145,20 @@ def test_biased_steps_are_warned_of_with_the_step_that_would_do():
             ou, lambda rows, rng: torch.randn(rows, 1, generator=rng), times, trajectories=3000,
             observables=[sg.Moments()], rng=0, progress=False,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("call", ["simulate", "run_ensemble"])
+def test_a_warning_points_at_the_line_of_the_call(call):
+    more = "" if call == "simulate" else ", trajectories=9, observables=[sg.Moments()]"
+    lines = [
+        "import warnings, torch, sdegen as sg",
+        "with warnings.catch_warnings(record=True) as told:",
+        "    warnings.simplefilter('always')",
+        f"    sg.{call}(sg.OrnsteinUhlenbeck(), torch.ones(9, 1), [0.0, 1.0], rng=0{more})",
+        "print([one.lineno for one in told])",
+    ]
+    told = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True)
+    assert (told.returncode, told.stdout) == (0, "[4]\n"), told.stderr
 
 
 def test_no_warning_where_steps_are_small():
