@@ -7,7 +7,7 @@ that is in a checkpoint, so that a run that was killed continues as if it had no
 What the module draws itself, as dropout does from torch's global generators, it draws from a
 stream (seed, "dropout", step) too: they are set before a step, and put back after it.
 
-**Ranks.** Where `torch.distributed` runs, as inside `joined_ranks()`, all ranks train one module
+**Ranks.** Where `torch.distributed` runs, as inside `distributed_context()`, all ranks train one module
 together. They begin with the weights of rank 0; each draws the whole batch of a step and computes
 its share of the rows, and their gradients are added up, so that what is learned is what one
 process learns, but for rounding and for dropout. Rank 0 alone writes checkpoints.
@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from sdegen.core.errors import CheckpointError, NonFiniteError
-from sdegen.core.interrupt import HeldInterrupt
+from sdegen.core.interrupt import DeferredInterrupt
 from sdegen.core.noise import Stream, Streams
 from sdegen.core.shapes import State
 from sdegen.training.checkpoints import Checkpoints
@@ -119,7 +119,7 @@ class TrainingRun:
         self.module.train()
         bar = _bar(progress, self.step, config.steps)
         try:
-            with HeldInterrupt() as interrupt:
+            with DeferredInterrupt() as interrupt:
                 while self.step < config.steps:
                     loss = self.train_step()
                     last = self.step == config.steps
