@@ -8,8 +8,8 @@ long one trains, and the average is not.
 nothing else. A run that was killed is resumed from its last checkpoint and ends where an unbroken
 run ends, bit for bit, with the same number of threads.
 
-**Ranks.** Under torchrun all ranks train one module together within `with sg.distributed_context():`
-(`run.py`), and outside it are refused.
+**Ranks.** Under torchrun all ranks train one module together within
+`with sg.distributed_context():` (`run.py`), and outside it are refused.
 
 **When to stop.** A module with room for it memorises its data: the loss on other data passes
 through a minimum. Give `validation` and keep="best", and the module ends with the averaged weights

@@ -46,8 +46,8 @@ class Group:
         if world.isdigit() and int(world) > 1:
             raise ValueError(
                 f"this is rank {rank} of {world} that torchrun has started, and each would train "
-                "a model of its own: put the training within `with sg.distributed_context():`, where "
-                "they train one together, or set WORLD_SIZE=1 for models of their own."
+                "a model of its own: put the training within `with sg.distributed_context():`, "
+                "where they train one together, or set WORLD_SIZE=1 for models of their own."
             )
         return cls()
 

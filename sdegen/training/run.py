@@ -7,10 +7,10 @@ that is in a checkpoint, so that a run that was killed continues as if it had no
 What the module draws itself, as dropout does from torch's global generators, it draws from a
 stream (seed, "dropout", step) too: they are set before a step, and put back after it.
 
-**Ranks.** Where `torch.distributed` runs, as inside `distributed_context()`, all ranks train one module
-together. They begin with the weights of rank 0; each draws the whole batch of a step and computes
-its share of the rows, and their gradients are added up, so that what is learned is what one
-process learns, but for rounding and for dropout. Rank 0 alone writes checkpoints.
+**Ranks.** Where `torch.distributed` runs, as inside `distributed_context()`, all ranks train one
+module together. They begin with the weights of rank 0; each draws the whole batch of a step and
+computes its share of the rows, and their gradients are added up, so that what is learned is what
+one process learns, but for rounding and for dropout. Rank 0 alone writes checkpoints.
 """
 
 import math
