@@ -6,7 +6,6 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from sdegen.engine.door import probe
 
 import sdegen as sg
 from sdegen.core.gradients import check_no_gradient
@@ -284,12 +283,16 @@ def test_the_covariance_of_diagonal_noise():
         general().covariance_divergence(X, t)
 
 
+def _request(sde):
+    return Request(sde, sg.EulerMaruyama(), X, TIMES, len(X), None, "raise", None)
+
+
 def test_the_door_evaluates_general_noise_at_a_few_rows():
     """A batch that is not cut too; and a NaN in the covariance is told before the first step."""
-    assert probe(Correlated(), X, TIMES[0], None, whole=True) is False
+    assert validate_callables(_request(Correlated()), whole=True) is False
     lost = {"covariance_times": lambda self, x, t, v, scale=1.0: v * torch.nan}
     with pytest.raises(ValueError, match="covariance_times is not finite"):
-        probe(type("Lost", (Correlated,), lost)(), X, TIMES[0], None, whole=False)
+        validate_callables(_request(type("Lost", (Correlated,), lost)()), whole=False)
     z = torch.randn(4, 2, dtype=F64, generator=torch.Generator().manual_seed(1))
     added = Correlated().add_noise(torch.zeros_like(X), X, TIMES[0], 2.0, Given(z))
     torch.testing.assert_close(added, 2 * z @ L.T)
