@@ -50,7 +50,9 @@ from tqdm import tqdm
 from sdegen.calibration.fitting import Unknowns, descend, distance, multistep, on_circle
 from sdegen.calibration.result import Calibration, check_reverse, identity_of
 from sdegen.core.checks import check_count
+from sdegen.core.fixed_steps import FixedStep, check_inner
 from sdegen.core.kernel import Kernel
+from sdegen.core.requests import as_time_grid, check_state
 from sdegen.core.scores import CallCounter
 from sdegen.core.shapes import State
 from sdegen.core.solver import Solver
@@ -288,7 +290,7 @@ def _weights(solver: FixedStep, dynamics: ReverseSDE, kernel: Kernel, nodes: Ten
 
 def _checked_grid(times: object, steps: int, low: float, high: float) -> Tensor:
     """Return a grid to begin from, from t_max to t_min in `steps` steps."""
-    grid = check_times(times)
+    grid = as_time_grid(times)
     ends = float(grid[0]), float(grid[-1])
     if len(grid) != steps + 1 or ends != (high, low):
         raise ValueError(

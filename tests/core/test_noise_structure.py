@@ -11,6 +11,8 @@ import sdegen as sg
 from sdegen.core.gradients import check_no_gradient
 from sdegen.core.noise import Given
 from sdegen.core.noise_structure import check_diagonal
+from sdegen.engine.callables import validate_callables
+from sdegen.engine.validation import Request
 
 F64 = torch.float64
 A = torch.tensor([[1.0, 0.4], [-0.3, 0.8]], dtype=F64)
