@@ -33,8 +33,8 @@ from sdegen.core.solver import Solver, integrate
 from sdegen.engine.causes import with_cause
 from sdegen.engine.compiled import CompiledRuns
 from sdegen.engine.containment import Containment, absorbed_by_position, steps_alone
+from sdegen.engine.freezing import Freezing
 from sdegen.engine.record import RunMonitor, RunOptions, Solution
-from sdegen.solvers.freezing import Freezing
 
 __all__ = ["block_rows", "check_blocks", "solve", "solve_block"]
 

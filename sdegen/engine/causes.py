@@ -12,8 +12,8 @@ from torch import Tensor
 
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
+from sdegen.engine.freezing import rows_nonfinite
 from sdegen.engine.record import RunMonitor, Solution
-from sdegen.solvers.freezing import rows_nonfinite
 
 __all__ = ["with_cause"]
 

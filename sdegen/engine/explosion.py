@@ -34,8 +34,8 @@ from sdegen.core.shapes import ScoreFn, State
 from sdegen.diffusion.ddpm import DDPM, AncestralChain
 from sdegen.diffusion.mixtures import MixtureScore
 from sdegen.engine.containment import where_rows
+from sdegen.engine.freezing import rows_nonfinite
 from sdegen.score.inverse import PosteriorScore
-from sdegen.solvers.freezing import rows_nonfinite
 
 __all__ = ["beyond_data", "levels_of"]
 

@@ -19,7 +19,7 @@ from sdegen.core.enclosure import Enclosure
 from sdegen.core.failure import Failure
 from sdegen.core.shapes import State
 from sdegen.engine.containment import Containment
-from sdegen.solvers.freezing import Freezing, rows_nonfinite
+from sdegen.engine.freezing import Freezing, rows_nonfinite
 
 __all__ = ["OnNonfinite", "OnOutput", "OnStep", "RunMonitor", "RunOptions", "Solution"]
 
