@@ -52,7 +52,7 @@ from .diffusion.tables import TabulatedBeta as TabulatedBeta
 
 # how it moves
 from .diffusion.samplers.angular_adams import AngularAdams as AngularAdams
-from .core.solver import FixedStep as FixedStep
+from .core.fixed_steps import FixedStep as FixedStep
 from .core.solver import Solver as Solver
 from .core.solver import integrate as integrate
 from .diffusion.samplers.adaptive import AdaptiveHeun as AdaptiveHeun

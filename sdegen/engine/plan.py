@@ -20,6 +20,7 @@ from sdegen.core.accuracy import ErrorEstimate, SlopeBy
 from sdegen.core.enclosure import BoundaryLike, Enclosure
 from sdegen.core.errors import NonFiniteError, SdegenError, SolverError
 from sdegen.core.fingerprint import to_spec
+from sdegen.core.fixed_steps import OneStep
 from sdegen.core.noise import Streams
 from sdegen.core.requests import check_state, kind_of
 from sdegen.core.sde import SDE

@@ -122,7 +122,7 @@ def run_worker(config: SimulateConfig) -> None:
 
 def _run_ensemble(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:
     """Run the ensemble, and write observables.safetensors."""
-    with joined_ranks(device_of(config.device)) as ranks:
+    with distributed_context(device_of(config.device)) as ranks:
         try:
             found = _ensemble(config, ranks, progress=progress)
         except (Interrupted, NonFiniteError, RankError, SolverError) as stop:
