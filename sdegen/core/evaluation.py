@@ -12,6 +12,7 @@ Networks are known by the `torch.nn.Parameter` that their operations take. They 
 
 from __future__ import annotations
 
+import ctypes
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -131,13 +132,23 @@ def refuse_randomness(name: str, how: str) -> None:
 
 def _generators(device: torch.device) -> dict[str, object]:
     """Return the states of the global generators."""
-    _, key, *rest = np.random.get_state()  # noqa: NPY002, read only
     states: dict[str, object] = {
         "torch's global generator": torch.get_rng_state().numpy().tobytes(),
-        "numpy's global generator": (np.asarray(key).tobytes(), *rest),
+        "numpy's global generator": _state_of_numpy(),
         "the generator of the module random": random.getstate(),
     }
     if device.type == "cuda":
         on_gpu = torch.cuda.get_rng_state(device).numpy().tobytes()
         states["torch's global generator of the GPU"] = on_gpu
     return states
+
+
+def _state_of_numpy() -> object:
+    """Return the state of its global generator: of the usual one, whose words `get_state` reads
+    one by one, a copy of its memory (624 words and a place among them).
+    """
+    generator = np.random.get_bit_generator()
+    if type(generator) is np.random.MT19937:
+        return ctypes.string_at(generator.ctypes.state_address, 4 * 625)
+    _, key, *rest = np.random.get_state()  # noqa: NPY002, read only
+    return np.asarray(key).tobytes(), *rest

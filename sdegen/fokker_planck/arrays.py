@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["AnyArray", "bare", "like", "of", "tensor"]
+__all__ = ["AnyArray", "bare", "exp", "like", "of", "tensor"]
 
 AnyArray = TypeVar("AnyArray", Tensor, NDArray[Any])
 
@@ -31,6 +31,14 @@ def bare(*tensors: Tensor) -> list[Any]:
     if any(x.requires_grad for x in tensors):
         return list(tensors)
     return [x.numpy() for x in tensors]
+
+
+def exp(x: AnyArray) -> AnyArray:
+    """e^x; of many numbers torch takes half the time, which overwrites them where they are bare."""
+    if isinstance(x, Tensor):
+        return torch.exp(x)
+    torch.from_numpy(x).exp_()
+    return x
 
 
 def tensor(x: Tensor | NDArray[Any]) -> Tensor:

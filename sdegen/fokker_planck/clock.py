@@ -200,9 +200,11 @@ def look(answers: Answers, x: Tensor, first: float, last: float, width: float) -
     drifts = values.shape[1] // 2
     # a displacement in cells, and a variance in tens of square cells
     scale = np.repeat([1 / width, 0.1 / width**2], [drifts, values.shape[1] - drifts])
-    scaled = values * scale
-    jumps = _jumps(ask, times, scaled, scale)
-    level = scaled.copy()
+    changing = (values != values[0]).any(0)
+    scale = scale[changing]
+    scaled = np.asfortranarray(values[:, changing] * scale)  # for loops over times
+    jumps = _jumps(lambda at: ask(at)[:, changing] * scale, times, scaled)
+    level = scaled.copy(order="K")
     for before, _, rise in jumps:
         level[times > before] -= rise
     isolated = _isolated(times, scaled)
@@ -284,22 +286,23 @@ def _row(ts: Tensor) -> Tensor:
 
 
 def _jumps(
-    ask: _Asking, times: Array, values: Array, scale: Array
+    ask: Callable[[Array], Array], times: Array, values: Array
 ) -> list[tuple[float, float, Array]]:
     """Return the jumps between looks: the numbers on either side, and the rise.
 
     A jump keeps its height however often the interval that holds it is halved.
     """
     change = np.abs(np.diff(values, axis=0)).max(1)
-    beside = np.pad(change, 1, mode="reflect")
-    usual = np.minimum(beside[:-2], beside[2:])
+    usual = np.minimum(
+        np.append(change[1:], change[-2:-1]), np.insert(change[:-1], 0, change[1:2])
+    )
     where = np.flatnonzero((change > _JUMPS * usual) & (change > _TINY * change.max()))
     low, high, a, b = times[where], times[where + 1], values[where], values[where + 1]
     for _ in range(64):
         middle = 0.5 * (low + high)
         if len(middle) == 0 or ((middle <= low) | (middle >= high)).all():
             break
-        v = ask(middle) * scale
+        v = ask(middle)
         below, above = np.abs(v - a).max(1), np.abs(b - v).max(1)
         kept = np.maximum(below, above) >= _KEPT * np.abs(b - a).max(1)
         left = below >= above

@@ -17,7 +17,7 @@ import operator
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.core.evaluation import told_of_graphs
+from sdegen.core.evaluation import check_repeatable, told_of_graphs
 from sdegen.core.rows import check_density_of
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck import clock
@@ -131,7 +131,7 @@ class Reader:
             seen = None if self._held is not None else [*answers, *self._asked_later()]
         self._seen = None if seen is None else [_own(v) for v in seen]
 
-    @property
+    @cached_property
     def start(self) -> float:
         """A time at which the dynamics are defined."""
         return clock.start(self.sde)
@@ -199,19 +199,21 @@ class Reader:
         if looks is None or looks.shaped is None or len(times) < 2:
             return one_or_stack([self.at(t) for t in times])
         n, count = len(self._x), len(times)
-        x = self._x.repeat(count, 1)
-        ts = torch.tensor(times, dtype=torch.float64)
-        f, g = self._asked(x, looks.shaped(ts.repeat_interleave(n)))
+        if self._last is None:
+            self.at(times[0])
+        assert self._last is not None
+        c, noise = self._last.coefficients, self._last.noise[:, 0]
+        ts = torch.from_numpy(np.repeat(times, n))
+        f, g = self._asked(self._x.repeat(count, 1), looks.shaped(ts))
         f, g = f.view(count, n), g.view(count, n) if g.stride(0) else g[:n].view(1, n)
-        still = bool((f == f[0]).all()) and bool((g == g[0]).all())
-        last = self._last
-        known = last is not None and bool((g == last.noise[:, 0]).all())
+        still = all(torch.equal(v, v[:1].expand_as(v)) for v in (f[:2], f, g))
+        if not g.stride(1) and not noise.stride(0):
+            g, noise = g[:, :1], noise[:1]  # numbers for all
+        known = bool((g == noise).all())
         if still or not (known and math.isfinite(float(f.sum()))):
             # what is not as it should be is found, and told, by reading it alone
             return one_or_stack([self.at(t) for t in (times[:1] if still else times)])
-        assert last is not None
         f = f if self.sde.direction > 0 else -f
-        c = last.coefficients
         drift = f[:, 1:].unfold(1, _STRIDE - 1, _STRIDE)
         return Coefficients(drift, c.diffusivity, c.nodal_diffusivity, f[:, :: n - 1])
 
@@ -432,6 +434,9 @@ class Reader:
         for name, all_of, some in (("drift", f[few], f_few), ("diffusion", g[few], g_few)):
             if torch.equal(all_of, some):
                 continue
+            if seen is not None:  # does it differ from itself, or with the others?
+                again = self._asked(x.clone(), _clock(t))[0 if name == "drift" else 1]
+                check_repeatable(name, some, again)
             tolerance = self._rounding(self._x[few], t)
             if not torch.allclose(
                 all_of, some, rtol=tolerance, atol=tolerance * float(all_of.abs().max() + 1e-300)
@@ -550,7 +555,7 @@ def _own(v: Tensor) -> Tensor:
 
 def _clock(t: float) -> Tensor:
     """Return a time as an SDE is given it."""
-    return torch.tensor(t, dtype=torch.float64)
+    return torch.scalar_tensor(t, dtype=torch.float64)
 
 
 def _broadcasts(g: Tensor, x: Tensor) -> bool:

@@ -59,6 +59,7 @@ def _radau() -> tuple[Array, Array]:
 
 
 NODES, _W = _radau()
+_W_SUMS, _W_THRICE = _W.sum(1)[:, None], np.tile(_W.T, 3)
 
 
 def _fractions() -> tuple[Complex[Tensor, " poles"], Complex[Tensor, " poles"]]:
@@ -88,18 +89,29 @@ def collocated(mass: Array, rates: Array, h: float, p: Array) -> Array:
     mass = np.broadcast_to(mass, rates.shape)
     around = np.concatenate([p[-1:], p, p[:1]])
     load = mass[:, 0] * around[:-2] + mass[:, 1] * p + mass[:, 2] * around[2:]
-    load *= _W.sum(1)[:, None]
+    load *= _W_SUMS
     corners = None
     if rates[:, 0, 0].any() or rates[:, 2, -1].any():  # a ring
         corners = _corner(mass, rates, h, 0, 0), _corner(mass, rates, h, 2, -1)
-    m, k = _by_column(mass), _by_column(rates)
     wide = 2 * s - 1
-    # LAPACK's banded layout, column by column: a column holds 3 s numbers in a row
+    # LAPACK's banded layout, column by column: a column holds 3 s numbers in a row, and begins
+    # one place earlier than that before it
     bands = np.zeros((n, s, 3 * wide + 1))
-    for j in range(s):
-        column = m * _W[:, j]
-        column[:, :, j] -= h * k[:, :, j]
-        bands[:, j, 2 * wide - s - j : 2 * wide + 2 * s - j] = column.reshape(n, 3 * s)
+    step, number = bands.strides[1], bands.itemsize
+    columns, diagonal = (
+        np.lib.stride_tricks.as_strided(
+            bands[:, :, 2 * wide - s :], shape, (bands.strides[0], along, each)
+        )
+        for shape, along, each in (
+            ((n, s, 3 * s), step - number, number),
+            ((n, s, 3), step, s * number),
+        )
+    )
+    np.multiply(_by_column(mass), _W_THRICE, out=columns)
+    rates = h * rates
+    diagonal[1:, :, 0] -= rates[:, 2, :-1].T
+    diagonal[:, :, 1] -= rates[:, 1].T
+    diagonal[:-1, :, 2] -= rates[:, 0, 1:].T
     band_matrix = bands.reshape(n * s, -1).T
     right = load.T.reshape(n * s, 1)
     if corners is None:
@@ -163,12 +175,12 @@ def _stepped(mass: Tensor, rates: Tensor, h: float, p: Tensor) -> Tensor:
 
 
 def _by_column(bands: Array) -> Array:
-    """Return the columns of tridiagonal matrices, downward: shape (n, 3, stages)."""
+    """Return the columns of tridiagonal matrices, downward: shape (n, 1, 3 · stages)."""
     out = np.zeros((bands.shape[-1], 3, bands.shape[0]))
     out[1:, 0] = bands[:, 2, :-1].T
     out[:, 1] = bands[:, 1].T
     out[:-1, 2] = bands[:, 0, 1:].T
-    return out
+    return out.reshape(len(out), 1, -1)
 
 
 def _corner(mass: Array, rates: Array, h: float, band: int, row: int) -> Array:

@@ -65,7 +65,7 @@ class Ends:
                     "the grid before it, with an absorbing wall there."
                 )
 
-    @property
+    @cached_property
     def powers(self) -> Powers:
         """Those q with which a density is no smooth function at a wall; None for the others."""
         low, high = (q if is_singular(q) else None for q in self.exponents)

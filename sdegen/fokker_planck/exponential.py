@@ -148,7 +148,7 @@ class Systems:
 
     On few nodes all poles are solved for at once, which saves calls; on many one after the other
     and in the same memory, since fetching new pages takes longer than solving. What does not
-    depend on dt is laid out once: 480 bytes for each of few nodes, 96 for each of many.
+    depend on dt is laid out once: 480 bytes for each of few nodes, 192 for each of many.
 
     Args:
         mass: Bands of M, shape (3, n).
@@ -163,22 +163,16 @@ class Systems:
         count = len(_POLES) if nodes <= _FEW else 1
         self.blocks = [slice(i, i + count) for i in range(0, len(_POLES), count)]
         self._bands = np.empty((3, count, nodes), dtype=np.complex128)
-        self.mass, self._rates = mass, rates
-        self._parts: Array | None = None
-        if count > 1:
-            # K, M and iM, real and imaginary parts in turn: shifts are a product of real matrices
-            self._parts = np.zeros((3, 3, 2 * nodes))
-            self._parts[:, 0, ::2] = rates
-            self._parts[:, 1, ::2] = mass
-            self._parts[:, 2, 1::2] = mass
+        self.mass = mass
+        # K, M and iM, real and imaginary parts in turn: shifts are a product of real matrices
+        self._parts = np.zeros((3, 3, 2 * nodes))
+        self._parts[:, 0, ::2] = rates
+        self._parts[:, 1, ::2] = mass
+        self._parts[:, 2, 1::2] = mass
 
     def bands(self, few: slice, dt: float = 1.0) -> Array:
         """Return dt K − z_k M for a block of poles, shape (3, poles, n), until the next call."""
-        if self._parts is not None:
-            np.matmul(_SHIFTS[few] * (dt, 1, 1), self._parts, out=self._bands.view(np.float64))
-        else:
-            np.multiply(self.mass[:, None], -_POLES[few, None], out=self._bands)
-            self._bands.real += dt * self._rates[:, None]
+        np.matmul(_SHIFTS[few] * (dt, 1, 1), self._parts, out=self._bands.view(np.float64))
         return self._bands
 
     def solve(self, few: slice, load: Array, dt: float = 1.0) -> Array:

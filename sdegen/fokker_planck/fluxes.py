@@ -302,11 +302,15 @@ def fluxes(land: Landscape) -> Fluxes:
     u, log_s, log_d, h = known if land.poles else arrays.bare(*known)
     of, weights = arrays.of(u), arrays.like(u, GAUSS_WEIGHTS)
     # ∫ s over the cell, and by the same points that of a constant f/D, which is known exactly
-    size = land.u.detach() if of is torch else u
-    top = (0.5 * (abs(size) - size))[..., None, :]  # the larger end of log s, against overflow
-    scale = of.exp(log_s.mT - top)  # point by point: a loop over cells is fast
+    bare = u.detach() if of is torch else u
+    size = abs(bare)
+    top = (0.5 * (size - bare))[..., None, :]  # the larger end of log s, against overflow
+    scale = arrays.exp(log_s.mT - top)  # point by point: a loop over cells is fast
     total = weights @ scale
-    ratio = weights @ of.exp(-u[..., None, :] * arrays.like(u, GAUSS_NODES[:, None]) - top)
+    points = arrays.like(u, GAUSS_NODES[:, None])
+    # which lie symmetrically: with −u less its larger end the sum is that with −|u|
+    constant = -u[..., None, :] * points - top if of is torch else size[..., None, :] * -points
+    ratio = weights @ arrays.exp(constant)
     if np.count_nonzero(total.detach().numpy() < _UNSEEN if of is torch else total < _UNSEEN):
         # so steep, |u| > 5000, that no Gauss point sees s: that of the larger end stands for all
         unseen = total < _UNSEEN

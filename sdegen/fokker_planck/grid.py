@@ -234,20 +234,25 @@ class Grid:
         """The mean width of the cells."""
         return (self.high - self.low) / self.cells
 
-    @property
+    @cached_property
+    def narrowest(self) -> float:
+        """The width of the narrowest cell."""
+        return self._width if self.even else float(self.widths.min())
+
+    @cached_property
     def low(self) -> float:
         """Lower wall."""
         return float(self.nodes[0])
 
-    @property
+    @cached_property
     def high(self) -> float:
         """Upper wall."""
         return float(self.nodes[-1])
 
-    @property
+    @cached_property
     def cells(self) -> int:
         """Number of intervals."""
-        return len(self.nodes) - 1
+        return self.nodes.shape[0] - 1
 
     def gaussian(self, mean: float, std: float) -> Density:
         """Return the density N(mean, std²) at the nodes, restricted to the grid and of mass 1.
@@ -266,7 +271,8 @@ class Grid:
                 f"{std:g}; take more cells, or "
                 "grid.point(mean) for a start at a point."
             )
-        return Density(x, torch.exp(-0.5 * ((x - mean) / std) ** 2)).normalized()
+        p = torch.exp(-0.5 * ((x - mean) / std) ** 2)
+        return Density(x, p / float(self.masses(p.numpy())))
 
     def point(self, x0: float) -> Density:
         """Return a unit mass at x0, which may lie between two nodes: mass 1, mean x0.
@@ -322,7 +328,7 @@ class Grid:
 
     def _cell_of(self, x: float) -> int:
         """Return the index of the cell that holds x."""
-        right = int(torch.searchsorted(self.nodes, torch.tensor(x, dtype=torch.float64)))
+        right = int(np.searchsorted(self.nodes.numpy(), x))
         return min(max(right - 1, 0), self.cells - 1)
 
     def __repr__(self) -> str:

@@ -37,7 +37,7 @@ from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.generator import Generator
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.power_law import Powers, with_poles
-from sdegen.fokker_planck.refinement import among, bisected, coarsened, halved, positions
+from sdegen.fokker_planck.refinement import among, bisected, coarsened, halved
 from sdegen.fokker_planck.transient import Exponential, Integrator, Walk, carried
 from sdegen.fokker_planck.two_grids import jumped, noise_jumps
 
@@ -272,7 +272,7 @@ def _jumps(levels: Levels, level: int, course: Course, run: Found) -> tuple[floa
         run: What was found on it.
     """
     coarse, fine = levels[level - 1][0], levels[level][0]
-    kept = positions(coarse.grid, fine.grid).numpy()
+    kept = np.arange(fine.grid.cells + 1)[among(coarse.grid, fine.grid)]
     times = course.times
     looks = times[:1] if course.steady else (times[0], 0.5 * (times[0] + times[-1]), times[-1])
     lands = [[g.landscape(g.coefficients(t)) for g in (coarse, fine)] for t in looks]
@@ -310,10 +310,9 @@ def _judged(
     (mass, mean, variance), gaps = run.moments, np.abs(run.moments - other.moments)
     there = (mass > _NOTHING) & (peak > 0)  # of nothing there is no shape to know
     # what leans on a wall within a cell has no variance there, or by rounding a negative one
-    narrowest = float(np.diff(run.grid.nodes.numpy()).min())
-    spread = np.where(there, np.maximum(variance, narrowest**2 / 12), 1.0)
+    spread = np.where(there, np.maximum(variance, run.grid.narrowest**2 / 12), 1.0)
     mean = np.abs(mean + 0.5 * (run.grid.low + run.grid.high))
-    told = np.stack(
+    told = np.array(
         [
             np.abs(p - q)[:, seen].max(1) / np.where(there, peak, 1.0),
             gaps[1] / np.maximum(mean, np.sqrt(spread)),

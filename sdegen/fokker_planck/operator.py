@@ -235,7 +235,7 @@ def _landscape(flux: Fluxes, *, ring: bool) -> tuple[Tensor, Tensor, float]:
         w = w - tilt * h
     rate = d * (w / h) ** 2
     phi, speed = np.zeros((2, *w.shape[:-1], w.shape[-1] + 1))
-    np.cumsum(w, -1, out=phi[..., 1:])
+    np.add.accumulate(w, -1, out=phi[..., 1:])
     speed[..., :-1] = rate
     np.maximum(speed[..., 1:], rate, out=speed[..., 1:])
     return torch.from_numpy(phi), torch.from_numpy(speed), circulation
@@ -315,15 +315,13 @@ def _compact_rows(
     left: AnyArray, right: AnyArray, rising: AnyArray, falling: AnyArray
 ) -> tuple[AnyArray, AnyArray, AnyArray]:
     """Return ∫ φ_i ℓ_j dx, ℓ_j the parabolas through the nodes i−1, i, i+1: bands, (…, rows)."""
-    m0, m1, m2 = (left * rising[..., k, :] for k in range(3))
-    r0, r1, r2 = (right * falling[..., k, :] for k in range(3))
-    s0 = r0 + m0
-    s1 = right * r1 - left * m1
-    s2 = right**2 * r2 + left**2 * m2
+    m0, m1, m2 = (rising[..., k, :] for k in range(3))
+    r0, r1, r2 = (falling[..., k, :] for k in range(3))
     both = left + right
-    lower = (s2 - right * s1) / (left * both)
-    upper = (s2 + left * s1) / (right * both)
-    return lower, s0 - lower - upper, upper
+    one, cross, other = left * left / both, left * right / both, right * right / both
+    lower = other * right / left * (r2 - r1) + one * m2 + cross * m1
+    upper = one * left / right * (m2 - m1) + other * r2 + cross * r1
+    return lower, left * m0 + right * r0 - lower - upper, upper
 
 
 def _wall_row(h: AnyArray, r: AnyArray, slope: AnyArray) -> tuple[AnyArray, AnyArray]:

@@ -60,8 +60,12 @@ def coarsened(grid: Grid) -> Grid:
     [0.0, 2.0, 4.0, 6.0, 7.0, 9.0]
     """
     x = grid.nodes
-    even = grid.cells % 2 == 0
-    return Grid._of_valid(x[::2].contiguous() if even else torch.cat([x[:-1:2][:-1], x[-3::2]]))
+    if grid.cells % 2:
+        return Grid._of_valid(torch.cat([x[:-1:2][:-1], x[-3::2]]))
+    coarse = Grid._of_valid(x[::2].contiguous())
+    if grid.even:
+        coarse.even = True
+    return coarse
 
 
 def positions(grid: Grid, finer: Grid) -> Int[Tensor, " nodes"]:

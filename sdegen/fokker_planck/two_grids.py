@@ -190,14 +190,13 @@ def jumped(coarse: Landscape, fine: Landscape, kept: NDArray[np.int64]) -> Array
         kept: Where these are.
     """
     u = fine.u.detach().numpy()
-    off = np.abs(np.add.reduceat(u, kept[:-1]) - coarse.u.detach().numpy())
+    off: Array = np.abs(np.add.reduceat(u, kept[:-1]) - coarse.u.detach().numpy())
     if coarse.closed is not None:
         off[coarse.closed.numpy()] = 0.0  # a cell at a wall without noise carries nothing
-    off = off * (off > _EPSILON * np.add.reduceat(np.abs(u), kept[:-1]))
-    beside = np.maximum(
-        np.maximum.reduceat(fine.beside, kept[:-1])[: len(off)], fine.beside[kept[1:]]
-    )
-    return np.asarray(off + beside)
+    off *= off > _EPSILON * np.add.reduceat(np.abs(u), kept[:-1])
+    if fine.beside.any():
+        off += np.maximum(np.maximum.reduceat(fine.beside, kept[:-1]), fine.beside[kept[1:]])
+    return off
 
 
 def noise_jumps(land: Landscape) -> NDArray[np.bool_]:
