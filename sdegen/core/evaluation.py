@@ -144,10 +144,13 @@ def _generators(device: torch.device) -> dict[str, object]:
 
 
 def _state_of_numpy() -> object:
-    """Return the state of its global generator: of the usual one, whose words `get_state` reads
-    one by one, a copy of its memory (624 words and a place among them).
+    """Return the state of numpy's global generator.
+
+    `get_state` reads the words of the usual one in a loop: here its memory is copied, 624 words
+    and a place among them. A normal that was drawn in a pair, and waits, is not in it: a field
+    that takes that one alone is known by its second value.
     """
-    generator = np.random.get_bit_generator()
+    generator: np.random.BitGenerator = np.random.mtrand.get_bit_generator()
     if type(generator) is np.random.MT19937:
         return ctypes.string_at(generator.ctypes.state_address, 4 * 625)
     _, key, *rest = np.random.get_state()  # noqa: NPY002, read only

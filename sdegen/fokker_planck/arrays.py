@@ -34,7 +34,7 @@ def bare(*tensors: Tensor) -> list[Any]:
 
 
 def exp(x: AnyArray) -> AnyArray:
-    """e^x; of many numbers torch takes half the time, which overwrites them where they are bare."""
+    """e^x; of many bare numbers, which are overwritten, torch's takes half the time of numpy's."""
     if isinstance(x, Tensor):
         return torch.exp(x)
     torch.from_numpy(x).exp_()

@@ -120,7 +120,7 @@ class Reader:
 
     def __init__(self, sde: SDE, grid: Grid) -> None:
         self.sde, self.grid = sde, grid
-        self._x = _points(grid)
+        self._x = self._repeated = _points(grid)
         self._moves: bool | None = None
         self._last: _Reading | None = None
         self._read_at = math.nan
@@ -149,7 +149,7 @@ class Reader:
         """
         twin = Reader.__new__(Reader)
         twin.sde, twin.grid = self.sde, grid
-        twin._x = _points(grid)
+        twin._x = twin._repeated = _points(grid)
         twin._moves = self._moves
         twin._last, twin._read_at = None, math.nan
         twin._held, twin._seen = self._held, self._seen
@@ -204,7 +204,9 @@ class Reader:
         assert self._last is not None
         c, noise = self._last.coefficients, self._last.noise[:, 0]
         ts = torch.from_numpy(np.repeat(times, n))
-        f, g = self._asked(self._x.repeat(count, 1), looks.shaped(ts))
+        if len(self._repeated) != count * n:
+            self._repeated = self._x.repeat(count, 1)
+        f, g = self._asked(self._repeated, looks.shaped(ts))
         f, g = f.view(count, n), g.view(count, n) if g.stride(0) else g[:n].view(1, n)
         still = all(torch.equal(v, v[:1].expand_as(v)) for v in (f[:2], f, g))
         if not g.stride(1) and not noise.stride(0):
@@ -402,10 +404,9 @@ class Reader:
     @torch.no_grad()
     def _zero_between(self, g: NDArray[np.float64], t: float) -> float | None:
         """Return where |g| vanishes between two points, if it does: looked for at steep minima."""
-        inner = g[1:-1]
-        steep = np.flatnonzero(np.maximum(g[:-2], g[2:]) > _STEEP * inner)
-        least = (inner[steep] <= g[steep]) & (inner[steep] <= g[steep + 2])
-        for i in steep[least][:_MINIMA] + 1:
+        least = np.flatnonzero((g[1:-1] <= g[:-2]) & (g[1:-1] <= g[2:])) + 1
+        steep = np.maximum(g[least - 1], g[least + 1]) > _STEEP * g[least]
+        for i in least[steep][:_MINIMA]:
             low, high = float(self._x[i - 1]), float(self._x[i + 1])
             for _ in range(_ZOOMS):
                 x = torch.linspace(low, high, _LOOKS, dtype=torch.float64)

@@ -35,12 +35,13 @@ from torch import Tensor
 from sdegen.core.errors import SolverError
 from sdegen.fokker_planck import tridiagonal
 
-__all__ = ["NODES", "ORDER", "collocated", "walked"]
+__all__ = ["NODES", "ORDER", "collocated", "walked", "workspace"]
 
 Array = NDArray[Any]
 
 _STAGES = 6
 ORDER = 2 * _STAGES - 1
+_WIDE = 2 * _STAGES - 1  # bands on either side
 _TOLERANCE = 1e-10  # of the peak, of one of the steps that are chosen here
 _HELD_TO = 10  # the order that they are chosen by: stiffness leaves less than all of it
 _FIRST = 1 / 16  # of the time: the first of them
@@ -73,7 +74,12 @@ def _fractions() -> tuple[Complex[Tensor, " poles"], Complex[Tensor, " poles"]]:
 _POLES, _FACTORS = _fractions()
 
 
-def collocated(mass: Array, rates: Array, h: float, p: Array) -> Array:
+def workspace(nodes: int) -> Array:
+    """Return memory for steps on so many unknowns: fetching new pages takes as long as a step."""
+    return np.empty((nodes, _STAGES, 3 * _WIDE + 1))
+
+
+def collocated(mass: Array, rates: Array, h: float, p: Array, bands: Array | None = None) -> Array:
     """Return the unknowns after a step of length h.
 
     Args:
@@ -81,11 +87,12 @@ def collocated(mass: Array, rates: Array, h: float, p: Array) -> Array:
         rates: Bands of K there, shape (stages, 3, n).
         h: Length of the step, > 0.
         p: Unknowns before it, shape (n,).
+        bands: A `workspace`, which is overwritten; None for a new one.
 
     Returns:
         Shape (n,).
     """
-    s, n = _STAGES, p.shape[-1]
+    s, n, wide = _STAGES, p.shape[-1], _WIDE
     mass = np.broadcast_to(mass, rates.shape)
     around = np.concatenate([p[-1:], p, p[:1]])
     load = mass[:, 0] * around[:-2] + mass[:, 1] * p + mass[:, 2] * around[2:]
@@ -93,10 +100,10 @@ def collocated(mass: Array, rates: Array, h: float, p: Array) -> Array:
     corners = None
     if rates[:, 0, 0].any() or rates[:, 2, -1].any():  # a ring
         corners = _corner(mass, rates, h, 0, 0), _corner(mass, rates, h, 2, -1)
-    wide = 2 * s - 1
     # LAPACK's banded layout, column by column: a column holds 3 s numbers in a row, and begins
     # one place earlier than that before it
-    bands = np.zeros((n, s, 3 * wide + 1))
+    bands = workspace(n) if bands is None else bands
+    bands[:, :, wide : wide + s - 1] = bands[:, :, 1 - s :] = 0.0
     step, number = bands.strides[1], bands.itemsize
     columns, diagonal = (
         np.lib.stride_tricks.as_strided(

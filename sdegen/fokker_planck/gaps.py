@@ -37,7 +37,6 @@ def _lagrange(places: Array) -> Array:
 
 
 _AT_START, _IN_GAP = _lagrange(np.zeros(1))[0], _lagrange(_PLACES)
-_AT_BOTH = np.stack([_AT_START, _AT_START[::-1]])
 
 
 def at_ends(inside: Array, at_nodes: Array) -> tuple[Array, Array]:
@@ -92,8 +91,8 @@ def missed(nodes: Array, at_nodes: Array, gained: Array, ask: Callable[[Array], 
         ask: f/D at other places.
     """
     h, found = nodes[1:] - nodes[:-1], np.zeros(len(nodes))
-    of_cells = _AT_BOTH @ gained.T - (at_nodes[:-1] * h, at_nodes[1:] * h)
-    if not np.count_nonzero(np.abs(of_cells) > _NOTHING / _AT[0]):
+    of_cells = gained @ _AT_START - at_nodes[:-1] * h, gained @ _AT_START[::-1] - at_nodes[1:] * h
+    if not any(np.count_nonzero(np.abs(off) > _NOTHING / _AT[0]) for off in of_cells):
         return found
     inside = gained / h[:, None]
     ahead, behind = at_ends(inside, at_nodes)

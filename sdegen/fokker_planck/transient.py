@@ -38,7 +38,7 @@ from torch import Tensor
 from sdegen.core.errors import SolverError
 from sdegen.fokker_planck import first_masses, tridiagonal
 from sdegen.fokker_planck.coefficients import Coefficients, Readers, one_or_stack
-from sdegen.fokker_planck.collocation import NODES, collocated, walked
+from sdegen.fokker_planck.collocation import NODES, collocated, walked, workspace
 from sdegen.fokker_planck.course import Course, all_inside, inside
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.generator import Generator
@@ -201,6 +201,7 @@ class _Walker:
         first, last = course.times[0], course.times[-1]
         self.h = min(abs(last - first), course.plain(first, last))
         self._known: tuple[Coefficients, Operator] | None = None
+        self._bands: NDArray[np.float64] | None = None
         self._alone = 1 + isinstance(generator.reader, Readers)  # of what belongs to one time
 
     def path(self, p: Tensor) -> tuple[list[Tensor], Walk]:
@@ -278,7 +279,7 @@ class _Walker:
             else:
                 for k in (0, 1):
                     half = slice(k * len(NODES), (k + 1) * len(NODES))
-                    p = _collocated(c[0][half], c[1][half], 0.5 * abs(end - t), p)
+                    p = self._collocated(c[0][half], c[1][half], 0.5 * abs(end - t), p)
             t = end
         return p, ends
 
@@ -291,8 +292,8 @@ class _Walker:
             return _flow(c, abs(step), p), 0.0, _HELD_TO, True
         s = len(NODES)
         (m1, m2, m3), (k1, k2, k3) = ((v[:s], v[s : 2 * s], v[2 * s :]) for v in c)
-        once = _collocated(m3, k3, abs(step), p)
-        twice = _collocated(m2, k2, 0.5 * abs(step), _collocated(m1, k1, 0.5 * abs(step), p))
+        once, h = self._collocated(m3, k3, abs(step), p), 0.5 * abs(step)
+        twice = self._collocated(m2, k2, h, self._collocated(m1, k1, h, p))
         return twice, _gap(twice, once) / (2**_HELD_TO / 4), _HELD_TO, False
 
     def _by_magnus(
@@ -313,6 +314,21 @@ class _Walker:
             early, late = (self.generator.coefficients(t + at * step) for at in (_EARLY, _LATE))
             exact = early is late
         return twice, error, 5, exact
+
+    def _collocated(
+        self, mass: NDArray[np.float64], rates: NDArray[np.float64], h: float, p: Tensor
+    ) -> Tensor:
+        """Return the unknowns after a step, member by member."""
+        if self._bands is None:
+            self._bands = workspace(p.shape[-1])
+        if p.ndim == 1:
+            return torch.from_numpy(collocated(mass, rates, h, p.numpy(), self._bands))
+        mass = np.broadcast_to(mass, rates.shape)
+        rows = [
+            collocated(mass[:, k], rates[:, k], h, row, self._bands)
+            for k, row in enumerate(p.numpy())
+        ]
+        return torch.from_numpy(np.stack(rows))
 
     def _read(
         self, times: Sequence[float], a: float, b: float
@@ -346,17 +362,6 @@ class _Walker:
 def _halves(t: float, step: float) -> list[float]:
     """Return the nodes of the two halves of a step."""
     return [*(t + NODES * (0.5 * step)), *(t + 0.5 * step + NODES * (0.5 * step))]
-
-
-def _collocated(
-    mass: NDArray[np.float64], rates: NDArray[np.float64], h: float, p: Tensor
-) -> Tensor:
-    """Return the unknowns after a step, member by member."""
-    if p.ndim == 1:
-        return torch.from_numpy(collocated(mass, rates, h, p.numpy()))
-    mass = np.broadcast_to(mass, rates.shape)
-    rows = [collocated(mass[:, k], rates[:, k], h, row) for k, row in enumerate(p.numpy())]
-    return torch.from_numpy(np.stack(rows))
 
 
 def _gap(a: Tensor, b: Tensor) -> float:
