@@ -33,6 +33,7 @@ from .diffusion.gaussian_path import GaussianPath as GaussianPath
 from .diffusion.gaussian_path import SubVP as SubVP
 from .diffusion.paths import EDM as EDM
 from .diffusion.paths import RectifiedFlow as RectifiedFlow
+from .sde.linear import LinearSDE as LinearSDE
 from .sde.potentials import DoubleWell as DoubleWell
 from .diffusion.mixtures import GaussianMixture as GaussianMixture
 from .sde.potentials import Potential as Potential

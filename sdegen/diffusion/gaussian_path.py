@@ -1,4 +1,4 @@
-"""Linear SDEs: the forward, noising processes, whose kernels are Gaussian and known.
+"""Gaussian paths: linear SDEs that noise data, with a kernel of scalar α(t) and σ(t).
 
     dX = a(t) X dt + b(t) dW,        X_t | X_0 ~ N(α(t) X_0, σ(t)² I)
 
@@ -18,6 +18,7 @@ three digits.
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ from sdegen.core.requests import as_number, as_state, as_time, kind_of
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time, expand
 from sdegen.diffusion.schedules import BetaSchedule, GeometricSigma
+from sdegen.sde.linear import LinearSDE, Transition
 
 __all__ = ["VE", "VP", "GaussianPath", "SubVP", "check_gaussian_path"]
 
@@ -38,8 +40,8 @@ _LOOKED_AT = (0.0171, 0.1236, 0.3093, 0.5279, 0.7639, 0.9271)
 _STEPS, _SAME = (1e-5, 5e-6), 1e-3
 
 
-class GaussianPath(SDE):
-    """An SDE with kernel X_t | X_0 ~ N(α(t) X_0, σ(t)² I).
+class GaussianPath(LinearSDE):
+    """A linear SDE with kernel X_t | X_0 ~ N(α(t) X_0, σ(t)² I).
 
     A subclass gives `alpha` and `sigma`; the rates follow, unless it gives them too.
 
@@ -52,6 +54,10 @@ class GaussianPath(SDE):
     """
 
     noise = "additive"
+    autonomous = None
+    _has_scalar_kernel: ClassVar[bool] = True
+    add_noise = SDE.add_noise  # g = b(t) alone: no matrix is looked for
+    covariance_times = SDE.covariance_times
 
     def __init_subclass__(cls, **options: object) -> None:
         """Refuse the rates' names of version 0.1, which nobody would call."""
@@ -157,6 +163,30 @@ class GaussianPath(SDE):
     def diffusion(self, x: State, t: Time | float) -> Tensor:
         """g(t) = b(t), broadcastable to x."""
         return expand(self.diffusion_rate(t), x)
+
+    def transition(self, t: Time | float, s: Time | float) -> Transition:
+        """Return the law of X_s given X_t: Φ = α_s/α_t and the variance σ_s² − Φ² σ_t².
+
+        Args:
+            t: Earlier time, 0-d.
+            s: Later time, 0-d.
+
+        Raises:
+            ValueError: If s < t.
+        """
+        t, s = as_time(t), as_time(s)
+        if float(s) < float(t):
+            raise ValueError(f"s must not be before t, but s = {float(s):g} and t = {float(t):g}.")
+        factor = self.alpha(s) / self.alpha(t)
+        grown = self.sigma(s).square() - (factor * self.sigma(t)).square()
+        return Transition(factor, torch.zeros_like(factor), grown.clamp(min=0.0))
+
+    def _slowest(self) -> float:
+        """Refuse to look for a stationary law."""
+        raise ValueError(
+            f"{type(self).__name__} has rates that depend on time, and no stationary law; at "
+            "t_max it is near N(0, prior_std²), from which prior(shape) draws."
+        )
 
     def perturb(self, x0: State, t: Time | float, *, rng: Rng = None) -> tuple[State, State]:
         """Draws from the kernel, x_t = α(t) x0 + σ(t) ε.

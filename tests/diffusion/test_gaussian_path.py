@@ -6,27 +6,12 @@ import mpmath
 import pytest
 import torch
 from scipy import stats
+from sdes import BETAS, PATHS
 
 import sdegen as sg
 
 F64 = torch.float64
-BETAS = {
-    "constant": sg.ConstantBeta(3.0, t_max=2.0),
-    "linear": sg.LinearBeta(0.1, 20.0),
-    "quadratic": sg.QuadraticBeta(0.1, 20.0),
-    "cosine": sg.CosineBeta(),
-}
-SDES = {
-    f"{kind.__name__}, {name}": kind(beta)
-    for name, beta in BETAS.items()
-    for kind in (sg.VP, sg.SubVP)
-}
-SDES["VE, geometric"] = sg.VE(sg.GeometricSigma(0.01, 50.0))
-SDES["rectified flow"] = sg.RectifiedFlow()
-SDES["EDM"] = sg.EDM()
-SDES["VP, table"] = sg.VP(sg.TabulatedBeta((1 - torch.linspace(1e-4, 0.02, 1000)).cumprod(0)))
-
-every_sde = pytest.mark.parametrize("sde", SDES.values(), ids=SDES.keys())
+every_sde = pytest.mark.parametrize("sde", PATHS.values(), ids=PATHS.keys())
 
 
 def _times(sde):
@@ -172,9 +157,9 @@ def test_the_prior_of_images_sums_over_all_axes():
 
 def test_the_prior_std_is_what_the_kernel_reaches():
     assert sg.VE(sg.GeometricSigma(0.01, 50.0)).prior_std == pytest.approx(50.0, rel=1e-7)
-    for sde in SDES.values():
+    for sde in PATHS.values():
         end = torch.tensor(sde.t_max, dtype=F64)
-        if sde is not SDES["VP, constant"] and not isinstance(sde, sg.SubVP):
+        if sde is not PATHS["VP, constant"] and not isinstance(sde, sg.SubVP):
             assert float(sde.sigma(end)) == pytest.approx(sde.prior_std, rel=1e-2)
 
 
@@ -249,7 +234,7 @@ class Fast(Own):
 
 def test_rates_follow_from_alpha_and_sigma():
     """Of a path of one's own, and of all of the library's, to rounding; with gradients in t."""
-    for sde in SDES.values():
+    for sde in PATHS.values():
         t = torch.linspace(sde.t_min, 0.98 * sde.t_max, 17, dtype=torch.float64)
         rate, noise = sg.GaussianPath.drift_rate(sde, t), None
         torch.testing.assert_close(rate, sde.drift_rate(t), rtol=1e-8, atol=1e-10)

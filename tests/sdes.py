@@ -1,0 +1,69 @@
+"""The list of all public SDEs: a new class joins it, and is tested by the contracts."""
+
+import torch
+
+import sdegen as sg
+
+F64 = torch.float64
+
+BETAS = {
+    "constant": sg.ConstantBeta(3.0, t_max=2.0),
+    "linear": sg.LinearBeta(0.1, 20.0),
+    "quadratic": sg.QuadraticBeta(0.1, 20.0),
+    "cosine": sg.CosineBeta(),
+}
+PATHS = {
+    f"{kind.__name__}, {name}": kind(beta)
+    for name, beta in BETAS.items()
+    for kind in (sg.VP, sg.SubVP)
+}
+PATHS["VE, geometric"] = sg.VE(sg.GeometricSigma(0.01, 50.0))
+PATHS["rectified flow"] = sg.RectifiedFlow()
+PATHS["EDM"] = sg.EDM()
+PATHS["VP, table"] = sg.VP(sg.TabulatedBeta((1 - torch.linspace(1e-4, 0.02, 1000)).cumprod(0)))
+
+A = [[1.0, 0.4], [-0.3, 0.8]]
+LINEAR = {
+    "LinearSDE, scalar": sg.LinearSDE(A, 0.6, [0.5, -0.2]),
+    "LinearSDE, diagonal": sg.LinearSDE(A, [0.6, 1.1], 0.3),
+    "LinearSDE, diagonal matrix": sg.LinearSDE(A, [[0.6, 0.0], [0.0, 1.1]]),
+    "LinearSDE, correlated": sg.LinearSDE(A, [[0.7, 0.0], [-0.9, 0.5]], [0.5, -0.2]),
+    "LinearSDE, one noise": sg.LinearSDE([[0.0, -1.0], [1.0, 0.5]], [[0.0], [1.0]]),
+    "LinearSDE, three noises": sg.LinearSDE(A, [[0.7, 0.1, 0.2], [-0.9, 0.5, 0.1]]),
+    "LinearSDE, critical": sg.LinearSDE([[0.0, -1.0], [1.0, 2.0]], [[0.0], [1.0]], [0.0, 1.0]),
+    "LinearSDE, stiff": sg.LinearSDE([[1e3, 0.0], [1.0, 1.0]], [[20.0, 1.0], [0.0, 1.0]]),
+    "LinearSDE, free": sg.LinearSDE([[0.0, -1.0], [0.0, 0.0]], [[0.0], [1.0]]),
+}
+WIGGLE = {"drift": lambda x: torch.sin(x), "diffusion": lambda x: 0.5 * (1 + x**2)}
+_LAW = sg.GaussianMixture([1.0], [[0.0, 0.0]], stds=0.5).noised(PATHS["VP, linear"])
+_REVERSED = {
+    f"ReverseSDE, {eta}": sg.ReverseSDE(PATHS["VP, linear"], _LAW.score, eta)
+    for eta in (0.0, 0.5, 1.0)
+}
+_CHAIN = sg.DDPM.discretize(PATHS["VP, linear"], 10)
+SDES = (
+    {
+        "BrownianMotion": sg.BrownianMotion(0.7),
+        "OrnsteinUhlenbeck": sg.OrnsteinUhlenbeck(1.3, 0.2, 0.9),
+        "OrnsteinUhlenbeck, flow": sg.OrnsteinUhlenbeck(1.3, 0.2, 0.0),
+        "Langevin": sg.Langevin(sg.Quadratic(2.0), 0.5),
+        "RateNetwork": sg.RateNetwork([[0.0, 1.5], [-1.0, 0.3]], [0.1, 0.2], 0.4),
+        "ItoProcess, number": sg.ItoProcess(lambda x: x - x**3, 0.7),
+        "ItoProcess, of t": sg.ItoProcess(lambda x, t: -x * t, lambda t: 1 + t),
+        "ItoProcess, each": sg.ItoProcess(
+            lambda x: -x, lambda x, t: torch.tensor([0.5, 2.0]).to(x), noise="additive"
+        ),
+        "ItoProcess, a row": sg.ItoProcess(
+            lambda x: -x, lambda x: 1 + 0.1 * x.square().sum(1, keepdim=True)
+        ),
+        **{
+            f"ItoProcess, {word}": sg.ItoProcess(**WIGGLE, interpretation=word)
+            for word in ("ito", "stratonovich", "klimontovich")
+        },
+        "DDPM": _CHAIN,
+        "AncestralChain": sg.AncestralChain(_CHAIN, _LAW.score),
+    }
+    | _REVERSED
+    | LINEAR
+    | PATHS
+)
