@@ -10,9 +10,9 @@ import torch
 from sdes import LINEAR, PATHS, SDES
 
 import sdegen as sg
+from sdegen.core.fingerprint import to_spec
 from sdegen.core.noise import Given
 from sdegen.core.scores import CallCounter
-from sdegen.engine.description import described
 
 F64 = torch.float64
 ZERO = torch.tensor(0.0, dtype=F64)
@@ -144,9 +144,9 @@ def test_the_transition_is_the_limit_of_short_steps(name):
 @every_sde
 def test_its_description_is_that_of_its_copy(sde):
     """What a run's fingerprint and a store hold of it: JSON, the same for the same dynamics."""
-    written = json.dumps(described(sde), sort_keys=True)
-    assert written == json.dumps(described(copy.copy(sde)), sort_keys=True)
-    others = [json.dumps(described(o), sort_keys=True) for o in SDES.values() if o is not sde]
+    written = json.dumps(to_spec(sde), sort_keys=True)
+    assert written == json.dumps(to_spec(copy.copy(sde)), sort_keys=True)
+    others = [json.dumps(to_spec(o), sort_keys=True) for o in SDES.values() if o is not sde]
     assert written not in others
 
 
