@@ -305,7 +305,7 @@ def loss_curve(result: TrainResult) -> Figure:
     if len(result.validation_losses):
         looks, seen = _numbers(result.validation_steps), _numbers(result.validation_losses)
         panel.plot(looks, seen, "o-", color="#D55E00", ms=3.5, lw=1.2, label="validation")
-    panel.axvline(result.kept_step, color=_INK, lw=1, ls=(0, (4, 3)), label="weights kept")
+    panel.axvline(result.selected_step, color=_INK, lw=1, ls=(0, (4, 3)), label="weights kept")
     panel.set(xlabel="training step", ylabel="loss", yscale="log")
     # the first steps are far above all others, and would flatten them
     low, high = np.quantile(losses, [0.002, 0.99])

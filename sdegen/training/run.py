@@ -48,7 +48,7 @@ class TrainResult:
             about 1.
         validation_steps: Steps after which there was a validation, shape (validations,).
         validation_losses: Loss of the averaged weights there, shape (validations,), float64.
-        kept_step: The step whose averaged weights the module has.
+        selected_step: The step whose averaged weights the module has.
         seed: What to pass as rng to get the same bits again.
         logs: Terms that the loss names, by name: their mean in each step, shape (steps,), float64.
     """
@@ -56,7 +56,7 @@ class TrainResult:
     losses: Tensor
     validation_steps: Tensor
     validation_losses: Tensor
-    kept_step: int
+    selected_step: int
     seed: int
     logs: dict[str, Tensor] = field(default_factory=dict)
 
@@ -332,7 +332,7 @@ class TrainingRun:
             losses=self.losses[: self.step].clone(),
             validation_steps=torch.tensor(steps, dtype=torch.int64),
             validation_losses=torch.tensor(losses, dtype=torch.float64),
-            kept_step=selected,
+            selected_step=selected,
             seed=self.seed,
             logs={name: values[: self.step].clone() for name, values in self.logs.items()},
         )

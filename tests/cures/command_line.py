@@ -138,7 +138,7 @@ def _of_a_changed_file(*lines):
 
 def _best():
     found = command(f"{_TRAIN} --keep best --validate-every 1 --validation 1000")
-    assert 1 <= found["kept_step"] <= 3
+    assert 1 <= found["selected_step"] <= 3
     assert found["validation_loss"] > 0
 
 

@@ -367,7 +367,7 @@ def test_loss_curve_is_the_losses_and_their_running_mean():
         losses=losses,
         validation_steps=torch.tensor([500, 1_000]),
         validation_losses=torch.tensor([2.0, 1.0], dtype=torch.float64),
-        kept_step=1_000,
+        selected_step=1_000,
         seed=0,
     )
     figure = sg.plots.loss_curve(result)

@@ -88,7 +88,7 @@ def test_one_run_by_hand():
     for found, expected in zip(model.parameters(), average, strict=True):
         assert torch.allclose(found, expected, rtol=1e-11, atol=1e-13)
     assert result.seed == 5
-    assert result.kept_step == 9
+    assert result.selected_step == 9
     assert not model.training
 
 
@@ -192,7 +192,7 @@ def test_ctrl_c_saves_the_step_and_the_rest_ends_in_the_same_bits(tmp_path, keep
     assert torch.equal(result.losses, expected.losses)
     assert torch.equal(result.validation_losses, expected.validation_losses)
     assert result.validation_steps.tolist() == [5, 10, 15, 20, 25, 30]
-    assert (result.kept_step, result.seed) == (expected.kept_step, 3)
+    assert (result.selected_step, result.seed) == (expected.selected_step, 3)
 
 
 def test_after_ctrl_c_the_model_has_its_averaged_weights():
@@ -369,7 +369,7 @@ def test_the_best_weights_are_those_of_the_least_validation_loss():
     losses = result.validation_losses
     assert result.validation_steps.tolist() == list(range(50, 601, 50))
     best = int(losses.argmin())
-    assert result.kept_step == result.validation_steps[best]
+    assert result.selected_step == result.validation_steps[best]
     assert best < 11, "the premise: the last is not the best"
     assert losses[-1] > 1.05 * losses[best]
     # the model's own loss on those data, with other times and noise, is the recorded one
@@ -439,7 +439,7 @@ def test_a_loss_that_is_not_finite_stops_with_what_was_learned():
     result = caught.value.result
     assert len(result.losses) == 5
     assert bool(result.losses.isfinite().all())
-    assert result.kept_step == 5
+    assert result.selected_step == 5
     # the weights are those of the five good steps
     with pytest.raises(KeyboardInterrupt):
         sg.train(twin, points(), SHORT, rng=0, augment=Presses(at=5))
@@ -476,7 +476,7 @@ def test_with_best_what_is_kept_after_a_failure_is_the_best_so_far():
     result = caught.value.result
     assert result.validation_steps.tolist() == [5, 10]
     best = int(result.validation_losses.argmin())
-    assert result.kept_step == result.validation_steps[best]
+    assert result.selected_step == result.validation_steps[best]
 
 
 def test_half_precision_weights_are_refused():

@@ -118,7 +118,7 @@ def run(config: TrainRunConfig, folder: Path, progress: bool) -> dict[str, Any]:
         "validation_loss": float(result.validation_losses.min())
         if len(result.validation_losses)
         else None,
-        "kept_step": result.kept_step,
+        "selected_step": result.selected_step,
         "seed": result.seed,
     }
 

@@ -119,7 +119,7 @@ flow          dX = [−½ β X − ½ β ∇log pₜ(X)] dt               t: 1 �
         half, {test} images, was only looked at to judge. A small MLP ({found.parameters:,}
         numbers) learned the score of the noised digits, ∇log pₜ, which says where from a noisy
         image the digits are, in {found.training_seconds:.0f} s; kept are the weights of step
-        {found.training.kept_step:,}, the best on the validation images.
+        {found.training.selected_step:,}, the best on the validation images.
 
         With this one score noise was turned into digits by six routes: DDPM's own chain, the
         reverse SDE by two libraries, and the noise-free probability flow by three methods. How

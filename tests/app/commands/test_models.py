@@ -116,7 +116,7 @@ def test_a_repeated_training_has_the_same_bits(here, call):
     assert (again.status, again.err) == (0, [])
     for name in ("model.safetensors", "losses.safetensors"):
         assert (here / "r" / name).read_bytes() == (here / "again" / name).read_bytes()
-    assert first.metrics["kept_step"] == again.metrics["kept_step"]
+    assert first.metrics["selected_step"] == again.metrics["selected_step"]
 
 
 def _begun(arguments, folder):
