@@ -58,7 +58,7 @@ from sdegen.score.config import Weighting
 from sdegen.score.model import ScoreModel, with_labels
 from sdegen.training.loss import Batch, BatchNoise, Loss
 
-__all__ = ["DenoisingLoss", "TimeSampler", "denoising_errors"]
+__all__ = ["DenoisingLoss", "TimeSampler", "denoising_loss"]
 
 _NODES = 4096
 _EDM_MEAN, _EDM_STD = -1.2, 1.2  # P_mean and P_std of Karras et al.
@@ -153,7 +153,7 @@ class DenoisingLoss(Loss):
         return TimeSampler(cast(ScoreModel, module).sde, self.weighting)
 
 
-def denoising_errors(
+def denoising_loss(
     model: ScoreModel,
     x0: State,
     t: Tensor,

@@ -8,7 +8,7 @@ from torch import nn
 
 import sdegen as sg
 from sdegen.core.noise import Streams
-from sdegen.score.losses import TimeSampler, denoising_errors
+from sdegen.score.losses import TimeSampler, denoising_loss
 from sdegen.training import BatchNoise
 
 SDES = {
@@ -61,7 +61,7 @@ def test_the_loss_is_the_same_however_the_output_is_read(name):
     errors = []
     for how in (sg.EpsPrediction(), sg.X0Prediction(), sg.VPrediction(), sg.ScorePrediction()):
         network = Reads(sde, how, lambda alpha, sigma: 0.5)
-        errors.append(denoising_errors(sg.ScoreModel(network, sde, how), x0, t, rng=7))
+        errors.append(denoising_loss(sg.ScoreModel(network, sde, how), x0, t, rng=7))
     x_t, eps = sde.perturb(x0, t, rng=7)
     by_hand = (0.5 * x_t - eps).square()[:, 0]
     for found in errors:
@@ -72,7 +72,7 @@ def test_errors_are_means_over_the_event():
     """ε̂ = 0 leaves ε² of each of 64 numbers: 1, with a standard error √(2/(64 n))."""
     model = sg.ScoreModel(sg.UNet(1, width=8, rng=0), VP)  # untrained: the zero function
     x0 = torch.zeros(500, 1, 8, 8)
-    errors = denoising_errors(model, x0, torch.full((500,), 0.3), rng=0).detach()
+    errors = denoising_loss(model, x0, torch.full((500,), 0.3), rng=0).detach()
     assert errors.shape == (500,)
     assert float(errors.mean()) == pytest.approx(1, abs=4.4 * math.sqrt(2 / (64 * 500)))
 
@@ -84,7 +84,7 @@ def test_the_minimum_is_the_variance_that_is_left(sde, t):
     time = torch.tensor(t, dtype=torch.float64)
     alpha, sigma = sde.alpha(time), sde.sigma(time)
     model = sg.ScoreModel(Reads(sde, sg.EpsPrediction(), best), sde)
-    errors = denoising_errors(model, gaussian(n), time.expand(n), rng=1)
+    errors = denoising_loss(model, gaussian(n), time.expand(n), rng=1)
     left = float(alpha**2 * SPREAD**2 / (alpha**2 * SPREAD**2 + sigma**2))
     assert float(errors.mean()) == pytest.approx(left, rel=4.4 * math.sqrt(2 / n))
 
@@ -101,7 +101,7 @@ def test_the_minimiser_is_the_linear_score(sde, t):
     slope = torch.zeros((), dtype=torch.float64, requires_grad=True)
     model = sg.ScoreModel(Reads(sde, sg.EpsPrediction(), lambda *_: slope), sde)
     x0 = gaussian(n)
-    loss = denoising_errors(model, x0, time.expand(n), rng=2).mean()
+    loss = denoising_loss(model, x0, time.expand(n), rng=2).mean()
     (gradient,) = torch.autograd.grad(loss, slope, create_graph=True)
     (curvature,) = torch.autograd.grad(gradient, slope)
     found = float(-gradient.detach() / curvature)
@@ -162,7 +162,7 @@ def test_both_weightings_estimate_their_own_integral():
     for weighting in ("simple", "likelihood"):
         sampler = TimeSampler(VP, weighting)
         t = sampler.draw(BatchNoise(Streams(0, "test").block(0), n))
-        errors = denoising_errors(model, gaussian(n, seed=3), t, rng=3)
+        errors = denoising_loss(model, gaussian(n, seed=3), t, rng=3)
         u = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
         q = sampler.quantile(u)
         exact = (VP.alpha(q) ** 2 * SPREAD**2 + (VP.sigma(q) - 1) ** 2).mean()
@@ -205,14 +205,14 @@ def test_the_losses_of_flow_matching_and_edm_are_those_of_their_papers():
     flow = sg.ScoreModel(Arbitrary(), SDES["rectified flow"], sg.FlowPrediction())
     t = torch.linspace(0.01, 0.99, 100, dtype=torch.float64)
     x_t, eps = flow.sde.perturb(x0, t, rng=7)
-    found = denoising_errors(flow, x0, t, weighting="flow-matching", rng=7)
+    found = denoising_loss(flow, x0, t, weighting="flow-matching", rng=7)
     velocity = torch.sin(2 * x_t) + t[:, None].cos() * x_t
     assert torch.allclose(found, (velocity - (eps - x0)).square()[:, 0], rtol=1e-9)
 
     edm = sg.ScoreModel(Arbitrary(), SDES["EDM"], sg.EDMPrediction(spread))
     sigma = torch.logspace(-2, 1.5, 100, dtype=torch.float64)
     x_t, _ = edm.sde.perturb(x0, sigma, rng=7)
-    found = denoising_errors(edm, x0, sigma, weighting="edm", rng=7)
+    found = denoising_loss(edm, x0, sigma, weighting="edm", rng=7)
     weight = (sigma**2 + spread**2) / (sigma * spread) ** 2
     skip = spread**2 / (sigma**2 + spread**2)
     out, c_in = sigma * spread / (sigma**2 + spread**2).sqrt(), (sigma**2 + spread**2).rsqrt()
@@ -234,5 +234,5 @@ def test_a_network_of_zeros_costs_one_by_edm_and_the_spread_of_the_velocity_by_f
         t = TimeSampler(path, weighting).draw(BatchNoise(Streams(0, "test").block(0), n))
         model = sg.ScoreModel(network, path, how)
         with torch.no_grad():
-            errors = denoising_errors(model, gaussian(n), t, weighting=weighting, rng=4)
+            errors = denoising_loss(model, gaussian(n), t, weighting=weighting, rng=4)
         assert float(errors.mean()) == pytest.approx(expected, rel=4.4 * math.sqrt(2 / n))

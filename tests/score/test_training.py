@@ -17,7 +17,7 @@ from torch import nn
 
 import sdegen as sg
 from sdegen.core.noise import Streams
-from sdegen.score.losses import TimeSampler, denoising_errors
+from sdegen.score.losses import TimeSampler, denoising_loss
 from sdegen.storage import load_tensors
 from sdegen.training import BatchNoise
 
@@ -61,7 +61,7 @@ def test_one_run_by_hand():
         rows = torch.randint(len(data), (32,), generator=generator)
         offset = torch.rand((), generator=generator, dtype=torch.float64)
         t = VP.t_min + (VP.t_max - VP.t_min) * (torch.arange(32) + offset) / 32
-        loss = denoising_errors(twin, data[rows], t, rng=generator).mean()
+        loss = denoising_loss(twin, data[rows], t, rng=generator).mean()
         losses.append(float(loss.detach()))
         gradients = torch.autograd.grad(loss, parameters)
         norm = math.sqrt(sum(float(g.square().sum()) for g in gradients))
@@ -376,7 +376,7 @@ def test_the_best_weights_are_those_of_the_least_validation_loss():
     t = TimeSampler(VP, "likelihood").draw(BatchNoise(Streams(1, "test").block(0), 300 * 64))
     t = t[torch.randperm(len(t), generator=torch.Generator().manual_seed(0))]
     with torch.no_grad():
-        errors = denoising_errors(model, validation.repeat_interleave(64, 0), t, rng=5)
+        errors = denoising_loss(model, validation.repeat_interleave(64, 0), t, rng=5)
     scatter = float(errors.std()) * math.sqrt(1 / len(errors) + 1 / (300 * 8))
     assert float(errors.mean()) == pytest.approx(float(losses[best]), abs=4.4 * scatter)
 
