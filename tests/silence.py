@@ -268,7 +268,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "LinearMeasurement.posterior",
         "LinearMeasurement.posterior_score",
         "ScoreModel",
-        "ScoreModel.conditioned",
+        "ScoreModel.conditional",
         "ScoreModel.eps",
         "ScoreModel.forward",
         "ScoreModel.kernel",

@@ -147,7 +147,7 @@ CALLS = {
         {"network": MODEL.network, "sde": VP, "parameterization": sg.EpsPrediction()},
     ),
     "ScoreModel.score": (MODEL.score, {"x_t": X0, "t": 0.5}),
-    "ScoreModel.conditioned": (CLASSED.conditioned, {"labels": 1}),
+    "ScoreModel.conditional": (CLASSED.conditional, {"labels": 1}),
     "EDMPrediction": (sg.EDMPrediction, {"sigma_data": 0.5}),
     "train": (
         lambda data, config: trained(model(), data, FEW if config is None else config),

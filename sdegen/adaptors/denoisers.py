@@ -80,7 +80,7 @@ class Conditional(nn.Module):
         elif labels is None:
             raise ValueError(
                 f"this network knows {self.classes} classes and no label for none: ask "
-                "model.conditioned(label), or say none=… if it has one."
+                "model.conditional(label), or say none=… if it has one."
             )
         return self.network(x, t, labels)
 
@@ -153,7 +153,7 @@ def to_denoiser(model: ScoreModel) -> Denoiser:
 
 
 def told(model: ScoreModel, name: str, labels: Tensor | None) -> ScoreModel:
-    """Return the model conditioned on labels 0 … `classes`; `name` is the caller's word for them.
+    """Return the model conditional on labels 0 … `classes`; `name` is the caller's word for them.
 
     Raises:
         TypeError: If they are not integers.
@@ -183,7 +183,7 @@ def from_denoiser(
         sde: The path to sample on; any. None is `EDM()`, within the [sigma_min, sigma_max] that
             the denoiser says it was made for.
         classes: Labels that it knows, 0 for a denoiser without; it is then called as
-            denoiser(x, σ, labels), labels (batch,) int64, and `model.conditioned` tells them.
+            denoiser(x, σ, labels), labels (batch,) int64, and `model.conditional` tells them.
         none: Its own label for none, where it has one.
 
     Returns:

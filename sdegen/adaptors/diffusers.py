@@ -136,7 +136,7 @@ def from_diffusers(
             (x, timestep) that has it inside.
         scheduler: The scheduler of its training, or any other made from its configuration.
         classes: Labels that it takes as `class_labels`, 0 for a network without;
-            `model.conditioned` tells them.
+            `model.conditional` tells them.
         none: Its own label for none, where it has one: `classes` itself for a DiT.
 
     Returns:

@@ -226,7 +226,7 @@ def guided(conditional: ScoreFn, unconditional: ScoreFn, guidance: float) -> Sco
     though `nfe` counts one.
 
     Args:
-        conditional: s(x, t | c), such as `model.conditioned(label).score`.
+        conditional: s(x, t | c), such as `model.conditional(label).score`.
         unconditional: s(x, t), such as `model.score`.
         guidance: w ≥ −1.
 

@@ -64,7 +64,7 @@ class ScoreModel(nn.Module):
             parameterization is a word or a class, with the object that it may stand for.
 
     Attributes:
-        labels: What `conditioned` told the network at every call, or None.
+        labels: Labels of every call of the network, of a model that `conditional` returned; or None.
         event_shape: Shape of one sample: that of the data it was trained on, or (dim,) of an MLP
             that was not trained; None where nothing is known.
     """
@@ -116,10 +116,10 @@ class ScoreModel(nn.Module):
         """E[v | x_t], v = α ε − σ x0; same shape as x_t."""
         return v_of(*self._estimates(x_t, t))
 
-    def conditioned(self, labels: int | Tensor) -> Self:
-        """The same model, told a class: its `score` is ∇ log p_t(x | label).
+    def conditional(self, labels: int | Tensor) -> Self:
+        """Return the model conditional on a class: its `score` is ∇ log p_t(x | label).
 
-        It shares the network, and keeps what it is told. With one label for each trajectory,
+        It shares the network, and keeps its labels. With one label for each trajectory,
         `simulate` must be told interacting=True: blocks of trajectories know nothing of labels,
         and a number of labels that is not that of the rows is refused.
 
@@ -131,13 +131,13 @@ class ScoreModel(nn.Module):
             ValueError: If the network knows no classes, or not these.
         """
         try:
-            found = torch.as_tensor(labels)
+            given = torch.as_tensor(labels)
         except (TypeError, ValueError, RuntimeError):
             raise TypeError(
                 f"labels must be a class or a tensor of them, integers, but are {kind_of(labels)}."
             ) from None
-        check_labels("labels", found, self.network)
-        return with_labels(self, found.long())
+        check_labels("labels", given, self.network)
+        return with_labels(self, given.long())
 
     def save(self, path: str | Path) -> None:
         """Writes the weights, and what the network, the SDE and the parameterization are.
@@ -148,11 +148,11 @@ class ScoreModel(nn.Module):
             path: The file, usually *.safetensors; its folder must exist.
 
         Raises:
-            ValueError: If the model was told a class, of which a file says nothing.
+            ValueError: If the model is conditional on labels, which a file does not keep.
         """
         if self.labels is not None:
             raise ValueError(
-                "this model was told labels with conditioned(…), which a file does not keep: save "
+                "this model was told labels with conditional(…), which a file does not keep: save "
                 "the model itself, and tell it again when it is loaded."
             )
         parts = {
@@ -161,8 +161,8 @@ class ScoreModel(nn.Module):
             "parameterization": class_spec(self.parameterization),
         }
         shape = None if self.event_shape is None else list(self.event_shape)
-        told = {"kind": "ScoreModel", **parts, "event_shape": shape}
-        save_tensors(path, self.network.state_dict(), told)
+        metadata = {"kind": "ScoreModel", **parts, "event_shape": shape}
+        save_tensors(path, self.network.state_dict(), metadata)
 
     @classmethod
     def load(
@@ -299,12 +299,12 @@ class ModelScore:
         scales, clocks = to_floats(how.scale(alpha, sigma)), how.clock(times, alpha, sigma)
         network = self.model.network
         parameter = next(network.parameters(), None)
-        told = (clocks if parameter is None else clocks.to(parameter)).unbind()
+        values = (clocks if parameter is None else clocks.to(parameter)).unbind()
         alphas, sigmas, divisors = alpha.unbind(), sigma.unbind(), to_floats(sigma)
 
         def at(x_t: State, i: int) -> State:
             like = x_t if parameter is None else parameter
-            output = _answer(network, x_t, scales[i], told[i], like)
+            output = _answer(network, x_t, scales[i], values[i], like)
             return score_of(how.eps(output, x_t, alphas[i], sigmas[i]), divisors[i])
 
         return at

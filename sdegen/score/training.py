@@ -59,7 +59,7 @@ def train(
         rng: Seed, generator or None.
         labels: The class of each example, shape (n,), for a network with classes. In a share
             `label_dropout` of the rows it is left out, so that `model.score` is the score of all
-            classes together and `model.conditioned(label).score` that of one.
+            classes together and `model.conditional(label).score` that of one.
         validation: Other examples, shape (m, *event), on which the loss is followed.
         validation_labels: The same for them, shape (m,).
         augment: augment(rows, stream) returns other rows that are as likely as these, such as

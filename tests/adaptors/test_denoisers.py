@@ -265,7 +265,7 @@ def test_labels_cross_there_and_back():
     x = stream(0, "x").normal((4, 2), dtype=F64)
     scores = []
     for labels in (torch.tensor(1), torch.tensor([0, 2, 1, 2]), None):
-        pair = [m if labels is None else m.conditioned(labels) for m in (model, back)]
+        pair = [m if labels is None else m.conditional(labels) for m in (model, back)]
         scores.append(pair[0].score(x, t))
         torch.testing.assert_close(pair[1].score(x, t), scores[-1], rtol=1e-9, atol=1e-9)
         direct = denoiser(x, sigma, labels)
@@ -279,12 +279,12 @@ def test_labels_cross_there_and_back():
 def test_a_denoiser_without_a_label_for_none_must_be_asked_with_one():
     model = sg.from_denoiser(lambda x, sigma, labels: x * labels[:, None], classes=2)
     x, t = torch.ones(3, 1, dtype=F64), torch.tensor(0.5, dtype=F64)
-    torch.testing.assert_close(model.conditioned(1).score(x, t), 0 * x)
-    torch.testing.assert_close(model.conditioned(0).score(x, t), -x / 0.25)
+    torch.testing.assert_close(model.conditional(1).score(x, t), 0 * x)
+    torch.testing.assert_close(model.conditional(0).score(x, t), -x / 0.25)
     with pytest.raises(ValueError, match=r"2 classes and no label for none: ask model\.cond"):
         model.score(x, t)
     with pytest.raises(ValueError, match="labels must lie in 0 … 1, the classes of the network"):
-        model.conditioned(2)
+        model.conditional(2)
     with pytest.raises(ValueError, match="classes must be ≥ 1, but is -1"):
         sg.from_denoiser(lambda x, sigma, labels: x, classes=-1)
     with pytest.raises(ValueError, match="labels were given, but the MLP knows no classes"):

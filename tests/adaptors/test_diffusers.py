@@ -572,7 +572,7 @@ def test_its_conditional_u_net_is_told_our_labels():
         seen = []
         for labels, theirs in ((torch.tensor([0, 1, 1]),) * 2, (None, torch.full((3,), 2))):
             expected = network(x, k, class_labels=theirs).sample
-            told = model if labels is None else model.conditioned(labels)
+            told = model if labels is None else model.conditional(labels)
             seen.append(told.eps(x, t))
             # its embedding of k is in float32
             torch.testing.assert_close(seen[-1], expected, rtol=1e-6, atol=1e-6)
@@ -589,7 +589,7 @@ def test_our_conditional_model_takes_class_labels():
     x, labels = stream(0, "x").normal((2, 1, 8, 8)), torch.tensor([1, 0])
     with torch.no_grad():
         found = unet(x, 4, class_labels=labels).sample
-        torch.testing.assert_close(found, model.conditioned(labels).eps(x, unet.times[4]))
+        torch.testing.assert_close(found, model.conditional(labels).eps(x, unet.times[4]))
         torch.testing.assert_close(unet(x, 4, torch.tensor([2, 2])).sample, unet(x, 4).sample)
         assert (found - unet(x, 4).sample).abs().max() > 1e-3
         with pytest.raises(ValueError, match="class_labels must lie in 0 … 1"):

@@ -159,7 +159,7 @@ def given_labels(x, sigma, labels):
 def with_labels():
     """Told a label, or with a label for none."""
     model = sg.from_denoiser(given_labels, classes=3)
-    of_normal_data(model.conditioned(1))
+    of_normal_data(model.conditional(1))
     of_normal_data(sg.from_denoiser(given_labels, classes=3, none=3))
 
 

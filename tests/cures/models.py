@@ -90,9 +90,9 @@ def saved(model, folder):
 def told_again(folder):
     """What is told again says what it said."""
     model = a_model(classes=3)
-    again = saved(model, folder).conditioned(2)
+    again = saved(model, folder).conditional(2)
     with torch.no_grad():
-        near(again.score(column(0.5), 0.5), model.conditioned(2).score(column(0.5), 0.5))
+        near(again.score(column(0.5), 0.5), model.conditional(2).score(column(0.5), 0.5))
 
 
 class OwnPath(sg.VP):
@@ -161,10 +161,10 @@ def rows_together():
 def labels_together(model):
     """One label for each trajectory, in one piece; or one label for all."""
     labels, x_T = torch.arange(5) % 3, VP.prior((5, 1), rng=0, dtype=F64)
-    each = sg.ReverseSDE(VP, model.conditioned(labels).score, eta=0.0)
+    each = sg.ReverseSDE(VP, model.conditional(labels).score, eta=0.0)
     together = sg.simulate(each, x_T, DOWN, solver=sg.DDIM(), interacting=True, rng=0).final
     for label in range(3):
-        one = sg.ReverseSDE(VP, model.conditioned(label).score, eta=0.0)
+        one = sg.ReverseSDE(VP, model.conditional(label).score, eta=0.0)
         alone = sg.simulate(one, x_T, DOWN, solver=sg.DDIM(), rng=0).final
         near(together[labels == label], alone[labels == label], 1e-5)
 
@@ -222,8 +222,8 @@ FOLLOWED = {
     ),
     "labels for a network without classes": (
         "knows no classes; make it with classes=…, such as",
-        lambda: a_model().conditioned(1),
-        lambda: sg.ScoreModel(sg.MLP(1, classes=10), VP).conditioned(1).score(column(0.5), 0.5),
+        lambda: a_model().conditional(1),
+        lambda: sg.ScoreModel(sg.MLP(1, classes=10), VP).conditional(1).score(column(0.5), 0.5),
     ),
     "labels in a call of a network without classes": (
         "this network knows no classes, but was given labels",
@@ -237,12 +237,12 @@ FOLLOWED = {
     ),
     "labels of other trajectories": (
         r"there are labels for \{\} trajectories",
-        lambda: other_number_of_rows(a_model(3).conditioned(torch.arange(5) % 3).score),
+        lambda: other_number_of_rows(a_model(3).conditional(torch.arange(5) % 3).score),
         lambda: labels_together(a_model(3)),
     ),
     "labels in a file": (
-        "this model was told labels with conditioned",
-        lambda: in_a_folder(lambda folder: saved(a_model(3).conditioned(2), folder)),
+        "this model was told labels with conditional",
+        lambda: in_a_folder(lambda folder: saved(a_model(3).conditional(2), folder)),
         lambda: in_a_folder(told_again),
     ),
     "a class that is not rebuilt": (

@@ -69,23 +69,23 @@ def test_a_label_is_a_row_of_the_table(make):
 
 def test_a_model_that_was_told_a_class_is_not_saved(make, tmp_path):
     model = sg.ScoreModel(make(3), VP)
-    with pytest.raises(ValueError, match=r"told labels with conditioned\(…\), .* save the model"):
-        model.conditioned(1).save(tmp_path / "told.safetensors")
+    with pytest.raises(ValueError, match=r"told labels with conditional\(…\), .* save the model"):
+        model.conditional(1).save(tmp_path / "told.safetensors")
     assert not list(tmp_path.iterdir())
     model.save(tmp_path / "model.safetensors")
-    sg.ScoreModel.load(tmp_path / "model.safetensors").conditioned(1)
+    sg.ScoreModel.load(tmp_path / "model.safetensors").conditional(1)
 
 
 def test_one_label_for_all_is_that_label_for_each(make):
     model = sg.ScoreModel(awake(make(3)), VP)
     x = states(model.network)
     t = torch.tensor(0.3, dtype=torch.float64)
-    one = model.conditioned(2).score(x, t)
-    each = model.conditioned(torch.full((5,), 2)).score(x, t)
+    one = model.conditional(2).score(x, t)
+    each = model.conditional(torch.full((5,), 2)).score(x, t)
     torch.testing.assert_close(one, each)
     torch.testing.assert_close(with_labels(model, torch.tensor(3)).score(x, t), model.score(x, t))
     assert (one - model.score(x, t)).abs().max() > 1e-4
-    assert model.conditioned(2).x0(x, t).shape == x.shape
+    assert model.conditional(2).x0(x, t).shape == x.shape
 
 
 def test_labels_never_meet_the_wrong_rows():
@@ -98,7 +98,7 @@ def test_labels_never_meet_the_wrong_rows():
     n = 4_096
     labels = torch.arange(n) % 3
     x_T = VP.prior((n, 32), rng=0, dtype=torch.float64)
-    flow = sg.ReverseSDE(VP, model.conditioned(labels).score, eta=0.0)
+    flow = sg.ReverseSDE(VP, model.conditional(labels).score, eta=0.0)
     times = VP.time_grid(3)
     with pytest.raises(
         ValueError, match=r"labels for 4096 trajectories, but a call with 4.*interact"
@@ -106,14 +106,14 @@ def test_labels_never_meet_the_wrong_rows():
         sg.simulate(flow, x_T, times)
     with pytest.raises(ValueError, match="labels for 4096 trajectories, but a call with 4"):
         sg.simulate(flow, x_T, times, interacting=False)
-    half = sg.ReverseSDE(VP, model.conditioned(labels[:2048]).score, eta=0.0)
+    half = sg.ReverseSDE(VP, model.conditional(labels[:2048]).score, eta=0.0)
     with pytest.raises(ValueError, match="labels for 2048 trajectories"):
         sg.simulate(half, x_T, times, interacting=True)
     # of an untrained network some ends are none of the data, which is not the matter here
     how = {"on_nonfinite": "freeze"}
     together = sg.simulate(flow, x_T, times, interacting=True, **how).final
     for label in range(3):
-        alone = sg.ReverseSDE(VP, model.conditioned(label).score, eta=0.0)
+        alone = sg.ReverseSDE(VP, model.conditional(label).score, eta=0.0)
         rows = labels == label
         found = sg.simulate(alone, x_T[rows], times, **how).final
         torch.testing.assert_close(together[rows], found, rtol=1e-9, atol=1e-9)
@@ -137,7 +137,7 @@ def test_the_score_of_each_class_and_of_all_is_learned(taught):
     """Within 6 % of their mean squares at three noise levels."""
     parts = [sg.GaussianMixture([1.0], [m], stds=s) for m, s in ((-1.0, 0.3), (1.5, 0.5))]
     both = sg.GaussianMixture([1 / 3, 2 / 3], [-1.0, 1.5], stds=[0.3, 0.5])
-    models = [taught.conditioned(0), taught.conditioned(1), taught]
+    models = [taught.conditional(0), taught.conditional(1), taught]
     for t in (0.05, 0.2, 0.5):
         now = torch.tensor(t, dtype=torch.float64)
         for law, model in zip([*parts, both], models, strict=True):
@@ -154,7 +154,7 @@ def test_guided_sampling_of_a_learned_class(taught):
     x_T = VP.prior((2_000, 1), rng=0, dtype=torch.float64)
     means = []
     for guidance in (0.0, 2.0):
-        score = sg.composition.guided(taught.conditioned(0).score, taught.score, guidance)
+        score = sg.composition.guided(taught.conditional(0).score, taught.score, guidance)
         flow = sg.ReverseSDE(VP, score, eta=0.0)
         x = sg.simulate(flow, x_T, sg.timesteps.log_snr(VP, 20), solver=sg.Heun()).final
         means.append(float(x.mean()))
@@ -216,7 +216,7 @@ def test_saved_and_loaded_with_classes(tmp_path, make):
     model.save(tmp_path / "model.safetensors")
     again = sg.ScoreModel.load(tmp_path / "model.safetensors")
     x, t = states(model.network), torch.tensor(0.2, dtype=torch.float64)
-    assert torch.equal(again.conditioned(1).score(x, t), model.conditioned(1).score(x, t))
+    assert torch.equal(again.conditional(1).score(x, t), model.conditional(1).score(x, t))
 
 
 def test_a_description_from_before_there_were_classes():
@@ -232,11 +232,11 @@ DATA = torch.zeros(4, 2)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: PLAIN.conditioned(0), ValueError, "the MLP knows no classes; make it with class"),
-        (lambda: CLASSY.conditioned(3), ValueError, "0 … 2, the classes of the network, but rea"),
-        (lambda: CLASSY.conditioned(-1), ValueError, "reach from -1 to -1"),
-        (lambda: CLASSY.conditioned(0.5), TypeError, r"labels must be integers.*float32"),
-        (lambda: CLASSY.conditioned(torch.zeros(2, 2).long()), ValueError, r"shape \(2, 2\)"),
+        (lambda: PLAIN.conditional(0), ValueError, "the MLP knows no classes; make it with class"),
+        (lambda: CLASSY.conditional(3), ValueError, "0 … 2, the classes of the network, but rea"),
+        (lambda: CLASSY.conditional(-1), ValueError, "reach from -1 to -1"),
+        (lambda: CLASSY.conditional(0.5), TypeError, r"labels must be integers.*float32"),
+        (lambda: CLASSY.conditional(torch.zeros(2, 2).long()), ValueError, r"shape \(2, 2\)"),
         (lambda: sg.MLP(2, classes=-1), ValueError, "classes must be ≥ 0, but is -1"),
         (lambda: sg.MLP(2, classes=1.5), TypeError, "classes must be an int, but is float"),
         (lambda: sg.train(CLASSY, DATA), ValueError, "classes = 3, but no labels were given"),

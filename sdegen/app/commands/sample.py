@@ -103,7 +103,7 @@ def _score(config: SampleConfig, model: ScoreModel) -> ScoreFn:
     """Return the score of all classes, of one, or of one with guidance."""
     if config.label is None:
         return model.score
-    conditional = model.conditioned(config.label).score
+    conditional = model.conditional(config.label).score
     return guided(conditional, model.score, config.guidance) if config.guidance else conditional
 
 

@@ -436,7 +436,7 @@ def test_classes_from_train_to_sample(here, call):
     x_T = model.sde.prior((8, 1, 8, 8), rng=1)
     for extra, guidance in (("--label 3", 0.0), ("--label 3 --guidance 1.5", 1.5)):
         found = call(line, extra, "--overwrite --out s")
-        score = sg.composition.guided(model.conditioned(3).score, model.score, guidance)
+        score = sg.composition.guided(model.conditional(3).score, model.score, guidance)
         flow = sg.ReverseSDE(model.sde, score, eta=0.0)
         source = stream(1, "pilot of a grid").generator()
         pilot = model.sde.prior((48, 1, 8, 8), rng=source)
