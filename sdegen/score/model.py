@@ -35,7 +35,7 @@ from sdegen.score.checks import (
     check_network,
     check_parameterization,
 )
-from sdegen.score.networks import MLP, Labelled
+from sdegen.score.networks import MLP, ConditionedNetwork
 from sdegen.score.parameterization import EpsPrediction, Parameterization, score_of, v_of
 from sdegen.score.spec import class_spec, from_class_spec
 from sdegen.storage import load_tensors, save_tensors
@@ -246,7 +246,7 @@ def with_labels(model: _Model, labels: Tensor) -> _Model:
         model: The model; the network is shared.
         labels: One for all rows, shape (), or one for each, shape (batch,); int64, checked.
     """
-    network = Labelled(model.network, labels)
+    network = ConditionedNetwork(model.network, labels)
     conditional = type(model)(network, model.sde, model.parameterization)
     conditional.labels, conditional.event_shape = labels, model.event_shape
     return conditional

@@ -33,7 +33,7 @@ from sdegen.core.checks import check_count
 from sdegen.core.noise import Rng, Stream, stream
 from sdegen.core.shapes import State
 
-__all__ = ["MLP", "Labelled", "TimeFeatures", "UNet"]
+__all__ = ["MLP", "ConditionedNetwork", "TimeFeatures", "UNet"]
 
 _HARMONICS = 8
 _GROUPS = 4  # of the group normalisation
@@ -55,8 +55,8 @@ class TimeFeatures(nn.Module):
         return torch.cat([u, angle.cos().flatten(1), angle.sin().flatten(1)], dim=-1)
 
 
-class Labelled(nn.Module):
-    """A conditional network that is told the same labels at every call: network(x, t, labels).
+class ConditionedNetwork(nn.Module):
+    """A network with the same labels in every call: network(x, t, labels).
 
     Args:
         network: Takes labels, and has `classes`, how many it knows.
