@@ -184,7 +184,7 @@ def _error(model: ScoreModel, x0: State, t: Tensor, eps: State, weighting: Weigh
     alpha, sigma = expand(model.sde.alpha(t), x0), expand(model.sde.sigma(t), x0)
     how = model.parameterization
     error = model.output(alpha * x0 + sigma * eps, t) - how.target(x0, eps, alpha, sigma)
-    return error if weighting in _IN_OUTPUT else how.slope(alpha, sigma) * error
+    return error if weighting in _IN_OUTPUT else how.d_eps_d_output(alpha, sigma) * error
 
 
 def _mean_square(error: State) -> Tensor:

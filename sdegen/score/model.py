@@ -64,7 +64,7 @@ class ScoreModel(nn.Module):
             parameterization is a word or a class, with the object that it may stand for.
 
     Attributes:
-        labels: Labels of every call of the network, of a model that `conditional` returned; or None.
+        labels: Labels of every call of the network, where `conditional` returned the model.
         event_shape: Shape of one sample: that of the data it was trained on, or (dim,) of an MLP
             that was not trained; None where nothing is known.
     """
@@ -226,15 +226,15 @@ class ScoreModel(nn.Module):
         x_t, t = _states(x_t), as_time(t)
         alpha, sigma = self.kernel(x_t, t)
         output = self._output(x_t, t, alpha, sigma)
-        return *self.parameterization.read(output, x_t, alpha, sigma), alpha, sigma
+        return *self.parameterization.decode(output, x_t, alpha, sigma), alpha, sigma
 
     def _output(self, x_t: State, t: Time, alpha: Tensor, sigma: Tensor) -> State:
         """What the network says, in its own precision."""
         how = self.parameterization
         if t.ndim:  # in the shape of t; a single number is so already
-            clock = how.clock(t, alpha.reshape(t.shape), sigma.reshape(t.shape))
+            clock = how.c_noise(t, alpha.reshape(t.shape), sigma.reshape(t.shape))
         else:
-            clock = how.clock(t, alpha, sigma)
+            clock = how.c_noise(t, alpha, sigma)
         like = next(self.network.parameters(), x_t)
         return _answer(self.network, x_t, how.scale(alpha, sigma), clock, like)
 
@@ -296,7 +296,7 @@ class ModelScore:
         if not bool((times > 0).all()):
             return lambda x_t, i: self(x_t, ts[i])  # which says what is wrong, if asked
         alpha, sigma = sde.alpha(times), sde.sigma(times)
-        scales, clocks = to_floats(how.scale(alpha, sigma)), how.clock(times, alpha, sigma)
+        scales, clocks = to_floats(how.scale(alpha, sigma)), how.c_noise(times, alpha, sigma)
         network = self.model.network
         parameter = next(network.parameters(), None)
         values = (clocks if parameter is None else clocks.to(parameter)).unbind()

@@ -37,6 +37,10 @@ __all__ = [
 ]
 
 
+# methods of version 0.1, which nobody would call
+_RENAMED = {"read": "decode", "slope": "d_eps_d_output", "clock": "c_noise"}
+
+
 def score_of(eps: State, sigma: Tensor | float) -> State:
     """∇ log p_t = −ε/σ, from ε = E[ε | x_t]; sigma broadcastable to eps, or a number."""
     return eps / -sigma
@@ -52,29 +56,42 @@ def v_of(x0: State, eps: State, alpha: Tensor, sigma: Tensor) -> State:
 
 
 class Parameterization(ABC):
-    """How the raw output of a network is read. α and σ are broadcastable to the states."""
+    """How the raw output of a network is read. α and σ are broadcastable to the states.
+
+    Raises:
+        TypeError: If a class defines a method by its name of version 0.1.
+    """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name in vars(cls).keys() & _RENAMED.keys():
+            raise TypeError(
+                f"{cls.__name__} defines {name}, which is called {_RENAMED[name]} now; rename it."
+            )
 
     @abstractmethod
-    def read(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> tuple[State, State]:
+    def decode(
+        self, output: State, x_t: State, alpha: Tensor, sigma: Tensor
+    ) -> tuple[State, State]:
         """The estimates (x0, ε) that an output stands for; α x0 + σ ε = x_t."""
 
     def eps(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> State:
         """ε alone, which is all that a score is made of."""
-        return self.read(output, x_t, alpha, sigma)[1]
+        return self.decode(output, x_t, alpha, sigma)[1]
 
     @abstractmethod
     def target(self, x0: State, eps: State, alpha: Tensor, sigma: Tensor) -> State:
         """The output that stands for (x0, ε): what a network is taught."""
 
     @abstractmethod
-    def slope(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def d_eps_d_output(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         """∂ε/∂output at fixed x_t: turns an error of the output into an error of ε."""
 
     def scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         """What x_t is divided by before the network sees it: √(α² + σ²), the spread of x_t."""
         return torch.hypot(alpha, sigma)
 
-    def clock(self, t: Time, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def c_noise(self, t: Time, alpha: Tensor, sigma: Tensor) -> Tensor:
         """What the network is told of the time: t; all three have t's shape."""
         return t
 
@@ -89,7 +106,9 @@ class EpsPrediction(Parameterization):
         Ho et al. 2020, eqs. (11) and (12), arXiv:2006.11239.
     """
 
-    def read(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> tuple[State, State]:
+    def decode(
+        self, output: State, x_t: State, alpha: Tensor, sigma: Tensor
+    ) -> tuple[State, State]:
         """(x0, ε) from ε."""
         return (x_t - sigma * output) / alpha, output
 
@@ -101,7 +120,7 @@ class EpsPrediction(Parameterization):
         """ε."""
         return eps
 
-    def slope(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def d_eps_d_output(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         """1."""
         return alpha.new_ones(())
 
@@ -116,7 +135,9 @@ class X0Prediction(Parameterization):
     mixture in the plane it lost 0.10 nats where the same network lost 0.02 by predicting ε or v.
     """
 
-    def read(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> tuple[State, State]:
+    def decode(
+        self, output: State, x_t: State, alpha: Tensor, sigma: Tensor
+    ) -> tuple[State, State]:
         """(x0, ε) from x0."""
         return output, (x_t - alpha * output) / sigma
 
@@ -124,7 +145,7 @@ class X0Prediction(Parameterization):
         """x0."""
         return x0
 
-    def slope(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def d_eps_d_output(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         """−α/σ."""
         return -alpha / sigma
 
@@ -139,7 +160,9 @@ class VPrediction(Parameterization):
         Salimans and Ho 2022, section 4 and appendix D, arXiv:2202.00512.
     """
 
-    def read(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> tuple[State, State]:
+    def decode(
+        self, output: State, x_t: State, alpha: Tensor, sigma: Tensor
+    ) -> tuple[State, State]:
         """(x0, ε) from v/s."""
         square = alpha**2 + sigma**2
         v = square.sqrt() * output
@@ -149,7 +172,7 @@ class VPrediction(Parameterization):
         """v/s."""
         return v_of(x0, eps, alpha, sigma) / (alpha**2 + sigma**2).sqrt()
 
-    def slope(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def d_eps_d_output(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         """α/s."""
         return alpha / (alpha**2 + sigma**2).sqrt()
 
@@ -169,14 +192,16 @@ class ScorePrediction(Parameterization):
         formula.
     """
 
-    def read(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> tuple[State, State]:
+    def decode(
+        self, output: State, x_t: State, alpha: Tensor, sigma: Tensor
+    ) -> tuple[State, State]:
         """(x0, ε) from the score."""
-        return EpsPrediction().read(-sigma * output, x_t, alpha, sigma)
+        return EpsPrediction().decode(-sigma * output, x_t, alpha, sigma)
 
     def target(self, x0: State, eps: State, alpha: Tensor, sigma: Tensor) -> State:
         """−ε/σ."""
         return score_of(eps, sigma)
 
-    def slope(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def d_eps_d_output(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         """−σ."""
         return -sigma

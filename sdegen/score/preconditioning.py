@@ -44,7 +44,9 @@ class FlowPrediction(Parameterization):
         Lipman et al. 2023, eq. (23) with σ_min = 0 and time the other way round, arXiv:2210.02747.
     """
 
-    def read(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> tuple[State, State]:
+    def decode(
+        self, output: State, x_t: State, alpha: Tensor, sigma: Tensor
+    ) -> tuple[State, State]:
         """(x0, ε) from ε − x0."""
         total = alpha + sigma
         return (x_t - sigma * output) / total, (x_t + alpha * output) / total
@@ -53,7 +55,7 @@ class FlowPrediction(Parameterization):
         """ε − x0."""
         return eps - x0
 
-    def slope(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def d_eps_d_output(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         """α/(α + σ)."""
         return alpha / (alpha + sigma)
 
@@ -61,7 +63,7 @@ class FlowPrediction(Parameterization):
         """α + σ, which is 1 for `RectifiedFlow`."""
         return alpha + sigma
 
-    def clock(self, t: Time, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def c_noise(self, t: Time, alpha: Tensor, sigma: Tensor) -> Tensor:
         """σ/(α + σ), which is t for `RectifiedFlow`."""
         return sigma / (alpha + sigma)
 
@@ -97,7 +99,9 @@ class EDMPrediction(Parameterization):
                 f"{self.sigma_data:g}."
             )
 
-    def read(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> tuple[State, State]:
+    def decode(
+        self, output: State, x_t: State, alpha: Tensor, sigma: Tensor
+    ) -> tuple[State, State]:
         """(x0, ε) from F."""
         d, scale = self.sigma_data, self.scale(alpha, sigma)
         x0 = (alpha * d * d / scale * x_t + sigma * d * output) / scale
@@ -110,7 +114,7 @@ class EDMPrediction(Parameterization):
         d = self.sigma_data
         return (sigma * x0 - alpha * d * d * eps) / (d * self.scale(alpha, sigma))
 
-    def slope(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def d_eps_d_output(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         """−α σ_d/√(σ² + α² σ_d²)."""
         return -alpha * self.sigma_data / self.scale(alpha, sigma)
 
@@ -118,7 +122,7 @@ class EDMPrediction(Parameterization):
         """√(σ² + α² σ_d²), the spread of x_t: c_in = α/scale in the units of x_t/α."""
         return (sigma**2 + (alpha * self.sigma_data) ** 2).sqrt()
 
-    def clock(self, t: Time, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def c_noise(self, t: Time, alpha: Tensor, sigma: Tensor) -> Tensor:
         """c_noise = ¼ log(σ/α)."""
         return 0.25 * (sigma / alpha).log()
 
@@ -140,6 +144,6 @@ class DenoiserPrediction(X0Prediction):
         """α."""
         return alpha
 
-    def clock(self, t: Time, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def c_noise(self, t: Time, alpha: Tensor, sigma: Tensor) -> Tensor:
         """r = σ/α."""
         return sigma / alpha

@@ -210,6 +210,11 @@ FOLLOWED = {
         lambda: sg.ScoreModel(network(), VP, sg.VPrediction),
         lambda: sg.ScoreModel(network(), VP, sg.VPrediction()),
     ),
+    "a parameterization of version 0.1": (
+        "which is called {} now; rename it",
+        lambda: type("Mine", (sg.EpsPrediction,), {"clock": lambda self, t, alpha, sigma: t}),
+        lambda: type("Mine", (sg.EpsPrediction,), {"c_noise": lambda self, t, alpha, sigma: t}),
+    ),
     "a parameterization that is no word we know": (
         r"pass EpsPrediction\(\), say",
         lambda: sg.ScoreModel(network(), VP, "ddpm++"),

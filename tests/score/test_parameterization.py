@@ -105,7 +105,7 @@ def test_reading_undoes_the_target(sde, how, t):
     generator = torch.Generator().manual_seed(0)
     x0, eps = torch.randn(2, 50, 3, dtype=torch.float64, generator=generator)
     x_t = alpha * x0 + sigma * eps
-    read_x0, read_eps = how.read(how.target(x0, eps, alpha, sigma), x_t, alpha, sigma)
+    read_x0, read_eps = how.decode(how.target(x0, eps, alpha, sigma), x_t, alpha, sigma)
     assert torch.allclose(read_x0, x0, rtol=1e-9, atol=1e-9)
     assert torch.allclose(read_eps, eps, rtol=1e-9, atol=1e-9)
 
@@ -115,7 +115,7 @@ def test_whatever_the_output_the_pair_adds_up_to_the_state(sde, how, t):
     alpha, sigma = kernel(sde, t)
     generator = torch.Generator().manual_seed(1)
     output, x_t = torch.randn(2, 50, 3, dtype=torch.float64, generator=generator)
-    x0, eps = how.read(output, x_t, alpha, sigma)
+    x0, eps = how.decode(output, x_t, alpha, sigma)
     size = float((alpha * x0).abs().max() + (sigma * eps).abs().max())
     assert torch.allclose(alpha * x0 + sigma * eps, x_t, atol=1e-14 * size, rtol=0)
 
@@ -124,9 +124,9 @@ def test_whatever_the_output_the_pair_adds_up_to_the_state(sde, how, t):
 def test_slope_is_the_derivative_of_eps(sde, how, t):
     alpha, sigma = kernel(sde, t)
     output = torch.tensor([[0.3]], dtype=torch.float64, requires_grad=True)
-    _, eps = how.read(output, torch.ones_like(output), alpha, sigma)
+    _, eps = how.decode(output, torch.ones_like(output), alpha, sigma)
     (derivative,) = torch.autograd.grad(eps.sum(), output)
-    assert derivative.item() == pytest.approx(float(how.slope(alpha, sigma)), rel=1e-12)
+    assert derivative.item() == pytest.approx(float(how.d_eps_d_output(alpha, sigma)), rel=1e-12)
 
 
 def test_v_is_the_velocity_on_the_circle():
@@ -169,7 +169,7 @@ def test_on_its_own_path_a_flow_network_meets_state_time_and_velocity():
     alpha, sigma = kernel(sde, 0.37 / sde.t_max)
     assert how.target(x0, eps, alpha, sigma).item() == pytest.approx(velocity.item(), rel=1e-14)
     assert how.scale(alpha, sigma).item() == pytest.approx(1, rel=1e-15)
-    assert how.clock(t.detach(), alpha, sigma).item() == pytest.approx(0.37, rel=1e-15)
+    assert how.c_noise(t.detach(), alpha, sigma).item() == pytest.approx(0.37, rel=1e-15)
     # and Salimans' v is another number
     assert abs(v_of(x0, eps, alpha, sigma).item() - velocity.item()) > 0.5
 
@@ -196,9 +196,9 @@ def test_edm_for_unit_data_is_v_of_the_other_sign(sde):
         2, 5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
     )
     alpha, sigma = kernel(sde, 0.4)
-    theirs = sg.VPrediction().read(-output, x_t, alpha, sigma)
+    theirs = sg.VPrediction().decode(-output, x_t, alpha, sigma)
     for found, known in zip(
-        sg.EDMPrediction(1.0).read(output, x_t, alpha, sigma), theirs, strict=True
+        sg.EDMPrediction(1.0).decode(output, x_t, alpha, sigma), theirs, strict=True
     ):
         assert torch.allclose(found, known, rtol=1e-12, atol=1e-12)
 
