@@ -80,10 +80,21 @@ def highest(names):
     assert torch.equal(ensemble.observables["highest"], states.amax((0, 1)))
 
 
+def losses(names):
+    # noise of variance ¼ on x: w = 2 ⟨x²⟩/(⟨x²⟩ + ¼); one batch alone would scatter by 0.04
+    square = float(names["x"].square().mean())
+    weight = names["line"].weight.detach()
+    assert weight.item() == pytest.approx(2 * square / (square + 0.25), abs=0.02)
+    sizes = names["result"].logs["size of x"]
+    assert float(sizes.mean()) == pytest.approx(square + 0.25, rel=0.01)
+    assert not names["model"].training
+
+
 CHECKS = {
     "Take the steps by hand": steps_by_hand,
     "Adding an SDE": rotation,
     "Adding a solver": midpoint,
+    "Adding a loss": losses,
     "Adding an observable": highest,
 }
 

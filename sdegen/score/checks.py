@@ -1,6 +1,7 @@
 """Checks: what is asked of a network, of its labels and of a score before they are used."""
 
 import difflib
+import inspect
 from pathlib import Path
 
 import torch
@@ -45,16 +46,46 @@ def check_derivative(score: ScoreFn, value: State, x: State, t: Time, asked_by: 
 
 
 def check_network(network: object) -> None:
-    """Refuse what is not called as network(x, t).
+    """Refuse what is not called as network(x, t), or as network(x, t, labels) with classes.
 
     Raises:
-        TypeError: If it is no module, or takes t before x.
+        TypeError: If it is no module, takes t before x or no t, or knows classes without taking
+            labels.
     """
     check_order(network, "network")
     if not isinstance(network, nn.Module):
         raise TypeError(
             f"network must be a torch.nn.Module, such as MLP(dim=2), but is {kind_of(network)}."
         )
+    name, classes = type(network).__name__, getattr(network, "classes", 0)
+    if isinstance(classes, bool) or not isinstance(classes, int):
+        raise TypeError(
+            f"network.classes says how many classes a network knows, an int, but is "
+            f"{kind_of(classes)}; call it otherwise where it means something else."
+        )
+    if not _takes(network, 2):
+        raise TypeError(
+            f"network is called as network(x, t), which the forward of this {name} does not take; "
+            "wrap it in a module with forward(x, t)."
+        )
+    if classes > 0 and not _takes(network, 3):
+        raise TypeError(
+            f"network knows classes = {classes} and is called as network(x, t, labels), which the "
+            f"forward of this {name} does not take; write forward(x, t, labels)."
+        )
+
+
+def _takes(network: nn.Module, count: int) -> bool:
+    """Return whether a module takes so many arguments by place; True where Python cannot tell."""
+    try:
+        signature = inspect.signature(network.forward)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
 
 
 def check_labels(name: str, labels: Tensor, network: nn.Module) -> None:

@@ -25,10 +25,12 @@ from torch import Tensor, nn
 from sdegen.core.errors import CheckpointError
 from sdegen.core.requests import as_state, as_time, kind_of
 from sdegen.core.scores import ScoreAt
+from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time, expand
 from sdegen.core.update import to_floats
 from sdegen.diffusion.ddpm import DDPM, AncestralChain
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
+from sdegen.diffusion.reverse import ReverseSDE
 from sdegen.score.checks import (
     check_fit,
     check_labels,
@@ -43,6 +45,11 @@ from sdegen.storage import load_tensors, save_tensors
 __all__ = ["ModelScore", "ScoreModel", "with_labels"]
 
 _CHAIN = " A chain has the score of the SDE that it discretises: give the model that SDE."
+_REVERSE = " A reverse SDE has the score of its forward one: give the model that, sde.forward."
+_OTHER = (
+    " Without a kernel no noise is known to learn from: noise the data by one of these paths, or "
+    "derive yours from GaussianPath, with its alpha(t) and sigma(t)."
+)
 
 
 _Model = TypeVar("_Model", bound="ScoreModel")
@@ -60,8 +67,9 @@ class ScoreModel(nn.Module):
         parameterization: How the network's output is read; None is `EpsPrediction()`.
 
     Raises:
-        TypeError: If the network is no module or takes t before x, the SDE is not linear, or
-            parameterization is a word or a class, with the object that it may stand for.
+        TypeError: If the network is no module, is not called as network(x, t), or knows classes
+            without taking labels; if the SDE has no Gaussian kernel; or if parameterization is a
+            word or a class, with the object that it may stand for.
 
     Attributes:
         labels: Labels of every call of the network, where `conditional` returned the model.
@@ -80,7 +88,7 @@ class ScoreModel(nn.Module):
     ) -> None:
         super().__init__()
         check_network(network)
-        check_gaussian_path(sde, cure=_CHAIN if isinstance(sde, DDPM | AncestralChain) else "")
+        check_gaussian_path(sde, cure=_cure(sde))
         if parameterization is not None:
             check_parameterization(parameterization)
         self.network = network
@@ -308,6 +316,15 @@ class ModelScore:
             return score_of(how.eps(output, x_t, alphas[i], sigmas[i]), divisors[i])
 
         return at
+
+
+def _cure(sde: object) -> str:
+    """Return what to pass in the place of dynamics without a Gaussian kernel."""
+    if isinstance(sde, DDPM | AncestralChain):
+        return _CHAIN
+    if isinstance(sde, ReverseSDE):
+        return _REVERSE
+    return _OTHER if isinstance(sde, SDE) else ""
 
 
 def _states(x_t: State) -> State:

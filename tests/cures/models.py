@@ -99,6 +99,24 @@ class OwnPath(sg.VP):
     """A path that the library cannot rebuild from a file."""
 
 
+class Wrapped(torch.nn.Module):
+    """A layer that knows nothing of the time, as a network."""
+
+    def __init__(self, layer, classes=0):
+        super().__init__()
+        self.layer, self.classes = layer, classes
+
+    def forward(self, x, t):
+        return self.layer(x)
+
+
+class Labelled(Wrapped):
+    """The same, called with labels too."""
+
+    def forward(self, x, t, labels=None):
+        return self.layer(x)
+
+
 def loaded(folder):
     model = a_model(path=OwnPath(sg.LinearBeta(0.1, 20.0)))
     model.save(folder / "model.safetensors")
@@ -204,6 +222,33 @@ FOLLOWED = {
         "A chain has the score of the SDE that it discretises",
         lambda: sg.ScoreModel(network(), sg.DDPM.discretize(VP, 10)),
         lambda: near(sg.ScoreModel(network(), VP).sde.alpha(0.5), VP.alpha(0.5)),
+    ),
+    "dynamics without a kernel": (
+        "noise the data by one of these paths, or",
+        lambda: sg.ScoreModel(network(), sg.ItoProcess(lambda x: -x, 1.0)),
+        lambda: (trained(), trained(a_model(path=OwnPath(sg.LinearBeta(0.1, 20.0))))),
+    ),
+    "a reverse SDE in the place of its forward one": (
+        r"give the model that, sde\.forward",
+        lambda: sg.ScoreModel(network(), sg.ReverseSDE(VP, GAUSS.score)),
+        lambda: trained(a_model(path=sg.ReverseSDE(VP, GAUSS.score).forward)),
+    ),
+    "a network that takes no time": (
+        r"wrap it in a module with forward\(x, t\)",
+        lambda: sg.ScoreModel(torch.nn.Linear(1, 1), VP),
+        lambda: trained(sg.ScoreModel(Wrapped(torch.nn.Linear(1, 1)), VP)),
+    ),
+    "a network of classes that takes no labels": (
+        r"write forward\(x, t, labels\)",
+        lambda: sg.ScoreModel(Wrapped(torch.nn.Linear(1, 1), classes=3), VP),
+        lambda: trained(
+            sg.ScoreModel(Labelled(torch.nn.Linear(1, 1), classes=3), VP), labels=LABELS
+        ),
+    ),
+    "classes that are something else": (
+        "call it otherwise where it means something else",
+        lambda: sg.ScoreModel(Wrapped(torch.nn.Linear(1, 1), classes=["a", "b"]), VP),
+        lambda: trained(sg.ScoreModel(Wrapped(torch.nn.Linear(1, 1)), VP)),
     ),
     "a parameterization that is a class": (
         r"parameterization must be an object, but is the class",

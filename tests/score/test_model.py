@@ -213,10 +213,40 @@ def test_time_zero_is_refused(t):
 
 
 def test_a_network_of_another_shape_is_refused_with_both_shapes():
-    model = sg.ScoreModel(nn.Flatten(0), VP)
-    model.network.forward = lambda x, t: x[:, :1]
+    class First(nn.Module):
+        def forward(self, x, t):
+            return x[:, :1]
+
+    model = sg.ScoreModel(First(), VP)
     with pytest.raises(ValueError, match=r"returned shape \(3, 1\) for a state of shape \(3, 2\)"):
         model.score(drawn(3, 2), torch.tensor(0.5))
+
+
+class Labelless(nn.Module):
+    classes = 3
+
+    def forward(self, x, t):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("network", "sde", "message"),
+    [
+        (nn.Linear(2, 2), VP, r"called as network\(x, t\).*this Linear.*wrap it in a module"),
+        (Labelless(), VP, r"classes = 3 and is called as network\(x, t, labels\).*Labelless"),
+        (nn.Sequential(nn.Linear(2, 2)), VP, r"network\(x, t\), which .* Sequential"),
+        (lambda x, t: x, VP, "must be a torch.nn.Module.*but is a function"),
+        (None, sg.ItoProcess(lambda x: -x, 1.0), "but is an ItoProcess.*derive yours from Gauss"),
+        (None, sg.BrownianMotion(1.0), "but is a BrownianMotion.*noise the data by one of these"),
+        (None, sg.ReverseSDE(VP, lambda x, t: -x), r"but is a ReverseSDE.*give .* sde\.forward"),
+        (None, sg.DDPM.discretize(VP, 10), "A chain has the score of the SDE that it discretises"),
+        (None, sg.VP, "but is the class VP"),
+    ],
+)
+def test_what_a_model_cannot_take_is_refused_when_it_is_made(network, sde, message, as_user):
+    """`train` had ended in an AttributeError of α(t), at the first step."""
+    with pytest.raises(TypeError, match=message):
+        sg.ScoreModel(sg.MLP(2, width=8, rng=0) if network is None else network, sde)
 
 
 @pytest.mark.parametrize(
