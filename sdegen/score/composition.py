@@ -53,7 +53,7 @@ _SAME_EXPONENT = 1e-6  # from 1, of Σ w_i
 
 @dataclass(frozen=True, eq=False)
 class Product:
-    """The score of a product of experts, Σ_i w_i s_i(x, t), as `product` returns it.
+    """Return the score of a product of experts, Σ_i w_i s_i(x, t), as `product` returns it.
 
     Attributes:
         experts: s_i.
@@ -76,7 +76,7 @@ class Product:
         return shape
 
     def __call__(self, x: State, t: Time) -> State:
-        """Σ_i w_i s_i(x, t), same shape as x."""
+        """Return Σ_i w_i s_i(x, t), same shape as x."""
         total = self.weights[0] * self.experts[0](x, t)
         for weight, expert in zip(self.weights[1:], self.experts[1:], strict=True):
             total = total + weight * expert(x, t)
@@ -84,7 +84,7 @@ class Product:
 
 
 def product(scores: Sequence[ScoreFn], weights: Sequence[float] | None = None) -> ScoreFn:
-    """The score of a product of experts, Σ_i w_i s_i(x, t).
+    """Return the score of a product of experts, Σ_i w_i s_i(x, t).
 
     It is that of the product of the *noised* experts, which is not the noised product: the
     probability flow of it (η = 0) does not end at the product, and collapses where Σ w_i > 1. Of
@@ -150,7 +150,7 @@ def prior_factor(weights: Sequence[float]) -> float:
 
 
 def tempered(score: ScoreFn, beta: float) -> ScoreFn:
-    """The score of p_t^β, β s(x, t).
+    """Return the score of p_t^β, β s(x, t).
 
     Args:
         score: s.
@@ -169,7 +169,7 @@ def mixture(
     log_densities: Sequence[LogDensity],
     weights: Sequence[float] | None = None,
 ) -> ScoreFn:
-    """The score of a mixture Σ_i w_i p_i, exact at every t: Σ_i r_i s_i with responsibilities r_i.
+    """Return the score of a mixture Σ_i w_i p_i, exact at every t: Σ_i r_i s_i, shares r_i(x, t).
 
     r_i(x, t) = w_i p_i(x, t)/Σ_j w_j p_j(x, t)
 

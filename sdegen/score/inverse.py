@@ -67,7 +67,7 @@ class PosteriorScore:
     total: ScoreFn
 
     def __call__(self, x: State, t: Time | float) -> State:
-        """∇ log p_t(x | y), approximately; same shape as x."""
+        """Return ∇ log p_t(x | y), approximately; same shape as x."""
         return self.total(x, as_time(t))
 
 
@@ -130,7 +130,7 @@ class LinearMeasurement:
         return -0.5 * (off.square().sum(1) + constant)
 
     def posterior(self, prior: GaussianMixture) -> GaussianMixture:
-        """The law of x_0 given y, exactly, where the prior is a mixture of Gaussians.
+        """Return the law of x_0 given y, exactly, where the prior is a mixture of Gaussians.
 
         With C = s² I + A Σ_k Aᵀ and K = Σ_k Aᵀ C⁻¹ each part has the mean μ_k + K (y − A μ_k), the
         covariance Σ_k − K A Σ_k, and a weight ∝ w_k N(y; A μ_k, C).
@@ -170,7 +170,7 @@ class LinearMeasurement:
     def posterior_score(
         self, sde: GaussianPath, score: ScoreFn, covariance: Covariance = "tweedie"
     ) -> ScoreFn:
-        """The score of x_t given y, approximately: score + ∇ log p_t(y | x).
+        """Return the score of x_t given y, approximately: score + ∇ log p_t(y | x).
 
         Args:
             sde: The forward SDE.
@@ -233,7 +233,7 @@ class LinearMeasurement:
         covariance: Covariance,
         differentiable: bool,
     ) -> State:
-        """(∂x̂_0/∂x)ᵀ Aᵀ (s² I + A V Aᵀ)⁻¹ (y − A x̂_0), x's shape."""
+        """Return (∂x̂_0/∂x)ᵀ Aᵀ (s² I + A V Aᵀ)⁻¹ (y − A x̂_0), x's shape."""
         a, flat = self.operator.to(x), x0.flatten(1)
         if flat.shape[1] != a.shape[1]:
             raise ValueError(

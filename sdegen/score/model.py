@@ -98,11 +98,11 @@ class ScoreModel(nn.Module):
             self.event_shape = (network.dim,)
 
     def forward(self, x_t: State, t: Time | float) -> State:
-        """`score`: where a score is asked for, the model itself is one."""
+        """Return the score: where one is asked for, the model itself is one."""
         return self.score(x_t, t)
 
     def output(self, x_t: State, t: Time | float) -> State:
-        """The raw output of the network, in x_t's dtype and shape; x_t as it is, scaled here."""
+        """Return the raw output of the network, x_t being scaled here; x_t's dtype and shape."""
         x_t, t = _states(x_t), as_time(t)
         alpha, sigma = self.kernel(x_t, t)
         return self._output(x_t, t, alpha, sigma)
@@ -113,15 +113,15 @@ class ScoreModel(nn.Module):
         return ModelScore(self)
 
     def eps(self, x_t: State, t: Time | float) -> State:
-        """E[ε | x_t], the noise in x_t; same shape as x_t."""
+        """Return E[ε | x_t], the noise in x_t; same shape as x_t."""
         return self._estimates(x_t, t)[1]
 
     def x0(self, x_t: State, t: Time | float) -> State:
-        """E[x0 | x_t], the denoised state; same shape as x_t."""
+        """Return E[x0 | x_t], the denoised state; same shape as x_t."""
         return self._estimates(x_t, t)[0]
 
     def v(self, x_t: State, t: Time | float) -> State:
-        """E[v | x_t], v = α ε − σ x0; same shape as x_t."""
+        """Return E[v | x_t], v = α ε − σ x0; same shape as x_t."""
         return v_of(*self._estimates(x_t, t))
 
     def conditional(self, labels: int | Tensor) -> Self:
@@ -148,7 +148,7 @@ class ScoreModel(nn.Module):
         return with_labels(self, given.long())
 
     def save(self, path: str | Path) -> None:
-        """Writes the weights, and what the network, the SDE and the parameterization are.
+        """Write the weights, and what the network, the SDE and the parameterization are.
 
         Safetensors and JSON, written whole or not at all; see `sdegen.storage`.
 
@@ -181,7 +181,7 @@ class ScoreModel(nn.Module):
         sde: GaussianPath | None = None,
         parameterization: Parameterization | None = None,
     ) -> Self:
-        """Reads a model that `save` wrote; no code in the file is ever run.
+        """Read a model that `save` wrote; no code in the file is ever run.
 
         Args:
             path: The file.
@@ -219,7 +219,7 @@ class ScoreModel(nn.Module):
         return model
 
     def kernel(self, x_t: State, t: Time) -> tuple[Tensor, Tensor]:
-        """α(t) and σ(t), ready to multiply x_t."""
+        """Return α(t) and σ(t), ready to multiply x_t."""
         if t.ndim:
             t = t.to(x_t.dtype)  # in float64 it would promote the state, which a 0-d t does not
         elif t.device.type == "cpu" and not float(t.detach()) > 0:
@@ -230,14 +230,14 @@ class ScoreModel(nn.Module):
         return expand(self.sde.alpha(t), x_t), expand(self.sde.sigma(t), x_t)
 
     def _estimates(self, x_t: State, t: Time | float) -> tuple[State, State, Tensor, Tensor]:
-        """x0, ε, α, σ."""
+        """Return x0, ε, α, σ."""
         x_t, t = _states(x_t), as_time(t)
         alpha, sigma = self.kernel(x_t, t)
         output = self._output(x_t, t, alpha, sigma)
         return *self.parameterization.decode(output, x_t, alpha, sigma), alpha, sigma
 
     def _output(self, x_t: State, t: Time, alpha: Tensor, sigma: Tensor) -> State:
-        """What the network says, in its own precision."""
+        """Return the output of the network, which computes in its own precision."""
         how = self.parameterization
         if t.ndim:  # in the shape of t; a single number is so already
             clock = how.c_noise(t, alpha.reshape(t.shape), sigma.reshape(t.shape))
@@ -271,7 +271,7 @@ class ModelScore:
     model: ScoreModel
 
     def __call__(self, x_t: State, t: Time | float) -> State:
-        """∇ log p_t(x_t), same shape as x_t; t of shape () or (batch,), > 0."""
+        """Return ∇ log p_t(x_t), same shape as x_t; t of shape () or (batch,), > 0."""
         model = self.model
         x_t, t = _states(x_t), as_time(t)
         alpha, sigma = model.kernel(x_t, t)
@@ -341,7 +341,7 @@ def _states(x_t: State) -> State:
 def _answer(
     network: nn.Module, x_t: State, scale: Tensor | float, clock: Tensor, like: Tensor
 ) -> State:
-    """What a network says to x_t/scale and a clock, in the dtype and place of `like`."""
+    """Return the output of a network at x_t/scale, computed in the dtype and place of `like`."""
     # a division by one, too: a network may write to what it is given, and that is not to be x_t
     scaled = _as(like, x_t / scale)
     output: Tensor = network(scaled, _as(like, clock).expand(len(x_t)))
@@ -355,7 +355,7 @@ def _answer(
 
 
 def _as(like: Tensor, x: Tensor) -> Tensor:
-    """X in the dtype and place of another; to ask first is the cheaper where it is so already."""
+    """Return x in the dtype and place of another; asking first is cheaper where they agree."""
     if x.dtype is like.dtype and x.device == like.device:
         return x
     return x.to(device=like.device, dtype=like.dtype)

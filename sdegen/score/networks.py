@@ -46,7 +46,7 @@ class TimeFeatures(nn.Module):
     size = 2 * (1 + 2 * _HARMONICS)
 
     def forward(self, t: Tensor) -> Tensor:
-        """Features of t, shape (batch, 34), or (1, 34) if t is one number expanded."""
+        """Return features of t, shape (batch, 34), or (1, 34) if t is one number expanded."""
         if t.stride() == (0,):  # a solver has one time for all rows: embed it once
             t = t[:1]
         u = torch.stack([t, t.clamp_min(_SMALLEST_TIME).log() / math.log(_SMALLEST_TIME)], dim=-1)
@@ -68,7 +68,7 @@ class ConditionedNetwork(nn.Module):
         self.network, self.labels = network, labels
 
     def forward(self, x: State, t: Tensor) -> State:
-        """Output for x and t with the labels, same shape as x.
+        """Return the output for x and t with the labels, same shape as x.
 
         Raises:
             ValueError: If there is one label for each of another number of rows.
@@ -118,7 +118,7 @@ class MLP(nn.Module):
         self.labels = _embedding(classes, (depth + 1) * width)
 
     def forward(self, x: State, t: Tensor, labels: Tensor | None = None) -> State:
-        """Output for states x, times t and labels of shape (batch,); same shape as x."""
+        """Return the output for states x, times and labels of shape (batch,); x's shape."""
         flat = x.flatten(1)
         if flat.shape[1] != self.dim:
             raise ValueError(
@@ -243,13 +243,13 @@ class _Block(nn.Module):
 
 
 def _classes(classes: int) -> int:
-    """A number of classes, or a refusal."""
+    """Return a number of classes, or refuse it."""
     check_count("classes", classes, least=0)
     return classes
 
 
 def _embedding(classes: int, size: int) -> nn.Embedding | None:
-    """A row of zeros for each class, and one for none of them; None without classes."""
+    """Return a row of zeros for each class, and one for none of them; None without classes."""
     if classes == 0:
         return None
     table: nn.Embedding = skip_init(  # type: ignore[no-untyped-call]
@@ -262,7 +262,7 @@ def _embedding(classes: int, size: int) -> nn.Embedding | None:
 def _with_labels(
     known: Tensor, table: nn.Embedding | None, classes: int, labels: Tensor | None
 ) -> Tensor:
-    """What is known of the time, and of the label; (1, size) where both are one for all rows."""
+    """Return features of time and label; shape (1, size) where both are one for all rows."""
     if table is None:
         if labels is not None:
             raise ValueError(
@@ -278,13 +278,13 @@ def _with_labels(
 
 
 def _size(name: str, value: int) -> int:
-    """An int ≥ 1, or a refusal that names it."""
+    """Return an int ≥ 1, or refuse it by name."""
     check_count(name, value)
     return value
 
 
 def _linear(inputs: int, outputs: int, source: Stream, *, zero: bool = False) -> nn.Linear:
-    """A linear layer drawn from a stream."""
+    """Return a linear layer drawn from a stream."""
     # skip_init: the constructor of a layer draws from torch's global generator
     layer: nn.Linear = skip_init(  # type: ignore[no-untyped-call]
         nn.Linear, inputs, outputs
@@ -296,7 +296,7 @@ def _linear(inputs: int, outputs: int, source: Stream, *, zero: bool = False) ->
 def _conv(
     inputs: int, outputs: int, source: Stream, *, size: int = 3, zero: bool = False
 ) -> nn.Conv2d:
-    """A convolution that keeps the resolution, drawn from a stream."""
+    """Return a convolution that keeps the resolution, drawn from a stream."""
     layer: nn.Conv2d = skip_init(  # type: ignore[no-untyped-call]
         nn.Conv2d, inputs, outputs, size, padding=size // 2
     )

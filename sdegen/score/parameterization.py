@@ -73,26 +73,26 @@ class Parameterization(ABC):
     def decode(
         self, output: State, x_t: State, alpha: Tensor, sigma: Tensor
     ) -> tuple[State, State]:
-        """The estimates (x0, ε) that an output stands for; α x0 + σ ε = x_t."""
+        """Return the estimates (x0, ε) that an output stands for; α x0 + σ ε = x_t."""
 
     def eps(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> State:
-        """ε alone, which is all that a score is made of."""
+        """Return ε alone, which is all that a score is made of."""
         return self.decode(output, x_t, alpha, sigma)[1]
 
     @abstractmethod
     def target(self, x0: State, eps: State, alpha: Tensor, sigma: Tensor) -> State:
-        """The output that stands for (x0, ε): what a network is taught."""
+        """Return the output that stands for (x0, ε): what a network is taught."""
 
     @abstractmethod
     def d_eps_d_output(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """∂ε/∂output at fixed x_t: turns an error of the output into an error of ε."""
+        """Return ∂ε/∂output at fixed x_t: turns an error of the output into an error of ε."""
 
     def scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """What x_t is divided by before the network sees it: √(α² + σ²), the spread of x_t."""
+        """Return the divisor of x_t as the network is given it: √(α² + σ²), the spread of x_t."""
         return torch.hypot(alpha, sigma)
 
     def c_noise(self, t: Time, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """What the network is told of the time: t; all three have t's shape."""
+        """Return the number that stands for the time: t; all three have t's shape."""
         return t
 
 
@@ -109,19 +109,19 @@ class EpsPrediction(Parameterization):
     def decode(
         self, output: State, x_t: State, alpha: Tensor, sigma: Tensor
     ) -> tuple[State, State]:
-        """(x0, ε) from ε."""
+        """Return (x0, ε) from ε."""
         return (x_t - sigma * output) / alpha, output
 
     def eps(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> State:
-        """The output itself."""
+        """Return the output itself."""
         return output
 
     def target(self, x0: State, eps: State, alpha: Tensor, sigma: Tensor) -> State:
-        """ε."""
+        """Return ε."""
         return eps
 
     def d_eps_d_output(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """1."""
+        """Return 1."""
         return alpha.new_ones(())
 
 
@@ -138,15 +138,15 @@ class X0Prediction(Parameterization):
     def decode(
         self, output: State, x_t: State, alpha: Tensor, sigma: Tensor
     ) -> tuple[State, State]:
-        """(x0, ε) from x0."""
+        """Return (x0, ε) from x0."""
         return output, (x_t - alpha * output) / sigma
 
     def target(self, x0: State, eps: State, alpha: Tensor, sigma: Tensor) -> State:
-        """x0."""
+        """Return x0."""
         return x0
 
     def d_eps_d_output(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """−α/σ."""
+        """Return −α/σ."""
         return -alpha / sigma
 
 
@@ -163,17 +163,17 @@ class VPrediction(Parameterization):
     def decode(
         self, output: State, x_t: State, alpha: Tensor, sigma: Tensor
     ) -> tuple[State, State]:
-        """(x0, ε) from v/s."""
+        """Return (x0, ε) from v/s."""
         square = alpha**2 + sigma**2
         v = square.sqrt() * output
         return (alpha * x_t - sigma * v) / square, (sigma * x_t + alpha * v) / square
 
     def target(self, x0: State, eps: State, alpha: Tensor, sigma: Tensor) -> State:
-        """v/s."""
+        """Return v/s."""
         return v_of(x0, eps, alpha, sigma) / (alpha**2 + sigma**2).sqrt()
 
     def d_eps_d_output(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """α/s."""
+        """Return α/s."""
         return alpha / (alpha**2 + sigma**2).sqrt()
 
 
@@ -195,13 +195,13 @@ class ScorePrediction(Parameterization):
     def decode(
         self, output: State, x_t: State, alpha: Tensor, sigma: Tensor
     ) -> tuple[State, State]:
-        """(x0, ε) from the score."""
+        """Return (x0, ε) from the score."""
         return EpsPrediction().decode(-sigma * output, x_t, alpha, sigma)
 
     def target(self, x0: State, eps: State, alpha: Tensor, sigma: Tensor) -> State:
-        """−ε/σ."""
+        """Return −ε/σ."""
         return score_of(eps, sigma)
 
     def d_eps_d_output(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """−σ."""
+        """Return −σ."""
         return -sigma

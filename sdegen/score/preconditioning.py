@@ -47,24 +47,24 @@ class FlowPrediction(Parameterization):
     def decode(
         self, output: State, x_t: State, alpha: Tensor, sigma: Tensor
     ) -> tuple[State, State]:
-        """(x0, ε) from ε − x0."""
+        """Return (x0, ε) from ε − x0."""
         total = alpha + sigma
         return (x_t - sigma * output) / total, (x_t + alpha * output) / total
 
     def target(self, x0: State, eps: State, alpha: Tensor, sigma: Tensor) -> State:
-        """ε − x0."""
+        """Return ε − x0."""
         return eps - x0
 
     def d_eps_d_output(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """α/(α + σ)."""
+        """Return α/(α + σ)."""
         return alpha / (alpha + sigma)
 
     def scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """α + σ, which is 1 for `RectifiedFlow`."""
+        """Return α + σ, which is 1 for `RectifiedFlow`."""
         return alpha + sigma
 
     def c_noise(self, t: Time, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """σ/(α + σ), which is t for `RectifiedFlow`."""
+        """Return σ/(α + σ), which is t for `RectifiedFlow`."""
         return sigma / (alpha + sigma)
 
 
@@ -102,7 +102,7 @@ class EDMPrediction(Parameterization):
     def decode(
         self, output: State, x_t: State, alpha: Tensor, sigma: Tensor
     ) -> tuple[State, State]:
-        """(x0, ε) from F."""
+        """Return (x0, ε) from F."""
         d, scale = self.sigma_data, self.scale(alpha, sigma)
         x0 = (alpha * d * d / scale * x_t + sigma * d * output) / scale
         # not (x_t − α x0)/σ, which cancels where there is little noise
@@ -115,11 +115,11 @@ class EDMPrediction(Parameterization):
         return (sigma * x0 - alpha * d * d * eps) / (d * self.scale(alpha, sigma))
 
     def d_eps_d_output(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """−α σ_d/√(σ² + α² σ_d²)."""
+        """Return −α σ_d/√(σ² + α² σ_d²)."""
         return -alpha * self.sigma_data / self.scale(alpha, sigma)
 
     def scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """√(σ² + α² σ_d²), the spread of x_t: c_in = α/scale in the units of x_t/α."""
+        """Return √(σ² + α² σ_d²), the spread of x_t: c_in = α/scale in the units of x_t/α."""
         return (sigma**2 + (alpha * self.sigma_data) ** 2).sqrt()
 
     def c_noise(self, t: Time, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ class DenoiserPrediction(X0Prediction):
     """
 
     def scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """α."""
+        """Return α."""
         return alpha
 
     def c_noise(self, t: Time, alpha: Tensor, sigma: Tensor) -> Tensor:
