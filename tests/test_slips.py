@@ -44,6 +44,16 @@ FLOW = sg.ReverseSDE(VP, LAW.score, 0.0)
 NOISE = VP.prior((8, 1), rng=0)
 ROOT = sg.ItoProcess(lambda x: 1 - x, torch.sqrt)
 QUICK = sg.Heun(2)
+
+
+class LeastSquares(sg.Loss):
+    """(module(x) − y)²."""
+
+    def __call__(self, module, batch, noise):
+        return (module(batch.rows) - batch.labels).square().sum(1)
+
+
+FIT = sg.FitConfig(steps=2, batch_size=4)
 FEW = sg.TrainConfig(steps=2, batch_size=4)
 
 
@@ -161,6 +171,34 @@ CALLS = {
         lambda **a: sg.train(model(), torch.zeros(8, 1), FEW, rng=0, **a),
         {"labels": None, "validation": None},
     ),
+    "train, loss": (
+        lambda loss: sg.train(model(), torch.zeros(8, 1), FEW, rng=0, loss=loss),
+        {"loss": sg.DenoisingLoss()},
+    ),
+    "fit": (
+        lambda **a: sg.fit(**({"config": FIT, "labels": torch.ones(8, 1)} | a), rng=0),
+        {
+            "module": torch.nn.Linear(1, 1),
+            "data": torch.zeros(8, 1),
+            "loss": LeastSquares(),
+        },
+    ),
+    "fit, config": (
+        lambda config: sg.fit(
+            torch.nn.Linear(1, 1),
+            torch.zeros(8, 1),
+            LeastSquares(),
+            FIT if config is None else config,
+            labels=torch.ones(8, 1),
+            rng=0,
+        ),
+        {"config": FIT},
+    ),
+    "FitConfig": (
+        lambda **a: sg.FitConfig(**a),
+        {"steps": 2, "batch_size": 4, "learning_rate": 1e-3},
+    ),
+    "DenoisingLoss": (sg.DenoisingLoss, {"weighting": "simple", "label_dropout": 0.1}),
     "TrainConfig": (
         lambda **a: sg.TrainConfig(**a),
         {"steps": 2, "batch_size": 4, "learning_rate": 1e-3},
