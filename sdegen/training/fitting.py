@@ -265,6 +265,11 @@ def _check_same_run(saved: dict[str, Any], given: dict[str, Any], prefix: str = 
                 f"the checkpoint is of another run: its {key} were others; pass the same, or "
                 "another folder."
             )
+        elif before != now and key == "code":
+            raise ValueError(
+                f"the checkpoint is of another run: the {prefix}code is another; pass the loss "
+                "that it was started with, or another folder."
+            )
         elif before != now:
             raise ValueError(
                 f"the checkpoint is of another run: {prefix}{key} is {before!r} there and {now!r} "

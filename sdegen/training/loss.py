@@ -24,7 +24,6 @@ the other rows of its batch where ranks train together.
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from sdegen.core.fingerprint import fingerprint
+from sdegen.core.fingerprint import to_spec
 from sdegen.core.noise import Stream, seed_of, stream
 from sdegen.core.requests import kind_of
 
@@ -149,16 +148,12 @@ class Loss(ABC):
         return self
 
     def spec(self) -> dict[str, Any]:
-        """Return what tells the loss from others, as JSON: its class, and numbers and words in it.
+        """Return what tells the loss from others, as JSON: its class, what it holds, its code.
 
         A training is resumed with the loss that it was started with; this is what is compared.
-        Names that begin with _ are left out.
         """
-        names = set(getattr(self, "__dict__", {}))
-        if dataclasses.is_dataclass(self):
-            names |= {field.name for field in dataclasses.fields(self)}
-        given = {n: _plain(getattr(self, n)) for n in sorted(names) if not n.startswith("_")}
-        return {"class": type(self).__qualname__} | given
+        spec: dict[str, Any] = to_spec(self)
+        return spec
 
 
 def read_loss(returned: object, rows: int, name: str) -> tuple[Tensor, dict[str, Tensor]]:
@@ -191,14 +186,3 @@ def read_loss(returned: object, rows: int, name: str) -> tuple[Tensor, dict[str,
                 "axes, and compare tensors of one shape: (n,) and (n, 1) broadcast to (n, n)."
             )
     return value, dict(logs)
-
-
-def _plain(value: object) -> Any:  # noqa: ANN401, JSON
-    """Return a value as JSON, or its class where it is no number, word or tensor."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Tensor):
-        return fingerprint(value)
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return type(value).__qualname__

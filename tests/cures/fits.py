@@ -1,5 +1,7 @@
 """Advice on losses and on fits of any module, followed."""
 
+import tempfile
+
 import torch
 
 import sdegen as sg
@@ -43,7 +45,25 @@ def with_validation(**options):
     return fitted(validation=POINTS[:8], **options)
 
 
+def resumed(**options):
+    """A fit that is resumed, with the loss that it was started with unless another is said."""
+    with tempfile.TemporaryDirectory() as folder:
+        fitted(folder=f"{folder}/run")
+        fitted(
+            folder=f"{folder}/{'other' if options.pop('elsewhere', False) else 'run'}",
+            resume=True,
+            **options,
+        )
+
+
+DOUBLED = Square(lambda error: 2 * error.square().sum(1))
+
 FOLLOWED = {
+    "a loss whose code was changed": (
+        "the {}code is another; pass the loss that",
+        lambda: resumed(loss=DOUBLED),
+        lambda: (resumed(), resumed(loss=DOUBLED, elsewhere=True)),
+    ),
     "a value without a gradient": (
         "returned a value without a gradient: call the module",
         lambda: fitted(Square(lambda error: error.detach().square().sum(1))),

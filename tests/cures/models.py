@@ -223,11 +223,6 @@ FOLLOWED = {
         lambda: sg.ScoreModel(network(), sg.DDPM.discretize(VP, 10)),
         lambda: near(sg.ScoreModel(network(), VP).sde.alpha(0.5), VP.alpha(0.5)),
     ),
-    "dynamics without a kernel": (
-        "noise the data by one of these paths, or",
-        lambda: sg.ScoreModel(network(), sg.ItoProcess(lambda x: -x, 1.0)),
-        lambda: (trained(), trained(a_model(path=OwnPath(sg.LinearBeta(0.1, 20.0))))),
-    ),
     "a reverse SDE in the place of its forward one": (
         r"give the model that, sde\.forward",
         lambda: sg.ScoreModel(network(), sg.ReverseSDE(VP, GAUSS.score)),
