@@ -1,11 +1,18 @@
 """Options of the suite: --device, --dtype. Shapes and types are checked in the whole package."""
 
+import signal
+
 import jaxtyping
 import pytest
 import torch
 from shape_checker import install
 
 install()
+
+# a shell that starts the suite in the background ignores Ctrl-C for it, and for what it starts:
+# tests press it, and their processes inherit that it is heard
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import HANG
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
@@ -34,7 +35,7 @@ def run(name, folder, **sizes):
         env=os.environ | {"MPLBACKEND": "agg", "PYTHONPATH": str(EXAMPLES.parent)},
         capture_output=True,
         encoding="utf-8",
-        timeout=600,
+        timeout=HANG,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ import textwrap
 import pytest
 import torch
 from safetensors.torch import save, save_file
+from waiting import HANG
 
 from sdegen.core.errors import CheckpointError
 from sdegen.core.fingerprint import fingerprint
@@ -163,7 +164,7 @@ def run(code, *arguments):
     """A fresh Python on its own: what is done to it stays with it."""
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
-        check=False, capture_output=True, text=True, timeout=120,
+        check=False, capture_output=True, text=True, timeout=HANG,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from contextlib import closing
 
 import pytest
 import torch
+from waiting import HANG
 
 import sdegen as sg
 from sdegen.core.interrupt import DeferredInterrupt
@@ -189,12 +190,16 @@ def test_a_ctrl_c_stops_all_after_their_step_and_keeps_what_is_done(threads):
 
 
 _SLOW = r"""
-import sys, time, torch, sdegen as sg
+import signal, sys, time, torch, sdegen as sg
 def drift(x):
     if len(x) == 50_000:  # a block, and not what is looked at before
         sys.stdout.write("in the step\n")
         sys.stdout.flush()
-        time.sleep(60)
+        while signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            time.sleep(0.01)
+        sys.stdout.write("heard\n")
+        sys.stdout.flush()
+        time.sleep(3600)
     return -x
 sg.simulate(sg.ItoProcess(drift, 0.5), torch.zeros(200_000, 1), [0.0, 1.0], threads=2)
 """
@@ -205,12 +210,12 @@ def test_a_second_ctrl_c_leaves_at_once():
     with subprocess.Popen(line, stdout=pipe, stderr=pipe, text=True) as process:
         first = process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        time.sleep(0.5)
+        heard = process.stdout.readline()
+        while heard == "in the step\n":  # of the other thread
+            heard = process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        start = time.perf_counter()
-        _, err = process.communicate(timeout=50)
-        assert time.perf_counter() - start < 20  # and not the minute that the step takes
-    assert first == "in the step\n"
+        _, err = process.communicate(timeout=HANG)  # and not the hour that the step takes
+    assert (first, heard) == ("in the step\n", "heard\n")
     assert "Interrupted" in err
 
 

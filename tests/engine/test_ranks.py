@@ -6,10 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
+from waiting import HANG, wait_for
 
 import sdegen as sg
 from sdegen.engine.ranks import Ranks
@@ -57,7 +57,7 @@ def launched(folder, ranks, name, *, pause=0.0, threads=1, before=""):
 
 
 def digests(process):
-    out, err = process.communicate(timeout=180)
+    out, err = process.communicate(timeout=HANG)
     assert process.returncode == 0, err
     return re.findall(r"sha256 (\w+)", out)
 
@@ -75,16 +75,12 @@ def test_a_rank_that_dies(tmp_path):
     """Rank 1 is killed; the other says so and stops, and one process goes on with the store."""
     run = launched(tmp_path, 2, "run", pause=0.03)
     second, records = tmp_path / "run.1", tmp_path / "run" / "progress" / "records" / "c"
-    limit = time.monotonic() + 120
-    while not (second.exists() and records.exists() and len(list(records.iterdir())) >= 2):
-        assert time.monotonic() < limit
-        assert run.poll() is None, run.communicate()[1]
-        time.sleep(0.02)
+    wait_for(
+        lambda: second.exists() and records.exists() and len(list(records.iterdir())) >= 2, run
+    )
     os.kill(int(second.read_text()), signal.SIGKILL)
-    began = time.monotonic()
-    _, err = run.communicate(timeout=120)
+    _, err = run.communicate(timeout=HANG)
     assert run.returncode != 0
-    assert time.monotonic() - began < 60
     told = (
         r"another rank has died.*: rank 0 of 2: (\d+) of 11 blocks are done.* resume=True goes on"
     )
@@ -104,7 +100,7 @@ import os
 if os.environ["RANK"] == "1":
     os.environ["ATEN_CPU_CAPABILITY"] = "default"
 """)  # fmt: skip
-    _, err = run.communicate(timeout=120)
+    _, err = run.communicate(timeout=HANG)
     assert run.returncode != 0
     assert re.search(r"different bits: cpu is \w+ on rank 0 and DEFAULT on rank 1; start", err), (
         err
@@ -147,7 +143,7 @@ def test_a_run_on_cpus_needs_no_gpu(monkeypatch):
 def test_rank_0_refuses_for_all(tmp_path):
     (tmp_path / "run").mkdir()
     run = launched(tmp_path, 2, "run")
-    _, err = run.communicate(timeout=120)
+    _, err = run.communicate(timeout=HANG)
     assert run.returncode != 0
     assert "run is there, but is no store of a run" in err
     # torchrun's own report ends with the message, below its traceback

@@ -16,6 +16,7 @@ import pytest
 import torch
 import xarray
 import zarr
+from waiting import HANG
 
 import sdegen as sg
 from sdegen.engine import blocks
@@ -93,7 +94,7 @@ def ended(pid):
 def killed_and_resumed(folder, kills, seed):
     """Kills runs at random moments and resumes them: how many end in the bits of one unbroken."""
     whole = started(folder / "whole.zarr")
-    printed, told = whole.communicate(timeout=120)
+    printed, told = whole.communicate(timeout=HANG)
     assert whole.returncode == 0, told
     expected, seconds = printed.split()
     draw, there, parent = random.Random(seed), {}, started()
@@ -113,12 +114,12 @@ def killed_and_resumed(folder, kills, seed):
         while len(parent.stdout.readline().split()) > 1:
             pass  # what it printed, if it came to its end before it was killed
         there[path] = chunks(path)
-    parent.communicate(timeout=60)
+    parent.communicate(timeout=HANG)
     caught = sum(
         sum(name.startswith("progress") for name in before) < 11 for before in there.values()
     )
     again = started(*there)  # all in one process, which knows nothing of those that died
-    printed, told = again.communicate(timeout=120 + 10 * kills)
+    printed, told = again.communicate(timeout=HANG)
     assert again.returncode == 0, told
     equal = 0
     for (path, before), line in zip(there.items(), printed.splitlines(), strict=True):

@@ -14,6 +14,7 @@ import textwrap
 import pytest
 import torch
 from torch import nn
+from waiting import HANG
 
 import sdegen as sg
 from sdegen.core.noise import Streams
@@ -221,12 +222,14 @@ KILLED = """
     here = pathlib.Path(sys.argv[1])
     data = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
 
-    def start(folder, pause=0.0):
+    def start(folder, hold=False):
         child = os.fork()
         if child:
             return child
+        calls = []
         def augment(rows, source):
-            time.sleep(pause)
+            calls.append(1)
+            time.sleep(3600 if hold and len(calls) == 10 else 0)  # killed by then, and not done
             return rows + 0.01 * source.normal(tuple(rows.shape), dtype=rows.dtype)
         sde = sg.VP(sg.LinearBeta(0.1, 20.0))
         model = sg.ScoreModel(sg.MLP(2, width=8, depth=1, rng=0), sde)
@@ -235,7 +238,7 @@ KILLED = """
         model.save(here / f"{folder}.safetensors")
         os._exit(0)
 
-    victim = start("cut", pause=0.02)
+    victim = start("cut", hold=True)
     while not (here / "cut" / "step-00000006.safetensors").exists():
         time.sleep(0.003)
     os.kill(victim, signal.SIGKILL)
@@ -250,7 +253,7 @@ KILLED = """
 def test_a_killed_run_ends_in_the_same_bits(tmp_path):
     """kill −9 at some step after the sixth, in a process of its own; then the same call again."""
     command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 0, done.stderr
     cut, _ = load_tensors(tmp_path / "cut.safetensors")
     whole, _ = load_tensors(tmp_path / "whole.safetensors")
@@ -647,7 +650,7 @@ def test_ranks_train_one_model_together(tmp_path):
         )
         for rank in (0, 1)
     ]  # fmt: skip
-    ends = [process.communicate(timeout=300) for process in both]
+    ends = [process.communicate(timeout=HANG) for process in both]
     for rank, (told, wrong) in enumerate(ends):
         assert both[rank].returncode == 0, wrong
         assert re.search(
