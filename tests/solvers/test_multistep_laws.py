@@ -129,6 +129,14 @@ def test_law_at_twenty_evaluations_of_the_reverse_sde(solver, most, as_user):
     assert 0.5 * most < kl < most
 
 
+def quantiles(law, t, n):
+    """States between which equal shares of a law on a line lie."""
+    x = torch.linspace(-8, 8, 20_001, dtype=F64)[:, None]
+    share = law.log_prob(x, t).exp().cumsum(0)
+    u = (torch.arange(n, dtype=F64) + 0.5) / n
+    return torch.from_numpy(np.interp(u, share / share[-1], x[:, 0]))[:, None]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("solver", "eta"),
@@ -143,8 +151,15 @@ def test_law_at_twenty_evaluations_of_the_reverse_sde(solver, most, as_user):
 def test_weights_of_modes_after_a_thousand_steps(solver, eta):
     sde = sg.VP(sg.LinearBeta(0.1, 20.0))
     noised = sg.GaussianMixture([0.3, 0.7], [[-1.0], [1.0]], stds=0.25).noised(sde)
-    n = 100_000
-    x = noised.sample(n, torch.tensor(1.0, dtype=F64), rng=0, dtype=torch.float32)
+    # one coordinate of the start and much noise: 40,000 samples; a flow takes quantiles of p at
+    # t = 1, which is N(0, 1) to 1e-3, and 2,000 of them have its share to 1e-3
+    flow = eta == 0 and not isinstance(solver, sg.KarrasHeun)
+    n = 2_000 if flow else 40_000
+    start = torch.tensor(1.0, dtype=F64)
+    if flow:
+        x = quantiles(noised, start, n).float()
+    else:
+        x = noised.sample(n, start, rng=0, dtype=torch.float32)
     run = sg.simulate(
         sg.ReverseSDE(sde, noised.score, eta), x, sg.timesteps.log_snr(sde, 1000),
         solver=solver, rng=1, keep_path=False,
@@ -152,4 +167,4 @@ def test_weights_of_modes_after_a_thousand_steps(solver, eta):
     share = float((run.final < 0).double().mean())
     # below 0 lie .3 Φ(4) of the one mode and .7 Φ(−4) of the other; 4.4 standard errors: 1e-5
     exact = 0.3 + 0.4 * 0.5 * math.erfc(4 / math.sqrt(2))
-    assert abs(share - exact) < 4.4 * np.sqrt(0.21 / n)
+    assert abs(share - exact) < (2e-3 if flow else 4.4 * np.sqrt(0.21 / n))
