@@ -31,9 +31,9 @@ from torch import Tensor
 
 from sdegen.core.noise import Noise, Rng, normal_like, seed_of, stream
 from sdegen.core.noise_structure import NoiseStructure, check_diagonal
-from sdegen.core.requests import as_numbers, as_state
+from sdegen.core.requests import as_numbers, as_state, as_times
 from sdegen.core.sde import SDE
-from sdegen.core.shapes import State, Time, as_times
+from sdegen.core.shapes import State, Time
 from sdegen.core.trajectory import Trajectory
 from sdegen.core.update import Number
 
