@@ -26,7 +26,7 @@ from sdegen.score.checks import check_labels
 from sdegen.score.model import ScoreModel, with_labels
 from sdegen.score.preconditioning import DenoiserPrediction
 
-__all__ = ["Conditional", "Denoiser", "Function", "from_denoiser", "to_denoiser", "told"]
+__all__ = ["Conditional", "Denoiser", "Function", "from_denoiser", "to_denoiser"]
 
 _SLACK = 1e-6  # relative: noise levels that were made in float32
 
@@ -130,7 +130,7 @@ class Denoiser(nn.Module):
             t = t[0]  # one level for all rows, as samplers have it: in double, whatever x is
         elif t.ndim:
             t = t.to(x)
-        return told(self.model, "labels", labels).x0(expand(sde.alpha(t), x) * x, t)
+        return conditioned_on(self.model, "labels", labels).x0(expand(sde.alpha(t), x) * x, t)
 
     def round_sigma(self, sigma: Tensor) -> Tensor:
         """Return the nearest level of the model: σ itself, for its levels are continuous."""
@@ -152,7 +152,7 @@ def to_denoiser(model: ScoreModel) -> Denoiser:
     return Denoiser(model)
 
 
-def told(model: ScoreModel, name: str, labels: Tensor | None) -> ScoreModel:
+def conditioned_on(model: ScoreModel, name: str, labels: Tensor | None) -> ScoreModel:
     """Return the model conditional on labels 0 … `classes`; `name` is the caller's word for them.
 
     Raises:
@@ -161,11 +161,11 @@ def told(model: ScoreModel, name: str, labels: Tensor | None) -> ScoreModel:
     """
     if labels is None:
         return model
-    found = torch.as_tensor(labels)
-    known = found[found != getattr(model.network, "classes", -1)]
+    values = torch.as_tensor(labels)
+    known = values[values != getattr(model.network, "classes", -1)]
     if known.numel() > 0:
         check_labels(name, known, model.network)
-    return with_labels(model, found.long())
+    return with_labels(model, values.long())
 
 
 def from_denoiser(

@@ -36,7 +36,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from sdegen.adaptors.denoisers import Conditional, told
+from sdegen.adaptors.denoisers import Conditional, conditioned_on
 from sdegen.adaptors.optional import needed
 from sdegen.core.checks import check_count
 from sdegen.core.requests import as_numbers, check_kind
@@ -276,7 +276,7 @@ class DiffusersUNet(nn.Module):
         sde = self.model.sde
         t = t.to(sample) if t.ndim else t
         spread = (sde.alpha(t) ** 2 + sde.sigma(t) ** 2).sqrt()
-        model = told(self.model, "class_labels", class_labels)
+        model = conditioned_on(self.model, "class_labels", class_labels)
         eps = model.eps(expand(spread, sample) * sample, t)
         return _Output(eps) if return_dict else (eps,)
 

@@ -78,8 +78,8 @@ class ErrorEstimate(Mapping[str, float | Tensor]):
         return max((largest(v) for v in self.estimates.values()), default=0.0)
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{name} {largest(v):.1e}" for name, v in self.items())
-        return f"ErrorEstimate({told}; {self.method})"
+        listed = ", ".join(f"{name} {largest(v):.1e}" for name, v in self.items())
+        return f"ErrorEstimate({listed}; {self.method})"
 
 
 def largest(error: float | Tensor) -> float:
@@ -149,9 +149,9 @@ class EstimatedTensor(Tensor):
     @staticmethod
     def of(values: Tensor, error: ErrorEstimate) -> EstimatedTensor:
         """Return values with their error beside them."""
-        told = values.as_subclass(EstimatedTensor)
-        told.error = error
-        return told
+        marked = values.as_subclass(EstimatedTensor)
+        marked.error = error
+        return marked
 
 
 @dataclass(frozen=True, repr=False)

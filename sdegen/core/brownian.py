@@ -82,11 +82,13 @@ class BrownianPath:
         after = torch.searchsorted(sign * times, sign * nodes).clamp(max=len(times) - 1)
         before = (after - 1).clamp(min=0)
         nearer = (times[before] - nodes).abs() < (times[after] - nodes).abs()
-        found = torch.where(nearer, before, after)
+        nearest = torch.where(nearer, before, after)
         step = times.diff().abs()
-        apart = torch.minimum(step[(found - 1).clamp(min=0)], step[found.clamp(max=len(step) - 1)])
+        apart = torch.minimum(
+            step[(nearest - 1).clamp(min=0)], step[nearest.clamp(max=len(step) - 1)]
+        )
         near = torch.maximum(_NEAR * apart, (_ROUNDED * nodes.abs()).minimum(0.1 * apart))
-        missing = (times[found] - nodes).abs() > near
+        missing = (times[nearest] - nodes).abs() > near
         if bool(missing.any()):
             t = float(nodes[missing][0])
             raise ValueError(
@@ -94,12 +96,12 @@ class BrownianPath:
                 f"{self!r}: pass a BrownianPath whose times have the nodes of every run, such as "
                 "those of the finest."
             )
-        if bool((found.diff() <= 0).any()):
+        if bool((nearest.diff() <= 0).any()):
             raise ValueError(
                 f"two nodes of this run fall on one time of {self!r}, or it runs the other way: "
                 "its times must be as fine as the steps, and in the direction of travel."
             )
-        return found
+        return nearest
 
     def along(self, nodes: Tensor, block: int) -> Stream:
         """Return the increments of a run's steps, over √dt, as a stream that a solver draws from.

@@ -56,10 +56,10 @@ def check_no_gradient(
 
 def _leaves(value: Tensor) -> dict[int, Tensor]:
     """The tensors that a value has a gradient to, by their ids."""
-    found: dict[int, Tensor] = {}
+    leaves: dict[int, Tensor] = {}
     seen, left = set(), [value.grad_fn]
     if value.is_leaf:
-        found[id(value)] = value
+        leaves[id(value)] = value
     while left:
         node = left.pop()
         if node is None or node in seen:
@@ -67,6 +67,6 @@ def _leaves(value: Tensor) -> dict[int, Tensor]:
         seen.add(node)
         leaf = getattr(node, "variable", None)  # of what accumulates the gradient of a leaf
         if leaf is not None:
-            found[id(leaf)] = leaf
+            leaves[id(leaf)] = leaf
         left += [following for following, _ in node.next_functions]
-    return found
+    return leaves

@@ -327,17 +327,17 @@ def _squares(
     rows, eps = _draws(x0, samples, source)
     alpha, sigma = expand(alpha, rows), expand(sigma, rows)
     state = (alpha * rows + sigma * eps).to(x.dtype)
-    found = score(state, t.to(x.dtype) if t.ndim else t)
-    if found.shape != state.shape:
+    predicted = score(state, t.to(x.dtype) if t.ndim else t)
+    if predicted.shape != state.shape:
         raise ValueError(
             f"score must return x's shape {tuple(state.shape)}, but returned "
-            f"{tuple(found.shape)} at times of shape {tuple(t.shape)}."
+            f"{tuple(predicted.shape)} at times of shape {tuple(t.shape)}."
         )
     square = x0.square().mean()
     scale = alpha / (alpha**2 * square + sigma**2)
     control = (scale * (alpha * square * eps - sigma * rows)).square()
     mean = scale**2 * ((alpha * square) ** 2 + sigma**2 * rows.square())
-    residual = (sigma * found.to(torch.float64) + eps).square()
+    residual = (sigma * predicted.to(torch.float64) + eps).square()
     return (residual - control + mean).flatten(1).sum(1)
 
 

@@ -162,8 +162,8 @@ def nearest_distance(x: Samples, reference: Samples) -> float:
         return float(torch.minimum((points - left).abs(), (points - right).abs()).mean())
     nearest = torch.full((len(a),), math.inf, dtype=a.dtype, device=a.device)
     for part in torch.split(b, _CHUNK):
-        found = torch.cat([some.amin(1) for some in _distances(a, part)])
-        nearest = torch.minimum(nearest, found)
+        distances = torch.cat([some.amin(1) for some in _distances(a, part)])
+        nearest = torch.minimum(nearest, distances)
     return float(nearest.mean())
 
 

@@ -61,28 +61,28 @@ def paths(path: Trajectory, *, count: int = 40) -> Figure:
     """
     check_kind("path", path, Trajectory, "a Trajectory, as simulate returns it")
     check_count("count", count)
-    kept = _numbers(path.finite)[:, :count]
-    if kept.shape[2:] not in {(1,), (2,)}:
+    states = _numbers(path.finite)[:, :count]
+    if states.shape[2:] not in {(1,), (2,)}:
         raise ValueError(
             f"paths draws states with one or two coordinates, but these have shape "
-            f"{kept.shape[2:]}; pick two of them."
+            f"{states.shape[2:]}; pick two of them."
         )
-    figure, axes = _panels("P", *((7.0, 3.4) if kept.shape[2] == 1 else (5.0, 5.0)))
+    figure, axes = _panels("P", *((7.0, 3.4) if states.shape[2] == 1 else (5.0, 5.0)))
     panel = axes["P"]
     # the first on top of the others, so that one life can be followed
-    for i in reversed(range(kept.shape[1])):
+    for i in reversed(range(states.shape[1])):
         colour, width, alpha = ("#D55E00", 1.3, 1.0) if i == 0 else (_BLUE, 0.6, 0.4)
-        if kept.shape[2] == 1:
-            panel.plot(_numbers(path.times), kept[:, i, 0], lw=width, alpha=alpha, color=colour)
+        if states.shape[2] == 1:
+            panel.plot(_numbers(path.times), states[:, i, 0], lw=width, alpha=alpha, color=colour)
         else:
-            panel.plot(*kept[:, i].T, lw=width, alpha=alpha, color=colour)
-            panel.plot(*kept[-1, i], "o", ms=3, color=colour)
-    if kept.shape[2] == 1:
+            panel.plot(*states[:, i].T, lw=width, alpha=alpha, color=colour)
+            panel.plot(*states[-1, i], "o", ms=3, color=colour)
+    if states.shape[2] == 1:
         panel.set(xlabel="time t", ylabel="position x")
         panel.margins(x=0)
     else:
         panel.set(xlabel="position x₁", ylabel="position x₂", aspect="equal")
-    some = f"{kept.shape[1]} of {len(path.nonfinite):,} trajectories, one of them in orange"
+    some = f"{states.shape[1]} of {len(path.nonfinite):,} trajectories, one of them in orange"
     _title(panel, some + _lost(path))
     return figure
 

@@ -75,13 +75,13 @@ def _lost(path: Trajectory) -> str:
 
 def _line_of(path: Trajectory) -> _Array:
     """Return the one-dimensional states of finite trajectories, shape (T, finite)."""
-    kept = _numbers(path.finite)
-    if kept.shape[2:] != (1,):
+    states = _numbers(path.finite)
+    if states.shape[2:] != (1,):
         raise ValueError(
-            f"a density over x needs states of shape (T, n, 1), but these are {kept.shape}; "
+            f"a density over x needs states of shape (T, n, 1), but these are {states.shape}; "
             "use plots.paths or plots.samples_2d."
         )
-    return kept[:, :, 0]
+    return states[:, :, 0]
 
 
 def _histogram(particles: _Array, x: _Array) -> tuple[_Array, _Array]:

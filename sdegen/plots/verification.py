@@ -118,10 +118,10 @@ def error_budget(budgets: Mapping[int, ErrorBudget]) -> Figure:
         rows = {n: [*budgets[n].parts, budgets[n].whole] for n in steps}
         for i, part in enumerate(rows[steps[0]]):
             curve = [(n, getattr(rows[n][i], quantity)) for n in steps]
-            there = [point for point in curve if point[1] > 0]
-            if not there:
+            positive = [point for point in curve if point[1] > 0]
+            if not positive:
                 continue
-            n, value = np.array(there).T
+            n, value = np.array(positive).T
             whole = part.cause == "whole"
             panel.plot(
                 n,

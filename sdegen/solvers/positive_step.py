@@ -60,18 +60,18 @@ def noise_vanishes(
     rows = x0.detach()  # all of them: g may hold a parameter for each
     columns = list(enclosure.columns(coordinates))
     with torch.no_grad():
-        here = sde.diffusion(rows, t).expand_as(rows).flatten(1)[:, columns].abs()
-        found = []
+        noise = sde.diffusion(rows, t).expand_as(rows).flatten(1)[:, columns].abs()
+        vanishes = []
         for end in (interval.low, interval.high):
             if end is None or not end.boundary.positive_step or callable(end.at):
-                found.append(False)
+                vanishes.append(False)
                 continue
             moved = rows.flatten(1).clone()
             moved[:, columns] = end.at
             g = sde.diffusion(moved.reshape(rows.shape), t).expand_as(rows).flatten(1)
             at_end = g[:, columns].abs()
-            found.append(bool((at_end <= _VANISHED * here).all() and (here > 0).any()))
-    return found[0], found[1]
+            vanishes.append(bool((at_end <= _VANISHED * noise).all() and (noise > 0).any()))
+    return vanishes[0], vanishes[1]
 
 
 def positive_step(

@@ -63,12 +63,12 @@ class TorchDiffEq(Solver):
     chooses_steps: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        there = [name for name in _ADAPTIVE if name in SOLVERS]
-        if not is_word(self.method, there):
+        available = [name for name in _ADAPTIVE if name in SOLVERS]
+        if not is_word(self.method, available):
             hint = ""
             if is_word(self.method, SOLVERS):
                 hint = "; for fixed steps take Heun(substeps=…) or EulerMaruyama(substeps=…)"
-            names = ", ".join(map(repr, there))
+            names = ", ".join(map(repr, available))
             raise ValueError(f"method must be one of {names}, but is {self.method!r}{hint}.")
         check_positive("rtol", self.rtol)
         check_positive("atol", self.atol)

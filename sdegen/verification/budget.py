@@ -240,14 +240,14 @@ def _laws(
     _check_precision(score, grid, 0.5 * (start + end))
     prior = grid.gaussian(0.0, sde.prior_std) if prior is None else prior
     stopped = _at(law, grid, end)
-    found = (
+    laws = (
         _at(law, grid, 0.0),
         stopped,
         _continuous(exact, grid, prior, start, end),
         _continuous(judged, grid, prior, start, end),
     )
     again = _continuous(exact, grid, _at(law, grid, start), start, end)
-    return _Laws(prior, found, total_variation(again, stopped))
+    return _Laws(prior, laws, total_variation(again, stopped))
 
 
 def _check_kinds(sde: object, law: object, grid: object) -> None:
@@ -283,8 +283,8 @@ def _check_precision(score: ScoreFn, grid: Grid, t: float) -> None:
     time = torch.tensor(t, dtype=torch.float64)
     x = grid.nodes[:, None] + 1e-3  # nodes may be such that float32 holds them
     with torch.no_grad():
-        here = score(x, time)
-        moved, moves = (score(x * (1 + share), time) != here for share in (1e-9, 1e-3))
+        unmoved = score(x, time)
+        moved, moves = (score(x * (1 + share), time) != unmoved for share in (1e-9, 1e-3))
     if float(moved.double().mean()) < 0.5 * float(moves.double().mean()):  # a constant has none
         raise ValueError(
             "score does not change between x and x (1 + 1e-9): it is computed in float32, whose "

@@ -189,7 +189,7 @@ class ChainDensity:
             self.dynamics.check_derivatives(self.grid.nodes[[0, -1], None], ts[0])
         nodes = self.solver.nodes(ts)
         start, point = self._start(p0)
-        laws, kept = self._laws(nodes, start, point), [start]
+        laws, saved = self._laws(nodes, start, point), [start]
         with torch.no_grad():
             for i in range(len(nodes) - 1):
                 try:
@@ -200,8 +200,8 @@ class ChainDensity:
                         f"{error}"
                     ) from None
                 if (i + 1) % self.solver.substeps == 0:
-                    kept.append(p)
-        return DensityPath(ts, torch.from_numpy(np.stack(kept)), self.grid.nodes)
+                    saved.append(p)
+        return DensityPath(ts, torch.from_numpy(np.stack(saved)), self.grid.nodes)
 
     def _laws(self, nodes: Tensor, p0: Array, point: float | None) -> Iterator[Array]:
         """Yield the densities after each step, shape (n,) each."""

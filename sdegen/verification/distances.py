@@ -38,9 +38,9 @@ def kullback_leibler(p: Density, q: Density) -> float:
     """
     x, p, q = _shared(p, q)
     known = q.p.clamp(min=_KNOWN * float(q.p.max()))
-    there = p.p > _KNOWN * float(p.p.max())
-    ratio = torch.where(there, p.p / known, 1.0)
-    return float(torch.trapezoid(torch.where(there, p.p * ratio.log(), 0.0), x))
+    known_where = p.p > _KNOWN * float(p.p.max())
+    ratio = torch.where(known_where, p.p / known, 1.0)
+    return float(torch.trapezoid(torch.where(known_where, p.p * ratio.log(), 0.0), x))
 
 
 def _shared(p: Density, q: Density) -> tuple[Tensor, Density, Density]:

@@ -74,7 +74,7 @@ def matching_hypotheses(
         times: From the start to the samples.
         boundary: What walls at the ends of the grid do; None if there are none.
     """
-    found = []
+    matches = []
     # what left the grid does not come back, so that what is left has the law that is left
     inside = samples[(samples[:, 0] > grid.low) & (samples[:, 0] < grid.high)]
     if len(inside) < _FEWEST:
@@ -86,8 +86,8 @@ def matching_hypotheses(
         except (ValueError, SdegenError):
             continue  # it has no law on this grid
         if all(check.verdict == "passed" for check in checks):
-            found.append((min(check.p_value or 0.0 for check in checks), name))
-    return [name for _, name in sorted(found, reverse=True)]
+            matches.append((min(check.p_value or 0.0 for check in checks), name))
+    return [name for _, name in sorted(matches, reverse=True)]
 
 
 def _fault_hypotheses(

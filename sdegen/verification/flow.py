@@ -58,10 +58,10 @@ def carried_by_flow(sde: SDE, p0: Density, start: float, end: float) -> Density:
         return np.concatenate([f.numpy()[:, 0], slope.numpy()[:, 0]])
 
     begin = np.concatenate([x, np.zeros(n)])
-    found = solve_ivp(rate, (end, start), begin, "DOP853", rtol=_RELATIVE, atol=_ABSOLUTE)
-    if not found.success:
-        raise SolverError(f"the flow could not be followed: {found.message}")
-    back, stretch = found.y[:n, -1], np.exp(found.y[n:, -1])
+    solution = solve_ivp(rate, (end, start), begin, "DOP853", rtol=_RELATIVE, atol=_ABSOLUTE)
+    if not solution.success:
+        raise SolverError(f"the flow could not be followed: {solution.message}")
+    back, stretch = solution.y[:n, -1], np.exp(solution.y[n:, -1])
     before = make_interp_spline(x, p0.p.detach().double().numpy(), k=7)(np.clip(back, x[0], x[-1]))
     inside = (back >= x[0]) & (back <= x[-1])
     return Density(p0.x, torch.from_numpy(np.where(inside, before.clip(min=0) * stretch, 0.0)))

@@ -142,8 +142,8 @@ class TransitionOperator:
 
     def support(self, p: Array, more: int = 0) -> slice:
         """Return the slice from the first to the last node with density, widened by `more`."""
-        there = np.flatnonzero(p > _ALIVE * p.max())
-        first, last = (int(there[0]), int(there[-1])) if len(there) else (0, len(p) - 1)
+        occupied = np.flatnonzero(p > _ALIVE * p.max())
+        first, last = (int(occupied[0]), int(occupied[-1])) if len(occupied) else (0, len(p) - 1)
         return slice(max(first - more, 0), min(last + more + 1, len(p)))
 
     def refinement(self, m: Array, s: Array, where: Index | None = None) -> int:
@@ -226,8 +226,8 @@ class TransitionOperator:
             j = np.minimum(j, 2 * (n - 1) - j)
         else:  # one mirror: what overshoots the other wall stays there
             j = np.abs(j) if low.reflects else n - 1 - np.abs(n - 1 - j)
-        kept = (j >= 0) & (j < n)
-        out = np.bincount(j[kept], wide[kept], minlength=n)
+        inside = (j >= 0) & (j < n)
+        out = np.bincount(j[inside], wide[inside], minlength=n)
         # a mirror is its own image
         out[[end for end, wall in ((0, low), (n - 1, high)) if wall.reflects]] *= 2
         return np.asarray(out)

@@ -60,11 +60,11 @@ def certify_noising(chain: SDE, sde: GaussianPath, times: Tensor) -> Certificate
     a, b = _steps(chain, steps)
     alpha, sigma = sde.alpha(ts), sde.sigma(ts)
     factor, variance = alpha / alpha[0], sigma**2 - (alpha / alpha[0] * sigma[0]) ** 2
-    kept, noise = [torch.ones((), dtype=torch.float64)], [torch.zeros((), dtype=torch.float64)]
+    decays, noise = [torch.ones((), dtype=torch.float64)], [torch.zeros((), dtype=torch.float64)]
     for one, other in zip(a, b, strict=True):
-        kept.append(one * kept[-1])
+        decays.append(one * decays[-1])
         noise.append(one**2 * noise[-1] + other**2)
-    bars, noises = torch.stack(kept).square(), torch.stack(noise)
+    bars, noises = torch.stack(decays).square(), torch.stack(noise)
     remark = _remark(b, sde, ts)
     checks = (
         _largest("factor ᾱ of the data, distance to α(t)²", bars - factor**2, remark),

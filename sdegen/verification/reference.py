@@ -152,14 +152,13 @@ def _why_not_boltzmann(stationary: Density, energy: Tensor, temperature: float) 
     u, v = energy - weight @ energy, log_p - weight @ log_p
     slope, spread = float(weight @ (u * v)), float(weight @ v.square())
     if spread * float(weight @ u.square()) < (1 + 1e-6) * slope**2:
-        found = -float(weight @ u.square()) / slope
+        fit = -float(weight @ u.square()) / slope
         if slope > 0:
             return (
-                f"{text}in e^(U/T) with T = {-found:.4g}: the sign of U, or of the drift, is "
-                "wrong."
+                f"{text}in e^(U/T) with T = {-fit:.4g}: the sign of U, or of the drift, is wrong."
             )
         return (
-            f"{text}in that of T = {found:.4g}, where T = {temperature:g} is believed. With drift "
+            f"{text}in that of T = {fit:.4g}, where T = {temperature:g} is believed. With drift "
             f"−U′ the noise must be g = √(2T) = {(2 * temperature) ** 0.5:.4g}."
         )
     return (

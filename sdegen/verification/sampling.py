@@ -173,7 +173,7 @@ def smallest_seen(law: Density, n: int, *, false_alarm: float) -> tuple[float, f
     x, p = law.x, law.p
     y = 2 * law.cdf(x).clamp(0, 1) - 1
     threshold = float(stats.chi2.isf(false_alarm, _SMOOTH))
-    found = optimize.brentq(
+    distance = optimize.brentq(
         lambda c: float(stats.ncx2.sf(threshold, _SMOOTH, c)) - _POWER, 1e-3, 1e3 + 10 * threshold
     )
     slopes = [torch.ones_like(y), 3 * y, 7.5 * y**2 - 1.5, 17.5 * y**3 - 7.5 * y]  # P_j'
@@ -186,7 +186,7 @@ def smallest_seen(law: Density, n: int, *, false_alarm: float) -> tuple[float, f
         ]
         return math.hypot(*m)
 
-    reach = math.sqrt(found / n)
+    reach = math.sqrt(distance / n)
     return reach / size(torch.ones_like(x)), reach / size(x - law.mean)
 
 

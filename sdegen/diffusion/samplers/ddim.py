@@ -53,9 +53,9 @@ class DDIM(DiffusionSolver, FixedStep):
         now, then = lam[:-1], lam[1:]
         v = (then / now) ** 2 * (now - then) * (now + then)
         # λ_s² − v ≥ 0 but for rounding
-        kept = torch.sqrt((then.square() - inner.eta**2 * v).clamp(min=0.0))
+        residual_std = torch.sqrt((then.square() - inner.eta**2 * v).clamp(min=0.0))
         scales = to_floats(alpha[1:] / alpha[:-1])
-        weights = to_floats(-alpha[1:] * sigma[:-1] * (kept - now))
+        weights = to_floats(-alpha[1:] * sigma[:-1] * (residual_std - now))
         noises = to_floats(alpha[1:] * inner.eta * torch.sqrt(v.abs()))
         return score, list(zip(scales, weights, noises, strict=True))
 

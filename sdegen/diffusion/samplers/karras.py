@@ -318,11 +318,11 @@ class _Flow(Solver):
 def _times_at(kernel: Kernel, r: Tensor, nodes: Tensor) -> Tensor:
     """Return the times between the first and the last node at which σ/α is r, by bisection."""
     low, high = sorted((float(nodes[0].detach()), float(nodes[-1].detach())))
-    found = kernel.time_of_log_nsr(r.detach().log(), low, high)
+    times = kernel.time_of_log_nsr(r.detach().log(), low, high)
     if not r.requires_grad:
-        return found
+        return times
     # halving knows no derivative: that of the inverse function, as a Newton step of length 0
     with torch.enable_grad():
-        t = found.clone().requires_grad_()
+        t = times.clone().requires_grad_()
         (pace,) = torch.autograd.grad(kernel.log_ratio(t).sum(), t)
-    return found + (r.log() - r.detach().log()) / pace
+    return times + (r.log() - r.detach().log()) / pace

@@ -73,13 +73,13 @@ def mala_step(
         NonFiniteError: If log_prob is NaN or +∞ at a finite x whose score is finite.
     """
     root_two = torch.full_like(h, 2.0).sqrt()
-    grad, here = score(x, t), log_prob(x, t)
-    lost = _lost(x, grad, here, t)
+    grad, log_p = score(x, t), log_prob(x, t)
+    lost = _lost(x, grad, log_p, t)
     ahead = diffuse(update(x, grad, h), z, h.abs().sqrt(), root_two)
     # |x' − x − h score|² = 2h |z|²
     forth = -0.5 * z.flatten(1).square().sum(1)
     back = -(x - update(ahead, score(ahead, t), h)).flatten(1).square().sum(1)
-    log_ratio = log_prob(ahead, t) - here + back / (4 * h) - forth
+    log_ratio = log_prob(ahead, t) - log_p + back / (4 * h) - forth
     uniform = torch.special.ndtr(u.flatten(1)[:, 0])
     accepted = uniform.log() < log_ratio  # False for a NaN: a proposal that is lost is refused
     shape = (-1, *(1,) * (x.ndim - 1))
