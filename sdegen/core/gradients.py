@@ -55,7 +55,7 @@ def check_no_gradient(
 
 
 def _leaves(value: Tensor) -> dict[int, Tensor]:
-    """The tensors that a value has a gradient to, by their ids."""
+    """Return the tensors to which a value has a gradient, by their ids."""
     leaves: dict[int, Tensor] = {}
     seen, left = set(), [value.grad_fn]
     if value.is_leaf:

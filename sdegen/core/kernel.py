@@ -33,7 +33,7 @@ class Kernel:
         return torch.log(self.sigma(t)) - torch.log(self.alpha(t))
 
     def time_of_log_nsr(self, log_ratio: Tensor, low: float, high: float) -> Tensor:
-        """The times in [low, high] at which log(σ/α) takes these values, by bisection.
+        """Return the times in [low, high] at which log(σ/α) takes these values, by bisection.
 
         Args:
             log_ratio: Values of log(σ/α), which increases in t; float64, any shape.
@@ -63,5 +63,5 @@ class ReverseStructure:
     kernel: Kernel | None
 
     def along(self, nodes: Tensor) -> ScoreAt:
-        """The score at the nodes of a run, as `along` has it."""
+        """Return the score at the nodes of a run, as `along` does."""
         return along(self.score, nodes)

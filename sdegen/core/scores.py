@@ -35,7 +35,7 @@ class PreparedScore(Protocol):
 
 
 def along(score: ScoreFn, nodes: Tensor) -> ScoreAt:
-    """A score at the nodes of a run: at(x, i) = score(x, nodes[i]).
+    """Return a score at the nodes of a run: at(x, i) = score(x, nodes[i]).
 
     What depends on the times alone is computed here, once, by a `PreparedScore`; any other is
     asked with nodes[i].
@@ -61,7 +61,7 @@ class CallCounter:
         self.calls = 0
 
     def wrap(self, function: Callable[[State, Time], State]) -> Callable[[State, Time], State]:
-        """The same function; each call adds one to `calls`."""
+        """Return the same function; each call adds one to `calls`."""
 
         def counted(x: State, t: Time) -> State:
             self.calls += 1

@@ -185,7 +185,7 @@ class SDE(ABC):
         return "none"
 
     def with_counter(self, counter: CallCounter) -> Self:
-        """The same dynamics, whose costly evaluations `counter` counts: those of the drift."""
+        """Return a copy whose drift calls are counted by `counter`."""
         clone = copy.copy(self)
         object.__setattr__(clone, "drift", counter.wrap(self.drift))
         return clone

@@ -99,7 +99,7 @@ class DDPM(SDE):
     def discretize(
         cls, sde: GaussianPath, steps: int | None = None, *, times: Tensor | None = None
     ) -> Self:
-        """The exact chain of a linear SDE on a grid.
+        """Return the exact chain of a Gaussian path on a grid.
 
         Args:
             sde: Any GaussianPath.
@@ -141,7 +141,7 @@ class DDPM(SDE):
         return chain
 
     def _set(self, times: Tensor, a: Tensor, b: Tensor, sigmas: Tensor) -> None:
-        """Fixes the coefficients: a, b of step k at index k − 1, σ_k at index k."""
+        """Set the coefficients: a, b of step k at index k − 1, σ_k at index k."""
         times = as_numbers("times", times, expected="a list of times").cpu()
         if times.shape != (len(a) + 1,):
             raise ValueError(
@@ -186,7 +186,7 @@ class DDPM(SDE):
         return expand(_at(self.b, t), x)
 
     def reverse(self, score: ScoreFn, variance: Variance = "posterior") -> AncestralChain:
-        """The chain that walks back from k = N to 0.
+        """Return the chain that goes back from k = N to 0.
 
         Args:
             score: ∇ log p_t(x); it is asked at the continuous times[k].
@@ -255,7 +255,7 @@ class AncestralChain(SDE):
         return expand(_at(self.stds, t, -1), x)
 
     def with_counter(self, counter: CallCounter) -> Self:
-        """The same chain, whose calls of the score `counter` counts."""
+        """Return a copy whose calls of the score are counted by `counter`."""
         twin = copy.copy(self)
         twin.score = counter.wrap(self.score)
         return twin

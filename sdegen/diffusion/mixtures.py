@@ -134,7 +134,7 @@ class GaussianMixture(Potential):
         return x.to(device=device, dtype=dtype)
 
     def noised(self, sde: GaussianPath) -> NoisedMixture:
-        """This mixture under a linear SDE: its exact score, density and samples at every t."""
+        """Return this mixture on a Gaussian path: exact score, density and samples at every t."""
         return NoisedMixture(self, sde)
 
     def _moments(self, x: State, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -213,7 +213,7 @@ class NoisedMixture:
         return alpha * x0 + sigma * normal_like(x0, source)
 
     def at(self, t: float) -> GaussianMixture:
-        """The law of X_t, a mixture again."""
+        """Return the law of X_t, a mixture again."""
         time = as_time(t)
         alpha, sigma = self.sde.alpha(time), self.sde.sigma(time)
         m = self.mixture

@@ -128,7 +128,7 @@ class ReverseSDE(SDE):
         return self.forward.slope_by(x, t)
 
     def with_counter(self, counter: CallCounter) -> Self:
-        """The same dynamics, whose calls of the score `counter` counts."""
+        """Return a copy whose calls of the score are counted by `counter`."""
         twin = copy.copy(self)
         twin.score = counter.wrap(self.score)
         return twin

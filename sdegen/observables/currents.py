@@ -86,7 +86,7 @@ class ProbabilityCurrent(Observable):
         check_bins("current", self.low, self.high, "cells", self.cells)
 
     def begin(self, block: Block) -> Accumulator:
-        """Counts at each time."""
+        """Return an accumulator of counts at each time."""
         return _Crossings(self, block.times)
 
     def merge(self, left: Partial, right: Partial) -> Partial:
@@ -101,7 +101,7 @@ class ProbabilityCurrent(Observable):
         }
 
     def result(self, total: Partial, times: Tensor) -> Current:
-        """The current and its error, which is NaN for a single trajectory."""
+        """Return the current and its error, which is NaN for a single trajectory."""
         less = float(total["sets"]) - 1 or float("nan")
         edges = torch.linspace(self.low, self.high, self.cells + 1, dtype=torch.float64)
         error = (total["spread"] / (less * total["n"])).sqrt()

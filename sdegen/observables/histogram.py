@@ -48,7 +48,7 @@ class HistogramCounts:
         return (share * (1 - share) / self.count).sqrt() / self.edges.diff()
 
     def quantile(self, q: float) -> Float[Tensor, " T"]:
-        """The q-quantile at each time, linear inside a bin; wrong by less than one bin.
+        """Return the q-quantile at each time, linear inside a bin; wrong by less than one bin.
 
         Raises:
             ValueError: If q is not in (0, 1), or the quantile lies outside of the bins.
@@ -102,11 +102,11 @@ class Histogram(Observable):
         check_bins("histogram", self.low, self.high, "bins", self.bins)
 
     def begin(self, block: Block) -> Accumulator:
-        """Counts at each time."""
+        """Return an accumulator of counts at each time."""
         return _Histogram(self)
 
     def result(self, total: Partial, times: Tensor) -> HistogramCounts:
-        """The counts, those outside apart."""
+        """Return the counts, with those outside apart."""
         counts = total["counts"]
         edges = torch.linspace(self.low, self.high, self.bins + 1, dtype=torch.float64)
         return HistogramCounts(times, edges, counts[:, 1:-1], counts[:, 0], counts[:, -1])

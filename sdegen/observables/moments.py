@@ -71,7 +71,7 @@ class Moments(Observable):
     unwrapped: bool = field(default=False, kw_only=True)
 
     def begin(self, block: Block) -> Accumulator:
-        """Sums at each time."""
+        """Return an accumulator of sums at each time."""
         return _Moments(self.covariance)
 
     def merge(self, left: Partial, right: Partial) -> Partial:
