@@ -1,5 +1,6 @@
 # Public names, by room. This file is read at run time by lazy_loader and by type checkers.
 
+__all__: list[str]
 __version__: str
 
 # the update and what it is made of
