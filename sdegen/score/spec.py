@@ -27,7 +27,7 @@ _LATER = {"classes"}  # arguments that files of before do not know, and that hav
 
 def _public(name: str) -> type | None:
     """Return the public class of this name that a model may be made of, or None."""
-    kind = getattr(sdegen, name) if name in sdegen.__all__ else None
+    kind = getattr(sdegen, name) if name in dir(sdegen) else None
     return kind if isinstance(kind, type) and issubclass(kind, _KINDS) else None
 
 
