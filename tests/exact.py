@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import torch
-from scipy import special, stats
+from scipy import optimize, special, stats
 from torch import nn
 
 import sdegen as sg
@@ -280,6 +280,44 @@ def box_survival(length, d, start, t):
     n = np.arange(1, 400, 2)
     q = n * np.pi / length
     return float((4 / (n * np.pi) * np.sin(q * start) * np.exp(-d * q**2 * t)).sum())
+
+
+def robin_cdf(length, d, start, t, reactivity):
+    """F(x) of a Brownian motion on [0, length]: no flux at 0, D p′ = −κ p at length.
+
+    Args:
+        length: L.
+        d: D = σ²/2.
+        start: Where it starts.
+        t: Time, of which D t/L² should not be tiny: 200 terms.
+        reactivity: κ; 0 is no flux, ∞ is p = 0.
+    """
+    # the roots of q tan(q L) = κ/D, one between nπ/L and (n + ½)π/L; L F has what survives
+    h = reactivity * length / d
+    ends = (np.arange(200)[:, None] + [0.0, 0.5]) * np.pi
+    if h == 0:
+        q = ends[:, 0]
+    elif math.isinf(h):
+        q = ends[:, 1]
+    else:
+        q = np.array(
+            [optimize.brentq(lambda q: q * np.sin(q) - h * np.cos(q), *pair) for pair in ends]
+        )
+    weight = np.exp(-d * (q / length) ** 2 * t) * np.cos(q * start / length)
+    weight = 2 * weight / (1 + np.sinc(2 * q / np.pi))
+
+    def cdf(x):
+        y = np.asarray(x)[..., None] / length
+        return (weight * y * np.sinc(q * y / np.pi)).sum(-1)
+
+    return cdf
+
+
+def absorbed_box_cdf(length, d, start, t):
+    """F(x) of a Brownian motion on [0, length] that has met neither end; F(L) is its survival."""
+    q = np.arange(1, 201) * np.pi / length
+    weight = 2 / length * np.sin(q * start) * np.exp(-d * q**2 * t) / q
+    return lambda x: (weight * (1 - np.cos(q * np.asarray(x)[..., None]))).sum(-1)
 
 
 # ---- densities in one dimension, as functions of nodes x (numpy) and a time -------------------
