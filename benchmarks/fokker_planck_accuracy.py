@@ -98,10 +98,10 @@ def transient():
         "6, sedimentation": (
             constant(-0.7, d), (0.0, 14.0),
             functools.partial(exact.sedimentation_density, x0=2.0, v=0.7, d=d), (0.3, 1.3),
-            {"physical_walls": True},
+            {"truncation_is_physical": True},
         ),
         "7, closed box": (constant(0.0, d), (0.0, 1.5), functools.partial(box, absorbing=False),
-                          (0.03, 0.2), {"physical_walls": True}),
+                          (0.03, 0.2), {"truncation_is_physical": True}),
         "7, open box": (constant(0.0, d), (0.0, 1.5), functools.partial(box, absorbing=True),
                         (0.03, 0.2), {"boundary": "absorbing"}),
     }  # fmt: skip
@@ -156,7 +156,7 @@ def starts_and_balances():
     sde = process(lambda x: 1 - 0.5 * torch.sin(x), lambda x: 1 + 0.2 * torch.cos(x))
     grid = sg.Grid.sinh(-math.pi, math.pi, 300, width=1.0)
     for boundary in ("no-flux", "periodic"):
-        solver = sg.FokkerPlanck(sde, grid, boundary, physical_walls=True)
+        solver = sg.FokkerPlanck(sde, grid, boundary, truncation_is_physical=True)
         path = solver.solve(
             grid.gaussian(0.3, 0.3), torch.linspace(0, 100, 101, dtype=torch.float64)
         )
@@ -261,16 +261,18 @@ def gradients():
         )
 
     def rest(theta):
-        return sg.FokkerPlanck(well(theta), grid, physical_walls=True).stationary(
+        return sg.FokkerPlanck(well(theta), grid, truncation_is_physical=True).stationary(
             differentiable=True
         ).p  # fmt: skip
 
     def moved(theta):
-        solver = sg.FokkerPlanck(well(theta), grid, physical_walls=True)
+        solver = sg.FokkerPlanck(well(theta), grid, truncation_is_physical=True)
         return solver.solve(grid.gaussian(-0.8, 0.5), [0.0, 0.4], differentiable=True).p[1, ::3]
 
     def family(theta):
-        members = sg.FokkerPlanckFamily([well(row) for row in theta], grid, physical_walls=True)
+        members = sg.FokkerPlanckFamily(
+            [well(row) for row in theta], grid, truncation_is_physical=True
+        )
         p0 = grid.gaussian(-0.8, 0.5)
         later = members.solve(p0, [0.0, 0.4], differentiable=True)[:, 1, ::3]
         return torch.cat([members.stationary(differentiable=True)[:, ::3], later], 1)

@@ -126,7 +126,7 @@ def on_a_line(number, seed=SEED):
     end = min(end, reach / (abs(push) * float(d(x).max()) + 1e-9))
 
     def solver(grid):
-        return sg.FokkerPlanck(sde, grid, walls, physical_walls=True)
+        return sg.FokkerPlanck(sde, grid, walls, truncation_is_physical=True)
 
     def ask():
         if question == "rest":
@@ -277,7 +277,7 @@ def resting(rng, number, cells):
     grid = sg.Grid(0.0, 1.0, cells)
 
     def ask():
-        p = sg.FokkerPlanck2D(sde, (grid, grid), physical_walls=True).stationary()
+        p = sg.FokkerPlanck2D(sde, (grid, grid), truncation_is_physical=True).stationary()
         return of_plane(p)
 
     def truth():
@@ -350,7 +350,7 @@ def linear(rng, number, cells):
     )
 
     def ask():
-        solver = sg.FokkerPlanck2D(sde, (grid, grid), physical_walls=True)
+        solver = sg.FokkerPlanck2D(sde, (grid, grid), truncation_is_physical=True)
         p0 = solver.gaussian(tuple(mean), torch.from_numpy(std**2 * np.eye(2)))
         return of_plane(solver.solve(p0, [0.0, float(end)])[-1])
 

@@ -95,7 +95,7 @@ from .observables.correlation import TimeCorrelation as TimeCorrelation
 from .fokker_planck.density import Density as Density
 from .fokker_planck.density_path import DensityPath as DensityPath
 from .fokker_planck.family import FokkerPlanckFamily as FokkerPlanckFamily
-from .fokker_planck.feller import classify_end as classify_end
+from .fokker_planck.feller import classify_boundary as classify_boundary
 from .fokker_planck.grid import Grid as Grid
 from .fokker_planck.plane import FokkerPlanck2D as FokkerPlanck2D
 from .fokker_planck.plane import PlaneDensity as PlaneDensity

@@ -184,7 +184,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "FokkerPlanck.free_energy",
         "FokkerPlanck.stationary",
         "FokkerPlanckFamily.stationary",
-        "classify_end",
+        "classify_boundary",
     ),
     "leaving": ("FokkerPlanck.escape", "FokkerPlanck.first_passage", "FokkerPlanck.survival"),
     "relaxing": (

@@ -369,7 +369,7 @@ BEYOND = {
     "Density.quantile": (START.quantile, {"q": 0.5}),
     "Density.expect": (START.expect, {"f": torch.square}),
     "DensityPath.at": (FP.solve(START, TIMES).at, {"k": 0}),
-    "classify_end": (lambda **a: sg.classify_end(**a), {"sde": ROOT, "end": 0.0}),
+    "classify_boundary": (lambda **a: sg.classify_boundary(**a), {"sde": ROOT, "end": 0.0}),
     "BackwardEuler": (lambda **a: sg.BackwardEuler(**a), {}),
     "FokkerPlanck2D.point": (PLANE.point, {"x0": 0.0, "y0": 0.0}),
     "FokkerPlanck2D.solve": (

@@ -103,7 +103,7 @@ class Boundary(ABC):
         by_position: Whether where a coordinate comes to depends on where the step led alone.
         may_move: Whether an end may be a function of t.
         positive_step: Whether a step is replaced by one that stays on this side by construction
-            where the noise vanishes at an end (`sdegen.solvers.positive_step`).
+            where the noise vanishes at an end (`sdegen.engine.positive_step`).
 
     Raises:
         TypeError: If an end is no number, or a class declares what contradicts itself.
@@ -244,7 +244,7 @@ class Reflecting(PositionBoundary):
 
     A step that ends beyond is folded back. Where the noise vanishes at an end, as √x does at 0,
     folding would push the trajectories away from it; there a step is taken instead that keeps to
-    this side by construction (`sdegen.solvers.positive_step`).
+    this side by construction (`sdegen.engine.positive_step`).
 
     Args:
         low: Lower end; −∞ for none.

@@ -51,7 +51,7 @@ class FixedStep(Solver):
 
     substeps: int = 1
 
-    takes_walls: ClassVar[bool] = True
+    supports_boundaries: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_count("substeps", self.substeps)

@@ -78,7 +78,7 @@ class Solver(ABC):
         supports_discrete: Whether it takes Markov chains on integer times.
         requires_full_batch: Whether all trajectories must run together, as where one step size
             serves them all.
-        takes_walls: Whether the state can be kept inside a boundary after each step.
+        supports_boundaries: Whether the state can be kept inside a boundary after each step.
         chooses_steps: Whether it takes steps of its own between two nodes, which nobody sees.
         retains_noise: Whether a step may hold on to what noise.normal() gave it. Where it may not,
             the same memory serves again, some steps later.
@@ -93,7 +93,7 @@ class Solver(ABC):
 
     supports_discrete: ClassVar[bool] = False
     requires_full_batch: ClassVar[bool] = False
-    takes_walls: ClassVar[bool] = False
+    supports_boundaries: ClassVar[bool] = False
     chooses_steps: ClassVar[bool] = False
     retains_noise: ClassVar[bool] = True
     returns_x0: ClassVar[bool] = False

@@ -15,7 +15,7 @@ their bits. What is left is the error of the chain, O(dt). A trajectory that is 
 where the end was at the close of its step.
 
 **Reflecting, where the noise vanishes.** There a step is taken that is positive by construction
-(`sdegen.solvers.positive_step`).
+(`sdegen.engine.positive_step`).
 
 **A boundary of another class** is asked by its `apply`, in each step.
 
@@ -39,7 +39,7 @@ from sdegen.core.noise import Noise, RememberedNoise, Stream
 from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
-from sdegen.solvers.positive_step import noise_vanishes, positive_step
+from sdegen.engine.positive_step import noise_vanishes, positive_step
 
 __all__ = [
     "Containment",

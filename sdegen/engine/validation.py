@@ -177,7 +177,7 @@ def check_boundary(solver: Solver, boundary: Enclosure | None) -> None:
     Raises:
         ValueError: Naming a solver that does.
     """
-    if boundary is not None and not solver.takes_walls:
+    if boundary is not None and not solver.supports_boundaries:
         raise ValueError(
             f"{type(solver).__name__} cannot keep a state inside a boundary; use "
             "EulerMaruyama(substeps=…)."

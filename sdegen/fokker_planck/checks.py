@@ -197,7 +197,7 @@ def check_poles(poles: Sequence[Pole | None], grid: Grid) -> None:
 def check_confined(
     log_p: Tensor,
     grid: Grid,
-    open_ends: tuple[bool, bool],
+    truncated: tuple[bool, bool],
     *,
     lost: str = "there is no stationary density: it",
 ) -> None:
@@ -206,7 +206,7 @@ def check_confined(
     Args:
         log_p: log of the density, its peak 0, shape (nodes,).
         grid: The grid.
-        open_ends: Which ends only end the grid.
+        truncated: Which ends only end the grid.
         lost: What there is not if the density grows towards an open end, and that it is this
             which grows.
 
@@ -217,8 +217,8 @@ def check_confined(
     low, in_low, in_high, high = (float(v) for v in log_p.numpy()[[0, 1, -2, -1]])
     rising = []
     for side, end, height, inner, is_open in (
-        ("low", grid.low, low, in_low, open_ends[0]),
-        ("high", grid.high, high, in_high, open_ends[1]),
+        ("low", grid.low, low, in_low, truncated[0]),
+        ("high", grid.high, high, in_high, truncated[1]),
     ):
         if is_open and height > math.log(_EDGE_FAILS) and height >= inner:
             how = "still grows" if height > inner else "does not fall"
@@ -229,30 +229,30 @@ def check_confined(
         raise NotNormalizableError(
             f"{lost} grows towards {' and towards '.join(rising)}. If it "
             "turns beyond the grid, widen the "
-            "grid; if the wall is real, pass physical_walls=True."
+            "grid; if the wall is real, pass truncation_is_physical=True."
         )
-    _judge((math.exp(low) * open_ends[0], math.exp(high) * open_ends[1]), grid, "")
+    _judge((math.exp(low) * truncated[0], math.exp(high) * truncated[1]), grid, "")
 
 
-def check_edges(p: Tensor, times: Tensor, grid: Grid, open_ends: tuple[bool, bool]) -> None:
+def check_edges(p: Tensor, times: Tensor, grid: Grid, truncated: tuple[bool, bool]) -> None:
     """Warn of, or refuse, a density in time that leans on a wall that only ends the grid.
 
     Args:
         p: Values, shape (T, nodes).
         times: Times, shape (T,).
         grid: The grid.
-        open_ends: Which ends only end the grid.
+        truncated: Which ends only end the grid.
 
     Raises:
         ValueError: If it is above 1e-2 of its peak there; above 1e-6 there is a warning.
     """
-    if not any(open_ends):
+    if not any(truncated):
         return
     values = p.numpy()
     peak = np.maximum.reduce(values, 1, keepdims=True)
     edges = values[:, :: values.shape[1] - 1]
     if np.count_nonzero(edges > _EDGE_WARNS * peak):
-        ratio = edges * open_ends / peak
+        ratio = edges * truncated / peak
         k = int(ratio.argmax()) // 2
         _judge(tuple(ratio[k].tolist()), grid, f" at t = {float(times[k]):g}")
 
@@ -327,7 +327,7 @@ def _judge(ratio: tuple[float, float], grid: Grid, when: str) -> None:
     text = (
         f"the density at the {'high' if high else 'low'} end of the grid, x = "
         f"{grid.high if high else grid.low:g}, is {worst:.3g} of its "
-        f"peak{when}: the grid cuts it. Widen it, or pass physical_walls=True if there is a real "
+        f"peak{when}: the grid cuts it. Widen it, or pass truncation_is_physical=True if there is a real "
         "wall."
     )
     if worst > _EDGE_FAILS:

@@ -36,8 +36,8 @@ from torch import Tensor
 
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
 from sdegen.core.errors import SolverError
+from sdegen.fokker_planck.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.cubics import integral
-from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import Fluxes
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.operator import Operator, assemble
@@ -174,7 +174,7 @@ class _Ring:
         ends: Its walls.
     """
 
-    def __init__(self, flux: Fluxes, ends: Ends) -> None:
+    def __init__(self, flux: Fluxes, ends: BoundaryNodes) -> None:
         operator: Operator = assemble(flux, ends, compact=True)
         self._mass, self._rates = (_matrix(bands) for bands in (operator.mass, operator.rates))
         self._fastest = float((operator.rates[1] / operator.mass.sum(0)).abs().max())

@@ -44,7 +44,7 @@ class FokkerPlanckFamily:
         sdes: Dynamics with a state of shape (batch, 1), all of one sense of time.
         grid: Nodes of the densities.
         boundary: As in `FokkerPlanck`.
-        physical_walls: Likewise.
+        truncation_is_physical: Likewise.
 
     Raises:
         ValueError: If there is no SDE, one is refused as `FokkerPlanck` would, or has D = 0 at a
@@ -64,7 +64,7 @@ class FokkerPlanckFamily:
         grid: Grid,
         boundary: GridBoundaryLike = "no-flux",
         *,
-        physical_walls: bool = False,
+        truncation_is_physical: bool = False,
     ) -> None:
         expected = "a list of SDEs, such as [OrnsteinUhlenbeck(k) for k in rates]"
         check_kind("sdes", sdes, (list, tuple), expected)
@@ -77,16 +77,20 @@ class FokkerPlanckFamily:
                 f"a family needs one SDE at least, all of one sense of time, but got {len(sdes)} "
                 f"with directions {sorted({sde.direction for sde in sdes})}."
             )
-        self.sdes, self.grid, self.physical_walls = tuple(sdes), grid, physical_walls
+        self.sdes, self.grid, self.truncation_is_physical = (
+            tuple(sdes),
+            grid,
+            truncation_is_physical,
+        )
         self._boundary = boundary
-        ends = boundary_of_grid(boundary, grid, physical_walls=physical_walls)
+        ends = boundary_of_grid(boundary, grid, truncation_is_physical=truncation_is_physical)
         if ends.moving != (None, None):
             raise ValueError(
                 "an absorbing end that moves is not built for families of densities; pass a "
                 "number, or boundary= of simulate."
             )
-        self.walls, self._physical_ends = ends.conditions, ends.physical
-        if self.walls[0].wraps:
+        self.conditions, self._physical_ends = ends.conditions, ends.physical
+        if self.conditions[0].wraps:
             for sde in sdes:
                 check_ring(sde, grid)
         self._build(Readers(sdes, grid))
@@ -112,10 +116,10 @@ class FokkerPlanckFamily:
             NotNormalizableError: As `FokkerPlanck.stationary` does.
             SolverError: Likewise.
         """
-        if any(wall.absorbs for wall in self.walls):
+        if any(wall.absorbs for wall in self.conditions):
             raise NotNormalizableError(
                 "there are no stationary densities: all mass leaves through the absorbing wall "
-                f"(boundary is {self.walls!r})."
+                f"(boundary is {self.conditions!r})."
             )
         self._renew()
         generator = self._compact
@@ -127,9 +131,9 @@ class FokkerPlanckFamily:
         land_on = _landscape if differentiable else None
         members = []
         for k, reader in enumerate(self._readers.each):
-            alone = Generator(reader, self.walls, compact=True)
+            alone = Generator(reader, self.conditions, compact=True)
             try:
-                members.append(stationary.resolved(alone, rtol, self._open_ends, land_on))
+                members.append(stationary.resolved(alone, rtol, self._truncated, land_on))
             except (SdegenError, ValueError) as error:
                 error.add_note(f"while the stationary density of sdes[{k}] was solved for")
                 raise
@@ -200,16 +204,16 @@ class FokkerPlanckFamily:
     @cached_property
     def _members(self) -> list[FokkerPlanck]:
         """A solver for each."""
-        physical = self.physical_walls
+        physical = self.truncation_is_physical
         return [
-            FokkerPlanck(sde, self.grid, self._boundary, physical_walls=physical)
+            FokkerPlanck(sde, self.grid, self._boundary, truncation_is_physical=physical)
             for sde in self.sdes
         ]
 
     def _build(self, readers: Readers) -> None:
         """Make what drifts and diffusions are written as, anew."""
         self._readers = readers
-        self._compact = Generator(readers, self.walls, compact=True)
+        self._compact = Generator(readers, self.conditions, compact=True)
         with torch.no_grad():
             d = self._compact.coefficients(self._compact.reader.start).nodal_diffusivity
         at_wall = (d[:, [0, -1]] == 0).any(1)
@@ -225,11 +229,11 @@ class FokkerPlanckFamily:
             self._build(self._readers)
 
     @property
-    def _open_ends(self) -> tuple[bool, bool]:
+    def _truncated(self) -> tuple[bool, bool]:
         """Which ends are walls without flux that only end the grid."""
         low, high = (
             wall.reflects and not real
-            for wall, real in zip(self.walls, self._physical_ends, strict=True)
+            for wall, real in zip(self.conditions, self._physical_ends, strict=True)
         )
         return low, high
 

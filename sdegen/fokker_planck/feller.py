@@ -27,18 +27,18 @@ from sdegen.core.requests import as_number, check_kind
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck import clock
 
-__all__ = ["EndKind", "classify_end"]
+__all__ = ["BoundaryClass", "classify_boundary"]
 
-EndKind = Literal["regular", "exit", "entrance", "natural"]
+BoundaryClass = Literal["regular", "exit", "entrance", "natural"]
 
 _NEAR, _FAR = (1e-6, 1e-5), (1e4, 1e5)
 _NOT_FAR = 10.0  # nearer than this nothing is known about ∞
 _TIE = 1e-2  # exponents are read from two decades; nearer than this they are equal
 
 
-def classify_end(
+def classify_boundary(
     sde: SDE, end: float, *, inward: Literal[1, -1] | None = None, t: float | None = None
-) -> EndKind:
+) -> BoundaryClass:
     """Return Feller's class of one end of the states of a one-dimensional SDE.
 
     Args:
@@ -61,11 +61,11 @@ def classify_end(
 
     >>> from sdegen.core.ito_process import ItoProcess
     >>> root = ItoProcess(drift=lambda x: 0.2 - x, diffusion=lambda x: x.sqrt())
-    >>> classify_end(root, 0.0), classify_end(root, math.inf)
+    >>> classify_boundary(root, 0.0), classify_boundary(root, math.inf)
     ('regular', 'natural')
     """
     check_kind("sde", sde, SDE, "an SDE, such as ItoProcess(drift, diffusion)")
-    check_diagonal(sde, "classify_end")
+    check_diagonal(sde, "classify_boundary")
     end = as_number("end", end)
     t = clock.start(sde) if t is None else t
     if inward is None:
@@ -137,7 +137,7 @@ def _power(values: torch.Tensor, distance: torch.Tensor) -> float:
     return float((values[1] / values[0]).log() / (distance[1] / distance[0]).log())
 
 
-def _finite(alpha: float, n: float, nu: float) -> EndKind:
+def _finite(alpha: float, n: float, nu: float) -> BoundaryClass:
     """Return f ∝ ξ^α inward, D ∝ ξ^n, with ξ f/D → ν if α = n − 1: s ∝ ξ^{−ν}, m ∝ ξ^{ν−n}."""
     half = round(2 * n) / 2  # x(1 − x) is x beside 0, where 0 and n − 1 are to be told apart
     n = half if abs(n - half) < _TIE else n
@@ -154,7 +154,7 @@ def _finite(alpha: float, n: float, nu: float) -> EndKind:
     return "regular" if nu > n - 1 else "exit"
 
 
-def _infinite(alpha: float, beta: float, c: float) -> EndKind:
+def _infinite(alpha: float, beta: float, c: float) -> BoundaryClass:
     """Return f ∝ x^α inward, D ∝ x^β, with x f/D → c if α = β − 1."""
     if alpha > beta - 1 + _TIE:  # the drift rules: s or m is exponentially large
         if alpha <= 1 + _TIE:

@@ -45,7 +45,7 @@ def seen(
     q = ends.restrict(p)
     leans = [
         not kind.absorbs and power is None
-        for kind, power in zip(ends.kinds, ends.exponents, strict=True)
+        for kind, power in zip(ends.conditions, ends.exponents, strict=True)
     ]
     if not (generator.compact and any(leans)) or _is_away(p):
         return q

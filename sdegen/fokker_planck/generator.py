@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from sdegen.core.conditions import BoundaryCondition
+from sdegen.fokker_planck.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.coefficients import Coefficients, Reader, Readers
-from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import Fluxes, Landscape, find_poles, fluxes, landscape
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.operator import Operator, assemble, bands
@@ -60,7 +60,7 @@ class Generator:
             raise TypeError("a family of SDEs has no generator on another grid.")
         twin, known = Generator(self.reader.on(grid), self.kinds, self.compact), self.ends
         if known.exponents == (None, None):  # D > 0 at the same two walls
-            twin.__dict__["ends"] = Ends(self.kinds, (None, None), grid.nodes)
+            twin.__dict__["ends"] = BoundaryNodes(self.kinds, (None, None), grid.nodes)
         return twin
 
     def coefficients(self, t: float) -> Coefficients:
@@ -100,10 +100,10 @@ class Generator:
         return self._last[0][1]
 
     @cached_property
-    def ends(self) -> Ends:
+    def ends(self) -> BoundaryNodes:
         """The ends of the grid; a wall that cannot be is refused here."""
         with torch.no_grad():
             c = self.coefficients(self.reader.start)
             poles = find_poles(c, self.grid.nodes)
             low, high = (None if pole is None else pole.exponent for pole in poles)
-            return Ends(self.kinds, (low, high), self.grid.nodes)
+            return BoundaryNodes(self.kinds, (low, high), self.grid.nodes)

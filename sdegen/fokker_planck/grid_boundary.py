@@ -97,7 +97,7 @@ def condition_at(end: End | None) -> BoundaryCondition:
 
 
 def boundary_of_grid(
-    boundary: object, grid: Grid, *, physical_walls: bool = False
+    boundary: object, grid: Grid, *, truncation_is_physical: bool = False
 ) -> GridBoundary:
     """Read a boundary where a grid says where its ends are.
 
@@ -106,7 +106,7 @@ def boundary_of_grid(
             `Periodic` or another boundary, or a pair of them, whose ends must be those of the
             grid. An end that they leave out only ends the grid.
         grid: The grid.
-        physical_walls: Whether walls without flux that are given by words are part of the problem.
+        truncation_is_physical: Whether walls without flux that are given by words are part of the problem.
 
     Raises:
         TypeError: If it is none of them.
@@ -116,7 +116,9 @@ def boundary_of_grid(
     pair = isinstance(boundary, tuple) and any(isinstance(b, Boundary) for b in boundary)
     if not (pair or isinstance(boundary, Boundary)):
         named = interval_of(of_words(_words(boundary), grid.low, grid.high))
-        return GridBoundary(named, grid.low, grid.high, (physical_walls, physical_walls))
+        return GridBoundary(
+            named, grid.low, grid.high, (truncation_is_physical, truncation_is_physical)
+        )
     interval = interval_of(boundary)
     for name, end, at in (("low", interval.low, grid.low), ("high", interval.high, grid.high)):
         if end is None or callable(end.at) or math.isclose(end.at, at, rel_tol=1e-12):

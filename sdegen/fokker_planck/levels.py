@@ -339,7 +339,7 @@ def _next(inner: Generator, level: int) -> Grid:
         return grid
     low, high = (
         kind.reflects and power is None
-        for kind, power in zip(inner.ends.kinds, inner.ends.exponents, strict=True)
+        for kind, power in zip(inner.ends.conditions, inner.ends.exponents, strict=True)
     )
     for _ in range(_BISECTIONS if low or high else 0):
         at = inner.on(grid)

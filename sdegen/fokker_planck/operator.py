@@ -34,8 +34,8 @@ from torch import Tensor
 
 from sdegen.fokker_planck import arrays
 from sdegen.fokker_planck.arrays import AnyArray
+from sdegen.fokker_planck.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS
-from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.exponential import Factors, Systems, expm_action
 from sdegen.fokker_planck.fluxes import STEEPEST, Fluxes
 from sdegen.fokker_planck.power_law import PowerLaw
@@ -100,7 +100,7 @@ class Operator:
         return factors.action(p)
 
 
-def assemble(flux: Fluxes, ends: Ends, *, compact: bool) -> Operator:
+def assemble(flux: Fluxes, ends: BoundaryNodes, *, compact: bool) -> Operator:
     """Build the operator.
 
     Args:
@@ -117,13 +117,13 @@ def assemble(flux: Fluxes, ends: Ends, *, compact: bool) -> Operator:
 
 
 def bands(
-    flux: Fluxes, ends: Ends, *, compact: bool
+    flux: Fluxes, ends: BoundaryNodes, *, compact: bool
 ) -> tuple[Float[Tensor, "... 3 n"], Float[Tensor, "... 3 n"]]:
     """Return M and K alone; arguments as `assemble`'s."""
     return _ring(flux, compact=compact) if ends.ring else _line(flux, ends, compact=compact)
 
 
-def _line(flux: Fluxes, ends: Ends, *, compact: bool) -> tuple[Tensor, Tensor]:
+def _line(flux: Fluxes, ends: BoundaryNodes, *, compact: bool) -> tuple[Tensor, Tensor]:
     """Return M and K between two walls."""
     rates = _rates(*arrays.bare(flux.a, flux.b))
     if compact:
@@ -154,7 +154,7 @@ def _rates(a: AnyArray, b: AnyArray) -> Tensor:
     return torch.stack([a_left, -(b_left + a_right), b_right], -2)
 
 
-def _compact_mass(flux: Fluxes, ends: Ends) -> Tensor:
+def _compact_mass(flux: Fluxes, ends: BoundaryNodes) -> Tensor:
     """Return M of a line in the compact form, its walls as if their cells were gentle."""
     known = flux.h, flux.hat_moments, flux.wall_slopes
     plain = ends.powers == (None, None)
@@ -178,7 +178,7 @@ def _compact_mass(flux: Fluxes, ends: Ends) -> Tensor:
     return torch.from_numpy(mass)
 
 
-def _beside_walls_without_noise(mass: Tensor, flux: Fluxes, ends: Ends) -> Tensor:
+def _beside_walls_without_noise(mass: Tensor, flux: Fluxes, ends: BoundaryNodes) -> Tensor:
     """Return rows next to walls with D = 0: p_t ≈ ξ^q (α + βξ), and the hat is 1 to the wall."""
     if ends.exponents == (None, None):
         return mass
@@ -249,7 +249,7 @@ def control_volumes(h: Tensor, *, ring: bool) -> Tensor:
     return 0.5 * (pad(h, (1, 0)) + pad(h, (0, 1)))
 
 
-def _volumes(h: Tensor, ends: Ends) -> Tensor:
+def _volumes(h: Tensor, ends: BoundaryNodes) -> Tensor:
     """Return control volumes of a line; if p ∝ ξ^q beside a wall with D = 0, ∫ ξ^q over ξ_i^q."""
     volumes = control_volumes(h, ring=False)
     if ends.powers != (None, None):
@@ -274,7 +274,7 @@ def _to_wall(wall: Tensor, cell: Tensor, q: float) -> Tensor:
     return wall / (q + 1) * (1 + 0.5 * cell / wall) ** (q + 1)
 
 
-def _power_rows(flux: Fluxes, ends: Ends) -> Tensor:
+def _power_rows(flux: Fluxes, ends: BoundaryNodes) -> Tensor:
     """Return ∫ φ_i w ℓ_j dx / w_j, p_t ≈ w times a parabola, (…, 3, rows); see `power_law`."""
     x, h, law = ends.nodes, flux.h, PowerLaw(ends.nodes, ends.powers)
     at = x[:-1, None] + h[:, None] * GAUSS_NODES

@@ -35,9 +35,9 @@ from torch import Tensor
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
 from sdegen.core.errors import SolverError
 from sdegen.core.requests import as_numbers
+from sdegen.fokker_planck.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS, Coefficients
 from sdegen.fokker_planck.cubics import interpolated
-from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import Fluxes
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.operator import STEEPEST, wall_weights
@@ -168,7 +168,7 @@ def passages(
     rtol: float | None,
     *,
     assumed: bool,
-    fresh: Callable[[Grid], tuple[Fluxes, Ends]] | None = None,
+    fresh: Callable[[Grid], tuple[Fluxes, BoundaryNodes]] | None = None,
 ) -> FirstPassage:
     """Return moments of the exit time and exit probabilities, with their errors.
 
@@ -184,7 +184,7 @@ def passages(
         SolverError: If no affordable grid meets rtol, or 10 %; or a moment is not a number.
     """
 
-    def ask(flux: Fluxes, ends: Ends) -> dict[str, NDArray[np.float64]]:
+    def ask(flux: Fluxes, ends: BoundaryNodes) -> dict[str, NDArray[np.float64]]:
         moments, to_high = first_passage(flux, ends, orders)
         _check_numbers(moments, ends.nodes)
         variance = moments[1] - moments[0] ** 2 if orders > 1 else torch.zeros(1)
@@ -233,7 +233,7 @@ def _check_numbers(moments: Tensor, nodes: Tensor) -> None:
         )
 
 
-def first_passage(flux: Fluxes, ends: Ends, orders: int) -> tuple[Tensor, Tensor]:
+def first_passage(flux: Fluxes, ends: BoundaryNodes, orders: int) -> tuple[Tensor, Tensor]:
     """Return moments of the exit time, shape (orders, nodes), and exit probabilities.
 
     Args:
@@ -281,8 +281,8 @@ def to_be_left(log_m: Tensor, log_d: Tensor, x: Tensor, *, to_high: bool) -> Ten
 class _Green:
     """Green's function of the backward equation: T_i = Σ_k G_ik m_k r_k, all terms positive."""
 
-    def __init__(self, flux: Fluxes, ends: Ends) -> None:
-        self.low, self.high = (kind.absorbs for kind in ends.kinds)
+    def __init__(self, flux: Fluxes, ends: BoundaryNodes) -> None:
+        self.low, self.high = (kind.absorbs for kind in ends.conditions)
         self.inside = ends.kept
         self.phi = torch.nn.functional.pad(flux.w.cumsum(-1), (1, 0))
         self.log_scale = -flux.a.log() - self.phi[:-1]  # log ∫ s over each cell
@@ -324,7 +324,9 @@ def _after(log_terms: Tensor) -> Tensor:
     return _cumulated(log_terms.flip(0)).flip(0)[1:]
 
 
-def _loads(nodal: Tensor, bends: Tensor, flux: Fluxes, ends: Ends) -> tuple[Tensor, Tensor]:
+def _loads(
+    nodal: Tensor, bends: Tensor, flux: Fluxes, ends: BoundaryNodes
+) -> tuple[Tensor, Tensor]:
     """Return ∫ φ (m/m_i) load over each cell, of the hats of its left and of its right node."""
     weights = bends * flux.log_m.exp() * GAUSS_WEIGHTS * flux.h[:, None]
     right = (weights * flux.hats).sum(-1)
@@ -369,7 +371,13 @@ def _steep_weights(u: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tens
 
 
 def _slopes(
-    t: Tensor, load: Tensor, right: Tensor, left: Tensor, flux: Fluxes, c: Coefficients, ends: Ends
+    t: Tensor,
+    load: Tensor,
+    right: Tensor,
+    left: Tensor,
+    flux: Fluxes,
+    c: Coefficients,
+    ends: BoundaryNodes,
 ) -> tuple[Tensor, Tensor]:
     """Return T′ at the left and at the right node of each cell, exact but for the quadrature."""
     d = torch.where(c.nodal_diffusivity > 0, c.nodal_diffusivity, 1.0)
@@ -389,7 +397,7 @@ def _slopes(
 
 
 def _at_walls_without_noise(
-    t: Tensor, slopes: tuple[Tensor, Tensor], h: Tensor, ends: Ends
+    t: Tensor, slopes: tuple[Tensor, Tensor], h: Tensor, ends: BoundaryNodes
 ) -> Tensor:
     """Return T at a wall that is no unknown, from its neighbour and the slopes."""
     q_low, q_high = ends.exponents

@@ -81,7 +81,7 @@ class FokkerPlanck2D:
             a coordinate without one has walls without flux, which only end the grid.
         form: "compact" (high order), "lumped" (positive by construction, second order), or
             "auto": compact, and lumped where the grid does not resolve what is asked for.
-        physical_walls: Whether the walls are part of the problem; if not, a density that leans on
+        truncation_is_physical: Whether the walls are part of the problem; if not, a density that leans on
             them is an error.
 
     Raises:
@@ -97,13 +97,15 @@ class FokkerPlanck2D:
         boundary: BoundaryLike | None = None,
         *,
         form: str = "auto",
-        physical_walls: bool = False,
+        truncation_is_physical: bool = False,
     ) -> None:
         plane_door.check_door(sde, grids)
-        self.sde, self.grids, self.physical_walls = sde, grids, physical_walls
+        self.sde, self.grids, self.truncation_is_physical = sde, grids, truncation_is_physical
         self.form = plane_door.check_form(form)
-        self.walls, self._open = plane_door.walls_of(boundary, grids, physical=physical_walls)
-        self._level = PlaneLevel(sde, grids, self.walls)
+        self.conditions, self._open = plane_door.walls_of(
+            boundary, grids, physical=truncation_is_physical
+        )
+        self._level = PlaneLevel(sde, grids, self.conditions)
         x, y = (grid.nodes for grid in grids)
         start = torch.tensor(self._rest_time, dtype=torch.float64)
         with suppress(IndexError, RuntimeError):  # a state of another size: see below
@@ -167,7 +169,7 @@ class FokkerPlanck2D:
         if self._level.absorbs:
             raise NotNormalizableError(
                 "there is no stationary density: all mass leaves through the absorbing wall "
-                f"(the walls are {self.walls!r})."
+                f"(the walls are {self.conditions!r})."
             )
         self._check_no_gradient("a density in the plane")
         level, t = self._fresh(), self._rest_time

@@ -60,15 +60,15 @@ def walls_of(
     """
     enclosure = enclosure_of(boundary, (2,))
     conditions: list[Pair] = []
-    open_ends: list[tuple[bool, bool]] = []
+    truncated: list[tuple[bool, bool]] = []
     for axis, grid in enumerate(grids):
         interval = None if enclosure is None else enclosure.of(axis)
         ends = (None, None) if interval is None else (interval.low, interval.high)
         for end, at in zip(ends, (grid.low, grid.high), strict=True):
             _check_end(axis, end, grid, at)
         conditions.append((condition_at(ends[0]), condition_at(ends[1])))
-        open_ends.append((ends[0] is None and not physical, ends[1] is None and not physical))
-    return (conditions[0], conditions[1]), (open_ends[0], open_ends[1])
+        truncated.append((ends[0] is None and not physical, ends[1] is None and not physical))
+    return (conditions[0], conditions[1]), (truncated[0], truncated[1])
 
 
 def _check_end(axis: int, end: End | None, grid: Grid, at: float) -> None:
@@ -219,13 +219,13 @@ def check_start(
 
 
 def check_edges(
-    density: PlaneDensity, open_ends: tuple[tuple[bool, bool], tuple[bool, bool]], when: str = ""
+    density: PlaneDensity, truncated: tuple[tuple[bool, bool], tuple[bool, bool]], when: str = ""
 ) -> None:
     """Warn of, or refuse, a density that leans on a wall that only ends the grid.
 
     Args:
         density: The density.
-        open_ends: Which ends only end the grid, for each coordinate.
+        truncated: Which ends only end the grid, for each coordinate.
         when: At what time, in words.
 
     Raises:
@@ -236,7 +236,7 @@ def check_edges(
     edge = max(
         (
             float(side.max())
-            for pair, open_pair in zip(sides, open_ends, strict=True)
+            for pair, open_pair in zip(sides, truncated, strict=True)
             for side, is_open in zip(pair, open_pair, strict=True)
             if is_open
         ),
@@ -245,7 +245,7 @@ def check_edges(
     text = (
         f"the density at an edge of the grid is {edge:.3g} of its peak{when}: the grid cuts it, "
         "or there is no stationary density. "
-        "Widen the grid, or pass physical_walls=True if there are real walls."
+        "Widen the grid, or pass truncation_is_physical=True if there are real walls."
     )
     if edge > _EDGE_FAILS:
         raise NotNormalizableError(text)

@@ -82,7 +82,7 @@ class PlaneLevel:
         grids: tuple[Grid, Grid],
         walls: tuple[Pair, Pair],
     ) -> None:
-        self.grids, self.walls = grids, walls
+        self.grids, self.conditions = grids, walls
         first, second = (Line(g, w) for g, w in zip(grids, walls, strict=True))
         self.mesh = Mesh((first, second))
         self.generator = PlaneGenerator(sde, self.mesh)
@@ -91,13 +91,13 @@ class PlaneLevel:
     def coarser(self) -> PlaneLevel:
         """The problem on every other node."""
         first, second = map(coarsened, self.grids)
-        return PlaneLevel(self.generator.sde, (first, second), self.walls)
+        return PlaneLevel(self.generator.sde, (first, second), self.conditions)
 
     @cached_property
     def finer(self) -> PlaneLevel:
         """The problem with a node more in every cell."""
         first, second = map(halved, self.grids)
-        finer = PlaneLevel(self.generator.sde, (first, second), self.walls)
+        finer = PlaneLevel(self.generator.sde, (first, second), self.conditions)
         finer.__dict__["coarser"] = self  # the same nodes, and what was found on them
         return finer
 
@@ -123,7 +123,7 @@ class PlaneLevel:
     @property
     def absorbs(self) -> bool:
         """Whether mass leaves through a wall."""
-        return any(wall.absorbs for pair in self.walls for wall in pair)
+        return any(wall.absorbs for pair in self.conditions for wall in pair)
 
     @property
     def finer_size(self) -> int:

@@ -92,7 +92,7 @@ class Line:
     @property
     def ring(self) -> bool:
         """Whether the ends are one node."""
-        return self.walls[0].wraps
+        return self.conditions[0].wraps
 
     @cached_property
     def unknowns(self) -> NDArray[np.int64]:
@@ -100,7 +100,7 @@ class Line:
         count = self.grid.cells + 1
         if self.ring:
             return np.arange(count) % (count - 1)
-        lost = [wall.absorbs for wall in self.walls]
+        lost = [wall.absorbs for wall in self.conditions]
         number = np.arange(count) - lost[0]
         number[0], number[-1] = (-1 if lost[0] else 0), (-1 if lost[1] else number[-1])
         return number
@@ -108,7 +108,7 @@ class Line:
     @cached_property
     def kept(self) -> slice:
         """The nodes that hold the unknowns."""
-        low, high = self.walls
+        low, high = self.conditions
         return slice(int(low.absorbs), None if high.reflects else -1)
 
     @cached_property
@@ -148,8 +148,8 @@ class Line:
         if self.ring:
             count = _CELLS if cells >= 6 else 3
             return np.arange(cells)[:, None] + np.arange(count) - count // 2
-        first, last = (-1 if self.walls[0].reflects else 0), cells - 1
-        last += self.walls[1].reflects
+        first, last = (-1 if self.conditions[0].reflects else 0), cells - 1
+        last += self.conditions[1].reflects
         count = min(_CELLS, last - first + 1)
         start = np.clip(np.arange(cells) - count // 2, first, last - count + 1)
         return start[:, None] + np.arange(count)

@@ -37,8 +37,8 @@ from numpy.typing import NDArray
 from scipy.linalg import eigvalsh_tridiagonal
 
 from sdegen.core.errors import SolverError
+from sdegen.fokker_planck.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS
-from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import CUMULATIVE, Fluxes
 from sdegen.fokker_planck.operator import STEEPEST, wall_weights
 
@@ -315,7 +315,7 @@ class Chain:
         return Shot(below, rate - move, log_phi, sign)
 
 
-def chain(flux: Fluxes, ends: Ends) -> Chain:
+def chain(flux: Fluxes, ends: BoundaryNodes) -> Chain:
     """Return the chain of a line.
 
     Args:
@@ -324,7 +324,7 @@ def chain(flux: Fluxes, ends: Ends) -> Chain:
     """
     w, a, b = flux.w.numpy(), flux.a.numpy(), flux.b.numpy()
     right, left = cell_loads(flux)
-    absorbs = tuple(kind.absorbs for kind in ends.kinds)
+    absorbs = tuple(kind.absorbs for kind in ends.conditions)
     first, last = int(ends.exponents[0] is not None), len(w) - int(ends.exponents[1] is not None)
     walls = _walls(flux, ends)
     log_m = np.concatenate([[0.0], np.cumsum(w)])
@@ -402,7 +402,7 @@ def cell_loads(flux: Fluxes) -> tuple[Array, Array]:
     )
 
 
-def _walls(flux: Fluxes, ends: Ends) -> tuple[tuple[float, float], tuple[float, float]]:
+def _walls(flux: Fluxes, ends: BoundaryNodes) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the weights of walls where D = 0; zeros where there is none."""
     h, w = flux.h, flux.w
     found = []

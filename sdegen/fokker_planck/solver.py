@@ -46,6 +46,7 @@ from sdegen.core.gradients import check_no_gradient
 from sdegen.core.requests import check_function, check_kind, refuse_lost_gradient
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck import currents, stationary
+from sdegen.fokker_planck.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.checks import (
     as_start,
     check_accurate,
@@ -63,9 +64,8 @@ from sdegen.fokker_planck.correlation import correlation
 from sdegen.fokker_planck.course import course, warn_isolated
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.density_path import DensityPath
-from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.escape import Escape, escape
-from sdegen.fokker_planck.feller import EndKind, classify_end
+from sdegen.fokker_planck.feller import BoundaryClass, classify_boundary
 from sdegen.fokker_planck.fluxes import Fluxes, Landscape
 from sdegen.fokker_planck.frozen import Frozen
 from sdegen.fokker_planck.generator import Generator
@@ -116,7 +116,7 @@ class FokkerPlanck:
             −k p is added to the equation.
         injection: A point, or a density on the grid, where all that is killed or absorbed starts
             anew; None where it is gone.
-        physical_walls: Whether walls without flux are part of the problem. If not, they only end
+        truncation_is_physical: Whether walls without flux are part of the problem. If not, they only end
             the grid, and a density that leans on them is an error. A wall where D = 0 is always
             physical.
 
@@ -138,20 +138,20 @@ class FokkerPlanck:
         boundary: GridBoundaryLike = "no-flux",
         *,
         form: Form = "auto",
-        physical_walls: bool = False,
+        truncation_is_physical: bool = False,
         killing: Killing | None = None,
         injection: float | Density | None = None,
     ) -> None:
         check_door(sde, grid)
         self.sde, self.grid = sde, grid
-        ends = boundary_of_grid(boundary, grid, physical_walls=physical_walls)
-        self.walls, self.physical_ends = ends.conditions, ends.physical
-        if self.walls[0].wraps:
+        ends = boundary_of_grid(boundary, grid, truncation_is_physical=truncation_is_physical)
+        self.conditions, self.physical_ends = ends.conditions, ends.physical
+        if self.conditions[0].wraps:
             check_ring(sde, grid)
         if form not in get_args(Form):
             words = ", ".join(map(repr, get_args(Form)))
             raise ValueError(f"form must be one of {words}, but is {form!r}.")
-        self.form, self.physical_walls = form, all(ends.physical)
+        self.form, self.truncation_is_physical = form, all(ends.physical)
         self._moving: MovingEnds | None = None
         self._shown = grid  # whose ends a message names
         self._sources = None
@@ -165,7 +165,11 @@ class FokkerPlanck:
             frame, unit = MovingFrame(sde, self._moving), self._moving.unit()
             with in_words_of_the_frame():
                 self._inner = FokkerPlanck(
-                    frame, unit, self.walls, form=form, physical_walls=self.physical_walls
+                    frame,
+                    unit,
+                    self.conditions,
+                    form=form,
+                    truncation_is_physical=self.truncation_is_physical,
                 )
             self._inner._shown = grid
 
@@ -258,7 +262,7 @@ class FokkerPlanck:
             raise NonFiniteError(f"the density is not finite at t = {float(ts[bad]):g}.", result)
         seen = result.p.detach()  # what is ∞ is at a wall without noise, which cuts nothing
         seen = seen if powers == (None, None) else seen.where(torch.isfinite(seen), 0.0)
-        check_edges(seen, ts, self._shown, self._open_ends)
+        check_edges(seen, ts, self._shown, self._truncated)
         first = 1
         if x0 is not None or not density.is_resolved:
             first = check_resolved(result)
@@ -294,7 +298,7 @@ class FokkerPlanck:
             if self._absorbs:
                 raise NotNormalizableError(
                     "there is no stationary density: all mass leaves through the absorbing wall "
-                    f"(boundary is {self.walls!r}). If what leaves is put back, pass "
+                    f"(boundary is {self.conditions!r}). If what leaves is put back, pass "
                     "injection=, a point or a density."
                 )
             if sources is not None:
@@ -308,7 +312,7 @@ class FokkerPlanck:
             at_rest = stationary.resolved(
                 self._generator,
                 rtol,
-                self._open_ends,
+                self._truncated,
                 (lambda g: Frozen(g).landscape(fresh=True)) if differentiable else None,
                 sources,
             )
@@ -407,7 +411,7 @@ class FokkerPlanck:
         if not self._generator.ends.ring:
             raise ValueError(
                 "velocity and effective diffusion belong to a ring, but boundary is "
-                f"{self.walls!r}; pass 'periodic'."
+                f"{self.conditions!r}; pass 'periodic'."
             )
         self._refuse_sources("velocity and effective diffusion")
         self._check_no_gradient("a transport")
@@ -457,7 +461,7 @@ class FokkerPlanck:
         with torch.no_grad():
             self._check_cut(self._frozen.landscape(), "no first passage of finite mean")
 
-        def fresh(grid: Grid) -> tuple[Fluxes, Ends]:
+        def fresh(grid: Grid) -> tuple[Fluxes, BoundaryNodes]:
             generator = self._generator if grid is self.grid else self._generator.on(grid)
             return Frozen(generator).read(fresh=True)[1], generator.ends
 
@@ -592,7 +596,7 @@ class FokkerPlanck:
             restored=False,
         )
         path = DensityPath(ts, run.p, self.grid.nodes, self._generator.ends.powers)
-        check_edges(path.p, ts, self._shown, self._open_ends)
+        check_edges(path.p, ts, self._shown, self._truncated)
         check_resolved(path)
         return path
 
@@ -610,7 +614,9 @@ class FokkerPlanck:
 
     def _twin(self, grid: Grid) -> FokkerPlanck:
         """Return the same problem on another grid between the same walls."""
-        return FokkerPlanck(self.sde, grid, self.walls, form=self.form, physical_walls=True)
+        return FokkerPlanck(
+            self.sde, grid, self.conditions, form=self.form, truncation_is_physical=True
+        )
 
     def escape(self, *, rtol: float | None = None) -> Escape:
         """Return the rate of escape from the deepest well, beside Kramers' formula.
@@ -623,10 +629,10 @@ class FokkerPlanck:
             ValueError: Unless exactly one wall absorbs, behind a barrier; or if the SDE depends
                 on time, or the grid cuts the well.
         """
-        if [wall.absorbs for wall in self.walls].count(True) != 1:
+        if [wall.absorbs for wall in self.conditions].count(True) != 1:
             raise ValueError(
                 "an escape needs one absorbing wall and one without flux, but boundary is "
-                f"{self.walls!r}; pass ('no-flux', 'absorbing')."
+                f"{self.conditions!r}; pass ('no-flux', 'absorbing')."
             )
         self._check_no_gradient("an escape")
         passage = self._passages(1, rtol, differentiable=False)
@@ -634,7 +640,7 @@ class FokkerPlanck:
             c, flux = self._frozen.read()
             log_m = stationary.on_a_line(flux.w)
             log_d = c.nodal_diffusivity.log()
-            to_high = self.walls[1].absorbs
+            to_high = self.conditions[1].absorbs
             found = escape(self.grid.nodes, log_m, log_d, passage, to_high=to_high)
         warn_inaccurate(found.error, "the escape", _AT_JUMPS)
         return replace(found, slope_by=self._slope_by)
@@ -700,7 +706,7 @@ class FokkerPlanck:
         if not self._generator.ends.ring:
             raise ValueError(
                 "a spectrum is complex on a ring only, but boundary is "
-                f"{self.walls!r}; ask for spectrum()."
+                f"{self.conditions!r}; ask for spectrum()."
             )
         self._check_no_gradient("a spectrum")
         self._check_modes(count)
@@ -748,11 +754,11 @@ class FokkerPlanck:
         warn_inaccurate(covariance.error, "the correlation function", _FINER)
         return covariance
 
-    def feller(self) -> tuple[EndKind, EndKind]:
+    def feller(self) -> tuple[BoundaryClass, BoundaryClass]:
         """Return Feller's class of both ends: of a wall that is physical or has D = 0, else of ∓∞.
 
         An end of the states that lies beyond the grid, or at which no density has a nodal value,
-        is asked for by `classify_end(sde, end)`.
+        is asked for by `classify_boundary(sde, end)`.
 
         Raises:
             ValueError: If drift or D are no powers beside an end; on a ring, which has none.
@@ -762,13 +768,13 @@ class FokkerPlanck:
         self._renew()
         self._frozen.check("Feller's classification")
         low, high = (
-            -float("inf") if self._open_ends[0] else self.grid.low,
-            float("inf") if self._open_ends[1] else self.grid.high,
+            -float("inf") if self._truncated[0] else self.grid.low,
+            float("inf") if self._truncated[1] else self.grid.high,
         )
         t = self._generator.reader.start
         return (
-            classify_end(self.sde, low, inward=1, t=t),
-            classify_end(self.sde, high, inward=-1, t=t),
+            classify_boundary(self.sde, low, inward=1, t=t),
+            classify_boundary(self.sde, high, inward=-1, t=t),
         )
 
     # ---- sinks and sources --------------------------------------------------------------------
@@ -799,7 +805,7 @@ class FokkerPlanck:
 
         with _gradients(differentiable):
             path = in_time(self._sources, self._generator, start, ts, refines=not differentiable)
-        check_edges(path.p[1:].detach(), ts[1:], self.grid, self._open_ends)
+        check_edges(path.p[1:].detach(), ts[1:], self.grid, self._truncated)
         for k in range(1, len(ts)):
             error = path.at(k).error
             if error is not None:
@@ -829,13 +835,13 @@ class FokkerPlanck:
     def _build(self, reader: Reader) -> None:
         """Make what drift and diffusion are written as, anew."""
         self._reader = reader
-        self._compact = Generator(reader, self.walls, compact=True)
+        self._compact = Generator(reader, self.conditions, compact=True)
         self._lumped = self._compact.with_form(compact=False)
         self._generator = self._lumped if self.form == "lumped" else self._compact
         self._frozen = Frozen(self._generator)
         self._at_rest: dict[float, Density] = {}
         self._levels = Levels(self._compact, self._lumped)
-        self.__dict__.pop("_open_ends", None)
+        self.__dict__.pop("_truncated", None)
 
     def _renew(self) -> None:
         """Forget what was made of drift and diffusion if they have changed since."""
@@ -845,15 +851,15 @@ class FokkerPlanck:
     @property
     def _absorbs(self) -> bool:
         """Whether mass leaves through a wall."""
-        return any(wall.absorbs for wall in self.walls)
+        return any(wall.absorbs for wall in self.conditions)
 
     @cached_property
-    def _open_ends(self) -> tuple[bool, bool]:
+    def _truncated(self) -> tuple[bool, bool]:
         """Which ends are walls without flux that only end the grid."""
         low, high = (
             wall.reflects and not real and q is None
             for wall, real, q in zip(
-                self.walls, self.physical_ends, self._generator.ends.exponents, strict=True
+                self.conditions, self.physical_ends, self._generator.ends.exponents, strict=True
             )
         )
         return low, high
@@ -898,23 +904,23 @@ class FokkerPlanck:
             )  # fmt: skip
         return moving.outward(path)
 
-    def _on(self, grid: Grid) -> tuple[Fluxes, Ends]:
+    def _on(self, grid: Grid) -> tuple[Fluxes, BoundaryNodes]:
         """Return the fluxes and walls on a grid between the same walls."""
         generator = self._generator if grid is self.grid else self._generator.on(grid)
         return generator.fluxes(generator.coefficients(generator.reader.start)), generator.ends
 
     def _check_cut(self, land: Landscape, what: str) -> None:
         """Refuse a grid that cuts the density without current where it matters to `what`."""
-        if not any(self._open_ends):
+        if not any(self._truncated):
             return
         log_m = stationary.on_a_line(land.w.detach())
         if self._absorbs:
-            to_high = self.walls[1].absorbs
+            to_high = self.conditions[1].absorbs
             log_m = to_be_left(log_m, land.log_d.detach(), self.grid.nodes, to_high=to_high)
         check_confined(
             log_m,
             self.grid,
-            self._open_ends,
+            self._truncated,
             lost=f"there is {what}: the density without current",
         )
 
@@ -937,7 +943,7 @@ class FokkerPlanck:
         p = density.p.detach()
         jumps = any(
             wall.absorbs and float(p[end]) > 1e-8 * float(p.max())
-            for wall, end in zip(self.walls, (0, -1), strict=True)
+            for wall, end in zip(self.conditions, (0, -1), strict=True)
         )
         return not jumps and density.is_resolved
 
@@ -966,7 +972,7 @@ class FokkerPlanck:
         self._refuse_killing(what)
         if not self._absorbs:
             raise ValueError(
-                f"{what} needs an absorbing wall, but boundary is {self.walls!r}; pass "
+                f"{what} needs an absorbing wall, but boundary is {self.conditions!r}; pass "
                 "'absorbing' or a pair with one."
             )
 

@@ -36,9 +36,9 @@ from sdegen.core.accuracy import WARNS
 from sdegen.core.errors import SolverError
 from sdegen.core.requests import refuse_lost_gradient
 from sdegen.fokker_planck import tridiagonal
+from sdegen.fokker_planck.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.density_path import DensityPath
-from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.exponential import renewed_action
 from sdegen.fokker_planck.first_masses import seen
 from sdegen.fokker_planck.generator import Generator
@@ -144,7 +144,7 @@ class Sources:
         point = torch.tensor([float(q)], dtype=torch.float64)
         return Grid.of(torch.cat([grid.nodes, point]).sort().values)
 
-    def killed(self, operator: Operator, ends: Ends) -> Operator:
+    def killed(self, operator: Operator, ends: BoundaryNodes) -> Operator:
         """Return the operator with its loss, K − M k."""
         if self.killing is None:
             return operator
@@ -159,7 +159,7 @@ class Sources:
             operator.circulation,
         )
 
-    def load(self, operator: Operator, ends: Ends) -> Float[Tensor, " n"]:
+    def load(self, operator: Operator, ends: BoundaryNodes) -> Float[Tensor, " n"]:
         """Return φ(q) of the unknowns, of sum 1."""
         x, q = ends.nodes, self.injection
         if isinstance(q, Density):

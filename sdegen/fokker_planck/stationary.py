@@ -64,7 +64,7 @@ _EACH = 1.0  # of that: what all cells together are let err by
 def resolved(
     generator: Generator,
     rtol: float,
-    open_ends: tuple[bool, bool],
+    truncated: tuple[bool, bool],
     land_on: Callable[[Generator], Landscape] | None = None,
     sources: Sources | None = None,
 ) -> Density:
@@ -73,7 +73,7 @@ def resolved(
     Args:
         generator: SDE, grid and walls, none of which absorbs.
         rtol: Largest error of the masses of cells, mean and variance.
-        open_ends: Which ends only end the grid.
+        truncated: Which ends only end the grid.
         land_on: The landscape of a generator that knows its parameters; None for no gradients.
         sources: What is lost and put back, if anything is.
 
@@ -101,7 +101,7 @@ def resolved(
         if level.land.poles and sources is None:
             check_poles(find_poles(level.land.coefficients, level.grid.nodes), level.grid)
         if not generator.ends.ring:
-            check_confined(level.log_p - level.height, level.grid, open_ends)
+            check_confined(level.log_p - level.height, level.grid, truncated)
         if not two.error <= _REFUSED:
             raise SolverError(
                 f"the cells are too coarse for the stationary density: on {level.grid.cells} of "

@@ -28,9 +28,9 @@ from torch import Tensor
 from sdegen.core.accuracy import WARNS, ErrorEstimate, SlopeBy, Trust
 from sdegen.core.errors import SolverError
 from sdegen.fokker_planck import tridiagonal
+from sdegen.fokker_planck.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.cubics import integral
 from sdegen.fokker_planck.density_path import DensityPath
-from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import Fluxes
 from sdegen.fokker_planck.operator import Operator
 from sdegen.fokker_planck.spectrum import Spectrum
@@ -96,7 +96,9 @@ class Law:
     rounding: Float[Tensor, "2 T"]
 
 
-def law(path: DensityPath, operators: Sequence[Operator], ends: Ends, *, steady: bool) -> Law:
+def law(
+    path: DensityPath, operators: Sequence[Operator], ends: BoundaryNodes, *, steady: bool
+) -> Law:
     """Return how much is left of a density, and how fast it leaves.
 
     Args:
@@ -125,7 +127,7 @@ def law(path: DensityPath, operators: Sequence[Operator], ends: Ends, *, steady:
 
 
 def by_modes(
-    modes: Spectrum, flux: Fluxes, ends: Ends, x0: float, times: Tensor, here: Law
+    modes: Spectrum, flux: Fluxes, ends: BoundaryNodes, x0: float, times: Tensor, here: Law
 ) -> Law:
     """Return a law whose late times, and slow escapes, are those of the slowest modes.
 
@@ -140,7 +142,10 @@ def by_modes(
     x = modes.x.numpy()
     at = torch.from_numpy(make_interp_spline(x, modes.observables.numpy().T, k=5)(x0))
     out = torch.zeros_like(modes.rates)
-    for side, kind, rate in ((0, ends.kinds[0], flux.b[0]), (-1, ends.kinds[1], flux.a[-1])):
+    for side, kind, rate in (
+        (0, ends.conditions[0], flux.b[0]),
+        (-1, ends.conditions[1], flux.a[-1]),
+    ):
         if kind.absorbs:  # φ and J at the wall by the cell's matrix, to fourth order
             h, near = flux.h[side], modes.densities[:, 1 if side == 0 else -2]
             out = out + rate * near * (1 + modes.rates * h**2 / (6 * flux.d[side]))

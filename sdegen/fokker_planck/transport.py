@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
+from sdegen.fokker_planck.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.coefficients import GAUSS_NODES, GAUSS_WEIGHTS
-from sdegen.fokker_planck.ends import Ends
 from sdegen.fokker_planck.fluxes import CUMULATIVE, Fluxes
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.operator import STEEPEST
@@ -90,7 +90,7 @@ def transport(
     """
     length = grid.high - grid.low
 
-    def ask(flux: Fluxes, ends: Ends) -> dict[str, Array]:
+    def ask(flux: Fluxes, ends: BoundaryNodes) -> dict[str, Array]:
         velocity, diffusion, one_way = _moments(flux, length)
         return {
             "velocity": np.array(velocity),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 
 from sdegen.core.errors import SolverError
-from sdegen.fokker_planck.ends import Ends
+from sdegen.fokker_planck.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.fluxes import Fluxes, Landscape
 from sdegen.fokker_planck.gaps import at_ends
 from sdegen.fokker_planck.grid import Grid
@@ -35,8 +35,10 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-Problem = Callable[[Grid], tuple[Fluxes, Ends]]  # the same SDE between the same walls on a grid
-Question = Callable[[Fluxes, Ends], Mapping[str, Array]]
+Problem = Callable[
+    [Grid], tuple[Fluxes, BoundaryNodes]
+]  # the same SDE between the same walls on a grid
+Question = Callable[[Fluxes, BoundaryNodes], Mapping[str, Array]]
 
 MOST_CELLS = 40_000
 _TARGET = 1e-6
@@ -142,7 +144,7 @@ def gain(coarse: Fluxes, fine: Fluxes) -> float:
     return _GAIN if smooth else _ROUGH_GAIN
 
 
-def hidden(flux: Fluxes, ends: Ends) -> float:
+def hidden(flux: Fluxes, ends: BoundaryNodes) -> float:
     """Return by how much Φ is off where drift and diffusion jump beside nodes (see `gaps`).
 
     Args:
@@ -154,7 +156,7 @@ def hidden(flux: Fluxes, ends: Ends) -> float:
 
 
 def disagreement(
-    coarse: Fluxes, fine: Fluxes, ends: Ends, kept: NDArray[np.int64]
+    coarse: Fluxes, fine: Fluxes, ends: BoundaryNodes, kept: NDArray[np.int64]
 ) -> tuple[float, bool]:
     """Return by how much Φ is off where f/D jumps, and whether D does, of two grids.
 
@@ -170,11 +172,11 @@ def disagreement(
     return off, bool(noise_jumps(coarse.land)[cells].any())
 
 
-def _felt(flux: Fluxes, ends: Ends) -> slice:
+def _felt(flux: Fluxes, ends: BoundaryNodes) -> slice:
     """Return between which nodes there is mass, or a way from it to a wall that absorbs."""
     log_m = np.concatenate([[0.0], np.cumsum(flux.w.detach().numpy())])
     seen = np.flatnonzero(log_m - log_m.max() > _SEEN)
-    low, high = (kind.absorbs or kind.wraps for kind in ends.kinds)
+    low, high = (kind.absorbs or kind.wraps for kind in ends.conditions)
     return slice(0 if low else int(seen[0]), len(log_m) if high else int(seen[-1]) + 1)
 
 

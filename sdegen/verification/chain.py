@@ -49,7 +49,6 @@ from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.grid import Grid
 from sdegen.fokker_planck.grid_boundary import GridBoundary, GridBoundaryLike, boundary_of_grid
 from sdegen.solvers.euler import EulerMaruyama
-from sdegen.solvers.positive_step import noise_vanishes
 from sdegen.verification.kernel import TransitionOperator
 from sdegen.verification.multistep_law import propagate_noise_free, propagate_two_step
 from sdegen.verification.step_moments import Array, ChainSteps, Map, StepMoments
@@ -110,7 +109,7 @@ class ChainDensity:
         if self.boundary is not None:
             self._check_ends()
             several = isinstance(self.solver, Multistep | FinalDenoising | SplitStep)
-            if several or not self.solver.takes_walls:
+            if several or not self.solver.supports_boundaries:
                 raise ValueError(
                     "the law between walls is built for steps of one part, such as those of "
                     f"EulerMaruyama, not of {type(self.solver).__name__}; pass boundary=None, or "
@@ -127,7 +126,7 @@ class ChainDensity:
         """Return the boundary of the grid, None without walls."""
         if self.boundary is None:
             return None
-        return boundary_of_grid(self.boundary, self.grid, physical_walls=True)
+        return boundary_of_grid(self.boundary, self.grid, truncation_is_physical=True)
 
     def _check_ends(self) -> None:
         """Refuse boundaries whose law is not implemented.

@@ -107,7 +107,7 @@ def _density(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the edges have a check of their own
             paths = [
-                FokkerPlanck(sde, g, boundary or "no-flux", physical_walls=True).solve(
+                FokkerPlanck(sde, g, boundary or "no-flux", truncation_is_physical=True).solve(
                     p, times, rtol=_OWN_CHECK
                 )
                 for g, p in ((grid, p0), (fine, start))

@@ -114,7 +114,7 @@ def boltzmann_checks(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the edges have a check of their own
             real = boundary is not None
-            solver = FokkerPlanck(sde, grid, boundary or "no-flux", physical_walls=real)
+            solver = FokkerPlanck(sde, grid, boundary or "no-flux", truncation_is_physical=real)
             stationary = solver.stationary()
     except (ValueError, SdegenError) as error:
         return [

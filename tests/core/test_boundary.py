@@ -149,7 +149,11 @@ def test_densities_take_the_same_boundaries():
         ((sg.Reflecting(0.0), sg.Absorbing(high=1.0)), ("no-flux", "absorbing")),
     ):
         p = sg.FokkerPlanck(BM, grid, boundary).solve(start, times).final.p
-        q = sg.FokkerPlanck(BM, grid, words, physical_walls=True).solve(start, times).final.p
+        q = (
+            sg.FokkerPlanck(BM, grid, words, truncation_is_physical=True)
+            .solve(start, times)
+            .final.p
+        )
         assert torch.equal(p, q)
 
 
@@ -157,7 +161,7 @@ def test_an_end_that_is_left_out_only_ends_the_grid():
     trap = sg.OrnsteinUhlenbeck(1.0, 0.0, 1.0)
     half = sg.FokkerPlanck(trap, sg.Grid(0.0, 6.0, 300), sg.Reflecting(0.0)).stationary()
     assert float(half.mean) == pytest.approx(math.sqrt(1 / math.pi), rel=1e-6)
-    with pytest.raises(ValueError, match="physical_walls=True"):
+    with pytest.raises(ValueError, match="truncation_is_physical=True"):
         sg.FokkerPlanck(trap, sg.Grid(0.0, 1.0, 100), sg.Reflecting(0.0)).stationary()
     with pytest.raises(ValueError, match=r"low end at 0.5, but the grid at 0; pass Grid\(…\)"):
         sg.FokkerPlanck(trap, sg.Grid(0.0, 1.0, 100), sg.Reflecting(0.5))

@@ -57,7 +57,7 @@ def test_a_tabulated_noise_under_its_reading_is_uniform_at_rest():
     The mean of 20,000 uniform numbers has the error 1/√(3 · 20,000) = 0.0041; 5 of them, 6e-7.
     """
     sde = sg.ItoProcess(lambda x: 0 * x, tabulated, interpretation="klimontovich")
-    fp = sg.FokkerPlanck(sde, sg.Grid(-1.0, 1.0, 200), physical_walls=True)
+    fp = sg.FokkerPlanck(sde, sg.Grid(-1.0, 1.0, 200), truncation_is_physical=True)
     rest = fp.stationary()
     torch.testing.assert_close(rest.p, torch.full_like(rest.p, 0.5), rtol=1e-6, atol=0)
     assert float(rest.mean) == pytest.approx(0, abs=1e-6)

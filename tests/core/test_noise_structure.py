@@ -113,7 +113,7 @@ ROOMS = {
     "FokkerPlanck2D": lambda: sg.FokkerPlanck2D(Correlated(), (GRID, GRID)),
     "FokkerPlanckFamily": lambda: sg.FokkerPlanckFamily([Correlated()], GRID),
     "Grid.covering": lambda: sg.Grid.covering(Correlated()),
-    "classify_end": lambda: sg.classify_end(Correlated(), 0.0),
+    "classify_boundary": lambda: sg.classify_boundary(Correlated(), 0.0),
     "ReverseSDE": lambda: sg.ReverseSDE(Correlated(), lambda x, t: -x),
     "ChainDensity": lambda: sg.ChainDensity(Correlated(), GRID, sg.EulerMaruyama()),
     "certify": lambda: sg.certify(Correlated(), GRID, 0.0, TIMES),

@@ -379,12 +379,12 @@ FOLLOWED = {
         r"\{\} grows towards|the grid cuts it. Widen it|widen the grid; if the wall is real",
         lambda: fp(sg.ItoProcess(lambda x: x, 1.0), sg.Grid(-1.0, 1.0, 50)).stationary(),
         lambda: fp(
-            sg.ItoProcess(lambda x: x, 1.0), sg.Grid(-1.0, 1.0, 50), physical_walls=True
+            sg.ItoProcess(lambda x: x, 1.0), sg.Grid(-1.0, 1.0, 50), truncation_is_physical=True
         ).stationary(),
     ),
     "velocity off a ring": (
         "velocity and effective diffusion belong to a ring",
-        lambda: fp(SINE, RING, physical_walls=True).transport(),
+        lambda: fp(SINE, RING, truncation_is_physical=True).transport(),
         lambda: fp(SINE, RING, "periodic").transport(),
     ),
     "a complex spectrum": (
@@ -399,7 +399,7 @@ FOLLOWED = {
     ),
     "passages without an end": (
         "needs an absorbing wall, but boundary is",
-        lambda: fp(BM, BOX, physical_walls=True).first_passage(),
+        lambda: fp(BM, BOX, truncation_is_physical=True).first_passage(),
         lambda: fp(BM, BOX, "absorbing").first_passage(),
     ),
     "an escape between two ends": (

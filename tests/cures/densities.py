@@ -9,7 +9,7 @@ import torch
 from scipy.linalg import expm
 
 import sdegen as sg
-from sdegen.fokker_planck.feller import classify_end
+from sdegen.fokker_planck.feller import classify_boundary
 from sdegen.fokker_planck.krylov import exponential_action
 from sdegen.fokker_planck.transient import Exponential
 from tests.cures.common import (
@@ -148,8 +148,8 @@ FOLLOWED = {
     ),
     "an end that is a point like others": (
         "pass inward=1 for a lower end, inward=-1",
-        lambda: classify_end(OU, 0.0),
-        lambda: [_equal(classify_end(OU, 0.0, inward=side), "regular") for side in (1, -1)],
+        lambda: classify_boundary(OU, 0.0),
+        lambda: [_equal(classify_boundary(OU, 0.0, inward=side), "regular") for side in (1, -1)],
     ),
     # --- starts
     "a start that is none": (

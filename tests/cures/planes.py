@@ -154,7 +154,9 @@ FOLLOWED = {
         lambda: (
             near(plane(_wells(4.0), WELL_GRIDS).stationary().mean[0], 0.0),
             near(
-                plane(_wells(40.0), ONE_WELL, physical_walls=True).stationary().mean[0], 1.0, 3e-2
+                plane(_wells(40.0), ONE_WELL, truncation_is_physical=True).stationary().mean[0],
+                1.0,
+                3e-2,
             ),
         ),
     ),
@@ -176,7 +178,7 @@ FOLLOWED = {
         lambda: plane(OU2, square(20, 1.0)).stationary(),
         lambda: (
             near(spread(plane().stationary()), 0.5),
-            plane(OU2, square(20, 1.0), physical_walls=True).stationary(),
+            plane(OU2, square(20, 1.0), truncation_is_physical=True).stationary(),
         ),
     ),
     "a plane that no step carries": (

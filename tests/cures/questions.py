@@ -81,7 +81,9 @@ FOLLOWED = {
         "barriers of more than 600 kT are never crossed",
         lambda: fp(DEEP, sg.Grid(-1.5, 1.5, 400)).spectrum(2),
         lambda: near(
-            fp(DEEP, sg.Grid(0.0, 1.5, 400), physical_walls=True).spectrum(2).rates, 2.0, 2e-3
+            fp(DEEP, sg.Grid(0.0, 1.5, 400), truncation_is_physical=True).spectrum(2).rates,
+            2.0,
+            2e-3,
         ),
     ),
     "modes that coarse cells do not tell apart": (
@@ -130,13 +132,15 @@ FOLLOWED = {
     ),
     "jumps that cells do not see": (
         "the cells are too coarse for the stationary density",
-        lambda: fp(TEETH, TWENTY, physical_walls=True).stationary(),
-        lambda: near(fp(TEETH, TEETH_GRID, physical_walls=True).stationary().mass, 1.0),
+        lambda: fp(TEETH, TWENTY, truncation_is_physical=True).stationary(),
+        lambda: near(fp(TEETH, TEETH_GRID, truncation_is_physical=True).stationary().mass, 1.0),
     ),
     "jumps that cells do not see in a current": (
         "the cells are too coarse for the current",
-        lambda: fp(COMB, TWENTY, physical_walls=True).current(TWENTY.gaussian(0.5, 0.1)),
-        lambda: fp(COMB, COMB_GRID, physical_walls=True).current(COMB_GRID.gaussian(0.5, 0.1)),
+        lambda: fp(COMB, TWENTY, truncation_is_physical=True).current(TWENTY.gaussian(0.5, 0.1)),
+        lambda: fp(COMB, COMB_GRID, truncation_is_physical=True).current(
+            COMB_GRID.gaussian(0.5, 0.1)
+        ),
     ),
     "an error of steps that no step has": (
         "is short enough for an error below",

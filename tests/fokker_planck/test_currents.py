@@ -167,7 +167,7 @@ def test_a_washboard_on_coarse_cells_is_refined_inside(cells):
 def test_no_current_runs_in_a_layer_that_is_thinner_than_a_cell():
     # noise that falls by decades within a cell: what flows both ways balances to rounding
     sde = sg.ItoProcess(lambda x: 0.5 - x, lambda x: 1.5 * torch.sqrt(1e-5 + x))
-    solver = sg.FokkerPlanck(sde, sg.Grid(0.0, 14.0, 28), physical_walls=True)
+    solver = sg.FokkerPlanck(sde, sg.Grid(0.0, 14.0, 28), truncation_is_physical=True)
     rest = solver.stationary()
     j = solver.current(rest)
     assert float(j.error) < 1e-3

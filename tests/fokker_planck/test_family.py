@@ -85,10 +85,12 @@ def test_gradients_of_both_and_no_member_sees_another():
     grid = sg.Grid(-3.5, 3.5, 30)
 
     def rest(thetas):
-        return family(well, thetas, grid, physical_walls=True).stationary(differentiable=True)
+        return family(well, thetas, grid, truncation_is_physical=True).stationary(
+            differentiable=True
+        )
 
     def moved(thetas):
-        members = family(well, thetas, grid, physical_walls=True)
+        members = family(well, thetas, grid, truncation_is_physical=True)
         p0 = grid.gaussian(-0.8, 0.5)
         return members.solve(p0, [0.0, 0.4], rtol=1.0, differentiable=True)[:, 1, ::3]
 
@@ -99,7 +101,7 @@ def test_gradients_of_both_and_no_member_sees_another():
         assert float(jacobian[0, :, 1].abs().max()) == 0
         assert float(jacobian[1, :, 0].abs().max()) == 0
         assert float(jacobian[0, :, 0].abs().max()) > 0.01
-    assert not family(well, thetas, grid, physical_walls=True).stationary().requires_grad
+    assert not family(well, thetas, grid, truncation_is_physical=True).stationary().requires_grad
 
 
 def test_a_family_of_traps_against_its_law():

@@ -47,14 +47,14 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "dynamics", "end", "kind"), CASES, ids=[c[0] for c in CASES])
 def test_known_ends(name, dynamics, end, kind):
-    assert sg.classify_end(dynamics, end, inward=1 if end == 0.0 else -1) == kind
+    assert sg.classify_boundary(dynamics, end, inward=1 if end == 0.0 else -1) == kind
 
 
 def test_a_solver_knows_its_ends():
     grid = sg.Grid(0.0, 16.0, 200)
     root = sg.FokkerPlanck(sde(lambda x: 1 - x, lambda x: x.sqrt()), grid)
     assert root.feller() == ("entrance", "natural")
-    box = sg.FokkerPlanck(sde(lambda x: 0 * x), grid, physical_walls=True)
+    box = sg.FokkerPlanck(sde(lambda x: 0 * x), grid, truncation_is_physical=True)
     assert box.feller() == ("regular", "regular")
     cubic = sg.FokkerPlanck(sde(lambda x: -(x**3)), sg.Grid(-4.0, 4.0, 100))
     assert cubic.feller() == ("entrance", "entrance")
@@ -62,19 +62,19 @@ def test_a_solver_knows_its_ends():
 
 def test_an_end_is_found_from_the_side_on_which_the_process_lives():
     gene = sde(lambda x: 0 * x, lambda x: (x * (1 - x)).sqrt())
-    assert sg.classify_end(gene, 0.0) == sg.classify_end(gene, 1.0) == "exit"
+    assert sg.classify_boundary(gene, 0.0) == sg.classify_boundary(gene, 1.0) == "exit"
     root = sde(lambda x: 0.2 - x, lambda x: x.sqrt())
-    assert sg.classify_end(root, 0.0) == "regular"
+    assert sg.classify_boundary(root, 0.0) == "regular"
     well = sde(lambda x: 1 - x.exp())  # Morse's wall: a constant drift on the other side
-    assert sg.classify_end(well, -math.inf) == "natural"
+    assert sg.classify_boundary(well, -math.inf) == "natural"
     bessel = sde(lambda x: 1 / x)
-    assert sg.classify_end(bessel, 0.0, inward=1) == "entrance"
+    assert sg.classify_boundary(bessel, 0.0, inward=1) == "entrance"
     with pytest.raises(ValueError, match="exist on both sides of x = 0; pass inward=1"):
-        sg.classify_end(bessel, 0.0)
+        sg.classify_boundary(bessel, 0.0)
 
 
 def test_refusals():
     with pytest.raises(ValueError, match="a ring has no ends"):
         sg.FokkerPlanck(sde(torch.sin), sg.Grid(0.0, 2 * math.pi, 50), "periodic").feller()
     with pytest.raises(ValueError, match="cannot be classified"):
-        sg.classify_end(sde(lambda x: x, lambda x: (1 - x).sqrt()), math.inf)
+        sg.classify_boundary(sde(lambda x: x, lambda x: (1 - x).sqrt()), math.inf)

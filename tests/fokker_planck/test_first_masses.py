@@ -26,7 +26,7 @@ def error(boundary, law, cells):
     grid = sg.Grid(0.0, 1.0, cells)
     start = sg.Density(grid.nodes, 0.5 + grid.nodes)
     sde = sg.ItoProcess(lambda x: 0 * x, 1.0)
-    solver = sg.FokkerPlanck(sde, grid, boundary, form="compact", physical_walls=True)
+    solver = sg.FokkerPlanck(sde, grid, boundary, form="compact", truncation_is_physical=True)
     p = solver.solve(start, [0.0, TIME], rtol=0.5).final
     assert float(p.error) >= float((p.p - law(grid.nodes)).abs().max() / p.p.max()) / 3
     return float((p.p - law(grid.nodes)).abs().max())

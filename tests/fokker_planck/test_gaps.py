@@ -70,9 +70,9 @@ def test_rates_of_a_double_well_know_it(off):
     """V = −3 |x − a| between reflecting walls: the rate from tan k L = k L, and e^{6 L} slow."""
     place = 0.05 * off
     sde, walls = _switching(place, -3.0, 3.0), "no-flux"
-    rough = sg.FokkerPlanck(sde, sg.Grid(-2.0, 2.0, 80), walls, physical_walls=True)
+    rough = sg.FokkerPlanck(sde, sg.Grid(-2.0, 2.0, 80), walls, truncation_is_physical=True)
     nodes = torch.cat([torch.linspace(-2, place, 201), torch.linspace(place, 2, 201)[1:]])
-    exact = sg.FokkerPlanck(sde, sg.Grid.of(nodes.double()), walls, physical_walls=True)
+    exact = sg.FokkerPlanck(sde, sg.Grid.of(nodes.double()), walls, truncation_is_physical=True)
     got, right = rough.spectrum(2), exact.spectrum(2)
     assert abs(float(got.rates[1] / right.rates[1]) - 1) <= 3 * float(got.error["rates"][1])
 
@@ -87,7 +87,9 @@ def test_densities_in_time_know_it(off, noise):
     nodes = torch.cat([torch.linspace(-5, place, 601), torch.linspace(place, 5, 601)[1:]]).double()
     grids = sg.Grid(-5.0, 5.0, 200), sg.Grid.of(nodes)
     got, right = (
-        sg.FokkerPlanck(sde, g, physical_walls=True).solve(g.gaussian(1.0, 0.5), [0.0, 0.5]).final
+        sg.FokkerPlanck(sde, g, truncation_is_physical=True)
+        .solve(g.gaussian(1.0, 0.5), [0.0, 0.5])
+        .final
         for g in grids
     )
     apart = abs(float(got.mean - right.mean)) / float(right.std)

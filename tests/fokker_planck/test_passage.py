@@ -219,7 +219,7 @@ def test_an_escape_from_a_cut_well_is_refused_and_a_real_wall_is_not():
     grid, walls = sg.Grid(-1.1, 1.0, 200), ("no-flux", "absorbing")
     with pytest.raises(ValueError, match="the grid cuts it"):
         sg.FokkerPlanck(WELL, grid, walls).escape()
-    between = sg.FokkerPlanck(WELL, grid, walls, physical_walls=True)
+    between = sg.FokkerPlanck(WELL, grid, walls, truncation_is_physical=True)
     # ∫ e^{U/D} ∫_{−1.1}^{y} e^{−U/D} dz dy/D from the bottom of the well, by scipy's quad
     assert 1 / between.escape().rate == pytest.approx(mean_time(-1.1), rel=1e-4)
     wide = sg.FokkerPlanck(WELL, sg.Grid(-3.0, 1.0, 400), walls)

@@ -483,7 +483,7 @@ def test_a_density_that_touches_the_edge_is_warned_of():
 def test_a_physical_wall_is_no_cut():
     # −v on [0, L] between walls: e^{−vx/D} leans on the lower one, and should
     grid = sg.Grid(0.0, 5.0, 200)
-    p = stationary(lambda x: torch.full_like(x, -1.0), 1.0, grid, physical_walls=True).p
+    p = stationary(lambda x: torch.full_like(x, -1.0), 1.0, grid, truncation_is_physical=True).p
     exact = 2 * torch.exp(-2 * grid.nodes) / (1 - math.exp(-10))
     assert float((p / exact - 1).abs().max()) < 1e-6
     with pytest.raises(sg.NotNormalizableError, match="grows towards low x"):
@@ -649,7 +649,7 @@ def test_a_square_root_process_on_its_way_touches_zero(form, tolerance):
 def test_correlation_of_a_process_whose_density_is_infinite_at_a_wall(low, cells):
     # dX = (θ − X) dt + σ√X dW: Cov(X_0, X_t) = Var X e^{−t}, from 0
     sde = sg.ItoProcess(lambda x: 0.5 - x, lambda x: 1.5 * x.sqrt())
-    solver = sg.FokkerPlanck(sde, sg.Grid(low, 40.0, cells), physical_walls=True)
+    solver = sg.FokkerPlanck(sde, sg.Grid(low, 40.0, cells), truncation_is_physical=True)
     got = solver.correlation(lambda x: x, [0.0, 1.0])
     variance = float(solver.stationary().variance)
     assert abs(float(got[0]) / variance - 1) < 2e-3

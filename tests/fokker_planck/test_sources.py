@@ -16,7 +16,7 @@ def test_absorbed_at_zero_and_put_back_inside(x0, cells):
     # p ∝ min(x, x0): a tent, of mean 11/18 for x0 = 1/2
     solver = sg.FokkerPlanck(
         FREE, sg.Grid(0.0, 1.0, cells), ("absorbing", "no-flux"),
-        injection=x0, physical_walls=True,
+        injection=x0, truncation_is_physical=True,
     )  # fmt: skip
     p = solver.stationary()
     mass = x0**2 / 2 + x0 * (1 - x0)
@@ -117,7 +117,7 @@ def test_lives_of_nearly_one_length_turn_around_in_time():
     sde = sg.ItoProcess(lambda x: 1 + 0 * x, math.sqrt(2 * 0.01))
     grid = sg.Grid(-0.4, 1.0, 700)
     solver = sg.FokkerPlanck(
-        sde, grid, ("no-flux", "absorbing"), injection=0.0, physical_walls=True
+        sde, grid, ("no-flux", "absorbing"), injection=0.0, truncation_is_physical=True
     )
     path = solver.solve(grid.gaussian(0.2, 0.05), [0.0, 0.5, 1.0, 60.0])
     np.testing.assert_allclose(path.mass, 1.0, atol=2e-3)

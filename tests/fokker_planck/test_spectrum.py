@@ -32,7 +32,7 @@ def test_a_grid_that_cuts_the_density_has_no_spectrum_of_the_line():
         with pytest.raises(ValueError, match=r"is 0\.607 of its peak: the grid cuts it"):
             sg.FokkerPlanck(trap, grid, boundary).spectrum()
     # between walls: φ′ = 0 at ±1 and D φ″ − x φ′ = −λφ, odd: x M(½(1 − λ), 3/2, x²/2)
-    rate = float(sg.FokkerPlanck(trap, grid, physical_walls=True).spectrum(2).rates[1])
+    rate = float(sg.FokkerPlanck(trap, grid, truncation_is_physical=True).spectrum(2).rates[1])
     a = 0.5 * (1 - rate)
     slope_at_wall = special.hyp1f1(a, 1.5, 0.5) + a / 1.5 * special.hyp1f1(a + 1, 2.5, 0.5)
     assert abs(slope_at_wall) < 1e-7
@@ -211,7 +211,7 @@ def test_a_washboard_between_walls_is_the_same_on_all_grids_and_for_all_counts(h
     rates = []
     for cells in (200, 600):
         solver = sg.FokkerPlanck(
-            washboard(periods, height), sg.Grid(-3.0, 3.0, cells), physical_walls=True
+            washboard(periods, height), sg.Grid(-3.0, 3.0, cells), truncation_is_physical=True
         )
         for count in (2, 3, 4, 8):
             rates.append(solver.spectrum(count).rates[1:4])
@@ -241,7 +241,9 @@ def test_the_band_of_a_ring_of_wells_is_that_of_hops(height):
 
 def test_wells_of_equal_rates_have_modes_of_their_own():
     # two equal wells behind 40 kT: the modes within them come in pairs that differ by 10⁻¹⁸
-    solver = sg.FokkerPlanck(washboard(2, 40.0), sg.Grid(-3.0, 3.0, 500), physical_walls=True)
+    solver = sg.FokkerPlanck(
+        washboard(2, 40.0), sg.Grid(-3.0, 3.0, 500), truncation_is_physical=True
+    )
     modes = solver.spectrum(8)
     gram = integral(modes.x, modes.observables[:, None] * modes.densities[None])
     assert float((gram - torch.eye(8, dtype=torch.float64)).abs().max()) < 1e-4

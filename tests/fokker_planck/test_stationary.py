@@ -117,7 +117,9 @@ def truncated(law, low, high):
 def test_a_square_root_process_that_reaches_zero(low, cells):
     # Γ(4/9) ∝ x^{−5/9}, from 0 and on a grid that steps off it: 0.5261, 0.5091, 0.5012, 0.5000
     law = stats.gamma(4 / 9, scale=1.125)
-    p = sg.FokkerPlanck(square_root(), sg.Grid(low, 14.0, cells), physical_walls=True).stationary()
+    p = sg.FokkerPlanck(
+        square_root(), sg.Grid(low, 14.0, cells), truncation_is_physical=True
+    ).stationary()
     mean, variance = truncated(law, low, 14.0)
     assert abs(float(p.mean) / mean - 1) < 1e-3
     assert abs(float(p.variance) / variance - 1) < 1e-3
@@ -170,7 +172,7 @@ def test_a_layer_at_a_wall_that_is_thinner_than_a_cell(peclet, cells):
     grid = sg.Grid(0.0, 1.0, cells)
     rate = peclet * cells
     sde = sg.ItoProcess(lambda x: -rate + 0 * x, 2**0.5)
-    p = sg.FokkerPlanck(sde, grid, physical_walls=True).stationary()
+    p = sg.FokkerPlanck(sde, grid, truncation_is_physical=True).stationary()
     law = stats.truncexpon(b=rate, scale=1 / rate)
     assert abs(float(p.mean) / law.mean() - 1) < 1e-3
     assert abs(float(p.variance) / law.var() - 1) < 1e-3
@@ -183,7 +185,7 @@ def test_noise_that_falls_by_decades_within_a_cell():
         return 1e-8 + x**2
 
     sde = sg.ItoProcess(lambda x: 0 * x, lambda x: torch.sqrt(2 * d(x)))
-    p = sg.FokkerPlanck(sde, sg.Grid(0.0, 1.0, 10), physical_walls=True).stationary()
+    p = sg.FokkerPlanck(sde, sg.Grid(0.0, 1.0, 10), truncation_is_physical=True).stationary()
     # p = a/((a² + x²) arctan(1/a)), a = 1e-4
     a, total = 1e-4, math.atan(1e4)
     mean = 0.5 * a * math.log(1 + 1e8) / total
@@ -251,7 +253,7 @@ def test_noise_that_vanishes_as_any_power(n, cells):
     if n < 1:  # a drift that is infinite at the wall is not evaluated there
         sde = sg.ItoProcess(lambda x: 0 * x, lambda x: torch.sqrt(2 * x**n))
     q = -n if n < 1 else -n / 2
-    p = sg.FokkerPlanck(sde, sg.Grid(0.0, 1.0, cells), physical_walls=True).stationary()
+    p = sg.FokkerPlanck(sde, sg.Grid(0.0, 1.0, cells), truncation_is_physical=True).stationary()
     mean = (1 + q) / (2 + q)
     assert abs(float(p.mean) / mean - 1) < 1e-3
     assert abs(float(p.variance) / ((1 + q) / (3 + q) - mean**2) - 1) < 1e-3

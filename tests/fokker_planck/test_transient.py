@@ -39,8 +39,8 @@ GBM = sg.ItoProcess(drift=lambda x: 0.1 * x, diffusion=lambda x: 0.4 * x)
 
 PROBLEMS = {
     "absorbed": (-0.5, (0.0, 14.0), ABSORBED, (0.3, 1.3), {"boundary": ("absorbing", "no-flux")}),
-    "falling": (-0.7, (0.0, 14.0), FALLING, (0.3, 1.3), {"physical_walls": True}),
-    "closed box": (0.0, (0.0, 1.5), CLOSED, (0.03, 0.2), {"physical_walls": True}),
+    "falling": (-0.7, (0.0, 14.0), FALLING, (0.3, 1.3), {"truncation_is_physical": True}),
+    "closed box": (0.0, (0.0, 1.5), CLOSED, (0.03, 0.2), {"truncation_is_physical": True}),
     "open box": (0.0, (0.0, 1.5), OPEN, (0.03, 0.2), {"boundary": "absorbing"}),
 }
 
@@ -131,7 +131,9 @@ def test_an_observation_of_waiting_is_the_same_as_one_leap():
 def test_a_step_that_is_asked_for_again_is_the_same(boundary):
     # the second time it is factorised: the same arithmetic, in the same order
     sde = sg.ItoProcess(drift=lambda x: 0.3 - torch.sin(x), diffusion=0.9)
-    solver = sg.FokkerPlanck(sde, sg.Grid(-math.pi, math.pi, 200), boundary, physical_walls=True)
+    solver = sg.FokkerPlanck(
+        sde, sg.Grid(-math.pi, math.pi, 200), boundary, truncation_is_physical=True
+    )
     p0 = solver.grid.gaussian(0.5, 0.3)
     first, *others = (solver.solve(p0, [0.0, 0.4]).final.p for _ in range(3))
     between = solver.solve(p0, [0.0, 0.3]).final.p
@@ -213,7 +215,7 @@ def test_mass_is_kept_where_nothing_absorbs(form, boundary):
         drift=lambda x: 1 - 0.5 * torch.sin(x), diffusion=lambda x: 1 + 0.2 * torch.cos(x)
     )
     grid = sg.Grid.sinh(-math.pi, math.pi, 300, width=1.0)
-    solver = sg.FokkerPlanck(sde, grid, boundary, form=form, physical_walls=True)
+    solver = sg.FokkerPlanck(sde, grid, boundary, form=form, truncation_is_physical=True)
     # rtol: on the cells of the density at rest, not on halves of them
     times = torch.linspace(0, 100, 101, dtype=torch.float64)
     path = solver.solve(grid.gaussian(0.3, 0.3), times, rtol=1e-2)

@@ -29,7 +29,9 @@ def run(config: FokkerPlanckConfig, folder: Path, progress: bool) -> dict[str, A
     """
     sde = sde_of(config.sde, config.diffusion, config.interpretation)
     grid = Grid(config.low, config.high, config.cells)
-    solver = FokkerPlanck(sde, grid, config.boundary, physical_walls=config.physical_walls)
+    solver = FokkerPlanck(
+        sde, grid, config.boundary, truncation_is_physical=config.truncation_is_physical
+    )
     times = torch.linspace(config.t0, config.t1, config.points, dtype=torch.float64)
     path = solver.solve(gaussian_or_point(grid, config.mean, config.std), times)
     tensors = {"x": path.x, "times": path.times, "p": path.p}

@@ -254,7 +254,7 @@ def _density(config: SimulateConfig, sde: SDE, times: Tensor) -> DensityPath:
     assert config.high is not None
     grid = Grid(config.low, config.high, config.cells)
     boundary = config.boundary or "no-flux"
-    solver = FokkerPlanck(sde, grid, boundary, physical_walls=config.boundary is not None)
+    solver = FokkerPlanck(sde, grid, boundary, truncation_is_physical=config.boundary is not None)
     return solver.solve(gaussian_or_point(grid, config.x0[0], config.x0_std), times)
 
 

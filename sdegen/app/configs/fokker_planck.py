@@ -24,7 +24,7 @@ class FokkerPlanckConfig(Config):
         high: Upper end of the grid.
         cells: Cells of the grid; it has one node more.
         boundary: What both ends do.
-        physical_walls: The no-flux walls are part of the problem, and do not only end the grid.
+        truncation_is_physical: The no-flux walls are part of the problem, and do not only end the grid.
         mean: Mean of the Gaussian that the density starts from.
         std: Its standard deviation; 0 puts all of it at the mean.
         t0: First time.
@@ -41,7 +41,7 @@ class FokkerPlanckConfig(Config):
     high: float = 5.0
     cells: int = 400
     boundary: End = "no-flux"
-    physical_walls: bool = False
+    truncation_is_physical: bool = False
     mean: float = 0.0
     std: float = 0.1
     t0: float = 0.0

@@ -53,7 +53,7 @@ class FinalDenoising(DiffusionSolver, FixedStep):
     solver: FixedStep = field(default_factory=DDIM)
     substeps: int = field(default=1, init=False)
 
-    takes_walls: ClassVar[bool] = False
+    supports_boundaries: ClassVar[bool] = False
     returns_x0: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -36,7 +36,7 @@ _SAME = 1e-6  # relative difference of α and σ that rounding explains
 class Multistep(DiffusionSolver, FixedStep):
     """A linear multistep method on states and scores, whose coefficients are known beforehand."""
 
-    takes_walls: ClassVar[bool] = False  # what was behind a wall is no history
+    supports_boundaries: ClassVar[bool] = False  # what was behind a wall is no history
 
     @abstractmethod
     def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
