@@ -26,7 +26,11 @@ from typing import Any, Literal
 __all__ = ["ConfigFile", "read_config", "sha256_of", "to_toml"]
 
 _TABLES = ("inputs", "versions")
-_RENAMED = {("simulate", "walls"): "boundary"}  # keys of version 0.1
+# keys of version 0.1
+_RENAMED = {
+    ("simulate", "walls"): "boundary",
+    ("fokker-planck", "physical_walls"): "truncation_is_physical",
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -164,6 +164,7 @@ class FokkerPlanck:
             self._moving = MovingEnds(ends, grid)
             frame, unit = MovingFrame(sde, self._moving), self._moving.unit()
             with in_words_of_the_frame():
+                physical = self.truncation_is_physical
                 self._inner = FokkerPlanck(
                     frame,
                     unit,

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdegen.app.config_file import ConfigFile, read_config, sha256_of, to_toml
+from sdegen.app.configs.fokker_planck import FokkerPlanckConfig
 from sdegen.app.configs.simulate import SimulateConfig
 from sdegen.app.configs.train import TrainRunConfig
 
@@ -191,3 +192,12 @@ def test_a_run_of_version_0_1_names_its_boundary_walls(tmp_path):
     )
     config = read_config(path, {"simulate": SimulateConfig}).config
     assert (config.boundary, config.low, config.high) == ("absorbing", 0.0, 1.0)
+
+
+def test_a_density_of_version_0_1_names_its_physical_walls(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text(
+        'command = "fokker-planck"\nsde = "well.py:well"\nphysical_walls = true\n'
+        '[versions]\nsdegen = "0.1.0"\n'
+    )
+    assert read_config(path, {"fokker-planck": FokkerPlanckConfig}).config.truncation_is_physical

@@ -50,7 +50,7 @@ def test_real_walls_are_said_to_be_real(solve):
     refused = solve("free", flags)
     assert refused.status == 2
     assert ": the grid cuts it." in refused.err[0]
-    found = solve("free", flags, "--physical-walls")
+    found = solve("free", flags, "--truncation-is-physical")
     assert found.status == 0
     assert torch.allclose(found.tensors["stationary"], torch.tensor(0.5, dtype=torch.float64))
 
