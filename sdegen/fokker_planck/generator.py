@@ -29,12 +29,12 @@ class Generator:
     Args:
         reader: The SDE's coefficients on the grid, or those of several SDEs, which give all that
             is made of them a leading dimension.
-        kinds: Lower and upper wall.
+        conditions: Lower and upper wall.
         compact: Form of the operator: compact, or lumped.
     """
 
     reader: Reader | Readers
-    kinds: tuple[BoundaryCondition, BoundaryCondition]
+    conditions: tuple[BoundaryCondition, BoundaryCondition]
     compact: bool
     _last: list[tuple[Coefficients, Operator]] = field(default_factory=list, repr=False)
     _land: list[Landscape] = field(default_factory=list, repr=False)
@@ -58,7 +58,7 @@ class Generator:
         """
         if not isinstance(self.reader, Reader):
             raise TypeError("a family of SDEs has no generator on another grid.")
-        twin, known = Generator(self.reader.on(grid), self.kinds, self.compact), self.ends
+        twin, known = Generator(self.reader.on(grid), self.conditions, self.compact), self.ends
         if known.exponents == (None, None):  # D > 0 at the same two walls
             twin.__dict__["ends"] = BoundaryNodes(self.kinds, (None, None), grid.nodes)
         return twin

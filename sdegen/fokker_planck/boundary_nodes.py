@@ -1,10 +1,11 @@
 """The ends of a grid, as a solver sees them: which nodes are unknowns, and what the others hold.
 
-no-flux      the wall is a node like any other absorbing    p = 0 there: the node is left out
-periodic     both walls are one node D = 0        no current reaches the wall, and p ∝ ξ^q
-beside it: the node is left out; q > 0 puts 0 there, q = 0 what
-             a parabola through its neighbours says. For −1 < q < 0 the density is integrable and
-             ∞ there; in what is carried in time 0 stands for it.
+no-flux      the wall is a node like any other
+absorbing    p = 0 there: the node is left out
+periodic     both walls are one node
+D = 0        no current reaches the wall, and p ∝ ξ^q beside it: the node is left out; q > 0
+puts 0 there, q = 0 what a parabola through its neighbours says. For −1 < q < 0
+the density is integrable and ∞ there; in what is carried in time 0 stands for it
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from torch import Tensor
 from sdegen.core.conditions import BoundaryCondition
 from sdegen.fokker_planck.power_law import Powers, is_singular
 
-__all__ = ["Ends"]
+__all__ = ["BoundaryNodes"]
 
 _FLAT = 1e-6
 _NOT_INTEGRABLE = -1 + 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class Ends:
-    """Both ends.
+class BoundaryNodes:
+    """Both ends of a grid: the conditions of a density there, and the nodes that hold it.
 
     Args:
-        kinds: Lower and upper wall.
+        conditions: Lower and upper wall.
         exponents: q of p ∝ ξ^q where D = 0; None where D > 0.
         nodes: Positions of the nodes.
 
@@ -39,22 +40,22 @@ class Ends:
             absorb or to close a ring.
     """
 
-    kinds: tuple[BoundaryCondition, BoundaryCondition]
+    conditions: tuple[BoundaryCondition, BoundaryCondition]
     exponents: tuple[float | None, float | None]
     nodes: Float[Tensor, " nodes"]
 
     def __post_init__(self) -> None:
         if self.exponents == (None, None):
             return
-        for q, kind, x in zip(
-            self.exponents, self.kinds, self.nodes[[0, -1]].tolist(), strict=True
+        for q, condition, x in zip(
+            self.exponents, self.conditions, self.nodes[[0, -1]].tolist(), strict=True
         ):
             if q is None:
                 continue
-            if not kind.reflects:
+            if not condition.reflects:
                 raise ValueError(
                     f"at the wall x = {x:g} the diffusion vanishes, and a wall without noise "
-                    f"cannot be {kind!r}; pass 'no-flux', or "
+                    f"cannot be {condition!r}; pass 'no-flux', or "
                     "end the grid before it."
                 )
             if q <= _NOT_INTEGRABLE:
@@ -74,13 +75,14 @@ class Ends:
     @property
     def ring(self) -> bool:
         """Whether both walls are one node."""
-        return self.kinds[0].wraps
+        return self.conditions[0].wraps
 
     @cached_property
     def kept(self) -> slice:
         """The nodes of a line that are unknowns."""
         left_out = [
-            k.absorbs or q is not None for k, q in zip(self.kinds, self.exponents, strict=True)
+            c.absorbs or q is not None
+            for c, q in zip(self.conditions, self.exponents, strict=True)
         ]
         return slice(int(left_out[0]), self.nodes.shape[0] - int(left_out[1]))
 
