@@ -193,7 +193,7 @@ class FokkerPlanck2D:
                 density,
             )
         self._check_resolved(density, "the stationary density")
-        plane_door.check_edges(density, self._open)
+        plane_door.check_edges(density, self._truncated)
         warn_inaccurate(density.error, "the stationary density", _CURE)
         return density
 
@@ -262,7 +262,7 @@ class FokkerPlanck2D:
         ]
         path[0] = start
         for t, density in zip(ts[1:].tolist(), path[1:], strict=True):
-            plane_door.check_edges(density, self._open, f" at t = {t:g}")
+            plane_door.check_edges(density, self._truncated, f" at t = {t:g}")
         self._check_resolved(path[-1], f"the density at t = {float(ts[-1]):g}", path)
         worst = max(range(1, len(path)), key=lambda k: float(path[k].error))
         warn_inaccurate(path[worst].error, f"the density at t = {float(ts[worst]):g}", _CURE)
