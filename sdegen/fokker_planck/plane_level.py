@@ -73,14 +73,14 @@ class PlaneLevel:
     Args:
         sde: The dynamics.
         grids: The grid of each coordinate.
-        walls: What the ends of each coordinate are.
+        conditions: What the ends of each coordinate are.
     """
 
     def __init__(
         self,
         sde: SDE,
         grids: tuple[Grid, Grid],
-        walls: tuple[Pair, Pair],
+        conditions: tuple[Pair, Pair],
     ) -> None:
         self.grids, self.conditions = grids, walls
         first, second = (Line(g, w) for g, w in zip(grids, walls, strict=True))

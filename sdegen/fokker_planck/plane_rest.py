@@ -47,7 +47,7 @@ def balanced(fluxes: PlaneFluxes) -> Array | None:
     """
     first, second = fluxes.gains  # shapes (nx − 1, uy), (ux, ny − 1)
     along, across = fluxes.mesh.lines
-    if any(wall.absorbs for wall in along.walls + across.walls):
+    if any(wall.absorbs for wall in along.conditions + across.conditions):
         return None
     nx, ny = (len(line.grid.nodes) for line in (along, across))
     log_p = np.zeros((nx, ny))

@@ -78,11 +78,11 @@ class Line:
 
     Args:
         grid: The nodes.
-        walls: What the lower and the upper end are.
+        conditions: What the lower and the upper end are.
     """
 
     grid: Grid
-    walls: tuple[BoundaryCondition, BoundaryCondition]
+    conditions: tuple[BoundaryCondition, BoundaryCondition]
 
     @classmethod
     def of(cls, grid: Grid, *, ring: bool) -> Line:

@@ -61,19 +61,19 @@ class TransitionOperator:
 
     Args:
         x: Nodes, shape (n,).
-        walls: What the first and the last node do to what meets them; None if they only end the
-            line.
+        conditions: What the first and the last node do to what meets them; None if they only end
+            the line.
         bridged: Which of them absorb what touches them between two steps, too.
     """
 
     def __init__(
         self,
         x: Array,
-        walls: tuple[BoundaryCondition, BoundaryCondition] | None = None,
+        conditions: tuple[BoundaryCondition, BoundaryCondition] | None = None,
         bridged: tuple[bool, bool] = (False, False),
     ) -> None:
         self.x, self.h = x, float(x[-1] - x[0]) / (len(x) - 1)
-        self.walls = walls
+        self.conditions = conditions
         self.bridges = tuple(
             float(x[end]) for end, bridge in zip((0, -1), bridged, strict=True) if bridge
         )
@@ -91,9 +91,9 @@ class TransitionOperator:
         self.check_resolved(p)
         first, last = int(occupied[0]), int(occupied[-1])
         # a density that vanishes at a wall is none there, and has some in the cell beside it
-        window = self.support(p, 0 if self.walls is None else 1)
+        window = self.support(p, 0 if self.conditions is None else 1)
         m, s = moments(self.x[window])
-        if self.walls is not None:
+        if self.conditions is not None:
             self._check_smooth(p)
             if not s.any():
                 raise ValueError(
@@ -109,7 +109,7 @@ class TransitionOperator:
             raise ValueError("there is noise at some x and none at others: no density follows.")
         refine = self.refinement(m, s, inner)
         uneven = refine > 1 and s[inner].max() > _WIDER * s[inner].min()
-        if self.walls is not None or uneven:
+        if self.conditions is not None or uneven:
             points, weight = self._panels(window, m, s)
             weight = weight * make_interp_spline(self.x, p, k=DEGREE)(points)
             return self._folded(weight, *moments(points), points)
@@ -130,7 +130,7 @@ class TransitionOperator:
             raise ValueError(
                 "there is no noise, so that a start at a point stays a point; pass a density."
             )
-        if self.walls is not None:
+        if self.conditions is not None:
             return self._folded(np.ones(1), m, s, np.array([x0]))
         z = (self.x - m[0]) / s[0]
         return np.asarray(np.exp(-0.5 * z * z) / (math.sqrt(2 * math.pi) * s[0]))
@@ -165,7 +165,7 @@ class TransitionOperator:
 
     def check_resolved(self, p: Array) -> None:
         """Refuse a density, or one in each column, that its nodes do not resolve."""
-        loss = interpolation_loss(p, cut=self.walls is not None)
+        loss = interpolation_loss(p, cut=self.conditions is not None)
         if loss > _COARSE * p.max():
             raise ValueError(
                 f"the grid is too coarse: between nodes {self.h:.3g} apart the density is known "
@@ -206,9 +206,9 @@ class TransitionOperator:
 
     def _folded(self, weight: Array, m: Array, s: Array, start: Array) -> Array:
         """Return Σ_i weight_i N(y; m_i, s_i²) at the nodes, with what the walls send back."""
-        if self.walls is None:
+        if self.conditions is None:
             return self._scattered(weight, m, s)
-        n, (low, high) = len(self.x), self.walls
+        n, (low, high) = len(self.x), self.conditions
         if low.absorbs and high.absorbs:
             return self._scattered(weight, m, s, start if self.bridges else None)
         over = max(self.x[0] - (m - REACH * s).min(), (m + REACH * s).max() - self.x[-1], 0.0)

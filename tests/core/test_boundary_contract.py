@@ -258,8 +258,8 @@ def test_fokker_planck_has_the_law_or_names_the_class(row):
     assert np.abs(summed - row.cdf(GRID.nodes.numpy())).max() < 1e-4
     family = sg.FokkerPlanckFamily([BM, sg.BrownianMotion(2.0)], GRID, row.boundary)
     plane = sg.FokkerPlanck2D(BM, (sg.Grid(0.0, 1.0, 16),) * 2, {0: row.boundary})
-    assert solver.walls == family.walls == plane.walls[0]
-    assert plane.walls[1] == (BoundaryCondition.NO_FLUX,) * 2
+    assert solver.conditions == family.conditions == plane.conditions[0]
+    assert plane.conditions[1] == (BoundaryCondition.NO_FLUX,) * 2
 
 
 @every
