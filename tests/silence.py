@@ -236,7 +236,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "boundaries": (
         "Absorbing",
+        "Boundary",
+        "BoundaryCondition",
+        "BoundaryStep",
         "Periodic",
+        "PositionBoundary",
         "Reflecting",
         "Walls",
     ),

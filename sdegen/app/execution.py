@@ -51,7 +51,7 @@ _FLAGS = {
     r"interacting=True": "--interacting True",
     r"float64 states, x0\.double\(\),": "--dtype float64,",
 }
-_MAY_NAME_A_FILE = ("sde", "diffusion", "potential", "density", "data", "model")
+_MAY_NAME_A_FILE = ("sde", "diffusion", "boundary", "potential", "density", "data", "model")
 
 
 def execute(

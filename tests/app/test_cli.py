@@ -173,7 +173,8 @@ def test_every_option_is_explained(call):
         ),
         (
             ["simulate", "--sde", "well.py:well", "--boundary", "brick"],
-            "sdegen simulate: invalid choice 'brick' for argument '--boundary'.",
+            "sdegen simulate: boundary must be one of 'no-flux', 'absorbing', 'periodic', or "
+            "file.py:Class of a boundary of your own, but is 'brick'.",
         ),
         (["simulate", "--sde", "well.py:wel"], "/well.py has no 'wel'; there is well."),
         (

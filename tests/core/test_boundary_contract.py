@@ -318,7 +318,7 @@ def test_certify_judges_it_or_names_the_class(row):
 def test_pictures_take_what_comes_of_it(row):
     x0 = torch.full((50, 1), START)
     path = sg.simulate(BM, x0, torch.linspace(0, T, 6), rng=0, boundary=row.boundary)
-    assert isinstance(sg.plots.trajectories(path), Figure)
+    assert isinstance(sg.plots.paths(path), Figure)
     if row.density:
         density = sg.FokkerPlanck(BM, GRID, row.boundary).solve(START, path.times)
         assert isinstance(sg.plots.density_and_particles(density, path), Figure)

@@ -6,10 +6,12 @@ from typing import Any
 import torch
 
 from sdegen import plots
-from sdegen.app.commands.objects import sde_of
+from sdegen.app.commands.objects import boundary_of, sde_of
 from sdegen.app.configs.fokker_planck import FokkerPlanckConfig
+from sdegen.core.conditions import BoundaryCondition
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.grid_boundary import GridBoundaryLike
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.storage import save_tensors
 
@@ -29,9 +31,11 @@ def run(config: FokkerPlanckConfig, folder: Path, progress: bool) -> dict[str, A
     """
     sde = sde_of(config.sde, config.diffusion, config.interpretation)
     grid = Grid(config.low, config.high, config.cells)
-    solver = FokkerPlanck(
-        sde, grid, config.boundary, truncation_is_physical=config.truncation_is_physical
-    )
+    boundary: GridBoundaryLike = boundary_of(config.boundary, config.low, config.high)
+    if config.boundary in set(BoundaryCondition):  # then its ends may only end the grid
+        boundary = BoundaryCondition(config.boundary)
+    physical = config.truncation_is_physical
+    solver = FokkerPlanck(sde, grid, boundary, truncation_is_physical=physical)
     times = torch.linspace(config.t0, config.t1, config.points, dtype=torch.float64)
     path = solver.solve(gaussian_or_point(grid, config.mean, config.std), times)
     tensors = {"x": path.x, "times": path.times, "p": path.p}

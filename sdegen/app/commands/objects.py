@@ -8,7 +8,9 @@ from torch import Tensor
 
 from sdegen.app.configs.fields import SolverName
 from sdegen.app.user_code import is_reference, load_object
+from sdegen.core.boundary import Boundary, of_words
 from sdegen.core.ito_process import Interpretation, ItoProcess
+from sdegen.core.requests import kind_of
 from sdegen.core.sde import SDE
 from sdegen.core.solver import Solver
 from sdegen.solvers.euler import EulerMaruyama
@@ -16,7 +18,29 @@ from sdegen.solvers.heun import Heun
 from sdegen.solvers.torch_diffeq import TorchDiffEq
 from sdegen.solvers.torch_sde import TorchSDE
 
-__all__ = ["device_of", "dtype_of", "sde_of", "solver_of"]
+__all__ = ["boundary_of", "device_of", "dtype_of", "sde_of", "solver_of"]
+
+
+def boundary_of(name: str, low: float, high: float) -> Boundary | tuple[Boundary, Boundary]:
+    """Return the boundary that a word, or a reference to a class, names.
+
+    Args:
+        name: A word, or a reference to a class that is called with both ends.
+        low: Lower end.
+        high: Upper end.
+
+    Raises:
+        TypeError: If what is named is no class of a boundary.
+    """
+    if not is_reference(name):
+        return of_words(name, low, high)
+    kind = load_object(name, "boundary")
+    if not (isinstance(kind, type) and issubclass(kind, Boundary)):
+        raise TypeError(
+            f"boundary = {name!r} is {kind_of(kind)}; expected a class that derives from "
+            "sdegen.Boundary, which is called with low and high."
+        )
+    return kind(low, high)
 
 
 def sde_of(reference: str, diffusion: float | str | None, interpretation: Interpretation) -> SDE:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from sdegen import metrics, plots
 from sdegen.app.commands.fokker_planck import gaussian_or_point
-from sdegen.app.commands.objects import device_of, dtype_of, sde_of, solver_of
+from sdegen.app.commands.objects import boundary_of, device_of, dtype_of, sde_of, solver_of
 from sdegen.app.configs.simulate import SimulateConfig
-from sdegen.core.boundary import of_words
+from sdegen.core.boundary import Boundary
 from sdegen.core.enclosure import BoundaryLike
 from sdegen.core.errors import Interrupted, NonFiniteError, RankError, SolverError
 from sdegen.core.noise import stream
@@ -226,12 +226,19 @@ def _ensemble_metrics(ensemble: Ensemble) -> dict[str, Any]:
 
 def _boundary(config: SimulateConfig) -> BoundaryLike | None:
     """Return the boundary of the coordinate that the config names."""
+    boundary = _ends(config)
+    if boundary is None or len(config.x0) == 1:
+        return boundary
+    return {config.coordinate: boundary}
+
+
+def _ends(config: SimulateConfig) -> Boundary | tuple[Boundary, Boundary] | None:
+    """Return the boundary of one coordinate."""
     if config.boundary is None:
         return None
     assert config.low is not None  # the config saw to it
     assert config.high is not None
-    boundary = of_words(config.boundary, config.low, config.high)
-    return boundary if len(config.x0) == 1 else {config.coordinate: boundary}
+    return boundary_of(config.boundary, config.low, config.high)
 
 
 def _start(config: SimulateConfig, dtype: torch.dtype, device: torch.device) -> State:
@@ -253,8 +260,7 @@ def _density(config: SimulateConfig, sde: SDE, times: Tensor) -> DensityPath:
     assert config.low is not None  # the config saw to it
     assert config.high is not None
     grid = Grid(config.low, config.high, config.cells)
-    boundary = config.boundary or "no-flux"
-    solver = FokkerPlanck(sde, grid, boundary, truncation_is_physical=config.boundary is not None)
+    solver = FokkerPlanck(sde, grid, _ends(config) or "no-flux")
     return solver.solve(gaussian_or_point(grid, config.x0[0], config.x0_std), times)
 
 

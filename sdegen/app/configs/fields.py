@@ -2,14 +2,16 @@
 
 from typing import Literal
 
+from sdegen.app.user_code import is_reference
 from sdegen.core.checks import check_count
+from sdegen.core.conditions import BoundaryCondition
 
 __all__ = [
-    "End",
     "NoisySolverName",
     "Precision",
     "Reading",
     "SolverName",
+    "check_boundary",
     "check_ends",
     "check_seed",
     "check_threads",
@@ -18,7 +20,6 @@ __all__ = [
 
 Precision = Literal["float32", "float64"]
 Reading = Literal["ito", "stratonovich", "klimontovich"]
-End = Literal["no-flux", "absorbing", "periodic"]
 NoisySolverName = Literal[
     "euler-maruyama",
     "heun",
@@ -48,6 +49,17 @@ def check_times(t0: float, t1: float) -> None:
     """Raise if times do not increase."""
     if t0 >= t1:
         raise ValueError(f"t1 must exceed t0 = {t0:g}, but is {t1:g}.")
+
+
+def check_boundary(boundary: str | None) -> None:
+    """Refuse what names no boundary: neither a word, nor a class in a file."""
+    if boundary is None or boundary in set(BoundaryCondition) or is_reference(boundary):
+        return
+    words = ", ".join(repr(condition) for condition in BoundaryCondition)
+    raise ValueError(
+        f"boundary must be one of {words}, or file.py:Class of a boundary of your own, but is "
+        f"{boundary!r}."
+    )
 
 
 def check_ends(low: float, high: float) -> None:

@@ -3,7 +3,13 @@
 from dataclasses import dataclass
 
 from sdegen.app.configs.base import Config
-from sdegen.app.configs.fields import End, Reading, check_ends, check_threads, check_times
+from sdegen.app.configs.fields import (
+    Reading,
+    check_boundary,
+    check_ends,
+    check_threads,
+    check_times,
+)
 from sdegen.core.checks import check_count, check_finite, check_not_negative
 
 __all__ = ["FokkerPlanckConfig"]
@@ -40,7 +46,7 @@ class FokkerPlanckConfig(Config):
     low: float = -5.0
     high: float = 5.0
     cells: int = 400
-    boundary: End = "no-flux"
+    boundary: str = "no-flux"
     truncation_is_physical: bool = False
     mean: float = 0.0
     std: float = 0.1
@@ -54,6 +60,7 @@ class FokkerPlanckConfig(Config):
         for name in ("low", "high", "mean", "t0", "t1"):
             check_finite(name, getattr(self, name))
         check_ends(self.low, self.high)
+        check_boundary(self.boundary)
         if not self.low <= self.mean <= self.high:
             raise ValueError(
                 f"mean must lie in [low, high] = [{self.low:g}, {self.high:g}], but is "

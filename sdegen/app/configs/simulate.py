@@ -7,10 +7,10 @@ from tyro.conf import arg
 
 from sdegen.app.configs.base import Config
 from sdegen.app.configs.fields import (
-    End,
     Precision,
     Reading,
     SolverName,
+    check_boundary,
     check_seed,
     check_threads,
 )
@@ -48,8 +48,9 @@ class SimulateConfig(Config):
         compile: Compile runs of steps, of euler-maruyama or heun: some 10 s, then many times as
             fast.
         tolerance: Relative and absolute tolerance of dopri5.
-        boundary: What the ends of the space do; needs --low and --high. Of a state of several
-            coordinates they bound --coordinate.
+        boundary: What the ends of the space do: no-flux, absorbing, periodic, or file.py:Class of
+            a boundary of your own; needs --low and --high. Of a state of several coordinates they
+            bound --coordinate.
         low: Lower end of the space; with --fokker-planck, of the grid.
         high: Upper end of the space; with --fokker-planck, of the grid.
         last_only: Keep the last states alone.
@@ -90,7 +91,7 @@ class SimulateConfig(Config):
     substeps: int = 1
     compile: bool = False
     tolerance: float = 1e-5
-    boundary: End | None = None
+    boundary: str | None = None
     low: float | None = None
     high: float | None = None
     last_only: bool = False
@@ -135,6 +136,7 @@ class SimulateConfig(Config):
         check_count("cells", self.cells, 4)
         check_count("substeps", self.substeps)
         check_positive("tolerance", self.tolerance)
+        check_boundary(self.boundary)
         if self.boundary is not None and (self.low is None or self.high is None):
             raise ValueError(
                 f"boundary = {self.boundary!r} needs low and high; pass --low and --high."

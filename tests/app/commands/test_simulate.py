@@ -414,3 +414,48 @@ def test_a_boundary_is_of_the_coordinate_that_is_named(simulate):
     assert states[..., 1].min() >= -0.5
     assert states[..., 1].max() <= 0.75
     assert states[..., 0].abs().max() > 0.75
+
+
+WALLS = """
+import torch
+from sdegen import Boundary, BoundaryCondition, PositionBoundary
+
+class Stopping(PositionBoundary):
+    condition = BoundaryCondition.NO_FLUX
+
+    def contain(self, x, low, high):
+        return x.clamp(low, high)
+
+class Sticky(Boundary):
+    absorbs = True
+
+    def apply(self, before, after, step):
+        stays = step.uniform(after) < 0.5
+        wall = after.clamp(step.low, step.high)
+        back = (2 * wall - after).clamp(step.low, step.high)
+        return torch.where(stays, wall, back)
+
+height = 1.0
+"""
+
+
+def test_a_boundary_of_a_file(here, simulate, call):
+    """A class of one file, and nothing else: particles take it, and densities as it declares."""
+    (here / "walls.py").write_text(WALLS)
+    flags = "--low -0.5 --high 0.75 --trajectories 50 --seed 0"
+    found = simulate("brownian", f"--boundary walls.py:Stopping --fokker-planck {flags}")
+    assert found.status == 0, found.err
+    states = found.tensors["states"]
+    assert float(states.max()) == 0.75
+    sticky = simulate("brownian", f"--boundary walls.py:Sticky {flags}")
+    assert sticky.status == 0, sticky.err
+    told = simulate("brownian", f"--boundary walls.py:Sticky --fokker-planck {flags}")
+    assert told.status == 2
+    assert "Sticky declares no condition of a density" in told.err[0]
+    told = call(
+        "fokker-planck", "--sde", "ou.py:brownian", "--boundary", "walls.py:Sticky", "--overwrite"
+    )
+    assert "Sticky declares no condition of a density" in told.err[0]
+    told = simulate("brownian", f"--boundary walls.py:height {flags}")
+    assert "boundary = " in told.err[0]
+    assert "expected a class that derives from sdegen.Boundary" in told.err[0]
