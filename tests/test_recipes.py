@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import sdegen as sg
+from tests.exact import robin_cdf
 
 PAGE = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
 F64 = torch.float64
@@ -90,11 +91,25 @@ def losses(names):
     assert not names["model"].training
 
 
+def partially_absorbing(names):
+    # reflecting at 0, with a reactivity of 2 at 1: a series of cosines; steps err by O(√dt)
+    n, t, kappa = 20_000, 0.5, 2.0
+    ends = (sg.Reflecting(0.0), names["PartiallyAbsorbing"](high=1.0, reactivity=kappa))
+    path = sg.simulate(
+        sg.BrownianMotion(1.0), torch.full((n, 1), 0.7, dtype=F64), [0.0, t], rng=1,
+        solver=sg.EulerMaruyama(400), boundary=ends, keep_path=False,
+    )  # fmt: skip
+    survival = float(robin_cdf(1.0, 0.5, 0.7, t, kappa)(1.0))
+    left = float((~path.absorbed[-1]).double().mean())
+    assert abs(left - survival) < 4.42 * math.sqrt(survival * (1 - survival) / n) + 0.02
+
+
 CHECKS = {
     "Take the steps by hand": steps_by_hand,
     "Adding an SDE": rotation,
     "Adding a solver": midpoint,
     "Adding a loss": losses,
+    "Adding a boundary": partially_absorbing,
     "Adding an observable": highest,
 }
 

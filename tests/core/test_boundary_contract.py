@@ -120,7 +120,7 @@ ROWS = [
     Row(
         (sg.Reflecting(0.0), PartiallyAbsorbing(high=1.0)),
         exact.robin_cdf(1.0, 0.5, START, T, KAPPA),
-        bias=0.02,
+        bias=5e-3,
         density=False,
         chain=False,
     ),
