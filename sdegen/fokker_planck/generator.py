@@ -46,7 +46,7 @@ class Generator:
 
     def with_form(self, *, compact: bool) -> Generator:
         """Return the same generator in another form."""
-        twin = Generator(self.reader, self.kinds, compact)
+        twin = Generator(self.reader, self.conditions, compact)
         twin.__dict__["ends"] = self.ends
         return twin
 
