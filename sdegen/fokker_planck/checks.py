@@ -327,8 +327,8 @@ def _judge(ratio: tuple[float, float], grid: Grid, when: str) -> None:
     text = (
         f"the density at the {'high' if high else 'low'} end of the grid, x = "
         f"{grid.high if high else grid.low:g}, is {worst:.3g} of its "
-        f"peak{when}: the grid cuts it. Widen it, or pass truncation_is_physical=True if there is a real "
-        "wall."
+        f"peak{when}: the grid cuts it. Widen it, or pass truncation_is_physical=True if there is "
+        "a real wall."
     )
     if worst > _EDGE_FAILS:
         raise ValueError(text)

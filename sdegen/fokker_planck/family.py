@@ -83,7 +83,7 @@ class FokkerPlanckFamily:
             truncation_is_physical,
         )
         self._boundary = boundary
-        ends = boundary_of_grid(boundary, grid, truncation_is_physical=truncation_is_physical)
+        ends = boundary_of_grid(boundary, grid, physical=truncation_is_physical)
         if ends.moving != (None, None):
             raise ValueError(
                 "an absorbing end that moves is not built for families of densities; pass a "

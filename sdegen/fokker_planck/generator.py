@@ -60,7 +60,7 @@ class Generator:
             raise TypeError("a family of SDEs has no generator on another grid.")
         twin, known = Generator(self.reader.on(grid), self.conditions, self.compact), self.ends
         if known.exponents == (None, None):  # D > 0 at the same two walls
-            twin.__dict__["ends"] = BoundaryNodes(self.kinds, (None, None), grid.nodes)
+            twin.__dict__["ends"] = BoundaryNodes(self.conditions, (None, None), grid.nodes)
         return twin
 
     def coefficients(self, t: float) -> Coefficients:
@@ -106,4 +106,4 @@ class Generator:
             c = self.coefficients(self.reader.start)
             poles = find_poles(c, self.grid.nodes)
             low, high = (None if pole is None else pole.exponent for pole in poles)
-            return BoundaryNodes(self.kinds, (low, high), self.grid.nodes)
+            return BoundaryNodes(self.conditions, (low, high), self.grid.nodes)

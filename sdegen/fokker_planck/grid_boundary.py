@@ -96,9 +96,7 @@ def condition_at(end: End | None) -> BoundaryCondition:
     return end.boundary.condition
 
 
-def boundary_of_grid(
-    boundary: object, grid: Grid, *, truncation_is_physical: bool = False
-) -> GridBoundary:
+def boundary_of_grid(boundary: object, grid: Grid, *, physical: bool = False) -> GridBoundary:
     """Read a boundary where a grid says where its ends are.
 
     Args:
@@ -106,7 +104,7 @@ def boundary_of_grid(
             `Periodic` or another boundary, or a pair of them, whose ends must be those of the
             grid. An end that they leave out only ends the grid.
         grid: The grid.
-        truncation_is_physical: Whether walls without flux that are given by words are part of the problem.
+        physical: Whether walls without flux that are given by words are part of the problem.
 
     Raises:
         TypeError: If it is none of them.
@@ -116,9 +114,7 @@ def boundary_of_grid(
     pair = isinstance(boundary, tuple) and any(isinstance(b, Boundary) for b in boundary)
     if not (pair or isinstance(boundary, Boundary)):
         named = interval_of(of_words(_words(boundary), grid.low, grid.high))
-        return GridBoundary(
-            named, grid.low, grid.high, (truncation_is_physical, truncation_is_physical)
-        )
+        return GridBoundary(named, grid.low, grid.high, (physical, physical))
     interval = interval_of(boundary)
     for name, end, at in (("low", interval.low, grid.low), ("high", interval.high, grid.high)):
         if end is None or callable(end.at) or math.isclose(end.at, at, rel_tol=1e-12):

@@ -81,8 +81,8 @@ class FokkerPlanck2D:
             a coordinate without one has walls without flux, which only end the grid.
         form: "compact" (high order), "lumped" (positive by construction, second order), or
             "auto": compact, and lumped where the grid does not resolve what is asked for.
-        truncation_is_physical: Whether the walls are part of the problem; if not, a density that leans on
-            them is an error.
+        truncation_is_physical: Whether the walls are part of the problem; if not, a density that
+            leans on them is an error.
 
     Raises:
         TypeError: If boundary is none.
@@ -102,7 +102,7 @@ class FokkerPlanck2D:
         plane_door.check_door(sde, grids)
         self.sde, self.grids, self.truncation_is_physical = sde, grids, truncation_is_physical
         self.form = plane_door.check_form(form)
-        self.conditions, self._open = plane_door.walls_of(
+        self.conditions, self._truncated = plane_door.walls_of(
             boundary, grids, physical=truncation_is_physical
         )
         self._level = PlaneLevel(sde, grids, self.conditions)

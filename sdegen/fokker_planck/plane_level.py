@@ -82,8 +82,8 @@ class PlaneLevel:
         grids: tuple[Grid, Grid],
         conditions: tuple[Pair, Pair],
     ) -> None:
-        self.grids, self.conditions = grids, walls
-        first, second = (Line(g, w) for g, w in zip(grids, walls, strict=True))
+        self.grids, self.conditions = grids, conditions
+        first, second = (Line(g, c) for g, c in zip(grids, conditions, strict=True))
         self.mesh = Mesh((first, second))
         self.generator = PlaneGenerator(sde, self.mesh)
 

@@ -116,9 +116,9 @@ class FokkerPlanck:
             −k p is added to the equation.
         injection: A point, or a density on the grid, where all that is killed or absorbed starts
             anew; None where it is gone.
-        truncation_is_physical: Whether walls without flux are part of the problem. If not, they only end
-            the grid, and a density that leans on them is an error. A wall where D = 0 is always
-            physical.
+        truncation_is_physical: Whether walls without flux are part of the problem. If not, they
+            only end the grid, and a density that leans on them is an error. A wall where D = 0 is
+            always physical.
 
     Raises:
         TypeError: For an sde or grid of another kind.
@@ -144,7 +144,7 @@ class FokkerPlanck:
     ) -> None:
         check_door(sde, grid)
         self.sde, self.grid = sde, grid
-        ends = boundary_of_grid(boundary, grid, truncation_is_physical=truncation_is_physical)
+        ends = boundary_of_grid(boundary, grid, physical=truncation_is_physical)
         self.conditions, self.physical_ends = ends.conditions, ends.physical
         if self.conditions[0].wraps:
             check_ring(sde, grid)
@@ -166,11 +166,7 @@ class FokkerPlanck:
             with in_words_of_the_frame():
                 physical = self.truncation_is_physical
                 self._inner = FokkerPlanck(
-                    frame,
-                    unit,
-                    self.conditions,
-                    form=form,
-                    truncation_is_physical=self.truncation_is_physical,
+                    frame, unit, self.conditions, form=form, truncation_is_physical=physical
                 )
             self._inner._shown = grid
 

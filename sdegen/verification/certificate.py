@@ -155,9 +155,7 @@ def certify(
     ts, solver = as_time_grid(times), EulerMaruyama() if solver is None else solver
     limits, tell = Limits() if limits is None else limits, _clock(progress)
     p0 = check_equations((sde, simulated or sde), solver, ts, p0, grid)
-    ends = (
-        None if boundary is None else boundary_of_grid(boundary, grid, truncation_is_physical=True)
-    )
+    ends = None if boundary is None else boundary_of_grid(boundary, grid, physical=True)
     absorbs = ends is not None and any(ends.absorbs)
     unbridged = ends is not None and absorbs and not any(ends.bridged)
     check_arguments(path, simulated, ts, false_alarm, trajectories, limits)

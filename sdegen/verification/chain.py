@@ -42,6 +42,7 @@ from sdegen.core.requests import as_time_grid
 from sdegen.core.sde import SDE
 from sdegen.diffusion.samplers.final_denoising import FinalDenoising
 from sdegen.diffusion.samplers.linear_multistep import Multistep
+from sdegen.engine.positive_step import noise_vanishes
 from sdegen.engine.validation import check_dynamics
 from sdegen.fokker_planck import clock
 from sdegen.fokker_planck.density import Density
@@ -126,7 +127,7 @@ class ChainDensity:
         """Return the boundary of the grid, None without walls."""
         if self.boundary is None:
             return None
-        return boundary_of_grid(self.boundary, self.grid, truncation_is_physical=True)
+        return boundary_of_grid(self.boundary, self.grid, physical=True)
 
     def _check_ends(self) -> None:
         """Refuse boundaries whose law is not implemented.

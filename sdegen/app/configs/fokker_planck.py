@@ -30,7 +30,8 @@ class FokkerPlanckConfig(Config):
         high: Upper end of the grid.
         cells: Cells of the grid; it has one node more.
         boundary: What both ends do.
-        truncation_is_physical: The no-flux walls are part of the problem, and do not only end the grid.
+        truncation_is_physical: The no-flux walls are part of the problem, and do not only end the
+            grid.
         mean: Mean of the Gaussian that the density starts from.
         std: Its standard deviation; 0 puts all of it at the mean.
         t0: First time.
