@@ -58,11 +58,11 @@ class Unknowns:
         return bool((torch.softmax(self.gaps.detach(), 0) < _MET).any())
 
     def tensors(self) -> list[Tensor]:
-        """What gradients are taken of."""
+        """Return the tensors whose gradients are taken."""
         return [self.gaps] if self.weights is None else [self.gaps, self.weights]
 
     def copied(self, *, requires_grad: bool) -> Unknowns:
-        """The same numbers, by themselves."""
+        """Return a copy of the numbers."""
         copies = [x.detach().clone().requires_grad_(requires_grad) for x in self.tensors()]
         return Unknowns(copies[0], copies[1] if len(copies) > 1 else None)
 
@@ -73,7 +73,7 @@ def distance(x: State, y: State) -> Tensor:
 
 
 def multistep(kernel: Kernel, nodes: Tensor, weights: Tensor) -> LinearMultistep:
-    """The method of these weights on these nodes.
+    """Return the method of these weights on these nodes.
 
     y_{i+1} = y_i + (φ_{i+1} − φ_i) Σ_j (w_ij v̂_{i−j} + u_ij y_{i−j})
 
@@ -95,7 +95,7 @@ def multistep(kernel: Kernel, nodes: Tensor, weights: Tensor) -> LinearMultistep
 
 
 def on_circle(kernel: Kernel, nodes: Tensor, table: Coefficients, remembered: int) -> Tensor:
-    """The weights w and u of a method that is known by its coefficients, shape (2, steps, K).
+    """Return the weights w and u of a method given by its coefficients, shape (2, steps, K).
 
     Args:
         kernel: α and σ.
@@ -113,7 +113,7 @@ def on_circle(kernel: Kernel, nodes: Tensor, table: Coefficients, remembered: in
 
 
 def _places(kernel: Kernel, nodes: Tensor, remembered: int) -> tuple[Circle, Tensor, Tensor]:
-    """The circle; s_{i+1} Δφ_i, shape (steps, 1); and i − j, shape (steps, K), not below 0."""
+    """Return the circle; s_{i+1} Δφ_i, shape (steps, 1); and max(i − j, 0), shape (steps, K)."""
     circle = Circle(kernel, nodes)
     scale = (circle.radius[1:] * circle.phi.diff())[:, None]
     steps = len(nodes) - 1

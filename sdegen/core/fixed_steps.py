@@ -57,7 +57,7 @@ class FixedStep(Solver):
         check_count("substeps", self.substeps)
 
     def nodes(self, times: Tensor) -> Tensor:
-        """times, with substeps − 1 more between any two."""
+        """Return times, with substeps − 1 more between any two."""
         return refine(times, self.substeps)
 
 
@@ -156,7 +156,7 @@ def intervals_of(sde: SDE, nodes: Tensor) -> list[Interval]:
 
 
 def refine(times: Tensor, substeps: int) -> Tensor:
-    """Puts substeps − 1 equally spaced nodes between any two times, t0 + i (t1 − t0)/n in float64.
+    """Put substeps − 1 equally spaced nodes between any two times, t0 + i (t1 − t0)/n in float64.
 
     >>> refine(torch.tensor([0.0, 1.0, 3.0]), 2).tolist()
     [0.0, 0.5, 1.0, 2.0, 3.0]
@@ -168,7 +168,7 @@ def refine(times: Tensor, substeps: int) -> Tensor:
 
 
 def check_inner(name: str, solver: object) -> None:
-    """Refuses what cannot take the steps within another solver.
+    """Refuse a solver that cannot take the steps within another one.
 
     Args:
         name: What the other one calls it.
@@ -192,7 +192,7 @@ def check_inner(name: str, solver: object) -> None:
 
 
 def check_predictor(predictor: object) -> None:
-    """Refuses a predictor that is none, or has substeps.
+    """Raise if predictor is not a solver of one step, or has substeps.
 
     Raises:
         TypeError: If it is no solver of fixed steps.

@@ -299,7 +299,7 @@ def _check_parameters(parameters: object) -> dict[str, Tensor]:
 
 
 def _number(diffusion: object) -> float:
-    """A non-negative number, or a refusal."""
+    """Return a number; raises if it is negative or not finite."""
     if isinstance(diffusion, Tensor) and diffusion.ndim == 0:
         if diffusion.requires_grad:
             raise TypeError(

@@ -137,11 +137,11 @@ class Solver(ABC):
         """
 
     def is_stochastic(self, sde: SDE) -> bool:
-        """Whether a run draws noise: where the dynamics do, or the method adds some of its own."""
+        """Return whether a run draws noise: of the dynamics, or the method's own."""
         return sde.noise != "none"
 
     def nodes(self, times: Tensor) -> Tensor:
-        """The times at which steps begin and end."""
+        """Return the times at which steps begin and end."""
         return times
 
     @abstractmethod

@@ -125,13 +125,13 @@ class Pilot:
         return self._counter.calls
 
     def times_at(self, levels: Tensor) -> Tensor:
-        """The times at which log(σ/α) takes these values; the ends are t_max and t_min."""
+        """Return the times at which log(σ/α) takes these values; the ends are t_max and t_min."""
         times = self._kernel.time_of_log_nsr(levels, self._low, self._high)
         times[0], times[-1] = self._high, self._low
         return times
 
     def hard_stretches(self, steps: int) -> Tensor:
-        """The grid between whose nodes w, the density of the module's page, has equal integrals.
+        """Return the grid between whose nodes w, the density on the page, has equal integrals.
 
         Args:
             steps: N ≥ 1.
@@ -161,7 +161,7 @@ class Pilot:
         return float(self._off(solver, times).square().sum(1).mean().sqrt())
 
     def improved(self, solver: FixedStep, times: Tensor) -> Tensor:
-        """A grid of as many steps whose error on the pilot is not larger, as the page has it.
+        """Return a grid of as many steps whose error on the pilot is not larger, see the page.
 
         Args:
             solver: As for `error`.
@@ -212,7 +212,7 @@ class Pilot:
     def best(
         self, solvers: Sequence[FixedStep], grids: Sequence[Tensor]
     ) -> tuple[FixedStep, int, float]:
-        """The solver and the grid, by its number, whose error is least, and that error."""
+        """Return the solver and the grid, by its number, of the least error, and that error."""
         found = [
             (self.error(solver, grid), j, i)
             for j, solver in enumerate(solvers)
@@ -230,7 +230,7 @@ class Pilot:
 
 
 def _watched(score: ScoreFn, kernel: Kernel, seen: list[State]) -> ScoreFn:
-    """The same score, of which every ε̂ = −σ score is kept."""
+    """Return the same score, which appends every ε̂ = −σ score to `seen`."""
 
     def watching(x: State, t: Time) -> State:
         value = score(x, t)

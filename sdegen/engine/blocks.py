@@ -49,7 +49,7 @@ _FEWEST_ROWS = 256  # networks on large events still get a batch worth having
 
 
 def block_rows(x0: State) -> int:
-    """Trajectories in a block, from the size of an event and the kind of device alone."""
+    """Return trajectories in a block, from the size of an event and the kind of device alone."""
     numbers = _NUMBERS.get(x0.device.type, _NUMBERS_ON_DEVICE)
     return max(_FEWEST_ROWS, numbers // max(1, x0[0].numel()))
 
@@ -84,7 +84,7 @@ def solve_block(
     options: RunOptions = RunOptions(),  # noqa: B008 (it is frozen)
     brownian: BrownianPath | None = None,
 ) -> Solution:
-    """Carries one block along the times, with the stream (seed, "dynamics", block).
+    """Carry one block along the times, with the stream (seed, "dynamics", block).
 
     Everything has been checked at the door; what gradients are recorded is the caller's choice.
 

@@ -222,7 +222,7 @@ def _check_derivatives(sde: SDE, x0: State, t: Tensor, differentiable: bool) -> 
 
 
 def _check_periods(sde: SDE, rows: State, t: Tensor, boundary: Enclosure) -> None:
-    """Refuses a period that is not the dynamics' own."""
+    """Refuse a period that is not the dynamics' own."""
     for coordinates, interval in boundary.parts:
         if interval.wraps:
             low, high = interval.fixed

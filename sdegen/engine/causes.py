@@ -23,7 +23,7 @@ _COORDINATES = 16  # of a state that are looked at
 
 
 def with_cause(solution: Solution, sde: SDE, monitor: RunMonitor, nodes: Tensor) -> Solution:
-    """Looks for an end of the space of f and g, and for a time at which f is not finite.
+    """Look for an end of the space of f and g, and for a time at which f is not finite.
 
     A process that lives where x ≥ 0, as one with noise √x, is lost when a step carries it beyond:
     g is not finite on the other side of an end, which is found by halving. Smaller steps do not
@@ -58,7 +58,7 @@ def with_cause(solution: Solution, sde: SDE, monitor: RunMonitor, nodes: Tensor)
 def _end_of_space(
     solution: Solution, sde: SDE, x: State, nodes: Tensor, suspects: range
 ) -> Solution | None:
-    """Looks within reach for an end beyond which drift or diffusion are not finite."""
+    """Look within reach for an end beyond which drift or diffusion are not finite."""
     if sde.noise_structure != "diagonal":  # how far it reaches along a coordinate is not known
         return None
     t, end = nodes[suspects.start], nodes[min(suspects.stop, len(nodes)) - 1]
@@ -91,7 +91,7 @@ def _end_of_space(
 def _edge_of(
     field: Callable[[State, Tensor], Tensor], x: State, t: Tensor, c: int, way: Tensor
 ) -> float | None:
-    """Where a field ceases to be finite on the way of coordinate c, None where it does not."""
+    """Return where a field ceases to be finite along coordinate c, or None."""
 
     def lost(share: Tensor) -> Tensor:
         y = x.flatten(1).clone()

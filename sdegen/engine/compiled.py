@@ -94,14 +94,14 @@ class CompiledRuns(Solver):
             self.positions += self._shown(self.positions[-1])
 
     def _cut(self, values: Tensor, width: int) -> Sequence[Tensor]:
-        """Those of each whole run, of one at least; one view for all where they are the same."""
+        """Return those of each whole run, at least one; one view for all where they are equal."""
         whole = max(1, self._steps // self._length)
         if bool((values[: self._steps] == values[0]).all()):
             return [values[:width]] * whole
         return values.unfold(0, width, self._length)[:whole].unbind()
 
     def _lengths(self, longest: int) -> tuple[int, int]:
-        """Steps in a run, and from one state that it shows to the next."""
+        """Return the steps in a run, and from one state that it shows to the next."""
         apart, period = self._apart, self._period
         several = min(longest // apart, self._steps // apart)
         several -= several * apart % period  # all of them are to begin with an even step
@@ -125,14 +125,14 @@ class CompiledRuns(Solver):
         return memory[-1], memory[:-1]
 
     def _until(self, i: int) -> int:
-        """The node at which a run from node i ends."""
+        """Return the node at which a run from node i ends."""
         until = min(self._steps, i + self._length - i % self._period)
         if self._stride == self._length:
             until = min(until, (i // self._apart + 1) * self._apart)
         return until
 
     def _shown(self, i: int) -> list[int]:
-        """The nodes whose states a run from node i shows."""
+        """Return the nodes whose states a run from node i shows."""
         until, stride = self._until(i), self._stride
         if stride == self._length:
             return [until]
@@ -150,7 +150,7 @@ class CompiledRuns(Solver):
         return [*states[: len(self._shown(i))]][::-1]
 
     def _schedule(self, i: int, ahead: int, steps: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Times, steps and their roots of a run: so many steps of dt = 0, then those from i."""
+        """Return times, steps and roots of a run: `ahead` steps of dt = 0, then those from i."""
         window, offset = divmod(i, self._length)
         if offset == ahead == 0 and steps == self._length:
             all_ts, all_dts, all_roots = self._windows
@@ -187,13 +187,13 @@ class _Noise:
         self._ahead = 1  # for how many whole runs they are drawn
 
     def zeros(self, length: int) -> Tensor:
-        """What a run of this length takes, to compile it with."""
+        """Return arguments of a run of this length, to compile it with."""
         if self._normals is None:
             return torch.zeros((length // 2, 2, *self._shape), dtype=self._integers)
         return self._like.new_zeros((length, *self._shape))
 
     def take(self, ahead: int, steps: int, length: int) -> Tensor:
-        """The noise of a run: `ahead` steps whose noise was used, and the next steps.
+        """Return the noise of a run: `ahead` steps whose noise was used, and the next steps.
 
         Args:
             ahead: 1 if the run begins with the second of a pair, else 0.
@@ -224,7 +224,7 @@ class _Noise:
 
 
 def _filled(noise: Tensor, length: int) -> Tensor:
-    """The same, with zeros up to that length."""
+    """Return the same, padded with zeros to that length."""
     missing = length - len(noise)
     return torch.cat([noise, noise.new_zeros(missing, *noise.shape[1:])]) if missing else noise
 
@@ -289,7 +289,7 @@ class _Compiled:
         return noted
 
     def bound(self, given: tuple[Any, ...]) -> tuple[Sequence[State], _Run]:
-        """The states of a run, and the same function for the other runs of the block."""
+        """Return the states of a run, and the same function for the other runs of the block."""
         states = self._run(*given)
         compiled, arguments = self._last.call
         taken = list(arguments)
@@ -316,7 +316,7 @@ _functions: OrderedDict[tuple[Any, ...], _Compiled] = OrderedDict()
 def _compiled(
     solver: OneStep, sde: SDE, boundary: Enclosure | None, stride: int, example: tuple[Any, ...]
 ) -> _Compiled:
-    """The compiled run.
+    """Return the compiled run.
 
     Args:
         solver: Whose steps.

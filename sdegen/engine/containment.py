@@ -72,11 +72,11 @@ class _Part:
     vanishing: tuple[bool, bool]
 
     def of(self, x: Tensor) -> Tensor:
-        """The coordinates of a state, or of what has its shape."""
+        """Return the coordinates of a state, or of what has its shape."""
         return x if self.columns is None else x.flatten(1)[:, self.columns]
 
     def put(self, x: Tensor, values: Tensor) -> Tensor:
-        """The state with other values of these coordinates."""
+        """Return the state with other values of these coordinates."""
         if self.columns is None:
             return values
         flat = x.flatten(1).clone()
@@ -84,7 +84,7 @@ class _Part:
         return flat.reshape(x.shape)
 
     def bridges(self, i: int) -> list[tuple[float, float]]:
-        """Where the absorbing ends with a bridge are at nodes[i], and at nodes[i + 1]."""
+        """Return where the absorbing ends with a bridge are at nodes[i], and at nodes[i + 1]."""
         each = ((self.interval.low, self.lows), (self.interval.high, self.highs))
         return [(at[i], at[i + 1]) for end, at in each if end is not None and end.boundary.bridged]
 
@@ -199,14 +199,14 @@ class Containment:
         return x.double() + windings * self._periods
 
     def _starts_absorbed(self, x0: State) -> Tensor:
-        """Which trajectories start on an absorbing end."""
+        """Return which trajectories start on an absorbing end."""
         found = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
         for part in self._parts:
             found |= part.interval.arrived(part.of(x0), part.lows[0], part.highs[0])
         return found
 
     def _spread(self, part: _Part, i: int, before: State) -> Tensor:
-        """½ g² dt of a step, a number or one for each of the part's coordinates."""
+        """Return ½ g² dt of a step, a number or one for each of the part's coordinates."""
         half = self._dts[i] / 2
         if self._variance is not None:
             return half * self._variance
@@ -218,7 +218,7 @@ class Containment:
     def _inside(
         self, part: _Part, i: int, before: State, x: Tensor, y: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """The coordinates brought back; which rows have arrived at an absorbing end, if any."""
+        """Return the coordinates brought back, and which rows reached an absorbing end, if any."""
         low, high = part.lows[i + 1], part.highs[i + 1]
         if part.interval.absorbs:
             return self._absorbed(part, i, before, x, y)
@@ -233,7 +233,7 @@ class Containment:
     def _absorbed(
         self, part: _Part, i: int, before: State, x: Tensor, y: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """The same between ends of which one absorbs."""
+        """Return the same between ends of which one absorbs."""
         interval, low, high = part.interval, part.lows[i + 1], part.highs[i + 1]
         bridged = self._bridged and interval.bridged
         # most are inside and far from an end: what is done to the others costs little
@@ -271,7 +271,7 @@ class Containment:
         return inside, arrived.reshape(shape).flatten(1).any(1)
 
     def _step(self, part: _Part, i: int, before: State) -> BoundaryStep:
-        """What a boundary of another class may know of a step."""
+        """Return the data of a step for a boundary of another class."""
 
         def diffusion() -> Tensor:
             g = self._sde.diffusion(before, self._ts[i])
@@ -297,7 +297,7 @@ class Containment:
             self._carried = part.put(self._carried, part.of(self._carried) + back)
 
     def _uniform(self, like: Tensor) -> Tensor:
-        """Uniform numbers of the boundary's own stream, in double precision.
+        """Return uniform numbers of the boundary's own stream, in double precision.
 
         Raises:
             ValueError: If gradients are to flow, or there is no stream.
@@ -312,7 +312,7 @@ class Containment:
         return torch.rand(like.shape, generator=generator, dtype=torch.float64, device=like.device)
 
     def _positive(self, part: _Part, i: int, before: State, y: Tensor, z: State) -> Tensor:
-        """The coordinates, by the positive step where an end without noise is near."""
+        """Return the coordinates, by the positive step where an end without noise is near."""
         assert self._uniforms is not None
 
         def noise(state: State, t: Tensor) -> Tensor:
@@ -332,7 +332,7 @@ class Containment:
 
 
 def _part(enclosure: Enclosure, k: int, sde: SDE, x0: State, nodes: Tensor) -> _Part:
-    """A part of an enclosure at the nodes of a run."""
+    """Return a part of an enclosure at the nodes of a run."""
     coordinates, interval = enclosure.parts[k]
     columns = None
     if coordinates is not None:
@@ -361,7 +361,7 @@ def steps_alone(enclosure: Enclosure, sde: SDE, x0: State, t: Tensor) -> bool:
 
 
 def contained_by_position(enclosure: Enclosure, before: State, after: State) -> State:
-    """Bring states back inside with no memory but their places: fixed ends, without bridges.
+    """Bring states back inside by their places alone: fixed ends, without bridges.
 
     Args:
         enclosure: What bounds the states.
@@ -392,5 +392,5 @@ def absorbed_by_position(enclosure: Enclosure, x: State) -> Tensor:
 
 
 def where_rows(rows: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Takes x in the given rows, y in the others."""
+    """Take x in the given rows, y in the others."""
     return torch.where(rows.reshape(rows.shape + (1,) * (x.ndim - 1)), x, y)

@@ -37,7 +37,7 @@ _AHEAD = 2  # results for each thread, computed or in computation, that nobody h
 
 
 def available_cores() -> int:
-    """Cores that this process may use: those it is bound to, or a container's share of them."""
+    """Return the number of cores that this process may use: bound ones, or a container's share."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
@@ -50,7 +50,7 @@ def available_cores() -> int:
 
 
 def check_threads(threads: object, *, processes: int = 1) -> int:
-    """The number of threads to use.
+    """Return the number of threads to use.
 
     Args:
         threads: A number ≥ 1, or None for the cores that the process may use.
@@ -79,7 +79,7 @@ def map_blocks(
     threads: int | None,
     interrupt: DeferredInterrupt,
 ) -> Generator[tuple[int, R], None, None]:
-    """Computes work(b) for each b in blocks, on threads, and yields (b, work(b)) in their order.
+    """Compute work(b) for each b in blocks, on threads, and yield (b, work(b)) in their order.
 
     At most two results a thread are computed ahead of the one that is taken, which bounds the
     memory. When `interrupt` is pending no further block is begun; those in computation see it by
@@ -145,7 +145,7 @@ def progress_bar(
 
 @contextmanager
 def _torch_threads(count: int) -> Iterator[None]:
-    """Torch's own threads for what is inside."""
+    """Set torch's own threads for what is inside."""
     before = torch.get_num_threads()
     if before == count:
         yield
@@ -190,7 +190,7 @@ class WorkerPool(Generic[R]):
         ]
 
     def results(self) -> Iterator[tuple[int, R]]:
-        """The results in order; see `map_blocks`."""
+        """Yield the results in order; see `map_blocks`."""
         own, wait = torch.get_num_threads(), True
         for thread in self._threads:
             thread.start()
@@ -221,7 +221,7 @@ class WorkerPool(Generic[R]):
             torch.set_num_threads(own)
 
     def _next_is_coming(self) -> bool:
-        """Waits for the next result; False if its block was not begun and will not be."""
+        """Wait for the next result; return False if its block will not be begun."""
         with self._change:
             while self._taken not in self._done:
                 over = self._closed or self._interrupt.pending or self._begun == len(self._blocks)
@@ -231,7 +231,7 @@ class WorkerPool(Generic[R]):
             return True
 
     def _run(self) -> None:
-        """What a thread does: one block after the other, until there is no more to begin."""
+        """Run one block after the other on this thread, until no block is left to begin."""
         torch.set_num_threads(self._inner)
         with self._surroundings():
             while (i := self._begin()) is not None:
@@ -245,7 +245,7 @@ class WorkerPool(Generic[R]):
                     self._change.notify_all()
 
     def _begin(self) -> int | None:
-        """Place of the next block, as soon as it may be begun; None if there is none."""
+        """Return the place of the next block, once it may be begun; None if there is none."""
         with self._change:
             while True:
                 if self._closed or self._interrupt.pending or self._begun == len(self._blocks):
@@ -257,7 +257,7 @@ class WorkerPool(Generic[R]):
 
 
 def _surroundings() -> Callable[[], ExitStack]:
-    """What torch keeps for each thread, as it is here: gradients, autocast, default device."""
+    """Return torch's settings of this thread: gradients, autocast, default device."""
     gradients, device = torch.is_grad_enabled(), torch.get_default_device()
     autocasts = [
         (kind, torch.get_autocast_dtype(kind))

@@ -74,13 +74,13 @@ class Ranks:
     ended: threading.Event = field(default_factory=threading.Event, compare=False, repr=False)
 
     def partition(self, blocks: Sequence[int]) -> Sequence[int]:
-        """This rank's blocks: a run of them, so that its part of the tree is merged here."""
+        """Return this rank's blocks, consecutive: its part of the tree is merged here."""
         return blocks[
             len(blocks) * self.rank // self.world : len(blocks) * (self.rank + 1) // self.world
         ]
 
     def broadcast_value(self, prepare: Callable[[], int]) -> int:
-        """A number that rank 0 finds for all; where it refuses, all do.
+        """Return a number that rank 0 computes for all; where it raises, all do.
 
         Args:
             prepare: What only rank 0 does.
@@ -107,7 +107,7 @@ class Ranks:
         return int(told[1])
 
     def check_same(self, about: dict[str, str]) -> None:
-        """Refuses ranks that differ in what their bits depend on.
+        """Refuse ranks that differ in what their bits depend on.
 
         Args:
             about: Versions, the kind of processor.
@@ -130,7 +130,7 @@ class Ranks:
                 )
 
     def gather(self, rows: Tensor) -> list[Tensor]:
-        """Everybody's rows on rank 0, an empty list elsewhere.
+        """Return everybody's rows on rank 0, an empty list elsewhere.
 
         Args:
             rows: Shape (n, bytes), uint8; n may differ from rank to rank.
@@ -141,7 +141,7 @@ class Ranks:
         return parts if self.rank == 0 else []
 
     def _all(self, rows: Tensor) -> list[Tensor]:
-        """Everybody's rows, on all."""
+        """Return everybody's rows, on all."""
         device = _device()
         counts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(self.world)]
         with _watched():
@@ -154,7 +154,7 @@ class Ranks:
         return [part[: int(n)].cpu() for part, n in zip(parts, counts, strict=True)]
 
     def broadcast(self, row: Tensor) -> Tensor:
-        """Rank 0's tensor, on all."""
+        """Return rank 0's tensor, on all."""
         return row if self.world == 1 else self._broadcast(row)
 
     def _broadcast(self, row: Tensor) -> Tensor:
@@ -165,7 +165,7 @@ class Ranks:
 
 
 def single_process() -> Ranks:
-    """The one rank of a process that joined no others.
+    """Return the one rank of a process that joined no others.
 
     Raises:
         ValueError: If torchrun started others, each of which would do the whole run.
@@ -181,7 +181,7 @@ def single_process() -> Ranks:
 
 @contextmanager
 def distributed_context(device: torch.device | str = "cpu") -> Iterator[Ranks]:
-    """Joins the processes that torchrun started; without torchrun, one process alone.
+    """Join the processes that torchrun started; without torchrun, one process alone.
 
     Within, SIGTERM, with which torchrun ends the others when one has died, is a Ctrl-C to a run:
     the step ends, what is done is saved, and a `RankError` says so.
@@ -222,7 +222,7 @@ def distributed_context(device: torch.device | str = "cpu") -> Iterator[Ranks]:
     ranks = Ranks(distributed.get_rank(), distributed.get_world_size(), local, here)
 
     def end(number: int, frame: FrameType | None) -> None:
-        """A Ctrl-C where a run holds it back until its step has ended; an error elsewhere."""
+        """Defer a Ctrl-C where a run holds it back until its step has ended; raise elsewhere."""
         ranks.ended.set()
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             raise RankError(_LOST.format(error="SIGTERM"))
@@ -250,28 +250,28 @@ def distributed_context(device: torch.device | str = "cpu") -> Iterator[Ranks]:
 
 
 def _wait_for_the_end(ranks: Ranks, main: bool) -> None:
-    """Waits until torchrun ends this rank, because another has failed, or for a moment."""
+    """Wait until torchrun ends this rank because another has failed, or for a moment."""
     if main:
         signal.signal(signal.SIGTERM, lambda number, frame: ranks.ended.set())
     ranks.ended.wait(_MOMENT)
 
 
 def _record(error: Exception) -> None:
-    """Leaves an error to torchrun, whose report ends with that of the rank that failed first."""
+    """Leave an error to torchrun, whose report ends with that of the first rank that failed."""
     from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
     get_error_handler().record_exception(error)
 
 
 def _device() -> torch.device:
-    """Where the group's messages must lie."""
+    """Return the device of the group's messages."""
     gpu = distributed.get_backend() == "nccl"
     return torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
 
 
 @contextmanager
 def _watched() -> Iterator[None]:
-    """Says of a message that did not arrive what that means."""
+    """Say what it means that a message did not arrive."""
     try:
         yield
     except RuntimeError as error:

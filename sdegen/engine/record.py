@@ -159,7 +159,7 @@ class RunMonitor:
         return min(kept, due, self._last)
 
     def record(self, i: int, x: State) -> None:
-        """Enter the state at nodes[i]."""
+        """Record the state at nodes[i]."""
         options, seen = self._options, i % self._stride == 0
         before, self.x, self.reached = self.x, x, i
         if options.on_step is not None:
@@ -182,7 +182,7 @@ class RunMonitor:
             options.on_progress()
 
     def fail(self, failure: Failure | None) -> None:
-        """Enter that the solver could not go on: why, or for a Ctrl-C if there is no failure."""
+        """Record that the solver could not continue: why, or a Ctrl-C if there is no failure."""
         self.stopped = True
         if failure is None:
             self.interrupted_at = float(self._nodes[self.reached])
@@ -190,7 +190,7 @@ class RunMonitor:
             self._lost, self._why, self.failed_at = failure.rows, failure.why, failure.t
 
     def give_up(self, rows: Tensor) -> None:
-        """Enter trajectories that the solver goes on without."""
+        """Record trajectories without which the solver continues."""
         self._lost = rows
 
     def _check(self, i: int, x: State, *, now: bool) -> None:
@@ -211,7 +211,7 @@ class RunMonitor:
         self.suspect_steps = range(self._checked, first + 1)
 
     def _count(self) -> None:
-        """Enter who is absorbed, and how often each coordinate went around."""
+        """Record who is absorbed, and how often each coordinate went around."""
         inside = self._containment
         if inside is not None and inside.absorbed is not None:
             self._absorbed.append(inside.absorbed)

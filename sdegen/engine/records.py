@@ -23,7 +23,7 @@ _SAME = "an observable's partial must have the same tensors for every block"
 
 
 def counted(*, trajectories: int, nonfinite: int, nfe: int) -> Partial:
-    """The counts of a block."""
+    """Return the counts of a block."""
     counts = {"trajectories": trajectories, "nonfinite": nonfinite, "nfe": nfe}
     return {key: torch.tensor(value) for key, value in counts.items()}
 
@@ -73,7 +73,7 @@ class RecordLayout:
         self.size = sum(entry.size for entry in self._entries)
 
     def merged(self, left: BlockStatistics, right: BlockStatistics) -> BlockStatistics:
-        """The record of both sets of trajectories; one that lost all of its own adds no more."""
+        """Return the record of both sets of trajectories; one that lost all adds nothing."""
         a, b = left[COUNTS], right[COUNTS]
         counts = {key: a[key] + b[key] for key in ("trajectories", "nonfinite")}
         found: BlockStatistics = {COUNTS: counts | {"nfe": torch.maximum(a["nfe"], b["nfe"])}}
@@ -86,7 +86,7 @@ class RecordLayout:
         return found
 
     def check(self, gathered: BlockStatistics, b: int) -> None:
-        """Refuses a block whose partials have other shapes than those of the probe.
+        """Refuse a block whose partials have other shapes than those of the probe.
 
         Raises:
             TypeError: If one is no dict of tensors.
@@ -103,16 +103,16 @@ class RecordLayout:
             )
 
     def row(self, gathered: BlockStatistics) -> Tensor:
-        """A record as bytes, shape (size,), uint8."""
+        """Return a record as bytes, shape (size,), uint8."""
         parts = [gathered[e.observable][e.key].contiguous().reshape(-1) for e in self._entries]
         return torch.cat([part.view(torch.uint8) for part in parts])
 
     def pack(self, gathered: BlockStatistics) -> bytes:
-        """A record as bytes."""
+        """Return a record as bytes."""
         return self.row(gathered).numpy().tobytes()
 
     def unpack(self, record: bytes) -> BlockStatistics:
-        """The record that the bytes are."""
+        """Return the record that the bytes are."""
         found: BlockStatistics = {entry.observable: {} for entry in self._entries}
         place = 0
         for e in self._entries:
@@ -124,7 +124,7 @@ class RecordLayout:
 
 
 def _checked(name: str, partial: object) -> Partial:
-    """A dict of tensors."""
+    """Return a dict of tensors."""
     if (
         not isinstance(partial, dict)
         or not partial
@@ -139,7 +139,7 @@ def _checked(name: str, partial: object) -> Partial:
 
 
 def _compare(name: str, expected: Partial, found: Partial, when: str) -> None:
-    """Refuses other tensors than expected."""
+    """Refuse other tensors than expected."""
     a, b = _shapes(expected), _shapes(found)
     if a != b:
         raise ValueError(

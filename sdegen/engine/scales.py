@@ -166,7 +166,7 @@ def exploded(
 
 
 def _levels(sde: SDE, t: Tensor) -> tuple[float, float] | None:
-    """α and σ of the path that is reversed; None where there is none."""
+    """Return α and σ of the path that is reversed; None where there is none."""
     if isinstance(sde, AncestralChain):
         return levels_of(sde.chain, int(t))
     if sde.denoising is None or sde.denoising.kernel is None:

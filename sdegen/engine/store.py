@@ -108,7 +108,7 @@ class RunStore:
 
     @classmethod
     def create(cls, path: Path, about: dict[str, Any], layout: Layout) -> RunStore:
-        """Makes a store, whole or not at all.
+        """Make a store, whole or not at all.
 
         Args:
             path: Its folder, which must not be there.
@@ -137,7 +137,7 @@ class RunStore:
 
     @classmethod
     def open(cls, path: Path, about: dict[str, Any], layout: Layout) -> RunStore:
-        """Opens the store of the same run.
+        """Open the store of the same run.
 
         Args:
             path: Its folder.
@@ -188,7 +188,7 @@ class RunStore:
         return store
 
     def done(self) -> set[int]:
-        """Blocks whose record is there."""
+        """Return the blocks whose record is there."""
         folder = self.path / "progress" / "records" / "c"
         with suppress(FileNotFoundError):
             return {
@@ -199,7 +199,7 @@ class RunStore:
         return set()
 
     def write(self, b: int, states: Tensor, nonfinite: Tensor, record: bytes) -> None:
-        """Writes a block; its record last.
+        """Write a block; its record last.
 
         Args:
             b: Number of the block.
@@ -223,7 +223,7 @@ class RunStore:
         return (self._layout.blocks - len(self.done())) * self._layout.block_bytes
 
     def record(self, b: int) -> bytes | None:
-        """The record of a block, or None if it is damaged."""
+        """Return the record of a block, or None if it is damaged."""
         try:
             sealed = bytes(self._records[b].tobytes())
         except (ValueError, RuntimeError):  # what Zarr says of a CRC that does not fit
@@ -233,7 +233,7 @@ class RunStore:
 
 
 def store_path(store: str | os.PathLike[str] | None) -> Path | None:
-    """The folder that `store=` names, or None.
+    """Return the folder that `store=` names, or None.
 
     Raises:
         TypeError: If it is no path.
@@ -248,14 +248,14 @@ def store_path(store: str | os.PathLike[str] | None) -> Path | None:
 
 
 def seed_of_run(rng: Rng, path: Path | None, *, resume: bool) -> int:
-    """The seed that is asked for, or that of the store that is gone on with."""
+    """Return the requested seed, or that of the store that is resumed."""
     if rng is None and resume and path is not None and path.exists():
         return int(description_of(path)["run"]["seed"])
     return seed_of(rng)
 
 
 def refuse_existing(path: Path) -> None:
-    """Refuses to begin a run where something is: a store, to be gone on with, or another thing.
+    """Refuse to begin a run where something exists: a store, to be resumed, or another thing.
 
     Raises:
         ValueError: Always, with what is there.
@@ -265,7 +265,7 @@ def refuse_existing(path: Path) -> None:
 
 
 def description_of(path: Path) -> dict[str, Any]:
-    """The description of the run in a store.
+    """Return the description of the run in a store.
 
     Raises:
         ValueError: If it is no store of ours, or of a newer format.
@@ -290,7 +290,7 @@ def description_of(path: Path) -> dict[str, Any]:
 
 
 def open_dataset(path: Path) -> xarray.Dataset:
-    """The store as an `xarray.Dataset` with named dimensions; nothing is read until it is used."""
+    """Return the store as an `xarray.Dataset` with named dimensions, read when it is used."""
     try:
         import xarray
     except ImportError as error:
@@ -300,14 +300,14 @@ def open_dataset(path: Path) -> xarray.Dataset:
 
 
 def _keeps_count(run: Any, where: tuple[str, ...]) -> bool:  # noqa: ANN401, JSON
-    """Whether what differs is what an object of the user's own class holds, and may change."""
+    """Return whether the difference is in an object of a user's class, which may change."""
     for key in where[:-1]:
         run = run[key]
     return where[0] in ("sde", "x0") and "members" in run and where[-1] != "members"
 
 
 def _times_apart(path: Path, there: dict[str, Any], here: dict[str, Any], kept: Tensor) -> str:
-    """How the times of two runs differ: their ends, their number, or one in between.
+    """Return how the times of two runs differ: their ends, their number, or one in between.
 
     Args:
         path: The store of the one.
@@ -334,7 +334,7 @@ def _times_apart(path: Path, there: dict[str, Any], here: dict[str, Any], kept: 
 
 
 def _lay_out(path: Path, about: dict[str, Any], layout: Layout) -> None:
-    """Writes the metadata, and the times."""
+    """Write the metadata, and the times."""
     zarr = _zarr()
     files = _whole_files(path)
     attributes = {_KEY: {"format": FORMAT} | about}
@@ -395,7 +395,7 @@ def _zarr() -> Any:  # noqa: ANN401, a module that may be missing
 
 
 def _whole_files(path: Path) -> Any:  # noqa: ANN401, a class of a package that may be missing
-    """A folder of Zarr's in which every file is whole or not there, also after a power cut."""
+    """Return a Zarr folder in which every file is whole or absent, also after a power cut."""
 
     class WholeFiles(_zarr().storage.LocalStore):  # type: ignore[misc]
         async def set(self, key: str, value: Any) -> None:  # noqa: ANN401, a buffer of Zarr's
@@ -413,7 +413,7 @@ def _whole_files(path: Path) -> Any:  # noqa: ANN401, a class of a package that 
 
 
 def _check_room(path: Path, need: int, instead: str) -> None:
-    """Refuses a run for which the disk is too small, before it begins.
+    """Refuse a run for which the disk is too small, before it begins.
 
     Args:
         path: Folder of the store.
@@ -437,7 +437,7 @@ def _check_room(path: Path, need: int, instead: str) -> None:
 
 @contextmanager
 def _explained(path: Path, need: Callable[[], int]) -> Iterator[None]:
-    """Says of a disk that is full or read-only what the run needs, and that it can go on."""
+    """Say what a run needs of a full or read-only disk, and that it can be resumed."""
     try:
         yield
     except OSError as error:
@@ -452,7 +452,7 @@ def _explained(path: Path, need: Callable[[], int]) -> Iterator[None]:
 
 
 def _size(count: int) -> str:
-    """Bytes in words.
+    """Return the bytes in words.
 
     >>> _size(26_214_400)
     '25 MiB'

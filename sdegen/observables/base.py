@@ -88,10 +88,10 @@ class Accumulator(ABC):
 
     @abstractmethod
     def see(self, k: int, x: State) -> None:
-        """Takes in the states at times[k]; called for k = 0, 1, …, T − 1. x is not to be kept."""
+        """Take in the states at times[k], k = 0, 1, …, T − 1. x must not be kept."""
 
     def step(self, i: int, before: State, after: State) -> None:
-        """Takes in the step from nodes[i] to nodes[i + 1], where `every_step` asks for it.
+        """Take in the step from nodes[i] to nodes[i + 1], where `every_step` asks for it.
 
         Called for each i in order, between the calls of `see` for the times before and after it.
         """
@@ -99,7 +99,7 @@ class Accumulator(ABC):
 
     @abstractmethod
     def partial(self) -> Partial:
-        """What the block adds; called once, at the end."""
+        """Return the block's contribution; called once, at the end."""
 
 
 class Observable(ABC):
@@ -117,11 +117,11 @@ class Observable(ABC):
     every_step: ClassVar[bool] = False
 
     def begin(self, block: Block) -> Accumulator:
-        """The accumulator of a block; unless said, one that collects the states for `measure`."""
+        """Return the accumulator of a block; by default it collects the states for `measure`."""
         return _Collected(self, block.times)
 
     def measure(self, states: Tensor, times: Tensor) -> Partial:
-        """The partial of a block.
+        """Return the partial of a block.
 
         Args:
             states: Shape (T, rows, *event); rows differs from block to block, may not show in the
@@ -135,12 +135,12 @@ class Observable(ABC):
         raise NotImplementedError(f"{type(self).__name__} has neither measure nor begin.")
 
     def merge(self, left: Partial, right: Partial) -> Partial:
-        """The partial of two sets of trajectories together: the sums, unless said otherwise."""
+        """Return the partial of two sets of trajectories together; by default the sums."""
         return {key: left[key] + right[key] for key in left}
 
     @abstractmethod
     def result(self, total: Partial, times: Tensor) -> Any:  # noqa: ANN401, the observable's own
-        """What the user gets, from the partial of all trajectories."""
+        """Return the user's result, from the partial of all trajectories."""
 
 
 class _Collected(Accumulator):
@@ -181,7 +181,7 @@ class PairwiseReduction(Generic[_V]):
         self.nodes: dict[tuple[int, int], _V] = {}
 
     def add(self, level: int, index: int, value: _V) -> None:
-        """Adds a leaf (level 0), or a node that was merged elsewhere."""
+        """Add a leaf (level 0), or a node that was merged elsewhere."""
         while level < self._top:
             sibling = index ^ 1
             if sibling << level < self._count:
@@ -193,7 +193,7 @@ class PairwiseReduction(Generic[_V]):
         self.nodes[level, index] = value
 
     def total(self) -> _V:
-        """All that has come, merged from left to right where leaves are missing.
+        """Return all that has come, merged from left to right where leaves are missing.
 
         Raises:
             IndexError: If nothing has come.
@@ -210,7 +210,7 @@ def _first_leaf(item: tuple[tuple[int, int], object]) -> int:
 
 
 def check_observables(observables: object) -> tuple[Observable, ...]:
-    """Refuses what are no observables, or two of one name.
+    """Raise if there are other objects than observables, or two of one name.
 
     Raises:
         TypeError: If one is no `Observable`.
