@@ -36,7 +36,7 @@ from benchmarks.sampling import (
     standings,
     told,
 )
-from sdegen.diffusion.samplers.exponential import Coefficients
+from sdegen.diffusion.samplers.adams_coefficients import Coefficients
 from sdegen.diffusion.samplers.multistep import Multistep
 from sdegen.verification.distances import kullback_leibler
 

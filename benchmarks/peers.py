@@ -34,7 +34,7 @@ import torch
 
 import sdegen as sg
 from benchmarks import bare
-from sdegen.diffusion.samplers.exponential import Coefficients
+from sdegen.diffusion.samplers.adams_coefficients import Coefficients
 
 __all__ = [
     "Adapted",

@@ -65,7 +65,7 @@ from .diffusion.samplers.adaptive import AdaptiveHeun as AdaptiveHeun
 from .diffusion.samplers.karras import DPM2 as DPM2
 from .diffusion.samplers.karras import Churn as Churn
 from .diffusion.samplers.karras import KarrasHeun as KarrasHeun
-from .diffusion.samplers.exponential import Coefficients as Coefficients
+from .diffusion.samplers.adams_coefficients import Coefficients as Coefficients
 from .solvers.torch_diffeq import TorchDiffEq as TorchDiffEq
 from .solvers.torch_sde import TorchSDE as TorchSDE
 from .diffusion.samplers.final_denoising import FinalDenoising as FinalDenoising

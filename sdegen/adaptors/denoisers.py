@@ -20,15 +20,14 @@ from sdegen.core.checks import check_count
 from sdegen.core.requests import check_kind
 from sdegen.core.shapes import State, Time, expand
 from sdegen.core.signature import check_order
+from sdegen.core.tolerances import IN_FLOAT32
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 from sdegen.diffusion.paths import EDM
-from sdegen.score.checks import check_labels
 from sdegen.score.model import ScoreModel, with_labels
+from sdegen.score.model_checks import check_labels
 from sdegen.score.preconditioning import DenoiserPrediction
 
 __all__ = ["Conditional", "Denoiser", "Function", "from_denoiser", "to_denoiser"]
-
-_SLACK = 1e-6  # relative: noise levels that were made in float32
 
 
 class Function(nn.Module):
@@ -118,7 +117,8 @@ class Denoiser(nn.Module):
         sde = self.model.sde
         levels = torch.as_tensor(sigma).detach().to(device="cpu", dtype=torch.float64)
         bad = ~(
-            (levels >= self.sigma_min * (1 - _SLACK)) & (levels <= self.sigma_max * (1 + _SLACK))
+            (levels >= self.sigma_min * (1 - IN_FLOAT32))
+            & (levels <= self.sigma_max * (1 + IN_FLOAT32))
         )
         if bool(bad.any()):
             raise ValueError(
@@ -227,7 +227,7 @@ def noise_levels(sde: GaussianPath) -> tuple[float, float]:
 def check_levels(sde: GaussianPath, low: float, high: float, name: str) -> None:
     """Refuse a path with noise levels outside [low, high], which a network does not know."""
     first, last = noise_levels(check_gaussian_path(sde))
-    if first < low * (1 - _SLACK) or last > high * (1 + _SLACK):
+    if first < low * (1 - IN_FLOAT32) or last > high * (1 + IN_FLOAT32):
         levels = torch.tensor([max(low, first), min(high, last)], dtype=torch.float64)
         start, end = sde.kernel.time_of_log_nsr(levels.log(), sde.t_min, sde.t_max).tolist()
         part = f", or let it reach from t_min={start:.9g} to t_max={end:.9g}" * (start < end)

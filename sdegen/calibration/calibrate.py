@@ -62,7 +62,7 @@ from sdegen.diffusion.samplers.linear_multistep import Multistep
 from sdegen.diffusion.timesteps import made_for, powers
 from sdegen.engine.simulate import simulate
 from sdegen.engine.validation import check_dynamics
-from sdegen.score.checks import check_derivative
+from sdegen.score.model_checks import check_derivative
 from sdegen.solvers.torch_diffeq import TorchDiffEq
 
 __all__ = ["calibrate"]

@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from sdegen.core.kernel import Kernel
 from sdegen.core.shapes import State
+from sdegen.diffusion.samplers.adams_coefficients import Coefficients
 from sdegen.diffusion.samplers.angular_adams import Circle
-from sdegen.diffusion.samplers.exponential import Coefficients
 from sdegen.diffusion.samplers.linear_multistep import LinearMultistep
 
 __all__ = ["Unknowns", "descend", "distance", "multistep", "on_circle"]

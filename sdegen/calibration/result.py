@@ -14,13 +14,14 @@ from sdegen.core.errors import CheckpointError
 from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.noise import stream
 from sdegen.core.solver import Solver
+from sdegen.core.tolerances import SAME_MODEL
 from sdegen.diffusion.reverse import ReverseSDE
 from sdegen.diffusion.timesteps import powers
 from sdegen.storage import load_tensors, save_tensors
 
 __all__ = ["Calibration", "check_reverse", "identity_of"]
 
-_PROBED_ROWS, _PROBED_TIMES, _SAME = 4, 3, 1e-3
+_PROBED_ROWS, _PROBED_TIMES = 4, 3
 _TOLD = ("error", "error_before", "evaluations", "pilot")
 
 
@@ -159,14 +160,14 @@ def _check_identity(path: str | Path, there: dict[str, Tensor], dynamics: Revers
         )
     for name, symbol in (("alpha", "α"), ("sigma", "σ")):
         for t, now, then in zip(there["probe_t"], here[name], there[name], strict=True):
-            if not bool((now - then).abs() <= _SAME * then.abs()):
+            if not bool((now - then).abs() <= SAME_MODEL * then.abs()):
                 raise CheckpointError(
                     f"{path} was made for another SDE: at t = {float(t):g} its {symbol} is "
                     f"{float(then):.6g}, but here it is {float(now):.6g}."
                 )
     for t, now, then in zip(there["probe_t"], here["score"], there["score"], strict=True):
         # ≤, since the score of a fresh network may be 0 everywhere
-        if not bool((now - then).norm() <= _SAME * then.norm()):
+        if not bool((now - then).norm() <= SAME_MODEL * then.norm()):
             off = float((now - then).norm() / then.norm())
             raise CheckpointError(
                 f"{path} was made for another model: at t = {float(t):g} its score differs from "

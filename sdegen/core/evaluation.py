@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["check_repeatable", "refuse_randomness", "told_of_graphs", "watched"]
+from sdegen.core.tolerances import IN_FLOAT32
 
-_ROUNDING = 1e-6  # relative; sums on a GPU may come in another order
+__all__ = ["check_repeatable", "refuse_randomness", "told_of_graphs", "watched"]
 
 
 class _Parameters(TorchFunctionMode):
@@ -106,7 +106,7 @@ def check_repeatable(name: str, first: Tensor, second: Tensor) -> None:
         return
     if first.shape == second.shape:
         scale = float(first.detach().abs().nan_to_num(posinf=0.0).max()) if first.numel() else 0.0
-        close = torch.isclose(first, second, rtol=0.0, atol=_ROUNDING * scale, equal_nan=True)
+        close = torch.isclose(first, second, rtol=0.0, atol=IN_FLOAT32 * scale, equal_nan=True)
         if bool(close.all()):
             return
     refuse_randomness(name, "two evaluations at the same x and t differ")

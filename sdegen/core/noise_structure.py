@@ -27,7 +27,7 @@ __all__ = ["NoiseStructure", "check_covariance", "check_declared", "check_diagon
 
 NoiseStructure = Literal["diagonal", "general"]
 
-_SAME = {torch.float32: 1e-4, torch.float64: 1e-9}  # relative: rounding of two ways to g gᵀ v
+_TWO_WAYS = {torch.float32: 1e-4, torch.float64: 1e-9}  # relative: rounding of two ways to g gᵀ v
 
 
 def check_diagonal(sde: object, name: str) -> None:
@@ -129,7 +129,7 @@ def check_covariance(sde: SDE, x: State, t: Tensor) -> None:
             answers["g² v of diffusion"] = sde.diffusion(x, t).square() * v
     for what, said in answers.items():
         gap = (expected - said).abs().nan_to_num(torch.inf)
-        if float(gap.max()) > _SAME.get(x.dtype, 1e-4) * float(expected.abs().max()):
+        if float(gap.max()) > _TWO_WAYS.get(x.dtype, 1e-4) * float(expected.abs().max()):
             i = int(gap.argmax())
             raise ValueError(
                 f"{what} of {name} is not that of its add_noise: of v = (1, 2, …) it is "

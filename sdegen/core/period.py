@@ -14,12 +14,12 @@ from torch import Tensor
 
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
+from sdegen.core.tolerances import ROUNDED_PERIOD
 
 __all__ = ["check_period"]
 
 _PLACES = 31  # where f(x + L) is compared with f(x): odd, and no fraction of a period
 _GOLDEN = 0.6180339887498949
-_SAME = 1e-4  # of the largest value: what a rounded period, as 6.2832, may differ by
 _JUMPS = 0.05  # of the places may lie on a jump of f
 
 
@@ -52,7 +52,7 @@ def check_period(
             second = torch.cat([pair[2] for pair in pairs])
             gap = (first - second).abs().nan_to_num(nan=torch.inf)
             scale = float(torch.cat([first, second]).abs().nan_to_num(posinf=0.0).max())
-            wrong = (gap > _SAME * scale).any(1)
+            wrong = (gap > ROUNDED_PERIOD * scale).any(1)
             if int(wrong.sum()) > _JUMPS * len(wrong):
                 i, column = divmod(int(gap.argmax()), gap.shape[1])
                 a = float(here[i, columns[0]])

@@ -25,11 +25,10 @@ from sdegen.core.scores import CallCounter
 from sdegen.core.sde import SDE, Rows
 from sdegen.core.shapes import ScoreFn, State, Time
 from sdegen.core.signature import check_order
+from sdegen.core.tolerances import SAME_MODEL
 from sdegen.diffusion.gaussian_path import GaussianPath
 
 __all__ = ["ReverseSDE", "check_origin"]
-
-_SAME = 1e-3  # relative difference of α and σ up to which two SDEs are taken for one
 
 
 class ReverseSDE(SDE):
@@ -157,7 +156,7 @@ def check_origin(score: ScoreFn, forward: SDE) -> None:
         for symbol in ("alpha", "sigma"):
             with torch.no_grad():
                 ours, its = (float(getattr(kernel, symbol)(at)) for kernel in (here, there))
-            if not abs(ours - its) <= _SAME * abs(ours):
+            if not abs(ours - its) <= SAME_MODEL * abs(ours):
                 raise ValueError(
                     f"the score is that of another SDE, a {type(own).__name__}: at t = {t:g} its "
                     f"{symbol} is {its:.6g}, but that of this {type(forward).__name__} is "

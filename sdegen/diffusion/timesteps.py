@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 _PILOT = 48  # states
-_MOST = 50  # steps up to which every node is looked at; longer grids are that of 50, filled in
+_MOST_PLACED = 50  # steps up to which each node is placed; longer grids are that of 50, filled in
 
 
 def uniform(sde: GaussianPath, steps: int) -> Tensor:
@@ -251,7 +251,7 @@ def made_for(
                 "without churn or corrector."
             )
     pilot = Pilot(flow, batch)
-    looked_at = min(steps, _MOST)
+    looked_at = min(steps, _MOST_PLACED)
     rules = {
         "equal shares of the third derivative": pilot.hard_stretches(looked_at),
         "angle": angle(sde, looked_at, pilot.data_std),
@@ -267,9 +267,11 @@ def made_for(
     chosen, i, error = pilot.best(solvers, grids)
     times = pilot.improved(chosen, grids[i])
     error = min(error, pilot.error(chosen, times))
-    if steps > _MOST:
+    if steps > _MOST_PLACED:
         inner = np.interp(
-            np.linspace(0, 1, steps + 1), np.linspace(0, 1, _MOST + 1), _log_ratios(sde, times)
+            np.linspace(0, 1, steps + 1),
+            np.linspace(0, 1, _MOST_PLACED + 1),
+            _log_ratios(sde, times),
         )
         times = pilot.times_at(torch.from_numpy(inner))
     return MadeGrid(times, chosen, names[i], error, pilot.evaluations, len(batch))

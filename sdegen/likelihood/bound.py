@@ -51,7 +51,7 @@ from sdegen.diffusion import timesteps
 from sdegen.diffusion.ddpm import AncestralChain
 from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.diffusion.reverse import check_origin
-from sdegen.likelihood.checks import check_forward, keeps_graph
+from sdegen.likelihood.score_checks import check_forward, keeps_graph
 
 __all__ = ["EvidenceBound", "continuous_elbo", "elbo"]
 

@@ -36,8 +36,8 @@ from sdegen.core.solver import Solver
 from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.diffusion.reverse import ReverseSDE, check_origin
 from sdegen.engine.simulate import simulate
-from sdegen.likelihood.checks import check_forward, check_score, keeps_graph
 from sdegen.likelihood.divergence import Divergence, ExactTrace, FlowWithDivergence
+from sdegen.likelihood.score_checks import check_forward, check_score, keeps_graph
 from sdegen.score.composition import warn_collapse
 from sdegen.solvers.torch_diffeq import TorchDiffEq
 

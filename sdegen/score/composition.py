@@ -43,12 +43,11 @@ from sdegen.core.errors import AccuracyWarning
 from sdegen.core.requests import as_number, as_numbers, check_function, check_kind
 from sdegen.core.shapes import ScoreFn, State, Time, expand
 from sdegen.core.signature import check_order
+from sdegen.core.tolerances import IN_FLOAT32
 
 __all__ = ["Product", "guided", "mixture", "prior_factor", "product", "tempered", "warn_collapse"]
 
 LogDensity = Callable[[State, Time], Tensor]
-
-_SAME_EXPONENT = 1e-6  # from 1, of Σ w_i
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +119,7 @@ def warn_collapse(score: object, stacklevel: int = 3) -> None:
         score: Of the flow; nothing is said unless it is a `Product` with Σ w_i ≠ 1.
         stacklevel: As `warnings.warn` has it.
     """
-    if isinstance(score, Product) and abs(score.exponent - 1) > _SAME_EXPONENT:
+    if isinstance(score, Product) and abs(score.exponent - 1) > IN_FLOAT32:
         warnings.warn(
             f"the probability flow (eta = 0) of a product of scores with Σ w = "
             f"{score.exponent:g} is not the flow of the product, and "

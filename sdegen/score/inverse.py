@@ -47,7 +47,7 @@ from sdegen.core.requests import as_number, as_numbers, as_time, check_function,
 from sdegen.core.shapes import ScoreFn, State, Time, expand
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 from sdegen.diffusion.mixtures import GaussianMixture
-from sdegen.score.checks import check_derivative
+from sdegen.score.model_checks import check_derivative
 
 __all__ = ["LinearMeasurement", "PosteriorScore"]
 

@@ -31,7 +31,7 @@ from sdegen.core.update import to_floats
 from sdegen.diffusion.ddpm import DDPM, AncestralChain
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 from sdegen.diffusion.reverse import ReverseSDE
-from sdegen.score.checks import (
+from sdegen.score.model_checks import (
     check_fit,
     check_labels,
     check_network,

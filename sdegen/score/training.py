@@ -17,10 +17,10 @@ from sdegen.core.checks import check_word
 from sdegen.core.errors import AccuracyWarning
 from sdegen.core.noise import Rng
 from sdegen.core.requests import check_kind, kind_of
-from sdegen.score.checks import check_labels
 from sdegen.score.config import TrainConfig, Weighting
 from sdegen.score.losses import DenoisingLoss
 from sdegen.score.model import ScoreModel
+from sdegen.score.model_checks import check_labels
 from sdegen.score.preconditioning import EDMPrediction
 from sdegen.score.spec import class_spec
 from sdegen.training.config import FitConfig

@@ -39,8 +39,8 @@ from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.score.model import ModelScore
 from sdegen.solvers.euler import EulerMaruyama
 from sdegen.verification.chain import ChainDensity
+from sdegen.verification.characteristics import carried_by_flow
 from sdegen.verification.distances import kullback_leibler, total_variation, wasserstein
-from sdegen.verification.flow import carried_by_flow
 
 __all__ = ["ErrorBudget", "ErrorTerm", "NoisedLaw", "error_budget", "error_budgets"]
 

@@ -31,7 +31,7 @@ from scipy.interpolate import BSpline, make_interp_spline
 from torch import Tensor
 
 from sdegen.core.shapes import ScoreFn
-from sdegen.diffusion.samplers.exponential import Coefficients
+from sdegen.diffusion.samplers.adams_coefficients import Coefficients
 from sdegen.verification.kernel import DEGREE, REACH, Moments, TransitionOperator
 
 __all__ = ["propagate_noise_free", "propagate_two_step"]

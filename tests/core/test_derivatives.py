@@ -255,7 +255,7 @@ def test_milstein_sees_the_slope_of_a_hidden_noise():
 
 def test_a_flow_whose_slope_is_hidden_carries_its_density():
     """dx/dt = −x from N(1, 0.3²): at t = 0.5 N(e^{−½}, 0.3² e^{−1}), by `certify`'s exact law."""
-    from sdegen.verification.flow import carried_by_flow
+    from sdegen.verification.characteristics import carried_by_flow
 
     grid = sg.Grid(-2.0, 3.0, 400)
     start = grid.gaussian(1.0, 0.3)

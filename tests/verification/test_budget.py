@@ -18,7 +18,7 @@ import sdegen as sg
 from sdegen.diffusion.samplers.multistep import ExponentialAdams
 from sdegen.verification.budget import error_budget, error_budgets
 from sdegen.verification.chain import ChainDensity
-from sdegen.verification.flow import carried_by_flow
+from sdegen.verification.characteristics import carried_by_flow
 
 VP, NOISED = noised_gaussian(mean=0.6, std=0.5)
 GRID, COARSE = sg.Grid(-8.0, 8.0, cells=320), sg.Grid(-8.0, 8.0, cells=160)

@@ -7,7 +7,7 @@ from exact import noised_gaussian, normal_density, walked
 
 import sdegen as sg
 from sdegen.core.update import update
-from sdegen.diffusion.samplers.exponential import Coefficients
+from sdegen.diffusion.samplers.adams_coefficients import Coefficients
 from sdegen.diffusion.samplers.multistep import (
     ExponentialAdams,
     ExponentialAdamsMoulton,

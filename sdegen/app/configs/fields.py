@@ -13,9 +13,9 @@ __all__ = [
     "SolverName",
     "check_boundary",
     "check_ends",
+    "check_increasing",
     "check_seed",
     "check_threads",
-    "check_times",
 ]
 
 Precision = Literal["float32", "float64"]
@@ -45,7 +45,7 @@ def check_threads(threads: int | None) -> None:
         check_count("threads", threads)
 
 
-def check_times(t0: float, t1: float) -> None:
+def check_increasing(t0: float, t1: float) -> None:
     """Raise if times do not increase."""
     if t0 >= t1:
         raise ValueError(f"t1 must exceed t0 = {t0:g}, but is {t1:g}.")

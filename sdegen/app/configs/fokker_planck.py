@@ -8,7 +8,6 @@ from sdegen.app.configs.fields import (
     check_boundary,
     check_ends,
     check_threads,
-    check_times,
 )
 from sdegen.core.checks import check_count, check_finite, check_not_negative
 
@@ -67,7 +66,7 @@ class FokkerPlanckConfig(Config):
                 f"mean must lie in [low, high] = [{self.low:g}, {self.high:g}], but is "
                 f"{self.mean:g}."
             )
-        check_times(self.t0, self.t1)
+        check_increasing(self.t0, self.t1)
         check_count("cells", self.cells, 4)
         check_not_negative("std", self.std)
         check_count("points", self.points, 2)

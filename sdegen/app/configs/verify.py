@@ -7,9 +7,9 @@ from sdegen.app.configs.fields import (
     NoisySolverName,
     Reading,
     check_ends,
+    check_increasing,
     check_seed,
     check_threads,
-    check_times,
 )
 from sdegen.core.checks import check_count, check_finite, check_not_negative, check_positive
 
@@ -81,7 +81,7 @@ class VerifyConfig(Config):
             check_finite("low", self.low)
             check_finite("high", self.high)
             check_ends(self.low, self.high)
-        check_times(self.t0, self.t1)
+        check_increasing(self.t0, self.t1)
         check_positive("temperature", self.temperature)
         check_count("cells", self.cells, 4)
         check_not_negative("std", self.std)

@@ -36,12 +36,12 @@ from torch.nn.functional import pad
 from sdegen.core.checks import check_positive
 from sdegen.core.kernel import Kernel
 from sdegen.core.sde import SDE
-from sdegen.diffusion.samplers.exponential import Coefficients
+from sdegen.diffusion.samplers.adams_coefficients import Coefficients
 from sdegen.diffusion.samplers.linear_multistep import Multistep
 
 __all__ = ["AngularAdams", "Circle"]
 
-_MOST = 6
+_HIGHEST_ORDER = 6
 _POINTS, _WEIGHTS = (torch.tensor(values) for values in leggauss(4))  # exact up to degree 7
 
 
@@ -105,8 +105,8 @@ class AngularAdams(Multistep):
         check_positive("data_std", self.data_std)
         if isinstance(self.order, bool) or not isinstance(self.order, int):
             raise TypeError(f"order must be an int, but is {type(self.order).__name__}.")
-        if not 1 <= self.order <= _MOST:
-            raise ValueError(f"order must be 1 … {_MOST}, but is {self.order}.")
+        if not 1 <= self.order <= _HIGHEST_ORDER:
+            raise ValueError(f"order must be 1 … {_HIGHEST_ORDER}, but is {self.order}.")
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
         """Raise if this is not the flow of a Gaussian path.

@@ -38,7 +38,7 @@ from sdegen.diffusion.samplers.base import DiffusionSolver
 
 __all__ = ["DPM2", "Churn", "KarrasHeun"]
 
-_MOST = math.sqrt(2) - 1  # of γ: no more noise than there is signal of it
+_LARGEST_GAMMA = math.sqrt(2) - 1  # of γ: no more noise than there is signal of it
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Churn:
 
     def gammas(self, r: Tensor) -> Tensor:
         """Return γ of the steps that begin at r, shape of r."""
-        gamma = min(self.amount / len(r), _MOST)
+        gamma = min(self.amount / len(r), _LARGEST_GAMMA)
         return gamma * ((r >= self.low) & (r <= self.high)).to(r)
 
 

@@ -23,14 +23,14 @@ from sdegen.core.noise import Noise
 from sdegen.core.scores import ScoreAt
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
+from sdegen.core.tolerances import IN_FLOAT32
 from sdegen.core.update import Number, diffuse, to_floats, update
+from sdegen.diffusion.samplers.adams_coefficients import Coefficients
 from sdegen.diffusion.samplers.base import DiffusionSolver
-from sdegen.diffusion.samplers.exponential import Coefficients
 
 __all__ = ["LinearMultistep", "Multistep"]
 
 _Term = tuple[int, int, Number]  # nodes back, 0 for a state or 1 for a score, coefficient
-_SAME = 1e-6  # relative difference of α and σ that rounding explains
 
 
 class Multistep(DiffusionSolver, FixedStep):
@@ -179,7 +179,7 @@ class LinearMultistep(Multistep):
             ("α", kernel.alpha(own), self.kernel.alpha(own)),
             ("σ", kernel.sigma(own), self.kernel.sigma(own)),
         ):
-            other = ~((value - wanted).abs() <= _SAME * wanted.abs())
+            other = ~((value - wanted).abs() <= IN_FLOAT32 * wanted.abs())
             if bool(other.any()):
                 i = int(other.nonzero()[0])
                 raise ValueError(

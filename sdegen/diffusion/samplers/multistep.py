@@ -64,12 +64,12 @@ from torch.nn.functional import pad
 
 from sdegen.core.requests import is_word
 from sdegen.core.sde import SDE
-from sdegen.diffusion.samplers.exponential import Coefficients, Integrals, Prediction, Rule
+from sdegen.diffusion.samplers.adams_coefficients import Coefficients, Integrals, Prediction, Rule
 from sdegen.diffusion.samplers.linear_multistep import Multistep
 
 __all__ = ["ExponentialAdams", "ExponentialAdamsMoulton"]
 
-_MOST = 4
+_HIGHEST_ORDER = 4
 # words that diffusers has for them
 _ELSEWHERE = {
     "epsilon": "eps",
@@ -190,7 +190,7 @@ def _table(integrals: Integrals, ahead: int, order: int, rule: Rule) -> Coeffici
     corrections, decay = torch.stack(correct, 1), integrals.decay(i, i + 1)
     states, scores = integrals.on_states_and_scores(predict + decay[:, None] * corrections, seen)
     again = None
-    if order == _MOST and n > 1:
+    if order == _HIGHEST_ORDER and n > 1:
         again = torch.stack(integrals.on_states_and_scores(corrections[:, 1], seen[1]))
     return Coefficients(decay, states, scores, integrals.noise(), again)
 
@@ -209,8 +209,8 @@ def _check_order(order: object, least: int) -> None:
     """Raise if there is no method of this order."""
     if isinstance(order, bool) or not isinstance(order, int):
         raise TypeError(f"order must be an int, but is {type(order).__name__}.")
-    if not least <= order <= _MOST:
-        raise ValueError(f"order must be {least} … {_MOST}, but is {order}.")
+    if not least <= order <= _HIGHEST_ORDER:
+        raise ValueError(f"order must be {least} … {_HIGHEST_ORDER}, but is {order}.")
 
 
 def _check_word(name: str, word: object, words: tuple[str, ...]) -> None:

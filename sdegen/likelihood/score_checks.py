@@ -9,7 +9,8 @@ from sdegen.core.requests import check_function
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State
 from sdegen.core.signature import check_order
-from sdegen.score.checks import check_derivative
+from sdegen.core.tolerances import SAME_MODEL
+from sdegen.score.model_checks import check_derivative
 
 __all__ = ["check_forward", "check_score", "keeps_graph"]
 
@@ -17,7 +18,6 @@ _MIXED = (
     "the score of one point changes with the others in its batch, or from call to call; put the "
     "network in evaluation mode with model.eval()."
 )
-_COUPLED = 1e-3  # relative change of a score by its batch mates that no rounding explains
 
 
 def check_forward(sde: object, name: str) -> None:
@@ -68,7 +68,7 @@ def check_score(score: ScoreFn, x: State, t_min: float) -> None:
             apart = torch.cat([score(row[None], t) for row in rows])
         except Exception as error:  # batch normalisation in training takes no single point
             raise ValueError(_MIXED) from error
-        if bool(((apart - value).abs() > _COUPLED * scale).any()):
+        if bool(((apart - value).abs() > SAME_MODEL * scale).any()):
             raise ValueError(_MIXED)
 
 
