@@ -111,18 +111,19 @@ def first_difference(
 ) -> tuple[tuple[str, ...], str] | None:
     """Return where two specs differ first: the keys that lead there, and how; or None.
 
-    What the user can read of an object (`constant_noise`) is told before what it keeps for itself
-    (the tensor that its `diffusion` closes over).
+    Words and numbers of an object (`constant_noise`) are told before its functions (`diffusion`).
 
-    >>> first_difference({"a": {"_b": 1, "c": 1}}, {"a": {"_b": 2, "c": 2}})
-    (('a', 'c'), 'is 1 there and 2 here')
+    >>> one, two = ({"class": "A", "f": {"function": x}, "n": x} for x in ("a", "b"))
+    >>> first_difference(one, two)
+    (('n',), 'is a there and b here')
     """
     if isinstance(there, dict) and isinstance(here, dict):
         kinds = there.get("class"), here.get("class")
         if kinds[0] != kinds[1]:
             return path, f"is {_short(kinds[0])} there and {_short(kinds[1])} here"
         keys = [*here, *(key for key in there if key not in here)]
-        for key in sorted(keys, key=lambda key: str(key).startswith("_")):
+        keys.sort(key=lambda key: (str(key).startswith("_"), _is_function(here.get(key))))
+        for key in keys:
             inner = (*path, str(key))
             if key not in there or key not in here:
                 return inner, f"is only {'there' if key in there else 'here'}"
@@ -137,6 +138,10 @@ def first_difference(
     if any(_DIGEST.fullmatch(str(value)) for value in (there, here)):
         return path, "holds other numbers"
     return path, f"is {_short(there)} there and {_short(here)} here"
+
+
+def _is_function(spec: object) -> bool:
+    return isinstance(spec, dict) and "function" in spec
 
 
 def in_words(path: tuple[str, ...], how: str) -> str:

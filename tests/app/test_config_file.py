@@ -4,7 +4,7 @@ import dataclasses
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sdegen.app.config_file import ConfigFile, read_config, sha256_of, to_toml
@@ -45,6 +45,7 @@ def read(tmp_path):
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # on a busy machine
 @given(
     name=st.text(st.characters(codec="utf-8", exclude_characters="\r")),
     count=st.integers(1, 2**63 - 1),
