@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from sdegen.core.accuracy import SlopeBy
-from sdegen.core.derivatives import MIXES, check_slope, is_seen, mixes_coordinates, noise_induced
+from sdegen.core.derivatives import MIXES, is_seen, noise_induced
 from sdegen.core.requests import is_word
 from sdegen.core.sde import SDE, NoiseKind, Rows
 from sdegen.core.shapes import State, Time
 from sdegen.core.signature import Signature
+from sdegen.core.slope_checks import check_slope, mixes_coordinates
 
 __all__ = ["Interpretation", "ItoProcess"]
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy
-from sdegen.core.derivatives import check_seen
 from sdegen.core.enclosure import Enclosure
 from sdegen.core.evaluation import check_repeatable, refuse_randomness, told_of_graphs, watched
 from sdegen.core.noise import Streams
@@ -22,6 +21,7 @@ from sdegen.core.period import check_period
 from sdegen.core.rows import CURE, check_place, check_rows, depends_on_batch, first_line
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
+from sdegen.core.slope_checks import check_seen
 from sdegen.engine.blocks import block_rows
 from sdegen.engine.pilot import check_steps
 from sdegen.engine.scales import FEWEST, warn_score

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from sdegen.core.derivatives import check_seen
 from sdegen.core.evaluation import check_repeatable, refuse_randomness, watched
 from sdegen.core.requests import check_function
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State
 from sdegen.core.signature import check_order
+from sdegen.core.slope_checks import check_seen
 from sdegen.core.tolerances import SAME_MODEL
 from sdegen.score.model_checks import check_derivative
 

@@ -42,9 +42,9 @@ import torch
 from torch import Tensor
 
 from sdegen.core.checks import check_positive
-from sdegen.core.derivatives import check_seen
 from sdegen.core.requests import as_number, as_numbers, as_time, check_function, is_word, kind_of
 from sdegen.core.shapes import ScoreFn, State, Time, expand
+from sdegen.core.slope_checks import check_seen
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 from sdegen.diffusion.mixtures import GaussianMixture
 from sdegen.score.model_checks import check_derivative

@@ -17,7 +17,7 @@ from scipy import special
 from torch import Tensor
 
 from sdegen.core.checks import check_finite, check_positive
-from sdegen.core.derivatives import as_column, check_slope, gradient_of
+from sdegen.core.derivatives import as_column, gradient_of
 from sdegen.core.requests import (
     as_number,
     as_numbers,
@@ -27,6 +27,7 @@ from sdegen.core.requests import (
     value_of,
 )
 from sdegen.core.shapes import State
+from sdegen.core.slope_checks import check_slope
 
 __all__ = [
     "DoubleWell",

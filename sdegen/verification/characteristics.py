@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 from scipy.interpolate import make_interp_spline
 
-from sdegen.core.derivatives import check_slope, slope_of
+from sdegen.core.derivatives import slope_of
 from sdegen.core.errors import SolverError
 from sdegen.core.sde import SDE
+from sdegen.core.slope_checks import check_slope
 from sdegen.fokker_planck.density import Density
 
 __all__ = ["carried_by_flow"]

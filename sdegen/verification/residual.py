@@ -21,11 +21,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sdegen.core.derivatives import check_seen
 from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.requests import as_time, check_function, check_kind, check_state
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State, Time
+from sdegen.core.slope_checks import check_seen
 
 __all__ = ["fp_residual"]
 

@@ -7,14 +7,8 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.core.derivatives import (
-    check_seen,
-    check_slope,
-    differences,
-    mixes_coordinates,
-    noise_induced,
-    slope_of,
-)
+from sdegen.core.derivatives import differences, noise_induced, slope_of
+from sdegen.core.slope_checks import check_seen, check_slope, mixes_coordinates
 
 F64 = torch.float64
 X = torch.linspace(-0.9, 0.9, 7, dtype=F64)[:, None]

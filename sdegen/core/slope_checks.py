@@ -1,0 +1,179 @@
+"""The check of derivatives: slopes against differences, before a run.
+
+The slope is integrated along a path through the states and compared with the differences of the
+function itself: Σ|ΔD − D′Δx| ≤ Σ|ΔD|/10. A staircase (a table looked up without interpolation) has
+no slope between its steps, and a function of which autograd sees a part has too small a one;
+neither passes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sdegen.core.derivatives import (
+    STEP,
+    Values,
+    is_per_trajectory,
+    leaf_of,
+    pulled_back,
+    with_graph,
+)
+from sdegen.core.shapes import State
+
+__all__ = ["check_seen", "check_slope", "mixes_coordinates"]
+
+_INTERVALS, _FINE = 256, 2**14  # of a path; the second where the first disagrees
+_NUMBERS = 2**21  # of a path at once
+_PART = 0.01  # of a variation, along a path or over a short step, that slopes may miss
+_GOLDEN = 0.6180339887498949
+
+
+@torch.no_grad()
+def check_slope(function: Values, slope: Values, ends: State, *, name: str, cure: str) -> None:
+    """Refuse a slope that is not that of the function; asked in float64 where they take it.
+
+    Args:
+        function: Value at states (batch, *event): diagonal, or one for each trajectory.
+        slope: Its derivative, x's shape, as a run will use it.
+        ends: Two states, shape (2, *event); compared on the path between them.
+        name: What is differentiated, such as "g²/2".
+        cure: What to do about it.
+
+    Raises:
+        ValueError: Where the slopes along the path do not add up to the function's change.
+    """
+    most, eps = max(2, _NUMBERS // max(1, ends[0].numel())), torch.finfo(ends.dtype).eps
+    try:
+        function(ends.double())
+        slope(ends.double())
+        ends = ends.double()
+    except Exception:  # parameters in single precision; what is wrong with x's own raises below
+        pass
+    found = _missed(function, slope, ends, min(_INTERVALS, most), eps)
+    if found is not None:
+        found = _missed(function, slope, ends, min(_FINE, most), torch.finfo(ends.dtype).eps)
+    if found is None:
+        return
+    at, change, sum_of_slopes = found
+    raise ValueError(
+        f"the derivative of {name} is not that of the function: over a short way at "
+        f"x = {at:.4g} it changes by {change:.4g}, but its derivative adds up to "
+        f"{sum_of_slopes:.4g}. {cure}"
+    )
+
+
+def _missed(
+    function: Values, slope: Values, ends: State, intervals: int, eps: float
+) -> tuple[float, float, float] | None:
+    """Return where the slopes miss most of the change, with both; None if they add up."""
+    share = torch.linspace(0, 1, intervals + 1, dtype=ends.dtype, device=ends.device)
+    share = share.reshape(-1, *(1,) * (ends.ndim - 1))
+    x = torch.lerp(ends[:1], ends[1:], share)
+    middle, step = 0.5 * (x[1:] + x[:-1]), x[1:] - x[:-1]
+    value = function(x)
+    if is_per_trajectory(value, x):
+        change = value.flatten(1).expand(len(x), 1).diff(dim=0)
+        predicted = (slope(middle) * step).flatten(1).sum(1)[:, None]
+    else:
+        change = value.expand_as(x).diff(dim=0).flatten(1)
+        predicted = (slope(middle) * step).flatten(1)
+    known = torch.isfinite(change)
+    change, predicted = torch.where(known, change, 0.0), torch.where(known, predicted, 0.0)
+    gap = torch.where(torch.isfinite(predicted), (change - predicted).abs(), torch.inf)
+    largest = torch.where(torch.isfinite(value), value.abs(), 0.0).max()
+    rounding = 32 * eps * largest * change.numel()
+    if float(gap.sum()) <= _PART * float(change.abs().sum()) + float(rounding):
+        return None
+    i, j = divmod(int(gap.argmax()), gap.shape[1])
+    at = middle.flatten(1)[i, j if middle[0].numel() == gap.shape[1] else 0]
+    return float(at), float(change[i, j]), float(predicted[i, j])
+
+
+@torch.no_grad()
+def mixes_coordinates(function: Values, ends: State) -> bool:
+    """Return whether a component of a function changes with another coordinate than its own.
+
+    Shifts half of the coordinates at a time, those whose number has a bit set or not: any two
+    differ in one of the bits.
+
+    Args:
+        function: Value at states (batch, *event), x's shape; one number for each trajectory is
+            no mixture.
+        ends: Two states, shape (2, *event).
+    """
+    x = 0.5 * (ends[:1] + ends[1:])
+    value = function(x)
+    d = x[0].numel()
+    if d < 2 or is_per_trajectory(value, x):
+        return False
+    step = (0.1 * (ends[1:] - ends[:1])).clamp(min=STEP[torch.float64][1])
+    number = torch.arange(d, device=x.device).reshape(x.shape[1:])
+    for bit in range((d - 1).bit_length()):
+        for parity in (0, 1):
+            shifted = (number >> bit) % 2 == parity
+            moved = function(torch.where(shifted, x + step, x))
+            still = torch.where(shifted, 0.0, (moved - value).expand_as(x).abs())
+            scale = value.abs().max() + moved.abs().max()
+            if bool((still > 1e3 * torch.finfo(x.dtype).eps * scale).any()):
+                return True
+    return False
+
+
+def check_seen(function: Values, x: State, name: str) -> None:
+    """Refuse a function that changes with x in a way that autograd does not see.
+
+    Compares one derivative of Σ w_i f_i, in one direction, with its central difference, in float64
+    where the function takes it. Differences over the step and over half of it tell how far the
+    function is from straight, at a kink for instance; beside four times that, 1 % may be missed.
+
+    Args:
+        function: Of states, any shape that broadcasts to theirs.
+        x: States, shape (batch, *event).
+        name: What the caller calls it.
+
+    Raises:
+        ValueError: With both values.
+    """
+    if torch.is_inference_mode_enabled():
+        return  # nothing that is made here could be differentiated; such a run asks for no more
+    with torch.no_grad():
+        try:
+            function(x.double())
+            x = x.detach().double()
+        except Exception:  # parameters in single precision
+            x = x.detach()
+    # longer steps than for a slope: a network may compute in float32 whatever it is given
+    relative, least = 2.0**-8 if x.dtype != torch.float64 else 2.0**-10, 2.0**-13
+    number = torch.arange(1, x.numel() + 1, dtype=torch.float64, device=x.device)
+    # no two weights alike, and none small: a derivative is missed where they are orthogonal to it
+    weights, direction = (
+        (0.5 + torch.frac(number * k)).reshape(x.shape).to(x.dtype) for k in (_GOLDEN, _GOLDEN**2)
+    )
+    # away from where the states are alike, or at a special place such as 0
+    x = x + 0.01 * (0.1 + x.abs()) * weights
+
+    def summed(y: State) -> Tensor:
+        return (function(y).expand_as(y) * weights).sum()
+
+    with torch.no_grad():
+        step = (relative * x.abs()).clamp(min=least) * direction
+        longer = 0.5 * float(summed(x + step) - summed(x - step))
+        change = float(summed(x + 0.5 * step) - summed(x - 0.5 * step))
+        size = float((function(x).expand_as(x).abs() * weights).sum())
+    seen = 0.0
+    with torch.inference_mode(False), torch.enable_grad():
+        y = leaf_of(x)
+        value = with_graph(function, y)
+        if value is not None:
+            total = (value.expand_as(y) * weights).sum()
+            slope = pulled_back(total, y, torch.ones_like(total), create_graph=False)
+            seen = 0.0 if slope is None else float((slope * step).sum())
+    rounding = 8 * torch.finfo(torch.float32).eps * size
+    allowed = _PART * abs(change) + 4 * abs(change - longer) + rounding
+    if abs(change - seen) > allowed:  # False for NaN, which others refuse
+        raise ValueError(
+            f"the {name} changes with x in a way that autograd does not see: over a short step "
+            f"a weighted sum of it changes by {change:.4g}, but its derivative gives {seen:.4g}, "
+            "so that gradients would be wrong. Take .detach(), no_grad and NumPy out of it."
+        )
