@@ -50,7 +50,7 @@ def simulate(
     differentiable: bool = False,
     brownian: BrownianPath | None = None,
 ) -> Trajectory:
-    """Simulates dX = f(X, t) dt + g(X, t) dW from x0 along times.
+    """Simulate dX = f(X, t) dt + g(X, t) dW from x0 along times.
 
     Everything runs where x0 lives, in x0's dtype. Times are in the direction of travel: decreasing
     for a `ReverseSDE`.
