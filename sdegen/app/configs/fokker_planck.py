@@ -7,6 +7,7 @@ from sdegen.app.configs.fields import (
     Reading,
     check_boundary,
     check_ends,
+    check_increasing,
     check_threads,
 )
 from sdegen.core.checks import check_count, check_finite, check_not_negative
