@@ -50,6 +50,37 @@ def _train():
 
 
 # What is provoked, the start of its text in the source, and the programs: before, and as advised.
+UNIT = sg.Grid(0.0, 1.0, 50)
+
+
+class Rough(sg.Boundary):
+    """What arrives is put back anywhere between half its way and all of it."""
+
+    def apply(self, before, after, step):
+        end = after.clamp(step.low, step.high)
+        back = end + (1 - step.uniform(after) / 2).to(after) * (end - after)
+        return back.clamp(step.low, step.high)
+
+
+class Stopping(sg.PositionBoundary):
+    """What arrives stops at the end, and goes on."""
+
+    condition = sg.BoundaryCondition.NO_FLUX
+
+    def contain(self, x, low, high):
+        return x.clamp(low, high)
+
+
+class Folding(sg.PositionBoundary):
+    """One fold, of steps that are short beside the box."""
+
+    condition = step_law = sg.BoundaryCondition.NO_FLUX
+
+    def contain(self, x, low, high):
+        end = x.clamp(low, high)
+        return (2 * end - x).clamp(low, high)
+
+
 FOLLOWED = {
     # --- boundaries
     "one box for several coordinates": (
@@ -100,10 +131,26 @@ FOLLOWED = {
         lambda: sg.Reflecting(0.0, coordinates=1),
         lambda: simulate(BM, TWO, boundary={1: sg.Reflecting(0.0)}),
     ),
-    "the class of the three": (
-        "Boundary is what the three have in common",
-        lambda: __import__("sdegen.core.boundary").boundary.Boundary(0.0, 1.0),
-        lambda: sg.Reflecting(0.0, 1.0),
+    "a boundary without a condition": (
+        "declares no condition of a density",
+        lambda: sg.FokkerPlanck(BM, UNIT, Rough(0.0, 1.0)),
+        lambda: (
+            sg.FokkerPlanck(BM, UNIT, Stopping(0.0, 1.0)),
+            simulate(BM, boundary=Rough(0.0, 1.0)),
+        ),
+    ),
+    "a boundary without a law of its steps": (
+        "declares no law of its steps",
+        lambda: sg.ChainDensity(BM, UNIT, sg.EulerMaruyama(), boundary=Stopping(0.0, 1.0)),
+        lambda: (
+            sg.ChainDensity(BM, UNIT, sg.EulerMaruyama(), boundary=Folding(0.0, 1.0)),
+            sg.FokkerPlanck(BM, UNIT, Stopping(0.0, 1.0)),
+        ),
+    ),
+    "a gradient through what a boundary draws": (
+        "what a boundary draws has no derivative",
+        lambda: simulate(BM, boundary=Rough(0.0, 1.0), differentiable=True),
+        lambda: simulate(BM, boundary=Rough(0.0, 1.0)),
     ),
     "a list of the wrong length": (
         r"a boundary for each coordinate needs|boundary is empty",
