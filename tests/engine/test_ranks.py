@@ -18,33 +18,35 @@ from sdegen.engine.ranks import Ranks
 RUN = r"""
 import hashlib, sys, time, torch, sdegen as sg
 from pathlib import Path
-path, pause, threads = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+pause = float(sys.argv[1])
 def drift(x, t):
     time.sleep(pause)
     return x - x**3
 sde = sg.ItoProcess(drift, 0.7)
 wanted = [sg.Moments(covariance=False), sg.Histogram(-2, 2, 40), sg.FirstPassage(above=0.3)]
-with sg.distributed_context() as ranks:
-    Path(f"{path}.{ranks.rank}").write_text(str(__import__("os").getpid()))
-    run = sg.run_ensemble(
-        sde, torch.zeros(1, 256), [0.0, 0.1, 0.2], trajectories=2600, threads=threads,
-        solver=sg.EulerMaruyama(substeps=5), store=path, resume=True, rng=7, ranks=ranks,
-        observables=wanted, progress=False)
-found = hashlib.sha256()
-for result in run.observables.values():
-    for value in vars(result).values():
-        found.update(torch.as_tensor(0 if value is None else value).contiguous().numpy())
-for chunk in sorted(path.rglob("c/**/*")):
-    if chunk.is_file():
-        found.update(str(chunk.relative_to(path)).encode() + chunk.read_bytes())
-sys.stdout.write(f"sha256 {found.hexdigest()}\n")  # in one piece: the ranks share a pipe
+for job in sys.argv[2:]:
+    path, threads = Path(job.partition(":")[0]), int(job.partition(":")[2])
+    with sg.distributed_context() as ranks:
+        Path(f"{path}.{ranks.rank}").write_text(str(__import__("os").getpid()))
+        run = sg.run_ensemble(
+            sde, torch.zeros(1, 256), [0.0, 0.1, 0.2], trajectories=2600, threads=threads,
+            solver=sg.EulerMaruyama(substeps=5), store=path, resume=True, rng=7, ranks=ranks,
+            observables=wanted, progress=False)
+    found = hashlib.sha256()
+    for result in run.observables.values():
+        for value in vars(result).values():
+            found.update(torch.as_tensor(0 if value is None else value).contiguous().numpy())
+    for chunk in sorted(path.rglob("c/**/*")):
+        if chunk.is_file():
+            found.update(str(chunk.relative_to(path)).encode() + chunk.read_bytes())
+    sys.stdout.write(f"sha256 {found.hexdigest()}\n")  # in one piece: the ranks share a pipe
 """
 
 
-def launched(folder, ranks, name, *, pause=0.0, threads=1, before=""):
-    """The program, alone or under torchrun, started."""
+def launched(folder, ranks, *jobs, pause=0.0, before=""):
+    """The program, alone or under torchrun, started; jobs are name:threads, in their order."""
     (folder / "run.py").write_text(before + RUN)
-    arguments = [str(folder / "run.py"), str(folder / name), str(pause), str(threads)]
+    arguments = [str(folder / "run.py"), str(pause), *(str(folder / job) for job in jobs)]
     torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--master-port=0"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -63,17 +65,18 @@ def digests(process):
 
 
 def test_one_sha256_over_ranks_threads_and_processes(tmp_path):
-    found = {
-        (ranks, threads): digests(launched(tmp_path, ranks, f"{ranks}-{threads}", threads=threads))
-        for ranks, threads in ((0, 1), (0, 2), (2, 1), (4, 1))
-    }
-    assert [len(values) for values in found.values()] == [1, 1, 2, 4]  # every rank has the total
-    assert len({value for values in found.values() for value in values}) == 1
+    found = [
+        digests(launched(tmp_path, 0, "one:1", "two:2")),
+        digests(launched(tmp_path, 2, "2-ranks:1")),
+        digests(launched(tmp_path, 4, "4-ranks:1")),
+    ]
+    assert [len(values) for values in found] == [2, 2, 4]  # every rank has the total
+    assert len({value for values in found for value in values}) == 1
 
 
 def test_a_rank_that_dies(tmp_path):
     """Rank 1 is killed; the other says so and stops, and one process goes on with the store."""
-    run = launched(tmp_path, 2, "run", pause=0.03)
+    run = launched(tmp_path, 2, "run:1", pause=0.03)
     second, records = tmp_path / "run.1", tmp_path / "run" / "progress" / "records" / "c"
     wait_for(
         lambda: second.exists() and records.exists() and len(list(records.iterdir())) >= 2, run
@@ -88,14 +91,14 @@ def test_a_rank_that_dies(tmp_path):
     assert found, err
     # those of the dead one too
     assert int(found[1]) == len(list(records.glob("*/0"))) < 11
-    resumed = digests(launched(tmp_path, 0, "run", pause=0.03, threads=2))
-    assert resumed == digests(launched(tmp_path, 0, "whole", pause=0.03, threads=2))
+    resumed, whole = digests(launched(tmp_path, 0, "run:2", "whole:2", pause=0.03))
+    assert resumed == whole
 
 
 def test_ranks_on_another_kind_of_processor_are_refused(tmp_path):
     """The second rank is told to use no vectors; the sums of the first would be others."""
     run = launched(
-        tmp_path, 2, "run", before="""
+        tmp_path, 2, "run:1", before="""
 import os
 if os.environ["RANK"] == "1":
     os.environ["ATEN_CPU_CAPABILITY"] = "default"
@@ -142,7 +145,7 @@ def test_a_run_on_cpus_needs_no_gpu(monkeypatch):
 
 def test_rank_0_refuses_for_all(tmp_path):
     (tmp_path / "run").mkdir()
-    run = launched(tmp_path, 2, "run")
+    run = launched(tmp_path, 2, "run:1")
     _, err = run.communicate(timeout=HANG)
     assert run.returncode != 0
     assert "run is there, but is no store of a run" in err
