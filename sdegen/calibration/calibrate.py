@@ -246,8 +246,8 @@ def _checked(
     kernel = dynamics.denoising.kernel
     if kernel is None:
         raise ValueError(
-            "calibrate needs the α and σ of a kernel: pass the ReverseSDE of a linear SDE, not of "
-            f"{type(dynamics.forward).__name__}."
+            "calibrate needs the α and σ of a kernel: pass the ReverseSDE of a GaussianPath, not "
+            f"of {type(dynamics.forward).__name__}."
         )
     check_inner("solver", solver)
     assert isinstance(solver, FixedStep)

@@ -94,25 +94,10 @@ class ItoProcess(SDE):
         diffusion_derivative: Field | None = None,
         parameters: Mapping[str, Tensor] | None = None,
     ) -> None:
-        if not callable(drift):
-            raise TypeError(
-                f"drift must be a function f(x, t) or f(x), but is {type(drift).__name__}."
-            )
-        if not is_word(interpretation, _ALPHA):
-            words = ", ".join(map(repr, _ALPHA))
-            raise ValueError(f"interpretation must be one of {words}, but is {interpretation!r}.")
-        if noise is not None and not is_word(noise, get_args(NoiseKind)):
-            words = ", ".join(map(repr, get_args(NoiseKind)))
-            raise ValueError(f"noise must be one of {words}, but is {noise!r}.")
-        if autonomous is not None and not isinstance(autonomous, bool):
-            raise TypeError(
-                "autonomous must be True where drift and diffusion do not depend on t, False "
-                f"where they do, or None, but is {autonomous!r}."
-            )
+        _check_kinds(drift, interpretation, noise, autonomous)
         tensors = None if parameters is None else _check_parameters(parameters)
         read = Signature.of(drift, "drift", tuple(tensors or ()))
-        self._drift, timed = _bound(read, tensors), read.of_time
-        taken = set(read.parameters)
+        self._drift, timed, taken = _bound(read, tensors), read.of_time, set(read.parameters)
         assumed: NoiseKind
         if callable(diffusion):
             read = Signature.of(diffusion, "diffusion", tuple(tensors or ()))
@@ -143,17 +128,7 @@ class ItoProcess(SDE):
         self._alpha = _ALPHA[interpretation] if self.noise == "multiplicative" else 0.0
         self._diffusion_derivative: Callable[[State, Time], Tensor] | None = None
         if diffusion_derivative is not None:
-            if not callable(diffusion_derivative):
-                raise TypeError(
-                    "diffusion_derivative must be a function (x, t) or (x) that returns ∂g/∂x, "
-                    f"but is {type(diffusion_derivative).__name__}."
-                )
-            if self._alpha == 0.0:
-                raise ValueError(
-                    "diffusion_derivative goes with a g(x, t) that is multiplicative and read as "
-                    f"'stratonovich' or 'klimontovich', but noise is {self.noise!r} and "
-                    f"interpretation {interpretation!r}, which need no ∂g/∂x; leave it out."
-                )
+            self._check_derivative_is_needed(diffusion_derivative)
             read = Signature.of(diffusion_derivative, "diffusion_derivative", tuple(tensors or ()))
             self._diffusion_derivative = _bound(read, tensors)
             if read.of_time and autonomous is None:
@@ -170,17 +145,17 @@ class ItoProcess(SDE):
         """Return the dynamics of some of the trajectories, with their parameters alone."""
         if self.parameters is None:
             return self
-        twin = copy.copy(self)
-        twin.parameters = {name: value[rows] for name, value in self.parameters.items()}
+        clone = copy.copy(self)
+        clone.parameters = {name: value[rows] for name, value in self.parameters.items()}
         for name in ("_drift", "_diffusion", "_diffusion_derivative"):
             field = getattr(self, name)
             if isinstance(field, _Bound):
                 setattr(
-                    twin,
+                    clone,
                     name,
-                    _Bound(field.function, {k: twin.parameters[k] for k in field.parameters}),
+                    _Bound(field.function, {k: clone.parameters[k] for k in field.parameters}),
                 )
-        return twin
+        return clone
 
     def drift(self, x: State, t: Time) -> State:
         """f + α g ∂g/∂x: the Itô drift, same shape as x."""
@@ -234,6 +209,20 @@ class ItoProcess(SDE):
             return "given"
         return "autograd" if is_seen(lambda y: self._diffusion(y, t), x) else "differences"
 
+    def _check_derivative_is_needed(self, derivative: object) -> None:
+        """Refuse a ∂g/∂x that is no function, or that nothing asks for."""
+        if not callable(derivative):
+            raise TypeError(
+                "diffusion_derivative must be a function (x, t) or (x) that returns ∂g/∂x, "
+                f"but is {type(derivative).__name__}."
+            )
+        if self._alpha == 0.0:
+            raise ValueError(
+                "diffusion_derivative goes with a g(x, t) that is multiplicative and read as "
+                f"'stratonovich' or 'klimontovich', but noise is {self.noise!r} and "
+                f"interpretation {self.interpretation!r}, which need no ∂g/∂x; leave it out."
+            )
+
     def _noise_induced(self, x: State, t: Time) -> State:
         """Return g ∂g/∂x, coordinate by coordinate."""
         slope = self._diffusion_derivative
@@ -257,6 +246,25 @@ def _bound(read: Signature, tensors: Mapping[str, Tensor] | None) -> Field:
     if not read.parameters or tensors is None:
         return read.function
     return _Bound(read.function, {name: tensors[name] for name in read.parameters})
+
+
+def _check_kinds(drift: object, interpretation: object, noise: object, autonomous: object) -> None:
+    """Refuse a drift that is no function, and words that are none of ours."""
+    if not callable(drift):
+        raise TypeError(
+            f"drift must be a function f(x, t) or f(x), but is {type(drift).__name__}."
+        )
+    if not is_word(interpretation, _ALPHA):
+        words = ", ".join(map(repr, _ALPHA))
+        raise ValueError(f"interpretation must be one of {words}, but is {interpretation!r}.")
+    if noise is not None and not is_word(noise, get_args(NoiseKind)):
+        words = ", ".join(map(repr, get_args(NoiseKind)))
+        raise ValueError(f"noise must be one of {words}, but is {noise!r}.")
+    if autonomous is not None and not isinstance(autonomous, bool):
+        raise TypeError(
+            "autonomous must be True where drift and diffusion do not depend on t, False "
+            f"where they do, or None, but is {autonomous!r}."
+        )
 
 
 def _check_parameters(parameters: object) -> dict[str, Tensor]:

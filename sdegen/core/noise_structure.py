@@ -23,7 +23,14 @@ from sdegen.core.shapes import State, Time
 if TYPE_CHECKING:
     from sdegen.core.sde import SDE
 
-__all__ = ["NoiseStructure", "check_covariance", "check_declared", "check_diagonal", "noise_field"]
+__all__ = [
+    "NoiseStructure",
+    "check_covariance",
+    "check_declared",
+    "check_diagonal",
+    "no_diffusion",
+    "noise_field",
+]
 
 NoiseStructure = Literal["diagonal", "general"]
 
@@ -47,6 +54,12 @@ def check_diagonal(sde: object, name: str) -> None:
             f"noise of {type(sde).__name__} is {structure}; its trajectories are those of "
             "simulate(sde, …, solver=EulerMaruyama()), without boundary= and compile=."
         )
+
+
+def no_diffusion(sde: SDE, x: State, t: Time) -> Tensor:
+    """Refuse to read a g for each coordinate: the `diffusion` of general noise."""
+    check_diagonal(sde, "diffusion(x, t)")
+    raise AssertionError("noise_structure of a class without diffusion is diagonal")
 
 
 def check_declared(kind: type[SDE], base: type) -> None:

@@ -21,7 +21,12 @@ from sdegen.core.accuracy import SlopeBy
 from sdegen.core.derivatives import noise_induced
 from sdegen.core.kernel import Kernel, ReverseStructure
 from sdegen.core.noise import Noise
-from sdegen.core.noise_structure import NoiseStructure, check_declared, check_diagonal
+from sdegen.core.noise_structure import (
+    NoiseStructure,
+    check_declared,
+    check_diagonal,
+    no_diffusion,
+)
 from sdegen.core.scores import CallCounter
 from sdegen.core.shapes import State, Time
 from sdegen.core.update import Number, diffuse
@@ -67,7 +72,7 @@ class SDE(ABC):
         super().__init_subclass__(**options)
         check_declared(cls, SDE)
         if cls.noise_structure == "general" and cls.diffusion is SDE.diffusion:
-            cls.diffusion = _no_diffusion  # type: ignore[method-assign]
+            cls.diffusion = no_diffusion  # type: ignore[method-assign,assignment]
 
     @property
     def time_range(self) -> tuple[float, float]:
@@ -189,9 +194,3 @@ class SDE(ABC):
         clone = copy.copy(self)
         object.__setattr__(clone, "drift", counter.wrap(self.drift))
         return clone
-
-
-def _no_diffusion(self: SDE, x: State, t: Time) -> Tensor:
-    """Refuse to read a g for each coordinate of noise that has none."""
-    check_diagonal(self, "diffusion(x, t)")
-    raise AssertionError("noise_structure of a class without diffusion is diagonal")

@@ -256,9 +256,9 @@ class AncestralChain(SDE):
 
     def with_counter(self, counter: CallCounter) -> Self:
         """Return a copy whose calls of the score are counted by `counter`."""
-        twin = copy.copy(self)
-        twin.score = counter.wrap(self.score)
-        return twin
+        clone = copy.copy(self)
+        clone.score = counter.wrap(self.score)
+        return clone
 
 
 def _at(coefficients: Tensor, k: Time | float, offset: int = 0) -> Tensor:

@@ -356,7 +356,7 @@ def check_gaussian_path(sde: object, *, name: str = "sde", cure: str = "") -> Ga
     """Refuse what has no Gaussian kernel α(t), σ(t).
 
     Args:
-        sde: What should be a linear SDE.
+        sde: What should be a Gaussian path.
         name: What its caller calls it.
         cure: What to pass instead, where there is more to say.
 
@@ -366,7 +366,7 @@ def check_gaussian_path(sde: object, *, name: str = "sde", cure: str = "") -> Ga
     if isinstance(sde, GaussianPath):
         return sde
     raise TypeError(
-        f"{name} must be a linear SDE, which noises data to a known Gaussian kernel, such as "
+        f"{name} must be a GaussianPath, which noises data to a known kernel α(t), σ(t), such as "
         f"VP(LinearBeta(0.1, 20.0)), VE, RectifiedFlow() or EDM(), but is {kind_of(sde)}.{cure}"
     )
 

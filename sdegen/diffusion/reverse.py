@@ -102,9 +102,9 @@ class ReverseSDE(SDE):
         """Return the reversal of some of the trajectories, with their parameters alone."""
         if self.forward.trajectories is None:
             return self
-        twin = copy.copy(self)
-        twin.forward = self.forward.of_rows(rows)
-        return twin
+        clone = copy.copy(self)
+        clone.forward = self.forward.of_rows(rows)
+        return clone
 
     @property
     def denoising(self) -> ReverseStructure:
@@ -128,9 +128,9 @@ class ReverseSDE(SDE):
 
     def with_counter(self, counter: CallCounter) -> Self:
         """Return a copy whose calls of the score are counted by `counter`."""
-        twin = copy.copy(self)
-        twin.score = counter.wrap(self.score)
-        return twin
+        clone = copy.copy(self)
+        clone.score = counter.wrap(self.score)
+        return clone
 
 
 def check_origin(score: ScoreFn, forward: SDE) -> None:

@@ -292,7 +292,7 @@ def _checked_flow(flow: object, steps: object) -> GaussianPath:
         )
     if not isinstance(flow.forward, GaussianPath):
         raise ValueError(  # noqa: TRY004 (a ReverseSDE is of the right kind)
-            "a grid needs the α and σ of a kernel: pass the ReverseSDE of a linear SDE, not of "
+            "a grid needs the α and σ of a kernel: pass the ReverseSDE of a GaussianPath, not of "
             f"{type(flow.forward).__name__}."
         )
     return flow.forward

@@ -151,15 +151,15 @@ SLIPS = {
     ),
     "a chain of a process": (
         lambda: sg.DDPM.discretize(sg.OrnsteinUhlenbeck(), 10),
-        "sde must be a linear SDE, .* such as VP.* is an OrnsteinUhlenbeck",
+        "sde must be a GaussianPath, .* such as VP.* is an OrnsteinUhlenbeck",
     ),
     "a score of a process": (
         lambda: sg.ScoreModel(sg.MLP(dim=2), sg.ItoProcess(lambda x: -x, 1.0)),
-        "sde must be a linear SDE, .* is an ItoProcess",
+        "sde must be a GaussianPath, .* is an ItoProcess",
     ),
     "a score of a chain": (
         lambda: sg.ScoreModel(sg.MLP(dim=2), sg.DDPM([0.1, 0.2])),
-        "sde must be a linear SDE, .* is a DDPM. .* give the model that SDE",
+        "sde must be a GaussianPath, .* is a DDPM. .* give the model that SDE",
     ),
     "a network for a model": (
         lambda: sg.train(sg.MLP(dim=2), torch.zeros(4, 2)),
@@ -167,13 +167,13 @@ SLIPS = {
     ),
     "a law under a process": (
         lambda: sg.GaussianMixture([1.0], [0.0], stds=1.0).noised(sg.OrnsteinUhlenbeck()),
-        "sde must be a linear SDE, .* is an OrnsteinUhlenbeck",
+        "sde must be a GaussianPath, .* is an OrnsteinUhlenbeck",
     ),
     "a posterior under a process": (
         lambda: sg.LinearMeasurement(torch.ones(1, 2), torch.ones(1), 0.1).posterior_score(
             sg.OrnsteinUhlenbeck(), lambda x, t: -x
         ),
-        "sde must be a linear SDE, .* is an OrnsteinUhlenbeck",
+        "sde must be a GaussianPath, .* is an OrnsteinUhlenbeck",
     ),
     "a chain from an SDE": (
         lambda: sg.DDPM(VP),

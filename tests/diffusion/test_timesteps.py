@@ -252,7 +252,7 @@ def test_a_network_knows_the_shape_of_its_events():
         ({"steps": 0}, ValueError, "steps must be ≥ 1"),
         ({"solver": sg.TorchDiffEq()}, TypeError, "solver of fixed steps"),
         ({"solver": sg.KarrasHeun(sg.Churn(5.0))}, ValueError, "without churn"),
-        ({"forward": sg.BrownianMotion(1.0)}, ValueError, "ReverseSDE of a linear SDE"),
+        ({"forward": sg.BrownianMotion(1.0)}, ValueError, "ReverseSDE of a GaussianPath"),
     ],
 )
 def test_bad_requests_for_a_made_grid(change, error, message):
