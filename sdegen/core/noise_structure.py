@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 __all__ = [
     "NoiseStructure",
     "check_covariance",
-    "check_declared",
     "check_diagonal",
-    "no_diffusion",
+    "declare",
     "noise_field",
 ]
 
@@ -56,14 +55,16 @@ def check_diagonal(sde: object, name: str) -> None:
         )
 
 
-def no_diffusion(sde: SDE, x: State, t: Time) -> Tensor:
+def _no_diffusion(sde: SDE, x: State, t: Time) -> Tensor:
     """Refuse to read a g for each coordinate: the `diffusion` of general noise."""
     check_diagonal(sde, "diffusion(x, t)")
     raise AssertionError("noise_structure of a class without diffusion is diagonal")
 
 
-def check_declared(kind: type[SDE], base: type) -> None:
+def declare(kind: type[SDE], base: type) -> None:
     """Refuse a class that adds noise of its own without a declaration, or declares it by half.
+
+    A class of general noise has no g: its `diffusion` refuses to be read.
 
     Args:
         kind: A class that is being made.
@@ -91,6 +92,8 @@ def check_declared(kind: type[SDE], base: type) -> None:
             f"{kind.__name__} declares noise_structure = 'general', which has no g(x, t): define "
             "add_noise(after, x, t, root_dt, noise) and covariance_times(x, t, v)."
         )
+    if structure == "general" and not _is_own(kind, base, "diffusion"):
+        kind.diffusion = _no_diffusion  # type: ignore[method-assign,assignment]
 
 
 def noise_field(sde: SDE) -> tuple[str, Callable[[State, Time], Tensor]]:

@@ -21,12 +21,7 @@ from sdegen.core.accuracy import SlopeBy
 from sdegen.core.derivatives import noise_induced
 from sdegen.core.kernel import Kernel, ReverseStructure
 from sdegen.core.noise import Noise
-from sdegen.core.noise_structure import (
-    NoiseStructure,
-    check_declared,
-    check_diagonal,
-    no_diffusion,
-)
+from sdegen.core.noise_structure import NoiseStructure, check_diagonal, declare
 from sdegen.core.scores import CallCounter
 from sdegen.core.shapes import State, Time
 from sdegen.core.update import Number, diffuse
@@ -68,11 +63,9 @@ class SDE(ABC):
     halves_steps: ClassVar[bool] = True
 
     def __init_subclass__(cls, **options: object) -> None:
-        """Refuse noise of one's own that is not declared; a general one has no `diffusion`."""
+        """Refuse noise of one's own that is not declared."""
         super().__init_subclass__(**options)
-        check_declared(cls, SDE)
-        if cls.noise_structure == "general" and cls.diffusion is SDE.diffusion:
-            cls.diffusion = no_diffusion  # type: ignore[method-assign,assignment]
+        declare(cls, SDE)
 
     @property
     def time_range(self) -> tuple[float, float]:
@@ -137,27 +130,14 @@ class SDE(ABC):
         return diffuse(after, noise.normal(), root_dt, sigma)
 
     def covariance_times(self, x: State, t: Time, v: State, scale: float = 1.0) -> State:
-        """Return scale · g gᵀ v, by which reversal, flows and residuals know the noise.
-
-        Args:
-            x: States, shape (batch, *event).
-            t: Time, 0-d or shape (batch,).
-            v: Vectors, shape of x.
-            scale: Factor, for which g² v needs no operation of its own.
-        """
+        """Return scale · g gᵀ v, shape of x: how reversal, flows and residuals see the noise."""
         g = self.diffusion(x, t)
         return (scale * g * g) * v if scale != 1.0 else g * g * v
 
     def covariance_divergence(self, x: State, t: Time) -> State:
-        """Return ∇·(g gᵀ), Σ_j ∂(g gᵀ)_ij/∂x_j, shape of x: 0 unless noise is multiplicative.
+        """Return ∇·(g gᵀ) = Σ_j ∂(g gᵀ)_ij/∂x_j, shape of x: 0 unless noise is multiplicative.
 
-        Args:
-            x: States, shape (batch, *event).
-            t: Time, 0-d or shape (batch,).
-
-        Raises:
-            ValueError: If noise is multiplicative and general, and a subclass does not say it; or
-                a component of g depends on another coordinate than its own.
+        Raises ValueError if g_i depends on x_j, j ≠ i, or the noise is multiplicative and general.
         """
         if self.noise != "multiplicative":
             return torch.zeros_like(x)
@@ -165,27 +145,18 @@ class SDE(ABC):
         return 2 * noise_induced(lambda y: self.diffusion(y, t), x)
 
     def check_derivatives(self, x: State, t: Time) -> None:  # noqa: B027, most take none
-        """Refuse dynamics that use a derivative which is not that of their function.
+        """Refuse a derivative that is not that of its function, by finite differences.
 
         Args:
-            x: Two states, shape (2, *event): derivatives are compared with finite differences on
-                the way from one to the other.
+            x: Two states, shape (2, *event): what is compared lies on the way between them.
             t: Time, 0-d.
-
-        Raises:
-            ValueError: Naming the derivative, a state and both values.
         """
 
     def slope_by(self, x: State, t: Time) -> SlopeBy:
         """Return how a derivative that drift or diffusion need is found at some states.
 
-        Args:
-            x: States, shape (batch, *event).
-            t: Time, shape () or (batch,).
-
-        Returns:
-            "none" where none is needed, "given", "autograd", or "differences" where autograd does
-            not see it or gives NaN at one of the states.
+        "none" where none is needed, "given", "autograd", or "differences" where autograd does not
+        see it or gives NaN at one of the states.
         """
         return "none"
 
