@@ -509,7 +509,7 @@ config = sg.FitConfig(steps=10, batch_size=17, warmup=2)
 line = torch.nn.Linear(2, 1, dtype=torch.float64)
 with torch.no_grad():
     line.weight.fill_(0.5), line.bias.fill_(0.0)
-with sg.joined_ranks() as ranks:
+with sg.distributed_context() as ranks:
     try:
         sg.fit(line, x, Mean(), config, rng=5)
     except ValueError as error:
