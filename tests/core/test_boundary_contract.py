@@ -311,7 +311,7 @@ def test_certify_judges_it_or_names_the_class(row):
     unbridged = row.absorbs and not interval_of(row.boundary).bridged
     assert certificate.passed != unbridged, str(certificate)
     if unbridged:
-        assert "the bias falls with √dt" in certificate.sentence
+        assert "the bias falls with √dt" in certificate.summary
 
 
 @every
