@@ -426,7 +426,7 @@ class Renames(sg.Loss):
             ValueError,
             r"has \(16, 16\).*\(n,\) and \(n, 1\) broadcast to \(n, n\)",
         ),
-        (Returns(lambda e: float(e.mean())), TypeError, "a tensor of floats, but is -?[0-9.]+"),
+        (Returns(lambda e: e.mean().item()), TypeError, "a tensor of floats, but is -?[0-9.]+"),
         (Returns(lambda e: e[:, 0] > 0), TypeError, "a tensor of floats, but is a tensor"),
         (Returns(lambda e: None), TypeError, "a tensor of floats, but is None"),
         (Returns(lambda e: (e[:, 0], 3)), TypeError, "a dict of its terms by name, but .* 3"),
