@@ -17,7 +17,6 @@ from torch import Tensor
 
 from sdegen.core.checks import check_count
 from sdegen.core.noise import Noise
-from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Solver
@@ -86,12 +85,6 @@ class OneStep(FixedStep):
         super().__post_init__()
         if not isinstance(self.compile, bool):
             raise TypeError(f"compile must be True or False, but is {self.compile!r}.")
-
-    def check(self, sde: SDE, nodes: Tensor) -> None:
-        """Refuse dynamics that this solver does not solve, or not where it is compiled."""
-        super().check(sde, nodes)
-        if self.compile:
-            check_diagonal(sde, f"{type(self).__name__}(compile=True)")
 
     def check_brownian(self) -> None:
         """Refuse compiled runs, which make their own normals; each other step takes one."""

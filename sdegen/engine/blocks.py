@@ -26,6 +26,7 @@ from sdegen.core.failure import SolverStopped, add_step_note
 from sdegen.core.fixed_steps import OneStep
 from sdegen.core.interrupt import DeferredInterrupt
 from sdegen.core.noise import Noise, RememberedNoise, Stream, Streams
+from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.scores import CallCounter
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
@@ -293,6 +294,7 @@ def _watched(
 
 def _compiles(sde: SDE, solver: OneStep, x0: State, t: Tensor, options: RunOptions) -> bool:
     """Return whether steps are taken in compiled runs; refuse what does not go with them."""
+    check_diagonal(sde, f"{type(solver).__name__}(compile=True)")
     if options.boundary is not None and steps_alone(options.boundary, sde, x0, t):
         return False
     if torch.is_grad_enabled():
