@@ -82,7 +82,7 @@ from .diffusion.samplers.predictor_corrector import PredictorCorrector as Predic
 from .calibration.result import Calibration as Calibration
 from .calibration.calibrate import calibrate as calibrate
 from .observables.currents import ProbabilityCurrent as ProbabilityCurrent
-from .engine.ensemble import Ensemble as Ensemble
+from .engine.ensemble_result import Ensemble as Ensemble
 from .engine.ensemble import run_ensemble as run_ensemble
 from .observables.base import Accumulator as Accumulator
 from .observables.base import Block as Block

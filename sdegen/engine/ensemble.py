@@ -18,16 +18,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
 from sdegen.core.enclosure import BoundaryLike
 from sdegen.core.errors import Interrupted, RankError, SdegenError
 from sdegen.core.fingerprint import versions
@@ -39,15 +38,16 @@ from sdegen.core.sde import SDE
 from sdegen.core.solver import Solver
 from sdegen.engine.blocks import block_rows, check_blocks
 from sdegen.engine.callables import Survey, survey, validate_callables
-from sdegen.engine.plan import EnsembleSpec, Start, error_context, example_states, pilot_starts
+from sdegen.engine.ensemble_result import Ensemble
+from sdegen.engine.plan import EnsembleSpec, error_context
 from sdegen.engine.pool import check_threads, map_blocks, progress_bar
 from sdegen.engine.ranks import ENDED, Ranks, single_process
 from sdegen.engine.records import COUNTS, BlockStatistics, RecordLayout
 from sdegen.engine.scales import warn_start
+from sdegen.engine.starts import Start, example_states, pilot_starts
 from sdegen.engine.store import (
     Layout,
     RunStore,
-    open_dataset,
     refuse_existing,
     seed_of_run,
     store_path,
@@ -56,66 +56,10 @@ from sdegen.engine.validation import validate_request
 from sdegen.observables.base import Observable, PairwiseReduction, check_observables
 from sdegen.solvers.euler import EulerMaruyama
 
-if TYPE_CHECKING:
-    import xarray
-
-__all__ = ["Ensemble", "run_ensemble"]
+__all__ = ["run_ensemble"]
 
 _FEW = 4  # rows that are asked for a gradient
 _WITH_GRADIENT = ", or take that of simulate(…, differentiable=True)"
-
-
-@dataclass(frozen=True, eq=False)
-class Ensemble:
-    """What an ensemble showed.
-
-    Attributes:
-        times: Times of the run, shape (T,), float64.
-        observables: Result of each observable, by its name; None where no trajectory was left.
-        trajectories: How many were run; fewer than asked for only in the `.result` of an error.
-        nonfinite: How many of them were lost; they are in no observable.
-        nfe: Evaluations of the drift that one trajectory took.
-        seed: What to pass as rng to get the same bits again.
-        store: Where the states are, or None.
-        step_error: Error of mean and spread by the size of the steps, from a pilot at half of
-            them; None where none was made.
-        slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
-    """
-
-    times: Tensor
-    observables: dict[str, Any]
-    trajectories: int
-    nonfinite: int
-    nfe: int
-    seed: int
-    store: Path | None
-    step_error: ErrorEstimate | None = None
-    slope_by: SlopeBy = "none"
-
-    def trust(self) -> Trust:
-        """Return what is known of the errors of its observables, a row for each cause."""
-        n = self.trajectories - self.nonfinite
-        return Trust.of(
-            "ensemble",
-            step=self.step_error,
-            grid="none",
-            truncation=f"{self.nonfinite} trajectories lost" if self.nonfinite else None,
-            sampling=f"standard error of a mean {n**-0.5:.1e} of the std ({n} trajectories)"
-            if n > 1
-            else None,
-            slope_by=self.slope_by,
-        )
-
-    def open(self) -> xarray.Dataset:
-        """The stored states as an `xarray.Dataset`: (time, trajectory, coordinate).
-
-        Raises:
-            ValueError: If nothing was stored.
-            ImportError: If xarray is not installed.
-        """
-        if self.store is None:
-            raise ValueError('no states were stored; pass store="run.zarr" to run_ensemble.')
-        return open_dataset(self.store)
 
 
 def run_ensemble(
@@ -285,10 +229,13 @@ def _carried_out(
     with (
         DeferredInterrupt() as interrupt,
         _torch_threads(plan),
-        progress_bar(total, "run_ensemble", on_terminal=True) as tick,
+        progress_bar(total, "run_ensemble", on_terminal=True) as on_progress,
     ):
         results = map_blocks(
-            lambda b: plan.run_block(b, template, tick), mine, threads=threads, interrupt=interrupt
+            lambda b: plan.run_block(b, template, on_progress),
+            mine,
+            threads=threads,
+            interrupt=interrupt,
         )
         # a KeyboardInterrupt is a second Ctrl-C, or somebody else's handler
         with suppress(KeyboardInterrupt), closing(results):

@@ -7,7 +7,6 @@ number.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,7 +21,6 @@ from sdegen.core.errors import NonFiniteError, SdegenError, SolverError
 from sdegen.core.fingerprint import to_spec
 from sdegen.core.fixed_steps import OneStep
 from sdegen.core.noise import Streams
-from sdegen.core.requests import check_state, kind_of
 from sdegen.core.sde import SDE
 from sdegen.core.solver import Solver
 from sdegen.engine.blocks import solve_block
@@ -31,85 +29,13 @@ from sdegen.engine.memory import check_bytes
 from sdegen.engine.record import OnNonfinite, RunOptions, Solution
 from sdegen.engine.records import COUNTS, BlockStatistics, RecordLayout, counted
 from sdegen.engine.scales import exploded
+from sdegen.engine.starts import Start, made_of
 from sdegen.observables.base import Accumulator, Block, Observable
 
-__all__ = ["EnsembleSpec", "Start", "error_context", "example_states", "pilot_starts"]
+__all__ = ["EnsembleSpec", "error_context"]
 
-Start = Tensor | Callable[..., Tensor]
-
-_PROBED, _PILOTS = 4, 256
 _HELD = 8  # states of a block that are alive during a step
 _AHEAD = 2  # blocks for each thread that wait to be taken
-
-
-def example_states(x0: Start, trajectories: int, seed: int) -> Tensor:
-    """A few rows of the start, to know its shape, dtype and device by.
-
-    Raises:
-        TypeError: If x0 is no tensor and no function, or of the wrong dtype.
-        ValueError: If a tensor has another number of rows than there are trajectories, or a
-            function draws from elsewhere than its generator.
-    """
-    if callable(x0) and not isinstance(x0, Tensor):
-        rows = min(_PROBED, trajectories)
-        made, again = (_made(x0, rows, seed, "start probe", 0) for _ in range(2))
-        if not torch.equal(made, again):
-            raise ValueError(
-                "x0(rows, rng=…) returned other states for the same rng, so that no seed would "
-                "repeat the run: draw from rng alone, as torch.randn(rows, 1, generator=rng) does."
-            )
-        return made
-    x0 = check_state(x0)
-    if len(x0) not in (1, trajectories):
-        raise ValueError(
-            f"x0 has {len(x0)} rows for {trajectories} trajectories; pass one row for each, shape "
-            f"({trajectories}, *event), one where all start, or a function x0(rows, rng=…)."
-        )
-    return x0.expand(trajectories, *x0.shape[1:])[:_PROBED]
-
-
-def pilot_starts(x0: Start, sample: Tensor, trajectories: int, seed: int) -> Tensor:
-    """Return starts of a pilot: all of them, or a few hundred of those that a function makes.
-
-    Args:
-        x0: Where from.
-        sample: A few rows of it.
-        trajectories: Of the run.
-        seed: Of the run.
-    """
-    if isinstance(x0, Tensor):
-        return x0 if len(x0) == trajectories else sample
-    return _made(x0, min(_PILOTS, trajectories), seed, "pilot start", 0)
-
-
-def _made(x0: Callable[..., Tensor], rows: int, seed: int, purpose: str, b: int) -> Tensor:
-    """Rows that a function makes, from a stream of their own."""
-    if isinstance(x0, type) or not _takes_rng(x0):
-        raise TypeError(
-            f"x0 must be a tensor, or a function x0(rows, rng=generator) that draws from rng, but "
-            f"is {kind_of(x0)} without an argument rng."
-        )
-    try:
-        made: object = x0(rows, rng=Streams(seed, purpose).block(b).generator())
-    except Exception as error:
-        error.add_note(
-            f"in x0(rows, rng=…), called with rows = {rows} and a generator on the CPU: what is "
-            "drawn from it goes to another device by .to(device)"
-        )
-        raise
-    made = check_state(made, name=f"what x0({rows}, rng=…) returned")
-    if len(made) != rows:
-        raise ValueError(f"x0({rows}, rng=…) returned {len(made)} rows.")
-    return made
-
-
-def _takes_rng(x0: Callable[..., Tensor]) -> bool:
-    """Return whether a function takes rng by name, as far as it says what it takes."""
-    try:
-        arguments = inspect.signature(x0).parameters.values()
-    except (TypeError, ValueError):
-        return True
-    return any(p.name == "rng" or p.kind is p.VAR_KEYWORD for p in arguments)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +110,7 @@ class EnsembleSpec:
         first = b * self.rows
         rows = min(self.rows, self.trajectories - first)
         if not isinstance(self.x0, Tensor):
-            return self._like_sample(_made(self.x0, rows, self.seed, "start", b))
+            return self._like_sample(made_of(self.x0, rows, self.seed, "start", b))
         if len(self.x0) == 1:
             # a view of one row would be written to in place, or read with a stride of 0
             return self.x0.expand(rows, *self.x0.shape[1:]).contiguous()
@@ -203,11 +129,11 @@ class EnsembleSpec:
         return x
 
     def run_block(
-        self, b: int, template: RecordLayout, tick: Callable[[], None] | None
+        self, b: int, template: RecordLayout, on_progress: Callable[[], None] | None
     ) -> tuple[Solution, BlockStatistics | None]:
         """Computes a block; what it gathered is None if it did not come to its end."""
         x0 = self.start(b)
-        solution, gathered = self._observed(b, x0, None, tick)
+        solution, gathered = self._observed(b, x0, None, on_progress)
         solution = self._judged(b, x0, solution)
         cut = solution.interrupted_at is not None and (
             solution.interrupted_at != float(self.times[-1])
@@ -242,7 +168,7 @@ class EnsembleSpec:
         return replace(marked, failed_at=end, exploded=told)
 
     def _observed(
-        self, b: int, x0: Tensor, rows: Tensor | None, tick: Callable[[], None] | None
+        self, b: int, x0: Tensor, rows: Tensor | None, on_progress: Callable[[], None] | None
     ) -> tuple[Solution, BlockStatistics]:
         """A block, and what its observables gathered of some of its rows; None is of all."""
         sde = self._dynamics(b)
@@ -259,13 +185,13 @@ class EnsembleSpec:
         def unwrapped(x: Tensor) -> Tensor:
             return of_rows(inside[0].unwrapped(x) if inside and on_the_line else x)
 
-        def see(k: int, x: Tensor) -> None:
+        def on_output(k: int, x: Tensor) -> None:
             within, along = of_rows(x), unwrapped(x)
             for name, accumulator in accumulators.items():
                 with error_context(name):
                     accumulator.see(k, along if name in on_the_line else within)
 
-        def watch(i: int, before: Tensor, after: Tensor) -> None:
+        def on_step(i: int, before: Tensor, after: Tensor) -> None:
             nonlocal line
             if i == 0:
                 line = of_rows(before)
@@ -279,7 +205,7 @@ class EnsembleSpec:
 
         seen = bool(accumulators) and (rows is None or bool(rows.any()))
         if seen:
-            see(0, x0)
+            on_output(0, x0)
         solution = solve_block(
             sde,
             self.solver,
@@ -291,9 +217,9 @@ class EnsembleSpec:
             options=RunOptions(
                 self.enclosure,
                 self.on_nonfinite,
-                tick,
-                on_output=see if seen else None,
-                on_step=watch if seen and stepping else None,
+                on_progress,
+                on_output=on_output if seen else None,
+                on_step=on_step if seen and stepping else None,
                 on_containment=inside.append,
             ),
         )

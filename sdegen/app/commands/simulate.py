@@ -21,11 +21,12 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Solver
 from sdegen.core.trajectory import Trajectory
-from sdegen.engine.ensemble import Ensemble, run_ensemble
-from sdegen.engine.plan import Start
+from sdegen.engine.ensemble import run_ensemble
+from sdegen.engine.ensemble_result import Ensemble
 from sdegen.engine.pool import check_threads
 from sdegen.engine.ranks import Ranks, distributed_context
 from sdegen.engine.simulate import simulate
+from sdegen.engine.starts import Start
 from sdegen.engine.store import seed_of_run
 from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.grid import Grid
