@@ -42,7 +42,7 @@ from sdegen.engine.ensemble_result import Ensemble
 from sdegen.engine.plan import EnsembleSpec, error_context
 from sdegen.engine.pool import check_threads, map_blocks, progress_bar
 from sdegen.engine.ranks import ENDED, Ranks, single_process
-from sdegen.engine.records import COUNTS, BlockStatistics, RecordLayout
+from sdegen.engine.records import COUNTS, BlockStatistics, RecordLayout, total_over_ranks
 from sdegen.engine.scales import warn_start
 from sdegen.engine.starts import Start, example_states, pilot_starts
 from sdegen.engine.store import (
@@ -52,7 +52,7 @@ from sdegen.engine.store import (
     seed_of_run,
     store_path,
 )
-from sdegen.engine.validation import validate_request
+from sdegen.engine.validation import Request, validate_request
 from sdegen.observables.base import Observable, PairwiseReduction, check_observables
 from sdegen.solvers.euler import EulerMaruyama
 
@@ -158,48 +158,78 @@ def run_ensemble(
             flags={"keep_path": keep_path},
             trajectories=trajectories,
         )
-        ts, together = request.times, interacting is True or solver.requires_full_batch
+        together = interacting is True or solver.requires_full_batch
         network = validate_callables(request, whole=together)
         if recorded and not network:
-            few = probed if together else probed[:_FEW]
-            with torch.enable_grad():
-                check_no_gradient(
-                    sde.of_rows(slice(len(few))), few, ts[0], "an ensemble", _WITH_GRADIENT
-                )
-        starts = pilot_starts(x0, sample, trajectories, seed)
+            _check_no_gradient(request, probed if together else probed[:_FEW])
+        starts, t = pilot_starts(x0, sample, trajectories, seed), request.times[0]
         if sde.direction == -1:
-            warn_start(sde, starts, ts[0])
-        rows = block_rows(sample)
-        check_blocks(trajectories, rows)
-        found = Survey(True, slope_by=sde.of_rows(slice(len(sample))).slope_by(sample, ts[0]))
+            warn_start(sde, starts, t)
+        check_blocks(trajectories, block_rows(sample))
+        seen = Survey(True, slope_by=sde.of_rows(slice(len(sample))).slope_by(sample, t))
         if not solver.requires_full_batch:
-            found = survey(replace(request, x0=starts), seed=seed, network=network)
-        plan = EnsembleSpec(
-            sde=sde,
-            solver=solver,
-            x0=x0,
-            times=ts,
-            observables=wanted,
-            trajectories=trajectories,
-            rows=trajectories if found.together else min(rows, trajectories),
-            whole=found.together,
-            seed=seed,
-            boundary=boundary,
-            enclosure=request.boundary,
-            on_nonfinite=on_nonfinite,
-            sample=sample,
-            stored=path is not None,
-            keep_path=keep_path,
-            step_error=found.step_error,
-            slope_by=found.slope_by,
-        )
-        threads = 1 if sample.is_cuda else threads
-        processes = 1 if sample.is_cuda else ranks.here  # each has a GPU of its own
-        plan.check_memory(0, threads, processes)
-        template = plan.template()
-        plan.check_memory(template.size, threads, processes)
-        opened = _opened(plan, template, ranks, path, resume)
-        return _carried_out(plan, template, opened, ranks, threads, progress)
+            seen = survey(replace(request, x0=starts), seed=seed, network=network)
+        spec = _spec(request, seen, x0, sample, wanted, seed, boundary, bool(path), keep_path)
+        return _run(spec, ranks, path, resume, threads, progress)
+
+
+def _check_no_gradient(request: Request, x: Tensor) -> None:
+    """Refuse drift and diffusion whose gradient, at some states, an ensemble would lose."""
+    sde, t = request.sde.of_rows(slice(len(x))), request.times[0]
+    with torch.enable_grad():
+        check_no_gradient(sde, x, t, "an ensemble", _WITH_GRADIENT)
+
+
+def _spec(
+    request: Request,
+    seen: Survey,
+    x0: Start,
+    sample: Tensor,
+    observables: tuple[Observable, ...],
+    seed: int,
+    boundary: BoundaryLike | None,
+    stored: bool,
+    keep_path: bool,
+) -> EnsembleSpec:
+    """Return what is computed, from a request that was validated and surveyed."""
+    rows = request.trajectories
+    return EnsembleSpec(
+        sde=request.sde,
+        solver=request.solver,
+        x0=x0,
+        times=request.times,
+        observables=observables,
+        trajectories=request.trajectories,
+        rows=rows if seen.together else min(block_rows(sample), rows),
+        whole=seen.together,
+        seed=seed,
+        boundary=boundary,
+        enclosure=request.boundary,
+        on_nonfinite=request.on_nonfinite,
+        sample=sample,
+        stored=stored,
+        keep_path=keep_path,
+        step_error=seen.step_error,
+        slope_by=seen.slope_by,
+    )
+
+
+def _run(
+    plan: EnsembleSpec,
+    ranks: Ranks,
+    path: Path | None,
+    resume: bool,
+    threads: int,
+    progress: bool,
+) -> Ensemble:
+    """Run an ensemble that fits into memory, with its store if it has one."""
+    is_cuda = plan.sample.is_cuda
+    threads, processes = (1, 1) if is_cuda else (threads, ranks.here)  # each has a GPU of its own
+    plan.check_memory(0, threads, processes)
+    template = plan.template()
+    plan.check_memory(template.size, threads, processes)
+    opened = _opened(plan, template, ranks, path, resume)
+    return _carried_out(plan, template, opened, ranks, threads, progress)
 
 
 def _carried_out(
@@ -265,29 +295,7 @@ def _carried_out(
         if ranks.ended.is_set():
             raise RankError(f"{ENDED}: {told}", result)
         raise Interrupted(f"interrupted: {told}", result)
-    return _ensemble(plan, _reduced(tree, template, ranks, plan.blocks), path)
-
-
-def _reduced(
-    tree: PairwiseReduction[BlockStatistics], template: RecordLayout, ranks: Ranks, blocks: int
-) -> BlockStatistics:
-    """The total of all ranks."""
-    if ranks.world == 1:
-        return tree.total()
-    nodes = [
-        torch.cat([torch.tensor(place, dtype=torch.int64).view(torch.uint8), template.row(node)])
-        for place, node in tree.nodes.items()
-    ]
-    empty = torch.empty(0, 16 + template.size, dtype=torch.uint8)
-    collected = ranks.gather(torch.stack(nodes) if nodes else empty)
-    total = torch.zeros(template.size, dtype=torch.uint8)
-    if ranks.rank == 0:
-        whole: PairwiseReduction[BlockStatistics] = PairwiseReduction(blocks, template.merged)
-        for row in torch.cat(collected):
-            level, index = row[:16].clone().view(torch.int64).tolist()
-            whole.add(level, index, template.unpack(row[16:].numpy().tobytes()))
-        total = template.row(whole.total())
-    return template.unpack(ranks.broadcast(total).numpy().tobytes())
+    return _ensemble(plan, total_over_ranks(tree, template, ranks, plan.blocks), path)
 
 
 def _opened(

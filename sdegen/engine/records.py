@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdegen.observables.base import Observable, Partial
+from sdegen.engine.ranks import Ranks
+from sdegen.observables.base import Observable, PairwiseReduction, Partial
 
-__all__ = ["COUNTS", "BlockStatistics", "RecordLayout", "counted"]
+__all__ = ["COUNTS", "BlockStatistics", "RecordLayout", "counted", "total_over_ranks"]
 
 BlockStatistics = dict[str, Partial]
 
@@ -153,3 +154,25 @@ def _shapes(partial: Partial) -> dict[str, str]:
         key: f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
         for key, value in sorted(partial.items())
     }
+
+
+def total_over_ranks(
+    tree: PairwiseReduction[BlockStatistics], template: RecordLayout, ranks: Ranks, blocks: int
+) -> BlockStatistics:
+    """Return the total of all ranks; `tree` holds the blocks of this one."""
+    if ranks.world == 1:
+        return tree.total()
+    nodes = [
+        torch.cat([torch.tensor(place, dtype=torch.int64).view(torch.uint8), template.row(node)])
+        for place, node in tree.nodes.items()
+    ]
+    empty = torch.empty(0, 16 + template.size, dtype=torch.uint8)
+    collected = ranks.gather(torch.stack(nodes) if nodes else empty)
+    total = torch.zeros(template.size, dtype=torch.uint8)
+    if ranks.rank == 0:
+        whole: PairwiseReduction[BlockStatistics] = PairwiseReduction(blocks, template.merged)
+        for row in torch.cat(collected):
+            level, index = row[:16].clone().view(torch.int64).tolist()
+            whole.add(level, index, template.unpack(row[16:].numpy().tobytes()))
+        total = template.row(whole.total())
+    return template.unpack(ranks.broadcast(total).numpy().tobytes())
