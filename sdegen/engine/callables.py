@@ -109,10 +109,11 @@ def _evaluated(sde: SDE, rows: State, t: Tensor) -> tuple[Tensor, Tensor, bool]:
     def evaluate() -> tuple[object, object]:
         nonlocal asked
         # the noise first: a reverse drift multiplies by it, and a matrix would fail there
-        asked, g = what, noise_of(given[1], t)
+        asked = what
+        g = noise_of(given[1], t)
         _check_broadcast(what, g, rows)
-        asked, f = "drift", sde.drift(given[0], t)
-        return f, g
+        asked = "drift"
+        return sde.drift(given[0], t), g
 
     try:
         with told_of_graphs():

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.core.noise import Stream
+from sdegen.core.noise import Stream, Streams
 from sdegen.engine.pilot import check_steps
 
 F64 = torch.float64
@@ -217,7 +217,7 @@ def test_seeded_results_keep_their_bits():
             path = sg.simulate(WELL, x0, [0.0, 0.3], solver=sg.EulerMaruyama(steps), rng=0)
             x, noise = (
                 x0.clone(),
-                sg.noise.Streams(0, "dynamics").block(0).normals((100, 1), dtype=F64).each(),
+                Streams(0, "dynamics").block(0).normals((100, 1), dtype=F64).each(),
             )
             for _ in range(steps):
                 h = 0.3 / steps

@@ -19,7 +19,7 @@ import zarr
 from waiting import HANG
 
 import sdegen as sg
-from sdegen.engine import blocks
+from sdegen.engine import callables
 from sdegen.engine import store as stores
 
 F64 = torch.float64
@@ -248,7 +248,7 @@ def test_a_drift_that_counts_is_told_from_itself(tmp_path, small_blocks, monkeyp
             return -x
 
     # how far a pilot goes follows measured seconds, and it calls the drift: here it goes nowhere
-    monkeypatch.setattr(blocks, "check_steps", lambda *a, **k: None)
+    monkeypatch.setattr(callables, "check_steps", lambda *a, **k: None)
     monkeypatch.setattr(blocks, "_is_dear", lambda *a: False)
     sde = sg.ItoProcess(Counting(), 0.7)
     ensemble(tmp_path / "run.zarr", sde=sde)
