@@ -15,7 +15,7 @@ Fisher information. It draws fit_potential.png, and prints in 5 s:
 import torch
 
 import sdegen as sg
-from sdegen.fokker_planck.cubics import cell_masses
+from sdegen.fokker_planck.discretization.cubics import cell_masses
 
 TRAJECTORIES, TRUTH = 20_000, torch.tensor([1.0, 1.2, 0.15, 0.9], dtype=torch.float64)
 grid = sg.Grid(-3.2, 3.2, cells=96)

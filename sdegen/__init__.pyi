@@ -98,14 +98,14 @@ from .observables.correlation import TimeCorrelation as TimeCorrelation
 # the same drift and diffusion seen as a density
 from .fokker_planck.density import Density as Density
 from .fokker_planck.density_path import DensityPath as DensityPath
-from .fokker_planck.family import FokkerPlanckFamily as FokkerPlanckFamily
-from .fokker_planck.feller import classify_boundary as classify_boundary
-from .fokker_planck.grid import Grid as Grid
-from .fokker_planck.plane import FokkerPlanck2D as FokkerPlanck2D
-from .fokker_planck.plane import PlaneDensity as PlaneDensity
+from .fokker_planck.batch import FokkerPlanckFamily as FokkerPlanckFamily
+from .fokker_planck.questions.feller import classify_boundary as classify_boundary
+from .fokker_planck.discretization.grid import Grid as Grid
+from .fokker_planck.density2d.solver import FokkerPlanck2D as FokkerPlanck2D
+from .fokker_planck.density2d.solver import PlaneDensity as PlaneDensity
 from .fokker_planck.solver import FokkerPlanck as FokkerPlanck
-from .fokker_planck.transient import BackwardEuler as BackwardEuler
-from .fokker_planck.transient import Exponential as Exponential
+from .fokker_planck.questions.transient import BackwardEuler as BackwardEuler
+from .fokker_planck.questions.transient import Exponential as Exponential
 
 # the learned term
 from .score.config import TrainConfig as TrainConfig

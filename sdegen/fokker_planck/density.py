@@ -28,9 +28,9 @@ from torch import Tensor
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust, in_words
 from sdegen.core.errors import NotNormalizableError
 from sdegen.core.requests import as_numbers, check_function
-from sdegen.fokker_planck import cubics
-from sdegen.fokker_planck.cubics import Interpolant, cell_masses
-from sdegen.fokker_planck.power_law import PowerLaw, Powers
+from sdegen.fokker_planck.discretization import cubics
+from sdegen.fokker_planck.discretization.cubics import Interpolant, cell_masses
+from sdegen.fokker_planck.discretization.power_law import PowerLaw, Powers
 
 __all__ = ["Density"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust, in_words
 from sdegen.core.requests import kind_of
 from sdegen.fokker_planck.density import Density
-from sdegen.fokker_planck.power_law import Powers
+from sdegen.fokker_planck.discretization.power_law import Powers
 
 __all__ = ["DensityPath"]
 

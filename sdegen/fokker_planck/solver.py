@@ -45,9 +45,40 @@ from sdegen.core.errors import NonFiniteError, NotNormalizableError, SdegenError
 from sdegen.core.gradients import check_no_gradient
 from sdegen.core.requests import check_function, check_kind, refuse_lost_gradient
 from sdegen.core.sde import SDE
-from sdegen.fokker_planck import currents, stationary
-from sdegen.fokker_planck.boundary_nodes import BoundaryNodes
-from sdegen.fokker_planck.checks import (
+from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.density_path import DensityPath
+from sdegen.fokker_planck.discretization.boundary_nodes import BoundaryNodes
+from sdegen.fokker_planck.discretization.coefficients import Reader
+from sdegen.fokker_planck.discretization.fluxes import Fluxes, Landscape
+from sdegen.fokker_planck.discretization.frozen import Frozen
+from sdegen.fokker_planck.discretization.generator import Generator
+from sdegen.fokker_planck.discretization.grid import Grid
+from sdegen.fokker_planck.discretization.grid_boundary import GridBoundaryLike, boundary_of_grid
+from sdegen.fokker_planck.discretization.power_law import Powers, with_poles
+from sdegen.fokker_planck.discretization.refinement import coarsened, halved, positions
+from sdegen.fokker_planck.questions import currents, stationary
+from sdegen.fokker_planck.questions.circulation import TurningSpectrum, turning_spectrum
+from sdegen.fokker_planck.questions.correlation import correlation
+from sdegen.fokker_planck.questions.course import course, warn_isolated
+from sdegen.fokker_planck.questions.escape import Escape, escape
+from sdegen.fokker_planck.questions.feller import BoundaryClass, classify_boundary
+from sdegen.fokker_planck.questions.levels import Found, Levels, Start, found
+from sdegen.fokker_planck.questions.moving import MovingEnds, MovingFrame, in_words_of_the_frame
+from sdegen.fokker_planck.questions.passage import FirstPassage, passages, to_be_left
+from sdegen.fokker_planck.questions.sources import Killing, Sources, in_time
+from sdegen.fokker_planck.questions.spectrum import Spectrum, spectrum
+from sdegen.fokker_planck.questions.survival import (
+    Law,
+    Survival,
+    by_modes,
+    compared,
+    law,
+    needs_modes,
+)
+from sdegen.fokker_planck.questions.transient import Exponential, Integrator, carried
+from sdegen.fokker_planck.questions.transport import Transport, transport
+from sdegen.fokker_planck.questions.two_grids import disagreement
+from sdegen.fokker_planck.validation import (
     as_start,
     check_accurate,
     check_confined,
@@ -58,34 +89,6 @@ from sdegen.fokker_planck.checks import (
     check_start,
     check_times,
 )
-from sdegen.fokker_planck.circulation import TurningSpectrum, turning_spectrum
-from sdegen.fokker_planck.coefficients import Reader
-from sdegen.fokker_planck.correlation import correlation
-from sdegen.fokker_planck.course import course, warn_isolated
-from sdegen.fokker_planck.density import Density
-from sdegen.fokker_planck.density_path import DensityPath
-from sdegen.fokker_planck.escape import Escape, escape
-from sdegen.fokker_planck.feller import BoundaryClass, classify_boundary
-from sdegen.fokker_planck.fluxes import Fluxes, Landscape
-from sdegen.fokker_planck.frozen import Frozen
-from sdegen.fokker_planck.generator import Generator
-from sdegen.fokker_planck.grid import Grid
-from sdegen.fokker_planck.grid_boundary import GridBoundaryLike, boundary_of_grid
-from sdegen.fokker_planck.levels import Found, Levels, Start, found
-from sdegen.fokker_planck.moving import MovingEnds, MovingFrame, in_words_of_the_frame
-from sdegen.fokker_planck.passage import (
-    FirstPassage,
-    passages,
-    to_be_left,
-)
-from sdegen.fokker_planck.power_law import Powers, with_poles
-from sdegen.fokker_planck.refinement import coarsened, halved, positions
-from sdegen.fokker_planck.sources import Killing, Sources, in_time
-from sdegen.fokker_planck.spectrum import Spectrum, spectrum
-from sdegen.fokker_planck.survival import Law, Survival, by_modes, compared, law, needs_modes
-from sdegen.fokker_planck.transient import Exponential, Integrator, carried
-from sdegen.fokker_planck.transport import Transport, transport
-from sdegen.fokker_planck.two_grids import disagreement
 
 __all__ = ["FokkerPlanck", "Form"]
 

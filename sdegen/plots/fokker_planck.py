@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from sdegen.core.requests import as_numbers, check_kind
-from sdegen.fokker_planck.circulation import TurningSpectrum
 from sdegen.fokker_planck.density import Density
-from sdegen.fokker_planck.passage import FirstPassage
-from sdegen.fokker_planck.plane import PlaneDensity
-from sdegen.fokker_planck.spectrum import Spectrum
+from sdegen.fokker_planck.density2d.solver import PlaneDensity
+from sdegen.fokker_planck.questions.circulation import TurningSpectrum
+from sdegen.fokker_planck.questions.passage import FirstPassage
+from sdegen.fokker_planck.questions.spectrum import Spectrum
 from sdegen.plots.density import _DENSITY
 from sdegen.plots.style import (
     _BLUE,

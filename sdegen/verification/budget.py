@@ -34,7 +34,7 @@ from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.diffusion.reverse import ReverseSDE
 from sdegen.engine.validation import check_dynamics
 from sdegen.fokker_planck.density import Density
-from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.score.model import ModelScore
 from sdegen.solvers.euler import EulerMaruyama

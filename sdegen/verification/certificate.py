@@ -39,8 +39,12 @@ from sdegen.core.solver import Solver
 from sdegen.core.trajectory import Trajectory
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.density_path import DensityPath
-from sdegen.fokker_planck.grid import Grid
-from sdegen.fokker_planck.grid_boundary import GridBoundary, GridBoundaryLike, boundary_of_grid
+from sdegen.fokker_planck.discretization.grid import Grid
+from sdegen.fokker_planck.discretization.grid_boundary import (
+    GridBoundary,
+    GridBoundaryLike,
+    boundary_of_grid,
+)
 from sdegen.solvers.euler import EulerMaruyama
 from sdegen.verification.certificate_request import (
     as_energy,

@@ -14,10 +14,10 @@ from sdegen.core.shapes import State
 from sdegen.core.solver import Solver
 from sdegen.core.trajectory import Trajectory
 from sdegen.engine.validation import check_dynamics
-from sdegen.fokker_planck.checks import check_start
 from sdegen.fokker_planck.density import Density
-from sdegen.fokker_planck.grid import Grid
-from sdegen.fokker_planck.grid_boundary import GridBoundary
+from sdegen.fokker_planck.discretization.grid import Grid
+from sdegen.fokker_planck.discretization.grid_boundary import GridBoundary
+from sdegen.fokker_planck.validation import check_start
 from sdegen.sde.potentials import Potential, as_potential
 from sdegen.verification.chain import start_point
 from sdegen.verification.check import Limits

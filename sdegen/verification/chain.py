@@ -44,11 +44,15 @@ from sdegen.diffusion.samplers.final_denoising import FinalDenoising
 from sdegen.diffusion.samplers.linear_multistep import Multistep
 from sdegen.engine.positive_step import noise_vanishes
 from sdegen.engine.validation import check_dynamics
-from sdegen.fokker_planck import clock
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.density_path import DensityPath
-from sdegen.fokker_planck.grid import Grid
-from sdegen.fokker_planck.grid_boundary import GridBoundary, GridBoundaryLike, boundary_of_grid
+from sdegen.fokker_planck.discretization import time_dependence as clock
+from sdegen.fokker_planck.discretization.grid import Grid
+from sdegen.fokker_planck.discretization.grid_boundary import (
+    GridBoundary,
+    GridBoundaryLike,
+    boundary_of_grid,
+)
 from sdegen.solvers.euler import EulerMaruyama
 from sdegen.verification.kernel import TransitionOperator
 from sdegen.verification.multistep_law import propagate_noise_free, propagate_two_step

@@ -20,8 +20,8 @@ from sdegen.core.ito_process import ItoProcess
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time
 from sdegen.fokker_planck.density import Density
-from sdegen.fokker_planck.grid import Grid
-from sdegen.fokker_planck.grid_boundary import GridBoundaryLike
+from sdegen.fokker_planck.discretization.grid import Grid
+from sdegen.fokker_planck.discretization.grid_boundary import GridBoundaryLike
 from sdegen.verification.refined import chain_law
 from sdegen.verification.sampling import sampling_checks
 

@@ -13,8 +13,8 @@ from sdegen.core.sde import SDE
 from sdegen.core.solver import Solver
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.density_path import DensityPath
-from sdegen.fokker_planck.grid import Grid
-from sdegen.fokker_planck.grid_boundary import GridBoundary, GridBoundaryLike
+from sdegen.fokker_planck.discretization.grid import Grid
+from sdegen.fokker_planck.discretization.grid_boundary import GridBoundary, GridBoundaryLike
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.verification.chain import edge_ratio
 from sdegen.verification.check import Check, Limits

@@ -15,8 +15,8 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.density_path import DensityPath
-from sdegen.fokker_planck.grid import Grid
-from sdegen.fokker_planck.grid_boundary import GridBoundaryLike
+from sdegen.fokker_planck.discretization.grid import Grid
+from sdegen.fokker_planck.discretization.grid_boundary import GridBoundaryLike
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.verification.check import Check, Limits
 from sdegen.verification.distances import total_variation

@@ -10,8 +10,8 @@ from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.density_path import DensityPath
-from sdegen.fokker_planck.grid import Grid
-from sdegen.fokker_planck.grid_boundary import GridBoundaryLike
+from sdegen.fokker_planck.discretization.grid import Grid
+from sdegen.fokker_planck.discretization.grid_boundary import GridBoundaryLike
 from sdegen.verification.chain import ChainDensity
 
 __all__ = ["chain_law", "refined"]

@@ -13,7 +13,7 @@ from sdegen.core.trajectory import Trajectory
 from sdegen.engine.simulate import simulate
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.density_path import DensityPath
-from sdegen.fokker_planck.grid_boundary import GridBoundary
+from sdegen.fokker_planck.discretization.grid_boundary import GridBoundary
 from sdegen.verification.check import Check
 from sdegen.verification.sampling import sampling_checks, survivors_check
 

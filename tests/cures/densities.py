@@ -9,9 +9,9 @@ import torch
 from scipy.linalg import expm
 
 import sdegen as sg
-from sdegen.fokker_planck.feller import classify_boundary
-from sdegen.fokker_planck.krylov import exponential_action
-from sdegen.fokker_planck.transient import Exponential
+from sdegen.fokker_planck.discretization.krylov import exponential_action
+from sdegen.fokker_planck.questions.feller import classify_boundary
+from sdegen.fokker_planck.questions.transient import Exponential
 from tests.cures.common import (
     BM,
     BOX,

@@ -6,7 +6,7 @@ from unittest import mock
 import torch
 
 import sdegen as sg
-from sdegen.fokker_planck.plane import FokkerPlanck2D
+from sdegen.fokker_planck.density2d.solver import FokkerPlanck2D
 from tests.cures.common import F64, warned
 from tests.cures.densities import near
 
@@ -199,7 +199,7 @@ def _tiny_plane():
 
 def _one_step(call):
     """A call that may take one step."""
-    with mock.patch("sdegen.fokker_planck.plane_transient._MOST_STEPS", 1):
+    with mock.patch("sdegen.fokker_planck.density2d.transient._MOST_STEPS", 1):
         return call()
 
 

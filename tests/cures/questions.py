@@ -6,7 +6,7 @@ from unittest import mock
 import torch
 
 import sdegen as sg
-from sdegen.fokker_planck.transient import Exponential
+from sdegen.fokker_planck.questions.transient import Exponential
 from tests.cures.common import BM, BOX, F64, GRID, OU, TIMED, fp, warned
 from tests.cures.densities import _below, carried, near, quietly
 
@@ -40,7 +40,7 @@ def _cusp_std(force):
 
 def _few_exponentials(call):
     """Likewise, of a density that is put back."""
-    with mock.patch("sdegen.fokker_planck.sources._MOST_PIECES", 20):
+    with mock.patch("sdegen.fokker_planck.questions.sources._MOST_PIECES", 20):
         return call()
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdegen.fokker_planck import clock
+from sdegen.fokker_planck.discretization import time_dependence as clock
 
 X = torch.linspace(-3.0, 3.0, 8, dtype=torch.float64)[:, None]
 ONE = torch.tensor(1.0, dtype=torch.float64)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.fokker_planck.collocation import NODES, ORDER, collocated, walked
+from sdegen.fokker_planck.discretization.collocation import NODES, ORDER, collocated, walked
 from tests.exact import slope
 
 

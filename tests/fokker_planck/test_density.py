@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 import sdegen as sg
-from sdegen.fokker_planck.cubics import integral, integral_weights
+from sdegen.fokker_planck.discretization.cubics import integral, integral_weights
 from tests.exact import slope
 
 

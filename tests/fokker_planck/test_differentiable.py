@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.fokker_planck.transient import BackwardEuler, Exponential
+from sdegen.fokker_planck.questions.transient import BackwardEuler, Exponential
 
 
 def leaf(*values):

@@ -3,7 +3,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from sdegen.fokker_planck.exponential import Factors, Systems, expm_action
+from sdegen.fokker_planck.discretization.exponential import Factors, Systems, expm_action
 
 
 def scalar(z):

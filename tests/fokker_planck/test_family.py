@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.fokker_planck.family import FokkerPlanckFamily
-from sdegen.fokker_planck.transient import BackwardEuler, Exponential
+from sdegen.fokker_planck.batch import FokkerPlanckFamily
+from sdegen.fokker_planck.questions.transient import BackwardEuler, Exponential
 
 GRID = sg.Grid(-3.5, 3.5, 60)
 THETAS = torch.tensor([[1.0, 1.0, 0.9], [0.4, 0.7, 1.0], [-0.5, 0.9, 0.8]], dtype=torch.float64)

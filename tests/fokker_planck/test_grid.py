@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.fokker_planck.cubics import cell_masses
+from sdegen.fokker_planck.discretization.cubics import cell_masses
 
 
 def test_both_walls_are_nodes_and_cells_are_even():

@@ -4,7 +4,7 @@ from scipy.linalg import expm
 from scipy.sparse import diags, eye
 
 import sdegen as sg
-from sdegen.fokker_planck.krylov import exponential_action
+from sdegen.fokker_planck.discretization.krylov import exponential_action
 
 
 @pytest.mark.parametrize("wind", [0.0, 40.0])

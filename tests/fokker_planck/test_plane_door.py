@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.fokker_planck.plane import FokkerPlanck2D
+from sdegen.fokker_planck.density2d.solver import FokkerPlanck2D
 
 TURN = 2 * math.pi
 BOX = (sg.Grid(0.0, 1.0, 40),) * 2

@@ -6,8 +6,8 @@ import torch
 
 import sdegen as sg
 from sdegen.core.conditions import BoundaryCondition
-from sdegen.fokker_planck.plane_operator import Mesh
-from sdegen.fokker_planck.reconstruction import Line
+from sdegen.fokker_planck.density2d.operator import Mesh
+from sdegen.fokker_planck.discretization.reconstruction import Line
 from tests.exact import slope
 
 NO_FLUX, ABSORBING, RING = (

@@ -6,9 +6,9 @@ import torch
 
 import sdegen as sg
 from sdegen.core.conditions import BoundaryCondition
-from sdegen.fokker_planck.plane_operator import Mesh
-from sdegen.fokker_planck.plane_rest import balanced, null_vectors
-from sdegen.fokker_planck.reconstruction import Line
+from sdegen.fokker_planck.density2d.operator import Mesh
+from sdegen.fokker_planck.density2d.rest import balanced, null_vectors
+from sdegen.fokker_planck.discretization.reconstruction import Line
 from tests.exact import slope
 
 NO_FLUX, PERIODIC = BoundaryCondition.NO_FLUX, BoundaryCondition.PERIODIC

@@ -7,9 +7,9 @@ from scipy.integrate import quad
 
 import sdegen as sg
 from sdegen.core.conditions import BoundaryCondition
-from sdegen.fokker_planck.coefficients import GAUSS_NODES, Coefficients
-from sdegen.fokker_planck.fluxes import landscape
-from sdegen.fokker_planck.reconstruction import Line, combinations, scale_means
+from sdegen.fokker_planck.discretization.coefficients import GAUSS_NODES, Coefficients
+from sdegen.fokker_planck.discretization.fluxes import landscape
+from sdegen.fokker_planck.discretization.reconstruction import Line, combinations, scale_means
 
 NO_FLUX, ABSORBING, PERIODIC = BoundaryCondition
 WALLS = (NO_FLUX, NO_FLUX)

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.fokker_planck.coefficients import Reader
-from sdegen.fokker_planck.generator import Generator
-from sdegen.fokker_planck.refinement import bisected, coarsened, halved, positions
+from sdegen.fokker_planck.discretization.coefficients import Reader
+from sdegen.fokker_planck.discretization.generator import Generator
+from sdegen.fokker_planck.discretization.refinement import bisected, coarsened, halved, positions
 
 
 def geometric():

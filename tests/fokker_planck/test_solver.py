@@ -6,8 +6,8 @@ import torch
 from scipy import integrate, special, stats
 
 import sdegen as sg
-from sdegen.fokker_planck.course import Course
-from sdegen.fokker_planck.transient import BackwardEuler, Exponential
+from sdegen.fokker_planck.questions.course import Course
+from sdegen.fokker_planck.questions.transient import BackwardEuler, Exponential
 from tests.exact import ou_moments, slope
 
 

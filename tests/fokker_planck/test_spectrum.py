@@ -6,7 +6,7 @@ import torch
 from scipy import special
 
 import sdegen as sg
-from sdegen.fokker_planck.cubics import integral
+from sdegen.fokker_planck.discretization.cubics import integral
 
 ARANGE = torch.arange(5, dtype=torch.float64)
 

@@ -7,9 +7,9 @@ import torch
 
 import sdegen as sg
 from sdegen.core.accuracy import ErrorEstimate
-from sdegen.fokker_planck.checks import check_accurate
-from sdegen.fokker_planck.exponential import expm_action
-from sdegen.fokker_planck.transient import BackwardEuler, Exponential, _steps
+from sdegen.fokker_planck.discretization.exponential import expm_action
+from sdegen.fokker_planck.questions.transient import BackwardEuler, Exponential, _steps
+from sdegen.fokker_planck.validation import check_accurate
 from tests import exact
 from tests.exact import ou_moments, slope
 
@@ -159,7 +159,7 @@ def test_noise_that_grows_more_than_fourteenfold_in_a_step():
     p0 = grid.gaussian(0.0, 1.0)
     with pytest.raises(sg.SolverError, match="more than a factor of 14 in the step from t = 0"):
         sg.FokkerPlanck(sde, grid).solve(
-            p0, [0.0, 1.5], integrator=sg.fokker_planck.transient.Exponential(1)
+            p0, [0.0, 1.5], integrator=sg.Exponential(1)
         )
     final = sg.FokkerPlanck(sde, grid).solve(p0, [0.0, 1.0]).final
     # v' = −2v + e^{4t}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdegen.fokker_planck import tridiagonal
+from sdegen.fokker_planck.discretization import tridiagonal
 
 
 def system(n, *, ring, dtype=torch.float64, batch=()):

@@ -10,8 +10,8 @@ from sdegen.app.commands.objects import boundary_of, sde_of
 from sdegen.app.configs.fokker_planck import FokkerPlanckConfig
 from sdegen.core.conditions import BoundaryCondition
 from sdegen.fokker_planck.density import Density
-from sdegen.fokker_planck.grid import Grid
-from sdegen.fokker_planck.grid_boundary import GridBoundaryLike
+from sdegen.fokker_planck.discretization.grid import Grid
+from sdegen.fokker_planck.discretization.grid_boundary import GridBoundaryLike
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.storage import save_tensors
 

@@ -29,7 +29,7 @@ from sdegen.engine.simulate import simulate
 from sdegen.engine.starts import Start
 from sdegen.engine.store import seed_of_run
 from sdegen.fokker_planck.density_path import DensityPath
-from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.observables.base import Observable
 from sdegen.observables.correlation import TimeCorrelation

@@ -20,7 +20,7 @@ from sdegen.core.errors import SdegenError
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.fokker_planck.density import Density
-from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.sde.potentials import Potential
 from sdegen.storage import save_tensors
 from sdegen.verification.certificate import Certificate, certify

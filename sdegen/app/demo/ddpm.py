@@ -36,7 +36,7 @@ from sdegen.diffusion.mixtures import GaussianMixture
 from sdegen.diffusion.reverse import ReverseSDE
 from sdegen.diffusion.schedules import LinearBeta
 from sdegen.fokker_planck.density import Density
-from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.verification.chain import ChainDensity
 
 __all__ = ["FIT_FROM", "ChainGap", "Comparison", "compare", "slope"]

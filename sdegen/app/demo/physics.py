@@ -28,7 +28,7 @@ from sdegen.core.trajectory import Trajectory
 from sdegen.engine.simulate import simulate
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.density_path import DensityPath
-from sdegen.fokker_planck.grid import Grid
+from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.metrics import total_variation, total_variation_floor
 from sdegen.sde.potentials import DoubleWell

@@ -1,0 +1,1 @@
+"""The plane: densities of two coordinates, at rest and in time."""

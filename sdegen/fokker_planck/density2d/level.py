@@ -1,0 +1,325 @@
+"""One of the grids on which a problem of the plane is solved, and how it is told from the others.
+
+A problem is solved on the user's grid and on every other node of it, for an estimate of the error;
+where that is large on finer grids, which keep the user's nodes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.interpolate import RectBivariateSpline
+from torch import Tensor
+
+from sdegen.core.sde import SDE
+from sdegen.fokker_planck.density2d.density import PlaneDensity, PlaneForm
+from sdegen.fokker_planck.density2d.operator import Mesh
+from sdegen.fokker_planck.density2d.rest import balanced, null_vectors
+from sdegen.fokker_planck.density2d.transient import PlaneGenerator, Way, carried, repeated
+from sdegen.fokker_planck.density2d.validation import Pair, point
+from sdegen.fokker_planck.discretization.grid import Grid
+from sdegen.fokker_planck.discretization.reconstruction import Line
+from sdegen.fokker_planck.discretization.refinement import coarsened, halved, positions
+from sdegen.fokker_planck.questions.course import Course
+
+__all__ = ["PlaneLevel", "Run", "Solved", "graded"]
+
+Array = NDArray[np.float64]
+
+_SPLINE = 5  # degree, of a start on a finer grid
+_CLOSE, _FAR = 0.01, 0.1  # differences of two grids below which they have an order
+_ROUNDING = 1e-12
+_FAINT = 1e-12  # of the peak: a density below it, or below ten times what is negative, is not felt
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """A density that was solved for.
+
+    Args:
+        p: Values at the nodes, shape (nx, ny).
+        form: What it was solved with.
+        sure: Whether digits sufficed to weigh its parts against each other.
+    """
+
+    p: Tensor
+    form: PlaneForm
+    sure: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Densities at times, the way between them, and what these may have added as errors."""
+
+    solved: list[Solved]
+    ways: list[list[Way]]
+    errors: list[float]
+
+
+class PlaneLevel:
+    """A problem of the plane on one grid.
+
+    Args:
+        sde: The dynamics.
+        grids: The grid of each coordinate.
+        conditions: What the ends of each coordinate are.
+    """
+
+    def __init__(
+        self,
+        sde: SDE,
+        grids: tuple[Grid, Grid],
+        conditions: tuple[Pair, Pair],
+    ) -> None:
+        self.grids, self.conditions = grids, conditions
+        first, second = (Line(g, c) for g, c in zip(grids, conditions, strict=True))
+        self.mesh = Mesh((first, second))
+        self.generator = PlaneGenerator(sde, self.mesh)
+
+    @cached_property
+    def coarser(self) -> PlaneLevel:
+        """The problem on every other node."""
+        first, second = map(coarsened, self.grids)
+        return PlaneLevel(self.generator.sde, (first, second), self.conditions)
+
+    @cached_property
+    def finer(self) -> PlaneLevel:
+        """The problem with a node more in every cell."""
+        first, second = map(halved, self.grids)
+        finer = PlaneLevel(self.generator.sde, (first, second), self.conditions)
+        finer.__dict__["coarser"] = self  # the same nodes, and what was found on them
+        return finer
+
+    @property
+    def even(self) -> bool:
+        """Whether neighbouring cells are of like widths, which a high order asks for."""
+        return all(grid.smooth for grid in self.grids)
+
+    def forget(self) -> None:
+        """Forget what was read of the SDE, on all grids."""
+        self.generator.forget()
+        if "coarser" in self.__dict__:
+            self.coarser.generator.forget()
+        if "finer" in self.__dict__:
+            self.finer.forget()
+
+    @property
+    def rings(self) -> tuple[bool, bool]:
+        """Which coordinates are periodic."""
+        first, second = (line.ring for line in self.mesh.lines)
+        return first, second
+
+    @property
+    def absorbs(self) -> bool:
+        """Whether mass leaves through a wall."""
+        return any(wall.absorbs for pair in self.conditions for wall in pair)
+
+    @property
+    def finer_size(self) -> int:
+        """How many nodes the finer grid has."""
+        return math.prod(2 * grid.cells + 1 for grid in self.grids)
+
+    def steepest(self, time: float) -> float:
+        """Return the largest cell Péclet number |f|h/D."""
+        return self.generator.fluxes(time).steepest
+
+    def density(self, p: Tensor) -> PlaneDensity:
+        """Return values at the nodes as a density."""
+        x, y = (grid.nodes for grid in self.grids)
+        return PlaneDensity(x, y, p, rings=self.rings)
+
+    def spread(self, solved: Solved) -> float:
+        """Return the sum of the variances of both coordinates."""
+        return float(self.density(solved.p).covariance.trace())
+
+    def differences(self, fine: Solved, below: PlaneLevel, coarse: Solved) -> dict[str, float]:
+        """Return how far apart two grids are, in the units of an `ErrorEstimate`.
+
+        That is of "p" over its peak, of "mean" over the standard deviation where that is larger,
+        of "covariance" over the product of standard deviations.
+
+        Args:
+            fine: What was found on this grid.
+            below: A coarser grid.
+            coarse: What was found there.
+        """
+        ours, theirs = self.density(fine.p), below.density(coarse.p)
+        covariance = ours.covariance
+        std = covariance.diagonal().clamp(min=0.0).sqrt()
+        apart = (self.seen_at(fine.p, below) - coarse.p).abs().max()
+        mean = (ours.mean - theirs.mean).abs() / torch.maximum(std, ours.mean.abs())
+        spread = (covariance - theirs.covariance).abs() / torch.outer(std, std)
+        found = {
+            "p": float(apart / fine.p.max()),
+            "mean": float(mean.max()),
+            "covariance": float(spread.max()),
+        }
+        if self.absorbs:
+            found["mass"] = float((ours.mass - theirs.mass).abs() / ours.mass)
+        return found
+
+    def hidden(self, each: Sequence[Solved], time: float) -> list[float]:
+        """Return what jumps of f/D beside nodes, which no grid with these nodes sees, do to p.
+
+        Args:
+            each: Densities.
+            time: When drift and diffusion are read.
+        """
+        sde, mesh = self.generator.sde, self.mesh
+        worst = np.zeros(len(each))
+        for axis, off in enumerate(mesh.beside(mesh.read(sde, time), sde, time)):
+            if not off.any():
+                continue
+            for k, solved in enumerate(each):
+                p = solved.p.detach().numpy().clip(0)
+                along = (p.T if axis == 0 else p)[mesh.lines[1 - axis].kept] / p.max()
+                behind = np.maximum.accumulate(along, 1)
+                ahead = np.maximum.accumulate(along[:, ::-1], 1)[:, ::-1]
+                worst[k] += float((off * np.minimum(behind, ahead)).sum(1).max())
+        return worst.tolist()
+
+    def seen_at(self, p: Tensor, level: PlaneLevel) -> Tensor:
+        """Return the values at the nodes of a coarser grid."""
+        first, second = (
+            positions(theirs, ours) for theirs, ours in zip(level.grids, self.grids, strict=True)
+        )
+        return p[first][:, second]
+
+    def sampled(self, start: PlaneDensity) -> Tensor:
+        """Return the values of a density of another grid at the nodes of this one."""
+        x, y = (grid.nodes for grid in self.grids)
+        if len(start.x) >= len(x):
+            i, j = torch.searchsorted(start.x, x), torch.searchsorted(start.y, y)
+            return start.p[i][:, j]
+        degree = min(_SPLINE, len(start.x) - 1, len(start.y) - 1)
+        spline = RectBivariateSpline(
+            start.x.numpy(), start.y.numpy(), start.p.numpy(), kx=degree, ky=degree
+        )
+        return torch.from_numpy(spline(x.numpy(), y.numpy()))
+
+    def seen(self, start: PlaneDensity, at: tuple[float, float] | None, form: PlaneForm) -> Tensor:
+        """Return a start at the nodes of this grid as a form sees it.
+
+        Args:
+            start: On the user's grid.
+            at: The point that it is a unit mass at, if it is one.
+            form: Which form.
+        """
+        if at is None:
+            return self.sampled(start)
+        if form == "compact":  # four nodes along each coordinate, with three moments
+            return torch.outer(
+                *(_sharp(line, a) for line, a in zip(self.mesh.lines, at, strict=True))
+            )
+        return point(self.density(torch.zeros([len(g.nodes) for g in self.grids])), *at).p
+
+    def run(self, form: PlaneForm, start: Tensor, plan: Course, tolerance: float) -> Run:
+        """Carry a start through times, in steps of its own choice."""
+        path = carried(self.generator, form, self.mesh.restrict(start), plan, tolerance=tolerance)
+        return Run(self._solved(path.values, form), path.ways, path.errors)
+
+    def repeat(
+        self,
+        form: PlaneForm,
+        start: Tensor,
+        plan: Course,
+        run: Run,
+        tolerance: float,
+    ) -> list[Solved]:
+        """Carry a start by the steps of another grid's run."""
+        values = repeated(
+            self.generator, form, self.mesh.restrict(start), plan, run.ways, tolerance
+        )
+        return self._solved(values, form)
+
+    def unknown(self, form: PlaneForm) -> Solved:
+        """Return what stands for a density that was not found."""
+        nothing = torch.full([len(grid.nodes) for grid in self.grids], math.nan)
+        return Solved(nothing.double(), form)
+
+    def _solved(self, values: list[Array], form: PlaneForm) -> list[Solved]:
+        return [Solved(self.mesh.widen(value), form) for value in values]
+
+    def rest(self, time: float, form: PlaneForm | None) -> Solved:
+        """Solve for what rests.
+
+        Args:
+            time: When drift and diffusion are read.
+            form: Which form; None is the compact one, and the lumped one where it is not found.
+
+        """
+        fluxes = self.generator.fluxes(time)
+        if form != "lumped":
+            p = balanced(fluxes)
+            if p is not None:
+                return Solved(self.mesh.widen(p / float(self.mesh.volumes @ p)), "compact")
+        compact = None if form == "lumped" or not self.even else fluxes.compact
+        found, lumped, sure = null_vectors(
+            compact, self.mesh.volumes, fluxes.lumped, self.mesh.lumped_volumes
+        )
+        if found is not None:
+            return Solved(self.mesh.widen(found), "compact", sure)
+        return Solved(self.mesh.widen(lumped), "lumped", sure)
+
+    def production(self, p: Tensor, time: float) -> tuple[float, float]:
+        """Return σ of a density at the nodes, and what it is compared with.
+
+        That is ∫ D (∇ log p)² p, what diffusion by itself produces.
+        """
+        fluxes = self.generator.fluxes(time)
+        noise = fluxes.diffusivities
+        values, total, scale = p.detach().numpy(), 0.0, 0.0
+        peak = float(values.max())
+        felt = values > max(_FAINT * peak, -10 * float(values.min()))
+        safe = np.where(felt, values, 1.0)
+        areas = np.outer(*(line.volumes for line in self.mesh.lines))
+        for axis, current in enumerate(fluxes.currents(p)):
+            d = noise[axis]
+            slope = np.gradient(values, self.grids[axis].nodes.numpy(), axis=axis)
+            total += float((areas * np.where(felt, current**2 / (d * safe), 0.0)).sum())
+            scale += float((areas * np.where(felt, d * slope**2 / safe, 0.0)).sum())
+        return total, scale
+
+    def currents(self, p: Tensor, time: float) -> tuple[Tensor, float]:
+        """Return (J_x, J_y) of a density at the nodes, and the most that diffusion carries."""
+        fluxes = self.generator.fluxes(time)
+        one_way = max(
+            float((d * np.abs(np.gradient(p.numpy(), grid.nodes.numpy(), axis=axis))).max())
+            for axis, (d, grid) in enumerate(zip(fluxes.diffusivities, self.grids, strict=True))
+        )
+        return torch.from_numpy(np.stack(fluxes.currents(p))), one_way
+
+
+def _sharp(line: Line, at: float) -> Tensor:
+    """Return a unit mass of four nodes; on a ring as it is in its middle, turned."""
+    grid = line.grid
+    if not (line.ring and grid.even):
+        return grid.sharp_point(at)
+    width = (grid.high - grid.low) / grid.cells
+    turned = grid.cells // 2 - int((at - grid.low) / width)
+    p = grid.sharp_point(at + turned * width)[:-1].roll(-turned)
+    return torch.cat([p, p[:1]])
+
+
+def graded(apart: dict[str, float], *forms: PlaneForm) -> dict[str, float]:
+    """Return errors of the finer of two grids, from how far apart they are.
+
+    Of second order they are a third of it, of fourth a fifteenth; what is far apart has no order
+    yet. The lumped form is of first order where cells are coarse.
+
+    Args:
+        apart: Differences.
+        forms: The forms of both.
+    """
+    apart = {name: math.inf if math.isnan(value) else value for name, value in apart.items()}
+    worst = apart["p"] if "p" in apart else max(apart.values())
+    share = 7.0 if worst < _CLOSE else 3.0 if worst < _FAR else 1.0
+    if "lumped" in forms:
+        share = 1.0
+    return {name: value / share + _ROUNDING for name, value in apart.items()}

@@ -1,0 +1,132 @@
+"""What rests in the plane: the null vector of the operator.
+
+Where log(a/b) adds up to nothing around every mesh there is a density without current, in detailed
+balance, and it is a sum of these: exact behind barriers of any height.
+
+The M-matrix of the lumped form has one by theory, positive; it comes from inverse iteration with
+one sparse factorisation. The compact one is the solution of
+
+    (−A + μ v wᵀ) p = μ v,    wᵀA = 0, wᵀp = 1
+
+with v the lumped form's, found by GMRES with the same factorisation as its preconditioner, which
+inverts the lumped form in the same equation exactly. The number of iterations grows like the root
+of the numerical diffusion of the lumped form over that of the process.
+
+Reference:
+    Saad 2003, Iterative methods for sparse linear systems, section 6.5, for GMRES.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.linalg import LinearOperator, gmres, splu
+
+from sdegen.fokker_planck.density2d.operator import PlaneFluxes
+
+__all__ = ["balanced", "null_vectors"]
+
+Array = NDArray[np.float64]
+
+_SHIFT = (
+    1e-13  # of the largest rate: how near to 0 the inverse iteration looks for its null vector
+)
+_ITERATIONS = 4
+_RESTART, _CYCLES = 80, 2
+_TOLERANCE = 1e-11  # of the peak
+_ALIKE = 1e-4  # of the peak: what two starts may differ by
+_BALANCED = 1e-8  # of log p: what may be left of it around a mesh, times the number of nodes
+
+
+def balanced(fluxes: PlaneFluxes) -> Array | None:
+    """Return the density without current, its peak 1, if there is one; else None.
+
+    log p gains w = log(a/b) over a cell; that is a function of the place if it adds up to nothing
+    around every mesh, and around rings.
+    """
+    first, second = fluxes.gains  # shapes (nx − 1, uy), (ux, ny − 1)
+    along, across = fluxes.mesh.lines
+    if any(wall.absorbs for wall in along.conditions + across.conditions):
+        return None
+    nx, ny = (len(line.grid.nodes) for line in (along, across))
+    log_p = np.zeros((nx, ny))
+    # up along the middle, and from there along each line
+    middle = second.shape[0] // 2
+    start = np.concatenate([[0.0], np.cumsum(second[middle])])
+    wide = np.concatenate([first, first[:, :1]], 1) if across.ring else first
+    steps = np.concatenate([np.zeros((1, ny)), np.cumsum(wide, 0)])
+    log_p = steps - steps[middle] + start
+    ux, uy = fluxes.mesh.shape
+    miss = np.abs(np.diff(log_p, axis=1)[:ux] - second).max()
+    if along.ring:
+        miss = max(miss, np.abs(log_p[0] - log_p[-1]).max())
+    if across.ring:
+        miss = max(miss, np.abs(log_p[:, 0] - log_p[:, -1]).max())
+    if not miss * max(nx, ny) <= _BALANCED:
+        return None
+    log_p = log_p[:ux, :uy]
+    p: Array = np.exp(log_p - log_p.max())
+    return p.ravel()
+
+
+def null_vectors(
+    compact: sparse.dia_matrix | None,
+    volumes: Array,
+    lumped: sparse.dia_matrix,
+    lumped_volumes: Array,
+) -> tuple[Array | None, Array, bool]:
+    """Find the densities at rest of both forms, of mass 1.
+
+    Args:
+        compact: The operator of high order; None if its density is not wanted.
+        volumes: Its left null vector w.
+        lumped: The M-matrix.
+        lumped_volumes: Its left null vector.
+
+    Returns:
+        Densities at the unknowns; None in place of the compact one if GMRES did not find it, which
+        happens where the grid does not resolve it. And whether two starts of the iteration came
+        to one end: behind a barrier that is so high that its rate is lost in rounding they do not.
+    """
+    size = len(volumes)
+    scale = float(abs(lumped.diagonal()).max())
+    # the structure is symmetric, and the diagonal dominates: no pivots, less fill
+    factors = splu(
+        (_SHIFT * scale * sparse.identity(size) - lumped).tocsc(),
+        permc_spec="MMD_AT_PLUS_A",
+        diag_pivot_thresh=0.0,
+        options={"SymmetricMode": True},
+    )
+    starts = np.stack([np.ones(size), np.linspace(0.0, 1.0, size) ** 2], 1)
+    for _ in range(_ITERATIONS):
+        starts = factors.solve(starts)
+        starts /= lumped_volumes @ starts
+    v = np.maximum(starts[:, 0], 0.0)
+    sure = bool(np.abs(starts[:, 1] - v).max() < _ALIKE * v.max())
+    if compact is None:
+        return None, v, sure
+
+    def inverse(r: Array) -> Array:
+        """Return (−B + μ v wᵀ)⁻¹ r, B the lumped form and w its volumes."""
+        whole = float(lumped_volumes @ r)
+        y: Array = factors.solve(r - whole * v)
+        y += (whole / scale - float(lumped_volumes @ y)) * v
+        return y
+
+    def product(p: Array) -> Array:
+        return inverse(scale * float(volumes @ p) * v - compact @ p)
+
+    right = inverse(scale * v) - product(v)
+    change, failed = gmres(
+        LinearOperator((size, size), matvec=product, dtype=np.float64),
+        right,
+        rtol=0.0,
+        atol=_TOLERANCE * float(np.linalg.norm(v)),
+        restart=_RESTART,
+        maxiter=_CYCLES,
+    )
+    if failed or not np.isfinite(change).all():
+        return None, v, sure
+    p = v + change
+    return p / float(volumes @ p), v, sure

@@ -1,0 +1,500 @@
+"""Fokker–Planck in the plane: stationary and transient densities, and currents that circulate.
+
+    p_t = −∂_x J_x − ∂_y J_y,    J_x = f_x p − ∂_x(D_x p),    diagonal noise, D = g²/2
+
+on a tensor grid. The current between nodes is found to high order from exponentially fitted
+fluxes (`reconstruction`, `plane_operator`), so that a drift that is no gradient may be strong
+beside the noise: there is no numerical diffusion of low order. What rests without a current is
+e^{−U/T}, to the quadrature of f/D. At rest a null vector is looked for (`plane_rest`), in time the
+exponential of the operator is applied, in Magnus steps of fourth order where drift or diffusion
+change with time (`plane_transient`).
+
+**Errors.** The same problem on every other node is solved as well. Both differ by at least three
+times the error of the finer one where the scheme is of second order, and by 15 times where it is
+of fourth; the estimate is a seventh of the difference, a third of it from 1 % on, and all of it
+from 10 % on. Above that the grid is refined inside. The compact form keeps mass to rounding, and
+is positive to its accuracy: what comes out below zero, by less than the estimate, is set to 0.
+Where the density is positive by construction the form is "lumped".
+
+What a density costs is the entropy production of its currents,
+
+    σ = ∫ (J_x²/D_x + J_y²/D_y)/p dx dy ≥ 0
+
+in units of k_B per time. At rest it is that of the circulation.
+
+Reference:
+    Risken 1989, section 6.1; Seifert 2012, Rep. Prog. Phys. 75, 126001, eq. (18), for σ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sdegen.core.accuracy import WARNS, ErrorEstimate, EstimatedTensor, SlopeBy, warn_inaccurate
+from sdegen.core.checks import check_count
+from sdegen.core.enclosure import BoundaryLike
+from sdegen.core.errors import NotNormalizableError, SolverError
+from sdegen.core.evaluation import told_of_graphs
+from sdegen.core.gradients import check_no_gradient
+from sdegen.core.period import check_period
+from sdegen.core.requests import refuse_lost_gradient
+from sdegen.core.rows import check_density_of
+from sdegen.core.sde import SDE
+from sdegen.fokker_planck.density2d import validation as plane_door
+from sdegen.fokker_planck.density2d.density import PlaneDensity, PlaneForm
+from sdegen.fokker_planck.density2d.level import PlaneLevel, Solved, graded
+from sdegen.fokker_planck.discretization import time_dependence as clock
+from sdegen.fokker_planck.discretization.grid import Grid
+from sdegen.fokker_planck.questions.course import Course, course_of, warn_isolated
+from sdegen.fokker_planck.validation import check_times
+
+__all__ = ["FokkerPlanck2D", "PlaneDensity"]
+
+_COARSE = 0.1  # the estimated error above which a grid is refined
+_MOST_NODES, _MANY_NODES = 110_000, 45_000  # of a finer grid; where an error is small already
+_MOST_MOVED, _MANY_MOVED = 27_000, 22_000  # likewise for a density in time
+_TOLERANCE = 1e-6  # of the peak, in each step in time
+_LUMPED_TOLERANCE = 1e-4
+_TIGHT = 1e-6
+_CURE = "Pass rtol=1e-4 for a finer grid inside, or finer grids."
+_WITH_GRADIENT = (
+    ", or take the gradient in one dimension, FokkerPlanck(…).stationary(differentiable=True), or "
+    "along paths, simulate(…, differentiable=True)"
+)
+
+
+class FokkerPlanck2D:
+    """The density of a two-dimensional SDE on a tensor grid.
+
+    Args:
+        sde: Dynamics with a state of shape (batch, 2) and diagonal noise.
+        grids: The grid of each coordinate.
+        boundary: What bounds the coordinates, where the grids end: a `Reflecting`, `Absorbing` or
+            `Periodic` for each, such as [Periodic(0.0, 6.28), None] or {0: Absorbing(high=1.0)};
+            a coordinate without one has walls without flux, which only end the grid.
+        form: "compact" (high order), "lumped" (positive by construction, second order), or
+            "auto": compact, and lumped where the grid does not resolve what is asked for.
+        truncation_is_physical: Whether the walls are part of the problem; if not, a density that
+            leans on them is an error.
+
+    Raises:
+        TypeError: If boundary is none.
+        ValueError: If the state is not two-dimensional, a value is not finite, D = 0 somewhere, a
+            boundary ends elsewhere than its grid, or a period is not the drift's own.
+    """
+
+    def __init__(
+        self,
+        sde: SDE,
+        grids: tuple[Grid, Grid],
+        boundary: BoundaryLike | None = None,
+        *,
+        form: str = "auto",
+        truncation_is_physical: bool = False,
+    ) -> None:
+        plane_door.check_door(sde, grids)
+        self.sde, self.grids, self.truncation_is_physical = sde, grids, truncation_is_physical
+        self.form = plane_door.check_form(form)
+        self.conditions, self._truncated = plane_door.walls_of(
+            boundary, grids, physical=truncation_is_physical
+        )
+        self._level = PlaneLevel(sde, grids, self.conditions)
+        x, y = (grid.nodes for grid in grids)
+        start = torch.tensor(self._rest_time, dtype=torch.float64)
+        with suppress(IndexError, RuntimeError):  # a state of another size: see below
+            check_density_of(sde, self._level.mesh.some_points, start)
+        with told_of_graphs():
+            self._level.generator.fluxes(self._rest_time)
+        for axis, (grid, ring) in enumerate(zip(grids, self._level.rings, strict=True)):
+            if ring:
+                states = self._level.mesh.some_points
+                check_period(sde, [axis], grid.low, grid.high, states, [start])
+        with torch.no_grad():
+            sde.check_derivatives(torch.stack([x[[0, -1]], y[[0, -1]]], 1), start)
+        self._blank = PlaneDensity(
+            x, y, torch.zeros(len(x), len(y), dtype=torch.float64), rings=self._level.rings
+        )
+
+    def gaussian(
+        self,
+        mean: tuple[float, float],
+        covariance: Float[Tensor, "2 2"] | Sequence[Sequence[float]],
+    ) -> PlaneDensity:
+        """Return N(mean, covariance) at the nodes, of mass 1.
+
+        Args:
+            mean: (E X, E Y), inside the grid.
+            covariance: Symmetric and positive.
+
+        Raises:
+            ValueError: If the mean lies outside, or the covariance is none.
+        """
+        return plane_door.gaussian(self._blank, mean, covariance)
+
+    def point(self, x0: float, y0: float) -> PlaneDensity:
+        """Return a start at a point: mass 1 at the nodes around it, with the right mean.
+
+        Its width is that of a cell; what comes of it is worth something once it is wider.
+
+        Raises:
+            ValueError: If the point lies outside the grid.
+        """
+        return plane_door.point(self._blank, x0, y0)
+
+    def stationary(self, *, rtol: float | None = None) -> PlaneDensity:
+        """Solve for the stationary density, of mass 1; whatever current it carries circulates.
+
+        Args:
+            rtol: Relative error that is asked for, of its values and moments; the grid is refined
+                inside until it is estimated to be below. None refines where it is above 10 %, and
+                up to some 200² nodes where it is above 1e-3.
+
+        Returns:
+            The density at this grid's nodes, with its `error`.
+
+        Raises:
+            NotNormalizableError: If the density leans on a wall that is not physical by more than
+                1e-2 of its peak, or all mass leaves through an absorbing one.
+            ValueError: If drift or diffusion depend on time.
+            SolverError: If the error stays above 10 % on refined grids; `.result` has the density.
+        """
+        plane_door.check_rtol(rtol)
+        if self._level.absorbs:
+            raise NotNormalizableError(
+                "there is no stationary density: all mass leaves through the absorbing wall "
+                f"(the walls are {self.conditions!r})."
+            )
+        self._check_no_gradient("a density in the plane")
+        level, t = self._fresh(), self._rest_time
+        if clock.moves(self.sde, self._answers, level.mesh.some_points):
+            raise ValueError(
+                "drift or diffusion depend on time, so that nothing is at rest; carry a density "
+                "with solve(p0, times), or freeze the time in the SDE."
+            )
+        coarse, fine = level.coarser.rest(t, self.form), level.rest(t, self.form)
+        error = self._at_rest(level, fine, coarse)
+        while level.finer_size <= _budget(error, rtol, _MOST_NODES, _MANY_NODES):
+            coarse, level = fine, level.finer
+            fine = level.rest(t, self.form)
+            error = self._at_rest(level, fine, coarse)
+        density = self._handed(level, fine, error, "two grids")
+        if not fine.sure:
+            raise SolverError(
+                "the density at rest is lost in rounding: the rate at which its parts exchange "
+                "mass is below 1e-13 of the fastest, so that their weights are not known. Lower "
+                "the barriers, or solve for each well between walls of its own.",
+                density,
+            )
+        self._check_resolved(density, "the stationary density")
+        plane_door.check_edges(density, self._truncated)
+        warn_inaccurate(density.error, "the stationary density", _CURE)
+        return density
+
+    def refined(self) -> PlaneDensity:
+        """Solve for the stationary density as `stationary(rtol=1e-6)` does."""
+        return self.stationary(rtol=_TIGHT)
+
+    def solve(
+        self,
+        p0: PlaneDensity | tuple[float, float],
+        times: Tensor | Sequence[float],
+        *,
+        rtol: float | None = None,
+        substeps: int = 1,
+        breakpoints: Sequence[float] = (),
+    ) -> list[PlaneDensity]:
+        """Carry a density through times.
+
+        Drift and diffusion are read at each step's own nodes, unless the SDE says that they do
+        not depend on time, and steps adapt. Before the run they are looked at some thousands of
+        times, so that no step is longer than what changes; a change that is shorter than a
+        thousandth of the run may be missed, and wants `breakpoints`.
+
+        Args:
+            p0: Density at times[0] on this grid, of mass 1; or the point (x, y) of a start.
+            times: Strictly increasing; decreasing for dynamics that are meant for decreasing times
+                (`ReverseSDE`).
+            rtol: Relative error that is asked for, in space and time; the grid is refined inside
+                until it is estimated to be below. None refines where it is above 10 %, and steps
+                err by less than 1e-6 of the peak.
+            substeps: Steps between two times, at the least.
+            breakpoints: Times at which drift or diffusion jump or start to change; a step ends at
+                each.
+
+        Returns:
+            The density at each of times, with its `error`; that of the start is empty.
+
+        Raises:
+            TypeError: If p0 is neither a density nor a point.
+            ValueError: If times, substeps or p0 are refused.
+            NotNormalizableError: If the density leans on a wall that is not physical.
+            SolverError: If the error at the end stays above 10 % on a refined grid; `.result`
+                holds the densities.
+        """
+        plane_door.check_rtol(rtol)
+        check_count("substeps", substeps)
+        ts, absorbs = (
+            check_times(times, self.sde),
+            self._level.absorbs,
+        )
+        self._check_no_gradient("a density in the plane", p0)
+        self._fresh()
+        start = plane_door.check_start(self._blank, p0, absorbs=absorbs)
+        plan = self._course(ts, substeps, breakpoints)
+        warn_isolated(plan)
+        at = p0 if isinstance(p0, tuple) else None
+        level, fine, errors = self._carried(self.form or "compact", start, at, plan, rtol)
+        if self.form is None and not errors[-1]["p"] <= _COARSE:
+            positive = self._carried("lumped", start, at, plan, rtol)
+            if not positive[2][-1]["p"] > errors[-1]["p"]:
+                level, fine, errors = positive
+        every = slice(None, None, (len(errors) - 1) // (len(ts) - 1))  # substeps lie between
+        path = [
+            self._handed(level, solved, error, "two grids, and steps in time")
+            for solved, error in zip(fine[every], errors[every], strict=True)
+        ]
+        path[0] = start
+        for t, density in zip(ts[1:].tolist(), path[1:], strict=True):
+            plane_door.check_edges(density, self._truncated, f" at t = {t:g}")
+        self._check_resolved(path[-1], f"the density at t = {float(ts[-1]):g}", path)
+        worst = max(range(1, len(path)), key=lambda k: float(path[k].error))
+        warn_inaccurate(path[worst].error, f"the density at t = {float(ts[worst]):g}", _CURE)
+        return path
+
+    def solve_refined(
+        self,
+        p0: PlaneDensity | tuple[float, float],
+        times: Tensor | Sequence[float],
+        *,
+        substeps: int = 1,
+    ) -> list[PlaneDensity]:
+        """Carry a density through times as `solve(..., rtol=1e-6)` does."""
+        return self.solve(p0, times, rtol=_TIGHT, substeps=substeps)
+
+    def entropy_production(
+        self, density: PlaneDensity, *, time: float | None = None
+    ) -> Float[Tensor, ""]:
+        """Return σ of a density on this grid, in units of k_B per time; 0 in equilibrium.
+
+        Args:
+            density: At the nodes of this grid.
+            time: When, of an SDE that depends on time; None is its earliest time, or 0.
+
+        Returns:
+            The number, whose `error` tells what every other node makes of it, relative to the
+            number or to what diffusion by itself produces; and what is known of the density's.
+        """
+        self._check_no_gradient("an entropy production", density)
+        level, t = self._fresh(), self._rest_time if time is None else time
+        p = self._values_of(density)
+        (fine, scale), (coarse, _) = (
+            level.production(p, t),
+            level.coarser.production(level.coarser.sampled(density), t),
+        )
+        found = graded({"value": abs(fine - coarse) / max(abs(fine), scale, 1e-300)}, "compact")
+        of_density = density.error.get("entropy_production", 0.0)
+        error = ErrorEstimate({"value": found["value"] + float(of_density)}, "every other node")
+        warn_inaccurate(error, "the entropy production", _CURE)
+        return EstimatedTensor.of(torch.tensor(fine, dtype=torch.float64), error)
+
+    def current(
+        self, density: PlaneDensity, *, time: float | None = None
+    ) -> Float[Tensor, "2 nx ny"]:
+        """Return (J_x, J_y) at the nodes; 0 across walls without flux.
+
+        In the sense of time in which the SDE is meant: a `ReverseSDE` carries it to smaller times.
+
+        Args:
+            density: At the nodes of this grid.
+            time: When, of an SDE that depends on time; None is its earliest time, or 0.
+
+        Returns:
+            The currents, whose `error` tells what every other node makes of them, relative to the
+            largest, or to what diffusion by itself carries.
+        """
+        self._check_no_gradient("a current", density)
+        level, t = self._fresh(), self._rest_time if time is None else time
+        p = self._values_of(density)
+        values, one_way = level.currents(p, t)
+        coarse, _ = level.coarser.currents(level.coarser.sampled(density), t)
+        scale = max(float(values.abs().max()), one_way, 1e-300)
+        miss = max(
+            float((level.seen_at(a, level.coarser) - b).abs().max())
+            for a, b in zip(values, coarse, strict=True)
+        )
+        found = graded({"value": miss / scale}, "compact")
+        error = ErrorEstimate(found, "every other node")
+        warn_inaccurate(error, "the current", _CURE)
+        return EstimatedTensor.of(values, error)
+
+    # ---- inside -------------------------------------------------------------------------------
+
+    @property
+    def _rest_time(self) -> float:
+        """The time at which dynamics that do not depend on it are read."""
+        return min(max(self.sde.time_range[0], 0.0), self.sde.time_range[1])
+
+    @cached_property
+    def _slope_by(self) -> SlopeBy:
+        """How a derivative that drift and diffusion need is found."""
+        t = torch.tensor(self._rest_time, dtype=torch.float64)
+        return self.sde.slope_by(self._level.mesh.few_points, t)
+
+    def _fresh(self) -> PlaneLevel:
+        """Return the problem on this grid; what the SDE answered before is not relied on."""
+        self._level.forget()
+        return self._level
+
+    def _check_no_gradient(self, what: str, density: object = None) -> None:
+        """Refuse dynamics and a density whose gradients would be lost."""
+        if isinstance(density, PlaneDensity):
+            refuse_lost_gradient("the density", density.p, what, _WITH_GRADIENT)
+        t = torch.tensor(self._rest_time, dtype=torch.float64)
+        check_no_gradient(self.sde, self._level.mesh.few_points, t, what, _WITH_GRADIENT)
+
+    def _answers(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return f and g at states, at one time or at one for each of them."""
+        if t.ndim > 1:
+            raise TypeError("a time for each of two coordinates is none of theirs.")
+        return self.sde.drift(x, t), self.sde.diffusion(x, t)
+
+    def _values_of(self, density: PlaneDensity) -> Tensor:
+        """Return the values of a density of this grid; raises if it is of another."""
+        if density.p.shape != self._blank.p.shape:
+            raise ValueError(
+                f"density must have shape {tuple(self._blank.p.shape)}, but has "
+                f"{tuple(density.p.shape)}; make it with this solver's grids."
+            )
+        return density.p
+
+    def _course(self, times: Tensor, substeps: int, breakpoints: Sequence[float]) -> Course:
+        """Return the times of a run, and what is seen of drift and diffusion between them."""
+        mesh, looks = self._level.mesh, []
+        if not self.sde.autonomous:
+            width = min(float(grid.widths.min()) for grid in self.grids)
+            first, last = float(times[0]), float(times[-1])
+            looks.append(clock.look(self._answers, mesh.few_points, first, last, width))
+            share = torch.linspace(0, 1, substeps + 1, dtype=torch.float64)[:-1]
+            between = times[:-1, None] + times.diff()[:, None] * share
+            times = torch.cat([between.flatten(), times[-1:]])
+        return course_of(times.tolist(), looks, breakpoints)
+
+    def _carried(
+        self,
+        form: PlaneForm,
+        start: PlaneDensity,
+        at: tuple[float, float] | None,
+        plan: Course,
+        rtol: float | None,
+    ) -> tuple[PlaneLevel, list[Solved], list[dict[str, float]]]:
+        """Return the densities in time on the finest grid taken, and their estimated errors.
+
+        Steps are chosen on every other node, where they cost least; finer grids repeat them.
+        """
+        level, below = self._level, self._level.coarser
+        usual = _TOLERANCE if form == "compact" else _LUMPED_TOLERANCE
+        tolerance = usual if rtol is None else min(usual, rtol / 30)
+        try:
+            run = below.run(form, below.seen(start, at, form), plan, tolerance)
+            coarse = run.solved
+            fine = level.repeat(form, level.seen(start, at, form), plan, run, tolerance)
+        except SolverError:  # a drift that coarse cells do not follow
+            run = level.run(form, level.seen(start, at, form), plan, tolerance)
+            fine, coarse = run.solved, [below.unknown(form)] * len(run.solved)
+        errors = _in_time(level, fine, coarse, run.errors, plan.times[0])
+        while level.finer_size <= _budget(_worst(errors), rtol, _MOST_MOVED, _MANY_MOVED):
+            coarse, level = fine, level.finer
+            seen = level.seen(start, at, form)
+            fine = level.repeat(form, seen, plan, run, tolerance)
+            misses = run.errors
+            if at is None:  # between the user's nodes a start is what a spline makes of it
+                unsaid = level.differences(Solved(seen, form), self._level, Solved(start.p, form))
+                guessed = max(unsaid["mean"], unsaid["covariance"])
+                width = float(start.covariance.trace())
+                shares = [min(1.0, width / level.spread(solved)) for solved in fine]
+                misses = [m + guessed * s for m, s in zip(run.errors, shares, strict=True)]
+            errors = _in_time(level, fine, coarse, misses, plan.times[0])
+        return level, fine, errors
+
+    def _at_rest(self, level: PlaneLevel, fine: Solved, coarse: Solved) -> dict[str, float]:
+        """Return the estimated errors of a density at rest, from one on every other node."""
+        below = level.coarser
+        found = level.differences(fine, below, coarse)
+        (sigma, scale), (other, _) = (
+            level.production(fine.p, self._rest_time),
+            below.production(coarse.p, self._rest_time),
+        )
+        found["entropy_production"] = abs(sigma - other) / max(abs(sigma), scale, 1e-300)
+        (hidden,) = level.hidden([fine], self._rest_time)
+        told = graded(found, fine.form, coarse.form)
+        return {name: error + hidden for name, error in told.items()}
+
+    def _handed(
+        self, level: PlaneLevel, solved: Solved, error: dict[str, float], method: str
+    ) -> PlaneDensity:
+        """Return the density at this grid's nodes, with its errors."""
+        p = solved.p
+        below = max(0.0, -float(p.min()) / float(p.max()))
+        p = level.seen_at(p, self._level).clamp(min=0.0)
+        told = {**error, "p": max(error["p"], below)}
+        # what sums over this grid's nodes miss, and what came out below zero
+        whole = level.differences(solved, self._level, Solved(p, solved.form))
+        told |= {name: told[name] + whole[name] for name in whole if name != "p"}
+        return replace(
+            self._blank,
+            p=p,
+            error=ErrorEstimate(told, method),
+            form=solved.form,
+            assumed_autonomous=self.sde.autonomous is None,
+            slope_by=self._slope_by,
+        )
+
+    def _check_resolved(self, density: PlaneDensity, what: str, result: object = None) -> None:
+        """Refuse a density that no grid that was tried resolves."""
+        error = density.error["p"]
+        if not float(error) <= _COARSE:
+            raise SolverError(
+                f"{what} is not resolved: its estimated relative error is {float(error):.2g} "
+                f"({density.error.method}), with cells that the drift crosses in "
+                f"1/{self._level.steepest(self._rest_time):.3g} of the time that diffusion needs. "
+                f"The grid has {self.grids[0].cells} × {self.grids[1].cells} cells and finer ones "
+                "did not help; take more cells where the density changes, or a smaller box.",
+                density if result is None else result,
+            )
+
+
+def _budget(error: dict[str, float], rtol: float | None, most: int, many: int) -> int:
+    """Return how many nodes a finer grid may have, for these errors; 0 if they suffice."""
+    worst = max(error.values())
+    if not worst <= _COARSE or (rtol is not None and worst > rtol):
+        return most
+    return many if worst > WARNS else 0
+
+
+def _worst(errors: list[dict[str, float]]) -> dict[str, float]:
+    """Return the largest error of each kind, of densities after the start."""
+    return {name: max(error[name] for error in errors[1:]) for name in errors[-1]}
+
+
+def _in_time(
+    level: PlaneLevel,
+    fine: list[Solved],
+    coarse: list[Solved],
+    misses: list[float],
+    start: float,
+) -> list[dict[str, float]]:
+    """Return the estimated errors of densities in time, from every other node and the steps."""
+    found = []
+    all_missed = np.add(misses, level.hidden(fine, start)).tolist()
+    for solved, other, miss in zip(fine, coarse, all_missed, strict=True):
+        error = graded(level.differences(solved, level.coarser, other), solved.form, other.form)
+        found.append({name: value + miss for name, value in error.items()})
+    return found

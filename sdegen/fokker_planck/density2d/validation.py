@@ -1,0 +1,302 @@
+"""The door of the plane's solver: starts, walls and edges, and what is refused of them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from sdegen.core.boundary import End
+from sdegen.core.conditions import BoundaryCondition
+from sdegen.core.enclosure import BoundaryLike, enclosure_of
+from sdegen.core.errors import NotNormalizableError
+from sdegen.core.noise_structure import check_diagonal
+from sdegen.core.requests import as_numbers, check_kind, kind_of
+from sdegen.core.sde import SDE
+from sdegen.fokker_planck.density2d.density import PlaneDensity, PlaneForm
+from sdegen.fokker_planck.discretization.grid import Grid
+from sdegen.fokker_planck.discretization.grid_boundary import condition_at
+
+__all__ = [
+    "Pair",
+    "check_door",
+    "check_edges",
+    "check_form",
+    "check_rtol",
+    "check_start",
+    "gaussian",
+    "point",
+    "walls_of",
+]
+
+Pair = tuple[BoundaryCondition, BoundaryCondition]
+
+_EDGE_WARNS, _EDGE_FAILS = 1e-6, 1e-2
+_MASS_TOLERANCE = 1e-2
+_FEWEST_CELLS = 8
+_SAME_PLACE = 1e-9  # of the grid: how far an end may be from it by rounding
+_NEGATIVE = 1e-12  # of the peak: what a start may have by rounding
+
+
+def walls_of(
+    boundary: BoundaryLike | None, grids: tuple[Grid, Grid], *, physical: bool
+) -> tuple[tuple[Pair, Pair], tuple[tuple[bool, bool], tuple[bool, bool]]]:
+    """Return what the ends of both coordinates are, and which of them only end the grid.
+
+    Args:
+        boundary: As `simulate` takes it; None for walls without flux.
+        grids: Both grids, whose ends are those of the boundary.
+        physical: Whether walls without flux that nobody named are real.
+
+    Raises:
+        TypeError: If it is no boundary, or an end moves.
+        ValueError: If an end lies elsewhere than the grid's.
+    """
+    enclosure = enclosure_of(boundary, (2,))
+    conditions: list[Pair] = []
+    truncated: list[tuple[bool, bool]] = []
+    for axis, grid in enumerate(grids):
+        interval = None if enclosure is None else enclosure.of(axis)
+        ends = (None, None) if interval is None else (interval.low, interval.high)
+        for end, at in zip(ends, (grid.low, grid.high), strict=True):
+            _check_end(axis, end, grid, at)
+        conditions.append((condition_at(ends[0]), condition_at(ends[1])))
+        truncated.append((ends[0] is None and not physical, ends[1] is None and not physical))
+    return (conditions[0], conditions[1]), (truncated[0], truncated[1])
+
+
+def _check_end(axis: int, end: End | None, grid: Grid, at: float) -> None:
+    """Refuse an end that moves, or is not the grid's."""
+    if end is None:
+        return
+    if callable(end.at):
+        raise TypeError(
+            f"an end of coordinate {axis} is a function of t; ends that move are built for "
+            "densities on a line, FokkerPlanck, and for simulate. Pass a number."
+        )
+    if abs(end.at - at) > _SAME_PLACE * (grid.high - grid.low):
+        raise ValueError(
+            f"the boundary of coordinate {axis} ends at {end.at:g}, its grid at {at:g}; pass "
+            f"Grid(low, high, cells) from one end to the other."
+        )
+
+
+def check_form(form: object) -> PlaneForm | None:
+    """Return the form that is asked for; None for "auto".
+
+    Raises:
+        ValueError: If it is another word.
+    """
+    if form not in ("auto", "compact", "lumped"):
+        raise ValueError(f"form must be one of 'auto', 'compact', 'lumped', but is {form!r}.")
+    return None if form == "auto" else cast(PlaneForm, form)
+
+
+def check_rtol(rtol: object) -> None:
+    """Refuse what is no relative error.
+
+    Raises:
+        TypeError: If it is not a number.
+        ValueError: If it does not lie between 1e-12 and 1.
+    """
+    if rtol is None:
+        return
+    if isinstance(rtol, bool) or not isinstance(rtol, int | float):
+        raise TypeError(f"rtol must be a number, but is {type(rtol).__name__}; pass rtol=1e-4.")
+    if not 1e-12 <= rtol < 1:
+        raise ValueError(f"rtol must lie between 1e-12 and 1, but is {rtol:g}; pass rtol=1e-4.")
+
+
+def gaussian(
+    blank: PlaneDensity,
+    mean: tuple[float, float],
+    covariance: Tensor | Sequence[Sequence[float]],
+) -> PlaneDensity:
+    """Return N(mean, covariance) at the nodes of a density, of mass 1.
+
+    Raises:
+        ValueError: If the mean lies outside, or the covariance is none.
+    """
+    _check_inside("mean", blank, mean)
+    c = as_numbers("covariance", covariance, expected="a matrix [[var_x, cov], [cov, var_y]]")
+    if c.shape != (2, 2) or not bool(
+        c.isfinite().all()
+        & torch.isclose(c[0, 1], c[1, 0])
+        & (c[0, 0] > 0)
+        & (c[0, 0] * c[1, 1] > c[0, 1] ** 2)
+    ):
+        raise ValueError(
+            f"covariance must be a symmetric, positive 2 × 2 matrix, but is {c.tolist()}; pass "
+            "[[var_x, cov], [cov, var_y]]."
+        )
+    inverse, p = torch.linalg.inv(c), torch.zeros_like(blank.p)
+    turns = [  # on a ring it goes around
+        [k * float(nodes[-1] - nodes[0]) for k in ((-2, -1, 0, 1, 2) if ring else (0,))]
+        for nodes, ring in zip((blank.x, blank.y), blank.rings, strict=True)
+    ]
+    for first, second in itertools.product(*turns):
+        dx, dy = blank.x[:, None] - mean[0] + first, blank.y[None, :] - mean[1] + second
+        square = inverse[0, 0] * dx**2 + 2 * inverse[0, 1] * dx * dy + inverse[1, 1] * dy**2
+        p += torch.exp(-0.5 * square)
+    shape = _joined(replace(blank, p=p))
+    mass = float(shape.mass)
+    if mass == 0:
+        raise ValueError("the density lies between nodes; pass a wider one, or finer grids.")
+    return replace(shape, p=shape.p / mass)
+
+
+def point(blank: PlaneDensity, x0: float, y0: float) -> PlaneDensity:
+    """Return a unit mass at a point as four nodes around it have it, with the right mean.
+
+    Raises:
+        ValueError: If the point lies outside the grid.
+    """
+    _check_inside("point", blank, (x0, y0))
+    parts = []
+    for nodes, at in zip((blank.x, blank.y), (x0, y0), strict=True):
+        i = int(torch.searchsorted(nodes, at).clamp(1, len(nodes) - 1))
+        share = (at - nodes[i - 1]) / (nodes[i] - nodes[i - 1])
+        mass = torch.zeros_like(nodes)
+        mass[i - 1], mass[i] = 1 - share, share
+        parts.append(mass)
+    return _joined(replace(blank, p=torch.outer(*parts) / blank.weights))
+
+
+def check_start(
+    blank: PlaneDensity, p0: PlaneDensity | tuple[float, float], *, absorbs: bool
+) -> PlaneDensity:
+    """Return the start at the nodes of a density.
+
+    Args:
+        blank: A density of the solver.
+        p0: The start, or the point of one.
+        absorbs: Whether mass may be missing.
+
+    Raises:
+        TypeError: If it is neither.
+        ValueError: If it lives elsewhere, is not finite, negative, or of another mass.
+    """
+    if isinstance(p0, tuple):
+        if len(p0) != 2:
+            raise ValueError(f"a point has two coordinates, but p0 is {p0!r}; pass (x, y).")
+        return point(blank, *map(float, p0))
+    if not isinstance(p0, PlaneDensity):
+        raise TypeError(
+            f"p0 must be a PlaneDensity or a point (x, y), but is {type(p0).__name__}; pass "
+            "solver.gaussian(mean, covariance)."
+        )
+    if p0.p.shape != blank.p.shape:
+        raise ValueError(
+            f"p0 must be ≥ 0 with shape {tuple(blank.p.shape)}, but has shape {tuple(p0.p.shape)}."
+        )
+    for name, came, nodes in zip("xy", (p0.x, p0.y), (blank.x, blank.y), strict=True):
+        if came.shape != nodes.shape or not torch.equal(came.to(nodes), nodes):
+            raise ValueError(
+                f"p0 lives on {len(came)} nodes {name} from {float(came[0]):g} to "
+                f"{float(came[-1]):g}, the solver on {len(nodes)} from {float(nodes[0]):g} to "
+                f"{float(nodes[-1]):g}; make it with this solver's grids."
+            )
+    p = p0.p.detach().to("cpu", torch.float64)
+    if not bool(p.isfinite().all()):
+        i, j = (~p.isfinite()).nonzero()[0].tolist()
+        raise ValueError(
+            f"p0 must be finite, but is {float(p[i, j])} at ({float(p0.x[i]):g}, "
+            f"{float(p0.y[j]):g})."
+        )
+    if float(p.min()) < -_NEGATIVE * max(float(p.max()), 0.0):
+        raise ValueError(f"p0 must be ≥ 0, but its lowest value is {float(p.min()):g}.")
+    start = _joined(replace(blank, p=p))
+    mass = float(start.mass)
+    if mass > 1 + _MASS_TOLERANCE or (mass < 1 - _MASS_TOLERANCE and not absorbs) or mass <= 0:
+        raise ValueError(f"p0 must have mass 1, but has {mass:.6g}.")
+    return start
+
+
+def check_edges(
+    density: PlaneDensity, truncated: tuple[tuple[bool, bool], tuple[bool, bool]], when: str = ""
+) -> None:
+    """Warn of, or refuse, a density that leans on a wall that only ends the grid.
+
+    Args:
+        density: The density.
+        truncated: Which ends only end the grid, for each coordinate.
+        when: At what time, in words.
+
+    Raises:
+        NotNormalizableError: If it is above 1e-2 of its peak there; above 1e-6 there is a warning.
+    """
+    p = density.p
+    sides = [(p[0], p[-1]), (p[:, 0], p[:, -1])]
+    edge = max(
+        (
+            float(side.max())
+            for pair, open_pair in zip(sides, truncated, strict=True)
+            for side, is_open in zip(pair, open_pair, strict=True)
+            if is_open
+        ),
+        default=0.0,
+    ) / float(p.max())
+    text = (
+        f"the density at an edge of the grid is {edge:.3g} of its peak{when}: the grid cuts it, "
+        "or there is no stationary density. "
+        "Widen the grid, or pass truncation_is_physical=True if there are real walls."
+    )
+    if edge > _EDGE_FAILS:
+        raise NotNormalizableError(text)
+    if edge > _EDGE_WARNS:
+        warnings.warn(text, UserWarning, stacklevel=4)
+
+
+def check_door(sde: object, grids: object) -> None:
+    """Raise if sde is not an SDE, or grids not a pair of grids.
+
+    Raises:
+        TypeError: If it is not.
+        ValueError: If there are not two grids, or one has fewer than 8 cells.
+    """
+    check_kind("sde", sde, SDE, "an SDE, such as OrnsteinUhlenbeck(1.0)")
+    check_diagonal(sde, "FokkerPlanck2D")
+    if not isinstance(grids, list | tuple):
+        raise TypeError(
+            f"grids must be a pair of grids, (Grid(…), Grid(…)), but is {kind_of(grids)}."
+        )
+    for i, grid in enumerate(grids):
+        check_kind(f"grids[{i}]", grid, Grid, "a Grid, such as Grid(-3.0, 3.0, cells=50)")
+    if len(grids) != 2:
+        raise ValueError(f"grids must be two, one for each coordinate, but are {len(grids)}.")
+    for grid in grids:
+        if grid.cells < _FEWEST_CELLS:
+            raise ValueError(
+                f"grids must have at least {_FEWEST_CELLS} cells, half of which tell an error, "
+                f"but one has {grid.cells}; pass Grid(low, high, cells={_FEWEST_CELLS})."
+            )
+
+
+def _joined(density: PlaneDensity) -> PlaneDensity:
+    """Return the same density, whose values at the two ends of a ring are one."""
+    p = density.p
+    for axis, ring in enumerate(density.rings):
+        if ring:
+            p = p.movedim(axis, 0).clone()
+            p[0] = p[-1] = 0.5 * (p[0] + p[-1])
+            p = p.movedim(0, axis)
+    return replace(density, p=p)
+
+
+def _check_inside(name: str, blank: PlaneDensity, at: tuple[float, float]) -> None:
+    """Refuse what lies outside the grid."""
+    pair = as_numbers(name, at, expected="a point, two numbers (x, y)")
+    if pair.shape != (2,):
+        raise ValueError(f"{name} must be two numbers (x, y), but has shape {tuple(pair.shape)}.")
+    (x, y), a, b = pair.tolist(), blank.x, blank.y
+    if not (a[0] <= x <= a[-1] and b[0] <= y <= b[-1] and math.isfinite(x + y)):
+        raise ValueError(
+            f"{name} must lie in [{float(a[0]):g}, {float(a[-1]):g}] × [{float(b[0]):g}, "
+            f"{float(b[-1]):g}], but is ({x:g}, {y:g})."
+        )

@@ -1,0 +1,1 @@
+"""Discretization: grids, coefficients, fluxes and operators, and the algebra that they need."""

@@ -1,0 +1,270 @@
+"""Cubics between nodes: what a function on a line is between them, and integrals of it.
+
+Between nodes x_i and x_{i+1} it is the cubic of Hermite with slopes s_i from the parabola through
+three neighbouring nodes: fourth order in the cell. Where such a cubic of a density would dip below
+zero (a start at a point, a tail that falls by more than e³ within a cell) slopes are limited to
+|s_i| h ≤ 3 p_i, which keeps it positive. The mass of a cell is then
+
+    m_i = h_i (p_i + p_{i+1})/2 − h_i² (s_{i+1} − s_i)/12
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sdegen.fokker_planck.discretization import arrays
+from sdegen.fokker_planck.discretization.arrays import AnyArray
+from sdegen.fokker_planck.discretization.power_law import PowerLaw
+
+__all__ = [
+    "Interpolant",
+    "cell_integrals",
+    "cell_masses",
+    "every_other_missed",
+    "integral",
+    "integral_weights",
+    "interpolated",
+    "limited_slopes",
+    "masses_within",
+    "moment_weights",
+    "parabola_slopes",
+    "part_masses",
+]
+
+_LIMIT = 3.0  # |s| h ≤ 3 p: the control points of the cubic are then ≥ 0
+# ∫ ξᵏ H dξ, k = 0, 1, 2, of the cubics of Hermite for p_i, p_{i+1}, h s_i and h s_{i+1}
+_HERMITE = np.array([
+    (1 / 2, 3 / 20, 1 / 15),
+    (1 / 2, 7 / 20, 4 / 15),
+    (1 / 12, 1 / 30, 1 / 60),
+    (-1 / 12, -1 / 20, -1 / 30),
+])  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Interpolant:
+    """The cubics of a density, or of its smooth factor where walls have powers.
+
+    Args:
+        x: Nodes, shape (nodes,).
+        smooth: Values at the nodes, ≥ 0, shape (nodes,).
+        slopes: Slopes at the nodes, limited, shape (nodes,).
+        law: The powers at the walls, or None.
+    """
+
+    x: Float[Tensor, " nodes"]
+    smooth: Float[Tensor, " nodes"]
+    slopes: Float[Tensor, " nodes"]
+    law: PowerLaw | None
+
+    def cell(self, x: Tensor) -> Tensor:
+        """Return the index of the cell that holds x."""
+        return (torch.searchsorted(self.x, x.contiguous(), right=True) - 1).clamp(
+            0, len(self.x) - 2
+        )
+
+    def at(self, cell: Tensor, share: Tensor) -> Tensor:
+        """Return the cubic at a share in [0, 1] of a cell."""
+        c0, c1, c2, c3 = self._bernstein(cell)
+        rest = 1 - share
+        return c0 * rest**3 + 3 * c1 * share * rest**2 + 3 * c2 * share**2 * rest + c3 * share**3
+
+    def mass(self, cell: Tensor, x: Tensor, cell_masses: Tensor) -> Tensor:
+        """Return the mass of a cell from its lower node to x.
+
+        Args:
+            cell: Index of the cell.
+            x: A point of it, same shape.
+            cell_masses: Masses of all cells, shape (cells,).
+        """
+        if self.law is not None:
+            share, weights, sign = self.law.within(cell, x)
+            part = (weights * self.at(cell[..., None], share)).sum(-1)
+            return torch.where(sign[..., 0] < 0, cell_masses[cell] - part, part)
+        h = self.x[cell + 1] - self.x[cell]
+        share = (x - self.x[cell]) / h
+        c0, c1, c2, c3 = self._bernstein(cell)
+        rest = 1 - share
+        # the integral of Σ c_k B_k of degree 3 is a sum of B_k of degree 4
+        b1, b2, b3, b4 = 4 * share * rest**3, 6 * share**2 * rest**2, 4 * share**3 * rest, share**4
+        total = c0 * b1 + (c0 + c1) * b2 + (c0 + c1 + c2) * b3 + (c0 + c1 + c2 + c3) * b4
+        return 0.25 * h * total
+
+    def _bernstein(self, cell: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the control points of a cell's cubic; all ≥ 0 where the values are."""
+        h = self.x[cell + 1] - self.x[cell]
+        left, right = self.smooth[cell], self.smooth[cell + 1]
+        return left, left + h * self.slopes[cell] / 3, right - h * self.slopes[cell + 1] / 3, right
+
+
+def every_other_missed(
+    x: NDArray[np.float64], p: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return every other node, and by how much a cubic through the rest misses p there."""
+    last = len(x) - 1 + len(x) % 2  # an odd number of nodes
+    nodes, values = x[:last:2], p[:last:2]
+    h = nodes[1:] - nodes[:-1]
+    share = (x[1:last:2] - nodes[:-1]) / h
+    miss = masses_within(h, values, limited_slopes(h, values), share) - p[1:last:2]
+    return x[1:last:2], np.abs(miss)
+
+
+def cell_masses(x: AnyArray, p: AnyArray) -> AnyArray:
+    """Return the masses of the cells of one or many densities, shape (..., cells).
+
+    Args:
+        x: Nodes, shape (nodes,).
+        p: Nodal values ≥ 0, shape (..., nodes), tensors or arrays as the nodes are.
+    """
+    h = x[1:] - x[:-1]
+    return cell_integrals(h, p, limited_slopes(h, p))
+
+
+def part_masses(
+    x: NDArray[np.float64], p: NDArray[np.float64], between: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the masses of cells, and of the two parts of each, shapes (cells,) and (2 · cells,).
+
+    Args:
+        x: Nodes, shape (nodes,).
+        p: Nodal values ≥ 0, shape (nodes,).
+        between: Where each cell is cut, shape (cells,).
+    """
+    h = x[1:] - x[:-1]
+    slopes = limited_slopes(h, p)
+    masses = cell_integrals(h, p, slopes)
+    s = (between - x[:-1]) / h
+    square = s * s
+    cube = square * s
+    right = cube * (1 - 0.5 * s)
+    up, down = square * (0.5 - s * (2 / 3 - 0.25 * s)), cube * (1 / 3 - 0.25 * s)
+    bend = h * (up * slopes[:-1] - down * slopes[1:])
+    first = h * ((s - right) * p[:-1] + right * p[1:] + bend)
+    return masses, np.stack([first, masses - first], 1).ravel()
+
+
+def integral(x: Float[Tensor, " nodes"], y: Float[Tensor, "... nodes"]) -> Tensor:
+    """Return ∫ y dx of nodal values of any sign, fourth order in the cell, linear in y.
+
+    >>> x = torch.linspace(0, 1, 5, dtype=torch.float64)
+    >>> round(float(integral(x, x**2)), 12)
+    0.333333333333
+    """
+    h = x[1:] - x[:-1]
+    return cell_integrals(h, y, parabola_slopes(h, y)).sum(-1)
+
+
+def integral_weights(x: Float[Tensor, " nodes"]) -> Float[Tensor, " nodes"]:
+    """Return the weights of `integral`, ∫ y dx = Σ w_i y_i: its formula transposed.
+
+    >>> integral_weights(torch.linspace(0, 4, 5, dtype=torch.float64))
+    tensor([0.3750, 1.1667, 0.9167, 1.1667, 0.3750], dtype=torch.float64)
+    """
+    return torch.from_numpy(moment_weights(x.numpy(), 1)[0])
+
+
+def moment_weights(
+    x: NDArray[np.float64], count: int = 3, *, origin: float = 0.0
+) -> NDArray[np.float64]:
+    """Return weights of ∫ p dx, ∫ y p dx and ∫ y² p dx of the cubics, shape (count, nodes).
+
+    Over a cell of width h from x, with ∫ ξᵏ H dξ of the four cubics H of Hermite by hand.
+
+    Args:
+        x: Nodes, shape (nodes,).
+        count: How many of the moments, 1 to 3.
+        origin: Where y = x − origin is 0.
+    """
+    h, left_ends = x[1:] - x[:-1], x[:-1] - origin
+    powers = np.empty((count, len(h)))
+    powers[0] = h
+    for k in range(1, count):
+        np.multiply(powers[k - 1], h, out=powers[k])
+    parts = _HERMITE[:, :count, None] * powers  # of p_i, p_{i+1}, h s_i and h s_{i+1}
+    if count > 1:  # from powers of ξ h to those of x + ξ h
+        shift = left_ends * parts[:, 0]
+        if count > 2:
+            parts[:, 2] += left_ends * (2 * parts[:, 1] + shift)
+        parts[:, 1] += shift
+    left, right, rise, fall = parts
+    of_slopes = np.zeros((count, len(x)))
+    of_slopes[:, :-1] += h * rise
+    of_slopes[:, 1:] += h * fall
+    middle = of_slopes[:, 1:-1].copy()
+    middle[:, 0] -= of_slopes[:, 0]  # s_0 = 2 σ_0 − s_1, and so at the other end
+    middle[:, -1] -= of_slopes[:, -1]
+    share = h[1:] / (h[1:] + h[:-1])
+    of_secants = np.zeros((count, len(h)))
+    of_secants[:, :-1] += share * middle
+    of_secants[:, 1:] += (1 - share) * middle
+    of_secants[:, 0] += 2 * of_slopes[:, 0]
+    of_secants[:, -1] += 2 * of_slopes[:, -1]
+    of_secants /= h
+    weights = np.zeros((count, len(x)))
+    weights[:, 1:] += right + of_secants
+    weights[:, :-1] += left - of_secants
+    return weights
+
+
+def interpolated(
+    x: Float[Tensor, " nodes"], y: Float[Tensor, "... nodes"], at: Float[Tensor, " points"]
+) -> Float[Tensor, "... points"]:
+    """Return the cubic of nodal values of any sign, of third order, at points within the nodes.
+
+    >>> x = torch.linspace(0, 1, 5, dtype=torch.float64)
+    >>> interpolated(x, x**2, torch.tensor([0.3], dtype=torch.float64))
+    tensor([0.0900], dtype=torch.float64)
+    """
+    h = x[1:] - x[:-1]
+    slopes = parabola_slopes(h, y)
+    i = (torch.searchsorted(x, at.contiguous(), right=True) - 1).clamp(0, len(h) - 1)
+    share = (at - x[i]) / h[i]
+    rest = 1 - share
+    ends = y[..., i] * rest**2 * (1 + 2 * share) + y[..., i + 1] * share**2 * (1 + 2 * rest)
+    bend = slopes[..., i] * rest - slopes[..., i + 1] * share
+    return ends + h[i] * share * rest * bend
+
+
+def cell_integrals(h: AnyArray, y: AnyArray, slopes: AnyArray) -> AnyArray:
+    """Return ∫ y dx over each cell, of the cubic with these slopes."""
+    bend = slopes[..., 1:] - slopes[..., :-1]
+    integrals: AnyArray = 0.5 * h * (y[..., 1:] + y[..., :-1]) - h**2 / 12 * bend
+    return integrals
+
+
+def masses_within(h: AnyArray, y: AnyArray, slopes: AnyArray, share: AnyArray) -> AnyArray:
+    """Return the cubic at one place in each cell."""
+    rest, left, right = 1 - share, y[:-1], y[1:]
+    bend = h * (slopes[:-1] * rest - slopes[1:] * share)
+    ends = left * rest * (1 + 2 * share) * rest + right * share**2 * (1 + 2 * rest)
+    within: AnyArray = ends + share * rest * bend
+    return within
+
+
+def parabola_slopes(h: AnyArray, y: AnyArray) -> AnyArray:
+    """Return y′ at the nodes, of the parabola through three neighbours."""
+    secant = (y[..., 1:] - y[..., :-1]) / h
+    left, right = secant[..., :-1], secant[..., 1:]
+    middle = right + h[1:] / (h[1:] + h[:-1]) * (left - right)
+    first = 2 * secant[..., :1] - middle[..., :1]
+    last = 2 * secant[..., -1:] - middle[..., -1:]
+    slopes: AnyArray = arrays.of(y).concatenate([first, middle, last], -1)
+    return slopes
+
+
+def limited_slopes(h: AnyArray, p: AnyArray) -> AnyArray:
+    """Return the slopes that keep the cubic between two nodes positive."""
+    # a falling slope endangers the cell to the right, a rising one the cell to the left
+    of, slopes, most = arrays.of(p), parabola_slopes(h, p), _LIMIT * p.clip(0)
+    fall, rise = most[..., :-1] / -h, most[..., 1:] / h
+    first = of.maximum(slopes[..., :1], fall[..., :1])
+    middle = of.maximum(of.minimum(slopes[..., 1:-1], rise[..., :-1]), fall[..., 1:])
+    last = of.minimum(slopes[..., -1:], rise[..., -1:])
+    limited: AnyArray = of.concatenate([first, middle, last], -1)
+    return limited

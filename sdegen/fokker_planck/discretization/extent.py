@@ -1,0 +1,255 @@
+"""Where a stationary density lives: how far out it has to be followed before nothing is left.
+
+log p(x) = ∫ f/D dx − log D, up to a constant, is integrated outward on points that move apart
+geometrically, and again on points that are even over what was found. It is followed until it has
+fallen by 40 below its peak and stays there, or until the noise ends. Simpson's rule integrates it,
+and its distance from that of Gauss, two points in each interval, says whether points are near
+enough to each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sdegen.core.errors import NotNormalizableError
+from sdegen.core.noise_structure import check_diagonal
+from sdegen.core.sde import SDE
+from sdegen.fokker_planck.discretization import time_dependence as clock
+
+__all__ = ["Extent", "extent"]
+
+Array = NDArray[np.float64]
+
+_FALL = 40.0
+_PASSES = 8
+_AT_END = 1e-3  # of the density's extent: as near as this to where the noise ends is there
+_NEAREST, _FARTHEST = 1e-9, 1e8
+_POINTS = 1500  # of each of three spacings, on each side
+_BISECTIONS = 60
+_GAUSS = 0.5 / 3**0.5  # of an interval, from its middle to the points of Gauss
+_COARSE = 0.1  # of log p: what two rules of fourth order may differ by
+_HIGH, _STEEP = 2.0, 5.0  # of log p: within the one of its peak a step may be the other (0.3 %)
+_BEYOND = 1.05  # of what was found: how far it is looked at again
+_MISSED = 0.1  # of the mass: by how much nodes may be wrong about it
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where a stationary density lives.
+
+    Args:
+        low: Its lower end.
+        high: Its upper end.
+        center: Its median.
+        width: Half of the distance between its quartiles.
+        x: Points.
+        log_p: Its log there, the peak 0.
+    """
+
+    low: float
+    high: float
+    center: float
+    width: float
+    x: Array
+    log_p: Array
+
+    def is_seen_by(self, nodes: Array) -> bool:
+        """Return whether its mass, by trapezoids on the nodes, is that by those on its own points.
+
+        Points of its own that are too far apart for a second peak count as nodes that are. A cell
+        at whose wall the density is highest is left out: its integral is known by its power.
+        """
+        first, last = self.log_p.argmax() == 0, self.log_p.argmax() == len(self.x) - 1
+        nodes = nodes[int(first) : len(nodes) - int(last)]
+        x = np.concatenate(
+            [nodes[:1], self.x[(self.x > nodes[0]) & (self.x < nodes[-1])], nodes[-1:]]
+        )
+        whole = np.exp(np.interp(x, self.x, self.log_p))
+        high = np.maximum(self.log_p[1:], self.log_p[:-1]) > -_HIGH
+        if np.abs(np.diff(self.log_p))[high].max() > _STEEP:
+            return False
+        p = np.exp(np.interp(nodes, self.x, self.log_p))
+        mass, seen = np.trapezoid(whole, x), np.trapezoid(p, nodes)
+        return bool(abs(seen - mass) < _MISSED * mass)
+
+
+def extent(sde: SDE, near: float | None) -> Extent:
+    """Find where a stationary density lives.
+
+    Args:
+        sde: Dynamics with a state of shape (batch, 1).
+        near: A point where the process lives; None takes 0, 1 or ½.
+
+    Returns:
+        Its ends, its middle, and itself.
+
+    Raises:
+        NotNormalizableError: If the density does not fall, or not where it can be followed.
+        ValueError: If drift or diffusion depend on time or are not finite at the point, or there
+            is no noise.
+    """
+    check_diagonal(sde, "Grid.covering")
+    starts = [near] if near is not None else [0.0, 1.0, 0.5]
+    start = next((x for x in starts if _lives(sde, x)), None)
+    if start is None:
+        raise ValueError(
+            f"drift and diffusion must be finite and D > 0 at x = {starts[0]:g}; pass near=, a "
+            "point where the process lives."
+        )
+    _check_still(sde, start)
+    reaches = (1.0, 1.0)
+    for attempt in range(_PASSES):
+        # points lie closest at the start, and evenly over what was found: go to the peak and look
+        # again
+        sides = [
+            _outward(sde, start, sense, reach)
+            for sense, reach in zip((-1.0, 1.0), reaches, strict=True)
+        ]
+        x = np.concatenate([sides[0].x[::-1], sides[1].x[1:]])
+        log_p = np.concatenate([sides[0].log_p[::-1], sides[1].log_p[1:]])
+        errors = np.concatenate([sides[0].errors[::-1], sides[1].errors])
+        log_p -= log_p.max()
+        start, before = _middle(x, log_p, (sides[0].end, sides[1].end)), start
+        # of a density that is infinite at an end no peak is known: it falls from its middle
+        alive = np.flatnonzero(log_p > min(float(np.interp(start, x, log_p)), 0.0) - _FALL)
+        reaches = start - float(x[alive[0]]), float(x[alive[-1]]) - start
+        if start == before and attempt > 0:
+            break
+    reach = _AT_END * float(x[alive[-1]] - x[alive[0]])
+    ends = []
+    for side, index, at_end in (
+        ("low", int(alive[0]) - 1, sides[0].end),
+        ("high", int(alive[-1]) + 1, sides[1].end),
+    ):
+        inside = 0 <= index < len(x)
+        if at_end is not None and (not inside or abs(float(x[index]) - at_end) < reach):
+            ends.append(at_end)
+        elif inside:
+            ends.append(float(x[index]))
+        else:
+            farthest = float(x[0] if side == "low" else x[-1])
+            raise NotNormalizableError(
+                f"there is no stationary density to cover: towards {side} x it has not fallen by "
+                f"e^-{_FALL:g} of its peak at x = {farthest:g}; give the grid yourself."
+            )
+    _check_followed(x, errors, alive)
+    weight = np.exp(log_p)
+    mass = np.concatenate([[0.0], np.cumsum(0.5 * (weight[1:] + weight[:-1]) * np.diff(x))])
+    quarter, three = np.interp([0.25 * mass[-1], 0.75 * mass[-1]], mass, x)
+    middle, width = float(np.interp(0.5 * mass[-1], mass, x)), float(three - quarter) / 2
+    return Extent(ends[0], ends[1], middle, width, x, log_p)
+
+
+def _middle(x: Array, log_p: Array, ends: tuple[float | None, float | None]) -> float:
+    """Return the peak, or the median if noise ends at the peak: there p may be infinite."""
+    peak = int(log_p.argmax())
+    if (peak > 0 or ends[0] is None) and (peak < len(x) - 1 or ends[1] is None):
+        return float(x[peak])
+    weight = np.exp(log_p)
+    mass = np.concatenate([[0.0], np.cumsum(0.5 * (weight[1:] + weight[:-1]) * np.diff(x))])
+    return float(np.interp(0.5 * mass[-1], mass, x))
+
+
+def _check_still(sde: SDE, x: float) -> None:
+    """Refuse what depends on time."""
+    state = x + torch.linspace(-1.0, 1.0, 9, dtype=torch.float64)[:, None]
+    if clock.moves(sde, lambda y, t: (sde.drift(y, t), sde.diffusion(y, t)), state):
+        raise ValueError(
+            "a stationary density was to be covered, but drift or diffusion depend on time; "
+            "freeze the time in the SDE, or give the ends of the grid: Grid(low, high, cells)."
+        )
+
+
+def _check_followed(x: Array, errors: Array, alive: NDArray[np.intp]) -> None:
+    """Refuse an integral of f/D, up to where nothing is left, on points too far apart."""
+    first, last = max(int(alive[0]) - 1, 0), int(alive[-1]) + 1  # the fall itself too
+    if errors[first:last].sum() <= _COARSE:
+        return
+    worst = first + int(errors[first:last].argmax())
+    raise NotNormalizableError(
+        "there is no stationary density to cover: where it could be followed it has not fallen "
+        f"by e^-{_FALL:g} of its peak. Between x = {x[worst]:g} and {x[worst + 1]:g} drift or "
+        "diffusion change faster than the points at which they were asked for; give the grid "
+        "yourself: Grid(low, high, cells)."
+    )
+
+
+def _lives(sde: SDE, x: float) -> bool:
+    """Return whether drift and diffusion are finite at x, and there is noise."""
+    f, d = _read(sde, np.array([x]))
+    return bool(np.isfinite(f[0]) and np.isfinite(d[0]) and d[0] > 0)
+
+
+def _wall(sde: SDE, inside: float, outside: float) -> float:
+    """Return where the noise ends, from a point on either side: a round number if one fits."""
+    round_one = round(outside, 12)
+    f, d = _read(sde, np.array([round_one]))
+    exists = bool(np.isfinite(f[0]) and np.isfinite(d[0]))
+    return round_one if exists else inside
+
+
+def _read(sde: SDE, x: Array) -> tuple[Array, Array]:
+    """Return f and D at points."""
+    state = torch.from_numpy(x)[:, None]
+    with torch.no_grad():
+        time = torch.tensor(clock.start(sde), dtype=torch.float64)
+        f = sde.drift(state, time).double()[:, 0] * sde.direction
+        g = sde.diffusion(state, time).double().expand_as(state)[:, 0]
+    return f.numpy(), (0.5 * g**2).numpy()
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What lies to one side of a start.
+
+    Args:
+        x: Points, the start first.
+        log_p: log p there, up to a constant.
+        errors: Between two points each, by how much two rules for log p differ.
+        end: The end of the state space, if it is met.
+    """
+
+    x: Array
+    log_p: Array
+    errors: Array
+    end: float | None
+
+
+def _outward(sde: SDE, start: float, sense: float, reach: float) -> _Side:
+    """Return one side of a start, on points that are even within reach."""
+    near, beyond = np.geomspace(_NEAREST, 1, _POINTS), np.geomspace(1, _FARTHEST, _POINTS)
+    even = np.linspace(0, _BEYOND * reach, _POINTS)
+    far = np.unique(np.concatenate([[0.0], near, even, beyond]))
+    x = start + sense * far
+    f, d = _read(sde, x)
+    dead = ~(np.isfinite(f) & np.isfinite(d) & (d > 0))
+    end = None
+    if dead.any():
+        first = int(dead.argmax())
+        inside, outside = float(x[first - 1]), float(x[first])
+        for _ in range(_BISECTIONS):
+            middle = 0.5 * (inside + outside)
+            inside, outside = (middle, outside) if _lives(sde, middle) else (inside, middle)
+        end = _wall(sde, inside, outside)
+        # closer and closer to where the noise ends
+        gap = max(abs(float(x[first - 1]) - end), 1e-300)
+        x = np.concatenate([x[:first], end - sense * gap * np.geomspace(0.9, 1e-6, 200)])
+        f, d = _read(sde, x)
+        alive = np.isfinite(f) & np.isfinite(d) & (d > 0)
+        x, f, d = x[alive], f[alive], d[alive]
+    h = np.diff(x)
+    centers = 0.5 * (x[1:] + x[:-1])
+    with np.errstate(all="ignore"):
+        slope = f / d
+        mean, left, right = (
+            np.divide(*_read(sde, centers + share * h)) for share in (0.0, -_GAUSS, _GAUSS)
+        )
+        simpson = (slope[1:] + slope[:-1] + 4 * mean) * h / 6
+        errors = np.nan_to_num(abs(0.5 * (left + right) * h - simpson), nan=np.inf)
+        rise = np.concatenate([[0.0], np.cumsum(simpson)])
+        log_p = np.nan_to_num(rise - np.log(d), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+    return _Side(x, np.maximum(log_p, -1e300), errors, end)

@@ -1,0 +1,449 @@
+"""Shooting: a mode of the backward equation, followed through the cells from both ends.
+
+A mode φ and its current obey, with the speed density m and the scale density s,
+
+    J′ = λ m φ,    φ′ = −s J;        J = 0 at a wall without flux, φ = 0 at one that absorbs.
+
+Through a cell both are carried by a matrix of determinant 1, whose entries are power series in λ
+of integrals of s and m that are all positive,
+
+    φ_{i+1} = A φ_i − B J_i,    A = 1 − λ ∫s∫m + …,    B = ∫s − λ ∫s∫m∫s + …
+    J_{i+1} = C φ_i + D J_i,    C = λ ∫m − λ² ∫m∫s∫m + …,    D = 1 − λ ∫m∫s + …
+
+The ratio r = J/(m φ) is what is followed, upward from the lower end and downward from the upper
+one: sums and quotients of positive numbers, but for the zeros of φ, so that a rate of 10⁻¹⁷ has as
+many digits as one of 1. Where the two meet with a gap γ = r↑ − r↓, the glued function has the
+Rayleigh quotient λ − m φ² γ / ∫ m φ² dx, whose error is the square of that of λ. The zeros of
+what comes up count the rates below λ (Sturm), so that none is missed and none is taken twice.
+
+Cells with |∫ f/D| > 3 are too steep for four Gauss points. They carry their mass at their two
+nodes.
+
+Reference:
+    Pruess 1973, SIAM J. Numer. Anal. 10, 55; Pryce 1993, Numerical Solution of Sturm–Liouville
+    Problems, sections 3.4 and 5.2; Dhillon and Parlett 2004, Linear Algebra Appl. 387, 1, for the
+    place where the two meet.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import eigvalsh_tridiagonal
+
+from sdegen.core.errors import SolverError
+from sdegen.fokker_planck.discretization.boundary_nodes import BoundaryNodes
+from sdegen.fokker_planck.discretization.coefficients import GAUSS_NODES, GAUSS_WEIGHTS
+from sdegen.fokker_planck.discretization.fluxes import CUMULATIVE, Fluxes
+from sdegen.fokker_planck.discretization.operator import STEEPEST, wall_weights
+
+__all__ = ["Chain", "Shot", "around", "cell_loads", "chain"]
+
+Array = NDArray[np.float64]
+
+_TERMS = 4  # of the power series in λ; the first that is left out is (λh²/D)⁵/10!
+_FAINT = -230.0  # of log m below its peak: a tail beyond it carries no digit of any rate
+_DEEPEST = 600.0  # of log m between two nodes that are kept, so that no number overflows
+_ROUNDS = 60
+_SAME = 1e-10  # relative; after a step as small as this the next would move the rate by rounding
+_ONE = 1e-13  # relative; rates that differ by less cannot be told apart
+_HIGH = 12.0  # of a barrier in kT: lower ones split every pair of rates visibly
+_LINEAR = 1e-3  # |u| below which a series is exact to rounding
+_TINY = 1e-250  # in place of a zero that is divided by
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What both ways make of one λ.
+
+    Args:
+        below: How many rates lie below λ, the rate 0 included.
+        rate: The Rayleigh quotient of the glued function.
+        log_phi: log |φ| at the nodes of the chain, 0 where the ways meet; −∞ at a zero.
+        sign: Its sign.
+    """
+
+    below: int
+    rate: float
+    log_phi: Array
+    sign: Array
+
+    @property
+    def zeros(self) -> int:
+        """How often φ changes its sign: n times in the n-th mode, n = 0, 1, 2."""
+        return int(np.count_nonzero(self.sign[1:] * self.sign[:-1] < 0))
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """The cells between the first and the last node at which a mode is followed.
+
+    Args:
+        first: The node of the grid with which the chain begins.
+        absorbs: Whether φ = 0 at its ends.
+        series: A, e^{−w} C, B and e^{−w} D of the cells as series in −λ (C without its leading
+            λ), shape (4, terms, cells).
+        w: What log m gains over each cell.
+        volumes: Mass of each node over m there, shape (nodes,).
+        bonds: κ/m of each cell from its left and from its right node, shape (2, cells): the rates
+            a and b.
+        walls: Mass over m of a wall where D = 0, at rest and per φ of the next node but one, of
+            both ends.
+    """
+
+    first: int
+    absorbs: tuple[bool, bool]
+    series: Array
+    w: Array
+    volumes: Array
+    bonds: Array
+    walls: tuple[tuple[float, float], tuple[float, float]]
+
+    @cached_property
+    def log_m(self) -> Array:
+        """log m at the nodes, its peak 0."""
+        phi = np.concatenate([[0.0], np.cumsum(self.w)])
+        peaked: Array = phi - phi.max()
+        return peaked
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether 0 is a rate, since nothing absorbs."""
+        return not any(self.absorbs)
+
+    def first_guesses(self, count: int) -> Array:
+        """Return the slowest rates of the lumped chain, without the 0, to all their digits.
+
+        They are the squares of the singular values of a bidiagonal matrix, which are eigenvalues
+        of a tridiagonal one with a zero diagonal; bisection finds these to full relative accuracy.
+
+        Args:
+            count: How many.
+        """
+        low, high = self.absorbs
+        v, (a, b) = self.volumes, self.bonds
+        links = np.sqrt(np.stack([a / v[:-1], b / v[1:]], 1).ravel())
+        links = links[int(low) : len(links) - int(high)]  # node, cell, node, …, from end to end
+        size = len(links) + 1
+        first = (size + 1) // 2
+        sigma = eigvalsh_tridiagonal(
+            np.zeros(size),
+            links,
+            select="i",
+            select_range=(first, first + count - 1),
+            lapack_driver="stebz",
+            tol=np.finfo(float).tiny,
+        )
+        squares: Array = sigma**2
+        return squares
+
+    def mode(self, index: int, guess: float) -> tuple[float, Shot]:
+        """Return a rate and its mode.
+
+        Args:
+            index: Which, counted with the rate 0 where there is one.
+            guess: About its rate, > 0.
+
+        Returns:
+            The rate to rounding, and the shot at it.
+        """
+        low, high, rate = 0.0, math.inf, guess
+        shot = self.shot(rate)
+        for _ in range(_ROUNDS):
+            step = abs(shot.rate - rate)
+            if shot.zeros == index and step <= _SAME * rate:
+                return shot.rate, shot
+            if shot.below <= index:
+                low = rate
+            else:
+                high = rate
+            if high < math.inf and high - low <= _ONE * high:
+                return rate, self._one_of_several(index, rate)
+            if shot.zeros == index and step < 0.5 * rate:
+                rate = shot.rate
+            elif high == math.inf:
+                rate *= 2
+            else:
+                rate = math.sqrt(low * high) if low > 0 else 0.25 * high
+            shot = self.shot(rate)
+        return rate, self._one_of_several(index, rate)
+
+    def _one_of_several(self, index: int, rate: float) -> Shot:
+        """Return one of several modes of the same rate, which live in wells of their own.
+
+        Behind barriers that split their rates by less than rounding any basis of them will do.
+
+        Raises:
+            SolverError: If there are not so many.
+        """
+        below = self.shot(rate * (1 - 1e-9)).below
+        ways = self.ways(rate)
+        found = []
+        for well in self._wells():
+            shot = self._glued(rate, *ways, well)
+            if abs(shot.rate - rate) < 1e-7 * rate:
+                found.append(shot)
+        if not 0 <= index - below < len(found):
+            raise SolverError(
+                f"mode {index} of the spectrum was not found: near the rate {rate:.3g} there are "
+                f"{len(found)} modes that arithmetic in double precision does not tell apart. "
+                "Take more cells, or fewer modes, those below that rate."
+            )
+        return found[index - below]
+
+    def _wells(self) -> list[slice]:
+        """Return the nodes between barriers that are high enough to make rates the same."""
+        log_m, edges, peak, floor, at = self.log_m, [0], -np.inf, np.inf, 0
+        for i, height in enumerate(log_m.tolist()):
+            if height > floor + _HIGH and peak > floor + _HIGH:
+                edges.append(at)
+                peak, floor = height, np.inf
+            if height > peak:
+                peak, floor = height, np.inf
+            if height < floor:
+                floor, at = height, i
+        edges.append(len(log_m))
+        return [slice(a, b) for a, b in itertools.pairwise(edges)]
+
+    def shot(self, rate: float) -> Shot:
+        """Return what both ways make of a λ > 0."""
+        return self._glued(rate, *self.ways(rate), slice(None))
+
+    def ways(self, rate: float) -> tuple[Array, Array, Array, Array]:
+        """Return r and what φ grows by, upward and downward."""
+        cells = self.cells(rate)
+        return *self._upward(rate, *cells), *self._downward(rate, *cells)
+
+    def cells(self, rate: float) -> tuple[Array, Array, Array, Array]:
+        """Return A, e^{−w} C, B and e^{−w} D at a λ."""
+        value = self.series[:, -1]
+        for term in range(self.series.shape[1] - 2, -1, -1):
+            value = self.series[:, term] - rate * value
+        return value[0], rate * value[1], value[2], value[3]
+
+    def _at_wall(self, rate: float, side: int, bond: float, gain: float) -> float:
+        """Return the current over m φ that the mass of a wall with D = 0 feeds, at its node."""
+        rest, next_one = self.walls[side]
+        r = rate * rest
+        for _ in range(3 if next_one else 0):
+            r = rate * (rest + next_one * gain * (1 - r / bond))
+        return r
+
+    def _upward(self, rate: float, a: Array, c: Array, b: Array, d: Array) -> tuple[Array, Array]:
+        """Return r at the nodes, and φ_{i+1}/φ_i (1 from a zero), from the lower end."""
+        ratios, growth = [], []
+        cells = zip(a.tolist(), c.tolist(), b.tolist(), d.tolist(), strict=True)
+        if self.absorbs[0]:
+            _, _, b0, d0 = next(cells)
+            ratios.append(math.inf)
+            growth.append(1.0)
+            r = -d0 / b0
+        else:
+            r = self._at_wall(rate, 0, float(self.bonds[0, 0]), math.exp(min(self.w[0], _DEEPEST)))
+        for a0, c0, b0, d0 in cells:
+            ratios.append(r)
+            grow = a0 - b0 * r or _TINY
+            growth.append(grow)
+            r = (c0 + d0 * r) / grow
+        ratios.append(r)
+        return np.array(ratios), np.array(growth)
+
+    def _downward(
+        self, rate: float, a: Array, c: Array, b: Array, d: Array
+    ) -> tuple[Array, Array]:
+        """Return r at the nodes, and φ_i/φ_{i+1} (1 to a zero), from the upper end."""
+        # seen from the right node: what is J/m there is e^w J/m at the left one
+        gain = np.exp(self.w)
+        cells = zip(
+            a[::-1].tolist(),
+            (c * gain)[::-1].tolist(),
+            b[::-1].tolist(),
+            (d * gain)[::-1].tolist(),
+            gain[::-1].tolist(),
+            strict=True,
+        )
+        ratios, growth = [], []
+        if self.absorbs[1]:
+            a0, _, b0, _, _ = next(cells)
+            ratios.append(-math.inf)
+            growth.append(1.0)
+            r = a0 / b0
+        else:
+            bond, fall = float(self.bonds[1, -1]), math.exp(min(-self.w[-1], _DEEPEST))
+            r = -self._at_wall(rate, 1, bond, fall)
+        for a0, c0, b0, d0, g0 in cells:
+            ratios.append(r)
+            s = g0 * r
+            grow = d0 + b0 * s or _TINY
+            growth.append(grow)
+            r = (a0 * s - c0) / grow
+        ratios.append(r)
+        return np.array(ratios)[::-1], np.array(growth)[::-1]
+
+    def _glued(
+        self, rate: float, up: Array, grow_up: Array, down: Array, grow_down: Array, well: slice
+    ) -> Shot:
+        """Glue both where they fit best in a well, and leave nothing outside of it."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            gap = (up - down) / self.volumes
+        gap = np.where(np.isfinite(gap), gap, np.inf)
+        meet = (well.start or 0) + int(np.argmin(np.abs(gap[well])))
+        with np.errstate(divide="ignore"):
+            rise = np.log(np.abs(grow_up[:meet]))[::-1].cumsum()[::-1]
+            fall = -np.log(np.abs(grow_down[meet:])).cumsum()
+        log_phi = np.concatenate([-rise, [0.0], fall])
+        flips = np.concatenate([np.sign(grow_up[:meet]), np.sign(grow_down[meet:])])
+        sign = np.concatenate([flips[:meet][::-1].cumprod()[::-1], [1.0], flips[meet:].cumprod()])
+        for end in (0, -1):
+            if self.absorbs[end]:
+                log_phi[end], sign[end] = -np.inf, 0.0
+        if well != slice(None):
+            beyond = np.ones(len(sign), dtype=bool)
+            beyond[well] = False
+            log_phi[beyond], sign[beyond] = -np.inf, 0.0
+        weight = self.log_m + 2 * log_phi
+        top = float(weight.max())
+        mass = float(np.exp(weight - top) @ self.volumes)
+        move = math.exp(weight[meet] - top) * float(gap[meet] * self.volumes[meet]) / mass
+        below = int(np.count_nonzero(grow_up < 0))
+        below += int(not self.absorbs[1] and up[-1] > 0)
+        return Shot(below, rate - move, log_phi, sign)
+
+
+def chain(flux: Fluxes, ends: BoundaryNodes) -> Chain:
+    """Return the chain of a line.
+
+    Args:
+        flux: Fluxes of the cells.
+        ends: Its walls, not periodic.
+    """
+    w, a, b = flux.w.numpy(), flux.a.numpy(), flux.b.numpy()
+    right, left = cell_loads(flux)
+    absorbs = tuple(kind.absorbs for kind in ends.conditions)
+    first, last = int(ends.exponents[0] is not None), len(w) - int(ends.exponents[1] is not None)
+    walls = _walls(flux, ends)
+    log_m = np.concatenate([[0.0], np.cumsum(w)])
+    inside = np.flatnonzero(log_m > log_m.max() + _FAINT)
+    if not absorbs[0] and inside[0] > first:
+        first, walls = int(inside[0]), ((0.0, 0.0), walls[1])
+    if not absorbs[1] and inside[-1] < last:
+        last, walls = int(inside[-1]), (walls[0], (0.0, 0.0))
+    kept = slice(first, last)
+    volumes = np.zeros(last - first + 1)
+    volumes[:-1] += right[kept]
+    volumes[1:] += left[kept]
+    volumes[0] += walls[0][0] + walls[0][1]
+    volumes[-1] += walls[1][0] + walls[1][1]
+    return Chain(
+        first,
+        (absorbs[0], absorbs[1]),
+        _series(flux, right, left)[:, :, kept],
+        w[kept],
+        volumes,
+        np.stack([a, b])[:, kept],
+        walls,
+    )
+
+
+def around(flux: Fluxes, node: int) -> Chain:
+    """Return the chain of a ring without a current, from a node around to it, φ = 0 there.
+
+    Args:
+        flux: Fluxes of the cells.
+        node: Where the ring is cut.
+    """
+    right, left = cell_loads(flux)
+    series = np.roll(_series(flux, right, left), -node, -1)
+    right, left = np.roll(right, -node), np.roll(left, -node)
+    w = flux.w.numpy()
+    volumes = np.zeros(len(w) + 1)
+    volumes[:-1] += right
+    volumes[1:] += left
+    bonds = np.roll(np.stack([flux.a.numpy(), flux.b.numpy()]), -node, -1)
+    nowhere = ((0.0, 0.0), (0.0, 0.0))
+    return Chain(0, (True, True), series, np.roll(w - w.mean(), -node), volumes, bonds, nowhere)
+
+
+def cell_loads(flux: Fluxes) -> tuple[Array, Array]:
+    """Return ∫ φ m dx over each cell, of its falling hat over m_i and its rising one over m_{i+1}.
+
+    For a constant f/D and D they are h (1 − e) and h e, e = 1/u − 1/(e^u − 1). Four Gauss points
+    correct that for what f/D and D do within the cell, unless it is too steep for them.
+
+    Args:
+        flux: Fluxes of the cells.
+    """
+    h, u, w = flux.h.numpy(), flux.u.numpy(), flux.w.numpy()
+    steep = np.abs(u) > STEEPEST
+    near = np.abs(u) < _LINEAR
+    z = np.where(near, 1.0, u)
+    with np.errstate(over="ignore"):
+        share = np.where(near, 0.5 - u / 12 + u**3 / 720, 1 / z - 1 / np.expm1(z))
+    gentle = np.where(steep, 0.0, u)
+    weights, points = GAUSS_WEIGHTS.numpy(), GAUSS_NODES.numpy()
+    inner = CUMULATIVE.numpy().T
+    m = np.exp(np.where(steep[:, None], 0.0, flux.log_m.numpy())) * weights
+    hats = flux.hats.numpy()
+    # the same rule for the constant f/D
+    fall = np.exp(-gentle[:, None] * points)
+    line_hats = 1 - (fall @ inner) / (fall @ weights)[:, None]
+    line = weights / fall
+    right = (m * hats).sum(-1) / (line * line_hats).sum(-1)
+    left = (m * (1 - hats)).sum(-1) / (line * (1 - line_hats)).sum(-1)
+    left = left * np.exp(gentle - np.where(steep, 0.0, w))
+    return (
+        h * (1 - share) * np.where(steep, 1.0, right),
+        h * share * np.where(steep, 1.0, left),
+    )
+
+
+def _walls(flux: Fluxes, ends: BoundaryNodes) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the weights of walls where D = 0; zeros where there is none."""
+    h, w = flux.h, flux.w
+    found = []
+    for q, wall, cell, gain in (
+        (ends.exponents[0], h[0], h[1], w[1]),
+        (ends.exponents[1], h[-1], h[-2], -w[-2]),
+    ):
+        if q is None:
+            found.append((0.0, 0.0))
+            continue
+        at_one, at_two = wall_weights(wall, cell, q)
+        found.append((float(at_one), float(at_two * gain.exp())))
+    return found[0], found[1]
+
+
+def _series(flux: Fluxes, right: Array, left: Array) -> Array:
+    """Return the coefficients of the entries in powers of −λ, shape (4, terms, cells)."""
+    h, w, a = flux.h.numpy(), flux.w.numpy(), flux.a.numpy()
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        bond = 1 / a
+        fall = np.exp(np.clip(-w, -_DEEPEST, _DEEPEST))
+        s = flux.shares.numpy() / GAUSS_WEIGHTS.numpy() * bond[:, None]  # per unit of the cell
+        m = np.exp(np.minimum(flux.log_m.numpy(), _DEEPEST)) * h[:, None]
+        out = np.zeros((4, _TERMS + 1, len(h)))
+        out[0, 0] = out[3, 0] = 1
+        inner, weights = CUMULATIVE.numpy().T, GAUSS_WEIGHTS.numpy()
+        y, z = m, s  # what is integrated next, of φ = 1 and of J = 1 at the left node
+        for term in range(_TERMS + 1):
+            out[1, term], out[2, term] = y @ weights, z @ weights
+            y, z = s * (y @ inner), m * (z @ inner)
+            if term < _TERMS:
+                out[0, term + 1], out[3, term + 1] = y @ weights, z @ weights
+                y, z = m * (y @ inner), s * (z @ inner)
+        steep = (np.abs(flux.u.numpy()) > STEEPEST) | (np.abs(w) > STEEPEST)
+        lumped = np.zeros_like(out)
+        far = left / fall  # over m of the left node
+        lumped[0, 0] = lumped[3, 0] = 1
+        lumped[0, 1], lumped[3, 1] = right * bond, far * bond
+        lumped[1, 0], lumped[1, 1] = right + far, far * right * bond
+        lumped[2, 0] = bond
+        out = np.where(steep, lumped, out)
+        out[1] *= fall
+        out[3] *= fall
+    return out
