@@ -12,7 +12,6 @@ Networks are known by the `torch.nn.Parameter` that their operations take. They 
 
 from __future__ import annotations
 
-import ctypes
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -132,26 +131,13 @@ def refuse_randomness(name: str, how: str) -> None:
 
 def _generators(device: torch.device) -> dict[str, object]:
     """Return the states of the global generators."""
+    _, key, *rest = np.random.get_state()  # noqa: NPY002, read only
     states: dict[str, object] = {
         "torch's global generator": torch.get_rng_state().numpy().tobytes(),
-        "numpy's global generator": _state_of_numpy(),
+        "numpy's global generator": (np.asarray(key).tobytes(), *rest),
         "the generator of the module random": random.getstate(),
     }
     if device.type == "cuda":
         on_gpu = torch.cuda.get_rng_state(device).numpy().tobytes()
         states["torch's global generator of the GPU"] = on_gpu
     return states
-
-
-def _state_of_numpy() -> object:
-    """Return the state of numpy's global generator.
-
-    `get_state` reads the words of the usual one in a loop: here its memory is copied, 624 words
-    and a place among them. A normal that was drawn in a pair, and waits, is not in it: a field
-    that takes that one alone is known by its second value.
-    """
-    generator: np.random.BitGenerator = np.random.mtrand.get_bit_generator()
-    if type(generator) is np.random.MT19937:
-        return ctypes.string_at(generator.ctypes.state_address, 4 * 625)
-    _, key, *rest = np.random.get_state()  # noqa: NPY002, read only
-    return np.asarray(key).tobytes(), *rest
