@@ -158,9 +158,7 @@ def test_noise_that_grows_more_than_fourteenfold_in_a_step():
     grid = sg.Grid(-60.0, 60.0, 600)
     p0 = grid.gaussian(0.0, 1.0)
     with pytest.raises(sg.SolverError, match="more than a factor of 14 in the step from t = 0"):
-        sg.FokkerPlanck(sde, grid).solve(
-            p0, [0.0, 1.5], integrator=sg.Exponential(1)
-        )
+        sg.FokkerPlanck(sde, grid).solve(p0, [0.0, 1.5], integrator=sg.Exponential(1))
     final = sg.FokkerPlanck(sde, grid).solve(p0, [0.0, 1.0]).final
     # v' = −2v + e^{4t}
     var = math.exp(-2.0) * (1 + (math.exp(6.0) - 1) / 6)
