@@ -45,13 +45,8 @@ from sdegen.engine.ranks import ENDED, Ranks, single_process
 from sdegen.engine.records import COUNTS, BlockStatistics, RecordLayout, total_over_ranks
 from sdegen.engine.scales import warn_start
 from sdegen.engine.starts import Start, example_states, pilot_starts
-from sdegen.engine.store import (
-    Layout,
-    RunStore,
-    refuse_existing,
-    seed_of_run,
-    store_path,
-)
+from sdegen.engine.store import RunStore, refuse_existing, seed_of_run, store_path
+from sdegen.engine.store_layout import Layout
 from sdegen.engine.validation import Request, validate_request
 from sdegen.observables.base import Observable, PairwiseReduction, check_observables
 from sdegen.solvers.euler import EulerMaruyama

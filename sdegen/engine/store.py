@@ -17,16 +17,12 @@ Two processes that write the same block write the same bytes.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import hashlib
 import os
 import shutil
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,59 +32,26 @@ from torch import Tensor
 from sdegen.core.fingerprint import first_difference, in_words
 from sdegen.core.noise import Rng, seed_of
 from sdegen.engine.format_1 import run_spec_of_format_1, without_library_code
-from sdegen.storage import atomic_write
 
 if TYPE_CHECKING:
     import xarray
 
-__all__ = [
-    "Layout",
-    "RunStore",
-    "open_dataset",
-    "refuse_existing",
-    "seed_of_run",
-    "store_path",
-]
+from sdegen.engine.store_layout import (
+    ATTRIBUTES_KEY,
+    DIGEST_BYTES,
+    FORMAT,
+    Layout,
+    check_room,
+    explained,
+    lay_out,
+    whole_files,
+    zarr_package,
+)
 
-FORMAT = 2
-_KEY = "sdegen"
+__all__ = ["RunStore", "open_dataset", "refuse_existing", "seed_of_run", "store_path"]
+
 _SAME_BITS = {"0.1.0"}  # versions of sdegen whose runs this one continues to the same bits
-_DIGEST = 32
 _MEMBERS = ("states", "nonfinite", "time")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The shape of what is stored.
-
-    Attributes:
-        times: Times that are stored, shape (T,), float64.
-        trajectories: How many.
-        rows: Trajectories of a block.
-        event: Shape of one state.
-        dtype: float32 or float64.
-        record: Bytes of a block's record, less its sha256.
-    """
-
-    times: Tensor
-    trajectories: int
-    rows: int
-    event: tuple[int, ...]
-    dtype: torch.dtype
-    record: int
-
-    @property
-    def blocks(self) -> int:
-        """How many."""
-        return -(-self.trajectories // self.rows)
-
-    @property
-    def block_bytes(self) -> int:
-        """Bytes of a full block."""
-        numbers = len(self.times) * self.rows
-        for size in self.event:
-            numbers *= size
-        return numbers * self.dtype.itemsize + self.record + _DIGEST
 
 
 class RunStore:
@@ -100,9 +63,9 @@ class RunStore:
     """
 
     def __init__(self, path: Path, layout: Layout) -> None:
-        zarr = _zarr()
+        zarr = zarr_package()
         self.path, self._layout = path, layout
-        group = zarr.open_group(_whole_files(path), mode="r+", use_consolidated=False)
+        group = zarr.open_group(whole_files(path), mode="r+", use_consolidated=False)
         self._states, self._lost = group["states"], group["nonfinite"]
         self._records = group["progress/records"]
 
@@ -121,15 +84,15 @@ class RunStore:
         fewer = "fewer trajectories"
         if len(layout.times) > 1:
             fewer = f"fewer times (keep_path=False keeps the last), or {fewer}"
-        _check_room(path, layout.blocks * layout.block_bytes, f"keep {fewer}")
-        with _explained(path, lambda: layout.blocks * layout.block_bytes):
+        check_room(path, layout.blocks * layout.block_bytes, f"keep {fewer}")
+        with explained(path, lambda: layout.blocks * layout.block_bytes):
             path.parent.mkdir(parents=True, exist_ok=True)
             made = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
             try:
                 mask = os.umask(0)
                 os.umask(mask)
                 made.chmod(0o777 & ~mask)
-                _lay_out(made, about, layout)
+                lay_out(made, about, layout)
                 made.rename(path)
             finally:
                 shutil.rmtree(made, ignore_errors=True)
@@ -184,7 +147,7 @@ class RunStore:
             for left in path.rglob(".*.tmp"):  # of a write that was killed
                 left.unlink(missing_ok=True)
         # with fewer times or trajectories it would be another run, which this store refuses
-        _check_room(path, missing * layout.block_bytes, "make room, and resume it then")
+        check_room(path, missing * layout.block_bytes, "make room, and resume it then")
         return store
 
     def done(self) -> set[int]:
@@ -214,7 +177,7 @@ class RunStore:
         sealed = torch.frombuffer(
             bytearray(record + hashlib.sha256(record).digest()), dtype=torch.uint8
         )
-        with _explained(self.path, self._missing_bytes):
+        with explained(self.path, self._missing_bytes):
             self._states[:, where] = states.cpu().numpy()
             self._lost[where] = nonfinite.cpu().numpy()
             self._records[b] = sealed.numpy()
@@ -228,7 +191,7 @@ class RunStore:
             sealed = bytes(self._records[b].tobytes())
         except (ValueError, RuntimeError):  # what Zarr says of a CRC that does not fit
             return None
-        record, digest = sealed[:-_DIGEST], sealed[-_DIGEST:]
+        record, digest = sealed[:-DIGEST_BYTES], sealed[-DIGEST_BYTES:]
         return record if hashlib.sha256(record).digest() == digest else None
 
 
@@ -271,8 +234,8 @@ def description_of(path: Path) -> dict[str, Any]:
         ValueError: If it is no store of ours, or of a newer format.
     """
     try:
-        attributes = dict(_zarr().open_group(path, mode="r", use_consolidated=False).attrs)
-        about = attributes[_KEY]
+        attributes = dict(zarr_package().open_group(path, mode="r", use_consolidated=False).attrs)
+        about = attributes[ATTRIBUTES_KEY]
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(
             f"{path} is there, but is no store of a run ({type(error).__name__}); take another "
@@ -317,7 +280,7 @@ def _times_apart(path: Path, there: dict[str, Any], here: dict[str, Any], kept: 
     """
     stored = torch.full((1,), float("nan"), dtype=torch.float64)
     with suppress(KeyError, ValueError, RuntimeError):  # a damaged array tells nothing
-        group = _zarr().open_group(path, mode="r", use_consolidated=False)
+        group = zarr_package().open_group(path, mode="r", use_consolidated=False)
         stored = torch.from_numpy(group["time"][:])
     gaps = []
     counts = there["times"]["count"], here["times"]["count"]
@@ -331,135 +294,3 @@ def _times_apart(path: Path, there: dict[str, Any], here: dict[str, Any], kept: 
         k = int((stored != kept).nonzero()[0])
         return f"times[{k}] is {stored[k]:.6g} there and {kept[k]:.6g} here"
     return f"times {', '.join(gaps) or 'between the first and the last are others'}"
-
-
-def _lay_out(path: Path, about: dict[str, Any], layout: Layout) -> None:
-    """Write the metadata, and the times."""
-    zarr = _zarr()
-    files = _whole_files(path)
-    attributes = {_KEY: {"format": FORMAT} | about}
-    group = zarr.create_group(files, attributes=attributes)
-    plain: dict[str, Any] = {"compressors": zarr.codecs.Crc32cCodec(), "filters": None}
-    axes = (
-        ("coordinate",)
-        if len(layout.event) == 1
-        else tuple(f"axis_{i}" for i in range(len(layout.event)))
-    )
-    n, t = layout.trajectories, len(layout.times)
-    rows = min(layout.rows, n)
-    dtype = "float32" if layout.dtype == torch.float32 else "float64"
-    group.create_array(
-        "states",
-        shape=(t, n, *layout.event),
-        chunks=(t, rows, *layout.event),
-        dtype=dtype,
-        fill_value=float("nan"),
-        dimension_names=("time", "trajectory", *axes),
-        **plain,
-    )
-    group.create_array(
-        "nonfinite",
-        shape=(n,),
-        chunks=(rows,),
-        dtype="bool",
-        fill_value=False,
-        dimension_names=("trajectory",),
-        **plain,
-    )
-    time = group.create_array(
-        "time", shape=(t,), chunks=(t,), dtype="float64", dimension_names=("time",), **plain
-    )
-    time[:] = layout.times.numpy()
-    size = layout.record + _DIGEST
-    group.create_group("progress").create_array(
-        "records",
-        shape=(layout.blocks, size),
-        chunks=(1, size),
-        dtype="uint8",
-        dimension_names=("block", "byte"),
-        **plain,
-    )
-    with warnings.catch_warnings():  # not in the format's text yet, but what xarray looks for
-        warnings.simplefilter("ignore")
-        zarr.consolidate_metadata(files)
-
-
-def _zarr() -> Any:  # noqa: ANN401, a module that may be missing
-    try:
-        import zarr
-        import zarr.codecs
-        import zarr.storage
-    except ImportError as error:
-        raise ImportError("store= needs zarr: pip install 'sdegen[io]'.") from error
-    return zarr
-
-
-def _whole_files(path: Path) -> Any:  # noqa: ANN401, a class of a package that may be missing
-    """Return a Zarr folder in which every file is whole or absent, also after a power cut."""
-
-    class WholeFiles(_zarr().storage.LocalStore):  # type: ignore[misc]
-        async def set(self, key: str, value: Any) -> None:  # noqa: ANN401, a buffer of Zarr's
-            await asyncio.to_thread(self._write, key, value)
-
-        def set_sync(self, key: str, value: Any) -> None:  # noqa: ANN401
-            self._write(key, value)
-
-        def _write(self, key: str, value: Any) -> None:  # noqa: ANN401
-            file = self.root / key
-            file.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(file, value.to_bytes())
-
-    return WholeFiles(path)
-
-
-def _check_room(path: Path, need: int, instead: str) -> None:
-    """Refuse a run for which the disk is too small, before it begins.
-
-    Args:
-        path: Folder of the store.
-        need: Bytes.
-        instead: What to do.
-
-    Raises:
-        OSError: With what is needed and what is free.
-    """
-    folder = path
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if need > free:
-        raise OSError(
-            errno.ENOSPC,
-            f"the store needs {_size(need)}, but {_size(free)} are free on this disk; {instead}",
-            str(path),
-        )
-
-
-@contextmanager
-def _explained(path: Path, need: Callable[[], int]) -> Iterator[None]:
-    """Say what a run needs of a full or read-only disk, and that it can be resumed."""
-    try:
-        yield
-    except OSError as error:
-        if str(path) in str(error.strerror or ""):
-            raise
-        raise OSError(
-            error.errno,
-            f"{error.strerror}. The run needs {_size(need())} more; what is done stays where it "
-            "is, and resume=True goes on",
-            str(path),
-        ) from error
-
-
-def _size(count: int) -> str:
-    """Return the bytes in words.
-
-    >>> _size(26_214_400)
-    '25 MiB'
-    """
-    value = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:.3g} {unit}"
-        value /= 1024
-    return f"{value:.3g} GiB"

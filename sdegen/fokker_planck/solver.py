@@ -64,7 +64,8 @@ from sdegen.fokker_planck.questions.escape import Escape, escape
 from sdegen.fokker_planck.questions.feller import BoundaryClass, classify_boundary
 from sdegen.fokker_planck.questions.levels import Found, Levels, Start, found
 from sdegen.fokker_planck.questions.moving import MovingEnds, MovingFrame, in_words_of_the_frame
-from sdegen.fokker_planck.questions.passage import FirstPassage, passages, to_be_left
+from sdegen.fokker_planck.questions.passage import FirstPassage, passages
+from sdegen.fokker_planck.questions.passage_moments import to_be_left
 from sdegen.fokker_planck.questions.sources import Killing, Sources, in_time
 from sdegen.fokker_planck.questions.spectrum import Spectrum, spectrum
 from sdegen.fokker_planck.questions.survival import (

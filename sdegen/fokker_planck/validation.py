@@ -22,8 +22,8 @@ from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.discretization import time_dependence as clock
 from sdegen.fokker_planck.discretization.cubics import cell_masses
-from sdegen.fokker_planck.discretization.fluxes import Pole
 from sdegen.fokker_planck.discretization.grid import Grid
+from sdegen.fokker_planck.discretization.poles import Pole
 from sdegen.fokker_planck.discretization.power_law import Powers
 
 __all__ = [

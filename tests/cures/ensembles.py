@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.engine import store as stores
+from sdegen.engine import store_layout
 from sdegen.storage import load_tensors, save_tensors
 from tests.cures.common import BM, F64, FLOW, T, column, simulate
 from tests.cures.places import inside, near, ours, patched
@@ -59,7 +59,7 @@ def _disk(kilobytes, program):
         with pytest.MonkeyPatch.context() as patch:
             usage = shutil.disk_usage(".")
             patch.setattr(
-                "sdegen.engine.store.shutil.disk_usage",
+                "sdegen.engine.store_layout.shutil.disk_usage",
                 lambda path: usage._replace(free=kilobytes * 1024),
             )
             return program()
@@ -73,7 +73,7 @@ def _stored(**options):
 
 def _cut(filled=3):
     """A run whose disk is full when it writes the states of the third block."""
-    write, calls = stores.atomic_write, []
+    write, calls = store_layout.atomic_write, []
 
     def full(path, content):
         if "states/c" in str(path):
@@ -83,7 +83,7 @@ def _cut(filled=3):
         write(path, content)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stores, "atomic_write", full)
+        patch.setattr(store_layout, "atomic_write", full)
         _stored()
 
 
@@ -174,14 +174,14 @@ def _drawn(x0, n=1000):
 def _of_the_next_version(store):
     """A store, or a file, that a version with another format has written."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sdegen.engine.store.FORMAT", 2)
+        patch.setattr("sdegen.engine.store_layout.FORMAT", 2)
         patch.setattr("sdegen.storage.FORMAT", 2)
         if store:
             return _stored(n=300)
         return save_tensors("x.safetensors", {"x": column(1.0)}, {})
 
 
-_NEXT = "sdegen.engine.store.FORMAT", "sdegen.storage.FORMAT"
+_NEXT = "sdegen.engine.store_layout.FORMAT", "sdegen.storage.FORMAT"
 
 
 def _read_by_the_next_version():

@@ -19,7 +19,7 @@ import zarr
 from waiting import HANG
 
 import sdegen as sg
-from sdegen.engine import callables
+from sdegen.engine import callables, store_layout
 from sdegen.engine import store as stores
 
 F64 = torch.float64
@@ -322,7 +322,7 @@ def test_a_full_disk_is_seen_before_the_run(tmp_path, small_blocks, monkeypatch)
 def test_a_disk_that_fills_up_keeps_what_is_done(tmp_path, small_blocks, monkeypatch):
     """The write of the third block's states fails; resumed, the run ends in the same bits."""
     whole = ensemble(tmp_path / "whole.zarr")
-    write, calls = stores.atomic_write, []
+    write, calls = store_layout.atomic_write, []
 
     def full(path, content):
         if "states/c" in str(path):
@@ -332,7 +332,7 @@ def test_a_disk_that_fills_up_keeps_what_is_done(tmp_path, small_blocks, monkeyp
         write(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stores, "atomic_write", full)
+        patch.setattr(store_layout, "atomic_write", full)
         told = "No space left on device: 11,424 bytes were needed. The run needs 12.* more; what"
         with pytest.raises(OSError, match=told):
             ensemble(tmp_path / "run.zarr")

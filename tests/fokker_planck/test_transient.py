@@ -8,7 +8,7 @@ import torch
 import sdegen as sg
 from sdegen.core.accuracy import ErrorEstimate
 from sdegen.fokker_planck.discretization.exponential import expm_action
-from sdegen.fokker_planck.questions.transient import BackwardEuler, Exponential, _steps
+from sdegen.fokker_planck.questions.transient import BackwardEuler, Exponential
 from sdegen.fokker_planck.validation import check_accurate
 from tests import exact
 from tests.exact import ou_moments, slope

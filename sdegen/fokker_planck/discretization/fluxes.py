@@ -43,18 +43,9 @@ from sdegen.fokker_planck.discretization.coefficients import (
     GAUSS_WEIGHTS,
     Coefficients,
 )
+from sdegen.fokker_planck.discretization.poles import Pole, find_poles
 
-__all__ = [
-    "CUMULATIVE",
-    "STEEPEST",
-    "Fluxes",
-    "Landscape",
-    "Pole",
-    "bernoulli",
-    "find_poles",
-    "fluxes",
-    "landscape",
-]
+__all__ = ["CUMULATIVE", "STEEPEST", "Fluxes", "Landscape", "bernoulli", "fluxes", "landscape"]
 
 
 def _cumulative() -> Tensor:
@@ -72,19 +63,11 @@ def _derivative_at_start() -> Tensor:
     return torch.from_numpy(np.linalg.inv(vandermonde)[1].copy())
 
 
-def _value_at_start() -> Tensor:
-    """Return the value at 0 of the polynomial through the Gauss points, as weights of values."""
-    vandermonde = GAUSS_NODES.numpy()[:, None] ** np.arange(len(GAUSS_NODES))
-    return torch.from_numpy(np.linalg.inv(vandermonde)[0].copy())
-
-
 STEEPEST = 3.0  # |u| of a cell, beyond which hats are too steep for four Gauss points
 _UNSEEN = 1e-150  # of the larger end: a mean of s of a cell that Gauss points do not see
 CUMULATIVE = _cumulative()
 _AT_WALL, *_inside = _derivative_at_start().tolist()
 _SLOPES = torch.tensor([_inside, _inside[::-1]], dtype=torch.float64)  # from either wall inward
-_VALUE_AT_START = _value_at_start()
-_HALF = 0.12  # by how much a power may differ from a multiple of ½ and be one
 _INWARD = torch.tensor([1.0, -1.0], dtype=torch.float64)
 _ORDERS = torch.arange(1, 4)[:, None]
 _HAT_MOMENTS = torch.cat([GAUSS_NODES**_ORDERS / _ORDERS, (1 - GAUSS_NODES) ** _ORDERS / _ORDERS])
@@ -210,37 +193,6 @@ class Fluxes:
         return _wall_slopes(self.land.coefficients, self.h, self.land.log_d)
 
 
-@dataclass(frozen=True, eq=False)
-class Pole:
-    """f/D ≈ ±ν/ξ at a wall where D ∝ ξ^n.
-
-    Args:
-        nu: ν > 0 where the drift points inward.
-        order: n.
-        at_nodes: log ξ at the nodes; 0 at the wall itself.
-        at_points: log ξ at the Gauss points.
-        rate: ±h/ξ at the Gauss points, the derivative of log ξ.
-        cell: Index of the cell at the wall, 0 or −1.
-    """
-
-    nu: Tensor
-    order: float
-    at_nodes: Tensor
-    at_points: Tensor
-    rate: Tensor
-    cell: int
-
-    @property
-    def stationary_exponent(self) -> float:
-        """q of a stationary density ∝ ξ^q."""
-        return float(self.nu.detach().min()) - self.order
-
-    @property
-    def exponent(self) -> float:
-        """q of a density on its way: where n ≥ 2 it never arrives at the wall, and is 0 there."""
-        return self.stationary_exponent if self.order < 2 else max(1.0, self.stationary_exponent)
-
-
 def _falling_moments(u: Tensor) -> Tensor:
     """Return ∫ φ ξᵏ dξ, k = 0, 1, 2, of the hat falling from the left node, f/D constant.
 
@@ -343,43 +295,6 @@ def _by_points(f: AnyArray, d: AnyArray, h: AnyArray) -> AnyArray:
     out *= h
     transposed: AnyArray = out.mT
     return transposed
-
-
-def find_poles(c: Coefficients, nodes: Tensor) -> tuple[Pole | None, Pole | None]:
-    """Return the poles of f/D at the lower and the upper wall, where D = 0.
-
-    Args:
-        c: f and D.
-        nodes: Positions of the nodes.
-
-    Returns:
-        A pole, or None where D > 0.
-    """
-    at_walls = c.nodal_diffusivity.detach().numpy()[..., :: len(nodes) - 1]
-    if np.count_nonzero(at_walls <= 0) == 0:
-        return None, None
-    low, high = (
-        _pole(c, nodes, end) if np.count_nonzero(at_walls[..., end] <= 0) else None
-        for end in (0, -1)
-    )
-    return low, high
-
-
-def _pole(c: Coefficients, nodes: Tensor, end: int) -> Pole:
-    """Return the pole at a wall where D = 0: 0 for the lower one, −1 for the upper."""
-    sign = 1.0 if end == 0 else -1.0
-    h = nodes.diff()
-    points = nodes[:-1, None] + h[:, None] * GAUSS_NODES
-    distance, nodal = sign * (points - nodes[end]), sign * (nodes - nodes[end])
-    order = list(range(len(GAUSS_NODES))) if end == 0 else list(range(len(GAUSS_NODES)))[::-1]
-    near, f, d = distance[end, order], c.drift[..., end, order], c.diffusivity[..., end, order]
-    nu = (sign * near * f / d) @ _VALUE_AT_START
-    growth = (d[..., 1] / d[..., 0]).detach().log() / (near[1] / near[0]).log()
-    seen = float(growth.min())
-    half = round(2 * seen) / 2  # x(1 − x) is x beside 0
-    power = half if abs(seen - half) < _HALF else seen
-    nodal = torch.where(nodal > 0, nodal, 1.0)
-    return Pole(nu, power, nodal.log(), distance.log(), sign * h[:, None] / distance, end)
 
 
 def bernoullis(z: AnyArray) -> tuple[AnyArray, AnyArray]:

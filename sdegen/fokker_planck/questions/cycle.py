@@ -31,7 +31,8 @@ from scipy import linalg
 
 from sdegen.core.errors import SolverError
 from sdegen.fokker_planck.discretization.fluxes import Fluxes
-from sdegen.fokker_planck.questions.shooting import Chain, around
+from sdegen.fokker_planck.questions.chains import around
+from sdegen.fokker_planck.questions.shooting import Chain
 
 __all__ = ["Cycle"]
 

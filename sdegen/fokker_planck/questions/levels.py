@@ -37,8 +37,9 @@ from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.power_law import Powers, with_poles
 from sdegen.fokker_planck.discretization.refinement import among, bisected, coarsened, halved
 from sdegen.fokker_planck.questions.course import Course
-from sdegen.fokker_planck.questions.transient import Exponential, Integrator, Walk, carried
+from sdegen.fokker_planck.questions.transient import Exponential, Integrator, carried
 from sdegen.fokker_planck.questions.two_grids import jumped, noise_jumps
+from sdegen.fokker_planck.questions.walk import Walk
 from sdegen.fokker_planck.validation import REFUSED
 
 __all__ = ["Found", "Levels", "Start", "found"]

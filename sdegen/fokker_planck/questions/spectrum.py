@@ -33,8 +33,9 @@ from sdegen.fokker_planck.discretization.cubics import integral
 from sdegen.fokker_planck.discretization.fluxes import Fluxes
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.refinement import coarsened, halved
+from sdegen.fokker_planck.questions.chains import chain
 from sdegen.fokker_planck.questions.cycle import Cycle
-from sdegen.fokker_planck.questions.shooting import Shot, chain
+from sdegen.fokker_planck.questions.shooting import Shot
 from sdegen.fokker_planck.questions.two_grids import MOST_CELLS, Problem, gain, hidden
 
 __all__ = ["Spectrum", "spectrum"]

@@ -38,10 +38,11 @@ from sdegen.core.accuracy import warn_inaccurate
 from sdegen.core.errors import SolverError
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.discretization.cubics import cell_masses, part_masses
-from sdegen.fokker_planck.discretization.fluxes import Fluxes, Landscape, find_poles, fluxes
+from sdegen.fokker_planck.discretization.fluxes import Fluxes, Landscape, fluxes
 from sdegen.fokker_planck.discretization.generator import Generator
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.operator import assemble
+from sdegen.fokker_planck.discretization.poles import find_poles
 from sdegen.fokker_planck.discretization.power_law import Powers, is_singular, with_poles
 from sdegen.fokker_planck.discretization.refinement import bisected, halved, positions
 from sdegen.fokker_planck.questions.sources import Sources, at_rest

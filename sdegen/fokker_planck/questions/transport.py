@@ -31,7 +31,7 @@ from sdegen.fokker_planck.discretization.coefficients import GAUSS_NODES, GAUSS_
 from sdegen.fokker_planck.discretization.fluxes import CUMULATIVE, Fluxes
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.operator import STEEPEST
-from sdegen.fokker_planck.questions.shooting import cell_loads
+from sdegen.fokker_planck.questions.chains import cell_loads
 from sdegen.fokker_planck.questions.two_grids import Problem, refined
 
 Array = NDArray[np.float64]

@@ -1,0 +1,206 @@
+"""The layout of a store: its arrays, their room on the disk, and the packages that write them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sdegen.storage import atomic_write
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = [
+    "ATTRIBUTES_KEY",
+    "DIGEST_BYTES",
+    "FORMAT",
+    "Layout",
+    "check_room",
+    "explained",
+    "lay_out",
+    "whole_files",
+    "zarr_package",
+]
+
+FORMAT = 2
+
+ATTRIBUTES_KEY = "sdegen"
+
+DIGEST_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The shape of what is stored.
+
+    Attributes:
+        times: Times that are stored, shape (T,), float64.
+        trajectories: How many.
+        rows: Trajectories of a block.
+        event: Shape of one state.
+        dtype: float32 or float64.
+        record: Bytes of a block's record, less its sha256.
+    """
+
+    times: Tensor
+    trajectories: int
+    rows: int
+    event: tuple[int, ...]
+    dtype: torch.dtype
+    record: int
+
+    @property
+    def blocks(self) -> int:
+        """How many."""
+        return -(-self.trajectories // self.rows)
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of a full block."""
+        numbers = len(self.times) * self.rows
+        for size in self.event:
+            numbers *= size
+        return numbers * self.dtype.itemsize + self.record + DIGEST_BYTES
+
+
+def lay_out(path: Path, about: dict[str, Any], layout: Layout) -> None:
+    """Write the metadata, and the times."""
+    zarr = zarr_package()
+    files = whole_files(path)
+    attributes = {ATTRIBUTES_KEY: {"format": FORMAT} | about}
+    group = zarr.create_group(files, attributes=attributes)
+    plain: dict[str, Any] = {"compressors": zarr.codecs.Crc32cCodec(), "filters": None}
+    axes = (
+        ("coordinate",)
+        if len(layout.event) == 1
+        else tuple(f"axis_{i}" for i in range(len(layout.event)))
+    )
+    n, t = layout.trajectories, len(layout.times)
+    rows = min(layout.rows, n)
+    dtype = "float32" if layout.dtype == torch.float32 else "float64"
+    group.create_array(
+        "states",
+        shape=(t, n, *layout.event),
+        chunks=(t, rows, *layout.event),
+        dtype=dtype,
+        fill_value=float("nan"),
+        dimension_names=("time", "trajectory", *axes),
+        **plain,
+    )
+    group.create_array(
+        "nonfinite",
+        shape=(n,),
+        chunks=(rows,),
+        dtype="bool",
+        fill_value=False,
+        dimension_names=("trajectory",),
+        **plain,
+    )
+    time = group.create_array(
+        "time", shape=(t,), chunks=(t,), dtype="float64", dimension_names=("time",), **plain
+    )
+    time[:] = layout.times.numpy()
+    size = layout.record + DIGEST_BYTES
+    group.create_group("progress").create_array(
+        "records",
+        shape=(layout.blocks, size),
+        chunks=(1, size),
+        dtype="uint8",
+        dimension_names=("block", "byte"),
+        **plain,
+    )
+    with warnings.catch_warnings():  # not in the format's text yet, but what xarray looks for
+        warnings.simplefilter("ignore")
+        zarr.consolidate_metadata(files)
+
+
+def zarr_package() -> Any:  # noqa: ANN401, a module that may be missing
+    """Return zarr, or say how to install it."""
+    try:
+        import zarr
+        import zarr.codecs
+        import zarr.storage
+    except ImportError as error:
+        raise ImportError("store= needs zarr: pip install 'sdegen[io]'.") from error
+    return zarr
+
+
+def whole_files(path: Path) -> Any:  # noqa: ANN401, a class of a package that may be missing
+    """Return a Zarr folder in which every file is whole or absent, also after a power cut."""
+
+    class WholeFiles(zarr_package().storage.LocalStore):  # type: ignore[misc]
+        async def set(self, key: str, value: Any) -> None:  # noqa: ANN401, a buffer of Zarr's
+            await asyncio.to_thread(self._write, key, value)
+
+        def set_sync(self, key: str, value: Any) -> None:  # noqa: ANN401
+            self._write(key, value)
+
+        def _write(self, key: str, value: Any) -> None:  # noqa: ANN401
+            file = self.root / key
+            file.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(file, value.to_bytes())
+
+    return WholeFiles(path)
+
+
+def check_room(path: Path, need: int, instead: str) -> None:
+    """Refuse a run for which the disk is too small, before it begins.
+
+    Args:
+        path: Folder of the store.
+        need: Bytes.
+        instead: What to do.
+
+    Raises:
+        OSError: With what is needed and what is free.
+    """
+    folder = path
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise OSError(
+            errno.ENOSPC,
+            f"the store needs {_size(need)}, but {_size(free)} are free on this disk; {instead}",
+            str(path),
+        )
+
+
+@contextmanager
+def explained(path: Path, need: Callable[[], int]) -> Iterator[None]:
+    """Say what a run needs of a full or read-only disk, and that it can be resumed."""
+    try:
+        yield
+    except OSError as error:
+        if str(path) in str(error.strerror or ""):
+            raise
+        raise OSError(
+            error.errno,
+            f"{error.strerror}. The run needs {_size(need())} more; what is done stays where it "
+            "is, and resume=True goes on",
+            str(path),
+        ) from error
+
+
+def _size(count: int) -> str:
+    """Return the bytes in words.
+
+    >>> _size(26_214_400)
+    '25 MiB'
+    """
+    value = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.3g} {unit}"
+        value /= 1024
+    return f"{value:.3g} GiB"
