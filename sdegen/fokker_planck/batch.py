@@ -24,7 +24,7 @@ from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.requests import check_kind
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck.density import Density
-from sdegen.fokker_planck.discretization.coefficients import Readers
+from sdegen.fokker_planck.discretization.batch_readers import Readers
 from sdegen.fokker_planck.discretization.fluxes import Landscape
 from sdegen.fokker_planck.discretization.generator import Generator
 from sdegen.fokker_planck.discretization.grid import Grid

@@ -48,13 +48,13 @@ from sdegen.core.sde import SDE
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.discretization.boundary_nodes import BoundaryNodes
-from sdegen.fokker_planck.discretization.coefficients import Reader
 from sdegen.fokker_planck.discretization.fluxes import Fluxes, Landscape
 from sdegen.fokker_planck.discretization.frozen import Frozen
 from sdegen.fokker_planck.discretization.generator import Generator
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.grid_boundary import GridBoundaryLike, boundary_of_grid
 from sdegen.fokker_planck.discretization.power_law import Powers, with_poles
+from sdegen.fokker_planck.discretization.reader import Reader
 from sdegen.fokker_planck.discretization.refinement import coarsened, halved, positions
 from sdegen.fokker_planck.questions import currents, stationary
 from sdegen.fokker_planck.questions.circulation import TurningSpectrum, turning_spectrum

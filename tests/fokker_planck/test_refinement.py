@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.fokker_planck.discretization.coefficients import Reader
 from sdegen.fokker_planck.discretization.generator import Generator
+from sdegen.fokker_planck.discretization.reader import Reader
 from sdegen.fokker_planck.discretization.refinement import bisected, coarsened, halved, positions
 
 

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from sdegen.core.conditions import BoundaryCondition
+from sdegen.fokker_planck.discretization.batch_readers import Readers
 from sdegen.fokker_planck.discretization.boundary_nodes import BoundaryNodes
-from sdegen.fokker_planck.discretization.coefficients import Coefficients, Reader, Readers
+from sdegen.fokker_planck.discretization.coefficients import Coefficients
 from sdegen.fokker_planck.discretization.fluxes import Fluxes, Landscape, fluxes, landscape
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.operator import Operator, assemble, bands
 from sdegen.fokker_planck.discretization.poles import find_poles
+from sdegen.fokker_planck.discretization.reader import Reader
 
 __all__ = ["Generator"]
 

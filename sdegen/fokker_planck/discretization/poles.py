@@ -8,10 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdegen.fokker_planck.discretization.coefficients import (
-    GAUSS_NODES,
-    Coefficients,
-)
+from sdegen.fokker_planck.discretization.coefficients import GAUSS_NODES, Coefficients
 
 __all__ = ["Pole", "find_poles"]
 

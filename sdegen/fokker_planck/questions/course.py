@@ -16,7 +16,9 @@ import numpy as np
 from torch import Tensor
 
 from sdegen.core.errors import AccuracyWarning
-from sdegen.fokker_planck.discretization.coefficients import Coefficients, Reader, Readers
+from sdegen.fokker_planck.discretization.batch_readers import Readers
+from sdegen.fokker_planck.discretization.coefficients import Coefficients
+from sdegen.fokker_planck.discretization.reader import Reader
 from sdegen.fokker_planck.discretization.time_dependence import Looks
 
 __all__ = ["Course", "all_inside", "course", "course_of", "inside", "warn_isolated"]

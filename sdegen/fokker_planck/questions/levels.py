@@ -31,10 +31,10 @@ from torch import Tensor
 
 from sdegen.core.accuracy import ErrorEstimate
 from sdegen.fokker_planck.density import Density
-from sdegen.fokker_planck.discretization.coefficients import Reader
 from sdegen.fokker_planck.discretization.generator import Generator
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.power_law import Powers, with_poles
+from sdegen.fokker_planck.discretization.reader import Reader
 from sdegen.fokker_planck.discretization.refinement import among, bisected, coarsened, halved
 from sdegen.fokker_planck.questions.course import Course
 from sdegen.fokker_planck.questions.transient import Exponential, Integrator, carried

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from sdegen.core.errors import SolverError
 from sdegen.fokker_planck.density import Density
-from sdegen.fokker_planck.discretization.coefficients import Coefficients, Readers, one_or_stack
+from sdegen.fokker_planck.discretization.batch_readers import Readers
+from sdegen.fokker_planck.discretization.coefficients import Coefficients, one_or_stack
 from sdegen.fokker_planck.discretization.collocation import NODES, collocated, walked, workspace
 from sdegen.fokker_planck.discretization.generator import Generator
 from sdegen.fokker_planck.discretization.operator import Operator
