@@ -12,6 +12,9 @@ resolved by the grid, and lumped, positive and of second order, where it is not.
 Assumed: one dimension; D > 0 inside the grid. Said, not hidden: how much of the density leans on
 a wall that is not meant to be one.
 
+This file is a façade: every question that is asked of a solver is a method here, with its page,
+and is answered in `questions/`; that is why it is long.
+
 What drift and diffusion make of the grid is remembered, and used as long as they do not change.
 They may hold parameters that do: before each answer they are evaluated once more, and compared to
 the last bit.
@@ -217,15 +220,8 @@ class FokkerPlanck:
         if self._sources is not None:
             return self._solve_with_sources(p0, times, integrator, differentiable=differentiable)
         if self._moving is not None:
-            return self._solve_between_moving_ends(
-                self._moving,
-                p0,
-                times,
-                integrator,
-                breakpoints,
-                rtol=rtol,
-                differentiable=differentiable,
-            )
+            path = self._solve_between_moving_ends
+            return path(self._moving, p0, times, integrator, breakpoints, rtol, differentiable)
         integrator = integrator or Exponential()
         self._renew()
         ts = check_times(times, self.sde)
@@ -258,18 +254,25 @@ class FokkerPlanck:
                 refined=not differentiable,
             )
         result = replace(self._path(ts, run, density, powers), slope_by=self._slope_by)
-        if not np.isfinite(run.p.detach().numpy().sum()) and not bool(torch.isfinite(run.p).all()):
-            bad = int((~torch.isfinite(run.p).all(1)).nonzero()[0])
-            raise NonFiniteError(f"the density is not finite at t = {float(ts[bad]):g}.", result)
-        seen = result.p.detach()  # what is ∞ is at a wall without noise, which cuts nothing
-        seen = seen if powers == (None, None) else seen.where(torch.isfinite(seen), 0.0)
-        check_edges(seen, ts, self._shown, self._truncated)
+        self._check_path(result, run, ts)
         first = 1
         if x0 is not None or not density.is_resolved:
             first = check_resolved(result)
         if run.error is not None and not run.worst <= rtol:
             check_accurate(run.error, first, rtol, by_number=by_number)
         return result
+
+    def _check_path(self, result: DensityPath, run: Found, times: Tensor) -> None:
+        """Refuse densities that are not finite, or that lean on a wall that cuts them off."""
+        if not np.isfinite(run.p.detach().numpy().sum()) and not bool(torch.isfinite(run.p).all()):
+            bad = int((~torch.isfinite(run.p).all(1)).nonzero()[0])
+            raise NonFiniteError(
+                f"the density is not finite at t = {float(times[bad]):g}.", result
+            )
+        seen = result.p.detach()  # what is ∞ is at a wall without noise, which cuts nothing
+        bounded = self._generator.ends.powers == (None, None)
+        seen = seen if bounded else seen.where(torch.isfinite(seen), 0.0)
+        check_edges(seen, times, self._shown, self._truncated)
 
     def stationary(self, *, rtol: float = WARNS, differentiable: bool = False) -> Density:
         """Return the stationary density, of mass 1.
@@ -886,7 +889,6 @@ class FokkerPlanck:
         times: Tensor | Sequence[float],
         integrator: Integrator | None,
         breakpoints: Sequence[float],
-        *,
         rtol: float,
         differentiable: bool,
     ) -> DensityPath:

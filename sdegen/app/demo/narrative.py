@@ -7,6 +7,8 @@ the claim that it decides; the acts only measure.
 
 import math
 
+from torch import Tensor
+
 from sdegen import plots
 from sdegen.app.demo.ddpm import FIT_FROM, Comparison
 from sdegen.app.demo.digits import Generation
@@ -77,6 +79,12 @@ def narrate_physics(record: Record, found: Relaxation) -> None:
             ),
         ]
     )
+    _picture_wells(record, found)
+
+
+def _picture_wells(record: Record, found: Relaxation) -> None:
+    """Show particles and density in time, and the density at rest."""
+    n = found.path.states.shape[1]
     record.figure(
         "double_well",
         plots.density_and_particles(
@@ -88,7 +96,7 @@ def narrate_physics(record: Record, found: Relaxation) -> None:
     film = "relaxation"
     plots.relaxation_gif(found.density, found.path, record.folder / f"{film}.gif")
     record.film(film, "The particles relax under their density (animated).")
-    report.text(
+    record.report.text(
         """The state that all this tends to was not waited for. It was solved for directly, from
         drift and noise alone, and lies on Boltzmann's density, which the solver was never told."""
     )
@@ -128,6 +136,14 @@ flow          dX = [−½ β X − ½ β ∇log pₜ(X)] dt               t: 1 �
         between the two halves of the real data, the floor, which is what a perfect generator would
         show."""
     )
+    _tabulate_routes(record, found)
+    _narrate_route(record, found)
+    _picture_digits(record, found, data.test)
+    _narrate_likelihood(record, found)
+
+
+def _tabulate_routes(record: Record, found: Generation) -> None:
+    """Tabulate what each route costs and how near its digits come."""
     rows: list[dict[str, Cell]] = [
         {
             "route": "real digits: the floor",
@@ -160,6 +176,11 @@ flow          dX = [−½ β X − ½ β ∇log pₜ(X)] dt               t: 1 �
         f"means over {len(found.energies)} seeds; the last column, the energy distance to the "
         "validation digits, chooses the route",
     )
+
+
+def _narrate_route(record: Record, found: Generation) -> None:
+    """Narrate which route was chosen, and what its digits are worth."""
+    report = record.report
     chosen = found.chosen.route
     seeds = len(found.energies)
     report.text(
@@ -205,11 +226,15 @@ flow          dX = [−½ β X − ½ β ∇log pₜ(X)] dt               t: 1 �
             ),
         ]
     )
+
+
+def _picture_digits(record: Record, found: Generation, test: Tensor) -> None:
+    """Show real and generated digits, how noise becomes one, and what a sample costs."""
     record.figure(
         "digits",
         plots.image_sheet(
             {
-                "test digits (real)": data.test,
+                "test digits (real)": test,
                 "generated": found.samples,
                 "nearest training images": found.models_of,
             }
@@ -229,7 +254,12 @@ flow          dX = [−½ β X − ½ β ∇log pₜ(X)] dt               t: 1 �
         ),
         "What a sample costs and what it is worth, route by route.",
     )
-    report.text(
+
+
+def _narrate_likelihood(record: Record, found: Generation) -> None:
+    """Narrate what a test image takes to write down, and how the network was trained."""
+    likely = found.likelihoods
+    record.report.text(
         f"""The flow also gives the density of an image. On {likely.images} test images it takes
         {likely.mean:.3f} ± {likely.standard_error:.3f} bits per pixel to write them down with this
         model ({likely.nfe} evaluations, {likely.seconds:.0f} s), {likely.gaussian:.3f} with a
@@ -294,6 +324,11 @@ reverse SDE   x ← x + Δt [½ β x + β ∇log pₜ(x)] + √(β Δt) z
         "W1 between DDPM and the reverse SDE (gap), and of each to the exact law of the data at "
         "the last time",
     )
+    _claim_slopes(record, found)
+
+
+def _claim_slopes(record: Record, found: Comparison) -> None:
+    """Claim how fast the gap closes, and show it."""
     record.claims(
         [
             Claim(
@@ -321,7 +356,7 @@ reverse SDE   x ← x + Δt [½ β x + β ∇log pₜ(x)] + √(β Δt) z
             ),
         ]
     )
-    report.text(
+    record.report.text(
         f"""With s² = βₖ both steps agree up to Δt² everywhere, and the gap falls as 1/N: a slope
         of −1 ({found.beta_slope:.3f} measured). The posterior's variance is smaller by the factor
         σₖ₋₁²/σₖ², which near the data, where σ² ≈ βt, is about 1 − Δt/t and so not close to 1

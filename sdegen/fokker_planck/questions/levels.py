@@ -204,26 +204,7 @@ def found(
     """
 
     def on(level: int, how: Integrator, walk: Walk | None = None) -> Found:
-        compact, lumped = levels[level]
-        positive = how.lumped_only or form == "lumped"
-        positive = positive or (form == "auto" and not start.smooth and start.x0 is None)
-        used = lumped if positive else compact
-        first, sharp = start.on(used.grid, level, compact=used.compact)
-        auto = form == "auto" and used.compact
-        kept = walk is not None and not walk.rough
-        run = carried(
-            used,
-            first,
-            sharp,
-            course,
-            how,
-            fallback=lumped if auto else None,
-            restored=restored,
-            walk=walk if kept else None,
-        )
-        rang = auto and run.generator is not used
-        powers = used.ends.powers
-        return Found(used.grid, run.p, run.generator.compact, rang, run.walk, powers)
+        return _on_level(levels[level], level, start, course, how, walk, form, restored)
 
     levels.unread()
     by_number = not isinstance(integrator, Exponential) or integrator.substeps is not None
@@ -256,6 +237,37 @@ def found(
         jumps = _jumps(levels, level + 1, course, finer)
         told, best, level = _judged(finer, best, *jumps), finer, level + 1
     return best if told is None else told
+
+
+def _on_level(
+    pair: tuple[Generator, Generator],
+    level: int,
+    start: Start,
+    course: Course,
+    how: Integrator,
+    walk: Walk | None,
+    form: str,
+    restored: bool,
+) -> Found:
+    """Carry the density on one level, by a walk that another has taken where there is one."""
+    compact, lumped = pair
+    positive = how.lumped_only or form == "lumped"
+    positive = positive or (form == "auto" and not start.smooth and start.x0 is None)
+    used = lumped if positive else compact
+    first, sharp = start.on(used.grid, level, compact=used.compact)
+    auto = form == "auto" and used.compact
+    run = carried(
+        used,
+        first,
+        sharp,
+        course,
+        how,
+        fallback=lumped if auto else None,
+        restored=restored,
+        walk=walk if walk is not None and not walk.rough else None,
+    )
+    rang = auto and run.generator is not used
+    return Found(used.grid, run.p, run.generator.compact, rang, run.walk, used.ends.powers)
 
 
 @torch.no_grad()
