@@ -33,12 +33,11 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen.core.accuracy import WARNS, ErrorEstimate, EstimatedTensor, SlopeBy, warn_inaccurate
+from sdegen.core.accuracy import ErrorEstimate, SlopeBy, warn_inaccurate
 from sdegen.core.checks import check_count
 from sdegen.core.enclosure import BoundaryLike
 from sdegen.core.errors import NotNormalizableError, SolverError
@@ -49,8 +48,10 @@ from sdegen.core.requests import refuse_lost_gradient
 from sdegen.core.rows import check_density_of
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck.density2d import validation as plane_door
-from sdegen.fokker_planck.density2d.density import PlaneDensity, PlaneForm
-from sdegen.fokker_planck.density2d.level import PlaneLevel, Solved, graded
+from sdegen.fokker_planck.density2d.currents import current, entropy_production
+from sdegen.fokker_planck.density2d.density import PlaneDensity
+from sdegen.fokker_planck.density2d.estimates import COARSE, CURE, at_rest, budget, carried
+from sdegen.fokker_planck.density2d.level import PlaneLevel, Solved
 from sdegen.fokker_planck.discretization import time_dependence as clock
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.questions.course import Course, course_of, warn_isolated
@@ -58,13 +59,8 @@ from sdegen.fokker_planck.validation import check_times
 
 __all__ = ["FokkerPlanck2D", "PlaneDensity"]
 
-_COARSE = 0.1  # the estimated error above which a grid is refined
 _MOST_NODES, _MANY_NODES = 110_000, 45_000  # of a finer grid; where an error is small already
-_MOST_MOVED, _MANY_MOVED = 27_000, 22_000  # likewise for a density in time
-_TOLERANCE = 1e-6  # of the peak, in each step in time
-_LUMPED_TOLERANCE = 1e-4
 _TIGHT = 1e-6
-_CURE = "Pass rtol=1e-4 for a finer grid inside, or finer grids."
 _WITH_GRADIENT = (
     ", or take the gradient in one dimension, FokkerPlanck(…).stationary(differentiable=True), or "
     "along paths, simulate(…, differentiable=True)"
@@ -180,11 +176,11 @@ class FokkerPlanck2D:
                 "with solve(p0, times), or freeze the time in the SDE."
             )
         coarse, fine = level.coarser.rest(t, self.form), level.rest(t, self.form)
-        error = self._at_rest(level, fine, coarse)
-        while level.finer_size <= _budget(error, rtol, _MOST_NODES, _MANY_NODES):
+        error = at_rest(level, fine, coarse, self._rest_time)
+        while level.finer_size <= budget(error, rtol, _MOST_NODES, _MANY_NODES):
             coarse, level = fine, level.finer
             fine = level.rest(t, self.form)
-            error = self._at_rest(level, fine, coarse)
+            error = at_rest(level, fine, coarse, self._rest_time)
         density = self._handed(level, fine, error, "two grids")
         if not fine.sure:
             raise SolverError(
@@ -195,7 +191,7 @@ class FokkerPlanck2D:
             )
         self._check_resolved(density, "the stationary density")
         plane_door.check_edges(density, self._truncated)
-        warn_inaccurate(density.error, "the stationary density", _CURE)
+        warn_inaccurate(density.error, "the stationary density", CURE)
         return density
 
     def refined(self) -> PlaneDensity:
@@ -251,9 +247,9 @@ class FokkerPlanck2D:
         plan = self._course(ts, substeps, breakpoints)
         warn_isolated(plan)
         at = p0 if isinstance(p0, tuple) else None
-        level, fine, errors = self._carried(self.form or "compact", start, at, plan, rtol)
-        if self.form is None and not errors[-1]["p"] <= _COARSE:
-            positive = self._carried("lumped", start, at, plan, rtol)
+        level, fine, errors = carried(self._level, self.form or "compact", start, at, plan, rtol)
+        if self.form is None and not errors[-1]["p"] <= COARSE:
+            positive = carried(self._level, "lumped", start, at, plan, rtol)
             if not positive[2][-1]["p"] > errors[-1]["p"]:
                 level, fine, errors = positive
         every = slice(None, None, (len(errors) - 1) // (len(ts) - 1))  # substeps lie between
@@ -266,7 +262,7 @@ class FokkerPlanck2D:
             plane_door.check_edges(density, self._truncated, f" at t = {t:g}")
         self._check_resolved(path[-1], f"the density at t = {float(ts[-1]):g}", path)
         worst = max(range(1, len(path)), key=lambda k: float(path[k].error))
-        warn_inaccurate(path[worst].error, f"the density at t = {float(ts[worst]):g}", _CURE)
+        warn_inaccurate(path[worst].error, f"the density at t = {float(ts[worst]):g}", CURE)
         return path
 
     def solve_refined(
@@ -293,17 +289,8 @@ class FokkerPlanck2D:
             number or to what diffusion by itself produces; and what is known of the density's.
         """
         self._check_no_gradient("an entropy production", density)
-        level, t = self._fresh(), self._rest_time if time is None else time
-        p = self._values_of(density)
-        (fine, scale), (coarse, _) = (
-            level.production(p, t),
-            level.coarser.production(level.coarser.sampled(density), t),
-        )
-        found = graded({"value": abs(fine - coarse) / max(abs(fine), scale, 1e-300)}, "compact")
-        of_density = density.error.get("entropy_production", 0.0)
-        error = ErrorEstimate({"value": found["value"] + float(of_density)}, "every other node")
-        warn_inaccurate(error, "the entropy production", _CURE)
-        return EstimatedTensor.of(torch.tensor(fine, dtype=torch.float64), error)
+        t = self._rest_time if time is None else time
+        return entropy_production(self._fresh(), density, self._values_of(density), t)
 
     def current(
         self, density: PlaneDensity, *, time: float | None = None
@@ -321,19 +308,8 @@ class FokkerPlanck2D:
             largest, or to what diffusion by itself carries.
         """
         self._check_no_gradient("a current", density)
-        level, t = self._fresh(), self._rest_time if time is None else time
-        p = self._values_of(density)
-        values, one_way = level.currents(p, t)
-        coarse, _ = level.coarser.currents(level.coarser.sampled(density), t)
-        scale = max(float(values.abs().max()), one_way, 1e-300)
-        miss = max(
-            float((level.seen_at(a, level.coarser) - b).abs().max())
-            for a, b in zip(values, coarse, strict=True)
-        )
-        found = graded({"value": miss / scale}, "compact")
-        error = ErrorEstimate(found, "every other node")
-        warn_inaccurate(error, "the current", _CURE)
-        return EstimatedTensor.of(values, error)
+        t = self._rest_time if time is None else time
+        return current(self._fresh(), density, self._values_of(density), t)
 
     # ---- inside -------------------------------------------------------------------------------
 
@@ -387,56 +363,6 @@ class FokkerPlanck2D:
             times = torch.cat([between.flatten(), times[-1:]])
         return course_of(times.tolist(), looks, breakpoints)
 
-    def _carried(
-        self,
-        form: PlaneForm,
-        start: PlaneDensity,
-        at: tuple[float, float] | None,
-        plan: Course,
-        rtol: float | None,
-    ) -> tuple[PlaneLevel, list[Solved], list[dict[str, float]]]:
-        """Return the densities in time on the finest grid taken, and their estimated errors.
-
-        Steps are chosen on every other node, where they cost least; finer grids repeat them.
-        """
-        level, below = self._level, self._level.coarser
-        usual = _TOLERANCE if form == "compact" else _LUMPED_TOLERANCE
-        tolerance = usual if rtol is None else min(usual, rtol / 30)
-        try:
-            run = below.run(form, below.seen(start, at, form), plan, tolerance)
-            coarse = run.solved
-            fine = level.repeat(form, level.seen(start, at, form), plan, run, tolerance)
-        except SolverError:  # a drift that coarse cells do not follow
-            run = level.run(form, level.seen(start, at, form), plan, tolerance)
-            fine, coarse = run.solved, [below.unknown(form)] * len(run.solved)
-        errors = _in_time(level, fine, coarse, run.errors, plan.times[0])
-        while level.finer_size <= _budget(_worst(errors), rtol, _MOST_MOVED, _MANY_MOVED):
-            coarse, level = fine, level.finer
-            seen = level.seen(start, at, form)
-            fine = level.repeat(form, seen, plan, run, tolerance)
-            misses = run.errors
-            if at is None:  # between the user's nodes a start is what a spline makes of it
-                unsaid = level.differences(Solved(seen, form), self._level, Solved(start.p, form))
-                guessed = max(unsaid["mean"], unsaid["covariance"])
-                width = float(start.covariance.trace())
-                shares = [min(1.0, width / level.spread(solved)) for solved in fine]
-                misses = [m + guessed * s for m, s in zip(run.errors, shares, strict=True)]
-            errors = _in_time(level, fine, coarse, misses, plan.times[0])
-        return level, fine, errors
-
-    def _at_rest(self, level: PlaneLevel, fine: Solved, coarse: Solved) -> dict[str, float]:
-        """Return the estimated errors of a density at rest, from one on every other node."""
-        below = level.coarser
-        found = level.differences(fine, below, coarse)
-        (sigma, scale), (other, _) = (
-            level.production(fine.p, self._rest_time),
-            below.production(coarse.p, self._rest_time),
-        )
-        found["entropy_production"] = abs(sigma - other) / max(abs(sigma), scale, 1e-300)
-        (hidden,) = level.hidden([fine], self._rest_time)
-        told = graded(found, fine.form, coarse.form)
-        return {name: error + hidden for name, error in told.items()}
-
     def _handed(
         self, level: PlaneLevel, solved: Solved, error: dict[str, float], method: str
     ) -> PlaneDensity:
@@ -460,7 +386,7 @@ class FokkerPlanck2D:
     def _check_resolved(self, density: PlaneDensity, what: str, result: object = None) -> None:
         """Refuse a density that no grid that was tried resolves."""
         error = density.error["p"]
-        if not float(error) <= _COARSE:
+        if not float(error) <= COARSE:
             raise SolverError(
                 f"{what} is not resolved: its estimated relative error is {float(error):.2g} "
                 f"({density.error.method}), with cells that the drift crosses in "
@@ -469,32 +395,3 @@ class FokkerPlanck2D:
                 "did not help; take more cells where the density changes, or a smaller box.",
                 density if result is None else result,
             )
-
-
-def _budget(error: dict[str, float], rtol: float | None, most: int, many: int) -> int:
-    """Return how many nodes a finer grid may have, for these errors; 0 if they suffice."""
-    worst = max(error.values())
-    if not worst <= _COARSE or (rtol is not None and worst > rtol):
-        return most
-    return many if worst > WARNS else 0
-
-
-def _worst(errors: list[dict[str, float]]) -> dict[str, float]:
-    """Return the largest error of each kind, of densities after the start."""
-    return {name: max(error[name] for error in errors[1:]) for name in errors[-1]}
-
-
-def _in_time(
-    level: PlaneLevel,
-    fine: list[Solved],
-    coarse: list[Solved],
-    misses: list[float],
-    start: float,
-) -> list[dict[str, float]]:
-    """Return the estimated errors of densities in time, from every other node and the steps."""
-    found = []
-    all_missed = np.add(misses, level.hidden(fine, start)).tolist()
-    for solved, other, miss in zip(fine, coarse, all_missed, strict=True):
-        error = graded(level.differences(solved, level.coarser, other), solved.form, other.form)
-        found.append({name: value + miss for name, value in error.items()})
-    return found
