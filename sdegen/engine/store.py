@@ -36,10 +36,10 @@ from sdegen.engine.format_1 import run_spec_of_format_1, without_library_code
 if TYPE_CHECKING:
     import xarray
 
+from sdegen.engine import store_layout
 from sdegen.engine.store_layout import (
     ATTRIBUTES_KEY,
     DIGEST_BYTES,
-    FORMAT,
     Layout,
     check_room,
     explained,
@@ -241,9 +241,10 @@ def description_of(path: Path) -> dict[str, Any]:
             f"{path} is there, but is no store of a run ({type(error).__name__}); take another "
             "name."
         ) from error
-    if about["format"] > FORMAT:
+    if about["format"] > store_layout.FORMAT:
         raise ValueError(
-            f"{path} has format {about['format']}, and this version reads up to {FORMAT}; install "
+            f"{path} has format {about['format']}, and this version reads up to "
+            f"{store_layout.FORMAT}; install "
             "a newer sdegen."
         )
     about = dict(about)

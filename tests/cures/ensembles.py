@@ -174,7 +174,7 @@ def _drawn(x0, n=1000):
 def _of_the_next_version(store):
     """A store, or a file, that a version with another format has written."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sdegen.engine.store_layout.FORMAT", 2)
+        patch.setattr("sdegen.engine.store_layout.FORMAT", 3)
         patch.setattr("sdegen.storage.FORMAT", 2)
         if store:
             return _stored(n=300)
@@ -187,7 +187,7 @@ _NEXT = "sdegen.engine.store_layout.FORMAT", "sdegen.storage.FORMAT"
 def _read_by_the_next_version():
     _of_the_next_version(True)
     _of_the_next_version(False)
-    patched(_NEXT[0], 2, lambda: _resumed_to_the_same(resume=True, n=300))()
+    patched(_NEXT[0], 3, lambda: _resumed_to_the_same(resume=True, n=300))()
     tensors, _ = patched(_NEXT[1], 2, lambda: load_tensors("x.safetensors"))()
     assert torch.equal(tensors["x"], column(1.0))
 

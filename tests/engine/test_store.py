@@ -249,7 +249,7 @@ def test_a_drift_that_counts_is_told_from_itself(tmp_path, small_blocks, monkeyp
 
     # how far a pilot goes follows measured seconds, and it calls the drift: here it goes nowhere
     monkeypatch.setattr(callables, "check_steps", lambda *a, **k: None)
-    monkeypatch.setattr(blocks, "_is_dear", lambda *a: False)
+    monkeypatch.setattr(callables, "_is_dear", lambda *a: False)
     sde = sg.ItoProcess(Counting(), 0.7)
     ensemble(tmp_path / "run.zarr", sde=sde)
     told = (

@@ -271,8 +271,7 @@ class Grid:
                 f"{std:g}; take more cells, or "
                 "grid.point(mean) for a start at a point."
             )
-        p = torch.exp(-0.5 * ((x - mean) / std) ** 2)
-        return Density(x, p / float(self.masses(p.numpy())))
+        return Density(x, torch.exp(-0.5 * ((x - mean) / std) ** 2)).normalized()
 
     def point(self, x0: float) -> Density:
         """Return a unit mass at x0, which may lie between two nodes: mass 1, mean x0.
