@@ -9,6 +9,7 @@ import sdegen as sg
 from sdegen.core.accuracy import ErrorEstimate
 from sdegen.fokker_planck.discretization.exponential import expm_action
 from sdegen.fokker_planck.questions.transient import BackwardEuler, Exponential
+from sdegen.fokker_planck.questions.walk import steps as steps_of
 from sdegen.fokker_planck.validation import check_accurate
 from tests import exact
 from tests.exact import ou_moments, slope
@@ -145,9 +146,9 @@ def test_a_step_that_is_asked_for_again_is_the_same(boundary):
 def test_steps_that_differ_by_the_rounding_of_times_are_one():
     times = torch.linspace(0.1, 10.3, 101, dtype=torch.float64)
     assert len(set(np.diff(times.numpy()))) > 1
-    steps = _steps(times.tolist())
+    steps = steps_of(times.tolist())
     assert set(steps) == {(float(times[-1]) - float(times[0])) / 100}
-    other = _steps([3.0, 2.0, 0.999999])
+    other = steps_of([3.0, 2.0, 0.999999])
     assert other == [1.0, 2.0 - 0.999999]
 
 
