@@ -102,7 +102,7 @@ from .fokker_planck.batch import FokkerPlanckFamily as FokkerPlanckFamily
 from .fokker_planck.questions.feller import classify_boundary as classify_boundary
 from .fokker_planck.discretization.grid import Grid as Grid
 from .fokker_planck.density2d.solver import FokkerPlanck2D as FokkerPlanck2D
-from .fokker_planck.density2d.solver import PlaneDensity as PlaneDensity
+from .fokker_planck.density2d.density import PlaneDensity as PlaneDensity
 from .fokker_planck.solver import FokkerPlanck as FokkerPlanck
 from .fokker_planck.questions.transient import BackwardEuler as BackwardEuler
 from .fokker_planck.questions.transient import Exponential as Exponential

@@ -25,8 +25,6 @@ from torch import Tensor
 from sdegen.core.errors import CheckpointError
 from sdegen.core.fingerprint import fingerprint, fingerprint_json
 
-__all__ = ["FORMAT", "atomic_write", "load_tensors", "save_tensors"]
-
 FORMAT = 1
 _ENTRY = "sdegen"
 

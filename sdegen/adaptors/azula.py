@@ -22,8 +22,6 @@ from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.diffusion.paths import EDM
 from sdegen.score.model import ScoreModel
 
-__all__ = ["AzulaDenoiser", "from_azula", "to_azula"]
-
 
 class _Posterior(Protocol):
     """What an azula denoiser returns."""

@@ -27,8 +27,6 @@ from sdegen.score.model import ScoreModel, with_labels
 from sdegen.score.model_checks import check_labels
 from sdegen.score.preconditioning import DenoiserPrediction
 
-__all__ = ["Conditional", "Denoiser", "Function", "from_denoiser", "to_denoiser"]
-
 
 class Function(nn.Module):
     """A function of (x, t) as a module.

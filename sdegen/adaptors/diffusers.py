@@ -54,8 +54,6 @@ from sdegen.score.parameterization import (
 )
 from sdegen.score.preconditioning import EDMPrediction, FlowPrediction
 
-__all__ = ["DiffusersNetwork", "DiffusersUNet", "Scheduler", "from_diffusers", "to_diffusers"]
-
 _DISCRETE = {
     f"{name}Scheduler"
     for name in (

@@ -3,8 +3,6 @@
 import importlib
 from types import ModuleType
 
-__all__ = ["needed"]
-
 
 def needed(library: str, by: str, *, extra: str) -> ModuleType:
     """Import an optional library.

@@ -30,8 +30,6 @@ from sdegen.app.configs.train import TrainRunConfig
 from sdegen.app.execution import execute, print_error, print_message
 from sdegen.app.runs import CONFIG
 
-__all__ = ["main"]
-
 # what these are about comes first, without a flag
 _POSITIONAL = {"run": "the config.toml", "verify": "file.py:name of an SDE"}
 

@@ -23,8 +23,6 @@ import typing
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["ConfigFile", "read_config", "sha256_of", "to_toml"]
-
 _TABLES = ("inputs", "versions")
 # keys of version 0.1
 _RENAMED = {

@@ -35,8 +35,6 @@ from sdegen.app.runs import CONFIG, make_folder, remove_if_unused, write_metrics
 from sdegen.app.user_code import is_reference, loaded_files, source_file
 from sdegen.core.errors import RankError, SdegenError
 
-__all__ = ["execute", "print_error", "print_message"]
-
 _PACKAGES = ("sdegen", "torch", "numpy", "scipy", "torchsde", "torchdiffeq")
 _FEW = 4
 # what messages of the library ask for, in the words of the command line

@@ -17,15 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-__all__ = [
-    "CONFIG",
-    "METRICS",
-    "make_folder",
-    "remove_if_unused",
-    "write_json",
-    "write_metrics",
-]
-
 CONFIG, METRICS = "config.toml", "metrics.json"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")

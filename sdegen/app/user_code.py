@@ -13,8 +13,6 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
-__all__ = ["is_reference", "load_object", "loaded_files", "source_file"]
-
 _LOADED: dict[Path, ModuleType] = {}
 
 

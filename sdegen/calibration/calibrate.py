@@ -65,8 +65,6 @@ from sdegen.engine.validation import check_dynamics
 from sdegen.score.model_checks import check_derivative
 from sdegen.solvers.torch_diffeq import TorchDiffEq
 
-__all__ = ["calibrate"]
-
 _STARTS = (1.0, 2.0, 3.0, 5.0)  # ρ of the grids, equal steps in t^{1/ρ}, of which the best begins
 _HELD_OUT = 3  # every third state of the pilot batch
 _LOOKED_AT = 48  # states for which a grid to begin from is made, of those not held out

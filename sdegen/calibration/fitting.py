@@ -22,8 +22,6 @@ from sdegen.diffusion.samplers.adams_coefficients import Coefficients
 from sdegen.diffusion.samplers.angular_adams import Circle
 from sdegen.diffusion.samplers.linear_multistep import LinearMultistep
 
-__all__ = ["Unknowns", "descend", "distance", "multistep", "on_circle"]
-
 _ROUND = 20  # iterations between two looks at the held-out part
 _IDLE = 4  # rounds without a gain, after which the descent ends
 _MET = 1e-12  # of the whole, below which two nodes are one

@@ -19,8 +19,6 @@ from sdegen.diffusion.reverse import ReverseSDE
 from sdegen.diffusion.timesteps import powers
 from sdegen.storage import load_tensors, save_tensors
 
-__all__ = ["Calibration", "check_reverse", "identity_of"]
-
 _PROBED_ROWS, _PROBED_TIMES = 4, 3
 _TOLD = ("error", "error_before", "evaluations", "pilot")
 

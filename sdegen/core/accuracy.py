@@ -29,18 +29,6 @@ from torch import Tensor
 
 from sdegen.core.errors import AccuracyWarning
 
-__all__ = [
-    "NOT_ESTIMATED",
-    "WARNS",
-    "ErrorEstimate",
-    "Estimated",
-    "EstimatedTensor",
-    "SlopeBy",
-    "Trust",
-    "in_words",
-    "warn_inaccurate",
-]
-
 SlopeBy = Literal["none", "given", "autograd", "differences"]
 
 WARNS = 1e-3  # the relative error above which a result warns

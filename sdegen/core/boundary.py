@@ -46,17 +46,6 @@ from torch import Tensor
 from sdegen.core.bounds import Bound, number_of
 from sdegen.core.conditions import BoundaryCondition, condition_of
 
-__all__ = [
-    "Absorbing",
-    "Boundary",
-    "BoundaryStep",
-    "End",
-    "Periodic",
-    "PositionBoundary",
-    "Reflecting",
-    "of_words",
-]
-
 
 @dataclass(frozen=True)
 class BoundaryStep:

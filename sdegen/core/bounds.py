@@ -13,8 +13,6 @@ from torch import Tensor
 
 from sdegen.core.requests import refuse_lost_gradient
 
-__all__ = ["Bound", "number_of", "values_of"]
-
 Bound = float | Callable[[Any], Any]
 
 

@@ -24,8 +24,6 @@ from torch import Tensor
 from sdegen.core.noise import Normals, Rng, Stream, Streams, seed_of
 from sdegen.core.requests import as_times
 
-__all__ = ["BrownianPath"]
-
 _NEAR = 1e-3  # of an interval: what rounding of times to float32 may move a node
 _ROUNDED = 4e-7
 

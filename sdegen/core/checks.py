@@ -7,16 +7,6 @@ import math
 from collections.abc import Sequence
 from numbers import Real
 
-__all__ = [
-    "check_count",
-    "check_finite",
-    "check_flag",
-    "check_not_negative",
-    "check_positive",
-    "check_share",
-    "check_word",
-]
-
 
 def check_finite(name: str, value: float) -> None:
     """Refuse ±∞ and NaN.

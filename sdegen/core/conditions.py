@@ -9,8 +9,6 @@ Nothing heavy is imported here: a command line reads the words.
 
 from enum import StrEnum
 
-__all__ = ["BoundaryCondition", "condition_of"]
-
 
 class BoundaryCondition(StrEnum):
     """What a density satisfies at an end; a request may name one by its word."""

@@ -23,23 +23,6 @@ from torch import Tensor
 
 from sdegen.core.shapes import State
 
-__all__ = [
-    "MIXES",
-    "STEP",
-    "Values",
-    "as_column",
-    "differences",
-    "gradient_of",
-    "is_per_trajectory",
-    "is_seen",
-    "leaf_of",
-    "noise_induced",
-    "pulled_back",
-    "slope_of",
-    "with_graph",
-    "with_slope",
-]
-
 Values = Callable[[State], Tensor]
 
 STEP = {torch.float64: (2.0**-14, 2.0**-20), torch.float32: (2.0**-8, 2.0**-14)}

@@ -22,8 +22,6 @@ from sdegen.core.boundary import Boundary, BoundaryStep, End, PositionBoundary
 from sdegen.core.bounds import Bound, values_of
 from sdegen.core.shapes import State
 
-__all__ = ["BoundaryLike", "Enclosure", "Interval", "enclosure_of", "interval_of"]
-
 One = Boundary | tuple[Boundary, Boundary]
 BoundaryLike = One | Mapping[int | tuple[int, ...], One] | Sequence[One | None]
 

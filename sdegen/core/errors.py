@@ -5,17 +5,6 @@ on the way: a computation that cannot go on. Where part of it was done, the exce
 part in `.result`.
 """
 
-__all__ = [
-    "AccuracyWarning",
-    "CheckpointError",
-    "Interrupted",
-    "NonFiniteError",
-    "NotNormalizableError",
-    "RankError",
-    "SdegenError",
-    "SolverError",
-]
-
 
 class SdegenError(Exception):
     """A numerical failure, with what had been computed so far.

@@ -24,8 +24,6 @@ from torch.overrides import TorchFunctionMode
 
 from sdegen.core.tolerances import IN_FLOAT32
 
-__all__ = ["check_repeatable", "refuse_randomness", "told_of_graphs", "watched"]
-
 
 class _Parameters(TorchFunctionMode):
     """Whether an operation has taken a parameter of a network."""

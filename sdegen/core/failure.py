@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["Failure", "SolverStopped", "add_step_note"]
-
 
 @dataclass(frozen=True)
 class Failure:

@@ -32,16 +32,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = [
-    "difference",
-    "fingerprint",
-    "fingerprint_json",
-    "first_difference",
-    "in_words",
-    "to_spec",
-    "versions",
-]
-
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _STEPS = {"closure", "globals", "keyword_defaults", "members", "tensor", "array"}
 _WHOLE: dict[tuple[str, ...], str] = {

@@ -22,17 +22,6 @@ from sdegen.core.shapes import State
 from sdegen.core.solver import Solver
 from sdegen.core.update import to_floats
 
-__all__ = [
-    "FixedStep",
-    "Interval",
-    "OneStep",
-    "SplitStep",
-    "check_inner",
-    "check_predictor",
-    "intervals_of",
-    "refine",
-]
-
 Interval = tuple[Tensor, Tensor, Any, Any]  # t, s, dt = s − t, √|dt|
 
 

@@ -20,8 +20,6 @@ from sdegen.core.requests import refuse_lost_gradient
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time
 
-__all__ = ["check_no_gradient"]
-
 
 def check_no_gradient(
     sde: SDE, x: State, t: Time, what: str, instead: str = "", *, networks: bool = False

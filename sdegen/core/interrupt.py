@@ -17,8 +17,6 @@ from contextvars import ContextVar, Token
 from types import FrameType, TracebackType
 from typing import Self
 
-__all__ = ["DeferredInterrupt", "is_interrupted"]
-
 # torchrun sends a Ctrl-C on to its processes, which the terminal has told of it already
 _TORCHRUN, _ECHO = "TORCHELASTIC_RUN_ID", 1.0  # seconds
 

@@ -24,8 +24,6 @@ from sdegen.core.shapes import State, Time
 from sdegen.core.signature import Signature
 from sdegen.core.slope_checks import check_slope, mixes_coordinates
 
-__all__ = ["Interpretation", "ItoProcess"]
-
 Interpretation = Literal["ito", "stratonovich", "klimontovich"]
 Field = Callable[..., Tensor]
 

@@ -11,8 +11,6 @@ from torch import Tensor
 from sdegen.core.scores import ScoreAt, along
 from sdegen.core.shapes import ScoreFn, Time
 
-__all__ = ["Kernel", "ReverseStructure"]
-
 _HALVINGS = 80  # of an interval of times: past the last bit of a float64
 
 

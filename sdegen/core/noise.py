@@ -35,21 +35,6 @@ from torch import Tensor
 
 from sdegen.core.shapes import State
 
-__all__ = [
-    "Given",
-    "Noise",
-    "Normals",
-    "RememberedNoise",
-    "Rng",
-    "Stream",
-    "Streams",
-    "box_muller",
-    "normal_like",
-    "normals_like",
-    "seed_of",
-    "stream",
-]
-
 Rng = int | torch.Generator | None
 
 _MAX_SEED = 2**63 - 1

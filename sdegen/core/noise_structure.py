@@ -23,13 +23,6 @@ from sdegen.core.shapes import State, Time
 if TYPE_CHECKING:
     from sdegen.core.sde import SDE
 
-__all__ = [
-    "NoiseStructure",
-    "check_covariance",
-    "check_diagonal",
-    "declare",
-    "noise_field",
-]
 
 NoiseStructure = Literal["diagonal", "general"]
 

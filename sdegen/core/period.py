@@ -16,8 +16,6 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.tolerances import ROUNDED_PERIOD
 
-__all__ = ["check_period"]
-
 _PLACES = 31  # where f(x + L) is compared with f(x): odd, and no fraction of a period
 _GOLDEN = 0.6180339887498949
 _JUMPS = 0.05  # of the places may lie on a jump of f

@@ -21,22 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = [
-    "as_number",
-    "as_numbers",
-    "as_parameter",
-    "as_state",
-    "as_time",
-    "as_time_grid",
-    "as_times",
-    "check_function",
-    "check_kind",
-    "check_state",
-    "is_word",
-    "kind_of",
-    "value_of",
-]
-
 
 def kind_of(value: object) -> str:
     """Return what came, in words: its type, and the shape of an array."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["Walls", "refuse_walls"]
-
 _CLASSES = {"absorbing": "Absorbing", "periodic": "Periodic"}
 
 

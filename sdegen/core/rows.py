@@ -28,15 +28,6 @@ from sdegen.core.noise_structure import noise_field
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 
-__all__ = [
-    "CURE",
-    "check_density_of",
-    "check_place",
-    "check_rows",
-    "depends_on_batch",
-    "first_line",
-]
-
 _DISPLACEMENTS = (1.0, 1e-2, 1e-4)
 _EVERY = 7
 _FEW = 4  # rows that are each looked at alone

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from sdegen.core.shapes import ScoreFn, State, Time
 
-__all__ = ["CallCounter", "PreparedScore", "ScoreAt", "along"]
-
 ScoreAt = Callable[[State, int], State]
 
 

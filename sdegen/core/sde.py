@@ -26,8 +26,6 @@ from sdegen.core.scores import CallCounter
 from sdegen.core.shapes import State, Time
 from sdegen.core.update import Number, diffuse
 
-__all__ = ["SDE", "NoiseKind", "Rows"]
-
 NoiseKind = Literal["none", "additive", "multiplicative"]
 Rows = slice | Tensor
 

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["ScoreFn", "State", "Time", "expand"]
-
 State = Float[Tensor, "batch *event"]
 Time = Float[Tensor, ""] | Float[Tensor, " batch"]
 ScoreFn = Callable[[State, Time], State]

@@ -26,8 +26,6 @@ from torch import Tensor
 
 from sdegen.core.shapes import State, Time, expand
 
-__all__ = ["Signature", "check_order"]
-
 _TIMES = ("t", "time")
 _CLOCKS = (*_TIMES, "timestep", "timesteps", "sigma")  # what a score or a network may call it
 _STATES = ("x", "y", "state", "states", "x_t", "y_t")  # what no time is called

@@ -21,8 +21,6 @@ from sdegen.core.derivatives import (
 )
 from sdegen.core.shapes import State
 
-__all__ = ["check_seen", "check_slope", "mixes_coordinates"]
-
 _INTERVALS, _FINE = 256, 2**14  # of a path; the second where the first disagrees
 _NUMBERS = 2**21  # of a path at once
 _PART = 0.01  # of a variation, along a path or over a short step, that slopes may miss

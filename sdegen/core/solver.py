@@ -31,14 +31,6 @@ from sdegen.core.requests import as_times, kind_of
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 
-__all__ = [
-    "Contained",
-    "Memory",
-    "Orders",
-    "Solver",
-    "integrate",
-]
-
 Memory = Any  # what a solver's begin() returns and its steps hand on: its own affair
 
 

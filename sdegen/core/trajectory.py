@@ -11,8 +11,6 @@ from torch import Tensor
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
 from sdegen.core.shapes import State
 
-__all__ = ["Trajectory"]
-
 
 @dataclass(frozen=True)
 class Trajectory:

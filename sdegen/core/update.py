@@ -15,8 +15,6 @@ from torch import Tensor
 
 from sdegen.core.shapes import State
 
-__all__ = ["Number", "diffuse", "to_floats", "update"]
-
 Number = Tensor | float
 
 

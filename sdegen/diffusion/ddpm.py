@@ -37,8 +37,6 @@ from sdegen.core.shapes import ScoreFn, State, Time, expand
 from sdegen.core.signature import check_order
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 
-__all__ = ["DDPM", "AncestralChain"]
-
 Variance = Literal["posterior", "beta"]
 
 

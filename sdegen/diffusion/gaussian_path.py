@@ -32,8 +32,6 @@ from sdegen.core.shapes import State, Time, expand
 from sdegen.diffusion.schedules import BetaSchedule, GeometricSigma
 from sdegen.sde.linear import LinearSDE, Transition
 
-__all__ = ["VE", "VP", "GaussianPath", "SubVP", "check_gaussian_path"]
-
 # where rates are compared with differences, as parts of the range: no nodes of a table; the steps
 # of the differences, as parts of it; and the relative error that passes
 _LOOKED_AT = (0.0171, 0.1236, 0.3093, 0.5279, 0.7639, 0.9271)

@@ -30,8 +30,6 @@ from sdegen.core.shapes import State, Time, expand
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 from sdegen.sde.potentials import Potential
 
-__all__ = ["GaussianMixture", "MixtureScore", "NoisedMixture"]
-
 _Numbers = Tensor | NDArray[np.floating]
 
 

@@ -22,8 +22,6 @@ from sdegen.core.requests import as_time
 from sdegen.core.shapes import Time
 from sdegen.diffusion.gaussian_path import GaussianPath
 
-__all__ = ["EDM", "RectifiedFlow"]
-
 
 class RectifiedFlow(GaussianPath):
     """The straight line from data to noise, x_t = (1 − t) x0 + t ε: flow matching.

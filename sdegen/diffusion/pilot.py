@@ -45,8 +45,6 @@ from sdegen.diffusion.reverse import ReverseSDE
 from sdegen.diffusion.samplers.angular_adams import AngularAdams
 from sdegen.diffusion.samplers.multistep import ExponentialAdams, ExponentialAdamsMoulton
 
-__all__ = ["Pilot", "members", "walk"]
-
 _FINE = 400  # steps of the accurate solve
 _ORDER, _FLOOR = 3, 0.1  # of the derivative of ε̂; the part of its mean that is added
 _WAVES, _ROUNDS, _TRIALS = 6, 5, 3  # cosines, rounds of the descent, and its tries in a round

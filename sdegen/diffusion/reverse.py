@@ -28,8 +28,6 @@ from sdegen.core.signature import check_order
 from sdegen.core.tolerances import SAME_MODEL
 from sdegen.diffusion.gaussian_path import GaussianPath
 
-__all__ = ["ReverseSDE", "check_origin"]
-
 
 class ReverseSDE(SDE):
     """The time reversal of a forward SDE, written in the same t and run with dt < 0.

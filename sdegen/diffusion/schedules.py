@@ -16,15 +16,6 @@ from sdegen.core.checks import check_positive
 from sdegen.core.requests import as_number, as_time
 from sdegen.core.shapes import Time
 
-__all__ = [
-    "BetaSchedule",
-    "ConstantBeta",
-    "CosineBeta",
-    "GeometricSigma",
-    "LinearBeta",
-    "QuadraticBeta",
-]
-
 
 class BetaSchedule(ABC):
     """A noise rate β(t) > 0, in units of inverse time, and its integral."""

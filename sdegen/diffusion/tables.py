@@ -21,8 +21,6 @@ from sdegen.core.requests import as_numbers, as_time
 from sdegen.core.shapes import Time
 from sdegen.diffusion.schedules import BetaSchedule
 
-__all__ = ["TabulatedBeta"]
-
 
 class TabulatedBeta(BetaSchedule):
     """The β-schedule with e^{−B(k/N)} = ᾱ_k, and λ = log(α/σ) a monotone cubic in between.

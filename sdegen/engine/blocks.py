@@ -37,8 +37,6 @@ from sdegen.engine.containment import Containment, absorbed_by_position, steps_a
 from sdegen.engine.freezing import Freezing
 from sdegen.engine.record import RunMonitor, RunOptions, Solution
 
-__all__ = ["block_rows", "check_blocks", "solve", "solve_block"]
-
 # numbers in a block: on a CPU what stays, with the intermediate results of a step, in a
 # second-level cache; with fewer, threads wait for each other's turn with the interpreter. No power
 # of two: ensembles are powers of ten, and their last block shall not leave threads without work

@@ -27,8 +27,6 @@ from sdegen.engine.pilot import check_steps
 from sdegen.engine.scales import FEWEST, warn_score
 from sdegen.engine.validation import Request
 
-__all__ = ["Survey", "survey", "validate_callables"]
-
 _FEW = 4  # rows that are asked
 _CHEAP, _MOST = 2**18, 2**24  # numbers of a batch that cost milliseconds, and at most a second
 _MANY_TIMES = 100

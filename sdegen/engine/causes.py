@@ -15,8 +15,6 @@ from sdegen.core.shapes import State
 from sdegen.engine.freezing import rows_nonfinite
 from sdegen.engine.record import RunMonitor, Solution
 
-__all__ = ["with_cause"]
-
 _REACH = 6.0  # standard deviations of a step that are looked at for an end of the space
 _HALVINGS = 40
 _COORDINATES = 16  # of a state that are looked at

@@ -32,8 +32,6 @@ from sdegen.core.shapes import State
 from sdegen.core.solver import Solver
 from sdegen.engine.containment import contained_by_position
 
-__all__ = ["CompiledRuns"]
-
 _Run = Callable[[State, Tensor, Tensor, Tensor, Tensor | None], Sequence[State]]
 
 _LONG, _SHORT = 160, 8  # steps in a run of a small state, and of one that fills the cache

@@ -41,14 +41,6 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.engine.positive_step import noise_vanishes, positive_step
 
-__all__ = [
-    "Containment",
-    "absorbed_by_position",
-    "contained_by_position",
-    "steps_alone",
-    "where_rows",
-]
-
 _NEVER = 40.0  # a chance of e^−40 is not drawn for
 _SORTED_OUT = {"cpu"}  # devices on which to draw for few rows costs less than to find them
 

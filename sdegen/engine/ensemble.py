@@ -51,8 +51,6 @@ from sdegen.engine.validation import Request, validate_request
 from sdegen.observables.base import Observable, PairwiseReduction, check_observables
 from sdegen.solvers.euler import EulerMaruyama
 
-__all__ = ["run_ensemble"]
-
 _FEW = 4  # rows that are asked for a gradient
 _WITH_GRADIENT = ", or take that of simulate(…, differentiable=True)"
 

@@ -14,8 +14,6 @@ from sdegen.engine.store import open_dataset
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["Ensemble"]
-
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:

@@ -37,8 +37,6 @@ from sdegen.engine.containment import where_rows
 from sdegen.engine.freezing import rows_nonfinite
 from sdegen.score.inverse import PosteriorScore
 
-__all__ = ["beyond_data", "levels_of"]
-
 _NOISE = 0.1  # of the size of an end, at which its score is asked
 _LEFT = 0.25  # of it: where the score leaves less, it has exploded
 _USUAL, _LARGE = 1.0, 4.0  # size of data, of which nothing is known; ends that are asked about

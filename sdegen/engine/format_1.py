@@ -7,8 +7,6 @@ is another run to `first_difference`, and so refused.
 
 from typing import Any
 
-__all__ = ["run_spec_of_format_1", "without_library_code"]
-
 # what objects of the library kept for themselves: the argument that it was, or what told nothing
 _ARGUMENTS = {
     "_drift": "drift",

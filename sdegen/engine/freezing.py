@@ -9,8 +9,6 @@ from sdegen.core.noise import Noise
 from sdegen.core.shapes import State
 from sdegen.engine.containment import Containment, where_rows
 
-__all__ = ["Freezing", "rows_nonfinite"]
-
 
 class Freezing:
     """Holds trajectories that are not finite where they last were; the others go on.

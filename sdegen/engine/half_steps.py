@@ -26,8 +26,6 @@ from sdegen.core.solver import Solver
 from sdegen.engine.blocks import solve
 from sdegen.engine.record import RunOptions
 
-__all__ = ["FEWEST_ROWS", "MOVED", "NUMBERS", "HalvedWalk", "Verdict"]
-
 NUMBERS = 2**16  # of all rows, at most
 FEWEST_ROWS = 8  # whose spread is a scale
 MOVED = 0.1  # of the standard deviation

@@ -6,8 +6,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ["check_bytes", "check_path"]
-
 _LITTLE = 2**16  # bytes that nobody asks for
 _SHARE = 0.8
 _MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")

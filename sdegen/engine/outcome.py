@@ -11,8 +11,6 @@ from sdegen.core.errors import Interrupted, NonFiniteError, SdegenError, SolverE
 from sdegen.core.trajectory import Trajectory
 from sdegen.engine.record import Solution
 
-__all__ = ["failure_of", "interruption_of", "join"]
-
 
 def join(
     solutions: list[Solution], times: Tensor, seed: int, enclosure: Enclosure | None

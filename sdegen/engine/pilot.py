@@ -44,8 +44,6 @@ from sdegen.core.solver import Solver
 from sdegen.engine.half_steps import FEWEST_ROWS, MOVED, NUMBERS, HalvedWalk, Verdict
 from sdegen.solvers.torch_sde import TorchSDE
 
-__all__ = ["Pilot", "check_steps"]
-
 _ROWS = 256
 _HALVINGS, _SEARCHED = 10, 4096  # to find the step that would do
 _SETTLED, _SURE = 1.25, 3  # ratio of the largest |x| of a growth that is followed; halvings

@@ -32,8 +32,6 @@ from sdegen.engine.scales import exploded
 from sdegen.engine.starts import Start, made_of
 from sdegen.observables.base import Accumulator, Block, Observable
 
-__all__ = ["EnsembleSpec", "error_context"]
-
 _HELD = 8  # states of a block that are alive during a step
 _AHEAD = 2  # blocks for each thread that wait to be taken
 

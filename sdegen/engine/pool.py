@@ -28,8 +28,6 @@ from tqdm import tqdm
 
 from sdegen.core.interrupt import DeferredInterrupt
 
-__all__ = ["available_cores", "check_threads", "map_blocks", "progress_bar"]
-
 R = TypeVar("R")
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")

@@ -34,8 +34,6 @@ from sdegen.core.enclosure import Enclosure
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 
-__all__ = ["noise_vanishes", "positive_step"]
-
 _SORTED_OUT = {"cpu"}  # devices on which to draw for few rows costs less than to find them
 _FAR = 25.0  # m² over v, beyond which a step does not reach the end
 _MOST_JUMPS = 1e6  # of a Poisson variable, where a distance is far beyond a step's reach

@@ -43,8 +43,6 @@ from torch import Tensor, distributed
 from sdegen.core.errors import RankError
 from sdegen.core.fingerprint import difference
 
-__all__ = ["ENDED", "Ranks", "distributed_context", "single_process"]
-
 # ranks meet at the end alone, and may be hours apart; a dead one is noticed by its connection
 _PATIENCE = timedelta(days=7)
 _MOMENT = 3.0  # seconds; torchrun looks ten times a second

@@ -21,8 +21,6 @@ from sdegen.core.shapes import State
 from sdegen.engine.containment import Containment
 from sdegen.engine.freezing import Freezing, rows_nonfinite
 
-__all__ = ["OnNonfinite", "OnOutput", "OnStep", "RunMonitor", "RunOptions", "Solution"]
-
 OnOutput = Callable[[int, State], None]
 OnStep = Callable[[int, State, State], None]
 OnNonfinite = Literal["raise", "freeze"]

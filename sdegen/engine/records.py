@@ -15,8 +15,6 @@ from torch import Tensor
 from sdegen.engine.ranks import Ranks
 from sdegen.observables.base import Observable, PairwiseReduction, Partial
 
-__all__ = ["COUNTS", "BlockStatistics", "RecordLayout", "counted", "total_over_ranks"]
-
 BlockStatistics = dict[str, Partial]
 
 COUNTS = ""  # no observable's name

@@ -27,8 +27,6 @@ from sdegen.diffusion.reverse import ReverseSDE
 from sdegen.engine.explosion import beyond_data, levels_of
 from sdegen.score.composition import Product
 
-__all__ = ["FEWEST", "check_end", "exploded", "warn_score", "warn_start"]
-
 FEWEST = 32  # numbers: of so many normals the rms is below a half once in 10⁶
 _SMALL, _LARGE = 0.5, 3.0  # of the noise alone, and of all that there can be
 _DATA = 30.0  # a size of data that nobody should have at the door of a sampler

@@ -28,8 +28,6 @@ from sdegen.engine.scales import check_end, warn_start
 from sdegen.engine.validation import Request, validate_request
 from sdegen.solvers.euler import EulerMaruyama
 
-__all__ = ["simulate"]
-
 _EULER = EulerMaruyama()
 
 

@@ -11,8 +11,6 @@ from torch import Tensor
 from sdegen.core.noise import Streams
 from sdegen.core.requests import check_state, kind_of
 
-__all__ = ["Start", "example_states", "made_of", "pilot_starts"]
-
 Start = Tensor | Callable[..., Tensor]
 
 _PROBED, _PILOTS = 4, 256

@@ -48,8 +48,6 @@ from sdegen.engine.store_layout import (
     zarr_package,
 )
 
-__all__ = ["RunStore", "open_dataset", "refuse_existing", "seed_of_run", "store_path"]
-
 _SAME_BITS = {"0.1.0"}  # versions of sdegen whose runs this one continues to the same bits
 _MEMBERS = ("states", "nonfinite", "time")
 

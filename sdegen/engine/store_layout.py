@@ -20,17 +20,6 @@ from sdegen.storage import atomic_write
 if TYPE_CHECKING:
     pass
 
-__all__ = [
-    "ATTRIBUTES_KEY",
-    "DIGEST_BYTES",
-    "FORMAT",
-    "Layout",
-    "check_room",
-    "explained",
-    "lay_out",
-    "whole_files",
-    "zarr_package",
-]
 
 FORMAT = 2
 

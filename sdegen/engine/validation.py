@@ -23,13 +23,6 @@ from sdegen.core.solver import Solver
 from sdegen.engine.record import OnNonfinite
 from sdegen.score.composition import warn_collapse
 
-__all__ = [
-    "Request",
-    "check_boundary",
-    "check_dynamics",
-    "validate_request",
-]
-
 _SLACK = 1e-7  # relative: times that were made in float32 end a rounding beyond the range
 
 

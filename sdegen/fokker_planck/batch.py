@@ -34,8 +34,6 @@ from sdegen.fokker_planck.questions.transient import Integrator
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.fokker_planck.validation import check_ring
 
-__all__ = ["FokkerPlanckFamily"]
-
 
 class FokkerPlanckFamily:
     """The densities of several one-dimensional SDEs on one grid.

@@ -32,8 +32,6 @@ from sdegen.fokker_planck.discretization import cubics
 from sdegen.fokker_planck.discretization.cubics import Interpolant, cell_masses
 from sdegen.fokker_planck.discretization.power_law import PowerLaw, Powers
 
-__all__ = ["Density"]
-
 _BISECTIONS = 60
 _ROUNDING = 1e-15  # what any number may be wrong by
 _UNRESOLVED = 2e-2  # of the peak: by how much a cubic through every other node may miss the rest

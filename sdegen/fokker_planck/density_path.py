@@ -15,8 +15,6 @@ from sdegen.core.requests import kind_of
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.discretization.power_law import Powers
 
-__all__ = ["DensityPath"]
-
 
 @dataclass(frozen=True, eq=False)
 class DensityPath:

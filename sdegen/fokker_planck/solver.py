@@ -94,8 +94,6 @@ from sdegen.fokker_planck.validation import (
     check_times,
 )
 
-__all__ = ["FokkerPlanck", "Form"]
-
 Form = Literal["auto", "compact", "lumped"]
 
 _FINEST = 6  # times a grid is halved for a tolerance

@@ -26,20 +26,6 @@ from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.poles import Pole
 from sdegen.fokker_planck.discretization.power_law import Powers
 
-__all__ = [
-    "REFUSED",
-    "as_start",
-    "check_accurate",
-    "check_confined",
-    "check_door",
-    "check_edges",
-    "check_poles",
-    "check_resolved",
-    "check_ring",
-    "check_start",
-    "check_times",
-]
-
 _EDGE_WARNS, _EDGE_FAILS = 1e-6, 1e-2
 _MASS_TOLERANCE = 1e-3
 _NONE = (None, None)

@@ -53,8 +53,6 @@ from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.diffusion.reverse import check_origin
 from sdegen.likelihood.score_checks import check_forward, keeps_graph
 
-__all__ = ["EvidenceBound", "continuous_elbo", "elbo"]
-
 LogProb = Callable[[State], Tensor]
 
 

@@ -33,8 +33,6 @@ from sdegen.core.scores import CallCounter
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time
 
-__all__ = ["Divergence", "ExactTrace", "FlowWithDivergence", "HutchPlusPlus", "Hutchinson"]
-
 # numbers that are pulled back together: of more, a CPU's cache no longer holds the layers between
 _NUMBERS = {"cpu": 2**16}
 _NUMBERS_ON_DEVICE = 2**21

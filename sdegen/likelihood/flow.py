@@ -41,8 +41,6 @@ from sdegen.likelihood.score_checks import check_forward, check_score, keeps_gra
 from sdegen.score.composition import warn_collapse
 from sdegen.solvers.torch_diffeq import TorchDiffEq
 
-__all__ = ["Likelihood", "log_likelihood"]
-
 
 @dataclass(frozen=True)
 class Likelihood:

@@ -12,8 +12,6 @@ from sdegen.core.slope_checks import check_seen
 from sdegen.core.tolerances import SAME_MODEL
 from sdegen.score.model_checks import check_derivative
 
-__all__ = ["check_forward", "check_score", "keeps_graph"]
-
 _MIXED = (
     "the score of one point changes with the others in its batch, or from call to call; put the "
     "network in evaluation mode with model.eval()."

@@ -9,15 +9,6 @@ from torch import Tensor
 from sdegen.core.requests import as_numbers, kind_of, refuse_lost_gradient
 from sdegen.metrics.states import Samples, on_line
 
-__all__ = [
-    "NodalDensity",
-    "cdf_at",
-    "check_density",
-    "kolmogorov_smirnov",
-    "total_variation",
-    "total_variation_floor",
-]
-
 _MASS_TOLERANCE = 1e-6
 
 

@@ -14,14 +14,6 @@ from sdegen.core.requests import as_state
 from sdegen.metrics.densities import NodalDensity, cdf_at, check_density
 from sdegen.metrics.states import Samples, as_pair, empirical_cdf, on_line
 
-__all__ = [
-    "bits_per_dim",
-    "energy_distance",
-    "nearest_distance",
-    "sliced_wasserstein",
-    "wasserstein_1d",
-]
-
 _CHUNK = 2**22  # numbers held at a time by what compares all pairs or sorts many projections
 
 

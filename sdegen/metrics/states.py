@@ -6,8 +6,6 @@ from torch import Tensor
 
 from sdegen.core.requests import as_state, refuse_lost_gradient
 
-__all__ = ["Samples", "as_pair", "empirical_cdf", "flatten", "on_line"]
-
 Samples = Float[Tensor, "_n *_event"]
 
 

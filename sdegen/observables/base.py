@@ -48,15 +48,6 @@ from sdegen.core.noise import Stream
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 
-__all__ = [
-    "Accumulator",
-    "Block",
-    "Observable",
-    "PairwiseReduction",
-    "Partial",
-    "check_observables",
-]
-
 Partial = dict[str, Tensor]
 
 _V = TypeVar("_V")

@@ -5,8 +5,6 @@ from torch import Tensor
 from sdegen.core.checks import check_count, check_finite
 from sdegen.core.shapes import State
 
-__all__ = ["check_bins", "coordinate_of"]
-
 _MOST_BINS = 10**8  # a gigabyte for each of the times
 
 

@@ -9,8 +9,6 @@ from torch import Tensor
 from sdegen.core.shapes import State
 from sdegen.observables.base import Accumulator, Block, Observable, Partial
 
-__all__ = ["Correlation", "TimeCorrelation"]
-
 
 @dataclass(frozen=True, eq=False)
 class Correlation:

@@ -10,8 +10,6 @@ from sdegen.core.shapes import State
 from sdegen.observables.base import Accumulator, Block, Observable, Partial
 from sdegen.observables.coordinates import check_bins, coordinate_of
 
-__all__ = ["Histogram", "HistogramCounts"]
-
 
 @dataclass(frozen=True, eq=False)
 class HistogramCounts:

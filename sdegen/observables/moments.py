@@ -21,8 +21,6 @@ from torch import Tensor
 from sdegen.core.shapes import State
 from sdegen.observables.base import Accumulator, Block, Observable, Partial
 
-__all__ = ["MomentEstimate", "Moments"]
-
 _WIDEST = 64
 
 

@@ -41,8 +41,6 @@ from sdegen.core.shapes import State
 from sdegen.observables.base import Accumulator, Block, Observable, Partial
 from sdegen.observables.coordinates import coordinate_of
 
-__all__ = ["FirstPassage", "Passages"]
-
 _NEVER = 40.0  # a chance of e^−40 is not drawn for
 _SORTED_OUT = {"cpu"}  # devices on which to draw for few rows costs less than to find them
 

@@ -38,14 +38,6 @@ from sdegen.plots.style import (
 )
 from sdegen.storage import atomic_write
 
-__all__ = [
-    "density_and_particles",
-    "density_gif",
-    "density_heatmap",
-    "density_ridge",
-    "relaxation_gif",
-]
-
 # from paper to ink through blue: where there is no density there is no colour
 _SHADES = ["#FFFFFF", "#CFE3F2", "#6FAFDA", _BLUE, "#00263D"]
 _DENSITY = LinearSegmentedColormap.from_list("density", _SHADES)

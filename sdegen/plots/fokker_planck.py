@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sdegen.core.requests import as_numbers, check_kind
 from sdegen.fokker_planck.density import Density
-from sdegen.fokker_planck.density2d.solver import PlaneDensity
+from sdegen.fokker_planck.density2d.density import PlaneDensity
 from sdegen.fokker_planck.questions.circulation import TurningSpectrum
 from sdegen.fokker_planck.questions.passage import FirstPassage
 from sdegen.fokker_planck.questions.spectrum import Spectrum
@@ -31,8 +31,6 @@ from sdegen.plots.style import (
     _panels,
     _title,
 )
-
-__all__ = ["current", "first_passage", "plane", "spectrum", "stationary"]
 
 _ARROWS = 24  # of a current along each axis, at most
 

@@ -29,17 +29,6 @@ from sdegen.plots.style import (
 )
 from sdegen.training.run import TrainResult
 
-__all__ = [
-    "convergence",
-    "denoising_strip",
-    "histogram",
-    "image_sheet",
-    "loss_curve",
-    "pareto",
-    "paths",
-    "samples_2d",
-]
-
 _Curve = Sequence[tuple[float, float]]
 
 _BINS = 60  # of a histogram, at most

@@ -28,8 +28,6 @@ from sdegen.plots.style import (
 from sdegen.verification.budget import ErrorBudget
 from sdegen.verification.certificate import Certificate
 
-__all__ = ["certificate", "error_budget"]
-
 _PASSED, _FAILED = "#009E73", "#D55E00"
 _LEAST, _MOST = 1e-4, 1e4  # of a check's value over its threshold, as far as it is drawn
 _NAMED = 8  # numbers of steps that fit on an axis

@@ -9,8 +9,6 @@ from typing import Literal
 from sdegen.core.checks import check_share
 from sdegen.training.config import FitConfig
 
-__all__ = ["TrainConfig", "Weighting"]
-
 Weighting = Literal["simple", "likelihood", "flow-matching", "edm"]
 
 

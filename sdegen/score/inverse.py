@@ -49,8 +49,6 @@ from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 from sdegen.diffusion.mixtures import GaussianMixture
 from sdegen.score.model_checks import check_derivative
 
-__all__ = ["LinearMeasurement", "PosteriorScore"]
-
 Covariance = Literal["tweedie", "isotropic", "none"]
 
 

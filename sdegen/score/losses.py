@@ -58,8 +58,6 @@ from sdegen.score.config import Weighting
 from sdegen.score.model import ScoreModel, with_labels
 from sdegen.training.loss import Batch, BatchNoise, Loss
 
-__all__ = ["DenoisingLoss", "TimeSampler", "denoising_loss"]
-
 _NODES = 4096
 _EDM_MEAN, _EDM_STD = -1.2, 1.2  # P_mean and P_std of Karras et al.
 _IN_OUTPUT = ("flow-matching", "edm")

@@ -42,8 +42,6 @@ from sdegen.score.parameterization import EpsPrediction, Parameterization, score
 from sdegen.score.spec import class_spec, from_class_spec
 from sdegen.storage import load_tensors, save_tensors
 
-__all__ = ["ModelScore", "ScoreModel", "with_labels"]
-
 _CHAIN = " A chain has the score of the SDE that it discretises: give the model that SDE."
 _REVERSE = " A reverse SDE has the score of its forward one: give the model that, sde.forward."
 _OTHER = (

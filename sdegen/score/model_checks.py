@@ -13,14 +13,6 @@ from sdegen.core.shapes import ScoreFn, State, Time
 from sdegen.core.signature import check_order
 from sdegen.score.parameterization import Parameterization
 
-__all__ = [
-    "check_derivative",
-    "check_fit",
-    "check_labels",
-    "check_network",
-    "check_parameterization",
-]
-
 
 def check_derivative(score: ScoreFn, value: State, x: State, t: Time, asked_by: str) -> None:
     """Refuse a score that depends on x, but not through autograd.

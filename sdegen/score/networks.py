@@ -33,8 +33,6 @@ from sdegen.core.checks import check_count
 from sdegen.core.noise import Rng, Stream, stream
 from sdegen.core.shapes import State
 
-__all__ = ["MLP", "ConditionedNetwork", "TimeFeatures", "UNet"]
-
 _HARMONICS = 8
 _GROUPS = 4  # of the group normalisation
 _SMALLEST_TIME = 1e-5

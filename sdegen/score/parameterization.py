@@ -26,17 +26,6 @@ from torch import Tensor
 
 from sdegen.core.shapes import State, Time
 
-__all__ = [
-    "EpsPrediction",
-    "Parameterization",
-    "ScorePrediction",
-    "VPrediction",
-    "X0Prediction",
-    "score_of",
-    "v_of",
-]
-
-
 # methods of version 0.1, which nobody would call
 _RENAMED = {"read": "decode", "slope": "d_eps_d_output", "clock": "c_noise"}
 

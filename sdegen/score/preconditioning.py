@@ -28,8 +28,6 @@ from sdegen.core.requests import as_number
 from sdegen.core.shapes import State, Time
 from sdegen.score.parameterization import Parameterization, X0Prediction
 
-__all__ = ["DenoiserPrediction", "EDMPrediction", "FlowPrediction"]
-
 
 @dataclass(frozen=True)
 class FlowPrediction(Parameterization):

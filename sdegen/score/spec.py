@@ -16,8 +16,6 @@ from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.diffusion.schedules import BetaSchedule, GeometricSigma
 from sdegen.score.parameterization import Parameterization
 
-__all__ = ["Spec", "class_spec", "from_class_spec"]
-
 Spec = dict[str, Any]
 
 # what a model is made of; the public classes of these kinds are made from a file, and no others

@@ -28,8 +28,6 @@ from sdegen.training.fitting import check_data, fit
 from sdegen.training.loss import Loss
 from sdegen.training.run import Augment, TrainResult
 
-__all__ = ["train"]
-
 _FAR = 10.0  # times larger or smaller than expected, from which a scale is told
 
 

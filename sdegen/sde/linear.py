@@ -37,8 +37,6 @@ from sdegen.core.shapes import State, Time
 from sdegen.core.trajectory import Trajectory
 from sdegen.core.update import Number
 
-__all__ = ["LinearSDE", "Transition"]
-
 Numbers = Tensor | NDArray[np.floating] | Sequence[Sequence[float]] | Sequence[float] | float
 
 _DECAYED = 80.0  # e⁻⁸⁰ of a mode is below all rounding

@@ -29,16 +29,6 @@ from sdegen.core.requests import (
 from sdegen.core.shapes import State
 from sdegen.core.slope_checks import check_slope
 
-__all__ = [
-    "DoubleWell",
-    "FunctionPotential",
-    "Potential",
-    "Quadratic",
-    "as_batch",
-    "as_potential",
-]
-
-
 _Numbers = Tensor | NDArray[np.floating]
 
 

@@ -20,8 +20,6 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time
 from sdegen.sde.potentials import FunctionPotential, Potential, as_potential
 
-__all__ = ["BrownianMotion", "Langevin", "OrnsteinUhlenbeck", "RateNetwork"]
-
 _ROOT_TWO = math.sqrt(2)
 
 

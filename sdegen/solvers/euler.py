@@ -13,8 +13,6 @@ from sdegen.core.shapes import State
 from sdegen.core.solver import Orders
 from sdegen.core.update import update
 
-__all__ = ["EulerMaruyama"]
-
 
 @dataclass(frozen=True)
 class EulerMaruyama(OneStep):

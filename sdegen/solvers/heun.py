@@ -14,8 +14,6 @@ from sdegen.core.shapes import State
 from sdegen.core.solver import Orders
 from sdegen.core.update import diffuse, update
 
-__all__ = ["Heun"]
-
 
 @dataclass(frozen=True)
 class Heun(OneStep):

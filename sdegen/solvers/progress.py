@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-__all__ = ["TRIES", "Progress"]
-
 TRIES = 2000  # steps in a row that are looked at together
 _SHARE = 5e-4  # of the run, that they must go on by: at this pace it takes 4 million
 _ROUGH = 0.5  # of them, that were refused or met a jump

@@ -24,8 +24,6 @@ from sdegen.core.shapes import State
 from sdegen.core.solver import Solver
 from sdegen.solvers.progress import TRIES, Progress
 
-__all__ = ["TorchDiffEq"]
-
 _ADAPTIVE = ("dopri5", "dopri8", "tsit5", "bosh3", "fehlberg2", "adaptive_heun")
 
 # Steps grow at most by this factor. torchdiffeq's own is 10: after a step of 1 that was cut at a

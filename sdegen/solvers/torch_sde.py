@@ -33,8 +33,6 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Orders, Solver
 
-__all__ = ["TorchSDE"]
-
 _READING = {
     "euler": "ito",
     "milstein": "ito",

@@ -23,8 +23,6 @@ from sdegen.core.errors import CheckpointError
 from sdegen.storage import load_tensors, save_tensors
 from sdegen.training.config import FitConfig
 
-__all__ = ["Checkpoints"]
-
 _NAME = re.compile(r"step-(\d{8})\.safetensors")
 
 

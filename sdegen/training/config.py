@@ -8,8 +8,6 @@ from typing import Literal, get_args, get_origin
 
 from sdegen.core.checks import check_count, check_not_negative, check_positive, check_word
 
-__all__ = ["FitConfig", "Keep", "TrainPrecision"]
-
 Keep = Literal["last", "best"]
 TrainPrecision = Literal["full", "bf16"]
 

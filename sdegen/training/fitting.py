@@ -33,8 +33,6 @@ from sdegen.training.loss import Batch, Loss
 from sdegen.training.ranks import Group
 from sdegen.training.run import Augment, TrainingRun, TrainResult
 
-__all__ = ["check_data", "fit"]
-
 _EXAMPLES = ("data", "labels", "validation")  # known by digests, which say nothing to a reader
 
 

@@ -36,8 +36,6 @@ from sdegen.core.fingerprint import to_spec
 from sdegen.core.noise import Stream, seed_of, stream
 from sdegen.core.requests import kind_of
 
-__all__ = ["Batch", "BatchNoise", "Loss", "LossValue", "read_loss"]
-
 LossValue = Tensor | tuple[Tensor, Mapping[str, Tensor]]
 
 

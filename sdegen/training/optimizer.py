@@ -18,8 +18,6 @@ from torch import Tensor
 from sdegen.core.noise import Streams
 from sdegen.training.config import FitConfig, TrainPrecision
 
-__all__ = ["autocast", "lr_factor", "moving_average", "seeded"]
-
 _Tensors = tuple[Tensor, ...] | list[Tensor]
 
 

@@ -18,8 +18,6 @@ from torch import Tensor, distributed, nn
 
 from sdegen.core.errors import RankError
 
-__all__ = ["Group"]
-
 
 @dataclass(frozen=True)
 class Group:

@@ -34,8 +34,6 @@ from sdegen.training.loss import Batch, BatchNoise, Loss, read_loss
 from sdegen.training.optimizer import autocast, lr_factor, moving_average, seeded
 from sdegen.training.ranks import Group
 
-__all__ = ["Augment", "TrainResult", "TrainingRun"]
-
 Augment = Callable[[State, Stream], State]
 
 

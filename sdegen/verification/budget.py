@@ -42,8 +42,6 @@ from sdegen.verification.chain import ChainDensity
 from sdegen.verification.characteristics import carried_by_flow
 from sdegen.verification.distances import kullback_leibler, total_variation, wasserstein
 
-__all__ = ["ErrorBudget", "ErrorTerm", "NoisedLaw", "error_budget", "error_budgets"]
-
 _MASS_TOLERANCE = 1e-6
 
 

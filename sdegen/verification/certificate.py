@@ -70,8 +70,6 @@ from sdegen.verification.trajectory_checks import (
     valid_states,
 )
 
-__all__ = ["Certificate", "certify"]
-
 _FAR = 100.0  # ends of the grid: moments of what has exploded say nothing
 
 

@@ -24,8 +24,6 @@ from sdegen.verification.check import Limits
 from sdegen.verification.reference import Energy
 from sdegen.verification.trajectory_checks import valid_states
 
-__all__ = ["as_energy", "check_arguments", "check_equations", "check_inside"]
-
 
 def check_equations(
     equations: tuple[SDE, SDE],

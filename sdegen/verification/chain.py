@@ -58,8 +58,6 @@ from sdegen.verification.kernel import TransitionOperator
 from sdegen.verification.multistep_law import propagate_noise_free, propagate_two_step
 from sdegen.verification.step_moments import Array, ChainSteps, Map, StepMoments
 
-__all__ = ["ChainDensity", "edge_ratio", "start_point"]
-
 _EDGE_WARNS, _EDGE_FAILS = 1e-6, 1e-2
 _NEGATIVE, _MASS_TOLERANCE = 1e-10, 1e-3
 _UNEVEN = 1e-9  # relative: what float64 makes of equal spacings

@@ -19,8 +19,6 @@ from sdegen.core.sde import SDE
 from sdegen.core.slope_checks import check_slope
 from sdegen.fokker_planck.density import Density
 
-__all__ = ["carried_by_flow"]
-
 _RELATIVE, _ABSOLUTE = 1e-10, 1e-12
 
 

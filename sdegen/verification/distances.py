@@ -11,8 +11,6 @@ from torch import Tensor
 
 from sdegen.fokker_planck.density import Density
 
-__all__ = ["kullback_leibler", "total_variation", "wasserstein"]
-
 _KNOWN = 1e-18  # of the peak: below it a computed law is cut off
 
 

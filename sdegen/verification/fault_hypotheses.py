@@ -25,8 +25,6 @@ from sdegen.fokker_planck.discretization.grid_boundary import GridBoundaryLike
 from sdegen.verification.refined import chain_law
 from sdegen.verification.sampling import sampling_checks
 
-__all__ = ["matching_hypotheses"]
-
 _FITS = 1e-3  # the smallest p-value of a hypothesis that is named
 _FEWEST = 100  # samples inside the grid, below which nothing is said
 

@@ -37,8 +37,6 @@ from scipy.interpolate import make_interp_spline
 
 from sdegen.core.conditions import BoundaryCondition
 
-__all__ = ["DEGREE", "REACH", "TransitionOperator", "interpolation_loss"]
-
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 Moments = Callable[[Array], tuple[Array, Array]]

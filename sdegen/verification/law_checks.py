@@ -21,8 +21,6 @@ from sdegen.verification.check import Check, Limits
 from sdegen.verification.distances import total_variation
 from sdegen.verification.refined import chain_law, refined
 
-__all__ = ["Laws", "edge_checks", "resolution_check", "step_check"]
-
 _OWN_CHECK = 1.0  # densities do not refine themselves: the grid has a check of its own
 
 

@@ -34,8 +34,6 @@ from sdegen.core.shapes import ScoreFn
 from sdegen.diffusion.samplers.adams_coefficients import Coefficients
 from sdegen.verification.kernel import DEGREE, REACH, Moments, TransitionOperator
 
-__all__ = ["propagate_noise_free", "propagate_two_step"]
-
 Array = NDArray[np.float64]
 Field = Callable[[Array], Array]
 

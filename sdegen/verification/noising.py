@@ -22,8 +22,6 @@ from sdegen.solvers.euler import EulerMaruyama
 from sdegen.verification.certificate import Certificate
 from sdegen.verification.check import Check
 
-__all__ = ["certify_noising"]
-
 _LIMIT = 1e-10
 _NEAR = 1e-3  # relative: how near the steps must come to those of a mistake for it to be named
 

@@ -21,8 +21,6 @@ from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.verification.check import Check, Limits
 from sdegen.verification.distances import total_variation
 
-__all__ = ["Energy", "boltzmann_checks", "check_reference", "density_check"]
-
 _MASS_TOLERANCE = 1e-3
 _NEGATIVE = 1e-10  # of the peak: what a density may have by rounding
 

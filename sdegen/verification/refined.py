@@ -14,8 +14,6 @@ from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.grid_boundary import GridBoundaryLike
 from sdegen.verification.chain import ChainDensity
 
-__all__ = ["chain_law", "refined"]
-
 _FINER = (1, 4, 16)  # a start at a point is narrow at first
 
 

@@ -27,8 +27,6 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State, Time
 from sdegen.core.slope_checks import check_seen
 
-__all__ = ["fp_residual"]
-
 
 def fp_residual(score: ScoreFn, sde: SDE, x: State, t: Time) -> State:
     """Return ε(x, t), how far a score is from satisfying the score Fokker–Planck equation.

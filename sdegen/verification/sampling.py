@@ -38,8 +38,6 @@ from sdegen.fokker_planck.density import Density
 from sdegen.metrics import total_variation_floor, wasserstein_1d
 from sdegen.verification.check import Check, Verdict
 
-__all__ = ["TESTS", "sampling_checks", "smallest_seen", "survivors_check"]
-
 TESTS = 5
 _SMOOTH = 4
 _POWER = 0.9

@@ -20,8 +20,6 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Memory, Solver
 
-__all__ = ["Array", "ChainSteps", "Map", "StepMoments"]
-
 Array = NDArray[np.float64]
 Map = Callable[[State, Noise | None], State]  # of a state and the noise of one step
 

@@ -17,8 +17,6 @@ from sdegen.fokker_planck.discretization.grid_boundary import GridBoundary
 from sdegen.verification.check import Check
 from sdegen.verification.sampling import sampling_checks, survivors_check
 
-__all__ = ["finite_check", "sample_checks", "simulate_from", "unabsorbed", "valid_states"]
-
 
 def simulate_from(
     sde: SDE,

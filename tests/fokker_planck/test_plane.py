@@ -5,7 +5,8 @@ import torch
 from scipy.linalg import solve_continuous_lyapunov
 
 import sdegen as sg
-from sdegen.fokker_planck.density2d.solver import FokkerPlanck2D, PlaneDensity
+from sdegen.fokker_planck.density2d.density import PlaneDensity
+from sdegen.fokker_planck.density2d.solver import FokkerPlanck2D
 from tests.exact import slope
 
 K, OMEGA, D = 1.0, 2.0, 0.5

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.fokker_planck.density2d.solver import FokkerPlanck2D, PlaneDensity
+from sdegen.fokker_planck.density2d.density import PlaneDensity
+from sdegen.fokker_planck.density2d.solver import FokkerPlanck2D
 from tests.exact import noised_gaussian, slope
 from tests.fokker_planck.test_plane import OMEGA, ROTATING, D, K, gaussian, square
 

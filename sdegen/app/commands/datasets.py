@@ -26,8 +26,6 @@ from sdegen.core.noise import stream
 from sdegen.core.shapes import State
 from sdegen.training.run import Augment
 
-__all__ = ["PLANAR", "TrainingData", "held_out", "training_data"]
-
 PLANAR: dict[str, Callable[..., State]] = {
     "two_moons": data.two_moons,
     "eight_gaussians": data.eight_gaussians,

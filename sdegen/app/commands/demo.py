@@ -8,8 +8,6 @@ from sdegen.app.configs.demo import DemoConfig
 from sdegen.app.demo.main import run_demo
 from sdegen.app.runs import METRICS
 
-__all__ = ["resolved", "run"]
-
 
 def resolved(config: DemoConfig) -> DemoConfig:
     """Return the config: nothing is left to settle."""

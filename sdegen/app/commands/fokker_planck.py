@@ -15,8 +15,6 @@ from sdegen.fokker_planck.discretization.grid_boundary import GridBoundaryLike
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.storage import save_tensors
 
-__all__ = ["gaussian_or_point", "resolved", "run"]
-
 
 def resolved(config: FokkerPlanckConfig) -> FokkerPlanckConfig:
     """Return the config: nothing is left to settle."""

@@ -24,8 +24,6 @@ from sdegen.likelihood.flow import Likelihood, log_likelihood
 from sdegen.solvers.torch_diffeq import TorchDiffEq
 from sdegen.storage import save_tensors
 
-__all__ = ["resolved", "run"]
-
 _BLOCK = 256  # rows
 
 

@@ -9,8 +9,6 @@ import torch
 from sdegen.app.runs import METRICS
 from sdegen.score.model import ScoreModel
 
-__all__ = ["event_shape", "load_model", "model_file"]
-
 _MODEL = "model.safetensors"
 
 

@@ -18,8 +18,6 @@ from sdegen.solvers.heun import Heun
 from sdegen.solvers.torch_diffeq import TorchDiffEq
 from sdegen.solvers.torch_sde import TorchSDE
 
-__all__ = ["boundary_of", "device_of", "dtype_of", "sde_of", "solver_of"]
-
 
 def boundary_of(name: str, low: float, high: float) -> Boundary | tuple[Boundary, Boundary]:
     """Return the boundary that a word, or a reference to a class, names.

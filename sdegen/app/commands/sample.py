@@ -34,8 +34,6 @@ from sdegen.solvers.torch_diffeq import TorchDiffEq
 from sdegen.solvers.torch_sde import TorchSDE
 from sdegen.storage import save_tensors
 
-__all__ = ["resolved", "run"]
-
 _PILOT = 48  # states, of which a grid is made
 
 

@@ -41,8 +41,6 @@ from sdegen.solvers.euler import EulerMaruyama
 from sdegen.solvers.heun import Heun
 from sdegen.storage import save_tensors
 
-__all__ = ["resolved", "run", "run_worker"]
-
 
 def resolved(config: SimulateConfig) -> SimulateConfig:
     """Settle an absolute path of the store; of an ensemble, seed and threads too.

@@ -37,8 +37,6 @@ from sdegen.score.training import train
 from sdegen.storage import save_tensors
 from sdegen.training.run import TrainResult
 
-__all__ = ["MODEL", "resolved", "run"]
-
 MODEL = "model.safetensors"
 
 

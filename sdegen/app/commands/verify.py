@@ -26,8 +26,6 @@ from sdegen.storage import save_tensors
 from sdegen.verification.certificate import Certificate, certify
 from sdegen.verification.reference import Energy
 
-__all__ = ["resolved", "run"]
-
 
 def resolved(config: VerifyConfig) -> VerifyConfig:
     """Return the config: nothing is left to settle."""

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-__all__ = ["Config"]
-
 
 @dataclass(frozen=True)
 class Config:

@@ -10,8 +10,6 @@ import pkgutil
 from sdegen.app import configs
 from sdegen.app.configs.base import Config
 
-__all__ = ["COMMANDS"]
-
 # the order of `sdegen --help`; others follow
 _FIRST = ("simulate", "fokker-planck", "verify", "train", "sample", "likelihood", "demo")
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from sdegen.app.configs.base import Config
 from sdegen.app.configs.fields import check_seed, check_threads
 
-__all__ = ["DemoConfig"]
-
 
 @dataclass(frozen=True)
 class DemoConfig(Config):

@@ -6,18 +6,6 @@ from sdegen.app.user_code import is_reference
 from sdegen.core.checks import check_count
 from sdegen.core.conditions import BoundaryCondition
 
-__all__ = [
-    "NoisySolverName",
-    "Precision",
-    "Reading",
-    "SolverName",
-    "check_boundary",
-    "check_ends",
-    "check_increasing",
-    "check_seed",
-    "check_threads",
-]
-
 Precision = Literal["float32", "float64"]
 Reading = Literal["ito", "stratonovich", "klimontovich"]
 NoisySolverName = Literal[

@@ -12,8 +12,6 @@ from sdegen.app.configs.fields import (
 )
 from sdegen.core.checks import check_count, check_finite, check_not_negative
 
-__all__ = ["FokkerPlanckConfig"]
-
 
 @dataclass(frozen=True)
 class FokkerPlanckConfig(Config):

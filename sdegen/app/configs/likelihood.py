@@ -7,8 +7,6 @@ from sdegen.app.configs.base import Config
 from sdegen.app.configs.fields import Precision, check_seed, check_threads
 from sdegen.core.checks import check_count, check_positive
 
-__all__ = ["LikelihoodConfig"]
-
 
 @dataclass(frozen=True)
 class LikelihoodConfig(Config):

@@ -8,8 +8,6 @@ from sdegen.app.configs.base import Config
 from sdegen.app.configs.fields import Precision, check_seed, check_threads
 from sdegen.core.checks import check_count, check_positive
 
-__all__ = ["Route", "SampleConfig"]
-
 Route = Literal[
     "ddpm",
     "sde",

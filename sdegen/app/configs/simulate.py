@@ -16,8 +16,6 @@ from sdegen.app.configs.fields import (
 )
 from sdegen.core.checks import check_count, check_finite, check_not_negative, check_positive
 
-__all__ = ["ObservableName", "SimulateConfig"]
-
 ObservableName = Literal["moments", "histogram", "correlation", "first-passage", "current"]
 
 

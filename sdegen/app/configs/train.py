@@ -8,8 +8,6 @@ from sdegen.app.configs.fields import Precision, check_seed, check_threads
 from sdegen.core.checks import check_count, check_positive
 from sdegen.score.config import TrainConfig
 
-__all__ = ["TrainRunConfig"]
-
 
 @dataclass(frozen=True)
 class TrainRunConfig(TrainConfig, Config):

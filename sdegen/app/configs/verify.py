@@ -13,8 +13,6 @@ from sdegen.app.configs.fields import (
 )
 from sdegen.core.checks import check_count, check_finite, check_not_negative, check_positive
 
-__all__ = ["VerifyConfig"]
-
 
 @dataclass(frozen=True)
 class VerifyConfig(Config):

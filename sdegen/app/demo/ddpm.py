@@ -39,8 +39,6 @@ from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.verification.chain import ChainDensity
 
-__all__ = ["FIT_FROM", "ChainGap", "Comparison", "compare", "slope"]
-
 FIT_FROM = 100  # steps; slopes are fitted from here on
 
 _MIXTURE = GaussianMixture([0.3, 0.7], [-1.0, 0.8], stds=[0.3, 0.4])

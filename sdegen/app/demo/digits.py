@@ -50,8 +50,6 @@ from sdegen.solvers.torch_diffeq import TorchDiffEq
 from sdegen.solvers.torch_sde import TorchSDE
 from sdegen.training.run import TrainResult
 
-__all__ = ["FULL", "QUICK", "Effort", "Generation", "Likelihoods", "Run", "generate"]
-
 
 @dataclass(frozen=True)
 class Effort:

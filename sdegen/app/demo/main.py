@@ -21,8 +21,6 @@ from sdegen.app.demo.narrative import narrate_ddpm, narrate_digits, narrate_phys
 from sdegen.app.demo.record import Record
 from sdegen.app.report import Cell, Report
 
-__all__ = ["run_demo"]
-
 _PACKAGES = ("torch", "torchsde", "torchdiffeq", "numpy", "scipy", "scikit-learn")
 
 

@@ -16,8 +16,6 @@ from sdegen.app.demo.physics import Relaxation
 from sdegen.app.demo.record import Record
 from sdegen.app.report import Cell, Claim
 
-__all__ = ["narrate_ddpm", "narrate_digits", "narrate_physics"]
-
 
 def narrate_physics(record: Record, found: Relaxation) -> None:
     """Narrate act 1: particles and their density."""

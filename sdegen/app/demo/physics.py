@@ -34,8 +34,6 @@ from sdegen.metrics import total_variation, total_variation_floor
 from sdegen.sde.potentials import DoubleWell
 from sdegen.solvers.euler import EulerMaruyama
 
-__all__ = ["Agreement", "Relaxation", "relax"]
-
 NOISE = 0.7
 START, SPREAD = -1.0, 0.2
 _T_END, _FRAMES = 10.0, 100

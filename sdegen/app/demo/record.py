@@ -17,8 +17,6 @@ from sdegen.app.report import Cell, Claim, Report
 from sdegen.app.runs import write_metrics
 from sdegen.storage import atomic_write
 
-__all__ = ["Record"]
-
 
 class Record:
     """A report in the making, with its numbers and pictures.

@@ -17,8 +17,6 @@ from sdegen.score.model import ScoreModel
 from sdegen.solvers.euler import EulerMaruyama
 from sdegen.solvers.torch_diffeq import TorchDiffEq
 
-__all__ = ["Route", "ancestral", "dopri5", "flow", "reverse_sde"]
-
 _Setup = tuple[SDE, Tensor, Solver]
 
 

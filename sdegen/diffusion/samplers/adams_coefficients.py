@@ -52,8 +52,6 @@ from torch.nn.functional import softplus
 
 from sdegen.core.kernel import Kernel
 
-__all__ = ["Coefficients", "Integrals", "Prediction", "Rule"]
-
 Prediction = Literal["eps", "x0", "v"]
 Rule = Literal["exact", "midpoint"]
 

@@ -44,8 +44,6 @@ from sdegen.core.shapes import State, expand
 from sdegen.core.update import diffuse, update
 from sdegen.diffusion.samplers.base import DiffusionSolver
 
-__all__ = ["AdaptiveHeun"]
-
 _SHORTEST = 4  # roundings of t, in the precision in which the score is told it
 _GROWTH, _SAFETY = 5.0, 0.9
 

@@ -39,8 +39,6 @@ from sdegen.core.sde import SDE
 from sdegen.diffusion.samplers.adams_coefficients import Coefficients
 from sdegen.diffusion.samplers.linear_multistep import Multistep
 
-__all__ = ["AngularAdams", "Circle"]
-
 _HIGHEST_ORDER = 6
 _POINTS, _WEIGHTS = (torch.tensor(values) for values in leggauss(4))  # exact up to degree 7
 

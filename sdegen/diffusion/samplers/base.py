@@ -17,8 +17,6 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn
 from sdegen.core.solver import Solver
 
-__all__ = ["DiffusionSolver", "Reversal"]
-
 
 @dataclass(frozen=True)
 class Reversal:

@@ -17,8 +17,6 @@ from sdegen.core.solver import Memory, Orders
 from sdegen.core.update import diffuse, to_floats, update
 from sdegen.diffusion.samplers.base import DiffusionSolver
 
-__all__ = ["DDIM"]
-
 _Coefficients = tuple[Any, Any, Any]  # of x, of the score and of the noise in a step
 
 

@@ -30,8 +30,6 @@ from sdegen.diffusion.ddpm import AncestralChain
 from sdegen.diffusion.samplers.base import DiffusionSolver
 from sdegen.diffusion.samplers.ddim import DDIM
 
-__all__ = ["FinalDenoising"]
-
 
 @dataclass(frozen=True)
 class FinalDenoising(DiffusionSolver, FixedStep):

@@ -36,8 +36,6 @@ from sdegen.core.solver import Orders, Solver
 from sdegen.core.update import diffuse, to_floats, update
 from sdegen.diffusion.samplers.base import DiffusionSolver
 
-__all__ = ["DPM2", "Churn", "KarrasHeun"]
-
 _LARGEST_GAMMA = math.sqrt(2) - 1  # of γ: no more noise than there is signal of it
 
 

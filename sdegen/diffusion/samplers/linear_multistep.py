@@ -28,8 +28,6 @@ from sdegen.core.update import Number, diffuse, to_floats, update
 from sdegen.diffusion.samplers.adams_coefficients import Coefficients
 from sdegen.diffusion.samplers.base import DiffusionSolver
 
-__all__ = ["LinearMultistep", "Multistep"]
-
 _Term = tuple[int, int, Number]  # nodes back, 0 for a state or 1 for a score, coefficient
 
 

@@ -45,8 +45,6 @@ from sdegen.core.update import diffuse, update
 from sdegen.diffusion.samplers.base import DiffusionSolver
 from sdegen.solvers.euler import EulerMaruyama
 
-__all__ = ["MetropolisCorrector", "mala_step"]
-
 LogDensity = Callable[[State, Time], Tensor]
 
 

@@ -67,8 +67,6 @@ from sdegen.core.sde import SDE
 from sdegen.diffusion.samplers.adams_coefficients import Coefficients, Integrals, Prediction, Rule
 from sdegen.diffusion.samplers.linear_multistep import Multistep
 
-__all__ = ["ExponentialAdams", "ExponentialAdamsMoulton"]
-
 _HIGHEST_ORDER = 4
 # words that diffusers has for them
 _ELSEWHERE = {

@@ -18,8 +18,6 @@ from sdegen.core.solver import Memory
 from sdegen.core.update import diffuse, update
 from sdegen.solvers.euler import EulerMaruyama
 
-__all__ = ["PredictorCorrector"]
-
 _ROOT_TWO = torch.tensor(2.0, dtype=torch.float64).sqrt()
 
 

@@ -8,8 +8,6 @@ from sdegen.fokker_planck.density2d.density import PlaneDensity
 from sdegen.fokker_planck.density2d.estimates import CURE
 from sdegen.fokker_planck.density2d.level import PlaneLevel, graded
 
-__all__ = ["current", "entropy_production"]
-
 
 def entropy_production(
     level: PlaneLevel, density: PlaneDensity, p: Tensor, t: float

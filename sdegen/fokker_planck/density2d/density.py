@@ -15,8 +15,6 @@ from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.reconstruction import Line
 
-__all__ = ["PlaneDensity", "PlaneForm"]
-
 PlaneForm = Literal["compact", "lumped"]
 
 

@@ -10,8 +10,6 @@ from sdegen.fokker_planck.density2d.density import PlaneDensity, PlaneForm
 from sdegen.fokker_planck.density2d.level import PlaneLevel, Solved, graded
 from sdegen.fokker_planck.questions.course import Course
 
-__all__ = ["COARSE", "CURE", "at_rest", "budget", "carried", "in_time", "worst"]
-
 CURE = "Pass rtol=1e-4 for a finer grid inside, or finer grids."
 COARSE = 0.1  # the estimated error above which a grid is refined
 _TOLERANCE = 1e-6  # of the peak, in each step in time

@@ -28,8 +28,6 @@ from sdegen.fokker_planck.discretization.reconstruction import Line
 from sdegen.fokker_planck.discretization.refinement import coarsened, halved, positions
 from sdegen.fokker_planck.questions.course import Course
 
-__all__ = ["PlaneLevel", "Run", "Solved", "graded"]
-
 Array = NDArray[np.float64]
 
 _SPLINE = 5  # degree, of a start on a finer grid

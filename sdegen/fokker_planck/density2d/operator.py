@@ -32,8 +32,6 @@ from sdegen.fokker_planck.discretization.line_fluxes import LineFluxes, Stencil
 from sdegen.fokker_planck.discretization.operator import control_volumes
 from sdegen.fokker_planck.discretization.reconstruction import Line
 
-__all__ = ["Mesh", "PlaneCoefficients", "PlaneFluxes"]
-
 Array = NDArray[np.float64]
 
 

@@ -25,8 +25,6 @@ from scipy.sparse.linalg import LinearOperator, gmres, splu
 
 from sdegen.fokker_planck.density2d.operator import PlaneFluxes
 
-__all__ = ["balanced", "null_vectors"]
-
 Array = NDArray[np.float64]
 
 _SHIFT = (

@@ -57,8 +57,6 @@ from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.questions.course import Course, course_of, warn_isolated
 from sdegen.fokker_planck.validation import check_times
 
-__all__ = ["FokkerPlanck2D", "PlaneDensity"]
-
 _MOST_NODES, _MANY_NODES = 110_000, 45_000  # of a finer grid; where an error is small already
 _TIGHT = 1e-6
 _WITH_GRADIENT = (

@@ -38,8 +38,6 @@ from sdegen.fokker_planck.discretization.krylov import exponential_action
 from sdegen.fokker_planck.discretization.line_fluxes import LineFluxes
 from sdegen.fokker_planck.questions.course import Course, inside
 
-__all__ = ["PlaneGenerator", "PlanePath", "Way", "carried", "repeated"]
-
 Array = NDArray[np.float64]
 Step = tuple[float, float]  # from where, how far
 

@@ -23,18 +23,6 @@ from sdegen.fokker_planck.density2d.density import PlaneDensity, PlaneForm
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.grid_boundary import condition_at
 
-__all__ = [
-    "Pair",
-    "check_door",
-    "check_edges",
-    "check_form",
-    "check_rtol",
-    "check_start",
-    "gaussian",
-    "point",
-    "walls_of",
-]
-
 Pair = tuple[BoundaryCondition, BoundaryCondition]
 
 _EDGE_WARNS, _EDGE_FAILS = 1e-6, 1e-2

@@ -16,8 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["AnyArray", "bare", "exp", "like", "of", "tensor"]
-
 AnyArray = TypeVar("AnyArray", Tensor, NDArray[Any])
 
 

@@ -12,8 +12,6 @@ from sdegen.fokker_planck.discretization.coefficients import Coefficients, one_o
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.reader import Reader
 
-__all__ = ["Readers"]
-
 
 class Readers:
     """Reads several SDEs on one grid; coefficients get a leading dimension, one row for each.

@@ -20,8 +20,6 @@ from torch import Tensor
 from sdegen.core.conditions import BoundaryCondition
 from sdegen.fokker_planck.discretization.power_law import Powers, is_singular
 
-__all__ = ["BoundaryNodes"]
-
 _FLAT = 1e-6
 _NOT_INTEGRABLE = -1 + 1e-6
 

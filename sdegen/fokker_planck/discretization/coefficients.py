@@ -23,7 +23,6 @@ from torch import Tensor
 
 Array = NDArray[np.float64]
 
-__all__ = ["GAUSS_NODES", "GAUSS_WEIGHTS", "Array", "Coefficients", "one_or_stack", "stack"]
 
 _nodes, _weights = np.polynomial.legendre.leggauss(4)
 GAUSS_NODES: Tensor = torch.from_numpy(0.5 * (1 + _nodes))

@@ -35,8 +35,6 @@ from torch import Tensor
 from sdegen.core.errors import SolverError
 from sdegen.fokker_planck.discretization import tridiagonal
 
-__all__ = ["NODES", "ORDER", "collocated", "walked", "workspace"]
-
 Array = NDArray[Any]
 
 _STAGES = 6

@@ -22,21 +22,6 @@ from sdegen.fokker_planck.discretization import arrays
 from sdegen.fokker_planck.discretization.arrays import AnyArray
 from sdegen.fokker_planck.discretization.power_law import PowerLaw
 
-__all__ = [
-    "Interpolant",
-    "cell_integrals",
-    "cell_masses",
-    "every_other_missed",
-    "integral",
-    "integral_weights",
-    "interpolated",
-    "limited_slopes",
-    "masses_within",
-    "moment_weights",
-    "parabola_slopes",
-    "part_masses",
-]
-
 _LIMIT = 3.0  # |s| h ≤ 3 p: the control points of the cubic are then ≥ 0
 # ∫ ξᵏ H dξ, k = 0, 1, 2, of the cubics of Hermite for p_i, p_{i+1}, h s_i and h s_{i+1}
 _HERMITE = np.array([

@@ -30,8 +30,6 @@ from torch.autograd.function import once_differentiable
 
 from sdegen.fokker_planck.discretization import tridiagonal
 
-__all__ = ["Factors", "Systems", "expm_action", "renewed_action"]
-
 Array = NDArray[Any]
 
 _AT_INFINITY = 1.8321743782540412751e-14

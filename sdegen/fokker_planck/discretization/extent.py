@@ -20,8 +20,6 @@ from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck.discretization import time_dependence as clock
 
-__all__ = ["Extent", "extent"]
-
 Array = NDArray[np.float64]
 
 _FALL = 40.0

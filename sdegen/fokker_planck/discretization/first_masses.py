@@ -23,8 +23,6 @@ from sdegen.fokker_planck.discretization import tridiagonal
 from sdegen.fokker_planck.discretization.fluxes import Fluxes
 from sdegen.fokker_planck.discretization.generator import Generator
 
-__all__ = ["seen"]
-
 _NOTHING = 1e-11  # of the peak: the rounding of a start
 _NEAR = 4  # nodes that a slope at a wall is taken from
 _LIMIT = 3.0  # |p′| h ≤ 3 p, as in `Density`

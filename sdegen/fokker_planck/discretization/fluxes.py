@@ -45,8 +45,6 @@ from sdegen.fokker_planck.discretization.coefficients import (
 )
 from sdegen.fokker_planck.discretization.poles import Pole, find_poles
 
-__all__ = ["CUMULATIVE", "STEEPEST", "Fluxes", "Landscape", "bernoulli", "fluxes", "landscape"]
-
 
 def _cumulative() -> Tensor:
     """Return ∫_0^{ξ_j} of the polynomial through the Gauss points, as a matrix."""

@@ -15,8 +15,6 @@ from sdegen.fokker_planck.discretization.coefficients import Coefficients
 from sdegen.fokker_planck.discretization.fluxes import Fluxes, Landscape, fluxes
 from sdegen.fokker_planck.discretization.generator import Generator
 
-__all__ = ["Frozen"]
-
 
 class Frozen:
     """Coefficients, landscape and fluxes without time.

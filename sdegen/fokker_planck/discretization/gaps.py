@@ -15,8 +15,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["at_ends", "may_hide", "missed"]
-
 Array = NDArray[np.float64]
 
 _AT = 0.5 * (1 + np.polynomial.legendre.leggauss(4)[0])

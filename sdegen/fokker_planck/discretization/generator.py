@@ -22,8 +22,6 @@ from sdegen.fokker_planck.discretization.operator import Operator, assemble, ban
 from sdegen.fokker_planck.discretization.poles import find_poles
 from sdegen.fokker_planck.discretization.reader import Reader
 
-__all__ = ["Generator"]
-
 
 @dataclass(frozen=True)
 class Generator:

@@ -28,8 +28,6 @@ from sdegen.fokker_planck.discretization.arrays import AnyArray
 from sdegen.fokker_planck.discretization.cubics import cell_masses, moment_weights
 from sdegen.fokker_planck.discretization.extent import extent
 
-__all__ = ["Grid"]
-
 _FEWEST_CELLS = 4
 _FEW_CELLS = 8  # below them the two ends meet
 _AT_END = moment_weights(np.arange(_FEW_CELLS + 1.0))[:, : _FEW_CELLS // 2]  # of even nodes

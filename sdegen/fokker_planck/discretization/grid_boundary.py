@@ -12,8 +12,6 @@ from sdegen.core.conditions import BoundaryCondition
 from sdegen.core.enclosure import Interval, interval_of
 from sdegen.fokker_planck.discretization.grid import Grid
 
-__all__ = ["GridBoundary", "GridBoundaryLike", "boundary_of_grid", "condition_at"]
-
 Word = Literal["no-flux", "absorbing", "periodic"] | BoundaryCondition
 GridBoundaryLike = Word | tuple[Word, Word] | Boundary | tuple[Boundary, Boundary]
 

@@ -21,8 +21,6 @@ from scipy.linalg import expm
 
 from sdegen.core.errors import SolverError
 
-__all__ = ["Matrix", "exponential_action"]
-
 Array = NDArray[np.float64]
 
 _DIMENSION = 30

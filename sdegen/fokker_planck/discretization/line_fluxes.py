@@ -16,8 +16,6 @@ from sdegen.fokker_planck.discretization.fluxes import bernoulli, landscape
 from sdegen.fokker_planck.discretization.operator import control_volumes
 from sdegen.fokker_planck.discretization.reconstruction import Line, combinations, scale_means
 
-__all__ = ["LineFluxes", "Stencil"]
-
 Array = NDArray[np.float64]
 Stencil = dict[int, Array]  # for each offset between two unknowns, entries by column
 

@@ -11,8 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["check_noise"]
-
 _STEEP = 1.2  # |g| falls by as much to the point nearest to a zero of it, be it √, | | or a square
 _MINIMA = 8  # how many are looked at
 _LOOKS, _ZOOMS = 64, 10  # at so many points at once, and so often: 32¹⁰ times closer

@@ -40,8 +40,6 @@ from sdegen.fokker_planck.discretization.exponential import Factors, Systems, ex
 from sdegen.fokker_planck.discretization.fluxes import STEEPEST, Fluxes
 from sdegen.fokker_planck.discretization.power_law import PowerLaw
 
-__all__ = ["STEEPEST", "Operator", "assemble", "bands", "control_volumes", "wall_weights"]
-
 _LARGEST_EXPONENT = 700.0  # whose exponential is still a number
 
 

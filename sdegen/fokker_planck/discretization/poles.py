@@ -10,8 +10,6 @@ from torch import Tensor
 
 from sdegen.fokker_planck.discretization.coefficients import GAUSS_NODES, Coefficients
 
-__all__ = ["Pole", "find_poles"]
-
 
 def _value_at_start() -> Tensor:
     """Return the value at 0 of the polynomial through the Gauss points, as weights of values."""

@@ -29,8 +29,6 @@ from jaxtyping import Float, Int
 from scipy import special
 from torch import Tensor
 
-__all__ = ["PowerLaw", "Powers", "is_singular", "with_poles"]
-
 Powers = tuple[float | None, float | None]
 
 _SMOOTH = 3.0  # a power above it is smooth enough for a cubic

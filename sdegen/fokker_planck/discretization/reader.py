@@ -27,8 +27,6 @@ from sdegen.fokker_planck.discretization.gaps import missed
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.noise_zeros import check_noise
 
-__all__ = ["Reader"]
-
 _AT = GAUSS_NODES.numpy()
 
 _STRIDE = len(GAUSS_NODES) + 1  # of points: a node, and those of its cell

@@ -38,8 +38,6 @@ from sdegen.fokker_planck.discretization.coefficients import GAUSS_NODES
 from sdegen.fokker_planck.discretization.fluxes import Landscape
 from sdegen.fokker_planck.discretization.grid import Grid
 
-__all__ = ["Line", "combinations", "scale_means"]
-
 Array = NDArray[np.float64]
 
 _CELLS = 5  # whose fluxes are combined

@@ -21,8 +21,6 @@ from torch import Tensor
 
 from sdegen.fokker_planck.discretization.grid import Grid
 
-__all__ = ["among", "bisected", "coarsened", "halved", "positions"]
-
 _MOST_OFF = 0.25  # of a cell: how far from its middle a new node may lie
 
 

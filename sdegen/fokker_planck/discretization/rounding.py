@@ -18,8 +18,6 @@ from sdegen.fokker_planck.discretization import arrays
 from sdegen.fokker_planck.discretization.arrays import AnyArray
 from sdegen.fokker_planck.discretization.grid import Grid
 
-__all__ = ["extremes", "rings", "without_rounding"]
-
 _ROUNDING = 1e-11  # of the peak: what the rational exponential leaves below zero
 _FAINT = 1e-9  # of the peak: what lies less below zero is not added up
 _RINGS = 1e-6  # of the mass: what a density that the compact form resolves never has below zero

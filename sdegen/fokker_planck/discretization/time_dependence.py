@@ -34,21 +34,6 @@ from torch import Tensor
 
 from sdegen.core.sde import SDE
 
-__all__ = [
-    "GOLDEN",
-    "LATEST",
-    "POINTS",
-    "Answers",
-    "Looks",
-    "Shaped",
-    "look",
-    "moves",
-    "same",
-    "span",
-    "start",
-    "varies",
-]
-
 Answers = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Array = NDArray[np.float64]
 Shaped = Callable[[Tensor], Tensor]

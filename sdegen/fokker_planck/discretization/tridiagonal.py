@@ -27,8 +27,6 @@ from torch.autograd.function import once_differentiable
 from sdegen.fokker_planck.discretization import arrays
 from sdegen.fokker_planck.discretization.arrays import AnyArray
 
-__all__ = ["Factors", "eliminate", "multiply", "solve", "transposed"]
-
 Bands = Float[Tensor, "... 3 n"] | Complex[Tensor, "... 3 n"]
 Vector = Float[Tensor, "... n"] | Complex[Tensor, "... n"]
 

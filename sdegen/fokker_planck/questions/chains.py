@@ -6,11 +6,9 @@ import numpy as np
 
 from sdegen.fokker_planck.discretization.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.discretization.coefficients import GAUSS_NODES, GAUSS_WEIGHTS
-from sdegen.fokker_planck.discretization.fluxes import CUMULATIVE, Fluxes
-from sdegen.fokker_planck.discretization.operator import STEEPEST, wall_weights
+from sdegen.fokker_planck.discretization.fluxes import CUMULATIVE, STEEPEST, Fluxes
+from sdegen.fokker_planck.discretization.operator import wall_weights
 from sdegen.fokker_planck.questions.shooting import DEEPEST, Array, Chain
-
-__all__ = ["around", "cell_loads", "chain"]
 
 _TERMS = 4  # of the power series in λ; the first that is left out is (λh²/D)⁵/10!
 

@@ -45,8 +45,6 @@ from sdegen.fokker_planck.discretization.refinement import halved
 from sdegen.fokker_planck.questions.stationary import on_a_ring
 from sdegen.fokker_planck.questions.two_grids import Problem, hidden
 
-__all__ = ["TurningSpectrum", "turning_spectrum"]
-
 Array = NDArray[np.float64]
 
 _SHIFT = 0.1  # of D/ℓ²: beside the eigenvalue 0, where the matrix is regular

@@ -26,8 +26,6 @@ from sdegen.fokker_planck.discretization.refinement import halved
 from sdegen.fokker_planck.questions.course import Course
 from sdegen.fokker_planck.questions.transient import Exponential
 
-__all__ = ["correlation"]
-
 Function = Callable[[Tensor], Tensor]
 
 _MOST_CELLS = 2**14

@@ -21,8 +21,6 @@ from sdegen.fokker_planck.discretization.coefficients import Coefficients
 from sdegen.fokker_planck.discretization.reader import Reader
 from sdegen.fokker_planck.discretization.time_dependence import Looks
 
-__all__ = ["Course", "all_inside", "course", "course_of", "inside", "warn_isolated"]
-
 _NEAR = 1e-6  # of the run: how long a step beside a breakpoint is
 _ASIDE = (
     1e-12  # of an interval: nodes lie so far inside it, lest an end belongs to what comes next

@@ -45,8 +45,6 @@ from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.refinement import bisected, halved, positions
 from sdegen.fokker_planck.questions.two_grids import jumped
 
-__all__ = ["current", "entropy_production", "free_energy"]
-
 _TINY = 1e-300
 _ROUNDING = 1e-15
 _ROUNDS = 64

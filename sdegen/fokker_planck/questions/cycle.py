@@ -34,8 +34,6 @@ from sdegen.fokker_planck.discretization.fluxes import Fluxes
 from sdegen.fokker_planck.questions.chains import around
 from sdegen.fokker_planck.questions.shooting import Chain
 
-__all__ = ["Cycle"]
-
 Array = NDArray[np.float64]
 
 _WIDER = 0.3  # by as much the lumped chain's rates may miss those of the cells

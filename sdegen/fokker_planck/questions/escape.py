@@ -25,8 +25,6 @@ from torch import Tensor
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
 from sdegen.fokker_planck.questions.passage import FirstPassage
 
-__all__ = ["Escape", "escape"]
-
 
 @dataclass(frozen=True)
 class Escape:

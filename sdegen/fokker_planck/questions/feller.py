@@ -27,8 +27,6 @@ from sdegen.core.requests import as_number, check_kind
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck.discretization import time_dependence as clock
 
-__all__ = ["BoundaryClass", "classify_boundary"]
-
 BoundaryClass = Literal["regular", "exit", "entrance", "natural"]
 
 _NEAR, _FAR = (1e-6, 1e-5), (1e4, 1e5)

@@ -42,8 +42,6 @@ from sdegen.fokker_planck.questions.two_grids import jumped, noise_jumps
 from sdegen.fokker_planck.questions.walk import Walk
 from sdegen.fokker_planck.validation import REFUSED
 
-__all__ = ["Found", "Levels", "Start", "found"]
-
 Array = NDArray[np.float64]
 
 _SHARE = 1 / 3  # of the difference of two levels

@@ -34,8 +34,6 @@ from sdegen.fokker_planck.discretization.cubics import interpolated
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.grid_boundary import GridBoundary
 
-__all__ = ["MovingEnds", "MovingFrame", "in_words_of_the_frame"]
-
 _STEP = 1e-6  # of max(1, |t|): over which an end's speed is a difference
 _LOOKS = 257  # between the first and the last time, where ends are looked at
 _HELD = 256  # times at which motion is remembered

@@ -42,8 +42,6 @@ from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.questions.passage_moments import first_passage
 from sdegen.fokker_planck.questions.two_grids import Problem, refined
 
-__all__ = ["FirstPassage", "passages"]
-
 _TINY = 1e-300
 _ROUNDING = 1e-15
 _REFUSED = 0.1

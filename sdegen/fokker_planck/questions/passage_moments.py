@@ -11,10 +11,8 @@ from sdegen.fokker_planck.discretization.coefficients import (
     GAUSS_WEIGHTS,
     Coefficients,
 )
-from sdegen.fokker_planck.discretization.fluxes import Fluxes
-from sdegen.fokker_planck.discretization.operator import STEEPEST, wall_weights
-
-__all__ = ["first_passage", "to_be_left"]
+from sdegen.fokker_planck.discretization.fluxes import STEEPEST, Fluxes
+from sdegen.fokker_planck.discretization.operator import wall_weights
 
 
 def first_passage(flux: Fluxes, ends: BoundaryNodes, orders: int) -> tuple[Tensor, Tensor]:

@@ -38,8 +38,6 @@ from scipy.linalg import eigvalsh_tridiagonal
 
 from sdegen.core.errors import SolverError
 
-__all__ = ["DEEPEST", "Array", "Chain", "Shot"]
-
 Array = NDArray[np.float64]
 
 DEEPEST = 600.0  # of log m between two nodes that are kept, so that no number overflows

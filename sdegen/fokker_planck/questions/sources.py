@@ -47,8 +47,6 @@ from sdegen.fokker_planck.discretization.operator import Operator
 from sdegen.fokker_planck.discretization.power_law import with_poles
 from sdegen.fokker_planck.discretization.refinement import halved, positions
 
-__all__ = ["Killing", "Sources", "at_rest", "in_time"]
-
 Killing = float | Callable[[Tensor], Tensor]
 
 _TOLERANCE = 1e-9  # of the peak, of one exponential

@@ -38,8 +38,6 @@ from sdegen.fokker_planck.questions.cycle import Cycle
 from sdegen.fokker_planck.questions.shooting import Shot
 from sdegen.fokker_planck.questions.two_grids import MOST_CELLS, Problem, gain, hidden
 
-__all__ = ["Spectrum", "spectrum"]
-
 Array = NDArray[np.float64]
 
 _UPPER = 1e-6  # of the peak of p_st: the last node above it is the upper end, where signs are read

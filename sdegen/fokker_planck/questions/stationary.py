@@ -50,7 +50,6 @@ from sdegen.fokker_planck.validation import check_confined, check_poles
 
 Array = NDArray[np.float64]
 
-__all__ = ["on_a_line", "on_a_ring", "resolved"]
 
 _GENTLE = 0.69  # gain of log p over a cell below which a density at most doubles
 _REFUSED = 0.1  # an error that no answer has

@@ -35,8 +35,6 @@ from sdegen.fokker_planck.discretization.fluxes import Fluxes
 from sdegen.fokker_planck.discretization.operator import Operator
 from sdegen.fokker_planck.questions.spectrum import Spectrum
 
-__all__ = ["Law", "Survival", "by_modes", "compared", "law", "needs_modes"]
-
 _ROUNDING = 1e-12  # of what was there at the time before
 _OF_FASTEST = 1e-12  # of the fastest rate: what an exponential leaves in every other one
 _ADAPTED = 1e-7  # of the same, where steps are chosen by their error

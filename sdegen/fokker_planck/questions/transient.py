@@ -37,8 +37,6 @@ from sdegen.fokker_planck.discretization.rounding import extremes, rings, withou
 from sdegen.fokker_planck.questions.course import Course, inside
 from sdegen.fokker_planck.questions.walk import Walk, Walker, in_pieces, magnus, steps, without_nan
 
-__all__ = ["BackwardEuler", "Carried", "Exponential", "Integrator", "carried"]
-
 _TOLERANCE = 1e-6  # of the peak, in each step that is chosen here
 
 

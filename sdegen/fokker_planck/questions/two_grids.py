@@ -23,17 +23,6 @@ from sdegen.fokker_planck.discretization.gaps import at_ends
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.refinement import coarsened, halved
 
-__all__ = [
-    "MOST_CELLS",
-    "Problem",
-    "Refined",
-    "disagreement",
-    "gain",
-    "hidden",
-    "jumped",
-    "refined",
-]
-
 Array = NDArray[np.float64]
 Problem = Callable[
     [Grid], tuple[Fluxes, BoundaryNodes]

@@ -21,8 +21,6 @@ from sdegen.fokker_planck.discretization.generator import Generator
 from sdegen.fokker_planck.discretization.operator import Operator
 from sdegen.fokker_planck.questions.course import Course, all_inside, inside
 
-__all__ = ["Walk", "Walker", "in_pieces", "magnus", "steps", "without_nan"]
-
 _HELD_TO = 10  # the order of collocation that steps are chosen by
 
 _FEW = (0.02, 0.6, 0.98)  # of an interval in which nothing was seen to change
