@@ -270,7 +270,7 @@ def gradients():
         return solver.solve(grid.gaussian(-0.8, 0.5), [0.0, 0.4], differentiable=True).p[1, ::3]
 
     def family(theta):
-        members = sg.FokkerPlanckFamily(
+        members = sg.FokkerPlanckBatch(
             [well(row) for row in theta], grid, truncation_is_physical=True
         )
         p0 = grid.gaussian(-0.8, 0.5)

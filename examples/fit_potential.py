@@ -28,7 +28,7 @@ def particle(theta):
 
 
 def masses(thetas):  # of the cells at both times, shape (members, 2, cells)
-    family = sg.FokkerPlanckFamily(list(map(particle, thetas)), grid, truncation_is_physical=True)
+    family = sg.FokkerPlanckBatch(list(map(particle, thetas)), grid, truncation_is_physical=True)
     p = family.solve(p0, times, differentiable=True)[:, 1:]
     return cell_masses(grid.nodes, p).clamp(min=1e-12)
 

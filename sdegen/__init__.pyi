@@ -98,7 +98,7 @@ from .observables.correlation import TimeCorrelation as TimeCorrelation
 # the same drift and diffusion seen as a density
 from .fokker_planck.density import Density as Density
 from .fokker_planck.density_path import DensityPath as DensityPath
-from .fokker_planck.batch import FokkerPlanckFamily as FokkerPlanckFamily
+from .fokker_planck.batch import FokkerPlanckBatch as FokkerPlanckBatch
 from .fokker_planck.questions.feller import classify_boundary as classify_boundary
 from .fokker_planck.discretization.grid import Grid as Grid
 from .fokker_planck.density2d.solver import FokkerPlanck2D as FokkerPlanck2D

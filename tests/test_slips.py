@@ -112,7 +112,7 @@ CALLS = {
         {"f": lambda x: x, "times": [0.0, 1.0], "g": lambda x: x},
     ),
     "FokkerPlanck.entropy_production": (FP.entropy_production, {"density": START}),
-    "FokkerPlanckFamily": (sg.FokkerPlanckFamily, {"sdes": [OU, OU], "grid": GRID}),
+    "FokkerPlanckBatch": (sg.FokkerPlanckBatch, {"sdes": [OU, OU], "grid": GRID}),
     "FokkerPlanck2D": (sg.FokkerPlanck2D, {"sde": OU, "grids": (SIDE, SIDE)}),
     "FokkerPlanck2D.gaussian": (
         PLANE.gaussian,

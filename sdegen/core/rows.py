@@ -115,7 +115,7 @@ def check_density_of(sde: SDE, x: State, t: Tensor) -> list[Tensor] | None:
     if sde.trajectories is not None:
         raise ValueError(
             f"{type(sde).__name__} has parameters of {sde.trajectories} trajectories, and each "
-            "of them has a density of its own: pass one SDE for each, as FokkerPlanckFamily takes "
+            "of them has a density of its own: pass one SDE for each, as FokkerPlanckBatch takes "
             "them."
         )
     fields = _fields(sde)

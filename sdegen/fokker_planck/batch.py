@@ -35,7 +35,7 @@ from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.fokker_planck.validation import check_ring
 
 
-class FokkerPlanckFamily:
+class FokkerPlanckBatch:
     """The densities of several one-dimensional SDEs on one grid.
 
     Args:
@@ -51,7 +51,7 @@ class FokkerPlanckFamily:
     >>> from sdegen.sde.processes import OrnsteinUhlenbeck
     >>> traps = [OrnsteinUhlenbeck(rate=k) for k in (1.0, 2.0)]
     >>> grid = Grid(-8.0, 8.0, cells=100)
-    >>> p = FokkerPlanckFamily(traps, grid).stationary()
+    >>> p = FokkerPlanckBatch(traps, grid).stationary()
     >>> [round(float(Density(grid.nodes, row).variance), 5) for row in p]
     [1.0, 0.5]
     """
@@ -68,7 +68,7 @@ class FokkerPlanckFamily:
         check_kind("sdes", sdes, (list, tuple), expected)
         for i, sde in enumerate(sdes):
             check_kind(f"sdes[{i}]", sde, SDE, "an SDE, such as OrnsteinUhlenbeck(1.0)")
-            check_diagonal(sde, "FokkerPlanckFamily")
+            check_diagonal(sde, "FokkerPlanckBatch")
         check_kind("grid", grid, Grid, "a Grid, such as Grid(-3.0, 3.0, cells=200)")
         if not sdes or any(sde.direction != sdes[0].direction for sde in sdes):
             raise ValueError(

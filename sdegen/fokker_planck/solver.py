@@ -60,14 +60,14 @@ from sdegen.fokker_planck.discretization.power_law import Powers, with_poles
 from sdegen.fokker_planck.discretization.reader import Reader
 from sdegen.fokker_planck.discretization.refinement import coarsened, halved, positions
 from sdegen.fokker_planck.questions import currents, stationary
-from sdegen.fokker_planck.questions.circulation import TurningSpectrum, turning_spectrum
+from sdegen.fokker_planck.questions.circulation import ComplexSpectrum, turning_spectrum
 from sdegen.fokker_planck.questions.correlation import correlation
 from sdegen.fokker_planck.questions.course import course, warn_isolated
 from sdegen.fokker_planck.questions.escape import Escape, escape
 from sdegen.fokker_planck.questions.feller import BoundaryClass, classify_boundary
 from sdegen.fokker_planck.questions.levels import Found, Levels, Start, found
 from sdegen.fokker_planck.questions.moving import MovingEnds, MovingFrame, in_words_of_the_frame
-from sdegen.fokker_planck.questions.passage import FirstPassage, passages
+from sdegen.fokker_planck.questions.passage import PassageTimes, passages
 from sdegen.fokker_planck.questions.passage_moments import to_be_left
 from sdegen.fokker_planck.questions.sources import Killing, Sources, in_time
 from sdegen.fokker_planck.questions.spectrum import Spectrum, spectrum
@@ -428,7 +428,7 @@ class FokkerPlanck:
 
     def first_passage(
         self, *, moments: int = 2, rtol: float | None = None, differentiable: bool = False
-    ) -> FirstPassage:
+    ) -> PassageTimes:
         """Return when, and through which wall, a start at each node leaves.
 
         Args:
@@ -455,7 +455,7 @@ class FokkerPlanck:
         )
         return found
 
-    def _passages(self, moments: int, rtol: float | None, *, differentiable: bool) -> FirstPassage:
+    def _passages(self, moments: int, rtol: float | None, *, differentiable: bool) -> PassageTimes:
         """Return first passages from all nodes."""
         _check_rtol(rtol)
         check_count("moments", moments)
@@ -688,7 +688,7 @@ class FokkerPlanck:
         warn_inaccurate(found.error, "the spectrum", _AT_JUMPS)
         return replace(found, slope_by=self._slope_by)
 
-    def turning_spectrum(self, count: int = 6, *, rtol: float | None = None) -> TurningSpectrum:
+    def turning_spectrum(self, count: int = 6, *, rtol: float | None = None) -> ComplexSpectrum:
         """Return the modes of a ring nearest to rest, whether or not a current runs around it.
 
         Args:

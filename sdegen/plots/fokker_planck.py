@@ -15,8 +15,8 @@ from torch import Tensor
 from sdegen.core.requests import as_numbers, check_kind
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.density2d.density import PlaneDensity
-from sdegen.fokker_planck.questions.circulation import TurningSpectrum
-from sdegen.fokker_planck.questions.passage import FirstPassage
+from sdegen.fokker_planck.questions.circulation import ComplexSpectrum
+from sdegen.fokker_planck.questions.passage import PassageTimes
 from sdegen.fokker_planck.questions.spectrum import Spectrum
 from sdegen.plots.density import _DENSITY
 from sdegen.plots.style import (
@@ -74,7 +74,7 @@ def stationary(density: Density, exact: Tensor, *, energy: Tensor | None = None)
 
 
 def spectrum(
-    modes: Spectrum | TurningSpectrum,
+    modes: Spectrum | ComplexSpectrum,
     density: Density,
     *,
     energy: Tensor | None = None,
@@ -156,7 +156,7 @@ def current(densities: Mapping[str, Density], currents: Mapping[str, Tensor]) ->
     return figure
 
 
-def first_passage(passage: FirstPassage, *, energy: Tensor | None = None) -> Figure:
+def first_passage(passage: PassageTimes, *, energy: Tensor | None = None) -> Figure:
     """Draw when, and through which wall, a start at x leaves.
 
     Args:
@@ -167,7 +167,7 @@ def first_passage(passage: FirstPassage, *, energy: Tensor | None = None) -> Fig
         The figure: the mean time with a band of one standard deviation, and between two absorbing
         walls the chance to leave through the upper one, the committor.
     """
-    check_kind("passage", passage, FirstPassage, "a FirstPassage of a density")
+    check_kind("passage", passage, PassageTimes, "PassageTimes, such as .first_passage() returns")
     x, mean, std = (_numbers(v) for v in (passage.x, passage.mean, passage.std))
     q = _numbers(passage.to_high)
     two_ways = bool(q.min() < q.max())

@@ -244,7 +244,7 @@ def test_fokker_planck_has_the_law_or_names_the_class(row):
         told = f"{refusal(row)} declares no condition of a density.* set condition"
         for make in (
             lambda: sg.FokkerPlanck(BM, GRID, row.boundary),
-            lambda: sg.FokkerPlanckFamily([BM, sg.BrownianMotion(2.0)], GRID, row.boundary),
+            lambda: sg.FokkerPlanckBatch([BM, sg.BrownianMotion(2.0)], GRID, row.boundary),
             lambda: sg.FokkerPlanck2D(BM, (GRID, GRID), {0: row.boundary}),
         ):
             with pytest.raises(ValueError, match=told):
@@ -256,7 +256,7 @@ def test_fokker_planck_has_the_law_or_names_the_class(row):
     p = final.p.numpy()
     summed = np.concatenate([[0.0], np.cumsum(0.5 * h * (p[1:] + p[:-1]))])
     assert np.abs(summed - row.cdf(GRID.nodes.numpy())).max() < 1e-4
-    family = sg.FokkerPlanckFamily([BM, sg.BrownianMotion(2.0)], GRID, row.boundary)
+    family = sg.FokkerPlanckBatch([BM, sg.BrownianMotion(2.0)], GRID, row.boundary)
     plane = sg.FokkerPlanck2D(BM, (sg.Grid(0.0, 1.0, 16),) * 2, {0: row.boundary})
     assert solver.conditions == family.conditions == plane.conditions[0]
     assert plane.conditions[1] == (BoundaryCondition.NO_FLUX,) * 2

@@ -135,7 +135,7 @@ ENTRANCES = {
         sde, X[:1], [0.0, 0.1], trajectories=3, observables=[sg.Moments()], rng=0
     ),
     "FokkerPlanck": lambda sde: sg.FokkerPlanck(sde, sg.Grid(-1.0, 1.0, 60)),
-    "family": lambda sde: sg.FokkerPlanckFamily([sde], sg.Grid(-1.0, 1.0, 60)),
+    "family": lambda sde: sg.FokkerPlanckBatch([sde], sg.Grid(-1.0, 1.0, 60)),
     "plane": lambda sde: sg.FokkerPlanck2D(sde, (sg.Grid(-1.0, 1.0, 20),) * 2),
     "chain": lambda sde: sg.ChainDensity(sde, sg.Grid(-1.0, 1.0, 60)).run(0.0, [0.0, 0.1]),
     "certify": lambda sde: sg.certify(

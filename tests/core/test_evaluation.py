@@ -113,7 +113,7 @@ def test_a_mean_field_in_two_dimensions_has_no_linear_equation():
 def test_parameters_of_trajectories_make_no_single_density():
     sde = sg.ItoProcess(lambda x, k: -k * x, 0.5, parameters={"k": torch.ones(61, 1)})
     for grids in (sg.FokkerPlanck, lambda s, g: sg.FokkerPlanck2D(s, (g, g))):
-        with pytest.raises(ValueError, match=r"parameters of 61 trajectories.*FokkerPlanckFamily"):
+        with pytest.raises(ValueError, match=r"parameters of 61 trajectories.*FokkerPlanckBatch"):
             grids(sde, GRID)
 
 

@@ -111,7 +111,7 @@ ROOMS = {
     "boundary=  ": lambda: run(boundary={0: sg.Periodic(-3.0, 3.0)}),
     "FokkerPlanck": lambda: sg.FokkerPlanck(Correlated(), GRID),
     "FokkerPlanck2D": lambda: sg.FokkerPlanck2D(Correlated(), (GRID, GRID)),
-    "FokkerPlanckFamily": lambda: sg.FokkerPlanckFamily([Correlated()], GRID),
+    "FokkerPlanckBatch": lambda: sg.FokkerPlanckBatch([Correlated()], GRID),
     "Grid.covering": lambda: sg.Grid.covering(Correlated()),
     "classify_boundary": lambda: sg.classify_boundary(Correlated(), 0.0),
     "ReverseSDE": lambda: sg.ReverseSDE(Correlated(), lambda x, t: -x),

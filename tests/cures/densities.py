@@ -240,9 +240,9 @@ FOLLOWED = {
     ),
     "moving ends in a family": (
         "an absorbing end that moves is not built for families",
-        lambda: sg.FokkerPlanckFamily([BM], sg.Grid(-1.0, 1.0, 100), MEETING),
+        lambda: sg.FokkerPlanckBatch([BM], sg.Grid(-1.0, 1.0, 100), MEETING),
         lambda: (
-            sg.FokkerPlanckFamily([BM], sg.Grid(-1.0, 1.0, 100), sg.Absorbing(-1.0, 1.0)).solve(
+            sg.FokkerPlanckBatch([BM], sg.Grid(-1.0, 1.0, 100), sg.Absorbing(-1.0, 1.0)).solve(
                 sg.Grid(-1.0, 1.0, 100).gaussian(0.0, 0.2), [0.0, 0.1]
             ),
             simulate(BM, column(0.0), T[:6], boundary=MEETING),
@@ -266,18 +266,18 @@ FOLLOWED = {
     # --- families
     "a family at rest that changes": (
         "stationary densities were asked for, but drift or diffusion depend on time",
-        lambda: sg.FokkerPlanckFamily([PUSHED], GRID).stationary(),
+        lambda: sg.FokkerPlanckBatch([PUSHED], GRID).stationary(),
         lambda: (
-            sg.FokkerPlanckFamily(
+            sg.FokkerPlanckBatch(
                 [sg.ItoProcess(lambda x: PUSHED.drift(x, torch.tensor(0.0, dtype=F64)), 1.0)],
                 GRID,
             ).stationary(),
-            sg.FokkerPlanckFamily([PUSHED], GRID).solve(GRID.gaussian(0.0, 1.0), [0.0, 0.2]),
+            sg.FokkerPlanckBatch([PUSHED], GRID).solve(GRID.gaussian(0.0, 1.0), [0.0, 0.2]),
         ),
     ),
     "a family whose noise ends": (
         "vanishes at a wall; a family needs D > 0 everywhere",
-        lambda: sg.FokkerPlanckFamily([HALF_ROOT], sg.Grid(0.0, 8.0, 160)),
+        lambda: sg.FokkerPlanckBatch([HALF_ROOT], sg.Grid(0.0, 8.0, 160)),
         lambda: near(fp(HALF_ROOT, sg.Grid(0.0, 8.0, 160)).stationary().mean, 0.5),
     ),
     # --- sources

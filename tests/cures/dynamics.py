@@ -102,7 +102,7 @@ def score_of_another_path():
 def family_of_parameters():
     """One density for each trajectory: σ²/2k of an Ornstein–Uhlenbeck process."""
     each = [sg.OrnsteinUhlenbeck(float(k)) for k in RATES[1:3]]
-    law = sg.FokkerPlanckFamily(each, GRID).stationary()
+    law = sg.FokkerPlanckBatch(each, GRID).stationary()
     near([float(sg.Density(GRID.nodes, p).variance) for p in law], [1.0, 0.5], 1e-3)
 
 

@@ -569,7 +569,7 @@ def test_a_parameter_that_changes_is_seen_by_all_answers(make):
     grid = sg.Grid(-8.0, 8.0, 400)
     free = sg.FokkerPlanck(sde, grid)
     leaving = sg.FokkerPlanck(sde, grid, "absorbing")
-    family = sg.FokkerPlanckFamily([sde], grid)
+    family = sg.FokkerPlanckBatch([sde], grid)
     rest = grid.gaussian(0.0, 0.5)
     for k in (1.0, 4.0):
         put(k)

@@ -408,7 +408,7 @@ def test_survival_under_a_drift_that_is_switched():
 def test_a_family_meets_a_push_as_its_members_do():
     grid = sg.Grid(-8.0, 8.0, 200)
     members = [kicked(lambda t, a=a: a * short_push(t)) for a in (0.0, 0.5, 1.0)]
-    p = sg.FokkerPlanckFamily(members, grid).solve(grid.gaussian(0.0, 0.7), [0.0, 21.0])
+    p = sg.FokkerPlanckBatch(members, grid).solve(grid.gaussian(0.0, 0.7), [0.0, 21.0])
     for k, a in enumerate((0.0, 0.5, 1.0)):
         mean = float(sg.Density(grid.nodes, p[k, -1]).mean)
         assert mean == pytest.approx(a * AFTER_PUSH, abs=1e-6)

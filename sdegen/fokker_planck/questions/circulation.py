@@ -60,7 +60,7 @@ _WEAK = 1.0  # |W| of a tilt that is taken off
 
 
 @dataclass(frozen=True, eq=False)
-class TurningSpectrum:
+class ComplexSpectrum:
     """The modes of a ring whose rates are nearest to 0.
 
     Args:
@@ -102,7 +102,7 @@ def turning_spectrum(
     rtol: float | None,
     *,
     assumed: bool = False,
-) -> TurningSpectrum:
+) -> ComplexSpectrum:
     """Return the modes nearest to rest.
 
     Args:
@@ -155,7 +155,7 @@ def turning_spectrum(
     psi = psi * peak.conj() / peak.abs()
     psi = psi / integral(x, psi.abs() ** 2).sqrt()[:, None]
     told = torch.from_numpy(error)
-    return TurningSpectrum(
+    return ComplexSpectrum(
         grid.nodes,
         torch.from_numpy(better),
         psi[:, ::step].contiguous(),

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
-from sdegen.fokker_planck.questions.passage import FirstPassage
+from sdegen.fokker_planck.questions.passage import PassageTimes
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def escape(
     x: Float[Tensor, " nodes"],
     log_m: Float[Tensor, " nodes"],
     log_d: Float[Tensor, " nodes"],
-    passage: FirstPassage,
+    passage: PassageTimes,
     *,
     to_high: bool,
 ) -> Escape:

@@ -50,7 +50,7 @@ _CUBIC_GAIN = 4.0  # what the difference of cubics through all and every other n
 
 
 @dataclass(frozen=True, eq=False)
-class FirstPassage:
+class PassageTimes:
     """When and where a diffusion that starts at x leaves through an absorbing wall.
 
     Args:
@@ -104,7 +104,7 @@ class FirstPassage:
             )
         return (self.moments[1] - self.moments[0] ** 2).clamp(min=0).sqrt()
 
-    def at(self, x0: float | Tensor) -> FirstPassage:
+    def at(self, x0: float | Tensor) -> PassageTimes:
         """Return the same from other starts than the nodes, of third order in the cell.
 
         Args:
@@ -122,11 +122,11 @@ class FirstPassage:
             )
         moments, to_high = (interpolated(self.x, y, starts) for y in (self.moments, self.to_high))
         error = _between(self, starts, moments.detach(), to_high.detach())
-        return FirstPassage(starts, moments, to_high, error, self.assumed_autonomous)
+        return PassageTimes(starts, moments, to_high, error, self.assumed_autonomous)
 
 
 def _between(
-    at_nodes: FirstPassage, starts: Tensor, moments: Tensor, to_high: Tensor
+    at_nodes: PassageTimes, starts: Tensor, moments: Tensor, to_high: Tensor
 ) -> ErrorEstimate:
     """Return errors between nodes: those at nodes, and of the cubic through every other one."""
     x, told = at_nodes.x, {}
@@ -166,7 +166,7 @@ def passages(
     *,
     assumed: bool,
     fresh: Callable[[Grid], tuple[Fluxes, BoundaryNodes]] | None = None,
-) -> FirstPassage:
+) -> PassageTimes:
     """Return moments of the exit time and exit probabilities, with their errors.
 
     Args:
@@ -206,7 +206,7 @@ def passages(
     if fresh is not None:
         at, ends = fresh(found.grid)
         moments, to_high = (y[..., :: found.step] for y in first_passage(at, ends, orders))
-    return FirstPassage(grid.nodes, moments, to_high, ErrorEstimate(told, "two grids"), assumed)
+    return PassageTimes(grid.nodes, moments, to_high, ErrorEstimate(told, "two grids"), assumed)
 
 
 def _check_numbers(moments: Tensor, nodes: Tensor) -> None:

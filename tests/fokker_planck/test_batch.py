@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.fokker_planck.batch import FokkerPlanckFamily
+from sdegen.fokker_planck.batch import FokkerPlanckBatch
 from sdegen.fokker_planck.questions.transient import BackwardEuler, Exponential
 
 GRID = sg.Grid(-3.5, 3.5, 60)
@@ -33,7 +33,7 @@ def tilted(theta):
 
 
 def family(make, thetas, grid=GRID, boundary="no-flux", **options):
-    return FokkerPlanckFamily([make(theta) for theta in thetas], grid, boundary, **options)
+    return FokkerPlanckBatch([make(theta) for theta in thetas], grid, boundary, **options)
 
 
 def largest_difference(make, grid, boundary, ask, **options):
@@ -108,7 +108,7 @@ def test_a_family_of_traps_against_its_law():
     # dX = −k X dt + √2 dW from N(1, ¼): mean e^{−kt}, variance 1/k + (¼ − 1/k) e^{−2kt}
     rates = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
     grid = sg.Grid(-12.0, 12.0, 600)
-    traps = FokkerPlanckFamily(
+    traps = FokkerPlanckBatch(
         [sg.OrnsteinUhlenbeck(rate=k, sigma=math.sqrt(2)) for k in rates.tolist()], grid
     )
     p = traps.solve(grid.gaussian(1.0, 0.5), [0.0, 0.7])[:, 1]
@@ -122,7 +122,7 @@ def test_a_family_of_traps_against_its_law():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: FokkerPlanckFamily([], GRID), ValueError, "needs one SDE at least.* but got 0"),
+        (lambda: FokkerPlanckBatch([], GRID), ValueError, "needs one SDE at least.* but got 0"),
         (
             lambda: family(well, THETAS, boundary="absorbing").stationary(),
             sg.NotNormalizableError,
@@ -134,7 +134,7 @@ def test_a_family_of_traps_against_its_law():
             "stationary densities were asked for, but drift or diffusion depend on time",
         ),
         (
-            lambda: FokkerPlanckFamily(
+            lambda: FokkerPlanckBatch(
                 [
                     sg.ItoProcess(drift=lambda x: 1 - x, diffusion=lambda x, a=a: a + x.sqrt())
                     for a in (0.1, 0.0)
@@ -159,7 +159,7 @@ def test_refusals(call, error, message):
 def test_members_that_the_grid_does_not_resolve_are_refined_alone():
     traps = [sg.ItoProcess(lambda x, k=k: -k * x, math.sqrt(2.0)) for k in (1.0, 4000.0)]
     grid = sg.Grid(-8.0, 8.0, 80)
-    p = sg.FokkerPlanckFamily(traps, grid).stationary()
+    p = sg.FokkerPlanckBatch(traps, grid).stationary()
     # the peak of N(0, 1/4000), in cells of 13 standard deviations
     assert float(p[1, 40]) == pytest.approx(math.sqrt(4000 / (2 * math.pi)), rel=1e-3)
     assert float(p[0, 40]) == pytest.approx(1 / math.sqrt(2 * math.pi), rel=1e-4)
