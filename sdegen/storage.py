@@ -55,8 +55,7 @@ def atomic_write(path: str | Path, content: bytes) -> None:
         free = shutil.disk_usage(path.parent).free
         text = (
             f"{error.strerror}: {len(content):,} bytes were needed, {free:,} are free on this "
-            "disk; "
-            "what was there before is untouched"
+            "disk; what was there before is untouched"
         )
         raise OSError(error.errno, text, str(path)) from error
     finally:
@@ -114,8 +113,7 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, ValueError, OSError) as error:
         raise CheckpointError(
             f"{path} is truncated, damaged, or not a safetensors file ({error}); files of other "
-            "kinds, pickles among "
-            "them, are never opened."
+            "kinds, pickles among them, are never opened."
         ) from error
     return tensors, _checked(path, text, tensors)
 

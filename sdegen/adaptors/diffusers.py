@@ -296,11 +296,7 @@ class DiffusersUNet(nn.Module):
 
 
 def to_diffusers(
-    model: ScoreModel,
-    shape: tuple[int, ...],
-    steps: int = 1000,
-    *,
-    times: Tensor | None = None,
+    model: ScoreModel, shape: tuple[int, ...], steps: int = 1000, *, times: Tensor | None = None
 ) -> tuple[DiffusersUNet, Any]:
     """Return a diffusers network and scheduler, for its pipelines, made of a `ScoreModel`.
 

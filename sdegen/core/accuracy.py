@@ -207,12 +207,7 @@ class Trust:
             slope_by: How a derivative that the dynamics need was found.
         """
         return cls.of(
-            title,
-            step=step,
-            grid=grid,
-            truncation=truncation,
-            sampling="none",
-            slope_by=slope_by,
+            title, step=step, grid=grid, truncation=truncation, sampling="none", slope_by=slope_by
         )
 
     def __str__(self) -> str:

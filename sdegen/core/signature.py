@@ -191,8 +191,7 @@ def _refuse_arguments(name: str, required: list[inspect.Parameter]) -> None:
     names = ", ".join(p.name for p in required)
     raise TypeError(
         f"{name} takes (x, t), (x) or (t), but this one takes ({names}). What has one value for "
-        "each trajectory is passed by name: "
-        f"parameters={{{required[-1].name!r}: tensor}}."
+        f"each trajectory is passed by name: parameters={{{required[-1].name!r}: tensor}}."
         if required
         else f"{name} takes (x, t), (x) or (t), but this one takes no argument."
     )

@@ -55,9 +55,8 @@ def check_slope(function: Values, slope: Values, ends: State, *, name: str, cure
         return
     at, change, sum_of_slopes = found
     raise ValueError(
-        f"the derivative of {name} is not that of the function: over a short way at "
-        f"x = {at:.4g} it changes by {change:.4g}, but its derivative adds up to "
-        f"{sum_of_slopes:.4g}. {cure}"
+        f"the derivative of {name} is not that of the function: over a short way at x = {at:.4g} "
+        f"it changes by {change:.4g}, but its derivative adds up to {sum_of_slopes:.4g}. {cure}"
     )
 
 

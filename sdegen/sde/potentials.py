@@ -18,14 +18,7 @@ from torch import Tensor
 
 from sdegen.core.checks import check_finite, check_positive
 from sdegen.core.derivatives import as_column, gradient_of
-from sdegen.core.requests import (
-    as_number,
-    as_numbers,
-    as_parameter,
-    as_state,
-    kind_of,
-    value_of,
-)
+from sdegen.core.requests import as_number, as_numbers, as_parameter, as_state, kind_of, value_of
 from sdegen.core.shapes import State
 from sdegen.core.slope_checks import check_slope
 

@@ -118,9 +118,7 @@ class Langevin(_ConstantNoise):
     autonomous = True
 
     def __init__(
-        self,
-        potential: Potential | Callable[[State], Tensor],
-        temperature: float | Tensor = 1.0,
+        self, potential: Potential | Callable[[State], Tensor], temperature: float | Tensor = 1.0
     ) -> None:
         temperature = as_parameter("temperature", temperature)
         check_not_negative("temperature", value_of(temperature))
