@@ -21,25 +21,11 @@ from sdegen.core.checks import check_count
 from sdegen.core.requests import check_kind
 from sdegen.core.trajectory import Trajectory
 from sdegen.fokker_planck.density_path import DensityPath
-from sdegen.plots.style import (
-    _BLUE,
-    _GREY,
-    _INK,
-    _Array,
-    _bars,
-    _heights,
-    _histogram,
-    _legend_below,
-    _line_of,
-    _lost,
-    _numbers,
-    _panels,
-    _title,
-)
+from sdegen.plots import style
 from sdegen.storage import atomic_write
 
 # from paper to ink through blue: where there is no density there is no colour
-_SHADES = ["#FFFFFF", "#CFE3F2", "#6FAFDA", _BLUE, "#00263D"]
+_SHADES = ["#FFFFFF", "#CFE3F2", "#6FAFDA", style.BLUE, "#00263D"]
 _DENSITY = LinearSegmentedColormap.from_list("density", _SHADES)
 _EARLY = np.linspace(0, 1, 4) ** 2
 _FRAMES = 90  # of a film, at most
@@ -66,7 +52,7 @@ def density_and_particles(
     """
     check_kind("density", density, DensityPath, "what FokkerPlanck(sde, grid).solve returns")
     check_kind("path", path, Trajectory, "what simulate(sde, x0, times) returns")
-    x, particles = _numbers(density.x), _line_of(path)
+    x, particles = style.numbers(density.x), style.line_of(path)
     pairs = _common_times(density, path, times)
     if times is None:
         # quadratic in time: a relaxation is quick at first
@@ -74,24 +60,24 @@ def density_and_particles(
     if len(pairs) > 6:
         raise ValueError(f"there is room for at most 6 times, but got {len(pairs)}.")
     letters = "ABCDEF"[: len(pairs)]
-    figure, axes = _panels(f"{'T' * len(pairs)};{letters}", 9.0, 5.8)
+    figure, axes = style.panels(f"{'T' * len(pairs)};{letters}", 9.0, 5.8)
     _heatmap(figure, axes["T"], density)
-    _title(axes["T"], "Fokker–Planck density of the SDE" + _lost(path))
-    histograms = [_histogram(particles[j], x) for _, j in pairs]
-    curves = [_heights(density.p[k]) for k, _ in pairs]
+    style.title(axes["T"], "Fokker–Planck density of the SDE" + style.lost(path))
+    histograms = [style.histogram(particles[j], x) for _, j in pairs]
+    curves = [style.heights(density.p[k]) for k, _ in pairs]
     tops = zip(curves, (height for height, _ in histograms), strict=True)
     ceiling = 1.08 * _ceiling([max(float(p.max()), float(h.max())) for p, h in tops])
     for letter, (k, _), (height, edges), p in zip(letters, pairs, histograms, curves, strict=True):
         panel, t = axes[letter], float(density.times[k])
-        _bars(panel, height, edges, particles.shape[1])
-        panel.plot(x, p, color=_BLUE, lw=1.6, label="Fokker–Planck")
+        style.bars(panel, height, edges, particles.shape[1])
+        panel.plot(x, p, color=style.BLUE, lw=1.6, label="Fokker–Planck")
         panel.set(xlim=(x[0], x[-1]), ylim=(0, ceiling), xlabel="position x")
         panel.tick_params(left=letter == "A", labelleft=letter == "A")
         peak = max(float(p.max()), float(height.max()))
-        _title(panel, f"t = {t:.3g}" + (f", up to {peak:.3g}" if peak > ceiling else ""))
-        axes["T"].axvline(t, color=_INK, lw=0.8, ls=(0, (4, 3)))
+        style.title(panel, f"t = {t:.3g}" + (f", up to {peak:.3g}" if peak > ceiling else ""))
+        axes["T"].axvline(t, color=style.INK, lw=0.8, ls=(0, (4, 3)))
     axes["A"].set_ylabel("density p(x, t)")
-    _legend_below(figure, axes["A"])
+    style.legend_below(figure, axes["A"])
     return figure
 
 
@@ -108,8 +94,8 @@ def density_heatmap(density: DensityPath) -> Figure:
         ValueError: If there are fewer than two times.
     """
     check_kind("density", density, DensityPath, "a DensityPath, as FokkerPlanck.solve returns it")
-    figure, axes = _panels("T", 7.0, 3.4)
-    _heatmap(figure, axes["T"], density)
+    figure, panel = style.one_panel(7.0, 3.4)
+    _heatmap(figure, panel, density)
     return figure
 
 
@@ -128,10 +114,9 @@ def density_ridge(density: DensityPath, *, count: int = 12) -> Figure:
     """
     check_kind("density", density, DensityPath, "a DensityPath, as FokkerPlanck.solve returns it")
     check_count("count", count)
-    x, p = _numbers(density.x), _rows(density)
+    x, p = style.numbers(density.x), _rows(density)
     shown = np.unique(np.linspace(0, len(p) - 1, min(len(p), count)).round().astype(int))
-    figure, axes = _panels("R", 6.4, 4.6)
-    panel = axes["R"]
+    figure, panel = style.one_panel(6.4, 4.6)
     scale = _OVERLAP / float(p[shown].max())
     for row, k in reversed(list(enumerate(shown))):  # the earliest in front
         colour = _DENSITY(0.35 + 0.55 * row / max(1, len(shown) - 1))
@@ -145,7 +130,7 @@ def density_ridge(density: DensityPath, *, count: int = 12) -> Figure:
     panel.set(xlabel="position x", ylabel="time t")
     panel.tick_params(left=False)
     panel.spines["left"].set_visible(False)
-    _title(panel, f"density p(x, t), highest {float(p[shown].max()):.3g}")
+    style.title(panel, f"density p(x, t), highest {float(p[shown].max()):.3g}")
     return figure
 
 
@@ -168,32 +153,29 @@ def relaxation_gif(
     check_count("fps", fps)
     check_kind("density", density, DensityPath, "a DensityPath, as FokkerPlanck.solve returns it")
     check_kind("path", path, Trajectory, "a Trajectory, as simulate returns it")
-    x, particles = _numbers(density.x), _line_of(path)
+    x, particles = style.numbers(density.x), style.line_of(path)
     pairs = _common_times(density, path, None)
     shown = np.linspace(0, len(pairs) - 1, min(len(pairs), _FRAMES)).round().astype(int)
     pairs = [pairs[k] for k in shown]  # first and last among them
-    histograms = [_histogram(particles[j], x) for _, j in pairs]
-    figure, axes = _panels("A", 6.0, 3.6)
-    panel = axes["A"]
-    bars = _bars(panel, *histograms[0], particles.shape[1])
+    histograms = [style.histogram(particles[j], x) for _, j in pairs]
+    figure, panel = style.one_panel(6.0, 3.6)
+    bars = style.bars(panel, *histograms[0], particles.shape[1])
     (line,) = panel.plot(
-        x, _heights(density.p[pairs[0][0]]), color=_BLUE, lw=1.8, label="Fokker–Planck"
+        x, style.heights(density.p[pairs[0][0]]), color=style.BLUE, lw=1.8, label="Fokker–Planck"
     )
     ceiling = 1.08 * max(
         *(float(height.max()) for height, _ in histograms),
         *(float(density.p[k].max()) for k, _ in pairs),
     )
-    panel.set(xlim=(x[0], x[-1]), ylim=(0, ceiling), xlabel="position x", ylabel="density p(x, t)")
-    panel.legend(frameon=False, loc="upper right", fontsize=9)
+    panel.set(xlim=(x[0], x[-1]), ylim=(0, ceiling))
 
     def draw(frame: int) -> None:
         k, _ = pairs[frame]
         bars.set_data(*histograms[frame])
-        line.set_ydata(_heights(density.p[k]))
-        _title(panel, f"t = {float(density.times[k]):.2f}" + _lost(path))
+        line.set_ydata(style.heights(density.p[k]))
+        style.title(panel, f"t = {float(density.times[k]):.2f}" + style.lost(path))
 
-    _title(panel, _lost(path) or " ")
-    _film(figure, panel, (bars, line, panel.title), draw, len(pairs), file, fps)
+    _film(figure, panel, (bars, line), draw, len(pairs), file, fps)
 
 
 def density_gif(density: DensityPath, file: str | Path, *, fps: int = 15) -> None:
@@ -211,24 +193,20 @@ def density_gif(density: DensityPath, file: str | Path, *, fps: int = 15) -> Non
     check_kind("file", file, (str, Path), "the path of a file")
     check_count("fps", fps)
     check_kind("density", density, DensityPath, "a DensityPath, as FokkerPlanck.solve returns it")
-    x, p = _numbers(density.x), _rows(density)
+    x, p = style.numbers(density.x), _rows(density)
     shown = np.linspace(0, len(p) - 1, min(len(p), _FRAMES)).round().astype(int)
-    figure, axes = _panels("A", 6.0, 3.6)
-    panel = axes["A"]
-    for k, style, name in ((0, (0, (1, 2)), "start"), (-1, (0, (4, 3)), "end")):
+    figure, panel = style.one_panel(6.0, 3.6)
+    for k, dashes, name in ((0, (0, (1, 2)), "start"), (-1, (0, (4, 3)), "end")):
         t = float(density.times[k])
-        panel.plot(x, p[k], color=_GREY, lw=1.0, ls=style, label=f"{name}, t = {t:.3g}")
-    (line,) = panel.plot(x, p[0], color=_BLUE, lw=1.8)
+        panel.plot(x, p[k], color=style.GREY, lw=1.0, ls=dashes, label=f"{name}, t = {t:.3g}")
+    (line,) = panel.plot(x, p[0], color=style.BLUE, lw=1.8)
     panel.set(xlim=(x[0], x[-1]), ylim=(0, 1.08 * float(p[shown].max())))
-    panel.set(xlabel="position x", ylabel="density p(x, t)")
-    panel.legend(frameon=False, loc="upper right", fontsize=9)
 
     def draw(frame: int) -> None:
         line.set_ydata(p[shown[frame]])
-        _title(panel, f"t = {float(density.times[int(shown[frame])]):.2f}")
+        style.title(panel, f"t = {float(density.times[int(shown[frame])]):.2f}")
 
-    _title(panel, " ")
-    _film(figure, panel, (line, panel.title), draw, len(shown), file, fps)
+    _film(figure, panel, (line,), draw, len(shown), file, fps)
 
 
 def _film(
@@ -240,12 +218,16 @@ def _film(
     file: str | Path,
     fps: int,
 ) -> None:
-    """Write frames as an animated GIF; `draw` sets what moves in a frame."""
+    """Write frames as an animated GIF; `draw` sets what moves in a frame, and its title."""
+    panel.set(xlabel="position x", ylabel="density p(x, t)")
+    panel.legend(frameon=False, loc="upper right", fontsize=9)
+    draw(0)
     figure.set_dpi(110)
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     figure.set_layout_engine("none")  # laid out once: axes that move between frames distract
     # what moves is drawn anew on a still background: three times faster
+    moving = (*moving, panel.title)
     for artist in moving:
         artist.set_animated(True)
     canvas.draw()
@@ -264,11 +246,8 @@ def _film(
     tall, wide, _ = pictures[0].shape
     frames = [strip.crop((0, i * tall, wide, (i + 1) * tall)) for i in range(len(pictures))]
     film = io.BytesIO()
-    pause = 1_500  # ms on the last frame before it starts again
-    durations = [round(1_000 / fps)] * (len(frames) - 1) + [pause]
-    frames[0].save(
-        film, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0
-    )
+    pauses = [round(1_000 / fps)] * (len(frames) - 1) + [1_500]  # ms; the last before the start
+    frames[0].save(film, "GIF", save_all=True, append_images=frames[1:], duration=pauses, loop=0)
     atomic_write(file, film.getvalue())
 
 
@@ -276,7 +255,7 @@ def _common_times(
     density: DensityPath, path: Trajectory, times: Sequence[float] | None
 ) -> list[tuple[int, int]]:
     """Return indices (of the density, of the path) of the times that both have."""
-    a, b = _numbers(density.times), _numbers(path.times)
+    a, b = style.numbers(density.times), style.numbers(path.times)
     tolerance = 1e-6 * max(1.0, float(np.abs(a).max()))
     nearest = [int(np.abs(b - t).argmin()) for t in a]
     common = [(k, j) for k, j in enumerate(nearest) if abs(b[j] - a[k]) <= tolerance]
@@ -309,8 +288,8 @@ def _heatmap(figure: Figure, panel: Axes, density: DensityPath) -> None:
     rows = _rows(density)
     ceiling = _ceiling(rows.max(1).tolist())
     image = panel.pcolormesh(
-        _numbers(density.times),
-        _numbers(density.x),
+        style.numbers(density.times),
+        style.numbers(density.x),
         rows.T,
         shading="gouraud",
         cmap=_DENSITY,
@@ -320,18 +299,15 @@ def _heatmap(figure: Figure, panel: Axes, density: DensityPath) -> None:
     )
     panel.set(xlabel="time t", ylabel="position x")
     panel.grid(False)
-    cut = float(rows.max()) > ceiling
-    bar = figure.colorbar(image, ax=panel, pad=0.01, aspect=14, extend="max" if cut else "neither")
-    bar.set_label("density p(x, t)", size=9.5)
-    bar.ax.tick_params(labelsize=8.5)
-    bar.outline.set_visible(False)
+    extend = "max" if float(rows.max()) > ceiling else "neither"
+    style.colorbar(figure, panel, image, "density p(x, t)", aspect=14, extend=extend)
 
 
-def _rows(density: DensityPath) -> _Array:
+def _rows(density: DensityPath) -> style.Array:
     """Return p at all times; raises if there are fewer than two."""
     if len(density.times) < 2:
         raise ValueError(
             f"a picture over time needs two times or more, but the density has "
             f"{len(density.times)}."
         )
-    return _heights(density.p)
+    return style.heights(density.p)

@@ -18,19 +18,8 @@ from sdegen.fokker_planck.density2d.density import PlaneDensity
 from sdegen.fokker_planck.questions.circulation import ComplexSpectrum
 from sdegen.fokker_planck.questions.passage import PassageTimes
 from sdegen.fokker_planck.questions.spectrum import Spectrum
+from sdegen.plots import style
 from sdegen.plots.density import _DENSITY
-from sdegen.plots.style import (
-    _BLUE,
-    _CYCLE,
-    _GREY,
-    _INK,
-    _ORANGE,
-    _Array,
-    _heights,
-    _numbers,
-    _panels,
-    _title,
-)
 
 _ARROWS = 24  # of a current along each axis, at most
 
@@ -53,23 +42,23 @@ def stationary(density: Density, exact: Tensor, *, energy: Tensor | None = None)
             f"exact must have one number for each node, shape {tuple(density.x.shape)}, but has "
             f"{tuple(exact.shape)}."
         )
-    x, p, q = _numbers(density.x), _heights(density.p), _numbers(exact)
-    figure, axes = _panels(
+    x, p, q = style.numbers(density.x), style.heights(density.p), style.numbers(exact)
+    figure, axes = style.panels(
         "AE" if energy is None else "UE;AE", 9.0, 3.4 if energy is None else 4.6
     )
     left, right = axes["A"], axes["E"]
-    left.plot(x, q, color=_ORANGE, lw=5, alpha=0.6, label="exact")
-    left.plot(x, p, color=_BLUE, lw=1.4, label="Fokker–Planck")
+    left.plot(x, q, color=style.ORANGE, lw=5, alpha=0.6, label="exact")
+    left.plot(x, p, color=style.BLUE, lw=1.4, label="Fokker–Planck")
     left.set(xlabel="position x", ylabel="stationary density p(x)", xlim=(x[0], x[-1]))
     left.set_ylim(0, 1.3 * float(q[np.isfinite(q)].max()))
     left.legend(frameon=False, ncols=2, loc="upper center", fontsize=9)
     known = (q > 0) & np.isfinite(p) & np.isfinite(q)
     relative = np.abs(p - q)[known] / q[known]
-    right.plot(x[known], np.where(relative > 0, relative, np.nan), ".", ms=3, color=_BLUE)
+    right.plot(x[known], np.where(relative > 0, relative, np.nan), ".", ms=3, color=style.BLUE)
     right.set(xlabel="position x", ylabel="|p/exact − 1|", yscale="log", xlim=(x[0], x[-1]))
-    _title(right, f"largest relative difference {float(relative.max()):.1e}")
+    style.title(right, f"largest relative difference {float(relative.max()):.1e}")
     if energy is not None:
-        _energy(axes["U"], x, _numbers(energy), q, (float(x[0]), float(x[-1])))
+        _energy(axes["U"], x, style.numbers(energy), q, (float(x[0]), float(x[-1])))
     return figure
 
 
@@ -93,29 +82,29 @@ def spectrum(
         The figure: on the left the density, under its energy; on the right the eigenfunctions ψ_n,
         each scaled to the same height on a line of its own, with its rate λ_n.
     """
-    x, p = _numbers(density.x), _heights(density.p)
-    at = _numbers(modes.x)
-    rates, psi = _numbers(modes.rates)[:count], _numbers(modes.densities.real)[:count]
+    x, p = style.numbers(density.x), style.heights(density.p)
+    at = style.numbers(modes.x)
+    rates, psi = style.numbers(modes.rates)[:count], style.numbers(modes.densities.real)[:count]
     height = 3.6 if energy is None else 4.6
-    figure, axes = _panels("PMM" if energy is None else "UMM;PMM", 9.0, height)
+    figure, axes = style.panels("PMM" if energy is None else "UMM;PMM", 9.0, height)
     left, right = axes["P"], axes["M"]
-    left.plot(x, p, color=_BLUE, lw=1.6)
-    left.fill_between(x, p, color=_BLUE, alpha=0.15, lw=0)
+    left.plot(x, p, color=style.BLUE, lw=1.6)
+    left.fill_between(x, p, color=style.BLUE, alpha=0.15, lw=0)
     seen = _where_seen(x, p)
     left.set(xlim=seen, ylim=(0, 1.08 * float(p.max())))
     left.set(xlabel="position x", ylabel="stationary density p(x)")
     if energy is not None:
-        _energy(axes["U"], x, _numbers(energy), p, seen)
+        _energy(axes["U"], x, style.numbers(energy), p, seen)
     for n, mode in enumerate(psi):
-        colour, swing = _CYCLE[n % len(_CYCLE)], 0.42 / float(np.abs(mode).max())
-        right.axhline(n, color=_GREY, lw=0.6)
+        colour, swing = style.CYCLE[n % len(style.CYCLE)], 0.42 / float(np.abs(mode).max())
+        right.axhline(n, color=style.GREY, lw=0.6)
         right.plot(at, n + swing * mode, color=colour, lw=1.6)
         right.fill_between(at, n, n + swing * mode, color=colour, alpha=0.15, lw=0)
     right.set(xlim=seen, ylim=(-0.55, len(rates) - 0.4), xlabel="position x")
     right.set_yticks(range(len(rates)), [f"{rate:.4g}" for rate in rates])
     right.set_ylabel("rate λₙ, with its eigenfunction ψₙ(x)")
     right.grid(visible=False, axis="y")
-    _title(right, f"relaxation time 1/λ = {modes.relaxation_time:.4g}")
+    style.title(right, f"relaxation time 1/λ = {modes.relaxation_time:.4g}")
     return figure
 
 
@@ -141,17 +130,17 @@ def current(densities: Mapping[str, Density], currents: Mapping[str, Tensor]) ->
             f"densities and currents need the same names, but are {sorted(densities)} and "
             f"{sorted(currents)}."
         )
-    figure, axes = _panels("P;J", 7.0, 4.8)
+    figure, axes = style.panels("P;J", 7.0, 4.8)
     for i, (name, density) in enumerate(densities.items()):
-        x, colour = _numbers(density.x), _CYCLE[i % len(_CYCLE)]
-        axes["P"].plot(x, _heights(density.p), color=colour, lw=1.6, label=name)
+        x, colour = style.numbers(density.x), style.CYCLE[i % len(style.CYCLE)]
+        axes["P"].plot(x, style.heights(density.p), color=colour, lw=1.6, label=name)
         middle = 0.5 * (x[1:] + x[:-1])
-        axes["J"].plot(middle, _numbers(currents[name]), color=colour, lw=1.6)
+        axes["J"].plot(middle, style.numbers(currents[name]), color=colour, lw=1.6)
         axes["P"].set(xlim=(x[0], x[-1]), ylabel="density p(x)")
         axes["J"].set(xlim=(x[0], x[-1]), xlabel="position x", ylabel="current J(x), 1/time")
     axes["P"].set_ylim(bottom=0)
     axes["P"].tick_params(labelbottom=False)
-    axes["J"].axhline(0, color=_GREY, lw=0.8)
+    axes["J"].axhline(0, color=style.GREY, lw=0.8)
     axes["P"].legend(frameon=False, fontsize=9)
     return figure
 
@@ -168,19 +157,19 @@ def first_passage(passage: PassageTimes, *, energy: Tensor | None = None) -> Fig
         walls the chance to leave through the upper one, the committor.
     """
     check_kind("passage", passage, PassageTimes, "PassageTimes, such as .first_passage() returns")
-    x, mean, std = (_numbers(v) for v in (passage.x, passage.mean, passage.std))
-    q = _numbers(passage.to_high)
+    x, mean, std = (style.numbers(v) for v in (passage.x, passage.mean, passage.std))
+    q = style.numbers(passage.to_high)
     two_ways = bool(q.min() < q.max())
     letters = ["U"] * (energy is not None) + ["T"] + ["Q"] * two_ways
-    figure, axes = _panels(";".join(letters), 7.0, 1.0 + 1.7 * len(letters))
+    figure, axes = style.panels(";".join(letters), 7.0, 1.0 + 1.7 * len(letters))
     for letter, panel in axes.items():
         panel.set_xlim(x[0], x[-1])
         panel.tick_params(labelbottom=letter == letters[-1])
     axes[letters[-1]].set_xlabel("start x")
     low, high = np.maximum(mean - std, 0), mean + std
-    axes["T"].plot(x, mean, color=_BLUE, lw=1.6, label="mean")
+    axes["T"].plot(x, mean, color=style.BLUE, lw=1.6, label="mean")
     axes["T"].fill_between(
-        x, low, high, color=_BLUE, alpha=0.15, lw=0, label="± standard deviation"
+        x, low, high, color=style.BLUE, alpha=0.15, lw=0, label="± standard deviation"
     )
     axes["T"].set(ylabel="first passage, time", ylim=(0, 1.05 * float(high.max())))
     axes["T"].legend(frameon=False, fontsize=9)
@@ -188,13 +177,13 @@ def first_passage(passage: PassageTimes, *, energy: Tensor | None = None) -> Fig
         axes["Q"].plot(x, q, color="#D55E00", lw=1.6)
         axes["Q"].set(ylabel="chance to leave upward", ylim=(-0.03, 1.03))
     if energy is not None:
-        u = _numbers(energy)
-        axes["U"].plot(x, u, color=_INK, lw=1.4)
+        u = style.numbers(energy)
+        axes["U"].plot(x, u, color=style.INK, lw=1.4)
         axes["U"].set(ylabel="energy U(x)", ylim=_barriers(u, mean))
     return figure
 
 
-def _barriers(u: _Array, mean: _Array) -> tuple[float, float]:
+def _barriers(u: style.Array, mean: style.Array) -> tuple[float, float]:
     """Return limits that show wells, the barriers between them, and the absorbing ends."""
     slope = np.sign(np.diff(u))
     turns = u[1:-1][slope[1:] != slope[:-1]]
@@ -218,21 +207,17 @@ def plane(density: PlaneDensity, current: Tensor | None = None) -> Figure:
         The figure.
     """
     check_kind("density", density, PlaneDensity, "a PlaneDensity")
-    x, y, p = (_numbers(v) for v in (density.x, density.y, density.p))
-    figure, axes = _panels("D", 5.4, 4.6)
-    panel = axes["D"]
+    x, y, p = (style.numbers(v) for v in (density.x, density.y, density.p))
+    figure, panel = style.one_panel(5.4, 4.6)
     image = panel.pcolormesh(x, y, p.T, shading="gouraud", cmap=_DENSITY, vmin=0, rasterized=True)
-    bar = figure.colorbar(image, ax=panel, pad=0.01, aspect=20)
-    bar.set_label("density p(x, y)", size=9.5)
-    bar.ax.tick_params(labelsize=8.5)
-    bar.outline.set_visible(False)
+    style.colorbar(figure, panel, image, "density p(x, y)", aspect=20, extend="neither")
     panel.set(xlabel="position x", ylabel="position y", aspect="equal")
     panel.set(xlim=_where_seen(x, p.max(1)), ylim=_where_seen(y, p.max(0)))
     panel.grid(False)
     if current is not None:
         skips = [max(1, math.ceil(len(nodes) / _ARROWS)) for nodes in (x, y)]
         some = np.s_[skips[0] // 2 :: skips[0], skips[1] // 2 :: skips[1]]
-        arrows = [part[some] for part in _numbers(current)]
+        arrows = [part[some] for part in style.numbers(current)]
         size = np.hypot(*arrows)
         strong = size > 0.02 * size.max()
         at = [part[some][strong] for part in np.meshgrid(x, y, indexing="ij")]
@@ -241,14 +226,14 @@ def plane(density: PlaneDensity, current: Tensor | None = None) -> Figure:
         gap = min(skips[0] * float(x[1] - x[0]), skips[1] * float(y[1] - y[0]))
         scale = float(size.max()) / (0.95 * gap)
         panel.quiver(
-            *at, *arrows, color=_INK, pivot="mid", width=0.004, angles="xy", scale_units="xy",
+            *at, *arrows, color=style.INK, pivot="mid", width=0.004, angles="xy", scale_units="xy",
             scale=scale,
         )  # fmt: skip
-        _title(panel, f"longest arrow: current {float(size.max()):.3g}, 1/(length time)")
+        style.title(panel, f"longest arrow: current {float(size.max()):.3g}, 1/(length time)")
     return figure
 
 
-def _where_seen(x: _Array, p: _Array) -> tuple[float, float]:
+def _where_seen(x: style.Array, p: style.Array) -> tuple[float, float]:
     """Return the interval where a density is above 1e-6 of its peak, and a little more."""
     inside = x[p > 1e-6 * p[np.isfinite(p)].max()]
     margin = 0.03 * float(inside[-1] - inside[0])
@@ -257,9 +242,11 @@ def _where_seen(x: _Array, p: _Array) -> tuple[float, float]:
     )
 
 
-def _energy(panel: Axes, x: _Array, u: _Array, p: _Array, limits: tuple[float, float]) -> None:
+def _energy(
+    panel: Axes, x: style.Array, u: style.Array, p: style.Array, limits: tuple[float, float]
+) -> None:
     """Draw an energy as high as density is visible: walls of a landscape are higher."""
-    panel.plot(x, u, color=_INK, lw=1.4)
+    panel.plot(x, u, color=style.INK, lw=1.4)
     seen = u[p > 1e-3 * p[np.isfinite(p)].max()]
     margin = 0.08 * float(seen.max() - seen.min()) or 1.0
     panel.set(xlim=limits, ylim=(seen.min() - margin, seen.max() + margin))

@@ -13,25 +13,11 @@ from sdegen.core.checks import check_count
 from sdegen.core.requests import as_number, as_numbers, as_state, check_kind
 from sdegen.core.shapes import State
 from sdegen.core.trajectory import Trajectory
-from sdegen.plots.style import (
-    _BLUE,
-    _CYCLE,
-    _GREY,
-    _INK,
-    _MARKERS,
-    _ORANGE,
-    _Array,
-    _lost,
-    _numbers,
-    _panels,
-    _plain_log,
-    _title,
-)
+from sdegen.plots import style
 from sdegen.training.run import TrainResult
 
 _Curve = Sequence[tuple[float, float]]
 
-_BINS = 60  # of a histogram, at most
 _DOTS = 4_000  # of a scatter, at most
 
 
@@ -50,19 +36,20 @@ def paths(path: Trajectory, *, count: int = 40) -> Figure:
     """
     check_kind("path", path, Trajectory, "a Trajectory, as simulate returns it")
     check_count("count", count)
-    states = _numbers(path.finite)[:, :count]
+    states = style.numbers(path.finite)[:, :count]
     if states.shape[2:] not in {(1,), (2,)}:
         raise ValueError(
             f"paths draws states with one or two coordinates, but these have shape "
             f"{states.shape[2:]}; pick two of them."
         )
-    figure, axes = _panels("P", *((7.0, 3.4) if states.shape[2] == 1 else (5.0, 5.0)))
-    panel = axes["P"]
+    figure, panel = style.one_panel(*((7.0, 3.4) if states.shape[2] == 1 else (5.0, 5.0)))
     # the first on top of the others, so that one life can be followed
     for i in reversed(range(states.shape[1])):
-        colour, width, alpha = ("#D55E00", 1.3, 1.0) if i == 0 else (_BLUE, 0.6, 0.4)
+        colour, width, alpha = ("#D55E00", 1.3, 1.0) if i == 0 else (style.BLUE, 0.6, 0.4)
         if states.shape[2] == 1:
-            panel.plot(_numbers(path.times), states[:, i, 0], lw=width, alpha=alpha, color=colour)
+            panel.plot(
+                style.numbers(path.times), states[:, i, 0], lw=width, alpha=alpha, color=colour
+            )
         else:
             panel.plot(*states[:, i].T, lw=width, alpha=alpha, color=colour)
             panel.plot(*states[-1, i], "o", ms=3, color=colour)
@@ -72,7 +59,7 @@ def paths(path: Trajectory, *, count: int = 40) -> Figure:
     else:
         panel.set(xlabel="position x₁", ylabel="position x₂", aspect="equal")
     some = f"{states.shape[1]} of {len(path.nonfinite):,} trajectories, one of them in orange"
-    _title(panel, some + _lost(path))
+    style.title(panel, some + style.lost(path))
     return figure
 
 
@@ -96,18 +83,18 @@ def samples_2d(samples: Mapping[str, State], data: State) -> Figure:
     letters = [chr(ord("A") + i) if i < len(panels) else "." for i in range(rows * columns)]
     mosaic = ";".join("".join(letters[i * columns : (i + 1) * columns]) for i in range(rows))
     # one row alone has no neighbour's margin for its title
-    figure, axes = _panels(mosaic, 2.5 * columns, 2.75 * rows + (0.35 if rows == 1 else 0.0))
+    figure, axes = style.panels(mosaic, 2.5 * columns, 2.75 * rows + (0.35 if rows == 1 else 0.0))
     reach = 1.25 * float(data.abs().max())
     for i, (letter, (name, cloud)) in enumerate(zip(letters, panels.items(), strict=False)):
-        dots = _numbers(cloud)
+        dots = style.numbers(cloud)
         finite = np.isfinite(dots).all(1)
         lost = "" if finite.all() else f"\n{int((~finite).sum())} of {len(dots):,} lost"
-        panel, colour = axes[letter], _INK if i == 0 else _BLUE
+        panel, colour = axes[letter], style.INK if i == 0 else style.BLUE
         panel.plot(
             *dots[finite][:_DOTS].T, ".", ms=1.6, alpha=0.5, color=colour, mew=0, rasterized=True
         )
         panel.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
-        _title(panel, textwrap.fill(name, 28) + lost)
+        style.title(panel, textwrap.fill(name, 28) + lost)
         first, last = i % columns == 0, i + columns >= len(panels)
         panel.tick_params(left=first, labelleft=first, bottom=last, labelbottom=last)
         panel.set(xlabel="x₁" if last else "", ylabel="x₂" if first else "")
@@ -133,11 +120,13 @@ def image_sheet(images: Mapping[str, State], *, rows: int = 8, columns: int = 8)
     check_count("columns", columns)
     letters = "ABCDEF"[: len(images)]
     size = 3.4
-    figure, axes = _panels(letters, size * len(images), size * rows / columns + 0.35, gap=0.05)
+    figure, axes = style.panels(
+        letters, size * len(images), size * rows / columns + 0.35, gap=0.05
+    )
     for letter, (title, sheet) in zip(letters, images.items(), strict=True):
         tiles = _images(sheet)[: rows * columns]
         _tiles(axes[letter], tiles, rows, columns)
-        _title(axes[letter], title)
+        style.title(axes[letter], title)
     return figure
 
 
@@ -167,16 +156,16 @@ def denoising_strip(path: Trajectory, *, rows: int = 6, columns: int = 10) -> Fi
     which = ((len(path.times) - 1) * (1 - left)).round().astype(int)
     chosen = path.finite[which.tolist()][:, :rows].transpose(0, 1).flatten(0, 1)
     rows = len(chosen) // columns
-    figure, axes = _panels("S", 0.85 * columns, 0.85 * rows + 0.45)
+    figure, panel = style.one_panel(0.85 * columns, 0.85 * rows + 0.45)
     tiles = _images(chosen)
-    _tiles(axes["S"], tiles, rows, columns)
+    _tiles(panel, tiles, rows, columns)
     pitch = tiles.shape[2] + 1
     ticks = pitch * np.arange(columns) + tiles.shape[2] / 2 - 0.5
-    axes["S"].set_xticks(ticks, [f"{float(path.times[int(k)]):.2g}" for k in which])
-    axes["S"].xaxis.tick_top()
-    axes["S"].tick_params(length=0)
-    axes["S"].xaxis.set_label_position("top")
-    axes["S"].set_xlabel("time t, from noise to data" + _lost(path))
+    panel.set_xticks(ticks, [f"{float(path.times[int(k)]):.2g}" for k in which])
+    panel.xaxis.tick_top()
+    panel.tick_params(length=0)
+    panel.xaxis.set_label_position("top")
+    panel.set_xlabel("time t, from noise to data" + style.lost(path))
     return figure
 
 
@@ -192,18 +181,11 @@ def pareto(curves: Mapping[str, _Curve], *, floor: float | None = None, quantity
         The figure, with both axes logarithmic.
     """
     floor = None if floor is None else as_number("floor", floor)
-    check_kind("curves", curves, Mapping, "a mapping of names to (x, y)")
-    figure, axes = _panels("P", 7.6, 4.0)
-    panel = axes["P"]
-    _log_log(panel, curves)
+    figure, panel = _log_log(curves)
     if floor is not None:
-        panel.axhline(floor, color=_INK, lw=1.2, ls=(0, (5, 3)), label="floor: exact samples")
+        panel.axhline(floor, color=style.INK, lw=1.2, ls=(0, (5, 3)), label="floor: exact samples")
         panel.set_ylim(bottom=min(panel.get_ylim()[0], 0.85 * floor))
-    panel.set(xlabel="score evaluations per sample (nfe)", ylabel=quantity)
-    _plain_log(panel.xaxis)
-    _plain_log(panel.yaxis)
-    figure.legend(loc="outside right center", frameon=False, fontsize=9)
-    return figure
+    return _labelled(figure, panel, "score evaluations per sample (nfe)", quantity)
 
 
 def convergence(
@@ -225,21 +207,14 @@ def convergence(
         The figure, with both axes logarithmic.
     """
     slope = as_number("slope", slope)
-    check_kind("curves", curves, Mapping, "a mapping of names to (x, y)")
-    figure, axes = _panels("P", 7.6, 4.0)
-    panel = axes["P"]
-    _log_log(panel, curves)
+    figure, panel = _log_log(curves)
     points = np.array([point for curve in curves.values() for point in curve], dtype=float)
     ends = np.array([points[:, 0].min(), points[:, 0].max()])
     # just below all curves: the line is there to be compared with, not to cross them
     height = 0.6 * float((points[:, 1] / points[:, 0] ** slope).min())
     text = f"slope {slope:g}".replace("-", "−")
-    panel.plot(ends, height * ends**slope, color=_GREY, lw=1.2, ls=(0, (5, 3)), label=text)
-    panel.set(xlabel=across, ylabel=quantity)
-    _plain_log(panel.xaxis)
-    _plain_log(panel.yaxis)
-    figure.legend(loc="outside right center", frameon=False, fontsize=9)
-    return figure
+    panel.plot(ends, height * ends**slope, color=style.GREY, lw=1.2, ls=(0, (5, 3)), label=text)
+    return _labelled(figure, panel, across, quantity)
 
 
 def histogram(values: Tensor, *, quantity: str) -> Figure:
@@ -261,15 +236,15 @@ def histogram(values: Tensor, *, quantity: str) -> Figure:
             f"a histogram needs finite values of shape (n,), but they have shape "
             f"{tuple(values.shape)} and {int((~values.isfinite()).sum())} of them are not finite."
         )
-    numbers = _numbers(values).astype(np.float64)
-    bins = min(_BINS, max(5, round(math.sqrt(len(numbers)))))
+    numbers = style.numbers(values).astype(np.float64)
+    bins = min(style.BINS, max(5, round(math.sqrt(len(numbers)))))
     height, edges = np.histogram(numbers, bins, density=True)
-    figure, axes = _panels("H", 6.0, 3.4)
-    panel, mean = axes["H"], float(numbers.mean())
-    panel.stairs(height, edges, fill=True, color=_ORANGE, alpha=0.5)
-    panel.axvline(mean, color=_INK, lw=1.2, ls=(0, (4, 3)))
+    figure, panel = style.one_panel(6.0, 3.4)
+    mean = float(numbers.mean())
+    panel.stairs(height, edges, fill=True, color=style.ORANGE, alpha=0.5)
+    panel.axvline(mean, color=style.INK, lw=1.2, ls=(0, (4, 3)))
     panel.set(xlabel=quantity, ylabel="density")
-    _title(panel, f"{len(numbers):,} samples, mean {mean:.4g}")
+    style.title(panel, f"{len(numbers):,} samples, mean {mean:.4g}")
     return figure
 
 
@@ -283,40 +258,57 @@ def loss_curve(result: TrainResult) -> Figure:
         The figure.
     """
     check_kind("result", result, TrainResult, "a TrainResult, as train returns it")
-    losses = _numbers(result.losses)
+    losses = style.numbers(result.losses)
     window = max(1, len(losses) // 100)
     mean = np.convolve(losses, np.full(window, 1 / window), "valid")
     steps = np.arange(1, len(losses) + 1)
-    figure, axes = _panels("L", 7.0, 3.6)
-    panel = axes["L"]
-    panel.plot(steps, losses, color=_GREY, lw=0.5, alpha=0.35, label="one step")
-    panel.plot(steps[window - 1 :], mean, color=_BLUE, lw=1.5, label=f"mean of {window} steps")
+    figure, panel = style.one_panel(7.0, 3.6)
+    panel.plot(steps, losses, color=style.GREY, lw=0.5, alpha=0.35, label="one step")
+    panel.plot(
+        steps[window - 1 :], mean, color=style.BLUE, lw=1.5, label=f"mean of {window} steps"
+    )
     if len(result.validation_losses):
-        looks, seen = _numbers(result.validation_steps), _numbers(result.validation_losses)
-        panel.plot(looks, seen, "o-", color="#D55E00", ms=3.5, lw=1.2, label="validation")
-    panel.axvline(result.selected_step, color=_INK, lw=1, ls=(0, (4, 3)), label="weights kept")
+        curve = map(style.numbers, (result.validation_steps, result.validation_losses))
+        panel.plot(*curve, "o-", color="#D55E00", ms=3.5, lw=1.2, label="validation")
+    panel.axvline(
+        result.selected_step, color=style.INK, lw=1, ls=(0, (4, 3)), label="weights kept"
+    )
     panel.set(xlabel="training step", ylabel="loss", yscale="log")
     # the first steps are far above all others, and would flatten them
     low, high = np.quantile(losses, [0.002, 0.99])
     panel.set_ylim(0.9 * low, 1.15 * max(high, mean.max() if len(mean) < 3 else mean[1:].max()))
-    _plain_log(panel.yaxis)
+    style.plain_log(panel.yaxis)
     panel.margins(x=0.01)
     figure.legend(loc="outside right center", frameon=False, fontsize=9)
     return figure
 
 
-def _log_log(panel: Axes, curves: Mapping[str, _Curve]) -> None:
-    """Draw one line with markers for each curve, on logarithmic axes with readable numbers."""
+def _log_log(curves: Mapping[str, _Curve]) -> tuple[Figure, Axes]:
+    """Draw one line with markers for each curve, on logarithmic axes."""
+    check_kind("curves", curves, Mapping, "a mapping of names to (x, y)")
+    figure, panel = style.one_panel(7.6, 4.0)
     for i, (name, curve) in enumerate(curves.items()):
         a, b = np.array(sorted(curve), dtype=float).T
-        marker = _MARKERS[i % len(_MARKERS)]
-        panel.plot(a, b, marker, ls="-", ms=5, lw=1.4, color=_CYCLE[i % len(_CYCLE)], label=name)
+        marker = style.MARKERS[i % len(style.MARKERS)]
+        panel.plot(
+            a, b, marker, ls="-", ms=5, lw=1.4, color=style.CYCLE[i % len(style.CYCLE)], label=name
+        )
     panel.set(xscale="log", yscale="log")
+    return figure, panel
 
 
-def _images(states: Tensor) -> _Array:
+def _labelled(figure: Figure, panel: Axes, across: str, quantity: str) -> Figure:
+    """Return what `_log_log` drew, with names and readable numbers at its axes, and a legend."""
+    panel.set(xlabel=across, ylabel=quantity)
+    style.plain_log(panel.xaxis)
+    style.plain_log(panel.yaxis)
+    figure.legend(loc="outside right center", frameon=False, fontsize=9)
+    return figure
+
+
+def _images(states: Tensor) -> style.Array:
     """Return images as (n, height, width)."""
-    array = _numbers(states)
+    array = style.numbers(states)
     if array.ndim != 4 or array.shape[1] != 1:
         raise ValueError(
             f"images must have shape (n, 1, height, width), but have {array.shape}; reshape them."
@@ -324,8 +316,8 @@ def _images(states: Tensor) -> _Array:
     return array[:, 0]
 
 
-def _tiles(panel: Axes, images: _Array, rows: int, columns: int) -> None:
-    """Return images as one picture, row by row, a white pixel apart."""
+def _tiles(panel: Axes, images: style.Array, rows: int, columns: int) -> None:
+    """Draw images as one picture, row by row, a white pixel apart."""
     _, height, width = images.shape
     sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
     for i, image in enumerate(images):

@@ -1,7 +1,7 @@
 """The look of all figures: panels, colours, titles, histograms.
 
 Figures are made without pyplot: none stays behind in a global list, and no backend is chosen for
-the user. All have one look, set by `_panels` and the constants below: thin axes, colours that
+the user. All have one look, set by `panels` and the constants below: thin axes, colours that
 colour-blind readers can tell apart (Okabe and Ito 2008), axes labelled with symbol and unit.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
@@ -20,16 +21,16 @@ from sdegen.core.trajectory import Trajectory
 
 __all__: list[str] = []
 
-_Array = np.ndarray[Any, np.dtype[Any]]
+Array = np.ndarray[Any, np.dtype[Any]]
 
-_BLUE, _ORANGE, _INK, _GREY = "#0072B2", "#E69F00", "#222222", "#8A8A8A"
-_CYCLE = (_BLUE, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
-_MARKERS = "os^DvPX"
+BLUE, ORANGE, INK, GREY = "#0072B2", "#E69F00", "#222222", "#8A8A8A"
+CYCLE = (BLUE, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
+MARKERS = "os^DvPX"
 _DPI = 150
-_BINS = 60  # of a histogram, at most
+BINS = 60  # of a histogram, at most
 
 
-def _panels(
+def panels(
     mosaic: str, width: float, height: float, *, gap: float = 0.02
 ) -> tuple[Figure, dict[str, Axes]]:
     """Return a figure with panels named by letters, all in one style; sizes in inches."""
@@ -38,8 +39,8 @@ def _panels(
     axes: dict[str, Axes] = figure.subplot_mosaic(mosaic)
     for panel in axes.values():
         panel.spines[["top", "right"]].set_visible(False)
-        panel.spines[["left", "bottom"]].set_color(_GREY)
-        panel.tick_params(color=_GREY, labelsize=8.5)
+        panel.spines[["left", "bottom"]].set_color(GREY)
+        panel.tick_params(color=GREY, labelsize=8.5)
         panel.grid(color="#E6E6E6", lw=0.6)
         panel.set_axisbelow(True)
         panel.xaxis.label.set_fontsize(9.5)
@@ -47,35 +48,41 @@ def _panels(
     return figure, axes
 
 
-def _title(panel: Axes, text: str) -> None:
+def one_panel(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure with one panel."""
+    figure, axes = panels("P", width, height)
+    return figure, axes["P"]
+
+
+def title(panel: Axes, text: str) -> None:
     """Set a title in the size of all others."""
     panel.set_title(text, fontsize=9.5)
 
 
-def _numbers(values: Tensor) -> _Array:
+def numbers(values: Tensor) -> Array:
     """Return a tensor as an array, whatever its device."""
-    array: _Array = values.detach().cpu().numpy()
+    array: Array = values.detach().cpu().numpy()
     return array
 
 
-def _heights(p: Tensor) -> _Array:
+def heights(p: Tensor) -> Array:
     """Return values of densities, ∞ cut to the largest that is finite."""
-    values = _numbers(p)
+    values = numbers(p)
     finite = np.isfinite(values)
     if finite.all():
         return values
     return np.where(finite, values, values[finite].max(initial=0.0))
 
 
-def _lost(path: Trajectory) -> str:
+def lost(path: Trajectory) -> str:
     """Return the words of a title on trajectories that are not in the picture."""
     lost = int(path.nonfinite.sum())
     return f" ({lost:,} of {len(path.nonfinite):,} trajectories lost)" if lost else ""
 
 
-def _line_of(path: Trajectory) -> _Array:
+def line_of(path: Trajectory) -> Array:
     """Return the one-dimensional states of finite trajectories, shape (T, finite)."""
-    states = _numbers(path.finite)
+    states = numbers(path.finite)
     if states.shape[2:] != (1,):
         raise ValueError(
             f"a density over x needs states of shape (T, n, 1), but these are {states.shape}; "
@@ -84,34 +91,49 @@ def _line_of(path: Trajectory) -> _Array:
     return states[:, :, 0]
 
 
-def _histogram(particles: _Array, x: _Array) -> tuple[_Array, _Array]:
+def histogram(particles: Array, x: Array) -> tuple[Array, Array]:
     """Return heights and edges of a density histogram whose bins are whole cells.
 
     What is beyond the nodes or on the very ends, where absorbing walls keep it, has no bin, but
     counts in the total.
     """
-    edges = np.append(x[: -1 : max(1, math.ceil((len(x) - 1) / _BINS))], x[-1])
+    edges = np.append(x[: -1 : max(1, math.ceil((len(x) - 1) / BINS))], x[-1])
     inside = particles[(particles > x[0]) & (particles < x[-1])]
     counts, _ = np.histogram(inside, edges)
     return counts / (len(particles) * np.diff(edges)), edges
 
 
-def _bars(panel: Axes, height: _Array, edges: _Array, count: int) -> StepPatch:
+def bars(panel: Axes, height: Array, edges: Array, count: int) -> StepPatch:
     """Draw a histogram of `count` particles."""
     return panel.stairs(
-        height, edges, fill=True, color=_ORANGE, alpha=0.5, label=f"{count:,} particles"
+        height, edges, fill=True, color=ORANGE, alpha=0.5, label=f"{count:,} particles"
     )
 
 
-def _legend_below(figure: Figure, panel: Axes) -> None:
+def colorbar(
+    figure: Figure, panel: Axes, image: QuadMesh, label: str, *, aspect: float, extend: str
+) -> None:
+    """Put the scale of a picture in colour beside its panel."""
+    bar = figure.colorbar(image, ax=panel, pad=0.01, aspect=aspect, extend=extend)
+    bar.set_label(label, size=9.5)
+    bar.ax.tick_params(labelsize=8.5)
+    bar.outline.set_visible(False)
+
+
+def legend_below(figure: Figure, panel: Axes, size: float = 9) -> None:
     """Put one legend for all panels under them."""
     handles, labels = panel.get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=len(labels),
+        frameon=False,
+        fontsize=size,
     )
 
 
-def _plain_log(axis: Axis) -> None:
+def plain_log(axis: Axis) -> None:
     """Set ticks 1, 2, 5, 10 … in plain numbers on a logarithmic axis of a few decades."""
     low, high = axis.get_view_interval()
     if high > 3e3 * low:

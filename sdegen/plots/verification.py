@@ -12,19 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from sdegen.core.requests import check_kind
-from sdegen.plots.style import (
-    _BLUE,
-    _CYCLE,
-    _GREY,
-    _INK,
-    _MARKERS,
-    _bars,
-    _histogram,
-    _numbers,
-    _panels,
-    _plain_log,
-    _title,
-)
+from sdegen.plots import style
 from sdegen.verification.budget import ErrorBudget
 from sdegen.verification.certificate import Certificate
 
@@ -54,17 +42,17 @@ def certificate(result: Certificate) -> Figure:
         )
     judged = [check for check in result.checks if check.verdict != "not judged"]
     height = max(3.6, 0.26 * len(judged) + 1.6)
-    figure, axes = _panels("LLCCC", 11.0, height)
-    panel, x = axes["L"], _numbers(law.x)
+    figure, axes = style.panels("LLCCC", 11.0, height)
+    panel, x = axes["L"], style.numbers(law.x)
     states = path.states[-1, ~path.nonfinite, 0]
-    heights, edges = _histogram(_numbers(states), x)
-    _bars(panel, heights, edges, len(states))
-    panel.plot(x, _numbers(law.p[-1]), color=_BLUE, lw=1.6, label="law of the chain")
+    heights, edges = style.histogram(style.numbers(states), x)
+    style.bars(panel, heights, edges, len(states))
+    panel.plot(x, style.numbers(law.p[-1]), color=style.BLUE, lw=1.6, label="law of the chain")
     if result.density is not None:
-        density = _numbers(result.density.p[-1])
-        panel.plot(x, density, color=_INK, lw=1.0, ls=(0, (4, 3)), label="Fokker–Planck")
+        density = style.numbers(result.density.p[-1])
+        panel.plot(x, density, color=style.INK, lw=1.0, ls=(0, (4, 3)), label="Fokker–Planck")
     panel.set(xlim=(x[0], x[-1]), xlabel="position x", ylabel="density p(x, t)")
-    _title(panel, f"t = {float(law.times[-1]):.3g}")
+    style.title(panel, f"t = {float(law.times[-1]):.3g}")
     panel.legend(frameon=False, fontsize=8)
 
     table = axes["C"]
@@ -77,7 +65,7 @@ def certificate(result: Certificate) -> Figure:
     # the bar starts at the left end, which a logarithmic axis needs to be told
     drawn = np.clip(ratios, 1.3 * _LEAST, _MOST)
     table.barh(rows, drawn - _LEAST, left=_LEAST, color=colours, height=0.62)
-    table.axvline(1.0, color=_INK, lw=1.0, ls=(0, (4, 3)))
+    table.axvline(1.0, color=style.INK, lw=1.0, ls=(0, (4, 3)))
     names = [
         check.name if check.time is None else f"{check.name}, t = {check.time:.3g}"
         for check in judged
@@ -85,7 +73,7 @@ def certificate(result: Certificate) -> Figure:
     table.set_yticks(rows, [textwrap.fill(name, 44) for name in names], fontsize=7)
     table.set(xscale="log", xlim=(_LEAST, _MOST), xlabel="value over its threshold")
     table.grid(visible=False, axis="y")
-    _title(table, f"{len(result.failed)} of {len(judged)} checks failed")
+    style.title(table, f"{len(result.failed)} of {len(judged)} checks failed")
     figure.supxlabel(textwrap.fill(result.summary, 130), fontsize=8.5)
     return figure
 
@@ -106,7 +94,7 @@ def error_budget(budgets: Mapping[int, ErrorBudget]) -> Figure:
     check_kind("budgets", budgets, Mapping, "a mapping from N to an ErrorBudget")
     if not budgets:
         raise ValueError("there are no budgets to draw; pass a mapping from N to an ErrorBudget.")
-    figure, axes = _panels("TW", 9.6, 3.8)
+    figure, axes = style.panels("TW", 9.6, 3.8)
     steps = sorted(budgets)
     for letter, quantity, label in (
         ("T", "total_variation", "total variation"),
@@ -124,11 +112,11 @@ def error_budget(budgets: Mapping[int, ErrorBudget]) -> Figure:
             panel.plot(
                 n,
                 value,
-                _MARKERS[i % len(_MARKERS)],
+                style.MARKERS[i % len(style.MARKERS)],
                 ls="-",
                 ms=4.5,
                 lw=1.8 if whole else 1.3,
-                color=_INK if whole else _CYCLE[i % len(_CYCLE)],
+                color=style.INK if whole else style.CYCLE[i % len(style.CYCLE)],
                 label=part.cause,
             )
         panel.set(xscale="log", yscale="log", xlabel="number of steps N", ylabel=label)
@@ -136,11 +124,8 @@ def error_budget(budgets: Mapping[int, ErrorBudget]) -> Figure:
             panel.set_xticks(steps, [f"{n:,}" for n in steps])
             panel.xaxis.set_minor_locator(NullLocator())
         else:
-            _plain_log(panel.xaxis)
+            style.plain_log(panel.xaxis)
     accuracy = max(budget.accuracy for budget in budgets.values())
-    axes["T"].axhline(accuracy, color=_GREY, lw=1.0, ls=(0, (1, 2)), label="accuracy")
-    handles, labels = axes["T"].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8.5
-    )
+    axes["T"].axhline(accuracy, color=style.GREY, lw=1.0, ls=(0, (1, 2)), label="accuracy")
+    style.legend_below(figure, axes["T"], 8.5)
     return figure

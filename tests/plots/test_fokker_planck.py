@@ -123,7 +123,7 @@ def test_plane_holds_the_density_and_its_current_turns():
     density = solver.stationary()
     current = solver.current(density)
     figure = sg.plots.plane(density, current)
-    panel = panels(figure)["D"]
+    panel = panels(figure)["P"]
     (mesh,) = (c for c in panel.collections if isinstance(c, QuadMesh))
     (arrows,) = (c for c in panel.collections if isinstance(c, Quiver))
     assert np.array_equal(mesh.get_array().reshape(49, 49), density.p.T)
@@ -136,7 +136,7 @@ def test_plane_holds_the_density_and_its_current_turns():
     assert drawn.max() > 0.8 * largest
     assert math.isclose(arrows.scale * 0.95 * 3 * 9 / 48, drawn.max(), rel_tol=1e-9)
     assert is_publishable(figure)
-    assert not any(isinstance(c, Quiver) for c in panels(sg.plots.plane(density))["D"].collections)
+    assert not any(isinstance(c, Quiver) for c in panels(sg.plots.plane(density))["P"].collections)
 
 
 def test_the_modes_of_a_ring_with_a_current_are_drawn_on_their_own_nodes():

@@ -94,7 +94,7 @@ def is_publishable(figure, *, ticks=True):
 def test_a_histogram_has_area_one_and_shows_the_mean():
     values = 3 + 2 * normal(4_000, rng=5)
     figure = sg.plots.histogram(values, quantity="log p, nats")
-    panel = panels(figure)["H"]
+    panel = panels(figure)["P"]
     (patch,) = panel.patches
     height, edges, _ = patch.get_data()
     # √n bins would be 63; 60 is the most there are
@@ -192,7 +192,7 @@ def test_density_and_particles_bad_requests(density, path):
 
 def test_density_heatmap_is_the_density(density):
     figure = sg.plots.density_heatmap(density)
-    mesh = panels(figure)["T"].collections[0]
+    mesh = panels(figure)["P"].collections[0]
     assert np.array_equal(mesh.get_array().reshape(141, 21), density.p.T)
     corners = mesh.get_coordinates()
     assert np.array_equal(corners[0, :, 0], TIMES)
@@ -310,7 +310,7 @@ def test_denoising_strip_runs_from_first_to_last():
     times = torch.linspace(1, 0.001, 101, dtype=torch.float64)
     states = normal(101, 4, 1, 8, 8, rng=3)
     figure = sg.plots.denoising_strip(trajectory(states, times, lost=[0]), rows=2, columns=5)
-    panel = panels(figure)["S"]
+    panel = panels(figure)["P"]
     sheet = panel.images[0].get_array().filled(np.nan)
     for row, i in enumerate([1, 2]):  # trajectory 0 was lost
         for column, k in enumerate([0, 44, 75, 94, 100]):
@@ -371,7 +371,7 @@ def test_loss_curve_is_the_losses_and_their_running_mean():
         seed=0,
     )
     figure = sg.plots.loss_curve(result)
-    lines = {line.get_label(): line.get_xydata() for line in panels(figure)["L"].lines}
+    lines = {line.get_label(): line.get_xydata() for line in panels(figure)["P"].lines}
     assert np.array_equal(lines["one step"][:, 1], losses)
     mean = lines["mean of 10 steps"]  # of a straight line: its value 4.5 steps ago
     assert np.allclose(mean[:, 1], losses[9:] + 4.5 * 4.5 / 999, atol=1e-12)
