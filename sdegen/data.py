@@ -29,7 +29,8 @@ from torch import Tensor
 
 from sdegen.core.checks import check_count, check_not_negative
 from sdegen.core.noise import Rng, Stream, seed_of, stream
-from sdegen.core.shapes import State
+from sdegen.core.optional import needed
+from sdegen.core.shapes import Device, Dtype, State
 
 __all__ = [
     "BIN_WIDTH",
@@ -50,12 +51,7 @@ BIN_WIDTH = 2 / LEVELS  # width of one pixel value after scaling to [−1, 1)
 
 
 def two_moons(
-    n: int,
-    *,
-    noise: float = 0.05,
-    rng: Rng = None,
-    dtype: torch.dtype | None = None,
-    device: torch.device | str = "cpu",
+    n: int, *, noise: float = 0.05, rng: Rng = None, dtype: Dtype = None, device: Device = "cpu"
 ) -> State:
     """Draw from two interleaved half circles with Gaussian noise, scaled to mean 0, E|x|² = 2.
 
@@ -87,12 +83,7 @@ def two_moons(
 
 
 def eight_gaussians(
-    n: int,
-    *,
-    noise: float = 0.1,
-    rng: Rng = None,
-    dtype: torch.dtype | None = None,
-    device: torch.device | str = "cpu",
+    n: int, *, noise: float = 0.1, rng: Rng = None, dtype: Dtype = None, device: Device = "cpu"
 ) -> State:
     """Draw from eight equal Gaussians on a circle, scaled to mean 0, E|x|² = 2.
 
@@ -116,12 +107,7 @@ def eight_gaussians(
 
 
 def swiss_roll(
-    n: int,
-    *,
-    noise: float = 0.5,
-    rng: Rng = None,
-    dtype: torch.dtype | None = None,
-    device: torch.device | str = "cpu",
+    n: int, *, noise: float = 0.5, rng: Rng = None, dtype: Dtype = None, device: Device = "cpu"
 ) -> State:
     """Draw from a planar roll with Gaussian noise, scaled to mean 0, E|x|² = 2.
 
@@ -150,13 +136,7 @@ def swiss_roll(
     return _unit(clean, variance, noise, source, dtype, device)
 
 
-def checkerboard(
-    n: int,
-    *,
-    rng: Rng = None,
-    dtype: torch.dtype | None = None,
-    device: torch.device | str = "cpu",
-) -> State:
+def checkerboard(n: int, *, rng: Rng = None, dtype: Dtype = None, device: Device = "cpu") -> State:
     """Draw uniformly from the eight dark squares of a 4 × 4 board; mean 0, E|x|² = 2.
 
     The board is [−√3, √3]², the square with indices (i, j) dark if i + j is even; the density
@@ -209,11 +189,7 @@ class Digits:
 
 
 def digits(
-    *,
-    validation: int = 180,
-    rng: Rng = 0,
-    dtype: torch.dtype | None = None,
-    device: torch.device | str = "cpu",
+    *, validation: int = 180, rng: Rng = 0, dtype: Dtype = None, device: Device = "cpu"
 ) -> Digits:
     """Load scikit-learn's handwritten digits, dequantised, as train, validation and test sets.
 
@@ -238,13 +214,7 @@ def digits(
     Reference:
         Alpaydin and Kaynak 1998, UCI Machine Learning Repository, doi:10.24432/C50P49.
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            "the digits come with scikit-learn; pip install 'sdegen[data]'."
-        ) from error
-    scans = load_digits()
+    scans = needed("sklearn.datasets", "digits", extra="data").load_digits()
     levels = torch.from_numpy(scans.images).to(torch.float64).unsqueeze(1)
     centres = (levels + 0.5) * BIN_WIDTH - 1
     half = len(levels) // 2
@@ -258,20 +228,15 @@ def digits(
     images = redequantise(centres[order], stream(seed, "dequantise"))
     images = images.to(dtype=dtype or torch.get_default_dtype(), device=device)
     labels = torch.from_numpy(scans.target).long()[order].to(device)
+    sizes = [half - validation, validation, len(levels) - half]
     # clones: a slice would be saved and moved with all of the others behind it
-    return Digits(
-        train=images[: half - validation].clone(),
-        validation=images[half - validation : half].clone(),
-        test=images[half:].clone(),
-        train_labels=labels[: half - validation].clone(),
-        validation_labels=labels[half - validation : half].clone(),
-        test_labels=labels[half:].clone(),
-        seed=seed,
-    )
+    train, set_aside, test = (part.clone() for part in torch.split(images, sizes))
+    of_train, of_set_aside, of_test = (part.clone() for part in torch.split(labels, sizes))
+    return Digits(train, set_aside, test, of_train, of_set_aside, of_test, seed)
 
 
 def dequantise(
-    values: Tensor, levels: int = 256, *, rng: Rng = None, dtype: torch.dtype | None = None
+    values: Tensor, levels: int = 256, *, rng: Rng = None, dtype: Dtype = None
 ) -> State:
     """Return integers with uniform noise in their bins, on the scale of a unit prior.
 
@@ -366,12 +331,7 @@ def _uniform(source: Stream, n: int) -> Tensor:
 
 
 def _unit(
-    clean: Tensor,
-    variance: float,
-    noise: float,
-    source: Stream,
-    dtype: torch.dtype | None,
-    device: torch.device | str,
+    clean: Tensor, variance: float, noise: float, source: Stream, dtype: Dtype, device: Device
 ) -> Tensor:
     """Add noise to centred points with E|x|² = variance, and scale so that E|x|² = 2."""
     points = clean + noise * source.normal(tuple(clean.shape), dtype=torch.float64)

@@ -30,8 +30,8 @@ FLOORS = (
 )
 # further than what the floor says
 ONLY = {
-    "metrics": {"core.shapes", "core.noise", "core.checks", "core.requests"},
-    "data": {"core.shapes", "core.noise", "core.checks"},
+    "metrics": {"core.shapes", "core.noise", "core.checks", "core.requests", "core.optional"},
+    "data": {"core.shapes", "core.noise", "core.checks", "core.optional"},
     "core.update": {"core.shapes"},
     "core.checks": set(),
     "core.requests": set(),

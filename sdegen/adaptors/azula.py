@@ -7,15 +7,14 @@ and σ/α, where no path is seen, that mean is a denoiser D(x; σ), which goes o
 
 from __future__ import annotations
 
-import importlib
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from sdegen.adaptors.denoisers import check_levels, from_denoiser
-from sdegen.adaptors.optional import needed
 from sdegen.core.kernel import Kernel
+from sdegen.core.optional import needed
 from sdegen.core.requests import check_kind
 from sdegen.core.shapes import State, Time, expand
 from sdegen.diffusion.gaussian_path import GaussianPath
@@ -97,22 +96,21 @@ def to_azula(model: ScoreModel) -> AzulaDenoiser:
         ImportError: If azula is not installed.
     """
     check_kind("model", model, ScoreModel, "a ScoreModel")
-    needed("azula", "to_azula", extra="azula")
-    posterior = importlib.import_module("azula.denoise").DiracPosterior
-    base = importlib.import_module("azula.denoise").Denoiser
-    schedule_base = importlib.import_module("azula.noise").Schedule
+    denoise, noise = (
+        needed(f"azula.{part}", "to_azula", extra="azula") for part in ("denoise", "noise")
+    )
     sde = model.sde
 
     def ours(t: Tensor) -> Tensor:
         return sde.t_min + (sde.t_max - sde.t_min) * t
 
-    class Schedule(schedule_base):  # type: ignore[misc, valid-type]
+    class Schedule(noise.Schedule):  # type: ignore[misc, name-defined]
         """α and σ of the model's SDE."""
 
         def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
             return sde.alpha(ours(t)), sde.sigma(ours(t))
 
-    class Denoiser(base):  # type: ignore[misc, valid-type]
+    class Denoiser(denoise.Denoiser):  # type: ignore[misc, name-defined]
         """The model."""
 
         def __init__(self) -> None:
@@ -121,7 +119,7 @@ def to_azula(model: ScoreModel) -> AzulaDenoiser:
             self.schedule = Schedule()
 
         def forward(self, x_t: State, t: Time) -> Any:  # noqa: ANN401, azula's
-            return posterior(mean=self.model.x0(x_t, ours(t)))
+            return denoise.DiracPosterior(mean=self.model.x0(x_t, ours(t)))
 
     made: AzulaDenoiser = Denoiser()
     return made

@@ -37,8 +37,8 @@ import torch
 from torch import Tensor, nn
 
 from sdegen.adaptors.denoisers import Conditional, conditioned_on
-from sdegen.adaptors.optional import needed
 from sdegen.core.checks import check_count
+from sdegen.core.optional import needed
 from sdegen.core.requests import as_numbers, check_kind
 from sdegen.core.shapes import State, expand
 from sdegen.core.signature import check_order

@@ -21,7 +21,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sdegen.core.shapes import State
+from sdegen.core.shapes import State, as_column
 
 Values = Callable[[State], Tensor]
 
@@ -107,11 +107,6 @@ def gradient_of(energy: Values, x: State) -> State:
     seen = _value_and_slope(energy, x)
     slope = None if seen is None else seen[1]
     return _or_differences(slope, lambda: differences(lambda y: as_column(energy(y), y), x))
-
-
-def as_column(value: Tensor, x: State) -> Tensor:
-    """Return one number for each trajectory, shape (batch,), as shape (batch, 1, …)."""
-    return value.reshape(-1, *(1,) * (x.ndim - 1))
 
 
 def with_slope(function: Values, y: State) -> Tensor:

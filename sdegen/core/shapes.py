@@ -9,12 +9,15 @@ way of broadcasting silently wrong.
 
 from collections.abc import Callable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 State = Float[Tensor, "batch *event"]
 Time = Float[Tensor, ""] | Float[Tensor, " batch"]
 ScoreFn = Callable[[State, Time], State]
+Dtype = torch.dtype | None
+Device = torch.device | str
 
 
 def expand(c: Tensor, x: Tensor) -> Tensor:
@@ -45,3 +48,13 @@ def expand(c: Tensor, x: Tensor) -> Tensor:
             f"shape {tuple(x.shape)}, but has shape {tuple(c.shape)}."
         )
     return c.reshape(c.shape + (1,) * (x.ndim - 1)).to(x)
+
+
+def as_column(values: Tensor, x: Tensor) -> Tensor:
+    """Return one value for each trajectory of x, shape (batch,), as shape (batch, 1, …)."""
+    return values.reshape(-1, *(1,) * (x.ndim - 1))
+
+
+def rows_nonfinite(x: Tensor) -> Tensor:
+    """Return which trajectories have a number that is NaN or infinite, shape (batch,)."""
+    return ~torch.isfinite(x).flatten(1).all(1)

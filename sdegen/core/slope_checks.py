@@ -19,7 +19,7 @@ from sdegen.core.derivatives import (
     pulled_back,
     with_graph,
 )
-from sdegen.core.shapes import State
+from sdegen.core.shapes import State, as_column
 
 _INTERVALS, _FINE = 256, 2**14  # of a path; the second where the first disagrees
 _NUMBERS = 2**21  # of a path at once
@@ -65,8 +65,7 @@ def _missed(
 ) -> tuple[float, float, float] | None:
     """Return where the slopes miss most of the change, with both; None if they add up."""
     share = torch.linspace(0, 1, intervals + 1, dtype=ends.dtype, device=ends.device)
-    share = share.reshape(-1, *(1,) * (ends.ndim - 1))
-    x = torch.lerp(ends[:1], ends[1:], share)
+    x = torch.lerp(ends[:1], ends[1:], as_column(share, ends))
     middle, step = 0.5 * (x[1:] + x[:-1]), x[1:] - x[:-1]
     value = function(x)
     if is_per_trajectory(value, x):

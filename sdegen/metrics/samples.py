@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sdegen.core.checks import check_count, check_positive
 from sdegen.core.noise import Rng, Stream, stream
+from sdegen.core.optional import needed
 from sdegen.core.requests import as_state
 from sdegen.metrics.densities import NodalDensity, cdf_at, check_density
 from sdegen.metrics.states import Samples, as_pair, empirical_cdf, on_line
@@ -79,12 +80,7 @@ def sliced_wasserstein(x: Samples, y: Samples, *, projections: int = 128, rng: R
     Reference:
         Bonneel et al. 2015, doi:10.1007/s10851-014-0506-3.
     """
-    try:
-        import ot
-    except ImportError as error:
-        raise ImportError(
-            "sliced_wasserstein needs POT; pip install 'sdegen[metrics]'."
-        ) from error
+    ot = needed("ot", "sliced_wasserstein (by POT)", extra="metrics")
     a, b = as_pair(x, y)
     if projections < 1:
         raise ValueError(f"projections must be ≥ 1, but is {projections}.")

@@ -33,7 +33,7 @@ from sdegen.core.noise import Noise, Rng, normal_like, seed_of, stream
 from sdegen.core.noise_structure import NoiseStructure, check_diagonal
 from sdegen.core.requests import as_numbers, as_state, as_times
 from sdegen.core.sde import SDE
-from sdegen.core.shapes import State, Time
+from sdegen.core.shapes import State, Time, rows_nonfinite
 from sdegen.core.trajectory import Trajectory
 from sdegen.core.update import Number
 
@@ -219,8 +219,7 @@ class LinearSDE(SDE):
         for t, s in pairwise(ts):
             x = self.transition(t, s).draw(x, normal_like(x, source))
             states.append(x)
-        lost = ~torch.isfinite(x).flatten(1).all(1)
-        return Trajectory(ts, torch.stack(states), 0, seed, lost)
+        return Trajectory(ts, torch.stack(states), 0, seed, rows_nonfinite(x))
 
     def _slowest(self) -> float:
         """Return the smallest decay rate of a mode, the real part of an eigenvalue of A."""

@@ -11,18 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 from torch import Tensor
 
 from sdegen.core.checks import check_finite, check_positive
-from sdegen.core.derivatives import as_column, gradient_of
+from sdegen.core.derivatives import gradient_of
 from sdegen.core.requests import as_number, as_numbers, as_parameter, as_state, kind_of, value_of
-from sdegen.core.shapes import State
+from sdegen.core.shapes import State, as_column
 from sdegen.core.slope_checks import check_slope
-
-_Numbers = Tensor | NDArray[np.floating]
 
 
 class Potential(ABC):

@@ -9,7 +9,7 @@ from unittest import mock
 import torch
 
 import sdegen as sg
-from sdegen.adaptors.optional import needed
+from sdegen.core.optional import needed
 from tests.cures.common import F64, GAUSS, REVERSE, VP, column, near
 
 X = column(0.3, 3)

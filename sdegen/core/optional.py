@@ -1,4 +1,4 @@
-"""Optional: libraries that are only needed by those who bring or take a network there."""
+"""Optional: libraries that only some of the house need, and what to install for them."""
 
 import importlib
 from types import ModuleType
