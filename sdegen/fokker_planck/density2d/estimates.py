@@ -31,11 +31,7 @@ def worst(errors: list[dict[str, float]]) -> dict[str, float]:
 
 
 def in_time(
-    level: PlaneLevel,
-    fine: list[Solved],
-    coarse: list[Solved],
-    misses: list[float],
-    start: float,
+    level: PlaneLevel, fine: list[Solved], coarse: list[Solved], misses: list[float], start: float
 ) -> list[dict[str, float]]:
     """Return the estimated errors of densities in time, from every other node and the steps."""
     found = []
@@ -88,10 +84,7 @@ def at_rest(level: PlaneLevel, fine: Solved, coarse: Solved, t: float) -> dict[s
     """Return the estimated errors of a density at rest, from one on every other node."""
     below = level.coarser
     differences = level.differences(fine, below, coarse)
-    (sigma, scale), (other, _) = (
-        level.production(fine.p, t),
-        below.production(coarse.p, t),
-    )
+    (sigma, scale), (other, _) = (level.production(fine.p, t), below.production(coarse.p, t))
     differences["entropy_production"] = abs(sigma - other) / max(abs(sigma), scale, 1e-300)
     (hidden,) = level.hidden([fine], t)
     told = graded(differences, fine.form, coarse.form)

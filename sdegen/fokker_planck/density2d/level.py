@@ -69,12 +69,7 @@ class PlaneLevel:
         conditions: What the ends of each coordinate are.
     """
 
-    def __init__(
-        self,
-        sde: SDE,
-        grids: tuple[Grid, Grid],
-        conditions: tuple[Pair, Pair],
-    ) -> None:
+    def __init__(self, sde: SDE, grids: tuple[Grid, Grid], conditions: tuple[Pair, Pair]) -> None:
         self.grids, self.conditions = grids, conditions
         first, second = (Line(g, c) for g, c in zip(grids, conditions, strict=True))
         self.mesh = Mesh((first, second))
@@ -223,12 +218,7 @@ class PlaneLevel:
         return Run(self._solved(path.values, form), path.ways, path.errors)
 
     def repeat(
-        self,
-        form: PlaneForm,
-        start: Tensor,
-        plan: Course,
-        run: Run,
-        tolerance: float,
+        self, form: PlaneForm, start: Tensor, plan: Course, run: Run, tolerance: float
     ) -> list[Solved]:
         """Carry a start by the steps of another grid's run."""
         values = repeated(

@@ -235,10 +235,7 @@ class FokkerPlanck2D:
         """
         plane_door.check_rtol(rtol)
         check_count("substeps", substeps)
-        ts, absorbs = (
-            check_times(times, self.sde),
-            self._level.absorbs,
-        )
+        ts, absorbs = (check_times(times, self.sde), self._level.absorbs)
         self._check_no_gradient("a density in the plane", p0)
         self._fresh()
         start = plane_door.check_start(self._blank, p0, absorbs=absorbs)

@@ -126,12 +126,7 @@ class PlanePath:
 
 
 def carried(
-    generator: PlaneGenerator,
-    form: PlaneForm,
-    start: Array,
-    plan: Course,
-    *,
-    tolerance: float,
+    generator: PlaneGenerator, form: PlaneForm, start: Array, plan: Course, *, tolerance: float
 ) -> PlanePath:
     """Carry a density through times, in steps of its own choice.
 

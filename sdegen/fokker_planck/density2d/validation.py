@@ -102,9 +102,7 @@ def check_rtol(rtol: object) -> None:
 
 
 def gaussian(
-    blank: PlaneDensity,
-    mean: tuple[float, float],
-    covariance: Tensor | Sequence[Sequence[float]],
+    blank: PlaneDensity, mean: tuple[float, float], covariance: Tensor | Sequence[Sequence[float]]
 ) -> PlaneDensity:
     """Return N(mean, covariance) at the nodes of a density, of mass 1.
 

@@ -160,9 +160,7 @@ class PowerLaw:
         return r * self.weight(self.x)
 
     @cached_property
-    def points(
-        self,
-    ) -> Points:
+    def points(self) -> Points:
         """Points of ∫ p f = Σ weight · r f."""
         h = self.x.diff()
         low, high = self.powers
