@@ -53,8 +53,7 @@ class BoundaryNodes:
             if not condition.reflects:
                 raise ValueError(
                     f"at the wall x = {x:g} the diffusion vanishes, and a wall without noise "
-                    f"cannot be {condition!r}; pass 'no-flux', or "
-                    "end the grid before it."
+                    f"cannot be {condition!r}; pass 'no-flux', or end the grid before it."
                 )
             if q <= _NOT_INTEGRABLE:
                 raise ValueError(

@@ -81,8 +81,7 @@ class Grid:
             i = int(wrong.nonzero()[0]) if bool(wrong.any()) else 0
             raise ValueError(
                 f"nodes must be finite and strictly increasing, but nodes[{i}] = {float(x[i]):g} "
-                "is followed by "
-                f"{float(x[i + 1]):g}; pass torch.linspace(low, high, cells + 1)."
+                f"is followed by {float(x[i + 1]):g}; pass torch.linspace(low, high, cells + 1)."
             )
         return cls._of_valid(x)
 
@@ -266,8 +265,7 @@ class Grid:
         if not 0.5 * width <= std < math.inf:
             raise ValueError(
                 f"std must be at least half a cell, {0.5 * width:.3g} at x = {mean:g}, but is "
-                f"{std:g}; take more cells, or "
-                "grid.point(mean) for a start at a point."
+                f"{std:g}; take more cells, or grid.point(mean) for a start at a point."
             )
         return Density(x, torch.exp(-0.5 * ((x - mean) / std) ** 2)).normalized()
 

@@ -276,9 +276,8 @@ class Reader:
         if f.shape != x.shape or not _broadcasts(g, x):
             raise ValueError(
                 "the Fokker–Planck solver needs a one-dimensional state: for a state of shape "
-                f"{tuple(x.shape)} the drift "
-                f"has shape {tuple(f.shape)} and the diffusion {tuple(g.shape)}; project the "
-                "dynamics on one coordinate."
+                f"{tuple(x.shape)} the drift has shape {tuple(f.shape)} and the diffusion "
+                f"{tuple(g.shape)}; project the dynamics on one coordinate."
             )
         return f.to(torch.float64), g.to(torch.float64).expand_as(x)
 
@@ -294,9 +293,8 @@ class Reader:
                 where = float(x[bad][0])
                 raise ValueError(
                     f"the {name} is {float(value.detach()[bad][0])} at x = {where:g}, t = {t:g}; "
-                    "the grid "
-                    f"[{self.grid.low:g}, {self.grid.high:g}] must lie where drift and diffusion "
-                    "are finite."
+                    f"the grid [{self.grid.low:g}, {self.grid.high:g}] must lie where drift and "
+                    "diffusion are finite."
                 )
         return f, g
 
@@ -327,8 +325,7 @@ class Reader:
             ):
                 raise ValueError(
                     f"the {name} of a state depends on the other states of its batch (a mean "
-                    "field); its density obeys a "
-                    "nonlinear equation, which is not solved here."
+                    "field); its density obeys a nonlinear equation, which is not solved here."
                 )
         return f, g
 
