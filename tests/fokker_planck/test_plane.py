@@ -267,6 +267,10 @@ def test_starts_that_are_none_are_refused():
     holed[3, 4] = float("nan")
     with pytest.raises(ValueError, match=r"p0 must be finite, but is nan at \(-3.15, -2.7\)"):
         solver.solve(PlaneDensity(x, y, holed), [0.0, 1.0])
+    elsewhere = FokkerPlanck2D(ROTATING, square(20, 5.5)).gaussian((0.0, 0.0), [[1, 0], [0, 1]])
+    for question in (solver.current, solver.entropy_production):
+        with pytest.raises(ValueError, match=r"density lives on 21 nodes x from -5.5 to 5.5"):
+            question(elsewhere)
     with pytest.raises(ValueError, match=r"p0 lives on 21 nodes x from -3.5 to 5.5, the solver"):
         solver.solve(PlaneDensity(x + 1, y, p), [0.0, 1.0])
     with pytest.raises(TypeError, match="p0 must be a PlaneDensity or a point"):

@@ -213,3 +213,17 @@ def test_what_is_not_resolved_is_refused_and_handed_over():
     with pytest.raises(sg.SolverError, match=r"the density at t = 3 is not resolved") as raised:
         solver.solve((2.0, 0.0), [0.0, 3.0])
     assert isinstance(raised.value.result[-1], PlaneDensity)
+
+
+def test_a_change_that_only_finer_nodes_see_is_walked_through():
+    """Every other node sees dynamics at rest, and takes one exponential; the others do not."""
+
+    def drift(z, t):
+        beside = ((z - 0.125) ** 2).sum(1, keepdim=True)
+        return -z + torch.exp(-beside / 2e-6) * torch.sin(3 * t)
+
+    solver = FokkerPlanck2D(sg.ItoProcess(drift, 0.8), square(64, 4.0))
+    start = solver.gaussian((0.7, 0.2), [[0.3, 0.05], [0.05, 0.2]])
+    final = solver.solve(start, [0.0, 0.5])[-1]
+    expected = math.exp(-0.5) * torch.tensor([0.7, 0.2]).double()
+    torch.testing.assert_close(final.mean, expected, atol=1e-4, rtol=0)

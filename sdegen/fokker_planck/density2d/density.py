@@ -113,3 +113,18 @@ class PlaneDensity:
         first, second = self._moment_weights
         share = self.p / self.mass
         return first * (share @ self._weights[1]), second * (self._weights[0] @ share)
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """A density that was solved for.
+
+    Args:
+        p: Values at the nodes, shape (nx, ny).
+        form: What it was solved with.
+        sure: Whether digits sufficed to weigh its parts against each other.
+    """
+
+    p: Tensor
+    form: PlaneForm
+    sure: bool = True

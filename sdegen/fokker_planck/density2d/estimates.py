@@ -1,55 +1,66 @@
-"""Estimates of errors in the plane, and grids as fine as they ask for."""
+"""Densities, currents and the entropy that these produce, with errors that other grids tell.
+
+The same problem is solved, or the same sum taken, on every other node; densities are solved for on
+grids as fine as the errors ask for.
+"""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from sdegen.core.accuracy import WARNS
+from sdegen.core.accuracy import WARNS, ErrorEstimate, EstimatedTensor, warn_inaccurate
 from sdegen.core.errors import SolverError
-from sdegen.fokker_planck.density2d.density import PlaneDensity, PlaneForm
-from sdegen.fokker_planck.density2d.level import PlaneLevel, Solved, graded
+from sdegen.fokker_planck.density2d.density import PlaneDensity, PlaneForm, Solved
+from sdegen.fokker_planck.density2d.level import PlaneLevel, graded
+from sdegen.fokker_planck.density2d.transient import Carrier
 from sdegen.fokker_planck.questions.course import Course
 
 CURE = "Pass rtol=1e-4 for a finer grid inside, or finer grids."
 COARSE = 0.1  # the estimated error above which a grid is refined
 _TOLERANCE = 1e-6  # of the peak, in each step in time
 _LUMPED_TOLERANCE = 1e-4
-_MOST_MOVED, _MANY_MOVED = 27_000, 22_000  # of a finer grid for a density in time
+# nodes of a finer grid; where an error is small already
+_MOST_NODES, _MANY_NODES = 110_000, 45_000
+_MOST_MOVED, _MANY_MOVED = 27_000, 22_000  # for a density in time
+
+Errors = dict[str, float]
 
 
-def budget(error: dict[str, float], rtol: float | None, most: int, many: int) -> int:
-    """Return how many nodes a finer grid may have, for these errors; 0 if they suffice."""
-    worst = max(error.values())
-    if not worst <= COARSE or (rtol is not None and worst > rtol):
-        return most
-    return many if worst > WARNS else 0
+def at_rest(
+    level: PlaneLevel, form: PlaneForm | None, t: float, rtol: float | None
+) -> tuple[PlaneLevel, Solved, Errors]:
+    """Return the density at rest on the finest grid taken, and its estimated errors.
 
-
-def worst(errors: list[dict[str, float]]) -> dict[str, float]:
-    """Return the largest error of each kind, of densities after the start."""
-    return {name: max(error[name] for error in errors[1:]) for name in errors[-1]}
+    Args:
+        level: The problem on the user's grid.
+        form: Which form; None is the compact one, and the lumped one where it is not found.
+        t: Time at which drift and diffusion are read.
+        rtol: The error that is asked for.
+    """
+    coarse = level.coarser.rest(t, form)
+    while True:
+        fine, below = level.rest(t, form), level.coarser
+        differences = level.differences(fine, below, coarse)
+        (sigma, scale), (other, _) = level.production(fine.p, t), below.production(coarse.p, t)
+        differences["entropy_production"] = abs(sigma - other) / max(abs(sigma), scale, 1e-300)
+        (hidden,) = level.hidden([fine], t)
+        graded_errors = graded(differences, fine.form, coarse.form)
+        errors = {name: error + hidden for name, error in graded_errors.items()}
+        if not level.finer_size <= _budget(errors, rtol, _MOST_NODES, _MANY_NODES):
+            return level, fine, errors
+        coarse, level = fine, level.finer
 
 
 def in_time(
-    level: PlaneLevel, fine: list[Solved], coarse: list[Solved], misses: list[float], start: float
-) -> list[dict[str, float]]:
-    """Return the estimated errors of densities in time, from every other node and the steps."""
-    found = []
-    all_missed = np.add(misses, level.hidden(fine, start)).tolist()
-    for solved, other, miss in zip(fine, coarse, all_missed, strict=True):
-        error = graded(level.differences(solved, level.coarser, other), solved.form, other.form)
-        found.append({name: value + miss for name, value in error.items()})
-    return found
-
-
-def carried(
     usual_level: PlaneLevel,
     form: PlaneForm,
     start: PlaneDensity,
     at: tuple[float, float] | None,
     plan: Course,
     rtol: float | None,
-) -> tuple[PlaneLevel, list[Solved], list[dict[str, float]]]:
+) -> tuple[PlaneLevel, list[Solved], list[Errors]]:
     """Return the densities in time on the finest grid taken, and their estimated errors.
 
     Steps are chosen on every other node, where they cost least; finer grids repeat them.
@@ -57,35 +68,90 @@ def carried(
     level, below = usual_level, usual_level.coarser
     usual = _TOLERANCE if form == "compact" else _LUMPED_TOLERANCE
     tolerance = usual if rtol is None else min(usual, rtol / 30)
+    seen, carrier = level.seen(start, at, form), Carrier(level.generator, form, plan, tolerance)
     try:
-        run = below.run(form, below.seen(start, at, form), plan, tolerance)
-        coarse = run.solved
-        fine = level.repeat(form, level.seen(start, at, form), plan, run, tolerance)
+        coarser = Carrier(below.generator, form, plan, tolerance)
+        run = coarser.carried(below.seen(start, at, form))
+        coarse, fine = run.solved, carrier.repeated(seen, run.ways)
     except SolverError:  # a drift that coarse cells do not follow
-        run = level.run(form, level.seen(start, at, form), plan, tolerance)
-        fine, coarse = run.solved, [below.unknown(form)] * len(run.solved)
-    errors = in_time(level, fine, coarse, run.errors, plan.times[0])
-    while level.finer_size <= budget(worst(errors), rtol, _MOST_MOVED, _MANY_MOVED):
+        run = carrier.carried(seen)
+        coarse, fine = [below.unknown(form)] * len(run.solved), run.solved
+    errors = _errors_in_time(level, fine, coarse, run.errors, plan.times[0])
+    while level.finer_size <= _budget(_worst(errors), rtol, _MOST_MOVED, _MANY_MOVED):
         coarse, level = fine, level.finer
         seen = level.seen(start, at, form)
-        fine = level.repeat(form, seen, plan, run, tolerance)
+        fine = Carrier(level.generator, form, plan, tolerance).repeated(seen, run.ways)
         misses = run.errors
         if at is None:  # between the user's nodes a start is what a spline makes of it
             unsaid = level.differences(Solved(seen, form), usual_level, Solved(start.p, form))
             guessed = max(unsaid["mean"], unsaid["covariance"])
             width = float(start.covariance.trace())
-            shares = [min(1.0, width / level.spread(solved)) for solved in fine]
-            misses = [m + guessed * s for m, s in zip(run.errors, shares, strict=True)]
-        errors = in_time(level, fine, coarse, misses, plan.times[0])
+            spreads = [float(level.density(solved.p).covariance.trace()) for solved in fine]
+            shares = [min(1.0, width / spread) for spread in spreads]
+            misses = [m + guessed * s for m, s in zip(misses, shares, strict=True)]
+        errors = _errors_in_time(level, fine, coarse, misses, plan.times[0])
     return level, fine, errors
 
 
-def at_rest(level: PlaneLevel, fine: Solved, coarse: Solved, t: float) -> dict[str, float]:
-    """Return the estimated errors of a density at rest, from one on every other node."""
-    below = level.coarser
-    differences = level.differences(fine, below, coarse)
-    (sigma, scale), (other, _) = (level.production(fine.p, t), below.production(coarse.p, t))
-    differences["entropy_production"] = abs(sigma - other) / max(abs(sigma), scale, 1e-300)
-    (hidden,) = level.hidden([fine], t)
-    told = graded(differences, fine.form, coarse.form)
-    return {name: error + hidden for name, error in told.items()}
+def entropy_production(level: PlaneLevel, density: PlaneDensity, t: float) -> EstimatedTensor:
+    """Return ∫ (J_x²/D_x + J_y²/D_y)/p, with the error that every other node tells.
+
+    Args:
+        level: The problem on the density's grid.
+        density: The density.
+        t: Time at which drift and diffusion are read.
+    """
+    fine, scale = level.production(density.p, t)
+    coarse, _ = level.coarser.production(level.coarser.sampled(density), t)
+    apart = abs(fine - coarse) / max(abs(fine), scale, 1e-300)
+    of_density = float(density.error.get("entropy_production", 0.0))
+    value = torch.tensor(fine, dtype=torch.float64)
+    return _estimated(value, apart, of_density, "the entropy production")
+
+
+def current(level: PlaneLevel, density: PlaneDensity, t: float) -> EstimatedTensor:
+    """Return (J_x, J_y) at the nodes, with the error that every other node tells.
+
+    Args:
+        level: The problem on the density's grid.
+        density: The density.
+        t: Time at which drift and diffusion are read.
+    """
+    values, one_way = level.currents(density.p, t)
+    coarse, _ = level.coarser.currents(level.coarser.sampled(density), t)
+    scale = max(float(values.abs().max()), one_way, 1e-300)
+    seen = torch.stack([level.seen_at(a, level.coarser) for a in values])
+    return _estimated(values, float((seen - coarse).abs().max()) / scale, 0.0, "the current")
+
+
+def _estimated(value: Tensor, apart: float, more: float, what: str) -> EstimatedTensor:
+    """Return a value with its error: from how far apart two grids are, and more."""
+    of_grid = graded({"value": apart}, "compact")["value"]
+    error = ErrorEstimate({"value": of_grid + more}, "every other node")
+    warn_inaccurate(error, what, CURE, stacklevel=5)
+    return EstimatedTensor.of(value, error)
+
+
+def _budget(errors: Errors, rtol: float | None, most: int, many: int) -> int:
+    """Return how many nodes a finer grid may have, for these errors; 0 if they suffice."""
+    worst = max(errors.values())
+    if not worst <= COARSE or (rtol is not None and worst > rtol):
+        return most
+    return many if worst > WARNS else 0
+
+
+def _worst(errors: list[Errors]) -> Errors:
+    """Return the largest error of each kind, of densities after the start."""
+    return {name: max(error[name] for error in errors[1:]) for name in errors[-1]}
+
+
+def _errors_in_time(
+    level: PlaneLevel, fine: list[Solved], coarse: list[Solved], misses: list[float], start: float
+) -> list[Errors]:
+    """Return the estimated errors of densities in time, from every other node and the steps."""
+    each = []
+    all_missed = np.add(misses, level.hidden(fine, start)).tolist()
+    for solved, other, miss in zip(fine, coarse, all_missed, strict=True):
+        error = graded(level.differences(solved, level.coarser, other), solved.form, other.form)
+        each.append({name: value + miss for name, value in error.items()})
+    return each

@@ -8,56 +8,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.interpolate import RectBivariateSpline
 from torch import Tensor
 
 from sdegen.core.sde import SDE
-from sdegen.fokker_planck.density2d.density import PlaneDensity, PlaneForm
+from sdegen.fokker_planck.density2d.density import PlaneDensity, PlaneForm, Solved
 from sdegen.fokker_planck.density2d.operator import Mesh
 from sdegen.fokker_planck.density2d.rest import balanced, null_vectors
-from sdegen.fokker_planck.density2d.transient import PlaneGenerator, Way, carried, repeated
+from sdegen.fokker_planck.density2d.transient import PlaneGenerator
 from sdegen.fokker_planck.density2d.validation import Pair, point
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.reconstruction import Line
 from sdegen.fokker_planck.discretization.refinement import coarsened, halved, positions
-from sdegen.fokker_planck.questions.course import Course
-
-Array = NDArray[np.float64]
 
 _SPLINE = 5  # degree, of a start on a finer grid
 _CLOSE, _FAR = 0.01, 0.1  # differences of two grids below which they have an order
 _ROUNDING = 1e-12
 _FAINT = 1e-12  # of the peak: a density below it, or below ten times what is negative, is not felt
-
-
-@dataclass(frozen=True, eq=False)
-class Solved:
-    """A density that was solved for.
-
-    Args:
-        p: Values at the nodes, shape (nx, ny).
-        form: What it was solved with.
-        sure: Whether digits sufficed to weigh its parts against each other.
-    """
-
-    p: Tensor
-    form: PlaneForm
-    sure: bool = True
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """Densities at times, the way between them, and what these may have added as errors."""
-
-    solved: list[Solved]
-    ways: list[list[Way]]
-    errors: list[float]
 
 
 class PlaneLevel:
@@ -89,11 +60,6 @@ class PlaneLevel:
         finer.__dict__["coarser"] = self  # the same nodes, and what was found on them
         return finer
 
-    @property
-    def even(self) -> bool:
-        """Whether neighbouring cells are of like widths, which a high order asks for."""
-        return all(grid.smooth for grid in self.grids)
-
     def forget(self) -> None:
         """Forget what was read of the SDE, on all grids."""
         self.generator.forget()
@@ -118,18 +84,10 @@ class PlaneLevel:
         """How many nodes the finer grid has."""
         return math.prod(2 * grid.cells + 1 for grid in self.grids)
 
-    def steepest(self, time: float) -> float:
-        """Return the largest cell Péclet number |f|h/D."""
-        return self.generator.fluxes(time).steepest
-
     def density(self, p: Tensor) -> PlaneDensity:
         """Return values at the nodes as a density."""
         x, y = (grid.nodes for grid in self.grids)
         return PlaneDensity(x, y, p, rings=self.rings)
-
-    def spread(self, solved: Solved) -> float:
-        """Return the sum of the variances of both coordinates."""
-        return float(self.density(solved.p).covariance.trace())
 
     def differences(self, fine: Solved, below: PlaneLevel, coarse: Solved) -> dict[str, float]:
         """Return how far apart two grids are, in the units of an `ErrorEstimate`.
@@ -179,9 +137,7 @@ class PlaneLevel:
 
     def seen_at(self, p: Tensor, level: PlaneLevel) -> Tensor:
         """Return the values at the nodes of a coarser grid."""
-        first, second = (
-            positions(theirs, ours) for theirs, ours in zip(level.grids, self.grids, strict=True)
-        )
+        first, second = map(positions, level.grids, self.grids)
         return p[first][:, second]
 
     def sampled(self, start: PlaneDensity) -> Tensor:
@@ -207,32 +163,13 @@ class PlaneLevel:
         if at is None:
             return self.sampled(start)
         if form == "compact":  # four nodes along each coordinate, with three moments
-            return torch.outer(
-                *(_sharp(line, a) for line, a in zip(self.mesh.lines, at, strict=True))
-            )
+            return torch.outer(*map(_sharp, self.mesh.lines, at))
         return point(self.density(torch.zeros([len(g.nodes) for g in self.grids])), *at).p
-
-    def run(self, form: PlaneForm, start: Tensor, plan: Course, tolerance: float) -> Run:
-        """Carry a start through times, in steps of its own choice."""
-        path = carried(self.generator, form, self.mesh.restrict(start), plan, tolerance=tolerance)
-        return Run(self._solved(path.values, form), path.ways, path.errors)
-
-    def repeat(
-        self, form: PlaneForm, start: Tensor, plan: Course, run: Run, tolerance: float
-    ) -> list[Solved]:
-        """Carry a start by the steps of another grid's run."""
-        values = repeated(
-            self.generator, form, self.mesh.restrict(start), plan, run.ways, tolerance
-        )
-        return self._solved(values, form)
 
     def unknown(self, form: PlaneForm) -> Solved:
         """Return what stands for a density that was not found."""
         nothing = torch.full([len(grid.nodes) for grid in self.grids], math.nan)
         return Solved(nothing.double(), form)
-
-    def _solved(self, values: list[Array], form: PlaneForm) -> list[Solved]:
-        return [Solved(self.mesh.widen(value), form) for value in values]
 
     def rest(self, time: float, form: PlaneForm | None) -> Solved:
         """Solve for what rests.
@@ -240,19 +177,22 @@ class PlaneLevel:
         Args:
             time: When drift and diffusion are read.
             form: Which form; None is the compact one, and the lumped one where it is not found.
-
         """
         fluxes = self.generator.fluxes(time)
         if form != "lumped":
             p = balanced(fluxes)
             if p is not None:
                 return Solved(self.mesh.widen(p / float(self.mesh.volumes @ p)), "compact")
-        compact = None if form == "lumped" or not self.even else fluxes.compact
-        found, lumped, sure = null_vectors(
-            compact, self.mesh.volumes, fluxes.lumped, self.mesh.lumped_volumes
+        # a high order asks for neighbouring cells of like widths
+        high = form != "lumped" and all(grid.smooth for grid in self.grids)
+        compact, lumped, sure = null_vectors(
+            fluxes.compact if high else None,
+            self.mesh.volumes,
+            fluxes.lumped,
+            self.mesh.lumped_volumes,
         )
-        if found is not None:
-            return Solved(self.mesh.widen(found), "compact", sure)
+        if compact is not None:
+            return Solved(self.mesh.widen(compact), "compact", sure)
         return Solved(self.mesh.widen(lumped), "lumped", sure)
 
     def production(self, p: Tensor, time: float) -> tuple[float, float]:

@@ -3,11 +3,11 @@
     p_t = −∂_x J_x − ∂_y J_y,    J_x = f_x p − ∂_x(D_x p),    diagonal noise, D = g²/2
 
 on a tensor grid. The current between nodes is found to high order from exponentially fitted
-fluxes (`reconstruction`, `plane_operator`), so that a drift that is no gradient may be strong
-beside the noise: there is no numerical diffusion of low order. What rests without a current is
-e^{−U/T}, to the quadrature of f/D. At rest a null vector is looked for (`plane_rest`), in time the
-exponential of the operator is applied, in Magnus steps of fourth order where drift or diffusion
-change with time (`plane_transient`).
+fluxes (`reconstruction`, `operator`), so that a drift that is no gradient may be strong beside the
+noise: there is no numerical diffusion of low order. What rests without a current is e^{−U/T}, to
+the quadrature of f/D. At rest a null vector is looked for (`rest`), in time the exponential of the
+operator is applied, in Magnus steps of fourth order where drift or diffusion change with time
+(`transient`).
 
 **Errors.** The same problem on every other node is solved as well. Both differ by at least three
 times the error of the finer one where the scheme is of second order, and by 15 times where it is
@@ -47,17 +47,16 @@ from sdegen.core.period import check_period
 from sdegen.core.requests import refuse_lost_gradient
 from sdegen.core.rows import check_density_of
 from sdegen.core.sde import SDE
+from sdegen.fokker_planck.density2d import estimates
 from sdegen.fokker_planck.density2d import validation as plane_door
-from sdegen.fokker_planck.density2d.currents import current, entropy_production
-from sdegen.fokker_planck.density2d.density import PlaneDensity
-from sdegen.fokker_planck.density2d.estimates import COARSE, CURE, at_rest, budget, carried
-from sdegen.fokker_planck.density2d.level import PlaneLevel, Solved
+from sdegen.fokker_planck.density2d.density import PlaneDensity, Solved
+from sdegen.fokker_planck.density2d.estimates import COARSE, CURE
+from sdegen.fokker_planck.density2d.level import PlaneLevel
 from sdegen.fokker_planck.discretization import time_dependence as clock
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.questions.course import Course, course_of, warn_isolated
 from sdegen.fokker_planck.validation import check_times
 
-_MOST_NODES, _MANY_NODES = 110_000, 45_000  # of a finer grid; where an error is small already
 _TIGHT = 1e-6
 _WITH_GRADIENT = (
     ", or take the gradient in one dimension, FokkerPlanck(…).stationary(differentiable=True), or "
@@ -173,14 +172,9 @@ class FokkerPlanck2D:
                 "drift or diffusion depend on time, so that nothing is at rest; carry a density "
                 "with solve(p0, times), or freeze the time in the SDE."
             )
-        coarse, fine = level.coarser.rest(t, self.form), level.rest(t, self.form)
-        error = at_rest(level, fine, coarse, self._rest_time)
-        while level.finer_size <= budget(error, rtol, _MOST_NODES, _MANY_NODES):
-            coarse, level = fine, level.finer
-            fine = level.rest(t, self.form)
-            error = at_rest(level, fine, coarse, self._rest_time)
-        density = self._handed(level, fine, error, "two grids")
-        if not fine.sure:
+        level, solved, error = estimates.at_rest(level, self.form, t, rtol)
+        density = self._handed(level, solved, error, "two grids")
+        if not solved.sure:
             raise SolverError(
                 "the density at rest is lost in rounding: the rate at which its parts exchange "
                 "mass is below 1e-13 of the fastest, so that their weights are not known. Lower "
@@ -235,16 +229,18 @@ class FokkerPlanck2D:
         """
         plane_door.check_rtol(rtol)
         check_count("substeps", substeps)
-        ts, absorbs = (check_times(times, self.sde), self._level.absorbs)
+        ts = check_times(times, self.sde)
         self._check_no_gradient("a density in the plane", p0)
         self._fresh()
-        start = plane_door.check_start(self._blank, p0, absorbs=absorbs)
+        start = plane_door.check_start(self._blank, p0, absorbs=self._level.absorbs)
         plan = self._course(ts, substeps, breakpoints)
         warn_isolated(plan)
         at = p0 if isinstance(p0, tuple) else None
-        level, fine, errors = carried(self._level, self.form or "compact", start, at, plan, rtol)
+        level, fine, errors = estimates.in_time(
+            self._level, self.form or "compact", start, at, plan, rtol
+        )
         if self.form is None and not errors[-1]["p"] <= COARSE:
-            positive = carried(self._level, "lumped", start, at, plan, rtol)
+            positive = estimates.in_time(self._level, "lumped", start, at, plan, rtol)
             if not positive[2][-1]["p"] > errors[-1]["p"]:
                 level, fine, errors = positive
         every = slice(None, None, (len(errors) - 1) // (len(ts) - 1))  # substeps lie between
@@ -284,8 +280,9 @@ class FokkerPlanck2D:
             number or to what diffusion by itself produces; and what is known of the density's.
         """
         self._check_no_gradient("an entropy production", density)
+        plane_door.check_grid("density", density, self._blank)
         t = self._rest_time if time is None else time
-        return entropy_production(self._fresh(), density, self._values_of(density), t)
+        return estimates.entropy_production(self._fresh(), density, t)
 
     def current(
         self, density: PlaneDensity, *, time: float | None = None
@@ -303,8 +300,9 @@ class FokkerPlanck2D:
             largest, or to what diffusion by itself carries.
         """
         self._check_no_gradient("a current", density)
+        plane_door.check_grid("density", density, self._blank)
         t = self._rest_time if time is None else time
-        return current(self._fresh(), density, self._values_of(density), t)
+        return estimates.current(self._fresh(), density, t)
 
     # ---- inside -------------------------------------------------------------------------------
 
@@ -337,15 +335,6 @@ class FokkerPlanck2D:
             raise TypeError("a time for each of two coordinates is none of theirs.")
         return self.sde.drift(x, t), self.sde.diffusion(x, t)
 
-    def _values_of(self, density: PlaneDensity) -> Tensor:
-        """Return the values of a density of this grid; raises if it is of another."""
-        if density.p.shape != self._blank.p.shape:
-            raise ValueError(
-                f"density must have shape {tuple(self._blank.p.shape)}, but has "
-                f"{tuple(density.p.shape)}; make it with this solver's grids."
-            )
-        return density.p
-
     def _course(self, times: Tensor, substeps: int, breakpoints: Sequence[float]) -> Course:
         """Return the times of a run, and what is seen of drift and diffusion between them."""
         mesh, looks = self._level.mesh, []
@@ -362,17 +351,16 @@ class FokkerPlanck2D:
         self, level: PlaneLevel, solved: Solved, error: dict[str, float], method: str
     ) -> PlaneDensity:
         """Return the density at this grid's nodes, with its errors."""
-        p = solved.p
-        below = max(0.0, -float(p.min()) / float(p.max()))
-        p = level.seen_at(p, self._level).clamp(min=0.0)
-        told = {**error, "p": max(error["p"], below)}
+        below = max(0.0, -float(solved.p.min()) / float(solved.p.max()))
+        p = level.seen_at(solved.p, self._level).clamp(min=0.0)
         # what sums over this grid's nodes miss, and what came out below zero
-        whole = level.differences(solved, self._level, Solved(p, solved.form))
-        told |= {name: told[name] + whole[name] for name in whole if name != "p"}
+        missed = level.differences(solved, self._level, Solved(p, solved.form))
+        all_errors = {name: value + missed.get(name, 0.0) for name, value in error.items()}
+        all_errors["p"] = max(error["p"], below)
         return replace(
             self._blank,
             p=p,
-            error=ErrorEstimate(told, method),
+            error=ErrorEstimate(all_errors, method),
             form=solved.form,
             assumed_autonomous=self.sde.autonomous is None,
             slope_by=self._slope_by,
@@ -380,12 +368,12 @@ class FokkerPlanck2D:
 
     def _check_resolved(self, density: PlaneDensity, what: str, result: object = None) -> None:
         """Refuse a density that no grid that was tried resolves."""
-        error = density.error["p"]
+        error, fluxes = density.error["p"], self._level.generator.fluxes(self._rest_time)
         if not float(error) <= COARSE:
             raise SolverError(
                 f"{what} is not resolved: its estimated relative error is {float(error):.2g} "
                 f"({density.error.method}), with cells that the drift crosses in "
-                f"1/{self._level.steepest(self._rest_time):.3g} of the time that diffusion needs. "
+                f"1/{fluxes.steepest:.3g} of the time that diffusion needs. "
                 f"The grid has {self.grids[0].cells} × {self.grids[1].cells} cells and finer ones "
                 "did not help; take more cells where the density changes, or a smaller box.",
                 density if result is None else result,

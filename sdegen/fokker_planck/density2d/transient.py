@@ -23,16 +23,18 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from torch import Tensor
 
 from sdegen.core.errors import SolverError
 from sdegen.core.sde import SDE
-from sdegen.fokker_planck.density2d.density import PlaneForm
+from sdegen.fokker_planck.density2d.density import PlaneForm, Solved
 from sdegen.fokker_planck.density2d.operator import Mesh, PlaneCoefficients, PlaneFluxes
 from sdegen.fokker_planck.discretization.krylov import exponential_action
 from sdegen.fokker_planck.discretization.line_fluxes import LineFluxes
@@ -112,151 +114,201 @@ class PlaneGenerator:
 
 @dataclass(frozen=True, eq=False)
 class PlanePath:
-    """Densities at times, at the unknowns, and the way between them.
+    """Densities at times, and the way between them.
 
     Args:
-        values: Each of them, shape (unknowns,).
+        solved: Each of them.
         ways: The windows and steps from each time of the run to the next.
         errors: What the steps up to each of them may have added, over its peak.
     """
 
-    values: list[Array]
+    solved: list[Solved]
     ways: list[list[Way]]
     errors: list[float]
 
 
-def carried(
-    generator: PlaneGenerator, form: PlaneForm, start: Array, plan: Course, *, tolerance: float
-) -> PlanePath:
-    """Carry a density through times, in steps of its own choice.
+@dataclass(frozen=True, eq=False)
+class Carrier:
+    """What carries densities of one grid through the times of a run.
 
     Args:
-        generator: What carries it.
+        generator: The fluxes on the grid.
         form: Which operator.
-        start: At the first of times, shape (unknowns,).
         plan: The times of the run, and what is known of the dynamics between them.
         tolerance: Error allowed in a step, over the peak.
-
-    Raises:
-        SolverError: If no step is short enough.
     """
-    values, ways, errors = [start], [], [0.0]
-    run = abs(plan.times[-1] - plan.times[0])
-    h = reach = run
-    for t0, t1 in itertools.pairwise(plan.times):
-        p, way, error = values[-1], [], errors[-1]
-        if plan.steady:
-            way.append(Way((t0, t1), (t0, t1), ()))
-            error += _SHARE * tolerance
-            p = _flow(generator.fluxes(plan.times[0]), form, p, abs(t1 - t0), tolerance)
-            ends = []
-        else:
-            ends = plan.intervals(t0, t1)
-        for a, b in ends:
-            t = a
-            while t != b:
-                reach = min(reach, plan.longest(t, a, b))
-                last = reach >= abs(b - t) * (1 - 1e-12)
-                end = b if last else t + math.copysign(reach, b - t)
-                window = _Window(generator, form, (t, end), (a, b))
-                if window.still is not None and plan.hides(t, end):
-                    reach = 0.25 * abs(end - t)  # looks between the nodes saw what these did not
+
+    generator: PlaneGenerator
+    form: PlaneForm
+    plan: Course
+    tolerance: float
+
+    def carried(self, start: Tensor) -> PlanePath:
+        """Carry a density, of shape (nx, ny) at the first of times, in steps of its own choice.
+
+        Raises:
+            SolverError: If no step is short enough.
+        """
+        p = self.generator.mesh.restrict(start)
+        solved, ways, errors = [self._solved(p)], [], [0.0]
+        for t0, t1 in itertools.pairwise(self.plan.times):
+            part, error = [], errors[-1]
+            if self.plan.steady:
+                p = self.flow(self.generator.fluxes(self.plan.times[0]), p, t1 - t0)
+                part.append(Way((t0, t1), (t0, t1), ()))
+                error += _SHARE * self.tolerance
+            for interval in [] if self.plan.steady else self.plan.intervals(t0, t1):
+                for after, way, missed, added in self._windows(p, interval, interval):
+                    p, error = after, error + missed + added
+                    part.append(way)
+            solved.append(self._solved(p))
+            ways.append(part)
+            errors.append(error)
+        return PlanePath(solved, ways, errors)
+
+    def repeated(self, start: Tensor, ways: list[list[Way]]) -> list[Solved]:
+        """Carry a density by windows and steps that were chosen on another grid."""
+        p = self.generator.mesh.restrict(start)
+        solved = [self._solved(p)]
+        for part in ways:
+            for (t, end), interval, steps in part:
+                if self.plan.steady:
+                    p = self.flow(self.generator.fluxes(self.plan.times[0]), p, end - t)
                     continue
+                window = _Window(self, (t, end), interval)
                 if window.still is not None:
-                    p = _flow(window.still, form, p, abs(end - t), tolerance)
-                    way.append(Way((t, end), (a, b), ()))
-                    t, reach, error = end, 4 * reach, error + _SHARE * tolerance
-                    continue
-                miss = window.missed(p)
-                if miss > tolerance and reach > _LEAST * run:
-                    reach *= min(0.7, max(0.1, 0.9 * (tolerance / miss) ** 0.125))
-                    continue
-                p, steps, h, missed = _walked(window, p, min(h, abs(end - t)), tolerance)
-                way.append(Way((t, end), (a, b), tuple(steps)))
-                t, error = end, error + miss + missed
+                    p = self.flow(window.still, p, end - t)
+                elif steps:
+                    for step in steps:
+                        p = window.moved(p, step)
+                else:  # nodes of this grid alone see a change
+                    *_, (p, _, _, _) = self._windows(p, (t, end), interval)
+            solved.append(self._solved(p))
+        return solved
+
+    def flow(self, fluxes: PlaneFluxes, p: Array, dt: float) -> Array:
+        """Return e^{|dt| A} p; if lumped it is positive, and rounding of a zero is a zero."""
+        if self.form == "compact":
+            return exponential_action(fluxes.compact, p, abs(dt), _SHARE * self.tolerance)
+        moved = exponential_action(fluxes.lumped, p, abs(dt), _SHARE * self.tolerance)
+        return np.maximum(moved, 0.0)
+
+    def _solved(self, p: Array) -> Solved:
+        """Return unknowns as a density at the nodes."""
+        return Solved(self.generator.mesh.widen(p), self.form)
+
+    def _windows(
+        self, p: Array, span: tuple[float, float], interval: tuple[float, float]
+    ) -> Iterator[tuple[Array, Way, float, float]]:
+        """Carry a density through a span in windows of chosen lengths.
+
+        Yields:
+            The density at the end of each window, the way through it, and what the polynomial and
+            the steps may have added, over the peak.
+        """
+        (t, last), tolerance = span, self.tolerance
+        h = reach = run = abs(self.plan.times[-1] - self.plan.times[0])
+        while t != last:
+            reach = min(reach, self.plan.longest(t, *interval))
+            ends = reach >= abs(last - t) * (1 - 1e-12)
+            end = last if ends else t + math.copysign(reach, last - t)
+            window = _Window(self, (t, end), interval)
+            if window.still is not None and self.plan.hides(t, end):
+                reach = 0.25 * abs(end - t)  # looks between the nodes saw what these did not
+            elif window.still is not None:
+                p = self.flow(window.still, p, end - t)
+                yield p, Way((t, end), interval, ()), _SHARE * tolerance, 0.0
+                t, reach = end, 4 * reach
+            elif (miss := window.missed(p)) > tolerance and reach > _LEAST * run:
+                reach *= min(0.7, max(0.1, 0.9 * (tolerance / miss) ** 0.125))
+            else:
+                p, steps, h, added = self._walked(window, p, min(h, abs(end - t)))
+                yield p, Way((t, end), interval, tuple(steps)), miss, added
+                t = end
                 reach *= min(2.0, 0.9 * (tolerance / max(miss, 1e-300)) ** 0.125)
-            h = reach = run  # what comes next has steps of its own
-        values.append(p)
-        ways.append(way)
-        errors.append(error)
-    return PlanePath(values, ways, errors)
 
+    def _walked(
+        self, window: _Window, p: Array, h: float
+    ) -> tuple[Array, list[Step], float, float]:
+        """Walk through a window in steps of a chosen length.
 
-def repeated(
-    generator: PlaneGenerator,
-    form: PlaneForm,
-    start: Array,
-    plan: Course,
-    ways: list[list[Way]],
-    tolerance: float,
-) -> list[Array]:
-    """Carry a density by windows and steps that were chosen before."""
-    values = [start]
-    for part in ways:
-        p = values[-1]
-        for way in part:
-            t, end = way.window
-            if plan.steady:
-                p = _flow(generator.fluxes(plan.times[0]), form, p, abs(end - t), tolerance)
+        Returns:
+            The density at its end, the steps, the next step's length, and what they may have
+            missed.
+        """
+        t, steps, missed, tolerance = window.begin, [], 0.0, self.tolerance
+        order = 4 if self.form == "compact" else 2
+        while t != window.end:
+            left = window.end - t
+            ends = h >= abs(left) * (1 - 1e-12)
+            step = left if ends else math.copysign(h, left)
+            halves: list[Step] = [(t, step / 2), (t + step / 2, step / 2)]
+            once, twice = window.moved(p, (t, step)), p
+            for half in halves:
+                twice = window.moved(twice, half)
+            change = (twice - once) / (2**order - 1)
+            miss = float(np.abs(change).max()) / float(np.abs(twice).max())
+            ideal = 0.9 * (tolerance / max(miss, 1e-300)) ** (1 / (order + 1))
+            if miss > tolerance and abs(step) > _LEAST * abs(window.end):
+                h = abs(step) * min(0.7, max(ideal, 0.1))
                 continue
-            window = _Window(generator, form, way.window, way.interval)
-            if window.still is not None:
-                p = _flow(window.still, form, p, abs(end - t), tolerance)
-                continue
-            for step in way.steps:
-                p = window.moved(p, step, tolerance)
-        values.append(p)
-    return values
+            p, t = twice, (window.end if ends else t + step)
+            steps += halves
+            missed += miss
+            grown = abs(step) * min(4.0, max(0.5, ideal))
+            h = max(h, grown) if ends else grown
+            if len(steps) > _MOST_STEPS:
+                raise SolverError(
+                    f"{_MOST_STEPS} steps did not carry the density from t = {window.begin:g} to "
+                    f"{window.end:g}; take a larger rtol, or a shorter run."
+                )
+        return p, steps, h, missed
 
 
 class _Window:
     """The operator between two times.
 
     Args:
-        generator: What reads it.
-        form: Which form; the compact one is read at nodes, the lumped one when it is asked for.
+        carrier: What reads it: in the compact form at nodes, in the lumped one when it is asked
+            for.
         window: The two times.
         interval: Those of the interval that it belongs to, at whose ends something may jump.
     """
 
     def __init__(
-        self,
-        generator: PlaneGenerator,
-        form: PlaneForm,
-        window: tuple[float, float],
-        interval: tuple[float, float],
+        self, carrier: Carrier, window: tuple[float, float], interval: tuple[float, float]
     ) -> None:
         self.begin, self.end = begin, end = window
-        self._generator, self._form, self._interval = generator, form, interval
+        self._carrier, self._interval = carrier, interval
         nodes = begin + 0.5 * (1 + _NODES) * (end - begin)
         nodes[0], nodes[-1] = begin, end
-        nodes = np.array([inside(t, *interval) for t in nodes.tolist()])
-        read = [generator.fluxes(t) for t in nodes.tolist()]
+        read = [carrier.generator.fluxes(inside(t, *interval)) for t in nodes.tolist()]
         self.still = read[0] if all(fluxes is read[0] for fluxes in read) else None
-        if self.still is None and form == "compact":
+        if self.still is None and carrier.form == "compact":
             first = read[0].compact
             self._offsets, self._shape = first.offsets, first.data.shape
             self._data = np.stack([fluxes.compact.data.ravel() for fluxes in read])
 
     def missed(self, p: Array) -> float:
         """Estimate what the polynomial misses, as a change of p over its peak."""
-        if self._form == "lumped":
+        if self._carrier.form == "lumped":
             return 0.0
         size = max(
             float(np.abs(self._combined(weights) @ p).max()) for weights in _HIGHEST_COEFFICIENTS
         )
         return size * abs(self.end - self.begin) / float(np.abs(p).max())
 
-    def moved(self, p: Array, step: Step, tolerance: float) -> Array:
+    def moved(self, p: Array, step: Step) -> Array:
         """Return p after one step."""
-        t, h = step
-        if self._form == "lumped":
-            middle = inside(t + 0.5 * h, *self._interval)
-            return _flow(self._generator.fluxes(middle), "lumped", p, abs(h), tolerance)
+        (t, h), carrier = step, self._carrier
+        if carrier.form == "lumped":
+            return carrier.flow(
+                carrier.generator.fluxes(inside(t + 0.5 * h, *self._interval)), p, h
+            )
         first, second = self._weights(t + _EARLY * h), self._weights(t + _LATE * h)
         for a, b in ((_HEAVY, _LIGHT), (_LIGHT, _HEAVY)):
             mixed = self._combined(a * first + b * second)
-            p = exponential_action(mixed, p, abs(h), _SHARE * tolerance)
+            p = exponential_action(mixed, p, abs(h), _SHARE * carrier.tolerance)
         return p
 
     def _combined(self, weights: Array) -> sparse.dia_matrix:
@@ -272,47 +324,3 @@ class _Window:
         shares = _BARYCENTRIC / off
         weights: Array = shares / shares.sum()
         return weights
-
-
-def _walked(
-    window: _Window, p: Array, h: float, tolerance: float
-) -> tuple[Array, list[Step], float, float]:
-    """Walk through a window in steps of a chosen length.
-
-    Returns:
-        The density at its end, the steps, the next step's length, and what they may have missed.
-    """
-    t, steps, missed, compact = window.begin, [], 0.0, window._form == "compact"
-    order = 4 if compact else 2
-    while t != window.end:
-        left = window.end - t
-        ends = h >= abs(left) * (1 - 1e-12)
-        step = left if ends else math.copysign(h, left)
-        halves: list[Step] = [(t, step / 2), (t + step / 2, step / 2)]
-        once, found = window.moved(p, (t, step), tolerance), p
-        for half in halves:
-            found = window.moved(found, half, tolerance)
-        change = (found - once) / (2**order - 1)
-        miss = float(np.abs(change).max()) / float(np.abs(found).max())
-        ideal = 0.9 * (tolerance / max(miss, 1e-300)) ** (1 / (order + 1))
-        if miss > tolerance and abs(step) > _LEAST * abs(window.end):
-            h = abs(step) * min(0.7, max(ideal, 0.1))
-            continue
-        p, t = found, (window.end if ends else t + step)
-        steps += halves
-        missed += miss
-        grown = abs(step) * min(4.0, max(0.5, ideal))
-        h = max(h, grown) if ends else grown
-        if len(steps) > _MOST_STEPS:
-            raise SolverError(
-                f"{_MOST_STEPS} steps did not carry the density from t = {window.begin:g} to "
-                f"{window.end:g}; take a larger rtol, or a shorter run."
-            )
-    return p, steps, h, missed
-
-
-def _flow(fluxes: PlaneFluxes, form: PlaneForm, p: Array, dt: float, tolerance: float) -> Array:
-    """Return e^{dt A} p; of the lumped form it is positive, and rounding of a zero is a zero."""
-    if form == "compact":
-        return exponential_action(fluxes.compact, p, dt, _SHARE * tolerance)
-    return np.maximum(exponential_action(fluxes.lumped, p, dt, _SHARE * tolerance), 0.0)

@@ -177,17 +177,7 @@ def check_start(
             f"p0 must be a PlaneDensity or a point (x, y), but is {type(p0).__name__}; pass "
             "solver.gaussian(mean, covariance)."
         )
-    if p0.p.shape != blank.p.shape:
-        raise ValueError(
-            f"p0 must be ≥ 0 with shape {tuple(blank.p.shape)}, but has shape {tuple(p0.p.shape)}."
-        )
-    for name, came, nodes in zip("xy", (p0.x, p0.y), (blank.x, blank.y), strict=True):
-        if came.shape != nodes.shape or not torch.equal(came.to(nodes), nodes):
-            raise ValueError(
-                f"p0 lives on {len(came)} nodes {name} from {float(came[0]):g} to "
-                f"{float(came[-1]):g}, the solver on {len(nodes)} from {float(nodes[0]):g} to "
-                f"{float(nodes[-1]):g}; make it with this solver's grids."
-            )
+    check_grid("p0", p0, blank)
     p = p0.p.detach().to("cpu", torch.float64)
     if not bool(p.isfinite().all()):
         i, j = (~p.isfinite()).nonzero()[0].tolist()
@@ -202,6 +192,26 @@ def check_start(
     if mass > 1 + _MASS_TOLERANCE or (mass < 1 - _MASS_TOLERANCE and not absorbs) or mass <= 0:
         raise ValueError(f"p0 must have mass 1, but has {mass:.6g}.")
     return start
+
+
+def check_grid(name: str, density: PlaneDensity, blank: PlaneDensity) -> None:
+    """Raise if a density lives on other nodes than the solver.
+
+    Raises:
+        ValueError: With both shapes, or the nodes that differ.
+    """
+    if density.p.shape != blank.p.shape:
+        raise ValueError(
+            f"{name} must have shape {tuple(blank.p.shape)}, but has {tuple(density.p.shape)}; "
+            "make it with this solver's grids."
+        )
+    for axis, came, nodes in zip("xy", (density.x, density.y), (blank.x, blank.y), strict=True):
+        if came.shape != nodes.shape or not torch.equal(came.to(nodes), nodes):
+            raise ValueError(
+                f"{name} lives on {len(came)} nodes {axis} from {float(came[0]):g} to "
+                f"{float(came[-1]):g}, the solver on {len(nodes)} from {float(nodes[0]):g} to "
+                f"{float(nodes[-1]):g}; make it with this solver's grids."
+            )
 
 
 def check_edges(
