@@ -7,6 +7,7 @@ import torch
 import sdegen as sg
 from sdegen.core.conditions import BoundaryCondition
 from sdegen.fokker_planck.density2d.operator import Mesh
+from sdegen.fokker_planck.density2d.transient import PlaneGenerator
 from sdegen.fokker_planck.discretization.reconstruction import Line
 from tests.exact import slope
 
@@ -29,7 +30,7 @@ def swirl(omega):
 @pytest.mark.parametrize("walls", [(NO_FLUX, NO_FLUX), (NO_FLUX, ABSORBING), (RING, NO_FLUX)])
 def test_both_forms_keep_mass_and_one_is_an_m_matrix(walls):
     mesh = mesh_of((20, 14), (-3.0, 3.0), (-2.0, 2.5), walls)
-    fluxes = mesh.fluxes(mesh.read(swirl(10.0), 0.0))
+    fluxes = PlaneGenerator(swirl(10.0), mesh).fluxes(0.0)
     for matrix, volumes in ((fluxes.compact, mesh.volumes), (fluxes.lumped, mesh.lumped_volumes)):
         gained = (matrix.T @ volumes).reshape(mesh.shape)
         if ABSORBING in walls:  # what is left is lost beside the walls
@@ -66,7 +67,7 @@ def test_the_compact_form_is_of_fifth_order_or_more_whatever_the_drift():
             d = noise(z)[:, axis] ** 2 / 2
             current = drift(z)[:, axis] * p - derivative(d * p, z, axis)
             change = change - derivative(current, z, axis)
-        operator = mesh.fluxes(mesh.read(sg.ItoProcess(drift, noise), 0.0)).compact
+        operator = PlaneGenerator(sg.ItoProcess(drift, noise), mesh).fluxes(0.0).compact
         exact = change.detach().numpy()
         errors.append(np.abs(operator @ p.detach().numpy() - exact).max() / np.abs(exact).max())
     assert slope([1 / 24, 1 / 48], errors) > 4.5
@@ -88,7 +89,7 @@ def test_currents_at_nodes():
     mesh = mesh_of((16, 12), (0.0, 1.0), (0.0, 1.0))
     x, y = (line.grid.nodes for line in mesh.lines)
     p = (1 + x**2 * (1 - x) ** 2)[:, None] + 0 * y
-    first, second = mesh.fluxes(mesh.read(sg.BrownianMotion(math.sqrt(2)), 0.0)).currents(p)
+    first, second = PlaneGenerator(sg.BrownianMotion(math.sqrt(2)), mesh).fluxes(0.0).currents(p)
     exact = -(2 * x * (1 - x) ** 2 - 2 * x**2 * (1 - x))
     np.testing.assert_allclose(first, exact[:, None].expand_as(p), atol=1e-12)
     np.testing.assert_allclose(second, 0.0, atol=1e-13)

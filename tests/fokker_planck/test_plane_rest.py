@@ -8,6 +8,7 @@ import sdegen as sg
 from sdegen.core.conditions import BoundaryCondition
 from sdegen.fokker_planck.density2d.operator import Mesh
 from sdegen.fokker_planck.density2d.rest import balanced, null_vectors
+from sdegen.fokker_planck.density2d.transient import PlaneGenerator
 from sdegen.fokker_planck.discretization.reconstruction import Line
 from tests.exact import slope
 
@@ -18,7 +19,7 @@ WALLS = (NO_FLUX, NO_FLUX)
 def fluxes_of(sde, cells, reach=4.5, walls=WALLS):
     grid = sg.Grid(-reach, reach, cells)
     mesh = Mesh((Line(grid, walls), Line(grid, walls)))
-    return mesh, mesh.fluxes(mesh.read(sde, 0.0))
+    return mesh, PlaneGenerator(sde, mesh).fluxes(0.0)
 
 
 def rotating(omega):

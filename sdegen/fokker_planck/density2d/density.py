@@ -90,20 +90,18 @@ class PlaneDensity:
     @cached_property
     def _weights(self) -> tuple[Tensor, Tensor]:
         """Weights of the nodes along both coordinates."""
-        first, second = (
-            torch.from_numpy(Line.of(Grid.of(nodes), ring=ring).volumes)
-            for nodes, ring in zip((self.x, self.y), self.rings, strict=True)
-        )
-        return first, second
+        return self._volumes(self.rings)
 
     @cached_property
     def _moment_weights(self) -> tuple[Tensor, Tensor]:
         """Weights for what is not periodic: x p has two ends where p has none."""
-        if not any(self.rings):
-            return self._weights
+        return self._volumes((False, False)) if any(self.rings) else self._weights
+
+    def _volumes(self, rings: tuple[bool, bool]) -> tuple[Tensor, Tensor]:
+        """Return what the nodes along both coordinates stand for."""
         first, second = (
-            torch.from_numpy(Line.of(Grid.of(nodes), ring=False).volumes)
-            for nodes in (self.x, self.y)
+            torch.from_numpy(Line.of(Grid.of(nodes), ring=ring).volumes)
+            for nodes, ring in zip((self.x, self.y), rings, strict=True)
         )
         return first, second
 

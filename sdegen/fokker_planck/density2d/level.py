@@ -84,6 +84,11 @@ class PlaneLevel:
         """How many nodes the finer grid has."""
         return math.prod(2 * grid.cells + 1 for grid in self.grids)
 
+    @cached_property
+    def blank(self) -> PlaneDensity:
+        """A density of no mass at the nodes."""
+        return self.density(torch.zeros([len(grid.nodes) for grid in self.grids]).double())
+
     def density(self, p: Tensor) -> PlaneDensity:
         """Return values at the nodes as a density."""
         x, y = (grid.nodes for grid in self.grids)
@@ -103,17 +108,13 @@ class PlaneLevel:
         ours, theirs = self.density(fine.p), below.density(coarse.p)
         covariance = ours.covariance
         std = covariance.diagonal().clamp(min=0.0).sqrt()
-        apart = (self.seen_at(fine.p, below) - coarse.p).abs().max()
+        most = (self.seen_at(fine.p, below) - coarse.p).abs().max()
         mean = (ours.mean - theirs.mean).abs() / torch.maximum(std, ours.mean.abs())
         spread = (covariance - theirs.covariance).abs() / torch.outer(std, std)
-        found = {
-            "p": float(apart / fine.p.max()),
-            "mean": float(mean.max()),
-            "covariance": float(spread.max()),
-        }
+        apart = {"p": most / fine.p.max(), "mean": mean.max(), "covariance": spread.max()}
         if self.absorbs:
-            found["mass"] = float((ours.mass - theirs.mass).abs() / ours.mass)
-        return found
+            apart["mass"] = (ours.mass - theirs.mass).abs() / ours.mass
+        return {name: float(difference) for name, difference in apart.items()}
 
     def hidden(self, each: Sequence[Solved], time: float) -> list[float]:
         """Return what jumps of f/D beside nodes, which no grid with these nodes sees, do to p.
@@ -122,9 +123,10 @@ class PlaneLevel:
             each: Densities.
             time: When drift and diffusion are read.
         """
-        sde, mesh = self.generator.sde, self.mesh
-        worst = np.zeros(len(each))
-        for axis, off in enumerate(mesh.beside(mesh.read(sde, time), sde, time)):
+        sde, mesh, worst = self.generator.sde, self.mesh, np.zeros(len(each))
+        coefficients = mesh.read(sde, time)
+        for axis in (0, 1):
+            off = mesh.beside(coefficients, axis, sde, time)
             if not off.any():
                 continue
             for k, solved in enumerate(each):
@@ -164,12 +166,11 @@ class PlaneLevel:
             return self.sampled(start)
         if form == "compact":  # four nodes along each coordinate, with three moments
             return torch.outer(*map(_sharp, self.mesh.lines, at))
-        return point(self.density(torch.zeros([len(g.nodes) for g in self.grids])), *at).p
+        return point(self.blank, *at).p
 
     def unknown(self, form: PlaneForm) -> Solved:
         """Return what stands for a density that was not found."""
-        nothing = torch.full([len(grid.nodes) for grid in self.grids], math.nan)
-        return Solved(nothing.double(), form)
+        return Solved(torch.full_like(self.blank.p, math.nan), form)
 
     def rest(self, time: float, form: PlaneForm | None) -> Solved:
         """Solve for what rests.

@@ -26,13 +26,12 @@ from torch import Tensor
 
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck.discretization import time_dependence as clock
+from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.discretization.coefficients import GAUSS_NODES, Coefficients
 from sdegen.fokker_planck.discretization.gaps import may_hide, missed
+from sdegen.fokker_planck.discretization.grid import control_volumes
 from sdegen.fokker_planck.discretization.line_fluxes import LineFluxes, Stencil
-from sdegen.fokker_planck.discretization.operator import control_volumes
 from sdegen.fokker_planck.discretization.reconstruction import Line
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +48,7 @@ class PlaneCoefficients:
 
     def equal(self, other: PlaneCoefficients, axis: int) -> bool:
         """Return whether those of a coordinate are the same, to the last bit."""
-        a, b = self.each[axis], other.each[axis]
-        return (
-            torch.equal(a.drift, b.drift)
-            and torch.equal(a.diffusivity, b.diffusivity)
-            and torch.equal(a.nodal_diffusivity, b.nodal_diffusivity)
-        )
+        return all(map(torch.equal, self.each[axis].tensors, other.each[axis].tensors))
 
 
 class Mesh:
@@ -81,9 +75,7 @@ class Mesh:
     @cached_property
     def lumped_volumes(self) -> Array:
         """The area between the middles of the cells around every unknown, shape (unknowns,)."""
-        return self._areas(
-            [control_volumes(line.grid.widths, ring=False).numpy() for line in self.lines]
-        )
+        return self._areas([control_volumes(line.grid.widths).numpy() for line in self.lines])
 
     def restrict(self, p: Tensor) -> Array:
         """Return the unknowns of values at the nodes, shape (unknowns,)."""
@@ -103,13 +95,8 @@ class Mesh:
         x, y = (line.grid.nodes for line in self.lines)
         inside = [(n[:-1, None] + n.diff()[:, None] * GAUSS_NODES).flatten() for n in (x, y)]
         some_x, some_y = (n[line.kept] for n, line in zip((x, y), self.lines, strict=True))
-        return torch.cat(
-            [
-                torch.cartesian_prod(inside[0], some_y),
-                torch.cartesian_prod(some_x, inside[1]),
-                torch.cartesian_prod(x, y),
-            ]
-        )
+        pairs = (inside[0], some_y), (some_x, inside[1]), (x, y)
+        return torch.cat([torch.cartesian_prod(*pair) for pair in pairs])
 
     @property
     def some_points(self) -> Tensor:
@@ -120,11 +107,11 @@ class Mesh:
     @property
     def few_points(self) -> Tensor:
         """A few states, spread over the grid, shape (few, 2)."""
-        x, y = (line.grid.nodes for line in self.lines)
         at = torch.arange(1, clock.POINTS + 1, dtype=torch.float64)
-        first, second = (at * clock.GOLDEN) % 1, (at * clock.GOLDEN**2 * 2**0.5) % 1
+        shares = (at * clock.GOLDEN) % 1, (at * clock.GOLDEN**2 * 2**0.5) % 1
+        ends = [line.grid.nodes[[0, -1]] for line in self.lines]
         return torch.stack(
-            [torch.lerp(n[0], n[-1], share) for n, share in ((x, first), (y, second))], 1
+            [torch.lerp(e[0], e[1], s) for e, s in zip(ends, shares, strict=True)], 1
         )
 
     @torch.no_grad()
@@ -176,49 +163,35 @@ class Mesh:
         )
 
     @torch.no_grad()
-    def beside(self, c: PlaneCoefficients, sde: SDE, time: float) -> tuple[Array, Array]:
-        """Return what ∫ f/D misses beside the nodes of the lines of each coordinate (`gaps`)."""
-        first, second = (self._beside(c, axis, sde, time) for axis in (0, 1))
-        return first, second
-
-    def _beside(self, c: PlaneCoefficients, axis: int, sde: SDE, time: float) -> Array:
-        """Return it along one coordinate, shape (lines, nodes)."""
+    def beside(self, c: PlaneCoefficients, axis: int, sde: SDE, time: float) -> Array:
+        """Return what ∫ f/D misses beside nodes (`gaps`) along a coordinate, (lines, nodes)."""
         own, across = self.lines[axis], self.lines[1 - axis]
         x, y = own.grid.nodes.numpy(), across.grid.nodes[across.kept]
         each = c.each[axis]
         inside = (each.drift / each.diffusivity).numpy()
         at_nodes = (c.nodal_drift[axis] / each.nodal_diffusivity).numpy()
-        found = np.zeros_like(at_nodes)
+        t, hidden = torch.tensor(time, dtype=torch.float64), np.zeros_like(at_nodes)
 
         def ask_on(line: int, places: Array) -> Array:
             along = torch.from_numpy(places.ravel())
             both = (along, y[line].expand_as(along))
             state = torch.stack(both if axis == 0 else both[::-1], -1)
-            t = torch.tensor(time, dtype=torch.float64)
             f, g = sde.drift(state, t), sde.diffusion(state, t).expand_as(state)
             ratio = sde.direction * f[:, axis].double() / (0.5 * g[:, axis].double() ** 2)
             return np.asarray(ratio.numpy().reshape(places.shape))
 
         gained = inside * np.diff(x)[:, None]
         for line in np.flatnonzero(may_hide(inside, at_nodes)):
-            found[line] = missed(x, at_nodes[line], gained[line], partial(ask_on, int(line)))
-        return found
-
-    def fluxes(self, c: PlaneCoefficients) -> PlaneFluxes:
-        """Return the fluxes of all cells of all lines."""
-        return PlaneFluxes(self, (self.line_fluxes(c, 0), self.line_fluxes(c, 1)))
-
-    def line_fluxes(self, c: PlaneCoefficients, axis: int) -> LineFluxes:
-        """Return the fluxes along one coordinate."""
-        return LineFluxes(self.lines[axis], axis, self.shape, c.each[axis])
+            hidden[line] = missed(x, at_nodes[line], gained[line], partial(ask_on, int(line)))
+        return hidden
 
     def _areas(self, each: list[Array]) -> Array:
         """Return the products of the weights of both coordinates, at the unknowns."""
-        sums = [
+        sums = (
             np.bincount(line.unknowns + 1, weights)[1:]
             for line, weights in zip(self.lines, each, strict=True)
-        ]
-        return np.outer(sums[0], sums[1]).astype(np.float64).ravel()
+        )
+        return np.outer(*sums).astype(np.float64).ravel()
 
 
 class PlaneFluxes:

@@ -19,17 +19,13 @@ Reference:
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, gmres, splu
 
 from sdegen.fokker_planck.density2d.operator import PlaneFluxes
+from sdegen.fokker_planck.discretization.arrays import Array
 
-Array = NDArray[np.float64]
-
-_SHIFT = (
-    1e-13  # of the largest rate: how near to 0 the inverse iteration looks for its null vector
-)
+_SHIFT = 1e-13  # of the largest rate: how near to 0 inverse iteration looks for its null vector
 _ITERATIONS = 4
 _RESTART, _CYCLES = 80, 2
 _TOLERANCE = 1e-11  # of the peak
@@ -48,7 +44,6 @@ def balanced(fluxes: PlaneFluxes) -> Array | None:
     if any(wall.absorbs for wall in along.conditions + across.conditions):
         return None
     nx, ny = (len(line.grid.nodes) for line in (along, across))
-    log_p = np.zeros((nx, ny))
     # up along the middle, and from there along each line
     middle = second.shape[0] // 2
     start = np.concatenate([[0.0], np.cumsum(second[middle])])

@@ -112,9 +112,7 @@ class FokkerPlanck2D:
                 check_period(sde, [axis], grid.low, grid.high, states, [start])
         with torch.no_grad():
             sde.check_derivatives(torch.stack([x[[0, -1]], y[[0, -1]]], 1), start)
-        self._blank = PlaneDensity(
-            x, y, torch.zeros(len(x), len(y), dtype=torch.float64), rings=self._level.rings
-        )
+        self._blank = self._level.blank
 
     def gaussian(
         self,

@@ -28,7 +28,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
@@ -36,11 +35,11 @@ from sdegen.core.errors import SolverError
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck.density2d.density import PlaneForm, Solved
 from sdegen.fokker_planck.density2d.operator import Mesh, PlaneCoefficients, PlaneFluxes
+from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.discretization.krylov import exponential_action
 from sdegen.fokker_planck.discretization.line_fluxes import LineFluxes
 from sdegen.fokker_planck.questions.course import Course, inside
 
-Array = NDArray[np.float64]
 Step = tuple[float, float]  # from where, how far
 
 
@@ -101,7 +100,8 @@ class PlaneGenerator:
         for axis, seen in enumerate(self._seen):
             known = next((part for c, part in seen if coefficients.equal(c, axis)), None)
             if known is None:
-                known = self.mesh.line_fluxes(coefficients, axis)
+                line, own = self.mesh.lines[axis], coefficients.each[axis]
+                known = LineFluxes(line, axis, self.mesh.shape, own)
                 self._seen[axis] = [(coefficients, known), *seen[: _REMEMBERED - 1]]
             each.append(known)
         for made in self._made:

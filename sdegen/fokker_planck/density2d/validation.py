@@ -51,11 +51,11 @@ def walls_of(
     truncated: list[tuple[bool, bool]] = []
     for axis, grid in enumerate(grids):
         interval = None if enclosure is None else enclosure.of(axis)
-        ends = (None, None) if interval is None else (interval.low, interval.high)
-        for end, at in zip(ends, (grid.low, grid.high), strict=True):
-            _check_end(axis, end, grid, at)
-        conditions.append((condition_at(ends[0]), condition_at(ends[1])))
-        truncated.append((ends[0] is None and not physical, ends[1] is None and not physical))
+        low, high = (None, None) if interval is None else (interval.low, interval.high)
+        _check_end(axis, low, grid, grid.low)
+        _check_end(axis, high, grid, grid.high)
+        conditions.append((condition_at(low), condition_at(high)))
+        truncated.append((low is None and not physical, high is None and not physical))
     return (conditions[0], conditions[1]), (truncated[0], truncated[1])
 
 
@@ -227,21 +227,13 @@ def check_edges(
     Raises:
         NotNormalizableError: If it is above 1e-2 of its peak there; above 1e-6 there is a warning.
     """
-    p = density.p
-    sides = [(p[0], p[-1]), (p[:, 0], p[:, -1])]
-    edge = max(
-        (
-            float(side.max())
-            for pair, open_pair in zip(sides, truncated, strict=True)
-            for side, is_open in zip(pair, open_pair, strict=True)
-            if is_open
-        ),
-        default=0.0,
-    ) / float(p.max())
+    p, is_open = density.p, (*truncated[0], *truncated[1])
+    sides = itertools.compress((p[0], p[-1], p[:, 0], p[:, -1]), is_open)
+    edge = max((float(side.max()) for side in sides), default=0.0) / float(p.max())
     text = (
         f"the density at an edge of the grid is {edge:.3g} of its peak{when}: the grid cuts it, "
-        "or there is no stationary density. "
-        "Widen the grid, or pass truncation_is_physical=True if there are real walls."
+        "or there is no stationary density. Widen the grid, or pass truncation_is_physical=True "
+        "if there are real walls."
     )
     if edge > _EDGE_FAILS:
         raise NotNormalizableError(text)

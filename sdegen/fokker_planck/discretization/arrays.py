@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+Array = NDArray[np.float64]
 AnyArray = TypeVar("AnyArray", Tensor, NDArray[Any])
 
 

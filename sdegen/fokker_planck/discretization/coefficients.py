@@ -12,17 +12,15 @@ found out by asking it again, at all points.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
-Array = NDArray[np.float64]
-
+from sdegen.fokker_planck.discretization.arrays import Array
 
 _nodes, _weights = np.polynomial.legendre.leggauss(4)
 GAUSS_NODES: Tensor = torch.from_numpy(0.5 * (1 + _nodes))
@@ -48,26 +46,20 @@ class Coefficients:
     wall_drift: Float[Tensor, "... 2"]
     beside: Callable[[Array], Array] | None = None
 
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All that was read."""
+        return self.drift, self.diffusivity, self.nodal_diffusivity, self.wall_drift
+
     def combined(self, weight: float, other: Coefficients, other_weight: float) -> Coefficients:
         """Return weight · self + other_weight · other."""
-        return Coefficients(
-            weight * self.drift + other_weight * other.drift,
-            weight * self.diffusivity + other_weight * other.diffusivity,
-            weight * self.nodal_diffusivity + other_weight * other.nodal_diffusivity,
-            weight * self.wall_drift + other_weight * other.wall_drift,
-        )
+        pairs = zip(self.tensors, other.tensors, strict=True)
+        return _of(weight * own + other_weight * its for own, its in pairs)
 
 
 def stack(each: Sequence[Coefficients]) -> Coefficients:
     """Return coefficients side by side, with one more dimension in front."""
-    drift = torch.stack([c.drift for c in each])
-    walls = torch.stack([c.wall_drift for c in each])
-    return Coefficients(
-        drift,
-        torch.stack([c.diffusivity for c in each]),
-        torch.stack([c.nodal_diffusivity for c in each]),
-        walls,
-    )
+    return _of(map(torch.stack, zip(*(c.tensors for c in each), strict=True)))
 
 
 def one_or_stack(each: Sequence[Coefficients]) -> Coefficients:
@@ -83,3 +75,9 @@ def one_or_stack(each: Sequence[Coefficients]) -> Coefficients:
     drift = torch.stack([c.drift for c in each])
     walls = torch.stack([c.wall_drift for c in each])
     return Coefficients(drift, first.diffusivity, first.nodal_diffusivity, walls)
+
+
+def _of(tensors: Iterable[Tensor]) -> Coefficients:
+    """Return coefficients made of their `tensors`."""
+    drift, diffusivity, nodal_diffusivity, walls = tensors
+    return Coefficients(drift, diffusivity, nodal_diffusivity, walls)

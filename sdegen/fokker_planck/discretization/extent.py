@@ -19,8 +19,7 @@ from sdegen.core.errors import NotNormalizableError
 from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck.discretization import time_dependence as clock
-
-Array = NDArray[np.float64]
+from sdegen.fokker_planck.discretization.arrays import Array
 
 _FALL = 40.0
 _PASSES = 8

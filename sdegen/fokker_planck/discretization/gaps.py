@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from sdegen.fokker_planck.discretization.arrays import Array
 
 _AT = 0.5 * (1 + np.polynomial.legendre.leggauss(4)[0])
 _PLACES = _AT[0] * 2.0 ** (-0.5 * np.arange(41))  # of a cell: in the gap at its left end

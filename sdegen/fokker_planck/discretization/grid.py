@@ -283,7 +283,7 @@ class Grid:
         self._check_inside(x0, "x0")
         i = self._cell_of(x0)
         share = (x0 - float(x[i])) / float(x[i + 1] - x[i])
-        control = _control_volumes(x)
+        control = control_volumes(self.widths)
         p = torch.zeros_like(x)
         p[i], p[i + 1] = (1 - share) / control[i], share / control[i + 1]
         return Density(x, p).normalized()
@@ -330,10 +330,10 @@ class Grid:
         return f"Grid(low={self.low:g}, high={self.high:g}, cells={self.cells})"
 
 
-def _control_volumes(x: Tensor) -> Tensor:
-    """Return half of the cells on either side of each node, shape (nodes,)."""
-    half = 0.5 * x.diff()
-    return torch.nn.functional.pad(half, (1, 0)) + torch.nn.functional.pad(half, (0, 1))
+def control_volumes(h: Float[Tensor, " cells"]) -> Float[Tensor, " nodes"]:
+    """Return half of the cells, of widths h, on either side of each node."""
+    pad = torch.nn.functional.pad
+    return 0.5 * (pad(h, (1, 0)) + pad(h, (0, 1)))
 
 
 def _check(low: float, high: float, cells: int) -> None:

@@ -16,12 +16,10 @@ import math
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import expm
 
 from sdegen.core.errors import SolverError
-
-Array = NDArray[np.float64]
+from sdegen.fokker_planck.discretization.arrays import Array
 
 _DIMENSION = 30
 _LOOKS = (8, 13, 20)  # dimensions at which an error is estimated before

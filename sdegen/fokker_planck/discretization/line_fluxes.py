@@ -9,14 +9,13 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.discretization.coefficients import Coefficients
 from sdegen.fokker_planck.discretization.fluxes import bernoulli, landscape
-from sdegen.fokker_planck.discretization.operator import control_volumes
+from sdegen.fokker_planck.discretization.grid import control_volumes
 from sdegen.fokker_planck.discretization.reconstruction import Line, combinations, scale_means
 
-Array = NDArray[np.float64]
 Stencil = dict[int, Array]  # for each offset between two unknowns, entries by column
 
 
@@ -49,18 +48,15 @@ class LineFluxes:
         faces: Stencil = {}
         for k, off, run, taken in self.line.runs:
             part = weights[k][:, run]
-            for node, rate in ((off, self._a), (off + 1, self._b)):
-                face = faces.setdefault(node, np.zeros_like(self._a))
-                if rate is self._a:
-                    face[:, run] += part * rate[:, taken]
-                else:
-                    face[:, run] -= part * rate[:, taken]
+            for node, rate in ((off, self._a), (off + 1, -self._b)):
+                face = faces.setdefault(node, np.zeros_like(rate))
+                face[:, run] += part * rate[:, taken]
         return self._entries(faces, self.line.volumes)
 
     @cached_property
     def lumped(self) -> Stencil:
         """Entries of the M-matrix."""
-        volumes = control_volumes(self.line.grid.widths, ring=False).numpy()
+        volumes = control_volumes(self.line.grid.widths).numpy()
         return self._entries({0: self._a, 1: -self._b}, volumes)
 
     def currents(self, p: Array) -> Array:
@@ -75,9 +71,9 @@ class LineFluxes:
         taken = neighbours % cells + 1 if self.line.ring else neighbours + 1
         low, high = combinations(self.line, self._moments, self.line.node_moments).swapaxes(0, 1)
         nodal = np.zeros_like(p)
-        for k, (first, second) in enumerate(zip(low, high, strict=True)):
-            nodal[:, :-1] += first * flux[:, taken[:, k]]
-            nodal[:, -1] += second[:, -1] * flux[:, taken[-1, k]]
+        for first, second, cell in zip(low, high, taken.T, strict=True):
+            nodal[:, :-1] += first * flux[:, cell]
+            nodal[:, -1] += second[:, -1] * flux[:, cell[-1]]
         return nodal
 
     def _entries(self, faces: Stencil, volumes: Array) -> Stencil:
@@ -92,12 +88,9 @@ class LineFluxes:
         nodes = len(line.grid.nodes)
         rows: Stencil = {}
         for offset, face in faces.items():
-            for step, into in ((0, slice(0, -1)), (1, slice(1, None))):
+            for step, into, gain in ((0, slice(0, -1), -face), (1, slice(1, None), face)):
                 part = rows.setdefault(offset - step, np.zeros((len(face), nodes)))
-                if step:
-                    part[:, into] += face
-                else:
-                    part[:, into] -= face
+                part[:, into] += gain
         if line.ring:  # both ends are one node: what leaves the last cell enters the first
             volumes = volumes[:-1] + np.pad(volumes[-1:], (0, nodes - 2))
             for part in rows.values():

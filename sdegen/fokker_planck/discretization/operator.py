@@ -38,6 +38,7 @@ from sdegen.fokker_planck.discretization.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.discretization.coefficients import GAUSS_NODES, GAUSS_WEIGHTS
 from sdegen.fokker_planck.discretization.exponential import Factors, Systems, expm_action
 from sdegen.fokker_planck.discretization.fluxes import STEEPEST, Fluxes
+from sdegen.fokker_planck.discretization.grid import control_volumes
 from sdegen.fokker_planck.discretization.power_law import PowerLaw
 
 _LARGEST_EXPONENT = 700.0  # whose exponential is still a number
@@ -239,17 +240,9 @@ def _landscape(flux: Fluxes, *, ring: bool) -> tuple[Tensor, Tensor, float]:
     return torch.from_numpy(phi), torch.from_numpy(speed), circulation
 
 
-def control_volumes(h: Tensor, *, ring: bool) -> Tensor:
-    """Return half of the cells on either side of each node."""
-    if ring:
-        return 0.5 * (h + h.roll(1))
-    pad = torch.nn.functional.pad
-    return 0.5 * (pad(h, (1, 0)) + pad(h, (0, 1)))
-
-
 def _volumes(h: Tensor, ends: BoundaryNodes) -> Tensor:
     """Return control volumes of a line; if p ∝ ξ^q beside a wall with D = 0, ∫ ξ^q over ξ_i^q."""
-    volumes = control_volumes(h, ring=False)
+    volumes = control_volumes(h)
     if ends.powers != (None, None):
         law, x = PowerLaw(ends.nodes, ends.powers), ends.nodes
         half = 0.5 * h[:, None]
@@ -294,7 +287,7 @@ def _ring(flux: Fluxes, *, compact: bool) -> tuple[Tensor, Tensor]:
     """Return M and K on a ring of as many nodes as cells."""
     a_left, b_left = flux.a.roll(1, -1), flux.b.roll(1, -1)
     rates = torch.stack([a_left, -(b_left + flux.a), flux.b], -2)
-    mass = _lumped(control_volumes(flux.h, ring=True), rates)
+    mass = _lumped(0.5 * (flux.h + flux.h.roll(1)), rates)
     if compact:
         falling, rising = flux.hat_moments[..., :3, :], flux.hat_moments[..., 3:, :]
         rows = _compact_rows(flux.h.roll(1), flux.h, rising.roll(1, -1), falling)

@@ -17,9 +17,9 @@ from sdegen.core.evaluation import check_repeatable, told_of_graphs
 from sdegen.core.rows import check_density_of
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck.discretization import time_dependence as clock
+from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.discretization.coefficients import (
     GAUSS_NODES,
-    Array,
     Coefficients,
     one_or_stack,
 )

@@ -34,11 +34,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdegen.core.conditions import BoundaryCondition
+from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.discretization.coefficients import GAUSS_NODES
 from sdegen.fokker_planck.discretization.fluxes import Landscape
 from sdegen.fokker_planck.discretization.grid import Grid
-
-Array = NDArray[np.float64]
 
 _CELLS = 5  # whose fluxes are combined
 _INNER = np.array([1, -8, 37, 37, -8, 1]) / 60  # Ĵ from J at three nodes on either side

@@ -33,9 +33,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.core.sde import SDE
+from sdegen.fokker_planck.discretization.arrays import Array
 
 Answers = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-Array = NDArray[np.float64]
 Shaped = Callable[[Tensor], Tensor]
 
 LATEST = 16.0  # the last time that is looked at where no run says which
