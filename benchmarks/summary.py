@@ -307,12 +307,9 @@ def losses_of_densities():
         f"{everything['95th percentile']:.3g} at the 95th percentile, and make an answer "
         f"{behind(smallest(costs, 'ratio'))} to {largest(costs, 'ratio'):.3g} times as expensive."
     )
-    plane = one(rows_of("pulses", "pulses"), problem="density in the plane")
-    assert plane["wrong without a word"] == 1, "write the sentence anew"
-    yield (
-        f"**Pulses in the plane**: {plane['wrong without a word']} of "
-        f"{plane['problems']} densities is wrong by more than 1 % without a warning."
-    )
+    wrong = sum(row["wrong without a word"] for row in rows_of("pulses", "pulses"))
+    if wrong:
+        yield f"**Pulses**: {wrong} answers are wrong by more than 1 % without a warning."
 
 
 def page():
