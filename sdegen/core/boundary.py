@@ -38,13 +38,15 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from sdegen.core.bounds import Bound, number_of
 from sdegen.core.conditions import BoundaryCondition, condition_of
+from sdegen.core.noise import Noise
+from sdegen.core.shapes import State
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,20 @@ class BoundaryStep:
     high: float
     diffusion: Callable[[], Tensor]
     uniform: Callable[[Tensor], Tensor]
+
+
+class Contained(Protocol):
+    """What brings the states of one run back inside a boundary."""
+
+    def apply(self, before: State, after: State, i: int, noise: Noise | None) -> State:
+        """Return the states at nodes[i + 1].
+
+        Args:
+            before: States at nodes[i].
+            after: Where the step has led.
+            i: Number of the step.
+            noise: What the step drew from.
+        """
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,7 @@ from sdegen.core.checks import check_count
 from sdegen.core.noise import Noise
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
-from sdegen.core.solver import Solver
-from sdegen.core.update import to_floats
+from sdegen.core.solver import Asked, Solver
 
 Interval = tuple[Tensor, Tensor, Any, Any]  # t, s, dt = s − t, √|dt|
 
@@ -75,29 +74,19 @@ class OneStep(FixedStep):
         if not isinstance(self.compile, bool):
             raise TypeError(f"compile must be True or False, but is {self.compile!r}.")
 
-    def check_brownian(self) -> None:
-        """Refuse compiled runs, which make their own normals; each other step takes one."""
+    def check_asked(self, asked: Asked) -> None:
+        """Refuse it of compiled runs, which make their own normals, many steps in one call."""
+        name = type(self).__name__
+        reasons: dict[Asked, str] = {
+            "brownian": f"{name}(compile=True) makes its own normals and cannot walk a given "
+            "Brownian path: leave compile out.",
+            "freeze": "on_nonfinite='freeze' looks at every step, and compile=True takes many in "
+            "one call: leave one of them out.",
+            "gradients": "compile=True is for runs without gradients: leave out "
+            f"differentiable=True, or take {name}() without compile.",
+        }
         if self.compile:
-            raise ValueError(
-                f"{type(self).__name__}(compile=True) makes its own normals and cannot walk a "
-                "given Brownian path: leave compile out."
-            )
-
-    def check_freeze(self) -> None:
-        """Refuse compiled runs, which take many steps in one call."""
-        if self.compile:
-            raise ValueError(
-                "on_nonfinite='freeze' looks at every step, and compile=True takes many in one "
-                "call: leave one of them out."
-            )
-
-    def check_gradients(self) -> None:
-        """Refuse compiled runs, through which gradients do not flow."""
-        if self.compile:
-            raise ValueError(
-                "compile=True is for runs without gradients: leave out differentiable=True, or "
-                f"take {type(self).__name__}() without compile."
-            )
+            raise ValueError(reasons[asked])
 
     def begin(self, sde: SDE, nodes: Tensor) -> list[Interval]:
         """Return (t, s, dt, √|dt|) of each step."""
@@ -187,3 +176,15 @@ def check_predictor(predictor: object) -> None:
             f"predictor.substeps must be 1, but is {substeps}: say how many with substeps= of the "
             "corrector itself."
         )
+
+
+def to_floats(coefficients: Tensor) -> list[Any]:
+    """Return coefficients of a run, one for each step, as `update` is fastest with them.
+
+    Args:
+        coefficients: Shape (steps, …), on the CPU.
+
+    Returns:
+        Numbers, in lists as deep as the shape; one tensor for each step where they have gradients.
+    """
+    return list(coefficients.unbind()) if coefficients.requires_grad else coefficients.tolist()

@@ -34,20 +34,18 @@ class SDE(ABC):
     """Stochastic dynamics dX = f(X, t) dt + g(X, t) dW, Itô.
 
     Attributes:
-        noise: "none" (g = 0), "additive" (g depends on t alone) or "multiplicative" (g depends on
-            x), which assumes the least and holds unless said.
+        noise: "none" (g = 0), "additive" (g depends on t alone) or, the default, which assumes
+            nothing, "multiplicative" (g depends on x).
         noise_structure: "diagonal" (an independent component for each coordinate), or "general":
             what `add_noise` and `covariance_times` of a subclass say; it has no `diffusion`.
         constant_noise: g, where it is one number for all x and t, which saves asking for it in
             every step; None else.
-        autonomous: Whether f and g are known not to depend on t, or known to; None where neither
-            is known, which assumes the least and holds unless said.
+        autonomous: Whether f and g do not depend on t; None, the default: it is not known.
         direction: Sense of time in which the noisy equation is meant: +1 or −1. A noisy SDE run
             against its direction is not its time reversal; noise-free dynamics run both ways.
         is_discrete: Whether it is a Markov chain on integer times, whose steps have dt = ±1.
-        halves_steps: Whether smaller steps are nearer to what is meant, so that a run may be tried
-            with half of them before it; not so where a step is part of the model, nor for reverse
-            dynamics, which have few steps on purpose.
+        halves_steps: Whether smaller steps are nearer to what is meant, so that a pilot may halve
+            them: not where a step is part of the model, nor for reverse dynamics.
         time_range: Times at which f and g exist.
         score_range: Those of them at which p_t has a score.
     """
@@ -91,11 +89,7 @@ class SDE(ABC):
         return None
 
     def of_rows(self, rows: Rows) -> Self:
-        """Return the dynamics of some of the trajectories, where each has its own parameters.
-
-        Args:
-            rows: Which, a slice or a tensor of indices or of booleans, on the parameters' device.
-        """
+        """Return the dynamics of some trajectories: a slice, indices, or booleans."""
         return self
 
     @abstractmethod

@@ -10,8 +10,7 @@ hands:
     for x in integrate(sde, EulerMaruyama(), x, nodes, Noise(x, rng=0)):
         print(x.mean())
 
-`simulate` consumes the same loop: what watches for lost trajectories, for Ctrl-C and for what is
-to be kept is in `record.py` and `blocks.py`.
+`simulate` consumes the same loop, in `engine/blocks.py`.
 """
 
 from __future__ import annotations
@@ -19,11 +18,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from sdegen.core.boundary import Contained
 from sdegen.core.failure import Failure
 from sdegen.core.noise import Noise
 from sdegen.core.noise_structure import NoiseStructure, check_diagonal
@@ -32,6 +32,8 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 
 Memory = Any  # what a solver's begin() returns and its steps hand on: its own affair
+# a path that is given; to go on without the trajectories that were lost; to be differentiated
+Asked = Literal["brownian", "freeze", "gradients"]
 
 
 @dataclass(frozen=True)
@@ -49,20 +51,6 @@ class Orders:
     multiplicative: tuple[float, float] | None
 
 
-class Contained(Protocol):
-    """What brings the states of one run back inside a boundary."""
-
-    def apply(self, before: State, after: State, i: int, noise: Noise | None) -> State:
-        """Return the states at nodes[i + 1].
-
-        Args:
-            before: States at nodes[i].
-            after: Where the step has led.
-            i: Number of the step.
-            noise: What the step drew from.
-        """
-
-
 class Solver(ABC):
     """Carries a block of trajectories along a grid of times.
 
@@ -72,15 +60,14 @@ class Solver(ABC):
             serves them all.
         supports_boundaries: Whether the state can be kept inside a boundary after each step.
         chooses_steps: Whether it takes steps of its own between two nodes, which nobody sees.
-        retains_noise: Whether a step may hold on to what noise.normal() gave it. Where it may not,
-            the same memory serves again, some steps later.
+        retains_noise: Whether a step may keep the tensor that noise.normal() returns. If not,
+            later draws reuse its memory.
         returns_x0: Whether the last state is an estimate of the data, and no longer one at t.
-        is_update: Whether a step is the update itself, x + dt f + √|dt| g z with one draw, so
-            that a boundary can tell its mean from its noise.
+        is_update: Whether a step is the update itself, with one draw, so that a boundary can tell
+            its mean from its noise.
         orders: Orders of convergence; None where they are not declared.
         noise_structures: Structures of noise that it takes, as `SDE.noise_structure` has them.
-        evaluations: Of the drift (of the score, for reverse dynamics) in a step; None where that
-            is not known beforehand.
+        evaluations: Of the drift (of the score) in a step; None where they vary.
     """
 
     supports_discrete: ClassVar[bool] = False
@@ -95,11 +82,7 @@ class Solver(ABC):
     evaluations: ClassVar[int | None] = None
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
-        """Refuse dynamics that this solver does not solve.
-
-        Raises:
-            ValueError: Saying what is asked of the dynamics, and what to take instead.
-        """
+        """Raise ValueError for dynamics that it does not solve, with what to take instead."""
         if sde.is_discrete and not self.supports_discrete:
             raise ValueError(
                 f"{type(sde).__name__} is a Markov chain on integer times, and "
@@ -109,24 +92,18 @@ class Solver(ABC):
         if sde.noise_structure not in self.noise_structures:
             check_diagonal(sde, type(self).__name__)
 
-    def check_brownian(self) -> None:
-        """Refuse a Brownian path that is given, where a step takes more than its increment.
-
-        Raises:
-            ValueError: With solvers that take one.
-        """
-        raise ValueError(
-            f"{type(self).__name__} cannot walk a given Brownian path: it draws more than one "
-            "increment a step, or chooses its own steps. Take EulerMaruyama(substeps=…), "
-            "Heun(substeps=…) or TorchSDE('milstein', substeps)."
-        )
-
-    def check_freeze(self) -> None:  # noqa: B027, most can
-        """Refuse on_nonfinite="freeze", where a run cannot go on without some trajectories.
+    def check_asked(self, asked: Asked) -> None:
+        """Refuse what a run asks of each step beyond its state, where the steps do not give it.
 
         Raises:
             ValueError: Saying what to take instead.
         """
+        if asked == "brownian":
+            raise ValueError(
+                f"{type(self).__name__} cannot walk a given Brownian path: it draws more than one "
+                "increment a step, or chooses its own steps. Take EulerMaruyama(substeps=…), "
+                "Heun(substeps=…) or TorchSDE('milstein', substeps)."
+            )
 
     def is_stochastic(self, sde: SDE) -> bool:
         """Return whether a run draws noise: of the dynamics, or the method's own."""
@@ -155,7 +132,7 @@ class Solver(ABC):
             sde: What moves.
             x: State at nodes[i], shape (batch, *event); it is not written to.
             i: Number of the step.
-            noise: What draws, or None: the noise is off.
+            noise: What draws; None: the noise is off.
             memory: What `begin` or the step before returned.
 
         Returns:
@@ -183,8 +160,8 @@ def integrate(
 ) -> Iterator[State]:
     """Take the steps of a solver, one after the other: the loop that `simulate` runs.
 
-    Nothing is checked but that the solver takes the dynamics: for that, and for the errors of what
-    comes out, there is `simulate`. Gradients flow unless `torch.no_grad()` says otherwise.
+    It checks only that the solver takes the dynamics; `simulate` checks the rest and estimates
+    errors. Gradients flow unless `torch.no_grad()` says otherwise.
 
     Args:
         sde: What moves.

@@ -8,8 +8,6 @@ method for an ODE, with f = 0 a random walk, with dt < 0 it walks back along a r
 equation.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -36,8 +34,7 @@ def update(x: State, drift: State, dt: Number) -> State:
     >>> update(torch.tensor([[1.0]]), drift=torch.tensor([[-2.0]]), dt=0.25)
     tensor([[0.5000]])
     """
-    # to ask for a float is the cheapest question: in a small ensemble each tenth of a microsecond
-    # is seen. For a GPU's state a 0-d factor may stay on the CPU only where it comes last
+    # a float is asked for first: it costs least. For a GPU a 0-d factor on the CPU must come last
     if isinstance(dt, float) or not isinstance(dt, Tensor):
         return x.add(drift, alpha=dt)
     return torch.addcmul(x, drift, dt)
@@ -59,15 +56,3 @@ def diffuse(after: State, z: State | None, root_dt: Number, g: Number = 1.0) -> 
     if not isinstance(g, float) and isinstance(g, Tensor):
         return after.addcmul_(z, g, value=root_dt)
     return after.add_(z, alpha=root_dt * g)
-
-
-def to_floats(coefficients: Tensor) -> list[Any]:
-    """Return coefficients of a run, one for each step, as `update` is fastest with them.
-
-    Args:
-        coefficients: Shape (steps, …), on the CPU.
-
-    Returns:
-        Numbers, in lists as deep as the shape; one tensor for each step where they have gradients.
-    """
-    return list(coefficients.unbind()) if coefficients.requires_grad else coefficients.tolist()

@@ -14,7 +14,7 @@ Trajectories that feel each other (a mean field) cannot be cut into blocks: see
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from itertools import islice
 
@@ -35,7 +35,9 @@ from sdegen.engine.causes import with_cause
 from sdegen.engine.compiled import CompiledRuns
 from sdegen.engine.containment import Containment, absorbed_by_position, steps_alone
 from sdegen.engine.freezing import Freezing
+from sdegen.engine.pool import map_blocks, progress_bar
 from sdegen.engine.record import RunMonitor, RunOptions, Solution
+from sdegen.engine.validation import Request
 
 # numbers in a block: on a CPU what stays, with the intermediate results of a step, in a
 # second-level cache; with fewer, threads wait for each other's turn with the interpreter. No power
@@ -69,6 +71,54 @@ def check_blocks(trajectories: int, rows: int) -> None:
             f"have random numbers of their own, but is {trajectories:.3g}; run some with another "
             "rng."
         )
+
+
+def solve_blocks(
+    request: Request, whole: bool, seed: int, keep_path: bool, threads: int | None, progress: bool
+) -> tuple[list[Solution], bool]:
+    """Solve all blocks of a request, up to the first that fails, or to Ctrl-C.
+
+    Args:
+        request: What is run.
+        whole: Whether all trajectories are one block.
+        seed: Of the run.
+        keep_path: Whether all states are kept, or the last ones alone.
+        threads: How many blocks are computed at a time; None takes the cores there are.
+        progress: Whether a progress bar is shown.
+
+    Returns:
+        The blocks that were begun, and whether a Ctrl-C came.
+    """
+    sde, x0, ts = request.sde, request.x0, request.times
+    rows = len(x0) if whole else block_rows(x0)
+    blocks = [slice(i, i + rows) for i in range(0, len(x0), rows)]
+    solutions: list[Solution] = []
+    total = len(blocks) * (len(ts) - 1) if progress else None
+    with progress_bar(total, "simulate") as on_progress, DeferredInterrupt() as interrupt:
+        options = RunOptions(request.boundary, request.on_nonfinite, on_progress)
+
+        def solve(b: int) -> Solution:
+            return solve_block(
+                sde if len(blocks) == 1 else sde.of_rows(blocks[b]),
+                request.solver,
+                x0[blocks[b]],
+                ts,
+                block=b,
+                seed=seed,
+                keep_path=keep_path,
+                options=options,
+                brownian=request.brownian,
+            )
+
+        threads = 1 if x0.is_cuda else threads
+        results = map_blocks(solve, range(len(blocks)), threads=threads, interrupt=interrupt)
+        # a KeyboardInterrupt is a second Ctrl-C, or somebody else's handler
+        with suppress(KeyboardInterrupt), closing(results):
+            for _, solution in results:
+                solutions.append(solution)
+                if solution.failed_at is not None:
+                    break
+    return solutions, interrupt.pending or len(solutions) < len(blocks)
 
 
 def solve_block(
@@ -225,7 +275,7 @@ def solve(
         if options.on_containment is not None:
             options.on_containment(inside)
     if options.on_nonfinite == "freeze":
-        solver.check_freeze()
+        solver.check_asked("freeze")
         freezing = Freezing(x0, inside)
     monitor = RunMonitor(x0, nodes, stride, keep_path, options, inside, freezing)
     steps = range(len(nodes))
@@ -296,9 +346,9 @@ def _compiles(sde: SDE, solver: OneStep, x0: State, t: Tensor, options: RunOptio
     if options.boundary is not None and steps_alone(options.boundary, sde, x0, t):
         return False
     if torch.is_grad_enabled():
-        solver.check_gradients()
+        solver.check_asked("gradients")
     if options.on_nonfinite == "freeze":
-        solver.check_freeze()
+        solver.check_asked("freeze")
     return True
 
 

@@ -12,7 +12,29 @@ from sdegen.core.trajectory import Trajectory
 from sdegen.engine.record import Solution
 
 
-def join(
+def outcome_of(
+    solutions: list[Solution],
+    interrupted: bool,
+    times: Tensor,
+    *,
+    keep_path: bool,
+    seed: int,
+    enclosure: Enclosure | None,
+) -> Trajectory:
+    """Return what the blocks make together.
+
+    Raises:
+        NonFiniteError: If the last block failed, or SolverError; with the path up to there.
+        Interrupted: On Ctrl-C, with what is done.
+    """
+    if solutions and solutions[-1].failed_at is not None:
+        raise _failure(solutions, times, keep_path, seed, enclosure)
+    if interrupted:
+        raise _interruption(solutions, times, keep_path, seed, enclosure)
+    return _join(solutions, times if keep_path else times[-1:], seed, enclosure)
+
+
+def _join(
     solutions: list[Solution], times: Tensor, seed: int, enclosure: Enclosure | None
 ) -> Trajectory:
     """Return one trajectory from the blocks."""
@@ -40,7 +62,7 @@ def _cat(parts: Sequence[Tensor | None], reached: int) -> Tensor | None:
     return torch.cat(have, 1) if len(have) == len(parts) else None
 
 
-def failure_of(
+def _failure(
     solutions: list[Solution],
     times: Tensor,
     keep_path: bool,
@@ -69,11 +91,11 @@ def failure_of(
         f"{last.advice}"
     )
     # without the path, what there is belongs to no time that was asked for
-    result = join(kept, times, seed, enclosure) if keep_path and good > 0 else None
+    result = _join(kept, times, seed, enclosure) if keep_path and good > 0 else None
     return NonFiniteError(message, result) if last.why is None else SolverError(last.why, result)
 
 
-def interruption_of(
+def _interruption(
     solutions: list[Solution],
     times: Tensor,
     keep_path: bool,
@@ -87,7 +109,7 @@ def interruption_of(
         done = solutions[:1]
     if not done:
         return Interrupted("interrupted before any trajectory was done.")
-    result = join(done, times if keep_path else times[-1:], seed, enclosure)
+    result = _join(done, times if keep_path else times[-1:], seed, enclosure)
     reached = float(result.times[-1])
     message = f"interrupted: {len(result.nonfinite)} trajectories are done up to t = {reached:g}."
     return Interrupted(message, result)

@@ -1,7 +1,7 @@
 """simulate, the front door: joins an SDE to a solver, runs it in blocks, returns a Trajectory."""
 
 from collections.abc import Sequence
-from contextlib import closing, nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Literal
 
@@ -12,20 +12,18 @@ from torch import Tensor
 
 from sdegen.core.brownian import BrownianPath
 from sdegen.core.enclosure import BoundaryLike
-from sdegen.core.interrupt import DeferredInterrupt
 from sdegen.core.noise import Rng, seed_of
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Solver
 from sdegen.core.trajectory import Trajectory
-from sdegen.engine.blocks import block_rows, solve_block
+from sdegen.engine.blocks import solve_blocks
 from sdegen.engine.callables import survey, validate_callables
 from sdegen.engine.memory import check_path
-from sdegen.engine.outcome import failure_of, interruption_of, join
-from sdegen.engine.pool import check_threads, map_blocks, progress_bar
-from sdegen.engine.record import RunOptions, Solution
+from sdegen.engine.outcome import outcome_of
+from sdegen.engine.pool import check_threads
 from sdegen.engine.scales import check_end, warn_start
-from sdegen.engine.validation import Request, validate_request
+from sdegen.engine.validation import validate_request
 from sdegen.solvers.euler import EulerMaruyama
 
 _EULER = EulerMaruyama()
@@ -111,13 +109,11 @@ def simulate(
         brownian=brownian,
     )
     x0, ts, reverse = request.x0, request.times, sde.direction == -1
-    kept = ts if keep_path else ts[-1:]
-    check_path(x0, len(kept))
+    check_path(x0, len(ts) if keep_path else 1)
     if reverse:
         warn_start(sde, x0, ts[0])
     threads = None if threads is None else check_threads(threads)
     seed = seed_of(rng)
-
     with nullcontext() if differentiable else torch.no_grad():
         with torch.no_grad():
             network = validate_callables(
@@ -125,55 +121,9 @@ def simulate(
             )
             seen = survey(request, seed=seed, network=network)
         whole = solver.requires_full_batch or differentiable or seen.together
-        solutions, interrupted = _blocks(
-            request, whole, seed, keep_path, threads, progress, brownian
-        )
-    if solutions and solutions[-1].failed_at is not None:
-        raise failure_of(solutions, ts, keep_path, seed, request.boundary)
-    if interrupted:
-        raise interruption_of(solutions, ts, keep_path, seed, request.boundary)
-    result = join(solutions, kept, seed, request.boundary)
+        solutions, interrupted = solve_blocks(request, whole, seed, keep_path, threads, progress)
+    result = outcome_of(
+        solutions, interrupted, ts, keep_path=keep_path, seed=seed, enclosure=request.boundary
+    )
     result = replace(result, step_error=seen.step_error, slope_by=seen.slope_by)
     return check_end(sde, x0, ts, result, on_nonfinite == "freeze") if reverse else result
-
-
-def _blocks(
-    request: Request,
-    whole: bool,
-    seed: int,
-    keep_path: bool,
-    threads: int | None,
-    progress: bool,
-    brownian: BrownianPath | None,
-) -> tuple[list[Solution], bool]:
-    """Solve the blocks, up to the first that fails or to Ctrl-C; return whether that came."""
-    sde, x0, ts = request.sde, request.x0, request.times
-    rows = len(x0) if whole else block_rows(x0)
-    blocks = [slice(i, i + rows) for i in range(0, len(x0), rows)]
-    solutions: list[Solution] = []
-    total = len(blocks) * (len(ts) - 1) if progress else None
-    with progress_bar(total, "simulate") as on_progress, DeferredInterrupt() as interrupt:
-        options = RunOptions(request.boundary, request.on_nonfinite, on_progress)
-
-        def solve(b: int) -> Solution:
-            return solve_block(
-                sde if len(blocks) == 1 else sde.of_rows(blocks[b]),
-                request.solver,
-                x0[blocks[b]],
-                ts,
-                block=b,
-                seed=seed,
-                keep_path=keep_path,
-                options=options,
-                brownian=brownian,
-            )
-
-        threads = 1 if x0.is_cuda else threads
-        results = map_blocks(solve, range(len(blocks)), threads=threads, interrupt=interrupt)
-        # a KeyboardInterrupt is a second Ctrl-C, or somebody else's handler
-        with suppress(KeyboardInterrupt), closing(results):
-            for _, solution in results:
-                solutions.append(solution)
-                if solution.failed_at is not None:
-                    break
-    return solutions, interrupt.pending or len(solutions) < len(blocks)

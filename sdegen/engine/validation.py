@@ -39,6 +39,7 @@ class Request:
         boundary: What the states are kept inside of, or None.
         on_nonfinite: What becomes of trajectories that are lost.
         interacting: What the user says of it; None is to be found out.
+        brownian: The path that the noise comes from, or None.
     """
 
     sde: SDE
@@ -49,6 +50,7 @@ class Request:
     boundary: Enclosure | None
     on_nonfinite: OnNonfinite
     interacting: bool | None
+    brownian: BrownianPath | None = None
 
 
 def validate_request(
@@ -104,9 +106,8 @@ def validate_request(
             f"the parameters of {type(sde).__name__} have {sde.trajectories} rows for "
             f"{count} trajectories; pass one row for each."
         )
-    if brownian is not None:
-        _check_brownian(brownian, solver, ts)
-    return Request(sde, solver, x, ts, count, enclosure, on_nonfinite, interacting)
+    path = None if brownian is None else _walkable(brownian, solver, ts)
+    return Request(sde, solver, x, ts, count, enclosure, on_nonfinite, interacting, path)
 
 
 def check_dynamics(
@@ -177,8 +178,8 @@ def check_boundary(solver: Solver, boundary: Enclosure | None) -> None:
         )
 
 
-def _check_brownian(brownian: object, solver: Solver, times: Tensor) -> None:
-    """Refuse a Brownian path that the steps of a run do not meet, or that a solver cannot walk.
+def _walkable(brownian: object, solver: Solver, times: Tensor) -> BrownianPath:
+    """Return a Brownian path that the steps of a run meet and that the solver can walk.
 
     Raises:
         TypeError: If brownian is something else.
@@ -188,8 +189,9 @@ def _check_brownian(brownian: object, solver: Solver, times: Tensor) -> None:
         raise TypeError(
             f"brownian must be a BrownianPath(rng, times) or None, but is {brownian!r}."
         )
-    solver.check_brownian()
+    solver.check_asked("brownian")
     brownian.places(solver.nodes(times))
+    return brownian
 
 
 def _refuse_kinds(sde: object, solver: object) -> NoReturn:

@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from sdegen.core.errors import CheckpointError
+from sdegen.core.fixed_steps import to_floats
 from sdegen.core.requests import as_state, as_time, kind_of
 from sdegen.core.scores import ScoreAt
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time, expand
-from sdegen.core.update import to_floats
 from sdegen.diffusion.ddpm import DDPM, AncestralChain
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 from sdegen.diffusion.reverse import ReverseSDE

@@ -21,7 +21,7 @@ from sdegen.core.noise import Noise
 from sdegen.core.requests import is_word
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
-from sdegen.core.solver import Solver
+from sdegen.core.solver import Asked, Solver
 from sdegen.solvers.progress import TRIES, Progress
 
 _ADAPTIVE = ("dopri5", "dopri8", "tsit5", "bosh3", "fehlberg2", "adaptive_heun")
@@ -80,12 +80,14 @@ class TorchDiffEq(Solver):
                 "ReverseSDE(sde, score, eta=0.0), the probability flow, or TorchSDE('srk')."
             )
 
-    def check_freeze(self) -> None:
-        """Raise rather than continue without some of the trajectories."""
-        raise ValueError(
-            "TorchDiffEq has one step size for all trajectories and cannot go on without "
-            "some of them: use Heun(substeps=…) with on_nonfinite='freeze'."
-        )
+    def check_asked(self, asked: Asked) -> None:
+        """Refuse to continue without some of the trajectories."""
+        super().check_asked(asked)
+        if asked == "freeze":
+            raise ValueError(
+                "TorchDiffEq has one step size for all trajectories and cannot go on without "
+                "some of them: use Heun(substeps=…) with on_nonfinite='freeze'."
+            )
 
     def begin(self, sde: SDE, nodes: Tensor) -> _Flow:
         """Return dx/dt as torchdiffeq wants it, not begun yet."""

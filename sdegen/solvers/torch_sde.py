@@ -31,7 +31,7 @@ from sdegen.core.noise import Noise
 from sdegen.core.requests import is_word
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
-from sdegen.core.solver import Orders, Solver
+from sdegen.core.solver import Asked, Orders, Solver
 
 _READING = {
     "euler": "ito",
@@ -103,9 +103,9 @@ class TorchSDE(Solver):
                 "noise='additive' if g depends on t alone."
             )
 
-    def check_brownian(self) -> None:
-        """Refuse "srk", which takes the integral of the path over a step too (a Lévy area)."""
-        if self.method == "srk":
+    def check_asked(self, asked: Asked) -> None:
+        """Refuse a path to "srk", which takes its integral over a step too (a Lévy area)."""
+        if asked == "brownian" and self.method == "srk":
             raise ValueError(
                 "TorchSDE('srk') needs ∫W du over each step beside its increment, which a "
                 "BrownianPath does not have: take TorchSDE('milstein') or EulerMaruyama()."

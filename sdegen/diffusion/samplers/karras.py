@@ -26,14 +26,14 @@ import torch
 from torch import Tensor
 
 from sdegen.core.checks import check_not_negative, check_positive
-from sdegen.core.fixed_steps import FixedStep, SplitStep
+from sdegen.core.fixed_steps import FixedStep, SplitStep, to_floats
 from sdegen.core.kernel import Kernel
 from sdegen.core.noise import Noise
 from sdegen.core.scores import ScoreAt
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Orders, Solver
-from sdegen.core.update import diffuse, to_floats, update
+from sdegen.core.update import diffuse, update
 from sdegen.diffusion.samplers.base import DiffusionSolver
 
 _LARGEST_GAMMA = math.sqrt(2) - 1  # of γ: no more noise than there is signal of it

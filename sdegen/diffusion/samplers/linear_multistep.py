@@ -17,14 +17,14 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from sdegen.core.fixed_steps import FixedStep
+from sdegen.core.fixed_steps import FixedStep, to_floats
 from sdegen.core.kernel import Kernel
 from sdegen.core.noise import Noise
 from sdegen.core.scores import ScoreAt
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.tolerances import IN_FLOAT32
-from sdegen.core.update import Number, diffuse, to_floats, update
+from sdegen.core.update import Number, diffuse, update
 from sdegen.diffusion.samplers.adams_coefficients import Coefficients
 from sdegen.diffusion.samplers.base import DiffusionSolver
 
