@@ -274,7 +274,7 @@ class Survey:
     slope_by: SlopeBy = "none"
 
 
-def survey(request: Request, *, seed: int, network: bool, stacklevel: int = 3) -> Survey:
+def survey(request: Request, *, seed: int, network: bool) -> Survey:
     """Return whether trajectories feel each other, and what the steps of the run cost in accuracy.
 
     Looked for at the start, and where a pilot ends that walks a few of them at the run's steps and
@@ -284,7 +284,6 @@ def survey(request: Request, *, seed: int, network: bool, stacklevel: int = 3) -
         request: The request; x0 may be some of the states that stand for the others.
         seed: Of the run.
         network: Whether a network is called, of which no more is asked than must be.
-        stacklevel: As `warnings.warn` has it; 3 points at the caller's caller.
 
     Raises:
         ValueError: If drift or diffusion depend on the place of a trajectory in the batch, or if
@@ -323,7 +322,7 @@ def survey(request: Request, *, seed: int, network: bool, stacklevel: int = 3) -
         whole=together,
         noise=noise,
         on_nonfinite=request.on_nonfinite,
-        stacklevel=stacklevel + 1,
+        stacklevel=4,
     )
     if pilot is not None and interacting is not True and not together and len(pilot.states) > 1:
         check_place(pilot.sde, pilot.states, pilot.t)

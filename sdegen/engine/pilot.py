@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -207,22 +208,33 @@ def _tell(
     warnings.warn(text, AccuracyWarning, stacklevel=stacklevel)
 
 
+def _halved(walk: HalvedWalk, node: int, sure: int = 0) -> Iterator[tuple[int, HalvedWalk]]:
+    """Yield walks up to a node at steps halved once, twice, …, as long as that is cheap.
+
+    Args:
+        walk: The walk at the steps of the run.
+        node: Where they end.
+        sure: How many are yielded whatever they cost.
+    """
+    nodes, spent = walk.nodes[: node + 1], 0
+    for k in range(1, _HALVINGS + 1):
+        nodes = refine(nodes, 2)
+        spent += 3 * (len(nodes) - 1)
+        if spent > _SEARCHED and k > sure:
+            return
+        stride = walk.stride * 2**k
+        yield (
+            k,
+            HalvedWalk(walk.sde, walk.solver, walk.x, nodes, walk.noise, walk.boundary, stride),
+        )
+
+
 def _halvings(walk: HalvedWalk, verdict: Verdict) -> int | None:
     """Return how often steps must be halved until halving them changes little; None if not found.
 
     Explosions are looked at over the stretch on which they showed.
     """
-    nodes = walk.nodes[: verdict.node + 1]
-    noise, boundary = walk.noise, walk.boundary
-    spent = 0
-    for k in range(1, _HALVINGS + 1):
-        nodes = refine(nodes, 2)
-        spent += 3 * (len(nodes) - 1)
-        if spent > _SEARCHED:
-            break
-        again = HalvedWalk(
-            walk.sde, walk.solver, walk.x, nodes, noise, boundary, walk.stride * 2**k
-        )
+    for k, again in _halved(walk, verdict.node):
         if again.suffices():
             return k
     if verdict.explodes:
@@ -233,16 +245,8 @@ def _halvings(walk: HalvedWalk, verdict: Verdict) -> int | None:
 
 def _diverges(walk: HalvedWalk) -> bool:
     """Return whether the largest |x| grows on however often steps are halved."""
-    nodes, spent = walk.nodes[: walk.reached + 1], 0
-    for k in range(1, _HALVINGS + 1):
-        nodes = refine(nodes, 2)
-        spent += 3 * (len(nodes) - 1)
-        if spent > _SEARCHED and k > _SURE:
-            break
-        again = HalvedWalk(
-            walk.sde, walk.solver, walk.x, nodes, walk.noise, walk.boundary, walk.stride * 2**k
-        )
-        if again.stretch(len(nodes) - 1).ratio <= _SETTLED:
+    for _, again in _halved(walk, walk.reached, _SURE):
+        if again.stretch(again.last).ratio <= _SETTLED:
             return False
     return not walk.is_lost  # or the run says where
 
