@@ -83,6 +83,7 @@ from .calibration.result import Calibration as Calibration
 from .calibration.calibrate import calibrate as calibrate
 from .observables.currents import ProbabilityCurrent as ProbabilityCurrent
 from .engine.ensemble_result import Ensemble as Ensemble
+from .engine.contain import contain as contain
 from .engine.ensemble import run_ensemble as run_ensemble
 from .observables.base import Accumulator as Accumulator
 from .observables.base import Block as Block

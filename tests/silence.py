@@ -93,6 +93,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "TorchDiffEq",
         "TorchSDE",
         "integrate",
+        "contain",
         "update",
     ),
     "samplers": (

@@ -36,6 +36,21 @@ NOT_ESTIMATED = "not estimated"
 _DIFFERENCES = "by differences: autograd does not see it; about 1e-9, up to 1e-3 in float32"
 
 
+@dataclass(frozen=True)
+class Orders:
+    """Orders of convergence of a solver, in the step; None where it refuses the dynamics.
+
+    Attributes:
+        flow: Of noise-free dynamics.
+        additive: Weak and strong order for additive noise.
+        multiplicative: Weak and strong order for multiplicative noise.
+    """
+
+    flow: float | None
+    additive: tuple[float, float] | None
+    multiplicative: tuple[float, float] | None
+
+
 @dataclass(eq=False, repr=False)
 class ErrorEstimate(Mapping[str, float | Tensor]):
     """Estimated relative errors of a result, by the name of the attribute.

@@ -38,7 +38,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -72,8 +72,15 @@ class BoundaryStep:
     uniform: Callable[[Tensor], Tensor]
 
 
+@runtime_checkable
 class Contained(Protocol):
-    """What brings the states of one run back inside a boundary."""
+    """What brings the states of one run back inside a boundary; `contain` makes one.
+
+    Attributes:
+        asks_noise: Whether `apply` must be told the normal draw of a step, by `RememberedNoise`.
+    """
+
+    asks_noise: bool
 
     def apply(self, before: State, after: State, i: int, noise: Noise | None) -> State:
         """Return the states at nodes[i + 1].

@@ -17,38 +17,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor
 
+from sdegen.core.accuracy import Orders
 from sdegen.core.boundary import Contained
 from sdegen.core.failure import Failure
-from sdegen.core.noise import Noise
+from sdegen.core.noise import Noise, RememberedNoise
 from sdegen.core.noise_structure import NoiseStructure, check_diagonal
-from sdegen.core.requests import as_times, kind_of
+from sdegen.core.requests import as_time_grid, kind_of
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 
 Memory = Any  # what a solver's begin() returns and its steps hand on: its own affair
 # a path that is given; to go on without the trajectories that were lost; to be differentiated
 Asked = Literal["brownian", "freeze", "gradients"]
-
-
-@dataclass(frozen=True)
-class Orders:
-    """Orders of convergence of a solver, in the step; None where it refuses the dynamics.
-
-    Attributes:
-        flow: Of noise-free dynamics.
-        additive: Weak and strong order for additive noise.
-        multiplicative: Weak and strong order for multiplicative noise.
-    """
-
-    flow: float | None
-    additive: tuple[float, float] | None
-    multiplicative: tuple[float, float] | None
 
 
 class Solver(ABC):
@@ -169,14 +153,15 @@ def integrate(
         x: State at nodes[0], shape (batch, *event).
         nodes: Times at which steps begin and end, shape (steps + 1,), strictly monotone.
         noise: What is drawn from, `Noise(x, rng=…)`; None for dynamics without noise.
-        boundary: What brings states back inside after each step.
+        boundary: What brings states back after each step, `contain(boundary, sde, x, nodes)`.
         memory: What to begin with, where `solver.begin` has been called; None calls it.
 
     Yields:
         The state at nodes[1], nodes[2], …
 
     Raises:
-        ValueError: If the solver does not take the dynamics, or they are noisy and noise is None.
+        TypeError, ValueError: If the solver does not take the dynamics or the boundary, or noise
+            is missing.
 
     >>> from sdegen.sde.processes import OrnsteinUhlenbeck
     >>> from sdegen.solvers.euler import EulerMaruyama
@@ -184,11 +169,12 @@ def integrate(
     >>> [float(x) for x in integrate(ou, EulerMaruyama(), torch.ones(1, 1), [0.0, 0.5, 1.0])]
     [0.5, 0.25]
     """
-    if not isinstance(nodes, Tensor) or nodes.dtype != torch.float64:
-        nodes = as_times(nodes)
     if memory is None:
-        _check(sde, solver, nodes, noise)
+        nodes = as_time_grid(nodes)
+        _check(sde, solver, nodes, noise, boundary)
         memory = solver.begin(sde, nodes)
+    if boundary is not None and noise is not None and boundary.asks_noise and solver.is_update:
+        noise = RememberedNoise(noise)
     step = solver.step
     for i in range(len(nodes) - 1):
         before = x
@@ -198,15 +184,25 @@ def integrate(
         yield x
 
 
-def _check(sde: SDE, solver: Solver, nodes: Tensor, noise: Noise | None) -> None:
-    """Refuse dynamics that the solver does not take, and noisy ones without noise."""
+def _check(sde: SDE, solver: Solver, nodes: Tensor, noise: object, boundary: object) -> None:
+    """Refuse dynamics that the solver does not take, noisy ones without noise, a bare boundary."""
+    if not isinstance(sde, SDE):
+        raise TypeError(f"sde must be an SDE, such as ItoProcess(f, g), but is {kind_of(sde)}.")
     if not isinstance(solver, Solver):
         raise TypeError(
             f"solver must be a solver, such as EulerMaruyama(), but is {kind_of(solver)}."
         )
     solver.check(sde, nodes)
+    name = type(solver).__name__
     if noise is None and solver.is_stochastic(sde):
         raise ValueError(
-            f"{type(solver).__name__} draws noise for this {type(sde).__name__}, but noise is "
-            "None; pass Noise(x, rng=0)."
+            f"{name} draws noise for this {type(sde).__name__}, but noise is None; pass "
+            "Noise(x, rng=0)."
+        )
+    if boundary is not None and not (
+        solver.supports_boundaries and isinstance(boundary, Contained)
+    ):
+        raise TypeError(
+            f"boundary must be what contain(boundary, sde, x, nodes) returns, for {name} that "
+            f"keeps states inside one, but is {kind_of(boundary)}."
         )

@@ -25,7 +25,7 @@ from sdegen.core.brownian import BrownianPath
 from sdegen.core.failure import SolverStopped, add_step_note
 from sdegen.core.fixed_steps import OneStep
 from sdegen.core.interrupt import DeferredInterrupt
-from sdegen.core.noise import Noise, RememberedNoise, Stream, Streams
+from sdegen.core.noise import Noise, Stream, Streams
 from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.scores import CallCounter
 from sdegen.core.sde import SDE
@@ -270,8 +270,6 @@ def solve(
     inside = freezing = None
     if options.boundary is not None:
         inside = Containment(options.boundary, sde, x0, nodes, uniforms)
-        if noise is not None and inside.asks_noise and solver.is_update:
-            noise = RememberedNoise(noise)
         if options.on_containment is not None:
             options.on_containment(inside)
     if options.on_nonfinite == "freeze":

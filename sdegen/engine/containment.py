@@ -160,14 +160,15 @@ class Containment:
             raise ValueError(
                 "differentiable=True: whether a path meets an absorbing end has no derivative "
                 "along it, and the gradient of what is left would be wrong; leave out "
-                "differentiable=True, or take that of the density, FokkerPlanck(…).solve(…, "
-                "differentiable=True)."
+                "differentiable=True (by hand: torch.no_grad()), or take that of the density, "
+                "FokkerPlanck(…).solve(…, differentiable=True)."
             )
         if self.asks_noise:
             raise ValueError(
                 "differentiable=True: the step at a reflecting end without noise is drawn from a "
-                "law that gradients do not flow through; leave out differentiable=True, or take "
-                "that of the density, FokkerPlanck(…).solve(…, differentiable=True)."
+                "law that gradients do not flow through; leave out differentiable=True (by hand: "
+                "torch.no_grad()), or take that of the density, FokkerPlanck(…).solve(…, "
+                "differentiable=True)."
             )
 
     @property
@@ -297,7 +298,7 @@ class Containment:
         if torch.is_grad_enabled() and self._sde.noise != "none":
             raise ValueError(
                 "differentiable=True: what a boundary draws has no derivative along a path; leave "
-                "out differentiable=True."
+                "out differentiable=True (by hand: torch.no_grad())."
             )
         assert self._uniforms is not None
         generator = self._uniforms.generator(like.device)

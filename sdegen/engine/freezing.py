@@ -19,10 +19,11 @@ class Freezing:
 
     Attributes:
         lost: Which trajectories are held, shape (batch,).
+        asks_noise: Whether the boundary does.
     """
 
     def __init__(self, x0: State, inside: Containment | None) -> None:
-        self._inside = inside
+        self._inside, self.asks_noise = inside, inside is not None and inside.asks_noise
         self.lost = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
 
     def apply(self, before: State, after: State, i: int, noise: Noise | None) -> State:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from sdegen.core.accuracy import Orders
 from sdegen.core.fixed_steps import Interval, OneStep
 from sdegen.core.noise import Noise
 from sdegen.core.noise_structure import NoiseStructure
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
-from sdegen.core.solver import Orders
 from sdegen.core.update import update
 
 

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from sdegen.core.accuracy import Orders
 from sdegen.core.fixed_steps import Interval, OneStep
 from sdegen.core.noise import Noise
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
-from sdegen.core.solver import Orders
 from sdegen.core.update import diffuse, update
 
 

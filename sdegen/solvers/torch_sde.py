@@ -24,6 +24,7 @@ from torch import Tensor
 from torchsde._core.base_sde import ForwardSDE
 from torchsde._core.methods import select
 
+from sdegen.core.accuracy import Orders
 from sdegen.core.checks import check_count
 from sdegen.core.derivatives import with_slope
 from sdegen.core.fixed_steps import refine
@@ -31,7 +32,7 @@ from sdegen.core.noise import Noise
 from sdegen.core.requests import is_word
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
-from sdegen.core.solver import Asked, Orders, Solver
+from sdegen.core.solver import Asked, Solver
 
 _READING = {
     "euler": "ito",

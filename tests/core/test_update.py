@@ -70,6 +70,51 @@ def test_the_loop_in_ones_own_hands_is_simulate():
                 assert torch.equal(x, expected)
 
 
+SQUARE_ROOT = sg.ItoProcess(lambda x: 0.5 - x, lambda x: x.clamp(min=0).sqrt())
+
+
+@pytest.mark.parametrize(
+    ("sde", "boundary"),
+    [
+        (sg.BrownianMotion(), sg.Reflecting(0.0, 1.0)),
+        (sg.BrownianMotion(), sg.Absorbing(0.0, 1.0)),
+        (sg.ItoProcess(lambda x: torch.sin(2 * math.pi * x), 0.7), {0: sg.Periodic(0.0, 1.0)}),
+        (SQUARE_ROOT, sg.Reflecting(0.0)),
+    ],
+    ids=["reflecting", "absorbing", "periodic", "reflecting without noise"],
+)
+def test_the_loop_in_ones_own_hands_keeps_inside_a_boundary(sde, boundary):
+    x0, times = torch.full((200, 1), 0.3, dtype=F64), torch.linspace(0, 1, 21, dtype=F64)
+    path = sg.simulate(sde, x0, times, rng=3, boundary=boundary)
+    with torch.no_grad():
+        inside, noise = sg.contain(boundary, sde, x0, times, rng=3), sg.Noise(x0, rng=3)
+        steps = sg.integrate(sde, sg.EulerMaruyama(), x0, times, noise, inside)
+        for x, expected in zip(steps, path.states[1:], strict=True):
+            assert torch.equal(x, expected)
+    for ours, expected in (
+        (inside.absorbed, path.absorbed),
+        (inside.windings, path.windings),
+    ):
+        assert expected is None if ours is None else torch.equal(ours, expected[-1])
+
+
+def test_the_loop_refuses_a_boundary_that_belongs_to_no_run():
+    x = torch.full((2, 1), 0.5, dtype=F64)
+    ode, solver, nodes = sg.ItoProcess(lambda x: -x, 0.0), sg.EulerMaruyama(), [0.0, 0.5]
+    with pytest.raises(TypeError, match=r"what contain\(boundary, sde, x, nodes\) returns"):
+        next(sg.integrate(ode, solver, x, nodes, boundary=sg.Reflecting(0.0)))
+    with pytest.raises(ValueError, match="x must start inside the boundary"):
+        sg.contain(sg.Reflecting(1.0), ode, x, nodes)
+    with pytest.raises(ValueError, match="bounds no coordinate"):
+        sg.contain(None, ode, x, nodes)
+    with pytest.raises(TypeError, match="sde must be an SDE, such as ItoProcess"):
+        sg.contain(sg.Reflecting(0.0), lambda x: -x, x, nodes)
+    with pytest.raises(TypeError, match="sde must be an SDE, such as ItoProcess"):
+        next(sg.integrate(lambda x: -x, solver, x, nodes))
+    with pytest.raises(ValueError, match=r"times\[1\]=0.5 is followed by 0.2"):
+        next(sg.integrate(ode, solver, x, [0.0, 0.5, 0.2]))
+
+
 @contextmanager
 def _calls():
     """Files and functions of sdegen as they are called, comprehensions left out."""

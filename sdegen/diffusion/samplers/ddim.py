@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from sdegen.core.accuracy import Orders
 from sdegen.core.fixed_steps import FixedStep, to_floats
 from sdegen.core.noise import Noise
 from sdegen.core.scores import ScoreAt
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
-from sdegen.core.solver import Memory, Orders
+from sdegen.core.solver import Memory
 from sdegen.core.update import diffuse, update
 from sdegen.diffusion.samplers.base import DiffusionSolver
 

@@ -25,6 +25,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from sdegen.core.accuracy import Orders
 from sdegen.core.checks import check_not_negative, check_positive
 from sdegen.core.fixed_steps import FixedStep, SplitStep, to_floats
 from sdegen.core.kernel import Kernel
@@ -32,7 +33,7 @@ from sdegen.core.noise import Noise
 from sdegen.core.scores import ScoreAt
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
-from sdegen.core.solver import Orders, Solver
+from sdegen.core.solver import Solver
 from sdegen.core.update import diffuse, update
 from sdegen.diffusion.samplers.base import DiffusionSolver
 

@@ -1,0 +1,56 @@
+"""contain: a boundary for steps that are taken by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from sdegen.core.enclosure import BoundaryLike, enclosure_of
+from sdegen.core.noise import Rng, Streams, seed_of
+from sdegen.core.requests import as_time_grid, check_state, kind_of
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State
+from sdegen.engine.containment import Containment
+
+
+def contain(
+    boundary: BoundaryLike,
+    sde: SDE,
+    x: State,
+    nodes: Tensor | Sequence[float],
+    rng: Rng = None,
+) -> Containment:
+    """Return what keeps the states of a run inside a boundary, for a loop over `integrate`.
+
+    Args:
+        boundary: As `simulate` takes it: `Reflecting`, `Absorbing`, …, or one for each coordinate.
+        sde: What moves.
+        x: States at nodes[0], shape (batch, *event), inside.
+        nodes: Times at which steps begin and end, strictly monotone.
+        rng: Seed, generator or None, of what the boundary draws itself.
+
+    Returns:
+        The containment of one run; its `absorbed` and `windings` follow the run.
+
+    Raises:
+        TypeError: If boundary is no boundary, sde no SDE or x no state.
+        ValueError: If the states lie outside, or the boundary does not fit them or bounds nothing.
+
+    >>> from sdegen.core.boundary import Reflecting
+    >>> from sdegen.core.solver import integrate
+    >>> from sdegen.sde.processes import OrnsteinUhlenbeck
+    >>> from sdegen.solvers.euler import EulerMaruyama
+    >>> down, x, nodes = OrnsteinUhlenbeck(mean=-1.0, sigma=0.0), torch.zeros(1, 1), [0.0, 0.5]
+    >>> inside = contain(Reflecting(0.0), down, x, nodes)
+    >>> [float(x) for x in integrate(down, EulerMaruyama(), x, nodes, boundary=inside)]
+    [0.5]
+    """
+    if not isinstance(sde, SDE):
+        raise TypeError(f"sde must be an SDE, such as ItoProcess(f, g), but is {kind_of(sde)}.")
+    x, ts = check_state(x), as_time_grid(nodes)
+    enclosure = enclosure_of(boundary, x.shape[1:])
+    if enclosure is None:
+        raise ValueError("boundary bounds no coordinate: leave it out.")
+    enclosure.check_inside(x, ts[0], "x")
+    return Containment(enclosure, sde, x, ts, Streams(seed_of(rng), "boundary").block(0))
