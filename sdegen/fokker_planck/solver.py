@@ -919,10 +919,7 @@ class FokkerPlanck:
             to_high = self.conditions[1].absorbs
             log_m = to_be_left(log_m, land.log_d.detach(), self.grid.nodes, to_high=to_high)
         check_confined(
-            log_m,
-            self.grid,
-            self._truncated,
-            lost=f"there is {what}: the density without current",
+            log_m, self.grid, self._truncated, lost=f"there is {what}: the density without current"
         )
 
     def _path(self, times: Tensor, run: Found, start: Density, powers: Powers) -> DensityPath:

@@ -133,9 +133,8 @@ def check_start(p0: Density, grid: Grid, *, may_lack: bool) -> Tensor:
     if p0.x is not x and (p0.x.shape != x.shape or not torch.equal(p0.x.to(x), x)):
         raise ValueError(
             f"p0 lives on {len(p0.x)} nodes from {float(p0.x[0]):g} to {float(p0.x[-1]):g}, the "
-            f"solver on {len(x)} from {grid.low:g} to "
-            f"{grid.high:g}; make it with this grid, or evaluate it there: Density(grid.nodes, "
-            "p0.at(grid.nodes)).normalized()."
+            f"solver on {len(x)} from {grid.low:g} to {grid.high:g}; make it with this grid, or "
+            "evaluate it there: Density(grid.nodes, p0.at(grid.nodes)).normalized()."
         )
     p = p0.p.to(torch.float64)
     powers = getattr(p0, "powers", (None, None))
@@ -213,9 +212,8 @@ def check_confined(
             )
     if rising:
         raise NotNormalizableError(
-            f"{lost} grows towards {' and towards '.join(rising)}. If it "
-            "turns beyond the grid, widen the "
-            "grid; if the wall is real, pass truncation_is_physical=True."
+            f"{lost} grows towards {' and towards '.join(rising)}. If it turns beyond the grid, "
+            "widen the grid; if the wall is real, pass truncation_is_physical=True."
         )
     _judge((math.exp(low) * truncated[0], math.exp(high) * truncated[1]), grid, "")
 
@@ -312,9 +310,8 @@ def _judge(ratio: tuple[float, float], grid: Grid, when: str) -> None:
         return
     text = (
         f"the density at the {'high' if high else 'low'} end of the grid, x = "
-        f"{grid.high if high else grid.low:g}, is {worst:.3g} of its "
-        f"peak{when}: the grid cuts it. Widen it, or pass truncation_is_physical=True if there is "
-        "a real wall."
+        f"{grid.high if high else grid.low:g}, is {worst:.3g} of its peak{when}: the grid cuts "
+        "it. Widen it, or pass truncation_is_physical=True if there is a real wall."
     )
     if worst > _EDGE_FAILS:
         raise ValueError(text)

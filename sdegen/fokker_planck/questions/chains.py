@@ -98,10 +98,7 @@ def cell_loads(flux: Fluxes) -> tuple[Array, Array]:
     right = (m * hats).sum(-1) / (line * line_hats).sum(-1)
     left = (m * (1 - hats)).sum(-1) / (line * (1 - line_hats)).sum(-1)
     left = left * np.exp(gentle - np.where(steep, 0.0, w))
-    return (
-        h * (1 - share) * np.where(steep, 1.0, right),
-        h * share * np.where(steep, 1.0, left),
-    )
+    return (h * (1 - share) * np.where(steep, 1.0, right), h * share * np.where(steep, 1.0, left))
 
 
 def _walls(flux: Fluxes, ends: BoundaryNodes) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -96,12 +96,7 @@ class ComplexSpectrum:
 
 
 def turning_spectrum(
-    problem: Problem,
-    grid: Grid,
-    count: int,
-    rtol: float | None,
-    *,
-    assumed: bool = False,
+    problem: Problem, grid: Grid, count: int, rtol: float | None, *, assumed: bool = False
 ) -> ComplexSpectrum:
     """Return the modes nearest to rest.
 

@@ -180,10 +180,7 @@ def _normalized(x: Tensor, log_m: Tensor, log_phi: Tensor, sign: Tensor) -> tupl
     upper = int((log_m - rest_top > math.log(_UPPER)).nonzero()[-1])
     near = sign[: upper + 1]
     last = near[near != 0][-1]
-    return (
-        last * sign * torch.exp(log_phi + log_m - whole),
-        last * sign * torch.exp(log_phi),
-    )
+    return (last * sign * torch.exp(log_phi + log_m - whole), last * sign * torch.exp(log_phi))
 
 
 @dataclass(frozen=True, eq=False)

@@ -72,10 +72,7 @@ class Survival:
     def trust(self) -> Trust:
         """Return what is known of its errors, a row for each cause."""
         return Trust.on_grid(
-            "survival",
-            self.error,
-            step="within that of the grid",
-            slope_by=self.slope_by,
+            "survival", self.error, step="within that of the grid", slope_by=self.slope_by
         )
 
 

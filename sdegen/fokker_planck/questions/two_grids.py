@@ -202,11 +202,7 @@ def noise_jumps(land: Landscape) -> NDArray[np.bool_]:
 
 
 def _errors(
-    values: dict[str, Array],
-    before: dict[str, Array],
-    coarse: Fluxes,
-    fine: Fluxes,
-    most: float,
+    values: dict[str, Array], before: dict[str, Array], coarse: Fluxes, fine: Fluxes, most: float
 ) -> dict[str, Array]:
     """Return relative errors on the finer grid; between the coarser nodes the larger of both."""
     rounding = _rounding(fine)

@@ -363,7 +363,6 @@ def without_nan(p: Tensor | None, t: float) -> Tensor:
     if p is None:
         raise SolverError(
             f"the diffusion changes by more than a factor of 14 in the step from t = {t:g}; take "
-            "more substeps, or leave "
-            "substeps=None."
+            "more substeps, or leave substeps=None."
         )
     return p
