@@ -10,9 +10,8 @@ Assumed, beyond what `FokkerPlanck` asks: D > 0 at the walls too, and one bounda
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
-from typing import SupportsFloat
+from collections.abc import Callable, Sequence
+from typing import SupportsFloat, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -24,15 +23,12 @@ from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.requests import check_kind
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck.density import Density
-from sdegen.fokker_planck.discretization.batch_readers import Readers
-from sdegen.fokker_planck.discretization.fluxes import Landscape
-from sdegen.fokker_planck.discretization.generator import Generator
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.grid_boundary import GridBoundaryLike, boundary_of_grid
-from sdegen.fokker_planck.questions import stationary
 from sdegen.fokker_planck.questions.transient import Integrator
 from sdegen.fokker_planck.solver import FokkerPlanck
-from sdegen.fokker_planck.validation import check_ring
+
+Answer = TypeVar("Answer")
 
 
 class FokkerPlanckBatch:
@@ -75,23 +71,20 @@ class FokkerPlanckBatch:
                 f"a family needs one SDE at least, all of one sense of time, but got {len(sdes)} "
                 f"with directions {sorted({sde.direction for sde in sdes})}."
             )
-        self.sdes, self.grid, self.truncation_is_physical = (
-            tuple(sdes),
-            grid,
-            truncation_is_physical,
-        )
-        self._boundary = boundary
-        ends = boundary_of_grid(boundary, grid, physical=truncation_is_physical)
+        self.sdes, self.grid = tuple(sdes), grid
+        self.truncation_is_physical = truncation_is_physical
+        ends = boundary_of_grid(boundary, grid)
         if ends.moving != (None, None):
             raise ValueError(
                 "an absorbing end that moves is not built for families of densities; pass a "
                 "number, or boundary= of simulate."
             )
-        self.conditions, self._physical_ends = ends.conditions, ends.physical
-        if self.conditions[0].wraps:
-            for sde in sdes:
-                check_ring(sde, grid)
-        self._build(Readers(sdes, grid))
+        self.conditions = ends.conditions
+        self._members = [
+            FokkerPlanck(sde, grid, boundary, truncation_is_physical=truncation_is_physical)
+            for sde in sdes
+        ]
+        self._check_noise_at_walls()
 
     def stationary(
         self, *, rtol: float = WARNS, differentiable: bool = False
@@ -119,22 +112,11 @@ class FokkerPlanckBatch:
                 "there are no stationary densities: all mass leaves through the absorbing wall "
                 f"(boundary is {self.conditions!r})."
             )
-        self._renew()
-        generator = self._compact
-        if generator.reader.varies_at_all():
-            raise ValueError(
-                "stationary densities were asked for, but drift or diffusion depend on time; "
-                "freeze the time in the SDEs, or solve from a start."
-            )
-        land_on = _landscape if differentiable else None
-        members = []
-        for k, reader in enumerate(self._readers.each):
-            alone = Generator(reader, self.conditions, compact=True)
-            try:
-                members.append(stationary.resolved(alone, rtol, self._truncated, land_on))
-            except (SdegenError, ValueError) as error:
-                error.add_note(f"while the stationary density of sdes[{k}] was solved for")
-                raise
+        members = self._ask_each(
+            lambda member: member.stationary(rtol=rtol, differentiable=differentiable),
+            "while the stationary density of sdes[{}] was solved for",
+        )
+        self._check_noise_at_walls()  # parameters may have changed
         errors = torch.tensor([float(member.error["p"]) for member in members if member.error])
         return EstimatedTensor.of(
             torch.stack([member.p for member in members]),
@@ -174,22 +156,13 @@ class FokkerPlanckBatch:
             NonFiniteError: If a density became NaN or infinite; `.result` holds its path.
             SolverError: As `FokkerPlanck.solve` does.
         """
-        paths = []
-        for k, member in enumerate(self._members):
-            try:
-                paths.append(
-                    member.solve(
-                        p0,
-                        times,
-                        integrator=integrator,
-                        breakpoints=breakpoints,
-                        rtol=rtol,
-                        differentiable=differentiable,
-                    )
-                )
-            except (SdegenError, ValueError) as error:
-                error.add_note(f"while the density of sdes[{k}] was carried")
-                raise
+        paths = self._ask_each(
+            lambda member: member.solve(
+                p0, times, integrator=integrator, breakpoints=breakpoints, rtol=rtol,
+                differentiable=differentiable,
+            ),
+            "while the density of sdes[{}] was carried",
+        )  # fmt: skip
         p = torch.stack([path.p for path in paths])
         told = [path.error for path in paths if path.error is not None]
         if len(told) < len(paths):
@@ -199,43 +172,25 @@ class FokkerPlanckBatch:
         }
         return EstimatedTensor.of(p, ErrorEstimate(each, told[0].method))
 
-    @cached_property
-    def _members(self) -> list[FokkerPlanck]:
-        """A solver for each."""
-        physical = self.truncation_is_physical
-        return [
-            FokkerPlanck(sde, self.grid, self._boundary, truncation_is_physical=physical)
-            for sde in self.sdes
-        ]
+    def _ask_each(self, ask: Callable[[FokkerPlanck], Answer], doing: str) -> list[Answer]:
+        """Ask the solver of each SDE; an error says of which it is."""
+        answers = []
+        for k, member in enumerate(self._members):
+            try:
+                answers.append(ask(member))
+            except (SdegenError, ValueError) as error:
+                error.add_note(doing.format(k))
+                raise
+        return answers
 
-    def _build(self, readers: Readers) -> None:
-        """Make what drifts and diffusions are written as, anew."""
-        self._readers = readers
-        self._compact = Generator(readers, self.conditions, compact=True)
-        with torch.no_grad():
-            d = self._compact.coefficients(self._compact.reader.start).nodal_diffusivity
-        at_wall = (d[:, [0, -1]] == 0).any(1)
-        if bool(at_wall.any()):
-            raise ValueError(
-                f"the diffusion of sdes[{int(at_wall.nonzero()[0])}] vanishes at a wall; a family "
-                "needs D > 0 everywhere: solve these one by one with FokkerPlanck."
-            )
-
-    def _renew(self) -> None:
-        """Forget what was made of drifts and diffusions if one has changed since."""
-        if self._readers.renewed():
-            self._build(self._readers)
-
-    @property
-    def _truncated(self) -> tuple[bool, bool]:
-        """Which ends are walls without flux that only end the grid."""
-        low, high = (
-            wall.reflects and not real
-            for wall, real in zip(self.conditions, self._physical_ends, strict=True)
-        )
-        return low, high
-
-
-def _landscape(generator: Generator) -> Landscape:
-    """Return the landscape of a generator, with gradients to its parameters."""
-    return generator.landscape(generator.coefficients(generator.reader.start))
+    @torch.no_grad()
+    def _check_noise_at_walls(self) -> None:
+        """Refuse an SDE with D = 0 at a wall."""
+        for k, member in enumerate(self._members):
+            generator = member._generator
+            d = generator.coefficients(generator.reader.start).nodal_diffusivity
+            if bool((d[[0, -1]] == 0).any()):
+                raise ValueError(
+                    f"the diffusion of sdes[{k}] vanishes at a wall; a family needs D > 0 "
+                    "everywhere: solve these one by one with FokkerPlanck."
+                )

@@ -131,7 +131,7 @@ def test_a_family_of_traps_against_its_law():
         (
             lambda: family(driven, THETAS).stationary(),
             ValueError,
-            "stationary densities were asked for, but drift or diffusion depend on time",
+            "a stationary density was asked for, but drift or diffusion depend on time",
         ),
         (
             lambda: FokkerPlanckBatch(

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from sdegen.core.conditions import BoundaryCondition
-from sdegen.fokker_planck.discretization.batch_readers import Readers
 from sdegen.fokker_planck.discretization.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.discretization.coefficients import Coefficients
 from sdegen.fokker_planck.discretization.fluxes import Fluxes, Landscape, fluxes, landscape
@@ -28,13 +27,12 @@ class Generator:
     """p_t = −(f p)_x + (D p)_xx on a grid.
 
     Args:
-        reader: The SDE's coefficients on the grid, or those of several SDEs, which give all that
-            is made of them a leading dimension.
+        reader: The SDE's coefficients on the grid.
         conditions: Lower and upper wall.
         compact: Form of the operator: compact, or lumped.
     """
 
-    reader: Reader | Readers
+    reader: Reader
     conditions: tuple[BoundaryCondition, BoundaryCondition]
     compact: bool
     _last: list[tuple[Coefficients, Operator]] = field(default_factory=list, repr=False)
@@ -52,13 +50,7 @@ class Generator:
         return twin
 
     def on(self, grid: Grid) -> Generator:
-        """Return the same generator on another grid between the same walls.
-
-        Raises:
-            TypeError: If it holds several SDEs.
-        """
-        if not isinstance(self.reader, Reader):
-            raise TypeError("a family of SDEs has no generator on another grid.")
+        """Return the same generator on another grid between the same walls."""
         twin, known = Generator(self.reader.on(grid), self.conditions, self.compact), self.ends
         if known.exponents == (None, None):  # D > 0 at the same two walls
             twin.__dict__["ends"] = BoundaryNodes(self.conditions, (None, None), grid.nodes)

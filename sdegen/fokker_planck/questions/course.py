@@ -16,7 +16,6 @@ import numpy as np
 from torch import Tensor
 
 from sdegen.core.errors import AccuracyWarning
-from sdegen.fokker_planck.discretization.batch_readers import Readers
 from sdegen.fokker_planck.discretization.coefficients import Coefficients
 from sdegen.fokker_planck.discretization.reader import Reader
 from sdegen.fokker_planck.discretization.time_dependence import Looks
@@ -73,11 +72,9 @@ class Course:
                 ends.append(t)
         return list(zip(ends, [*ends[1:], b], strict=True))
 
-    def read(self, reader: Reader | Readers, times: Sequence[float]) -> Coefficients:
+    def read(self, reader: Reader, times: Sequence[float]) -> Coefficients:
         """Return the coefficients at several times, as `Reader.along` has them."""
-        if isinstance(reader, Reader):
-            return reader.along(times, self.looks[0] if self.looks else None)
-        return reader.along(times)
+        return reader.along(times, self.looks[0] if self.looks else None)
 
     def still(self, a: float, b: float) -> bool:
         """Return whether nothing was seen to change between a and b."""
@@ -148,11 +145,11 @@ def all_inside(times: Sequence[float], a: float, b: float) -> list[float]:
     return [min(max(t, low), high) for t in times]
 
 
-def course(reader: Reader | Readers, times: Tensor, breakpoints: Sequence[float] = ()) -> Course:
+def course(reader: Reader, times: Tensor, breakpoints: Sequence[float] = ()) -> Course:
     """Look at the dynamics over the times of a run.
 
     Args:
-        reader: Of the SDE, or of several.
+        reader: Of the SDE.
         times: Times that are asked for.
         breakpoints: Times at which drift or diffusion do something sudden.
 
@@ -160,10 +157,8 @@ def course(reader: Reader | Readers, times: Tensor, breakpoints: Sequence[float]
         ValueError: If a breakpoint is not finite.
     """
     ts = times.tolist()
-    readers = [reader] if isinstance(reader, Reader) else reader.each
-    for each in readers:
-        each.unread()
-    looks = [r.looks(ts[0], ts[-1]) for r in readers if not r.autonomous]
+    reader.unread()
+    looks = [] if reader.autonomous else [reader.looks(ts[0], ts[-1])]
     return course_of(ts, looks, breakpoints)
 
 

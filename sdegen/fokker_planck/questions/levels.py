@@ -34,7 +34,6 @@ from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.discretization.generator import Generator
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.power_law import Powers, with_poles
-from sdegen.fokker_planck.discretization.reader import Reader
 from sdegen.fokker_planck.discretization.refinement import among, bisected, coarsened, halved
 from sdegen.fokker_planck.questions.course import Course
 from sdegen.fokker_planck.questions.transient import Exponential, Integrator, carried
@@ -83,7 +82,6 @@ class Levels:
     def unread(self) -> None:
         """Forget at what times drift and diffusion were read last."""
         for compact, _ in self._made.values():
-            assert isinstance(compact.reader, Reader)
             compact.reader.unread()
 
     def grid(self, level: int) -> Grid:

@@ -147,8 +147,8 @@ Integrator = Exponential | BackwardEuler
 
 def carried(
     generator: Generator,
-    start: Float[Tensor, "*members nodes"],
-    sharp: Float[Tensor, "*members nodes"],
+    start: Float[Tensor, " nodes"],
+    sharp: Float[Tensor, " nodes"],
     course: Course,
     integrator: Integrator,
     *,
@@ -190,12 +190,12 @@ class Carried:
     """Densities at times, and what carried them.
 
     Args:
-        p: Nodal values, shape (T, *members, nodes).
+        p: Nodal values, shape (T, nodes).
         generator: What carried them.
         walk: The steps.
     """
 
-    p: Float[Tensor, "T *members nodes"]
+    p: Float[Tensor, "T nodes"]
     generator: Generator
     walk: Walk
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from sdegen.core.errors import SolverError
 from sdegen.fokker_planck.density import Density
-from sdegen.fokker_planck.discretization.batch_readers import Readers
 from sdegen.fokker_planck.discretization.coefficients import Coefficients, one_or_stack
 from sdegen.fokker_planck.discretization.collocation import NODES, collocated, walked, workspace
 from sdegen.fokker_planck.discretization.generator import Generator
@@ -84,7 +83,6 @@ class Walker:
         self.h = min(abs(last - first), course.plain(first, last))
         self._known: tuple[Coefficients, Operator] | None = None
         self._bands: NDArray[np.float64] | None = None
-        self._alone = 1 + isinstance(generator.reader, Readers)  # of what belongs to one time
 
     def path(self, p: Tensor) -> tuple[list[Tensor], Walk]:
         """Return the unknowns at all times, the first included, and the steps that were taken."""
@@ -200,24 +198,17 @@ class Walker:
     def _collocated(
         self, mass: NDArray[np.float64], rates: NDArray[np.float64], h: float, p: Tensor
     ) -> Tensor:
-        """Return the unknowns after a step, member by member."""
+        """Return the unknowns after a step."""
         if self._bands is None:
             self._bands = workspace(p.shape[-1])
-        if p.ndim == 1:
-            return torch.from_numpy(collocated(mass, rates, h, p.numpy(), self._bands))
-        mass = np.broadcast_to(mass, rates.shape)
-        rows = [
-            collocated(mass[:, k], rates[:, k], h, row, self._bands)
-            for k, row in enumerate(p.numpy())
-        ]
-        return torch.from_numpy(np.stack(rows))
+        return torch.from_numpy(collocated(mass, rates, h, p.numpy(), self._bands))
 
     def _read(
         self, times: Sequence[float], a: float, b: float
     ) -> Operator | tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return M and K at times between a and b, or the operator if it is one at all of them."""
         c = self.course.read(self.generator.reader, all_inside(times, a, b))
-        if c.wall_drift.ndim == self._alone:
+        if c.wall_drift.ndim == 1:
             return self.generator.operator_of(c)
         mass, rates = self.generator.bands(c)
         return mass.numpy(), rates.numpy()
@@ -226,7 +217,7 @@ class Walker:
         """Return the operator at times between a and b, if it is one at all of them."""
         with torch.no_grad():
             c = one_or_stack([self.generator.coefficients(inside(t, a, b)) for t in times])
-        if c.wall_drift.ndim != self._alone:
+        if c.wall_drift.ndim != 1:
             return None
         if not torch.is_grad_enabled():
             return self.generator.operator_of(c)
@@ -236,9 +227,8 @@ class Walker:
 
     def _is_rough(self, p: Tensor) -> bool:
         """Return whether the grid does not resolve a density."""
-        x = self.generator.grid.nodes
-        nodal = self.generator.ends.widen(p.detach()).reshape(-1, len(x))
-        return not all(Density(x, row).is_resolved for row in nodal)
+        nodal = self.generator.ends.widen(p.detach())
+        return not Density(self.generator.grid.nodes, nodal).is_resolved
 
 
 def _halves(t: float, step: float) -> list[float]:
@@ -247,10 +237,9 @@ def _halves(t: float, step: float) -> list[float]:
 
 
 def _gap(a: Tensor, b: Tensor) -> float:
-    """Return the largest difference of two densities over the peak; of several the worst."""
+    """Return the largest difference of two densities over the peak."""
     x, y = a.detach().numpy(), b.detach().numpy()
-    peak = np.abs(x).max(-1)
-    return float((np.abs(x - y).max(-1) / np.where(peak > 0, peak, 1.0)).max())
+    return float(np.abs(x - y).max() / (np.abs(x).max() or 1.0))
 
 
 def steps(times: Sequence[float]) -> list[float]:
@@ -311,31 +300,23 @@ def _longest(operator: Operator, p: Tensor) -> tuple[float, bool]:
     """
     longest = _WINDING / operator.circulation if operator.circulation > 0 else math.inf
     values = p.numpy()
-    peak = np.maximum.reduce(values, -1, keepdims=True)
+    peak = values.max()
     raised = values * operator.amplification
-    least = np.maximum.reduce(raised, -1, keepdims=True)  # of what is faint too
-    if not np.count_nonzero(least > _AMPLIFIED * peak):
+    if not raised.max() > _AMPLIFIED * peak:  # what is faint too
         return longest, False
     seen = values > _FAINT * peak
-    highest = np.maximum.reduce(raised * seen, -1, keepdims=True)
-    strong = highest > _AMPLIFIED * peak
-    if not np.count_nonzero(strong):
+    highest = (raised * seen).max()
+    if not highest > _AMPLIFIED * peak:
         return longest, False
-    speed = operator.speed.numpy()
-    far = highest > _TOO_FAR * peak
-    if np.count_nonzero(far):
-        fastest = np.where(seen & strong, speed, 0.0).max()
+    speed, far = operator.speed.numpy(), bool(highest > _TOO_FAR * peak)
+    if far:
+        fastest = np.where(seen, speed, 0.0).max()
     else:
-        height = np.where(
-            seen,
-            np.log(np.where(seen, values, 1.0)) - 0.5 * operator.phi.detach().numpy(),
-            -math.inf,
-        )
-        at = height.argmax(-1)[..., None]
-        fastest = np.where(strong, np.take_along_axis(speed, at, -1), 0.0).max()
+        height = np.log(np.where(seen, values, 1.0)) - 0.5 * operator.phi.detach().numpy()
+        fastest = speed[np.where(seen, height, -math.inf).argmax()]
     if fastest > 0:
         longest = min(longest, _REACH / float(fastest))
-    return longest, bool(np.count_nonzero(far))
+    return longest, far
 
 
 def magnus(
