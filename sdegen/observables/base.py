@@ -38,6 +38,7 @@ many steps.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -134,18 +135,55 @@ class Observable(ABC):
         """Return the user's result, from the partial of all trajectories."""
 
 
-class _Collected(Accumulator):
+class AtTimes(Accumulator):
+    """Gathers some tensors at each of the times, and stacks them along a new first axis.
+
+    Args:
+        measure: Returns tensors by name from k and the states at times[k]; none at times that do
+            not count.
+        counts: Whether the number of trajectories is gathered too, as n.
+    """
+
+    def __init__(self, measure: Callable[[int, State], Partial], *, counts: bool = False) -> None:
+        self._measure, self._counts, self._rows = measure, counts, 0
+        self._series: dict[str, list[Tensor]] = {}
+
+    def see(self, k: int, x: State) -> None:
+        """Take in what is measured of the states at times[k]."""
+        self._rows = len(x)
+        for key, value in self._measure(k, x).items():
+            self._series.setdefault(key, []).append(value)
+
+    def partial(self) -> Partial:
+        """Return the stacked tensors."""
+        n = {"n": torch.tensor(self._rows, dtype=torch.float64)} if self._counts else {}
+        return n | {key: torch.stack(values) for key, values in self._series.items()}
+
+
+class _Collected(AtTimes):
     """Holds the states of a block for `measure`."""
 
     def __init__(self, observable: Observable, times: Tensor) -> None:
+        super().__init__(lambda k, x: {"states": x.clone()})  # the loop may reuse x
         self._observable, self._times = observable, times
-        self._states: list[Tensor] = []
-
-    def see(self, k: int, x: State) -> None:
-        self._states.append(x.clone())  # the loop may reuse x
 
     def partial(self) -> Partial:
-        return self._observable.measure(torch.stack(self._states), self._times)
+        return self._observable.measure(super().partial()["states"], self._times)
+
+
+def pooled(left: Partial, right: Partial) -> tuple[Partial, Tensor, Tensor]:
+    """Return n and mean of two sets together, and what their other sums need, by Chan's formula.
+
+    Args:
+        left: Partial with n and mean.
+        right: That of the other set.
+
+    Returns:
+        The merged n and mean; the gap between the means; n_a n_b/n, the weight of its square.
+    """
+    n, gap = left["n"] + right["n"], right["mean"] - left["mean"]
+    mean = left["mean"] + gap * (right["n"] / n)
+    return {"n": n, "mean": mean}, gap, left["n"] * right["n"] / n
 
 
 class PairwiseReduction(Generic[_V]):
@@ -187,17 +225,10 @@ class PairwiseReduction(Generic[_V]):
         """Return all that has come, merged from left to right where leaves are missing.
 
         Raises:
-            IndexError: If nothing has come.
+            TypeError: If nothing has come.
         """
-        first, *rest = [value for _, value in sorted(self.nodes.items(), key=_first_leaf)]
-        for value in rest:
-            first = self._merge(first, value)
-        return first
-
-
-def _first_leaf(item: tuple[tuple[int, int], object]) -> int:
-    (level, index), _ = item
-    return index << level
+        in_order = sorted(self.nodes, key=lambda node: node[1] << node[0])  # by the first leaf
+        return reduce(self._merge, (self.nodes[node] for node in in_order))
 
 
 def check_observables(observables: object) -> tuple[Observable, ...]:

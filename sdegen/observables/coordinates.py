@@ -9,7 +9,7 @@ _MOST_BINS = 10**8  # a gigabyte for each of the times
 
 
 def coordinate_of(x: State, coordinate: int, name: str) -> Tensor:
-    """One coordinate of the flattened event, shape (rows,).
+    """Return one coordinate of the flattened event, shape (rows,).
 
     Raises:
         ValueError: If there is no such coordinate, naming the observable.
@@ -24,7 +24,7 @@ def coordinate_of(x: State, coordinate: int, name: str) -> Tensor:
 
 
 def check_bins(of: str, low: float, high: float, name: str, count: int) -> None:
-    """Refuses an interval that is empty, or cut into nothing.
+    """Refuse an interval that is empty, or cut into nothing.
 
     Args:
         of: What is counted in the bins.
@@ -47,6 +47,3 @@ def check_bins(of: str, low: float, high: float, name: str, count: int) -> None:
         )
     if not low < high:
         raise ValueError(f"a {of} needs low < high, but low = {low:g}, high = {high:g}.")
-
-
-# --- mean and covariance

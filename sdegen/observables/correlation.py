@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass, field
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.core.shapes import State
-from sdegen.observables.base import Accumulator, Block, Observable, Partial
+from sdegen.observables.base import Accumulator, AtTimes, Block, Observable, Partial, pooled
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,25 +50,41 @@ class TimeCorrelation(Observable):
             raise ValueError(f"origin must be ≥ 0, but is {self.origin}.")
 
     def begin(self, block: Block) -> Accumulator:
-        """Products at each later time."""
+        """Return an accumulator of products at each later time."""
         if self.origin >= len(block.times):
             raise ValueError(
                 f"origin must be below {len(block.times)}, the number of times, but is "
                 f"{self.origin}."
             )
-        return _Correlation(self.origin)
+        start: Tensor | None = None  # the states at the origin, less their mean
+
+        def products(k: int, x: State) -> Partial:
+            nonlocal start
+            if k < self.origin:
+                return {}
+            x = x.double()
+            mean = x.mean(0)
+            gap = x - mean
+            start = gap if start is None else start
+            pairs = gap * start
+            return {
+                "mean": mean,
+                "square": (gap * gap).sum(0),
+                "product": pairs.sum(0),
+                "spread": (pairs - pairs.mean(0)).square_().sum(0),
+            }
+
+        return AtTimes(products, counts=True)
 
     def merge(self, left: Partial, right: Partial) -> Partial:
-        """Chan's formula, for means, squares and products; and for the spread of products."""
-        n = left["n"] + right["n"]
-        gap, weight = right["mean"] - left["mean"], left["n"] * right["n"] / n
+        """Merge by Chan's formula, means, squares and products, and the spread of products."""
+        merged, gap, weight = pooled(left, right)
         between = right["product"] / right["n"] - left["product"] / left["n"]
         added = {"square": gap**2, "product": gap * gap[:1], "spread": between**2}
-        merged = {"n": n, "mean": left["mean"] + gap * (right["n"] / n)}
         return merged | {key: left[key] + right[key] + add * weight for key, add in added.items()}
 
     def result(self, total: Partial, times: Tensor) -> Correlation:
-        """Covariance, its error, and the coefficient; those of a single trajectory are NaN."""
+        """Return covariance, error and coefficient; those of a single trajectory are NaN."""
         n = int(total["n"])
         less = n - 1 if n > 1 else float("nan")
         later = times[self.origin :]
@@ -81,33 +96,3 @@ class TimeCorrelation(Observable):
             coefficient=product / (square[:1] * square).sqrt(),
             count=n,
         )
-
-
-class _Correlation(Accumulator):
-    def __init__(self, origin: int) -> None:
-        self._origin, self._n = origin, 0
-        self._first: Tensor | None = None
-        self._sums: dict[str, list[Tensor]] = {
-            key: [] for key in ("mean", "square", "product", "spread")
-        }
-
-    def see(self, k: int, x: State) -> None:
-        if k < self._origin:
-            return
-        self._n, x = len(x), x.double()
-        mean = x.mean(0)
-        gap = x - mean
-        first = self._first = gap if self._first is None else self._first
-        pairs = gap * first
-        found = {
-            "mean": mean,
-            "square": (gap * gap).sum(0),
-            "product": pairs.sum(0),
-            "spread": (pairs - pairs.mean(0)).square_().sum(0),
-        }
-        for key, value in found.items():
-            self._sums[key].append(value)
-
-    def partial(self) -> Partial:
-        n = torch.tensor(self._n, dtype=torch.float64)
-        return {"n": n} | {key: torch.stack(values) for key, values in self._sums.items()}

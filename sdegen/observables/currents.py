@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.core.shapes import State
-from sdegen.observables.base import Accumulator, Block, Observable, Partial
+from sdegen.observables.base import Accumulator, AtTimes, Block, Observable, Partial, pooled
 from sdegen.observables.coordinates import check_bins, coordinate_of
 
 _SETS = 16
@@ -88,15 +88,10 @@ class ProbabilityCurrent(Observable):
         return _Crossings(self, block.times)
 
     def merge(self, left: Partial, right: Partial) -> Partial:
-        """Chan's formula for sets of unequal weight."""
-        n = left["n"] + right["n"]
-        gap = right["mean"] - left["mean"]
-        return {
-            "n": n,
-            "sets": left["sets"] + right["sets"],
-            "mean": left["mean"] + gap * (right["n"] / n),
-            "spread": left["spread"] + right["spread"] + gap**2 * (left["n"] * right["n"] / n),
-        }
+        """Merge by Chan's formula, for sets of unequal weight."""
+        merged, gap, weight = pooled(left, right)
+        spread = left["spread"] + right["spread"] + gap**2 * weight
+        return merged | {"sets": left["sets"] + right["sets"], "spread": spread}
 
     def result(self, total: Partial, times: Tensor) -> Current:
         """Return the current and its error, which is NaN for a single trajectory."""
@@ -106,18 +101,15 @@ class ProbabilityCurrent(Observable):
         return Current(times, edges, total["mean"], error)
 
 
-class _Crossings(Accumulator):
-    """Where the trajectories of each set are, as numbers of crossings of every cell."""
+class _Crossings(AtTimes):
+    """Counts how often the trajectories of each set have passed every cell."""
 
     def __init__(self, about: ProbabilityCurrent, times: Tensor) -> None:
+        super().__init__(self._currents, counts=True)
         self._about, self._dt = about, times.diff().abs().tolist()
-        self._sets = torch.empty(0)
-        self._sizes = torch.empty(0)
-        self._last = torch.empty(0)
-        self._means: list[Tensor] = []
-        self._spreads: list[Tensor] = []
+        self._sets = self._sizes = self._last = torch.empty(0)
 
-    def see(self, k: int, x: State) -> None:
+    def _currents(self, k: int, x: State) -> Partial:
         about = self._about
         # on the CPU, since a GPU adds weights up in an order of its own
         u = coordinate_of(x, about.coordinate, about.name).double().cpu() - about.low
@@ -125,17 +117,16 @@ class _Crossings(Accumulator):
             count = min(_SETS, len(u))
             self._sets = torch.arange(len(u)) * count // len(u)
             self._sizes = torch.bincount(self._sets, minlength=count).double()
-        passed = self._passed(u)
-        if k > 0:
-            weight = self._sizes[:, None]
-            current = (passed - self._last) / (weight * self._dt[k - 1])
-            mean = (current * weight).sum(0) / weight.sum()
-            self._means.append(mean)
-            self._spreads.append((weight * (current - mean) ** 2).sum(0))
-        self._last = passed
+        last, self._last = self._last, self._passed(u)
+        if k == 0:
+            return {}
+        weight = self._sizes[:, None]
+        current = (self._last - last) / (weight * self._dt[k - 1])
+        mean = (current * weight).sum(0) / weight.sum()
+        return {"mean": mean, "spread": (weight * (current - mean) ** 2).sum(0)}
 
     def _passed(self, u: Tensor) -> Tensor:
-        """How often each cell was passed on the way from −∞, or from 0, to u: (sets, cells)."""
+        """Return how often each cell was passed on the way from −∞, or 0, to u: (sets, cells)."""
         about, sets = self._about, len(self._sizes)
         length = about.high - about.low
         turns = torch.floor(u / length) if about.periodic else torch.zeros_like(u)
@@ -143,16 +134,12 @@ class _Crossings(Accumulator):
         cell = rest.floor().clamp_(max=about.cells - 1)
         place = self._sets * about.cells + cell.long()
         size, shape = sets * about.cells, (sets, about.cells)
-        here = torch.bincount(place, minlength=size).reshape(shape).double()
+        inside = torch.bincount(place, minlength=size).reshape(shape).double()
         part = torch.bincount(place, rest - cell, minlength=size).reshape(shape)
-        beyond = here.flip(1).cumsum(1).flip(1) - here
+        beyond = inside.flip(1).cumsum(1).flip(1) - inside
         around = torch.bincount(self._sets, turns, minlength=sets)[:, None]
         return beyond + part + around
 
     def partial(self) -> Partial:
-        return {
-            "n": self._sizes.sum(),
-            "sets": torch.tensor(float(len(self._sizes)), dtype=torch.float64),
-            "mean": torch.stack(self._means),
-            "spread": torch.stack(self._spreads),
-        }
+        sets = torch.tensor(float(len(self._sizes)), dtype=torch.float64)
+        return super().partial() | {"sets": sets}

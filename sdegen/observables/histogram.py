@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sdegen.core.shapes import State
-from sdegen.observables.base import Accumulator, Block, Observable, Partial
+from sdegen.observables.base import Accumulator, AtTimes, Block, Observable, Partial
 from sdegen.observables.coordinates import check_bins, coordinate_of
 
 
@@ -101,31 +101,18 @@ class Histogram(Observable):
 
     def begin(self, block: Block) -> Accumulator:
         """Return an accumulator of counts at each time."""
-        return _Histogram(self)
+        return AtTimes(self._counts)
+
+    def _counts(self, k: int, x: State) -> Partial:
+        column = coordinate_of(x, self.coordinate, self.name)
+        # one bin at each end for what is outside; with it no place is negative, and to cut off the
+        # fraction is to round down
+        place = (column - self.low).mul_(self.bins / (self.high - self.low))
+        place = place.clamp_(-1, self.bins).add_(1).int()
+        return {"counts": torch.bincount(place, minlength=self.bins + 2)}
 
     def result(self, total: Partial, times: Tensor) -> HistogramCounts:
         """Return the counts, with those outside apart."""
         counts = total["counts"]
         edges = torch.linspace(self.low, self.high, self.bins + 1, dtype=torch.float64)
         return HistogramCounts(times, edges, counts[:, 1:-1], counts[:, 0], counts[:, -1])
-
-
-class _Histogram(Accumulator):
-    def __init__(self, about: Histogram) -> None:
-        self._about = about
-        self._counts: list[Tensor] = []
-
-    def see(self, k: int, x: State) -> None:
-        about = self._about
-        column = coordinate_of(x, about.coordinate, about.name)
-        # one bin at each end for what is outside; with it no place is negative, and to cut off the
-        # fraction is to round down
-        place = (column - about.low).mul_(about.bins / (about.high - about.low))
-        place = place.clamp_(-1, about.bins).add_(1).int()
-        self._counts.append(torch.bincount(place, minlength=about.bins + 2))
-
-    def partial(self) -> Partial:
-        return {"counts": torch.stack(self._counts)}
-
-
-# --- correlation in time

@@ -14,12 +14,11 @@ Reference:
 
 from dataclasses import dataclass, field
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.core.shapes import State
-from sdegen.observables.base import Accumulator, Block, Observable, Partial
+from sdegen.observables.base import Accumulator, AtTimes, Block, Observable, Partial, pooled
 
 _WIDEST = 64
 
@@ -70,17 +69,25 @@ class Moments(Observable):
 
     def begin(self, block: Block) -> Accumulator:
         """Return an accumulator of sums at each time."""
-        return _Moments(self.covariance)
+        return AtTimes(self._sums, counts=True)
+
+    def _sums(self, k: int, x: State) -> Partial:
+        x = x.double()
+        mean = x.mean(0)
+        gap = (x - mean).flatten(1)
+        d = gap.shape[1]
+        if d > 1 and (d <= _WIDEST if self.covariance is None else self.covariance):
+            product = gap.T @ gap
+            square = product.diagonal().reshape(mean.shape)
+            return {"mean": mean, "square": square, "product": product}
+        square = (gap * gap).sum(0).reshape(mean.shape)
+        only = {"product": square.reshape(1, 1)} if d == 1 and self.covariance is not False else {}
+        return {"mean": mean, "square": square} | only
 
     def merge(self, left: Partial, right: Partial) -> Partial:
-        """Chan's formula for all times at once."""
-        n = left["n"] + right["n"]
-        gap, weight = right["mean"] - left["mean"], left["n"] * right["n"] / n
-        merged = {
-            "n": n,
-            "mean": left["mean"] + gap * (right["n"] / n),
-            "square": left["square"] + right["square"] + gap**2 * weight,
-        }
+        """Merge by Chan's formula, all times at once."""
+        merged, gap, weight = pooled(left, right)
+        merged["square"] = left["square"] + right["square"] + gap**2 * weight
         if "product" in left:
             flat = gap.flatten(1)
             outer = flat[:, :, None] * flat[:, None, :]
@@ -88,39 +95,8 @@ class Moments(Observable):
         return merged
 
     def result(self, total: Partial, times: Tensor) -> MomentEstimate:
-        """Mean, variance and covariance; those of a single trajectory are NaN."""
+        """Return mean, variance and covariance; those of a single trajectory are NaN."""
         n = int(total["n"])
         less = n - 1 if n > 1 else float("nan")
         product = total["product"] / less if "product" in total else None
         return MomentEstimate(times, n, total["mean"], total["square"] / less, product)
-
-
-class _Moments(Accumulator):
-    def __init__(self, covariance: bool | None) -> None:
-        self._covariance, self._n = covariance, 0
-        self._mean: list[Tensor] = []
-        self._square: list[Tensor] = []
-        self._product: list[Tensor] = []
-
-    def see(self, k: int, x: State) -> None:
-        self._n, x = len(x), x.double()
-        mean = x.mean(0)
-        self._mean.append(mean)
-        gap = (x - mean).flatten(1)
-        d = gap.shape[1]
-        if d > 1 and (d <= _WIDEST if self._covariance is None else self._covariance):
-            product = gap.T @ gap
-            self._product.append(product)
-            self._square.append(product.diagonal().reshape(mean.shape))
-        else:
-            self._square.append((gap * gap).sum(0).reshape(mean.shape))
-            if d == 1 and self._covariance is not False:
-                self._product.append(self._square[-1].reshape(1, 1))
-
-    def partial(self) -> Partial:
-        found = {"n": torch.tensor(self._n, dtype=torch.float64)}
-        found |= {"mean": torch.stack(self._mean), "square": torch.stack(self._square)}
-        return found | ({"product": torch.stack(self._product)} if self._product else {})
-
-
-# --- histogram and quantiles

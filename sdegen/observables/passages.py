@@ -158,15 +158,14 @@ class FirstPassage(Observable):
                 )
             pair = tuple(as_number("between", edge) for edge in self.between)
             object.__setattr__(self, "between", pair)
-        half_lines = [edge for edge in (self.below, self.above) if edge is not None]
-        if bool(half_lines) == (self.between is not None):
+        if (self.below is None and self.above is None) == (self.between is None):
             raise ValueError(
                 "a first passage needs a region: above=…, below=…, both, or between=(low, high), "
                 f"but has above = {self.above}, below = {self.below}, between = {self.between}."
             )
-        if any(callable(edge) for edge in half_lines):
+        if any(callable(edge) for edge in self.edges):
             return  # where they are is known once the times are
-        low_high = [float(cast(float, e)) for e in self.between or half_lines]
+        low_high = [float(cast(float, e)) for e in self.edges]
         if any(not math.isfinite(e) for e in low_high) or sorted(set(low_high)) != low_high:
             raise ValueError(
                 "the edges of a region must be finite, below < above, between[0] < between[1], "
@@ -175,12 +174,12 @@ class FirstPassage(Observable):
 
     @property
     def edges(self) -> tuple[Bound, ...]:
-        """Where the region ends; a path that comes in crosses one of them."""
+        """Where the region ends, low to high; a path that comes in crosses one of them."""
         half_lines = tuple(edge for edge in (self.below, self.above) if edge is not None)
         return half_lines if self.between is None else self.between
 
     def holds(self, x: Tensor, edges: Sequence[float]) -> Tensor:
-        """Whether values lie in the region.
+        """Return whether values lie in the region.
 
         Args:
             x: Values.
@@ -196,7 +195,7 @@ class FirstPassage(Observable):
         return inside
 
     def begin(self, block: Block) -> Accumulator:
-        """Watches each step.
+        """Return an accumulator that watches each step.
 
         Raises:
             ValueError: If edges that move meet.
@@ -204,7 +203,7 @@ class FirstPassage(Observable):
         return _Watch(self, block)
 
     def result(self, total: Partial, times: Tensor) -> Passages:
-        """Survival and rate."""
+        """Return survival and rate."""
         since = (times - times[0]).abs()
         waiting = total["waiting"]
         first, second = float(total["first"]), float(total["second"])
@@ -213,7 +212,7 @@ class FirstPassage(Observable):
 
 
 def _bridged_ends(about: FirstPassage, block: Block) -> list[tuple[bool, list[float]]]:
-    """Absorbing ends whose bridges `simulate` draws: whether an upper one, and where it is."""
+    """Return the ends whose bridges `simulate` draws: whether an upper one, and where it is."""
     interval = None if block.boundary is None else block.boundary.of(about.coordinate)
     if interval is None or block.sde.noise == "none" or block.sde.is_discrete:
         return []
@@ -225,7 +224,7 @@ def _bridged_ends(about: FirstPassage, block: Block) -> list[tuple[bool, list[fl
 
 
 class _Watch(Accumulator):
-    """Who of a block still waits."""
+    """Watches which trajectories of a block still wait."""
 
     def __init__(self, about: FirstPassage, block: Block) -> None:
         self._about, self._block = about, block
@@ -235,8 +234,9 @@ class _Watch(Accumulator):
         self._middle = ((block.nodes[1:] + block.nodes[:-1]) / 2 - block.nodes[0]).abs().tolist()
         self._dt: list[float] = block.nodes.diff().abs().tolist()
         values = torch.stack([values_of(edge, block.nodes) for edge in about.edges], 1)
-        if values.shape[1] == 2 and not bool((values[:, 0] < values[:, 1]).all()):
-            i = int((values[:, 0] >= values[:, 1]).nonzero()[0])
+        met = (values.diff(dim=1) <= 0).any(1)
+        if bool(met.any()):
+            i = int(met.nonzero()[0])
             raise ValueError(
                 f"the edges of a region must be below < above at all times, but at t = "
                 f"{float(block.nodes[i]):g} they are {values[i].tolist()}; end the run before "
@@ -266,7 +266,7 @@ class _Watch(Accumulator):
         noise = self._noise(i, before)
         reach = _NEVER * noise
         pairs = zip(self._edges[i], self._edges[i + 1], strict=True)
-        products = [(x - here).mul_(y - there) for here, there in pairs]
+        products = [(x - edge).mul_(y - moved) for edge, moved in pairs]
         near = products[0] <= reach
         for product in products[1:]:
             near |= product <= reach
@@ -285,15 +285,11 @@ class _Watch(Accumulator):
         self._passed.append((i, torch.tensor(len(rows))))
 
     def _touched(self, i: int, q: Tensor, noise: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Whether paths were at an edge in the step, with q = (x − e)(y − e), (rows, edges)."""
+        """Return which paths were at an edge in the step; q = (x − e)(y − e), (rows, edges)."""
         # from outside, who touches the far edge of an interval has touched the near one
         draws = 1 if self._about.between is not None else q.shape[1]
-        u = torch.rand(
-            (len(q), draws),
-            generator=self._block.stream.generator(q.device),
-            dtype=torch.float64,
-            device=q.device,
-        )
+        own = self._block.stream.generator(q.device)
+        u = torch.rand((len(q), draws), generator=own, dtype=torch.float64, device=q.device)
         spread = (noise if noise.ndim == 0 else noise[:, None]).double()
         # u < exp(−q/D dt), for no noise at all too; on the other side of an edge q ≤ 0
         if not self._ends:
@@ -308,19 +304,17 @@ class _Watch(Accumulator):
         return ((q <= 0) | (u < chance)).any(1)
 
     def _pass(self, i: int, passing: Tensor) -> None:
-        """Enters who passes in a step, of those who wait."""
+        """Enter who passes in a step, of those who wait."""
         self._waits = self._waits & ~passing
         self._passed.append((i, passing.sum()))
 
     def _noise(self, i: int, before: State) -> Tensor:
-        """D dt in this step: a number, or one for each trajectory."""
-        block, coordinate = self._block, self._about.coordinate
+        """Return D dt of this step: a number, or one for each trajectory."""
         half = self._dt[i] / 2
-        g: Tensor = block.sde.diffusion(before, block.nodes[i])
+        g = self._block.sde.diffusion(before, self._block.nodes[i])
         if g.numel() == 1:
             return half * g.reshape(()).double().square()
-        column: Tensor = g.expand_as(before).flatten(1)[:, coordinate]
-        return half * column.square()
+        return half * g.expand_as(before).flatten(1)[:, self._about.coordinate].square()
 
     def partial(self) -> Partial:
         first = sum(int(count) * self._middle[i] for i, count in self._passed)
