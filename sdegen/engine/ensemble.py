@@ -16,10 +16,9 @@ their number is in the result.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -40,18 +39,17 @@ from sdegen.engine.blocks import block_rows, check_blocks
 from sdegen.engine.callables import Survey, survey, validate_callables
 from sdegen.engine.ensemble_result import Ensemble
 from sdegen.engine.plan import EnsembleSpec, error_context
-from sdegen.engine.pool import check_threads, map_blocks, progress_bar
+from sdegen.engine.pool import check_threads, map_blocks, progress_bar, torch_threads
 from sdegen.engine.ranks import ENDED, Ranks, single_process
 from sdegen.engine.records import COUNTS, BlockStatistics, RecordLayout, total_over_ranks
 from sdegen.engine.scales import warn_start
-from sdegen.engine.starts import Start, example_states, pilot_starts
-from sdegen.engine.store import RunStore, refuse_existing, seed_of_run, store_path
+from sdegen.engine.starts import FEW, PILOTS, Start, example_states, made_of
+from sdegen.engine.store import RunStore, description_of, seed_of_run, store_path
 from sdegen.engine.store_layout import Layout
 from sdegen.engine.validation import Request, validate_request
 from sdegen.observables.base import Observable, PairwiseReduction, check_observables
 from sdegen.solvers.euler import EulerMaruyama
 
-_FEW = 4  # rows that are asked for a gradient
 _WITH_GRADIENT = ", or take that of simulate(…, differentiable=True)"
 
 
@@ -75,7 +73,7 @@ def run_ensemble(
     ranks: Ranks | None = None,
     progress: bool = True,
 ) -> Ensemble:
-    """Runs an ensemble in blocks, keeping observables of it and, in a store, its states.
+    """Run an ensemble in blocks, keeping observables of it and, in a store, its states.
 
     Args:
         sde: What moves.
@@ -88,17 +86,17 @@ def run_ensemble(
         solver: How it moves; EulerMaruyama() unless said.
         observables: What is accumulated: Moments(), Histogram(…), FirstPassage(…), or your own.
         store: Folder for the states, a Zarr group such as "run.zarr"; needs the extra [io].
-        resume: Whether a store that is there is gone on with; there may be none yet.
+        resume: Whether `store` is resumed if it exists; a new run starts otherwise.
         keep_path: Whether the states at all times are stored, or the last alone.
         threads: CPU threads; the cores that the process may use, unless said, or its share of
             them among `ranks`.
-        rng: Seed, generator, or None for fresh entropy, or for the seed of the store that is gone
-            on with.
+        rng: Seed, generator, or None for fresh entropy, or for the seed of the store that is
+            resumed.
         boundary: What the states are kept inside of, as `simulate` takes it.
         walls: Retired, an error: write boundary=.
         on_nonfinite: "raise", or "freeze": go on without the trajectories that were lost.
-        interacting: Whether trajectories feel each other and must run together; None finds out by
-            a probe.
+        interacting: Whether trajectories depend on each other, as in a mean field, and must run
+            together; None finds out by a probe.
         ranks: The processes that share the run, from `distributed_context`; of those that torchrun
             started none may run one without.
         progress: Whether a progress bar is shown on a terminal.
@@ -137,12 +135,11 @@ def run_ensemble(
         refuse_lost_gradient("x0", x0, "an ensemble", _WITH_GRADIENT)
     recorded = torch.is_grad_enabled()
     with torch.no_grad():
-        sample = example_states(x0, trajectories, seed)
-        probed = x0 if isinstance(x0, Tensor) and len(x0) == trajectories else sample
+        states = example_states(x0, trajectories, seed)
         request = validate_request(
             sde,
             solver,
-            probed,
+            states,
             times,
             boundary=boundary,
             walls=walls,
@@ -151,19 +148,23 @@ def run_ensemble(
             flags={"keep_path": keep_path},
             trajectories=trajectories,
         )
-        together = interacting is True or solver.requires_full_batch
-        network = validate_callables(request, whole=together)
+        whole = interacting is True or solver.requires_full_batch
+        network = validate_callables(request, whole=whole)
         if recorded and not network:
-            _check_no_gradient(request, probed if together else probed[:_FEW])
-        starts, t = pilot_starts(x0, sample, trajectories, seed), request.times[0]
+            _check_no_gradient(request, states if whole else states[:FEW])
+        starts, t = states, request.times[0]
+        if not isinstance(x0, Tensor):
+            starts = made_of(x0, min(PILOTS, trajectories), seed, "pilot start", 0)
         if sde.direction == -1:
             warn_start(sde, starts, t)
-        check_blocks(trajectories, block_rows(sample))
-        seen = Survey(True, slope_by=sde.of_rows(slice(len(sample))).slope_by(sample, t))
+        rows = block_rows(states)
+        check_blocks(trajectories, rows)
+        seen = Survey(True, slope_by=sde.of_rows(slice(FEW)).slope_by(states[:FEW], t))
         if not solver.requires_full_batch:
             seen = survey(replace(request, x0=starts), seed=seed, network=network)
-        spec = _spec(request, seen, x0, sample, wanted, seed, boundary, bool(path), keep_path)
-        return _run(spec, ranks, path, resume, threads, progress)
+        rows = trajectories if seen.together else min(rows, trajectories)
+        spec = EnsembleSpec(request, seen, x0, wanted, rows, seed, boundary, path, keep_path)
+        return _run(spec, ranks, resume, threads, progress)
 
 
 def _check_no_gradient(request: Request, x: Tensor) -> None:
@@ -173,177 +174,140 @@ def _check_no_gradient(request: Request, x: Tensor) -> None:
         check_no_gradient(sde, x, t, "an ensemble", _WITH_GRADIENT)
 
 
-def _spec(
-    request: Request,
-    seen: Survey,
-    x0: Start,
-    sample: Tensor,
-    observables: tuple[Observable, ...],
-    seed: int,
-    boundary: BoundaryLike | None,
-    stored: bool,
-    keep_path: bool,
-) -> EnsembleSpec:
-    """Return what is computed, from a request that was validated and surveyed."""
-    rows = request.trajectories
-    return EnsembleSpec(
-        sde=request.sde,
-        solver=request.solver,
-        x0=x0,
-        times=request.times,
-        observables=observables,
-        trajectories=request.trajectories,
-        rows=rows if seen.together else min(block_rows(sample), rows),
-        whole=seen.together,
-        seed=seed,
-        boundary=boundary,
-        enclosure=request.boundary,
-        on_nonfinite=request.on_nonfinite,
-        sample=sample,
-        stored=stored,
-        keep_path=keep_path,
-        step_error=seen.step_error,
-        slope_by=seen.slope_by,
-    )
-
-
-def _run(
-    plan: EnsembleSpec,
-    ranks: Ranks,
-    path: Path | None,
-    resume: bool,
-    threads: int,
-    progress: bool,
-) -> Ensemble:
-    """Run an ensemble that fits into memory, with its store if it has one."""
-    is_cuda = plan.sample.is_cuda
-    threads, processes = (1, 1) if is_cuda else (threads, ranks.here)  # each has a GPU of its own
-    plan.check_memory(0, threads, processes)
-    template = plan.template()
-    plan.check_memory(template.size, threads, processes)
-    opened = _opened(plan, template, ranks, path, resume)
-    return _carried_out(plan, template, opened, ranks, threads, progress)
-
-
-def _carried_out(
-    plan: EnsembleSpec,
-    template: RecordLayout,
-    store: RunStore | None,
-    ranks: Ranks,
-    threads: int,
-    progress: bool,
-) -> Ensemble:
-    """Computes what is missing, and puts it together."""
-    tree: PairwiseReduction[BlockStatistics] = PairwiseReduction(plan.blocks, template.merged)
-    # rank 0 looks, and tells: for another rank the first blocks might be done already
-    known = _known(store, template) if ranks.rank == 0 else {}
-    for b, gathered in known.items():
-        tree.add(0, b, gathered)
-    missing: Sequence[int] = range(plan.blocks)
-    if ranks.broadcast_value(lambda: len(known)):
-        is_known = torch.zeros(plan.blocks, dtype=torch.uint8)
-        is_known[list(known)] = 1
-        missing = (ranks.broadcast(is_known) == 0).nonzero()[:, 0].tolist()
+def _run(spec: EnsembleSpec, ranks: Ranks, resume: bool, threads: int, progress: bool) -> Ensemble:
+    """Compute the blocks that are missing, and put them together."""
+    processes = ranks.here
+    if spec.request.x0.is_cuda:
+        threads = processes = 1  # each has a GPU of its own
+    spec.check_memory(0, threads, processes)
+    layout = spec.record_layout()
+    spec.check_memory(layout.size, threads, processes)
+    store = _opened(spec, layout, ranks, resume)
+    tree: PairwiseReduction[BlockStatistics] = PairwiseReduction(spec.blocks, layout.merged)
+    missing = _missing(spec, layout, store, ranks, tree)
     mine = ranks.partition(missing)
     failure: SdegenError | None = None
-    shown = progress and ranks.rank == 0
     done = 0
-    total = len(mine) * (len(plan.times) - 1) if shown else None
+    # each block on one core, so that no sum depends on how many there are; whole runs on all
+    cores = nullcontext() if spec.survey.together else torch_threads(1)
+    total = len(mine) * (len(spec.times) - 1) if progress and ranks.rank == 0 else None
     with (
         DeferredInterrupt() as interrupt,
-        _torch_threads(plan),
+        cores,
         progress_bar(total, "run_ensemble", on_terminal=True) as on_progress,
     ):
         results = map_blocks(
-            lambda b: plan.run_block(b, template, on_progress),
+            lambda b: spec.run_block(b, layout, on_progress),
             mine,
             threads=threads,
             interrupt=interrupt,
         )
         # a KeyboardInterrupt is a second Ctrl-C, or somebody else's handler
         with suppress(KeyboardInterrupt), closing(results):
-            for b, (solution, found) in results:
-                failure = plan.failure(b, solution)
+            for b, (solution, statistics) in results:
+                failure = spec.failure(b, solution)
                 if failure is not None:
                     break
-                if found is None:
+                if statistics is None:
                     continue  # cut by Ctrl-C
                 if store is not None:
-                    record = template.pack(found)
+                    record = layout.pack(statistics)
                     store.write(b, solution.states, solution.nonfinite, record)
-                tree.add(0, b, found)
+                tree.add(0, b, statistics)
                 done += 1
-    path = None if store is None else store.path
-    if failure is not None or done < len(mine):
-        # with what cures a failure the run is another, which this store would refuse
-        next_ = "resume=True goes on" if failure is None else "a run that is changed needs another"
-        there = "" if path is None else f" They are in {path}: {next_}."
-        # in a store there are those of the other ranks too
-        count = plan.blocks - len(missing) + done if store is None else len(store.done())
-        here = f"rank {ranks.rank} of {ranks.world}: " if ranks.world > 1 else ""
-        told = f"{here}{count} of {plan.blocks} blocks are done.{there}"
-        result = _ensemble(plan, tree.total(), path) if tree.nodes else None
-        if failure is not None:
-            raise type(failure)(f"{failure} {told}", result)
-        if ranks.ended.is_set():
-            raise RankError(f"{ENDED}: {told}", result)
-        raise Interrupted(f"interrupted: {told}", result)
-    return _ensemble(plan, total_over_ranks(tree, template, ranks, plan.blocks), path)
+    if failure is None and done == len(mine):
+        return _ensemble(spec, total_over_ranks(tree, layout, ranks, spec.blocks))
+    # in a store there are those of the other ranks too
+    done = spec.blocks - len(missing) + done if store is None else len(store.done())
+    result = _ensemble(spec, tree.total()) if tree.nodes else None
+    raise _unfinished(spec, ranks, done, failure, result)
 
 
 def _opened(
-    plan: EnsembleSpec, template: RecordLayout, ranks: Ranks, path: Path | None, resume: bool
+    spec: EnsembleSpec, layout: RecordLayout, ranks: Ranks, resume: bool
 ) -> RunStore | None:
-    """The store, made or found by rank 0; None without one."""
+    """Return the store, created or opened by rank 0; None without one."""
+    path, few = spec.store, spec.request.x0
     if path is None:
         return None
-    about = {"run": plan.run_spec(), "versions": versions()}
-    kept = plan.times if plan.keep_path else plan.times[-1:]
-    event, dtype = tuple(plan.sample.shape[1:]), plan.sample.dtype
-    layout = Layout(kept, plan.trajectories, plan.rows, event, dtype, template.size)
+    about = {"run": spec.run_spec(), "versions": versions()}
+    kept = spec.times if spec.keep_path else spec.times[-1:]
+    trajectories, event = spec.request.trajectories, tuple(few.shape[1:])
+    shape = Layout(kept, trajectories, spec.rows, event, few.dtype, layout.size)
 
     def prepare() -> int:
         if not path.exists():
-            RunStore.create(path, about, layout)
+            RunStore.create(path, about, shape)
         elif resume:
-            RunStore.open(path, about, layout)
+            RunStore.open(path, about, shape)
         else:
-            refuse_existing(path)
+            description_of(path)  # refuses what is no store in words of its own
+            raise ValueError(
+                f"{path} exists; pass resume=True to go on with it, or another store."
+            )
         return 0
 
     ranks.broadcast_value(prepare)
-    return RunStore(path, layout)
+    return RunStore(path, shape)
 
 
-def _known(store: RunStore | None, template: RecordLayout) -> dict[int, BlockStatistics]:
-    """What the store has of blocks that are done."""
+def _missing(
+    spec: EnsembleSpec,
+    layout: RecordLayout,
+    store: RunStore | None,
+    ranks: Ranks,
+    tree: PairwiseReduction[BlockStatistics],
+) -> Sequence[int]:
+    """Return the blocks that are not in the store; those that are join the tree."""
     if store is None:
-        return {}
-    records = {b: store.record(b) for b in sorted(store.done())}
-    return {b: template.unpack(r) for b, r in records.items() if r is not None}
+        return range(spec.blocks)
+    is_missing = torch.ones(spec.blocks, dtype=torch.uint8)
+    # rank 0 looks, and tells: for another rank the first blocks might be done already
+    for b in sorted(store.done()) if ranks.rank == 0 else ():
+        if (record := store.record(b)) is not None:
+            tree.add(0, b, layout.unpack(record))
+            is_missing[b] = 0
+    missing: list[int] = ranks.broadcast(is_missing).nonzero()[:, 0].tolist()
+    return missing
 
 
-def _ensemble(plan: EnsembleSpec, total: BlockStatistics, path: Path | None) -> Ensemble:
-    """What the user gets of a record."""
+def _ensemble(spec: EnsembleSpec, total: BlockStatistics) -> Ensemble:
+    """Return what the user gets of a record."""
     counts = {key: int(value) for key, value in total[COUNTS].items()}
-    if plan.observables and counts["nonfinite"] == counts["trajectories"]:
-        observed = dict.fromkeys((o.name for o in plan.observables), None)
-    else:
-        observed = {}
-        for o in plan.observables:
+    observed = dict.fromkeys(o.name for o in spec.observables)
+    if counts["nonfinite"] < counts["trajectories"]:
+        for o in spec.observables:
             with error_context(o.name):
-                observed[o.name] = o.result(total[o.name], plan.times)
+                observed[o.name] = o.result(total[o.name], spec.times)
     return Ensemble(
-        times=plan.times,
+        times=spec.times,
         observables=observed,
-        trajectories=counts["trajectories"],
-        nonfinite=counts["nonfinite"],
-        nfe=counts["nfe"],
-        seed=plan.seed,
-        store=path,
-        step_error=plan.step_error,
-        slope_by=plan.slope_by,
+        seed=spec.seed,
+        store=spec.store,
+        step_error=spec.survey.step_error,
+        slope_by=spec.survey.slope_by,
+        **counts,
     )
+
+
+def _unfinished(
+    spec: EnsembleSpec,
+    ranks: Ranks,
+    done: int,
+    failure: SdegenError | None,
+    result: Ensemble | None,
+) -> BaseException:
+    """Return the error of a run that has not come to its end, with what is done."""
+    # with what cures a failure the run is another, which this store would refuse
+    next_ = "resume=True goes on" if failure is None else "a run that is changed needs another"
+    stored = "" if spec.store is None else f" They are in {spec.store}: {next_}."
+    rank = f"rank {ranks.rank} of {ranks.world}: " if ranks.world > 1 else ""
+    words = f"{rank}{done} of {spec.blocks} blocks are done.{stored}"
+    if failure is not None:
+        return type(failure)(f"{failure} {words}", result)
+    if ranks.ended.is_set():
+        return RankError(f"{ENDED}: {words}", result)
+    return Interrupted(f"interrupted: {words}", result)
 
 
 def _check_request(
@@ -352,7 +316,7 @@ def _check_request(
     resume: bool,
     observables: Sequence[Observable],
 ) -> int:
-    """The number of trajectories; refuses what makes no run.
+    """Return the number of trajectories; refuse what makes no run.
 
     Raises:
         TypeError: If trajectories is no int.
@@ -371,15 +335,3 @@ def _check_request(
     if resume and store is None:
         raise ValueError('resume=True goes on with a store; pass store="run.zarr" with it.')
     return int(trajectories)
-
-
-@contextmanager
-def _torch_threads(plan: EnsembleSpec) -> Iterator[None]:
-    """Each block on one core, so that no sum depends on how many there are; whole runs on all."""
-    before = torch.get_num_threads()
-    if not plan.whole:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
-from sdegen.engine.store import open_dataset
 
 if TYPE_CHECKING:
     import xarray
@@ -57,7 +56,9 @@ class Ensemble:
         )
 
     def open(self) -> xarray.Dataset:
-        """The stored states as an `xarray.Dataset`: (time, trajectory, coordinate).
+        """Return the stored states as an `xarray.Dataset`: (time, trajectory, coordinate).
+
+        They are read when they are used.
 
         Raises:
             ValueError: If nothing was stored.
@@ -65,4 +66,9 @@ class Ensemble:
         """
         if self.store is None:
             raise ValueError('no states were stored; pass store="run.zarr" to run_ensemble.')
-        return open_dataset(self.store)
+        try:
+            import xarray
+        except ImportError as error:
+            raise ImportError("opening a store needs xarray: pip install 'sdegen[io]'.") from error
+        dataset: xarray.Dataset = xarray.open_zarr(self.store, consolidated=False, chunks=None)
+        return dataset

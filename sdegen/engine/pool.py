@@ -112,7 +112,7 @@ def map_blocks(
     for b in blocks:
         if interrupt.pending:
             return
-        with _torch_threads(inner):
+        with torch_threads(inner):
             result = work(b)
         yield b, result
 
@@ -142,7 +142,7 @@ def progress_bar(
 
 
 @contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
     """Set torch's own threads for what is inside."""
     before = torch.get_num_threads()
     if before == count:

@@ -1,8 +1,8 @@
 """Records: what the observables of a run gathered, as tensors by name, and as bytes.
 
-A record has the partial of each observable and a few counts. Its layout is found once, before the
-run, by showing the observables two sets of trajectories of different size: every block must fill
-the same shapes. So records can be merged, stored and sent without a word about what is in them.
+A record has the partial of each observable and a few counts. Its layout is known before the run:
+observables are shown two sets of trajectories of different size, and every block must fill the
+same shapes. So records can be merged, stored and sent without a word about what is in them.
 """
 
 from collections.abc import Sequence
@@ -59,15 +59,14 @@ class RecordLayout:
         self, observables: Sequence[Observable], few: BlockStatistics, more: BlockStatistics
     ) -> None:
         self._observables = {observable.name: observable for observable in observables}
-        for name, observable in self._observables.items():
-            first = _checked(name, few[name])
-            _compare(name, first, _checked(name, more[name]), "for 3 trajectories, but for 2")
-            merged = _checked(name, observable.merge(few[name], more[name]))
-            _compare(name, first, merged, "after a merge, but before it")
+        self._shapes = {name: _shapes(name, few[name]) for name in self._observables}
+        self._compare(more, "for 3 trajectories, but for 2")
+        merged = {name: o.merge(few[name], more[name]) for name, o in self._observables.items()}
+        self._compare(merged, "after a merge, but before it")
         self._entries = [
-            _Entry(name, key, few[name][key].dtype, tuple(few[name][key].shape))
+            _Entry(name, key, value.dtype, tuple(value.shape))
             for name in few
-            for key in sorted(few[name])
+            for key, value in sorted(few[name].items())
         ]
         self.size = sum(entry.size for entry in self._entries)
 
@@ -91,63 +90,47 @@ class RecordLayout:
             TypeError: If one is no dict of tensors.
             ValueError: Naming the observable and both shapes.
         """
-        for name in self._observables:
-            expected = {
-                e.key: torch.empty(e.shape, dtype=e.dtype, device="meta")
-                for e in self._entries
-                if e.observable == name
-            }
-            _compare(
-                name, expected, _checked(name, gathered[name]), f"for block {b}, but at the door"
-            )
+        self._compare(gathered, f"for block {b}, but for 2 trajectories")
 
-    def row(self, gathered: BlockStatistics) -> Tensor:
+    def _compare(self, gathered: BlockStatistics, when: str) -> None:
+        """Refuse partials that have other tensors than the first ones."""
+        for name, expected in self._shapes.items():
+            shapes = _shapes(name, gathered[name])
+            if shapes != expected:
+                raise ValueError(
+                    f"observable {name!r} gathers {shapes} {when} {expected}: {_SAME}; sum or "
+                    "average over the trajectories."
+                )
+
+    def pack(self, gathered: BlockStatistics) -> Tensor:
         """Return a record as bytes, shape (size,), uint8."""
         parts = [gathered[e.observable][e.key].contiguous().reshape(-1) for e in self._entries]
         return torch.cat([part.view(torch.uint8) for part in parts])
 
-    def pack(self, gathered: BlockStatistics) -> bytes:
-        """Return a record as bytes."""
-        return self.row(gathered).numpy().tobytes()
-
-    def unpack(self, record: bytes) -> BlockStatistics:
-        """Return the record that the bytes are."""
+    def unpack(self, record: Tensor) -> BlockStatistics:
+        """Return the record that the bytes are, shape (size,), uint8."""
         found: BlockStatistics = {entry.observable: {} for entry in self._entries}
-        place = 0
-        for e in self._entries:
-            raw = bytearray(record[place : place + e.size])
-            tensor = torch.frombuffer(raw, dtype=e.dtype) if raw else torch.empty(0, dtype=e.dtype)
-            found[e.observable][e.key] = tensor.reshape(e.shape)
-            place += e.size
+        parts = torch.split(record, [entry.size for entry in self._entries])
+        for e, part in zip(self._entries, parts, strict=True):
+            # a copy begins where any kind of number may
+            found[e.observable][e.key] = part.clone().view(e.dtype).reshape(e.shape)
         return found
 
 
-def _checked(name: str, partial: object) -> Partial:
-    """Return a dict of tensors."""
+def _shapes(name: str, partial: object) -> dict[str, str]:
+    """Return the kinds and shapes of an observable's partial.
+
+    Raises:
+        TypeError: If it is no dict of tensors.
+    """
     if (
         not isinstance(partial, dict)
         or not partial
-        or not all(
-            isinstance(key, str) and isinstance(value, Tensor) for key, value in partial.items()
-        )
+        or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in partial.items())
     ):
         raise TypeError(
             f"observable {name!r} must gather a dict of tensors by name, but gathered {partial!r}."
         )
-    return partial
-
-
-def _compare(name: str, expected: Partial, found: Partial, when: str) -> None:
-    """Refuse other tensors than expected."""
-    a, b = _shapes(expected), _shapes(found)
-    if a != b:
-        raise ValueError(
-            f"observable {name!r} gathers {b} {when} {a}: {_SAME}; sum or average over the "
-            "trajectories."
-        )
-
-
-def _shapes(partial: Partial) -> dict[str, str]:
     return {
         key: f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
         for key, value in sorted(partial.items())
@@ -155,22 +138,20 @@ def _shapes(partial: Partial) -> dict[str, str]:
 
 
 def total_over_ranks(
-    tree: PairwiseReduction[BlockStatistics], template: RecordLayout, ranks: Ranks, blocks: int
+    tree: PairwiseReduction[BlockStatistics], layout: RecordLayout, ranks: Ranks, blocks: int
 ) -> BlockStatistics:
     """Return the total of all ranks; `tree` holds the blocks of this one."""
     if ranks.world == 1:
         return tree.total()
-    nodes = [
-        torch.cat([torch.tensor(place, dtype=torch.int64).view(torch.uint8), template.row(node)])
-        for place, node in tree.nodes.items()
-    ]
-    empty = torch.empty(0, 16 + template.size, dtype=torch.uint8)
-    collected = ranks.gather(torch.stack(nodes) if nodes else empty)
-    total = torch.zeros(template.size, dtype=torch.uint8)
+    places = torch.tensor(list(tree.nodes), dtype=torch.int64).reshape(-1, 2)
+    empty = torch.empty(0, layout.size, dtype=torch.uint8)
+    records = torch.cat([empty, *(layout.pack(node)[None] for node in tree.nodes.values())])
+    collected = ranks.gather(torch.cat([places.view(torch.uint8), records], 1))
+    total = torch.zeros(layout.size, dtype=torch.uint8)
     if ranks.rank == 0:
-        whole: PairwiseReduction[BlockStatistics] = PairwiseReduction(blocks, template.merged)
+        whole: PairwiseReduction[BlockStatistics] = PairwiseReduction(blocks, layout.merged)
         for row in torch.cat(collected):
             level, index = row[:16].clone().view(torch.int64).tolist()
-            whole.add(level, index, template.unpack(row[16:].numpy().tobytes()))
-        total = template.row(whole.total())
-    return template.unpack(ranks.broadcast(total).numpy().tobytes())
+            whole.add(level, index, layout.unpack(row[16:]))
+        total = layout.pack(whole.total())
+    return layout.unpack(ranks.broadcast(total))

@@ -13,47 +13,38 @@ from sdegen.core.requests import check_state, kind_of
 
 Start = Tensor | Callable[..., Tensor]
 
-_PROBED, _PILOTS = 4, 256
+FEW = 4  # rows that are asked for a shape or a gradient
+PILOTS = 256  # starts of a pilot, of those that a function makes
 
 
 def example_states(x0: Start, trajectories: int, seed: int) -> Tensor:
-    """Return a few rows of the start, to know its shape, dtype and device by.
+    """Return starts that stand for all: a row for each where x0 has one, else a few.
+
+    Args:
+        x0: Where all start, a row for each, or a function that makes them.
+        trajectories: How many the run has.
+        seed: Seed of the run.
 
     Raises:
-        TypeError: If x0 is no tensor and no function, or of the wrong dtype.
+        TypeError: If a function takes no rng, or returns the wrong dtype.
         ValueError: If a tensor has another number of rows than there are trajectories, or a
             function draws from elsewhere than its generator.
     """
-    if callable(x0) and not isinstance(x0, Tensor):
-        rows = min(_PROBED, trajectories)
-        made, again = (made_of(x0, rows, seed, "start probe", 0) for _ in range(2))
+    few = min(FEW, trajectories)
+    if not isinstance(x0, Tensor):
+        made, again = (made_of(x0, few, seed, "start probe", 0) for _ in range(2))
         if not torch.equal(made, again):
             raise ValueError(
                 "x0(rows, rng=…) returned other states for the same rng, so that no seed would "
                 "repeat the run: draw from rng alone, as torch.randn(rows, 1, generator=rng) does."
             )
         return made
-    x0 = check_state(x0)
     if len(x0) not in (1, trajectories):
         raise ValueError(
             f"x0 has {len(x0)} rows for {trajectories} trajectories; pass one row for each, shape "
             f"({trajectories}, *event), one where all start, or a function x0(rows, rng=…)."
         )
-    return x0.expand(trajectories, *x0.shape[1:])[:_PROBED]
-
-
-def pilot_starts(x0: Start, sample: Tensor, trajectories: int, seed: int) -> Tensor:
-    """Return starts of a pilot: all of them, or a few hundred of those that a function makes.
-
-    Args:
-        x0: Where from.
-        sample: A few rows of it.
-        trajectories: Of the run.
-        seed: Of the run.
-    """
-    if isinstance(x0, Tensor):
-        return x0 if len(x0) == trajectories else sample
-    return made_of(x0, min(_PILOTS, trajectories), seed, "pilot start", 0)
+    return x0 if len(x0) == trajectories else x0.expand(few, *x0.shape[1:])
 
 
 def made_of(x0: Callable[..., Tensor], rows: int, seed: int, purpose: str, b: int) -> Tensor:

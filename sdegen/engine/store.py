@@ -1,4 +1,4 @@
-"""The store of a run: states and partial results on disk, block by block, to be gone on with.
+"""The store of a run: states and partial results on disk, block by block, to be resumed.
 
     run.zarr/                a Zarr group, format 3; xarray.open_zarr opens it
         states               (time, trajectory, coordinate), one chunk for each block
@@ -20,36 +20,22 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sdegen.core.fingerprint import first_difference, in_words
 from sdegen.core.noise import Rng, seed_of
-from sdegen.engine.format_1 import run_spec_of_format_1, without_library_code
-
-if TYPE_CHECKING:
-    import xarray
-
 from sdegen.engine import store_layout
-from sdegen.engine.store_layout import (
-    ATTRIBUTES_KEY,
-    DIGEST_BYTES,
-    Layout,
-    check_room,
-    explained,
-    lay_out,
-    whole_files,
-    zarr_package,
-)
+from sdegen.engine.format_1 import run_spec_of_format_1, without_library_code
+from sdegen.engine.store_layout import Layout, zarr_package
 
 _SAME_BITS = {"0.1.0"}  # versions of sdegen whose runs this one continues to the same bits
-_MEMBERS = ("states", "nonfinite", "time")
 
 
 class RunStore:
@@ -61,10 +47,10 @@ class RunStore:
     """
 
     def __init__(self, path: Path, layout: Layout) -> None:
-        zarr = zarr_package()
         self.path, self._layout = path, layout
-        group = zarr.open_group(whole_files(path), mode="r+", use_consolidated=False)
-        self._states, self._lost = group["states"], group["nonfinite"]
+        files = store_layout.whole_files(path)
+        group = zarr_package().open_group(files, mode="r+", use_consolidated=False)
+        self._states, self._nonfinite = group["states"], group["nonfinite"]
         self._records = group["progress/records"]
 
     @classmethod
@@ -82,18 +68,17 @@ class RunStore:
         fewer = "fewer trajectories"
         if len(layout.times) > 1:
             fewer = f"fewer times (keep_path=False keeps the last), or {fewer}"
-        check_room(path, layout.blocks * layout.block_bytes, f"keep {fewer}")
-        with explained(path, lambda: layout.blocks * layout.block_bytes):
+        need = layout.blocks * layout.block_bytes
+        store_layout.check_room(path, need, f"keep {fewer}")
+        with store_layout.explained(path, lambda: need):
             path.parent.mkdir(parents=True, exist_ok=True)
-            made = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-            try:
-                mask = os.umask(0)
-                os.umask(mask)
-                made.chmod(0o777 & ~mask)
-                lay_out(made, about, layout)
-                made.rename(path)
-            finally:
-                shutil.rmtree(made, ignore_errors=True)
+            with tempfile.TemporaryDirectory(
+                prefix=f".{path.name}.", suffix=".tmp", dir=path.parent, ignore_cleanup_errors=True
+            ) as private:
+                whole = Path(private) / path.name
+                whole.mkdir()  # with the usual permissions, which a temporary folder has not
+                store_layout.lay_out(whole, about, layout)
+                whole.rename(path)
         return cls(path, layout)
 
     @classmethod
@@ -102,24 +87,24 @@ class RunStore:
 
         Args:
             path: Its folder.
-            about: Description of the run that wants to go on.
+            about: Description of the run that resumes it.
             layout: Shape of what it stores.
 
         Raises:
             ValueError: If it is no store of ours, or that of another run; with the difference.
             OSError: If there is no room for what is missing, or no right to write.
         """
-        there = description_of(path)
-        before, now = there["versions"]["sdegen"], about["versions"]["sdegen"]
+        stored = description_of(path)
+        before, now = stored["versions"]["sdegen"], about["versions"]["sdegen"]
         if before in _SAME_BITS:
-            there["versions"] |= {"sdegen": now}
-        if there["format"] == 1:
+            stored["versions"] |= {"sdegen": now}
+        if stored["format"] == 1:
             about = about | {"run": without_library_code(about["run"])}
         for part in ("run", "versions"):
-            gap = first_difference(there.get(part), about[part])
+            gap = first_difference(stored.get(part), about[part])
             if gap is None:
                 continue
-            where, told = gap[0], in_words(*gap)
+            where, words = gap[0], in_words(*gap)
             if part == "versions":
                 hint = (
                     "go on with the versions and the kind of processor that it was begun with, or "
@@ -127,16 +112,16 @@ class RunStore:
                 )
             elif before != now:
                 hint = f"go on with sdegen {before}, which began it, or begin another store"
-                told = f"this is sdegen {now}, and {told}"
+                words = f"this is sdegen {now}, and {words}"
             else:
                 hint = "take another store, or the arguments of that run"
                 if where[0] == "times":
-                    told = _times_apart(path, there["run"], about["run"], layout.times)
-                elif _keeps_count(there["run"], where):
+                    words = _times_apart(path, stored["run"], about["run"], layout.times)
+                elif _keeps_count(stored["run"], where):
                     hint += "; if they are those, what counts its calls must be made anew"
-            raise ValueError(f"{path} holds another run: {told}; {hint}.")
+            raise ValueError(f"{path} holds another run: {words}; {hint}.")
         store = cls(path, layout)
-        missing = layout.blocks - len(store.done())
+        missing = store._missing_bytes()
         if missing and not os.access(path / "states", os.W_OK):
             raise PermissionError(
                 errno.EACCES, "the store cannot be written to, and the run is not done", str(path)
@@ -145,52 +130,46 @@ class RunStore:
             for left in path.rglob(".*.tmp"):  # of a write that was killed
                 left.unlink(missing_ok=True)
         # with fewer times or trajectories it would be another run, which this store refuses
-        check_room(path, missing * layout.block_bytes, "make room, and resume it then")
+        store_layout.check_room(path, missing, "make room, and resume it then")
         return store
 
     def done(self) -> set[int]:
         """Return the blocks whose record is there."""
-        folder = self.path / "progress" / "records" / "c"
-        with suppress(FileNotFoundError):
-            return {
-                int(entry.name)
-                for entry in folder.iterdir()
-                if entry.name.isdigit() and (entry / "0").is_file()
-            }
-        return set()
+        records = (self.path / "progress" / "records" / "c").glob("*/0")
+        return {int(file.parent.name) for file in records if file.parent.name.isdigit()}
 
-    def write(self, b: int, states: Tensor, nonfinite: Tensor, record: bytes) -> None:
+    def write(self, b: int, states: Tensor, nonfinite: Tensor, record: Tensor) -> None:
         """Write a block; its record last.
 
         Args:
             b: Number of the block.
             states: Shape (T, rows, *event).
             nonfinite: Shape (rows,).
-            record: What observables gathered.
+            record: What observables gathered, shape (bytes,), uint8.
 
         Raises:
             OSError: If the disk is full; with what is needed.
         """
         where = slice(b * self._layout.rows, b * self._layout.rows + states.shape[1])
-        sealed = torch.frombuffer(
-            bytearray(record + hashlib.sha256(record).digest()), dtype=torch.uint8
-        )
-        with explained(self.path, self._missing_bytes):
+        content = record.numpy().tobytes()
+        sealed = content + hashlib.sha256(content).digest()
+        with store_layout.explained(self.path, self._missing_bytes):
             self._states[:, where] = states.cpu().numpy()
-            self._lost[where] = nonfinite.cpu().numpy()
-            self._records[b] = sealed.numpy()
+            self._nonfinite[where] = nonfinite.cpu().numpy()
+            self._records[b] = np.frombuffer(sealed, dtype=np.uint8)
 
     def _missing_bytes(self) -> int:
         return (self._layout.blocks - len(self.done())) * self._layout.block_bytes
 
-    def record(self, b: int) -> bytes | None:
-        """Return the record of a block, or None if it is damaged."""
+    def record(self, b: int) -> Tensor | None:
+        """Return the record of a block, shape (bytes,), uint8, or None if it is damaged."""
         try:
-            sealed = bytes(self._records[b].tobytes())
+            sealed: np.ndarray = self._records[b]
         except (ValueError, RuntimeError):  # what Zarr says of a CRC that does not fit
             return None
-        record, digest = sealed[:-DIGEST_BYTES], sealed[-DIGEST_BYTES:]
-        return record if hashlib.sha256(record).digest() == digest else None
+        record, digest = np.split(sealed, [-store_layout.DIGEST_BYTES])
+        same = hashlib.sha256(record.tobytes()).digest() == digest.tobytes()
+        return torch.from_numpy(record.copy()) if same else None
 
 
 def store_path(store: str | os.PathLike[str] | None) -> Path | None:
@@ -215,16 +194,6 @@ def seed_of_run(rng: Rng, path: Path | None, *, resume: bool) -> int:
     return seed_of(rng)
 
 
-def refuse_existing(path: Path) -> None:
-    """Refuse to begin a run where something exists: a store, to be resumed, or another thing.
-
-    Raises:
-        ValueError: Always, with what is there.
-    """
-    description_of(path)
-    raise ValueError(f"{path} exists; pass resume=True to go on with it, or another store.")
-
-
 def description_of(path: Path) -> dict[str, Any]:
     """Return the description of the run in a store.
 
@@ -232,8 +201,8 @@ def description_of(path: Path) -> dict[str, Any]:
         ValueError: If it is no store of ours, or of a newer format.
     """
     try:
-        attributes = dict(zarr_package().open_group(path, mode="r", use_consolidated=False).attrs)
-        about = attributes[ATTRIBUTES_KEY]
+        attributes = zarr_package().open_group(path, mode="r", use_consolidated=False).attrs
+        about = dict(attributes[store_layout.ATTRIBUTES_KEY])
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(
             f"{path} is there, but is no store of a run ({type(error).__name__}); take another "
@@ -242,23 +211,11 @@ def description_of(path: Path) -> dict[str, Any]:
     if about["format"] > store_layout.FORMAT:
         raise ValueError(
             f"{path} has format {about['format']}, and this version reads up to "
-            f"{store_layout.FORMAT}; install "
-            "a newer sdegen."
+            f"{store_layout.FORMAT}; install a newer sdegen."
         )
-    about = dict(about)
     if about["format"] == 1:
         about["run"] = run_spec_of_format_1(about["run"])
     return about
-
-
-def open_dataset(path: Path) -> xarray.Dataset:
-    """Return the store as an `xarray.Dataset` with named dimensions, read when it is used."""
-    try:
-        import xarray
-    except ImportError as error:
-        raise ImportError("opening a store needs xarray: pip install 'sdegen[io]'.") from error
-    dataset: xarray.Dataset = xarray.open_zarr(path, consolidated=False, chunks=None)
-    return dataset
 
 
 def _keeps_count(run: Any, where: tuple[str, ...]) -> bool:  # noqa: ANN401, JSON

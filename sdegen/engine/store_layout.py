@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sdegen.storage import atomic_write
 
-if TYPE_CHECKING:
-    pass
-
-
 FORMAT = 2
-
 ATTRIBUTES_KEY = "sdegen"
-
 DIGEST_BYTES = 32
 
 
@@ -50,64 +45,49 @@ class Layout:
 
     @property
     def blocks(self) -> int:
-        """How many."""
+        """How many blocks there are."""
         return -(-self.trajectories // self.rows)
 
     @property
     def block_bytes(self) -> int:
         """Bytes of a full block."""
-        numbers = len(self.times) * self.rows
-        for size in self.event:
-            numbers *= size
+        numbers = len(self.times) * self.rows * math.prod(self.event)
         return numbers * self.dtype.itemsize + self.record + DIGEST_BYTES
 
 
 def lay_out(path: Path, about: dict[str, Any], layout: Layout) -> None:
     """Write the metadata, and the times."""
-    zarr = zarr_package()
-    files = whole_files(path)
-    attributes = {ATTRIBUTES_KEY: {"format": FORMAT} | about}
-    group = zarr.create_group(files, attributes=attributes)
-    plain: dict[str, Any] = {"compressors": zarr.codecs.Crc32cCodec(), "filters": None}
-    axes = (
-        ("coordinate",)
-        if len(layout.event) == 1
-        else tuple(f"axis_{i}" for i in range(len(layout.event)))
-    )
-    n, t = layout.trajectories, len(layout.times)
-    rows = min(layout.rows, n)
+    zarr, files = zarr_package(), whole_files(path)
+    group = zarr.create_group(files, attributes={ATTRIBUTES_KEY: {"format": FORMAT} | about})
+    group.create_group("progress")
+    n, t, event = layout.trajectories, len(layout.times), layout.event
+    rows, size = min(layout.rows, n), layout.record + DIGEST_BYTES
+    axes = ["coordinate"] if len(event) == 1 else [f"axis_{i}" for i in range(len(event))]
     dtype = "float32" if layout.dtype == torch.float32 else "float64"
-    group.create_array(
-        "states",
-        shape=(t, n, *layout.event),
-        chunks=(t, rows, *layout.event),
-        dtype=dtype,
-        fill_value=float("nan"),
-        dimension_names=("time", "trajectory", *axes),
-        **plain,
-    )
-    group.create_array(
-        "nonfinite",
-        shape=(n,),
-        chunks=(rows,),
-        dtype="bool",
-        fill_value=False,
-        dimension_names=("trajectory",),
-        **plain,
-    )
-    time = group.create_array(
-        "time", shape=(t,), chunks=(t,), dtype="float64", dimension_names=("time",), **plain
-    )
-    time[:] = layout.times.numpy()
-    size = layout.record + DIGEST_BYTES
-    group.create_group("progress").create_array(
-        "records",
-        shape=(layout.blocks, size),
-        chunks=(1, size),
-        dtype="uint8",
-        dimension_names=("block", "byte"),
-        **plain,
-    )
+    arrays = {  # shape, chunks, names of the axes, dtype, and what stands where nothing is written
+        "states": (
+            (t, n, *event),
+            (t, rows, *event),
+            ("time", "trajectory", *axes),
+            dtype,
+            math.nan,
+        ),
+        "nonfinite": ((n,), (rows,), ("trajectory",), "bool", False),
+        "time": ((t,), (t,), ("time",), "float64", 0.0),
+        "progress/records": ((layout.blocks, size), (1, size), ("block", "byte"), "uint8", 0),
+    }
+    for name, (shape, chunks, names, kind, fill) in arrays.items():
+        group.create_array(
+            name,
+            shape=shape,
+            chunks=chunks,
+            dimension_names=names,
+            dtype=kind,
+            fill_value=fill,
+            compressors=zarr.codecs.Crc32cCodec(),
+            filters=None,
+        )
+    group["time"][:] = layout.times.numpy()
     with warnings.catch_warnings():  # not in the format's text yet, but what xarray looks for
         warnings.simplefilter("ignore")
         zarr.consolidate_metadata(files)

@@ -326,7 +326,7 @@ def test_memory_is_estimated_before_the_run(monkeypatch, tmp_path):
     with pytest.raises(MemoryError, match=told):
         sg.run_ensemble(WELL, x0, many[:1000], observables=[never], ranks=two, **plan)
     field = sg.ItoProcess(lambda x: x.mean(0) - x, 0.5)
-    told = r"^10000000 trajectories at 3 times, which run together, as they feel .* pass fewer tra"
+    told = r"^10000000 trajectories at 3 times, which run together, as they depend .* pass fewer t"
     with pytest.raises(MemoryError, match=told):
         ensemble(n=10**7, sde=field, threads=2)
 

@@ -310,8 +310,8 @@ def test_the_seed_of_a_store_is_known(tmp_path, small_blocks):
 
 
 def test_a_full_disk_is_seen_before_the_run(tmp_path, small_blocks, monkeypatch):
-    usage = stores.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(stores.shutil, "disk_usage", lambda path: usage._replace(free=30_000))
+    small = store_layout.shutil.disk_usage(tmp_path)._replace(free=30_000)
+    monkeypatch.setattr(store_layout.shutil, "disk_usage", lambda path: small)
     told = r"the store needs 36\.\d KiB, but 29\.3 KiB are free on this disk; keep fewer times"
     with pytest.raises(OSError, match=told) as caught:
         ensemble(tmp_path / "run.zarr")

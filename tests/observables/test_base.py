@@ -155,7 +155,7 @@ def _grown(left, right):
             _Odd(lambda states, times: {"x": states[:, 0].sum((0, 1)) / 0 * torch.ones(
                 3 if len(states[0]) < 10 else 4)}),
             ValueError,
-            r"observable 'odd' gathers .*\[4\].* for block 0, but at the door .*\[3\]",
+            r"observable 'odd' gathers .*\[4\].* for block 0, but for 2 trajectories .*\[3\]",
         ),
         (sg.Moments, TypeError, r"Observable objects, such as Moments\(\), but one is"),
         ("mean", TypeError, "one is 'mean'; one of your own is a subclass of Observable"),
