@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import sdegen as sg
 from sdegen.fokker_planck.discretization import time_dependence as clock
 
 X = torch.linspace(-3.0, 3.0, 8, dtype=torch.float64)[:, None]
@@ -70,3 +71,18 @@ def test_a_polynomial_goes_through_some_looks_and_meets_all_of_one():
     y = np.linspace(-1, 1, 17)
     for power in range(7):
         np.testing.assert_allclose(matrix @ (y[nodes] ** power), y**power, atol=1e-12)
+
+
+def test_a_run_asks_at_many_times_at_once():
+    """So it does where shapes are checked, too: one after the other would be 2049 questions."""
+    asked = []
+
+    def pull(x, t):
+        asked.append(tuple(t.shape))
+        return torch.sin(t) - x
+
+    grid = sg.Grid(-6.0, 6.0, 60)
+    solver = sg.FokkerPlanck(sg.ItoProcess(pull, 1.0), grid)
+    solver.solve(grid.gaussian(0.0, 0.7), [0.0, 1.0])
+    assert (2049 * clock.POINTS, 1) in asked
+    assert len(asked) < 500
