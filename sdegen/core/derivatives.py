@@ -26,7 +26,7 @@ from sdegen.core.shapes import State, as_column
 Values = Callable[[State], Tensor]
 
 STEP = {torch.float64: (2.0**-14, 2.0**-20), torch.float32: (2.0**-8, 2.0**-14)}
-_GOLDEN = 0.6180339887498949
+GOLDEN = 0.6180339887498949  # its multiples, modulo 1, spread evenly and never meet
 MIXES = (
     "g(x, t) mixes coordinates or trajectories: component i of the diffusion may depend on "
     "component i of x alone, or be one number for each trajectory, shape (batch, 1, …), unless "
@@ -45,19 +45,20 @@ def noise_induced(diffusion: Values, x: State) -> State:
     Raises:
         ValueError: If g mixes coordinates or trajectories, as far as autograd sees it.
     """
-    seen = _value_and_slope(diffusion, x, diagonal=True)
-    product = None if seen is None else seen[0] * seen[1]
-    return _or_differences(product, lambda: noise_differences(diffusion, x))
+    seen = value_and_slope(diffusion, x, diagonal=True)
+    return _or_differences(
+        seen and seen[0] * seen[1], lambda: differences(diffusivity(diffusion), x)
+    )
 
 
-def noise_differences(diffusion: Values, x: State) -> State:
-    """Return ∂(g²/2)/∂x by differences, x's shape and dtype."""
+def diffusivity(diffusion: Values) -> Values:
+    """Return D = g²/2 as a function of states."""
 
-    def diffusivity(y: State) -> Tensor:
-        g = diffusion(y)
+    def half_square(x: State) -> Tensor:
+        g = diffusion(x)
         return 0.5 * g * g
 
-    return differences(diffusivity, x)
+    return half_square
 
 
 def is_seen(function: Values, x: State) -> bool:
@@ -67,13 +68,9 @@ def is_seen(function: Values, x: State) -> bool:
         function: g of states.
         x: States, shape (batch, *event).
     """
-    with torch.inference_mode(False), torch.enable_grad():
-        y = leaf_of(x)
-        g = with_graph(function, y)
-        slope = None
-        if g is not None:
-            slope = pulled_back(g, y, torch.ones_like(g), create_graph=False)
-    return g is not None and slope is not None and bool((g.detach() * slope).isfinite().all())
+    with torch.no_grad():
+        seen = value_and_slope(function, x)
+        return seen is not None and bool((seen[0] * seen[1]).isfinite().all())
 
 
 def slope_of(function: Values, x: State) -> State:
@@ -83,18 +80,9 @@ def slope_of(function: Values, x: State) -> State:
         function: As `differences` takes it.
         x: States, shape (batch, *event).
     """
-    with torch.inference_mode(False), torch.enable_grad():
-        y = leaf_of(x)
-        value = with_graph(function, y)
-        slope = None
-        if value is not None:
-            slope = pulled_back(value, y, torch.ones_like(value), create_graph=False)
-    if slope is None:
-        return differences(function, x).detach()
-    finite = torch.isfinite(slope)
-    if bool(finite.all()):
-        return slope
-    return torch.where(finite, slope, differences(function, x).detach())
+    with torch.no_grad():
+        seen = value_and_slope(function, x)
+    return _or_differences(seen and seen[1], lambda: differences(function, x)).detach()
 
 
 def gradient_of(energy: Values, x: State) -> State:
@@ -104,9 +92,10 @@ def gradient_of(energy: Values, x: State) -> State:
         energy: U of states, shape (batch,).
         x: States, shape (batch, *event).
     """
-    seen = _value_and_slope(energy, x)
-    slope = None if seen is None else seen[1]
-    return _or_differences(slope, lambda: differences(lambda y: as_column(energy(y), y), x))
+    seen = value_and_slope(energy, x)
+    return _or_differences(
+        seen and seen[1], lambda: differences(lambda y: as_column(energy(y), y), x)
+    )
 
 
 def with_slope(function: Values, y: State) -> Tensor:
@@ -116,7 +105,7 @@ def with_slope(function: Values, y: State) -> Tensor:
         function: As `differences` takes it.
         y: States that require grad, shape (batch, *event).
     """
-    value = with_graph(function, y)
+    value = _with_graph(function, y)
     if value is not None:
         return value
     with torch.no_grad():
@@ -145,9 +134,21 @@ def differences(function: Values, x: State) -> State:
     if not is_per_trajectory(value, wide):
         return _slope(function, wide, value, torch.ones_like(wide)).to(x.dtype)
     each = torch.eye(wide[0].numel(), dtype=wide.dtype, device=wide.device)
-    columns = [_slope(function, wide, value, e.reshape(wide.shape[1:])) for e in each]
-    along = [(c * e.reshape(wide.shape[1:])) for c, e in zip(columns, each, strict=True)]
+    directions = each.reshape(-1, *wide.shape[1:])
+    along = [_slope(function, wide, value, one) * one for one in directions]
     return torch.stack(along).sum(0).to(x.dtype)
+
+
+def in_double(x: State, *functions: Values) -> State:
+    """Return states in float64, where all of some functions take them so; else as they are."""
+    if x.dtype == torch.float64:
+        return x
+    try:
+        for function in functions:
+            function(x.double())
+    except Exception:  # parameters in single precision; what is wrong with x's own raises later
+        return x
+    return x.double()
 
 
 def _slope(function: Values, x: State, value: Tensor, direction: Tensor) -> Tensor:
@@ -163,7 +164,7 @@ def _slope(function: Values, x: State, value: Tensor, direction: Tensor) -> Tens
     return torch.where(direction.expand_as(slope) != 0, slope, 0.0)
 
 
-def pulled_back(g: Tensor, y: State, weights: Tensor, *, create_graph: bool) -> State | None:
+def _pulled_back(g: Tensor, y: State, weights: Tensor, *, create_graph: bool) -> State | None:
     """Return Σ_i w_i ∂g_i/∂y, shape of y; None where autograd sees no way from y to g."""
     slope: State | None
     (slope,) = torch.autograd.grad(
@@ -172,26 +173,23 @@ def pulled_back(g: Tensor, y: State, weights: Tensor, *, create_graph: bool) -> 
     return slope
 
 
-def leaf_of(x: State) -> State:
-    """Return the same states, of which autograd is to take the derivative."""
-    return (x.clone() if x.is_inference() else x.detach()).requires_grad_()
-
-
-def _value_and_slope(
+def value_and_slope(
     function: Values, x: State, *, diagonal: bool = False
 ) -> tuple[Tensor, State] | None:
     """Return a value and Σ_i ∂value_i/∂x, or None where autograd sees nothing of x in it.
 
     One pass back: where component i depends on x_i alone, or one number serves all coordinates of
-    a trajectory, that is ∂value_j/∂x_j.
+    a trajectory, that is ∂value_j/∂x_j. Both have a graph where gradients are recorded.
     """
     differentiable = torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():
-        y = x if differentiable and x.requires_grad else leaf_of(x)
-        value = with_graph(function, y)
+        y = x
+        if not (differentiable and x.requires_grad):
+            y = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
+        value = _with_graph(function, y)
         if value is None:
             return None
-        slope = pulled_back(value, y, torch.ones_like(value), create_graph=differentiable)
+        slope = _pulled_back(value, y, torch.ones_like(value), create_graph=differentiable)
         if slope is None:
             return None
         if diagonal and value.numel() > 1:
@@ -208,7 +206,7 @@ def _or_differences(seen: State | None, by_differences: Callable[[], State]) -> 
     return seen if bool(finite.all()) else torch.where(finite, seen, by_differences())
 
 
-def with_graph(function: Values, y: State) -> Tensor | None:
+def _with_graph(function: Values, y: State) -> Tensor | None:
     """Return the value at y with its graph, or None where autograd sees none of it."""
     try:
         value = function(y)
@@ -226,8 +224,8 @@ def _check_diagonal(g: Tensor, y: State, slope: State) -> None:
     """Refuse a g_i that depends on an x_j: there Σ_i w_i ∂g_i/∂x_j is not w_j ∂g_j/∂x_j."""
     weights = torch.arange(g.numel(), dtype=torch.float64, device=g.device)
     # multiples of the golden ratio: no two near each other in the state have near weights
-    weights = (1 + torch.frac(weights * _GOLDEN)).to(g.dtype).view_as(g)
-    weighted = pulled_back(g, y, weights, create_graph=True)  # g's graph is needed again
+    weights = (1 + torch.frac(weights * GOLDEN)).to(g.dtype).view_as(g)
+    weighted = _pulled_back(g, y, weights, create_graph=True)  # g's graph is needed again
     assert weighted is not None  # as slope is not
     gap = (weighted - weights * slope).detach().abs().nan_to_num()
     scale = slope.detach().abs().nan_to_num(posinf=0.0)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.accuracy import SlopeBy
-from sdegen.core.derivatives import MIXES, is_seen, noise_induced
+from sdegen.core.derivatives import MIXES, diffusivity, is_seen, noise_induced
 from sdegen.core.requests import is_word
 from sdegen.core.sde import SDE, NoiseKind, Rows
 from sdegen.core.shapes import State, Time
@@ -170,16 +170,12 @@ class ItoProcess(SDE):
         if self._alpha == 0.0:
             return
         t = t.clone() if t.is_inference() else t
-
-        def diffusivity(y: State) -> Tensor:
-            g = self._diffusion(y, t)
-            return 0.5 * g * g
-
-        if mixes_coordinates(diffusivity, x):
+        d = diffusivity(lambda y: self._diffusion(y, t))
+        if mixes_coordinates(d, x):
             raise ValueError(MIXES)
         given = self._diffusion_derivative is not None
         check_slope(
-            diffusivity,
+            d,
             lambda y: self._noise_induced(y, t),
             x,
             name="g²/2 (g times diffusion_derivative)" if given else "g²/2",

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from sdegen.core.derivatives import GOLDEN
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.tolerances import ROUNDED_PERIOD
 
 _PLACES = 31  # where f(x + L) is compared with f(x): odd, and no fraction of a period
-_GOLDEN = 0.6180339887498949
 _JUMPS = 0.05  # of the places may lie on a jump of f
 
 
@@ -74,7 +74,7 @@ def _pair(
     k: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Places in the period, the field there, and one period further, shape (batch, d) each."""
-    place = torch.frac(torch.arange(k + 1, k + 1 + len(x), dtype=torch.float64) * _GOLDEN)
+    place = torch.frac(torch.arange(k + 1, k + 1 + len(x), dtype=torch.float64) * GOLDEN)
     here = x.flatten(1).clone()
     here[:, columns] = (low + (high - low) * place).to(here)[:, None]
     there = here.clone()

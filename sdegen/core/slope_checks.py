@@ -12,19 +12,18 @@ import torch
 from torch import Tensor
 
 from sdegen.core.derivatives import (
+    GOLDEN,
     STEP,
     Values,
+    in_double,
     is_per_trajectory,
-    leaf_of,
-    pulled_back,
-    with_graph,
+    value_and_slope,
 )
 from sdegen.core.shapes import State, as_column
 
 _INTERVALS, _FINE = 256, 2**14  # of a path; the second where the first disagrees
 _NUMBERS = 2**21  # of a path at once
 _PART = 0.01  # of a variation, along a path or over a short step, that slopes may miss
-_GOLDEN = 0.6180339887498949
 
 
 @torch.no_grad()
@@ -42,18 +41,13 @@ def check_slope(function: Values, slope: Values, ends: State, *, name: str, cure
         ValueError: Where the slopes along the path do not add up to the function's change.
     """
     most, eps = max(2, _NUMBERS // max(1, ends[0].numel())), torch.finfo(ends.dtype).eps
-    try:
-        function(ends.double())
-        slope(ends.double())
-        ends = ends.double()
-    except Exception:  # parameters in single precision; what is wrong with x's own raises below
-        pass
-    found = _missed(function, slope, ends, min(_INTERVALS, most), eps)
-    if found is not None:
-        found = _missed(function, slope, ends, min(_FINE, most), torch.finfo(ends.dtype).eps)
-    if found is None:
+    ends = in_double(ends, function, slope)
+    coarse, fine = min(_INTERVALS, most), min(_FINE, most)
+    missed = _missed(function, slope, ends, coarse, eps)
+    missed = missed and _missed(function, slope, ends, fine, torch.finfo(ends.dtype).eps)
+    if missed is None:
         return
-    at, change, sum_of_slopes = found
+    at, change, sum_of_slopes = missed
     raise ValueError(
         f"the derivative of {name} is not that of the function: over a short way at x = {at:.4g} "
         f"it changes by {change:.4g}, but its derivative adds up to {sum_of_slopes:.4g}. {cure}"
@@ -134,17 +128,13 @@ def check_seen(function: Values, x: State, name: str) -> None:
     if torch.is_inference_mode_enabled():
         return  # nothing that is made here could be differentiated; such a run asks for no more
     with torch.no_grad():
-        try:
-            function(x.double())
-            x = x.detach().double()
-        except Exception:  # parameters in single precision
-            x = x.detach()
+        x = in_double(x.detach(), function)
     # longer steps than for a slope: a network may compute in float32 whatever it is given
     relative, least = 2.0**-8 if x.dtype != torch.float64 else 2.0**-10, 2.0**-13
     number = torch.arange(1, x.numel() + 1, dtype=torch.float64, device=x.device)
     # no two weights alike, and none small: a derivative is missed where they are orthogonal to it
     weights, direction = (
-        (0.5 + torch.frac(number * k)).reshape(x.shape).to(x.dtype) for k in (_GOLDEN, _GOLDEN**2)
+        (0.5 + torch.frac(number * k)).reshape(x.shape).to(x.dtype) for k in (GOLDEN, GOLDEN**2)
     )
     # away from where the states are alike, or at a special place such as 0
     x = x + 0.01 * (0.1 + x.abs()) * weights
@@ -157,14 +147,8 @@ def check_seen(function: Values, x: State, name: str) -> None:
         longer = 0.5 * float(summed(x + step) - summed(x - step))
         change = float(summed(x + 0.5 * step) - summed(x - 0.5 * step))
         size = float((function(x).expand_as(x).abs() * weights).sum())
-    seen = 0.0
-    with torch.inference_mode(False), torch.enable_grad():
-        y = leaf_of(x)
-        value = with_graph(function, y)
-        if value is not None:
-            total = (value.expand_as(y) * weights).sum()
-            slope = pulled_back(total, y, torch.ones_like(total), create_graph=False)
-            seen = 0.0 if slope is None else float((slope * step).sum())
+        summed_and_slope = value_and_slope(summed, x)
+    seen = 0.0 if summed_and_slope is None else float((summed_and_slope[1] * step).sum())
     rounding = 8 * torch.finfo(torch.float32).eps * size
     allowed = _PART * abs(change) + 4 * abs(change - longer) + rounding
     if abs(change - seen) > allowed:  # False for NaN, which others refuse

@@ -32,6 +32,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sdegen.core.derivatives import GOLDEN as GOLDEN
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck.discretization.arrays import Array
 
@@ -39,7 +40,6 @@ Answers = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Shaped = Callable[[Tensor], Tensor]
 
 LATEST = 16.0  # the last time that is looked at where no run says which
-GOLDEN = 0.6180339887498949
 _TIMES = 32
 _POINTS = 500
 POINTS = 8  # of a grid, at which a run is looked at
