@@ -42,45 +42,36 @@ def check_period(
     Raises:
         ValueError: With the place of the largest difference, and both values.
     """
-    x, columns, n = x.detach(), list(coordinates), len(x)
+    flat, columns = x.detach().flatten(1), list(coordinates)
+    repeats = -(-_PLACES // len(x))
+    place = torch.frac(torch.arange(1, repeats * len(x) + 1, dtype=torch.float64) * GOLDEN)
+    here = flat.repeat(repeats, 1)
+    here[:, columns] = (low + (high - low) * place).to(here)[:, None]
+    there = here.clone()
+    there[:, columns] += high - low
     for t in times:
         for name, field in (("drift", sde.drift), ("diffusion", sde.diffusion)):
-            pairs = [_pair(field, x, t, columns, low, high, k) for k in range(0, _PLACES, n)]
-            here, first = (torch.cat([pair[i] for pair in pairs]) for i in (0, 1))
-            second = torch.cat([pair[2] for pair in pairs])
+            first, second = (_values(field, y, x, t) for y in (here, there))
             gap = (first - second).abs().nan_to_num(nan=torch.inf)
             scale = float(torch.cat([first, second]).abs().nan_to_num(posinf=0.0).max())
             wrong = (gap > ROUNDED_PERIOD * scale).any(1)
             if int(wrong.sum()) > _JUMPS * len(wrong):
                 i, column = divmod(int(gap.argmax()), gap.shape[1])
                 a = float(here[i, columns[0]])
-                there = a + high - low
                 raise ValueError(
                     f"[{low:g}, {high:g}] is no period of the {name}: it is "
                     f"{float(first[i, column]):.6g} at x = {a:.6g} and "
-                    f"{float(second[i, column]):.6g} at x = {there:.6g}, t = {float(t):g}. Pass "
-                    f"the ends of its own period; a {name} that is known within one alone takes "
-                    f"torch.remainder(x - low, high - low) + low in place of x."
+                    f"{float(second[i, column]):.6g} at x = {a + high - low:.6g}, t = "
+                    f"{float(t):g}. Pass the ends of its own period; a {name} that is known "
+                    "within one alone takes torch.remainder(x - low, high - low) + low in place "
+                    "of x."
                 )
 
 
-def _pair(
-    field: Callable[[State, Tensor], Tensor],
-    x: State,
-    t: Tensor,
-    columns: list[int],
-    low: float,
-    high: float,
-    k: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Places in the period, the field there, and one period further, shape (batch, d) each."""
-    place = torch.frac(torch.arange(k + 1, k + 1 + len(x), dtype=torch.float64) * GOLDEN)
-    here = x.flatten(1).clone()
-    here[:, columns] = (low + (high - low) * place).to(here)[:, None]
-    there = here.clone()
-    there[:, columns] += high - low
-    with torch.no_grad():
-        first, second = (
-            field(y.reshape(x.shape), t).expand_as(x).flatten(1) for y in (here, there)
-        )
-    return here, first, second
+@torch.no_grad()
+def _values(
+    field: Callable[[State, Tensor], Tensor], places: Tensor, x: State, t: Tensor
+) -> Tensor:
+    """Return a field at flat states, asked for as many rows at a time as x has, as flat."""
+    parts = (y.reshape(x.shape) for y in torch.split(places, len(x)))
+    return torch.cat([field(y, t).expand_as(x).flatten(1) for y in parts])

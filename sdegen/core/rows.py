@@ -22,6 +22,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from sdegen.core.derivatives import in_double
 from sdegen.core.evaluation import check_repeatable, refuse_randomness, watched
 from sdegen.core.noise import Stream
 from sdegen.core.noise_structure import noise_field
@@ -32,10 +33,8 @@ _DISPLACEMENTS = (1.0, 1e-2, 1e-4)
 _EVERY = 7
 _FEW = 4  # rows that are each looked at alone
 _EXACT = 64  # roundings, where the number of rows is the same
-_SINGLE, _DOUBLE = (
-    1e-4,
-    1e-9,
-)  # relative: a matrix product of another number of rows rounds otherwise
+# relative, in single and in other precision: a matrix product of other rows rounds otherwise
+_SINGLE, _DOUBLE = 1e-4, 1e-9
 
 CURE = (
     "If it holds one parameter for each trajectory, pass it as "
@@ -60,18 +59,13 @@ def check_rows(sde: SDE, x: State, t: Tensor) -> None:
     """
     n = len(x)
     here = torch.arange(n, device=x.device)
-    turned, longer = here.flip(0), torch.cat([here, here[:1]])
-    for name, field in _fields(sde):
-        value = _at(name, field, sde, x, here, t, n)
-        # in a mean field too a permuted row keeps its value, and equal rows get equal ones
-        pairs = [(value[turned], _at(name, field, sde, x, turned, t, n))] if n > 1 else []
-        more = _at(name, field, sde, x, longer, t, n)
-        pairs.append((more[:1], more[n:]))
+    for name in _fields(sde):
+        # in a mean field too equal rows get equal values, and a permuted row keeps its own
+        more = _at(name, sde, x, torch.cat([here, here[:1]]), t)
         if n > 2:
-            _at(name, field, sde, x, here[: n - 1], t, n)
-        tolerance = _SINGLE if x.dtype == torch.float32 else _DOUBLE
-        if not all(_alike(*pair, tolerance) for pair in pairs):
-            _refuse_place(name, n, t)
+            _at(name, sde, x, here[: n - 1], t)
+        _check_alike(name, more[:1], more[n:], x, t)
+    check_place(sde, x, t)
 
 
 def check_place(sde: SDE, x: State, t: Tensor) -> None:
@@ -87,12 +81,9 @@ def check_place(sde: SDE, x: State, t: Tensor) -> None:
     """
     here = torch.arange(len(x), device=x.device)
     turned = here.flip(0)
-    tolerance = _SINGLE if x.dtype == torch.float32 else _DOUBLE
-    for name, field in _fields(sde):
-        value = _at(name, field, sde, x, here, t, len(x))
-        again = _at(name, field, sde, x, turned, t, len(x))
-        if not _alike(value[turned], again, tolerance):
-            _refuse_place(name, len(x), t)
+    for name in _fields(sde):
+        value, again = (_at(name, sde, x, rows, t) for rows in (here, turned))
+        _check_alike(name, value[turned], again, x, t)
 
 
 @torch.no_grad()
@@ -122,22 +113,23 @@ def check_density_of(sde: SDE, x: State, t: Tensor) -> list[Tensor] | None:
     if x.shape[1] == 1:
         # on a line the solver looks at the shapes itself, and at what is coupled
         values, network, moved = watched(
-            lambda: [field(sde)(x.clone(), t) for _, field in fields], x.device
+            lambda: [field(x.clone(), t) for field in fields.values()], x.device
         )
         if moved is None and not network and all(isinstance(v, Tensor) for v in values):
             return list(values)
-    few = torch.arange(0, len(x), _EVERY, device=x.device)
-    for name, field in fields:
-        value, network, moved = watched(partial(field(sde), x.clone(), t), x.device)
+    whole = torch.arange(len(x), device=x.device)
+    few = whole[::_EVERY]
+    for name, field in fields.items():
+        value, network, moved = watched(partial(field, x.clone(), t), x.device)
         if moved is not None:
             refuse_randomness(name, f"{moved} moved while it was evaluated")
         if network or not isinstance(value, Tensor):
             continue
-        check_repeatable(name, value, field(sde)(x.clone(), t))
+        check_repeatable(name, value, field(x.clone(), t))
         if x.shape[1] == 1:
             continue
-        value = _at(name, field, sde, x, torch.arange(len(x)), t, len(x))
-        if not _alike(value[few], _at(name, field, sde, x, few, t, len(x)), _DOUBLE):
+        value, again = (_at(name, sde, x, rows, t) for rows in (whole, few))
+        if not _alike(value[few], again, x.dtype):
             raise ValueError(
                 f"the {name} of a state depends on the other states of its batch (a mean field); "
                 "its density obeys a nonlinear equation, which is not solved here."
@@ -145,31 +137,24 @@ def check_density_of(sde: SDE, x: State, t: Tensor) -> list[Tensor] | None:
     return None
 
 
-def _refuse_place(name: str, n: int, t: Tensor) -> None:
-    """Refuse a field by its name."""
-    raise ValueError(
-        f"{name} depends on the place of a trajectory in the batch: f(x[p]) ≠ f(x)[p] for "
-        f"{n} rows at t = {float(t):g}. {CURE}"
-    )
+def _check_alike(name: str, expected: Tensor, value: Tensor, x: State, t: Tensor) -> None:
+    """Refuse a field whose value at some rows of x depends on their places."""
+    if not _alike(expected, value, x.dtype):
+        raise ValueError(
+            f"{name} depends on the place of a trajectory in the batch: f(x[p]) ≠ f(x)[p] for "
+            f"{len(x)} rows at t = {float(t):g}. {CURE}"
+        )
 
 
-def _fields(sde: SDE) -> list[tuple[str, Callable[[SDE], Callable[[State, Tensor], Tensor]]]]:
-    """Return drift and, where it is no number, diffusion, of the dynamics of some rows."""
-    drift = "drift", lambda of: of.drift
-    if sde.constant_noise is not None:
-        return [drift]
-    return [drift, (noise_field(sde)[0], lambda of: noise_field(of)[1])]
+def _fields(sde: SDE) -> dict[str, Callable[[State, Tensor], Tensor]]:
+    """Return drift and, where it is no number, diffusion, by their names."""
+    fields: dict[str, Callable[[State, Tensor], Tensor]] = {"drift": sde.drift}
+    if sde.constant_noise is None:
+        fields.update([noise_field(sde)])
+    return fields
 
 
-def _at(
-    name: str,
-    field: Callable[[SDE], Callable[[State, Tensor], Tensor]],
-    sde: SDE,
-    x: State,
-    rows: Tensor,
-    t: Tensor,
-    n: int,
-) -> Tensor:
+def _at(name: str, sde: SDE, x: State, rows: Tensor, t: Tensor) -> Tensor:
     """Return a field at some of the rows, of x's shape.
 
     Raises:
@@ -177,10 +162,10 @@ def _at(
     """
     some = x[rows]
     try:
-        value = field(sde.of_rows(rows))(some, t)
+        value = _fields(sde.of_rows(rows))[name](some, t)
     except Exception as error:
         raise ValueError(
-            f"{name} takes {n} rows, but with {len(some)} it raised {type(error).__name__}: "
+            f"{name} takes {len(x)} rows, but with {len(some)} it raised {type(error).__name__}: "
             f"{first_line(error)}. {CURE}"
         ) from error
     if name == "drift" and value.shape != some.shape:
@@ -192,7 +177,7 @@ def _at(
     except RuntimeError:
         raise ValueError(
             f"diffusion returned shape {tuple(value.shape)} for x of shape {tuple(some.shape)}, "
-            f"and fits {n} rows by accident; noise is diagonal, a noise matrix is not built. "
+            f"and fits {len(x)} rows by accident; noise is diagonal, a noise matrix is not built. "
             f"{CURE}"
         ) from None
 
@@ -202,10 +187,11 @@ def first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0].rstrip(".")
 
 
-def _alike(expected: Tensor, found: Tensor, tolerance: float) -> bool:
-    """Return whether two values agree, to rounding; NaN in one place are alike."""
+def _alike(expected: Tensor, value: Tensor, dtype: torch.dtype) -> bool:
+    """Return whether two values at states of a dtype agree; NaN in one place are alike."""
+    tolerance = _SINGLE if dtype == torch.float32 else _DOUBLE
     scale = expected.abs().nan_to_num(posinf=0.0).max()
-    close = torch.isclose(expected, found, rtol=0.0, atol=float(tolerance * scale), equal_nan=True)
+    close = torch.isclose(expected, value, rtol=0.0, atol=float(tolerance * scale), equal_nan=True)
     return bool(close.all())
 
 
@@ -245,14 +231,15 @@ def depends_on_batch(
     starts = times[:-1] if len(times) > 1 else times
     later = [(pairs[0], t) for t in (starts[len(starts) // 2], starts[-1])]
     asked = [(pair, times[0]) for pair in (pairs[:2] if sparing else pairs)] + later
-    fields = [sde.drift] if sde.constant_noise is not None else [sde.drift, noise_field(sde)[1]]
     first = torch.arange(len(rows)) < (len(rows) + 1) // 2
     each = len(rows) <= _FEW and not sparing
     parts = torch.eye(len(rows), dtype=torch.bool) if each else torch.stack([first, ~first])
     # which rows stay where they are: each one alone, or in halves
     parts = parts.reshape(*parts.shape, *(1,) * (rows.ndim - 1)).to(rows.device)
     return any(
-        _differs_among_others(field, *pair, t, parts) for field in fields for pair, t in asked
+        _differs_among_others(field, *pair, t, parts)
+        for field in _fields(sde).values()
+        for pair, t in asked
     )
 
 
@@ -268,18 +255,13 @@ def _differs_among_others(
         t: Time, 0-d.
         parts: Which rows of x stay, shape (parts, n, 1, …).
     """
-    if x.dtype != torch.float64:
-        try:
-            field(x.double(), t)
-            x, y = x.double(), y.double()
-        except Exception:
-            pass  # as parameters in single precision raise; in x's own it is asked below
+    x = in_double(x, lambda z: field(z, t))
     try:
         among_own = field(x, t).expand_as(x)
         tolerance = _EXACT * torch.finfo(x.dtype).eps * among_own.abs().max()
         for stays in parts:
             # the same number of rows: a matrix product of another one rounds otherwise
-            mixed = field(torch.where(stays, x, y), t).expand_as(x)
+            mixed = field(torch.where(stays, x, y.to(x)), t).expand_as(x)
             gap = (mixed - among_own)[stays.flatten()].abs()
             if not bool(gap.isfinite().all()):
                 return False  # smaller displacements are for fields that live on part of space
