@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sdegen.core.requests import refuse_lost_gradient
+from sdegen.core.requests import as_number, refuse_lost_gradient
 
 Bound = float | Callable[[Any], Any]
 
@@ -20,13 +19,9 @@ def number_of(name: str, owner: str, value: object) -> float:
     """Return an end as a number.
 
     Raises:
-        TypeError: If it is none.
+        TypeError: If it is none, or a tensor whose gradient would be lost.
     """
-    if isinstance(value, Tensor | np.ndarray) and value.ndim == 0:
-        return float(value)
-    if isinstance(value, Real) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, list | tuple | Tensor | np.ndarray):
+    if isinstance(value, list | tuple | Tensor | np.ndarray) and np.ndim(value):
         raise TypeError(
             f"{name} of {owner} must be one number, but is {value!r}; for ends of each coordinate "
             f"pass boundary={{0: {owner}(…), 1: {owner}(…)}}."
@@ -36,7 +31,7 @@ def number_of(name: str, owner: str, value: object) -> float:
             f"{name} of {owner} must be a number, but is a function; an end that moves absorbs: "
             "pass Absorbing(low, high)."
         )
-    raise TypeError(f"{name} of {owner} must be a number, but is {value!r}.")
+    return as_number(f"{name} of {owner}", value)
 
 
 def values_of(bound: Bound, times: Tensor) -> Tensor:

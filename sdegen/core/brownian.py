@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.core.noise import Normals, Rng, Stream, Streams, seed_of
-from sdegen.core.requests import as_times
+from sdegen.core.requests import as_time_grid
 
 _NEAR = 1e-3  # of an interval: what rounding of times to float32 may move a node
 _ROUNDED = 4e-7
@@ -50,22 +50,11 @@ class BrownianPath:
 
     def __init__(self, rng: Rng, times: Tensor | NDArray[np.floating] | Sequence[float]) -> None:
         self.seed = seed_of(rng)
-        self.times = as_times(times)
-        steps = self.times.diff()
-        wrong = steps * torch.sign(self.times[-1] - self.times[0]) <= 0
-        if bool(wrong.any()):
-            i = int(wrong.nonzero()[0])
-            raise ValueError(
-                f"times of a BrownianPath must be strictly monotone, but times[{i}]="
-                f"{float(self.times[i]):g} is followed by {float(self.times[i + 1]):g}."
-            )
+        self.times = as_time_grid(times)
 
     def __repr__(self) -> str:
-        low, high = float(self.times[0]), float(self.times[-1])
-        return (
-            f"BrownianPath(seed={self.seed}, {len(self.times) - 1} intervals from t = {low:g} to "
-            f"{high:g})"
-        )
+        span = f"t = {float(self.times[0]):g} to {float(self.times[-1]):g}"
+        return f"BrownianPath(seed={self.seed}, {len(self.times) - 1} intervals from {span})"
 
     def places(self, nodes: Tensor) -> Tensor:
         """Return where nodes stand among the times, indices, shape (steps + 1,).

@@ -4,7 +4,7 @@ Nothing here imports torch, so that a configuration can be refused before it is 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Collection
 from numbers import Real
 
 
@@ -15,9 +15,7 @@ def check_finite(name: str, value: float) -> None:
         TypeError: If it is no number.
         ValueError: Naming the argument.
     """
-    _check_number(name, value)
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, but is {value:g}.")
+    _check_number(name, value, "be finite", math.isfinite)
 
 
 def check_positive(name: str, value: float) -> None:
@@ -32,9 +30,7 @@ def check_positive(name: str, value: float) -> None:
     ...
     ValueError: temperature must be finite and > 0, but is 0.
     """
-    _check_number(name, value)
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be finite and > 0, but is {value:g}.")
+    _check_number(name, value, "be finite and > 0", lambda v: 0 < v < math.inf)
 
 
 def check_not_negative(name: str, value: float) -> None:
@@ -44,9 +40,7 @@ def check_not_negative(name: str, value: float) -> None:
         TypeError: If it is no number.
         ValueError: Naming the argument.
     """
-    _check_number(name, value)
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be finite and ≥ 0, but is {value:g}.")
+    _check_number(name, value, "be finite and ≥ 0", lambda v: 0 <= v < math.inf)
 
 
 def check_share(name: str, value: float) -> None:
@@ -56,20 +50,18 @@ def check_share(name: str, value: float) -> None:
         TypeError: If it is no number.
         ValueError: Naming the argument.
     """
-    _check_number(name, value)
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must lie in [0, 1], but is {value:g}.")
+    _check_number(name, value, "lie in [0, 1]", lambda v: 0 <= v <= 1)
 
 
-def check_word(name: str, value: object, words: Sequence[str]) -> None:
-    """Refuse a value that is none of some words.
+def check_word(name: str, value: object, words: Collection[str], hint: str = "") -> None:
+    """Refuse a value that is none of some words; a hint stands at the end of the message.
 
     Raises:
         ValueError: Naming the argument and the words.
     """
     if not isinstance(value, str) or value not in words:
         listed = " or ".join(map(repr, words))
-        raise ValueError(f"{name} must be {listed}, but is {value!r}.")
+        raise ValueError(f"{name} must be {listed}, but is {value!r}{hint}.")
 
 
 def check_flag(name: str, value: object) -> None:
@@ -83,7 +75,7 @@ def check_flag(name: str, value: object) -> None:
 
 
 def check_count(name: str, value: object, least: int = 1) -> None:
-    """Refuses what is no int, or one that is too small.
+    """Refuse what is no int, or one that is too small.
 
     Raises:
         TypeError: If it is no int; True and False are none.
@@ -95,11 +87,10 @@ def check_count(name: str, value: object, least: int = 1) -> None:
         raise ValueError(f"{name} must be ≥ {least}, but is {value}.")
 
 
-def _check_number(name: str, value: object) -> None:
-    """Refuse what is no number."""
+def _check_number(name: str, value: object, what: str, holds: Callable[[float], bool]) -> None:
+    """Refuse what is no number, or one of which something does not hold."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(
-            f"{name} must be a number, but is {value!r}."
-            if isinstance(value, str | bool)
-            else f"{name} must be a number, but is {type(value).__name__}."
-        )
+        came = repr(value) if isinstance(value, str | bool) else type(value).__name__
+        raise TypeError(f"{name} must be a number, but is {came}.")
+    if not holds(float(value)):
+        raise ValueError(f"{name} must {what}, but is {float(value):g}.")

@@ -40,7 +40,7 @@ class Interval:
     boundaries: tuple[Boundary, ...]
 
     def __post_init__(self) -> None:
-        low, high = self.boundaries[0].low, self.boundaries[-1].high
+        low, high = self.bounds
         if not (callable(low) or callable(high)) and not low < high:
             raise ValueError(f"a boundary needs low < high, but low = {low:g}, high = {high:g}.")
 
@@ -80,14 +80,19 @@ class Interval:
         return all(boundary.by_position for boundary in self.boundaries)
 
     @property
+    def bounds(self) -> tuple[Bound, Bound]:
+        """Where the ends are, ∓∞ where there is none."""
+        return self.boundaries[0].low, self.boundaries[-1].high
+
+    @property
     def fixed(self) -> tuple[float, float]:
         """Where the ends of one that does not move are, ∓∞ where there is none."""
-        return cast(float, self.boundaries[0].low), cast(float, self.boundaries[-1].high)
+        return cast(tuple[float, float], self.bounds)
 
     @property
     def moves(self) -> bool:
         """Whether one of its ends is a function of t."""
-        return any(callable(end.at) for end in self.ends)
+        return any(map(callable, self.bounds))
 
     def only(self, keep: Callable[[Boundary], bool]) -> Interval | None:
         """Return what is left of it where some boundaries are left out, None for nothing."""
@@ -122,15 +127,9 @@ class Interval:
         return reached.flatten(1).any(1)
 
     def __str__(self) -> str:
-        low, high = (
-            "−∞" if end is None and first else "∞" if end is None else _in_words(end.at)
-            for first, end in ((True, self.low), (False, self.high))
-        )
+        words = {-math.inf: "−∞", math.inf: "∞"}
+        low, high = ("b(t)" if callable(at) else words.get(at, f"{at:g}") for at in self.bounds)
         return f"[{low}, {high}]"
-
-
-def _in_words(bound: Bound) -> str:
-    return "b(t)" if callable(bound) else f"{bound:g}"
 
 
 def _applied(boundary: Boundary, before: Tensor, after: Tensor, step: BoundaryStep) -> Tensor:
@@ -226,10 +225,7 @@ class Enclosure:
         flat = x.flatten(1)
         for coordinates, interval in self.parts:
             some = flat if coordinates is None else flat[:, list(coordinates)]
-            low, high = (
-                far if end is None else float(values_of(end.at, t[None])[0])
-                for end, far in ((interval.low, -math.inf), (interval.high, math.inf))
-            )
+            low, high = (float(values_of(at, t[None])[0]) for at in interval.bounds)
             if not bool(((some >= low) & (some <= high)).all()):
                 which = "" if flat.shape[1] == 1 else f" in coordinates {coordinates or 'all'}"
                 raise ValueError(

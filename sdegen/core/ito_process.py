@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from sdegen.core.accuracy import SlopeBy
+from sdegen.core.checks import check_not_negative, check_word
 from sdegen.core.derivatives import MIXES, diffusivity, is_seen, noise_induced
-from sdegen.core.requests import is_word
+from sdegen.core.requests import check_function
 from sdegen.core.sde import SDE, NoiseKind, Rows
 from sdegen.core.shapes import State, Time
 from sdegen.core.signature import Signature
@@ -148,11 +149,8 @@ class ItoProcess(SDE):
         for name in ("_drift", "_diffusion", "_diffusion_derivative"):
             field = getattr(self, name)
             if isinstance(field, _Bound):
-                setattr(
-                    clone,
-                    name,
-                    _Bound(field.function, {k: clone.parameters[k] for k in field.parameters}),
-                )
+                cut = {k: clone.parameters[k] for k in field.parameters}
+                setattr(clone, name, _Bound(field.function, cut))
         return clone
 
     def drift(self, x: State, t: Time) -> State:
@@ -205,11 +203,8 @@ class ItoProcess(SDE):
 
     def _check_derivative_is_needed(self, derivative: object) -> None:
         """Refuse a ∂g/∂x that is no function, or that nothing asks for."""
-        if not callable(derivative):
-            raise TypeError(
-                "diffusion_derivative must be a function (x, t) or (x) that returns ∂g/∂x, "
-                f"but is {type(derivative).__name__}."
-            )
+        expected = "a function (x, t) or (x) that returns ∂g/∂x"
+        check_function("diffusion_derivative", derivative, expected)
         if self._alpha == 0.0:
             raise ValueError(
                 "diffusion_derivative goes with a g(x, t) that is multiplicative and read as "
@@ -244,16 +239,10 @@ def _bound(read: Signature, tensors: Mapping[str, Tensor] | None) -> Field:
 
 def _check_kinds(drift: object, interpretation: object, noise: object, autonomous: object) -> None:
     """Refuse a drift that is no function, and words that are none of ours."""
-    if not callable(drift):
-        raise TypeError(
-            f"drift must be a function f(x, t) or f(x), but is {type(drift).__name__}."
-        )
-    if not is_word(interpretation, _ALPHA):
-        words = ", ".join(map(repr, _ALPHA))
-        raise ValueError(f"interpretation must be one of {words}, but is {interpretation!r}.")
-    if noise is not None and not is_word(noise, get_args(NoiseKind)):
-        words = ", ".join(map(repr, get_args(NoiseKind)))
-        raise ValueError(f"noise must be one of {words}, but is {noise!r}.")
+    check_function("drift", drift, "a function f(x, t) or f(x)")
+    check_word("interpretation", interpretation, _ALPHA)
+    if noise is not None:
+        check_word("noise", noise, get_args(NoiseKind))
     if autonomous is not None and not isinstance(autonomous, bool):
         raise TypeError(
             "autonomous must be True where drift and diffusion do not depend on t, False "
@@ -313,11 +302,9 @@ def _number(diffusion: object) -> float:
     if isinstance(diffusion, bool) or not isinstance(diffusion, Real):
         raise TypeError(
             "diffusion must be a number or a function g(x, t), but is "
-            f"{type(diffusion).__name__}; noise is diagonal, "
-            "a noise matrix is not built: for one scale per coordinate pass "
-            "diffusion=lambda x, t: torch.tensor([...]).to(x) with noise='additive'."
+            f"{type(diffusion).__name__}; noise is diagonal, a noise matrix is not built: for one "
+            "scale per coordinate pass diffusion=lambda x, t: torch.tensor([...]).to(x) with "
+            "noise='additive'."
         )
-    sigma = float(diffusion)
-    if not 0 <= sigma < float("inf"):
-        raise ValueError(f"diffusion must be finite and ≥ 0, but is {sigma:g}.")
-    return sigma
+    check_not_negative("diffusion", float(diffusion))
+    return float(diffusion)

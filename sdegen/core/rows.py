@@ -65,7 +65,8 @@ def check_rows(sde: SDE, x: State, t: Tensor) -> None:
         if n > 2:
             _at(name, sde, x, here[: n - 1], t)
         _check_alike(name, more[:1], more[n:], x, t)
-    check_place(sde, x, t)
+    if n > 1:
+        check_place(sde, x, t)
 
 
 def check_place(sde: SDE, x: State, t: Tensor) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
 from sdegen.core.shapes import ScoreFn, State, Time
 
 ScoreAt = Callable[[State, int], State]
+When = TypeVar("When")  # a time, or the index of one
 
 
 @runtime_checkable
@@ -58,15 +59,15 @@ class CallCounter:
     def __init__(self) -> None:
         self.calls = 0
 
-    def wrap(self, function: Callable[[State, Time], State]) -> Callable[[State, Time], State]:
+    def wrap(self, function: Callable[[State, When], State]) -> Callable[[State, When], State]:
         """Return the same function; each call adds one to `calls`."""
 
-        def counted(x: State, t: Time) -> State:
+        def counted(x: State, t: When) -> State:
             self.calls += 1
             return function(x, t)
 
         if isinstance(function, PreparedScore):
-            return _CountedScore(self, counted, function)
+            return _CountedScore(self, counted, function)  # type: ignore[arg-type, return-value]
         return counted
 
 
@@ -81,10 +82,4 @@ class _CountedScore:
 
     def precompute(self, times: Tensor) -> ScoreAt:
         """Return the prepared score, whose calls are counted."""
-        at, counter = self._score.precompute(times), self._counter
-
-        def counted_at(x: State, i: int) -> State:
-            counter.calls += 1
-            return at(x, i)
-
-        return counted_at
+        return self._counter.wrap(self._score.precompute(times))

@@ -179,7 +179,10 @@ class LinearSDE(SDE):
         Raises:
             ValueError: If s < t.
         """
-        return self._law(_length(t, s))
+        h = float(s) - float(t)
+        if not 0 <= h < math.inf:
+            raise ValueError(f"s must not be before t, but s − t = {h:g}.")
+        return self._law(h)
 
     def stationary_mean(self) -> Tensor:
         """Return A⁻¹ c, shape (d,).
@@ -247,14 +250,6 @@ class LinearSDE(SDE):
             shift = shift + matrix @ shift
             matrix = matrix @ matrix
         return Transition(matrix, shift, 0.5 * (covariance + covariance.T))
-
-
-def _length(t: Time | float, s: Time | float) -> float:
-    """Return s − t ≥ 0."""
-    h = float(s) - float(t)
-    if not 0 <= h < math.inf:
-        raise ValueError(f"s must not be before t, but s − t = {h:g}.")
-    return h
 
 
 def _root(covariance: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchdiffeq._impl.misc import _PerturbFunc
 from torchdiffeq._impl.odeint import SOLVERS  # what the installed version has
 
-from sdegen.core.checks import check_positive
+from sdegen.core.checks import check_positive, check_word
 from sdegen.core.failure import Failure, SolverStopped
 from sdegen.core.interrupt import is_interrupted
 from sdegen.core.noise import Noise
@@ -62,12 +62,8 @@ class TorchDiffEq(Solver):
 
     def __post_init__(self) -> None:
         available = [name for name in _ADAPTIVE if name in SOLVERS]
-        if not is_word(self.method, available):
-            hint = ""
-            if is_word(self.method, SOLVERS):
-                hint = "; for fixed steps take Heun(substeps=…) or EulerMaruyama(substeps=…)"
-            names = ", ".join(map(repr, available))
-            raise ValueError(f"method must be one of {names}, but is {self.method!r}{hint}.")
+        fixed = "; for fixed steps take Heun(substeps=…) or EulerMaruyama(substeps=…)"
+        check_word("method", self.method, available, fixed * is_word(self.method, SOLVERS))
         check_positive("rtol", self.rtol)
         check_positive("atol", self.atol)
 
@@ -169,7 +165,7 @@ class _Flow:
         self.lost = torch.zeros(0, dtype=torch.bool)
         self._low, self._high = sorted((float(times[0]), float(times[-1])))
         self._sense = 1.0 if times[-1] > times[0] else -1.0
-        self._rungs: Any = None
+        self._rungs: Any = None  # torchdiffeq's solver, from the first state on
         self._progress, self.halted = Progress(self._high - self._low), False
 
     def _begun(self, x: State) -> Any:  # noqa: ANN401 (torchdiffeq has no types)

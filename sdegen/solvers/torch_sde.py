@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torchsde
@@ -25,7 +25,7 @@ from torchsde._core.base_sde import ForwardSDE
 from torchsde._core.methods import select
 
 from sdegen.core.accuracy import Orders
-from sdegen.core.checks import check_count
+from sdegen.core.checks import check_count, check_word
 from sdegen.core.derivatives import with_slope
 from sdegen.core.fixed_steps import refine
 from sdegen.core.noise import Noise
@@ -34,14 +34,7 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Asked, Solver
 
-_READING = {
-    "euler": "ito",
-    "milstein": "ito",
-    "srk": "ito",
-    "heun": "stratonovich",
-    "midpoint": "stratonovich",
-}
-_ORDERS = {
+_ORDERS = {  # those without one for multiplicative noise solve the Stratonovich equation
     "euler": Orders(flow=None, additive=(1, 1), multiplicative=(1, 0.5)),
     "milstein": Orders(flow=None, additive=(1, 1), multiplicative=(1, 1)),
     "srk": Orders(flow=None, additive=(2, 1.5), multiplicative=(1.5, 1.5)),
@@ -79,14 +72,8 @@ class TorchSDE(Solver):
     substeps: int = 1
 
     def __post_init__(self) -> None:
-        if not is_word(self.method, _READING):
-            hint = (
-                " (it diverges on reverse SDEs)"
-                if is_word(self.method, ["reversible_heun"])
-                else ""
-            )
-            names = ", ".join(map(repr, _READING))
-            raise ValueError(f"method must be one of {names}, but is {self.method!r}{hint}.")
+        diverges = is_word(self.method, ["reversible_heun"])
+        check_word("method", self.method, _ORDERS, " (it diverges on reverse SDEs)" * diverges)
         check_count("substeps", self.substeps)
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
@@ -97,7 +84,7 @@ class TorchSDE(Solver):
                 f"TorchSDE solves noisy equations, but {type(sde).__name__} is noise-free here: "
                 "use Heun() or TorchDiffEq('dopri5')."
             )
-        if sde.noise == "multiplicative" and _READING[self.method] == "stratonovich":
+        if sde.noise == "multiplicative" and self.orders.multiplicative is None:
             raise ValueError(
                 f"TorchSDE({self.method!r}) solves the Stratonovich equation, but with g(x, t) "
                 "the dynamics are Itô here: use TorchSDE('milstein') or TorchSDE('srk'), or "
@@ -123,8 +110,7 @@ class TorchSDE(Solver):
 
     def begin(self, sde: SDE, nodes: Tensor) -> _Steps:
         """Return the SDE on the clock of the steps, for torchsde's method to walk on."""
-        additive = self.method == "srk" and sde.noise == "additive"
-        return (_AdditiveSteps if additive else _DiagonalSteps)(sde, nodes, self.method)
+        return _Steps(sde, nodes, self.method)
 
     def step(
         self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Steps
@@ -143,10 +129,11 @@ class _Steps:
         method: Of torchsde.
     """
 
-    noise_type: ClassVar[str]
-
     def __init__(self, sde: SDE, nodes: Tensor, method: str) -> None:
-        self.sde_type = _READING[method]
+        self.sde_type = "stratonovich" if _ORDERS[method].multiplicative is None else "ito"
+        # "srk" has a cheaper form for noise that is said not to depend on the state
+        cheaper = method == "srk" and sde.noise == "additive"
+        self.noise_type = "additive" if cheaper else "diagonal"
         self._sde, self._method = sde, method
         self._step = 0
         self._ts, dts = nodes.unbind(), nodes.diff()
@@ -185,6 +172,16 @@ class _Steps:
         drift = torch.mul(self._sde.drift(self._state(y), self._time(u)), self._dts[self._step])
         return drift if self._flat else drift.flatten(1)
 
+    def g(self, u: Tensor, y: Tensor) -> Tensor:
+        """Return the diffusion, flat; with its derivative where y needs one unseen by autograd."""
+        if self._sde.noise == "additive" or not (y.requires_grad and torch.is_grad_enabled()):
+            return self._g(u, y)
+        return with_slope(lambda state: self._g(u, state), y)
+
+    def g_prod(self, u: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """Return the diffusion times v, flat."""
+        return self.g(u, y) * v
+
     def _g(self, u: Tensor, y: Tensor) -> Tensor:
         """Return the diffusion on the clock of the steps, flat."""
         root, sigma = self._roots[self._step], self._sde.constant_noise
@@ -210,28 +207,6 @@ class _Steps:
         return torch.add(self._ts[self._step], part * self._dts[self._step])
 
 
-class _DiagonalSteps(_Steps):
-    """Noise that torchsde is given as g, number by number."""
-
-    noise_type = "diagonal"
-
-    def g(self, u: Tensor, y: Tensor) -> Tensor:
-        """Return the diffusion, flat; with its derivative where y needs one unseen by autograd."""
-        if self._sde.noise == "additive" or not (y.requires_grad and torch.is_grad_enabled()):
-            return self._g(u, y)
-        return with_slope(lambda state: self._g(u, state), y)
-
-
-class _AdditiveSteps(_Steps):
-    """Noise that torchsde is given as a product g v, and takes not to depend on the state."""
-
-    noise_type = "additive"
-
-    def g_prod(self, u: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """Return the diffusion times v, flat."""
-        return self._g(u, y) * v
-
-
 class _Increments(torchsde.BaseBrownian):  # type: ignore[misc]
     """A Brownian motion on the clock of the steps: hands out fresh increments, in order.
 
@@ -239,9 +214,11 @@ class _Increments(torchsde.BaseBrownian):  # type: ignore[misc]
     """
 
     levy_area_approximation = "space-time"
+    dtype, device, shape = torch.float64, torch.device("cpu"), torch.Size()  # those of the state
 
     def __init__(self, like: Tensor, noise: Noise) -> None:
-        self._like, self.noise = like, noise
+        self.dtype, self.device, self.shape = like.dtype, like.device, like.shape
+        self.noise = noise
 
     def __call__(
         self, ta: Tensor, tb: Tensor | None = None, return_U: bool = False, return_A: bool = False
@@ -254,18 +231,3 @@ class _Increments(torchsde.BaseBrownian):  # type: ignore[misc]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={tuple(self.shape)})"
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """That of the state."""
-        return self._like.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """That of the state."""
-        return self._like.device
-
-    @property
-    def shape(self) -> torch.Size:
-        """(batch, numbers of an event)."""
-        return self._like.shape

@@ -237,7 +237,7 @@ def test_a_number_is_the_diffusion():
 @pytest.mark.parametrize(
     ("keywords", "kind", "message"),
     [
-        ({"drift": 1.0}, TypeError, r"drift must be a function f\(x, t\) or f\(x\), but is float"),
+        ({"drift": 1.0}, TypeError, r"drift must be a function f\(x, t\) or f\(x\), but is 1\.0"),
         ({"diffusion": -0.1}, ValueError, r"diffusion must be finite and ≥ 0, but is -0\.1"),
         ({"diffusion": math.inf}, ValueError, "diffusion must be finite and ≥ 0, but is inf"),
         ({"diffusion": math.nan}, ValueError, "diffusion must be finite and ≥ 0, but is nan"),
@@ -252,8 +252,8 @@ def test_a_number_is_the_diffusion():
             TypeError,
             "requires grad, and a number would lose its gradient",
         ),
-        ({"interpretation": "itô"}, ValueError, "interpretation must be one of 'ito', 'strat"),
-        ({"noise": "diagonal"}, ValueError, "noise must be one of 'none', 'additive', 'multi"),
+        ({"interpretation": "itô"}, ValueError, "interpretation must be 'ito' or 'strat"),
+        ({"noise": "diagonal"}, ValueError, "noise must be 'none' or 'additive' or 'multi"),
         ({"noise": "none"}, ValueError, r"noise must be 'additive' for diffusion = 0\.7, but is"),
         ({"diffusion": torch.neg, "noise": "none"}, ValueError, "noise='none' means g = 0"),
     ],
