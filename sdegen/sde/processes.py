@@ -15,7 +15,7 @@ from torch import Tensor
 from sdegen.core.accuracy import SlopeBy
 from sdegen.core.checks import check_not_negative
 from sdegen.core.derivatives import is_seen
-from sdegen.core.requests import as_numbers, as_parameter, check_function, value_of
+from sdegen.core.requests import as_numbers, as_parameter, kind_of, value_of
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time
 from sdegen.sde.potentials import FunctionPotential, Potential, as_potential
@@ -183,7 +183,11 @@ class RateNetwork(_ConstantNoise):
                 f"inputs must be a number or have shape ({len(weights)},), one for each unit, but "
                 f"have shape {tuple(inputs.shape)}."
             )
-        check_function("activation", activation, "a function φ(x), such as torch.tanh")
+        if not callable(activation):
+            raise TypeError(
+                f"activation must be a function φ(x), but is {kind_of(activation)}; pass "
+                "torch.tanh, say."
+            )
         self.weights, self.inputs, self.activation = weights, inputs, activation
 
     def drift(self, x: State, t: Time) -> State:
