@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
-from typing import Literal, SupportsFloat, get_args
+from typing import Literal, SupportsFloat, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ from sdegen.core.sde import SDE
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.discretization.boundary_nodes import BoundaryNodes
-from sdegen.fokker_planck.discretization.fluxes import Fluxes, Landscape
+from sdegen.fokker_planck.discretization.fluxes import Fluxes
 from sdegen.fokker_planck.discretization.frozen import Frozen
 from sdegen.fokker_planck.discretization.generator import Generator
 from sdegen.fokker_planck.discretization.grid import Grid
@@ -81,7 +81,7 @@ from sdegen.fokker_planck.questions.survival import (
 )
 from sdegen.fokker_planck.questions.transient import Exponential, Integrator, carried
 from sdegen.fokker_planck.questions.transport import Transport, transport
-from sdegen.fokker_planck.questions.two_grids import disagreement
+from sdegen.fokker_planck.questions.two_grids import Answer, disagreement
 from sdegen.fokker_planck.validation import (
     as_start,
     check_accurate,
@@ -95,6 +95,8 @@ from sdegen.fokker_planck.validation import (
 )
 
 Form = Literal["auto", "compact", "lumped"]
+Answered = TypeVar("Answered", bound=Answer)
+Known = TypeVar("Known", Estimated, EstimatedTensor)
 
 _FINEST = 6  # times a grid is halved for a tolerance
 _MODES = 48  # slow ones, which are what is late
@@ -340,11 +342,8 @@ class FokkerPlanck:
             ValueError: If there is no t, and the SDE depends on time.
             SolverError: If no grid that is affordable resolves it to 10 %.
         """
-        check_kind("density", density, Density, "a Density, such as .stationary() returns")
-        self._check_no_gradient("a current", density)
-        j = currents.current(self._generator, self._time(t), density)
-        warn_inaccurate(j.error, "the current", _FINER)
-        return j
+        self._check_given(density, "a current")
+        return _warned(currents.current(self._generator, self._time(t), density), "the current")
 
     def entropy_production(self, density: Density, t: float | None = None) -> Estimated:
         """Return σ = ∫ J²/(D p) dx, in units of k_B per time, a float with its `.error`.
@@ -353,12 +352,10 @@ class FokkerPlanck:
             density: A density on the grid.
             t: As in `current`.
         """
-        check_kind("density", density, Density, "a Density, such as .stationary() returns")
         self._refuse_sources("an entropy production")
-        self._check_no_gradient("an entropy production", density)
+        self._check_given(density, "an entropy production")
         sigma = currents.entropy_production(self._generator, self._time(t), density)
-        warn_inaccurate(sigma.error, "the entropy production", _FINER)
-        return sigma
+        return _warned(sigma, "the entropy production")
 
     def free_energy(self, density: Density) -> Estimated:
         """Return F = ∫ p log(p/p_st) dx, in units of kT above rest; it never grows (H-theorem).
@@ -368,13 +365,11 @@ class FokkerPlanck:
         Args:
             density: A density on the grid.
         """
-        check_kind("density", density, Density, "a Density, such as .stationary() returns")
         self._refuse_sources("a free energy")
-        self._check_no_gradient("a free energy", density)
+        self._check_given(density, "a free energy")
         f, relative = currents.free_energy(density, self.stationary())
         error = ErrorEstimate({"value": relative}, "two grids")
-        warn_inaccurate(error, "the free energy", _FINER)
-        return Estimated(f, error)
+        return _warned(Estimated(f, error), "the free energy")
 
     def free_energies(self, path: DensityPath) -> Float[Tensor, " T"]:
         """Return F along time, of every density of a path, in units of kT above rest.
@@ -391,9 +386,9 @@ class FokkerPlanck:
         rest = self.stationary()
         each = [currents.free_energy(path.at(k), rest) for k in range(len(path))]
         errors = torch.tensor([relative for _, relative in each], dtype=torch.float64)
+        f = torch.stack([f for f, _ in each])
         error = ErrorEstimate({"F": errors}, "two grids")
-        warn_inaccurate(error, "the free energies", _FINER)
-        return EstimatedTensor.of(torch.stack([f for f, _ in each]), error)
+        return _warned(EstimatedTensor.of(f, error), "the free energies")
 
     def transport(self, *, rtol: float | None = None) -> Transport:
         """Return velocity and effective diffusion of the unwrapped coordinate of a ring.
@@ -409,20 +404,14 @@ class FokkerPlanck:
             ValueError: If the walls are not periodic, or the SDE depends on time.
             SolverError: If rtol is not met.
         """
-        _check_rtol(rtol)
         if not self._generator.ends.ring:
             raise ValueError(
                 "velocity and effective diffusion belong to a ring, but boundary is "
                 f"{self.conditions!r}; pass 'periodic'."
             )
-        self._refuse_sources("velocity and effective diffusion")
         self._check_no_gradient("a transport")
-        self._renew()
-        self._frozen.check("a transport")
-        with torch.no_grad():
-            found = transport(self._on, self.grid, rtol, assumed=self._frozen.assumed_autonomous)
-        warn_inaccurate(found.error, "the transport", _AT_JUMPS)
-        return replace(found, slope_by=self._slope_by)
+        self._check_steady("a transport", rtol)
+        return self._marked(transport(self._on, self.grid, rtol), "the transport")
 
     # ---- leaving ------------------------------------------------------------------------------
 
@@ -447,35 +436,21 @@ class FokkerPlanck:
             NotNormalizableError: If the density without current grows towards such a wall.
             SolverError: If rtol is not met, or a moment is above the largest number.
         """
-        found = self._passages(moments, rtol, differentiable=differentiable)
-        warn_inaccurate(
-            ErrorEstimate({k: e for k, e in found.error.items() if k != "std"}, "two grids"),
-            "the first passage",
-            _AT_JUMPS,
-        )
-        return found
+        passage = self._passages(moments, rtol, differentiable=differentiable)
+        return self._marked(passage, "the first passage")
 
     def _passages(self, moments: int, rtol: float | None, *, differentiable: bool) -> PassageTimes:
         """Return first passages from all nodes."""
-        _check_rtol(rtol)
         check_count("moments", moments)
-        self._check_leaving("a first passage")
-        with torch.no_grad():
-            self._check_cut(self._frozen.landscape(), "no first passage of finite mean")
+        self._check_absorbing("a first passage")
+        self._check_steady("a first passage", rtol)
+        self._check_cut("no first passage of finite mean")
 
         def fresh(grid: Grid) -> tuple[Fluxes, BoundaryNodes]:
             generator = self._generator if grid is self.grid else self._generator.on(grid)
             return Frozen(generator).read(fresh=True)[1], generator.ends
 
-        found = passages(
-            self._on,
-            self.grid,
-            moments,
-            rtol,
-            assumed=self._frozen.assumed_autonomous,
-            fresh=fresh if differentiable else None,
-        )
-        return replace(found, slope_by=self._slope_by)
+        return passages(self._on, self.grid, moments, rtol, fresh if differentiable else None)
 
     def survival(
         self, x0: float, times: Tensor | Sequence[float], *, rtol: float | None = None
@@ -511,8 +486,8 @@ class FokkerPlanck:
         asked = self if self._moving is None else self._inner
         with in_words_of_the_frame() if self._moving is not None else nullcontext():
             found = asked._survival(place, ts, rtol)
-        warn_inaccurate(found.error, "the survival", "Pass rtol=, or more cells.")
-        return replace(found, x0=x0, slope_by=self._slope_by)
+        answer = asked._marked(found, "the survival", "Pass rtol=, or more cells.")
+        return replace(answer, x0=x0, slope_by=self._slope_by)
 
     def _survival(self, x0: float, ts: Tensor, rtol: float | None) -> Survival:
         """Return the law of the time at which a start leaves, with its errors."""
@@ -551,16 +526,13 @@ class FokkerPlanck:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what is said of it was said of this grid
                 there = other._law(x0, ts)
-        assumed = self._frozen.assumed_autonomous and self._is_steady
         low, high = (other, self) if coarser else (self, other)
         with torch.no_grad():
             kept = positions(low.grid, high.grid).numpy()
             (rough, _), (flux, ends) = low._on(low.grid), high._on(high.grid)
             jumps, parted = disagreement(rough, flux, ends, kept)
-        found = compared(
-            ts, x0, here, there, fourfold=coarser and not parted, assumed=assumed, jumps=jumps
-        )
-        return found, (self, here)
+        fourfold = coarser and not parted
+        return compared(ts, x0, here, there, fourfold=fourfold, jumps=jumps), (self, here)
 
     def _law(self, x0: float, ts: Tensor) -> Law:
         """Return the law of the time at which a start leaves, on this grid."""
@@ -575,7 +547,7 @@ class FokkerPlanck:
             if not (self._is_steady and needs_modes(here) and count > 2):
                 return here
             try:
-                self._check_cut(self._frozen.landscape(), "no survival that belongs to the line")
+                self._check_cut("no survival that belongs to the line")
                 modes = spectrum(self._on, self.grid, count, None)
             except (ValueError, SdegenError):
                 return here  # there are none, and rounding is told
@@ -601,6 +573,19 @@ class FokkerPlanck:
         check_edges(path.p, ts, self._shown, self._truncated)
         check_resolved(path)
         return path
+
+    def _marked(self, answer: Answered, what: str, cure: str = _AT_JUMPS) -> Answered:
+        """Warn of an answer's errors, and say in it how the dynamics were read."""
+        # PassageTimes.std tells of its own
+        told = {name: error for name, error in answer.error.items() if name != "std"}
+        warn_inaccurate(ErrorEstimate(told, answer.error.method), what, cure, stacklevel=4)
+        assumed = self._frozen.assumed_autonomous and self._is_steady
+        return replace(answer, assumed_autonomous=assumed, slope_by=self._slope_by)
+
+    def _check_given(self, density: Density, what: str) -> None:
+        """Refuse what is no density, or has a gradient that would be lost."""
+        check_kind("density", density, Density, "a Density, such as .stationary() returns")
+        self._check_no_gradient(what, density)
 
     def _check_no_gradient(self, what: str, density: Density | DensityPath | None = None) -> None:
         """Refuse dynamics and a density whose gradients would be lost."""
@@ -638,14 +623,9 @@ class FokkerPlanck:
             )
         self._check_no_gradient("an escape")
         passage = self._passages(1, rtol, differentiable=False)
-        with torch.no_grad():
-            c, flux = self._frozen.read()
-            log_m = stationary.on_a_line(flux.w)
-            log_d = c.nodal_diffusivity.log()
-            to_high = self.conditions[1].absorbs
-            found = escape(self.grid.nodes, log_m, log_d, passage, to_high=to_high)
-        warn_inaccurate(found.error, "the escape", _AT_JUMPS)
-        return replace(found, slope_by=self._slope_by)
+        to_high = self.conditions[1].absorbs
+        found = escape(self.grid.nodes, self._frozen.landscape(), passage, to_high=to_high)
+        return self._marked(found, "the escape")
 
     # ---- relaxation ---------------------------------------------------------------------------
 
@@ -667,26 +647,18 @@ class FokkerPlanck:
             NotNormalizableError: If the density without current grows towards such a wall.
             SolverError: If a rate is too small for a number, or rtol is not met.
         """
-        _check_rtol(rtol)
-        self._check_no_gradient("a spectrum")
-        self._check_modes(count)
-        with torch.no_grad():
-            c, flux = self._frozen.read()
-            generator = self._generator
-            if generator.ends.ring:
-                lumped = self._lumped.operator(c)
-                if lumped.circulation > 1e-10 * float(lumped.speed.max()):
-                    raise ValueError(
-                        "a current runs around the ring, so that the spectrum is complex; ask for "
-                        "turning_spectrum()."
-                    )
-            else:
-                self._check_cut(flux.land, "no spectrum that belongs to the line")
-            found = spectrum(
-                self._on, self.grid, count, rtol, assumed=self._frozen.assumed_autonomous
-            )
-        warn_inaccurate(found.error, "the spectrum", _AT_JUMPS)
-        return replace(found, slope_by=self._slope_by)
+        self._check_modes(count, rtol)
+        if self._generator.ends.ring:
+            with torch.no_grad():
+                lumped = self._lumped.operator(self._frozen.landscape().coefficients)
+            if lumped.circulation > 1e-10 * float(lumped.speed.max()):
+                raise ValueError(
+                    "a current runs around the ring, so that the spectrum is complex; ask for "
+                    "turning_spectrum()."
+                )
+        else:
+            self._check_cut("no spectrum that belongs to the line")
+        return self._marked(spectrum(self._on, self.grid, count, rtol), "the spectrum")
 
     def turning_spectrum(self, count: int = 6, *, rtol: float | None = None) -> ComplexSpectrum:
         """Return the modes of a ring nearest to rest, whether or not a current runs around it.
@@ -704,20 +676,13 @@ class FokkerPlanck:
                 depends on time.
             SolverError: If rtol is not met.
         """
-        _check_rtol(rtol)
         if not self._generator.ends.ring:
             raise ValueError(
                 "a spectrum is complex on a ring only, but boundary is "
                 f"{self.conditions!r}; ask for spectrum()."
             )
-        self._check_no_gradient("a spectrum")
-        self._check_modes(count)
-        with torch.no_grad():
-            found = turning_spectrum(
-                self._on, self.grid, count, rtol, assumed=self._frozen.assumed_autonomous
-            )
-        warn_inaccurate(found.error, "the spectrum", _AT_JUMPS)
-        return replace(found, slope_by=self._slope_by)
+        self._check_modes(count, rtol)
+        return self._marked(turning_spectrum(self._on, self.grid, count, rtol), "the spectrum")
 
     def correlation(
         self,
@@ -753,8 +718,7 @@ class FokkerPlanck:
                     name, function(self.grid.nodes[1:-1]), "a correlation function"
                 )
         covariance = correlation(self._generator, self.stationary(), f, g or f, ts)
-        warn_inaccurate(covariance.error, "the correlation function", _FINER)
-        return covariance
+        return _warned(covariance, "the correlation function")
 
     def feller(self) -> tuple[BoundaryClass, BoundaryClass]:
         """Return Feller's class of both ends: of a wall that is physical or has D = 0, else of ∓∞.
@@ -903,21 +867,22 @@ class FokkerPlanck:
                 start, ts, integrator=integrator, breakpoints=breakpoints, rtol=rtol,
                 differentiable=differentiable,
             )  # fmt: skip
-        return moving.outward(path)
+        return replace(moving.outward(path), slope_by=self._slope_by)
 
     def _on(self, grid: Grid) -> tuple[Fluxes, BoundaryNodes]:
         """Return the fluxes and walls on a grid between the same walls."""
         generator = self._generator if grid is self.grid else self._generator.on(grid)
         return generator.fluxes(generator.coefficients(generator.reader.start)), generator.ends
 
-    def _check_cut(self, land: Landscape, what: str) -> None:
+    def _check_cut(self, what: str) -> None:
         """Refuse a grid that cuts the density without current where it matters to `what`."""
         if not any(self._truncated):
             return
-        log_m = stationary.on_a_line(land.w.detach())
+        land = self._frozen.landscape()
+        log_m = stationary.on_a_line(land.w)
         if self._absorbs:
             to_high = self.conditions[1].absorbs
-            log_m = to_be_left(log_m, land.log_d.detach(), self.grid.nodes, to_high=to_high)
+            log_m = to_be_left(log_m, land.log_d, self.grid.nodes, to_high=to_high)
         check_confined(
             log_m, self.grid, self._truncated, lost=f"there is {what}: the density without current"
         )
@@ -945,23 +910,21 @@ class FokkerPlanck:
         )
         return not jumps and density.is_resolved
 
-    def _check_modes(self, count: int) -> None:
+    def _check_modes(self, count: int, rtol: float | None) -> None:
         """Refuse a spectrum of what changes, or of more modes than the grid resolves."""
-        self._refuse_sources("a spectrum")
-        self._renew()
-        self._frozen.check("a spectrum")
-        unknowns = self.grid.cells - 1
+        self._check_no_gradient("a spectrum")
+        self._check_steady("a spectrum", rtol)
+        most = (self.grid.cells - 1) // 4
         check_count("count", count)
-        if not 2 <= count <= unknowns // 4:
+        if not 2 <= count <= most:
             raise ValueError(
-                f"count must lie between 2 and {unknowns // 4}, a quarter of the nodes, but is "
-                f"{count}."
+                f"count must lie between 2 and {most}, a quarter of the nodes, but is {count}."
             )
 
-    def _check_leaving(self, what: str) -> None:
-        """Refuse what needs an absorbing wall and dynamics that do not change."""
+    def _check_steady(self, what: str, rtol: float | None) -> None:
+        """Refuse dynamics that change or have sources, for what has a tolerance."""
+        _check_rtol(rtol)
         self._refuse_sources(what)
-        self._check_absorbing(what)
         self._renew()
         self._frozen.check(what)
 
@@ -992,6 +955,12 @@ def _with_poles(p: Tensor, start: Density, powers: Powers) -> Tensor:
 def _gradients(differentiable: bool) -> AbstractContextManager[object]:
     """Return the gradients where they were asked for."""
     return nullcontext() if differentiable else torch.no_grad()
+
+
+def _warned(value: Known, what: str) -> Known:
+    """Warn of an error, and return whose it is."""
+    warn_inaccurate(value.error, what, _FINER, stacklevel=4)
+    return value
 
 
 def _check_rtol(rtol: float | None) -> None:

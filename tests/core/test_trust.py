@@ -135,6 +135,10 @@ BY_DIFFERENCES = {
     "first passage": lambda: sg.FokkerPlanck(
         UNSEEN, sg.Grid(-1.0, 1.0, 60), "absorbing"
     ).first_passage(),
+    "first passage from elsewhere": lambda: BY_DIFFERENCES["first passage"]().at(0.2),
+    "densities between ends that move": lambda: sg.FokkerPlanck(
+        UNSEEN, sg.Grid(-2.0, 2.0, 60), sg.Absorbing(-2.0, high=lambda t: 2 - t)
+    ).solve(0.0, [0.0, 0.5]),
     "survival": lambda: sg.FokkerPlanck(UNSEEN, sg.Grid(-1.0, 1.0, 60), "absorbing").survival(
         0.0, [0.0, 0.5]
     ),

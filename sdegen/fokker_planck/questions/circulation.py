@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ from scipy import sparse
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigs, splu
 from torch import Tensor
 
-from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
+from sdegen.core.accuracy import ErrorEstimate
 from sdegen.core.errors import SolverError
 from sdegen.fokker_planck.discretization.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.discretization.cubics import integral
@@ -43,7 +44,7 @@ from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.operator import Operator, assemble
 from sdegen.fokker_planck.discretization.refinement import halved
 from sdegen.fokker_planck.questions.stationary import on_a_ring
-from sdegen.fokker_planck.questions.two_grids import Problem, hidden
+from sdegen.fokker_planck.questions.two_grids import Answer, Problem, hidden
 
 Array = NDArray[np.float64]
 
@@ -60,7 +61,7 @@ _WEAK = 1.0  # |W| of a tilt that is taken off
 
 
 @dataclass(frozen=True, eq=False)
-class ComplexSpectrum:
+class ComplexSpectrum(Answer):
     """The modes of a ring whose rates are nearest to 0.
 
     Args:
@@ -69,25 +70,13 @@ class ComplexSpectrum:
         densities: ψ_n, each with ∫ |ψ|² dx = 1 and real where |ψ| is largest, shape (count,
             nodes).
         error: Estimated relative errors of `rates` and `relaxation_time`.
-        assumed_autonomous: Whether it was assumed that drift and diffusion do not depend on time.
-        slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
     """
 
     x: Float[Tensor, " nodes"]
     rates: Complex[Tensor, " count"]
     densities: Complex[Tensor, "count nodes"]
-    error: ErrorEstimate
-    assumed_autonomous: bool = False
-    slope_by: SlopeBy = "none"
-
-    def trust(self) -> Trust:
-        """Return what is known of its errors, a row for each cause."""
-        return Trust.on_grid(
-            "spectrum of a ring",
-            self.error,
-            truncation="none: a ring has no ends",
-            slope_by=self.slope_by,
-        )
+    _title = "spectrum of a ring"
+    _causes: ClassVar = {"truncation": "none: a ring has no ends"}
 
     @property
     def relaxation_time(self) -> float:
@@ -95,8 +84,9 @@ class ComplexSpectrum:
         return 1 / float(self.rates[1].real)
 
 
+@torch.no_grad()
 def turning_spectrum(
-    problem: Problem, grid: Grid, count: int, rtol: float | None, *, assumed: bool = False
+    problem: Problem, grid: Grid, count: int, rtol: float | None
 ) -> ComplexSpectrum:
     """Return the modes nearest to rest.
 
@@ -105,7 +95,6 @@ def turning_spectrum(
         grid: The user's grid, of a ring.
         count: How many modes.
         rtol: Relative error of the rates that grids are refined for; None takes 1e-7.
-        assumed: Whether it is an assumption that the SDE does not depend on time.
 
     Raises:
         SolverError: If no grid within 12,000 cells meets rtol.
@@ -154,8 +143,7 @@ def turning_spectrum(
         grid.nodes,
         torch.from_numpy(better),
         psi[:, ::step].contiguous(),
-        ErrorEstimate({"rates": told, "relaxation_time": float(told[1])}, "two grids"),
-        assumed,
+        error=ErrorEstimate({"rates": told, "relaxation_time": float(told[1])}, "two grids"),
     )
 
 

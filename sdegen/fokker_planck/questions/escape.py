@@ -22,12 +22,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
+from sdegen.core.accuracy import ErrorEstimate
+from sdegen.fokker_planck.discretization.fluxes import Landscape
 from sdegen.fokker_planck.questions.passage import PassageTimes
+from sdegen.fokker_planck.questions.stationary import on_a_line
+from sdegen.fokker_planck.questions.two_grids import Answer
 
 
 @dataclass(frozen=True)
-class Escape:
+class Escape(Answer):
     """The escape from a well.
 
     Args:
@@ -37,8 +40,6 @@ class Escape:
         barrier: x_b.
         height: The barrier in units of kT, log of m_w D_w/(m_b D_b).
         error: Estimated relative error of `rate`; that of Kramers' formula is `kramers_error`.
-        assumed_autonomous: Whether it was assumed that drift and diffusion do not depend on time.
-        slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
     """
 
     rate: float
@@ -46,13 +47,7 @@ class Escape:
     well: float
     barrier: float
     height: float
-    error: ErrorEstimate
-    assumed_autonomous: bool = False
-    slope_by: SlopeBy = "none"
-
-    def trust(self) -> Trust:
-        """Return what is known of its errors, a row for each cause."""
-        return Trust.on_grid("escape", self.error, slope_by=self.slope_by)
+    _title = "escape"
 
     @property
     def kramers_error(self) -> float:
@@ -62,8 +57,7 @@ class Escape:
 
 def escape(
     x: Float[Tensor, " nodes"],
-    log_m: Float[Tensor, " nodes"],
-    log_d: Float[Tensor, " nodes"],
+    land: Landscape,
     passage: PassageTimes,
     *,
     to_high: bool,
@@ -72,8 +66,7 @@ def escape(
 
     Args:
         x: Nodes.
-        log_m: log of the density without current.
-        log_d: log D.
+        land: What drift and diffusion make of the cells between them.
         passage: ⟨τ⟩ from each node to the absorbing wall.
         to_high: Whether the absorbing wall is the upper one.
 
@@ -83,7 +76,8 @@ def escape(
     Raises:
         ValueError: If there is no barrier between the deepest well and the wall.
     """
-    log_s = -log_m - log_d
+    log_m = on_a_line(land.w)
+    log_s = -log_m - land.log_d
     w = int(log_m[1:-1].argmax()) + 1
     beyond = slice(w, len(x) - 1) if to_high else slice(1, w + 1)
     b = int(log_s[beyond].argmax()) + (beyond.start or 0)
@@ -105,15 +99,8 @@ def escape(
     # ⟨τ⟩ is level at the bottom: the parabola moves it by what it does not know
     error = float(at_nodes[max(w - 1, 0) : w + 2].max()) + 0.1 * abs(tau / float(mean[w]) - 1)
     height = float(-log_s[w] + log_s[b])
-    return Escape(
-        1 / tau,
-        kramers,
-        x_w,
-        x_b,
-        height,
-        ErrorEstimate({"rate": error}, "two grids"),
-        passage.assumed_autonomous,
-    )
+    told = ErrorEstimate({"rate": error}, "two grids")
+    return Escape(1 / tau, kramers, x_w, x_b, height, error=told)
 
 
 def _parabola(x: Tensor, y: Tensor, i: int) -> tuple[float, float, float]:

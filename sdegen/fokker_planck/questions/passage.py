@@ -24,7 +24,7 @@ Reference:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
+from sdegen.core.accuracy import ErrorEstimate
 from sdegen.core.errors import SolverError
 from sdegen.core.requests import as_numbers
 from sdegen.fokker_planck.discretization.boundary_nodes import BoundaryNodes
@@ -40,7 +40,7 @@ from sdegen.fokker_planck.discretization.cubics import interpolated
 from sdegen.fokker_planck.discretization.fluxes import Fluxes
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.questions.passage_moments import first_passage
-from sdegen.fokker_planck.questions.two_grids import Problem, refined
+from sdegen.fokker_planck.questions.two_grids import Answer, Problem, refined
 
 _TINY = 1e-300
 _ROUNDING = 1e-15
@@ -50,7 +50,7 @@ _CUBIC_GAIN = 4.0  # what the difference of cubics through all and every other n
 
 
 @dataclass(frozen=True, eq=False)
-class PassageTimes:
+class PassageTimes(Answer):
     """When and where a diffusion that starts at x leaves through an absorbing wall.
 
     Args:
@@ -60,20 +60,12 @@ class PassageTimes:
             (nodes,). Between two absorbing walls it is the committor.
         error: Estimated relative errors of `moments`, `mean`, `std` and `to_high`, of the shapes
             of these.
-        assumed_autonomous: Whether it was assumed that drift and diffusion do not depend on time.
-        slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
     """
 
     x: Float[Tensor, " nodes"]
     moments: Float[Tensor, "orders nodes"]
     to_high: Float[Tensor, " nodes"]
-    error: ErrorEstimate
-    assumed_autonomous: bool = False
-    slope_by: SlopeBy = "none"
-
-    def trust(self) -> Trust:
-        """Return what is known of its errors, a row for each cause."""
-        return Trust.on_grid("first passage", self.error, slope_by=self.slope_by)
+    _title = "first passage"
 
     @property
     def mean(self) -> Float[Tensor, " nodes"]:
@@ -122,7 +114,7 @@ class PassageTimes:
             )
         moments, to_high = (interpolated(self.x, y, starts) for y in (self.moments, self.to_high))
         error = _between(self, starts, moments.detach(), to_high.detach())
-        return PassageTimes(starts, moments, to_high, error, self.assumed_autonomous)
+        return replace(self, x=starts, moments=moments, to_high=to_high, error=error)
 
 
 def _between(
@@ -163,8 +155,6 @@ def passages(
     grid: Grid,
     orders: int,
     rtol: float | None,
-    *,
-    assumed: bool,
     fresh: Callable[[Grid], tuple[Fluxes, BoundaryNodes]] | None = None,
 ) -> PassageTimes:
     """Return moments of the exit time and exit probabilities, with their errors.
@@ -174,7 +164,6 @@ def passages(
         grid: The user's grid.
         orders: How many moments.
         rtol: Relative error that grids are refined for; None takes 1e-6, and what is affordable.
-        assumed: Whether it is an assumption that the SDE does not depend on time.
         fresh: The same with gradients; None for none.
 
     Raises:
@@ -206,7 +195,7 @@ def passages(
     if fresh is not None:
         at, ends = fresh(found.grid)
         moments, to_high = (y[..., :: found.step] for y in first_passage(at, ends, orders))
-    return PassageTimes(grid.nodes, moments, to_high, ErrorEstimate(told, "two grids"), assumed)
+    return PassageTimes(grid.nodes, moments, to_high, error=ErrorEstimate(told, "two grids"))
 
 
 def _check_numbers(moments: Tensor, nodes: Tensor) -> None:

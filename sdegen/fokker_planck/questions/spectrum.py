@@ -27,7 +27,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
+from sdegen.core.accuracy import ErrorEstimate
 from sdegen.core.errors import SolverError
 from sdegen.fokker_planck.discretization.cubics import integral
 from sdegen.fokker_planck.discretization.fluxes import Fluxes
@@ -36,7 +36,7 @@ from sdegen.fokker_planck.discretization.refinement import coarsened, halved
 from sdegen.fokker_planck.questions.chains import chain
 from sdegen.fokker_planck.questions.cycle import Cycle
 from sdegen.fokker_planck.questions.shooting import Shot
-from sdegen.fokker_planck.questions.two_grids import MOST_CELLS, Problem, gain, hidden
+from sdegen.fokker_planck.questions.two_grids import MOST_CELLS, Answer, Problem, gain, hidden
 
 Array = NDArray[np.float64]
 
@@ -47,7 +47,7 @@ _SMALLEST = 1e-270  # a rate whose products are still numbers
 
 
 @dataclass(frozen=True, eq=False)
-class Spectrum:
+class Spectrum(Answer):
     """The slowest modes of a diffusion.
 
     Args:
@@ -56,21 +56,13 @@ class Spectrum:
         densities: ψ_n, shape (count, nodes).
         observables: φ_n, shape (count, nodes); positive at the upper end of p_st.
         error: Estimated relative errors of `rates` and `relaxation_time`.
-        assumed_autonomous: Whether it was assumed that drift and diffusion do not depend on time.
-        slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
     """
 
     x: Float[Tensor, " nodes"]
     rates: Float[Tensor, " count"]
     densities: Float[Tensor, "count nodes"]
     observables: Float[Tensor, "count nodes"]
-    error: ErrorEstimate
-    assumed_autonomous: bool = False
-    slope_by: SlopeBy = "none"
-
-    def trust(self) -> Trust:
-        """Return what is known of its errors, a row for each cause."""
-        return Trust.on_grid("spectrum", self.error, slope_by=self.slope_by)
+    _title = "spectrum"
 
     @property
     def relaxation_time(self) -> float:
@@ -79,9 +71,8 @@ class Spectrum:
         return float(1 / decaying[0])
 
 
-def spectrum(
-    problem: Problem, grid: Grid, count: int, rtol: float | None, *, assumed: bool = False
-) -> Spectrum:
+@torch.no_grad()
+def spectrum(problem: Problem, grid: Grid, count: int, rtol: float | None) -> Spectrum:
     """Return the slowest modes between two walls.
 
     Args:
@@ -89,13 +80,12 @@ def spectrum(
         grid: The user's grid.
         count: How many modes.
         rtol: Relative error of the rates that grids are refined for; None takes 1e-7.
-        assumed: Whether it is an assumption that the SDE does not depend on time.
 
     Raises:
         SolverError: If a rate is below 1e-270, or no grid within 40,000 cells meets rtol.
     """
     if problem(grid)[1].ring:
-        return _of_a_ring(problem, grid, count, rtol, assumed=assumed)
+        return _of_a_ring(problem, grid, count, rtol)
     levels = _Levels(problem, grid)
     modes = [levels.rest()] if levels.has_rest else []
     errors = [0.0] * len(modes)
@@ -111,14 +101,11 @@ def spectrum(
         rates,
         torch.stack([mode.density for mode in modes]),
         torch.stack([mode.observable for mode in modes]),
-        ErrorEstimate({"rates": told, "relaxation_time": slowest}, "two grids"),
-        assumed,
+        error=ErrorEstimate({"rates": told, "relaxation_time": slowest}, "two grids"),
     )
 
 
-def _of_a_ring(
-    problem: Problem, grid: Grid, count: int, rtol: float | None, *, assumed: bool
-) -> Spectrum:
+def _of_a_ring(problem: Problem, grid: Grid, count: int, rtol: float | None) -> Spectrum:
     """Return the slowest modes of a ring without a current."""
     step, finer, target = 1, grid, rtol or _TARGET
     if grid.cells % 2 == 0 and grid.cells >= 16 * count:
@@ -157,8 +144,7 @@ def _of_a_ring(
         torch.from_numpy(chosen),
         torch.stack([psi[::step] for psi, _ in each]),
         torch.stack([phi[::step] for _, phi in each]),
-        ErrorEstimate({"rates": by_mode, "relaxation_time": float(by_mode[1])}, "two grids"),
-        assumed,
+        error=ErrorEstimate({"rates": by_mode, "relaxation_time": float(by_mode[1])}, "two grids"),
     )
 
 

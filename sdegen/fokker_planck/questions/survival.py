@@ -19,13 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from scipy.interpolate import make_interp_spline
 from torch import Tensor
 
-from sdegen.core.accuracy import WARNS, ErrorEstimate, SlopeBy, Trust
+from sdegen.core.accuracy import WARNS, ErrorEstimate
 from sdegen.core.errors import SolverError
 from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.discretization import tridiagonal
@@ -34,6 +35,7 @@ from sdegen.fokker_planck.discretization.cubics import integral
 from sdegen.fokker_planck.discretization.fluxes import Fluxes
 from sdegen.fokker_planck.discretization.operator import Operator
 from sdegen.fokker_planck.questions.spectrum import Spectrum
+from sdegen.fokker_planck.questions.two_grids import Answer
 
 _ROUNDING = 1e-12  # of what was there at the time before
 _OF_FASTEST = 1e-12  # of the fastest rate: what an exponential leaves in every other one
@@ -47,7 +49,7 @@ _TINY = 1e-300
 
 
 @dataclass(frozen=True, eq=False)
-class Survival:
+class Survival(Answer):
     """The law of the time at which a diffusion from x0 leaves.
 
     Args:
@@ -57,23 +59,14 @@ class Survival:
         x0: The start.
         error: Estimated errors of `probability`, relative to it, and of `density`, relative to
             its largest value at the times; shapes (T,).
-        assumed_autonomous: Whether it was assumed that drift and diffusion do not depend on time.
-        slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
     """
 
     times: Float[Tensor, " T"]
     probability: Float[Tensor, " T"]
     density: Float[Tensor, " T"]
     x0: float
-    error: ErrorEstimate
-    assumed_autonomous: bool = False
-    slope_by: SlopeBy = "none"
-
-    def trust(self) -> Trust:
-        """Return what is known of its errors, a row for each cause."""
-        return Trust.on_grid(
-            "survival", self.error, step="within that of the grid", slope_by=self.slope_by
-        )
+    _title = "survival"
+    _causes: ClassVar = {"step": "within that of the grid"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,13 +74,11 @@ class Law:
     """S and −dS/dt on one grid.
 
     Args:
-        inside: S, shape (T,).
-        rate: −dS/dt, shape (T,).
+        values: Both, shape (2, T).
         rounding: What is lost of each by rounding, of its own units, shape (2, T).
     """
 
-    inside: Float[Tensor, " T"]
-    rate: Float[Tensor, " T"]
+    values: Float[Tensor, "2 T"]
     rounding: Float[Tensor, "2 T"]
 
 
@@ -106,19 +97,19 @@ def law(
     mass = torch.stack([operator.mass for operator in operators])
     rates = torch.stack([operator.rates for operator in operators])
     rate = tridiagonal.solve(mass, tridiagonal.multiply(rates, p))
-    inside = integral(path.x, path.p)
-    density = -integral(path.x, ends.widen(rate))
-    inside[0], density[0] = 1.0, 0.0
-    before = torch.cat([inside[:1], inside[:-1]])
-    lost = (_ROUNDING if steady else _ADAPTED) * before
+    values = torch.stack([integral(path.x, path.p), -integral(path.x, ends.widen(rate))])
+    values[:, 0] = torch.tensor([1.0, 0.0])
+    before = torch.cat([values[0, :1], values[0, :-1]])
     fastest = float((rates[:, 1] / mass.sum(1)).abs().max())
-    spread = _OF_FASTEST * fastest * before
+    of_each = _ROUNDING if steady else _ADAPTED, _OF_FASTEST * fastest
+    lost = torch.stack([part * before for part in of_each])
     drifted = torch.finfo(torch.float64).eps * fastest * path.times  # of the exponent itself
-    lost = torch.where(drifted < WARNS, lost + drifted * inside.abs(), 1.0)
-    spread = torch.where(drifted < WARNS, spread + drifted * density.abs(), fastest)
-    lost[0] = spread[0] = 0.0
-    rounding = torch.stack([lost, spread + (0.0 if steady else _ADAPTED) * density.abs()])
-    return Law(inside, density, rounding)
+    all_of_it = torch.tensor([[1.0], [fastest]], dtype=torch.float64)
+    rounding = torch.where(drifted < WARNS, lost + drifted * values.abs(), all_of_it)
+    rounding[:, 0] = 0.0
+    if not steady:
+        rounding[1] += _ADAPTED * values[1].abs()
+    return Law(values, rounding)
 
 
 def by_modes(
@@ -145,21 +136,15 @@ def by_modes(
             h, near = flux.h[side], modes.densities[:, 1 if side == 0 else -2]
             out = out + rate * near * (1 + modes.rates * h**2 / (6 * flux.d[side]))
     leaving = (at * out)[:, None] * torch.exp(-modes.rates[:, None] * times)
-    decay = leaving / modes.rates[:, None]
+    terms = torch.stack([leaving / modes.rates[:, None], leaving])
     told = modes.error["rates"]
     assert isinstance(told, Tensor)
     off = float(told.max()) * (1 + modes.rates[0] * times)
-    found = [here.inside, here.rate]
-    rounding = [here.rounding[0], here.rounding[1]]
-    for k, terms in enumerate((decay, leaving)):
-        total = terms.sum(0)
-        rest = terms[-2:].abs().sum(0)
-        lost = off * total.abs() + _MORE * rest
-        better = (_MORE * rest < _LEFT * total) & (lost < rounding[k])
-        better[0] = False
-        found[k] = torch.where(better, total, found[k])
-        rounding[k] = torch.where(better, lost, rounding[k])
-    return Law(found[0], found[1], torch.stack(rounding))
+    total, rest = terms.sum(1), terms[:, -2:].abs().sum(1)
+    lost = off * total.abs() + _MORE * rest
+    better = (_MORE * rest < _LEFT * total) & (lost < here.rounding)
+    better[:, 0] = False
+    return Law(torch.where(better, total, here.values), torch.where(better, lost, here.rounding))
 
 
 def compared(
@@ -169,8 +154,7 @@ def compared(
     other: Law,
     *,
     fourfold: bool,
-    assumed: bool,
-    jumps: float = 0.0,
+    jumps: float,
 ) -> Survival:
     """Return a law with its errors.
 
@@ -180,17 +164,16 @@ def compared(
         here: The law on the user's grid.
         other: The same on another grid.
         fourfold: Whether that has half as many cells, not twice as many, and D does not jump.
-        assumed: Whether it is an assumption that the dynamics do not change.
         jumps: By how much the two disagree, or both miss, where drift or diffusion jump.
 
     Raises:
         SolverError: If rounding has left nothing of the chance to be inside, or of all rates.
     """
     gain = _GAIN if fourfold else 1.0
-    inside, rate = here.inside.clamp(min=0), here.rate.clamp(min=0)
-    off = torch.stack([(here.inside - other.inside).abs(), (here.rate - other.rate).abs()]) / gain
+    inside, rate = here.values.clamp(min=0)
+    off = (here.values - other.values).abs() / gain
     # where the other grid's law is lost in its rounding, the largest error of other times
-    value = torch.stack([inside, rate]).clamp(min=_TINY)
+    value = here.values.clamp(min=_TINY)
     seen = other.rounding <= WARNS * value
     most = torch.where(seen, off / value, 0.0).amax(1, keepdim=True)
     off = torch.where(seen, off, most * value) + here.rounding
@@ -217,11 +200,11 @@ def compared(
         of_inside = of_inside + torch.where(times > times[0], jumps * fallen, 0.0)
         off[1] = off[1] + jumps * torch.minimum(rate * fallen, peak)
     told = ErrorEstimate({"probability": of_inside, "density": off[1] / peak}, "two grids")
-    return Survival(times, inside, rate, x0, told, assumed)
+    return Survival(times, inside, rate, x0, error=told)
 
 
 def needs_modes(here: Law) -> bool:
     """Return whether rounding is more than a little of a law at some time."""
-    inside, rate = here.inside.abs(), here.rate.abs().max()
-    lost = (here.rounding[0] > _LITTLE * inside) | (here.rounding[1] > _LITTLE * rate)
-    return bool(lost[1:].any())
+    size = here.values.abs()
+    size[1] = size[1].max()
+    return bool((here.rounding > _LITTLE * size)[:, 1:].any())

@@ -20,18 +20,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
+from sdegen.core.accuracy import ErrorEstimate
 from sdegen.fokker_planck.discretization.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.discretization.coefficients import GAUSS_NODES, GAUSS_WEIGHTS
 from sdegen.fokker_planck.discretization.fluxes import CUMULATIVE, STEEPEST, Fluxes
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.questions.chains import cell_loads
-from sdegen.fokker_planck.questions.two_grids import Problem, refined
+from sdegen.fokker_planck.questions.two_grids import Answer, Problem, refined
 
 Array = NDArray[np.float64]
 
@@ -42,7 +44,7 @@ _LINEAR = 1e-6
 
 
 @dataclass(frozen=True)
-class Transport:
+class Transport(Answer):
     """How the unwrapped coordinate of a ring moves, in the long run.
 
     Args:
@@ -51,37 +53,23 @@ class Transport:
         current: J, in units of 1/time.
         error: Estimated relative errors of these three; those of v and J are relative to what
             goes one way alone, L/Z, where it is more.
-        assumed_autonomous: Whether it was assumed that drift and diffusion do not depend on time.
-        slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
     """
 
     velocity: float
     diffusion: float
     current: float
-    error: ErrorEstimate
-    assumed_autonomous: bool = False
-    slope_by: SlopeBy = "none"
-
-    def trust(self) -> Trust:
-        """Return what is known of its errors, a row for each cause."""
-        return Trust.on_grid(
-            "transport around a ring",
-            self.error,
-            truncation="none: a ring has no ends",
-            slope_by=self.slope_by,
-        )
+    _title = "transport around a ring"
+    _causes: ClassVar = {"truncation": "none: a ring has no ends"}
 
 
-def transport(
-    problem: Problem, grid: Grid, rtol: float | None, *, assumed: bool = False
-) -> Transport:
+@torch.no_grad()
+def transport(problem: Problem, grid: Grid, rtol: float | None) -> Transport:
     """Return drift and spreading on a ring.
 
     Args:
         problem: Fluxes and walls of the SDE on a grid.
         grid: The user's grid, of a ring.
         rtol: Relative error that grids are refined for; None takes 1e-6, and what is affordable.
-        assumed: Whether it is an assumption that the SDE does not depend on time.
 
     Raises:
         SolverError: If no affordable grid meets rtol, or 10 %.
@@ -100,9 +88,8 @@ def transport(
     velocity, diffusion = float(found.values["velocity"]), float(found.values["diffusion"])
     told: dict[str, float | Tensor] = {name: float(e) for name, e in found.errors.items()}
     told["current"] = told["velocity"]
-    return Transport(
-        velocity, diffusion, velocity / length, ErrorEstimate(told, "two grids"), assumed
-    )
+    error = ErrorEstimate(told, "two grids")
+    return Transport(velocity, diffusion, velocity / length, error=error)
 
 
 def _moments(flux: Fluxes, length: float) -> tuple[float, float, float]:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 
+from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
 from sdegen.core.errors import SolverError
 from sdegen.fokker_planck.discretization.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.discretization.fluxes import Fluxes, Landscape
@@ -45,6 +47,27 @@ _BOTH = 0.5  # of what two grids disagree by where f/D jumps: what the finer one
 _NEAR = 7  # nodes among which the largest difference counts for all
 _SPREAD, _MOST = 0.1, 0.9  # of the difference that 90 % stay below: the error is nowhere below
 _SCALE = "scale of "
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Answer:
+    """What an answer says of itself.
+
+    Args:
+        error: Estimated relative errors of its attributes, by name.
+        assumed_autonomous: Whether it was assumed that drift and diffusion do not depend on time.
+        slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
+    """
+
+    error: ErrorEstimate
+    assumed_autonomous: bool = False
+    slope_by: SlopeBy = "none"
+    _title: ClassVar[str]
+    _causes: ClassVar[Mapping[str, str]] = {}
+
+    def trust(self) -> Trust:
+        """Return what is known of its errors, a row for each cause."""
+        return Trust.on_grid(self._title, self.error, slope_by=self.slope_by, **self._causes)
 
 
 @dataclass(frozen=True)
