@@ -55,12 +55,7 @@ from sdegen.verification.certificate_request import (
 from sdegen.verification.check import Check, Limits
 from sdegen.verification.fault_hypotheses import matching_hypotheses
 from sdegen.verification.law_checks import Laws, edge_checks, resolution_check, step_check
-from sdegen.verification.reference import (
-    Energy,
-    boltzmann_checks,
-    check_reference,
-    density_check,
-)
+from sdegen.verification.reference import Energy, boltzmann_checks, check_reference, density_check
 from sdegen.verification.sampling import TESTS, smallest_seen
 from sdegen.verification.trajectory_checks import (
     finite_check,

@@ -26,11 +26,7 @@ from sdegen.verification.trajectory_checks import valid_states
 
 
 def check_equations(
-    equations: tuple[SDE, SDE],
-    solver: Solver,
-    times: Tensor,
-    p0: Density | float,
-    grid: Grid,
+    equations: tuple[SDE, SDE], solver: Solver, times: Tensor, p0: Density | float, grid: Grid
 ) -> Density | float:
     """Check equations and start, and return the start, a point as a float.
 

@@ -92,11 +92,7 @@ def _chain_law(
 
 
 def _density(
-    sde: SDE,
-    grid: Grid,
-    p0: Density | float,
-    times: Tensor,
-    boundary: GridBoundaryLike | None,
+    sde: SDE, grid: Grid, p0: Density | float, times: Tensor, boundary: GridBoundaryLike | None
 ) -> tuple[DensityPath | None, str, DensityPath | None]:
     """Return the Fokker–Planck density, or why there is none, and the same on half the spacing."""
     fine = Grid(grid.low, grid.high, 2 * grid.cells)
@@ -152,13 +148,7 @@ def resolution_check(laws: Laws, limits: Limits) -> Check:
 
 
 def step_check(
-    laws: Laws,
-    solver: Solver,
-    times: Tensor,
-    limits: Limits,
-    *,
-    sound: bool,
-    unbridged: bool,
+    laws: Laws, solver: Solver, times: Tensor, limits: Limits, *, sound: bool, unbridged: bool
 ) -> Check:
     """Check the bias of the step; `unbridged` are absorbing walls without bridges."""
     name = "total variation between the chain and the SDE"

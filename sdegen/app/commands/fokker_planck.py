@@ -53,8 +53,4 @@ def gaussian_or_point(grid: Grid, mean: float, std: float) -> Density:
 
 
 def _moments(density: Density) -> dict[str, float]:
-    return {
-        "mass": float(density.mass),
-        "mean": float(density.mean),
-        "std": float(density.std),
-    }
+    return {"mass": float(density.mass), "mean": float(density.mean), "std": float(density.std)}
