@@ -30,7 +30,7 @@ from sdegen.core.requests import as_time_grid, check_kind
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State, Time
 from sdegen.diffusion.ddpm import AncestralChain
-from sdegen.diffusion.gaussian_path import GaussianPath
+from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 from sdegen.diffusion.reverse import ReverseSDE
 from sdegen.engine.validation import check_dynamics
 from sdegen.fokker_planck.density import Density
@@ -138,8 +138,8 @@ def error_budget(
     """
     ts, steps = as_time_grid(times), solver or EulerMaruyama()
     _check_kinds(sde, law, grid)
-    precise = _in_double(score)
-    dynamics: SDE = ReverseSDE(sde, precise, eta)
+    judged = ReverseSDE(sde, _in_double(score), eta)
+    dynamics: SDE = judged
     ends = ts[[0, -1]]
     if sampler is not None:
         if sampler.score != score:
@@ -147,12 +147,11 @@ def error_budget(
                 "sampler must use the score that is judged; pass chain.reverse(score) of the same "
                 "score."
             )
-        dynamics = sampler.chain.reverse(precise, sampler.variance)
+        dynamics = sampler.chain.reverse(judged.score, sampler.variance)
         check_dynamics(dynamics, steps, ts, None)
         ends = sampler.chain.times[ends.long()].clamp(min=sde.t_min)
-    laws = _laws(sde, law, precise, grid, ends, eta, prior)
-    final = ChainDensity(dynamics, grid, steps).run(laws.prior, ts).final
-    return laws.budget(final)
+    laws = _Laws.of(sde, law, judged, grid, ends, prior)
+    return laws.budget(ChainDensity(dynamics, grid, steps).run(laws.prior, ts).final)
 
 
 def error_budgets(
@@ -198,9 +197,9 @@ def error_budgets(
                 f"all runs must start and end together, but runs[0] goes from {float(ends[0]):g} "
                 f"to {float(ends[1]):g} and runs[{k}] from {float(ts[0]):g} to {float(ts[-1]):g}."
             )
-    precise = _in_double(score)
-    laws = _laws(sde, law, precise, grid, ends, eta, prior)
-    chain = ChainDensity(ReverseSDE(sde, precise, eta), grid, solver or EulerMaruyama())
+    judged = ReverseSDE(sde, _in_double(score), eta)
+    laws = _Laws.of(sde, law, judged, grid, ends, prior)
+    chain = ChainDensity(judged, grid, solver or EulerMaruyama())
     return {len(ts) - 1: laws.budget(chain.run(laws.prior, ts).final) for ts in checked}
 
 
@@ -212,49 +211,39 @@ class _Laws:
     continuous: tuple[Density, Density, Density, Density]
     accuracy: float
 
+    @classmethod
+    def of(
+        cls,
+        sde: GaussianPath,
+        law: NoisedLaw,
+        judged: ReverseSDE,
+        grid: Grid,
+        ends: Tensor,
+        prior: Density | None,
+    ) -> _Laws:
+        """Compute the laws before the last one; `judged` has the score that is judged."""
+        start, end = ends.tolist()
+        _check_precision(judged.score, grid, 0.5 * (start + end))
+        exact = ReverseSDE(sde, law.score, judged.eta)
+        prior = grid.gaussian(0.0, sde.prior_std) if prior is None else prior
+        data, stopped = _at(law, grid, 0.0), _at(law, grid, end)
+        mismatched, wrong = (_continuous(sde, grid, prior, start, end) for sde in (exact, judged))
+        again = _continuous(exact, grid, _at(law, grid, start), start, end)
+        laws = (data, stopped, mismatched, wrong)
+        return cls(prior, laws, total_variation(again, stopped))
+
     def budget(self, final: Density) -> ErrorBudget:
         """Return the budget of a sampler whose samples have the density `final`."""
-        densities = (*self.continuous, final)
+        laws = (*self.continuous, final)
         causes = ("early stopping", "prior mismatch", "score error", "time discretisation")
-        early, mismatch, wrong, steps = (
-            _term(cause, densities[i], densities[i + 1]) for i, cause in enumerate(causes)
-        )
-        whole = _term("whole", densities[0], densities[-1])
-        return ErrorBudget((early, mismatch, wrong, steps), whole, densities, self.accuracy)
-
-
-def _laws(
-    sde: GaussianPath,
-    law: NoisedLaw,
-    score: ScoreFn,
-    grid: Grid,
-    ends: Tensor,
-    eta: float,
-    prior: Density | None,
-) -> _Laws:
-    """Return the laws before the last one."""
-    start, end = ends.tolist()
-    exact, judged = ReverseSDE(sde, law.score, eta), ReverseSDE(sde, score, eta)
-    _check_precision(score, grid, 0.5 * (start + end))
-    prior = grid.gaussian(0.0, sde.prior_std) if prior is None else prior
-    stopped = _at(law, grid, end)
-    laws = (
-        _at(law, grid, 0.0),
-        stopped,
-        _continuous(exact, grid, prior, start, end),
-        _continuous(judged, grid, prior, start, end),
-    )
-    again = _continuous(exact, grid, _at(law, grid, start), start, end)
-    return _Laws(prior, laws, total_variation(again, stopped))
+        early, mismatch, wrong, steps = map(_term, causes, laws[:-1], laws[1:])
+        whole = _term("whole", laws[0], final)
+        return ErrorBudget((early, mismatch, wrong, steps), whole, laws, self.accuracy)
 
 
 def _check_kinds(sde: object, law: object, grid: object) -> None:
     """Refuse an SDE without a prior, and a law without `prob` or `score`."""
-    if not hasattr(sde, "prior_std"):
-        raise TypeError(
-            f"sde must be a GaussianPath, such as VP, but is {type(sde).__name__}: what a sampler "
-            "undoes is its noising."
-        )
+    check_gaussian_path(sde)
     if not hasattr(law, "score") or not hasattr(law, "log_prob"):
         raise TypeError(
             f"law must know the noised data, score(x, t) and log_prob(x, t), but "

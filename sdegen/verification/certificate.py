@@ -40,11 +40,7 @@ from sdegen.core.trajectory import Trajectory
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.discretization.grid import Grid
-from sdegen.fokker_planck.discretization.grid_boundary import (
-    GridBoundary,
-    GridBoundaryLike,
-    boundary_of_grid,
-)
+from sdegen.fokker_planck.discretization.grid_boundary import GridBoundary, GridBoundaryLike
 from sdegen.solvers.euler import EulerMaruyama
 from sdegen.verification.certificate_request import (
     as_energy,
@@ -55,6 +51,7 @@ from sdegen.verification.certificate_request import (
 from sdegen.verification.check import Check, Limits
 from sdegen.verification.fault_hypotheses import matching_hypotheses
 from sdegen.verification.law_checks import Laws, edge_checks, resolution_check, step_check
+from sdegen.verification.problem import Problem
 from sdegen.verification.reference import Energy, boltzmann_checks, check_reference, density_check
 from sdegen.verification.sampling import TESTS, smallest_seen
 from sdegen.verification.trajectory_checks import (
@@ -152,32 +149,25 @@ def certify(
     ts, solver = as_time_grid(times), EulerMaruyama() if solver is None else solver
     limits, tell = Limits() if limits is None else limits, _clock(progress)
     p0 = check_equations((sde, simulated or sde), solver, ts, p0, grid)
-    ends = None if boundary is None else boundary_of_grid(boundary, grid, physical=True)
-    absorbs = ends is not None and any(ends.absorbs)
-    unbridged = ends is not None and absorbs and not any(ends.bridged)
+    problem = Problem(sde, solver, grid, p0, ts, boundary)
+    ends = problem.ends
     check_arguments(path, simulated, ts, false_alarm, trajectories, limits)
     check_inside(ends, path, density)
     energy = as_energy(potential)
     check_reference(density, energy, temperature, grid)
-    laws = Laws.of(sde, grid, solver, p0, ts, boundary, tell)
-    law, exact = laws.law, laws.exact
-    edge = edge_checks(law, ends, grid, limits)
+    laws = Laws.of(problem, tell)
+    law, edge = laws.law, edge_checks(laws, limits)
     sound = all(check.verdict == "passed" for check in edge)
-    checks = [
-        *edge,
-        resolution_check(laws, limits),
-        step_check(laws, solver, ts, limits, sound=sound, unbridged=unbridged),
-    ]
+    checks = [*edge, resolution_check(laws, limits), step_check(laws, limits, sound=sound)]
     if density is not None:
-        checks.append(density_check(density, exact, grid, limits))
+        checks.append(density_check(density, laws, limits))
     if energy is not None:
-        checks += boltzmann_checks(energy, temperature, sde, exact, grid, limits, boundary)
+        checks += boltzmann_checks(energy, temperature, laws, limits)
     if path is None:
         tell(f"{trajectories} trajectories")
-        inside = None if ends is None else ends.boundary
-        path = simulate_from(simulated or sde, p0, ts, solver, trajectories, seed_of(rng), inside)
+        path = simulate_from(problem, simulated or sde, trajectories, seed_of(rng))
     checks.append(finite_check(path))
-    each = false_alarm / ((TESTS + absorbs) * (len(ts) - 1))
+    each = false_alarm / ((TESTS + problem.absorbs) * (len(ts) - 1))
     if sound:
         checks += sample_checks(path, law, each, ends)
     else:
@@ -186,9 +176,9 @@ def certify(
     sampled = any(check.verdict == "failed" and check.time is not None for check in checks)
     if sampled and laws.chain is not None:
         tell("what mistake explains the samples")
-        fits = _fault_hypotheses(path, sde, solver, grid, p0, ts, boundary)
+        fits = matching_hypotheses(valid_states(path)[-1], problem)
         summary += f" They behave as if {', or as if '.join(fits)}." if fits else ""
-    return Certificate(tuple(checks), law, exact, path, summary)
+    return Certificate(tuple(checks), law, laws.exact, path, summary)
 
 
 def _clock(progress: bool) -> Callable[[str], None]:
@@ -198,33 +188,8 @@ def _clock(progress: bool) -> Callable[[str], None]:
     def tell(what: str) -> None:
         if progress:
             sys.stderr.write(f"{time.monotonic() - started:6.1f} s  {what}\n")
-            sys.stderr.flush()
 
     return tell
-
-
-def _fault_hypotheses(
-    path: Trajectory,
-    sde: SDE,
-    solver: Solver,
-    grid: Grid,
-    p0: Density | float,
-    times: Tensor,
-    boundary: GridBoundaryLike | None,
-) -> list[str]:
-    """Return the mistakes whose law the trajectories follow."""
-    states = valid_states(path)
-    if states.shape[1] == 0:
-        return []
-    return matching_hypotheses(
-        states[-1],
-        sde,
-        solver,  # type: ignore[arg-type]
-        grid,
-        p0,
-        times,
-        boundary,
-    )
 
 
 def _summary(

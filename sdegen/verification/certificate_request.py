@@ -7,8 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sdegen.core.checks import check_count
 from sdegen.core.gradients import check_no_gradient
 from sdegen.core.noise_structure import check_diagonal
+from sdegen.core.requests import check_kind
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Solver
@@ -19,7 +21,7 @@ from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.grid_boundary import GridBoundary
 from sdegen.fokker_planck.validation import check_start
 from sdegen.sde.potentials import Potential, as_potential
-from sdegen.verification.chain import start_point
+from sdegen.verification.chain import check_uniform, start_point
 from sdegen.verification.check import Limits
 from sdegen.verification.reference import Energy
 from sdegen.verification.trajectory_checks import valid_states
@@ -44,14 +46,18 @@ def check_equations(
     for equation in equations:
         check_dynamics(equation, solver, times, None)
         check_diagonal(equation, "certify")
+    check_kind("grid", grid, Grid, "a Grid, such as Grid(-3.0, 3.0, cells=400)")
+    check_uniform(grid)
     point = start_point(p0)
-    p0 = p0 if point is None else point
-    _check_start(p0, grid)
+    if point is None:
+        check_start(p0, grid, may_lack=False)  # type: ignore[arg-type]
+    else:
+        grid.point(point)  # says if it lies outside
     for equation in equations:
         check_no_gradient(
             equation, grid.nodes[1:-1:8, None], times[0], "a certificate", networks=True
         )
-    return p0
+    return p0 if point is None else point
 
 
 def as_energy(potential: Energy | Callable[[State], Tensor] | None) -> Energy | None:
@@ -59,18 +65,6 @@ def as_energy(potential: Energy | Callable[[State], Tensor] | None) -> Energy | 
     if callable(potential) and not isinstance(potential, Potential):
         return as_potential(potential)
     return potential
-
-
-def _check_start(p0: object, grid: object) -> None:
-    """Raise if grid is not a grid, or the start not one on it."""
-    if not hasattr(grid, "nodes") or not hasattr(grid, "point"):
-        raise TypeError(
-            f"grid must be a Grid, but is {type(grid).__name__}; pass Grid(low, high, cells)."
-        )
-    if isinstance(p0, int | float):
-        grid.point(p0)  # says if it lies outside
-    else:
-        check_start(p0, grid, may_lack=False)  # type: ignore[arg-type]
 
 
 def check_arguments(
@@ -84,21 +78,12 @@ def check_arguments(
     """Raise if arguments have wrong types, or contradict each other."""
     if not 0 < false_alarm < 1:
         raise ValueError(f"false_alarm must lie in (0, 1), but is {false_alarm:g}.")
-    if isinstance(trajectories, bool) or not isinstance(trajectories, int):
-        raise TypeError(f"trajectories must be an int, but is {type(trajectories).__name__}.")
-    if not hasattr(limits, "relaxation"):
-        raise TypeError(
-            f"limits must be Limits(…) or None, but is {type(limits).__name__}; pass "
-            "sdegen.verification.check.Limits(step=0.02)."
-        )
-    if trajectories < 100:
-        raise ValueError(f"trajectories must be at least 100 for a test, but is {trajectories}.")
+    check_count("trajectories", trajectories, 100)
+    example = "such as sdegen.verification.check.Limits(step=0.02)"
+    check_kind("limits", limits, Limits, f"Limits(…) or None, {example}")
     if path is None:
         return
-    if not hasattr(path, "nonfinite"):
-        raise TypeError(
-            f"path must be a Trajectory, as simulate returns it, but is {type(path).__name__}."
-        )
+    check_kind("path", path, Trajectory, "a Trajectory, as simulate returns it")
     if simulated is not None:
         raise ValueError("give simulated, or the path that came of it, one of the two.")
     if path.times.shape != times.shape or not torch.allclose(path.times.double(), times):
@@ -125,9 +110,8 @@ def check_inside(
         if low < ends.low or high > ends.high:
             raise ValueError(
                 f"path reaches from {low:g} to {high:g}, but boundary is for states between "
-                f"{ends.low:g} and {ends.high:g}; simulate it with "
-                f"boundary={ends.boundary!r}, or leave the boundary "
-                "out."
+                f"{ends.low:g} and {ends.high:g}; simulate it with boundary={ends.boundary!r}, "
+                "or leave the boundary out."
             )
     if density is not None and any(ends.absorbs):
         raise ValueError(

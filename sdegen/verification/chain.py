@@ -13,7 +13,7 @@ itself; whether the step is affine is checked with a third draw. A step without 
 p'(y) = p(x(y)) |dx/dy|. A step may be a composition of these, which a `SplitStep` tells by its
 parts: one that stirs noise in and then follows the flow is a kernel and then a map. So may a run
 be: the denoising of the last state is one more map. Linear multistep methods tell their
-`coefficients`, and the law is that of the states that they remember (`memory.py`). What is
+`coefficients`, and the law is that of the states that they remember (`multistep_law.py`). What is
 refused, by name: solvers that draw more than once a step (a corrector), that remember two states
 or more under noise, that remember and do not tell, and adaptive ones, which have no chain.
 
@@ -37,30 +37,28 @@ from torch import Tensor
 from sdegen.core.conditions import BoundaryCondition
 from sdegen.core.enclosure import Enclosure
 from sdegen.core.fixed_steps import FixedStep, SplitStep
+from sdegen.core.noise import Noise
 from sdegen.core.noise_structure import check_diagonal
-from sdegen.core.requests import as_time_grid
+from sdegen.core.requests import as_time_grid, check_kind
 from sdegen.core.sde import SDE
+from sdegen.core.shapes import State
 from sdegen.diffusion.samplers.final_denoising import FinalDenoising
 from sdegen.diffusion.samplers.linear_multistep import Multistep
 from sdegen.engine.positive_step import noise_vanishes
 from sdegen.engine.validation import check_dynamics
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.density_path import DensityPath
-from sdegen.fokker_planck.discretization import time_dependence as clock
+from sdegen.fokker_planck.discretization import grid_boundary, time_dependence
 from sdegen.fokker_planck.discretization.grid import Grid
-from sdegen.fokker_planck.discretization.grid_boundary import (
-    GridBoundary,
-    GridBoundaryLike,
-    boundary_of_grid,
-)
 from sdegen.solvers.euler import EulerMaruyama
-from sdegen.verification.kernel import TransitionOperator
+from sdegen.verification.kernel import Array, TransitionOperator
 from sdegen.verification.multistep_law import propagate_noise_free, propagate_two_step
-from sdegen.verification.step_moments import Array, ChainSteps, Map, StepMoments
+from sdegen.verification.step_moments import ChainSteps, StepMoments
 
 _EDGE_WARNS, _EDGE_FAILS = 1e-6, 1e-2
 _NEGATIVE, _MASS_TOLERANCE = 1e-10, 1e-3
 _UNEVEN = 1e-9  # relative: what float64 makes of equal spacings
+_STAYS = "there is no noise, so that a start at a point stays a point; pass a density."
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ class ChainDensity:
     dynamics: SDE
     grid: Grid
     solver: FixedStep = field(default_factory=EulerMaruyama)
-    boundary: GridBoundaryLike | None = field(default=None, kw_only=True)
+    boundary: grid_boundary.GridBoundaryLike | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         check_diagonal(self.dynamics, "ChainDensity")
@@ -104,11 +102,7 @@ class ChainDensity:
                 f"{type(self.solver).__name__}: what an adaptive one, or one of another package, "
                 "does in a step is not known here. Pass EulerMaruyama(substeps=…)."
             )
-        if not hasattr(self.grid, "nodes"):
-            raise TypeError(
-                f"grid must be a Grid, but is {type(self.grid).__name__}; pass Grid(low, high, "
-                "cells)."
-            )
+        check_kind("grid", self.grid, Grid, "a Grid, such as Grid(-3.0, 3.0, cells=400)")
         if self.boundary is not None:
             self._check_ends()
             several = isinstance(self.solver, Multistep | FinalDenoising | SplitStep)
@@ -118,18 +112,13 @@ class ChainDensity:
                     f"EulerMaruyama, not of {type(self.solver).__name__}; pass boundary=None, or "
                     "another solver."
                 )
-        h = self.grid.nodes.diff()
-        if not bool((h - h.mean()).abs().max() < _UNEVEN * h.mean()):
-            raise ValueError(
-                "the law of a chain needs uniform nodes, but spacings run from "
-                f"{float(h.min()):g} to {float(h.max()):g}; pass Grid(low, high, cells)."
-            )
+        check_uniform(self.grid)
 
-    def _ends(self) -> GridBoundary | None:
+    def _ends(self) -> grid_boundary.GridBoundary | None:
         """Return the boundary of the grid, None without walls."""
         if self.boundary is None:
             return None
-        return boundary_of_grid(self.boundary, self.grid, physical=True)
+        return grid_boundary.boundary_of_grid(self.boundary, self.grid, physical=True)
 
     def _check_ends(self) -> None:
         """Refuse boundaries whose law is not implemented.
@@ -154,7 +143,7 @@ class ChainDensity:
                 "here and in simulate."
             )
         enclosure = Enclosure((1,), ((None, ends.interval),))
-        t = torch.tensor(clock.start(self.dynamics), dtype=torch.float64)
+        t = torch.tensor(time_dependence.start(self.dynamics), dtype=torch.float64)
         if any(noise_vanishes(enclosure, 0, self.dynamics, self.grid.nodes[1:-1, None], t)):
             raise ValueError(
                 "the noise vanishes at a reflecting wall, where simulate takes a positive step "
@@ -189,45 +178,30 @@ class ChainDensity:
         check_dynamics(self.dynamics, self.solver, ts, None)
         with torch.no_grad():
             self.dynamics.check_derivatives(self.grid.nodes[[0, -1], None], ts[0])
-        nodes = self.solver.nodes(ts)
+        nodes, last = self.solver.nodes(ts), self.solver
         start, point = self._start(p0)
-        laws, saved = self._laws(nodes, start, point), [start]
+        ends = self._ends()
+        walls = () if ends is None else (step_laws(ends), ends.bridged)
+        operator = TransitionOperator(self.grid.nodes.numpy(), *walls)
+        laws, saved = self._laws(operator, nodes, start, point), [start]
         with torch.no_grad():
-            for i in range(len(nodes) - 1):
+            for i, t in enumerate(nodes[:-1].tolist()):
                 try:
                     p = next(laws)
+                    if isinstance(last, FinalDenoising) and i == len(nodes) - 2:
+                        p = self._denoised(operator, last, p, nodes[-1])
                 except ValueError as error:
-                    raise ValueError(
-                        f"step {i} of {type(self.solver).__name__}, at t = {float(nodes[i]):g}: "
-                        f"{error}"
-                    ) from None
+                    name = type(self.solver).__name__
+                    raise ValueError(f"step {i} of {name}, at t = {t:g}: {error}") from None
                 if (i + 1) % self.solver.substeps == 0:
                     saved.append(p)
         return DensityPath(ts, torch.from_numpy(np.stack(saved)), self.grid.nodes)
 
-    def _laws(self, nodes: Tensor, p0: Array, point: float | None) -> Iterator[Array]:
-        """Yield the densities after each step, shape (n,) each."""
-        ends = self._ends()
-        operator = TransitionOperator(self.grid.nodes.numpy())
-        if ends is not None:
-            operator = TransitionOperator(self.grid.nodes.numpy(), step_laws(ends), ends.bridged)
-        last = self.solver
-        if not isinstance(last, FinalDenoising):
-            return self._open_laws(operator, last, nodes, p0, point)
-        laws = self._open_laws(operator, last.solver, nodes, p0, point)
-        return _closed(
-            operator, laws, len(nodes) - 1, lambda x, _: last.finalize(self.dynamics, x, nodes[-1])
-        )
-
-    def _open_laws(
-        self,
-        operator: TransitionOperator,
-        solver: FixedStep,
-        nodes: Tensor,
-        p0: Array,
-        point: float | None,
+    def _laws(
+        self, operator: TransitionOperator, nodes: Tensor, p0: Array, point: float | None
     ) -> Iterator[Array]:
-        """Yield the densities after each step, before the last state is denoised."""
+        """Yield the densities after each step, shape (n,) each, before the last is denoised."""
+        solver = self.solver.solver if isinstance(self.solver, FinalDenoising) else self.solver
         if not isinstance(solver, Multistep):
             return self._forgetful(operator, ChainSteps(self.dynamics, solver, nodes), p0, point)
         steps, inner = solver.coefficients(self.dynamics, nodes), self.dynamics.denoising
@@ -235,9 +209,7 @@ class ChainDensity:
         name, memory = type(solver).__name__, steps.states.shape[1]
         if self.dynamics.noise == "none":
             if point is not None:
-                raise ValueError(
-                    "there is no noise, so that a start at a point stays a point; pass a density."
-                )
+                raise ValueError(_STAYS)
             return propagate_noise_free(operator, steps, inner.score, nodes, p0)
         if memory > 2:
             raise ValueError(
@@ -247,25 +219,33 @@ class ChainDensity:
             )
         return propagate_two_step(operator, steps, inner.score, nodes, p0, point)
 
+    def _denoised(
+        self, operator: TransitionOperator, last: FinalDenoising, p: Array, t: Tensor
+    ) -> Array:
+        """Return the density of the last state after it has been denoised."""
+
+        def close(x: State, _: Noise | None) -> State:
+            return last.finalize(self.dynamics, x, t)
+
+        p = operator.after(p, StepMoments(close, "FinalDenoising", noisy=False))
+        operator.check_resolved(p)  # what lay near a point of the data has come nearer
+        return p
+
     def _forgetful(
         self, operator: TransitionOperator, steps: ChainSteps, p0: Array, point: float | None
     ) -> Iterator[Array]:
         """Yield the densities after each step of a one-step method."""
         if point is not None and not steps.noisy:
-            raise ValueError(
-                "there is no noise, so that a start at a point stays a point; pass a density."
-            )
+            raise ValueError(_STAYS)
         p, at = p0, point
         for i in range(steps.count):
             for k, moments in enumerate(steps.at(i)):
-                if k > 0 and at is None:
+                if at is not None:
+                    p, at = operator.from_point(at, moments)
+                    continue
+                if k > 0:
                     self._judge_stirred(p)
-                if at is None:
-                    p = operator.after(p, moments)
-                elif (moved := operator.point_after(at, moments)) is None:
-                    p, at = operator.from_point(at, moments), None
-                else:
-                    at = moved
+                p = operator.after(p, moments)
             yield p if at is None else self.grid.point(at).p.numpy()
 
     def _judge_stirred(self, p: Array) -> None:
@@ -283,7 +263,7 @@ class ChainDensity:
         x = self.grid.nodes
         if (start := start_point(p0)) is not None:
             return self.grid.point(start).p.numpy(), start
-        if isinstance(p0, int | float) or not hasattr(p0, "cell_masses"):
+        if not isinstance(p0, Density):
             raise TypeError(
                 f"p0 must be a Density or a number, but is {type(p0).__name__}; pass "
                 "grid.gaussian(mean, std), Density(grid.nodes, p), or where it starts."
@@ -321,27 +301,28 @@ class ChainDensity:
         warnings.warn(text, UserWarning, stacklevel=3)
 
 
-def _closed(
-    operator: TransitionOperator, laws: Iterator[Array], count: int, close: Map
-) -> Iterator[Array]:
-    """Yield the densities after each step, the last one mapped once more."""
-    for i, p in enumerate(laws):
-        if i < count - 1:
-            yield p
-            continue
-        last = operator.after(p, StepMoments(close, "FinalDenoising", noisy=False))
-        operator.check_resolved(last)  # what lay near a point of the data has come nearer
-        yield last
+def check_uniform(grid: Grid) -> None:
+    """Refuse a grid whose spacings differ.
+
+    Raises:
+        ValueError: With the smallest and the largest.
+    """
+    h = grid.nodes.diff()
+    if not bool((h - h.mean()).abs().max() < _UNEVEN * h.mean()):
+        raise ValueError(
+            f"the law of a chain needs uniform nodes, but spacings run from {float(h.min()):g} to "
+            f"{float(h.max()):g}; pass Grid(low, high, cells)."
+        )
 
 
-def step_laws(ends: GridBoundary) -> tuple[BoundaryCondition, BoundaryCondition]:
+def step_laws(ends: grid_boundary.GridBoundary) -> tuple[BoundaryCondition, BoundaryCondition]:
     """Return how the law of a step is folded back at the lower and the upper end of a grid.
 
     Raises:
         ValueError: If a boundary does not declare it, with its class.
     """
-    low, high = ends.interval.boundaries[0], ends.interval.boundaries[-1]
-    for boundary in (low, high):
+    laws = []
+    for boundary in (ends.interval.boundaries[0], ends.interval.boundaries[-1]):
         if boundary.step_law is None:
             name = type(boundary).__name__
             raise ValueError(
@@ -350,9 +331,8 @@ def step_laws(ends: GridBoundary) -> tuple[BoundaryCondition, BoundaryCondition]
                 "folded, cut off or wrapped as those of Reflecting, Absorbing or Periodic, or "
                 "compare simulate with FokkerPlanck."
             )
-    assert low.step_law is not None
-    assert high.step_law is not None
-    return low.step_law, high.step_law
+        laws.append(boundary.step_law)
+    return laws[0], laws[1]
 
 
 def start_point(p0: object) -> float | None:

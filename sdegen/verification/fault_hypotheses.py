@@ -19,10 +19,7 @@ from sdegen.core.fixed_steps import FixedStep, refine
 from sdegen.core.ito_process import ItoProcess
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time
-from sdegen.fokker_planck.density import Density
-from sdegen.fokker_planck.discretization.grid import Grid
-from sdegen.fokker_planck.discretization.grid_boundary import GridBoundaryLike
-from sdegen.verification.refined import chain_law
+from sdegen.verification.problem import Problem
 from sdegen.verification.sampling import sampling_checks
 
 _FITS = 1e-3  # the smallest p-value of a hypothesis that is named
@@ -52,34 +49,22 @@ class _Altered(SDE):
         return self._noise * self.sde.diffusion(x, t)
 
 
-def matching_hypotheses(
-    samples: State,
-    sde: SDE,
-    solver: FixedStep,
-    grid: Grid,
-    p0: Density | float,
-    times: Tensor,
-    boundary: GridBoundaryLike | None = None,
-) -> list[str]:
-    """Name the mistakes whose law the samples follow at times[-1], the likeliest first.
+def matching_hypotheses(samples: State, problem: Problem) -> list[str]:
+    """Name the mistakes whose law the samples follow at the last time, the likeliest first.
 
     Args:
-        samples: States at times[-1], shape (n, 1).
-        sde: Dynamics whose law they do not follow.
-        solver: How they should have moved.
-        grid: Where laws are computed.
-        p0: Density at times[0], or a point.
-        times: From the start to the samples.
-        boundary: What walls at the ends of the grid do; None if there are none.
+        samples: States at the last time, shape (n, 1).
+        problem: What they should follow, and do not, by a solver with fixed steps.
     """
     matches = []
     # what left the grid does not come back, so that what is left has the law that is left
+    grid = problem.grid
     inside = samples[(samples[:, 0] > grid.low) & (samples[:, 0] < grid.high)]
     if len(inside) < _FEWEST:
         return []
-    for name, dynamics, way, ts in _fault_hypotheses(sde, solver, times):
+    for name, hypothesis in _fault_hypotheses(problem):
         try:
-            law = chain_law(dynamics, grid, way, p0, ts, boundary).final
+            law = hypothesis.chain_law().final
             checks = sampling_checks(inside, law, false_alarm=_FITS)
         except (ValueError, SdegenError):
             continue  # it has no law on this grid
@@ -88,33 +73,33 @@ def matching_hypotheses(
     return [name for _, name in sorted(matches, reverse=True)]
 
 
-def _fault_hypotheses(
-    sde: SDE, solver: FixedStep, times: Tensor
-) -> Iterator[tuple[str, SDE, FixedStep, Tensor]]:
-    """Yield the name, dynamics, solver and times of each."""
-    if not sde.is_discrete:
-        ends = times[[0, -1]]
-        whole = replace(solver, substeps=solver.substeps * (len(times) - 1))
-        even = bool(times.diff().abs().max() < times.diff().abs().min() * (1 + 1e-6))
-        way, ts = (whole, ends) if even else (solver, times)
-        factors = [
-            ("the drift has the wrong sign", -1.0, 1.0, 0.0),
-            ("the drift is twice what it should be", 2.0, 1.0, 0.0),
-            ("the drift is half of what it should be", 0.5, 1.0, 0.0),
-            ("g² is half of what it should be", 1.0, math.sqrt(0.5), 0.0),
-            ("g² is twice what it should be", 1.0, math.sqrt(2.0), 0.0),
+def _fault_hypotheses(problem: Problem) -> Iterator[tuple[str, Problem]]:
+    """Yield the name of each mistake, and what solves it."""
+    sde, solver, times = problem.sde, problem.solver, problem.times
+    assert isinstance(solver, FixedStep)  # its chain has a law
+    if sde.is_discrete:
+        return
+    gaps, once = times.diff().abs(), problem
+    if gaps.max() < gaps.min() * (1 + 1e-6):
+        whole = replace(solver, substeps=solver.substeps * len(gaps))
+        once = replace(problem, solver=whole, times=times[[0, -1]])
+    factors = [
+        ("the drift has the wrong sign", -1.0, 1.0, 0.0),
+        ("the drift is twice what it should be", 2.0, 1.0, 0.0),
+        ("the drift is half of what it should be", 0.5, 1.0, 0.0),
+        ("g² is half of what it should be", 1.0, math.sqrt(0.5), 0.0),
+        ("g² is twice what it should be", 1.0, math.sqrt(2.0), 0.0),
+    ]
+    if sde.noise == "multiplicative":
+        factors += [
+            ("the noise is read half a step too early (Itô for Stratonovich)", 1, 1, -0.5),
+            ("the noise is read half a step too late (Stratonovich for Itô)", 1, 1, 0.5),
+            ("the noise is read a step too early (Itô for Klimontovich)", 1, 1, -1.0),
+            ("the noise is read a step too late (Klimontovich for Itô)", 1, 1, 1.0),
         ]
-        if sde.noise == "multiplicative":
-            factors += [
-                ("the noise is read half a step too early (Itô for Stratonovich)", 1, 1, -0.5),
-                ("the noise is read half a step too late (Stratonovich for Itô)", 1, 1, 0.5),
-                ("the noise is read a step too early (Itô for Klimontovich)", 1, 1, -1.0),
-                ("the noise is read a step too late (Klimontovich for Itô)", 1, 1, 1.0),
-            ]
-        for name, drift, noise, interpretation in factors:
-            yield name, _Altered(sde, drift, noise, interpretation), way, ts
-        nodes = solver.nodes(times)
-        one = replace(solver, substeps=1)
-        if (len(nodes) - 1) % 10 == 0:
-            yield "the step is ten times too long", sde, one, nodes[::10]
-        yield "the step is ten times too short", sde, one, refine(nodes, 10)
+    for name, drift, noise, interpretation in factors:
+        yield name, replace(once, sde=_Altered(sde, drift, noise, interpretation))
+    nodes, one = solver.nodes(times), replace(problem, solver=replace(solver, substeps=1))
+    if (len(nodes) - 1) % 10 == 0:
+        yield "the step is ten times too long", replace(one, times=nodes[::10])
+    yield "the step is ten times too short", replace(one, times=refine(nodes, 10))

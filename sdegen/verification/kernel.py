@@ -117,26 +117,14 @@ class TransitionOperator:
         weight = make_interp_spline(self.x, p, k=DEGREE)(fine) * (self.h / refine)
         return self._scattered(weight, *moments(fine))
 
-    def from_point(self, x0: float, moments: Moments) -> Array:
-        """Return the density after one noisy step from x0: the kernel itself.
-
-        Raises:
-            ValueError: If the step has no noise.
-        """
+    def from_point(self, x0: float, moments: Moments) -> tuple[Array, float | None]:
+        """Return the density after one step from x0, and where the state is if it has no noise."""
         m, s = moments(np.array([x0]))
         if s[0] == 0:
-            raise ValueError(
-                "there is no noise, so that a start at a point stays a point; pass a density."
-            )
+            return np.zeros_like(self.x), float(m[0])
         if self.conditions is not None:
-            return self._folded(np.ones(1), m, s, np.array([x0]))
-        z = (self.x - m[0]) / s[0]
-        return np.asarray(np.exp(-0.5 * z * z) / (math.sqrt(2 * math.pi) * s[0]))
-
-    def point_after(self, x0: float, moments: Moments) -> float | None:
-        """Return the state after a noise-free step from x0, or None if the step has noise."""
-        m, s = moments(np.array([x0]))
-        return float(m[0]) if s[0] == 0 else None
+            return self._folded(np.ones(1), m, s, np.array([x0])), None
+        return normal(self.x, m, s)[:, 0], None
 
     def support(self, p: Array, more: int = 0) -> slice:
         """Return the slice from the first to the last node with density, widened by `more`."""
@@ -144,13 +132,13 @@ class TransitionOperator:
         first, last = (int(occupied[0]), int(occupied[-1])) if len(occupied) else (0, len(p) - 1)
         return slice(max(first - more, 0), min(last + more + 1, len(p)))
 
-    def refinement(self, m: Array, s: Array, where: Index | None = None) -> int:
+    def refinement(self, m: Array, s: Array | float, where: Index | slice = slice(None)) -> int:
         """Return the factor by which nodes must be refined for N(y; m, s²) as a function of x.
 
         Raises:
             ValueError: If that is too many.
         """
-        where = np.arange(len(m)) if where is None else where
+        s = np.broadcast_to(s, m.shape)
         # as a function of x the kernel is as wide as s seen through the map
         stretch = np.abs(np.gradient(m, self.h)) if len(m) > 1 else np.ones(1)
         refine = math.ceil(float((self.h * stretch / (_SPACING * s))[where].max()))
@@ -163,7 +151,10 @@ class TransitionOperator:
 
     def check_resolved(self, p: Array) -> None:
         """Refuse a density, or one in each column, that its nodes do not resolve."""
-        loss = interpolation_loss(p, cut=self.conditions is not None)
+        self._check_loss(p, interpolation_loss(p, cut=self.conditions is not None))
+
+    def _check_loss(self, p: Array, loss: float) -> None:
+        """Refuse a density of which an interpolation loses too much."""
         if loss > _COARSE * p.max():
             raise ValueError(
                 f"the grid is too coarse: between nodes {self.h:.3g} apart the density is known "
@@ -175,13 +166,7 @@ class TransitionOperator:
         """Refuse a density between walls that every other node does not nearly resolve."""
         x, y = self.x, make_interp_spline(self.x[::2], p[::2], k=DEGREE)
         between = slice(1, len(x) - 1 + len(x) % 2, 2)
-        loss = float(np.abs(y(x[between]) - p[between]).max()) / 2 ** (DEGREE + 1)
-        if loss > _COARSE * p.max():
-            raise ValueError(
-                f"the grid is too coarse: between nodes {self.h:.3g} apart the density is known "
-                f"to {loss / p.max():.1g} of its peak, where {_COARSE:g} is asked for; take more "
-                "cells."
-            )
+        self._check_loss(p, float(np.abs(y(x[between]) - p[between]).max()) / 2 ** (DEGREE + 1))
 
     def _panels(self, window: slice, m: Array, s: Array) -> tuple[Array, Array]:
         """Return points and weights of Gauss's rule from the first to the last node of a slice."""
@@ -191,11 +176,8 @@ class TransitionOperator:
         stretch = np.maximum(np.abs(np.gradient(m, self.h)), 1e-300)
         narrow = 1 / np.hypot(stretch / s, 1 / (_NARROWEST * self.h))
         # the shortest near by: a panel must not reach from where the noise is wide
-        near = np.minimum(
-            np.minimum(narrow, np.append(narrow[1:], narrow[-1])),
-            np.append(narrow[0], narrow[:-1]),
-        )
-        near = np.maximum(near, self.h * _SPACING / _FINEST)
+        beside = np.minimum(np.append(narrow[1:], narrow[-1]), np.append(narrow[0], narrow[:-1]))
+        near = np.maximum(np.minimum(narrow, beside), self.h * _SPACING / _FINEST)
         wanted = np.append(0.0, np.cumsum(0.5 * (1 / near[1:] + 1 / near[:-1])) * self.h / _PANEL)
         ends = np.interp(np.linspace(0, wanted[-1], math.ceil(wanted[-1]) + 1), wanted, x)
         half = 0.5 * np.diff(ends)[:, None]
@@ -309,3 +291,9 @@ def interpolation_loss(p: Array, *, cut: bool = False) -> float:
     amplitude = np.abs(np.fft.rfft(p, axis=0)) * (2 / len(p))
     theta = np.arange(len(amplitude)) * (2 / len(p))
     return float((amplitude.T @ (2 * (theta / (2 - theta)) ** (DEGREE + 1))).max())
+
+
+def normal(y: Array, mean: Array, std: Array | float) -> Array:
+    """Return N(y; mean, std²), shape (len(y), len(mean))."""
+    z = (y[:, None] - mean[None]) / std
+    return np.asarray(np.exp(-0.5 * z * z) / (math.sqrt(2 * math.pi) * std))

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from sdegen.core.errors import SdegenError
-from sdegen.core.sde import SDE
-from sdegen.core.solver import Solver
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.density_path import DensityPath
-from sdegen.fokker_planck.discretization.grid import Grid
-from sdegen.fokker_planck.discretization.grid_boundary import GridBoundary, GridBoundaryLike
-from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.verification.chain import edge_ratio
 from sdegen.verification.check import Check, Limits
 from sdegen.verification.distances import total_variation
-from sdegen.verification.refined import chain_law, refined
-
-_OWN_CHECK = 1.0  # densities do not refine themselves: the grid has a check of its own
+from sdegen.verification.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -29,6 +19,7 @@ class Laws:
     """The laws that trajectories are compared with.
 
     Attributes:
+        problem: What they are the laws of.
         chain: The exact law of the chain, or None.
         exact: The Fokker–Planck density, or None.
         refined: The same on half the spacing.
@@ -36,6 +27,7 @@ class Laws:
         no_density: Why there is no density; empty if there is.
     """
 
+    problem: Problem
     chain: DensityPath | None
     exact: DensityPath | None
     refined: DensityPath | None
@@ -43,22 +35,21 @@ class Laws:
     no_density: str
 
     @classmethod
-    def of(
-        cls,
-        sde: SDE,
-        grid: Grid,
-        solver: Solver,
-        p0: Density | float,
-        times: Tensor,
-        boundary: GridBoundaryLike | None,
-        tell: Callable[[str], None],
-    ) -> Laws:
+    def of(cls, problem: Problem, tell: Callable[[str], None]) -> Laws:
         """Compute the laws; `tell` is called with what is computed next."""
+        chain = exact = fine = None
+        no_chain = no_density = ""
         tell("the law of the chain")
-        chain, no_chain = _chain_law(sde, grid, solver, p0, times, boundary)
+        try:
+            chain = problem.chain_law()
+        except (TypeError, ValueError) as error:
+            no_chain = str(error)
         tell("the Fokker–Planck density")
-        exact, no_density, fine = _density(sde, grid, p0, times, boundary)
-        return cls(chain, exact, fine, no_chain, no_density)
+        try:
+            exact, fine = problem.density(), problem.density(finer=2)
+        except (TypeError, ValueError, SdegenError) as error:
+            no_density = str(error)
+        return cls(problem, chain, exact, fine, no_chain, no_density)
 
     @property
     def law(self) -> DensityPath:
@@ -76,47 +67,11 @@ class Laws:
         return law
 
 
-def _chain_law(
-    sde: SDE,
-    grid: Grid,
-    solver: Solver,
-    p0: Density | float,
-    times: Tensor,
-    boundary: GridBoundaryLike | None,
-) -> tuple[DensityPath | None, str]:
-    """Return the law of the chain, or why there is none."""
-    try:
-        return chain_law(sde, grid, solver, p0, times, boundary), ""  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        return None, str(error)
-
-
-def _density(
-    sde: SDE, grid: Grid, p0: Density | float, times: Tensor, boundary: GridBoundaryLike | None
-) -> tuple[DensityPath | None, str, DensityPath | None]:
-    """Return the Fokker–Planck density, or why there is none, and the same on half the spacing."""
-    fine = Grid(grid.low, grid.high, 2 * grid.cells)
-    start = p0 if isinstance(p0, int | float) else refined(p0, fine)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the edges have a check of their own
-            paths = [
-                FokkerPlanck(sde, g, boundary or "no-flux", truncation_is_physical=True).solve(
-                    p, times, rtol=_OWN_CHECK
-                )
-                for g, p in ((grid, p0), (fine, start))
-            ]
-        return paths[0], "", paths[1]
-    except (TypeError, ValueError, SdegenError) as error:
-        return None, str(error), None
-
-
-def edge_checks(
-    law: DensityPath, ends: GridBoundary | None, grid: Grid, limits: Limits
-) -> list[Check]:
+def edge_checks(laws: Laws, limits: Limits) -> list[Check]:
     """Check how much of the law the grid cuts, unless its ends are walls."""
-    if ends is not None:
+    if laws.problem.boundary is not None:
         return []
+    law, grid = laws.law, laws.problem.grid
     ratio = edge_ratio(law)
     high = bool((law.p[:, -1] > law.p[:, 0])[int(ratio.argmax())])
     check = Check.of_value(
@@ -147,26 +102,24 @@ def resolution_check(laws: Laws, limits: Limits) -> Check:
     )
 
 
-def step_check(
-    laws: Laws, solver: Solver, times: Tensor, limits: Limits, *, sound: bool, unbridged: bool
-) -> Check:
-    """Check the bias of the step; `unbridged` are absorbing walls without bridges."""
+def step_check(laws: Laws, limits: Limits, *, sound: bool) -> Check:
+    """Check the bias of the step; `sound` is whether the grid holds the law."""
     name = "total variation between the chain and the SDE"
-    chain, exact = laws.chain, laws.exact
+    chain, exact, problem = laws.chain, laws.exact, laws.problem
     if chain is None or exact is None:
         return Check.skipped(name, limits.step, laws.no_chain or laws.no_density)
     if not sound:
         return Check.skipped(name, limits.step, "the grid cuts the law.")
     bias = max(total_variation(chain.at(k), exact.at(k)) for k in range(1, len(chain)))
-    dt = float(solver.nodes(times).diff().abs().max())
+    dt = float(problem.solver.nodes(problem.times).diff().abs().max())
     # without bridges, paths that touch a wall between two steps are not absorbed
-    order = 0.5 if unbridged else 1.0
-    enough = dt * (limits.step / bias) ** (1 / order) if bias > 0 else dt
+    unbridged = problem.ends is not None and problem.absorbs and not any(problem.ends.bridged)
+    enough = dt * (limits.step / bias) ** (2.0 if unbridged else 1.0) if bias > 0 else dt
     return Check.of_value(
         name,
         bias,
         limits.step,
         f"The step is too long: with dt = {dt:.3g} the law is off by {bias:.2g} in total "
         f"variation, however many trajectories are drawn; the bias falls with "
-        f"{'dt' if order == 1 else '√dt'}: take dt ≤ {enough:.2g}.",
+        f"{'√dt' if unbridged else 'dt'}: take dt ≤ {enough:.2g}.",
     )

@@ -20,21 +20,18 @@ A node at which the score is asked twice is one more map, before the step that b
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.interpolate import BSpline, make_interp_spline
 from torch import Tensor
 
 from sdegen.core.shapes import ScoreFn
 from sdegen.diffusion.samplers.adams_coefficients import Coefficients
-from sdegen.verification.kernel import DEGREE, REACH, Moments, TransitionOperator
+from sdegen.verification.kernel import DEGREE, REACH, Array, Moments, TransitionOperator, normal
 
-Array = NDArray[np.float64]
 Field = Callable[[Array], Array]
 
 _SPACING = 1 / 7  # of the points between which R is interpolated, in units of S: an error of 1e-12
@@ -81,9 +78,9 @@ def propagate_two_step(
         shift = float(past(np.array([point]))[0]) if i == 1 else 0.0
         step = _gaussian(now, shift, spread)
         if i == 0 and point is not None:
-            p = operator.from_point(point, step)
+            p, _ = operator.from_point(point, step)
         else:
-            joint = p[:, None] * _normal(operator.x, now(operator.x) + shift, spread).T
+            joint = p[:, None] * normal(operator.x, now(operator.x) + shift, spread).T
             p = operator.after(p, step)
         yield p
 
@@ -203,7 +200,7 @@ class _Pair:
     def marginal(self) -> Array:
         """Return ∫ p_{i+1}(v, w) dv at nodes w, on v as fine as the kernel asks."""
         operator, total = self.operator, np.zeros(len(self.operator.x))
-        refine = _refinement(operator, self.now, self.support, self.spread)
+        refine = operator.refinement(self.now(operator.x[self.support]), self.spread)
         if refine == 1:
             return np.asarray(self.joint.sum(0) * operator.h)
         for first in range(self.support.start, self.support.stop, _BLOCK):
@@ -222,13 +219,13 @@ class _Pair:
         operator, columns = self.operator, self.before[:, some]
         window = operator.support(columns.max(1), _BORDER)
         u, weight = operator.x[window], columns[window] * operator.h
-        refine = _refinement(operator, self.past, window, self.spread)
+        refine = operator.refinement(self.past(u), self.spread)
         if refine > 1:
             u = np.linspace(u[0], u[-1], (len(u) - 1) * refine + 1)
             weight = make_interp_spline(operator.x[window], weight, k=DEGREE)(u) / refine
         m, s = self.past(u), self.spread
         c = np.arange(m.min() - REACH * s, m.max() + (REACH + 1) * s, _SPACING * s)
-        return make_interp_spline(c, _normal(c, m, s) @ weight, k=DEGREE)
+        return make_interp_spline(c, normal(c, m, s) @ weight, k=DEGREE)
 
     def _at(self, v: Array, spline: BSpline, coefficients: Array) -> Array:
         """Return R(w − F(v), v), given the coefficients of a spline in c for each v."""
@@ -239,16 +236,3 @@ class _Pair:
             inside = slice(*np.searchsorted(c, (low, high)))
             out[k, inside] = BSpline(spline.t, coefficients[k], DEGREE)(c[inside])
         return out
-
-
-def _refinement(operator: TransitionOperator, field: Field, window: slice, spread: float) -> int:
-    """Return the factor by which points must be finer than nodes for N(·; field(x), spread²)."""
-    return operator.refinement(
-        field(operator.x[window]), np.full(window.stop - window.start, spread)
-    )
-
-
-def _normal(y: Array, mean: Array, std: float) -> Array:
-    """Return N(y; mean, std²), shape (len(y), len(mean))."""
-    z = (y[:, None] - mean[None]) / std
-    return np.asarray(np.exp(-0.5 * z * z) / (math.sqrt(2 * math.pi) * std))

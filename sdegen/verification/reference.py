@@ -11,15 +11,14 @@ from torch import Tensor
 
 from sdegen.core.checks import check_positive
 from sdegen.core.errors import SdegenError
-from sdegen.core.sde import SDE
+from sdegen.core.requests import check_kind
 from sdegen.core.shapes import State
 from sdegen.fokker_planck.density import Density
-from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.discretization.grid import Grid
-from sdegen.fokker_planck.discretization.grid_boundary import GridBoundaryLike
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.verification.check import Check, Limits
 from sdegen.verification.distances import total_variation
+from sdegen.verification.law_checks import Laws
 
 _MASS_TOLERANCE = 1e-3
 _NEGATIVE = 1e-10  # of the peak: what a density may have by rounding
@@ -45,12 +44,8 @@ def check_reference(
     check_positive("temperature", temperature)
     where = f"on [{grid.low:g}, {grid.high:g}]"
     if density is not None:
-        if not hasattr(density, "cell_masses"):
-            raise TypeError(
-                f"density must be a Density, but is {type(density).__name__}; pass "
-                "Density(grid.nodes, p)."
-            )
-        assumed = Density(grid.nodes, density.at(grid.nodes).detach().double())
+        check_kind("density", density, Density, "a Density, such as Density(grid.nodes, p)")
+        assumed = _at_nodes(density, grid)
         low, high = float(assumed.p.min()), float(assumed.p.max())
         if not (math.isfinite(low) and math.isfinite(high)) or low < -_NEGATIVE * high:
             raise ValueError(
@@ -76,14 +71,17 @@ def check_reference(
             )
 
 
-def density_check(
-    density: Density, exact: DensityPath | None, grid: Grid, limits: Limits
-) -> Check:
+def _at_nodes(density: Density, grid: Grid) -> Density:
+    """Return a density at the nodes of a grid, in double precision."""
+    return Density(grid.nodes, density.at(grid.nodes).detach().double())
+
+
+def density_check(density: Density, laws: Laws, limits: Limits) -> Check:
     """Check the law of the SDE at the last time against a density."""
-    name = "total variation between the SDE and the believed density"
+    name, exact = "total variation between the SDE and the believed density", laws.exact
     if exact is None:
         return Check.skipped(name, limits.reference, "the SDE has no Fokker–Planck density.")
-    assumed = Density(grid.nodes, density.at(grid.nodes).detach().double())
+    assumed = _at_nodes(density, laws.problem.grid)
     return Check.of_value(
         name,
         total_variation(exact.final, assumed),
@@ -96,30 +94,21 @@ def density_check(
 
 
 def boltzmann_checks(
-    potential: Energy,
-    temperature: float,
-    sde: SDE,
-    exact: DensityPath | None,
-    grid: Grid,
-    limits: Limits,
-    boundary: GridBoundaryLike | None = None,
+    potential: Energy, temperature: float, laws: Laws, limits: Limits
 ) -> list[Check]:
     """Check the stationary density against e^{−U/T}, and whether it was reached."""
     name = "total variation between the stationary density and e^(−U/T)"
-    energy = potential.energy(grid.nodes[:, None])
-    assumed = Density(grid.nodes, torch.exp(-(energy - energy.min()) / temperature)).normalized()
+    problem, exact, x = laws.problem, laws.exact, laws.problem.grid.nodes
+    energy, walls = potential.energy(x[:, None]), problem.boundary or "no-flux"
+    assumed = Density(x, torch.exp(-(energy - energy.min()) / temperature)).normalized()
+    real = problem.boundary is not None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the edges have a check of their own
-            real = boundary is not None
-            solver = FokkerPlanck(sde, grid, boundary or "no-flux", truncation_is_physical=real)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # edges are checked
+            solver = FokkerPlanck(problem.sde, problem.grid, walls, truncation_is_physical=real)
             stationary = solver.stationary()
     except (ValueError, SdegenError) as error:
-        return [
-            Check(
-                name, 1.0, limits.reference, "failed", remark=f"The SDE does not settle: {error}"
-            )
-        ]
+        remark = f"The SDE does not settle: {error}"
+        return [Check(name, 1.0, limits.reference, "failed", remark=remark)]
     checks = [
         Check.of_value(
             name,
@@ -152,9 +141,8 @@ def _why_not_boltzmann(stationary: Density, energy: Tensor, temperature: float) 
     if spread * float(weight @ u.square()) < (1 + 1e-6) * slope**2:
         fit = -float(weight @ u.square()) / slope
         if slope > 0:
-            return (
-                f"{text}in e^(U/T) with T = {-fit:.4g}: the sign of U, or of the drift, is wrong."
-            )
+            text += f"in e^(U/T) with T = {-fit:.4g}: "
+            return f"{text}the sign of U, or of the drift, is wrong."
         return (
             f"{text}in that of T = {fit:.4g}, where T = {temperature:g} is believed. With drift "
             f"−U′ the noise must be g = √(2T) = {(2 * temperature) ** 0.5:.4g}."

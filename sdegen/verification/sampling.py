@@ -63,44 +63,18 @@ def sampling_checks(
     bins = max(4, round(2 * n**0.4))
     counts = torch.bincount((u * bins).long().clamp(max=bins - 1), minlength=bins).double()
 
-    judge = _Judge(false_alarm, time)
-    ks = _kolmogorov(u)
-    square = float((counts - n / bins).square().sum()) * bins / n
-    smooth = _neyman(u)
+    squares = float((counts - n / bins).square().sum()) * bins / n
     cdf = law.cdf(law.x).clamp(0, 1)
     mean_w1 = math.sqrt(2 / math.pi / n) * float(torch.trapezoid((cdf * (1 - cdf)).sqrt(), law.x))
-    tv = 0.5 * float((counts / n - 1 / bins).abs().sum())
+    width_w1 = math.sqrt(float(law.variance) / n)
+    mean_tv = total_variation_floor(torch.full((bins,), 1 / bins, dtype=torch.float64), n)
+    tv, judge = 0.5 * float((counts / n - 1 / bins).abs().sum()), _Judge(false_alarm, time)
     return (
-        judge.exact(
-            "Kolmogorov-Smirnov",
-            ks,
-            float(stats.kstwo.sf(ks, n)),
-            float(stats.kstwo.isf(false_alarm, n)),
-        ),
-        judge.exact(
-            f"χ² over {bins} bins",
-            square,
-            float(stats.chi2.sf(square, bins - 1)),
-            float(stats.chi2.isf(false_alarm, bins - 1)),
-        ),
-        judge.exact(
-            "Neyman's smooth test",
-            smooth,
-            float(stats.chi2.sf(smooth, _SMOOTH)),
-            float(stats.chi2.isf(false_alarm, _SMOOTH)),
-        ),
-        judge.bounded(
-            "Wasserstein-1",
-            wasserstein_1d(x[:, None], law),
-            mean_w1,
-            math.sqrt(float(law.variance) / n),
-        ),
-        judge.bounded(
-            "total variation",
-            tv,
-            total_variation_floor(torch.full((bins,), 1 / bins, dtype=torch.float64), n),
-            0.5 / math.sqrt(n),
-        ),
+        judge.exact("Kolmogorov-Smirnov", _kolmogorov(u), stats.kstwo, n),
+        judge.exact(f"χ² over {bins} bins", squares, stats.chi2, bins - 1),
+        judge.exact("Neyman's smooth test", _neyman(u), stats.chi2, _SMOOTH),
+        judge.bounded("Wasserstein-1", wasserstein_1d(x[:, None], law), mean_w1, width_w1),
+        judge.bounded("total variation", tv, mean_tv, 0.5 / math.sqrt(n)),
     )
 
 
@@ -111,8 +85,9 @@ class _Judge:
     false_alarm: float
     time: float | None
 
-    def exact(self, name: str, value: float, p_value: float, threshold: float) -> Check:
-        """Judge a statistic by its exact p-value."""
+    def exact(self, name: str, value: float, law: stats.rv_continuous, n: int) -> Check:
+        """Judge a statistic by its exact law, which has one parameter."""
+        threshold, p_value = float(law.isf(self.false_alarm, n)), float(law.sf(value, n))
         verdict: Verdict = "passed" if p_value >= self.false_alarm else "failed"
         return Check(name, value, threshold, verdict, self.false_alarm, p_value, time=self.time)
 
@@ -126,7 +101,7 @@ class _Judge:
 
 
 def survivors_check(
-    left: int, total: int, chance: float, *, false_alarm: float, time: float | None = None
+    left: int, total: int, chance: float, false_alarm: float, time: float | None
 ) -> Check:
     """Test the number of survivors against the mass of the law: exact, binomial.
 
@@ -140,14 +115,12 @@ def survivors_check(
     chance = min(max(chance, 0.0), 1.0)
     binomial = stats.binom(total, chance)
     p_value = min(1.0, 2 * min(float(binomial.cdf(left)), float(binomial.sf(left - 1))))
-    far = (
-        chance * total - float(binomial.ppf(false_alarm / 2)),
-        float(binomial.isf(false_alarm / 2)) - chance * total,
-    )
+    fewest, most = float(binomial.ppf(false_alarm / 2)), float(binomial.isf(false_alarm / 2))
+    farthest = max(chance * total - fewest, most - chance * total)
     return Check(
         "share that no wall has absorbed, less the law's",
         abs(left / total - chance),
-        max(far) / total,
+        farthest / total,
         "passed" if p_value >= false_alarm else "failed",
         false_alarm,
         p_value,

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.core.fixed_steps import FixedStep, SplitStep
@@ -19,8 +18,8 @@ from sdegen.core.noise import Given, Noise
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Memory, Solver
+from sdegen.verification.kernel import Array
 
-Array = NDArray[np.float64]
 Map = Callable[[State, Noise | None], State]  # of a state and the noise of one step
 
 

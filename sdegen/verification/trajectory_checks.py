@@ -5,36 +5,32 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sdegen.core.enclosure import BoundaryLike
 from sdegen.core.noise import stream
 from sdegen.core.sde import SDE
-from sdegen.core.solver import Solver
 from sdegen.core.trajectory import Trajectory
 from sdegen.engine.simulate import simulate
-from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.discretization.grid_boundary import GridBoundary
 from sdegen.verification.check import Check
+from sdegen.verification.problem import Problem
 from sdegen.verification.sampling import sampling_checks, survivors_check
 
 
-def simulate_from(
-    sde: SDE,
-    p0: Density | float,
-    times: Tensor,
-    solver: Solver,
-    count: int,
-    seed: int,
-    boundary: BoundaryLike | None,
-) -> Trajectory:
-    """Simulate trajectories from p0, whose quantiles are the starts."""
-    if isinstance(p0, int | float):
-        x0 = torch.full((count,), float(p0), dtype=torch.float64)
+def simulate_from(problem: Problem, sde: SDE, count: int, seed: int) -> Trajectory:
+    """Simulate trajectories of an SDE as the problem says; quantiles of p0 are the starts."""
+    if isinstance(problem.p0, int | float):
+        x0 = torch.full((count,), float(problem.p0), dtype=torch.float64)
     else:
         source = stream(seed, "certificate").generator()
-        x0 = p0.quantile(torch.rand(count, generator=source, dtype=torch.float64))
+        x0 = problem.p0.quantile(torch.rand(count, generator=source, dtype=torch.float64))
     return simulate(
-        sde, x0[:, None], times, solver=solver, rng=seed, boundary=boundary, on_nonfinite="freeze"
+        sde,
+        x0[:, None],
+        problem.times,
+        solver=problem.solver,
+        rng=seed,
+        boundary=None if problem.ends is None else problem.ends.boundary,
+        on_nonfinite="freeze",
     )
 
 
@@ -63,15 +59,8 @@ def sample_checks(
     for k in range(1, len(law)):
         when, left = float(law.times[k]), unabsorbed(states[k], ends)
         if ends is not None and any(ends.absorbs):
-            checks.append(
-                survivors_check(
-                    len(left),
-                    len(states[k]),
-                    float(law.at(k).mass),
-                    false_alarm=false_alarm,
-                    time=when,
-                )
-            )
+            count, mass = len(states[k]), float(law.at(k).mass)
+            checks.append(survivors_check(len(left), count, mass, false_alarm, when))
         if len(left) > 0:
             checks += sampling_checks(left, law.at(k), false_alarm=false_alarm, time=when)
     return checks

@@ -7,7 +7,6 @@ import torch
 
 import sdegen as sg
 from sdegen.verification.chain import ChainDensity
-from sdegen.verification.check import Limits
 from tests.cures.common import BM, BOX, CIR, F64, FLOW, GAUSS, GRID, OU, VP, T, column
 from tests.cures.densities import near
 
@@ -61,11 +60,6 @@ WIDE = sg.Grid(-8.0, 8.0, 400)
 
 FOLLOWED = {
     # --- chains
-    "a chain without a grid": (
-        r"^grid must be a Grid, but is \{?.*\}?; pass Grid\(low, high, cells\)\.$",
-        lambda: ChainDensity(OU, FINE.nodes),
-        lambda: (near(law(1.0).mean, MEAN), passes(certified(OU, FINE))),
-    ),
     "a chain of an adaptive solver": (
         "the law of a chain needs a solver with fixed steps",
         lambda: ChainDensity(OU, FINE, sg.TorchDiffEq()),
@@ -179,11 +173,6 @@ FOLLOWED = {
         lambda: law(FINE.gaussian(0.0, 0.5), [0.0, 0.02, 0.04], TURN),
     ),
     # --- what is believed
-    "a belief that is no density": (
-        "density must be a Density, but is",
-        lambda: certified(density=FINE.gaussian(0.0, 1.0).p),
-        lambda: passes(certified(p0=REST, density=sg.Density(FINE.nodes, REST.p))),
-    ),
     "a belief of twice the mass": (
         "density must have mass 1, but has {} {}; divide it by its",
         lambda: certified(density=sg.Density(FINE.nodes, 2 * REST.p)),
@@ -202,11 +191,6 @@ FOLLOWED = {
         lambda: passes(
             certified(WELL, p0=_well_rest(), potential=sg.DoubleWell(), temperature=0.5)
         ),
-    ),
-    "limits that are none": (
-        r"limits must be Limits\(…\) or None",
-        lambda: certified(limits=0.02),
-        lambda: passes(certified(limits=Limits(step=0.02))),
     ),
     "a path and what made it": (
         "give simulated, or the path that came of it",

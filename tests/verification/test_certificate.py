@@ -175,7 +175,7 @@ def test_what_contradicts_itself_is_refused():
         run(path=path)
     with pytest.raises(ValueError, match="give simulated, or the path"):
         run(WELL, path=path)
-    with pytest.raises(ValueError, match="at least 100 for a test, but is 10"):
+    with pytest.raises(ValueError, match="trajectories must be ≥ 100, but is 10"):
         run(trajectories=10)
     with pytest.raises(ValueError, match=r"false_alarm must lie in \(0, 1\), but is 0"):
         run(false_alarm=0.0)
@@ -198,7 +198,12 @@ def test_what_contradicts_itself_is_refused():
         ({"sde": lambda x: -x}, TypeError, "sde must be an SDE, but is function"),
         ({"simulated": lambda x: -x}, TypeError, "sde must be an SDE, but is function"),
         ({"solver": "em"}, TypeError, "solver must be a Solver object, but is 'em'"),
-        ({"grid": (-5, 5)}, TypeError, r"grid must be a Grid, but is tuple; pass Grid\(low"),
+        (
+            {"grid": sg.Grid.sinh(-3.2, 3.2, 80, width=1.0)},
+            ValueError,
+            "the law of a chain needs uniform nodes, but spacings run from",
+        ),
+        ({"grid": (-5, 5)}, TypeError, r"grid must be a Grid, such as Grid\(-3.0"),
         ({"p0": "here"}, TypeError, "p0 must be a Density or a number, but is str"),
         ({"p0": 9.0}, ValueError, r"x0 = 9 lies outside of the grid \[-3.2, 3.2\]"),
         (
@@ -212,11 +217,11 @@ def test_what_contradicts_itself_is_refused():
         ({"times": [1.0, 0.0]}, ValueError, "times decrease, but ItoProcess is a noisy SDE"),
         ({"times": [0.0, math.nan]}, ValueError, r"times must be finite, but times\[1\] = nan"),
         ({"trajectories": 1e4}, TypeError, "trajectories must be an int, but is float"),
-        ({"limits": {"edge": 1e-3}}, TypeError, r"limits must be Limits\(…\) or None, but is dic"),
+        ({"limits": {"edge": 1e-3}}, TypeError, r"limits must be Limits\(…\) or None, such as"),
         ({"path": torch.zeros(3, 100, 1)}, TypeError, "path must be a Trajectory, as simulate"),
         ({"temperature": 0.0}, ValueError, "temperature must be finite and > 0, but is 0"),
         ({"potential": 0.5}, TypeError, r"potential must have an energy U\(x\), but is float"),
-        ({"density": START.p}, TypeError, "density must be a Density, but is Tensor"),
+        ({"density": START.p}, TypeError, "density must be a Density, such as"),
         (
             {"density": sg.Density(GRID.nodes, 2 * START.p)},
             ValueError,
