@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from sdegen.app.configs.base import Config
-from sdegen.app.configs.fields import check_seed, check_threads
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,3 @@ class DemoConfig(Config):
     quick: bool = False
     seed: int = 0
     threads: int | None = None
-
-    def __post_init__(self) -> None:
-        check_seed(self.seed)
-        check_threads(self.threads)

@@ -3,34 +3,20 @@
 from typing import Literal
 
 from sdegen.app.user_code import is_reference
-from sdegen.core.checks import check_count
 from sdegen.core.conditions import BoundaryCondition
 
 Precision = Literal["float32", "float64"]
 Reading = Literal["ito", "stratonovich", "klimontovich"]
-NoisySolverName = Literal[
-    "euler-maruyama",
-    "heun",
-    "torchsde-euler",
-    "torchsde-milstein",
-    "torchsde-srk",
-    "torchsde-heun",
-]
+CompiledSolverName = Literal["euler-maruyama", "heun"]
+TorchSDEName = Literal["torchsde-euler", "torchsde-milstein", "torchsde-srk", "torchsde-heun"]
+NoisySolverName = Literal[CompiledSolverName, TorchSDEName]
 SolverName = Literal[NoisySolverName, "dopri5"]
-
-_MAX_SEED = 2**63 - 1
 
 
 def check_seed(seed: int | None) -> None:
     """Raise if a seed is out of range."""
-    if seed is not None and not 0 <= seed <= _MAX_SEED:
+    if seed is not None and not 0 <= seed < 2**63:
         raise ValueError(f"seed must lie in [0, 2**63), but is {seed}.")
-
-
-def check_threads(threads: int | None) -> None:
-    """Raise if a number of threads is < 1."""
-    if threads is not None:
-        check_count("threads", threads)
 
 
 def check_increasing(t0: float, t1: float) -> None:

@@ -3,14 +3,8 @@
 from dataclasses import dataclass
 
 from sdegen.app.configs.base import Config
-from sdegen.app.configs.fields import (
-    Reading,
-    check_boundary,
-    check_ends,
-    check_increasing,
-    check_threads,
-)
-from sdegen.core.checks import check_count, check_finite, check_not_negative
+from sdegen.app.configs.fields import Reading, check_boundary, check_ends, check_increasing
+from sdegen.core.checks import check_finite, check_not_negative
 
 
 @dataclass(frozen=True)
@@ -56,8 +50,7 @@ class FokkerPlanckConfig(Config):
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("low", "high", "mean", "t0", "t1"):
-            check_finite(name, getattr(self, name))
+        self.check_each(check_finite, "low", "high", "mean", "t0", "t1")
         check_ends(self.low, self.high)
         check_boundary(self.boundary)
         if not self.low <= self.mean <= self.high:
@@ -66,7 +59,6 @@ class FokkerPlanckConfig(Config):
                 f"{self.mean:g}."
             )
         check_increasing(self.t0, self.t1)
-        check_count("cells", self.cells, 4)
         check_not_negative("std", self.std)
-        check_count("points", self.points, 2)
-        check_threads(self.threads)
+        self.check_counts({"cells": 4, "points": 2})
+        super().__post_init__()

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sdegen.app.configs.base import Config
-from sdegen.app.configs.fields import Precision, check_seed, check_threads
-from sdegen.core.checks import check_count, check_positive
+from sdegen.app.configs.fields import Precision
+from sdegen.core.checks import check_positive
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,6 @@ class LikelihoodConfig(Config):
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        if self.samples is not None:
-            check_count("samples", self.samples)
-        check_count("probes", self.probes)
-        check_positive("tolerance", self.tolerance)
-        if self.bin_width is not None:
-            check_positive("bin_width", self.bin_width)
-        check_seed(self.seed)
-        check_threads(self.threads)
+        self.check_counts({"samples": 1, "probes": 1})
+        self.check_each(check_positive, "tolerance", "bin_width")
+        super().__post_init__()

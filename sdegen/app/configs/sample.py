@@ -5,21 +5,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sdegen.app.configs.base import Config
-from sdegen.app.configs.fields import Precision, check_seed, check_threads
+from sdegen.app.configs.fields import Precision
 from sdegen.core.checks import check_count, check_positive
 
-Route = Literal[
-    "ddpm",
-    "sde",
-    "sde-torchsde",
-    "sde-adams",
-    "sde-dpmpp",
-    "flow-heun",
-    "flow-ddim",
-    "flow-adams",
-    "flow-dpmpp",
-    "flow-dopri5",
-]
+NoisyRoute = Literal["ddpm", "sde", "sde-torchsde", "sde-adams", "sde-dpmpp"]
+FlowRoute = Literal["flow-heun", "flow-ddim", "flow-adams", "flow-dpmpp", "flow-dopri5"]
+Route = Literal[NoisyRoute, FlowRoute]
 
 
 @dataclass(frozen=True)
@@ -65,11 +56,8 @@ class SampleConfig(Config):
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        check_count("samples", self.samples)
-        check_count("steps", self.steps)
+        self.check_counts({"samples": 1, "steps": 1, "label": 0})
         check_positive("tolerance", self.tolerance)
-        if self.label is not None:
-            check_count("label", self.label, 0)
         if not -1 <= self.guidance < math.inf:
             raise ValueError(
                 f"guidance must be finite and ≥ −1, but is {self.guidance:g}; 0 is the class as "
@@ -77,12 +65,10 @@ class SampleConfig(Config):
             )
         if self.guidance and self.label is None:
             raise ValueError("guidance overstates a class; say which, --label 3.")
-        if self.shape is not None:
-            if not self.shape:
-                raise ValueError(
-                    "shape must have at least one number; pass --shape 2, or --shape 1 8 8."
-                )
-            for size in self.shape:
-                check_count("shape", size)
-        check_seed(self.seed)
-        check_threads(self.threads)
+        if self.shape == ():
+            raise ValueError(
+                "shape must have at least one number; pass --shape 2, or --shape 1 8 8."
+            )
+        for size in self.shape or ():
+            check_count("shape", size)
+        super().__post_init__()

@@ -1,20 +1,19 @@
 """What sdegen simulate is asked."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from tyro.conf import arg
 
 from sdegen.app.configs.base import Config
 from sdegen.app.configs.fields import (
+    CompiledSolverName,
     Precision,
     Reading,
     SolverName,
     check_boundary,
-    check_seed,
-    check_threads,
 )
-from sdegen.core.checks import check_count, check_finite, check_not_negative, check_positive
+from sdegen.core.checks import check_finite, check_not_negative, check_positive
 
 ObservableName = Literal["moments", "histogram", "correlation", "first-passage", "current"]
 
@@ -124,24 +123,21 @@ class SimulateConfig(Config):
             )
         for value in self.x0:
             check_finite("x0", value)
-        check_finite("t0", self.t0)
-        check_finite("t1", self.t1)
+        self.check_each(check_finite, "t0", "t1")
         if self.t0 == self.t1:
             raise ValueError(f"t1 must differ from t0, but both are {self.t0:g}.")
         check_not_negative("x0_std", self.x0_std)
-        check_count("trajectories", self.trajectories)
-        check_count("points", self.points, 2)
-        check_count("cells", self.cells, 4)
-        check_count("substeps", self.substeps)
+        self.check_counts({"trajectories": 1, "points": 2, "cells": 4, "substeps": 1})
         check_positive("tolerance", self.tolerance)
         check_boundary(self.boundary)
-        if self.boundary is not None and (self.low is None or self.high is None):
+        unbounded = self.low is None or self.high is None
+        if self.boundary is not None and unbounded:
             raise ValueError(
                 f"boundary = {self.boundary!r} needs low and high; pass --low and --high."
             )
         if self.fokker_planck and self.last_only:
             raise ValueError("fokker_planck is compared at all times; leave --last-only out.")
-        if self.fokker_planck and (self.low is None or self.high is None):
+        if self.fokker_planck and unbounded:
             raise ValueError(
                 "fokker_planck needs low and high, the ends of its grid; pass --low and --high."
             )
@@ -153,7 +149,7 @@ class SimulateConfig(Config):
         if self.resume and self.store is None:
             raise ValueError("resume goes on with a store; pass --store with it.")
         gridded = {"histogram", "current"}.intersection(self.observables)
-        if gridded and (self.low is None or self.high is None):
+        if gridded and unbounded:
             raise ValueError(
                 f"observables: {min(gridded)} needs low and high; pass --low and --high."
             )
@@ -163,7 +159,7 @@ class SimulateConfig(Config):
                 "above and below are the region of first-passage: pass --observables "
                 "first-passage with --above, --below or both, or with --between."
             )
-        if self.compile and self.solver not in ("euler-maruyama", "heun"):
+        if self.compile and self.solver not in get_args(CompiledSolverName):
             raise ValueError(
                 f"compile is for --solver euler-maruyama or heun, but solver = {self.solver!r}."
             )
@@ -172,5 +168,4 @@ class SimulateConfig(Config):
                 f"coordinate must be 0 … {len(self.x0) - 1}, as x0 has {len(self.x0)} numbers, "
                 f"but is {self.coordinate}."
             )
-        check_seed(self.seed)
-        check_threads(self.threads)
+        super().__post_init__()

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sdegen.app.configs.base import Config
-from sdegen.app.configs.fields import Precision, check_seed, check_threads
-from sdegen.core.checks import check_count, check_positive
+from sdegen.app.configs.fields import Precision
+from sdegen.core.checks import check_positive
 from sdegen.score.config import TrainConfig
 
 
@@ -67,19 +67,13 @@ class TrainRunConfig(TrainConfig, Config):
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        check_count("samples", self.samples)
-        check_count("validation", self.validation, 0)
-        if self.width is not None:
-            check_count("width", self.width)
-        if self.depth is not None:
-            check_count("depth", self.depth)
+        TrainConfig.__post_init__(self)
+        self.check_counts({"samples": 1, "validation": 0, "width": 1, "depth": 1})
         if self.keep == "best" and self.validation == 0:
             raise ValueError(
                 "keep = 'best' asks for the best weights on validation data; pass --validation, "
                 "say 1000."
             )
-        for name in ("beta_min", "beta_max", "sigma_min", "sigma_max", "sigma_data"):
-            check_positive(name, getattr(self, name))
-        check_seed(self.seed)
-        check_threads(self.threads)
+        scales = ("beta_min", "beta_max", "sigma_min", "sigma_max", "sigma_data")
+        self.check_each(check_positive, *scales)
+        Config.__post_init__(self)

@@ -3,15 +3,8 @@
 from dataclasses import dataclass
 
 from sdegen.app.configs.base import Config
-from sdegen.app.configs.fields import (
-    NoisySolverName,
-    Reading,
-    check_ends,
-    check_increasing,
-    check_seed,
-    check_threads,
-)
-from sdegen.core.checks import check_count, check_finite, check_not_negative, check_positive
+from sdegen.app.configs.fields import NoisySolverName, Reading, check_ends, check_increasing
+from sdegen.core.checks import check_finite, check_not_negative, check_positive
 
 
 @dataclass(frozen=True)
@@ -71,22 +64,15 @@ class VerifyConfig(Config):
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("mean", "t0", "t1"):
-            check_finite(name, getattr(self, name))
+        self.check_each(check_finite, "mean", "t0", "t1", "low", "high")
         if (self.low is None) != (self.high is None):
             raise ValueError("low and high go together; pass both, or neither.")
         if self.low is not None and self.high is not None:
-            check_finite("low", self.low)
-            check_finite("high", self.high)
             check_ends(self.low, self.high)
         check_increasing(self.t0, self.t1)
         check_positive("temperature", self.temperature)
-        check_count("cells", self.cells, 4)
         check_not_negative("std", self.std)
-        check_count("points", self.points, 2)
-        check_count("substeps", self.substeps)
-        check_count("trajectories", self.trajectories, 100)
+        self.check_counts({"cells": 4, "points": 2, "substeps": 1, "trajectories": 100})
         if not 0 < self.false_alarm < 1:
             raise ValueError(f"false_alarm must lie in (0, 1), but is {self.false_alarm:g}.")
-        check_seed(self.seed)
-        check_threads(self.threads)
+        super().__post_init__()
