@@ -22,20 +22,19 @@ divergence, beside what the Gaussian with the mean and covariance of the trainin
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from sdegen import metrics
-from sdegen.app.demo.routes import Route, ancestral, dopri5, flow, reverse_sde
+from sdegen.app.demo.routes import Route, ancestral, ddim, dopri5, heun, reverse_sde, torch_sde
 from sdegen.core.shapes import State
 from sdegen.core.trajectory import Trajectory
 from sdegen.data import Digits, digits, redequantise
 from sdegen.diffusion.gaussian_path import VP
 from sdegen.diffusion.mixtures import GaussianMixture
-from sdegen.diffusion.samplers.ddim import DDIM
 from sdegen.diffusion.schedules import LinearBeta
 from sdegen.likelihood.divergence import Hutchinson
 from sdegen.likelihood.flow import log_likelihood
@@ -44,10 +43,7 @@ from sdegen.score.model import ScoreModel
 from sdegen.score.networks import MLP
 from sdegen.score.parameterization import VPrediction
 from sdegen.score.training import train
-from sdegen.solvers.euler import EulerMaruyama
-from sdegen.solvers.heun import Heun
 from sdegen.solvers.torch_diffeq import TorchDiffEq
-from sdegen.solvers.torch_sde import TorchSDE
 from sdegen.training.run import TrainResult
 
 
@@ -72,30 +68,20 @@ class Effort:
     likelihoods: int
 
 
+_BEST = TrainConfig(weighting="simple", keep="best")
+_LONG = replace(_BEST, steps=2_000, batch_size=256, learning_rate=2e-3, validate_every=100)
+_SHORT = replace(_BEST, steps=60, batch_size=32, warmup=10, validate_every=30, ema_decay=0.9)
 FULL = Effort(
     width=512,
-    training=TrainConfig(
-        steps=2_000,
-        batch_size=256,
-        learning_rate=2e-3,
-        weight_decay=1.0,  # a network of this size knows 718 images by heart after a minute
-        weighting="simple",
-        keep="best",
-        validate_every=100,
-    ),
+    # a network of this size knows 718 images by heart after a minute
+    training=replace(_LONG, weight_decay=1.0),
     routes=(
-        ancestral(25),
-        ancestral(100),
-        reverse_sde("Euler–Maruyama", EulerMaruyama(), 25),
-        reverse_sde("Euler–Maruyama", EulerMaruyama(), 100),
-        reverse_sde("torchsde srk", TorchSDE("srk"), 8),
-        reverse_sde("torchsde srk", TorchSDE("srk"), 17),
-        flow("Heun", Heun(), 6),
-        flow("Heun", Heun(), 25),
-        flow("DDIM", DDIM(), 10),
-        flow("DDIM", DDIM(), 50),
-        dopri5(1e-2),
-        dopri5(1e-3),
+        *map(ancestral, (25, 100)),
+        *map(reverse_sde, (25, 100)),
+        *map(torch_sde, (8, 17)),
+        *map(heun, (6, 25)),
+        *map(ddim, (10, 50)),
+        *map(dopri5, (1e-2, 1e-3)),
     ),
     seeds=5,
     test_images=None,
@@ -104,23 +90,8 @@ FULL = Effort(
 
 QUICK = Effort(
     width=32,
-    training=TrainConfig(
-        steps=60,
-        batch_size=32,
-        warmup=10,
-        weighting="simple",
-        keep="best",
-        validate_every=30,
-        ema_decay=0.9,
-    ),
-    routes=(
-        ancestral(5),
-        reverse_sde("Euler–Maruyama", EulerMaruyama(), 5),
-        reverse_sde("torchsde srk", TorchSDE("srk"), 3),
-        flow("Heun", Heun(), 3),
-        flow("DDIM", DDIM(), 5),
-        dopri5(1e-1),
-    ),
+    training=_SHORT,
+    routes=(ancestral(5), reverse_sde(5), torch_sde(3), heun(3), ddim(5), dopri5(1e-1)),
     seeds=2,
     test_images=100,
     likelihoods=16,
@@ -244,9 +215,8 @@ def generate(effort: Effort = FULL, *, seed: int = 0, progress: bool = False) ->
 
     runs: list[Run] = []
     drawn: dict[Route, list[State]] = {}
-    with tqdm(
-        total=len(effort.routes) * effort.seeds, disable=not progress, unit="set", desc="sample"
-    ) as bar:
+    count = len(effort.routes) * effort.seeds
+    with tqdm(total=count, disable=not progress, unit="set", desc="sample") as bar:
         for route in effort.routes:
             bar.set_postfix_str(f"{route.name}, {route.setting}")
             drawn[route] = []
@@ -259,7 +229,6 @@ def generate(effort: Effort = FULL, *, seed: int = 0, progress: bool = False) ->
             runs.append(_judged(route, path.nfe, seconds, drawn[route], test, images.validation))
     chosen = min(runs, key=lambda run: run.validation_energy)
     sets = drawn[chosen.route]
-    strip = reverse_sde("Euler–Maruyama", EulerMaruyama(), 200)
 
     return Generation(
         data=images,
@@ -275,7 +244,7 @@ def generate(effort: Effort = FULL, *, seed: int = 0, progress: bool = False) ->
         nearest_test=metrics.nearest_distance(test, images.train),
         samples=sets[0],
         models_of=_nearest_of(sets[0][:64], images.train),
-        strip=strip.draw(model, 8, seed, keep_path=True),
+        strip=reverse_sde(200).draw(model, 8, seed, keep_path=True),
         likelihoods=_likelihoods(model, images, effort.likelihoods, seed, progress),
     )
 

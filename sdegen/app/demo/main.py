@@ -10,6 +10,7 @@ import platform
 import sys
 import time
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -39,15 +40,20 @@ def run_demo(config: DemoConfig, folder: Path, *, progress: bool = True) -> Path
     clock = _Clock(progress)
 
     clock.begin("Act 1: particles and their density")
-    narrate_physics(record, _act_1(config, progress))
+    n, substeps = (20_000, 10) if config.quick else (100_000, 20)
+    wells = physics.relax(n, substeps=substeps, seed=config.seed, progress=progress)
+    narrate_physics(record, wells)
     clock.begin("Act 2: digits from noise")
     effort = digits.QUICK if config.quick else digits.FULL
     narrate_digits(record, digits.generate(effort, seed=config.seed, progress=progress))
     clock.begin("Act 3: DDPM and the SDE")
-    narrate_ddpm(record, _act_3(config, progress))
+    steps = (20, 100, 200) if config.quick else (10, 20, 50, 100, 200, 500, 1000)
+    cells = 500 if config.quick else 800
+    narrate_ddpm(record, ddpm.compare(steps, cells=cells, progress=progress))
 
     record.report.section("What it took")
-    record.table("cost", clock.rows(), "Seconds, all computing and drawing included")
+    costs = "part | wall time / s | CPU time / s | peak memory so far / MiB"
+    record.table("cost", costs, clock.rows(), "Seconds, all computing and drawing included")
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     record.report.text(
         f"""Python {platform.python_version()} on {platform.machine()}, {torch.get_num_threads()}
@@ -55,18 +61,6 @@ def run_demo(config: DemoConfig, folder: Path, *, progress: bool = True) -> Path
         {config.seed} {"--quick" if config.quick else ""}"""
     )
     return record.write()
-
-
-def _act_1(config: DemoConfig, progress: bool) -> physics.Relaxation:
-    if config.quick:
-        return physics.relax(20_000, substeps=10, seed=config.seed, progress=progress)
-    return physics.relax(seed=config.seed, progress=progress)
-
-
-def _act_3(config: DemoConfig, progress: bool) -> ddpm.Comparison:
-    if config.quick:
-        return ddpm.compare((20, 100, 200), cells=500, progress=progress)
-    return ddpm.compare(progress=progress)
 
 
 def _lead(config: DemoConfig) -> str:
@@ -97,32 +91,13 @@ class _Clock:
         """Print and note that a part begins."""
         if self._progress:
             tqdm.write(name, file=sys.stderr)
-        self._mark(name)
-
-    def rows(self) -> list[dict[str, Cell]]:
-        """Return one row for each part, and their sum."""
-        self._mark("all")
-        rows: list[dict[str, Cell]] = []
-        first, last = self._marks[0], self._marks[-1]
-        for before, after in zip(self._marks[:-1], self._marks[1:], strict=True):
-            rows.append(_cost(before[0], before, after))
-        return [*rows, _cost("all", first, last)]
-
-    def _mark(self, name: str) -> None:
         self._marks.append((name, time.perf_counter(), time.process_time(), _peak_memory()))
 
-
-def _cost(
-    name: str,
-    before: tuple[str, float, float, float | None],
-    after: tuple[str, float, float, float | None],
-) -> dict[str, Cell]:
-    return {
-        "part": name,
-        "wall time / s": after[1] - before[1],
-        "CPU time / s": after[2] - before[2],
-        "peak memory so far / MiB": after[3],
-    }
+    def rows(self) -> list[tuple[Cell, ...]]:
+        """Return what each part took until the next began, and what all took until now."""
+        last = ("all", time.perf_counter(), time.process_time(), _peak_memory())
+        spans = [*pairwise([*self._marks, last]), (("all", *self._marks[0][1:]), last)]
+        return [(a[0], b[1] - a[1], b[2] - a[2], b[3]) for a, b in spans]
 
 
 def _peak_memory() -> float | None:

@@ -6,6 +6,7 @@ the claim that it decides; the acts only measure.
 """
 
 import math
+from dataclasses import astuple
 
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from sdegen.app.report import Cell, Claim
 
 def narrate_physics(record: Record, found: Relaxation) -> None:
     """Narrate act 1: particles and their density."""
-    n = found.path.states.shape[1]
+    n, acts = found.path.states.shape[1], found.agreements
     report = record.report
     report.section("Act 1. Physics: a drift of one's own, as particles and as a density")
     report.equation("dX = (X − X³) dt + 0.7 dW        X at t = 0: normal, mean −1, deviation 0.2")
@@ -41,41 +42,18 @@ def narrate_physics(record: Record, found: Relaxation) -> None:
     )
     record.table(
         "double_well",
-        [
-            {
-                "time": a.time,
-                "total variation": a.total_variation,
-                "sampling floor": a.floor,
-                "ratio": a.ratio,
-                "with the mistake": a.mistaken / a.floor,
-            }
-            for a in found.agreements
-        ],
+        "time | total variation | sampling floor | ratio | with the mistake",
+        [(a.time, a.total_variation, a.floor, a.ratio, a.mistaken / a.floor) for a in acts],
         f"{n:,} particles against the Fokker–Planck density; the last two columns in floors",
     )
-    worst = max(a.ratio for a in found.agreements)
-    times = ", ".join(f"{a.time:g}" for a in found.agreements)
+    times = ", ".join(f"{a.time:g}" for a in acts)
+    right = "double well: particles against their density, total variation in floors, the largest"
+    wrong = "double well: the same against a density with a planted factor of two, the smallest"
+    still = "double well: stationary density against Boltzmann's at the same nodes, L1 distance"
     record.claims(
-        [
-            Claim(
-                "double well: particles against their density, total variation in floors, the "
-                f"largest at t = {times}",
-                worst,
-                high=1.3,
-            ),
-            Claim(
-                "double well: the same against a density with a planted factor of two, the "
-                "smallest",
-                min(a.mistaken / a.floor for a in found.agreements),
-                low=3.0,
-            ),
-            Claim(
-                "double well: stationary density against Boltzmann's at the same nodes, L1 "
-                "distance",
-                found.boltzmann_error,
-                high=1e-10,
-            ),
-        ]
+        Claim(f"{right} at t = {times}", max(a.ratio for a in acts), high=1.3),
+        Claim(wrong, min(a.mistaken / a.floor for a in acts), low=3.0),
+        Claim(still, found.boltzmann_error, high=1e-10),
     )
     _picture_wells(record, found)
 
@@ -142,33 +120,17 @@ flow          dX = [−½ β X − ½ β ∇log pₜ(X)] dt               t: 1 �
 
 def _tabulate_routes(record: Record, found: Generation) -> None:
     """Tabulate what each route costs and how near its digits come."""
-    rows: list[dict[str, Cell]] = [
-        {
-            "route": "real digits: the floor",
-            "setting": "two halves",
-            "evaluations": None,
-            "seconds": None,
-            "sliced W2": found.floor_sliced_wasserstein,
-            "energy distance": found.floor_energy,
-            "in floors": 1.0,
-            "to validation": None,
-        }
-    ]
+    floor = found.floor_energy
+    halves = (found.floor_sliced_wasserstein, floor, 1.0, None)
+    rows: list[tuple[Cell, ...]] = [("real digits: the floor", "two halves", None, None, *halves)]
     for run in found.runs:
-        rows.append(
-            {
-                "route": run.route.name,
-                "setting": run.route.setting,
-                "evaluations": run.nfe,
-                "seconds": round(run.seconds, 2),
-                "sliced W2": run.sliced_wasserstein,
-                "energy distance": run.energy,
-                "in floors": run.energy / found.floor_energy,
-                "to validation": run.validation_energy,
-            }
-        )
+        cost = (run.route.name, run.route.setting, run.nfe, round(run.seconds, 2))
+        distances = (run.sliced_wasserstein, run.energy, run.energy / floor)
+        rows.append((*cost, *distances, run.validation_energy))
     record.table(
         "routes",
+        "route | setting | evaluations | seconds | sliced W2 | energy distance | in floors "
+        "| to validation",
         rows,
         "Evaluations of the score, seconds for a set of samples, distances to the test digits, "
         f"means over {len(found.energies)} seeds; the last column, the energy distance to the "
@@ -178,65 +140,42 @@ def _tabulate_routes(record: Record, found: Generation) -> None:
 
 def _narrate_route(record: Record, found: Generation) -> None:
     """Narrate which route was chosen, and what its digits are worth."""
-    report = record.report
-    chosen = found.chosen.route
-    seeds = len(found.energies)
-    report.text(
+    chosen, floor = found.chosen.route, found.floor_energy
+    record.report.text(
         f"""Nearest to the validation digits was: {chosen.name}, {chosen.setting}. Its energy
         distance to the test digits is, in floors and seed by seed,
-        {", ".join(f"{e / found.floor_energy:.2f}" for e in found.energies)}. A generator that had
+        {", ".join(f"{e / floor:.2f}" for e in found.energies)}. A generator that had
         learned its training images by heart would do as well. So the distance of its digits to the
         nearest training image, {found.nearest:.3f} on average, is held against that of the test
         digits, {found.nearest_test:.3f}."""
     )
     record.table(
         "chosen_route",
+        "seed | energy distance | in floors | to nearest training image | relative to test digits",
         [
-            {
-                "seed": k,
-                "energy distance": e,
-                "in floors": e / found.floor_energy,
-                "to nearest training image": d,
-                "relative to test digits": d / found.nearest_test,
-            }
+            (k, e, e / floor, d, d / found.nearest_test)
             for k, (e, d) in enumerate(zip(found.energies, found.nearests, strict=True))
         ],
         f"The chosen route, {len(found.samples)} digits for each seed",
     )
-    likely = found.likelihoods
+    energy = (
+        f"digits: energy distance to test digits in floors, mean of {len(found.energies)} seeds"
+    )
+    nearest = "digits: distance to the nearest training image, relative to that of test digits"
+    bits = "digits: bits per pixel saved on test digits, against a Gaussian fitted to the training"
     record.claims(
-        [
-            Claim(
-                f"digits: energy distance to test digits in floors, mean of {seeds} seeds",
-                found.energy / found.floor_energy,
-                high=2.0,
-            ),
-            Claim(
-                "digits: distance to the nearest training image, relative to that of test digits",
-                found.nearest / found.nearest_test,
-                low=0.9,
-            ),
-            Claim(
-                "digits: bits per pixel saved on test digits, against a Gaussian fitted to the "
-                "training digits",
-                likely.gaussian - likely.mean,
-                low=0.0,
-            ),
-        ]
+        Claim(energy, found.energy / floor, high=2.0),
+        Claim(nearest, found.nearest / found.nearest_test, low=0.9),
+        Claim(f"{bits} digits", found.likelihoods.gaussian - found.likelihoods.mean, low=0.0),
     )
 
 
 def _picture_digits(record: Record, found: Generation, test: Tensor) -> None:
     """Show real and generated digits, how noise becomes one, and what a sample costs."""
+    sheets = {"test digits (real)": test, "generated": found.samples}
     record.figure(
         "digits",
-        plots.image_sheet(
-            {
-                "test digits (real)": test,
-                "generated": found.samples,
-                "nearest training images": found.models_of,
-            }
-        ),
+        plots.image_sheet(sheets | {"nearest training images": found.models_of}),
         "Real digits, generated digits, and for each generated one, at the same place, the "
         "training image that is nearest to it.",
     )
@@ -245,11 +184,13 @@ def _picture_digits(record: Record, found: Generation, test: Tensor) -> None:
         plots.denoising_strip(found.strip),
         "Noise becomes digits: a row is one trajectory of the reverse SDE, a column one time.",
     )
+    curves: dict[str, list[tuple[float, float]]] = {}  # evaluations and distance of each route
+    for run in found.runs:
+        curves.setdefault(run.route.name, []).append((run.nfe, run.energy))
+    quantity = "energy distance to test digits"
     record.figure(
         "routes",
-        plots.pareto(
-            _curves(found), floor=found.floor_energy, quantity="energy distance to test digits"
-        ),
+        plots.pareto(curves, floor=found.floor_energy, quantity=quantity),
         "What a sample costs and what it is worth, route by route.",
     )
 
@@ -266,15 +207,8 @@ def _narrate_likelihood(record: Record, found: Generation) -> None:
     )
     record.table(
         "likelihood",
-        [
-            {
-                "images": likely.images,
-                "bits per pixel": likely.mean,
-                "standard error": likely.standard_error,
-                "Gaussian": likely.gaussian,
-                "no model": math.log2(17),
-            }
-        ],
+        "images | bits per pixel | standard error | Gaussian | no model",
+        [(likely.images, likely.mean, likely.standard_error, likely.gaussian, math.log2(17))],
         "Test likelihood along the probability flow",
     )
     record.figure(
@@ -308,17 +242,9 @@ reverse SDE   x ← x + Δt [½ β x + β ∇log pₜ(x)] + √(β Δt) z
     )
     record.table(
         "ddpm_gap",
-        [
-            {
-                "N": gap.steps,
-                "gap, variance β": gap.beta,
-                "gap, posterior": gap.posterior,
-                "reverse SDE to exact": gap.reverse_sde_error,
-                "DDPM β to exact": gap.beta_error,
-                "DDPM posterior to exact": gap.posterior_error,
-            }
-            for gap in found.gaps
-        ],
+        "N | gap, variance β | gap, posterior | reverse SDE to exact | DDPM β to exact "
+        "| DDPM posterior to exact",
+        [astuple(gap) for gap in found.gaps],
         "W1 between DDPM and the reverse SDE (gap), and of each to the exact law of the data at "
         "the last time",
     )
@@ -327,32 +253,14 @@ reverse SDE   x ← x + Δt [½ β x + β ∇log pₜ(x)] + √(β Δt) z
 
 def _claim_slopes(record: Record, found: Comparison) -> None:
     """Claim how fast the gap closes, and show it."""
+    signal = "DDPM: products of 1 − βₖ against the squared signal of the SDE, relative, largest"
+    slope = f"DDPM: slope of the gap from N = {FIT_FROM} on, variance"
+    lost = "DDPM: probability that the quadrature lost, largest over all chains"
     record.claims(
-        [
-            Claim(
-                "DDPM: products of 1 − βₖ against the squared signal of the SDE, relative, "
-                "largest",
-                found.forward_error,
-                high=1e-12,
-            ),
-            Claim(
-                f"DDPM: slope of the gap from N = {FIT_FROM} on, variance β",
-                found.beta_slope,
-                low=-1.05,
-                high=-0.95,
-            ),
-            Claim(
-                f"DDPM: slope of the gap from N = {FIT_FROM} on, variance of the posterior",
-                found.posterior_slope,
-                low=-0.99,
-                high=-0.87,
-            ),
-            Claim(
-                "DDPM: probability that the quadrature lost, largest over all chains",
-                found.mass_error,
-                high=1e-5,
-            ),
-        ]
+        Claim(signal, found.forward_error, high=1e-12),
+        Claim(f"{slope} β", found.beta_slope, low=-1.05, high=-0.95),
+        Claim(f"{slope} of the posterior", found.posterior_slope, low=-0.99, high=-0.87),
+        Claim(lost, found.mass_error, high=1e-5),
     )
     record.report.text(
         f"""With s² = βₖ both steps agree up to Δt² everywhere, and the gap falls as 1/N: a slope
@@ -361,26 +269,14 @@ def _claim_slopes(record: Record, found: Comparison) -> None:
         however small βₖ is; summed over the grid this adds a logarithm, (log N)/N, and the slope
         is flatter ({found.posterior_slope:.3f}) until Δt is far below the last time t."""
     )
-    ns = [gap.steps for gap in found.gaps]
+    curves = {
+        "gap, variance β": [(gap.steps, gap.beta) for gap in found.gaps],
+        "gap, posterior": [(gap.steps, gap.posterior) for gap in found.gaps],
+        "reverse SDE to exact": [(gap.steps, gap.reverse_sde_error) for gap in found.gaps],
+    }
     record.figure(
         "ddpm_gap",
-        plots.convergence(
-            {
-                "gap, variance β": list(zip(ns, (g.beta for g in found.gaps), strict=True)),
-                "gap, posterior": list(zip(ns, (g.posterior for g in found.gaps), strict=True)),
-                "reverse SDE to exact": [(g.steps, g.reverse_sde_error) for g in found.gaps],
-            },
-            slope=-1,
-            quantity="W1",
-        ),
+        plots.convergence(curves, slope=-1, quantity="W1"),
         "The gap between DDPM and the reverse SDE against the number of steps, beside a line of "
         "slope −1.",
     )
-
-
-def _curves(found: Generation) -> dict[str, list[tuple[float, float]]]:
-    """Return (evaluations, energy distance) of each route."""
-    curves: dict[str, list[tuple[float, float]]] = {}
-    for run in found.runs:
-        curves.setdefault(run.route.name, []).append((run.nfe, run.energy))
-    return curves

@@ -92,9 +92,9 @@ class Relaxation:
 
 
 def relax(
-    trajectories: int = 100_000,
+    trajectories: int,
     *,
-    substeps: int = 20,
+    substeps: int,
     times: Sequence[float] = (1.0, 5.0, 10.0),
     seed: int = 0,
     progress: bool = False,
@@ -131,14 +131,10 @@ def relax(
     agreements = []
     for t in times:
         k = int((ts - t).abs().argmin())
-        agreements.append(
-            Agreement(
-                time=t,
-                total_variation=total_variation(path.states[k], density.at(k)),
-                floor=total_variation_floor(density.at(k), trajectories),
-                mistaken=total_variation(path.states[k], mistaken.at(k)),
-            )
-        )
+        distance = total_variation(path.states[k], density.at(k))
+        floor = total_variation_floor(density.at(k), trajectories)
+        wrongly = total_variation(path.states[k], mistaken.at(k))
+        agreements.append(Agreement(t, distance, floor, wrongly))
     well, x = DoubleWell(quartic=0.25, quadratic=0.5), grid.nodes[:, None]
     boltzmann = well.log_prob(x, temperature=NOISE**2 / 2).exp()
     difference = (stationary.p - boltzmann).abs()

@@ -6,7 +6,6 @@ other.
 """
 
 import dataclasses
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from matplotlib.figure import Figure
 
 from sdegen.app.report import Cell, Claim, Report
 from sdegen.app.runs import write_metrics
-from sdegen.storage import atomic_write
 
 
 class Record:
@@ -31,22 +29,20 @@ class Record:
         self._tables: dict[str, list[dict[str, Cell]]] = {}
         self._claims: list[dict[str, Any]] = []
 
-    def table(self, name: str, rows: Sequence[dict[str, Cell]], caption: str) -> None:
-        """Add a table; `name` is its key in metrics.json."""
-        self._tables[name] = list(rows)
-        self.report.table(rows, caption)
+    def table(self, name: str, columns: str, rows: Sequence[Sequence[Cell]], caption: str) -> None:
+        """Add a table; `name` is its key in metrics.json, headings are between bars."""
+        self._tables[name] = [dict(zip(columns.split(" | "), row, strict=True)) for row in rows]
+        self.report.table(self._tables[name], caption)
 
-    def claims(self, claims: Sequence[Claim]) -> None:
+    def claims(self, *claims: Claim) -> None:
         """Add claims, each with what was measured, what was required, and the verdict."""
         self._claims += [{**dataclasses.asdict(c), "holds": c.holds} for c in claims]
         self.report.claims(claims)
 
     def figure(self, name: str, figure: Figure, caption: str) -> None:
         """Add a picture, and keep it as name.png."""
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-        atomic_write(self.folder / f"{name}.png", buffer.getvalue())
-        self.report.figure(buffer.getvalue(), caption)
+        figure.savefig(self.folder / f"{name}.png")
+        self.report.figure(self.folder / f"{name}.png", caption)
 
     def film(self, name: str, caption: str) -> None:
         """Add name.gif, which is in the folder already."""
@@ -59,13 +55,8 @@ class Record:
             The path of the report.
         """
         held = sum(claim["holds"] for claim in self._claims)
-        metrics = {
-            "claims_held": held,
-            "claims_made": len(self._claims),
-            "claims": self._claims,
-            **self._tables,
-        }
-        write_metrics(self.folder, metrics)
+        counts = {"claims_held": held, "claims_made": len(self._claims)}
+        write_metrics(self.folder, counts | {"claims": self._claims} | self._tables)
         path = self.folder / "report.html"
         self.report.write(path)
         return path

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,10 +13,13 @@ from sdegen.core.trajectory import Trajectory
 from sdegen.diffusion import timesteps
 from sdegen.diffusion.ddpm import DDPM
 from sdegen.diffusion.reverse import ReverseSDE
+from sdegen.diffusion.samplers.ddim import DDIM
 from sdegen.engine.simulate import simulate
 from sdegen.score.model import ScoreModel
 from sdegen.solvers.euler import EulerMaruyama
+from sdegen.solvers.heun import Heun
 from sdegen.solvers.torch_diffeq import TorchDiffEq
+from sdegen.solvers.torch_sde import TorchSDE
 
 _Setup = tuple[SDE, Tensor, Solver]
 
@@ -52,24 +56,20 @@ def ancestral(steps: int) -> Route:
     return Route("DDPM ancestral", f"{steps} steps", setup)
 
 
-def reverse_sde(name: str, solver: Solver, steps: int) -> Route:
-    """Return the noisy reverse SDE, η = 1."""
+def reverse(name: str, solver: Solver, steps: int, eta: float) -> Route:
+    """Return the reverse SDE, η = 1, or the probability flow, η = 0, in steps of our choice."""
 
     def setup(model: ScoreModel) -> _Setup:
-        reverse = ReverseSDE(model.sde, model.score)
-        return reverse, timesteps.quadratic(model.sde, steps), solver
-
-    return Route(f"SDE, {name}", f"{steps} steps", setup)
-
-
-def flow(name: str, solver: Solver, steps: int) -> Route:
-    """Return the probability flow, η = 0, with steps of our own choice."""
-
-    def setup(model: ScoreModel) -> _Setup:
-        dynamics = ReverseSDE(model.sde, model.score, eta=0.0)
+        dynamics = ReverseSDE(model.sde, model.score, eta)
         return dynamics, timesteps.quadratic(model.sde, steps), solver
 
-    return Route(f"flow, {name}", f"{steps} steps", setup)
+    return Route(name, f"{steps} steps", setup)
+
+
+reverse_sde = partial(reverse, "SDE, Euler–Maruyama", EulerMaruyama(), eta=1.0)
+torch_sde = partial(reverse, "SDE, torchsde srk", TorchSDE("srk"), eta=1.0)
+heun = partial(reverse, "flow, Heun", Heun(), eta=0.0)
+ddim = partial(reverse, "flow, DDIM", DDIM(), eta=0.0)
 
 
 def dopri5(tolerance: float) -> Route:
