@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-CONFIG, METRICS = "config.toml", "metrics.json"
+CONFIG, METRICS, MODEL = "config.toml", "metrics.json", "model.safetensors"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _WRITTEN = (

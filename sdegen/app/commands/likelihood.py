@@ -47,6 +47,8 @@ def run(config: LikelihoodConfig, folder: Path, progress: bool) -> dict[str, Any
     model = load_model(config.model, dtype, device)
     x = held_out(config.data, samples=config.samples, seed=config.seed, dtype=dtype, device=device)
     streams, done = Streams(config.seed, "likelihood"), list[Likelihood]()
+    solver = TorchDiffEq("dopri5", rtol=config.tolerance, atol=config.tolerance)
+    exact = config.divergence == "exact"
     parts = [x[i : i + _BLOCK] for i in range(0, len(x), _BLOCK)]
     blocks = tqdm(parts, desc="likelihood", unit="block", disable=not progress)
     try:
@@ -56,10 +58,8 @@ def run(config: LikelihoodConfig, folder: Path, progress: bool) -> dict[str, Any
                     model.sde,
                     model.score,
                     rows,
-                    solver=TorchDiffEq("dopri5", rtol=config.tolerance, atol=config.tolerance),
-                    divergence="exact"
-                    if config.divergence == "exact"
-                    else Hutchinson(config.probes),
+                    solver=solver,
+                    divergence="exact" if exact else Hutchinson(config.probes),
                     rng=streams.block(index).generator(),
                 )
             )

@@ -6,10 +6,8 @@ from typing import Any
 
 import torch
 
-from sdegen.app.runs import METRICS
+from sdegen.app.runs import METRICS, MODEL
 from sdegen.score.model import ScoreModel
-
-_MODEL = "model.safetensors"
 
 
 def model_file(model: str) -> str:
@@ -19,7 +17,7 @@ def model_file(model: str) -> str:
         ValueError: If there is none.
     """
     path = Path(model).resolve()
-    file = path / _MODEL if path.is_dir() else path
+    file = path / MODEL if path.is_dir() else path
     if not file.is_file():
         raise ValueError(
             f"model: there is no file {file}; name a model.safetensors, or the run folder of "

@@ -48,16 +48,17 @@ def resolved(config: SimulateConfig) -> SimulateConfig:
     The seed of a store that is gone on with is the one that it was begun with.
     """
     if not config.is_ensemble:
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            raise ValueError(
+                "processes that torchrun started share an ensemble: pass --observables or --store."
+            )
         return config
     path = None if config.store is None else Path(config.store).absolute()
-    return dataclasses.replace(
-        config,
-        store=None if path is None else str(path),
-        seed=seed_of_run(config.seed, path, resume=config.resume),
-        threads=check_threads(
-            config.threads, processes=int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        ),
-    )
+    seed = seed_of_run(config.seed, path, resume=config.resume)
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    threads = check_threads(config.threads, processes=processes)
+    store = None if path is None else str(path)
+    return dataclasses.replace(config, store=store, seed=seed, threads=threads)
 
 
 def run(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:
@@ -68,14 +69,9 @@ def run(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:
     """
     if config.is_ensemble:
         return _run_ensemble(config, folder, progress)
-    if "WORLD_SIZE" in os.environ and os.environ["WORLD_SIZE"] != "1":
-        raise ValueError(
-            "processes that torchrun started share an ensemble: pass --observables or --store."
-        )
     device, dtype = device_of(config.device), dtype_of(config.dtype)
     sde = sde_of(config.sde, config.diffusion, config.interpretation)
     times = torch.linspace(config.t0, config.t1, config.points, dtype=torch.float64)
-    boundary = _boundary(config)
     density = _density(config, sde, times) if config.fokker_planck else None
     try:
         path = simulate(
@@ -84,7 +80,7 @@ def run(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:
             times,
             solver=_solver(config),
             rng=config.seed,
-            boundary=boundary,
+            boundary=_boundary(config),
             keep_path=not config.last_only,
             on_nonfinite=config.on_nonfinite,
             interacting=config.interacting,
@@ -98,10 +94,12 @@ def run(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:
     found = _metrics(path)
     if density is not None:
         plots.density_and_particles(density, path).savefig(folder / "trajectory.png")
-        found |= _against(path, density)
+        last = path.finite[-1]
+        found["total_variation"] = metrics.total_variation(last, density.final)
+        found["total_variation_floor"] = metrics.total_variation_floor(density.final, len(last))
     elif config.last_only and path.finite.shape[2:] == (1,):
-        last = path.finite[-1, :, 0]
-        plots.histogram(last, quantity="position x").savefig(folder / "trajectory.png")
+        x = path.finite[-1, :, 0]
+        plots.histogram(x, quantity="position x").savefig(folder / "trajectory.png")
     elif not config.last_only:
         # a track has two coordinates at most; of more the first two are seen
         seen = dataclasses.replace(path, states=path.states[..., :2])
@@ -111,10 +109,6 @@ def run(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:
 
 def run_worker(config: SimulateConfig) -> None:
     """Compute the share of a rank that writes nothing but blocks."""
-    if not config.is_ensemble:
-        raise ValueError(
-            "processes that torchrun started share an ensemble: pass --observables or --store."
-        )
     with distributed_context(device_of(config.device)) as ranks:
         _ensemble(config, ranks, progress=False)
 
@@ -215,8 +209,8 @@ def _ensemble_metrics(ensemble: Ensemble) -> dict[str, Any]:
     }
     for result in ensemble.observables.values():
         if isinstance(result, MomentEstimate):
-            found["mean"] = _numbers(result.mean[-1].flatten())
-            found["std"] = _numbers(result.std[-1].flatten())
+            found["mean"] = result.mean[-1].flatten().tolist()
+            found["std"] = result.std[-1].flatten().tolist()
         elif isinstance(result, Passages):
             found["survival"] = float(result.survival[-1])
             found["rate"], found["rate_error"] = result.rate, result.rate_error
@@ -263,15 +257,6 @@ def _density(config: SimulateConfig, sde: SDE, times: Tensor) -> DensityPath:
     return solver.solve(gaussian_or_point(grid, config.x0[0], config.x0_std), times)
 
 
-def _against(path: Trajectory, density: DensityPath) -> dict[str, float]:
-    """Return total variation of particles and density at the end, and that of exact samples."""
-    last = path.finite[-1]
-    return {
-        "total_variation": metrics.total_variation(last, density.final),
-        "total_variation_floor": metrics.total_variation_floor(density.final, len(last)),
-    }
-
-
 def _save(folder: Path, path: Trajectory) -> None:
     tensors = {"times": path.times, "states": path.states, "nonfinite": path.nonfinite}
     about = {"kind": "Trajectory", "nfe": path.nfe, "seed": path.seed}
@@ -285,12 +270,8 @@ def _metrics(path: Trajectory) -> dict[str, Any]:
         "t": float(path.times[-1]),
         "trajectories": len(path.nonfinite),
         "nonfinite": int(path.nonfinite.sum()),
-        "mean": _numbers(last.mean(0)) if len(last) else [],
-        "std": _numbers(last.std(0)) if len(last) > 1 else [],
+        "mean": last.mean(0).tolist() if len(last) else [],
+        "std": last.std(0).tolist() if len(last) > 1 else [],
         "nfe": path.nfe,
         "seed": path.seed,
     }
-
-
-def _numbers(x: Tensor) -> list[float]:
-    return [float(value) for value in x]

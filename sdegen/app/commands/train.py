@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,33 +12,18 @@ from sdegen import plots
 from sdegen.app.commands.datasets import training_data
 from sdegen.app.commands.objects import device_of, dtype_of
 from sdegen.app.configs.train import TrainRunConfig
+from sdegen.app.runs import MODEL
 from sdegen.core.errors import NonFiniteError
+from sdegen.diffusion import schedules
 from sdegen.diffusion.gaussian_path import VE, VP, GaussianPath, SubVP
 from sdegen.diffusion.paths import EDM, RectifiedFlow
-from sdegen.diffusion.schedules import (
-    BetaSchedule,
-    ConstantBeta,
-    CosineBeta,
-    GeometricSigma,
-    LinearBeta,
-    QuadraticBeta,
-)
+from sdegen.score import parameterization, preconditioning
 from sdegen.score.config import TrainConfig
 from sdegen.score.model import ScoreModel
 from sdegen.score.networks import MLP, UNet
-from sdegen.score.parameterization import (
-    EpsPrediction,
-    Parameterization,
-    ScorePrediction,
-    VPrediction,
-    X0Prediction,
-)
-from sdegen.score.preconditioning import EDMPrediction, FlowPrediction
 from sdegen.score.training import train
 from sdegen.storage import save_tensors
 from sdegen.training.run import TrainResult
-
-MODEL = "model.safetensors"
 
 
 def resolved(config: TrainRunConfig) -> TrainRunConfig:
@@ -105,6 +91,7 @@ def run(config: TrainRunConfig, folder: Path, progress: bool) -> dict[str, Any]:
     model.save(folder / MODEL)
     _save_losses(folder, result)
     plots.loss_curve(result).savefig(folder / "losses.png")
+    validated = result.validation_losses
     tail = result.losses[-max(1, len(result.losses) // 20) :]
     return {
         "rows": len(sets.train),
@@ -113,9 +100,7 @@ def run(config: TrainRunConfig, folder: Path, progress: bool) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in network.parameters()),
         "steps": len(result.losses),
         "loss": float(tail.mean()),
-        "validation_loss": float(result.validation_losses.min())
-        if len(result.validation_losses)
-        else None,
+        "validation_loss": float(validated.min()) if len(validated) else None,
         "selected_step": result.selected_step,
         "seed": result.seed,
     }
@@ -126,10 +111,7 @@ def _network(config: TrainRunConfig, event: tuple[int, ...], classes: int) -> nn
     assert config.width is not None  # it is resolved
     assert config.depth is not None
     if config.network == "mlp":
-        numbers = 1
-        for size in event:
-            numbers *= size
-        return MLP(numbers, config.width, config.depth, classes=classes, rng=config.seed)
+        return MLP(math.prod(event), config.width, config.depth, classes=classes, rng=config.seed)
     if len(event) != 3:
         raise ValueError(
             "network = 'unet' takes images of shape (channels, height, width), but a row of "
@@ -141,30 +123,30 @@ def _network(config: TrainRunConfig, event: tuple[int, ...], classes: int) -> nn
 def _noising(config: TrainRunConfig) -> GaussianPath:
     """Return the noising SDE."""
     if config.family == "ve":
-        return VE(GeometricSigma(config.sigma_min, config.sigma_max))
+        return VE(schedules.GeometricSigma(config.sigma_min, config.sigma_max))
     if config.family == "edm":
         return EDM(t_min=config.sigma_min, t_max=config.sigma_max)
     if config.family == "rectified-flow":
         return RectifiedFlow()
-    schedules: dict[str, BetaSchedule] = {
-        "linear": LinearBeta(config.beta_min, config.beta_max),
-        "quadratic": QuadraticBeta(config.beta_min, config.beta_max),
-        "constant": ConstantBeta(config.beta_min),
-        "cosine": CosineBeta(),
+    rates: dict[str, schedules.BetaSchedule] = {
+        "linear": schedules.LinearBeta(config.beta_min, config.beta_max),
+        "quadratic": schedules.QuadraticBeta(config.beta_min, config.beta_max),
+        "constant": schedules.ConstantBeta(config.beta_min),
+        "cosine": schedules.CosineBeta(),
     }
-    return {"vp": VP, "subvp": SubVP}[config.family](schedules[config.schedule])
+    return {"vp": VP, "subvp": SubVP}[config.family](rates[config.schedule])
 
 
-def _parameterization(config: TrainRunConfig) -> Parameterization:
+def _parameterization(config: TrainRunConfig) -> parameterization.Parameterization:
     """Return the parameterization of the network's output."""
     if config.parameterization == "edm":
-        return EDMPrediction(config.sigma_data)
-    kinds: dict[str, type[Parameterization]] = {
-        "eps": EpsPrediction,
-        "x0": X0Prediction,
-        "v": VPrediction,
-        "score": ScorePrediction,
-        "flow": FlowPrediction,
+        return preconditioning.EDMPrediction(config.sigma_data)
+    kinds: dict[str, type[parameterization.Parameterization]] = {
+        "eps": parameterization.EpsPrediction,
+        "x0": parameterization.X0Prediction,
+        "v": parameterization.VPrediction,
+        "score": parameterization.ScorePrediction,
+        "flow": preconditioning.FlowPrediction,
     }
     return kinds[config.parameterization]()
 
