@@ -29,8 +29,8 @@ from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust, in_words
 from sdegen.core.errors import NotNormalizableError
 from sdegen.core.requests import as_numbers, check_function
 from sdegen.fokker_planck.discretization import cubics
-from sdegen.fokker_planck.discretization.cubics import Interpolant, cell_masses
-from sdegen.fokker_planck.discretization.power_law import PowerLaw, Powers
+from sdegen.fokker_planck.discretization.cubics import cell_masses
+from sdegen.fokker_planck.discretization.power_law import Interpolant, PowerLaw, Powers
 
 _BISECTIONS = 60
 _ROUNDING = 1e-15  # what any number may be wrong by
@@ -291,7 +291,7 @@ class Density:
         """Return p at one place in each cell, given as a share in [0, 1] of its width."""
         if self._law is not None or self.fine is not None:
             return self.at(self.x[:-1] + share * self.x.diff())
-        return cubics.masses_within(self.x.diff(), self.p, self.slopes, share)
+        return cubics.values_within(self.x.diff(), self.p, self.slopes, share)
 
     def cdf(self, x: Float[Tensor, "*points"]) -> Float[Tensor, "*points"]:
         """Return ∫_{−∞}^{x} p; reaches `mass`, not 1 where mass was absorbed.

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 import sdegen as sg
-from sdegen.fokker_planck.discretization.cubics import integral, integral_weights
+from sdegen.fokker_planck.discretization.cubics import integral, moment_weights
 from tests.exact import slope
 
 
@@ -112,7 +112,8 @@ def test_lumped_values_hold_masses_and_mean_and_are_finite():
 
 def test_weights_are_those_of_the_integral_of_the_cubic():
     x = torch.cat([torch.linspace(-1, 0, 7), torch.linspace(0.1, 2.0, 9)]).double() ** 3
+    weights = moment_weights(x.numpy(), 1)[0]
     for k in range(len(x)):
         y = torch.zeros_like(x)
         y[k] = 1.0
-        assert float(integral_weights(x)[k]) == pytest.approx(float(integral(x, y)), abs=1e-14)
+        assert float(weights[k]) == pytest.approx(float(integral(x, y)), abs=1e-14)

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.core.conditions import BoundaryCondition
-from sdegen.fokker_planck.discretization.power_law import Powers, is_singular
+from sdegen.fokker_planck.discretization.power_law import Powers, is_singular, parabola_at_wall
 
 _FLAT = 1e-6
 _NOT_INTEGRABLE = -1 + 1e-6
@@ -100,8 +100,8 @@ class BoundaryNodes:
             return torch.cat([p, p[..., :1]], -1)
         if self.whole:
             return p
-        kept = self.kept
-        return self.filled(torch.nn.functional.pad(p, (kept.start, len(self.nodes) - kept.stop)))
+        beyond = self.kept.start, len(self.nodes) - self.kept.stop
+        return self.filled(torch.nn.functional.pad(p, beyond))
 
     def filled(self, p: Tensor) -> Tensor:
         """Return nodal values with the entries at walls with D = 0 set to those of the density."""
@@ -109,17 +109,8 @@ class BoundaryNodes:
             return p
         ends = [p[..., :1], p[..., -1:]]
         for side, q in enumerate(self.exponents):
-            if q is not None:
-                ends[side] = (
-                    torch.zeros_like(ends[side]) if abs(q) > _FLAT else self._parabola(p, side)
-                )
+            if q is not None and abs(q) > _FLAT:
+                ends[side] = torch.zeros_like(ends[side])
+            elif q is not None:
+                ends[side] = parabola_at_wall(self.nodes, p[..., 1:-1], -side)
         return torch.cat([ends[0], p[..., 1:-1], ends[1]], -1)
-
-    def _parabola(self, p: Tensor, side: int) -> Tensor:
-        """Return the value at a wall of the parabola through its three neighbours."""
-        near = [1, 2, 3] if side == 0 else [-2, -3, -4]
-        y = self.nodes[near] - self.nodes[-side]
-        weights = torch.stack([y[1] * y[2] / ((y[0] - y[1]) * (y[0] - y[2])),
-                               y[0] * y[2] / ((y[1] - y[0]) * (y[1] - y[2])),
-                               y[0] * y[1] / ((y[2] - y[0]) * (y[2] - y[1]))])  # fmt: skip
-        return (p[..., near] @ weights).unsqueeze(-1)

@@ -10,8 +10,6 @@ zero (a start at a point, a tail that falls by more than e³ within a cell) slop
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -20,7 +18,6 @@ from torch import Tensor
 
 from sdegen.fokker_planck.discretization import arrays
 from sdegen.fokker_planck.discretization.arrays import AnyArray
-from sdegen.fokker_planck.discretization.power_law import PowerLaw
 
 _LIMIT = 3.0  # |s| h ≤ 3 p: the control points of the cubic are then ≥ 0
 # ∫ ξᵏ H dξ, k = 0, 1, 2, of the cubics of Hermite for p_i, p_{i+1}, h s_i and h s_{i+1}
@@ -32,62 +29,6 @@ _HERMITE = np.array([
 ])  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
-class Interpolant:
-    """The cubics of a density, or of its smooth factor where walls have powers.
-
-    Args:
-        x: Nodes, shape (nodes,).
-        smooth: Values at the nodes, ≥ 0, shape (nodes,).
-        slopes: Slopes at the nodes, limited, shape (nodes,).
-        law: The powers at the walls, or None.
-    """
-
-    x: Float[Tensor, " nodes"]
-    smooth: Float[Tensor, " nodes"]
-    slopes: Float[Tensor, " nodes"]
-    law: PowerLaw | None
-
-    def cell(self, x: Tensor) -> Tensor:
-        """Return the index of the cell that holds x."""
-        return (torch.searchsorted(self.x, x.contiguous(), right=True) - 1).clamp(
-            0, len(self.x) - 2
-        )
-
-    def at(self, cell: Tensor, share: Tensor) -> Tensor:
-        """Return the cubic at a share in [0, 1] of a cell."""
-        c0, c1, c2, c3 = self._bernstein(cell)
-        rest = 1 - share
-        return c0 * rest**3 + 3 * c1 * share * rest**2 + 3 * c2 * share**2 * rest + c3 * share**3
-
-    def mass(self, cell: Tensor, x: Tensor, cell_masses: Tensor) -> Tensor:
-        """Return the mass of a cell from its lower node to x.
-
-        Args:
-            cell: Index of the cell.
-            x: A point of it, same shape.
-            cell_masses: Masses of all cells, shape (cells,).
-        """
-        if self.law is not None:
-            share, weights, sign = self.law.within(cell, x)
-            part = (weights * self.at(cell[..., None], share)).sum(-1)
-            return torch.where(sign[..., 0] < 0, cell_masses[cell] - part, part)
-        h = self.x[cell + 1] - self.x[cell]
-        share = (x - self.x[cell]) / h
-        c0, c1, c2, c3 = self._bernstein(cell)
-        rest = 1 - share
-        # the integral of Σ c_k B_k of degree 3 is a sum of B_k of degree 4
-        b1, b2, b3, b4 = 4 * share * rest**3, 6 * share**2 * rest**2, 4 * share**3 * rest, share**4
-        total = c0 * b1 + (c0 + c1) * b2 + (c0 + c1 + c2) * b3 + (c0 + c1 + c2 + c3) * b4
-        return 0.25 * h * total
-
-    def _bernstein(self, cell: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the control points of a cell's cubic; all ≥ 0 where the values are."""
-        h = self.x[cell + 1] - self.x[cell]
-        left, right = self.smooth[cell], self.smooth[cell + 1]
-        return left, left + h * self.slopes[cell] / 3, right - h * self.slopes[cell + 1] / 3, right
-
-
 def every_other_missed(
     x: NDArray[np.float64], p: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -96,7 +37,7 @@ def every_other_missed(
     nodes, values = x[:last:2], p[:last:2]
     h = nodes[1:] - nodes[:-1]
     share = (x[1:last:2] - nodes[:-1]) / h
-    miss = masses_within(h, values, limited_slopes(h, values), share) - p[1:last:2]
+    miss = values_within(h, values, limited_slopes(h, values), share) - p[1:last:2]
     return x[1:last:2], np.abs(miss)
 
 
@@ -143,15 +84,6 @@ def integral(x: Float[Tensor, " nodes"], y: Float[Tensor, "... nodes"]) -> Tenso
     """
     h = x[1:] - x[:-1]
     return cell_integrals(h, y, parabola_slopes(h, y)).sum(-1)
-
-
-def integral_weights(x: Float[Tensor, " nodes"]) -> Float[Tensor, " nodes"]:
-    """Return the weights of `integral`, ∫ y dx = Σ w_i y_i: its formula transposed.
-
-    >>> integral_weights(torch.linspace(0, 4, 5, dtype=torch.float64))
-    tensor([0.3750, 1.1667, 0.9167, 1.1667, 0.3750], dtype=torch.float64)
-    """
-    return torch.from_numpy(moment_weights(x.numpy(), 1)[0])
 
 
 def moment_weights(
@@ -207,13 +139,22 @@ def interpolated(
     tensor([0.0900], dtype=torch.float64)
     """
     h = x[1:] - x[:-1]
-    slopes = parabola_slopes(h, y)
-    i = (torch.searchsorted(x, at.contiguous(), right=True) - 1).clamp(0, len(h) - 1)
-    share = (at - x[i]) / h[i]
-    rest = 1 - share
-    ends = y[..., i] * rest**2 * (1 + 2 * share) + y[..., i + 1] * share**2 * (1 + 2 * rest)
-    bend = slopes[..., i] * rest - slopes[..., i + 1] * share
-    return ends + h[i] * share * rest * bend
+    cell = cell_of(x, at)
+    return values_at(h, y, cell, (at - x[cell]) / h[cell])
+
+
+def cell_of(x: Float[Tensor, " nodes"], at: Tensor) -> Tensor:
+    """Return the index of the cell that holds each place, one of the outer two beyond them."""
+    return (torch.searchsorted(x, at.contiguous(), right=True) - 1).clamp(0, len(x) - 2)
+
+
+def values_at(h: Tensor, y: Tensor, cell: Tensor, share: Tensor) -> Tensor:
+    """Return the cubic of nodal values of any sign, linear in them, at shares of some cells."""
+    slopes, rest = parabola_slopes(h, y), 1 - share
+    left, right = y[..., cell], y[..., cell + 1]
+    ends = left * rest**2 * (1 + 2 * share) + right * share**2 * (1 + 2 * rest)
+    bend = slopes[..., cell] * rest - slopes[..., cell + 1] * share
+    return ends + h[cell] * share * rest * bend
 
 
 def cell_integrals(h: AnyArray, y: AnyArray, slopes: AnyArray) -> AnyArray:
@@ -223,7 +164,7 @@ def cell_integrals(h: AnyArray, y: AnyArray, slopes: AnyArray) -> AnyArray:
     return integrals
 
 
-def masses_within(h: AnyArray, y: AnyArray, slopes: AnyArray, share: AnyArray) -> AnyArray:
+def values_within(h: AnyArray, y: AnyArray, slopes: AnyArray, share: AnyArray) -> AnyArray:
     """Return the cubic at one place in each cell."""
     rest, left, right = 1 - share, y[:-1], y[1:]
     bend = h * (slopes[:-1] * rest - slopes[1:] * share)
@@ -253,3 +194,14 @@ def limited_slopes(h: AnyArray, p: AnyArray) -> AnyArray:
     last = of.minimum(slopes[..., -1:], rise[..., -1:])
     limited: AnyArray = of.concatenate([first, middle, last], -1)
     return limited
+
+
+def weights_at_zero(y: Float[Tensor, " points"]) -> Float[Tensor, " points"]:
+    """Return what values at points weigh in that of the polynomial through them at 0.
+
+    >>> weights_at_zero(torch.tensor([-1.0, 1.0]))
+    tensor([0.5000, 0.5000])
+    """
+    each = range(len(y))
+    factors = [torch.stack([y[k] / (y[k] - y[j]) for k in each if k != j]) for j in each]
+    return torch.stack([torch.prod(factor) for factor in factors])

@@ -14,12 +14,15 @@ order once it has moved by a few cells.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.fokker_planck.discretization import tridiagonal
+from sdegen.fokker_planck.discretization.cubics import weights_at_zero
 from sdegen.fokker_planck.discretization.fluxes import Fluxes
 from sdegen.fokker_planck.discretization.generator import Generator
 
@@ -78,25 +81,19 @@ def _is_away(p: Tensor) -> bool:
 
 def _is_plain(p: Tensor, rises: list[Tensor], leans: list[bool], *, ring: bool) -> bool:
     """Return whether leaning walls have no mass, or the seam has neither jump nor kink."""
-    low, high = ((y.detach()) for y in (p[..., 0], p[..., -1]))
-    first, last = (rise.detach() for rise in rises)
+    p, first, last = (y.detach() for y in (p, *rises))
+    low, high, peak = p[..., 0], p[..., -1], p.abs().amax(-1)
     if ring:
-        seen = [low - high, first + last]
+        odd = [low - high, first + last]
     else:
-        seen = [v for v, lean in zip((low, high), leans, strict=True) if lean]
-        seen += [v for v, lean in zip((first, last), leans, strict=True) if lean]
-    peak = p.detach().abs().amax(-1)
-    return all(bool((v.abs() <= _NOTHING * peak).all()) for v in seen)
+        odd = list(itertools.compress((low, high, first, last), leans * 2))
+    return all(bool((v.abs() <= _NOTHING * peak).all()) for v in odd)
 
 
 def _rise(x: Tensor, p: Tensor) -> Tensor:
     """Return p′ h at the first node, of the cubic through four; no steeper than the limit."""
     y = x[1:_NEAR] - x[0]
-    weights = torch.stack([
-        torch.prod(torch.stack([y[k] / (y[k] - y[j]) for k in range(_NEAR - 1) if k != j])) / y[j]
-        for j in range(_NEAR - 1)
-    ])  # fmt: skip
-    rise = y[0] * ((p[..., 1:_NEAR] - p[..., :1]) @ weights)
+    rise = y[0] * ((p[..., 1:_NEAR] - p[..., :1]) @ (weights_at_zero(y) / y))
     most = _LIMIT * p[..., 0].detach().clamp(min=0)
     return torch.minimum(torch.maximum(rise, -most), most)
 

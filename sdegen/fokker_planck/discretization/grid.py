@@ -25,7 +25,7 @@ from sdegen.core.sde import SDE
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.discretization import arrays
 from sdegen.fokker_planck.discretization.arrays import AnyArray
-from sdegen.fokker_planck.discretization.cubics import cell_masses, moment_weights
+from sdegen.fokker_planck.discretization.cubics import cell_masses, moment_weights, weights_at_zero
 from sdegen.fokker_planck.discretization.extent import extent
 
 _FEWEST_CELLS = 4
@@ -57,11 +57,8 @@ class Grid:
     def __init__(self, low: float, high: float, cells: int) -> None:
         _check(low, high, cells)
         share = torch.arange(cells + 1, dtype=torch.float64) / cells
-        self.nodes = torch.lerp(
-            torch.tensor(float(low), dtype=torch.float64),
-            torch.tensor(float(high), dtype=torch.float64),
-            share,
-        )
+        ends = torch.tensor([float(low), float(high)], dtype=torch.float64)
+        self.nodes = torch.lerp(ends[0], ends[1], share)
 
     @classmethod
     def of(cls, nodes: Tensor) -> Grid:
@@ -304,13 +301,8 @@ class Grid:
         near = torch.arange(first, first + 4)
         # the width of a node's share for a smooth spacing, to fourth order
         width = (8 * (x[near + 1] - x[near - 1]) - (x[near + 2] - x[near - 2])) / 12
-        y = x[near] - x0
-        weights = [
-            torch.prod(torch.stack([y[k] / (y[k] - y[j]) for k in range(4) if k != j]))
-            for j in range(4)
-        ]
         p = torch.zeros_like(x)
-        p[near] = torch.stack(weights) / width
+        p[near] = weights_at_zero(x[near] - x0) / width
         return p
 
     def _check_inside(self, x: float, argument: str) -> None:

@@ -29,6 +29,8 @@ from jaxtyping import Float, Int
 from scipy import special
 from torch import Tensor
 
+from sdegen.fokker_planck.discretization.cubics import cell_of, values_at
+
 Powers = tuple[float | None, float | None]
 
 _SMOOTH = 3.0  # a power above it is smooth enough for a cubic
@@ -128,36 +130,18 @@ class PowerLaw:
 
     def weight(self, x: Tensor) -> Tensor:
         """Return w(x); ∞ at a wall with q < 0."""
-        w = torch.ones_like(x)
-        low, high = self.powers
-        if low is not None:
-            w = w * ((x - self.x[0]) / self.length) ** low
-        if high is not None:
-            w = w * ((self.x[-1] - x) / self.length) ** high
-        return w
+        return self._factor(0, x) * self._factor(-1, x)
 
     def smooth(self, p: Float[Tensor, "... nodes"]) -> Float[Tensor, "... nodes"]:
         """Return r at the nodes; at a wall with a power, that of the parabola beside it."""
         inner = p[..., 1:-1] / self.weight(self.x[1:-1])
-        ends = []
-        for side, q in enumerate(self.powers):
-            near = [0, 1, 2] if side == 0 else [-1, -2, -3]
-            if q is not None:
-                y = self.x[1:-1][near] - self.x[-side]
-                at_zero = torch.stack([
-                    y[1] * y[2] / ((y[0] - y[1]) * (y[0] - y[2])),
-                    y[0] * y[2] / ((y[1] - y[0]) * (y[1] - y[2])),
-                    y[0] * y[1] / ((y[2] - y[0]) * (y[2] - y[1])),
-                ])  # fmt: skip
-                ends.append((inner[..., near] @ at_zero).unsqueeze(-1))
-            else:
-                wall = p[..., -side].unsqueeze(-1)
-                ends.append(wall / self.weight(self.x[-side]))
+        ends = [
+            p[..., side].unsqueeze(-1) / self.weight(self.x[side])
+            if q is None
+            else parabola_at_wall(self.x, inner, side)
+            for side, q in zip((0, -1), self.powers, strict=True)
+        ]
         return torch.cat([ends[0], inner, ends[1]], -1)
-
-    def nodal(self, r: Float[Tensor, "... nodes"]) -> Float[Tensor, "... nodes"]:
-        """Return p at the nodes, ∞ at a wall with q < 0."""
-        return r * self.weight(self.x)
 
     @cached_property
     def points(self) -> Points:
@@ -171,34 +155,25 @@ class PowerLaw:
         weights = self.weight(x) * h[cells, None] * (0.5 * _GAUSS_WEIGHTS)
         at = [cells.repeat_interleave(share.shape[1])]
         shares, all_weights = [share.flatten()], [weights.flatten()]
-        for cell, q, is_high in ((0, low, False), (len(h) - 1, high, True)):
+        for wall, q in zip((0, -1), self.powers, strict=True):
             if q is None:
                 continue
-            wall = float(self.x[-1 if is_high else 0])
-            rounding = abs(wall) * float(np.finfo(np.float64).eps) / float(h[cell])
+            cell = wall % len(h)
+            rounding = abs(float(self.x[wall])) * float(np.finfo(np.float64).eps) / float(h[cell])
             xi, rule = _octaves(q, int(min(_MOST_OCTAVES, _CLOSE - math.log2(rounding + 1e-306))))
-            s = 1 - xi if is_high else xi
+            s = 1 - xi if wall else xi
             at.append(torch.full((len(xi),), cell))
             shares.append(s)
             scale = h[cell] * (h[cell] / self.length) ** q
-            all_weights.append(scale * rule * self._other(self.x[cell] + h[cell] * s, is_high))
+            other = self._factor(-1 - wall, self.x[cell] + h[cell] * s)
+            all_weights.append(scale * rule * other)
         owner, where = torch.cat(at), torch.cat(shares)
         return Points(owner, where, self.x[owner] + where * h[owner], torch.cat(all_weights))
 
     def integral(self, y: Float[Tensor, "... nodes"]) -> Float[Tensor, ...]:
         """Return ∫ y dx of nodal values w r of any sign, linear in them; walls need no value."""
-        r, h, points = self.smooth(y), self.x.diff(), self.points
-        secant = r.diff(dim=-1) / h
-        left, right = secant[..., :-1], secant[..., 1:]
-        middle = right + h[1:] / (h[1:] + h[:-1]) * (left - right)
-        first = 2 * secant[..., :1] - middle[..., :1]
-        last = 2 * secant[..., -1:] - middle[..., -1:]
-        slopes = torch.cat([first, middle, last], -1)
-        cell, s = points.cell, points.share
-        rest = 1 - s
-        value = r[..., cell] * rest**2 * (1 + 2 * s) + r[..., cell + 1] * s**2 * (1 + 2 * rest)
-        bend = slopes[..., cell] * rest - slopes[..., cell + 1] * s
-        return (value + h[cell] * s * rest * bend) @ points.weight
+        r, points = self.smooth(y), self.points
+        return values_at(self.x.diff(), r, points.cell, points.share) @ points.weight
 
     def within(self, cell: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return shares and weights, shape (*points, order), of ∫ p between a node and y.
@@ -217,19 +192,19 @@ class PowerLaw:
         inside = left + h * share
         weights = self.weight(inside) * (y - left) * torch.from_numpy(0.5 * gauss_weights)
         sign = torch.ones_like(y)
-        for wall, q, is_high in ((0, self.powers[0], False), (-1, self.powers[1], True)):
+        for wall, q in zip((0, -1), self.powers, strict=True):
             if q is None:
                 continue
-            here = (cell == (len(self.x) - 2 if is_high else 0))[..., None]
+            at_wall = (cell == wall % (len(self.x) - 1))[..., None]
             xi, rule = _jacobi(q)
-            distance = (self.x[wall] - y) if is_high else (y - self.x[wall])
+            distance = (self.x[wall] - y) if wall else (y - self.x[wall])
             near = distance * xi
-            s = (1 - near / h) if is_high else near / h
+            s = (1 - near / h) if wall else near / h
             part = distance * (distance / self.length) ** q * rule
-            part = torch.where(distance > 0, part, 0.0) * self._other(left + h * s, is_high)
-            share, weights = torch.where(here, s, share), torch.where(here, part, weights)
-            if is_high:
-                sign = torch.where(here, -1.0, sign)
+            part = torch.where(distance > 0, part, 0.0) * self._factor(-1 - wall, left + h * s)
+            share, weights = torch.where(at_wall, s, share), torch.where(at_wall, part, weights)
+            if wall:
+                sign = torch.where(at_wall, -1.0, sign)
         return share, weights, sign
 
     def middle(self, cell: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -238,17 +213,88 @@ class PowerLaw:
         for wall, q in zip((0, -1), self.powers, strict=True):
             if q is None:
                 continue
-            here = cell == (0 if wall == 0 else len(self.x) - 2)
+            at_wall = cell == wall % (len(self.x) - 1)
             near, far = (low - self.x[wall]).abs(), (high - self.x[wall]).abs()
             nearest = max(_NEAREST, float(np.finfo(np.float64).eps * self.x[wall].abs()))
             distance = near.clamp(min=nearest).sqrt() * far.clamp(min=nearest).sqrt()
             at = self.x[wall] + (distance if wall == 0 else -distance)
-            between = torch.where(here, at, between)
+            between = torch.where(at_wall, at, between)
         return between
 
-    def _other(self, x: Tensor, is_high: bool) -> Tensor:
-        """Return the factor of w that belongs to the other wall."""
-        low, high = self.powers
-        if is_high:
-            return torch.ones_like(x) if low is None else ((x - self.x[0]) / self.length) ** low
-        return torch.ones_like(x) if high is None else ((self.x[-1] - x) / self.length) ** high
+    def _factor(self, wall: int, x: Tensor) -> Tensor:
+        """Return the factor of w that belongs to a wall, 0 or −1; 1 where it has none."""
+        q = self.powers[wall]
+        distance = x - self.x[0] if wall == 0 else self.x[-1] - x
+        return torch.ones_like(x) if q is None else (distance / self.length) ** q
+
+
+@dataclass(frozen=True, eq=False)
+class Interpolant:
+    """The cubics of a density, or of its smooth factor where walls have powers.
+
+    Args:
+        x: Nodes, shape (nodes,).
+        smooth: Values at the nodes, ≥ 0, shape (nodes,).
+        slopes: Slopes at the nodes, limited, shape (nodes,).
+        law: The powers at the walls, or None.
+    """
+
+    x: Float[Tensor, " nodes"]
+    smooth: Float[Tensor, " nodes"]
+    slopes: Float[Tensor, " nodes"]
+    law: PowerLaw | None
+
+    def cell(self, x: Tensor) -> Tensor:
+        """Return the index of the cell that holds x."""
+        return cell_of(self.x, x)
+
+    def at(self, cell: Tensor, share: Tensor) -> Tensor:
+        """Return the cubic at a share in [0, 1] of a cell."""
+        c0, c1, c2, c3 = self._bernstein(cell)
+        rest = 1 - share
+        return c0 * rest**3 + 3 * c1 * share * rest**2 + 3 * c2 * share**2 * rest + c3 * share**3
+
+    def mass(self, cell: Tensor, x: Tensor, cell_masses: Tensor) -> Tensor:
+        """Return the mass of a cell from its lower node to x.
+
+        Args:
+            cell: Index of the cell.
+            x: A point of it, same shape.
+            cell_masses: Masses of all cells, shape (cells,).
+        """
+        if self.law is not None:
+            share, weights, sign = self.law.within(cell, x)
+            part = (weights * self.at(cell[..., None], share)).sum(-1)
+            return torch.where(sign[..., 0] < 0, cell_masses[cell] - part, part)
+        h = self.x[cell + 1] - self.x[cell]
+        share = (x - self.x[cell]) / h
+        c0, c1, c2, c3 = self._bernstein(cell)
+        rest = 1 - share
+        # the integral of Σ c_k B_k of degree 3 is a sum of B_k of degree 4
+        b1, b2, b3, b4 = 4 * share * rest**3, 6 * share**2 * rest**2, 4 * share**3 * rest, share**4
+        total = c0 * b1 + (c0 + c1) * b2 + (c0 + c1 + c2) * b3 + (c0 + c1 + c2 + c3) * b4
+        return 0.25 * h * total
+
+    def _bernstein(self, cell: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the control points of a cell's cubic; all ≥ 0 where the values are."""
+        h = self.x[cell + 1] - self.x[cell]
+        left, right = self.smooth[cell], self.smooth[cell + 1]
+        return left, left + h * self.slopes[cell] / 3, right - h * self.slopes[cell + 1] / 3, right
+
+
+def parabola_at_wall(
+    x: Float[Tensor, " nodes"], inner: Float[Tensor, "... inside"], wall: int
+) -> Float[Tensor, "... 1"]:
+    """Return the value at a wall, 0 or −1, of the parabola through its three neighbours.
+
+    Args:
+        x: Nodes.
+        inner: Values at those between the walls.
+        wall: Index of the wall's node.
+    """
+    near = [0, 1, 2] if wall == 0 else [-1, -2, -3]
+    y = x[1:-1][near] - x[wall]
+    weights = torch.stack([y[1] * y[2] / ((y[0] - y[1]) * (y[0] - y[2])),
+                           y[0] * y[2] / ((y[1] - y[0]) * (y[1] - y[2])),
+                           y[0] * y[1] / ((y[2] - y[0]) * (y[2] - y[1]))])  # fmt: skip
+    return (inner[..., near] @ weights).unsqueeze(-1)
