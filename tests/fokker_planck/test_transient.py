@@ -7,7 +7,7 @@ import torch
 
 import sdegen as sg
 from sdegen.core.accuracy import ErrorEstimate
-from sdegen.fokker_planck.discretization.exponential import expm_action
+from sdegen.fokker_planck.discretization.matrix_exponential import expm_action
 from sdegen.fokker_planck.questions.transient import BackwardEuler, Exponential
 from sdegen.fokker_planck.questions.walk import steps as steps_of
 from sdegen.fokker_planck.validation import check_accurate

@@ -25,6 +25,8 @@ from sdegen.fokker_planck.discretization.arrays import Array
 _nodes, _weights = np.polynomial.legendre.leggauss(4)
 GAUSS_NODES: Tensor = torch.from_numpy(0.5 * (1 + _nodes))
 GAUSS_WEIGHTS: Tensor = torch.from_numpy(0.5 * _weights)
+# coefficients, of rising powers, of the polynomial through values at them
+GAUSS_POLYNOMIAL: Array = np.linalg.inv(GAUSS_NODES.numpy()[:, None] ** np.arange(4))
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +74,7 @@ def one_or_stack(each: Sequence[Coefficients]) -> Coefficients:
         return first
     if any(c.diffusivity is not first.diffusivity for c in each):
         return stack(each)
-    drift = torch.stack([c.drift for c in each])
-    walls = torch.stack([c.wall_drift for c in each])
+    drift, walls = torch.stack([c.drift for c in each]), torch.stack([c.wall_drift for c in each])
     return Coefficients(drift, first.diffusivity, first.nodal_diffusivity, walls)
 
 

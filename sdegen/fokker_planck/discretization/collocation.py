@@ -13,7 +13,7 @@ Where M and K do not change, with the eigenvalues λ_k of W (V its eigenvectors)
     p′ = 2 Re Σ c_k (λ_k M − h K)⁻¹ M p,    c_k = V_sk (V⁻¹ W 1)_k,    Im λ_k > 0
 
 three tridiagonal systems. All λ_k lie on the right, where the inverse of a generator has a 1-norm
-of at most 1/Re λ_k, however strong the drift. Some poles of `exponential.py` lie on the left,
+of at most 1/Re λ_k, however strong the drift. Some poles of `matrix_exponential.py` lie on the left,
 where a strong drift amplifies rounding.
 
 Reference:

@@ -40,18 +40,11 @@ from sdegen.fokker_planck.discretization import arrays
 from sdegen.fokker_planck.discretization.arrays import AnyArray
 from sdegen.fokker_planck.discretization.coefficients import (
     GAUSS_NODES,
+    GAUSS_POLYNOMIAL,
     GAUSS_WEIGHTS,
     Coefficients,
 )
 from sdegen.fokker_planck.discretization.poles import Pole, find_poles
-
-
-def _cumulative() -> Tensor:
-    """Return ∫_0^{ξ_j} of the polynomial through the Gauss points, as a matrix."""
-    powers = np.arange(len(GAUSS_NODES))
-    vandermonde = GAUSS_NODES.numpy()[:, None] ** powers
-    integrals = GAUSS_NODES.numpy()[:, None] ** (powers + 1) / (powers + 1)
-    return torch.from_numpy(integrals @ np.linalg.inv(vandermonde))
 
 
 def _derivative_at_start() -> Tensor:
@@ -63,7 +56,9 @@ def _derivative_at_start() -> Tensor:
 
 STEEPEST = 3.0  # |u| of a cell, beyond which hats are too steep for four Gauss points
 _UNSEEN = 1e-150  # of the larger end: a mean of s of a cell that Gauss points do not see
-CUMULATIVE = _cumulative()
+# ∫_0^{ξ_j} of the polynomial through the Gauss points
+_powers = np.arange(1, len(GAUSS_NODES) + 1)
+CUMULATIVE = torch.from_numpy(GAUSS_NODES.numpy()[:, None] ** _powers / _powers @ GAUSS_POLYNOMIAL)
 _AT_WALL, *_inside = _derivative_at_start().tolist()
 _SLOPES = torch.tensor([_inside, _inside[::-1]], dtype=torch.float64)  # from either wall inward
 _INWARD = torch.tensor([1.0, -1.0], dtype=torch.float64)
@@ -187,8 +182,16 @@ class Fluxes:
 
     @cached_property
     def wall_slopes(self) -> Float[Tensor, "... 2"]:
-        """(log p)′ at both walls when nothing flows, in the direction away from them."""
-        return _wall_slopes(self.land.coefficients, self.h, self.land.log_d)
+        """(log p)′ = f/D − (log D)′ at both walls when nothing flows, away from them."""
+        c = self.land.coefficients
+        known = c.diffusivity, c.wall_drift, self.land.log_d, self.h
+        diffusivity, wall_drift, log_d, h = arrays.bare(*known)
+        of, last = arrays.of(log_d), h.shape[0] - 1
+        at_wall = log_d[..., :: last + 1]
+        inside = of.log(diffusivity[..., ::last, :]) * arrays.like(log_d, _SLOPES)
+        rise = at_wall * _AT_WALL + inside.sum(-1)
+        inward = arrays.like(log_d, _INWARD) * wall_drift * of.exp(-at_wall)
+        return arrays.tensor(inward - rise / h[::last])
 
 
 def _falling_moments(u: Tensor) -> Tensor:
@@ -237,8 +240,7 @@ def landscape(c: Coefficients, nodes: Float[Tensor, " nodes"]) -> Landscape:
     w = u - (log_d[..., 1:] - log_d[..., :-1])
     if closed is not None:
         w = torch.where(closed, 0.0, w)
-    told = map(arrays.tensor, (h, u, w, regular, log_d))
-    h, u, w, regular, log_d = told
+    h, u, w, regular, log_d = map(arrays.tensor, (h, u, w, regular, log_d))
     return Landscape(h, u, w, regular, poles, log_d, closed, c)
 
 
@@ -318,14 +320,3 @@ def bernoulli(z: AnyArray) -> AnyArray:
     safe = torch.where(small, 1.0, z)
     series = 1 - z / 2 + z**2 / 12 - z**4 / 720
     return torch.where(small, series, safe / torch.expm1(safe))
-
-
-def _wall_slopes(c: Coefficients, h: Tensor, log_d: Tensor) -> Tensor:
-    """Return f/D − (log D)′ at both walls, inward."""
-    diffusivity, wall_drift, log_d, h = arrays.bare(c.diffusivity, c.wall_drift, log_d, h)
-    of, last = arrays.of(log_d), h.shape[0] - 1
-    at_wall = log_d[..., :: last + 1]
-    inside = of.log(diffusivity[..., ::last, :]) * arrays.like(log_d, _SLOPES)
-    rise = at_wall * _AT_WALL + inside.sum(-1)
-    inward = arrays.like(log_d, _INWARD) * wall_drift * of.exp(-at_wall)
-    return arrays.tensor(inward - rise / h[::last])

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdegen.fokker_planck.discretization.arrays import Array
+from sdegen.fokker_planck.discretization.coefficients import GAUSS_NODES
 
-_AT = 0.5 * (1 + np.polynomial.legendre.leggauss(4)[0])
+_AT = GAUSS_NODES.numpy()
 _PLACES = _AT[0] * 2.0 ** (-0.5 * np.arange(41))  # of a cell: in the gap at its left end
 _JUMP = 30.0  # times what one side misses, and the other side hides something
 _POLE = 3  # nodes that a pole is felt at
@@ -26,11 +27,7 @@ _NOTHING = 1e-14  # of ∫ f/D
 
 def _lagrange(places: Array) -> Array:
     """Return the polynomials through the Gauss points at places, shape (places, points)."""
-    others = [[a for a in _AT if a != at] for at in _AT]
-    each = [
-        np.prod([(places - b) / (at - b) for b in rest], axis=0)
-        for at, rest in zip(_AT, others, strict=True)
-    ]
+    each = [np.prod([(places - b) / (at - b) for b in _AT if b != at], axis=0) for at in _AT]
     return np.stack(each, -1)
 
 
@@ -64,11 +61,9 @@ def may_hide(inside: Array, at_nodes: Array) -> NDArray[np.bool_]:
         inside: f/D at the Gauss points, shape (lines, cells, points).
         at_nodes: f/D at the nodes, shape (lines, nodes).
     """
-    off_ahead, off_behind = at_ends(inside, at_nodes)
-    ahead, behind = np.abs(off_ahead), np.abs(off_behind)
+    ahead, behind = map(np.abs, at_ends(inside, at_nodes))
     of_left, of_right = _across(ahead, behind)
-    found = (ahead > _JUMP * of_left) | (behind > _JUMP * of_right)
-    return np.asarray(found.any(1))
+    return np.asarray(((ahead > _JUMP * of_left) | (behind > _JUMP * of_right)).any(1))
 
 
 def _hiding(off: Array, other: Array, h: Array) -> NDArray[np.intp]:
@@ -88,10 +83,10 @@ def missed(nodes: Array, at_nodes: Array, gained: Array, ask: Callable[[Array], 
         gained: h f/D at the Gauss points of each cell, shape (cells, points).
         ask: f/D at other places.
     """
-    h, found = nodes[1:] - nodes[:-1], np.zeros(len(nodes))
+    h, hidden = nodes[1:] - nodes[:-1], np.zeros(len(nodes))
     of_cells = gained @ _AT_START - at_nodes[:-1] * h, gained @ _AT_START[::-1] - at_nodes[1:] * h
     if not any(np.count_nonzero(np.abs(off) > _NOTHING / _AT[0]) for off in of_cells):
-        return found
+        return hidden
     inside = gained / h[:, None]
     ahead, behind = at_ends(inside, at_nodes)
     of_left, of_right = _across(ahead, behind)
@@ -103,9 +98,9 @@ def missed(nodes: Array, at_nodes: Array, gained: Array, ask: Callable[[Array], 
         smooth = np.concatenate([inside[left], inside[right, ::-1]])
         beside = np.abs(np.trapezoid(seen - smooth @ _IN_GAP.T, _PLACES, axis=-1)) * h[cells]
         beside = np.nan_to_num(beside)
-        found[left] += beside[: len(left)]
-        found[right + 1] += beside[len(left) :]
+        hidden[left] += beside[: len(left)]
+        hidden[right + 1] += beside[len(left) :]
     for wall, near in ((0, slice(None, _POLE)), (-1, slice(-_POLE, None))):
         if not np.isfinite(at_nodes[wall]):
-            found[near] = 0.0  # no polynomial follows a pole, and its integral is known
-    return found
+            hidden[near] = 0.0  # no polynomial follows a pole, and its integral is known
+    return hidden

@@ -50,29 +50,24 @@ class GridBoundary:
     @property
     def moving(self) -> tuple[Bound | None, Bound | None]:
         """The function of t that each end follows, None where it stays."""
-        low, high = (
-            end.at if end is not None and callable(end.at) else None
-            for end in (self.interval.low, self.interval.high)
-        )
+        low, high = (None if e is None or not callable(e.at) else e.at for e in self._ends)
         return low, high
 
     @property
     def absorbs(self) -> tuple[bool, bool]:
         """Whether particles end at each."""
-        low, high = (
-            end is not None and end.boundary.absorbs
-            for end in (self.interval.low, self.interval.high)
-        )
+        low, high = (end is not None and end.boundary.absorbs for end in self._ends)
         return low, high
 
     @property
     def bridged(self) -> tuple[bool, bool]:
         """Whether particles are absorbed at each between two steps too."""
-        low, high = (
-            end is not None and end.boundary.bridged
-            for end in (self.interval.low, self.interval.high)
-        )
+        low, high = (end is not None and end.boundary.bridged for end in self._ends)
         return low, high
+
+    @property
+    def _ends(self) -> tuple[End | None, End | None]:
+        return self.interval.low, self.interval.high
 
 
 def condition_at(end: End | None) -> BoundaryCondition:

@@ -36,10 +36,11 @@ from sdegen.fokker_planck.discretization import arrays
 from sdegen.fokker_planck.discretization.arrays import AnyArray
 from sdegen.fokker_planck.discretization.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.discretization.coefficients import GAUSS_NODES, GAUSS_WEIGHTS
-from sdegen.fokker_planck.discretization.exponential import Factors, Systems, expm_action
 from sdegen.fokker_planck.discretization.fluxes import STEEPEST, Fluxes
 from sdegen.fokker_planck.discretization.grid import control_volumes
+from sdegen.fokker_planck.discretization.matrix_exponential import Systems, expm_action
 from sdegen.fokker_planck.discretization.power_law import PowerLaw
+from sdegen.fokker_planck.discretization.tridiagonal import Factors
 
 _LARGEST_EXPONENT = 700.0  # whose exponential is still a number
 
@@ -61,7 +62,7 @@ class Operator:
     phi: Float[Tensor, "... n"]
     speed: Float[Tensor, "... n"]
     circulation: float
-    _last: dict[float, Factors | None] = field(default_factory=dict, repr=False)
+    _last: dict[float, list[Factors] | None] = field(default_factory=dict, repr=False)
 
     @cached_property
     def amplification(self) -> NDArray[np.float64]:
@@ -92,11 +93,10 @@ class Operator:
         if dt not in self._last:
             self._last.clear()
             self._last[dt] = None
-            return torch.from_numpy(self._systems.action(p.detach().numpy(), dt))
-        factors = self._last.get(dt)
-        if factors is None:
-            factors = self._last[dt] = Factors(self._systems, dt)
-        return factors.action(p)
+        elif self._last[dt] is None:
+            self._last[dt] = self._systems.factors(dt)
+        start, factors = p.detach().numpy(), self._last[dt]
+        return torch.from_numpy(self._systems.action(start, dt, factors=factors))
 
 
 def assemble(flux: Fluxes, ends: BoundaryNodes, *, compact: bool) -> Operator:

@@ -8,17 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdegen.fokker_planck.discretization.coefficients import GAUSS_NODES, Coefficients
+from sdegen.fokker_planck.discretization.coefficients import (
+    GAUSS_NODES,
+    GAUSS_POLYNOMIAL,
+    Coefficients,
+)
 
-
-def _value_at_start() -> Tensor:
-    """Return the value at 0 of the polynomial through the Gauss points, as weights of values."""
-    vandermonde = GAUSS_NODES.numpy()[:, None] ** np.arange(len(GAUSS_NODES))
-    return torch.from_numpy(np.linalg.inv(vandermonde)[0].copy())
-
-
-_VALUE_AT_START = _value_at_start()
-
+_VALUE_AT_START = torch.from_numpy(GAUSS_POLYNOMIAL[0].copy())  # weights of values at the points
 _HALF = 0.12  # by how much a power may differ from a multiple of ½ and be one
 
 
@@ -79,7 +75,7 @@ def _pole(c: Coefficients, nodes: Tensor, end: int) -> Pole:
     h = nodes.diff()
     points = nodes[:-1, None] + h[:, None] * GAUSS_NODES
     distance, nodal = sign * (points - nodes[end]), sign * (nodes - nodes[end])
-    order = list(range(len(GAUSS_NODES))) if end == 0 else list(range(len(GAUSS_NODES)))[::-1]
+    order = list(range(len(GAUSS_NODES)))[:: 1 if end == 0 else -1]
     near, f, d = distance[end, order], c.drift[..., end, order], c.diffusivity[..., end, order]
     nu = (sign * near * f / d) @ _VALUE_AT_START
     growth = (d[..., 1] / d[..., 0]).detach().log() / (near[1] / near[0]).log()

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.fokker_planck.discretization import arrays
-from sdegen.fokker_planck.discretization.arrays import AnyArray
 from sdegen.fokker_planck.discretization.grid import Grid
 
 _ROUNDING = 1e-11  # of the peak: what the rational exponential leaves below zero
@@ -64,21 +63,13 @@ def without_rounding(
     low, high = span
     if not np.isfinite(low + high).all():
         return p  # which is said elsewhere
-    below = -_ROUNDING * high
-    tiny = positive or bool((low > below).all())
-    if p.requires_grad:
-        floor = None if tiny else torch.from_numpy(below[..., None])
-        return _trimmed(p, floor, grid, restored=restored)
-    bare = None if tiny else below[..., None]
-    return torch.from_numpy(_trimmed(p.numpy(), bare, grid, restored=restored))
-
-
-def _trimmed(p: AnyArray, floor: AnyArray | None, grid: Grid, *, restored: bool) -> AnyArray:
-    """Clip tensors or arrays; without a floor all that is negative is rounding."""
-    trimmed: AnyArray = (
-        p.clip(0) if floor is None else arrays.of(p).where((p < 0) & (p > floor), 0.0, p)
-    )
+    below, (values,) = -_ROUNDING * high, arrays.bare(p)
+    if positive or (low > below).all():  # all that is negative is rounding
+        trimmed = values.clip(0)
+    else:
+        floor = arrays.like(values, torch.from_numpy(below[..., None]))
+        trimmed = arrays.of(values).where((values < 0) & (values > floor), 0.0, values)
     if restored:
         mass = grid.masses(trimmed)
         trimmed = trimmed * (mass[0] / mass)[..., None]
-    return trimmed
+    return arrays.tensor(trimmed)

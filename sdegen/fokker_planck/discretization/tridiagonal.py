@@ -45,6 +45,11 @@ def transposed(bands: Bands) -> Bands:
     return torch.stack([upper.roll(1, -1), diagonal, lower.roll(-1, -1)], -2)
 
 
+def neighbours(y: Vector) -> Bands:
+    """Return what the bands of a row meet: y_{i−1}, y_i and y_{i+1}."""
+    return torch.stack([y.roll(1, -1), y, y.roll(-1, -1)], -2)
+
+
 def solve(bands: Bands, rhs: Vector) -> Vector:
     """Return A⁻¹ rhs; bands and rhs are of one dtype, and their batches broadcast."""
     batch = np.broadcast_shapes(bands.shape[:-2], rhs.shape[:-1])
@@ -56,33 +61,30 @@ def solve(bands: Bands, rhs: Vector) -> Vector:
     return _eliminate(bands, rhs)
 
 
-class _Context(Protocol):
+class Context(Protocol):
     """What autograd keeps for the way back."""
 
     saved_tensors: tuple[Tensor, ...]
 
-    def save_for_backward(self, *tensors: Tensor) -> None: ...
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        """Keep tensors."""
 
 
 class _Solve(torch.autograd.Function):
     """y = A⁻¹ b."""
 
     @staticmethod
-    def forward(ctx: _Context, bands: Tensor, rhs: Tensor) -> Tensor:
+    def forward(ctx: Context, bands: Tensor, rhs: Tensor) -> Tensor:
         y = _eliminate(bands, rhs)
         ctx.save_for_backward(bands, y)
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: _Context, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Context, grad: Tensor) -> tuple[Tensor, Tensor]:
         bands, y = ctx.saved_tensors
         grad_rhs = _eliminate(transposed(bands).conj(), grad)
-        back = y.conj()
-        grad_bands = -grad_rhs[..., None, :] * torch.stack(
-            [back.roll(1, -1), back, back.roll(-1, -1)], -2
-        )
-        return grad_bands, grad_rhs
+        return -grad_rhs[..., None, :] * neighbours(y.conj()), grad_rhs
 
 
 def _eliminate(bands: Tensor, rhs: Tensor) -> Tensor:
@@ -130,11 +132,7 @@ class Factors:
     """
 
     def __init__(self, a: NDArray[Any]) -> None:
-        factorize, self._solve = (
-            (lapack.zgttrf, lapack.zgttrs)
-            if a.dtype.kind == "c"
-            else (lapack.dgttrf, lapack.dgttrs)
-        )
+        factorize, self._solve = lapack.get_lapack_funcs(("gttrf", "gttrs"), (a,))
         self._ring = _opened(a)
         lower, diagonal, upper = a.reshape(3, -1)
         *self._factors, info = factorize(lower[1:], diagonal, upper[:-1])

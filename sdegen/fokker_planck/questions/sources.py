@@ -39,10 +39,10 @@ from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.discretization import tridiagonal
 from sdegen.fokker_planck.discretization.boundary_nodes import BoundaryNodes
-from sdegen.fokker_planck.discretization.exponential import renewed_action
 from sdegen.fokker_planck.discretization.first_masses import seen
 from sdegen.fokker_planck.discretization.generator import Generator
 from sdegen.fokker_planck.discretization.grid import Grid
+from sdegen.fokker_planck.discretization.matrix_exponential import renewed_action
 from sdegen.fokker_planck.discretization.operator import Operator
 from sdegen.fokker_planck.discretization.power_law import with_poles
 from sdegen.fokker_planck.discretization.refinement import halved, positions

@@ -19,7 +19,7 @@ Reference:
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -106,38 +106,13 @@ def renewed_action(mass: Tensor, rates: Tensor, load: Tensor, p: Tensor) -> Tens
     return _AT_INFINITY * p + (y - share[:, None] * w).real.sum(0)
 
 
-class Factors:
-    """The seven systems of one e^{dt M⁻¹K}, factorised, for many vectors.
-
-    They take 500 bytes for each node.
-
-    Args:
-        systems: Those of M and K.
-        dt: Time.
-    """
-
-    def __init__(self, systems: Systems, dt: float = 1.0) -> None:
-        self._mass = systems.mass
-        self._blocks = [
-            (few, tridiagonal.Factors(systems.bands(few, dt))) for few in systems.blocks
-        ]
-
-    def action(self, p: Tensor) -> Tensor:
-        """Return e^{dt M⁻¹K} p, shape (n,)."""
-        start = p.detach().numpy()
-        load, out = tridiagonal.multiply(self._mass, start), _AT_INFINITY * start
-        for few, factors in self._blocks:
-            out += np.add.reduce(factors.solve(load * _DOUBLED[few, None]).real, 0)
-        return torch.from_numpy(out)
-
-
 def _sum(mass: Tensor, rates: Tensor, p: Tensor, fractions: Array | None) -> Tensor:
     """Return r(M⁻¹K) p, member by member; the seven 2 c_k y_k go to `fractions`, if given."""
     m, k, start = (v.detach().numpy() for v in (mass, rates, p))
     out = np.empty(start.shape)
-    for index in itertools.product(*map(range, out.shape[:-1])):
-        kept = None if fractions is None else fractions[index]
-        out[index] = Systems(m[index], k[index]).action(start[index], fractions=kept)
+    for index in np.ndindex(out.shape[:-1]):
+        own = None if fractions is None else fractions[index]
+        out[index] = Systems(m[index], k[index]).action(start[index], fractions=own)
     return torch.from_numpy(out)
 
 
@@ -160,8 +135,7 @@ class Systems:
         nodes = mass.shape[-1]
         count = len(_POLES) if nodes <= _FEW else 1
         self.blocks = [slice(i, i + count) for i in range(0, len(_POLES), count)]
-        self._bands = np.empty((3, count, nodes), dtype=np.complex128)
-        self.mass = mass
+        self._bands, self._mass = np.empty((3, count, nodes), dtype=np.complex128), mass
         # K, M and iM, real and imaginary parts in turn: shifts are a product of real matrices
         self._parts = np.zeros((3, 3, 2 * nodes))
         self._parts[:, 0, ::2] = rates
@@ -177,25 +151,41 @@ class Systems:
         """Return (dt K − z_k M)⁻¹ load_k for a block of poles, (poles, n); overwrites load."""
         return tridiagonal.eliminate(self.bands(few, dt), load)
 
-    def action(self, p: Array, dt: float = 1.0, fractions: Array | None = None) -> Array:
-        """Return e^{dt M⁻¹K} p, shape (n,); the seven 2 c_k y_k go to `fractions`, if given."""
-        load = tridiagonal.multiply(self.mass, p)
+    def factors(self, dt: float) -> list[tridiagonal.Factors]:
+        """Return the systems factorised block by block, for many vectors: 500 bytes a node."""
+        return [tridiagonal.Factors(self.bands(few, dt)) for few in self.blocks]
+
+    def action(
+        self,
+        p: Array,
+        dt: float = 1.0,
+        *,
+        factors: Sequence[tridiagonal.Factors] | None = None,
+        fractions: Array | None = None,
+    ) -> Array:
+        """Return e^{dt M⁻¹K} p, shape (n,).
+
+        Args:
+            p: Vector, shape (n,).
+            dt: Time.
+            factors: Those of dt, where it is asked for often.
+            fractions: Where the seven 2 c_k y_k go, if anywhere.
+        """
+        load = tridiagonal.multiply(self._mass, p)
         out: Array = _AT_INFINITY * p
-        for few in self.blocks:
-            solved = self.solve(few, load * _DOUBLED[few, None], dt)
+        for k, few in enumerate(self.blocks):
+            right = load * _DOUBLED[few, None]
+            solved = factors[k].solve(right) if factors else self.solve(few, right, dt)
             if fractions is not None:
                 fractions[few] = solved
             out += np.add.reduce(solved.real, 0)
         return out
 
 
-class _Context(Protocol):
+class _Context(tridiagonal.Context, Protocol):
     """What autograd keeps for the way back."""
 
-    saved_tensors: tuple[Tensor, ...]
     fractions: Array
-
-    def save_for_backward(self, *tensors: Tensor) -> None: ...
 
 
 class _Action(torch.autograd.Function):
@@ -228,9 +218,8 @@ class _Action(torch.autograd.Function):
                 on_rates[(*index, band)] = outer.real.sum(0)
                 on_mass[(*index, band)] = -(_POLES @ outer).real
         back = torch.from_numpy(load)
-        near = torch.stack([p.roll(1, -1), p, p.roll(-1, -1)], -2)
         return (
-            torch.from_numpy(on_mass) + back[..., None, :] * near,
+            torch.from_numpy(on_mass) + back[..., None, :] * tridiagonal.neighbours(p),
             torch.from_numpy(on_rates),
             _AT_INFINITY * grad + tridiagonal.multiply(tridiagonal.transposed(mass), back),
         )
