@@ -52,8 +52,7 @@ from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.discretization.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.discretization.fluxes import Fluxes
-from sdegen.fokker_planck.discretization.frozen import Frozen
-from sdegen.fokker_planck.discretization.generator import Generator
+from sdegen.fokker_planck.discretization.generator import Frozen, Generator
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.grid_boundary import GridBoundaryLike, boundary_of_grid
 from sdegen.fokker_planck.discretization.power_law import Powers, with_poles

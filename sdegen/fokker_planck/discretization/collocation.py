@@ -13,8 +13,8 @@ Where M and K do not change, with the eigenvalues λ_k of W (V its eigenvectors)
     p′ = 2 Re Σ c_k (λ_k M − h K)⁻¹ M p,    c_k = V_sk (V⁻¹ W 1)_k,    Im λ_k > 0
 
 three tridiagonal systems. All λ_k lie on the right, where the inverse of a generator has a 1-norm
-of at most 1/Re λ_k, however strong the drift. Some poles of `matrix_exponential.py` lie on the left,
-where a strong drift amplifies rounding.
+of at most 1/Re λ_k, however strong the drift. Some poles of `matrix_exponential.py` lie on the
+left, where a strong drift amplifies rounding.
 
 Reference:
     Hairer and Wanner 1996, Solving Ordinary Differential Equations II, section IV.5 (Radau IIA).
@@ -92,9 +92,7 @@ def collocated(mass: Array, rates: Array, h: float, p: Array, bands: Array | Non
     """
     s, n, wide = _STAGES, p.shape[-1], _WIDE
     mass = np.broadcast_to(mass, rates.shape)
-    around = np.concatenate([p[-1:], p, p[:1]])
-    load = mass[:, 0] * around[:-2] + mass[:, 1] * p + mass[:, 2] * around[2:]
-    load *= _W_SUMS
+    load = tridiagonal.multiply(mass, p) * _W_SUMS
     corners = None
     if rates[:, 0, 0].any() or rates[:, 2, -1].any():  # a ring
         corners = _corner(mass, rates, h, 0, 0), _corner(mass, rates, h, 2, -1)
@@ -103,15 +101,10 @@ def collocated(mass: Array, rates: Array, h: float, p: Array, bands: Array | Non
     bands = workspace(n) if bands is None else bands
     bands[:, :, wide : wide + s - 1] = bands[:, :, 1 - s :] = 0.0
     step, number = bands.strides[1], bands.itemsize
-    columns, diagonal = (
-        np.lib.stride_tricks.as_strided(
-            bands[:, :, 2 * wide - s :], shape, (bands.strides[0], along, each)
-        )
-        for shape, along, each in (
-            ((n, s, 3 * s), step - number, number),
-            ((n, s, 3), step, s * number),
-        )
-    )
+    start, node = bands[:, :, 2 * wide - s :], bands.strides[0]
+    strided = np.lib.stride_tricks.as_strided
+    columns = strided(start, (n, s, 3 * s), (node, step - number, number))
+    diagonal = strided(start, (n, s, 3), (node, step, s * number))
     np.multiply(_by_column(mass), _W_THRICE, out=columns)
     rates = h * rates
     diagonal[1:, :, 0] -= rates[:, 2, :-1].T

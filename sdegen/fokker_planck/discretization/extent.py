@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.integrate import cumulative_trapezoid
 
 from sdegen.core.errors import NotNormalizableError
 from sdegen.core.noise_structure import check_diagonal
@@ -62,9 +63,8 @@ class Extent:
         """
         first, last = self.log_p.argmax() == 0, self.log_p.argmax() == len(self.x) - 1
         nodes = nodes[int(first) : len(nodes) - int(last)]
-        x = np.concatenate(
-            [nodes[:1], self.x[(self.x > nodes[0]) & (self.x < nodes[-1])], nodes[-1:]]
-        )
+        inside = self.x[(self.x > nodes[0]) & (self.x < nodes[-1])]
+        x = np.concatenate([nodes[:1], inside, nodes[-1:]])
         whole = np.exp(np.interp(x, self.x, self.log_p))
         high = np.maximum(self.log_p[1:], self.log_p[:-1]) > -_HIGH
         if np.abs(np.diff(self.log_p))[high].max() > _STEEP:
@@ -102,15 +102,13 @@ def extent(sde: SDE, near: float | None) -> Extent:
     for attempt in range(_PASSES):
         # points lie closest at the start, and evenly over what was found: go to the peak and look
         # again
-        sides = [
-            _outward(sde, start, sense, reach)
-            for sense, reach in zip((-1.0, 1.0), reaches, strict=True)
-        ]
-        x = np.concatenate([sides[0].x[::-1], sides[1].x[1:]])
-        log_p = np.concatenate([sides[0].log_p[::-1], sides[1].log_p[1:]])
-        errors = np.concatenate([sides[0].errors[::-1], sides[1].errors])
+        below, log_below, errors_below, low = _outward(sde, start, -1.0, reaches[0])
+        above, log_above, errors_above, high = _outward(sde, start, 1.0, reaches[1])
+        x = np.concatenate([below[::-1], above[1:]])
+        log_p = np.concatenate([log_below[::-1], log_above[1:]])
+        errors = np.concatenate([errors_below[::-1], errors_above])
         log_p -= log_p.max()
-        start, before = _middle(x, log_p, (sides[0].end, sides[1].end)), start
+        start, before = _middle(x, log_p, (low, high)), start
         # of a density that is infinite at an end no peak is known: it falls from its middle
         alive = np.flatnonzero(log_p > min(float(np.interp(start, x, log_p)), 0.0) - _FALL)
         reaches = start - float(x[alive[0]]), float(x[alive[-1]]) - start
@@ -119,8 +117,8 @@ def extent(sde: SDE, near: float | None) -> Extent:
     reach = _AT_END * float(x[alive[-1]] - x[alive[0]])
     ends = []
     for side, index, at_end in (
-        ("low", int(alive[0]) - 1, sides[0].end),
-        ("high", int(alive[-1]) + 1, sides[1].end),
+        ("low", int(alive[0]) - 1, low),
+        ("high", int(alive[-1]) + 1, high),
     ):
         inside = 0 <= index < len(x)
         if at_end is not None and (not inside or abs(float(x[index]) - at_end) < reach):
@@ -134,11 +132,8 @@ def extent(sde: SDE, near: float | None) -> Extent:
                 f"e^-{_FALL:g} of its peak at x = {farthest:g}; give the grid yourself."
             )
     _check_followed(x, errors, alive)
-    weight = np.exp(log_p)
-    mass = np.concatenate([[0.0], np.cumsum(0.5 * (weight[1:] + weight[:-1]) * np.diff(x))])
-    quarter, three = np.interp([0.25 * mass[-1], 0.75 * mass[-1]], mass, x)
-    middle, width = float(np.interp(0.5 * mass[-1], mass, x)), float(three - quarter) / 2
-    return Extent(ends[0], ends[1], middle, width, x, log_p)
+    quarter, middle, three = _quantiles(x, log_p, [0.25, 0.5, 0.75])
+    return Extent(ends[0], ends[1], middle, (three - quarter) / 2, x, log_p)
 
 
 def _middle(x: Array, log_p: Array, ends: tuple[float | None, float | None]) -> float:
@@ -146,9 +141,14 @@ def _middle(x: Array, log_p: Array, ends: tuple[float | None, float | None]) -> 
     peak = int(log_p.argmax())
     if (peak > 0 or ends[0] is None) and (peak < len(x) - 1 or ends[1] is None):
         return float(x[peak])
-    weight = np.exp(log_p)
-    mass = np.concatenate([[0.0], np.cumsum(0.5 * (weight[1:] + weight[:-1]) * np.diff(x))])
-    return float(np.interp(0.5 * mass[-1], mass, x))
+    return _quantiles(x, log_p, [0.5])[0]
+
+
+def _quantiles(x: Array, log_p: Array, levels: list[float]) -> list[float]:
+    """Return quantiles, by trapezoids on the points."""
+    mass = cumulative_trapezoid(np.exp(log_p), x, initial=0)
+    quantiles: list[float] = np.interp(np.multiply(levels, mass[-1]), mass, x).tolist()
+    return quantiles
 
 
 def _check_still(sde: SDE, x: float) -> None:
@@ -199,25 +199,15 @@ def _read(sde: SDE, x: Array) -> tuple[Array, Array]:
     return f.numpy(), (0.5 * g**2).numpy()
 
 
-@dataclass(frozen=True)
-class _Side:
-    """What lies to one side of a start.
+def _outward(
+    sde: SDE, start: float, sense: float, reach: float
+) -> tuple[Array, Array, Array, float | None]:
+    """Return one side of a start, on points that are even within reach.
 
-    Args:
-        x: Points, the start first.
-        log_p: log p there, up to a constant.
-        errors: Between two points each, by how much two rules for log p differ.
-        end: The end of the state space, if it is met.
+    Returns:
+        Points, the start first, and log p there, up to a constant; between two points each, by
+        how much two rules for log p differ; and the end of the state space, if it is met.
     """
-
-    x: Array
-    log_p: Array
-    errors: Array
-    end: float | None
-
-
-def _outward(sde: SDE, start: float, sense: float, reach: float) -> _Side:
-    """Return one side of a start, on points that are even within reach."""
     near, beyond = np.geomspace(_NEAREST, 1, _POINTS), np.geomspace(1, _FARTHEST, _POINTS)
     even = np.linspace(0, _BEYOND * reach, _POINTS)
     far = np.unique(np.concatenate([[0.0], near, even, beyond]))
@@ -249,4 +239,4 @@ def _outward(sde: SDE, start: float, sense: float, reach: float) -> _Side:
         errors = np.nan_to_num(abs(0.5 * (left + right) * h - simpson), nan=np.inf)
         rise = np.concatenate([[0.0], np.cumsum(simpson)])
         log_p = np.nan_to_num(rise - np.log(d), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
-    return _Side(x, np.maximum(log_p, -1e300), errors, end)
+    return x, np.maximum(log_p, -1e300), errors, end

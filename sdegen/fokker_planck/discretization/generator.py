@@ -60,6 +60,10 @@ class Generator:
         """Return f and D at time t."""
         return self.reader.at(t)
 
+    def at_start(self) -> Coefficients:
+        """Return f and D at a time at which the dynamics are defined."""
+        return self.coefficients(self.reader.start)
+
     def landscape(self, c: Coefficients) -> Landscape:
         """Return f/D of coefficients, integrated over the cells; cached as `operator_of` is."""
         if torch.is_grad_enabled() or c.drift.ndim > 2:
@@ -96,7 +100,62 @@ class Generator:
     def ends(self) -> BoundaryNodes:
         """The ends of the grid; a wall that cannot be is refused here."""
         with torch.no_grad():
-            c = self.coefficients(self.reader.start)
-            poles = find_poles(c, self.grid.nodes)
+            poles = find_poles(self.at_start(), self.grid.nodes)
             low, high = (None if pole is None else pole.exponent for pole in poles)
             return BoundaryNodes(self.conditions, (low, high), self.grid.nodes)
+
+
+class Frozen:
+    """Coefficients, landscape and fluxes of an SDE whose drift and diffusion take no time.
+
+    Density at rest, currents, first passages and spectra belong to one pair f(x), D(x). Both are
+    read when they are first needed, and remembered with what follows from them, until the solver
+    finds that they have changed. With gradients they are read anew.
+
+    Args:
+        generator: The SDE on a grid.
+    """
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+
+    def check(self, what: str) -> None:
+        """Refuse an SDE that depends on time.
+
+        Args:
+            what: What was asked for.
+
+        Raises:
+            ValueError: If drift or diffusion depend on time.
+        """
+        if self._generator.reader.varies_at_all():
+            raise ValueError(
+                f"{what} was asked for, but drift or diffusion depend on time; freeze the time in "
+                "the SDE, or solve from a start."
+            )
+
+    @property
+    def assumed_autonomous(self) -> bool:
+        """Whether it is an assumption that drift and diffusion do not depend on time.
+
+        Then they take t, and answered alike at the times that were looked at; the SDE says neither
+        that they depend on it nor that they do not.
+        """
+        return self._generator.reader.assumed_autonomous
+
+    def landscape(self, *, fresh: bool = False) -> Landscape:
+        """Return f/D, integrated over the cells; a fresh one knows its parameters."""
+        return self._read() if fresh else self._land
+
+    def read(self, *, fresh: bool = False) -> tuple[Coefficients, Fluxes]:
+        """Return the coefficients and their fluxes; fresh ones know their parameters."""
+        land = self.landscape(fresh=fresh)
+        return land.coefficients, fluxes(land)
+
+    def _read(self) -> Landscape:
+        return self._generator.landscape(self._generator.at_start())
+
+    @cached_property
+    def _land(self) -> Landscape:
+        with torch.no_grad():
+            return self._read()

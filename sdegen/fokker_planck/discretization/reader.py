@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from contextlib import suppress
@@ -28,9 +29,7 @@ from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.noise_zeros import check_noise
 
 _AT = GAUSS_NODES.numpy()
-
 _STRIDE = len(GAUSS_NODES) + 1  # of points: a node, and those of its cell
-
 _FEW = 7  # every so many points are asked about alone
 
 
@@ -53,12 +52,13 @@ class Reader:
         self._moves: bool | None = None
         self._last: _Reading | None = None
         self._read_at = math.nan
+        self._seen: list[Tensor] | None = None
         answers = self._check_single(self.start)
         with torch.no_grad():
             sde.check_derivatives(self._x[:: len(self._x) - 1], _clock(self.start))
             self._held = _numbers(sde)
-            seen = None if self._held is not None else [*answers, *self._asked_later()]
-        self._seen = None if seen is None else [_own(v) for v in seen]
+            if self._held is None:
+                self._seen = [_own(v) for v in (*answers, *self._asked_later())]
 
     @cached_property
     def start(self) -> float:
@@ -76,12 +76,9 @@ class Reader:
         What was checked of the SDE is not checked again. It does not look for changes of the SDE:
         whoever holds it drops it when this one is `renewed`.
         """
-        twin = Reader.__new__(Reader)
-        twin.sde, twin.grid = self.sde, grid
+        twin = copy.copy(self)
+        twin.grid, twin._last, twin._read_at = grid, None, math.nan
         twin._x = twin._repeated = _points(grid)
-        twin._moves = self._moves
-        twin._last, twin._read_at = None, math.nan
-        twin._held, twin._seen = self._held, self._seen
         return twin
 
     def at(self, t: float) -> Coefficients:
@@ -109,7 +106,7 @@ class Reader:
         elif torch.equal(f, last.drift):
             return last
         else:
-            made = self._with_drift(last.coefficients, f, g, t)
+            made = self._coefficients(f, g, t, last.coefficients)
         if self.sde.autonomous:
             return _Reading(f, g, made)  # which no other reading is compared with
         return _Reading(_own(f), _own(g), made)
@@ -191,26 +188,20 @@ class Reader:
         low, high = clock.span(self.sde)
         return self._asked(self._x, _clock(low + (high - low) * clock.GOLDEN))
 
-    def _coefficients(self, f: Tensor, g: Tensor, t: float) -> Coefficients:
-        """Return what was read at all points, by cells and nodes."""
+    def _coefficients(
+        self, f: Tensor, g: Tensor, t: float, like: Coefficients | None = None
+    ) -> Coefficients:
+        """Return what was read at all points, by cells and nodes; with the D of others, if any."""
         f, g = f[:, 0] if self.sde.direction > 0 else -f[:, 0], g[:, 0]
+        drift, walls = f[1:].unfold(0, _STRIDE - 1, _STRIDE), f[:: len(f) - 1]
+        beside = partial(self._missed, f.detach(), g.detach(), t)
+        if like is not None:
+            return Coefficients(drift, like.diffusivity, like.nodal_diffusivity, walls, beside)
         check_noise(self._x, g.detach(), t, lambda x: self._asked(x, _clock(t))[1])
         # one number may stand for all points
-        diffusivity = g * (0.5 * g) if g.stride(0) else (g[:1] * (0.5 * g[:1])).expand_as(g)
-        return Coefficients(
-            f[1:].unfold(0, _STRIDE - 1, _STRIDE),
-            diffusivity[1:].unfold(0, _STRIDE - 1, _STRIDE),
-            diffusivity[::_STRIDE],
-            f[:: len(f) - 1],
-            partial(self._missed, f.detach(), g.detach(), t),
-        )
-
-    def _with_drift(self, c: Coefficients, f: Tensor, g: Tensor, t: float) -> Coefficients:
-        """Return coefficients with another drift and the same D, to the object."""
-        f = f[:, 0] if self.sde.direction > 0 else -f[:, 0]
-        drift, walls = f[1:].unfold(0, _STRIDE - 1, _STRIDE), f[:: len(f) - 1]
-        beside = partial(self._missed, f, g[:, 0], t)
-        return Coefficients(drift, c.diffusivity, c.nodal_diffusivity, walls, beside)
+        d = g * (0.5 * g) if g.stride(0) else (g[:1] * (0.5 * g[:1])).expand_as(g)
+        in_cells = d[1:].unfold(0, _STRIDE - 1, _STRIDE)
+        return Coefficients(drift, in_cells, d[::_STRIDE], walls, beside)
 
     @torch.no_grad()
     def _missed(self, f: Tensor, g: Tensor, t: float, gained: Array) -> Array:
@@ -285,14 +276,14 @@ class Reader:
         """Return f and g at all points, finite."""
         x = self._x
         f, g = self._asked(x, _clock(t))
-        for name, value in (("drift", f), ("diffusion", g)):
-            if math.isfinite(float(value.detach().sum())):
+        for name, value in (("drift", f.detach()), ("diffusion", g.detach())):
+            if math.isfinite(float(value.sum())):
                 continue  # one pass; a sum that overflows is looked at twice
-            bad = ~torch.isfinite(value.detach())
+            bad = ~torch.isfinite(value)
             if bool(bad.any()):
                 where = float(x[bad][0])
                 raise ValueError(
-                    f"the {name} is {float(value.detach()[bad][0])} at x = {where:g}, t = {t:g}; "
+                    f"the {name} is {float(value[bad][0])} at x = {where:g}, t = {t:g}; "
                     f"the grid [{self.grid.low:g}, {self.grid.high:g}] must lie where drift and "
                     "diffusion are finite."
                 )
@@ -352,12 +343,11 @@ class _Reading:
 
 def _points(grid: Grid) -> Float[Tensor, "points 1"]:
     """Return nodes and Gauss points in order, so that a change of sign of g shows."""
-    x, each = grid.nodes.numpy(), len(GAUSS_NODES) + 1
-    points = np.empty(each * grid.cells + 1)
-    points[::each] = x
+    x, points = grid.nodes.numpy(), np.empty(_STRIDE * grid.cells + 1)
+    points[::_STRIDE] = x
     h = x[1:] - x[:-1]
     for k, at in enumerate(_AT, 1):  # a loop over cells is fast, one over four points is not
-        np.add(x[:-1], h * at, out=points[k::each])
+        np.add(x[:-1], h * at, out=points[k::_STRIDE])
     return torch.from_numpy(points[:, None])
 
 

@@ -223,9 +223,7 @@ class _Asking:
 
     def _singly(self, ts: Tensor) -> Array:
         each = [self._answers(self._x, t) for t in ts.unbind()]
-        f, g = (
-            torch.cat([v.expand_as(self._x) for v in side]) for side in zip(*each, strict=True)
-        )
+        f, g = (torch.cat([v.expand_as(self._x) for v in s]) for s in zip(*each, strict=True))
         return self._flat(f, g, len(self._x))
 
     def _many(self, ts: Tensor, shaped: Shaped) -> Array | None:
@@ -246,9 +244,7 @@ class _Asking:
         """Return f and g²/2 as rows, one for each time."""
         f = f.double()
         d = (0.5 * g.double() ** 2).expand_as(f)
-        return torch.cat(
-            [f.reshape(-1, n * f[0].numel()), d.reshape(-1, n * f[0].numel())], 1
-        ).numpy()
+        return torch.cat([v.reshape(-1, n * f[0].numel()) for v in (f, d)], 1).numpy()
 
     def _agrees(self, ts: Tensor, found: Array) -> bool:
         """Return whether some of them are what single questions give."""
@@ -332,12 +328,8 @@ def _plain(times: Array, values: Array) -> Array:
 @cache
 def _interpolation(many: int) -> tuple[NDArray[np.int64], Array]:
     """Return which of many + 1 even looks a polynomial goes through, and what it makes of all."""
-    nodes = np.unique(
-        np.round(0.5 * many * (1 - np.cos(np.pi * np.arange(7) / 6))).astype(np.int64)
-    )
-    at = np.arange(many + 1)[:, None, None]
-    other = nodes[None, :, None] != nodes[None, None, :]
-    ratio = np.where(
-        other, (at - nodes) / np.where(other[0], nodes[:, None] - nodes[None, :], 1), 1.0
-    )
+    at_extrema = 0.5 * many * (1 - np.cos(np.pi * np.arange(7) / 6))
+    nodes = np.unique(np.round(at_extrema).astype(np.int64))
+    at, apart = np.arange(many + 1)[:, None, None], nodes[:, None] - nodes
+    ratio = np.where(apart != 0, (at - nodes) / np.where(apart != 0, apart, 1), 1.0)
     return nodes, ratio.prod(2)
