@@ -260,5 +260,4 @@ def _widened(lines: Array, unknowns: NDArray[np.int64]) -> Array:
     """Return values on all lines, of those on lines with unknowns; zeros on the others."""
     full = np.zeros((len(lines) + 1, lines.shape[1]))
     full[:-1] = lines
-    widened: Array = full[unknowns]
-    return widened
+    return full[unknowns]

@@ -322,5 +322,4 @@ class _Window:
         if (off == 0).any():
             return np.where(off == 0, 1.0, 0.0)
         shares = _BARYCENTRIC / off
-        weights: Array = shares / shares.sum()
-        return weights
+        return np.asarray(shares / shares.sum())

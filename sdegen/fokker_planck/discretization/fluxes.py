@@ -293,8 +293,7 @@ def _by_points(f: AnyArray, d: AnyArray, h: AnyArray) -> AnyArray:
     for k in range(points):
         np.divide(f[..., k], d[..., k], out=out[..., k, :])
     out *= h
-    transposed: AnyArray = out.mT
-    return transposed
+    return out.mT
 
 
 def bernoullis(z: AnyArray) -> tuple[AnyArray, AnyArray]:

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdegen.core.checks import check_positive
+from sdegen.core.checks import check_count, check_positive
 from sdegen.core.requests import as_number, as_numbers
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck.density import Density
@@ -75,7 +75,7 @@ class Grid:
             )
         wrong = ~(x.diff() > 0)
         if bool(wrong.any()) or not bool(torch.isfinite(x).all()):
-            i = int(wrong.nonzero()[0]) if bool(wrong.any()) else 0
+            i = int(wrong.double().argmax())
             raise ValueError(
                 f"nodes must be finite and strictly increasing, but nodes[{i}] = {float(x[i]):g} "
                 f"is followed by {float(x[i + 1]):g}; pass torch.linspace(low, high, cells + 1)."
@@ -140,17 +140,16 @@ class Grid:
             ValueError: If drift or diffusion are not finite at it, or depend on time, or so many
                 cells do not resolve what was found.
         """
-        found = extent(sde, near)
-        even = cls(found.low, found.high, cells)
-        grid = even
-        if found.high - found.low > _HEAVY * cells * found.width:
-            grid = cls.sinh(found.low, found.high, cells, center=found.center, width=found.width)
+        law = extent(sde, near)
+        grid = even = cls(law.low, law.high, cells)
+        if law.high - law.low > _HEAVY * cells * law.width:
+            grid = cls.sinh(law.low, law.high, cells, center=law.center, width=law.width)
         # what is fine in two places is missed by nodes that are close together in one
         for choice in (grid, even):
-            if found.is_seen_by(choice.nodes.numpy()):
+            if law.is_seen_by(choice.nodes.numpy()):
                 return choice
         raise ValueError(
-            f"{cells} cells from {found.low:g} to {found.high:g} do not resolve the stationary "
+            f"{cells} cells from {law.low:g} to {law.high:g} do not resolve the stationary "
             "density: it is narrow in places that lie far apart; pass more cells, or nodes of "
             "your own: Grid.of(nodes)."
         )
@@ -214,13 +213,13 @@ class Grid:
             p: Nodal values ≥ 0, shape (..., nodes), a tensor or an array.
         """
         total: AnyArray
-        if not self.even or self.cells < _FEW_CELLS:
-            total = cell_masses(arrays.like(p, self.nodes), p).sum(-1)
-            return total
         last = self.cells
-        steep = p[..., 2 :: last - 4] - 4 * p[..., 1 :: last - 2] - 3 * p[..., ::last]
-        limited = (self._width / 24) * steep.clip(0).sum(-1)
-        total = p @ arrays.like(p, self.weights) + limited
+        if not self.even or last < _FEW_CELLS:
+            total = cell_masses(arrays.like(p, self.nodes), p).sum(-1)
+        else:
+            steep = p[..., 2 :: last - 4] - 4 * p[..., 1 :: last - 2] - 3 * p[..., ::last]
+            limited = (self._width / 24) * steep.clip(0).sum(-1)
+            total = p @ arrays.like(p, self.weights) + limited
         return total
 
     @cached_property
@@ -329,11 +328,8 @@ def control_volumes(h: Float[Tensor, " cells"]) -> Float[Tensor, " nodes"]:
 
 
 def _check(low: float, high: float, cells: int) -> None:
-    """Raise if grid is not a grid."""
+    """Raise if numbers are none of a grid."""
     low, high = as_number("low", low), as_number("high", high)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"a grid needs finite low < high, but low = {low:g} and high = {high:g}.")
-    if isinstance(cells, bool) or not isinstance(cells, int):
-        raise TypeError(f"cells must be a whole number, but is {type(cells).__name__}.")
-    if cells < _FEWEST_CELLS:
-        raise ValueError(f"cells must be at least {_FEWEST_CELLS}, but is {cells}.")
+    check_count("cells", cells, _FEWEST_CELLS)

@@ -128,8 +128,7 @@ class _Subspace:
     def moved(self, step: float) -> Array:
         """Return e^{step·A} v."""
         taken = self._dimension + (0 if self._exact else 1)
-        result: Array = self._exponential(step)[:taken, 0] @ self._basis[:taken]
-        return result
+        return self._exponential(step)[:taken, 0] @ self._basis[:taken]
 
     def _exponential(self, step: float) -> Array:
         """Return the exponential of H, with two rows for what it misses."""
@@ -139,5 +138,4 @@ class _Subspace:
         else:
             h = np.zeros((m + 2, m + 2))
             h[:m, :m], h[m, m - 1], h[m + 1, m] = self._h[:m, :m], self._h[m, m - 1], 1.0
-        small: Array = expm(step * h)
-        return small
+        return np.asarray(expm(step * h))

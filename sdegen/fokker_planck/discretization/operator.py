@@ -69,8 +69,7 @@ class Operator:
         """e^{½(max Φ − Φ)}, what becomes of an error beside an unknown, shape (n,)."""
         phi = self.phi.detach().numpy()
         half = 0.5 * (np.maximum.reduce(phi, -1, keepdims=True) - phi)
-        amplification: NDArray[np.float64] = np.exp(np.minimum(half, _LARGEST_EXPONENT))
-        return amplification
+        return np.asarray(np.exp(np.minimum(half, _LARGEST_EXPONENT)))
 
     @cached_property
     def _systems(self) -> Systems:
@@ -183,12 +182,12 @@ def _beside_walls_without_noise(mass: Tensor, flux: Fluxes, ends: BoundaryNodes)
         return mass
     h = flux.h
     steep = (flux.u.abs() > STEEPEST).reshape(-1, len(h)).any(0)
-    q_low, q_high = ends.exponents
-    if q_low is not None and not steep[1]:
-        row = _power_row(h[0], h[1], q_low, flux.hats[..., 1, :])
+    low, high = ends.exponents
+    if low is not None and not steep[1]:
+        row = _power_row(h[0], h[1], low, flux.hats[..., 1, :])
         mass = torch.cat([mass[..., :1], row[..., None], mass[..., 2:]], -1)
-    if q_high is not None and not steep[-2]:
-        row = _power_row(h[-1], h[-2], q_high, 1 - flux.hats[..., -2, :].flip(-1)).flip(-1)
+    if high is not None and not steep[-2]:
+        row = _power_row(h[-1], h[-2], high, 1 - flux.hats[..., -2, :].flip(-1)).flip(-1)
         mass = torch.cat([mass[..., :-2], row[..., None], mass[..., -1:]], -1)
     return mass
 
@@ -244,14 +243,11 @@ def _volumes(h: Tensor, ends: BoundaryNodes) -> Tensor:
     """Return control volumes of a line; if p ∝ ξ^q beside a wall with D = 0, ∫ ξ^q over ξ_i^q."""
     volumes = control_volumes(h)
     if ends.powers != (None, None):
-        law, x = PowerLaw(ends.nodes, ends.powers), ends.nodes
-        half = 0.5 * h[:, None]
+        x, half = ends.nodes, 0.5 * h[:, None]
+        weight, pad = PowerLaw(x, ends.powers).weight, torch.nn.functional.pad
         left = x[:-1, None] + half * GAUSS_NODES
-        lower, upper = (
-            (half * GAUSS_WEIGHTS * law.weight(at)).sum(-1) for at in (left, left + half)
-        )
-        pad, at_nodes = torch.nn.functional.pad, law.weight(x)
-        volumes = (pad(upper, (1, 0)) + pad(lower, (0, 1))) / at_nodes
+        lower, upper = ((half * GAUSS_WEIGHTS * weight(at)).sum(-1) for at in (left, left + half))
+        volumes = (pad(upper, (1, 0)) + pad(lower, (0, 1))) / weight(x)
     low, high = ends.exponents
     if low is not None:  # the wall's cell belongs to the first unknown
         volumes = torch.cat([volumes[:1], _to_wall(h[0], h[1], low)[None], volumes[2:]])
@@ -287,12 +283,11 @@ def _ring(flux: Fluxes, *, compact: bool) -> tuple[Tensor, Tensor]:
     """Return M and K on a ring of as many nodes as cells."""
     a_left, b_left = flux.a.roll(1, -1), flux.b.roll(1, -1)
     rates = torch.stack([a_left, -(b_left + flux.a), flux.b], -2)
-    mass = _lumped(0.5 * (flux.h + flux.h.roll(1)), rates)
-    if compact:
-        falling, rising = flux.hat_moments[..., :3, :], flux.hat_moments[..., 3:, :]
-        rows = _compact_rows(flux.h.roll(1), flux.h, rising.roll(1, -1), falling)
-        mass = torch.stack(rows, -2)
-    return mass, rates
+    if not compact:
+        return _lumped(0.5 * (flux.h + flux.h.roll(1)), rates), rates
+    falling, rising = flux.hat_moments[..., :3, :], flux.hat_moments[..., 3:, :]
+    rows = _compact_rows(flux.h.roll(1), flux.h, rising.roll(1, -1), falling)
+    return torch.stack(rows, -2), rates
 
 
 def _lumped(volumes: Tensor, like: Tensor) -> Tensor:
@@ -336,6 +331,5 @@ def _cut(bands: Tensor, kept: slice) -> Tensor:
         return bands
     rows = bands[..., kept]
     inside = torch.ones_like(rows)
-    inside[..., 0, 0] = 0
-    inside[..., 2, -1] = 0
+    inside[..., 0, 0] = inside[..., 2, -1] = 0
     return rows * inside

@@ -174,12 +174,9 @@ class Reader:
             self._seen = seen if same else [_own(v) for v in now]
         else:
             same = held == self._held
-        if same:
-            return False
-        self._held = held
-        self._last = None
-        self._moves = None
-        return True
+        if not same:
+            self._held, self._last, self._moves = held, None, None
+        return not same
 
     def _asked_later(self) -> tuple[Tensor, ...]:
         """Return f and g at all points at a second time, if they may depend on time."""
@@ -355,13 +352,8 @@ def _numbers(sde: SDE) -> tuple[object, ...] | None:
     """Return all that a process of this library holds, if numbers and words; else None."""
     if type(sde).__module__.partition(".")[0] != __name__.partition(".")[0]:
         return None  # its methods may know of anything
-    held: list[object] = []
-    for value in vars(sde).values():
-        single = isinstance(value, Tensor) and value.ndim == 0
-        if not single and not isinstance(value, float | int | str):
-            return None
-        held.append(value.item() if single else value)
-    return tuple(held)
+    each = [v.item() if isinstance(v, Tensor) and v.ndim == 0 else v for v in vars(sde).values()]
+    return tuple(each) if all(isinstance(value, float | int | str) for value in each) else None
 
 
 def _own(v: Tensor) -> Tensor:

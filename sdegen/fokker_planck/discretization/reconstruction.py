@@ -55,13 +55,8 @@ _LARGEST = 600.0  # exponent: a cell in which s changes by more is not resolved
 _STEEP = 18.0  # |u| beyond which s falls between ten Gauss points
 
 
-def _rule(count: int) -> tuple[Array, Array]:
-    """Return Gauss's points and weights on [0, 1]."""
-    x, w = np.polynomial.legendre.leggauss(count)
-    return 0.5 * (1 + x), 0.5 * w
-
-
-_POINTS, _WEIGHTS = _rule(10)
+_nodes, _weights = np.polynomial.legendre.leggauss(10)
+_POINTS, _WEIGHTS = 0.5 * (1 + _nodes), 0.5 * _weights  # on [0, 1]
 _POWERS = _POINTS ** np.arange(_CELLS)[:, None]
 _LAGUERRE_POINTS, _LAGUERRE_WEIGHTS = np.polynomial.laguerre.laggauss(10)
 _COEFFICIENTS = np.linalg.inv(np.vander(GAUSS_NODES.numpy(), increasing=True))  # of the cubic
@@ -154,7 +149,7 @@ class Line:
     @cached_property
     def runs(self) -> list[tuple[int, int, slice, slice | NDArray[np.int64]]]:
         """Which neighbour, how far off, for which cells, and where its flux is."""
-        cells, found = self.grid.cells, []
+        cells, runs = self.grid.cells, []
         for k, neighbour in enumerate(self.neighbours.T):
             off = neighbour - np.arange(cells)
             inside = self.ring | ((neighbour >= 0) & (neighbour < cells))
@@ -162,8 +157,8 @@ class Line:
                 at = np.flatnonzero((off == d) & inside)
                 low, high = int(at[0]), int(at[-1]) + 1  # an interval: clipped numbers grow
                 taken = neighbour[at] % cells if self.ring else slice(low + d, high + d)
-                found.append((k, d, slice(low, high), taken))
-        return found
+                runs.append((k, d, slice(low, high), taken))
+        return runs
 
     def seen_from(self, offset: int) -> list[tuple[int, NDArray[np.int64]]]:
         """Return, for each turn, which unknowns have no unknown at an offset from them."""
@@ -188,8 +183,8 @@ class Line:
     def node_moments(self) -> Array:
         """z^m of the lower node of each cell, and of the upper, shape (5, 2, cells)."""
         x = self.grid.nodes.numpy()
-        both = [(x[:-1] - self.middles) / self.widths, (x[1:] - self.middles) / self.widths]
-        return np.stack([[z**m for z in both] for m in range(self.neighbours.shape[1])])
+        z = (np.stack([x[:-1], x[1:]]) - self.middles) / self.widths
+        return np.stack([z**m for m in range(self.neighbours.shape[1])])
 
     @cached_property
     def widths(self) -> Array:
@@ -200,8 +195,7 @@ class Line:
     def middles(self) -> Array:
         """Middles of the cells."""
         x: Array = self.grid.nodes.numpy()
-        middles: Array = 0.5 * (x[:-1] + x[1:])
-        return middles
+        return 0.5 * (x[:-1] + x[1:])
 
     def _positions(self, nodes: NDArray[np.int64]) -> Array:
         """Return where nodes are, of a ring beyond its ends too."""
@@ -209,21 +203,20 @@ class Line:
         if not self.ring:
             return x[nodes]
         turns, rest = np.divmod(nodes, cells)
-        at: Array = x[rest] + turns * (x[-1] - x[0])
-        return at
+        return np.asarray(x[rest] + turns * (x[-1] - x[0]))
 
     @cached_property
     def binomials(self) -> Array:
         """Coefficients of ξ^j in z^m of each neighbour, ξ its own coordinate from 0 to 1."""
         count = self.neighbours.shape[1]
-        found = np.zeros((count, count, count, self.grid.cells))
+        coefficients = np.zeros((count, count, count, self.grid.cells))
         for k in range(count):
             at, width = self._starts(self.neighbours[:, k])
             z, scale = (at - self.middles) / self.widths, width / self.widths
             for m in range(count):
                 for j in range(m + 1):
-                    found[k, m, j] = math.comb(m, j) * z ** (m - j) * scale**j
-        return found
+                    coefficients[k, m, j] = math.comb(m, j) * z ** (m - j) * scale**j
+        return coefficients
 
     def _starts(self, cells: NDArray[np.int64]) -> tuple[Array, Array]:
         """Return where cells begin, and how wide they are; a wall is a cell without width."""
@@ -344,17 +337,12 @@ def _exponential_moments(u: Array) -> Array:
     high = [(1 - np.exp(-large)) / large]
     for m in range(1, _CELLS):
         high.append((m * high[-1] - np.exp(-large)) / large)
-    means = np.where(w < _SERIES, low, np.stack(high))
+    means = np.where(w < _SERIES, low, high)
     means /= means[0].copy()
-    result: Array = np.where(u >= 0, means, _mirrored(means))
-    return result
+    return np.where(u >= 0, means, _mirrored(means))
 
 
 def _mirrored(means: Array) -> Array:
     """Return ⟨(1 − ξ)^m⟩ from ⟨ξ^m⟩."""
-    return np.stack(
-        [
-            sum((-1) ** j * math.comb(m, j) * means[j] for j in range(m + 1))
-            for m in range(len(means))
-        ]
-    )
+    terms = [[(-1) ** j * math.comb(m, j) * means[j] for j in range(m + 1)] for m in range(_CELLS)]
+    return np.stack([sum(each) for each in terms])

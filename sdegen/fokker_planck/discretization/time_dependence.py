@@ -153,16 +153,11 @@ class Looks:
 
     def _met(self, t: float, end: float) -> Iterator[tuple[float, float]]:
         """Yield the plain intervals from t on, each as (near end, far end), lengths positive."""
-        bounds = self.bounds
-        if end > t:
-            first = max(int(np.searchsorted(bounds, t, side="right")) - 1, 0)
-            for k in range(first, len(bounds) - 1):
-                yield float(bounds[k]), float(bounds[k + 1])
-        else:
-            last = min(int(np.searchsorted(bounds, t, side="left")), len(bounds) - 1)
-            for k in range(last, 0, -1):
-                # mirrored, so that distances from t come out the same
-                yield 2 * t - float(bounds[k]), 2 * t - float(bounds[k - 1])
+        # backward they are mirrored, so that distances from t come out the same
+        bounds = self.bounds if end > t else 2 * t - self.bounds[::-1]
+        first = max(int(np.searchsorted(bounds, t, side="right")) - 1, 0)
+        for a, b in itertools.pairwise(bounds[first:]):
+            yield float(a), float(b)
 
 
 @torch.no_grad()
