@@ -21,6 +21,7 @@ from sdegen.fokker_planck.density2d.operator import Mesh
 from sdegen.fokker_planck.density2d.rest import balanced, null_vectors
 from sdegen.fokker_planck.density2d.transient import PlaneGenerator
 from sdegen.fokker_planck.density2d.validation import Pair, point
+from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.reconstruction import Line
 from sdegen.fokker_planck.discretization.refinement import coarsened, halved, positions
@@ -201,28 +202,26 @@ class PlaneLevel:
 
         That is ∫ D (∇ log p)² p, what diffusion by itself produces.
         """
-        fluxes = self.generator.fluxes(time)
-        noise = fluxes.diffusivities
         values, total, scale = p.detach().numpy(), 0.0, 0.0
-        peak = float(values.max())
-        felt = values > max(_FAINT * peak, -10 * float(values.min()))
+        felt = values > max(_FAINT * float(values.max()), -10 * float(values.min()))
         safe = np.where(felt, values, 1.0)
         areas = np.outer(*(line.volumes for line in self.mesh.lines))
-        for axis, current in enumerate(fluxes.currents(p)):
-            d = noise[axis]
-            slope = np.gradient(values, self.grids[axis].nodes.numpy(), axis=axis)
+        for current, d, slope in self._flows(p, time):
             total += float((areas * np.where(felt, current**2 / (d * safe), 0.0)).sum())
             scale += float((areas * np.where(felt, d * slope**2 / safe, 0.0)).sum())
         return total, scale
 
     def currents(self, p: Tensor, time: float) -> tuple[Tensor, float]:
         """Return (J_x, J_y) of a density at the nodes, and the most that diffusion carries."""
-        fluxes = self.generator.fluxes(time)
-        one_way = max(
-            float((d * np.abs(np.gradient(p.numpy(), grid.nodes.numpy(), axis=axis))).max())
-            for axis, (d, grid) in enumerate(zip(fluxes.diffusivities, self.grids, strict=True))
-        )
-        return torch.from_numpy(np.stack(fluxes.currents(p))), one_way
+        flows = self._flows(p, time)
+        one_way = max(float((d * np.abs(slope)).max()) for _, d, slope in flows)
+        return torch.from_numpy(np.stack([current for current, _, _ in flows])), one_way
+
+    def _flows(self, p: Tensor, time: float) -> list[tuple[Array, Array, Array]]:
+        """Return J, D and the slope of a density at the nodes, along each coordinate."""
+        fluxes, nodes = self.generator.fluxes(time), [grid.nodes.numpy() for grid in self.grids]
+        slopes = [np.gradient(p.detach().numpy(), x, axis=axis) for axis, x in enumerate(nodes)]
+        return list(zip(fluxes.currents(p), fluxes.diffusivities, slopes, strict=True))
 
 
 def _sharp(line: Line, at: float) -> Tensor:

@@ -187,10 +187,8 @@ class Mesh:
 
     def _areas(self, each: list[Array]) -> Array:
         """Return the products of the weights of both coordinates, at the unknowns."""
-        sums = (
-            np.bincount(line.unknowns + 1, weights)[1:]
-            for line, weights in zip(self.lines, each, strict=True)
-        )
+        pairs = zip(self.lines, each, strict=True)
+        sums = (np.bincount(line.unknowns + 1, weights)[1:] for line, weights in pairs)
         return np.outer(*sums).astype(np.float64).ravel()
 
 

@@ -40,14 +40,15 @@ from sdegen.fokker_planck.discretization.krylov import exponential_action
 from sdegen.fokker_planck.discretization.line_fluxes import LineFluxes
 from sdegen.fokker_planck.questions.course import Course, inside
 
-Step = tuple[float, float]  # from where, how far
+Span = tuple[float, float]  # from when, until when
+Step = tuple[float, float]  # from when, how far
 
 
 class Way(NamedTuple):
     """How a window of time was walked through; without steps where nothing changes in it."""
 
-    window: tuple[float, float]
-    interval: tuple[float, float]
+    window: Span
+    interval: Span
     steps: tuple[Step, ...]
 
 
@@ -198,7 +199,7 @@ class Carrier:
         return Solved(self.generator.mesh.widen(p), self.form)
 
     def _windows(
-        self, p: Array, span: tuple[float, float], interval: tuple[float, float]
+        self, p: Array, span: Span, interval: Span
     ) -> Iterator[tuple[Array, Way, float, float]]:
         """Carry a density through a span in windows of chosen lengths.
 
@@ -275,9 +276,7 @@ class _Window:
         interval: Those of the interval that it belongs to, at whose ends something may jump.
     """
 
-    def __init__(
-        self, carrier: Carrier, window: tuple[float, float], interval: tuple[float, float]
-    ) -> None:
+    def __init__(self, carrier: Carrier, window: Span, interval: Span) -> None:
         self.begin, self.end = begin, end = window
         self._carrier, self._interval = carrier, interval
         nodes = begin + 0.5 * (1 + _NODES) * (end - begin)
@@ -293,18 +292,16 @@ class _Window:
         """Estimate what the polynomial misses, as a change of p over its peak."""
         if self._carrier.form == "lumped":
             return 0.0
-        size = max(
-            float(np.abs(self._combined(weights) @ p).max()) for weights in _HIGHEST_COEFFICIENTS
-        )
+        changes = [self._combined(weights) @ p for weights in _HIGHEST_COEFFICIENTS]
+        size = max(float(np.abs(change).max()) for change in changes)
         return size * abs(self.end - self.begin) / float(np.abs(p).max())
 
     def moved(self, p: Array, step: Step) -> Array:
         """Return p after one step."""
         (t, h), carrier = step, self._carrier
         if carrier.form == "lumped":
-            return carrier.flow(
-                carrier.generator.fluxes(inside(t + 0.5 * h, *self._interval)), p, h
-            )
+            middle = inside(t + 0.5 * h, *self._interval)
+            return carrier.flow(carrier.generator.fluxes(middle), p, h)
         first, second = self._weights(t + _EARLY * h), self._weights(t + _LATE * h)
         for a, b in ((_HEAVY, _LIGHT), (_LIGHT, _HEAVY)):
             mixed = self._combined(a * first + b * second)

@@ -34,8 +34,8 @@ _NEGATIVE = 1e-12  # of the peak: what a start may have by rounding
 
 def walls_of(
     boundary: BoundaryLike | None, grids: tuple[Grid, Grid], *, physical: bool
-) -> tuple[tuple[Pair, Pair], tuple[tuple[bool, bool], tuple[bool, bool]]]:
-    """Return what the ends of both coordinates are, and which of them only end the grid.
+) -> tuple[tuple[Pair, Pair], list[bool]]:
+    """Return what the ends of both coordinates are, and which of the four only end the grid.
 
     Args:
         boundary: As `simulate` takes it; None for walls without flux.
@@ -48,15 +48,15 @@ def walls_of(
     """
     enclosure = enclosure_of(boundary, (2,))
     conditions: list[Pair] = []
-    truncated: list[tuple[bool, bool]] = []
+    truncated: list[bool] = []
     for axis, grid in enumerate(grids):
         interval = None if enclosure is None else enclosure.of(axis)
         low, high = (None, None) if interval is None else (interval.low, interval.high)
         _check_end(axis, low, grid, grid.low)
         _check_end(axis, high, grid, grid.high)
         conditions.append((condition_at(low), condition_at(high)))
-        truncated.append((low is None and not physical, high is None and not physical))
-    return (conditions[0], conditions[1]), (truncated[0], truncated[1])
+        truncated += [low is None and not physical, high is None and not physical]
+    return (conditions[0], conditions[1]), truncated
 
 
 def _check_end(axis: int, end: End | None, grid: Grid, at: float) -> None:
@@ -214,21 +214,19 @@ def check_grid(name: str, density: PlaneDensity, blank: PlaneDensity) -> None:
             )
 
 
-def check_edges(
-    density: PlaneDensity, truncated: tuple[tuple[bool, bool], tuple[bool, bool]], when: str = ""
-) -> None:
+def check_edges(density: PlaneDensity, truncated: Sequence[bool], when: str = "") -> None:
     """Warn of, or refuse, a density that leans on a wall that only ends the grid.
 
     Args:
         density: The density.
-        truncated: Which ends only end the grid, for each coordinate.
+        truncated: Which ends only end the grid, those of x first.
         when: At what time, in words.
 
     Raises:
         NotNormalizableError: If it is above 1e-2 of its peak there; above 1e-6 there is a warning.
     """
-    p, is_open = density.p, (*truncated[0], *truncated[1])
-    sides = itertools.compress((p[0], p[-1], p[:, 0], p[:, -1]), is_open)
+    p = density.p
+    sides = itertools.compress((p[0], p[-1], p[:, 0], p[:, -1]), truncated)
     edge = max((float(side.max()) for side in sides), default=0.0) / float(p.max())
     text = (
         f"the density at an edge of the grid is {edge:.3g} of its peak{when}: the grid cuts it, "

@@ -45,9 +45,8 @@ class BoundaryNodes:
     def __post_init__(self) -> None:
         if self.exponents == (None, None):
             return
-        for q, condition, x in zip(
-            self.exponents, self.conditions, self.nodes[[0, -1]].tolist(), strict=True
-        ):
+        at = self.nodes[[0, -1]].tolist()
+        for q, condition, x in zip(self.exponents, self.conditions, at, strict=True):
             if q is None:
                 continue
             if not condition.reflects:
@@ -77,11 +76,9 @@ class BoundaryNodes:
     @cached_property
     def kept(self) -> slice:
         """The nodes of a line that are unknowns."""
-        left_out = [
-            c.absorbs or q is not None
-            for c, q in zip(self.conditions, self.exponents, strict=True)
-        ]
-        return slice(int(left_out[0]), self.nodes.shape[0] - int(left_out[1]))
+        walls = zip(self.conditions, self.exponents, strict=True)
+        low, high = (int(wall.absorbs or q is not None) for wall, q in walls)
+        return slice(low, self.nodes.shape[0] - high)
 
     @cached_property
     def whole(self) -> bool:

@@ -13,11 +13,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.fokker_planck.discretization import arrays
-from sdegen.fokker_planck.discretization.arrays import AnyArray
+from sdegen.fokker_planck.discretization.arrays import AnyArray, Array
 
 _LIMIT = 3.0  # |s| h ≤ 3 p: the control points of the cubic are then ≥ 0
 # ∫ ξᵏ H dξ, k = 0, 1, 2, of the cubics of Hermite for p_i, p_{i+1}, h s_i and h s_{i+1}
@@ -29,9 +28,7 @@ _HERMITE = np.array([
 ])  # fmt: skip
 
 
-def every_other_missed(
-    x: NDArray[np.float64], p: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def every_other_missed(x: Array, p: Array) -> tuple[Array, Array]:
     """Return every other node, and by how much a cubic through the rest misses p there."""
     last = len(x) - 1 + len(x) % 2  # an odd number of nodes
     nodes, values = x[:last:2], p[:last:2]
@@ -52,9 +49,7 @@ def cell_masses(x: AnyArray, p: AnyArray) -> AnyArray:
     return cell_integrals(h, p, limited_slopes(h, p))
 
 
-def part_masses(
-    x: NDArray[np.float64], p: NDArray[np.float64], between: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def part_masses(x: Array, p: Array, between: Array) -> tuple[Array, Array]:
     """Return the masses of cells, and of the two parts of each, shapes (cells,) and (2 · cells,).
 
     Args:
@@ -86,9 +81,7 @@ def integral(x: Float[Tensor, " nodes"], y: Float[Tensor, "... nodes"]) -> Tenso
     return cell_integrals(h, y, parabola_slopes(h, y)).sum(-1)
 
 
-def moment_weights(
-    x: NDArray[np.float64], count: int = 3, *, origin: float = 0.0
-) -> NDArray[np.float64]:
+def moment_weights(x: Array, count: int = 3, *, origin: float = 0.0) -> Array:
     """Return weights of ∫ p dx, ∫ y p dx and ∫ y² p dx of the cubics, shape (count, nodes).
 
     Over a cell of width h from x, with ∫ ξᵏ H dξ of the four cubics H of Hermite by hand.

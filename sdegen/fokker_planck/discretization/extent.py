@@ -114,12 +114,9 @@ def extent(sde: SDE, near: float | None) -> Extent:
         reaches = start - float(x[alive[0]]), float(x[alive[-1]]) - start
         if start == before and attempt > 0:
             break
-    reach = _AT_END * float(x[alive[-1]] - x[alive[0]])
-    ends = []
-    for side, index, at_end in (
-        ("low", int(alive[0]) - 1, low),
-        ("high", int(alive[-1]) + 1, high),
-    ):
+    ends, first, last = [], int(alive[0]), int(alive[-1])
+    reach = _AT_END * float(x[last] - x[first])
+    for side, index, at_end in (("low", first - 1, low), ("high", last + 1, high)):
         inside = 0 <= index < len(x)
         if at_end is not None and (not inside or abs(float(x[index]) - at_end) < reach):
             ends.append(at_end)
@@ -232,9 +229,8 @@ def _outward(
     centers = 0.5 * (x[1:] + x[:-1])
     with np.errstate(all="ignore"):
         slope = f / d
-        mean, left, right = (
-            np.divide(*_read(sde, centers + share * h)) for share in (0.0, -_GAUSS, _GAUSS)
-        )
+        places = (centers, centers - _GAUSS * h, centers + _GAUSS * h)
+        mean, left, right = (np.divide(*_read(sde, at)) for at in places)
         simpson = (slope[1:] + slope[:-1] + 4 * mean) * h / 6
         errors = np.nan_to_num(abs(0.5 * (left + right) * h - simpson), nan=np.inf)
         rise = np.concatenate([[0.0], np.cumsum(simpson)])

@@ -44,10 +44,8 @@ def seen(
     """
     ends = generator.ends
     q = ends.restrict(p)
-    leans = [
-        not kind.absorbs and power is None
-        for kind, power in zip(ends.conditions, ends.exponents, strict=True)
-    ]
+    walls = zip(ends.conditions, ends.exponents, strict=True)
+    leans = [not wall.absorbs and power is None for wall, power in walls]
     if not (generator.compact and any(leans)) or _is_away(p):
         return q
     x, outside_in = ends.nodes, (p, p.flip(-1))
@@ -55,10 +53,7 @@ def seen(
     if _is_plain(p, rises, leans, ring=ends.ring):
         return q
     flux, mass = generator.fluxes(generator.coefficients(t)), generator.operator_at(t).mass
-    at_walls = [
-        _mass(flux, side, y, rise)
-        for side, y, rise in zip((0, -1), outside_in, rises, strict=True)
-    ]
+    at_walls = [_mass(flux, *wall) for wall in zip((0, -1), outside_in, rises, strict=True)]
     rows, b = tridiagonal.multiply(mass, q), torch.zeros_like(q)
     if ends.ring:
         b[..., 0] = at_walls[0] + at_walls[1] - rows[..., 0]

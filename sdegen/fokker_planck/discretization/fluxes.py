@@ -33,11 +33,10 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.fokker_planck.discretization import arrays
-from sdegen.fokker_planck.discretization.arrays import AnyArray
+from sdegen.fokker_planck.discretization.arrays import AnyArray, Array
 from sdegen.fokker_planck.discretization.coefficients import (
     GAUSS_NODES,
     GAUSS_POLYNOMIAL,
@@ -91,7 +90,7 @@ class Landscape:
     coefficients: Coefficients
 
     @cached_property
-    def beside(self) -> NDArray[np.float64]:
+    def beside(self) -> Array:
         """What u misses beside each node, whatever the grid, shape (nodes,); see `gaps`."""
         c = self.coefficients
         if c.beside is None:
@@ -165,7 +164,7 @@ class Fluxes:
         return torch.where(steep[..., None, :], exact, moments)
 
     @property
-    def beside(self) -> NDArray[np.float64]:
+    def beside(self) -> Array:
         """What u misses beside each node."""
         return self.land.beside
 
@@ -231,8 +230,7 @@ def landscape(c: Coefficients, nodes: Float[Tensor, " nodes"]) -> Landscape:
     if poles:
         closed = torch.zeros_like(h, dtype=torch.bool)
         for pole in poles:
-            nu = pole.nu[..., None]
-            u = u + nu * pole.at_nodes.diff()
+            u = u + pole.nu[..., None] * pole.at_nodes.diff()
             closed[pole.cell] = True
         u = torch.where(closed, 0.0, u)
         d = torch.where(d > 0, d, 1.0)

@@ -16,7 +16,6 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.core.checks import check_count, check_positive
@@ -24,7 +23,7 @@ from sdegen.core.requests import as_number, as_numbers
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.discretization import arrays
-from sdegen.fokker_planck.discretization.arrays import AnyArray
+from sdegen.fokker_planck.discretization.arrays import AnyArray, Array
 from sdegen.fokker_planck.discretization.cubics import cell_masses, moment_weights, weights_at_zero
 from sdegen.fokker_planck.discretization.extent import extent
 
@@ -171,7 +170,7 @@ class Grid:
         return torch.from_numpy(self.moment_weights[0])
 
     @cached_property
-    def moment_weights(self) -> NDArray[np.float64]:
+    def moment_weights(self) -> Array:
         """Weights of ∫ p dx, ∫ y p dx and ∫ y² p dx, y from the middle, shape (3, nodes).
 
         They are those of the cubics of `Density`, whose slopes no density that is resolved limits.
@@ -185,10 +184,8 @@ class Grid:
         np.multiply(y, h, out=weights[1])
         np.multiply(y, weights[1], out=weights[2])
         w0, w1, w2 = _AT_END
-        for near, wall, inward in (
-            (weights[:, : len(w0)], y[0], h),
-            (weights[:, : -len(w0) - 1 : -1], y[-1], -h),
-        ):
+        low, high = weights[:, : len(w0)], weights[:, : -len(w0) - 1 : -1]
+        for near, wall, inward in ((low, y[0], h), (high, y[-1], -h)):
             near[0] = h * w0
             near[1] = h * (wall * w0 + inward * w1)
             near[2] = h * (wall * (wall * w0 + 2 * inward * w1) + inward * inward * w2)

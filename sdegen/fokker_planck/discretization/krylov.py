@@ -13,26 +13,22 @@ Reference:
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import TypeAlias
 
 import numpy as np
+from scipy import sparse
 from scipy.linalg import expm
 
 from sdegen.core.errors import SolverError
 from sdegen.fokker_planck.discretization.arrays import Array
+
+Matrix: TypeAlias = Array | sparse.sparray | sparse.spmatrix
 
 _DIMENSION = 30
 _LOOKS = (8, 13, 20)  # dimensions at which an error is estimated before
 _SAFETY = 0.9
 _LEAST = 1e-14  # of the time: a step that is shorter is none
 _BREAKDOWN = 1e-14  # of the norm: the subspace holds all that A makes of v
-
-
-class Matrix(Protocol):
-    """What multiplies vectors."""
-
-    def __matmul__(self, v: Array) -> Array:
-        """Return A v."""
 
 
 def exponential_action(a: Matrix, v: Array, time: float, tolerance: float) -> Array:

@@ -26,15 +26,13 @@ class LineFluxes:
         line: The coordinate.
         axis: Which of the two it is.
         shape: Numbers of unknowns along both.
-        coefficients: f and D on the lines.
+        c: f and D on the lines.
     """
 
-    def __init__(
-        self, line: Line, axis: int, shape: tuple[int, int], coefficients: Coefficients
-    ) -> None:
+    def __init__(self, line: Line, axis: int, shape: tuple[int, int], c: Coefficients) -> None:
         self.line, self._axis, self._shape = line, axis, shape
-        land = landscape(coefficients, line.grid.nodes)
-        self.gains, self.diffusivity = land.w.numpy(), coefficients.nodal_diffusivity.numpy()
+        land = landscape(c, line.grid.nodes)
+        self.gains, self.diffusivity = land.w.numpy(), c.nodal_diffusivity.numpy()
         ratio, self._moments = scale_means(land)
         self.steepest = float(land.u.abs().max())
         rate, d = ratio / line.widths, self.diffusivity

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from sdegen.fokker_planck.discretization.arrays import Array
 
 _STEEP = 1.2  # |g| falls by as much to the point nearest to a zero of it, be it √, | | or a square
 _MINIMA = 8  # how many are looked at
@@ -56,9 +57,7 @@ def _refuse(where: float, t: float, what: str, *, everywhere: bool = False) -> N
 
 
 @torch.no_grad()
-def _zero_between(
-    x: Tensor, g: NDArray[np.float64], diffusion: Callable[[Tensor], Tensor]
-) -> float | None:
+def _zero_between(x: Tensor, g: Array, diffusion: Callable[[Tensor], Tensor]) -> float | None:
     """Return where |g| vanishes between two points, if it does: looked for at steep minima."""
     least = np.flatnonzero((g[1:-1] <= g[:-2]) & (g[1:-1] <= g[2:])) + 1
     steep = np.maximum(g[least - 1], g[least + 1]) > _STEEP * g[least]

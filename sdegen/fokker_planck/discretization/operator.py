@@ -29,11 +29,10 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.fokker_planck.discretization import arrays
-from sdegen.fokker_planck.discretization.arrays import AnyArray
+from sdegen.fokker_planck.discretization.arrays import AnyArray, Array
 from sdegen.fokker_planck.discretization.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.discretization.coefficients import GAUSS_NODES, GAUSS_WEIGHTS
 from sdegen.fokker_planck.discretization.fluxes import STEEPEST, Fluxes
@@ -65,7 +64,7 @@ class Operator:
     _last: dict[float, list[Factors] | None] = field(default_factory=dict, repr=False)
 
     @cached_property
-    def amplification(self) -> NDArray[np.float64]:
+    def amplification(self) -> Array:
         """e^{½(max Φ − Φ)}, what becomes of an error beside an unknown, shape (n,)."""
         phi = self.phi.detach().numpy()
         half = 0.5 * (np.maximum.reduce(phi, -1, keepdims=True) - phi)

@@ -60,13 +60,8 @@ def find_poles(c: Coefficients, nodes: Tensor) -> tuple[Pole | None, Pole | None
         A pole, or None where D > 0.
     """
     at_walls = c.nodal_diffusivity.detach().numpy()[..., :: len(nodes) - 1]
-    if np.count_nonzero(at_walls <= 0) == 0:
-        return None, None
-    low, high = (
-        _pole(c, nodes, end) if np.count_nonzero(at_walls[..., end] <= 0) else None
-        for end in (0, -1)
-    )
-    return low, high
+    low, high = (np.count_nonzero(at_walls[..., end] <= 0) for end in (0, -1))
+    return _pole(c, nodes, 0) if low else None, _pole(c, nodes, -1) if high else None
 
 
 def _pole(c: Coefficients, nodes: Tensor, end: int) -> Pole:

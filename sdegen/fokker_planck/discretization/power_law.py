@@ -81,17 +81,14 @@ def _octaves(q: float, most: int) -> tuple[Tensor, Tensor]:
         q: The power.
         most: How many octaves there may be before points are at 0 by rounding.
     """
-    octaves = int(min(_MOST_OCTAVES, _LEFT / (q + 1))) + 1
-    octaves = min(octaves, most)
+    octaves = min(int(min(_MOST_OCTAVES, _LEFT / (q + 1))) + 1, most)
     top = 0.5 ** torch.arange(octaves, dtype=torch.float64)[:, None]
     between = top * (0.75 + 0.25 * _GAUSS_NODES)
     weights = 0.25 * top * _GAUSS_WEIGHTS * between**q
     share, rest = _jacobi(q)
     left = 0.5**octaves
-    return (
-        torch.cat([between.flatten(), left * share]),
-        torch.cat([weights.flatten(), left ** (q + 1) * rest]),
-    )
+    points = torch.cat([between.flatten(), left * share])
+    return points, torch.cat([weights.flatten(), left ** (q + 1) * rest])
 
 
 @dataclass(frozen=True, eq=False)

@@ -308,9 +308,8 @@ class Reader:
                 again = self._asked(x.clone(), _clock(t))[0 if name == "drift" else 1]
                 check_repeatable(name, some, again)
             tolerance = self._rounding(self._x[few], t)
-            if not torch.allclose(
-                all_of, some, rtol=tolerance, atol=tolerance * float(all_of.abs().max() + 1e-300)
-            ):
+            atol = tolerance * float(all_of.abs().max() + 1e-300)
+            if not torch.allclose(all_of, some, rtol=tolerance, atol=atol):
                 raise ValueError(
                     f"the {name} of a state depends on the other states of its batch (a mean "
                     "field); its density obeys a nonlinear equation, which is not solved here."

@@ -296,9 +296,8 @@ def scale_means(land: Landscape) -> tuple[Array, Array]:
     for steep, mirrored in ((np.minimum(u, low), False), (np.minimum(-u, high), True)):
         some = np.nonzero((2 * steep > np.abs(u)) & (np.abs(u) > _STEEP))
         if len(some[0]):
-            ratio[some], means[:, some[0], some[1]] = _steep_means(
-                np.abs(u[some]), regular[some], mirrored=mirrored
-            )
+            own = _steep_means(np.abs(u[some]), regular[some], mirrored=mirrored)
+            ratio[some], means[:, some[0], some[1]] = own
     return ratio, means
 
 

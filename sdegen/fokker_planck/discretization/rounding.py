@@ -11,17 +11,17 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.fokker_planck.discretization import arrays
+from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.discretization.grid import Grid
 
 _ROUNDING = 1e-11  # of the peak: what the rational exponential leaves below zero
 _FAINT = 1e-9  # of the peak: what lies less below zero is not added up
 _RINGS = 1e-6  # of the mass: what a density that the compact form resolves never has below zero
 
-Extremes = tuple[NDArray[np.float64], NDArray[np.float64]]
+Extremes = tuple[Array, Array]
 
 
 def extremes(p: Float[Tensor, "... nodes"]) -> Extremes:

@@ -269,9 +269,8 @@ def _jumps(
     A jump keeps its height however often the interval that holds it is halved.
     """
     change = np.abs(np.diff(values, axis=0)).max(1)
-    usual = np.minimum(
-        np.append(change[1:], change[-2:-1]), np.insert(change[:-1], 0, change[1:2])
-    )
+    after, before = np.append(change[1:], change[-2:-1]), np.insert(change[:-1], 0, change[1:2])
+    usual = np.minimum(after, before)
     where = np.flatnonzero((change > _JUMPS * usual) & (change > _TINY * change.max()))
     low, high, a, b = times[where], times[where + 1], values[where], values[where + 1]
     for _ in range(64):
