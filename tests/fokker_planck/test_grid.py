@@ -159,7 +159,7 @@ def test_covering_needs_a_living_point():
     [
         (lambda: sg.Grid(1.0, -1.0, 10), ValueError, "low < high, but low = 1 and high = -1"),
         (lambda: sg.Grid(0.0, math.inf, 10), ValueError, "finite low < high"),
-        (lambda: sg.Grid(0.0, 1.0, 3), ValueError, "at least 4, but is 3"),
+        (lambda: sg.Grid(0.0, 1.0, 3), ValueError, "cells must be ≥ 4, but is 3"),
         (lambda: sg.Grid(0.0, 1.0, 10).gaussian(2.0, 0.1), ValueError, r"mean = 2 lies outside"),
         (
             lambda: sg.Grid(0.0, 1.0, 10).gaussian(0.5, 0.01),

@@ -86,13 +86,11 @@ class PlaneGenerator:
 
     def fluxes(self, time: float) -> PlaneFluxes:
         """Return the fluxes at a time; the same object as long as coefficients are the same."""
-        if time in self._at:
-            return self._at[time]
-        found = self._read(time)
-        if len(self._at) >= _REMEMBERED:
-            self._at.pop(next(iter(self._at)))
-        self._at[time] = found
-        return found
+        if time not in self._at:
+            if len(self._at) >= _REMEMBERED:
+                self._at.pop(next(iter(self._at)))
+            self._at[time] = self._read(time)
+        return self._at[time]
 
     def _read(self, time: float) -> PlaneFluxes:
         """Return the fluxes at a time that was not read."""

@@ -174,16 +174,12 @@ def _check_followed(x: Array, errors: Array, alive: NDArray[np.intp]) -> None:
 
 def _lives(sde: SDE, x: float) -> bool:
     """Return whether drift and diffusion are finite at x, and there is noise."""
-    f, d = _read(sde, np.array([x]))
-    return bool(np.isfinite(f[0]) and np.isfinite(d[0]) and d[0] > 0)
+    return bool(_alive(*_read(sde, np.array([x]))).all())
 
 
-def _wall(sde: SDE, inside: float, outside: float) -> float:
-    """Return where the noise ends, from a point on either side: a round number if one fits."""
-    round_one = round(outside, 12)
-    f, d = _read(sde, np.array([round_one]))
-    exists = bool(np.isfinite(f[0]) and np.isfinite(d[0]))
-    return round_one if exists else inside
+def _alive(f: Array, d: Array) -> NDArray[np.bool_]:
+    """Return where f and D are finite, and there is noise."""
+    return np.isfinite(f) & np.isfinite(d) & (d > 0)
 
 
 def _read(sde: SDE, x: Array) -> tuple[Array, Array]:
@@ -210,7 +206,7 @@ def _outward(
     far = np.unique(np.concatenate([[0.0], near, even, beyond]))
     x = start + sense * far
     f, d = _read(sde, x)
-    dead = ~(np.isfinite(f) & np.isfinite(d) & (d > 0))
+    dead = ~_alive(f, d)
     end = None
     if dead.any():
         first = int(dead.argmax())
@@ -218,12 +214,14 @@ def _outward(
         for _ in range(_BISECTIONS):
             middle = 0.5 * (inside + outside)
             inside, outside = (middle, outside) if _lives(sde, middle) else (inside, middle)
-        end = _wall(sde, inside, outside)
+        end = round(outside, 12)  # a round number if one fits
+        if not np.isfinite(_read(sde, np.array([end]))).all():
+            end = inside
         # closer and closer to where the noise ends
         gap = max(abs(float(x[first - 1]) - end), 1e-300)
         x = np.concatenate([x[:first], end - sense * gap * np.geomspace(0.9, 1e-6, 200)])
         f, d = _read(sde, x)
-        alive = np.isfinite(f) & np.isfinite(d) & (d > 0)
+        alive = _alive(f, d)
         x, f, d = x[alive], f[alive], d[alive]
     h = np.diff(x)
     centers = 0.5 * (x[1:] + x[:-1])

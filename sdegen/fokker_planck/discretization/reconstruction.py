@@ -89,12 +89,10 @@ class Line:
     @cached_property
     def unknowns(self) -> NDArray[np.int64]:
         """The unknown at each node; −1 where an absorbing wall leaves none, shape (nodes,)."""
-        count = self.grid.cells + 1
+        number = np.full(self.grid.cells + 1, -1)
+        number[self.kept] = np.arange(len(number[self.kept]))
         if self.ring:
-            return np.arange(count) % (count - 1)
-        lost = [wall.absorbs for wall in self.conditions]
-        number = np.arange(count) - lost[0]
-        number[0], number[-1] = (-1 if lost[0] else 0), (-1 if lost[1] else number[-1])
+            number[-1] = 0
         return number
 
     @cached_property
@@ -140,8 +138,8 @@ class Line:
         if self.ring:
             count = _CELLS if cells >= 6 else 3
             return np.arange(cells)[:, None] + np.arange(count) - count // 2
-        first, last = (-1 if self.conditions[0].reflects else 0), cells - 1
-        last += self.conditions[1].reflects
+        low, high = (int(wall.reflects) for wall in self.conditions)
+        first, last = -low, cells - 1 + high
         count = min(_CELLS, last - first + 1)
         start = np.clip(np.arange(cells) - count // 2, first, last - count + 1)
         return start[:, None] + np.arange(count)
@@ -223,10 +221,8 @@ class Line:
         x, count = self.grid.nodes.numpy(), self.grid.cells
         if self.ring:
             return self._positions(cells), self.widths[cells % count]
-        wall = (cells < 0) | (cells >= count)
         inside = np.clip(cells, 0, count - 1)
-        at = np.where(cells < 0, x[0], np.where(cells >= count, x[-1], x[inside]))
-        return at, np.where(wall, 0.0, self.widths[inside])
+        return x[np.clip(cells, 0, count)], np.where(cells == inside, self.widths[inside], 0.0)
 
 
 def combinations(line: Line, moments: Array, wanted: Array) -> Array:

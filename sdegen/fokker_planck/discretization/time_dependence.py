@@ -172,8 +172,7 @@ def look(answers: Answers, x: Tensor, first: float, last: float, width: float) -
         width: That of a cell: the displacement that would be seen.
     """
     ask = _Asking(answers, x)
-    low, high = min(first, last), max(first, last)
-    times = np.linspace(low, high, _INTERVALS + 1)
+    times = np.linspace(min(first, last), max(first, last), _INTERVALS + 1)
     values = ask(times)
     if (values[1:] == values[:-1]).all():
         return Looks(times, values, (), times[[0, -1]], None, ask.shaped, constant=True)
@@ -187,8 +186,7 @@ def look(answers: Answers, x: Tensor, first: float, last: float, width: float) -
     level = scaled.copy(order="K")
     for before, _, rise in jumps:
         level[times > before] -= rise
-    isolated = _isolated(times, scaled)
-    at = tuple(after for _, after, _ in jumps)
+    at, isolated = tuple(after for _, after, _ in jumps), _isolated(times, scaled)
     return Looks(times, values, at, _plain(times, level), isolated, ask.shaped)
 
 
@@ -209,10 +207,10 @@ class _Asking:
         if len(ts) < _FEWEST or self._singles:
             return self._singly(ts)
         for shaped in (_column, _row) if self.shaped is None else (self.shaped,):
-            found = self._many(ts, shaped)
-            if found is not None and (self.shaped is not None or self._agrees(ts, found)):
+            at_once = self._many(ts, shaped)
+            if at_once is not None and (self.shaped is not None or self._agrees(ts, at_once)):
                 self.shaped = shaped
-                return found
+                return at_once
         self._singles, self.shaped = True, None
         return self._singly(ts)
 
@@ -229,9 +227,7 @@ class _Asking:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 f, g = self._answers(x, shaped(ts.repeat_interleave(n)))
-            if f.shape != x.shape:
-                return None
-            return self._flat(f, g, n)
+            return self._flat(f, g, n) if f.shape == x.shape else None
         except Exception:  # whatever a function says of times that it did not expect
             return None
 
@@ -241,14 +237,14 @@ class _Asking:
         d = (0.5 * g.double() ** 2).expand_as(f)
         return torch.cat([v.reshape(-1, n * f[0].numel()) for v in (f, d)], 1).numpy()
 
-    def _agrees(self, ts: Tensor, found: Array) -> bool:
+    def _agrees(self, ts: Tensor, at_once: Array) -> bool:
         """Return whether some of them are what single questions give."""
         some = [int(len(ts) * GOLDEN), len(ts) - 1]
-        alone, found = self._singly(ts[some]), found[some]
-        if (alone == found).all():
+        alone, together = self._singly(ts[some]), at_once[some]
+        if (alone == together).all():
             return True
         size = np.abs(alone).max(1, keepdims=True) + 1e-300
-        return bool((np.abs(found - alone) <= _AGREES * size).all())
+        return bool((np.abs(together - alone) <= _AGREES * size).all())
 
 
 def _column(ts: Tensor) -> Tensor:
