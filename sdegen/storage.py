@@ -124,32 +124,27 @@ def _checked(path: Path, text: str | None, tensors: dict[str, Tensor]) -> dict[s
         raise CheckpointError(
             f"{path} holds tensors, but was not written by sdegen: it has no {_ENTRY!r} entry."
         )
+    damaged = f"{path} is damaged in its key"
     try:
         entry = json.loads(text)
         stated = entry.pop("sha256")
         digests = entry["tensors"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path} is damaged in its key {_ENTRY!r}, which is not readable."
-        ) from error
+        raise CheckpointError(f"{damaged} {_ENTRY!r}, which is not readable.") from error
     if isinstance(entry.get("format"), int) and entry["format"] > FORMAT:
         raise CheckpointError(
             f"{path} has format {entry['format']}, and this version reads up to {FORMAT}; install "
             "a newer sdegen."
         )
     if fingerprint_json(entry) != stated:
-        raise CheckpointError(
-            f"{path} is damaged in its key {_ENTRY!r}: its sha256 is not the one stored."
-        )
+        raise CheckpointError(f"{damaged} {_ENTRY!r}: its sha256 is not the one stored.")
     if missing := sorted(set(digests) ^ set(tensors)):
         raise CheckpointError(
             f"{path} is damaged: key {missing[0]!r} is stored without its sha256, or is not there."
         )
     for name, tensor in tensors.items():
         if fingerprint(tensor) != digests[name]:
-            raise CheckpointError(
-                f"{path} is damaged in its key {name!r}: its sha256 is not the one stored."
-            )
+            raise CheckpointError(f"{damaged} {name!r}: its sha256 is not the one stored.")
     metadata: dict[str, Any] = entry["metadata"]
     return metadata
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sdegen.core.checks import check_count
-from sdegen.core.requests import check_kind
+from sdegen.core.requests import check_function, check_kind
 from sdegen.core.shapes import State, Time, expand
 from sdegen.core.signature import check_order
 from sdegen.core.tolerances import IN_FLOAT32
@@ -196,10 +196,7 @@ def from_denoiser(
     >>> model.score(torch.tensor([[2.0]]), torch.tensor(1.0))
     tensor([[-1.]])
     """
-    if not callable(denoiser):
-        raise TypeError(
-            f"denoiser must be called with (x, sigma), but is {type(denoiser).__name__}."
-        )
+    check_function("denoiser", denoiser, "called with (x, sigma)")
     check_order(denoiser, "denoiser")
     low = float(getattr(denoiser, "sigma_min", 0.0))
     high = float(getattr(denoiser, "sigma_max", math.inf))

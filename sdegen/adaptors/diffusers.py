@@ -28,7 +28,7 @@ variance-preserving, with ᾱ = α²/(α² + σ²).
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -39,19 +39,14 @@ from torch import Tensor, nn
 from sdegen.adaptors.denoisers import Conditional, conditioned_on
 from sdegen.core.checks import check_count
 from sdegen.core.optional import needed
-from sdegen.core.requests import as_numbers, check_kind
+from sdegen.core.requests import as_time_grid, check_function, check_kind
 from sdegen.core.shapes import State, expand
 from sdegen.core.signature import check_order
 from sdegen.diffusion.gaussian_path import VP
 from sdegen.diffusion.paths import EDM, RectifiedFlow
 from sdegen.diffusion.tables import TabulatedBeta
+from sdegen.score import parameterization
 from sdegen.score.model import ScoreModel
-from sdegen.score.parameterization import (
-    EpsPrediction,
-    Parameterization,
-    VPrediction,
-    X0Prediction,
-)
 from sdegen.score.preconditioning import EDMPrediction, FlowPrediction
 
 _DISCRETE = {
@@ -65,10 +60,10 @@ _DISCRETE = {
 }
 _FLOW = {"FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"}
 _EDM = {"EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"}
-_OF_ALPHA_BARS: dict[str, Parameterization] = {
-    "epsilon": EpsPrediction(),
-    "v_prediction": VPrediction(),
-    "sample": X0Prediction(),
+_OF_ALPHA_BARS: dict[str, parameterization.Parameterization] = {
+    "epsilon": parameterization.EpsPrediction(),
+    "v_prediction": parameterization.VPrediction(),
+    "sample": parameterization.X0Prediction(),
 }
 # ᾱ of the last level under `rescale_betas_zero_snr`: 0, or what Euler's, DPM-Solver's and UniPC's
 # schedulers write there so that σ stays finite. It may lie above the level before
@@ -148,10 +143,7 @@ def from_diffusers(
         ValueError: If its prediction type or its timesteps are unknown, or if no signal is left at
             a level other than the last.
     """
-    if not callable(network):
-        raise TypeError(
-            f"network must be called with (x, timestep), but is {type(network).__name__}."
-        )
+    check_function("network", network, "called with (x, timestep)")
     check_order(network, "network")
     config: Any = getattr(scheduler, "config", None)
     names = {kind.__name__ for kind in type(scheduler).__mro__}  # theirs, and classes made of them
@@ -176,8 +168,7 @@ def from_diffusers(
 
 def _of_alpha_bars(network: _Network, scheduler: Scheduler, config: Any) -> ScoreModel:  # noqa: ANN401
     """Return the model of a network of integer timesteps and a table of ᾱ."""
-    said = getattr(config, "prediction_type", "epsilon")
-    how = _OF_ALPHA_BARS[_known(said, tuple(_OF_ALPHA_BARS))]
+    how = _known(getattr(config, "prediction_type", "epsilon"), _OF_ALPHA_BARS)
     if getattr(config, "timestep_type", "discrete") != "discrete":
         raise ValueError(
             f"{type(scheduler).__name__} with timestep_type = {config.timestep_type!r} tells its "
@@ -211,8 +202,7 @@ def _of_flow(network: _Network, config: Any, name: str) -> ScoreModel:  # noqa: 
 
 def _of_edm(network: _Network, config: Any) -> ScoreModel:  # noqa: ANN401
     """Return the model of a network F of Karras et al., or of −F, diffusers' v_prediction."""
-    signs = {"epsilon": 1.0, "v_prediction": -1.0}
-    sign = signs[_known(config.prediction_type, tuple(signs))]
+    sign = _known(config.prediction_type, {"epsilon": 1.0, "v_prediction": -1.0})
     path = EDM(t_min=config.sigma_min, t_max=config.sigma_max)
     how = EDMPrediction(config.sigma_data)
     return ScoreModel(DiffusersNetwork(network, sign=sign), path, how)
@@ -320,6 +310,8 @@ def to_diffusers(
     """
     check_kind("model", model, ScoreModel, "a ScoreModel")
     check_kind("shape", shape, (tuple, list), "that of one sample, (channels, height, width)")
+    if not shape:
+        raise ValueError("shape must be that of one sample, (channels, height, width).")
     for size in shape:
         check_count("shape", size)
     diffusers = needed("diffusers", "to_diffusers", extra="diffusers")
@@ -327,21 +319,13 @@ def to_diffusers(
     if times is None:
         check_count("steps", steps, least=2)
         times = sde.time_grid(steps - 1)
-    nodes = as_numbers("times", times, expected="a list of times").cpu()
-    if nodes.ndim != 1 or len(nodes) < 2:
-        raise ValueError(f"times must be at least two, but have shape {tuple(nodes.shape)}.")
+    nodes = as_time_grid(times)
     nodes = nodes.flip(0) if nodes[0] > nodes[-1] else nodes
-    if not (
-        bool((nodes.diff() > 0).all())
-        and nodes[0] >= sde.t_min * (1 - 1e-7)
-        and nodes[-1] <= sde.t_max * (1 + 1e-7)
-    ):
+    if nodes[0] < sde.t_min * (1 - 1e-7) or nodes[-1] > sde.t_max * (1 + 1e-7):
         raise ValueError(
             f"times must be monotone within [t_min, t_max] = [{sde.t_min:g}, {sde.t_max:g}], but "
             f"span {nodes[0]:g} … {nodes[-1]:g}; pass sde.time_grid(steps)."
         )
-    if not shape:
-        raise ValueError("shape must be that of one sample, (channels, height, width).")
     unet = DiffusersUNet(model, nodes, tuple(shape))
     log_alpha_bars = torch.nn.functional.logsigmoid(-2 * unet.levels)
     before = torch.cat([log_alpha_bars.new_zeros(1), log_alpha_bars[:-1]])
@@ -358,10 +342,10 @@ def to_diffusers(
     return unet, scheduler
 
 
-def _known(said: str | None, words: tuple[str, ...]) -> str:
-    """Return the prediction type; raises with the nearest word if it is unknown."""
+def _known(said: str | None, words: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """Return what stands for a prediction type; raises with the nearest word if it is unknown."""
     if said in words:
-        return str(said)
+        return words[str(said)]
     known = {one: one for one in words} | {"velocity": "v_prediction", "noise": "epsilon"}
     close = difflib.get_close_matches(str(said), known, n=1)
     hint = f"; did you mean {known[close[0]]!r}?" if close else "."

@@ -153,7 +153,9 @@ class Boundary(ABC):
     def __post_init__(self) -> None:
         name = type(self).__name__
         for end in ("low", "high"):
-            object.__setattr__(self, end, self._bound(end, getattr(self, end)))
+            at = getattr(self, end)
+            if not (self.may_move and callable(at)):  # a function of t is left as it is
+                object.__setattr__(self, end, number_of(end, name, at))
         if self.coordinates not in (None, "all"):
             raise ValueError(
                 f"coordinates must be None or 'all', but is {self.coordinates!r}; for some of "
@@ -171,12 +173,6 @@ class Boundary(ABC):
                 f"a period has two ends, but low = {low:g}, high = {high:g}; pass "
                 f"{name}(low, low + period)."
             )
-
-    def _bound(self, end: str, value: object) -> Bound:
-        """Return an end as a number, or as the function of t that it may be."""
-        if self.may_move and callable(value) and not isinstance(value, Tensor):
-            return value
-        return number_of(end, type(self).__name__, value)
 
     @abstractmethod
     def apply(self, before: Tensor, after: Tensor, step: BoundaryStep) -> Tensor:

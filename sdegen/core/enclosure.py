@@ -55,11 +55,6 @@ class Interval:
         return self.boundaries[-1].ends[1]
 
     @property
-    def ends(self) -> tuple[End, ...]:
-        """Those that there are."""
-        return tuple(end for end in (self.low, self.high) if end is not None)
-
-    @property
     def wraps(self) -> bool:
         """Whether its ends are one place."""
         return self.boundaries[0].wraps

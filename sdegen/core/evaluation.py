@@ -40,9 +40,8 @@ class _Parameters(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401, whatever torch returns
         kwargs = kwargs or {}
-        if not self.seen:
-            given = [*args, *kwargs.values()]
-            self.seen = any(isinstance(one, torch.nn.Parameter) for one in given)
+        given = (*args, *kwargs.values())
+        self.seen = self.seen or any(isinstance(one, torch.nn.Parameter) for one in given)
         return func(*args, **kwargs)
 
 

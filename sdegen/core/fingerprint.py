@@ -92,8 +92,8 @@ def difference(there: object, here: object) -> str | None:
     >>> difference({"seed": 1}, {"seed": 2})
     'seed is 1 there and 2 here'
     """
-    found = first_difference(there, here)
-    return None if found is None else in_words(*found)
+    gap = first_difference(there, here)
+    return None if gap is None else in_words(*gap)
 
 
 def first_difference(
@@ -117,9 +117,9 @@ def first_difference(
             inner = (*path, str(key))
             if key not in there or key not in here:
                 return inner, f"is only {'there' if key in there else 'here'}"
-            found = first_difference(there[key], here[key], inner)
-            if found is not None:
-                return found
+            gap = first_difference(there[key], here[key], inner)
+            if gap is not None:
+                return gap
         return None
     if there == here:
         return None
@@ -149,9 +149,8 @@ def in_words(path: tuple[str, ...], how: str) -> str:
 
 def _named(path: tuple[str, ...]) -> str:
     """Return what stands at a path, without the steps that are Python's or ours."""
-    whole, rest = _WHOLE.get(path[:2], ""), path
-    if whole:
-        rest = path[2:]
+    whole = _WHOLE.get(path[:2], "")
+    rest = path[2:] if whole else path
     rest = tuple(
         key
         for i, key in enumerate(rest)
@@ -266,11 +265,10 @@ class _Reader:
         kind = type(value)
         about: dict[str, Any] = {"class": kind.__qualname__}
         if isinstance(value, torch.nn.Module):
-            state = value.state_dict()
-            digest = hashlib.sha256()
-            for name in sorted(state):
-                digest.update(f"{name} {fingerprint(state[name])} ".encode())
-            about |= {"network": str(value), "state": digest.hexdigest()}
+            weights = sorted(value.state_dict().items())
+            digests = "".join(f"{name} {fingerprint(weight)} " for name, weight in weights)
+            state = hashlib.sha256(digests.encode()).hexdigest()
+            about |= {"network": str(value), "state": state}
             held = self._modules(value)
         else:
             held = dict(getattr(value, "__dict__", {}))
@@ -295,20 +293,19 @@ class _Reader:
 
     def _members(self, kind: type) -> dict[str, Any]:
         """Read what stands in a class and in those it inherits from, unless they are theirs."""
-        found: dict[str, Any] = {}
+        members: dict[str, Any] = {}
         for base in kind.__mro__:
             if _is_theirs(base.__module__):
-                found |= _version(base.__module__)
+                members |= _version(base.__module__)
                 continue
-            known = self._again(base)
-            if known is not None:
-                found[base.__qualname__] = known
+            if (known := self._again(base)) is not None:
+                members[base.__qualname__] = known
                 continue
             for name, member in sorted(vars(base).items()):
                 # of what has two underscores Python writes some itself, as where a class stands
                 if isinstance(member, _METHODS) or not name.startswith("__"):
-                    found[f"{base.__qualname__}.{name}"] = self.read(member)
-        return {"members": found} if found else {}
+                    members[f"{base.__qualname__}.{name}"] = self.read(member)
+        return {"members": members} if members else {}
 
 
 def _of_arguments(kind: type, held: dict[str, Any]) -> dict[str, Any]:
@@ -344,11 +341,9 @@ def _globals(code: CodeType) -> set[str]:
 
 def _code(code: CodeType) -> str:
     """Return the sha256 of a bytecode and its constants, not of the lines it stands in."""
-    digest = hashlib.sha256(code.co_code)
-    for const in code.co_consts:
-        digest.update(_constant(const).encode())
-    digest.update(repr((code.co_names, code.co_varnames, code.co_freevars)).encode())
-    return digest.hexdigest()
+    names = repr((code.co_names, code.co_varnames, code.co_freevars))
+    text = "".join(map(_constant, code.co_consts)) + names
+    return hashlib.sha256(code.co_code + text.encode()).hexdigest()
 
 
 def _constant(const: object) -> str:

@@ -71,10 +71,11 @@ class Signature:
         named = {p.name for p in arguments if p.kind in _NAMED}
         taken = tuple(k for k in parameters if k in named or everything)
         arguments = [p for p in arguments if p.name not in taken]
-        required = _required(arguments)
+        positional = [p for p in arguments if p.kind in _POSITIONAL]
+        required = _required(positional)
         variadic = any(p.kind is p.VAR_POSITIONAL for p in arguments)
         _refuse_order(function, required, name, _TIMES)
-        if len(required) > 2 or (not required and not variadic and not _defaults(arguments)):
+        if len(required) > 2 or not (positional or variadic):
             _refuse_arguments(name, required)
         keywords = [p for p in arguments if p.kind is p.KEYWORD_ONLY]
         missing = [p for p in keywords if p.default is p.empty and p.name not in _TIMES]
@@ -87,17 +88,15 @@ class Signature:
         if len(required) == 1 and required[0].name in _TIMES:
             return cls(_Spread(function), of_state=False, of_time=True, parameters=taken)
         # a second argument with a default is a parameter of the user's, unless it is called t
-        of_time = any(p.name == "t" and p.kind in _POSITIONAL for p in arguments)
+        of_time = any(p.name == "t" for p in positional)
         if len(required) == 1 and not variadic and not of_time:
             if not taken:
                 return cls(lambda x, t: function(x), of_state=True, of_time=False)
             return cls(lambda x, t, **k: function(x, **k), True, False, taken)
-        if taken:
-            second = [p for p in arguments if p.kind in _POSITIONAL][1:2]
-            if second and second[0].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
-                # by name: a parameter may stand before it
-                at = second[0].name
-                return cls(lambda x, t, **k: function(x, **{at: t}, **k), True, True, taken)
+        if taken and len(positional) > 1 and positional[1].kind in _NAMED:
+            # by name: a parameter may stand before it
+            at = positional[1].name
+            return cls(lambda x, t, **k: function(x, **{at: t}, **k), True, True, taken)
         return cls(function, of_state=True, of_time=True, parameters=taken)
 
 
@@ -157,11 +156,6 @@ def _arguments(function: object) -> list[inspect.Parameter] | None:
 def _required(arguments: list[inspect.Parameter]) -> list[inspect.Parameter]:
     """Return those that are passed by place and have no default."""
     return [p for p in arguments if p.kind in _POSITIONAL and p.default is p.empty]
-
-
-def _defaults(arguments: list[inspect.Parameter]) -> bool:
-    """Return whether one that may be passed by place has a default."""
-    return any(p.kind in _POSITIONAL and p.default is not p.empty for p in arguments)
 
 
 def _refuse_order(

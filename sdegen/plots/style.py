@@ -19,8 +19,6 @@ from torch import Tensor
 
 from sdegen.core.trajectory import Trajectory
 
-__all__: list[str] = []
-
 Array = np.ndarray[Any, np.dtype[Any]]
 
 BLUE, ORANGE, INK, GREY = "#0072B2", "#E69F00", "#222222", "#8A8A8A"

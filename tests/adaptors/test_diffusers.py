@@ -409,7 +409,7 @@ def test_what_else_cannot_be_converted():
     inverted = diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True)
     with pytest.raises(ValueError, match="counts its noise from 1 down"):
         sg.from_diffusers(lambda x, k: x, inverted)
-    with pytest.raises(TypeError, match=r"network must be called with .x, timestep., but is int"):
+    with pytest.raises(TypeError, match=r"network must be called with .x, timestep., but is 3"):
         sg.from_diffusers(3, ddpm())
     with pytest.raises(TypeError, match="dict cannot be converted"):
         sg.from_diffusers(lambda x, k: x, {})
