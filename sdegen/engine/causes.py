@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.sde import SDE
-from sdegen.core.shapes import State
-from sdegen.engine.freezing import rows_nonfinite
+from sdegen.core.shapes import State, rows_nonfinite
 from sdegen.engine.record import RunMonitor, Solution
 
 _REACH = 6.0  # standard deviations of a step that are looked at for an end of the space
@@ -65,23 +64,20 @@ def _end_of_space(
         f, g = sde.drift(x, t), sde.diffusion(x, t).expand_as(x)
         reach = (f.abs() * span + _REACH * g.abs() * math.sqrt(span)).flatten(1)
         for name, field in (("diffusion", sde.diffusion), ("drift", sde.drift)):
-            ends: dict[int, dict[str, float]] = {}
             for c in range(min(reach.shape[1], _COORDINATES)):
-                for side, sense in (("low", -1.0), ("high", 1.0)):
-                    at = _edge_of(field, x, t, c, sense * reach[:, c])
-                    if at is not None:
-                        ends.setdefault(c, {})[side] = at
-            if ends:
-                said = [f"{side}={at:.6g}" for side, at in next(iter(ends.values())).items()]
-                place = " and ".join(f"x = {at:.6g}" for at in next(iter(ends.values())).values())
-                c = next(iter(ends))
-                kept = f"Reflecting({', '.join(said)})"
-                kept = kept if reach.shape[1] == 1 else f"{{{c}: {kept}}}"
-                which = "" if reach.shape[1] == 1 else f" in coordinate {c}"
+                low, high = (_edge_of(field, x, t, c, way * reach[:, c]) for way in (-1.0, 1.0))
+                ends = {side: at for side, at in (("low", low), ("high", high)) if at is not None}
+                if not ends:
+                    continue
+                place = " and ".join(f"x = {at:.6g}" for at in ends.values())
+                boundary = ", ".join(f"{side}={at:.6g}" for side, at in ends.items())
+                boundary = f"Reflecting({boundary})"
+                if reach.shape[1] > 1:
+                    boundary, place = f"{{{c}: {boundary}}}", f"{place} in coordinate {c}"
                 return replace(
                     solution,
-                    cause=f"The {name} is not finite beyond {place}{which}, where steps lead",
-                    cure=f"pass boundary={kept} to keep the states there",
+                    cause=f"The {name} is not finite beyond {place}, where steps lead",
+                    cure=f"pass boundary={boundary} to keep the states there",
                 )
     return None
 

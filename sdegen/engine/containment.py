@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
@@ -38,11 +39,14 @@ from sdegen.core.enclosure import Enclosure, Interval
 from sdegen.core.noise import Noise, RememberedNoise, Stream
 from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.sde import SDE
-from sdegen.core.shapes import State
+from sdegen.core.shapes import State, as_column
 from sdegen.engine.positive_step import noise_vanishes, positive_step
 
 _NEVER = 40.0  # a chance of e^−40 is not drawn for
 _SORTED_OUT = {"cpu"}  # devices on which to draw for few rows costs less than to find them
+
+
+_Columns = Tensor | list[int] | None  # of the flattened event; None is all
 
 
 @dataclass(frozen=True)
@@ -65,15 +69,11 @@ class _Part:
 
     def of(self, x: Tensor) -> Tensor:
         """Return the coordinates of a state, or of what has its shape."""
-        return x if self.columns is None else x.flatten(1)[:, self.columns]
+        return _coordinates(x, self.columns)
 
     def put(self, x: Tensor, values: Tensor) -> Tensor:
         """Return the state with other values of these coordinates."""
-        if self.columns is None:
-            return values
-        flat = x.flatten(1).clone()
-        flat[:, self.columns] = values.to(flat.dtype)
-        return flat.reshape(x.shape)
+        return _replaced(x, self.columns, values)
 
     def bridges(self, i: int) -> list[tuple[float, float]]:
         """Return where the absorbing ends with a bridge are at nodes[i], and at nodes[i + 1]."""
@@ -103,16 +103,12 @@ class Containment:
         self._sde, self._uniforms = sde, uniforms
         self._ts = nodes.unbind()
         self._dts: list[float] = nodes.detach().diff().abs().tolist()
-        self._bridged = (
-            enclosure.bridged
-            and uniforms is not None
-            and sde.noise != "none"
-            and not sde.is_discrete
-        )
+        noisy = sde.noise != "none" and not sde.is_discrete
+        self._bridged = enclosure.bridged and uniforms is not None and noisy
         self._parts = [_part(enclosure, k, sde, x0, nodes) for k in range(len(enclosure.parts))]
         sigma = sde.constant_noise
         self._variance = None if sigma is None else torch.tensor(sigma**2, dtype=torch.float64)
-        self._periods = enclosure.periods().to(x0.device) if enclosure.wraps else None
+        self._periods = enclosure.periods().to(x0.device)
         # y − x of all wrapped steps, whole periods but for rounding
         self._carried = torch.zeros_like(x0, dtype=torch.float64) if enclosure.wraps else None
         self._before = self._carried
@@ -139,9 +135,9 @@ class Containment:
             x, y = part.of(before), part.of(after)
             if any(part.vanishing) and z is not None:
                 y = self._positive(part, i, before, y, z)
-            inside, here = self._inside(part, i, before, x, y)
-            if here is not None:
-                arrived = here if arrived is None else arrived | here
+            inside, at_end = self._inside(part, i, before, x, y)
+            if at_end is not None:
+                arrived = at_end if arrived is None else arrived | at_end
             moved = part.put(moved, inside) if inside is not y or z is not None else moved
         if self.absorbed is None:
             return moved
@@ -174,7 +170,7 @@ class Containment:
     @property
     def windings(self) -> Tensor | None:
         """How often each coordinate went around, shape of the state, int32; or None."""
-        if self._carried is None or self._periods is None:
+        if self._carried is None:
             return None
         lengths = torch.where(self._periods > 0, self._periods, 1.0)
         return (self._carried / lengths).round().nan_to_num().to(torch.int32)
@@ -187,9 +183,7 @@ class Containment:
     def unwrapped(self, x: State) -> State:
         """Return the present states on the line, x + L w, in double precision."""
         windings = self.windings
-        if windings is None or self._periods is None:
-            return x
-        return x.double() + windings * self._periods
+        return x if windings is None else x.double() + windings * self._periods
 
     def _starts_absorbed(self, x0: State) -> Tensor:
         """Return which trajectories start on an absorbing end."""
@@ -198,29 +192,32 @@ class Containment:
             found |= part.interval.arrived(part.of(x0), part.lows[0], part.highs[0])
         return found
 
+    def _noise(self, part: _Part, x: State, t: Tensor) -> Tensor:
+        """Return g at a state, a number or one for each of the part's coordinates."""
+        g = self._sde.diffusion(x, t)
+        return g if g.ndim == 0 else part.of(g.expand_as(x))
+
     def _spread(self, part: _Part, i: int, before: State) -> Tensor:
         """Return ½ g² dt of a step, a number or one for each of the part's coordinates."""
         half = self._dts[i] / 2
         if self._variance is not None:
             return half * self._variance
-        g = self._sde.diffusion(before, self._ts[i]).detach()
-        if g.ndim == 0:
-            return half * g.double().square()
-        return half * part.of(g.expand_as(before)).double().square()
+        return half * self._noise(part, before, self._ts[i]).detach().double().square()
 
     def _inside(
         self, part: _Part, i: int, before: State, x: Tensor, y: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         """Return the coordinates brought back, and which rows reached an absorbing end, if any."""
-        low, high = part.lows[i + 1], part.highs[i + 1]
         if part.interval.absorbs:
             return self._absorbed(part, i, before, x, y)
         if part.interval.by_position:
-            inside = part.interval.contain(y, low, high)
+            inside = part.interval.contain(y, part.lows[i + 1], part.highs[i + 1])
         else:
             inside = part.interval.apply(x, y, self._step(part, i, before))
         if part.interval.wraps:
-            self._count(part, y, inside)
+            assert self._carried is not None
+            back = part.of(self._carried) + (y - inside).detach()
+            self._carried = part.put(self._carried, back)
         return inside, None
 
     def _absorbed(
@@ -233,13 +230,12 @@ class Containment:
         near = (y <= low) | (y >= high)
         if not interval.by_position:
             near = torch.ones_like(near)
-        spread = self._spread(part, i, before) if bridged else None
         ends = part.bridges(i) if bridged else []
+        spread = self._spread(part, i, before) if bridged else torch.empty(())
         for at, then in ends:
-            assert spread is not None
             near |= ((x - at) * (y - then)).detach() <= _NEVER * spread
         if self.absorbed is not None:
-            near &= ~self.absorbed.reshape((-1,) + (1,) * (y.ndim - 1))
+            near &= ~as_column(self.absorbed, y)
         places = cast(Tensor | slice, slice(None))
         if interval.by_position and y.device.type in _SORTED_OUT:
             places = near.reshape(-1).nonzero()[:, 0]  # elsewhere the host would wait for them
@@ -251,7 +247,6 @@ class Containment:
             some = interval.apply(x, y, self._step(part, i, before)).reshape(-1)
         shape, x, y, near = y.shape, x.reshape(-1), y.reshape(-1), near.reshape(-1)
         for at, then in ends:
-            assert spread is not None
             product = ((x[places] - at) * (y[places] - then)).detach().double()
             wide = spread if spread.ndim == 0 else spread.reshape(-1)[places]
             touched = (product > 0) & (product <= -self._uniform(product).log() * wide)
@@ -265,29 +260,9 @@ class Containment:
 
     def _step(self, part: _Part, i: int, before: State) -> BoundaryStep:
         """Return the data of a step for a boundary of another class."""
-
-        def diffusion() -> Tensor:
-            g = self._sde.diffusion(before, self._ts[i])
-            return g if g.ndim == 0 else part.of(g.expand_as(before))
-
-        return BoundaryStep(
-            self._ts[i],
-            self._ts[i + 1],
-            self._dts[i],
-            part.lows[i + 1],
-            part.highs[i + 1],
-            diffusion,
-            self._uniform,
-        )
-
-    def _count(self, part: _Part, y: Tensor, inside: Tensor) -> None:
-        """Add up how far the states were carried back around the period."""
-        assert self._carried is not None
-        back = (y - inside).detach()
-        if part.columns is None:
-            self._carried = self._carried + back
-        else:
-            self._carried = part.put(self._carried, part.of(self._carried) + back)
+        t, s, low, high = self._ts[i], self._ts[i + 1], part.lows[i + 1], part.highs[i + 1]
+        noise = partial(self._noise, part, before, t)
+        return BoundaryStep(t, s, self._dts[i], low, high, noise, self._uniform)
 
     def _uniform(self, like: Tensor) -> Tensor:
         """Return uniform numbers of the boundary's own stream, in double precision.
@@ -307,39 +282,30 @@ class Containment:
     def _positive(self, part: _Part, i: int, before: State, y: Tensor, z: State) -> Tensor:
         """Return the coordinates, by the positive step where an end without noise is near."""
         assert self._uniforms is not None
+        t, s, ends = self._ts[i], self._ts[i + 1], (part.lows[i + 1], part.highs[i + 1])
+        x, z, own = part.of(before), part.of(z), self._uniforms.generator(y.device)
+        g = self._noise(part, before, t).expand_as(x)
 
-        def noise(state: State, t: Tensor) -> Tensor:
-            return part.of(self._sde.diffusion(state, t).expand_as(before))
+        def g_ahead(ahead: Tensor) -> Tensor:
+            return self._noise(part, part.put(before, ahead), s).expand_as(x)
 
-        return positive_step(
-            part.of(before),
-            y,
-            part.of(z),
-            noise(before, self._ts[i]),
-            lambda ahead: noise(part.put(before, ahead), self._ts[i + 1]),
-            self._dts[i],
-            (part.lows[i + 1], part.highs[i + 1]),
-            part.vanishing,
-            self._uniforms.generator(y.device),
-        )
+        return positive_step(x, y, z, g, g_ahead, self._dts[i], ends, part.vanishing, own)
 
 
 def _part(enclosure: Enclosure, k: int, sde: SDE, x0: State, nodes: Tensor) -> _Part:
     """Return a part of an enclosure at the nodes of a run."""
     coordinates, interval = enclosure.parts[k]
-    columns = None
-    if coordinates is not None:
-        columns = torch.tensor(coordinates, device=x0.device)
+    columns = None if coordinates is None else torch.tensor(coordinates, device=x0.device)
     lows, highs = (
         [far] * len(nodes) if end is None else values_of(end.at, nodes).tolist()
         for end, far in ((interval.low, -math.inf), (interval.high, math.inf))
     )
-    if interval.moves and not all(a < b for a, b in zip(lows, highs, strict=True)):
-        i = next(i for i, (a, b) in enumerate(zip(lows, highs, strict=True)) if not a < b)
-        raise ValueError(
-            f"a boundary needs low < high at all times, but at t = {float(nodes[i]):g} low = "
-            f"{lows[i]:g}, high = {highs[i]:g}; end the run before they meet."
-        )
+    for t, low, high in zip(nodes.tolist(), lows, highs, strict=True) if interval.moves else ():
+        if not low < high:
+            raise ValueError(
+                f"a boundary needs low < high at all times, but at t = {t:g} low = "
+                f"{low:g}, high = {high:g}; end the run before they meet."
+            )
     return _Part(interval, columns, lows, highs, noise_vanishes(enclosure, k, sde, x0, nodes[0]))
 
 
@@ -363,13 +329,9 @@ def contained_by_position(enclosure: Enclosure, before: State, after: State) -> 
     """
     moved = after
     for coordinates, interval in enclosure.parts:
-        low, high = interval.fixed
-        if coordinates is None:
-            moved = interval.contain(after, low, high)
-            continue
-        columns, flat = list(coordinates), moved.flatten(1).clone()
-        flat[:, columns] = interval.contain(flat[:, columns], low, high)
-        moved = flat.reshape(after.shape)
+        columns = None if coordinates is None else list(coordinates)
+        inside = interval.contain(_coordinates(moved, columns), *interval.fixed)
+        moved = _replaced(moved, columns, inside)
     if not enclosure.absorbs:
         return moved
     return where_rows(absorbed_by_position(enclosure, before), before, moved)
@@ -379,11 +341,25 @@ def absorbed_by_position(enclosure: Enclosure, x: State) -> Tensor:
     """Return which trajectories sit on an absorbing end that does not move, shape (batch,)."""
     found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for coordinates, interval in enclosure.parts:
-        some = x if coordinates is None else x.flatten(1)[:, list(coordinates)]
-        found = found | interval.arrived(some, *interval.fixed)
+        columns = None if coordinates is None else list(coordinates)
+        found = found | interval.arrived(_coordinates(x, columns), *interval.fixed)
     return found
+
+
+def _coordinates(x: Tensor, columns: _Columns) -> Tensor:
+    """Return some coordinates of a state, or of what has its shape."""
+    return x if columns is None else x.flatten(1)[:, columns]
+
+
+def _replaced(x: Tensor, columns: _Columns, values: Tensor) -> Tensor:
+    """Return a state with other values of some coordinates."""
+    if columns is None:
+        return values
+    flat = x.flatten(1).clone()
+    flat[:, columns] = values.to(flat.dtype)
+    return flat.reshape(x.shape)
 
 
 def where_rows(rows: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Take x in the given rows, y in the others."""
-    return torch.where(rows.reshape(rows.shape + (1,) * (x.ndim - 1)), x, y)
+    return torch.where(as_column(rows, x), x, y)

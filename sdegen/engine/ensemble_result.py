@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
+from sdegen.core.optional import needed
 
 if TYPE_CHECKING:
     import xarray
@@ -66,9 +67,6 @@ class Ensemble:
         """
         if self.store is None:
             raise ValueError('no states were stored; pass store="run.zarr" to run_ensemble.')
-        try:
-            import xarray
-        except ImportError as error:
-            raise ImportError("opening a store needs xarray: pip install 'sdegen[io]'.") from error
-        dataset: xarray.Dataset = xarray.open_zarr(self.store, consolidated=False, chunks=None)
+        library = needed("xarray", by="opening a store", extra="io")
+        dataset: xarray.Dataset = library.open_zarr(self.store, consolidated=False, chunks=None)
         return dataset

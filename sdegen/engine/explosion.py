@@ -30,11 +30,10 @@ from torch import Tensor
 
 from sdegen.core.kernel import Kernel
 from sdegen.core.sde import SDE
-from sdegen.core.shapes import ScoreFn, State
+from sdegen.core.shapes import ScoreFn, State, rows_nonfinite
 from sdegen.diffusion.ddpm import DDPM, AncestralChain
 from sdegen.diffusion.mixtures import MixtureScore
 from sdegen.engine.containment import where_rows
-from sdegen.engine.freezing import rows_nonfinite
 from sdegen.score.inverse import PosteriorScore
 
 _NOISE = 0.1  # of the size of an end, at which its score is asked
@@ -57,30 +56,33 @@ def beyond_data(sde: SDE, x: State, t: Tensor) -> Tensor:
     none = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     if isinstance(sde, AncestralChain):
         path: _Path | _Chain = _Chain(sde.chain)
+        score = sde.score
     elif sde.denoising is not None and sde.denoising.kernel is not None:
         path = _Path(sde.denoising.kernel, *sde.time_range)
+        score = sde.denoising.score
     else:
         return none
-    score = _data_score(sde)
+    while isinstance(score, PosteriorScore):
+        score = score.prior  # of all data, measured or not: a likelihood leaps where it is far off
     with torch.no_grad():  # α and σ may be learned
         alpha, sigma = path.levels(t)
         scaled = x.detach() / alpha
         rows = ~rows_nonfinite(scaled)
         scaled = where_rows(rows, scaled, torch.zeros_like(scaled))
-        sizes, lost = _sizes(scaled), none
+        sizes, diverged = _sizes(scaled), none
         while True:  # what has gone farthest hides the rest
-            left = torch.where(rows & ~lost, sizes, 0.0)
+            left = torch.where(rows & ~diverged, sizes, 0.0)
             largest = float(left.max()) if len(left) else 0.0
             noise = _NOISE * largest
             if not (noise > sigma / alpha and largest > _LARGE * _usual(score)):
-                return lost
+                return diverged
             at, time = path.at(noise)
             a, s = path.levels(at)
             guess = scaled + (s**2 / a) * score(a * scaled, time)
-            found = (left > _SUSPECT * largest) & (_sizes(guess) < _LEFT * sizes)
-            if not bool(found.any()):
-                return lost
-            lost = lost | found
+            gone = (left > _SUSPECT * largest) & (_sizes(guess) < _LEFT * sizes)
+            if not bool(gone.any()):
+                return diverged
+            diverged = diverged | gone
 
 
 @dataclass(frozen=True)
@@ -145,15 +147,3 @@ def _usual(score: ScoreFn) -> float:
     law = score.law.mixture
     squares = law.means.square().mean(1) + law.variances.mean(1)
     return float((law.weights @ squares).sqrt())
-
-
-def _data_score(sde: SDE) -> ScoreFn:
-    """Return the score of all data, measured or not: a likelihood leaps where it is far off."""
-    if isinstance(sde, AncestralChain):
-        score = sde.score
-    else:
-        assert sde.denoising is not None
-        score = sde.denoising.score
-    while isinstance(score, PosteriorScore):
-        score = score.prior
-    return score

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from sdegen.core.noise import Noise
-from sdegen.core.shapes import State
+from sdegen.core.shapes import State, rows_nonfinite
 from sdegen.engine.containment import Containment, where_rows
 
 
@@ -35,8 +34,3 @@ class Freezing:
         if inside is not None:
             inside.hold(self.lost)
         return where_rows(self.lost, before, after)
-
-
-def rows_nonfinite(x: State) -> Tensor:
-    """Return which trajectories have a NaN or an infinity, shape (batch,)."""
-    return ~torch.isfinite(x).flatten(1).all(1)

@@ -90,19 +90,18 @@ class Ranks:
         if self.world == 1:
             return prepare()
         failure: Exception | None = None
-        found = 0
+        number = 0
         if self.rank == 0:
             try:
-                found = prepare()
+                number = prepare()
             except Exception as error:
                 failure = error
-        told = torch.tensor([int(failure is not None), found], dtype=torch.int64)
-        told = self._broadcast(told)
+        refused, shared = self.broadcast(torch.tensor([int(failure is not None), number])).tolist()
         if failure is not None:
             raise failure
-        if int(told[0]):
+        if refused:
             raise RankError(f"rank {self.rank} of {self.world}: rank 0 has refused the run.")
-        return int(told[1])
+        return int(shared)
 
     def check_same(self, about: dict[str, str]) -> None:
         """Refuse ranks that differ in what their bits depend on.
@@ -118,9 +117,9 @@ class Ranks:
         text = json.dumps(about).encode()
         row = torch.zeros(1, 4096, dtype=torch.uint8)
         row[0, : len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
-        told = [json.loads(bytes(part[0].tolist()).rstrip(b"\0")) for part in self._all(row)]
-        for rank, other in enumerate(told):
-            if (gap := difference(told[0], other)) is not None:
+        all_of_them = [json.loads(bytes(r[0].tolist()).rstrip(b"\0")) for r in self.gather(row)]
+        for rank, other in enumerate(all_of_them):
+            if (gap := difference(all_of_them[0], other)) is not None:
                 gap = gap.replace(" there", " on rank 0").replace(" here", f" on rank {rank}")
                 raise RankError(
                     f"the ranks would compute different bits: {gap}; start them with the same "
@@ -128,18 +127,13 @@ class Ranks:
                 )
 
     def gather(self, rows: Tensor) -> list[Tensor]:
-        """Return everybody's rows on rank 0, an empty list elsewhere.
+        """Return everybody's rows, on all.
 
         Args:
             rows: Shape (n, bytes), uint8; n may differ from rank to rank.
         """
         if self.world == 1:
             return [rows]
-        parts = self._all(rows)
-        return parts if self.rank == 0 else []
-
-    def _all(self, rows: Tensor) -> list[Tensor]:
-        """Return everybody's rows, on all."""
         device = _device()
         counts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(self.world)]
         with _watched():
@@ -153,13 +147,12 @@ class Ranks:
 
     def broadcast(self, row: Tensor) -> Tensor:
         """Return rank 0's tensor, on all."""
-        return row if self.world == 1 else self._broadcast(row)
-
-    def _broadcast(self, row: Tensor) -> Tensor:
-        there = row.to(_device())
+        if self.world == 1:
+            return row
+        sent = row.to(_device())
         with _watched():
-            distributed.broadcast(there, 0)
-        return there.cpu()
+            distributed.broadcast(sent, 0)
+        return sent.cpu()
 
 
 def single_process() -> Ranks:
@@ -234,8 +227,10 @@ def distributed_context(device: torch.device | str = "cpu") -> Iterator[Ranks]:
         # another's failure is the cause, which torchrun must hear of first: it tells of one alone
         if ranks.rank == 0:
             _record(error)
-        else:
-            _wait_for_the_end(ranks, main)
+        else:  # until torchrun ends this rank because another has failed, or for a moment
+            if main:
+                signal.signal(signal.SIGTERM, lambda number, frame: ranks.ended.set())
+            ranks.ended.wait(_MOMENT)
         raise
     except Exception as error:
         _record(error)
@@ -245,13 +240,6 @@ def distributed_context(device: torch.device | str = "cpu") -> Iterator[Ranks]:
             signal.signal(signal.SIGTERM, before)
         if mine:
             distributed.destroy_process_group()
-
-
-def _wait_for_the_end(ranks: Ranks, main: bool) -> None:
-    """Wait until torchrun ends this rank because another has failed, or for a moment."""
-    if main:
-        signal.signal(signal.SIGTERM, lambda number, frame: ranks.ended.set())
-    ranks.ended.wait(_MOMENT)
 
 
 def _record(error: Exception) -> None:

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from sdegen.core.enclosure import Enclosure
 from sdegen.core.failure import Failure
-from sdegen.core.shapes import State
+from sdegen.core.shapes import State, rows_nonfinite
 from sdegen.engine.containment import Containment
-from sdegen.engine.freezing import Freezing, rows_nonfinite
+from sdegen.engine.freezing import Freezing
 
 OnOutput = Callable[[int, State], None]
 OnStep = Callable[[int, State, State], None]

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sdegen.core.optional import needed
 from sdegen.storage import atomic_write
 
 FORMAT = 2
@@ -93,15 +95,9 @@ def lay_out(path: Path, about: dict[str, Any], layout: Layout) -> None:
         zarr.consolidate_metadata(files)
 
 
-def zarr_package() -> Any:  # noqa: ANN401, a module that may be missing
+def zarr_package() -> ModuleType:
     """Return zarr, or say how to install it."""
-    try:
-        import zarr
-        import zarr.codecs
-        import zarr.storage
-    except ImportError as error:
-        raise ImportError("store= needs zarr: pip install 'sdegen[io]'.") from error
-    return zarr
+    return needed("zarr", by="store=", extra="io")
 
 
 def whole_files(path: Path) -> Any:  # noqa: ANN401, a class of a package that may be missing
