@@ -188,9 +188,7 @@ def _parsed(
 def _reason(command: str, box: str) -> str:
     """Return the reason in the framed message of tyro, and the flag that may be meant."""
     lines = [line.strip("│| ").strip() for line in box.splitlines()]
-    body = (
-        lines[1:] if lines[0].startswith("╭") else lines[2:]
-    )  # a title, in a frame or underlined
+    body = lines[1:] if lines[0].startswith("╭") else lines[2:]  # a title, framed or underlined
     rules = [i for i, line in enumerate(body) if set(line) in ({"─"}, {"-"})]
     reason = " ".join(body[: rules[0]] if rules else body)
     flags = [line.split()[0] for line in lines if line[:2] == "--" and line[2:3].isalpha()]
@@ -205,7 +203,7 @@ def _reason(command: str, box: str) -> str:
 def _overview() -> str:
     """Return what `sdegen --help` prints."""
     verbs: dict[str, type] = {**COMMANDS, "run": _Repeat}
-    rows = [f"  {name:<15}{_summary(kind)}" for name, kind in verbs.items()]
+    rows = [f"  {name:<15}{str(verb.__doc__).splitlines()[0]}" for name, verb in verbs.items()]
     return (
         "usage: sdegen COMMAND [OPTIONS]\n\nStochastic dynamics that generate: simulate an "
         "SDE, see its density, learn its score, run it backwards.\n\ncommands:\n"
@@ -214,7 +212,3 @@ def _overview() -> str:
         "version.\nAn SDE of your own is file.py:name. Every run gets a folder, "
         "runs/<command>-<UTC time> unless --out says otherwise.\n"
     )
-
-
-def _summary(kind: type) -> str:
-    return str(kind.__doc__).partition("\n")[0]

@@ -143,10 +143,10 @@ def _line_of(text: str, key: str) -> int | None:
     start = 0  # where the statement begins that is not complete yet
     for end in range(1, len(lines) + 1):
         try:
-            found = key in tomllib.loads("".join(lines[:end]))
+            is_set = key in tomllib.loads("".join(lines[:end]))
         except tomllib.TOMLDecodeError:
             continue
-        if found:
+        if is_set:
             return start + 1  # blank lines and comments were complete by themselves
         start = end
     return None

@@ -37,6 +37,7 @@ from sdegen.core.errors import RankError, SdegenError
 
 _PACKAGES = ("sdegen", "torch", "numpy", "scipy", "torchsde", "torchdiffeq")
 _FEW = 4
+_REFUSALS = (ValueError, TypeError, MemoryError, ImportError, FileNotFoundError)
 # what messages of the library ask for, in the words of the command line
 _FLAGS = {
     r"resume=True": "--resume",
@@ -174,25 +175,21 @@ def _continues_there(command: str, config: Config, output: Output) -> bool:
     if not file.is_file():
         return False
     try:
-        there = read_config(file, COMMANDS)
+        earlier = read_config(file, COMMANDS)
     except ValueError:
         return False
-    same = getattr(there.config, "store", None) == getattr(config, "store", "")
-    return there.command == command and same
+    same = getattr(earlier.config, "store", None) == getattr(config, "store", "")
+    return earlier.command == command and same
 
 
 def _print_failure(command: str, error: Exception) -> int:
     """Print what went wrong, and return the exit status for it."""
     frames = traceback.extract_tb(error.__traceback__)
     if not any(frame.filename in loaded_files() for frame in frames):
-        if isinstance(
-            error, ValueError | TypeError | MemoryError | ImportError | FileNotFoundError
-        ):
+        refused = isinstance(error, _REFUSALS)
+        if refused or isinstance(error, SdegenError | OSError):
             print_error(command, _in_flags(str(error)))
-            return 2
-        if isinstance(error, SdegenError | OSError):
-            print_error(command, _in_flags(str(error)))
-            return 1
+            return 2 if refused else 1
     traceback.print_exception(error)
     return 1
 

@@ -49,8 +49,7 @@ class Claim:
         if not self.low <= self.high or (self.low == -math.inf and self.high == math.inf):
             raise ValueError(
                 f"a claim needs a bound, and low ≤ high, but {self.claim!r} has low = "
-                f"{self.low:g}, "
-                f"high = {self.high:g}; give low=, high= or both."
+                f"{self.low:g}, high = {self.high:g}; give low=, high= or both."
             )
 
     @property

@@ -45,14 +45,14 @@ def load_object(reference: str, argument: str) -> object:
     place, _, name = reference.rpartition(":")
     file = source_file(reference)
     module = _from_module(place, argument) if file is None else _from_file(file, argument)
-    found: object = module
+    item: object = module
     for part in name.split("."):
-        if not hasattr(found, part):
-            near = difflib.get_close_matches(part, dir(found), 1)
+        if not hasattr(item, part):
+            near = difflib.get_close_matches(part, dir(item), 1)
             hint = f"; there is {near[0]}" if near else ""
             raise ValueError(f"{argument}: {place} has no {name!r}{hint}.")
-        found = getattr(found, part)
-    return found
+        item = getattr(item, part)
+    return item
 
 
 def source_file(reference: str) -> Path | None:
@@ -102,9 +102,9 @@ def _from_file(path: Path, argument: str) -> ModuleType:
 
 def _from_module(name: str, argument: str) -> ModuleType:
     """Import a module; the current folder counts, as for `python -m`."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:

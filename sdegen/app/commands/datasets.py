@@ -80,27 +80,18 @@ def training_data(
         ImportError: If the digits are asked for and scikit-learn is not installed.
     """
     if name in PLANAR:
-        train = PLANAR[name](samples, rng=_draw(seed, "train"), dtype=dtype, device=device)
-        rest = None
-        if validation:
-            rest = PLANAR[name](
-                validation, rng=_draw(seed, "validation"), dtype=dtype, device=device
-            )
+        train = _planar(name, samples, seed, "train", dtype, device)
+        rest = _planar(name, validation, seed, "validation", dtype, device) if validation else None
         return TrainingData(train, rest)
     if name == "digits":
         # the split has a seed of its own: another one would learn from what others are judged by
         digits = data.digits(validation=validation or 1, dtype=dtype, device=device)
+        train, rest = digits.train, digits.validation
+        labels, rest_labels = digits.train_labels, digits.validation_labels
         if validation:
-            return TrainingData(
-                digits.train,
-                digits.validation,
-                data.redequantise,
-                digits.train_labels,
-                digits.validation_labels,
-            )
-        whole = torch.cat([digits.train, digits.validation])
-        labels = torch.cat([digits.train_labels, digits.validation_labels])
-        return TrainingData(whole, None, data.redequantise, labels)
+            return TrainingData(train, rest, data.redequantise, labels, rest_labels)
+        train, labels = torch.cat([train, rest]), torch.cat([labels, rest_labels])
+        return TrainingData(train, None, data.redequantise, labels)
     rows = _of_the_user(name).to(dtype=dtype, device=device)
     if not validation:
         return TrainingData(rows, None)
@@ -131,8 +122,7 @@ def held_out(
         ImportError: If the digits are asked for and scikit-learn is not installed.
     """
     if name in PLANAR:
-        rng = _draw(seed, "held out")
-        return PLANAR[name](samples or _DRAWN, rng=rng, dtype=dtype, device=device)
+        return _planar(name, samples or _DRAWN, seed, "held out", dtype, device)
     if name == "digits":
         rows = data.digits(dtype=dtype, device=device).test
     else:
@@ -142,21 +132,24 @@ def held_out(
     return rows[:samples]
 
 
-def _draw(seed: int, purpose: str) -> torch.Generator:
-    """Make a generator for one draw, independent of those for other purposes."""
-    return stream(seed, f"data: {purpose}").generator()
+def _planar(
+    name: str, rows: int, seed: int, purpose: str, dtype: torch.dtype, device: torch.device
+) -> State:
+    """Draw from a planar set, independently of draws for other purposes."""
+    rng = stream(seed, f"data: {purpose}").generator()
+    return PLANAR[name](rows, rng=rng, dtype=dtype, device=device)
 
 
 def _of_the_user(name: str) -> Tensor:
     """Return the tensor in a file or behind a reference."""
     path = Path(name)
     if is_reference(name):
-        found: Any = load_object(name, "data")
-        found = found() if callable(found) else found
-        rows: Any = torch.as_tensor(found) if hasattr(found, "__array__") else found
+        named: Any = load_object(name, "data")
+        named = named() if callable(named) else named
+        rows: Any = torch.as_tensor(named) if hasattr(named, "__array__") else named
         if not isinstance(rows, Tensor):
             raise TypeError(
-                f"data = {name!r} is a {type(found).__name__}, not a tensor or an array of shape "
+                f"data = {name!r} is a {type(named).__name__}, not a tensor or an array of shape "
                 "(n, *event)."
             )
     elif path.suffix not in (".npy", ".safetensors"):

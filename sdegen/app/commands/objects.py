@@ -55,28 +55,28 @@ def sde_of(reference: str, diffusion: float | str | None, interpretation: Interp
         TypeError: If what is named is none of these.
         ValueError: If nothing is named, or a diffusion goes with an SDE that has its own.
     """
-    found: Any = load_object(reference, "sde")
-    if isinstance(found, SDE):
+    named: Any = load_object(reference, "sde")
+    if isinstance(named, SDE):
         if diffusion is not None:
             raise ValueError(
                 f"sde = {reference!r} is an SDE with a diffusion of its own; leave --diffusion "
                 "out."
             )
-        return found
+        return named
     if diffusion is not None:
-        return ItoProcess(found, _diffusion_of(diffusion), interpretation=interpretation)
-    if not callable(found):
+        return ItoProcess(named, _diffusion_of(diffusion), interpretation=interpretation)
+    if not callable(named):
         raise TypeError(
-            f"sde = {reference!r} is a {type(found).__name__}; expected an SDE, a function "
+            f"sde = {reference!r} is a {type(named).__name__}; expected an SDE, a function "
             "without arguments that returns one, or a drift f(x, t) with --diffusion."
         )
-    if not _needs_nothing(found):
+    if not _needs_nothing(named):
         raise ValueError(
             f"sde = {reference!r} takes arguments, as a drift does; give its noise with "
             "--diffusion, say --diffusion 0.7, or name a function without arguments that "
             "returns an SDE."
         )
-    made = found()
+    made = named()
     if not isinstance(made, SDE):
         raise TypeError(f"sde = {reference!r} returned a {type(made).__name__}, not an SDE.")
     return made

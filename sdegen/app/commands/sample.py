@@ -49,34 +49,27 @@ def run(config: SampleConfig, folder: Path, progress: bool) -> dict[str, Any]:
     Returns:
         The metrics: what the samples cost and, beside data, how far they are from them.
     """
-    device, dtype = device_of(config.device), dtype_of(config.dtype)
+    device, dtype, seed = device_of(config.device), dtype_of(config.dtype), config.seed
     assert config.shape is not None  # it is resolved
-    assert config.seed is not None
+    assert seed is not None
     model = load_model(config.model, dtype, device)
     data = None
     if config.data is not None:
-        data = held_out(config.data, samples=None, seed=config.seed, dtype=dtype, device=device)
+        data = held_out(config.data, samples=None, seed=seed, dtype=dtype, device=device)
         if data.shape[1:] != config.shape:
             raise ValueError(
                 f"data = {config.data!r} has rows of shape {tuple(data.shape[1:])}, but shape is "
                 f"{config.shape}."
             )
     # beside the samples' own starts: a grid is not to be made for them
-    source = stream(config.seed, "pilot of a grid").generator()
+    source = stream(seed, "pilot of a grid").generator()
     pilot = model.sde.prior((_PILOT, *config.shape), rng=source, dtype=dtype, device=device)
     dynamics, times, solver, cost = _route(config, model.sde, _score(config, model), pilot)
-    x_T = model.sde.prior(
-        (config.samples, *config.shape), rng=config.seed, dtype=dtype, device=device
-    )
+    shape = (config.samples, *config.shape)
+    x_T = model.sde.prior(shape, rng=seed, dtype=dtype, device=device)
     try:
         path = simulate(
-            dynamics,
-            x_T,
-            times,
-            solver=solver,
-            rng=config.seed,
-            keep_path=False,
-            progress=progress,
+            dynamics, x_T, times, solver=solver, rng=seed, keep_path=False, progress=progress
         )
     except Interrupted as stop:
         if isinstance(stop.result, Trajectory):
@@ -84,17 +77,13 @@ def run(config: SampleConfig, folder: Path, progress: bool) -> dict[str, Any]:
         raise
     _save(folder, path)
     _picture(path.final, data, config.route, folder)
-    found: dict[str, Any] = {
-        "samples": len(path.final),
-        "route": config.route,
-        "nfe": path.nfe,
-        "seed": config.seed,
-    }
+    outcome: dict[str, Any] = {"samples": len(path.final), "route": config.route}
+    outcome |= {"nfe": path.nfe, "seed": seed}
     if cost:
-        found["grid_evaluations"] = cost
+        outcome["grid_evaluations"] = cost
     if data is not None:
-        found |= _distances(path.final, data)
-    return found
+        outcome |= _distances(path.final, data)
+    return outcome
 
 
 def _score(config: SampleConfig, model: ScoreModel) -> ScoreFn:
@@ -144,15 +133,15 @@ def _save(folder: Path, path: Trajectory) -> None:
 def _distances(samples: Tensor, data: Tensor) -> dict[str, float]:
     """Measure distances to the data, and their floor, the distance between two halves."""
     half = len(data) // 2
-    found = {
+    distances = {
         "sliced_wasserstein": metrics.sliced_wasserstein(samples, data),
         "energy_distance": metrics.energy_distance(samples, data),
     }
     if half:
         one, other = data[:half], data[half : 2 * half]
-        found["sliced_wasserstein_floor"] = metrics.sliced_wasserstein(one, other)
-        found["energy_distance_floor"] = metrics.energy_distance(one, other)
-    return found
+        distances["sliced_wasserstein_floor"] = metrics.sliced_wasserstein(one, other)
+        distances["energy_distance_floor"] = metrics.energy_distance(one, other)
+    return distances
 
 
 def _picture(samples: Tensor, data: Tensor | None, route: str, folder: Path) -> None:
@@ -162,6 +151,5 @@ def _picture(samples: Tensor, data: Tensor | None, route: str, folder: Path) -> 
         sheets = {route: samples} if data is None else {route: samples, "data": data}
         plots.image_sheet(sheets).savefig(folder / "samples.png")
     elif shape == (2,):
-        plots.samples_2d({route: samples}, samples if data is None else data).savefig(
-            folder / "samples.png"
-        )
+        figure = plots.samples_2d({route: samples}, samples if data is None else data)
+        figure.savefig(folder / "samples.png")

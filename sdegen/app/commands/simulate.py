@@ -91,12 +91,12 @@ def run(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:
             _save(folder, stop.result)
         raise
     _save(folder, path)
-    found = _metrics(path)
+    outcome = _metrics(path)
     if density is not None:
         plots.density_and_particles(density, path).savefig(folder / "trajectory.png")
         last = path.finite[-1]
-        found["total_variation"] = metrics.total_variation(last, density.final)
-        found["total_variation_floor"] = metrics.total_variation_floor(density.final, len(last))
+        outcome["total_variation"] = metrics.total_variation(last, density.final)
+        outcome["total_variation_floor"] = metrics.total_variation_floor(density.final, len(last))
     elif config.last_only and path.finite.shape[2:] == (1,):
         x = path.finite[-1, :, 0]
         plots.histogram(x, quantity="position x").savefig(folder / "trajectory.png")
@@ -104,7 +104,7 @@ def run(config: SimulateConfig, folder: Path, progress: bool) -> dict[str, Any]:
         # a track has two coordinates at most; of more the first two are seen
         seen = dataclasses.replace(path, states=path.states[..., :2])
         plots.paths(seen).savefig(folder / "trajectory.png")
-    return found
+    return outcome
 
 
 def run_worker(config: SimulateConfig) -> None:
@@ -117,13 +117,13 @@ def _run_ensemble(config: SimulateConfig, folder: Path, progress: bool) -> dict[
     """Run the ensemble, and write observables.safetensors."""
     with distributed_context(device_of(config.device)) as ranks:
         try:
-            found = _ensemble(config, ranks, progress=progress)
+            ensemble = _ensemble(config, ranks, progress=progress)
         except (Interrupted, NonFiniteError, RankError, SolverError) as stop:
             if isinstance(stop.result, Ensemble):
                 _save_observables(folder, stop.result)
             raise
-    _save_observables(folder, found)
-    return _ensemble_metrics(found)
+    _save_observables(folder, ensemble)
+    return _ensemble_metrics(ensemble)
 
 
 def _ensemble(config: SimulateConfig, ranks: Ranks, *, progress: bool) -> Ensemble:
@@ -202,19 +202,19 @@ def _save_observables(folder: Path, ensemble: Ensemble) -> None:
 
 def _ensemble_metrics(ensemble: Ensemble) -> dict[str, Any]:
     """Return the numbers of the last time."""
-    found: dict[str, Any] = {
+    outcome: dict[str, Any] = {
         "t": float(ensemble.times[-1]),
         "trajectories": ensemble.trajectories,
         "nonfinite": ensemble.nonfinite,
     }
     for result in ensemble.observables.values():
         if isinstance(result, MomentEstimate):
-            found["mean"] = result.mean[-1].flatten().tolist()
-            found["std"] = result.std[-1].flatten().tolist()
+            outcome["mean"] = result.mean[-1].flatten().tolist()
+            outcome["std"] = result.std[-1].flatten().tolist()
         elif isinstance(result, Passages):
-            found["survival"] = float(result.survival[-1])
-            found["rate"], found["rate_error"] = result.rate, result.rate_error
-    return found | {"nfe": ensemble.nfe, "seed": ensemble.seed}
+            outcome["survival"] = float(result.survival[-1])
+            outcome["rate"], outcome["rate_error"] = result.rate, result.rate_error
+    return outcome | {"nfe": ensemble.nfe, "seed": ensemble.seed}
 
 
 def _boundary(config: SimulateConfig) -> BoundaryLike | None:

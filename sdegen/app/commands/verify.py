@@ -69,17 +69,17 @@ def _grid(config: VerifyConfig, sde: SDE) -> Grid:
     if config.low is not None and config.high is not None:
         return Grid(config.low, config.high, config.cells)
     try:
-        found = Grid.covering(sde, config.cells, near=config.mean)
+        wide = Grid.covering(sde, config.cells, near=config.mean)
     except SdegenError as error:
         raise ValueError(f"{error} Give the ends of the grid: pass --low and --high.") from None
-    return Grid(found.low, found.high, config.cells)  # a chain's law needs even nodes
+    return Grid(wide.low, wide.high, config.cells)  # a chain's law needs even nodes
 
 
 def _save(folder: Path, certificate: Certificate) -> None:
     """Write certificate.json, .safetensors and .png."""
     checks = [dataclasses.asdict(check) for check in certificate.checks]
-    told = {"passed": certificate.passed, "sentence": certificate.summary, "checks": checks}
-    write_json(folder / "certificate.json", told)
+    head = {"passed": certificate.passed, "sentence": certificate.summary}
+    write_json(folder / "certificate.json", head | {"checks": checks})
     law, density, path = certificate.law, certificate.density, certificate.path
     assert law is not None  # certify() compares with one
     assert path is not None
@@ -104,40 +104,40 @@ class _Function:
 
 def _energy(reference: str) -> Energy:
     """Return the potential that a reference names."""
-    found = _loaded(reference, "potential", Potential, "U(x)")
-    return found if isinstance(found, Potential) else _Function(reference, found)
+    energy = _loaded(reference, "potential", Potential, "U(x)")
+    return energy if isinstance(energy, Potential) else _Function(reference, energy)
 
 
 def _density(reference: str, grid: Grid) -> Density:
     """Return the density that a reference names."""
-    found = _loaded(reference, "density", Density, "p(x)")
-    if isinstance(found, Density):
-        return found
-    return Density(grid.nodes, _values(found, grid.nodes, "density", reference))
+    density = _loaded(reference, "density", Density, "p(x)")
+    if isinstance(density, Density):
+        return density
+    return Density(grid.nodes, _values(density, grid.nodes, "density", reference))
 
 
 def _loaded(reference: str, argument: str, kind: type, formula: str) -> Any:  # noqa: ANN401
     """Load an object of a class, or a function of x, that a reference names."""
-    found: Any = load_object(reference, argument)
-    if not isinstance(found, kind) and (not callable(found) or isinstance(found, type)):
+    named: Any = load_object(reference, argument)
+    if not isinstance(named, kind) and (not callable(named) or isinstance(named, type)):
         raise TypeError(
-            f"{argument} = {reference!r} is a {type(found).__name__}; expected a "
+            f"{argument} = {reference!r} is a {type(named).__name__}; expected a "
             f"{kind.__name__}, or a function {formula}."
         )
-    return found
+    return named
 
 
 def _values(
     function: Callable[[Tensor], object], x: Tensor, argument: str, reference: str
 ) -> Tensor:
     """Evaluate a user's function, of torch or numpy, at positions x, shape (n,)."""
-    came = function(x.clone())
+    answer = function(x.clone())
     try:
-        values = torch.as_tensor(came, dtype=torch.float64)
+        values = torch.as_tensor(answer, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(
             f"{argument} = {reference!r} must return one number for each x, but returned a "
-            f"{type(came).__name__}."
+            f"{type(answer).__name__}."
         ) from None
     if values.shape != x.shape:
         raise ValueError(
