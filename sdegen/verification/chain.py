@@ -71,8 +71,8 @@ class ChainDensity:
         solver: A one-step method, affine in one draw: EulerMaruyama, DDIM, KarrasHeun, …, and
             Heun where there is no noise; or a linear multistep method. After either there may be
             `FinalDenoising`: the last density is then that of the denoised state.
-        boundary: What walls at the ends of the grid do, or a pair (lower, upper) of words
-            them, or such as `Absorbing(low, high, bridge=False)` with the ends of the grid; None
+        boundary: What walls at the ends of the grid do: a word, a pair (lower, upper) of words, or
+            an object such as `Absorbing(low, high, bridge=False)` with the ends of the grid; None
             if the state is free. Between walls a step must be one part, and noisy.
 
     Raises:
