@@ -21,11 +21,7 @@ from torch import Tensor
 
 from sdegen.core.checks import check_count
 from sdegen.core.noise import Rng, normal_like, stream
-from sdegen.core.requests import (
-    as_numbers,
-    as_state,
-    as_time,
-)
+from sdegen.core.requests import as_numbers, as_state, as_time
 from sdegen.core.shapes import State, Time, expand
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 from sdegen.sde.potentials import Potential

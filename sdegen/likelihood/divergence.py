@@ -325,12 +325,7 @@ def _pulled_together(f: Tensor, y: Tensor, v: Tensor, *, create_graph: bool) -> 
 
     def pull(weights: Tensor, *, batched: bool) -> Tensor:
         (pulled,) = torch.autograd.grad(
-            f,
-            y,
-            weights,
-            retain_graph=True,
-            create_graph=create_graph,
-            is_grads_batched=batched,
+            f, y, weights, retain_graph=True, create_graph=create_graph, is_grads_batched=batched
         )
         return pulled
 

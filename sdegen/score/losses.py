@@ -152,12 +152,7 @@ class DenoisingLoss(Loss):
 
 
 def denoising_loss(
-    model: ScoreModel,
-    x0: State,
-    t: Tensor,
-    *,
-    weighting: Weighting = "simple",
-    rng: Rng = None,
+    model: ScoreModel, x0: State, t: Tensor, *, weighting: Weighting = "simple", rng: Rng = None
 ) -> Tensor:
     """Return ‖ε̂(x_t, t) − ε‖²/d at given times, one for each row, with x_t drawn from the kernel.
 
