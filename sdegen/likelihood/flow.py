@@ -162,8 +162,7 @@ def log_likelihood(
         raise NonFiniteError(
             f"log p is not finite for {int(lost.sum())} of {len(x)} points, the first is row {i}: "
             f"log p_T = {float(prior[i].detach()):g} at its latent, and "
-            f"{float(gained[i].detach()):g} was "
-            "gained on the way.",
+            f"{float(gained[i].detach()):g} was gained on the way.",
             result,
         )
     return result

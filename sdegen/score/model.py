@@ -346,8 +346,7 @@ def _answer(
     if output.shape != x_t.shape:
         raise ValueError(
             f"the network returned shape {tuple(output.shape)} for a state of shape "
-            f"{tuple(x_t.shape)}; they must "
-            "be equal."
+            f"{tuple(x_t.shape)}; they must be equal."
         )
     return _as(x_t, output)
 

@@ -197,8 +197,7 @@ class UNet(nn.Module):
         ):
             raise ValueError(
                 f"this UNet takes images of shape (batch, {self.channels}, height, width), height "
-                "and width divisible by "
-                f"{factor}, but was given {tuple(x.shape)}."
+                f"and width divisible by {factor}, but was given {tuple(x.shape)}."
             )
         known = self.embed(self.features(t))
         time = nn.functional.silu(_with_labels(known, self.labels, self.classes, labels))

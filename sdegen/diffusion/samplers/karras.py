@@ -207,9 +207,8 @@ class KarrasHeun(_TwoStage):
         eta = self.reversal(sde).eta
         if eta > 0:
             raise ValueError(
-                f"KarrasHeun takes its noise from churn, but eta is {eta:g}: pass "
-                "ReverseSDE(sde, score, eta=0.0), or use DPM2(), which has an ancestral step of "
-                "eta up to 1."
+                f"KarrasHeun takes its noise from churn, but eta is {eta:g}: pass ReverseSDE(sde, "
+                "score, eta=0.0), or use DPM2(), which has an ancestral step of eta up to 1."
             )
         super().check(sde, nodes)
 
