@@ -169,6 +169,15 @@ def as_numbers(name: str, value: object, *, expected: str = "numbers") -> Tensor
     raise TypeError(f"{name} must be {expected}, but is {kind_of(value)}.")
 
 
+def first_true(mask: Tensor) -> int | None:
+    """Return the index of the first True in a row of bools; None where there is none.
+
+    >>> first_true(torch.tensor([1.0, -2.0, -3.0]) < 0)
+    1
+    """
+    return int(mask.nonzero()[0]) if bool(mask.any()) else None
+
+
 def as_state(name: str, x: object) -> Tensor:
     """Return states as a tensor: what is one, a NumPy array in its own dtype, or a list.
 

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.checks import check_count
-from sdegen.core.requests import as_numbers, as_time, check_function, is_word, kind_of
+from sdegen.core.requests import as_numbers, as_time, check_function, first_true, is_word, kind_of
 from sdegen.core.scores import CallCounter
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State, Time, expand
@@ -76,9 +76,7 @@ class DDPM(SDE):
             raise ValueError(
                 f"betas must be a non-empty list β_1 … β_N, but have shape {tuple(betas.shape)}."
             )
-        bad = ~((betas > 0) & (betas < 1))
-        if bool(bad.any()):
-            i = int(bad.nonzero()[0])
+        if (i := first_true(~((betas > 0) & (betas < 1)))) is not None:
             raise ValueError(f"every β must lie in (0, 1), but betas[{i}] = {float(betas[i]):g}.")
         n = len(betas)
         times = torch.arange(n + 1, dtype=torch.float64) / n if times is None else times
@@ -146,14 +144,12 @@ class DDPM(SDE):
                 f"times must have shape ({len(a) + 1},), one for each k = 0 … N, but has "
                 f"{tuple(times.shape)}."
             )
-        if not bool((times.diff() > 0).all()):
-            i = int((times.diff() <= 0).nonzero()[0])
+        if (i := first_true(~(times.diff() > 0))) is not None:
             raise ValueError(
                 f"times must increase, but times[{i}] = {times[i]:g} is followed by "
                 f"{times[i + 1]:g}."
             )
-        if not bool((b > 0).all()):
-            i = int((~(b > 0)).nonzero()[0])
+        if (i := first_true(~(b > 0))) is not None:
             raise ValueError(
                 f"every step must add noise, but step {i + 1} of {len(b)}, t = {times[i]:g} to "
                 f"{times[i + 1]:g}, has σ_k² ≤ a_k² σ_{{k−1}}²: does ᾱ decrease there?"

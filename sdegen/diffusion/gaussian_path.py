@@ -26,7 +26,7 @@ from torch import Tensor
 from sdegen.core.checks import check_count
 from sdegen.core.kernel import Kernel
 from sdegen.core.noise import Rng, normal_like, stream
-from sdegen.core.requests import as_number, as_state, as_time, kind_of
+from sdegen.core.requests import as_number, as_state, as_time, first_true, kind_of
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time, expand
 from sdegen.diffusion.schedules import BetaSchedule, GeometricSigma
@@ -104,33 +104,32 @@ class GaussianPath(LinearSDE):
         t = self.t_min + span * torch.tensor(_LOOKED_AT, dtype=torch.float64)
         with torch.no_grad():
             a, b = self.drift_rate(t), self.diffusion_rate(t)
-            slopes = [
-                _differences(lambda s: self.alpha(s).log(), t, step * span) for step in _STEPS
-            ]
-            growths = [
-                _differences(lambda s: self.sigma(s).square(), t, step * span) for step in _STEPS
-            ]
+            (slope, finer_slope), (growth, finer_growth) = (
+                [_differences(function, t, step * span) for step in _STEPS]
+                for function in (lambda s: self.alpha(s).log(), lambda s: self.sigma(s).square())
+            )
             two = self.sigma(t).square() * 2
-        squares = [grown - two * slope for grown, slope in zip(growths, slopes, strict=True)]
-        for name, told, given, found, scale in (
-            ("drift_rate", "d log α/dt", a, slopes, slopes[0].abs() + 1 / t),
+        square, finer_square = growth - two * slope, finer_growth - two * finer_slope
+        size = growth.abs() + (two * slope).abs()
+        for name, formula, given, expected, finer, scale in (
+            ("drift_rate", "d log α/dt", a, slope, finer_slope, slope.abs() + 1 / t),
             (
                 "diffusion_rate²",
                 "dσ²/dt − 2 drift_rate σ²",
                 b * b.abs(),
-                squares,
-                growths[0].abs() + (two * slopes[0]).abs(),
+                square,
+                finer_square,
+                size,
             ),
         ):
             # at a kink of a table the differences themselves do not agree, and nothing is said
-            smooth = (found[0] - found[1]).abs() <= 0.1 * _SAME * scale
-            off = smooth & ~((given - found[0]).abs() <= _SAME * scale)
-            if bool(off.any()):
-                i = int(off.nonzero()[0])
+            smooth = (expected - finer).abs() <= 0.1 * _SAME * scale
+            off = smooth & ~((given - expected).abs() <= _SAME * scale)
+            if (i := first_true(off)) is not None:
                 raise ValueError(
                     f"the {name} of this {type(self).__name__} does not belong to its α and σ: at "
-                    f"t = {float(t[i]):.4g} it is {float(given[i]):.6g}, but {told} is "
-                    f"{float(found[0][i]):.6g}. Leave drift_rate and diffusion_rate out, and they "
+                    f"t = {float(t[i]):.4g} it is {float(given[i]):.6g}, but {formula} is "
+                    f"{float(expected[i]):.6g}. Leave drift_rate and diffusion_rate out, and they "
                     "are derived."
                 )
 
@@ -216,9 +215,8 @@ class GaussianPath(LinearSDE):
             raise TypeError(
                 f"shape must be a tuple of whole numbers, (batch, *event), but is {shape!r}."
             )
-        return self.prior_std * stream(rng, "prior").normal(
-            tuple(shape), dtype=dtype, device=device
-        )
+        z = stream(rng, "prior").normal(tuple(shape), dtype=dtype, device=device)
+        return self.prior_std * z
 
     def prior_log_prob(self, x: State) -> Tensor:
         """log N(x; 0, prior_std² I) in nats, shape (batch,)."""
@@ -259,23 +257,19 @@ class VP(GaussianPath):
 
     def alpha(self, t: Time | float) -> Tensor:
         """α(t) = e^{−B/2}."""
-        t = as_time(t)
-        return torch.exp(-0.5 * self.beta.integral(t))
+        return torch.exp(-0.5 * self.beta.integral(as_time(t)))
 
     def sigma(self, t: Time | float) -> Tensor:
         """σ(t) = √(1 − e^{−B})."""
-        t = as_time(t)
-        return torch.sqrt(-torch.expm1(-self.beta.integral(t)))
+        return torch.sqrt(-torch.expm1(-self.beta.integral(as_time(t))))
 
     def drift_rate(self, t: Time | float) -> Tensor:
         """−β/2."""
-        t = as_time(t)
-        return -0.5 * self.beta(t)
+        return -0.5 * self.beta(as_time(t))
 
     def diffusion_rate(self, t: Time | float) -> Tensor:
         """√β."""
-        t = as_time(t)
-        return torch.sqrt(self.beta(t))
+        return torch.sqrt(self.beta(as_time(t)))
 
 
 class SubVP(VP):
@@ -293,8 +287,7 @@ class SubVP(VP):
 
     def sigma(self, t: Time | float) -> Tensor:
         """σ(t) = 1 − e^{−B}."""
-        t = as_time(t)
-        return -torch.expm1(-self.beta.integral(t))
+        return -torch.expm1(-self.beta.integral(as_time(t)))
 
     def diffusion_rate(self, t: Time | float) -> Tensor:
         """√(β (1 − e^{−2B}))."""
@@ -302,7 +295,24 @@ class SubVP(VP):
         return torch.sqrt(-self.beta(t) * torch.expm1(-2 * self.beta.integral(t)))
 
 
-class VE(GaussianPath):
+class ExplodingPath(GaussianPath):
+    """A path on which noise is added to the data, and nothing else happens: α(t) = 1."""
+
+    @property
+    def prior_std(self) -> float:
+        """σ(t_max); the spread of the data is neglected beside it."""
+        return float(self.sigma(torch.tensor(self.t_max, dtype=torch.float64)))
+
+    def alpha(self, t: Time | float) -> Tensor:
+        """1."""
+        return torch.ones_like(as_time(t))
+
+    def drift_rate(self, t: Time | float) -> Tensor:
+        """0."""
+        return torch.zeros_like(as_time(t))
+
+
+class VE(ExplodingPath):
     """Variance-exploding SDE, a Brownian motion with growing pace.
 
     dX = √(dσ²/dt) dW,   α(t) = 1
@@ -324,30 +334,13 @@ class VE(GaussianPath):
         super().__init__(t_min, schedule.t_max)
         self.schedule = schedule
 
-    @property
-    def prior_std(self) -> float:
-        """σ(t_max); the spread of the data is neglected beside it."""
-        return float(self.sigma(torch.tensor(self.t_max, dtype=torch.float64)))
-
-    def alpha(self, t: Time | float) -> Tensor:
-        """1."""
-        t = as_time(t)
-        return torch.ones_like(t)
-
     def sigma(self, t: Time | float) -> Tensor:
         """σ(t)."""
-        t = as_time(t)
-        return torch.sqrt(self.schedule.variance(t))
-
-    def drift_rate(self, t: Time | float) -> Tensor:
-        """0."""
-        t = as_time(t)
-        return torch.zeros_like(t)
+        return torch.sqrt(self.schedule.variance(as_time(t)))
 
     def diffusion_rate(self, t: Time | float) -> Tensor:
         """√(dσ²/dt)."""
-        t = as_time(t)
-        return torch.sqrt(self.schedule.variance_rate(t))
+        return torch.sqrt(self.schedule.variance_rate(as_time(t)))
 
 
 def check_gaussian_path(sde: object, *, name: str = "sde", cure: str = "") -> GaussianPath:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sdegen.core.requests import as_time
 from sdegen.core.shapes import Time
-from sdegen.diffusion.gaussian_path import GaussianPath
+from sdegen.diffusion.gaussian_path import ExplodingPath, GaussianPath
 
 
 class RectifiedFlow(GaussianPath):
@@ -63,8 +63,7 @@ class RectifiedFlow(GaussianPath):
 
     def alpha(self, t: Time | float) -> Tensor:
         """1 − t."""
-        t = as_time(t)
-        return 1 - t
+        return 1 - as_time(t)
 
     def sigma(self, t: Time | float) -> Tensor:
         """t."""
@@ -72,8 +71,7 @@ class RectifiedFlow(GaussianPath):
 
     def drift_rate(self, t: Time | float) -> Tensor:
         """−1/(1 − t)."""
-        t = as_time(t)
-        return -1 / (1 - t)
+        return -1 / (1 - as_time(t))
 
     def diffusion_rate(self, t: Time | float) -> Tensor:
         """√(2 t/(1 − t))."""
@@ -81,7 +79,7 @@ class RectifiedFlow(GaussianPath):
         return torch.sqrt(2 * t / (1 - t))
 
 
-class EDM(GaussianPath):
+class EDM(ExplodingPath):
     """Time is the noise itself: x_t = x0 + t ε, the path of Karras et al.
 
     dX = √(2 t) dW,   α(t) = 1,   σ(t) = t
@@ -107,26 +105,10 @@ class EDM(GaussianPath):
     def __init__(self, *, t_min: float = 0.002, t_max: float = 80.0) -> None:
         super().__init__(t_min, t_max)
 
-    @property
-    def prior_std(self) -> float:
-        """σ(t_max) = t_max; the spread of the data is neglected beside it."""
-        return self.t_max
-
-    def alpha(self, t: Time | float) -> Tensor:
-        """1."""
-        t = as_time(t)
-        return torch.ones_like(t)
-
     def sigma(self, t: Time | float) -> Tensor:
         """t."""
         return as_time(t)
 
-    def drift_rate(self, t: Time | float) -> Tensor:
-        """0."""
-        t = as_time(t)
-        return torch.zeros_like(t)
-
     def diffusion_rate(self, t: Time | float) -> Tensor:
         """√(2 t)."""
-        t = as_time(t)
-        return torch.sqrt(2 * t)
+        return torch.sqrt(2 * as_time(t))

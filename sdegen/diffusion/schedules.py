@@ -45,13 +45,11 @@ class ConstantBeta(BetaSchedule):
 
     def __call__(self, t: Time | float) -> Tensor:
         """β, shape of t."""
-        t = as_time(t)
-        return torch.full_like(t, self.beta)
+        return torch.full_like(as_time(t), self.beta)
 
     def integral(self, t: Time | float) -> Tensor:
         """B(t) = β t."""
-        t = as_time(t)
-        return self.beta * t
+        return self.beta * as_time(t)
 
 
 class LinearBeta(BetaSchedule):
@@ -74,8 +72,7 @@ class LinearBeta(BetaSchedule):
 
     def __call__(self, t: Time | float) -> Tensor:
         """β(t), shape of t."""
-        t = as_time(t)
-        return self.beta_min + (self.beta_max - self.beta_min) * t
+        return self.beta_min + (self.beta_max - self.beta_min) * as_time(t)
 
     def integral(self, t: Time | float) -> Tensor:
         """B(t) = β_min t + ½ (β_max − β_min) t²."""
@@ -102,8 +99,7 @@ class QuadraticBeta(BetaSchedule):
 
     def __call__(self, t: Time | float) -> Tensor:
         """β(t), shape of t."""
-        t = as_time(t)
-        return (self._root + self._growth * t) ** 2
+        return (self._root + self._growth * as_time(t)) ** 2
 
     def integral(self, t: Time | float) -> Tensor:
         """B(t) = β_min t + √β_min δ t² + ⅓ δ² t³, δ = √β_max − √β_min."""
@@ -138,13 +134,11 @@ class CosineBeta(BetaSchedule):
 
     def __call__(self, t: Time | float) -> Tensor:
         """β(t) = (π/(1 + s)) tan u(t), shape of t."""
-        t = as_time(t)
-        return 2 * self._pace * torch.tan(self._start + self._pace * t)
+        return 2 * self._pace * torch.tan(self._start + self._pace * as_time(t))
 
     def integral(self, t: Time | float) -> Tensor:
         """B(t) = −2 log(cos u(t) / cos u(0)), without cancellation at small t."""
-        t = as_time(t)
-        d = self._pace * t
+        d = self._pace * as_time(t)
         ratio_less_one = -2 * torch.sin(0.5 * d) ** 2 - torch.sin(d) * math.tan(self._start)
         return -2 * torch.log1p(ratio_less_one)
 
@@ -176,13 +170,12 @@ class GeometricSigma:
 
     def variance(self, t: Time | float) -> Tensor:
         """σ(t)², shape of t."""
-        t = as_time(t)
-        return self.sigma_min**2 * torch.expm1(2 * self._log_ratio * t)
+        return self.sigma_min**2 * torch.expm1(2 * self._log_ratio * as_time(t))
 
     def variance_rate(self, t: Time | float) -> Tensor:
         """dσ²/dt, shape of t."""
-        t = as_time(t)
-        return 2 * self._log_ratio * self.sigma_min**2 * torch.exp(2 * self._log_ratio * t)
+        pace = 2 * self._log_ratio
+        return pace * self.sigma_min**2 * torch.exp(pace * as_time(t))
 
 
 def _positive(name: str, value: float) -> float:

@@ -17,9 +17,13 @@ import torch
 from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
-from sdegen.core.requests import as_numbers, as_time
+from sdegen.core.requests import as_numbers, as_time, first_true
 from sdegen.core.shapes import Time
 from sdegen.diffusion.schedules import BetaSchedule
+
+_NO_SIGNAL = (
+    "no signal is left there, and the score does not tell x0; leave that level out of the table"
+)
 
 
 class TabulatedBeta(BetaSchedule):
@@ -47,20 +51,12 @@ class TabulatedBeta(BetaSchedule):
                 "alpha_bars must be a list ᾱ_1 … ᾱ_N of at least two, but have shape "
                 f"{tuple(table.shape)}."
             )
-        bad = ~((table > 0) & (table < 1))
-        if bool(bad.any()):
-            i = int(bad.nonzero()[0])
+        if (i := first_true(~((table > 0) & (table < 1)))) is not None:
+            cure = "" if float(table[i]) else f": {_NO_SIGNAL}"
             raise ValueError(
-                f"every ᾱ must lie in (0, 1), but alpha_bars[{i}] = {float(table[i]):g}"
-                + (
-                    ": no signal is left there, and the score does not tell x0; leave that level "
-                    "out of the table."
-                    if float(table[i]) == 0
-                    else "."
-                )
+                f"every ᾱ must lie in (0, 1), but alpha_bars[{i}] = {float(table[i]):g}{cure}."
             )
-        if not bool((table.diff() < 0).all()):
-            i = int((table.diff() >= 0).nonzero()[0])
+        if (i := first_true(~(table.diff() < 0))) is not None:
             raise ValueError(
                 f"ᾱ must decrease, but alpha_bars[{i}] = {float(table[i]):g} is followed by "
                 f"{float(table[i + 1]):g}."

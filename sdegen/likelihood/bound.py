@@ -45,7 +45,7 @@ from sdegen import metrics
 from sdegen.core.checks import check_count, check_positive
 from sdegen.core.errors import NonFiniteError
 from sdegen.core.noise import Rng, Stream, Streams, normal_like, seed_of
-from sdegen.core.requests import check_function, check_state
+from sdegen.core.requests import check_function, check_state, first_true
 from sdegen.core.shapes import ScoreFn, State, expand
 from sdegen.diffusion import timesteps
 from sdegen.diffusion.ddpm import AncestralChain
@@ -281,9 +281,8 @@ def _bound(
         seed,
     )
     lost = ~torch.isfinite(log_prob)
-    if bool(lost.any()):
-        i = int(lost.nonzero()[0])
-        where = int((~torch.isfinite(means[:, i])).nonzero()[0])
+    if (i := first_true(lost)) is not None:
+        where = first_true(~torch.isfinite(means[:, i])) or 0
         name = ("L_T", *(f"term {k} of diffusion" for k in range(len(middle))), "L_0")[where]
         raise NonFiniteError(
             f"the bound is not finite for {int(lost.sum())} of {batch} points; the first is row "

@@ -30,7 +30,7 @@ from torch import Tensor
 from sdegen import metrics
 from sdegen.core.errors import NonFiniteError
 from sdegen.core.noise import Rng, Streams, seed_of
-from sdegen.core.requests import check_state, is_word
+from sdegen.core.requests import check_state, first_true, is_word
 from sdegen.core.shapes import ScoreFn, State
 from sdegen.core.solver import Solver
 from sdegen.diffusion.gaussian_path import GaussianPath
@@ -157,8 +157,7 @@ def log_likelihood(
     log_prob = prior.to(torch.float64) + gained
     result = Likelihood(log_prob, latent.to(x.dtype), path.nfe, error, seed)
     lost = ~torch.isfinite(log_prob)
-    if bool(lost.any()):
-        i = int(lost.nonzero()[0])
+    if (i := first_true(lost)) is not None:
         raise NonFiniteError(
             f"log p is not finite for {int(lost.sum())} of {len(x)} points, the first is row {i}: "
             f"log p_T = {float(prior[i].detach()):g} at its latent, and "

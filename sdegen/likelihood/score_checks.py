@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.evaluation import check_repeatable, refuse_randomness, watched
-from sdegen.core.requests import check_function
+from sdegen.core.requests import check_function, first_true
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State
 from sdegen.core.signature import check_order
@@ -48,9 +48,7 @@ def check_score(score: ScoreFn, x: State, t_min: float) -> None:
     if not isinstance(value, Tensor) or value.shape != rows.shape:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"score must return x's shape {tuple(rows.shape)}, but returned {got}.")
-    bad = ~torch.isfinite(value).flatten(1).all(1)
-    if bool(bad.any()):
-        i = int(bad.nonzero()[0])
+    if (i := first_true(~torch.isfinite(value).flatten(1).all(1))) is not None:
         raise ValueError(
             f"score is not finite at t_min = {t_min:g}: row {i} of x is "
             f"{rows[i].flatten()[:4].tolist()} and the score is {value[i].flatten()[:4].tolist()}."

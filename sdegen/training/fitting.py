@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from sdegen.core.fingerprint import fingerprint
 from sdegen.core.noise import Rng, seed_of
-from sdegen.core.requests import as_state, check_kind
+from sdegen.core.requests import as_state, check_kind, first_true
 from sdegen.training.checkpoints import Checkpoints
 from sdegen.training.config import FitConfig
 from sdegen.training.loss import Batch, Loss
@@ -191,10 +191,10 @@ def _examples(prefix: str, rows: object, labels: object) -> Batch:
 def _check_rows_finite(name: str, rows: Tensor) -> None:
     """Refuse rows with NaN or ±∞, naming the first."""
     bad = ~rows.reshape(len(rows), -1).isfinite().all(1)
-    if bool(bad.any()):
+    if (i := first_true(bad)) is not None:
         raise ValueError(
             f"{name} has {int(bad.sum())} of {len(rows)} rows that are not finite, the first of "
-            f"them row {int(bad.nonzero()[0])}; remove them."
+            f"them row {i}; remove them."
         )
 
 

@@ -51,6 +51,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from sdegen.core.kernel import Kernel
+from sdegen.core.requests import first_true
 
 Prediction = Literal["eps", "x0", "v"]
 Rule = Literal["exact", "midpoint"]
@@ -111,10 +112,9 @@ class Integrals:
         self.lam = torch.log(self.alpha) - torch.log(self.sigma)
         self.eta, self._c = eta, 1 + eta**2
         self._log_scale, self._share = _LOG_SCALE[prediction], _SHARE[prediction]
-        slope = self.lam.detach().diff()
-        if not bool((slope > 0).all() or (slope < 0).all()):
-            t, lam = nodes.detach(), self.lam.detach()
-            i = int((slope * slope.sum().sign() <= 0).nonzero()[0]) if len(slope) else 0
+        lam, t = self.lam.detach(), nodes.detach()
+        slope = lam.diff()
+        if (i := first_true(~(slope * slope.sum().sign() > 0))) is not None:
             raise ValueError(
                 f"σ/α must be strictly monotone along the nodes, but t = {float(t[i]):g} and "
                 f"{float(t[i + 1]):g} have λ = log(α/σ) = {float(lam[i]):g} and "

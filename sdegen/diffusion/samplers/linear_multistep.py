@@ -20,6 +20,7 @@ from torch import Tensor
 from sdegen.core.fixed_steps import FixedStep, to_floats
 from sdegen.core.kernel import Kernel
 from sdegen.core.noise import Noise
+from sdegen.core.requests import first_true
 from sdegen.core.scores import ScoreAt
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
@@ -160,8 +161,7 @@ class LinearMultistep(Multistep):
                 "pass times=solver.grid."
             )
         off = (nodes - own).abs() > 1e-12 * own.abs().max()
-        if bool(off.any()):
-            i = int(off.nonzero()[0])
+        if (i := first_true(off)) is not None:
             raise ValueError(
                 f"this method was made for another grid: times[{i}] = {float(nodes[i]):g}, but "
                 f"its own is {float(own[i]):g}; pass times=solver.grid."
@@ -178,8 +178,7 @@ class LinearMultistep(Multistep):
             ("σ", kernel.sigma(own), self.kernel.sigma(own)),
         ):
             other = ~((value - wanted).abs() <= IN_FLOAT32 * wanted.abs())
-            if bool(other.any()):
-                i = int(other.nonzero()[0])
+            if (i := first_true(other)) is not None:
                 raise ValueError(
                     f"this method was made for another SDE: at times[{i}] = {float(own[i]):g} its "
                     f"{symbol} is {float(wanted[i]):.6g}, but here it is {float(value[i]):.6g}."

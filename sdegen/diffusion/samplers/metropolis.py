@@ -38,6 +38,7 @@ from sdegen.core.checks import check_count, check_positive
 from sdegen.core.errors import NonFiniteError
 from sdegen.core.fixed_steps import FixedStep, check_predictor
 from sdegen.core.noise import Noise
+from sdegen.core.requests import first_true
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State, Time
 from sdegen.core.solver import Memory
@@ -94,8 +95,7 @@ def _lost(x: State, score: State, log_prob: Tensor, t: Tensor) -> Tensor:
         )
     lost = ~score.isfinite().flatten(1).all(1)
     bad = (log_prob.isnan() | log_prob.isposinf()) & ~lost & x.isfinite().flatten(1).all(1)
-    if bool(bad.any()):
-        i = int(bad.nonzero()[0])
+    if (i := first_true(bad)) is not None:
         raise NonFiniteError(
             f"log_prob is {float(log_prob[i]):g} at t = {float(t):g} for {int(bad.sum())} of "
             f"{len(x)} states; the first is row {i}, {x[i].flatten()[:4].tolist()}. It must be "
