@@ -27,6 +27,7 @@ order 5 is unstable at 10 evaluations, where order 2 is among the best (benchmar
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from numpy.polynomial.legendre import leggauss
@@ -37,7 +38,7 @@ from sdegen.core.checks import check_positive
 from sdegen.core.kernel import Kernel
 from sdegen.core.sde import SDE
 from sdegen.diffusion.samplers.adams_coefficients import Coefficients
-from sdegen.diffusion.samplers.linear_multistep import Multistep
+from sdegen.diffusion.samplers.linear_multistep import Multistep, check_method_order
 
 _HIGHEST_ORDER = 6
 _POINTS, _WEIGHTS = (torch.tensor(values) for values in leggauss(4))  # exact up to degree 7
@@ -98,30 +99,20 @@ class AngularAdams(Multistep):
     data_std: float = field(default=1.0, kw_only=True)
     substeps: int = field(default=1, kw_only=True)
 
+    largest_eta: ClassVar[float | None] = 0.0
+    eta_refusal: ClassVar[str] = (
+        "is for the probability flow, but eta is {eta:g}: pass ReverseSDE(sde, score, eta=0.0), "
+        "or take ExponentialAdams."
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive("data_std", self.data_std)
-        if isinstance(self.order, bool) or not isinstance(self.order, int):
-            raise TypeError(f"order must be an int, but is {type(self.order).__name__}.")
-        if not 1 <= self.order <= _HIGHEST_ORDER:
-            raise ValueError(f"order must be 1 … {_HIGHEST_ORDER}, but is {self.order}.")
-
-    def check(self, sde: SDE, nodes: Tensor) -> None:
-        """Raise if this is not the flow of a Gaussian path.
-
-        Raises:
-            ValueError: Saying what to pass.
-        """
-        super().check(sde, nodes)
-        if sde.noise != "none":
-            raise ValueError(
-                "AngularAdams is for the probability flow, but the dynamics are noisy: pass "
-                "ReverseSDE(sde, score, eta=0.0), or take ExponentialAdams."
-            )
+        check_method_order(self.order, 1, _HIGHEST_ORDER)
 
     def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
         """Return one row for each step; a correction is a part of the step that begins with it."""
-        circle = Circle(self.reversal(sde).kernel, nodes, self.data_std)
+        circle = Circle(self.reversal(sde)[1], nodes, self.data_std)
         steps = len(nodes) - 1
         predicted = _integrals(circle.phi, 0, self.order, steps)
         corrected = _integrals(circle.phi, 1, self.order + 1, steps)

@@ -45,9 +45,8 @@ class DDIM(DiffusionSolver, FixedStep):
 
     def begin(self, sde: SDE, nodes: Tensor) -> tuple[ScoreAt, list[_Coefficients]]:
         """Multiply out the update in y: x_s = (α_s/α_t) x + α_s (√… − λ_t) ε̂ + α_s η√v z."""
-        inner = self.reversal(sde)
-        score = inner.along(nodes)
-        alpha, sigma = inner.kernel.alpha(nodes), inner.kernel.sigma(nodes)
+        inner, kernel = self.reversal(sde)
+        alpha, sigma = kernel.alpha(nodes), kernel.sigma(nodes)
         lam = sigma / alpha
         now, then = lam[:-1], lam[1:]
         v = (then / now) ** 2 * (now - then) * (now + then)
@@ -56,7 +55,7 @@ class DDIM(DiffusionSolver, FixedStep):
         scales = to_floats(alpha[1:] / alpha[:-1])
         weights = to_floats(-alpha[1:] * sigma[:-1] * (residual_std - now))
         noises = to_floats(alpha[1:] * inner.eta * torch.sqrt(v.abs()))
-        return score, list(zip(scales, weights, noises, strict=True))
+        return inner.along(nodes), list(zip(scales, weights, noises, strict=True))
 
     def step(
         self,

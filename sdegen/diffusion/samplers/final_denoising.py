@@ -109,8 +109,8 @@ class FinalDenoising(DiffusionSolver, FixedStep):
             x: State at t.
             t: The last time, 0-d.
         """
-        inner = self.reversal(sde)
-        alpha, sigma = inner.kernel.alpha(t), inner.kernel.sigma(t)
+        inner, kernel = self.reversal(sde)
+        alpha, sigma = kernel.alpha(t), kernel.sigma(t)
         return update(x / alpha, inner.score(x, t), sigma**2 / alpha)
 
 

@@ -104,10 +104,10 @@ class _TwoStage(DiffusionSolver, FixedStep, SplitStep):
             ValueError: Saying what to pass.
         """
         super().check(sde, nodes)
-        inner = self.reversal(sde)
-        if inner.eta > 0 and self.churn.amount > 0:
+        eta = self.reversal(sde)[0].eta
+        if eta > 0 and self.churn.amount > 0:
             raise ValueError(
-                f"noise of one kind is enough: eta is {inner.eta:g} and churn.amount "
+                f"noise of one kind is enough: eta is {eta:g} and churn.amount "
                 f"{self.churn.amount:g}; pass eta=0.0 or Churn()."
             )
         if self.churn.amount > 0 and nodes[-1] > nodes[0]:
@@ -124,9 +124,8 @@ class _TwoStage(DiffusionSolver, FixedStep, SplitStep):
 
     def begin(self, sde: SDE, nodes: Tensor) -> _Memory:
         """Return where each step stirs, evaluates and goes, multiplied out."""
-        inner = self.reversal(sde)
-        kernel, eta = inner.kernel, inner.eta
-        alpha = kernel.alpha(nodes)
+        inner, kernel = self.reversal(sde)
+        alpha, eta = kernel.alpha(nodes), inner.eta
         r = kernel.sigma(nodes) / alpha
         hot, kicks = self._stirred(kernel, r, sde.time_range[1])
         ends = torch.stack([nodes[0].clamp(min=sde.time_range[1]), nodes[-1]])
@@ -200,17 +199,14 @@ class KarrasHeun(_TwoStage):
         ends at the last time, where the score exists, and is like the others.
     """
 
-    _weight: ClassVar[float] = 0.5
+    # with η > 0 it would evaluate beyond the last time
+    largest_eta: ClassVar[float | None] = 0.0
+    eta_refusal: ClassVar[str] = (
+        "takes its noise from churn, but eta is {eta:g}: pass ReverseSDE(sde, score, eta=0.0), or "
+        "use DPM2(), which has an ancestral step of eta up to 1."
+    )
 
-    def check(self, sde: SDE, nodes: Tensor) -> None:
-        """Refuse η > 0, too: it would evaluate beyond the last time."""
-        eta = self.reversal(sde).eta
-        if eta > 0:
-            raise ValueError(
-                f"KarrasHeun takes its noise from churn, but eta is {eta:g}: pass ReverseSDE(sde, "
-                "score, eta=0.0), or use DPM2(), which has an ancestral step of eta up to 1."
-            )
-        super().check(sde, nodes)
+    _weight: ClassVar[float] = 0.5
 
     def _second(self, r: Tensor, end: Tensor) -> Tensor:
         return end
@@ -274,7 +270,7 @@ class _Stir(Solver):
 
     def begin(self, sde: SDE, nodes: Tensor) -> Tensor:
         """Return the width of the stir of each step, in units of x."""
-        kernel = self.whole_step.reversal(sde).kernel
+        kernel = self.whole_step.reversal(sde)[1]
         alpha = kernel.alpha(nodes)
         kicks = self.whole_step._stirred(kernel, kernel.sigma(nodes) / alpha, sde.time_range[1])[1]
         return alpha[:-1] * kicks  # the step itself stirs y = x/α

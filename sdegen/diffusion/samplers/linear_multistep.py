@@ -51,7 +51,7 @@ class Multistep(DiffusionSolver, FixedStep):
 
     def begin(self, sde: SDE, nodes: Tensor) -> _Memory:
         """Return the coefficients of all steps, and no states or scores yet."""
-        score = self.reversal(sde).along(nodes)
+        score = self.reversal(sde)[0].along(nodes)
         return _Memory(_Table.of(self.coefficients(sde, nodes)), score, ())
 
     def step(
@@ -166,12 +166,11 @@ class LinearMultistep(Multistep):
                 f"this method was made for another grid: times[{i}] = {float(nodes[i]):g}, but "
                 f"its own is {float(own[i]):g}; pass times=solver.grid."
             )
-        inner = self.reversal(sde)
-        kernel, eta = inner.kernel, inner.eta
-        if eta != self.eta:
+        inner, kernel = self.reversal(sde)
+        if inner.eta != self.eta:
             raise ValueError(
-                f"this method was made for eta = {self.eta:g}, but the dynamics have {eta:g}; "
-                f"pass ReverseSDE(sde, score, eta={self.eta!r})."
+                f"this method was made for eta = {self.eta:g}, but the dynamics have "
+                f"{inner.eta:g}; pass ReverseSDE(sde, score, eta={self.eta!r})."
             )
         for symbol, value, wanted in (
             ("α", kernel.alpha(own), self.kernel.alpha(own)),
@@ -187,6 +186,19 @@ class LinearMultistep(Multistep):
     def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
         """Return the table."""
         return self.table
+
+
+def check_method_order(order: object, least: int, most: int) -> None:
+    """Refuse an order of which there is no method.
+
+    Raises:
+        TypeError: If it is no int.
+        ValueError: If it is not least … most.
+    """
+    if isinstance(order, bool) or not isinstance(order, int):
+        raise TypeError(f"order must be an int, but is {type(order).__name__}.")
+    if not least <= order <= most:
+        raise ValueError(f"order must be {least} … {most}, but is {order}.")
 
 
 def _terms(states: Tensor, scores: Tensor) -> list[list[_Term]]:

@@ -29,21 +29,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from sdegen.core.checks import check_count, check_positive
+from sdegen.core.checks import check_positive
 from sdegen.core.errors import NonFiniteError
-from sdegen.core.fixed_steps import FixedStep, check_predictor
+from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.noise import Noise
 from sdegen.core.requests import first_true
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State, Time
-from sdegen.core.solver import Memory
 from sdegen.core.update import diffuse, update
 from sdegen.diffusion.samplers.base import DiffusionSolver
+from sdegen.diffusion.samplers.predictor_corrector import Corrector
 from sdegen.solvers.euler import EulerMaruyama
 
 LogDensity = Callable[[State, Time], Tensor]
@@ -105,7 +105,7 @@ def _lost(x: State, score: State, log_prob: Tensor, t: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class MetropolisCorrector(DiffusionSolver, FixedStep):
+class MetropolisCorrector(DiffusionSolver, Corrector):
     """A predictor, then Metropolis-adjusted Langevin steps in the marginal that it reached.
 
     Args:
@@ -132,6 +132,7 @@ class MetropolisCorrector(DiffusionSolver, FixedStep):
     substeps: int = field(default=1, kw_only=True)
 
     asks_for: ClassVar[str] = "a score and the σ of a kernel"
+    evaluations_to_correct: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -140,49 +141,13 @@ class MetropolisCorrector(DiffusionSolver, FixedStep):
                 "log_prob must be a function (x, t) -> log p_t(x), but is "
                 f"{type(self.log_prob).__name__}."
             )
-        check_predictor(self.predictor)
-        check_count("corrector_steps", self.corrector_steps)
         check_positive("step_size", self.step_size)
 
-    def is_stochastic(self, sde: SDE) -> bool:
-        """Return True: the corrector draws noise."""
-        return True
+    def sizes(self, sde: SDE, nodes: Tensor) -> Sequence[Tensor]:
+        """Return h at each node."""
+        return (self.step_size * self.reversal(sde)[1].sigma(nodes).square()).unbind()
 
-    def check(self, sde: SDE, nodes: Tensor) -> None:
-        """Refuse dynamics without a score and a kernel, and what the predictor refuses."""
-        self.predictor.check(sde, nodes)
-        super().check(sde, nodes)
-
-    @property
-    def evaluations(self) -> int | None:  # type: ignore[override]
-        """Of the score in a step: the predictor's, and two for each corrector step."""
-        of_predictor = self.predictor.evaluations
-        return None if of_predictor is None else of_predictor + 2 * self.corrector_steps
-
-    def begin(self, sde: SDE, nodes: Tensor) -> _Memory:
-        """Return the predictor's memory, the times, and h at each node."""
-        inner = self.reversal(sde)
-        hs = (self.step_size * inner.kernel.sigma(nodes).square()).unbind()
-        return _Memory(self.predictor.begin(sde, nodes), nodes.unbind(), inner.score, hs)
-
-    def step(
-        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory
-    ) -> tuple[State, _Memory]:
-        """Take one predictor step, then corrector_steps of Metropolis-adjusted Langevin."""
-        heard = noise if self.predictor.is_stochastic(sde) else None
-        assert noise is not None  # is_stochastic() saw to it
-        x, of_predictor = self.predictor.step(sde, x, i, heard, memory.of_predictor)
-        t, h = memory.ts[i + 1], memory.hs[i + 1]
-        for _ in range(self.corrector_steps):
-            z, u = noise.normal(), noise.normal()
-            x, _accepted = mala_step(x, t, memory.score, self.log_prob, h, z, u)
-        return x, memory._replace(of_predictor=of_predictor)
-
-
-class _Memory(NamedTuple):
-    """The predictor's memory, the times of nodes, the score, and the corrector's h there."""
-
-    of_predictor: Memory
-    ts: Sequence[Tensor]
-    score: ScoreFn
-    hs: Sequence[Tensor]
+    def correct(self, x: State, t: Tensor, size: Tensor, score: ScoreFn, noise: Noise) -> State:
+        """Take one step of Metropolis-adjusted Langevin."""
+        z, u = noise.normal(), noise.normal()
+        return mala_step(x, t, score, self.log_prob, size, z, u)[0]

@@ -65,7 +65,7 @@ from torch.nn.functional import pad
 from sdegen.core.requests import is_word
 from sdegen.core.sde import SDE
 from sdegen.diffusion.samplers.adams_coefficients import Coefficients, Integrals, Prediction, Rule
-from sdegen.diffusion.samplers.linear_multistep import Multistep
+from sdegen.diffusion.samplers.linear_multistep import Multistep, check_method_order
 
 _HIGHEST_ORDER = 4
 # words that diffusers has for them
@@ -108,7 +108,7 @@ class ExponentialAdams(Multistep):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_order(self.order, 1)
+        check_method_order(self.order, 1, _HIGHEST_ORDER)
         _check_word("prediction", self.prediction, get_args(Prediction))
         _check_word("rule", self.rule, get_args(Rule))
         if self.rule == "midpoint" and self.order > 2:
@@ -119,8 +119,8 @@ class ExponentialAdams(Multistep):
 
     def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
         """Return one row for each step; see `Multistep.coefficients`."""
-        inner = self.reversal(sde)
-        integrals = Integrals(inner.kernel, inner.eta, nodes, self.prediction)
+        inner, kernel = self.reversal(sde)
+        integrals = Integrals(kernel, inner.eta, nodes, self.prediction)
         return _table(integrals, self.order, self.order, self.rule)
 
 
@@ -150,13 +150,13 @@ class ExponentialAdamsMoulton(Multistep):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_order(self.order, 2)
+        check_method_order(self.order, 2, _HIGHEST_ORDER)
         _check_word("prediction", self.prediction, get_args(Prediction))
 
     def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
         """Return one row for each step; see `Multistep.coefficients`."""
-        inner = self.reversal(sde)
-        integrals = Integrals(inner.kernel, inner.eta, nodes, self.prediction)
+        inner, kernel = self.reversal(sde)
+        integrals = Integrals(kernel, inner.eta, nodes, self.prediction)
         return _table(integrals, self.order - 1, self.order, "exact")
 
 
@@ -201,14 +201,6 @@ def _by_nodes_seen(integrals: Integrals, most: int, width: int, rule: Rule) -> T
         part = integrals.weights(rows, rows + 1, rows[:, None] - torch.arange(k), rule)
         parts.append(pad(part, (0, width - k)))
     return torch.cat(parts, 1)
-
-
-def _check_order(order: object, least: int) -> None:
-    """Raise if there is no method of this order."""
-    if isinstance(order, bool) or not isinstance(order, int):
-        raise TypeError(f"order must be an int, but is {type(order).__name__}.")
-    if not least <= order <= _HIGHEST_ORDER:
-        raise ValueError(f"order must be {least} … {_HIGHEST_ORDER}, but is {order}.")
 
 
 def _check_word(name: str, word: object, words: tuple[str, ...]) -> None:

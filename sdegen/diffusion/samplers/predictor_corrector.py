@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,8 +22,79 @@ from sdegen.solvers.euler import EulerMaruyama
 _ROOT_TWO = torch.tensor(2.0, dtype=torch.float64).sqrt()
 
 
+class Corrector(FixedStep):
+    """A predictor that takes the step, then a few steps of a corrector where it arrived.
+
+    Attributes:
+        predictor: Takes the step.
+        corrector_steps: Steps of the corrector after it.
+        evaluations_to_correct: Of the score in a step of the corrector.
+    """
+
+    predictor: FixedStep
+    corrector_steps: int
+    evaluations_to_correct: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_predictor(self.predictor)
+        check_count("corrector_steps", self.corrector_steps)
+
+    def is_stochastic(self, sde: SDE) -> bool:
+        """Return True: the corrector draws noise."""
+        return True
+
+    def check(self, sde: SDE, nodes: Tensor) -> None:
+        """Refuse what a corrector does not take, and all that the predictor refuses."""
+        super().check(sde, nodes)
+        self.predictor.check(sde, nodes)
+
+    @property
+    def evaluations(self) -> int | None:  # type: ignore[override]
+        """Of the score in a step: the predictor's, and those of each corrector step."""
+        of_predictor = self.predictor.evaluations
+        if of_predictor is None:
+            return None
+        return of_predictor + self.evaluations_to_correct * self.corrector_steps
+
+    @abstractmethod
+    def sizes(self, sde: SDE, nodes: Tensor) -> Sequence[Tensor]:
+        """Return what `correct` is told of its step size at each node, 0-d."""
+
+    @abstractmethod
+    def correct(self, x: State, t: Tensor, size: Tensor, score: ScoreFn, noise: Noise) -> State:
+        """Take one step of the corrector in the marginal at t.
+
+        Args:
+            x: State at t.
+            t: Time, 0-d.
+            size: What `sizes` returned for this node.
+            score: ∇ log p_t(x).
+            noise: What draws.
+        """
+
+    def begin(self, sde: SDE, nodes: Tensor) -> _Corrected:
+        """Return the predictor's memory, the times, the score, and the sizes of corrections."""
+        inner = sde.denoising
+        assert inner is not None  # check() saw to it
+        sizes = self.sizes(sde, nodes)
+        return _Corrected(self.predictor.begin(sde, nodes), nodes.unbind(), inner.score, sizes)
+
+    def step(
+        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Corrected
+    ) -> tuple[State, _Corrected]:
+        """Take one predictor step, then corrector_steps of the corrector."""
+        assert noise is not None  # is_stochastic() saw to it
+        heard = noise if self.predictor.is_stochastic(sde) else None
+        x, of_predictor = self.predictor.step(sde, x, i, heard, memory.of_predictor)
+        t, size = memory.ts[i + 1], memory.sizes[i + 1]
+        for _ in range(self.corrector_steps):
+            x = self.correct(x, t, size, memory.score, noise)
+        return x, memory._replace(of_predictor=of_predictor)
+
+
 @dataclass(frozen=True)
-class PredictorCorrector(FixedStep):
+class PredictorCorrector(Corrector):
     """A predictor, then Langevin steps in the marginal that it reached, as corrector.
 
     corrector: x ← x + h score(x, s) + √(2h) z,   h = 2 α_s² (r |z|/|score|)²
@@ -48,64 +120,43 @@ class PredictorCorrector(FixedStep):
     snr: float = 0.16
     predictor: FixedStep = field(default_factory=EulerMaruyama, kw_only=True)
 
+    evaluations_to_correct: ClassVar[int] = 1
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_predictor(self.predictor)
-        check_count("corrector_steps", self.corrector_steps)
         if not 0 < self.snr < 1:
             raise ValueError(f"snr must lie in (0, 1), but is {self.snr:g}.")
-
-    def is_stochastic(self, sde: SDE) -> bool:
-        """Return True: the corrector draws noise."""
-        return True
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
         """Refuse dynamics without a score, and all that the predictor refuses."""
         super().check(sde, nodes)
-        self.predictor.check(sde, nodes)
         if sde.denoising is None:
             raise ValueError(
                 "PredictorCorrector needs a score, which its corrector asks: pass "
                 f"ReverseSDE(sde, score, eta), not {type(sde).__name__}."
             )
 
-    @property
-    def evaluations(self) -> int | None:  # type: ignore[override]
-        """Of the score in a step: the predictor's, and one for each corrector step."""
-        of_predictor = self.predictor.evaluations
-        return None if of_predictor is None else of_predictor + self.corrector_steps
+    def sizes(self, sde: SDE, nodes: Tensor) -> Sequence[Tensor]:
+        """Return α at each node."""
+        assert sde.denoising is not None  # check() saw to it
+        kernel = sde.denoising.kernel
+        # one by one: many at once are rounded otherwise
+        return [kernel.alpha(t) if kernel else torch.ones_like(t) for t in nodes.unbind()]
 
-    def begin(self, sde: SDE, nodes: Tensor) -> _Corrected:
-        """Return the predictor's memory, the times, and what the corrector asks at them."""
-        inner = sde.denoising
-        assert inner is not None  # check() saw to it
-        alpha = inner.kernel.alpha if inner.kernel else torch.ones_like
-        of_predictor = self.predictor.begin(sde, nodes)
-        return _Corrected(of_predictor, nodes.unbind(), inner.score, alpha)
-
-    def step(
-        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Corrected
-    ) -> tuple[State, _Corrected]:
-        """Take one predictor step, then corrector_steps of Langevin dynamics, each an `update`."""
-        assert noise is not None  # is_stochastic() saw to it
-        heard = noise if self.predictor.is_stochastic(sde) else None
-        x, of_predictor = self.predictor.step(sde, x, i, heard, memory.of_predictor)
-        s = memory.ts[i + 1]
-        alpha = memory.alpha(s)
-        for _ in range(self.corrector_steps):
-            z, grad = noise.normal(), memory.score(x, s)
-            h = 2 * alpha**2 * (self.snr * _mean_norm(z) / _mean_norm(grad)) ** 2
-            x = diffuse(update(x, grad, h), z, h.abs().sqrt(), _ROOT_TWO)
-        return x, memory._replace(of_predictor=of_predictor)
+    def correct(self, x: State, t: Tensor, size: Tensor, score: ScoreFn, noise: Noise) -> State:
+        """Take one step of Langevin dynamics, an `update`."""
+        z, grad = noise.normal(), score(x, t)
+        h = 2 * size**2 * (self.snr * _mean_norm(z) / _mean_norm(grad)) ** 2
+        return diffuse(update(x, grad, h), z, h.abs().sqrt(), _ROOT_TWO)
 
 
 class _Corrected(NamedTuple):
-    """The predictor's memory, the times of nodes, the score, and α of a time."""
+    """The predictor's memory, the times of nodes, the score, and the sizes of corrections."""
 
     of_predictor: Memory
     ts: Sequence[Tensor]
     score: ScoreFn
-    alpha: Callable[[Tensor], Tensor]
+    sizes: Sequence[Tensor]
 
 
 def _mean_norm(x: State) -> Tensor:

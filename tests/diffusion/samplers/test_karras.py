@@ -29,3 +29,10 @@ def test_refusals_of_another_kind(as_user):
             solver(5.0)
     with pytest.raises(TypeError, match="amount must be a number, but is 'a'"):
         sg.Churn("a")
+    ode = sg.ItoProcess(lambda x: -x, 0.0)
+    for two_stage in (sg.KarrasHeun(), sg.DPM2()):
+        name = type(two_stage).__name__
+        with pytest.raises(ValueError, match=rf"{name} needs the α and σ of a kernel.*ItoProcess"):
+            sg.simulate(ode, torch.ones(2, 1), [1.0, 0.5], solver=two_stage)
+        with pytest.raises(ValueError, match=rf"{name} needs the α and σ of a kernel.*ItoProcess"):
+            two_stage.check(ode, torch.tensor([1.0, 0.5], dtype=F64))
