@@ -33,7 +33,7 @@ is the bound: a single estimate may lie above log p.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -132,8 +132,7 @@ def elbo(
             "elbo takes the chain that walks back, chain.reverse(score), but was given a "
             f"{type(chain).__name__}; for an SDE take continuous_elbo(sde, score, x)."
         )
-    x = check_state(x, name="x")
-    check_count("samples", samples)
+    points = _Points(x, samples, rng, "elbo", differentiable)
     forward = chain.chain
     stds = chain.stds.clone()
     # sampling ends in the mean of p(x_0 | x_1); its density has the chain's variance
@@ -144,34 +143,21 @@ def elbo(
             f"pass decoder_std={float(forward.sigmas[1] / forward.a[0]):.3g} (σ_1/α_1), "
             "variance='beta', or a grid that begins at t_min > 0, times=timesteps.log_snr(sde, N)."
         )
-    seed = seed_of(rng)
-    graph = keeps_graph(differentiable, x)
-    streams, flat = Streams(seed, "elbo"), (x if graph else x.detach()).to(torch.float64)
     factor, spread = _given_the_start(forward.a, forward.b)
-    d, terms = x[0].numel(), []
+    d, terms = points.dimensions, []
     for k in range(forward.steps):  # the step from k + 1 to k
         a, b, std, c = forward.a[k], forward.b[k], stds[k], spread[k + 1]
-        t = forward.times[k + 1]
-        source = streams.block(k)
-        with nullcontext() if graph else torch.no_grad():
-            square = _squares(chain.score, x, flat, t, factor[k + 1], c, samples, source)
+        t, source = forward.times[k + 1], points.streams.block(k)
+        square = points.squares(chain.score, t, factor[k + 1], c, source)
         if k == 0:
             constant = d * torch.log(2 * math.pi * std * std)
         else:
             ratio = (b * spread[k] / c / std) ** 2
             constant = d * (ratio - 1 - torch.log(ratio))
-        terms.append(0.5 * (constant + (b * b / a / std / c) ** 2 * square).reshape(samples, -1))
-    last = streams.block(forward.steps)
-    prior = _prior_terms(
-        flat,
-        float(factor[-1]),
-        float(spread[-1]),
-        forward.prior_std,
-        prior_log_prob,
-        samples,
-        last,
-    )
-    return _bound(torch.stack(terms[1:]) if terms[1:] else None, terms[0], prior, x, seed)
+        terms.append(0.5 * (constant + (b * b / a / std / c) ** 2 * square))
+    last, alpha, sigma = points.streams.block(forward.steps), float(factor[-1]), float(spread[-1])
+    prior = points.prior_terms(alpha, sigma, forward.prior_std, prior_log_prob, last)
+    return points.bound(prior, terms[1:], terms[0])
 
 
 def continuous_elbo(
@@ -220,76 +206,128 @@ def continuous_elbo(
     check_forward(sde, "continuous_elbo")
     check_function("score", score, "a function (x, t) -> ∇ log p_t(x), such as model.score")
     check_origin(score, sde)
-    x = check_state(x, name="x")
-    check_count("samples", samples)
+    points = _Points(x, samples, rng, "continuous elbo", differentiable)
     nodes = timesteps.log_snr(sde, strata).flip(0)
-    seed = seed_of(rng)
-    graph = keeps_graph(differentiable, x)
-    streams = Streams(seed, "continuous elbo")
-    flat = (x if graph else x.detach()).to(torch.float64)
-    d = x[0].numel()
+    x, streams, d = points.x, points.streams, points.dimensions
 
     def squares(t: Tensor, source: Stream) -> Tensor:
-        with nullcontext() if graph else torch.no_grad():
-            return _squares(score, x, flat, t, sde.alpha(t), sde.sigma(t), samples, source)
+        return points.squares(score, t, sde.alpha(t), sde.sigma(t), source)
 
     terms = []
     for i in range(strata):
         source, length = streams.block(i), nodes[i + 1] - nodes[i]
         u = torch.rand(samples * len(x), generator=source.generator(), dtype=torch.float64)
         # the time that the score is told, in its own precision, is the time that is meant
-        t = (nodes[i] + length * u).to(flat.device, x.dtype).to(torch.float64)
+        t = (nodes[i] + length * u).to(x.device, x.dtype).to(torch.float64)
         weight = 0.5 * length * sde.diffusion_rate(t).square() / sde.sigma(t).square()
-        terms.append((weight * squares(t, source)).reshape(samples, -1))
+        terms.append(weight * squares(t, source))
     spread = float(sde.sigma(nodes[0]) / sde.alpha(nodes[0]))
     s = spread if decoder_std is None else _positive_std(decoder_std)
-    off = squares(nodes[0], streams.block(strata)).reshape(samples, -1)
+    off = squares(nodes[0], streams.block(strata))
     reconstruction = 0.5 * ((spread / s) ** 2 * off + d * math.log(2 * math.pi * s * s))
-    prior = _prior_terms(
-        flat,
-        float(sde.alpha(nodes[-1])),
-        float(sde.sigma(nodes[-1])),
-        sde.prior_std,
-        prior_log_prob,
-        samples,
-        streams.block(strata + 1),
-    )
-    return _bound(torch.stack(terms), reconstruction, prior, x, seed)
+    alpha, sigma = float(sde.alpha(nodes[-1])), float(sde.sigma(nodes[-1]))
+    last = streams.block(strata + 1)
+    prior = points.prior_terms(alpha, sigma, sde.prior_std, prior_log_prob, last)
+    return points.bound(prior, terms, reconstruction)
 
 
-def _bound(
-    diffusion: Tensor | None, reconstruction: Tensor, prior: Tensor, x: State, seed: int
-) -> EvidenceBound:
-    """Add up the terms; each (samples, batch), the diffusion (terms, samples, batch)."""
-    samples, batch = reconstruction.shape
-    middle = reconstruction.new_zeros((0, samples, batch)) if diffusion is None else diffusion
-    terms = torch.cat([prior[None], middle, reconstruction[None]])
-    means = terms.mean(1)
-    error = torch.full_like(prior[0], torch.inf)
-    if samples > 1:
-        # the draws of different terms are independent: their variances add
-        error = (terms.var(1).sum(0) / samples).sqrt()
-    log_prob = -means.sum(0)
-    result = EvidenceBound(
-        log_prob,
-        error,
-        means[0],
-        means[1:-1].T,
-        means[-1],
-        x[0].numel(),
-        samples * (len(terms) - 1),
-        seed,
-    )
-    lost = ~torch.isfinite(log_prob)
-    if (i := first_true(lost)) is not None:
-        where = first_true(~torch.isfinite(means[:, i])) or 0
-        name = ("L_T", *(f"term {k} of diffusion" for k in range(len(middle))), "L_0")[where]
-        raise NonFiniteError(
-            f"the bound is not finite for {int(lost.sum())} of {batch} points; the first is row "
-            f"{i}, where {name} is {float(means[where, i].detach()):g}.",
-            result,
+class _Points:
+    """The points of a bound, `samples` draws of ε for each, and the terms that they make.
+
+    A term has one number for each draw of each point, shape (samples · batch,).
+    """
+
+    def __init__(
+        self, x: State, samples: int, rng: Rng, purpose: str, differentiable: bool | None
+    ) -> None:
+        self.x = check_state(x, name="x")
+        check_count("samples", samples)
+        self.samples, self.dimensions = samples, self.x[0].numel()
+        self.seed = seed_of(rng)
+        self.streams = Streams(self.seed, purpose)
+        self.graph = keeps_graph(differentiable, self.x)
+        self.exact = (self.x if self.graph else self.x.detach()).to(torch.float64)
+
+    def draws(self, source: Stream) -> tuple[Tensor, Tensor]:
+        """Repeat the points once for each sample, and draw an ε for each of them."""
+        rows = self.exact.repeat(self.samples, *[1] * (self.exact.ndim - 1))
+        return rows, normal_like(rows, source)
+
+    def squares(
+        self, score: ScoreFn, t: Tensor, alpha: Tensor, sigma: Tensor, source: Stream
+    ) -> Tensor:
+        """Return ‖σ score(α x0 + σ ε) + ε‖², ε drawn for each row and sample.
+
+        The score of N(0, v² I) would have α (α v² ε − σ x0)/(α² v² + σ²) there. The square of
+        that, less its mean, is taken away: a control variate, with which unit Gaussian data show
+        no error.
+        """
+        with nullcontext() if self.graph else torch.no_grad():
+            rows, eps = self.draws(source)
+            alpha, sigma = expand(alpha, rows), expand(sigma, rows)
+            state = (alpha * rows + sigma * eps).to(self.x.dtype)
+            predicted = score(state, t.to(self.x.dtype) if t.ndim else t)
+            if predicted.shape != state.shape:
+                raise ValueError(
+                    f"score must return x's shape {tuple(state.shape)}, but returned "
+                    f"{tuple(predicted.shape)} at times of shape {tuple(t.shape)}."
+                )
+            square = self.exact.square().mean()
+            scale = alpha / (alpha**2 * square + sigma**2)
+            control = (scale * (alpha * square * eps - sigma * rows)).square()
+            mean = scale**2 * ((alpha * square) ** 2 + sigma**2 * rows.square())
+            residual = (sigma * predicted.to(torch.float64) + eps).square()
+            return (residual - control + mean).flatten(1).sum(1)
+
+    def prior_terms(
+        self,
+        factor: float,
+        spread: float,
+        prior_std: float,
+        prior_log_prob: LogProb | None,
+        source: Stream,
+    ) -> Tensor:
+        """Return KL(N(factor x, spread² I) ‖ p_T), exact or of one draw each."""
+        d = self.dimensions
+        if prior_log_prob is None:
+            ratio = (spread / prior_std) ** 2
+            shift = (factor * self.exact / prior_std).flatten(1).square().sum(1)
+            return (0.5 * (d * (ratio - 1 - math.log(ratio)) + shift)).repeat(self.samples)
+        rows, eps = self.draws(source)
+        log_q = -0.5 * eps.flatten(1).square().sum(1) - 0.5 * d * math.log(2 * math.pi * spread**2)
+        log_p = prior_log_prob(factor * rows + spread * eps)
+        if log_p.shape != rows.shape[:1]:
+            raise ValueError(
+                f"prior_log_prob must return shape ({len(rows)},), one number for each state, but "
+                f"returned {tuple(log_p.shape)}."
+            )
+        return log_q - log_p
+
+    def bound(
+        self, prior: Tensor, diffusion: Sequence[Tensor], reconstruction: Tensor
+    ) -> EvidenceBound:
+        """Add up the terms."""
+        samples, batch = self.samples, len(self.x)
+        terms = torch.stack([prior, *diffusion, reconstruction]).reshape(-1, samples, batch)
+        means = terms.mean(1)
+        error = torch.full_like(means[0], torch.inf)
+        if samples > 1:
+            # the draws of different terms are independent: their variances add
+            error = (terms.var(1).sum(0) / samples).sqrt()
+        log_prob, nfe = -means.sum(0), samples * (len(terms) - 1)
+        result = EvidenceBound(
+            log_prob, error, means[0], means[1:-1].T, means[-1], self.dimensions, nfe, self.seed
         )
-    return result
+        lost = ~torch.isfinite(log_prob)
+        if (i := first_true(lost)) is not None:
+            where = first_true(~torch.isfinite(means[:, i])) or 0
+            name = ("L_T", *(f"term {k} of diffusion" for k in range(len(diffusion))), "L_0")
+            raise NonFiniteError(
+                f"the bound is not finite for {int(lost.sum())} of {batch} points; the first is "
+                f"row {i}, where {name[where]} is {float(means[where, i].detach()):g}.",
+                result,
+            )
+        return result
 
 
 def _given_the_start(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -298,71 +336,6 @@ def _given_the_start(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     for a_k, b_k in zip(a, b, strict=True):
         variances.append(a_k * a_k * variances[-1] + b_k * b_k)
     return torch.cat([a.new_ones(1), a.cumprod(0)]), torch.stack(variances).sqrt()
-
-
-def _draws(x: State, samples: int, source: Stream) -> tuple[Tensor, Tensor]:
-    """Repeat the points once for each sample, and draw an ε for each of them."""
-    rows = x.repeat(samples, *[1] * (x.ndim - 1))
-    return rows, normal_like(rows, source)
-
-
-def _squares(
-    score: ScoreFn,
-    x: State,
-    x0: State,
-    t: Tensor,
-    alpha: Tensor,
-    sigma: Tensor,
-    samples: int,
-    source: Stream,
-) -> Tensor:
-    """Return ‖σ score(α x0 + σ ε) + ε‖², ε drawn for each row and sample, (samples · batch,).
-
-    The score of N(0, v² I) would have α (α v² ε − σ x0)/(α² v² + σ²) there. The square of that,
-    less its mean, is taken away: a control variate, with which unit Gaussian data show no error.
-    """
-    rows, eps = _draws(x0, samples, source)
-    alpha, sigma = expand(alpha, rows), expand(sigma, rows)
-    state = (alpha * rows + sigma * eps).to(x.dtype)
-    predicted = score(state, t.to(x.dtype) if t.ndim else t)
-    if predicted.shape != state.shape:
-        raise ValueError(
-            f"score must return x's shape {tuple(state.shape)}, but returned "
-            f"{tuple(predicted.shape)} at times of shape {tuple(t.shape)}."
-        )
-    square = x0.square().mean()
-    scale = alpha / (alpha**2 * square + sigma**2)
-    control = (scale * (alpha * square * eps - sigma * rows)).square()
-    mean = scale**2 * ((alpha * square) ** 2 + sigma**2 * rows.square())
-    residual = (sigma * predicted.to(torch.float64) + eps).square()
-    return (residual - control + mean).flatten(1).sum(1)
-
-
-def _prior_terms(
-    x: State,
-    factor: float,
-    spread: float,
-    prior_std: float,
-    prior_log_prob: LogProb | None,
-    samples: int,
-    source: Stream,
-) -> Tensor:
-    """Return KL(N(factor x, spread² I) ‖ p_T), exact or of one draw each, (samples, batch)."""
-    d = x[0].numel()
-    if prior_log_prob is None:
-        ratio = (spread / prior_std) ** 2
-        shift = (factor * x / prior_std).flatten(1).square().sum(1)
-        exact = 0.5 * (d * (ratio - 1 - math.log(ratio)) + shift)
-        return exact.expand(samples, -1)
-    rows, eps = _draws(x, samples, source)
-    log_q = -0.5 * eps.flatten(1).square().sum(1) - 0.5 * d * math.log(2 * math.pi * spread**2)
-    log_p = prior_log_prob(factor * rows + spread * eps)
-    if log_p.shape != rows.shape[:1]:
-        raise ValueError(
-            f"prior_log_prob must return shape ({len(rows)},), one number for each state, but "
-            f"returned {tuple(log_p.shape)}."
-        )
-    return (log_q - log_p).reshape(samples, -1)
 
 
 def _positive_std(decoder_std: float) -> float:
