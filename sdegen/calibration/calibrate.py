@@ -41,22 +41,20 @@ Reference:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sdegen.calibration.fitting import Unknowns, descend, distance, multistep, on_circle
-from sdegen.calibration.result import Calibration, check_reverse, identity_of
+from sdegen.calibration.fitting import Fit, Unknowns, held_out_rows, multistep, on_circle
+from sdegen.calibration.result import Calibration, identity_of
 from sdegen.core.checks import check_count
-from sdegen.core.fixed_steps import FixedStep, check_inner
+from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.kernel import Kernel
 from sdegen.core.requests import as_time_grid, check_state
 from sdegen.core.scores import CallCounter
 from sdegen.core.shapes import State
 from sdegen.core.solver import Solver
-from sdegen.diffusion.pilot import walk
+from sdegen.diffusion.pilot import check_flow, check_solver
 from sdegen.diffusion.reverse import ReverseSDE
 from sdegen.diffusion.samplers.linear_multistep import Multistep
 from sdegen.diffusion.timesteps import made_for, powers
@@ -66,7 +64,6 @@ from sdegen.score.model_checks import check_derivative
 from sdegen.solvers.torch_diffeq import TorchDiffEq
 
 _STARTS = (1.0, 2.0, 3.0, 5.0)  # ρ of the grids, equal steps in t^{1/ρ}, of which the best begins
-_HELD_OUT = 3  # every third state of the pilot batch
 _LOOKED_AT = 48  # states for which a grid to begin from is made, of those not held out
 _FEWEST = 6
 _REMEMBERED = 8  # nodes that a step with free coefficients looks back to, at most
@@ -121,11 +118,11 @@ def calibrate(
     starts, pilot_evaluations = _starts(dynamics, solver, steps, x_T, times, free_coefficients)
     if free_coefficients:
         _weights(solver, dynamics, kernel, starts[0][1])  # or a refusal, before anything is run
-    high, low = ends = _ends(dynamics)
     accurate = TorchDiffEq("dopri5", rtol=1e-6, atol=1e-6) if reference is None else reference
+    ends = torch.tensor(dynamics.time_range[::-1], dtype=torch.float64)
     exact = simulate(counted, x_T, ends, solver=accurate, keep_path=False).final
-    fit = _Fit(counted, kernel, x_T, exact, (float(high), float(low)))
-    begun = [(method, Unknowns.of(grid, None)) for method, grid in starts]
+    fit = Fit(counted, kernel, x_T, exact)
+    begun = [(method, Unknowns.of(grid)) for method, grid in starts]
     with torch.no_grad():
         method, start = min(begun, key=lambda pair: float(fit.error(pair[1], ~fit.held, pair[0])))
     before = fit.held_out(start, method)
@@ -133,13 +130,13 @@ def calibrate(
         first = min(_FIRST_ROUNDS, rounds) if free_coefficients else rounds
         best = fit.descend(start, method, first, bar)
         if free_coefficients:
-            table = _weights(method, dynamics, kernel, best.nodes(*fit.ends))
+            table = _weights(method, dynamics, kernel, fit.nodes(best))
             best = fit.descend(Unknowns(best.gaps, table), method, rounds - first, bar)
     # what was best to begin with on the states held out may be another start than was taken
     other, unfitted = min(begun, key=lambda pair: fit.held_out(pair[1], pair[0]))
     if fit.held_out(unfitted, other) < fit.held_out(best, method):
         method, best = other, unfitted
-    nodes = best.nodes(*fit.ends).detach()
+    nodes = fit.nodes(best).detach()
     fitted = None if best.weights is None else best.weights.detach()
     return Calibration(
         times=nodes,
@@ -153,56 +150,6 @@ def calibrate(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Fit:
-    """The pilot batch, where the flow carries it, and how far a trial run ends from there."""
-
-    dynamics: ReverseSDE
-    kernel: Kernel
-    x_T: State
-    exact: State
-    ends: tuple[float, float]
-
-    @property
-    def held(self) -> Tensor:
-        """Which states are held out, shape (batch,)."""
-        return _held_out(self.x_T)
-
-    def error(self, unknowns: Unknowns, rows: Tensor, method: FixedStep) -> Tensor:
-        """Return the distance to the flow over these rows."""
-        nodes = unknowns.nodes(*self.ends)
-        if unknowns.weights is not None:
-            method = multistep(self.kernel, nodes, unknowns.weights)
-        return distance(walk(method, self.dynamics, nodes, self.x_T[rows]), self.exact[rows])
-
-    def held_out(self, unknowns: Unknowns, method: FixedStep) -> float:
-        """Return the distance over the states held out."""
-        with torch.no_grad():
-            return float(self.error(unknowns, self.held, method))
-
-    def descend(self, start: Unknowns, method: FixedStep, rounds: int, bar: tqdm) -> Unknowns:
-        """Return the unknowns that were best on the states held out, after so many rounds."""
-        return descend(
-            start,
-            lambda unknowns: self.error(unknowns, ~self.held, method),
-            lambda unknowns: self.held_out(unknowns, method),
-            rounds,
-            bar,
-        )
-
-
-def _ends(dynamics: ReverseSDE) -> Tensor:
-    """Return t_max and t_min."""
-    return torch.tensor(dynamics.time_range[::-1], dtype=torch.float64)
-
-
-def _held_out(x_T: State) -> Tensor:
-    """Return which states are held out: every third."""
-    held = torch.zeros(len(x_T), dtype=torch.bool)
-    held[::_HELD_OUT] = True
-    return held
-
-
 def _starts(
     dynamics: ReverseSDE,
     solver: FixedStep,
@@ -214,50 +161,33 @@ def _starts(
     """Return solvers with the grids to begin from, and the evaluations that finding them took."""
     low, high = dynamics.time_range
     with torch.inference_mode(False), torch.enable_grad():
-        rows, t = x_T[:_FEWEST].detach().clone().requires_grad_(), _ends(dynamics)[0]
+        rows = x_T[:_FEWEST].detach().clone().requires_grad_()
+        t = torch.tensor(high, dtype=torch.float64)
         check_derivative(dynamics.score, dynamics.score(rows, t), rows, t, "calibrate")
-    starts: list[tuple[FixedStep, Tensor]] = []
-    evaluations = 0
+    made = []
     if times is None:
-        starts += [(solver, powers(high, low, steps, rho)) for rho in _STARTS]
+        pilot = x_T[~held_out_rows(len(x_T))][:_LOOKED_AT]
+        grids = [powers(high, low, steps, rho) for rho in _STARTS]
         for given in (solver, None) if free_coefficients else (solver,):
-            made = made_for(dynamics, steps, x_T[~_held_out(x_T)][:_LOOKED_AT], solver=given)
-            starts.append((made.solver, made.times))
-            evaluations += made.evaluations
+            made.append(made_for(dynamics, steps, pilot, solver=given))
     else:
-        starts.append((solver, _checked_grid(times, steps, low, high)))
+        grids = [_checked_grid(times, steps, low, high)]
+    starts = [(solver, grid) for grid in grids] + [(one.solver, one.times) for one in made]
     for _, grid in starts:
         check_dynamics(dynamics, solver, grid, None)
-    return starts, evaluations
+    return starts, sum(one.evaluations for one in made)
 
 
 def _checked(
-    dynamics: object, solver: object, steps: object, x_T: State, rounds: object, free: bool
+    dynamics: ReverseSDE, solver: FixedStep, steps: int, x_T: State, rounds: int, free: bool
 ) -> Kernel:
     """Return the kernel, or refuse what does not fit."""
-    dynamics = check_reverse(dynamics)
-    if dynamics.eta != 0:
-        raise ValueError(
-            f"calibrate compares paths with those of the flow, but dynamics has eta = "
-            f"{dynamics.eta:g}; pass ReverseSDE(sde, score, eta=0.0)."
-        )
-    kernel = dynamics.denoising.kernel
-    if kernel is None:
-        raise ValueError(
-            "calibrate needs the α and σ of a kernel: pass the ReverseSDE of a GaussianPath, not "
-            f"of {type(dynamics.forward).__name__}."
-        )
-    check_inner("solver", solver)
-    assert isinstance(solver, FixedStep)
+    kernel = check_flow("dynamics", dynamics, "calibrate").kernel
+    check_solver(solver, dynamics, "calibrate")
     if solver.substeps != 1:
         raise ValueError(
             f"calibrate places every node itself, but solver.substeps is {solver.substeps}: leave "
             f"it at 1, and pass steps={solver.substeps} × as many for that many evaluations."
-        )
-    if solver.is_stochastic(dynamics):
-        raise ValueError(
-            f"calibrate compares paths with those of the flow, but {solver!r} draws noise: pass "
-            "it without churn or corrector."
         )
     if free and not isinstance(solver, Multistep):
         raise TypeError(

@@ -13,6 +13,7 @@ from sdegen.calibration.fitting import multistep
 from sdegen.core.errors import CheckpointError
 from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.noise import stream
+from sdegen.core.requests import check_kind
 from sdegen.core.solver import Solver
 from sdegen.core.tolerances import SAME_MODEL
 from sdegen.diffusion.reverse import ReverseSDE
@@ -83,7 +84,8 @@ class Calibration:
             CheckpointError: If it is damaged, of another kind, or made for another model, SDE or
                 solver; says what differs.
         """
-        check_reverse(dynamics)
+        flow = "the probability flow, ReverseSDE(sde, score, eta=0.0)"
+        check_kind("dynamics", dynamics, ReverseSDE, flow)
         tensors, told = load_tensors(path)
         if told.get("kind") != "Calibration":
             raise CheckpointError(f"{path} holds a {told.get('kind')}, not a Calibration.")
@@ -105,16 +107,6 @@ class Calibration:
         else:
             found = solver
         return cls(times, found, weights, identity=tensors, **{name: told[name] for name in _TOLD})
-
-
-def check_reverse(dynamics: object) -> ReverseSDE:
-    """Return the dynamics, or refuse those that are no reverse ones."""
-    if not isinstance(dynamics, ReverseSDE):
-        raise TypeError(
-            "dynamics must be the probability flow, ReverseSDE(sde, score, eta=0.0), but is "
-            f"{type(dynamics).__name__}."
-        )
-    return dynamics
 
 
 def identity_of(

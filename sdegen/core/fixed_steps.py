@@ -138,8 +138,8 @@ def refine(times: Tensor, substeps: int) -> Tensor:
     return torch.cat([inner.flatten(), times[-1:]])
 
 
-def check_inner(name: str, solver: object) -> None:
-    """Refuse a solver that cannot take the steps within another one.
+def check_inner(name: str, solver: object) -> FixedStep:
+    """Return a solver that can take the steps within another one, or refuse it.
 
     Args:
         name: What the other one calls it.
@@ -160,6 +160,7 @@ def check_inner(name: str, solver: object) -> None:
             f"{name} must end with a state at t, which {type(solver).__name__} replaces by an "
             "estimate of the data: pass the solver within it, and let it be the outermost."
         )
+    return solver
 
 
 def check_predictor(predictor: object) -> None:
@@ -169,8 +170,7 @@ def check_predictor(predictor: object) -> None:
         TypeError: If it is no solver of fixed steps.
         ValueError: If it has substeps, or ends with a denoised state.
     """
-    check_inner("predictor", predictor)
-    substeps = getattr(predictor, "substeps", 1)
+    substeps = check_inner("predictor", predictor).substeps
     if substeps != 1:
         raise ValueError(
             f"predictor.substeps must be 1, but is {substeps}: say how many with substeps= of the "

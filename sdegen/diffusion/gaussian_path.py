@@ -362,6 +362,20 @@ def check_gaussian_path(sde: object, *, name: str = "sde", cure: str = "") -> Ga
     )
 
 
+def times_between(kernel: Kernel, log_ratios: Tensor, first: float, last: float) -> Tensor:
+    """Return a grid of the times at which log(σ/α) takes these values, both ends met exactly.
+
+    Args:
+        kernel: α and σ.
+        log_ratios: Values of log(σ/α) in order, float64, shape (n,).
+        first: The first of the times.
+        last: The last one.
+    """
+    times = kernel.time_of_log_nsr(log_ratios, min(first, last), max(first, last))
+    times[0], times[-1] = first, last
+    return times
+
+
 def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
     """df/dt of a function of the time alone, of t's shape, by autograd in float64."""
     graph = torch.is_grad_enabled() and t.requires_grad

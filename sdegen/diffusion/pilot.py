@@ -19,7 +19,7 @@ The best of some grids is improved by smooth changes of the lengths h_i of its s
 the c_k by Levenberg and Marquardt on the residuals x_N − X, with finite differences: six numbers
 against 48 states leave little to learn by heart. Nothing is differentiated, so that a score
 without derivatives will do, and a grid costs a few dozen runs of N evaluations where a calibration
-(`simulation/calibration.py`) takes hundreds, differentiated.
+(`calibration/calibrate.py`) takes hundreds, differentiated.
 
 Reference:
     Zhou et al. 2024, arXiv:2312.00094, and Xue et al. 2024, arXiv:2402.17376, optimise grids for a
@@ -36,11 +36,13 @@ import torch
 from torch import Tensor
 
 from sdegen.core.failure import add_step_note
-from sdegen.core.fixed_steps import FixedStep
+from sdegen.core.fixed_steps import FixedStep, check_inner
 from sdegen.core.kernel import Kernel
+from sdegen.core.requests import check_kind
 from sdegen.core.scores import CallCounter
 from sdegen.core.shapes import ScoreFn, State, Time
 from sdegen.core.solver import integrate
+from sdegen.diffusion.gaussian_path import GaussianPath, times_between
 from sdegen.diffusion.reverse import ReverseSDE
 from sdegen.diffusion.samplers.angular_adams import AngularAdams
 from sdegen.diffusion.samplers.multistep import ExponentialAdams, ExponentialAdamsMoulton
@@ -80,6 +82,46 @@ def walk(solver: FixedStep, flow: ReverseSDE, nodes: Tensor, x: State) -> State:
         add_step_note(error, i, nodes)
         raise
     return x
+
+
+def check_flow(name: str, flow: ReverseSDE, asked_by: str) -> GaussianPath:
+    """Return the forward SDE of a probability flow with a kernel, or refuse other dynamics.
+
+    Args:
+        name: What the caller calls it.
+        flow: What should be a flow, ReverseSDE(sde, score, eta=0.0).
+        asked_by: What needs one.
+
+    Raises:
+        TypeError: If it is no ReverseSDE.
+        ValueError: If it is noisy, or the reverse of no Gaussian path.
+    """
+    check_kind(name, flow, ReverseSDE, "the probability flow, ReverseSDE(sde, score, eta=0.0)")
+    if flow.eta != 0:
+        raise ValueError(
+            f"{asked_by} compares paths with those of the flow, but {name} has eta = "
+            f"{flow.eta:g}: pass ReverseSDE(sde, score, eta=0.0)."
+        )
+    if not isinstance(flow.forward, GaussianPath):
+        raise ValueError(  # noqa: TRY004 (a ReverseSDE is of the right kind)
+            f"{asked_by} needs the α and σ of a kernel: pass the ReverseSDE of a GaussianPath, "
+            f"not of {type(flow.forward).__name__}."
+        )
+    return flow.forward
+
+
+def check_solver(solver: FixedStep, flow: ReverseSDE, asked_by: str) -> None:
+    """Refuse what cannot take a flow in fixed steps without noise; arguments as in `check_flow`.
+
+    Raises:
+        TypeError: If it is no solver of fixed steps.
+        ValueError: If it draws noise, or ends with a denoised state.
+    """
+    if check_inner("solver", solver).is_stochastic(flow):
+        raise ValueError(
+            f"{asked_by} compares paths with those of the flow, but {solver!r} draws noise: pass "
+            "it without churn or corrector."
+        )
 
 
 class Pilot:
@@ -124,9 +166,7 @@ class Pilot:
 
     def times_at(self, levels: Tensor) -> Tensor:
         """Return the times at which log(σ/α) takes these values; the ends are t_max and t_min."""
-        times = self._kernel.time_of_log_nsr(levels, self._low, self._high)
-        times[0], times[-1] = self._high, self._low
-        return times
+        return times_between(self._kernel, levels, self._high, self._low)
 
     def hard_stretches(self, steps: int) -> Tensor:
         """Return the grid between whose nodes w, the density on the page, has equal integrals.

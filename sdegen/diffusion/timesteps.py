@@ -15,6 +15,7 @@ is found by bisection, down to the last bit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +23,11 @@ import torch
 from torch import Tensor
 
 from sdegen.core.checks import check_count, check_positive
-from sdegen.core.fixed_steps import FixedStep, check_inner
+from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.noise import Rng
 from sdegen.core.shapes import State
-from sdegen.diffusion.gaussian_path import GaussianPath
-from sdegen.diffusion.pilot import Pilot, members
+from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path, times_between
+from sdegen.diffusion.pilot import Pilot, check_flow, check_solver, members
 from sdegen.diffusion.reverse import ReverseSDE
 
 __all__ = [
@@ -88,7 +89,8 @@ def power(sde: GaussianPath, steps: int, rho: float = 2.5) -> Tensor:
         ValueError: If rho is not finite and > 0.
     """
     _check(sde, rho)
-    return powers(sde.t_max, sde.t_min, _count(sde, steps), rho)
+    check_count("steps", steps)
+    return powers(sde.t_max, sde.t_min, steps, rho)
 
 
 def log_snr(sde: GaussianPath, steps: int) -> Tensor:
@@ -102,9 +104,7 @@ def log_snr(sde: GaussianPath, steps: int) -> Tensor:
         Lu et al. 2022, section 3.4 of DPM-Solver ("uniform λ"), arXiv:2206.00927.
     """
     _check(sde)
-    low, high = _log_ratios(sde, _ends(sde)).tolist()
-    fraction = torch.linspace(0.0, 1.0, _count(sde, steps) + 1, dtype=torch.float64)
-    return _between(sde, _invert(sde, high + fraction * (low - high)))
+    return _spaced(sde, steps, torch.clone, torch.clone)
 
 
 def karras(sde: GaussianPath, steps: int, rho: float = 7.0) -> Tensor:
@@ -125,8 +125,7 @@ def karras(sde: GaussianPath, steps: int, rho: float = 7.0) -> Tensor:
         Karras et al. 2022, eq. (5), arXiv:2206.00364, r being its σ.
     """
     _check(sde, rho)
-    low, high = _log_ratios(sde, _ends(sde)).exp().tolist()
-    return _between(sde, _invert(sde, powers(high, low, _count(sde, steps), rho).log()))
+    return _spaced(sde, steps, torch.exp, torch.log, rho)
 
 
 def angle(sde: GaussianPath, steps: int, data_std: float = 1.0) -> Tensor:
@@ -145,10 +144,8 @@ def angle(sde: GaussianPath, steps: int, data_std: float = 1.0) -> Tensor:
         Liu et al. 2022 (PNDM), where diffusers' IPNDM has it, arXiv:2202.09778.
     """
     _check(sde, data_std, "data_std")
-    low, high = (_log_ratios(sde, _ends(sde)).exp() / data_std).atan().tolist()
-    fraction = torch.linspace(0.0, 1.0, _count(sde, steps) + 1, dtype=torch.float64)
-    return _between(
-        sde, _invert(sde, (data_std * torch.tan(high + fraction * (low - high))).log())
+    return _spaced(
+        sde, steps, lambda u: (u.exp() / data_std).atan(), lambda phi: (data_std * phi.tan()).log()
     )
 
 
@@ -240,16 +237,12 @@ def made_for(
         ValueError: If the flow is noisy or has no kernel, the solver draws noise or does not solve
             it, or the shape of an event is not known.
     """
-    sde = _checked_flow(flow, steps)
+    check_count("steps", steps)
+    sde = check_flow("flow", flow, "made_for")
     batch = _pilot_states(flow, sde, rng) if x_T is None else x_T
     if solver is not None:
-        check_inner("solver", solver)
+        check_solver(solver, flow, "made_for")
         solver.check(flow, solver.nodes(sde.time_grid(steps)))
-        if solver.is_stochastic(flow):
-            raise ValueError(
-                f"a grid is made for a run without noise, but {solver!r} draws some: pass it "
-                "without churn or corrector."
-            )
     pilot = Pilot(flow, batch)
     looked_at = min(steps, _MOST_PLACED)
     rules = {
@@ -271,31 +264,10 @@ def made_for(
         inner = np.interp(
             np.linspace(0, 1, steps + 1),
             np.linspace(0, 1, _MOST_PLACED + 1),
-            _log_ratios(sde, times),
+            sde.kernel.log_ratio(times),
         )
         times = pilot.times_at(torch.from_numpy(inner))
     return MadeGrid(times, chosen, names[i], error, pilot.evaluations, len(batch))
-
-
-def _checked_flow(flow: object, steps: object) -> GaussianPath:
-    """Return the forward SDE of a probability flow; raises if flow or steps do not fit."""
-    check_count("steps", steps)
-    if not isinstance(flow, ReverseSDE):
-        raise TypeError(
-            "flow must be the probability flow, ReverseSDE(sde, score, eta=0.0), but is "
-            f"{type(flow).__name__}."
-        )
-    if flow.eta != 0:
-        raise ValueError(
-            f"a grid is made for the probability flow, but flow has eta = {flow.eta:g}: pass "
-            "ReverseSDE(sde, score, eta=0.0)."
-        )
-    if not isinstance(flow.forward, GaussianPath):
-        raise ValueError(  # noqa: TRY004 (a ReverseSDE is of the right kind)
-            "a grid needs the α and σ of a kernel: pass the ReverseSDE of a GaussianPath, not of "
-            f"{type(flow.forward).__name__}."
-        )
-    return flow.forward
 
 
 def _pilot_states(flow: ReverseSDE, sde: GaussianPath, rng: Rng) -> State:
@@ -309,21 +281,10 @@ def _pilot_states(flow: ReverseSDE, sde: GaussianPath, rng: Rng) -> State:
     return sde.prior((_PILOT, *event), rng=rng, dtype=torch.float64)
 
 
-def _check(sde: object, rho: object = 1.0, name: str = "rho") -> None:
+def _check(sde: object, rho: float = 1.0, name: str = "rho") -> None:
     """Raise if sde is not a Gaussian path, or ρ not a number > 0."""
-    if not isinstance(sde, GaussianPath):
-        raise TypeError(
-            "sde must be the forward SDE, a GaussianPath such as VP(…), but is "
-            f"{type(sde).__name__}."
-        )
-    if not isinstance(rho, int | float):
-        raise TypeError(f"{name} must be a number, but is {rho!r}.")
+    check_gaussian_path(sde)
     check_positive(name, rho)
-
-
-def _count(sde: GaussianPath, steps: int) -> int:
-    """Return steps; raises as `time_grid` does."""
-    return len(sde.time_grid(steps)) - 1
 
 
 def powers(first: float, last: float, steps: int, rho: float) -> Tensor:
@@ -335,21 +296,16 @@ def powers(first: float, last: float, steps: int, rho: float) -> Tensor:
     return values
 
 
-def _ends(sde: GaussianPath) -> Tensor:
-    return torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)
-
-
-def _log_ratios(sde: GaussianPath, t: Tensor) -> Tensor:
-    """Return log(σ/α) = −λ, shape of t."""
-    return sde.kernel.log_ratio(t)
-
-
-def _invert(sde: GaussianPath, log_ratios: Tensor) -> Tensor:
-    """Return the times at which log(σ/α) takes these values, by bisection of [t_min, t_max]."""
-    return sde.kernel.time_of_log_nsr(log_ratios, sde.t_min, sde.t_max)
-
-
-def _between(sde: GaussianPath, times: Tensor) -> Tensor:
-    """Return the grid with its ends set exactly to t_max and t_min."""
-    times[0], times[-1] = sde.t_max, sde.t_min
-    return times
+def _spaced(
+    sde: GaussianPath,
+    steps: int,
+    of_log_ratio: Callable[[Tensor], Tensor],
+    log_ratio_of: Callable[[Tensor], Tensor],
+    rho: float = 1.0,
+) -> Tensor:
+    """Return equal steps in c^{1/ρ} of some c(log σ/α), which is given with its inverse."""
+    check_count("steps", steps)
+    ends = torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)
+    low, high = of_log_ratio(sde.kernel.log_ratio(ends)).tolist()
+    levels = log_ratio_of(powers(high, low, steps, rho))
+    return times_between(sde.kernel, levels, sde.t_max, sde.t_min)

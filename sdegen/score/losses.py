@@ -53,7 +53,7 @@ from sdegen.core.checks import check_share, check_word
 from sdegen.core.noise import Rng, normal_like, stream
 from sdegen.core.requests import check_kind
 from sdegen.core.shapes import State, expand
-from sdegen.diffusion.gaussian_path import GaussianPath
+from sdegen.diffusion.gaussian_path import GaussianPath, times_between
 from sdegen.score.config import Weighting
 from sdegen.score.model import ScoreModel, with_labels
 from sdegen.training.loss import Batch, BatchNoise, Loss
@@ -76,7 +76,9 @@ class TimeSampler:
         self._nodes: Tensor | None = None
         if weighting in ("likelihood", "edm"):
             spread = _equally if weighting == "likelihood" else _normally
-            self._nodes = _times_at(sde, spread(*sde.kernel.log_ratio(_ends(sde)).tolist()))
+            ends = torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)
+            levels = spread(*sde.kernel.log_ratio(ends).tolist())
+            self._nodes = times_between(sde.kernel, levels, sde.t_min, sde.t_max)
 
     def quantile(self, u: Tensor) -> Tensor:
         """Return the time below which a share u of all times lies; float64, shape of u."""
@@ -185,11 +187,6 @@ def _mean_square(error: State) -> Tensor:
     return error.square().flatten(1).mean(1)
 
 
-def _ends(sde: GaussianPath) -> Tensor:
-    """Return t_min and t_max."""
-    return torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)
-
-
 def _equally(first: float, last: float) -> Tensor:
     """Return levels from first to last by equal amounts."""
     ends = torch.tensor([first, last], dtype=torch.float64)
@@ -203,10 +200,3 @@ def _normally(first: float, last: float) -> Tensor:
     shares = torch.lerp(low, high, torch.linspace(0, 1, _NODES, dtype=torch.float64))
     deviations: Tensor = torch.special.ndtri(shares)
     return _EDM_MEAN + _EDM_STD * deviations
-
-
-def _times_at(sde: GaussianPath, levels: Tensor) -> Tensor:
-    """Return times at which log σ/α has increasing values; the ends are t_min, t_max."""
-    nodes = sde.kernel.time_of_log_nsr(levels, sde.t_min, sde.t_max)
-    nodes[0], nodes[-1] = sde.t_min, sde.t_max
-    return nodes

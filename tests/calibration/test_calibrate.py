@@ -284,7 +284,7 @@ class TestBadRequests:
     def test_dynamics(self):
         with pytest.raises(ValueError, match="dynamics has eta = 1"):
             sg.calibrate(sg.ReverseSDE(VP, LAW.score), sg.DDIM(), 2, starts(12, 0))
-        with pytest.raises(TypeError, match=r"probability flow, .* but is VP"):
+        with pytest.raises(TypeError, match=r"probability flow, .* but is a VP"):
             sg.calibrate(VP, sg.DDIM(), 2, starts(12, 0))
         forward = sg.OrnsteinUhlenbeck(1.0, 1.0)
         flow = sg.ReverseSDE(forward, lambda x, t: -x, eta=0.0)

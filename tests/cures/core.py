@@ -323,7 +323,7 @@ FOLLOWED = {
         lambda: simulate(REVERSE, times=[0.9, 0.5], solver=sg.PredictorCorrector()),
     ),
     "a flow method with noise": (
-        "AngularAdams is for the probability flow",
+        "is for the probability flow, but eta is",
         lambda: simulate(REVERSE, times=[0.9, 0.5], solver=sg.AngularAdams(2)),
         lambda: simulate(PROBABILITY_FLOW, times=[0.9, 0.5], solver=sg.AngularAdams(2)),
     ),

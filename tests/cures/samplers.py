@@ -217,7 +217,7 @@ FOLLOWED = {
         ),
     ),
     "eta of a churning method": (
-        "KarrasHeun takes its noise from churn",
+        "takes its noise from churn, but eta is",
         lambda: simulate(REVERSE, times=DOWN, solver=sg.KarrasHeun()),
         lambda: (
             flows(sg.KarrasHeun(), dynamics=sg.ReverseSDE(VP, GAUSS.score, eta=0.0)),
@@ -262,12 +262,12 @@ FOLLOWED = {
     ),
     # --- grids of times
     "a grid for noise": (
-        "a grid is made for the probability flow",
+        r"compares paths with those of the flow, but \{\} has eta",
         lambda: sg.timesteps.auto(REVERSE, 3, solver=sg.AngularAdams(2)),
         lambda: grid_of(sg.ReverseSDE(VP, GAUSS.score, eta=0.0), solver=sg.AngularAdams(2)),
     ),
     "a grid without a kernel": (
-        "a grid needs the α and σ of a kernel",
+        "needs the α and σ of a kernel: pass the ReverseSDE of a GaussianPath",
         lambda: sg.timesteps.auto(sg.ReverseSDE(OU, GAUSS.score, 0.0), 3),
         lambda: grid_of(sg.ReverseSDE(VP, GAUSS.score, 0.0), solver=sg.AngularAdams(2)),
     ),
@@ -281,7 +281,7 @@ FOLLOWED = {
         ),
     ),
     "a grid for a method that draws": (
-        "a grid is made for a run without noise",
+        r"compares paths with those of the flow, but \{\} draws noise",
         lambda: sg.timesteps.auto(PROBABILITY_FLOW, 3, solver=sg.KarrasHeun(sg.Churn(5.0))),
         lambda: grid_of(PROBABILITY_FLOW, solver=sg.KarrasHeun()),
     ),

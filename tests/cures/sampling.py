@@ -114,8 +114,6 @@ def _as_it_says():
         sg.Calibration.load("c.safetensors", _FLOW, solver=solver)
 
 
-_ITO = sg.ItoProcess(lambda x: -x, 1.0)
-_CHURNED = sg.KarrasHeun(sg.Churn(amount=5.0))
 _TWICE = sg.ExponentialAdams(4)
 
 
@@ -152,16 +150,6 @@ FOLLOWED = {
         ),
     ),
     # --- calibration
-    "noisy dynamics to calibrate": (
-        r"calibrate compares paths with those of the flow, but dynamics has eta",
-        lambda: _calibrated(sg.ReverseSDE(VP, _score)),
-        lambda: _calibrated(sg.ReverseSDE(VP, _score, eta=0.0)),
-    ),
-    "no kernel to calibrate by": (
-        "calibrate needs the α and σ of a kernel: pass the ReverseSDE",
-        lambda: _calibrated(sg.ReverseSDE(_ITO, lambda x, t: -x, eta=0.0)),
-        lambda: _calibrated(sg.ReverseSDE(VP, _score, eta=0.0)),
-    ),
     "substeps to calibrate": (
         r"calibrate places every node itself, but solver.substeps is",
         lambda: _nodes(sg.Heun(substeps=2)),
@@ -170,11 +158,6 @@ FOLLOWED = {
             sg.simulate(_FLOW, _START, VP.time_grid(3), solver=sg.Heun(substeps=2)).nfe,
             0,
         ),
-    ),
-    "churn to calibrate": (
-        r"calibrate compares paths with those of the flow, but \{\} draws noise",
-        lambda: _nodes(_CHURNED),
-        lambda: _nodes(sg.KarrasHeun(), 12),
     ),
     "coefficients of a method that has none": (
         "free coefficients need a linear multistep method of one",

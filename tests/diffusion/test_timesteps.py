@@ -247,7 +247,7 @@ def test_a_network_knows_the_shape_of_its_events():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"flow": SDES["vp"]}, TypeError, r"ReverseSDE\(sde, score, eta=0\.0\), but is VP"),
+        ({"flow": SDES["vp"]}, TypeError, r"ReverseSDE\(sde, score, eta=0\.0\), but is a VP"),
         ({"eta": 1.0}, ValueError, r"eta = 1: pass ReverseSDE\(sde, score, eta=0\.0\)"),
         ({"steps": 0}, ValueError, "steps must be ≥ 1"),
         ({"solver": sg.TorchDiffEq()}, TypeError, "solver of fixed steps"),

@@ -119,9 +119,7 @@ class ExponentialAdams(Multistep):
 
     def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
         """Return one row for each step; see `Multistep.coefficients`."""
-        inner, kernel = self.reversal(sde)
-        integrals = Integrals(kernel, inner.eta, nodes, self.prediction)
-        return _table(integrals, self.order, self.order, self.rule)
+        return _table(self, sde, nodes, self.order, self.rule)
 
 
 @dataclass(frozen=True)
@@ -155,20 +153,26 @@ class ExponentialAdamsMoulton(Multistep):
 
     def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
         """Return one row for each step; see `Multistep.coefficients`."""
-        inner, kernel = self.reversal(sde)
-        integrals = Integrals(kernel, inner.eta, nodes, self.prediction)
-        return _table(integrals, self.order - 1, self.order, "exact")
+        return _table(self, sde, nodes, self.order - 1, "exact")
 
 
-def _table(integrals: Integrals, ahead: int, order: int, rule: Rule) -> Coefficients:
-    """Return the coefficients of a predictor of `ahead` nodes, which makes a method of `order`.
+def _table(
+    method: ExponentialAdams | ExponentialAdamsMoulton,
+    sde: SDE,
+    nodes: Tensor,
+    ahead: int,
+    rule: Rule,
+) -> Coefficients:
+    """Return the coefficients of a predictor of `ahead` nodes, which makes a method of its order.
 
     Where order > ahead, every step from node order − 1 on begins with a correction. Before that,
     nodes 1 … order − 2 are corrected all the way from node 0, so that the start is as good as the
     order asks. A correction moves the state by multiples of what is evaluated at it, and the step
     carries it on with A: it is but a part of the step's own coefficients.
     """
-    n = integrals.steps
+    inner, kernel = method.reversal(sde)
+    integrals = Integrals(kernel, inner.eta, nodes, method.prediction)
+    n, order = integrals.steps, method.order
     i = torch.arange(n)
     seen = (i[:, None] - torch.arange(order)).clamp(min=0)
     predict = _by_nodes_seen(integrals, ahead, order, rule)
