@@ -248,11 +248,6 @@ class _Points:
         self.graph = keeps_graph(differentiable, self.x)
         self.exact = (self.x if self.graph else self.x.detach()).to(torch.float64)
 
-    def draws(self, source: Stream) -> tuple[Tensor, Tensor]:
-        """Repeat the points once for each sample, and draw an ε for each of them."""
-        rows = self.exact.repeat(self.samples, *[1] * (self.exact.ndim - 1))
-        return rows, normal_like(rows, source)
-
     def squares(
         self, score: ScoreFn, t: Tensor, alpha: Tensor, sigma: Tensor, source: Stream
     ) -> Tensor:
@@ -263,7 +258,7 @@ class _Points:
         no error.
         """
         with nullcontext() if self.graph else torch.no_grad():
-            rows, eps = self.draws(source)
+            rows, eps = _draws(self.exact, self.samples, source)
             alpha, sigma = expand(alpha, rows), expand(sigma, rows)
             state = (alpha * rows + sigma * eps).to(self.x.dtype)
             predicted = score(state, t.to(self.x.dtype) if t.ndim else t)
@@ -293,7 +288,7 @@ class _Points:
             ratio = (spread / prior_std) ** 2
             shift = (factor * self.exact / prior_std).flatten(1).square().sum(1)
             return (0.5 * (d * (ratio - 1 - math.log(ratio)) + shift)).repeat(self.samples)
-        rows, eps = self.draws(source)
+        rows, eps = _draws(self.exact, self.samples, source)
         log_q = -0.5 * eps.flatten(1).square().sum(1) - 0.5 * d * math.log(2 * math.pi * spread**2)
         log_p = prior_log_prob(factor * rows + spread * eps)
         if log_p.shape != rows.shape[:1]:
@@ -336,6 +331,12 @@ def _given_the_start(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     for a_k, b_k in zip(a, b, strict=True):
         variances.append(a_k * a_k * variances[-1] + b_k * b_k)
     return torch.cat([a.new_ones(1), a.cumprod(0)]), torch.stack(variances).sqrt()
+
+
+def _draws(x: State, samples: int, source: Stream) -> tuple[Tensor, Tensor]:
+    """Repeat the points once for each sample, and draw an ε for each of them."""
+    rows = x.repeat(samples, *[1] * (x.ndim - 1))
+    return rows, normal_like(rows, source)
 
 
 def _positive_std(decoder_std: float) -> float:
