@@ -39,7 +39,7 @@ from sdegen.score.model_checks import (
 )
 from sdegen.score.networks import MLP, ConditionedNetwork
 from sdegen.score.parameterization import EpsPrediction, Parameterization, score_of, v_of
-from sdegen.score.spec import class_spec, from_class_spec
+from sdegen.score.spec import Spec, class_spec, from_class_spec
 from sdegen.storage import load_tensors, save_tensors
 
 _CHAIN = " A chain has the score of the SDE that it discretises: give the model that SDE."
@@ -87,11 +87,9 @@ class ScoreModel(nn.Module):
         super().__init__()
         check_network(network)
         check_gaussian_path(sde, cure=_cure(sde))
-        if parameterization is not None:
-            check_parameterization(parameterization)
-        self.network = network
-        self.sde = sde
-        self.parameterization = EpsPrediction() if parameterization is None else parameterization
+        parameterization = EpsPrediction() if parameterization is None else parameterization
+        check_parameterization(parameterization)
+        self.network, self.sde, self.parameterization = network, sde, parameterization
         if isinstance(network, MLP):
             self.event_shape = (network.dim,)
 
@@ -101,9 +99,7 @@ class ScoreModel(nn.Module):
 
     def output(self, x_t: State, t: Time | float) -> State:
         """Return the raw output of the network, x_t being scaled here; x_t's dtype and shape."""
-        x_t, t = _states(x_t), as_time(t)
-        alpha, sigma = self.kernel(x_t, t)
-        return self._output(x_t, t, alpha, sigma)
+        return self._asked(x_t, t)[0]
 
     @property
     def score(self) -> ModelScore:
@@ -161,13 +157,8 @@ class ScoreModel(nn.Module):
                 "this model was told labels with conditional(…), which a file does not keep: save "
                 "the model itself, and tell it again when it is loaded."
             )
-        parts = {
-            "network": class_spec(self.network),
-            "sde": class_spec(self.sde),
-            "parameterization": class_spec(self.parameterization),
-        }
         shape = None if self.event_shape is None else list(self.event_shape)
-        metadata = {"kind": "ScoreModel", **parts, "event_shape": shape}
+        metadata = {"kind": "ScoreModel", **model_spec(self), "event_shape": shape}
         save_tensors(path, self.network.state_dict(), metadata)
 
     @classmethod
@@ -229,20 +220,27 @@ class ScoreModel(nn.Module):
 
     def _estimates(self, x_t: State, t: Time | float) -> tuple[State, State, Tensor, Tensor]:
         """Return x0, ε, α, σ."""
-        x_t, t = _states(x_t), as_time(t)
-        alpha, sigma = self.kernel(x_t, t)
-        output = self._output(x_t, t, alpha, sigma)
+        output, x_t, alpha, sigma = self._asked(x_t, t)
         return *self.parameterization.decode(output, x_t, alpha, sigma), alpha, sigma
 
-    def _output(self, x_t: State, t: Time, alpha: Tensor, sigma: Tensor) -> State:
-        """Return the output of the network, which computes in its own precision."""
-        how = self.parameterization
+    def _asked(self, x_t: State, t: Time | float) -> tuple[State, State, Tensor, Tensor]:
+        """Return the output of the network, which computes in its own precision; x_t, α and σ."""
+        x_t, t, how = _states(x_t), as_time(t), self.parameterization
+        alpha, sigma = self.kernel(x_t, t)
         if t.ndim:  # in the shape of t; a single number is so already
             clock = how.c_noise(t, alpha.reshape(t.shape), sigma.reshape(t.shape))
         else:
             clock = how.c_noise(t, alpha, sigma)
         like = next(self.network.parameters(), x_t)
-        return _answer(self.network, x_t, how.scale(alpha, sigma), clock, like)
+        output = _answer(self.network, x_t, how.scale(alpha, sigma), clock, like)
+        return output, x_t, alpha, sigma
+
+
+def model_spec(model: ScoreModel) -> dict[str, Spec]:
+    """Return what the network, the SDE and the parameterization of a model are, as JSON."""
+    return {
+        part: class_spec(getattr(model, part)) for part in ("network", "sde", "parameterization")
+    }
 
 
 def with_labels(model: _Model, labels: Tensor) -> _Model:
@@ -270,11 +268,8 @@ class ModelScore:
 
     def __call__(self, x_t: State, t: Time | float) -> State:
         """Return ∇ log p_t(x_t), same shape as x_t; t of shape () or (batch,), > 0."""
-        model = self.model
-        x_t, t = _states(x_t), as_time(t)
-        alpha, sigma = model.kernel(x_t, t)
-        output = model._output(x_t, t, alpha, sigma)
-        return score_of(model.parameterization.eps(output, x_t, alpha, sigma), sigma)
+        output, x_t, alpha, sigma = self.model._asked(x_t, t)
+        return score_of(self.model.parameterization.eps(output, x_t, alpha, sigma), sigma)
 
     @property
     def sde(self) -> GaussianPath:

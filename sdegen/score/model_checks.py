@@ -13,6 +13,19 @@ from sdegen.core.shapes import ScoreFn, State, Time
 from sdegen.core.signature import check_order
 from sdegen.score.parameterization import Parameterization
 
+# words that others have for parameterizations
+_WORDS = dict.fromkeys(("epsilon", "eps", "noise"), "EpsPrediction()") | {
+    "sample": "X0Prediction()",
+    "x0": "X0Prediction()",
+    "v_prediction": "VPrediction()",
+    "velocity": "VPrediction(), or FlowPrediction() for ε − x0",
+    "score": "ScorePrediction()",
+    "flow": "FlowPrediction()",
+    "flow_prediction": "FlowPrediction()",
+    "edm": "EDMPrediction(sigma_data)",
+    "denoiser": "DenoiserPrediction()",
+}
+
 
 def check_derivative(score: ScoreFn, value: State, x: State, t: Time, asked_by: str) -> None:
     """Refuse a score that depends on x, but not through autograd.
@@ -118,33 +131,17 @@ def check_parameterization(given: object) -> None:
     Raises:
         TypeError: With what to pass.
     """
-    if not isinstance(given, Parameterization):
-        raise TypeError(_no_parameterization(given))
-
-
-def _no_parameterization(said: object) -> str:
-    """Return what to pass in the place of a word for a parameterization, or of a class."""
-    if isinstance(said, type):
-        return f"parameterization must be an object, but is the class: pass {said.__name__}()."
-    if not isinstance(said, str):
-        return f"parameterization must be one such as EpsPrediction(), but is {said!r}."
-    names = {
-        "epsilon": "EpsPrediction()",
-        "eps": "EpsPrediction()",
-        "noise": "EpsPrediction()",
-        "sample": "X0Prediction()",
-        "x0": "X0Prediction()",
-        "v_prediction": "VPrediction()",
-        "velocity": "VPrediction(), or FlowPrediction() for ε − x0",
-        "score": "ScorePrediction()",
-        "flow": "FlowPrediction()",
-        "flow_prediction": "FlowPrediction()",
-        "edm": "EDMPrediction(sigma_data)",
-        "denoiser": "DenoiserPrediction()",
-    }
-    close = difflib.get_close_matches(said.lower(), names, n=1, cutoff=0.5)
-    hint = f"did you mean {names[close[0]]}?" if close else "pass EpsPrediction(), say."
-    return f"parameterization must be an object, but is the word {said!r}; {hint}"
+    if isinstance(given, Parameterization):
+        return
+    if isinstance(given, type):
+        raise TypeError(
+            f"parameterization must be an object, but is the class: pass {given.__name__}()."
+        )
+    if not isinstance(given, str):
+        raise TypeError(f"parameterization must be one such as EpsPrediction(), but is {given!r}.")
+    close = difflib.get_close_matches(given.lower(), _WORDS, n=1, cutoff=0.5)
+    hint = f"did you mean {_WORDS[close[0]]}?" if close else "pass EpsPrediction(), say."
+    raise TypeError(f"parameterization must be an object, but is the word {given!r}; {hint}")
 
 
 def check_fit(path: str | Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

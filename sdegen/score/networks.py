@@ -112,7 +112,7 @@ class MLP(nn.Module):
         self.enter = _linear(dim, width, source)
         self.layers = nn.ModuleList(_linear(width, width, source) for _ in range(depth))
         self.leave = _linear(width, dim, source, zero=True)
-        self.classes = _classes(classes)
+        self.classes = _size("classes", classes, least=0)
         self.labels = _embedding(classes, (depth + 1) * width)
 
     def forward(self, x: State, t: Tensor, labels: Tensor | None = None) -> State:
@@ -183,18 +183,13 @@ class UNet(nn.Module):
         )
         self.norm = nn.GroupNorm(_GROUPS, width)
         self.leave = _conv(width, channels, source, zero=True)
-        self.classes = _classes(classes)
+        self.classes = _size("classes", classes, least=0)
         self.labels = _embedding(classes, 4 * width)
 
     def forward(self, x: State, t: Tensor, labels: Tensor | None = None) -> State:
         """Output for images x, times t and labels of shape (batch,); same shape as x."""
         factor = 2 ** (self.levels - 1)
-        if (
-            x.ndim != 4
-            or x.shape[1] != self.channels
-            or x.shape[2] % factor
-            or x.shape[3] % factor
-        ):
+        if x.ndim != 4 or x.shape[1] != self.channels or any(n % factor for n in x.shape[2:]):
             raise ValueError(
                 f"this UNet takes images of shape (batch, {self.channels}, height, width), height "
                 f"and width divisible by {factor}, but was given {tuple(x.shape)}."
@@ -239,19 +234,11 @@ class _Block(nn.Module):
         return out
 
 
-def _classes(classes: int) -> int:
-    """Return a number of classes, or refuse it."""
-    check_count("classes", classes, least=0)
-    return classes
-
-
 def _embedding(classes: int, size: int) -> nn.Embedding | None:
     """Return a row of zeros for each class, and one for none of them; None without classes."""
     if classes == 0:
         return None
-    table: nn.Embedding = skip_init(  # type: ignore[no-untyped-call]
-        nn.Embedding, classes + 1, size
-    )
+    table: nn.Embedding = skip_init(nn.Embedding, classes + 1, size)  # type: ignore[no-untyped-call]
     nn.init.zeros_(table.weight)
     return table
 
@@ -274,18 +261,16 @@ def _with_labels(
     return known + row
 
 
-def _size(name: str, value: int) -> int:
-    """Return an int ≥ 1, or refuse it by name."""
-    check_count(name, value)
+def _size(name: str, value: int, least: int = 1) -> int:
+    """Return an int, or refuse it by name."""
+    check_count(name, value, least)
     return value
 
 
 def _linear(inputs: int, outputs: int, source: Stream, *, zero: bool = False) -> nn.Linear:
     """Return a linear layer drawn from a stream."""
     # skip_init: the constructor of a layer draws from torch's global generator
-    layer: nn.Linear = skip_init(  # type: ignore[no-untyped-call]
-        nn.Linear, inputs, outputs
-    )
+    layer: nn.Linear = skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
     _draw(layer, inputs, source, zero)
     return layer
 
@@ -294,9 +279,8 @@ def _conv(
     inputs: int, outputs: int, source: Stream, *, size: int = 3, zero: bool = False
 ) -> nn.Conv2d:
     """Return a convolution that keeps the resolution, drawn from a stream."""
-    layer: nn.Conv2d = skip_init(  # type: ignore[no-untyped-call]
-        nn.Conv2d, inputs, outputs, size, padding=size // 2
-    )
+    padding = size // 2
+    layer: nn.Conv2d = skip_init(nn.Conv2d, inputs, outputs, size, padding=padding)  # type: ignore[no-untyped-call]
     _draw(layer, inputs * size**2, source, zero)
     return layer
 

@@ -26,6 +26,8 @@ from torch import Tensor
 
 from sdegen.core.shapes import State, Time
 
+Estimates = tuple[State, State]  # x0 and ε
+
 # methods of version 0.1, which nobody would call
 _RENAMED = {"read": "decode", "slope": "d_eps_d_output", "clock": "c_noise"}
 
@@ -59,9 +61,7 @@ class Parameterization(ABC):
             )
 
     @abstractmethod
-    def decode(
-        self, output: State, x_t: State, alpha: Tensor, sigma: Tensor
-    ) -> tuple[State, State]:
+    def decode(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> Estimates:
         """Return the estimates (x0, ε) that an output stands for; α x0 + σ ε = x_t."""
 
     def eps(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> State:
@@ -95,9 +95,7 @@ class EpsPrediction(Parameterization):
         Ho et al. 2020, eqs. (11) and (12), arXiv:2006.11239.
     """
 
-    def decode(
-        self, output: State, x_t: State, alpha: Tensor, sigma: Tensor
-    ) -> tuple[State, State]:
+    def decode(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> Estimates:
         """Return (x0, ε) from ε."""
         return (x_t - sigma * output) / alpha, output
 
@@ -124,9 +122,7 @@ class X0Prediction(Parameterization):
     mixture in the plane it lost 0.10 nats where the same network lost 0.02 by predicting ε or v.
     """
 
-    def decode(
-        self, output: State, x_t: State, alpha: Tensor, sigma: Tensor
-    ) -> tuple[State, State]:
+    def decode(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> Estimates:
         """Return (x0, ε) from x0."""
         return output, (x_t - alpha * output) / sigma
 
@@ -149,9 +145,7 @@ class VPrediction(Parameterization):
         Salimans and Ho 2022, section 4 and appendix D, arXiv:2202.00512.
     """
 
-    def decode(
-        self, output: State, x_t: State, alpha: Tensor, sigma: Tensor
-    ) -> tuple[State, State]:
+    def decode(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> Estimates:
         """Return (x0, ε) from v/s."""
         square = alpha**2 + sigma**2
         v = square.sqrt() * output
@@ -181,9 +175,7 @@ class ScorePrediction(Parameterization):
         formula.
     """
 
-    def decode(
-        self, output: State, x_t: State, alpha: Tensor, sigma: Tensor
-    ) -> tuple[State, State]:
+    def decode(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> Estimates:
         """Return (x0, ε) from the score."""
         return EpsPrediction().decode(-sigma * output, x_t, alpha, sigma)
 

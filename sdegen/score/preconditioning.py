@@ -26,7 +26,7 @@ from torch import Tensor
 
 from sdegen.core.requests import as_number
 from sdegen.core.shapes import State, Time
-from sdegen.score.parameterization import Parameterization, X0Prediction
+from sdegen.score.parameterization import Estimates, Parameterization, X0Prediction
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,7 @@ class FlowPrediction(Parameterization):
         Lipman et al. 2023, eq. (23) with σ_min = 0 and time the other way round, arXiv:2210.02747.
     """
 
-    def decode(
-        self, output: State, x_t: State, alpha: Tensor, sigma: Tensor
-    ) -> tuple[State, State]:
+    def decode(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> Estimates:
         """Return (x0, ε) from ε − x0."""
         total = alpha + sigma
         return (x_t - sigma * output) / total, (x_t + alpha * output) / total
@@ -97,9 +95,7 @@ class EDMPrediction(Parameterization):
                 f"{self.sigma_data:g}."
             )
 
-    def decode(
-        self, output: State, x_t: State, alpha: Tensor, sigma: Tensor
-    ) -> tuple[State, State]:
+    def decode(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> Estimates:
         """Return (x0, ε) from F."""
         d, scale = self.sigma_data, self.scale(alpha, sigma)
         x0 = (alpha * d * d / scale * x_t + sigma * d * output) / scale

@@ -8,7 +8,7 @@ numbers; nothing is scaled in silence.
 import dataclasses
 import warnings
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -19,10 +19,9 @@ from sdegen.core.noise import Rng
 from sdegen.core.requests import check_kind, kind_of
 from sdegen.score.config import TrainConfig, Weighting
 from sdegen.score.losses import DenoisingLoss
-from sdegen.score.model import ScoreModel
+from sdegen.score.model import ScoreModel, model_spec
 from sdegen.score.model_checks import check_labels
 from sdegen.score.preconditioning import EDMPrediction
-from sdegen.score.spec import class_spec
 from sdegen.training.config import FitConfig
 from sdegen.training.fitting import check_data, fit
 from sdegen.training.loss import Loss
@@ -99,6 +98,9 @@ def train(
     _check_labels("validation_labels", validation_labels, validation, model)
     _warn_scale(data, model)
     model.event_shape = tuple(data.shape[1:])
+    about = loss.spec()
+    if labels is None:
+        about.pop("label_dropout", None)  # it changes nothing
     names = [field.name for field in dataclasses.fields(FitConfig)]
     return fit(
         model,
@@ -113,7 +115,7 @@ def train(
         folder=folder,
         resume=resume,
         progress=progress,
-        spec=_spec(model, loss, labels),
+        spec={**model_spec(model), "loss": about},
     )
 
 
@@ -138,19 +140,6 @@ def _loss(loss: object, config: TrainConfig) -> Loss:
         )
     assert isinstance(loss, Loss)
     return loss
-
-
-def _spec(model: ScoreModel, loss: Loss, labels: Tensor | None) -> dict[str, Any]:
-    """Return what tells a score and its loss from others, as JSON."""
-    about = loss.spec()
-    if labels is None:
-        about.pop("label_dropout", None)  # it changes nothing
-    return {
-        "network": class_spec(model.network),
-        "sde": class_spec(model.sde),
-        "parameterization": class_spec(model.parameterization),
-        "loss": about,
-    }
 
 
 def _warn_scale(data: Tensor, model: ScoreModel) -> None:
