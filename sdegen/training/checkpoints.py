@@ -23,6 +23,8 @@ from sdegen.core.errors import CheckpointError
 from sdegen.storage import load_tensors, save_tensors
 from sdegen.training.config import FitConfig
 
+Saved = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and metadata
+
 _NAME = re.compile(r"step-(\d{8})\.safetensors")
 
 
@@ -56,7 +58,7 @@ class Checkpoints:
         for old in self.steps()[: -self.keep]:
             self.path(old).unlink()
 
-    def newest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def newest(self) -> Saved | None:
         """Return tensors and metadata of the newest file, or None where there is none.
 
         Raises:
@@ -70,7 +72,7 @@ class Checkpoints:
         except CheckpointError as error:
             raise CheckpointError(f"{error} {self._advice(steps[-1])}") from error
 
-    def _load(self, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def _load(self, step: int) -> Saved:
         """Return tensors and metadata of a step's file; refuse one that is of no training."""
         tensors, metadata = load_tensors(self.path(step))
         if metadata.get("kind") != "training":

@@ -6,7 +6,13 @@ Imports no torch: a command line that only prints its help need not wait for it.
 from dataclasses import dataclass, fields
 from typing import Literal, get_args, get_origin
 
-from sdegen.core.checks import check_count, check_not_negative, check_positive, check_word
+from sdegen.core.checks import (
+    check_count,
+    check_finite,
+    check_not_negative,
+    check_positive,
+    check_word,
+)
 
 Keep = Literal["last", "best"]
 TrainPrecision = Literal["full", "bf16"]
@@ -50,21 +56,15 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type is int and (isinstance(value, bool) or not isinstance(value, int)):
-                raise TypeError(f"{field.name} must be an int, but is {type(value).__name__}.")
-            if field.type is float and (
-                isinstance(value, bool) or not isinstance(value, int | float)
-            ):
-                raise TypeError(f"{field.name} must be a number, but is {type(value).__name__}.")
             if get_origin(field.type) is Literal:
-                check_word(field.name, value, get_args(field.type))
+                check_word(field.name, getattr(self, field.name), get_args(field.type))
         for name in ("steps", "batch_size", "validate_every", "checkpoint_every"):
             check_count(name, getattr(self, name))
+        check_count("warmup", self.warmup, least=0)
         for name in ("learning_rate", "max_grad_norm"):
             check_positive(name, getattr(self, name))
-        for name in ("warmup", "weight_decay"):
-            check_not_negative(name, getattr(self, name))
+        check_not_negative("weight_decay", self.weight_decay)
+        check_finite("ema_decay", self.ema_decay)
         if not 0 <= self.ema_decay < 1:
             raise ValueError(
                 f"ema_decay must lie in [0, 1), but is {self.ema_decay:g}; 0 is no average."

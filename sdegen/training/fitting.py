@@ -16,8 +16,8 @@ through a minimum. Give `validation` and keep="best", and the module ends with t
 that were best there.
 """
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from sdegen.core.fingerprint import fingerprint
 from sdegen.core.noise import Rng, seed_of
 from sdegen.core.requests import as_state, check_kind, first_true
-from sdegen.training.checkpoints import Checkpoints
+from sdegen.training.checkpoints import Checkpoints, Saved
 from sdegen.training.config import FitConfig
 from sdegen.training.loss import Batch, Loss
 from sdegen.training.ranks import Group
@@ -117,11 +117,12 @@ def fit(
     if resume and folder is None:
         raise ValueError("resume=True needs the folder to go on from; pass folder=.")
     checkpoints = None if folder is None else Checkpoints(Path(folder))
-    saved = None if checkpoints is None else _saved(checkpoints, resume)
+    saved = _saved(checkpoints, resume)
     seed = int(saved[1]["run"]["seed"]) if saved is not None and rng is None else seed_of(rng)
     seed = group.broadcast_value(seed)
     run_spec = {
-        "config": _settled(config),
+        # how often it is saved changes nothing
+        "config": {k: v for k, v in asdict(config).items() if k != "checkpoint_every"},
         "seed": seed,
         "data": fingerprint(examples.rows),
         "validation": None if others is None else fingerprint(others.rows),
@@ -227,10 +228,10 @@ def _check_validation(
         )
 
 
-def _saved(
-    checkpoints: Checkpoints, resume: bool
-) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def _saved(checkpoints: Checkpoints | None, resume: bool) -> Saved | None:
     """Return the newest checkpoint, or None; refuse a folder with a run that is not resumed."""
+    if checkpoints is None:
+        return None
     steps = checkpoints.steps()
     if steps and not resume:
         raise ValueError(
@@ -238,11 +239,6 @@ def _saved(
             "resume=True or another folder."
         )
     return checkpoints.newest()
-
-
-def _settled(config: FitConfig) -> dict[str, Any]:
-    """Return a configuration without what changes nothing: how often it is saved."""
-    return {k: v for k, v in dataclasses.asdict(config).items() if k != "checkpoint_every"}
 
 
 def _described(module: nn.Module) -> dict[str, Any]:

@@ -121,10 +121,8 @@ class TrainingRun:
                 while self.step < config.steps:
                     loss = self.train_step()
                     last = self.step == config.steps
-                    if self.validation is not None and (
-                        last or self.step % config.validate_every == 0
-                    ):
-                        self.validate(self.validation)
+                    if last or self.step % config.validate_every == 0:
+                        self.validate()
                     stopped = self.group.any(interrupt.pending)
                     if last or stopped or self.step % config.checkpoint_every == 0:
                         self._save()
@@ -149,11 +147,10 @@ class TrainingRun:
         mine = self.group.partition(config.batch_size)
         batch = self._drawn(source, mine)
         purpose = f"dropout of rank {self.group.rank}" if self.group.rank else "dropout"
+        noise = BatchNoise(source, config.batch_size, mine)
         with seeded(self.seed, purpose, k, self.device):
             with autocast(self.device, config.precision):
-                returned = self.loss(
-                    self.module, batch, BatchNoise(source, config.batch_size, mine)
-                )
+                returned = self.loss(self.module, batch, noise)
             errors, logs = self._read(returned, batch)
             if not errors.requires_grad:
                 raise ValueError(
@@ -171,9 +168,8 @@ class TrainingRun:
         value = self.group.sum(float(loss.detach()))
         self._check_finite("the loss", value)
         self.group.add_gradients(self.parameters)
-        self._check_finite(
-            "the gradient", float(clip_grad_norm_(self.parameters, config.max_grad_norm))
-        )
+        norm = float(clip_grad_norm_(self.parameters, config.max_grad_norm))
+        self._check_finite("the gradient", norm)
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * lr_factor(k, config)
         self.optimizer.step()
@@ -183,9 +179,11 @@ class TrainingRun:
         return value
 
     @torch.no_grad()
-    def validate(self, examples: Batch) -> None:
+    def validate(self) -> None:
         """Record the loss of the averaged weights on other data, each time with the same draws."""
-        batch = examples.repeated(self.passes)
+        if self.validation is None:
+            return
+        batch = self.validation.repeated(self.passes)
         noise = BatchNoise(Streams(self.seed, "validate").block(0), len(batch))
         self.average.eval()
         with autocast(self.device, self.config.precision):
@@ -214,9 +212,8 @@ class TrainingRun:
             self.module.load_state_dict(parts["model"])
             self.average.load_state_dict(parts["average"])
         except RuntimeError as error:
-            raise CheckpointError(
-                f"the checkpoint's weights do not fit the network: {error}"
-            ) from error
+            text = f"the checkpoint's weights do not fit the network: {error}"
+            raise CheckpointError(text) from error
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in parts["optimizer"].items():
             index, _, moment = name.partition(".")
@@ -353,11 +350,8 @@ def _like(examples: Batch, weight: Tensor) -> Batch:
     """Return examples where the weights are: rows and targets in their dtype, classes in int64."""
     labels = examples.labels
     if labels is not None:
-        labels = (
-            labels.to(weight)
-            if labels.is_floating_point()
-            else labels.to(weight.device, torch.int64)
-        )
+        dtype = weight.dtype if labels.is_floating_point() else torch.int64
+        labels = labels.to(weight.device, dtype)
     return Batch(examples.rows.to(weight), labels)
 
 

@@ -20,7 +20,7 @@ import sdegen as sg
         ({"learning_rate": 0.0}, "learning_rate must be finite and > 0, but is 0"),
         ({"learning_rate": float("nan")}, "learning_rate must be finite and > 0, but is nan"),
         ({"max_grad_norm": -1.0}, "max_grad_norm must be finite and > 0, but is -1"),
-        ({"warmup": -1}, "warmup must be finite and ≥ 0, but is -1"),
+        ({"warmup": -1}, "warmup must be ≥ 0, but is -1"),
         ({"weight_decay": float("inf")}, "weight_decay must be finite and ≥ 0, but is inf"),
         ({"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\), but is 1"),
         (
@@ -40,7 +40,7 @@ def test_wrong_values_are_refused_by_name(given, message):
     [
         ({"steps": 1.5}, "steps must be an int, but is float"),
         ({"steps": True}, "steps must be an int, but is bool"),
-        ({"learning_rate": "fast"}, "learning_rate must be a number, but is str"),
+        ({"learning_rate": "fast"}, "learning_rate must be a number, but is 'fast'"),
         ({"step": 10}, "unexpected keyword argument 'step'"),
     ],
 )
