@@ -42,7 +42,7 @@ from sdegen.core.noise import Noise, normal_like
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, expand
 from sdegen.core.update import diffuse, update
-from sdegen.diffusion.samplers.base import DiffusionSolver
+from sdegen.diffusion.samplers.base import DiffusionSolver, Stepped
 
 _SHORTEST = 4  # roundings of t, in the precision in which the score is told it
 _GROWTH, _SAFETY = 5.0, 0.9
@@ -76,9 +76,7 @@ class AdaptiveHeun(DiffusionSolver):
         """Return the memory of a run: its times, and no trajectories yet."""
         return _Memory(nodes.tolist())
 
-    def step(
-        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory
-    ) -> tuple[State, _Memory]:
+    def step(self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory) -> Stepped:
         """Go from nodes[i] to nodes[i + 1], in steps that each trajectory chooses for itself."""
         start, end = memory.times[i], memory.times[i + 1]
         run = memory.run

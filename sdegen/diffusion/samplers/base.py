@@ -12,7 +12,10 @@ from torch import Tensor
 
 from sdegen.core.kernel import Kernel, ReverseStructure
 from sdegen.core.sde import SDE
-from sdegen.core.solver import Solver
+from sdegen.core.shapes import State
+from sdegen.core.solver import Memory, Solver
+
+Stepped = tuple[State, Memory]  # the state at the next node, and the memory of the next step
 
 
 class DiffusionSolver(Solver):

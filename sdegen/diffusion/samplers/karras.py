@@ -35,7 +35,7 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Solver
 from sdegen.core.update import diffuse, update
-from sdegen.diffusion.samplers.base import DiffusionSolver
+from sdegen.diffusion.samplers.base import DiffusionSolver, Stepped
 
 _LARGEST_GAMMA = math.sqrt(2) - 1  # of γ: no more noise than there is signal of it
 
@@ -153,9 +153,7 @@ class _TwoStage(DiffusionSolver, FixedStep, SplitStep):
             out=to_floats(alpha),
         )
 
-    def step(
-        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory
-    ) -> tuple[State, _Memory]:
+    def step(self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory) -> Stepped:
         """Stir, evaluate, evaluate, go; and let the noise in that η took out."""
         m = memory
         (alpha_hot, alpha_second), (score_hot, score_second) = m.alphas, m.scores
@@ -275,9 +273,7 @@ class _Stir(Solver):
         kicks = self.whole_step._stirred(kernel, kernel.sigma(nodes) / alpha, sde.time_range[1])[1]
         return alpha[:-1] * kicks  # the step itself stirs y = x/α
 
-    def step(
-        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: Tensor
-    ) -> tuple[State, Tensor]:
+    def step(self, sde: SDE, x: State, i: int, noise: Noise | None, memory: Tensor) -> Stepped:
         """Add the noise."""
         assert noise is not None  # is_stochastic() saw to it
         return diffuse(x, noise.normal(), memory[i]), memory
@@ -298,9 +294,7 @@ class _Flow(Solver):
         memory = self.whole_step.begin(sde, nodes)
         return memory._replace(stirs=[False] * len(memory.stirs))
 
-    def step(
-        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory
-    ) -> tuple[State, _Memory]:
+    def step(self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory) -> Stepped:
         """Take the step of `whole_step`, without a stir."""
         return self.whole_step.step(sde, x, i, None, memory)
 

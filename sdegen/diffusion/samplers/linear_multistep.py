@@ -27,7 +27,7 @@ from sdegen.core.shapes import State
 from sdegen.core.tolerances import IN_FLOAT32
 from sdegen.core.update import Number, diffuse, update
 from sdegen.diffusion.samplers.adams_coefficients import Coefficients
-from sdegen.diffusion.samplers.base import DiffusionSolver
+from sdegen.diffusion.samplers.base import DiffusionSolver, Stepped
 
 _Term = tuple[int, int, Number]  # nodes back, 0 for a state or 1 for a score, coefficient
 
@@ -54,9 +54,7 @@ class Multistep(DiffusionSolver, FixedStep):
         score = self.reversal(sde)[0].along(nodes)
         return _Memory(_Table.of(self.coefficients(sde, nodes)), score, ())
 
-    def step(
-        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory
-    ) -> tuple[State, _Memory]:
+    def step(self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory) -> Stepped:
         """Take one update from the last states and scores, which the memory has."""
         table, score, seen = memory
         seen = ((x, score(x, i)), *seen[: table.remembered - 1])

@@ -17,6 +17,7 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State
 from sdegen.core.solver import Memory
 from sdegen.core.update import diffuse, update
+from sdegen.diffusion.samplers.base import Stepped
 from sdegen.solvers.euler import EulerMaruyama
 
 _ROOT_TWO = torch.tensor(2.0, dtype=torch.float64).sqrt()
@@ -80,9 +81,7 @@ class Corrector(FixedStep):
         sizes = self.sizes(sde, nodes)
         return _Corrected(self.predictor.begin(sde, nodes), nodes.unbind(), inner.score, sizes)
 
-    def step(
-        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Corrected
-    ) -> tuple[State, _Corrected]:
+    def step(self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Corrected) -> Stepped:
         """Take one predictor step, then corrector_steps of the corrector."""
         assert noise is not None  # is_stochastic() saw to it
         heard = noise if self.predictor.is_stochastic(sde) else None
