@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 _CLASSES = {"absorbing": "Absorbing", "periodic": "Periodic"}
 
 
@@ -28,6 +30,24 @@ class Walls:
         if names[0] != names[1]:
             line = f"({names[0]}({low}), {names[1]}(high={high}))"
         raise TypeError(f"Walls is no more: write boundary={line} in its place.")
+
+
+def refuse_old_methods(kind: type, renamed: Mapping[str, str]) -> None:
+    """Refuse a class that defines a method by its name of version 0.1, which nobody would call.
+
+    Args:
+        kind: The class.
+        renamed: Names of today by those of version 0.1.
+
+    Raises:
+        TypeError: With the name of today.
+    """
+    for before, now in renamed.items():
+        if before in vars(kind):
+            raise TypeError(
+                f"{kind.__name__} defines {before}, which is {now} since version 0.2: call it "
+                f"{now}."
+            )
 
 
 def refuse_walls(walls: object) -> None:

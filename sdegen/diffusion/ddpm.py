@@ -24,13 +24,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self, get_args
 
 import torch
 from torch import Tensor
 
-from sdegen.core.checks import check_count
-from sdegen.core.requests import as_numbers, as_time, check_function, first_true, is_word, kind_of
+from sdegen.core.checks import check_count, check_word
+from sdegen.core.requests import as_numbers, as_time, check_function, first_true, kind_of
 from sdegen.core.scores import CallCounter
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State, Time, expand
@@ -82,12 +82,8 @@ class DDPM(SDE):
         times = torch.arange(n + 1, dtype=torch.float64) / n if times is None else times
         log_alpha_bars = torch.log1p(-betas).cumsum(0)
         sigmas = torch.sqrt(-torch.expm1(log_alpha_bars))
-        self._set(
-            times,
-            torch.sqrt(1 - betas),
-            torch.sqrt(betas),
-            torch.cat([sigmas.new_zeros(1), sigmas]),
-        )
+        sigmas = torch.cat([sigmas.new_zeros(1), sigmas])
+        self._set(times, torch.sqrt(1 - betas), torch.sqrt(betas), sigmas)
         self.alpha_bars = torch.exp(log_alpha_bars)
         self.prior_std = 1.0
 
@@ -129,9 +125,8 @@ class DDPM(SDE):
             )
         alpha, sigma = sde.alpha(times), sde.sigma(times)
         a = alpha[1:] / alpha[:-1]
-        b = _increment_std(a, sigma)
         chain = cls.__new__(cls)
-        chain._set(times, a, b, sigma)
+        chain._set(times, a, _increment_std(a, sigma), sigma)
         chain.alpha_bars = alpha[1:].square()
         chain.prior_std = sde.prior_std
         return chain
@@ -221,12 +216,10 @@ class AncestralChain(SDE):
             )
         check_function("score", score, "a function (x, t) -> ∇ log p_t(x)")
         check_order(score, "score")
-        if not is_word(variance, ("posterior", "beta")):
-            raise ValueError(f"variance must be 'posterior' or 'beta', but is {variance!r}.")
+        check_word("variance", variance, get_args(Variance))
         self.chain, self.score, self.variance = chain, score, variance
-        stds = (
-            chain.b * chain.sigmas[:-1] / chain.sigmas[1:] if variance == "posterior" else chain.b
-        )
+        shrunk = chain.b * chain.sigmas[:-1] / chain.sigmas[1:]
+        stds = shrunk if variance == "posterior" else chain.b
         self.decoder_std = float(stds[0])
         # the step that ends at the data returns the mean
         self.stds = torch.cat([stds[:1] * (chain.sigmas[0] > 0), stds[1:]])

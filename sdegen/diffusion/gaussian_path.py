@@ -27,6 +27,7 @@ from sdegen.core.checks import check_count
 from sdegen.core.kernel import Kernel
 from sdegen.core.noise import Rng, normal_like, stream
 from sdegen.core.requests import as_number, as_state, as_time, first_true, kind_of
+from sdegen.core.retired import refuse_old_methods
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time, expand
 from sdegen.diffusion.schedules import BetaSchedule, GeometricSigma
@@ -60,12 +61,7 @@ class GaussianPath(LinearSDE):
     def __init_subclass__(cls, **options: object) -> None:
         """Refuse the rates' names of version 0.1, which nobody would call."""
         super().__init_subclass__(**options)
-        for before, now in (("rate", "drift_rate"), ("noise_rate", "diffusion_rate")):
-            if before in cls.__dict__:
-                raise TypeError(
-                    f"{cls.__name__} defines {before}, which is {now} since version 0.2: call it "
-                    f"{now}."
-                )
+        refuse_old_methods(cls, {"rate": "drift_rate", "noise_rate": "diffusion_rate"})
 
     def __init__(self, t_min: float = 1e-3, t_max: float = 1.0) -> None:
         t_min, t_max = as_number("t_min", t_min), as_number("t_max", t_max)

@@ -11,12 +11,10 @@ training.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from sdegen.core.checks import check_count
@@ -25,8 +23,6 @@ from sdegen.core.requests import as_numbers, as_state, as_time
 from sdegen.core.shapes import State, Time, expand
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 from sdegen.sde.potentials import Potential
-
-_Numbers = Tensor | NDArray[np.floating]
 
 
 class GaussianMixture(Potential):
@@ -48,11 +44,11 @@ class GaussianMixture(Potential):
 
     def __init__(
         self,
-        weights: _Numbers | Sequence[float],
-        means: _Numbers | Sequence[Sequence[float]] | Sequence[float],
+        weights: ArrayLike,
+        means: ArrayLike,
         *,
-        stds: _Numbers | Sequence[float] | float | None = None,
-        covariances: _Numbers | Sequence[Sequence[Sequence[float]]] | None = None,
+        stds: ArrayLike | None = None,
+        covariances: ArrayLike | None = None,
     ) -> None:
         w = as_numbers("weights", weights, expected="a list of numbers w_k > 0").cpu()
         mu = as_numbers("means", means, expected="a list of means, shape (K, d)").cpu()
@@ -94,9 +90,8 @@ class GaussianMixture(Potential):
         """Cov x, shape (d, d), float64."""
         c = torch.einsum("kij,kj,klj->kil", self.axes, self.variances, self.axes)
         centred = self.means - self.mean
-        return torch.einsum(
-            "k,kij->ij", self.weights, c + centred[:, :, None] * centred[:, None, :]
-        )
+        between = centred[:, :, None] * centred[:, None, :]
+        return torch.einsum("k,kij->ij", self.weights, c + between)
 
     def energy(self, x: State) -> Tensor:
         """U(x) = −log p(x), shape (batch,)."""
@@ -143,10 +138,9 @@ class GaussianMixture(Potential):
             Shapes (batch, K, d) twice, and (K,).
         """
         alpha, sigma = alpha[..., None], sigma[..., None]
-        centred = x[:, None] - alpha * self.means.to(x)
-        deviation = (
-            centred if self._aligned else torch.einsum("nkd,kdi->nki", centred, self.axes.to(x))
-        )
+        deviation = x[:, None] - alpha * self.means.to(x)
+        if not self._aligned:
+            deviation = torch.einsum("nkd,kdi->nki", deviation, self.axes.to(x))
         variance = alpha**2 * self.variances.to(x) + sigma**2
         return deviation, variance.expand_as(deviation), self.weights.log().to(x)
 
@@ -275,12 +269,8 @@ def _principal(covariances: Tensor, k: int, d: int) -> tuple[Tensor, Tensor]:
         raise ValueError(f"covariances must have shape {(k, d, d)}, but have {tuple(c.shape)}.")
     if not bool(c.isfinite().all()) or not torch.allclose(c, c.mT, rtol=1e-8, atol=0.0):
         raise ValueError("covariances must be finite and symmetric.")
-    if torch.equal(c, torch.diag_embed(c.diagonal(dim1=1, dim2=2))):
-        variances, axes = (
-            c.diagonal(dim1=1, dim2=2),
-            torch.eye(d, dtype=torch.float64).expand_as(c),
-        )
-    else:
+    variances, axes = c.diagonal(dim1=1, dim2=2), torch.eye(d, dtype=torch.float64).expand_as(c)
+    if not torch.equal(c, torch.diag_embed(variances)):
         variances, axes = torch.linalg.eigh(c)
     if not bool((variances > 0).all()):
         raise ValueError(

@@ -76,10 +76,11 @@ def walk(solver: FixedStep, flow: ReverseSDE, nodes: Tensor, x: State) -> State:
     """Return the state at nodes[-1] of a flow, which has no noise to draw; gradients flow."""
     i = 0
     try:
-        for i, x in enumerate(integrate(flow, solver, x, nodes), 1):  # noqa: B007, B020
+        memory = solver.begin(flow, nodes)  # what integrate checks has no gradient
+        for i, x in enumerate(integrate(flow, solver, x, nodes, memory=memory), 1):  # noqa: B007, B020
             pass
     except Exception as error:
-        add_step_note(error, i, nodes)
+        add_step_note(error, i, nodes.detach())
         raise
     return x
 

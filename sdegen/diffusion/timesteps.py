@@ -56,8 +56,7 @@ def uniform(sde: GaussianPath, steps: int) -> Tensor:
     Reference:
         Song et al. 2021, the grid of appendix G, arXiv:2011.13456.
     """
-    _check(sde)
-    return sde.time_grid(steps)
+    return check_gaussian_path(sde).time_grid(steps)
 
 
 def quadratic(sde: GaussianPath, steps: int) -> Tensor:
@@ -88,7 +87,8 @@ def power(sde: GaussianPath, steps: int, rho: float = 2.5) -> Tensor:
         TypeError: If sde is not a GaussianPath, or rho not a number.
         ValueError: If rho is not finite and > 0.
     """
-    _check(sde, rho)
+    check_gaussian_path(sde)
+    check_positive("rho", rho)
     check_count("steps", steps)
     return powers(sde.t_max, sde.t_min, steps, rho)
 
@@ -103,7 +103,6 @@ def log_snr(sde: GaussianPath, steps: int) -> Tensor:
     Reference:
         Lu et al. 2022, section 3.4 of DPM-Solver ("uniform λ"), arXiv:2206.00927.
     """
-    _check(sde)
     return _spaced(sde, steps, torch.clone, torch.clone)
 
 
@@ -124,7 +123,7 @@ def karras(sde: GaussianPath, steps: int, rho: float = 7.0) -> Tensor:
     Reference:
         Karras et al. 2022, eq. (5), arXiv:2206.00364, r being its σ.
     """
-    _check(sde, rho)
+    check_positive("rho", rho)
     return _spaced(sde, steps, torch.exp, torch.log, rho)
 
 
@@ -143,7 +142,7 @@ def angle(sde: GaussianPath, steps: int, data_std: float = 1.0) -> Tensor:
     Reference:
         Liu et al. 2022 (PNDM), where diffusers' IPNDM has it, arXiv:2202.09778.
     """
-    _check(sde, data_std, "data_std")
+    check_positive("data_std", data_std)
     return _spaced(
         sde, steps, lambda u: (u.exp() / data_std).atan(), lambda phi: (data_std * phi.tan()).log()
     )
@@ -281,12 +280,6 @@ def _pilot_states(flow: ReverseSDE, sde: GaussianPath, rng: Rng) -> State:
     return sde.prior((_PILOT, *event), rng=rng, dtype=torch.float64)
 
 
-def _check(sde: object, rho: float = 1.0, name: str = "rho") -> None:
-    """Raise if sde is not a Gaussian path, or ρ not a number > 0."""
-    check_gaussian_path(sde)
-    check_positive(name, rho)
-
-
 def powers(first: float, last: float, steps: int, rho: float) -> Tensor:
     """Return (first^{1/ρ} + (i/N)(last^{1/ρ} − first^{1/ρ}))^ρ, both ends met exactly; N ≥ 1."""
     a, b = first ** (1 / rho), last ** (1 / rho)
@@ -304,6 +297,7 @@ def _spaced(
     rho: float = 1.0,
 ) -> Tensor:
     """Return equal steps in c^{1/ρ} of some c(log σ/α), which is given with its inverse."""
+    check_gaussian_path(sde)
     check_count("steps", steps)
     ends = torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)
     low, high = of_log_ratio(sde.kernel.log_ratio(ends)).tolist()

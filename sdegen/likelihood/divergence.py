@@ -26,9 +26,8 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from sdegen.core.checks import check_count
+from sdegen.core.checks import check_count, check_word
 from sdegen.core.noise import Stream
-from sdegen.core.requests import is_word
 from sdegen.core.scores import CallCounter
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time
@@ -139,8 +138,7 @@ class Hutchinson(Divergence):
 
     def __post_init__(self) -> None:
         check_count("probes", self.probes)
-        if not is_word(self.noise, ("gaussian", "rademacher")):
-            raise ValueError(f"noise must be 'gaussian' or 'rademacher', but is {self.noise!r}.")
+        check_word("noise", self.noise, ("gaussian", "rademacher"))
 
     def num_accumulators(self, dimensions: int) -> int:
         """Return the number of probes, or of entries of S on and above its diagonal."""
@@ -315,13 +313,6 @@ class FlowWithDivergence(SDE):
 
 def _pulled_back(f: Tensor, y: Tensor, v: Tensor, *, create_graph: bool) -> Tensor:
     """Return vᵀ ∂f/∂y for each of many v, shape (K, batch, d), some at a time."""
-    together = max(1, _NUMBERS.get(y.device.type, _NUMBERS_ON_DEVICE) // y.numel())
-    parts = torch.split(v.expand(-1, *y.shape), together)
-    return torch.cat([_pulled_together(f, y, some, create_graph=create_graph) for some in parts])
-
-
-def _pulled_together(f: Tensor, y: Tensor, v: Tensor, *, create_graph: bool) -> Tensor:
-    """Pull all v back together; the result is that of one by one."""
 
     def pull(weights: Tensor, *, batched: bool) -> Tensor:
         (pulled,) = torch.autograd.grad(
@@ -329,12 +320,17 @@ def _pulled_together(f: Tensor, y: Tensor, v: Tensor, *, create_graph: bool) -> 
         )
         return pulled
 
-    if len(v) > 1:
-        try:
-            return pull(v, batched=True)
-        except RuntimeError:
-            pass  # an operation of the score has no batched derivative: one v at a time
-    return torch.stack([pull(one, batched=False) for one in v])
+    def pull_together(some: Tensor) -> Tensor:
+        if len(some) > 1:
+            try:
+                return pull(some, batched=True)
+            except RuntimeError:
+                pass  # an operation of the score has no batched derivative: one v at a time
+        return torch.stack([pull(one, batched=False) for one in some])
+
+    together = max(1, _NUMBERS.get(y.device.type, _NUMBERS_ON_DEVICE) // y.numel())
+    parts = torch.split(v.expand(-1, *y.shape), together)
+    return torch.cat([pull_together(some) for some in parts])
 
 
 def _unit_vectors(x: State) -> Tensor:

@@ -30,7 +30,7 @@ from torch import Tensor
 from sdegen import metrics
 from sdegen.core.errors import NonFiniteError
 from sdegen.core.noise import Rng, Streams, seed_of
-from sdegen.core.requests import check_state, first_true, is_word
+from sdegen.core.requests import check_state, first_true, is_word, kind_of
 from sdegen.core.shapes import ScoreFn, State
 from sdegen.core.solver import Solver
 from sdegen.diffusion.gaussian_path import GaussianPath
@@ -189,9 +189,8 @@ def _divergence(divergence: object) -> Divergence:
     if is_word(divergence, ["exact"]):
         return ExactTrace()
     if not isinstance(divergence, Divergence):
-        came = repr(divergence) if isinstance(divergence, str) else type(divergence).__name__
         raise ValueError(  # noqa: TRY004, a word that is misspelt is a wrong value
             "divergence must be 'exact', Hutchinson(probes, noise) or HutchPlusPlus(probes), but "
-            f"is {came}."
+            f"is {kind_of(divergence)}."
         )
     return divergence

@@ -41,8 +41,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from sdegen.core.checks import check_positive
-from sdegen.core.requests import as_number, as_numbers, as_time, check_function, is_word, kind_of
+from sdegen.core.checks import check_positive, check_word
+from sdegen.core.requests import as_number, as_numbers, as_time, check_function, kind_of
 from sdegen.core.shapes import ScoreFn, State, Time, expand
 from sdegen.core.slope_checks import check_seen
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
@@ -185,10 +185,7 @@ class LinearMeasurement:
         """
         check_gaussian_path(sde)
         check_function("score", score, "a function (x, t) -> ∇ log p_t(x), such as model.score")
-        if not is_word(covariance, get_args(Covariance)):
-            words = ", ".join(map(repr, get_args(Covariance)))
-            raise ValueError(f"covariance must be one of {words}, but is {covariance!r}.")
-
+        check_word("covariance", covariance, get_args(Covariance))
         seen = False
 
         def posterior(x: State, t: Time | float) -> State:
@@ -251,9 +248,8 @@ class LinearMeasurement:
         if covariance == "tweedie":
             # rows of A ∂x̂_0/∂x; V and its Jacobian are symmetric up to what a network gets wrong
             rows = torch.stack([pulled(row.expand_as(flat)) for row in a], 1)
-            scale = (
-                (sigma**2 / alpha).reshape(-1, 1, 1).to(x)
-            )  # a 0-d float64 promotes once it has axes
+            # a 0-d float64 promotes once it has axes
+            scale = (sigma**2 / alpha).reshape(-1, 1, 1).to(x)
             spread = scale * rows @ a.T
             spread = 0.5 * (spread + spread.mT)
             inner = inner + spread + _lift(spread.detach())

@@ -221,9 +221,8 @@ class _Block(nn.Module):
         self.conv1 = _conv(inputs, outputs, source)
         self.modulate = _linear(embedding, 2 * outputs, source)
         self.conv2 = _conv(outputs, outputs, source, zero=True)
-        self.around = (
-            nn.Identity() if inputs == outputs else _conv(inputs, outputs, source, size=1)
-        )
+        alike = inputs == outputs
+        self.around = nn.Identity() if alike else _conv(inputs, outputs, source, size=1)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         # after the norm, which takes away what is added to a whole group of channels

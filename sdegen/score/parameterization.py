@@ -24,12 +24,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sdegen.core.retired import refuse_old_methods
 from sdegen.core.shapes import State, Time
 
 Estimates = tuple[State, State]  # x0 and ε
-
-# methods of version 0.1, which nobody would call
-_RENAMED = {"read": "decode", "slope": "d_eps_d_output", "clock": "c_noise"}
 
 
 def score_of(eps: State, sigma: Tensor | float) -> State:
@@ -55,10 +53,7 @@ class Parameterization(ABC):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        for name in vars(cls).keys() & _RENAMED.keys():
-            raise TypeError(
-                f"{cls.__name__} defines {name}, which is called {_RENAMED[name]} now; rename it."
-            )
+        refuse_old_methods(cls, {"read": "decode", "slope": "d_eps_d_output", "clock": "c_noise"})
 
     @abstractmethod
     def decode(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> Estimates:

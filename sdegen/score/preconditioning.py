@@ -19,11 +19,11 @@ circle of (α, σ), that of a VP-SDE in its angle. ε − x0 is the velocity on 
 network of one read as the other gives a wrong score.
 """
 
-import math
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from sdegen.core.checks import check_positive
 from sdegen.core.requests import as_number
 from sdegen.core.shapes import State, Time
 from sdegen.score.parameterization import Estimates, Parameterization, X0Prediction
@@ -89,11 +89,7 @@ class EDMPrediction(Parameterization):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sigma_data", as_number("sigma_data", self.sigma_data))
-        if not 0 < self.sigma_data < math.inf:
-            raise ValueError(
-                "sigma_data, the standard deviation of the data, must be finite and > 0, but is "
-                f"{self.sigma_data:g}."
-            )
+        check_positive("sigma_data, the standard deviation of the data,", self.sigma_data)
 
     def decode(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> Estimates:
         """Return (x0, ε) from F."""

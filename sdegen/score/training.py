@@ -154,9 +154,8 @@ def _warn_scale(data: Tensor, model: ScoreModel) -> None:
     seen = f"data have the mean {mean:.3g} and the standard deviation {std:.3g}"
     cure = f"train on (data - {mean:.3g})/{max(std, 1e-300) / wanted:.3g}, and undo it in samples"
     if size > _FAR * wanted or size < wanted / _FAR:
-        text = (
-            f"{seen}, but a network of {type(how).__name__} expects about 0 ± {wanted:g}: {cure}."
-        )
+        network = type(how).__name__
+        text = f"{seen}, but a network of {network} expects about 0 ± {wanted:g}: {cure}."
     elif signal > noise:
         text = (
             f"{seen}, which leaves {signal:.3g} of them in x at t_max = {sde.t_max:g}, not small "

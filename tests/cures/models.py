@@ -251,7 +251,7 @@ FOLLOWED = {
         lambda: sg.ScoreModel(network(), VP, sg.VPrediction()),
     ),
     "a parameterization of version 0.1": (
-        "which is called {} now; rename it",
+        r"which is \{\} since version 0.2: call it",
         lambda: type("Mine", (sg.EpsPrediction,), {"clock": lambda self, t, alpha, sigma: t}),
         lambda: type("Mine", (sg.EpsPrediction,), {"c_noise": lambda self, t, alpha, sigma: t}),
     ),

@@ -129,9 +129,8 @@ class Integrals:
     def decay(self, start: Tensor, end: Tensor) -> Tensor:
         """Return A from node `start` to node `end`, index tensors of one shape."""
         scale = self._log_scale(self.lam)
-        return (
-            self.alpha[end] / self.alpha[start] * torch.exp(self._c * (scale[end] - scale[start]))
-        )
+        growth = torch.exp(self._c * (scale[end] - scale[start]))
+        return self.alpha[end] / self.alpha[start] * growth
 
     def noise(self) -> Tensor:
         """Return S of each step, shape (steps,)."""

@@ -214,11 +214,9 @@ class _Run:
 
     def _normal(self) -> State:
         """Return z ~ N(0, I), or 0 where the noise is off."""
-        return (
-            torch.zeros_like(self.x)
-            if self.noise is None
-            else normal_like(self.x, self.noise.stream)
-        )
+        if self.noise is None:
+            return torch.zeros_like(self.x)
+        return normal_like(self.x, self.noise.stream)
 
 
 def _rows(mask: Tensor, x: State) -> Tensor:

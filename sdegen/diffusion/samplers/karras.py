@@ -135,40 +135,37 @@ class _TwoStage(DiffusionSolver, FixedStep, SplitStep):
         end = torch.sqrt((r[1:] - fresh) * (r[1:] + fresh)) if eta > 0 else r[1:]
         second = self._second(hot, end)
         t_second = torch.where(second == r[1:], nodes[1:], _times_at(kernel, second, nodes))
-        both, w = (t_hot, t_second), self._weight
-        scores = inner.along(t_hot), inner.along(t_second)
-        alphas = [to_floats(kernel.alpha(ts)) for ts in both]
         # ε = −σ score: the factor goes with the step
-        first, last = (-kernel.sigma(ts) for ts in both)
-        return _Memory(
-            scores,
-            alphas,
-            reach=to_floats(first * (second - hot)),
-            across=to_floats((1 - w) * first * (end - hot)),
-            rest=to_floats(w * last * (end - hot)),
-            kick=to_floats(kicks),
-            stirs=(kicks > 0).tolist(),
-            late=to_floats(fresh) if eta > 0 else None,
-            into=to_floats(1 / alpha),
-            out=to_floats(alpha),
+        first, last, w = -kernel.sigma(t_hot), -kernel.sigma(t_second), self._weight
+        columns = (
+            1 / alpha[:-1],
+            kernel.alpha(t_hot),
+            first * (second - hot),
+            (1 - w) * first * (end - hot),
+            kernel.alpha(t_second),
+            w * last * (end - hot),
+            alpha[1:],
         )
+        stirs = [k if k > 0 else None for k in to_floats(kicks)]
+        late = to_floats(fresh) if eta > 0 else [None] * len(stirs)
+        rows = list(zip(*map(to_floats, columns), stirs, late, strict=True))
+        return _Memory(inner.along(t_hot), inner.along(t_second), rows)
 
     def step(self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory) -> Stepped:
         """Stir, evaluate, evaluate, go; and let the noise in that η took out."""
-        m = memory
-        (alpha_hot, alpha_second), (score_hot, score_second) = m.alphas, m.scores
-        y = m.into[i] * x
-        if m.stirs[i]:
+        into, alpha_hot, reach, across, alpha_second, rest, out, kick, late = memory.rows[i]
+        y = into * x
+        if kick is not None:
             assert noise is not None  # is_stochastic() saw to it
-            y = diffuse(y, noise.normal(), m.kick[i])
-        slope = score_hot(alpha_hot[i] * y, i)
-        ahead = update(y, slope, m.reach[i])
-        y = y if self._weight == 1 else update(y, slope, m.across[i])
-        slope = score_second(alpha_second[i] * ahead, i)
-        after = update(y, slope, m.rest[i])
-        if m.late is not None:
-            after = diffuse(after, None if noise is None else noise.normal(), m.late[i])
-        return m.out[i + 1] * after, m
+            y = diffuse(y, noise.normal(), kick)
+        slope = memory.score_hot(alpha_hot * y, i)
+        ahead = update(y, slope, reach)
+        y = y if self._weight == 1 else update(y, slope, across)
+        slope = memory.score_second(alpha_second * ahead, i)
+        after = update(y, slope, rest)
+        if late is not None:
+            after = diffuse(after, None if noise is None else noise.normal(), late)
+        return out * after, memory
 
     def parts(self) -> tuple[Solver, ...]:
         """Return the stir and the flow; without churn an ancestral step draws at its end."""
@@ -233,31 +230,20 @@ class DPM2(_TwoStage):
 
 
 class _Memory(NamedTuple):
-    """What is known of the steps of a two-stage method: lists with one entry for each.
+    """What is known of the steps of a two-stage method, y = x/α.
 
     Attributes:
-        scores: The score at the first and at the second evaluation.
-        alphas: α there.
-        into: 1/α at nodes, which takes x to y = x/α.
-        out: α at nodes.
-        kick: Width of the stir.
-        stirs: Whether there is one.
-        reach: Factor of the first score on the way to the second evaluation.
-        across: Factor of the first score in the step.
-        rest: Factor of the second.
-        late: Width of the noise that η took out; None for η = 0.
+        score_hot: The score at the first evaluation.
+        score_second: That at the second.
+        rows: For each step 1/α where it begins; α at the first evaluation; the factors of the
+            first score on the way to the second evaluation and in the step; α at the second
+            evaluation; the factor of the second score; α where the step ends; the width of its
+            stir, and that of the noise that η took out, None where there is none.
     """
 
-    scores: tuple[ScoreAt, ScoreAt]
-    alphas: list[list[Any]]
-    into: list[Any]
-    out: list[Any]
-    kick: list[Any]
-    stirs: list[bool]
-    reach: list[Any]
-    across: list[Any]
-    rest: list[Any]
-    late: list[Any] | None
+    score_hot: ScoreAt
+    score_second: ScoreAt
+    rows: list[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -292,7 +278,7 @@ class _Flow(Solver):
     def begin(self, sde: SDE, nodes: Tensor) -> _Memory:
         """Return what the whole step knows."""
         memory = self.whole_step.begin(sde, nodes)
-        return memory._replace(stirs=[False] * len(memory.stirs))
+        return memory._replace(rows=[(*row[:-2], None, row[-1]) for row in memory.rows])
 
     def step(self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory) -> Stepped:
         """Take the step of `whole_step`, without a stir."""

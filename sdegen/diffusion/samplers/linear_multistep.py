@@ -51,70 +51,51 @@ class Multistep(DiffusionSolver, FixedStep):
 
     def begin(self, sde: SDE, nodes: Tensor) -> _Memory:
         """Return the coefficients of all steps, and no states or scores yet."""
-        score = self.reversal(sde)[0].along(nodes)
-        return _Memory(_Table.of(self.coefficients(sde, nodes)), score, ())
-
-    def step(self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory) -> Stepped:
-        """Take one update from the last states and scores, which the memory has."""
-        table, score, seen = memory
-        seen = ((x, score(x, i)), *seen[: table.remembered - 1])
-        if i == 1 and table.second is not None:
-            better = _plus(x.clone(), table.second, seen)
-            seen = ((better, score(better, i)), *seen[1:])
-        known = _plus(table.decay[i] * x, table.rows[i], seen)
-        after = update(known, seen[0][1], table.newest[i])
-        z = None if noise is None else noise.normal()
-        return diffuse(after, z, table.noise[i]), _Memory(table, score, seen)
-
-
-class _Table(NamedTuple):
-    """Coefficients as the steps take them: numbers, one row for each step.
-
-    Attributes:
-        decay: Factor of x_i, with that of the newest state where it is x_i itself.
-        rows: The other terms of each step.
-        newest: Factor of the newest score.
-        noise: Width of the noise.
-        second: Terms of the correction where node 1 is evaluated twice.
-        remembered: How many states and scores a step looks at.
-    """
-
-    decay: list[Any]
-    rows: list[list[_Term]]
-    newest: list[Any]
-    noise: list[Any]
-    second: list[_Term] | None
-    remembered: int
-
-    @classmethod
-    def of(cls, table: Coefficients) -> _Table:
-        """Return the coefficients in numbers."""
-        own, newest = table.states[:, 0], to_floats(table.scores[:, 0])
+        table = self.coefficients(sde, nodes)
+        own = table.states[:, 0]
         # one product for x_i, unless what was evaluated at node i is another, corrected state
         corrected = torch.arange(len(own)) == (-1 if table.again is None else 1)
         decay = to_floats(table.decay + torch.where(corrected, 0.0, own))
         apart = torch.where(corrected, own, 0.0)[:, None]
-        rows = _terms(
+        terms = _terms(
             torch.cat([apart, table.states[:, 1:]], 1),
             torch.cat([torch.zeros_like(apart), table.scores[:, 1:]], 1),
         )
+        newest, noise = to_floats(table.scores[:, 0]), to_floats(table.noise)
+        rows = list(zip(decay, terms, newest, noise, strict=True))
         second = None if table.again is None else _terms(*table.again[:, None])[0]
-        remembered = table.states.shape[1]
-        return cls(decay, rows, newest, to_floats(table.noise), second, remembered)
+        score = self.reversal(sde)[0].along(nodes)
+        return _Memory(rows, second, table.states.shape[1], score)
+
+    def step(self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory) -> Stepped:
+        """Take one update from the last states and scores, which the memory has."""
+        decay, terms, newest, width = memory.rows[i]
+        seen = ((x, memory.score(x, i)), *memory.seen[: memory.remembered - 1])
+        if i == 1 and memory.second is not None:
+            better = _plus(x.clone(), memory.second, seen)
+            seen = ((better, memory.score(better, i)), *seen[1:])
+        after = update(_plus(decay * x, terms, seen), seen[0][1], newest)
+        z = None if noise is None else noise.normal()
+        return diffuse(after, z, width), memory._replace(seen=seen)
 
 
 class _Memory(NamedTuple):
-    """What a multistep method hands on: coefficients, the score at nodes, and what was seen.
+    """What a multistep method hands on: coefficients as numbers, the score, and what was seen.
 
     Attributes:
-        table: Coefficients of all steps.
+        rows: For each step the factor of x_i, with that of the newest state where it is x_i
+            itself; the other terms; the factor of the newest score; the width of the noise.
+        second: Terms of the correction where node 1 is evaluated twice.
+        remembered: How many states and scores a step looks at.
         score: score(x, i) at node i.
         seen: States and their scores at the last nodes, the newest first.
     """
 
-    table: _Table
+    rows: list[tuple[Any, list[_Term], Any, Any]]
+    second: list[_Term] | None
+    remembered: int
     score: ScoreAt
-    seen: tuple[tuple[State, State], ...]
+    seen: tuple[tuple[State, State], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
