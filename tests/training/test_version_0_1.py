@@ -38,7 +38,9 @@ def test_a_checkpoint_is_resumed_to_the_end_of_an_unbroken_run(name, folder):
     result = sg.train(*given, **named, folder=folder / name, resume=True)
     whole, again = trainings.arguments(name)
     expected = sg.train(*whole, **again)
-    assert torch.equal(result.losses[8:], expected.losses[8:])
+    # the first eight steps are those of the machine that wrote the file
+    off = 0.0 if SAME_MACHINE else 1e-4
+    torch.testing.assert_close(result.losses[8:], expected.losses[8:], rtol=off, atol=off)
     assert result.validation_steps.tolist() == [5, 10, 12]
     assert result.selected_step == expected.selected_step
     then, _ = load_tensors(FOLDER / "trainings" / f"{name}.safetensors")

@@ -135,21 +135,17 @@ class _TwoStage(DiffusionSolver, FixedStep, SplitStep):
         end = torch.sqrt((r[1:] - fresh) * (r[1:] + fresh)) if eta > 0 else r[1:]
         second = self._second(hot, end)
         t_second = torch.where(second == r[1:], nodes[1:], _times_at(kernel, second, nodes))
+        score_hot, score_second = inner.along(t_hot), inner.along(t_second)
+        alpha_hot, alpha_second = kernel.alpha(t_hot), kernel.alpha(t_second)
         # ε = −σ score: the factor goes with the step
         first, last, w = -kernel.sigma(t_hot), -kernel.sigma(t_second), self._weight
-        columns = (
-            1 / alpha[:-1],
-            kernel.alpha(t_hot),
-            first * (second - hot),
-            (1 - w) * first * (end - hot),
-            kernel.alpha(t_second),
-            w * last * (end - hot),
-            alpha[1:],
-        )
+        reach, across = first * (second - hot), (1 - w) * first * (end - hot)
+        rest = w * last * (end - hot)
+        columns = (1 / alpha[:-1], alpha_hot, reach, across, alpha_second, rest, alpha[1:])
         stirs = [k if k > 0 else None for k in to_floats(kicks)]
         late = to_floats(fresh) if eta > 0 else [None] * len(stirs)
         rows = list(zip(*map(to_floats, columns), stirs, late, strict=True))
-        return _Memory(inner.along(t_hot), inner.along(t_second), rows)
+        return _Memory(score_hot, score_second, rows)
 
     def step(self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory) -> Stepped:
         """Stir, evaluate, evaluate, go; and let the noise in that η took out."""

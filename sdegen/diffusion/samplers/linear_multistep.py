@@ -51,8 +51,8 @@ class Multistep(DiffusionSolver, FixedStep):
 
     def begin(self, sde: SDE, nodes: Tensor) -> _Memory:
         """Return the coefficients of all steps, and no states or scores yet."""
-        table = self.coefficients(sde, nodes)
-        own = table.states[:, 0]
+        score, table = self.reversal(sde)[0].along(nodes), self.coefficients(sde, nodes)
+        own, newest = table.states[:, 0], to_floats(table.scores[:, 0])
         # one product for x_i, unless what was evaluated at node i is another, corrected state
         corrected = torch.arange(len(own)) == (-1 if table.again is None else 1)
         decay = to_floats(table.decay + torch.where(corrected, 0.0, own))
@@ -61,10 +61,8 @@ class Multistep(DiffusionSolver, FixedStep):
             torch.cat([apart, table.states[:, 1:]], 1),
             torch.cat([torch.zeros_like(apart), table.scores[:, 1:]], 1),
         )
-        newest, noise = to_floats(table.scores[:, 0]), to_floats(table.noise)
-        rows = list(zip(decay, terms, newest, noise, strict=True))
         second = None if table.again is None else _terms(*table.again[:, None])[0]
-        score = self.reversal(sde)[0].along(nodes)
+        rows = list(zip(decay, terms, newest, to_floats(table.noise), strict=True))
         return _Memory(rows, second, table.states.shape[1], score)
 
     def step(self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory) -> Stepped:
