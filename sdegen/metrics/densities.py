@@ -119,11 +119,8 @@ def _with_outside(masses: Tensor) -> Tensor:
     refuse_lost_gradient("density", masses, "a distance")
     masses = masses.detach().to(torch.float64)
     outside = 1 - masses.sum()
-    if (
-        masses.ndim != 1
-        or not bool((masses >= -_MASS_TOLERANCE).all())
-        or outside < -_MASS_TOLERANCE
-    ):
+    are_masses = masses.ndim == 1 and bool((masses >= -_MASS_TOLERANCE).all())
+    if not are_masses or outside < -_MASS_TOLERANCE:
         raise ValueError(
             f"cell masses must be ≥ 0, shape (cells,), and sum to at most 1, but have shape "
             f"{tuple(masses.shape)}, minimum {float(masses.min()):g}, sum {float(masses.sum()):g}."

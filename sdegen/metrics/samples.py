@@ -212,7 +212,5 @@ def _distances(a: Tensor, b: Tensor) -> Iterator[Tensor]:
 
 def _mean_distance(a: Tensor, b: Tensor) -> float:
     """Return the mean of |a_i − b_j| over all pairs, in blocks of both."""
-    total = sum(
-        float(some.sum()) for part in torch.split(b, _CHUNK) for some in _distances(a, part)
-    )
+    total = sum(float(d.sum()) for part in torch.split(b, _CHUNK) for d in _distances(a, part))
     return total / (len(a) * len(b))

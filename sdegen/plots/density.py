@@ -65,15 +65,18 @@ def density_and_particles(
     style.title(axes["T"], "Fokker–Planck density of the SDE" + style.lost(path))
     histograms = [style.histogram(particles[j], x) for _, j in pairs]
     curves = [style.heights(density.p[k]) for k, _ in pairs]
-    tops = zip(curves, (height for height, _ in histograms), strict=True)
-    ceiling = 1.08 * _ceiling([max(float(p.max()), float(h.max())) for p, h in tops])
-    for letter, (k, _), (height, edges), p in zip(letters, pairs, histograms, curves, strict=True):
+    tops = [
+        max(float(p.max()), float(height.max()))
+        for p, (height, _) in zip(curves, histograms, strict=True)
+    ]
+    ceiling = 1.08 * _ceiling(tops)
+    drawn = zip(letters, pairs, histograms, curves, tops, strict=True)
+    for letter, (k, _), (height, edges), p, peak in drawn:
         panel, t = axes[letter], float(density.times[k])
         style.bars(panel, height, edges, particles.shape[1])
         panel.plot(x, p, color=style.BLUE, lw=1.6, label="Fokker–Planck")
         panel.set(xlim=(x[0], x[-1]), ylim=(0, ceiling), xlabel="position x")
         panel.tick_params(left=letter == "A", labelleft=letter == "A")
-        peak = max(float(p.max()), float(height.max()))
         style.title(panel, f"t = {t:.3g}" + (f", up to {peak:.3g}" if peak > ceiling else ""))
         axes["T"].axvline(t, color=style.INK, lw=0.8, ls=(0, (4, 3)))
     axes["A"].set_ylabel("density p(x, t)")
@@ -93,7 +96,6 @@ def density_heatmap(density: DensityPath) -> Figure:
     Raises:
         ValueError: If there are fewer than two times.
     """
-    check_kind("density", density, DensityPath, "a DensityPath, as FokkerPlanck.solve returns it")
     figure, panel = style.one_panel(7.0, 3.4)
     _heatmap(figure, panel, density)
     return figure
@@ -112,9 +114,8 @@ def density_ridge(density: DensityPath, *, count: int = 12) -> Figure:
     Raises:
         ValueError: If there are fewer than two times.
     """
-    check_kind("density", density, DensityPath, "a DensityPath, as FokkerPlanck.solve returns it")
     check_count("count", count)
-    x, p = style.numbers(density.x), _rows(density)
+    p, x = _rows(density), style.numbers(density.x)
     shown = np.unique(np.linspace(0, len(p) - 1, min(len(p), count)).round().astype(int))
     figure, panel = style.one_panel(6.4, 4.6)
     scale = _OVERLAP / float(p[shown].max())
@@ -192,8 +193,7 @@ def density_gif(density: DensityPath, file: str | Path, *, fps: int = 15) -> Non
     """
     check_kind("file", file, (str, Path), "the path of a file")
     check_count("fps", fps)
-    check_kind("density", density, DensityPath, "a DensityPath, as FokkerPlanck.solve returns it")
-    x, p = style.numbers(density.x), _rows(density)
+    p, x = _rows(density), style.numbers(density.x)
     shown = np.linspace(0, len(p) - 1, min(len(p), _FRAMES)).round().astype(int)
     figure, panel = style.one_panel(6.0, 3.6)
     for k, dashes, name in ((0, (0, (1, 2)), "start"), (-1, (0, (4, 3)), "end")):
@@ -304,10 +304,11 @@ def _heatmap(figure: Figure, panel: Axes, density: DensityPath) -> None:
 
 
 def _rows(density: DensityPath) -> style.Array:
-    """Return p at all times; raises if there are fewer than two."""
-    if len(density.times) < 2:
+    """Return p at all times; raises if there are fewer than two, or it is no density in time."""
+    check_kind("density", density, DensityPath, "a DensityPath, as FokkerPlanck.solve returns it")
+    times = len(density.times)
+    if times < 2:
         raise ValueError(
-            f"a picture over time needs two times or more, but the density has "
-            f"{len(density.times)}."
+            f"a picture over time needs two times or more, but the density has {times}."
         )
     return style.heights(density.p)

@@ -39,21 +39,20 @@ def paths(path: Trajectory, *, count: int = 40) -> Figure:
     states = style.numbers(path.finite)[:, :count]
     if states.shape[2:] not in {(1,), (2,)}:
         raise ValueError(
-            f"paths draws states with one or two coordinates, but these have shape "
+            "paths draws states with one or two coordinates, but these have shape "
             f"{states.shape[2:]}; pick two of them."
         )
-    figure, panel = style.one_panel(*((7.0, 3.4) if states.shape[2] == 1 else (5.0, 5.0)))
+    on_line, times = states.shape[2] == 1, style.numbers(path.times)
+    figure, panel = style.one_panel(*((7.0, 3.4) if on_line else (5.0, 5.0)))
     # the first on top of the others, so that one life can be followed
     for i in reversed(range(states.shape[1])):
         colour, width, alpha = ("#D55E00", 1.3, 1.0) if i == 0 else (style.BLUE, 0.6, 0.4)
-        if states.shape[2] == 1:
-            panel.plot(
-                style.numbers(path.times), states[:, i, 0], lw=width, alpha=alpha, color=colour
-            )
+        if on_line:
+            panel.plot(times, states[:, i, 0], lw=width, alpha=alpha, color=colour)
         else:
             panel.plot(*states[:, i].T, lw=width, alpha=alpha, color=colour)
             panel.plot(*states[-1, i], "o", ms=3, color=colour)
-    if states.shape[2] == 1:
+    if on_line:
         panel.set(xlabel="time t", ylabel="position x")
         panel.margins(x=0)
     else:
@@ -289,10 +288,8 @@ def _log_log(curves: Mapping[str, _Curve]) -> tuple[Figure, Axes]:
     figure, panel = style.one_panel(7.6, 4.0)
     for i, (name, curve) in enumerate(curves.items()):
         a, b = np.array(sorted(curve), dtype=float).T
-        marker = style.MARKERS[i % len(style.MARKERS)]
-        panel.plot(
-            a, b, marker, ls="-", ms=5, lw=1.4, color=style.CYCLE[i % len(style.CYCLE)], label=name
-        )
+        marker, colour = style.look(i)
+        panel.plot(a, b, marker, ls="-", ms=5, lw=1.4, color=colour, label=name)
     panel.set(xscale="log", yscale="log")
     return figure, panel
 

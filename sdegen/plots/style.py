@@ -52,6 +52,11 @@ def one_panel(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes["P"]
 
 
+def look(i: int) -> tuple[str, str]:
+    """Return the marker and the colour of the i-th curve of a picture."""
+    return MARKERS[i % len(MARKERS)], CYCLE[i % len(CYCLE)]
+
+
 def title(panel: Axes, text: str) -> None:
     """Set a title in the size of all others."""
     panel.set_title(text, fontsize=9.5)

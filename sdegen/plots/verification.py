@@ -56,20 +56,14 @@ def certificate(result: Certificate) -> Figure:
     panel.legend(frameon=False, fontsize=8)
 
     table = axes["C"]
-    ratios = [
-        check.value / check.threshold if check.threshold > 0 else _MOST * (check.value > 0)
-        for check in judged
-    ]
+    ratios = [c.value / c.threshold if c.threshold > 0 else _MOST * (c.value > 0) for c in judged]
     rows = np.arange(len(judged))[::-1]
     colours = [_PASSED if check.verdict == "passed" else _FAILED for check in judged]
     # the bar starts at the left end, which a logarithmic axis needs to be told
     drawn = np.clip(ratios, 1.3 * _LEAST, _MOST)
     table.barh(rows, drawn - _LEAST, left=_LEAST, color=colours, height=0.62)
     table.axvline(1.0, color=style.INK, lw=1.0, ls=(0, (4, 3)))
-    names = [
-        check.name if check.time is None else f"{check.name}, t = {check.time:.3g}"
-        for check in judged
-    ]
+    names = [c.name if c.time is None else f"{c.name}, t = {c.time:.3g}" for c in judged]
     table.set_yticks(rows, [textwrap.fill(name, 44) for name in names], fontsize=7)
     table.set(xscale="log", xlim=(_LEAST, _MOST), xlabel="value over its threshold")
     table.grid(visible=False, axis="y")
@@ -108,17 +102,9 @@ def error_budget(budgets: Mapping[int, ErrorBudget]) -> Figure:
             if not positive:
                 continue
             n, value = np.array(positive).T
-            whole = part.cause == "whole"
-            panel.plot(
-                n,
-                value,
-                style.MARKERS[i % len(style.MARKERS)],
-                ls="-",
-                ms=4.5,
-                lw=1.8 if whole else 1.3,
-                color=style.INK if whole else style.CYCLE[i % len(style.CYCLE)],
-                label=part.cause,
-            )
+            marker, colour = style.look(i)
+            width, colour = (1.8, style.INK) if part.cause == "whole" else (1.3, colour)
+            panel.plot(n, value, marker, ls="-", ms=4.5, lw=width, color=colour, label=part.cause)
         panel.set(xscale="log", yscale="log", xlabel="number of steps N", ylabel=label)
         if len(steps) <= _NAMED:
             panel.set_xticks(steps, [f"{n:,}" for n in steps])

@@ -100,21 +100,17 @@ class TorchDiffEq(Solver):
         return memory.go(x, i), memory
 
     def failure(self, memory: _Flow) -> Failure | None:
-        """Return where it could not go on, and why."""
+        """Return where it could not go on, why, and what to do."""
         if not memory.stuck:
             return None
-        return Failure(memory.lost, self._why(memory), memory.t)
-
-    def _why(self, flow: _Flow) -> str:
-        """Return the message: where the solver failed, why, and what to do."""
-        lost, largest = flow.lost, f"|x| is up to {flow.largest:.3g}"
+        lost, largest = memory.lost, f"|x| is up to {memory.largest:.3g}"
         if lost.any():
             what = (
                 f"{int(lost.sum())} of {len(lost)} trajectories or their drifts are not finite in "
                 f"the step tried from there; {largest}. Solutions may diverge, or a score be "
                 "asked too close to t = 0: end before that t"
             )
-        elif flow.halted:
+        elif memory.halted:
             what = (
                 f"of {TRIES} steps most were refused, or met a jump of the drift, at rtol = "
                 f"{self.rtol:g} and atol = {self.atol:g}; {largest}. A drift that jumps may hold "
@@ -126,7 +122,8 @@ class TorchDiffEq(Solver):
                 f"{largest}. Solutions may diverge there, where no step helps: end before that t. "
                 "Or the drift may jump: loosen rtol and atol, or take Heun(substeps=…)"
             )
-        return f"{self.method} could not go on at t = {flow.t:g}: {what}."
+        why = f"{self.method} could not go on at t = {memory.t:g}: {what}."
+        return Failure(lost, why, memory.t)
 
 
 def _size_of_error(error: Tensor) -> Tensor:
