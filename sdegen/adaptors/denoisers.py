@@ -114,10 +114,8 @@ class Denoiser(nn.Module):
         """
         sde = self.model.sde
         levels = torch.as_tensor(sigma).detach().to(device="cpu", dtype=torch.float64)
-        bad = ~(
-            (levels >= self.sigma_min * (1 - IN_FLOAT32))
-            & (levels <= self.sigma_max * (1 + IN_FLOAT32))
-        )
+        low, high = self.sigma_min * (1 - IN_FLOAT32), self.sigma_max * (1 + IN_FLOAT32)
+        bad = ~((levels >= low) & (levels <= high))
         if bool(bad.any()):
             raise ValueError(
                 f"sigma must lie in [{self.sigma_min:g}, {self.sigma_max:g}], the noise levels of "

@@ -13,16 +13,15 @@ Each block of trajectories has a path of its own, from the stream (seed, "browni
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.core.noise import Normals, Rng, Stream, Streams, seed_of
 from sdegen.core.requests import as_time_grid
+from sdegen.core.shapes import Times
 
 _NEAR = 1e-3  # of an interval: what rounding of times to float32 may move a node
 _ROUNDED = 4e-7
@@ -48,7 +47,7 @@ class BrownianPath:
     BrownianPath(seed=0, 100 intervals from t = 0 to 1)
     """
 
-    def __init__(self, rng: Rng, times: Tensor | NDArray[np.floating] | Sequence[float]) -> None:
+    def __init__(self, rng: Rng, times: Times) -> None:
         self.seed = seed_of(rng)
         self.times = as_time_grid(times)
 

@@ -256,9 +256,7 @@ def interval_of(boundary: object) -> Interval:
                 if both == replace(upper, low=lower.low):
                     return Interval((both,))
             return Interval((lower, upper))
-    if isinstance(boundary, str) or (
-        isinstance(boundary, tuple) and any(isinstance(b, str) for b in boundary)
-    ):
+    if any(isinstance(b, str) for b in (boundary if isinstance(boundary, tuple) else [boundary])):
         raise TypeError(
             f"boundary is {boundary!r}, and a word does not say where its ends are; pass "
             "Reflecting(low, high), Absorbing(low, high) or Periodic(low, high)."

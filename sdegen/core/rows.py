@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.derivatives import in_double
-from sdegen.core.evaluation import check_repeatable, refuse_randomness, watched
+from sdegen.core.evaluation import are_alike, check_repeatable, refuse_randomness, watched
 from sdegen.core.noise import Stream
 from sdegen.core.noise_structure import noise_field
 from sdegen.core.sde import SDE
@@ -130,7 +130,7 @@ def check_density_of(sde: SDE, x: State, t: Tensor) -> list[Tensor] | None:
         if x.shape[1] == 1:
             continue
         value, again = (_at(name, sde, x, rows, t) for rows in (whole, few))
-        if not _alike(value[few], again, x.dtype):
+        if not are_alike(value[few], again, _DOUBLE):
             raise ValueError(
                 f"the {name} of a state depends on the other states of its batch (a mean field); "
                 "its density obeys a nonlinear equation, which is not solved here."
@@ -140,7 +140,7 @@ def check_density_of(sde: SDE, x: State, t: Tensor) -> list[Tensor] | None:
 
 def _check_alike(name: str, expected: Tensor, value: Tensor, x: State, t: Tensor) -> None:
     """Refuse a field whose value at some rows of x depends on their places."""
-    if not _alike(expected, value, x.dtype):
+    if not are_alike(expected, value, _SINGLE if x.dtype == torch.float32 else _DOUBLE):
         raise ValueError(
             f"{name} depends on the place of a trajectory in the batch: f(x[p]) ≠ f(x)[p] for "
             f"{len(x)} rows at t = {float(t):g}. {CURE}"
@@ -186,14 +186,6 @@ def _at(name: str, sde: SDE, x: State, rows: Tensor, t: Tensor) -> Tensor:
 def first_line(error: Exception) -> str:
     """Return the first line of what an error says, without its full stop."""
     return str(error).strip().partition("\n")[0].rstrip(".")
-
-
-def _alike(expected: Tensor, value: Tensor, dtype: torch.dtype) -> bool:
-    """Return whether two values at states of a dtype agree; NaN in one place are alike."""
-    tolerance = _SINGLE if dtype == torch.float32 else _DOUBLE
-    scale = expected.abs().nan_to_num(posinf=0.0).max()
-    close = torch.isclose(expected, value, rtol=0.0, atol=float(tolerance * scale), equal_nan=True)
-    return bool(close.all())
 
 
 def depends_on_batch(

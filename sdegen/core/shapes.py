@@ -7,15 +7,19 @@ through `expand` and nowhere else, because a batch of 2 two-dimensional states m
 way of broadcasting silently wrong.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 State = Float[Tensor, "batch *event"]
 Time = Float[Tensor, ""] | Float[Tensor, " batch"]
 ScoreFn = Callable[[State, Time], State]
+Times = Tensor | NDArray[np.floating] | Sequence[float]  # what users may pass for them
+Numbers = Times | Sequence[Sequence[float]] | float
 Dtype = torch.dtype | None
 Device = torch.device | str
 

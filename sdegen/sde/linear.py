@@ -19,25 +19,20 @@ Reference:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.core.noise import Noise, Rng, normal_like, seed_of, stream
 from sdegen.core.noise_structure import NoiseStructure, check_diagonal
 from sdegen.core.requests import as_numbers, as_state, as_times
 from sdegen.core.sde import SDE
-from sdegen.core.shapes import State, Time, rows_nonfinite
+from sdegen.core.shapes import Numbers, State, Time, Times, rows_nonfinite
 from sdegen.core.trajectory import Trajectory
 from sdegen.core.update import Number
-
-Numbers = Tensor | NDArray[np.floating] | Sequence[Sequence[float]] | Sequence[float] | float
 
 _DECAYED = 80.0  # e⁻⁸⁰ of a mode is below all rounding
 
@@ -202,9 +197,7 @@ class LinearSDE(SDE):
         """
         return self._law(_DECAYED / self._slowest()).covariance
 
-    def sample(
-        self, x0: State, times: Tensor | NDArray[np.floating] | Sequence[float], *, rng: Rng = None
-    ) -> Trajectory:
+    def sample(self, x0: State, times: Times, *, rng: Rng = None) -> Trajectory:
         """Draw paths from the exact transitions, whatever the distance of the times.
 
         Args:

@@ -4,12 +4,10 @@ Each is one choice of f and g in the update x + dt f + √|dt| g z.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.core.accuracy import SlopeBy
@@ -17,7 +15,7 @@ from sdegen.core.checks import check_not_negative
 from sdegen.core.derivatives import is_seen
 from sdegen.core.requests import as_numbers, as_parameter, kind_of, value_of
 from sdegen.core.sde import SDE
-from sdegen.core.shapes import State, Time
+from sdegen.core.shapes import Numbers, State, Time
 from sdegen.sde.potentials import FunctionPotential, Potential, as_potential
 
 _ROOT_TWO = math.sqrt(2)
@@ -164,8 +162,8 @@ class RateNetwork(_ConstantNoise):
 
     def __init__(
         self,
-        weights: Tensor | NDArray[np.floating] | Sequence[Sequence[float]],
-        inputs: Tensor | NDArray[np.floating] | Sequence[float] | float = 0.0,
+        weights: Numbers,
+        inputs: Numbers = 0.0,
         sigma: float | Tensor = 0.0,
         activation: Callable[[Tensor], Tensor] = torch.tanh,
     ) -> None:
