@@ -59,13 +59,8 @@ class Coefficients:
         return _of(weight * own + other_weight * its for own, its in pairs)
 
 
-def stack(each: Sequence[Coefficients]) -> Coefficients:
-    """Return coefficients side by side, with one more dimension in front."""
-    return _of(map(torch.stack, zip(*(c.tensors for c in each), strict=True)))
-
-
 def one_or_stack(each: Sequence[Coefficients]) -> Coefficients:
-    """Return coefficients side by side, or alone where all are one object.
+    """Return coefficients side by side, a dimension more in front, or alone if all are one object.
 
     A D that is the same object in all has no dimension more: it meets the drifts as it is.
     """
@@ -73,7 +68,7 @@ def one_or_stack(each: Sequence[Coefficients]) -> Coefficients:
     if all(c is first for c in each):
         return first
     if any(c.diffusivity is not first.diffusivity for c in each):
-        return stack(each)
+        return _of(map(torch.stack, zip(*(c.tensors for c in each), strict=True)))
     drift, walls = torch.stack([c.drift for c in each]), torch.stack([c.wall_drift for c in each])
     return Coefficients(drift, first.diffusivity, first.nodal_diffusivity, walls)
 

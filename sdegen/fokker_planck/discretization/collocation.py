@@ -128,8 +128,8 @@ def collocated(mass: Array, rates: Array, h: float, p: Array, bands: Array | Non
 
 
 def walked(
-    mass: Float[Tensor, "... 3 n"], rates: Float[Tensor, "... 3 n"], dt: float, p: Tensor
-) -> tuple[Float[Tensor, "... n"], int]:
+    mass: Float[Tensor, "3 n"], rates: Float[Tensor, "3 n"], dt: float, p: Tensor
+) -> tuple[Float[Tensor, " n"], int]:
     """Return e^{dt M⁻¹K} p by steps that choose their length, and how many they were.
 
     Args:
@@ -147,8 +147,8 @@ def walked(
         with torch.no_grad():
             once = _stepped(mass, rates, h, p)
             twice = _stepped(mass, rates, 0.5 * h, _stepped(mass, rates, 0.5 * h, p))
-            peak = twice.abs().amax(-1).clamp(min=math.ulp(0.0))
-            apart = float(((once - twice).abs().amax(-1) / peak).max())
+            peak = twice.abs().max().clamp(min=math.ulp(0.0))
+            apart = float((once - twice).abs().max() / peak)
         error = apart / (2**_HELD_TO / 4)
         ideal = h * min(3.0, max(0.2, 0.9 * (_TOLERANCE / max(error, 1e-300)) ** (1 / _HELD_TO)))
         if error <= _TOLERANCE:
@@ -167,9 +167,8 @@ def walked(
 def _stepped(mass: Tensor, rates: Tensor, h: float, p: Tensor) -> Tensor:
     """Return one step where M and K do not change."""
     load = tridiagonal.multiply(mass, p)
-    poles, factors = (v.reshape(-1, *(1,) * p.ndim) for v in (_POLES, _FACTORS))
-    systems = poles[..., None] * mass - h * rates
-    return tridiagonal.solve(systems, factors * load).real.sum(0)
+    systems = _POLES[:, None, None] * mass - h * rates
+    return tridiagonal.solve(systems, _FACTORS[:, None] * load).real.sum(0)
 
 
 def _by_column(bands: Array) -> Array:

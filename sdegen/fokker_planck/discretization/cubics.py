@@ -197,4 +197,4 @@ def weights_at_zero(y: Float[Tensor, " points"]) -> Float[Tensor, " points"]:
     """
     each = range(len(y))
     factors = [torch.stack([y[k] / (y[k] - y[j]) for k in each if k != j]) for j in each]
-    return torch.stack([torch.prod(factor) for factor in factors])
+    return torch.stack([*map(torch.prod, factors)])

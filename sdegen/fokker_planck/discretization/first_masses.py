@@ -31,9 +31,7 @@ _NEAR = 4  # nodes that a slope at a wall is taken from
 _LIMIT = 3.0  # |p′| h ≤ 3 p, as in `Density`
 
 
-def seen(
-    generator: Generator, p: Float[Tensor, "*members nodes"], t: float
-) -> Float[Tensor, "*members n"]:
+def seen(generator: Generator, p: Float[Tensor, " nodes"], t: float) -> Float[Tensor, " n"]:
     """Return the unknowns whose masses are those of a density.
 
     Args:
@@ -56,46 +54,41 @@ def seen(
     at_walls = [_mass(flux, *wall) for wall in zip((0, -1), outside_in, rises, strict=True)]
     rows, b = tridiagonal.multiply(mass, q), torch.zeros_like(q)
     if ends.ring:
-        b[..., 0] = at_walls[0] + at_walls[1] - rows[..., 0]
-        b[..., 1] = mass[..., 0, 1] * (p[..., 0] - q[..., 0])
-        b[..., -1] = mass[..., 2, -1] * (p[..., -1] - q[..., 0])
+        b[0] = at_walls[0] + at_walls[1] - rows[0]
+        b[1] = mass[0, 1] * (p[0] - q[0])
+        b[-1] = mass[2, -1] * (p[-1] - q[0])
     else:
         for side, lean, at_wall in zip((0, -1), leans, at_walls, strict=True):
             if lean:
-                b[..., side] = at_wall - rows[..., side]
+                b[side] = at_wall - rows[side]
     return q + tridiagonal.solve(mass, b)
 
 
 def _is_away(p: Tensor) -> bool:
     """Return whether mass at either end is so small that a slope limited by it is nothing."""
     values = p.detach().numpy()
-    ends = np.abs(values[..., :: values.shape[-1] - 1])
-    least = _NOTHING / (2 * _LIMIT) * np.maximum.reduce(values, -1)
-    return not np.count_nonzero(ends > least[..., None])
+    least = _NOTHING / (2 * _LIMIT) * np.maximum.reduce(values)
+    return not np.count_nonzero(np.abs(values[:: len(values) - 1]) > least)
 
 
 def _is_plain(p: Tensor, rises: list[Tensor], leans: list[bool], *, ring: bool) -> bool:
     """Return whether leaning walls have no mass, or the seam has neither jump nor kink."""
-    p, first, last = (y.detach() for y in (p, *rises))
-    low, high, peak = p[..., 0], p[..., -1], p.abs().amax(-1)
-    if ring:
-        odd = [low - high, first + last]
-    else:
-        odd = list(itertools.compress((low, high, first, last), leans * 2))
-    return all(bool((v.abs() <= _NOTHING * peak).all()) for v in odd)
+    (low, high), (first, last) = p.detach()[[0, -1]], (rise.detach() for rise in rises)
+    odd = [low, high, first, last]
+    odd = [low - high, first + last] if ring else list(itertools.compress(odd, leans * 2))
+    return all(bool(v.abs() <= _NOTHING * p.detach().abs().max()) for v in odd)
 
 
 def _rise(x: Tensor, p: Tensor) -> Tensor:
     """Return p′ h at the first node, of the cubic through four; no steeper than the limit."""
     y = x[1:_NEAR] - x[0]
-    rise = y[0] * ((p[..., 1:_NEAR] - p[..., :1]) @ (weights_at_zero(y) / y))
-    most = _LIMIT * p[..., 0].detach().clamp(min=0)
+    rise = y[0] * ((p[1:_NEAR] - p[0]) @ (weights_at_zero(y) / y))
+    most = _LIMIT * p[0].detach().clamp(min=0)
     return torch.minimum(torch.maximum(rise, -most), most)
 
 
 def _mass(flux: Fluxes, side: int, p: Tensor, rise: Tensor) -> Tensor:
     """Return ∫ φ p over a wall's cell, φ its hat, p the parabola with the slope at the wall."""
     first = 0 if side == 0 else 3
-    r0, r1, r2 = flux.hat_moments[..., first : first + 3, side].unbind(-1)
-    bend = p[..., 1] - p[..., 0] - rise
-    return flux.h[side] * (r0 * p[..., 0] + r1 * rise + r2 * bend)
+    r0, r1, r2 = flux.hat_moments[first : first + 3, side].unbind()
+    return flux.h[side] * (r0 * p[0] + r1 * rise + r2 * (p[1] - p[0] - rise))

@@ -64,17 +64,13 @@ def expm_action(mass: Tensor, rates: Tensor, p: Tensor) -> Tensor:
     """Return e^{M⁻¹K} p.
 
     Args:
-        mass: Bands of M, shape (..., 3, n).
-        rates: Bands of K, the time included, shape (..., 3, n).
-        p: Vector, shape (..., n).
+        mass: Bands of M, shape (3, n).
+        rates: Bands of K, the time included, shape (3, n).
+        p: Vector, shape (n,).
 
     Returns:
-        Shape (..., n), with the batch of all three.
+        Shape (n,).
     """
-    if mass.ndim + rates.ndim + p.ndim > 5:  # a batch somewhere
-        batch = np.broadcast_shapes(mass.shape[:-2], rates.shape[:-2], p.shape[:-1])
-        bands = (*batch, *mass.shape[-2:])
-        mass, rates, p = mass.expand(bands), rates.expand(bands), p.expand(*batch, p.shape[-1])
     if torch.is_grad_enabled() and (mass.requires_grad or rates.requires_grad or p.requires_grad):
         moved: Tensor = _Action.apply(mass, rates, p)  # type: ignore[no-untyped-call]
         return moved
@@ -107,13 +103,9 @@ def renewed_action(mass: Tensor, rates: Tensor, load: Tensor, p: Tensor) -> Tens
 
 
 def _sum(mass: Tensor, rates: Tensor, p: Tensor, fractions: Array | None) -> Tensor:
-    """Return r(M⁻¹K) p, member by member; the seven 2 c_k y_k go to `fractions`, if given."""
+    """Return r(M⁻¹K) p; the seven 2 c_k y_k go to `fractions`, if given."""
     m, k, start = (v.detach().numpy() for v in (mass, rates, p))
-    out = np.empty(start.shape)
-    for index in np.ndindex(out.shape[:-1]):
-        own = None if fractions is None else fractions[index]
-        out[index] = Systems(m[index], k[index]).action(start[index], fractions=own)
-    return torch.from_numpy(out)
+    return torch.from_numpy(Systems(m, k).action(start, fractions=fractions))
 
 
 class Systems:
@@ -193,7 +185,7 @@ class _Action(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: _Context, mass: Tensor, rates: Tensor, p: Tensor) -> Tensor:
-        ctx.fractions = np.empty((*p.shape[:-1], len(_POLES), p.shape[-1]), dtype=np.complex128)
+        ctx.fractions = np.empty((len(_POLES), len(p)), dtype=np.complex128)
         ctx.save_for_backward(mass, rates, p)
         return _sum(mass, rates, p, ctx.fractions)
 
@@ -202,24 +194,17 @@ class _Action(torch.autograd.Function):
     def backward(ctx: _Context, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mass, rates, p = ctx.saved_tensors
         m, k = (tridiagonal.transposed(v).contiguous().numpy() for v in (mass, rates))
-        q = grad.numpy()
-        load = np.zeros(p.shape)  # Re Σ 2 c_k u_k: the gradient of M p
-        on_rates, on_mass = np.zeros(mass.shape), np.zeros(mass.shape)
-        u = np.empty(ctx.fractions.shape[-2:], dtype=np.complex128)
-        for index in np.ndindex(load.shape[:-1]):
-            systems = Systems(m[index], k[index])
-            for few in systems.blocks:
-                u[few] = q[index]
-                u[few] = systems.solve(few, u[few])
-            load[index] = (_DOUBLED @ u).real
-            y = np.pad(ctx.fractions[index], ((0, 0), (1, 1)), mode="wrap")
-            for band in range(3):  # −u yᵀ on the bands of A, which are K − z M
-                outer = -u * y[:, band : band + load.shape[-1]]
-                on_rates[(*index, band)] = outer.real.sum(0)
-                on_mass[(*index, band)] = -(_POLES @ outer).real
-        back = torch.from_numpy(load)
+        u = np.tile(grad.numpy().astype(np.complex128), (len(_POLES), 1))
+        systems = Systems(m, k)
+        for few in systems.blocks:
+            u[few] = systems.solve(few, u[few])
+        back = torch.from_numpy((_DOUBLED @ u).real)  # Re Σ 2 c_k u_k: the gradient of M p
+        y = np.pad(ctx.fractions, ((0, 0), (1, 1)), mode="wrap")
+        outers = [-u * y[:, band : band + len(p)] for band in range(3)]  # −u yᵀ on A = K − z M
+        on_rates = np.stack([outer.real.sum(0) for outer in outers])
+        on_mass = np.stack([-(_POLES @ outer).real for outer in outers])
         return (
-            torch.from_numpy(on_mass) + back[..., None, :] * tridiagonal.neighbours(p),
+            torch.from_numpy(on_mass) + back * tridiagonal.neighbours(p),
             torch.from_numpy(on_rates),
             _AT_INFINITY * grad + tridiagonal.multiply(tridiagonal.transposed(mass), back),
         )

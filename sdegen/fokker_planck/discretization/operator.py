@@ -72,7 +72,7 @@ class Operator:
 
     @cached_property
     def _systems(self) -> Systems:
-        """The systems of its exponential, where there are neither gradients nor a batch."""
+        """The systems of its exponential, where there are no gradients."""
         return Systems(self.mass.detach().numpy(), self.rates.detach().numpy())
 
     def moved(self, p: Tensor, dt: float) -> Float[Tensor, "... n"]:
@@ -82,11 +82,10 @@ class Operator:
         a third more once, and from then on half as much.
 
         Args:
-            p: Unknowns, shape (..., n).
+            p: Unknowns, shape (n,).
             dt: Time, > 0.
         """
-        grad = torch.is_grad_enabled() and (self.rates.requires_grad or p.requires_grad)
-        if grad or self.rates.ndim > 2 or p.ndim > 1:
+        if torch.is_grad_enabled() and (self.rates.requires_grad or p.requires_grad):
             return expm_action(self.mass, self.rates * dt, p)
         if dt not in self._last:
             self._last.clear()

@@ -24,13 +24,13 @@ _RINGS = 1e-6  # of the mass: what a density that the compact form resolves neve
 Extremes = tuple[Array, Array]
 
 
-def extremes(p: Float[Tensor, "... nodes"]) -> Extremes:
+def extremes(p: Float[Tensor, "T nodes"]) -> Extremes:
     """Return the lowest and the highest values of densities; NaN where there is one."""
     values = p.detach().numpy()
     return np.minimum.reduce(values, -1), np.maximum.reduce(values, -1)
 
 
-def rings(p: Float[Tensor, "... nodes"], span: Extremes, grid: Grid) -> bool:
+def rings(p: Float[Tensor, "T nodes"], span: Extremes, grid: Grid) -> bool:
     """Return whether a density has so much mass below zero that its grid does not resolve it."""
     low, high = span
     if not np.count_nonzero(low < -_FAINT * high):
@@ -41,13 +41,13 @@ def rings(p: Float[Tensor, "... nodes"], span: Extremes, grid: Grid) -> bool:
 
 
 def without_rounding(
-    p: Float[Tensor, "T *members nodes"],
+    p: Float[Tensor, "T nodes"],
     span: Extremes,
     grid: Grid,
     *,
     restored: bool,
     positive: bool,
-) -> Float[Tensor, "T *members nodes"]:
+) -> Float[Tensor, "T nodes"]:
     """Remove rounding: tiny negative values, and the drift of a mass that is conserved.
 
     Args:
