@@ -187,12 +187,7 @@ class PlaneLevel:
                 return Solved(self.mesh.widen(p / float(self.mesh.volumes @ p)), "compact")
         # a high order asks for neighbouring cells of like widths
         high = form != "lumped" and all(grid.smooth for grid in self.grids)
-        compact, lumped, sure = null_vectors(
-            fluxes.compact if high else None,
-            self.mesh.volumes,
-            fluxes.lumped,
-            self.mesh.lumped_volumes,
-        )
+        compact, lumped, sure = null_vectors(fluxes, compact=high)
         if compact is not None:
             return Solved(self.mesh.widen(compact), "compact", sure)
         return Solved(self.mesh.widen(lumped), "lumped", sure)

@@ -154,13 +154,10 @@ class Mesh:
         first = [v[:, 0].reshape(nx - 1, points, uy).permute(2, 0, 1) for v in (fs[0], ds[0])]
         second = [v[:, 1].reshape(ux, ny - 1, points) for v in (fs[1], ds[1])]
         nowhere = torch.zeros(2, dtype=torch.float64)  # f at walls where D = 0: there are none
-        return PlaneCoefficients(
-            (
-                Coefficients(first[0], first[1], nodal[:, kept[1], 0].T, nowhere),
-                Coefficients(second[0], second[1], nodal[kept[0], :, 1], nowhere),
-            ),
-            (at_nodes[:, kept[1], 0].T, at_nodes[kept[0], :, 1]),
-        )
+        along_x = Coefficients(first[0], first[1], nodal[:, kept[1], 0].T, nowhere)
+        along_y = Coefficients(second[0], second[1], nodal[kept[0], :, 1], nowhere)
+        nodal_drift = at_nodes[:, kept[1], 0].T, at_nodes[kept[0], :, 1]
+        return PlaneCoefficients((along_x, along_y), nodal_drift)
 
     @torch.no_grad()
     def beside(self, c: PlaneCoefficients, axis: int, sde: SDE, time: float) -> Array:

@@ -63,42 +63,34 @@ def balanced(fluxes: PlaneFluxes) -> Array | None:
     return p.ravel()
 
 
-def null_vectors(
-    compact: sparse.dia_matrix | None,
-    volumes: Array,
-    lumped: sparse.dia_matrix,
-    lumped_volumes: Array,
-) -> tuple[Array | None, Array, bool]:
+def null_vectors(fluxes: PlaneFluxes, *, compact: bool) -> tuple[Array | None, Array, bool]:
     """Find the densities at rest of both forms, of mass 1.
 
     Args:
-        compact: The operator of high order; None if its density is not wanted.
-        volumes: Its left null vector w.
-        lumped: The M-matrix.
-        lumped_volumes: Its left null vector.
+        fluxes: Both operators, whose left null vectors are the volumes of their mesh.
+        compact: Whether the density of high order is wanted.
 
     Returns:
         Densities at the unknowns; None in place of the compact one if GMRES did not find it, which
         happens where the grid does not resolve it. And whether two starts of the iteration came
         to one end: behind a barrier that is so high that its rate is lost in rounding they do not.
     """
-    size = len(volumes)
+    lumped, lumped_volumes = fluxes.lumped, fluxes.mesh.lumped_volumes
+    size = len(lumped_volumes)
     scale = float(abs(lumped.diagonal()).max())
     # the structure is symmetric, and the diagonal dominates: no pivots, less fill
-    factors = splu(
-        (_SHIFT * scale * sparse.identity(size) - lumped).tocsc(),
-        permc_spec="MMD_AT_PLUS_A",
-        diag_pivot_thresh=0.0,
-        options={"SymmetricMode": True},
-    )
+    shifted = (_SHIFT * scale * sparse.identity(size) - lumped).tocsc()
+    options = {"SymmetricMode": True}
+    factors = splu(shifted, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
     starts = np.stack([np.ones(size), np.linspace(0.0, 1.0, size) ** 2], 1)
     for _ in range(_ITERATIONS):
         starts = factors.solve(starts)
         starts /= lumped_volumes @ starts
     v = np.maximum(starts[:, 0], 0.0)
     sure = bool(np.abs(starts[:, 1] - v).max() < _ALIKE * v.max())
-    if compact is None:
+    if not compact:
         return None, v, sure
+    matrix, volumes = fluxes.compact, fluxes.mesh.volumes
 
     def inverse(r: Array) -> Array:
         """Return (−B + μ v wᵀ)⁻¹ r, B the lumped form and w its volumes."""
@@ -108,17 +100,12 @@ def null_vectors(
         return y
 
     def product(p: Array) -> Array:
-        return inverse(scale * float(volumes @ p) * v - compact @ p)
+        return inverse(scale * float(volumes @ p) * v - matrix @ p)
 
     right = inverse(scale * v) - product(v)
-    change, failed = gmres(
-        LinearOperator((size, size), matvec=product, dtype=np.float64),
-        right,
-        rtol=0.0,
-        atol=_TOLERANCE * float(np.linalg.norm(v)),
-        restart=_RESTART,
-        maxiter=_CYCLES,
-    )
+    operator = LinearOperator((size, size), matvec=product, dtype=np.float64)
+    atol = _TOLERANCE * float(np.linalg.norm(v))
+    change, failed = gmres(operator, right, rtol=0.0, atol=atol, restart=_RESTART, maxiter=_CYCLES)
     if failed or not np.isfinite(change).all():
         return None, v, sure
     p = v + change

@@ -102,13 +102,13 @@ class FokkerPlanck2D:
         self._level = PlaneLevel(sde, grids, self.conditions)
         x, y = (grid.nodes for grid in grids)
         start = torch.tensor(self._rest_time, dtype=torch.float64)
+        states = self._level.mesh.some_points
         with suppress(IndexError, RuntimeError):  # a state of another size: see below
-            check_density_of(sde, self._level.mesh.some_points, start)
+            check_density_of(sde, states, start)
         with told_of_graphs():
             self._level.generator.fluxes(self._rest_time)
         for axis, (grid, ring) in enumerate(zip(grids, self._level.rings, strict=True)):
             if ring:
-                states = self._level.mesh.some_points
                 check_period(sde, [axis], grid.low, grid.high, states, [start])
         with torch.no_grad():
             sde.check_derivatives(torch.stack([x[[0, -1]], y[[0, -1]]], 1), start)
