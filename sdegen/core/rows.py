@@ -163,7 +163,8 @@ def _at(name: str, sde: SDE, x: State, rows: Tensor, t: Tensor) -> Tensor:
     """
     some = x[rows]
     try:
-        value = _fields(sde.of_rows(rows))[name](some, t)
+        part = sde.of_rows(rows)
+        value = (part.drift if name == "drift" else noise_field(part)[1])(some, t)
     except Exception as error:
         raise ValueError(
             f"{name} takes {len(x)} rows, but with {len(some)} it raised {type(error).__name__}: "
@@ -248,7 +249,8 @@ def _differs_among_others(
         t: Time, 0-d.
         parts: Which rows of x stay, shape (parts, n, 1, …).
     """
-    x = in_double(x, lambda z: field(z, t))
+    if x.dtype != torch.float64:
+        x = in_double(x, lambda z: field(z, t))
     try:
         among_own = field(x, t).expand_as(x)
         tolerance = _EXACT * torch.finfo(x.dtype).eps * among_own.abs().max()

@@ -149,7 +149,7 @@ def test_two_steps_are_read_in_few_places():
 
 @pytest.mark.usefixtures("as_user")  # wrappers that check shapes would be counted too
 def test_a_call_of_simulate_is_read_in_few_places():
-    """A ceiling: with all checks and the pilot's eight steps, 22 files and 99 functions."""
+    """A ceiling: with all checks and the pilot's eight steps, 22 files and 100 functions."""
     well, x0 = sg.ItoProcess(lambda x: x - x**3, 0.7), torch.full((10, 1), 0.5, dtype=F64)
     sg.simulate(well, x0, [0.0, 0.01, 0.02], rng=0, threads=1)  # what is loaded on first use
     with _calls() as called:
@@ -158,7 +158,7 @@ def test_a_call_of_simulate_is_read_in_few_places():
     changes = sum(a != b for a, b in itertools.pairwise(files))
     assert len(set(files)) <= 22
     assert len(set(called)) <= 100
-    assert changes <= 186
+    assert changes <= 188
 
 
 def test_the_loop_refuses_what_the_solver_does():
