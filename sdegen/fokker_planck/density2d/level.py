@@ -132,7 +132,7 @@ class PlaneLevel:
                 continue
             for k, solved in enumerate(each):
                 p = solved.p.detach().numpy().clip(0)
-                along = (p.T if axis == 0 else p)[mesh.lines[1 - axis].kept] / p.max()
+                along = (p.T if axis == 0 else p)[mesh.lines[1 - axis].interior] / p.max()
                 behind = np.maximum.accumulate(along, 1)
                 ahead = np.maximum.accumulate(along[:, ::-1], 1)[:, ::-1]
                 worst[k] += float((off * np.minimum(behind, ahead)).sum(1).max())

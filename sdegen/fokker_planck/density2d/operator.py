@@ -79,7 +79,7 @@ class Mesh:
 
     def restrict(self, p: Tensor) -> Array:
         """Return the unknowns of values at the nodes, shape (unknowns,)."""
-        first, second = (line.kept for line in self.lines)
+        first, second = (line.interior for line in self.lines)
         return np.ascontiguousarray(p.detach().numpy()[first, second]).ravel()
 
     def widen(self, unknowns: Array) -> Tensor:
@@ -94,7 +94,7 @@ class Mesh:
         """Where drift and diffusion are asked for: inside cells along both, and at the nodes."""
         x, y = (line.grid.nodes for line in self.lines)
         inside = [(n[:-1, None] + n.diff()[:, None] * GAUSS_NODES).flatten() for n in (x, y)]
-        some_x, some_y = (n[line.kept] for n, line in zip((x, y), self.lines, strict=True))
+        some_x, some_y = (n[line.interior] for n, line in zip((x, y), self.lines, strict=True))
         pairs = (inside[0], some_y), (some_x, inside[1]), (x, y)
         return torch.cat([torch.cartesian_prod(*pair) for pair in pairs])
 
@@ -150,20 +150,20 @@ class Mesh:
         parts = [(nx - 1) * points * uy, (ny - 1) * points * ux, nx * ny]
         fs, ds = torch.split(f, parts), torch.split(d, parts)
         nodal, at_nodes = (v[2].reshape(nx, ny, 2) for v in (ds, fs))
-        kept = [line.kept for line in self.lines]
+        interior = [line.interior for line in self.lines]
         first = [v[:, 0].reshape(nx - 1, points, uy).permute(2, 0, 1) for v in (fs[0], ds[0])]
         second = [v[:, 1].reshape(ux, ny - 1, points) for v in (fs[1], ds[1])]
         nowhere = torch.zeros(2, dtype=torch.float64)  # f at walls where D = 0: there are none
-        along_x = Coefficients(first[0], first[1], nodal[:, kept[1], 0].T, nowhere)
-        along_y = Coefficients(second[0], second[1], nodal[kept[0], :, 1], nowhere)
-        nodal_drift = at_nodes[:, kept[1], 0].T, at_nodes[kept[0], :, 1]
+        along_x = Coefficients(first[0], first[1], nodal[:, interior[1], 0].T, nowhere)
+        along_y = Coefficients(second[0], second[1], nodal[interior[0], :, 1], nowhere)
+        nodal_drift = at_nodes[:, interior[1], 0].T, at_nodes[interior[0], :, 1]
         return PlaneCoefficients((along_x, along_y), nodal_drift)
 
     @torch.no_grad()
     def beside(self, c: PlaneCoefficients, axis: int, sde: SDE, time: float) -> Array:
         """Return what ∫ f/D misses beside nodes (`gaps`) along a coordinate, (lines, nodes)."""
         own, across = self.lines[axis], self.lines[1 - axis]
-        x, y = own.grid.nodes.numpy(), across.grid.nodes[across.kept]
+        x, y = own.grid.nodes.numpy(), across.grid.nodes[across.interior]
         each = c.each[axis]
         inside = (each.drift / each.diffusivity).numpy()
         at_nodes = (c.nodal_drift[axis] / each.nodal_diffusivity).numpy()
@@ -235,8 +235,8 @@ class PlaneFluxes:
             p: Density at the nodes, shape (nx, ny).
         """
         values, (x, y) = p.detach().numpy(), self.mesh.lines
-        first = self.each[0].currents(values.T[y.kept])
-        second = self.each[1].currents(values[x.kept])
+        first = self.each[0].currents(values.T[y.interior])
+        second = self.each[1].currents(values[x.interior])
         return _widened(first, y.unknowns).T, _widened(second, x.unknowns)
 
     def _matrix(self, first: Stencil, second: Stencil) -> sparse.dia_matrix:

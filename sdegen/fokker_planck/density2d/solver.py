@@ -47,8 +47,7 @@ from sdegen.core.period import check_period
 from sdegen.core.requests import refuse_lost_gradient
 from sdegen.core.rows import check_density_of
 from sdegen.core.sde import SDE
-from sdegen.fokker_planck.density2d import estimates
-from sdegen.fokker_planck.density2d import validation as plane_door
+from sdegen.fokker_planck.density2d import estimates, validation
 from sdegen.fokker_planck.density2d.density import PlaneDensity, Solved
 from sdegen.fokker_planck.density2d.estimates import COARSE, CURE
 from sdegen.fokker_planck.density2d.level import PlaneLevel
@@ -93,10 +92,10 @@ class FokkerPlanck2D:
         form: str = "auto",
         truncation_is_physical: bool = False,
     ) -> None:
-        plane_door.check_door(sde, grids)
+        validation.check_door(sde, grids)
         self.sde, self.grids, self.truncation_is_physical = sde, grids, truncation_is_physical
-        self.form = plane_door.check_form(form)
-        self.conditions, self._truncated = plane_door.walls_of(
+        self.form = validation.check_form(form)
+        self.conditions, self._truncated = validation.walls_of(
             boundary, grids, physical=truncation_is_physical
         )
         self._level = PlaneLevel(sde, grids, self.conditions)
@@ -128,7 +127,7 @@ class FokkerPlanck2D:
         Raises:
             ValueError: If the mean lies outside, or the covariance is none.
         """
-        return plane_door.gaussian(self._blank, mean, covariance)
+        return validation.gaussian(self._blank, mean, covariance)
 
     def point(self, x0: float, y0: float) -> PlaneDensity:
         """Return a start at a point: mass 1 at the nodes around it, with the right mean.
@@ -138,7 +137,7 @@ class FokkerPlanck2D:
         Raises:
             ValueError: If the point lies outside the grid.
         """
-        return plane_door.point(self._blank, x0, y0)
+        return validation.point(self._blank, x0, y0)
 
     def stationary(self, *, rtol: float | None = None) -> PlaneDensity:
         """Solve for the stationary density, of mass 1; whatever current it carries circulates.
@@ -157,7 +156,7 @@ class FokkerPlanck2D:
             ValueError: If drift or diffusion depend on time.
             SolverError: If the error stays above 10 % on refined grids; `.result` has the density.
         """
-        plane_door.check_rtol(rtol)
+        validation.check_rtol(rtol)
         if self._level.absorbs:
             raise NotNormalizableError(
                 "there is no stationary density: all mass leaves through the absorbing wall "
@@ -180,7 +179,7 @@ class FokkerPlanck2D:
                 density,
             )
         self._check_resolved(density, "the stationary density")
-        plane_door.check_edges(density, self._truncated)
+        validation.check_edges(density, self._truncated)
         warn_inaccurate(density.error, "the stationary density", CURE)
         return density
 
@@ -225,12 +224,12 @@ class FokkerPlanck2D:
             SolverError: If the error at the end stays above 10 % on a refined grid; `.result`
                 holds the densities.
         """
-        plane_door.check_rtol(rtol)
+        validation.check_rtol(rtol)
         check_count("substeps", substeps)
         ts = check_times(times, self.sde)
         self._check_no_gradient("a density in the plane", p0)
         self._fresh()
-        start = plane_door.check_start(self._blank, p0, absorbs=self._level.absorbs)
+        start = validation.check_start(self._blank, p0, absorbs=self._level.absorbs)
         plan = self._course(ts, substeps, breakpoints)
         warn_isolated(plan)
         at = p0 if isinstance(p0, tuple) else None
@@ -248,7 +247,7 @@ class FokkerPlanck2D:
         ]
         path[0] = start
         for t, density in zip(ts[1:].tolist(), path[1:], strict=True):
-            plane_door.check_edges(density, self._truncated, f" at t = {t:g}")
+            validation.check_edges(density, self._truncated, f" at t = {t:g}")
         self._check_resolved(path[-1], f"the density at t = {float(ts[-1]):g}", path)
         worst = max(range(1, len(path)), key=lambda k: float(path[k].error))
         warn_inaccurate(path[worst].error, f"the density at t = {float(ts[worst]):g}", CURE)
@@ -278,7 +277,7 @@ class FokkerPlanck2D:
             number or to what diffusion by itself produces; and what is known of the density's.
         """
         self._check_no_gradient("an entropy production", density)
-        plane_door.check_grid("density", density, self._blank)
+        validation.check_grid("density", density, self._blank)
         t = self._rest_time if time is None else time
         return estimates.entropy_production(self._fresh(), density, t)
 
@@ -298,7 +297,7 @@ class FokkerPlanck2D:
             largest, or to what diffusion by itself carries.
         """
         self._check_no_gradient("a current", density)
-        plane_door.check_grid("density", density, self._blank)
+        validation.check_grid("density", density, self._blank)
         t = self._rest_time if time is None else time
         return estimates.current(self._fresh(), density, t)
 

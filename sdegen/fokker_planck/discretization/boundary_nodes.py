@@ -72,7 +72,7 @@ class BoundaryNodes:
         return self.conditions[0].wraps
 
     @cached_property
-    def kept(self) -> slice:
+    def interior(self) -> slice:
         """The nodes of a line that are unknowns."""
         walls = zip(self.conditions, self.exponents, strict=True)
         low, high = (int(wall.absorbs or q is not None) for wall, q in walls)
@@ -81,13 +81,13 @@ class BoundaryNodes:
     @cached_property
     def whole(self) -> bool:
         """Whether these are all."""
-        return bool(self.kept.stop - self.kept.start == self.nodes.shape[0])
+        return bool(self.interior.stop - self.interior.start == self.nodes.shape[0])
 
     def restrict(self, p: Tensor) -> Tensor:
         """Return the nodal values (..., nodes) → unknowns (..., n)."""
         if self.ring:
             return torch.cat([0.5 * (p[..., :1] + p[..., -1:]), p[..., 1:-1]], -1)
-        return p if self.whole else p[..., self.kept]
+        return p if self.whole else p[..., self.interior]
 
     def widen(self, p: Tensor) -> Tensor:
         """Return the unknowns (..., n) → nodal values (..., nodes)."""
@@ -95,7 +95,7 @@ class BoundaryNodes:
             return torch.cat([p, p[..., :1]], -1)
         if self.whole:
             return p
-        beyond = self.kept.start, len(self.nodes) - self.kept.stop
+        beyond = self.interior.start, len(self.nodes) - self.interior.stop
         return self.filled(torch.nn.functional.pad(p, beyond))
 
     def filled(self, p: Tensor) -> Tensor:

@@ -116,8 +116,8 @@ def boundary_of_grid(boundary: object, grid: Grid, *, physical: bool = False) ->
             f"the boundary has its {name} end at {end.at:g}, but the grid at {at:g}; pass "
             f"Grid(…) with {name} = {end.at:g}."
         )
-    there = interval.low is not None, interval.high is not None
-    return GridBoundary(interval, grid.low, grid.high, there)
+    given = interval.low is not None, interval.high is not None
+    return GridBoundary(interval, grid.low, grid.high, given)
 
 
 def _words(boundary: object) -> tuple[str, str]:

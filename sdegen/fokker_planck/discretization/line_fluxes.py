@@ -94,10 +94,10 @@ class LineFluxes:
             for part in rows.values():
                 part[:, 0] += part[:, -1]
         else:
-            volumes = volumes[line.kept]
+            volumes = volumes[line.interior]
         entries: Stencil = {}
         for offset, part in rows.items():
-            values = part[:, line.kept] / volumes
+            values = part[:, line.interior] / volumes
             for turn, unseen in line.seen_from(offset):
                 some = values.copy() if turn or line.ring else values
                 some[:, unseen] = 0.0

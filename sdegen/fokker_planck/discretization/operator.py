@@ -132,8 +132,8 @@ def _line(flux: Fluxes, ends: BoundaryNodes, *, compact: bool) -> tuple[Tensor, 
         mass = _beside_walls_without_noise(mass, flux, ends)
     else:
         mass = _lumped(_volumes(flux.h, ends), rates)
-    kept = ends.kept
-    return _cut(mass, kept), _cut(rates, kept)
+    interior = ends.interior
+    return _cut(mass, interior), _cut(rates, interior)
 
 
 def _rates(a: AnyArray, b: AnyArray) -> Tensor:
@@ -323,11 +323,11 @@ def _wall_row(h: AnyArray, r: AnyArray, slope: AnyArray) -> tuple[AnyArray, AnyA
     return h * (r[..., 0] + rise * r[..., 1]) - (1 + rise) * beside, beside
 
 
-def _cut(bands: Tensor, kept: slice) -> Tensor:
+def _cut(bands: Tensor, interior: slice) -> Tensor:
     """Leave out rows and columns of nodes that are not unknowns."""
-    if kept.stop - kept.start == bands.shape[-1]:
+    if interior.stop - interior.start == bands.shape[-1]:
         return bands
-    rows = bands[..., kept]
+    rows = bands[..., interior]
     inside = torch.ones_like(rows)
     inside[..., 0, 0] = inside[..., 2, -1] = 0
     return rows * inside

@@ -90,13 +90,13 @@ class Line:
     def unknowns(self) -> NDArray[np.int64]:
         """The unknown at each node; −1 where an absorbing wall leaves none, shape (nodes,)."""
         number = np.full(self.grid.cells + 1, -1)
-        number[self.kept] = np.arange(len(number[self.kept]))
+        number[self.interior] = np.arange(len(number[self.interior]))
         if self.ring:
             number[-1] = 0
         return number
 
     @cached_property
-    def kept(self) -> slice:
+    def interior(self) -> slice:
         """The nodes that hold the unknowns."""
         low, high = self.conditions
         return slice(int(low.absorbs), None if high.reflects else -1)
@@ -161,7 +161,7 @@ class Line:
     def seen_from(self, offset: int) -> list[tuple[int, NDArray[np.int64]]]:
         """Return, for each turn, which unknowns have no unknown at an offset from them."""
         nodes = len(self.grid.nodes)
-        at = np.arange(nodes)[self.kept]
+        at = np.arange(nodes)[self.interior]
         column, count = at + offset, len(at)
         if self.ring:
             turns = [(turn, column // count != turn) for turn in (-1, 0, 1)]

@@ -275,10 +275,10 @@ def _jumps(
             break
         v = ask(middle)
         below, above = np.abs(v - a).max(1), np.abs(b - v).max(1)
-        kept = np.maximum(below, above) >= _KEPT * np.abs(b - a).max(1)
+        tall = np.maximum(below, above) >= _KEPT * np.abs(b - a).max(1)
         left = below >= above
-        low, high = np.where(left, low, middle)[kept], np.where(left, middle, high)[kept]
-        a, b = np.where(left[:, None], a, v)[kept], np.where(left[:, None], v, b)[kept]
+        low, high = np.where(left, low, middle)[tall], np.where(left, middle, high)[tall]
+        a, b = np.where(left[:, None], a, v)[tall], np.where(left[:, None], v, b)[tall]
     return [(float(x), float(y), q - p) for x, y, p, q in zip(low, high, a, b, strict=True)]
 
 

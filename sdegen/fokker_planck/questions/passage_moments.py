@@ -65,7 +65,7 @@ class _Green:
 
     def __init__(self, flux: Fluxes, ends: BoundaryNodes) -> None:
         self.low, self.high = (kind.absorbs for kind in ends.conditions)
-        self.inside = ends.kept
+        self.inside = ends.interior
         self.phi = torch.nn.functional.pad(flux.w.cumsum(-1), (1, 0))
         self.log_scale = -flux.a.log() - self.phi[:-1]  # log ∫ s over each cell
         self.below = _cumulated(self.log_scale)  # log of S from the lower wall

@@ -173,7 +173,7 @@ class Sources:
             load = (
                 at[:-1] + torch.nn.functional.pad(at[-1:], (0, len(at) - 2)) if ends.ring else at
             )
-            load = load if ends.ring else load[ends.kept]
+            load = load if ends.ring else load[ends.interior]
         return load / load.sum()
 
 
