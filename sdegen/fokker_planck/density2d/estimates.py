@@ -14,7 +14,7 @@ from sdegen.core.accuracy import WARNS, ErrorEstimate, EstimatedTensor, warn_ina
 from sdegen.core.errors import SolverError
 from sdegen.fokker_planck.density2d.density import PlaneDensity, PlaneForm, Solved
 from sdegen.fokker_planck.density2d.level import PlaneLevel, graded
-from sdegen.fokker_planck.density2d.transient import Carrier
+from sdegen.fokker_planck.density2d.transient import Propagator
 from sdegen.fokker_planck.questions.course import Course
 
 CURE = "Pass rtol=1e-4 for a finer grid inside, or finer grids."
@@ -68,19 +68,20 @@ def in_time(
     level, below = usual_level, usual_level.coarser
     usual = _TOLERANCE if form == "compact" else _LUMPED_TOLERANCE
     tolerance = usual if rtol is None else min(usual, rtol / 30)
-    seen, carrier = level.seen(start, at, form), Carrier(level.generator, form, plan, tolerance)
+    seen = level.seen(start, at, form)
+    propagator = Propagator(level.generator, form, plan, tolerance)
     try:
-        coarser = Carrier(below.generator, form, plan, tolerance)
-        run = coarser.carried(below.seen(start, at, form))
-        coarse, fine = run.solved, carrier.repeated(seen, run.ways)
+        coarser = Propagator(below.generator, form, plan, tolerance)
+        run = coarser.propagate(below.seen(start, at, form))
+        coarse, fine = run.solved, propagator.repeat(seen, run.ways)
     except SolverError:  # a drift that coarse cells do not follow
-        run = carrier.carried(seen)
+        run = propagator.propagate(seen)
         coarse, fine = [below.unknown(form)] * len(run.solved), run.solved
     errors = _errors_in_time(level, fine, coarse, run.errors, plan.times[0])
     while level.finer_size <= _budget(_worst(errors), rtol, _MOST_MOVED, _MANY_MOVED):
         coarse, level = fine, level.finer
         seen = level.seen(start, at, form)
-        fine = Carrier(level.generator, form, plan, tolerance).repeated(seen, run.ways)
+        fine = Propagator(level.generator, form, plan, tolerance).repeat(seen, run.ways)
         misses = run.errors
         if at is None:  # between the user's nodes a start is what a spline makes of it
             unsaid = level.differences(Solved(seen, form), usual_level, Solved(start.p, form))

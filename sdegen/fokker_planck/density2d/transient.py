@@ -127,8 +127,8 @@ class PlanePath:
 
 
 @dataclass(frozen=True, eq=False)
-class Carrier:
-    """What carries densities of one grid through the times of a run.
+class Propagator:
+    """Carries densities of one grid through the times of a run.
 
     Args:
         generator: The fluxes on the grid.
@@ -142,7 +142,7 @@ class Carrier:
     plan: Course
     tolerance: float
 
-    def carried(self, start: Tensor) -> PlanePath:
+    def propagate(self, start: Tensor) -> PlanePath:
         """Carry a density, of shape (nx, ny) at the first of times, in steps of its own choice.
 
         Raises:
@@ -165,7 +165,7 @@ class Carrier:
             errors.append(error)
         return PlanePath(solved, ways, errors)
 
-    def repeated(self, start: Tensor, ways: list[list[Way]]) -> list[Solved]:
+    def repeat(self, start: Tensor, ways: list[list[Way]]) -> list[Solved]:
         """Carry a density by windows and steps that were chosen on another grid."""
         p = self.generator.mesh.restrict(start)
         solved = [self._solved(p)]
@@ -268,27 +268,27 @@ class _Window:
     """The operator between two times.
 
     Args:
-        carrier: What reads it: in the compact form at nodes, in the lumped one when it is asked
+        propagator: What reads it: in the compact form at nodes, in the lumped one when it is asked
             for.
         window: The two times.
         interval: Those of the interval that it belongs to, at whose ends something may jump.
     """
 
-    def __init__(self, carrier: Carrier, window: Span, interval: Span) -> None:
+    def __init__(self, propagator: Propagator, window: Span, interval: Span) -> None:
         self.begin, self.end = begin, end = window
-        self._carrier, self._interval = carrier, interval
+        self._propagator, self._interval = propagator, interval
         nodes = begin + 0.5 * (1 + _NODES) * (end - begin)
         nodes[0], nodes[-1] = begin, end
-        read = [carrier.generator.fluxes(inside(t, *interval)) for t in nodes.tolist()]
+        read = [propagator.generator.fluxes(inside(t, *interval)) for t in nodes.tolist()]
         self.still = read[0] if all(fluxes is read[0] for fluxes in read) else None
-        if self.still is None and carrier.form == "compact":
+        if self.still is None and propagator.form == "compact":
             first = read[0].compact
             self._offsets, self._shape = first.offsets, first.data.shape
             self._data = np.stack([fluxes.compact.data.ravel() for fluxes in read])
 
     def missed(self, p: Array) -> float:
         """Estimate what the polynomial misses, as a change of p over its peak."""
-        if self._carrier.form == "lumped":
+        if self._propagator.form == "lumped":
             return 0.0
         changes = [self._combined(weights) @ p for weights in _HIGHEST_COEFFICIENTS]
         size = max(float(np.abs(change).max()) for change in changes)
@@ -296,14 +296,14 @@ class _Window:
 
     def moved(self, p: Array, step: Step) -> Array:
         """Return p after one step."""
-        (t, h), carrier = step, self._carrier
-        if carrier.form == "lumped":
+        (t, h), propagator = step, self._propagator
+        if propagator.form == "lumped":
             middle = inside(t + 0.5 * h, *self._interval)
-            return carrier.flow(carrier.generator.fluxes(middle), p, h)
+            return propagator.flow(propagator.generator.fluxes(middle), p, h)
         first, second = self._weights(t + _EARLY * h), self._weights(t + _LATE * h)
         for a, b in ((_HEAVY, _LIGHT), (_LIGHT, _HEAVY)):
             mixed = self._combined(a * first + b * second)
-            p = exponential_action(mixed, p, abs(h), _SHARE * carrier.tolerance)
+            p = exponential_action(mixed, p, abs(h), _SHARE * propagator.tolerance)
         return p
 
     def _combined(self, weights: Array) -> sparse.dia_matrix:
