@@ -187,10 +187,8 @@ class Containment:
 
     def _starts_absorbed(self, x0: State) -> Tensor:
         """Return which trajectories start on an absorbing end."""
-        found = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
-        for part in self._parts:
-            found |= part.interval.arrived(part.of(x0), part.lows[0], part.highs[0])
-        return found
+        ends = [(part.interval, part.of(x0), part.lows[0], part.highs[0]) for part in self._parts]
+        return torch.stack([one.arrived(x, low, high) for one, x, low, high in ends]).any(0)
 
     def _noise(self, part: _Part, x: State, t: Tensor) -> Tensor:
         """Return g at a state, a number or one for each of the part's coordinates."""
@@ -339,11 +337,11 @@ def contained_by_position(enclosure: Enclosure, before: State, after: State) -> 
 
 def absorbed_by_position(enclosure: Enclosure, x: State) -> Tensor:
     """Return which trajectories sit on an absorbing end that does not move, shape (batch,)."""
-    found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    absorbed = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for coordinates, interval in enclosure.parts:
         columns = None if coordinates is None else list(coordinates)
-        found = found | interval.arrived(_coordinates(x, columns), *interval.fixed)
-    return found
+        absorbed = absorbed | interval.arrived(_coordinates(x, columns), *interval.fixed)
+    return absorbed
 
 
 def _coordinates(x: Tensor, columns: _Columns) -> Tensor:

@@ -41,13 +41,13 @@ from sdegen.engine.ensemble_result import Ensemble
 from sdegen.engine.plan import EnsembleSpec, error_context
 from sdegen.engine.pool import check_threads, map_blocks, progress_bar, torch_threads
 from sdegen.engine.ranks import ENDED, Ranks, single_process
-from sdegen.engine.records import COUNTS, BlockStatistics, RecordLayout, total_over_ranks
+from sdegen.engine.records import COUNTS, BlockStatistics, RecordLayout, Tree, total_over_ranks
 from sdegen.engine.scales import warn_start
 from sdegen.engine.starts import FEW, PILOTS, Start, example_states, made_of
 from sdegen.engine.store import RunStore, description_of, seed_of_run, store_path
 from sdegen.engine.store_layout import Layout
-from sdegen.engine.validation import Request, validate_request
-from sdegen.observables.base import Observable, PairwiseReduction, check_observables
+from sdegen.engine.validation import validate_request
+from sdegen.observables.base import Observable, check_observables
 from sdegen.solvers.euler import EulerMaruyama
 
 _WITH_GRADIENT = ", or take that of simulate(…, differentiable=True)"
@@ -150,9 +150,12 @@ def run_ensemble(
         )
         whole = interacting is True or solver.requires_full_batch
         network = validate_callables(request, whole=whole)
-        if recorded and not network:
-            _check_no_gradient(request, states if whole else states[:FEW])
         starts, t = states, request.times[0]
+        if recorded and not network:
+            few = states if whole else states[:FEW]
+            moved = sde.of_rows(slice(len(few)))
+            with torch.enable_grad():
+                check_no_gradient(moved, few, t, "an ensemble", _WITH_GRADIENT)
         if not isinstance(x0, Tensor):
             starts = made_of(x0, min(PILOTS, trajectories), seed, "pilot start", 0)
         if sde.direction == -1:
@@ -167,13 +170,6 @@ def run_ensemble(
         return _run(spec, ranks, resume, threads, progress)
 
 
-def _check_no_gradient(request: Request, x: Tensor) -> None:
-    """Refuse drift and diffusion whose gradient, at some states, an ensemble would lose."""
-    sde, t = request.sde.of_rows(slice(len(x))), request.times[0]
-    with torch.enable_grad():
-        check_no_gradient(sde, x, t, "an ensemble", _WITH_GRADIENT)
-
-
 def _run(spec: EnsembleSpec, ranks: Ranks, resume: bool, threads: int, progress: bool) -> Ensemble:
     """Compute the blocks that are missing, and put them together."""
     processes = ranks.here
@@ -183,7 +179,7 @@ def _run(spec: EnsembleSpec, ranks: Ranks, resume: bool, threads: int, progress:
     layout = spec.record_layout()
     spec.check_memory(layout.size, threads, processes)
     store = _opened(spec, layout, ranks, resume)
-    tree: PairwiseReduction[BlockStatistics] = PairwiseReduction(spec.blocks, layout.merged)
+    tree = layout.tree(spec.blocks)
     missing = _missing(spec, layout, store, ranks, tree)
     mine = ranks.partition(missing)
     failure: SdegenError | None = None
@@ -252,11 +248,7 @@ def _opened(
 
 
 def _missing(
-    spec: EnsembleSpec,
-    layout: RecordLayout,
-    store: RunStore | None,
-    ranks: Ranks,
-    tree: PairwiseReduction[BlockStatistics],
+    spec: EnsembleSpec, layout: RecordLayout, store: RunStore | None, ranks: Ranks, tree: Tree
 ) -> Sequence[int]:
     """Return the blocks that are not in the store; those that are join the tree."""
     if store is None:

@@ -192,25 +192,15 @@ class EnsembleSpec:
             line = along
 
         seen = bool(watching) and (rows is None or bool(rows.any()))
+        options = RunOptions(
+            request.boundary, request.on_nonfinite, on_progress, on_containment=inside.append
+        )
         if seen:
             on_output(0, x0)
-        options = RunOptions(
-            request.boundary,
-            request.on_nonfinite,
-            on_progress,
-            on_output=on_output if seen else None,
-            on_step=on_step if seen and stepping else None,
-            on_containment=inside.append,
-        )
+            options = replace(options, on_output=on_output, on_step=on_step if stepping else None)
+        solver, keep = request.solver, self.store is not None and self.keep_path
         solution = solve_block(
-            sde,
-            request.solver,
-            x0,
-            self.times,
-            block=b,
-            seed=self.seed,
-            keep_path=self.store is not None and self.keep_path,
-            options=options,
+            sde, solver, x0, self.times, block=b, seed=self.seed, keep_path=keep, options=options
         )
         if not seen or not self._ended(solution):
             return solution, {}

@@ -6,9 +6,7 @@ same shapes. So records can be merged, stored and sent without a word about what
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,29 +14,15 @@ from sdegen.engine.ranks import Ranks
 from sdegen.observables.base import Observable, PairwiseReduction, Partial
 
 BlockStatistics = dict[str, Partial]
+Tree = PairwiseReduction[BlockStatistics]
 
 COUNTS = ""  # no observable's name
-_SAME = "an observable's partial must have the same tensors for every block"
 
 
 def counted(*, trajectories: int, nonfinite: int, nfe: int) -> Partial:
     """Return the counts of a block."""
     counts = {"trajectories": trajectories, "nonfinite": nonfinite, "nfe": nfe}
     return {key: torch.tensor(value) for key, value in counts.items()}
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """Where a tensor stands in a record."""
-
-    observable: str
-    key: str
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-
-    @property
-    def size(self) -> int:
-        return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
 
 
 class RecordLayout:
@@ -61,27 +45,31 @@ class RecordLayout:
         self._observables = {observable.name: observable for observable in observables}
         self._shapes = {name: _shapes(name, few[name]) for name in self._observables}
         self._compare(more, "for 3 trajectories, but for 2")
-        merged = {name: o.merge(few[name], more[name]) for name, o in self._observables.items()}
-        self._compare(merged, "after a merge, but before it")
-        self._entries = [
-            _Entry(name, key, value.dtype, tuple(value.shape))
-            for name in few
-            for key, value in sorted(few[name].items())
-        ]
-        self.size = sum(entry.size for entry in self._entries)
+        self._compare(self._merged(few, more), "after a merge, but before it")
+        self._examples = {
+            (name, key): few[name][key].to("meta") for name in few for key in sorted(few[name])
+        }
+        self._sizes = [example.nbytes for example in self._examples.values()]
+        self.size = sum(self._sizes)
+
+    def tree(self, blocks: int) -> Tree:
+        """Return a tree that merges the records of so many blocks."""
+        return PairwiseReduction(blocks, self.merged)
 
     def merged(self, left: BlockStatistics, right: BlockStatistics) -> BlockStatistics:
         """Return the record of both sets of trajectories; one that lost all adds nothing."""
         a, b = left[COUNTS], right[COUNTS]
         counts = {key: a[key] + b[key] for key in ("trajectories", "nonfinite")}
-        found: BlockStatistics = {COUNTS: counts | {"nfe": torch.maximum(a["nfe"], b["nfe"])}}
+        total: BlockStatistics = {COUNTS: counts | {"nfe": torch.maximum(a["nfe"], b["nfe"])}}
         if a["trajectories"] == a["nonfinite"]:
-            return right | found
+            return right | total
         if b["trajectories"] == b["nonfinite"]:
-            return left | found
-        for name, observable in self._observables.items():
-            found[name] = observable.merge(left[name], right[name])
-        return found
+            return left | total
+        return total | self._merged(left, right)
+
+    def _merged(self, left: BlockStatistics, right: BlockStatistics) -> BlockStatistics:
+        """Return the partials of the observables, merged."""
+        return {name: o.merge(left[name], right[name]) for name, o in self._observables.items()}
 
     def check(self, gathered: BlockStatistics, b: int) -> None:
         """Refuse a block whose partials have other shapes than those of the probe.
@@ -98,23 +86,25 @@ class RecordLayout:
             shapes = _shapes(name, gathered[name])
             if shapes != expected:
                 raise ValueError(
-                    f"observable {name!r} gathers {shapes} {when} {expected}: {_SAME}; sum or "
-                    "average over the trajectories."
+                    f"observable {name!r} gathers {shapes} {when} {expected}: an observable's "
+                    "partial must have the same tensors for every block; sum or average over the "
+                    "trajectories."
                 )
 
     def pack(self, gathered: BlockStatistics) -> Tensor:
         """Return a record as bytes, shape (size,), uint8."""
-        parts = [gathered[e.observable][e.key].contiguous().reshape(-1) for e in self._entries]
+        parts = [gathered[name][key].contiguous().reshape(-1) for name, key in self._examples]
         return torch.cat([part.view(torch.uint8) for part in parts])
 
     def unpack(self, record: Tensor) -> BlockStatistics:
         """Return the record that the bytes are, shape (size,), uint8."""
-        found: BlockStatistics = {entry.observable: {} for entry in self._entries}
-        parts = torch.split(record, [entry.size for entry in self._entries])
-        for e, part in zip(self._entries, parts, strict=True):
+        statistics: BlockStatistics = {}
+        parts = torch.split(record, self._sizes)
+        for ((name, key), like), part in zip(self._examples.items(), parts, strict=True):
             # a copy begins where any kind of number may
-            found[e.observable][e.key] = part.clone().view(e.dtype).reshape(e.shape)
-        return found
+            value = part.clone().view(like.dtype).reshape(like.shape)
+            statistics.setdefault(name, {})[key] = value
+        return statistics
 
 
 def _shapes(name: str, partial: object) -> dict[str, str]:
@@ -138,7 +128,7 @@ def _shapes(name: str, partial: object) -> dict[str, str]:
 
 
 def total_over_ranks(
-    tree: PairwiseReduction[BlockStatistics], layout: RecordLayout, ranks: Ranks, blocks: int
+    tree: Tree, layout: RecordLayout, ranks: Ranks, blocks: int
 ) -> BlockStatistics:
     """Return the total of all ranks; `tree` holds the blocks of this one."""
     if ranks.world == 1:
@@ -149,7 +139,7 @@ def total_over_ranks(
     collected = ranks.gather(torch.cat([places.view(torch.uint8), records], 1))
     total = torch.zeros(layout.size, dtype=torch.uint8)
     if ranks.rank == 0:
-        whole: PairwiseReduction[BlockStatistics] = PairwiseReduction(blocks, layout.merged)
+        whole = layout.tree(blocks)
         for row in torch.cat(collected):
             level, index = row[:16].clone().view(torch.int64).tolist()
             whole.add(level, index, layout.unpack(row[16:]))

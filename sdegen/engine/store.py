@@ -225,28 +225,28 @@ def _keeps_count(run: Any, where: tuple[str, ...]) -> bool:  # noqa: ANN401, JSO
     return where[0] in ("sde", "x0") and "members" in run and where[-1] != "members"
 
 
-def _times_apart(path: Path, there: dict[str, Any], here: dict[str, Any], kept: Tensor) -> str:
+def _times_apart(path: Path, run: dict[str, Any], other: dict[str, Any], times: Tensor) -> str:
     """Return how the times of two runs differ: their ends, their number, or one in between.
 
     Args:
         path: The store of the one.
-        there: Its description.
-        here: That of the other.
-        kept: The times that the other would store.
+        run: Its description.
+        other: That of the other.
+        times: The times that the other would store.
     """
     stored = torch.full((1,), float("nan"), dtype=torch.float64)
     with suppress(KeyError, ValueError, RuntimeError):  # a damaged array tells nothing
         group = zarr_package().open_group(path, mode="r", use_consolidated=False)
         stored = torch.from_numpy(group["time"][:])
     gaps = []
-    counts = there["times"]["count"], here["times"]["count"]
-    if there["keep_path"] and here["keep_path"] and stored[0] != kept[0]:
-        gaps.append(f"begin at {stored[0]:.6g} there and {kept[0]:.6g} here")
-    if stored[-1] != kept[-1]:
-        gaps.append(f"end at {stored[-1]:.6g} there and {kept[-1]:.6g} here")
-    if counts[0] != counts[1]:
-        gaps.append(f"are {counts[0]} there and {counts[1]} here")
-    if not gaps and stored.shape == kept.shape and bool((stored != kept).any()):
-        k = int((stored != kept).nonzero()[0])
-        return f"times[{k}] is {stored[k]:.6g} there and {kept[k]:.6g} here"
+    count, other_count = run["times"]["count"], other["times"]["count"]
+    if run["keep_path"] and other["keep_path"] and stored[0] != times[0]:
+        gaps.append(f"begin at {stored[0]:.6g} there and {times[0]:.6g} here")
+    if stored[-1] != times[-1]:
+        gaps.append(f"end at {stored[-1]:.6g} there and {times[-1]:.6g} here")
+    if count != other_count:
+        gaps.append(f"are {count} there and {other_count} here")
+    if not gaps and stored.shape == times.shape and bool((stored != times).any()):
+        k = int((stored != times).nonzero()[0])
+        return f"times[{k}] is {stored[k]:.6g} there and {times[k]:.6g} here"
     return f"times {', '.join(gaps) or 'between the first and the last are others'}"
