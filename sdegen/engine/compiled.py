@@ -200,8 +200,7 @@ class _Noise:
         """
         if self._normals is not None:
             # one layout, or each kind would be compiled for itself
-            z = self._normals.take(steps).contiguous()
-            return _filled(z, length)
+            return _filled(self._normals.take(steps).contiguous(), length)
         whole = ahead == 0 and steps == length
         if whole and not self._ready and not len(self._drawn):
             # for a small state those of many runs: a call costs as much as a thousand numbers
@@ -211,14 +210,13 @@ class _Noise:
         if whole and self._ready:
             return self._ready.pop()
         pairs = (ahead + steps + 1) // 2
-        there = [self._drawn, *self._ready[::-1]]
-        missing = max(0, pairs - sum(map(len, there)))
+        unused = [self._drawn, *self._ready[::-1]]
+        missing = max(0, pairs - sum(map(len, unused)))
         fresh = self._source.bits((missing, 2, *self._shape), dtype=self._integers)
-        k, self._ready = torch.cat([*there, fresh]), []
-        # of the last pair a half may be left
+        k, self._ready = torch.cat([*unused, fresh]), []
+        # of the last pair a half may be unused
         self._drawn = k[pairs - (ahead + steps) % 2 :]
-        k = k[:pairs]
-        return _filled(k, length // 2)
+        return _filled(k[:pairs], length // 2)
 
 
 def _filled(noise: Tensor, length: int) -> Tensor:

@@ -7,7 +7,7 @@ the number of trajectories, and the time is linear in it.
 The states are those of `simulate` with the same seed, to the bit. Observables are merged along a
 fixed tree over the blocks (`sdegen.observables.base`). Together that makes one result,
 whatever the threads, the processes, the order of the blocks, and however often the run was cut
-off and gone on with.
+off and resumed.
 
 Trajectories that are lost (on_nonfinite="freeze") are left out of every observable, at all times;
 their number is in the result.
@@ -43,10 +43,10 @@ from sdegen.engine.pool import check_threads, map_blocks, progress_bar, torch_th
 from sdegen.engine.ranks import ENDED, Ranks, single_process
 from sdegen.engine.records import COUNTS, BlockStatistics, RecordLayout, Tree, total_over_ranks
 from sdegen.engine.scales import warn_start
-from sdegen.engine.starts import FEW, PILOTS, Start, example_states, made_of
+from sdegen.engine.starts import FEW, Start, example_states, pilot_starts
 from sdegen.engine.store import RunStore, description_of, seed_of_run, store_path
 from sdegen.engine.store_layout import Layout
-from sdegen.engine.validation import validate_request
+from sdegen.engine.validation import Request, validate_request
 from sdegen.observables.base import Observable, check_observables
 from sdegen.solvers.euler import EulerMaruyama
 
@@ -150,24 +150,25 @@ def run_ensemble(
         )
         whole = interacting is True or solver.requires_full_batch
         network = validate_callables(request, whole=whole)
-        starts, t = states, request.times[0]
         if recorded and not network:
-            few = states if whole else states[:FEW]
-            moved = sde.of_rows(slice(len(few)))
-            with torch.enable_grad():
-                check_no_gradient(moved, few, t, "an ensemble", _WITH_GRADIENT)
-        if not isinstance(x0, Tensor):
-            starts = made_of(x0, min(PILOTS, trajectories), seed, "pilot start", 0)
+            _check_no_gradient(request, states if whole else states[:FEW])
+        starts, t = pilot_starts(x0, states, trajectories, seed), request.times[0]
         if sde.direction == -1:
             warn_start(sde, starts, t)
-        rows = block_rows(states)
-        check_blocks(trajectories, rows)
+        check_blocks(trajectories, block_rows(states))
         seen = Survey(True, slope_by=sde.of_rows(slice(FEW)).slope_by(states[:FEW], t))
         if not solver.requires_full_batch:
             seen = survey(replace(request, x0=starts), seed=seed, network=network)
-        rows = trajectories if seen.together else min(rows, trajectories)
+        rows = trajectories if seen.together else min(block_rows(states), trajectories)
         spec = EnsembleSpec(request, seen, x0, wanted, rows, seed, boundary, path, keep_path)
         return _run(spec, ranks, resume, threads, progress)
+
+
+def _check_no_gradient(request: Request, x: Tensor) -> None:
+    """Refuse drift and diffusion whose gradient, at some states, an ensemble would lose."""
+    sde, t = request.sde.of_rows(slice(len(x))), request.times[0]
+    with torch.enable_grad():
+        check_no_gradient(sde, x, t, "an ensemble", _WITH_GRADIENT)
 
 
 def _run(spec: EnsembleSpec, ranks: Ranks, resume: bool, threads: int, progress: bool) -> Ensemble:

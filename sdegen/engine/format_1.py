@@ -1,13 +1,13 @@
 """Format 1 of stores, which version 0.1 wrote: what a run was known by, in words of this version.
 
-Version 0.1 told an object by all its attributes, those that it kept for itself among them. Objects
-of the library are told now by the arguments that they were made from. What is not translated here
-is another run to `first_difference`, and so refused.
+Version 0.1 knew an object by all its attributes, private ones among them. This version knows
+objects of the library by the arguments that they were made from. What is not translated is another
+run to `first_difference`, and so refused.
 """
 
 from typing import Any
 
-# what objects of the library kept for themselves: the argument that it was, or what told nothing
+# private attributes of the library's objects: the argument that each was, and those that follow
 _ARGUMENTS = {
     "_drift": "drift",
     "_diffusion": "diffusion",
@@ -62,6 +62,5 @@ def _translate(value: Any) -> Any:  # noqa: ANN401, JSON
         return without_library_code(value | {"module": "sdegen"})
     if "class" in value and "members" not in value:  # a class of the library
         follows = _FOLLOWS.get(value["class"], set())
-        kept = {key: item for key, item in value.items() if key not in follows}
-        return {_ARGUMENTS.get(key, key): item for key, item in kept.items()}
+        return {_ARGUMENTS.get(k, k): item for k, item in value.items() if k not in follows}
     return value

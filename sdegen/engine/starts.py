@@ -14,7 +14,7 @@ from sdegen.core.requests import check_state, kind_of
 Start = Tensor | Callable[..., Tensor]
 
 FEW = 4  # rows that are asked for a shape or a gradient
-PILOTS = 256  # starts of a pilot, of those that a function makes
+_PILOTS = 256  # starts of a pilot, of those that a function makes
 
 
 def example_states(x0: Start, trajectories: int, seed: int) -> Tensor:
@@ -45,6 +45,20 @@ def example_states(x0: Start, trajectories: int, seed: int) -> Tensor:
             f"({trajectories}, *event), one where all start, or a function x0(rows, rng=…)."
         )
     return x0 if len(x0) == trajectories else x0.expand(few, *x0.shape[1:])
+
+
+def pilot_starts(x0: Start, states: Tensor, trajectories: int, seed: int) -> Tensor:
+    """Return starts of a pilot: those that stand for all, or more that a function makes.
+
+    Args:
+        x0: A tensor, or a function that makes the starts.
+        states: What `example_states` returned.
+        trajectories: How many the run has.
+        seed: Seed of the run.
+    """
+    if isinstance(x0, Tensor):
+        return states
+    return made_of(x0, min(_PILOTS, trajectories), seed, "pilot start", 0)
 
 
 def made_of(x0: Callable[..., Tensor], rows: int, seed: int, purpose: str, b: int) -> Tensor:
