@@ -179,11 +179,9 @@ def _of_alpha_bars(network: _Network, scheduler: Scheduler, config: Any) -> Scor
     if len(table) > 2 and float(table[-1]) in _NO_SIGNAL:
         table = table[:-1]  # zero terminal SNR: what is asked there tells x0, but no score
     beta = TabulatedBeta(table)
+    learned = str(getattr(config, "variance_type", "")).startswith("learned")
     wrapped = DiffusersNetwork(
-        network,
-        factor=float(beta.steps),
-        offset=-1.0,
-        learned_variance=str(getattr(config, "variance_type", "")).startswith("learned"),
+        network, factor=float(beta.steps), offset=-1.0, learned_variance=learned
     )
     return ScoreModel(wrapped, VP(beta, t_min=1 / beta.steps), how)
 

@@ -21,9 +21,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sdegen.core.shapes import State, as_column
-
-Values = Callable[[State], Tensor]
+from sdegen.core.shapes import State, Values, as_column
 
 STEP = {torch.float64: (2.0**-14, 2.0**-20), torch.float32: (2.0**-8, 2.0**-14)}
 GOLDEN = 0.6180339887498949  # its multiples, modulo 1, spread evenly and never meet

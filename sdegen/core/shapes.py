@@ -18,6 +18,7 @@ from torch import Tensor
 State = Float[Tensor, "batch *event"]
 Time = Float[Tensor, ""] | Float[Tensor, " batch"]
 ScoreFn = Callable[[State, Time], State]
+Values = Callable[[State], Tensor]
 Times = Tensor | NDArray[np.floating] | Sequence[float]  # what users may pass for them
 Numbers = Times | Sequence[Sequence[float]] | float
 Dtype = torch.dtype | None

@@ -11,15 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sdegen.core.derivatives import (
-    GOLDEN,
-    STEP,
-    Values,
-    in_double,
-    is_per_trajectory,
-    value_and_slope,
-)
-from sdegen.core.shapes import State, as_column
+from sdegen.core.derivatives import GOLDEN, STEP, in_double, is_per_trajectory, value_and_slope
+from sdegen.core.shapes import State, Values, as_column
 
 _INTERVALS, _FINE = 256, 2**14  # of a path; the second where the first disagrees
 _NUMBERS = 2**21  # of a path at once

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -24,9 +24,6 @@ from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.plots import style
 from sdegen.storage import atomic_write
 
-# from paper to ink through blue: where there is no density there is no colour
-_SHADES = ["#FFFFFF", "#CFE3F2", "#6FAFDA", style.BLUE, "#00263D"]
-_DENSITY = LinearSegmentedColormap.from_list("density", _SHADES)
 _EARLY = np.linspace(0, 1, 4) ** 2
 _FRAMES = 90  # of a film, at most
 _ABOVE = 3.0  # times the median peak: what is higher is cut, and its height is said
@@ -120,7 +117,7 @@ def density_ridge(density: DensityPath, *, count: int = 12) -> Figure:
     figure, panel = style.one_panel(6.4, 4.6)
     scale = _OVERLAP / float(p[shown].max())
     for row, k in reversed(list(enumerate(shown))):  # the earliest in front
-        colour = _DENSITY(0.35 + 0.55 * row / max(1, len(shown) - 1))
+        colour = style.DENSITY(0.35 + 0.55 * row / max(1, len(shown) - 1))
         height, order = row + scale * p[k], 10.0 - 0.1 * row
         panel.fill_between(x, row, height, color="white", alpha=0.85, lw=0, zorder=order)
         panel.fill_between(x, row, height, color=colour, alpha=0.3, lw=0, zorder=order + 0.02)
@@ -287,18 +284,10 @@ def _heatmap(figure: Figure, panel: Axes, density: DensityPath) -> None:
     """Draw p(x, t) as colour."""
     rows = _rows(density)
     ceiling = _ceiling(rows.max(1).tolist())
-    image = panel.pcolormesh(
-        style.numbers(density.times),
-        style.numbers(density.x),
-        rows.T,
-        shading="gouraud",
-        cmap=_DENSITY,
-        # half of the colours for the lowest quarter: tails are seen
-        norm=PowerNorm(0.5, vmin=0, vmax=ceiling),
-        rasterized=True,
-    )
+    t, x = style.numbers(density.times), style.numbers(density.x)
+    # half of the colours for the lowest quarter: tails are seen
+    image = style.shaded(panel, t, x, rows, PowerNorm(0.5, vmin=0, vmax=ceiling))
     panel.set(xlabel="time t", ylabel="position x")
-    panel.grid(False)
     extend = "max" if float(rows.max()) > ceiling else "neither"
     style.colorbar(figure, panel, image, "density p(x, t)", aspect=14, extend=extend)
 

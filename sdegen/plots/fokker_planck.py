@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -19,7 +20,6 @@ from sdegen.fokker_planck.questions.circulation import ComplexSpectrum
 from sdegen.fokker_planck.questions.passage import PassageTimes
 from sdegen.fokker_planck.questions.spectrum import Spectrum
 from sdegen.plots import style
-from sdegen.plots.density import _DENSITY
 
 _ARROWS = 24  # of a current along each axis, at most
 
@@ -209,11 +209,10 @@ def plane(density: PlaneDensity, current: Tensor | None = None) -> Figure:
     check_kind("density", density, PlaneDensity, "a PlaneDensity")
     x, y, p = (style.numbers(v) for v in (density.x, density.y, density.p))
     figure, panel = style.one_panel(5.4, 4.6)
-    image = panel.pcolormesh(x, y, p.T, shading="gouraud", cmap=_DENSITY, vmin=0, rasterized=True)
+    image = style.shaded(panel, x, y, p, Normalize(vmin=0))
     style.colorbar(figure, panel, image, "density p(x, y)", aspect=20, extend="neither")
     panel.set(xlabel="position x", ylabel="position y", aspect="equal")
     panel.set(xlim=_where_seen(x, p.max(1)), ylim=_where_seen(y, p.max(0)))
-    panel.grid(False)
     if current is not None:
         skips = [max(1, math.ceil(len(nodes) / _ARROWS)) for nodes in (x, y)]
         some = np.s_[skips[0] // 2 :: skips[0], skips[1] // 2 :: skips[1]]

@@ -16,7 +16,7 @@ from sdegen.core.trajectory import Trajectory
 from sdegen.plots import style
 from sdegen.training.run import TrainResult
 
-_Curve = Sequence[tuple[float, float]]
+_Curves = Mapping[str, Sequence[tuple[float, float]]]
 
 _DOTS = 4_000  # of a scatter, at most
 
@@ -168,7 +168,7 @@ def denoising_strip(path: Trajectory, *, rows: int = 6, columns: int = 10) -> Fi
     return figure
 
 
-def pareto(curves: Mapping[str, _Curve], *, floor: float | None = None, quantity: str) -> Figure:
+def pareto(curves: _Curves, *, floor: float | None = None, quantity: str) -> Figure:
     """Draw the cost of a sample against its error, one line for each route.
 
     Args:
@@ -188,11 +188,7 @@ def pareto(curves: Mapping[str, _Curve], *, floor: float | None = None, quantity
 
 
 def convergence(
-    curves: Mapping[str, _Curve],
-    *,
-    slope: float,
-    across: str = "number of steps N",
-    quantity: str = "error",
+    curves: _Curves, *, slope: float, across: str = "number of steps N", quantity: str = "error"
 ) -> Figure:
     """Draw errors against the number of steps, and a line with the slope they should have.
 
@@ -282,7 +278,7 @@ def loss_curve(result: TrainResult) -> Figure:
     return figure
 
 
-def _log_log(curves: Mapping[str, _Curve]) -> tuple[Figure, Axes]:
+def _log_log(curves: _Curves) -> tuple[Figure, Axes]:
     """Draw one line with markers for each curve, on logarithmic axes."""
     check_kind("curves", curves, Mapping, "a mapping of names to (x, y)")
     figure, panel = style.one_panel(7.6, 4.0)

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.collections import QuadMesh
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
@@ -24,6 +25,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 BLUE, ORANGE, INK, GREY = "#0072B2", "#E69F00", "#222222", "#8A8A8A"
 CYCLE = (BLUE, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
 MARKERS = "os^DvPX"
+# from paper to ink through blue: where there is no density there is no colour
+_SHADES = ["#FFFFFF", "#CFE3F2", "#6FAFDA", BLUE, "#00263D"]
+DENSITY = LinearSegmentedColormap.from_list("density", _SHADES)
 _DPI = 150
 BINS = 60  # of a histogram, at most
 
@@ -113,6 +117,12 @@ def bars(panel: Axes, height: Array, edges: Array, count: int) -> StepPatch:
     )
 
 
+def shaded(panel: Axes, x: Array, y: Array, p: Array, norm: Normalize) -> QuadMesh:
+    """Draw a density over two axes as colour."""
+    panel.grid(False)
+    return panel.pcolormesh(x, y, p.T, shading="gouraud", cmap=DENSITY, norm=norm, rasterized=True)
+
+
 def colorbar(
     figure: Figure, panel: Axes, image: QuadMesh, label: str, *, aspect: float, extend: str
 ) -> None:
@@ -125,14 +135,9 @@ def colorbar(
 
 def legend_below(figure: Figure, panel: Axes, size: float = 9) -> None:
     """Put one legend for all panels under them."""
-    handles, labels = panel.get_legend_handles_labels()
+    handles, names = panel.get_legend_handles_labels()
     figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=len(labels),
-        frameon=False,
-        fontsize=size,
+        handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=size
     )
 
 

@@ -16,6 +16,7 @@ from sdegen.core.derivatives import is_seen
 from sdegen.core.requests import as_numbers, as_parameter, kind_of, value_of
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import Numbers, State, Time
+from sdegen.core.update import Number
 from sdegen.sde.potentials import FunctionPotential, Potential, as_potential
 
 _ROOT_TWO = math.sqrt(2)
@@ -24,7 +25,7 @@ _ROOT_TWO = math.sqrt(2)
 class _ConstantNoise(SDE):
     """An SDE with g = σ."""
 
-    def __init__(self, sigma: float | Tensor, name: str) -> None:
+    def __init__(self, sigma: Number, name: str) -> None:
         sigma = as_parameter(name, sigma)
         value = value_of(sigma)
         check_not_negative(name, value)
@@ -55,7 +56,7 @@ class BrownianMotion(_ConstantNoise):
 
     autonomous = True
 
-    def __init__(self, sigma: float | Tensor = 1.0) -> None:
+    def __init__(self, sigma: Number = 1.0) -> None:
         super().__init__(sigma, "sigma")
 
     def drift(self, x: State, t: Time) -> State:
@@ -79,12 +80,7 @@ class OrnsteinUhlenbeck(_ConstantNoise):
 
     autonomous = True
 
-    def __init__(
-        self,
-        rate: float | Tensor = 1.0,
-        mean: float | Tensor = 0.0,
-        sigma: float | Tensor = _ROOT_TWO,
-    ) -> None:
+    def __init__(self, rate: Number = 1.0, mean: Number = 0.0, sigma: Number = _ROOT_TWO) -> None:
         super().__init__(sigma, "sigma")
         self.rate, self.mean = as_parameter("rate", rate), as_parameter("mean", mean)
         k, mu = value_of(self.rate), value_of(self.mean)
@@ -116,7 +112,7 @@ class Langevin(_ConstantNoise):
     autonomous = True
 
     def __init__(
-        self, potential: Potential | Callable[[State], Tensor], temperature: float | Tensor = 1.0
+        self, potential: Potential | Callable[[State], Tensor], temperature: Number = 1.0
     ) -> None:
         temperature = as_parameter("temperature", temperature)
         check_not_negative("temperature", value_of(temperature))
@@ -164,7 +160,7 @@ class RateNetwork(_ConstantNoise):
         self,
         weights: Numbers,
         inputs: Numbers = 0.0,
-        sigma: float | Tensor = 0.0,
+        sigma: Number = 0.0,
         activation: Callable[[Tensor], Tensor] = torch.tanh,
     ) -> None:
         super().__init__(sigma, "sigma")

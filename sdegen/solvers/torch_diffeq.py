@@ -171,15 +171,9 @@ class _Flow:
         func = _PerturbFunc(self)  # asks the last stage of a step a rounding before its end
         func.callback_step = self.callback_step
         func.callback_accept_step = func.callback_reject_step = _nothing
-        made = SOLVERS[self._solver.method](
-            func=func,
-            y0=x,
-            rtol=self._solver.rtol,
-            atol=self._solver.atol,
-            step_t=step_t,
-            ifactor=_GROWTH,
-            norm=_size_of_error,
-        )
+        rtol, atol = self._solver.rtol, self._solver.atol
+        options = {"step_t": step_t, "ifactor": _GROWTH, "norm": _size_of_error}
+        made = SOLVERS[self._solver.method](func=func, y0=x, rtol=rtol, atol=atol, **options)
         made._before_integrate(step_t)
         return made
 

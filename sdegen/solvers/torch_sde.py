@@ -34,6 +34,7 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Asked, Solver
 
+_FIXED = {"dt": 1.0, "adaptive": False, "rtol": 0.0, "atol": 0.0, "dt_min": 0.0}
 _ORDERS = {  # those without one for multiplicative noise solve the Stratonovich equation
     "euler": Orders(flow=None, additive=(1, 1), multiplicative=(1, 0.5)),
     "milstein": Orders(flow=None, additive=(1, 1), multiplicative=(1, 1)),
@@ -152,16 +153,7 @@ class _Steps:
             # sdeint, its public face, would check shapes and copy states anew in each step
             method = select(method=self._method, sde_type=self.sde_type)
             self._increments = _Increments(x.flatten(1), noise)
-            self._solver = method(
-                sde=ForwardSDE(self),
-                bm=self._increments,
-                dt=1.0,
-                adaptive=False,
-                rtol=0.0,
-                atol=0.0,
-                dt_min=0.0,
-                options={},
-            )
+            self._solver = method(sde=ForwardSDE(self), bm=self._increments, options={}, **_FIXED)
         self._step, self._increments.noise = i, noise
         y, _ = self._solver.step(self._clock[i], self._clock[i + 1], x.flatten(1), ())
         after: State = y if self._flat else y.reshape(x.shape)
