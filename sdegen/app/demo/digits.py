@@ -278,18 +278,18 @@ def _likelihoods(
     """Compute bits per dimension of the first test images, by the flow and by a Gaussian."""
     some = images.test[:count]
     started = time.perf_counter()
-    found = log_likelihood(
+    likelihood = log_likelihood(
         model.sde, model.score, some, divergence=Hutchinson(probes=1), rng=seed,
         solver=TorchDiffEq("dopri5", rtol=1e-4, atol=1e-4),
     )  # fmt: skip
     seconds = time.perf_counter() - started
-    bits = found.bits_per_dim(images.bin_width)
+    bits = likelihood.bits_per_dim(images.bin_width)
     return Likelihoods(
         mean=float(bits.mean()),
         standard_error=float(bits.std()) / count**0.5,
         gaussian=float(_gaussian_bits(images, some).mean()),
         images=count,
-        nfe=found.nfe,
+        nfe=likelihood.nfe,
         seconds=seconds,
     )
 

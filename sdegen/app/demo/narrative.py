@@ -18,9 +18,9 @@ from sdegen.app.demo.record import Record
 from sdegen.app.report import Cell, Claim
 
 
-def narrate_physics(record: Record, found: Relaxation) -> None:
+def narrate_physics(record: Record, act: Relaxation) -> None:
     """Narrate act 1: particles and their density."""
-    n, acts = found.path.states.shape[1], found.agreements
+    n, pairs = act.path.states.shape[1], act.agreements
     report = record.report
     report.section("Act 1. Physics: a drift of one's own, as particles and as a density")
     report.equation("dX = (X − X³) dt + 0.7 dW        X at t = 0: normal, mean −1, deviation 0.2")
@@ -28,9 +28,9 @@ def narrate_physics(record: Record, found: Relaxation) -> None:
         f"""A particle in a double well, energy U(x) = x⁴/4 − x²/2, at temperature D = 0.7²/2 =
         0.245. The drift was given as a plain Python function. From the same object two things were
         made that know nothing of each other: {n:,} random trajectories (Euler–Maruyama, Δt =
-        {found.step:g}, {found.simulation_seconds:.1f} s), and the solution of the Fokker–Planck
-        equation ∂p/∂t = −∂(f p)/∂x + D ∂²p/∂x² on {len(found.density.x) - 1} cells
-        ({found.density_seconds:.2f} s). All start in the left well; noise carries them over the
+        {act.step:g}, {act.simulation_seconds:.1f} s), and the solution of the Fokker–Planck
+        equation ∂p/∂t = −∂(f p)/∂x + D ∂²p/∂x² on {len(act.density.x) - 1} cells
+        ({act.density_seconds:.2f} s). All start in the left well; noise carries them over the
         barrier.
 
         Even exact samples, {n:,} of them counted into cells, differ from their own density: they
@@ -43,34 +43,34 @@ def narrate_physics(record: Record, found: Relaxation) -> None:
     record.table(
         "double_well",
         "time | total variation | sampling floor | ratio | with the mistake",
-        [(a.time, a.total_variation, a.floor, a.ratio, a.mistaken / a.floor) for a in acts],
+        [(a.time, a.total_variation, a.floor, a.ratio, a.mistaken / a.floor) for a in pairs],
         f"{n:,} particles against the Fokker–Planck density; the last two columns in floors",
     )
-    times = ", ".join(f"{a.time:g}" for a in acts)
+    times = ", ".join(f"{a.time:g}" for a in pairs)
     right = "double well: particles against their density, total variation in floors, the largest"
     wrong = "double well: the same against a density with a planted factor of two, the smallest"
     still = "double well: stationary density against Boltzmann's at the same nodes, L1 distance"
     record.claims(
-        Claim(f"{right} at t = {times}", max(a.ratio for a in acts), high=1.3),
-        Claim(wrong, min(a.mistaken / a.floor for a in acts), low=3.0),
-        Claim(still, found.boltzmann_error, high=1e-10),
+        Claim(f"{right} at t = {times}", max(a.ratio for a in pairs), high=1.3),
+        Claim(wrong, min(a.mistaken / a.floor for a in pairs), low=3.0),
+        Claim(still, act.boltzmann_error, high=1e-10),
     )
-    _picture_wells(record, found)
+    _picture_wells(record, act)
 
 
-def _picture_wells(record: Record, found: Relaxation) -> None:
+def _picture_wells(record: Record, act: Relaxation) -> None:
     """Show particles and density in time, and the density at rest."""
-    n = found.path.states.shape[1]
+    n = act.path.states.shape[1]
     record.figure(
         "double_well",
         plots.density_and_particles(
-            found.density, found.path, times=[0.0, *(a.time for a in found.agreements)]
+            act.density, act.path, times=[0.0, *(a.time for a in act.agreements)]
         ),
         f"Above: the Fokker–Planck density over time. Below: histograms of the {n:,} particles, "
         "and the density at the same times.",
     )
     film = "relaxation"
-    plots.relaxation_gif(found.density, found.path, record.folder / f"{film}.gif")
+    plots.relaxation_gif(act.density, act.path, record.folder / f"{film}.gif")
     record.film(film, "The particles relax under their density (animated).")
     record.report.text(
         """The state that all this tends to was not waited for. It was solved for directly, from
@@ -78,15 +78,15 @@ def _picture_wells(record: Record, found: Relaxation) -> None:
     )
     record.figure(
         "stationary",
-        plots.stationary(found.stationary, found.boltzmann, energy=found.energy),
+        plots.stationary(act.stationary, act.boltzmann, energy=act.energy),
         "The energy, the stationary density on Boltzmann's, and their difference: rounding "
         "errors.",
     )
 
 
-def narrate_digits(record: Record, found: Generation) -> None:
+def narrate_digits(record: Record, act: Generation) -> None:
     """Narrate act 2: generation from real data."""
-    data, report = found.data, record.report
+    data, report = act.data, record.report
     known, test = len(data.train), len(data.test)
     report.section("Act 2. Generation: handwritten digits out of noise, by every route")
     report.equation(
@@ -100,30 +100,30 @@ flow          dX = [−½ β X − ½ β ∇log pₜ(X)] dt               t: 1 �
         f"""{known + len(data.validation) + test:,} scans of handwritten digits (scikit-learn's, 8
         × 8 pixels). Half of them, {known + len(data.validation)}, were for learning, of which
         {len(data.validation)} decided when training stops and which route is taken. The other
-        half, {test} images, was only looked at to judge. A small MLP ({found.parameters:,}
+        half, {test} images, was only looked at to judge. A small MLP ({act.parameters:,}
         numbers) learned the score of the noised digits, ∇log pₜ, which says where from a noisy
-        image the digits are, in {found.training_seconds:.0f} s; kept are the weights of step
-        {found.training.selected_step:,}, the best on the validation images.
+        image the digits are, in {act.training_seconds:.0f} s; kept are the weights of step
+        {act.training.selected_step:,}, the best on the validation images.
 
         With this one score noise was turned into digits by six routes: DDPM's own chain, the
         reverse SDE by two libraries, and the noise-free probability flow by three methods. How
-        good they are is told by two distances between {len(found.samples)} generated digits and as
+        good they are is told by two distances between {len(act.samples)} generated digits and as
         many test digits. Neither is zero between real digits: the first row is the distance
         between the two halves of the real data, the floor, which is what a perfect generator would
         show."""
     )
-    _tabulate_routes(record, found)
-    _narrate_route(record, found)
-    _picture_digits(record, found, data.test)
-    _narrate_likelihood(record, found)
+    _tabulate_routes(record, act)
+    _narrate_route(record, act)
+    _picture_digits(record, act, data.test)
+    _narrate_likelihood(record, act)
 
 
-def _tabulate_routes(record: Record, found: Generation) -> None:
+def _tabulate_routes(record: Record, act: Generation) -> None:
     """Tabulate what each route costs and how near its digits come."""
-    floor = found.floor_energy
-    halves = (found.floor_sliced_wasserstein, floor, 1.0, None)
+    floor = act.floor_energy
+    halves = (act.floor_sliced_wasserstein, floor, 1.0, None)
     rows: list[tuple[Cell, ...]] = [("real digits: the floor", "two halves", None, None, *halves)]
-    for run in found.runs:
+    for run in act.runs:
         cost = (run.route.name, run.route.setting, run.nfe, round(run.seconds, 2))
         distances = (run.sliced_wasserstein, run.energy, run.energy / floor)
         rows.append((*cost, *distances, run.validation_energy))
@@ -133,71 +133,69 @@ def _tabulate_routes(record: Record, found: Generation) -> None:
         "| to validation",
         rows,
         "Evaluations of the score, seconds for a set of samples, distances to the test digits, "
-        f"means over {len(found.energies)} seeds; the last column, the energy distance to the "
+        f"means over {len(act.energies)} seeds; the last column, the energy distance to the "
         "validation digits, chooses the route",
     )
 
 
-def _narrate_route(record: Record, found: Generation) -> None:
+def _narrate_route(record: Record, act: Generation) -> None:
     """Narrate which route was chosen, and what its digits are worth."""
-    chosen, floor = found.chosen.route, found.floor_energy
+    chosen, floor = act.chosen.route, act.floor_energy
     record.report.text(
         f"""Nearest to the validation digits was: {chosen.name}, {chosen.setting}. Its energy
         distance to the test digits is, in floors and seed by seed,
-        {", ".join(f"{e / floor:.2f}" for e in found.energies)}. A generator that had
+        {", ".join(f"{e / floor:.2f}" for e in act.energies)}. A generator that had
         learned its training images by heart would do as well. So the distance of its digits to the
-        nearest training image, {found.nearest:.3f} on average, is held against that of the test
-        digits, {found.nearest_test:.3f}."""
+        nearest training image, {act.nearest:.3f} on average, is held against that of the test
+        digits, {act.nearest_test:.3f}."""
     )
     record.table(
         "chosen_route",
         "seed | energy distance | in floors | to nearest training image | relative to test digits",
         [
-            (k, e, e / floor, d, d / found.nearest_test)
-            for k, (e, d) in enumerate(zip(found.energies, found.nearests, strict=True))
+            (k, e, e / floor, d, d / act.nearest_test)
+            for k, (e, d) in enumerate(zip(act.energies, act.nearests, strict=True))
         ],
-        f"The chosen route, {len(found.samples)} digits for each seed",
+        f"The chosen route, {len(act.samples)} digits for each seed",
     )
-    energy = (
-        f"digits: energy distance to test digits in floors, mean of {len(found.energies)} seeds"
-    )
+    energy = f"digits: energy distance to test digits in floors, mean of {len(act.energies)} seeds"
     nearest = "digits: distance to the nearest training image, relative to that of test digits"
     bits = "digits: bits per pixel saved on test digits, against a Gaussian fitted to the training"
     record.claims(
-        Claim(energy, found.energy / floor, high=2.0),
-        Claim(nearest, found.nearest / found.nearest_test, low=0.9),
-        Claim(f"{bits} digits", found.likelihoods.gaussian - found.likelihoods.mean, low=0.0),
+        Claim(energy, act.energy / floor, high=2.0),
+        Claim(nearest, act.nearest / act.nearest_test, low=0.9),
+        Claim(f"{bits} digits", act.likelihoods.gaussian - act.likelihoods.mean, low=0.0),
     )
 
 
-def _picture_digits(record: Record, found: Generation, test: Tensor) -> None:
+def _picture_digits(record: Record, act: Generation, test: Tensor) -> None:
     """Show real and generated digits, how noise becomes one, and what a sample costs."""
-    sheets = {"test digits (real)": test, "generated": found.samples}
+    sheets = {"test digits (real)": test, "generated": act.samples}
     record.figure(
         "digits",
-        plots.image_sheet(sheets | {"nearest training images": found.models_of}),
+        plots.image_sheet(sheets | {"nearest training images": act.models_of}),
         "Real digits, generated digits, and for each generated one, at the same place, the "
         "training image that is nearest to it.",
     )
     record.figure(
         "noise_to_digits",
-        plots.denoising_strip(found.strip),
+        plots.denoising_strip(act.strip),
         "Noise becomes digits: a row is one trajectory of the reverse SDE, a column one time.",
     )
     curves: dict[str, list[tuple[float, float]]] = {}  # evaluations and distance of each route
-    for run in found.runs:
+    for run in act.runs:
         curves.setdefault(run.route.name, []).append((run.nfe, run.energy))
     quantity = "energy distance to test digits"
     record.figure(
         "routes",
-        plots.pareto(curves, floor=found.floor_energy, quantity=quantity),
+        plots.pareto(curves, floor=act.floor_energy, quantity=quantity),
         "What a sample costs and what it is worth, route by route.",
     )
 
 
-def _narrate_likelihood(record: Record, found: Generation) -> None:
+def _narrate_likelihood(record: Record, act: Generation) -> None:
     """Narrate what a test image takes to write down, and how the network was trained."""
-    likely = found.likelihoods
+    likely = act.likelihoods
     record.report.text(
         f"""The flow also gives the density of an image. On {likely.images} test images it takes
         {likely.mean:.3f} ± {likely.standard_error:.3f} bits per pixel to write them down with this
@@ -213,12 +211,12 @@ def _narrate_likelihood(record: Record, found: Generation) -> None:
     )
     record.figure(
         "training",
-        plots.loss_curve(found.training),
+        plots.loss_curve(act.training),
         "The loss of each training step, and on validation digits.",
     )
 
 
-def narrate_ddpm(record: Record, found: Comparison) -> None:
+def narrate_ddpm(record: Record, act: Comparison) -> None:
     """Narrate act 3: DDPM as a discretised VP-SDE."""
     report = record.report
     report.section("Act 3. DDPM is a discretised SDE, and how far from it")
@@ -244,35 +242,35 @@ reverse SDE   x ← x + Δt [½ β x + β ∇log pₜ(x)] + √(β Δt) z
         "ddpm_gap",
         "N | gap, variance β | gap, posterior | reverse SDE to exact | DDPM β to exact "
         "| DDPM posterior to exact",
-        [astuple(gap) for gap in found.gaps],
+        [astuple(gap) for gap in act.gaps],
         "W1 between DDPM and the reverse SDE (gap), and of each to the exact law of the data at "
         "the last time",
     )
-    _claim_slopes(record, found)
+    _claim_slopes(record, act)
 
 
-def _claim_slopes(record: Record, found: Comparison) -> None:
+def _claim_slopes(record: Record, act: Comparison) -> None:
     """Claim how fast the gap closes, and show it."""
     signal = "DDPM: products of 1 − βₖ against the squared signal of the SDE, relative, largest"
     slope = f"DDPM: slope of the gap from N = {FIT_FROM} on, variance"
     lost = "DDPM: probability that the quadrature lost, largest over all chains"
     record.claims(
-        Claim(signal, found.forward_error, high=1e-12),
-        Claim(f"{slope} β", found.beta_slope, low=-1.05, high=-0.95),
-        Claim(f"{slope} of the posterior", found.posterior_slope, low=-0.99, high=-0.87),
-        Claim(lost, found.mass_error, high=1e-5),
+        Claim(signal, act.forward_error, high=1e-12),
+        Claim(f"{slope} β", act.beta_slope, low=-1.05, high=-0.95),
+        Claim(f"{slope} of the posterior", act.posterior_slope, low=-0.99, high=-0.87),
+        Claim(lost, act.mass_error, high=1e-5),
     )
     record.report.text(
         f"""With s² = βₖ both steps agree up to Δt² everywhere, and the gap falls as 1/N: a slope
-        of −1 ({found.beta_slope:.3f} measured). The posterior's variance is smaller by the factor
+        of −1 ({act.beta_slope:.3f} measured). The posterior's variance is smaller by the factor
         σₖ₋₁²/σₖ², which near the data, where σ² ≈ βt, is about 1 − Δt/t and so not close to 1
         however small βₖ is; summed over the grid this adds a logarithm, (log N)/N, and the slope
-        is flatter ({found.posterior_slope:.3f}) until Δt is far below the last time t."""
+        is flatter ({act.posterior_slope:.3f}) until Δt is far below the last time t."""
     )
     curves = {
-        "gap, variance β": [(gap.steps, gap.beta) for gap in found.gaps],
-        "gap, posterior": [(gap.steps, gap.posterior) for gap in found.gaps],
-        "reverse SDE to exact": [(gap.steps, gap.reverse_sde_error) for gap in found.gaps],
+        "gap, variance β": [(gap.steps, gap.beta) for gap in act.gaps],
+        "gap, posterior": [(gap.steps, gap.posterior) for gap in act.gaps],
+        "reverse SDE to exact": [(gap.steps, gap.reverse_sde_error) for gap in act.gaps],
     }
     record.figure(
         "ddpm_gap",
