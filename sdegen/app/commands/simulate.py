@@ -174,16 +174,15 @@ def _starts(config: SimulateConfig, dtype: torch.dtype, device: torch.device) ->
 
 def _observable(config: SimulateConfig, name: str) -> Observable:
     """Return the observable that a word names."""
-    low, high = config.low or 0.0, config.high or 0.0  # the config saw to it where they matter
     at = config.coordinate
     makers: dict[str, Callable[[], Observable]] = {
         "moments": Moments,
-        "histogram": lambda: Histogram(low, high, config.cells, at),
+        "histogram": lambda: Histogram(*config.ends, config.cells, at),
         "correlation": TimeCorrelation,
         "first-passage": lambda: FirstPassage(
             config.above, config.below, config.between, at, config.bridge
         ),
-        "current": lambda: ProbabilityCurrent(low, high, config.cells, coordinate=at),
+        "current": lambda: ProbabilityCurrent(*config.ends, config.cells, coordinate=at),
     }
     return makers[name]()
 
@@ -229,9 +228,7 @@ def _ends(config: SimulateConfig) -> Boundary | tuple[Boundary, Boundary] | None
     """Return the boundary of one coordinate."""
     if config.boundary is None:
         return None
-    assert config.low is not None  # the config saw to it
-    assert config.high is not None
-    return boundary_of(config.boundary, config.low, config.high)
+    return boundary_of(config.boundary, *config.ends)
 
 
 def _start(config: SimulateConfig, dtype: torch.dtype, device: torch.device) -> State:
@@ -250,9 +247,7 @@ def _density(config: SimulateConfig, sde: SDE, times: Tensor) -> DensityPath:
             f"fokker_planck is for one-dimensional states, but x0 has {len(config.x0)} "
             "coordinates; leave --fokker-planck out."
         )
-    assert config.low is not None  # the config saw to it
-    assert config.high is not None
-    grid = Grid(config.low, config.high, config.cells)
+    grid = Grid(*config.ends, config.cells)
     solver = FokkerPlanck(sde, grid, _ends(config) or "no-flux")
     return solver.solve(gaussian_or_point(grid, config.x0[0], config.x0_std), times)
 

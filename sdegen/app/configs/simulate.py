@@ -116,6 +116,13 @@ class SimulateConfig(Config):
         """Return whether trajectories are run in blocks that are not kept."""
         return self.store is not None or bool(self.observables)
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Return the ends of the space, of what needs them."""
+        assert self.low is not None  # __post_init__ saw to it
+        assert self.high is not None
+        return self.low, self.high
+
     def __post_init__(self) -> None:
         if not self.x0:
             raise ValueError(
