@@ -226,7 +226,7 @@ class _Laws:
         _check_precision(judged.score, grid, 0.5 * (start + end))
         exact = ReverseSDE(sde, law.score, judged.eta)
         prior = grid.gaussian(0.0, sde.prior_std) if prior is None else prior
-        data, stopped = _at(law, grid, 0.0), _at(law, grid, end)
+        stopped, data = _at(law, grid, end), _at(law, grid, 0.0)
         mismatched, wrong = (_continuous(sde, grid, prior, start, end) for sde in (exact, judged))
         again = _continuous(exact, grid, _at(law, grid, start), start, end)
         laws = (data, stopped, mismatched, wrong)
