@@ -12,7 +12,7 @@ from sdegen.app.commands import simulate as simulation
 from sdegen.app.configs.simulate import SimulateConfig
 from sdegen.core.boundary import of_words
 from sdegen.core.noise import stream
-from sdegen.engine import store
+from sdegen.engine import store_layout
 from sdegen.engine.blocks import solve
 
 OU = """
@@ -317,9 +317,9 @@ def test_a_run_for_which_the_disk_is_too_small_leaves_nothing(here, call, monkey
     """The corrected line needs no --overwrite."""
     (here / "ou.py").write_text(OU)
     line = "simulate --sde ou.py:ou --out r --trajectories 5000"
-    usage = store.shutil.disk_usage(here)
+    usage = store_layout.shutil.disk_usage(here)
     with monkeypatch.context() as patch:
-        patch.setattr(store.shutil, "disk_usage", lambda path: usage._replace(free=30_000))
+        patch.setattr(store_layout.shutil, "disk_usage", lambda path: usage._replace(free=30_000))
         refused = call(line, "--store run.zarr")
     assert (refused.status, refused.out, len(refused.err)) == (1, [], 1)
     assert "keep fewer times (--last-only keeps the last), or fewer traj" in refused.err[0]
