@@ -32,21 +32,21 @@ def with_cause(solution: Solution, sde: SDE, monitor: RunMonitor, nodes: Tensor)
     """
     assert monitor.suspect_steps is not None
     if monitor.free:
-        with suppress(Exception):  # the run has failed already, and that is what is to be told
+        with suppress(Exception):  # the run has failed already, which is what to report
             ended = _end_of_space(solution, sde, monitor.finite, nodes, monitor.suspect_steps)
             if ended is not None:
                 return ended
     if sde.autonomous:
         return solution  # what is finite at one time is so at all
     name = "drift" if sde.denoising is None else "score"
-    with suppress(Exception):  # the run has failed already, and that is what is to be told
+    with suppress(Exception):  # the run has failed already, which is what to report
         exploded = rows_nonfinite(sde.drift(monitor.finite, nodes[0]))
         for t in nodes[monitor.suspect_steps.start : monitor.suspect_steps.stop].unbind():
-            lost = int((rows_nonfinite(sde.drift(monitor.finite, t)) & ~exploded).sum())
-            if lost > 0:
+            diverged = int((rows_nonfinite(sde.drift(monitor.finite, t)) & ~exploded).sum())
+            if diverged > 0:
                 cause = (
                     f"The {name} is not finite at t = {float(t):g}, where the states are, for "
-                    f"{lost} of {len(monitor.finite)} of them"
+                    f"{diverged} of {len(monitor.finite)} of them"
                 )
                 return replace(solution, cause=cause)
     return solution
@@ -87,18 +87,18 @@ def _edge_of(
 ) -> float | None:
     """Return where a field ceases to be finite along coordinate c, or None."""
 
-    def lost(share: Tensor) -> Tensor:
+    def beyond_end(share: Tensor) -> Tensor:
         y = x.flatten(1).clone()
         y[:, c] = y[:, c] + share * way
         return rows_nonfinite(field(y.reshape(x.shape), t).expand_as(x))
 
     low, high = torch.zeros_like(way), torch.ones_like(way)
-    rows = lost(high) & ~lost(low) & way.isfinite()
+    rows = beyond_end(high) & ~beyond_end(low) & way.isfinite()
     if not bool(rows.any()):
         return None
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
-        beyond = lost(middle)
+        beyond = beyond_end(middle)
         low, high = torch.where(beyond, low, middle), torch.where(beyond, middle, high)
     at = (x.flatten(1)[:, c] + high * way)[rows].double()
     scale = float(way[rows].abs().max())

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import sdegen as sg
@@ -12,6 +12,7 @@ from sdegen.observables.base import Accumulator, PairwiseReduction
 
 OU = sg.OrnsteinUhlenbeck(rate=1.0, sigma=1.0)
 TIMES = [0.0, 0.5, 1.0]
+PATIENT = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # a busy machine
 
 
 def tree_of(leaves, order):
@@ -21,6 +22,7 @@ def tree_of(leaves, order):
     return tree
 
 
+@PATIENT
 @given(st.integers(1, 40), st.randoms(use_true_random=False))
 def test_the_tree_is_the_same_in_every_order(count, random):
     leaves = [str(i) for i in range(count)]
@@ -32,6 +34,7 @@ def test_the_tree_is_the_same_in_every_order(count, random):
     assert straight.replace("(", "").replace(")", "").split() == leaves
 
 
+@PATIENT
 @given(st.integers(1, 40), st.integers(1, 6))
 def test_runs_of_leaves_merged_elsewhere_give_the_same_tree(count, ranks):
     leaves = [str(i) for i in range(count)]
