@@ -43,7 +43,7 @@ from sdegen.core.accuracy import (
     SlopeBy,
     warn_inaccurate,
 )
-from sdegen.core.checks import check_count, check_positive
+from sdegen.core.checks import check_count, check_positive, check_word
 from sdegen.core.errors import NonFiniteError, NotNormalizableError, SdegenError, SolverError
 from sdegen.core.gradients import check_no_gradient
 from sdegen.core.requests import check_function, check_kind, refuse_lost_gradient
@@ -154,9 +154,7 @@ class FokkerPlanck:
         self.conditions, self.physical_ends = ends.conditions, ends.physical
         if self.conditions[0].wraps:
             check_ring(sde, grid)
-        if form not in get_args(Form):
-            words = ", ".join(map(repr, get_args(Form)))
-            raise ValueError(f"form must be one of {words}, but is {form!r}.")
+        check_word("form", form, get_args(Form))
         self.form, self.truncation_is_physical = form, all(ends.physical)
         self._moving: MovingEnds | None = None
         self._shown = grid  # whose ends a message names
@@ -227,37 +225,26 @@ class FokkerPlanck:
         x0, density = as_start(p0, self.grid, self._generator.ends.powers)
         start = check_start(density, self.grid, may_lack=self._absorbs)
         powers = self._generator.ends.powers
-        by_number = integrator.lumped_only or getattr(integrator, "substeps", None) is not None
         if integrator.lumped_only and self.form == "compact":
             raise ValueError(
                 f"{type(integrator).__name__} is positive for the lumped form only; pass "
                 "form='lumped' or 'auto'."
             )
         smooth = x0 is None and self._is_smooth(density)
+        held = density if start is density.p else replace(density, p=start)
         with _gradients(differentiable):
             plan = course(self._generator.reader, ts, breakpoints)
             warn_isolated(plan)
-            run = found(
-                self._levels,
-                Start(
-                    density if start is density.p else replace(density, p=start),
-                    x0,
-                    smooth,
-                    _mass(density, start, self.grid),
-                ),
-                plan,
-                integrator,
-                form=self.form,
-                restored=not self._absorbs and powers == (None, None),
-                rtol=rtol,
-                refined=not differentiable,
-            )
-        result = replace(self._path(ts, run, density, powers), slope_by=self._slope_by)
+            begin = Start(held, x0, smooth, self.grid)
+            refined = not differentiable
+            run = found(self._levels, begin, plan, integrator, rtol=rtol, refined=refined)
+        result = self._path(ts, run, density, powers)
         self._check_path(result, run, ts)
         first = 1
         if x0 is not None or not density.is_resolved:
             first = check_resolved(result)
         if run.error is not None and not run.worst <= rtol:
+            by_number = integrator.substeps is not None
             check_accurate(run.error, first, rtol, by_number=by_number)
         return result
 
@@ -559,16 +546,10 @@ class FokkerPlanck:
         compact = self.form != "lumped"
         plan = course(self._generator.reader, ts)
         warn_isolated(plan)
-        run = carried(
-            self._generator,
-            first,
-            self.grid.sharp_point(x0) if compact else first,
-            plan,
-            Exponential(),
-            fallback=self._lumped if self.form == "auto" else None,
-            restored=False,
-        )
-        path = DensityPath(ts, run.p, self.grid.nodes, self._generator.ends.powers)
+        sharp = self.grid.sharp_point(x0) if compact else first
+        fallback = self._lumped if self.form == "auto" else None
+        p, _, _ = carried(self._generator, first, sharp, plan, Exponential(), fallback)
+        path = DensityPath(ts, p, self.grid.nodes, self._generator.ends.powers)
         check_edges(path.p, ts, self._shown, self._truncated)
         check_resolved(path)
         return path
@@ -805,7 +786,7 @@ class FokkerPlanck:
         self._generator = self._lumped if self.form == "lumped" else self._compact
         self._frozen = Frozen(self._generator)
         self._at_rest: dict[float, Density] = {}
-        self._levels = Levels(self._compact, self._lumped)
+        self._levels = Levels(self._compact, self._lumped, self.form)
         self.__dict__.pop("_truncated", None)
 
     def _renew(self) -> None:
@@ -888,17 +869,18 @@ class FokkerPlanck:
 
     def _path(self, times: Tensor, run: Found, start: Density, powers: Powers) -> DensityPath:
         """Return the solution at the user's nodes."""
-        p = _with_poles(run.p, start, powers) if run.grid is self.grid else run.p
+        p, fine = run.p, None
+        if powers != (None, None):  # ∞ at walls with a negative power; the start as given
+            p = torch.cat([with_poles(p[:1], start.powers), with_poles(p[1:], powers)])
+        if run.grid is not self.grid:
+            fine = DensityPath(times, p, run.grid.nodes, powers)
+            at_nodes = p[:, positions(self.grid, run.grid)]
+            p = torch.cat([start.p.detach()[None].to(p), at_nodes[1:]])
         form = "compact" if run.compact else "lumped"
-        told = run.error
-        if run.grid is self.grid:
-            return DensityPath(times, p, self.grid.nodes, powers, told=told, form=form)
-        fine_start = Density(run.grid.nodes, p[0], start.powers)
-        p = _with_poles(p, fine_start, powers)
-        fine = DensityPath(times, p, run.grid.nodes, powers)
-        at_nodes = p[:, positions(self.grid, run.grid)]
-        at_nodes = torch.cat([start.p.detach()[None].to(p), at_nodes[1:]])
-        return DensityPath(times, at_nodes, self.grid.nodes, powers, fine, told=told, form=form)
+        return DensityPath(
+            times, p, self.grid.nodes, powers, fine, told=run.error, form=form,
+            slope_by=self._slope_by,
+        )  # fmt: skip
 
     def _is_smooth(self, density: Density) -> bool:
         """Return whether the grid resolves a start, and absorbing walls find nothing there."""
@@ -935,20 +917,6 @@ class FokkerPlanck:
                 f"{what} needs an absorbing wall, but boundary is {self.conditions!r}; pass "
                 "'absorbing' or a pair with one."
             )
-
-
-def _mass(density: Density, p: Tensor, grid: Grid) -> float:
-    """Return ∫ p dx of nodal values, of a density that may be infinite at a wall."""
-    if density.powers != (None, None):
-        return float(density.mass)
-    return float(grid.weights.numpy() @ p.detach().numpy())
-
-
-def _with_poles(p: Tensor, start: Density, powers: Powers) -> Tensor:
-    """Return densities in time with ∞ at walls with a negative power; the start as given."""
-    if powers == (None, None):
-        return p
-    return torch.cat([with_poles(p[:1], start.powers), with_poles(p[1:], powers)])
 
 
 def _gradients(differentiable: bool) -> AbstractContextManager[object]:

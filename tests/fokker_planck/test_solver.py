@@ -362,7 +362,7 @@ def stationary(drift, diffusion=1.0, grid=GRID, boundary="no-flux", **options):
             ValueError,
             "a periodic wall needs its partner",
         ),
-        (lambda: solve(form="fourth"), ValueError, "form must be one of 'auto'"),
+        (lambda: solve(form="fourth"), ValueError, "form must be 'auto' or 'compact' or 'lumped', but is 'fourth'"),
         (
             lambda: solve(times=[0.0, 2.0, 1.0]),
             ValueError,
@@ -399,8 +399,8 @@ def stationary(drift, diffusion=1.0, grid=GRID, boundary="no-flux", **options):
             ValueError,
             "BackwardEuler is positive for the lumped form only",
         ),
-        (lambda: BackwardEuler(0), ValueError, "substeps must be at least 1"),
-        (lambda: Exponential(0), ValueError, "substeps must be at least 1"),
+        (lambda: BackwardEuler(0), ValueError, "substeps must be ≥ 1, but is 0"),
+        (lambda: Exponential(0), ValueError, "substeps must be ≥ 1, but is 0"),
     ],
 )
 def test_refusals(call, error, message):

@@ -19,7 +19,7 @@ there the whole difference is the error.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -66,10 +66,11 @@ class Levels:
     Args:
         compact: That of level 0, in the compact form.
         lumped: The same in the lumped form.
+        form: "compact", "lumped" or "auto".
     """
 
-    def __init__(self, compact: Generator, lumped: Generator) -> None:
-        self._made = {0: (compact, lumped)}
+    def __init__(self, compact: Generator, lumped: Generator, form: str) -> None:
+        self._made, self._form = {0: (compact, lumped)}, form
 
     def __getitem__(self, level: int) -> tuple[Generator, Generator]:
         """Return the compact and the lumped generator of a level."""
@@ -84,9 +85,21 @@ class Levels:
         for compact, _ in self._made.values():
             compact.reader.unread()
 
-    def grid(self, level: int) -> Grid:
-        """Return the grid of a level."""
-        return self[level][0].grid
+    def carry(
+        self, level: int, start: Start, course: Course, how: Integrator, walk: Walk | None = None
+    ) -> Found:
+        """Carry a density on one level, by a walk that another has taken where there is one."""
+        compact, lumped = self[level]
+        auto = self._form == "auto"
+        positive = how.lumped_only or self._form == "lumped"
+        positive = positive or (auto and not start.smooth and start.x0 is None)
+        used = lumped if positive else compact
+        first, sharp = start.on(used.grid, level, compact=used.compact)
+        fallback = lumped if auto and used.compact else None
+        known = walk if walk is not None and not walk.rough else None
+        p, carrier, taken = carried(used, first, sharp, course, how, fallback, known)
+        rang = fallback is not None and carrier is not used
+        return Found(used.grid, p, carrier.compact, rang, taken, used.ends.powers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,27 +110,28 @@ class Start:
         density: At the nodes of level 0.
         x0: Where all mass is, if it is a point.
         smooth: Whether level 0 resolves it, and finds nothing at a wall that absorbs.
-        mass: ∫ p dx.
+        grid: That of level 0.
     """
 
     density: Density
     x0: float | None
     smooth: bool
-    mass: float
+    grid: Grid
 
     def on(self, grid: Grid, level: int, *, compact: bool) -> tuple[Tensor, Tensor]:
         """Return the nodal values on the grid of a level, and as an operator is to see them."""
         if self.x0 is not None:
             p = self.density.p if level == 0 else grid.point(self.x0).p
             return p, grid.sharp_point(self.x0) if compact else p
-        p = self.density.p.to(torch.float64)
+        p = self.density.p
         if level < 0:
-            p = p.detach()[among(grid, Grid._of_valid(self.density.x))]
+            p = p.detach()[among(grid, self.grid)]
         elif level > 0:
             p = self._finer(grid)
         if level and self.density.powers == (None, None):
             mass = float(grid.weights.numpy() @ p.numpy())
-            p = p * (self.mass / mass) if mass > 0 else p
+            whole = float(self.grid.weights.numpy() @ self.density.p.detach().numpy())
+            p = p * (whole / mass) if mass > 0 else p
         return p, p
 
     def _finer(self, grid: Grid) -> Tensor:
@@ -178,8 +192,6 @@ def found(
     course: Course,
     integrator: Integrator,
     *,
-    form: str,
-    restored: bool,
     rtol: float,
     refined: bool,
 ) -> Found:
@@ -190,35 +202,29 @@ def found(
         start: The first density.
         course: Times.
         integrator: How it is carried.
-        form: "compact", "lumped" or "auto".
-        restored: Whether mass is that of the start.
         rtol: Largest error.
         refined: Whether levels above 0 may be taken: without gradients.
 
     Returns:
         The density on the level that was enough, with its errors.
     """
-
-    def on(level: int, how: Integrator, walk: Walk | None = None) -> Found:
-        return _on_level(levels[level], level, start, course, how, walk, form, restored)
-
     levels.unread()
-    by_number = not isinstance(integrator, Exponential) or integrator.substeps is not None
-    chosen = by_number and not (course.steady and isinstance(integrator, Exponential))
-    small = levels.grid(0).cells < _FEWEST
-    if chosen:
+    small = levels[0][0].grid.cells < _FEWEST
+    exact = isinstance(integrator, Exponential) and course.steady
+    if integrator.substeps is not None and not exact:
         with torch.no_grad():
-            other = on(0 if small else -1, Exponential())
-        best = on(0, integrator)
+            other = levels.carry(0 if small else -1, start, course, Exponential())
+        best = levels.carry(0, start, course, integrator)
         return _judged(best, other, 1.0, how="steps that choose their length")
     if small or not (start.smooth or start.x0 is not None):
-        best, told, level = on(0, integrator), None, 0
+        best, told, level = levels.carry(0, start, course, integrator), None, 0
         if not refined:
             return best
     else:
         with torch.no_grad():
-            coarse = on(-1, integrator)
-        best, level = on(0, integrator, None if coarse.rang else coarse.walk), 0
+            coarse = levels.carry(-1, start, course, integrator)
+        walk = None if coarse.rang else coarse.walk
+        best, level = levels.carry(0, start, course, integrator, walk), 0
         told = _judged(best, coarse, *_jumps(levels, 0, course, best))
     most = _MOST if course.steady else _MOST_IN_TIME
     most = min(most, _NUMBERS // len(course.times))
@@ -229,41 +235,11 @@ def found(
             cells > more * most or cells * best.walk.pieces > more * _MOST_PIECES
         ):
             break
-        finer = on(level + 1, integrator, None if best.rang else best.walk)
+        walk = None if best.rang else best.walk
+        finer = levels.carry(level + 1, start, course, integrator, walk)
         jumps = _jumps(levels, level + 1, course, finer)
         told, best, level = _judged(finer, best, *jumps), finer, level + 1
     return best if told is None else told
-
-
-def _on_level(
-    pair: tuple[Generator, Generator],
-    level: int,
-    start: Start,
-    course: Course,
-    how: Integrator,
-    walk: Walk | None,
-    form: str,
-    restored: bool,
-) -> Found:
-    """Carry the density on one level, by a walk that another has taken where there is one."""
-    compact, lumped = pair
-    positive = how.lumped_only or form == "lumped"
-    positive = positive or (form == "auto" and not start.smooth and start.x0 is None)
-    used = lumped if positive else compact
-    first, sharp = start.on(used.grid, level, compact=used.compact)
-    auto = form == "auto" and used.compact
-    run = carried(
-        used,
-        first,
-        sharp,
-        course,
-        how,
-        fallback=lumped if auto else None,
-        restored=restored,
-        walk=walk if walk is not None and not walk.rough else None,
-    )
-    rang = auto and run.generator is not used
-    return Found(used.grid, run.p, run.generator.compact, rang, run.walk, used.ends.powers)
 
 
 @torch.no_grad()
@@ -336,7 +312,7 @@ def _judged(
     each = dict(zip(("p", "mean", "variance", "mass"), torch.from_numpy(told), strict=True))
     error = ErrorEstimate(each, how)
     worst = np.inf if np.isnan(worst) else worst
-    return Found(run.grid, run.p, run.compact, run.rang, run.walk, run.powers, error, worst)
+    return replace(run, error=error, worst=worst)
 
 
 def _next(inner: Generator, level: int) -> Grid:

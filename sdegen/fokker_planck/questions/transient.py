@@ -25,12 +25,15 @@ Reference:
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sdegen.core.checks import check_count
 from sdegen.fokker_planck.discretization import first_masses, tridiagonal
 from sdegen.fokker_planck.discretization.generator import Generator
 from sdegen.fokker_planck.discretization.rounding import extremes, rings, without_rounding
@@ -56,17 +59,13 @@ class Exponential:
 
     substeps: int | None = None
     tolerance: float = field(default=_TOLERANCE, kw_only=True)
+    lumped_only: ClassVar[bool] = False  # whether its guarantee needs the lumped form
 
     def __post_init__(self) -> None:
-        if self.substeps is not None and self.substeps < 1:
-            raise ValueError(f"substeps must be at least 1, but is {self.substeps}.")
+        if self.substeps is not None:
+            check_count("substeps", self.substeps)
         if not 0 < self.tolerance < 1:
             raise ValueError(f"tolerance must lie between 0 and 1, but is {self.tolerance:g}.")
-
-    @property
-    def lumped_only(self) -> bool:
-        """Whether the guarantee of this integrator needs the lumped form."""
-        return False
 
     def path(
         self, generator: Generator, p: Tensor, course: Course, walk: Walk | None = None
@@ -79,8 +78,8 @@ class Exponential:
             course: Times.
             walk: Steps to take, that were found right on another grid; None finds them.
         """
-        kept = [p]
         if course.steady:
+            kept = [p]
             operator, pieces = generator.operator_at(course.times[0]), 0
             for dt in steps(course.times):
                 moved, taken = in_pieces(operator, dt, kept[-1])
@@ -89,15 +88,12 @@ class Exponential:
             return kept, Walk(pieces=pieces)
         if self.substeps is None:
             return Walker(generator, course, self.tolerance, walk).path(p)
-        for t0, t1 in itertools.pairwise(course.times):
-            p = kept[-1]
-            for a, b in course.intervals(t0, t1, jumps=False):
-                h = (b - a) / self.substeps
-                for i in range(self.substeps):
-                    t = a + i * h
-                    p = without_nan(magnus(generator, p, t, h, (a, b)), t)
-            kept.append(p)
-        return kept, Walk()
+
+        def step(p: Tensor, i: int, h: float, a: float, b: float) -> Tensor:
+            t = a + i * h
+            return without_nan(magnus(generator, p, t, h, (a, b)), t)
+
+        return _in_substeps(self.substeps, step, course, p)
 
 
 @dataclass(frozen=True)
@@ -112,34 +108,24 @@ class BackwardEuler:
     """
 
     substeps: int = 1
+    lumped_only: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.substeps < 1:
-            raise ValueError(f"substeps must be at least 1, but is {self.substeps}.")
-
-    @property
-    def lumped_only(self) -> bool:
-        """Whether the guarantee of this integrator needs the lumped form."""
-        return True
+        check_count("substeps", self.substeps)
 
     def path(
         self, generator: Generator, p: Tensor, course: Course, walk: Walk | None = None
     ) -> tuple[list[Tensor], Walk]:
         """Return the unknowns at all times, the first included; it takes no steps but its own."""
-        kept, operator = [p], generator.operator_at(course.times[0])
-        for t0, t1 in itertools.pairwise(course.times):
-            p = kept[-1]
-            for a, b in course.intervals(t0, t1, jumps=False):
-                h = (b - a) / self.substeps
-                for i in range(self.substeps):
-                    if not course.steady:  # the operator of the step's end
-                        operator = generator.operator_at(inside(a + (i + 1) * h, a, b))
-                    p = tridiagonal.solve(
-                        operator.mass - abs(h) * operator.rates,
-                        tridiagonal.multiply(operator.mass, p),
-                    )
-            kept.append(p)
-        return kept, Walk()
+        first = generator.operator_at(course.times[0])
+
+        def step(p: Tensor, i: int, h: float, a: float, b: float) -> Tensor:
+            end = inside(a + (i + 1) * h, a, b)
+            operator = first if course.steady else generator.operator_at(end)
+            held = tridiagonal.multiply(operator.mass, p)
+            return tridiagonal.solve(operator.mass - abs(h) * operator.rates, held)
+
+        return _in_substeps(self.substeps, step, course, p)
 
 
 Integrator = Exponential | BackwardEuler
@@ -151,11 +137,9 @@ def carried(
     sharp: Float[Tensor, " nodes"],
     course: Course,
     integrator: Integrator,
-    *,
     fallback: Generator | None,
-    restored: bool,
     walk: Walk | None = None,
-) -> Carried:
+) -> tuple[Float[Tensor, "T nodes"], Generator, Walk]:
     """Return the densities at times.
 
     Args:
@@ -166,11 +150,10 @@ def carried(
         integrator: How they are carried.
         fallback: What carries them instead, and from `start`, where they go below zero; None to
             leave them as they are.
-        restored: Whether their mass is that of the start.
         walk: Steps that were found right on another grid.
 
     Returns:
-        Nodal values, and how they were found.
+        Nodal values, shape (T, nodes), what carried them, and the steps that were taken.
     """
     q = generator.ends.restrict(sharp)
     if sharp is start:
@@ -181,23 +164,10 @@ def carried(
         q = fallback.ends.restrict(start)
         p, taken = _nodal(fallback, start, q, course, integrator, walk)
         span, used = extremes(p), fallback
+    ends = generator.ends
+    restored = ends.powers == (None, None) and not any(end.absorbs for end in ends.conditions)
     p = without_rounding(p, span, generator.grid, restored=restored, positive=fallback is not None)
-    return Carried(p, used, taken)
-
-
-@dataclass(frozen=True, eq=False)
-class Carried:
-    """Densities at times, and what carried them.
-
-    Args:
-        p: Nodal values, shape (T, nodes).
-        generator: What carried them.
-        walk: The steps.
-    """
-
-    p: Float[Tensor, "T nodes"]
-    generator: Generator
-    walk: Walk
+    return p, used, taken
 
 
 def _nodal(
@@ -211,3 +181,19 @@ def _nodal(
     """Return the nodal values at all times, of a start with these unknowns."""
     path, taken = integrator.path(generator, unknowns, course, walk)
     return torch.stack([start, *map(generator.ends.widen, path[1:])]), taken
+
+
+def _in_substeps(
+    count: int,
+    step: Callable[[Tensor, int, float, float, float], Tensor],
+    course: Course,
+    p: Tensor,
+) -> tuple[list[Tensor], Walk]:
+    """Return the unknowns at all times, by steps of one length between two ends of a course."""
+    kept = [p]
+    for t0, t1 in itertools.pairwise(course.times):
+        for a, b in course.intervals(t0, t1, jumps=False):
+            for i in range(count):
+                p = step(p, i, (b - a) / count, a, b)
+        kept.append(p)
+    return kept, Walk()
