@@ -22,13 +22,13 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust, in_words
 from sdegen.core.errors import NotNormalizableError
 from sdegen.core.requests import as_numbers, check_function
 from sdegen.fokker_planck.discretization import cubics
+from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.discretization.cubics import cell_masses
 from sdegen.fokker_planck.discretization.power_law import Interpolant, PowerLaw, Powers
 
@@ -252,7 +252,7 @@ class Density:
         x, miss = self._misses()
         return float(x[int(miss.argmax())])
 
-    def _misses(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _misses(self) -> tuple[Array, Array]:
         return cubics.every_other_missed(self.x.numpy(), self._smooth.detach().numpy())
 
     def expect(self, f: Callable[[Tensor], Tensor]) -> Float[Tensor, ""]:

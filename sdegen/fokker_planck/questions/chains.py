@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.discretization.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.discretization.coefficients import GAUSS_NODES, GAUSS_WEIGHTS
 from sdegen.fokker_planck.discretization.fluxes import CUMULATIVE, STEEPEST, Fluxes
 from sdegen.fokker_planck.discretization.operator import wall_weights
-from sdegen.fokker_planck.questions.shooting import DEEPEST, Array, Chain
+from sdegen.fokker_planck.questions.shooting import DEEPEST, Chain
 
 _TERMS = 4  # of the power series in λ; the first that is left out is (λh²/D)⁵/10!
-
 _FAINT = -230.0  # of log m below its peak: a tail beyond it carries no digit of any rate
-
 _LINEAR = 1e-3  # |u| below which a series is exact to rounding
 
 
@@ -36,9 +35,7 @@ def chain(flux: Fluxes, ends: BoundaryNodes) -> Chain:
     if not absorbs[1] and inside[-1] < last:
         last, walls = int(inside[-1]), (walls[0], (0.0, 0.0))
     kept = slice(first, last)
-    volumes = np.zeros(last - first + 1)
-    volumes[:-1] += right[kept]
-    volumes[1:] += left[kept]
+    volumes = np.append(right[kept], 0.0) + np.append(0.0, left[kept])
     volumes[0] += walls[0][0] + walls[0][1]
     volumes[-1] += walls[1][0] + walls[1][1]
     return Chain(
@@ -63,9 +60,7 @@ def around(flux: Fluxes, node: int) -> Chain:
     series = np.roll(_series(flux, right, left), -node, -1)
     right, left = np.roll(right, -node), np.roll(left, -node)
     w = flux.w.numpy()
-    volumes = np.zeros(len(w) + 1)
-    volumes[:-1] += right
-    volumes[1:] += left
+    volumes = np.append(right, 0.0) + np.append(0.0, left)
     bonds = np.roll(np.stack([flux.a.numpy(), flux.b.numpy()]), -node, -1)
     nowhere = ((0.0, 0.0), (0.0, 0.0))
     return Chain(0, (True, True), series, np.roll(w - w.mean(), -node), volumes, bonds, nowhere)

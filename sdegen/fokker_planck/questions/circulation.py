@@ -37,6 +37,7 @@ from torch import Tensor
 
 from sdegen.core.accuracy import ErrorEstimate
 from sdegen.core.errors import SolverError
+from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.discretization.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.discretization.cubics import integral
 from sdegen.fokker_planck.discretization.fluxes import Fluxes
@@ -46,7 +47,7 @@ from sdegen.fokker_planck.discretization.refinement import halved
 from sdegen.fokker_planck.questions.stationary import on_a_ring
 from sdegen.fokker_planck.questions.two_grids import Answer, Problem, hidden
 
-Array = NDArray[np.float64]
+ComplexArray = NDArray[np.complex128]
 
 _SHIFT = 0.1  # of D/ℓ²: beside the eigenvalue 0, where the matrix is regular
 _TARGET = 1e-7
@@ -101,7 +102,7 @@ def turning_spectrum(
     """
     finer, step = grid, 1
     coarse, before = _Ring(*problem(grid)).modes(count)[0], np.zeros(count)
-    raised: NDArray[np.complex128] | None = None
+    raised: ComplexArray | None = None
     while True:
         finer, step = halved(finer), 2 * step
         flux, ends = problem(finer)
@@ -170,7 +171,7 @@ class _Ring:
         self._root = np.exp(np.maximum(0.5 * log_rest, _FAINTEST))
         self._size = self._mass.shape[0]
 
-    def modes(self, count: int) -> tuple[NDArray[np.complex128], NDArray[np.complex128], Array]:
+    def modes(self, count: int) -> tuple[ComplexArray, ComplexArray, Array]:
         """Return rates and densities of the modes, and by how much the latter miss to be modes.
 
         Returns:
@@ -200,7 +201,7 @@ class _Ring:
             found[-1], vectors[-1] = found[-1].conj(), vectors[-1].conj()
         return found, vectors, missed
 
-    def _missed(self, rate: complex, p: NDArray[np.complex128]) -> float:
+    def _missed(self, rate: complex, p: ComplexArray) -> float:
         """Return |K p + λ M p| over |λ M p|, in the norm in which no current is symmetric."""
         mass = self._mass @ p
         off, size = ((v / self._root) for v in (self._rates @ p + rate * mass, rate * mass))
@@ -208,7 +209,7 @@ class _Ring:
 
     def _nearest(
         self, apply: Callable[[Array], Array], count: int
-    ) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+    ) -> tuple[ComplexArray, ComplexArray]:
         """Return the largest eigenvalues of an operator, and their vectors as columns."""
         n = self._size
         # a start of its own: ARPACK would take one from numpy's global generator
@@ -286,9 +287,7 @@ class _Ring:
         return summed
 
 
-def _sorted(
-    rates: NDArray[np.complex128], columns: NDArray[np.complex128]
-) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+def _sorted(rates: ComplexArray, columns: ComplexArray) -> tuple[ComplexArray, ComplexArray]:
     """Return rates by growing real part, and their vectors as rows."""
     # partners differ by rounding in their real parts
     order = np.lexsort((-rates.imag, np.array([float(f"{v:.8e}") for v in rates.real])))

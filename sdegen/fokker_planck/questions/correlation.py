@@ -24,6 +24,7 @@ from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.power_law import PowerLaw
 from sdegen.fokker_planck.discretization.refinement import halved
 from sdegen.fokker_planck.questions.course import Course
+from sdegen.fokker_planck.questions.currents import finite
 from sdegen.fokker_planck.questions.transient import Exponential
 
 Function = Callable[[Tensor], Tensor]
@@ -72,19 +73,14 @@ def _on_one_grid(
     """Return the correlation on the generator's grid."""
     ends, x = generator.ends, generator.grid.nodes
     p = rest.compared.at(x) if rest.compared is not None else rest.at(x)
-    p = ends.restrict(torch.where(torch.isfinite(p), p, 0.0))
+    p = ends.restrict(finite(p))
     operator = generator.operator_at(generator.reader.start)
     lower, diagonal, upper = operator.mass
     held = lower.roll(-1) + diagonal + upper.roll(1)  # the mass that a unit at a node has
-    early = ends.restrict(_finite(f(x)))
+    early = ends.restrict(finite(f(x)))
     mean = (held * p) @ early / (held @ p)
     path, _ = Exponential().path(generator, (early - mean) * p, Course(tuple(times.tolist()), ()))
-    moved = _finite(g(x)) * ends.widen(torch.stack(path))
+    moved = finite(g(x)) * ends.widen(torch.stack(path))
     if ends.powers == (None, None):
         return integral(x, moved)
     return PowerLaw(x, ends.powers).integral(moved)
-
-
-def _finite(values: Tensor) -> Tensor:
-    """Return values of a function with 0 where it is not finite, at a wall that has no unknown."""
-    return torch.where(torch.isfinite(values), values, 0.0)

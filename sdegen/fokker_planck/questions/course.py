@@ -16,7 +16,6 @@ import numpy as np
 from torch import Tensor
 
 from sdegen.core.errors import AccuracyWarning
-from sdegen.fokker_planck.discretization.coefficients import Coefficients
 from sdegen.fokker_planck.discretization.reader import Reader
 from sdegen.fokker_planck.discretization.time_dependence import Looks
 
@@ -71,10 +70,6 @@ class Course:
             if min(abs(t - ends[-1]), abs(t - b)) > rounding:
                 ends.append(t)
         return list(zip(ends, [*ends[1:], b], strict=True))
-
-    def read(self, reader: Reader, times: Sequence[float]) -> Coefficients:
-        """Return the coefficients at several times, as `Reader.along` has them."""
-        return reader.along(times, self.looks[0] if self.looks else None)
 
     def still(self, a: float, b: float) -> bool:
         """Return whether nothing was seen to change between a and b."""

@@ -141,8 +141,8 @@ def _composed(flux: Fluxes, grid: Grid, finer: Grid) -> tuple[Tensor, Tensor]:
     return a, b
 
 
-def _finite(p: Tensor) -> Tensor:
-    """Return nodal values with 0 where they are ∞: beside a wall that carries nothing."""
+def finite(p: Tensor) -> Tensor:
+    """Return nodal values with 0 where they are not finite: at a wall that has no unknown."""
     return torch.where(torch.isfinite(p), p, 0.0)
 
 
@@ -150,8 +150,8 @@ def _compared(density: Density) -> Tensor:
     """Return the values of a density at its nodes as halved cells give them, if it knows."""
     other = density.compared
     if other is None:
-        return _finite(density.p.detach())
-    return _finite(other.p.detach()[torch.searchsorted(other.x, density.x)])
+        return finite(density.p.detach())
+    return finite(other.p.detach()[torch.searchsorted(other.x, density.x)])
 
 
 def current(generator: Generator, t: float, density: Density) -> EstimatedTensor:
@@ -159,7 +159,7 @@ def current(generator: Generator, t: float, density: Density) -> EstimatedTensor
 
     The error is relative to the larger of the largest current and the largest one-way flux a p_i.
     """
-    p = _finite(density.p.detach())
+    p = finite(density.p.detach())
     rates = _rates(generator, t, p)
     j = rates.a * p[:-1] - rates.b * p[1:]
     other = _compared(density)
@@ -171,12 +171,12 @@ def current(generator: Generator, t: float, density: Density) -> EstimatedTensor
 
 def entropy_production(generator: Generator, t: float, density: Density) -> Estimated:
     """Return σ in units of k_B per time, with its error; very large where p ends in a step."""
-    p = _finite(density.p.detach())
+    p = finite(density.p.detach())
     rates = _rates(generator, t, p)
     sigma = _dissipation(rates.a, rates.b, p)
     finer = generator.on(halved(generator.grid))
     other = density if density.compared is None else density.compared
-    at_nodes = _finite(other.at(finer.grid.nodes).detach())
+    at_nodes = finite(other.at(finer.grid.nodes).detach())
     at_nodes[::2] = _compared(density)
     fine = _rates(finer, t, at_nodes)
     exact = _dissipation(fine.a, fine.b, at_nodes)

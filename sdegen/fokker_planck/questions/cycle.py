@@ -22,19 +22,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import linalg
 
 from sdegen.core.errors import SolverError
+from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.discretization.fluxes import Fluxes
 from sdegen.fokker_planck.questions.chains import around
-from sdegen.fokker_planck.questions.shooting import Chain
-
-Array = NDArray[np.float64]
+from sdegen.fokker_planck.questions.shooting import Chain, summed
 
 _WIDER = 0.3  # by as much the lumped chain's rates may miss those of the cells
 _ROUNDING = 1e-13
@@ -54,6 +52,7 @@ class Cycle:
     """
 
     flux: Fluxes
+    _chains: dict[int, Chain] = field(default_factory=dict, repr=False)
 
     @cached_property
     def _home(self) -> int:
@@ -65,12 +64,7 @@ class Cycle:
         """log m at the nodes, both ends included, its peak 0."""
         w = self.flux.w.numpy()
         log_m = np.concatenate([[0.0], np.cumsum(w - w.mean())])
-        peaked: Array = log_m - log_m.max()
-        return peaked
-
-    @cached_property
-    def _chains(self) -> dict[int, Chain]:
-        return {}
+        return log_m - float(log_m.max())
 
     def _cut(self, node: int) -> Chain:
         """Return the chain from a node around to it."""
@@ -199,10 +193,10 @@ class Cycle:
         turned = basis.copy()
         for _ in range(4):
             for k in range(len(basis)):
-                b = _power(series[2], rates[k], 0)
-                far = _power(series[3], rates[k], 1) / over**2
+                b = summed(series[2], rates[k])
+                far = summed(series[3], rates[k], 1) / over**2
                 energy = ((left - right)[:, None] * (left - right)[None] / b).sum(-1)
-                mass = (left[:, None] * left[None] * (_power(series[0], rates[k], 1) / b)).sum(-1)
+                mass = (left[:, None] * left[None] * (summed(series[0], rates[k], 1) / b)).sum(-1)
                 mass += (right[:, None] * right[None] * (far / b)).sum(-1)
                 values, vectors = linalg.eigh(energy, mass)
                 rates[k] = values[k]
@@ -216,14 +210,6 @@ class Cycle:
         volumes: Array = home[:-1].copy()
         volumes[0] += home[-1]
         return volumes
-
-
-def _power(series: Array, rate: float, first: int) -> Array:
-    """Return a series in −λ from a term on, over (−λ) to that power, with the sign of a + term."""
-    value: Array = series[-1]
-    for term in range(len(series) - 2, first - 1, -1):
-        value = series[term] - rate * value
-    return value
 
 
 def _below(held: Chain, rate: float) -> int:

@@ -25,12 +25,12 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
 from torch import Tensor
 
 from sdegen.core.accuracy import ErrorEstimate
 from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.discretization.generator import Generator
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.power_law import Powers, with_poles
@@ -40,8 +40,6 @@ from sdegen.fokker_planck.questions.transient import Exponential, Integrator, ca
 from sdegen.fokker_planck.questions.two_grids import jumped, noise_jumps
 from sdegen.fokker_planck.questions.walk import Walk
 from sdegen.fokker_planck.validation import REFUSED
-
-Array = NDArray[np.float64]
 
 _SHARE = 1 / 3  # of the difference of two levels
 _FELT = 1e-6  # of the peak, or of all mass

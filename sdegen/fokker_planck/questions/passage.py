@@ -26,15 +26,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.core.accuracy import ErrorEstimate
 from sdegen.core.errors import SolverError
 from sdegen.core.requests import as_numbers
+from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.discretization.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.discretization.cubics import interpolated
 from sdegen.fokker_planck.discretization.fluxes import Fluxes
@@ -170,7 +169,7 @@ def passages(
         SolverError: If no affordable grid meets rtol, or 10 %; or a moment is not a number.
     """
 
-    def ask(flux: Fluxes, ends: BoundaryNodes) -> dict[str, NDArray[np.float64]]:
+    def ask(flux: Fluxes, ends: BoundaryNodes) -> dict[str, Array]:
         moments, to_high = first_passage(flux, ends, orders)
         _check_numbers(moments, ends.nodes)
         variance = moments[1] - moments[0] ** 2 if orders > 1 else torch.zeros(1)

@@ -33,12 +33,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import eigvalsh_tridiagonal
 
 from sdegen.core.errors import SolverError
-
-Array = NDArray[np.float64]
+from sdegen.fokker_planck.discretization.arrays import Array
 
 DEEPEST = 600.0  # of log m between two nodes that are kept, so that no number overflows
 _ROUNDS = 60
@@ -99,8 +97,7 @@ class Chain:
     def log_m(self) -> Array:
         """log m at the nodes, its peak 0."""
         phi = np.concatenate([[0.0], np.cumsum(self.w)])
-        peaked: Array = phi - phi.max()
-        return peaked
+        return phi - float(phi.max())
 
     @property
     def has_rest(self) -> bool:
@@ -212,10 +209,8 @@ class Chain:
 
     def cells(self, rate: float) -> tuple[Array, Array, Array, Array]:
         """Return A, e^{−w} C, B and e^{−w} D at a λ."""
-        value = self.series[:, -1]
-        for term in range(self.series.shape[1] - 2, -1, -1):
-            value = self.series[:, term] - rate * value
-        return value[0], rate * value[1], value[2], value[3]
+        a, c, b, d = summed(self.series, rate)
+        return a, rate * c, b, d
 
     def _at_wall(self, rate: float, side: int, bond: float, gain: float) -> float:
         """Return the current over m φ that the mass of a wall with D = 0 feeds, at its node."""
@@ -304,3 +299,17 @@ class Chain:
         below = int(np.count_nonzero(grow_up < 0))
         below += int(not self.absorbs[1] and up[-1] > 0)
         return Shot(below, rate - move, log_phi, sign)
+
+
+def summed(series: Array, rate: float, first: int = 0) -> Array:
+    """Return series in −λ from a term on, over (−λ) to that power, with the sign of a + term.
+
+    Args:
+        series: Their coefficients, shape (..., terms, cells).
+        rate: λ.
+        first: The term.
+    """
+    value: Array = series[..., -1, :]
+    for term in range(series.shape[-2] - 2, first - 1, -1):
+        value = series[..., term, :] - rate * value
+    return value

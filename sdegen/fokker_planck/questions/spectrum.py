@@ -24,11 +24,11 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.core.accuracy import ErrorEstimate
 from sdegen.core.errors import SolverError
+from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.discretization.cubics import integral
 from sdegen.fokker_planck.discretization.fluxes import Fluxes
 from sdegen.fokker_planck.discretization.grid import Grid
@@ -37,8 +37,6 @@ from sdegen.fokker_planck.questions.chains import chain
 from sdegen.fokker_planck.questions.cycle import Cycle
 from sdegen.fokker_planck.questions.shooting import Shot
 from sdegen.fokker_planck.questions.two_grids import MOST_CELLS, Answer, Problem, gain, hidden
-
-Array = NDArray[np.float64]
 
 _UPPER = 1e-6  # of the peak of p_st: the last node above it is the upper end, where signs are read
 _TARGET = 1e-7  # relative error of a rate that is sought unless rtol says otherwise

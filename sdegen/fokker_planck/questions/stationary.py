@@ -31,12 +31,12 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.core.accuracy import warn_inaccurate
 from sdegen.core.errors import SolverError
 from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.discretization.cubics import cell_masses, part_masses
 from sdegen.fokker_planck.discretization.fluxes import Fluxes, Landscape, fluxes
 from sdegen.fokker_planck.discretization.generator import Generator
@@ -47,9 +47,6 @@ from sdegen.fokker_planck.discretization.power_law import Powers, is_singular, w
 from sdegen.fokker_planck.discretization.refinement import bisected, halved, positions
 from sdegen.fokker_planck.questions.sources import Sources, at_rest
 from sdegen.fokker_planck.validation import check_confined, check_poles
-
-Array = NDArray[np.float64]
-
 
 _GENTLE = 0.69  # gain of log p over a cell below which a density at most doubles
 _REFUSED = 0.1  # an error that no answer has

@@ -34,11 +34,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.core.checks import check_count
+from sdegen.core.errors import SolverError
 from sdegen.fokker_planck.discretization import first_masses, tridiagonal
 from sdegen.fokker_planck.discretization.generator import Generator
 from sdegen.fokker_planck.discretization.rounding import extremes, rings, without_rounding
 from sdegen.fokker_planck.questions.course import Course, inside
-from sdegen.fokker_planck.questions.walk import Walk, Walker, in_pieces, magnus, steps, without_nan
+from sdegen.fokker_planck.questions.walk import Walk, Walker, in_pieces, magnus, steps
 
 _TOLERANCE = 1e-6  # of the peak, in each step that is chosen here
 
@@ -91,7 +92,13 @@ class Exponential:
 
         def step(p: Tensor, i: int, h: float, a: float, b: float) -> Tensor:
             t = a + i * h
-            return without_nan(magnus(generator, p, t, h, (a, b)), t)
+            moved = magnus(generator, p, t, h, (a, b))
+            if moved is None:
+                raise SolverError(
+                    "the diffusion changes by more than a factor of 14 in the step from t = "
+                    f"{t:g}; take more substeps, or leave substeps=None."
+                )
+            return moved
 
         return _in_substeps(self.substeps, step, course, p)
 

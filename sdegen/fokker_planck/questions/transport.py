@@ -24,19 +24,16 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.core.accuracy import ErrorEstimate
+from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.discretization.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.discretization.coefficients import GAUSS_NODES, GAUSS_WEIGHTS
 from sdegen.fokker_planck.discretization.fluxes import CUMULATIVE, STEEPEST, Fluxes
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.questions.chains import cell_loads
 from sdegen.fokker_planck.questions.two_grids import Answer, Problem, refined
-
-Array = NDArray[np.float64]
-
 
 _NO_TILT = 1e-17  # of ∮ |f/D|: what is left of no tilt by rounding
 _STEEP = 600.0

@@ -19,13 +19,13 @@ from scipy.ndimage import maximum_filter1d
 
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
 from sdegen.core.errors import SolverError
+from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.discretization.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.discretization.fluxes import Fluxes, Landscape
 from sdegen.fokker_planck.discretization.gaps import at_ends
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.refinement import coarsened, halved
 
-Array = NDArray[np.float64]
 Problem = Callable[
     [Grid], tuple[Fluxes, BoundaryNodes]
 ]  # the same SDE between the same walls on a grid
@@ -123,9 +123,13 @@ def refined(
             errors = _errors(values, *before, flux, most)
             unseen = hidden(flux, ends)
             errors = {name: error + unseen for name, error in errors.items()}
-            answer = _restricted(values, errors, finer, max(step, 1))
+            user = slice(None, None, max(step, 1))  # the user's nodes
+            values_there, errors_there = (
+                {k: v[..., user].copy() if v.ndim else v for k, v in each.items()}
+                for each in (values, errors)
+            )
             finest = 2 * finer.cells > MOST_CELLS
-            worst = max(float(e.max()) for k, e in answer.errors.items() if k not in spared)
+            worst = max(float(e.max()) for k, e in errors_there.items() if k not in spared)
             if worst <= (rtol or max(_TARGET, _IN_VAIN * _rounding(flux))) or finest:
                 break
         before = values, flux
@@ -137,7 +141,7 @@ def refined(
             f"error is {worst:.2g}. Do drift or diffusion jump within a cell? Pass a grid "
             "with nodes there: Grid.of(nodes)."
         )
-    return answer
+    return Refined(values_there, errors_there, finer, max(step, 1))
 
 
 def gain(coarse: Fluxes, fine: Fluxes) -> float:
@@ -252,19 +256,3 @@ def _errors(
 def _rounding(flux: Fluxes) -> float:
     """Return the rounding of e^Φ, which is that of Φ: a strong drift makes it a large number."""
     return _EPSILON * float(flux.w.abs().sum())
-
-
-def _restricted(
-    values: dict[str, Array], errors: dict[str, Array], grid: Grid, step: int
-) -> Refined:
-    """Return them at every step-th node."""
-
-    def at(v: Array) -> Array:
-        return v if v.ndim == 0 else np.ascontiguousarray(v[..., ::step])
-
-    return Refined(
-        {name: at(v) for name, v in values.items()},
-        {name: at(e) for name, e in errors.items()},
-        grid,
-        step,
-    )

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sdegen.core.errors import SolverError
 from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.discretization.coefficients import Coefficients, one_or_stack
 from sdegen.fokker_planck.discretization.collocation import NODES, collocated, walked, workspace
 from sdegen.fokker_planck.discretization.generator import Generator
@@ -21,35 +21,21 @@ from sdegen.fokker_planck.discretization.operator import Operator
 from sdegen.fokker_planck.questions.course import Course, all_inside, inside
 
 _HELD_TO = 10  # the order of collocation that steps are chosen by
-
 _FEW = (0.02, 0.6, 0.98)  # of an interval in which nothing was seen to change
-
 _MANY = 8  # looks, from which on it is read once
-
 _MOST_STEPS = 100_000
-
 _HEAVY, _LIGHT = 0.25 + math.sqrt(3) / 6, 0.25 - math.sqrt(3) / 6
-
 _EARLY, _LATE = 0.5 - math.sqrt(3) / 6, 0.5 + math.sqrt(3) / 6
-
 _WINDING = (
     4.0  # v²t/D of one exponential on a ring: beyond it the spectrum leaves the axis (3e-11)
 )
-
 _REACH = 10.0  # v²t/D of one exponential that starts far from where the density will be (1e-10)
-
 _AMPLIFIED = math.exp(7.0)  # the amplification that is let pass: 10⁻¹⁴ e⁷ = 10⁻¹¹
-
 _TOO_FAR = math.exp(14.0)  # the amplification beyond which exponentials do not follow each other
-
 _MANY_PIECES = 12.0  # of one exponential each, from which on collocation costs less
-
 _SETTLED = 1e9  # of the fastest rate's times, that steps are taken over
-
 _FAINT = 1e-12  # of the peak: a density below it is not looked at
-
 _RELAXED = 1e-14
-
 _UNCHANGED = 1e-9  # of the peak: what a step of dynamics that changed is not exact to
 
 
@@ -82,11 +68,10 @@ class Walker:
         first, last = course.times[0], course.times[-1]
         self.h = min(abs(last - first), course.plain(first, last))
         self._known: tuple[Coefficients, Operator] | None = None
-        self._bands: NDArray[np.float64] | None = None
 
     def path(self, p: Tensor) -> tuple[list[Tensor], Walk]:
         """Return the unknowns at all times, the first included, and the steps that were taken."""
-        self.walk, kept = Walk(), [p]
+        self.walk, self._bands, kept = Walk(), workspace(p.shape[-1]), [p]
         for (t0, t1), dt in zip(
             itertools.pairwise(self.course.times), steps(self.course.times), strict=True
         ):
@@ -195,19 +180,14 @@ class Walker:
             exact = early is late
         return twice, error, 5, exact
 
-    def _collocated(
-        self, mass: NDArray[np.float64], rates: NDArray[np.float64], h: float, p: Tensor
-    ) -> Tensor:
+    def _collocated(self, mass: Array, rates: Array, h: float, p: Tensor) -> Tensor:
         """Return the unknowns after a step."""
-        if self._bands is None:
-            self._bands = workspace(p.shape[-1])
         return torch.from_numpy(collocated(mass, rates, h, p.numpy(), self._bands))
 
-    def _read(
-        self, times: Sequence[float], a: float, b: float
-    ) -> Operator | tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _read(self, times: Sequence[float], a: float, b: float) -> Operator | tuple[Array, Array]:
         """Return M and K at times between a and b, or the operator if it is one at all of them."""
-        c = self.course.read(self.generator.reader, all_inside(times, a, b))
+        looks = self.course.looks[0] if self.course.looks else None
+        c = self.generator.reader.along(all_inside(times, a, b), looks)
         if c.wall_drift.ndim == 1:
             return self.generator.operator_of(c)
         mass, rates = self.generator.bands(c)
@@ -328,22 +308,7 @@ def magnus(
         return _flow_of(generator.operator_of(c1), abs(h), p)
     for first, second in ((_HEAVY, _LIGHT), (_LIGHT, _HEAVY)):
         c = c1.combined(first, c2, second)
-        if not _is_diffusive(c):
+        if not (bool((c.diffusivity > 0).all()) and bool((c.nodal_diffusivity >= 0).all())):
             return None
         p = _flow_of(generator.operator(c), abs(h), p)
-    return p
-
-
-def _is_diffusive(c: Coefficients) -> bool:
-    """Return whether D > 0."""
-    return bool((c.diffusivity > 0).all()) and bool((c.nodal_diffusivity >= 0).all())
-
-
-def without_nan(p: Tensor | None, t: float) -> Tensor:
-    """Return the density, or refuse one that arithmetic has lost."""
-    if p is None:
-        raise SolverError(
-            f"the diffusion changes by more than a factor of 14 in the step from t = {t:g}; take "
-            "more substeps, or leave substeps=None."
-        )
     return p
