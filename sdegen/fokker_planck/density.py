@@ -37,6 +37,7 @@ _ROUNDING = 1e-15  # what any number may be wrong by
 _UNRESOLVED = 2e-2  # of the peak: by how much a cubic through every other node may miss the rest
 # exact for a cubic times a polynomial of degree 6
 _GAUSS_NODES, _GAUSS_WEIGHTS = map(torch.from_numpy, np.polynomial.legendre.leggauss(5))
+_SHARES, _WEIGHTS = 0.5 * (1 + _GAUSS_NODES), 0.5 * _GAUSS_WEIGHTS  # of a cell
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,20 +179,25 @@ class Density:
     def cell_masses(self) -> Float[Tensor, " cells"]:
         """Probability of each cell [x_i, x_{i+1}], shape (nodes − 1,)."""
         with self._recorded():
-            return self._masses_of_cells()
+            if self.fine is not None:
+                owner = torch.searchsorted(self.x, self.fine.x[:-1], right=True) - 1
+                parts = self.fine.cell_masses
+            elif self._law is not None:
+                owner, (_, parts) = self._law.points.cell, self._by_powers()
+            else:
+                return cell_masses(self.x, self.p)
+            return torch.zeros(len(self.x) - 1, dtype=parts.dtype).index_add(0, owner, parts)
 
-    def _masses_of_cells(self) -> Float[Tensor, " cells"]:
-        """Compute the value that `cell_masses` stores."""
-        if self.fine is not None:
-            owner = torch.searchsorted(self.x, self.fine.x[:-1], right=True) - 1
-            zero = torch.zeros(len(self.x) - 1, dtype=self.fine.p.dtype)
-            return zero.index_add(0, owner, self.fine.cell_masses)
-        if self._law is None:
-            return cell_masses(self.x, self.p)
+    def _by_powers(self) -> tuple[Tensor, Tensor]:
+        """Return the points of a density with powers at walls, and the masses that they hold."""
+        assert self._law is not None
         points = self._law.points
-        zero = torch.zeros(len(self.x) - 1, dtype=self.p.dtype)
-        part = points.weight * self._between.at(points.cell, points.share)
-        return zero.index_add(0, points.cell, part)
+        return points.x, points.weight * self._between.at(points.cell, points.share)
+
+    def _by_cubics(self) -> tuple[Tensor, Tensor]:
+        """Return the Gauss points of the cells, and the cubics there, shape (cells, points)."""
+        x = self.x[:-1, None] + self.x.diff()[:, None] * _SHARES
+        return x, self._between.at(torch.arange(len(self.x) - 1)[:, None], _SHARES)
 
     def part_masses(self, between: Float[Tensor, " cells"]) -> Float[Tensor, " parts"]:
         """Return the probabilities of the two parts of each cell, shape (2 · cells,).
@@ -228,10 +234,9 @@ class Density:
             r = self._between.at(points.cell, points.share)
             log_p = torch.where(r > 0, r, 1.0).log() + self._law.weight(points.x).log()
             return -(points.weight * r * torch.where(r > 0, log_p, 0.0)).sum()
-        share = 0.5 * (1 + _GAUSS_NODES)
-        p = self._between.at(torch.arange(len(self.x) - 1)[:, None], share).clamp(min=0)
+        p = self._by_cubics()[1].clamp(min=0)
         each = p * torch.where(p > 0, p, 1.0).log()
-        return -((each @ (0.5 * _GAUSS_WEIGHTS)) * self.x.diff()).sum()
+        return -((each @ _WEIGHTS) * self.x.diff()).sum()
 
     @property
     def std(self) -> Float[Tensor, ""]:
@@ -265,14 +270,10 @@ class Density:
         if self.fine is not None:
             return self.fine.expect(f)
         if self._law is not None:
-            points = self._law.points
-            p = points.weight * self._between.at(points.cell, points.share)
-            return (f(points.x) * p).sum() / self.mass
-        h = self.x.diff()
-        share = 0.5 * (1 + _GAUSS_NODES)
-        x = self.x[:-1, None] + h[:, None] * share
-        p = self._between.at(torch.arange(len(h))[:, None], share)
-        return ((f(x) * p) @ (0.5 * _GAUSS_WEIGHTS) * h).sum() / self.mass
+            x, parts = self._by_powers()
+            return (f(x) * parts).sum() / self.mass
+        x, p = self._by_cubics()
+        return ((f(x) * p) @ _WEIGHTS * self.x.diff()).sum() / self.mass
 
     def at(self, x: Float[Tensor, "*points"]) -> Float[Tensor, "*points"]:
         """Return p(x) of the cubic; zero beyond the nodes, ∞ at a wall with a negative power."""
@@ -376,15 +377,11 @@ class Density:
         what a grid can hold of a density that it does not resolve.
         """
         of = self if self.fine is None else self.fine
-        h = of.x.diff()
         if of._law is not None:
-            x, weights = of._law.points.x, of._law.points.weight
-            masses = weights * of._between.at(of._law.points.cell, of._law.points.share)
+            x, masses = of._by_powers()
         else:
-            share = 0.5 * (1 + _GAUSS_NODES)
-            p = of._between.at(torch.arange(len(h))[:, None], share)
-            x = (of.x[:-1, None] + h[:, None] * share).flatten()
-            masses = (p * (0.5 * _GAUSS_WEIGHTS) * h[:, None]).flatten()
+            points, p = of._by_cubics()
+            x, masses = points.flatten(), (p * _WEIGHTS * of.x.diff()[:, None]).flatten()
         cell = self._between.cell(x)
         width = self.x.diff()
         share = (x - self.x[cell]) / width[cell]

@@ -20,9 +20,8 @@ from sdegen.fokker_planck.discretization.reader import Reader
 from sdegen.fokker_planck.discretization.time_dependence import Looks
 
 _NEAR = 1e-6  # of the run: how long a step beside a breakpoint is
-_ASIDE = (
-    1e-12  # of an interval: nodes lie so far inside it, lest an end belongs to what comes next
-)
+# of an interval: nodes lie so far inside it, lest an end belongs to what comes next
+_ASIDE = 1e-12
 _ROUNDINGS = 4.0  # of a time: what lies so close to another is that one
 
 

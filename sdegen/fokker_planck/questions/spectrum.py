@@ -18,6 +18,7 @@ Reference:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -37,6 +38,8 @@ from sdegen.fokker_planck.questions.chains import chain
 from sdegen.fokker_planck.questions.cycle import Cycle
 from sdegen.fokker_planck.questions.shooting import Shot
 from sdegen.fokker_planck.questions.two_grids import MOST_CELLS, Answer, Problem, gain, hidden
+
+Functions = tuple[Tensor, Tensor]  # ψ and φ at nodes
 
 _UPPER = 1e-6  # of the peak of p_st: the last node above it is the upper end, where signs are read
 _TARGET = 1e-7  # relative error of a rate that is sought unless rtol says otherwise
@@ -86,21 +89,20 @@ def spectrum(problem: Problem, grid: Grid, count: int, rtol: float | None) -> Sp
         return _of_a_ring(problem, grid, count, rtol)
     levels = _Levels(problem, grid)
     modes = [levels.rest()] if levels.has_rest else []
-    errors = [0.0] * len(modes)
     for index in range(len(modes), count):
-        mode, error = levels.mode(index, count, rtol)
-        modes.append(mode)
-        errors.append(error)
-    rates = torch.tensor([mode.rate for mode in modes], dtype=torch.float64)
-    told = torch.tensor(errors, dtype=torch.float64)
-    slowest = float(told[int(levels.has_rest)])
-    return Spectrum(
-        grid.nodes,
-        rates,
-        torch.stack([mode.density for mode in modes]),
-        torch.stack([mode.observable for mode in modes]),
-        error=ErrorEstimate({"rates": told, "relaxation_time": slowest}, "two grids"),
-    )
+        modes.append(levels.mode(index, count, rtol))
+    rates, functions, errors = zip(*modes, strict=True)
+    return _answer(grid, np.array(rates), functions, np.array(errors), int(levels.has_rest))
+
+
+def _answer(
+    grid: Grid, rates: Array, functions: Sequence[Functions], errors: Array, slowest: int
+) -> Spectrum:
+    """Return the spectrum of rates, of ψ and φ at the user's nodes, and of errors."""
+    each = torch.from_numpy(errors)
+    told = ErrorEstimate({"rates": each, "relaxation_time": float(each[slowest])}, "two grids")
+    psi, phi = (torch.stack(values) for values in zip(*functions, strict=True))
+    return Spectrum(grid.nodes, torch.from_numpy(rates), psi, phi, error=told)
 
 
 def _of_a_ring(problem: Problem, grid: Grid, count: int, rtol: float | None) -> Spectrum:
@@ -136,14 +138,7 @@ def _of_a_ring(problem: Problem, grid: Grid, count: int, rtol: float | None) -> 
         _normalized(finer.nodes, log_m, torch.from_numpy(log), torch.from_numpy(plus))
         for log, plus in zip(log_phi[:count], sign[:count], strict=True)
     ]
-    by_mode = torch.from_numpy(errors)
-    return Spectrum(
-        grid.nodes,
-        torch.from_numpy(chosen),
-        torch.stack([psi[::step] for psi, _ in each]),
-        torch.stack([phi[::step] for _, phi in each]),
-        error=ErrorEstimate({"rates": by_mode, "relaxation_time": float(by_mode[1])}, "two grids"),
-    )
+    return _answer(grid, chosen, [(psi[::step], phi[::step]) for psi, phi in each], errors, 1)
 
 
 def _unmet(index: int, rtol: float, cells: int, error: float) -> SolverError:
@@ -155,7 +150,7 @@ def _unmet(index: int, rtol: float, cells: int, error: float) -> SolverError:
     )
 
 
-def _normalized(x: Tensor, log_m: Tensor, log_phi: Tensor, sign: Tensor) -> tuple[Tensor, Tensor]:
+def _normalized(x: Tensor, log_m: Tensor, log_phi: Tensor, sign: Tensor) -> Functions:
     """Return ψ and φ, with ∫ φ² p_st dx = 1 and φ > 0 at the upper end of p_st."""
     top, rest_top = float((log_m + 2 * log_phi).max()), float(log_m.max())
     norm = integral(x, torch.exp(log_m + 2 * log_phi - top)).log() + top
@@ -165,15 +160,6 @@ def _normalized(x: Tensor, log_m: Tensor, log_phi: Tensor, sign: Tensor) -> tupl
     near = sign[: upper + 1]
     last = near[near != 0][-1]
     return (last * sign * torch.exp(log_phi + log_m - whole), last * sign * torch.exp(log_phi))
-
-
-@dataclass(frozen=True, eq=False)
-class _Mode:
-    """A rate, ψ and φ, at the nodes of the user's grid."""
-
-    rate: float
-    density: Tensor
-    observable: Tensor
 
 
 class _Levels:
@@ -191,27 +177,28 @@ class _Levels:
         """Whether 0 is a rate."""
         return self._user.chain.has_rest
 
-    def rest(self) -> _Mode:
-        """Return the mode that does not decay."""
+    def rest(self) -> tuple[float, Functions, float]:
+        """Return the mode that does not decay, as `mode` does."""
         size = len(self._user.chain.volumes)
-        return self._user.mode(0.0, Shot(1, 0.0, np.zeros(size), np.ones(size)))
+        still = Shot(1, 0.0, np.zeros(size), np.ones(size))
+        return 0.0, self._user.functions(0.0, still), 0.0
 
-    def mode(self, index: int, count: int, rtol: float | None) -> tuple[_Mode, float]:
-        """Return a mode and the estimated relative error of its rate."""
+    def mode(self, index: int, count: int, rtol: float | None) -> tuple[float, Functions, float]:
+        """Return a rate, its functions, and the estimated relative error of the rate."""
         before: float | None = None
-        k = 0 if self._levels[0].carries(count) else 1
+        k = 0 if len(self._levels[0].chain.volumes) >= 6 * count else 1
         while True:
             level = self._level(k)
             guess = before if before is not None else level.guess(index, count)
             rate, shot = level.chain.mode(index, guess)
             if before is not None:
-                error = abs(rate - before) / rate / level.gain(self._levels[k - 1]) + level.hidden
-                error = max(error, _ROUNDING)
+                error = abs(rate - before) / rate / gain(self._levels[k - 1].flux, level.flux)
+                error = max(error + level.hidden, _ROUNDING)
                 finest = 2 * level.grid.cells > MOST_CELLS
                 if level.step > 0 and (error <= (rtol or _TARGET) or finest):
                     if rtol is not None and error > rtol:
                         raise _unmet(index, rtol, level.grid.cells, error)
-                    return level.mode(rate, shot), error
+                    return rate, level.functions(rate, shot), error
             before = rate
             k += 1
 
@@ -234,22 +221,14 @@ class _Level:
 
     def __init__(self, problem: Problem, grid: Grid, step: int) -> None:
         self.grid, self.step = grid, step
-        self._flux, self._ends = problem(grid)
-        self.chain = chain(self._flux, self._ends)
+        self.flux, self._ends = problem(grid)
+        self.chain = chain(self.flux, self._ends)
         self._guesses: Array | None = None
-
-    def gain(self, coarser: _Level) -> float:
-        """Return what the error of a rate fell by from a grid of half as many cells."""
-        return gain(coarser._flux, self._flux)
 
     @cached_property
     def hidden(self) -> float:
         """What every grid with these nodes misses."""
-        return hidden(self._flux, self._ends)
-
-    def carries(self, count: int) -> bool:
-        """Return whether so many modes are resolved well enough to begin with."""
-        return len(self.chain.volumes) >= 6 * count
+        return hidden(self.flux, self._ends)
 
     def guess(self, index: int, count: int) -> float:
         """Return the rate of a mode of the lumped chain."""
@@ -265,23 +244,18 @@ class _Level:
             )
         return rate
 
-    def mode(self, rate: float, shot: Shot) -> _Mode:
+    def functions(self, rate: float, shot: Shot) -> Functions:
         """Return ψ and φ of a shot at the user's nodes."""
         log_phi, sign = self._widened(rate, shot)
-        psi, phi = _normalized(self.grid.nodes, self._log_m(), log_phi, sign)
-        if rate == 0:
-            phi = torch.ones_like(phi)
-        psi = self._ends.filled(psi)
-        return _Mode(rate, psi[:: self.step].clone(), phi[:: self.step].clone())
-
-    def _log_m(self) -> Tensor:
-        """Return log of the density without current at all nodes; −∞ where it is 0."""
-        w = self._flux.w
-        log_m = torch.nn.functional.pad(w.cumsum(-1), (1, 0))
+        log_m = torch.nn.functional.pad(self.flux.w.cumsum(-1), (1, 0))
         for end, q in zip((0, -1), self._ends.exponents, strict=True):
             if q is not None:
                 log_m[end] = -torch.inf
-        return log_m
+        psi, phi = _normalized(self.grid.nodes, log_m, log_phi, sign)
+        if rate == 0:
+            phi = torch.ones_like(phi)
+        psi = self._ends.filled(psi)
+        return psi[:: self.step].clone(), phi[:: self.step].clone()
 
     def _widened(self, rate: float, shot: Shot) -> tuple[Tensor, Tensor]:
         """Return log |φ| and the sign of φ at all nodes of the grid, from those of the chain."""
@@ -289,7 +263,7 @@ class _Level:
         before, after = first, len(self.grid.nodes) - first - size
         log_phi = np.pad(shot.log_phi, (before, after), mode="edge")
         sign = np.pad(shot.sign, (before, after), mode="edge")
-        flux, (q_low, q_high) = self._flux, self._ends.exponents
+        flux, (q_low, q_high) = self.flux, self._ends.exponents
         drift = flux.land.coefficients.wall_drift.tolist()
         for end, q, f in ((0, q_low, drift[0]), (-1, q_high, -drift[1])):
             if q is not None and f > 0:  # D = 0 there: f φ′ = −λ φ

@@ -26,9 +26,8 @@ from sdegen.fokker_planck.discretization.gaps import at_ends
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.refinement import coarsened, halved
 
-Problem = Callable[
-    [Grid], tuple[Fluxes, BoundaryNodes]
-]  # the same SDE between the same walls on a grid
+# the same SDE between the same walls on a grid
+Problem = Callable[[Grid], tuple[Fluxes, BoundaryNodes]]
 Question = Callable[[Fluxes, BoundaryNodes], Mapping[str, Array]]
 
 MOST_CELLS = 40_000

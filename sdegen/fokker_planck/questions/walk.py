@@ -26,9 +26,8 @@ _MANY = 8  # looks, from which on it is read once
 _MOST_STEPS = 100_000
 _HEAVY, _LIGHT = 0.25 + math.sqrt(3) / 6, 0.25 - math.sqrt(3) / 6
 _EARLY, _LATE = 0.5 - math.sqrt(3) / 6, 0.5 + math.sqrt(3) / 6
-_WINDING = (
-    4.0  # v²t/D of one exponential on a ring: beyond it the spectrum leaves the axis (3e-11)
-)
+# v²t/D of one exponential on a ring: beyond it the spectrum leaves the axis (3e-11)
+_WINDING = 4.0
 _REACH = 10.0  # v²t/D of one exponential that starts far from where the density will be (1e-10)
 _AMPLIFIED = math.exp(7.0)  # the amplification that is let pass: 10⁻¹⁴ e⁷ = 10⁻¹¹
 _TOO_FAR = math.exp(14.0)  # the amplification beyond which exponentials do not follow each other
