@@ -58,7 +58,7 @@ from sdegen.fokker_planck.discretization.grid_boundary import GridBoundaryLike, 
 from sdegen.fokker_planck.discretization.power_law import Powers, with_poles
 from sdegen.fokker_planck.discretization.reader import Reader
 from sdegen.fokker_planck.discretization.refinement import coarsened, halved, positions
-from sdegen.fokker_planck.questions import currents, stationary
+from sdegen.fokker_planck.questions import currents, stationary, survival
 from sdegen.fokker_planck.questions.circulation import ComplexSpectrum, turning_spectrum
 from sdegen.fokker_planck.questions.correlation import correlation
 from sdegen.fokker_planck.questions.course import course, warn_isolated
@@ -70,14 +70,7 @@ from sdegen.fokker_planck.questions.passage import PassageTimes, passages
 from sdegen.fokker_planck.questions.passage_moments import to_be_left
 from sdegen.fokker_planck.questions.sources import Killing, Sources, in_time
 from sdegen.fokker_planck.questions.spectrum import Spectrum, spectrum
-from sdegen.fokker_planck.questions.survival import (
-    Law,
-    Survival,
-    by_modes,
-    compared,
-    law,
-    needs_modes,
-)
+from sdegen.fokker_planck.questions.survival import Law, Survival
 from sdegen.fokker_planck.questions.transient import Exponential, Integrator, carried
 from sdegen.fokker_planck.questions.transport import Transport, transport
 from sdegen.fokker_planck.questions.two_grids import Answer, disagreement
@@ -298,19 +291,15 @@ class FokkerPlanck:
                 )
         self._renew()
         self._frozen.check("a stationary density")
-        if differentiable or rtol not in self._at_rest:
-            at_rest = stationary.resolved(
-                self._generator,
-                rtol,
-                self._truncated,
-                (lambda g: Frozen(g).landscape(fresh=True)) if differentiable else None,
-                sources,
-            )
-            at_rest = replace(at_rest, slope_by=self._slope_by)
-            if differentiable:
-                return at_rest
-            self._at_rest[rtol] = at_rest
-        return self._at_rest[rtol]
+        if not differentiable and rtol in self._at_rest:
+            return self._at_rest[rtol]
+        rest = stationary.resolved(
+            self._generator, rtol, self._truncated, sources, differentiable=differentiable
+        )
+        rest = replace(rest, slope_by=self._slope_by)
+        if not differentiable:
+            self._at_rest[rtol] = rest
+        return rest
 
     # ---- currents -----------------------------------------------------------------------------
 
@@ -518,7 +507,7 @@ class FokkerPlanck:
             (rough, _), (flux, ends) = low._on(low.grid), high._on(high.grid)
             jumps, parted = disagreement(rough, flux, ends, kept)
         fourfold = coarser and not parted
-        return compared(ts, x0, here, there, fourfold=fourfold, jumps=jumps), (self, here)
+        return survival.compared(ts, x0, here, there, fourfold=fourfold, jumps=jumps), (self, here)
 
     def _law(self, x0: float, ts: Tensor) -> Law:
         """Return the law of the time at which a start leaves, on this grid."""
@@ -528,25 +517,24 @@ class FokkerPlanck:
             operators = [generator.operator_at(t) for t in ts.tolist()]
             if all(operator is operators[0] for operator in operators):
                 operators = operators[:1]
-            here = law(path, operators, generator.ends, steady=self._is_steady)
+            here = survival.law(path, operators, generator.ends, steady=self._is_steady)
             count = min(_MODES, (self.grid.cells - 1) // 4)
-            if not (self._is_steady and needs_modes(here) and count > 2):
+            if not (self._is_steady and survival.needs_modes(here) and count > 2):
                 return here
             try:
                 self._check_cut("no survival that belongs to the line")
                 modes = spectrum(self._on, self.grid, count, None)
             except (ValueError, SdegenError):
                 return here  # there are none, and rounding is told
-            return by_modes(modes, *self._on(self.grid), x0, ts, here)
+            return survival.by_modes(modes, *self._on(self.grid), x0, ts, here)
 
     def _on_these_cells(self, x0: float, ts: Tensor) -> DensityPath:
         """Carry a point on the user's cells alone, without an error."""
         self._renew()
         first = check_start(self.grid.point(x0), self.grid, may_lack=True)
-        compact = self.form != "lumped"
         plan = course(self._generator.reader, ts)
         warn_isolated(plan)
-        sharp = self.grid.sharp_point(x0) if compact else first
+        sharp = first if self.form == "lumped" else self.grid.sharp_point(x0)
         fallback = self._lumped if self.form == "auto" else None
         p, _, _ = carried(self._generator, first, sharp, plan, Exponential(), fallback)
         path = DensityPath(ts, p, self.grid.nodes, self._generator.ends.powers)

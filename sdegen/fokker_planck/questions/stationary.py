@@ -25,7 +25,6 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -62,8 +61,9 @@ def resolved(
     generator: Generator,
     rtol: float,
     truncated: tuple[bool, bool],
-    land_on: Callable[[Generator], Landscape] | None = None,
-    sources: Sources | None = None,
+    sources: Sources | None,
+    *,
+    differentiable: bool,
 ) -> Density:
     """Return the stationary density of a generator without time, of mass 1.
 
@@ -71,8 +71,8 @@ def resolved(
         generator: SDE, grid and walls, none of which absorbs.
         rtol: Largest error of the masses of cells, mean and variance.
         truncated: Which ends only end the grid.
-        land_on: The landscape of a generator that knows its parameters; None for no gradients.
         sources: What is lost and put back, if anything is.
+        differentiable: Whether gradients flow to the parameters of drift and diffusion.
 
     Raises:
         NotNormalizableError: If it grows towards an end.
@@ -107,30 +107,25 @@ def resolved(
                 "with nodes there: Grid.of(nodes)."
             )
     density = level.density
-    if land_on is not None:
-        land, ends = land_on(level.generator), level.generator.ends
-        p = ends.filled(_log_density(land, level.generator, sources).exp())
+    if differentiable:
+        land = _landscape(level.generator)
+        p = level.generator.ends.filled(_log_density(land, level.generator, sources).exp())
         density = _normalized(p, level.powers, land, level.grid)
     fine = None if level.grid is grid else density
     at_nodes = density.p if fine is None else density.p[positions(grid, level.grid)]
-    at_rest = Density(
-        grid.nodes,
-        at_nodes,
-        level.powers,
-        fine,
-        two.finer.density,
-        generator.reader.assumed_autonomous,
-        hidden=two.hidden,
+    assumed = generator.reader.assumed_autonomous
+    rest = Density(
+        grid.nodes, at_nodes, level.powers, fine, two.finer.density, assumed, hidden=two.hidden
     )
-    if two.error > rtol and at_rest.error is not None:
+    if two.error > rtol and rest.error is not None:
         warn_inaccurate(
-            at_rest.error,
+            rest.error,
             "the stationary density",
             "Pass a grid with more cells where it is steep: Grid.of(nodes).",
             above=rtol,
-            stacklevel=5,
+            stacklevel=4,
         )
-    return at_rest
+    return rest
 
 
 class _Level:
@@ -146,17 +141,17 @@ class _Level:
         self, generator: Generator, sources: Sources | None, *, given: bool = False
     ) -> None:
         self.generator, self.sources, self.grid = generator, sources, generator.grid
-        self.land = generator.landscape(generator.coefficients(generator.reader.start))
+        self.land = _landscape(generator)
         self.powers = _powers(self.land, self.grid)
         self.log_p = _log_density(self.land, generator, sources)
         p = generator.ends.filled(torch.from_numpy(np.exp(self.log_p.numpy())))
         if given or self.powers != (None, None):
             self.density = _normalized(p, self.powers, self.land, self.grid)
+            self.masses = self.density.cell_masses.numpy()
         else:
             masses = cell_masses(self.grid.nodes.numpy(), p.numpy())
             mass = float(masses.sum())
-            self.__dict__["masses"] = masses / mass
-            self.density = Density(self.grid.nodes, p / mass)
+            self.masses, self.density = masses / mass, Density(self.grid.nodes, p / mass)
 
     @property
     def height(self) -> float:
@@ -166,15 +161,10 @@ class _Level:
         median = self.density.quantile(0.5)
         return float(self.log_p[int(torch.searchsorted(self.grid.nodes, median))])
 
-    @cached_property
-    def masses(self) -> Array:
-        """Probabilities of the cells."""
-        masses: Array = self.density.cell_masses.numpy()
-        return masses
 
-    def halved(self) -> _Level:
-        """Return that with all cells halved."""
-        return _Level(self.generator.on(halved(self.grid)), self.sources)
+def _landscape(generator: Generator) -> Landscape:
+    """Return the landscape of dynamics without time."""
+    return generator.landscape(generator.coefficients(generator.reader.start))
 
 
 def _log_density(land: Landscape, generator: Generator, sources: Sources | None) -> Tensor:
@@ -198,7 +188,8 @@ class _Comparison:
     """
 
     def __init__(self, level: _Level) -> None:
-        self.level, self.finer = level, level.halved()
+        self.level = level
+        self.finer = _Level(level.generator.on(halved(level.grid)), level.sources)
         x, fine, d = level.grid.nodes.numpy(), self.finer.grid.nodes, level.density
         there = self.finer.masses
         if d.powers == (None, None):
