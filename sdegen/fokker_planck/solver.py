@@ -23,6 +23,7 @@ the last bit.
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -701,15 +702,11 @@ class FokkerPlanck:
             raise ValueError("a ring has no ends to classify.")
         self._renew()
         self._frozen.check("Feller's classification")
-        low, high = (
-            -float("inf") if self._truncated[0] else self.grid.low,
-            float("inf") if self._truncated[1] else self.grid.high,
-        )
+        low = -math.inf if self._truncated[0] else self.grid.low
+        high = math.inf if self._truncated[1] else self.grid.high
         t = self._generator.reader.start
-        return (
-            classify_boundary(self.sde, low, inward=1, t=t),
-            classify_boundary(self.sde, high, inward=-1, t=t),
-        )
+        first = classify_boundary(self.sde, low, inward=1, t=t)
+        return first, classify_boundary(self.sde, high, inward=-1, t=t)
 
     # ---- sinks and sources --------------------------------------------------------------------
 

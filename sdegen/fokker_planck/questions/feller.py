@@ -77,15 +77,13 @@ def classify_boundary(
             f"the end x = {end:g} cannot be classified: at x = {x.tolist()} the drift is "
             f"{f.tolist()} and D is {d.tolist()}."
         )
-    finite = math.isfinite(end)
     beta = _power(d, distance)
     if bool((f == 0).all()):
         alpha, c = -math.inf, 0.0
     else:
         alpha, c = _power(f.abs(), distance), float(f[0] / d[0])
-    if finite:
-        return _finite(alpha, beta, c * float(distance[0]))
-    return _infinite(alpha, beta, c * float(distance[0]))
+    classify = _finite if math.isfinite(end) else _infinite
+    return classify(alpha, beta, c * float(distance[0]))
 
 
 def _approaches(end: float, inward: float) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

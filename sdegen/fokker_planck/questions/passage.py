@@ -172,10 +172,9 @@ def passages(
     def ask(flux: Fluxes, ends: BoundaryNodes) -> dict[str, Array]:
         moments, to_high = first_passage(flux, ends, orders)
         _check_numbers(moments, ends.nodes)
-        variance = moments[1] - moments[0] ** 2 if orders > 1 else torch.zeros(1)
         asked = {"moments": moments.numpy(), "to_high": to_high.numpy()}
         if orders > 1:
-            asked["std"] = variance.clamp(min=0).sqrt().numpy()
+            asked["std"] = (moments[1] - moments[0] ** 2).clamp(min=0).sqrt().numpy()
         return asked
 
     with torch.no_grad():

@@ -6,11 +6,7 @@ import torch
 from torch import Tensor
 
 from sdegen.fokker_planck.discretization.boundary_nodes import BoundaryNodes
-from sdegen.fokker_planck.discretization.coefficients import (
-    GAUSS_NODES,
-    GAUSS_WEIGHTS,
-    Coefficients,
-)
+from sdegen.fokker_planck.discretization.coefficients import GAUSS_NODES, GAUSS_WEIGHTS
 from sdegen.fokker_planck.discretization.fluxes import STEEPEST, Fluxes
 from sdegen.fokker_planck.discretization.operator import wall_weights
 
@@ -23,7 +19,6 @@ def first_passage(flux: Fluxes, ends: BoundaryNodes, orders: int) -> tuple[Tenso
         ends: Walls, of which at least one absorbs.
         orders: How many moments.
     """
-    c = flux.land.coefficients
     green = _Green(flux, ends)
     nodal, bends = torch.ones_like(green.phi), torch.ones_like(flux.hats)  # T_{n−1}
     moments = []
@@ -31,7 +26,7 @@ def first_passage(flux: Fluxes, ends: BoundaryNodes, orders: int) -> tuple[Tenso
         right, left = _loads(order * nodal, order * bends, flux, ends)
         pad = torch.nn.functional.pad
         t = green.solve(pad(right, (0, 1)) + pad(left, (1, 0)))
-        slopes = _slopes(t, order * nodal, right, left, flux, c, ends)
+        slopes = _slopes(t, order * nodal, right, left, flux, ends)
         t = _at_walls_without_noise(t, slopes, flux.h, ends)
         moments.append(t)
         nodal, bends = t, _cubic(t, slopes, flux.h)
@@ -84,7 +79,8 @@ class _Green:
         source = load[inside].log() + self.phi[inside]
         if self.low and self.high:
             up = torch.logcumsumexp(source + self.below[inside], 0) + self.above[inside]
-            down = _after(source + self.above[inside]) + self.below[inside]
+            later = _cumulated((source + self.above[inside]).flip(0)).flip(0)[1:]  # Σ_{j > i}
+            down = later + self.below[inside]
             t = torch.exp(torch.logaddexp(up, down) - self.below[-1])
         elif self.high:
             gathered = torch.logcumsumexp(source, 0) + self.log_scale[inside.start :]
@@ -101,16 +97,12 @@ def _cumulated(log_terms: Tensor) -> Tensor:
     return torch.cat([first, torch.logcumsumexp(log_terms, 0)])
 
 
-def _after(log_terms: Tensor) -> Tensor:
-    """Return log of Σ_{j > i}; −∞ last."""
-    return _cumulated(log_terms.flip(0)).flip(0)[1:]
-
-
 def _loads(
     nodal: Tensor, bends: Tensor, flux: Fluxes, ends: BoundaryNodes
 ) -> tuple[Tensor, Tensor]:
     """Return ∫ φ (m/m_i) load over each cell, of the hats of its left and of its right node."""
-    weights = bends * flux.log_m.exp() * GAUSS_WEIGHTS * flux.h[:, None]
+    h = flux.h
+    weights = bends * flux.log_m.exp() * GAUSS_WEIGHTS * h[:, None]
     right = (weights * flux.hats).sum(-1)
     left = (weights * (1 - flux.hats)).sum(-1) * torch.exp(-flux.w)
     # where the hat is too steep for the Gauss points, the integrals for a constant f/D
@@ -118,12 +110,10 @@ def _loads(
     if bool(steep.any()):
         for_right, for_left = _steep_weights(torch.where(steep, flux.u, STEEPEST))
         rise = nodal.diff()
-        right = torch.where(
-            steep, flux.h * (for_right[0] * nodal[:-1] + for_right[1] * rise), right
-        )
-        left = torch.where(steep, flux.h * (for_left[0] * nodal[:-1] + for_left[1] * rise), left)
+        right = torch.where(steep, h * (for_right[0] * nodal[:-1] + for_right[1] * rise), right)
+        left = torch.where(steep, h * (for_left[0] * nodal[:-1] + for_left[1] * rise), left)
     q_low, q_high = ends.exponents
-    h, zero = flux.h, torch.zeros_like(right[:1])
+    zero = torch.zeros_like(right[:1])
     if q_low is not None:
         first, second = wall_weights(h[0], h[1], q_low)
         at_wall = first * nodal[1] + second * nodal[2] * torch.exp(flux.w[1])
@@ -153,15 +143,10 @@ def _steep_weights(u: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tens
 
 
 def _slopes(
-    t: Tensor,
-    load: Tensor,
-    right: Tensor,
-    left: Tensor,
-    flux: Fluxes,
-    c: Coefficients,
-    ends: BoundaryNodes,
+    t: Tensor, load: Tensor, right: Tensor, left: Tensor, flux: Fluxes, ends: BoundaryNodes
 ) -> tuple[Tensor, Tensor]:
     """Return T′ at the left and at the right node of each cell, exact but for the quadrature."""
+    c = flux.land.coefficients
     d = torch.where(c.nodal_diffusivity > 0, c.nodal_diffusivity, 1.0)
     at_left = (flux.a * t.diff() + right) / d[:-1]
     at_right = (flux.b * t.diff() - left) / d[1:]
@@ -171,10 +156,8 @@ def _slopes(
         at_left, at_right = torch.cat([wall, at_left[1:]]), torch.cat([at_left[1:2], at_right[1:]])
     if q_high is not None:
         wall = (-load[-2] / c.wall_drift[1])[None]
-        at_left, at_right = (
-            torch.cat([at_left[:-1], at_right[-2:-1]]),
-            torch.cat([at_right[:-1], wall]),
-        )
+        at_left = torch.cat([at_left[:-1], at_right[-2:-1]])
+        at_right = torch.cat([at_right[:-1], wall])
     return at_left, at_right
 
 

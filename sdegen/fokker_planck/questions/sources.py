@@ -170,10 +170,9 @@ class Sources:
             share = (float(q) - float(x[i])) / float(x[i + 1] - x[i])
             at = torch.zeros_like(x)
             at[i], at[i + 1] = 1 - share, share
-            load = (
-                at[:-1] + torch.nn.functional.pad(at[-1:], (0, len(at) - 2)) if ends.ring else at
-            )
-            load = load if ends.ring else load[ends.interior]
+            if ends.ring:
+                at[0] += at[-1]
+            load = at[:-1] if ends.ring else at[ends.interior]
         return load / load.sum()
 
 
@@ -228,9 +227,8 @@ def in_time(
             hidden=float(land.beside.sum()),
         )  # fmt: skip
         after = [path.at(i).error for i in range(1, len(times))]
-        if not refines or all(error is None or float(error) <= WARNS for error in after):
-            break
-        if finer.grid.cells > _MOST_CELLS:
+        small = all(error is None or float(error) <= WARNS for error in after)
+        if not refines or small or finer.grid.cells > _MOST_CELLS:
             break
         at, here = finer, there
     return path
@@ -262,7 +260,6 @@ def _carried(
     ends = generator.ends
     operator = generator.operator_at(generator.reader.start)
     killed = sources.killed(operator, ends)
-    kept, steps = [p], times.diff().abs().tolist()
     load = None if sources.injection is None else sources.load(operator, ends)
 
     def moved(p: Tensor, time: float) -> Tensor:
@@ -270,8 +267,8 @@ def _carried(
             return killed.moved(p, time)
         return renewed_action(killed.mass, killed.rates * time, load, p)
 
-    h = math.inf
-    for dt in steps:
+    kept, h = [p], math.inf
+    for dt in times.diff().abs().tolist():
         last, h = _in_pieces(moved, kept[-1], dt, h)
         kept.append(last)
     return kept
@@ -281,7 +278,7 @@ def _in_pieces(
     moved: Callable[[Tensor, float], Tensor], p: Tensor, dt: float, h: float
 ) -> tuple[Tensor, float]:
     """Carry p over dt, and return the time that one exponential is thought good for."""
-    left, text = dt, f"the exponential with injection did not carry the density over dt = {dt:g}"
+    left = dt
     for _ in range(_MOST_PIECES):
         step = min(left, h)
         once = moved(p, step)
@@ -299,6 +296,7 @@ def _in_pieces(
         if left <= 1e-14 * dt or change * left <= _TOLERANCE * step:
             return p, h
     raise SolverError(
-        f"{text}: {left:.3g} of it is left, and pieces are {h:.1g} long. Ask stationary() for "
-        "what it comes to, or take shorter times."
+        f"the exponential with injection did not carry the density over dt = {dt:g}: {left:.3g} "
+        f"of it is left, and pieces are {h:.1g} long. Ask stationary() for what it comes to, or "
+        "take shorter times."
     )
