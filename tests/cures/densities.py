@@ -264,17 +264,6 @@ FOLLOWED = {
         ),
     ),
     # --- families
-    "a family at rest that changes": (
-        "stationary densities were asked for, but drift or diffusion depend on time",
-        lambda: sg.FokkerPlanckBatch([PUSHED], GRID).stationary(),
-        lambda: (
-            sg.FokkerPlanckBatch(
-                [sg.ItoProcess(lambda x: PUSHED.drift(x, torch.tensor(0.0, dtype=F64)), 1.0)],
-                GRID,
-            ).stationary(),
-            sg.FokkerPlanckBatch([PUSHED], GRID).solve(GRID.gaussian(0.0, 1.0), [0.0, 0.2]),
-        ),
-    ),
     "a family whose noise ends": (
         "vanishes at a wall; a family needs D > 0 everywhere",
         lambda: sg.FokkerPlanckBatch([HALF_ROOT], sg.Grid(0.0, 8.0, 160)),
