@@ -43,6 +43,8 @@ class BoundaryNodes:
     nodes: Float[Tensor, " nodes"]
 
     def __post_init__(self) -> None:
+        if self.exponents == (None, None):
+            return
         at = self.nodes[[0, -1]].tolist()
         for q, condition, x in zip(self.exponents, self.conditions, at, strict=True):
             if q is None:
