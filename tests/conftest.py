@@ -69,3 +69,13 @@ def as_user():
 def small_blocks(monkeypatch):
     """Blocks of 1024 numbers, so that a few thousand trajectories are many blocks."""
     monkeypatch.setattr("sdegen.engine.blocks._NUMBERS", {"cpu": 1024})
+
+
+@pytest.fixture(scope="session")
+def programs():
+    """What starts programs in processes of their own, without the seconds that imports take."""
+    from programs import Programs
+
+    started = Programs()
+    yield started
+    started.close()

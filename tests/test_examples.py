@@ -5,42 +5,34 @@ exact x" may be off by 5 e: once in 10⁶ lines, and seeds are fixed. Headers sh
 """
 
 import ast
-import os
+import functools
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from waiting import HANG
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
-WARNINGS = ("-W", "error", "-W", "ignore::DeprecationWarning:matplotlib.cbook")
 NUMBER = r"-?\d[\d,]*\.?\d*(?:e[+-]?\d+)?"
 
 
-def run(name, folder, **sizes):
-    """What an example prints, run by itself in a folder of its own."""
+@pytest.fixture
+def run(programs, tmp_path):
+    """Runs an example by itself, in a folder of its own; what it prints."""
+    return functools.partial(printed_by, programs, tmp_path)
+
+
+def printed_by(programs, folder, name, **sizes):
+    """What an example prints, run in a folder, with warnings as errors."""
     source = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
     for constant, value in sizes.items():
         source, found = re.subn(rf"(?m)^{constant} = .*$", f"{constant} = {value}", source)
         assert found == 1, f"{name}.py has no line {constant} = …"
     copy = folder / f"{name}.py"
     copy.write_text(source, encoding="utf-8")
-    done = subprocess.run(
-        # torch's arrays do not know numpy's copy= yet, and matplotlib asks for it
-        [sys.executable, *WARNINGS, copy.name],
-        cwd=folder,
-        env=os.environ | {"MPLBACKEND": "agg", "PYTHONPATH": str(EXAMPLES.parent)},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=HANG,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert shape(done.stdout) == shape(header(name)), "the header shows something else"
-    return done.stdout
+    found = programs.run(file=copy, folder=folder, strict=True)
+    assert shape(found) == shape(header(name)), "the header shows something else"
+    return found
 
 
 def header(name):
@@ -75,8 +67,8 @@ def test_is_short_and_has_a_test(name):
     assert f"test_{name}" in globals()
 
 
-def test_double_well(tmp_path):
-    printed = run("double_well", tmp_path)
+def test_double_well(run, tmp_path):
+    printed = run("double_well")
     for crossed, expected, distance, floor in numbers(
         printed, r"crossed #, by the density #; total variation #, floor #"
     ):
@@ -87,12 +79,12 @@ def test_double_well(tmp_path):
     assert (tmp_path / "double_well.png").stat().st_size > 10_000
 
 
-def test_own_drift(tmp_path):
-    assert within(run("own_drift", tmp_path)) == 5
+def test_own_drift(run):
+    assert within(run("own_drift")) == 5
 
 
-def test_train_and_compare_samplers(tmp_path):
-    printed = run("train_and_compare_samplers", tmp_path, STEPS=800)
+def test_train_and_compare_samplers(run, tmp_path):
+    printed = run("train_and_compare_samplers", STEPS=800)
     rows = numbers(printed, r"nfe = +#, SW2 = #")
     assert [nfe for nfe, _ in rows[:4]] == [200, 150, 25, 50]
     floor = rows[-1][1]
@@ -100,8 +92,8 @@ def test_train_and_compare_samplers(tmp_path):
     assert (tmp_path / "samplers.png").stat().st_size > 10_000
 
 
-def test_ddpm_is_discretised_vp(tmp_path):
-    printed = run("ddpm_is_discretised_vp", tmp_path, SAMPLES=4_000)
+def test_ddpm_is_discretised_vp(run):
+    printed = run("ddpm_is_discretised_vp", SAMPLES=4_000)
     assert numbers(printed, r"α\(t_k\)² to #")[0][0] < 1e-12
     for (order,) in numbers(printed, r"beta *: .*, order #"):
         assert order == pytest.approx(-1, abs=0.1)
@@ -109,8 +101,8 @@ def test_ddpm_is_discretised_vp(tmp_path):
         assert -1 < order < -0.75
 
 
-def test_likelihood(tmp_path):
-    printed = run("likelihood", tmp_path, POINTS=200)
+def test_likelihood(run):
+    printed = run("likelihood", POINTS=200)
     ((mean, largest, _),) = numbers(printed, r"dopri8, tolerance 1e-9 +# +# +#")
     assert abs(mean) <= largest < 1e-8
     ((_, prior),) = numbers(printed, r"t_max +# +#")
@@ -121,14 +113,14 @@ def test_likelihood(tmp_path):
         assert spread == pytest.approx(reported, rel=0.25)
 
 
-def test_nonequilibrium(tmp_path):
-    printed = run("nonequilibrium", tmp_path)
+def test_nonequilibrium(run):
+    printed = run("nonequilibrium")
     assert within(printed) == 8
     assert [exact for _, _, exact in numbers(printed, r"production +# ± #, exact #")] == [0, 8]
 
 
-def test_foreign_network(tmp_path):
-    printed = run("foreign_network", tmp_path, STEPS=60, SAMPLES=20)
+def test_foreign_network(run):
+    printed = run("foreign_network", STEPS=60, SAMPLES=20)
     rows = numbers(printed, r"DDIMPipeline #, our DDIM to #, third order #")
     assert len(rows) == 2
     for theirs, apart, third in rows:
@@ -136,8 +128,8 @@ def test_foreign_network(tmp_path):
         assert third < 3 * theirs
 
 
-def test_overview(tmp_path):
-    printed = run("overview", tmp_path)
+def test_overview(run, tmp_path):
+    printed = run("overview")
     ((reverse, flow),) = numbers(printed, r"reverse SDE #, probability flow #")
     # 20,000 samples each: 0.7 to four standard errors
     assert reverse == pytest.approx(0.7, abs=0.013)
@@ -145,8 +137,8 @@ def test_overview(tmp_path):
     assert (tmp_path / "overview.png").stat().st_size > 10_000
 
 
-def test_kramers_escape(tmp_path):
-    printed = run("kramers_escape", tmp_path)
+def test_kramers_escape(run, tmp_path):
+    printed = run("kramers_escape")
     assert within(printed) == 1
     rows = numbers(printed, r"ΔU = +# kT: rate #, half the gap #, Kramers #, off by +# %")
     for height, rate, gap, kramers, off in rows:
@@ -157,22 +149,22 @@ def test_kramers_escape(tmp_path):
     assert (tmp_path / "kramers_escape.png").stat().st_size > 10_000
 
 
-def test_tilted_washboard(tmp_path):
-    printed = run("tilted_washboard", tmp_path)
+def test_tilted_washboard(run, tmp_path):
+    printed = run("tilted_washboard")
     assert within(printed) == 8
     assert all(off < 1e-8 for (off,) in numbers(printed, r"the integrals differ by #"))
     assert (tmp_path / "tilted_washboard.png").stat().st_size > 10_000
 
 
-def test_fit_potential(tmp_path):
-    printed = run("fit_potential", tmp_path)
+def test_fit_potential(run, tmp_path):
+    printed = run("fit_potential")
     assert within(printed) == 4
     assert numbers(printed, r"differ by at most #")[0][0] < 1e-3
     assert (tmp_path / "fit_potential.png").stat().st_size > 10_000
 
 
-def test_ito_or_stratonovich(tmp_path):
-    printed = run("ito_or_stratonovich", tmp_path)
+def test_ito_or_stratonovich(run, tmp_path):
+    printed = run("ito_or_stratonovich")
     # 200 steps: a weak error of 1e-3 at most beside the standard error
     for mean, error, exact in numbers(printed, r"mean # ± #, exact #"):
         assert abs(mean - exact) < 5 * error
@@ -182,8 +174,8 @@ def test_ito_or_stratonovich(tmp_path):
     assert (tmp_path / "ito_or_stratonovich.png").stat().st_size > 10_000
 
 
-def test_error_budget(tmp_path):
-    printed = run("error_budget", tmp_path, TRAINING=200, STEPS="(10, 20, 30, 40, 50, 60, 70)")
+def test_error_budget(run, tmp_path):
+    printed = run("error_budget", TRAINING=200, STEPS="(10, 20, 30, 40, 50, 60, 70)")
     ((early, prior, score, accuracy),) = numbers(
         printed, r"early stopping #, prior mismatch #, score error #, accuracy #"
     )
@@ -193,17 +185,17 @@ def test_error_budget(tmp_path):
     assert (tmp_path / "error_budget.png").stat().st_size > 10_000
 
 
-def test_kramers_ensemble(tmp_path):
+def test_kramers_ensemble(run, tmp_path):
     # Heun's own error at dt = 0.04 is below one standard error of 200,000 trajectories
-    printed = run("kramers_ensemble", tmp_path, TRAJECTORIES=200_000)
+    printed = run("kramers_ensemble", TRAJECTORIES=200_000)
     assert within(printed) == 3
     ((kramers,),) = numbers(printed, r"formula: +#")
     assert kramers > 0.0175  # above the exact rate, by 17 %
     assert (tmp_path / "kramers_ensemble.png").stat().st_size > 10_000
 
 
-def test_inverse_problem(tmp_path):
-    printed = run("inverse_problem", tmp_path)
+def test_inverse_problem(run, tmp_path):
+    printed = run("inverse_problem")
     (weights,) = numbers(printed, r"weights #, #, #")
     rows = dict(re.findall(r"(\w+) +SW2 = ([\d.]+)", printed))
     distance = {name: float(value) for name, value in rows.items()}

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 import torch
-from waiting import HANG, wait_for
+from waiting import wait_for
 
 import sdegen as sg
 from sdegen.app.cli import main
@@ -366,19 +366,14 @@ def test_a_folder_with_files_needs_overwrite(here, call):
     assert results(here / "r") != before
 
 
-def test_a_process_gives_the_same_bits_and_prints_its_folder_last(here, call):
+def test_a_process_gives_the_same_bits_and_prints_its_folder_last(here, call, programs):
     line = ["simulate", "--sde", "well.py:well", "--trajectories", "50", "--seed", "4", "--out"]
     assert call(*line, "inside")[0] == 0
-    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    done = subprocess.run(
-        [sys.executable, "-m", "sdegen", *line, "outside"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == "outside"
+    threads = str(torch.get_num_threads())
+    done = programs.start(*line, "outside", module="sdegen", OMP_NUM_THREADS=threads)
+    out, err = done.communicate()
+    assert (done.returncode, err) == (0, "")
+    assert out.splitlines()[-1] == "outside"
     assert results(here / "inside") == results(here / "outside")
 
 
@@ -410,28 +405,23 @@ STUCK = SLOW.replace(
 ).replace("import time", "import signal, time")
 
 
-def interrupted(arguments, here, *after):
+def interrupted(programs, arguments, here, *after):
     """Sends Ctrl-C to a run once there is a file, and again after each other: status and words."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sdegen", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = programs.start(*arguments, module="sdegen")
     for name in ("begun", *after):
         wait_for((here / name).exists, process)
         process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=HANG)
+    out, err = process.communicate()
     return process.returncode, out.splitlines(), err.splitlines()
 
 
 @pytest.mark.parametrize("solver", ["euler-maruyama", "torchsde-euler"])
-def test_ctrl_c_ends_the_step_and_saves_what_is_done(here, solver):
+def test_ctrl_c_ends_the_step_and_saves_what_is_done(programs, here, solver):
     """20,000 steps of 0.02 s would take 400 s."""
     (here / "slow.py").write_text(SLOW)
     line = ["simulate", "--sde", "slow.py:ou", "--points", "20001", "--t1", "200", "--seed", "0"]
     line += ["--solver", solver, "--out", "r"]
-    status, out, err = interrupted(line, here)
+    status, out, err = interrupted(programs, line, here)
     assert (status, out[-1]) == (130, "r")
     assert err == ["sdegen simulate: interrupted; what is done is in r."]
     tensors, _ = load_tensors(here / "r" / "trajectory.safetensors")
@@ -447,21 +437,21 @@ def test_ctrl_c_ends_the_step_and_saves_what_is_done(here, solver):
     assert torch.equal(whole.states, tensors["states"])
 
 
-def test_a_second_ctrl_c_leaves_at_once(here):
+def test_a_second_ctrl_c_leaves_at_once(programs, here):
     """The drift sleeps for an hour in a step; a first Ctrl-C waits for it."""
     (here / "slow.py").write_text(STUCK)
     line = ["simulate", "--sde", "slow.py:ou", "--seed", "0", "--out", "r"]
-    status, _, _ = interrupted(line, here, "heard")
+    status, _, _ = interrupted(programs, line, here, "heard")
     assert status == 130
     assert not (here / "slept").exists()
 
 
-def test_ctrl_c_before_the_first_step(here):
+def test_ctrl_c_before_the_first_step(programs, here):
     slow = (
         "import time\nopen('begun', 'w').close()\ntime.sleep(3600)\nopen('slept', 'w').close()\n"
     )
     (here / "slow.py").write_text(slow)
-    status, out, err = interrupted(["simulate", "--sde", "slow.py:ou"], here)
+    status, out, err = interrupted(programs, ["simulate", "--sde", "slow.py:ou"], here)
     assert (status, out, err) == (130, [], ["sdegen simulate: interrupted."])
     assert not (here / "slept").exists()
     assert list(here.glob("runs/*")) == []

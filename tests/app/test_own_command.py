@@ -1,9 +1,6 @@
 """A command of one's own is two files: what it is asked, and what it does."""
 
 import json
-import os
-import subprocess
-import sys
 
 CONFIG = '''
 """What sdegen well-depth is asked."""
@@ -64,30 +61,30 @@ sys.exit(main())
 """
 
 
-def test_a_command_of_ones_own_is_two_files(tmp_path):
+def test_a_command_of_ones_own_is_two_files(programs, tmp_path):
     for folder, text in (("configs", CONFIG), ("commands", COMMAND)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "well_depth.py").write_text(text)
 
     def call(*words):
-        return subprocess.run(
-            [sys.executable, "-c", CALL, *words],
-            cwd=tmp_path, capture_output=True, text=True, check=False, env=os.environ,
-        )  # fmt: skip
+        program = programs.start(*words, code=CALL, folder=tmp_path)
+        return program.communicate(), program.returncode
 
-    overview = call("--help").stdout
+    (overview, _), _ = call("--help")
     assert "  well-depth     Measure how deep a double well is.\n" in overview
     assert overview.index("\n  demo ") < overview.index("well-depth") < overview.index("\n  run ")
-    assert "--quartic FLOAT" in call("well-depth", "--help").stdout
-    made = call("well-depth", "--quartic", "0.5", "--out", "first")
-    assert made.returncode == 0, made.stderr
+    (asked, _), _ = call("well-depth", "--help")
+    assert "--quartic FLOAT" in asked
+    (_, told), status = call("well-depth", "--quartic", "0.5", "--out", "first")
+    assert status == 0, told
     # U(0) − U(x₀) = quadratic²/(4 quartic)
     numbers = json.loads((tmp_path / "first" / "metrics.json").read_text())
     assert numbers["depth"] == 0.125
-    again = call("run", "first/config.toml", "--out", "again")
-    assert again.returncode == 0, again.stderr
+    (_, told), status = call("run", "first/config.toml", "--out", "again")
+    assert status == 0, told
     assert json.loads((tmp_path / "again" / "metrics.json").read_text())["seed"] == numbers["seed"]
-    refused = call("well-depth", "--seed", "-1")
-    assert refused.returncode == 2
-    assert refused.stderr == "sdegen well-depth: seed must lie in [0, 2**63), but is -1.\n"
-    assert "did you mean well-depth?" in call("well-dept").stderr
+    (_, told), status = call("well-depth", "--seed", "-1")
+    assert status == 2
+    assert told == "sdegen well-depth: seed must lie in [0, 2**63), but is -1.\n"
+    (_, told), _ = call("well-dept")
+    assert "did you mean well-depth?" in told

@@ -1,8 +1,6 @@
 """Blocks: the same bits however many there are, and never a cut through what belongs together."""
 
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -28,15 +26,12 @@ print(hashlib.sha256(full).hexdigest())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_full_blocks_have_one_hash(dtype):
+def test_full_blocks_have_one_hash(programs, dtype):
     # threads, the number of other trajectories, and the process change no bit of a full block
     hashes = {
-        subprocess.run(
-            [sys.executable, "-c", _HASH, str(threads), str(rows), dtype],
-            capture_output=True, text=True, check=True,
-        ).stdout
+        programs.run(threads, rows, dtype, code=_HASH)
         for threads, rows in ((1, 160_000), (2, 220_000))
-    }  # fmt: skip
+    }
     assert len(hashes) == 1
 
 

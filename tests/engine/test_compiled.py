@@ -2,8 +2,6 @@
 
 import random
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -20,9 +18,14 @@ WELL = sg.ItoProcess(lambda x, t: x - x**3 * (1 + 0.1 * t), 0.7)
 
 
 # the checks of shapes that the suite puts around every function are not for a compiler: a process
-# of its own has none
-_PRELUDE = """
+# of its own has none. A compilation takes seconds, and more with every step of a run: runs are
+# short here, and few kinds of them tell all
+COMPILED = """
 import torch, sdegen as sg
+from sdegen.core.noise import Given, Streams, box_muller
+from sdegen.core.enclosure import enclosure_of
+from sdegen.engine.compiled import _functions
+from sdegen.engine.containment import contained_by_position
 F64 = torch.float64
 well = sg.ItoProcess(lambda x, t: x - x**3 * (1 + 0.1 * t), 0.7)
 def close(a, b, atol):
@@ -32,11 +35,8 @@ def error(kind, call):
         call()
     except kind as e:
         return str(e)
-"""
-_STEPS = """
-from sdegen.core.noise import Given, Streams, box_muller
 
-def one_by_one(kind, x0, times, substeps, block, walls=None):
+def one_by_one(kind, x0, times, substeps, block):
     # the same normals, drawn in pairs for steps 2j and 2j + 1
     solver = kind(substeps)
     nodes = solver.nodes(torch.tensor(times, dtype=F64))
@@ -48,52 +48,49 @@ def one_by_one(kind, x0, times, substeps, block, walls=None):
         path.append(solver.step(well, path[-1], i, Given(z[i]), memory)[0])
     return torch.stack(path[::substeps])
 
-# steps between two times, and runs of at most 8: several runs; several times in a run; an odd
-# number of steps, with runs that begin in the middle of a pair; and a smaller last block
-for rows, dtype, substeps, times in (
-    (50_000 + 40, F64, 70, [0.0, 0.7, 1.4]),
-    (5_000, F64, 1, [0.0, 0.1, 0.2, 0.25]),
-    (5_000, F64, 5, [0.0, 0.1, 0.2, 0.25]),
-    (5_000, torch.float32, 13, [0.0, 0.1, 0.2, 0.25]),
+# runs of at most 8 steps: several between two times, of an odd number of steps, so that some begin
+# in the middle of a pair, and a smaller last block; several times in a run; both dtypes
+times = [0.0, 0.1, 0.2, 0.25]
+for rows, dtype, substeps, kind in (
+    (50_000 + 5_000, F64, 7, sg.EulerMaruyama),
+    (5_000, torch.float32, 1, sg.EulerMaruyama),
+    (5_000, torch.float32, 7, sg.Heun),
 ):
     x0 = torch.linspace(-1, 1, rows, dtype=F64)[:, None].to(dtype)
-    for kind in (sg.EulerMaruyama, sg.Heun)[: 1 + (substeps == 13)]:
-        solver = kind(substeps, compile=True)
-        plain = torch.cat(
-            [
-                one_by_one(kind, part, times, substeps, block)
-                for block, part in enumerate(x0.split(50_000))
-            ],
-            1,
-        )
-        fast = sg.simulate(well, x0, times, solver=solver, rng=0)
-        assert fast.nfe == (2 if kind is sg.Heun else 1) * substeps * (len(times) - 1)
-        # rounding of each step, not amplified by more than the well's e^{1.4}
-        close(fast.states, plain, substeps * (len(times) - 1) * 4 * torch.finfo(dtype).eps)
-        last = sg.simulate(well, x0, times, solver=solver, rng=0, threads=1, keep_path=False)
-        if rows > 50_000:
-            assert torch.equal(last.final, fast.final)
-        else:  # other runs, of other lengths
-            close(last.final, fast.final, 39 * 4 * torch.finfo(dtype).eps)
-"""
-_WALLS = """
-from sdegen.core.enclosure import enclosure_of
-from sdegen.engine.containment import contained_by_position
-fast, box = sg.EulerMaruyama(5, compile=True), sg.Reflecting(0.0, 1.0, coordinates="all")
-x0 = torch.full((50, 2), 0.5, dtype=F64)
-sde, times = sg.ItoProcess(lambda x: -x, 1.0), [0.0, 0.2, 0.4]
+    solver = kind(substeps, compile=True)
+    parts = x0.split(50_000)
+    plain = [one_by_one(kind, part, times, substeps, b) for b, part in enumerate(parts)]
+    fast = sg.simulate(well, x0, times, solver=solver, rng=0)
+    assert fast.nfe == (2 if kind is sg.Heun else 1) * substeps * 3
+    # rounding of each step, not amplified by more than the well's e^{1.4}
+    close(fast.states, torch.cat(plain, 1), substeps * 3 * 4 * torch.finfo(dtype).eps)
+    before = len(_functions)
+    last = sg.simulate(well, x0, times, solver=solver, rng=0, threads=1, keep_path=False)
+    if substeps > 1:  # runs from other steps on, by what was compiled
+        assert len(_functions) == before
+        assert torch.equal(last.final, fast.final)
+    else:  # other runs, of other lengths
+        assert len(_functions) == before + 1
+        close(last.final, fast.final, 39 * 4 * torch.finfo(dtype).eps)
+
 # walls hold: what would be outside is folded back at each step, from the same normals
-from sdegen.core.noise import Streams, box_muller
-k = Streams(1, "dynamics").block(0).bits((5, 2, *x0.shape), dtype=torch.int64)
-x, path = x0, [x0]
+fast, box = sg.EulerMaruyama(2, compile=True), sg.Reflecting(0.0, 1.0, coordinates="all")
+x0 = torch.full((50, 2), 0.5, dtype=F64)
+sde = sg.ItoProcess(lambda x: -x, 1.0)
+k = Streams(1, "dynamics").block(0).bits((2, 2, *x0.shape), dtype=torch.int64)
+x, path, folded = x0, [x0], 0
 for z in [z for pair in k for z in box_muller(pair, F64)]:
-    x = contained_by_position(enclosure_of(box, (2,)), x, x - 0.04 * x + 0.2 * z)
+    after = x - 0.09 * x + 0.3 * z
+    x = contained_by_position(enclosure_of(box, (2,)), x, after)
+    folded += int((x != after).sum())
     path.append(x)
-inside = sg.simulate(sde, x0, times, solver=fast, rng=1, boundary=box)
-close(inside.states, torch.stack(path[::5]), 1e-14)
+assert folded > 20
+inside = sg.simulate(sde, x0, [0.0, 0.18, 0.36], solver=fast, rng=1, boundary=box)
+close(inside.states, torch.stack(path[::2]), 1e-14)
+
 x0[3] = 1e60
 square = sg.ItoProcess(lambda x: x * x, 0.0)
-said = error(sg.NonFiniteError, lambda: sg.simulate(square, x0, [0.0, 2.0, 4.0, 6.0], solver=fast))
+said = error(sg.NonFiniteError, lambda: sg.simulate(square, x0, [0.0, 2.0, 4.0], solver=fast))
 assert said.startswith("1 of 50 trajectories non-finite by t = "), said
 branch = sg.ItoProcess(lambda x: -x if x[0, 0] > -9 else x, 0.5)
 ones = torch.ones(3, 1)
@@ -104,12 +101,10 @@ assert said.startswith("compile=True: ItoProcess could not be compiled ("), said
 
 @needs_compiler
 @pytest.mark.slow
-@pytest.mark.parametrize("script", [_STEPS, _WALLS], ids=["steps", "walls and failures"])
-def test_compiled_runs_are_the_steps_to_rounding(script):
-    done = subprocess.run(
-        [sys.executable, "-c", _PRELUDE + script], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_compiled_runs_are_the_steps_to_rounding(programs):
+    """Those with walls too; and what is lost or cannot be compiled is told."""
+    # workers for many compilations at once would import torch, each for itself
+    programs.run(code=COMPILED, TORCHINDUCTOR_COMPILE_THREADS="1")
 
 
 @pytest.mark.parametrize("seed", range(20))

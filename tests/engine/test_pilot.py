@@ -5,8 +5,6 @@ import itertools
 import math
 import re
 import signal
-import subprocess
-import sys
 import warnings
 
 import pytest
@@ -148,7 +146,7 @@ def test_biased_steps_are_warned_of_with_the_step_that_would_do():
 
 
 @pytest.mark.parametrize("call", ["simulate", "run_ensemble"])
-def test_a_warning_points_at_the_line_of_the_call(call):
+def test_a_warning_points_at_the_line_of_the_call(programs, call):
     more = "" if call == "simulate" else ", trajectories=9, observables=[sg.Moments()]"
     lines = [
         "import warnings, torch, sdegen as sg",
@@ -157,8 +155,7 @@ def test_a_warning_points_at_the_line_of_the_call(call):
         f"    sg.{call}(sg.OrnsteinUhlenbeck(), torch.ones(9, 1), [0.0, 1.0], rng=0{more})",
         "print([one.lineno for one in told])",
     ]
-    told = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True)
-    assert (told.returncode, told.stdout) == (0, "[4]\n"), told.stderr
+    assert programs.run(code="\n".join(lines)) == "[4]\n"
 
 
 def test_no_warning_where_steps_are_small():

@@ -3,15 +3,13 @@
 import contextvars
 import hashlib
 import signal
-import subprocess
-import sys
 import threading
 import time
 from contextlib import closing
 
 import pytest
 import torch
-from waiting import HANG
+from waiting import wait_for
 
 import sdegen as sg
 from sdegen.core.interrupt import DeferredInterrupt
@@ -205,17 +203,13 @@ sg.simulate(sg.ItoProcess(drift, 0.5), torch.zeros(200_000, 1), [0.0, 1.0], thre
 """
 
 
-def test_a_second_ctrl_c_leaves_at_once():
-    line, pipe = [sys.executable, "-c", _SLOW], subprocess.PIPE
-    with subprocess.Popen(line, stdout=pipe, stderr=pipe, text=True) as process:
-        first = process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        heard = process.stdout.readline()
-        while heard == "in the step\n":  # of the other thread
-            heard = process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=HANG)  # and not the hour that the step takes
-    assert (first, heard) == ("in the step\n", "heard\n")
+def test_a_second_ctrl_c_leaves_at_once(programs):
+    program = programs.start(code=_SLOW)
+    for told in ("in the step\n", "heard\n"):
+        wait_for(lambda told=told: told in program.written(), program)
+        program.send_signal(signal.SIGINT)
+    out, err = program.communicate()  # and not the hour that the step takes
+    assert out.startswith("in the step\n")
     assert "Interrupted" in err
 
 

@@ -1,15 +1,12 @@
-"""Ranks: the bits of one process from 1, 2 and 4 of torchrun's, and what happens when one dies."""
+"""Ranks: the bits of one process from 1, 2 and 4, and what happens when one dies."""
 
 import os
 import re
 import signal
-import socket
-import subprocess
-import sys
 
 import pytest
 import torch
-from waiting import HANG, wait_for
+from waiting import wait_for
 
 import sdegen as sg
 from sdegen.engine.ranks import Ranks
@@ -43,46 +40,46 @@ for job in sys.argv[2:]:
 """
 
 
-def launched(folder, ranks, *jobs, pause=0.0, before=""):
-    """The program, alone or under torchrun, started; jobs are name:threads, in their order."""
-    (folder / "run.py").write_text(before + RUN)
-    arguments = [str(folder / "run.py"), str(pause), *(str(folder / job) for job in jobs)]
-    torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--master-port=0"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        torchrun[-1] = f"--master-port={free.getsockname()[1]}"
-    return subprocess.Popen(
-        [sys.executable, *(torchrun if ranks else []), *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+def launched(programs, folder, ranks, *jobs, pause=0.0):
+    """The program, alone or as ranks, started; jobs are name:threads, in their order."""
+    arguments = pause, *(folder / job for job in jobs)
+    if ranks:
+        return programs.ranks(ranks, *arguments, code=RUN, folder=folder)
+    return [programs.start(*arguments, code=RUN, folder=folder)]
 
 
-def digests(process):
-    out, err = process.communicate(timeout=HANG)
-    assert process.returncode == 0, err
-    return re.findall(r"sha256 (\w+)", out)
+def digests(started):
+    ends = [program.communicate() for program in started]
+    assert [program.returncode for program in started] == [0] * len(started), ends
+    return [digest for out, _ in ends for digest in re.findall(r"sha256 (\w+)", out)]
 
 
-def test_one_sha256_over_ranks_threads_and_processes(tmp_path):
+def under_torchrun(programs, *line, folder):
+    """A program that torchrun starts twice, and tells that the other has died."""
+    options = "--standalone", "--nproc-per-node=2"
+    return programs.start(*options, *line, module="torch.distributed.run", folder=folder)
+
+
+def test_one_sha256_over_ranks_threads_and_processes(programs, tmp_path):
     found = [
-        digests(launched(tmp_path, 0, "one:1", "two:2")),
-        digests(launched(tmp_path, 2, "2-ranks:1")),
-        digests(launched(tmp_path, 4, "4-ranks:1")),
+        digests(launched(programs, tmp_path, 0, "one:1", "two:2")),
+        digests(launched(programs, tmp_path, 2, "2-ranks:1")),
+        digests(launched(programs, tmp_path, 4, "4-ranks:1")),
     ]
     assert [len(values) for values in found] == [2, 2, 4]  # every rank has the total
     assert len({value for values in found for value in values}) == 1
 
 
-def test_a_rank_that_dies(tmp_path):
+def test_a_rank_that_dies(programs, tmp_path):
     """Rank 1 is killed; the other says so and stops, and one process goes on with the store."""
-    run = launched(tmp_path, 2, "run:1", pause=0.03)
+    (tmp_path / "run.py").write_text(RUN)
+    run = under_torchrun(programs, "run.py", "0.03", "run:1", folder=tmp_path)
     second, records = tmp_path / "run.1", tmp_path / "run" / "progress" / "records" / "c"
     wait_for(
         lambda: second.exists() and records.exists() and len(list(records.iterdir())) >= 2, run
     )
     os.kill(int(second.read_text()), signal.SIGKILL)
-    _, err = run.communicate(timeout=HANG)
+    _, err = run.communicate()
     assert run.returncode != 0
     told = (
         r"another rank has died.*: rank 0 of 2: (\d+) of 11 blocks are done.* resume=True goes on"
@@ -91,19 +88,19 @@ def test_a_rank_that_dies(tmp_path):
     assert found, err
     # those of the dead one too
     assert int(found[1]) == len(list(records.glob("*/0"))) < 11
-    resumed, whole = digests(launched(tmp_path, 0, "run:2", "whole:2", pause=0.03))
+    resumed, whole = digests(launched(programs, tmp_path, 0, "run:2", "whole:2", pause=0.03))
     assert resumed == whole
 
 
-def test_ranks_on_another_kind_of_processor_are_refused(tmp_path):
+def test_ranks_on_another_kind_of_processor_are_refused(programs, tmp_path):
     """The second rank is told to use no vectors; the sums of the first would be others."""
-    run = launched(
-        tmp_path, 2, "run:1", before="""
+    (tmp_path / "run.py").write_text(f"""
 import os
 if os.environ["RANK"] == "1":
     os.environ["ATEN_CPU_CAPABILITY"] = "default"
-""")  # fmt: skip
-    _, err = run.communicate(timeout=HANG)
+{RUN}""")
+    run = under_torchrun(programs, "run.py", "0", "run:1", folder=tmp_path)
+    _, err = run.communicate()
     assert run.returncode != 0
     assert re.search(r"different bits: cpu is \w+ on rank 0 and DEFAULT on rank 1; start", err), (
         err
@@ -143,10 +140,11 @@ def test_a_run_on_cpus_needs_no_gpu(monkeypatch):
         assert begun == [3, "nccl"]
 
 
-def test_rank_0_refuses_for_all(tmp_path):
+def test_rank_0_refuses_for_all(programs, tmp_path):
     (tmp_path / "run").mkdir()
-    run = launched(tmp_path, 2, "run:1")
-    _, err = run.communicate(timeout=HANG)
+    (tmp_path / "run.py").write_text(RUN)
+    run = under_torchrun(programs, "run.py", "0", "run:1", folder=tmp_path)
+    _, err = run.communicate()
     assert run.returncode != 0
     assert "run is there, but is no store of a run" in err
     # torchrun's own report ends with the message, below its traceback
@@ -154,22 +152,22 @@ def test_rank_0_refuses_for_all(tmp_path):
     assert re.search(r"ValueError: .*run is there, but is no store of a run", last)
 
 
-def test_the_command_line_under_torchrun_ends_with_what_it_says(tmp_path):
+def test_the_command_line_under_torchrun_ends_with_what_it_says(programs, tmp_path):
     """In its own words: --resume, from every rank; torchrun reports the message last."""
     (tmp_path / "well.py").write_text("def drift(x, t):\n    return x - x**3\n")
-    line = ["-m", "sdegen", "simulate", "--sde", "well.py:drift", "--diffusion", "0.7"]
+    line = ["simulate", "--sde", "well.py:drift", "--diffusion", "0.7"]
     line += ["--store", "run.zarr", "--trajectories", "10"]
-    options = {"cwd": tmp_path, "capture_output": True, "text": True, "check": False}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     # what processes of torchrun are told to pass: --store
-    first = subprocess.run([*torchrun, "--nproc-per-node=2", *line], **options)
-    assert first.returncode == 0, first.stderr
-    assert "trajectories = 10\n" in first.stdout
-    again = subprocess.run([*torchrun, "--nproc-per-node=2", *line], **options)
+    ranks = programs.ranks(2, *line, module="sdegen", folder=tmp_path)
+    ends = [rank.communicate() for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], ends
+    assert any("trajectories = 10\n" in out for out, _ in ends)
+    again = under_torchrun(programs, "-m", "sdegen", *line, folder=tmp_path)
+    _, err = again.communicate()
     assert again.returncode == 1
-    last = again.stderr.rstrip("= \n").splitlines()[-1]
+    last = err.rstrip("= \n").splitlines()[-1]
     assert re.search(r"sdegen simulate: .*run\.zarr exists; pass --resume to go on with it", last)
-    assert "resume=True" not in again.stderr
+    assert "resume=True" not in err
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])

@@ -3,20 +3,15 @@
 import errno
 import hashlib
 import json
-import os
 import random
-import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import xarray
 import zarr
-from waiting import HANG
 
 import sdegen as sg
 from sdegen.engine import callables, store_layout
@@ -29,7 +24,7 @@ WANTED = (sg.Moments(), sg.FirstPassage(above=0.3))
 
 # events of 256 numbers: blocks of 256 trajectories, some of them slow, whatever a block is
 RUN = """
-import hashlib, os, sys, time, torch, sdegen as sg, zarr, xarray
+import hashlib, sys, time, torch, sdegen as sg
 def drift(x, t):
     time.sleep(0.02)
     return x - x**3
@@ -45,14 +40,6 @@ def run(store):
     print(found.hexdigest(), time.perf_counter() - began, flush=True)
 for store in sys.argv[1:]:
     run(store)
-# what is to be killed: a process for each line, without the seconds that imports take
-for line in sys.stdin if len(sys.argv) == 1 else ():
-    child = os.fork()
-    if child == 0:
-        run(line.strip())
-        os._exit(0)
-    print(child, flush=True)
-    print(os.waitpid(child, 0)[1], flush=True)
 """
 
 
@@ -75,68 +62,50 @@ def chunks(path):
     }
 
 
-def started(*paths):
-    return subprocess.Popen(
-        [sys.executable, "-c", RUN, *map(str, paths)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def whole(programs, tmp_path_factory):
+    """The store of an unbroken run, its hash, and the seconds that it took."""
+    store = tmp_path_factory.mktemp("whole") / "whole.zarr"
+    return store, *programs.run(store, code=RUN).split()
 
 
-def ended(pid):
-    """Whether a process is no more, or waits to be asked how it ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
-def killed_and_resumed(folder, kills, seed):
+def killed_and_resumed(programs, whole, folder, kills, seed):
     """Kills runs at random moments and resumes them: how many end in the bits of one unbroken."""
-    whole = started(folder / "whole.zarr")
-    printed, told = whole.communicate(timeout=HANG)
-    assert whole.returncode == 0, told
-    expected, seconds = printed.split()
-    draw, there, parent = random.Random(seed), {}, started()
+    store, expected, seconds = whole
+    draw, there = random.Random(seed), {}
     for k in range(kills):
         path = folder / f"{k}.zarr"
-        parent.stdin.write(f"{path}\n")
-        parent.stdin.flush()
-        pid = int(parent.stdout.readline())
+        run = programs.start(path, code=RUN)
         # so many blocks are there, and a moment later: whatever else the machine does meanwhile
         records, count = path / "progress" / "records" / "c", draw.randrange(9)
-        while not ended(pid) and (
+        while run.poll() is None and (
             not path.exists() or (count and len(list(records.glob("*/0"))) < count)
         ):
-            time.sleep(0.001)
+            time.sleep(0.003)
         time.sleep(draw.uniform(0, float(seconds) / 11))
-        os.kill(pid, signal.SIGKILL)
-        while len(parent.stdout.readline().split()) > 1:
-            pass  # what it printed, if it came to its end before it was killed
+        run.kill()
+        run.communicate()
         there[path] = chunks(path)
-    parent.communicate(timeout=HANG)
     caught = sum(
         sum(name.startswith("progress") for name in before) < 11 for before in there.values()
     )
-    again = started(*there)  # all in one process, which knows nothing of those that died
-    printed, told = again.communicate(timeout=HANG)
-    assert again.returncode == 0, told
+    printed = programs.run(*there, code=RUN)  # by one that knows nothing of those that died
     equal = 0
     for (path, before), line in zip(there.items(), printed.splitlines(), strict=True):
         assert before.items() <= chunks(path).items()  # nothing that was done is done again
-        equal += line.split()[0] == expected and chunks(path) == chunks(folder / "whole.zarr")
+        equal += line.split()[0] == expected and chunks(path) == chunks(store)
     return equal, caught
 
 
-def test_kill_9_and_resume(tmp_path):
-    equal, caught = killed_and_resumed(tmp_path, 2, seed=0)
+def test_kill_9_and_resume(programs, whole, tmp_path):
+    equal, caught = killed_and_resumed(programs, whole, tmp_path, 2, seed=0)
     assert equal == 2
     assert caught >= 1
 
 
 @pytest.mark.slow
-def test_kill_9_at_six_moments(tmp_path):
-    equal, caught = killed_and_resumed(tmp_path, 6, seed=1)
+def test_kill_9_at_six_moments(programs, whole, tmp_path):
+    equal, caught = killed_and_resumed(programs, whole, tmp_path, 6, seed=1)
     assert equal == 6
     assert caught >= 3
 

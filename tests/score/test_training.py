@@ -6,15 +6,11 @@ import math
 import os
 import re
 import signal
-import socket
-import subprocess
-import sys
 import textwrap
 
 import pytest
 import torch
 from torch import nn
-from waiting import HANG
 
 import sdegen as sg
 from sdegen.core.noise import Streams
@@ -250,11 +246,9 @@ KILLED = """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a fork")
-def test_a_killed_run_ends_in_the_same_bits(tmp_path):
+def test_a_killed_run_ends_in_the_same_bits(programs, tmp_path):
     """kill −9 at some step after the sixth, in a process of its own; then the same call again."""
-    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=HANG)
-    assert done.returncode == 0, done.stderr
+    programs.run(tmp_path, code=textwrap.dedent(KILLED))
     cut, _ = load_tensors(tmp_path / "cut.safetensors")
     whole, _ = load_tensors(tmp_path / "whole.safetensors")
     assert all(torch.equal(cut[name], whole[name]) for name in whole)
@@ -617,7 +611,7 @@ RANKS = """
 import os, sys, torch, sdegen as sg
 torch.set_num_threads(1)
 data = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
-network = sg.MLP(2, width=8, depth=1, rng=int(sys.argv[2]))
+network = sg.MLP(2, width=8, depth=1, rng=int(os.environ["RANK"]))
 model = sg.ScoreModel(network, sg.VP(sg.LinearBeta(0.1, 20.0)))
 config = sg.TrainConfig(steps=12, batch_size=17, warmup=3, checkpoint_every=4)
 try:
@@ -635,22 +629,10 @@ torch.save(found.losses, f"{sys.argv[1]}/{ranks.rank}.losses")
 """
 
 
-def test_ranks_train_one_model_together(tmp_path):
+def test_ranks_train_one_model_together(programs, tmp_path):
     """What one process learns, to rounding, on both; and not joined they are refused."""
-    (tmp_path / "program.py").write_text(RANKS)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = str(free.getsockname()[1])
-    words = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
-    both = [
-        subprocess.Popen(
-            [sys.executable, "program.py", str(tmp_path), str(rank)],
-            cwd=tmp_path, env={**os.environ, **words, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for rank in (0, 1)
-    ]  # fmt: skip
-    ends = [process.communicate(timeout=HANG) for process in both]
+    both = programs.ranks(2, tmp_path, code=RANKS)
+    ends = [process.communicate() for process in both]
     for rank, (told, wrong) in enumerate(ends):
         assert both[rank].returncode == 0, wrong
         assert re.search(

@@ -3,12 +3,8 @@
 import dataclasses
 import json
 import math
-import os
 import re
 import signal
-import socket
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -501,7 +497,7 @@ def test_what_no_fit_can_take_is_refused(change, error, message, as_user):
 
 RANKS = """
 import sys, torch, sdegen as sg
-sys.path.insert(0, sys.argv[2])
+sys.path.insert(0, sys.argv[1])
 from losses_of_mine import Mean, Noisy
 torch.set_num_threads(1)
 x = torch.randn(60, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -534,22 +530,10 @@ class Mean(Noisy):
 """
 
 
-def test_ranks_fit_one_module_together(tmp_path):
+def test_ranks_fit_one_module_together(programs, tmp_path):
     """What one process learns, to rounding; one number for all rows cannot be shared."""
     (tmp_path / "losses_of_mine.py").write_text(LOSSES)
-    (tmp_path / "program.py").write_text(RANKS)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = str(free.getsockname()[1])
-    words = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
-    both = [
-        subprocess.Popen(
-            [sys.executable, "program.py", str(tmp_path), str(tmp_path)], cwd=tmp_path,
-            env={**os.environ, **words, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for rank in (0, 1)
-    ]  # fmt: skip
+    both = programs.ranks(2, tmp_path, code=RANKS)
     for process in both:
         told, wrong = process.communicate()
         assert process.returncode == 0, wrong

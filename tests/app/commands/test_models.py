@@ -6,14 +6,11 @@ route backwards has a law in closed form.
 
 import json
 import math
-import os
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
-from waiting import HANG, wait_for
+from waiting import wait_for
 
 import sdegen as sg
 from sdegen.app.cli import main
@@ -136,13 +133,10 @@ sys.exit(main(sys.argv[1:]))
 LONG = f"{TRAIN} --steps 200"
 
 
-def _begun(arguments, folder):
+def _begun(programs, arguments, folder):
     """A training process, once it has written a checkpoint."""
-    line = [sys.executable, "-c", HELD, *arguments.split()]
-    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    process = subprocess.Popen(
-        line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    threads = str(torch.get_num_threads())
+    process = programs.start(*arguments.split(), code=HELD, OMP_NUM_THREADS=threads)
     wait_for(lambda: list(folder.glob("checkpoints/step-*.safetensors")), process)
     return process
 
@@ -156,10 +150,10 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_a_cut_training_resumes_to_the_same_bits(here, call, whole, how):
-    process = _begun(f"{LONG} --out cut", here / "cut")
+def test_a_cut_training_resumes_to_the_same_bits(programs, here, call, whole, how):
+    process = _begun(programs, f"{LONG} --out cut", here / "cut")
     process.send_signal(how)
-    out, err = process.communicate(timeout=HANG)
+    out, err = process.communicate()
     assert not (here / "cut" / "model.safetensors").exists()
     if how == signal.SIGINT:
         assert process.returncode == 130
