@@ -68,11 +68,12 @@ def test_is_short_and_has_a_test(name):
 
 
 def test_double_well(run, tmp_path):
-    printed = run("double_well")
+    # 5 standard errors of a share; a distance in 200 cells scatters by 6 %
+    printed = run("double_well", TRAJECTORIES=20_000)
     for crossed, expected, distance, floor in numbers(
         printed, r"crossed #, by the density #; total variation #, floor #"
     ):
-        assert abs(crossed - expected) < 5 * (expected * (1 - expected) / 1e5) ** 0.5
+        assert abs(crossed - expected) < 5 * (expected * (1 - expected) / 2e4) ** 0.5
         assert distance <= 1.3 * floor
     ((gap,),) = numbers(printed, r"Boltzmann's: #")
     assert gap < 1e-10
@@ -175,7 +176,7 @@ def test_ito_or_stratonovich(run, tmp_path):
 
 
 def test_error_budget(run, tmp_path):
-    printed = run("error_budget", TRAINING=200, STEPS="(10, 20, 30, 40, 50, 60, 70)")
+    printed = run("error_budget", TRAINING=200, STEPS="(10, 12, 15, 20, 25, 30, 40)")
     ((early, prior, score, accuracy),) = numbers(
         printed, r"early stopping #, prior mismatch #, score error #, accuracy #"
     )

@@ -128,7 +128,7 @@ def taught():
     means, stds = torch.tensor([-1.0, 1.5]), torch.tensor([0.3, 0.5])
     data = means[labels][:, None] + stds[labels][:, None] * z
     model = sg.ScoreModel(sg.MLP(1, width=32, depth=2, classes=2, rng=0), VP)
-    config = sg.TrainConfig(steps=2_000, batch_size=256, learning_rate=1e-2, label_dropout=0.3)
+    config = sg.TrainConfig(steps=1_200, batch_size=256, learning_rate=1e-2, label_dropout=0.3)
     sg.train(model, data, config, rng=0, labels=labels)
     return model
 

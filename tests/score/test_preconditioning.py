@@ -41,7 +41,7 @@ def test_a_method_learns_the_score_of_a_mixture(name):
     assert eps_rmse(model) < 0.04
 
     flow = sg.ReverseSDE(path, model.score, eta=0.0)
-    grid = sg.timesteps.log_snr(path, 100)
+    grid = sg.timesteps.log_snr(path, 50)
     x = path.prior((10_000, 1), rng=2)
     found = sg.simulate(flow, x, grid, solver=sg.Heun(), keep_path=False).final
     first, second = (MIXTURE.sample(10_000, rng=seed) for seed in (3, 4))
