@@ -1,4 +1,18 @@
-"""Chains of cells: what the shooting of a mode goes through."""
+"""Chains of cells: what the shooting of a mode goes through.
+
+With the speed density m and the scale density s, a mode of the backward equation and its current
+obey J′ = λ m φ and φ′ = −s J. Through a cell both are carried by a matrix of determinant 1, whose
+entries are power series in λ of integrals of s and m that are all positive,
+
+    φ_{i+1} = A φ_i − B J_i,    A = 1 − λ ∫s∫m + …,    B = ∫s − λ ∫s∫m∫s + …
+    J_{i+1} = C φ_i + D J_i,    C = λ ∫m − λ² ∫m∫s∫m + …,    D = 1 − λ ∫m∫s + …
+
+A chain is that of a line, less tails too faint to matter, or a ring cut open at a node. Cells with
+|∫ f/D| > 3 are too steep for four Gauss points. They carry their mass at their two nodes.
+
+Reference:
+    Pruess 1973, SIAM J. Numer. Anal. 10, 55.
+"""
 
 from __future__ import annotations
 

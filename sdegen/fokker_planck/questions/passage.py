@@ -5,15 +5,8 @@ one obey the backward equation,
 
     L†T_n = −n T_{n−1},   T_0 = 1;      L†q = 0;      L† = f ∂ + D ∂² = (1/m) ∂ (1/s) ∂
 
-with the scale density s = exp(−∫ f/D) and the speed density m = 1/(sD), both up to a factor.
-Tested with the hats of the compact scheme, which are linear in S = ∫s, the left side is exact in
-nodal values:
-
-    a_i (T_{i+1} − T_i) + b_{i−1} (T_{i−1} − T_i) = −∫ φ_i (m/m_i) n T_{n−1} dx
-
-and the right side is a smooth integral. It is solved by sums of positive terms in log space, so
-that a barrier of forty kT costs no digits: with A the mass of m T_{n−1} on the reflecting side, T
-= ∫ s A, and between two absorbing walls Green's function S_i (S_N − S_k)/S_N.
+with the scale density s = exp(−∫ f/D) and the speed density m = 1/(sD), both up to a factor. How
+it is solved is told in `passage_moments`.
 
 Errors are those of two grids (`two_grids`).
 

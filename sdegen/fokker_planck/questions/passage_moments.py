@@ -1,4 +1,18 @@
-"""Moments of first passages: solved cell by cell, in logarithms."""
+"""Moments of first passages: solved cell by cell, in logarithms.
+
+The moments of the time to an absorbing wall obey L†T_n = −n T_{n−1}, T_0 = 1, with L† = (1/m) ∂
+(1/s) ∂. Tested with the hats of the compact scheme, which are linear in S = ∫s, the left side is
+exact in nodal values:
+
+    a_i (T_{i+1} − T_i) + b_{i−1} (T_{i−1} − T_i) = −∫ φ_i (m/m_i) n T_{n−1} dx
+
+and the right side is a smooth integral. It is solved by sums of positive terms in log space, so
+that a barrier of forty kT costs no digits: with A the mass of m T_{n−1} on the reflecting side, T
+= ∫ s A, and between two absorbing walls Green's function S_i (S_N − S_k)/S_N.
+
+Between nodes T is a cubic, whose slopes at the nodes are exact but for that quadrature: the next
+moment needs it at the Gauss points.
+"""
 
 from __future__ import annotations
 

@@ -4,11 +4,9 @@ A mode φ and its current obey, with the speed density m and the scale density s
 
     J′ = λ m φ,    φ′ = −s J;        J = 0 at a wall without flux, φ = 0 at one that absorbs.
 
-Through a cell both are carried by a matrix of determinant 1, whose entries are power series in λ
-of integrals of s and m that are all positive,
+Through a cell both are carried by a matrix of determinant 1 (`chains`),
 
-    φ_{i+1} = A φ_i − B J_i,    A = 1 − λ ∫s∫m + …,    B = ∫s − λ ∫s∫m∫s + …
-    J_{i+1} = C φ_i + D J_i,    C = λ ∫m − λ² ∫m∫s∫m + …,    D = 1 − λ ∫m∫s + …
+    φ_{i+1} = A φ_i − B J_i,    J_{i+1} = C φ_i + D J_i
 
 The ratio r = J/(m φ) is what is followed, upward from the lower end and downward from the upper
 one: sums and quotients of positive numbers, but for the zeros of φ, so that a rate of 10⁻¹⁷ has as
@@ -16,13 +14,9 @@ many digits as one of 1. Where the two meet with a gap γ = r↑ − r↓, the g
 Rayleigh quotient λ − m φ² γ / ∫ m φ² dx, whose error is the square of that of λ. The zeros of
 what comes up count the rates below λ (Sturm), so that none is missed and none is taken twice.
 
-Cells with |∫ f/D| > 3 are too steep for four Gauss points. They carry their mass at their two
-nodes.
-
 Reference:
-    Pruess 1973, SIAM J. Numer. Anal. 10, 55; Pryce 1993, Numerical Solution of Sturm–Liouville
-    Problems, sections 3.4 and 5.2; Dhillon and Parlett 2004, Linear Algebra Appl. 387, 1, for the
-    place where the two meet.
+    Pryce 1993, Numerical Solution of Sturm–Liouville Problems, sections 3.4 and 5.2; Dhillon and
+    Parlett 2004, Linear Algebra Appl. 387, 1, for the place where the two meet.
 """
 
 from __future__ import annotations

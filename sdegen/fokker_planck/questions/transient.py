@@ -1,25 +1,13 @@
 """From one density to the next in time.
 
 **Exponential.** If drift and diffusion do not depend on time, p(t) = e^{tM⁻¹K} p(0) to thirteen
-digits, without a step. An interval in which they answer alike whenever they are asked is one
-exponential too. If they change, collocation at six Radau points (`collocation.py`, order 11) takes
-steps that choose their length: a step is two halves, compared with one that is whole. A start that
-the grid does not resolve needs what is stiff to be exact: until it is resolved, and where
-gradients are wanted, the commutator-free Magnus integrator of fourth order takes a step dt as two
-exponentials,
-
-    p ← e^{dt (w₂ L₁ + w₁ L₂)} e^{dt (w₁ L₁ + w₂ L₂)} p,    w = ¼ ± √3/6,    L₁,₂ = L(t + (½ ∓
-    √3/6) dt)
-
-where a sum of generators is the generator of the sum of their f and D.
+digits, without a step. If they change it takes steps, which choose their length (`walk`) unless
+their number is given; those are Magnus steps of fourth order.
 
 **Backward Euler.** (M − dt K) p′ = M p with lumped M: the inverse of an M-matrix, so that p′ ≥ 0
 and no mass is lost, whatever dt. First order in dt. It is for who wants that guarantee; no method
 of higher order has it for every dt (Bolley and Crouzeix 1978). Crank–Nicolson is not offered:
 from a point start it rings.
-
-Reference:
-    Blanes and Moan 2006, Appl. Numer. Math. 56, 1519, eq. (43).
 """
 
 from __future__ import annotations
