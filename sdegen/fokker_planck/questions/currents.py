@@ -28,7 +28,6 @@ Reference:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -56,26 +55,20 @@ _LEAST = 1e-3  # of kT: a free energy below it counts as that much
 _IDLE = 1e-12  # of the exchange between nodes: an entropy production that is rounding
 
 
-@dataclass(frozen=True, eq=False)
-class _Rates:
-    """The rates of the user's cells, J = a p_i − b p_{i+1}.
+@torch.no_grad()
+def _rates(
+    generator: Generator, t: float, p: Tensor
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], float]:
+    """Return the rates of the user's cells, J = a p_i − b p_{i+1}.
 
     Args:
-        a: From the left node, shape (cells,).
-        b: From the right node.
-        finer: Both, of all cells halved that they are made of, shape (2, cells).
-        jumps: What both miss where f/D jumps, weighted by the density's one-way fluxes.
-    """
+        generator: The dynamics on the user's grid.
+        t: Their time.
+        p: A density at the nodes, whose one-way fluxes weight errors.
 
-    a: Tensor
-    b: Tensor
-    finer: Tensor
-    jumps: float
-
-
-@torch.no_grad()
-def _rates(generator: Generator, t: float, p: Tensor) -> _Rates:
-    """Return the rates of a generator's cells at a time, for a density p at its nodes.
+    Returns:
+        a and b, both of all cells halved that they are made of, and what both miss where f/D
+        jumps.
 
     Raises:
         SolverError: If no grid that can be had resolves them to 10 %.
@@ -111,8 +104,8 @@ def _rates(generator: Generator, t: float, p: Tensor) -> _Rates:
             "diffusion jump there? Pass a grid with nodes there: Grid.of(nodes)."
         )
     finest = at.on(halved(at.grid))
-    fine = torch.stack(_composed(finest.fluxes(finest.coefficients(t)), grid, finest.grid))
-    return _Rates(a, b, fine, float(jumps.max()))
+    fine = _composed(finest.fluxes(finest.coefficients(t)), grid, finest.grid)
+    return (a, b), fine, float(jumps.max())
 
 
 def _apart(one: Tensor, other: Tensor) -> Tensor:
@@ -160,27 +153,26 @@ def current(generator: Generator, t: float, density: Density) -> EstimatedTensor
     The error is relative to the larger of the largest current and the largest one-way flux a p_i.
     """
     p = finite(density.p.detach())
-    rates = _rates(generator, t, p)
-    j = rates.a * p[:-1] - rates.b * p[1:]
+    (a, b), (finer_a, finer_b), jumps = _rates(generator, t, p)
+    j = a * p[:-1] - b * p[1:]
     other = _compared(density)
-    apart = (j - (rates.finer[0] * other[:-1] - rates.finer[1] * other[1:])).abs().max()
-    scale = torch.maximum(j.abs().max(), (rates.a * p[:-1]).max()).clamp(min=_TINY)
-    told = float(apart / scale) + rates.jumps + _ROUNDING
+    apart = (j - (finer_a * other[:-1] - finer_b * other[1:])).abs().max()
+    scale = torch.maximum(j.abs().max(), (a * p[:-1]).max()).clamp(min=_TINY)
+    told = float(apart / scale) + jumps + _ROUNDING
     return EstimatedTensor.of(j, ErrorEstimate({"J": told}, "two grids"))
 
 
 def entropy_production(generator: Generator, t: float, density: Density) -> Estimated:
     """Return σ in units of k_B per time, with its error; very large where p ends in a step."""
     p = finite(density.p.detach())
-    rates = _rates(generator, t, p)
-    sigma = _dissipation(rates.a, rates.b, p)
+    (a, b), _, _ = _rates(generator, t, p)
+    sigma = _dissipation(a, b, p)
     finer = generator.on(halved(generator.grid))
     other = density if density.compared is None else density.compared
     at_nodes = finite(other.at(finer.grid.nodes).detach())
     at_nodes[::2] = _compared(density)
-    fine = _rates(finer, t, at_nodes)
-    exact = _dissipation(fine.a, fine.b, at_nodes)
-    idle = _IDLE * float((rates.a * p[:-1] + rates.b * p[1:]).sum())
+    exact = _dissipation(*_rates(finer, t, at_nodes)[0], at_nodes)
+    idle = _IDLE * float((a * p[:-1] + b * p[1:]).sum())
     error = abs(sigma - exact) / max(abs(sigma), idle, _TINY) + _ROUNDING
     return Estimated(sigma, ErrorEstimate({"value": error}, "two grids"))
 

@@ -93,25 +93,23 @@ def escape(
     formula = (abs(bend_s) * abs(bend_m)) ** 0.5 / (2 * torch.pi)
     kramers = formula * float(torch.exp(torch.tensor(-top_s - top_m, dtype=torch.float64)))
     mean = passage.mean
-    tau = _at(x, mean, w, x_w)
+    value, slope, bend = _parabola(x, mean, w)
+    shift = x_w - float(x[w])
+    tau = value + slope * shift + bend * shift**2 / 2
     at_nodes = passage.error["mean"]
     assert isinstance(at_nodes, Tensor)
     # ⟨τ⟩ is level at the bottom: the parabola moves it by what it does not know
     error = float(at_nodes[max(w - 1, 0) : w + 2].max()) + 0.1 * abs(tau / float(mean[w]) - 1)
-    height = float(-log_s[w] + log_s[b])
     told = ErrorEstimate({"rate": error}, "two grids")
-    return Escape(1 / tau, kramers, x_w, x_b, height, error=told)
+    return Escape(1 / tau, kramers, x_w, x_b, float(-log_s[w] + log_s[b]), error=told)
 
 
 def _parabola(x: Tensor, y: Tensor, i: int) -> tuple[float, float, float]:
     """Return the value, slope and curvature at x_i of the parabola through three nodes."""
     left, right = float(x[i] - x[i - 1]), float(x[i + 1] - x[i])
     down, up = float(y[i] - y[i - 1]) / left, float(y[i + 1] - y[i]) / right
-    return (
-        float(y[i]),
-        (right * down + left * up) / (left + right),
-        2 * (up - down) / (left + right),
-    )
+    slope = (right * down + left * up) / (left + right)
+    return float(y[i]), slope, 2 * (up - down) / (left + right)
 
 
 def _extremum(x: Tensor, y: Tensor, i: int) -> tuple[float, float, float]:
@@ -119,10 +117,3 @@ def _extremum(x: Tensor, y: Tensor, i: int) -> tuple[float, float, float]:
     value, slope, bend = _parabola(x, y, i)
     shift = -slope / bend if bend != 0 else 0.0
     return float(x[i]) + shift, value + slope * shift + bend * shift**2 / 2, bend
-
-
-def _at(x: Tensor, y: Tensor, i: int, place: float) -> float:
-    """Return the parabola at a place beside a node."""
-    value, slope, bend = _parabola(x, y, i)
-    shift = place - float(x[i])
-    return value + slope * shift + bend * shift**2 / 2

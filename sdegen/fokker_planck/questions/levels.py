@@ -168,20 +168,16 @@ class Found:
     @cached_property
     def moments(self) -> Array:
         """Mass, mean from the middle of the grid, and variance at each time, shape (3, T)."""
-        if self.powers != (None, None):
-            return self._by_cubics()
+        if self.powers != (None, None):  # a density is a power beside a wall
+            x, middle = self.grid.nodes, 0.5 * (self.grid.low + self.grid.high)
+            each = [Density(x, p, self.powers) for p in with_poles(self.p.detach(), self.powers)]
+            told = [(float(d.mass), float(d.mean) - middle, float(d.variance)) for d in each]
+            return np.array(told).T
         moments: Array = (self.p.detach().numpy() @ self.grid.moment_weights.T).T
         mass = np.where(moments[0] > _NOTHING, moments[0], 1.0)
         moments[1:] /= mass
         moments[2] -= moments[1] ** 2
         return moments
-
-    def _by_cubics(self) -> Array:
-        """Return the same where a density is a power beside a wall."""
-        x, middle = self.grid.nodes, 0.5 * (self.grid.low + self.grid.high)
-        each = [Density(x, p, self.powers) for p in with_poles(self.p.detach(), self.powers)]
-        told = [(float(d.mass), float(d.mean) - middle, float(d.variance)) for d in each]
-        return np.array(told).T
 
 
 def found(

@@ -33,6 +33,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.core.accuracy import WARNS
+from sdegen.core.checks import check_not_negative
 from sdegen.core.errors import SolverError
 from sdegen.core.requests import refuse_lost_gradient
 from sdegen.fokker_planck.density import Density
@@ -80,8 +81,8 @@ class Sources:
             raise TypeError(
                 f"killing must be a number or a function k(x), but is {type(k).__name__}."
             )
-        if isinstance(k, Real) and not (float(k) >= 0 and math.isfinite(float(k))):
-            raise ValueError(f"killing must be finite and ≥ 0, but is {float(k):g}.")
+        if isinstance(k, Real):
+            check_not_negative("killing", float(k))
         q = self.injection
         if q is not None and not isinstance(q, Real | Density):
             raise TypeError(

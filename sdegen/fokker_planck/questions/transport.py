@@ -111,10 +111,8 @@ def _moments(flux: Fluxes, length: float) -> tuple[float, float, float]:
     )
     # ∫s and ∫m up to a point of a cell over those of all of it, the same rule for both
     fall = flux.shares.numpy() / GAUSS_WEIGHTS.numpy()
-    hats, share = (
-        1 - _within(fall, -flux.u.numpy()),
-        _within(np.exp(flux.log_m.numpy()), flux.u.numpy()),
-    )
+    hats = 1 - _within(fall, -flux.u.numpy())
+    share = _within(np.exp(flux.log_m.numpy()), flux.u.numpy())
     with np.errstate(divide="ignore"):
         g = np.logaddexp(ahead[:-1, None] + np.log(hats), ahead[1:, None] + np.log1p(-hats))
         n = np.logaddexp(behind[:-1, None] + np.log1p(-share), behind[1:, None] + np.log(share))
