@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -360,15 +360,9 @@ class Density:
                 f"a density of mass {height:g} cannot be normalised; it must be finite and "
                 "somewhere positive."
             )
-        return Density(
-            self.x,
-            self.p / mass,
-            self.powers,
-            None if self.fine is None else self.fine.normalized(),
-            None if self.compared is None else self.compared.normalized(),
-            self.assumed_autonomous,
-            slope_by=self.slope_by,
-        )
+        others = (self.fine, self.compared)
+        finer, halved = (None if d is None else d.normalized() for d in others)
+        return replace(self, p=self.p / mass, fine=finer, compared=halved, told=None)
 
     def lumped(self) -> Density:
         """Return nodal values that hold its masses and its mean: ∫ φ_i p dx over ∫ φ_i dx.

@@ -787,12 +787,10 @@ class FokkerPlanck:
     @cached_property
     def _truncated(self) -> tuple[bool, bool]:
         """Which ends are walls without flux that only end the grid."""
-        low, high = (
-            wall.reflects and not real and q is None
-            for wall, real, q in zip(
-                self.conditions, self.physical_ends, self._generator.ends.exponents, strict=True
-            )
+        ends = zip(
+            self.conditions, self.physical_ends, self._generator.ends.exponents, strict=True
         )
+        low, high = (wall.reflects and not real and q is None for wall, real, q in ends)
         return low, high
 
     @cached_property

@@ -117,3 +117,12 @@ def test_weights_are_those_of_the_integral_of_the_cubic():
         y = torch.zeros_like(x)
         y[k] = 1.0
         assert float(weights[k]) == pytest.approx(float(integral(x, y)), abs=1e-14)
+
+
+def test_a_normalised_density_keeps_the_error_that_its_grids_share():
+    # the drift turns at 0.13, within a cell: both grids miss the same
+    saw = sg.ItoProcess(lambda x: torch.where(x > 0.13, -1.0, 1.0) * torch.ones_like(x), 0.8)
+    rest = sg.FokkerPlanck(saw, sg.Grid(-5.0, 5.0, 90)).stationary()
+    assert rest.hidden > 1e-5
+    for name, error in rest.error.items():
+        assert rest.normalized().error[name] == pytest.approx(error, rel=1e-6)

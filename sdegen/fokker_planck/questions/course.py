@@ -94,9 +94,8 @@ class Course:
         near = _NEAR * abs(self.times[-1] - self.times[0])
         for end in (a, b):
             if self._beside(a, b, end):
-                most = min(
-                    most, max(near, abs(t - end)) if end == a else max(near, abs(t - end) / 2)
-                )
+                share = 1 if end == a else 2
+                most = min(most, max(near, abs(t - end) / share))
         return most
 
     def plain(self, t: float, b: float) -> float:

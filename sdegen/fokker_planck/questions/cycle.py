@@ -126,11 +126,8 @@ class Cycle:
         rates = rates.copy()
         log_phi, sign = np.zeros((count, size)), np.ones((count, size))
         rounding = np.zeros(count)
-        first = 1
-        while first < count:
-            last = first + 1
-            while last < count and rates[last] - rates[last - 1] < _CLOSE * rates[last]:
-                last += 1
+        parted = np.flatnonzero(np.diff(rates[1:]) >= _CLOSE * rates[2:]) + 2
+        for first, last in itertools.pairwise([1, *parted.tolist(), count]):
             members = slice(first, last)
             basis = self._basis(rates[members])
             if last - first > 1:
@@ -142,7 +139,6 @@ class Cycle:
             with np.errstate(divide="ignore"):
                 log_phi[members] = np.log(np.abs(basis)) - 0.5 * self.log_m
             sign[members] = np.sign(basis)
-            first = last
         return rates, log_phi, sign, rounding
 
     def _basis(self, rates: Array) -> Array:

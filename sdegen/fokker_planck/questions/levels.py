@@ -316,10 +316,8 @@ def _next(inner: Generator, level: int) -> Grid:
     grid = halved(inner.grid)
     if level > 1:
         return grid
-    low, high = (
-        kind.reflects and power is None
-        for kind, power in zip(inner.ends.conditions, inner.ends.exponents, strict=True)
-    )
+    ends = zip(inner.ends.conditions, inner.ends.exponents, strict=True)
+    low, high = (kind.reflects and power is None for kind, power in ends)
     for _ in range(_BISECTIONS if low or high else 0):
         at = inner.on(grid)
         u = at.landscape(at.coefficients(at.reader.start)).u.detach()
