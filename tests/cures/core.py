@@ -81,6 +81,12 @@ class Folding(sg.PositionBoundary):
         return (2 * end - x).clamp(low, high)
 
 
+def by_hand(boundary=None):
+    noise = sg.Noise(column(0.5), rng=0)
+    steps = sg.integrate(BM, sg.EulerMaruyama(), column(0.5), [0.0, 0.1], noise, boundary)
+    return list(steps)
+
+
 FOLLOWED = {
     # --- boundaries
     "one box for several coordinates": (
@@ -100,6 +106,11 @@ FOLLOWED = {
         "walls= is no more, but is {}: write boundary=",
         lambda: simulate(BM, walls="absorbing"),
         lambda: simulate(BM, boundary=sg.Absorbing(0.0, 1.0)),
+    ),
+    "a boundary of steps by hand that bounds nothing": (
+        "boundary bounds no coordinate: leave it out",
+        lambda: by_hand(sg.contain(None, BM, column(0.5), [0.0, 0.1])),
+        lambda: by_hand(),
     ),
     "a word where ends are needed": (
         "boundary is {}, and a word does not say",

@@ -441,3 +441,6 @@ FOLLOWED = {
         lambda: in_a_folder(lambda folder: gone_on(folder, good=False)),
     ),
 }
+
+# its message is that of rates by their names of 0.1
+UNSEEN = {"a parameterization of version 0.1"}

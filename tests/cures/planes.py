@@ -112,12 +112,12 @@ FOLLOWED = {
         lambda: near(spread(plane().solve((0.0, 0.0), [0.0, 0.5])[-1]), 0.5 - 0.5 * math.exp(-1)),
     ),
     "a start on another plane": (
-        r"p0 lives on \{\} nodes \{\} from \{\} to \{\}, the solver on",
+        r"\{\} lives on \{\} nodes \{\} from \{\} to \{\}, the solver on",
         lambda: plane().solve(plane(OU2, square(40, 5.0)).gaussian((0, 0), HALF), [0.0, 0.5]),
         lambda: plane().solve(plane().gaussian((0.0, 0.0), HALF), [0.0, 0.5]),
     ),
     "a density on another plane": (
-        "density must have shape {}, but has {}; make it with this solver's grids",
+        "{} must have shape {}, but has {}; make it with this solver's grids",
         lambda: plane().current(plane(OU2, square(20)).gaussian((0, 0), HALF)),
         lambda: plane().current(plane().gaussian((0.0, 0.0), HALF)),
     ),
