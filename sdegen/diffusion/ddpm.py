@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.checks import check_count, check_word
-from sdegen.core.requests import as_numbers, as_time, check_function, first_true, kind_of
+from sdegen.core.requests import as_numbers, as_time, as_times, check_function, first_true, kind_of
 from sdegen.core.scores import CallCounter
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State, Time, expand
@@ -111,11 +111,7 @@ class DDPM(SDE):
         if steps is not None:
             check_count("steps", steps)
             times = torch.arange(steps + 1, dtype=torch.float64) * (sde.t_max / steps)
-        times = as_numbers("times", times, expected="a list of times").cpu()
-        if times.ndim != 1 or len(times) < 2 or not bool(times.isfinite().all()):
-            raise ValueError(
-                f"times must be at least two finite times, but have shape {tuple(times.shape)}."
-            )
+        times = as_times(times)
         times = times.flip(0) if times[0] > times[-1] else times
         # a grid that was made in float32 may end a rounding beyond t_max
         if not (times[0] >= 0 and times[-1] <= sde.t_max * (1 + 1e-7)):

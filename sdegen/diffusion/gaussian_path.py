@@ -26,7 +26,7 @@ from torch import Tensor
 from sdegen.core.checks import check_count
 from sdegen.core.kernel import Kernel
 from sdegen.core.noise import Rng, normal_like, stream
-from sdegen.core.requests import as_number, as_state, as_time, first_true, kind_of
+from sdegen.core.requests import as_number, as_state, as_time, check_kind, first_true, kind_of
 from sdegen.core.retired import refuse_old_methods
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time, expand
@@ -243,11 +243,8 @@ class VP(GaussianPath):
     """
 
     def __init__(self, beta: BetaSchedule, *, t_min: float = 1e-3) -> None:
-        if not isinstance(beta, BetaSchedule):
-            raise TypeError(
-                "beta must be a schedule β(t), such as LinearBeta(0.1, 20.0) or "
-                f"ConstantBeta(2.0), but is {kind_of(beta)}."
-            )
+        schedule = "a schedule β(t), such as LinearBeta(0.1, 20.0) or ConstantBeta(2.0)"
+        check_kind("beta", beta, BetaSchedule, schedule)
         super().__init__(t_min, beta.t_max)
         self.beta = beta
 
@@ -322,11 +319,8 @@ class VE(ExplodingPath):
     """
 
     def __init__(self, schedule: GeometricSigma, *, t_min: float = 1e-3) -> None:
-        if not isinstance(schedule, GeometricSigma):
-            raise TypeError(
-                "schedule must be one of σ(t), such as GeometricSigma(0.01, 50.0), but is "
-                f"{kind_of(schedule)}."
-            )
+        expected = "one of σ(t), such as GeometricSigma(0.01, 50.0)"
+        check_kind("schedule", schedule, GeometricSigma, expected)
         super().__init__(t_min, schedule.t_max)
         self.schedule = schedule
 

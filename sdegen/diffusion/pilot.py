@@ -28,6 +28,7 @@ Reference:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -252,12 +253,8 @@ class Pilot:
         self, solvers: Sequence[FixedStep], grids: Sequence[Tensor]
     ) -> tuple[FixedStep, int, float]:
         """Return the solver and the grid, by its number, of the least error, and that error."""
-        found = [
-            (self.error(solver, grid), j, i)
-            for j, solver in enumerate(solvers)
-            for i, grid in enumerate(grids)
-        ]
-        error, j, i = min(found)
+        pairs = itertools.product(range(len(solvers)), range(len(grids)))
+        error, j, i = min((self.error(solvers[j], grids[i]), j, i) for j, i in pairs)
         return solvers[j], i, error
 
     def _off(self, solver: FixedStep, times: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.evaluation import check_repeatable, refuse_randomness, watched
-from sdegen.core.requests import check_function, first_true
+from sdegen.core.requests import check_function, check_kind, first_true
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State
 from sdegen.core.signature import check_order
@@ -18,10 +18,9 @@ _MIXED = (
 )
 
 
-def check_forward(sde: object, name: str) -> None:
+def check_forward(sde: SDE, name: str) -> None:
     """Raise if sde is not a forward SDE with a Gaussian kernel; `name` is the caller."""
-    if not isinstance(sde, SDE):
-        raise TypeError(f"sde must be a GaussianPath such as VP(…), but is {type(sde).__name__}.")
+    check_kind("sde", sde, SDE, "a GaussianPath such as VP(…)")
     if sde.direction != 1:
         raise ValueError(
             f"sde must be the forward SDE, from which the flow is made here, but is a "

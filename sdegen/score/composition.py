@@ -76,10 +76,8 @@ class Product:
 
     def __call__(self, x: State, t: Time) -> State:
         """Return Σ_i w_i s_i(x, t), same shape as x."""
-        total = self.weights[0] * self.experts[0](x, t)
-        for weight, expert in zip(self.weights[1:], self.experts[1:], strict=True):
-            total = total + weight * expert(x, t)
-        return total
+        parts = [w * s(x, t) for w, s in zip(self.weights, self.experts, strict=True)]
+        return sum(parts[1:], parts[0])
 
 
 def product(scores: Sequence[ScoreFn], weights: Sequence[float] | None = None) -> ScoreFn:
@@ -209,10 +207,8 @@ def mixture(
     def score(x: State, t: Time) -> State:
         logs = [math.log(v) + p(x, t) for v, p in zip(w, log_densities, strict=True)]
         shares = torch.softmax(torch.stack(logs), 0)
-        total = expand(shares[0], x) * experts[0](x, t)
-        for share, expert in zip(shares[1:], experts[1:], strict=True):
-            total = total + expand(share, x) * expert(x, t)
-        return total
+        parts = [expand(share, x) * s(x, t) for share, s in zip(shares, experts, strict=True)]
+        return sum(parts[1:], parts[0])
 
     return score
 

@@ -42,14 +42,6 @@ from sdegen.score.parameterization import EpsPrediction, Parameterization, score
 from sdegen.score.spec import Spec, class_spec, from_class_spec
 from sdegen.storage import load_tensors, save_tensors
 
-_CHAIN = " A chain has the score of the SDE that it discretises: give the model that SDE."
-_REVERSE = " A reverse SDE has the score of its forward one: give the model that, sde.forward."
-_OTHER = (
-    " Without a kernel no noise is known to learn from: noise the data by one of these paths, or "
-    "derive yours from GaussianPath, with its alpha(t) and sigma(t)."
-)
-
-
 _Model = TypeVar("_Model", bound="ScoreModel")
 
 
@@ -314,10 +306,15 @@ class ModelScore:
 def _cure(sde: object) -> str:
     """Return what to pass in the place of dynamics without a Gaussian kernel."""
     if isinstance(sde, DDPM | AncestralChain):
-        return _CHAIN
+        return " A chain has the score of the SDE that it discretises: give the model that SDE."
     if isinstance(sde, ReverseSDE):
-        return _REVERSE
-    return _OTHER if isinstance(sde, SDE) else ""
+        return " A reverse SDE has the score of its forward one: give the model that, sde.forward."
+    if isinstance(sde, SDE):
+        return (
+            " Without a kernel no noise is known to learn from: noise the data by one of these "
+            "paths, or derive yours from GaussianPath, with its alpha(t) and sigma(t)."
+        )
+    return ""
 
 
 def _states(x_t: State) -> State:

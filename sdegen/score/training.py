@@ -88,8 +88,7 @@ def train(
             f"model must be a ScoreModel, but is {kind_of(model)}; a network and the SDE that "
             "noises its data make one: ScoreModel(network, VP(LinearBeta(0.1, 20.0)))."
         )
-    if not (config is None or isinstance(config, TrainConfig)):
-        raise TypeError(f"config must be a TrainConfig or None, but is {kind_of(config)}.")
+    check_kind("config", config, (TrainConfig, type(None)), "a TrainConfig or None")
     config = TrainConfig() if config is None else config
     loss = _loss(loss, config)
     model.sde.check_rates()

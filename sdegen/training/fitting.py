@@ -254,18 +254,11 @@ def _check_same_run(saved: dict[str, Any], given: dict[str, Any], prefix: str = 
         before, now = saved.get(key), given.get(key)
         if isinstance(before, dict) and isinstance(now, dict):
             _check_same_run(before, now, f"{prefix}{key}.")
-        elif before != now and key in _EXAMPLES:
-            raise ValueError(
-                f"the checkpoint is of another run: its {key} were others; pass the same, or "
-                "another folder."
-            )
-        elif before != now and key == "code":
-            raise ValueError(
-                f"the checkpoint is of another run: the {prefix}code is another; pass the loss "
-                "that it was started with, or another folder."
-            )
         elif before != now:
-            raise ValueError(
-                f"the checkpoint is of another run: {prefix}{key} is {before!r} there and {now!r} "
-                "here; pass what that run was started with, or another folder."
-            )
+            difference = f"{prefix}{key} is {before!r} there and {now!r} here"
+            cure = f"{difference}; pass what that run was started with"
+            if key in _EXAMPLES:
+                cure = f"its {key} were others; pass the same"
+            elif key == "code":
+                cure = f"the {prefix}code is another; pass the loss that it was started with"
+            raise ValueError(f"the checkpoint is of another run: {cure}, or another folder.")

@@ -201,31 +201,29 @@ class TrainingRun:
         Raises:
             CheckpointError: If its weights do not fit the module.
         """
-        parts: dict[str, dict[str, Tensor]] = {
-            name: {} for name in ("model", "average", "best", "optimizer", "logs")
-        }
-        for name, tensor in tensors.items():
-            part, _, rest = name.partition(".")
-            if rest:
-                parts[part][rest] = tensor
+
+        def under(part: str) -> dict[str, Tensor]:
+            cut = len(part) + 1
+            return {name[cut:]: t for name, t in tensors.items() if name.startswith(f"{part}.")}
+
         try:
-            self.module.load_state_dict(parts["model"])
-            self.average.load_state_dict(parts["average"])
+            self.module.load_state_dict(under("model"))
+            self.average.load_state_dict(under("average"))
         except RuntimeError as error:
             text = f"the checkpoint's weights do not fit the network: {error}"
             raise CheckpointError(text) from error
         state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in parts["optimizer"].items():
+        for name, tensor in under("optimizer").items():
             index, _, moment = name.partition(".")
             state.setdefault(int(index), {})[moment] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self.best = {name: tensor.to(self.device) for name, tensor in parts["best"].items()}
+        self.best = {name: tensor.to(self.device) for name, tensor in under("best").items()}
         self.validations = [(int(step), float(loss)) for step, loss in metadata["looks"]]
         self.step = int(metadata["step"])
         self.losses[: self.step] = tensors["losses"]
-        self.logs = {name: torch.zeros_like(self.losses) for name in parts["logs"]}
-        for name, values in parts["logs"].items():
+        for name, values in under("logs").items():
+            self.logs[name] = torch.zeros_like(self.losses)
             self.logs[name][: self.step] = values
 
     def _save(self) -> None:

@@ -407,7 +407,7 @@ FOLLOWED = {
         lambda: in_a_folder(resumed),
     ),
     "a checkpoint of other data": (
-        r"the checkpoint is of another run: its \{\} were others",
+        r"its \{\} were others; pass the same",
         lambda: in_a_folder(
             lambda folder: [
                 trained(folder=folder),
@@ -417,7 +417,7 @@ FOLLOWED = {
         lambda: in_a_folder(other_data),
     ),
     "a checkpoint of other settings": (
-        r"the checkpoint is of another run: \{\}\{\} is \{\} there",
+        "pass what that run was started with",
         lambda: in_a_folder(
             lambda folder: [
                 trained(folder=folder),

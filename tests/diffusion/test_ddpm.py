@@ -333,11 +333,11 @@ def test_with_the_posteriors_variance_the_gap_falls_a_little_slower_at_first():
         ),
         (
             lambda: sg.DDPM.discretize(VP, times=torch.tensor([0.0, math.nan])),
-            "times must be at least two finite times",
+            r"times must be finite, but times\[1\] = nan",
         ),
         (
             lambda: sg.DDPM.discretize(VP, times=torch.tensor([0.5])),
-            "times must be at least two finite times",
+            "times must be a list of at least two times",
         ),
     ],
 )

@@ -38,7 +38,7 @@ from sdegen.core.checks import check_positive
 from sdegen.core.errors import NonFiniteError
 from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.noise import Noise
-from sdegen.core.requests import first_true
+from sdegen.core.requests import check_function, first_true
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State, Time
 from sdegen.core.update import diffuse, update
@@ -136,11 +136,7 @@ class MetropolisCorrector(DiffusionSolver, Corrector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not callable(self.log_prob):
-            raise TypeError(
-                "log_prob must be a function (x, t) -> log p_t(x), but is "
-                f"{type(self.log_prob).__name__}."
-            )
+        check_function("log_prob", self.log_prob, "a function (x, t) -> log p_t(x)")
         check_positive("step_size", self.step_size)
 
     def sizes(self, sde: SDE, nodes: Tensor) -> Sequence[Tensor]:

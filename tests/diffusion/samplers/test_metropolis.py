@@ -188,7 +188,7 @@ def test_a_proposal_at_which_nothing_is_known_is_refused_and_no_density_is_left(
 
 
 def test_refusals(as_user):
-    with pytest.raises(TypeError, match=r"log_prob must be a function.*but is str"):
+    with pytest.raises(TypeError, match=r"log_prob must be a function.*but is 'log_prob'"):
         sg.MetropolisCorrector("log_prob")
     with pytest.raises(ValueError, match="corrector_steps must be ≥ 1, but is 0"):
         sg.MetropolisCorrector(law, corrector_steps=0)
