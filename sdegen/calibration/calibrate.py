@@ -39,8 +39,6 @@ Reference:
     arXiv:2202.05830; Shaul et al. 2024, arXiv:2403.01329.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from tqdm import tqdm

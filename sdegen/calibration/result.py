@@ -1,7 +1,5 @@
 """What a calibration found, saved beside its model and read again for that model alone."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self

@@ -26,8 +26,6 @@ Reference:
     model too, of other errors. Levenberg–Marquardt: Nocedal and Wright 2006, section 10.3.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence

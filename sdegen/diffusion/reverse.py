@@ -8,8 +8,6 @@ What is assumed: additive noise. With g(x, t) the drift needs a further ∇·(g�
 built.
 """
 
-from __future__ import annotations
-
 import copy
 from typing import ClassVar, Literal, Self
 

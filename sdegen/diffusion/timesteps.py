@@ -13,8 +13,6 @@ What is assumed: σ/α increases in t, as it does where noise is added. The t th
 is found by bisection, down to the last bit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

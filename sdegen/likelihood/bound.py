@@ -30,8 +30,6 @@ times smaller. The result has a Monte-Carlo standard error, pooled over levels, 
 is the bound: a single estimate may lie above log p.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext

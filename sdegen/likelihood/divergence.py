@@ -14,8 +14,6 @@ like any other. Each v has a sum ℓ of its own, and their spread tells the erro
 so many of them that all vᵀMv, M = ∫ J dt, follow from fewer sums, those of M itself.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from abc import ABC, abstractmethod

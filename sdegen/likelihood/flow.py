@@ -17,8 +17,6 @@ the second away where p_T is known.
 score is asked in x's dtype.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal

@@ -4,8 +4,6 @@ Each computes the gradient of the loss on its share of the rows of a batch, weig
 the sum over the ranks is the gradient of the whole, on all of them, and so is the step.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

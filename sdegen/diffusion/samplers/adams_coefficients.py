@@ -37,8 +37,6 @@ References:
     DPM-Solver++, arXiv:2211.01095; Gonzalez et al. 2023 (SEEDS), section 4, arXiv:2305.14267.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

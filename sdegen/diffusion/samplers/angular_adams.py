@@ -24,8 +24,6 @@ order 5 is unstable at 10 evaluations, where order 2 is among the best (benchmar
 2 is the default.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import ClassVar
 

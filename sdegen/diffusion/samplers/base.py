@@ -4,8 +4,6 @@ What they look at is the score, η, and the Gaussian kernel of the forward proce
 ever missing where a method declares that it needs it.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """DDIM: the update in the scaled state, on the clock of the noise-to-signal ratio."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar
 

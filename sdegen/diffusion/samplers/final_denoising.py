@@ -13,8 +13,6 @@ turns from +ρ² to about −ρ², and nothing is gained; the flow would have go
 densities as they are, and compare them with the law at t_min, which is what likelihoods are about.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import ClassVar
 

@@ -25,8 +25,6 @@ Reference:
     Roberts and Tweedie 1996, section 1.4.1; Roberts and Rosenthal 1998, for d^{−1/3} and 0.574.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar

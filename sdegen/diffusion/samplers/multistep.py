@@ -52,8 +52,6 @@ where order 4 of "v" ends within 0.01. With η = 1 order 2 is enough for it: und
 equal steps in λ, from 10 steps on, is where it is at home.
 """
 
-from __future__ import annotations
-
 import difflib
 from dataclasses import dataclass, field
 from typing import get_args
