@@ -169,7 +169,13 @@ def _starts(
         for given in (solver, None) if free_coefficients else (solver,):
             made.append(made_for(dynamics, steps, pilot, solver=given))
     else:
-        grids = [_checked_grid(times, steps, low, high)]
+        grids = [as_time_grid(times)]
+        count, first, last = len(grids[0]), float(grids[0][0]), float(grids[0][-1])
+        if (count, first, last) != (steps + 1, high, low):
+            raise ValueError(
+                f"times must be {steps + 1} times from {high:g} to {low:g}, but are {count} from "
+                f"{first:g} to {last:g}."
+            )
     starts = [(solver, grid) for grid in grids] + [(one.solver, one.times) for one in made]
     for _, grid in starts:
         check_dynamics(dynamics, solver, grid, None)
@@ -212,15 +218,3 @@ def _weights(solver: FixedStep, dynamics: ReverseSDE, kernel: Kernel, nodes: Ten
             "second; pass AngularAdams(), or free_coefficients=False."
         )
     return on_circle(kernel, nodes, table, min(len(nodes) - 1, _REMEMBERED))
-
-
-def _checked_grid(times: object, steps: int, low: float, high: float) -> Tensor:
-    """Return a grid to begin from, from t_max to t_min in `steps` steps."""
-    grid = as_time_grid(times)
-    ends = float(grid[0]), float(grid[-1])
-    if len(grid) != steps + 1 or ends != (high, low):
-        raise ValueError(
-            f"times must be {steps + 1} times from {high:g} to {low:g}, but are {len(grid)} from "
-            f"{ends[0]:g} to {ends[1]:g}."
-        )
-    return grid

@@ -121,8 +121,11 @@ class DDPM(SDE):
             )
         alpha, sigma = sde.alpha(times), sde.sigma(times)
         a = alpha[1:] / alpha[:-1]
+        # σ_k² − a_k² σ_{k−1}², as σ_k² − σ_{k−1}² + (1 − a_k²) σ_{k−1}², differences factored
+        grown = (sigma[1:] - sigma[:-1]) * (sigma[1:] + sigma[:-1])
+        b = torch.sqrt(grown + (1 - a) * (1 + a) * sigma[:-1].square())
         chain = cls.__new__(cls)
-        chain._set(times, a, _increment_std(a, sigma), sigma)
+        chain._set(times, a, b, sigma)
         chain.alpha_bars = alpha[1:].square()
         chain.prior_std = sde.prior_std
         return chain
@@ -269,9 +272,3 @@ def _at(coefficients: Tensor, k: Time | float, offset: int = 0) -> Tensor:
         )
     values = coefficients[at]
     return values if values.ndim == 0 else values.to(k)
-
-
-def _increment_std(a: Tensor, sigma: Tensor) -> Tensor:
-    """√(σ_k² − a_k² σ_{k−1}²), as σ_k² − σ_{k−1}² + (1 − a_k²) σ_{k−1}², differences factored."""
-    grown = (sigma[1:] - sigma[:-1]) * (sigma[1:] + sigma[:-1])
-    return torch.sqrt(grown + (1 - a) * (1 + a) * sigma[:-1].square())

@@ -100,9 +100,12 @@ class GaussianPath(LinearSDE):
         t = self.t_min + span * torch.tensor(_LOOKED_AT, dtype=torch.float64)
         with torch.no_grad():
             a, b = self.drift_rate(t), self.diffusion_rate(t)
-            (slope, finer_slope), (growth, finer_growth) = (
-                [_differences(function, t, step * span) for step in _STEPS]
-                for function in (lambda s: self.alpha(s).log(), lambda s: self.sigma(s).square())
+            steps = [step * span for step in _STEPS]  # of central differences
+            slope, finer_slope = (
+                (self.alpha(t + h).log() - self.alpha(t - h).log()) / (2 * h) for h in steps
+            )
+            growth, finer_growth = (
+                (self.sigma(t + h).square() - self.sigma(t - h).square()) / (2 * h) for h in steps
             )
             two = self.sigma(t).square() * 2
         square, finer_square = growth - two * slope, finer_growth - two * finer_slope
@@ -376,8 +379,3 @@ def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
             return torch.zeros_like(t)
         (slope,) = torch.autograd.grad(value.sum(), at, create_graph=graph, allow_unused=True)
     return torch.zeros_like(t) if slope is None else slope.to(t.dtype)
-
-
-def _differences(function: Callable[[Tensor], Tensor], t: Tensor, step: float) -> Tensor:
-    """df/dt by central differences."""
-    return (function(t + step) - function(t - step)) / (2 * step)

@@ -236,11 +236,18 @@ def made_for(
     """
     check_count("steps", steps)
     sde = check_flow("flow", flow, "made_for")
-    batch = _pilot_states(flow, sde, rng) if x_T is None else x_T
+    if x_T is None:
+        event = getattr(flow.score, "event_shape", None)
+        if event is None:
+            raise ValueError(
+                "the shape of an event is not known of this score: pass pilot states, such as "
+                "x_T=sde.prior((48, 2)) for points in the plane."
+            )
+        x_T = sde.prior((_PILOT, *event), rng=rng, dtype=torch.float64)
     if solver is not None:
         check_solver(solver, flow, "made_for")
         solver.check(flow, solver.nodes(sde.time_grid(steps)))
-    pilot = Pilot(flow, batch)
+    pilot = Pilot(flow, x_T)
     looked_at = min(steps, _MOST_PLACED)
     rules = {
         "equal shares of the third derivative": pilot.hard_stretches(looked_at),
@@ -264,18 +271,7 @@ def made_for(
             sde.kernel.log_ratio(times),
         )
         times = pilot.times_at(torch.from_numpy(inner))
-    return MadeGrid(times, chosen, names[i], error, pilot.evaluations, len(batch))
-
-
-def _pilot_states(flow: ReverseSDE, sde: GaussianPath, rng: Rng) -> State:
-    """Draw 48 states of the prior, float64; raises if the shape of an event is unknown."""
-    event = getattr(flow.score, "event_shape", None)
-    if event is None:
-        raise ValueError(
-            "the shape of an event is not known of this score: pass pilot states, such as "
-            "x_T=sde.prior((48, 2)) for points in the plane."
-        )
-    return sde.prior((_PILOT, *event), rng=rng, dtype=torch.float64)
+    return MadeGrid(times, chosen, names[i], error, pilot.evaluations, len(x_T))
 
 
 def powers(first: float, last: float, steps: int, rho: float) -> Tensor:

@@ -50,7 +50,6 @@ import torch
 from torch import Tensor, nn
 
 from sdegen.core.checks import check_share, check_word
-from sdegen.core.noise import Rng, normal_like, stream
 from sdegen.core.requests import check_kind
 from sdegen.core.shapes import State, expand
 from sdegen.diffusion.gaussian_path import GaussianPath, times_between
@@ -75,9 +74,13 @@ class TimeSampler:
         self.sde = sde
         self._nodes: Tensor | None = None
         if weighting in ("likelihood", "edm"):
-            spread = _equally if weighting == "likelihood" else _normally
-            ends = torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)
-            levels = spread(*sde.kernel.log_ratio(ends).tolist())
+            ends = sde.kernel.log_ratio(torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64))
+            shares = torch.linspace(0, 1, _NODES, dtype=torch.float64)
+            levels = torch.lerp(ends[:1], ends[1:], shares)
+            if weighting == "edm":  # between which equal shares of N(−1.2, 1.2²) lie
+                low, high = torch.special.ndtr((ends - _EDM_MEAN) / _EDM_STD)
+                deviations = torch.special.ndtri(torch.lerp(low, high, shares))
+                levels = _EDM_MEAN + _EDM_STD * deviations
             self._nodes = times_between(sde.kernel, levels, sde.t_min, sde.t_max)
 
     def quantile(self, u: Tensor) -> Tensor:
@@ -87,10 +90,6 @@ class TimeSampler:
         place = u * (_NODES - 1)
         left = place.floor().clamp(0, _NODES - 2)
         return torch.lerp(self._nodes[left.long()], self._nodes[left.long() + 1], place - left)
-
-    def draw(self, noise: BatchNoise) -> Tensor:
-        """Draw stratified times in increasing order, float64 on the CPU, one for each row."""
-        return self.quantile(noise.stratified())
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ class DenoisingLoss(Loss):
 
     def distance(self, error: State) -> Tensor:
         """Return what errors cost, one number for each row: ‖error‖²/d, shape (batch,)."""
-        return _mean_square(error)
+        return error.square().flatten(1).mean(1)
 
     def prepare(self, module: nn.Module, batch: Batch) -> Self:
         """Return the loss with its distribution of times; refuse a module that is no score."""
@@ -134,7 +133,8 @@ class DenoisingLoss(Loss):
     def __call__(self, module: nn.Module, batch: Batch, noise: BatchNoise) -> Tensor:
         """Return the loss of each row, shape (n,); of ε̂ = 0 it is about 1."""
         times = self._distribution(module) if self._times is None else self._times
-        model, x0, t = cast(ScoreModel, module), batch.rows, times.draw(noise)
+        model, x0 = cast(ScoreModel, module), batch.rows
+        t = times.quantile(noise.stratified())
         if not module.training:  # validation rows stand in order, those of a step do not
             t = t[noise.permutation()]
         if batch.labels is not None:
@@ -144,7 +144,7 @@ class DenoisingLoss(Loss):
                 classes = int(cast(Any, model.network).classes)
                 labels = labels.masked_fill(hidden.to(labels.device), classes)
             model = with_labels(model, labels)
-        error = _error(model, x0, t, noise.normal_like(x0), self.weighting)
+        error = denoising_error(model, x0, t, noise.normal_like(x0), self.weighting)
         return self.distance(error)
 
     def _distribution(self, module: nn.Module) -> TimeSampler:
@@ -153,50 +153,12 @@ class DenoisingLoss(Loss):
         return TimeSampler(cast(ScoreModel, module).sde, self.weighting)
 
 
-def denoising_loss(
-    model: ScoreModel, x0: State, t: Tensor, *, weighting: Weighting = "simple", rng: Rng = None
-) -> Tensor:
-    """Return ‖ε̂(x_t, t) − ε‖²/d at given times, one for each row, with x_t drawn from the kernel.
-
-    Args:
-        model: The model.
-        x0: Data, shape (batch, *event).
-        t: Times, shape (batch,).
-        weighting: With "flow-matching" and "edm" the errors are those of the output, not of ε.
-        rng: Seed, generator or None, for ε.
-
-    Returns:
-        Squared errors, each a mean over the event, shape (batch,). For pure guessing, ε̂ = 0,
-        about 1.
-    """
-    eps = normal_like(x0, stream(rng, "perturb"))
-    return _mean_square(_error(model, x0, t, eps, weighting))
-
-
-def _error(model: ScoreModel, x0: State, t: Tensor, eps: State, weighting: Weighting) -> State:
+def denoising_error(
+    model: ScoreModel, x0: State, t: Tensor, eps: State, weighting: Weighting
+) -> State:
     """Return ε̂(x_t, t) − ε, or the error of the output, at x_t = α x0 + σ ε."""
     t = t.to(device=x0.device, dtype=x0.dtype)
     alpha, sigma = expand(model.sde.alpha(t), x0), expand(model.sde.sigma(t), x0)
     how = model.parameterization
     error = model.output(alpha * x0 + sigma * eps, t) - how.target(x0, eps, alpha, sigma)
     return error if weighting in _IN_OUTPUT else how.d_eps_d_output(alpha, sigma) * error
-
-
-def _mean_square(error: State) -> Tensor:
-    """Return the mean square over the event, one for each row."""
-    return error.square().flatten(1).mean(1)
-
-
-def _equally(first: float, last: float) -> Tensor:
-    """Return levels from first to last by equal amounts."""
-    ends = torch.tensor([first, last], dtype=torch.float64)
-    return torch.lerp(ends[:1], ends[1:], torch.linspace(0, 1, _NODES, dtype=torch.float64))
-
-
-def _normally(first: float, last: float) -> Tensor:
-    """Return levels from first to last between which equal shares of N(−1.2, 1.2²) lie."""
-    ends = (torch.tensor([first, last], dtype=torch.float64) - _EDM_MEAN) / _EDM_STD
-    low, high = torch.special.ndtr(ends)
-    shares = torch.lerp(low, high, torch.linspace(0, 1, _NODES, dtype=torch.float64))
-    deviations: Tensor = torch.special.ndtri(shares)
-    return _EDM_MEAN + _EDM_STD * deviations

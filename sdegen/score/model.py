@@ -31,12 +31,7 @@ from sdegen.core.shapes import State, Time, expand
 from sdegen.diffusion.ddpm import DDPM, AncestralChain
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 from sdegen.diffusion.reverse import ReverseSDE
-from sdegen.score.model_checks import (
-    check_fit,
-    check_labels,
-    check_network,
-    check_parameterization,
-)
+from sdegen.score import model_checks
 from sdegen.score.networks import MLP, ConditionedNetwork
 from sdegen.score.parameterization import EpsPrediction, Parameterization, score_of, v_of
 from sdegen.score.spec import Spec, class_spec, from_class_spec
@@ -77,10 +72,10 @@ class ScoreModel(nn.Module):
         parameterization: Parameterization | None = None,
     ) -> None:
         super().__init__()
-        check_network(network)
+        model_checks.check_network(network)
         check_gaussian_path(sde, cure=_cure(sde))
         parameterization = EpsPrediction() if parameterization is None else parameterization
-        check_parameterization(parameterization)
+        model_checks.check_parameterization(parameterization)
         self.network, self.sde, self.parameterization = network, sde, parameterization
         if isinstance(network, MLP):
             self.event_shape = (network.dim,)
@@ -130,7 +125,7 @@ class ScoreModel(nn.Module):
             raise TypeError(
                 f"labels must be a class or a tensor of them, integers, but are {kind_of(labels)}."
             ) from None
-        check_labels("labels", given, self.network)
+        model_checks.check_labels("labels", given, self.network)
         return with_labels(self, given.long())
 
     def save(self, path: str | Path) -> None:
@@ -191,7 +186,7 @@ class ScoreModel(nn.Module):
             parameterization = from_class_spec(
                 metadata["parameterization"], f"{path}: its parameterization"
             )
-        check_fit(path, tensors, network.state_dict())
+        model_checks.check_fit(path, tensors, network.state_dict())
         network.load_state_dict(tensors)
         model = cls(network, sde, parameterization)
         if metadata.get("event_shape") is not None:  # files of before it was written have none

@@ -6,13 +6,7 @@ Imports no torch: a command line that only prints its help need not wait for it.
 from dataclasses import dataclass, fields
 from typing import Literal, get_args, get_origin
 
-from sdegen.core.checks import (
-    check_count,
-    check_finite,
-    check_not_negative,
-    check_positive,
-    check_word,
-)
+from sdegen.core.checks import check_count, check_not_negative, check_positive, check_word
 
 Keep = Literal["last", "best"]
 TrainPrecision = Literal["full", "bf16"]
@@ -63,9 +57,9 @@ class FitConfig:
         check_count("warmup", self.warmup, least=0)
         for name in ("learning_rate", "max_grad_norm"):
             check_positive(name, getattr(self, name))
-        check_not_negative("weight_decay", self.weight_decay)
-        check_finite("ema_decay", self.ema_decay)
-        if not 0 <= self.ema_decay < 1:
+        for name in ("weight_decay", "ema_decay"):
+            check_not_negative(name, getattr(self, name))
+        if self.ema_decay >= 1:
             raise ValueError(
                 f"ema_decay must lie in [0, 1), but is {self.ema_decay:g}; 0 is no average."
             )

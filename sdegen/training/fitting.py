@@ -183,10 +183,8 @@ def _examples(prefix: str, rows: object, labels: object) -> Batch:
             f"{name} must have shape ({len(examples)}, …), one for each row, but have "
             f"{tuple(labels.shape)}."
         )
-    if not labels.is_floating_point():
-        return Batch(examples.rows, labels.long())
     _check_rows_finite(name, labels)
-    return Batch(examples.rows, labels)
+    return Batch(examples.rows, labels if labels.is_floating_point() else labels.long())
 
 
 def _check_rows_finite(name: str, rows: Tensor) -> None:

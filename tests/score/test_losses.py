@@ -8,8 +8,9 @@ from torch import nn
 
 import sdegen as sg
 from sdegen.core.noise import Streams
-from sdegen.score.losses import TimeSampler, denoising_loss
+from sdegen.score.losses import TimeSampler
 from sdegen.training import BatchNoise
+from tests.score.denoising import denoising_loss
 
 SDES = {
     "VP": sg.VP(sg.LinearBeta(0.1, 20.0)),
@@ -161,7 +162,7 @@ def test_both_weightings_estimate_their_own_integral():
     model = sg.ScoreModel(network, VP)
     for weighting in ("simple", "likelihood"):
         sampler = TimeSampler(VP, weighting)
-        t = sampler.draw(BatchNoise(Streams(0, "test").block(0), n))
+        t = sampler.quantile(BatchNoise(Streams(0, "test").block(0), n).stratified())
         errors = denoising_loss(model, gaussian(n, seed=3), t, rng=3)
         u = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
         q = sampler.quantile(u)
@@ -231,7 +232,9 @@ def test_a_network_of_zeros_costs_one_by_edm_and_the_spread_of_the_velocity_by_f
         (SDES["EDM"], sg.EDMPrediction(SPREAD), "edm", 1.0),
         (SDES["rectified flow"], sg.FlowPrediction(), "flow-matching", 1 + SPREAD**2),
     ):
-        t = TimeSampler(path, weighting).draw(BatchNoise(Streams(0, "test").block(0), n))
+        t = TimeSampler(path, weighting).quantile(
+            BatchNoise(Streams(0, "test").block(0), n).stratified()
+        )
         model = sg.ScoreModel(network, path, how)
         with torch.no_grad():
             errors = denoising_loss(model, gaussian(n), t, weighting=weighting, rng=4)

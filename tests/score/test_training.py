@@ -14,9 +14,10 @@ from torch import nn
 
 import sdegen as sg
 from sdegen.core.noise import Streams
-from sdegen.score.losses import TimeSampler, denoising_loss
+from sdegen.score.losses import TimeSampler
 from sdegen.storage import load_tensors
 from sdegen.training import BatchNoise
+from tests.score.denoising import denoising_loss
 
 VP = sg.VP(sg.LinearBeta(0.1, 20.0))
 SHORT = sg.TrainConfig(steps=12, batch_size=16, warmup=3, checkpoint_every=4, validate_every=5)
@@ -370,7 +371,9 @@ def test_the_best_weights_are_those_of_the_least_validation_loss():
     assert best < 11, "the premise: the last is not the best"
     assert losses[-1] > 1.05 * losses[best]
     # the model's own loss on those data, with other times and noise, is the recorded one
-    t = TimeSampler(VP, "likelihood").draw(BatchNoise(Streams(1, "test").block(0), 300 * 64))
+    t = TimeSampler(VP, "likelihood").quantile(
+        BatchNoise(Streams(1, "test").block(0), 300 * 64).stratified()
+    )
     t = t[torch.randperm(len(t), generator=torch.Generator().manual_seed(0))]
     with torch.no_grad():
         errors = denoising_loss(model, validation.repeat_interleave(64, 0), t, rng=5)
