@@ -89,19 +89,22 @@ def save_tensors(
     atomic_write(path, save(still, {_ENTRY: json.dumps(entry, sort_keys=True)}))
 
 
-def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_tensors(
+    path: str | Path, kind: str | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save_tensors` wrote, and check every bit of it.
 
     Args:
         path: The file.
+        kind: What it should be, as its metadata say; None for anything.
 
     Returns:
         The tensors by name, on the CPU, and the metadata.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If it is truncated, damaged, not a file of ours, or of a newer format.
-            Names the file, and the tensor where it is one.
+        CheckpointError: If it is truncated, damaged, not a file of ours, of a newer format, or of
+            another kind. Names the file, and the tensor where it is one.
     """
     path = Path(path)
     if not path.is_file():
@@ -115,7 +118,10 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path} is truncated, damaged, or not a safetensors file ({error}); files of other "
             "kinds, pickles among them, are never opened."
         ) from error
-    return tensors, _checked(path, text, tensors)
+    metadata = _checked(path, text, tensors)
+    if kind is not None and metadata.get("kind") != kind:
+        raise CheckpointError(f"{path} holds a {metadata.get('kind')}, not a {kind}.")
+    return tensors, metadata
 
 
 def _checked(path: Path, text: str | None, tensors: dict[str, Tensor]) -> dict[str, Any]:

@@ -84,9 +84,7 @@ class Calibration:
         """
         flow = "the probability flow, ReverseSDE(sde, score, eta=0.0)"
         check_kind("dynamics", dynamics, ReverseSDE, flow)
-        tensors, told = load_tensors(path)
-        if told.get("kind") != "Calibration":
-            raise CheckpointError(f"{path} holds a {told.get('kind')}, not a Calibration.")
+        tensors, told = load_tensors(path, "Calibration")
         times, weights = tensors.pop("times"), tensors.pop("weights", None)
         _check_identity(path, tensors, dynamics)
         kernel = dynamics.denoising.kernel

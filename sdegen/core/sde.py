@@ -57,6 +57,7 @@ class SDE(ABC):
     direction: Literal[1, -1] = 1
     is_discrete: ClassVar[bool] = False
     halves_steps: ClassVar[bool] = True
+    _counted: ClassVar[str] = "drift"  # whose calls are the cost of a run
 
     def __init_subclass__(cls, **options: object) -> None:
         """Refuse noise of one's own that is not declared."""
@@ -153,7 +154,7 @@ class SDE(ABC):
         return "none"
 
     def with_counter(self, counter: CallCounter) -> Self:
-        """Return a copy whose drift calls are counted by `counter`."""
+        """Return a copy whose calls of the drift, or of the score, are counted by `counter`."""
         clone = copy.copy(self)
-        object.__setattr__(clone, "drift", counter.wrap(self.drift))
+        object.__setattr__(clone, self._counted, counter.wrap(getattr(self, self._counted)))
         return clone

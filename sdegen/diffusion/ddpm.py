@@ -22,7 +22,6 @@ tend to the SDE and its reverse, with a gap of O(1/N).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import ClassVar, Literal, Self, get_args
 
@@ -31,7 +30,6 @@ from torch import Tensor
 
 from sdegen.core.checks import check_count, check_word
 from sdegen.core.requests import as_numbers, as_time, as_times, check_function, first_true, kind_of
-from sdegen.core.scores import CallCounter
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State, Time, expand
 from sdegen.core.signature import check_order
@@ -204,6 +202,7 @@ class AncestralChain(SDE):
     """
 
     is_discrete: ClassVar[bool] = True
+    _counted: ClassVar[str] = "score"
     noise = "additive"
     direction = -1
 
@@ -239,12 +238,6 @@ class AncestralChain(SDE):
     def diffusion(self, x: State, t: Time | float) -> Tensor:
         """s_k at t = k, broadcastable to x."""
         return expand(_at(self.stds, t, -1), x)
-
-    def with_counter(self, counter: CallCounter) -> Self:
-        """Return a copy whose calls of the score are counted by `counter`."""
-        clone = copy.copy(self)
-        clone.score = counter.wrap(self.score)
-        return clone
 
 
 def _at(coefficients: Tensor, k: Time | float, offset: int = 0) -> Tensor:

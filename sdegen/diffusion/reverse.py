@@ -19,7 +19,6 @@ from sdegen.core.checks import check_not_negative
 from sdegen.core.kernel import ReverseStructure
 from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.requests import as_number, as_time, check_function, kind_of
-from sdegen.core.scores import CallCounter
 from sdegen.core.sde import SDE, Rows
 from sdegen.core.shapes import ScoreFn, State, Time
 from sdegen.core.signature import check_order
@@ -50,6 +49,7 @@ class ReverseSDE(SDE):
 
     direction = -1
     halves_steps: ClassVar[bool] = False
+    _counted: ClassVar[str] = "score"
 
     def __init__(self, forward: SDE, score: ScoreFn, eta: float = 1.0) -> None:
         if not isinstance(forward, SDE):
@@ -121,12 +121,6 @@ class ReverseSDE(SDE):
     def slope_by(self, x: State, t: Time) -> SlopeBy:
         """Return how a derivative that the forward process needs is found at some states."""
         return self.forward.slope_by(x, t)
-
-    def with_counter(self, counter: CallCounter) -> Self:
-        """Return a copy whose calls of the score are counted by `counter`."""
-        clone = copy.copy(self)
-        clone.score = counter.wrap(self.score)
-        return clone
 
 
 def check_origin(score: ScoreFn, forward: SDE) -> None:

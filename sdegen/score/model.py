@@ -22,7 +22,6 @@ from typing import Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from sdegen.core.errors import CheckpointError
 from sdegen.core.fixed_steps import to_floats
 from sdegen.core.requests import as_state, as_time, kind_of
 from sdegen.core.scores import ScoreAt
@@ -174,9 +173,7 @@ class ScoreModel(nn.Module):
             CheckpointError: If it is damaged, of another kind, or the weights do not fit; names
                 file and key.
         """
-        tensors, metadata = load_tensors(path)
-        if metadata.get("kind") != "ScoreModel":
-            raise CheckpointError(f"{path} holds a {metadata.get('kind')}, not a ScoreModel.")
+        tensors, metadata = load_tensors(path, "ScoreModel")
         if network is None:
             network = from_class_spec(metadata["network"], f"{path}: its network")
             network = network.to(next(iter(tensors.values())).dtype)

@@ -74,11 +74,7 @@ class Checkpoints:
 
     def _load(self, step: int) -> Saved:
         """Return tensors and metadata of a step's file; refuse one that is of no training."""
-        tensors, metadata = load_tensors(self.path(step))
-        if metadata.get("kind") != "training":
-            raise CheckpointError(
-                f"{self.path(step)} holds a {metadata.get('kind')}, not the state of a training."
-            )
+        tensors, metadata = load_tensors(self.path(step), "training")
         return tensors, metadata | {"run": _current(metadata["run"])}
 
     def _advice(self, damaged: int) -> str:
