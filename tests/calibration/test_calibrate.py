@@ -210,7 +210,7 @@ def test_a_file_of_another_model_or_sde_is_refused(calibrated, tmp_path):
         sg.Calibration.load(path, sg.ReverseSDE(VP, deep.score, eta=0.0))
     with pytest.raises(sg.CheckpointError, match=r"coefficients of its own: .* solver=Heun"):
         sg.Calibration.load(path, FLOW, solver=sg.Heun())
-    with pytest.raises(TypeError, match=r"ReverseSDE\(sde, score, eta=0\.0\), but is NoisedMix"):
+    with pytest.raises(TypeError, match=r"ReverseSDE\(sde, score, eta=0\.0\), but is a NoisedMix"):
         sg.Calibration.load(path, LAW)
     sg.ScoreModel(sg.MLP(2, rng=0), VP).save(path)
     with pytest.raises(sg.CheckpointError, match="holds a ScoreModel, not a Calibration"):

@@ -178,7 +178,7 @@ def test_bad_measurements(as_user, arguments, message):
 
 
 def test_bad_requests(as_user):
-    with pytest.raises(ValueError, match="one of 'tweedie', 'isotropic', 'none', but is 'dps'"):
+    with pytest.raises(ValueError, match="'tweedie' or 'isotropic' or 'none', but is 'dps'"):
         MEASURED.posterior_score(VP, lambda x, t: -x, "dps")
     with pytest.raises(ValueError, match=r"\(2, 4\), but the prior has 1 dimensions"):
         MEASURED.posterior(sg.GaussianMixture([1.0], [0.0], stds=1.0))

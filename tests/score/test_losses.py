@@ -143,7 +143,8 @@ def test_times_are_one_in_each_share(weighting):
     """Sorted, the j-th of n lies between the quantiles j/n and (j + 1)/n; offsets differ."""
     sampler, n = TimeSampler(VP, weighting), 16
     edges = sampler.quantile(torch.linspace(0, 1, n + 1, dtype=torch.float64))
-    draws = [sampler.draw(BatchNoise(Streams(0, "test").block(k), n)) for k in range(200)]
+    noises = [BatchNoise(Streams(0, "test").block(k), n) for k in range(200)]
+    draws = [sampler.quantile(noise.stratified()) for noise in noises]
     for t in draws:
         assert bool((t >= edges[:-1]).all())
         assert bool((t <= edges[1:]).all())
