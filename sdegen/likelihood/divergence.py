@@ -233,9 +233,8 @@ class HutchPlusPlus(Divergence):
         spanning = torch.cat([sketch, pull(sketch)]).permute(1, 2, 0)
         q = torch.linalg.qr(spanning).Q  # (batch, d, 2k)
         g = g - torch.einsum("ndi,nei,kne->knd", q, q, g)
-        g = g * (
-            math.sqrt(g.shape[2] - q.shape[2]) / torch.linalg.vector_norm(g, dim=2, keepdim=True)
-        )
+        length = math.sqrt(g.shape[2] - q.shape[2])
+        g = g * (length / torch.linalg.vector_norm(g, dim=2, keepdim=True))
         q = q.permute(2, 0, 1)
         terms = (torch.cat([q, g]) * pull(torch.cat([q, g]))).sum(2)
         return terms[: len(q)].sum(0) + terms[len(q) :]

@@ -41,10 +41,8 @@ def class_spec(thing: object) -> Spec:
     spec: Spec = {"class": kind.__name__}
     for name in _arguments(kind):
         value = getattr(thing, name)
-        if isinstance(value, tuple):  # a table of numbers
-            spec[name] = list(value)
-        else:
-            spec[name] = value if isinstance(value, int | float) else class_spec(value)
+        value = list(value) if isinstance(value, tuple) else value  # a table of numbers
+        spec[name] = value if isinstance(value, int | float | list) else class_spec(value)
     return spec
 
 

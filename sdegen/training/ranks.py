@@ -89,9 +89,8 @@ class Group:
         parts = [torch.empty_like(mine) for _ in range(self.world)]
         distributed.all_gather(parts, mine)
         for rank, part in enumerate(parts):
-            off = [
-                n for n, same in zip(names, (part == parts[0]).tolist(), strict=True) if not same
-            ]
+            alike = (part == parts[0]).tolist()
+            off = [name for name, same in zip(names, alike, strict=True) if not same]
             if off:
                 raise RankError(
                     f"ranks that train together must be given the same, but {', '.join(off)} of "

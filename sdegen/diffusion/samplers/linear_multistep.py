@@ -184,12 +184,7 @@ def _terms(states: Tensor, scores: Tensor) -> list[list[_Term]]:
     # a coefficient that is zero but free has a gradient
     used = torch.stack([(part != 0) | part.requires_grad for part in (states, scores)], 2).tolist()
     return [
-        [
-            (j, kind, row[j][kind])
-            for j, needed in enumerate(which)
-            for kind in (0, 1)
-            if needed[kind]
-        ]
+        [(j, kind, row[j][kind]) for j, has in enumerate(which) for kind in (0, 1) if has[kind]]
         for row, which in zip(to_floats(both), used, strict=True)
     ]
 

@@ -54,9 +54,8 @@ class Corrector(FixedStep):
     def evaluations(self) -> int | None:  # type: ignore[override]
         """Of the score in a step: the predictor's, and those of each corrector step."""
         of_predictor = self.predictor.evaluations
-        if of_predictor is None:
-            return None
-        return of_predictor + self.evaluations_to_correct * self.corrector_steps
+        corrections = self.evaluations_to_correct * self.corrector_steps
+        return None if of_predictor is None else of_predictor + corrections
 
     @abstractmethod
     def sizes(self, sde: SDE, nodes: Tensor) -> Sequence[Tensor]:
