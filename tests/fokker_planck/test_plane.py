@@ -189,7 +189,7 @@ def test_weights_of_wells_that_are_lost_in_rounding_are_refused():
         return torch.stack([-u_x + u_y, -u_y - u_x], 1)
 
     solver = FokkerPlanck2D(
-        sg.ItoProcess(force, math.sqrt(2.0)), (sg.Grid(-2.0, 2.0, 80), sg.Grid(-4.0, 4.0, 60))
+        sg.ItoProcess(force, math.sqrt(2.0)), (sg.Grid(-2.0, 2.0, 50), sg.Grid(-4.0, 4.0, 40))
     )
     with pytest.raises(sg.SolverError, match="lost in rounding"):
         solver.stationary()

@@ -106,7 +106,7 @@ def test_twenty_periods_between_two_times_are_resolved():
     sde = sg.ItoProcess(
         lambda x, t: torch.stack([-x[:, 0] + 2 * torch.sin(3 * t), -2 * x[:, 1]], -1), 0.7
     )
-    solver = FokkerPlanck2D(sde, (sg.Grid(-5.0, 5.0, 60),) * 2)
+    solver = FokkerPlanck2D(sde, (sg.Grid(-4.0, 4.0, 48),) * 2)
     final = solver.solve(solver.gaussian((0.0, 0.0), [[0.2, 0.0], [0.0, 0.2]]), [0.0, 20.0])[-1]
     right = 0.2 * (math.sin(60) - 3 * math.cos(60) + 3 * math.exp(-20))
     assert right == pytest.approx(0.510, abs=1e-3)
@@ -116,7 +116,7 @@ def test_twenty_periods_between_two_times_are_resolved():
     assert max(final.error.values()) < 1e-3
 
 
-def kicked(kick, times, cells=30, **options):
+def kicked(kick, times, cells=24, **options):
     """Density of dX = (u(t) − X) dt + dW in both coordinates, the second pulled half as much."""
 
     def pull(x, t):

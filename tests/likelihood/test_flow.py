@@ -60,7 +60,7 @@ def at(law, t):
 def test_log_prob_of_a_mixture_with_its_exact_score(name, device):
     sde = SDES[name]
     law = planar(sde)
-    x = law.sample(200, time(sde.t_min), rng=1, dtype=torch.float64).to(device)
+    x = law.sample(100, time(sde.t_min), rng=1, dtype=torch.float64).to(device)
     prior = at(law, sde.t_max)
     found = sg.log_likelihood(sde, law.score, x, solver=FINE, prior_log_prob=prior)
     error = found.log_prob - law.log_prob(x, time(sde.t_min))
