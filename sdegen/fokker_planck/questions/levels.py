@@ -94,8 +94,7 @@ class Levels:
         used = lumped if positive else compact
         first, sharp = start.on(used.grid, level, compact=used.compact)
         fallback = lumped if auto and used.compact else None
-        known = walk if walk is not None and not walk.rough else None
-        p, carrier, taken = carried(used, first, sharp, course, how, fallback, known)
+        p, carrier, taken = carried(used, first, sharp, course, how, fallback, walk)
         rang = fallback is not None and carrier is not used
         return Found(used.grid, p, carrier.compact, rang, taken, used.ends.powers)
 
