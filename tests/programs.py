@@ -27,11 +27,13 @@ import atexit, importlib.util, json, os, runpy, sys, threading, types, warnings
 for name in ("sklearn", "zarr", "xarray"):
     if importlib.util.find_spec(name):
         importlib.import_module({"sklearn": "sklearn.datasets"}.get(name, name))
+import torch
+torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # which imports torch's compiler
 warnings.simplefilter("error")
 # torch's arrays do not know numpy's copy= yet, and matplotlib asks for it
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="matplotlib.cbook")
 strict = warnings.filters[:2]
-import torch, torch.distributed, matplotlib.pyplot, scipy.stats, sdegen
+import torch.distributed, matplotlib.pyplot, scipy.stats, sdegen
 
 def next_program():
     for line in sys.stdin:
@@ -89,6 +91,8 @@ class Programs:
             env=os.environ | {
                 "EAGER_IMPORT": "1", "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg",
                 "PYTHONPATH": str(Path(__file__).parent.parent),
+                # workers for many compilations at once would import torch, each for itself
+                "TORCHINDUCTOR_COMPILE_THREADS": "1",
             },
         )  # fmt: skip
         self._written = tempfile.TemporaryDirectory()

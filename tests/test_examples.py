@@ -81,7 +81,7 @@ def test_double_well(run, tmp_path):
 
 
 def test_own_drift(run):
-    assert within(run("own_drift")) == 5
+    assert within(run("own_drift", TRAJECTORIES=20_000)) == 5
 
 
 def test_train_and_compare_samplers(run, tmp_path):
@@ -139,7 +139,7 @@ def test_overview(run, tmp_path):
 
 
 def test_kramers_escape(run, tmp_path):
-    printed = run("kramers_escape")
+    printed = run("kramers_escape", TRAJECTORIES=500)
     assert within(printed) == 1
     rows = numbers(printed, r"ΔU = +# kT: rate #, half the gap #, Kramers #, off by +# %")
     for height, rate, gap, kramers, off in rows:

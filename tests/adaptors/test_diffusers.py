@@ -161,7 +161,7 @@ def test_likelihood_of_its_network_is_that_of_the_mixture():
         model.sde,
         model.score,
         x,
-        solver=sg.TorchDiffEq("dopri5", rtol=1e-9, atol=1e-9),
+        solver=sg.TorchDiffEq("dopri5", rtol=1e-8, atol=1e-8),
         prior_log_prob=at(ALPHA_BARS[-1]).log_prob,
     )
     torch.testing.assert_close(found.log_prob, at(ALPHA_BARS[0]).log_prob(x), rtol=0, atol=1e-4)

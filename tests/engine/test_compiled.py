@@ -103,8 +103,7 @@ assert said.startswith("compile=True: ItoProcess could not be compiled ("), said
 @pytest.mark.slow
 def test_compiled_runs_are_the_steps_to_rounding(programs):
     """Those with walls too; and what is lost or cannot be compiled is told."""
-    # workers for many compilations at once would import torch, each for itself
-    programs.run(code=COMPILED, TORCHINDUCTOR_COMPILE_THREADS="1")
+    programs.run(code=COMPILED)
 
 
 @pytest.mark.parametrize("seed", range(20))
