@@ -100,12 +100,13 @@ def train(
     about = loss.spec()
     if labels is None:
         about.pop("label_dropout", None)  # it changes nothing
-    names = [field.name for field in dataclasses.fields(FitConfig)]
     return fit(
         model,
         data,
         loss,
-        FitConfig(**{name: getattr(config, name) for name in names}),
+        FitConfig(
+            **{one.name: getattr(config, one.name) for one in dataclasses.fields(FitConfig)}
+        ),
         rng=rng,
         labels=labels,
         validation=validation,
