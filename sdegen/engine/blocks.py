@@ -8,7 +8,7 @@ its state to stay in cache for all its steps, which a loop over all of a large e
 That the bits are the same holds on one type of device and for one way to take the steps: compiled
 runs (`EulerMaruyama(compile=True)`) round otherwise than steps one by one.
 
-Trajectories that feel each other (a mean field) cannot be cut into blocks: see
+Trajectories that depend on each other (a mean field) cannot be cut into blocks: see
 `sdegen.core.rows`.
 """
 

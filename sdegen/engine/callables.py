@@ -1,7 +1,7 @@
 """Callables: what drift and diffusion show before the first step of a run.
 
 They are evaluated for a few states (`validate_callables`); then, in `survey`, it is found out
-whether trajectories feel each other, and what the steps cost in accuracy (`pilot.py`).
+whether trajectories depend on each other, and what the steps cost in accuracy (`pilot.py`).
 """
 
 from __future__ import annotations
@@ -264,7 +264,7 @@ class Survey:
     """What was found out about a run before its first step.
 
     Attributes:
-        together: Whether trajectories feel each other and must run in one piece.
+        together: Whether trajectories depend on each other and must run in one piece.
         step_error: Error of the steps, where a pilot was made.
         slope_by: How a derivative that the dynamics need is found.
     """
@@ -275,7 +275,7 @@ class Survey:
 
 
 def survey(request: Request, *, seed: int, network: bool) -> Survey:
-    """Return whether trajectories feel each other, and what the steps of the run cost in accuracy.
+    """Return whether trajectories depend on each other, and what the steps cost in accuracy.
 
     Looked for at the start, and where a pilot ends that walks a few of them at the run's steps and
     at half of them; it also judges the steps (`sdegen.engine.pilot`).

@@ -66,8 +66,8 @@ def simulate(
         keep_path: Whether the states at all times are kept, or the last alone.
         on_nonfinite: "raise", or "freeze": go on without the trajectories that were lost, and mark
             them.
-        interacting: Whether trajectories feel each other and must run together; None finds out by
-            a probe.
+        interacting: Whether trajectories depend on each other and must run together; None finds
+            out by a probe.
         threads: How many blocks are computed at a time; None takes the cores that the process may
             use. Neither their number nor their order changes a bit of the result. On a GPU one
             is enough.

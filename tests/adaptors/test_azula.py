@@ -135,7 +135,8 @@ def test_what_is_no_denoiser_of_its_is_refused():
 
 
 def test_without_azula_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "azula", None)
+    for name in ("azula", "azula.denoise", "azula.noise"):
+        monkeypatch.setitem(sys.modules, name, None)
     model = sg.ScoreModel(OracleNoise(MIXTURE, PATHS["VP"]), PATHS["VP"])
     with pytest.raises(ImportError, match=r"to_azula needs azula.*'sdegen\[azula\]'"):
         sg.to_azula(model)

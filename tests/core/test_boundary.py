@@ -204,3 +204,16 @@ def test_a_period_of_one_coordinate_of_several():
     sg.simulate(active, x0, [0.0, 0.1], boundary={1: sg.Periodic(0.0, 2 * math.pi)}, rng=0)
     with pytest.raises(ValueError, match="no period of the drift"):
         sg.simulate(active, x0, [0.0, 0.1], boundary={0: sg.Periodic(0.0, 1.0)}, rng=0)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda end: sg.Reflecting(end),
+        lambda end: sg.Absorbing(high=end),
+        lambda end: sg.Periodic(0.0, end),
+    ],
+)
+def test_an_end_that_requires_grad_would_lose_it(made):
+    with pytest.raises(TypeError, match=r"(low|high) of \w+ is a tensor that requires grad"):
+        made(torch.tensor(1.0, requires_grad=True))

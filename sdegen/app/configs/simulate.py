@@ -63,8 +63,8 @@ class SimulateConfig(Config):
         bridge: Only look at steps; unless said, first passages between two steps are drawn too.
         coordinate: Which coordinate the boundary, histogram, first-passage and current are of,
             from 0.
-        interacting: Whether trajectories feel each other and run together; unless said, a probe
-            of the drift finds out.
+        interacting: Whether trajectories depend on each other and run together; unless said, a
+            probe of the drift finds out.
         store: Folder that the states go to, such as run.zarr; xarray opens it.
         resume: Go on with a store that is there, and compute what is missing.
         on_nonfinite: What to do when a trajectory explodes: stop, or freeze it and go on.
