@@ -5,8 +5,8 @@ smaller than the path and the parameterization expect are told by an `AccuracyWa
 numbers; nothing is scaled in silence.
 """
 
-import dataclasses
 import warnings
+from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
@@ -104,9 +104,7 @@ def train(
         model,
         data,
         loss,
-        FitConfig(
-            **{one.name: getattr(config, one.name) for one in dataclasses.fields(FitConfig)}
-        ),
+        FitConfig(**{one.name: getattr(config, one.name) for one in fields(FitConfig)}),
         rng=rng,
         labels=labels,
         validation=validation,
