@@ -151,10 +151,10 @@ def quantiles(law, t, n):
 def test_weights_of_modes_after_a_thousand_steps(solver, eta):
     sde = sg.VP(sg.LinearBeta(0.1, 20.0))
     noised = sg.GaussianMixture([0.3, 0.7], [[-1.0], [1.0]], stds=0.25).noised(sde)
-    # one coordinate of the start and much noise: 40,000 samples; a flow takes quantiles of p at
+    # one coordinate of the start and much noise: 20,000 samples; a flow takes quantiles of p at
     # t = 1, which is N(0, 1) to 1e-3, and 2,000 of them have its share to 1e-3
     flow = eta == 0 and not isinstance(solver, sg.KarrasHeun)
-    n = 2_000 if flow else 40_000
+    n = 2_000 if flow else 20_000
     start = torch.tensor(1.0, dtype=F64)
     if flow:
         x = quantiles(noised, start, n).float()
