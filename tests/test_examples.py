@@ -139,7 +139,7 @@ def test_overview(run, tmp_path):
 
 
 def test_kramers_escape(run, tmp_path):
-    printed = run("kramers_escape", TRAJECTORIES=500)
+    printed = run("kramers_escape")
     assert within(printed) == 1
     rows = numbers(printed, r"ΔU = +# kT: rate #, half the gap #, Kramers #, off by +# %")
     for height, rate, gap, kramers, off in rows:
