@@ -170,7 +170,8 @@ def integrate(
     [0.5, 0.25]
     """
     if memory is None:
-        nodes = as_time_grid(nodes)
+        if not (isinstance(nodes, Tensor) and nodes.requires_grad):  # gradients flow through steps
+            nodes = as_time_grid(nodes)
         _check(sde, solver, nodes, noise, boundary)
         memory = solver.begin(sde, nodes)
     if boundary is not None and noise is not None and boundary.asks_noise and solver.is_update:

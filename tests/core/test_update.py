@@ -70,6 +70,16 @@ def test_the_loop_in_ones_own_hands_is_simulate():
                 assert torch.equal(x, expected)
 
 
+def test_gradients_flow_through_the_nodes():
+    # x' = (1 − t₁)(1 − (1 − t₁)) of dx = −x dt in two Euler steps: dx'/dt₁ = 1 − 2 t₁
+    t1 = torch.tensor(0.3, dtype=F64, requires_grad=True)
+    nodes = torch.stack([torch.zeros((), dtype=F64), t1, torch.ones((), dtype=F64)])
+    ode = sg.ItoProcess(lambda x: -x, 0.0)
+    *_, x = sg.integrate(ode, sg.EulerMaruyama(), torch.ones(1, 1, dtype=F64), nodes)
+    x.sum().backward()
+    torch.testing.assert_close(t1.grad, torch.tensor(0.4, dtype=F64))
+
+
 SQUARE_ROOT = sg.ItoProcess(lambda x: 0.5 - x, lambda x: x.clamp(min=0).sqrt())
 
 
