@@ -6,6 +6,7 @@ Nothing here imports torch, so that a configuration can be refused before it is 
 import math
 from collections.abc import Callable, Collection
 from numbers import Real
+from typing import Any
 
 
 def check_finite(name: str, value: float) -> None:
@@ -87,10 +88,10 @@ def check_count(name: str, value: object, least: int = 1) -> None:
         raise ValueError(f"{name} must be ≥ {least}, but is {value}.")
 
 
-def _check_number(name: str, value: object, what: str, holds: Callable[[float], bool]) -> None:
+def _check_number(name: str, value: object, what: str, holds: Callable[[Any], bool]) -> None:
     """Refuse what is no number, or one of which something does not hold."""
     if isinstance(value, bool) or not isinstance(value, Real):
         came = repr(value) if isinstance(value, str | bool) else type(value).__name__
         raise TypeError(f"{name} must be a number, but is {came}.")
-    if not holds(float(value)):
+    if not holds(value):
         raise ValueError(f"{name} must {what}, but is {float(value):g}.")

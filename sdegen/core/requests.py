@@ -259,8 +259,12 @@ def check_state(x0: object, *, name: str = "x0") -> Tensor:
     return x0
 
 
-def as_times(times: object) -> Tensor:
+def as_times(times: object, name: str = "times") -> Tensor:
     """Return two times or more, in any order, as a float64 tensor on the CPU, shape (T,).
+
+    Args:
+        times: A tensor, an array or a list.
+        name: What the caller calls them.
 
     Raises:
         TypeError: If they are not numbers.
@@ -273,49 +277,52 @@ def as_times(times: object) -> Tensor:
         isinstance(times, Tensor | Sequence) or hasattr(times, "__array__")
     ):
         raise TypeError(
-            f"times must be a tensor or a list of numbers, but is {type(times).__name__}; "
+            f"{name} must be a tensor or a list of numbers, but is {type(times).__name__}; "
             "pass torch.linspace(t_start, t_end, n)."
         )
     if isinstance(times, Tensor) and times.requires_grad:
         raise TypeError(
-            "times is a tensor that requires grad, which is not carried through a run; pass "
-            "times.detach(), and let calibrate fit times."
+            f"{name} is a tensor that requires grad, which is not carried through a run; pass "
+            f"{name}.detach(), and let calibrate fit times."
         )
     try:
         # in one go: a list would be rounded to float32 on its way
         ts = torch.as_tensor(times, dtype=torch.float64, device="cpu").detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
-            f"times must be numbers: {error}; pass torch.linspace(t_start, t_end, n)."
+            f"{name} must be numbers: {error}; pass torch.linspace(t_start, t_end, n)."
         ) from None
     if ts.ndim != 1 or len(ts) < 2:
         raise ValueError(
-            f"times must be a list of at least two times, but has shape {tuple(ts.shape)}; "
+            f"{name} must be a list of at least two times, but has shape {tuple(ts.shape)}; "
             "pass torch.linspace(t_start, t_end, n)."
         )
     bad = ~np.isfinite(ts.numpy())
     if np.count_nonzero(bad):
         i = int(bad.argmax())
-        raise ValueError(f"times must be finite, but times[{i}] = {float(ts[i])}.")
+        raise ValueError(f"{name} must be finite, but {name}[{i}] = {float(ts[i])}.")
     return ts
 
 
-def as_time_grid(times: object) -> Tensor:
+def as_time_grid(times: object, name: str = "times") -> Tensor:
     """Return times as a strictly monotone float64 tensor on the CPU, shape (T,).
+
+    Args:
+        times: A tensor, an array or a list.
+        name: What the caller calls them.
 
     Raises:
         TypeError: If they are not numbers.
         ValueError: If there are fewer than two, one is not finite, or they are not strictly
             monotone; naming the index.
     """
-    ts = as_times(times)
+    ts = as_times(times, name)
     sense = torch.sign(ts[-1] - ts[0])
     wrong = ts.diff() * (sense if sense != 0 else 1) <= 0
     if bool(wrong.any()):
         i = int(wrong.nonzero()[0])
         raise ValueError(
-            f"times must be strictly monotone, but times[{i}]={float(ts[i]):g} is followed by "
-            f"{float(ts[i + 1]):g}; "
-            "pass torch.linspace(t_start, t_end, n)."
+            f"{name} must be strictly monotone, but {name}[{i}]={float(ts[i]):g} is followed by "
+            f"{float(ts[i + 1]):g}; pass torch.linspace(t_start, t_end, n)."
         )
     return ts

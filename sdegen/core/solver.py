@@ -27,6 +27,7 @@ from sdegen.core.failure import Failure
 from sdegen.core.noise import Noise, RememberedNoise
 from sdegen.core.noise_structure import NoiseStructure, check_diagonal
 from sdegen.core.requests import as_time_grid, kind_of
+from sdegen.core.retired import refuse_old_methods
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 
@@ -65,6 +66,12 @@ class Solver(ABC):
     orders: ClassVar[Orders | None] = None
     evaluations: ClassVar[int | None] = None
 
+    def __init_subclass__(cls, **options: object) -> None:
+        """Refuse checks by their names of version 0.1."""
+        super().__init_subclass__(**options)
+        old = ("check_brownian", "check_freeze", "check_gradients")
+        refuse_old_methods(cls, dict.fromkeys(old, "check_asked"))
+
     def check(self, sde: SDE, nodes: Tensor) -> None:
         """Raise ValueError for dynamics that it does not solve, with what to take instead."""
         if sde.is_discrete and not self.supports_discrete:
@@ -77,11 +84,7 @@ class Solver(ABC):
             check_diagonal(sde, type(self).__name__)
 
     def check_asked(self, asked: Asked) -> None:
-        """Refuse what a run asks of each step beyond its state, where the steps do not give it.
-
-        Raises:
-            ValueError: Saying what to take instead.
-        """
+        """Raise ValueError where steps do not give what a run asks of them, with a cure."""
         if asked == "brownian":
             raise ValueError(
                 f"{type(self).__name__} cannot walk a given Brownian path: it draws more than one "
@@ -160,8 +163,7 @@ def integrate(
         The state at nodes[1], nodes[2], …
 
     Raises:
-        TypeError, ValueError: If the solver does not take the dynamics or the boundary, or noise
-            is missing.
+        TypeError, ValueError: If solver or boundary do not fit, or noise is missing.
 
     >>> from sdegen.sde.processes import OrnsteinUhlenbeck
     >>> from sdegen.solvers.euler import EulerMaruyama
@@ -171,7 +173,7 @@ def integrate(
     """
     if memory is None:
         if not (isinstance(nodes, Tensor) and nodes.requires_grad):  # gradients flow through steps
-            nodes = as_time_grid(nodes)
+            nodes = as_time_grid(nodes, "nodes")
         _check(sde, solver, nodes, noise, boundary)
         memory = solver.begin(sde, nodes)
     if boundary is not None and noise is not None and boundary.asks_noise and solver.is_update:

@@ -48,7 +48,7 @@ def contain(
     """
     if not isinstance(sde, SDE):
         raise TypeError(f"sde must be an SDE, such as ItoProcess(f, g), but is {kind_of(sde)}.")
-    x, ts = check_state(x), as_time_grid(nodes)
+    x, ts = check_state(x), as_time_grid(nodes, "nodes")
     enclosure = enclosure_of(boundary, x.shape[1:])
     if enclosure is None:
         raise ValueError("boundary bounds no coordinate: leave it out.")

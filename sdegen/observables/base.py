@@ -139,20 +139,27 @@ class AtTimes(Accumulator):
     """Gathers some tensors at each of the times, and stacks them along a new first axis.
 
     Args:
-        measure: Returns tensors by name from k and the states at times[k]; none at times that do
-            not count.
+        measure: Returns tensors by name from k and the states at times[k], none at times that do
+            not count; None where a subclass defines `measured`.
         counts: Whether the number of trajectories is gathered too, as n.
     """
 
-    def __init__(self, measure: Callable[[int, State], Partial], *, counts: bool = False) -> None:
+    def __init__(
+        self, measure: Callable[[int, State], Partial] | None = None, *, counts: bool = False
+    ) -> None:
         self._measure, self._counts, self._rows = measure, counts, 0
         self._series: dict[str, list[Tensor]] = {}
 
     def see(self, k: int, x: State) -> None:
         """Take in what is measured of the states at times[k]."""
         self._rows = len(x)
-        for key, value in self._measure(k, x).items():
+        for key, value in self.measured(k, x).items():
             self._series.setdefault(key, []).append(value)
+
+    def measured(self, k: int, x: State) -> Partial:
+        """Return tensors by name, of the states at times[k]."""
+        assert self._measure is not None
+        return self._measure(k, x)
 
     def partial(self) -> Partial:
         """Return the stacked tensors."""

@@ -105,11 +105,12 @@ class _Crossings(AtTimes):
     """Counts how often the trajectories of each set have passed every cell."""
 
     def __init__(self, about: ProbabilityCurrent, times: Tensor) -> None:
-        super().__init__(self._currents, counts=True)
+        super().__init__(counts=True)
         self._about, self._dt = about, times.diff().abs().tolist()
         self._sets = self._sizes = self._last = torch.empty(0)
 
-    def _currents(self, k: int, x: State) -> Partial:
+    def measured(self, k: int, x: State) -> Partial:
+        """Return the mean current since the time before, and its spread over sets."""
         about = self._about
         # on the CPU, since a GPU adds weights up in an order of its own
         u = coordinate_of(x, about.coordinate, about.name).double().cpu() - about.low

@@ -34,6 +34,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -76,8 +77,8 @@ class Product:
 
     def __call__(self, x: State, t: Time) -> State:
         """Return Σ_i w_i s_i(x, t), same shape as x."""
-        parts = [w * s(x, t) for w, s in zip(self.weights, self.experts, strict=True)]
-        return sum(parts[1:], parts[0])
+        weighed = (w * s(x, t) for w, s in zip(self.weights, self.experts, strict=True))
+        return reduce(torch.add, weighed)
 
 
 def product(scores: Sequence[ScoreFn], weights: Sequence[float] | None = None) -> ScoreFn:
@@ -207,8 +208,8 @@ def mixture(
     def score(x: State, t: Time) -> State:
         logs = [math.log(v) + p(x, t) for v, p in zip(w, log_densities, strict=True)]
         shares = torch.softmax(torch.stack(logs), 0)
-        parts = [expand(share, x) * s(x, t) for share, s in zip(shares, experts, strict=True)]
-        return sum(parts[1:], parts[0])
+        weighed = (expand(share, x) * s(x, t) for share, s in zip(shares, experts, strict=True))
+        return reduce(torch.add, weighed)
 
     return score
 

@@ -74,7 +74,8 @@ class TimeSampler:
         self.sde = sde
         self._nodes: Tensor | None = None
         if weighting in ("likelihood", "edm"):
-            ends = sde.kernel.log_ratio(torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64))
+            span = torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)
+            ends = sde.kernel.log_ratio(span).detach().double().cpu()
             shares = torch.linspace(0, 1, _NODES, dtype=torch.float64)
             levels = torch.lerp(ends[:1], ends[1:], shares)
             if weighting == "edm":  # between which equal shares of N(−1.2, 1.2²) lie

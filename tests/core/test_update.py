@@ -121,7 +121,7 @@ def test_the_loop_refuses_a_boundary_that_belongs_to_no_run():
         sg.contain(sg.Reflecting(0.0), lambda x: -x, x, nodes)
     with pytest.raises(TypeError, match="sde must be an SDE, such as ItoProcess"):
         next(sg.integrate(lambda x: -x, solver, x, nodes))
-    with pytest.raises(ValueError, match=r"times\[1\]=0.5 is followed by 0.2"):
+    with pytest.raises(ValueError, match=r"nodes\[1\]=0.5 is followed by 0.2"):
         next(sg.integrate(ode, solver, x, [0.0, 0.5, 0.2]))
 
 

@@ -1,6 +1,8 @@
 """Probability currents: exact in the washboard and on the way, none in equilibrium."""
 
+import gc
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -8,6 +10,8 @@ import torch
 from scipy import integrate
 
 import sdegen as sg
+from sdegen.core.noise import Streams
+from sdegen.observables.base import Block
 
 F64 = torch.float64
 
@@ -87,3 +91,30 @@ def test_a_line_is_continuity(small_blocks):
 def test_refusals(make, told):
     with pytest.raises(ValueError, match=told):
         make()
+
+
+@pytest.mark.parametrize(
+    "observable",
+    [
+        sg.ProbabilityCurrent(-1.0, 1.0, 4),
+        sg.Moments(),
+        sg.Histogram(-1, 1, 4),
+        sg.TimeCorrelation(),
+    ],
+    ids=lambda o: o.name,
+)
+def test_an_accumulator_is_freed_without_the_garbage_collector(observable):
+    """In a long run those of thousands of blocks would wait for it, with all their cells."""
+    sde, times = sg.OrnsteinUhlenbeck(), torch.linspace(0, 1, 3, dtype=F64)
+    block = Block(sde, times, times, None, Streams(0, "test").block(0))
+    gc.disable()
+    try:
+        accumulator = observable.begin(block)
+        for k in range(3):
+            accumulator.see(k, torch.full((5, 1), 0.1 * k, dtype=F64))
+        accumulator.partial()
+        alive = weakref.ref(accumulator)
+        del accumulator
+        assert alive() is None
+    finally:
+        gc.enable()

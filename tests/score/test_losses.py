@@ -240,3 +240,23 @@ def test_a_network_of_zeros_costs_one_by_edm_and_the_spread_of_the_velocity_by_f
         with torch.no_grad():
             errors = denoising_loss(model, gaussian(n), t, weighting=weighting, rng=4)
         assert float(errors.mean()) == pytest.approx(expected, rel=4.4 * math.sqrt(2 / n))
+
+
+@pytest.mark.parametrize("weighting", ["likelihood", "edm"])
+def test_a_path_that_answers_in_single_precision_is_sampled_in_double(weighting):
+    class Single(sg.GaussianPath):
+        def __init__(self):
+            super().__init__(1e-3, 1.0)
+
+        def alpha(self, t):
+            return torch.ones_like(torch.as_tensor(t)).float()
+
+        def sigma(self, t):
+            return (2 * torch.as_tensor(t)).float()
+
+    u = torch.linspace(0, 1, 5, dtype=torch.float64)
+    t = TimeSampler(Single(), weighting).quantile(u)
+    if weighting == "likelihood":  # uniform in log σ/α = log 2t: t = t_min^(1 − u)
+        torch.testing.assert_close(t, 1e-3 ** (1 - u), rtol=1e-4, atol=0)
+    assert t.dtype == torch.float64
+    assert bool((t.diff() > 0).all())

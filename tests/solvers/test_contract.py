@@ -181,3 +181,10 @@ def test_a_memory_may_be_kept_and_gone_on_with():
         for i in range(3, len(nodes) - 1):
             x, kept = solver.step(FLOW, x, i, None, kept)
     assert torch.equal(x, whole[-1])
+
+
+@pytest.mark.parametrize("name", ["check_brownian", "check_freeze", "check_gradients"])
+def test_checks_by_their_old_names_are_refused(name):
+    """Nobody would call them."""
+    with pytest.raises(TypeError, match=f"Mine defines {name}, which is check_asked since"):
+        type("Mine", (sg.EulerMaruyama,), {name: lambda self: None})

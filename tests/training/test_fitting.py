@@ -6,6 +6,7 @@ import math
 import re
 import signal
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -587,3 +588,30 @@ def test_a_batch_repeats_its_rows_with_their_labels():
     assert batch.rows[:, 0].tolist() == [1, 1, 2, 2]
     assert batch.labels.tolist() == [3, 3, 4, 4]
     assert Batch(torch.zeros(2, 1)).repeated(3).labels is None
+
+
+def test_numbers_of_numpy_are_plain_in_a_checkpoint(tmp_path):
+    """float32 of NumPy is no JSON: the training would die at its first save."""
+    config = dataclasses.replace(SHORT, learning_rate=np.float32(0.25))
+    assert type(config.learning_rate) is float
+    sg.fit(Constant(), drawn(64, 1), Square(), config, folder=tmp_path / "run", rng=0)
+    assert list((tmp_path / "run").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"warmup": 2.5}, "warmup must be an int, but is float"),
+        ({"depth": True}, "depth must be an int, but is bool"),
+        ({"rate": "0.1"}, "rate must be a number, but is str"),
+        ({"ema_decay": None}, "ema_decay must be a number, but is NoneType"),
+    ],
+)
+def test_fields_of_a_config_of_ones_own_are_checked_too(fields, words):
+    @dataclasses.dataclass(frozen=True)
+    class Own(sg.FitConfig):
+        depth: int = -1
+        rate: float = -0.5
+
+    with pytest.raises(TypeError, match=words):
+        Own(**fields)

@@ -27,7 +27,7 @@ class DiffusionSolver(Solver):
 
     asks_for: ClassVar[str] = "the α and σ of a kernel"
     largest_eta: ClassVar[float | None] = None
-    eta_refusal: ClassVar[str] = "needs 0 ≤ eta ≤ 1, but eta is {eta:g}."
+    eta_refusal: ClassVar[str] = "needs 0 ≤ eta ≤ {most:g}, but eta is {eta:g}."
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
         """Refuse dynamics other than the ReverseSDE of a process with a kernel, and η too large.
@@ -38,7 +38,8 @@ class DiffusionSolver(Solver):
         super().check(sde, nodes)
         eta = self.reversal(sde)[0].eta
         if self.largest_eta is not None and eta > self.largest_eta:
-            raise ValueError(f"{type(self).__name__} {self.eta_refusal.format(eta=eta)}")
+            words = self.eta_refusal.format(eta=eta, most=self.largest_eta)
+            raise ValueError(f"{type(self).__name__} {words}")
 
     def reversal(self, sde: SDE) -> tuple[ReverseStructure, Kernel]:
         """Return what the reverse dynamics are made of, and their kernel; refuse other dynamics.
