@@ -494,7 +494,7 @@ def test_an_augmentation_that_changes_the_shape_is_refused():
 
 def test_a_file_that_is_no_training_is_not_resumed(tmp_path):
     a_model().save(tmp_path / "step-00000004.safetensors")
-    with pytest.raises(sg.CheckpointError, match="holds a ScoreModel, not the state of a train"):
+    with pytest.raises(sg.CheckpointError, match="holds a ScoreModel, not a training"):
         sg.train(a_model(), points(), SHORT, rng=0, folder=tmp_path, resume=True)
 
 
