@@ -109,7 +109,7 @@ def test_bad_rho():
 def test_reverse_dynamics_are_no_forward_sde(rule, as_user):
     vp = sg.VP(sg.LinearBeta(0.1, 20.0))
     flow = sg.ReverseSDE(vp, lambda x, t: -x, eta=0.0)
-    with pytest.raises(TypeError, match="sde must be a GaussianPath, .* but is a ReverseSDE"):
+    with pytest.raises(TypeError, match=r"sde must be a GaussianPath, .* but is a ReverseSDE"):
         getattr(sg.timesteps, rule)(flow, 5)
     if rule in ("power", "karras"):
         with pytest.raises(TypeError, match="rho must be a number, but is '7'"):
