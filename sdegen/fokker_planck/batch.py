@@ -10,6 +10,7 @@ Assumed, beyond what `FokkerPlanck` asks: D > 0 at the walls too, and one bounda
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import SupportsFloat, TypeVar
 
@@ -173,14 +174,18 @@ class FokkerPlanckBatch:
         return EstimatedTensor.of(p, ErrorEstimate(each, told[0].method))
 
     def _ask_each(self, ask: Callable[[FokkerPlanck], Answer], doing: str) -> list[Answer]:
-        """Ask the solver of each SDE; an error says of which it is."""
+        """Ask the solver of each SDE; an error says of which it is, a warning points outside."""
         answers = []
-        for k, member in enumerate(self._members):
-            try:
-                answers.append(ask(member))
-            except (SdegenError, ValueError) as error:
-                error.add_note(doing.format(k))
-                raise
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            for k, member in enumerate(self._members):
+                try:
+                    answers.append(ask(member))
+                except (SdegenError, ValueError) as error:
+                    error.add_note(doing.format(k))
+                    raise
+        for one in heard:
+            warnings.warn(one.message, one.category, stacklevel=3)
         return answers
 
     @torch.no_grad()

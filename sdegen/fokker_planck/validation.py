@@ -315,4 +315,4 @@ def _judge(ratio: tuple[float, float], grid: Grid, when: str) -> None:
     )
     if worst > _EDGE_FAILS:
         raise ValueError(text)
-    warnings.warn(text, UserWarning, stacklevel=4)
+    warnings.warn(text, UserWarning, stacklevel=5)

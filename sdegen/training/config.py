@@ -65,9 +65,8 @@ class FitConfig:
         check_count("warmup", self.warmup, least=0)
         for name in ("learning_rate", "max_grad_norm"):
             check_positive(name, getattr(self, name))
-        for name in ("weight_decay", "ema_decay"):
-            check_not_negative(name, getattr(self, name))
-        if self.ema_decay >= 1:
+        check_not_negative("weight_decay", self.weight_decay)
+        if not 0 <= self.ema_decay < 1:
             raise ValueError(
                 f"ema_decay must lie in [0, 1), but is {self.ema_decay:g}; 0 is no average."
             )

@@ -164,3 +164,22 @@ def test_members_that_the_grid_does_not_resolve_are_refined_alone():
     assert float(p[1, 40]) == pytest.approx(math.sqrt(4000 / (2 * math.pi)), rel=1e-3)
     assert float(p[0, 40]) == pytest.approx(1 / math.sqrt(2 * math.pi), rel=1e-4)
     assert float(p.error) < 1e-3
+
+
+def test_warnings_point_at_the_line_of_the_call(programs):
+    """In a program of its own: in the tests a checker of shapes stands between."""
+    lines = [
+        "import warnings, sdegen as sg",
+        "ou, grid = sg.OrnsteinUhlenbeck(rate=1.0, sigma=1.5), sg.Grid(-5.0, 5.0, 60)",
+        "start = grid.gaussian(0.0, 1.0)",
+        "one, both = sg.FokkerPlanck(ou, grid), sg.FokkerPlanckBatch([ou], grid)",
+        "with warnings.catch_warnings(record=True) as told:",
+        "    warnings.simplefilter('always')",
+        "    one.stationary()",
+        "    both.stationary()",
+        "    one.solve(start, [0.0, 3.0])",
+        "    both.solve(start, [0.0, 3.0])",
+        "print([(w.lineno, 'the grid cuts it' in str(w.message)) for w in told])",
+    ]
+    expected = [(line, True) for line in (7, 8, 9, 10)]
+    assert programs.run(code="\n".join(lines)) == f"{expected}\n"

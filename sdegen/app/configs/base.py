@@ -19,13 +19,18 @@ class Config:
             self.check_counts({"threads": 1})
 
     def check_counts(self, least: Mapping[str, int]) -> None:
-        """Raise if a field of these is less than it must be; None is unsaid."""
+        """Raise if a field of these is less than it must be; a None that is the default passes."""
         for name, value in least.items():
-            if vars(self)[name] is not None:
+            if not self._is_unsaid(name):
                 check_count(name, vars(self)[name], value)
 
     def check_each(self, check: Callable[[str, Any], None], *names: str) -> None:
-        """Check each of these fields; None is unsaid."""
+        """Check each of these fields; a None that is the default passes."""
         for name in names:
-            if vars(self)[name] is not None:
+            if not self._is_unsaid(name):
                 check(name, vars(self)[name])
+
+    def _is_unsaid(self, name: str) -> bool:
+        """Return whether a field is None, and may be."""
+        default = type(self).__dataclass_fields__[name].default
+        return vars(self)[name] is None and default is None

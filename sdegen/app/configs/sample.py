@@ -65,10 +65,10 @@ class SampleConfig(Config):
             )
         if self.guidance and self.label is None:
             raise ValueError("guidance overstates a class; say which, --label 3.")
-        if self.shape == ():
+        if self.shape is not None and not self.shape:
             raise ValueError(
                 "shape must have at least one number; pass --shape 2, or --shape 1 8 8."
             )
-        for size in self.shape or ():
+        for size in () if self.shape is None else self.shape:
             check_count("shape", size)
         super().__post_init__()

@@ -236,7 +236,7 @@ def check_edges(density: PlaneDensity, truncated: Sequence[bool], when: str = ""
     if edge > _EDGE_FAILS:
         raise NotNormalizableError(text)
     if edge > _EDGE_WARNS:
-        warnings.warn(text, UserWarning, stacklevel=4)
+        warnings.warn(text, UserWarning, stacklevel=3)
 
 
 def check_door(sde: object, grids: object) -> None:

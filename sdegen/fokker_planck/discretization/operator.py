@@ -272,9 +272,11 @@ def _power_rows(flux: Fluxes, ends: BoundaryNodes) -> Tensor:
         left, right = ((y - one) * (y - other) / scale for y in (at[:-1], at[1:]))
         rising = ((1 - flux.hats[..., :-1, :]) * mass[:-1] * left).sum(-1)
         falling = (flux.hats[..., 1:, :] * mass[1:] * right).sum(-1)
-        bands.append((rising + falling) / law.weight(nodes[j]))
-    rows = torch.stack(bands, -2)
-    return torch.where(torch.isfinite(rows), rows, 0.0)  # beside a wall there is another row
+        weight = law.weight(nodes[j])  # 0 or ∞ at a wall, beside which there is another row
+        inside = (weight > 0) & torch.isfinite(weight)
+        band = (rising + falling) / torch.where(inside, weight, 1.0)
+        bands.append(torch.where(inside & torch.isfinite(band), band, 0.0))
+    return torch.stack(bands, -2)
 
 
 def _ring(flux: Fluxes, *, compact: bool) -> tuple[Tensor, Tensor]:

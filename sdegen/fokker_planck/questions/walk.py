@@ -81,7 +81,9 @@ class Walker:
         self, generator: Generator, course: Course, tolerance: float, known: Walk | None
     ) -> None:
         self.generator, self.course, self.tolerance = generator, course, tolerance
-        self.known = None if known is None or known.rough else iter(known.steps)
+        # steps that were known are repeated by NumPy, which carries no gradient
+        anew = known is None or known.rough or torch.is_grad_enabled()
+        self.known = None if known is None or anew else iter(known.steps)
         first, last = course.times[0], course.times[-1]
         self.h = min(abs(last - first), course.plain(first, last))
         self._known: tuple[Coefficients, Operator] | None = None
