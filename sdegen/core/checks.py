@@ -88,10 +88,19 @@ def check_count(name: str, value: object, least: int = 1) -> None:
         raise ValueError(f"{name} must be ≥ {least}, but is {value}.")
 
 
-def _check_number(name: str, value: object, what: str, holds: Callable[[Any], bool]) -> None:
-    """Refuse what is no number, or one of which something does not hold."""
+def check_number(name: str, value: object) -> None:
+    """Refuse what is no real number.
+
+    Raises:
+        TypeError: Naming the argument; True and False are none.
+    """
     if isinstance(value, bool) or not isinstance(value, Real):
         came = repr(value) if isinstance(value, str | bool) else type(value).__name__
         raise TypeError(f"{name} must be a number, but is {came}.")
+
+
+def _check_number(name: str, value: float, what: str, holds: Callable[[Any], bool]) -> None:
+    """Refuse what is no number, or one of which something does not hold."""
+    check_number(name, value)
     if not holds(value):
         raise ValueError(f"{name} must {what}, but is {float(value):g}.")

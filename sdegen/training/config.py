@@ -4,10 +4,15 @@ Imports no torch: a command line that only prints its help need not wait for it.
 """
 
 from dataclasses import dataclass, fields
-from numbers import Real
 from typing import Literal, get_args, get_origin
 
-from sdegen.core.checks import check_count, check_not_negative, check_positive, check_word
+from sdegen.core.checks import (
+    check_count,
+    check_not_negative,
+    check_number,
+    check_positive,
+    check_word,
+)
 
 Keep = Literal["last", "best"]
 TrainPrecision = Literal["full", "bf16"]
@@ -56,10 +61,10 @@ class FitConfig:
                 check_word(name, value, get_args(field.type))
             if field.type is int and (isinstance(value, bool) or not isinstance(value, int)):
                 raise TypeError(f"{name} must be an int, but is {type(value).__name__}.")
-            if field.type is float and (isinstance(value, bool) or not isinstance(value, Real)):
-                raise TypeError(f"{name} must be a number, but is {type(value).__name__}.")
-            if field.type is float and not isinstance(value, int | float):
-                object.__setattr__(self, name, float(value))  # checkpoints hold plain numbers
+            if field.type is float:
+                check_number(name, value)
+                if not isinstance(value, int | float):  # NumPy's: checkpoints hold plain numbers
+                    object.__setattr__(self, name, float(value))
         for name in ("steps", "batch_size", "validate_every", "checkpoint_every"):
             check_count(name, getattr(self, name))
         check_count("warmup", self.warmup, least=0)

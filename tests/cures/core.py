@@ -251,7 +251,7 @@ FOLLOWED = {
         lambda: simulate(REVERSE, times=T[1:].flip(0)),
     ),
     "times that turn round": (
-        "times must be strictly monotone",
+        r"\{\} must be strictly monotone",
         lambda: simulate(BM, times=[0.0, 0.5, 0.2]),
         lambda: simulate(BM, times=torch.linspace(0.0, 0.5, 3)),
     ),

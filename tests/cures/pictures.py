@@ -171,22 +171,22 @@ UNSEEN = {
 FOLLOWED = {
     # --- times and arrays
     "times that are a number": (
-        "times must be a tensor or a list of numbers, but is",
+        r"\{\} must be a tensor or a list of numbers, but is",
         lambda: simulate(FLOW, times=1.0),
         lambda: _ends(torch.linspace(0.0, 1.0, 11)),
     ),
     "times that require grad": (
-        "times is a tensor that requires grad, which is not carried",
+        r"\{\} is a tensor that requires grad, which is not carried",
         lambda: simulate(FLOW, times=_learned()),
         lambda: _ends(_learned().detach()),
     ),
     "times that are words": (
-        r"times must be numbers: \{\}; pass torch.linspace",
+        r"\{\} must be numbers: \{\}; pass torch.linspace",
         lambda: simulate(FLOW, times=["now", "then"]),
         lambda: _ends(torch.linspace(0.0, 1.0, 11)),
     ),
     "one time": (
-        "times must be a list of at least two times, but has shape",
+        r"\{\} must be a list of at least two times, but has shape",
         lambda: simulate(FLOW, times=[1.0]),
         lambda: _ends(torch.linspace(0.0, 1.0, 11)),
     ),

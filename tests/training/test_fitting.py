@@ -603,7 +603,7 @@ def test_numbers_of_numpy_are_plain_in_a_checkpoint(tmp_path):
     [
         ({"warmup": 2.5}, "warmup must be an int, but is float"),
         ({"depth": True}, "depth must be an int, but is bool"),
-        ({"rate": "0.1"}, "rate must be a number, but is str"),
+        ({"rate": "0.1"}, "rate must be a number, but is .0.1."),
         ({"ema_decay": None}, "ema_decay must be a number, but is NoneType"),
     ],
 )
