@@ -147,11 +147,17 @@ class _Level:
         p = generator.ends.filled(torch.from_numpy(np.exp(self.log_p.numpy())))
         if given or self.powers != (None, None):
             self.density = _normalized(p, self.powers, self.land, self.grid)
-            self.masses = self.density.cell_masses.numpy()
         else:
             masses = cell_masses(self.grid.nodes.numpy(), p.numpy())
             mass = float(masses.sum())
-            self.masses, self.density = masses / mass, Density(self.grid.nodes, p / mass)
+            self.__dict__["masses"] = masses / mass
+            self.density = Density(self.grid.nodes, p / mass)
+
+    @cached_property
+    def masses(self) -> Array:
+        """Probabilities of the cells; of the user's grid they are seldom asked for."""
+        masses: Array = self.density.cell_masses.numpy()
+        return masses
 
     @property
     def height(self) -> float:
