@@ -190,7 +190,9 @@ def machine():
         (record["machine"]["processor"], record["machine"]["cores"], record["machine"]["torch"])
         for record in map(load, names())
     }
-    return " and ".join(f"{cores} cores of {cpu}, torch {torch}" for cpu, cores, torch in machines)
+    return " and ".join(
+        f"{cores} cores of {cpu}, torch {torch}" for cpu, cores, torch in sorted(machines)
+    )
 
 
 SAMPLERS = """
