@@ -26,7 +26,7 @@ from sdegen.core.boundary import Contained
 from sdegen.core.failure import Failure
 from sdegen.core.noise import Noise, RememberedNoise
 from sdegen.core.noise_structure import NoiseStructure, check_diagonal
-from sdegen.core.requests import as_time_grid, kind_of
+from sdegen.core.requests import as_time_grid, check_kind, kind_of
 from sdegen.core.retired import refuse_old_methods
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
@@ -189,12 +189,8 @@ def integrate(
 
 def _check(sde: SDE, solver: Solver, nodes: Tensor, noise: object, boundary: object) -> None:
     """Refuse dynamics that the solver does not take, noisy ones without noise, a bare boundary."""
-    if not isinstance(sde, SDE):
-        raise TypeError(f"sde must be an SDE, such as ItoProcess(f, g), but is {kind_of(sde)}.")
-    if not isinstance(solver, Solver):
-        raise TypeError(
-            f"solver must be a solver, such as EulerMaruyama(), but is {kind_of(solver)}."
-        )
+    check_kind("sde", sde, SDE, "an SDE, such as ItoProcess(f, g)")
+    check_kind("solver", solver, Solver, "a solver, such as EulerMaruyama()")
     solver.check(sde, nodes)
     name = type(solver).__name__
     if noise is None and solver.is_stochastic(sde):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sdegen.core.enclosure import BoundaryLike, enclosure_of
 from sdegen.core.noise import Rng, Streams, seed_of
-from sdegen.core.requests import as_time_grid, check_state, kind_of
+from sdegen.core.requests import as_time_grid, check_kind, check_state
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.engine.containment import Containment
@@ -46,8 +46,7 @@ def contain(
     >>> [float(x) for x in integrate(down, EulerMaruyama(), x, nodes, boundary=inside)]
     [0.5]
     """
-    if not isinstance(sde, SDE):
-        raise TypeError(f"sde must be an SDE, such as ItoProcess(f, g), but is {kind_of(sde)}.")
+    check_kind("sde", sde, SDE, "an SDE, such as ItoProcess(f, g)")
     x, ts = check_state(x), as_time_grid(nodes, "nodes")
     enclosure = enclosure_of(boundary, x.shape[1:])
     if enclosure is None:
