@@ -82,10 +82,19 @@ def check_count(name: str, value: object, least: int = 1) -> None:
         TypeError: If it is no int; True and False are none.
         ValueError: If it is below the least.
     """
+    if check_int(name, value) < least:
+        raise ValueError(f"{name} must be ≥ {least}, but is {value}.")
+
+
+def check_int(name: str, value: object) -> int:
+    """Return an int; refuse anything else.
+
+    Raises:
+        TypeError: Naming the argument; True and False are none.
+    """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, but is {type(value).__name__}.")
-    if value < least:
-        raise ValueError(f"{name} must be ≥ {least}, but is {value}.")
+    return value
 
 
 def check_number(name: str, value: object) -> None:

@@ -8,6 +8,7 @@ from typing import Literal, get_args, get_origin
 
 from sdegen.core.checks import (
     check_count,
+    check_int,
     check_not_negative,
     check_number,
     check_positive,
@@ -59,8 +60,8 @@ class FitConfig:
             name, value = field.name, getattr(self, field.name)
             if get_origin(field.type) is Literal:
                 check_word(name, value, get_args(field.type))
-            if field.type is int and (isinstance(value, bool) or not isinstance(value, int)):
-                raise TypeError(f"{name} must be an int, but is {type(value).__name__}.")
+            if field.type is int:
+                check_int(name, value)
             if field.type is float:
                 check_number(name, value)
                 if not isinstance(value, int | float):  # NumPy's: checkpoints hold plain numbers

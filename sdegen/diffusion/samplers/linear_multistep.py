@@ -17,6 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from sdegen.core.checks import check_int
 from sdegen.core.fixed_steps import FixedStep, to_floats
 from sdegen.core.kernel import Kernel
 from sdegen.core.noise import Noise
@@ -172,9 +173,7 @@ def check_method_order(order: object, least: int, most: int) -> None:
         TypeError: If it is no int.
         ValueError: If it is not least … most.
     """
-    if isinstance(order, bool) or not isinstance(order, int):
-        raise TypeError(f"order must be an int, but is {type(order).__name__}.")
-    if not least <= order <= most:
+    if not least <= check_int("order", order) <= most:
         raise ValueError(f"order must be {least} … {most}, but is {order}.")
 
 
