@@ -35,6 +35,16 @@ LINEAR = {
     "LinearSDE, free": sg.LinearSDE([[0.0, -1.0], [0.0, 0.0]], [[0.0], [1.0]]),
 }
 WIGGLE = {"drift": lambda x: torch.sin(x), "diffusion": lambda x: 0.5 * (1 + x**2)}
+
+
+def turning(x):
+    """G of two coordinates and three noises, which do not commute; every reading is another."""
+    a, b = x.unbind(1)
+    first = torch.stack([1 + 0.1 * (a * b).sin(), 0.5 * a.sin(), 0.3 * b.cos()], -1)
+    second = torch.stack([0.4 * (a * a).cos(), 1 + 0.5 * b.cos(), 0.3 * (a * b).sin()], -1)
+    return torch.stack([first, second], 1)
+
+
 _LAW = sg.GaussianMixture([1.0], [[0.0, 0.0]], stds=0.5).noised(PATHS["VP, linear"])
 _REVERSED = {
     f"ReverseSDE, {eta}": sg.ReverseSDE(PATHS["VP, linear"], _LAW.score, eta)
@@ -60,6 +70,21 @@ SDES = (
             f"ItoProcess, {word}": sg.ItoProcess(**WIGGLE, interpretation=word)
             for word in ("ito", "stratonovich", "klimontovich")
         },
+        **{
+            f"ItoProcess, channels, {word}": sg.ItoProcess(
+                torch.sin, turning, channels=3, interpretation=word
+            )
+            for word in ("ito", "stratonovich", "klimontovich", "post_point")
+        },
+        "ItoProcess, matrix": sg.ItoProcess(
+            lambda x: -x, [[0.3, 0.0, 0.1], [-0.2, 0.4, 0.0]], channels=3
+        ),
+        "ItoProcess, one noise": sg.ItoProcess(
+            lambda x: -x, lambda x: 0.5 * x[..., None], channels=1
+        ),
+        "ItoProcess, matrix of t": sg.ItoProcess(
+            lambda x: -x, lambda t: torch.tensor([[0.3, 0.0], [-0.2, 0.4]]) * (1 + t), channels=2
+        ),
         "DDPM": _CHAIN,
         "AncestralChain": sg.AncestralChain(_CHAIN, _LAW.score),
     }

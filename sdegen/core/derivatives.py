@@ -60,15 +60,18 @@ def diffusivity(diffusion: Values) -> Values:
 
 
 def is_seen(function: Values, x: State) -> bool:
-    """Return whether autograd gives a finite slope of g²/2 at these states.
+    """Return whether autograd gives a finite slope of g²/2, or of a matrix G, at these states.
 
     Args:
-        function: g of states.
+        function: g or G of states.
         x: States, shape (batch, *event).
     """
     with torch.no_grad():
         seen = value_and_slope(function, x)
-        return seen is not None and bool((seen[0] * seen[1]).isfinite().all())
+        if seen is None:
+            return False
+        value, slope = seen
+        return bool((slope if value.ndim > x.ndim else value * slope).isfinite().all())
 
 
 def slope_of(function: Values, x: State) -> State:
@@ -181,10 +184,7 @@ def value_and_slope(
     """
     differentiable = torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():
-        y = x
-        if not (differentiable and x.requires_grad):
-            y = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
-        value = _with_graph(function, y)
+        y, value = tracked(function, x, differentiable)
         if value is None:
             return None
         slope = _pulled_back(value, y, torch.ones_like(value), create_graph=differentiable)
@@ -202,6 +202,20 @@ def _or_differences(seen: State | None, by_differences: Callable[[], State]) -> 
     seen = seen if torch.is_grad_enabled() else seen.detach()
     finite = torch.isfinite(seen)
     return seen if bool(finite.all()) else torch.where(finite, seen, by_differences())
+
+
+def tracked(function: Values, x: State, differentiable: bool) -> tuple[State, Tensor | None]:
+    """Return states that require grad and the value there, None where autograd sees none of it.
+
+    Args:
+        function: Of states.
+        x: States.
+        differentiable: Whether gradients are to flow on to what x itself came from.
+    """
+    y = x
+    if not (differentiable and x.requires_grad):
+        y = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
+    return y, _with_graph(function, y)
 
 
 def _with_graph(function: Values, y: State) -> Tensor | None:

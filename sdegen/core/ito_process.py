@@ -3,13 +3,15 @@
 **Interpretations of multiplicative noise.** Where g depends on x, "g dW" needs a convention, α: 0
 evaluates g before the step (Itô), ½ in the middle (Stratonovich), 1 after it (Klimontovich,
 Hänggi). All are the Itô equation with drift f + α g ∂g/∂x, which is what `ItoProcess` hands to
-every solver, so that they all solve the same equation.
+every solver, so that they all solve the same equation. For a matrix G there are more of them, and
+other formulas (`channels.py`).
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from numbers import Real
 from typing import Literal, Self, get_args
 
@@ -17,24 +19,34 @@ import torch
 from torch import Tensor
 
 from sdegen.core.accuracy import SlopeBy
-from sdegen.core.checks import check_not_negative, check_word
+from sdegen.core.channels import interpretation_drift
+from sdegen.core.checks import check_count, check_not_negative, check_word
 from sdegen.core.derivatives import MIXES, diffusivity, is_seen, noise_induced
-from sdegen.core.requests import check_function
+from sdegen.core.requests import as_numbers, check_function
 from sdegen.core.sde import SDE, NoiseKind, Rows
 from sdegen.core.shapes import State, Time
 from sdegen.core.signature import Signature
-from sdegen.core.slope_checks import check_slope, mixes_coordinates
+from sdegen.core.slope_checks import check_directional, check_slope, mixes_coordinates
 
-Interpretation = Literal["ito", "stratonovich", "klimontovich"]
+Interpretation = Literal["ito", "stratonovich", "klimontovich", "post_point"]
 Field = Callable[..., Tensor]
 
-_ALPHA: dict[str, float] = {"ito": 0.0, "stratonovich": 0.5, "klimontovich": 1.0}
+# of diagonal noise, for which ∇·D and the end of a step are one
+_ALPHA: dict[str, float] = {
+    "ito": 0.0,
+    "stratonovich": 0.5,
+    "klimontovich": 1.0,
+    "post_point": 1.0,
+}
 
 
 class ItoProcess(SDE):
     """An SDE from a drift and a diffusion of your own.
 
     dX = f(X, t) dt + g(X, t) ∘_α dW, handed on as Itô with drift f + α g ∂g/∂x
+
+    With `channels=m` the noise is G(X, t) dW, a matrix of which column k is what the k-th of m
+    independent Wiener processes moves.
 
     Args:
         drift: f(x, t), f(x), or f(t): one argument that is called t. It returns a tensor of x's
@@ -45,7 +57,11 @@ class ItoProcess(SDE):
             Diagonal: where it depends on x, it is either one number for each trajectory, shape
             (batch, 1, …), or coordinate i of g depends on coordinate i of x alone, unless the
             interpretation is "ito".
-        interpretation: Of multiplicative noise: "ito", "stratonovich" or "klimontovich".
+            With channels: a matrix, shape (*event, channels), which is additive; or G(x, t), G(x),
+            of shape (batch or 1, *event, channels), or G(t), also of shape (*event, channels).
+        channels: Number of Wiener processes; None: noise is diagonal.
+        interpretation: Of multiplicative noise: "ito", "stratonovich", "klimontovich", or
+            "post_point", which is Klimontovich's where noise is diagonal.
         noise: What a callable diffusion is, "multiplicative" unless said. Say "additive" for a
             g(x, t) that depends on t alone: solvers are then cheaper and of higher order.
         autonomous: Whether drift and diffusion are the same at every t, whatever arguments they
@@ -62,14 +78,14 @@ class ItoProcess(SDE):
             `simulate` and `run_ensemble` then take as many trajectories as there are rows.
 
     Raises:
-        TypeError: If the drift is not callable or takes (t, x), the diffusion is a matrix, a
-            parameter is no tensor, or autonomous is neither a bool nor None.
+        TypeError: If the drift is not callable or takes (t, x), the diffusion is a matrix without
+            channels, a parameter is no tensor, or autonomous is neither a bool nor None.
         ValueError: If a word is misspelt or does not go with the diffusion, or the number is
             negative or not finite.
 
     Reference:
         Gardiner 2009, Stochastic Methods, section 4.4, for α = ½; Hänggi and Thomas 1982 for α =
-        1.
+        1; of matrices see `sdegen.core.channels`.
 
     >>> well = ItoProcess(drift=lambda x, t: x - x**3, diffusion=0.7)
     >>> well.drift(torch.tensor([[2.0]]), torch.tensor(0.0))
@@ -78,6 +94,9 @@ class ItoProcess(SDE):
     >>> decays = ItoProcess(lambda x, k: -k * x, diffusion=0.0, parameters={"k": k})
     >>> decays.drift(torch.ones(2, 1), torch.tensor(0.0)).flatten()
     tensor([-1., -2.])
+    >>> G = torch.tensor([[0.3, 0.0, 0.1], [-0.2, 0.4, 0.0]])  # two coordinates, three noises
+    >>> ItoProcess(lambda x: -x, G, channels=3).channels
+    3
     """
 
     parameters: Mapping[str, Tensor] | None = None
@@ -85,8 +104,9 @@ class ItoProcess(SDE):
     def __init__(
         self,
         drift: Field,
-        diffusion: float | Field,
+        diffusion: float | Field | Tensor,
         *,
+        channels: int | None = None,
         interpretation: Interpretation = "ito",
         noise: NoiseKind | None = None,
         autonomous: bool | None = None,
@@ -94,26 +114,34 @@ class ItoProcess(SDE):
         parameters: Mapping[str, Tensor] | None = None,
     ) -> None:
         _check_kinds(drift, interpretation, noise, autonomous)
+        if channels is not None:
+            check_count("channels", channels)
+            self.channels, self.noise_structure = int(channels), "channels"
         tensors = None if parameters is None else _check_parameters(parameters)
         read = Signature.of(drift, "drift", tuple(tensors or ()))
         self._drift, timed, taken = _bound(read, tensors), read.of_time, set(read.parameters)
         assumed: NoiseKind
         if callable(diffusion):
             read = Signature.of(diffusion, "diffusion", tuple(tensors or ()))
+            if channels is not None and not read.of_state:
+                read = replace(read, function=_Matrices(read.function, self.channels))
             self._diffusion, timed = _bound(read, tensors), timed or read.of_time
             taken.update(read.parameters)
             assumed = "multiplicative" if read.of_state or read.parameters else "additive"
             if noise == "none":
                 raise ValueError("noise='none' means g = 0: pass diffusion=0.0 with it.")
         else:
-            sigma = self.constant_noise = _number(diffusion)
-            value = torch.tensor(sigma, dtype=torch.float64)
-            self._diffusion = lambda x, t: value
-            assumed = "none" if sigma == 0 else "additive"
+            if channels is not None:
+                G = _matrix(diffusion, channels)
+                self._diffusion, size = (lambda x, t: G.to(x)), float(G.detach().abs().max())
+            else:
+                size = self.constant_noise = _number(diffusion)
+                value = torch.tensor(size, dtype=torch.float64)
+                self._diffusion = lambda x, t: value
+            assumed = "none" if size == 0 else "additive"
             if noise not in (None, assumed):
-                raise ValueError(
-                    f"noise must be {assumed!r} for diffusion = {sigma:g}, but is {noise!r}."
-                )
+                what = f"diffusion = {size:g}" if channels is None else "a constant diffusion"
+                raise ValueError(f"noise must be {assumed!r} for {what}, but is {noise!r}.")
         if tensors is not None:
             self.parameters = tensors
             if unused := [name for name in tensors if name not in taken]:
@@ -157,10 +185,13 @@ class ItoProcess(SDE):
         """f + α g ∂g/∂x: the Itô drift, same shape as x."""
         if self._alpha == 0.0:
             return self._drift(x, t)
+        if self.channels is not None:
+            added = interpretation_drift(lambda y: self._diffusion(y, t), x, self.interpretation)
+            return self._drift(x, t) + added
         return self._drift(x, t) + self._alpha * self._noise_induced(x, t)
 
     def diffusion(self, x: State, t: Time) -> Tensor:
-        """g(x, t), broadcastable to x."""
+        """g(x, t), broadcastable to x; or G, (batch or 1, *event, channels)."""
         return self._diffusion(x, t)
 
     def check_derivatives(self, x: State, t: Time) -> None:
@@ -168,6 +199,9 @@ class ItoProcess(SDE):
         if self._alpha == 0.0:
             return
         t = t.clone() if t.is_inference() else t
+        if self.channels is not None:
+            check_directional(lambda y: self._diffusion(y, t), x)
+            return
         d = diffusivity(lambda y: self._diffusion(y, t))
         if mixes_coordinates(d, x):
             raise ValueError(MIXES)
@@ -205,6 +239,12 @@ class ItoProcess(SDE):
         """Refuse a ∂g/∂x that is no function, or that nothing asks for."""
         expected = "a function (x, t) or (x) that returns ∂g/∂x"
         check_function("diffusion_derivative", derivative, expected)
+        if self.channels is not None:
+            raise ValueError(
+                "diffusion_derivative is ∂g/∂x of diagonal noise, but channels = "
+                f"{self.channels}; leave it out: derivatives of G are found by autograd, or by "
+                "differences where it sees none."
+            )
         if self._alpha == 0.0:
             raise ValueError(
                 "diffusion_derivative goes with a g(x, t) that is multiplicative and read as "
@@ -218,6 +258,18 @@ class ItoProcess(SDE):
         if slope is not None:
             return (self._diffusion(x, t) * slope(x, t)).expand_as(x)
         return noise_induced(lambda y: self._diffusion(y, t), x)
+
+
+class _Matrices:
+    """A function of time alone that returns G, shape (*event, m), or one for each trajectory."""
+
+    def __init__(self, function: Field, channels: int | None) -> None:
+        # what `Signature` made of it would take the value for a state
+        self.function, self.channels = getattr(function, "function", function), channels
+
+    def __call__(self, x: State, t: Time, **parameters: Tensor) -> Tensor:
+        G = torch.as_tensor(self.function(t, **parameters))
+        return (G.unsqueeze(0) if G.ndim == x.ndim else G).to(x)
 
 
 class _Bound:
@@ -290,6 +342,24 @@ def _check_parameters(parameters: object) -> dict[str, Tensor]:
     return tensors
 
 
+def _matrix(diffusion: object, channels: int) -> Tensor:
+    """Return a constant G with one axis more, of length 1, shape (1, *event, channels).
+
+    Raises:
+        TypeError: If it is no array of numbers.
+        ValueError: If its last axis is not `channels`, or a number is not finite.
+    """
+    G = as_numbers("diffusion", diffusion, expected="a matrix of numbers, or a function G(x, t)")
+    if G.ndim < 2 or G.shape[-1] != channels:
+        raise ValueError(
+            f"diffusion must have shape (*event, channels), here (…, {channels}), as channels = "
+            f"{channels}, but has shape {tuple(G.shape)}."
+        )
+    if not bool(G.isfinite().all()):
+        raise ValueError(f"diffusion must be finite, but is {G.tolist()}.")
+    return G.unsqueeze(0)
+
+
 def _number(diffusion: object) -> float:
     """Return a number; raises if it is negative or not finite."""
     if isinstance(diffusion, Tensor) and diffusion.ndim == 0:
@@ -302,9 +372,9 @@ def _number(diffusion: object) -> float:
     if isinstance(diffusion, bool) or not isinstance(diffusion, Real):
         raise TypeError(
             "diffusion must be a number or a function g(x, t), but is "
-            f"{type(diffusion).__name__}; noise is diagonal, a noise matrix is not built: for one "
-            "scale per coordinate pass diffusion=lambda x, t: torch.tensor([...]).to(x) with "
-            "noise='additive'."
+            f"{type(diffusion).__name__}; for a matrix G of shape (*event, m) pass channels=m "
+            "too, and for one scale per coordinate diffusion=lambda x, t: "
+            "torch.tensor([...]).to(x) with noise='additive'."
         )
     check_not_negative("diffusion", float(diffusion))
     return float(diffusion)

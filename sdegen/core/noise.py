@@ -248,9 +248,11 @@ class Noise:
         rng: Seed, generator or None; or a stream of the block's own.
         recycled: Whether the memory of a draw may serve again as soon as one more step has drawn,
             as where no step holds on to it.
+        channels: How many Wiener processes there are, `sde.channels`; None: one for each
+            coordinate.
 
     Attributes:
-        normal: normal() draws z ~ N(0, I) like the state.
+        normal: normal() draws z ~ N(0, I) like the state, or of shape (batch, channels).
         stream: Where they come from; a solver that never calls normal() may draw from it in an
             order of its own.
 
@@ -265,11 +267,14 @@ class Noise:
         rng: Rng | Stream = None,
         *,
         recycled: bool = False,
+        channels: int | None = None,
     ) -> None:
+        self.channels = channels
+        shape = tuple(x.shape) if channels is None else (len(x), channels)
         self.stream = rng if isinstance(rng, Stream) else stream(rng, "dynamics")
         # the iterator's own method: a call of ours in between would be seen in a small ensemble
         self.normal: Callable[[], State] = (
-            self.stream.normals(tuple(x.shape), dtype=x.dtype, device=x.device)
+            self.stream.normals(shape, dtype=x.dtype, device=x.device)
             .each(recycled=recycled)
             .__next__
         )
@@ -305,6 +310,7 @@ class Given(Noise):
     """
 
     def __init__(self, z: State) -> None:
+        self.channels = None
         self.normal = lambda: z
 
 

@@ -1,22 +1,24 @@
 """The structure of noise: how the Wiener processes enter the coordinates. Declared, never guessed.
 
     "diagonal"   one independent component for each coordinate, of strength g(x, t)
-    "general"    what `add_noise` adds: correlated coordinates, such as √|dt| L z of a matrix L
+    "channels"   m independent Wiener processes, by a matrix G(x, t) (`channels.py`)
+    "general"    what `add_noise` adds, where no G can be written down
 
-An SDE says which by `noise_structure`. A general one has no g; it defines `add_noise` and
-`covariance_times`, which must be of one noise: C v = g gᵀ v is compared before a run with what
-`add_noise` adds. `EulerMaruyama` takes every structure. What reads a g for each coordinate (other
-solvers, boundaries, densities, reversal, the laws of chains) refuses a general one by name.
+An SDE says which: a class with `channels = m` is "channels", and `noise_structure` says the rest.
+A general one has no G; it defines `add_noise` and `covariance_times`, which must be of one noise:
+C v = G Gᵀ v is compared before a run with what `add_noise` adds. `EulerMaruyama` takes every
+structure; what takes fewer refuses the others by name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, NoReturn, get_args
 
 import torch
 from torch import Tensor
 
+from sdegen.core.channels import check_matrix, times
 from sdegen.core.noise import Given
 from sdegen.core.shapes import State, Time
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from sdegen.core.sde import SDE
 
 
-NoiseStructure = Literal["diagonal", "general"]
+NoiseStructure = Literal["diagonal", "channels", "general"]
 
 _TWO_WAYS = {torch.float32: 1e-4, torch.float64: 1e-9}  # relative: rounding of two ways to g gᵀ v
 
@@ -41,10 +43,40 @@ def check_diagonal(sde: object, name: str) -> None:
     """
     structure = getattr(sde, "noise_structure", "diagonal")
     if structure != "diagonal":
+        noise = f"noise of {type(sde).__name__} "
+        noise += "has channels" if structure == "channels" else f"is {structure}"
+        options = "" if structure == "channels" else ", without boundary= and compile="
         raise ValueError(
             f"{name} needs diagonal noise, an independent component for each coordinate, but the "
-            f"noise of {type(sde).__name__} is {structure}; its trajectories are those of "
-            "simulate(sde, …, solver=EulerMaruyama()), without boundary= and compile=."
+            f"{noise}; its trajectories are those of "
+            f"simulate(sde, …, solver=EulerMaruyama()){options}."
+        )
+
+
+def refuse_structure(sde: SDE) -> NoReturn:
+    """Refuse channels of an object whose structure is another, as where it sets one of the two."""
+    raise ValueError(
+        f"{type(sde).__name__} has channels = {sde.channels} and noise_structure = "
+        f"{sde.noise_structure!r}; set channels = m with noise_structure = 'channels', or "
+        "channels = None with another."
+    )
+
+
+def check_not_general(sde: object, name: str) -> None:
+    """Refuse noise of which no G(x, t) is known.
+
+    Args:
+        sde: Dynamics; what declares no structure is diagonal.
+        name: What takes diagonal noise and channels.
+
+    Raises:
+        ValueError: Naming both.
+    """
+    if getattr(sde, "noise_structure", "diagonal") == "general":
+        raise ValueError(
+            f"{name} needs diagonal noise or channels, G(x, t), but the noise of "
+            f"{type(sde).__name__} is general: write it as ItoProcess(f, G, channels=m), or "
+            "declare channels = m and define diffusion(x, t)."
         )
 
 
@@ -67,6 +99,8 @@ def declare(kind: type[SDE], base: type) -> None:
         TypeError: Naming what is missing.
     """
     line = kind.__mro__[: kind.__mro__.index(base)]
+    if "channels" in kind.__dict__ and "noise_structure" not in kind.__dict__:
+        kind.noise_structure = "diagonal" if kind.channels is None else "channels"
     structure = kind.noise_structure
     own = [name for name in ("add_noise", "covariance_times") if _is_own(kind, base, name)]
     if "add_noise" in own and not any("noise_structure" in each.__dict__ for each in line):
@@ -78,8 +112,11 @@ def declare(kind: type[SDE], base: type) -> None:
     if not isinstance(structure, str):  # a property: it is for each object to say
         return
     if structure not in get_args(NoiseStructure):
-        words = " or ".join(map(repr, get_args(NoiseStructure)))
-        raise TypeError(f"noise_structure must be {words}, but {kind.__name__} has {structure!r}.")
+        *words, last = map(repr, get_args(NoiseStructure))
+        raise TypeError(
+            f"noise_structure must be {', '.join(words)} or {last}, but {kind.__name__} has "
+            f"{structure!r}."
+        )
     if structure == "general" and len(own) < 2:
         raise TypeError(
             f"{kind.__name__} declares noise_structure = 'general', which has no g(x, t): define "
@@ -90,14 +127,24 @@ def declare(kind: type[SDE], base: type) -> None:
 
 
 def noise_field(sde: SDE) -> tuple[str, Callable[[State, Time], Tensor]]:
-    """Return a name, and what tells of the noise at a state: g, or g gᵀ v of general noise.
+    """Return a name, and what tells of the noise at a state, broadcastable to it.
+
+    That is g; of channels G z with z = (1, 2, …), and of general noise G Gᵀ v with such a v.
 
     Args:
         sde: Dynamics.
     """
     if sde.noise_structure == "diagonal":
         return "diffusion", sde.diffusion
+    if sde.channels is not None:
+        return "diffusion", lambda x, t: _of_numbers(check_matrix(sde, sde.diffusion(x, t), x))
     return "covariance_times", lambda x, t: sde.covariance_times(x, t, _vector(x))
+
+
+def _of_numbers(G: Tensor) -> Tensor:
+    """Return G z with z = (1, 2, …), shape (batch or 1, *event)."""
+    z = torch.arange(1, G.shape[-1] + 1, dtype=G.dtype, device=G.device)
+    return times(G, z.expand(len(G), -1))
 
 
 def check_covariance(sde: SDE, x: State, t: Tensor) -> None:
@@ -121,8 +168,9 @@ def check_covariance(sde: SDE, x: State, t: Tensor) -> None:
         return sde.add_noise(torch.zeros_like(x), x, t, 1.0, Given(z))
 
     v = _vector(x)
+    draw = x if sde.channels is None else x.new_zeros(len(x), sde.channels)
     with torch.inference_mode(False), torch.enable_grad():
-        z = torch.zeros_like(x, requires_grad=True)
+        z = torch.zeros_like(draw, requires_grad=True)
         added = noise_of(z)
         if added.shape != x.shape or not added.requires_grad:
             raise ValueError(

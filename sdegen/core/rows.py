@@ -179,7 +179,7 @@ def _at(name: str, sde: SDE, x: State, rows: Tensor, t: Tensor) -> Tensor:
     except RuntimeError:
         raise ValueError(
             f"diffusion returned shape {tuple(value.shape)} for x of shape {tuple(some.shape)}, "
-            f"and fits {len(x)} rows by accident; noise is diagonal, a noise matrix is not built. "
+            f"and fits {len(x)} rows by accident; a noise matrix is declared, by channels=m. "
             f"{CURE}"
         ) from None
 

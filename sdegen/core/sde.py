@@ -3,9 +3,10 @@
     dX = f(X, t) dt + g(X, t) dW        (Itô)
 
 f and g are functions of a state (batch, *event) and a time. Noise is diagonal unless a class
-declares otherwise (`noise_structure`): W has one independent component for each coordinate, and g
-is a number, a number for each trajectory, or one for each coordinate, never a matrix. Units are
-reduced: k_B = mobility = 1, D = g²/2, and a temperature T enters as g = √(2T).
+declares otherwise: W has one independent component for each coordinate, and g is a number, a
+number for each trajectory, or one for each coordinate. With `channels = m` there are m Wiener
+processes, and g is a matrix G (`channels.py`). Units are reduced: k_B = mobility = 1, D = g²/2,
+and a temperature T enters as g = √(2T).
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import torch
 from torch import Tensor
 
 from sdegen.core.accuracy import SlopeBy
+from sdegen.core.channels import add_times, divergence, times, transposed_times
 from sdegen.core.derivatives import noise_induced
 from sdegen.core.kernel import Kernel, ReverseStructure
 from sdegen.core.noise import Noise
-from sdegen.core.noise_structure import NoiseStructure, check_diagonal, declare
+from sdegen.core.noise_structure import NoiseStructure, check_not_general, declare
 from sdegen.core.scores import CallCounter
 from sdegen.core.shapes import State, Time
 from sdegen.core.update import Number, diffuse
@@ -36,8 +38,11 @@ class SDE(ABC):
     Attributes:
         noise: "none" (g = 0), "additive" (g depends on t alone) or, the default, which assumes
             nothing, "multiplicative" (g depends on x).
-        noise_structure: "diagonal" (an independent component for each coordinate), or "general":
-            what `add_noise` and `covariance_times` of a subclass say; it has no `diffusion`.
+        channels: Number of independent Wiener processes, where `diffusion` returns a matrix;
+            None: one for each coordinate.
+        noise_structure: "diagonal" (an independent component for each coordinate), "channels", or
+            "general": what `add_noise` and `covariance_times` of a subclass say; it has no
+            `diffusion`.
         constant_noise: g, where it is one number for all x and t, which saves asking for it in
             every step; None else.
         autonomous: Whether f and g do not depend on t; None, the default: it is not known.
@@ -51,6 +56,7 @@ class SDE(ABC):
     """
 
     noise: NoiseKind = "multiplicative"
+    channels: int | None = None
     noise_structure: NoiseStructure = "diagonal"
     constant_noise: float | None = None
     autonomous: bool | None = None
@@ -99,10 +105,31 @@ class SDE(ABC):
 
     @abstractmethod
     def diffusion(self, x: State, t: Time) -> Tensor:
-        """g(x, t) of diagonal noise, broadcastable to x; always a tensor."""
+        """g(x, t), a tensor that broadcasts to x; or G, (batch or 1, *event, channels)."""
+
+    def diffusion_column(self, x: State, t: Time, k: int) -> Tensor:
+        """Return column k of G(x, t), broadcastable to x: what the k-th Wiener process moves.
+
+        Methods that ask for one column at a state call it; define it where a column costs less
+        than G.
+        """
+        return self.diffusion(x, t)[..., k]
+
+    def diffusion_times(self, x: State, t: Time, z: Tensor) -> State:
+        """Return g z, or Σ_k G_ik z_k of channels, shape of x.
+
+        Args:
+            x: States, shape (batch, *event).
+            t: Time.
+            z: Like x; of channels one number for each, shape (batch, channels).
+        """
+        g = self.diffusion(x, t)
+        return g * z if self.channels is None else times(g.to(x), z)
 
     def add_noise(self, after: State, x: State, t: Time, root_dt: Number, noise: Noise) -> State:
         """Add √|dt| g(x, t) z, z ~ N(0, I), to what `update` returned; a solver calls it.
+
+        Of channels that is √|dt| Σ_k G_ik z_k, with one z for each.
 
         Args:
             after: x + dt f, a tensor of the step's own: it is written to, unless gradients flow
@@ -117,6 +144,8 @@ class SDE(ABC):
         """
         sigma = self.constant_noise
         if sigma is None:
+            if self.channels is not None:
+                return add_times(after, self.diffusion(x, t), noise.normal(), root_dt)
             return diffuse(after, noise.normal(), root_dt, self.diffusion(x, t))
         if isinstance(root_dt, float):  # as `diffuse` has it, without a call
             return after.add_(noise.normal(), alpha=root_dt * sigma)
@@ -125,16 +154,22 @@ class SDE(ABC):
     def covariance_times(self, x: State, t: Time, v: State, scale: float = 1.0) -> State:
         """Return scale · g gᵀ v, shape of x: how reversal, flows and residuals see the noise."""
         g = self.diffusion(x, t)
+        if self.channels is not None:
+            product = times(g.to(x), transposed_times(g.to(x), v))
+            return scale * product if scale != 1.0 else product
         return (scale * g * g) * v if scale != 1.0 else g * g * v
 
     def covariance_divergence(self, x: State, t: Time) -> State:
         """Return ∇·(g gᵀ) = Σ_j ∂(g gᵀ)_ij/∂x_j, shape of x: 0 unless noise is multiplicative.
 
-        Raises ValueError if g_i depends on x_j, j ≠ i, or the noise is multiplicative and general.
+        Raises ValueError if the g_i of diagonal noise depends on x_j, j ≠ i, or the noise is
+        multiplicative and general.
         """
         if self.noise != "multiplicative":
             return torch.zeros_like(x)
-        check_diagonal(self, "the derivative of g² (define covariance_divergence(x, t))")
+        if self.channels is not None:
+            return divergence(lambda y, e: self.covariance_times(y, t, e), x)
+        check_not_general(self, "the derivative of g gᵀ (define covariance_divergence(x, t))")
         return 2 * noise_induced(lambda y: self.diffusion(y, t), x)
 
     def check_derivatives(self, x: State, t: Time) -> None:  # noqa: B027, most take none

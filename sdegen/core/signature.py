@@ -119,7 +119,7 @@ class _Spread:
             raise ValueError(
                 f"a function of t alone returned a matrix of shape {tuple(value.shape)} for a "
                 f"state of shape {tuple(x.shape)}; it has one value for all trajectories, of "
-                f"shape () or {tuple(x.shape[1:])}, and a noise matrix is not built."
+                f"shape () or {tuple(x.shape[1:])}, and a noise matrix is declared, by channels=m."
             )
         return value.to(x).expand_as(x)
 

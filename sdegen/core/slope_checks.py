@@ -8,9 +8,12 @@ neither passes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from sdegen.core.channels import directional
 from sdegen.core.derivatives import GOLDEN, STEP, in_double, is_per_trajectory, value_and_slope
 from sdegen.core.shapes import State, Values, as_column
 
@@ -33,11 +36,64 @@ def check_slope(function: Values, slope: Values, ends: State, *, name: str, cure
     Raises:
         ValueError: Where the slopes along the path do not add up to the function's change.
     """
-    most, eps = max(2, _NUMBERS // max(1, ends[0].numel())), torch.finfo(ends.dtype).eps
-    ends = in_double(ends, function, slope)
+
+    def both(x: Tensor, middle: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        value = function(x)
+        predicted = (slope(middle) * step).flatten(1)
+        if is_per_trajectory(value, x):
+            change = value.flatten(1).expand(len(x), 1).diff(dim=0)
+            return value, change, predicted.sum(1)[:, None]
+        return value, value.expand_as(x).diff(dim=0).flatten(1), predicted
+
+    _refuse_missed(both, in_double(ends, function, slope), ends, name, cure)
+
+
+@torch.no_grad()
+def check_directional(matrix: Values, ends: State) -> None:
+    """Refuse a G whose derivative along a direction is not that of the function.
+
+    Args:
+        matrix: G of states (batch, *event), shape (batch or 1, *event, m).
+        ends: Two states, shape (2, *event); compared on the path between them.
+
+    Raises:
+        ValueError: Where the derivatives along the path do not add up to the change of G.
+    """
+
+    def both(x: Tensor, middle: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        value = matrix(x)
+        value = value.expand(len(x), *value.shape[1:])
+        return value, value.diff(dim=0).flatten(1), directional(matrix, middle, step)[1].flatten(1)
+
+    cure = (
+        "If a part of G is hidden from autograd (.detach(), no_grad, NumPy), take it out; if G "
+        "jumps, make it continuous, such as by interpolation; or add the drift of the "
+        "interpretation to f yourself, with interpretation='ito'."
+    )
+    _refuse_missed(both, in_double(ends, matrix), ends, "G", cure)
+
+
+def _refuse_missed(
+    both: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]],
+    ends: State,
+    given: State,
+    name: str,
+    cure: str,
+) -> None:
+    """Refuse what misses its change on a coarse path and on a fine one.
+
+    Args:
+        both: Of the nodes of a path, the middles and the steps: the value at the nodes, its
+            changes over the steps, and those that derivatives predict, shape (steps, numbers).
+        ends: Two states, shape (2, *event).
+        given: Those as they were given, in their own precision.
+        name: What is differentiated.
+        cure: What to do about it.
+    """
+    most = max(2, _NUMBERS // max(1, ends[0].numel()))
     coarse, fine = min(_INTERVALS, most), min(_FINE, most)
-    missed = _missed(function, slope, ends, coarse, eps)
-    missed = missed and _missed(function, slope, ends, fine, torch.finfo(ends.dtype).eps)
+    missed = _missed(both, ends, coarse, torch.finfo(given.dtype).eps)
+    missed = missed and _missed(both, ends, fine, torch.finfo(ends.dtype).eps)
     if missed is None:
         return
     at, change, sum_of_slopes = missed
@@ -48,19 +104,16 @@ def check_slope(function: Values, slope: Values, ends: State, *, name: str, cure
 
 
 def _missed(
-    function: Values, slope: Values, ends: State, intervals: int, eps: float
+    both: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]],
+    ends: State,
+    intervals: int,
+    eps: float,
 ) -> tuple[float, float, float] | None:
     """Return where the slopes miss most of the change, with both; None if they add up."""
     share = torch.linspace(0, 1, intervals + 1, dtype=ends.dtype, device=ends.device)
     x = torch.lerp(ends[:1], ends[1:], as_column(share, ends))
     middle, step = 0.5 * (x[1:] + x[:-1]), x[1:] - x[:-1]
-    value = function(x)
-    if is_per_trajectory(value, x):
-        change = value.flatten(1).expand(len(x), 1).diff(dim=0)
-        predicted = (slope(middle) * step).flatten(1).sum(1)[:, None]
-    else:
-        change = value.expand_as(x).diff(dim=0).flatten(1)
-        predicted = (slope(middle) * step).flatten(1)
+    value, change, predicted = both(x, middle, step)
     known = torch.isfinite(change)
     change, predicted = torch.where(known, change, 0.0), torch.where(known, predicted, 0.0)
     gap = torch.where(torch.isfinite(predicted), (change - predicted).abs(), torch.inf)

@@ -25,7 +25,7 @@ from sdegen.core.accuracy import Orders
 from sdegen.core.boundary import Contained
 from sdegen.core.failure import Failure
 from sdegen.core.noise import Noise, RememberedNoise
-from sdegen.core.noise_structure import NoiseStructure, check_diagonal
+from sdegen.core.noise_structure import NoiseStructure, check_diagonal, refuse_structure
 from sdegen.core.requests import as_time_grid, check_kind, kind_of
 from sdegen.core.retired import refuse_old_methods
 from sdegen.core.sde import SDE
@@ -80,7 +80,10 @@ class Solver(ABC):
                 f"{type(self).__name__} solves differential equations: use EulerMaruyama() with "
                 "times 0, 1, 2, …"
             )
-        if sde.noise_structure not in self.noise_structures:
+        structure = sde.noise_structure
+        if (structure == "channels") != (sde.channels is not None):
+            refuse_structure(sde)
+        if structure not in self.noise_structures:
             check_diagonal(sde, type(self).__name__)
 
     def check_asked(self, asked: Asked) -> None:
@@ -196,7 +199,13 @@ def _check(sde: SDE, solver: Solver, nodes: Tensor, noise: object, boundary: obj
     if noise is None and solver.is_stochastic(sde):
         raise ValueError(
             f"{name} draws noise for this {type(sde).__name__}, but noise is None; pass "
-            "Noise(x, rng=0)."
+            f"{_noise_for(sde)}."
+        )
+    if isinstance(noise, Noise) and noise.channels != sde.channels:
+        raise ValueError(
+            f"noise must draw one number for each Wiener process of {type(sde).__name__}, which "
+            f"has channels = {sde.channels}, but draws for channels = {noise.channels}; pass "
+            f"{_noise_for(sde)}."
         )
     if boundary is not None and not (
         solver.supports_boundaries and isinstance(boundary, Contained)
@@ -205,3 +214,8 @@ def _check(sde: SDE, solver: Solver, nodes: Tensor, noise: object, boundary: obj
             f"boundary must be what contain(boundary, sde, x, nodes) returns, for {name} that "
             f"keeps states inside one, but is {kind_of(boundary)}."
         )
+
+
+def _noise_for(sde: SDE) -> str:
+    """Return how the noise of an SDE is written."""
+    return f"Noise(x, rng=0{'' if sde.channels is None else f', channels={sde.channels}'})"

@@ -263,7 +263,7 @@ def solve(
     """
     if isinstance(noise, Stream):
         recycled = not (solver.retains_noise or torch.is_grad_enabled())
-        noise = Noise(x0, noise, recycled=recycled)
+        noise = Noise(x0, noise, recycled=recycled, channels=sde.channels)
     one_step = solver if isinstance(solver, OneStep) else None
     if one_step and one_step.compile and _compiles(sde, one_step, x0, nodes[0], options):
         return _compiled(sde, one_step, x0, nodes, stride, noise, keep_path, options)

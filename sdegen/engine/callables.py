@@ -157,7 +157,7 @@ def _check_broadcast(what: str, g: object, rows: State) -> None:
     except RuntimeError:
         raise ValueError(
             f"{what} returned shape {tuple(g.shape)}, which does not broadcast to x of shape "
-            f"{tuple(rows.shape)}; noise is diagonal, a noise matrix is not built. {CURE}"
+            f"{tuple(rows.shape)}; a noise matrix is declared, by channels=m. {CURE}"
         ) from None
 
 
@@ -235,7 +235,7 @@ def _check_matrix(sde: SDE, g: Tensor, rows: State, t: Tensor) -> None:
         ValueError: If g is (d, d), and is so for one row less.
     """
     n = len(rows)
-    if n < 2 or g.shape != (n, n) or rows.shape != (n, n):
+    if sde.channels is not None or n < 2 or g.shape != (n, n) or rows.shape != (n, n):
         return
     try:
         fewer = sde.diffusion(rows[1:].clone(), t)
@@ -243,8 +243,9 @@ def _check_matrix(sde: SDE, g: Tensor, rows: State, t: Tensor) -> None:
         return  # what takes all rows alone has one number for each of them
     if fewer.shape == g.shape:
         raise ValueError(
-            f"diffusion returned shape {tuple(g.shape)} for {n} and for {n - 1} rows; noise is "
-            f"diagonal, a noise matrix is not built. {CURE}"
+            f"diffusion returned shape {tuple(g.shape)} for {n} and for {n - 1} rows; a noise "
+            f"matrix is declared: return it with an axis more, G[None], and pass channels={n}. "
+            f"{CURE}"
         )
 
 

@@ -26,7 +26,7 @@ class EulerMaruyama(OneStep):
     """
 
     supports_discrete: ClassVar[bool] = True
-    noise_structures: ClassVar[tuple[NoiseStructure, ...]] = ("diagonal", "general")
+    noise_structures: ClassVar[tuple[NoiseStructure, ...]] = ("diagonal", "channels", "general")
     is_update: ClassVar[bool] = True
     orders: ClassVar[Orders] = Orders(flow=1, additive=(1, 1), multiplicative=(1, 0.5))
     evaluations: ClassVar[int] = 1

@@ -106,7 +106,7 @@ def test_a_mean_field_in_two_dimensions_has_no_linear_equation():
     with pytest.raises(ValueError, match="mean field"):
         sg.FokkerPlanck2D(field, (GRID, GRID))
     matrix = sg.ItoProcess(lambda x: -x, lambda x: torch.eye(2).to(x))
-    with pytest.raises(ValueError, match="noise matrix is not built"):
+    with pytest.raises(ValueError, match="noise matrix is declared"):
         sg.FokkerPlanck2D(matrix, (GRID, GRID))
 
 

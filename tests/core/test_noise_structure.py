@@ -151,7 +151,10 @@ def test_what_declares_by_half_is_refused_as_it_is_made():
         (body | own, "does not declare its structure"),
         (body | own | general, "define add_noise.* and covariance_times"),
         (body | covariance | general, "define add_noise.* and covariance_times"),
-        (body | own | covariance | word, "must be 'diagonal' or 'general', but Mine has 'matrix'"),
+        (
+            body | own | covariance | word,
+            "must be 'diagonal', 'channels' or 'general', but Mine has 'matrix'",
+        ),
     ):
         with pytest.raises(TypeError, match=said):
             type("Mine", (sg.SDE,), missing)

@@ -154,11 +154,11 @@ def test_a_noise_matrix_is_refused_at_any_number_of_trajectories(batch, d):
     matrix = torch.eye(d, dtype=F64) + 0.5 * torch.ones(d, d, dtype=F64).tril()
     for noise in (None, "additive"):
         sde = sg.ItoProcess(lambda x: 0 * x, lambda x, t: matrix, noise=noise)
-        with pytest.raises(ValueError, match="noise matrix is not built"):
+        with pytest.raises(ValueError, match="noise matrix is declared"):
             sg.simulate(sde, torch.zeros(batch, d, dtype=F64), [0.0, 1.0], rng=0)
-        with pytest.raises(ValueError, match="noise matrix is not built"):
+        with pytest.raises(ValueError, match="noise matrix is declared"):
             sg.simulate(sde, torch.zeros(batch, d, dtype=F64), [0.0, 1.0], rng=0, interacting=True)
-        with pytest.raises(ValueError, match="noise matrix is not built"):
+        with pytest.raises(ValueError, match="noise matrix is declared"):
             sg.run_ensemble(
                 sde, torch.zeros(1, d, dtype=F64), [0.0, 1.0], trajectories=batch,
                 observables=[sg.Moments()], rng=0, progress=False,

@@ -244,7 +244,7 @@ def test_a_number_is_the_diffusion():
         (
             {"diffusion": torch.eye(2)},
             TypeError,
-            "but is Tensor; noise is diagonal, a noise matrix",
+            r"but is Tensor; for a matrix G of shape \(\*event, m\) pass channels=m",
         ),
         ({"diffusion": True}, TypeError, r"diffusion must be a number or a function .* is bool"),
         (

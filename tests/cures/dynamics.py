@@ -173,7 +173,7 @@ def well_of_parameters():
 FOLLOWED = {
     # --- processes of one's own
     "a noise matrix": (
-        "noise is diagonal, a noise matrix is not built: for one scale per coordinate pass",
+        r"for a matrix G of shape \(\*event, m\) pass channels=m too",
         lambda: sg.ItoProcess(lambda x: -x, torch.diag(torch.tensor([0.5, 2.0]))),
         scales_of_two_coordinates,
     ),

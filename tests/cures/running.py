@@ -185,7 +185,7 @@ FOLLOWED = {
         ),
     ),
     "noise of a matrix": (
-        r"noise is diagonal, a noise matrix is not built",
+        r"a noise matrix is declared, by channels=m",
         lambda: simulate(sg.ItoProcess(lambda x: -x, lambda x, t: torch.eye(3).to(x)), _ONES),
         lambda: simulate(
             sg.ItoProcess(lambda x: -x, lambda x, t: torch.ones(3).to(x), noise="additive"), _ONES

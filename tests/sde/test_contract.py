@@ -58,6 +58,14 @@ def test_drift_and_noise_follow_the_state(sde, dtype):
         assert torch.equal(g * g * v, c)
         constant = sde.constant_noise
         assert constant is None or float(g) == pytest.approx(constant, rel=1e-7)
+    elif sde.noise_structure == "channels":
+        G = sde.diffusion(x, t)
+        assert G.shape[0] in (1, len(x))
+        assert G.shape[1:] == (2, sde.channels)
+        G = G.expand(len(x), -1, -1)
+        torch.testing.assert_close(torch.einsum("bik,bjk,bj->bi", G, G, v), c)
+        for k in range(sde.channels):
+            assert torch.equal(sde.diffusion_column(x, t, k).expand_as(x), G[..., k])
     else:
         with pytest.raises(ValueError, match="needs diagonal noise"):
             sde.diffusion(x, t)
@@ -68,8 +76,8 @@ def test_drift_and_noise_follow_the_state(sde, dtype):
 def test_the_covariance_is_that_of_the_noise_that_is_added(sde):
     """C v = Σ_k g e_k (g e_k)ᵀ v with the columns that add_noise makes of unit normals."""
     t, expected = time_of(sde), torch.zeros_like(X)
-    for k in range(2):
-        unit = torch.zeros_like(X)
+    for k in range(sde.channels or 2):
+        unit = torch.zeros_like(X) if sde.channels is None else X.new_zeros(3, sde.channels)
         unit[:, k] = 1.0
         column = sde.add_noise(torch.zeros_like(X), X, t, 0.5, Given(unit)) / 0.5
         expected += column * (column * V).sum(1, keepdim=True)
@@ -179,7 +187,7 @@ def test_the_reversal_is_the_formula_or_refused_by_name(sde, eta):
     def build():
         return sg.ReverseSDE(sde, score, eta)
 
-    if sde.noise == "additive" and sde.noise_structure == "general":
+    if sde.noise == "additive" and sde.noise_structure != "diagonal":
         with pytest.raises(ValueError, match="ReverseSDE needs diagonal noise"):
             build()
     elif sde.noise != "additive" or sde.is_discrete or sde.direction == -1:
