@@ -17,6 +17,7 @@ import pytest
 
 import sdegen as sg
 from tests.cures import (
+    channels,
     command_line,
     core,
     densities,
@@ -35,6 +36,7 @@ from tests.cures import (
 )
 
 ROOMS = (
+    channels,
     core,
     densities,
     questions,

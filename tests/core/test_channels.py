@@ -228,7 +228,7 @@ class Half(sg.SDE):
         (lambda: simulated(MATRIX / 0), ValueError, "diffusion must be finite"),
         (lambda: simulated(lambda x: turning(x).log()), ValueError, "diffusion is not finite"),
         (
-            lambda: simulated(lambda x: turning(x).round(), interpretation="stratonovich"),
+            lambda: simulated(lambda x: (5 * turning(x)).round(), interpretation="stratonovich"),
             ValueError,
             "derivative of G is not that of the function",
         ),

@@ -331,7 +331,7 @@ FOLLOWED = {
         lambda: growing(0.45, sg.TorchDiffEq()),
     ),
     "noisy dynamics without noise": (
-        r"but noise is None; pass Noise",
+        r"but noise is None; pass",
         lambda: next(by_hand(None)),
         lambda: next(by_hand(sg.Noise(column(0.5), rng=0))),
     ),
