@@ -23,6 +23,7 @@ from .core.errors import RankError as RankError
 from .core.errors import SdegenError as SdegenError
 from .core.errors import SolverError as SolverError
 from .core.noise import Noise as Noise
+from .core.step_noise import StepNoise as StepNoise
 from .core.update import update as update
 from .core.trajectory import Trajectory as Trajectory
 from .core.retired import Walls as Walls

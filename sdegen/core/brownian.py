@@ -4,31 +4,36 @@
 
 A step from t_a to t_b takes the increment W(t_b) − W(t_a) of the same path, however many of the
 intervals it spans, so that two runs differ by the error of their steps alone: their strong
-distance, at 10 or at 20 steps, is a number and not noise. The nodes of each run must be among
-`times`: what the path does between them is not drawn.
+distance, at 10 or at 20 steps, is a number and not noise. So it is with the Lévy areas and the
+space-time areas of a step, which `levy_areas.py` sums exactly. The nodes of each run must be among
+`times`: what the path does between them is not drawn, but for the areas of the intervals.
+
+    path, x = BrownianPath(0, fine), torch.ones(1000, 2)
+    for nodes in (fine, fine[::2], fine[::4]):
+        noise = path.noise(x, nodes, channels=3)
+        *_, end = integrate(sde, Milstein(), x, nodes, noise)
 
 Each block of trajectories has a path of its own, from the stream (seed, "brownian", block).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from sdegen.core.noise import Normals, Rng, Stream, Streams, seed_of
+from sdegen.core.noise import Noise, Rng, Streams, seed_of
 from sdegen.core.requests import as_time_grid
-from sdegen.core.shapes import Times
+from sdegen.core.shapes import State, Times
+from sdegen.core.step_noise import FreshDraws, JoinedDraws, StepNoise
 
 _NEAR = 1e-3  # of an interval: what rounding of times to float32 may move a node
 _ROUNDED = 4e-7
 
 
 class BrownianPath:
-    """A Brownian motion on a grid of times, for `simulate(…, brownian=…)`.
+    """A Brownian motion on a grid of times, for `simulate(…, brownian=…)` and `integrate`.
 
     Args:
         rng: Seed, generator, or None for fresh entropy.
@@ -89,49 +94,44 @@ class BrownianPath:
             )
         return nearest
 
-    def along(self, nodes: Tensor, block: int) -> Stream:
-        """Return the increments of a run's steps, over √dt, as a stream that a solver draws from.
+    def noise(
+        self,
+        x: State,
+        nodes: Tensor | Sequence[float],
+        *,
+        channels: int | None = None,
+        block: int = 0,
+    ) -> StepNoise:
+        """Return the noise of a run's steps along this path, for `integrate`.
+
+        Each step gets the increment, the space-time area and the Lévy areas of the intervals that
+        it spans, summed exactly by Chen's relation, so that runs at any steps share them.
 
         Args:
-            nodes: Times at which steps begin and end, float64.
-            block: Number of the block of trajectories.
+            x: State of the run, shape (batch, *event).
+            nodes: Times at which steps begin and end, shape (steps + 1,), among the path's.
+            channels: How many Wiener processes there are, `sde.channels`; None: one for each
+                coordinate.
+            block: Number of the block of trajectories; each has a path of its own.
+
+        Raises:
+            TypeError, ValueError: If the nodes are no times, not among the path's, or the other
+                way round.
+
+        >>> x, path = torch.zeros(4, 1), BrownianPath(0, torch.linspace(0, 1, 101))
+        >>> whole, halves = path.noise(x, [0.0, 1.0]), path.noise(x, [0.0, 0.5, 1.0])
+        >>> parts = halves.increment(0) + halves.increment(1)
+        >>> bool(torch.allclose(whole.increment(0), parts))
+        True
         """
-        source = Streams(self.seed, "brownian").block(block)
-        return _Increments(source, self.times.diff().abs(), self.places(nodes))
+        if not (isinstance(nodes, Tensor) and nodes.requires_grad):
+            nodes = as_time_grid(nodes, "nodes")
+        source, steps = Streams(self.seed, "brownian"), len(self.times) - 1
 
+        def finer() -> FreshDraws:
+            drawn = Noise(x, source.block(block), channels=channels)
+            return FreshDraws(drawn, steps)
 
-class _Increments(Stream):
-    """The stream of a solver's increments."""
-
-    def __init__(self, source: Stream, intervals: Tensor, places: Tensor) -> None:
-        super().__init__(0)
-        self._source, self._intervals, self._places = source, intervals, places
-
-    def normals(
-        self, shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device | str = "cpu"
-    ) -> Normals:
-        """Return one increment for each step, over √dt."""
-        drawn = self._source.normals(shape, dtype=dtype, device=device)
-        return _Summed(drawn, self._intervals, self._places)
-
-
-class _Summed(Normals):
-    """Normals of steps, each the weighted sum of those of the intervals that it spans."""
-
-    def __init__(self, drawn: Normals, intervals: Tensor, places: Tensor) -> None:
-        self._normals, self._places = drawn, places.tolist()
-        self._roots, self._intervals = intervals.sqrt().tolist(), intervals.tolist()
-
-    def each(self, *, recycled: bool = False) -> Iterator[Tensor]:
-        """Return the normals step by step."""
-        draws = self._normals.each(recycled=recycled)
-        next(islice(draws, self._places[0], self._places[0]), None)  # those before the start
-        for first, last in zip(self._places, self._places[1:], strict=False):
-            if last == first + 1:
-                yield next(draws)
-                continue
-            length = math.fsum(self._intervals[first:last])
-            total = next(draws) * (self._roots[first] / length**0.5)
-            for j in range(first + 1, last):
-                total.add_(next(draws), alpha=self._roots[j] / length**0.5)
-            yield total
+        intervals, places = self.times.diff().abs().tolist(), self.places(nodes.detach())
+        draws = JoinedDraws(finer, intervals, places.tolist())
+        return StepNoise.of(draws, nodes, channels, source.block(block).child("steps"))

@@ -94,6 +94,21 @@ class Stream:
         self._key = key
         self._torch: dict[torch.device, torch.Generator] = {}
         self._numpy: np.random.Generator | None = None
+        self._children: dict[str, Stream] = {}
+
+    def child(self, purpose: str) -> Stream:
+        """Return a stream of its own for a purpose, the same each time it is asked for.
+
+        What is drawn from it leaves this one where it is. Those of all blocks are distinct.
+
+        Args:
+            purpose: A word; another word gives unrelated numbers.
+        """
+        if purpose not in self._children:
+            word = zlib.crc32(purpose.encode())
+            low = _scatter((self._key ^ word) & 0xFFFFFFFF)
+            self._children[purpose] = Stream(((self._key >> 32) ^ word) << 32 | low)
+        return self._children[purpose]
 
     def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
         """Return a `torch.Generator` of this stream on a device, for torch's own samplers."""

@@ -30,10 +30,13 @@ from sdegen.core.requests import as_time_grid, check_kind, kind_of
 from sdegen.core.retired import refuse_old_methods
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
+from sdegen.core.step_noise import StepNoise
 
 Memory = Any  # what a solver's begin() returns and its steps hand on: its own affair
 # a path that is given; to go on without the trajectories that were lost; to be differentiated
 Asked = Literal["brownian", "freeze", "gradients"]
+# what `StepNoise` has of a step
+Need = Literal["increments", "space_time_areas", "areas"]
 
 
 class Solver(ABC):
@@ -52,6 +55,9 @@ class Solver(ABC):
             its mean from its noise.
         orders: Orders of convergence; None where they are not declared.
         noise_structures: Structures of noise that it takes, as `SDE.noise_structure` has them.
+        needs: What its steps ask of the noise by the number of the step: noise.increment(i),
+            .space_time_area(i), .areas(i), which `integrate` then sees to. A solver that calls
+            noise.normal() alone has none.
         evaluations: Of the drift (of the score) in a step; None where they vary.
     """
 
@@ -63,6 +69,7 @@ class Solver(ABC):
     returns_x0: ClassVar[bool] = False
     is_update: ClassVar[bool] = False
     noise_structures: ClassVar[tuple[NoiseStructure, ...]] = ("diagonal",)
+    needs: ClassVar[tuple[Need, ...]] = ()
     orders: ClassVar[Orders | None] = None
     evaluations: ClassVar[int | None] = None
 
@@ -88,7 +95,7 @@ class Solver(ABC):
 
     def check_asked(self, asked: Asked) -> None:
         """Raise ValueError where steps do not give what a run asks of them, with a cure."""
-        if asked == "brownian":
+        if asked == "brownian" and not self.needs:
             raise ValueError(
                 f"{type(self).__name__} cannot walk a given Brownian path: it draws more than one "
                 "increment a step, or chooses its own steps. Take EulerMaruyama(substeps=…), "
@@ -181,6 +188,8 @@ def integrate(
         memory = solver.begin(sde, nodes)
     if boundary is not None and noise is not None and boundary.asks_noise and solver.is_update:
         noise = RememberedNoise(noise)
+    if solver.needs and noise is not None and not isinstance(noise, StepNoise):
+        noise = StepNoise(noise, nodes)
     step = solver.step
     for i in range(len(nodes) - 1):
         before = x
@@ -207,6 +216,8 @@ def _check(sde: SDE, solver: Solver, nodes: Tensor, noise: object, boundary: obj
             f"has channels = {sde.channels}, but draws for channels = {noise.channels}; pass "
             f"{_noise_for(sde)}."
         )
+    if isinstance(noise, StepNoise):
+        noise.check_nodes(nodes)
     if boundary is not None and not (
         solver.supports_boundaries and isinstance(boundary, Contained)
     ):

@@ -154,11 +154,11 @@ def solve_block(
     nodes = solver.nodes(times)
 
     def walk(options: RunOptions, keep_path: bool) -> Solution:
-        noise: Stream | None = None
+        noise: Stream | Noise | None = None
         if solver.is_stochastic(sde):
             noise = Streams(seed, "dynamics").block(block)
             if brownian is not None:
-                noise = brownian.along(nodes, block)
+                noise = brownian.noise(x0, nodes, channels=sde.channels, block=block)
         uniforms: Stream | None = None
         if options.boundary is not None:
             # of its own, so that a trajectory that meets no absorbing end keeps its bits

@@ -1,8 +1,9 @@
 """Half steps: the two walks of a pilot, at the steps of a run and at half of them.
 
 Both take the same Brownian path: with z₁, z₂ for two steps of h/2, the step of h takes
-(z₁ + z₂)/√2. What halving has done is judged by the moments and by the largest |x|
-(`pilot.py` has the page).
+(z₁ + z₂)/√2. A solver that takes more of the path gets for the step of h what Chen's relation
+makes of the two (`core/levy_areas.py`). What halving has done is judged by the moments and by the
+largest |x| (`pilot.py` has the page).
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from sdegen.core.noise import Noise, Normals, Stream
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Solver
+from sdegen.core.step_noise import shared
 from sdegen.engine.blocks import solve
 from sdegen.engine.record import RunOptions
+from sdegen.solvers.torch_sde import TorchSDE
 
 NUMBERS = 2**16  # of all rows, at most
 FEWEST_ROWS = 8  # whose spread is a scale
@@ -169,13 +172,18 @@ class HalvedWalk:
         """Take both walks on to a node."""
         nodes = self.nodes[self.reached : end + 1]
         halves = refine(nodes, 2)
-        normals = summed = None
+        long: Tensor | Noise | None = None
+        short: Tensor | Noise | None = None
         if self.solver.is_stochastic(self.sde):
-            shape = (2 * (len(nodes) - 1), *self.x.shape)
-            normals = self.noise.normal(shape, dtype=self.x.dtype, device=self.x.device)
-            summed = (normals[0::2] + normals[1::2]) * 0.5**0.5
-        coarse = self._solved(self.coarse, nodes, summed)
-        fine = self._solved(self.fine, halves, normals)
+            x, channels, solver = self.x, self.sde.channels, self.solver
+            event = tuple(x.shape) if channels is None else (len(x), channels)
+            short = self.noise.normal((len(halves) - 1, *event), dtype=x.dtype, device=x.device)
+            if solver.needs or (isinstance(solver, TorchSDE) and solver.takes_integral):
+                short, long = shared(_GivenNoise(short, self.noise, channels), halves)
+            else:
+                long = (short[0::2] + short[1::2]) * 0.5**0.5
+        coarse = self._solved(self.coarse, nodes, long)
+        fine = self._solved(self.fine, halves, short)
         self.is_lost |= len(coarse) < len(nodes) or not bool(coarse[-1].isfinite().all())
         if self._absorbing is not None:
             self.alive &= _inside(self._absorbing, coarse, nodes)
@@ -195,9 +203,10 @@ class HalvedWalk:
         self.verdict = Verdict(end, moved, errors, what, ratio, explodes, explodes or errors > 0)
         return self.verdict
 
-    def _solved(self, x: State, nodes: Tensor, normals: Tensor | None) -> Tensor:
+    def _solved(self, x: State, nodes: Tensor, noise: Tensor | Noise | None) -> Tensor:
         """Return the states at nodes, as far as they are finite."""
-        noise = None if normals is None else _GivenNoise(normals, self.noise)
+        if isinstance(noise, Tensor):
+            noise = _GivenNoise(noise, self.noise, self.sde.channels)
         solved = solve(
             self.sde, self.solver, x, nodes, noise=noise, keep_path=True, options=self._options
         )
@@ -249,12 +258,13 @@ class _GivenNoise(Noise):
     """Normals that are there already, one for each step; what is drawn beyond them is fresh.
 
     Args:
-        normals: Shape (steps, batch, *event).
+        normals: Shape (steps, batch, *event), or (steps, batch, channels).
         beyond: Stream of what is drawn beyond them.
+        channels: As `Noise` has it.
     """
 
-    def __init__(self, normals: Tensor, beyond: Stream) -> None:
-        self.stream = Stream(0)
+    def __init__(self, normals: Tensor, beyond: Stream, channels: int | None) -> None:
+        self.stream, self.channels = beyond, channels
         fresh = Normals(beyond, tuple(normals.shape[1:]), normals.dtype, normals.device)
         self.normal = chain(normals.unbind(), fresh.each()).__next__
 

@@ -17,8 +17,8 @@ that of the run may be finite. Where it has not settled, halving on tells it fro
 The pilot goes as far as costs 5 % of the run, or 20 ms: over all of a short run, over the first
 stretch of another. What a step does only later is not seen. It draws from a stream of its own. No
 pilot is made of Markov chains, of reverse dynamics, of dynamics that call a network, and of
-solvers that choose their own steps; nor of noise that is not diagonal. Where ends absorb, the
-trajectories that no end has met are looked at.
+solvers that choose their own steps; nor of general noise. Where ends absorb, the trajectories that
+no end has met are looked at.
 
 The same place sees a state that rounds its increments away: x + dt f = x in float32.
 """
@@ -104,7 +104,7 @@ def check_steps(
     """
     if not sde.halves_steps or sde.is_discrete or sde.denoising is not None:
         return None
-    if sde.noise_structure != "diagonal":  # its draws need not be those that two walks share
+    if sde.noise_structure == "general":  # its draws need not be those that two walks share
         return None
     if isinstance(solver, OneStep):
         solver = replace(solver, compile=False) if solver.compile else solver
@@ -276,7 +276,9 @@ def _check_rounding(walk: HalvedWalk, stacklevel: int) -> None:
     for x, t in ((walk.x, walk.nodes[0]), (walk.fine, walk.nodes[walk.reached])):
         last_bit = torch.finfo(x.dtype).eps * 0.5 * x.abs()
         drift = dt * walk.sde.drift(x, t).abs()
-        noise = dt**0.5 * walk.sde.diffusion(x, t).to(x).abs().expand_as(x)
+        g = walk.sde.diffusion(x, t).to(x)
+        g = g.abs() if walk.sde.channels is None else g.norm(dim=-1)  # the spread of G z
+        noise = dt**0.5 * g.expand_as(x)
         lost = (noise < 0.5 * last_bit) & (drift < 0.5 * last_bit / _LOST)
         shows = (drift * steps > 8 * last_bit) | (noise * steps**0.5 > 8 * last_bit)
         stalled = (lost & shows).flatten(1).any(1)

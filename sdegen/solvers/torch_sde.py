@@ -9,7 +9,7 @@ so that any grid, a decreasing one included, is met exactly and nothing is inter
 is being taken is told by the loop, never by u: at a node u belongs to two steps. The noise is
 ours, z ~ N(0, I) for each step from the block's own stream, so that `TorchSDE("euler")` walks the
 path of `EulerMaruyama()`. "srk" also takes the time integral of the Brownian motion over a step,
-from a second normal.
+from a second normal; along a `BrownianPath`, that of the path.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from sdegen.core.requests import is_word
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Asked, Solver
+from sdegen.core.step_noise import StepNoise
 
 _FIXED = {"dt": 1.0, "adaptive": False, "rtol": 0.0, "atol": 0.0, "dt_min": 0.0}
 _ORDERS = {  # those without one for multiplicative noise solve the Stratonovich equation
@@ -93,12 +94,12 @@ class TorchSDE(Solver):
             )
 
     def check_asked(self, asked: Asked) -> None:
-        """Refuse a path to "srk", which takes its integral over a step too (a Lévy area)."""
-        if asked == "brownian" and self.method == "srk":
-            raise ValueError(
-                "TorchSDE('srk') needs ∫W du over each step beside its increment, which a "
-                "BrownianPath does not have: take TorchSDE('milstein') or EulerMaruyama()."
-            )
+        """Refuse nothing: a given path has what "srk" takes beside the increments too."""
+
+    @property
+    def takes_integral(self) -> bool:
+        """Whether a step takes ∫W du beside the increment: that of a path, where there is one."""
+        return self.method == "srk"
 
     def nodes(self, times: Tensor) -> Tensor:
         """Return the times, with substeps − 1 nodes more between any two."""
@@ -154,7 +155,8 @@ class _Steps:
             method = select(method=self._method, sde_type=self.sde_type)
             self._increments = _Increments(x.flatten(1), noise)
             self._solver = method(sde=ForwardSDE(self), bm=self._increments, options={}, **_FIXED)
-        self._step, self._increments.noise = i, noise
+        self._step = self._increments.step = i
+        self._increments.noise = noise
         y, _ = self._solver.step(self._clock[i], self._clock[i + 1], x.flatten(1), ())
         after: State = y if self._flat else y.reshape(x.shape)
         return after
@@ -210,15 +212,17 @@ class _Increments(torchsde.BaseBrownian):  # type: ignore[misc]
 
     def __init__(self, like: Tensor, noise: Noise) -> None:
         self.dtype, self.device, self.shape = like.dtype, like.device, like.shape
-        self.noise = noise
+        self.noise, self.step = noise, 0
 
     def __call__(
         self, ta: Tensor, tb: Tensor | None = None, return_U: bool = False, return_A: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Return W over [ta, ta + 1]; with return_U also ∫(W_u − W_ta) du = W/2 + z/√12."""
+        """Return W over [ta, ta + 1]; with return_U also ∫(W_u − W_ta) du, W/2 + z/√12."""
         w = self.noise.normal().flatten(1)
         if not return_U:
             return w
+        if isinstance(self.noise, StepNoise):
+            return w, self.noise.draws.integral(self.step).flatten(1)
         return w, 0.5 * w + self.noise.normal().flatten(1) / math.sqrt(12)
 
     def __repr__(self) -> str:

@@ -169,11 +169,6 @@ FOLLOWED = {
         lambda: walked_by(sg.EulerMaruyama(20, compile=True)),
         lambda: walked_by(sg.EulerMaruyama(20)),
     ),
-    "a Brownian path and its integral": (
-        "needs ∫W du over each step",
-        lambda: walked_by(sg.TorchSDE("srk", 20)),
-        lambda: [walked_by(s) for s in (sg.TorchSDE("milstein", 20), sg.EulerMaruyama(20))],
-    ),
     "freezing in compiled runs": (
         "on_nonfinite='freeze' looks at every step, and compile=True",
         lambda: simulate(OU, solver=sg.EulerMaruyama(compile=True), on_nonfinite="freeze"),
