@@ -89,6 +89,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "Heun",
         "KarrasHeun",
         "Noise",
+        "StepNoise",
         "Solver",
         "TorchDiffEq",
         "TorchSDE",

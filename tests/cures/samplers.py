@@ -47,6 +47,18 @@ def walked_by(solver, times=EVEN, dynamics=REVERSE):
     assert float(torch.corrcoef(torch.stack(ends))[0, 1]) > 0.999
 
 
+def along(nodes, own):
+    """The end of a Brownian motion whose noise was made for some nodes, run along others."""
+    path, x = sg.BrownianPath(0, [0.0, 0.5, 1.0]), column(0.0)
+    *_, end = sg.integrate(BM, sg.EulerMaruyama(), x, nodes, path.noise(x, own))
+    return end
+
+
+def steps_of():
+    """The noise of two steps."""
+    return sg.StepNoise(sg.Noise(column(0.0), rng=0), [0.0, 0.5, 1.0])
+
+
 def grid_of(flow, *pilot, solver):
     """A grid that is made for a flow goes from t_max down to t_min."""
     times = sg.timesteps.auto(flow, 3, *pilot, solver=solver, rng=0)
@@ -168,6 +180,16 @@ FOLLOWED = {
         "makes its own normals and cannot walk a given Brownian path",
         lambda: walked_by(sg.EulerMaruyama(20, compile=True)),
         lambda: walked_by(sg.EulerMaruyama(20)),
+    ),
+    "the noise of other steps": (
+        "make the noise of each run with its own nodes",
+        lambda: along([0.0, 0.5, 1.0], [0.0, 1.0]),
+        lambda: near(along([0.0, 0.5, 1.0], [0.0, 0.5, 1.0]), along([0.0, 1.0], [0.0, 1.0])),
+    ),
+    "noise of a step that is over": (
+        "steps go in order; make another noise with the same rng",
+        lambda: [(noise := steps_of()).increment(1), noise.increment(0)],
+        lambda: near(steps_of().increment(0), steps_of().increment(0)),
     ),
     "freezing in compiled runs": (
         "on_nonfinite='freeze' looks at every step, and compile=True",
