@@ -30,6 +30,8 @@ from .core.retired import Walls as Walls
 
 # what moves
 from .core.sde import SDE as SDE
+from .core.alpha_stable import AlphaStable as AlphaStable
+from .core.jumps import CompoundPoisson as CompoundPoisson
 from .core.ito_process import ItoProcess as ItoProcess
 from .diffusion.ddpm import DDPM as DDPM
 from .diffusion.ddpm import AncestralChain as AncestralChain
@@ -39,6 +41,7 @@ from .diffusion.gaussian_path import GaussianPath as GaussianPath
 from .diffusion.gaussian_path import SubVP as SubVP
 from .diffusion.paths import EDM as EDM
 from .diffusion.paths import RectifiedFlow as RectifiedFlow
+from .sde.jump_diffusion import JumpDiffusion as JumpDiffusion
 from .sde.linear import LinearSDE as LinearSDE
 from .sde.potentials import DoubleWell as DoubleWell
 from .diffusion.mixtures import GaussianMixture as GaussianMixture
@@ -77,6 +80,7 @@ from .diffusion.samplers.linear_multistep import LinearMultistep as LinearMultis
 from .diffusion.samplers.ddim import DDIM as DDIM
 from .solvers.euler import EulerMaruyama as EulerMaruyama
 from .solvers.heun import Heun as Heun
+from .solvers.jump_adapted import JumpAdapted as JumpAdapted
 from .diffusion.samplers.predictor_corrector import PredictorCorrector as PredictorCorrector
 
 # running it

@@ -85,6 +85,13 @@ SDES = (
         "ItoProcess, matrix of t": sg.ItoProcess(
             lambda x: -x, lambda t: torch.tensor([[0.3, 0.0], [-0.2, 0.4]]) * (1 + t), channels=2
         ),
+        "JumpDiffusion": sg.JumpDiffusion(
+            sg.OrnsteinUhlenbeck(1.3, 0.2, 0.9),
+            sg.CompoundPoisson(2.0, torch.distributions.Laplace(0.0, 0.5)),
+        ),
+        "JumpDiffusion, stable": sg.JumpDiffusion(
+            sg.OrnsteinUhlenbeck(1.3, 0.2, 0.9), sg.AlphaStable(1.5, scale=0.3)
+        ),
         "DDPM": _CHAIN,
         "AncestralChain": sg.AncestralChain(_CHAIN, _LAW.score),
     }

@@ -110,6 +110,11 @@ class Stream:
             self._children[purpose] = Stream(((self._key >> 32) ^ word) << 32 | low)
         return self._children[purpose]
 
+    @property
+    def key(self) -> int:
+        """The 64-bit key, from which numbers of another purpose may be made (`Counters`)."""
+        return self._key
+
     def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
         """Return a `torch.Generator` of this stream on a device, for torch's own samplers."""
         device = torch.device(device)

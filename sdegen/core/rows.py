@@ -24,6 +24,7 @@ from torch import Tensor
 
 from sdegen.core.derivatives import in_double
 from sdegen.core.evaluation import are_alike, check_repeatable, refuse_randomness, watched
+from sdegen.core.jumps import CompoundPoisson
 from sdegen.core.noise import Stream
 from sdegen.core.noise_structure import noise_field
 from sdegen.core.sde import SDE
@@ -148,10 +149,13 @@ def _check_alike(name: str, expected: Tensor, value: Tensor, x: State, t: Tensor
 
 
 def _fields(sde: SDE) -> dict[str, Callable[[State, Tensor], Tensor]]:
-    """Return drift and, where it is no number, diffusion, by their names."""
+    """Return drift and what depends on x of diffusion and jumps, by their names."""
     fields: dict[str, Callable[[State, Tensor], Tensor]] = {"drift": sde.drift}
     if sde.constant_noise is None:
         fields.update([noise_field(sde)])
+    for one in sde.jumps or ():
+        if isinstance(one, CompoundPoisson):
+            fields.update(one.fields())
     return fields
 
 
@@ -164,7 +168,7 @@ def _at(name: str, sde: SDE, x: State, rows: Tensor, t: Tensor) -> Tensor:
     some = x[rows]
     try:
         part = sde.of_rows(rows)
-        value = (part.drift if name == "drift" else noise_field(part)[1])(some, t)
+        value = _fields(part)[name](some, t)
     except Exception as error:
         raise ValueError(
             f"{name} takes {len(x)} rows, but with {len(some)} it raised {type(error).__name__}: "
@@ -178,7 +182,7 @@ def _at(name: str, sde: SDE, x: State, rows: Tensor, t: Tensor) -> Tensor:
         return value.expand_as(some)
     except RuntimeError:
         raise ValueError(
-            f"diffusion returned shape {tuple(value.shape)} for x of shape {tuple(some.shape)}, "
+            f"{name} returned shape {tuple(value.shape)} for x of shape {tuple(some.shape)}, "
             f"and fits {len(x)} rows by accident; a noise matrix is declared, by channels=m. "
             f"{CURE}"
         ) from None

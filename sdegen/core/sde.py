@@ -19,8 +19,10 @@ import torch
 from torch import Tensor
 
 from sdegen.core.accuracy import SlopeBy
+from sdegen.core.alpha_stable import AlphaStable
 from sdegen.core.channels import add_times, divergence, times, transposed_times
 from sdegen.core.derivatives import noise_induced
+from sdegen.core.jumps import CompoundPoisson
 from sdegen.core.kernel import Kernel, ReverseStructure
 from sdegen.core.noise import Noise
 from sdegen.core.noise_structure import NoiseStructure, check_not_general, declare
@@ -45,6 +47,8 @@ class SDE(ABC):
             `diffusion`.
         constant_noise: g, where it is one number for all x and t, which saves asking for it in
             every step; None else.
+        jumps: What makes it jump beside drift and noise (`JumpDiffusion`); None, the default,
+            where nothing does. What reads drift and diffusion alone refuses jumps by name.
         autonomous: Whether f and g do not depend on t; None, the default: it is not known.
         direction: Sense of time in which the noisy equation is meant: +1 or −1. A noisy SDE run
             against its direction is not its time reversal; noise-free dynamics run both ways.
@@ -59,6 +63,7 @@ class SDE(ABC):
     channels: int | None = None
     noise_structure: NoiseStructure = "diagonal"
     constant_noise: float | None = None
+    jumps: tuple[CompoundPoisson | AlphaStable, ...] | None = None
     autonomous: bool | None = None
     direction: Literal[1, -1] = 1
     is_discrete: ClassVar[bool] = False

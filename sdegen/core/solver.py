@@ -24,6 +24,7 @@ from torch import Tensor
 from sdegen.core.accuracy import Orders
 from sdegen.core.boundary import Contained
 from sdegen.core.failure import Failure
+from sdegen.core.jumps import check_no_jumps
 from sdegen.core.noise import Noise, RememberedNoise
 from sdegen.core.noise_structure import NoiseStructure, check_diagonal, refuse_structure
 from sdegen.core.requests import as_time_grid, check_kind, kind_of
@@ -53,6 +54,7 @@ class Solver(ABC):
         returns_x0: Whether the last state is an estimate of the data, and no longer one at t.
         is_update: Whether a step is the update itself, with one draw, so that a boundary can tell
             its mean from its noise.
+        takes_jumps: Whether it takes dynamics that jump, as `SDE.jumps` has them.
         orders: Orders of convergence; None where they are not declared.
         noise_structures: Structures of noise that it takes, as `SDE.noise_structure` has them.
         needs: What its steps ask of the noise by the number of the step: noise.increment(i),
@@ -70,6 +72,7 @@ class Solver(ABC):
     is_update: ClassVar[bool] = False
     noise_structures: ClassVar[tuple[NoiseStructure, ...]] = ("diagonal",)
     needs: ClassVar[tuple[Need, ...]] = ()
+    takes_jumps: ClassVar[bool] = False
     orders: ClassVar[Orders | None] = None
     evaluations: ClassVar[int | None] = None
 
@@ -87,6 +90,9 @@ class Solver(ABC):
                 f"{type(self).__name__} solves differential equations: use EulerMaruyama() with "
                 "times 0, 1, 2, …"
             )
+        if sde.jumps is not None and not self.takes_jumps:
+            instead = "; pass solver=JumpAdapted(EulerMaruyama(substeps=…))."
+            check_no_jumps(sde, type(self).__name__, instead)
         structure = sde.noise_structure
         if (structure == "channels") != (sde.channels is not None):
             refuse_structure(sde)

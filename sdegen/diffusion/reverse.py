@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sdegen.core.accuracy import SlopeBy
 from sdegen.core.checks import check_not_negative
+from sdegen.core.jumps import check_no_jumps
 from sdegen.core.kernel import ReverseStructure
 from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.requests import as_number, as_time, check_function, kind_of
@@ -76,6 +77,7 @@ class ReverseSDE(SDE):
         if forward.direction != 1:
             raise ValueError(f"{type(forward).__name__} is a reverse process already.")
         check_diagonal(forward, "ReverseSDE")
+        check_no_jumps(forward, "ReverseSDE")
         check_function("score", score, "a function (x, t) -> ∇ log p_t(x)")
         check_order(score, "score")
         eta = as_number("eta", eta)

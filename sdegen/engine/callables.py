@@ -15,6 +15,7 @@ from torch import Tensor
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy
 from sdegen.core.enclosure import Enclosure
 from sdegen.core.evaluation import check_repeatable, refuse_randomness, told_of_graphs, watched
+from sdegen.core.jumps import CompoundPoisson
 from sdegen.core.noise import Streams
 from sdegen.core.noise_structure import check_covariance, check_diagonal, noise_field
 from sdegen.core.period import check_period
@@ -73,6 +74,9 @@ def validate_callables(request: Request, *, whole: bool, differentiable: bool = 
         warn_score(sde, rows, t, f)
     if type(sde).add_noise is not SDE.add_noise:
         check_covariance(sde, rows, t)
+    for one in sde.jumps or ():
+        if isinstance(one, CompoundPoisson):
+            one.check(x0 if not network else rows, t)
     if boundary is not None and boundary.wraps:
         _check_periods(sde, rows, t, boundary)
     name, noise_of = noise_field(sde)
@@ -260,6 +264,17 @@ def _takes_all(sde: SDE, x0: State, t: Tensor) -> bool:
         return False
 
 
+def _check_alone(sde: SDE) -> None:
+    """Refuse jumps of trajectories that depend on each other: a step is split for some alone."""
+    if any(isinstance(one, CompoundPoisson) for one in sde.jumps or ()):
+        raise ValueError(
+            f"trajectories of this {type(sde).__name__} run together (interacting), but a step is "
+            "split at the jumps of single ones, for which drift and diffusion are asked at their "
+            "rows alone; write drift, rate and sizes as functions of each row, and leave "
+            "interacting= out."
+        )
+
+
 @dataclass(frozen=True)
 class Survey:
     """What was found out about a run before its first step.
@@ -293,6 +308,8 @@ def survey(request: Request, *, seed: int, network: bool) -> Survey:
     sde, x0, times, interacting = request.sde, request.x0, request.times, request.interacting
     trajectories, solver = request.trajectories, request.solver
     rows = block_rows(x0)
+    if interacting is True:
+        _check_alone(sde)
     if not network and interacting is not True:
         # all rows where that costs little, as two evaluations do beside a hundred; else a block
         numbers = trajectories * x0[0].numel()
@@ -309,6 +326,8 @@ def survey(request: Request, *, seed: int, network: bool) -> Survey:
         noise = Streams(seed, "probe").block(0)
         sparing = network or trajectories <= rows
         together = depends_on_batch(few, x0[:_FEW], times, noise, sparing=sparing)
+    if together:
+        _check_alone(sde)
     slope_by = few.slope_by(x0[:_FEW].detach(), times[0])
     if network:
         return Survey(together, slope_by=slope_by)
@@ -330,6 +349,8 @@ def survey(request: Request, *, seed: int, network: bool) -> Survey:
         if interacting is None and trajectories > rows:
             then = pilot.t.expand(1)
             together = depends_on_batch(pilot.sde, pilot.states, then, noise, sparing=True)
+            if together:
+                _check_alone(sde)
     return Survey(together, None if pilot is None else pilot.error, slope_by)
 
 

@@ -56,7 +56,8 @@ def _end_of_space(
     solution: Solution, sde: SDE, x: State, nodes: Tensor, suspects: range
 ) -> Solution | None:
     """Look within reach for an end beyond which drift or diffusion are not finite."""
-    if sde.noise_structure != "diagonal":  # how far it reaches along a coordinate is not known
+    # how far it reaches along a coordinate is not known, or no boundary is taken
+    if sde.noise_structure != "diagonal" or sde.jumps is not None:
         return None
     t, end = nodes[suspects.start], nodes[min(suspects.stop, len(nodes)) - 1]
     span = float((end - t).abs().clamp(min=float(nodes.diff().abs().max())))

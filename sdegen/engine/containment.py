@@ -36,6 +36,7 @@ from torch import Tensor
 from sdegen.core.boundary import BoundaryStep
 from sdegen.core.bounds import values_of
 from sdegen.core.enclosure import Enclosure, Interval
+from sdegen.core.jumps import check_no_jumps
 from sdegen.core.noise import Noise, RememberedNoise, Stream
 from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.sde import SDE
@@ -100,6 +101,7 @@ class Containment:
         self, enclosure: Enclosure, sde: SDE, x0: State, nodes: Tensor, uniforms: Stream | None
     ) -> None:
         check_diagonal(sde, "boundary=")
+        check_no_jumps(sde, "boundary=", "; leave the boundary out.")
         self._sde, self._uniforms = sde, uniforms
         self._ts = nodes.unbind()
         self._dts: list[float] = nodes.detach().diff().abs().tolist()

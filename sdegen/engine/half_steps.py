@@ -206,7 +206,9 @@ class HalvedWalk:
     def _solved(self, x: State, nodes: Tensor, noise: Tensor | Noise | None) -> Tensor:
         """Return the states at nodes, as far as they are finite."""
         if isinstance(noise, Tensor):
-            noise = _GivenNoise(noise, self.noise, self.sde.channels)
+            # of one key in both walks and another in each stretch, for jumps, which both share
+            jumps = Stream(self.noise.key ^ (self.reached + 1))
+            noise = _GivenNoise(noise, self.noise, self.sde.channels, jumps)
         solved = solve(
             self.sde, self.solver, x, nodes, noise=noise, keep_path=True, options=self._options
         )
@@ -261,10 +263,13 @@ class _GivenNoise(Noise):
         normals: Shape (steps, batch, *event), or (steps, batch, channels).
         beyond: Stream of what is drawn beyond them.
         channels: As `Noise` has it.
+        jumps: Stream whose key jumps are found by.
     """
 
-    def __init__(self, normals: Tensor, beyond: Stream, channels: int | None) -> None:
-        self.stream, self.channels = beyond, channels
+    def __init__(
+        self, normals: Tensor, beyond: Stream, channels: int | None, jumps: Stream
+    ) -> None:
+        self.stream, self.channels = jumps, channels
         fresh = Normals(beyond, tuple(normals.shape[1:]), normals.dtype, normals.device)
         self.normal = chain(normals.unbind(), fresh.each()).__next__
 

@@ -17,8 +17,10 @@ that of the run may be finite. Where it has not settled, halving on tells it fro
 The pilot goes as far as costs 5 % of the run, or 20 ms: over all of a short run, over the first
 stretch of another. What a step does only later is not seen. It draws from a stream of its own. No
 pilot is made of Markov chains, of reverse dynamics, of dynamics that call a network, and of
-solvers that choose their own steps; nor of general noise. Where ends absorb, the trajectories that
-no end has met are looked at.
+solvers that choose their own steps; nor of general noise. Jumps at a constant rate
+are the same in both walks; none is made where a rate depends on the state, so that one walk may
+jump where the other does not, nor of α-stable motions, whose means and spreads say nothing. Where
+ends absorb, the trajectories that no end has met are looked at.
 
 The same place sees a state that rounds its increments away: x + dt f = x in float32.
 """
@@ -35,6 +37,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.accuracy import ErrorEstimate
+from sdegen.core.alpha_stable import AlphaStable
 from sdegen.core.enclosure import Enclosure
 from sdegen.core.errors import AccuracyWarning
 from sdegen.core.fixed_steps import FixedStep, OneStep, refine
@@ -105,6 +108,8 @@ def check_steps(
     if not sde.halves_steps or sde.is_discrete or sde.denoising is not None:
         return None
     if sde.noise_structure == "general":  # its draws need not be those that two walks share
+        return None
+    if any(isinstance(one, AlphaStable) or one.is_thinned for one in sde.jumps or ()):
         return None
     if isinstance(solver, OneStep):
         solver = replace(solver, compile=False) if solver.compile else solver

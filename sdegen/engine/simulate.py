@@ -24,9 +24,7 @@ from sdegen.engine.outcome import outcome_of
 from sdegen.engine.pool import check_threads
 from sdegen.engine.scales import check_end, warn_start
 from sdegen.engine.validation import validate_request
-from sdegen.solvers.euler import EulerMaruyama
-
-_EULER = EulerMaruyama()
+from sdegen.solvers.jump_adapted import solver_for
 
 
 def simulate(
@@ -57,7 +55,7 @@ def simulate(
         x0: State at times[0], shape (batch, *event), float32 or float64.
         times: Times that are returned, shape (T,), strictly monotone. A fixed-step solver's
             `substeps` says how finely it walks between them.
-        solver: How it moves; EulerMaruyama() unless said.
+        solver: How it moves; EulerMaruyama() unless said, JumpAdapted() for dynamics that jump.
         rng: Seed, generator, or None for fresh entropy; the result records the seed.
         boundary: What the states are kept inside of: `Reflecting`, `Absorbing` or `Periodic`, for
             states of several coordinates one for each that needs any, as in {0: Periodic(0, 1)}
@@ -95,7 +93,7 @@ def simulate(
     >>> simulate(ode, torch.ones(1, 1), [0.0, 0.5, 1.0]).states.flatten()
     tensor([1.0000, 0.5000, 0.2500])
     """
-    solver = _EULER if solver is None else solver
+    solver = solver_for(sde) if solver is None else solver
     request = validate_request(
         sde,
         solver,

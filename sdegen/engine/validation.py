@@ -15,6 +15,7 @@ from torch import Tensor
 from sdegen.core.brownian import BrownianPath
 from sdegen.core.checks import check_flag
 from sdegen.core.enclosure import Enclosure, enclosure_of
+from sdegen.core.jumps import check_no_jumps
 from sdegen.core.requests import as_time_grid, check_state
 from sdegen.core.retired import refuse_walls
 from sdegen.core.sde import SDE
@@ -23,6 +24,10 @@ from sdegen.core.solver import Solver
 from sdegen.engine.record import OnNonfinite
 from sdegen.score.composition import warn_collapse
 
+_NO_BOUNDARY = (
+    ", and what a jump beyond an end does is not said; leave boundary= out, or ask "
+    'FokkerPlanck(sde, grid, "absorbing") for densities between absorbing ends.'
+)
 _SLACK = 1e-7  # relative: times that were made in float32 end a rounding beyond the range
 
 
@@ -158,6 +163,8 @@ def check_dynamics(
             "torch.arange(N + 1.0), or its "
             "flip(0) for the inverse chain."
         )
+    if boundary is not None:
+        check_no_jumps(sde, "boundary=", _NO_BOUNDARY)
     check_boundary(solver, boundary)
     if sde.direction == -1 and not solver.is_stochastic(sde):
         inner = sde.denoising

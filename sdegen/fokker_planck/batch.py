@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sdegen.core.accuracy import WARNS, ErrorEstimate, EstimatedTensor
 from sdegen.core.errors import NotNormalizableError, SdegenError
+from sdegen.core.jumps import check_no_jumps
 from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.requests import check_kind
 from sdegen.core.sde import SDE
@@ -66,6 +67,7 @@ class FokkerPlanckBatch:
         for i, sde in enumerate(sdes):
             check_kind(f"sdes[{i}]", sde, SDE, "an SDE, such as OrnsteinUhlenbeck(1.0)")
             check_diagonal(sde, "FokkerPlanckBatch")
+            check_no_jumps(sde, "FokkerPlanckBatch")
         check_kind("grid", grid, Grid, "a Grid, such as Grid(-3.0, 3.0, cells=200)")
         if not sdes or any(sde.direction != sdes[0].direction for sde in sdes):
             raise ValueError(

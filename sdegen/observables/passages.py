@@ -35,6 +35,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sdegen.core.bounds import Bound, values_of
+from sdegen.core.jumps import check_no_jumps
 from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.requests import as_number, kind_of
 from sdegen.core.shapes import State
@@ -230,6 +231,8 @@ class _Watch(Accumulator):
         self._about, self._block = about, block
         if about.bridge:
             check_diagonal(block.sde, "FirstPassage(bridge=True)")
+            why = ", which a Brownian bridge does not have; pass bridge=False, with short steps."
+            check_no_jumps(block.sde, "FirstPassage(bridge=True)", why)
         # what a step needs to know of its times, as plain numbers once and for all
         self._middle = ((block.nodes[1:] + block.nodes[:-1]) / 2 - block.nodes[0]).abs().tolist()
         self._dt: list[float] = block.nodes.diff().abs().tolist()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sdegen.core.checks import check_count
 from sdegen.core.gradients import check_no_gradient
+from sdegen.core.jumps import check_no_jumps
 from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.requests import check_kind
 from sdegen.core.sde import SDE
@@ -44,6 +45,7 @@ def check_equations(
         ValueError: If the start is not one on this grid, or gradients flow through a network.
     """
     for equation in equations:
+        check_no_jumps(equation, "certify")
         check_dynamics(equation, solver, times, None)
         check_diagonal(equation, "certify")
     check_kind("grid", grid, Grid, "a Grid, such as Grid(-3.0, 3.0, cells=400)")

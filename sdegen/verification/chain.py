@@ -37,6 +37,7 @@ from torch import Tensor
 from sdegen.core.conditions import BoundaryCondition
 from sdegen.core.enclosure import Enclosure
 from sdegen.core.fixed_steps import FixedStep, SplitStep
+from sdegen.core.jumps import check_no_jumps
 from sdegen.core.noise import Noise
 from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.requests import as_time_grid, check_kind
@@ -96,6 +97,7 @@ class ChainDensity:
 
     def __post_init__(self) -> None:
         check_diagonal(self.dynamics, "ChainDensity")
+        check_no_jumps(self.dynamics, "ChainDensity")
         if not isinstance(self.solver, FixedStep):
             raise TypeError(
                 "the law of a chain needs a solver with fixed steps, but solver is "

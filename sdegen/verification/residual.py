@@ -21,6 +21,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sdegen.core.jumps import check_no_jumps
 from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.requests import as_time, check_function, check_kind, check_state
 from sdegen.core.sde import SDE
@@ -54,6 +55,7 @@ def fp_residual(score: ScoreFn, sde: SDE, x: State, t: Time) -> State:
             f"{type(sde).__name__} is multiplicative."
         )
     check_diagonal(sde, "fp_residual")
+    check_no_jumps(sde, "fp_residual")
     at = as_time(t).detach().to(x)
     some = at if at.ndim == 0 else at[:4]
     check_seen(lambda z: score(z, some), x[:4], "score")

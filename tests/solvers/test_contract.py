@@ -16,6 +16,7 @@ VP = sg.VP(sg.LinearBeta(0.1, 20.0), t_min=1e-2)
 LAW = sg.GaussianMixture([0.4, 0.6], [[-1.0, 0.0], [1.0, 0.5]], stds=[0.2, 0.4]).noised(VP)
 WELL = sg.ItoProcess(lambda x: x - x**3, 0.7)
 ODE = sg.ItoProcess(lambda x: x - x**3, 0.0)
+JUMPS = sg.JumpDiffusion(WELL, sg.CompoundPoisson(3.0, torch.distributions.Normal(0.0, 0.5)))
 SDE_, FLOW = (sg.ReverseSDE(VP, LAW.score, eta=eta) for eta in (1.0, 0.0))
 
 
@@ -33,6 +34,8 @@ SOLVERS = [
     (sg.EulerMaruyama(), SDE_),
     (sg.Heun(), WELL),
     (sg.Heun(), ODE),
+    (sg.JumpAdapted(), JUMPS),
+    (sg.JumpAdapted(sg.Heun()), JUMPS),
     (sg.DDIM(), SDE_),
     (sg.DDIM(), FLOW),
     (sg.PredictorCorrector(corrector_steps=2), SDE_),

@@ -16,6 +16,7 @@ from sdegen.core.boundary import End
 from sdegen.core.conditions import BoundaryCondition
 from sdegen.core.enclosure import BoundaryLike, enclosure_of
 from sdegen.core.errors import NotNormalizableError
+from sdegen.core.jumps import check_no_jumps
 from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.requests import as_numbers, check_kind, kind_of
 from sdegen.core.sde import SDE
@@ -248,6 +249,7 @@ def check_door(sde: object, grids: object) -> None:
     """
     check_kind("sde", sde, SDE, "an SDE, such as OrnsteinUhlenbeck(1.0)")
     check_diagonal(sde, "FokkerPlanck2D")
+    check_no_jumps(sde, "FokkerPlanck2D")
     if not isinstance(grids, list | tuple):
         raise TypeError(
             f"grids must be a pair of grids, (Grid(…), Grid(…)), but is {kind_of(grids)}."

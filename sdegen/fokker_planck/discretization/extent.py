@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.integrate import cumulative_trapezoid
 
 from sdegen.core.errors import NotNormalizableError
+from sdegen.core.jumps import check_no_jumps
 from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck.discretization import time_dependence as clock
@@ -90,6 +91,7 @@ def extent(sde: SDE, near: float | None) -> Extent:
             is no noise.
     """
     check_diagonal(sde, "Grid.covering")
+    check_no_jumps(sde, "Grid.covering")
     starts = [near] if near is not None else [0.0, 1.0, 0.5]
     start = next((x for x in starts if _lives(sde, x)), None)
     if start is None:

@@ -22,6 +22,7 @@ from typing import Literal
 
 import torch
 
+from sdegen.core.jumps import check_no_jumps
 from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.requests import as_number, check_kind
 from sdegen.core.sde import SDE
@@ -64,6 +65,7 @@ def classify_boundary(
     """
     check_kind("sde", sde, SDE, "an SDE, such as ItoProcess(drift, diffusion)")
     check_diagonal(sde, "classify_boundary")
+    check_no_jumps(sde, "classify_boundary")
     end = as_number("end", end)
     t = clock.start(sde) if t is None else t
     if inward is None:
