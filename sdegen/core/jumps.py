@@ -69,8 +69,7 @@ def check_no_jumps(sde: object, name: str, instead: str = "") -> None:
             f"{name} reads drift and diffusion alone, but {type(sde).__name__} jumps ({listed})"
             + (
                 instead
-                or "; its trajectories are those of simulate(sde, …, solver=JumpAdapted()), and "
-                "its density on a line that of FokkerPlanck(sde, grid).solve(…)."
+                or "; its trajectories are those of simulate(sde, …, solver=JumpAdapted())."
             )
         )
 

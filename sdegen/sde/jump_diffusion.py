@@ -70,6 +70,7 @@ class JumpDiffusion(SDE):
             )
         self.sde, self.jumps = sde, each
         self.noise, self.constant_noise = sde.noise, sde.constant_noise
+        self.channels = sde.channels
         timed = any(isinstance(one, CompoundPoisson) and not one.autonomous for one in each)
         self.autonomous = None if timed else sde.autonomous
         self._counter: CallCounter | None = None
@@ -111,6 +112,10 @@ class JumpDiffusion(SDE):
     def diffusion(self, x: State, t: Time) -> Tensor:
         """g(x, t) of the continuous part."""
         return self.sde.diffusion(x, t)
+
+    def diffusion_column(self, x: State, t: Time, k: int) -> Tensor:
+        """Column k of the matrix of the continuous part."""
+        return self.sde.diffusion_column(x, t, k)
 
     def add_noise(self, after: State, x: State, t: Time, root_dt: Number, noise: Noise) -> State:
         """Add the noise of the continuous part."""

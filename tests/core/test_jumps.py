@@ -176,7 +176,7 @@ READS = {
     "Grid.covering": lambda sde: sg.Grid.covering(sde),
     "ChainDensity": lambda sde: sg.ChainDensity(sde, GRID),
     "certify": lambda sde: sg.certify(sde, GRID, GRID.gaussian(0.0, 1.0), TIMES, rng=0),
-    "fp_residual": lambda sde: sg.fp_residual(sde, lambda x, t: -x, X, ZERO),
+    "fp_residual": lambda sde: sg.fp_residual(lambda x, t: -x, sde, X, ZERO),
     "EulerMaruyama": lambda sde: sg.simulate(sde, X, TIMES, solver=sg.EulerMaruyama()),
     "Heun": lambda sde: [*sg.integrate(sde, sg.Heun(), X, TIMES, sg.Noise(X, rng=0))],
     "TorchSDE": lambda sde: sg.simulate(sde, X, TIMES, solver=sg.TorchSDE("srk")),

@@ -187,7 +187,10 @@ def test_the_reversal_is_the_formula_or_refused_by_name(sde, eta):
     def build():
         return sg.ReverseSDE(sde, score, eta)
 
-    if sde.noise == "additive" and sde.noise_structure != "diagonal":
+    if sde.jumps is not None:
+        with pytest.raises(ValueError, match="ReverseSDE reads drift and diffusion alone"):
+            build()
+    elif sde.noise == "additive" and sde.noise_structure != "diagonal":
         with pytest.raises(ValueError, match="ReverseSDE needs diagonal noise"):
             build()
     elif sde.noise != "additive" or sde.is_discrete or sde.direction == -1:

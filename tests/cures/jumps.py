@@ -1,0 +1,132 @@
+"""Advice on jumps, followed."""
+
+import math
+
+import torch
+from scipy import stats
+from torch.distributions import Gamma, Normal
+
+import sdegen as sg
+from tests.cures.common import BM, F64, column, near
+
+STILL = sg.ItoProcess(lambda x: torch.zeros_like(x), 0.0)
+JUMPS = sg.CompoundPoisson(2.0, Normal(torch.tensor(0.0, dtype=F64), 0.5))
+MERTON = sg.JumpDiffusion(BM, JUMPS)
+MANY = torch.zeros(2000, 1, dtype=F64)
+TIMES = torch.linspace(0, 1, 5, dtype=F64)
+CLIPPED = sg.CompoundPoisson(lambda x: x[:, 0].abs().clamp(max=2.0), 1.0, bound=2.0)
+
+
+def run(sde, **options):
+    return sg.simulate(sde, MANY, TIMES, rng=0, **options)
+
+
+def counted(jumps, mean, sde=STILL, x0=0.0):
+    """Jumps of size 1 are counted: their mean within five standard errors."""
+    x = sg.simulate(sg.JumpDiffusion(sde, jumps), MANY + x0, TIMES, rng=0).final - x0
+    assert abs(float(x.mean()) - mean) < 5 * float(x.std()) / math.sqrt(len(x)) + 1e-12
+
+
+def spreads(sde=MERTON, **options):
+    """Var = (σ² + λE Y²) t, within five of its standard errors or so."""
+    near(run(sde, **options).final.var(), float(BM.constant_noise) ** 2 + 0.5, 0.15)
+
+
+def meets_the_same_jumps():
+    flow = sg.JumpDiffusion(sg.ItoProcess(lambda x: -x, 0.0), JUMPS)
+    one, two = (
+        run(flow, solver=sg.JumpAdapted(sg.Heun(substeps=n)), keep_path=False).final
+        for n in (20, 40)
+    )
+    near(one, two, 1e-3)
+
+
+def passes():
+    waits = sg.FirstPassage(above=0.5, bridge=False)
+    result = sg.run_ensemble(
+        MERTON, column(0.0), TIMES, trajectories=200, observables=[waits], progress=False, rng=0
+    )
+    assert result.observables
+
+
+FOLLOWED = {
+    "a rate without a bound": (
+        "needs a bound that it never exceeds",
+        lambda: sg.CompoundPoisson(lambda x: x[:, 0], 1.0),
+        lambda: counted(sg.CompoundPoisson(lambda t: 2 * t, 1.0, bound=2.0), 1.0),
+    ),
+    "a number with a bound": (
+        "bound= goes with a rate that is a function",
+        lambda: sg.CompoundPoisson(2.0, 1.0, bound=3.0),
+        lambda: counted(sg.CompoundPoisson(2.0, 1.0), 2.0),
+    ),
+    "a rate of another shape": (
+        "rate must return one number for each trajectory",
+        lambda: run(sg.JumpDiffusion(STILL, sg.CompoundPoisson(lambda x, t: x * t, 1.0, bound=9))),
+        lambda: counted(sg.CompoundPoisson(lambda x, t: 1 + 0 * x[:, 0], 1.0, bound=2.0), 1.0),
+    ),
+    "a rate above its bound": (
+        "thinning would lose jumps",
+        lambda: run(sg.JumpDiffusion(STILL, sg.CompoundPoisson(lambda t: 1 + t, 1.0, bound=1.5))),
+        lambda: counted(sg.CompoundPoisson(lambda t: 1 + t, 1.0, bound=2.0), 1.5),
+    ),
+    "sizes without quantiles": (
+        "which has no quantile function icdf",
+        lambda: sg.CompoundPoisson(1.0, Gamma(2.0, 1.0)),
+        lambda: counted(
+            sg.CompoundPoisson(1.0, lambda u: torch.as_tensor(stats.gamma.ppf(u, 2.0))), 2.0
+        ),
+    ),
+    "jumps for a solver that takes none": (
+        r"; pass solver=JumpAdapted\(EulerMaruyama",
+        lambda: run(MERTON, solver=sg.EulerMaruyama(substeps=2)),
+        lambda: spreads(solver=sg.JumpAdapted(sg.EulerMaruyama(substeps=2))),
+    ),
+    "jumps of trajectories that depend on each other": (
+        "but a step is split at the jumps of single ones",
+        lambda: run(sg.JumpDiffusion(STILL, CLIPPED), interacting=True),
+        lambda: counted(CLIPPED, 2.0 * 1.0, x0=5.0),
+    ),
+    "jumps inside a boundary": (
+        "what a jump beyond an end does is not said",
+        lambda: run(MERTON, boundary=sg.Absorbing(-1.0, 1.0)),
+        spreads,
+    ),
+    "jumps inside a boundary by hand": (
+        "; leave the boundary out",
+        lambda: sg.contain(sg.Reflecting(-1.0, 1.0), MERTON, MANY, TIMES, 0),
+        spreads,
+    ),
+    "passages of what jumps": (
+        "which a Brownian bridge does not have",
+        lambda: sg.run_ensemble(
+            MERTON,
+            column(0.0),
+            TIMES,
+            trajectories=200,
+            observables=[sg.FirstPassage(above=0.5, bridge=True)],
+            progress=False,
+        ),
+        passes,
+    ),
+    "no jumps": (
+        "jumps is empty",
+        lambda: sg.JumpDiffusion(BM, []),
+        lambda: spreads(sg.JumpDiffusion(BM, [JUMPS])),
+    ),
+    "jumps in two places": (
+        "pass all jumps in one sequence",
+        lambda: sg.JumpDiffusion(sg.JumpDiffusion(STILL, CLIPPED), JUMPS),
+        lambda: spreads(sg.JumpDiffusion(BM, [JUMPS, sg.CompoundPoisson(1.0, 0.0)])),
+    ),
+    "jumps along a given path": (
+        "JumpAdapted cannot walk a given Brownian path",
+        lambda: run(MERTON, brownian=sg.BrownianPath(0, TIMES)),
+        meets_the_same_jumps,
+    ),
+    "a solver that divides no step": (
+        "JumpAdapted divides a step at jumps",
+        lambda: sg.JumpAdapted(sg.EulerMaruyama(compile=True)),
+        lambda: spreads(solver=sg.JumpAdapted(sg.Heun(substeps=2))),
+    ),
+}
