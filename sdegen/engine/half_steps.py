@@ -263,13 +263,17 @@ class _GivenNoise(Noise):
         normals: Shape (steps, batch, *event), or (steps, batch, channels).
         beyond: Stream of what is drawn beyond them.
         channels: As `Noise` has it.
-        jumps: Stream whose key jumps are found by.
+        jumps: Stream whose key jumps are found by; None takes `beyond`.
     """
 
     def __init__(
-        self, normals: Tensor, beyond: Stream, channels: int | None, jumps: Stream
+        self,
+        normals: Tensor,
+        beyond: Stream,
+        channels: int | None,
+        jumps: Stream | None = None,
     ) -> None:
-        self.stream, self.channels = jumps, channels
+        self.stream, self.channels = jumps or beyond, channels
         fresh = Normals(beyond, tuple(normals.shape[1:]), normals.dtype, normals.device)
         self.normal = chain(normals.unbind(), fresh.each()).__next__
 

@@ -98,7 +98,10 @@ class JumpAdapted(FixedStep):
             _refuse(f"{name}(compile=True)", "takes many steps in one call")
         try:
             inner.check_asked("brownian")
+            several = bool(inner.needs)
         except ValueError:
+            several = True
+        if several:
             _refuse(name, "draws more than one normal a step, which a jump does not divide")
         object.__setattr__(self, "substeps", inner.substeps)
 

@@ -44,7 +44,7 @@ def meets_the_same_jumps():
 def passes():
     waits = sg.FirstPassage(above=0.5, bridge=False)
     result = sg.run_ensemble(
-        MERTON, column(0.0), TIMES, trajectories=200, observables=[waits], progress=False, rng=0
+        MERTON, column(0.0, 1), TIMES, trajectories=200, observables=[waits], progress=False, rng=0
     )
     assert result.observables
 
@@ -92,16 +92,11 @@ FOLLOWED = {
         lambda: run(MERTON, boundary=sg.Absorbing(-1.0, 1.0)),
         spreads,
     ),
-    "jumps inside a boundary by hand": (
-        "; leave the boundary out",
-        lambda: sg.contain(sg.Reflecting(-1.0, 1.0), MERTON, MANY, TIMES, 0),
-        spreads,
-    ),
     "passages of what jumps": (
         "which a Brownian bridge does not have",
         lambda: sg.run_ensemble(
             MERTON,
-            column(0.0),
+            column(0.0, 1),
             TIMES,
             trajectories=200,
             observables=[sg.FirstPassage(above=0.5, bridge=True)],
