@@ -89,7 +89,7 @@ def limit(dtype, threads, repeats=3, draws=200):
 
 def ours(problem, n, dtype, threads, *, compiled=False):
     """run(steps) of simulate."""
-    sde = sg.ItoProcess(problem.drift, problem.diffusion)
+    sde = sg.ItoProcess(problem.drift, problem.diffusion, channels=problem.channels)
     kind = sg.Heun if problem.method == "heun" else sg.EulerMaruyama
     x0 = torch.zeros(n, problem.dimension, dtype=dtype)
 

@@ -1,4 +1,4 @@
-"""Peers of the ensemble benchmark: what else takes Euler-Maruyama steps from Python.
+"""Peers of the ensemble benchmarks: what else takes Euler-Maruyama steps from Python.
 
 `peers(problem, n, dtype)` gives {name: run(steps)}, those that are installed and can do it. Each
 run takes the steps from x = 0 with dt = 1/1000 and keeps the last state alone. Each is written as
@@ -20,7 +20,8 @@ DT = 1e-3
 class Problem:
     """dX = f(X) dt + g(X) dW in d dimensions.
 
-    drift, diffusion: On tensors; the diffusion may be a number.
+    drift, diffusion: On tensors; the diffusion may be a number. With channels it is a matrix G,
+        shape (d, channels), or a function that returns one for each trajectory.
     drift_of: The drift with the array module of a peer.
     diffusion_of: The diffusion likewise.
     scalar: The same on numbers, (drift, diffusion) for numba, where it acts number by number.
@@ -34,6 +35,7 @@ class Problem:
     diffusion_of: Callable
     scalar: tuple[Callable, Callable] | None = None
     method: str = "euler"
+    channels: int | None = None
 
 
 def peers(problem, n, dtype):
@@ -43,6 +45,7 @@ def peers(problem, n, dtype):
         "torchsde, times in float64": _torchsde_double,
         "torch loop": _torch_loop,
         "torch loop in place": _torch_in_place,
+        "torch loop, torch.compile": _torch_compiled,
         "diffrax, VirtualBrownianTree": _diffrax_tree,
         "diffrax, UnsafeBrownianPath": _diffrax_unsafe,
         "diffrax, UnsafeBrownianPath, vmap": _diffrax_vmap,
@@ -62,41 +65,80 @@ def _diffused(problem, x):
     return g(x) if callable(g) else g
 
 
+def _draw_shape(problem, n):
+    return n, problem.channels or problem.dimension
+
+
+def _pushed(problem, x, z):
+    """√dt g z, of tensors."""
+    g = _diffused(problem, x)
+    if problem.channels is None:
+        return g * DT**0.5 * z
+    return z @ (DT**0.5 * g.T) if g.ndim == 2 else DT**0.5 * (g @ z[..., None])[..., 0]
+
+
 def _torch_loop(problem, n, dtype):
     f, generator = problem.drift, torch.Generator().manual_seed(0)
 
     def euler(x, z):
-        return x + DT * f(x) + _diffused(problem, x) * DT**0.5 * z
+        return x + DT * f(x) + _pushed(problem, x, z)
 
     def heun(x, z):
         ahead = euler(x, z)
-        return x + DT / 2 * (f(x) + f(ahead)) + _diffused(problem, x) * DT**0.5 * z
+        return x + DT / 2 * (f(x) + f(ahead)) + _pushed(problem, x, z)
 
-    step = heun if problem.method == "heun" else euler
+    step, shape = heun if problem.method == "heun" else euler, _draw_shape(problem, n)
 
     def run(steps):
         x = torch.zeros(n, problem.dimension, dtype=dtype)
         with torch.no_grad():
             for _ in range(steps):
-                x = step(x, torch.randn(x.shape, dtype=dtype, generator=generator))
+                x = step(x, torch.randn(shape, dtype=dtype, generator=generator))
         return x
 
     return run
 
 
 def _torch_in_place(problem, n, dtype):
-    if problem.method != "euler" or callable(problem.diffusion):
+    if problem.method != "euler" or (callable(problem.diffusion) and problem.channels is None):
         return None
-    generator, scale = torch.Generator().manual_seed(0), problem.diffusion * DT**0.5
+    f, g, root = problem.drift, problem.diffusion, DT**0.5
+    generator, matrix = torch.Generator().manual_seed(0), None
+    if isinstance(g, torch.Tensor):
+        matrix = (root * g.T).contiguous()
+
+    def step(x, z):
+        if problem.channels is None:
+            x.add_(f(x), alpha=DT).add_(z, alpha=root * g)
+        elif matrix is not None:
+            x.add_(f(x), alpha=DT).addmm_(z, matrix)
+        else:
+            G = g(x)
+            x.add_(f(x), alpha=DT).unsqueeze(-1).baddbmm_(G, z.unsqueeze(-1), alpha=root)
 
     def run(steps):
         x = torch.zeros(n, problem.dimension, dtype=dtype)
-        z = torch.empty_like(x)
+        z = x.new_empty(_draw_shape(problem, n))
         with torch.no_grad():
             for _ in range(steps):
-                x.add_(problem.drift(x), alpha=DT).add_(
-                    z.normal_(generator=generator), alpha=scale
-                )
+                step(x, z.normal_(generator=generator))
+        return x
+
+    return run
+
+
+def _torch_compiled(problem, n, dtype):
+    """The step of the loop by torch.compile; only of channels, where a step has more to fuse."""
+    if problem.channels is None:
+        return None
+    generator, shape = torch.Generator().manual_seed(0), _draw_shape(problem, n)
+    step = torch.compile(lambda x, z: x + DT * problem.drift(x) + _pushed(problem, x, z))
+
+    def run(steps):
+        x = torch.zeros(n, problem.dimension, dtype=dtype)
+        with torch.no_grad():
+            for _ in range(steps):
+                x = step(x, torch.randn(shape, dtype=dtype, generator=generator))
         return x
 
     return run
@@ -112,7 +154,7 @@ def _torchsde(problem, n, dtype, *, kind=torch.float32):
     import torchsde
 
     class Theirs(torch.nn.Module):
-        noise_type = "diagonal"
+        noise_type = "diagonal" if problem.channels is None else "general"
         sde_type = "stratonovich" if problem.method == "heun" else "ito"
 
         def f(self, t, x):
@@ -120,7 +162,9 @@ def _torchsde(problem, n, dtype, *, kind=torch.float32):
 
         def g(self, t, x):
             g = _diffused(problem, x)
-            return g if callable(problem.diffusion) else torch.full_like(x, g)
+            if callable(problem.diffusion):
+                return g
+            return torch.full_like(x, g) if problem.channels is None else g.expand(n, *g.shape)
 
     def run(steps):
         x = torch.zeros(n, problem.dimension, dtype=dtype)
@@ -144,6 +188,13 @@ def _jax(dtype):
     return jax
 
 
+def _jax_times(problem, g, z):
+    """g z; of a matrix for each trajectory as a sum, which XLA fuses, and a product it does not."""
+    if problem.channels is None:
+        return g * z
+    return z @ g.T if g.ndim == 2 else (g * z[..., None, :]).sum(-1)
+
+
 def _jax_scan(problem, n, dtype):
     if not _has("jax"):
         return None
@@ -153,8 +204,8 @@ def _jax_scan(problem, n, dtype):
     kind = jnp.float64 if dtype == torch.float64 else jnp.float32
 
     def step(x, key):
-        z = jax.random.normal(key, x.shape, kind)
-        noise = g(x) * DT**0.5 * z
+        z = jax.random.normal(key, _draw_shape(problem, n), kind)
+        noise = DT**0.5 * _jax_times(problem, g(x), z)
         if problem.method == "euler":
             return x + DT * f(x) + noise, None
         ahead = x + DT * f(x) + noise
@@ -171,6 +222,17 @@ def _jax_scan(problem, n, dtype):
     return run
 
 
+def _lineax(problem, g, y, shape):
+    """The operator of diffrax: a diagonal, a matrix, or a matrix for each trajectory."""
+    import lineax
+
+    if problem.channels is None:
+        return lineax.DiagonalLinearOperator(y * 0 + g)
+    if y.ndim == 1:
+        return lineax.MatrixLinearOperator(g)
+    return lineax.FunctionLinearOperator(lambda z: _jax_times(problem, g, z), shape)
+
+
 def _diffrax(problem, n, dtype, path, *, each=False):
     """One path for all trajectories; or, as its own documentation has it, one for each by vmap."""
     if not _has("jax", "diffrax"):
@@ -184,11 +246,12 @@ def _diffrax(problem, n, dtype, path, *, each=False):
     solver = diffrax.Heun() if problem.method == "heun" else diffrax.Euler()
 
     def solve(x, t1, key):
-        shape = jax.ShapeDtypeStruct(x.shape, kind)
+        draw = x.shape if problem.channels is None else (*x.shape[:-1], problem.channels)
+        shape = jax.ShapeDtypeStruct(draw, kind)
         brownian = path(diffrax, t1, shape, key)
         terms = diffrax.MultiTerm(
             diffrax.ODETerm(lambda t, y, args: f(y)),
-            diffrax.ControlTerm(lambda t, y, args: diffrax_diagonal(y * 0 + g(y)), brownian),
+            diffrax.ControlTerm(lambda t, y, args: _lineax(problem, g(y), y, shape), brownian),
         )
         return diffrax.diffeqsolve(
             terms, solver, 0.0, t1, DT, x,
@@ -196,11 +259,6 @@ def _diffrax(problem, n, dtype, path, *, each=False):
             stepsize_controller=diffrax.ConstantStepSize(),
             adjoint=diffrax.ForwardMode(),
         ).ys[0]  # fmt: skip
-
-    def diffrax_diagonal(diagonal):
-        import lineax
-
-        return lineax.DiagonalLinearOperator(diagonal)
 
     solved = jax.jit(jax.vmap(solve, in_axes=(0, None, 0)) if each else solve)
 

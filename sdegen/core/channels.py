@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from sdegen.core.update import Number
 
 _UNROLLED = 16  # processes whose sum is written out where a step is compiled
+_WIDE, _MANY = 12, 2048  # columns from which a product is fast, and rows for which it matters
 
 
 def times(G: Tensor, z: Tensor) -> State:
@@ -61,20 +62,42 @@ def times(G: Tensor, z: Tensor) -> State:
 
 
 def add_times(after: State, G: Tensor, z: Tensor, root_dt: Number) -> State:
-    """Return after + √|dt| G z, a new tensor.
+    """Return after + √|dt| G z, in place where it can be.
 
     Args:
-        after: What `update` returned, shape (batch, *event).
+        after: What `update` returned, shape (batch, *event), a tensor of the step's own.
         G: Shape (batch or 1, *event, m).
         z: Shape (batch, m).
         root_dt: √|dt|, of the kind of the step's dt.
     """
     if not isinstance(root_dt, float) or G.ndim != 3 or torch.compiler.is_compiling():
         return after + root_dt * times(G, z)
-    # one call each: a product that is made first costs as much again
     if len(G) == 1:
-        return torch.addmm(after, z, G[0].T, alpha=root_dt)
+        return _add_product(after, z, G[0].T, root_dt)
+    # one call: a product that is made first costs as much again
     return torch.baddbmm(after.unsqueeze(-1), G, z.unsqueeze(-1), alpha=root_dt).squeeze(-1)
+
+
+def _add_product(after: State, z: Tensor, M: Tensor, scale: float) -> State:
+    """Return after + scale · z M in place, M of shape (m, d).
+
+    On a CPU a product with a small matrix takes several times as long as its numbers: rows are
+    taken together, k of them as one of k·d numbers, and k copies of M stand on a diagonal.
+    """
+    rows, (m, d) = len(z), M.shape
+    few = rows < _MANY or not 1 < d <= _WIDE // 2 or m > _WIDE // 2 or z.is_cuda
+    if few or not (after.is_contiguous() and z.is_contiguous()):
+        return after.addmm_(z, M, alpha=scale)
+    k = -(-_WIDE // d)
+    tile = M.new_zeros(k, m, k, d)
+    tile.diagonal(0, 0, 2).copy_(M.unsqueeze(-1))
+    whole = rows // k * k
+    after[:whole].view(-1, k * d).addmm_(
+        z[:whole].view(-1, k * m), tile.view(k * m, k * d), alpha=scale
+    )
+    if whole < rows:
+        after[whole:].addmm_(z[whole:], M, alpha=scale)
+    return after
 
 
 def transposed_times(G: Tensor, v: State) -> Tensor:
