@@ -54,11 +54,10 @@ def methods(problem, n, dtype, *, compiled):
     runs = {"sdegen": (ours(problem, n, dtype, CORES), "eager")}
     if compiled:
         runs["sdegen, compiled"] = ours(problem, n, dtype, CORES, compiled=True), "compiled"
-    for name, run in peers(problem, n, dtype).items():
-        if name in EAGER:
-            runs[name] = run, "eager"
-        elif name in COMPILED and compiled:
-            runs[name] = run, "compiled"
+    theirs = {"eager": EAGER, "compiled": COMPILED if compiled else ()}
+    for kind, names in theirs.items():
+        for name, run in peers(problem, n, dtype, names).items():
+            runs[name] = run, kind
     return runs
 
 

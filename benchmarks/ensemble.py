@@ -123,9 +123,7 @@ def rates(problem, n, dtype, steps, *, compiled=True, only=None, quick=False):
     runs = {"sdegen": ours(problem, n, dtype, CORES)}
     if compiled:
         runs["sdegen, compiled"] = ours(problem, n, dtype, CORES, compiled=True)
-    for name, run in peers(problem, n, dtype).items():
-        if only is None or name in only:
-            runs[name] = run
+    runs |= peers(problem, n, dtype, only)
     rows = [_row(problem, n, dtype, "the limit: normals alone", 0, most, None)]
     for name, run in runs.items():
         mine = name.startswith("sdegen")

@@ -38,8 +38,8 @@ class Problem:
     channels: int | None = None
 
 
-def peers(problem, n, dtype):
-    """The peers that are installed, as {name: run(steps)}."""
+def peers(problem, n, dtype, only=None):
+    """The peers that are installed, or those of them that are named, as {name: run(steps)}."""
     made = {
         "torchsde, its own defaults": _torchsde,
         "torchsde, times in float64": _torchsde_double,
@@ -52,7 +52,8 @@ def peers(problem, n, dtype):
         "jax.lax.scan": _jax_scan,
         "numba, parallel": _numba,
     }
-    runs = {name: make(problem, n, dtype) for name, make in made.items()}
+    asked = [name for name in made if only is None or name in only]
+    runs = {name: made[name](problem, n, dtype) for name in asked}
     return {name: run for name, run in runs.items() if run is not None}
 
 
@@ -189,7 +190,7 @@ def _jax(dtype):
 
 
 def _jax_times(problem, g, z):
-    """g z; of a matrix for each trajectory as a sum, which XLA fuses, and a product it does not."""
+    """g z; of a matrix for each trajectory as a sum: XLA fuses that, and no product."""
     if problem.channels is None:
         return g * z
     return z @ g.T if g.ndim == 2 else (g * z[..., None, :]).sum(-1)

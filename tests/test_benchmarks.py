@@ -4,6 +4,7 @@ import re
 import warnings
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,8 @@ import sdegen as sg
 from benchmarks import (
     backends,
     certificates,
+    channels,
+    ensemble_peers,
     gpu,
     large_ensembles,
     lookup,
@@ -100,6 +103,23 @@ def test_a_rehearsal_on_a_cpu_says_what_it_cannot_tell(monkeypatch):
     eager, compiled, *_ = gpu.correctness(torch.device("cpu"), quick=True)
     assert eager["largest distance to eager"] == 0.0
     assert compiled["largest distance to eager"].startswith("none to tell: on a CPU a compiled")
+
+
+@pytest.mark.parametrize("problem", [channels.CONSTANT, channels.OF_STATE], ids=lambda p: p.name)
+def test_peers_with_channels_have_one_noise(problem):
+    """One step from 0 has covariance dt B Bᵀ; five standard errors: once in 10⁵ runs."""
+    n, B = 10_000, channels.B
+    for name, (run, kind) in channels.methods(problem, n, torch.float32, compiled=False).items():
+        assert kind == "eager"
+        dt = 1.0 if name.startswith("torchsde") else ensemble_peers.DT  # to t = 1 in any number
+        exact, x = dt * B @ B.T, run(1)
+        error = ((exact.square() + exact.diag() * exact.diag()[:, None]) / n).sqrt()
+        assert bool(((x.T @ x / n - exact).abs() < 5 * error).all()), name
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    for ours, theirs in (("drift", "drift_of"), ("diffusion", "diffusion_of")):
+        mine, peer = getattr(problem, ours), getattr(problem, theirs)(np)(x.numpy())
+        mine = mine(x) if callable(mine) else mine
+        torch.testing.assert_close(torch.as_tensor(peer), mine)
 
 
 def test_planted_faults_are_caught_and_named(monkeypatch):

@@ -1,12 +1,14 @@
 """Channels: matrices of noise, their readings, and what a run makes of them."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 from sdes import turning
 
 import sdegen as sg
-from sdegen.core.channels import covariance_matrix, directional, noise_matrix
+from sdegen.core.channels import add_times, covariance_matrix, directional, noise_matrix
 from sdegen.core.noise import Given
 
 F64 = torch.float64
@@ -176,6 +178,23 @@ def test_threads_and_hands_give_the_same_bits():
     with torch.no_grad():
         *_, by_hand = sg.integrate(sde, sg.EulerMaruyama(), few, times, noise)
     assert torch.equal(by_hand, sg.simulate(sde, few, times, rng=1).final)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (2, 5), (3, 3), (3, 1), (6, 6), (7, 2), (2, 9)])
+@pytest.mark.parametrize("rows", [1, 7, 2047, 2048, 2051])
+def test_one_matrix_for_many_rows(shape, rows):
+    """Rows are taken together where there are many of them, and some may be left over."""
+    draw = functools.partial(torch.randn, generator=torch.Generator().manual_seed(0), dtype=F64)
+    after, z, G = draw(rows, shape[0]), draw(rows, shape[1]), draw(1, *shape)
+    expected = after + 0.3 * torch.einsum("ik,bk->bi", G[0], z)
+    torch.testing.assert_close(add_times(after.clone(), G, z, 0.3), expected, rtol=0, atol=1e-13)
+    strided = after.T.contiguous().T
+    torch.testing.assert_close(add_times(strided, G, z, 0.3), expected, rtol=0, atol=1e-13)
+    given = G.requires_grad_(), z.requires_grad_()
+    slopes = torch.autograd.grad(add_times(after.clone(), *given, 0.3).sum(), given)
+    column = 0.3 * G.detach().sum(1)
+    torch.testing.assert_close(slopes[0][0, 0], 0.3 * z.detach().sum(0), rtol=1e-12, atol=1e-11)
+    torch.testing.assert_close(slopes[1], column.expand(rows, -1), rtol=1e-12, atol=1e-13)
 
 
 def test_one_noise_for_all_coordinates():
