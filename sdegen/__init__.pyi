@@ -159,6 +159,7 @@ from .verification.budget import error_budgets as error_budgets
 from .verification.certificate import Certificate as Certificate
 from .verification.certificate import certify as certify
 from .verification.chain import ChainDensity as ChainDensity
+from .verification.chain_moments import ChainMoments as ChainMoments
 from .verification.noising import certify_noising as certify_noising
 from .verification.residual import fp_residual as fp_residual
 

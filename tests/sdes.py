@@ -34,6 +34,15 @@ LINEAR = {
     "LinearSDE, stiff": sg.LinearSDE([[1e3, 0.0], [1.0, 1.0]], [[20.0, 1.0], [0.0, 1.0]]),
     "LinearSDE, free": sg.LinearSDE([[0.0, -1.0], [0.0, 0.0]], [[0.0], [1.0]]),
 }
+TIMED = {
+    "LinearSDE, of time": sg.LinearSDE(
+        lambda t: [[1 + 0.5 * torch.sin(3 * t), 0.4], [-0.3, 0.8 + t]],
+        lambda t: [[0.7, 0.1 * t, 0.2], [-0.9, 0.5, torch.cos(t)]],
+        lambda t: [t, 1.0],
+    ),
+    "LinearSDE, noise of time": sg.LinearSDE(A, lambda t: [0.6 + t, 1.1], 0.3),
+    "LinearSDE, scalar of time": sg.LinearSDE(A, lambda t: 0.6 + t, lambda t: 0.3 * t),
+}
 WIGGLE = {"drift": lambda x: torch.sin(x), "diffusion": lambda x: 0.5 * (1 + x**2)}
 
 
@@ -97,5 +106,6 @@ SDES = (
     }
     | _REVERSED
     | LINEAR
+    | TIMED
     | PATHS
 )

@@ -28,10 +28,10 @@ from sdegen.core.kernel import Kernel
 from sdegen.core.noise import Rng, normal_like, stream
 from sdegen.core.requests import as_number, as_state, as_time, check_kind, first_true, kind_of
 from sdegen.core.retired import refuse_old_methods
-from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time, expand
 from sdegen.diffusion.schedules import BetaSchedule, GeometricSigma
-from sdegen.sde.linear import LinearSDE, Transition
+from sdegen.sde.linear import LinearSDE
+from sdegen.sde.transitions import Transition
 
 # where rates are compared with differences, as parts of the range: no nodes of a table; the steps
 # of the differences, as parts of it; and the relative error that passes
@@ -55,8 +55,6 @@ class GaussianPath(LinearSDE):
     noise = "additive"
     autonomous = None
     _has_scalar_kernel: ClassVar[bool] = True
-    add_noise = SDE.add_noise  # g = b(t) alone: no matrix is looked for
-    covariance_times = SDE.covariance_times
 
     def __init_subclass__(cls, **options: object) -> None:
         """Refuse the rates' names of version 0.1, which nobody would call."""

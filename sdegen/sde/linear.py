@@ -2,97 +2,71 @@
 
     dX = (c − A X) dt + B dW,        X_s | X_t ~ N(Φ X_t + m, Σ)
 
-    Φ = e^{−Ah},    m = ∫₀ʰ e^{−Au} c du,    Σ = ∫₀ʰ e^{−Au} B Bᵀ e^{−Aᵀu} du,    h = s − t
+A, B and c are constants, or functions of time. Φ, m and Σ of constants come of one matrix
+exponential and are exact to rounding (`transitions.py`); of functions of time, of the Magnus
+expansion, to 1e-10 or refused (`magnus.py`). The stationary covariance of constants, the solution
+of A C + C Aᵀ = B Bᵀ, is Σ after a time in which every mode has decayed by e⁻⁸⁰, and the stationary
+correlations are ⟨δX_{t+τ} δX_tᵀ⟩ = e^{−Aτ} C.
 
-All three come of one matrix exponential (Van Loan) over a time in which |A| h ≤ 1, which is then
-doubled, Σ(2h) = Σ + Φ Σ Φᵀ: a sum of positive matrices loses no digits, however stiff A is, and
-where A has modes that rest or oscillate it holds as well. The stationary covariance, the solution
-of A C + C Aᵀ = B Bᵀ, is Σ after a time in which every mode has decayed by e⁻⁸⁰.
-
-Processes that noise data, with scalar α(t) and σ(t) that depend on time, are the special case
-`GaussianPath`.
+The law of a chain that a solver makes of it (Euler, Heun) is that of `ChainMoments`. Processes
+that noise data, with scalar α(t) and σ(t), are the special case `GaussianPath`.
 
 Reference:
-    Van Loan 1978, IEEE Trans. Autom. Control 23, 395; Gardiner 2009, section 4.5.6.
+    Gardiner 2009, Stochastic Methods, section 4.5.6.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from sdegen.core.noise import Noise, Rng, normal_like, seed_of, stream
-from sdegen.core.noise_structure import NoiseStructure, check_diagonal
-from sdegen.core.requests import as_numbers, as_state, as_times
+from sdegen.core.affine import affine_of
+from sdegen.core.checks import check_count
+from sdegen.core.noise_structure import NoiseStructure
+from sdegen.core.requests import as_number, as_times, check_kind
 from sdegen.core.sde import SDE
-from sdegen.core.shapes import Numbers, State, Time, Times, rows_nonfinite
-from sdegen.core.trajectory import Trajectory
-from sdegen.core.update import Number
+from sdegen.core.shapes import State, Time, Times, expand
+from sdegen.sde.magnus import varying_law
+from sdegen.sde.rates import Rate, RateLike
+from sdegen.sde.transitions import LinearProcess, Transition, constant_law, elapsed, root
 
 _DECAYED = 80.0  # e⁻⁸⁰ of a mode is below all rounding
+_ALWAYS = (-float("inf"), float("inf"))
 
 
-@dataclass(frozen=True)
-class Transition:
-    """The law X_s | X_t ~ N(Φ X_t + m, Σ) of a linear SDE.
+class LinearSDE(LinearProcess):
+    """dX = (c − A X) dt + B dW of d coordinates, with A, B and c constant or functions of time.
 
-    Attributes:
-        matrix: Φ, shape (d, d); a number where it is the same for every coordinate.
-        shift: m, shape (d,), or a number.
-        covariance: Σ, shape (d, d), or a number: the variance of each coordinate.
-    """
-
-    matrix: Tensor
-    shift: Tensor
-    covariance: Tensor
-
-    def mean(self, x: State) -> State:
-        """Return Φ x + m, shape of x."""
-        matrix, shift = self.matrix.to(x), self.shift.to(x)
-        return matrix * x + shift if matrix.ndim == 0 else x @ matrix.T + shift
-
-    def draw(self, x: State, z: State) -> State:
-        """Return Φ x + m + √Σ z, shape of x.
-
-        Args:
-            x: States at t, shape (batch, *event).
-            z: Standard normals, shape of x.
-        """
-        if self.covariance.ndim == 0:
-            return self.mean(x) + self.covariance.sqrt().to(x) * z
-        return self.mean(x) + z @ _root(self.covariance).to(x).T
-
-
-class LinearSDE(SDE):
-    """dX = (c − A X) dt + B dW of d coordinates, with constant A, B and c.
-
-    Noise is diagonal where B is a number, one number for each coordinate, or a diagonal matrix;
-    else it is general (`noise_structure`), which `simulate` takes with `EulerMaruyama`. Exact
-    paths are drawn by `sample`.
+    Noise is diagonal where B is a number, one number for each coordinate, or a constant diagonal
+    matrix; else there are m noise channels (`noise_structure`). Exact paths are drawn by `sample`.
 
     Args:
         A: Shape (d, d); of a stable process its eigenvalues have positive real parts.
         B: Shape (d, m) for m noises; or (d,), or a number: B diagonal.
         c: Shape (d,), or a number.
+        time_range: Times at which functions A(t), B(t) and c(t) exist. They take a time, a 0-d
+            float64 tensor, and are called at the time of the range that is nearest to 0 to learn
+            their shapes.
 
     Raises:
-        TypeError: If one of them is no array of numbers; or a subclass defines `alpha` or `sigma`,
-            which a `GaussianPath` has.
+        TypeError: If one of them is neither an array of numbers nor a function of time that
+            returns one; or a subclass defines `alpha` or `sigma`, which a `GaussianPath` has.
         ValueError: If A is not square, shapes do not fit to it, or a number is not finite.
 
     >>> spring = LinearSDE([[0.0, -1.0], [1.0, 0.5]], [[0.0], [1.0]])  # dq = p dt, dp = −q − p/2
     >>> [round(float(v), 12) for v in spring.stationary_covariance().diag()]  # equipartition
     [1.0, 1.0]
+    >>> driven = LinearSDE([[1.0]], 1.0, lambda t: [t.cos()])
+    >>> round(float(driven.transition(0.0, 2.0).shift), 12)  # (cos 2 + sin 2 − e⁻²)/2
+    0.178907653521
     """
 
     autonomous: bool | None = True
-    noise_structure: NoiseStructure = "diagonal"  # of a matrix B: "general"
+    noise_structure: NoiseStructure = "diagonal"  # of a matrix B: "channels"
     _has_scalar_kernel: ClassVar[bool] = False
+    _time_range: tuple[float, float] = _ALWAYS
 
     def __init_subclass__(cls, **options: object) -> None:
         """Refuse α and σ outside a `GaussianPath`, which was called LinearSDE in version 0.1."""
@@ -104,149 +78,207 @@ class LinearSDE(SDE):
                 "c: derive from GaussianPath."
             )
 
-    def __init__(self, A: Numbers, B: Numbers, c: Numbers = 0.0) -> None:
-        A = as_numbers("A", A, expected="a square matrix of numbers")
+    def __init__(
+        self,
+        A: RateLike,
+        B: RateLike,
+        c: RateLike = 0.0,
+        *,
+        time_range: tuple[float, float] = _ALWAYS,
+    ) -> None:
+        low, high = self._time_range = _checked_range(time_range)
+        start = min(max(0.0, low), high)
+        drift = self._A = Rate("A", A, "a square matrix of numbers", start)
+        A = drift.value
         if A.ndim != 2 or A.shape[0] != A.shape[1] or len(A) == 0:
             raise ValueError(f"A must be a square matrix, but has shape {tuple(A.shape)}.")
         d = len(A)
-        B = as_numbers("B", B, expected="a matrix, one number for each coordinate, or a number")
-        if B.shape not in ((), (d,)) and not (B.ndim == 2 and len(B) == d):
+        expected = "a matrix, one number for each coordinate, or a number"
+        noise = self._B = Rate("B", B, expected, start)
+        B = noise.value
+        if B.shape not in ((), (d,)) and not (B.ndim == 2 and len(B) == d and B.shape[1] > 0):
             raise ValueError(
                 f"B must have {d} rows as A has, shape ({d}, noises), or be diagonal, ({d},) or a "
                 f"number, but has shape {tuple(B.shape)}."
             )
-        c = as_numbers("c", c, expected="a number, or one for each coordinate")
+        shift = self._c = Rate("c", c, "a number, or one for each coordinate", start)
+        c = shift.value
         if c.shape not in ((), (d,)):
             raise ValueError(
                 f"c must be a number or have shape ({d},), but has shape {tuple(c.shape)}."
             )
-        for name, value in (("A", A), ("B", B), ("c", c)):
-            if not bool(torch.isfinite(value).all()):
-                raise ValueError(f"{name} must be finite, but is {value.tolist()}.")
-        self.A, self.B, self.c = A, B, c.expand(d)
-        if B.ndim == 2 and B.shape == (d, d) and bool((B.diag().diag() == B).all()):
-            B = B.diag()
-        self._g = None if B.ndim == 2 else B
-        self._square = B @ B.T if B.ndim == 2 else (B * B).expand(d).diag()
-        self.noise = "additive" if bool((B != 0).any()) else "none"
-        if B.ndim == 0 and not B.requires_grad:
+        shift.widen(d)
+        self.A, self.B, self.c = drift.given, noise.given, shift.given
+        self._varies = drift.varies or noise.varies or shift.varies
+        if self._varies:
+            self.autonomous = None
+        if not noise.varies and B.shape == (d, d) and bool((B.diag().diag() == B).all()):
+            noise.value = B.diag()
+        if noise.value.ndim == 2:
+            self.noise_structure, self.channels = "channels", noise.value.shape[1]
+        elif noise.value.ndim == 0 and not (noise.varies or B.requires_grad):
             self.constant_noise = float(B)
-        if B.ndim == 2:
-            self.noise_structure = "general"
-            # of m ≠ d noises those d are drawn that have the same covariance
-            self._mixing = B if B.shape == (d, d) else _root(self._square)
+        self.noise = "additive" if noise.varies or bool((B != 0).any()) else "none"
+
+    @classmethod
+    def of(cls, sde: SDE, dimension: int) -> LinearSDE:
+        """Return an SDE with a linear drift and additive noise as a `LinearSDE`.
+
+        A and c are read off its drift, at every time at which they are asked for unless it is
+        autonomous: OrnsteinUhlenbeck, Langevin in a Quadratic potential, Coloured of either, …
+
+        Args:
+            sde: What moves.
+            dimension: Numbers of its state, d of (batch, d).
+
+        Raises:
+            TypeError: If it is no SDE, or the dimension no int.
+            ValueError: If its drift is not linear, or its noise depends on x.
+        """
+        check_kind("sde", sde, SDE, "an SDE, such as OrnsteinUhlenbeck()")
+        check_count("dimension", dimension)
+        name = type(sde).__name__
+        if sde.noise == "multiplicative" or sde.is_discrete or sde.direction != 1:
+            raise ValueError(
+                f"a LinearSDE runs forwards with noise that does not depend on x, and {name} does "
+                "not; say noise='additive' if its g depends on t alone."
+            )
+
+        def drift_at(t: Tensor) -> tuple[Tensor, Tensor]:
+            return affine_of(lambda x: sde.drift(x, t), dimension, f"the drift of {name}")
+
+        def noise_at(t: Tensor) -> Tensor:
+            zero = torch.zeros(1, dimension, dtype=torch.float64)
+            if sde.noise == "none":
+                return torch.zeros(dimension, dtype=torch.float64)
+            if sde.noise_structure == "general":
+                eye = torch.eye(dimension, dtype=torch.float64)
+                return root(sde.covariance_times(eye, t, eye))
+            g = sde.diffusion(zero, t).double()
+            return g[0] if sde.noise_structure == "channels" else g.expand_as(zero)[0]
+
+        low, high = sde.time_range
+        t = torch.tensor(min(max(0.0, low), high), dtype=torch.float64)
+        A, c = drift_at(t)
+        if sde.autonomous:
+            return LinearSDE(-A, noise_at(t), c)
+        span = (low, high)
+        return LinearSDE(
+            lambda t: -drift_at(t)[0], noise_at, lambda t: drift_at(t)[1], time_range=span
+        )
+
+    @property
+    def time_range(self) -> tuple[float, float]:
+        """Earliest and latest time at which A, B and c exist."""
+        return self._time_range
 
     def drift(self, x: State, t: Time) -> State:
         """c − A x, shape (batch, d)."""
-        if x.shape[1:] != self.c.shape:
+        d = len(self._A.value)
+        if x.shape[1:] != (d,):
             raise ValueError(
-                f"x must have shape (batch, {len(self.c)}), as A has {len(self.c)} rows, but has "
-                f"shape {tuple(x.shape)}."
+                f"x must have shape (batch, {d}), as A has {d} rows, but has shape "
+                f"{tuple(x.shape)}."
             )
-        return self.c.to(x) - x @ self.A.to(x).T
+        A, c = self._A.at(t).to(x), self._c.at(t).to(x)
+        if A.ndim == 2:
+            return c - x @ A.T
+        return c - (A @ x[..., None])[..., 0]
 
     def diffusion(self, x: State, t: Time) -> Tensor:
-        """B of diagonal noise, shape () or (d,)."""
-        if self._g is None:
-            check_diagonal(self, "diffusion(x, t)")
-        assert self._g is not None
-        return self._g.to(x)
-
-    def add_noise(self, after: State, x: State, t: Time, root_dt: Number, noise: Noise) -> State:
-        """Add √|dt| B z."""
-        if self._g is not None:
-            return super().add_noise(after, x, t, root_dt, noise)
-        return after + root_dt * (noise.normal() @ self._mixing.to(x).T)
-
-    def covariance_times(self, x: State, t: Time, v: State, scale: float = 1.0) -> State:
-        """Return scale · B Bᵀ v, shape of x."""
-        if self._g is not None:
-            return super().covariance_times(x, t, v, scale)
-        return scale * (v @ self._square.to(v))
+        """B: of diagonal noise broadcastable to x, of a matrix shape (1 or batch, d, m)."""
+        B = self._B.at(t).to(x)
+        if self.noise_structure == "channels":
+            return B if B.ndim == 3 else B[None]
+        return expand(B, x) if self._B.varies and self._B.value.ndim == 0 else B
 
     def transition(self, t: Time | float, s: Time | float) -> Transition:
-        """Return the law of X_s given X_t, to rounding.
+        """Return the law of X_s given X_t: to rounding, of functions of time to 1e-10.
 
         Args:
             t: Earlier time, 0-d.
             s: Later time, 0-d.
 
         Raises:
-            ValueError: If s < t.
+            ValueError: If s < t, or they are not in `time_range`.
+            SolverError: If rates change so fast that 1e-10 is not met.
         """
-        h = float(s) - float(t)
-        if not 0 <= h < math.inf:
-            raise ValueError(f"s must not be before t, but s − t = {h:g}.")
-        return self._law(h)
+        h, (low, high) = elapsed(t, s), self.time_range
+        if not low <= float(t) <= float(s) <= high:
+            raise ValueError(
+                f"t and s must lie in [{low:g}, {high:g}], where {type(self).__name__} is "
+                f"defined, but are {float(t):g} and {float(s):g}."
+            )
+        if not self._varies or h == 0:
+            return constant_law(*self._rates(float(t)), h)
+        return varying_law(self._rates, float(t), float(s), type(self).__name__)
 
     def stationary_mean(self) -> Tensor:
         """Return A⁻¹ c, shape (d,).
 
         Raises:
-            ValueError: If a mode does not decay.
+            ValueError: If a mode does not decay, or A, B or c depends on time.
         """
         self._slowest()
-        mean: Tensor = torch.linalg.solve(self.A, self.c)
+        mean: Tensor = torch.linalg.solve(self._A.value, self._c.value)
         return mean
 
     def stationary_covariance(self) -> Tensor:
         """Return the C of A C + C Aᵀ = B Bᵀ, shape (d, d).
 
         Raises:
-            ValueError: If a mode does not decay.
+            ValueError: If a mode does not decay, or A, B or c depends on time.
         """
-        return self._law(_DECAYED / self._slowest()).covariance
+        slowest = self._slowest()
+        return constant_law(*self._rates(0.0), _DECAYED / slowest).covariance
 
-    def sample(self, x0: State, times: Times, *, rng: Rng = None) -> Trajectory:
-        """Draw paths from the exact transitions, whatever the distance of the times.
+    def stationary_correlation(self, times: Times) -> Tensor:
+        """Return ⟨δX_τ δX_0ᵀ⟩ = e^{−Aτ} C at rest, δX = X − A⁻¹ c, shape (T, d, d).
 
         Args:
-            x0: States at times[0], shape (batch, *event).
-            times: Increasing, shape (T,).
-            rng: Seed, generator or None.
+            times: Values of τ ≥ 0, shape (T,).
 
         Raises:
-            ValueError: If times do not increase.
+            ValueError: If one is negative, a mode does not decay, or A, B or c depends on time.
         """
-        x, ts, seed = as_state("x0", x0), as_times(times), seed_of(rng)
-        if not bool((ts.diff() > 0).all()):
-            raise ValueError(f"times must increase, but are {ts.tolist()[:4]} …")
-        source, states = stream(seed, "transition"), [x]
-        for t, s in pairwise(ts):
-            x = self.transition(t, s).draw(x, normal_like(x, source))
-            states.append(x)
-        return Trajectory(ts, torch.stack(states), 0, seed, rows_nonfinite(x))
+        ts, covariance, rates = as_times(times), self.stationary_covariance(), self._rates(0.0)
+        if bool((ts < 0).any()):
+            raise ValueError(f"times must be ≥ 0, but the least is {float(ts.min()):g}.")
+        return torch.stack([constant_law(*rates, h).matrix @ covariance for h in ts.tolist()])
+
+    def _rates(self, t: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return A, B Bᵀ and c at a time."""
+        A, B, c = (rate.finite_at(t) for rate in (self._A, self._B, self._c))
+        square = B @ B.T if B.ndim == 2 else (B * B).expand(len(A)).diag()
+        return A, square, c
 
     def _slowest(self) -> float:
         """Return the smallest decay rate of a mode, the real part of an eigenvalue of A."""
-        slowest = float(torch.linalg.eigvals(self.A).real.min())
+        name = type(self).__name__
+        if self._varies:
+            raise ValueError(
+                f"{name} has rates that depend on time, and no stationary law; ask for "
+                "transition(t, s) over a long time, or pass A, B and c as numbers."
+            )
+        slowest = float(torch.linalg.eigvals(self._A.value.detach()).real.min())
         if not slowest > 0:
             raise ValueError(
-                f"{type(self).__name__} has no stationary law: an eigenvalue of A has the real "
-                f"part {slowest:.4g}, and its mode does not decay."
+                f"{name} has no stationary law: an eigenvalue of A has the real part "
+                f"{slowest:.4g}, and its mode does not decay."
             )
         return slowest
 
-    def _law(self, h: float) -> Transition:
-        """Return the transition over a time h ≥ 0."""
-        A, d = self.A, len(self.A)
-        size = float(torch.linalg.matrix_norm(A.detach(), 1)) * h
-        doublings = max(0, math.ceil(math.log2(size))) if size > 0 else 0
-        block = torch.zeros(2 * d + 1, 2 * d + 1, dtype=A.dtype, device=A.device)
-        block[:d, :d], block[:d, d : 2 * d] = -A, self._square
-        block[:d, 2 * d], block[d : 2 * d, d : 2 * d] = self.c, A.T
-        whole = torch.linalg.matrix_exp(block * (h / 2**doublings))
-        matrix, shift = whole[:d, :d], whole[:d, 2 * d]
-        covariance = whole[:d, d : 2 * d] @ matrix.T
-        for _ in range(doublings):
-            covariance = covariance + matrix @ covariance @ matrix.T
-            shift = shift + matrix @ shift
-            matrix = matrix @ matrix
-        return Transition(matrix, shift, 0.5 * (covariance + covariance.T))
 
+def _checked_range(given: object) -> tuple[float, float]:
+    """Return the times at which rates exist.
 
-def _root(covariance: Tensor) -> Tensor:
-    """Return R with R Rᵀ = Σ, also of a Σ that is singular."""
-    values, vectors = torch.linalg.eigh(covariance)
-    root: Tensor = vectors * values.clamp(min=0.0).sqrt()
-    return root
+    Raises:
+        TypeError: If they are no pair of numbers.
+        ValueError: If they do not increase.
+    """
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise TypeError(f"time_range must be a pair (low, high), but is {given!r}.")
+    low, high = (as_number("time_range", end) for end in given)
+    if not low < high:
+        raise ValueError(f"time_range must increase, but is ({low:g}, {high:g}).")
+    return low, high

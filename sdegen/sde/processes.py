@@ -18,8 +18,10 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import Numbers, State, Time
 from sdegen.core.update import Number
 from sdegen.sde.potentials import FunctionPotential, Potential, as_potential
+from sdegen.sde.transitions import LinearProcess, Transition, elapsed
 
 _ROOT_TWO = math.sqrt(2)
+_SMALL = 1e-3  # where (1 − e^{−x})/x is its series, of which six terms are all digits
 
 
 class _ConstantNoise(SDE):
@@ -47,8 +49,8 @@ class _ConstantNoise(SDE):
         return self._sigma
 
 
-class BrownianMotion(_ConstantNoise):
-    """The update without a drift: dX = σ dW, X_t ~ N(x0, σ² t).
+class BrownianMotion(_ConstantNoise, LinearProcess):
+    """The update without a drift: dX = σ dW, X_t ~ N(x0, σ² t); `sample` draws exact paths.
 
     Args:
         sigma: σ ≥ 0; D = σ²/2.
@@ -63,11 +65,24 @@ class BrownianMotion(_ConstantNoise):
         """0."""
         return torch.zeros_like(x)
 
+    def transition(self, t: Time | float, s: Time | float) -> Transition:
+        """Return the law of X_s given X_t, N(X_t, σ² (s − t)).
 
-class OrnsteinUhlenbeck(_ConstantNoise):
+        Args:
+            t: Earlier time, 0-d.
+            s: Later time, 0-d.
+
+        Raises:
+            ValueError: If s < t.
+        """
+        variance = _as_tensor(self._sigma).square() * elapsed(t, s)
+        return Transition(torch.ones_like(variance), torch.zeros_like(variance), variance)
+
+
+class OrnsteinUhlenbeck(_ConstantNoise, LinearProcess):
     """dX = −k (X − μ) dt + σ dW; stationary law N(μ, σ²/2k), correlation time 1/k.
 
-    X_t | x0 ~ N(μ + (x0 − μ) e^{−kt}, (σ²/2k)(1 − e^{−2kt}))
+    X_t | x0 ~ N(μ + (x0 − μ) e^{−kt}, (σ²/2k)(1 − e^{−2kt})), from which `sample` draws.
 
     Args:
         rate: k, in units of inverse time.
@@ -90,6 +105,21 @@ class OrnsteinUhlenbeck(_ConstantNoise):
     def drift(self, x: State, t: Time) -> State:
         """−k (x − μ)."""
         return -self.rate * (x - self.mean)
+
+    def transition(self, t: Time | float, s: Time | float) -> Transition:
+        """Return the law of X_s given X_t, to rounding, whatever the sign of k.
+
+        Args:
+            t: Earlier time, 0-d.
+            s: Later time, 0-d.
+
+        Raises:
+            ValueError: If s < t.
+        """
+        h = elapsed(t, s)
+        kh = _as_tensor(self.rate) * h
+        variance = _as_tensor(self._sigma).square() * h * _mean_decay(2 * kh)
+        return Transition(torch.exp(-kh), -torch.expm1(-kh) * self.mean, variance)
 
 
 class Langevin(_ConstantNoise):
@@ -187,3 +217,16 @@ class RateNetwork(_ConstantNoise):
     def drift(self, x: State, t: Time) -> State:
         """−x + W φ(x) + I, shape (batch, units)."""
         return -x + self.activation(x) @ self.weights.to(x).T + self.inputs.to(x)
+
+
+def _as_tensor(number: Number) -> Tensor:
+    """Return a parameter as a 0-d float64 tensor, with its gradient."""
+    return torch.as_tensor(number, dtype=torch.float64)
+
+
+def _mean_decay(x: Tensor) -> Tensor:
+    """Return (1 − e^{−x})/x, the mean of e^{−u} from 0 to x; its slope is right at 0 as well."""
+    small = x.abs() < _SMALL
+    near, far = torch.where(small, x, 0.0), torch.where(small, 1.0, x)
+    series = 1 - near / 2 * (1 - near / 3 * (1 - near / 4 * (1 - near / 5 * (1 - near / 6))))
+    return torch.where(small, series, -torch.expm1(-far) / far)

@@ -32,7 +32,9 @@ class ChainSteps:
         parts = solver.parts() if isinstance(solver, SplitStep) else (solver,)
         self._parts = [(part, part.begin(sde, nodes)) for part in parts]
         if len(nodes) > 2:
-            self._check_memory(solver, nodes)
+            x = torch.tensor([[-0.5], [0.75]], dtype=torch.float64)
+            silent = Given(torch.zeros_like(x)) if self.noisy else None
+            check_forgets(sde, solver, nodes, x, silent)
 
     def at(self, i: int) -> Iterator[StepMoments]:
         """Yield the parts of step i in order."""
@@ -45,19 +47,31 @@ class ChainSteps:
 
             yield StepMoments(step, self.name, part.is_stochastic(self._sde))
 
-    def _check_memory(self, solver: FixedStep, nodes: Tensor) -> None:
-        """Refuse a method that remembers: there step 1 depends on whether step 0 was taken."""
-        x = torch.tensor([[-0.5], [0.75]], dtype=torch.float64)
-        silent = Given(torch.zeros_like(x)) if self.noisy else None
-        with torch.no_grad():
-            fresh, _ = solver.step(self._sde, x, 1, silent, solver.begin(self._sde, nodes))
-            _, memory = solver.step(self._sde, x + 1, 0, silent, solver.begin(self._sde, nodes))
-            if not torch.equal(solver.step(self._sde, x, 1, silent, memory)[0], fresh):
-                raise ValueError(
-                    f"{self.name} remembers earlier steps and tells no coefficients; the law of a "
-                    "chain is built for one-step methods, such as EulerMaruyama, Heun and DDIM, "
-                    "and for linear multistep methods."
-                )
+
+def check_forgets(
+    sde: SDE, solver: FixedStep, nodes: Tensor, x: State, silent: Noise | None
+) -> None:
+    """Refuse a method that remembers: there step 1 depends on whether step 0 was taken.
+
+    Args:
+        sde: What moves.
+        solver: How it moves.
+        nodes: Three or more.
+        x: Two states or more that differ from those of their neighbours.
+        silent: Noise that is 0; None where there is none.
+
+    Raises:
+        ValueError: Naming the solver.
+    """
+    with torch.no_grad():
+        fresh, _ = solver.step(sde, x, 1, silent, solver.begin(sde, nodes))
+        _, memory = solver.step(sde, x + 1, 0, silent, solver.begin(sde, nodes))
+        if not torch.equal(solver.step(sde, x, 1, silent, memory)[0], fresh):
+            raise ValueError(
+                f"{type(solver).__name__} remembers earlier steps and tells no coefficients; the "
+                "law of a chain is built for one-step methods, such as EulerMaruyama, Heun and "
+                "DDIM, and for linear multistep methods."
+            )
 
 
 class _OneDraw(Noise):

@@ -8,7 +8,7 @@ import math
 
 import pytest
 import torch
-from sdes import LINEAR, PATHS, SDES
+from sdes import LINEAR, PATHS, SDES, TIMED
 
 import sdegen as sg
 from sdegen.core.fingerprint import to_spec
@@ -123,7 +123,7 @@ def law(sde, start, end):
     return torch.cat([told.mean(X[:1])[0], cov.flatten()])
 
 
-@pytest.mark.parametrize("name", LINEAR | PATHS)
+@pytest.mark.parametrize("name", LINEAR | TIMED | PATHS)
 def test_the_transition_is_the_limit_of_short_steps(name):
     """Errors of Euler's chain halve with its steps, and extrapolate to the declared law."""
     sde, stiff = SDES[name], name == "LinearSDE, stiff"
