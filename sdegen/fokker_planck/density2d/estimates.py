@@ -107,7 +107,7 @@ def entropy_production(level: PlaneLevel, density: PlaneDensity, t: float) -> Es
     apart = abs(fine - coarse) / max(abs(fine), scale, 1e-300)
     of_density = float(density.error.get("entropy_production", 0.0))
     value = torch.tensor(fine, dtype=torch.float64)
-    return _estimated(value, apart, of_density, "the entropy production")
+    return _estimated(level, value, apart, of_density, "the entropy production")
 
 
 def current(level: PlaneLevel, density: PlaneDensity, t: float) -> EstimatedTensor:
@@ -122,12 +122,15 @@ def current(level: PlaneLevel, density: PlaneDensity, t: float) -> EstimatedTens
     coarse, _ = level.coarser.currents(level.coarser.sampled(density), t)
     scale = max(float(values.abs().max()), one_way, 1e-300)
     seen = torch.stack([level.seen_at(a, level.coarser) for a in values])
-    return _estimated(values, float((seen - coarse).abs().max()) / scale, 0.0, "the current")
+    apart = float((seen - coarse).abs().max()) / scale
+    return _estimated(level, values, apart, 0.0, "the current")
 
 
-def _estimated(value: Tensor, apart: float, more: float, what: str) -> EstimatedTensor:
+def _estimated(
+    level: PlaneLevel, value: Tensor, apart: float, more: float, what: str
+) -> EstimatedTensor:
     """Return a value with its error: from how far apart two grids are, and more."""
-    of_grid = graded({"value": apart}, "compact")["value"]
+    of_grid = graded({"value": apart}, level.form)["value"]
     error = ErrorEstimate({"value": of_grid + more}, "every other node")
     warn_inaccurate(error, what, CURE, stacklevel=5)
     return EstimatedTensor.of(value, error)

@@ -16,9 +16,11 @@ from scipy.interpolate import RectBivariateSpline
 from torch import Tensor
 
 from sdegen.core.sde import SDE
+from sdegen.fokker_planck.density2d.channel_fluxes import ChannelFluxes, ChannelGenerator
+from sdegen.fokker_planck.density2d.channel_gaps import hidden
 from sdegen.fokker_planck.density2d.density import PlaneDensity, PlaneForm, Solved
-from sdegen.fokker_planck.density2d.operator import Mesh
-from sdegen.fokker_planck.density2d.rest import balanced, null_vectors
+from sdegen.fokker_planck.density2d.operator import Mesh, PlaneFluxes
+from sdegen.fokker_planck.density2d.rest import balanced, lumped_null_vector, null_vectors
 from sdegen.fokker_planck.density2d.transient import PlaneGenerator
 from sdegen.fokker_planck.density2d.validation import Pair, point
 from sdegen.fokker_planck.discretization.arrays import Array
@@ -45,7 +47,11 @@ class PlaneLevel:
         self.grids, self.conditions = grids, conditions
         first, second = (Line(g, c) for g, c in zip(grids, conditions, strict=True))
         self.mesh = Mesh((first, second))
-        self.generator = PlaneGenerator(sde, self.mesh)
+        self.generator: PlaneGenerator | ChannelGenerator = (
+            PlaneGenerator(sde, self.mesh)
+            if sde.noise_structure == "diagonal"
+            else ChannelGenerator(sde, self.mesh)
+        )
 
     @cached_property
     def coarser(self) -> PlaneLevel:
@@ -68,6 +74,11 @@ class PlaneLevel:
             self.coarser.generator.forget()
         if "finer" in self.__dict__:
             self.finer.forget()
+
+    @property
+    def form(self) -> PlaneForm:
+        """The form of high order that there is."""
+        return "lumped" if isinstance(self.generator, ChannelGenerator) else "compact"
 
     @property
     def rings(self) -> tuple[bool, bool]:
@@ -124,10 +135,8 @@ class PlaneLevel:
             each: Densities.
             time: When drift and diffusion are read.
         """
-        sde, mesh, worst = self.generator.sde, self.mesh, np.zeros(len(each))
-        coefficients = mesh.read(sde, time)
-        for axis in (0, 1):
-            off = mesh.beside(coefficients, axis, sde, time)
+        mesh, worst = self.mesh, np.zeros(len(each))
+        for axis, off in enumerate(self._beside(time)):
             if not off.any():
                 continue
             for k, solved in enumerate(each):
@@ -137,6 +146,14 @@ class PlaneLevel:
                 ahead = np.maximum.accumulate(along[:, ::-1], 1)[:, ::-1]
                 worst[k] += float((off * np.minimum(behind, ahead)).sum(1).max())
         return worst.tolist()
+
+    def _beside(self, time: float) -> list[Array]:
+        """Return what ∫ f/D misses beside nodes along each coordinate."""
+        if isinstance(self.generator, ChannelGenerator):
+            return hidden(self.generator.reader, time)
+        sde, mesh = self.generator.sde, self.mesh
+        coefficients = mesh.read(sde, time)
+        return [mesh.beside(coefficients, axis, sde, time) for axis in (0, 1)]
 
     def seen_at(self, p: Tensor, level: PlaneLevel) -> Tensor:
         """Return the values at the nodes of a coarser grid."""
@@ -181,6 +198,8 @@ class PlaneLevel:
             form: Which form; None is the compact one, and the lumped one where it is not found.
         """
         fluxes = self.generator.fluxes(time)
+        if isinstance(fluxes, ChannelFluxes):
+            return self._rest_of_channels(fluxes)
         if form != "lumped":
             p = balanced(fluxes)
             if p is not None:
@@ -192,29 +211,42 @@ class PlaneLevel:
             return Solved(self.mesh.widen(compact), "compact", sure)
         return Solved(self.mesh.widen(lumped), "lumped", sure)
 
+    def _rest_of_channels(self, fluxes: ChannelFluxes) -> Solved:
+        """Solve for what rests where D is a matrix."""
+        volumes, p, sure = self.mesh.lumped_volumes, fluxes.balanced(), True
+        if p is None:
+            p, sure, _, _ = lumped_null_vector(fluxes.lumped, volumes)
+        return Solved(self.mesh.widen(p / float(volumes @ p)), "lumped", sure)
+
     def production(self, p: Tensor, time: float) -> tuple[float, float]:
         """Return σ of a density at the nodes, and what it is compared with.
 
         That is ∫ D (∇ log p)² p, what diffusion by itself produces.
         """
+        if isinstance(self.generator, ChannelGenerator):
+            return self.generator.fluxes(time).production(p)
         values, total, scale = p.detach().numpy(), 0.0, 0.0
         felt = values > max(_FAINT * float(values.max()), -10 * float(values.min()))
         safe = np.where(felt, values, 1.0)
         areas = np.outer(*(line.volumes for line in self.mesh.lines))
-        for current, d, slope in self._flows(p, time):
+        for current, d, slope in self._flows(self.generator.fluxes(time), p):
             total += float((areas * np.where(felt, current**2 / (d * safe), 0.0)).sum())
             scale += float((areas * np.where(felt, d * slope**2 / safe, 0.0)).sum())
         return total, scale
 
     def currents(self, p: Tensor, time: float) -> tuple[Tensor, float]:
         """Return (J_x, J_y) of a density at the nodes, and the most that diffusion carries."""
-        flows = self._flows(p, time)
+        fluxes = self.generator.fluxes(time)
+        if isinstance(fluxes, ChannelFluxes):
+            *both, one_way = fluxes.currents(p)
+            return torch.from_numpy(np.stack(both)), one_way
+        flows = self._flows(fluxes, p)
         one_way = max(float((d * np.abs(slope)).max()) for _, d, slope in flows)
         return torch.from_numpy(np.stack([current for current, _, _ in flows])), one_way
 
-    def _flows(self, p: Tensor, time: float) -> list[tuple[Array, Array, Array]]:
+    def _flows(self, fluxes: PlaneFluxes, p: Tensor) -> list[tuple[Array, Array, Array]]:
         """Return J, D and the slope of a density at the nodes, along each coordinate."""
-        fluxes, nodes = self.generator.fluxes(time), [grid.nodes.numpy() for grid in self.grids]
+        nodes = [grid.nodes.numpy() for grid in self.grids]
         slopes = [np.gradient(p.detach().numpy(), x, axis=axis) for axis, x in enumerate(nodes)]
         return list(zip(fluxes.currents(p), fluxes.diffusivities, slopes, strict=True))
 

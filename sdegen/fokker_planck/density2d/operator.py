@@ -15,6 +15,7 @@ construction; of second order, with the numerical diffusion of exponential fitti
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -90,7 +91,7 @@ class Mesh:
         return torch.from_numpy(full[np.ix_(first, second)])
 
     @cached_property
-    def _points(self) -> Tensor:
+    def points(self) -> Tensor:
         """Where drift and diffusion are asked for: inside cells along both, and at the nodes."""
         x, y = (line.grid.nodes for line in self.lines)
         inside = [(n[:-1, None] + n.diff()[:, None] * GAUSS_NODES).flatten() for n in (x, y)]
@@ -121,7 +122,7 @@ class Mesh:
         Raises:
             ValueError: If the state is not two-dimensional, a value is not finite, or D = 0.
         """
-        state, t = self._points, torch.tensor(time, dtype=torch.float64)
+        state, t = self.points, torch.tensor(time, dtype=torch.float64)
         f, g = sde.drift(state, t), sde.diffusion(state, t)
         if f.shape != state.shape:
             raise ValueError(
@@ -145,29 +146,41 @@ class Mesh:
                     "particle, is not built; give it a small noise and see that what you ask for "
                     "does not depend on it, or take simulate."
                 )
+        (fs, ds), (at_nodes, nodal) = zip(*map(self.along_lines, (f, d)), strict=True)
+        nowhere = torch.zeros(2, dtype=torch.float64)  # f at walls where D = 0: there are none
+        along_x = Coefficients(fs[0], ds[0], nodal[0], nowhere)
+        along_y = Coefficients(fs[1], ds[1], nodal[1], nowhere)
+        return PlaneCoefficients((along_x, along_y), at_nodes)
+
+    def along_lines(self, values: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Return components of vectors at `points`, each along the lines of its coordinate.
+
+        Args:
+            values: Vectors, shape (points, 2).
+
+        Returns:
+            Those inside of cells, each of shape (lines, cells, Gauss points), and those at nodes,
+            each of shape (lines, nodes).
+        """
         (nx, ny), (ux, uy) = [len(line.grid.nodes) for line in self.lines], self.shape
         points = len(GAUSS_NODES)
         parts = [(nx - 1) * points * uy, (ny - 1) * points * ux, nx * ny]
-        fs, ds = torch.split(f, parts), torch.split(d, parts)
-        nodal, at_nodes = (v[2].reshape(nx, ny, 2) for v in (ds, fs))
+        along_x, along_y, nodes = torch.split(values, parts)
+        at_nodes = nodes.reshape(nx, ny, 2)
         interior = [line.interior for line in self.lines]
-        first = [v[:, 0].reshape(nx - 1, points, uy).permute(2, 0, 1) for v in (fs[0], ds[0])]
-        second = [v[:, 1].reshape(ux, ny - 1, points) for v in (fs[1], ds[1])]
-        nowhere = torch.zeros(2, dtype=torch.float64)  # f at walls where D = 0: there are none
-        along_x = Coefficients(first[0], first[1], nodal[:, interior[1], 0].T, nowhere)
-        along_y = Coefficients(second[0], second[1], nodal[interior[0], :, 1], nowhere)
-        nodal_drift = at_nodes[:, interior[1], 0].T, at_nodes[interior[0], :, 1]
-        return PlaneCoefficients((along_x, along_y), nodal_drift)
+        first = along_x[:, 0].reshape(nx - 1, points, uy).permute(2, 0, 1)
+        second = along_y[:, 1].reshape(ux, ny - 1, points)
+        nodal = at_nodes[:, interior[1], 0].T, at_nodes[interior[0], :, 1]
+        return (first, second), nodal
 
     @torch.no_grad()
     def beside(self, c: PlaneCoefficients, axis: int, sde: SDE, time: float) -> Array:
         """Return what ∫ f/D misses beside nodes (`gaps`) along a coordinate, (lines, nodes)."""
         own, across = self.lines[axis], self.lines[1 - axis]
-        x, y = own.grid.nodes.numpy(), across.grid.nodes[across.interior]
-        each = c.each[axis]
+        y, each = across.grid.nodes[across.interior], c.each[axis]
         inside = (each.drift / each.diffusivity).numpy()
         at_nodes = (c.nodal_drift[axis] / each.nodal_diffusivity).numpy()
-        t, hidden = torch.tensor(time, dtype=torch.float64), np.zeros_like(at_nodes)
+        t = torch.tensor(time, dtype=torch.float64)
 
         def ask_on(line: int, places: Array) -> Array:
             along = torch.from_numpy(places.ravel())
@@ -177,10 +190,7 @@ class Mesh:
             ratio = sde.direction * f[:, axis].double() / (0.5 * g[:, axis].double() ** 2)
             return np.asarray(ratio.numpy().reshape(places.shape))
 
-        gained = inside * np.diff(x)[:, None]
-        for line in np.flatnonzero(may_hide(inside, at_nodes)):
-            hidden[line] = missed(x, at_nodes[line], gained[line], partial(ask_on, int(line)))
-        return hidden
+        return beside(own, inside, at_nodes, ask_on)
 
     def _areas(self, each: list[Array]) -> Array:
         """Return the products of the weights of both coordinates, at the unknowns."""
@@ -249,6 +259,25 @@ class PlaneFluxes:
                 if offset in part:
                     row += part[offset]
         return sparse.dia_matrix((data, offsets), shape=(size, size))
+
+
+def beside(
+    line: Line, inside: Array, at_nodes: Array, ask_on: Callable[[int, Array], Array]
+) -> Array:
+    """Return what ∫ f/D misses beside nodes (`gaps`) on all lines, shape (lines, nodes).
+
+    Args:
+        line: The coordinate.
+        inside: f/D at the Gauss points, shape (lines, cells, points).
+        at_nodes: f/D at the nodes, shape (lines, nodes).
+        ask_on: f/D on a line, by its number, at other places.
+    """
+    x, hidden = line.grid.nodes.numpy(), np.zeros_like(at_nodes)
+    gained = inside * np.diff(x)[:, None]
+    for number in np.flatnonzero(may_hide(inside, at_nodes)):
+        ask = partial(ask_on, int(number))
+        hidden[number] = missed(x, at_nodes[number], gained[number], ask)
+    return hidden
 
 
 def _widened(lines: Array, unknowns: NDArray[np.int64]) -> Array:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import LinearOperator, gmres, splu
+from scipy.sparse.linalg import LinearOperator, SuperLU, gmres, splu
 
 from sdegen.fokker_planck.density2d.operator import PlaneFluxes
 from sdegen.fokker_planck.discretization.arrays import Array
@@ -75,22 +75,11 @@ def null_vectors(fluxes: PlaneFluxes, *, compact: bool) -> tuple[Array | None, A
         happens where the grid does not resolve it. And whether two starts of the iteration came
         to one end: behind a barrier that is so high that its rate is lost in rounding they do not.
     """
-    lumped, lumped_volumes = fluxes.lumped, fluxes.mesh.lumped_volumes
-    size = len(lumped_volumes)
-    scale = float(abs(lumped.diagonal()).max())
-    # the structure is symmetric, and the diagonal dominates: no pivots, less fill
-    shifted = (_SHIFT * scale * sparse.identity(size) - lumped).tocsc()
-    options = {"SymmetricMode": True}
-    factors = splu(shifted, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
-    starts = np.stack([np.ones(size), np.linspace(0.0, 1.0, size) ** 2], 1)
-    for _ in range(_ITERATIONS):
-        starts = factors.solve(starts)
-        starts /= lumped_volumes @ starts
-    v = np.maximum(starts[:, 0], 0.0)
-    sure = bool(np.abs(starts[:, 1] - v).max() < _ALIKE * v.max())
+    lumped_volumes = fluxes.mesh.lumped_volumes
+    v, sure, factors, scale = lumped_null_vector(fluxes.lumped, lumped_volumes)
     if not compact:
         return None, v, sure
-    matrix, volumes = fluxes.compact, fluxes.mesh.volumes
+    size, matrix, volumes = len(v), fluxes.compact, fluxes.mesh.volumes
 
     def inverse(r: Array) -> Array:
         """Return (−B + μ v wᵀ)⁻¹ r, B the lumped form and w its volumes."""
@@ -110,3 +99,30 @@ def null_vectors(fluxes: PlaneFluxes, *, compact: bool) -> tuple[Array | None, A
         return None, v, sure
     p = v + change
     return p / float(volumes @ p), v, sure
+
+
+def lumped_null_vector(
+    lumped: sparse.spmatrix, volumes: Array
+) -> tuple[Array, bool, SuperLU, float]:
+    """Find the density at rest of an M-matrix, of mass 1.
+
+    Args:
+        lumped: The M-matrix.
+        volumes: Its left null vector.
+
+    Returns:
+        The density, whether two starts came to it, factors of the shifted matrix and its scale.
+    """
+    size = len(volumes)
+    scale = float(abs(lumped.diagonal()).max())
+    # the structure is symmetric, and the diagonal dominates: no pivots, less fill
+    shifted = (_SHIFT * scale * sparse.identity(size) - lumped).tocsc()
+    options = {"SymmetricMode": True}
+    factors = splu(shifted, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
+    starts = np.stack([np.ones(size), np.linspace(0.0, 1.0, size) ** 2], 1)
+    for _ in range(_ITERATIONS):
+        starts = factors.solve(starts)
+        starts /= volumes @ starts
+    v = np.maximum(starts[:, 0], 0.0)
+    sure = bool(np.abs(starts[:, 1] - v).max() < _ALIKE * v.max())
+    return v, sure, factors, scale

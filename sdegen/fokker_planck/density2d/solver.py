@@ -94,7 +94,7 @@ class FokkerPlanck2D:
     ) -> None:
         validation.check_door(sde, grids)
         self.sde, self.grids, self.truncation_is_physical = sde, grids, truncation_is_physical
-        self.form = validation.check_form(form)
+        self.form = validation.check_form(form, sde)
         self.conditions, self._truncated = validation.walls_of(
             boundary, grids, physical=truncation_is_physical
         )
@@ -106,6 +106,8 @@ class FokkerPlanck2D:
             check_density_of(sde, states, start)
         with told_of_graphs():
             self._level.generator.fluxes(self._rest_time)
+        if isinstance(self._level.generator, ChannelGenerator):
+            self._check_channels()
         for axis, (grid, ring) in enumerate(zip(grids, self._level.rings, strict=True)):
             if ring:
                 check_period(sde, [axis], grid.low, grid.high, states, [start])

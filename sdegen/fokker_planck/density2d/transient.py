@@ -33,6 +33,7 @@ from torch import Tensor
 
 from sdegen.core.errors import SolverError
 from sdegen.core.sde import SDE
+from sdegen.fokker_planck.density2d.channel_fluxes import ChannelFluxes, ChannelGenerator
 from sdegen.fokker_planck.density2d.density import PlaneForm, Solved
 from sdegen.fokker_planck.density2d.operator import Mesh, PlaneCoefficients, PlaneFluxes
 from sdegen.fokker_planck.discretization.arrays import Array
@@ -137,7 +138,7 @@ class Propagator:
         tolerance: Error allowed in a step, over the peak.
     """
 
-    generator: PlaneGenerator
+    generator: PlaneGenerator | ChannelGenerator
     form: PlaneForm
     plan: Course
     tolerance: float
@@ -185,7 +186,7 @@ class Propagator:
             solved.append(self._solved(p))
         return solved
 
-    def flow(self, fluxes: PlaneFluxes, p: Array, dt: float) -> Array:
+    def flow(self, fluxes: PlaneFluxes | ChannelFluxes, p: Array, dt: float) -> Array:
         """Return e^{|dt| A} p; if lumped it is positive, and rounding of a zero is a zero."""
         if self.form == "compact":
             return exponential_action(fluxes.compact, p, abs(dt), _SHARE * self.tolerance)

@@ -17,7 +17,6 @@ from sdegen.core.conditions import BoundaryCondition
 from sdegen.core.enclosure import BoundaryLike, enclosure_of
 from sdegen.core.errors import NotNormalizableError
 from sdegen.core.jumps import check_no_jumps
-from sdegen.core.noise_structure import check_diagonal
 from sdegen.core.requests import as_numbers, check_kind, kind_of
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck.density2d.density import PlaneDensity, PlaneForm
@@ -76,14 +75,22 @@ def _check_end(axis: int, end: End | None, grid: Grid, at: float) -> None:
         )
 
 
-def check_form(form: object) -> PlaneForm | None:
+def check_form(form: object, sde: SDE) -> PlaneForm | None:
     """Return the form that is asked for; None for "auto".
 
     Raises:
-        ValueError: If it is another word.
+        ValueError: If it is another word, or none of this noise's.
     """
     if form not in ("auto", "compact", "lumped"):
         raise ValueError(f"form must be one of 'auto', 'compact', 'lumped', but is {form!r}.")
+    if sde.noise_structure != "diagonal":
+        if form == "compact":
+            raise ValueError(
+                "form = 'compact' is built for diagonal noise, and the noise of "
+                f"{type(sde).__name__} is {sde.noise_structure!r}: pass form='lumped', which is "
+                "positive and of second order, or leave it out."
+            )
+        return "lumped"
     return None if form == "auto" else cast(PlaneForm, form)
 
 
@@ -248,7 +255,6 @@ def check_door(sde: object, grids: object) -> None:
         ValueError: If there are not two grids, or one has fewer than 8 cells.
     """
     check_kind("sde", sde, SDE, "an SDE, such as OrnsteinUhlenbeck(1.0)")
-    check_diagonal(sde, "FokkerPlanck2D")
     check_no_jumps(sde, "FokkerPlanck2D")
     if not isinstance(grids, list | tuple):
         raise TypeError(

@@ -1,0 +1,223 @@
+"""The Fokker–Planck operator of the plane for a diffusion matrix: an M-matrix.
+
+    p_t = −∇·J,    J = D (a p − ∇p) = Σ_e ρ_e e j_e,    j_e = e·a p − e·∇p,    D = Σ_e ρ_e e eᵀ
+
+Along an edge e of D's decomposition the flux is exponentially fitted, with w = ∫ a·dl along it,
+
+    F = c (B(−w) p_i − B(w) p_j),    B(z) = z/(e^z − 1)
+
+so that no entry off the diagonal is negative, what leaves a node enters another one, and e^{−U} is
+at rest, exactly, where a = −∇U. It is of second order in the cells, of first where |w| is large.
+
+What rests without a current: log p gains w along every edge, found by least squares, exact behind
+barriers of any height.
+
+The entropy production is Σ F²/(c p) over edges, of second order, and 0 without a current. Currents
+at nodes add j_e over both edges along each e; near walls, where one is left out, over the nearest
+ones inside: there they are of first order.
+
+Reference:
+    Scharfetter and Gummel 1969, IEEE Trans. Electron Devices 16, 64, for F; Fehrenbach and
+    Mirebeau 2014, J. Math. Imaging Vis. 49, 123, for the offsets.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import splu
+from torch import Tensor
+
+from sdegen.core.sde import SDE
+from sdegen.fokker_planck.density2d.channel_reader import ChannelReader
+from sdegen.fokker_planck.density2d.offset_edges import Edges, Lattice
+from sdegen.fokker_planck.density2d.operator import Mesh
+from sdegen.fokker_planck.density2d.selling import decomposed
+from sdegen.fokker_planck.discretization.arrays import Array
+from sdegen.fokker_planck.discretization.fluxes import bernoullis
+
+_REMEMBERED = 12
+_BALANCED = 1e-8  # of log p: what may be left of it along an edge, times the number of nodes
+
+
+class ChannelFluxes:
+    """The fluxes along edges at one time, and the operator made of them.
+
+    Args:
+        reader: What reads a and D.
+        time: When.
+        d: D at the nodes, shape (nodes, 3).
+        edges: The edges.
+        gains: w of each.
+    """
+
+    def __init__(
+        self, reader: ChannelReader, time: float, d: Array, edges: Edges, gains: Array
+    ) -> None:
+        self.mesh, self._lattice = reader.lattice.mesh, reader.lattice
+        self._reader, self._time, self._d = reader, time, d
+        self.edges, self.gains = edges, gains
+        ahead, back = bernoullis(gains)
+        self._out, self._back = edges.conductance * ahead, edges.conductance * back
+
+    @property
+    def steepest(self) -> float:
+        """The largest edge Péclet number |w|."""
+        return float(np.abs(self.gains).max())
+
+    @property
+    def compact(self) -> sparse.dia_matrix:
+        """No operator of high order is built for a matrix: nothing asks for one."""
+        raise AssertionError("densities of noise channels are solved for in the lumped form")
+
+    @cached_property
+    def lumped(self) -> sparse.csr_matrix:
+        """The M-matrix, on the unknowns."""
+        edges, volumes = self.edges, self.mesh.lumped_volumes
+        start = self._lattice.unknowns[edges.start]
+        leaves = sparse.coo_matrix((-self._out, (start, start)), shape=(len(volumes),) * 2)
+        both = edges.end >= 0
+        i, j = start[both], self._lattice.unknowns[edges.end[both]]
+        out, back = self._out[both], self._back[both]
+        values, rows, columns = (
+            np.concatenate(v) for v in ((-back, out, back), (j, j, i), (j, i, j))
+        )
+        enters = sparse.coo_matrix((values, (rows, columns)), shape=leaves.shape)
+        return sparse.csr_matrix(sparse.diags(1 / volumes) @ (leaves + enters))
+
+    def balanced(self) -> Array | None:
+        """Return the density without current, its peak 1, if there is one; else None."""
+        edges, unknowns = self.edges, self._lattice.unknowns
+        if (edges.end < 0).any():
+            return None
+        i, j, c = unknowns[edges.start], unknowns[edges.end], edges.conductance
+        count = len(edges.start)
+        ones, each = np.ones(count), np.arange(count)
+        gain = sparse.csr_matrix(
+            (np.concatenate([-ones, ones]), (np.tile(each, 2), np.concatenate([i, j]))),
+            shape=(count, len(self.mesh.lumped_volumes)),
+        )
+        weighed = gain.T @ sparse.diags(c)
+        log_p = np.zeros(gain.shape[1])
+        normal = (weighed @ gain)[1:, 1:].tocsc()  # the first is 0
+        factors = splu(normal, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0,
+                       options={"SymmetricMode": True})
+        for _ in range(2):
+            log_p[1:] += factors.solve((weighed @ (self.gains - gain @ log_p))[1:])
+        miss = float(np.abs(gain @ log_p - self.gains).max())
+        if not miss * max(self._lattice.shape) <= _BALANCED:
+            return None
+        return np.asarray(np.exp(log_p - log_p.max()))
+
+    def production(self, p: Tensor) -> tuple[float, float]:
+        """Return σ = Σ F²/(c p) of a density at the nodes, and what diffusion alone produces."""
+        values = self._at_nodes(p).clip(0)
+        edges = self.edges
+        first = values[edges.start]
+        second = np.where(edges.end < 0, 0.0, values[edges.end])
+        mean = 0.5 * (first + second)
+        felt = (mean > 0) & (edges.end >= 0)
+        share = np.where(felt, 1 / (edges.conductance * np.where(felt, mean, 1.0)), 0.0)
+        flux = self._out * first - self._back * second
+        slope = edges.conductance * (first - second)
+        return float((flux**2 * share).sum()), float((slope**2 * share).sum())
+
+    def currents(self, p: Tensor) -> tuple[Array, Array, float]:
+        """Return J_x and J_y at the nodes, shape (nx, ny), and the most that diffusion carries.
+
+        Args:
+            p: Density at the nodes, shape (nx, ny).
+        """
+        lattice, values = self._lattice, self._at_nodes(p)
+        scaled = lattice.in_cells(self._d)
+        offsets, weights = decomposed(scaled)
+        whole, diffusive = np.zeros((2, *lattice.steps.shape))
+        for k in range(3):
+            e = offsets[:, k]
+            carried = weights[:, k, None] * e * lattice.steps
+            for back in (0, 1):
+                first, second, gains = self._beside(e, back)
+                ahead, against = bernoullis(gains)
+                whole += 0.5 * carried * (ahead * values[first] - against * values[second])[:, None]
+                diffusive += 0.5 * carried * (values[first] - values[second])[:, None]
+        one_way = float(np.abs(diffusive).max())
+        nodal = whole.reshape(*lattice.shape, 2)
+        for axis, line in enumerate(self.mesh.lines):
+            for wall, at in zip(line.conditions, (0, -1), strict=True):
+                if wall.reflects:
+                    np.moveaxis(nodal, axis, 0)[at, :, axis] = 0.0
+        x, y = (self._widened(nodal[..., axis]) for axis in (0, 1))
+        return x, y, one_way
+
+    def _beside(self, e: Array, back: int) -> tuple[Array, Array, Array]:
+        """Return the ends of the edge along an offset that starts, or ends, at every node, and w.
+
+        Where it would leave the grid it is moved inside.
+        """
+        lattice, start = self._lattice, []
+        for axis, line in enumerate(self.mesh.lines):
+            at, step = lattice.indices[axis] - back * e[:, axis], e[:, axis]
+            if not line.ring:
+                low, high = np.maximum(-step, 0), line.grid.cells - np.maximum(step, 0)
+                at = np.clip(at, low, high)
+            start.append(at)
+        first = lattice.placed(*(at.astype(np.float64) for at in start))
+        last = lattice.placed(*(at + step for at, step in zip(start, e.T.astype(float), strict=True)))
+        ends = [lattice.number(*start), lattice.number(*(a + s for a, s in zip(start, e.T, strict=True)))]
+        edges = Edges(ends[0], ends[1], np.ones(len(e)), first, last - first)
+        return ends[0], ends[1], self._reader.exponents(edges, self._time)
+
+    def _at_nodes(self, p: Tensor) -> Array:
+        """Return values at the nodes of the lattice, a ring's ends once, shape (nodes,)."""
+        nx, ny = self._lattice.shape
+        return np.asarray(p.detach().numpy()[:nx, :ny]).ravel()
+
+    def _widened(self, values: Array) -> Array:
+        """Return values at the nodes of the grid, both ends of a ring among them."""
+        pads = [(0, int(line.ring)) for line in self.mesh.lines]
+        return np.pad(values, pads, mode="wrap")
+
+
+class ChannelGenerator:
+    """The fluxes of an SDE with channels at any time, remembered as long as coefficients stay.
+
+    Args:
+        sde: The dynamics.
+        mesh: Where they are read.
+    """
+
+    def __init__(self, sde: SDE, mesh: Mesh) -> None:
+        self.sde, self.mesh = sde, mesh
+        self.reader = ChannelReader(sde, Lattice(mesh))
+        self._edges: list[tuple[Array, Edges]] = []
+        self._made: list[ChannelFluxes] = []
+        self._at: dict[float, ChannelFluxes] = {}
+
+    def forget(self) -> None:
+        """Forget which times were read: what the SDE holds may have changed."""
+        self._at.clear()
+
+    def fluxes(self, time: float) -> ChannelFluxes:
+        """Return the fluxes at a time; the same object as long as coefficients are the same."""
+        if time not in self._at:
+            if len(self._at) >= _REMEMBERED:
+                self._at.pop(next(iter(self._at)))
+            self._at[time] = self._read(time)
+        return self._at[time]
+
+    def _read(self, time: float) -> ChannelFluxes:
+        """Return the fluxes at a time that was not read."""
+        d = self.reader.diffusivity(time)
+        known = next((edges for seen, edges in self._edges if np.array_equal(seen, d)), None)
+        if known is None:
+            known = self.reader.lattice.edges(d)
+            self._edges = [(d, known), *self._edges[: _REMEMBERED - 1]]
+        gains = self.reader.exponents(known, time)
+        for made in self._made:
+            if made.edges is known and np.array_equal(made.gains, gains):
+                return made
+        fluxes = ChannelFluxes(self.reader, time, d, known, gains)
+        self._made = [fluxes, *self._made[: _REMEMBERED - 1]]
+        return fluxes
