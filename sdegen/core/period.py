@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.derivatives import GOLDEN
+from sdegen.core.noise_structure import noise_field
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.tolerances import ROUNDED_PERIOD
@@ -50,7 +51,7 @@ def check_period(
     there = here.clone()
     there[:, columns] += high - low
     for t in times:
-        for name, field in (("drift", sde.drift), ("diffusion", sde.diffusion)):
+        for name, field in (("drift", sde.drift), noise_field(sde)):
             first, second = (_values(field, y, x, t) for y in (here, there))
             gap = (first - second).abs().nan_to_num(nan=torch.inf)
             scale = float(torch.cat([first, second]).abs().nan_to_num(posinf=0.0).max())

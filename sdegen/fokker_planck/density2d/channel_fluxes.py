@@ -12,9 +12,9 @@ at rest, exactly, where a = −∇U. It is of second order in the cells, of firs
 What rests without a current: log p gains w along every edge, found by least squares, exact behind
 barriers of any height.
 
-The entropy production is Σ F²/(c p) over edges, of second order, and 0 without a current. Currents
-at nodes add j_e over both edges along each e; near walls, where one is left out, over the nearest
-ones inside: there they are of first order.
+The entropy production is Σ F (w − log p_j/p_i) ≥ 0 over edges, ∫ F²/(c p) along each: of second
+order, and 0 without a current. Currents at nodes add j_e over both edges along each e; near walls,
+where one is left out, over the nearest ones inside: there they are of first order.
 
 Reference:
     Scharfetter and Gummel 1969, IEEE Trans. Electron Devices 16, 64, for F; Fehrenbach and
@@ -34,10 +34,11 @@ from sdegen.core.sde import SDE
 from sdegen.fokker_planck.density2d.channel_reader import ChannelReader
 from sdegen.fokker_planck.density2d.offset_edges import Edges, Lattice
 from sdegen.fokker_planck.density2d.operator import Mesh
-from sdegen.fokker_planck.density2d.selling import decomposed
+from sdegen.fokker_planck.density2d.selling import Integers, decomposed
 from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.discretization.fluxes import bernoullis
 
+FAINT = 1e-12  # of the peak: a density below it, or below ten times what is negative, is not felt
 _REMEMBERED = 12
 _BALANCED = 1e-8  # of log p: what may be left of it along an edge, times the number of nodes
 
@@ -102,8 +103,12 @@ class ChannelFluxes:
         weighed = gain.T @ sparse.diags(c)
         log_p = np.zeros(gain.shape[1])
         normal = (weighed @ gain)[1:, 1:].tocsc()  # the first is 0
-        factors = splu(normal, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0,
-                       options={"SymmetricMode": True})
+        factors = splu(
+            normal,
+            permc_spec="MMD_AT_PLUS_A",
+            diag_pivot_thresh=0.0,
+            options={"SymmetricMode": True},
+        )
         for _ in range(2):
             log_p[1:] += factors.solve((weighed @ (self.gains - gain @ log_p))[1:])
         miss = float(np.abs(gain @ log_p - self.gains).max())
@@ -112,17 +117,15 @@ class ChannelFluxes:
         return np.asarray(np.exp(log_p - log_p.max()))
 
     def production(self, p: Tensor) -> tuple[float, float]:
-        """Return σ = Σ F²/(c p) of a density at the nodes, and what diffusion alone produces."""
-        values = self._at_nodes(p).clip(0)
-        edges = self.edges
-        first = values[edges.start]
-        second = np.where(edges.end < 0, 0.0, values[edges.end])
-        mean = 0.5 * (first + second)
-        felt = (mean > 0) & (edges.end >= 0)
-        share = np.where(felt, 1 / (edges.conductance * np.where(felt, mean, 1.0)), 0.0)
-        flux = self._out * first - self._back * second
-        slope = edges.conductance * (first - second)
-        return float((flux**2 * share).sum()), float((slope**2 * share).sum())
+        """Return σ = Σ F (w − Δ log p) of a density at the nodes, and what diffusion produces."""
+        values, edges = self._at_nodes(p), self.edges
+        felt = values > max(FAINT * float(values.max()), -10 * float(values.min()))
+        some = (edges.end >= 0) & felt[edges.start] & felt[edges.end]
+        first, second = values[edges.start[some]], values[edges.end[some]]
+        fall = np.log(first) - np.log(second)
+        flux = self._out[some] * first - self._back[some] * second
+        slope = edges.conductance[some] * (first - second)
+        return float(flux @ (self.gains[some] + fall)), float(slope @ fall)
 
     def currents(self, p: Tensor) -> tuple[Array, Array, float]:
         """Return J_x and J_y at the nodes, shape (nx, ny), and the most that diffusion carries.
@@ -136,12 +139,13 @@ class ChannelFluxes:
         whole, diffusive = np.zeros((2, *lattice.steps.shape))
         for k in range(3):
             e = offsets[:, k]
-            carried = weights[:, k, None] * e * lattice.steps
+            carried = 0.5 * weights[:, k, None] * e * lattice.steps
             for back in (0, 1):
                 first, second, gains = self._beside(e, back)
                 ahead, against = bernoullis(gains)
-                whole += 0.5 * carried * (ahead * values[first] - against * values[second])[:, None]
-                diffusive += 0.5 * carried * (values[first] - values[second])[:, None]
+                p_i, p_j = values[first], values[second]
+                whole += carried * (ahead * p_i - against * p_j)[:, None]
+                diffusive += carried * (p_i - p_j)[:, None]
         one_way = float(np.abs(diffusive).max())
         nodal = whole.reshape(*lattice.shape, 2)
         for axis, line in enumerate(self.mesh.lines):
@@ -151,7 +155,7 @@ class ChannelFluxes:
         x, y = (self._widened(nodal[..., axis]) for axis in (0, 1))
         return x, y, one_way
 
-    def _beside(self, e: Array, back: int) -> tuple[Array, Array, Array]:
+    def _beside(self, e: Integers, back: int) -> tuple[Integers, Integers, Array]:
         """Return the ends of the edge along an offset that starts, or ends, at every node, and w.
 
         Where it would leave the grid it is moved inside.
@@ -163,11 +167,12 @@ class ChannelFluxes:
                 low, high = np.maximum(-step, 0), line.grid.cells - np.maximum(step, 0)
                 at = np.clip(at, low, high)
             start.append(at)
-        first = lattice.placed(*(at.astype(np.float64) for at in start))
-        last = lattice.placed(*(at + step for at, step in zip(start, e.T.astype(float), strict=True)))
-        ends = [lattice.number(*start), lattice.number(*(a + s for a, s in zip(start, e.T, strict=True)))]
-        edges = Edges(ends[0], ends[1], np.ones(len(e)), first, last - first)
-        return ends[0], ends[1], self._reader.exponents(edges, self._time)
+        ends = start, [at + step for at, step in zip(start, e.T, strict=True)]
+        first, second = (lattice.number(i, j) for i, j in ends)
+        places = [lattice.placed(i.astype(np.float64), j.astype(np.float64)) for i, j in ends]
+        ones = np.ones(len(e))
+        edges = Edges(first, second, ones, places[0], places[1] - places[0])
+        return first, second, self._reader.exponents(edges, self._time)
 
     def _at_nodes(self, p: Tensor) -> Array:
         """Return values at the nodes of the lattice, a ring's ends once, shape (nodes,)."""

@@ -16,7 +16,8 @@ from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.discretization.coefficients import GAUSS_NODES, GAUSS_WEIGHTS
 
 _JUMP = 0.3  # of log p: more than that in a cell is refused
-_PAIR = 0.5 + np.array([-0.5, 0.5]) / np.sqrt(3)  # Gauss points inside a cell
+_points, _weights = np.polynomial.legendre.leggauss(3)
+_SHARES, _WEIGHTS = 0.5 * (1 + _points), 0.5 * _weights  # inside a cell
 
 
 def hidden(reader: ChannelReader, time: float) -> list[Array]:
@@ -37,11 +38,11 @@ def hidden(reader: ChannelReader, time: float) -> list[Array]:
     jumps, found = check_divergence(reader, time), []
     for axis, line in enumerate(mesh.lines):
         across = mesh.lines[1 - axis]
+        lines = across.grid.nodes[across.interior].numpy()
 
-        def ask_on(number: int, places: Array, axis: int = axis) -> Array:
+        def ask_on(number: int, places: Array, axis: int = axis, lines: Array = lines) -> Array:
             along = places.ravel()
-            y = across.grid.nodes[across.interior].numpy()[number]
-            both = along, np.full_like(along, y)
+            both = along, np.full_like(along, lines[number])
             states = np.stack(both if axis == 0 else both[::-1], 1)
             return reader.slope(states, time)[:, axis].reshape(places.shape)
 
@@ -76,9 +77,9 @@ def check_divergence(reader: ChannelReader, time: float) -> tuple[Array, Array] 
     level = np.einsum("cpnk,p->cnk", level.reshape(len(x) - 1, -1, len(y), 3), GAUSS_WEIGHTS)
     upright = _on(reader, x, _inside(y, GAUSS_NODES.numpy()), time)
     upright = np.einsum("ncpk,p->nck", upright.reshape(len(x), len(y) - 1, -1, 3), GAUSS_WEIGHTS)
-    shape = len(x) - 1, 2, len(y) - 1, 2, 2
-    pairs = _grid(_inside(x, _PAIR), _inside(y, _PAIR))
-    mean = reader.divergence(pairs, time).reshape(shape).mean((1, 3))
+    shape = len(x) - 1, len(_SHARES), len(y) - 1, len(_SHARES), 2
+    within = reader.divergence(_grid(_inside(x, _SHARES), _inside(y, _SHARES)), time)
+    mean = np.einsum("ipjqk,p,q->ijk", within.reshape(shape), _WEIGHTS, _WEIGHTS)
     d = 0.25 * (level[:, :-1] + level[:, 1:] + upright[:-1] + upright[1:])
     around = [
         np.diff(upright[..., i], axis=0) / h[0] + np.diff(level[..., i + 1], axis=1) / h[1]

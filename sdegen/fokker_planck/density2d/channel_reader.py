@@ -139,8 +139,8 @@ class ChannelReader:
         """Refuse a D without an inverse."""
         raise ValueError(
             f"FokkerPlanck2D needs noise in every direction, but D = G Gᵀ/2 is singular at "
-            f"({at[0]:g}, {at[1]:g}), t = {time:g}: there is a direction that no channel moves, as "
-            "with one channel, or the position of an underdamped particle. That is not built; "
+            f"({at[0]:g}, {at[1]:g}), t = {time:g}: no channel moves one direction, as with one "
+            "channel alone, or the position of an underdamped particle. That is not built; "
             "add a channel with a weak noise in that direction and see that what you ask for "
             "does not depend on it, or take simulate."
         )

@@ -16,7 +16,7 @@ from scipy.interpolate import RectBivariateSpline
 from torch import Tensor
 
 from sdegen.core.sde import SDE
-from sdegen.fokker_planck.density2d.channel_fluxes import ChannelFluxes, ChannelGenerator
+from sdegen.fokker_planck.density2d.channel_fluxes import FAINT, ChannelFluxes, ChannelGenerator
 from sdegen.fokker_planck.density2d.channel_gaps import hidden
 from sdegen.fokker_planck.density2d.density import PlaneDensity, PlaneForm, Solved
 from sdegen.fokker_planck.density2d.operator import Mesh, PlaneFluxes
@@ -31,7 +31,6 @@ from sdegen.fokker_planck.discretization.refinement import coarsened, halved, po
 _SPLINE = 5  # degree, of a start on a finer grid
 _CLOSE, _FAR = 0.01, 0.1  # differences of two grids below which they have an order
 _ROUNDING = 1e-12
-_FAINT = 1e-12  # of the peak: a density below it, or below ten times what is negative, is not felt
 
 
 class PlaneLevel:
@@ -213,9 +212,11 @@ class PlaneLevel:
 
     def _rest_of_channels(self, fluxes: ChannelFluxes) -> Solved:
         """Solve for what rests where D is a matrix."""
-        volumes, p, sure = self.mesh.lumped_volumes, fluxes.balanced(), True
-        if p is None:
-            p, sure, _, _ = lumped_null_vector(fluxes.lumped, volumes)
+        volumes = self.mesh.lumped_volumes
+        p, sure, _, _ = lumped_null_vector(fluxes.lumped, volumes)
+        without_current = None if sure else fluxes.balanced()
+        if without_current is not None:
+            p, sure = without_current, True
         return Solved(self.mesh.widen(p / float(volumes @ p)), "lumped", sure)
 
     def production(self, p: Tensor, time: float) -> tuple[float, float]:
@@ -226,7 +227,7 @@ class PlaneLevel:
         if isinstance(self.generator, ChannelGenerator):
             return self.generator.fluxes(time).production(p)
         values, total, scale = p.detach().numpy(), 0.0, 0.0
-        felt = values > max(_FAINT * float(values.max()), -10 * float(values.min()))
+        felt = values > max(FAINT * float(values.max()), -10 * float(values.min()))
         safe = np.where(felt, values, 1.0)
         areas = np.outer(*(line.volumes for line in self.mesh.lines))
         for current, d, slope in self._flows(self.generator.fluxes(time), p):

@@ -86,7 +86,7 @@ class Lattice:
     def in_cells(self, d: Array) -> Array:
         """Return D at the nodes in units of the cells, shape (nodes, 3)."""
         hx, hy = self.steps.T
-        return d / np.stack([hx * hx, hx * hy, hy * hy], 1)
+        return np.asarray(d / np.stack([hx * hx, hx * hy, hy * hy], 1))
 
     def placed(self, i: Array, j: Array) -> Array:
         """Return where indices are, whole or not, of a ring beyond its ends too; (n, 2)."""
@@ -140,7 +140,8 @@ class _Wiring:
         self._offsets, self._weights, self._scaled = offsets, weights, scaled
         self._inner = np.flatnonzero(lattice.unknowns >= 0)
         self._layers = [self._layers_of(axis) for axis in (0, 1)]
-        self._parts: list[tuple[Array, ...]] = []
+        self._halves: list[tuple[Integers, Integers, Integers]] = []  # start, end, offset
+        self._values: list[tuple[Array, Array]] = []  # conductance, share of the offset's length
 
     def edges(self) -> Edges:
         """Return all edges, each once."""
@@ -152,9 +153,9 @@ class _Wiring:
                 along = np.zeros_like(self._offsets[:, 0])
                 along[:, 1 - axis] = 1
                 self._add(along, lacking, (axis != 0, axis != 1))
-        start, end, half, length, e = (np.concatenate(part) for part in zip(*self._parts))
         lattice = self._lattice
-        start, end, e = start.astype(np.int64), end.astype(np.int64), e.astype(np.int64)
+        start, end, e = (np.concatenate([h[k] for h in self._halves]) for k in range(3))
+        half, length = (np.concatenate([v[k] for v in self._values]) for k in range(2))
         count, reach = len(lattice.unknowns), int(np.abs(e).max()) + 1
         # an absorbed edge is one of its own; others are counted from their lower end
         lower = (e[:, 0] > 0) | ((e[:, 0] == 0) & (e[:, 1] > 0)) | (end < 0)
@@ -163,7 +164,7 @@ class _Wiring:
         code = (e + reach) @ np.array([2 * reach + 1, 1])
         key = (code * count + first) * 2 + (second < 0)
         _, seen, owner = np.unique(key, return_index=True, return_inverse=True)
-        conductance = np.bincount(owner.ravel(), half)
+        conductance: Array = np.bincount(owner.ravel(), half).astype(np.float64)
         i, j = (index[first[seen]].astype(np.float64) for index in lattice.indices)
         origin, share = lattice.placed(i, j), length[seen, None] * e[seen]
         way = lattice.placed(i + share[:, 0], j + share[:, 1]) - origin
@@ -226,12 +227,12 @@ class _Wiring:
             absorbed &= ~inside
             number = target[0] * self._lattice.shape[1] + target[1]
             kept = inside | absorbed
-            end, length = np.where(inside, number, -1), np.where(inside, 1.0, share)
+            end = np.where(inside, number, -1)[kept]
+            length = np.where(inside, 1.0, share)[kept]
             # an absorbed edge has no other end that adds its half
-            value = half * factor * np.where(inside, 1.0, 2.0)
-            parts = (inner, end, value, length, step)
-            start, end, value, length, step = (part[kept] for part in parts)
-            self._parts.append((start, end, value / length, length, step))
+            value = (half * factor * np.where(inside, 1.0, 2.0))[kept] / length
+            self._halves.append((inner[kept], end, step[kept]))
+            self._values.append((value, length))
 
     def _factor(
         self, axis: int, at: Integers, to: Integers, step: Integers, place: Integers
@@ -252,7 +253,10 @@ def _met(line: Line, at: Integers, step: Integers) -> tuple[Array, Array]:
     if line.ring:
         return share, absorbs
     far = line.grid.cells - at
-    for wall, distance, ahead in ((line.conditions[0], at, -step), (line.conditions[1], far, step)):
+    for wall, distance, ahead in (
+        (line.conditions[0], at, -step),
+        (line.conditions[1], far, step),
+    ):
         # an absorbing wall ends what comes to its nodes, one without flux what goes beyond
         meets = (ahead > 0) & (ahead >= distance if wall.absorbs else ahead > distance)
         share = np.where(meets, distance / np.maximum(ahead, 1), share)
@@ -264,6 +268,6 @@ def _spacings(line: Line) -> Array:
     """Return h at each node of a line: half of what lies between its neighbours."""
     widths = line.widths
     if line.ring:
-        return 0.5 * (widths + np.roll(widths, 1))
+        return np.asarray(0.5 * (widths + np.roll(widths, 1)))
     padded = np.concatenate([widths[:1], widths, widths[-1:]])
-    return 0.5 * (padded[:-1] + padded[1:])
+    return np.asarray(0.5 * (padded[:-1] + padded[1:]))

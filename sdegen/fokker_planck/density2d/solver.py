@@ -48,6 +48,8 @@ from sdegen.core.requests import refuse_lost_gradient
 from sdegen.core.rows import check_density_of
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck.density2d import estimates, validation
+from sdegen.fokker_planck.density2d.channel_fluxes import ChannelGenerator
+from sdegen.fokker_planck.density2d.channel_gaps import check_divergence
 from sdegen.fokker_planck.density2d.density import PlaneDensity, Solved
 from sdegen.fokker_planck.density2d.estimates import COARSE, CURE
 from sdegen.fokker_planck.density2d.level import PlaneLevel
@@ -57,6 +59,7 @@ from sdegen.fokker_planck.questions.course import Course, course_of, warn_isolat
 from sdegen.fokker_planck.validation import check_times
 
 _TIGHT = 1e-6
+_DIGITS = 2.0**44  # of the noise of a matrix, as runs over time look at it
 _WITH_GRADIENT = (
     ", or take the gradient in one dimension, FokkerPlanck(…).stationary(differentiable=True), or "
     "along paths, simulate(…, differentiable=True)"
@@ -107,7 +110,7 @@ class FokkerPlanck2D:
         with told_of_graphs():
             self._level.generator.fluxes(self._rest_time)
         if isinstance(self._level.generator, ChannelGenerator):
-            self._check_channels()
+            self._check_channels(self._level.generator, boundary)
         for axis, (grid, ring) in enumerate(zip(grids, self._level.rings, strict=True)):
             if ring:
                 check_period(sde, [axis], grid.low, grid.high, states, [start])
@@ -166,7 +169,7 @@ class FokkerPlanck2D:
             )
         self._check_no_gradient("a density in the plane")
         level, t = self._fresh(), self._rest_time
-        if clock.moves(self.sde, self._answers, level.mesh.some_points):
+        if any(clock.moves(self.sde, a, level.mesh.some_points) for a in self._all_answers):
             raise ValueError(
                 "drift or diffusion depend on time, so that nothing is at rest; carry a density "
                 "with solve(p0, times), or freeze the time in the SDE."
@@ -316,6 +319,13 @@ class FokkerPlanck2D:
         t = torch.tensor(self._rest_time, dtype=torch.float64)
         return self.sde.slope_by(self._level.mesh.few_points, t)
 
+    def _check_channels(self, generator: ChannelGenerator, boundary: BoundaryLike | None) -> None:
+        """Refuse a matrix of which a solve would say later what is wrong with it."""
+        with told_of_graphs():
+            self._level.coarser.generator.fluxes(self._rest_time)
+            check_divergence(generator.reader, self._rest_time)
+        validation.check_reflections(boundary, generator.reader, self._rest_time)
+
     def _fresh(self) -> PlaneLevel:
         """Return the problem on this grid; what the SDE answered before is not relied on."""
         self._level.forget()
@@ -332,15 +342,45 @@ class FokkerPlanck2D:
         """Return f and g at states, at one time or at one for each of them."""
         if t.ndim > 1:
             raise TypeError("a time for each of two coordinates is none of theirs.")
-        return self.sde.drift(x, t), self.sde.diffusion(x, t)
+        return self.sde.drift(x, t), self._noise(x, t)
+
+    def _noise(self, x: Tensor, t: Tensor, *, oblique: bool = False) -> Tensor:
+        """Return what tells of the noise as a g does, for each coordinate.
+
+        Of a matrix G these are √(G Gᵀ)_xx and √(G Gᵀ)_yy, or oblique, along (1, 1) and (1, −1).
+        """
+        if self.sde.noise_structure == "diagonal":
+            return self.sde.diffusion(x, t)
+        ways = torch.tensor([[1.0, 1.0], [1.0, -1.0]] if oblique else [[1.0, 0.0], [0.0, 1.0]])
+        each = [
+            (way.to(x) * self.sde.covariance_times(x, t, way.to(x).expand_as(x))).sum(-1)
+            for way in ways
+        ]
+        # what products of matrices round is no change in time
+        share, power = torch.frexp(torch.stack(each, -1).clamp(min=0.0).sqrt())
+        return torch.ldexp((share * _DIGITS).round() / _DIGITS, power)
+
+    @property
+    def _all_answers(self) -> list[clock.Answers]:
+        """What is asked for to see whether the dynamics depend on time."""
+        diagonal = self.sde.noise_structure == "diagonal"
+        return [self._answers] if diagonal else [self._answers, self._oblique_answers]
+
+    def _oblique_answers(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `_answers` returns, with what that does not tell of a matrix."""
+        return self.sde.drift(x, t), self._noise(x, t, oblique=True)
 
     def _course(self, times: Tensor, substeps: int, breakpoints: Sequence[float]) -> Course:
         """Return the times of a run, and what is seen of drift and diffusion between them."""
-        mesh, looks = self._level.mesh, []
+        mesh = self._level.mesh
+        looks: list[clock.Looks] = []
         if not self.sde.autonomous:
             width = min(float(grid.widths.min()) for grid in self.grids)
             first, last = float(times[0]), float(times[-1])
-            looks.append(clock.look(self._answers, mesh.few_points, first, last, width))
+            looks = [
+                clock.look(answers, mesh.few_points, first, last, width)
+                for answers in self._all_answers
+            ]
             share = torch.linspace(0, 1, substeps + 1, dtype=torch.float64)[:-1]
             between = times[:-1, None] + times.diff()[:, None] * share
             times = torch.cat([between.flatten(), times[-1:]])

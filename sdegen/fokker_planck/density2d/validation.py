@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from sdegen.core.errors import NotNormalizableError
 from sdegen.core.jumps import check_no_jumps
 from sdegen.core.requests import as_numbers, check_kind, kind_of
 from sdegen.core.sde import SDE
+from sdegen.fokker_planck.density2d.channel_reader import ChannelReader
 from sdegen.fokker_planck.density2d.density import PlaneDensity, PlaneForm
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.grid_boundary import condition_at
@@ -29,6 +31,7 @@ _EDGE_WARNS, _EDGE_FAILS = 1e-6, 1e-2
 _MASS_TOLERANCE = 1e-2
 _FEWEST_CELLS = 8
 _SAME_PLACE = 1e-9  # of the grid: how far an end may be from it by rounding
+_CORRELATED = 1e-9  # D_xy/√(D_xx D_yy): what is less is rounding
 _NEGATIVE = 1e-12  # of the peak: what a start may have by rounding
 
 
@@ -57,6 +60,37 @@ def walls_of(
         conditions.append((condition_at(low), condition_at(high)))
         truncated += [low is None and not physical, high is None and not physical]
     return (conditions[0], conditions[1]), truncated
+
+
+def check_reflections(boundary: BoundaryLike | None, reader: ChannelReader, time: float) -> None:
+    """Refuse a `Reflecting` wall along which correlated noise would carry a current.
+
+    What is folded back along the wall's normal slides along it: n·J = ∂_s(D_ns p), s along the
+    wall. A wall without flux is another one.
+
+    Raises:
+        ValueError: If D_xy is not 0 at a named wall without flux.
+    """
+    enclosure = enclosure_of(boundary, (2,))
+    if enclosure is None:
+        return
+    d = reader.diffusivity(time).reshape(*reader.lattice.shape, 3)
+    for axis in (0, 1):
+        interval = enclosure.of(axis)
+        for end, at in ((interval.low, 0), (interval.high, -1)) if interval else ():
+            if end is None or condition_at(end) != BoundaryCondition.NO_FLUX:
+                continue
+            wall = np.moveaxis(d, axis, 0)[at]
+            mixed = np.abs(wall[:, 1]) / np.sqrt(wall[:, 0] * wall[:, 2])
+            if mixed.max() > _CORRELATED:
+                raise ValueError(
+                    f"at the wall of coordinate {axis} at {end.at:g} the noises of both "
+                    f"coordinates are correlated, by up to {mixed.max():.3g}: a particle that "
+                    f"{type(end.boundary).__name__} sends back along the normal is carried along "
+                    "the wall, which is not built. For a wall without flux, n·J = 0, leave the "
+                    "boundary of this coordinate out, let its grid end there, and pass "
+                    "truncation_is_physical=True."
+                )
 
 
 def _check_end(axis: int, end: End | None, grid: Grid, at: float) -> None:
