@@ -48,6 +48,18 @@ def _wells(height):
     return sg.ItoProcess(force, math.sqrt(2.0))
 
 
+def _channels(G):
+    """A trap under a noise matrix; of constant ones the first coordinate's variance is ½."""
+    return sg.ItoProcess(lambda z: -z, G, channels=2 if callable(G) else G.shape[1])
+
+
+def _ellipse(share):
+    """G of two channels, the second weaker and across the first; Σ G_1k² = 1."""
+    g = torch.tensor([[1.0, -share], [0.5, 2 * share]], dtype=F64)
+    return g / (1 + share**2) ** 0.5
+
+
+THIN = torch.tensor([[1.0, 0.0], [0.0, 0.01]], dtype=F64)
 TURNING = sg.ItoProcess(lambda z, t: -z + torch.stack([torch.cos(t), torch.sin(t)]).to(z), 1.0)
 STILL = sg.ItoProcess(lambda z: TURNING.drift(z, torch.tensor(0.0, dtype=F64)), 1.0)
 NARROW = sg.ItoProcess(lambda z: -z, 0.1)  # a standard deviation of 0.07
@@ -136,6 +148,52 @@ FOLLOWED = {
             ],
             near(_simulated_spread(), 1.0, 0.1),
         ),
+    ),
+    "a matrix that no channel fills": (
+        "FokkerPlanck2D needs noise in every direction",
+        lambda: plane(_channels(torch.tensor([[1.0], [0.5]], dtype=F64))),
+        lambda: [
+            near(spread(plane(_channels(_ellipse(e)), square(60)).stationary()), 0.5, 0.02)
+            for e in (0.1, 0.2)
+        ],
+    ),
+    "a matrix that is too long for its cells": (
+        "whose eigenvalues, measured in cells, have a ratio of up to",
+        lambda: plane(_channels(THIN)),
+        lambda: (
+            plane(_channels(THIN), (SIDE, sg.Grid(-0.06, 0.06, 40))).stationary(rtol=0.3),
+            plane(_channels(torch.cat([THIN, 0.05 * torch.eye(2, dtype=F64)], 1))),
+            sg.simulate(_channels(THIN), torch.zeros(4, 2, dtype=F64), [0.0, 0.1], rng=0),
+        ),
+    ),
+    "a matrix that reaches over few cells": (
+        "couples nodes that are {} cells apart",
+        lambda: plane(_channels(_ellipse(0.1)), square(8)),
+        lambda: plane(_channels(_ellipse(0.1)), square(12)),
+    ),
+    "a matrix in the compact form": (
+        "form = 'compact' is built for diagonal noise",
+        lambda: plane(_channels(_ellipse(0.5)), form="compact"),
+        lambda: (
+            plane(_channels(_ellipse(0.5)), form="lumped"),
+            plane(_channels(_ellipse(0.5))),
+        ),
+    ),
+    "a matrix that jumps": (
+        "changes between ({}, {}) and ({}, {}) by what its derivative",
+        lambda: plane(_channels(lambda x: _ellipse(0.5) * (1 + (x[:, :1, None] > 0)))),
+        lambda: (
+            plane(_channels(lambda x: _ellipse(0.5) * (1.5 + 0.5 * torch.tanh(x[:, :1, None])))),
+            plane(
+                _channels(lambda x: _ellipse(0.5) * (1.5 + 0.5 * torch.tanh(8 * x[:, :1, None]))),
+                square(100),
+            ),
+        ),
+    ),
+    "particles sent back where noise is correlated": (
+        "sends back along the normal is carried along the wall",
+        lambda: plane(_channels(_ellipse(0.5)), boundary=[sg.Reflecting(-4.0, 4.0), None]),
+        lambda: plane(_channels(_ellipse(0.5)), truncation_is_physical=True),
     ),
     "rest of what turns": (
         "so that nothing is at rest",

@@ -2,7 +2,7 @@
 
     p_t = −∂_x J_x − ∂_y J_y,    J_x = f_x p − ∂_x(D_x p),    diagonal noise, D = g²/2
 
-on a tensor grid. The current between nodes is found to high order from exponentially fitted
+on a tensor grid; noise channels have a matrix D = GGᵀ/2, see below. The current between nodes is found to high order from exponentially fitted
 fluxes (`reconstruction`, `operator`), so that a drift that is no gradient may be strong beside the
 noise: there is no numerical diffusion of low order. What rests without a current is e^{−U/T}, to
 the quadrature of f/D. At rest a null vector is looked for (`rest`), in time the exponential of the
@@ -16,9 +16,15 @@ from 10 % on. Above that the grid is refined inside. The compact form keeps mass
 is positive to its accuracy: what comes out below zero, by less than the estimate, is set to 0.
 Where the density is positive by construction the form is "lumped".
 
+**Channels.** For a matrix G(x, t) of noise channels the operator is an M-matrix of second order on
+the offsets of D (`channel_fluxes`, `offset_edges`, `selling`), always in the form "lumped": ≥ 0,
+and e^{−U} at rest where f = ∇·D − D∇U. D is elliptic, its eigenvalues, in units of the cells, of
+a ratio of up to 1000; G is smooth. At a wall where the noises are correlated n·J = 0, of second
+order too (`wall_layers`); there `Reflecting`, which sends back along the normal, is refused.
+
 What a density costs is the entropy production of its currents,
 
-    σ = ∫ (J_x²/D_x + J_y²/D_y)/p dx dy ≥ 0
+    σ = ∫ J·D⁻¹J/p dx dy ≥ 0
 
 in units of k_B per time. At rest it is that of the circulation.
 
@@ -70,20 +76,22 @@ class FokkerPlanck2D:
     """The density of a two-dimensional SDE on a tensor grid.
 
     Args:
-        sde: Dynamics with a state of shape (batch, 2) and diagonal noise.
+        sde: Dynamics with a state of shape (batch, 2), and diagonal noise or channels.
         grids: The grid of each coordinate.
         boundary: What bounds the coordinates, where the grids end: a `Reflecting`, `Absorbing` or
             `Periodic` for each, such as [Periodic(0.0, 6.28), None] or {0: Absorbing(high=1.0)};
             a coordinate without one has walls without flux, which only end the grid.
         form: "compact" (high order), "lumped" (positive by construction, second order), or
-            "auto": compact, and lumped where the grid does not resolve what is asked for.
+            "auto": compact, and lumped where the grid does not resolve what is asked for. Of noise
+            channels always lumped.
         truncation_is_physical: Whether the walls are part of the problem; if not, a density that
             leans on them is an error.
 
     Raises:
         TypeError: If boundary is none.
-        ValueError: If the state is not two-dimensional, a value is not finite, D = 0 somewhere, a
-            boundary ends elsewhere than its grid, or a period is not the drift's own.
+        ValueError: If the state is not two-dimensional, a value is not finite, D is 0, singular or
+            of too large a ratio somewhere, G jumps, a boundary ends elsewhere than its grid, or a
+            period is not the drift's own.
     """
 
     def __init__(
