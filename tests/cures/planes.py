@@ -55,8 +55,8 @@ def _channels(G):
 
 def _ellipse(share):
     """G of two channels, the second weaker and across the first; Σ G_1k² = 1."""
-    g = torch.tensor([[1.0, -share], [0.5, 2 * share]], dtype=F64)
-    return g / (1 + share**2) ** 0.5
+    g = torch.tensor([[1.0, -0.4 * share], [0.4, share]], dtype=F64)
+    return g / (1 + (0.4 * share) ** 2) ** 0.5
 
 
 THIN = torch.tensor([[1.0, 0.0], [0.0, 0.01]], dtype=F64)
@@ -149,7 +149,7 @@ FOLLOWED = {
             near(_simulated_spread(), 1.0, 0.1),
         ),
     ),
-    "a matrix that no channel fills": (
+    "a plane that no channel fills": (
         "FokkerPlanck2D needs noise in every direction",
         lambda: plane(_channels(torch.tensor([[1.0], [0.5]], dtype=F64))),
         lambda: [
@@ -157,7 +157,7 @@ FOLLOWED = {
             for e in (0.1, 0.2)
         ],
     ),
-    "a matrix that is too long for its cells": (
+    "a matrix too long for the cells of a plane": (
         "whose eigenvalues, measured in cells, have a ratio of up to",
         lambda: plane(_channels(THIN)),
         lambda: (
@@ -166,12 +166,12 @@ FOLLOWED = {
             sg.simulate(_channels(THIN), torch.zeros(4, 2, dtype=F64), [0.0, 0.1], rng=0),
         ),
     ),
-    "a matrix that reaches over few cells": (
+    "a matrix that reaches over few cells of a plane": (
         "couples nodes that are {} cells apart",
         lambda: plane(_channels(_ellipse(0.1)), square(8)),
         lambda: plane(_channels(_ellipse(0.1)), square(12)),
     ),
-    "a matrix in the compact form": (
+    "channels of a plane in the compact form": (
         "form = 'compact' is built for diagonal noise",
         lambda: plane(_channels(_ellipse(0.5)), form="compact"),
         lambda: (
@@ -179,7 +179,7 @@ FOLLOWED = {
             plane(_channels(_ellipse(0.5))),
         ),
     ),
-    "a matrix that jumps": (
+    "a matrix that jumps in the plane": (
         "changes between ({}, {}) and ({}, {}) by what its derivative",
         lambda: plane(_channels(lambda x: _ellipse(0.5) * (1 + (x[:, :1, None] > 0)))),
         lambda: (

@@ -60,7 +60,8 @@ class ChannelFluxes:
         self.mesh, self._lattice = reader.lattice.mesh, reader.lattice
         self._reader, self._time, self._d = reader, time, d
         self.edges, self.gains = edges, gains
-        ahead, back = bernoullis(gains)
+        with np.errstate(over="ignore"):  # where e^w is ∞, 1/∞ is right
+            ahead, back = bernoullis(gains)
         self._out, self._back = edges.conductance * ahead, edges.conductance * back
 
     @property
@@ -142,7 +143,8 @@ class ChannelFluxes:
             carried = 0.5 * weights[:, k, None] * e * lattice.steps
             for back in (0, 1):
                 first, second, gains = self._beside(e, back)
-                ahead, against = bernoullis(gains)
+                with np.errstate(over="ignore"):
+                    ahead, against = bernoullis(gains)
                 p_i, p_j = values[first], values[second]
                 whole += carried * (ahead * p_i - against * p_j)[:, None]
                 diffusive += carried * (p_i - p_j)[:, None]

@@ -2,12 +2,12 @@
 
     p_t = −∂_x J_x − ∂_y J_y,    J_x = f_x p − ∂_x(D_x p),    diagonal noise, D = g²/2
 
-on a tensor grid; noise channels have a matrix D = GGᵀ/2, see below. The current between nodes is found to high order from exponentially fitted
-fluxes (`reconstruction`, `operator`), so that a drift that is no gradient may be strong beside the
-noise: there is no numerical diffusion of low order. What rests without a current is e^{−U/T}, to
-the quadrature of f/D. At rest a null vector is looked for (`rest`), in time the exponential of the
-operator is applied, in Magnus steps of fourth order where drift or diffusion change with time
-(`transient`).
+on a tensor grid; noise channels have a matrix D = G Gᵀ/2, see below. The current between nodes is
+found to high order from exponentially fitted fluxes (`reconstruction`, `operator`), so that a
+drift that is no gradient may be strong beside the noise: there is no numerical diffusion of low
+order. What rests without a current is e^{−U/T}, to the quadrature of f/D. At rest a null vector is
+looked for (`rest`), in time the exponential of the operator is applied, in Magnus steps of fourth
+order where drift or diffusion change with time (`transient`).
 
 **Errors.** The same problem on every other node is solved as well. Both differ by at least three
 times the error of the finer one where the scheme is of second order, and by 15 times where it is
@@ -54,6 +54,7 @@ from sdegen.core.requests import refuse_lost_gradient
 from sdegen.core.rows import check_density_of
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck.density2d import estimates, validation
+from sdegen.fokker_planck.density2d.answers import answers_of
 from sdegen.fokker_planck.density2d.channel_fluxes import ChannelGenerator
 from sdegen.fokker_planck.density2d.channel_gaps import check_divergence
 from sdegen.fokker_planck.density2d.density import PlaneDensity, Solved
@@ -65,7 +66,6 @@ from sdegen.fokker_planck.questions.course import Course, course_of, warn_isolat
 from sdegen.fokker_planck.validation import check_times
 
 _TIGHT = 1e-6
-_DIGITS = 2.0**44  # of the noise of a matrix, as runs over time look at it
 _WITH_GRADIENT = (
     ", or take the gradient in one dimension, FokkerPlanck(…).stationary(differentiable=True), or "
     "along paths, simulate(…, differentiable=True)"
@@ -177,7 +177,7 @@ class FokkerPlanck2D:
             )
         self._check_no_gradient("a density in the plane")
         level, t = self._fresh(), self._rest_time
-        if any(clock.moves(self.sde, a, level.mesh.some_points) for a in self._all_answers):
+        if any(clock.moves(self.sde, a, level.mesh.some_points) for a in answers_of(self.sde)):
             raise ValueError(
                 "drift or diffusion depend on time, so that nothing is at rest; carry a density "
                 "with solve(p0, times), or freeze the time in the SDE."
@@ -346,38 +346,6 @@ class FokkerPlanck2D:
         t = torch.tensor(self._rest_time, dtype=torch.float64)
         check_no_gradient(self.sde, self._level.mesh.few_points, t, what, _WITH_GRADIENT)
 
-    def _answers(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return f and g at states, at one time or at one for each of them."""
-        if t.ndim > 1:
-            raise TypeError("a time for each of two coordinates is none of theirs.")
-        return self.sde.drift(x, t), self._noise(x, t)
-
-    def _noise(self, x: Tensor, t: Tensor, *, oblique: bool = False) -> Tensor:
-        """Return what tells of the noise as a g does, for each coordinate.
-
-        Of a matrix G these are √(G Gᵀ)_xx and √(G Gᵀ)_yy, or oblique, along (1, 1) and (1, −1).
-        """
-        if self.sde.noise_structure == "diagonal":
-            return self.sde.diffusion(x, t)
-        ways = torch.tensor([[1.0, 1.0], [1.0, -1.0]] if oblique else [[1.0, 0.0], [0.0, 1.0]])
-        each = [
-            (way.to(x) * self.sde.covariance_times(x, t, way.to(x).expand_as(x))).sum(-1)
-            for way in ways
-        ]
-        # what products of matrices round is no change in time
-        share, power = torch.frexp(torch.stack(each, -1).clamp(min=0.0).sqrt())
-        return torch.ldexp((share * _DIGITS).round() / _DIGITS, power)
-
-    @property
-    def _all_answers(self) -> list[clock.Answers]:
-        """What is asked for to see whether the dynamics depend on time."""
-        diagonal = self.sde.noise_structure == "diagonal"
-        return [self._answers] if diagonal else [self._answers, self._oblique_answers]
-
-    def _oblique_answers(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what `_answers` returns, with what that does not tell of a matrix."""
-        return self.sde.drift(x, t), self._noise(x, t, oblique=True)
-
     def _course(self, times: Tensor, substeps: int, breakpoints: Sequence[float]) -> Course:
         """Return the times of a run, and what is seen of drift and diffusion between them."""
         mesh = self._level.mesh
@@ -387,7 +355,7 @@ class FokkerPlanck2D:
             first, last = float(times[0]), float(times[-1])
             looks = [
                 clock.look(answers, mesh.few_points, first, last, width)
-                for answers in self._all_answers
+                for answers in answers_of(self.sde)
             ]
             share = torch.linspace(0, 1, substeps + 1, dtype=torch.float64)[:-1]
             between = times[:-1, None] + times.diff()[:, None] * share
