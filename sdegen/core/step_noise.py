@@ -230,7 +230,7 @@ class JoinedDraws(Draws):
         self, finer: Callable[[], FreshDraws], intervals: list[float], places: list[int]
     ) -> None:
         self._finer, self._intervals, self._places = finer, intervals, places
-        self._zs = _InOrder(self._sums().__next__)
+        self._zs = _InOrder(_sums(finer(), intervals, places).__next__)
         self.normal = self._zs.next
         self._integrals: _InOrder[Draw] | None = None
         self._areas: _InOrder[Draw] | None = None
@@ -242,40 +242,52 @@ class JoinedDraws(Draws):
     def integral(self, i: int) -> Tensor:
         """Return J/h^{3/2} of step i."""
         if self._integrals is None:
-            self._integrals = _InOrder(self._walk(with_areas=False).__next__)
+            self._integrals = _InOrder(self._joined(with_areas=False))
         return self._integrals.at(i).integral
 
     def areas(self, i: int) -> Tensor:
         """Return A/h of step i."""
         if self._areas is None:
-            self._areas = _InOrder(self._walk(with_areas=True).__next__)
+            self._areas = _InOrder(self._joined(with_areas=True))
         areas = self._areas.at(i).areas
         assert areas is not None
         return areas
 
-    def _sums(self) -> Iterator[Tensor]:
-        """Yield z step by step: the weighted sum of those of the finer steps."""
-        z, roots = self._finer().z, [h**0.5 for h in self._intervals]
-        for first, last in pairwise(self._places):
-            if last == first + 1:
-                yield z(first)
-                continue
-            length = math.fsum(self._intervals[first:last])
-            total = z(first) * (roots[first] / length**0.5)
-            for j in range(first + 1, last):
-                total.add_(z(j), alpha=roots[j] / length**0.5)
-            yield total
+    def _joined(self, with_areas: bool) -> Callable[[], Draw]:
+        """Return what draws the next step, from the first one on."""
+        return _joins(self._finer(), self._intervals, self._places, with_areas).__next__
 
-    def _walk(self, with_areas: bool) -> Iterator[Draw]:
-        """Yield what is drawn step by step, joined from the finer steps."""
-        draws, intervals = self._finer(), self._intervals
-        for first, last in pairwise(self._places):
-            total, length = draws.draw(first, with_areas), intervals[first]
-            for j in range(first + 1, last):
-                more = length + intervals[j]
-                total = joined(total, draws.draw(j, with_areas), length / more)
-                length = more
-            yield total
+
+# generators that hold no object that holds them: what they drew is freed with the last reference
+
+
+def _sums(
+    finer: FreshDraws, intervals: Sequence[float], places: Sequence[int]
+) -> Iterator[Tensor]:
+    """Yield z step by step: the weighted sum of those of the finer steps."""
+    z, roots = finer.z, [h**0.5 for h in intervals]
+    for first, last in pairwise(places):
+        if last == first + 1:
+            yield z(first)
+            continue
+        length = math.fsum(intervals[first:last])
+        total = z(first) * (roots[first] / length**0.5)
+        for j in range(first + 1, last):
+            total.add_(z(j), alpha=roots[j] / length**0.5)
+        yield total
+
+
+def _joins(
+    finer: FreshDraws, intervals: Sequence[float], places: Sequence[int], with_areas: bool
+) -> Iterator[Draw]:
+    """Yield what is drawn step by step, joined from the finer steps."""
+    for first, last in pairwise(places):
+        total, length = finer.draw(first, with_areas), intervals[first]
+        for j in range(first + 1, last):
+            more = length + intervals[j]
+            total = joined(total, finer.draw(j, with_areas), length / more)
+            length = more
+        yield total
 
 
 class _InOrder(Generic[T]):
