@@ -81,6 +81,7 @@ from .diffusion.samplers.ddim import DDIM as DDIM
 from .solvers.euler import EulerMaruyama as EulerMaruyama
 from .solvers.heun import Heun as Heun
 from .solvers.jump_adapted import JumpAdapted as JumpAdapted
+from .solvers.milstein import Milstein as Milstein
 from .diffusion.samplers.predictor_corrector import PredictorCorrector as PredictorCorrector
 
 # running it

@@ -89,6 +89,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "Heun",
         "JumpAdapted",
         "KarrasHeun",
+        "Milstein",
         "Noise",
         "StepNoise",
         "Solver",

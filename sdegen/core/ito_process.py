@@ -68,10 +68,11 @@ class ItoProcess(SDE):
             take. If None, those that take no t are; of others it is not known: runs over time
             read them at every step, and what is asked of them at rest (a stationary density, a
             spectrum, a first passage) assumes it where they answered alike at some times.
-        diffusion_derivative: ∂g/∂x of (x, t) or (x), coordinate by coordinate, x's shape, which a
-            interpretation other than "ito" needs. If None, autograd finds it; where autograd does
-            not see it (a table by NumPy, `.detach()`) or gives NaN (√x at 0), it is the finite
-            difference of g²/2. `check_derivatives` compares either with g before a run.
+        diffusion_derivative: ∂g/∂x of (x, t) or (x), coordinate by coordinate, x's shape, which
+            `Milstein` needs, and an interpretation other than "ito". If None, autograd finds it;
+            where autograd does not see it (a table by NumPy, `.detach()`) or gives NaN (√x at 0),
+            it is the finite difference of g²/2. `check_derivatives` compares either with g before
+            a run.
         parameters: Tensors by name, with one row for each trajectory: shape (trajectories, …).
             Drift and diffusion get each of them by its name, as f(x, t, k) or f(x, k) for
             {"k": k}, cut to the rows of x: where trajectories run in blocks, those of the block.
@@ -194,9 +195,16 @@ class ItoProcess(SDE):
         """g(x, t), broadcastable to x; or G, (batch or 1, *event, channels)."""
         return self._diffusion(x, t)
 
+    def covariance_divergence(self, x: State, t: Time) -> State:
+        """Return ∇·(g gᵀ), shape of x, by `diffusion_derivative` where it is given."""
+        if self._diffusion_derivative is None:
+            return super().covariance_divergence(x, t)
+        return 2 * self._noise_induced(x, t)
+
     def check_derivatives(self, x: State, t: Time) -> None:
         """Compare the slope of g that the interpretation needs with finite differences of g²/2."""
-        if self._alpha == 0.0:
+        given = self._diffusion_derivative is not None
+        if self._alpha == 0.0 and not given:
             return
         t = t.clone() if t.is_inference() else t
         if self.channels is not None:
@@ -205,7 +213,6 @@ class ItoProcess(SDE):
         d = diffusivity(lambda y: self._diffusion(y, t))
         if mixes_coordinates(d, x):
             raise ValueError(MIXES)
-        given = self._diffusion_derivative is not None
         check_slope(
             d,
             lambda y: self._noise_induced(y, t),
@@ -229,10 +236,10 @@ class ItoProcess(SDE):
             "none" where no slope is needed, "given" for `diffusion_derivative`, "autograd", or
             "differences" where autograd does not see g or gives NaN at one of the states.
         """
-        if self._alpha == 0.0:
-            return "none"
         if self._diffusion_derivative is not None:
             return "given"
+        if self._alpha == 0.0:
+            return "none"
         return "autograd" if is_seen(lambda y: self._diffusion(y, t), x) else "differences"
 
     def _check_derivative_is_needed(self, derivative: object) -> None:
@@ -245,11 +252,10 @@ class ItoProcess(SDE):
                 f"{self.channels}; leave it out: derivatives of G are found by autograd, or by "
                 "differences where it sees none."
             )
-        if self._alpha == 0.0:
+        if self.noise != "multiplicative":
             raise ValueError(
-                "diffusion_derivative goes with a g(x, t) that is multiplicative and read as "
-                f"'stratonovich' or 'klimontovich', but noise is {self.noise!r} and "
-                f"interpretation {self.interpretation!r}, which need no ∂g/∂x; leave it out."
+                "diffusion_derivative goes with a g(x, t) that is multiplicative, but noise is "
+                f"{self.noise!r}, which needs no ∂g/∂x; leave it out."
             )
 
     def _noise_induced(self, x: State, t: Time) -> State:

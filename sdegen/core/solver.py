@@ -26,7 +26,12 @@ from sdegen.core.boundary import Contained
 from sdegen.core.failure import Failure
 from sdegen.core.jumps import check_no_jumps
 from sdegen.core.noise import Noise, RememberedNoise
-from sdegen.core.noise_structure import NoiseStructure, check_diagonal, refuse_structure
+from sdegen.core.noise_structure import (
+    NoiseStructure,
+    check_diagonal,
+    check_not_general,
+    refuse_structure,
+)
 from sdegen.core.requests import as_time_grid, check_kind, kind_of
 from sdegen.core.retired import refuse_old_methods
 from sdegen.core.sde import SDE
@@ -97,7 +102,8 @@ class Solver(ABC):
         if (structure == "channels") != (sde.channels is not None):
             refuse_structure(sde)
         if structure not in self.noise_structures:
-            check_diagonal(sde, type(self).__name__)
+            takes_channels = "channels" in self.noise_structures
+            (check_not_general if takes_channels else check_diagonal)(sde, type(self).__name__)
 
     def check_asked(self, asked: Asked) -> None:
         """Raise ValueError where steps do not give what a run asks of them, with a cure."""

@@ -104,6 +104,12 @@ class ChainDensity:
                 f"{type(self.solver).__name__}: what an adaptive one, or one of another package, "
                 "does in a step is not known here. Pass EulerMaruyama(substeps=…)."
             )
+        if self.solver.needs and self.solver.is_stochastic(self.dynamics):
+            raise ValueError(
+                f"{type(self.solver).__name__} takes more of the noise than one normal a step, so "
+                "that its law is not Gaussian; the law of a chain is built for EulerMaruyama and "
+                "DDIM."
+            )
         check_kind("grid", self.grid, Grid, "a Grid, such as Grid(-3.0, 3.0, cells=400)")
         if self.boundary is not None:
             self._check_ends()

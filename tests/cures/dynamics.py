@@ -190,11 +190,9 @@ FOLLOWED = {
     "a slope that nothing needs": (
         "diffusion_derivative goes with a g",
         lambda: sg.ItoProcess(
-            lambda x: -x, lambda x: x, diffusion_derivative=lambda x: torch.ones_like(x)
+            lambda x: -x, 0.5, diffusion_derivative=lambda x: torch.ones_like(x)
         ),
-        lambda: near(
-            sg.ItoProcess(lambda x: -x, lambda x: x).drift(column(2.0), torch.tensor(0.0)), -2.0
-        ),
+        lambda: near(sg.ItoProcess(lambda x: -x, 0.5).drift(column(2.0), torch.tensor(0.0)), -2.0),
     ),
     "a derivative that autograd does not see": (
         "changes with x in a way that autograd does not see",

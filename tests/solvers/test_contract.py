@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from sdes import turning
 
 import sdegen as sg
 from sdegen.core.noise import RememberedNoise
@@ -17,6 +18,8 @@ LAW = sg.GaussianMixture([0.4, 0.6], [[-1.0, 0.0], [1.0, 0.5]], stds=[0.2, 0.4])
 WELL = sg.ItoProcess(lambda x: x - x**3, 0.7)
 ODE = sg.ItoProcess(lambda x: x - x**3, 0.0)
 JUMPS = sg.JumpDiffusion(WELL, sg.CompoundPoisson(3.0, torch.distributions.Normal(0.0, 0.5)))
+GEOMETRIC = sg.ItoProcess(lambda x: -x, lambda x: 0.5 * x)
+TURNING = sg.ItoProcess(lambda x: -x, turning, channels=3)
 SDE_, FLOW = (sg.ReverseSDE(VP, LAW.score, eta=eta) for eta in (1.0, 0.0))
 
 
@@ -36,6 +39,9 @@ SOLVERS = [
     (sg.Heun(), ODE),
     (sg.JumpAdapted(), JUMPS),
     (sg.JumpAdapted(sg.Heun()), JUMPS),
+    (sg.Milstein(), GEOMETRIC),
+    (sg.Milstein(), TURNING),
+    (sg.Milstein(), ODE),
     (sg.DDIM(), SDE_),
     (sg.DDIM(), FLOW),
     (sg.PredictorCorrector(corrector_steps=2), SDE_),
@@ -72,6 +78,11 @@ def start(dtype=F64):
     return torch.linspace(-1, 1, 10, dtype=dtype).reshape(5, 2)
 
 
+def noise_of(solver, sde, x, seed=4):
+    """What a run by hand draws from; None where it draws nothing."""
+    return sg.Noise(x, rng=seed, channels=sde.channels) if solver.is_stochastic(sde) else None
+
+
 def by_hand(solver, sde, x, noise):
     with torch.no_grad():
         return [*sg.integrate(sde, solver, x, times_of(sde), noise)]
@@ -91,7 +102,7 @@ def test_no_solver_is_left_out():
 def test_the_loop_by_hand_is_the_run(solver, sde):
     """To the bit, for all that `simulate` does around it."""
     x = start()
-    noise = sg.Noise(x, rng=4) if solver.is_stochastic(sde) else None
+    noise = noise_of(solver, sde, x)
     path = sg.simulate(sde, x, times_of(sde), solver=solver, rng=4)
     assert torch.equal(torch.stack(by_hand(solver, sde, x, noise)), path.states[1:])
 
@@ -100,7 +111,7 @@ def test_the_loop_by_hand_is_the_run(solver, sde):
 def test_a_state_is_not_written_to_and_keeps_its_kind(solver, sde):
     for dtype in (torch.float32, F64):
         x = start(dtype)
-        noise = sg.Noise(x, rng=4) if solver.is_stochastic(sde) else None
+        noise = noise_of(solver, sde, x)
         states = by_hand(solver, sde, x, noise)
         assert torch.equal(x, start(dtype))
         assert {state.dtype for state in states} == {dtype}
@@ -114,8 +125,9 @@ def test_what_a_method_remembers_goes_in_and_out(solver, sde):
     memory = solver.begin(sde, nodes)
     with torch.no_grad():
         for i in range(3):
-            drawn = sg.Noise(x, rng=9 + i) if solver.is_stochastic(sde) else None
-            again = sg.Noise(x, rng=9 + i) if solver.is_stochastic(sde) else None
+            drawn, again = (noise_of(solver, sde, x, 9 + i) for _ in range(2))
+            if solver.needs and drawn is not None:
+                drawn, again = (sg.StepNoise(one, nodes) for one in (drawn, again))
             after, following = solver.step(sde, x, i, drawn, memory)
             twice, _ = solver.step(sde, x, i, again, memory)
             assert torch.equal(after, twice)
@@ -138,7 +150,7 @@ def test_evaluations_are_those_declared(solver, sde):
 
     if inner is not None:
         watched = sg.ReverseSDE(VP, counting, eta=inner.eta)
-        noise = sg.Noise(start(), rng=4) if solver.is_stochastic(sde) else None
+        noise = noise_of(solver, sde, start())
         by_hand(solver, watched, start(), noise)
         assert len(calls) == path.nfe
 
@@ -149,7 +161,7 @@ def test_a_draw_is_asked_for_only_where_the_solver_says_that_it_draws(solver, sd
     if not solver.is_stochastic(sde):
         by_hand(solver, sde, x, None)  # and nothing is missed
         return
-    noise = RememberedNoise(sg.Noise(x, rng=4))
+    noise = RememberedNoise(noise_of(solver, sde, x))
     by_hand(solver, sde, x, noise)
     asked.append(noise.last)
     # the adaptive one draws in an order of its own

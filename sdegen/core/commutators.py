@@ -1,0 +1,99 @@
+"""How noise acts on noise: derivatives of the channels along each other, and whether they commute.
+
+    S_ikl = Σ_j G_jk ∂_j G_il        what channel k does to channel l
+
+These stand before the iterated integrals of Itô's formula, I_kl = ½ (ΔW_k ΔW_l − δ_kl h) + A_kl.
+The Lévy areas A are antisymmetric: where S_ikl = S_ilk the channels **commute**, the areas drop
+out, and increments alone give strong order 1. One channel commutes with itself, noise that does
+not depend on the state commutes, and so does diagonal noise whose g_i depends on x_i alone.
+Diagonal noise of another kind is a matrix like others here, G_ik = g_i δ_ik.
+
+Reference:
+    Kloeden and Platen 1992, Numerical Solution of SDEs, section 10.3, eqs. (10.3.3) and (10.3.13).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sdegen.core.channels import directionals
+from sdegen.core.derivatives import MIXES, is_per_trajectory
+from sdegen.core.noise_structure import check_not_general
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State, Time
+
+_ROUNDING = {torch.float64: 1e-9}  # relative: of derivatives by two passes, or by differences
+_ROUNDING_SINGLE = 1e-4
+
+
+def own_slope(sde: SDE, x: State, t: Time) -> State | None:
+    """Return g ∂g/∂x of diagonal noise, coordinate by coordinate; None where g mixes them.
+
+    It mixes where g_i depends on another x_j, or g is one number for several coordinates.
+
+    Args:
+        sde: Dynamics with diagonal noise.
+        x: States, shape (batch, *event).
+        t: Time.
+    """
+    if is_per_trajectory(sde.diffusion(x, t), x):
+        return None
+    try:
+        return 0.5 * sde.covariance_divergence(x, t)
+    except ValueError as error:
+        if str(error) != MIXES:
+            raise
+        return None
+
+
+def noise_on_noise(sde: SDE, x: State, t: Time) -> Tensor:
+    """Return S, shape (batch, *event, m, m), the last two for k and l.
+
+    Args:
+        sde: Dynamics whose noise is diagonal, with m one for each coordinate, or has channels.
+        x: States, shape (batch, *event).
+        t: Time.
+    """
+    check_not_general(sde, "the derivative of noise along noise")
+
+    def matrix(y: State) -> Tensor:
+        G = sde.diffusion(y, t).to(y)
+        if sde.channels is not None:
+            return G.expand(len(y), *G.shape[1:])
+        flat = G.expand_as(y).flatten(1)
+        return torch.diag_embed(flat).reshape(*y.shape, -1)
+
+    _, along = directionals(matrix, x, lambda G: list(G.unbind(-1)))
+    return torch.stack(along, -2)
+
+
+def commute(S: Tensor) -> bool:
+    """Return whether S is symmetric in its channels at all states, but for rounding."""
+    scale = float(S.detach().abs().max())
+    gap = float((S - S.mT).detach().abs().max())
+    return gap <= _ROUNDING.get(S.dtype, _ROUNDING_SINGLE) * scale
+
+
+def commutes(sde: SDE, x: State, t: Time) -> bool:
+    """Return whether the channels of the noise commute at some states.
+
+    Args:
+        sde: Dynamics whose noise is diagonal or has channels.
+        x: States, shape (batch, *event); at special ones, such as where G is 0, noise commutes
+            that does not elsewhere.
+        t: Time.
+
+    Raises:
+        ValueError: If the noise is general.
+
+    >>> from sdegen.core.ito_process import ItoProcess
+    >>> scalar = ItoProcess(lambda x: -x, lambda x: x[..., None], channels=1)
+    >>> commutes(scalar, torch.ones(1, 2), torch.tensor(0.0))
+    True
+    """
+    if sde.noise != "multiplicative" or sde.channels == 1:
+        return True
+    if sde.noise_structure == "diagonal" and own_slope(sde, x, t) is not None:
+        return True
+    return commute(noise_on_noise(sde, x, t))
