@@ -1,0 +1,1 @@
+"""Averages: ⟨f(X_t)⟩ to a tolerance, by multilevel Monte Carlo."""
