@@ -85,6 +85,8 @@ from .solvers.milstein import Milstein as Milstein
 from .diffusion.samplers.predictor_corrector import PredictorCorrector as PredictorCorrector
 
 # running it
+from .averages.expectation import expectation as expectation
+from .averages.result import Expectation as Expectation
 from .calibration.result import Calibration as Calibration
 from .calibration.calibrate import calibrate as calibrate
 from .observables.currents import ProbabilityCurrent as ProbabilityCurrent

@@ -23,7 +23,7 @@ FLOORS = (
     ({"diffusion"}, {"fokker_planck"}, {"observables"}),
     ({"score"},),
     ({"engine"}, {"adaptors"}),
-    ({"calibration"},),
+    ({"calibration"}, {"averages"}),
     ({"likelihood"}, {"verification"}, {"variational"}, {"energy"}),
     ({"plots"},),
     ({"app", "__main__"},),

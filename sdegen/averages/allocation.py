@@ -32,7 +32,6 @@ import numpy as np
 
 from sdegen.averages.sampling import Samples
 
-_NONE = 1e-5  # of the spread of f: a difference below it is rounding, or none
 _FASTEST = 8.0  # V_{l−1}/V_l; 4 is that of strong order 1
 _SURE = 5.0  # standard errors from which a mean shows a decay
 _LEAST_ORDER = 0.3
@@ -67,7 +66,7 @@ def variances(levels: Sequence[Samples]) -> list[float]:
     cautious: list[float] = []
     for i, level in enumerate(levels):
         y, spread = level.value, level.fine.variance
-        if i > 0 and y.largest <= _NONE * math.sqrt(spread):
+        if i > 0 and level.is_alike:
             cautious.append(spread / y.count)
             continue
         floor = levels[i - 1].value.variance / _FASTEST if i > 1 else 0.0
@@ -177,11 +176,7 @@ def decay(levels: Sequence[Samples]) -> tuple[float, float]:
     Returns:
         Both; (∞, 0) where fewer than two show a variance.
     """
-    shown = [
-        (i, level.value)
-        for i, level in enumerate(levels)
-        if level.value.variance > 0 and level.value.largest > _NONE * math.sqrt(level.fine.variance)
-    ][-4:]
+    shown = [(i, level.value) for i, level in enumerate(levels) if not level.is_alike][-4:]
     if len(shown) < 2:
         return math.inf, 0.0
     i = np.array([float(k) for k, _ in shown])

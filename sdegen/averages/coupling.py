@@ -6,18 +6,25 @@ increment is the sum of theirs:
     √(2h) z = √h z₁ + √h z₂,        z = (z₁ + z₂)/√2
 
 Both end near each other, so that the variance of f(fine) − f(coarse) falls with h: as h² where the
-solver has strong order 1 (Euler for additive noise, Milstein), as h for strong order ½.
+solver has strong order 1 (Euler for additive noise, Milstein), as h for strong order ½. Where
+strong order 1 would take Lévy areas, a second fine run takes z₂ before z₁. The areas of the two
+cancel, and the mean of f over both is nearer to f(coarse) than either, again as h², if f is smooth
+(`truncated.py`).
+
+Any coupling gives the right average; a worse one costs more. So whether noise commutes is looked
+at at a few states.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from sdegen.averages.truncated import TruncatedMilstein
+from sdegen.averages.truncated import TruncatedMilstein, commutes, is_diagonal
 from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.noise import Noise
 from sdegen.core.requests import kind_of
@@ -40,25 +47,28 @@ class SharedNoise:
 
     Attributes:
         fine: Hands out z₁, then z₂.
+        twin: Hands out z₂, then z₁.
         coarse: Hands out (z₁ + z₂)/√2.
     """
 
     def __init__(self, noise: Noise | None) -> None:
         self._noise = noise
-        self._drawn: list[State] = []
+        self._drawn: tuple[Tensor, ...] = ()
         self.fine: Noise | None = None
+        self.twin: Noise | None = None
         self.coarse: Noise | None = None
         if noise is not None:
-            self.fine, self.coarse = _Handed(self._next), _Handed(self._sum)
+            fine, twin = itertools.cycle((0, 1)), itertools.cycle((1, 0))
+            self.fine = _Handed(lambda: self._drawn[next(fine)], noise.channels)
+            self.twin = _Handed(lambda: self._drawn[next(twin)], noise.channels)
+            self.coarse = _Handed(self._sum, noise.channels)
 
-    def _next(self) -> State:
-        assert self._noise is not None
-        if len(self._drawn) == 2:
-            self._drawn.clear()
-        self._drawn.append(self._noise.normal())
-        return self._drawn[-1]
+    def draw(self) -> None:
+        """Draw for the next coarse step."""
+        if self._noise is not None:
+            self._drawn = self._noise.normal(), self._noise.normal()
 
-    def _sum(self) -> State:
+    def _sum(self) -> Tensor:
         first, second = self._drawn
         return (first + second).mul_(_HALF_ROOT)
 
@@ -66,8 +76,8 @@ class SharedNoise:
 class _Handed(Noise):
     """Noise whose normals come from a function."""
 
-    def __init__(self, normal: Callable[[], State]) -> None:
-        self.normal = normal
+    def __init__(self, normal: Callable[[], Tensor], channels: int | None) -> None:
+        self.normal, self.channels = normal, channels
 
 
 @dataclass(frozen=True)
@@ -78,11 +88,13 @@ class Coupling:
         solver: Takes the steps, with one increment each.
         name: In words, for the result.
         order: Weak order of the solver for these dynamics.
+        antithetic: Whether a second fine run takes the increments of each pair in the other order.
     """
 
     solver: FixedStep
     name: str
     order: float
+    antithetic: bool = False
 
     def evaluations(self, steps: int, *, paired: bool) -> int:
         """Return the drift evaluations of one trajectory with so many (fine) steps.
@@ -92,7 +104,8 @@ class Coupling:
             paired: Whether a coarse run of half as many goes with it.
         """
         each = self.solver.evaluations or 1
-        return each * (steps + steps // 2 if paired else steps)
+        fine = 2 * steps if self.antithetic else steps
+        return each * (fine + steps // 2 if paired else steps)
 
     def single(self, sde: SDE, x: State, nodes: Tensor, noise: Noise | None, stop: Stop) -> State:
         """Return the state at the last node; any state if `stop` says so on the way."""
@@ -100,8 +113,8 @@ class Coupling:
 
     def pair(
         self, sde: SDE, x: State, nodes: Tensor, noise: Noise | None, stop: Stop
-    ) -> tuple[State, State]:
-        """Return the last states of a fine and a coarse run.
+    ) -> tuple[list[State], State]:
+        """Return the last states of the fine runs, one or two of them, and of the coarse one.
 
         Args:
             sde: What moves.
@@ -111,38 +124,33 @@ class Coupling:
             stop: Whether to leave on the way, with any states.
         """
         shared = SharedNoise(noise)
-        fine = self._walk(sde, x, nodes, shared.fine)
+        noises = [shared.fine, shared.twin] if self.antithetic else [shared.fine]
+        runs = [self._walk(sde, x, nodes, one) for one in noises]
         coarse = self._walk(sde, x, nodes[::2], shared.coarse)
-        ends = x, x
-        for i, _ in enumerate(fine):
-            after = next(fine)
-            ends = after, next(coarse)
+        fines, end = [x for _ in runs], x
+        for i in range(len(nodes) // 2):
+            shared.draw()
+            for _ in range(2):
+                fines = [next(run) for run in runs]
+            end = next(coarse)
             if i % _CHECKS == 0 and stop():
                 break
-        return ends
+        return fines, end
 
-    def _walk(
-        self, sde: SDE, x: State, nodes: Tensor, noise: Noise | None
-    ) -> Iterator[State]:
+    def _walk(self, sde: SDE, x: State, nodes: Tensor, noise: Noise | None) -> Iterator[State]:
         memory = self.solver.begin(sde, nodes)
         return integrate(sde, self.solver, x, nodes, noise, memory=memory)
 
 
-def coupling_for(sde: SDE, solver: object) -> Coupling:
-    """Return how levels of some dynamics are coupled.
-
-    Args:
-        sde: What moves.
-        solver: What takes the steps; None chooses.
+def check_solver(solver: object) -> None:
+    """Refuse a solver whose levels cannot share noise; None is one that is chosen.
 
     Raises:
         TypeError: If it is no solver of fixed steps.
         ValueError: If it has substeps, or takes more than one increment a step.
     """
     if solver is None:
-        if sde.noise != "multiplicative":
-            return _coupling(sde, EulerMaruyama())
-        return _coupling(sde, TruncatedMilstein())
+        return
     if not isinstance(solver, FixedStep):
         hint = f": pass {solver.__name__}()" if isinstance(solver, type) else ""
         raise TypeError(
@@ -155,10 +163,34 @@ def coupling_for(sde: SDE, solver: object) -> Coupling:
             f"size; leave substeps out of {type(solver).__name__}()."
         )
     solver.check_asked("brownian")
-    return _coupling(sde, solver)
 
 
-def _coupling(sde: SDE, solver: FixedStep) -> Coupling:
+def coupling_for(
+    sde: SDE, solver: FixedStep | None, states: State, times: Sequence[Tensor]
+) -> Coupling:
+    """Return how levels of some dynamics are coupled.
+
+    Args:
+        sde: What moves.
+        solver: What takes the steps; None chooses the coupling of least variance, by how the
+            noise depends on the state.
+        states: Some states, apart from each other, where the noise is looked at.
+        times: Some times, 0-d.
+    """
+    if solver is not None:
+        return _coupling(sde, solver)
+    if sde.noise != "multiplicative":
+        return _coupling(sde, EulerMaruyama())
+    if sde.channels is None and all(is_diagonal(sde, states, t) for t in times):
+        return _coupling(sde, TruncatedMilstein(), "Milstein, diagonal noise")
+    milstein = TruncatedMilstein(mixes=sde.channels is None)
+    if sde.channels == 1 or all(commutes(sde, states, t) for t in times):
+        return _coupling(sde, milstein, "Milstein, commuting noise")
+    name = "Milstein without Lévy areas, antithetic pairs"
+    return replace(_coupling(sde, milstein, name), antithetic=True)
+
+
+def _coupling(sde: SDE, solver: FixedStep, name: str | None = None) -> Coupling:
     """Return the coupling by increments, with the weak order that the solver declares."""
     order: float | None = 1.0
     if solver.orders is not None:
@@ -167,12 +199,12 @@ def _coupling(sde: SDE, solver: FixedStep) -> Coupling:
         else:
             pair = getattr(solver.orders, sde.noise)
             order = 1.0 if pair is None else pair[0]
-    return Coupling(solver, f"{type(solver).__name__}, shared increments", order or 1.0)
+    return Coupling(solver, name or type(solver).__name__, order or 1.0)
 
 
 def _last(states: Iterator[State], x: State, stop: Stop) -> State:
     """Return the last of some states."""
-    for i, x in enumerate(states):  # noqa: B007, B020
+    for i, x in enumerate(states):  # noqa: B007
         if i % _CHECKS == 0 and stop():
             break
     return x

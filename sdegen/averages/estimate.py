@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
+from torch import Tensor
 
 from sdegen.averages.allocation import (
     Error,
@@ -83,7 +84,10 @@ class Estimate:
         error, levels, shown = self._error(), self._levels(), self._shown()
         counts = [s.value.count for s in shown]
         costs = [n * self._sampler.cost(level) for n, level in zip(counts, levels, strict=True)]
-        numbers = {"dtype": torch.float64}
+
+        def numbers(values: Iterable[float]) -> Tensor:
+            return torch.tensor(list(values), dtype=torch.float64)
+
         return Expectation(
             mean=math.fsum(s.value.mean for s in shown),
             half_width=self._half_width(error),
@@ -92,8 +96,8 @@ class Estimate:
             bias=error.bias,
             steps=torch.tensor([level.steps for level in levels]),
             samples=torch.tensor(counts),
-            means=torch.tensor([s.value.mean for s in shown], **numbers),
-            variances=torch.tensor([s.value.variance for s in shown], **numbers),
+            means=numbers(s.value.mean for s in shown),
+            variances=numbers(s.value.variance for s in shown),
             costs=torch.tensor(costs),
             evaluations=self._sampler.evaluations,
             variance_order=decay(shown[1:])[0],
@@ -116,10 +120,10 @@ class Estimate:
         in_vain = 0
         for top in range(1, _FINEST + 1):
             self._draw({_pair(top): _PILOT})
-            pairs = [self._sampler.levels[_pair(l)] for l in range(1, top + 1)]
+            pairs = [self._sampler.levels[_pair(k)] for k in range(1, top + 1)]
             costs = [
-                (self._sampler.cost(_alone(l - 1)), self._sampler.cost(_pair(l)))
-                for l in range(1, top + 1)
+                (self._sampler.cost(_alone(k - 1)), self._sampler.cost(_pair(k)))
+                for k in range(1, top + 1)
             ]
             s = first_level(pairs, costs)
             if s <= top - 2:
@@ -138,7 +142,7 @@ class Estimate:
 
     def _begin(self, first: int) -> None:
         """Begin with a level, and two finer ones at least."""
-        self.first, self.last = first, max(self.last, first + 2)
+        self.first, self.last, self.begun = first, max(self.last, first + 2), False
         if self.last > _FINEST:
             raise NonFiniteError(
                 f"trajectories explode at 2**{first - 1} steps too: take an earlier t, or a drift "
@@ -214,10 +218,10 @@ class Estimate:
                 f"{self._wanted.tolerance:g}: ask for a larger tolerance, or an earlier t.",
                 self.result(),
             )
-        self.last += 1
-        finest = _pair(self.last)
+        finest = _pair(self.last + 1)
         if finest not in self._sampler.levels:
             self._draw({finest: _PILOT})
+        self.last += 1
 
     def _draw(self, wanted: dict[Level, int]) -> None:
         """Draw samples; leave on Ctrl-C."""
@@ -274,14 +278,14 @@ class Estimate:
             )
 
 
-def _alone(l: int) -> Level:
-    """Return the level of 2^l steps, sampled alone."""
-    return Level(2**l, paired=False)
+def _alone(number: int) -> Level:
+    """Return the level of 2^number steps, sampled alone."""
+    return Level(2**number, paired=False)
 
 
-def _pair(l: int) -> Level:
-    """Return the differences of 2^l and half as many steps."""
-    return Level(2**l, paired=True)
+def _pair(number: int) -> Level:
+    """Return the differences of 2^number and half as many steps."""
+    return Level(2**number, paired=True)
 
 
 def _is_settled(pair: Samples) -> bool:

@@ -20,12 +20,10 @@ most, and a finer level when the bias asks for it, until the interval is as narr
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -97,7 +95,7 @@ def expectation(
     Reference:
         Giles 2008, Oper. Res. 56, 607, eqs. (1) to (12); Giles 2015, Acta Numerica 24, 259.
 
-    >>> import sdegen as sg
+    >>> import torch, math, sdegen as sg
     >>> growth = sg.ItoProcess(lambda x: x, lambda x: 0.2 * x)
     >>> x0 = torch.ones(1, 1, dtype=torch.float64)
     >>> average = expectation(growth, x0, 1.0, lambda x: x[:, 0], tolerance=0.05, rng=0)
@@ -117,7 +115,7 @@ def expectation(
         with suppress(Cut, KeyboardInterrupt):
             estimate.run()
             return estimate.result()
+    done = f"interrupted: {sampler.evaluations:,} evaluations of the drift are done"
     raise Interrupted(
-        f"interrupted: {sampler.evaluations:,} evaluations of the drift are done, {estimate.reached()}.",
-        estimate.result() if estimate.begun else None,
+        f"{done}, {estimate.reached()}.", estimate.result() if estimate.begun else None
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -25,6 +25,10 @@ from sdegen.core.shapes import State, rows_nonfinite
 from sdegen.engine.blocks import block_rows
 from sdegen.engine.pool import map_blocks
 from sdegen.engine.starts import Start, made_of
+
+_NOTHING = Statistics()
+_ROUNDINGS = 16.0  # of the largest f: differences of this size are made by rounding
+_ALIKE = 1e-6  # of the spread of f: samples that differ by less are alike
 
 Quantity = Callable[[State], Tensor]
 
@@ -57,15 +61,23 @@ class Samples:
         coarse: Of f after half as many; of none where the level is sampled alone.
         lost_fine: How many finer runs were not finite in the end.
         lost_coarse: How many coarser ones.
+        rounding: Size of what rounding makes of a difference.
         blocks: How many were merged.
     """
 
-    value: Statistics = Statistics()
-    fine: Statistics = Statistics()
-    coarse: Statistics = Statistics()
+    value: Statistics = _NOTHING
+    fine: Statistics = _NOTHING
+    coarse: Statistics = _NOTHING
     lost_fine: int = 0
     lost_coarse: int = 0
+    rounding: float = 0.0
     blocks: int = 0
+
+    @property
+    def is_alike(self) -> bool:
+        """Return whether all samples are one number, but for rounding."""
+        least = max(self.rounding**2, _ALIKE**2 * self.fine.variance)
+        return self.value.variance <= least
 
     def merge(self, other: Samples) -> Samples:
         """Return both together."""
@@ -75,6 +87,7 @@ class Samples:
             self.coarse.merge(other.coarse),
             self.lost_fine + other.lost_fine,
             self.lost_coarse + other.lost_coarse,
+            max(self.rounding, other.rounding),
             self.blocks + other.blocks,
         )
 
@@ -120,17 +133,25 @@ class Problem:
             x = made_of(self.x0, rows, self.seed, f"start of {purpose}", b)
         noise, nodes = None, self.nodes(level.steps)
         if self.coupling.solver.is_stochastic(self.sde):
-            noise = Noise(x, Streams(self.seed, purpose).block(b))
+            noise = Noise(x, Streams(self.seed, purpose).block(b), channels=self.sde.channels)
         if not level.paired:
             value, lost = self._values(self.coupling.single(self.sde, x, nodes, noise, stop))
             of_all = Statistics.of(value)
             return Samples(of_all, of_all, lost_fine=lost, blocks=1)
-        ends = self.coupling.pair(self.sde, x, nodes, noise, stop)
-        (fine, lost_fine), (coarse, lost_coarse) = map(self._values, ends)
-        if lost_fine or lost_coarse:
-            return Samples(lost_fine=lost_fine, lost_coarse=lost_coarse, blocks=1)
+        fines, end = self.coupling.pair(self.sde, x, nodes, noise, stop)
+        values, losses = zip(*map(self._values, fines), strict=True)
+        coarse, lost_coarse = self._values(end)
+        if sum(losses) or lost_coarse:
+            return Samples(lost_fine=sum(losses), lost_coarse=lost_coarse, blocks=1)
+        fine = torch.stack(values).mean(0) if len(values) > 1 else values[0]
+        of_fine = Statistics.of(fine)
+        rounding = _ROUNDINGS * torch.finfo(x.dtype).eps * of_fine.largest
         return Samples(
-            Statistics.of(fine - coarse), Statistics.of(fine), Statistics.of(coarse), blocks=1
+            Statistics.of(fine - coarse),
+            of_fine,
+            Statistics.of(coarse),
+            rounding=rounding,
+            blocks=1,
         )
 
     def _values(self, x: State) -> tuple[Tensor, int]:

@@ -1,4 +1,4 @@
-"""Validation: what an average is asked for, refused before the first step where it does not fit."""
+"""Validation: what an average is asked for, refused where it does not fit, before any step."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from sdegen.averages.coupling import coupling_for
+from sdegen.averages.coupling import check_solver, coupling_for
 from sdegen.averages.sampling import Problem
 from sdegen.core.checks import check_flag
 from sdegen.core.evaluation import are_alike, check_repeatable
+from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.gradients import check_no_gradient
 from sdegen.core.noise import Rng, Stream, Streams, seed_of
 from sdegen.core.requests import (
@@ -31,10 +32,12 @@ from sdegen.core.shapes import State
 from sdegen.engine.callables import validate_callables
 from sdegen.engine.starts import FEW, example_states
 from sdegen.engine.validation import validate_request
+from sdegen.solvers.euler import EulerMaruyama
 
 _ANSWER = "an average"
 _INSTEAD = ", or take that of simulate(…, differentiable=True)"
-_APART = 1e-6  # relative: f of a row, alone and among others
+_ALONE = 1e-6  # relative: f of a row, alone and among others
+_NEAR = 0.1  # relative: how far from the starts a run is looked for; not far, where f or g may end
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,8 @@ def span_of(t: object) -> tuple[float, float]:
     first, last = pair.tolist()
     if not (math.isfinite(first) and math.isfinite(last) and first != last):
         raise ValueError(
-            f"t must be finite and another time than that of the start, but goes from {first:g} to "
-            f"{last:g}; pass t=1.0, or t=(0.0, 1.0)."
+            f"t must be finite and another time than that of the start, but goes from {first:g} "
+            f"to {last:g}; pass t=1.0, or t=(0.0, 1.0)."
         )
     return first, last
 
@@ -103,9 +106,9 @@ def validate(
     sde: SDE,
     x0: object,
     t: object,
-    f: object,
+    f: Callable[[State], Tensor],
     *,
-    solver: object,
+    solver: FixedStep | None,
     rng: Rng,
     progress: object,
 ) -> Problem:
@@ -117,9 +120,10 @@ def validate(
     """
     check_kind("sde", sde, SDE, "an SDE, such as ItoProcess(f, g)")
     _check_dynamics(sde)
+    check_solver(solver)
     check_function("f", f, "a function of states that returns one number for each, shape (batch,)")
     check_flag("progress", progress)
-    span, coupling, seed = span_of(t), coupling_for(sde, solver), seed_of(rng)
+    span, seed = span_of(t), seed_of(rng)
     if not callable(x0) or isinstance(x0, Tensor):
         x0 = check_state(x0)
         refuse_lost_gradient("x0", x0, _ANSWER, _INSTEAD)
@@ -132,9 +136,11 @@ def validate(
     recorded = torch.is_grad_enabled()
     with torch.no_grad():
         example = example_states(x0, FEW, seed)
+        probe = Streams(seed, "probe").block(0)
+        apart = apart_from(example, probe)
         request = validate_request(
             sde,
-            coupling.solver,
+            EulerMaruyama() if solver is None else solver,
             example,
             list(span),
             boundary=None,
@@ -148,17 +154,18 @@ def validate(
         if recorded and not network:
             with torch.enable_grad():
                 check_no_gradient(sde, example, request.times[0], _ANSWER, _INSTEAD)
-        probe = Streams(seed, "probe").block(0)
         if depends_on_batch(sde, example, request.times, probe, sparing=network):
             raise ValueError(
                 f"the trajectories of {type(sde).__name__} depend on each other (a mean field), "
                 "and cannot be drawn level by level: run them together, by run_ensemble(…, "
                 "observables=[Moments()], interacting=True)."
             )
-        check_rows_of(f, example, probe)
+        check_rows_of(f, example, apart)
         if recorded:
             with torch.enable_grad():
                 refuse_lost_gradient("f(x)", f(example.clone()), _ANSWER, _INSTEAD)
+        between = [request.times[0], request.times.mean(), request.times[-1]]
+        coupling = coupling_for(sde, solver, apart, between)
         return Problem(sde, x0, example, span, Quantity(f), coupling, seed)
 
 
@@ -220,13 +227,19 @@ class Quantity:
         return value.to(torch.float64)
 
 
-def check_rows_of(f: Callable[[State], Tensor], x: State, noise: Stream) -> None:
+def apart_from(x: State, noise: Stream) -> State:
+    """Return states near some others, all of them apart, as those of a run will be."""
+    z = noise.normal(tuple(x.shape), dtype=x.dtype, device=x.device)
+    return x + _NEAR * (1 + x.abs()) * z
+
+
+def check_rows_of(f: Callable[[State], Tensor], x: State, apart: State) -> None:
     """Refuse an f that changes its argument, draws, or looks at other rows.
 
     Args:
         f: The user's.
         x: A few starts.
-        noise: Stream of what they are moved apart by: all may be alike.
+        apart: States near them, apart from each other: the starts may be alike.
 
     Raises:
         ValueError: Saying which.
@@ -236,13 +249,11 @@ def check_rows_of(f: Callable[[State], Tensor], x: State, noise: Stream) -> None
     if not torch.equal(given, x):
         raise ValueError("f changed x in place; write x = x + … instead of x += … inside it.")
     check_repeatable("f", first, quantity(x.clone()))
-    z = noise.normal(tuple(x.shape), dtype=x.dtype, device=x.device)
-    apart = x + (0.1 + x.abs().mean()) * z
     try:
         values, alone = quantity(apart.clone()), quantity(apart[:1].clone())
     except Exception:  # no end of a trajectory need be here: what raises there too says so itself
         return
-    if not are_alike(values[:1], alone, _APART):
+    if not are_alike(values[:1], alone, _ALONE):
         raise ValueError(
             "f of a state depends on the other states of its batch, such as by their mean; let "
             "it be a function of each row alone: blocks are of any size."

@@ -1,0 +1,181 @@
+"""How fast fine and coarse runs of one noise come together: V ∝ dt^β, and in the mean ∝ dt."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import sdegen as sg
+from sdegen.averages.coupling import Coupling, SharedNoise, check_solver, coupling_for
+from sdegen.averages.sampling import Level, Problem
+from sdegen.averages.truncated import TruncatedMilstein, commutes, is_diagonal
+from sdegen.core.noise import Noise
+
+F64 = torch.float64
+GROWTH = sg.ItoProcess(lambda x: x, lambda x: 0.8 * x)
+WELL = sg.ItoProcess(lambda x: x - x**3, 0.7)
+TIME = torch.tensor(0.5, dtype=F64)
+
+
+def column(*values):
+    """One state of so many coordinates."""
+    return torch.tensor([values], dtype=F64)
+
+
+def heisenberg(x):
+    """dX₁ = dW₁, dX₂ = X₁ dW₂: the smallest noise that does not commute."""
+    one, zero = torch.ones_like(x[:, 0]), torch.zeros_like(x[:, 0])
+    return torch.stack([torch.stack([one, zero], -1), torch.stack([zero, x[:, 0]], -1)], 1)
+
+
+AREA = sg.ItoProcess(torch.zeros_like, heisenberg, channels=2)
+SAME_AREA = sg.ItoProcess(
+    torch.zeros_like, lambda x: torch.stack([torch.ones_like(x[:, 0]), x[:, 0]], 1)
+)
+TURN = sg.ItoProcess(
+    lambda x: 0.3 * x,
+    lambda x: torch.stack([0.5 * x[:, 1], -0.5 * x[:, 0]], 1)[..., None],
+    channels=1,
+)
+SCALED = sg.ItoProcess(
+    lambda x: 0.3 * x,
+    lambda x: x[..., None] * torch.tensor([[0.5, 0.2], [0.1, 0.4]], dtype=F64),
+    channels=2,
+)
+
+
+def slopes(sde, start, f=lambda x: x[:, 0], coupling=None, rows=20_000, steps=(16, 32, 64, 128)):
+    """β and the slope of the mean, of f(fine) − f(coarse)."""
+    states = start + 0.1 * torch.randn(
+        4, start.shape[1], generator=torch.Generator().manual_seed(1), dtype=F64
+    )
+    coupling = coupling or coupling_for(sde, None, states, [TIME])
+    problem = Problem(sde, start, start, (0.0, 1.0), f, coupling, 0)
+    with torch.no_grad():
+        found = [problem.block(Level(n, paired=True), 0, rows, lambda: False).value for n in steps]
+    level = np.arange(len(steps))
+    beta = -np.polyfit(level, np.log2([y.variance for y in found]), 1)[0]
+    alpha = -np.polyfit(level, np.log2([abs(y.mean) for y in found]), 1)[0]
+    return float(beta), float(alpha), coupling
+
+
+def euler(sde):
+    return Coupling(sg.EulerMaruyama(), "Euler", 1.0)
+
+
+# standard errors of the slopes are 0.02 to 0.05: the variance of a variance is (κ − 1)/n, and κ is
+# 5 of the double well, up to 100 of the growth
+@pytest.mark.parametrize(
+    ("sde", "start", "words"),
+    [
+        (WELL, column(-1.0), "EulerMaruyama"),
+        (GROWTH, column(1.0), "diagonal"),
+        (TURN, column(1.0, 1.0), "commuting"),
+        (SCALED, column(1.0, 1.0), "commuting"),
+    ],
+    ids=["additive", "diagonal", "scalar", "commuting"],
+)
+def test_variance_falls_as_dt_squared(sde, start, words):
+    rows = 100_000 if sde is GROWTH else 10_000
+    steps = (64, 128, 256) if sde is GROWTH else (32, 64, 128)
+    beta, alpha, coupling = slopes(sde, start, rows=rows, steps=steps)
+    assert words in coupling.name
+    assert not coupling.antithetic
+    assert beta >= 1.8
+    assert alpha == pytest.approx(1, abs=0.2)
+
+
+def test_euler_of_multiplicative_noise_falls_as_dt():
+    beta, _, _ = slopes(
+        GROWTH, column(1.0), coupling=euler(GROWTH), rows=50_000, steps=(64, 128, 256)
+    )
+    assert beta == pytest.approx(1, abs=0.15)
+
+
+def square(x):
+    return x[:, 1].square()
+
+
+def test_antithetic_pairs_make_up_for_areas():
+    # cosines are smooth and bounded: 10⁴ samples know their variance to 2 %
+    beta, _, coupling = slopes(AREA, column(0.0, 0.0), lambda x: x[:, 1].cos(), rows=10_000)
+    assert coupling.antithetic
+    assert beta >= 1.8
+    alone = Coupling(TruncatedMilstein(), "without the twin", 1.0)
+    beta, _, _ = slopes(AREA, column(0.0, 0.0), lambda x: x[:, 1].cos(), alone, rows=10_000)
+    assert beta == pytest.approx(1, abs=0.15)
+
+
+def test_noise_is_sorted_by_how_it_depends_on_the_state():
+    x = torch.randn(4, 2, generator=torch.Generator().manual_seed(0), dtype=F64)
+    assert commutes(SCALED, x, TIME)
+    assert not commutes(AREA, x, TIME)
+    assert not is_diagonal(SAME_AREA, x, TIME)
+    assert not commutes(SAME_AREA, x, TIME)
+    # one g of both coordinates, and a W for each
+    assert not is_diagonal(
+        sg.ItoProcess(torch.zeros_like, lambda x: x.norm(dim=1)[:, None]), x, TIME
+    )
+    both = sg.ItoProcess(torch.zeros_like, lambda x: 0.5 * x)
+    assert is_diagonal(both, x, TIME)
+    assert commutes(both, x, TIME)
+
+
+def test_the_same_noise_as_channels_and_as_a_diagonal_takes_the_same_steps():
+    x = torch.randn(50, 2, generator=torch.Generator().manual_seed(0), dtype=F64)
+    ends = []
+    for sde, mixes in ((AREA, False), (SAME_AREA, True)):
+        noise = Noise(x, rng=3, channels=sde.channels)
+        nodes = torch.linspace(0, 1, 9, dtype=F64)
+        walk = sg.integrate(sde, TruncatedMilstein(mixes=mixes), x, nodes, noise)
+        ends.append(list(walk)[-1])
+    assert torch.allclose(*ends, rtol=1e-12)
+
+
+def test_one_step_of_scalar_noise_is_milsteins():
+    # dX = σ X dW: x + σ x ΔW + ½ σ² x (ΔW² − h), by hand
+    x, nodes = torch.full((5, 1), 2.0, dtype=F64), torch.tensor([0.0, 0.25], dtype=F64)
+    dw = 0.5 * Noise(x, rng=0).normal()
+    expected = x + 0.8 * x * dw + 0.32 * x * (dw**2 - 0.25) + 0.25 * x
+    for sde in (GROWTH, sg.ItoProcess(lambda x: x, lambda x: 0.8 * x[..., None], channels=1)):
+        noise = Noise(x, rng=0, channels=sde.channels)
+        (after,) = sg.integrate(sde, TruncatedMilstein(), x, nodes, noise)
+        assert torch.allclose(after, expected, rtol=1e-13)
+
+
+def test_fine_and_coarse_steps_share_their_increments():
+    shared = SharedNoise(Noise(torch.zeros(3, 1, dtype=F64), rng=0))
+    again = Noise(torch.zeros(3, 1, dtype=F64), rng=0)
+    for _ in range(3):
+        shared.draw()
+        first, second = again.normal(), again.normal()
+        assert torch.equal(shared.fine.normal(), first)
+        assert torch.equal(shared.fine.normal(), second)
+        assert torch.equal(shared.twin.normal(), second)
+        assert torch.equal(shared.twin.normal(), first)
+        assert torch.allclose(shared.coarse.normal(), (first + second) / math.sqrt(2), rtol=1e-15)
+
+
+def test_cost_counts_all_runs():
+    assert Coupling(sg.Heun(), "", 2.0).evaluations(8, paired=True) == 2 * 12
+    assert (
+        Coupling(TruncatedMilstein(), "", 1.0, antithetic=True).evaluations(8, paired=True) == 20
+    )
+    assert (
+        Coupling(TruncatedMilstein(), "", 1.0, antithetic=True).evaluations(8, paired=False) == 8
+    )
+
+
+@pytest.mark.parametrize(
+    ("solver", "kind", "words"),
+    [
+        (sg.EulerMaruyama, TypeError, r"the class EulerMaruyama: pass EulerMaruyama\(\)"),
+        (sg.TorchDiffEq(), TypeError, "solver of fixed steps"),
+        (sg.EulerMaruyama(substeps=3), ValueError, "substeps must be 1, but is 3"),
+        (sg.EulerMaruyama(compile=True), ValueError, "leave compile out"),
+    ],
+)
+def test_a_solver_that_cannot_share_noise_is_refused(solver, kind, words):
+    with pytest.raises(kind, match=words):
+        check_solver(solver)
