@@ -72,6 +72,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "simulate",
     ),
     "ensembles": ("run_ensemble", "Ensemble", "distributed_context"),
+    "averages": ("expectation", "Expectation"),
     "observables": (
         "Accumulator",
         "Block",
@@ -397,6 +398,7 @@ TABLE: dict[int, dict[str, str]] = {
     1: {
         "simulate": "evaluates f and g at each step's own time; the pilot: tests/engine/test_pilot.py::test_a_finite_answer_that_has_exploded_is_no_answer",
         "ensembles": "runs the steps of simulate, which evaluate f and g at their own times",
+        "averages": "runs steps at their own times: tests/averages/test_expectation.py::test_starts_may_be_drawn_and_time_may_begin_later",
         "observables": "asks no SDE whether it changes in time",
         "solvers": "asks no SDE whether it changes in time",
         "samplers": "asks no SDE whether it changes in time",
@@ -431,6 +433,7 @@ TABLE: dict[int, dict[str, str]] = {
     2: {
         "simulate": "has no form of lower order to fall back to",
         "ensembles": "has no form of lower order to fall back to",
+        "averages": "tests/averages/test_allocation.py::test_a_slower_decay_of_the_means_is_used_and_a_faster_one_is_not",
         "observables": "has no form of lower order to fall back to",
         "solvers": "tests/core/test_brownian.py::test_strong_orders_of_multiplicative_noise",
         "samplers": "the order of a step is that of its class whatever the state: tests/diffusion/samplers/test_multistep.py",
@@ -461,6 +464,7 @@ TABLE: dict[int, dict[str, str]] = {
     3: {
         "simulate": "tests/engine/test_pilot.py::test_biased_steps_are_warned_of_with_the_step_that_would_do",
         "ensembles": "tests/engine/test_pilot.py::test_biased_steps_are_warned_of_with_the_step_that_would_do",
+        "averages": "tests/averages/test_expectation.py::test_the_interval_holds_the_average_as_often_as_it_says",
         "observables": "averages of what simulate walked, with their standard errors",
         "solvers": "solves nothing on a grid",
         "samplers": "solves nothing on a grid",
@@ -497,6 +501,7 @@ TABLE: dict[int, dict[str, str]] = {
     4: {
         "simulate": "tests/engine/test_pilot.py::test_a_state_that_stalls_is_warned_of",
         "ensembles": "tests/engine/test_pilot.py::test_a_state_that_stalls_is_warned_of",
+        "averages": "tests/averages/test_expectation.py::test_a_tolerance_below_rounding_is_refused",
         "observables": "subtracts no large numbers: sums of what is positive, or logarithms",
         "solvers": "subtracts no large numbers: sums of what is positive, or logarithms",
         "samplers": "subtracts no large numbers: sums of what is positive, or logarithms",
@@ -529,6 +534,7 @@ TABLE: dict[int, dict[str, str]] = {
     5: {
         "simulate": "tests/solvers/test_differentiable.py::test_gradients_are_central_differences",
         "ensembles": "tests/core/test_derivatives.py::test_readings_run_under_inference_mode",
+        "averages": "tests/averages/test_coupling.py::test_a_slope_that_autograd_does_not_see_is_no_zero",
         "observables": "takes no derivative of a user's function",
         "solvers": "tests/solvers/test_differentiable.py::test_no_solver_is_left_out",
         "samplers": "tests/solvers/test_differentiable.py::test_no_solver_is_left_out",
@@ -560,6 +566,7 @@ TABLE: dict[int, dict[str, str]] = {
     6: {
         "simulate": "tests/core/test_rows.py::test_a_noise_matrix_is_refused_at_any_number_of_trajectories",
         "ensembles": "tests/core/test_rows.py::test_parameters_are_cut_with_the_blocks",
+        "averages": "tests/averages/test_expectation.py::test_bad_input_is_refused_before_the_first_step",
         "observables": "tests/core/test_rows.py::test_an_observable_gets_the_noise_of_its_own_rows",
         "solvers": "is given no function of several trajectories",
         "samplers": "is given no function of several trajectories",
@@ -590,6 +597,7 @@ TABLE: dict[int, dict[str, str]] = {
     7: {
         "simulate": "tests/engine/test_pilot.py::test_a_finite_answer_that_has_exploded_is_no_answer",
         "ensembles": "tests/engine/test_pilot.py::test_biased_steps_are_warned_of_with_the_step_that_would_do",
+        "averages": "tests/averages/test_expectation.py::test_bad_input_is_refused_before_the_first_step",
         "observables": "tests/observables/test_passages.py::test_an_absorbing_end_and_a_passage_at_it_are_counted_once",
         "solvers": "tests/core/test_evaluation.py::test_an_integrator_of_densities_is_no_solver",
         "samplers": "takes no function of a state and a time, and no step",
@@ -620,6 +628,7 @@ TABLE: dict[int, dict[str, str]] = {
     8: {
         "simulate": "tests/test_slips.py::test_a_slip_works_or_ends_in_our_own_words",
         "ensembles": "tests/test_slips.py::test_a_slip_works_or_ends_in_our_own_words",
+        "averages": "tests/test_slips.py::test_a_slip_works_or_ends_in_our_own_words",
         "observables": "tests/test_slips.py::test_a_slip_works_or_ends_in_our_own_words",
         "solvers": "tests/test_slips.py::test_a_slip_works_or_ends_in_our_own_words",
         "samplers": "tests/test_slips.py::test_a_slip_works_or_ends_in_our_own_words",
@@ -650,6 +659,7 @@ TABLE: dict[int, dict[str, str]] = {
     9: {
         "simulate": "tests/engine/test_containment.py::test_a_square_root_process_that_reaches_zero",
         "ensembles": "tests/test_cures.py::test_every_cure_has_a_row",
+        "averages": "tests/test_cures.py::test_every_cure_has_a_row",
         "observables": "tests/test_cures.py::test_every_cure_has_a_row",
         "solvers": "tests/test_cures.py::test_every_cure_has_a_row",
         "samplers": "tests/test_cures.py::test_every_cure_has_a_row",
@@ -680,6 +690,7 @@ TABLE: dict[int, dict[str, str]] = {
     10: {
         "simulate": "its docstring's numbers are run: tests/test_docstrings.py",
         "ensembles": "its docstring's numbers are run: tests/test_docstrings.py",
+        "averages": "its docstring's numbers are run: tests/test_docstrings.py; tests/averages/test_expectation.py::test_what_a_result_says_adds_up",
         "observables": "its docstring's numbers are run: tests/test_docstrings.py",
         "solvers": "its docstring's numbers are run: tests/test_docstrings.py",
         "samplers": "tests/diffusion/samplers/test_final_denoising.py::test_a_chain_denoises_already_and_says_so",
@@ -710,6 +721,7 @@ TABLE: dict[int, dict[str, str]] = {
     11: {
         "simulate": "its cost grows with what it returns, and has no known formula that is cheaper",
         "ensembles": "its cost grows with what it returns, and has no known formula that is cheaper",
+        "averages": "tests/averages/test_coupling.py::test_variance_falls_as_dt_squared",
         "observables": "tests/observables/test_passages.py::test_a_region_whose_edge_moves_along_a_line_is_met_with_its_exact_chance",
         "solvers": "its cost grows with what it returns, and has no known formula that is cheaper",
         "samplers": "its cost grows with what it returns, and has no known formula that is cheaper",
@@ -740,6 +752,7 @@ TABLE: dict[int, dict[str, str]] = {
     12: {
         "simulate": "tests/engine/test_scales.py::test_a_start_of_unit_variance_on_a_path_of_more_is_told",
         "ensembles": "learns nothing",
+        "averages": "learns nothing",
         "observables": "learns nothing",
         "solvers": "learns nothing",
         "samplers": "tests/score/test_inverse.py::test_an_explosion_of_a_sampler_is_an_error",
@@ -770,6 +783,7 @@ TABLE: dict[int, dict[str, str]] = {
     13: {
         "simulate": "tests/engine/test_containment.py::test_an_underdamped_particle_on_a_ring_keeps_its_velocity",
         "ensembles": "tests/core/test_boundary.py::test_a_period_of_one_coordinate_of_several",
+        "averages": "takes no boundary",
         "observables": "tests/observables/test_passages.py::test_on_a_ring_the_region_lies_on_the_line",
         "solvers": "has no boundary",
         "samplers": "has no boundary",
@@ -800,6 +814,7 @@ TABLE: dict[int, dict[str, str]] = {
     14: {
         "simulate": "takes its times from the caller",
         "ensembles": "takes its times from the caller",
+        "averages": "chooses its steps by the problem: tests/averages/test_expectation.py::test_steps_that_explode_are_left_out",
         "observables": "takes its times from the caller",
         "solvers": "takes its times from the caller",
         "samplers": "tests/diffusion/samplers/test_angular_adams.py::test_data_of_another_scale_are_the_same_data_in_other_units",

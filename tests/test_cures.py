@@ -17,6 +17,7 @@ import pytest
 
 import sdegen as sg
 from tests.cures import (
+    averages,
     channels,
     command_line,
     core,
@@ -55,6 +56,7 @@ ROOMS = (
     ensembles,
     sampling,
     pictures,
+    averages,
     command_line,
 )
 FOLLOWED = {name: row for room in ROOMS for name, row in room.FOLLOWED.items()}

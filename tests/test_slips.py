@@ -327,6 +327,19 @@ BEYOND = {
     "GeometricSigma": (sg.GeometricSigma, {"sigma_min": 0.1, "sigma_max": 2.0}),
     "LinearBeta.integral": (sg.LinearBeta(0.1, 20.0).integral, {"t": 0.5}),
     "BrownianMotion": (sg.BrownianMotion, {"sigma": 1.0}),
+    "expectation": (
+        lambda **a: sg.expectation(**a, progress=False),
+        {
+            "sde": OU,
+            "x0": X0[:1],
+            "t": 1.0,
+            "f": lambda x: x[:, 0],
+            "tolerance": 0.5,
+            "confidence": 0.9,
+            "solver": sg.EulerMaruyama(),
+            "rng": 0,
+        },
+    ),
     "Quadratic": (sg.Quadratic, {"stiffness": 1.0, "center": 0.0}),
     "Quadratic.log_prob": (sg.Quadratic().log_prob, {"x": X0, "temperature": 1.0}),
     "RateNetwork": (

@@ -147,20 +147,25 @@ def check_solver(solver: object) -> None:
 
     Raises:
         TypeError: If it is no solver of fixed steps.
-        ValueError: If it has substeps, or takes more than one increment a step.
+        ValueError: If it has substeps, or takes more of the noise than one increment a step.
     """
     if solver is None:
         return
     if not isinstance(solver, FixedStep):
-        hint = f": pass {solver.__name__}()" if isinstance(solver, type) else ""
         raise TypeError(
             "solver must be a solver of fixed steps, such as EulerMaruyama(), or None, which "
-            f"chooses, but is {kind_of(solver)}{hint}."
+            f"chooses, but is {kind_of(solver)}."
         )
     if solver.substeps != 1:
         raise ValueError(
             f"solver.substeps must be 1, but is {solver.substeps}: the levels are steps of each "
             f"size; leave substeps out of {type(solver).__name__}()."
+        )
+    if solver.needs:
+        raise ValueError(
+            f"{type(solver).__name__} takes more of the noise than its increments, and levels "
+            "share increments alone: leave solver out, which takes Milstein's method without "
+            "areas where noise is multiplicative."
         )
     solver.check_asked("brownian")
 

@@ -33,6 +33,7 @@ _STEPS_TO_STAY = 16  # 2¹⁶ steps, by which trajectories must be finite
 _FAR = 10.0  # times farther out than any end of finer steps: exploded
 _ROUNDINGS = 100.0  # of f in the state's dtype: what a tolerance must be above
 _SLOW = 0.9  # a variance that falls more slowly than dt to this power is told of
+_EARLIER = "Take an earlier t, or a drift that brings trajectories back."
 
 
 class Cut(Exception):
@@ -136,8 +137,7 @@ class Estimate:
                 return top - _IN_VAIN
         raise NonFiniteError(
             f"{pairs[-1].lost_fine} of {_PILOT} trajectories are not finite after 2**{top} steps, "
-            "as after fewer: the solution may explode before t. Take an earlier t, or a drift "
-            "that brings trajectories back."
+            f"as after fewer: the solution may explode before t. {_EARLIER}"
         )
 
     def _begin(self, first: int) -> None:
@@ -145,8 +145,7 @@ class Estimate:
         self.first, self.last, self.begun = first, max(self.last, first + 2), False
         if self.last > _FINEST:
             raise NonFiniteError(
-                f"trajectories explode at 2**{first - 1} steps too: take an earlier t, or a drift "
-                "that brings them back."
+                f"trajectories are lost or far out after 2**{first - 1} steps too. {_EARLIER}"
             )
         fresh = [level for level in self._levels() if level not in self._sampler.levels]
         self._draw(dict.fromkeys(fresh, _PILOT))
@@ -254,15 +253,18 @@ class Estimate:
         Raises:
             ValueError: With the size of f.
         """
-        dtype, f = self._problem.example.dtype, self._shown()[0].value
+        dtype, f = self._problem.example.dtype, self._shown()[-1].fine
         size = math.sqrt(f.variance + f.mean**2)
         least = _ROUNDINGS * torch.finfo(dtype).eps * size
-        if self._wanted.tolerance < least:
-            cure = "pass x0.double()" if dtype != torch.float64 else "ask for a larger one"
-            raise ValueError(
-                f"tolerance is {self._wanted.tolerance:g}, but f is of size {size:.3g}, which "
-                f"{dtype} knows to about {least:.1g} after many steps: {cure}."
-            )
+        if self._wanted.tolerance >= least:
+            return
+        known = (
+            f"tolerance is {self._wanted.tolerance:g}, but f is of size {size:.3g}, which {dtype} "
+            f"knows to about {least:.1g} after many steps"
+        )
+        if dtype == torch.float64:
+            raise ValueError(f"{known}: ask for a larger tolerance.")
+        raise ValueError(f"{known}: pass x0.double(), or ask for a larger tolerance.")
 
     def _warn_slow(self) -> None:
         """Warn where the variance falls more slowly than the cost of a step grows."""

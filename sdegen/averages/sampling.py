@@ -130,7 +130,7 @@ class Problem:
             # a view of one row would be written to in place, or read with a stride of 0
             x = self.x0.expand(rows, *self.x0.shape[1:]).contiguous()
         else:
-            x = made_of(self.x0, rows, self.seed, f"start of {purpose}", b)
+            x = made_of(self.x0, rows, self.seed, f"{purpose}, starts", b)
         noise, nodes = None, self.nodes(level.steps)
         if self.coupling.solver.is_stochastic(self.sde):
             noise = Noise(x, Streams(self.seed, purpose).block(b), channels=self.sde.channels)

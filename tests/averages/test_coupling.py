@@ -97,6 +97,18 @@ def square(x):
     return x[:, 1].square()
 
 
+def test_a_slope_that_autograd_does_not_see_is_no_zero():
+    hidden = sg.ItoProcess(lambda x: x, lambda x: 0.8 * x.detach())
+    seen, unseen = (
+        slopes(sde, column(1.0), rows=500, steps=(32, 64))[0] for sde in (GROWTH, hidden)
+    )
+    assert unseen == pytest.approx(seen, abs=1e-4)
+    matrix = sg.ItoProcess(lambda x: x, lambda x: 0.8 * x.detach()[..., None], channels=1)
+    assert slopes(matrix, column(1.0), rows=500, steps=(32, 64))[0] == pytest.approx(
+        seen, abs=1e-4
+    )
+
+
 def test_antithetic_pairs_make_up_for_areas():
     # cosines are smooth and bounded: 10⁴ samples know their variance to 2 %
     beta, _, coupling = slopes(AREA, column(0.0, 0.0), lambda x: x[:, 1].cos(), rows=10_000)
@@ -167,13 +179,20 @@ def test_cost_counts_all_runs():
     )
 
 
+class WithAreas(sg.EulerMaruyama):
+    """A solver that asks for more than increments."""
+
+    needs = ("areas",)
+
+
 @pytest.mark.parametrize(
     ("solver", "kind", "words"),
     [
-        (sg.EulerMaruyama, TypeError, r"the class EulerMaruyama: pass EulerMaruyama\(\)"),
+        (sg.EulerMaruyama, TypeError, "the class EulerMaruyama"),
         (sg.TorchDiffEq(), TypeError, "solver of fixed steps"),
         (sg.EulerMaruyama(substeps=3), ValueError, "substeps must be 1, but is 3"),
         (sg.EulerMaruyama(compile=True), ValueError, "leave compile out"),
+        (WithAreas(), ValueError, "WithAreas takes more of the noise than its increments"),
     ],
 )
 def test_a_solver_that_cannot_share_noise_is_refused(solver, kind, words):
