@@ -92,6 +92,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "KarrasHeun",
         "Milstein",
         "Noise",
+        "SRA",
         "StepNoise",
         "Solver",
         "TorchDiffEq",

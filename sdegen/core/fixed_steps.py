@@ -168,9 +168,17 @@ def check_predictor(predictor: object) -> None:
 
     Raises:
         TypeError: If it is no solver of fixed steps.
-        ValueError: If it has substeps, or ends with a denoised state.
+        ValueError: If it has substeps, asks for the areas of its step, or ends with a denoised
+            state.
     """
-    substeps = check_inner("predictor", predictor).substeps
+    inner = check_inner("predictor", predictor)
+    substeps = inner.substeps
+    if inner.needs:
+        raise ValueError(
+            f"predictor must draw normals alone, in order with the corrector's, but "
+            f"{type(predictor).__name__} asks for {' and '.join(inner.needs)} of its step: pass "
+            "EulerMaruyama() or DDIM()."
+        )
     if substeps != 1:
         raise ValueError(
             f"predictor.substeps must be 1, but is {substeps}: say how many with substeps= of the "

@@ -181,6 +181,24 @@ FOLLOWED = {
         lambda: walked_by(sg.EulerMaruyama(20, compile=True)),
         lambda: walked_by(sg.EulerMaruyama(20)),
     ),
+    "a predictor that asks for areas": (
+        "predictor must draw normals alone",
+        lambda: simulate(REVERSE, times=EVEN, solver=sg.PredictorCorrector(predictor=sg.SRA())),
+        lambda: [
+            simulate(REVERSE, times=EVEN, solver=sg.PredictorCorrector(predictor=inner))
+            for inner in (sg.EulerMaruyama(), sg.DDIM())
+        ],
+    ),
+    "SRA of multiplicative noise": (
+        "SRA solves equations with additive noise",
+        lambda: simulate(sg.ItoProcess(lambda x: -x, lambda x: 0.1 * x), solver=sg.SRA()),
+        lambda: [
+            simulate(sg.ItoProcess(lambda x: -x, lambda x: 0.1 * x), solver=sg.Milstein()),
+            simulate(
+                sg.ItoProcess(lambda x: -x, lambda x, t: t, noise="additive"), solver=sg.SRA()
+            ),
+        ],
+    ),
     "the noise of other steps": (
         "make the noise of each run with its own nodes",
         lambda: along([0.0, 0.5, 1.0], [0.0, 1.0]),

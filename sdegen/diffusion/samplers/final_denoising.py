@@ -22,7 +22,7 @@ from sdegen.core.fixed_steps import FixedStep, check_inner
 from sdegen.core.noise import Noise
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
-from sdegen.core.solver import Memory
+from sdegen.core.solver import Memory, Need
 from sdegen.core.update import update
 from sdegen.diffusion.ddpm import AncestralChain
 from sdegen.diffusion.samplers.base import DiffusionSolver
@@ -84,6 +84,11 @@ class FinalDenoising(DiffusionSolver, FixedStep):
     def evaluations(self) -> int | None:  # type: ignore[override]
         """Those of the solver; the last step evaluates once more."""
         return self.solver.evaluations
+
+    @property
+    def needs(self) -> tuple[Need, ...]:  # type: ignore[override]
+        """Those of the solver."""
+        return self.solver.needs
 
     def begin(self, sde: SDE, nodes: Tensor) -> tuple[Memory, Tensor]:
         """Return the solver's memory, and the times."""
