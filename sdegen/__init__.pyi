@@ -70,6 +70,11 @@ from .diffusion.samplers.karras import DPM2 as DPM2
 from .diffusion.samplers.karras import Churn as Churn
 from .diffusion.samplers.karras import KarrasHeun as KarrasHeun
 from .diffusion.samplers.adams_coefficients import Coefficients as Coefficients
+from .engine.which_solver import SolverTable as SolverTable
+from .engine.which_solver import which_solver as which_solver
+from .solvers.dri1 import DRI1 as DRI1
+from .solvers.implicit_euler import ImplicitEuler as ImplicitEuler
+from .solvers.sk_rock import SKROCK as SKROCK
 from .solvers.torch_diffeq import TorchDiffEq as TorchDiffEq
 from .solvers.torch_sde import TorchSDE as TorchSDE
 from .diffusion.samplers.final_denoising import FinalDenoising as FinalDenoising
@@ -94,6 +99,8 @@ from .observables.currents import ProbabilityCurrent as ProbabilityCurrent
 from .engine.ensemble_result import Ensemble as Ensemble
 from .engine.contain import contain as contain
 from .engine.ensemble import run_ensemble as run_ensemble
+from .engine.extrapolate import Extrapolation as Extrapolation
+from .engine.extrapolate import extrapolate as extrapolate
 from .observables.base import Accumulator as Accumulator
 from .observables.base import Block as Block
 from .observables.base import Observable as Observable

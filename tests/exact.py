@@ -8,7 +8,7 @@ from scipy import optimize, special, stats
 from torch import nn
 
 import sdegen as sg
-from sdegen.core.noise import Noise, Normals, Stream, stream
+from sdegen.core.noise import Given, Noise, Normals, Stream, stream
 from sdegen.core.shapes import expand
 from sdegen.core.solver import integrate
 from sdegen.engine.blocks import solve
@@ -416,3 +416,69 @@ class OracleNoise(nn.Module):
         alpha, sigma = self.path.alpha(t)[:, None], self.path.sigma(t)[:, None]
         x_t = x * (alpha**2 + sigma**2).sqrt()
         return -self.weight * sigma * self.mixture.noised(self.path).score(x_t, t)
+
+
+# ---- chains that are linear in the state, whatever the noise ----------------------------------
+
+# nodes and weights of z ~ N(0, 1), exact for polynomials of degree ≤ 5. All are multiples of ¼:
+# moved by rounding to either side they are in even and in odd cells of ⌊4 z⌋
+_NODES = {0.0: 1 / 2, 1.0: 1 / 6, -1.0: 1 / 6, 2.0: 1 / 12, -2.0: 1 / 12}
+
+
+def _normals_and_signs(draws):
+    """Values of z and their weights, shape (n, draws) and (n,), with both signs that z gives."""
+    one = [(z + side, w / 2) for z, w in _NODES.items() for side in (1e-13, -1e-13)]
+    z, w = (np.array(values) for values in zip(*one, strict=True))
+    grid = np.stack(np.meshgrid(*[z] * draws)).reshape(draws, -1)
+    weight = np.stack(np.meshgrid(*[w] * draws)).reshape(draws, -1).prod(0)
+    return torch.tensor(grid.T.copy()), torch.tensor(weight)
+
+
+def moments_of_linear_chain(solver, sde, nodes, d, draws):
+    """E[M] and E[M ⊗ M] of X_N = M X_0 at nodes[-1], for drift and noise affine in x; exact.
+
+    The state has a 1 as its last number, so that M has d + 1 rows. M is read off the solver in
+    each step, for all draws at once; it is of degree ≤ 2 in each of them. Nothing is sampled.
+
+    Args:
+        solver: A solver of fixed steps.
+        sde: Dynamics of d coordinates.
+        nodes: Times of the chain.
+        d: Coordinates.
+        draws: Normals in a step, d or channels.
+
+    Returns:
+        Shape (d + 1, d + 1) and ((d + 1)², (d + 1)²).
+    """
+    z, weight = _normals_and_signs(draws)
+    x = torch.cat([torch.eye(d, dtype=torch.float64), torch.zeros(1, d, dtype=torch.float64)])
+    first, second, known = torch.eye(d + 1).double(), torch.eye((d + 1) ** 2).double(), None
+    dts = nodes.diff()
+    for i in range(len(nodes) - 1):
+        same = known is not None and sde.autonomous and torch.allclose(dts[i], dts[0])
+        if not same:
+            states = x.repeat(len(z), 1)
+            given = Given(z.repeat_interleave(d + 1, 0)) if sde.noise != "none" else None
+            with torch.no_grad():
+                memory = solver.begin(sde, nodes)
+                after = solver.step(sde, states, i, given, memory)[0].reshape(len(z), d + 1, d)
+            M = torch.zeros(len(z), d + 1, d + 1, dtype=torch.float64)
+            M[:, :d, d], M[:, d, d] = after[:, d], 1.0
+            M[:, :d, :d] = (after[:, :d] - after[:, d:]).mT
+            both = torch.einsum("nij,nkl->nikjl", M, M).reshape(len(z), (d + 1) ** 2, -1)
+            known = torch.tensordot(weight, M, 1), torch.tensordot(weight, both, 1)
+        first, second = known[0] @ first, known[1] @ second
+    return first, second
+
+
+def moments_of_linear_sde(F, Bs, t):
+    """The same of dX = F X dt + Σ_k B_k X dW_k at t, by the matrices of the generator; Itô.
+
+    Args:
+        F: Shape (d + 1, d + 1), the last row and column those of the constant 1.
+        Bs: One such matrix for each Wiener process.
+        t: Time.
+    """
+    eye = torch.eye(len(F), dtype=torch.float64)
+    both = torch.kron(F, eye) + torch.kron(eye, F) + sum(torch.kron(B, B) for B in Bs)
+    return torch.linalg.matrix_exp(F * t), torch.linalg.matrix_exp(both * t)

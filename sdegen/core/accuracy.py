@@ -30,6 +30,7 @@ from torch import Tensor
 from sdegen.core.errors import AccuracyWarning
 
 SlopeBy = Literal["none", "given", "autograd", "differences"]
+WeakStrong = tuple[float, float | None]
 
 WARNS = 1e-3  # the relative error above which a result warns
 NOT_ESTIMATED = "not estimated"
@@ -40,15 +41,22 @@ _DIFFERENCES = "by differences: autograd does not see it; about 1e-9, up to 1e-3
 class Orders:
     """Orders of convergence of a solver, in the step; None where it refuses the dynamics.
 
+    A strong order is None where the noise is not that of a path, but its law alone.
+
+    Noise commutes where Σ_j G_jk ∂_j G_il is the same with k and l exchanged: additive noise,
+    diagonal noise whose g_i depends on x_i alone, one Wiener process for all coordinates.
+
     Attributes:
         flow: Of noise-free dynamics.
         additive: Weak and strong order for additive noise.
-        multiplicative: Weak and strong order for multiplicative noise.
+        multiplicative: Weak and strong order for multiplicative noise that commutes.
+        channels: Weak and strong order for multiplicative noise that need not commute.
     """
 
     flow: float | None
-    additive: tuple[float, float] | None
-    multiplicative: tuple[float, float] | None
+    additive: WeakStrong | None
+    multiplicative: WeakStrong | None
+    channels: WeakStrong | None = None
 
 
 @dataclass(eq=False, repr=False)

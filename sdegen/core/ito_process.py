@@ -22,9 +22,10 @@ from sdegen.core.accuracy import SlopeBy
 from sdegen.core.channels import interpretation_drift
 from sdegen.core.checks import check_count, check_not_negative, check_word
 from sdegen.core.derivatives import MIXES, diffusivity, is_seen, noise_induced
+from sdegen.core.linear_part import as_linear_part
 from sdegen.core.requests import as_numbers, check_function
 from sdegen.core.sde import SDE, NoiseKind, Rows
-from sdegen.core.shapes import State, Time
+from sdegen.core.shapes import Numbers, State, Time
 from sdegen.core.signature import Signature
 from sdegen.core.slope_checks import check_directional, check_slope, mixes_coordinates
 
@@ -77,6 +78,8 @@ class ItoProcess(SDE):
             Drift and diffusion get each of them by its name, as f(x, t, k) or f(x, k) for
             {"k": k}, cut to the rows of x: where trajectories run in blocks, those of the block.
             `simulate` and `run_ensemble` then take as many trajectories as there are rows.
+        linear_part: L of a drift −L x + …, a number, (d,) or (d, d), which `ImplicitEuler` solves
+            for. The drift is still all of f.
 
     Raises:
         TypeError: If the drift is not callable or takes (t, x), the diffusion is a matrix without
@@ -113,8 +116,11 @@ class ItoProcess(SDE):
         autonomous: bool | None = None,
         diffusion_derivative: Field | None = None,
         parameters: Mapping[str, Tensor] | None = None,
+        linear_part: Numbers | None = None,
     ) -> None:
         _check_kinds(drift, interpretation, noise, autonomous)
+        if linear_part is not None:
+            self.linear_part = as_linear_part(linear_part)
         if channels is not None:
             check_count("channels", channels)
             self.channels, self.noise_structure = int(channels), "channels"
@@ -145,11 +151,7 @@ class ItoProcess(SDE):
                 raise ValueError(f"noise must be {assumed!r} for {what}, but is {noise!r}.")
         if tensors is not None:
             self.parameters = tensors
-            if unused := [name for name in tensors if name not in taken]:
-                raise ValueError(
-                    f"parameters has {unused[0]!r}, but neither drift nor diffusion takes an "
-                    f"argument of that name: write f(x, t, {unused[0]})."
-                )
+            _refuse_unused(tensors, taken)
         self.noise = noise or assumed
         self.autonomous = autonomous if autonomous is not None or timed else True
         self.interpretation = interpretation
@@ -346,6 +348,15 @@ def _check_parameters(parameters: object) -> dict[str, Tensor]:
             f"{rows or 'no entry'} rows."
         )
     return tensors
+
+
+def _refuse_unused(tensors: dict[str, Tensor], taken: set[str]) -> None:
+    """Refuse a parameter that no function takes."""
+    if unused := [name for name in tensors if name not in taken]:
+        raise ValueError(
+            f"parameters has {unused[0]!r}, but neither drift nor diffusion takes an "
+            f"argument of that name: write f(x, t, {unused[0]})."
+        )
 
 
 def _matrix(diffusion: object, channels: int) -> Tensor:

@@ -50,6 +50,8 @@ class SDE(ABC):
         jumps: What makes it jump beside drift and noise (`JumpDiffusion`); None, the default,
             where nothing does. What reads drift and diffusion alone refuses jumps by name.
         autonomous: Whether f and g do not depend on t; None, the default: it is not known.
+        linear_part: L of a drift −L x + r(x, t), where it is known: what `ImplicitEuler` solves
+            for. Shape (), (d,) or (d, d), for states of d numbers.
         direction: Sense of time in which the noisy equation is meant: +1 or −1. A noisy SDE run
             against its direction is not its time reversal; noise-free dynamics run both ways.
         is_discrete: Whether it is a Markov chain on integer times, whose steps have dt = ±1.
@@ -65,6 +67,7 @@ class SDE(ABC):
     constant_noise: float | None = None
     jumps: tuple[CompoundPoisson | AlphaStable, ...] | None = None
     autonomous: bool | None = None
+    linear_part: Tensor | None = None
     direction: Literal[1, -1] = 1
     is_discrete: ClassVar[bool] = False
     halves_steps: ClassVar[bool] = True

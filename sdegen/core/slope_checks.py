@@ -139,11 +139,16 @@ def mixes_coordinates(function: Values, ends: State) -> bool:
         ends: Two states, shape (2, *event).
     """
     x = 0.5 * (ends[:1] + ends[1:])
-    value = function(x)
-    d = x[0].numel()
-    if d < 2 or is_per_trajectory(value, x):
+    if is_per_trajectory(function(x), x):
         return False
-    step = (0.1 * (ends[1:] - ends[:1])).clamp(min=STEP[torch.float64][1])
+    return mixes_at(function, x, (0.1 * (ends[1:] - ends[:1])).clamp(min=STEP[torch.float64][1]))
+
+
+def mixes_at(function: Values, x: State, step: State) -> bool:
+    """Return whether `mixes_coordinates` at some states, by steps of a given size; their shape."""
+    value, d = function(x), x[0].numel()
+    if d < 2:
+        return False
     number = torch.arange(d, device=x.device).reshape(x.shape[1:])
     for bit in range((d - 1).bit_length()):
         for parity in (0, 1):

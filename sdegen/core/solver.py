@@ -66,6 +66,10 @@ class Solver(ABC):
             .space_time_area(i), .areas(i), which `integrate` then sees to. A solver that calls
             noise.normal() alone has none.
         evaluations: Of the drift (of the score) in a step; None where they vary.
+        noise_evaluations: Of g (of G) in a step, in words.
+        stability: The largest λh of a real decay rate λ at which a flow stays bounded; infinite
+            where any does; None where it is not declared, or steps are chosen by their error.
+        when: When to take it, in a sentence; what `which_solver` shows.
     """
 
     supports_discrete: ClassVar[bool] = False
@@ -80,6 +84,9 @@ class Solver(ABC):
     takes_jumps: ClassVar[bool] = False
     orders: ClassVar[Orders | None] = None
     evaluations: ClassVar[int | None] = None
+    noise_evaluations: ClassVar[str] = ""
+    stability: ClassVar[float | None] = None
+    when: ClassVar[str] = ""
 
     def __init_subclass__(cls, **options: object) -> None:
         """Refuse checks by their names of version 0.1."""

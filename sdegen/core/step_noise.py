@@ -205,6 +205,13 @@ class FreshDraws(Draws):
         """Return all of step i, its areas only if they are asked for."""
         return Draw(self.z(i), self.integral(i), self.areas(i) if with_areas else None)
 
+    def forget(self, before: int) -> None:
+        """Drop what is kept of the steps before a number, when both runs have taken them."""
+        bridges = None if self._bridges is None else self._bridges[1]
+        for kept in (self._zs, self._etas, bridges):
+            if isinstance(kept, _Kept):
+                kept.forget(before)
+
     def _eta(self, i: int) -> Tensor:
         """Return η of step i."""
         if self._etas is None:
@@ -326,6 +333,7 @@ class _Kept(_InOrder[T]):
     def __init__(self, draw: Callable[[], T]) -> None:
         super().__init__(draw)
         self._values: list[T] = []
+        self._first = 0  # the step of the first that is kept
 
     def next(self) -> T:
         """Return that of the next step of the run that asks for one after the other."""
@@ -334,6 +342,11 @@ class _Kept(_InOrder[T]):
 
     def at(self, i: int) -> T:
         """Return that of step i."""
-        while len(self._values) <= i:
+        while self._first + len(self._values) <= i:
             self._values.append(self._draw())
-        return self._values[i]
+        return self._values[i - self._first]
+
+    def forget(self, before: int) -> None:
+        """Drop those of the steps before a number."""
+        del self._values[: before - self._first]
+        self._first = max(self._first, before)

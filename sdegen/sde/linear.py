@@ -112,6 +112,8 @@ class LinearSDE(LinearProcess):
         self._varies = drift.varies or noise.varies or shift.varies
         if self._varies:
             self.autonomous = None
+        if not drift.varies:
+            self.linear_part = drift.value
         if not noise.varies and B.shape == (d, d) and bool((B.diag().diag() == B).all()):
             noise.value = B.diag()
         if noise.value.ndim == 2:

@@ -28,8 +28,16 @@ class EulerMaruyama(OneStep):
     supports_discrete: ClassVar[bool] = True
     noise_structures: ClassVar[tuple[NoiseStructure, ...]] = ("diagonal", "channels", "general")
     is_update: ClassVar[bool] = True
-    orders: ClassVar[Orders] = Orders(flow=1, additive=(1, 1), multiplicative=(1, 0.5))
+    orders: ClassVar[Orders] = Orders(
+        flow=1, additive=(1, 1), multiplicative=(1, 0.5), channels=(1, 0.5)
+    )
     evaluations: ClassVar[int] = 1
+    noise_evaluations: ClassVar[str] = "1"
+    stability: ClassVar[float | None] = 2.0
+    when: ClassVar[str] = (
+        "First of all: it takes all dynamics, boundaries and chains, and errors are proportional "
+        "to the step."
+    )
 
     def step(
         self, sde: SDE, x: State, i: int, noise: Noise | None, memory: list[Interval]

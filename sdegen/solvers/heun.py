@@ -42,6 +42,9 @@ class Heun(OneStep):
 
     orders: ClassVar[Orders] = Orders(flow=2, additive=(2, 1), multiplicative=None)
     evaluations: ClassVar[int] = 2
+    noise_evaluations: ClassVar[str] = "2"
+    stability: ClassVar[float | None] = 2.0
+    when: ClassVar[str] = "Additive noise or none, smooth drift: averages of order 2 at low cost."
 
     def step(
         self, sde: SDE, x: State, i: int, noise: Noise | None, memory: list[Interval]

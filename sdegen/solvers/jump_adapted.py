@@ -89,6 +89,7 @@ class JumpAdapted(FixedStep):
     supports_boundaries: ClassVar[bool] = False
     retains_noise: ClassVar[bool] = False
     takes_jumps: ClassVar[bool] = True
+    when: ClassVar[str] = "Dynamics that jump, `JumpDiffusion`: around the solver of what flows."
 
     def __post_init__(self) -> None:
         inner, name = check_inner("solver", self.solver), type(self.solver).__name__
@@ -114,6 +115,11 @@ class JumpAdapted(FixedStep):
     def orders(self) -> Orders | None:  # type: ignore[override]
         """Those of the solver, for compound Poisson jumps."""
         return self.solver.orders
+
+    @property
+    def stability(self) -> float | None:  # type: ignore[override]
+        """That of the solver."""
+        return self.solver.stability
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
         """Refuse what the solver refuses, and jumps in decreasing time."""

@@ -57,8 +57,13 @@ class Milstein(FixedStep):
 
     noise_structures: ClassVar[tuple[NoiseStructure, ...]] = ("diagonal", "channels")
     needs: ClassVar[tuple[Need, ...]] = ("increments", "areas")
-    orders: ClassVar[Orders] = Orders(flow=1, additive=(1, 1), multiplicative=(1, 1))
+    orders: ClassVar[Orders] = Orders(
+        flow=1, additive=(1, 1), multiplicative=(1, 1), channels=(1, 1)
+    )
     evaluations: ClassVar[int] = 1
+    noise_evaluations: ClassVar[str] = "1, and its derivative along each column"
+    stability: ClassVar[float | None] = 2.0
+    when: ClassVar[str] = "Paths to strong order 1 with any noise; multilevel averages."
 
     def begin(self, sde: SDE, nodes: Tensor) -> _Memory:
         """Return the intervals; nothing has been seen that would not commute."""

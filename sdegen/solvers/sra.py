@@ -41,6 +41,9 @@ class SRA(FixedStep):
     needs: ClassVar[tuple[Need, ...]] = ("increments", "space_time_areas")
     orders: ClassVar[Orders] = Orders(flow=2, additive=(2, 1.5), multiplicative=None)
     evaluations: ClassVar[int] = 2
+    noise_evaluations: ClassVar[str] = "3; 1 of G of no time"
+    stability: ClassVar[float | None] = 2.0
+    when: ClassVar[str] = "Paths of additive noise, to strong order 1½; averages of order 2."
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
         """Refuse multiplicative noise."""

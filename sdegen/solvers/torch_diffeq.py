@@ -59,6 +59,9 @@ class TorchDiffEq(Solver):
 
     requires_full_batch: ClassVar[bool] = True
     chooses_steps: ClassVar[bool] = True
+    when: ClassVar[str] = (
+        "Dynamics without noise to a tolerance, with one step size for all trajectories."
+    )
 
     def __post_init__(self) -> None:
         available = [name for name in _ADAPTIVE if name in SOLVERS]

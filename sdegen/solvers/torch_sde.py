@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torchsde
@@ -72,6 +72,10 @@ class TorchSDE(Solver):
 
     method: str = "srk"
     substeps: int = 1
+
+    when: ClassVar[str] = (
+        "Paths of diagonal noise to strong order 1 (Milstein) or 1½ (srk), by torchsde's methods."
+    )
 
     def __post_init__(self) -> None:
         diverges = is_word(self.method, ["reversible_heun"])

@@ -20,6 +20,13 @@ ODE = sg.ItoProcess(lambda x: x - x**3, 0.0)
 JUMPS = sg.JumpDiffusion(WELL, sg.CompoundPoisson(3.0, torch.distributions.Normal(0.0, 0.5)))
 GEOMETRIC = sg.ItoProcess(lambda x: -x, lambda x: 0.5 * x)
 TURNING = sg.ItoProcess(lambda x: -x, turning, channels=3)
+MIXED = sg.ItoProcess(lambda x: x - x**3, lambda x: 0.3 * x.flip(1) + 1.0)
+CHANNELS = sg.ItoProcess(
+    lambda x: x - x**3,
+    lambda x: torch.stack([0.1 * x, 0.2 * x.flip(1), torch.ones_like(x)], -1),
+    channels=3,
+    linear_part=2.0,
+)
 SDE_, FLOW = (sg.ReverseSDE(VP, LAW.score, eta=eta) for eta in (1.0, 0.0))
 
 
@@ -45,6 +52,16 @@ SOLVERS = [
     (sg.SRA(), WELL),
     (sg.SRA(), ODE),
     (sg.SRA(), SDE_),
+    (sg.DRI1(), WELL),
+    (sg.DRI1(), ODE),
+    (sg.DRI1(), MIXED),
+    (sg.DRI1(), CHANNELS),
+    (sg.SKROCK(stages=3), WELL),
+    (sg.SKROCK(stages=1), ODE),
+    (sg.SKROCK(), CHANNELS),
+    (sg.ImplicitEuler(), sg.OrnsteinUhlenbeck()),
+    (sg.ImplicitEuler(), CHANNELS),
+    (sg.EulerMaruyama(), CHANNELS),
     (sg.DDIM(), SDE_),
     (sg.DDIM(), FLOW),
     (sg.PredictorCorrector(corrector_steps=2), SDE_),
@@ -174,7 +191,7 @@ def test_a_draw_is_asked_for_only_where_the_solver_says_that_it_draws(solver, sd
 
 @pytest.mark.parametrize(
     ("solver", "order"),
-    [(s, s.orders.flow) for s in (sg.EulerMaruyama(), sg.Heun())],
+    [(s, s.orders.flow) for s in (sg.EulerMaruyama(), sg.Heun(), sg.DRI1(), sg.SKROCK(stages=2))],
 )
 def test_a_flow_runs_forth_and_back_to_its_declared_order(solver, order):
     x0, gaps = torch.tensor([[0.3], [1.7]], dtype=F64), []

@@ -41,12 +41,39 @@ def log_p(x, t):
     return LAW.log_prob(x, t)
 
 
+def channels(theta):
+    """Two Wiener processes for one coordinate."""
+    G = lambda x: 0.2 * theta * torch.stack([1 + 0.25 * x**2, torch.sin(theta * x)], -1)  # noqa: E731
+    return sg.ItoProcess(lambda x, t: theta * torch.sin(3 * t) - x**3, G, channels=2)
+
+
+def linear(theta):
+    """A drift with a linear part that has a parameter."""
+    L = torch.as_tensor(3 * theta, dtype=F64)
+    return sg.ItoProcess(lambda x, t: -L * x - x**3, 0.3, linear_part=L)
+
+
+def jumping(theta):
+    """Jumps whose times and sizes do not depend on the parameter."""
+    sizes = torch.distributions.Normal(torch.tensor(0.0, dtype=F64), 0.5)
+    return sg.JumpDiffusion(own(noisy=True)[0](theta), sg.CompoundPoisson(3.0, sizes))
+
+
+CHANNELS, LINEAR, JUMPS = (channels, TIMES), (linear, TIMES), (jumping, TIMES)
 OWN, ODE, SDE, FLOW = own(noisy=True), own(noisy=False), reverse(1.0), reverse(0.0)
 CASES = {
     "Euler": (sg.EulerMaruyama(2), OWN),
     "Euler, reverse": (sg.EulerMaruyama(), SDE),
     "Euler, chain": (sg.EulerMaruyama(), (chain, torch.arange(6.0, dtype=F64).flip(0))),
     "Heun": (sg.Heun(2), ODE),
+    "DRI1": (sg.DRI1(2), OWN),
+    "DRI1, channels": (sg.DRI1(), CHANNELS),
+    "Milstein": (sg.Milstein(2), OWN),
+    "Milstein, channels": (sg.Milstein(), CHANNELS),
+    "SRA": (sg.SRA(2), LINEAR),
+    "SKROCK": (sg.SKROCK(stages=3), OWN),
+    "JumpAdapted": (sg.JumpAdapted(sg.EulerMaruyama(2)), JUMPS),
+    "ImplicitEuler": (sg.ImplicitEuler(), LINEAR),
     "Heun, reverse": (sg.Heun(), SDE),
     "AdaptiveHeun": (sg.AdaptiveHeun(rtol=1e-4, atol=1e-4), FLOW),
     "TorchDiffEq": (sg.TorchDiffEq("dopri8", rtol=1e-9, atol=1e-9), ODE),

@@ -66,6 +66,9 @@ class AdaptiveHeun(DiffusionSolver):
     atol: float = 1e-2
 
     chooses_steps: ClassVar[bool] = True
+    when: ClassVar[str] = (
+        "Samples of a score to a tolerance; each trajectory chooses its steps for itself."
+    )
     asks_for: ClassVar[str] = "a score that takes one time for each trajectory"
 
     def __post_init__(self) -> None:

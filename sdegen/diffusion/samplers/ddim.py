@@ -40,6 +40,7 @@ class DDIM(DiffusionSolver, FixedStep):
     largest_eta: ClassVar[float | None] = 1.0
     orders: ClassVar[Orders] = Orders(flow=1, additive=(1, 1), multiplicative=None)
     evaluations: ClassVar[int] = 1
+    when: ClassVar[str] = "Samples of a score at any η from 0 to 1, in some 50 steps or more."
 
     def begin(self, sde: SDE, nodes: Tensor) -> tuple[ScoreAt, list[_Coefficients]]:
         """Multiply out the update in y: x_s = (α_s/α_t) x + α_s (√… − λ_t) ε̂ + α_s η√v z."""

@@ -51,6 +51,9 @@ class FinalDenoising(DiffusionSolver, FixedStep):
 
     supports_boundaries: ClassVar[bool] = False
     returns_x0: ClassVar[bool] = True
+    when: ClassVar[str] = (
+        "Samples shall end without the noise of the last time; around any solver."
+    )
 
     def __post_init__(self) -> None:
         check_inner("solver", self.solver)

@@ -119,6 +119,9 @@ class _TwoStage(DiffusionSolver, FixedStep, SplitStep):
 
     orders: ClassVar[Orders] = Orders(flow=2, additive=(1, 1), multiplicative=None)
     evaluations: ClassVar[int] = 2
+    when: ClassVar[str] = (
+        "Samples of a score from 20 to 100 evaluations, with noise that is stirred in if wanted."
+    )
 
     _weight: ClassVar[float]  # of the second evaluation; the first has what is left
 

@@ -117,6 +117,10 @@ class LinearMultistep(Multistep):
     eta: float = 0.0
     substeps: int = field(default=1, init=False)
 
+    when: ClassVar[str] = (
+        "Coefficients are given, by `calibrate` or by you, for one grid of times."
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.table.decay) != len(self.grid) - 1:
@@ -160,6 +164,11 @@ class LinearMultistep(Multistep):
                     f"this method was made for another SDE: at times[{i}] = {float(own[i]):g} its "
                     f"{symbol} is {float(wanted[i]):.6g}, but here it is {float(value[i]):.6g}."
                 )
+
+    @property
+    def evaluations(self) -> int | None:  # type: ignore[override]
+        """One in a step, unless the table evaluates a corrected state again."""
+        return 1 if self.table.again is None else None
 
     def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
         """Return the table."""

@@ -131,6 +131,9 @@ class MetropolisCorrector(DiffusionSolver, Corrector):
 
     asks_for: ClassVar[str] = "a score and the σ of a kernel"
     evaluations_to_correct: ClassVar[int] = 2
+    when: ClassVar[str] = (
+        "The density itself is known beside its score: corrections without an error of their step."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -54,12 +54,13 @@ equal steps in λ, from 10 steps on, is where it is at home.
 
 import difflib
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from sdegen.core.accuracy import Orders
 from sdegen.core.requests import is_word
 from sdegen.core.sde import SDE
 from sdegen.diffusion.samplers.adams_coefficients import Coefficients, Integrals, Prediction, Rule
@@ -104,6 +105,8 @@ class ExponentialAdams(Multistep):
     rule: Rule = "exact"
     substeps: int = field(default=1, kw_only=True)
 
+    when: ClassVar[str] = "Samples of a score from 10 to 50 evaluations, with noise or without."
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_method_order(self.order, 1, _HIGHEST_ORDER)
@@ -114,6 +117,16 @@ class ExponentialAdams(Multistep):
                 f"rule='midpoint' is of order 2 and goes with order 1 or 2, but order is "
                 f"{self.order}; take rule='exact'."
             )
+
+    @property
+    def evaluations(self) -> int | None:  # type: ignore[override]
+        """One in a step; order 4 takes one more in the second."""
+        return 1 if self.order < _HIGHEST_ORDER else None
+
+    @property
+    def orders(self) -> Orders:  # type: ignore[override]
+        """That of its nodes on a flow, and at most 2 with noise."""
+        return Orders(self.order, additive=(min(self.order, 2), None), multiplicative=None)
 
     def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
         """Return one row for each step; see `Multistep.coefficients`."""
@@ -144,10 +157,22 @@ class ExponentialAdamsMoulton(Multistep):
     prediction: Prediction = "x0"
     substeps: int = field(default=1, kw_only=True)
 
+    when: ClassVar[str] = "Samples of a score from 5 to 20 evaluations, with noise or without."
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_method_order(self.order, 2, _HIGHEST_ORDER)
         _check_word("prediction", self.prediction, get_args(Prediction))
+
+    @property
+    def evaluations(self) -> int | None:  # type: ignore[override]
+        """One in a step; order 4 takes one more in the second."""
+        return 1 if self.order < _HIGHEST_ORDER else None
+
+    @property
+    def orders(self) -> Orders:  # type: ignore[override]
+        """As declared on a flow, and 2 with noise."""
+        return Orders(self.order, additive=(2, None), multiplicative=None)
 
     def coefficients(self, sde: SDE, nodes: Tensor) -> Coefficients:
         """Return one row for each step; see `Multistep.coefficients`."""

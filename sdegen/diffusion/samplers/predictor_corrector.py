@@ -119,6 +119,9 @@ class PredictorCorrector(Corrector):
     predictor: FixedStep = field(default_factory=EulerMaruyama, kw_only=True)
 
     evaluations_to_correct: ClassVar[int] = 1
+    when: ClassVar[str] = (
+        "Samples of a score whose errors Langevin steps shall correct, at many evaluations."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,0 +1,218 @@
+"""DRI1: a Runge–Kutta method of weak order 2 for any Itô noise, by columns.
+
+    x' = x + h Σ_i α_i f(H_i) + Σ_k N_k,        h = |dt|,  W_k = √h z_k
+
+Three stages carry the drift, as Kutta's method of order 3 does where there is no noise:
+
+    H₁ = x,   H₂ = x + ½ h f₁ + b₂ Σ_k G_k W_k,   H₃ = x + h (2 f₂ − f₁) + b₃ Σ_k G_k W_k
+
+and each Wiener process asks for its own column G_k at states of its own, five times in a step:
+
+    H±_k = x + c h f₁ ± b √h G_k                   which see G_k ∂G_k, with (W_k² − h)/2
+    V±_k = x ± Σ_{l≠k} D_l J_kl/√h                 which see G_l ∂G_k, with J_kl
+
+where D_l is a mean of G_l at x, H⁺_l and H⁻_l. So the cost is linear in the number of processes.
+Diagonal noise whose g_i depends on x_i alone is asked three times, all components at once, and
+additive noise twice.
+
+**The double integrals.** J_kl stands for ∫∫ dW_l dW_k; in the mean it must be right to second
+order together with all others, J_kl J_k'l' among them. With signs χ_k = ±1,
+
+    J_kl = ½ (W_k W_l − s_kl h χ_k χ_l),        s_kl = 1 for k < l, −1 for k > l
+
+has E[J_kl J_k'l'] = 0 for any two different pairs. One sign alone for each pair, χ_k, as the
+article of the method has it, does not: J₁₂ and J₁₃ are then correlated, and with three processes
+that do not commute the order drops to 1.
+
+The normal z_k gives both W_k and χ_k, the parity of ⌊4 z_k⌋: the sign is independent of all
+moments of z_k that matter, to e^{−(4π)²/2} ≈ 10⁻³⁴. So a step draws one normal for each process,
+and walks the path of that noise, with strong order ½; 1 where the noise commutes.
+
+Reference:
+    Debrabant and Rößler 2009, Appl. Numer. Math. 59, 582, table 2 (DRI1); Milstein and Tretyakov
+    2004, Stochastic Numerics for Mathematical Physics, section 2.2, for the products of signs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sdegen.core.accuracy import Orders
+from sdegen.core.derivatives import is_per_trajectory
+from sdegen.core.fixed_steps import FixedStep, Interval, intervals_of
+from sdegen.core.noise import Noise
+from sdegen.core.noise_structure import NoiseStructure
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State, Time, as_column
+from sdegen.core.slope_checks import mixes_at
+from sdegen.core.solver import Asked
+from sdegen.core.update import Number, update
+
+_ROOT_6 = math.sqrt(6)
+_B2, _B3 = (6 - _ROOT_6) / 10, (3 + 2 * _ROOT_6) / 5  # noise in the stages of the drift
+_C, _B = 342 / 491, 3 * math.sqrt(38 / 491)  # of H±
+_HERE, _AHEAD = 193 / 684, 491 / 1368  # weights of G_k at x, and at each of H±
+_OWN = math.sqrt(491 / 38) / 6  # of the difference over H±
+_D_HERE, _D_AHEAD = 214 / 513 * math.sqrt(1105 / 991), 491 / 513 * math.sqrt(221 / 4955)
+_BOTH = 4955 / 14144  # of the second difference over V±
+_CROSS = math.sqrt(4955 / 221) / 8  # of the difference over V±
+
+
+class _Memory(NamedTuple):
+    """The intervals, and whether diagonal noise mixes coordinates; None: not looked at yet."""
+
+    intervals: list[Interval]
+    is_mixed: bool | None
+
+
+@dataclass(frozen=True)
+class DRI1(FixedStep):
+    """A Runge–Kutta method of weak order 2 for any Itô noise; three evaluations a step.
+
+    The page of the module has the equations. It asks for 1 + 4m columns of G for m Wiener
+    processes, through `sde.diffusion_column`; diagonal noise whose g_i depends on x_i alone is
+    asked 3 times, additive noise twice.
+
+    Args:
+        substeps: Equal steps between any two of the times.
+
+    Reference:
+        Debrabant and Rößler 2009, Appl. Numer. Math. 59, 582, table 2, with other variables for
+        the double integrals; weak order 2, order 3 on a flow.
+    """
+
+    noise_structures: ClassVar[tuple[NoiseStructure, ...]] = ("diagonal", "channels")
+    orders: ClassVar[Orders] = Orders(
+        flow=3, additive=(2, 1), multiplicative=(2, 1), channels=(2, 0.5)
+    )
+    evaluations: ClassVar[int] = 3
+    noise_evaluations: ClassVar[str] = "1 and 4 of each column; 3 (diagonal); 2 (additive)"
+    stability: ClassVar[float | None] = 2.5127453266183286
+    when: ClassVar[str] = (
+        "Averages and densities are wanted, not paths: smooth drift, any noise, few large steps."
+    )
+
+    def check_asked(self, asked: Asked) -> None:
+        """Take all that a run may ask: it draws one increment a step."""
+
+    def begin(self, sde: SDE, nodes: Tensor) -> _Memory:
+        """Return the intervals."""
+        return _Memory(intervals_of(sde, nodes), None)
+
+    def step(
+        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory
+    ) -> tuple[State, _Memory]:
+        """Take the stages of the drift, and add the noise that the structure of G asks for."""
+        t, s, dt, root_dt = memory.intervals[i]
+        f = sde.drift(x, t)
+        if noise is None:
+            middle = sde.drift(update(x, f, 0.5 * dt), t + 0.5 * dt)
+            end = sde.drift(update(x, 2 * middle - f, dt), s)
+            return update(x, f + 4 * middle + end, dt / 6), memory
+        z = noise.normal()
+        moved = root_dt * sde.diffusion_times(x, t, z)
+        middle = sde.drift(update(x, f, 0.5 * dt) + _B2 * moved, t + 0.5 * dt)
+        end = sde.drift(update(x, 2 * middle - f, dt) + _B3 * moved, s)
+        after = update(x, f + 4 * middle + end, dt / 6)
+        if sde.constant_noise is not None:
+            return after + moved, memory
+        ahead = t + _C * dt
+        if sde.noise == "additive":
+            later = root_dt * sde.diffusion_times(x, ahead, z)
+            return after + _HERE * moved + 2 * _AHEAD * later, memory
+        base = update(x, f, _C * dt)
+        if sde.channels is None:
+            if memory.is_mixed is None:
+                memory = memory._replace(is_mixed=_is_mixed(sde, x, t))
+            if not memory.is_mixed:
+                noise_of = _separate(sde, x, base, t, ahead, root_dt, z)
+                return after + root_dt * noise_of, memory
+        return after + root_dt * _by_columns(sde, x, base, t, ahead, root_dt, z), memory
+
+
+def _separate(
+    sde: SDE, x: State, base: State, t: Time, ahead: Time, root_dt: Number, z: State
+) -> State:
+    """Return Σ_k N_k/√h of diagonal noise whose g_i depends on x_i alone; shape of x.
+
+    Args:
+        sde: What moves.
+        x: State at t.
+        base: x + c h f₁.
+        t: Time.
+        ahead: t + c h.
+        root_dt: √h.
+        z: Normals of the step, like x.
+    """
+    g = sde.diffusion(x, t)
+    shift = _B * root_dt * g
+    plus, minus = sde.diffusion(base + shift, ahead), sde.diffusion(base - shift, ahead)
+    mean = _HERE * g + _AHEAD * (plus + minus)
+    return mean * z + 0.5 * _OWN * (plus - minus) * (z * z - 1)
+
+
+def _by_columns(
+    sde: SDE, x: State, base: State, t: Time, ahead: Time, root_dt: Number, z: Tensor
+) -> State:
+    """Return Σ_k N_k/√h, column by column; see `_separate`. z has shape (batch, m)."""
+    column, z = _columns_of(sde, x), z.flatten(1)
+    m, shift = z.shape[1], _B * root_dt
+    here = [column(x, t, k) for k in range(m)]
+    ds, total = [], torch.zeros_like(x)
+    for k, g in enumerate(here):
+        z_k = as_column(z[:, k], x)
+        plus, minus = (column(base + sign * shift * g, ahead, k) for sign in (1, -1))
+        total = total + (_HERE * g + _AHEAD * (plus + minus)) * z_k
+        total = total + 0.5 * _OWN * (plus - minus) * (z_k * z_k - 1)
+        ds.append((_D_HERE * g + _D_AHEAD * (plus + minus)).expand_as(x))
+    if m == 1:
+        return total
+    weights = root_dt * _double_integrals(z)
+    D = torch.stack(ds, -1).flatten(1, -2)
+    ways = torch.matmul(D, weights.mT).reshape(*x.shape, m)
+    for k, g in enumerate(here):
+        way = ways[..., k]
+        plus, minus = column(x + way, t, k), column(x - way, t, k)
+        total = total + _BOTH * (plus + minus - 2 * g) * as_column(z[:, k], x)
+        total = total + _CROSS * (plus - minus)
+    return total
+
+
+def _double_integrals(z: Tensor) -> Tensor:
+    """Return J_kl/h for k ≠ l, and 0 for k = l, shape (batch, m, m).
+
+    >>> J = _double_integrals(torch.tensor([[0.1, 0.3]]))  # χ = 1 and −1
+    >>> [round(float(v), 3) for v in J.flatten()]
+    [0.0, 0.515, -0.485, 0.0]
+    """
+    signs = 1 - 2 * torch.remainder(torch.floor(4 * z), 2)
+    order = torch.ones(z.shape[1], z.shape[1], dtype=z.dtype, device=z.device)
+    order = order.triu(1) - order.tril(-1)
+    products = z[:, :, None] * z[:, None] - order * signs[:, :, None] * signs[:, None]
+    return 0.5 * order.abs() * products
+
+
+def _columns_of(sde: SDE, x: State) -> Callable[[State, Time, int], State]:
+    """Return the columns of G; of diagonal noise g_k along coordinate k."""
+    if sde.channels is not None:
+        return sde.diffusion_column
+    units = torch.eye(x[0].numel(), dtype=x.dtype, device=x.device)
+
+    def column(y: State, t: Time, k: int) -> State:
+        return sde.diffusion(y, t).to(y) * units[k].reshape(y.shape[1:])
+
+    return column
+
+
+@torch.no_grad()
+def _is_mixed(sde: SDE, x: State, t: Time) -> bool:
+    """Return whether a g_i of diagonal noise depends on another coordinate than its own."""
+    if is_per_trajectory(sde.diffusion(x, t), x):
+        return True
+    return mixes_at(lambda y: sde.diffusion(y, t), x, 0.01 * (0.1 + x.abs()))
