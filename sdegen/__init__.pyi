@@ -42,6 +42,9 @@ from .diffusion.gaussian_path import SubVP as SubVP
 from .diffusion.paths import EDM as EDM
 from .diffusion.paths import RectifiedFlow as RectifiedFlow
 from .sde.jump_diffusion import JumpDiffusion as JumpDiffusion
+from .sde.coloured import Coloured as Coloured
+from .sde.generalized_langevin import GeneralizedLangevin as GeneralizedLangevin
+from .sde.generalized_langevin import PronySeries as PronySeries
 from .sde.linear import LinearSDE as LinearSDE
 from .sde.potentials import DoubleWell as DoubleWell
 from .diffusion.mixtures import GaussianMixture as GaussianMixture

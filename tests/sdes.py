@@ -101,6 +101,13 @@ SDES = (
         "JumpDiffusion, stable": sg.JumpDiffusion(
             sg.OrnsteinUhlenbeck(1.3, 0.2, 0.9), sg.AlphaStable(1.5, scale=0.3)
         ),
+        "Coloured": sg.Coloured(sg.OrnsteinUhlenbeck(1.3, 0.2, 0.9), 0.5),
+        "Coloured, multiplicative": sg.Coloured(
+            sg.ItoProcess(**WIGGLE, interpretation="stratonovich"), [0.5]
+        ),
+        "GeneralizedLangevin": sg.GeneralizedLangevin(
+            sg.DoubleWell(), sg.PronySeries(2.0, 0.5), 0.4, mass=1.5, friction=0.3
+        ),
         "DDPM": _CHAIN,
         "AncestralChain": sg.AncestralChain(_CHAIN, _LAW.score),
     }

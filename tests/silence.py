@@ -128,6 +128,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "processes": (
         "AlphaStable",
         "BrownianMotion",
+        "Coloured",
         "CompoundPoisson",
         "ItoProcess",
         "JumpDiffusion",
@@ -143,8 +144,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "GaussianMixture.log_prob",
         "GaussianMixture.noised",
         "GaussianMixture.sample",
+        "GeneralizedLangevin",
         "Langevin",
         "Potential",
+        "PronySeries",
         "Quadratic",
     ),
     "linear processes": (

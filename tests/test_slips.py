@@ -346,6 +346,44 @@ BEYOND = {
         lambda **a: sg.simulate(sg.RateNetwork(**a), X2, TIMES, rng=0),
         {"weights": torch.eye(2, dtype=F64), "inputs": 0.5, "sigma": 0.1},
     ),
+    "LinearSDE": (
+        lambda **a: sg.LinearSDE(**a).transition(0.0, 0.5),
+        {"A": [[1.0, 0.2], [0.0, 2.0]], "B": [[1.0], [0.5]], "c": 0.3},
+    ),
+    "LinearSDE.transition": (sg.LinearSDE([[1.0]], 1.0).transition, {"t": 0.0, "s": 0.5}),
+    "LinearSDE.moments": (
+        sg.LinearSDE([[1.0]], 1.0).moments,
+        {"mean": 0.0, "covariance": 1.0, "times": TIMES},
+    ),
+    "LinearSDE.of": (sg.LinearSDE.of, {"sde": OU, "dimension": 1}),
+    "ChainMoments": (
+        sg.ChainMoments,
+        {"dynamics": OU, "dimension": 1, "solver": sg.EulerMaruyama()},
+    ),
+    "ChainMoments.run": (
+        sg.ChainMoments(OU, 1).run,
+        {"mean": 0.0, "covariance": 1.0, "times": TIMES},
+    ),
+    "Coloured": (sg.Coloured, {"sde": OU, "correlation_time": 0.5}),
+    "Coloured.start": (sg.Coloured(OU, 0.5).start, {"x0": X0}),
+    "PronySeries": (
+        sg.PronySeries,
+        {"amplitudes": [1.0, 2.0], "decay_times": [0.5, 1.0], "frequencies": 0.0},
+    ),
+    "GeneralizedLangevin": (
+        lambda **a: sg.GeneralizedLangevin(**a),
+        {
+            "potential": sg.Quadratic(),
+            "memory": sg.PronySeries(1.0, 0.5),
+            "temperature": 0.5,
+            "mass": 2.0,
+            "friction": 0.1,
+        },
+    ),
+    "GeneralizedLangevin.start": (
+        sg.GeneralizedLangevin(sg.Quadratic(), sg.PronySeries(1.0, 0.5)).start,
+        {"x0": X0, "v0": X0},
+    ),
     "AncestralChain": (
         sg.AncestralChain,
         {"chain": CHAIN, "score": LAW.score, "variance": "posterior"},

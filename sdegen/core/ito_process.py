@@ -193,6 +193,10 @@ class ItoProcess(SDE):
             return self._drift(x, t) + added
         return self._drift(x, t) + self._alpha * self._noise_induced(x, t)
 
+    def written_drift(self, x: State, t: Time) -> State:
+        """f as it was written, without what the interpretation adds; same shape as x."""
+        return self._drift(x, t)
+
     def diffusion(self, x: State, t: Time) -> Tensor:
         """g(x, t), broadcastable to x; or G, (batch or 1, *event, channels)."""
         return self._diffusion(x, t)

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from sdegen.core.affine import affine_of
 from sdegen.core.checks import check_count
+from sdegen.core.jumps import check_no_jumps
 from sdegen.core.noise_structure import NoiseStructure
 from sdegen.core.requests import as_number, as_times, check_kind
 from sdegen.core.sde import SDE
@@ -139,6 +140,7 @@ class LinearSDE(LinearProcess):
         """
         check_kind("sde", sde, SDE, "an SDE, such as OrnsteinUhlenbeck()")
         check_count("dimension", dimension)
+        check_no_jumps(sde, "LinearSDE")
         name = type(sde).__name__
         if sde.noise == "multiplicative" or sde.is_discrete or sde.direction != 1:
             raise ValueError(

@@ -23,7 +23,8 @@ must pass. What no point meets is not seen: a pulse that is shorter than a fifti
 between t and s asks for a time of its own beside it.
 
 Reference:
-    Blanes, Casas, Oteo and Ros 2009, Phys. Rep. 470, 151, sections 5.2 and 5.3.
+    Blanes, Casas and Ros 2000, BIT 40, 434; Blanes, Casas, Oteo and Ros 2009, Phys. Rep. 470, 151,
+    section 5.
 """
 
 from __future__ import annotations

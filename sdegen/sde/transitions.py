@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.core.noise import Rng, normal_like, seed_of, stream
-from sdegen.core.requests import as_numbers, as_state, as_times
+from sdegen.core.requests import as_number, as_numbers, as_state, as_times
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import Numbers, State, Time, Times, rows_nonfinite
 from sdegen.core.trajectory import Trajectory
@@ -137,11 +137,20 @@ class Transition:
         return self.mean(x) + z @ root(self.covariance).to(x).T
 
     def after(self, law: GaussianLaw) -> GaussianLaw:
-        """Return the law of X_s where that of X_t is given."""
+        """Return the law of X_s where that of X_t is given.
+
+        Raises:
+            ValueError: If it has another number of coordinates.
+        """
         matrix, added = self.matrix.to(law.mean), self.covariance.to(law.mean)
         if matrix.ndim == 0:
             eye = torch.eye(len(law.mean), dtype=law.mean.dtype, device=law.mean.device)
             spread = matrix.square() * law.covariance + added * eye
+        elif len(matrix) != len(law.mean):
+            raise ValueError(
+                f"mean must have {len(matrix)} coordinates, as the process has, but has "
+                f"{len(law.mean)}."
+            )
         else:
             spread = matrix @ law.covariance @ matrix.T + added
         return GaussianLaw(self.mean(law.mean[None])[0], 0.5 * (spread + spread.T))
@@ -249,9 +258,10 @@ def elapsed(t: Time | float, s: Time | float) -> float:
     """Return s − t.
 
     Raises:
+        TypeError: If one of them is no number.
         ValueError: If s is before t, or one of them is not finite.
     """
-    h = float(s) - float(t)
+    h = as_number("s", s) - as_number("t", t)
     if not 0 <= h < math.inf:
         raise ValueError(f"s must not be before t, but s − t = {h:g}.")
     return h

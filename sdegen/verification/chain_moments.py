@@ -19,10 +19,10 @@ on the state, solvers that remember earlier steps, and those that choose their o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -30,11 +30,13 @@ from torch import Tensor
 from sdegen.core.affine import affine_of
 from sdegen.core.checks import check_count, check_positive
 from sdegen.core.fixed_steps import FixedStep, OneStep
-from sdegen.core.noise import Noise
+from sdegen.core.jumps import check_no_jumps
+from sdegen.core.noise import Stream
 from sdegen.core.requests import as_time_grid, check_kind
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import Numbers, State, Time
 from sdegen.core.solver import Memory
+from sdegen.core.step_noise import StepNoise
 from sdegen.engine.validation import check_dynamics
 from sdegen.sde.transitions import GaussianLaw, MomentsPath, Transition, path_of
 from sdegen.solvers.euler import EulerMaruyama
@@ -75,6 +77,7 @@ class ChainMoments:
 
     def __post_init__(self) -> None:
         check_kind("dynamics", self.dynamics, SDE, "an SDE, such as LinearSDE(A, B)")
+        check_no_jumps(self.dynamics, "ChainMoments")
         check_count("dimension", self.dimension)
         if not isinstance(self.solver, FixedStep):
             raise TypeError(
@@ -177,7 +180,7 @@ class _Steps:
         self._alike = bool(self._sde.autonomous) and isinstance(self._solver, OneStep)
         self._known: dict[float, Transition] = {}
         if len(nodes) > 2:
-            silent = _Draws(self._zeros(2), self._sde.channels) if self._noisy else None
+            silent = self._draws(self._zeros(2)[:, :0], 0) if self._noisy else None
             check_forgets(self._sde, self._solver, nodes, self._zeros(2), silent)
 
     def at(self, i: int) -> Transition:
@@ -194,12 +197,12 @@ class _Steps:
 
         def step(u: Tensor) -> State:
             x = u[:, :d].contiguous()
-            noise = _Draws(u[:, d:], self._sde.channels, d) if self._noisy else None
+            noise = self._draws(u[:, d:], i) if self._noisy else None
             return self._solver.step(self._sde, x, i, noise, self._memory)[0]
 
         draws = 0
         if self._noisy:
-            counted = _Draws(self._zeros(1)[:, :0], self._sde.channels, d)
+            counted = self._draws(self._zeros(1)[:, :0], i)
             self._solver.step(self._sde, self._zeros(1), i, counted, self._memory)
             draws = counted.drawn
         what = f"a step of {name} on {type(self._sde).__name__}"
@@ -207,39 +210,71 @@ class _Steps:
         matrix, spread = whole[:, :d], whole[:, d:]
         return Transition(matrix, shift, spread @ spread.T)
 
+    def _draws(self, numbers: Tensor, i: int) -> _Draws:
+        """Return the noise of step i that is linear in numbers."""
+        return _Draws(numbers, self._sde.channels, self._size, self._lengths[i])
+
     def _zeros(self, rows: int) -> State:
         return torch.zeros(rows, self._size, dtype=torch.float64)
 
 
-class _Draws(Noise):
-    """Noise whose normals are given, one after the other; zeros where they are used up.
+class _Draws(StepNoise):
+    """Noise of one step that is linear in given numbers; zeros where they are used up.
 
     Args:
         numbers: Shape (rows, numbers of all draws).
         channels: Of the SDE.
         width: Numbers of a draw without channels.
+        length: Of the step.
 
     Attributes:
         drawn: How many numbers were drawn.
     """
 
-    def __init__(self, numbers: Tensor, channels: int | None, width: int = 0) -> None:
-        self.channels, self.drawn = channels, 0
-        width = channels or width or numbers.shape[1]
-
-        def normal() -> State:
-            first = self.drawn
-            self.drawn += width
-            if self.drawn <= numbers.shape[1]:
-                return numbers[:, first : self.drawn].contiguous()
-            return numbers.new_zeros(len(numbers), width)
-
-        self.normal = normal
+    def __init__(self, numbers: Tensor, channels: int | None, width: int, length: float) -> None:
+        self.channels, self._numbers, self._h = channels, numbers, abs(length)
+        self._width, self._normals = channels or width, 0
+        self._places: dict[str, int] = {}
+        self.normal = self._next
 
     @property
-    def stream(self) -> NoReturn:  # type: ignore[override]
+    def drawn(self) -> int:
+        """How many numbers were drawn."""
+        return len(self._places) * self._width
+
+    def _next(self) -> Tensor:
+        self._normals += 1
+        return self._draw(f"normal {self._normals}")
+
+    def _draw(self, name: str) -> Tensor:
+        """Return the draw of a name, which is the same however often it is asked for."""
+        first = self._places.setdefault(name, len(self._places)) * self._width
+        if first + self._width <= self._numbers.shape[1]:
+            return self._numbers[:, first : first + self._width].contiguous()
+        return self._numbers.new_zeros(len(self._numbers), self._width)
+
+    def increment(self, i: int) -> Tensor:
+        """Return ΔW, of the first normal."""
+        return self._draw("normal 1") * math.sqrt(self._h)
+
+    def space_time_area(self, i: int) -> Tensor:
+        """Return h^{3/2} (z/2 + η/√12)."""
+        scale, mean = math.pow(self._h, 1.5), 0.5 * self._draw("normal 1")
+        return scale * (mean + self._draw("space-time area") / math.sqrt(12))
+
+    def areas(self, i: int) -> Tensor:
+        """Refuse areas, which are no linear function of normals."""
+        raise _foreign("Lévy areas")
+
+    @property
+    def stream(self) -> Stream:  # type: ignore[override]
         """Refuse draws that are not those of `normal`."""
-        raise ValueError(
-            "the moments of a chain are built for steps that draw by noise.normal(); pass "
-            "EulerMaruyama(substeps=…)."
-        )
+        raise _foreign("draws of its own stream")
+
+
+def _foreign(what: str) -> ValueError:
+    """Return the refusal of steps that take more than normals."""
+    return ValueError(
+        "the moments of a chain are built for steps that draw by noise.normal(), increments and "
+        f"space-time areas, not for {what}; pass EulerMaruyama(substeps=…)."
+    )

@@ -9,8 +9,9 @@ import torch
 import sdegen as sg
 from sdegen.core.fixed_steps import OneStep
 from sdegen.sde import magnus
-from tests.cures.common import F64, OU, near
+from tests.cures.common import F64, OU, column, near, simulate
 
+ZERO = torch.tensor(0.0, dtype=F64)
 TIMED = sg.LinearSDE(lambda t: [[1.0 + t]], 1.0)
 
 
@@ -56,7 +57,37 @@ def additive():
     near(sg.LinearSDE.of(said, 1).stationary_covariance(), 0.5)
 
 
+def stratonovich():
+    """The same equation, read as it is in the limit, and one whose g is a function of t alone."""
+    read = sg.ItoProcess(lambda x: -x, lambda x: x, interpretation="stratonovich")
+    pushed = sg.Coloured(read, 0.5).drift(torch.tensor([[2.0, 1.0]], dtype=F64), ZERO)
+    near(pushed, [[-2.0 + 2.0, -2.0]])
+    timed = sg.ItoProcess(lambda x: -x, lambda x, t: 1 + t + 0 * x, noise="additive")
+    near(
+        sg.Coloured(timed, 0.5).drift(torch.tensor([[2.0, 1.0]], dtype=F64), ZERO), [[-1.0, -2.0]]
+    )
+
+
+def memory_started():
+    """A run of one coordinate with a memory of one number, from start()."""
+    sde = sg.GeneralizedLangevin(sg.Quadratic(), sg.PronySeries(1.0, 0.5))
+    path = simulate(sde, sde.start(column(0.5), rng=0))
+    assert sde.position(path.states).shape == (11, 4, 1)
+    sde = sg.Coloured(OU, 0.5)
+    near(sde.position(simulate(sde, sde.start(column(0.5), rng=0)).states)[0], column(0.5))
+
+
 FOLLOWED = {
+    "coloured noise of an Itô process": (
+        "coloured noise tends to the Stratonovich reading",
+        lambda: sg.Coloured(sg.ItoProcess(lambda x: -x, lambda x: x), 0.5),
+        stratonovich,
+    ),
+    "a position in the place of a state": (
+        r"pass start\(x0, rng=0\) of x0 with shape \(batch, d\)",
+        lambda: simulate(sg.Coloured(OU, 0.5), column(0.5)),
+        memory_started,
+    ),
     "a linear SDE of multiplicative noise": (
         "a LinearSDE runs forwards with noise that does not depend on x",
         lambda: sg.LinearSDE.of(sg.ItoProcess(lambda x: -x, lambda x, t: 1 + 0 * t), 1),

@@ -24,6 +24,13 @@ every_sde = pytest.mark.parametrize("sde", SDES.values(), ids=SDES.keys())
 every_path = pytest.mark.parametrize("sde", PATHS.values(), ids=PATHS.keys())
 
 
+def states_of(sde):
+    """States and directions: of generalised Langevin dynamics with a position, v and a memory."""
+    if isinstance(sde, sg.GeneralizedLangevin):
+        return (torch.cat([each, each.flip(1)[:, :1]], 1) for each in (X, V))
+    return X, V
+
+
 def time_of(sde):
     """A time at which the dynamics are defined; of a chain an integer."""
     if sde.is_discrete:
@@ -46,6 +53,7 @@ def test_every_public_sde_is_in_the_list():
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 def test_drift_and_noise_follow_the_state(sde, dtype):
     """Shape and dtype, one row as many, and values that single precision keeps to its rounding."""
+    X, V = states_of(sde)
     t, x, v = time_of(sde), X.to(dtype), V.to(dtype)
     f, c = sde.drift(x, t).detach(), sde.covariance_times(x, t, v)
     assert (f.shape, f.dtype, c.shape) == (x.shape, dtype, x.shape)
@@ -75,8 +83,9 @@ def test_drift_and_noise_follow_the_state(sde, dtype):
 @every_sde
 def test_the_covariance_is_that_of_the_noise_that_is_added(sde):
     """C v = Σ_k g e_k (g e_k)ᵀ v with the columns that add_noise makes of unit normals."""
+    X, V = states_of(sde)
     t, expected = time_of(sde), torch.zeros_like(X)
-    for k in range(sde.channels or 2):
+    for k in range(sde.channels or X.shape[1]):
         unit = torch.zeros_like(X) if sde.channels is None else X.new_zeros(3, sde.channels)
         unit[:, k] = 1.0
         column = sde.add_noise(torch.zeros_like(X), X, t, 0.5, Given(unit)) / 0.5
@@ -89,8 +98,9 @@ def test_the_covariance_is_that_of_the_noise_that_is_added(sde):
 @every_sde
 def test_the_divergence_of_the_covariance(sde):
     """∇·(g gᵀ) against central differences of g gᵀ e_j, which are exact for a polynomial g²."""
+    X, _ = states_of(sde)
     t, h, expected = time_of(sde), 1e-4, torch.zeros_like(X)
-    for j in range(2):
+    for j in range(X.shape[1]):
         unit = torch.zeros_like(X)
         unit[:, j] = 1.0
         up, down = (sde.covariance_times(X + s * h * unit, t, unit) for s in (1, -1))
@@ -170,6 +180,7 @@ def test_its_description_is_that_of_its_copy(sde):
 
 @every_sde
 def test_what_costs_is_counted_and_rows_keep_their_dynamics(sde):
+    X, _ = states_of(sde)
     counter, t = CallCounter(), time_of(sde)
     counted = sde.with_counter(counter)
     torch.testing.assert_close(counted.drift(X, t), sde.drift(X, t), rtol=0, atol=0)
@@ -197,7 +208,7 @@ def test_the_reversal_is_the_formula_or_refused_by_name(sde, eta):
         with pytest.raises(ValueError, match=r"additive|noise-free|Markov chain|is a reverse"):
             build()
     else:
-        t, reverse = time_of(sde), build()
+        (X, V), t, reverse = states_of(sde), time_of(sde), build()
         c = sde.covariance_times(X, t, score(X, t))
         expected = sde.drift(X, t) - 0.5 * (1 + eta**2) * c
         torch.testing.assert_close(reverse.drift(X, t), expected, rtol=1e-13, atol=1e-14)
