@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from sdegen.core.channels import directionals
-from sdegen.core.derivatives import MIXES, is_per_trajectory
+from sdegen.core.derivatives import MIXES, diffusivity, is_per_trajectory
 from sdegen.core.noise_structure import check_not_general
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time
+from sdegen.core.slope_checks import check_directional, check_slope
 
 _ROUNDING = {torch.float64: 1e-9}  # relative: of derivatives by two passes, or by differences
 _ROUNDING_SINGLE = 1e-4
@@ -97,3 +98,30 @@ def commutes(sde: SDE, x: State, t: Time) -> bool:
     if sde.noise_structure == "diagonal" and own_slope(sde, x, t) is not None:
         return True
     return commute(noise_on_noise(sde, x, t))
+
+
+def check_noise_slope(sde: SDE, ends: State, t: Time) -> None:
+    """Refuse a derivative of G that is not that of G, before a run that uses it.
+
+    Args:
+        sde: Dynamics whose noise is diagonal or has channels.
+        ends: Two states, shape (2, *event); compared on the path between them.
+        t: Time.
+
+    Raises:
+        ValueError: Where the derivatives along the path do not add up to the change of G.
+    """
+    if sde.noise != "multiplicative":
+        return
+    t = t.clone() if t.is_inference() else t
+    if sde.channels is None and own_slope(sde, ends, t) is not None:
+        check_slope(
+            diffusivity(lambda y: sde.diffusion(y, t)),
+            lambda y: 0.5 * sde.covariance_divergence(y, t),
+            ends,
+            name="g²/2",
+            cure="If a part of g is hidden from autograd (.detach(), no_grad, NumPy), take it "
+            "out, or pass diffusion_derivative= of ItoProcess; if g jumps, take EulerMaruyama().",
+        )
+        return
+    check_directional(lambda y: sde.diffusion(y, t), ends)

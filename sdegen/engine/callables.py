@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy
+from sdegen.core.commutators import check_noise_slope
 from sdegen.core.enclosure import Enclosure
 from sdegen.core.evaluation import check_repeatable, refuse_randomness, told_of_graphs, watched
 from sdegen.core.jumps import CompoundPoisson
@@ -23,6 +24,7 @@ from sdegen.core.rows import CURE, check_place, check_rows, depends_on_batch, fi
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.slope_checks import check_seen
+from sdegen.core.solver import Solver
 from sdegen.engine.blocks import block_rows
 from sdegen.engine.pilot import check_steps
 from sdegen.engine.scales import FEWEST, warn_score
@@ -95,7 +97,7 @@ def validate_callables(request: Request, *, whole: bool, differentiable: bool = 
             check_rows(sde, rows, t)
     if network or whole:  # of which rows are not permuted
         _check_matrix(sde, g, rows, t)
-    _check_derivatives(full, x0, t, differentiable)
+    _check_derivatives(full, request.solver, x0, t, differentiable)
     return network
 
 
@@ -205,7 +207,9 @@ def _check_declared(sde: SDE, g: Tensor) -> None:
         )
 
 
-def _check_derivatives(sde: SDE, x0: State, t: Tensor, differentiable: bool) -> None:
+def _check_derivatives(
+    sde: SDE, solver: Solver, x0: State, t: Tensor, differentiable: bool
+) -> None:
     """Refuse derivatives that are not those of their functions, at states near the start.
 
     They are compared between two states that span where trajectories from x0 go first.
@@ -216,7 +220,10 @@ def _check_derivatives(sde: SDE, x0: State, t: Tensor, differentiable: bool) -> 
     x = x0.detach()
     reach = 0.5 * (0.1 + x.abs().max())
     states = torch.stack([x.amin(0) - reach, x.amax(0) + reach])
-    sde.of_rows(torch.arange(2, device=x.device) % len(x)).check_derivatives(states, t)
+    two = sde.of_rows(torch.arange(2, device=x.device) % len(x))
+    two.check_derivatives(states, t)
+    if "areas" in solver.needs:  # which stand beside derivatives of the noise
+        check_noise_slope(two, states, t)
     if differentiable:
         sde = sde.of_rows(slice(_FEW))
         check_seen(lambda x: sde.drift(x, t), x0[:_FEW], "drift")

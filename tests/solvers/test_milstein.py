@@ -267,3 +267,31 @@ def test_what_it_does_not_solve_is_refused():
         sg.simulate(_General(), X, [0.0, 0.1], solver=sg.Milstein(), rng=0)
     with pytest.raises(ValueError, match="Milstein takes more of the noise than one normal"):
         sg.ChainDensity(sg.OrnsteinUhlenbeck(), sg.Grid(-3.0, 3.0, 60), sg.Milstein())
+
+
+HIDDEN = {
+    "diagonal": sg.ItoProcess(lambda x: -x, lambda x: 1 + 0.5 * x + (x * x).detach()),
+    "mixed": sg.ItoProcess(lambda x: -x, lambda x: 1 + 0.5 * x.flip(1) + (x * x).detach()),
+    "channels": sg.ItoProcess(
+        lambda x: -x, lambda x: (x + (x * x).detach())[..., None], channels=1
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_a_slope_of_which_autograd_sees_a_part_is_refused(name):
+    sde = HIDDEN[name]
+    with pytest.raises(ValueError, match=r"the derivative of .* is not that of the function"):
+        sg.simulate(sde, X, [0.0, 0.01], solver=sg.Milstein(), rng=0)
+    sg.simulate(sde, X, [0.0, 0.01], solver=sg.EulerMaruyama(), rng=0)  # which needs none
+
+
+def test_a_function_that_autograd_does_not_see_is_differentiated_by_differences():
+    x, times = X.clone(), [0.0, 0.1]
+    for m, g in ((None, lambda x: 1 + x * x), (1, lambda x: (x * x.flip(1))[..., None])):
+        seen = sg.ItoProcess(lambda x: -x, g, channels=m)
+        unseen = sg.ItoProcess(lambda x: -x, lambda x, g=g: g(x.detach()), channels=m)
+        ends = [
+            sg.simulate(sde, x, times, solver=sg.Milstein(), rng=0).final for sde in (seen, unseen)
+        ]
+        torch.testing.assert_close(*ends, rtol=1e-7, atol=1e-7)
