@@ -123,6 +123,7 @@ from .fokker_planck.questions.feller import classify_boundary as classify_bounda
 from .fokker_planck.discretization.grid import Grid as Grid
 from .fokker_planck.density2d.solver import FokkerPlanck2D as FokkerPlanck2D
 from .fokker_planck.density2d.density import PlaneDensity as PlaneDensity
+from .fokker_planck.density2d.score import PlaneScore as PlaneScore
 from .fokker_planck.solver import FokkerPlanck as FokkerPlanck
 from .fokker_planck.questions.transient import BackwardEuler as BackwardEuler
 from .fokker_planck.questions.transient import Exponential as Exponential

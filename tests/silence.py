@@ -232,6 +232,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "FokkerPlanck2D.stationary",
         "PlaneDensity",
         "PlaneDensity.marginal",
+        "PlaneScore",
     ),
     "values of densities": (
         "Density.error_of",

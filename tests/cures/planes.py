@@ -59,6 +59,14 @@ def _ellipse(share):
     return g / (1 + (0.4 * share) ** 2) ** 0.5
 
 
+STATES = torch.tensor([[0.5, -0.5]], dtype=F64)
+
+
+def _relaxing(times):
+    """Densities that come to rest."""
+    return plane().solve(plane().gaussian((0.5, 0.0), [[0.3, 0.0], [0.0, 0.3]]), times)
+
+
 THIN = torch.tensor([[1.0, 0.0], [0.0, 0.01]], dtype=F64)
 TURNING = sg.ItoProcess(lambda z, t: -z + torch.stack([torch.cos(t), torch.sin(t)]).to(z), 1.0)
 STILL = sg.ItoProcess(lambda z: TURNING.drift(z, torch.tensor(0.0, dtype=F64)), 1.0)
@@ -194,6 +202,35 @@ FOLLOWED = {
         "sends back along the normal is carried along the wall",
         lambda: plane(_channels(_ellipse(0.5)), boundary=[sg.Reflecting(-4.0, 4.0), None]),
         lambda: plane(_channels(_ellipse(0.5)), truncation_is_physical=True),
+    ),
+    "a score at another time": (
+        "the score is known from t = {} to {}, but was asked for at {}",
+        lambda: sg.PlaneScore(_relaxing([0.0, 0.2, 0.4]), [0.0, 0.2, 0.4])(STATES, 0.5),
+        lambda: sg.PlaneScore(_relaxing([0.0, 0.2, 0.6]), [0.0, 0.2, 0.6])(STATES, 0.5),
+    ),
+    "a score without times": (
+        "times must be one for each of {} densities",
+        lambda: sg.PlaneScore(_relaxing([0.0, 0.2])),
+        lambda: sg.PlaneScore(_relaxing([0.0, 0.2]), [0.0, 0.2])(STATES, 0.1),
+    ),
+    "a score of nothing": (
+        "densities must be one at least",
+        lambda: sg.PlaneScore([], []),
+        lambda: sg.PlaneScore(_relaxing([0.0, 0.2]), [0.0, 0.2]),
+    ),
+    "a score on two grids": (
+        "densities must share their nodes",
+        lambda: sg.PlaneScore([plane().stationary(), plane(OU2, square(50)).stationary()], [0, 1]),
+        lambda: sg.PlaneScore([plane().stationary(), plane().stationary()], [0, 1]),
+    ),
+    "a score of a point": (
+        "a score needs {} along both; leave out a start at a point",
+        lambda: sg.PlaneScore(plane().solve((0.5, 0.0), [0.0, 0.3]), [0.0, 0.3]),
+        lambda: (
+            sg.PlaneScore(plane().solve((0.5, 0.0), [0.0, 0.3])[1:], [0.3]),
+            sg.PlaneScore(_relaxing([0.0, 0.3]), [0.0, 0.3]),
+            sg.PlaneScore([plane(OU2, square(200)).gaussian((0, 0), [[1e-2, 0], [0, 1e-2]])]),
+        ),
     ),
     "rest of what turns": (
         "so that nothing is at rest",

@@ -36,6 +36,8 @@ class PlaneDensity:
             they take, because they answered alike at the times that were looked at.
         rings: Which coordinates are periodic, their two ends one place.
         slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
+        compared: The same density as every other node of the grid finds it, which tells an error;
+            None where it was not solved for.
     """
 
     x: Float[Tensor, " nx"]
@@ -46,6 +48,7 @@ class PlaneDensity:
     assumed_autonomous: bool = False
     rings: tuple[bool, bool] = (False, False)
     slope_by: SlopeBy = "none"
+    compared: PlaneDensity | None = None
 
     def trust(self) -> Trust:
         """Return what is known of its errors, a row for each cause."""

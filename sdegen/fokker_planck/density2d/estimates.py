@@ -30,8 +30,8 @@ Errors = dict[str, float]
 
 def at_rest(
     level: PlaneLevel, form: PlaneForm | None, t: float, rtol: float | None
-) -> tuple[PlaneLevel, Solved, Errors]:
-    """Return the density at rest on the finest grid taken, and its estimated errors.
+) -> tuple[PlaneLevel, Solved, Errors, Solved]:
+    """Return the density at rest on the finest grid taken, its errors, and that of the coarser.
 
     Args:
         level: The problem on the user's grid.
@@ -49,7 +49,7 @@ def at_rest(
         graded_errors = graded(differences, fine.form, coarse.form)
         errors = {name: error + hidden for name, error in graded_errors.items()}
         if not level.finer_size <= _budget(errors, rtol, _MOST_NODES, _MANY_NODES):
-            return level, fine, errors
+            return level, fine, errors, coarse
         coarse, level = fine, level.finer
 
 
@@ -60,8 +60,8 @@ def in_time(
     at: tuple[float, float] | None,
     plan: Course,
     rtol: float | None,
-) -> tuple[PlaneLevel, list[Solved], list[Errors]]:
-    """Return the densities in time on the finest grid taken, and their estimated errors.
+) -> tuple[PlaneLevel, list[Solved], list[Errors], list[Solved]]:
+    """Return the densities in time on the finest grid taken, their errors, and the coarser ones.
 
     Steps are chosen on every other node, where they cost least; finer grids repeat them.
     """
@@ -91,7 +91,7 @@ def in_time(
             shares = [min(1.0, width / spread) for spread in spreads]
             misses = [m + guessed * s for m, s in zip(misses, shares, strict=True)]
         errors = _errors_in_time(level, fine, coarse, misses, plan.times[0])
-    return level, fine, errors
+    return level, fine, errors, coarse
 
 
 def entropy_production(level: PlaneLevel, density: PlaneDensity, t: float) -> EstimatedTensor:

@@ -58,7 +58,7 @@ from sdegen.fokker_planck.density2d.answers import answers_of
 from sdegen.fokker_planck.density2d.channel_fluxes import ChannelGenerator
 from sdegen.fokker_planck.density2d.channel_gaps import check_divergence
 from sdegen.fokker_planck.density2d.density import PlaneDensity, Solved
-from sdegen.fokker_planck.density2d.estimates import COARSE, CURE
+from sdegen.fokker_planck.density2d.estimates import COARSE, CURE, Errors
 from sdegen.fokker_planck.density2d.level import PlaneLevel
 from sdegen.fokker_planck.discretization import time_dependence as clock
 from sdegen.fokker_planck.discretization.grid import Grid
@@ -182,8 +182,8 @@ class FokkerPlanck2D:
                 "drift or diffusion depend on time, so that nothing is at rest; carry a density "
                 "with solve(p0, times), or freeze the time in the SDE."
             )
-        level, solved, error = estimates.at_rest(level, self.form, t, rtol)
-        density = self._handed(level, solved, error, "two grids")
+        level, solved, error, coarse = estimates.at_rest(level, self.form, t, rtol)
+        density = self._handed(level, solved, error, coarse, "two grids")
         if not solved.sure:
             raise SolverError(
                 "the density at rest is lost in rounding: the rate at which its parts exchange "
@@ -246,17 +246,17 @@ class FokkerPlanck2D:
         plan = self._course(ts, substeps, breakpoints)
         warn_isolated(plan)
         at = p0 if isinstance(p0, tuple) else None
-        level, fine, errors = estimates.in_time(
+        level, fine, errors, coarse = estimates.in_time(
             self._level, self.form or "compact", start, at, plan, rtol
         )
         if self.form is None and not errors[-1]["p"] <= COARSE:
             positive = estimates.in_time(self._level, "lumped", start, at, plan, rtol)
             if not positive[2][-1]["p"] > errors[-1]["p"]:
-                level, fine, errors = positive
+                level, fine, errors, coarse = positive
         every = slice(None, None, (len(errors) - 1) // (len(ts) - 1))  # substeps lie between
         path = [
-            self._handed(level, solved, error, "two grids, and steps in time")
-            for solved, error in zip(fine[every], errors[every], strict=True)
+            self._handed(level, *each, "two grids, and steps in time")
+            for each in zip(fine[every], errors[every], coarse[every], strict=True)
         ]
         path[0] = start
         for t, density in zip(ts[1:].tolist(), path[1:], strict=True):
@@ -363,7 +363,7 @@ class FokkerPlanck2D:
         return course_of(times.tolist(), looks, breakpoints)
 
     def _handed(
-        self, level: PlaneLevel, solved: Solved, error: dict[str, float], method: str
+        self, level: PlaneLevel, solved: Solved, error: Errors, coarse: Solved, method: str
     ) -> PlaneDensity:
         """Return the density at this grid's nodes, with its errors."""
         below = max(0.0, -float(solved.p.min()) / float(solved.p.max()))
@@ -372,6 +372,7 @@ class FokkerPlanck2D:
         missed = level.differences(solved, self._level, Solved(p, solved.form))
         all_errors = {name: value + missed.get(name, 0.0) for name, value in error.items()}
         all_errors["p"] = max(error["p"], below)
+        known = bool(coarse.p.isfinite().all())
         return replace(
             self._blank,
             p=p,
@@ -379,6 +380,7 @@ class FokkerPlanck2D:
             form=solved.form,
             assumed_autonomous=self.sde.autonomous is None,
             slope_by=self._slope_by,
+            compared=level.coarser.density(coarse.p.clamp(min=0.0)) if known else None,
         )
 
     def _check_resolved(self, density: PlaneDensity, what: str, result: object = None) -> None:

@@ -63,6 +63,7 @@ _HIGHEST_COEFFICIENTS = [  # of Chebyshev's series: weights of the nodes in the 
 ]
 _REMEMBERED = 12  # operators: those of a window
 _SHARE = 1e-3  # of the tolerance: what an exponential may add
+_FAINT = 1e-12  # of the norm: how far tails of a matrix are followed
 _MOST_STEPS = 100_000
 _LEAST = 1e-12  # of the run: a step that is shorter is none
 
@@ -190,7 +191,10 @@ class Propagator:
         """Return e^{|dt| A} p; if lumped it is positive, and rounding of a zero is a zero."""
         if self.form == "compact":
             return exponential_action(fluxes.compact, p, abs(dt), _SHARE * self.tolerance)
-        moved = exponential_action(fluxes.lumped, p, abs(dt), _SHARE * self.tolerance)
+        share = _SHARE * self.tolerance
+        if isinstance(fluxes, ChannelFluxes):
+            share = min(share, _FAINT)
+        moved = exponential_action(fluxes.lumped, p, abs(dt), share)
         return np.maximum(moved, 0.0)
 
     def _solved(self, p: Array) -> Solved:
