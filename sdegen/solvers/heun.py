@@ -8,11 +8,13 @@ from typing import ClassVar
 from torch import Tensor
 
 from sdegen.core.accuracy import Orders
+from sdegen.core.channels import add_times
 from sdegen.core.fixed_steps import Interval, OneStep
 from sdegen.core.noise import Noise
+from sdegen.core.noise_structure import NoiseStructure
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
-from sdegen.core.update import diffuse, update
+from sdegen.core.update import Number, diffuse, update
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class Heun(OneStep):
 
     x̃ = x + dt f(x, t) + √|dt| g(t) z
     x' = x + ½ dt [f(x, t) + f(x̃, s)] + √|dt| ½ [g(t) + g(s)] z
+
+    Of channels g is the matrix G, and z has one number for each.
 
     Args:
         substeps: Equal steps between any two of the times.
@@ -40,6 +44,7 @@ class Heun(OneStep):
                 "noise='additive' if g depends on t alone."
             )
 
+    noise_structures: ClassVar[tuple[NoiseStructure, ...]] = ("diagonal", "channels")
     orders: ClassVar[Orders] = Orders(flow=2, additive=(2, 1), multiplicative=None)
     evaluations: ClassVar[int] = 2
     noise_evaluations: ClassVar[str] = "2"
@@ -54,7 +59,16 @@ class Heun(OneStep):
         f = sde.drift(x, t)
         z, sigma = None if noise is None else noise.normal(), sde.constant_noise
         g = sde.diffusion(x, t) if sigma is None else sigma
-        ahead = diffuse(update(x, f, dt), z, root_dt, g)
+        add = diffuse if sde.channels is None else _add_channels
+        ahead = add(update(x, f, dt), z, root_dt, g)
         f = 0.5 * (f + sde.drift(ahead, s))
         g = 0.5 * (g + sde.diffusion(ahead, s)) if sigma is None else sigma
-        return diffuse(update(x, f, dt), z, root_dt, g), memory
+        return add(update(x, f, dt), z, root_dt, g), memory
+
+
+def _add_channels(after: State, z: Tensor | None, root_dt: Number, G: Number) -> State:
+    """Return after + √|dt| G z; z is None where the noise is off."""
+    if z is None:
+        return after
+    assert isinstance(G, Tensor)  # of channels a diffusion is a matrix
+    return add_times(after, G, z, root_dt)

@@ -70,21 +70,42 @@ def test_short_steps_come_to_the_lyapunov_equation():
     assert float(((4 * once[1] - once[0]) / 3 - exact).norm()) < 1e-5 * float(exact.norm())
 
 
-def test_a_chain_of_heun_is_its_formula():
+@pytest.mark.parametrize("sde", [SDE, DIAGONAL], ids=["channels", "diagonal"])
+def test_a_chain_of_heun_is_its_formula(sde):
     """M = 1 − A h + A² h²/2 and S = (1 − A h/2) B √h; its bias at rest falls by 4."""
     h = 0.1
-    a, b = np.array(A), np.diag([0.7, 0.9, 0.3])
+    a = np.array(A)
+    b = np.array(B) if sde is SDE else np.diag([0.7, 0.9, 0.3])
     matrix = np.eye(3) - a * h + a @ a * h * h / 2
     spread = (np.eye(3) - a * h / 2) @ b * math.sqrt(h)
     expected = torch.from_numpy(solve_discrete_lyapunov(matrix, spread @ spread.T))
-    law = sg.ChainMoments(DIAGONAL, 3, sg.Heun()).stationary(h)
+    law = sg.ChainMoments(sde, 3, sg.Heun()).stationary(h)
     torch.testing.assert_close(law.covariance, expected, rtol=1e-12, atol=1e-14)
-    exact = DIAGONAL.stationary_covariance()
-    biases = [
-        float((sg.ChainMoments(DIAGONAL, 3, sg.Heun()).stationary(dt).covariance - exact).norm())
-        for dt in (0.02, 0.01)
-    ]
-    assert 3.7 < biases[0] / biases[1] < 4.3
+
+
+@pytest.mark.parametrize("sde", [SDE, DIAGONAL], ids=["channels", "diagonal"])
+@pytest.mark.parametrize(
+    ("solver", "order"),
+    [
+        (sg.EulerMaruyama(), 1),
+        (sg.Milstein(), 1),
+        (sg.SKROCK(), 1),
+        (sg.ImplicitEuler(), 1),
+        (sg.Heun(), 2),
+        (sg.SRA(), 2),
+        (sg.DRI1(), 2),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_bias_at_rest_has_the_weak_order_that_is_declared(sde, solver, order):
+    """Exactly, without a sample: slope and limit of each solver on additive noise."""
+    exact = sde.stationary_covariance()
+    found = [sg.ChainMoments(sde, 3, solver).stationary(h).covariance for h in (0.02, 0.01)]
+    biases = [float((cov - exact).norm()) for cov in found]
+    assert solver.orders.additive[0] == order
+    assert abs(math.log2(biases[0] / biases[1]) - order) < 0.05
+    limit = (2**order * found[1] - found[0]) / (2**order - 1)
+    assert float((limit - exact).norm()) < 0.02 * biases[1]
 
 
 def test_chains_of_other_dynamics():
