@@ -168,7 +168,7 @@ def _at(name: str, sde: SDE, x: State, rows: Tensor, t: Tensor) -> Tensor:
     some = x[rows]
     try:
         part = sde.of_rows(rows)
-        value = _fields(part)[name](some, t)
+        value = (part.drift if name == "drift" else _fields(part)[name])(some, t)
     except Exception as error:
         raise ValueError(
             f"{name} takes {len(x)} rows, but with {len(some)} it raised {type(error).__name__}: "

@@ -206,8 +206,10 @@ class HalvedWalk:
     def _solved(self, x: State, nodes: Tensor, noise: Tensor | Noise | None) -> Tensor:
         """Return the states at nodes, as far as they are finite."""
         if isinstance(noise, Tensor):
-            # of one key in both walks and another in each stretch, for jumps, which both share
-            jumps = Stream(self.noise.key ^ (self.reached + 1))
+            jumps = self.noise
+            if self.sde.jumps is not None:
+                # of one key in both walks and another in each stretch: jumps are shared too
+                jumps = Stream(self.noise.key ^ (self.reached + 1))
             noise = _GivenNoise(noise, self.noise, self.sde.channels, jumps)
         solved = solve(
             self.sde, self.solver, x, nodes, noise=noise, keep_path=True, options=self._options

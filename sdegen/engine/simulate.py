@@ -24,7 +24,10 @@ from sdegen.engine.outcome import outcome_of
 from sdegen.engine.pool import check_threads
 from sdegen.engine.scales import check_end, warn_start
 from sdegen.engine.validation import validate_request
+from sdegen.solvers.euler import EulerMaruyama
 from sdegen.solvers.jump_adapted import solver_for
+
+_EULER = EulerMaruyama()  # made once: a small run is noticed by what it calls
 
 
 def simulate(
@@ -93,7 +96,8 @@ def simulate(
     >>> simulate(ode, torch.ones(1, 1), [0.0, 0.5, 1.0]).states.flatten()
     tensor([1.0000, 0.5000, 0.2500])
     """
-    solver = solver_for(sde) if solver is None else solver
+    if solver is None:
+        solver = solver_for(sde) if getattr(sde, "jumps", None) is not None else _EULER
     request = validate_request(
         sde,
         solver,
