@@ -213,8 +213,9 @@ def _refuse_kinds(sde: object, solver: object) -> NoReturn:
     if kind.__module__.startswith("sdegen.fokker_planck."):
         raise TypeError(
             f"{kind.__name__} is an integrator of densities, for FokkerPlanck.solve, and "
-            "no solver of trajectories: an implicit one is not built. Pass "
-            "EulerMaruyama(substeps=…) with steps that resolve the fastest rate."
+            "no solver of trajectories. Pass EulerMaruyama(substeps=…) with steps that resolve "
+            "the fastest rate, SKROCK(stages=…) for longer ones, or ImplicitEuler() where the "
+            "linear part of the drift is known."
         )
     hint = (
         f", such as {solver.__name__}()"

@@ -46,11 +46,19 @@ _SAME = 1e-9  # lengths of steps that differ by less share one inverse
 
 
 class _Memory(NamedTuple):
-    """The intervals, and (1 + θ h L)⁻¹ for the length of the last step."""
+    """What is known before a step.
+
+    Attributes:
+        intervals: Of all steps.
+        lengths: Their dt, one number for those that differ by rounding.
+        dt: That of the last step; None before the first.
+        inverse: (1 + θ dt L)⁻¹ for it.
+    """
 
     intervals: list[Interval]
-    dt: float | None
-    inverse: Tensor | None
+    lengths: list[Number]
+    dt: Number | None = None
+    inverse: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -123,18 +131,23 @@ class ImplicitEuler(FixedStep):
 
     def begin(self, sde: SDE, nodes: Tensor) -> _Memory:
         """Return the intervals; a matrix is inverted where a step has another length."""
-        return _Memory(intervals_of(sde, nodes), None, None)
+        intervals, lengths = intervals_of(sde, nodes), list[Number]()
+        for _, _, dt, _ in intervals:
+            # one with a gradient has its own
+            same = lengths and isinstance(dt, float) and abs(dt / float(lengths[-1]) - 1) <= _SAME
+            lengths.append(lengths[-1] if same else dt)
+        return _Memory(intervals, lengths)
 
     def step(
         self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory
     ) -> tuple[State, _Memory]:
         """Take Euler's increment, and solve for the end of the step."""
         t, _, dt, root_dt = memory.intervals[i]
-        L, inverse = sde.linear_part, memory.inverse
+        L, length, inverse = sde.linear_part, memory.lengths[i], memory.inverse
         assert L is not None  # check() saw to it
-        if inverse is None or memory.dt is None or abs(float(dt) / memory.dt - 1) > _SAME:
-            inverse = _inverse(L, x, self.theta * dt, type(sde).__name__)
-            memory = _Memory(memory.intervals, float(dt), inverse)
+        if inverse is None or memory.dt is not length:
+            inverse = _inverse(L, x, self.theta * length, type(sde).__name__)
+            memory = memory._replace(dt=length, inverse=inverse)
         moved = dt * sde.drift(x, t)
         if noise is not None:
             moved = sde.add_noise(moved, x, t, root_dt, noise)

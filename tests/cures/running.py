@@ -53,6 +53,7 @@ def _strict(program):
 
 
 _STIFF = sg.ItoProcess(lambda x: -100.0 * (x - 1.0), 1.0)
+_QUIET = sg.ItoProcess(lambda x: -100.0 * (x - 1.0), 0.0, linear_part=100.0)
 _COARSE = sg.ItoProcess(lambda x: -x, 1.0)
 _CREEP = sg.ItoProcess(lambda x: 0.001 + 0 * x, 0.0)
 _OFFSET = {"times": [0.0, 200.0], "solver": sg.EulerMaruyama(20_000)}
@@ -120,10 +121,16 @@ FOLLOWED = {
     "an integrator of densities": (
         "is an integrator of densities, for FokkerPlanck",
         lambda: simulate(_STIFF, solver=sg.BackwardEuler(5)),
-        lambda: near(
-            float(simulate(_STIFF, column(1.0, 1000), solver=sg.EulerMaruyama(50)).final.std()),
-            (0.002 / (1 - 0.8**2)) ** 0.5,
-            4.4 * 0.075 / math.sqrt(2000),
+        lambda: (
+            near(
+                float(
+                    simulate(_STIFF, column(1.0, 1000), solver=sg.EulerMaruyama(50)).final.std()
+                ),
+                (0.002 / (1 - 0.8**2)) ** 0.5,
+                4.4 * 0.075 / math.sqrt(2000),
+            ),
+            near(float(simulate(_QUIET, solver=sg.SKROCK(stages=5)).final[0, 0]), 1.0, 1e-2),
+            near(float(simulate(_QUIET, solver=sg.ImplicitEuler()).final[0, 0]), 1.0, 1e-9),
         ),
     ),
     "parameters of other rows": (

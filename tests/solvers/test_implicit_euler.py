@@ -129,6 +129,22 @@ def test_a_matrix_is_inverted_once_for_a_length_of_steps(monkeypatch):
     assert len(calls) == 3
 
 
+def test_with_half_of_the_linear_part_at_either_end_the_covariance_at_rest_is_exact():
+    """By the moments of the chain, λh = 10³, a fast and a slow mode; with θ = 1 the slow one."""
+    sde = sg.LinearSDE([[1e4, 0.0], [1.0, 1.0]], [[20.0, 1.0], [0.0, 1.0]])
+    exact = sde.stationary_covariance()
+    half = sg.ChainMoments(sde, 2, sg.ImplicitEuler(theta=0.5)).stationary(0.1).covariance
+    torch.testing.assert_close(half, exact, rtol=1e-9, atol=0)
+    whole = sg.ChainMoments(sde, 2, sg.ImplicitEuler()).stationary(0.1).covariance
+    assert float(whole[1, 1]) == pytest.approx(float(exact[1, 1]) / 1.05, rel=1e-4)
+
+
+def test_steps_that_differ_by_rounding_are_of_one_length():
+    sde, nodes = sg.OrnsteinUhlenbeck(50.0), torch.linspace(0, 1, 1001, dtype=F64)
+    assert len(set(nodes.diff().tolist())) > 1
+    assert len(set(sg.ImplicitEuler().begin(sde, nodes).lengths)) == 1
+
+
 def test_dynamics_without_a_linear_part_are_refused():
     with pytest.raises(ValueError, match="ItoProcess has none: pass ItoProcess"):
         sg.simulate(
