@@ -367,8 +367,7 @@ def _matrix(diffusion: object, channels: int) -> Tensor:
     """Return a constant G with one axis more, of length 1, shape (1, *event, channels).
 
     Raises:
-        TypeError: If it is no array of numbers.
-        ValueError: If its last axis is not `channels`, or a number is not finite.
+        TypeError, ValueError: If it is no array of finite numbers whose last axis is `channels`.
     """
     G = as_numbers("diffusion", diffusion, expected="a matrix of numbers, or a function G(x, t)")
     if G.ndim < 2 or G.shape[-1] != channels:
