@@ -24,7 +24,7 @@ from torch import Tensor
 
 from sdegen.core.derivatives import in_double
 from sdegen.core.evaluation import are_alike, check_repeatable, refuse_randomness, watched
-from sdegen.core.jumps import CompoundPoisson
+from sdegen.core.jumps import CompoundPoisson, continuous_part
 from sdegen.core.noise import Stream
 from sdegen.core.noise_structure import noise_field
 from sdegen.core.sde import SDE
@@ -111,7 +111,7 @@ def check_density_of(sde: SDE, x: State, t: Tensor) -> list[Tensor] | None:
             "of them has a density of its own: pass one SDE for each, as FokkerPlanckBatch takes "
             "them."
         )
-    fields = _fields(sde)
+    fields = _fields(continuous_part(sde))  # the jump term looks at its own
     if x.shape[1] == 1:
         # on a line the solver looks at the shapes itself, and at what is coupled
         values, network, moved = watched(

@@ -55,6 +55,8 @@ class Density:
         told: Errors that were estimated where it was found, if none are differences to `compared`.
         slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
         hidden: An error that `compared` shares, of all that is told; see `gaps`.
+        jumped: Of dynamics that jump, the chance that a jump lands beyond ends that only end the
+            grid, or the mass that was carried there up to its time; None without jumps.
     """
 
     x: Float[Tensor, " nodes"]
@@ -66,6 +68,7 @@ class Density:
     told: ErrorEstimate | None = None
     slope_by: SlopeBy = "none"
     hidden: float = 0.0
+    jumped: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("x", "p"):
@@ -171,7 +174,8 @@ class Density:
             "density",
             f"{in_words(self.error)}, {len(nodes) - 1} cells",
             step="within that of the grid",
-            truncation=f"{low} and {high} of the peak at the ends of the grid",
+            truncation=f"{low} and {high} of the peak at the ends of the grid"
+            + ("" if self.jumped is None else f", {self.jumped:.1e} jumped beyond"),
             slope_by=self.slope_by,
         )
 

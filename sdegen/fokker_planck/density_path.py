@@ -32,6 +32,8 @@ class DensityPath:
             positive); None where none did.
         slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
         hidden: An error that `compared` shares, of all that is told; see `gaps`.
+        jumped: Of dynamics that jump, the mass that was carried beyond ends that only end the
+            grid, up to each time, shape (T,): it was put at the ends. None without jumps.
     """
 
     times: Float[Tensor, " T"]
@@ -44,6 +46,7 @@ class DensityPath:
     form: str | None = None
     slope_by: SlopeBy = "none"
     hidden: float = 0.0
+    jumped: Float[Tensor, " T"] | None = None
 
     def at(self, k: int) -> Density:
         """Return the density at times[k]; k is an index, and −1 is the last.
@@ -66,7 +69,7 @@ class DensityPath:
             told = ErrorEstimate(each, self.told.method)
         return Density(
             self.x, self.p[k], self.powers, fine, compared, told=told, slope_by=self.slope_by,
-            hidden=self.hidden,
+            hidden=self.hidden, jumped=None if self.jumped is None else float(self.jumped[k]),
         )  # fmt: skip
 
     @cached_property
@@ -100,7 +103,8 @@ class DensityPath:
             "densities in time",
             f"{in_words(self.error)}, {len(nodes) - 1} cells{form}",
             step="within that of the grid",
-            truncation=f"{low} and {high} of the peak at the ends of the grid",
+            truncation=f"{low} and {high} of the peak at the ends of the grid"
+            + ("" if self.jumped is None else f", {float(self.jumped[-1]):.1e} jumped beyond"),
             slope_by=self.slope_by,
         )
 

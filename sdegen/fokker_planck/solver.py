@@ -59,7 +59,7 @@ from sdegen.fokker_planck.discretization.grid_boundary import GridBoundaryLike, 
 from sdegen.fokker_planck.discretization.power_law import Powers, with_poles
 from sdegen.fokker_planck.discretization.reader import Reader
 from sdegen.fokker_planck.discretization.refinement import coarsened, halved, positions
-from sdegen.fokker_planck.questions import currents, stationary, survival
+from sdegen.fokker_planck.questions import currents, jumps, stationary, survival
 from sdegen.fokker_planck.questions.circulation import ComplexSpectrum, turning_spectrum
 from sdegen.fokker_planck.questions.correlation import correlation
 from sdegen.fokker_planck.questions.course import course, warn_isolated
@@ -156,7 +156,14 @@ class FokkerPlanck:
         if killing is not None or injection is not None:
             self._sources = Sources(killing, injection)
             self._sources.check(grid)
+        self._jumping = None
         self._build(Reader(sde, grid))
+        if sde.jumps is not None and self._sources is not None:
+            raise ValueError(
+                "killing= and injection= are not built for dynamics that jump; leave them out, or "
+                "make injection a jump, CompoundPoisson(rate, lambda x, u: x0 - x)."
+            )
+        self._jumping = jumps.Jumping.of(sde, self._generator, ends.physical)
         if ends.moving != (None, None):
             self._refuse_killing("a density between ends that move")
             self._moving = MovingEnds(ends, grid)
@@ -208,6 +215,8 @@ class FokkerPlanck:
                 short enough.
         """
         check_positive("rtol", rtol)
+        if self._jumping is not None:
+            return self._solve_with_jumps(p0, times, integrator, rtol, differentiable)
         if self._sources is not None:
             return self._solve_with_sources(p0, times, integrator, differentiable=differentiable)
         if self._moving is not None:
@@ -292,6 +301,8 @@ class FokkerPlanck:
                 )
         self._renew()
         self._frozen.check("a stationary density")
+        if self._jumping is not None:
+            return self._rest_with_jumps(self._jumping, rtol, differentiable)
         if not differentiable and rtol in self._at_rest:
             return self._at_rest[rtol]
         rest = stationary.resolved(
@@ -318,6 +329,7 @@ class FokkerPlanck:
             ValueError: If there is no t, and the SDE depends on time.
             SolverError: If no grid that is affordable resolves it to 10 %.
         """
+        self._refuse_jumps("a current")
         self._check_given(density, "a current")
         return _warned(currents.current(self._generator, self._time(t), density), "the current")
 
@@ -743,6 +755,60 @@ class FokkerPlanck:
                 warn_inaccurate(error, f"the density at t = {float(ts[k]):g}", _FINER)
         return replace(path, slope_by=self._slope_by)
 
+    def _solve_with_jumps(
+        self,
+        p0: Density | SupportsFloat,
+        times: Tensor | Sequence[float],
+        integrator: Integrator | None,
+        rtol: float,
+        differentiable: bool,
+    ) -> DensityPath:
+        """Return the densities in time of dynamics that jump."""
+        assert self._jumping is not None
+        what = "a density in time with jumps"
+        if integrator is not None and not isinstance(integrator, Exponential):
+            raise ValueError(f"{what} is carried by Exponential(), not by {integrator!r}.")
+        if differentiable:
+            raise ValueError(f"{what} has no gradients: leave differentiable= out.")
+        self._renew()
+        self._frozen.check(what)
+        ts = check_times(times, self.sde)
+        x0, density = as_start(p0, self.grid, (None, None))
+        values = check_start(density, self.grid, may_lack=self._absorbs)
+
+        def start(grid: Grid) -> Tensor:
+            if grid is self.grid:
+                return values.detach()
+            return density.at(grid.nodes).detach() if x0 is None else grid.point(x0).p
+
+        with torch.no_grad():
+            path = jumps.in_time(self._jumping, self._generator, start, x0, ts, rtol)
+        check_edges(path.p[1:], ts[1:], self.grid, self._truncated)
+        return replace(path, slope_by=self._slope_by)
+
+    def _rest_with_jumps(
+        self, jumping: jumps.Jumping, rtol: float, differentiable: bool
+    ) -> Density:
+        """Return the stationary density of dynamics that jump."""
+        if differentiable:
+            raise ValueError(
+                "a stationary density with jumps has no gradients: leave differentiable= out."
+            )
+        with torch.no_grad():
+            rest = jumps.at_rest(jumping, self._generator, rtol)
+            log_p = (rest.p / rest.p.max()).clamp(min=1e-300).log()
+        check_confined(log_p, self.grid, self._truncated)
+        assumed = self._frozen.assumed_autonomous
+        return replace(rest, slope_by=self._slope_by, assumed_autonomous=assumed)
+
+    def _refuse_jumps(self, what: str) -> None:
+        """Refuse a question that is not answered where the state jumps."""
+        if self._jumping is not None:
+            raise ValueError(
+                f"{what} is not found for dynamics that jump, whose probability does not flow "
+                "from cell to cell; ask for solve() or stationary(), or simulate it."
+            )
+
     def _refuse_sources(self, what: str) -> None:
         """Refuse a question that is not answered between moving ends, or with killing."""
         if self._moving is not None:
@@ -753,7 +819,8 @@ class FokkerPlanck:
         self._refuse_killing(what)
 
     def _refuse_killing(self, what: str) -> None:
-        """Refuse a question that is not answered where something is killed or put back."""
+        """Refuse a question that is not answered with jumps, or killing."""
+        self._refuse_jumps(what)
         if self._sources is not None:
             raise ValueError(
                 f"{what} is not found with killing= or injection=; ask a solver without them, or "

@@ -4,10 +4,10 @@ import math
 
 import torch
 from scipy import stats
-from torch.distributions import Gamma, Normal
+from torch.distributions import Gamma, Laplace, Normal
 
 import sdegen as sg
-from tests.cures.common import BM, F64, column, near
+from tests.cures.common import BM, CIR, F64, OU, column, near
 
 STILL = sg.ItoProcess(lambda x: torch.zeros_like(x), 0.0)
 JUMPS = sg.CompoundPoisson(2.0, Normal(torch.tensor(0.0, dtype=F64), 0.5))
@@ -49,7 +49,81 @@ def passes():
     assert result.observables
 
 
+LAPLACE = sg.CompoundPoisson(1.0, Laplace(torch.tensor(0.0, dtype=F64), 0.5))
+LINE = sg.JumpDiffusion(OU, LAPLACE)
+WIDE = sg.Grid(-10.0, 10.0, 100)
+
+
+def at_rest(sde=LINE, grid=WIDE, *options):
+    return sg.FokkerPlanck(sde, grid, *options).stationary()
+
+
+def has_the_variance_of_ou():
+    """Var = (σ² + λ E s²)/2 of OU with jumps of s, E s² = 2 b²."""
+    near(at_rest().variance, 0.5 * (1 + 2 * 0.25), 1e-3)
+
+
+def inside():
+    """Jumps towards 0 stay between reflecting walls."""
+    inward = sg.JumpDiffusion(OU, sg.CompoundPoisson(1.0, lambda x, u: -x * u))
+    grid = sg.Grid(-1.0, 1.0, 60)
+    near(sg.FokkerPlanck(inward, grid, truncation_is_physical=True).stationary().mean + 1, 1.0)
+
+
+def reset():
+    """Injection as a jump is killing and injection."""
+    back = sg.JumpDiffusion(BM, sg.CompoundPoisson(2.0, lambda x, u: 0.0 - x))
+    near(at_rest(back).variance, 0.5, 5e-3)  # σ²/λ
+
+
 FOLLOWED = {
+    "a density of an α-stable motion": (
+        "which has a fractional derivative",
+        lambda: at_rest(sg.JumpDiffusion(OU, sg.AlphaStable(1.5))),
+        lambda: run(sg.JumpDiffusion(OU, sg.AlphaStable(1.5))),
+    ),
+    "a density of jumps that depend on time": (
+        "FokkerPlanck takes jumps that do not depend on time",
+        lambda: at_rest(
+            sg.JumpDiffusion(OU, sg.CompoundPoisson(lambda t: 1 + 0 * t, 1.0, bound=2.0))
+        ),
+        has_the_variance_of_ou,
+    ),
+    "a density of jumps on a ring": (
+        "boundary='periodic' is not built for jumps",
+        lambda: at_rest(sg.JumpDiffusion(BM, LAPLACE), WIDE, "periodic"),
+        lambda: near(at_rest(LINE, WIDE, "no-flux").mean + 1, 1.0),
+    ),
+    "a density of jumps beside a wall without noise": (
+        "jumps are not built beside a wall without noise",
+        lambda: at_rest(sg.JumpDiffusion(CIR, LAPLACE), sg.Grid(0.0, 6.0, 60)),
+        has_the_variance_of_ou,
+    ),
+    "jumps beyond a wall": (
+        "jumps go beyond the reflecting wall",
+        lambda: sg.FokkerPlanck(LINE, WIDE, truncation_is_physical=True).stationary(),
+        inside,
+    ),
+    "jumps beyond the grid": (
+        "and are put at its ends: widen it",
+        lambda: at_rest(LINE, sg.Grid(-2.0, 2.0, 60)),
+        has_the_variance_of_ou,
+    ),
+    "jumps and killing": (
+        "killing= and injection= are not built for dynamics that jump",
+        lambda: sg.FokkerPlanck(LINE, WIDE, killing=2.0, injection=0.0),
+        reset,
+    ),
+    "a gradient of a density at rest with jumps": (
+        "a stationary density with jumps has no gradients",
+        lambda: sg.FokkerPlanck(LINE, WIDE).stationary(differentiable=True),
+        has_the_variance_of_ou,
+    ),
+    "what is not asked of jumps": (
+        "is not found for dynamics that jump",
+        lambda: sg.FokkerPlanck(LINE, WIDE).spectrum(),
+        has_the_variance_of_ou,
+    ),
     "a rate without a bound": (
         "needs a bound that it never exceeds",
         lambda: sg.CompoundPoisson(lambda x: x[:, 0], 1.0),
