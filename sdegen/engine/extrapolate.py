@@ -37,6 +37,7 @@ from sdegen.core.checks import check_count
 from sdegen.core.errors import Interrupted, NonFiniteError
 from sdegen.core.fixed_steps import refine
 from sdegen.core.interrupt import DeferredInterrupt
+from sdegen.core.jumps import check_no_jumps
 from sdegen.core.noise import Noise, Rng, Streams, seed_of
 from sdegen.core.requests import check_function, check_state, kind_of
 from sdegen.core.scores import CallCounter
@@ -54,6 +55,7 @@ from sdegen.observables.base import Block, PairwiseReduction, Partial
 from sdegen.observables.moments import Moments
 from sdegen.solvers.euler import EulerMaruyama
 
+_AVERAGE = "; run an ensemble in its place: run_ensemble(…, observables=[Moments()])."
 _MOMENTS = Moments(covariance=False)
 
 
@@ -146,6 +148,7 @@ def extrapolate(
     >>> float(run.value)
     0.3828125
     """
+    check_no_jumps(sde, "extrapolate", _AVERAGE)
     solver = EulerMaruyama() if solver is None else solver
     check_count("trajectories", trajectories, 2)
     threads, seed = check_threads(threads), seed_of(rng)

@@ -769,7 +769,9 @@ class FokkerPlanck:
         if integrator is not None and not isinstance(integrator, Exponential):
             raise ValueError(f"{what} is carried by Exponential(), not by {integrator!r}.")
         if differentiable:
-            raise ValueError(f"{what} has no gradients: leave differentiable= out.")
+            raise ValueError(
+                "a density in time with jumps has no gradients: leave differentiable= out."
+            )
         self._renew()
         self._frozen.check(what)
         ts = check_times(times, self.sde)

@@ -94,7 +94,7 @@ class JumpAdapted(FixedStep):
     def __post_init__(self) -> None:
         inner, name = check_inner("solver", self.solver), type(self.solver).__name__
         if not isinstance(inner, OneStep):
-            _refuse(name, "remembers earlier steps, and a jump has none")
+            _refuse(name, "prepares steps of the lengths of the run")
         if inner.compile:
             _refuse(f"{name}(compile=True)", "takes many steps in one call")
         try:
@@ -159,8 +159,10 @@ class JumpAdapted(FixedStep):
             given = Given(z)
         after, intervals = self.solver.step(sde, x, i, given, memory.intervals)
         clock = memory.clock
-        if noise is None or sde.jumps is None:
+        if sde.jumps is None:
             return after, Memory(intervals, memory.times, clock)
+        if noise is None:
+            raise ValueError("JumpAdapted draws jumps, but noise is None; pass Noise(x, rng=0).")
         poisson = [one for one in sde.jumps if isinstance(one, CompoundPoisson)]
         if poisson:
             split = _Split(self.solver, sde, poisson, Counters(noise.stream, "jumps"), x, z)

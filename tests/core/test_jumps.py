@@ -177,6 +177,18 @@ READS = {
     "ChainDensity": lambda sde: sg.ChainDensity(sde, GRID),
     "certify": lambda sde: sg.certify(sde, GRID, GRID.gaussian(0.0, 1.0), TIMES, rng=0),
     "fp_residual": lambda sde: sg.fp_residual(lambda x, t: -x, sde, X, ZERO),
+    "ChainMoments": lambda sde: sg.ChainMoments(sde, 1, sg.EulerMaruyama()),
+    "LinearSDE": lambda sde: sg.LinearSDE.of(sde, 1),
+    "Coloured": lambda sde: sg.Coloured(sde, 0.1),
+    "expectation": lambda sde: sg.expectation(sde, X[:1], 1.0, lambda x: x[:, 0], tolerance=0.1),
+    "extrapolate": lambda sde: sg.extrapolate(
+        sde, X[:1], TIMES, lambda x: x[:, 0], trajectories=100
+    ),
+    "Milstein": lambda sde: sg.simulate(sde, X, TIMES, solver=sg.Milstein()),
+    "DRI1": lambda sde: sg.simulate(sde, X, TIMES, solver=sg.DRI1()),
+    "SRA": lambda sde: sg.simulate(sde, X, TIMES, solver=sg.SRA()),
+    "SKROCK": lambda sde: sg.simulate(sde, X, TIMES, solver=sg.SKROCK()),
+    "ImplicitEuler": lambda sde: sg.simulate(sde, X, TIMES, solver=sg.ImplicitEuler()),
     "EulerMaruyama": lambda sde: sg.simulate(sde, X, TIMES, solver=sg.EulerMaruyama()),
     "Heun": lambda sde: [*sg.integrate(sde, sg.Heun(), X, TIMES, sg.Noise(X, rng=0))],
     "TorchSDE": lambda sde: sg.simulate(sde, X, TIMES, solver=sg.TorchSDE("srk")),
@@ -203,6 +215,18 @@ def test_other_ways_to_run_jumps_are_refused_by_name():
         (lambda: sg.simulate(MERTON, X, TIMES, interacting=True), "run together"),
         (lambda: sg.simulate(MERTON, X, TIMES.flip(0)), "meant for increasing time"),
         (lambda: sg.JumpAdapted(sg.EulerMaruyama(compile=True)), "many steps in one call"),
+        (
+            lambda: [
+                *sg.integrate(
+                    MERTON,
+                    sg.JumpAdapted(),
+                    X,
+                    TIMES,
+                    memory=sg.JumpAdapted().begin(MERTON, TIMES),
+                )
+            ],
+            "JumpAdapted draws jumps, but noise is None",
+        ),
         (lambda: sg.JumpAdapted(sg.DDIM()), "divides a step at jumps, but DDIM"),
     ):
         with pytest.raises(ValueError, match=said):

@@ -76,6 +76,22 @@ def reset():
     near(at_rest(back).variance, 0.5, 5e-3)  # σ²/λ
 
 
+def average():
+    """The mean of a line from 1 is e^{−1}, whatever its symmetric jumps."""
+    found = sg.run_ensemble(
+        LINE, column(1.0, 1), [0.0, 1.0], trajectories=2000, observables=[sg.Moments()],
+        solver=sg.JumpAdapted(sg.Heun(20)), progress=False, rng=0,
+    )  # fmt: skip
+    near(found.observables["moments"].mean[-1], math.exp(-1), 0.15)
+
+
+def by_hand(noise):
+    solver = sg.JumpAdapted()
+    memory = solver.begin(MERTON, TIMES)
+    for _ in sg.integrate(MERTON, solver, MANY, TIMES, noise, memory=memory):
+        pass
+
+
 FOLLOWED = {
     "a density of an α-stable motion": (
         "which has a fractional derivative",
@@ -115,7 +131,7 @@ FOLLOWED = {
         reset,
     ),
     "a gradient of a density at rest with jumps": (
-        "a stationary density with jumps has no gradients",
+        "with jumps has no gradients",
         lambda: sg.FokkerPlanck(LINE, WIDE).stationary(differentiable=True),
         has_the_variance_of_ou,
     ),
@@ -177,6 +193,16 @@ FOLLOWED = {
             progress=False,
         ),
         passes,
+    ),
+    "an average of what jumps": (
+        "run an ensemble in its place",
+        lambda: sg.expectation(LINE, column(0.0, 1), 1.0, lambda x: x[:, 0], tolerance=0.1),
+        average,
+    ),
+    "jumps without noise": (
+        "JumpAdapted draws jumps, but noise is None",
+        lambda: by_hand(None),
+        lambda: by_hand(sg.Noise(MANY, rng=0)),
     ),
     "no jumps": (
         "jumps is empty",
