@@ -9,7 +9,8 @@ are one. Of constant A, Q = B Bᵀ and c,
 
 come of one matrix exponential (Van Loan) over a time in which |A| h ≤ 1, which is then doubled,
 Σ(2h) = Σ + Φ Σ Φᵀ: a sum of positive matrices loses no digits, however stiff A is, and where A has
-modes that rest, oscillate or coincide (critical damping) it holds as well.
+modes that rest, oscillate or coincide (critical damping) it holds as well. Coordinates are scaled
+first, by powers of two, so that their units do not matter.
 
 Reference:
     Van Loan 1978, IEEE Trans. Autom. Control 23, 395; Gardiner 2009, section 4.5.6.
@@ -22,8 +23,10 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from scipy import linalg
 from torch import Tensor
 
 from sdegen.core.noise import Rng, normal_like, seed_of, stream
@@ -276,7 +279,9 @@ def constant_law(A: Tensor, square: Tensor, c: Tensor, h: float) -> Transition:
         c: Shape (*, d).
         h: Time.
     """
-    d = A.shape[-1]
+    d, unit = A.shape[-1], _units(A)
+    A, c = A * (unit / unit[:, None]), c / unit
+    square = square / (unit * unit[:, None])
     sizes = torch.linalg.matrix_norm(A.detach(), 1) * h
     size = float(sizes.max())
     doublings = max(0, math.ceil(math.log2(size))) if size > 0 else 0
@@ -293,7 +298,19 @@ def constant_law(A: Tensor, square: Tensor, c: Tensor, h: float) -> Transition:
         covariance = covariance + matrix @ covariance @ matrix.mT
         shift = shift + (matrix @ shift[..., None])[..., 0]
         matrix = matrix @ matrix
-    return Transition(matrix, shift, 0.5 * (covariance + covariance.mT))
+    covariance = 0.5 * (covariance + covariance.mT) * (unit * unit[:, None])
+    return Transition(matrix * (unit[:, None] / unit), shift * unit, covariance)
+
+
+def _units(A: Tensor) -> Tensor:
+    """Return a unit for each coordinate, a power of two, in which rows of A are as its columns.
+
+    Fewer doublings are then needed: of a position and a velocity |A| is a frequency, not its
+    square.
+    """
+    sizes = A.detach().abs().reshape(-1, *A.shape[-2:]).amax(0).cpu().numpy()
+    _, (scale, _) = linalg.matrix_balance(sizes, permute=False, separate=True)
+    return torch.from_numpy(np.asarray(scale, dtype=np.float64)).to(A)
 
 
 def _power_of_two(values: Tensor) -> Tensor:
@@ -304,6 +321,8 @@ def _power_of_two(values: Tensor) -> Tensor:
 
 def root(covariance: Tensor) -> Tensor:
     """Return R with R Rᵀ = Σ, also of a Σ that is singular."""
-    values, vectors = torch.linalg.eigh(covariance)
-    found: Tensor = vectors * values.clamp(min=0.0).sqrt()
+    spread = covariance.detach().diagonal().clamp(min=0.0).sqrt()
+    unit = torch.where(spread > 0, spread, 1.0)  # a small variance keeps its digits beside others
+    values, vectors = torch.linalg.eigh(covariance / torch.outer(unit, unit))
+    found: Tensor = unit[:, None] * vectors * values.clamp(min=0.0).sqrt()
     return found
