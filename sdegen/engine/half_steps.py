@@ -131,6 +131,9 @@ class HalvedWalk:
             start = time.thread_time()
             verdict = self.stretch(self._next(length, most))
             spent += time.thread_time() - start
+            if self.solver.needs:  # whose steps cost more than what they evaluate
+                cost = spent / (3 * self.reached)
+                seconds = max(_SHARE * cost * steps * more, _SECONDS)
             if verdict.explodes or not self.finite or (verdict.is_bad and self._seen()):
                 return verdict
             length = max(self.reached, 1)
