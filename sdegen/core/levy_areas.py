@@ -139,33 +139,29 @@ class AreaDraws:
     def draw(self) -> Bridges:
         """Draw what the next step takes."""
         m, n, p = self._m, self._batch, self._modes
-        each = max(1, _AT_ONCE // max(1, 2 * m * n))
-        loops = integral = tilt = None
-        for start in range(0, p, each):
-            count = min(each, p - start)
-            alpha, beta = self._each.take(count).unbind(1)  # shape (count, m, batch)
-            r = torch.arange(start + 1, start + count + 1, device=alpha.device)
-            weight = (1.0 / r).to(alpha)[:, None, None]
-            alpha = alpha * weight
-            products = torch.einsum("rkb,rlb->bkl", alpha, beta)
-            sums = alpha.sum(0), (beta * weight * weight).sum(0)
-            if loops is None or integral is None or tilt is None:
-                loops, (integral, tilt) = products, sums
-            else:
-                loops, integral, tilt = loops + products, integral + sums[0], tilt + sums[1]
-        assert loops is not None
-        assert integral is not None
-        assert tilt is not None
+        at_once = max(1, _AT_ONCE // max(1, 2 * m * n))
+        parts = [self._modes_from(r, min(at_once, p - r)) for r in range(0, p, at_once)]
+        products, integral, tilt = (torch.stack(each).sum(0) for each in zip(*parts, strict=True))
         (rest,) = self._rest.take(1).unbind()
-        root = math.sqrt(self.remainder)
-        loops = (loops - loops.transpose(1, 2)) / (2 * math.pi)
+        root, scale = math.sqrt(self.remainder), 1 / (math.pi * math.sqrt(2))
+        loops = (products - products.transpose(0, 1)) / (2 * math.pi)
         first, second = self._pairs
-        loops[:, first, second] += root * rest[m:].T
-        loops[:, second, first] -= root * rest[m:].T
-        scale = 1 / (math.pi * math.sqrt(2))
+        loops[first, second] += root * rest[m:]
+        loops[second, first] -= root * rest[m:]
         integral = root * rest[:m] - scale * integral
         # given H, each α_r moves by −12/(π r √2) (H − integral)
-        return Bridges(loops, integral.T, (-12 * scale / (2 * math.pi)) * tilt.T)
+        tilt = (-12 * scale / (2 * math.pi)) * tilt
+        return Bridges(loops.permute(2, 0, 1), integral.T, tilt.T)
+
+    def _modes_from(self, start: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return Σ_r α_kr β_lr/r, Σ_r α_r/r and Σ_r β_r/r² of some modes, the batch last."""
+        alpha, beta = self._each.take(count).unbind(1)  # shape (count, m, batch)
+        r = torch.arange(start + 1, start + count + 1, dtype=torch.float64)
+        weight = (1.0 / r).to(alpha)[:, None, None]
+        alpha = alpha * weight
+        # one product of matrices for each row of a batch would take ten times as long
+        products = torch.stack([(one[:, None] * beta).sum(0) for one in alpha.unbind(1)])
+        return products, alpha.sum(0), (beta * weight * weight).sum(0)
 
     def areas(self, drawn: Bridges, z: Tensor, eta: Tensor) -> Tensor:
         """Return the areas over h, shape (batch, m, m), of a step with these z and η."""
