@@ -9,7 +9,7 @@ Both end near each other, so that the variance of f(fine) − f(coarse) falls wi
 solver has strong order 1 (Euler for additive noise, Milstein), as h for strong order ½. Where
 strong order 1 would take Lévy areas, a second fine run takes z₂ before z₁. The areas of the two
 cancel, and the mean of f over both is nearer to f(coarse) than either, again as h², if f is smooth
-(`truncated.py`).
+(`shared_noise.py`).
 
 Any coupling gives the right average; a worse one costs more. So whether noise commutes is looked
 at at a few states.
@@ -17,14 +17,13 @@ at at a few states.
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from sdegen.averages.truncated import TruncatedMilstein, commutes, is_diagonal
+from sdegen.averages.shared_noise import SharedNoise, without_areas
+from sdegen.core.commutators import commutes
 from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.noise import Noise
 from sdegen.core.requests import kind_of
@@ -32,52 +31,11 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import integrate
 from sdegen.solvers.euler import EulerMaruyama
+from sdegen.solvers.milstein import Milstein
 
-_HALF_ROOT = 1 / math.sqrt(2)
 _CHECKS = 64  # steps between two looks at what is pending
 
 Stop = Callable[[], bool]
-
-
-class SharedNoise:
-    """The normals of a coarse step and of the two fine ones within it.
-
-    Args:
-        noise: What draws those of the fine steps; None: the noise is off.
-
-    Attributes:
-        fine: Hands out z₁, then z₂.
-        twin: Hands out z₂, then z₁.
-        coarse: Hands out (z₁ + z₂)/√2.
-    """
-
-    def __init__(self, noise: Noise | None) -> None:
-        self._noise = noise
-        self._drawn: tuple[Tensor, ...] = ()
-        self.fine: Noise | None = None
-        self.twin: Noise | None = None
-        self.coarse: Noise | None = None
-        if noise is not None:
-            fine, twin = itertools.cycle((0, 1)), itertools.cycle((1, 0))
-            self.fine = _Handed(lambda: self._drawn[next(fine)], noise.channels)
-            self.twin = _Handed(lambda: self._drawn[next(twin)], noise.channels)
-            self.coarse = _Handed(self._sum, noise.channels)
-
-    def draw(self) -> None:
-        """Draw for the next coarse step."""
-        if self._noise is not None:
-            self._drawn = self._noise.normal(), self._noise.normal()
-
-    def _sum(self) -> Tensor:
-        first, second = self._drawn
-        return (first + second).mul_(_HALF_ROOT)
-
-
-class _Handed(Noise):
-    """Noise whose normals come from a function."""
-
-    def __init__(self, normal: Callable[[], Tensor], channels: int | None) -> None:
-        self.normal, self.channels = normal, channels
 
 
 @dataclass(frozen=True)
@@ -109,7 +67,8 @@ class Coupling:
 
     def single(self, sde: SDE, x: State, nodes: Tensor, noise: Noise | None, stop: Stop) -> State:
         """Return the state at the last node; any state if `stop` says so on the way."""
-        return _last(self._walk(sde, x, nodes, noise), x, stop)
+        own = None if noise is None else without_areas(noise, nodes)
+        return _last(self._walk(sde, x, nodes, own), x, stop)
 
     def pair(
         self, sde: SDE, x: State, nodes: Tensor, noise: Noise | None, stop: Stop
@@ -123,13 +82,18 @@ class Coupling:
             noise: What draws.
             stop: Whether to leave on the way, with any states.
         """
-        shared = SharedNoise(noise)
-        noises = [shared.fine, shared.twin] if self.antithetic else [shared.fine]
+        shared = fine = twin = below = None
+        if noise is not None:
+            integrals = "space_time_areas" in self.solver.needs
+            shared = SharedNoise(noise, nodes, integrals=integrals)
+            fine, twin, below = shared.fine, shared.twin, shared.coarse
+        noises = [fine, twin] if self.antithetic else [fine]
         runs = [self._walk(sde, x, nodes, one) for one in noises]
-        coarse = self._walk(sde, x, nodes[::2], shared.coarse)
+        coarse = self._walk(sde, x, nodes[::2], below)
         fines, end = [x for _ in runs], x
         for i in range(len(nodes) // 2):
-            shared.draw()
+            if shared is not None:
+                shared.draw()
             for _ in range(2):
                 fines = [next(run) for run in runs]
             end = next(coarse)
@@ -161,11 +125,10 @@ def check_solver(solver: object) -> None:
             f"solver.substeps must be 1, but is {solver.substeps}: the levels are steps of each "
             f"size; leave substeps out of {type(solver).__name__}()."
         )
-    if solver.needs:
+    if "areas" in solver.needs and not isinstance(solver, Milstein):
         raise ValueError(
-            f"{type(solver).__name__} takes more of the noise than its increments, and levels "
-            "share increments alone: leave solver out, which takes Milstein's method without "
-            "areas where noise is multiplicative."
+            f"{type(solver).__name__} takes Lévy areas, which levels do not share: leave solver "
+            "out, which takes Milstein() in antithetic pairs where noise does not commute."
         )
     solver.check_asked("brownian")
 
@@ -182,20 +145,15 @@ def coupling_for(
         states: Some states, apart from each other, where the noise is looked at.
         times: Some times, 0-d.
     """
-    if solver is not None:
-        return _coupling(sde, solver)
-    if sde.noise != "multiplicative":
-        return _coupling(sde, EulerMaruyama())
-    if sde.channels is None and all(is_diagonal(sde, states, t) for t in times):
-        return _coupling(sde, TruncatedMilstein(), "Milstein, diagonal noise")
-    milstein = TruncatedMilstein(mixes=sde.channels is None)
-    if sde.channels == 1 or all(commutes(sde, states, t) for t in times):
-        return _coupling(sde, milstein, "Milstein, commuting noise")
-    name = "Milstein without Lévy areas, antithetic pairs"
-    return replace(_coupling(sde, milstein, name), antithetic=True)
+    if solver is None:
+        solver = Milstein() if sde.noise == "multiplicative" else EulerMaruyama()
+    chosen = _coupling(sde, solver)
+    if "areas" not in solver.needs or all(commutes(sde, states, t) for t in times):
+        return chosen
+    return replace(chosen, name=f"{chosen.name}, antithetic pairs", antithetic=True)
 
 
-def _coupling(sde: SDE, solver: FixedStep, name: str | None = None) -> Coupling:
+def _coupling(sde: SDE, solver: FixedStep) -> Coupling:
     """Return the coupling by increments, with the weak order that the solver declares."""
     order: float | None = 1.0
     if solver.orders is not None:
@@ -204,7 +162,7 @@ def _coupling(sde: SDE, solver: FixedStep, name: str | None = None) -> Coupling:
         else:
             pair = getattr(solver.orders, sde.noise)
             order = 1.0 if pair is None else pair[0]
-    return Coupling(solver, name or type(solver).__name__, order or 1.0)
+    return Coupling(solver, type(solver).__name__, order or 1.0)
 
 
 def _last(states: Iterator[State], x: State, stop: Stop) -> State:

@@ -175,6 +175,11 @@ def validate(
 def _check_dynamics(sde: SDE) -> None:
     """Refuse dynamics that no coupling of steps is built for."""
     name = type(sde).__name__
+    check_no_jumps(
+        sde,
+        "expectation",
+        "; take run_ensemble(…, observables=[Moments()], solver=JumpAdapted()).",
+    )
     if sde.is_discrete:
         raise ValueError(
             f"{name} is a Markov chain on integer times, whose steps cannot be halved: take "

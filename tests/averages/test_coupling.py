@@ -7,13 +7,15 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.averages.coupling import Coupling, SharedNoise, check_solver, coupling_for
+from sdegen.averages.coupling import Coupling, check_solver, coupling_for
 from sdegen.averages.sampling import Level, Problem
-from sdegen.averages.truncated import TruncatedMilstein, commutes, is_diagonal
+from sdegen.averages.shared_noise import SharedNoise, without_areas
 from sdegen.core.noise import Noise
 
 F64 = torch.float64
-GROWTH = sg.ItoProcess(lambda x: x, lambda x: 0.8 * x)
+GROWTH = sg.ItoProcess(
+    lambda x: x, lambda x: 0.8 * x, diffusion_derivative=lambda x: torch.full_like(x, 0.8)
+)
 WELL = sg.ItoProcess(lambda x: x - x**3, 0.7)
 TIME = torch.tensor(0.5, dtype=F64)
 
@@ -67,20 +69,20 @@ def euler(sde):
 # standard errors of the slopes are 0.02 to 0.05: the variance of a variance is (κ − 1)/n, and κ is
 # 5 of the double well, up to 100 of the growth
 @pytest.mark.parametrize(
-    ("sde", "start", "words"),
+    ("sde", "start", "name"),
     [
         (WELL, column(-1.0), "EulerMaruyama"),
-        (GROWTH, column(1.0), "diagonal"),
-        (TURN, column(1.0, 1.0), "commuting"),
-        (SCALED, column(1.0, 1.0), "commuting"),
+        (GROWTH, column(1.0), "Milstein"),
+        (TURN, column(1.0, 1.0), "Milstein"),
+        (SCALED, column(1.0, 1.0), "Milstein"),
     ],
     ids=["additive", "diagonal", "scalar", "commuting"],
 )
-def test_variance_falls_as_dt_squared(sde, start, words):
+def test_variance_falls_as_dt_squared(sde, start, name):
     rows = 100_000 if sde is GROWTH else 10_000
     steps = (64, 128, 256) if sde is GROWTH else (32, 64, 128)
     beta, alpha, coupling = slopes(sde, start, rows=rows, steps=steps)
-    assert words in coupling.name
+    assert coupling.name == name
     assert not coupling.antithetic
     assert beta >= 1.8
     assert alpha == pytest.approx(1, abs=0.2)
@@ -114,52 +116,58 @@ def test_antithetic_pairs_make_up_for_areas():
     beta, _, coupling = slopes(AREA, column(0.0, 0.0), lambda x: x[:, 1].cos(), rows=10_000)
     assert coupling.antithetic
     assert beta >= 1.8
-    alone = Coupling(TruncatedMilstein(), "without the twin", 1.0)
+    alone = Coupling(sg.Milstein(), "without the twin", 1.0)
     beta, _, _ = slopes(AREA, column(0.0, 0.0), lambda x: x[:, 1].cos(), alone, rows=10_000)
     assert beta == pytest.approx(1, abs=0.15)
 
 
 def test_noise_is_sorted_by_how_it_depends_on_the_state():
     x = torch.randn(4, 2, generator=torch.Generator().manual_seed(0), dtype=F64)
-    assert commutes(SCALED, x, TIME)
-    assert not commutes(AREA, x, TIME)
-    assert not is_diagonal(SAME_AREA, x, TIME)
-    assert not commutes(SAME_AREA, x, TIME)
-    # one g of both coordinates, and a W for each
-    assert not is_diagonal(
-        sg.ItoProcess(torch.zeros_like, lambda x: x.norm(dim=1)[:, None]), x, TIME
-    )
-    both = sg.ItoProcess(torch.zeros_like, lambda x: 0.5 * x)
-    assert is_diagonal(both, x, TIME)
-    assert commutes(both, x, TIME)
+    one_of_both = sg.ItoProcess(torch.zeros_like, lambda x: x.norm(dim=1)[:, None])
+    commuting = sg.ItoProcess(torch.zeros_like, lambda x: 0.5 * x), SCALED, TURN
+    for sde in (*commuting, AREA, SAME_AREA, one_of_both):
+        coupling = coupling_for(sde, None, x, [TIME])
+        assert isinstance(coupling.solver, sg.Milstein)
+        assert coupling.antithetic == (sde not in commuting)
+        assert coupling_for(sde, sg.Milstein(), x, [TIME]) == coupling
+        assert not coupling_for(sde, sg.EulerMaruyama(), x, [TIME]).antithetic
 
 
-def test_the_same_noise_as_channels_and_as_a_diagonal_takes_the_same_steps():
-    x = torch.randn(50, 2, generator=torch.Generator().manual_seed(0), dtype=F64)
-    ends = []
-    for sde, mixes in ((AREA, False), (SAME_AREA, True)):
-        noise = Noise(x, rng=3, channels=sde.channels)
-        nodes = torch.linspace(0, 1, 9, dtype=F64)
-        walk = sg.integrate(sde, TruncatedMilstein(mixes=mixes), x, nodes, noise)
-        ends.append(list(walk)[-1])
-    assert torch.allclose(*ends, rtol=1e-12)
+def test_a_step_without_areas_is_milsteins_with_them_put_to_0():
+    # X₂ after one step of dX₁ = dW₁, dX₂ = X₁ dW₂ from 0 is I₁₂ = ½ ΔW₁ ΔW₂ + A₁₂
+    x, nodes = torch.zeros(5, 2, dtype=F64), torch.tensor([0.0, 0.25], dtype=F64)
+    w = 0.5 * Noise(x, rng=0, channels=2).normal()
+    noise = without_areas(Noise(x, rng=0, channels=2), nodes)
+    (after,) = sg.integrate(AREA, sg.Milstein(), x, nodes, noise)
+    assert torch.allclose(after[:, 0], w[:, 0], rtol=1e-14)
+    assert torch.allclose(after[:, 1], 0.5 * w[:, 0] * w[:, 1], rtol=1e-13)
 
 
-def test_one_step_of_scalar_noise_is_milsteins():
-    # dX = σ X dW: x + σ x ΔW + ½ σ² x (ΔW² − h), by hand
-    x, nodes = torch.full((5, 1), 2.0, dtype=F64), torch.tensor([0.0, 0.25], dtype=F64)
-    dw = 0.5 * Noise(x, rng=0).normal()
-    expected = x + 0.8 * x * dw + 0.32 * x * (dw**2 - 0.25) + 0.25 * x
-    for sde in (GROWTH, sg.ItoProcess(lambda x: x, lambda x: 0.8 * x[..., None], channels=1)):
-        noise = Noise(x, rng=0, channels=sde.channels)
-        (after,) = sg.integrate(sde, TruncatedMilstein(), x, nodes, noise)
-        assert torch.allclose(after, expected, rtol=1e-13)
+def test_fine_and_coarse_steps_share_their_noise():
+    x, nodes = torch.zeros(3, 1, dtype=F64), torch.linspace(0, 3, 7, dtype=F64)
+    shared = SharedNoise(Noise(x, rng=0), nodes, integrals=True)
+    again = sg.StepNoise(Noise(x, rng=0), nodes)
+    for i in range(3):
+        shared.draw()
+        first = again.increment(2 * i)
+        area = again.space_time_area(2 * i)
+        second = again.increment(2 * i + 1)
+        later = again.space_time_area(2 * i + 1)
+        assert torch.allclose(shared.fine.increment(2 * i), first, rtol=1e-15)
+        assert torch.allclose(shared.twin.increment(2 * i), second, rtol=1e-15)
+        assert torch.allclose(shared.fine.increment(2 * i + 1), second, rtol=1e-15)
+        assert torch.allclose(shared.twin.increment(2 * i + 1), first, rtol=1e-15)
+        assert torch.allclose(shared.coarse.increment(i), first + second, rtol=1e-14)
+        # ∫ W of both halves: the first increment stands through the second half
+        whole = area + later + 0.5 * first
+        assert torch.allclose(shared.coarse.space_time_area(i), whole, rtol=1e-13)
+        assert torch.equal(shared.coarse.areas(i), torch.zeros(3, 1, 1, dtype=F64))
 
 
-def test_fine_and_coarse_steps_share_their_increments():
-    shared = SharedNoise(Noise(torch.zeros(3, 1, dtype=F64), rng=0))
-    again = Noise(torch.zeros(3, 1, dtype=F64), rng=0)
-    for _ in range(3):
+def test_normals_are_the_increments():
+    x, nodes = torch.zeros(3, 2, dtype=F64), torch.linspace(0, 1, 5, dtype=F64)
+    shared, again = SharedNoise(Noise(x, rng=0), nodes), Noise(x, rng=0)
+    for _ in range(2):
         shared.draw()
         first, second = again.normal(), again.normal()
         assert torch.equal(shared.fine.normal(), first)
@@ -171,12 +179,8 @@ def test_fine_and_coarse_steps_share_their_increments():
 
 def test_cost_counts_all_runs():
     assert Coupling(sg.Heun(), "", 2.0).evaluations(8, paired=True) == 2 * 12
-    assert (
-        Coupling(TruncatedMilstein(), "", 1.0, antithetic=True).evaluations(8, paired=True) == 20
-    )
-    assert (
-        Coupling(TruncatedMilstein(), "", 1.0, antithetic=True).evaluations(8, paired=False) == 8
-    )
+    assert Coupling(sg.Milstein(), "", 1.0, antithetic=True).evaluations(8, paired=True) == 20
+    assert Coupling(sg.Milstein(), "", 1.0, antithetic=True).evaluations(8, paired=False) == 8
 
 
 class WithAreas(sg.EulerMaruyama):
@@ -192,7 +196,7 @@ class WithAreas(sg.EulerMaruyama):
         (sg.TorchDiffEq(), TypeError, "solver of fixed steps"),
         (sg.EulerMaruyama(substeps=3), ValueError, "substeps must be 1, but is 3"),
         (sg.EulerMaruyama(compile=True), ValueError, "leave compile out"),
-        (WithAreas(), ValueError, "WithAreas takes more of the noise than its increments"),
+        (WithAreas(), ValueError, "WithAreas takes Lévy areas, which levels do not share"),
     ],
 )
 def test_a_solver_that_cannot_share_noise_is_refused(solver, kind, words):

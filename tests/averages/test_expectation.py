@@ -10,7 +10,9 @@ from scipy import stats
 import sdegen as sg
 
 F64 = torch.float64
-GROWTH = sg.ItoProcess(lambda x: x, lambda x: 0.8 * x)
+GROWTH = sg.ItoProcess(
+    lambda x: x, lambda x: 0.8 * x, diffusion_derivative=lambda x: torch.full_like(x, 0.8)
+)
 WELL = sg.ItoProcess(lambda x: x - x**3, 0.7)
 OU = sg.OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=1.0)
 SQUARE = math.exp(-2) + (1 - math.exp(-2)) / 2  # of an OU process from 1, at t = 1
@@ -57,7 +59,7 @@ READ = {"interpretation": "stratonovich"}
     ("sde", "x0", "f", "exact", "coupling"),
     [
         (OU, ONE, square, SQUARE, "EulerMaruyama"),
-        (GROWTH, ONE, lambda x: x[:, 0].log(), 1 - 0.32, "Milstein, diagonal noise"),
+        (GROWTH, ONE, lambda x: x[:, 0].log(), 1 - 0.32, "Milstein"),
         (
             sg.ItoProcess(torch.zeros_like, lambda x: 0.5 * x, **READ),
             ONE,
@@ -242,6 +244,8 @@ VP = sg.VP(sg.LinearBeta(0.1, 20.0))
 MANY = torch.zeros(8, 1, dtype=F64)
 RATES = sg.ItoProcess(lambda x, k: -k * x, 1.0, parameters={"k": torch.ones(3, 1, dtype=F64)})
 
+JUMPS = sg.JumpDiffusion(OU, sg.AlphaStable(1.5, 1.0))
+
 
 def changes(x):
     x += 1
@@ -282,6 +286,7 @@ def changes(x):
             "ReverseSDE is a reverse process",
         ),
         ({"sde": sg.DDPM.discretize(VP, 10)}, ValueError, "Markov chain on integer times"),
+        ({"sde": JUMPS}, ValueError, "expectation reads drift and diffusion alone, but JumpDiff"),
         ({"sde": RATES}, ValueError, "parameters of 3 trajectories"),
         ({"sde": sg.ItoProcess(lambda x: x.mean(0) - x, 1.0)}, ValueError, "mean field"),
         ({"sde": sg.ItoProcess(lambda x: x / 0, 1.0)}, ValueError, "drift is not finite"),

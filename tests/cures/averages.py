@@ -54,6 +54,7 @@ _PULL = sg.ItoProcess(lambda x: x.mean(0) - x, 1.0)
 _CUBE = sg.ItoProcess(lambda x: x**3, 0.1)
 _WELL = sg.ItoProcess(lambda x: x - x**3, 0.1)
 _RATES = sg.ItoProcess(lambda x, k: -k * x, 0.0, parameters={"k": torch.ones(3, 1, dtype=F64)})
+_JUMPS = sg.JumpDiffusion(sg.ItoProcess(torch.zeros_like, 0.0), sg.CompoundPoisson(1.0, 1.0))
 _CHAIN = sg.DDPM.discretize(VP, 20)
 
 
@@ -134,6 +135,11 @@ FOLLOWED = {
         lambda: _average(REVERSE),
         _reverse,
     ),
+    "an average of jumps": (
+        r"; take run_ensemble\(…, observables=\[Moments\(\)\], solver=JumpAdapted\(\)\)",
+        lambda: _average(_JUMPS),
+        lambda: _ensemble(_JUMPS, _ONE, T, 2.0, 4.4 / math.sqrt(4000), solver=sg.JumpAdapted()),
+    ),
     "an average over parameters": (
         "write the parameters of one of them into drift and diffusion",
         lambda: _average(_RATES),
@@ -188,7 +194,7 @@ FOLLOWED = {
         lambda: _average(solver=sg.Heun()),
     ),
     "an average by a solver of areas": (
-        "levels share increments alone: leave solver out",
+        "takes Lévy areas, which levels do not share: leave solver out",
         lambda: _average(solver=_WithAreas()),
         lambda: _average(),
     ),
