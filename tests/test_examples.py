@@ -195,6 +195,18 @@ def test_kramers_ensemble(run, tmp_path):
     assert (tmp_path / "kramers_ensemble.png").stat().st_size > 10_000
 
 
+def test_average_to_tolerance(run, tmp_path):
+    # half widths of 95 %: 2 of them are 4 standard errors beside the bias
+    printed = run("average_to_tolerance", TOLERANCES="(1e-2, 5e-3, 3e-3, 2e-3)")
+    assert within(printed, standard_errors=2) == 4
+    for cost, alone in numbers(printed, r"; # evaluations, Euler alone #"):
+        assert cost < alone
+    ((slope, order),) = numbers(printed, r"tolerance\^#; variance .* dt\^#")
+    assert slope == pytest.approx(-2, abs=0.3)  # pilots count at wide tolerances
+    assert order == pytest.approx(2, abs=0.2)
+    assert (tmp_path / "average_to_tolerance.png").stat().st_size > 10_000
+
+
 def test_inverse_problem(run, tmp_path):
     printed = run("inverse_problem")
     (weights,) = numbers(printed, r"weights #, #, #")

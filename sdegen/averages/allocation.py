@@ -105,8 +105,8 @@ def weak_order(means: Sequence[float], errors: Sequence[float], order: float) ->
     """
     shown = [(i, m) for i, (m, e) in enumerate(zip(means, errors, strict=True)) if m > _SURE * e]
     shown = shown[-4:]
-    if len(shown) < 3:
-        return order
+    if len(shown) < (2 if order > 1 else 3):
+        return min(order, 1.0)  # more takes a smooth drift and a smooth f: it is to be shown
     slope = float(np.polyfit([i for i, _ in shown], [math.log2(m) for _, m in shown], 1)[0])
     return round(min(order, max(-slope, _LEAST_ORDER)), 2)
 

@@ -25,8 +25,9 @@ from sdegen.averages.validation import Accuracy
 from sdegen.core.errors import AccuracyWarning, NonFiniteError, SolverError
 
 _PILOT = 256  # samples of a level that show its mean and variance for the first time
+_PILOT_OF_FINER = 64  # of levels added later, whose variance the coarser ones bound from below
 _GROWTH = 8  # times as many samples of a level, at most, before its variance is looked at again
-_SHARE = 0.25  # of the tolerance, for the bias, where the levels allow it
+_SHARE = 0.15  # of the tolerance, for the bias, where the levels allow it
 _FINEST = 22  # 2²² steps
 _IN_VAIN = 6  # levels after which f is as wide as before, and no nearer to the coarser one
 _STEPS_TO_STAY = 16  # 2¹⁶ steps, by which trajectories must be finite
@@ -219,7 +220,7 @@ class Estimate:
             )
         finest = _pair(self.last + 1)
         if finest not in self._sampler.levels:
-            self._draw({finest: _PILOT})
+            self._draw({finest: _PILOT_OF_FINER})
         self.last += 1
 
     def _draw(self, wanted: dict[Level, int]) -> None:

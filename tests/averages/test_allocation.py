@@ -68,6 +68,10 @@ def test_a_slower_decay_of_the_means_is_used_and_a_faster_one_is_not():
     assert weak_order([2.0**1.5, 2.0, 2.0**0.5, 1.0], none, 1.0) == 0.5
     assert weak_order([1.0, 1.0, 1.0, 1.0], none, 1.0) == 0.3
     assert weak_order([1.0, 1.0, 1.0, 1.0], [1.0] * 4, 1.0) == 1.0  # all of it noise
+    assert weak_order([16.0, 4.0, 1.0], none[:3], 2.0) == 2.0
+    assert weak_order([16.0, 4.0], none[:2], 2.0) == 2.0
+    assert weak_order([16.0, 4.0], [4.0, 4.0], 2.0) == 1.0  # a second order is to be shown
+    assert weak_order([16.0, 8.0], none[:2], 2.0) == 1.0
 
 
 def test_variances_of_few_samples_are_taken_larger():

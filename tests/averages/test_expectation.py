@@ -101,8 +101,8 @@ def test_starts_may_be_drawn_and_time_may_begin_later():
 
 
 def test_heun_is_of_second_order():
-    result = average(WELL, column(-1.0), tolerance=5e-3, solver=sg.Heun())
-    assert result.weak_order == 2
+    result = average(WELL, column(-1.0), tolerance=1e-3, solver=sg.Heun())
+    assert result.weak_order > 1.5
     assert holds(result, -0.843114921)
     assert int(result.costs[0]) == 2 * int(result.samples[0] * result.steps[0])
 
