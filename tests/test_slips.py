@@ -319,6 +319,17 @@ BEYOND = {
     "Reflecting": (lambda **a: sg.Reflecting(**a), {"low": 0.0, "high": 1.0}),
     "Absorbing": (lambda **a: sg.Absorbing(**a), {"low": 0.0, "high": 1.0}),
     "Periodic": (lambda **a: sg.Periodic(**a), {"low": 0.0, "high": 1.0}),
+    "CompoundPoisson": (
+        lambda **a: sg.simulate(sg.JumpDiffusion(OU, sg.CompoundPoisson(**a)), X0, TIMES, rng=0),
+        {"rate": 2.0, "sizes": torch.distributions.Normal(0.0, 0.5)},
+    ),
+    "CompoundPoisson, bound": (
+        lambda **a: sg.CompoundPoisson(lambda x: x[:, 0] ** 2, 0.5, **a),
+        {"bound": 4.0},
+    ),
+    "AlphaStable": (sg.AlphaStable, {"alpha": 1.5, "scale": 0.3, "beta": 0.1}),
+    "JumpDiffusion": (sg.JumpDiffusion, {"sde": OU, "jumps": sg.AlphaStable(1.5)}),
+    "JumpAdapted": (lambda **a: sg.JumpAdapted(**a), {"solver": sg.EulerMaruyama(2)}),
     "SubVP": (lambda **a: sg.SubVP(**a), {"beta": sg.LinearBeta(0.1, 20.0), "t_min": 1e-3}),
     "ConstantBeta": (lambda **a: sg.ConstantBeta(**a), {"beta": 0.5, "t_max": 2.0}),
     "CosineBeta": (lambda **a: sg.CosineBeta(**a), {"offset": 0.008, "t_max": 0.9}),

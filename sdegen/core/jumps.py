@@ -136,7 +136,7 @@ class CompoundPoisson:
                     f"bound= goes with a rate that is a function, but rate is {rate:g}; leave it "
                     "out."
                 )
-        self._sizes  # noqa: B018  (what is no size is refused here)
+        self._size_read  # noqa: B018  (what is no size is refused here)
 
     @property
     def most(self) -> float:
@@ -151,13 +151,13 @@ class CompoundPoisson:
     @property
     def autonomous(self) -> bool:
         """Whether neither rate nor sizes take t."""
-        timed = self.is_thinned and self._rate.of_time
-        return not timed and self._sizes[1] < 3
+        timed = self.is_thinned and self._rate_read.of_time
+        return not timed and self._size_read[1] < 3
 
     @property
     def is_additive(self) -> bool:
         """Whether sizes do not depend on the state."""
-        return self._sizes[1] < 2
+        return self._size_read[1] < 2
 
     def rates(self, x: State, t: Time) -> Tensor:
         """Return λ(x, t), shape (batch,), float64.
@@ -173,8 +173,8 @@ class CompoundPoisson:
         if not self.is_thinned:
             return torch.full((len(x),), self.most, dtype=torch.float64, device=x.device)
         t = torch.as_tensor(t).to(x).expand(len(x))
-        state = x if self._rate.of_state else x.flatten(1)[:, :1]
-        value = self._rate.function(state, t)
+        state = x if self._rate_read.of_state else x.flatten(1)[:, :1]
+        value = self._rate_read.function(state, t)
         if not isinstance(value, Tensor) or value.shape not in (
             (len(x),),
             (len(x), *(1,) * (x.ndim - 1)),
@@ -213,7 +213,7 @@ class CompoundPoisson:
             TypeError: If a function returns no tensor.
             ValueError: If they have another shape, or are not finite where x is.
         """
-        function, count = self._sizes
+        function, count = self._size_read
         given = ((u,), (x, u), (x, torch.as_tensor(t).to(x).expand(len(x)), u))[count - 1]
         value = function(*given)
         if not isinstance(value, Tensor):
@@ -258,12 +258,12 @@ class CompoundPoisson:
         return fields
 
     @cached_property
-    def _rate(self) -> Signature:
+    def _rate_read(self) -> Signature:
         assert callable(self.rate)
         return Signature.of(self.rate, "rate")
 
     @cached_property
-    def _sizes(self) -> tuple[Callable[..., Tensor], int]:
+    def _size_read(self) -> tuple[Callable[..., Tensor], int]:
         """The quantile function, and how many arguments it takes."""
         sizes = self.sizes
         if isinstance(sizes, Distribution):

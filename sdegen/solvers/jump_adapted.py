@@ -48,11 +48,11 @@ class Clock(NamedTuple):
 
     Attributes:
         due: Times of the next candidates, shape (batch,), float64.
-        seen: How many came before, shape (batch,), int64.
+        number: Their numbers, from 1, shape (batch,), int64.
     """
 
     due: Tensor
-    seen: Tensor
+    number: Tensor
 
 
 class Memory(NamedTuple):
@@ -208,22 +208,22 @@ class _Split:
         self.sizes = x[0].numel()
         self.slots = _FIRST + self.sizes + (0 if z is None else z[0].numel())
 
-    def _uniform(self, rows: Tensor, count: Tensor, first: int, slots: int = 1) -> Tensor:
-        """Return numbers of candidates, shape (n, slots)."""
-        slot = torch.arange(first, first + slots, device=self.device)
-        places = rows[:, None] + self.batch * (slot + self.slots * count[:, None])
+    def _uniform(self, rows: Tensor, number: Tensor) -> Tensor:
+        """Return the numbers of candidates, shape (n, slots)."""
+        slot = torch.arange(self.slots, device=self.device)
+        places = rows[:, None] + self.batch * (slot + self.slots * number[:, None])
         return self.counters.uniform(places)
 
-    def _wait(self, rows: Tensor, count: Tensor) -> Tensor:
-        """Return how long it is from one candidate to the next."""
-        waits = -self._uniform(rows, count, _WAIT)[:, 0].log()
+    def _wait(self, drawn: Tensor) -> Tensor:
+        """Return how long it is from candidates to the next ones."""
+        waits = -drawn[:, _WAIT].log()
         return waits / self.rate if self.rate > 0 else torch.full_like(waits, math.inf)
 
     def started(self, t: float) -> Clock:
         """Return the clock of a run that begins at t."""
         rows = torch.arange(self.batch, device=self.device)
-        count = torch.zeros_like(rows)
-        return Clock(t + self._wait(rows, count), count)
+        before = torch.zeros_like(rows)
+        return Clock(t + self._wait(self._uniform(rows, before)), before + 1)
 
     def taken(
         self,
@@ -251,25 +251,25 @@ class _Split:
         rows = (clock.due < s).nonzero()[:, 0]
         if len(rows) == 0:
             return after, clock
-        y, due, count = x[rows], clock.due[rows], clock.seen[rows]
+        y, due, number = x[rows], clock.due[rows], clock.number[rows]
         left = None if z is None else z[rows]
         now = torch.full_like(due, t)
-        due_after, count_after = clock.due.clone(), clock.seen.clone()
+        due_after, number_after = clock.due.clone(), clock.number.clone()
         while True:
-            y, left = self._part(y, now, due.clamp(max=s), s, interval, left, rows, count)
-            goes_on = due < s
-            done = ~goes_on
-            if bool(done.any()):
+            jumps = due < s
+            drawn = self._uniform(rows, number) if bool(jumps.any()) else None
+            y, left = self._part(y, now, due.clamp(max=s), s, interval, left, rows, drawn)
+            done = ~jumps
+            if drawn is None or bool(done.any()):
                 some = rows[done]
                 after = after.index_copy(0, some, y[done])
-                due_after[some], count_after[some] = due[done], count[done]
-            if not bool(goes_on.any()):
-                return after, Clock(due_after, count_after)
-            rows, y, now, count = rows[goes_on], y[goes_on], due[goes_on], count[goes_on]
-            left = None if left is None else left[goes_on]
-            y = self._jump(y, now, rows, count)
-            count = count + 1
-            due = now + self._wait(rows, count)
+                due_after[some], number_after[some] = due[done], number[done]
+            if drawn is None:
+                return after, Clock(due_after, number_after)
+            rows, y, now, drawn = rows[jumps], y[jumps], due[jumps], drawn[jumps]
+            left = None if left is None else left[jumps]
+            y = self._jump(y, now, drawn)
+            due, number = now + self._wait(drawn), number[jumps] + 1
 
     def _part(
         self,
@@ -280,29 +280,29 @@ class _Split:
         interval: Interval,
         z: State | None,
         rows: Tensor,
-        count: Tensor,
+        drawn: Tensor | None,
     ) -> tuple[State, State | None]:
-        """Go from now to an end, and return the normals of what is left until s."""
+        """Go from now to an end, and return the normals of what is left until s.
+
+        Nothing is drawn where all go on to s.
+        """
         length = end - now
         dt = as_column(length, y).to(y.dtype)
         step = (interval[0], interval[1], dt, dt.sqrt())
-        if z is None:
-            return self.solver.step(self.sde.of_rows(rows), y, 0, None, [step])[0], None
-        share = (length / (s - now)).clamp(0.0, 1.0)
-        some, rest = (as_column(part.sqrt(), z).to(z.dtype) for part in (share, 1 - share))
-        first = _FIRST + self.sizes
-        drawn = as_normal(self._uniform(rows, count, first, self.slots - first))
-        zeta = drawn.reshape(z.shape).to(z.dtype)
-        moved, _ = self.solver.step(
-            self.sde.of_rows(rows), y, 0, Given(some * z + rest * zeta), [step]
-        )
-        return moved, rest * z - some * zeta
+        sde, rest_of = self.sde.of_rows(rows), None
+        given = None if z is None else Given(z)
+        if z is not None and drawn is not None:
+            share = (length / (s - now)).clamp(0.0, 1.0)
+            some, rest = (as_column(part.sqrt(), z).to(z.dtype) for part in (share, 1 - share))
+            zeta = as_normal(drawn[:, _FIRST + self.sizes :]).reshape(z.shape).to(z.dtype)
+            given, rest_of = Given(some * z + rest * zeta), rest * z - some * zeta
+        return self.solver.step(sde, y, 0, given, [step])[0], rest_of
 
-    def _jump(self, y: State, now: Tensor, rows: Tensor, count: Tensor) -> State:
+    def _jump(self, y: State, now: Tensor, drawn: Tensor) -> State:
         """Return the states after their candidates."""
-        chance, kind = self._uniform(rows, count, _CHANCE, 2).unbind(1)
-        u = self._uniform(rows, count, _FIRST, self.sizes).reshape(y.shape)
-        place, low, after = kind * self.rate, 0.0, y
+        chance, place = drawn[:, _CHANCE], drawn[:, _KIND] * self.rate
+        u = drawn[:, _FIRST : _FIRST + self.sizes].reshape(y.shape)
+        low, after = 0.0, y
         for k, one in enumerate(self.jumps):
             high = low + self.bounds[k]
             mine = place >= low
@@ -311,11 +311,9 @@ class _Split:
             low = high
             some = mine.nonzero()[:, 0]
             if one.is_thinned and len(some):
-                accepted = chance[some] * one.most < one.rates(y[some], now[some])
-                some = some[accepted]
+                some = some[chance[some] * one.most < one.rates(y[some], now[some])]
             if len(some):
-                size = one.size(y[some], now[some], u[some])
-                after = after.index_add(0, some, size)
+                after = after.index_add(0, some, one.size(y[some], now[some], u[some]))
         return after
 
 

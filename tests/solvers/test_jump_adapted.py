@@ -1,5 +1,6 @@
 """Jump-adapted steps against exact laws: Merton's cumulants, Lévy–OU, resetting, thinning."""
 
+import functools
 import math
 
 import pytest
@@ -64,7 +65,7 @@ def test_levy_ornstein_uhlenbeck_characteristic_function(sizes):
 
     Six numbers, each within 4.4 standard errors: 1e-5 by chance.
     """
-    a, rate, b, sigma, t, x0 = 1.2, 3.0, 0.6, 0.4, 0.8, 0.5
+    a, rate, b, sigma, t, x0 = 1.2, 3.0, 0.6, 0.4, 0.4, 0.5
     law = Exponential(1 / b) if sizes == "exponential" else Laplace(0.0, b)
     sde = sg.JumpDiffusion(sg.OrnsteinUhlenbeck(a, 0.0, sigma), sg.CompoundPoisson(rate, law))
     solver = sg.JumpAdapted(sg.Heun(substeps=16))  # bias below 1e-4
@@ -128,32 +129,37 @@ def test_several_clocks_tick_at_their_rates():
     assert abs(float(torch.corrcoef(x.T)[0, 1])) < 4.4 / math.sqrt(n)
 
 
+FLOW = sg.JumpDiffusion(
+    sg.ItoProcess(lambda x, t: torch.cos(3 * t) - x - x**3 / 9, 0.0),
+    sg.CompoundPoisson(4.0, Laplace(torch.tensor(0.0, dtype=F64), 0.5)),
+)
+
+
+@functools.cache
+def ends(solver, substeps):
+    x = torch.linspace(-1, 1, 300, dtype=F64)[:, None]
+    adapted = sg.JumpAdapted(solver(substeps))
+    return sg.simulate(FLOW, x, [0.0, 1.0], solver=adapted, rng=3).final
+
+
 @pytest.mark.parametrize(("solver", "order"), [(sg.EulerMaruyama, 1), (sg.Heun, 2)])
 def test_the_order_is_that_of_the_solver(solver, order):
     """Along each path, of a flow that depends on time between jumps: slope, and limit by halving.
 
     The same jumps are met at steps of any size, so that errors are those of the steps alone.
     """
-    jumps = sg.CompoundPoisson(4.0, Laplace(torch.tensor(0.0, dtype=F64), 0.5))
-    sde = sg.JumpDiffusion(sg.ItoProcess(lambda x, t: torch.cos(3 * t) - x - x**3 / 9, 0.0), jumps)
-    x = torch.linspace(-1, 1, 300, dtype=F64)[:, None]
-    ends = [
-        sg.simulate(sde, x, [0.0, 1.0], solver=sg.JumpAdapted(solver(n)), rng=3).final
-        for n in (32, 64, 128, 256)
-    ]
-    exact = sg.simulate(sde, x, [0.0, 1.0], solver=sg.JumpAdapted(sg.Heun(1024)), rng=3).final
-    errors = torch.stack([(end - exact).square().mean().sqrt() for end in ends])
+    exact = (4 * ends(sg.Heun, 512) - ends(sg.Heun, 256)) / 3
+    errors = torch.stack([(ends(solver, n) - exact).square().mean().sqrt() for n in (32, 64, 128)])
     slopes = (errors[:-1] / errors[1:]).log2()
     assert bool((slopes > order - 0.15).all())
     assert bool((slopes < order + 0.25).all())
-    assert float(errors[-1]) < (0.01 if order == 1 else 1e-4)
+    assert float(errors[-1]) < (0.02 if order == 1 else 2e-4)
 
 
-def test_strong_order_with_noise_and_the_shared_jumps_of_a_pilot():
-    """A stable motion is added by steps of dt^{1/α}: OU driven by it, characteristic function.
+def test_a_stable_motion_is_added_by_steps():
+    """Euler's chain x' = (1 − a dt) x + ΔL has the exponent Σ_j (1 − a dt)^{αj} dt ψ(k), exactly.
 
-    At rest ψ/(aα) is the exponent; a step of 1/50 moves it by 1 %, so that it is the chain's own:
-    x_{k+1} = (1 − a dt) x_k + ΔL has Σ (1 − a dt)^{αj} dt ψ(k). n = 10⁵, 4.4 standard errors.
+    A step that scaled as √dt would have another. n = 10⁵, 4.4 standard errors.
     """
     n, a, alpha, dt, steps = 100_000, 1.0, 1.4, 0.1, 10
     motion = sg.AlphaStable(alpha, scale=0.5)
@@ -201,6 +207,23 @@ def test_who_does_not_jump_keeps_the_bits_of_a_run_without_jumps(dtype):
     assert torch.equal(sg.simulate(never, x, times, rng=2).final, plain)
 
 
+def test_a_class_may_declare_its_jumps():
+    """The same bits as a JumpDiffusion of the same drift and noise."""
+    jumps = sg.CompoundPoisson(2.0, Normal(0.0, 0.5))
+
+    class Jumping(sg.OrnsteinUhlenbeck):
+        pass
+
+    Jumping.jumps = (jumps,)
+    x, times = torch.zeros(500, 1), [0.0, 0.5, 1.0]
+    one, two = (
+        sg.simulate(sde, x, times, rng=4).final
+        for sde in (Jumping(), sg.JumpDiffusion(sg.OrnsteinUhlenbeck(), jumps))
+    )
+    assert torch.equal(one, two)
+    assert not torch.equal(one, sg.simulate(sg.OrnsteinUhlenbeck(), x, times, rng=4).final)
+
+
 def test_each_trajectory_keeps_its_parameters_when_it_jumps():
     """dX = k dt, with jumps of 0: every row gets its own k over split steps."""
     k = torch.linspace(-1, 1, 400, dtype=F64)[:, None]
@@ -234,7 +257,7 @@ def test_the_pilot_gives_no_false_warning_for_heavy_tails():
         sg.AlphaStable(1.5),
         sg.AlphaStable(0.5),
     ):
-        for rng in range(5):
+        for rng in range(3):
             sg.simulate(sg.JumpDiffusion(ou, jumps), x, torch.linspace(0, 2, 21), rng=rng)
 
 
