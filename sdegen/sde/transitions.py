@@ -22,6 +22,7 @@ import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import Numbers, State, Time, Times, rows_nonfinite
 from sdegen.core.trajectory import Trajectory
 
-_ASYMMETRIC = 1e-12  # relative: what rounding leaves of the symmetry of a covariance
+_ASYMMETRIC = 1e-6  # relative: what single precision leaves of a covariance's symmetry
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +87,7 @@ class GaussianLaw:
                 "covariance must be symmetric with eigenvalues ≥ 0, but is "
                 f"{c.tolist()}, whose lowest is {lowest:.4g}."
             )
-        return cls(m, c)
+        return cls(m, 0.5 * (c + c.T))
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,18 +177,21 @@ class LinearProcess(SDE):
     """An SDE whose `transition` is Gaussian at any distance in time: exact paths and moments."""
 
     def __init_subclass__(cls, **options: object) -> None:
-        """Refuse the transition of another drift or diffusion than the own one."""
+        """Refuse the laws of another drift or diffusion than the own one."""
         super().__init_subclass__(**options)
         own = [name for name in ("drift", "diffusion", "add_noise") if name in cls.__dict__]
-        if own and "transition" not in cls.__dict__:
+        if not own:
+            return
 
-            def transition(self: LinearProcess, t: Time | float, s: Time | float) -> Transition:
-                raise ValueError(
-                    f"{cls.__name__} has its own {own[0]}, and no transition that belongs to it: "
-                    "define transition(t, s), or use simulate."
-                )
+        def refuse(self: LinearProcess, *times: Time | float) -> NoReturn:
+            raise ValueError(
+                f"{cls.__name__} has its own {own[0]}, and no transition that belongs to it: "
+                "define transition(t, s), or use simulate."
+            )
 
-            cls.transition = transition  # type: ignore[method-assign]
+        for name in ("transition", "_slowest"):  # the second leads to what is at rest
+            if hasattr(cls, name) and name not in cls.__dict__:
+                setattr(cls, name, refuse)
 
     @abstractmethod
     def transition(self, t: Time | float, s: Time | float) -> Transition:

@@ -268,6 +268,24 @@ def test_exact_paths_of_an_ornstein_uhlenbeck_process():
         assert abs(float(x[k].var()) - var) < 4.4 * var * math.sqrt(2 / n)
 
 
+SQUARE = torch.tensor([[1.0, 0.6], [0.6, 2.0]], dtype=F64)
+
+
+class Correlated(sg.SDE):
+    """General noise, told by its covariance."""
+
+    noise, noise_structure, autonomous = "additive", "general", True
+
+    def drift(self, x, t):
+        return -x
+
+    def add_noise(self, after, x, t, root_dt, noise):
+        return after + root_dt * noise.normal() @ torch.linalg.cholesky(SQUARE).T
+
+    def covariance_times(self, x, t, v, scale=1.0):
+        return scale * v @ SQUARE
+
+
 def test_a_linear_sde_is_read_off_another():
     """A, B and c of processes with a name, of the user's own, of a network, and of time."""
     ou = sg.LinearSDE.of(sg.OrnsteinUhlenbeck(1.3, 0.2, 0.9), 2)
@@ -288,6 +306,8 @@ def test_a_linear_sde_is_read_off_another():
     told = timed.transition(0.0, 1.0)
     assert max(gaps(told, (expected.matrix, ZERO + 1, expected.covariance))[::2]) < 1e-12
     G = torch.tensor(B3, dtype=F64)
+    general = sg.LinearSDE.of(Correlated(), 2)
+    torch.testing.assert_close(general.B @ general.B.T, SQUARE, rtol=1e-13, atol=1e-14)
     own = sg.ItoProcess(lambda x: -x @ torch.tensor(A3, dtype=F64).T, G, channels=2)
     assert torch.equal(sg.LinearSDE.of(own, 3).B, G)
     path = sg.LinearSDE.of(sg.VP(sg.LinearBeta(0.1, 20.0)), 1).transition(0.1, 0.6)
@@ -311,8 +331,17 @@ class Cubed(sg.OrnsteinUhlenbeck):
 
 
 def test_a_transition_is_not_inherited_by_another_drift():
-    with pytest.raises(ValueError, match="Cubed has its own drift, and no transition"):
-        Cubed().transition(0.0, 1.0)
+    kicked = type("Kicked", (sg.LinearSDE,), {"drift": lambda self, x, t: -(x**3)})([[1.0]], 1.0)
+    x0 = torch.zeros(2, 1, dtype=F64)
+    for ask in (
+        lambda: Cubed().transition(0.0, 1.0),
+        lambda: Cubed().sample(x0, [0.0, 1.0], rng=0),
+        lambda: kicked.transition(0.0, 1.0),
+        kicked.stationary_covariance,
+        lambda: kicked.stationary_correlation([0.0, 1.0]),
+    ):
+        with pytest.raises(ValueError, match="has its own drift, and no transition"):
+            ask()
 
 
 def test_functions_of_time_that_are_none():

@@ -151,6 +151,29 @@ def test_gradients_flow_through_the_moments_of_a_chain():
     assert float(slope) == pytest.approx(expected, rel=1e-12)
 
 
+class Correlated(sg.SDE):
+    """General noise: what it adds is known, and no G."""
+
+    noise, noise_structure, autonomous = "additive", "general", True
+
+    def drift(self, x, t):
+        return -x
+
+    def add_noise(self, after, x, t, root_dt, noise):
+        z = noise.normal()
+        return after + root_dt * torch.stack([z[:, 0], 0.6 * z[:, 0] + 0.8 * z[:, 1]], 1)
+
+    def covariance_times(self, x, t, v, scale=1.0):
+        return scale * v @ torch.tensor([[1.0, 0.6], [0.6, 1.0]], dtype=v.dtype)
+
+
+def test_a_chain_of_general_noise():
+    """x → (1 − h) x + √h L z comes to L Lᵀ/(2 − h)."""
+    cov = sg.ChainMoments(Correlated(), 2).stationary(0.1).covariance
+    expected = torch.tensor([[1.0, 0.6], [0.6, 1.0]], dtype=F64) / 1.9
+    torch.testing.assert_close(cov, expected, rtol=1e-13, atol=1e-14)
+
+
 class TwoDraws(OneStep):
     """Half of the noise by each of two draws."""
 
