@@ -44,6 +44,7 @@ _FLAGS = {
     r"keep_path=False": "--last-only",
     r"EulerMaruyama\(substeps=…\)": "--solver euler-maruyama",
     r"Heun\(substeps=…\)": "--solver heun",
+    r"\bMilstein\(\)": "--solver milstein",
     r"substeps=…": "--substeps",
     r"(?<!\()\bsubsteps=(\d+)": r"--substeps \1",  # not that of an object
     r"on_nonfinite='freeze'": "--on-nonfinite freeze",

@@ -9,12 +9,16 @@ from torch import Tensor
 from sdegen.app.configs.fields import SolverName
 from sdegen.app.user_code import is_reference, load_object
 from sdegen.core.boundary import Boundary, of_words
+from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.ito_process import Interpretation, ItoProcess
 from sdegen.core.requests import kind_of
 from sdegen.core.sde import SDE
 from sdegen.core.solver import Solver
+from sdegen.solvers.dri1 import DRI1
 from sdegen.solvers.euler import EulerMaruyama
 from sdegen.solvers.heun import Heun
+from sdegen.solvers.milstein import Milstein
+from sdegen.solvers.sra import SRA
 from sdegen.solvers.torch_diffeq import TorchDiffEq
 from sdegen.solvers.torch_sde import TorchSDE
 
@@ -82,6 +86,15 @@ def sde_of(reference: str, diffusion: float | str | None, interpretation: Interp
     return made
 
 
+_FIXED: dict[str, type[FixedStep]] = {
+    "euler-maruyama": EulerMaruyama,
+    "heun": Heun,
+    "milstein": Milstein,
+    "sra": SRA,
+    "dri1": DRI1,
+}
+
+
 def solver_of(name: SolverName, substeps: int, tolerance: float) -> Solver:
     """Return the solver that a word names.
 
@@ -92,10 +105,8 @@ def solver_of(name: SolverName, substeps: int, tolerance: float) -> Solver:
     """
     if name == "dopri5":
         return TorchDiffEq("dopri5", rtol=tolerance, atol=tolerance)
-    if name == "euler-maruyama":
-        return EulerMaruyama(substeps=substeps)
-    if name == "heun":
-        return Heun(substeps=substeps)
+    if name in _FIXED:
+        return _FIXED[name](substeps=substeps)
     return TorchSDE(name.removeprefix("torchsde-"), substeps=substeps)
 
 

@@ -9,7 +9,7 @@ Precision = Literal["float32", "float64"]
 Reading = Literal["ito", "stratonovich", "klimontovich"]
 CompiledSolverName = Literal["euler-maruyama", "heun"]
 TorchSDEName = Literal["torchsde-euler", "torchsde-milstein", "torchsde-srk", "torchsde-heun"]
-NoisySolverName = Literal[CompiledSolverName, TorchSDEName]
+NoisySolverName = Literal[CompiledSolverName, "milstein", "sra", "dri1", TorchSDEName]
 SolverName = Literal[NoisySolverName, "dopri5"]
 
 

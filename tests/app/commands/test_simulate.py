@@ -63,6 +63,9 @@ def test_mean_and_spread_are_those_of_the_chain(simulate):
     [
         ("euler-maruyama", sg.EulerMaruyama(substeps=2), "ou"),
         ("heun", sg.Heun(substeps=2), "ou"),
+        ("milstein", sg.Milstein(substeps=2), "ou"),
+        ("sra", sg.SRA(substeps=2), "ou"),
+        ("dri1", sg.DRI1(substeps=2), "ou"),
         ("torchsde-euler", sg.TorchSDE("euler", substeps=2), "ou"),
         ("torchsde-milstein", sg.TorchSDE("milstein", substeps=2), "ou"),
         ("torchsde-srk", sg.TorchSDE("srk", substeps=2), "ou"),
