@@ -26,6 +26,7 @@ from torchsde._core.methods import select
 
 from sdegen.core.accuracy import Orders
 from sdegen.core.checks import check_count, check_word
+from sdegen.core.commutators import own_slope
 from sdegen.core.derivatives import with_slope
 from sdegen.core.fixed_steps import refine
 from sdegen.core.noise import Noise
@@ -43,6 +44,7 @@ _ORDERS = {  # those without one for multiplicative noise solve the Stratonovich
     "heun": Orders(flow=None, additive=(2, 1), multiplicative=None),
     "midpoint": Orders(flow=None, additive=(2, 1), multiplicative=None),
 }
+_SEPARATE = ("milstein", "srk")  # whose steps differentiate g_i by x_i alone
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ class _Steps:
     def taken(self, i: int, x: State, noise: Noise) -> State:
         """Return the state after step i."""
         if self._solver is None:
+            self._refuse_mixed(x, self._ts[i])
             self._shape, self._flat = x.shape, x.ndim == 2
             # sdeint, its public face, would check shapes and copy states anew in each step
             method = select(method=self._method, sde_type=self.sde_type)
@@ -164,6 +167,18 @@ class _Steps:
         y, _ = self._solver.step(self._clock[i], self._clock[i + 1], x.flatten(1), ())
         after: State = y if self._flat else y.reshape(x.shape)
         return after
+
+    def _refuse_mixed(self, x: State, t: Tensor) -> None:
+        """Refuse a g_i that depends on other x_j, which would take the order from the method."""
+        sde = self._sde
+        if sde.noise != "multiplicative" or sde.channels or self._method not in _SEPARATE:
+            return
+        if own_slope(sde, x, t) is None:
+            raise ValueError(
+                f"TorchSDE({self._method!r}) needs a g_i(x) that depends on x_i alone, but that "
+                f"of {type(sde).__name__} depends on other coordinates, where it would be of "
+                "strong order ½: take Milstein(), or DRI1() for averages."
+            )
 
     def f(self, u: Tensor, y: Tensor) -> Tensor:
         """Return the drift on the clock of the steps, flat."""

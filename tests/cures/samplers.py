@@ -11,12 +11,14 @@ from tests.cures.common import (
     OU,
     PROBABILITY_FLOW,
     REVERSE,
+    TWO,
     VP,
     column,
     near,
     simulate,
 )
 
+MIXING = sg.ItoProcess(lambda x: -x, lambda x: 0.2 * x.flip(1))
 DOWN = sg.timesteps.power(VP, 20)
 EVEN = VP.time_grid(10)
 
@@ -198,6 +200,11 @@ FOLLOWED = {
                 sg.ItoProcess(lambda x: -x, lambda x, t: t, noise="additive"), solver=sg.SRA()
             ),
         ],
+    ),
+    "torchsde's methods and a g that mixes coordinates": (
+        "needs a g_i\\(x\\) that depends on x_i alone",
+        lambda: simulate(MIXING, TWO, solver=sg.TorchSDE("milstein")),
+        lambda: [simulate(MIXING, TWO, solver=one) for one in (sg.Milstein(), sg.DRI1())],
     ),
     "the noise of other steps": (
         "make the noise of each run with its own nodes",

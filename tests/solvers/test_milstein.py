@@ -169,6 +169,21 @@ def test_diagonal_noise_that_mixes_coordinates_takes_areas(g):
     )
 
 
+@pytest.mark.parametrize("method", ["milstein", "srk"])
+def test_torchsde_takes_a_g_of_each_coordinate_alone(method):
+    solver, times = sg.TorchSDE(method), [0.0, 0.1]
+    for g in (lambda x: 0.8 * x.flip(1), lambda x: 0.8 * x[:, :1]):
+        with pytest.raises(ValueError, match=r"needs a g_i\(x\) that depends on x_i alone"):
+            sg.simulate(sg.ItoProcess(lambda x: -x, g), X, times, solver=solver, rng=0)
+    if method == "milstein":  # and there it is ours
+        sde, path = sg.ItoProcess(lambda x: -x, lambda x: 0.8 * x), sg.BrownianPath(0, times)
+        ends = [
+            sg.simulate(sde, X, times, solver=one, brownian=path, rng=0).final
+            for one in (solver, sg.Milstein())
+        ]
+        torch.testing.assert_close(*ends, rtol=1e-12, atol=1e-12)
+
+
 def test_noise_on_noise_is_the_sum_over_coordinates():
     A, x = MIXED, X
     expected = torch.einsum("lij,kjm,bm->bikl", A, A, x)
