@@ -179,12 +179,12 @@ FOLLOWED = {
         lambda: plane(_channels(_ellipse(0.1)), square(8)),
         lambda: plane(_channels(_ellipse(0.1)), square(12)),
     ),
-    "channels of a plane in the compact form": (
-        "form = 'compact' is built for diagonal noise",
-        lambda: plane(_channels(_ellipse(0.5)), form="compact"),
+    "channels between real walls in the compact form": (
+        "form = 'compact' has no wall without flux where noises are correlated",
+        lambda: plane(_channels(_ellipse(0.5)), form="compact", truncation_is_physical=True),
         lambda: (
-            plane(_channels(_ellipse(0.5)), form="lumped"),
-            plane(_channels(_ellipse(0.5))),
+            plane(_channels(_ellipse(0.5)), form="lumped", truncation_is_physical=True),
+            plane(_channels(_ellipse(0.5)), truncation_is_physical=True),
         ),
     ),
     "a matrix that jumps in the plane": (

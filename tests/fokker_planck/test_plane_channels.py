@@ -107,25 +107,47 @@ def test_a_rotated_matrix_of_ratio_100_is_of_second_order():
     assert lost < 1e-12 * np.abs(level.mesh.lumped_volumes * operator.diagonal()).max()
 
 
-def test_the_density_at_rest_of_a_matrix_knows_its_error():
-    G = rotated(10.0, 30.0)
+@pytest.mark.parametrize(("ratio", "form"), [(20.0, "compact"), (10.0, "lumped")])
+def test_the_density_at_rest_of_a_matrix_knows_its_error(ratio, form):
+    G = rotated(ratio, 30.0)
     covariance = solve_continuous_lyapunov(PULL.numpy(), (G @ G.T).numpy())
-    solver = FokkerPlanck2D(linear(G), square(64, 4.0))
-    p = solver.stationary(rtol=0.02)
+    solver = FokkerPlanck2D(linear(G), square(56, 4.2), form="auto" if ratio == 20 else form)
+    p, accuracy = solver.stationary(rtol=0.1), 2e-3 if ratio == 20 else 0.02
     miss = miss_of(p, gaussian(p.x, p.y, (0, 0), covariance))
-    assert p.form == "lumped"
-    assert miss < p.error["p"] < 10 * miss
+    assert p.form == form
+    assert miss < accuracy
+    assert miss / 3 < p.error["p"] < 20 * miss
     torch.testing.assert_close(p.covariance, torch.from_numpy(covariance), atol=0.01, rtol=0)
     drive = -PULL.numpy() + (G @ G.T).numpy() / 2 @ np.linalg.inv(covariance)
     places = torch.stack(torch.meshgrid(p.x, p.y, indexing="ij"), -1)
     exact = (places @ torch.from_numpy(drive).T * p.p[..., None]).permute(2, 0, 1)
     current, sigma = solver.current(p), solver.entropy_production(p)
     apart = float((current - exact).abs().max() / exact.abs().max())
-    assert apart < 0.05
+    assert apart < 0.1
     assert apart / 3 < float(current.error)
     right = np.trace(drive.T @ np.linalg.inv((G @ G.T).numpy() / 2) @ drive @ covariance)
     assert float(sigma) == pytest.approx(right, rel=0.05)
     assert abs(float(sigma) / right - 1) / 3 < float(sigma.error)
+
+
+def test_a_matrix_of_ratio_100_in_a_strong_rotation_is_of_high_order():
+    """Variances by Lyapunov, where the drift is 20 times what D relaxes by."""
+    A = np.array([[1.0, -8.0], [8.0, 1.2]])
+    G = rotated(100.0, 30.0)
+    covariance = solve_continuous_lyapunov(A, (G @ G.T).numpy())
+    errors = []
+    for n in (40, 64):
+        solver = FokkerPlanck2D(linear(G, torch.from_numpy(A)), square(n, 2.6))
+        level = solver._level
+        found = level.rest(0.0, None)
+        assert found.form == "compact"
+        assert found.sure
+        p = level.density(found.p)
+        errors.append(miss_of(p, gaussian(p.x, p.y, (0, 0), covariance)))
+        kept = np.abs(level.mesh.volumes @ level.generator.fluxes(0.0).compact).max()
+        assert kept < 1e-12 * np.abs(level.generator.fluxes(0.0).compact.data).max()
+    assert slope([1 / 40, 1 / 64], errors) > 4
+    assert errors[-1] < 1e-4
 
 
 def test_a_matrix_that_depends_on_the_place_leaves_the_exponential_at_rest():
@@ -161,35 +183,41 @@ def test_a_rotation_of_the_channels_changes_nothing():
     def turned(x):
         return bent(x) @ rotated(1.0, 0, 3 * x[:, 0] - x[:, 1])
 
-    def both(G):
-        solver = FokkerPlanck2D(sg.ItoProcess(lambda x: -x, G, channels=2), square(24, 5.0))
+    def found(G):
+        sde = sg.ItoProcess(lambda x: -x, G, channels=2)
+        solver = FokkerPlanck2D(sde, square(20, 5.0), form="lumped")
         start = solver.gaussian((0.5, 0.0), [[0.4, 0.1], [0.1, 0.3]])
-        return solver._level.rest(0.0, "lumped").p, solver.solve(start, [0.0, 0.3], rtol=0.5)[-1].p
+        generator = solver._level.generator
+        at_rest = solver._level.rest(0.0, "lumped").p
+        compact = torch.from_numpy(generator.fluxes(0.0).compact.data)
+        return at_rest, compact, solver.solve(start, [0.0, 0.3], rtol=0.9)[-1].p
 
-    for first, second in zip(both(bent), both(turned), strict=True):
-        torch.testing.assert_close(first, second, rtol=1e-9, atol=1e-12)
+    for first, second in zip(found(bent), found(turned), strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-9, atol=1e-11)
 
 
-def test_a_correlated_density_moves_as_its_moments_do():
-    G = rotated(8.0, 30.0)
-    solver, t = FokkerPlanck2D(linear(G), square(80, 4.5)), 0.6
-    start = [[0.3, 0.1], [0.1, 0.2]]
-    p = solver.solve(solver.gaussian((1.0, 0.5), start), [0.0, t])[-1]
+@pytest.mark.parametrize("form", ["compact", "lumped"])
+def test_a_correlated_density_moves_as_its_moments_do(form):
+    G, cells = rotated(8.0, 30.0), 80 if form == "lumped" else 48
+    solver, t = FokkerPlanck2D(linear(G), square(cells, 4.5), form=form), 0.6
+    start, accuracy = [[0.3, 0.1], [0.1, 0.2]], 0.015 if form == "lumped" else 5e-4
+    p = solver.solve(solver.gaussian((1.0, 0.5), start), [0.0, t], rtol=0.9)[-1]
     mean, covariance = moved(G, t, (1.0, 0.5), start)
     miss = miss_of(p, gaussian(p.x, p.y, mean, covariance))
-    assert miss < 0.015
-    assert miss < p.error["p"] < 10 * miss
+    assert p.form == form
+    assert miss < accuracy
+    assert miss / 3 < p.error["p"] < 20 * miss
     assert float(p.p.min()) >= 0
-    assert float(p.mass) == pytest.approx(1.0, abs=1e-6)
+    assert float(p.mass) == pytest.approx(1.0, abs=1e-5)
     off = (p.mean - torch.from_numpy(mean)).abs().max() / covariance.diagonal().max() ** 0.5
-    assert off < p.error["mean"] < 0.05
+    assert off < p.error["mean"] < 4 * accuracy
     spread = np.sqrt(np.outer(covariance.diagonal(), covariance.diagonal()))
     off = (np.abs(p.covariance.numpy() - covariance) / spread).max()
-    assert off < p.error["covariance"] < 0.1
-    point = solver.solve((0.4, -0.3), [0.0, t])[-1]
+    assert off < p.error["covariance"] < 8 * accuracy
+    point = solver.solve((0.4, -0.3), [0.0, t], rtol=0.9)[-1]
     mean, covariance = moved(G, t, (0.4, -0.3), np.zeros((2, 2)))
     torch.testing.assert_close(point.mean, torch.from_numpy(mean), atol=5e-3, rtol=0)
-    torch.testing.assert_close(point.covariance, torch.from_numpy(covariance), atol=5e-3, rtol=0)
+    torch.testing.assert_close(point.covariance, torch.from_numpy(covariance), atol=8e-3, rtol=0)
 
 
 def test_correlations_that_alone_change_with_time_are_seen():
@@ -322,8 +350,8 @@ def test_matrices_that_are_none_of_an_ellipse_are_refused():
         of(rotated(5000.0, 30.0))
     with pytest.raises(ValueError, match=r"3 cells apart along x, .* at least 12 cells"):
         of(rotated(100.0, 30.0), grids=(sg.Grid(-4.0, 4.0, 10),) * 2)
-    with pytest.raises(ValueError, match="'compact' is built for diagonal noise"):
-        of(rotated(4.0, 30.0), form="compact")
+    with pytest.raises(ValueError, match="'compact' has no wall without flux where noises are"):
+        of(rotated(4.0, 30.0), form="compact", truncation_is_physical=True)
     with pytest.raises(ValueError, match=r"G must be finite on the grid, .* nan"):
         of(lambda x: bent(x) * x[:, 0, None, None].sqrt())
 

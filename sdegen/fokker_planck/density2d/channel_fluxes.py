@@ -1,20 +1,24 @@
-"""The Fokker–Planck operator of the plane for a diffusion matrix: an M-matrix.
+"""The Fokker–Planck operator of the plane for a diffusion matrix, in two forms.
 
     p_t = −∇·J,    J = D (a p − ∇p) = Σ_e ρ_e e j_e,    j_e = e·a p − e·∇p,    D = Σ_e ρ_e e eᵀ
 
-Along an edge e of D's decomposition the flux is exponentially fitted, with w = ∫ a·dl along it,
+**Lumped.** Along an edge e of D's decomposition the flux is exponentially fitted, with w = ∫ a·dl
+along it,
 
     F = c (B(−w) p_i − B(w) p_j),    B(z) = z/(e^z − 1)
 
 so that no entry off the diagonal is negative, what leaves a node enters another one, and e^{−U} is
 at rest, exactly, where a = −∇U. It is of second order in the cells, of first where |w| is large.
 
+**Compact.** Of high order, positive to its accuracy: `channel_compact`.
+
 What rests without a current: log p gains w along every edge, found by least squares, exact behind
 barriers of any height.
 
-The entropy production is Σ F (w − log p_j/p_i) ≥ 0 over edges, ∫ F²/(c p) along each: of second
-order, and 0 without a current. Currents at nodes add j_e over both edges along each e; near walls,
-where one is left out, over the nearest ones inside: there they are of first order.
+The entropy production of the lumped form is Σ F (w − log p_j/p_i) ≥ 0 over edges, ∫ F²/(c p) along
+each: of second order, and 0 without a current. Its currents at nodes add j_e over both edges along
+each e; near walls, where one is left out, over the nearest ones inside: there they are of first
+order.
 
 Reference:
     Scharfetter and Gummel 1969, IEEE Trans. Electron Devices 16, 64, for F; Fehrenbach and
@@ -31,7 +35,9 @@ from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from sdegen.core.sde import SDE
+from sdegen.fokker_planck.density2d.channel_compact import CompactChannels
 from sdegen.fokker_planck.density2d.channel_reader import ChannelReader
+from sdegen.fokker_planck.density2d.density import PlaneForm
 from sdegen.fokker_planck.density2d.offset_edges import Edges, Lattice
 from sdegen.fokker_planck.density2d.operator import Mesh
 from sdegen.fokker_planck.density2d.selling import Integers, decomposed
@@ -39,6 +45,7 @@ from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.discretization.fluxes import bernoullis
 
 FAINT = 1e-12  # of the peak: a density below it, or below ten times what is negative, is not felt
+_NOTHING = 1e-9  # of what diffusion carries: a smaller current of the edges is none
 _REMEMBERED = 12
 _BALANCED = 1e-8  # of log p: what may be left of it along an edge, times the number of nodes
 
@@ -48,6 +55,7 @@ class ChannelFluxes:
 
     Args:
         reader: What reads a and D.
+        high: What the operators of high order share.
         time: When.
         d: D at the nodes, shape (nodes, 3).
         edges: The edges.
@@ -55,10 +63,16 @@ class ChannelFluxes:
     """
 
     def __init__(
-        self, reader: ChannelReader, time: float, d: Array, edges: Edges, gains: Array
+        self,
+        reader: ChannelReader,
+        high: CompactChannels,
+        time: float,
+        d: Array,
+        edges: Edges,
+        gains: Array,
     ) -> None:
         self.mesh, self._lattice = reader.lattice.mesh, reader.lattice
-        self._reader, self._time, self._d = reader, time, d
+        self._reader, self._high, self._time, self._d = reader, high, time, d
         self.edges, self.gains = edges, gains
         with np.errstate(over="ignore"):  # where e^w is ∞, 1/∞ is right
             ahead, back = bernoullis(gains)
@@ -69,10 +83,10 @@ class ChannelFluxes:
         """The largest edge Péclet number |w|."""
         return float(np.abs(self.gains).max())
 
-    @property
+    @cached_property
     def compact(self) -> sparse.dia_matrix:
-        """No operator of high order is built for a matrix: nothing asks for one."""
-        raise AssertionError("densities of noise channels are solved for in the lumped form")
+        """The operator of high order, on the unknowns."""
+        return self._high.operator(self._reader, self._d, self._time)
 
     @cached_property
     def lumped(self) -> sparse.csr_matrix:
@@ -117,26 +131,41 @@ class ChannelFluxes:
             return None
         return np.asarray(np.exp(log_p - log_p.max()))
 
-    def production(self, p: Tensor) -> tuple[float, float]:
-        """Return σ = Σ F (w − Δ log p) of a density at the nodes, and what diffusion produces."""
+    def production(self, p: Tensor, form: PlaneForm) -> tuple[float, float]:
+        """Return σ of a density at the nodes, and what diffusion by itself produces.
+
+        Args:
+            p: Density at the nodes, shape (nx, ny).
+            form: "lumped" for the sum over edges, Σ F (w − Δ log p), else ∫ J·D⁻¹J/p where that
+                is not 0.
+        """
         values, edges = self._at_nodes(p), self.edges
         felt = values > max(FAINT * float(values.max()), -10 * float(values.min()))
         some = (edges.end >= 0) & felt[edges.start] & felt[edges.end]
         first, second = values[edges.start[some]], values[edges.end[some]]
         fall = np.log(first) - np.log(second)
         flux = self._out[some] * first - self._back[some] * second
-        slope = edges.conductance[some] * (first - second)
-        return float(flux @ (self.gains[some] + fall)), float(slope @ fall)
+        total = float(flux @ (self.gains[some] + fall))
+        scale = float(edges.conductance[some] * (first - second) @ fall)
+        if form == "lumped" or total <= _NOTHING * scale:
+            return total, scale
+        nodal = p.detach().numpy()
+        felt = nodal > max(FAINT * float(nodal.max()), -10 * float(nodal.min()))
+        x, y = self._high.currents(self._reader, self._d, self._time, p)
+        xx, xy, yy = (self._lattice.widened(part) for part in self._d.T)
+        square = (yy * x**2 - 2 * xy * x * y + xx * y**2) / (xx * yy - xy**2)
+        areas = np.outer(*(line.volumes for line in self.mesh.lines))
+        return float((areas * square / np.where(felt, nodal, np.inf)).sum()), scale
 
-    def currents(self, p: Tensor) -> tuple[Array, Array, float]:
-        """Return J_x and J_y at the nodes, shape (nx, ny), and the most that diffusion carries.
+    def currents(self, p: Tensor, form: PlaneForm) -> tuple[Array, float]:
+        """Return (J_x, J_y) at the nodes, shape (2, nx, ny), and the most that diffusion carries.
 
         Args:
             p: Density at the nodes, shape (nx, ny).
+            form: "lumped" for those of the edges, else those of high order where they are not 0.
         """
         lattice, values = self._lattice, self._at_nodes(p)
-        scaled = lattice.in_cells(self._d)
-        offsets, weights = decomposed(scaled)
+        offsets, weights = decomposed(lattice.in_cells(self._d))
         whole, diffusive = np.zeros((2, *lattice.steps.shape))
         for k in range(3):
             e = offsets[:, k]
@@ -149,13 +178,14 @@ class ChannelFluxes:
                 whole += carried * (ahead * p_i - against * p_j)[:, None]
                 diffusive += carried * (p_i - p_j)[:, None]
         one_way = float(np.abs(diffusive).max())
-        nodal = whole.reshape(*lattice.shape, 2)
+        if form != "lumped" and float(np.abs(whole).max()) > _NOTHING * one_way:
+            return self._high.currents(self._reader, self._d, self._time, p), one_way
+        nodal = np.stack([lattice.widened(part) for part in whole.T])
         for axis, line in enumerate(self.mesh.lines):
             for wall, at in zip(line.conditions, (0, -1), strict=True):
                 if wall.reflects:
-                    np.moveaxis(nodal, axis, 0)[at, :, axis] = 0.0
-        x, y = (self._widened(nodal[..., axis]) for axis in (0, 1))
-        return x, y, one_way
+                    nodal[axis].swapaxes(0, axis)[at] = 0.0
+        return nodal, one_way
 
     def _beside(self, e: Integers, back: int) -> tuple[Integers, Integers, Array]:
         """Return the ends of the edge along an offset that starts, or ends, at every node, and w.
@@ -181,11 +211,6 @@ class ChannelFluxes:
         nx, ny = self._lattice.shape
         return np.asarray(p.detach().numpy()[:nx, :ny]).ravel()
 
-    def _widened(self, values: Array) -> Array:
-        """Return values at the nodes of the grid, both ends of a ring among them."""
-        pads = [(0, int(line.ring)) for line in self.mesh.lines]
-        return np.pad(values, pads, mode="wrap")
-
 
 class ChannelGenerator:
     """The fluxes of an SDE with channels at any time, remembered as long as coefficients stay.
@@ -197,7 +222,7 @@ class ChannelGenerator:
 
     def __init__(self, sde: SDE, mesh: Mesh) -> None:
         self.sde, self.mesh = sde, mesh
-        self.reader = ChannelReader(sde, Lattice(mesh))
+        self.reader, self._high = ChannelReader(sde, Lattice(mesh)), CompactChannels(mesh)
         self._edges: list[tuple[Array, Edges]] = []
         self._made: list[ChannelFluxes] = []
         self._at: dict[float, ChannelFluxes] = {}
@@ -225,6 +250,6 @@ class ChannelGenerator:
         for made in self._made:
             if made.edges is known and np.array_equal(made.gains, gains):
                 return made
-        fluxes = ChannelFluxes(self.reader, time, d, known, gains)
+        fluxes = ChannelFluxes(self.reader, self._high, time, d, known, gains)
         self._made = [fluxes, *self._made[: _REMEMBERED - 1]]
         return fluxes

@@ -58,16 +58,7 @@ class ChannelReader:
         Raises:
             ValueError: If the state is not two-dimensional, a value is not finite, or D singular.
         """
-        states, t = torch.from_numpy(self.lattice.within(points)), _at(time)
-        with torch.no_grad():
-            f = self.sde.drift(states, t)
-        if f.shape != states.shape:
-            raise ValueError(
-                f"FokkerPlanck2D needs a two-dimensional state: for {tuple(states.shape)} the "
-                f"drift has shape {tuple(f.shape)}."
-            )
-        # carried towards smaller times, what the drift moves goes the other way
-        b = self.sde.direction * f.double().numpy() - self.divergence(points, time)
+        b = self.drift(points, time) - self.divergence(points, time)
         if not np.isfinite(b).all():
             i = int(np.flatnonzero(~np.isfinite(b).all(1))[0])
             raise ValueError(
@@ -80,6 +71,23 @@ class ChannelReader:
             self._refuse_singular(points[int(determinant.argmin())], time)
         raised = second * b[:, 0] - mixed * b[:, 1], first * b[:, 1] - mixed * b[:, 0]
         return np.asarray(np.stack(raised, 1) / determinant[:, None])
+
+    @torch.no_grad()
+    def drift(self, points: Array, time: float) -> Array:
+        """Return f at places, in the sense in which densities are carried, shape (n, 2).
+
+        Raises:
+            ValueError: If the state is not two-dimensional.
+        """
+        states = torch.from_numpy(self.lattice.within(points))
+        f = self.sde.drift(states, _at(time))
+        if f.shape != states.shape:
+            raise ValueError(
+                f"FokkerPlanck2D needs a two-dimensional state: for {tuple(states.shape)} the "
+                f"drift has shape {tuple(f.shape)}."
+            )
+        # carried towards smaller times, what the drift moves goes the other way
+        return np.asarray(self.sde.direction * f.double().numpy())
 
     @torch.no_grad()
     def divergence(self, points: Array, time: float) -> Array:

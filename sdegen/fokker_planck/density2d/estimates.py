@@ -39,17 +39,21 @@ def at_rest(
         t: Time at which drift and diffusion are read.
         rtol: The error that is asked for.
     """
-    coarse = level.coarser.rest(t, form)
+    coarse, found = level.coarser.rest(t, form), None
     while True:
         fine, below = level.rest(t, form), level.coarser
+        if found is not None and level.has_channels and fine.form != coarse.form:
+            return found  # too large for the form of high order
         differences = level.differences(fine, below, coarse)
-        (sigma, scale), (other, _) = level.production(fine.p, t), below.production(coarse.p, t)
+        sigma, scale = level.production(fine.p, t, fine.form)
+        other, _ = below.production(coarse.p, t, coarse.form)
         differences["entropy_production"] = abs(sigma - other) / max(abs(sigma), scale, 1e-300)
         (hidden,) = level.hidden([fine], t)
         graded_errors = graded(differences, fine.form, coarse.form)
         errors = {name: error + hidden for name, error in graded_errors.items()}
         if not level.finer_size <= _budget(errors, rtol, _MOST_NODES, _MANY_NODES):
             return level, fine, errors, coarse
+        found = level, fine, errors, coarse
         coarse, level = fine, level.finer
 
 
@@ -94,43 +98,49 @@ def in_time(
     return level, fine, errors, coarse
 
 
-def entropy_production(level: PlaneLevel, density: PlaneDensity, t: float) -> EstimatedTensor:
-    """Return ∫ (J_x²/D_x + J_y²/D_y)/p, with the error that every other node tells.
+def entropy_production(
+    level: PlaneLevel, density: PlaneDensity, t: float, form: PlaneForm
+) -> EstimatedTensor:
+    """Return ∫ J·D⁻¹J/p, with the error that every other node tells.
 
     Args:
         level: The problem on the density's grid.
         density: The density.
         t: Time at which drift and diffusion are read.
+        form: How its currents are found.
     """
-    fine, scale = level.production(density.p, t)
-    coarse, _ = level.coarser.production(level.coarser.sampled(density), t)
+    fine, scale = level.production(density.p, t, form)
+    coarse, _ = level.coarser.production(level.coarser.sampled(density), t, form)
     apart = abs(fine - coarse) / max(abs(fine), scale, 1e-300)
     of_density = float(density.error.get("entropy_production", 0.0))
     value = torch.tensor(fine, dtype=torch.float64)
-    return _estimated(level, value, apart, of_density, "the entropy production")
+    return _estimated(form, value, apart, of_density, "the entropy production")
 
 
-def current(level: PlaneLevel, density: PlaneDensity, t: float) -> EstimatedTensor:
+def current(
+    level: PlaneLevel, density: PlaneDensity, t: float, form: PlaneForm
+) -> EstimatedTensor:
     """Return (J_x, J_y) at the nodes, with the error that every other node tells.
 
     Args:
         level: The problem on the density's grid.
         density: The density.
         t: Time at which drift and diffusion are read.
+        form: How they are found.
     """
-    values, one_way = level.currents(density.p, t)
-    coarse, _ = level.coarser.currents(level.coarser.sampled(density), t)
+    values, one_way = level.currents(density.p, t, form)
+    coarse, _ = level.coarser.currents(level.coarser.sampled(density), t, form)
     scale = max(float(values.abs().max()), one_way, 1e-300)
     seen = torch.stack([level.seen_at(a, level.coarser) for a in values])
     apart = float((seen - coarse).abs().max()) / scale
-    return _estimated(level, values, apart, 0.0, "the current")
+    return _estimated(form, values, apart, 0.0, "the current")
 
 
 def _estimated(
-    level: PlaneLevel, value: Tensor, apart: float, more: float, what: str
+    form: PlaneForm, value: Tensor, apart: float, more: float, what: str
 ) -> EstimatedTensor:
     """Return a value with its error: from how far apart two grids are, and more."""
-    of_grid = graded({"value": apart}, level.form)["value"]
+    of_grid = graded({"value": apart}, form)["value"]
     error = ErrorEstimate({"value": of_grid + more}, "every other node")
     warn_inaccurate(error, what, CURE, stacklevel=5)
     return EstimatedTensor.of(value, error)

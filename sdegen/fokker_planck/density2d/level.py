@@ -20,7 +20,7 @@ from sdegen.fokker_planck.density2d.channel_fluxes import FAINT, ChannelFluxes, 
 from sdegen.fokker_planck.density2d.channel_gaps import hidden
 from sdegen.fokker_planck.density2d.density import PlaneDensity, PlaneForm, Solved
 from sdegen.fokker_planck.density2d.operator import Mesh, PlaneFluxes
-from sdegen.fokker_planck.density2d.rest import balanced, lumped_null_vector, null_vectors
+from sdegen.fokker_planck.density2d.rest import balanced, compact_null_vector, null_vectors
 from sdegen.fokker_planck.density2d.transient import PlaneGenerator
 from sdegen.fokker_planck.density2d.validation import Pair, point
 from sdegen.fokker_planck.discretization.arrays import Array
@@ -31,6 +31,7 @@ from sdegen.fokker_planck.discretization.refinement import coarsened, halved, po
 _SPLINE = 5  # degree, of a start on a finer grid
 _CLOSE, _FAR = 0.01, 0.1  # differences of two grids below which they have an order
 _ROUNDING = 1e-12
+_MOST_DIRECT = 45_000  # unknowns that a matrix's compact form is factorised for
 
 
 class PlaneLevel:
@@ -75,9 +76,9 @@ class PlaneLevel:
             self.finer.forget()
 
     @property
-    def form(self) -> PlaneForm:
-        """The form of high order that there is."""
-        return "lumped" if isinstance(self.generator, ChannelGenerator) else "compact"
+    def has_channels(self) -> bool:
+        """Whether D is a matrix."""
+        return isinstance(self.generator, ChannelGenerator)
 
     @property
     def rings(self) -> tuple[bool, bool]:
@@ -198,7 +199,7 @@ class PlaneLevel:
         """
         fluxes = self.generator.fluxes(time)
         if isinstance(fluxes, ChannelFluxes):
-            return self._rest_of_channels(fluxes)
+            return self._rest_of_channels(fluxes, form)
         if form != "lumped":
             p = balanced(fluxes)
             if p is not None:
@@ -210,22 +211,36 @@ class PlaneLevel:
             return Solved(self.mesh.widen(compact), "compact", sure)
         return Solved(self.mesh.widen(lumped), "lumped", sure)
 
-    def _rest_of_channels(self, fluxes: ChannelFluxes) -> Solved:
+    def _rest_of_channels(self, fluxes: ChannelFluxes, form: PlaneForm | None) -> Solved:
         """Solve for what rests where D is a matrix."""
-        volumes = self.mesh.lumped_volumes
-        p, sure, _, _ = lumped_null_vector(fluxes.lumped, volumes)
-        without_current = None if sure else fluxes.balanced()
-        if without_current is not None:
-            p, sure = without_current, True
-        return Solved(self.mesh.widen(p / float(volumes @ p)), "lumped", sure)
+        mesh, smooth = self.mesh, all(grid.smooth for grid in self.grids)
+        p = None if form == "lumped" else fluxes.balanced()
+        if p is not None:
+            return Solved(mesh.widen(p / float(mesh.volumes @ p)), "compact")
+        if form != "lumped" and smooth and math.prod(mesh.shape) <= _MOST_DIRECT:
+            compact, sure = compact_null_vector(fluxes)
+            if compact is not None:
+                return Solved(mesh.widen(compact), "compact", sure)
+        compact, lumped, sure = null_vectors(fluxes, compact=form != "lumped" and smooth)
+        if compact is not None:
+            return Solved(mesh.widen(compact), "compact", sure)
+        p = None if sure or form != "lumped" else fluxes.balanced()
+        if p is not None:
+            lumped, sure = p / float(mesh.lumped_volumes @ p), True
+        return Solved(mesh.widen(lumped), "lumped", sure)
 
-    def production(self, p: Tensor, time: float) -> tuple[float, float]:
+    def production(self, p: Tensor, time: float, form: PlaneForm) -> tuple[float, float]:
         """Return σ of a density at the nodes, and what it is compared with.
 
         That is ∫ D (∇ log p)² p, what diffusion by itself produces.
+
+        Args:
+            p: Density at the nodes.
+            time: When.
+            form: That of the density, which of a matrix says how currents are found.
         """
         if isinstance(self.generator, ChannelGenerator):
-            return self.generator.fluxes(time).production(p)
+            return self.generator.fluxes(time).production(p, form)
         values, total, scale = p.detach().numpy(), 0.0, 0.0
         felt = values > max(FAINT * float(values.max()), -10 * float(values.min()))
         safe = np.where(felt, values, 1.0)
@@ -235,12 +250,12 @@ class PlaneLevel:
             scale += float((areas * np.where(felt, d * slope**2 / safe, 0.0)).sum())
         return total, scale
 
-    def currents(self, p: Tensor, time: float) -> tuple[Tensor, float]:
+    def currents(self, p: Tensor, time: float, form: PlaneForm) -> tuple[Tensor, float]:
         """Return (J_x, J_y) of a density at the nodes, and the most that diffusion carries."""
         fluxes = self.generator.fluxes(time)
         if isinstance(fluxes, ChannelFluxes):
-            *both, one_way = fluxes.currents(p)
-            return torch.from_numpy(np.stack(both)), one_way
+            nodal, one_way = fluxes.currents(p, form)
+            return torch.from_numpy(nodal), one_way
         flows = self._flows(fluxes, p)
         one_way = max(float((d * np.abs(slope)).max()) for _, d, slope in flows)
         return torch.from_numpy(np.stack([current for current, _, _ in flows])), one_way

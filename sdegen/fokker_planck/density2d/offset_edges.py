@@ -106,6 +106,11 @@ class Lattice:
         )
         return first * self.shape[1] + second
 
+    def widened(self, values: Array) -> Array:
+        """Return values at the nodes of the grid, both ends of a ring among them, (nx, ny)."""
+        pads = [(0, int(line.ring)) for line in self.mesh.lines]
+        return np.pad(values.reshape(self.shape), pads, mode="wrap")
+
     def within(self, states: Array) -> Array:
         """Return places beyond the seam of a ring as the same places within it."""
         each = []

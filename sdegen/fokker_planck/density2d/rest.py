@@ -22,6 +22,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, SuperLU, gmres, splu
 
+from sdegen.fokker_planck.density2d.channel_fluxes import ChannelFluxes
 from sdegen.fokker_planck.density2d.operator import PlaneFluxes
 from sdegen.fokker_planck.discretization.arrays import Array
 
@@ -63,7 +64,9 @@ def balanced(fluxes: PlaneFluxes) -> Array | None:
     return p.ravel()
 
 
-def null_vectors(fluxes: PlaneFluxes, *, compact: bool) -> tuple[Array | None, Array, bool]:
+def null_vectors(
+    fluxes: PlaneFluxes | ChannelFluxes, *, compact: bool
+) -> tuple[Array | None, Array, bool]:
     """Find the densities at rest of both forms, of mass 1.
 
     Args:
@@ -126,3 +129,27 @@ def lumped_null_vector(
     v = np.maximum(starts[:, 0], 0.0)
     sure = bool(np.abs(starts[:, 1] - v).max() < _ALIKE * v.max())
     return v, sure, factors, scale
+
+
+def compact_null_vector(fluxes: ChannelFluxes) -> tuple[Array | None, bool]:
+    """Find the density at rest of the compact form of a matrix, by factors of its own.
+
+    The lumped form is no near one where the drift is strong beside D's smallest eigenvalue.
+
+    Returns:
+        The density, of mass 1, None if there is none; and whether two starts came to it.
+    """
+    matrix, volumes = fluxes.compact, fluxes.mesh.volumes
+    size, scale = len(volumes), float(abs(matrix.diagonal()).max())
+    try:
+        factors = splu((_SHIFT * scale * sparse.identity(size) - matrix).tocsc())
+    except RuntimeError:  # singular
+        return None, False
+    starts = np.stack([np.ones(size), np.linspace(0.0, 1.0, size) ** 2], 1)
+    for _ in range(_ITERATIONS):
+        starts = factors.solve(starts)
+        starts /= volumes @ starts
+    if not np.isfinite(starts).all():
+        return None, False
+    v = starts[:, 0]
+    return v, bool(np.abs(starts[:, 1] - v).max() < _ALIKE * v.max())

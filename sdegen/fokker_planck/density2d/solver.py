@@ -16,11 +16,10 @@ from 10 % on. Above that the grid is refined inside. The compact form keeps mass
 is positive to its accuracy: what comes out below zero, by less than the estimate, is set to 0.
 Where the density is positive by construction the form is "lumped".
 
-**Channels.** For a matrix G(x, t) of noise channels the operator is an M-matrix of second order on
-the offsets of D (`channel_fluxes`, `offset_edges`, `selling`), always in the form "lumped": ≥ 0,
-and e^{−U} at rest where f = ∇·D − D∇U. D is elliptic, its eigenvalues, in units of the cells, of
-a ratio of up to 1000; G is smooth. At a wall where the noises are correlated n·J = 0, of second
-order too (`wall_layers`); there `Reflecting`, which sends back along the normal, is refused.
+**Channels.** Of a matrix G(x, t) both forms are built too (`channel_fluxes`): "lumped" is an
+M-matrix on the offsets of D (`selling`, `offset_edges`), "compact" adds what crosses
+(`channel_compact`). D is elliptic, its eigenvalues, in cells, of a ratio of up to 1000, G smooth.
+At real walls n·J = 0, of second order (`wall_layers`); `Reflecting`, along the normal, is refused.
 
 What a density costs is the entropy production of its currents,
 
@@ -82,8 +81,8 @@ class FokkerPlanck2D:
             `Periodic` for each, such as [Periodic(0.0, 6.28), None] or {0: Absorbing(high=1.0)};
             a coordinate without one has walls without flux, which only end the grid.
         form: "compact" (high order), "lumped" (positive by construction, second order), or
-            "auto": compact, and lumped where the grid does not resolve what is asked for. Of noise
-            channels always lumped.
+            "auto": compact, and lumped where the grid does not resolve what is asked for, and at
+            real walls without flux where channels are correlated.
         truncation_is_physical: Whether the walls are part of the problem; if not, a density that
             leans on them is an error.
 
@@ -105,7 +104,7 @@ class FokkerPlanck2D:
     ) -> None:
         validation.check_door(sde, grids)
         self.sde, self.grids, self.truncation_is_physical = sde, grids, truncation_is_physical
-        self.form = validation.check_form(form, sde)
+        self.form = validation.check_form(form)
         self.conditions, self._truncated = validation.walls_of(
             boundary, grids, physical=truncation_is_physical
         )
@@ -292,7 +291,8 @@ class FokkerPlanck2D:
         self._check_no_gradient("an entropy production", density)
         validation.check_grid("density", density, self._blank)
         t = self._rest_time if time is None else time
-        return estimates.entropy_production(self._fresh(), density, t)
+        form = validation.form_of_currents(self.sde, self.form, density)
+        return estimates.entropy_production(self._fresh(), density, t, form)
 
     def current(
         self, density: PlaneDensity, *, time: float | None = None
@@ -312,7 +312,8 @@ class FokkerPlanck2D:
         self._check_no_gradient("a current", density)
         validation.check_grid("density", density, self._blank)
         t = self._rest_time if time is None else time
-        return estimates.current(self._fresh(), density, t)
+        form = validation.form_of_currents(self.sde, self.form, density)
+        return estimates.current(self._fresh(), density, t, form)
 
     # ---- inside -------------------------------------------------------------------------------
 
@@ -332,7 +333,9 @@ class FokkerPlanck2D:
         with told_of_graphs():
             self._level.coarser.generator.fluxes(self._rest_time)
             check_divergence(generator.reader, self._rest_time)
-        validation.check_reflections(boundary, generator.reader, self._rest_time)
+        reader, t = generator.reader, self._rest_time
+        validation.check_reflections(boundary, reader, t)
+        self.form = validation.form_at_walls(self.form, self._truncated, reader, t)
 
     def _fresh(self) -> PlaneLevel:
         """Return the problem on this grid; what the SDE answered before is not relied on."""

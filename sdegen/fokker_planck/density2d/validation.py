@@ -74,23 +74,58 @@ def check_reflections(boundary: BoundaryLike | None, reader: ChannelReader, time
     enclosure = enclosure_of(boundary, (2,))
     if enclosure is None:
         return
-    d = reader.diffusivity(time).reshape(*reader.lattice.shape, 3)
     for axis in (0, 1):
         interval = enclosure.of(axis)
         for end, at in ((interval.low, 0), (interval.high, -1)) if interval else ():
             if end is None or condition_at(end) != BoundaryCondition.NO_FLUX:
                 continue
-            wall = np.moveaxis(d, axis, 0)[at]
-            mixed = np.abs(wall[:, 1]) / np.sqrt(wall[:, 0] * wall[:, 2])
-            if mixed.max() > _CORRELATED:
+            mixed = _correlation(reader, time, axis, at)
+            if mixed > _CORRELATED:
                 raise ValueError(
                     f"at the wall of coordinate {axis} at {end.at:g} the noises of both "
-                    f"coordinates are correlated, by up to {mixed.max():.3g}: a particle that "
+                    f"coordinates are correlated, by up to {mixed:.3g}: a particle that "
                     f"{type(end.boundary).__name__} sends back along the normal is carried along "
                     "the wall, which is not built. For a wall without flux, n·J = 0, leave the "
                     "boundary of this coordinate out, let its grid end there, and pass "
                     "truncation_is_physical=True."
                 )
+
+
+def form_at_walls(
+    form: PlaneForm | None, truncated: Sequence[bool], reader: ChannelReader, time: float
+) -> PlaneForm | None:
+    """Return the form that is asked for; "lumped" at real walls where noise is correlated.
+
+    Raises:
+        ValueError: If the compact one is asked for there.
+    """
+    lines, ends = reader.lattice.mesh.lines, iter(truncated)
+    for axis, line in enumerate(lines):
+        for wall, at in zip(line.conditions, (0, -1), strict=True):
+            if next(ends) or not wall.reflects:
+                continue
+            mixed = _correlation(reader, time, axis, at)
+            if mixed > _CORRELATED and form == "compact":
+                raise ValueError(
+                    f"form = 'compact' has no wall without flux where noises are correlated, here "
+                    f"by up to {mixed:.3g} at an end of coordinate {axis}; pass form='lumped', "
+                    "which is of second order, or leave it out."
+                )
+            form = "lumped" if mixed > _CORRELATED else form
+    return form
+
+
+def form_of_currents(sde: SDE, form: PlaneForm | None, density: PlaneDensity) -> PlaneForm:
+    """Return how currents of a density are found: of diagonal noise there is one way."""
+    lumped = "lumped" in (form, density.form) and sde.noise_structure != "diagonal"
+    return "lumped" if lumped else "compact"
+
+
+def _correlation(reader: ChannelReader, time: float, axis: int, at: int) -> float:
+    """Return the largest |D_xy|/√(D_xx D_yy) at a wall of a coordinate."""
+    d = reader.diffusivity(time).reshape(*reader.lattice.shape, 3)
+    wall = np.moveaxis(d, axis, 0)[at]
+    return float((np.abs(wall[:, 1]) / np.sqrt(wall[:, 0] * wall[:, 2])).max())
 
 
 def _check_end(axis: int, end: End | None, grid: Grid, at: float) -> None:
@@ -109,22 +144,14 @@ def _check_end(axis: int, end: End | None, grid: Grid, at: float) -> None:
         )
 
 
-def check_form(form: object, sde: SDE) -> PlaneForm | None:
+def check_form(form: object) -> PlaneForm | None:
     """Return the form that is asked for; None for "auto".
 
     Raises:
-        ValueError: If it is another word, or none of this noise's.
+        ValueError: If it is another word.
     """
     if form not in ("auto", "compact", "lumped"):
         raise ValueError(f"form must be one of 'auto', 'compact', 'lumped', but is {form!r}.")
-    if sde.noise_structure != "diagonal":
-        if form == "compact":
-            raise ValueError(
-                "form = 'compact' is built for diagonal noise, and the noise of "
-                f"{type(sde).__name__} is {sde.noise_structure!r}: pass form='lumped', which is "
-                "positive and of second order, or leave it out."
-            )
-        return "lumped"
     return None if form == "auto" else cast(PlaneForm, form)
 
 
