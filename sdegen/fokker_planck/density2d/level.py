@@ -30,6 +30,7 @@ from sdegen.fokker_planck.discretization.refinement import coarsened, halved, po
 
 _SPLINE = 5  # degree, of a start on a finer grid
 _CLOSE, _FAR = 0.01, 0.1  # differences of two grids below which they have an order
+LARGEST_SHARE = 7.0  # what a difference of two grids is divided by, at most
 _ROUNDING = 1e-12
 _MOST_DIRECT = 45_000  # unknowns that a matrix's compact form is factorised for
 
@@ -290,7 +291,7 @@ def graded(apart: dict[str, float], *forms: PlaneForm) -> dict[str, float]:
     """
     apart = {name: math.inf if math.isnan(value) else value for name, value in apart.items()}
     worst = apart["p"] if "p" in apart else max(apart.values())
-    share = 7.0 if worst < _CLOSE else 3.0 if worst < _FAR else 1.0
+    share = LARGEST_SHARE if worst < _CLOSE else 3.0 if worst < _FAR else 1.0
     if "lumped" in forms:
         share = 1.0
     return {name: value / share + _ROUNDING for name, value in apart.items()}

@@ -291,8 +291,8 @@ class FokkerPlanck2D:
         self._check_no_gradient("an entropy production", density)
         validation.check_grid("density", density, self._blank)
         t = self._rest_time if time is None else time
-        form = validation.form_of_currents(self.sde, self.form, density)
-        return estimates.entropy_production(self._fresh(), density, t, form)
+        forms = validation.forms_of_currents(self.sde, self.form, density)
+        return estimates.entropy_production(self._fresh(), density, t, forms)
 
     def current(
         self, density: PlaneDensity, *, time: float | None = None
@@ -312,8 +312,8 @@ class FokkerPlanck2D:
         self._check_no_gradient("a current", density)
         validation.check_grid("density", density, self._blank)
         t = self._rest_time if time is None else time
-        form = validation.form_of_currents(self.sde, self.form, density)
-        return estimates.current(self._fresh(), density, t, form)
+        forms = validation.forms_of_currents(self.sde, self.form, density)
+        return estimates.current(self._fresh(), density, t, forms)
 
     # ---- inside -------------------------------------------------------------------------------
 

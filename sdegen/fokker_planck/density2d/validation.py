@@ -115,10 +115,13 @@ def form_at_walls(
     return form
 
 
-def form_of_currents(sde: SDE, form: PlaneForm | None, density: PlaneDensity) -> PlaneForm:
-    """Return how currents of a density are found: of diagonal noise there is one way."""
-    lumped = "lumped" in (form, density.form) and sde.noise_structure != "diagonal"
-    return "lumped" if lumped else "compact"
+def forms_of_currents(
+    sde: SDE, form: PlaneForm | None, density: PlaneDensity
+) -> tuple[PlaneForm, ...]:
+    """Return how currents of a density may be found: of diagonal noise there is one way."""
+    if sde.noise_structure == "diagonal":
+        return ("compact",)
+    return ("lumped",) if "lumped" in (form, density.form) else ("compact", "lumped")
 
 
 def _correlation(reader: ChannelReader, time: float, axis: int, at: int) -> float:
