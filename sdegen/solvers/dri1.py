@@ -44,7 +44,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.accuracy import Orders
-from sdegen.core.derivatives import is_per_trajectory
+from sdegen.core.derivatives import GOLDEN, is_per_trajectory
 from sdegen.core.fixed_steps import FixedStep, Interval, intervals_of
 from sdegen.core.noise import Noise
 from sdegen.core.noise_structure import NoiseStructure
@@ -221,4 +221,10 @@ def _is_mixed(sde: SDE, x: State, t: Time) -> bool:
     """Return whether a g_i of diagonal noise depends on another coordinate than its own."""
     if is_per_trajectory(sde.diffusion(x, t), x):
         return True
-    return mixes_at(lambda y: sde.diffusion(y, t), x, 0.01 * (0.1 + x.abs()))
+    number = torch.arange(1, x.numel() + 1, dtype=torch.float64, device=x.device)
+    share = torch.frac(number * GOLDEN).reshape(x.shape).to(x)
+    # away from where coordinates are alike, or 0, where x₁ x₂ shows nothing; on two scales
+    return any(
+        mixes_at(lambda y: sde.diffusion(y, t), x + step * share, step)
+        for step in (0.1 * x.abs(), 0.1 * (1 + x.abs()))
+    )

@@ -240,6 +240,21 @@ def test_columns_are_asked_four_times_each():
     torch.testing.assert_close(own, same, rtol=1e-13, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_noise_that_mixes_coordinates_is_seen_from_a_start_where_it_does_not_show(dtype):
+    """g = 1 + x₁x₂ at x = 0; g_i of x_i alone is not mistaken for it."""
+    x = torch.zeros(3, 2, dtype=dtype)
+    nodes = torch.tensor([0.0, 0.1, 0.2], dtype=F64)
+    for noise, mixed in (
+        (lambda x: 1 + x.prod(1, keepdim=True).expand_as(x), True),
+        (lambda x: 1 + x * x, False),
+    ):
+        sde = sg.ItoProcess(lambda x: -x, noise)
+        memory = sg.DRI1().begin(sde, nodes)
+        _, memory = sg.DRI1().step(sde, x, 0, sg.Noise(x, 0), memory)
+        assert memory.is_mixed is mixed
+
+
 def test_parameters_of_trajectories_and_blocks_and_float32():
     """Each trajectory with its own noise, in two blocks, is what it is alone."""
     k = torch.linspace(0.1, 0.5, 300, dtype=torch.float32)[:, None]
