@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from sdegen.core.sde import SDE
     from sdegen.core.update import Number
 
+_COLUMNS = 16  # of G Gᵀ that are differentiated at once
 _UNROLLED = 16  # processes whose sum is written out where a step is compiled
 _WIDE, _MANY = 12, 2048  # columns from which a product is fast, and rows for which it matters
 
@@ -272,9 +273,7 @@ def interpretation_drift(diffusion: Values, x: State, interpretation: str) -> St
         interpretation: "stratonovich", "klimontovich" or "post_point", as on this page.
     """
     if interpretation == "klimontovich":
-        return 0.5 * divergence(
-            lambda y, e: times(diffusion(y), transposed_times(diffusion(y), e)), x
-        )
+        return 0.5 * divergence(diffusion, x)
     factor = 0.5 if interpretation == "stratonovich" else 1.0
 
     def columns(G: Tensor) -> list[State]:
@@ -285,15 +284,24 @@ def interpretation_drift(diffusion: Values, x: State, interpretation: str) -> St
     return factor * torch.stack(own).sum(0)
 
 
-def divergence(product: Callable[[State, State], State], x: State) -> State:
-    """Return Σ_j ∂C_ij/∂x_j of a matrix C that is known by its products; shape of x.
+def divergence(diffusion: Values, x: State) -> State:
+    """Return ∇·(G Gᵀ), Σ_j ∂(G Gᵀ)_ij/∂x_j, shape of x.
+
+    The slopes are those of G Gᵀ, which has one where G = √x has none.
 
     Args:
-        product: C(y) e of states y and directions e, both of shape (batch, *event).
+        diffusion: G of states, shape (batch or 1, *event, m).
         x: States, shape (batch, *event).
     """
+    every, total = units(x), torch.zeros_like(x).flatten(1)
+    for first in range(0, len(every), _COLUMNS):
+        part = slice(first, first + _COLUMNS)
 
-    def column(e: State) -> Values:
-        return lambda y: product(y, e)
+        def columns(y: State, part: slice = part) -> Tensor:
+            G = diffusion(y).flatten(1, -2)
+            return (G @ G[:, part].mT).expand(len(y), -1, -1)
 
-    return torch.stack([directional(column(e), x, e)[1] for e in units(x)]).sum(0)
+        own = every[part]
+        _, slopes = directionals(columns, x, lambda _, own=own: own)
+        total = total + sum(slope[..., k] for k, slope in enumerate(slopes))
+    return total.reshape(x.shape)

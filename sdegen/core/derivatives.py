@@ -31,19 +31,26 @@ MIXES = (
     "interpretation='ito'. Add the noise-induced drift yourself."
 )
 
+MIXED_DIVERGENCE = (
+    "the diagonal g(x, t) of {name} mixes coordinates, and ∇·(g gᵀ) is needed: component i may "
+    "depend on component i of x alone, or be one number for each trajectory, shape (batch, 1, …); "
+    "or write it as channels, G = torch.diag_embed(g), channels={d}."
+)
 
-def noise_induced(diffusion: Values, x: State) -> State:
+
+def noise_induced(diffusion: Values, x: State, *, refusal: str = MIXES) -> State:
     """Return g ∂g/∂x, coordinate by coordinate, x's shape.
 
     Args:
         diffusion: g of a state, diagonal: g_i depends on x_i alone, or g is one number for each
             trajectory.
         x: States, shape (batch, *event).
+        refusal: What to say of a g that mixes coordinates.
 
     Raises:
         ValueError: If g mixes coordinates or trajectories, as far as autograd sees it.
     """
-    seen = value_and_slope(diffusion, x, diagonal=True)
+    seen = value_and_slope(diffusion, x, refusal=refusal)
     return _or_differences(
         seen and seen[0] * seen[1], lambda: differences(diffusivity(diffusion), x)
     )
@@ -175,12 +182,13 @@ def _pulled_back(g: Tensor, y: State, weights: Tensor, *, create_graph: bool) ->
 
 
 def value_and_slope(
-    function: Values, x: State, *, diagonal: bool = False
+    function: Values, x: State, *, refusal: str | None = None
 ) -> tuple[Tensor, State] | None:
     """Return a value and Σ_i ∂value_i/∂x, or None where autograd sees nothing of x in it.
 
     One pass back: where component i depends on x_i alone, or one number serves all coordinates of
-    a trajectory, that is ∂value_j/∂x_j. Both have a graph where gradients are recorded.
+    a trajectory, that is ∂value_j/∂x_j. Both have a graph where gradients are recorded. With a
+    `refusal` a value of which that is not so is refused, in these words.
     """
     differentiable = torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():
@@ -190,8 +198,8 @@ def value_and_slope(
         slope = _pulled_back(value, y, torch.ones_like(value), create_graph=differentiable)
         if slope is None:
             return None
-        if diagonal and value.numel() > 1:
-            _check_diagonal(value, y, slope)
+        if refusal is not None and value.numel() > 1:
+            _check_diagonal(value, y, slope, refusal)
     return value, slope
 
 
@@ -232,7 +240,7 @@ def is_per_trajectory(value: Tensor, x: State) -> bool:
     return value.ndim == x.ndim and x[0].numel() > 1 and value[0].numel() == 1
 
 
-def _check_diagonal(g: Tensor, y: State, slope: State) -> None:
+def _check_diagonal(g: Tensor, y: State, slope: State, refusal: str) -> None:
     """Refuse a g_i that depends on an x_j: there Σ_i w_i ∂g_i/∂x_j is not w_j ∂g_j/∂x_j."""
     weights = torch.arange(g.numel(), dtype=torch.float64, device=g.device)
     # multiples of the golden ratio: no two near each other in the state have near weights
@@ -242,4 +250,4 @@ def _check_diagonal(g: Tensor, y: State, slope: State) -> None:
     gap = (weighted - weights * slope).detach().abs().nan_to_num()
     scale = slope.detach().abs().nan_to_num(posinf=0.0)
     if bool((gap > 1e3 * torch.finfo(g.dtype).eps * scale.max()).any()):
-        raise ValueError(MIXES)
+        raise ValueError(refusal)

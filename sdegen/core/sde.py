@@ -21,8 +21,8 @@ from torch import Tensor
 from sdegen.core.accuracy import SlopeBy
 from sdegen.core.alpha_stable import AlphaStable
 from sdegen.core.channels import add_times, divergence, times, transposed_times
-from sdegen.core.derivatives import noise_induced
 from sdegen.core.jumps import CompoundPoisson
+from sdegen.core.derivatives import MIXED_DIVERGENCE, noise_induced
 from sdegen.core.kernel import Kernel, ReverseStructure
 from sdegen.core.noise import Noise
 from sdegen.core.noise_structure import NoiseStructure, check_not_general, declare
@@ -176,9 +176,10 @@ class SDE(ABC):
         if self.noise != "multiplicative":
             return torch.zeros_like(x)
         if self.channels is not None:
-            return divergence(lambda y, e: self.covariance_times(y, t, e), x)
+            return divergence(lambda y: self.diffusion(y, t), x)
         check_not_general(self, "the derivative of g gᵀ (define covariance_divergence(x, t))")
-        return 2 * noise_induced(lambda y: self.diffusion(y, t), x)
+        refusal = MIXED_DIVERGENCE.format(name=type(self).__name__, d=x[0].numel())
+        return 2 * noise_induced(lambda y: self.diffusion(y, t), x, refusal=refusal)
 
     def check_derivatives(self, x: State, t: Time) -> None:  # noqa: B027, most take none
         """Refuse a derivative that is not that of its function, by finite differences.

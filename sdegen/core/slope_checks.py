@@ -9,13 +9,25 @@ neither passes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from sdegen.core.channels import directional
-from sdegen.core.derivatives import GOLDEN, STEP, in_double, is_per_trajectory, value_and_slope
-from sdegen.core.shapes import State, Values, as_column
+from sdegen.core.derivatives import (
+    GOLDEN,
+    MIXED_DIVERGENCE,
+    STEP,
+    diffusivity,
+    in_double,
+    is_per_trajectory,
+    value_and_slope,
+)
+from sdegen.core.shapes import State, Time, Values, as_column
+
+if TYPE_CHECKING:
+    from sdegen.core.sde import SDE
 
 _INTERVALS, _FINE = 256, 2**14  # of a path; the second where the first disagrees
 _NUMBERS = 2**21  # of a path at once
@@ -49,12 +61,13 @@ def check_slope(function: Values, slope: Values, ends: State, *, name: str, cure
 
 
 @torch.no_grad()
-def check_directional(matrix: Values, ends: State) -> None:
+def check_directional(matrix: Values, ends: State, *, cure: str) -> None:
     """Refuse a G whose derivative along a direction is not that of the function.
 
     Args:
         matrix: G of states (batch, *event), shape (batch or 1, *event, m).
         ends: Two states, shape (2, *event); compared on the path between them.
+        cure: What to do about it.
 
     Raises:
         ValueError: Where the derivatives along the path do not add up to the change of G.
@@ -65,12 +78,33 @@ def check_directional(matrix: Values, ends: State) -> None:
         value = value.expand(len(x), *value.shape[1:])
         return value, value.diff(dim=0).flatten(1), directional(matrix, middle, step)[1].flatten(1)
 
-    cure = (
-        "If a part of G is hidden from autograd (.detach(), no_grad, NumPy), take it out; if G "
-        "jumps, make it continuous, such as by interpolation; or add the drift of the "
-        "interpretation to f yourself, with interpretation='ito'."
-    )
     _refuse_missed(both, in_double(ends, matrix), ends, "G", cure)
+
+
+def check_divergence(sde: SDE, ends: State, t: Time) -> None:
+    """Refuse a ∇·(G Gᵀ) that is not that of G, where a reversal needs it.
+
+    Args:
+        sde: Dynamics with multiplicative noise, diagonal or of channels.
+        ends: Two states, shape (2, *event); compared on the path between them.
+        t: Time, 0-d.
+
+    Raises:
+        ValueError: If derivatives do not add up to changes, or a diagonal g mixes coordinates.
+    """
+    t = t.clone() if t.is_inference() else t
+    cure = (
+        "A reversal needs ∇·(G Gᵀ): if a part of G is hidden from autograd (.detach(), no_grad, "
+        "NumPy), take it out; if G jumps, make it continuous, such as by interpolation."
+    )
+    if sde.channels is not None:
+        check_directional(lambda y: sde.diffusion(y, t), ends, cure=cure)
+        return
+    d = diffusivity(lambda y: sde.diffusion(y, t))
+    if mixes_coordinates(d, ends):
+        name = type(sde).__name__
+        raise ValueError(MIXED_DIVERGENCE.format(name=name, d=ends[0].numel()))
+    check_slope(d, lambda y: 0.5 * sde.covariance_divergence(y, t), ends, name="g²/2", cure=cure)
 
 
 def _refuse_missed(

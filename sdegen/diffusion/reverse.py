@@ -1,15 +1,15 @@
 """The reverse process: a diffusion run backwards with the help of its score.
 
-    dX = [f − ½ (1 + η²) g² ∇ log p_t] dt + η g dW̄        (time runs from t_max down, dt < 0)
+    dX = [f − ½ (1 + η²) (∇·(G Gᵀ) + G Gᵀ ∇ log p_t)] dt + η G dW̄    (time runs down, dt < 0)
 
-For every η ≥ 0 the marginals are those of the forward process, since in p_t the drift ½ η² g²
-score undoes what the noise η g does: η = 1 is the reverse SDE, η = 0 the probability flow, an ODE.
-What is assumed: additive noise. With g(x, t) the drift needs a further ∇·(g²) term, which is not
-built.
+For every η ≥ 0 the marginals are those of the forward process, since in p_t the drift ½ η² (∇·(G
+Gᵀ) + G Gᵀ score) undoes what the noise η G does: η = 1 is the reverse SDE, η = 0 the probability
+flow, an ODE. G is a matrix of noise channels, or diagonal; where it does not depend on x, its
+divergence is 0.
 """
 
 import copy
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -17,12 +17,14 @@ from torch import Tensor
 from sdegen.core.accuracy import SlopeBy
 from sdegen.core.checks import check_not_negative
 from sdegen.core.jumps import check_no_jumps
+from sdegen.core.derivatives import is_seen
 from sdegen.core.kernel import ReverseStructure
-from sdegen.core.noise_structure import check_diagonal
+from sdegen.core.noise_structure import check_not_general
 from sdegen.core.requests import as_number, as_time, check_function, kind_of
-from sdegen.core.sde import SDE, Rows
+from sdegen.core.sde import SDE, NoiseKind, Rows
 from sdegen.core.shapes import ScoreFn, State, Time
 from sdegen.core.signature import check_order
+from sdegen.core.slope_checks import check_divergence
 from sdegen.core.tolerances import SAME_MODEL
 from sdegen.diffusion.gaussian_path import GaussianPath
 
@@ -30,22 +32,23 @@ from sdegen.diffusion.gaussian_path import GaussianPath
 class ReverseSDE(SDE):
     """The time reversal of a forward SDE, written in the same t and run with dt < 0.
 
-    drift = f − ½ (1 + η²) g² score,   diffusion = η g
+    drift = f − ½ (1 + η²) (∇·(G Gᵀ) + G Gᵀ score),   diffusion = η G
 
     Args:
-        forward: SDE with additive noise.
+        forward: SDE with noise, additive or multiplicative, diagonal or of channels. A diagonal g
+            is one number for each trajectory, or its component i depends on x_i alone.
         score: ∇ log p_t(x), learned or exact.
         eta: η ≥ 0; 1 is the reverse SDE, 0 the probability flow.
 
     Raises:
         TypeError: If score is not callable.
-        ValueError: If the forward noise is multiplicative or absent, if forward is a Markov chain
-            or a reverse process itself, or η < 0; or if the score is that of a model, or of a
-            noised law, with another α or σ.
+        ValueError: If the forward noise is general or absent, if forward is a Markov chain or a
+            reverse process itself, or η < 0; or if the score is that of a model, or of a noised
+            law, with another α or σ.
 
     Reference:
-        Anderson 1982; Song et al. 2021, eqs. (6) and (13), arXiv:2011.13456; for η, Zhang and Chen
-        2023, section 2 (λ there), arXiv:2204.13902.
+        Anderson 1982; Song et al. 2021, eqs. (6) and (13), for G(x, t) eqs. (15) and (16),
+        arXiv:2011.13456; for η, Zhang and Chen 2023, section 2 (λ there), arXiv:2204.13902.
     """
 
     direction = -1
@@ -57,12 +60,6 @@ class ReverseSDE(SDE):
             raise TypeError(
                 f"forward must be an SDE such as VP(LinearBeta(0.1, 20.0)), but is "
                 f"{kind_of(forward)}; ReverseSDE(sde, score, eta)."
-            )
-        if forward.noise == "multiplicative":
-            raise ValueError(
-                "ReverseSDE needs additive noise: with g(x, t) the reverse drift has a further "
-                "term ∇·(g²), which is not built; if g depends on t alone, say so with "
-                "ItoProcess(..., noise='additive')."
             )
         if forward.noise == "none":
             raise ValueError(
@@ -76,15 +73,17 @@ class ReverseSDE(SDE):
             )
         if forward.direction != 1:
             raise ValueError(f"{type(forward).__name__} is a reverse process already.")
-        check_diagonal(forward, "ReverseSDE")
         check_no_jumps(forward, "ReverseSDE")
+        check_not_general(forward, "ReverseSDE")
         check_function("score", score, "a function (x, t) -> ∇ log p_t(x)")
         check_order(score, "score")
         eta = as_number("eta", eta)
         check_not_negative("eta", eta)
         check_origin(score, forward)
         self.forward, self.score, self.eta = forward, score, eta
-        self.noise: Literal["none", "additive"] = "none" if eta == 0 else "additive"
+        self.noise: NoiseKind = "none" if eta == 0 else forward.noise
+        if eta > 0:  # a flow has no noise, of any structure
+            self.channels, self.noise_structure = forward.channels, forward.noise_structure
 
     @property
     def time_range(self) -> tuple[float, float]:
@@ -110,19 +109,38 @@ class ReverseSDE(SDE):
         return ReverseStructure(self.score, self.eta, self.forward.kernel)
 
     def drift(self, x: State, t: Time | float) -> State:
-        """f − ½ (1 + η²) g² score, same shape as x."""
+        """f − ½ (1 + η²) (∇·(G Gᵀ) + G Gᵀ score), same shape as x."""
         t = as_time(t)
         weight = 0.5 * (1 + self.eta**2)
         f = self.forward.drift(x, t)
-        return f - self.forward.covariance_times(x, t, self.score(x, t), weight)
+        drift = f - self.forward.covariance_times(x, t, self.score(x, t), weight)
+        if self.forward.noise != "multiplicative":
+            return drift
+        return drift - weight * self.forward.covariance_divergence(x, t)
 
     def diffusion(self, x: State, t: Time | float) -> Tensor:
-        """η g, broadcastable to x."""
+        """η g, broadcastable to x; or η G, (batch or 1, *event, channels), where η > 0."""
+        if self.channels != self.forward.channels:
+            return x.new_zeros(())
         return self.eta * self.forward.diffusion(x, as_time(t))
 
+    def diffusion_column(self, x: State, t: Time, k: int) -> Tensor:
+        """Return column k of η G, broadcastable to x."""
+        return self.eta * self.forward.diffusion_column(x, t, k)
+
+    def check_derivatives(self, x: State, t: Time) -> None:
+        """Compare the derivatives of the forward process, and ∇·(G Gᵀ), with differences."""
+        self.forward.check_derivatives(x, t)
+        if self.forward.noise == "multiplicative":
+            check_divergence(self.forward, x, t)
+
     def slope_by(self, x: State, t: Time) -> SlopeBy:
-        """Return how a derivative that the forward process needs is found at some states."""
-        return self.forward.slope_by(x, t)
+        """Return how derivatives of the forward process, and of its G, are found at some states."""
+        own = self.forward.slope_by(x, t)
+        if self.forward.noise != "multiplicative" or own == "differences":
+            return own
+        seen = is_seen(lambda y: self.forward.diffusion(y, t), x)
+        return "autograd" if seen else "differences"
 
 
 def check_origin(score: ScoreFn, forward: SDE) -> None:

@@ -101,10 +101,6 @@ def test_calls_of_the_score_are_counted_however_they_come():
 @pytest.mark.parametrize(
     ("forward", "message"),
     [
-        (
-            sg.ItoProcess(lambda x: -x, lambda x: x),
-            "needs additive noise: with g.* noise='additive'",
-        ),
         (sg.ItoProcess(lambda x: -x, 0.0), "a noise-free SDE is reversed by running it with decr"),
         (sg.DDPM([0.1, 0.2]), r"DDPM is a Markov chain .* its inverse is chain\.reverse\(score\)"),
         (sg.ReverseSDE(VP, _noised(VP).score), "ReverseSDE is a reverse process already"),
