@@ -59,7 +59,8 @@ class BoundaryStep:
         dt: |s − t|.
         low: Lower end at s; −∞ where there is none.
         high: Upper end at s; ∞ where there is none.
-        diffusion: diffusion() is g at the state before the step, a number or like the coordinates.
+        diffusion: diffusion() is g at the state before the step, a number or like the coordinates;
+            of noise with channels √(G Gᵀ)_ii, that of each coordinate by itself.
         uniform: uniform(like) draws numbers from [0, 1), float64, of the boundary's own stream.
     """
 
@@ -252,7 +253,8 @@ class Reflecting(PositionBoundary):
 
     A step that ends beyond is folded back. Where the noise vanishes at an end, as √x does at 0,
     folding would push the trajectories away from it; there a step is taken instead that keeps to
-    this side by construction (`sdegen.engine.positive_step`).
+    this side by construction (`sdegen.engine.positive_step`). Where the noise is correlated with that
+    of other coordinates, these are sent back too, along the conormal (`sdegen.engine.oblique`).
 
     Args:
         low: Lower end; −∞ for none.

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from sdegen.core.update import Number
 
 _COLUMNS = 16  # of G Gᵀ that are differentiated at once
+_UNCORRELATED = 1e-5  # of two rows of G: below it, a correlation is rounding
 _UNROLLED = 16  # processes whose sum is written out where a step is compiled
 _WIDE, _MANY = 12, 2048  # columns from which a product is fast, and rows for which it matters
 
@@ -53,9 +54,11 @@ def times(G: Tensor, z: Tensor) -> State:
         z: Shape (batch, m).
     """
     if torch.compiler.is_compiling() and G.shape[-1] <= _UNROLLED:
-        # products in one loop over the state; a matrix product would be a call of its own
-        terms = [G[..., k] * as_column(z[:, k], G[..., k]) for k in range(G.shape[-1])]
-        return torch.stack(terms).sum(0) if len(terms) > 1 else terms[0]
+        # a sum in one loop over the state; a matrix product would be a call of its own
+        total = G[..., 0] * as_column(z[:, 0], G[..., 0])
+        for k in range(1, G.shape[-1]):
+            total = total + G[..., k] * as_column(z[:, k], G[..., k])
+        return total
     flat = G.flatten(1, -2)
     one = len(flat) == 1
     product = z @ flat[0].T if one else torch.matmul(flat, z.unsqueeze(-1)).squeeze(-1)
@@ -140,6 +143,44 @@ def covariance_matrix(sde: SDE, x: State, t: Time) -> Tensor:
         return torch.stack(columns, -1)
     G = noise_matrix(sde, x, t)
     return G @ G.mT
+
+
+def deviation(sde: SDE, x: State, t: Time) -> Tensor:
+    """Return √(G Gᵀ)_ii, the strength of the noise of each coordinate by itself.
+
+    Of diagonal noise that is g itself, as the SDE gives it.
+
+    Args:
+        sde: Dynamics whose noise is diagonal or has channels.
+        x: States, shape (batch, *event).
+        t: Time.
+
+    Returns:
+        Broadcastable to x.
+    """
+    g = sde.diffusion(x, t)
+    return g if sde.channels is None else g.square().sum(-1).sqrt()
+
+
+def are_correlated(
+    sde: SDE, x: State, t: Time, some: Sequence[int], others: Sequence[int]
+) -> bool:
+    """Return whether the noise of some coordinates is correlated with that of others, anywhere.
+
+    Args:
+        sde: Dynamics whose noise is diagonal or has channels.
+        x: States, shape (batch, *event).
+        t: Time.
+        some: Coordinates of the flattened event.
+        others: Those with which each is compared, itself left out.
+    """
+    if sde.channels is None:
+        return False
+    G = sde.diffusion(x, t).flatten(1, -2)
+    mine, theirs = G[:, list(some)], G[:, list(others)]
+    sizes = mine.norm(dim=-1)[:, :, None] * theirs.norm(dim=-1)[:, None, :]
+    apart = torch.tensor([[i != j for j in others] for i in some], device=G.device)
+    return bool((((mine @ theirs.mT).abs() > _UNCORRELATED * sizes) & apart).any())
 
 
 def check_matrix(sde: SDE, G: object, x: State) -> Tensor:

@@ -197,6 +197,11 @@ class Enclosure:
         """Return the coordinates of a part, all of them where it has None."""
         return tuple(range(math.prod(self.event))) if coordinates is None else coordinates
 
+    def bridged_columns(self) -> tuple[int, ...]:
+        """Return the coordinates of the flattened event that have an end with a bridge."""
+        of = (self.columns(coordinates) for coordinates, part in self.parts if part.bridged)
+        return tuple(sorted(column for columns in of for column in columns))
+
     def periods(self) -> Tensor:
         """Return the period of each coordinate, shape (*event,), float64; 0 for none."""
         lengths = torch.zeros(math.prod(self.event), dtype=torch.float64)

@@ -26,12 +26,12 @@ from sdegen.core.failure import SolverStopped, add_step_note
 from sdegen.core.fixed_steps import OneStep
 from sdegen.core.interrupt import DeferredInterrupt
 from sdegen.core.noise import Noise, Stream, Streams
-from sdegen.core.noise_structure import check_diagonal
+from sdegen.core.noise_structure import check_not_general
 from sdegen.core.scores import CallCounter
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Solver, integrate
-from sdegen.engine.causes import with_cause
+from sdegen.engine.causes import fields_of, with_cause
 from sdegen.engine.compiled import CompiledRuns
 from sdegen.engine.containment import Containment, absorbed_by_position, steps_alone
 from sdegen.engine.freezing import Freezing
@@ -211,8 +211,8 @@ def _where_lost(
         if not bool(lost.any()):
             return
         lost &= before.flatten(1).abs().amax(1) < far  # else it has all but exploded already
-        for name, field in (("drift", sde.drift), ("diffusion", sde.diffusion)):
-            value = field(before, nodes[i]).expand_as(before)
+        for name, field in fields_of(sde):
+            value = field(before, nodes[i])
             bad = lost & ~value.isfinite().flatten(1).all(1)
             if bool(bad.any()):
                 row = int(bad.nonzero()[0])
@@ -340,7 +340,7 @@ def _watched(
 
 def _compiles(sde: SDE, solver: OneStep, x0: State, t: Tensor, options: RunOptions) -> bool:
     """Return whether steps are taken in compiled runs; refuse what does not go with them."""
-    check_diagonal(sde, f"{type(solver).__name__}(compile=True)")
+    check_not_general(sde, f"{type(solver).__name__}(compile=True)")
     if options.boundary is not None and steps_alone(options.boundary, sde, x0, t):
         return False
     if torch.is_grad_enabled():

@@ -18,7 +18,7 @@ from sdegen.core.enclosure import Enclosure
 from sdegen.core.evaluation import check_repeatable, refuse_randomness, told_of_graphs, watched
 from sdegen.core.jumps import CompoundPoisson
 from sdegen.core.noise import Streams
-from sdegen.core.noise_structure import check_covariance, check_diagonal, noise_field
+from sdegen.core.noise_structure import check_covariance, check_not_general, noise_field
 from sdegen.core.period import check_period
 from sdegen.core.rows import CURE, check_place, check_rows, depends_on_batch, first_line
 from sdegen.core.sde import SDE
@@ -56,7 +56,7 @@ def validate_callables(request: Request, *, whole: bool, differentiable: bool = 
     """
     sde, x0, t, boundary = request.sde, request.x0, request.times[0], request.boundary
     if boundary is not None:
-        check_diagonal(sde, "boundary=")
+        check_not_general(sde, "boundary=")
         boundary.check_inside(x0, t)
     few, reverse = _FEW, sde.denoising is not None
     if reverse:  # one evaluation, of as many numbers as say something

@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from sdegen.core.channels import deviation
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, rows_nonfinite
 from sdegen.engine.record import RunMonitor, Solution
@@ -57,14 +58,14 @@ def _end_of_space(
 ) -> Solution | None:
     """Look within reach for an end beyond which drift or diffusion are not finite."""
     # how far it reaches along a coordinate is not known, or no boundary is taken
-    if sde.noise_structure != "diagonal" or sde.jumps is not None:
+    if sde.noise_structure == "general" or sde.jumps is not None:
         return None
     t, end = nodes[suspects.start], nodes[min(suspects.stop, len(nodes)) - 1]
     span = float((end - t).abs().clamp(min=float(nodes.diff().abs().max())))
     with torch.no_grad():
-        f, g = sde.drift(x, t), sde.diffusion(x, t).expand_as(x)
+        f, g = sde.drift(x, t), deviation(sde, x, t).expand_as(x)
         reach = (f.abs() * span + _REACH * g.abs() * math.sqrt(span)).flatten(1)
-        for name, field in (("diffusion", sde.diffusion), ("drift", sde.drift)):
+        for name, field in reversed(fields_of(sde)):
             for c in range(min(reach.shape[1], _COORDINATES)):
                 low, high = (_edge_of(field, x, t, c, way * reach[:, c]) for way in (-1.0, 1.0))
                 ends = {side: at for side, at in (("low", low), ("high", high)) if at is not None}
@@ -83,6 +84,16 @@ def _end_of_space(
     return None
 
 
+def fields_of(sde: SDE) -> list[tuple[str, Callable[[State, Tensor], Tensor]]]:
+    """Return drift and diffusion by name, of one value for each trajectory of a batch."""
+
+    def diffusion(x: State, t: Tensor) -> Tensor:
+        g = sde.diffusion(x, t)
+        return g.expand_as(x) if sde.channels is None else g.expand(len(x), *g.shape[1:])
+
+    return [("drift", sde.drift), ("diffusion", diffusion)]
+
+
 def _edge_of(
     field: Callable[[State, Tensor], Tensor], x: State, t: Tensor, c: int, way: Tensor
 ) -> float | None:
@@ -91,7 +102,7 @@ def _edge_of(
     def beyond_end(share: Tensor) -> Tensor:
         y = x.flatten(1).clone()
         y[:, c] = y[:, c] + share * way
-        return rows_nonfinite(field(y.reshape(x.shape), t).expand_as(x))
+        return rows_nonfinite(field(y.reshape(x.shape), t))
 
     low, high = torch.zeros_like(way), torch.ones_like(way)
     rows = beyond_end(high) & ~beyond_end(low) & way.isfinite()

@@ -72,7 +72,10 @@ class CompiledRuns(Solver):
         noise: Noise | None,
     ) -> None:
         self._steps, self._apart = len(nodes) - 1, apart
-        self._noise = None if noise is None else _Noise(x0, noise.stream)
+        self._columns = sde.channels is not None and x0.device.type == "cpu"
+        self._noise = (
+            None if noise is None else _Noise(_normal_of(sde, x0), noise.stream, self._columns)
+        )
         self._period = 1 if self._noise is None else self._noise.period
         self._length, self._stride = self._lengths(_LONG if x0.numel() <= _SMALL else _SHORT)
         # on the state's device and in its dtype, so that a step is one loop over the state
@@ -83,13 +86,21 @@ class CompiledRuns(Solver):
         series = (self._ts, 1), (self._dts, 0), (self._roots, 0)
         self._windows = [self._cut(values, self._length + more) for values, more in series]
         z = None if self._noise is None else self._noise.zeros(self._length)
-        example = x0.contiguous(), *self._schedule(0, 0, self._length), z
+        example = self._laid_out(x0), *self._schedule(0, 0, self._length), z
         self._compiled = _compiled(solver, sde, boundary, self._stride, example)
         self._run: _Run | None = None
         self.cost = self._compiled.evaluations
         self.positions = [0]
         while self.positions[-1] < self._steps:
             self.positions += self._shown(self.positions[-1])
+
+    def _laid_out(self, x: State) -> State:
+        """Return a state in the order of memory that runs take it in.
+
+        With channels a coordinate is a sum over processes: numbers of one coordinate lie together
+        on a CPU, so that the loop goes over trajectories.
+        """
+        return x.movedim(0, -1).contiguous().movedim(-1, 0) if self._columns else x.contiguous()
 
     def _cut(self, values: Tensor, width: int) -> Sequence[Tensor]:
         """Return those of each whole run, at least one; one view for all where they are equal."""
@@ -140,7 +151,7 @@ class CompiledRuns(Solver):
         """Take the steps of a run from node i; the states that it shows, last first."""
         ahead, steps = i % self._period, self._until(i) - i
         z = None if self._noise is None else self._noise.take(ahead, steps, self._length)
-        given = x.contiguous(), *self._schedule(i, ahead, steps), z
+        given = self._laid_out(x), *self._schedule(i, ahead, steps), z
         if self._run is None:
             states, self._run = self._compiled.bound(given)
         else:
@@ -167,15 +178,17 @@ class _Noise:
     the normals themselves.
 
     Args:
-        x: State of the block.
+        x: What has the shape of a normal of the block.
         source: Stream of the block.
+        columns: Whether integers of one process are to lie together.
 
     Attributes:
         period: Steps for which noise is drawn together.
     """
 
-    def __init__(self, x: State, source: Stream) -> None:
-        self._source, self._like, self._shape = source, x, tuple(x.shape)
+    def __init__(self, x: Tensor, source: Stream, columns: bool) -> None:
+        self._source, self._like, self._columns = source, x, columns
+        self._shape = tuple(x.T.shape) if columns else tuple(x.shape)
         self._integers = torch.int32 if x.dtype == torch.float32 else torch.int64
         self._normals = None if x.device.type == "cpu" else normals_like(x, source)
         self.period = 2 if self._normals is None else 1
@@ -187,7 +200,8 @@ class _Noise:
     def zeros(self, length: int) -> Tensor:
         """Return arguments of a run of this length, to compile it with."""
         if self._normals is None:
-            return torch.zeros((length // 2, 2, *self._shape), dtype=self._integers)
+            zeros = torch.zeros((length // 2, 2, *self._shape), dtype=self._integers)
+            return zeros.mT if self._columns else zeros
         return self._like.new_zeros((length, *self._shape))
 
     def take(self, ahead: int, steps: int, length: int) -> Tensor:
@@ -201,6 +215,11 @@ class _Noise:
         if self._normals is not None:
             # one layout, or each kind would be compiled for itself
             return _filled(self._normals.take(steps).contiguous(), length)
+        k = self._integers_of(ahead, steps, length)
+        return k.mT if self._columns else k
+
+    def _integers_of(self, ahead: int, steps: int, length: int) -> Tensor:
+        """Return the integers of a run, as `take` takes it."""
         whole = ahead == 0 and steps == length
         if whole and not self._ready and not len(self._drawn):
             # for a small state those of many runs: a call costs as much as a thousand numbers
@@ -223,6 +242,11 @@ def _filled(noise: Tensor, length: int) -> Tensor:
     """Return the same, padded with zeros to that length."""
     missing = length - len(noise)
     return torch.cat([noise, noise.new_zeros(missing, *noise.shape[1:])]) if missing else noise
+
+
+def _normal_of(sde: SDE, x: State) -> Tensor:
+    """Return a tensor like the normal of a step."""
+    return x if sde.channels is None else x.new_zeros(len(x), sde.channels)
 
 
 class _Compiled:
@@ -326,13 +350,14 @@ def _compiled(
     with _lock:  # other threads wait for the first one to have compiled
         if key not in _functions:
             counter = CallCounter()
-            drawn = None if noise is None else Given(x[:1])
+            drawn = None if noise is None else Given(_normal_of(sde, x[:1]))
             interval = [(ts[0], ts[1], dts[0], roots[0])]
             solver.step(sde.with_counter(counter), x[:1], 0, drawn, interval)
             function = _Compiled(solver, sde, boundary, stride, counter.calls)
             torch._dynamo.maybe_mark_dynamic(x, 0)
             if noise is not None:
-                torch._dynamo.maybe_mark_dynamic(noise, noise.ndim - x.ndim)
+                rows = x.ndim if sde.channels is None else 2  # axes of a normal, its rows first
+                torch._dynamo.maybe_mark_dynamic(noise, noise.ndim - rows)
             try:
                 function.bound(example)
             except Exception as error:

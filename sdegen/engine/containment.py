@@ -10,9 +10,11 @@ end that moves from b₀ to b₁ along a straight line with probability
 
     exp(−2 (b₀ − x)(b₁ − y)/(g² dt)),      g = g(x, t) held over the step
 
-A uniform number of a stream of its own decides, so that trajectories that meet no such end keep
+with g² = (G Gᵀ)_ii of noise with channels, whatever the other coordinates do. A uniform number of a stream of its own decides, so that trajectories that meet no such end keep
 their bits. What is left is the error of the chain, O(dt). A trajectory that is absorbed stays
 where the end was at the close of its step.
+
+**Correlated noise.** States are sent back along the conormal (`sdegen.engine.oblique`).
 
 **Reflecting, where the noise vanishes.** There a step is taken that is positive by construction
 (`sdegen.engine.positive_step`).
@@ -35,12 +37,14 @@ from torch import Tensor
 
 from sdegen.core.boundary import BoundaryStep
 from sdegen.core.bounds import values_of
+from sdegen.core.channels import deviation, times
 from sdegen.core.enclosure import Enclosure, Interval
 from sdegen.core.jumps import check_no_jumps
 from sdegen.core.noise import Noise, RememberedNoise, Stream
-from sdegen.core.noise_structure import check_diagonal
+from sdegen.core.noise_structure import check_not_general
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, as_column
+from sdegen.engine.oblique import Oblique
 from sdegen.engine.positive_step import noise_vanishes, positive_step
 
 _NEVER = 40.0  # a chance of e^−40 is not drawn for
@@ -100,14 +104,20 @@ class Containment:
     def __init__(
         self, enclosure: Enclosure, sde: SDE, x0: State, nodes: Tensor, uniforms: Stream | None
     ) -> None:
-        check_diagonal(sde, "boundary=")
         check_no_jumps(sde, "boundary=", "; leave the boundary out.")
+        check_not_general(sde, "boundary=")
         self._sde, self._uniforms = sde, uniforms
         self._ts = nodes.unbind()
         self._dts: list[float] = nodes.detach().diff().abs().tolist()
         noisy = sde.noise != "none" and not sde.is_discrete
         self._bridged = enclosure.bridged and uniforms is not None and noisy
         self._parts = [_part(enclosure, k, sde, x0, nodes) for k in range(len(enclosure.parts))]
+        self._oblique = None
+        if sde.channels is not None and noisy and x0[0].numel() > 1:
+            ends = [(part.lows, part.highs) for part in self._parts]
+            vanishing = [any(part.vanishing) for part in self._parts]
+            self._oblique = Oblique.of(enclosure, sde, ends, vanishing, self._bridged)
+            self._oblique.check(x0, nodes[0])
         sigma = sde.constant_noise
         self._variance = None if sigma is None else torch.tensor(sigma**2, dtype=torch.float64)
         self._periods = enclosure.periods().to(x0.device)
@@ -131,6 +141,9 @@ class Containment:
         Returns:
             The states at nodes[i + 1], same shape.
         """
+        if self._oblique is not None:
+            self._oblique.check(before, self._ts[i])
+            after = self._oblique.sent_back(before, after, self._ts[i], i + 1)
         z = noise.last if isinstance(noise, RememberedNoise) else None
         moved, arrived, self._before = after, None, self._carried
         for part in self._parts:
@@ -193,8 +206,8 @@ class Containment:
         return torch.stack([one.arrived(x, low, high) for one, x, low, high in ends]).any(0)
 
     def _noise(self, part: _Part, x: State, t: Tensor) -> Tensor:
-        """Return g at a state, a number or one for each of the part's coordinates."""
-        g = self._sde.diffusion(x, t)
+        """Return g or √(G Gᵀ)_ii, a number or one for each of the part's coordinates."""
+        g = deviation(self._sde, x, t)
         return g if g.ndim == 0 else part.of(g.expand_as(x))
 
     def _spread(self, part: _Part, i: int, before: State) -> Tensor:
@@ -283,13 +296,17 @@ class Containment:
         """Return the coordinates, by the positive step where an end without noise is near."""
         assert self._uniforms is not None
         t, s, ends = self._ts[i], self._ts[i + 1], (part.lows[i + 1], part.highs[i + 1])
-        x, z, own = part.of(before), part.of(z), self._uniforms.generator(y.device)
-        g = self._noise(part, before, t).expand_as(x)
+        x, own = part.of(before), self._uniforms.generator(y.device)
+        g, root = self._noise(part, before, t).expand_as(x), math.sqrt(self._dts[i])
+        if self._sde.channels is None:
+            kick = root * g * part.of(z)
+        else:
+            kick = root * part.of(times(self._sde.diffusion(before, t), z))
 
         def g_ahead(ahead: Tensor) -> Tensor:
             return self._noise(part, part.put(before, ahead), s).expand_as(x)
 
-        return positive_step(x, y, z, g, g_ahead, self._dts[i], ends, part.vanishing, own)
+        return positive_step(x, y, kick, g, g_ahead, self._dts[i], ends, part.vanishing, own)
 
 
 def _part(enclosure: Enclosure, k: int, sde: SDE, x0: State, nodes: Tensor) -> _Part:
@@ -313,6 +330,7 @@ def steps_alone(enclosure: Enclosure, sde: SDE, x0: State, t: Tensor) -> bool:
     """Return whether a boundary must see each step, which compiled runs do not show."""
     return (
         (enclosure.bridged and sde.noise != "none")
+        or (sde.channels is not None and not all(part.wraps for _, part in enclosure.parts))
         or not all(interval.by_position for _, interval in enclosure.parts)
         or any(interval.moves for _, interval in enclosure.parts)
         or any(any(noise_vanishes(enclosure, k, sde, x0, t)) for k in range(len(enclosure.parts)))

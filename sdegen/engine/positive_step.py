@@ -30,6 +30,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sdegen.core.channels import deviation
 from sdegen.core.enclosure import Enclosure
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
@@ -58,7 +59,7 @@ def noise_vanishes(
     rows = x0.detach()  # all of them: g may hold a parameter for each
     columns = list(enclosure.columns(coordinates))
     with torch.no_grad():
-        noise = sde.diffusion(rows, t).expand_as(rows).flatten(1)[:, columns].abs()
+        noise = deviation(sde, rows, t).expand_as(rows).flatten(1)[:, columns].abs()
         vanishes = []
         for end in (interval.low, interval.high):
             if end is None or not end.boundary.positive_step or callable(end.at):
@@ -66,7 +67,7 @@ def noise_vanishes(
                 continue
             moved = rows.flatten(1).clone()
             moved[:, columns] = end.at
-            g = sde.diffusion(moved.reshape(rows.shape), t).expand_as(rows).flatten(1)
+            g = deviation(sde, moved.reshape(rows.shape), t).expand_as(rows).flatten(1)
             at_end = g[:, columns].abs()
             vanishes.append(bool((at_end <= _VANISHED * noise).all() and (noise > 0).any()))
     return vanishes[0], vanishes[1]
@@ -75,7 +76,7 @@ def noise_vanishes(
 def positive_step(
     x: Tensor,
     y: Tensor,
-    z: Tensor,
+    kick: Tensor,
     g: Tensor,
     g_ahead: Callable[[Tensor], Tensor],
     dt: float,
@@ -88,7 +89,7 @@ def positive_step(
     Args:
         x: Coordinates before the step.
         y: Where it led, same shape.
-        z: Its normal.
+        kick: Its noise, √dt g z.
         g: Noise at x.
         g_ahead: Noise after the step, at coordinates.
         dt: Length of the step.
@@ -97,7 +98,7 @@ def positive_step(
         generator: What is drawn from.
     """
     low, high = ends
-    middle = y - math.sqrt(dt) * g * z  # x + f dt
+    middle = y - kick  # x + f dt
     v = 0.5 * dt * (g.square() + g_ahead(middle.clamp(low, high)).square())
     to_low, to_high = middle - low, high - middle
     lower = to_low <= to_high

@@ -36,7 +36,8 @@ from torch import Tensor
 
 from sdegen.core.bounds import Bound, values_of
 from sdegen.core.jumps import check_no_jumps
-from sdegen.core.noise_structure import check_diagonal
+from sdegen.core.channels import are_correlated, deviation
+from sdegen.core.noise_structure import check_not_general
 from sdegen.core.requests import as_number, kind_of
 from sdegen.core.shapes import State
 from sdegen.observables.base import Accumulator, Block, Observable, Partial
@@ -230,9 +231,9 @@ class _Watch(Accumulator):
     def __init__(self, about: FirstPassage, block: Block) -> None:
         self._about, self._block = about, block
         if about.bridge:
-            check_diagonal(block.sde, "FirstPassage(bridge=True)")
             why = ", which a Brownian bridge does not have; pass bridge=False, with short steps."
             check_no_jumps(block.sde, "FirstPassage(bridge=True)", why)
+            check_not_general(block.sde, "FirstPassage(bridge=True)")
         # what a step needs to know of its times, as plain numbers once and for all
         self._middle = ((block.nodes[1:] + block.nodes[:-1]) / 2 - block.nodes[0]).abs().tolist()
         self._dt: list[float] = block.nodes.diff().abs().tolist()
@@ -247,6 +248,9 @@ class _Watch(Accumulator):
             )
         self._edges: list[list[float]] = values.tolist()
         self._ends = _bridged_ends(about, block)
+        bridged = () if block.boundary is None else block.boundary.bridged_columns()
+        # of diagonal noise they are independent
+        self._corners = [c for c in bridged if c != about.coordinate] if block.sde.channels else []
         self._waits = torch.empty(0, dtype=torch.bool)
         self._n = 0
         self._waiting: list[Tensor] = []
@@ -314,7 +318,15 @@ class _Watch(Accumulator):
     def _noise(self, i: int, before: State) -> Tensor:
         """Return D dt of this step: a number, or one for each trajectory."""
         half = self._dt[i] / 2
-        g = self._block.sde.diffusion(before, self._block.nodes[i])
+        sde, t = self._block.sde, self._block.nodes[i]
+        if self._corners and are_correlated(sde, before, t, [self._about.coordinate], self._corners):
+            raise ValueError(
+                f"{self._about.name} draws passages of coordinate {self._about.coordinate} between "
+                f"two steps, and its noise is correlated with that of {self._corners}, which have "
+                "absorbing ends: near a corner the chances are not known. Pass "
+                "Absorbing(…, bridge=False) for those, or FirstPassage(…, bridge=False)."
+            )
+        g = deviation(sde, before, t)
         if g.numel() == 1:
             return half * g.reshape(()).double().square()
         return half * g.expand_as(before).flatten(1)[:, self._about.coordinate].square()

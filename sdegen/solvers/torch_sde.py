@@ -10,6 +10,10 @@ is being taken is told by the loop, never by u: at a node u belongs to two steps
 ours, z ~ N(0, I) for each step from the block's own stream, so that `TorchSDE("euler")` walks the
 path of `EulerMaruyama()`. "srk" also takes the time integral of the Brownian motion over a step,
 from a second normal; along a `BrownianPath`, that of the path.
+
+Noise with channels is torchsde's "additive", "scalar" (m = 1) or "general". The slope of a scalar
+noise is found by its difference: the derivative that torchsde takes by default is Σ_j g_j ∂_i g_j
+in place of Σ_j g_j ∂_j g_i, another thing in more than one dimension.
 """
 
 from __future__ import annotations
@@ -25,11 +29,13 @@ from torchsde._core.base_sde import ForwardSDE
 from torchsde._core.methods import select
 
 from sdegen.core.accuracy import Orders
+from sdegen.core.channels import times
 from sdegen.core.checks import check_count, check_word
 from sdegen.core.commutators import own_slope
 from sdegen.core.derivatives import with_slope
 from sdegen.core.fixed_steps import refine
 from sdegen.core.noise import Noise
+from sdegen.core.noise_structure import NoiseStructure
 from sdegen.core.requests import is_word
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
@@ -58,6 +64,9 @@ class TorchSDE(Solver):
     | "srk"      | 3, 10              | 1½, 1½                                          |
     | "heun"     | 2                  | 1, refused: it solves the Stratonovich equation |
     | "midpoint" | 2                  | 1, refused                                      |
+
+    Noise with channels: additive takes all of them, one that is multiplicative "euler", and with
+    channels = 1 also "milstein" and "srk", of the same orders.
 
     Args:
         method: One of these.
@@ -92,6 +101,13 @@ class TorchSDE(Solver):
                 f"TorchSDE solves noisy equations, but {type(sde).__name__} is noise-free here: "
                 "use Heun() or TorchDiffEq('dopri5')."
             )
+        several = sde.channels is not None and sde.channels > 1
+        if sde.noise == "multiplicative" and several and self.method != "euler":
+            raise ValueError(
+                f"TorchSDE({self.method!r}) takes multiplicative noise of one Wiener process for "
+                f"each coordinate, or of one for all, but {type(sde).__name__} has channels = "
+                f"{sde.channels}: use EulerMaruyama() or TorchSDE('euler')."
+            )
         if sde.noise == "multiplicative" and self.orders.multiplicative is None:
             raise ValueError(
                 f"TorchSDE({self.method!r}) solves the Stratonovich equation, but with g(x, t) "
@@ -110,6 +126,8 @@ class TorchSDE(Solver):
     def nodes(self, times: Tensor) -> Tensor:
         """Return the times, with substeps − 1 nodes more between any two."""
         return refine(times, self.substeps)
+
+    noise_structures: ClassVar[tuple[NoiseStructure, ...]] = ("diagonal", "channels")
 
     @property
     def orders(self) -> Orders:  # type: ignore[override]
@@ -142,7 +160,10 @@ class _Steps:
         # "srk" has a cheaper form for noise that is said not to depend on the state
         cheaper = method == "srk" and sde.noise == "additive"
         self.noise_type = "additive" if cheaper else "diagonal"
-        self._sde, self._method = sde, method
+        if sde.channels is not None:
+            of_state = "scalar" if sde.channels == 1 else "general"
+            self.noise_type = "additive" if sde.noise == "additive" else of_state
+        self._sde, self._method, self._channels = sde, method, sde.channels
         self._step = 0
         self._ts, dts = nodes.unbind(), nodes.diff()
         self._dts, self._roots = dts.tolist(), dts.abs().sqrt().tolist()
@@ -160,8 +181,14 @@ class _Steps:
             self._shape, self._flat = x.shape, x.ndim == 2
             # sdeint, its public face, would check shapes and copy states anew in each step
             method = select(method=self._method, sde_type=self.sde_type)
-            self._increments = _Increments(x.flatten(1), noise)
-            self._solver = method(sde=ForwardSDE(self), bm=self._increments, options={}, **_FIXED)
+            like = x.flatten(1)
+            if self._channels is not None:
+                like = x.new_empty(len(x), self._channels)
+            self._increments = _Increments(like, noise)
+            options = {"grad_free": self.noise_type == "scalar"}
+            self._solver = method(
+                sde=ForwardSDE(self), bm=self._increments, options=options, **_FIXED
+            )
         self._step = self._increments.step = i
         self._increments.noise = noise
         y, _ = self._solver.step(self._clock[i], self._clock[i + 1], x.flatten(1), ())
@@ -186,18 +213,24 @@ class _Steps:
         return drift if self._flat else drift.flatten(1)
 
     def g(self, u: Tensor, y: Tensor) -> Tensor:
-        """Return the diffusion, flat; with its derivative where y needs one unseen by autograd."""
+        """Return the diffusion, flat; with its derivative where y needs one unseen by autograd.
+
+        Of channels that is a matrix for each state, shape (batch, d, m).
+        """
+        if self._channels is not None:
+            G = torch.mul(self._sde.diffusion(self._state(y), self._time(u)), self._root)
+            return G.to(y).flatten(1, -2).expand(len(y), -1, -1)
         if self._sde.noise == "additive" or not (y.requires_grad and torch.is_grad_enabled()):
             return self._g(u, y)
         return with_slope(lambda state: self._g(u, state), y)
 
     def g_prod(self, u: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Return the diffusion times v, flat."""
-        return self.g(u, y) * v
+        return self.g(u, y) * v if self._channels is None else times(self.g(u, y), v)
 
     def _g(self, u: Tensor, y: Tensor) -> Tensor:
         """Return the diffusion on the clock of the steps, flat."""
-        root, sigma = self._roots[self._step], self._sde.constant_noise
+        root, sigma = self._root, self._sde.constant_noise
         if sigma is not None:
             if self._constant is None or self._constant[0] != root:
                 self._constant = root, y.new_full((), sigma * root).expand_as(y)
@@ -205,6 +238,11 @@ class _Steps:
         x = self._state(y)
         g = torch.mul(self._sde.diffusion(x, self._time(u)), root)
         return g.to(x).expand_as(x).flatten(1)
+
+    @property
+    def _root(self) -> float:
+        """√|dt| of the present step."""
+        return self._roots[self._step]
 
     def _state(self, y: Tensor) -> State:
         """Return the state in its own shape."""
