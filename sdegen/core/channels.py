@@ -148,7 +148,7 @@ def covariance_matrix(sde: SDE, x: State, t: Time) -> Tensor:
 def deviation(sde: SDE, x: State, t: Time) -> Tensor:
     """Return √(G Gᵀ)_ii, the strength of the noise of each coordinate by itself.
 
-    Of diagonal noise that is g itself, as the SDE gives it.
+    Of diagonal noise, and of one channel, that is g itself, with its sign.
 
     Args:
         sde: Dynamics whose noise is diagonal or has channels.
@@ -159,7 +159,10 @@ def deviation(sde: SDE, x: State, t: Time) -> Tensor:
         Broadcastable to x.
     """
     g = sde.diffusion(x, t)
-    return g if sde.channels is None else g.square().sum(-1).sqrt()
+    if sde.channels is None:
+        return g
+    # a norm has a gradient where it is 0, a root of a sum has none
+    return g[..., 0] if sde.channels == 1 else torch.linalg.vector_norm(g, dim=-1)
 
 
 def are_correlated(

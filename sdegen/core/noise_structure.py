@@ -141,6 +141,25 @@ def noise_field(sde: SDE) -> tuple[str, Callable[[State, Time], Tensor]]:
     return "covariance_times", lambda x, t: sde.covariance_times(x, t, _vector(x))
 
 
+def fields_of(sde: SDE) -> list[tuple[str, Callable[[State, Time], Tensor]]]:
+    """Return drift and noise by name, each with one value for every trajectory of a batch.
+
+    That is g of diagonal noise, G of channels, and G Gᵀ v with v = (1, 2, …) of general noise.
+
+    Args:
+        sde: Dynamics.
+    """
+
+    def diffusion(x: State, t: Time) -> Tensor:
+        if sde.channels is None:
+            return sde.diffusion(x, t).expand_as(x)
+        G = check_matrix(sde, sde.diffusion(x, t), x)
+        return G.expand(len(x), *G.shape[1:])
+
+    name, noise = noise_field(sde)
+    return [("drift", sde.drift), (name, noise if name != "diffusion" else diffusion)]
+
+
 def _of_numbers(G: Tensor) -> Tensor:
     """Return G z with z = (1, 2, …), shape (batch or 1, *event)."""
     z = torch.arange(1, G.shape[-1] + 1, dtype=G.dtype, device=G.device)

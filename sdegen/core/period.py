@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.derivatives import GOLDEN
-from sdegen.core.noise_structure import noise_field
+from sdegen.core.noise_structure import fields_of
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.tolerances import ROUNDED_PERIOD
@@ -51,7 +51,7 @@ def check_period(
     there = here.clone()
     there[:, columns] += high - low
     for t in times:
-        for name, field in (("drift", sde.drift), noise_field(sde)):
+        for name, field in fields_of(sde):
             first, second = (_values(field, y, x, t) for y in (here, there))
             gap = (first - second).abs().nan_to_num(nan=torch.inf)
             scale = float(torch.cat([first, second]).abs().nan_to_num(posinf=0.0).max())
@@ -75,4 +75,4 @@ def _values(
 ) -> Tensor:
     """Return a field at flat states, asked for as many rows at a time as x has, as flat."""
     parts = (y.reshape(x.shape) for y in torch.split(places, len(x)))
-    return torch.cat([field(y, t).expand_as(x).flatten(1) for y in parts])
+    return torch.cat([field(y, t).flatten(1) for y in parts])

@@ -26,12 +26,12 @@ from sdegen.core.failure import SolverStopped, add_step_note
 from sdegen.core.fixed_steps import OneStep
 from sdegen.core.interrupt import DeferredInterrupt
 from sdegen.core.noise import Noise, Stream, Streams
-from sdegen.core.noise_structure import check_not_general
+from sdegen.core.noise_structure import check_not_general, fields_of
 from sdegen.core.scores import CallCounter
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Solver, integrate
-from sdegen.engine.causes import fields_of, with_cause
+from sdegen.engine.causes import with_cause
 from sdegen.engine.compiled import CompiledRuns
 from sdegen.engine.containment import Containment, absorbed_by_position, steps_alone
 from sdegen.engine.freezing import Freezing

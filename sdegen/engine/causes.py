@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.channels import deviation
+from sdegen.core.noise_structure import fields_of
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, rows_nonfinite
 from sdegen.engine.record import RunMonitor, Solution
@@ -82,16 +83,6 @@ def _end_of_space(
                     cure=f"pass boundary={boundary} to keep the states there",
                 )
     return None
-
-
-def fields_of(sde: SDE) -> list[tuple[str, Callable[[State, Tensor], Tensor]]]:
-    """Return drift and diffusion by name, of one value for each trajectory of a batch."""
-
-    def diffusion(x: State, t: Tensor) -> Tensor:
-        g = sde.diffusion(x, t)
-        return g.expand_as(x) if sde.channels is None else g.expand(len(x), *g.shape[1:])
-
-    return [("drift", sde.drift), ("diffusion", diffusion)]
 
 
 def _edge_of(

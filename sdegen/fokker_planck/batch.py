@@ -21,7 +21,7 @@ from torch import Tensor
 from sdegen.core.accuracy import WARNS, ErrorEstimate, EstimatedTensor
 from sdegen.core.errors import NotNormalizableError, SdegenError
 from sdegen.core.jumps import check_no_jumps
-from sdegen.core.noise_structure import check_diagonal
+from sdegen.core.reduction import reduced
 from sdegen.core.requests import check_kind
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck.density import Density
@@ -66,8 +66,8 @@ class FokkerPlanckBatch:
         check_kind("sdes", sdes, (list, tuple), expected)
         for i, sde in enumerate(sdes):
             check_kind(f"sdes[{i}]", sde, SDE, "an SDE, such as OrnsteinUhlenbeck(1.0)")
-            check_diagonal(sde, "FokkerPlanckBatch")
             check_no_jumps(sde, "FokkerPlanckBatch")
+        sdes = [reduced(sde, "FokkerPlanckBatch") for sde in sdes]
         check_kind("grid", grid, Grid, "a Grid, such as Grid(-3.0, 3.0, cells=200)")
         if not sdes or any(sde.direction != sdes[0].direction for sde in sdes):
             raise ValueError(

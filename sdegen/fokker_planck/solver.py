@@ -47,6 +47,7 @@ from sdegen.core.accuracy import (
 from sdegen.core.checks import check_count, check_positive, check_word
 from sdegen.core.errors import NonFiniteError, NotNormalizableError, SdegenError, SolverError
 from sdegen.core.gradients import check_no_gradient
+from sdegen.core.reduction import reduced
 from sdegen.core.requests import check_function, check_kind, refuse_lost_gradient
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck.density import Density
@@ -143,6 +144,7 @@ class FokkerPlanck:
         injection: float | Density | None = None,
     ) -> None:
         check_door(sde, grid)
+        sde = reduced(sde, "FokkerPlanck")
         self.sde, self.grid = sde, grid
         ends = boundary_of_grid(boundary, grid, physical=truncation_is_physical)
         self.conditions, self.physical_ends = ends.conditions, ends.physical

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sdegen.core.noise import Rng, seed_of
+from sdegen.core.reduction import reduced
 from sdegen.core.requests import as_time_grid
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
@@ -149,7 +150,7 @@ def certify(
     ts, solver = as_time_grid(times), EulerMaruyama() if solver is None else solver
     limits, tell = Limits() if limits is None else limits, _clock(progress)
     p0 = check_equations((sde, simulated or sde), solver, ts, p0, grid)
-    problem = Problem(sde, solver, grid, p0, ts, boundary)
+    problem = Problem(reduced(sde, "certify"), solver, grid, p0, ts, boundary)
     ends = problem.ends
     check_arguments(path, simulated, ts, false_alarm, trajectories, limits)
     check_inside(ends, path, density)

@@ -10,7 +10,7 @@ from torch import Tensor
 from sdegen.core.checks import check_count
 from sdegen.core.gradients import check_no_gradient
 from sdegen.core.jumps import check_no_jumps
-from sdegen.core.noise_structure import check_diagonal
+from sdegen.core.reduction import reduced
 from sdegen.core.requests import check_kind
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
@@ -47,7 +47,7 @@ def check_equations(
     for equation in equations:
         check_no_jumps(equation, "certify")
         check_dynamics(equation, solver, times, None)
-        check_diagonal(equation, "certify")
+        reduced(equation, "certify")
     check_kind("grid", grid, Grid, "a Grid, such as Grid(-3.0, 3.0, cells=400)")
     check_uniform(grid)
     point = start_point(p0)

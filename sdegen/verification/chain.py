@@ -39,7 +39,7 @@ from sdegen.core.enclosure import Enclosure
 from sdegen.core.fixed_steps import FixedStep, SplitStep
 from sdegen.core.jumps import check_no_jumps
 from sdegen.core.noise import Noise
-from sdegen.core.noise_structure import check_diagonal
+from sdegen.core.reduction import reduced
 from sdegen.core.requests import as_time_grid, check_kind
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
@@ -96,8 +96,8 @@ class ChainDensity:
     boundary: grid_boundary.GridBoundaryLike | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        check_diagonal(self.dynamics, "ChainDensity")
         check_no_jumps(self.dynamics, "ChainDensity")
+        object.__setattr__(self, "dynamics", reduced(self.dynamics, "ChainDensity"))
         if not isinstance(self.solver, FixedStep):
             raise TypeError(
                 "the law of a chain needs a solver with fixed steps, but solver is "

@@ -1,19 +1,19 @@
 """The score Fokker–Planck equation: a score that belongs to some initial law satisfies it.
 
-With dX = f dt + g(t) dW the logarithm of the density obeys
+With dX = f dt + G(x, t) dW the logarithm of the density obeys
 
-    ∂_t log p = ½ g² (∇·s + |s|²) − f·s − ∇·f,    s = ∇ log p
+    ∂_t log p = ½ (∇·(C s) + s·C s) − b·s − ∇·b,    s = ∇ log p,  C = G Gᵀ,  b = f − ½ ∇·C
 
 and its gradient is an equation for s alone,
 
-    ε(x, t) = ∂_t s − ∇[½ g² (∇·s + |s|²) − f·s − ∇·f] = 0
+    ε(x, t) = ∂_t s − ∇[½ (∇·(C s) + s·C s) − b·s − ∇·b] = 0
 
 A score that was learned at each t by itself need not satisfy it; ε, in units of the score over
 time, is how far it is from doing so. ε = 0 says that s is the score of *some* law carried by the
 SDE, not that it is that of the data.
 
 Reference:
-    Lai et al. 2023, FP-Diffusion, eq. (8), arXiv:2210.04296.
+    Lai et al. 2023, FP-Diffusion, eq. (8), arXiv:2210.04296, for a scalar g(t).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.jumps import check_no_jumps
-from sdegen.core.noise_structure import check_diagonal
+from sdegen.core.noise_structure import noise_field
 from sdegen.core.requests import as_time, check_function, check_kind, check_state
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State, Time
@@ -34,7 +34,7 @@ def fp_residual(score: ScoreFn, sde: SDE, x: State, t: Time) -> State:
 
     Args:
         score: s(x, t), twice differentiable in x and once in t by autograd.
-        sde: Forward SDE with additive noise.
+        sde: Forward SDE with noise of any structure; autograd must see G(x, t).
         x: Where, shape (batch, *event); float64 is advised.
         t: When, shape () or (batch,).
 
@@ -43,23 +43,21 @@ def fp_residual(score: ScoreFn, sde: SDE, x: State, t: Time) -> State:
 
     Raises:
         TypeError: If x is not a tensor of floats.
-        ValueError: If x has no batch axis, if the noise is multiplicative, or the score does not
-            depend on x or t in a way that autograd sees.
+        ValueError: If x has no batch axis, if the score, the drift or a multiplicative noise does
+            not depend on x in a way that autograd sees, or the score on t; or if a diagonal g
+            mixes coordinates.
     """
     x = check_state(x, name="x")
-    check_kind("sde", sde, SDE, "an SDE with additive noise, such as VP(LinearBeta(0.1, 20.0))")
+    check_kind("sde", sde, SDE, "an SDE, such as VP(LinearBeta(0.1, 20.0))")
     check_function("score", score, "a function (x, t) -> ∇ log p_t(x), such as model.score")
-    if sde.noise == "multiplicative":
-        raise ValueError(
-            "the score Fokker–Planck equation is built for additive noise, but that of "
-            f"{type(sde).__name__} is multiplicative."
-        )
-    check_diagonal(sde, "fp_residual")
     check_no_jumps(sde, "fp_residual")
     at = as_time(t).detach().to(x)
     some = at if at.ndim == 0 else at[:4]
     check_seen(lambda z: score(z, some), x[:4], "score")
     check_seen(lambda z: sde.drift(z, some), x[:4], "drift")
+    if sde.noise == "multiplicative":
+        name, noise_of = noise_field(sde)
+        check_seen(lambda z: noise_of(z, some), x[:4], name)
     with torch.inference_mode(False), torch.enable_grad():
         y = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
         when = at.expand(len(x)).clone().requires_grad_()
@@ -69,11 +67,12 @@ def fp_residual(score: ScoreFn, sde: SDE, x: State, t: Time) -> State:
                 "score must be differentiable by autograd, but what it returns has no graph; "
                 "compute it from those x and t that it is given, not under no_grad."
             )
-        noise = sde.covariance_times(y, when, torch.ones_like(y), 0.5).flatten(1)
-        flat = s.flatten(1)
-        divergence = _diagonal(s, y)
-        rate = (noise * (divergence + flat * flat)).sum(1) - (f.flatten(1) * flat).sum(1)
-        rate = rate - _diagonal(f, y).sum(1)
+        b = f
+        if sde.noise == "multiplicative":
+            b = f - 0.5 * sde.covariance_divergence(y, when)
+        spread, flat = sde.covariance_times(y, when, s, 0.5), s.flatten(1)
+        rate = (_diagonal(spread, y) + spread.flatten(1) * flat - b.flatten(1) * flat).sum(1)
+        rate = rate - _diagonal(b, y).sum(1)
         (gradient,) = torch.autograd.grad(rate.sum(), y, retain_graph=True)
         return _time_derivative(s, when) - gradient.detach()
 

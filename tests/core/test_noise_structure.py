@@ -117,7 +117,6 @@ ROOMS = {
     "ReverseSDE": lambda: sg.ReverseSDE(Correlated(), lambda x, t: -x),
     "ChainDensity": lambda: sg.ChainDensity(Correlated(), GRID, sg.EulerMaruyama()),
     "certify": lambda: sg.certify(Correlated(), GRID, 0.0, TIMES),
-    "fp_residual": lambda: sg.fp_residual(lambda x, t: -x / t, Correlated(), X, TIMES[5]),
     r"FirstPassage\(bridge=True\)": lambda: sg.run_ensemble(
         Correlated(), X, TIMES, observables=[PASSAGE], trajectories=4, rng=0, progress=False
     ),

@@ -61,7 +61,7 @@ def log_density(x, t):
 def score(x, t):
     """J⁻ᵀ (−C⁻¹ (y − m) − ∇ log cosh y₀)."""
     y = straight(x)
-    mean, covariance = moments(t)
+    mean, covariance = moments(t.reshape(-1)[0])  # all at one time
     first, second = (-(y - mean) @ torch.linalg.inv(covariance)).unbind(1)
     return torch.stack([(first - y[:, 0].tanh() - y[:, 0] * second) / y[:, 0].cosh(), second], 1)
 
@@ -150,6 +150,7 @@ def test_a_linear_process_of_three_noises_runs_back_to_its_law(eta):
 
 def geometric(x, t):
     """Score of geometric Brownian motion: log X ~ N((μ − σ²/2) t, σ² (t + 0.2))."""
+    t = t.reshape(-1, 1)
     gap = x.log() - (0.3 - 0.5 * 0.4**2) * t
     return -(1 + gap / (0.4**2 * (t + 0.2))) / x
 
@@ -174,7 +175,7 @@ def test_diagonal_multiplicative_noise_stays_diagonal(eta, word):
 def test_the_density_of_a_multiplicative_reversal():
     """Carried back from t = 0.6 to 0.3 on a grid, the law is the forward one, in the mean too."""
     forward = sg.ItoProcess(lambda x: 0.3 * x, lambda x: 0.4 * x)
-    grid = sg.Grid(0.1, 6.0, cells=200)
+    grid = sg.Grid(0.1, 9.0, cells=240)
 
     def law(t):
         def p(x):
@@ -209,3 +210,30 @@ def test_a_g_that_has_no_divergence_is_refused():
     channels = sg.ItoProcess(torch.sin, lambda x: torch.diag_embed(mixed(x)), channels=2)
     reverse = sg.ReverseSDE(channels, lambda x, t: -x)
     assert sg.simulate(reverse, x0, [1.0, 0.9], rng=0).final.shape == (4, 2)
+
+
+def test_the_score_of_a_matrix_noise_has_no_residual():
+    """ε = 0 for the exact score of the bent process; not for that of another noise, or law."""
+    for x in X.split(1):
+        assert float(sg.fp_residual(score, BENT, x, T).abs().max()) < 1e-9
+    for other in (
+        sg.ItoProcess(drift, lambda x: 1.1 * matrix(x), channels=3),
+        sg.ItoProcess(lambda x: drift(x) + 0.1, matrix, channels=3),
+    ):
+        assert float(sg.fp_residual(score, other, X[:1], T).abs().max()) > 0.05
+    constant = sg.ItoProcess(lambda x: -x @ A.T, B, channels=3)
+
+    def gaussian(x, t):
+        mean, covariance = moments(t.reshape(-1)[0])
+        return -(x - mean) @ torch.linalg.inv(covariance)
+
+    assert float(sg.fp_residual(gaussian, constant, X[:1], T).abs().max()) < 1e-9
+    hidden = sg.ItoProcess(drift, lambda x: matrix(x.detach()), channels=3)
+    with pytest.raises(ValueError, match="the diffusion changes with x in a way that autograd"):
+        sg.fp_residual(score, hidden, X[:1], T)
+
+
+def test_diagonal_multiplicative_noise_has_no_residual():
+    forward = sg.ItoProcess(lambda x: 0.3 * x, lambda x: 0.4 * x)
+    x = torch.tensor([[0.5], [1.0], [2.0]], dtype=F64)
+    assert float(sg.fp_residual(geometric, forward, x, T).abs().max()) < 1e-9

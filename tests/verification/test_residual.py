@@ -50,6 +50,3 @@ def test_scores_that_autograd_cannot_see_are_refused():
         fp_residual(lambda x, t: torch.zeros_like(x), sde, X[:, None], T)
     with pytest.raises(ValueError, match="score does not depend on t by autograd"):
         fp_residual(lambda x, t: -x, sde, X[:, None], T)
-    noisy = sg.ItoProcess(lambda x: -x, lambda x: 1 + x**2)
-    with pytest.raises(ValueError, match="built for additive noise, but that of ItoProcess"):
-        fp_residual(lambda x, t: -x, noisy, X[:, None], T)

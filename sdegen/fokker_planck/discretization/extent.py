@@ -18,7 +18,7 @@ from scipy.integrate import cumulative_trapezoid
 
 from sdegen.core.errors import NotNormalizableError
 from sdegen.core.jumps import check_no_jumps
-from sdegen.core.noise_structure import check_diagonal
+from sdegen.core.reduction import reduced
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck.discretization import time_dependence as clock
 from sdegen.fokker_planck.discretization.arrays import Array
@@ -90,8 +90,8 @@ def extent(sde: SDE, near: float | None) -> Extent:
         ValueError: If drift or diffusion depend on time or are not finite at the point, or there
             is no noise.
     """
-    check_diagonal(sde, "Grid.covering")
     check_no_jumps(sde, "Grid.covering")
+    sde = reduced(sde, "Grid.covering")
     starts = [near] if near is not None else [0.0, 1.0, 0.5]
     start = next((x for x in starts if _lives(sde, x)), None)
     if start is None:

@@ -23,7 +23,7 @@ from typing import Literal
 import torch
 
 from sdegen.core.jumps import check_no_jumps
-from sdegen.core.noise_structure import check_diagonal
+from sdegen.core.reduction import reduced
 from sdegen.core.requests import as_number, check_kind
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck.discretization import time_dependence as clock
@@ -64,8 +64,8 @@ def classify_boundary(
     ('regular', 'natural')
     """
     check_kind("sde", sde, SDE, "an SDE, such as ItoProcess(drift, diffusion)")
-    check_diagonal(sde, "classify_boundary")
     check_no_jumps(sde, "classify_boundary")
+    sde = reduced(sde, "classify_boundary")
     end = as_number("end", end)
     t = clock.start(sde) if t is None else t
     if inward is None:
