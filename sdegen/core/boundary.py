@@ -253,8 +253,8 @@ class Reflecting(PositionBoundary):
 
     A step that ends beyond is folded back. Where the noise vanishes at an end, as √x does at 0,
     folding would push the trajectories away from it; there a step is taken instead that keeps to
-    this side by construction (`sdegen.engine.positive_step`). Where the noise is correlated with that
-    of other coordinates, these are sent back too, along the conormal (`sdegen.engine.oblique`).
+    this side by construction (`sdegen.engine.positive_step`). Where the noise is correlated with
+    that of other coordinates, these move too, along the conormal (`sdegen.engine.oblique`).
 
     Args:
         low: Lower end; −∞ for none.

@@ -345,7 +345,9 @@ def divergence(diffusion: Values, x: State) -> State:
             G = diffusion(y).flatten(1, -2)
             return (G @ G[:, part].mT).expand(len(y), -1, -1)
 
-        own = every[part]
-        _, slopes = directionals(columns, x, lambda _, own=own: own)
+        def own(_: Tensor, part: slice = part) -> Sequence[State]:
+            return every[part]
+
+        _, slopes = directionals(columns, x, own)
         total = total + sum(slope[..., k] for k, slope in enumerate(slopes))
     return total.reshape(x.shape)

@@ -41,13 +41,6 @@ _ALPHA: dict[str, float] = {
 }
 
 
-_CURE = (
-    "If a part of G is hidden from autograd (.detach(), no_grad, NumPy), take it out; if G jumps, "
-    "make it continuous, such as by interpolation; or add the drift of the interpretation to f "
-    "yourself, with interpretation='ito'."
-)
-
-
 class ItoProcess(SDE):
     """An SDE from a drift and a diffusion of your own.
 
@@ -221,7 +214,7 @@ class ItoProcess(SDE):
             return
         t = t.clone() if t.is_inference() else t
         if self.channels is not None:
-            check_directional(lambda y: self._diffusion(y, t), x, cure=_CURE)
+            check_directional(lambda y: self._diffusion(y, t), x)
             return
         d = diffusivity(lambda y: self._diffusion(y, t))
         if mixes_coordinates(d, x):

@@ -29,6 +29,7 @@ class _OnLine(SDE):
     def __init__(self, sde: SDE, name: str) -> None:
         self._sde, self._name = sde, name
         self.noise, self.autonomous, self.direction = sde.noise, sde.autonomous, sde.direction
+        self.jumps = sde.jumps
 
     @property
     def time_range(self) -> tuple[float, float]:

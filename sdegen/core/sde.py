@@ -21,8 +21,8 @@ from torch import Tensor
 from sdegen.core.accuracy import SlopeBy
 from sdegen.core.alpha_stable import AlphaStable
 from sdegen.core.channels import add_times, divergence, times, transposed_times
-from sdegen.core.jumps import CompoundPoisson
 from sdegen.core.derivatives import MIXED_DIVERGENCE, noise_induced
+from sdegen.core.jumps import CompoundPoisson
 from sdegen.core.kernel import Kernel, ReverseStructure
 from sdegen.core.noise import Noise
 from sdegen.core.noise_structure import NoiseStructure, check_not_general, declare

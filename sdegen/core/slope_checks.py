@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 
 _INTERVALS, _FINE = 256, 2**14  # of a path; the second where the first disagrees
 _NUMBERS = 2**21  # of a path at once
+_CURE = (
+    "If a part of G is hidden from autograd (.detach(), no_grad, NumPy), take it out; if G jumps, "
+    "make it continuous, such as by interpolation; or add the drift of the interpretation to f "
+    "yourself, with interpretation='ito'."
+)
 _PART = 0.01  # of a variation, along a path or over a short step, that slopes may miss
 
 
@@ -61,7 +66,7 @@ def check_slope(function: Values, slope: Values, ends: State, *, name: str, cure
 
 
 @torch.no_grad()
-def check_directional(matrix: Values, ends: State, *, cure: str) -> None:
+def check_directional(matrix: Values, ends: State, *, cure: str = _CURE) -> None:
     """Refuse a G whose derivative along a direction is not that of the function.
 
     Args:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from sdegen.core.accuracy import SlopeBy
 from sdegen.core.checks import check_not_negative
-from sdegen.core.jumps import check_no_jumps
 from sdegen.core.derivatives import is_seen
+from sdegen.core.jumps import check_no_jumps
 from sdegen.core.kernel import ReverseStructure
 from sdegen.core.noise_structure import check_not_general
 from sdegen.core.requests import as_number, as_time, check_function, kind_of
@@ -135,7 +135,7 @@ class ReverseSDE(SDE):
             check_divergence(self.forward, x, t)
 
     def slope_by(self, x: State, t: Time) -> SlopeBy:
-        """Return how derivatives of the forward process, and of its G, are found at some states."""
+        """Return how derivatives of the forward process and of its G are found at some states."""
         own = self.forward.slope_by(x, t)
         if self.forward.noise != "multiplicative" or own == "differences":
             return own

@@ -186,7 +186,7 @@ class _Noise:
         period: Steps for which noise is drawn together.
     """
 
-    def __init__(self, x: Tensor, source: Stream, columns: bool) -> None:
+    def __init__(self, x: Tensor, source: Stream, columns: bool = False) -> None:
         self._source, self._like, self._columns = source, x, columns
         self._shape = tuple(x.T.shape) if columns else tuple(x.shape)
         self._integers = torch.int32 if x.dtype == torch.float32 else torch.int64

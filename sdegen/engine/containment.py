@@ -10,9 +10,10 @@ end that moves from b₀ to b₁ along a straight line with probability
 
     exp(−2 (b₀ − x)(b₁ − y)/(g² dt)),      g = g(x, t) held over the step
 
-with g² = (G Gᵀ)_ii of noise with channels, whatever the other coordinates do. A uniform number of a stream of its own decides, so that trajectories that meet no such end keep
-their bits. What is left is the error of the chain, O(dt). A trajectory that is absorbed stays
-where the end was at the close of its step.
+with g² = (G Gᵀ)_ii of noise with channels, whatever the other coordinates do. A uniform number
+of a stream of its own decides, so that trajectories that meet no such end keep their bits. What is
+left is the error of the chain, O(dt). A trajectory that is absorbed stays where the end was at the
+close of its step.
 
 **Correlated noise.** States are sent back along the conormal (`sdegen.engine.oblique`).
 
@@ -292,7 +293,7 @@ class Containment:
         generator = self._uniforms.generator(like.device)
         return torch.rand(like.shape, generator=generator, dtype=torch.float64, device=like.device)
 
-    def _positive(self, part: _Part, i: int, before: State, y: Tensor, z: State) -> Tensor:
+    def _positive(self, part: _Part, i: int, before: State, y: Tensor, z: Tensor) -> Tensor:
         """Return the coordinates, by the positive step where an end without noise is near."""
         assert self._uniforms is not None
         t, s, ends = self._ts[i], self._ts[i + 1], (part.lows[i + 1], part.highs[i + 1])

@@ -24,7 +24,6 @@ Reference:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch

@@ -35,8 +35,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sdegen.core.bounds import Bound, values_of
-from sdegen.core.jumps import check_no_jumps
 from sdegen.core.channels import are_correlated, deviation
+from sdegen.core.jumps import check_no_jumps
 from sdegen.core.noise_structure import check_not_general
 from sdegen.core.requests import as_number, kind_of
 from sdegen.core.shapes import State
@@ -319,11 +319,13 @@ class _Watch(Accumulator):
         """Return D dt of this step: a number, or one for each trajectory."""
         half = self._dt[i] / 2
         sde, t = self._block.sde, self._block.nodes[i]
-        if self._corners and are_correlated(sde, before, t, [self._about.coordinate], self._corners):
+        if self._corners and are_correlated(
+            sde, before, t, [self._about.coordinate], self._corners
+        ):
             raise ValueError(
-                f"{self._about.name} draws passages of coordinate {self._about.coordinate} between "
-                f"two steps, and its noise is correlated with that of {self._corners}, which have "
-                "absorbing ends: near a corner the chances are not known. Pass "
+                f"{self._about.name} draws passages of coordinate {self._about.coordinate} "
+                f"between two steps, and its noise is correlated with that of {self._corners}, "
+                "which have absorbing ends: near a corner the chances are not known. Pass "
                 "Absorbing(…, bridge=False) for those, or FirstPassage(…, bridge=False)."
             )
         g = deviation(sde, before, t)

@@ -242,7 +242,8 @@ class _Steps:
     @property
     def _root(self) -> float:
         """√|dt| of the present step."""
-        return self._roots[self._step]
+        root: float = self._roots[self._step]
+        return root
 
     def _state(self, y: Tensor) -> State:
         """Return the state in its own shape."""

@@ -21,7 +21,7 @@ X = torch.tensor([[0.3, -0.6], [-0.4, 0.4], [0.9, 1.1], [0.0, 0.2]], dtype=F64)
 
 
 def moments(t):
-    """Mean and covariance of Y from a point, at 0-d t: C = S − e^{−At} S e^{−Aᵀt}, Lyapunov's S."""
+    """Mean and covariance of Y from a point: C = S − e^{−At} S e^{−Aᵀt}, with Lyapunov's S."""
     flow = torch.matrix_exp(-A * t)
     rate = torch.kron(A, EYE) + torch.kron(EYE, A)
     rest = torch.linalg.solve(rate, COVARIANCE.reshape(4)).reshape(2, 2)
@@ -126,7 +126,6 @@ def test_reverse_runs_end_in_the_law_of_the_data(eta):
     assert float((uniform - place).abs().max()) < 2.6 / math.sqrt(n)  # Kolmogorov: 3e-6
 
 
-
 @pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
 def test_a_linear_process_of_three_noises_runs_back_to_its_law(eta):
     """Of a linear score the reversal is linear: dC/dt = M C + C Mᵀ − η² B Bᵀ is that forwards."""
@@ -185,7 +184,9 @@ def test_the_density_of_a_multiplicative_reversal():
         return p
 
     reverse = sg.ReverseSDE(forward, geometric)
-    answer = sg.FokkerPlanck(reverse, grid).solve(sg.Density(grid.nodes, law(0.6)(grid.nodes)), [0.6, 0.3])
+    answer = sg.FokkerPlanck(reverse, grid).solve(
+        sg.Density(grid.nodes, law(0.6)(grid.nodes)), [0.6, 0.3]
+    )
     assert float((answer.p[-1] - law(0.3)(answer.x)).abs().max()) < 4e-3
 
 
@@ -195,7 +196,10 @@ def test_a_g_that_has_no_divergence_is_refused():
 
     x0 = torch.ones(4, 2, dtype=F64)
     for forward, message in (
-        (sg.ItoProcess(torch.sin, mixed), r"mixes coordinates.*torch\.diag_embed\(g\), channels=2"),
+        (
+            sg.ItoProcess(torch.sin, mixed),
+            r"mixes coordinates.*torch\.diag_embed\(g\), channels=2",
+        ),
         (
             sg.ItoProcess(torch.sin, lambda x: x.detach() + 0.3 * x),
             r"derivative of g²/2 is not that.*A reversal needs ∇·\(G Gᵀ\)",

@@ -1,4 +1,4 @@
-"""TorchSDE on noise with channels: the methods that take it, their orders, and the others' refusal."""
+"""TorchSDE on noise with channels: the methods that take it, with what order, and the others."""
 
 import math
 
@@ -59,14 +59,18 @@ def test_strong_order_for_one_noise_of_two_coordinates(method, order):
                 sg.TorchSDE(method), sde, start, nodes, noise=Replay(draws), keep_path=False
             ).states[-1]
         errors.append(float((x - flow @ x0).square().sum(1).mean().sqrt()))
-    assert slope(torch.tensor(steps, dtype=F64), torch.tensor(errors)) == pytest.approx(order, abs=0.1)
+    assert slope(torch.tensor(steps, dtype=F64), torch.tensor(errors)) == pytest.approx(
+        order, abs=0.1
+    )
     assert errors[0] < {"euler": 0.1, "milstein": 0.01, "srk": 0.001}[method]
 
 
 @pytest.mark.parametrize("method", ["milstein", "srk", "heun", "midpoint"])
 def test_several_multiplicative_noises_go_with_euler_alone(method):
     sde, x0 = sg.ItoProcess(lambda x: -x, turning, channels=3), torch.zeros(3, 2, dtype=F64)
-    with pytest.raises(ValueError, match=rf"TorchSDE\('{method}'\) takes .* channels = 3: use Eul"):
+    with pytest.raises(
+        ValueError, match=rf"TorchSDE\('{method}'\) takes .* channels = 3: use Eul"
+    ):
         sg.simulate(sde, x0, [0.0, 0.1], rng=0, solver=sg.TorchSDE(method))
     one = sg.ItoProcess(lambda x: -x, lambda x: x[..., None], channels=1)
     if method in ("heun", "midpoint"):
