@@ -14,7 +14,6 @@ from torch import Tensor
 
 from sdegen.core.accuracy import ErrorEstimate, warn_inaccurate
 from sdegen.core.errors import AccuracyWarning, NotNormalizableError, SolverError
-from sdegen.core.jumps import check_no_jumps
 from sdegen.core.period import check_period
 from sdegen.core.requests import as_times, kind_of
 from sdegen.core.sde import SDE
@@ -44,7 +43,6 @@ def check_door(sde: object, grid: object) -> None:
             f"sde must be an SDE, but is {kind_of(sde)}; pass sdegen.ItoProcess(drift=…, "
             "diffusion=…), or a process with a name."
         )
-    check_no_jumps(sde, "FokkerPlanck")
     if not hasattr(grid, "nodes"):
         raise TypeError(
             f"grid must be a Grid, but is {type(grid).__name__}; pass Grid(low, high, cells), or "

@@ -110,7 +110,6 @@ ROOMS = {
     "boundary= ": lambda: run(boundary={0: sg.Absorbing(-3.0, 3.0)}),
     "boundary=  ": lambda: run(boundary={0: sg.Periodic(-3.0, 3.0)}),
     "FokkerPlanck": lambda: sg.FokkerPlanck(Correlated(), GRID),
-    "FokkerPlanck2D": lambda: sg.FokkerPlanck2D(Correlated(), (GRID, GRID)),
     "FokkerPlanckBatch": lambda: sg.FokkerPlanckBatch([Correlated()], GRID),
     "Grid.covering": lambda: sg.Grid.covering(Correlated()),
     "classify_boundary": lambda: sg.classify_boundary(Correlated(), 0.0),

@@ -201,15 +201,15 @@ def test_the_reversal_is_the_formula_or_refused_by_name(sde, eta):
     if sde.jumps is not None:
         with pytest.raises(ValueError, match="ReverseSDE reads drift and diffusion alone"):
             build()
-    elif sde.noise == "additive" and sde.noise_structure != "diagonal":
-        with pytest.raises(ValueError, match="ReverseSDE needs diagonal noise"):
+    elif sde.noise_structure == "general":
+        with pytest.raises(ValueError, match="ReverseSDE needs diagonal noise or channels"):
             build()
-    elif sde.noise != "additive" or sde.is_discrete or sde.direction == -1:
-        with pytest.raises(ValueError, match=r"additive|noise-free|Markov chain|is a reverse"):
+    elif sde.noise == "none" or sde.is_discrete or sde.direction == -1:
+        with pytest.raises(ValueError, match=r"noise-free|Markov chain|is a reverse"):
             build()
     else:
         (X, V), t, reverse = states_of(sde), time_of(sde), build()
-        c = sde.covariance_times(X, t, score(X, t))
+        c = sde.covariance_times(X, t, score(X, t)) + sde.covariance_divergence(X, t)
         expected = sde.drift(X, t) - 0.5 * (1 + eta**2) * c
         torch.testing.assert_close(reverse.drift(X, t), expected, rtol=1e-13, atol=1e-14)
         torch.testing.assert_close(
