@@ -8,8 +8,9 @@ with integrals over step i, h = |t_{i+1} − t_i| (`levy_areas.py` has their law
 `needs` them gets them from `integrate` and `simulate`: drawn step by step in a run of its own, or
 summed along a `BrownianPath` that runs of other steps walk too.
 
-Each of the three is drawn only where it is asked for, from a stream of its own, so that none
-changes another, nor the bits of `normal()`. Steps are asked for in order.
+Areas take more modes the more steps there are, so that a run gives all its nodes at once. Each of
+the three is drawn only where it is asked for, from a stream of its own: none changes another, nor
+the bits of `normal()`. Steps are asked for in order.
 """
 
 from __future__ import annotations

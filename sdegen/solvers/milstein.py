@@ -45,8 +45,9 @@ class Milstein(FixedStep):
 
     For diagonal noise, g_i of x_i alone, the correction is ½ g ∂g/∂x (ΔW² − |dt|). The Lévy areas
     A_kl are drawn where channels do not commute, which is looked at in each step until they do
-    not, and are those of the path where a Brownian path is given. Derivatives come from autograd,
-    by one pass for each channel, or from `diffusion_derivative`. One evaluation a step.
+    not: by ⌈√N⌉ modes in a run of N steps, or those of a Brownian path that is given. Derivatives
+    come from autograd, by one pass for each channel, or from `diffusion_derivative`. One
+    evaluation a step.
 
     Args:
         substeps: Equal steps between any two of the times.
