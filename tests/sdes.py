@@ -96,7 +96,7 @@ SDES = (
         ),
         "JumpDiffusion": sg.JumpDiffusion(
             sg.OrnsteinUhlenbeck(1.3, 0.2, 0.9),
-            sg.CompoundPoisson(2.0, torch.distributions.Laplace(0.0, 0.5)),
+            sg.CompoundPoisson(2.0, torch.distributions.Laplace(torch.zeros(2), 0.5)),
         ),
         "JumpDiffusion, stable": sg.JumpDiffusion(
             sg.OrnsteinUhlenbeck(1.3, 0.2, 0.9), sg.AlphaStable(1.5, scale=0.3)

@@ -37,7 +37,6 @@ from sdegen.solvers.euler import EulerMaruyama
 
 _ANSWER = "an average"
 _INSTEAD = ", or take that of simulate(…, differentiable=True)"
-_AVERAGE = "; run an ensemble in its place: run_ensemble(…, observables=[Moments()])."
 _ALONE = 1e-6  # relative: f of a row, alone and among others
 _NEAR = 0.1  # relative: how far from the starts a run is looked for; not far, where f or g may end
 
@@ -121,7 +120,6 @@ def validate(
         ValueError: If something does not fit.
     """
     check_kind("sde", sde, SDE, "an SDE, such as ItoProcess(f, g)")
-    check_no_jumps(sde, "expectation", _AVERAGE)
     _check_dynamics(sde)
     check_solver(solver)
     check_function("f", f, "a function of states that returns one number for each, shape (batch,)")

@@ -97,8 +97,9 @@ class CompoundPoisson:
             number for each trajectory, shape (batch,) or (batch, 1, …), and is given t of shape
             (batch,).
         sizes: A number; a `torch.distributions` object with `icdf` (Normal, Exponential, Laplace,
-            Uniform, …); or s(u), s(x, u) or s(x, t, u), a function of uniform numbers u in (0, 1),
-            float64, of x's shape: the quantile function of sizes. X(e^Y − 1) of Merton is
+            Uniform, …), of a state's shape where that has several coordinates; or s(u), s(x, u)
+            or s(x, t, u), a function of uniform numbers u in (0, 1), float64, of x's shape: the
+            quantile function of sizes. X(e^Y − 1) of Merton is
             `lambda x, u: x * torch.expm1(Normal(m, d).icdf(u))`. What it returns is added to x.
         bound: Λ, which λ(x, t) never exceeds; for a rate that is a function. Candidates come at
             this rate, so that a large one costs.
@@ -211,9 +212,16 @@ class CompoundPoisson:
 
         Raises:
             TypeError: If a function returns no tensor.
-            ValueError: If they have another shape, or are not finite where x is.
+            ValueError: If one law is said for several coordinates, they have another shape, or
+                are not finite where x is.
         """
         function, count = self._size_read
+        if self._is_one_law and x[0].numel() > 1:
+            raise ValueError(
+                f"sizes is one law for a state of shape {tuple(x.shape[1:])}, of which it does "
+                "not say what jumps; pass one for each coordinate, such as Normal(torch.zeros(2), "
+                "torch.ones(2)), or a function (x, u) that is 0 where nothing jumps."
+            )
         given = ((u,), (x, u), (x, torch.as_tensor(t).to(x).expand(len(x)), u))[count - 1]
         value = function(*given)
         if not isinstance(value, Tensor):
@@ -261,6 +269,12 @@ class CompoundPoisson:
     def _rate_read(self) -> Signature:
         assert callable(self.rate)
         return Signature.of(self.rate, "rate")
+
+    @cached_property
+    def _is_one_law(self) -> bool:
+        """Whether sizes are said for one coordinate."""
+        sizes = self.sizes
+        return not sizes.batch_shape if isinstance(sizes, Distribution) else not callable(sizes)
 
     @cached_property
     def _size_read(self) -> tuple[Callable[..., Tensor], int]:

@@ -31,7 +31,7 @@ from sdegen.core.scores import CallCounter
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Solver, integrate
-from sdegen.engine.causes import with_cause
+from sdegen.engine.causes import with_cause, without_bound
 from sdegen.engine.compiled import CompiledRuns
 from sdegen.engine.containment import Containment, absorbed_by_position, steps_alone
 from sdegen.engine.freezing import Freezing
@@ -179,7 +179,10 @@ def solve_block(
     lost = solution.failed_at is not None and solution.why is None and solution.cause is None
     if not lost or not _repeats(sde, solver):
         return solution
-    return replace(solution, cause=_where_lost(sde, x0, nodes, walk, options))
+    cause = _where_lost(sde, x0, nodes, walk, options)
+    if cause is None and sde.jumps is not None:
+        return without_bound(solution, sde)
+    return replace(solution, cause=cause)
 
 
 def _repeats(sde: SDE, solver: Solver) -> bool:

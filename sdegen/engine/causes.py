@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from sdegen.core.alpha_stable import AlphaStable
 from sdegen.core.channels import deviation
 from sdegen.core.noise_structure import fields_of
 from sdegen.core.sde import SDE
@@ -109,3 +110,17 @@ def _edge_of(
         return None  # no one place: an explosion, not an end
     edge = float(at.median())
     return 0.0 if abs(edge) < 1e-6 * scale else edge
+
+
+def without_bound(solution: Solution, sde: SDE) -> Solution:
+    """Say what became of trajectories whose α-stable steps leave the numbers: no steps help."""
+    tails = [one.alpha for one in sde.jumps or () if isinstance(one, AlphaStable)]
+    if not tails:
+        return solution
+    kind = str(solution.states.dtype).removeprefix("torch.")
+    return replace(
+        solution,
+        cause=f"α-stable steps have no largest size, and those of alpha = {min(tails):g} go "
+        f"beyond {kind}",
+        cure="pass x0.double() if it is float32, or on_nonfinite='freeze' to go on without them",
+    )

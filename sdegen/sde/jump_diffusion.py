@@ -81,6 +81,11 @@ class JumpDiffusion(SDE):
         return self.sde.noise_structure
 
     @property
+    def halves_steps(self) -> bool:  # type: ignore[override]
+        """Whether smaller steps are nearer to what is meant by the continuous part."""
+        return self.sde.halves_steps
+
+    @property
     def time_range(self) -> tuple[float, float]:
         """Earliest and latest time at which the continuous part is defined."""
         return self.sde.time_range

@@ -162,6 +162,13 @@ def test_what_does_not_fit_a_run_is_said_before_it(jumps, kind, said):
     assert "in step" not in str(getattr(error.value, "__notes__", ""))
 
 
+def test_one_law_for_several_coordinates_is_refused():
+    for sizes in (0.5, LAPLACE):
+        sde = sg.JumpDiffusion(BM, sg.CompoundPoisson(1.0, sizes))
+        with pytest.raises(ValueError, match=r"one law for a state of shape \(2,\)"):
+            sg.simulate(sde, torch.zeros(5, 2), TIMES, rng=0)
+
+
 def test_a_bound_that_does_not_hold_on_the_way_is_said_with_numbers():
     jumps = sg.CompoundPoisson(lambda x: x[:, 0].square(), 1.0, bound=2.0)
     sde = sg.JumpDiffusion(BM, jumps)

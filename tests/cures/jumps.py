@@ -12,6 +12,7 @@ from tests.cures.common import BM, CIR, F64, OU, column, near
 STILL = sg.ItoProcess(lambda x: torch.zeros_like(x), 0.0)
 JUMPS = sg.CompoundPoisson(2.0, Normal(torch.tensor(0.0, dtype=F64), 0.5))
 MERTON = sg.JumpDiffusion(BM, JUMPS)
+FAR = sg.JumpDiffusion(STILL, sg.AlphaStable(0.1))
 MANY = torch.zeros(2000, 1, dtype=F64)
 TIMES = torch.linspace(0, 1, 5, dtype=F64)
 CLIPPED = sg.CompoundPoisson(lambda x: x[:, 0].abs().clamp(max=2.0), 1.0, bound=2.0)
@@ -160,6 +161,23 @@ FOLLOWED = {
         lambda: run(sg.JumpDiffusion(STILL, sg.CompoundPoisson(lambda t: 1 + t, 1.0, bound=1.5))),
         lambda: counted(sg.CompoundPoisson(lambda t: 1 + t, 1.0, bound=2.0), 1.5),
     ),
+    "one law for two coordinates": (
+        "say what jumps; pass one for each coordinate",
+        lambda: sg.simulate(MERTON, torch.zeros(4, 2, dtype=F64), TIMES, rng=0),
+        lambda: near(
+            sg.simulate(
+                sg.JumpDiffusion(
+                    BM,
+                    sg.CompoundPoisson(2.0, Normal(torch.zeros(2), 0.5 * torch.ones(2))),
+                ),
+                torch.zeros(2000, 2, dtype=F64),
+                TIMES,
+                rng=0,
+            ).final.var(0),
+            torch.tensor([1.5, 1.5]),
+            0.15,
+        ),
+    ),
     "sizes without quantiles": (
         "which has no quantile function icdf",
         lambda: sg.CompoundPoisson(1.0, Gamma(2.0, 1.0)),
@@ -196,13 +214,18 @@ FOLLOWED = {
     ),
     "an average of what jumps": (
         "run an ensemble in its place",
-        lambda: sg.expectation(LINE, column(0.0, 1), 1.0, lambda x: x[:, 0], tolerance=0.1),
+        lambda: sg.extrapolate(LINE, column(0.0, 1), TIMES, lambda x: x[:, 0], trajectories=99),
         average,
     ),
     "jumps without noise": (
         "JumpAdapted draws jumps, but noise is None",
         lambda: by_hand(None),
         lambda: by_hand(sg.Noise(MANY, rng=0)),
+    ),
+    "α-stable steps beyond float32": (
+        r"pass x0.double\(\) if it is float32",
+        lambda: sg.simulate(FAR, torch.zeros(20_000, 1), TIMES, rng=0),
+        lambda: sg.simulate(FAR, torch.zeros(20_000, 1).double(), TIMES, rng=0),
     ),
     "no jumps": (
         "jumps is empty",

@@ -197,13 +197,13 @@ def test_who_does_not_jump_keeps_the_bits_of_a_run_without_jumps(dtype):
     ou, x, times = sg.OrnsteinUhlenbeck(), torch.zeros(3000, 2, dtype=dtype), [0.0, 0.3, 1.0]
     plain = sg.simulate(ou, x, times, rng=2).final
     jumped = sg.simulate(
-        sg.JumpDiffusion(ou, sg.CompoundPoisson(1.0, 50.0)), x, times, rng=2
+        sg.JumpDiffusion(ou, sg.CompoundPoisson(1.0, lambda u: 50 + 0 * u)), x, times, rng=2
     ).final
     same = (plain == jumped).all(1)
     n = len(x)
     assert abs(float(same.double().mean()) - math.exp(-1)) < 4.4 * math.sqrt(0.24 / n)
     assert bool((jumped[~same] > 5).all())
-    never = sg.JumpDiffusion(ou, sg.CompoundPoisson(0.0, 50.0))
+    never = sg.JumpDiffusion(ou, sg.CompoundPoisson(0.0, lambda u: 50 + 0 * u))
     assert torch.equal(sg.simulate(never, x, times, rng=2).final, plain)
 
 
