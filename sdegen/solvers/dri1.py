@@ -87,6 +87,7 @@ class DRI1(FixedStep):
         the double integrals; weak order 2, order 3 on a flow.
     """
 
+    retains_noise: ClassVar[bool] = False
     noise_structures: ClassVar[tuple[NoiseStructure, ...]] = ("diagonal", "channels")
     orders: ClassVar[Orders] = Orders(
         flow=3, additive=(2, 1), multiplicative=(2, 1), channels=(2, 0.5)

@@ -85,6 +85,7 @@ class ImplicitEuler(FixedStep):
 
     theta: float = 1.0
 
+    retains_noise: ClassVar[bool] = False
     noise_structures: ClassVar[tuple[NoiseStructure, ...]] = ("diagonal", "channels", "general")
     orders: ClassVar[Orders] = Orders(
         flow=1, additive=(1, 1), multiplicative=(1, 0.5), channels=(1, 0.5)

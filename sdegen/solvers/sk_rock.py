@@ -28,14 +28,16 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
+from torch import Tensor
 
 from sdegen.core.accuracy import Orders
 from sdegen.core.checks import check_count
-from sdegen.core.fixed_steps import Interval, OneStep
+from sdegen.core.fixed_steps import FixedStep, Interval, intervals_of
 from sdegen.core.noise import Noise
 from sdegen.core.noise_structure import NoiseStructure
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
+from sdegen.core.solver import Asked
 from sdegen.core.update import update
 
 _DAMPING = 0.05
@@ -51,7 +53,7 @@ class _Stage(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SKROCK(OneStep):
+class SKROCK(FixedStep):
     """A stabilised explicit method for stiff drifts with any noise. s evaluations a step.
 
     Stable up to λh = (1 + ω₀)/ω₁ ≈ 1.93 s² for real rates λ; the page of the module has the
@@ -72,6 +74,7 @@ class SKROCK(OneStep):
 
     stages: int = 10
 
+    retains_noise: ClassVar[bool] = False
     noise_structures: ClassVar[tuple[NoiseStructure, ...]] = ("diagonal", "channels", "general")
     orders: ClassVar[Orders] = Orders(
         flow=1, additive=(1, 1), multiplicative=(1, 0.5), channels=(1, 0.5)
@@ -101,6 +104,13 @@ class SKROCK(OneStep):
         """The largest λh of a real rate, (1 + ω₀)/ω₁."""
         omega_0, omega_1 = _omegas(self.stages)
         return (1 + omega_0) / omega_1
+
+    def check_asked(self, asked: Asked) -> None:
+        """Take all that a run may ask: it draws one increment a step."""
+
+    def begin(self, sde: SDE, nodes: Tensor) -> list[Interval]:
+        """Return (t, s, dt, √|dt|) of each step."""
+        return intervals_of(sde, nodes)
 
     def step(
         self, sde: SDE, x: State, i: int, noise: Noise | None, memory: list[Interval]

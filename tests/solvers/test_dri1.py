@@ -283,6 +283,13 @@ def test_a_reflecting_boundary_keeps_it_inside():
     assert 0.2 < float(run.final.std()) < 0.35  # ½/√3 = 0.29 without a drift
 
 
+def test_the_pilot_sees_steps_that_are_too_large_and_names_those_that_do():
+    sde = sg.ItoProcess(lambda x: -100 * x, lambda x: 1 + 0.1 * torch.sin(x))
+    x0 = torch.ones(50, 1, dtype=F64)
+    with pytest.raises(ValueError, match=r"steps of 0\.1 are too large .* substeps="):
+        sg.simulate(sde, x0, torch.linspace(0, 2, 21), solver=sg.DRI1(), rng=0)
+
+
 def test_general_noise_is_refused():
     class General(sg.SDE):
         noise_structure = "general"
