@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.channels import directionals
-from sdegen.core.derivatives import MIXES, diffusivity, is_per_trajectory
+from sdegen.core.derivatives import MixedNoiseError, diffusivity, is_per_trajectory
 from sdegen.core.noise_structure import check_not_general
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time
@@ -42,9 +42,7 @@ def own_slope(sde: SDE, x: State, t: Time) -> State | None:
         return None
     try:
         return 0.5 * sde.covariance_divergence(x, t)
-    except ValueError as error:
-        if str(error) != MIXES:
-            raise
+    except MixedNoiseError:
         return None
 
 

@@ -38,6 +38,10 @@ MIXED_DIVERGENCE = (
 )
 
 
+class MixedNoiseError(ValueError):
+    """Component i of a diagonal g depends on another coordinate than its own."""
+
+
 def noise_induced(diffusion: Values, x: State, *, refusal: str = MIXES) -> State:
     """Return g ∂g/∂x, coordinate by coordinate, x's shape.
 
@@ -48,7 +52,7 @@ def noise_induced(diffusion: Values, x: State, *, refusal: str = MIXES) -> State
         refusal: What to say of a g that mixes coordinates.
 
     Raises:
-        ValueError: If g mixes coordinates or trajectories, as far as autograd sees it.
+        MixedNoiseError: If g mixes coordinates or trajectories, as far as autograd sees it.
     """
     seen = value_and_slope(diffusion, x, refusal=refusal)
     return _or_differences(
@@ -250,4 +254,4 @@ def _check_diagonal(g: Tensor, y: State, slope: State, refusal: str) -> None:
     gap = (weighted - weights * slope).detach().abs().nan_to_num()
     scale = slope.detach().abs().nan_to_num(posinf=0.0)
     if bool((gap > 1e3 * torch.finfo(g.dtype).eps * scale.max()).any()):
-        raise ValueError(refusal)
+        raise MixedNoiseError(refusal)

@@ -563,13 +563,6 @@ FOLLOWED = {
         lambda: sg.ItoProcess(lambda t, y: -y, 1.0),
         lambda: simulate(sg.ItoProcess(lambda x, t: (lambda t, y: -y)(t, x), 1.0)),
     ),
-    "a reverse of multiplicative noise": (
-        "ReverseSDE needs additive noise",
-        lambda: sg.ReverseSDE(sg.ItoProcess(lambda x: -x, lambda x, t: 1 + t), GAUSS.score),
-        lambda: sg.ReverseSDE(
-            sg.ItoProcess(lambda x: -x, lambda x, t: 1 + t, noise="additive"), GAUSS.score
-        ),
-    ),
     # --- laws of chains
     "walls of another solver": (
         "at absorbing walls is built without bridges",
