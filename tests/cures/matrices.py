@@ -50,9 +50,7 @@ FOLLOWED = {
     "a reverse of noise that mixes coordinates": (
         r"or write it as channels, G = torch.diag_embed\(g\), channels=",
         lambda: back(sg.ItoProcess(torch.sin, mixing)),
-        lambda: back(
-            sg.ItoProcess(torch.sin, lambda x: torch.diag_embed(mixing(x)), channels=2)
-        ),
+        lambda: back(sg.ItoProcess(torch.sin, lambda x: torch.diag_embed(mixing(x)), channels=2)),
     ),
     "a reverse of noise that is hidden": (
         "A reversal needs .*take it out",
