@@ -130,3 +130,33 @@ def test_diffusion_on_a_grid_has_its_variance_at_steps_that_euler_does_not_survi
 def test_stages_that_make_no_sense_are_refused(stages, error, words):
     with pytest.raises(error, match=words):
         sg.SKROCK(stages=stages)
+
+
+M = torch.tensor([[0.5, 0.0], [-0.3, 0.4]], dtype=F64)
+
+
+class Correlated(sg.SDE):
+    """Noise that only its class can add, √dt M z."""
+
+    noise_structure = "general"
+    noise = "additive"
+    linear_part = torch.tensor(2.0, dtype=F64)
+
+    def drift(self, x, t):
+        return -2 * x
+
+    def add_noise(self, after, x, t, root_dt, noise):
+        return after + root_dt * (noise.normal() @ M.T)
+
+    def covariance_times(self, x, t, v, scale=1.0):
+        return scale * v @ (M @ M.T)
+
+
+@pytest.mark.parametrize("solver", [sg.SKROCK(stages=4), sg.ImplicitEuler()], ids=repr)
+def test_general_noise_is_that_of_the_same_matrix_as_channels(solver):
+    written = sg.ItoProcess(lambda x: -2 * x, M, channels=2, linear_part=2.0)
+    x0, times = torch.ones(50, 2, dtype=F64), torch.linspace(0, 1, 11)
+    ends = [
+        sg.simulate(sde, x0, times, solver=solver, rng=3).final for sde in (Correlated(), written)
+    ]
+    torch.testing.assert_close(*ends, rtol=1e-12, atol=1e-13)
