@@ -4,8 +4,8 @@
 
 The first two are those of `operator`. In the last one each derivative is that of `reconstruction`:
 the one that a current is made with, of sixth order inside; and the one that a current is taken
-with, which nothing leaves through a wall. Mass is kept. At a wall without flux where D_xy ≠ 0 it
-is not n·J that vanishes, so that such walls are for densities that do not reach them.
+with, which nothing leaves through a wall. Mass is kept. On walls without flux D_xy is put to 0,
+without which what lies at their corners grows; so they are for densities that do not reach them.
 
 No M-matrix comes of it: densities are positive to their accuracy.
 """
@@ -49,12 +49,23 @@ class CompactChannels:
         along = self._lines(reader, time).compact
         mixed = np.zeros(along.shape[0])
         known = reader.lattice.unknowns >= 0
-        mixed[reader.lattice.unknowns[known]] = d[known, 1]
+        mixed[reader.lattice.unknowns[known]] = self._away_from_walls(d[:, 1])[known]
         offsets, places = self._places
         data = np.zeros((len(offsets), len(mixed)))
         data[places, self._across.col] = self._across.data * mixed[self._across.col]
         data[np.searchsorted(offsets, along.offsets)] += along.data
         return sparse.dia_matrix((data, offsets), shape=along.shape)
+
+    def _away_from_walls(self, mixed: Array) -> Array:
+        """Return D_xy at the nodes, and 0 on walls without flux, at whose corners it lets grow."""
+        mesh = self._mesh
+        shape = [len(line.grid.nodes) - line.ring for line in mesh.lines]
+        kept = mixed.copy().reshape(shape)
+        for axis, line in enumerate(mesh.lines):
+            for wall, at in zip(line.conditions, (0, -1), strict=True):
+                if wall.reflects:
+                    kept.swapaxes(0, axis)[at] = 0.0
+        return kept.ravel()
 
     def currents(self, reader: ChannelReader, d: Array, time: float, p: Tensor) -> Array:
         """Return (J_x, J_y) at the nodes, shape (2, nx, ny).
