@@ -207,7 +207,8 @@ def _weak_order(sde: SDE, solver: Solver) -> float:
     elif orders is not None:
         of_noise = orders.additive
         if sde.noise == "multiplicative":
-            of_noise = orders.multiplicative if sde.channels is None else orders.channels
+            one = sde.channels in (None, 1)  # one Wiener process commutes with itself
+            of_noise = orders.multiplicative if one else orders.channels
         order = None if of_noise is None else of_noise[0]
     if order is None:
         raise ValueError(

@@ -44,7 +44,7 @@ from sdegen.core.step_noise import StepNoise
 
 _FIXED = {"dt": 1.0, "adaptive": False, "rtol": 0.0, "atol": 0.0, "dt_min": 0.0}
 _ORDERS = {  # those without one for multiplicative noise solve the Stratonovich equation
-    "euler": Orders(flow=None, additive=(1, 1), multiplicative=(1, 0.5)),
+    "euler": Orders(flow=None, additive=(1, 1), multiplicative=(1, 0.5), channels=(1, 0.5)),
     "milstein": Orders(flow=None, additive=(1, 1), multiplicative=(1, 1)),
     "srk": Orders(flow=None, additive=(2, 1.5), multiplicative=(1.5, 1.5)),
     "heun": Orders(flow=None, additive=(2, 1), multiplicative=None),

@@ -23,6 +23,20 @@ _NO_ORDER = {
 }
 
 
+MULTIPLICATIVE = sg.ItoProcess(
+    lambda x: -x, lambda x: torch.stack([x, x.flip(1)], -1), channels=2, linear_part=1.0
+)
+GEOMETRIC = sg.ItoProcess(lambda x: -x, lambda x: 0.5 * x, linear_part=1.0)
+
+
+def takes(solver, sde):
+    try:
+        solver.check(sde, torch.tensor([0.0, 1.0], dtype=F64))
+    except ValueError:
+        return False
+    return True
+
+
 def public_solvers():
     for name in sg.__all__:
         value = getattr(sg, name)
@@ -55,8 +69,12 @@ def test_the_rows_are_what_the_solvers_declare():
         for structure in solver.noise_structures:
             assert row.takes in ("reverse dynamics", "no noise") or structure in row.takes
         # an order for channels is declared exactly where multiplicative ones are taken
-        if row.orders is not None and row.orders.multiplicative is not None:
-            assert (row.orders.channels is not None) == ("channels" in solver.noise_structures)
+        if row.orders is not None:
+            assert (row.orders.channels is not None) == takes(solver, MULTIPLICATIVE)
+            assert (row.orders.multiplicative is not None) == takes(solver, GEOMETRIC)
+            assert row.takes == "reverse dynamics" or (row.orders.additive is not None) == takes(
+                solver, sg.OrnsteinUhlenbeck()
+            )
 
 
 @pytest.mark.parametrize(
@@ -83,8 +101,7 @@ def test_of_some_dynamics_those_that_take_them_are_shown():
     def names(sde):
         return {row.solver.partition("(")[0] for row in sg.which_solver(sde).rows}
 
-    G = torch.tensor([[0.3, 0.1], [0.0, 0.2]])
-    channels = sg.ItoProcess(lambda x: -x, G, channels=2)
+    channels = sg.ItoProcess(lambda x: -x, lambda x: torch.stack([x, x.flip(1)], -1), channels=2)
     assert {"EulerMaruyama", "DRI1", "SKROCK"} <= names(channels)
     assert not {"ImplicitEuler", "TorchSDE", "DDIM"} & names(channels)
     assert "ImplicitEuler" in names(sg.OrnsteinUhlenbeck())
