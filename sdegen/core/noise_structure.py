@@ -183,7 +183,7 @@ def check_covariance(sde: SDE, x: State, t: Tensor) -> None:
     if sde.constant_noise is not None and not diagonal:
         raise ValueError(f"the noise of {name} is general, and its constant_noise must be None.")
 
-    def noise_of(z: State) -> State:
+    def noise_of(z: Tensor) -> State:
         return sde.add_noise(torch.zeros_like(x), x, t, 1.0, Given(z))
 
     v = _vector(x)

@@ -199,7 +199,7 @@ class _Split:
         jumps: list[CompoundPoisson],
         counters: Counters,
         x: State,
-        z: State | None,
+        z: Tensor | None,
     ) -> None:
         self.solver, self.sde, self.jumps, self.counters = solver, sde, jumps, counters
         self.bounds = [one.most for one in jumps]
@@ -231,7 +231,7 @@ class _Split:
         after: State,
         ends: tuple[float, float],
         interval: Interval,
-        z: State | None,
+        z: Tensor | None,
         clock: Clock,
     ) -> tuple[State, Clock]:
         """Return the states after the step, and the clock.
@@ -278,10 +278,10 @@ class _Split:
         end: Tensor,
         s: float,
         interval: Interval,
-        z: State | None,
+        z: Tensor | None,
         rows: Tensor,
         drawn: Tensor | None,
-    ) -> tuple[State, State | None]:
+    ) -> tuple[State, Tensor | None]:
         """Go from now to an end, and return the normals of what is left until s.
 
         Nothing is drawn where all go on to s.

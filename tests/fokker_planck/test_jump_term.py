@@ -74,6 +74,8 @@ def test_merton_density_and_its_order():
     # told: what jumps carry beyond ±6, some 1e-9
     assert 0 < float(path.jumped[-1]) < 1e-8
     assert "jumped beyond" in str(path.trust())
+    assert float(path.error["p"][0]) == 0  # the start, a point, is given
+    assert float(path.error["p"][2]) == path.final.error["p"]
 
 
 @pytest.mark.parametrize("law", [LAPLACE, EXPONENTIAL], ids=["Laplace", "exponential"])

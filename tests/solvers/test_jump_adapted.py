@@ -99,6 +99,18 @@ def test_resetting_is_exact_at_any_step():
         assert abs(float(found.mean()) - told) < 4.4 * float(found.std()) / math.sqrt(n)
 
 
+def test_channels_are_divided_at_jumps_too():
+    """Three noises in two coordinates, back to 0 at rate λ: covariance G Gᵀ (1 − e^{−λt})/λ."""
+    g, rate, t, n = torch.tensor([[0.6, 0.3, 0.0], [-0.2, 0.5, 0.4]], dtype=F64), 2.0, 1.5, 100_000
+    flat = sg.ItoProcess(lambda x: torch.zeros_like(x), g, channels=3)
+    sde = sg.JumpDiffusion(flat, sg.CompoundPoisson(rate, lambda x, u: -x))
+    x = sg.simulate(sde, torch.zeros(n, 2, dtype=F64), [0.0, t], rng=5).final
+    told = g @ g.T * (1 - math.exp(-rate * t)) / rate
+    products = x[:, :, None] * x[:, None, :]
+    error = products.std(0) / math.sqrt(n)
+    assert bool(((products.mean(0) - told).abs() < 4.4 * error).all())
+
+
 def test_thinning_is_exact():
     """Ten particles that die at rate 1 each: Binomial(10, e^{−t}) in one step; 4.4 errors."""
     n, t = 200_000, 0.6

@@ -40,6 +40,7 @@ from sdegen.fokker_planck.discretization.operator import Operator
 
 _AT_ONCE = 2**22  # landing points
 _SAME = 1e-9
+_ROUNDED = 1e-13  # of the peak: what is left of a series
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +175,7 @@ class JumpMatrix:
             for k in range(1, 40):
                 term = (self.matrix @ term) * (h / k)
                 p = p + term
-                if float(term.abs().max()) <= 1e-17 * float(p.abs().max()):
+                if float(term.abs().max()) <= _ROUNDED * float(p.abs().max()):
                     break
         return p
 

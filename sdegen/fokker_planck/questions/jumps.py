@@ -25,14 +25,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen.core.accuracy import warn_inaccurate
+from sdegen.core.accuracy import ErrorEstimate, warn_inaccurate
 from sdegen.core.errors import AccuracyWarning, SolverError
 from sdegen.core.jumps import CompoundPoisson
 from sdegen.core.sde import SDE
@@ -47,7 +47,7 @@ from sdegen.fokker_planck.discretization.refinement import halved, positions
 _TOLERANCE = 1e-8  # of the peak, of one step
 _MOST_STEPS = 20_000
 _MOST_CELLS = 2**10  # of the coarser of two grids: matrices are dense
-_NEGATIVE = 1e-8  # of the peak: what a resolved density never goes below zero by
+_NEGATIVE = 1e-6  # of the peak: what a resolved density never goes below zero by
 _WARNS, _FAILS = 1e-6, 1e-2
 _REFUSED = 0.1
 _NO_RATE = 1e-12  # of the largest: what counts as none
@@ -214,12 +214,18 @@ def in_time(
         there = _on_one_grid(jumping, finer, start, x0, times)
         kept = positions(grid, at.grid)
         fine = None if at is generator else here
+        each = [replace(here.at(k), compared=there.at(k)).error for k in range(1, len(times))]
+        errors = [error for error in each if error is not None]
+        worst = max(map(float, errors))
+        # the start is given
+        told = {
+            name: torch.tensor([0.0, *(float(e[name]) for e in errors)], dtype=torch.float64)
+            for name in errors[0]
+        }
         path = DensityPath(
-            times, here.p[:, kept], grid.nodes, fine=fine, compared=there, form=here.form,
-            jumped=here.jumped,
+            times, here.p[:, kept], grid.nodes, fine=fine, form=here.form, jumped=here.jumped,
+            told=ErrorEstimate(told, errors[0].method),
         )  # fmt: skip
-        errors = [path.at(k).error for k in range(1, len(times))]
-        worst = max(float(error) for error in errors if error is not None)
         if worst <= rtol or finer.grid.cells > _MOST_CELLS:
             break
         at, here = finer, there
@@ -231,9 +237,8 @@ def in_time(
             f"{at.grid.cells} cells. Pass a grid with more cells where it is steep, or look later."
         )
     for k, error in enumerate(errors, 1):
-        if error is not None:
-            what = f"the density at t = {float(times[k]):g}"
-            warn_inaccurate(error, what, _FINER, above=rtol, stacklevel=4)
+        what = f"the density at t = {float(times[k]):g}"
+        warn_inaccurate(error, what, _FINER, above=rtol, stacklevel=4)
     return path
 
 
