@@ -61,6 +61,17 @@ def rotation(names):
     assert torch.allclose(first / second, torch.full_like(x, 2.0), rtol=0.02)
     torch.testing.assert_close(2 * ends[1] - ends[0], exact, rtol=1e-4, atol=0)
 
+    # the swimmer moves along its heading alone: its displacement lies on it for every noise
+    swimmer = names["Swimmer"]()
+    x = torch.tensor([[0.0, 0.0, 0.4], [1.0, -1.0, 2.0]], dtype=F64)
+    end = sg.simulate(swimmer, x, [0.0, 0.1], rng=0).final
+    across = (end - x)[:, 1] * x[:, 2].cos() - (end - x)[:, 0] * x[:, 2].sin()
+    assert float(across.abs().max()) < 1e-12
+    covariance = swimmer.covariance_times(x, torch.tensor(0.0), torch.ones_like(x))
+    push = 0.09 * (x[:, 2].cos() + x[:, 2].sin())
+    expected = torch.stack([push * x[:, 2].cos(), push * x[:, 2].sin(), 0.09 + 0 * push], 1)
+    torch.testing.assert_close(covariance, expected)
+
 
 def midpoint(names):
     # on x' = −x each step multiplies by 1 − h + h²/2 exactly
