@@ -18,11 +18,17 @@ import torch
 from torch import Tensor
 
 from sdegen.core.channels import directionals
-from sdegen.core.derivatives import MixedNoiseError, diffusivity, is_per_trajectory
+from sdegen.core.derivatives import (
+    GOLDEN,
+    MixedNoiseError,
+    diffusivity,
+    in_double,
+    is_per_trajectory,
+)
 from sdegen.core.noise_structure import check_not_general
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time
-from sdegen.core.slope_checks import check_directional, check_slope
+from sdegen.core.slope_checks import check_directional, check_slope, mixes_at
 
 _ROUNDING = {torch.float64: 1e-6}  # relative: of derivatives by two passes, or by differences
 _ROUNDING_SINGLE = 1e-4
@@ -44,6 +50,34 @@ def own_slope(sde: SDE, x: State, t: Time) -> State | None:
         return 0.5 * sde.covariance_divergence(x, t)
     except MixedNoiseError:
         return None
+
+
+@torch.no_grad()
+def mixes(sde: SDE, x: State, t: Time) -> bool:
+    """Return whether a g_i of diagonal noise depends on another coordinate than its own.
+
+    By differences beside the states: where all start at one point a slope may be 0 that is not so
+    elsewhere, as that of 1 + x² is at 0.
+
+    Args:
+        sde: Dynamics with diagonal noise.
+        x: States, shape (batch, *event).
+        t: Time.
+    """
+    if x[0].numel() < 2:
+        return False
+    if is_per_trajectory(sde.diffusion(x, t), x):
+        return True
+
+    def g(y: State) -> Tensor:
+        return sde.diffusion(y, t)
+
+    wide = in_double(x, g)
+    number = torch.arange(1, x.numel() + 1, dtype=torch.float64, device=x.device)
+    share = torch.frac(number * GOLDEN).reshape(x.shape).to(wide)
+    # away from where coordinates are alike, or 0, where x₁ x₂ shows nothing; on two scales
+    steps = (0.1 * wide.abs(), 0.1 * (1 + wide.abs()))
+    return any(mixes_at(g, wide + step * share, step) for step in steps)
 
 
 def noise_on_noise(sde: SDE, x: State, t: Time) -> Tensor:

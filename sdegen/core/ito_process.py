@@ -26,7 +26,7 @@ from sdegen.core.linear_part import as_linear_part
 from sdegen.core.requests import as_numbers, check_function
 from sdegen.core.sde import SDE, NoiseKind, Rows
 from sdegen.core.shapes import Numbers, State, Time
-from sdegen.core.signature import Signature
+from sdegen.core.signature import Bound, Signature, bound
 from sdegen.core.slope_checks import check_directional, check_slope, mixes_coordinates
 
 Interpretation = Literal["ito", "stratonovich", "klimontovich", "post_point"]
@@ -126,13 +126,13 @@ class ItoProcess(SDE):
             self.channels, self.noise_structure = int(channels), "channels"
         tensors = None if parameters is None else _check_parameters(parameters)
         read = Signature.of(drift, "drift", tuple(tensors or ()))
-        self._drift, timed, taken = _bound(read, tensors), read.of_time, set(read.parameters)
+        self._drift, timed, taken = bound(read, tensors), read.of_time, set(read.parameters)
         assumed: NoiseKind
         if callable(diffusion):
             read = Signature.of(diffusion, "diffusion", tuple(tensors or ()))
             if channels is not None and not read.of_state:
                 read = replace(read, function=_Matrices(read.function, self.channels))
-            self._diffusion, timed = _bound(read, tensors), timed or read.of_time
+            self._diffusion, timed = bound(read, tensors), timed or read.of_time
             taken.update(read.parameters)
             assumed = "multiplicative" if read.of_state or read.parameters else "additive"
             if noise == "none":
@@ -153,14 +153,16 @@ class ItoProcess(SDE):
             self.parameters = tensors
             _refuse_unused(tensors, taken)
         self.noise = noise or assumed
-        self.autonomous = autonomous if autonomous is not None or timed else True
+        if autonomous is None and not timed and self._moves_as(ItoProcess):
+            autonomous = True
+        self.autonomous = autonomous
         self.interpretation = interpretation
         self._alpha = _ALPHA[interpretation] if self.noise == "multiplicative" else 0.0
         self._diffusion_derivative: Callable[[State, Time], Tensor] | None = None
         if diffusion_derivative is not None:
             self._check_derivative_is_needed(diffusion_derivative)
             read = Signature.of(diffusion_derivative, "diffusion_derivative", tuple(tensors or ()))
-            self._diffusion_derivative = _bound(read, tensors)
+            self._diffusion_derivative = bound(read, tensors)
             if read.of_time and autonomous is None:
                 self.autonomous = None
 
@@ -179,9 +181,9 @@ class ItoProcess(SDE):
         clone.parameters = {name: value[rows] for name, value in self.parameters.items()}
         for name in ("_drift", "_diffusion", "_diffusion_derivative"):
             field = getattr(self, name)
-            if isinstance(field, _Bound):
+            if isinstance(field, Bound):
                 cut = {k: clone.parameters[k] for k in field.parameters}
-                setattr(clone, name, _Bound(field.function, cut))
+                setattr(clone, name, Bound(field.function, cut))
         return clone
 
     def drift(self, x: State, t: Time) -> State:
@@ -282,23 +284,6 @@ class _Matrices:
     def __call__(self, x: State, t: Time, **parameters: Tensor) -> Tensor:
         G = torch.as_tensor(self.function(t, **parameters))
         return (G.unsqueeze(0) if G.ndim == x.ndim else G).to(x)
-
-
-class _Bound:
-    """A drift or diffusion with its parameters: field(x, t)."""
-
-    def __init__(self, function: Field, parameters: dict[str, Tensor]) -> None:
-        self.function, self.parameters = function, parameters
-
-    def __call__(self, x: State, t: Time) -> Tensor:
-        return self.function(x, t, **self.parameters)
-
-
-def _bound(read: Signature, tensors: Mapping[str, Tensor] | None) -> Field:
-    """Return the function that was read with those of the parameters that it takes."""
-    if not read.parameters or tensors is None:
-        return read.function
-    return _Bound(read.function, {name: tensors[name] for name in read.parameters})
 
 
 def _check_kinds(drift: object, interpretation: object, noise: object, autonomous: object) -> None:

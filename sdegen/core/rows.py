@@ -33,6 +33,7 @@ from sdegen.core.shapes import State
 _DISPLACEMENTS = (1.0, 1e-2, 1e-4)
 _EVERY = 7
 _FEW = 4  # rows that are each looked at alone
+_LATER = 0.6180339887498949  # of a run: no period divides it
 _EXACT = 64  # roundings, where the number of rows is the same
 # relative, in single and in other precision: a matrix product of other rows rounds otherwise
 _SINGLE, _DOUBLE = 1e-4, 1e-9
@@ -86,6 +87,28 @@ def check_place(sde: SDE, x: State, t: Tensor) -> None:
     for name in _fields(sde):
         value, again = (_at(name, sde, x, rows, t) for rows in (here, turned))
         _check_alike(name, value[turned], again, x, t)
+
+
+def check_autonomous(sde: SDE, x: State, times: Tensor) -> None:
+    """Refuse dynamics that say that they are the same at every t, and are not.
+
+    Args:
+        sde: What moves; with parameters of its own, those of these rows.
+        x: States, shape (n, *event).
+        times: Of a run, shape (T,).
+
+    Raises:
+        ValueError: If drift or noise are others at the start than at a time within the run.
+    """
+    if sde.autonomous is not True:
+        return
+    later = torch.lerp(times[0], times[-1], _LATER)
+    for name, field in _fields(sde).items():
+        if not are_alike(field(x.clone(), times[0]), field(x.clone(), later), _SINGLE):
+            raise ValueError(
+                f"{type(sde).__name__} says autonomous = True, but its {name} is another at t = "
+                f"{float(later):g} than at t = {float(times[0]):g}; say autonomous=False, or None."
+            )
 
 
 @torch.no_grad()

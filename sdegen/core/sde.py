@@ -77,6 +77,15 @@ class SDE(ABC):
         """Refuse noise of one's own that is not declared."""
         super().__init_subclass__(**options)
         declare(cls, SDE)
+        said = next(c for c in cls.__mro__ if issubclass(c, SDE) and "autonomous" in vars(c))
+        if said.autonomous is True and not cls._moves_as(said):
+            cls.autonomous = None  # was said of another drift or diffusion
+
+    @classmethod
+    def _moves_as(cls, kind: type[SDE]) -> bool:
+        """Return whether drift and noise are the methods of another class."""
+        names = ("drift", "diffusion", "add_noise")
+        return all(getattr(cls, name) is getattr(kind, name) for name in names)
 
     @property
     def time_range(self) -> tuple[float, float]:

@@ -17,7 +17,7 @@ Arguments that have a default keep it, and those that `parameters=` names are pa
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,6 +122,29 @@ class _Spread:
                 f"shape () or {tuple(x.shape[1:])}, and a noise matrix is declared, by channels=m."
             )
         return value.to(x).expand_as(x)
+
+
+class Bound:
+    """A drift or diffusion with its parameters: field(x, t)."""
+
+    def __init__(self, function: Callable[..., Any], parameters: dict[str, Tensor]) -> None:
+        self.function, self.parameters = function, parameters
+
+    def __call__(self, x: State, t: Time) -> Tensor:
+        """Return its value, with the parameters by name."""
+        given = self.parameters
+        if len(x) > 1 and any(len(value) == 1 for value in given.values()):
+            # of one trajectory, asked at many states
+            given = {name: value.expand(len(x), *value.shape[1:]) for name, value in given.items()}
+        value: Tensor = self.function(x, t, **given)
+        return value
+
+
+def bound(read: Signature, tensors: Mapping[str, Tensor] | None) -> Callable[..., Tensor]:
+    """Return the function that was read with those of the parameters that it takes."""
+    if not read.parameters or tensors is None:
+        return read.function
+    return Bound(read.function, {name: tensors[name] for name in read.parameters})
 
 
 def check_order(function: object, name: str) -> None:

@@ -20,7 +20,14 @@ from sdegen.core.jumps import CompoundPoisson
 from sdegen.core.noise import Streams
 from sdegen.core.noise_structure import check_covariance, check_not_general, noise_field
 from sdegen.core.period import check_period
-from sdegen.core.rows import CURE, check_place, check_rows, depends_on_batch, first_line
+from sdegen.core.rows import (
+    CURE,
+    check_autonomous,
+    check_place,
+    check_rows,
+    depends_on_batch,
+    first_line,
+)
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.slope_checks import check_seen
@@ -93,6 +100,7 @@ def validate_callables(request: Request, *, whole: bool, differentiable: bool = 
     if not network:
         check_repeatable("drift", f, sde.drift(rows.clone(), t))
         check_repeatable(name, g, noise_of(rows.clone(), t))
+        check_autonomous(sde, rows, request.times)
         if not whole:
             check_rows(sde, rows, t)
     if network or whole:  # of which rows are not permuted
@@ -220,10 +228,12 @@ def _check_derivatives(
     x = x0.detach()
     reach = 0.5 * (0.1 + x.abs().max())
     states = torch.stack([x.amin(0) - reach, x.amax(0) + reach])
-    two = sde.of_rows(torch.arange(2, device=x.device) % len(x))
-    two.check_derivatives(states, t)
-    if "areas" in solver.needs:  # which stand beside derivatives of the noise
-        check_noise_slope(two, states, t)
+    # with parameters of single trajectories, those of one serve all states on the way
+    for i in range(1 if sde.trajectories is None else min(2, len(x))):
+        one = sde.of_rows(torch.tensor([i], device=x.device))
+        one.check_derivatives(states, t)
+        if "areas" in solver.needs:  # which stand beside derivatives of the noise
+            check_noise_slope(one, states, t)
     if differentiable:
         sde = sde.of_rows(slice(_FEW))
         check_seen(lambda x: sde.drift(x, t), x0[:_FEW], "drift")

@@ -38,12 +38,6 @@ class _ConstantNoise(SDE):
             self.constant_noise = sigma
             self._sigma = torch.tensor(sigma, dtype=torch.float64)
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        said = next(c for c in cls.__mro__ if issubclass(c, SDE) and "autonomous" in vars(c))
-        if cls.drift is not said.drift or cls.diffusion is not said.diffusion:
-            cls.autonomous = None  # was said of another drift or diffusion
-
     def diffusion(self, x: State, t: Time) -> Tensor:
         """g = σ, 0-d."""
         return self._sigma

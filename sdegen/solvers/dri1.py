@@ -44,13 +44,12 @@ import torch
 from torch import Tensor
 
 from sdegen.core.accuracy import Orders
-from sdegen.core.derivatives import GOLDEN, is_per_trajectory
+from sdegen.core.commutators import mixes
 from sdegen.core.fixed_steps import FixedStep, Interval, intervals_of
 from sdegen.core.noise import Noise
 from sdegen.core.noise_structure import NoiseStructure
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time, as_column
-from sdegen.core.slope_checks import mixes_at
 from sdegen.core.solver import Asked
 from sdegen.core.update import Number, update
 
@@ -65,10 +64,10 @@ _CROSS = math.sqrt(4955 / 221) / 8  # of the difference over V±
 
 
 class _Memory(NamedTuple):
-    """The intervals, and whether diagonal noise mixes coordinates; None: not looked at yet."""
+    """The intervals, and whether diagonal noise has been seen to mix coordinates."""
 
     intervals: list[Interval]
-    is_mixed: bool | None
+    is_mixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class DRI1(FixedStep):
 
     def begin(self, sde: SDE, nodes: Tensor) -> _Memory:
         """Return the intervals."""
-        return _Memory(intervals_of(sde, nodes), None)
+        return _Memory(intervals_of(sde, nodes))
 
     def step(
         self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory
@@ -129,8 +128,9 @@ class DRI1(FixedStep):
             return after + _HERE * moved + 2 * _AHEAD * later, memory
         base = update(x, f, _C * dt)
         if sde.channels is None:
-            if memory.is_mixed is None:
-                memory = memory._replace(is_mixed=_is_mixed(sde, x, t))
+            # now and then: at a special state or time nothing of it may be seen
+            if not memory.is_mixed and i & (i - 1) == 0:
+                memory = memory._replace(is_mixed=mixes(sde, x, ahead))
             if not memory.is_mixed:
                 noise_of = _separate(sde, x, base, t, ahead, root_dt, z)
                 return after + root_dt * noise_of, memory
@@ -215,17 +215,3 @@ def _columns_of(sde: SDE, x: State) -> Callable[[State, Time, int], State]:
         return sde.diffusion(y, t).to(y) * units[k].reshape(y.shape[1:])
 
     return column
-
-
-@torch.no_grad()
-def _is_mixed(sde: SDE, x: State, t: Time) -> bool:
-    """Return whether a g_i of diagonal noise depends on another coordinate than its own."""
-    if is_per_trajectory(sde.diffusion(x, t), x):
-        return True
-    number = torch.arange(1, x.numel() + 1, dtype=torch.float64, device=x.device)
-    share = torch.frac(number * GOLDEN).reshape(x.shape).to(x)
-    # away from where coordinates are alike, or 0, where x₁ x₂ shows nothing; on two scales
-    return any(
-        mixes_at(lambda y: sde.diffusion(y, t), x + step * share, step)
-        for step in (0.1 * x.abs(), 0.1 * (1 + x.abs()))
-    )

@@ -31,7 +31,7 @@ from torchsde._core.methods import select
 from sdegen.core.accuracy import Orders
 from sdegen.core.channels import times
 from sdegen.core.checks import check_count, check_word
-from sdegen.core.commutators import own_slope
+from sdegen.core.commutators import mixes, own_slope
 from sdegen.core.derivatives import with_slope
 from sdegen.core.fixed_steps import refine
 from sdegen.core.noise import Noise
@@ -176,8 +176,9 @@ class _Steps:
 
     def taken(self, i: int, x: State, noise: Noise) -> State:
         """Return the state after step i."""
-        if self._solver is None:
+        if i & (i - 1) == 0:  # now and then: at a special state or time it would not be seen
             self._refuse_mixed(x, self._ts[i])
+        if self._solver is None:
             self._shape, self._flat = x.shape, x.ndim == 2
             # sdeint, its public face, would check shapes and copy states anew in each step
             method = select(method=self._method, sde_type=self.sde_type)
@@ -200,7 +201,7 @@ class _Steps:
         sde = self._sde
         if sde.noise != "multiplicative" or sde.channels or self._method not in _SEPARATE:
             return
-        if own_slope(sde, x, t) is None:
+        if mixes(sde, x, t) or own_slope(sde, x, t) is None:
             raise ValueError(
                 f"TorchSDE({self._method!r}) needs a g_i(x) that depends on x_i alone, but that "
                 f"of {type(sde).__name__} depends on other coordinates, where it would be of "

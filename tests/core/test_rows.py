@@ -80,6 +80,31 @@ def test_the_bits_do_not_depend_on_the_blocks():
     )
 
 
+@pytest.mark.parametrize("channels", [None, 2])
+def test_readings_and_milstein_take_parameters_of_trajectories(channels):
+    # dX = k X ∘ dW (+ 0.3 X ∘ dW₂): the Itô drift is ½ (k² + 0.09) X, in each block its own
+    k, h = torch.linspace(0.1, 2.0, N, dtype=F64)[:, None], 0.01
+
+    def diffusion(x, k):
+        return k * x if channels is None else torch.stack([k * x, 0.3 * x], -1)
+
+    sde = sg.ItoProcess(
+        lambda x: 0 * x, diffusion, channels=channels, interpretation="stratonovich",
+        parameters={"k": k},
+    )  # fmt: skip
+    x0, times = torch.ones(N, 1, dtype=F64), [0.0, h]
+    added = 0.5 * (k**2 + (0.0 if channels is None else 0.09))
+    torch.testing.assert_close(sde.drift(x0, torch.tensor(0.0)).detach(), added)
+    path = sg.BrownianPath(0, times)
+    euler, milstein = (
+        sg.simulate(sde, x0, times, solver=solver, brownian=path, threads=2).final
+        for solver in (sg.EulerMaruyama(), sg.Milstein())
+    )
+    # S = g gᵀ commutes: Milstein adds ½ ((g·w)² − g² h)
+    moved = euler - 1 - added * h
+    torch.testing.assert_close(milstein - euler, 0.5 * (moved**2 - 2 * added * h))
+
+
 def test_an_observable_gets_the_noise_of_its_own_rows():
     # between two steps a path passes with probability exp(−2 a b/σ² dt): σ is each trajectory's
     sigma = torch.full((4000, 1), 0.5, dtype=F64)

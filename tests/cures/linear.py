@@ -51,6 +51,12 @@ def at_rest(sde, step=0.1, **options):
     return sg.ChainMoments(sde, 1, **options).stationary(step).covariance
 
 
+def turned(autonomous=None):
+    """The end of ẋ = t."""
+    sde = sg.ItoProcess(lambda x, t: t + 0 * x, 0.0, autonomous=autonomous)
+    return sg.simulate(sde, torch.zeros(2, 1, dtype=F64), [0.0, 0.5, 1.0]).final
+
+
 def additive():
     """A g(x, t) of t alone, said to be additive."""
     said = sg.ItoProcess(lambda x: -x, lambda x, t: 1 + 0 * t, noise="additive", autonomous=True)
@@ -139,6 +145,11 @@ FOLLOWED = {
                 1 / 1.9,
             ),
         ),
+    ),
+    "dynamics that change in time and say that they do not": (
+        r"says autonomous = True, but its .* is another at .*; say autonomous=False, or None",
+        lambda: turned(autonomous=True),
+        lambda: near(turned(autonomous=False), turned()),
     ),
     "a chain that does not come to rest": (
         "Take smaller steps, if the process itself has a stationary law",

@@ -175,6 +175,42 @@ def test_the_named_processes_are_autonomous_until_another_drift_or_diffusion_is_
     assert Shifted().autonomous
 
 
+def _pushed(kind):
+    """Return a class whose drift is t, whatever was said of the drift that it had."""
+
+    class Pushed(kind):
+        def drift(self, x, t):
+            return t + 0 * x
+
+    return Pushed
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: _pushed(sg.OrnsteinUhlenbeck)(1.0, 0.0, 0.0),
+        lambda: _pushed(sg.LinearSDE)([[1.0]], 0.0),
+        lambda: _pushed(sg.ItoProcess)(lambda x: -x, 0.0),
+        lambda: _pushed(sg.GeneralizedLangevin)(sg.Quadratic(), sg.PronySeries(1.0, 1.0), 0.0),
+    ],
+)
+def test_a_drift_of_time_in_a_subclass_is_asked_at_every_time(made):
+    # Σ t dt over ten steps of 1/10
+    n = 3 if isinstance(made(), sg.GeneralizedLangevin) else 1
+    found = sg.simulate(made(), torch.zeros(2, n, dtype=F64), torch.linspace(0, 1, 11)).final
+    torch.testing.assert_close(found, torch.full_like(found, 0.45))
+
+
+def test_dynamics_that_wrongly_say_that_they_are_autonomous_are_refused():
+    x0, times = torch.ones(2, 1, dtype=F64), [0.0, 0.5, 1.0]
+    drift = sg.ItoProcess(lambda x, t: -x * torch.sin(2 * math.pi * t), 0.0, autonomous=True)
+    with pytest.raises(ValueError, match=r"says autonomous = True, but its drift is another at"):
+        sg.simulate(drift, x0, times)
+    noise = sg.ItoProcess(lambda x: -x, lambda t: [[1.0, float(t)]], channels=2, autonomous=True)
+    with pytest.raises(ValueError, match=r"but its diffusion is another at t = 0.618"):
+        sg.simulate(noise, x0, times, rng=0)
+
+
 PARAMETERS = {
     "Ornstein-Uhlenbeck": lambda p: sg.OrnsteinUhlenbeck(p, 0.5 * p, 0.3 * p),
     "Brownian motion": sg.BrownianMotion,

@@ -109,6 +109,25 @@ def test_weak_order_two_for_every_structure(name):
     assert errors[-1, 1] < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("dtype", "g"),
+    [
+        (torch.float32, lambda x, t: (1 + x.flip(-1) ** 2).sqrt()),
+        (F64, lambda x, t: 0.5 + t * x.flip(-1)),
+    ],
+)
+def test_diagonal_noise_that_mixes_is_seen_from_special_states_and_times(dtype, g):
+    # at x = 0, and at t = 0, neither has a slope; written with channels it is the same noise
+    ends = [
+        sg.simulate(
+            sg.ItoProcess(lambda x: -x, noise, channels=m), torch.zeros(500, 2, dtype=dtype),
+            [0.0, 0.5, 1.0], solver=sg.DRI1(), rng=0,
+        ).final
+        for noise, m in ((g, None), (lambda x, t: torch.diag_embed(g(x, t)), 2))
+    ]  # fmt: skip
+    torch.testing.assert_close(*ends)
+
+
 @pytest.mark.parametrize("channels", [None, 3])
 def test_weak_order_two_for_noise_of_time(channels):
     """G(t), G(1 + t²), by the exact integral of e^{F(1−t)} G Gᵀ e^{Fᵀ(1−t)}."""

@@ -175,6 +175,10 @@ def test_torchsde_takes_a_g_of_each_coordinate_alone(method):
     for g in (lambda x: 0.8 * x.flip(1), lambda x: 0.8 * x[:, :1]):
         with pytest.raises(ValueError, match=r"needs a g_i\(x\) that depends on x_i alone"):
             sg.simulate(sg.ItoProcess(lambda x: -x, g), X, times, solver=solver, rng=0)
+    # a start at which no slope is to be seen
+    even, at_rest = sg.ItoProcess(lambda x: -x, lambda x: (1 + x.flip(1) ** 2).sqrt()), 0 * X
+    with pytest.raises(ValueError, match=r"needs a g_i\(x\) that depends on x_i alone"):
+        sg.simulate(even, at_rest, times, solver=solver, rng=0)
     if method == "milstein":  # and there it is ours
         sde, path = sg.ItoProcess(lambda x: -x, lambda x: 0.8 * x), sg.BrownianPath(0, times)
         ends = [
