@@ -337,6 +337,24 @@ def test_walls_without_flux_are_of_second_order(ratio):
     assert errors[-1] < 4e-3
 
 
+def test_walls_that_later_noise_correlates_at_are_seen():
+    """D_xy = 0 at t = 0 alone."""
+
+    def G(t):
+        s = 0.6 * torch.sin(t)
+        one, zero = torch.ones_like(s), torch.zeros_like(s)
+        return torch.stack([torch.stack([one, zero], -1), torch.stack([s, one], -1)], -2)
+
+    sde = sg.ItoProcess(lambda x: -x, G, channels=2)
+    solver = FokkerPlanck2D(sde, square(16), [sg.Reflecting(-4.5, 4.5), None])
+    start = solver.gaussian((0.0, 0.0), [[0.5, 0.0], [0.0, 0.5]])
+    with pytest.raises(ValueError, match="noises of both coordinates are correlated"):
+        solver.solve(start, [0.0, 0.1, 0.2])
+    solver = FokkerPlanck2D(sde, square(16), truncation_is_physical=True)
+    assert solver.form is None
+    assert solver.solve(start, [0.0, 0.1], rtol=0.9)[-1].form == "lumped"
+
+
 def test_matrices_that_are_none_of_an_ellipse_are_refused():
     def of(G, channels=2, grids=None, **options):
         sde = sg.ItoProcess(lambda x: -x, G, channels=channels)

@@ -16,10 +16,9 @@ from 10 % on. Above that the grid is refined inside. The compact form keeps mass
 is positive to its accuracy: what comes out below zero, by less than the estimate, is set to 0.
 Where the density is positive by construction the form is "lumped".
 
-**Channels.** Of a matrix G(x, t) both forms are built too (`channel_fluxes`): "lumped" is an
-M-matrix on the offsets of D (`selling`, `offset_edges`), "compact" adds what crosses
-(`channel_compact`). D is elliptic, its eigenvalues, in cells, of a ratio of up to 1000, G smooth.
-At real walls n·J = 0, of second order (`wall_layers`); `Reflecting`, along the normal, is refused.
+**Channels.** For a matrix G(x, t) "lumped" is an M-matrix on the offsets of D, and "compact" adds
+what crosses (`channel_fluxes`, `channel_compact`). D is elliptic, its eigenvalues, in cells, of a
+ratio of up to 1000. Real walls are n·J = 0 (`wall_layers`), not `Reflecting` along the normal.
 
 What a density costs is the entropy production of its currents,
 
@@ -56,7 +55,7 @@ from sdegen.fokker_planck.density2d import estimates, validation
 from sdegen.fokker_planck.density2d.answers import answers_of
 from sdegen.fokker_planck.density2d.channel_fluxes import ChannelGenerator
 from sdegen.fokker_planck.density2d.channel_gaps import check_divergence
-from sdegen.fokker_planck.density2d.density import PlaneDensity, Solved
+from sdegen.fokker_planck.density2d.density import PlaneDensity, PlaneForm, Solved
 from sdegen.fokker_planck.density2d.estimates import COARSE, CURE, Errors
 from sdegen.fokker_planck.density2d.level import PlaneLevel
 from sdegen.fokker_planck.discretization import time_dependence as clock
@@ -88,9 +87,8 @@ class FokkerPlanck2D:
 
     Raises:
         TypeError: If boundary is none.
-        ValueError: If the state is not two-dimensional, a value is not finite, D is 0, singular or
-            of too large a ratio somewhere, G jumps, a boundary ends elsewhere than its grid, or a
-            period is not the drift's own.
+        ValueError: If the state is not of two numbers, a value is not finite, D is singular or too
+            long, G jumps, a boundary ends elsewhere than its grid, or a period is not the drift's.
     """
 
     def __init__(
@@ -108,6 +106,7 @@ class FokkerPlanck2D:
         self.conditions, self._truncated = validation.walls_of(
             boundary, grids, physical=truncation_is_physical
         )
+        self._walls = boundary, self._truncated
         self._level = PlaneLevel(sde, grids, self.conditions)
         x, y = (grid.nodes for grid in grids)
         start = torch.tensor(self._rest_time, dtype=torch.float64)
@@ -117,7 +116,7 @@ class FokkerPlanck2D:
         with told_of_graphs():
             self._level.generator.fluxes(self._rest_time)
         if isinstance(self._level.generator, ChannelGenerator):
-            self._check_channels(self._level.generator, boundary)
+            self._check_channels(self._level.generator)
         for axis, (grid, ring) in enumerate(zip(grids, self._level.rings, strict=True)):
             if ring:
                 check_period(sde, [axis], grid.low, grid.high, states, [start])
@@ -242,13 +241,13 @@ class FokkerPlanck2D:
         self._check_no_gradient("a density in the plane", p0)
         self._fresh()
         start = validation.check_start(self._blank, p0, absorbs=self._level.absorbs)
-        plan = self._course(ts, substeps, breakpoints)
+        form, plan = self._form_over(ts.tolist()), self._course(ts, substeps, breakpoints)
         warn_isolated(plan)
         at = p0 if isinstance(p0, tuple) else None
         level, fine, errors, coarse = estimates.in_time(
-            self._level, self.form or "compact", start, at, plan, rtol
+            self._level, form or "compact", start, at, plan, rtol
         )
-        if self.form is None and not errors[-1]["p"] <= COARSE:
+        if form is None and not errors[-1]["p"] <= COARSE:
             positive = estimates.in_time(self._level, "lumped", start, at, plan, rtol)
             if not positive[2][-1]["p"] > errors[-1]["p"]:
                 level, fine, errors, coarse = positive
@@ -328,14 +327,15 @@ class FokkerPlanck2D:
         t = torch.tensor(self._rest_time, dtype=torch.float64)
         return self.sde.slope_by(self._level.mesh.few_points, t)
 
-    def _check_channels(self, generator: ChannelGenerator, boundary: BoundaryLike | None) -> None:
+    def _check_channels(self, generator: ChannelGenerator) -> None:
         """Refuse a matrix of which a solve would say later what is wrong with it."""
-        with told_of_graphs():
-            self._level.coarser.generator.fluxes(self._rest_time)
-            check_divergence(generator.reader, self._rest_time)
-        reader, t = generator.reader, self._rest_time
-        validation.check_reflections(boundary, reader, t)
-        self.form = validation.form_at_walls(self.form, self._truncated, reader, t)
+        self._level.coarser.generator.fluxes(self._rest_time)
+        check_divergence(generator.reader, self._rest_time)
+        self.form = self._form_over([self._rest_time])
+
+    def _form_over(self, times: list[float]) -> PlaneForm | None:
+        """Return the form for some times; real walls of a matrix leave one."""
+        return validation.form_over(self.form, *self._walls, self._level.generator, times)
 
     def _fresh(self) -> PlaneLevel:
         """Return the problem on this grid; what the SDE answered before is not relied on."""

@@ -20,6 +20,7 @@ from sdegen.core.errors import NotNormalizableError
 from sdegen.core.jumps import check_no_jumps
 from sdegen.core.requests import as_numbers, check_kind, kind_of
 from sdegen.core.sde import SDE
+from sdegen.fokker_planck.density2d.channel_fluxes import ChannelGenerator
 from sdegen.fokker_planck.density2d.channel_reader import ChannelReader
 from sdegen.fokker_planck.density2d.density import PlaneDensity, PlaneForm
 from sdegen.fokker_planck.discretization.grid import Grid
@@ -32,6 +33,7 @@ _MASS_TOLERANCE = 1e-2
 _FEWEST_CELLS = 8
 _SAME_PLACE = 1e-9  # of the grid: how far an end may be from it by rounding
 _CORRELATED = 1e-9  # D_xy/√(D_xx D_yy): what is less is rounding
+_LOOKS = 8  # times of a run at which real walls are looked at
 _NEGATIVE = 1e-12  # of the peak: what a start may have by rounding
 
 
@@ -89,6 +91,27 @@ def check_reflections(boundary: BoundaryLike | None, reader: ChannelReader, time
                     "boundary of this coordinate out, let its grid end there, and pass "
                     "truncation_is_physical=True."
                 )
+
+
+def form_over(
+    form: PlaneForm | None,
+    boundary: BoundaryLike | None,
+    truncated: Sequence[bool],
+    generator: object,
+    times: Sequence[float],
+) -> PlaneForm | None:
+    """Return the form that real walls leave of a matrix at some times; a few are looked at.
+
+    Raises:
+        ValueError: If a wall is none for correlated noise, or the form none for a wall.
+    """
+    if not isinstance(generator, ChannelGenerator):
+        return form
+    reader, few = generator.reader, [*times[:: max(1, len(times) // _LOOKS)], times[-1]]
+    for t in few[:1] if reader.sde.autonomous else few:
+        check_reflections(boundary, reader, t)
+        form = form_at_walls(form, truncated, reader, t)
+    return form
 
 
 def form_at_walls(
