@@ -175,6 +175,23 @@ def test_ito_or_stratonovich(run, tmp_path):
     assert (tmp_path / "ito_or_stratonovich.png").stat().st_size > 10_000
 
 
+def test_matrix_noise_readings(run, tmp_path):
+    # weak order 2: at 40 steps a tenth of a standard error
+    assert within(run("matrix_noise_readings")) == 8
+    assert (tmp_path / "matrix_noise_readings.png").stat().st_size > 10_000
+
+
+def test_chemical_langevin(run, tmp_path):
+    # the Langevin equation itself is off by a hundredth; 5 standard errors beside it
+    printed = run("chemical_langevin", TRAJECTORIES=2_000)
+    rows = numbers(printed, r"Langevin # ± #, master equation #")
+    assert len(rows) == 3
+    for found, error, exact in rows:
+        assert abs(found - exact) < 5 * error + 0.015
+    assert rows[0][2] > 0.9 > rows[1][2] > 0.7 > rows[2][2]
+    assert (tmp_path / "chemical_langevin.png").stat().st_size > 10_000
+
+
 def test_error_budget(run, tmp_path):
     printed = run("error_budget", TRAINING=200, STEPS="(10, 12, 15, 20, 25, 30, 40)")
     ((early, prior, score, accuracy),) = numbers(

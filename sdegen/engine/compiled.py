@@ -77,7 +77,8 @@ class CompiledRuns(Solver):
             None if noise is None else _Noise(_normal_of(sde, x0), noise.stream, self._columns)
         )
         self._period = 1 if self._noise is None else self._noise.period
-        self._length, self._stride = self._lengths(_LONG if x0.numel() <= _SMALL else _SHORT)
+        long = max(_SHORT, _LONG // (sde.channels or 1))  # a step is as long as it has channels
+        self._length, self._stride = self._lengths(long if x0.numel() <= _SMALL else _SHORT)
         # on the state's device and in its dtype, so that a step is one loop over the state
         dts = torch.cat([nodes.diff(), nodes.new_zeros(self._length)])
         self._dts, self._roots = dts.to(x0), dts.abs().sqrt().to(x0)
@@ -249,6 +250,15 @@ def _normal_of(sde: SDE, x: State) -> Tensor:
     return x if sde.channels is None else x.new_zeros(len(x), sde.channels)
 
 
+def _normals(sde: SDE, bits: Tensor, dtype: torch.dtype) -> Sequence[Tensor]:
+    """Return the normals of two steps, from a pair of integers for each of their numbers."""
+    if sde.channels is None:
+        return box_muller(bits, dtype)
+    # each is asked for by every coordinate: as a view of memory it is made once, not in each loop
+    made = box_muller(bits.mT, dtype)
+    return [z.as_strided(z.shape, z.stride()).mT for z in made]
+
+
 class _Compiled:
     """A run of steps as one function of tensors, compiled when it is first called.
 
@@ -275,7 +285,7 @@ class _Compiled:
             if noise is not None and noise.dtype == x.dtype:
                 normals = noise.unbind()
             elif noise is not None:
-                normals = [z for pair in noise.unbind() for z in box_muller(pair, x.dtype)]
+                normals = [z for pair in noise.unbind() for z in _normals(sde, pair, x.dtype)]
             memory = list(zip(times[:-1], times[1:], dts.unbind(), roots.unbind(), strict=True))
             for k, z in enumerate(normals):
                 after, _ = solver.step(sde, x, k, None if z is None else Given(z), memory)
