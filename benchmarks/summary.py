@@ -44,6 +44,23 @@ root, all with `make bench`. The archive has every row, what was compared, versi
 
 def figures():
     """Yield (benchmark, question, peers, figure), the figures from the results."""
+    spent = rows_of("averages", "cost over tolerance")
+    slopes = rows_of("averages", "slope of the cost")
+    held = rows_of("averages", "intervals")
+    yield (
+        "averages",
+        "what does an average to a tolerance cost, and does its interval hold?",
+        "Euler alone, with its bias known beforehand",
+        f"cost ∝ tolerance to the power {number(slopes[0]['slope of cost over tolerance'])} "
+        f"(double well), {number(slopes[1]['slope of cost over tolerance'])} (geometric Brownian "
+        "motion); at 1e-3 "
+        + " and ".join(
+            f"{ratio(row['times fewer'], 'above')}" for row in spent if row["tolerance"] == 1e-3
+        )
+        + " times fewer evaluations; "
+        + ", ".join(f"{100 * row['inside']:.3g} %" for row in held)
+        + " of intervals of 95 % hold",
+    )
     ours = rows_of("backends", "cost of a step")
     few, many = (
         one(ours, trajectories=n, method="simulate, EulerMaruyama")["over the plain loop"]
