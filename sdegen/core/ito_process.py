@@ -26,7 +26,7 @@ from sdegen.core.linear_part import as_linear_part
 from sdegen.core.requests import as_numbers, check_function
 from sdegen.core.sde import SDE, NoiseKind, Rows
 from sdegen.core.shapes import Numbers, State, Time
-from sdegen.core.signature import Bound, Signature, bound
+from sdegen.core.signature import Bound, Signature, at_times, bound
 from sdegen.core.slope_checks import check_directional, check_slope, mixes_coordinates
 
 Interpretation = Literal["ito", "stratonovich", "klimontovich", "post_point"]
@@ -282,7 +282,9 @@ class _Matrices:
         self.function, self.channels = getattr(function, "function", function), channels
 
     def __call__(self, x: State, t: Time, **parameters: Tensor) -> Tensor:
-        G = torch.as_tensor(self.function(t, **parameters))
+        G = at_times(self.function, t, parameters)
+        if t.ndim > 0 and G.ndim == x.ndim + 2:  # of each time one matrix with an axis more
+            G = G.squeeze(1)
         return (G.unsqueeze(0) if G.ndim == x.ndim else G).to(x)
 
 

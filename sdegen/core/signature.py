@@ -100,6 +100,29 @@ class Signature:
         return cls(function, of_state=True, of_time=True, parameters=taken)
 
 
+def at_times(
+    function: Callable[..., Any], t: Time, parameters: Mapping[str, Tensor] | None = None
+) -> Tensor:
+    """Return the value of a function of time: of times of shape (batch,) that of each.
+
+    A function that knows one time may multiply an array by it, and would take a batch of as many
+    times as that array has numbers for its last axis.
+
+    Args:
+        function: f(t, **parameters), of a time of shape ().
+        t: Time, shape () or (batch,).
+        parameters: Tensors by name, of the trajectories: with them it is called once.
+    """
+    if t.ndim == 0 or parameters:
+        return torch.as_tensor(function(t, **(parameters or {})))
+    first = torch.as_tensor(function(t[0]))
+    if first.ndim == 0:
+        value = torch.as_tensor(function(t))
+        if value.shape == t.shape:
+            return value
+    return torch.stack([first, *(torch.as_tensor(function(one)) for one in t[1:].unbind())])
+
+
 class _Spread:
     """A function of time alone, as one of (x, t): the same value for every trajectory.
 
@@ -111,9 +134,12 @@ class _Spread:
         self.function = function
 
     def __call__(self, x: State, t: Time, **parameters: Tensor) -> State:
-        value = torch.as_tensor(self.function(t, **parameters))
+        value = at_times(self.function, t, parameters)
         if t.ndim > 0 and value.shape == t.shape:
             value = expand(value, x)
+        elif t.ndim > 0 and not parameters:  # one of an event for each
+            lacking = x.ndim - value.ndim
+            value = value.reshape(len(value), *(1,) * lacking, *value.shape[1:])
         elif value.ndim >= x.ndim and value.shape[0] > 1 and len(set(value.shape)) == 1:
             # it would broadcast to as many trajectories as there are coordinates
             raise ValueError(

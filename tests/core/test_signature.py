@@ -101,6 +101,21 @@ def test_times_of_each_trajectory_meet_their_own_states():
     assert sde.diffusion(x, t).tolist() == [[2.0, 2.0], [4.0, 4.0]]
 
 
+def test_vectors_and_matrices_of_time_meet_their_own_states_too():
+    # as many times as the array has numbers in its last axis, which would broadcast
+    G = torch.arange(1.0, 7.0, dtype=F64).reshape(2, 3)
+    x, t = torch.zeros(3, 2, dtype=F64), torch.tensor([1.0, 3.0, 5.0], dtype=F64)
+    for matrix in (lambda t: (1 + t) * G, lambda t: (1 + t) * G[None]):
+        sde = sg.ItoProcess(lambda x: -x, matrix, channels=3)
+        torch.testing.assert_close(sde.diffusion(x, t), (1 + t)[:, None, None] * G)
+    v = torch.tensor([1.0, 2.0, 3.0], dtype=F64)
+    sde = sg.ItoProcess(lambda t: t * v, lambda t: (1 + t) * v)
+    for event in ((3,), (3, 3)):
+        y, times = torch.zeros(3, *event, dtype=F64), t.reshape(-1, *(1,) * len(event))
+        torch.testing.assert_close(sde.drift(y, t), times * v.expand_as(y))
+        torch.testing.assert_close(sde.diffusion(y, t), (1 + times) * v.expand_as(y))
+
+
 def test_a_density_reads_the_noise_of_time_too():
     sde = sg.ItoProcess(lambda x: 0 * x, lambda t: 0.5 * (1 + t))
     grid = sg.Grid(-12.0, 12.0, 400)
