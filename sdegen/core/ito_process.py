@@ -191,7 +191,7 @@ class ItoProcess(SDE):
         if self._alpha == 0.0:
             return self._drift(x, t)
         if self.channels is not None:
-            added = interpretation_drift(lambda y: self._diffusion(y, t), x, self.interpretation)
+            added = interpretation_drift(lambda y: self.diffusion(y, t), x, self.interpretation)
             return self._drift(x, t) + added
         return self._drift(x, t) + self._alpha * self._noise_induced(x, t)
 
@@ -216,9 +216,9 @@ class ItoProcess(SDE):
             return
         t = t.clone() if t.is_inference() else t
         if self.channels is not None:
-            check_directional(lambda y: self._diffusion(y, t), x)
+            check_directional(lambda y: self.diffusion(y, t), x)
             return
-        d = diffusivity(lambda y: self._diffusion(y, t))
+        d = diffusivity(lambda y: self.diffusion(y, t))
         if mixes_coordinates(d, x):
             raise ValueError(MIXES)
         check_slope(
@@ -248,7 +248,7 @@ class ItoProcess(SDE):
             return "given"
         if self._alpha == 0.0:
             return "none"
-        return "autograd" if is_seen(lambda y: self._diffusion(y, t), x) else "differences"
+        return "autograd" if is_seen(lambda y: self.diffusion(y, t), x) else "differences"
 
     def _check_derivative_is_needed(self, derivative: object) -> None:
         """Refuse a ∂g/∂x that is no function, or that nothing asks for."""
@@ -270,8 +270,8 @@ class ItoProcess(SDE):
         """Return g ∂g/∂x, coordinate by coordinate."""
         slope = self._diffusion_derivative
         if slope is not None:
-            return (self._diffusion(x, t) * slope(x, t)).expand_as(x)
-        return noise_induced(lambda y: self._diffusion(y, t), x)
+            return (self.diffusion(x, t) * slope(x, t)).expand_as(x)
+        return noise_induced(lambda y: self.diffusion(y, t), x)
 
 
 class _Matrices:

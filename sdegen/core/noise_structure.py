@@ -214,6 +214,49 @@ def check_covariance(sde: SDE, x: State, t: Tensor) -> None:
             )
 
 
+def check_methods(sde: SDE, base: type[SDE], x: State, t: Tensor) -> None:
+    """Refuse methods of one's own that tell of another noise than the diffusion.
+
+    That is `diffusion_column`, `diffusion_times` and `covariance_times`: one of them may have been
+    inherited, and the diffusion not.
+
+    Args:
+        sde: Dynamics whose noise is diagonal or has channels.
+        base: The class SDE.
+        x: A few states, shape (batch, *event).
+        t: Time, 0-d.
+
+    Raises:
+        ValueError: Naming the method.
+    """
+    kind, m = type(sde), sde.channels
+    z = _vector(x) if m is None else torch.arange(1, m + 1).to(x).expand(len(x), m)
+
+    def answer(of: type[SDE], name: str) -> Tensor:
+        if name == "diffusion_times":
+            return of.diffusion_times(sde, x, t, z)
+        if name == "covariance_times":
+            return of.covariance_times(sde, x, t, _vector(x))
+        columns = [(k + 1) * of.diffusion_column(sde, x, t, k) for k in range(m or 0)]
+        return torch.stack([column.expand_as(x) for column in columns]).sum(0)
+
+    names = ["diffusion_times", "covariance_times"]
+    names += [] if m is None else ["diffusion_column"]
+    for name in names:
+        if not _is_own(kind, base, name):
+            continue
+        said, expected = answer(kind, name), answer(base, name)
+        gap = (said - expected).abs().nan_to_num(torch.inf)
+        if float(gap.max()) > _TWO_WAYS.get(x.dtype, 1e-4) * float(expected.abs().max()):
+            i = int(gap.argmax())
+            raise ValueError(
+                f"{name} of {kind.__name__} is not that of its diffusion: it gives "
+                f"{float(said.flatten()[i]):.6g} where the diffusion gives "
+                f"{float(expected.flatten()[i]):.6g} (of the vector 1, 2, …); define both, or "
+                "the diffusion alone."
+            )
+
+
 def _vector(x: State) -> State:
     """Return the vector (1, 2, …) at each state, shape of x."""
     numbers = torch.arange(1, x[0].numel() + 1, dtype=x.dtype, device=x.device)

@@ -18,7 +18,12 @@ from sdegen.core.enclosure import Enclosure
 from sdegen.core.evaluation import check_repeatable, refuse_randomness, told_of_graphs, watched
 from sdegen.core.jumps import CompoundPoisson
 from sdegen.core.noise import Streams
-from sdegen.core.noise_structure import check_covariance, check_not_general, noise_field
+from sdegen.core.noise_structure import (
+    check_covariance,
+    check_methods,
+    check_not_general,
+    noise_field,
+)
 from sdegen.core.period import check_period
 from sdegen.core.rows import (
     CURE,
@@ -101,6 +106,8 @@ def validate_callables(request: Request, *, whole: bool, differentiable: bool = 
         check_repeatable("drift", f, sde.drift(rows.clone(), t))
         check_repeatable(name, g, noise_of(rows.clone(), t))
         check_autonomous(sde, rows, request.times)
+        if sde.noise_structure != "general":
+            check_methods(sde, SDE, rows, t)  # type: ignore[type-abstract]
         if not whole:
             check_rows(sde, rows, t)
     if network or whole:  # of which rows are not permuted

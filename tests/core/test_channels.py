@@ -289,3 +289,53 @@ class Half(sg.SDE):
 def test_what_is_no_matrix_of_noise_is_refused(run, kind, message, as_user):
     with pytest.raises(kind, match=message):
         run()
+
+
+def test_methods_of_another_noise_than_the_diffusion_are_refused():
+    turns = torch.tensor(
+        [[[0.0, 1.0], [-1.0, 0.0]], [[0.5, 0.2], [0.1, 0.4]]], dtype=torch.float64
+    )
+
+    class Turned(sg.SDE):
+        channels = 2
+
+        def drift(self, x, t):
+            return -x
+
+        def diffusion(self, x, t):
+            return torch.einsum("kij,bj->bik", turns, x)
+
+        def diffusion_column(self, x, t, k):
+            return x @ turns[k].T
+
+    class Twice(Turned):  # whose columns are inherited
+        def diffusion(self, x, t):
+            return 2 * super().diffusion(x, t)
+
+    class Still(Turned):
+        def diffusion_times(self, x, t, z):
+            return 0 * x
+
+    class Other(Turned):
+        def covariance_times(self, x, t, v, scale=1.0):
+            return 2 * super().covariance_times(x, t, v, scale)
+
+    x0 = torch.ones(5, 2, dtype=torch.float64)
+    assert sg.simulate(Turned(), x0, [0.0, 0.1], rng=0, solver=sg.DRI1()).final.isfinite().all()
+    for kind, name in (
+        (Twice, "diffusion_column"), (Still, "diffusion_times"), (Other, "covariance_times"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=rf"{name} of {kind.__name__} is not that of its dif"):
+            sg.simulate(kind(), x0, [0.0, 0.1], rng=0)
+
+
+def test_a_reading_is_that_of_the_diffusion_of_a_subclass():
+    class Twice(sg.ItoProcess):
+        def diffusion(self, x, t):
+            return 2 * super().diffusion(x, t)
+
+    # ½ g g' of g = 2x is 2x
+    x, t = torch.tensor([[1.0], [3.0]], dtype=torch.float64), torch.tensor(0.0)
+    for g, m in ((lambda x: x, None), (lambda x: x[..., None], 1)):
+        sde = Twice(lambda x: 0 * x, g, channels=m, interpretation="stratonovich")
+        torch.testing.assert_close(sde.drift(x, t).detach(), 2 * x)

@@ -44,6 +44,22 @@ class Declared(sg.SDE):
         return G.to(x)[None]
 
 
+class Twice(Declared):
+    """Twice the noise, with the columns of the other."""
+
+    def diffusion(self, x, t):
+        return 2 * super().diffusion(x, t)
+
+    def diffusion_column(self, x, t, k):
+        return G[:, k].to(x)
+
+
+class Whole(Twice):
+    """Twice the noise, and its columns."""
+
+    diffusion_column = sg.SDE.diffusion_column
+
+
 def spreads(sde, trajectories=4000):
     """The covariance of G W at t = 1, within 4.4 standard errors."""
     x = simulate(sde, torch.zeros(trajectories, 2, dtype=F64)).final
@@ -121,5 +137,13 @@ FOLLOWED = {
         r"return it with an axis more, G\[None\], and pass channels=",
         lambda: square(lambda x: torch.eye(3).to(x)),
         lambda: square(lambda x: torch.eye(3).to(x)[None]),
+    ),
+    "columns of another matrix": (
+        "is not that of its diffusion: .*; define both, or the diffusion alone",
+        lambda: simulate(Twice("channels"), TWO),
+        lambda: near(
+            simulate(Whole("channels"), TWO).final - TWO,
+            2 * (simulate(Declared("channels"), TWO).final - TWO),
+        ),
     ),
 }
