@@ -33,6 +33,7 @@ _IN_VAIN = 6  # levels after which f is as wide as before, and no nearer to the 
 _STEPS_TO_STAY = 16  # 2¹⁶ steps, by which trajectories must be finite
 _FAR = 10.0  # times farther out than any end of finer steps: exploded
 _ROUNDINGS = 100.0  # of f in the state's dtype: what a tolerance must be above
+_OF_STEPS = 2.0  # the same over √steps: each step rounds, and finer levels then differ more
 _SLOW = 0.9  # a variance that falls more slowly than dt to this power is told of
 _EARLIER = "Take an earlier t, or a drift that brings trajectories back."
 
@@ -70,7 +71,8 @@ class Estimate:
     def run(self) -> None:
         """Sample until the interval is as narrow as was asked."""
         self._begin(self._pilot())
-        self._check_rounding()
+        if (unknown := self._below_rounding(self.last)) is not None:
+            raise ValueError(unknown)
         while True:
             if (finer := self._exploded()) is not None:
                 self._begin(finer)
@@ -218,6 +220,8 @@ class Estimate:
                 f"{self._wanted.tolerance:g}: ask for a larger tolerance, or an earlier t.",
                 self.result(),
             )
+        if (unknown := self._below_rounding(self.last + 1)) is not None:
+            raise SolverError(unknown, self.result())
         finest = _pair(self.last + 1)
         if finest not in self._sampler.levels:
             self._draw({finest: _PILOT_OF_FINER})
@@ -248,24 +252,25 @@ class Estimate:
         """Return that of the interval."""
         return self._wanted.quantile * error.standard_error + error.bias
 
-    def _check_rounding(self) -> None:
-        """Refuse a tolerance that the dtype of the states does not resolve.
+    def _below_rounding(self, level: int) -> str | None:
+        """Return why the dtype of the states does not resolve the tolerance; None if it does.
 
-        Raises:
-            ValueError: With the size of f.
+        Args:
+            level: Number of the finest level, of 2^level steps.
         """
         dtype, f = self._problem.example.dtype, self._shown()[-1].fine
         size = math.sqrt(f.variance + f.mean**2)
-        least = _ROUNDINGS * torch.finfo(dtype).eps * size
+        roundings = max(_ROUNDINGS, _OF_STEPS * 2 ** (level / 2))
+        least = roundings * torch.finfo(dtype).eps * size
         if self._wanted.tolerance >= least:
-            return
+            return None
         known = (
             f"tolerance is {self._wanted.tolerance:g}, but f is of size {size:.3g}, which {dtype} "
-            f"knows to about {least:.1g} after many steps"
+            f"knows to about {least:.1g} after 2**{level} steps"
         )
         if dtype == torch.float64:
-            raise ValueError(f"{known}: ask for a larger tolerance.")
-        raise ValueError(f"{known}: pass x0.double(), or ask for a larger tolerance.")
+            return f"{known}: ask for a larger tolerance."
+        return f"{known}: pass x0.double(), or ask for a larger tolerance."
 
     def _warn_slow(self) -> None:
         """Warn where the variance falls more slowly than the cost of a step grows."""

@@ -318,6 +318,18 @@ def test_a_tolerance_below_rounding_is_refused():
         average(OU, ONE, tolerance=1e-15)
 
 
+def test_rounding_of_many_steps_ends_an_average_with_what_is_known(monkeypatch):
+    """Each step rounds: differences of levels then grow again, and no level reaches the bias."""
+    monkeypatch.setattr("sdegen.averages.estimate._OF_STEPS", 20000.0)
+    decay = sg.ItoProcess(lambda x: -x, 0.0)
+    words = r"float32 knows to about .* after 2\*\*[3-9] steps: pass x0.double\(\)"
+    with pytest.raises(sg.SolverError, match=words) as stop:
+        average(decay, ONE.float(), tolerance=2e-3)
+    assert abs(stop.value.result.mean - math.exp(-1)) < 0.1
+    result = average(decay, ONE, tolerance=2e-3)
+    assert abs(result.mean - math.exp(-1)) < 2e-3
+
+
 def test_an_f_that_is_not_finite_is_told_with_its_state():
     with pytest.raises(sg.NonFiniteError, match=r"f is nan at x = \[-"):
         average(OU, ONE, lambda x: x[:, 0].log())
