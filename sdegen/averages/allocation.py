@@ -15,7 +15,9 @@ standard error of its own, and α is what the means show, where they show less t
 A variance of few samples may be too small: where one trajectory in a thousand makes it, as of an
 f that jumps, 256 of them show nothing. Each is taken one standard error larger, and at least as
 what the coarser level next to it leaves at the fastest decay that is usual. Where no sample shows
-a difference, one in N may be as large as f is wide: V_l = var f/N_l.
+a difference, one in N may be as large as f is wide: V_l = w²/N_l. The square of that width, w² =
+⟨d⁴⟩/⟨d²⟩ with d = f − ⟨f⟩, is the largest that any level has shown: it is 1 for a condition, however
+seldom it holds, where var f would be its probability, and 0 where it has not been seen.
 
 Reference:
     Giles 2008, Oper. Res. 56, 607, section 5, for N_l, bias and levels; Giles 2015, Acta Numerica
@@ -64,10 +66,11 @@ def variances(levels: Sequence[Samples]) -> list[float]:
         levels: The first, and the differences of the others.
     """
     cautious: list[float] = []
+    wide = max(level.fine.variance * level.fine.kurtosis for level in levels)
     for i, level in enumerate(levels):
-        y, spread = level.value, level.fine.variance
-        if i > 0 and level.is_alike:
-            cautious.append(spread / y.count)
+        y = level.value
+        if wide > 0 and level.is_alike:
+            cautious.append(wide / y.count)
             continue
         floor = levels[i - 1].value.variance / _FASTEST if i > 1 else 0.0
         cautious.append(max(y.variance * (1 + y.variance_error), floor))

@@ -35,6 +35,7 @@ _FAR = 10.0  # times farther out than any end of finer steps: exploded
 _ROUNDINGS = 100.0  # of f in the state's dtype: what a tolerance must be above
 _OF_STEPS = 2.0  # the same over √steps: each step rounds, and finer levels then differ more
 _SLOW = 0.9  # a variance that falls more slowly than dt to this power is told of
+_UNSEEN = 16_384  # samples of the first level where f has shown one value alone
 _EARLIER = "Take an earlier t, or a drift that brings trajectories back."
 
 
@@ -77,11 +78,15 @@ class Estimate:
             if (finer := self._exploded()) is not None:
                 self._begin(finer)
                 continue
+            if (more := self._unseen()) > 0:
+                self._draw({_alone(self.first): more})
+                continue
             error = self._error()
             if self._half_width(error) <= self._wanted.tolerance:
                 break
             self._advance(error)
         self._warn_slow()
+        self._warn_one_value()
 
     def result(self) -> Expectation:
         """Return the average as it is known now."""
@@ -168,6 +173,17 @@ class Estimate:
         if pair.fine.variance > 0 and (lonely or pair.coarse.largest > farthest):
             return self.first + 1
         return None
+
+    def _unseen(self) -> int:
+        """Return how many more samples may show that f is not one number, where it seems so."""
+        if not self._is_one_value():
+            return 0
+        count = self._sampler.levels[_alone(self.first)].value.count
+        return min(_UNSEEN, _GROWTH * count) - count
+
+    def _is_one_value(self) -> bool:
+        """Return whether f of random states is one number, as far as it was looked at."""
+        return self._sampler.is_random and all(s.fine.variance == 0 for s in self._shown())
 
     def _advance(self, error: Error) -> None:
         """Draw the samples that are missing, or begin a finer level."""
@@ -271,6 +287,19 @@ class Estimate:
         if dtype == torch.float64:
             return f"{known}: ask for a larger tolerance."
         return f"{known}: pass x0.double(), or ask for a larger tolerance."
+
+    def _warn_one_value(self) -> None:
+        """Warn where all samples of f are one number: it may be rarely another one."""
+        if not self._is_one_value():
+            return
+        shown = self._shown()[0].value
+        warnings.warn(
+            f"f is {shown.mean:g} at the ends of all {shown.count} trajectories: what happens to "
+            "fewer of them was not seen, and is not in the half width. If f is a condition that "
+            "rarely holds, take a smooth f, or run_ensemble with as many trajectories as show it.",
+            AccuracyWarning,
+            stacklevel=4,
+        )
 
     def _warn_slow(self) -> None:
         """Warn where the variance falls more slowly than the cost of a step grows."""

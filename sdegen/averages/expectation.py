@@ -81,7 +81,8 @@ def expectation(
 
     Warns:
         AccuracyWarning: If the variance of the differences falls more slowly than their cost
-            grows. The interval still holds, but costs more than tolerance⁻².
+            grows: the interval still holds, but costs more than tolerance⁻². And if f is one
+            number for all trajectories: what happens to fewer of them was not seen.
 
     Raises:
         TypeError: If an argument is of the wrong kind.

@@ -196,6 +196,12 @@ class Sampler:
         self.levels: dict[Level, Samples] = {}
         self.evaluations = 0
 
+    @property
+    def is_random(self) -> bool:
+        """Whether starts or noise are drawn."""
+        problem = self._problem
+        return not isinstance(problem.x0, Tensor) or problem.coupling.solver.is_stochastic(problem.sde)
+
     def cost(self, level: Level) -> int:
         """Return the drift evaluations of one sample."""
         return self._problem.coupling.evaluations(level.steps, paired=level.paired)

@@ -44,8 +44,8 @@ def test_bias_is_that_of_a_series_in_dt():
         means = [0.4 * 2 ** (-order * k) * (1 - 2**order) for k in range(1, 6)]
         levels = [level(1.0, 1.0), *(level(m, 1e-12) for m in means)]
         error = error_of(levels, order)
-        assert error.bias == pytest.approx(0.4 * 2 ** (-order * 5), rel=1e-3)
-        assert error.sure_bias == pytest.approx(error.bias, rel=1e-3)
+        assert error.bias == pytest.approx(0.4 * 2 ** (-order * 5), rel=2e-3)
+        assert error.sure_bias == pytest.approx(error.bias, rel=5e-3)
         assert error.order == order
 
 
@@ -81,7 +81,17 @@ def test_variances_of_few_samples_are_taken_larger():
     assert second == pytest.approx(0.1 * first, rel=1e-6)
     assert third == pytest.approx(0.1 / 8)  # as a level cannot be so much better than the last
     silent = Samples(Statistics(256), gaussian(0.0, 4.0, 256), gaussian(0.0, 4.0, 256))
-    assert variances([levels[0], silent])[1] == pytest.approx(4.0 / 256)  # one of 256, unseen
+    # one of 256, unseen: as large as ⟨d⁴⟩/⟨d²⟩ says, 3 · 4 of a Gaussian
+    assert variances([levels[0], silent])[1] == pytest.approx(12.0 / 256, rel=0.01)
+
+
+def test_a_condition_that_seldom_holds_is_as_wide_as_any():
+    # seen once in 1000 at one level, of width 1; nowhere in 256 at the others
+    seen = Statistics.of((torch.arange(1000) == 3).double())
+    levels = [Samples(seen, seen), *[Samples(Statistics(256), Statistics(256))] * 2]
+    assert variances(levels)[1:] == pytest.approx([1 / 256] * 2, rel=0.01)
+    unseen = [Samples(Statistics(256), Statistics(256)), *levels[1:], Samples(seen, seen)]
+    assert variances(unseen)[0] == pytest.approx(1 / 256, rel=0.01)
 
 
 def test_a_first_level_with_more_steps_is_taken_where_it_costs_little_more():

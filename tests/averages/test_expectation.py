@@ -191,6 +191,21 @@ def test_a_jump_that_few_samples_show_is_not_taken_for_certain():
     assert outside <= 6  # of 20 at 0.05 each: more than 6 once in 10⁵
 
 
+def test_a_condition_that_rarely_holds_is_not_missed():
+    # coarse steps throw x far too wide: a difference of 6e-3, made by one trajectory in 170
+    exact = stats.norm.sf(3.0 / math.sqrt(1 - math.exp(-8)))
+    ou = sg.ItoProcess(lambda x: -x, math.sqrt(2.0))
+    for seed in range(6):
+        result = average(ou, 0 * ONE, lambda x: x[:, 0] > 3, t=4.0, tolerance=2e-3, rng=seed)
+        assert abs(result.mean - exact) <= 2 * result.half_width <= 4e-3
+
+
+def test_a_condition_that_never_held_is_told_of():
+    with pytest.warns(sg.AccuracyWarning, match="f is 0 at the ends of all 16384 trajectories"):
+        result = average(GROWTH, ONE, lambda x: x[:, 0] > 1e3, tolerance=1e-2)
+    assert result.mean == 0.0
+
+
 def test_ctrl_c_ends_it_with_what_is_known():
     calls = 0
 
