@@ -16,8 +16,8 @@ A variance of few samples may be too small: where one trajectory in a thousand m
 f that jumps, 256 of them show nothing. Each is taken one standard error larger, and at least as
 what the coarser level next to it leaves at the fastest decay that is usual. Where no sample shows
 a difference, one in N may be as large as f is wide: V_l = w²/N_l. The square of that width, w² =
-⟨d⁴⟩/⟨d²⟩ with d = f − ⟨f⟩, is the largest that any level has shown: it is 1 for a condition, however
-seldom it holds, where var f would be its probability, and 0 where it has not been seen.
+⟨d⁴⟩/⟨d²⟩ with d = f − ⟨f⟩, is the largest that any level has shown. It is 1 for a condition that
+seldom holds, where var f would be its probability, and 0 where it was never seen to hold.
 
 Reference:
     Giles 2008, Oper. Res. 56, 607, section 5, for N_l, bias and levels; Giles 2015, Acta Numerica

@@ -296,7 +296,7 @@ class Estimate:
         warnings.warn(
             f"f is {shown.mean:g} at the ends of all {shown.count} trajectories: what happens to "
             "fewer of them was not seen, and is not in the half width. If f is a condition that "
-            "rarely holds, take a smooth f, or run_ensemble with as many trajectories as show it.",
+            "rarely holds, take a smooth f in its place, which is not flat where they end.",
             AccuracyWarning,
             stacklevel=4,
         )

@@ -199,8 +199,8 @@ class Sampler:
     @property
     def is_random(self) -> bool:
         """Whether starts or noise are drawn."""
-        problem = self._problem
-        return not isinstance(problem.x0, Tensor) or problem.coupling.solver.is_stochastic(problem.sde)
+        given, solver = self._problem, self._problem.coupling.solver
+        return not isinstance(given.x0, Tensor) or solver.is_stochastic(given.sde)
 
     def cost(self, level: Level) -> int:
         """Return the drift evaluations of one sample."""

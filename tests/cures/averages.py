@@ -238,6 +238,11 @@ FOLLOWED = {
         lambda: warned(lambda: _average(_GROWTH, f=_jump, exact=0.4935, **_EULER)),
         lambda: warned(lambda: _average(_GROWTH, f=_smooth, exact=_SMOOTH, **_EULER)),
     ),
+    "an average of what never happened": (
+        "rarely holds, take a smooth f in its place, which is not flat where they end",
+        lambda: warned(lambda: _average(_GROWTH, f=lambda x: x[:, 0] > 1e3, exact=0.0)),
+        lambda: warned(lambda: _average(_GROWTH, f=_smooth, exact=_SMOOTH)),
+    ),
 }
 
 # of messages that hold no verb of the list, or share a row with others
