@@ -17,6 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sdegen.core.accuracy import Orders
 from sdegen.core.channels import directionals
 from sdegen.core.derivatives import (
     GOLDEN,
@@ -28,7 +29,7 @@ from sdegen.core.derivatives import (
 from sdegen.core.noise_structure import check_not_general
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time
-from sdegen.core.slope_checks import check_directional, check_slope, mixes_at
+from sdegen.core.slope_checks import check_alone, check_directional, check_slope, mixes_at
 
 _ROUNDING = {torch.float64: 1e-6}  # relative: of derivatives by two passes, or by differences
 _ROUNDING_SINGLE = 1e-4
@@ -160,3 +161,23 @@ def check_noise_slope(sde: SDE, ends: State, t: Time) -> None:
         )
         return
     check_directional(lambda y: sde.diffusion(y, t), ends)
+
+
+def check_noise_alone(sde: SDE, orders: Orders, ends: State, t: Time) -> None:
+    """Refuse noise that depends on other trajectories, for steps of an order above the update's.
+
+    Args:
+        sde: Dynamics.
+        orders: Of the solver.
+        ends: Two states, shape (2, *event).
+        t: Time.
+
+    Raises:
+        ValueError: If G is another for a state among others than alone.
+    """
+    if sde.noise != "multiplicative" or sde.noise_structure == "general":
+        return
+    known = None if sde.channels is None else orders.channels
+    weak, strong = known or orders.multiplicative or (1.0, 0.5)
+    if weak > 1 or (strong or 0.0) > 0.5:
+        check_alone(lambda y: sde.diffusion(y, t), ends)

@@ -66,6 +66,34 @@ def check_slope(function: Values, slope: Values, ends: State, *, name: str, cure
 
 
 @torch.no_grad()
+def check_alone(noise: Values, ends: State) -> None:
+    """Refuse noise whose G of one trajectory depends on the others, as in a mean field.
+
+    What moves a trajectory by its own Wiener processes alone would miss theirs.
+
+    Args:
+        noise: g or G of states (batch, *event).
+        ends: Two states, shape (2, *event).
+
+    Raises:
+        ValueError: If G is another for a state among others than alone.
+    """
+    try:
+        among, alone = noise(ends), noise(ends[:1])
+    except Exception:  # what takes all trajectories alone holds one number for each of them
+        return
+    if len(among) != len(ends) or among.shape[1:] != alone.shape[1:]:
+        return
+    gap = (among[:1] - alone).abs().max()
+    if bool(gap > 1e3 * torch.finfo(among.dtype).eps * among.abs().max()):
+        raise ValueError(
+            "the noise of a trajectory depends on the others (a mean field), and derivatives of G "
+            "along the noise of all are not built, so that an order would be lost in silence: "
+            "take EulerMaruyama(), with interpretation='ito'."
+        )
+
+
+@torch.no_grad()
 def check_directional(matrix: Values, ends: State, *, cure: str = _CURE) -> None:
     """Refuse a G whose derivative along a direction is not that of the function.
 
@@ -77,6 +105,7 @@ def check_directional(matrix: Values, ends: State, *, cure: str = _CURE) -> None
     Raises:
         ValueError: Where the derivatives along the path do not add up to the change of G.
     """
+    check_alone(matrix, ends)
 
     def both(x: Tensor, middle: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         value = matrix(x)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy
-from sdegen.core.commutators import check_noise_slope
+from sdegen.core.commutators import check_noise_alone, check_noise_slope
 from sdegen.core.enclosure import Enclosure
 from sdegen.core.evaluation import check_repeatable, refuse_randomness, told_of_graphs, watched
 from sdegen.core.jumps import CompoundPoisson
@@ -241,6 +241,8 @@ def _check_derivatives(
         one.check_derivatives(states, t)
         if "areas" in solver.needs:  # which stand beside derivatives of the noise
             check_noise_slope(one, states, t)
+        elif solver.orders is not None:
+            check_noise_alone(one, solver.orders, states, t)
     if differentiable:
         sde = sde.of_rows(slice(_FEW))
         check_seen(lambda x: sde.drift(x, t), x0[:_FEW], "drift")

@@ -339,3 +339,28 @@ def test_a_reading_is_that_of_the_diffusion_of_a_subclass():
     for g, m in ((lambda x: x, None), (lambda x: x[..., None], 1)):
         sde = Twice(lambda x: 0 * x, g, channels=m, interpretation="stratonovich")
         torch.testing.assert_close(sde.drift(x, t).detach(), 2 * x)
+
+
+def test_noise_of_other_trajectories_is_refused_where_an_order_would_be_lost():
+    def mean(x):
+        return x.mean(0, keepdim=True).expand_as(x)
+
+    x0, times = torch.arange(1.0, 5.0, dtype=torch.float64)[:, None], [0.0, 0.01]
+    matrix = sg.ItoProcess(lambda x: 0 * x, lambda x: mean(x)[..., None], channels=1)
+    read = sg.ItoProcess(
+        lambda x: 0 * x, lambda x: mean(x)[..., None], channels=1, interpretation="stratonovich"
+    )
+    diagonal = sg.ItoProcess(lambda x: 0 * x, mean)
+    for sde, solver in (
+        (read, sg.EulerMaruyama()), (matrix, sg.Milstein()), (diagonal, sg.Milstein()),
+        (matrix, sg.DRI1()), (diagonal, sg.DRI1()), (diagonal, sg.TorchSDE("milstein")),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"depends on the others \(a mean field\)"):
+            sg.simulate(sde, x0, times, solver=solver, rng=0)
+    # the update takes them, and a mean field in the drift harms nobody
+    path = sg.BrownianPath(0, times)
+    moved = sg.simulate(matrix, x0, times, brownian=path).final - x0
+    w = path.noise(x0, times, channels=1).increment(0)
+    torch.testing.assert_close(moved, mean(x0) * w)
+    pulled = sg.ItoProcess(lambda x: mean(x) - x, lambda x: x)
+    sg.simulate(pulled, x0, times, solver=sg.DRI1(), rng=0)

@@ -60,6 +60,15 @@ class Whole(Twice):
     diffusion_column = sg.SDE.diffusion_column
 
 
+def of_mean(solver):
+    """Noise of the mean moves a trajectory by it: those that stand at 0 and 2 by 1."""
+    x0 = torch.tensor([[0.0], [2.0]], dtype=F64)
+    matrix = of_matrix(lambda x: x.mean(0, keepdim=True).expand_as(x)[..., None], channels=1)
+    path = sg.BrownianPath(0, [0.0, 0.1])
+    w = path.noise(x0, [0.0, 0.1], channels=1).increment(0)
+    near(sg.simulate(matrix, x0, [0.0, 0.1], solver=solver, brownian=path).final - x0, w)
+
+
 def spreads(sde, trajectories=4000):
     """The covariance of G W at t = 1, within 4.4 standard errors."""
     x = simulate(sde, torch.zeros(trajectories, 2, dtype=F64)).final
@@ -145,5 +154,10 @@ FOLLOWED = {
             simulate(Whole("channels"), TWO).final - TWO,
             2 * (simulate(Declared("channels"), TWO).final - TWO),
         ),
+    ),
+    "noise of a mean field": (
+        r"take EulerMaruyama\(\), with interpretation='ito'",
+        lambda: of_mean(sg.DRI1()),
+        lambda: of_mean(sg.EulerMaruyama()),
     ),
 }
