@@ -20,9 +20,9 @@ order together with all others, J_kl J_k'l' among them. With signs χ_k = ±1,
 
     J_kl = ½ (W_k W_l − s_kl h χ_k χ_l),        s_kl = 1 for k < l, −1 for k > l
 
-has E[J_kl J_k'l'] = 0 for any two different pairs. One sign alone for each pair, χ_k, as the
-article of the method has it, does not: J₁₂ and J₁₃ are then correlated, and with three processes
-that do not commute the order drops to 1.
+has E[J_kl J_k'l'] = 0 for any two different pairs, as the integrals themselves have. With χ_k in
+place of χ_k χ_l, J₁₂ and J₁₃ would have covariance h²/4, and the order would drop to 1 for three
+processes that do not commute.
 
 The normal z_k gives both W_k and χ_k, the parity of ⌊4 z_k⌋: the sign is independent of all
 moments of z_k that matter, to e^{−(4π)²/2} ≈ 10⁻³⁴. So a step draws one normal for each process,

@@ -57,7 +57,8 @@ class SKROCK(FixedStep):
     """A stabilised explicit method for stiff drifts with any noise. s evaluations a step.
 
     Stable up to λh = (1 + ω₀)/ω₁ ≈ 1.93 s² for real rates λ; the page of the module has the
-    equations.
+    equations. Modes with λh ≫ 1 are damped and their noise with them: at rest they have too small
+    a variance, as those of `ImplicitEuler()`.
 
     Args:
         substeps: Equal steps between any two of the times.
