@@ -71,7 +71,7 @@ class Estimate:
 
     def run(self) -> None:
         """Sample until the interval is as narrow as was asked."""
-        self._begin(self._pilot())
+        self._begin(max(self._pilot(), self._problem.least))
         if (unknown := self._below_rounding(self.last)) is not None:
             raise ValueError(unknown)
         while True:

@@ -82,7 +82,8 @@ def expectation(
     Warns:
         AccuracyWarning: If the variance of the differences falls more slowly than their cost
             grows: the interval still holds, but costs more than tolerance⁻². And if f is one
-            number for all trajectories: what happens to fewer of them was not seen.
+            number for all trajectories, of which fewer may do something else; or drift or noise
+            change with time faster than 1024 steps see.
 
     Raises:
         TypeError: If an argument is of the wrong kind.

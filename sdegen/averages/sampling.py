@@ -104,6 +104,7 @@ class Problem:
         quantity: f of states, one float64 number for each.
         coupling: How a level is walked.
         seed: Of the run.
+        least: Number of the least level to begin with, by what changes with time.
     """
 
     sde: SDE
@@ -113,6 +114,7 @@ class Problem:
     quantity: Quantity
     coupling: Coupling
     seed: int
+    least: int = 0
 
     @property
     def rows(self) -> int:

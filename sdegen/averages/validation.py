@@ -11,6 +11,7 @@ from scipy import special
 from torch import Tensor
 
 from sdegen.averages.coupling import check_solver, coupling_for
+from sdegen.averages.resolution import least_level
 from sdegen.averages.sampling import Problem
 from sdegen.core.checks import check_flag
 from sdegen.core.evaluation import are_alike, check_repeatable
@@ -167,7 +168,8 @@ def validate(
                 refuse_lost_gradient("f(x)", f(example.clone()), _ANSWER, _INSTEAD)
         between = [request.times[0], request.times.mean(), request.times[-1]]
         coupling = coupling_for(sde, solver, apart, between)
-        return Problem(sde, x0, example, span, Quantity(f), coupling, seed)
+        least = least_level(sde, example, span)
+        return Problem(sde, x0, example, span, Quantity(f), coupling, seed, least)
 
 
 def _check_dynamics(sde: SDE) -> None:

@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 
 import sdegen as sg
+from sdegen.averages.resolution import least_level
 
 F64 = torch.float64
 GROWTH = sg.ItoProcess(
@@ -189,6 +190,32 @@ def test_a_jump_that_few_samples_show_is_not_taken_for_certain():
         result = average(GROWTH, ONE, lambda x: x[:, 0] > 2, tolerance=5e-2, rng=seed)
         outside += abs(result.mean - exact) > result.half_width
     assert outside <= 6  # of 20 at 0.05 each: more than 6 once in 10⁵
+
+
+@pytest.mark.parametrize("turns", [4, 64])
+def test_an_oscillation_in_time_with_the_steps_is_seen(turns):
+    # sin² is 0 wherever a step of 2^k begins, k ≤ 7; its mean is ½
+    driven = sg.ItoProcess(lambda x, t: torch.sin(2 * math.pi * turns * t) ** 2 + 0 * x, 0.1)
+    assert holds(average(driven, 0 * ONE, tolerance=2e-2), 0.5)
+
+
+def test_a_pulse_between_the_steps_is_seen():
+    pulse = sg.ItoProcess(lambda x, t: 20.0 * ((t > 0.51) & (t < 0.56)) + 0 * x, 0.1)
+    assert holds(average(pulse, 0 * ONE, tolerance=0.05), 1.0)
+
+
+def test_noise_in_time_with_the_steps_is_seen():
+    beats = sg.ItoProcess(torch.zeros_like, lambda x, t: torch.sin(2 * math.pi * 8 * t) + 0 * x)
+    assert holds(average(beats, 0 * ONE, square, tolerance=0.1), 0.5)
+
+
+def test_what_no_step_sees_is_told_of():
+    fast = sg.ItoProcess(lambda x, t: torch.sin(2 * math.pi * 512 * t) ** 2 + 0 * x, 0.1)
+    with pytest.warns(sg.AccuracyWarning, match="faster than 1024 steps from t = 0 to 1 see"):
+        least = least_level(fast, 0 * ONE, (0.0, 1.0))
+    assert least == 11
+    for smooth in (lambda x, t: -x, lambda x, t: t**2 + 0 * x, lambda x, t: 1 / (0.01 + t) - x):
+        assert least_level(sg.ItoProcess(smooth, 0.1), ONE, (0.0, 1.0)) <= 1
 
 
 def test_a_condition_that_rarely_holds_is_not_missed():

@@ -54,6 +54,7 @@ _PULL = sg.ItoProcess(lambda x: x.mean(0) - x, 1.0)
 _CUBE = sg.ItoProcess(lambda x: x**3, 0.1)
 _WELL = sg.ItoProcess(lambda x: x - x**3, 0.1)
 _RATES = sg.ItoProcess(lambda x, k: -k * x, 0.0, parameters={"k": torch.ones(3, 1, dtype=F64)})
+_FAST = sg.ItoProcess(lambda x, t: torch.sin(1024 * math.pi * t) ** 2 + 0 * x, 0.1)
 _JUMPS = sg.JumpDiffusion(sg.ItoProcess(torch.zeros_like, 0.0), sg.CompoundPoisson(1.0, 1.0))
 _CHAIN = sg.DDPM.discretize(VP, 20)
 
@@ -237,6 +238,11 @@ FOLLOWED = {
         "Take an f without jumps, such as a smoothed one, or an earlier t",
         lambda: warned(lambda: _average(_GROWTH, f=_jump, exact=0.4935, **_EULER)),
         lambda: warned(lambda: _average(_GROWTH, f=_smooth, exact=_SMOOTH, **_EULER)),
+    ),
+    "an average of what turns faster than steps": (
+        "and is not in the half width. Ask for the average over shorter times",
+        lambda: warned(lambda: _average(_FAST, t=1.0, tolerance=0.05, exact=1 + 0.5)),
+        lambda: warned(lambda: _average(_FAST, t=0.125, tolerance=0.05, exact=1 + 0.0625)),
     ),
     "an average of what never happened": (
         "rarely holds, take a smooth f in its place, which is not flat where they end",
