@@ -109,9 +109,19 @@ def weak_order(means: Sequence[float], errors: Sequence[float], order: float) ->
     shown = [(i, m) for i, (m, e) in enumerate(zip(means, errors, strict=True)) if m > _SURE * e]
     shown = shown[-4:]
     if len(shown) < (2 if order > 1 else 3):
-        return min(order, 1.0)  # more takes a smooth drift and a smooth f: it is to be shown
+        # more takes a smooth drift and a smooth f: it is to be shown; less where two levels do
+        return round(min(order, 1.0, max(_slower(means, errors), _LEAST_ORDER)), 2)
     slope = float(np.polyfit([i for i, _ in shown], [math.log2(m) for _, m in shown], 1)[0])
     return round(min(order, max(-slope, _LEAST_ORDER)), 2)
+
+
+def _slower(means: Sequence[float], errors: Sequence[float]) -> float:
+    """Return the order that the last two differences show, two standard errors above; or ∞."""
+    both = list(zip(means, errors, strict=True))[-2:]
+    if len(both) < 2 or not all(m > _SURE * e for m, e in both):
+        return math.inf
+    (first, e), (second, d) = both
+    return math.log2(first / second) + 2 * math.hypot(e / first, d / second) / math.log(2)
 
 
 def targets(v: Sequence[float], costs: Sequence[float], standard_error: float) -> list[int]:

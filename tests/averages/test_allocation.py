@@ -72,6 +72,10 @@ def test_a_slower_decay_of_the_means_is_used_and_a_faster_one_is_not():
     assert weak_order([16.0, 4.0], none[:2], 2.0) == 2.0
     assert weak_order([16.0, 4.0], [4.0, 4.0], 2.0) == 1.0  # a second order is to be shown
     assert weak_order([16.0, 8.0], none[:2], 2.0) == 1.0
+    # two levels show that it is slower yet, as far as they are sure
+    assert weak_order([2.0**0.5, 1.0], none[:2], 1.0) == 0.5
+    assert weak_order([2.0**0.5, 1.0], [0.2, 0.15], 1.0) == 1.0
+    assert weak_order([4.0, 1.0], none[:2], 1.0) == 1.0
 
 
 def test_variances_of_few_samples_are_taken_larger():

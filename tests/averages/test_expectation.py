@@ -209,6 +209,13 @@ def test_noise_in_time_with_the_steps_is_seen():
     assert holds(average(beats, 0 * ONE, square, tolerance=0.1), 0.5)
 
 
+@pytest.mark.parametrize("tolerance", [1.0, 0.3, 0.1])
+def test_few_steps_of_a_growth_are_told_to_be_few(tolerance):
+    # (1 + h)^{1/h} falls on e more slowly than h where h is large
+    result = average(sg.ItoProcess(lambda x: x, 0.0), ONE, tolerance=tolerance)
+    assert abs(result.mean - math.e) <= result.half_width
+
+
 def test_what_no_step_sees_is_told_of():
     fast = sg.ItoProcess(lambda x, t: torch.sin(2 * math.pi * 512 * t) ** 2 + 0 * x, 0.1)
     with pytest.warns(sg.AccuracyWarning, match="faster than 1024 steps from t = 0 to 1 see"):
