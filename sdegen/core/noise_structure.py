@@ -12,7 +12,7 @@ structure; what takes fewer refuses the others by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, NoReturn, get_args
 
 import torch
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 NoiseStructure = Literal["diagonal", "channels", "general"]
 
+NOISE_METHODS = ("diffusion_column", "diffusion_times", "covariance_times")  # of g, in other words
 _TWO_WAYS = {torch.float32: 1e-4, torch.float64: 1e-9}  # relative: rounding of two ways to g gᵀ v
 
 
@@ -214,15 +215,15 @@ def check_covariance(sde: SDE, x: State, t: Tensor) -> None:
             )
 
 
-def check_methods(sde: SDE, base: type[SDE], x: State, t: Tensor) -> None:
+def check_methods(sde: SDE, base: type[SDE], names: Sequence[str], x: State, t: Tensor) -> None:
     """Refuse methods of one's own that tell of another noise than the diffusion.
 
-    That is `diffusion_column`, `diffusion_times` and `covariance_times`: one of them may have been
-    inherited, and the diffusion not.
+    One of them may have been inherited, and the diffusion not.
 
     Args:
         sde: Dynamics whose noise is diagonal or has channels.
         base: The class SDE.
+        names: Those of `NOISE_METHODS` that its class defines.
         x: A few states, shape (batch, *event).
         t: Time, 0-d.
 
@@ -240,10 +241,8 @@ def check_methods(sde: SDE, base: type[SDE], x: State, t: Tensor) -> None:
         columns = [(k + 1) * of.diffusion_column(sde, x, t, k) for k in range(m or 0)]
         return torch.stack([column.expand_as(x) for column in columns]).sum(0)
 
-    names = ["diffusion_times", "covariance_times"]
-    names += [] if m is None else ["diffusion_column"]
     for name in names:
-        if not _is_own(kind, base, name):
+        if m is None and name == "diffusion_column":
             continue
         said, expected = answer(kind, name), answer(base, name)
         gap = (said - expected).abs().nan_to_num(torch.inf)

@@ -33,7 +33,6 @@ from sdegen.core.shapes import State
 _DISPLACEMENTS = (1.0, 1e-2, 1e-4)
 _EVERY = 7
 _FEW = 4  # rows that are each looked at alone
-_LATER = 0.6180339887498949  # of a run: no period divides it
 _EXACT = 64  # roundings, where the number of rows is the same
 # relative, in single and in other precision: a matrix product of other rows rounds otherwise
 _SINGLE, _DOUBLE = 1e-4, 1e-9
@@ -89,26 +88,24 @@ def check_place(sde: SDE, x: State, t: Tensor) -> None:
         _check_alike(name, value[turned], again, x, t)
 
 
-def check_autonomous(sde: SDE, x: State, times: Tensor) -> None:
+def check_autonomous(sde: SDE, name: str, first: Tensor, second: Tensor, t: Tensor) -> None:
     """Refuse dynamics that say that they are the same at every t, and are not.
 
     Args:
-        sde: What moves; with parameters of its own, those of these rows.
-        x: States, shape (n, *event).
-        times: Of a run, shape (T,).
+        sde: What moves.
+        name: Of drift or diffusion.
+        first: Its value at the start.
+        second: Its value at the same states, at a later time.
+        t: That time, 0-d.
 
     Raises:
-        ValueError: If drift or noise are others at the start than at a time within the run.
+        ValueError: If they differ by more than rounding.
     """
-    if sde.autonomous is not True:
-        return
-    later = torch.lerp(times[0], times[-1], _LATER)
-    for name, field in _fields(sde).items():
-        if not are_alike(field(x.clone(), times[0]), field(x.clone(), later), _SINGLE):
-            raise ValueError(
-                f"{type(sde).__name__} says autonomous = True, but its {name} is another at t = "
-                f"{float(later):g} than at t = {float(times[0]):g}; say autonomous=False, or None."
-            )
+    if not are_alike(first, second, _SINGLE):
+        raise ValueError(
+            f"{type(sde).__name__} says autonomous = True, but its {name} is another at t = "
+            f"{float(t):g} than at the start; say autonomous=False, or None."
+        )
 
 
 @torch.no_grad()

@@ -153,6 +153,8 @@ class _Spread:
 class Bound:
     """A drift or diffusion with its parameters: field(x, t)."""
 
+    __qualname__ = "_Bound"  # by which stores of earlier versions know it
+
     def __init__(self, function: Callable[..., Any], parameters: dict[str, Tensor]) -> None:
         self.function, self.parameters = function, parameters
 

@@ -82,7 +82,7 @@ class ReverseSDE(SDE):
         check_origin(score, forward)
         self.forward, self.score, self.eta = forward, score, eta
         self.noise: NoiseKind = "none" if eta == 0 else forward.noise
-        if eta > 0:  # a flow has no noise, of any structure
+        if eta > 0 and forward.channels is not None:  # a flow has no noise, of any structure
             self.channels, self.noise_structure = forward.channels, forward.noise_structure
 
     @property

@@ -19,6 +19,7 @@ from sdegen.core.evaluation import check_repeatable, refuse_randomness, told_of_
 from sdegen.core.jumps import CompoundPoisson
 from sdegen.core.noise import Streams
 from sdegen.core.noise_structure import (
+    NOISE_METHODS,
     check_covariance,
     check_methods,
     check_not_general,
@@ -43,6 +44,7 @@ from sdegen.engine.scales import FEWEST, warn_score
 from sdegen.engine.validation import Request
 
 _FEW = 4  # rows that are asked
+_LATER = 0.6180339887498949  # of a run: no period divides it
 _CHEAP, _MOST = 2**18, 2**24  # numbers of a batch that cost milliseconds, and at most a second
 _MANY_TIMES = 100
 _SOME, _MANY_STEPS, _DEAR = 256, 40, 1e-4  # rows; steps, of which two cost 5 %; seconds
@@ -103,11 +105,20 @@ def validate_callables(request: Request, *, whole: bool, differentiable: bool = 
     # a score is asked no more than a network: whoever draws samples counts its evaluations
     network = network or reverse
     if not network:
-        check_repeatable("drift", f, sde.drift(rows.clone(), t))
-        check_repeatable(name, g, noise_of(rows.clone(), t))
-        check_autonomous(sde, rows, request.times)
-        if sde.noise_structure != "general":
-            check_methods(sde, SDE, rows, t)  # type: ignore[type-abstract]
+        # what is the same at every t is asked at another one
+        again = t if sde.autonomous is not True else torch.lerp(t, request.times[-1], _LATER)
+        for what, first, field in (("drift", f, sde.drift), (name, g, noise_of)):
+            second = field(rows.clone(), again)
+            if again is not t and not torch.equal(first, second):
+                check_repeatable(what, first, field(rows.clone(), t))
+                check_autonomous(sde, what, first, second, again)
+            else:
+                check_repeatable(what, first, second)
+        own = [
+            name for name in NOISE_METHODS if getattr(type(sde), name) is not getattr(SDE, name)
+        ]
+        if own and sde.noise_structure != "general":
+            check_methods(sde, SDE, own, rows, t)  # type: ignore[type-abstract]
         if not whole:
             check_rows(sde, rows, t)
     if network or whole:  # of which rows are not permuted
@@ -241,7 +252,7 @@ def _check_derivatives(
         one.check_derivatives(states, t)
         if "areas" in solver.needs:  # which stand beside derivatives of the noise
             check_noise_slope(one, states, t)
-        elif solver.orders is not None:
+        elif sde.noise == "multiplicative" and solver.orders is not None:
             check_noise_alone(one, solver.orders, states, t)
     if differentiable:
         sde = sde.of_rows(slice(_FEW))

@@ -113,8 +113,6 @@ class LinearSDE(LinearProcess):
         self._varies = drift.varies or noise.varies or shift.varies
         if self._varies:
             self.autonomous = None
-        if not drift.varies:
-            self.linear_part = drift.value
         if not noise.varies and B.shape == (d, d) and bool((B.diag().diag() == B).all()):
             noise.value = B.diag()
         if noise.value.ndim == 2:
@@ -122,6 +120,11 @@ class LinearSDE(LinearProcess):
         elif noise.value.ndim == 0 and not (noise.varies or B.requires_grad):
             self.constant_noise = float(B)
         self.noise = "additive" if noise.varies or bool((B != 0).any()) else "none"
+
+    @property
+    def linear_part(self) -> Tensor | None:  # type: ignore[override]
+        """A, where it is constant; else None."""
+        return None if self._A.varies else self._A.value
 
     @classmethod
     def of(cls, sde: SDE, dimension: int) -> LinearSDE:

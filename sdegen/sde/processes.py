@@ -95,7 +95,11 @@ class OrnsteinUhlenbeck(_ConstantNoise, LinearProcess):
         k, mu = value_of(self.rate), value_of(self.mean)
         if not (math.isfinite(k) and math.isfinite(mu)):
             raise ValueError(f"rate and mean must be finite, but are {k:g} and {mu:g}.")
-        self.linear_part = torch.as_tensor(self.rate, dtype=torch.float64)
+
+    @property
+    def linear_part(self) -> Tensor:  # type: ignore[override]
+        """k, of the drift −k x + k μ."""
+        return torch.as_tensor(self.rate, dtype=torch.float64)
 
     def drift(self, x: State, t: Time) -> State:
         """−k (x − μ)."""
