@@ -161,3 +161,6 @@ FOLLOWED = {
         lambda: of_mean(sg.EulerMaruyama()),
     ),
 }
+
+# of messages that hold no verb of the list
+UNSEEN = {"columns of another matrix"}

@@ -198,11 +198,6 @@ FOLLOWED = {
             ),
         ),
     ),
-    "particles sent back where noise is correlated": (
-        "sends back along the normal is carried along the wall",
-        lambda: plane(_channels(_ellipse(0.5)), boundary=[sg.Reflecting(-4.0, 4.0), None]),
-        lambda: plane(_channels(_ellipse(0.5)), truncation_is_physical=True),
-    ),
     "a score at another time": (
         "the score is known from t = {} to {}, but was asked for at {}",
         lambda: sg.PlaneScore(_relaxing([0.0, 0.2, 0.4]), [0.0, 0.2, 0.4])(STATES, 0.5),

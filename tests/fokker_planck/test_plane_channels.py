@@ -346,13 +346,32 @@ def test_walls_that_later_noise_correlates_at_are_seen():
         return torch.stack([torch.stack([one, zero], -1), torch.stack([s, one], -1)], -2)
 
     sde = sg.ItoProcess(lambda x: -x, G, channels=2)
-    solver = FokkerPlanck2D(sde, square(16), [sg.Reflecting(-4.5, 4.5), None])
-    start = solver.gaussian((0.0, 0.0), [[0.5, 0.0], [0.0, 0.5]])
-    with pytest.raises(ValueError, match="noises of both coordinates are correlated"):
-        solver.solve(start, [0.0, 0.1, 0.2])
-    solver = FokkerPlanck2D(sde, square(16), truncation_is_physical=True)
-    assert solver.form is None
-    assert solver.solve(start, [0.0, 0.1], rtol=0.9)[-1].form == "lumped"
+    for walls in ({"boundary": [sg.Reflecting(-4.5, 4.5)] * 2}, {"truncation_is_physical": True}):
+        solver = FokkerPlanck2D(sde, square(16), **walls)
+        start = solver.gaussian((0.0, 0.0), [[0.5, 0.0], [0.0, 0.5]])
+        assert solver.form is None
+        assert solver.solve(start, [0.0, 0.1], rtol=0.9)[-1].form == "lumped"
+
+
+def test_reflecting_ends_of_correlated_noise_are_walls_without_flux():
+    """The density between them is that of `simulate`, whose steps are sent back along C e_i."""
+    sde = sg.ItoProcess(lambda x: -x, rotated(4.0, 30.0), channels=2)
+    ends = [sg.Reflecting(-0.5, 2.5), None]
+    grids = (sg.Grid(-0.5, 2.5, 60), sg.Grid(-6.0, 6.0, 60))
+    p = FokkerPlanck2D(sde, grids, ends).stationary(rtol=0.1)
+    named = FokkerPlanck2D(sde, grids, truncation_is_physical=True).stationary(rtol=0.1)
+    torch.testing.assert_close(p.mean, named.mean, rtol=1e-3, atol=1e-3)
+    n = 20_000
+    x = sg.simulate(
+        sde,
+        torch.tensor([[0.5, 0.0]], dtype=F64).expand(n, 2).contiguous(),
+        [0.0, 6.0],
+        solver=sg.EulerMaruyama(substeps=600),
+        boundary=dict(enumerate(ends[:1])),
+        rng=0,
+    ).final
+    error = 4.4 * (p.covariance.diag() / n).sqrt() + 0.02 * p.covariance.diag().sqrt()
+    assert bool(((x.mean(0) - p.mean).abs() < error).all())
 
 
 def test_matrices_that_are_none_of_an_ellipse_are_refused():
@@ -378,8 +397,5 @@ def test_matrices_that_are_none_of_an_ellipse_are_refused():
 
     with pytest.raises(ValueError, match="what its derivative, ∇·D, does not tell: G jumps"):
         of(jumps)
-    with pytest.raises(ValueError, match="noises of both coordinates are correlated"):
-        of(rotated(4.0, 30.0), boundary=[sg.Reflecting(-4.5, 4.5), None])
-    of(torch.eye(2, dtype=F64), boundary=[sg.Reflecting(-4.5, 4.5), None])
     with pytest.raises(ValueError, match=r"\[0, 6\] is no period of the"):
         of(bent, grids=(sg.Grid(0.0, 6.0, 20),) * 2, boundary=[sg.Periodic(0.0, 6.0), None])

@@ -18,7 +18,7 @@ Where the density is positive by construction the form is "lumped".
 
 **Channels.** For a matrix G(x, t) "lumped" is an M-matrix on the offsets of D, and "compact" adds
 what crosses (`channel_fluxes`, `channel_compact`). D is elliptic, its eigenvalues, in cells, of a
-ratio of up to 1000. Real walls are n·J = 0 (`wall_layers`), not `Reflecting` along the normal.
+ratio of up to 1000. Real walls are n·J = 0 (`wall_layers`), as `Reflecting` is in a simulation.
 
 What a density costs is the entropy production of its currents,
 

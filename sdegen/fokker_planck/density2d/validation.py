@@ -64,35 +64,6 @@ def walls_of(
     return (conditions[0], conditions[1]), truncated
 
 
-def check_reflections(boundary: BoundaryLike | None, reader: ChannelReader, time: float) -> None:
-    """Refuse a `Reflecting` wall along which correlated noise would carry a current.
-
-    What is folded back along the wall's normal slides along it: n·J = ∂_s(D_ns p), s along the
-    wall. A wall without flux is another one.
-
-    Raises:
-        ValueError: If D_xy is not 0 at a named wall without flux.
-    """
-    enclosure = enclosure_of(boundary, (2,))
-    if enclosure is None:
-        return
-    for axis in (0, 1):
-        interval = enclosure.of(axis)
-        for end, at in ((interval.low, 0), (interval.high, -1)) if interval else ():
-            if end is None or condition_at(end) != BoundaryCondition.NO_FLUX:
-                continue
-            mixed = _correlation(reader, time, axis, at)
-            if mixed > _CORRELATED:
-                raise ValueError(
-                    f"at the wall of coordinate {axis} at {end.at:g} the noises of both "
-                    f"coordinates are correlated, by up to {mixed:.3g}: a particle that "
-                    f"{type(end.boundary).__name__} sends back along the normal is carried along "
-                    "the wall, which is not built. For a wall without flux, n·J = 0, leave the "
-                    "boundary of this coordinate out, let its grid end there, and pass "
-                    "truncation_is_physical=True."
-                )
-
-
 def form_over(
     form: PlaneForm | None,
     boundary: BoundaryLike | None,
@@ -109,7 +80,6 @@ def form_over(
         return form
     reader, few = generator.reader, [*times[:: max(1, len(times) // _LOOKS)], times[-1]]
     for t in few[:1] if reader.sde.autonomous else few:
-        check_reflections(boundary, reader, t)
         form = form_at_walls(form, truncated, reader, t)
     return form
 
