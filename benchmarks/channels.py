@@ -5,9 +5,8 @@ python -m benchmarks.channels
 dX = f(X) dt + G dW in three dimensions with three Wiener processes, f = x − x³, 10⁵ trajectories,
 float32, Euler-Maruyama. G is a constant matrix B, or G(x)_ik = B_ik √(1 + x_k²), whose columns do
 not commute. Eager runs are compared with eager peers (torchsde, loops of torch), compiled ones
-with compiled peers (diffrax, jax, a loop whose step torch.compile has made). Each peer gets the
-form in which it is fastest of those that were tried: jax a product written as a sum, which it
-fuses.
+with compiled peers (diffrax, jax, a loop whose step torch.compile has made). diffrax is tried in
+two forms, of which the faster counts; jax gets its product written as a sum, which it fuses.
 
 All methods run once in each round, after one run that compiles; a rate is that of the fastest of
 the rounds. Rates do not depend on the number of steps, so the slow ones take fewer.

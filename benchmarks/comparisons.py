@@ -1,6 +1,6 @@
 """Tables of the first page of the benchmarks: sdegen beside the best of its peers."""
 
-from benchmarks.lookup import lines, load, number, ratio, rows_of
+from benchmarks.lookup import lines, load, number, one, ratio, rows_of
 
 COUNTS = (1, 2, 5, 10, 20, 50, 100, 200)
 
@@ -94,6 +94,20 @@ def ensembles():
         table.append([problem, str(n), dtype, *shown, f"{name}, {peer['M steps/s']:.3g}"])
     columns = ["problem", "trajectories", "dtype", "sdegen", "compiled", "best peer, its rate"]
     return lines(columns, table)
+
+
+def channels():
+    """Yield the rates of each problem with channels over the best peers', eager and compiled."""
+    rows = rows_of("channels", "three noises")
+    for problem in dict.fromkeys(row["problem"] for row in rows):
+        eager, compiled = (
+            ratio(
+                one(rows, problem=problem, method=method)["over the best peer of its kind"],
+                win="above",
+            )
+            for method in ("sdegen", "sdegen, compiled")
+        )
+        yield f"{problem}: {eager} times the best eager peer, compiled {compiled} times"
 
 
 def densities():

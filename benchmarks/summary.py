@@ -10,6 +10,7 @@ import textwrap
 
 from benchmarks.comparisons import (
     best_rates,
+    channels,
     densities,
     ensembles,
     exact_scores,
@@ -83,6 +84,12 @@ def figures():
         f"{sum(row['seeds'] for row in clean)} clean runs; "
         f"{sum(row['caught'] for row in planted)} of {sum(row['runs'] for row in planted)} faults "
         f"caught, {sum(row['named'] for row in planted)} named",
+    )
+    yield (
+        "channels",
+        "how many steps a second with a matrix of noise?",
+        "torch, torchsde, diffrax, jax",
+        "; ".join(channels()),
     )
     yield (
         "ensemble",

@@ -134,7 +134,10 @@ class _Spread:
         self.function = function
 
     def __call__(self, x: State, t: Time, **parameters: Tensor) -> State:
-        value = at_times(self.function, t, parameters)
+        if t.ndim == 0:  # as in every step, where a call more would be seen
+            value = torch.as_tensor(self.function(t, **parameters))
+        else:
+            value = at_times(self.function, t, parameters)
         if t.ndim > 0 and value.shape == t.shape:
             value = expand(value, x)
         elif t.ndim > 0 and not parameters:  # one of an event for each

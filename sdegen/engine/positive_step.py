@@ -29,6 +29,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sdegen.core.boundary import End
 from sdegen.core.channels import deviation
 from sdegen.core.enclosure import Enclosure
 from sdegen.core.sde import SDE
@@ -57,19 +58,35 @@ def noise_vanishes(
         return False, False
     rows = x0.detach()  # all of them: g may hold a parameter for each
     columns = list(enclosure.columns(coordinates))
+
+    def noise_at(place: float | None) -> Tensor:
+        moved = rows.flatten(1).clone()
+        if place is not None:
+            moved[:, columns] = place
+        g = deviation(sde, moved.reshape(rows.shape), t).expand_as(rows).flatten(1)
+        return g[:, columns].abs()
+
     with torch.no_grad():
-        noise = deviation(sde, rows, t).expand_as(rows).flatten(1)[:, columns].abs()
+        noise = noise_at(None)
         vanishes = []
-        for end in (interval.low, interval.high):
+        for end, other in ((interval.low, interval.high), (interval.high, interval.low)):
             if end is None or not end.boundary.positive_step or callable(end.at):
                 vanishes.append(False)
                 continue
-            moved = rows.flatten(1).clone()
-            moved[:, columns] = end.at
-            g = deviation(sde, moved.reshape(rows.shape), t).expand_as(rows).flatten(1)
-            at_end = g[:, columns].abs()
-            vanishes.append(bool((at_end <= _VANISHED * noise).all() and (noise > 0).any()))
+            seen = noise
+            if not bool((noise > 0).any()):  # as where all start at the end itself
+                seen = noise_at(_inside(float(end.at), other, low=end is interval.low))
+            vanishes.append(
+                bool((noise_at(end.at) <= _VANISHED * seen).all() and (seen > 0).any())
+            )
     return vanishes[0], vanishes[1]
+
+
+def _inside(end: float, other: End | None, *, low: bool) -> float:
+    """Return a place inside: in the middle of two fixed ends, or beside the only one."""
+    if other is not None and not callable(other.at):
+        return 0.5 * (end + other.at)
+    return end + (1.0 if low else -1.0) * 0.1 * (1 + abs(end))
 
 
 def positive_step(

@@ -69,8 +69,8 @@ FOLLOWED = {
     ),
     "a wall without noise": (
         "pass a subclass of Reflecting with positive_step = False",
-        lambda: bounded(sg.Reflecting(0.0, coordinates="all"), ONE_FOR_ALL, TWO.abs(), 0.0),
-        lambda: bounded(Mirror(0.0, coordinates="all"), ONE_FOR_ALL, TWO.abs(), 0.0),
+        lambda: bounded(sg.Reflecting(0.0, coordinates="all"), ONE_FOR_ALL, TWO + 0.5, 0.0),
+        lambda: bounded(Mirror(0.0, coordinates="all"), ONE_FOR_ALL, TWO + 0.5, 0.0),
     ),
     "a passage beside an absorbing end": (
         r"Pass Absorbing\(…, bridge=False\) for those, or FirstPassage",
