@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.derivatives import GOLDEN
+from sdegen.core.enclosure import Enclosure
 from sdegen.core.noise_structure import fields_of
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
@@ -76,3 +77,21 @@ def _values(
     """Return a field at flat states, asked for as many rows at a time as x has, as flat."""
     parts = (y.reshape(x.shape) for y in torch.split(places, len(x)))
     return torch.cat([field(y, t).flatten(1) for y in parts])
+
+
+def check_periods(sde: SDE, boundary: Enclosure, rows: State, t: Tensor) -> None:
+    """Refuse the periods of a boundary that are not the dynamics' own.
+
+    Args:
+        sde: What moves.
+        boundary: What the states are kept inside of.
+        rows: States.
+        t: Time, 0-d.
+
+    Raises:
+        ValueError: As `check_period`.
+    """
+    for coordinates, interval in boundary.parts:
+        if interval.wraps:
+            low, high = interval.fixed
+            check_period(sde, boundary.columns(coordinates), low, high, rows, [t])

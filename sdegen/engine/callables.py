@@ -7,6 +7,7 @@ whether trajectories depend on each other, and what the steps cost in accuracy (
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,6 @@ from torch import Tensor
 
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy
 from sdegen.core.commutators import check_noise_alone, check_noise_slope
-from sdegen.core.enclosure import Enclosure
 from sdegen.core.evaluation import check_repeatable, refuse_randomness, told_of_graphs, watched
 from sdegen.core.jumps import CompoundPoisson
 from sdegen.core.noise import Streams
@@ -25,7 +25,7 @@ from sdegen.core.noise_structure import (
     check_not_general,
     noise_field,
 )
-from sdegen.core.period import check_period
+from sdegen.core.period import check_periods
 from sdegen.core.rows import (
     CURE,
     check_autonomous,
@@ -94,14 +94,9 @@ def validate_callables(request: Request, *, whole: bool, differentiable: bool = 
         if isinstance(one, CompoundPoisson):
             one.check(x0 if not network else rows, t)
     if boundary is not None and boundary.wraps:
-        _check_periods(sde, rows, t, boundary)
+        check_periods(sde, boundary, rows, t)
     name, noise_of = noise_field(sde)
-    if sde.noise == "additive" and not torch.equal(g, noise_of(rows + 1, t)):
-        raise ValueError(
-            f"{type(sde).__name__} says noise = 'additive', but its diffusion is another at x + 1 "
-            "than at x; say 'multiplicative'."
-        )
-    _check_declared(sde, g)
+    _check_declared(sde, g, noise_of, rows, request.times)
     # a score is asked no more than a network: whoever draws samples counts its evaluations
     network = network or reverse
     if not network:
@@ -218,9 +213,20 @@ def _checked(name: str, value: object, given: State, rows: State) -> Tensor:
     return value
 
 
-def _check_declared(sde: SDE, g: Tensor) -> None:
-    """Refuse a diffusion that is not of the kind that the SDE declares."""
-    kind = type(sde).__name__
+def _check_declared(
+    sde: SDE, g: Tensor, noise_of: Callable[[State, Tensor], Tensor], rows: State, times: Tensor
+) -> None:
+    """Refuse a diffusion, g at the rows and the first time, that is not of the kind declared."""
+    kind, t = type(sde).__name__, times[0]
+    if sde.noise == "additive":
+        late = torch.lerp(t, times[-1], _LATER)
+        once = sde.constant_noise is not None or sde.is_discrete
+        for at in (t,) if once else (t, late):  # noise that vanishes at first may vary later
+            if not torch.equal(g if at is t else noise_of(rows, at), noise_of(rows + 1, at)):
+                raise ValueError(
+                    f"{kind} says noise = 'additive', but its diffusion is another at x + 1 than "
+                    f"at x, at t = {float(at):g}; say 'multiplicative'."
+                )
     if sde.noise == "none" and bool((g != 0).any()):
         raise ValueError(
             f"{kind} says noise = 'none', but its diffusion is {float(g.abs().max()):g}; "
@@ -259,14 +265,6 @@ def _check_derivatives(
         check_seen(lambda x: sde.drift(x, t), x0[:_FEW], "drift")
         name, noise_of = noise_field(sde)
         check_seen(lambda x: noise_of(x, t), x0[:_FEW], name)
-
-
-def _check_periods(sde: SDE, rows: State, t: Tensor, boundary: Enclosure) -> None:
-    """Refuse a period that is not the dynamics' own."""
-    for coordinates, interval in boundary.parts:
-        if interval.wraps:
-            low, high = interval.fixed
-            check_period(sde, boundary.columns(coordinates), low, high, rows, [t])
 
 
 def _check_matrix(sde: SDE, g: Tensor, rows: State, t: Tensor) -> None:

@@ -364,3 +364,11 @@ def test_noise_of_other_trajectories_is_refused_where_an_order_would_be_lost():
     torch.testing.assert_close(moved, mean(x0) * w)
     pulled = sg.ItoProcess(lambda x: mean(x) - x, lambda x: x)
     sg.simulate(pulled, x0, times, solver=sg.DRI1(), rng=0)
+
+
+def test_noise_that_depends_on_the_state_later_is_not_additive():
+    """g = t x and G = t x vanish at the start, where they are the same for every x."""
+    for g, m in ((lambda x, t: t * x, None), (lambda x, t: t * x[..., None], 1)):
+        sde = sg.ItoProcess(lambda x: -x, g, channels=m, noise="additive")
+        with pytest.raises(ValueError, match=r"another at x \+ 1 than at x, at t = 0\.6"):
+            sg.simulate(sde, X, [0.0, 1.0], rng=0)
