@@ -95,7 +95,7 @@ def _raises(x):
         (
             _of(lambda x: x, lambda x, t: 1 + x * x, noise="additive"),
             ValueError,
-            "says noise = 'additive', but its diffusion is another at x . 1 than at x; say 'multi",
+            "says noise = 'additive', but its diffusion is another at x . 1 than at x, at t = 0",
         ),
     ],
 )
