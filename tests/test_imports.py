@@ -21,7 +21,7 @@ FLOORS = (
     ({"sde"},),
     ({"solvers"},),
     ({"diffusion"}, {"fokker_planck"}, {"observables"}),
-    ({"score"},),
+    ({"score"}, {"measurements"}),
     ({"engine"}, {"adaptors"}),
     ({"calibration"}, {"averages"}),
     ({"likelihood"}, {"verification"}, {"variational"}, {"energy"}),

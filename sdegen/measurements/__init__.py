@@ -1,0 +1,1 @@
+"""Measurements: what is told, with its error, of stored states and trajectories."""
