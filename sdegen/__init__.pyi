@@ -50,6 +50,8 @@ from .sde.potentials import DoubleWell as DoubleWell
 from .diffusion.mixtures import GaussianMixture as GaussianMixture
 from .sde.potentials import Potential as Potential
 from .sde.potentials import Quadratic as Quadratic
+from .sde.potentials import DrivenPotential as DrivenPotential
+from .sde.underdamped import UnderdampedLangevin as UnderdampedLangevin
 from .sde.processes import BrownianMotion as BrownianMotion
 from .sde.processes import Langevin as Langevin
 from .sde.processes import OrnsteinUhlenbeck as OrnsteinUhlenbeck
@@ -90,6 +92,7 @@ from .solvers.euler import EulerMaruyama as EulerMaruyama
 from .solvers.heun import Heun as Heun
 from .solvers.jump_adapted import JumpAdapted as JumpAdapted
 from .solvers.milstein import Milstein as Milstein
+from .solvers.splitting import BAOAB as BAOAB
 from .solvers.sra import SRA as SRA
 from .diffusion.samplers.predictor_corrector import PredictorCorrector as PredictorCorrector
 

@@ -108,6 +108,15 @@ SDES = (
         "GeneralizedLangevin": sg.GeneralizedLangevin(
             sg.DoubleWell(), sg.PronySeries(2.0, 0.5), 0.4, mass=1.5, friction=0.3
         ),
+        "UnderdampedLangevin": sg.UnderdampedLangevin(sg.DoubleWell(), 0.8, 0.4, mass=1.5),
+        "UnderdampedLangevin, friction of x": sg.UnderdampedLangevin(
+            sg.DoubleWell(), lambda x: 0.5 + x**2, 0.4, mass=[1.5]
+        ),
+        "UnderdampedLangevin, driven": sg.UnderdampedLangevin(
+            lambda x, t: (x - 0.3 * t) ** 4, [0.7], 0.4
+        ),
+        "UnderdampedLangevin, flow": sg.UnderdampedLangevin(sg.Quadratic(), 0.0),
+        "Langevin, driven": sg.Langevin(lambda x, t: (1 + t) * x**4 / 4, 0.4),
         "DDPM": _CHAIN,
         "AncestralChain": sg.AncestralChain(_CHAIN, _LAW.score),
     }

@@ -98,6 +98,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "JumpAdapted",
         "ImplicitEuler",
         "KarrasHeun",
+        "BAOAB",
         "Milstein",
         "Noise",
         "SRA",
@@ -138,6 +139,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "potentials": (
         "DoubleWell",
+        "DrivenPotential",
         "GaussianMixture",
         "GaussianMixture.energy",
         "GaussianMixture.force",
@@ -149,6 +151,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "Potential",
         "PronySeries",
         "Quadratic",
+        "UnderdampedLangevin",
     ),
     "linear processes": (
         "GaussianPath.check_rates",

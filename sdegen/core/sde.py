@@ -50,6 +50,7 @@ class SDE(ABC):
         jumps: What makes it jump beside drift and noise (`JumpDiffusion`); None, the default,
             where nothing does. What reads drift and diffusion alone refuses jumps by name.
         autonomous: Whether f and g do not depend on t; None, the default: it is not known.
+        phase_space: Whether a state is positions and velocities, shape (batch, 2, *event).
         linear_part: L of a drift −L x + r(x, t), where it is known: what `ImplicitEuler` solves
             for. Shape (), (d,) or (d, d), for states of d numbers.
         direction: Sense of time in which the noisy equation is meant: +1 or −1. A noisy SDE run
@@ -67,6 +68,7 @@ class SDE(ABC):
     constant_noise: float | None = None
     jumps: tuple[CompoundPoisson | AlphaStable, ...] | None = None
     autonomous: bool | None = None
+    phase_space: bool = False
     linear_part: Tensor | None = None
     direction: Literal[1, -1] = 1
     is_discrete: ClassVar[bool] = False
@@ -111,6 +113,10 @@ class SDE(ABC):
     def trajectories(self) -> int | None:
         """How many trajectories it holds parameters for, one row each; None: any number."""
         return None
+
+    def event_of(self, numbers: int) -> tuple[int, ...]:
+        """Return the shape of the event that holds so many numbers, as where they are in a row."""
+        return (numbers,)
 
     def of_rows(self, rows: Rows) -> Self:
         """Return the dynamics of some trajectories: a slice, indices, or booleans."""

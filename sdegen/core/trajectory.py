@@ -33,6 +33,8 @@ class Trajectory:
         step_error: Error of mean and spread by the size of the steps, from a pilot at half of
             them; None where none was made.
         slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
+        phase_space: Whether states are positions and velocities, shape (T, batch, 2, *event),
+            of which `x` and `v` are views.
     """
 
     times: Tensor
@@ -45,6 +47,7 @@ class Trajectory:
     periods: Tensor | None = None
     step_error: ErrorEstimate | None = None
     slope_by: SlopeBy = "none"
+    phase_space: bool = False
 
     def trust(self) -> Trust:
         """Return what is known of the errors of its last states, a row for each cause."""
@@ -64,6 +67,31 @@ class Trajectory:
     def final(self) -> State:
         """The last states, shape (batch, *event)."""
         return self.states[-1]
+
+    @property
+    def x(self) -> Tensor:
+        """The positions of a run in phase space, a view of shape (T, batch, *event).
+
+        Raises AttributeError if states are not positions and velocities.
+        """
+        return self._half(0)
+
+    @property
+    def v(self) -> Tensor:
+        """The velocities of a run in phase space, a view of shape (T, batch, *event).
+
+        Raises AttributeError if states are not positions and velocities.
+        """
+        return self._half(1)
+
+    def _half(self, k: int) -> Tensor:
+        """Return positions or velocities."""
+        if not self.phase_space:
+            raise AttributeError(
+                "x and v are those of a run in phase space, such as of UnderdampedLangevin; take "
+                "states."
+            )
+        return self.states[:, :, k]
 
     @property
     def finite(self) -> Tensor:

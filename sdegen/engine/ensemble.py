@@ -48,7 +48,7 @@ from sdegen.engine.store import RunStore, description_of, seed_of_run, store_pat
 from sdegen.engine.store_layout import Layout
 from sdegen.engine.validation import Request, validate_request
 from sdegen.observables.base import Observable, check_observables
-from sdegen.solvers.jump_adapted import solver_for
+from sdegen.solvers.default import default_solver
 
 _WITH_GRADIENT = ", or take that of simulate(…, differentiable=True)"
 
@@ -83,7 +83,8 @@ def run_ensemble(
             `GaussianMixture(…).sample`. The generator is on the CPU, wherever the states are.
         times: Times at which observables look and states are stored, shape (T,).
         trajectories: How many.
-        solver: How it moves; EulerMaruyama() unless said, JumpAdapted() for dynamics that jump.
+        solver: How it moves; EulerMaruyama() unless said, JumpAdapted() for dynamics that jump,
+            BAOAB() in a phase space.
         observables: What is accumulated: Moments(), Histogram(…), FirstPassage(…), or your own.
         store: Folder for the states, a Zarr group such as "run.zarr"; needs the extra [io].
         resume: Whether `store` is resumed if it exists; a new run starts otherwise.
@@ -122,7 +123,7 @@ def run_ensemble(
     >>> run.observables["moments"].mean.flatten()
     tensor([1.0000, 0.5000, 0.2500], dtype=torch.float64)
     """
-    solver = solver_for(sde) if solver is None else solver
+    solver = default_solver(sde) if solver is None else solver
     ranks = single_process() if ranks is None else ranks
     wanted = check_observables(observables)
     trajectories = _check_request(trajectories, store, resume, wanted)

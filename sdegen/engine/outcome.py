@@ -20,6 +20,7 @@ def outcome_of(
     keep_path: bool,
     seed: int,
     enclosure: Enclosure | None,
+    phase_space: bool,
 ) -> Trajectory:
     """Return what the blocks make together.
 
@@ -28,14 +29,18 @@ def outcome_of(
         Interrupted: On Ctrl-C, with what is done.
     """
     if solutions and solutions[-1].failed_at is not None:
-        raise _failure(solutions, times, keep_path, seed, enclosure)
+        raise _failure(solutions, times, keep_path, seed, enclosure, phase_space)
     if interrupted:
-        raise _interruption(solutions, times, keep_path, seed, enclosure)
-    return _join(solutions, times if keep_path else times[-1:], seed, enclosure)
+        raise _interruption(solutions, times, keep_path, seed, enclosure, phase_space)
+    return _join(solutions, times if keep_path else times[-1:], seed, enclosure, phase_space)
 
 
 def _join(
-    solutions: list[Solution], times: Tensor, seed: int, enclosure: Enclosure | None
+    solutions: list[Solution],
+    times: Tensor,
+    seed: int,
+    enclosure: Enclosure | None,
+    phase_space: bool,
 ) -> Trajectory:
     """Return one trajectory from the blocks."""
     reached = min(len(s.states) for s in solutions)
@@ -53,6 +58,7 @@ def _join(
         absorbed=absorbed,
         windings=windings,
         periods=enclosure.periods() if enclosure is not None and enclosure.wraps else None,
+        phase_space=phase_space,
     )
 
 
@@ -68,6 +74,7 @@ def _failure(
     keep_path: bool,
     seed: int,
     enclosure: Enclosure | None,
+    phase_space: bool,
 ) -> SdegenError:
     """Return the error, with the path up to the last time at which all was finite."""
     last = solutions[-1]
@@ -91,7 +98,8 @@ def _failure(
         f"{last.advice}"
     )
     # without the path, what there is belongs to no time that was asked for
-    result = _join(kept, times, seed, enclosure) if keep_path and good > 0 else None
+    whole = keep_path and good > 0
+    result = _join(kept, times, seed, enclosure, phase_space) if whole else None
     return NonFiniteError(message, result) if last.why is None else SolverError(last.why, result)
 
 
@@ -101,6 +109,7 @@ def _interruption(
     keep_path: bool,
     seed: int,
     enclosure: Enclosure | None,
+    phase_space: bool,
 ) -> Interrupted:
     """Return the error of a Ctrl-C, with the blocks that are done or else the first, cut."""
     end = float(times[-1])
@@ -109,7 +118,7 @@ def _interruption(
         done = solutions[:1]
     if not done:
         return Interrupted("interrupted before any trajectory was done.")
-    result = _join(done, times if keep_path else times[-1:], seed, enclosure)
+    result = _join(done, times if keep_path else times[-1:], seed, enclosure, phase_space)
     reached = float(result.times[-1])
     message = f"interrupted: {len(result.nonfinite)} trajectories are done up to t = {reached:g}."
     return Interrupted(message, result)

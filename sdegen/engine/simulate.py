@@ -24,10 +24,7 @@ from sdegen.engine.outcome import outcome_of
 from sdegen.engine.pool import check_threads
 from sdegen.engine.scales import check_end, warn_start
 from sdegen.engine.validation import validate_request
-from sdegen.solvers.euler import EulerMaruyama
-from sdegen.solvers.jump_adapted import solver_for
-
-_EULER = EulerMaruyama()  # made once: a small run is noticed by what it calls
+from sdegen.solvers.default import default_solver
 
 
 def simulate(
@@ -58,7 +55,8 @@ def simulate(
         x0: State at times[0], shape (batch, *event), float32 or float64.
         times: Times that are returned, shape (T,), strictly monotone. A fixed-step solver's
             `substeps` says how finely it walks between them.
-        solver: How it moves; EulerMaruyama() unless said, JumpAdapted() for dynamics that jump.
+        solver: How it moves; EulerMaruyama() unless said, JumpAdapted() for dynamics that jump,
+            BAOAB() in a phase space.
         rng: Seed, generator, or None for fresh entropy; the result records the seed.
         boundary: What the states are kept inside of: `Reflecting`, `Absorbing` or `Periodic`, for
             states of several coordinates one for each that needs any, as in {0: Periodic(0, 1)}
@@ -97,7 +95,7 @@ def simulate(
     tensor([1.0000, 0.5000, 0.2500])
     """
     if solver is None:
-        solver = solver_for(sde) if getattr(sde, "jumps", None) is not None else _EULER
+        solver = default_solver(sde)
     request = validate_request(
         sde,
         solver,
@@ -125,7 +123,13 @@ def simulate(
         whole = solver.requires_full_batch or differentiable or seen.together
         solutions, interrupted = solve_blocks(request, whole, seed, keep_path, threads, progress)
     result = outcome_of(
-        solutions, interrupted, ts, keep_path=keep_path, seed=seed, enclosure=request.boundary
+        solutions,
+        interrupted,
+        ts,
+        keep_path=keep_path,
+        seed=seed,
+        enclosure=request.boundary,
+        phase_space=sde.phase_space,
     )
     result = replace(result, step_error=seen.step_error, slope_by=seen.slope_by)
     return check_end(sde, x0, ts, result, on_nonfinite == "freeze") if reverse else result

@@ -135,7 +135,8 @@ class LinearSDE(LinearProcess):
 
         Args:
             sde: What moves.
-            dimension: Numbers of its state, d of (batch, d).
+            dimension: Numbers of its state, d of (batch, d); in a phase space (batch, 2, d/2),
+                the positions first.
 
         Raises:
             TypeError: If it is no SDE, or the dimension no int.
@@ -151,18 +152,26 @@ class LinearSDE(LinearProcess):
                 "not; say noise='additive' if its g depends on t alone."
             )
 
+        event = sde.event_of(dimension)
+
         def drift_at(t: Tensor) -> tuple[Tensor, Tensor]:
-            return affine_of(lambda x: sde.drift(x, t), dimension, f"the drift of {name}")
+            def drift(x: Tensor) -> Tensor:
+                return sde.drift(x.reshape(-1, *event), t).flatten(1)
+
+            return affine_of(drift, dimension, f"the drift of {name}")
 
         def noise_at(t: Tensor) -> Tensor:
             zero = torch.zeros(1, dimension, dtype=torch.float64)
             if sde.noise == "none":
                 return torch.zeros(dimension, dtype=torch.float64)
             if sde.noise_structure == "general":
-                eye = torch.eye(dimension, dtype=torch.float64)
-                return root(sde.covariance_times(eye, t, eye))
+                eye = torch.eye(dimension, dtype=torch.float64).reshape(-1, *event)
+                return root(sde.covariance_times(eye, t, eye).flatten(1))
+            zero = zero.reshape(1, *event)
             g = sde.diffusion(zero, t).double()
-            return g[0] if sde.noise_structure == "channels" else g.expand_as(zero)[0]
+            if sde.noise_structure == "channels":
+                return g[0].reshape(dimension, -1)
+            return g.expand_as(zero)[0].flatten()
 
         low, high = sde.time_range
         t = torch.tensor(min(max(0.0, low), high), dtype=torch.float64)

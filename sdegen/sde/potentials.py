@@ -1,7 +1,8 @@
 """Potentials: energies U(x) with force −∇U, and the exact Boltzmann density where there is one.
 
 At temperature T the density is e^{−U/T}/Z (k_B = 1). States are (batch, *event); an energy has
-shape (batch,).
+shape (batch,). An energy U(x, t) that a protocol changes is a `DrivenPotential`; its value and its
+force at a time are those of an ordinary potential, `at(t)`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,20 @@ from typing import Protocol, runtime_checkable
 from scipy import special
 from torch import Tensor
 
+from sdegen.core.accuracy import SlopeBy
 from sdegen.core.checks import check_finite, check_positive
-from sdegen.core.derivatives import gradient_of
-from sdegen.core.requests import as_number, as_numbers, as_parameter, as_state, kind_of, value_of
-from sdegen.core.shapes import State, as_column
+from sdegen.core.derivatives import gradient_of, is_seen
+from sdegen.core.requests import (
+    as_number,
+    as_numbers,
+    as_parameter,
+    as_state,
+    check_function,
+    kind_of,
+    value_of,
+)
+from sdegen.core.shapes import State, Time, as_column, expand
+from sdegen.core.signature import Signature
 from sdegen.core.slope_checks import check_slope
 
 
@@ -89,6 +100,89 @@ class FunctionPotential(Potential):
         )
 
 
+class DrivenPotential:
+    """U(x, t), an energy that a protocol changes: a trap that moves, a field that is switched on.
+
+    Args:
+        function: U(x, t) of states (batch, *event) and a time, in torch, which returns what that
+            of a `FunctionPotential` does; or a function of t alone that returns a `Potential`,
+            whose force is then its own: lambda t: Quadratic(1.0, center=0.5 * t).
+
+    Raises:
+        TypeError: If it is no function of a time.
+
+    >>> trap = DrivenPotential(lambda x, t: (x - 2 * t) ** 2 / 2)
+    >>> trap.energy_at(torch.zeros(1, 1), torch.tensor(1.5))
+    tensor([4.5000])
+    """
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        check_function("function", function, "a function U(x, t), or one of t that gives U")
+        self.function = function
+        read = Signature.of(function, "function")  # type: ignore[arg-type]
+        if not read.of_time:
+            raise TypeError(
+                "a driven potential depends on time, but its function takes x alone: pass "
+                "lambda x, t: …, or the function itself where nothing drives it."
+            )
+        self._energy = read.function if read.of_state else None
+
+    def at(self, t: Time) -> Potential:
+        """Return the potential at a time, 0-d or one for each state.
+
+        Raises:
+            TypeError: If the function is one of t alone, and returns no potential.
+        """
+        energy = self._energy
+        if energy is None:
+            return as_potential(self.function(t))
+        return FunctionPotential(lambda x: energy(x, expand(t, x)))
+
+    def energy_at(self, x: State, t: Time) -> Tensor:
+        """U(x, t), shape (batch,)."""
+        return self.at(t).energy(x)
+
+    def force_at(self, x: State, t: Time) -> State:
+        """−∇U(x, t), same shape as x."""
+        return self.at(t).force(x)
+
+
+AnyPotential = Potential | DrivenPotential
+
+
+def energy_of(potential: AnyPotential, x: State, t: Time) -> Tensor:
+    """Return U of a potential that may be driven, shape (batch,)."""
+    if isinstance(potential, DrivenPotential):
+        return potential.energy_at(x, t)
+    return potential.energy(x)
+
+
+def force_of(potential: AnyPotential, x: State, t: Time) -> State:
+    """Return −∇U of a potential that may be driven, same shape as x."""
+    if isinstance(potential, DrivenPotential):
+        return potential.force_at(x, t)
+    return potential.force(x)
+
+
+def check_force_of(potential: AnyPotential, x: State, t: Time) -> None:
+    """Compare the force of a potential that is a function with differences of its energy.
+
+    Raises:
+        ValueError: If they are not the same.
+    """
+    potential = potential.at(t) if isinstance(potential, DrivenPotential) else potential
+    if isinstance(potential, FunctionPotential):
+        potential.check_force(x)
+
+
+def force_by(potential: AnyPotential, x: State, t: Time) -> SlopeBy:
+    """Return how the force is found at some states, of a potential that is a function."""
+    potential = potential.at(t) if isinstance(potential, DrivenPotential) else potential
+    if not isinstance(potential, FunctionPotential):
+        return "none"
+    return "autograd" if is_seen(potential.of_columns, x) else "differences"
+
+
 @runtime_checkable
 class _HasForce(Protocol):
     """What Langevin dynamics need of a potential."""
@@ -121,6 +215,23 @@ def as_potential(potential: object) -> Potential:
         "potential must be a Potential such as DoubleWell(), or a function U(x) such as "
         f"lambda x: x**4 / 4, but is {kind_of(potential)}."
     )
+
+
+def as_any_potential(potential: object) -> AnyPotential:
+    """Return a potential that may be driven, made of U(x) or U(x, t) where it is a function.
+
+    Raises:
+        TypeError: If it is neither.
+
+    >>> type(as_any_potential(lambda x, t: (x - t) ** 2)).__name__
+    'DrivenPotential'
+    """
+    if isinstance(potential, DrivenPotential):
+        return potential
+    bare = not isinstance(potential, Potential | type) and not isinstance(potential, _HasForce)
+    if bare and callable(potential) and Signature.of(potential, "potential").of_time:
+        return DrivenPotential(potential)
+    return as_potential(potential)
 
 
 class Quadratic(Potential):

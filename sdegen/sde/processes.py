@@ -12,12 +12,18 @@ from torch import Tensor
 
 from sdegen.core.accuracy import SlopeBy
 from sdegen.core.checks import check_not_negative
-from sdegen.core.derivatives import is_seen
 from sdegen.core.requests import as_numbers, as_parameter, kind_of, value_of
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import Numbers, State, Time
 from sdegen.core.update import Number
-from sdegen.sde.potentials import FunctionPotential, Potential, as_potential
+from sdegen.sde.potentials import (
+    DrivenPotential,
+    Potential,
+    as_any_potential,
+    check_force_of,
+    force_by,
+    force_of,
+)
 from sdegen.sde.transitions import LinearProcess, Transition, elapsed
 
 _ROOT_TWO = math.sqrt(2)
@@ -127,7 +133,8 @@ class Langevin(_ConstantNoise):
     Args:
         potential: U and its force: a `Potential`, or a function U(x) of states (batch, *event),
             whose force is found by autograd. It returns one energy for each state, shape (batch,),
-            or x's shape, of which the coordinates are summed: lambda x: x**4 / 4.
+            or x's shape, of which the coordinates are summed: lambda x: x**4 / 4. Driven by a
+            protocol it is U(x, t), lambda x, t: (x - t) ** 2 / 2, or a `DrivenPotential`.
         temperature: T ≥ 0, in units of energy (k_B = mobility = 1).
 
     Raises:
@@ -141,29 +148,30 @@ class Langevin(_ConstantNoise):
     autonomous = True
 
     def __init__(
-        self, potential: Potential | Callable[[State], Tensor], temperature: Number = 1.0
+        self,
+        potential: Potential | DrivenPotential | Callable[..., Tensor],
+        temperature: Number = 1.0,
     ) -> None:
         temperature = as_parameter("temperature", temperature)
         check_not_negative("temperature", value_of(temperature))
         twice = 2 * temperature
         sigma = twice.sqrt() if isinstance(twice, Tensor) else math.sqrt(twice)
         super().__init__(sigma, "temperature")
-        self.potential, self.temperature = as_potential(potential), temperature
+        self.potential, self.temperature = as_any_potential(potential), temperature
+        if isinstance(self.potential, DrivenPotential):
+            self.autonomous = False
 
     def drift(self, x: State, t: Time) -> State:
-        """−∇U(x)."""
-        return self.potential.force(x)
+        """−∇U(x), or −∇U(x, t)."""
+        return force_of(self.potential, x, t)
 
     def check_derivatives(self, x: State, t: Time) -> None:
         """Compare the force of a potential that is a function with differences of its energy."""
-        if isinstance(self.potential, FunctionPotential):
-            self.potential.check_force(x)
+        check_force_of(self.potential, x, t)
 
     def slope_by(self, x: State, t: Time) -> SlopeBy:
         """Return how the force is found at these states, of a potential that is a function."""
-        if not isinstance(self.potential, FunctionPotential):
-            return "none"
-        return "autograd" if is_seen(self.potential.of_columns, x) else "differences"
+        return force_by(self.potential, x, t)
 
 
 class RateNetwork(_ConstantNoise):

@@ -37,7 +37,7 @@ from sdegen.core.noise_structure import NoiseStructure
 from sdegen.core.requests import refuse_lost_gradient
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, as_column
-from sdegen.core.solver import Asked, Solver
+from sdegen.core.solver import Asked
 from sdegen.solvers.euler import EulerMaruyama
 
 _WAIT, _CHANCE, _KIND, _FIRST = range(4)  # uniform numbers of a candidate; then sizes and bridge
@@ -173,11 +173,6 @@ class JumpAdapted(FixedStep):
         if stable:
             after = after + _increments(stable, Counters(noise.stream, "stable"), x, i, memory)
         return after, Memory(intervals, memory.times, clock)
-
-
-def solver_for(sde: object) -> Solver:
-    """Return what moves an SDE where no solver is said: EulerMaruyama, between jumps if any."""
-    return EulerMaruyama() if getattr(sde, "jumps", None) is None else JumpAdapted()
 
 
 class _Split:

@@ -25,7 +25,9 @@ every_path = pytest.mark.parametrize("sde", PATHS.values(), ids=PATHS.keys())
 
 
 def states_of(sde):
-    """States and directions: of generalised Langevin dynamics with a position, v and a memory."""
+    """States and directions: with a memory in generalised Langevin dynamics, or as (x, v)."""
+    if sde.phase_space:
+        return X[..., None], V[..., None]
     if isinstance(sde, sg.GeneralizedLangevin):
         return (torch.cat([each, each.flip(1)[:, :1]], 1) for each in (X, V))
     return X, V
