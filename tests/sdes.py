@@ -117,6 +117,8 @@ SDES = (
         ),
         "UnderdampedLangevin, flow": sg.UnderdampedLangevin(sg.Quadratic(), 0.0),
         "Langevin, driven": sg.Langevin(lambda x, t: (1 + t) * x**4 / 4, 0.4),
+        "ActiveBrownian": sg.ActiveBrownian(1.2, 0.3, 0.7, angular_velocity=0.4),
+        "ActiveBrownian, trapped": sg.ActiveBrownian(1.2, 0.3, potential=sg.DoubleWell()),
         "DDPM": _CHAIN,
         "AncestralChain": sg.AncestralChain(_CHAIN, _LAW.score),
     }

@@ -128,6 +128,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "processes": (
         "AlphaStable",
+        "ActiveBrownian",
         "BrownianMotion",
         "Coloured",
         "CompoundPoisson",

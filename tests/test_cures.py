@@ -17,6 +17,7 @@ import pytest
 
 import sdegen as sg
 from tests.cures import (
+    active_matter,
     averages,
     channels,
     command_line,
@@ -41,6 +42,7 @@ from tests.cures import (
 )
 
 ROOMS = (
+    active_matter,
     channels,
     core,
     densities,

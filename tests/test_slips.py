@@ -381,6 +381,16 @@ BEYOND = {
         sg.PronySeries,
         {"amplitudes": [1.0, 2.0], "decay_times": [0.5, 1.0], "frequencies": 0.0},
     ),
+    "ActiveBrownian": (
+        lambda **a: sg.ActiveBrownian(**a),
+        {
+            "speed": 1.0,
+            "translational_diffusion": 0.1,
+            "rotational_diffusion": 0.5,
+            "angular_velocity": 0.2,
+            "potential": sg.Quadratic(),
+        },
+    ),
     "GeneralizedLangevin": (
         lambda **a: sg.GeneralizedLangevin(**a),
         {

@@ -25,10 +25,10 @@ every_path = pytest.mark.parametrize("sde", PATHS.values(), ids=PATHS.keys())
 
 
 def states_of(sde):
-    """States and directions: with a memory in generalised Langevin dynamics, or as (x, v)."""
+    """States and directions: (x, v) in a phase space, or of three numbers."""
     if sde.phase_space:
         return X[..., None], V[..., None]
-    if isinstance(sde, sg.GeneralizedLangevin):
+    if isinstance(sde, sg.GeneralizedLangevin | sg.ActiveBrownian):
         return (torch.cat([each, each.flip(1)[:, :1]], 1) for each in (X, V))
     return X, V
 
