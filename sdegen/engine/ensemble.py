@@ -46,9 +46,8 @@ from sdegen.engine.scales import warn_start
 from sdegen.engine.starts import FEW, Start, example_states, pilot_starts
 from sdegen.engine.store import RunStore, description_of, seed_of_run, store_path
 from sdegen.engine.store_layout import Layout
-from sdegen.engine.validation import Request, validate_request
+from sdegen.engine.validation import Request, default_solver, validate_request
 from sdegen.observables.base import Observable, check_observables
-from sdegen.solvers.default import default_solver
 
 _WITH_GRADIENT = ", or take that of simulate(…, differentiable=True)"
 

@@ -23,8 +23,7 @@ from sdegen.engine.memory import check_path
 from sdegen.engine.outcome import outcome_of
 from sdegen.engine.pool import check_threads
 from sdegen.engine.scales import check_end, warn_start
-from sdegen.engine.validation import validate_request
-from sdegen.solvers.default import default_solver
+from sdegen.engine.validation import default_solver, validate_request
 
 
 def simulate(

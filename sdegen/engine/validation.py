@@ -23,11 +23,15 @@ from sdegen.core.shapes import State
 from sdegen.core.solver import Solver
 from sdegen.engine.record import OnNonfinite
 from sdegen.score.composition import warn_collapse
+from sdegen.solvers.euler import EulerMaruyama
+from sdegen.solvers.jump_adapted import JumpAdapted
+from sdegen.solvers.splitting import BAOAB
 
 _NO_BOUNDARY = (
     ", and what a jump beyond an end does is not said; leave boundary= out, or ask "
     'FokkerPlanck(sde, grid, "absorbing") for densities between absorbing ends.'
 )
+_EULER = EulerMaruyama()  # made once: a small run is noticed by what it calls
 _SLACK = 1e-7  # relative: times that were made in float32 end a rounding beyond the range
 
 
@@ -56,6 +60,13 @@ class Request:
     on_nonfinite: OnNonfinite
     interacting: bool | None
     brownian: BrownianPath | None = None
+
+
+def default_solver(sde: object) -> Solver:
+    """Return EulerMaruyama; between jumps, if any, JumpAdapted; in a phase space BAOAB."""
+    if getattr(sde, "jumps", None) is not None:
+        return JumpAdapted()
+    return BAOAB() if getattr(sde, "phase_space", False) else _EULER
 
 
 def validate_request(
@@ -165,20 +176,20 @@ def check_dynamics(
         )
     if boundary is not None:
         check_no_jumps(sde, "boundary=", _NO_BOUNDARY)
-    check_boundary(solver, boundary)
+        check_boundary(solver)
     if sde.direction == -1 and not solver.is_stochastic(sde):
         inner = sde.denoising
         if inner is not None and inner.eta == 0:
             warn_collapse(inner.score, stacklevel=stacklevel + 1)
 
 
-def check_boundary(solver: Solver, boundary: Enclosure | None) -> None:
-    """Refuse a boundary where the solver keeps no state inside one.
+def check_boundary(solver: Solver) -> None:
+    """Refuse a solver that keeps no state inside a boundary.
 
     Raises:
         ValueError: Naming a solver that does.
     """
-    if boundary is not None and not solver.supports_boundaries:
+    if not solver.supports_boundaries:
         raise ValueError(
             f"{type(solver).__name__} cannot keep a state inside a boundary; use "
             "EulerMaruyama(substeps=…)."
