@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 from torch import Tensor
 
+from sdegen.core.checks import check_count, check_flag
 from sdegen.core.shapes import State
 from sdegen.observables.base import Accumulator, AtTimes, Block, Observable, Partial, pooled
 
@@ -38,6 +39,7 @@ class TimeCorrelation(Observable):
         unwrapped: Whether a periodic coordinate is taken on the line, with its turns.
 
     Raises:
+        TypeError: If origin is no int, or unwrapped neither True nor False.
         ValueError: If origin is negative.
     """
 
@@ -46,8 +48,8 @@ class TimeCorrelation(Observable):
     unwrapped: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.origin < 0:
-            raise ValueError(f"origin must be ≥ 0, but is {self.origin}.")
+        check_count("origin", self.origin, least=0)
+        check_flag("unwrapped", self.unwrapped)
 
     def begin(self, block: Block) -> Accumulator:
         """Return an accumulator of products at each later time."""

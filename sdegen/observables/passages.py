@@ -83,6 +83,25 @@ class Passages:
         return (self.survival * (1 - self.survival) / self.count).sqrt()
 
     @property
+    def histogram(self) -> Int[Tensor, " intervals"]:
+        """Trajectories that passed between each two of the times, shape (T − 1,)."""
+        return -self.waiting.diff()
+
+    @property
+    def density(self) -> Float[Tensor, " intervals"]:
+        """Density of the passage time, its mean over each interval of the times: −ΔS/Δt.
+
+        Its integral is the share that passed; those that started in the region are not in it.
+        """
+        return self.histogram.double() / (self.count * self.times.diff())
+
+    @property
+    def density_error(self) -> Float[Tensor, " intervals"]:
+        """Standard error of the density, √(p(1 − p)/n)/Δt with p the share of an interval."""
+        share = self.histogram.double() / self.count
+        return (share * (1 - share) / self.count).sqrt() / self.times.diff()
+
+    @property
     def rate(self) -> float:
         """Passages per time waited: the most likely rate of an exponential law, cut off or not.
 

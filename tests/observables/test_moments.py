@@ -169,6 +169,13 @@ def test_refusals(make, told):
         make()
 
 
+def test_an_origin_is_an_index():
+    with pytest.raises(TypeError, match="origin must be an int, but is float"):
+        sg.TimeCorrelation(origin=1.5)
+    with pytest.raises(TypeError, match="unwrapped must be True or False, but is str"):
+        sg.TimeCorrelation(unwrapped="yes")
+
+
 def test_one_trajectory_has_a_mean_and_no_spread():
     found, states = both(sg.Moments(), sg.TimeCorrelation(), trajectories=1)
     torch.testing.assert_close(found["moments"].mean, states[:, 0])
