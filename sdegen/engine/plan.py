@@ -303,7 +303,9 @@ class EnsembleSpec:
         stored = self.store is not None
         state = self.rows * x0[0].nbytes
         path = state * len(self.times)
-        collecting = sum(type(o).begin is Observable.begin for o in self.observables)
+        collecting = sum(
+            o.holds_states or type(o).begin is Observable.begin for o in self.observables
+        )
         paths = collecting + int(stored and self.keep_path)
         working = _HELD * state + 2 * paths * path
         waiting = record + (path if self.keep_path else state) * stored

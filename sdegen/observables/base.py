@@ -102,11 +102,14 @@ class Observable(ABC):
         every_step: Whether the steps between the times are seen too.
         unwrapped: Whether states are seen on the line where a boundary is periodic, with the turns
             that each coordinate has made. Heat, work and displacements need that.
+        holds_states: Whether an accumulator of its own holds the states of a block at all times,
+            which the memory of a run is judged by; those of `measure` are counted without.
     """
 
     name: str
     unwrapped: bool = False
     every_step: ClassVar[bool] = False
+    holds_states: ClassVar[bool] = False
 
     def begin(self, block: Block) -> Accumulator:
         """Return the accumulator of a block; by default it collects the states for `measure`."""
