@@ -103,9 +103,7 @@ from .averages.result import Expectation as Expectation
 from .calibration.result import Calibration as Calibration
 from .calibration.calibrate import calibrate as calibrate
 from .observables.currents import ProbabilityCurrent as ProbabilityCurrent
-from .observables.displacement import Displacements as Displacements
 from .observables.displacement import MeanSquaredDisplacement as MeanSquaredDisplacement
-from .measurements.displacement import DiffusionEstimate as DiffusionEstimate
 from .measurements.displacement import diffusion_coefficient as diffusion_coefficient
 from .measurements.displacement import mean_squared_displacement as mean_squared_displacement
 from .engine.ensemble_result import Ensemble as Ensemble

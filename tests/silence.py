@@ -84,10 +84,13 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "Block",
         "FirstPassage",
         "Histogram",
+        "MeanSquaredDisplacement",
         "Moments",
         "Observable",
         "ProbabilityCurrent",
         "TimeCorrelation",
+        "diffusion_coefficient",
+        "mean_squared_displacement",
     ),
     "solvers": (
         "DPM2",

@@ -18,6 +18,7 @@ import pytest
 import sdegen as sg
 from tests.cures import (
     active_matter,
+    along_paths,
     averages,
     channels,
     command_line,
@@ -63,6 +64,7 @@ ROOMS = (
     sampling,
     pictures,
     averages,
+    along_paths,
     command_line,
 )
 FOLLOWED = {name: row for room in ROOMS for name, row in room.FOLLOWED.items()}

@@ -170,7 +170,8 @@ def diffusion_coefficient(
 def _weights(tau: Tensor, offset: bool) -> Tensor:
     """Return a, shape (1 or 2, K): slope, and offset, of a least-squares line are a @ MSD."""
     columns = torch.stack([tau, torch.ones_like(tau)] if offset else [tau], 1)
-    return torch.linalg.pinv(columns / tau[:, None]) / tau
+    inverse: Tensor = torch.linalg.pinv(columns / tau[:, None])
+    return inverse / tau
 
 
 def _check_straight(

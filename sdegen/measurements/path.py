@@ -110,5 +110,5 @@ def in_parts(path: MeasuredPath, parts: int | None) -> tuple[Tensor, Tensor]:
             f"parts must be ≤ {steps // 2}, half of the {steps} states of a trajectory, but is "
             f"{parts}."
         )
-    cut = path.states[: parts * length].unflatten(0, (parts, length))
+    cut = path.states[: parts * length].reshape(parts, length, *path.states.shape[1:])
     return path.times[:length], cut.transpose(0, 1).flatten(1, 2)

@@ -107,7 +107,8 @@ def _transformed(x: Tensor) -> Tensor:
     # Σ_k |x_k|² over the first n − m and over the last n − m states
     first, last = upto.flip(0), upto[-1:] - torch.cat([torch.zeros_like(upto[:1]), upto[:-1]])
     origins = torch.arange(n, 0, -1, dtype=x.dtype, device=x.device)
-    return (first + last - 2 * product) / origins.reshape(-1, *[1] * (x.ndim - 1))
+    sums: Tensor = first + last - 2 * product
+    return sums / origins.reshape(-1, *[1] * (x.ndim - 1))
 
 
 def mean_displacements(
@@ -182,12 +183,8 @@ class MeanSquaredDisplacement(Observable):
             return index_of_lags(torch.tensor(self.lags, dtype=torch.float64), since)
         longest = len(times) - 1
         longest = max(1, longest // 4) if self.origins == "all" else longest
-        return (
-            torch.logspace(0, math.log10(longest), _LAGS, dtype=torch.float64)
-            .round()
-            .unique()
-            .long()
-        )
+        spread = torch.logspace(0, math.log10(longest), _LAGS, dtype=torch.float64)
+        return torch.tensor(sorted(set(spread.round().long().tolist())))
 
     def begin(self, block: Block) -> Accumulator:
         """Return an accumulator that holds positions until the end of the block."""
@@ -265,7 +262,7 @@ class MeanSquaredDisplacement(Observable):
         drift, drift_variance = mean["mean"], covariance_of_mean(mean, "square")
         # E m̄² is ⟨m⟩² + Var m̄: without the second the spread would be too small
         spread = summed["mean"] - (drift.square() - drift_variance).flatten(1).sum(1)
-        covariances = (None, None)
+        covariances: tuple[Tensor | None, Tensor | None] = (None, None)
         if joint:
             covariances = _covariances(covariance_of_mean(joint, "product"), drift.flatten(1))
         since = (times - times[0]).abs()

@@ -126,11 +126,11 @@ class UnderdampedLangevin(SDE):
             )
         return torch.stack([x, v.expand_as(x)], 1)
 
-    def position(self, state: State) -> State:
+    def position(self, state: State) -> Tensor:
         """Return x, a view of shape (batch, *event)."""
         return self._checked(state)[:, 0]
 
-    def velocity(self, state: State) -> State:
+    def velocity(self, state: State) -> Tensor:
         """Return v, a view of shape (batch, *event)."""
         return self._checked(state)[:, 1]
 
