@@ -16,7 +16,8 @@ A boundary belongs to one coordinate. A state of several has one for each that n
 
 and `coordinates="all"` says that one box is meant for each of them. A trajectory that has met an
 absorbing end with any of its coordinates stays where it is with all of them: what is absorbed is
-the trajectory.
+the trajectory. In a phase space the coordinates are those of the positions
+(`sdegen.core.mirrors`).
 
 **A class of your own** says what it does to a step (`apply`), and declares what others ask of it:
 
@@ -45,7 +46,9 @@ from torch import Tensor
 
 from sdegen.core.bounds import Bound, number_of
 from sdegen.core.conditions import BoundaryCondition, condition_of
+from sdegen.core.folding import folded
 from sdegen.core.noise import Noise
+from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 
 
@@ -92,6 +95,9 @@ class Contained(Protocol):
             i: Number of the step.
             noise: What the step drew from.
         """
+
+    def dynamics(self, sde: SDE) -> SDE:
+        """Return what a solver is to move, in the place of some dynamics."""
 
 
 @dataclass(frozen=True)
@@ -271,13 +277,7 @@ class Reflecting(PositionBoundary):
 
     def contain(self, x: Tensor, low: float, high: float) -> Tensor:
         """Mirror at the ends, as often as it takes."""
-        if math.isinf(low) or math.isinf(high):
-            beyond, wall = (x < low, low) if math.isinf(high) else (x > high, high)
-            return torch.where(beyond, 2 * wall - x, x)
-        # one fold of the line onto [0, 2L) and one at L handle any overshoot
-        folded = torch.remainder(x - low, 2 * (high - low))
-        folded = low + torch.minimum(folded, 2 * (high - low) - folded)
-        return _unless_inside(x, folded, low, high)
+        return folded(x, low, high)[0]
 
 
 @dataclass(frozen=True)
@@ -339,12 +339,9 @@ class Periodic(PositionBoundary):
 
     def contain(self, x: Tensor, low: float, high: float) -> Tensor:
         """Wrap around."""
-        return _unless_inside(x, low + torch.remainder(x - low, high - low), low, high)
-
-
-def _unless_inside(x: Tensor, moved: Tensor, low: float, high: float) -> Tensor:
-    """Return x where it is inside: there low + (x − low) would add rounding, step after step."""
-    return torch.where((x >= low) & (x <= high), x, moved.clamp(low, high))
+        moved = (low + torch.remainder(x - low, high - low)).clamp(low, high)
+        # inside low + (x − low) would add rounding, step after step
+        return torch.where((x >= low) & (x <= high), x, moved)
 
 
 _NAMED: dict[BoundaryCondition, type[Boundary]] = {

@@ -160,10 +160,12 @@ class Enclosure:
     Attributes:
         event: Shape of the event.
         parts: Pairs (coordinates of the flattened event, interval); None is all of them.
+        phase_space: Whether they are positions, beside velocities (`sdegen.core.mirrors`).
     """
 
     event: tuple[int, ...]
     parts: tuple[tuple[tuple[int, ...] | None, Interval], ...]
+    phase_space: bool = False
 
     @property
     def absorbs(self) -> bool:
@@ -177,14 +179,14 @@ class Enclosure:
 
     @property
     def bridged(self) -> bool:
-        """Whether what happens between two steps is asked."""
-        return any(interval.bridged for _, interval in self.parts)
+        """Whether what happens between two steps is asked; not where paths are differentiable."""
+        return not self.phase_space and any(interval.bridged for _, interval in self.parts)
 
     def only(self, keep: Callable[[Boundary], bool]) -> Enclosure | None:
         """Return what is left where some boundaries are left out, None for nothing."""
         parts = ((coordinates, interval.only(keep)) for coordinates, interval in self.parts)
         kept = tuple((coordinates, left) for coordinates, left in parts if left is not None)
-        return Enclosure(self.event, kept) if kept else None
+        return replace(self, parts=kept) if kept else None
 
     def of(self, coordinate: int) -> Interval | None:
         """Return what bounds one coordinate of the flattened event, None where it is free."""

@@ -204,6 +204,7 @@ def integrate(
         if not (isinstance(nodes, Tensor) and nodes.requires_grad):  # gradients flow through steps
             nodes = as_time_grid(nodes, "nodes")
         _check(sde, solver, nodes, noise, boundary)
+        sde = sde if boundary is None else boundary.dynamics(sde)
         memory = solver.begin(sde, nodes)
     if boundary is not None and noise is not None and boundary.asks_noise and solver.is_update:
         noise = RememberedNoise(noise)

@@ -278,15 +278,16 @@ def solve(
     if options.on_nonfinite == "freeze":
         solver.check_asked("freeze")
         freezing = Freezing(x0, inside)
+    moving = sde if inside is None else inside.dynamics(sde)
     monitor = RunMonitor(x0, nodes, stride, keep_path, options, inside, freezing)
     steps = range(len(nodes))
     # to count calls costs a small ensemble a hundredth; where a step is known to make so many, not
     if one_step and one_step.evaluations is not None:
-        _watched(sde, solver, nodes, steps, noise, monitor, freezing or inside)
+        _watched(moving, solver, nodes, steps, noise, monitor, freezing or inside)
         nfe = one_step.evaluations * monitor.reached
     else:
         counter = CallCounter()
-        counted = sde.with_counter(counter)
+        counted = moving.with_counter(counter)
         _watched(counted, solver, nodes, steps, noise, monitor, freezing or inside)
         nfe = counter.calls
     solution = monitor.solution(nfe)

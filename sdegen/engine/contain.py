@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from sdegen.core.enclosure import BoundaryLike, enclosure_of
+from sdegen.core.enclosure import BoundaryLike
+from sdegen.core.mirrors import enclosure_for
 from sdegen.core.noise import Rng, Streams, seed_of
 from sdegen.core.requests import as_time_grid, check_kind, check_state
 from sdegen.core.sde import SDE
@@ -48,7 +49,7 @@ def contain(
     """
     check_kind("sde", sde, SDE, "an SDE, such as ItoProcess(f, g)")
     x, ts = check_state(x), as_time_grid(nodes, "nodes")
-    enclosure = enclosure_of(boundary, x.shape[1:])
+    enclosure = enclosure_for(sde, boundary, x.shape[1:])
     if enclosure is None:
         raise ValueError("boundary bounds no coordinate: leave it out.")
     enclosure.check_inside(x, ts[0], "x")

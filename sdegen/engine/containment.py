@@ -20,6 +20,9 @@ close of its step.
 **Reflecting, where the noise vanishes.** There a step is taken that is positive by construction
 (`sdegen.engine.positive_step`).
 
+**A phase space.** Reflecting ends reverse velocities, and there are no bridges
+(`sdegen.core.mirrors`).
+
 **A boundary of another class** is asked by its `apply`, in each step.
 
 Reference:
@@ -41,10 +44,12 @@ from sdegen.core.bounds import values_of
 from sdegen.core.channels import deviation, times
 from sdegen.core.enclosure import Enclosure, Interval
 from sdegen.core.jumps import check_no_jumps
+from sdegen.core.mirrors import Mirrors
 from sdegen.core.noise import Noise, RememberedNoise, Stream
 from sdegen.core.noise_structure import check_not_general
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, as_column
+from sdegen.engine.mirrored import check_mirrors, mirrored
 from sdegen.engine.oblique import Oblique
 from sdegen.engine.positive_step import noise_vanishes, positive_step
 
@@ -112,6 +117,8 @@ class Containment:
         self._dts: list[float] = nodes.detach().diff().abs().tolist()
         noisy = sde.noise != "none" and not sde.is_discrete
         self._bridged = enclosure.bridged and uniforms is not None and noisy
+        self._mirrors = Mirrors.of(enclosure)
+        check_mirrors(sde, self._mirrors)
         self._parts = [_part(enclosure, k, sde, x0, nodes) for k in range(len(enclosure.parts))]
         self._oblique = None
         if sde.channels is not None and noisy and x0[0].numel() > 1:
@@ -155,12 +162,18 @@ class Containment:
             if at_end is not None:
                 arrived = at_end if arrived is None else arrived | at_end
             moved = part.put(moved, inside) if inside is not y or z is not None else moved
+        if self._mirrors is not None:
+            moved = self._mirrors.reverse(after, moved)
         if self.absorbed is None:
             return moved
         moved = where_rows(self.absorbed, before, moved)
         if arrived is not None:
             self.absorbed = self.absorbed | arrived
         return moved
+
+    def dynamics(self, sde: SDE) -> SDE:
+        """Return what a solver is to move, with mirrors at the walls of a phase space."""
+        return mirrored(sde, self._mirrors)
 
     def _check_gradients(self) -> None:
         """Refuse gradients of what has no derivative along a path.
@@ -331,6 +344,7 @@ def steps_alone(enclosure: Enclosure, sde: SDE, x0: State, t: Tensor) -> bool:
     """Return whether a boundary must see each step, which compiled runs do not show."""
     return (
         (enclosure.bridged and sde.noise != "none")
+        or Mirrors.of(enclosure) is not None
         or (sde.channels is not None and not all(part.wraps for _, part in enclosure.parts))
         or not all(interval.by_position for _, interval in enclosure.parts)
         or any(interval.moves for _, interval in enclosure.parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from sdegen.core.noise import Noise
+from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, rows_nonfinite
 from sdegen.engine.containment import Containment, where_rows
 
@@ -24,6 +25,10 @@ class Freezing:
     def __init__(self, x0: State, inside: Containment | None) -> None:
         self._inside, self.asks_noise = inside, inside is not None and inside.asks_noise
         self.lost = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
+
+    def dynamics(self, sde: SDE) -> SDE:
+        """Return what a solver is to move."""
+        return sde if self._inside is None else self._inside.dynamics(sde)
 
     def apply(self, before: State, after: State, i: int, noise: Noise | None) -> State:
         """Return the states after a step, with lost trajectories put back."""

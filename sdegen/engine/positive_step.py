@@ -54,7 +54,7 @@ def noise_vanishes(
         t: When g is asked, 0-d.
     """
     coordinates, interval = enclosure.parts[k]
-    if sde.noise != "multiplicative":
+    if sde.noise != "multiplicative" or enclosure.phase_space:  # where no noise moves positions
         return False, False
     rows = x0.detach()  # all of them: g may hold a parameter for each
     columns = list(enclosure.columns(coordinates))

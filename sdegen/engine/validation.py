@@ -14,13 +14,15 @@ from torch import Tensor
 
 from sdegen.core.brownian import BrownianPath
 from sdegen.core.checks import check_flag
-from sdegen.core.enclosure import Enclosure, enclosure_of
+from sdegen.core.enclosure import Enclosure
 from sdegen.core.jumps import check_no_jumps
+from sdegen.core.mirrors import Mirrors, enclosure_for
 from sdegen.core.requests import as_time_grid, check_state
 from sdegen.core.retired import refuse_walls
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Solver
+from sdegen.engine.mirrored import check_mirrors
 from sdegen.engine.record import OnNonfinite
 from sdegen.score.composition import warn_collapse
 from sdegen.solvers.euler import EulerMaruyama
@@ -105,7 +107,7 @@ def validate_request(
     x, ts = check_state(x0), as_time_grid(times)
     if walls is not None:
         refuse_walls(walls)
-    enclosure = None if boundary is None else enclosure_of(boundary, x.shape[1:])
+    enclosure = None if boundary is None else enclosure_for(sde, boundary, x.shape[1:])
     check_dynamics(sde, solver, ts, enclosure, stacklevel=4)
     if on_nonfinite not in ("raise", "freeze"):
         raise ValueError(f"on_nonfinite must be 'raise' or 'freeze', but is {on_nonfinite!r}.")
@@ -176,6 +178,7 @@ def check_dynamics(
         )
     if boundary is not None:
         check_no_jumps(sde, "boundary=", _NO_BOUNDARY)
+        check_mirrors(sde, Mirrors.of(boundary))
         check_boundary(solver)
     if sde.direction == -1 and not solver.is_stochastic(sde):
         inner = sde.denoising

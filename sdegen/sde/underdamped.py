@@ -102,7 +102,7 @@ class UnderdampedLangevin(SDE):
         else:
             self.noise = "multiplicative" if callable(self.friction) else "additive"
 
-    def state(self, x: Numbers | State, v: Numbers | State) -> State:
+    def state(self, x: Numbers | Tensor, v: Numbers | Tensor) -> Tensor:
         """Return the state of positions and velocities, shape (batch, 2, *event).
 
         Args:

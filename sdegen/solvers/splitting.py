@@ -37,7 +37,6 @@ class BAOAB(OneStep):
         Leimkuhler and Matthews 2013, Applied Mathematics Research eXpress 2013, 34, section 2.
     """
 
-    supports_boundaries: ClassVar[bool] = False
     orders: ClassVar[Orders] = Orders(flow=2, additive=(2, 1), multiplicative=(2, 1))
     evaluations: ClassVar[int] = 2
     noise_evaluations: ClassVar[str] = "1"
