@@ -34,6 +34,7 @@ from tests.cures import (
     matrices,
     methods,
     models,
+    phase_space,
     pictures,
     planes,
     questions,
@@ -57,6 +58,7 @@ ROOMS = (
     likelihoods,
     matrices,
     models,
+    phase_space,
     fits,
     samplers,
     running,
@@ -308,7 +310,9 @@ def test_what_says_nothing_to_do_is_no_cure():
 @pytest.mark.parametrize("name", FOLLOWED)
 def test_the_advice_is_followed(name, as_user):
     _, provoke, follow = FOLLOWED[name]
-    with pytest.raises((ValueError, TypeError, sg.SdegenError, UserWarning)) as caught:
+    with pytest.raises(
+        (ValueError, TypeError, AttributeError, sg.SdegenError, UserWarning)
+    ) as caught:
         provoke()
     pattern = FOLLOWED[name][0]
     if name != "square-root noise below zero":

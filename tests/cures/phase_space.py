@@ -1,0 +1,47 @@
+"""Advice on phase space and driven potentials, followed."""
+
+import torch
+
+import sdegen as sg
+from tests.cures.common import F64, OU, column, near, simulate
+
+TRAP = sg.UnderdampedLangevin(sg.Quadratic(4.0), 0.5, 0.7, mass=2.0)
+ZERO = torch.tensor(0.0, dtype=F64)
+
+
+def joined():
+    """A run from sde.state(x, v)."""
+    path = simulate(TRAP, TRAP.state(column(0.5), 0.0), solver=sg.BAOAB())
+    near(path.x[0], column(0.5))
+
+
+FOLLOWED = {
+    "positions alone of a run that has no velocities": (
+        "x and v are those of a run in phase space",
+        lambda: simulate(OU, column(0.5)).x,
+        lambda: near(simulate(OU, column(0.5)).states[0], column(0.5)),
+    ),
+    "a driven potential that nothing drives": (
+        "a driven potential depends on time, but its function takes x alone",
+        lambda: sg.DrivenPotential(lambda x: x**2 / 2),
+        lambda: (
+            near(sg.DrivenPotential(lambda x, t: x**2 / 2 + t).force_at(column(2.0), ZERO), -2.0),
+            near(sg.Langevin(lambda x: x**2 / 2).drift(column(2.0), ZERO), -2.0),
+        ),
+    ),
+    "a phase space of three numbers": (
+        "a phase space has as many velocities as positions",
+        lambda: sg.LinearSDE.of(TRAP, 3),
+        lambda: near(sg.LinearSDE.of(TRAP, 2).stationary_covariance().diag(), [0.175, 0.35]),
+    ),
+    "positions in the place of a state": (
+        r"make it by sde.state\(x, v\), with x and v of shape",
+        lambda: simulate(TRAP, column(0.5), solver=sg.BAOAB()),
+        joined,
+    ),
+    "a splitting method without velocities": (
+        "is no UnderdampedLangevin: take EulerMaruyama",
+        lambda: simulate(OU, column(0.5), solver=sg.BAOAB()),
+        lambda: simulate(OU, column(0.5), solver=sg.EulerMaruyama()),
+    ),
+}
