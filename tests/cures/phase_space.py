@@ -15,6 +15,14 @@ def joined():
     near(path.x[0], column(0.5))
 
 
+def undriven():
+    """The same force, with and without a time."""
+    with torch.no_grad():
+        driven = sg.DrivenPotential(lambda x, t: x**2 / 2 + t).force_at(column(2.0), ZERO)
+        near(driven, -2.0)
+        near(sg.Langevin(lambda x: x**2 / 2).drift(column(2.0), ZERO), -2.0)
+
+
 FOLLOWED = {
     "positions alone of a run that has no velocities": (
         "x and v are those of a run in phase space",
@@ -24,10 +32,7 @@ FOLLOWED = {
     "a driven potential that nothing drives": (
         "a driven potential depends on time, but its function takes x alone",
         lambda: sg.DrivenPotential(lambda x: x**2 / 2),
-        lambda: (
-            near(sg.DrivenPotential(lambda x, t: x**2 / 2 + t).force_at(column(2.0), ZERO), -2.0),
-            near(sg.Langevin(lambda x: x**2 / 2).drift(column(2.0), ZERO), -2.0),
-        ),
+        undriven,
     ),
     "a phase space of three numbers": (
         "a phase space has as many velocities as positions",
