@@ -121,6 +121,7 @@ from .engine.simulate import simulate as simulate
 from .observables.histogram import Histogram as Histogram
 from .observables.moments import Moments as Moments
 from .observables.correlation import TimeCorrelation as TimeCorrelation
+from .measurements.entropy_production import entropy_production as entropy_production
 
 # the same drift and diffusion seen as a density
 from .fokker_planck.density import Density as Density

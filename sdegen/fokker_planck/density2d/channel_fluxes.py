@@ -30,10 +30,12 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
+import torch
 from scipy import sparse
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
+from sdegen.core.dissipation import dissipation, edge_dissipation
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck.density2d.channel_compact import CompactChannels
 from sdegen.fokker_planck.density2d.channel_reader import ChannelReader
@@ -145,17 +147,18 @@ class ChannelFluxes:
         first, second = values[edges.start[some]], values[edges.end[some]]
         fall = np.log(first) - np.log(second)
         flux = self._out[some] * first - self._back[some] * second
-        total = float(flux @ (self.gains[some] + fall))
+        force = torch.from_numpy(self.gains[some] + fall)
+        total = edge_dissipation(torch.from_numpy(flux), force)
         scale = float(edges.conductance[some] * (first - second) @ fall)
         if form == "lumped" or total <= _NOTHING * scale:
             return total, scale
         nodal = p.detach().numpy()
         felt = nodal > max(FAINT * float(nodal.max()), -10 * float(nodal.min()))
-        x, y = self._high.currents(self._reader, self._d, self._time, p)
-        xx, xy, yy = (self._lattice.widened(part) for part in self._d.T)
-        square = (yy * x**2 - 2 * xy * x * y + xx * y**2) / (xx * yy - xy**2)
+        current = np.stack(self._high.currents(self._reader, self._d, self._time, p), -1)
+        d = np.stack([self._lattice.widened(part) for part in self._d.T], -1)
+        square = dissipation(*map(torch.from_numpy, (current, d[..., [[0, 1], [1, 2]]])))
         areas = np.outer(*(line.volumes for line in self.mesh.lines))
-        return float((areas * square / np.where(felt, nodal, np.inf)).sum()), scale
+        return float((areas * square.numpy() / np.where(felt, nodal, np.inf)).sum()), scale
 
     def currents(self, p: Tensor, form: PlaneForm) -> tuple[Array, float]:
         """Return (J_x, J_y) at the nodes, shape (2, nx, ny), and the most that diffusion carries.

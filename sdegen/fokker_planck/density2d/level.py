@@ -15,6 +15,7 @@ import torch
 from scipy.interpolate import RectBivariateSpline
 from torch import Tensor
 
+from sdegen.core.dissipation import dissipation
 from sdegen.core.sde import SDE
 from sdegen.fokker_planck.density2d.channel_fluxes import FAINT, ChannelFluxes, ChannelGenerator
 from sdegen.fokker_planck.density2d.channel_gaps import hidden
@@ -242,13 +243,16 @@ class PlaneLevel:
         """
         if isinstance(self.generator, ChannelGenerator):
             return self.generator.fluxes(time).production(p, form)
-        values, total, scale = p.detach().numpy(), 0.0, 0.0
+        values = p.detach().numpy()
         felt = values > max(FAINT * float(values.max()), -10 * float(values.min()))
-        safe = np.where(felt, values, 1.0)
         areas = np.outer(*(line.volumes for line in self.mesh.lines))
-        for current, d, slope in self._flows(self.generator.fluxes(time), p):
-            total += float((areas * np.where(felt, current**2 / (d * safe), 0.0)).sum())
-            scale += float((areas * np.where(felt, d * slope**2 / safe, 0.0)).sum())
+        weights = np.where(felt, areas / np.where(felt, values, 1.0), 0.0)
+        flows = self._flows(self.generator.fluxes(time), p)
+        current, d, slope = (
+            torch.from_numpy(np.stack(part, -1)) for part in zip(*flows, strict=True)
+        )
+        squares = dissipation(current, d), (d * slope**2).sum(-1)
+        total, scale = (float((weights * square.numpy()).sum()) for square in squares)
         return total, scale
 
     def currents(self, p: Tensor, time: float, form: PlaneForm) -> tuple[Tensor, float]:

@@ -35,6 +35,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.core.accuracy import WARNS, ErrorEstimate, Estimated, EstimatedTensor
+from sdegen.core.dissipation import edge_dissipation
 from sdegen.core.errors import SolverError
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.discretization.cubics import integral
@@ -181,7 +182,7 @@ def _dissipation(a: Tensor, b: Tensor, p: Tensor) -> float:
     """Return Σ J log(a p_i / b p_{i+1})."""
     out, back = a * p[:-1], b * p[1:]
     log_ratio = out.clamp(min=_TINY).log() - back.clamp(min=_TINY).log()
-    return float(((out - back) * log_ratio).sum())
+    return edge_dissipation(out - back, log_ratio)
 
 
 def free_energy(p: Density, stationary: Density) -> tuple[Float[Tensor, ""], float]:
