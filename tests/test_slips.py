@@ -249,6 +249,17 @@ CALLS = {
             "rng": 0,
         },
     ),
+    "entropy_production": (
+        sg.entropy_production,
+        {
+            "sde": OU,
+            "states": X0,
+            "score": lambda x, t: -x,
+            "log_density": None,
+            "time": 0.0,
+            "odd": None,
+        },
+    ),
     "FirstPassage": (sg.FirstPassage, {"above": 1.0, "below": None, "between": None}),
     "Moments": (sg.Moments, {"covariance": None, "name": "moments"}),
     "Histogram": (sg.Histogram, {"low": -1.0, "high": 1.0, "bins": 4}),

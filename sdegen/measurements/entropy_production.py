@@ -249,8 +249,8 @@ def _checked(sde: SDE, x: State, t: Tensor, odd: Sequence[int] | None) -> tuple[
 
 
 def _odd_of(sde: SDE, numbers: int) -> tuple[int, ...]:
-    """Return which numbers of a flattened state an SDE declares to be velocities."""
-    return ()
+    """Return which numbers of a flattened state are velocities: the second half in phase space."""
+    return tuple(range(numbers // 2, numbers)) if sde.phase_space else ()
 
 
 def _check_reversal(sde: SDE, x: State, t: Tensor, odd: tuple[int, ...]) -> None:
@@ -273,6 +273,7 @@ def _check_reversal(sde: SDE, x: State, t: Tensor, odd: tuple[int, ...]) -> None
         )
 
 
+@torch.no_grad()
 def _check_volumes(sde: SDE, x: State, t: Tensor, odd: tuple[int, ...]) -> None:
     """Refuse a reversible drift that does not keep volumes, of a user's own odd coordinates.
 
@@ -291,8 +292,8 @@ def _check_volumes(sde: SDE, x: State, t: Tensor, odd: tuple[int, ...]) -> None:
         unit = torch.zeros_like(x).flatten(1)
         unit[:, i] = 1.0
         _, slope = directional(reversible, x, unit.reshape(x.shape))
-        tolerance = 100 * _ALIKE.get(x.dtype, 1e-3)
-    divergence, size = divergence + slope[:, i], max(size, float(slope.abs().max()))
+        divergence = divergence + slope[:, i]
+        size = max(size, float(slope.abs().max()))
     if float(divergence.abs().max()) > tolerance * size:
         raise ValueError(
             "entropy production along a path needs a reversible drift that keeps volumes, but "
