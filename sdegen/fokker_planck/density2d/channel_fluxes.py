@@ -154,7 +154,7 @@ class ChannelFluxes:
             return total, scale
         nodal = p.detach().numpy()
         felt = nodal > max(FAINT * float(nodal.max()), -10 * float(nodal.min()))
-        current = np.stack(self._high.currents(self._reader, self._d, self._time, p), -1)
+        current = np.moveaxis(self._high.currents(self._reader, self._d, self._time, p), 0, -1)
         d = np.stack([self._lattice.widened(part) for part in self._d.T], -1)
         square = dissipation(*map(torch.from_numpy, (current, d[..., [[0, 1], [1, 2]]])))
         areas = np.outer(*(line.volumes for line in self.mesh.lines))
