@@ -118,7 +118,12 @@ from .observables.base import Partial as Partial
 from .observables.passages import FirstPassage as FirstPassage
 from .engine.ranks import distributed_context as distributed_context
 from .engine.simulate import simulate as simulate
+from .observables.functionals import Functional as Functional
+from .observables.functionals import Increments as Increments
 from .observables.histogram import Histogram as Histogram
+from .observables.local_time import LocalTime as LocalTime
+from .observables.path_integrals import StochasticIntegral as StochasticIntegral
+from .observables.path_integrals import TimeIntegral as TimeIntegral
 from .observables.moments import Moments as Moments
 from .observables.correlation import TimeCorrelation as TimeCorrelation
 from .measurements.entropy_production import entropy_production as entropy_production

@@ -4,7 +4,7 @@ Paths are time-first. `times` are the times that were asked for, however finely 
 between them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -35,6 +35,8 @@ class Trajectory:
         slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
         phase_space: Whether states are positions and velocities, shape (T, batch, 2, *event),
             of which `x` and `v` are views.
+        functionals: Values of the functionals that were asked for, by name, shape (T, batch), in
+            double precision; NaN for trajectories that were lost.
     """
 
     times: Tensor
@@ -48,6 +50,7 @@ class Trajectory:
     step_error: ErrorEstimate | None = None
     slope_by: SlopeBy = "none"
     phase_space: bool = False
+    functionals: dict[str, Tensor] = field(default_factory=dict)
 
     def trust(self) -> Trust:
         """Return what is known of the errors of its last states, a row for each cause."""

@@ -38,6 +38,7 @@ from sdegen.engine.freezing import Freezing
 from sdegen.engine.pool import map_blocks, progress_bar
 from sdegen.engine.record import RunMonitor, RunOptions, Solution
 from sdegen.engine.validation import Request
+from sdegen.engine.watching import PathWatch
 
 # numbers in a block: on a CPU what stays, with the intermediate results of a step, in a
 # second-level cache; with fewer, threads wait for each other's turn with the interpreter. No power
@@ -98,17 +99,20 @@ def solve_blocks(
         options = RunOptions(request.boundary, request.on_nonfinite, on_progress)
 
         def solve(b: int) -> Solution:
-            return solve_block(
-                sde if len(blocks) == 1 else sde.of_rows(blocks[b]),
+            of_block = sde if len(blocks) == 1 else sde.of_rows(blocks[b])
+            watch = PathWatch(request, seed, b, of_block) if request.functionals else None
+            solution = solve_block(
+                of_block,
                 request.solver,
                 x0[blocks[b]],
                 ts,
                 block=b,
                 seed=seed,
                 keep_path=keep_path,
-                options=options,
+                options=options if watch is None else watch.options(x0[blocks[b]], options),
                 brownian=request.brownian,
             )
+            return solution if watch is None else watch.joined(solution, keep_path)
 
         threads = 1 if x0.is_cuda else threads
         results = map_blocks(solve, range(len(blocks)), threads=threads, interrupt=interrupt)

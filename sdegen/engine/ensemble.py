@@ -38,7 +38,7 @@ from sdegen.core.solver import Solver
 from sdegen.engine.blocks import block_rows, check_blocks
 from sdegen.engine.callables import Survey, survey, validate_callables
 from sdegen.engine.ensemble_result import Ensemble
-from sdegen.engine.plan import EnsembleSpec, error_context
+from sdegen.engine.plan import EnsembleSpec
 from sdegen.engine.pool import check_threads, map_blocks, progress_bar, torch_threads
 from sdegen.engine.ranks import ENDED, Ranks, single_process
 from sdegen.engine.records import COUNTS, BlockStatistics, RecordLayout, Tree, total_over_ranks
@@ -47,6 +47,7 @@ from sdegen.engine.starts import FEW, Start, example_states, pilot_starts
 from sdegen.engine.store import RunStore, description_of, seed_of_run, store_path
 from sdegen.engine.store_layout import Layout
 from sdegen.engine.validation import Request, default_solver, validate_request
+from sdegen.engine.watching import error_context
 from sdegen.observables.base import Observable, check_observables
 
 _WITH_GRADIENT = ", or take that of simulate(…, differentiable=True)"

@@ -19,19 +19,17 @@ from torch import Tensor
 from sdegen.core.enclosure import BoundaryLike
 from sdegen.core.errors import NonFiniteError, SdegenError, SolverError
 from sdegen.core.fingerprint import to_spec
-from sdegen.core.fixed_steps import OneStep
-from sdegen.core.noise import Streams
 from sdegen.core.sde import SDE
 from sdegen.engine.blocks import solve_block
 from sdegen.engine.callables import Survey
-from sdegen.engine.containment import Containment
 from sdegen.engine.memory import check_bytes
 from sdegen.engine.record import RunOptions, Solution
 from sdegen.engine.records import COUNTS, BlockStatistics, RecordLayout, counted
 from sdegen.engine.scales import exploded
 from sdegen.engine.starts import FEW, Start, made_of
 from sdegen.engine.validation import Request
-from sdegen.observables.base import Accumulator, Block, Observable, Partial
+from sdegen.engine.watching import Watch, check_steps, error_context, try_out
+from sdegen.observables.base import Accumulator, Observable, Partial
 
 _HELD = 8  # states of a block that are alive during a step
 _AHEAD = 2  # blocks for each thread that wait to be taken
@@ -162,59 +160,24 @@ class EnsembleSpec:
         """Return a block, and what its observables gathered of some rows; None is of all."""
         sde, request = self._dynamics(b), self.request
         sde_of_rows = sde if rows is None else sde.of_rows(rows)
-        watching = [(o, o.begin(self._block(o, b, sde_of_rows))) for o in self.observables]
-        stepping = [(o, accumulator) for o, accumulator in watching if o.every_step]
-        on_the_line = any(o.unwrapped for o in self.observables)
-        inside: list[Containment] = []
-
-        def of_rows(x: Tensor) -> Tensor:
-            return x if rows is None else x[rows]
-
-        def unwrapped(x: Tensor) -> Tensor:
-            return of_rows(inside[0].unwrapped(x) if inside and on_the_line else x)
-
-        def on_output(k: int, x: Tensor) -> None:
-            within, along = of_rows(x), unwrapped(x)
-            for o, accumulator in watching:
-                with error_context(o.name):
-                    accumulator.see(k, along if o.unwrapped else within)
-
-        line = of_rows(x0)  # the states of the last step on the line
-
-        def on_step(i: int, before: Tensor, after: Tensor) -> None:
-            nonlocal line
-            then, now, along = of_rows(before), of_rows(after), unwrapped(after)
-            for o, accumulator in stepping:
-                if o.unwrapped:
-                    accumulator.step(i, line, along)
-                else:
-                    accumulator.step(i, then, now)
-            line = along
-
-        seen = bool(watching) and (rows is None or bool(rows.any()))
-        options = RunOptions(
-            request.boundary, request.on_nonfinite, on_progress, on_containment=inside.append
-        )
+        watch = Watch(request, self.seed, b, rows)
+        for o in self.observables:
+            watch.watching.append((o, o.begin(watch.block(o, sde_of_rows))))
+        seen = bool(self.observables) and (rows is None or bool(rows.any()))
+        options = RunOptions(request.boundary, request.on_nonfinite, on_progress)
         if seen:
-            on_output(0, x0)
-            options = replace(options, on_output=on_output, on_step=on_step if stepping else None)
+            options = watch.options(x0, options)
         solver, keep = request.solver, self.store is not None and self.keep_path
         solution = solve_block(
             sde, solver, x0, self.times, block=b, seed=self.seed, keep_path=keep, options=options
         )
         if not seen or not self._ended(solution):
             return solution, {}
-        return solution, {o.name: _partial(o, accumulator) for o, accumulator in watching}
+        return solution, {o.name: _partial(o, accumulator) for o, accumulator in watch.watching}
 
     def _dynamics(self, b: int) -> SDE:
         """Return what moves in a block."""
         return self.request.sde.of_rows(slice(b * self.rows, (b + 1) * self.rows))
-
-    def _block(self, observable: Observable, b: int, sde: SDE) -> Block:
-        """Return what an observable may know of a block."""
-        stream = Streams(self.seed, f"observable {observable.name}").block(b)
-        nodes = self.request.solver.nodes(self.times) if observable.every_step else self.times
-        return Block(sde, self.times, nodes, self.request.boundary, stream)
 
     def record_layout(self) -> RecordLayout:
         """Return the layout of the records, from what two and three trajectories show.
@@ -247,32 +210,12 @@ class EnsembleSpec:
         x, sde = starts[few], self.request.sde.of_rows(few)
         statistics = {COUNTS: counted(trajectories=count, nonfinite=0, nfe=0)}
         for o in self.observables:
-            self._check_steps(o)
+            check_steps(o, self.request.solver, self.request.boundary)
             with error_context(o.name):
-                accumulator = o.begin(self._block(o, 0, sde))
-                accumulator.see(0, x)
-                if o.every_step:
-                    accumulator.step(0, x, x)
-                for k in range(1, len(self.times)):
-                    accumulator.see(k, x)
+                accumulator = o.begin(Watch(self.request, self.seed, 0).block(o, sde))
+                try_out(o, accumulator, x, len(self.times))
             statistics[o.name] = _partial(o, accumulator)
         return statistics
-
-    def _check_steps(self, observable: Observable) -> None:
-        """Refuse an observable of steps that are not shown, or of turns that are not counted."""
-        solver, enclosure = self.request.solver, self.request.boundary
-        kind = type(solver).__name__
-        if observable.every_step and solver.chooses_steps:
-            raise ValueError(
-                f"observable {observable.name!r} sees every step, and {kind} chooses its own: use "
-                "EulerMaruyama(substeps=…) or Heun(substeps=…)."
-            )
-        compiled = isinstance(solver, OneStep) and solver.compile
-        if observable.unwrapped and compiled and enclosure is not None and enclosure.wraps:
-            raise ValueError(
-                f"observable {observable.name!r} needs the turns around the period, which "
-                f"compiled runs do not count; pass {kind} without compile."
-            )
 
     def failure(self, b: int, solution: Solution) -> SdegenError | None:
         """Return the error of a block that could not go on."""
@@ -342,16 +285,3 @@ def _partial(observable: Observable, accumulator: Accumulator) -> Partial:
             key: value.detach().cpu().clone() if isinstance(value, Tensor) else value
             for key, value in partial.items()
         }
-
-
-class error_context:
-    """Says in which observable an error arose."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None:
-            error.add_note(f"in observable {self._name!r}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -70,6 +70,7 @@ class Solution:
         absorbed: Which trajectories were absorbed by each of the times, shape (T, batch), or None.
         windings: How often each coordinate went around by then, shape of states, or None.
         exploded: What is said of trajectories that are lost and finite, or None.
+        functionals: Values of functionals by name, shape (T, batch, …).
     """
 
     states: Tensor
@@ -83,6 +84,7 @@ class Solution:
     absorbed: Tensor | None = None
     windings: Tensor | None = None
     exploded: str | None = None
+    functionals: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def advice(self) -> str:

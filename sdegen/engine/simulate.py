@@ -24,6 +24,8 @@ from sdegen.engine.outcome import outcome_of
 from sdegen.engine.pool import check_threads
 from sdegen.engine.scales import check_end, warn_start
 from sdegen.engine.validation import default_solver, validate_request
+from sdegen.engine.watching import with_functionals
+from sdegen.observables.functionals import Functional
 
 
 def simulate(
@@ -42,6 +44,7 @@ def simulate(
     progress: bool = False,
     differentiable: bool = False,
     brownian: BrownianPath | None = None,
+    functionals: Sequence[Functional] = (),
 ) -> Trajectory:
     """Simulate dX = f(X, t) dt + g(X, t) dW from x0 along times.
 
@@ -75,6 +78,8 @@ def simulate(
             one path, at steps of two sizes, differ by the error of the steps alone. Its times must
             have those at which steps begin and end; solvers that take more than one increment a
             step refuse it.
+        functionals: What is added up along each path, step by step: Work(), TimeIntegral(h), or
+            your own; `Trajectory.functionals` has the values at the times.
 
     Returns:
         The paths, what they cost, and the seed that gives them again.
@@ -113,6 +118,8 @@ def simulate(
         warn_start(sde, x0, ts[0])
     threads = None if threads is None else check_threads(threads)
     seed = seed_of(rng)
+    if functionals != ():
+        request = with_functionals(request, functionals, seed)
     with nullcontext() if differentiable else torch.no_grad():
         with torch.no_grad():
             network = validate_callables(

@@ -24,6 +24,7 @@ from sdegen.core.shapes import State
 from sdegen.core.solver import Solver
 from sdegen.engine.mirrored import check_mirrors
 from sdegen.engine.record import OnNonfinite
+from sdegen.observables.functionals import Functional
 from sdegen.score.composition import warn_collapse
 from sdegen.solvers.euler import EulerMaruyama
 from sdegen.solvers.jump_adapted import JumpAdapted
@@ -51,6 +52,7 @@ class Request:
         on_nonfinite: What becomes of trajectories that are lost.
         interacting: What the user says of it; None is to be found out.
         brownian: The path that the noise comes from, or None.
+        functionals: What is added up along each path.
     """
 
     sde: SDE
@@ -62,6 +64,7 @@ class Request:
     on_nonfinite: OnNonfinite
     interacting: bool | None
     brownian: BrownianPath | None = None
+    functionals: tuple[Functional, ...] = ()
 
 
 def default_solver(sde: object) -> Solver:

@@ -54,6 +54,10 @@ Partial = dict[str, Tensor]
 _V = TypeVar("_V")
 
 
+def _nobody() -> None:
+    """Return that no trajectory has been stopped."""
+
+
 @dataclass(frozen=True)
 class Block:
     """What an observable may know of the block that it is about to see.
@@ -66,6 +70,10 @@ class Block:
         boundary: What the states are kept inside of, or None.
         stream: Random numbers of the observable's own, the same for a block in every run of a
             seed.
+        absorbed: Returns which trajectories an absorbing end had stopped before the present step,
+            shape (rows,), or None where none has.
+        periods: Period of each coordinate, shape (*event,), 0 where it is not periodic; None
+            where none is.
     """
 
     sde: SDE
@@ -73,6 +81,8 @@ class Block:
     nodes: Tensor
     boundary: Enclosure | None
     stream: Stream
+    absorbed: Callable[[], Tensor | None] = _nobody
+    periods: Tensor | None = None
 
 
 class Accumulator(ABC):
