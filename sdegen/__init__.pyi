@@ -124,6 +124,9 @@ from .observables.histogram import Histogram as Histogram
 from .observables.local_time import LocalTime as LocalTime
 from .observables.path_integrals import StochasticIntegral as StochasticIntegral
 from .observables.path_integrals import TimeIntegral as TimeIntegral
+from .observables.thermodynamics import Heat as Heat
+from .observables.thermodynamics import MediumEntropy as MediumEntropy
+from .observables.thermodynamics import Work as Work
 from .observables.moments import Moments as Moments
 from .observables.correlation import TimeCorrelation as TimeCorrelation
 from .measurements.entropy_production import entropy_production as entropy_production

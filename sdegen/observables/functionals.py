@@ -50,7 +50,7 @@ from sdegen.observables.coordinates import check_bins
 from sdegen.observables.functional_estimate import FunctionalEstimate, ValueSums
 
 _APART = 0.2  # of the size of a functional: what half of the stored states may change of it
-_FEWEST = 4  # intervals, to leave out every second state
+_FEWEST = 3  # times, to leave out every second state
 
 
 class Increments(ABC):
@@ -161,7 +161,7 @@ class Functional(Observable):
             )
         seed = seed_of(rng)
         values = self._summed(path, sde, seed, 1)
-        if len(path.times) > _FEWEST:
+        if len(path.times) >= _FEWEST:
             self._check_apart(path, values, self._summed(path, sde, seed, 2))
         return values
 
