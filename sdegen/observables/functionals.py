@@ -49,7 +49,6 @@ from sdegen.observables.base import Accumulator, AtTimes, Block, Observable, Par
 from sdegen.observables.coordinates import check_bins
 from sdegen.observables.functional_estimate import FunctionalEstimate, ValueSums
 
-_APART = 0.2  # of the size of a functional: what half of the stored states may change of it
 _FEWEST = 3  # times, to leave out every second state
 
 
@@ -92,7 +91,8 @@ class Functional(Observable):
     unwrapped: bool = field(default=True, init=False, repr=False)
 
     every_step: ClassVar[bool] = True
-    compares_means: ClassVar[bool] = False  # whether paths at two steps agree in the mean alone
+    # whether values of stored paths at two steps agree in the mean alone
+    compares_means: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.temperature is not None:
@@ -107,6 +107,11 @@ class Functional(Observable):
         low, high, bins = self.histogram
         check_bins("histogram", low, high, "bins", bins)
         object.__setattr__(self, "histogram", (low, high, bins))
+
+    @property
+    def sensitivity(self) -> float:
+        """What every second state of a stored path may change of a value, of its size."""
+        return 0.1
 
     @abstractmethod
     def increments(self, block: Block) -> Increments:
@@ -137,7 +142,8 @@ class Functional(Observable):
         """Return the value along stored paths, each interval of times taken as one step.
 
         Warns (AccuracyWarning) if the stored states are too far apart: if every second of them
-        changes the values by more than a fifth of their size.
+        changes the values by more than a tenth of their size (of an Itô integral, which converges
+        more slowly, by three tenths).
 
         Args:
             path: Paths with their states at all times.
@@ -163,6 +169,14 @@ class Functional(Observable):
         values = self._summed(path, sde, seed, 1)
         if len(path.times) >= _FEWEST:
             self._check_apart(path, values, self._summed(path, sde, seed, 2))
+        else:
+            warnings.warn(
+                f"{self.name} of one interval alone: whether it is short enough is not known; "
+                f"store more times, or pass functionals=[{type(self).__name__}(…)] to simulate, "
+                "which takes every step.",
+                AccuracyWarning,
+                stacklevel=2,
+            )
         return values
 
     def _summed(self, path: Trajectory, sde: SDE, seed: int, stride: int) -> Tensor:
@@ -194,7 +208,7 @@ class Functional(Observable):
             error = float(gap.std()) / len(gap) ** 0.5 if len(gap) > 1 else torch.inf
             moved = max(abs(float(gap.mean())) - 4 * error, 0.0)
             size = float(last.mean().abs())
-        if moved > _APART * size:
+        if moved > self.sensitivity * size:
             warnings.warn(
                 f"the stored states are too far apart for {self.name}: with every second of them "
                 f"it changes by {moved:.2g}, and is {size:.2g} in size; store more times, or pass "

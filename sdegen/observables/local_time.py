@@ -131,20 +131,23 @@ class _AtLevel(Increments):
             state.detach().double().flatten(1)[:, self._about.coordinate]
             for state in (before, after)
         )
-        level = torch.full_like(x, self._about.level)
-        if self._period > 0:  # the image that is nearest to the step
-            level = level + self._period * ((x + y) / 2 - level).div_(self._period).round_()
+        if self._period > 0:  # the image of the level that is nearest to the step
+            level = self._about.level + self._period * (
+                ((x + y) / 2 - self._about.level).div_(self._period).round_()
+            )
+            x, y = x - level, y - level
+        else:
+            x, y = x - self._about.level, y - self._about.level
         square = self._strength(i, before).square()
-        s, d = (x - level).abs() + (y - level).abs(), (y - x).abs()
         spread = 2 * self._dts[i] * square
-        excess = s * s - d * d
+        excess = (x * y).mul_(4).clamp_(min=0)  # s² − d²
         total = torch.zeros_like(x)
         rows: Tensor | slice = slice(None)
         if x.device.type in _SORTED_OUT:
             rows = (excess < _NEVER * spread).nonzero()[:, 0]
             if len(rows) == 0:
                 return total
-        s, d, excess = s[rows], d[rows], excess[rows]
+        s, excess = x[rows].abs() + y[rows].abs(), excess[rows]
         spread, square = (v if v.ndim == 0 else v[rows] for v in (spread, square))
         generator = self._block.stream.generator(x.device)
         u = torch.rand(s.shape, generator=generator, dtype=torch.float64, device=x.device)

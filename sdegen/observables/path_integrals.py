@@ -91,6 +91,11 @@ class StochasticIntegral(Functional):
         Signature.of(self.h, "h")
         check_word("interpretation", self.interpretation, ("ito", "stratonovich"))
 
+    @property
+    def sensitivity(self) -> float:
+        """What every second state may change of a value: sums of Itô converge like √dt."""
+        return 0.3 if self.interpretation == "ito" else super().sensitivity
+
     def increments(self, block: Block) -> Increments:
         """Return what adds up a block.
 

@@ -24,6 +24,9 @@ WANTED = (
     sg.TimeCorrelation(),
     sg.FirstPassage(above=0.3),
     sg.ProbabilityCurrent(-1.0, 1.0, 5),
+    sg.TimeIntegral(lambda x: x),
+    sg.LocalTime(0.0, temperature=1.0, histogram=(0.0, 1.0, 5)),
+    sg.Heat(temperature=2.0),
 )
 
 
@@ -38,6 +41,7 @@ def digest(run):
     total = hashlib.sha256()
     for name, result in run.observables.items():
         for field, value in vars(result).items():
+            value = getattr(value, "counts", value)
             tensor = torch.as_tensor(0 if value is None else value).contiguous()
             total.update(f"{name}.{field}".encode() + tensor.numpy().tobytes())
     return total.hexdigest()

@@ -20,7 +20,8 @@ def drift(x, t):
     time.sleep(pause)
     return x - x**3
 sde = sg.ItoProcess(drift, 0.7)
-wanted = [sg.Moments(covariance=False), sg.Histogram(-2, 2, 40), sg.FirstPassage(above=0.3)]
+wanted = [sg.Moments(covariance=False), sg.Histogram(-2, 2, 40), sg.FirstPassage(above=0.3),
+          sg.LocalTime(0.0, temperature=1.0), sg.StochasticIntegral(lambda x: x, "ito"), sg.Heat()]
 for job in sys.argv[2:]:
     path, threads = Path(job.partition(":")[0]), int(job.partition(":")[2])
     with sg.distributed_context() as ranks:

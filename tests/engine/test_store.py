@@ -33,10 +33,14 @@ def run(store):
     run = sg.run_ensemble(
         sg.ItoProcess(drift, 0.7), torch.zeros(1, 256), [0.0, 0.1, 0.2], trajectories=2600,
         solver=sg.EulerMaruyama(substeps=5), store=store, resume=True, rng=7, threads=2,
-        observables=[sg.Moments(), sg.FirstPassage(above=0.3)], progress=False)
+        observables=[sg.Moments(), sg.FirstPassage(above=0.3), sg.LocalTime(0.0), sg.Heat()],
+        progress=False)
     moments, passage = run.observables["moments"], run.observables["first_passage"]
+    functionals = run.observables["local_time"], run.observables["heat"]
     found = hashlib.sha256(moments.mean.numpy().tobytes() + moments.variance.numpy().tobytes())
     found.update(passage.waiting.numpy().tobytes() + repr(passage.exposure).encode())
+    for one in functionals:
+        found.update(one.mean.numpy().tobytes() + one.variance_error.numpy().tobytes())
     print(found.hexdigest(), time.perf_counter() - began, flush=True)
 for store in sys.argv[1:]:
     run(store)
