@@ -103,6 +103,15 @@ def figures():
         "fplanck, py-pde",
         "the table below",
     )
+    bars = [r for r in rows_of("error_bars", "intervals") if r["states"] == 20_000]
+    inside = {(row["of"], row["by"]): row["inside"] for row in bars}
+    yield (
+        "error_bars",
+        "how often do intervals of time averages hold?",
+        "exact AR(1), independent states",
+        "of 1,000 intervals of 95 %: "
+        + ", ".join(f"{by} {1000 * share:.0f} ({of})" for (of, by), share in inside.items()),
+    )
     asked = rows_of("fokker_planck_accuracy", "asked")
     yield (
         "fokker_planck_accuracy",

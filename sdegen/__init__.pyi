@@ -111,6 +111,12 @@ from .engine.contain import contain as contain
 from .engine.ensemble import run_ensemble as run_ensemble
 from .engine.extrapolate import Extrapolation as Extrapolation
 from .engine.extrapolate import extrapolate as extrapolate
+from .measurements.autocorrelation import (
+    integrated_autocorrelation_time as integrated_autocorrelation_time,
+)
+from .measurements.blocking import block_average as block_average
+from .measurements.time_average import time_average as time_average
+from .measurements.time_average import time_covariance as time_covariance
 from .observables.base import Accumulator as Accumulator
 from .observables.base import Block as Block
 from .observables.base import Observable as Observable

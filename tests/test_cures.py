@@ -20,6 +20,7 @@ from tests.cures import (
     active_matter,
     along_paths,
     averages,
+    averages_in_time,
     channels,
     command_line,
     core,
@@ -69,6 +70,7 @@ ROOMS = (
     pictures,
     averages,
     along_paths,
+    averages_in_time,
     command_line,
 )
 FOLLOWED = {name: row for room in ROOMS for name, row in room.FOLLOWED.items()}
