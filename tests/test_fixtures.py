@@ -132,7 +132,7 @@ def test_configs_are_read(name, folder):
 def test_runs_are_repeated_to_the_same_bits(name, folder, one_thread):
     assert main(["run", f"{name}/config.toml", "--out", "again"]) == 0
     now, then = cases.tensors(folder / "again"), cases.tensors(folder / name)
-    assert sorted(now) == sorted(then)
+    assert then.keys() <= now.keys()  # errors of moments came later
     for key, tensor in then.items():
         assert (now[key].shape, now[key].dtype) == (tensor.shape, tensor.dtype)
         if SAME_MACHINE and key not in SOLVED:
@@ -166,7 +166,7 @@ def test_a_store_of_another_version_is_refused_with_the_version_named(tmp_path):
     about["format"] = 99
     (store / "zarr.json").write_text(json.dumps(attributes))
     with pytest.raises(
-        ValueError, match="format 99, and this version reads up to 2; install a newer"
+        ValueError, match="format 99, and this version reads up to 3; install a newer"
     ):
         cases.ensemble("box", store, resume=True)
 

@@ -56,7 +56,7 @@ from sdegen.observables.moments import Moments
 from sdegen.solvers.euler import EulerMaruyama
 
 _AVERAGE = "; run an ensemble in its place: run_ensemble(…, observables=[Moments()])."
-_MOMENTS = Moments(covariance=False)
+_MOMENTS = Moments(covariance=False, errors=False)
 
 
 @dataclass(frozen=True, eq=False)

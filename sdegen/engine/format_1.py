@@ -1,8 +1,9 @@
-"""Format 1 of stores, which version 0.1 wrote: what a run was known by, in words of this version.
+"""Formats 1 and 2 of stores, of versions 0.1 and 0.2: what a run was known by, in words of today.
 
 Version 0.1 knew an object by all its attributes, private ones among them. This version knows
-objects of the library by the arguments that they were made from. What is not translated is another
-run to `first_difference`, and so refused.
+objects of the library by the arguments that they were made from. Version 0.2 did so too;
+arguments that came later have the value that it acted by. What is not translated is another run
+to `first_difference`, and so refused.
 """
 
 from typing import Any
@@ -22,6 +23,8 @@ _FOLLOWS = {
     "CosineBeta": {"_start", "_pace"},
     "GeometricSigma": {"_log_ratio"},
 }
+# arguments that came after format 2, with what was done before they came
+_LATER = {"Moments": {"errors": False}}
 # functions of the library that stand around the user's, whose code the versions do not share
 _AROUND = ("ItoProcess.__init__.<locals>.<lambda>", "Signature.of.<locals>.<lambda>")
 _SCORES = {"ScoreModel": ("ModelScore", "model"), "NoisedMixture": ("MixtureScore", "law")}
@@ -29,8 +32,18 @@ _SCORES = {"ScoreModel": ("ModelScore", "model"), "NoisedMixture": ("MixtureScor
 
 def run_spec_of_format_1(run: dict[str, Any]) -> dict[str, Any]:
     """Return what version 0.1 knew a run by, in the words of this version."""
-    translated = _translate(run)
+    translated = run_spec_of_format_2(_translate(run))
     return {"boundary" if key == "walls" else key: value for key, value in translated.items()}
+
+
+def run_spec_of_format_2(value: Any) -> Any:  # noqa: ANN401, JSON
+    """Return what version 0.2 knew a run by, with the arguments that came later."""
+    if isinstance(value, list):
+        return [run_spec_of_format_2(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    later = {} if "members" in value else _LATER.get(str(value.get("class")), {})
+    return later | {key: run_spec_of_format_2(item) for key, item in value.items()}
 
 
 def without_library_code(value: Any) -> Any:  # noqa: ANN401, JSON

@@ -32,7 +32,11 @@ from torch import Tensor
 from sdegen.core.fingerprint import first_difference, in_words
 from sdegen.core.noise import Rng, seed_of
 from sdegen.engine import store_layout
-from sdegen.engine.format_1 import run_spec_of_format_1, without_library_code
+from sdegen.engine.format_1 import (
+    run_spec_of_format_1,
+    run_spec_of_format_2,
+    without_library_code,
+)
 from sdegen.engine.store_layout import Layout, zarr_package
 
 _SAME_BITS = {"0.1.0"}  # versions of sdegen whose runs this one continues to the same bits
@@ -121,6 +125,13 @@ class RunStore:
                     hint += "; if they are those, what counts its calls must be made anew"
             raise ValueError(f"{path} holds another run: {words}; {hint}.")
         store = cls(path, layout)
+        stored_bytes = store._records.shape[1] - store_layout.DIGEST_BYTES
+        if stored_bytes != layout.record:
+            raise ValueError(
+                f"{path} holds records of {stored_bytes} bytes, and observables of this version "
+                f"gather {layout.record}: they are others than those that the store was begun "
+                "with; go on with the version that began it, or begin another store."
+            )
         missing = store._missing_bytes()
         if missing and not os.access(path / "states", os.W_OK):
             raise PermissionError(
@@ -215,6 +226,8 @@ def description_of(path: Path) -> dict[str, Any]:
         )
     if about["format"] == 1:
         about["run"] = run_spec_of_format_1(about["run"])
+    if about["format"] == 2:
+        about["run"] = run_spec_of_format_2(about["run"])
     return about
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from sdegen.core.optional import needed
 from sdegen.storage import atomic_write
 
-FORMAT = 2
+FORMAT = 3
 ATTRIBUTES_KEY = "sdegen"
 DIGEST_BYTES = 32
 

@@ -249,6 +249,32 @@ def test_a_number_that_a_drift_closes_over_is_named_by_its_name(tmp_path, small_
         ensemble(tmp_path / "run.zarr", sde=pulled(2.0), resume=True)
 
 
+def test_moments_of_a_store_of_format_2_have_no_errors(tmp_path, small_blocks):
+    path = tmp_path / "run.zarr"
+    wanted = [sg.Moments(errors=False), sg.FirstPassage(above=0.3)]
+    first = ensemble(path, observables=wanted)
+    about = json.loads((path / "zarr.json").read_text())
+    about["attributes"]["sdegen"]["format"] = 2
+    del about["attributes"]["sdegen"]["run"]["observables"]["moments"]["errors"]
+    (path / "zarr.json").write_text(json.dumps(about))
+    told = (
+        r"observables\.moments\.errors is False there and True here; take .* arguments of that run"
+    )
+    with pytest.raises(ValueError, match=told):
+        ensemble(path, resume=True)
+    again = ensemble(path, resume=True, observables=wanted)
+    assert torch.equal(first.observables["moments"].mean, again.observables["moments"].mean)
+
+
+def test_records_of_another_size_are_refused(tmp_path, small_blocks):
+    ensemble(tmp_path / "run.zarr")
+    records = zarr.open_array(tmp_path / "run.zarr" / "progress" / "records", mode="r+")
+    records.resize((3, records.shape[1] - 8))
+    told = r"holds records of \d+ bytes, .* gather \d+: .*; go on with the version that began it"
+    with pytest.raises(ValueError, match=told):
+        ensemble(tmp_path / "run.zarr", resume=True)
+
+
 @pytest.mark.parametrize("store", [3, 0.5, ["run.zarr"], True])
 def test_what_names_no_folder_is_refused(store):
     with pytest.raises(

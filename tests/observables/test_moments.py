@@ -8,6 +8,7 @@ import torch
 from scipy import special
 
 import sdegen as sg
+from sdegen.core.noise import Streams
 
 F64 = torch.float64
 TIMES = [0.0, 0.25, 0.5, 1.0]
@@ -44,6 +45,83 @@ def test_moments_are_those_of_the_states(dtype, small_blocks):
         np.testing.assert_allclose(few.variance[k], x.var(0, ddof=1), rtol=1e-12)
     torch.testing.assert_close(moments.std**2, moments.variance)
     torch.testing.assert_close(moments.mean_error, moments.std / math.sqrt(N))
+
+
+def errors_by_hand(x):
+    """Standard errors of covariances, from sums over all pairs of coordinates, shape (n, d)."""
+    n, gap = len(x), x - x.mean(0)
+    m22 = np.einsum("ni,nj->ij", gap**2, gap**2) / n
+    cov = np.cov(x.T).reshape(x.shape[1], -1)
+    both = np.outer(cov.diagonal(), cov.diagonal())
+    return np.sqrt((m22 - (n - 2) / (n - 1) * cov**2 + both / (n - 1)) / n)
+
+
+def skew(rows, *, rng):
+    """Two exponentials of unequal scale that share a part: skew, and far from their mean."""
+    u = torch.rand(rows, 2, generator=rng, dtype=F64).clamp(min=1e-12).log().neg()
+    return torch.stack([u[:, 0] + 30, 0.7 * u[:, 0] - 2 * u[:, 1]], 1)
+
+
+def rest(observables, n, x0=skew, **options):
+    """Moments of starts that stay where they are."""
+    given = {"rng": 0, "progress": False} | options
+    return sg.run_ensemble(
+        sg.ItoProcess(lambda x: 0 * x, 0.0), x0, [0.0, 1.0], trajectories=n,
+        observables=observables, **given,
+    ).observables  # fmt: skip
+
+
+def test_errors_of_covariances_are_those_of_fourth_moments(small_blocks):
+    """To rounding, over blocks of unequal size; a wrong sign in a merge of skew sums shows."""
+    states = skew(N, rng=torch.Generator().manual_seed(0))
+    found = rest([sg.Moments(), sg.Moments(covariance=False, name="few")], N, x0=states)
+    moments, few = found["moments"], found["few"]
+    x = states.numpy()
+    expected = errors_by_hand(x)
+    np.testing.assert_allclose(moments.mean[0], x.mean(0), rtol=1e-13)
+    np.testing.assert_allclose(moments.covariance_error[1], expected, rtol=1e-10)
+    np.testing.assert_allclose(moments.variance_error[1], expected.diagonal(), rtol=1e-10)
+    np.testing.assert_allclose(few.variance_error[1], expected.diagonal(), rtol=1e-10)
+    assert few.covariance_error is None
+    (one,) = rest([sg.Moments()], N, x0=torch.from_numpy(x[:, :1])).values()
+    np.testing.assert_allclose(one.covariance_error[1, 0, 0], expected[0, 0], rtol=1e-10)
+    np.testing.assert_allclose(one.variance_error[1, 0], expected[0, 0], rtol=1e-10)
+
+
+def test_errors_are_how_far_variances_scatter():
+    """Of 400 runs of 500 exponentials, κ = 9: to 4.5/√800 and the scatter of each error."""
+    times, rng = torch.zeros(1, dtype=F64), torch.Generator().manual_seed(1)
+    block = sg.Block(PLANE, times, times, None, Streams(0, "none").block(0))
+    runs = []
+    for _ in range(400):
+        moments = sg.Moments()
+        accumulator = moments.begin(block)
+        accumulator.see(0, skew(500, rng=rng))
+        runs.append(moments.result(accumulator.partial(), times))
+    scatter = torch.stack([run.covariance[0] for run in runs]).std(0)
+    said = torch.stack([run.covariance_error[0] ** 2 for run in runs]).mean(0).sqrt()
+    torch.testing.assert_close(said / scatter, torch.ones(2, 2, dtype=F64), rtol=0.25, atol=0)
+    exact = math.sqrt((9 - 498 / 499 + 1 / 499) / 500)  # a Gaussian's would be half of it
+    assert float(said[0, 0]) == pytest.approx(exact, rel=0.1)
+
+
+def test_errors_change_no_bit_of_what_was_there(small_blocks):
+    with_errors, without = (rest([sg.Moments(errors=e)], N)["moments"] for e in (True, False))
+    for name in ("mean", "variance", "covariance"):
+        assert torch.equal(getattr(with_errors, name), getattr(without, name))
+    assert without.variance_error is None
+    assert without.covariance_error is None
+    with pytest.raises(TypeError, match="errors must be True or False"):
+        sg.Moments(errors=1)
+
+
+def test_errors_of_very_few_trajectories():
+    lone = rest([sg.Moments()], 1)["moments"]
+    assert bool(lone.covariance_error.isnan().all())
+    two = rest([sg.Moments()], 2)["moments"]  # m22 = σ⁴/4: all of s² is known from one gap
+    torch.testing.assert_close(
+        two.variance_error, two.variance * math.sqrt((0.25 + 1) / 2), rtol=1e-9, atol=0
+    )
 
 
 def test_moments_of_images_keep_their_shape():
