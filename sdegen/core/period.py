@@ -2,7 +2,8 @@
 
 A state that leaves a period at one end comes in at the other. That is the motion on the line,
 seen modulo L, only where drift and diffusion do not tell x from x + L. A period that is not theirs
-makes another drift, with a jump where the ends meet.
+makes another drift, with a jump where the ends meet. Of several coordinates each goes around by
+itself: a spring between two places on a ring, k (x₁ − x₂), has no period.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sdegen.core.shapes import State
 from sdegen.core.tolerances import ROUNDED_PERIOD
 
 _PLACES = 31  # where f(x + L) is compared with f(x): odd, and no fraction of a period
+_ROUNDINGS = 64  # of the largest value, that a coordinate may differ by
 _JUMPS = 0.05  # of the places may lie on a jump of f
 
 
@@ -46,20 +48,30 @@ def check_period(
     """
     flat, columns = x.detach().flatten(1), list(coordinates)
     repeats = -(-_PLACES // len(x))
-    place = torch.frac(torch.arange(1, repeats * len(x) + 1, dtype=torch.float64) * GOLDEN)
-    here = flat.repeat(repeats, 1)
-    here[:, columns] = (low + (high - low) * place).to(here)[:, None]
+    rows = torch.arange(1, repeats * len(x) + 1, dtype=torch.float64, device=flat.device)
+    length, here = high - low, flat.repeat(repeats, 1)
+    # moved together: particles keep their distances, and do not meet
+    moved = here[:, columns].double() - low + length * torch.frac(rows * GOLDEN)[:, None]
+    here[:, columns] = (low + moved.remainder(length)).to(here)
+    # a period apart with all of them, and with some: x₁ − x₂ is the same where both are
+    some = torch.frac(torch.outer(rows, rows.new_tensor(columns) + 1) * GOLDEN) < 0.5
+    apart = some | (rows[:, None] % 2 == 1) | (len(columns) == 1)
     there = here.clone()
-    there[:, columns] += high - low
+    there[:, columns] += (length * apart).to(here)
     for t in times:
         for name, field in fields_of(sde):
             first, second = (_values(field, y, x, t) for y in (here, there))
             gap = (first - second).abs().nan_to_num(nan=torch.inf)
-            scale = float(torch.cat([first, second]).abs().nan_to_num(posinf=0.0).max())
-            wrong = (gap > ROUNDED_PERIOD * scale).any(1)
+            size = torch.cat([first, second]).abs().nan_to_num(posinf=0.0).amax(0)
+            # each coordinate by itself: a fast one hides no other, but for rounding
+            rounding = _ROUNDINGS * torch.finfo(size.dtype).eps * size.max()
+            allowed = torch.maximum(ROUNDED_PERIOD * size, rounding)
+            wrong = (gap > allowed).any(1)
             if int(wrong.sum()) > _JUMPS * len(wrong):
-                i, column = divmod(int(gap.argmax()), gap.shape[1])
-                a = float(here[i, columns[0]])
+                excess = torch.where(gap > allowed, gap / allowed, 0.0)
+                i, column = divmod(int(excess.argmax()), gap.shape[1])
+                k = int(apart[i].int().argmax())
+                a = float(here[i, columns[k]])
                 raise ValueError(
                     f"[{low:g}, {high:g}] is no period of the {name}: it is "
                     f"{float(first[i, column]):.6g} at x = {a:.6g} and "
@@ -79,19 +91,25 @@ def _values(
     return torch.cat([field(y, t).flatten(1) for y in parts])
 
 
-def check_periods(sde: SDE, boundary: Enclosure, rows: State, t: Tensor) -> None:
+def check_periods(sde: SDE, boundary: Enclosure, rows: State, times: Sequence[Tensor]) -> None:
     """Refuse the periods of a boundary that are not the dynamics' own.
+
+    In a phase space they are looked at without velocities too, beside which a force may be small.
 
     Args:
         sde: What moves.
         boundary: What the states are kept inside of.
         rows: States.
-        t: Time, 0-d.
+        times: When, 0-d each.
 
     Raises:
         ValueError: As `check_period`.
     """
+    states = [rows]
+    if boundary.phase_space:
+        states.append(torch.stack([rows[:, 0], torch.zeros_like(rows[:, 1])], 1))
     for coordinates, interval in boundary.parts:
         if interval.wraps:
             low, high = interval.fixed
-            check_period(sde, boundary.columns(coordinates), low, high, rows, [t])
+            for x in states:
+                check_period(sde, boundary.columns(coordinates), low, high, x, times)

@@ -93,12 +93,13 @@ def validate_callables(request: Request, *, whole: bool, differentiable: bool = 
     for one in sde.jumps or ():
         if isinstance(one, CompoundPoisson):
             one.check(x0 if not network else rows, t)
-    if boundary is not None and boundary.wraps:
-        check_periods(sde, boundary, rows, t)
-    name, noise_of = noise_field(sde)
-    _check_declared(sde, g, noise_of, rows, request.times)
     # a score is asked no more than a network: whoever draws samples counts its evaluations
     network = network or reverse
+    if boundary is not None and boundary.wraps:
+        later = [] if network or sde.autonomous else [torch.lerp(t, request.times[-1], _LATER)]
+        check_periods(sde, boundary, rows, [t, *later])
+    name, noise_of = noise_field(sde)
+    _check_declared(sde, g, noise_of, rows, request.times)
     if not network:
         # what is the same at every t is asked at another one
         again = t if sde.autonomous is not True else torch.lerp(t, request.times[-1], _LATER)

@@ -9,6 +9,7 @@ from torch import Tensor
 from sdegen.core.enclosure import BoundaryLike
 from sdegen.core.mirrors import enclosure_for
 from sdegen.core.noise import Rng, Streams, seed_of
+from sdegen.core.period import check_periods
 from sdegen.core.requests import as_time_grid, check_kind, check_state
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
@@ -36,7 +37,8 @@ def contain(
 
     Raises:
         TypeError: If boundary is no boundary, sde no SDE or x no state.
-        ValueError: If the states lie outside, or the boundary does not fit them or bounds nothing.
+        ValueError: If the states lie outside, or the boundary does not fit them, bounds nothing,
+            or has a period that is not the dynamics' own.
 
     >>> from sdegen.core.boundary import Reflecting
     >>> from sdegen.core.solver import integrate
@@ -53,4 +55,6 @@ def contain(
     if enclosure is None:
         raise ValueError("boundary bounds no coordinate: leave it out.")
     enclosure.check_inside(x, ts[0], "x")
+    if enclosure.wraps:
+        check_periods(sde, enclosure, x, [ts[0]])
     return Containment(enclosure, sde, x, ts, Streams(seed_of(rng), "boundary").block(0))

@@ -206,6 +206,58 @@ def test_a_period_of_one_coordinate_of_several():
         sg.simulate(active, x0, [0.0, 0.1], boundary={0: sg.Periodic(0.0, 1.0)}, rng=0)
 
 
+def small(x):
+    return -0.05 * x.cos()
+
+
+TURNING = 2 * math.pi
+FAST = torch.tensor([[[0.3], [1e5]]], dtype=F64).repeat(5, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("sde", "x0", "box"),
+    [
+        # a force that is small beside friction, and one beside another coordinate
+        (sg.UnderdampedLangevin(small), FAST, sg.Periodic(0.0, 6.0)),
+        (
+            sg.ItoProcess(lambda x: torch.stack([x[:, 0].sin(), -1e5 * x[:, 1]], 1), 1.0),
+            FAST[:, :, 0],
+            {0: sg.Periodic(0.0, 6.0)},
+        ),
+        # one that has the period at first alone
+        (
+            sg.UnderdampedLangevin(lambda x, t: -(x * (1 + t)).cos()),
+            FAST * 0,
+            sg.Periodic(0.0, TURNING),
+        ),
+        # a spring on a ring, which has it where both ends go around together
+        (
+            sg.Langevin(lambda x: (x[:, 0] - x[:, 1]).square()),
+            FAST[:, :, 0] * 0,
+            sg.Periodic(0.0, 1.0, coordinates="all"),
+        ),
+    ],
+)
+def test_a_period_that_is_hard_to_tell_is_refused(sde, x0, box):
+    with pytest.raises(ValueError, match="is no period of the drift"):
+        sg.simulate(sde, x0, [0.0, 1e-3, 1.0], boundary=box, rng=0)
+    if sde.autonomous:
+        with pytest.raises(ValueError, match="is no period of the drift"):
+            sg.contain(box, sde, x0, [0.0, 1.0])
+
+
+def test_particles_on_a_ring_do_not_meet_where_their_period_is_looked_at():
+    """A repulsion 1/r² by the nearest image: one place for all would make it infinite."""
+
+    def repulsion(x):
+        apart = x[:, 0] - x[:, 1]
+        return 1 / (apart - apart.round()).square()
+
+    pair, x0 = sg.Langevin(repulsion, 0.1), torch.tensor([[0.1, 0.5]], dtype=F64)
+    ring = sg.Periodic(0.0, 1.0, coordinates="all")
+    assert sg.simulate(pair, x0, [0.0, 1e-4], boundary=ring, rng=0).windings is not None
+
+
 @pytest.mark.parametrize(
     "made",
     [
