@@ -104,6 +104,8 @@ from .calibration.result import Calibration as Calibration
 from .calibration.calibrate import calibrate as calibrate
 from .observables.currents import ProbabilityCurrent as ProbabilityCurrent
 from .observables.displacement import MeanSquaredDisplacement as MeanSquaredDisplacement
+from .observables.spectrum import PowerSpectrum as PowerSpectrum
+from .measurements.spectrum import power_spectrum as power_spectrum
 from .measurements.displacement import diffusion_coefficient as diffusion_coefficient
 from .measurements.displacement import mean_squared_displacement as mean_squared_displacement
 from .engine.ensemble_result import Ensemble as Ensemble

@@ -98,6 +98,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "MediumEntropy",
         "Moments",
         "Observable",
+        "PowerSpectrum",
         "ProbabilityCurrent",
         "StochasticIntegral",
         "TimeCorrelation",
@@ -105,6 +106,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "mean_squared_displacement",
         "TimeIntegral",
         "Work",
+        "power_spectrum",
     ),
     "solvers": (
         "DPM2",

@@ -5,9 +5,11 @@ import math
 import torch
 
 import sdegen as sg
-from tests.cures.common import BM, F64, T, ensemble, warned
+from tests.cures.common import BM, F64, T, ensemble, simulate, warned
 
 _PATH = sg.simulate(BM, torch.zeros(40, 2, dtype=F64), T, rng=0, solver=sg.EulerMaruyama())
+_BOX = sg.Absorbing(-0.5, 1.5)
+_BOXED = simulate(BM, solver=sg.EulerMaruyama(), boundary=sg.Absorbing(-1.0, 0.9))
 _X = _PATH.states[..., :1]
 
 
@@ -97,5 +99,26 @@ FOLLOWED = {
         "{} must be a list of ints, but is",
         lambda: sg.MeanSquaredDisplacement(coordinates=0),
         lambda: ensemble(sg.MeanSquaredDisplacement(coordinates=[0])),
+    ),
+    "a window that is none": (
+        "is none of scipy.signal.get_window",
+        lambda: sg.PowerSpectrum(window="kaiser"),
+        lambda: [sg.power_spectrum(_X, T, window=w) for w in ("boxcar", ("kaiser", 8.0))],
+    ),
+    "a segment longer than a path": (
+        "a segment of {} states is longer than a trajectory",
+        lambda: sg.power_spectrum(_X, T, segment=20),
+        lambda: (
+            sg.power_spectrum(_X, T, segment=4),
+            sg.power_spectrum(_walk(40), torch.arange(40), segment=20, parts=2),
+        ),
+    ),
+    "a spectrum of the absorbed": (
+        "of a stationary process, and absorbed trajectories|one of a stationary process; drop",
+        lambda: ensemble(sg.PowerSpectrum(), boundary=_BOX),
+        lambda: (
+            ensemble(sg.PowerSpectrum()),
+            sg.power_spectrum(_BOXED.states[:, ~_BOXED.absorbed[-1]], times=_BOXED.times),
+        ),
     ),
 }  # fmt: skip

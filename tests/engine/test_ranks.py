@@ -21,15 +21,16 @@ def drift(x, t):
     return x - x**3
 sde = sg.ItoProcess(drift, 0.7)
 wanted = [sg.Moments(covariance=False), sg.Histogram(-2, 2, 40), sg.FirstPassage(above=0.3),
-          sg.LocalTime(0.0, temperature=1.0), sg.StochasticIntegral(lambda x: x, "ito"), sg.Heat()]
+          sg.LocalTime(0.0, temperature=1.0), sg.StochasticIntegral(lambda x: x, "ito"), sg.Heat(),
+          sg.MeanSquaredDisplacement(coordinates=[0, 7]), sg.PowerSpectrum()]
 for job in sys.argv[2:]:
     path, threads = Path(job.partition(":")[0]), int(job.partition(":")[2])
     with sg.distributed_context() as ranks:
         Path(f"{path}.{ranks.rank}").write_text(str(__import__("os").getpid()))
         run = sg.run_ensemble(
-            sde, torch.zeros(1, 256), [0.0, 0.1, 0.2], trajectories=2600, threads=threads,
-            solver=sg.EulerMaruyama(substeps=5), store=path, resume=True, rng=7, ranks=ranks,
-            observables=wanted, progress=False)
+            sde, torch.zeros(1, 256), [0.0, 0.05, 0.1, 0.15, 0.2], trajectories=2600,
+            threads=threads, solver=sg.EulerMaruyama(substeps=3), store=path, resume=True,
+            rng=7, ranks=ranks, observables=wanted, progress=False)
     found = hashlib.sha256()
     for result in run.observables.values():
         for value in vars(result).values():
