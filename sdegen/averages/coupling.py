@@ -130,6 +130,11 @@ def check_solver(solver: object) -> None:
             f"{type(solver).__name__} takes Lévy areas, which levels do not share: leave solver "
             "out, which takes Milstein() in antithetic pairs where noise does not commute."
         )
+    if "space_time_moments" in solver.needs:
+        raise ValueError(
+            f"{type(solver).__name__} takes moments of the noise over a step, which levels do not "
+            "share: pass solver=BAOAB()."
+        )
     solver.check_asked("brownian")
 
 

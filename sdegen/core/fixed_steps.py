@@ -19,7 +19,7 @@ from sdegen.core.checks import check_count
 from sdegen.core.noise import Noise
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
-from sdegen.core.solver import Asked, Solver
+from sdegen.core.solver import Asked, Memory, Solver
 
 Interval = tuple[Tensor, Tensor, Any, Any]  # t, s, dt = s − t, √|dt|
 
@@ -50,7 +50,11 @@ class FixedStep(Solver):
 
 @dataclass(frozen=True)
 class OneStep(FixedStep):
-    """A solver whose steps remember nothing.
+    """A solver whose steps remember nothing that changes them.
+
+    Attributes:
+        is_counted: Whether the evaluations of a run are counted, since one that is remembered
+            saves another.
 
     Args:
         substeps: Equal steps between any two of the times.
@@ -66,6 +70,7 @@ class OneStep(FixedStep):
     """
 
     retains_noise: ClassVar[bool] = False
+    is_counted: ClassVar[bool] = False
 
     compile: bool = field(default=False, kw_only=True)
 
@@ -88,14 +93,18 @@ class OneStep(FixedStep):
         if self.compile:
             raise ValueError(reasons[asked])
 
-    def begin(self, sde: SDE, nodes: Tensor) -> list[Interval]:
+    def begin(self, sde: SDE, nodes: Tensor) -> Memory:
         """Return (t, s, dt, √|dt|) of each step."""
         return intervals_of(sde, nodes)
 
+    def remember(self, sde: SDE, intervals: list[Interval]) -> Memory:
+        """Return what `begin` would, for a compiled run: dt and √|dt| are 0-d tensors there."""
+        return intervals
+
     @abstractmethod
     def step(
-        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: list[Interval]
-    ) -> tuple[State, list[Interval]]:
+        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: Memory
+    ) -> tuple[State, Memory]:
         """Take the step of the interval memory[i], and return the memory as it is.
 
         In a compiled run dt and √|dt| are 0-d tensors on the state's device.

@@ -22,11 +22,17 @@ order of h at the end of a run of N steps, which is that of a method of strong o
 **Two steps make one** (Chen's relation): exactly, whatever areas the two have,
 
     A = A' + A'' + ½ (ΔW'_k ΔW''_l − ΔW'_l ΔW''_k),        J = J' + J'' + h'' ΔW'
+    M = M' + M'' + h' J'' + (h' h'' + ½ h''²) ΔW'
+
+**The first moment** M = ∫ s W(s) ds, which a step of strong order 3 in phase space takes beside ΔW
+and J, is m = M/h^{5/2} = z/3 + η/(2√12) − κ/√720 with one more κ ~ N(0, I): H and K = κ/√720, the
+integrals of the bridge over 1 and over ½ − s, are independent of each other and of z.
 
 Reference:
     Kloeden, Platen and Wright 1992, Stoch. Anal. Appl. 10, 431, for the modes; Mrongowius and
     Rößler 2022, Stoch. Anal. Appl. 40, 397, for the rest; Kastner and Rößler 2023, Numer.
-    Algorithms 93, 27, arXiv:2201.08424, compare the distances.
+    Algorithms 93, 27, arXiv:2201.08424, compare the distances. Foster, Lyons and Oberhauser 2021,
+    arXiv:2101.03446, for K.
 """
 
 from __future__ import annotations
@@ -50,11 +56,13 @@ class Draw:
         z: ΔW/√h, shape (batch, *channels), or with more dimensions in front.
         integral: J/h^{3/2}, shape of z.
         areas: A/h, shape (batch, m, m), m the number of channels; None where nobody asked.
+        moment: M/h^{5/2}, shape of z; None where nobody asked.
     """
 
     z: Tensor
     integral: Tensor
     areas: Tensor | None = None
+    moment: Tensor | None = None
 
 
 def joined(first: Draw, second: Draw, share: float) -> Draw:
@@ -75,12 +83,16 @@ def joined(first: Draw, second: Draw, share: float) -> Draw:
     integral = (
         share * root * first.integral + rest * root_rest * second.integral + rest * root * first.z
     )
-    if first.areas is None or second.areas is None:
-        return Draw(z, integral)
-    flat = first.areas.ndim - 2
-    turned = wedge(first.z.flatten(flat), second.z.flatten(flat))
-    areas = share * first.areas + rest * second.areas + (0.5 * root * root_rest) * turned
-    return Draw(z, integral, areas)
+    areas = moment = None
+    if first.areas is not None and second.areas is not None:
+        flat = first.areas.ndim - 2
+        turned = wedge(first.z.flatten(flat), second.z.flatten(flat))
+        areas = share * first.areas + rest * second.areas + (0.5 * root * root_rest) * turned
+    if first.moment is not None and second.moment is not None:
+        moment = share**2 * root * first.moment + rest**2 * root_rest * second.moment
+        moment += share * rest * root_rest * second.integral
+        moment += root * rest * (share + 0.5 * rest) * first.z
+    return Draw(z, integral, areas, moment)
 
 
 def wedge(u: Tensor, v: Tensor) -> Tensor:

@@ -275,11 +275,16 @@ class Noise:
         normal: normal() draws z ~ N(0, I) like the state, or of shape (batch, channels).
         stream: Where they come from; a solver that never calls normal() may draw from it in an
             order of its own.
+        shared: Whether each draw is that of a step, in the place of the Wiener process of each
+            coordinate, as where runs of other steps have the same noise. If not, a step that needs
+            fewer normals may leave some to the next one.
 
     >>> noise = Noise(torch.zeros(3, 2), rng=0)
     >>> noise.normal().shape
     torch.Size([3, 2])
     """
+
+    shared: bool = False
 
     def __init__(
         self,
@@ -312,6 +317,7 @@ class RememberedNoise(Noise):
 
     def __init__(self, noise: Noise) -> None:
         self.__dict__.update(noise.__dict__)
+        self.shared = noise.shared
         self.last: State | None = None
         draw = noise.normal
 
@@ -328,6 +334,8 @@ class Given(Noise):
     Args:
         z: The normal, like the state.
     """
+
+    shared = True
 
     def __init__(self, z: State) -> None:
         self.channels = None

@@ -42,7 +42,7 @@ Memory = Any  # what a solver's begin() returns and its steps hand on: its own a
 # a path that is given; to go on without the trajectories that were lost; to be differentiated
 Asked = Literal["brownian", "freeze", "gradients"]
 # what `StepNoise` has of a step
-Need = Literal["increments", "space_time_areas", "areas"]
+Need = Literal["increments", "space_time_areas", "space_time_moments", "areas"]
 
 
 class Solver(ABC):
@@ -63,8 +63,8 @@ class Solver(ABC):
         orders: Orders of convergence; None where they are not declared.
         noise_structures: Structures of noise that it takes, as `SDE.noise_structure` has them.
         needs: What its steps ask of the noise by the number of the step: noise.increment(i),
-            .space_time_area(i), .areas(i), which `integrate` then sees to. A solver that calls
-            noise.normal() alone has none.
+            .space_time_area(i), .space_time_moment(i), .areas(i), which `integrate` then sees to.
+            A solver that calls noise.normal() alone has none.
         evaluations: Of the drift (of the score) in a step; None where they vary.
         noise_evaluations: Of g (of G) in a step, in words.
         stability: The largest λh of a real decay rate λ at which a flow stays bounded; infinite

@@ -2,6 +2,7 @@
 
     increment(i)          ΔW = W(t_{i+1}) − W(t_i)
     space_time_area(i)    J = ∫ (W(s) − W(t_i)) ds
+    space_time_moment(i)  M = ∫ |s − t_i| (W(s) − W(t_i)) ds
     areas(i)              A_kl = ½ ∫ [(W_k − W_k(t_i)) dW_l − (W_l − W_l(t_i)) dW_k]
 
 with integrals over step i, h = |t_{i+1} − t_i| (`levy_areas.py` has their law). A solver that
@@ -9,7 +10,7 @@ with integrals over step i, h = |t_{i+1} − t_i| (`levy_areas.py` has their law
 summed along a `BrownianPath` that runs of other steps walk too.
 
 Areas take more modes the more steps there are, so that a run gives all its nodes at once. Each of
-the three is drawn only where it is asked for, from a stream of its own: none changes another, nor
+the four is drawn only where it is asked for, from a stream of its own: none changes another, nor
 the bits of `normal()`. Steps are asked for in order.
 """
 
@@ -50,6 +51,8 @@ class StepNoise(Noise):
     >>> noise.increment(0).shape, noise.space_time_area(0).shape, noise.areas(0).shape
     (torch.Size([5, 3]), torch.Size([5, 3]), torch.Size([5, 3, 3]))
     """
+
+    shared = True
 
     def __init__(self, noise: Noise, nodes: Tensor | Sequence[float]) -> None:
         check_kind("noise", noise, Noise, "a Noise, such as Noise(x, rng=0)")
@@ -111,6 +114,14 @@ class StepNoise(Noise):
         scale = self._length(i) ** 1.5
         return self.draws.integral(i) * scale
 
+    def space_time_moment(self, i: int) -> Tensor:
+        """Return M = ∫ |s − t_i| (W(s) − W(t_i)) ds of step i, of the increment's shape.
+
+        Var M = 2 h⁵/15, Cov(M, ΔW) = h³/3 and Cov(M, J) = 5 h⁴/24. Raises as `increment` does.
+        """
+        scale = self._length(i) ** 2.5
+        return self.draws.moment(i) * scale
+
     def areas(self, i: int) -> Tensor:
         """Return the Lévy areas of step i, antisymmetric, shape (batch, m, m).
 
@@ -167,6 +178,10 @@ class Draws(ABC):
     def areas(self, i: int) -> Tensor:
         """Return A/h of step i."""
 
+    def moment(self, i: int) -> Tensor:
+        """Return M/h^{5/2} of step i."""
+        raise NotImplementedError(f"{type(self).__name__} draws no moments M.")
+
 
 class FreshDraws(Draws):
     """Drawn step by step: z by a noise's normal(), the others from children of its stream.
@@ -182,7 +197,7 @@ class FreshDraws(Draws):
         self._steps, self._stream = steps, noise.stream
         self._zs: _InOrder[Tensor] = self._kind(noise.normal)
         self.normal = self._zs.next
-        self._etas: _InOrder[Tensor] | None = None
+        self._others: dict[str, _InOrder[Tensor]] = {}
         self._bridges: tuple[AreaDraws, _InOrder[Bridges]] | None = None
 
     def z(self, i: int) -> Tensor:
@@ -193,6 +208,11 @@ class FreshDraws(Draws):
         """Return z/2 + η/√12."""
         return 0.5 * self.z(i) + self._eta(i) / math.sqrt(12)
 
+    def moment(self, i: int) -> Tensor:
+        """Return z/3 + η/(2√12) − κ/√720."""
+        kappa = self._other("space-time moments", i) / math.sqrt(720)
+        return self.z(i) / 3 + self._eta(i) / (2 * math.sqrt(12)) - kappa
+
     def areas(self, i: int) -> Tensor:
         """Return A/h, given z and η."""
         z = self.z(i)
@@ -202,31 +222,37 @@ class FreshDraws(Draws):
         draws, bridges = self._bridges
         return draws.areas(bridges.at(i), z, self._eta(i))
 
-    def draw(self, i: int, with_areas: bool) -> Draw:
-        """Return all of step i, its areas only if they are asked for."""
-        return Draw(self.z(i), self.integral(i), self.areas(i) if with_areas else None)
+    def draw(self, i: int, what: str) -> Draw:
+        """Return z and J of step i, and its "areas" or "moment" if they are asked for."""
+        areas = self.areas(i) if what == "areas" else None
+        return Draw(
+            self.z(i), self.integral(i), areas, self.moment(i) if what == "moment" else None
+        )
 
     def forget(self, before: int) -> None:
         """Drop what is kept of the steps before a number, when both runs have taken them."""
         bridges = None if self._bridges is None else self._bridges[1]
-        for kept in (self._zs, self._etas, bridges):
+        for kept in (self._zs, bridges, *self._others.values()):
             if isinstance(kept, _Kept):
                 kept.forget(before)
 
     def _eta(self, i: int) -> Tensor:
         """Return η of step i."""
-        if self._etas is None:
-            z = self._zs.at(i)
-            source = self._stream.child("space-time areas")
-            etas = source.normals(tuple(z.shape), dtype=z.dtype, device=z.device)
-            self._etas = self._kind(etas.each().__next__)
-        return self._etas.at(i)
+        return self._other("space-time areas", i)
+
+    def _other(self, purpose: str, i: int) -> Tensor:
+        """Return normals of step i like z, from a stream of their own for each purpose."""
+        if purpose not in self._others:
+            z, source = self._zs.at(i), self._stream.child(purpose)
+            normals = source.normals(tuple(z.shape), dtype=z.dtype, device=z.device)
+            self._others[purpose] = self._kind(normals.each().__next__)
+        return self._others[purpose].at(i)
 
 
 class JoinedDraws(Draws):
     """Those of steps that span several finer ones, by Chen's relation.
 
-    Each of the three walks the finer steps on its own, so that none of them is kept.
+    Each of the four walks the finer steps on its own, so that none of them is kept.
 
     Args:
         finer: Makes the draws of the finer steps, from the first one on.
@@ -240,8 +266,7 @@ class JoinedDraws(Draws):
         self._finer, self._intervals, self._places = finer, intervals, places
         self._zs = _InOrder(_sums(finer(), intervals, places).__next__)
         self.normal = self._zs.next
-        self._integrals: _InOrder[Draw] | None = None
-        self._areas: _InOrder[Draw] | None = None
+        self._walks: dict[str, _InOrder[Draw]] = {}
 
     def z(self, i: int) -> Tensor:
         """Return ΔW/√h of step i."""
@@ -249,21 +274,26 @@ class JoinedDraws(Draws):
 
     def integral(self, i: int) -> Tensor:
         """Return J/h^{3/2} of step i."""
-        if self._integrals is None:
-            self._integrals = _InOrder(self._joined(with_areas=False))
-        return self._integrals.at(i).integral
+        return self._joined("integral", i).integral
 
     def areas(self, i: int) -> Tensor:
         """Return A/h of step i."""
-        if self._areas is None:
-            self._areas = _InOrder(self._joined(with_areas=True))
-        areas = self._areas.at(i).areas
+        areas = self._joined("areas", i).areas
         assert areas is not None
         return areas
 
-    def _joined(self, with_areas: bool) -> Callable[[], Draw]:
-        """Return what draws the next step, from the first one on."""
-        return _joins(self._finer(), self._intervals, self._places, with_areas).__next__
+    def moment(self, i: int) -> Tensor:
+        """Return M/h^{5/2} of step i."""
+        moment = self._joined("moment", i).moment
+        assert moment is not None
+        return moment
+
+    def _joined(self, what: str, i: int) -> Draw:
+        """Return the draw of step i, by a walk of its own for each thing that is asked for."""
+        if what not in self._walks:
+            draws = _joins(self._finer(), self._intervals, self._places, what)
+            self._walks[what] = _InOrder(draws.__next__)
+        return self._walks[what].at(i)
 
 
 # generators that hold no object that holds them: what they drew is freed with the last reference
@@ -286,14 +316,14 @@ def _sums(
 
 
 def _joins(
-    finer: FreshDraws, intervals: Sequence[float], places: Sequence[int], with_areas: bool
+    finer: FreshDraws, intervals: Sequence[float], places: Sequence[int], what: str
 ) -> Iterator[Draw]:
     """Yield what is drawn step by step, joined from the finer steps."""
     for first, last in pairwise(places):
-        total, length = finer.draw(first, with_areas), intervals[first]
+        total, length = finer.draw(first, what), intervals[first]
         for j in range(first + 1, last):
             more = length + intervals[j]
-            total = joined(total, finer.draw(j, with_areas), length / more)
+            total = joined(total, finer.draw(j, what), length / more)
             length = more
         yield total
 

@@ -286,7 +286,7 @@ def solve(
     monitor = RunMonitor(x0, nodes, stride, keep_path, options, inside, freezing)
     steps = range(len(nodes))
     # to count calls costs a small ensemble a hundredth; where a step is known to make so many, not
-    if one_step and one_step.evaluations is not None:
+    if one_step and one_step.evaluations is not None and not one_step.is_counted:
         _watched(moving, solver, nodes, steps, noise, monitor, freezing or inside)
         nfe = one_step.evaluations * monitor.reached
     else:

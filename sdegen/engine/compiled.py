@@ -286,9 +286,11 @@ class _Compiled:
                 normals = noise.unbind()
             elif noise is not None:
                 normals = [z for pair in noise.unbind() for z in _normals(sde, pair, x.dtype)]
-            memory = list(zip(times[:-1], times[1:], dts.unbind(), roots.unbind(), strict=True))
+            steps = zip(times[:-1], times[1:], dts.unbind(), roots.unbind(), strict=True)
+            memory = solver.remember(sde, list(steps))
             for k, z in enumerate(normals):
-                after, _ = solver.step(sde, x, k, None if z is None else Given(z), memory)
+                noise_of_step = None if z is None else Given(z)
+                after, memory = solver.step(sde, x, k, noise_of_step, memory)
                 x = after if boundary is None else contained_by_position(boundary, x, after)
                 if (k + 1) % stride == 0:
                     states.append(x)
@@ -361,9 +363,10 @@ def _compiled(
         if key not in _functions:
             counter = CallCounter()
             drawn = None if noise is None else Given(_normal_of(sde, x[:1]))
-            interval = [(ts[0], ts[1], dts[0], roots[0])]
-            solver.step(sde.with_counter(counter), x[:1], 0, drawn, interval)
-            function = _Compiled(solver, sde, boundary, stride, counter.calls)
+            memory = solver.remember(sde, [(ts[0], ts[1], dts[0], roots[0])])
+            solver.step(sde.with_counter(counter), x[:1], 0, drawn, memory)
+            cost = counter.calls if solver.evaluations is None else solver.evaluations
+            function = _Compiled(solver, sde, boundary, stride, cost)
             torch._dynamo.maybe_mark_dynamic(x, 0)
             if noise is not None:
                 rows = x.ndim if sde.channels is None else 2  # axes of a normal, its rows first

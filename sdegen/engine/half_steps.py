@@ -271,6 +271,8 @@ class _GivenNoise(Noise):
         jumps: Stream whose key jumps are found by; None takes `beyond`.
     """
 
+    shared = True
+
     def __init__(
         self,
         normals: Tensor,

@@ -263,6 +263,12 @@ class _Draws(StepNoise):
         scale, mean = math.pow(self._h, 1.5), 0.5 * self._draw("normal 1")
         return scale * (mean + self._draw("space-time area") / math.sqrt(12))
 
+    def space_time_moment(self, i: int) -> Tensor:
+        """Return h^{5/2} (z/3 + η/(2√12) − κ/√720)."""
+        eta = self._draw("space-time area") / (2 * math.sqrt(12))
+        kappa = self._draw("space-time moment") / math.sqrt(720)
+        return math.pow(self._h, 2.5) * (self._draw("normal 1") / 3 + eta - kappa)
+
     def areas(self, i: int) -> Tensor:
         """Refuse areas, which are no linear function of normals."""
         raise _foreign("Lévy areas")

@@ -13,7 +13,7 @@ from sdegen.core.step_noise import shared
 F64 = torch.float64
 SURE = 4.42  # standard errors: false alarm 1e-5
 UNEQUAL = torch.tensor([0.0, 0.1, 0.15, 0.4, 0.5, 0.8, 1.0], dtype=F64)
-NAMES = ("increment", "space_time_area", "areas")
+NAMES = ("increment", "space_time_area", "areas", "space_time_moment")
 
 
 def _all(noise, steps):
@@ -22,12 +22,15 @@ def _all(noise, steps):
 
 def _sums(parts, lengths):
     """Chen's relation, in the units of time."""
-    w, j, a = parts[0]
-    for (dw, dj, da), h in zip(parts[1:], lengths[1:], strict=True):
+    w, j, a, m = parts[0]
+    s = lengths[0]
+    for (dw, dj, da, dm), h in zip(parts[1:], lengths[1:], strict=True):
         a = a + da + 0.5 * wedge(w.flatten(1), dw.flatten(1))
+        m = m + dm + s * dj + (s * h + h**2 / 2) * w
         j = j + dj + h * w
         w = w + dw
-    return w, j, a
+        s = s + h
+    return w, j, a, m
 
 
 @pytest.mark.parametrize("channels", [1, 3, None])
@@ -70,7 +73,8 @@ def test_two_runs_share_what_one_has_drawn_in_any_order():
 
 @pytest.mark.parametrize("place", ["run", "path"])
 def test_space_time_areas_have_their_covariance(place):
-    # var J = h³/3, cov(J, ΔW) = h²/2; steps and channels are independent
+    # var J = h³/3, cov(J, ΔW) = h²/2, var M = 2h⁵/15, cov(M, ΔW) = h³/3, cov(M, J) = 5h⁴/24, all
+    # integrals of min(s, u); steps and channels are independent
     n, nodes = 100_000, torch.tensor([0.0, 0.3, 1.0], dtype=F64)
     x = torch.zeros(n, 1, dtype=F64)
     if place == "run":
@@ -79,8 +83,12 @@ def test_space_time_areas_have_their_covariance(place):
         times = torch.tensor([0.0, 0.2, 0.3, 0.5, 1.0], dtype=F64)
         noise = sg.BrownianPath(1, times).noise(x, nodes, channels=2)
     first, second = _all(noise, 2)
-    for (w, j, _), h in ((first, 0.3), (second, 0.7)):
+    for (w, j, _, m), h in ((first, 0.3), (second, 0.7)):
         for values, expected in (
+            (m[:, 0].square(), 2 * h**5 / 15),
+            (m[:, 1] * w[:, 1], h**3 / 3),
+            (m[:, 0] * j[:, 0], 5 * h**4 / 24),
+            (m[:, 0] * j[:, 1], 0.0),
             (w[:, 0].square(), h),
             (j[:, 1].square(), h**3 / 3),
             (j[:, 0] * w[:, 0], h**2 / 2),
@@ -98,10 +106,16 @@ def test_what_is_asked_for_changes_nothing_else():
     z = [plain.normal() for _ in range(5)]
     noise = sg.StepNoise(sg.Noise(x, rng=7, channels=3), nodes)
     parts = _all(noise, 5)
-    for (w, _, _), expected in zip(parts, z, strict=True):
+    for (w, *_), expected in zip(parts, z, strict=True):
         torch.testing.assert_close(w, expected * 0.2**0.5, rtol=1e-14, atol=0)
     again = sg.StepNoise(sg.Noise(x, rng=7, channels=3), nodes)
-    for i, name in ((1, "areas"), (1, "increment"), (3, "space_time_area"), (4, "areas")):
+    for i, name in (
+        (0, "space_time_moment"),
+        (1, "areas"),
+        (1, "increment"),
+        (3, "space_time_area"),
+        (4, "areas"),
+    ):
         assert torch.equal(getattr(again, name)(i), parts[i][NAMES.index(name)])
     mixed = sg.StepNoise(sg.Noise(x, rng=7, channels=3), nodes)
     mixed.normal()
