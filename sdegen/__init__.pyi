@@ -93,7 +93,9 @@ from .solvers.euler import EulerMaruyama as EulerMaruyama
 from .solvers.heun import Heun as Heun
 from .solvers.jump_adapted import JumpAdapted as JumpAdapted
 from .solvers.milstein import Milstein as Milstein
+from .solvers.quicsort import QUICSORT as QUICSORT
 from .solvers.splitting import BAOAB as BAOAB
+from .solvers.splitting import OBABO as OBABO
 from .solvers.sra import SRA as SRA
 from .diffusion.samplers.predictor_corrector import PredictorCorrector as PredictorCorrector
 

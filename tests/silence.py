@@ -118,6 +118,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "ImplicitEuler",
         "KarrasHeun",
         "BAOAB",
+        "OBABO",
+        "QUICSORT",
         "Milstein",
         "Noise",
         "SRA",

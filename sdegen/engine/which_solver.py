@@ -31,7 +31,9 @@ from sdegen.solvers.heun import Heun
 from sdegen.solvers.implicit_euler import ImplicitEuler
 from sdegen.solvers.jump_adapted import JumpAdapted
 from sdegen.solvers.milstein import Milstein
+from sdegen.solvers.quicsort import QUICSORT
 from sdegen.solvers.sk_rock import SKROCK
+from sdegen.solvers.splitting import BAOAB, OBABO
 from sdegen.solvers.sra import SRA
 from sdegen.solvers.torch_diffeq import TorchDiffEq
 from sdegen.solvers.torch_sde import TorchSDE
@@ -46,6 +48,9 @@ _SOLVERS: tuple[Solver | type[Solver], ...] = (
     Milstein(),
     SRA(),
     JumpAdapted(),
+    BAOAB(),
+    OBABO(),
+    QUICSORT(),
     TorchSDE("milstein"),
     TorchSDE("srk"),
     TorchDiffEq(),
@@ -61,6 +66,7 @@ _SOLVERS: tuple[Solver | type[Solver], ...] = (
     FinalDenoising(),
     LinearMultistep,
 )
+_OF_PHASE_SPACE = (BAOAB, OBABO, QUICSORT)
 _NONE = "–"
 
 
@@ -70,7 +76,7 @@ class SolverRow:
 
     Attributes:
         solver: Its class and arguments, as they are written.
-        takes: Dynamics in words: the structures of noise, or reverse dynamics.
+        takes: Dynamics in words: the structures of noise, reverse dynamics, or a phase space.
         orders: Orders of convergence; None where they are not declared.
         evaluations: Of the drift (of the score) in a step; None where they vary.
         noise_evaluations: Of g (of G) in a step, in words; "" where the noise is known beforehand.
@@ -155,7 +161,9 @@ def which_solver(sde: SDE | None = None) -> SolverTable:
     """
     if sde is not None:
         check_kind("sde", sde, SDE, "an SDE, such as ItoProcess(f, g), or None")
-    made = (solver for solver in _SOLVERS if sde is None or _takes(solver, sde))
+    made = [solver for solver in _SOLVERS if sde is None or _takes(solver, sde)]
+    if sde is not None and sde.phase_space:  # those that are made for it go first
+        made.sort(key=lambda solver: not isinstance(solver, _OF_PHASE_SPACE))
     return SolverTable(tuple(_row(solver) for solver in made))
 
 
@@ -191,6 +199,10 @@ def _written(solver: Solver | type[Solver]) -> str:
 def _noise_taken(solver: Solver | type[Solver]) -> str:
     """Return the structures of noise that a solver takes, in words."""
     orders = solver.orders
+    if isinstance(solver, QUICSORT):
+        return "phase space; additive"
+    if isinstance(solver, _OF_PHASE_SPACE):
+        return "phase space"
     if orders is None or isinstance(orders, property):
         return "no noise"
     words = ", ".join(solver.noise_structures)

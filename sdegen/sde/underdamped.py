@@ -72,6 +72,7 @@ class UnderdampedLangevin(SDE):
 
     autonomous = True
     phase_space = True
+    _counted = "force"
 
     def __init__(
         self,

@@ -95,6 +95,8 @@ class JumpAdapted(FixedStep):
         inner, name = check_inner("solver", self.solver), type(self.solver).__name__
         if not isinstance(inner, OneStep):
             _refuse(name, "prepares steps of the lengths of the run")
+        if inner.is_counted:
+            _refuse(name, "moves a phase space, and remembers the force where its step ended")
         if inner.compile:
             _refuse(f"{name}(compile=True)", "takes many steps in one call")
         try:

@@ -174,6 +174,7 @@ class _Steps:
 
     def __init__(self, chain: ChainMoments, nodes: Tensor) -> None:
         self._sde, self._solver, self._size = chain.dynamics, chain.solver, chain.dimension
+        self._event = self._sde.event_of(self._size)
         self._memory: Memory = self._solver.begin(self._sde, nodes)
         self._lengths = [s - t for t, s in pairwise(nodes.tolist())]
         self._noisy = self._solver.is_stochastic(self._sde)
@@ -181,7 +182,8 @@ class _Steps:
         self._alike = bool(self._sde.autonomous) and isinstance(self._solver, OneStep)
         self._known: dict[float, Transition] = {}
         if len(nodes) > 2:
-            silent = self._draws(self._zeros(2)[:, :0], 0) if self._noisy else None
+            none = torch.zeros(2, 0, dtype=torch.float64)
+            silent = self._draws(none, 0) if self._noisy else None
             check_forgets(self._sde, self._solver, nodes, self._zeros(2), silent)
 
     def at(self, i: int) -> Transition:
@@ -197,13 +199,13 @@ class _Steps:
         d, name = self._size, type(self._solver).__name__
 
         def step(u: Tensor) -> State:
-            x = u[:, :d].contiguous()
+            x = u[:, :d].reshape(-1, *self._event)
             noise = self._draws(u[:, d:], i) if self._noisy else None
-            return self._solver.step(self._sde, x, i, noise, self._memory)[0]
+            return self._solver.step(self._sde, x, i, noise, self._memory)[0].flatten(1)
 
         draws = 0
         if self._noisy:
-            counted = self._draws(self._zeros(1)[:, :0], i)
+            counted = self._draws(torch.zeros(1, 0, dtype=torch.float64), i)
             self._solver.step(self._sde, self._zeros(1), i, counted, self._memory)
             draws = counted.drawn
         what = f"a step of {name} on {type(self._sde).__name__}"
@@ -213,10 +215,12 @@ class _Steps:
 
     def _draws(self, numbers: Tensor, i: int) -> _Draws:
         """Return the noise of step i that is linear in numbers."""
-        return _Draws(numbers, self._sde.channels, self._size, self._lengths[i])
+        channels = self._sde.channels
+        shape = self._event if channels is None else (channels,)
+        return _Draws(numbers, channels, shape, self._lengths[i])
 
     def _zeros(self, rows: int) -> State:
-        return torch.zeros(rows, self._size, dtype=torch.float64)
+        return torch.zeros(rows, *self._event, dtype=torch.float64)
 
 
 class _Draws(StepNoise):
@@ -225,16 +229,18 @@ class _Draws(StepNoise):
     Args:
         numbers: Shape (rows, numbers of all draws).
         channels: Of the SDE.
-        width: Numbers of a draw without channels.
+        shape: Of the draw of one row.
         length: Of the step.
 
     Attributes:
         drawn: How many numbers were drawn.
     """
 
-    def __init__(self, numbers: Tensor, channels: int | None, width: int, length: float) -> None:
+    def __init__(
+        self, numbers: Tensor, channels: int | None, shape: tuple[int, ...], length: float
+    ) -> None:
         self.channels, self._numbers, self._h = channels, numbers, abs(length)
-        self._width, self._normals = channels or width, 0
+        self._shape, self._width, self._normals = shape, math.prod(shape), 0
         self._places: dict[str, int] = {}
         self.normal = self._next
 
@@ -251,8 +257,9 @@ class _Draws(StepNoise):
         """Return the draw of a name, which is the same however often it is asked for."""
         first = self._places.setdefault(name, len(self._places)) * self._width
         if first + self._width <= self._numbers.shape[1]:
-            return self._numbers[:, first : first + self._width].contiguous()
-        return self._numbers.new_zeros(len(self._numbers), self._width)
+            drawn = self._numbers[:, first : first + self._width]
+            return drawn.reshape(-1, *self._shape)
+        return self._numbers.new_zeros(len(self._numbers), *self._shape)
 
     def increment(self, i: int) -> Tensor:
         """Return ΔW, of the first normal."""

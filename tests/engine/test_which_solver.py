@@ -27,6 +27,12 @@ MULTIPLICATIVE = sg.ItoProcess(
     lambda x: -x, lambda x: torch.stack([x, x.flip(1)], -1), channels=2, linear_part=1.0
 )
 GEOMETRIC = sg.ItoProcess(lambda x: -x, lambda x: 0.5 * x, linear_part=1.0)
+WELL = sg.Quadratic()
+# of each kind of noise: on all coordinates, and on velocities alone
+GIVEN = {
+    "additive": (sg.OrnsteinUhlenbeck(), sg.UnderdampedLangevin(WELL)),
+    "multiplicative": (GEOMETRIC, sg.UnderdampedLangevin(WELL, lambda x: 1 + x**2)),
+}
 
 
 def takes(solver, sde):
@@ -35,6 +41,10 @@ def takes(solver, sde):
     except ValueError:
         return False
     return True
+
+
+def row_of(solver):
+    return sg.which_solver().rows[_SOLVERS.index(solver)]
 
 
 def public_solvers():
@@ -67,24 +77,34 @@ def test_the_rows_are_what_the_solvers_declare():
         assert row.evaluations == solver.evaluations
         assert row.stability == solver.stability
         for structure in solver.noise_structures:
-            assert row.takes in ("reverse dynamics", "no noise") or structure in row.takes
+            named = "reverse dynamics", "no noise", "phase space", "phase space; additive"
+            assert row.takes in named or structure in row.takes
         # an order for channels is declared exactly where multiplicative ones are taken
         if row.orders is not None:
             assert (row.orders.channels is not None) == takes(solver, MULTIPLICATIVE)
-            assert (row.orders.multiplicative is not None) == takes(solver, GEOMETRIC)
-            assert row.takes == "reverse dynamics" or (row.orders.additive is not None) == takes(
-                solver, sg.OrnsteinUhlenbeck()
-            )
+            at = int(row.takes.startswith("phase space"))
+            for noise, given in GIVEN.items():
+                declared = getattr(row.orders, noise) is not None
+                if noise == "multiplicative" or row.takes != "reverse dynamics":
+                    assert declared == takes(solver, given[at])
+                assert not at or not takes(solver, given[0])
 
 
 @pytest.mark.parametrize(
     "solver", [s for s in _SOLVERS if not isinstance(s, type) and s.stability], ids=repr
 )
 def test_the_stability_that_is_declared_is_that_of_the_steps(solver):
-    """dx = −λx dt: bounded at the length, growing at 6 % more; at 10⁶ where any step is stable."""
+    """dx = −λx dt: bounded at the length, growing at 6 % more; at 10⁶ where any step is stable.
+
+    In a phase space an oscillator of the frequency λ that is hardly damped.
+    """
     length = solver.stability
 
     def factor(rate):
+        if row_of(solver).takes.startswith("phase space"):
+            well = sg.UnderdampedLangevin(sg.Quadratic(rate**2), 1e-3, temperature=0.0)
+            step = sg.ChainMoments(well, 2, solver).transition(0.0, 1.0).matrix
+            return float(torch.linalg.eigvals(step).abs().max())
         ode = sg.ItoProcess(lambda x: -rate * x, 0.0, linear_part=rate)
         (after,) = sg.integrate(ode, solver, torch.ones(1, 1, dtype=F64), [0.0, 1.0])
         return abs(float(after))
@@ -105,6 +125,10 @@ def test_of_some_dynamics_those_that_take_them_are_shown():
     assert {"EulerMaruyama", "DRI1", "SKROCK"} <= names(channels)
     assert not {"ImplicitEuler", "TorchSDE", "DDIM"} & names(channels)
     assert "ImplicitEuler" in names(sg.OrnsteinUhlenbeck())
+    assert not {"BAOAB", "OBABO", "QUICSORT"} & names(sg.OrnsteinUhlenbeck())
+    well = sg.UnderdampedLangevin(WELL)
+    assert [row.solver for row in sg.which_solver(well).rows][:2] == ["BAOAB()", "OBABO()"]
+    assert {"EulerMaruyama", "QUICSORT"} <= names(well)
     assert {"TorchDiffEq", "Heun"} <= names(sg.ItoProcess(lambda x: -x, 0.0))
     path = sg.VP(sg.LinearBeta(0.1, 20.0))
     law = sg.GaussianMixture([1.0], [[0.0]], stds=0.5).noised(path)

@@ -32,6 +32,11 @@ CHANNELS = sg.ItoProcess(
 SDE_, FLOW = (sg.ReverseSDE(VP, LAW.score, eta=eta) for eta in (1.0, 0.0))
 
 
+PHASE_SPACE = sg.UnderdampedLangevin(sg.DoubleWell(), 0.8, 0.4, mass=1.5)
+RUBBED = sg.UnderdampedLangevin(lambda x, t: x**4 / 4 - t * x, lambda x: 1 + x**2, 0.4)
+SWINGING = sg.UnderdampedLangevin(sg.DoubleWell(), 0.0)
+
+
 def table():
     """A method with coefficients of its own, those of an Adams method on a grid."""
     grid = VP.time_grid(6)
@@ -79,6 +84,16 @@ SOLVERS = [
     (sg.FinalDenoising(sg.DDIM()), SDE_),
     (sg.FinalDenoising(sg.SRA()), SDE_),
     (sg.AdaptiveHeun(), SDE_),
+    (sg.BAOAB(), PHASE_SPACE),
+    (sg.BAOAB(), RUBBED),
+    (sg.BAOAB(), SWINGING),
+    (sg.OBABO(), PHASE_SPACE),
+    (sg.OBABO(), RUBBED),
+    (sg.OBABO(), SWINGING),
+    (sg.QUICSORT(), PHASE_SPACE),
+    (sg.QUICSORT(), SWINGING),
+    (sg.EulerMaruyama(), PHASE_SPACE),
+    (sg.Heun(), PHASE_SPACE),
     (sg.TorchSDE("srk"), WELL),
     (sg.TorchSDE("milstein"), WELL),
     (sg.TorchDiffEq("dopri5"), ODE),
@@ -97,8 +112,9 @@ def times_of(sde):
     return VP.time_grid(6) if reverse else torch.linspace(0, 0.6, 7, dtype=F64)
 
 
-def start(dtype=F64):
-    return torch.linspace(-1, 1, 10, dtype=dtype).reshape(5, 2)
+def start(sde, dtype=F64):
+    x = torch.linspace(-1, 1, 10, dtype=dtype).reshape(5, 2)
+    return x[..., None] if sde.phase_space else x
 
 
 def noise_of(solver, sde, x, seed=4):
@@ -124,7 +140,7 @@ def test_no_solver_is_left_out():
 @every
 def test_the_loop_by_hand_is_the_run(solver, sde):
     """To the bit, for all that `simulate` does around it."""
-    x = start()
+    x = start(sde)
     noise = noise_of(solver, sde, x)
     path = sg.simulate(sde, x, times_of(sde), solver=solver, rng=4)
     assert torch.equal(torch.stack(by_hand(solver, sde, x, noise)), path.states[1:])
@@ -133,10 +149,10 @@ def test_the_loop_by_hand_is_the_run(solver, sde):
 @every
 def test_a_state_is_not_written_to_and_keeps_its_kind(solver, sde):
     for dtype in (torch.float32, F64):
-        x = start(dtype)
+        x = start(sde, dtype)
         noise = noise_of(solver, sde, x)
         states = by_hand(solver, sde, x, noise)
-        assert torch.equal(x, start(dtype))
+        assert torch.equal(x, start(sde, dtype))
         assert {state.dtype for state in states} == {dtype}
         assert all(state.shape == x.shape for state in states)
 
@@ -144,7 +160,7 @@ def test_a_state_is_not_written_to_and_keeps_its_kind(solver, sde):
 @fixed
 def test_what_a_method_remembers_goes_in_and_out(solver, sde):
     """A step from one memory is the same however often it is taken, and whatever came between."""
-    x, nodes = start(), times_of(sde)
+    x, nodes = start(sde), times_of(sde)
     memory = solver.begin(sde, nodes)
     with torch.no_grad():
         for i in range(3):
@@ -160,9 +176,10 @@ def test_what_a_method_remembers_goes_in_and_out(solver, sde):
 @every
 def test_evaluations_are_those_declared(solver, sde):
     """Declared for a step, and counted in a run; the last of `FinalDenoising` is one more."""
-    path = sg.simulate(sde, start(), times_of(sde), solver=solver, rng=4)
+    path = sg.simulate(sde, start(sde), times_of(sde), solver=solver, rng=4)
     if solver.evaluations is not None:
-        more = isinstance(solver, sg.FinalDenoising)
+        # splittings ask the first force beside one a step
+        more = isinstance(solver, sg.FinalDenoising | sg.BAOAB | sg.OBABO)
         assert path.nfe == solver.evaluations * (len(times_of(sde)) - 1) + more
     calls = []
     inner = sde.denoising
@@ -173,14 +190,14 @@ def test_evaluations_are_those_declared(solver, sde):
 
     if inner is not None:
         watched = sg.ReverseSDE(VP, counting, eta=inner.eta)
-        noise = noise_of(solver, sde, start())
-        by_hand(solver, watched, start(), noise)
+        noise = noise_of(solver, sde, start(sde))
+        by_hand(solver, watched, start(sde), noise)
         assert len(calls) == path.nfe
 
 
 @every
 def test_a_draw_is_asked_for_only_where_the_solver_says_that_it_draws(solver, sde):
-    x, asked = start(), []
+    x, asked = start(sde), []
     if not solver.is_stochastic(sde):
         by_hand(solver, sde, x, None)  # and nothing is missed
         return
@@ -209,7 +226,7 @@ def test_a_flow_runs_forth_and_back_to_its_declared_order(solver, order):
 
 def test_a_memory_may_be_kept_and_gone_on_with():
     """A run that is stopped in the middle and gone on with is the run."""
-    solver, nodes, x = sg.ExponentialAdams(3, "v"), times_of(FLOW), start()
+    solver, nodes, x = sg.ExponentialAdams(3, "v"), times_of(FLOW), start(FLOW)
     with torch.no_grad():
         whole = [*sg.integrate(FLOW, solver, x, nodes)]
         memory = solver.begin(FLOW, nodes)
