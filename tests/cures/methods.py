@@ -52,7 +52,42 @@ def _cubic(substeps):
     )  # fmt: skip
 
 
+_TRAP = sg.UnderdampedLangevin(sg.Quadratic(), 1.0)
+_RUBBED = sg.UnderdampedLangevin(sg.Quadratic(), lambda x: 1 + x**2)
+_PHASES = torch.ones(4, 2, 1, dtype=F64)
+
+
+def _by_hand(times):
+    return [*sg.integrate(_TRAP, sg.BAOAB(), _PHASES, times, sg.Noise(_PHASES, rng=0))]
+
+
+def _mean_of(solver):
+    return sg.expectation(
+        _TRAP, _PHASES[:1], 0.5, lambda s: s[:, 0, 0], tolerance=0.1, solver=solver, rng=0
+    )
+
+
 FOLLOWED = {
+    "BAOAB without velocities": (
+        r"moves positions and velocities, but \{\} is no UnderdampedLangevin",
+        lambda: simulate(OU, solver=sg.BAOAB()),
+        lambda: (simulate(OU, solver=sg.EulerMaruyama(2)), simulate(_TRAP, _PHASES)),
+    ),
+    "BAOAB against time": (
+        r"draws the noise of \{\} forwards in time, but times decrease",
+        lambda: _by_hand([1.0, 0.0]),
+        lambda: _by_hand([0.0, 1.0]),
+    ),
+    "QUICSORT with friction of x": (
+        "QUICSORT solves a constant friction exactly",
+        lambda: simulate(_RUBBED, _PHASES, solver=sg.QUICSORT()),
+        lambda: simulate(_RUBBED, _PHASES, solver=sg.BAOAB(2)),
+    ),
+    "levels of QUICSORT": (
+        "takes moments of the noise over a step, which levels do not share",
+        lambda: _mean_of(sg.QUICSORT()),
+        lambda: _mean_of(sg.BAOAB()),
+    ),
     "implicit without a linear part": (
         "ImplicitEuler takes the linear part of the drift at the end",
         lambda: simulate(_stiff(), solver=sg.ImplicitEuler()),

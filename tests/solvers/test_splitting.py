@@ -1,0 +1,201 @@
+"""Splittings of phase space: their parts, laws at rest, orders, and the forces that are asked."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse.linalg import LinearOperator, eigs
+from scipy.special import gamma
+
+import sdegen as sg
+from sdegen.core.noise import Given
+
+F64 = torch.float64
+SPLITTINGS = (sg.BAOAB(), sg.OBABO())
+METHODS = (*SPLITTINGS, sg.QUICSORT())
+both = pytest.mark.parametrize("solver", SPLITTINGS, ids=["BAOAB", "OBABO"])
+QUARTIC = sg.UnderdampedLangevin(lambda x: x**4 / 4, 0.7, 0.8, mass=1.3)
+
+
+def oscillator(omega=1.0, friction=1.0, temperature=1.0, mass=1.0):
+    well = sg.Quadratic(mass * omega**2)
+    return sg.UnderdampedLangevin(well, friction, temperature, mass)
+
+
+def starts(rows=6, numbers=2, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, 2, numbers, generator=draw, dtype=F64)
+
+
+def letters(sde, word, x, v, t, dt, normals):
+    """A step as its definition has it, letter by letter."""
+    share = {letter: 1 / word.count(letter) for letter in word}
+    for k, letter in enumerate(word):
+        h = share[letter] * dt
+        if letter == "A":
+            x = x + h * v
+        elif letter == "B":
+            at = torch.tensor(t if k < len(word) / 2 else t + dt, dtype=F64)
+            v = v + h * sde.force(x, at) / sde.mass
+        else:
+            c = torch.exp(-sde.friction_at(x) * h)
+            v = c * v + ((1 - c**2) * sde.temperature / sde.mass).sqrt() * normals.pop(0)
+    return torch.stack([x, v], 1)
+
+
+EACH = torch.tensor([0.0, 3.0], dtype=F64)
+DYNAMICS = {
+    "constant": QUARTIC,
+    "one for each": sg.UnderdampedLangevin(sg.DoubleWell(), EACH, 0.8, mass=EACH + 0.5),
+    "friction of x": sg.UnderdampedLangevin(sg.DoubleWell(), lambda x: 0.3 + x**2, 0.8),
+    "driven": sg.UnderdampedLangevin(lambda x, t: (x - t**2) ** 4, 0.7, 0.8),
+}
+
+
+@pytest.mark.parametrize("name", DYNAMICS)
+@both
+def test_a_step_is_its_letters(solver, name):
+    sde, state, z = DYNAMICS[name], starts(), starts(seed=1)
+    times = torch.tensor([0.5, 0.8], dtype=F64)
+    with torch.no_grad():
+        (after,) = sg.integrate(sde, solver, state, times, Given(z))
+    normals = [z[:, 1]]
+    if isinstance(solver, sg.OBABO):
+        normals = [(z[:, 1] + z[:, 0]) / math.sqrt(2), (z[:, 1] - z[:, 0]) / math.sqrt(2)]
+    word = type(solver).__name__
+    expected = letters(sde, word, *state.unbind(1), 0.5, 0.3, normals)
+    torch.testing.assert_close(after, expected, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize(("omega", "friction", "mass"), [(1, 1, 1), (1.7, 0.3, 2.5), (2, 50, 0.4)])
+def test_the_law_at_rest_on_an_oscillator(omega, friction, mass):
+    """Of the chain itself: BAOAB is exact in x at any stable step, OBABO in v."""
+    sde = oscillator(omega, friction, 0.6, mass)
+    for share in (0.05, 0.5, 0.9, 0.99):
+        h, lost = 2 * share / omega, 1 - share**2
+        unit = torch.tensor([0.6 / (mass * omega**2), 0.6 / mass], dtype=F64)
+        for solver, factors in ((SPLITTINGS[0], (1, lost)), (SPLITTINGS[1], (1 / lost, 1))):
+            law = sg.ChainMoments(sde, 2, solver).stationary(h).covariance
+            found = law.diagonal() / unit / torch.tensor(factors, dtype=F64)
+            assert float((found - 1).abs().max()) < 1e-12
+            assert abs(float(law[0, 1])) < 1e-12
+    for solver in SPLITTINGS:
+        with pytest.raises(ValueError, match="does not come to rest"):
+            sg.ChainMoments(sde, 2, solver).stationary(2.05 / omega)
+
+
+class Densities:
+    """The density of a chain of letters on U = x⁴/4, T = m = 1, on a grid, part by part.
+
+    Flights and kicks are shifts, by Fourier series of the density; O is a Gaussian, summed by the
+    trapezoidal rule. All are exact to rounding, for a density that is 1e-16 at the ends. Kicks
+    beyond 5, at |x| > 2.9 where the density is below 1e-7, are cut: nothing shall go around.
+    """
+
+    def __init__(self, word, h, friction, n=64):
+        self.word, self.n = word, n
+        self.x, kx = self._grid(4.5)
+        self.v, kv = self._grid(8.0)
+        part = {letter: h / word.count(letter) for letter in word}
+        self.flight = np.exp(-1j * part["A"] * np.outer(kx, self.v))
+        self.kick = np.exp(-1j * np.outer(np.clip(-part["B"] * self.x**3, -5, 5), kv))
+        c = math.exp(-friction * part["O"])
+        apart = self.v[:, None] - c * self.v
+        heat = np.exp(-(apart**2) / (2 * (1 - c**2)))
+        self.heat = heat * (self.v[1] - self.v[0]) / math.sqrt(2 * math.pi * (1 - c**2))
+
+    def _grid(self, end):
+        x = np.linspace(-end, end, self.n, endpoint=False)
+        return x, 2 * np.pi * np.fft.rfftfreq(self.n, x[1] - x[0])
+
+    def after(self, p):
+        """Return the density after a step."""
+        p = p.reshape(self.n, self.n)
+        for letter in self.word:
+            if letter == "A":
+                p = np.fft.irfft(np.fft.rfft(p, axis=0) * self.flight, self.n, axis=0)
+            elif letter == "B":
+                p = np.fft.irfft(np.fft.rfft(p, axis=1) * self.kick, self.n, axis=1)
+            else:
+                p = p @ self.heat.T
+        return p.ravel()
+
+    def mean(self, p, f):
+        return float(p.reshape(self.n, self.n).sum(1) @ f(self.x) / p.sum())
+
+    def boltzmann(self):
+        return np.exp(-(self.x[:, None] ** 4) / 4 - self.v**2 / 2).ravel()
+
+    def at_rest(self):
+        """Return the density that a step leaves as it is."""
+        step = LinearOperator((self.n**2,) * 2, matvec=self.after, dtype=float)
+        values, vectors = eigs(step, k=1, v0=self.boltzmann(), tol=1e-11, ncv=24)
+        assert abs(values[0] - 1) < 1e-9
+        return vectors[:, 0].real
+
+
+EXACT = 2 * gamma(0.75) / gamma(0.25)  # ⟨x²⟩ of e^{−x⁴/4}
+
+
+@pytest.mark.parametrize(
+    ("word", "friction", "order", "tolerance", "size"),
+    [("BAOAB", 50, 4, 0.35, -0.022), ("BAOAB", 1, 2, 0.3, -0.026), ("OBABO", 1, 2, 0.25, 0.099)],
+)
+def test_the_bias_at_rest_on_a_quartic_potential(word, friction, order, tolerance, size):
+    """Without sampling, h = 0.2 … 0.4; high friction gives BAOAB two orders more."""
+    steps = (0.2, 0.25, 0.3, 0.35, 0.4)
+    errors = []
+    for h in steps:
+        density = Densities(word, h, friction)
+        errors.append(density.mean(density.at_rest(), np.square) - EXACT)
+    assert len({math.copysign(1, e) for e in errors}) == 1
+    slope = np.polyfit(np.log(steps), np.log(np.abs(errors)), 1)[0]
+    assert abs(slope - order) < tolerance
+    assert abs(errors[0] / steps[0] ** order / size - 1) < 0.03
+
+
+@both
+def test_the_density_of_a_step_is_that_of_the_solver(solver):
+    """What the grid does in a step, beside the solver's own step by quadrature."""
+    word = type(solver).__name__
+    density, h = Densities(word, 0.3, 1.0), 0.3
+    well = sg.UnderdampedLangevin(lambda x: x**4 / 4, 1.0)
+    start = np.exp(-3.125 * (density.x[:, None] - 0.5) ** 2 - (density.v + 0.3) ** 2).ravel()
+    nodes, weights = np.polynomial.hermite_e.hermegauss(16)
+    axes = np.meshgrid(0.5 + 0.4 * nodes, nodes / math.sqrt(2) - 0.3, nodes, nodes, indexing="ij")
+    x, v, z, other = (torch.tensor(a.ravel())[:, None] for a in axes)
+    weight = torch.tensor(np.einsum("i,j,k,l->ijkl", *[weights] * 4).ravel()).unsqueeze(1)
+    noise = Given(torch.stack([other, z], 1))
+    with torch.no_grad():
+        (after,) = sg.integrate(well, solver, well.state(x, v), [0.0, h], noise)
+    for power in (1, 2, 3):
+        expected = float((weight * after[:, 0] ** power).sum() / weight.sum())
+        found = density.mean(density.after(start), lambda x, p=power: x**p)
+        assert abs(found - expected) < 1e-8
+
+
+def _finite_time(sde, solver, n):
+    """Mean and covariance of the chain at t = 1, from a point, less those of the SDE."""
+    start, times = [1.0, -0.5], torch.linspace(0, 1, n + 1, dtype=F64)
+    law = sg.ChainMoments(sde, 2, solver).run(start, 0.0, times).final
+    exact = sg.LinearSDE.of(sde, 2).moments(start, 0.0, [0.0, 1.0]).final
+    return float((law.mean - exact.mean).norm()), float((law.covariance - exact.covariance).norm())
+
+
+@pytest.mark.parametrize(
+    ("solver", "limits"),
+    [
+        (SPLITTINGS[0], (0.3154, 0.2655)),
+        (SPLITTINGS[1], (0.3774, 0.1978)),
+        (METHODS[2], (0.0371, 0.00521)),
+    ],
+    ids=["BAOAB", "OBABO", "QUICSORT"],
+)
+def test_weak_order_on_an_oscillator(solver, limits):
+    """By the exact moments of the chain, mean and covariance, with the limits of error/h^p."""
+    order = solver.orders.additive[0]
+    errors = [_finite_time(oscillator(1.4, 0.6), solver, n) for n in (16, 32, 64)]
+    for kind, limit in zip(zip(*errors, strict=True), limits, strict=True):
+        assert abs(math.log2(kind[0] / kind[2]) / 2 - order) < 0.15
+        assert abs(kind[2] * 64**order / limit - 1) < 0.03
