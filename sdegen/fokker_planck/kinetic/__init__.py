@@ -1,0 +1,1 @@
+"""The kinetic equation of an underdamped particle: densities of position and velocity."""
