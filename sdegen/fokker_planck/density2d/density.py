@@ -15,7 +15,7 @@ from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.reconstruction import Line
 
-PlaneForm = Literal["compact", "lumped"]
+PlaneForm = Literal["compact", "lumped", "hermite"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,14 +30,15 @@ class PlaneDensity:
             deviation where that is larger; of "covariance", over the standard deviations'
             product; of "mass", over itself, where a wall absorbs. At rest also of
             "entropy_production". Empty where none was made.
-        form: What it was solved with: "compact", of high order, or "lumped", positive and of
-            second order; None where it was not solved for.
+        form: What it was solved with: "compact", of high order, "lumped", positive and of
+            second order, or "hermite", of the kinetic equation; None where it was not solved for.
         assumed_autonomous: Whether it rests on drift and diffusion not depending on the t that
             they take, because they answered alike at the times that were looked at.
         rings: Which coordinates are periodic, their two ends one place.
         slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
         compared: The same density as every other node of the grid finds it, which tells an error;
             None where it was not solved for.
+        phase_space: Whether the second coordinate is the velocity of the first.
     """
 
     x: Float[Tensor, " nx"]
@@ -49,15 +50,27 @@ class PlaneDensity:
     rings: tuple[bool, bool] = (False, False)
     slope_by: SlopeBy = "none"
     compared: PlaneDensity | None = None
+    phase_space: bool = False
+
+    @property
+    def keeps(self) -> str:
+        """What its form keeps of the exact solution beside mass; "none" of a start.
+
+        "lumped" keeps positivity and linearity. "compact" and "hermite" keep linearity; they are
+        positive to the error of "p", and what "compact" finds below 0 is set to 0.
+        """
+        return {"lumped": "positivity, linearity", None: "none"}.get(self.form, "linearity")
 
     def trust(self) -> Trust:
         """Return what is known of its errors, a row for each cause."""
-        return Trust.on_grid(
-            "density in the plane",
-            self.error or None,
-            step="within that of the grid",
-            slope_by=self.slope_by,
+        title = "density in phase space" if self.phase_space else "density in the plane"
+        told = Trust.on_grid(
+            title, self.error or None, step="within that of the grid", slope_by=self.slope_by
         )
+        if self.form != "hermite":
+            return told
+        below = f"linear, and not positive: the lowest value is {float(self.p.min()):.1e}"
+        return Trust(title, (*told.rows, ("sign", below)))
 
     @property
     def weights(self) -> Float[Tensor, "nx ny"]:

@@ -50,7 +50,7 @@ def at_rest(
         (hidden,) = level.hidden([fine], t)
         graded_errors = graded(differences, fine.form, coarse.form)
         errors = {name: error + hidden for name, error in graded_errors.items()}
-        if not level.finer_size <= _budget(errors, rtol, _MOST_NODES, _MANY_NODES):
+        if not level.finer_size <= budget(errors, rtol, _MOST_NODES, _MANY_NODES):
             return level, fine, errors, coarse
         found = level, fine, errors, coarse
         coarse, level = fine, level.finer
@@ -81,7 +81,7 @@ def in_time(
         run = propagator.propagate(seen)
         coarse, fine = [below.unknown(form)] * len(run.solved), run.solved
     errors = _errors_in_time(level, fine, coarse, run.errors, plan.times[0])
-    while level.finer_size <= _budget(_worst(errors), rtol, _MOST_MOVED, _MANY_MOVED):
+    while level.finer_size <= budget(_worst(errors), rtol, _MOST_MOVED, _MANY_MOVED):
         coarse, level = fine, level.finer
         seen = level.seen(start, at, form)
         fine = Propagator(level.generator, form, plan, tolerance).repeat(seen, run.ways)
@@ -170,7 +170,7 @@ def _estimated(found: list[tuple[float, Tensor]], more: float, what: str) -> Est
     return EstimatedTensor.of(value, error)
 
 
-def _budget(errors: Errors, rtol: float | None, most: int, many: int) -> int:
+def budget(errors: Errors, rtol: float | None, most: int, many: int) -> int:
     """Return how many nodes a finer grid may have, for these errors; 0 if they suffice."""
     worst = max(errors.values())
     if not worst <= COARSE or (rtol is not None and worst > rtol):

@@ -57,6 +57,7 @@ from sdegen.fokker_planck.density2d.channel_fluxes import ChannelGenerator
 from sdegen.fokker_planck.density2d.channel_gaps import check_divergence
 from sdegen.fokker_planck.density2d.density import PlaneDensity, PlaneForm, Solved
 from sdegen.fokker_planck.density2d.estimates import COARSE, CURE, Errors
+from sdegen.fokker_planck.density2d.front import PlaneFront
 from sdegen.fokker_planck.density2d.level import PlaneLevel
 from sdegen.fokker_planck.discretization import time_dependence as clock
 from sdegen.fokker_planck.discretization.grid import Grid
@@ -70,11 +71,12 @@ _WITH_GRADIENT = (
 )
 
 
-class FokkerPlanck2D:
+class FokkerPlanck2D(PlaneFront):
     """The density of a two-dimensional SDE on a tensor grid.
 
     Args:
-        sde: Dynamics with a state of shape (batch, 2), and diagonal noise or channels.
+        sde: Dynamics with a state of shape (batch, 2), and diagonal noise or channels; or an
+            `UnderdampedLangevin` of one coordinate, in phase space (`kinetic.solver`).
         grids: The grid of each coordinate.
         boundary: What bounds the coordinates, where the grids end: a `Reflecting`, `Absorbing` or
             `Periodic` for each, such as [Periodic(0.0, 6.28), None] or {0: Absorbing(high=1.0)};

@@ -38,7 +38,11 @@ _NEGATIVE = 1e-12  # of the peak: what a start may have by rounding
 
 
 def walls_of(
-    boundary: BoundaryLike | None, grids: tuple[Grid, Grid], *, physical: bool
+    boundary: BoundaryLike | None,
+    grids: tuple[Grid, Grid],
+    *,
+    physical: bool,
+    event: tuple[int, ...] = (2,),
 ) -> tuple[tuple[Pair, Pair], list[bool]]:
     """Return what the ends of both coordinates are, and which of the four only end the grid.
 
@@ -46,12 +50,13 @@ def walls_of(
         boundary: As `simulate` takes it; None for walls without flux.
         grids: Both grids, whose ends are those of the boundary.
         physical: Whether walls without flux that nobody named are real.
+        event: Shape of a state.
 
     Raises:
         TypeError: If it is no boundary, or an end moves.
         ValueError: If an end lies elsewhere than the grid's.
     """
-    enclosure = enclosure_of(boundary, (2,))
+    enclosure = enclosure_of(boundary, event)
     conditions: list[Pair] = []
     truncated: list[bool] = []
     for axis, grid in enumerate(grids):

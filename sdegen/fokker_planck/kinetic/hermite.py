@@ -4,8 +4,8 @@
 
     v ψ_n = s (√(n+1) ψ_{n+1} + √n ψ_{n−1}),    ∂_v ψ_n = −√(n+1) ψ_{n+1}/s
 
-A density p = Σ c_n ψ_n has c_n = ∫ p He_n(v/s)/√n! dv, and Σ c_n² = ∫ p²/M dv: one whose velocities
-are as wide as √2 s or wider has no such series, and wants a larger θ.
+A density p = Σ c_n ψ_n has c_n = ∫ p He_n(v/s)/√n! dv, and Σ c_n² = ∫ p²/M dv: one whose
+velocities are as wide as √2 s or wider has no such series, and wants a larger θ.
 
 Reference:
     Risken 1989, The Fokker–Planck Equation, section 10.1, eqs. (10.10)–(10.18).

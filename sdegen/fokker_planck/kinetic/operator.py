@@ -12,10 +12,10 @@ and −(∂_x + F/θ) is adjoint to ∂_x in the scalar product of w. Even h_n a
 
     ⟨h, A h⟩_w = −Σ n ⟨h_n, γ h_n⟩_w
 
-holds to rounding: streaming, and the force, dissipate nothing. There is no numerical friction; what
-the finite number of functions leaves out is told by half as many. h_0 = 1 is at rest and mass is
-kept, both to rounding. Where the natural boundary terms are left out, odd h_n vanish at the ends
-in the weak sense, which is p(x, v) = p(x, −v): particles bounce.
+holds to rounding: streaming, and the force, dissipate nothing. There is no numerical friction;
+what the finite number of functions leaves out is told by half as many. h_0 = 1 is at rest and mass
+is kept, both to rounding. Where the natural boundary terms are left out, odd h_n vanish at the
+ends in the weak sense, which is p(x, v) = p(x, −v): particles bounce.
 
 The weight need not be that of U: what it leaves of the force, f = F + θ (log w)', goes into the
 equations as it is, as a tilt of a ring must, and the ends of a landscape of more than 600 θ.
@@ -28,9 +28,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
+from scipy.sparse.linalg import SuperLU, splu
 
 from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.kinetic.hermite import hermite
@@ -71,6 +73,7 @@ class KineticOperator:
     Attributes:
         matrix: A.
         mass: M.
+        slowest: The slower of friction and crossing the grid, in units of 1/time.
     """
 
     def __init__(self, particle: Particle, splines: Splines, count: int, theta: float) -> None:
@@ -81,19 +84,25 @@ class KineticOperator:
         self._energy = particle.energy
         self._lowest = float(self._landscape(x).min())
         weight, force = self.weight(x), particle.force(x)
-        own = np.where(self._landscape(x) - self._lowest < _DEEPEST * theta, force - self._tilt, 0.0)
+        own = np.where(
+            self._landscape(x) - self._lowest < _DEEPEST * theta, force - self._tilt, 0.0
+        )
         even, odd, slope = splines.even(x), splines.odd(x), splines.slope(x)
         inner = splines.weights * weight
-        square = [np.sqrt((b.power(2).T @ inner)) for b in (even, odd)]
+        square = [np.sqrt(b.power(2).T @ inner) for b in (even, odd)]
         self.even_scale, self.odd_scale = (1.0 / np.maximum(q, 1e-300) for q in square)
         even, slope = (b @ sparse.diags_array(self.even_scale) for b in (even, slope))
         odd = odd @ sparse.diags_array(self.odd_scale)
         self.masses = inner @ even
 
-        def product(left: sparse.csr_array, factor: Array, right: sparse.csr_array) -> object:
-            return left.T @ sparse.diags_array(inner * factor) @ right
+        def product(
+            left: sparse.csr_array, factor: Array, right: sparse.csr_array
+        ) -> sparse.csr_array:
+            return sparse.csr_array(left.T @ sparse.diags_array(inner * factor) @ right)
 
         one, gamma = np.ones(len(x)), particle.friction(x)
+        crossing = self.s / float(x[-1] - x[0])
+        self.slowest = min(float(gamma.mean()), crossing)
         rise = product(odd, one, slope)
         fall = rise + product(odd, own / theta, even)
         rest = product(odd, (force - own) / theta, even)
@@ -104,15 +113,18 @@ class KineticOperator:
         )
         evens, odds = (count + 1) // 2, count // 2
         self.sizes = evens, even.shape[1], odds, odd.shape[1]
+        self._gram = [product(b, one, b).tocsc() for b in (even, odd)]
+        grams = zip((evens, odds), self._gram, strict=True)
         self.mass = sparse.block_diag(
-            [
-                sparse.kron(sparse.eye_array(n), product(b, one, b))
-                for n, b in ((evens, even), (odds, odd))
-            ],
-            format="csc",
+            [sparse.kron(sparse.eye_array(n), gram) for n, gram in grams], format="csc"
         )
 
-    def _assemble(self, friction: list, streaming: tuple, hotter: float) -> None:
+    def _assemble(
+        self,
+        friction: list[sparse.csr_array],
+        streaming: tuple[sparse.csr_array, ...],
+        hotter: float,
+    ) -> None:
         """Make A of the matrices of the position, even functions first."""
         n = np.arange(self.count)
         root = np.sqrt(n)
@@ -139,11 +151,11 @@ class KineticOperator:
     def weight(self, x: Array) -> Array:
         """Return w at positions, at most 1."""
         drop = (self._landscape(x) - self._lowest) / self.theta
-        return np.exp(-np.clip(drop, None, _DEEPEST))
+        return np.asarray(np.exp(-np.clip(drop, None, _DEEPEST)))
 
     def _landscape(self, x: Array) -> Array:
         """Return U, without the tilt of a ring."""
-        return self._energy(x) + self._tilt * (x - self.splines.nodes[0])
+        return np.asarray(self._energy(x) + self._tilt * (x - self.splines.nodes[0]))
 
     def coefficients(self, h: Array, x: Array) -> Array:
         """Return w h_n at positions, shape (count, positions)."""
@@ -154,12 +166,12 @@ class KineticOperator:
         odd = self.splines.odd(x) @ sparse.diags_array(self.odd_scale)
         values[::2] = (even @ h[:split].reshape(evens, even_size).T).T
         values[1::2] = (odd @ h[split:].reshape(odds, odd_size).T).T
-        return values * self.weight(x)
+        return np.asarray(values * self.weight(x))
 
     def density(self, h: Array, x: Array, v: Array) -> Array:
         """Return p at positions and velocities, shape (positions, velocities)."""
         values, root = hermite(v, self.s, self.count)
-        return self.coefficients(h, x).T @ (values * root)
+        return np.asarray(self.coefficients(h, x).T @ (values * root))
 
     def moments(self, c: Array) -> Array:
         """Return M h of coefficients c_n at the Gauss points, shape (count, points)."""
@@ -169,13 +181,28 @@ class KineticOperator:
         parts = [even.T @ (weights * c[::2]).T, odd.T @ (weights * c[1::2]).T]
         return np.concatenate([part.T.ravel() for part in parts])
 
+    def solve_mass(self, moments: Array) -> Array:
+        """Return h of M h."""
+        evens, even_size, odds, _ = self.sizes
+        split, parts = evens * even_size, []
+        for rows, count, factors in zip(
+            (moments[:split], moments[split:]), (evens, odds), self._factors, strict=True
+        ):
+            parts.append(factors.solve(rows.reshape(count, -1).T).T.ravel())
+        return np.concatenate(parts)
+
+    @cached_property
+    def _factors(self) -> list[SuperLU]:
+        """Factors of the mass matrices of both spaces."""
+        return [splu(gram) for gram in self._gram]
+
     @property
     def equilibrium(self) -> Array:
         """h of the Boltzmann density of θ, h_0 = 1/∫ w; where it is at rest A h is 0."""
         evens, even_size, odds, odd_size = self.sizes
         h = np.zeros(evens * even_size + odds * odd_size)
         h[:even_size] = 1.0 / self.even_scale  # splines add up to 1
-        return h / (self.masses @ h[:even_size])
+        return np.asarray(h / (self.masses @ h[:even_size]))
 
     def total(self, h: Array) -> float:
         """Return ∫∫ p."""

@@ -23,7 +23,7 @@ from sdegen.fokker_planck.discretization.arrays import Array
 
 DEGREE = 4  # of V
 _POINTS = DEGREE + 4  # of Gauss in each cell
-_STENCIL = 6  # nodes that a value between nodes is made from
+_STENCIL = 8  # nodes that a value between nodes is made from
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +68,9 @@ class Splines:
         return sparse.csr_array(self._design(x, DEGREE - 1) @ derivative)
 
     def between(self, x: Array) -> sparse.csr_array:
-        """Return the matrix of local interpolation of sixth order, from nodes to places.
+        """Return the matrix of local interpolation of eighth order, from nodes to places.
 
-        What is 0 at six nodes in a row is 0 between them: tails are not stirred.
+        What is 0 at eight nodes in a row is 0 between them: tails are not stirred.
         """
         nodes, count = self.nodes, len(self.nodes)
         cell = np.clip(np.searchsorted(nodes, x, side="right") - 1, 0, count - 2)
@@ -96,7 +96,7 @@ class Splines:
         length, cells = nodes[-1] - nodes[0], len(nodes) - 1
         index = np.arange(-degree, cells + degree + 1)
         turns, at = np.divmod(index, cells)
-        return nodes[at] + turns * length
+        return np.asarray(nodes[at] + turns * length)
 
     def _design(self, x: Array, degree: int) -> sparse.csr_array:
         """Return the values of the splines of a degree, before a ring is closed."""
