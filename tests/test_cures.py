@@ -30,6 +30,7 @@ from tests.cures import (
     entropy,
     fits,
     jumps,
+    kinetic,
     laws,
     likelihoods,
     linear,
@@ -72,6 +73,7 @@ ROOMS = (
     along_paths,
     averages_in_time,
     command_line,
+    kinetic,
 )
 FOLLOWED = {name: row for room in ROOMS for name, row in room.FOLLOWED.items()}
 

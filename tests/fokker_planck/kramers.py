@@ -2,9 +2,9 @@
 
     p_t = −v p_x + U' p_v + γ ∂_v(v p + T p_v),    U = x⁴/4 − x²/2,    m = 1
 
-With p = √(e^{−U/T} M) b the operator is √T (a† A† − a A) − γ a†a. There a is the ladder operator of
-the velocity, and A = ∂_x + F/(2T) acts on the position, with a force that is a polynomial: Hermite
-functions of x have exact elements by ladder operators too. No grid, and no quadrature.
+With p = √(e^{−U/T} M) b the operator is √T (a† A† − a A) − γ a†a. There a is the ladder operator
+of the velocity, and A = ∂_x + F/(2T) acts on the position, with a force that is a polynomial:
+Hermite functions of x have exact elements by ladder operators too. No grid, and no quadrature.
 
 Reference:
     Risken 1989, The Fokker–Planck Equation, sections 10.2 and 10.3.
@@ -36,7 +36,9 @@ def rates(friction, count=3, *, temperature=TEMPERATURE, positions=90, velocitie
     down = (slope + force / (2 * temperature))[:positions, :positions]
     step = _ladder(velocities)
     streaming = sparse.kron(step.T, down.T) - sparse.kron(step, down)
-    decay = sparse.kron(sparse.diags_array(np.arange(velocities)), sparse.eye_array(positions))
+    decay = sparse.kron(
+        sparse.diags_array(np.arange(float(velocities))), sparse.eye_array(positions)
+    )
     operator = (temperature**0.5 * streaming - friction * decay).tocsc()
     start = np.random.default_rng(1).standard_normal(positions * velocities)
     found = eigs(operator, k=count, sigma=1e-6, v0=start, return_eigenvectors=False)

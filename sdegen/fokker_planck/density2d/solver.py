@@ -9,12 +9,11 @@ order. What rests without a current is e^{−U/T}, to the quadrature of f/D. At 
 looked for (`rest`), in time the exponential of the operator is applied, in Magnus steps of fourth
 order where drift or diffusion change with time (`transient`).
 
-**Errors.** The same problem on every other node is solved as well. Both differ by at least three
-times the error of the finer one where the scheme is of second order, and by 15 times where it is
-of fourth; the estimate is a seventh of the difference, a third of it from 1 % on, and all of it
-from 10 % on. Above that the grid is refined inside. The compact form keeps mass to rounding, and
-is positive to its accuracy: what comes out below zero, by less than the estimate, is set to 0.
-Where the density is positive by construction the form is "lumped".
+**Errors.** The same problem on every other node is solved as well. Both differ by three times the
+error of the finer one where the scheme is of second order, by 15 times where it is of fourth; the
+estimate is a seventh of the difference, a third from 1 % on, all of it from 10 % on. Above that
+the grid is refined inside. The compact form keeps mass to rounding, and is positive to its
+accuracy: what comes out below zero, by less than the estimate, is set to 0.
 
 **Channels.** For a matrix G(x, t) "lumped" is an M-matrix on the offsets of D, and "compact" adds
 what crosses (`channel_fluxes`, `channel_compact`). D is elliptic, its eigenvalues, in cells, of a
@@ -75,15 +74,14 @@ class FokkerPlanck2D(PlaneFront):
     """The density of a two-dimensional SDE on a tensor grid.
 
     Args:
-        sde: Dynamics with a state of shape (batch, 2), and diagonal noise or channels; or an
-            `UnderdampedLangevin` of one coordinate, in phase space (`kinetic.solver`).
+        sde: Dynamics of two numbers with diagonal noise or channels; or an `UnderdampedLangevin`.
         grids: The grid of each coordinate.
         boundary: What bounds the coordinates, where the grids end: a `Reflecting`, `Absorbing` or
             `Periodic` for each, such as [Periodic(0.0, 6.28), None] or {0: Absorbing(high=1.0)};
             a coordinate without one has walls without flux, which only end the grid.
-        form: "compact" (high order), "lumped" (positive by construction, second order), or
-            "auto": compact, and lumped where the grid does not resolve what is asked for, and at
-            real walls without flux where channels are correlated.
+        form: "compact" (high order), "lumped" (positive by construction, second order), or "auto":
+            compact, and lumped where the grid does not resolve what is asked for, and at real
+            walls without flux where channels are correlated.
         truncation_is_physical: Whether the walls are part of the problem; if not, a density that
             leans on them is an error.
 

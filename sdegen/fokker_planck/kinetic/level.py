@@ -129,7 +129,9 @@ class KineticLevel:
             # of c/√w what is made between nodes is as good in the tails as in the middle
             root, at = (np.sqrt(operator.weight(places)) for places in (x.numpy(), points))
             moments = operator.moments((between @ (c / root).T).T * at)
-        return Kinetic(operator, operator.solve_mass(moments))
+        h = operator.solve_mass(moments)
+        mass = 1.0 if isinstance(start, tuple) else float(start.mass)
+        return Kinetic(operator, h * (mass / operator.total(h)))
 
 
 def ratio_for(level: KineticLevel, start: Start) -> float:
@@ -145,7 +147,8 @@ def ratio_for(level: KineticLevel, start: Start) -> float:
     energy = particle.energy(x)[:, None] + 0.5 * particle.mass * v[None, :] ** 2
     p = np.abs(start.p.numpy())
     felt = p > 0
-    log_p, energy = np.log(p[felt] ** 2 * start.weights.numpy()[felt]), energy[felt]
+    log_p = 2 * np.log(p[felt]) + np.log(start.weights.numpy()[felt])
+    energy = energy[felt]
     faint, shares = p[felt] < _TAIL * p.max(), []
     for ratio in _LADDER:
         log = log_p + energy / (ratio * particle.temperature)

@@ -61,6 +61,7 @@ from sdegen.fokker_planck.kinetic.level import (
 from sdegen.fokker_planck.kinetic.operator import Particle
 from sdegen.fokker_planck.kinetic.rest import at_rest
 from sdegen.fokker_planck.kinetic.spectrum import KineticSpectrum, modes
+from sdegen.fokker_planck.kinetic.splines import Splines
 from sdegen.fokker_planck.kinetic.transient import carry, longest_step, resolved
 from sdegen.fokker_planck.validation import check_times
 from sdegen.sde.underdamped import UnderdampedLangevin
@@ -107,6 +108,8 @@ class KineticFokkerPlanck(FokkerPlanck2D):
         )
         self._truncated[2:] = [True, True]  # velocities have no walls
         particle = self._particle()
+        for field in (particle.energy, particle.force, particle.friction):
+            field(Splines(grids[0].nodes.numpy(), ring=False).points)  # refuses what is not finite
         validation.check_count(grids, (particle.temperature / particle.mass) ** 0.5)
         x, v = (grid.nodes for grid in grids)
         ring = self.conditions[0][0].wraps
@@ -122,7 +125,6 @@ class KineticFokkerPlanck(FokkerPlanck2D):
             x, v, torch.zeros(len(x), len(v), dtype=torch.float64), rings=(ring, False),
             phase_space=True,
         )  # fmt: skip
-        self._problem()
 
     def stationary(self, *, rtol: float | None = None) -> PlaneDensity:
         """Solve for the stationary density, of mass 1.

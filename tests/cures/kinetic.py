@@ -1,0 +1,120 @@
+"""Advice on densities in phase space, followed."""
+
+import torch
+
+import sdegen as sg
+from tests.cures.common import F64
+from tests.cures.densities import near
+from tests.cures.planes import square
+
+GRIDS = (sg.Grid(-5.0, 5.0, 32), sg.Grid(-7.0, 7.0, 32))
+WALL = {0: sg.Absorbing(high=5.0)}
+DRIVEN = sg.UnderdampedLangevin(lambda x, t: x**2 / 2 + t * x)
+
+
+def particle(**options):
+    return sg.UnderdampedLangevin(lambda x: x**2 / 2, **options)
+
+
+def phase(sde=None, grids=GRIDS, boundary=None):
+    return sg.FokkerPlanck2D(sde or particle(), grids, boundary)
+
+
+def _rests(solver):
+    """What is at rest has variances of 1."""
+    covariance = solver.stationary().covariance
+    near(covariance[0, 0], 1.0, 1e-4)
+    near(covariance[1, 1], 1.0, 1e-4)
+
+
+def _simulated(sde, boundary=None):
+    start = torch.zeros(4, 2, 1, dtype=F64)
+    return sg.simulate(sde, start, [0.0, 0.1], boundary=boundary, rng=0)
+
+
+def _slope():
+    """The derivative of a final position with respect to a stiffness."""
+    k = torch.tensor(1.0, dtype=F64, requires_grad=True)
+    sde = sg.UnderdampedLangevin(lambda x: k * x**2 / 2)
+    start = torch.ones(4, 2, 1, dtype=F64)
+    path = sg.simulate(sde, start, [0.0, 0.5], differentiable=True, rng=0)
+    (slope,) = torch.autograd.grad(path.final[:, 0].sum(), k)
+    assert float(slope) < 0
+
+
+def _learned():
+    k = torch.tensor(1.0, dtype=F64, requires_grad=True)
+    return phase(sg.UnderdampedLangevin(lambda x: k * x**2 / 2)).stationary()
+
+
+FOLLOWED = {
+    "no noise on a position": (
+        "pass UnderdampedLangevin(potential, friction, temperature)",
+        lambda: sg.FokkerPlanck2D(
+            sg.ItoProcess(
+                lambda z: torch.stack([z[:, 1], -z[:, 0] - z[:, 1]], 1),
+                lambda z: torch.tensor([0.0, 2**0.5]).to(z).expand_as(z),
+            ),
+            square(20, 6.0),
+        ),
+        lambda: _rests(phase()),
+    ),
+    "a potential of time in phase space at rest": (
+        "carry a density with solve(p0, times), or freeze the time in the potential",
+        phase(DRIVEN).stationary,
+        lambda: _rests(phase(sg.UnderdampedLangevin(DRIVEN.potential.at(0.0)))),
+    ),
+    "a potential of time in phase space": (
+        "under a potential that depends on time is not built",
+        lambda: phase(DRIVEN).solve((0.0, 0.0), [0.0, 1.0]),
+        lambda: (
+            _rests(phase(sg.UnderdampedLangevin(DRIVEN.potential.at(0.0)))),
+            sg.run_ensemble(DRIVEN, torch.zeros(8, 2, 1, dtype=F64), [0.0, 0.1], rng=0),
+        ),
+    ),
+    "a gradient of a density in phase space": (
+        "or take the gradient along paths, simulate(…, differentiable=True)",
+        _learned,
+        _slope,
+    ),
+    "a density in phase space that is not resolved": (
+        "take more cells of both, or a smaller box. A narrow start",
+        lambda: phase(grids=(sg.Grid(-5.0, 5.0, 16), sg.Grid(-7.0, 7.0, 16))).solve(
+            (2.0, 0.0), [0.0, 0.05]
+        ),
+        lambda: phase().solve((2.0, 0.0), [0.0, 4.0]),
+    ),
+    "too many steps in phase space": (
+        "ask for a shorter time, or for the rates at which it relaxes: solver.spectrum(count)",
+        lambda: phase(particle(friction=0.1)).solve((0.0, 0.0), [0.0, 1e6]),
+        lambda: near(phase().spectrum(2).rates[1].real, 0.5, 1e-6),
+    ),
+    "no friction in phase space": (
+        "needs friction and temperature > 0",
+        lambda: phase(particle(friction=0.0)),
+        lambda: _simulated(particle(friction=0.0)),
+    ),
+    "walls of a velocity": (
+        "the velocity of an underdamped particle has no walls",
+        lambda: phase(boundary={1: sg.Reflecting(-7.0, 7.0)}),
+        lambda: _rests(phase(boundary={0: sg.Reflecting(-5.0, 5.0)})),
+    ),
+    "an absorbing position": (
+        "with an absorbing position is not built",
+        lambda: phase(boundary=WALL),
+        lambda: (
+            _simulated(particle(), WALL),
+            near(phase().spectrum(2).rates[1].real, 0.5, 1e-6),
+        ),
+    ),
+    "velocities without 0": (
+        "the grid of the velocity must hold v = 0",
+        lambda: phase(grids=(GRIDS[0], sg.Grid(1.0, 9.0, 32))),
+        lambda: _rests(phase(grids=(GRIDS[0], sg.Grid(-8.0, 8.0, 32)))),
+    ),
+    "wide cells of velocities": (
+        "cells of the velocity must be narrower than √(T/m)",
+        lambda: phase(grids=(GRIDS[0], sg.Grid(-8.0, 8.0, 12))),
+        lambda: _rests(phase(grids=(GRIDS[0], sg.Grid(-8.0, 8.0, 32)))),
+    ),
+}
