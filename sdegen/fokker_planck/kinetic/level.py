@@ -129,9 +129,7 @@ class KineticLevel:
             # of c/√w what is made between nodes is as good in the tails as in the middle
             root, at = (np.sqrt(operator.weight(places)) for places in (x.numpy(), points))
             moments = operator.moments((between @ (c / root).T).T * at)
-        h = operator.solve_mass(moments)
-        mass = 1.0 if isinstance(start, tuple) else float(start.mass)
-        return Kinetic(operator, h * (mass / operator.total(h)))
+        return Kinetic(operator, operator.solve_mass(moments))
 
 
 def ratio_for(level: KineticLevel, start: Start) -> float:

@@ -337,7 +337,7 @@ class KineticFokkerPlanck(FokkerPlanck2D):
         if self.sde.autonomous is False:
             raise ValueError(
                 "a density in phase space under a potential that depends on time is not built; "
-                "take run_ensemble, or freeze the time in the potential."
+                "take simulate or run_ensemble, or freeze the time in the potential."
             )
 
     def _check_no_gradient(self, what: str, density: object = None) -> None:
