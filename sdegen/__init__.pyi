@@ -140,6 +140,8 @@ from .observables.thermodynamics import Work as Work
 from .observables.moments import Moments as Moments
 from .observables.correlation import TimeCorrelation as TimeCorrelation
 from .measurements.entropy_production import entropy_production as entropy_production
+from .measurements.free_energy import crooks as crooks
+from .measurements.free_energy import jarzynski as jarzynski
 
 # the same drift and diffusion seen as a density
 from .fokker_planck.density import Density as Density

@@ -285,7 +285,7 @@ class _Diffusivity:
                 f"{self._name} needs noise on all coordinates, but D = G Gᵀ/2 of "
                 f"{type(self._sde).__name__} is singular at t = {float(t):g}: its eigenvalues go "
                 f"from {float(eigenvalues[0]):.3g} to {float(eigenvalues[-1]):.3g}. With noise on "
-                "velocities alone take UnderdampedLangevin, whose heat is known."
+                "velocities alone, take UnderdampedLangevin, whose heat is known."
             )
         if self._sde.autonomous is True:
             self._known = D

@@ -256,7 +256,7 @@ class Pushed(sg.Langevin):
             sg.ItoProcess(lambda x: -x, lambda t: torch.tensor([0.0])),
             sg.MediumEntropy(),
             ValueError,
-            "is singular at t = 0: .* take UnderdampedLangevin",
+            "is singular at t = 0: .*, take UnderdampedLangevin",
         ),
     ],
 )
