@@ -537,6 +537,11 @@ BEYOND |= {
 SEEN = FP.solve(START, TIMES)
 WALK = sg.simulate(OU, X0, TIMES, rng=0)
 CURVES = {"a": ([1, 2], [0.1, 0.01])}
+FIELD = sg.simulate(OU, X2, TIMES, rng=0)
+SEEN_CORRELATION, SEEN_DISPLACEMENT, SEEN_PASSAGES = sg.run_ensemble(
+    OU, X0[:1], TIMES, trajectories=6, rng=0, progress=False,
+    observables=[sg.TimeCorrelation(), sg.MeanSquaredDisplacement(), sg.FirstPassage(above=1.0)],
+).observables.values()  # fmt: skip
 
 # films are left out: each that a slip lets through takes a second
 BEYOND |= {
@@ -570,6 +575,27 @@ BEYOND |= {
         sg.plots.loss_curve,
         {"result": trained(model(), torch.linspace(-1, 1, 8)[:, None], FEW)},
     ),
+    "plots.correlation": (
+        lambda **a: sg.plots.correlation(**a),
+        {"result": SEEN_CORRELATION, "coordinate": 0, "exact": SEEN_CORRELATION.lags},
+    ),
+    "plots.displacement": (
+        lambda **a: sg.plots.displacement(**a),
+        {"result": SEEN_DISPLACEMENT, "exact": SEEN_DISPLACEMENT.lags},
+    ),
+    "plots.survival": (
+        lambda **a: sg.plots.survival(**a),
+        {"result": SEEN_PASSAGES, "exact": TIMES, "log": True},
+    ),
+    "plots.particles": (
+        lambda **a: sg.plots.particles(**a),
+        {"positions": X2, "diameter": 0.1, "box": 2.0, "trajectory": 0, "time": 0},
+    ),
+    "plots.space_time": (
+        lambda **a: sg.plots.space_time(**a),
+        {"path": FIELD, "places": X2[:2, 0] + torch.arange(2), "trajectory": 0},
+    ),
+    "plots.phase_space": (sg.plots.phase_space, {"states": X2}),
     "plots.density_heatmap": (sg.plots.density_heatmap, {"density": SEEN}),
     "plots.density_ridge": (
         lambda **a: sg.plots.density_ridge(**a),

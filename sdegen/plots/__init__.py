@@ -2,8 +2,10 @@
 
 Nothing is computed here and nothing is shown: a function takes results and returns a `Figure`.
 Units are the reduced ones of the SDE. `samples` draws trajectories, samples, images, losses and
-curves, `density` densities in time, `fokker_planck` what else a Fokker–Planck solver finds,
-`verification` certificates and error budgets; all have the look of `style`.
+curves, `observables` what is measured along paths, `particle_box` particles to scale, `fields`
+fields over time and phase spaces, `density` densities in time, `fokker_planck` what else a
+Fokker–Planck solver finds, `verification` certificates and error budgets; all have the look of
+`style`.
 
 Trajectories that were lost are left out of every picture, and their number is written on it.
 """
@@ -15,7 +17,10 @@ from sdegen.plots.density import (
     density_ridge,
     relaxation_gif,
 )
+from sdegen.plots.fields import phase_space, space_time
 from sdegen.plots.fokker_planck import current, first_passage, plane, spectrum, stationary
+from sdegen.plots.observables import correlation, displacement, survival
+from sdegen.plots.particle_box import particles, particles_gif
 from sdegen.plots.samples import (
     convergence,
     denoising_strip,
@@ -31,22 +36,29 @@ from sdegen.plots.verification import certificate, error_budget
 __all__ = [
     "certificate",
     "convergence",
+    "correlation",
     "current",
     "denoising_strip",
     "density_and_particles",
     "density_gif",
     "density_heatmap",
     "density_ridge",
+    "displacement",
     "error_budget",
     "first_passage",
     "histogram",
     "image_sheet",
     "loss_curve",
     "pareto",
+    "particles",
+    "particles_gif",
     "paths",
+    "phase_space",
     "plane",
     "relaxation_gif",
     "samples_2d",
+    "space_time",
     "spectrum",
     "stationary",
+    "survival",
 ]

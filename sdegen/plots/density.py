@@ -4,28 +4,23 @@ As in `plots`, nothing is computed here and nothing is shown: a function takes r
 a `Figure`, or writes a film.
 """
 
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from PIL import Image
 
 from sdegen.core.checks import check_count
 from sdegen.core.requests import check_kind
 from sdegen.core.trajectory import Trajectory
 from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.plots import style
-from sdegen.storage import atomic_write
+from sdegen.plots.film import FRAMES, write_film
 
 _EARLY = np.linspace(0, 1, 4) ** 2
-_FRAMES = 90  # of a film, at most
 _ABOVE = 3.0  # times the median peak: what is higher is cut, and its height is said
 _OVERLAP = 2.2  # heights of a ridge that the highest of them takes
 
@@ -153,7 +148,7 @@ def relaxation_gif(
     check_kind("path", path, Trajectory, "a Trajectory, as simulate returns it")
     x, particles = style.numbers(density.x), style.line_of(path)
     pairs = _common_times(density, path, None)
-    shown = np.linspace(0, len(pairs) - 1, min(len(pairs), _FRAMES)).round().astype(int)
+    shown = np.linspace(0, len(pairs) - 1, min(len(pairs), FRAMES)).round().astype(int)
     pairs = [pairs[k] for k in shown]  # first and last among them
     histograms = [style.histogram(particles[j], x) for _, j in pairs]
     figure, panel = style.one_panel(6.0, 3.6)
@@ -191,7 +186,7 @@ def density_gif(density: DensityPath, file: str | Path, *, fps: int = 15) -> Non
     check_kind("file", file, (str, Path), "the path of a file")
     check_count("fps", fps)
     p, x = _rows(density), style.numbers(density.x)
-    shown = np.linspace(0, len(p) - 1, min(len(p), _FRAMES)).round().astype(int)
+    shown = np.linspace(0, len(p) - 1, min(len(p), FRAMES)).round().astype(int)
     figure, panel = style.one_panel(6.0, 3.6)
     for k, dashes, name in ((0, (0, (1, 2)), "start"), (-1, (0, (4, 3)), "end")):
         t = float(density.times[k])
@@ -218,34 +213,7 @@ def _film(
     """Write frames as an animated GIF; `draw` sets what moves in a frame, and its title."""
     panel.set(xlabel="position x", ylabel="density p(x, t)")
     panel.legend(frameon=False, loc="upper right", fontsize=9)
-    draw(0)
-    figure.set_dpi(110)
-    canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
-    figure.set_layout_engine("none")  # laid out once: axes that move between frames distract
-    # what moves is drawn anew on a still background: three times faster
-    moving = (*moving, panel.title)
-    for artist in moving:
-        artist.set_animated(True)
-    canvas.draw()
-    still = canvas.copy_from_bbox(figure.bbox)
-    pictures = []
-    for frame in range(count):
-        draw(frame)
-        canvas.restore_region(still)
-        for artist in moving:
-            panel.draw_artist(artist)
-        pictures.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-    # one palette for the whole film, so that nothing flickers
-    strip = Image.fromarray(np.concatenate(pictures)).quantize(64, dither=Image.Dither.NONE)
-    # paper is the mean of what is nearly white, and should be white
-    strip.putpalette([255 if part > 250 else part for part in strip.getpalette() or []])
-    tall, wide, _ = pictures[0].shape
-    frames = [strip.crop((0, i * tall, wide, (i + 1) * tall)) for i in range(len(pictures))]
-    film = io.BytesIO()
-    pauses = [round(1_000 / fps)] * (len(frames) - 1) + [1_500]  # ms; the last before the start
-    frames[0].save(film, "GIF", save_all=True, append_images=frames[1:], duration=pauses, loop=0)
-    atomic_write(file, film.getvalue())
+    write_film(figure, panel, moving, draw, count, file, fps)
 
 
 def _common_times(

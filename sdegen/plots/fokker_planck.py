@@ -90,7 +90,7 @@ def spectrum(
     left, right = axes["P"], axes["M"]
     left.plot(x, p, color=style.BLUE, lw=1.6)
     left.fill_between(x, p, color=style.BLUE, alpha=0.15, lw=0)
-    seen = _where_seen(x, p)
+    seen = style.where_seen(x, p)
     left.set(xlim=seen, ylim=(0, 1.08 * float(p.max())))
     left.set(xlabel="position x", ylabel="stationary density p(x)")
     if energy is not None:
@@ -212,7 +212,7 @@ def plane(density: PlaneDensity, current: Tensor | None = None) -> Figure:
     image = style.shaded(panel, x, y, p, Normalize(vmin=0))
     style.colorbar(figure, panel, image, "density p(x, y)", aspect=20, extend="neither")
     panel.set(xlabel="position x", ylabel="position y", aspect="equal")
-    panel.set(xlim=_where_seen(x, p.max(1)), ylim=_where_seen(y, p.max(0)))
+    panel.set(xlim=style.where_seen(x, p.max(1)), ylim=style.where_seen(y, p.max(0)))
     if current is not None:
         skips = [max(1, math.ceil(len(nodes) / _ARROWS)) for nodes in (x, y)]
         some = np.s_[skips[0] // 2 :: skips[0], skips[1] // 2 :: skips[1]]
@@ -230,15 +230,6 @@ def plane(density: PlaneDensity, current: Tensor | None = None) -> Figure:
         )  # fmt: skip
         style.title(panel, f"longest arrow: current {float(size.max()):.3g}, 1/(length time)")
     return figure
-
-
-def _where_seen(x: style.Array, p: style.Array) -> tuple[float, float]:
-    """Return the interval where a density is above 1e-6 of its peak, and a little more."""
-    inside = x[p > 1e-6 * p[np.isfinite(p)].max()]
-    margin = 0.03 * float(inside[-1] - inside[0])
-    return max(float(x[0]), float(inside[0]) - margin), min(
-        float(x[-1]), float(inside[-1]) + margin
-    )
 
 
 def _energy(

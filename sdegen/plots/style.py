@@ -123,6 +123,15 @@ def shaded(panel: Axes, x: Array, y: Array, p: Array, norm: Normalize) -> QuadMe
     return panel.pcolormesh(x, y, p.T, shading="gouraud", cmap=DENSITY, norm=norm, rasterized=True)
 
 
+def where_seen(x: Array, p: Array) -> tuple[float, float]:
+    """Return the interval where a density is above 1e-6 of its peak, and a little more."""
+    inside = x[p > 1e-6 * p[np.isfinite(p)].max()]
+    margin = 0.03 * float(inside[-1] - inside[0])
+    return max(float(x[0]), float(inside[0]) - margin), min(
+        float(x[-1]), float(inside[-1]) + margin
+    )
+
+
 def colorbar(
     figure: Figure, panel: Axes, image: QuadMesh, label: str, *, aspect: float, extend: str
 ) -> None:

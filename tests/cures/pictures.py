@@ -10,12 +10,14 @@ from matplotlib.figure import Figure
 import sdegen as sg
 from sdegen import plots
 from sdegen.app.report import Claim, Report
+from sdegen.observables.passages import Passages
 from sdegen.verification.budget import ErrorBudget, ErrorTerm
 from sdegen.verification.noising import certify_noising
-from tests.cures.common import BM, F64, FLOW, GRID, OU, VP, T, column, simulate
+from tests.cures.common import BM, F64, FLOW, GRID, OU, TWO, VP, T, column, simulate
 from tests.cures.places import near
 
 _SPREAD = torch.linspace(-1.0, 1.0, 50, dtype=F64)[:, None]
+_PASSED = Passages(T, torch.arange(10, -1, -1), 10, 5.0, 5.0, 3.0)
 _EXPLODES = sg.ItoProcess(lambda x: x**3, 0.0)
 
 
@@ -270,6 +272,36 @@ FOLLOWED = {
             _drawn(plots.paths(_plane())),
             _drawn(plots.samples_2d({"here": _plane().final}, _plane().final)),
         ),
+    ),
+    "a field of one time": (
+        "with two times and two sites or more, but states are",
+        lambda: plots.space_time(simulate(OU, TWO, keep_path=False)),
+        lambda: _drawn(plots.space_time(simulate(OU, TWO, keep_path=True))),
+    ),
+    "places that are no sites": (
+        r"pass torch\.linspace\(low, high, sites\)",
+        lambda: plots.space_time(simulate(OU, TWO), places=[0.0, 1.0, 2.0]),
+        lambda: _drawn(plots.space_time(simulate(OU, TWO), places=torch.linspace(0.0, 1.0, 2))),
+    ),
+    "a phase space of several coordinates": (
+        r"choose one coordinate, states\[:, :, 0\]",
+        lambda: plots.phase_space(torch.zeros(9, 2, 3)),
+        lambda: _drawn(plots.phase_space(torch.zeros(9, 2, 3)[:, :, 0])),
+    ),
+    "no observables": (
+        r"must have a result, but is empty; pass \{'name': result\}",
+        lambda: plots.survival({}),
+        lambda: _drawn(plots.survival({"name": _PASSED})),
+    ),
+    "particles on a line": (
+        "choose two of their coordinates",
+        lambda: plots.particles(torch.zeros(9, 4), diameter=0.1),
+        lambda: _drawn(plots.particles(torch.zeros(9, 4)[:, :2], diameter=0.1)),
+    ),
+    "a box of other sides": (
+        r"of them, but is \{\}; pass box=10\.0",
+        lambda: plots.particles(torch.zeros(9, 2), diameter=0.1, box=[1.0, 1.0, 1.0]),
+        lambda: _drawn(plots.particles(torch.zeros(9, 2), diameter=0.1, box=10.0)),
     ),
     "a certificate without densities": (
         "there are no densities to draw in this certificate; print it",

@@ -243,7 +243,7 @@ def test_film_follows_the_density(density, path, tmp_path):
 
 
 def test_long_films_skip_frames(path, density, tmp_path, monkeypatch):
-    monkeypatch.setattr(plots_density, "_FRAMES", 6)
+    monkeypatch.setattr(plots_density, "FRAMES", 6)
     sg.plots.relaxation_gif(density, path, tmp_path / "a.gif")
     with Image.open(tmp_path / "a.gif") as film:
         assert film.n_frames == 6

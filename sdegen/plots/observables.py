@@ -1,0 +1,191 @@
+"""Curves of what is measured along paths: correlations, displacements, spectra, survival.
+
+As in `plots`, nothing is computed here and nothing is shown: a function takes results, one or
+several by name, and returns a `Figure`. Error bars are one standard error; exact curves are what
+the caller passes, at the same times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from sdegen.core.checks import check_count
+from sdegen.core.requests import as_numbers, check_kind
+from sdegen.observables.correlation import Correlation
+from sdegen.observables.displacement import Displacements
+from sdegen.observables.passages import Passages
+from sdegen.plots import style
+
+_R = TypeVar("_R")
+_BARS = 40  # of a curve, at most: more are a band
+_DASHED = (0, (5, 3))
+
+
+def correlation(
+    result: Correlation | Mapping[str, Correlation],
+    *,
+    coordinate: int = 0,
+    exact: Tensor | None = None,
+) -> Figure:
+    """Draw correlations in time, C(τ), with their standard errors.
+
+    Args:
+        result: What `TimeCorrelation` found, or several by name.
+        coordinate: Which number of the flattened event.
+        exact: C at the lags of the first, shape (K,); or None.
+
+    Returns:
+        The figure.
+    """
+    check_count("coordinate", coordinate, least=0)
+    results = _by_name("result", result, Correlation, "what TimeCorrelation() found")
+    figure, panel = style.one_panel(6.4, 3.8)
+    for i, (name, each) in enumerate(results.items()):
+        c, error = (_coordinate(v, coordinate) for v in (each.covariance, each.error))
+        _curve(panel, i, name, style.numbers(each.lags), c, error)
+    _exact(panel, next(iter(results.values())).lags, exact)
+    panel.axhline(0, color=style.GREY, lw=0.8)
+    panel.set(xlabel="lag τ, units of time", ylabel="correlation C(τ), units of x²")
+    panel.margins(x=0.01)
+    return _with_legend(figure, panel)
+
+
+def displacement(
+    result: Displacements | Mapping[str, Displacements], *, exact: Tensor | None = None
+) -> Figure:
+    """Draw mean-squared displacements on logarithmic axes, with their standard errors.
+
+    Args:
+        result: What `MeanSquaredDisplacement` or `mean_squared_displacement` found, or several by
+            name.
+        exact: MSD at the lags of the first, shape (K,); or None.
+
+    Returns:
+        The figure.
+    """
+    results = _by_name("result", result, Displacements, "what MeanSquaredDisplacement() found")
+    figure, panel = style.one_panel(6.4, 4.2)
+    for i, (name, each) in enumerate(results.items()):
+        lags, total, error = map(style.numbers, (each.lags, each.total, each.total_error))
+        _curve(panel, i, name, lags, total, error, log=True)
+    _exact(panel, next(iter(results.values())).lags, exact, log=True)
+    panel.set(xlabel="lag τ, units of time", ylabel="MSD(τ), units of x²")
+    return _log_log(figure, panel)
+
+
+def survival(
+    result: Passages | Mapping[str, Passages], *, exact: Tensor | None = None, log: bool = True
+) -> Figure:
+    """Draw the chance not to have passed yet, with its standard error.
+
+    Args:
+        result: What `FirstPassage` found, or several by name.
+        exact: S at the times of the first, shape (T,); or None.
+        log: Whether S has a logarithmic axis, on which a rate is a slope.
+
+    Returns:
+        The figure. On a logarithmic axis it ends where the last trajectory passed.
+    """
+    results = _by_name("result", result, Passages, "what FirstPassage() found")
+    figure, panel = style.one_panel(6.4, 3.8)
+    for i, (name, each) in enumerate(results.items()):
+        t, s, error = map(style.numbers, (each.times, each.survival, each.survival_error))
+        _curve(panel, i, name, t, s, error, log=log)
+    _exact(panel, next(iter(results.values())).times, exact, log=log)
+    panel.set(xlabel="time t", ylabel="survival S(t)")
+    if log:
+        least = 0.7 / max(each.count for each in results.values())
+        panel.set(yscale="log", ylim=(max(least, panel.get_ylim()[0]), 1.3))
+        style.plain_log(panel.yaxis)
+    else:
+        panel.set_ylim(0, 1.05)
+    panel.margins(x=0.01)
+    return _with_legend(figure, panel)
+
+
+def _by_name(name: str, result: object, kind: type[_R], what: str) -> dict[str, _R]:
+    """Return results by their names; one alone has none."""
+    if not isinstance(result, Mapping):
+        check_kind(name, result, kind, f"a {kind.__name__}, {what}, or several by name")
+        return {"": result}  # type: ignore[dict-item]
+    if not result:
+        raise ValueError(f"{name} must have a result, but is empty; pass {{'name': result}}.")
+    for key, each in result.items():
+        check_kind(f"{name}[{key!r}]", each, kind, f"a {kind.__name__}, {what}")
+    return dict(result)
+
+
+def _coordinate(values: Tensor, coordinate: int) -> style.Array:
+    """Return a coordinate of values of shape (K, *event)."""
+    flat = values.reshape(len(values), -1)
+    if coordinate >= flat.shape[1]:
+        raise ValueError(
+            f"coordinate must be below {flat.shape[1]}, the numbers of a state, but is "
+            f"{coordinate}."
+        )
+    return style.numbers(flat[:, coordinate])
+
+
+def _curve(
+    panel: Axes,
+    i: int,
+    name: str,
+    x: style.Array,
+    y: style.Array,
+    error: style.Array,
+    *,
+    log: bool = False,
+) -> None:
+    """Draw a curve with error bars, or with a band where there are many points.
+
+    On a logarithmic axis a bar ends at a thousandth of its point, where it would reach 0.
+    """
+    marker, colour = style.look(i)
+    if log:
+        seen = (y > 0) & np.isfinite(y)
+        x, y, error = x[seen], y[seen], error[seen]
+    error = np.where(np.isfinite(error), error, 0.0)
+    below = np.minimum(error, 0.999 * y) if log else error
+    label = name or "measured, ± standard error"
+    if len(x) <= _BARS:
+        panel.errorbar(
+            x, y, np.stack([below, error]), fmt=marker, ms=3.6, lw=1.1, color=colour, label=label
+        )
+        return
+    panel.fill_between(x, y - below, y + error, color=colour, alpha=0.25, lw=0)
+    panel.plot(x, y, color=colour, lw=1.3, label=label)
+
+
+def _exact(panel: Axes, x: Tensor, exact: Tensor | None, *, log: bool = False) -> None:
+    """Draw an exact curve over all others."""
+    if exact is None:
+        return
+    values = as_numbers("exact", exact)
+    if values.shape != x.shape:
+        raise ValueError(
+            f"exact must have one number for each point, shape {tuple(x.shape)}, but has shape "
+            f"{tuple(values.shape)}."
+        )
+    at, y = style.numbers(x), style.numbers(values)
+    seen = y > 0 if log else np.ones(len(y), dtype=bool)
+    panel.plot(at[seen], y[seen], color=style.INK, lw=1.2, ls=_DASHED, label="exact", zorder=4)
+
+
+def _log_log(figure: Figure, panel: Axes) -> Figure:
+    """Make both axes logarithmic, with readable numbers."""
+    panel.set(xscale="log", yscale="log")
+    style.plain_log(panel.xaxis)
+    style.plain_log(panel.yaxis)
+    return _with_legend(figure, panel)
+
+
+def _with_legend(figure: Figure, panel: Axes) -> Figure:
+    """Put a legend where it covers least."""
+    panel.legend(frameon=False, loc="best", fontsize=9)
+    return figure
