@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sdegen.core.checks import check_count
+from sdegen.core.checks import check_count, check_flag
 from sdegen.core.requests import as_numbers, check_kind
 from sdegen.observables.correlation import Correlation
 from sdegen.observables.displacement import Displacements
@@ -92,6 +92,7 @@ def survival(
     Returns:
         The figure. On a logarithmic axis it ends where the last trajectory passed.
     """
+    check_flag("log", log)
     results = _by_name("result", result, Passages, "what FirstPassage() found")
     figure, panel = style.one_panel(6.4, 3.8)
     for i, (name, each) in enumerate(results.items()):

@@ -19,7 +19,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sdegen.core.checks import check_count, check_positive
+from sdegen.core.checks import check_count, check_int, check_positive
 from sdegen.core.requests import as_numbers, as_state, check_kind
 from sdegen.core.trajectory import Trajectory
 from sdegen.plots import style
@@ -52,7 +52,7 @@ def particles(
         The figure.
     """
     frames, times = _frames(positions, trajectory)
-    if not -len(frames) <= time < len(frames):
+    if not -len(frames) <= check_int("time", time) < len(frames):
         raise ValueError(f"time must be an index below {len(frames)}, but is {time}.")
     figure, panel, discs, length = _scene(frames, diameter, box)
     _place(discs, frames[time], diameter, length)
