@@ -106,6 +106,8 @@ from .calibration.result import Calibration as Calibration
 from .calibration.calibrate import calibrate as calibrate
 from .observables.currents import ProbabilityCurrent as ProbabilityCurrent
 from .observables.displacement import MeanSquaredDisplacement as MeanSquaredDisplacement
+from .observables.residence import ResidenceTimes as ResidenceTimes
+from .measurements.residence import residence_times as residence_times
 from .observables.spectrum import PowerSpectrum as PowerSpectrum
 from .measurements.spectrum import power_spectrum as power_spectrum
 from .measurements.displacement import diffusion_coefficient as diffusion_coefficient

@@ -100,6 +100,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "Observable",
         "PowerSpectrum",
         "ProbabilityCurrent",
+        "ResidenceTimes",
         "StochasticIntegral",
         "TimeCorrelation",
         "crooks",
@@ -109,6 +110,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "TimeIntegral",
         "Work",
         "power_spectrum",
+        "residence_times",
     ),
     "solvers": (
         "DPM2",

@@ -39,12 +39,32 @@ from sdegen.core.channels import are_correlated, deviation
 from sdegen.core.jumps import check_no_jumps
 from sdegen.core.noise_structure import check_not_general
 from sdegen.core.requests import as_number, kind_of
+from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.observables.base import Accumulator, Block, Observable, Partial
 from sdegen.observables.coordinates import coordinate_of
 
-_NEVER = 40.0  # a chance of e^−40 is not drawn for
+NEVER = 40.0  # a chance of e^−40 is not drawn for
 _SORTED_OUT = {"cpu"}  # devices on which to draw for few rows costs less than to find them
+
+
+def step_noise(sde: SDE, coordinate: int, x: State, t: Tensor, dt: float) -> Tensor:
+    """Return D dt of one coordinate, D = g²/2: a number, or one for each trajectory."""
+    g = deviation(sde, x, t)
+    if g.numel() == 1:
+        return dt / 2 * g.reshape(()).double().square()
+    return dt / 2 * g.expand_as(x).flatten(1)[:, coordinate].square()
+
+
+def touches(q: Tensor, u: Tensor, noise: Tensor) -> Tensor:
+    """Return whether bridges touch an edge: u < exp(−q/D dt), also for no noise at all.
+
+    Args:
+        q: (x − e)(y − e) of the two ends of a step; ≤ 0 where they lie on two sides.
+        u: Uniform numbers.
+        noise: D dt.
+    """
+    return q.double() <= -u.log() * noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,7 +310,7 @@ class _Watch(Accumulator):
             self._pass(i, self._waits & about.holds(y, self._edges[i + 1]))
             return
         noise = self._noise(i, before)
-        reach = _NEVER * noise
+        reach = NEVER * noise
         pairs = zip(self._edges[i], self._edges[i + 1], strict=True)
         products = [(x - edge).mul_(y - moved) for edge, moved in pairs]
         near = products[0] <= reach
@@ -317,9 +337,8 @@ class _Watch(Accumulator):
         own = self._block.stream.generator(q.device)
         u = torch.rand((len(q), draws), generator=own, dtype=torch.float64, device=q.device)
         spread = (noise if noise.ndim == 0 else noise[:, None]).double()
-        # u < exp(−q/D dt), for no noise at all too; on the other side of an edge q ≤ 0
         if not self._ends:
-            return (q.double() <= -u.log() * spread).any(1)
+            return touches(q, u, spread).any(1)
         chance = (-q.double() / spread).exp().clamp(max=1.0)
         for above, at in self._ends:
             beyond = ((x - at[i]) * (y - at[i + 1])).double().clamp(min=0)[:, None]
@@ -336,7 +355,6 @@ class _Watch(Accumulator):
 
     def _noise(self, i: int, before: State) -> Tensor:
         """Return D dt of this step: a number, or one for each trajectory."""
-        half = self._dt[i] / 2
         sde, t = self._block.sde, self._block.nodes[i]
         if self._corners and are_correlated(
             sde, before, t, [self._about.coordinate], self._corners
@@ -347,10 +365,7 @@ class _Watch(Accumulator):
                 "which have absorbing ends: near a corner the chances are not known. Pass "
                 "Absorbing(…, bridge=False) for those, or FirstPassage(…, bridge=False)."
             )
-        g = deviation(sde, before, t)
-        if g.numel() == 1:
-            return half * g.reshape(()).double().square()
-        return half * g.expand_as(before).flatten(1)[:, self._about.coordinate].square()
+        return step_noise(sde, self._about.coordinate, before, t, self._dt[i])
 
     def partial(self) -> Partial:
         first = sum(int(count) * self._middle[i] for i, count in self._passed)

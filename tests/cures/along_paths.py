@@ -121,4 +121,20 @@ FOLLOWED = {
             sg.power_spectrum(_BOXED.states[:, ~_BOXED.absorbed[-1]], times=_BOXED.times),
         ),
     ),
+    "stays at one edge": (
+        "a path of noise that is there crosses it without end",
+        lambda: ensemble(sg.ResidenceTimes((0.0, 1.0))),
+        lambda: (
+            ensemble(sg.ResidenceTimes((0.0, 1.0), region=(-1.0, 2.0))),
+            ensemble(sg.ResidenceTimes((0.0, 1.0), bridge=False)),
+        ),
+    ),
+    "stays of the absorbed": (
+        "does not know stays of absorbed|were absorbed, and their stays are not known",
+        lambda: ensemble(sg.ResidenceTimes((0.0, 0.7), (-0.2, 1.2)), boundary=_BOX),
+        lambda: (
+            ensemble(sg.ResidenceTimes((0.0, 0.7), (-0.2, 1.2))),
+            ensemble(sg.FirstPassage(below=-0.2, above=1.2), boundary=_BOX),
+        ),
+    ),
 }  # fmt: skip

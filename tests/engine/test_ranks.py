@@ -22,7 +22,8 @@ def drift(x, t):
 sde = sg.ItoProcess(drift, 0.7)
 wanted = [sg.Moments(covariance=False), sg.Histogram(-2, 2, 40), sg.FirstPassage(above=0.3),
           sg.LocalTime(0.0, temperature=1.0), sg.StochasticIntegral(lambda x: x, "ito"), sg.Heat(),
-          sg.MeanSquaredDisplacement(coordinates=[0, 7]), sg.PowerSpectrum()]
+          sg.MeanSquaredDisplacement(coordinates=[0, 7]), sg.PowerSpectrum(),
+          sg.ResidenceTimes((-0.1, 0.1), (-0.2, 0.2), bins=9, from_start=True)]
 for job in sys.argv[2:]:
     path, threads = Path(job.partition(":")[0]), int(job.partition(":")[2])
     with sg.distributed_context() as ranks:

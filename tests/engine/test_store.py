@@ -34,16 +34,16 @@ def run(store):
         sg.ItoProcess(drift, 0.7), torch.zeros(1, 256), [0.0, 0.05, 0.1, 0.15, 0.2],
         trajectories=2600, solver=sg.EulerMaruyama(substeps=3), store=store, resume=True, rng=7,
         threads=2, observables=[sg.Moments(), sg.FirstPassage(above=0.3), sg.LocalTime(0.0),
-        sg.Heat(), sg.MeanSquaredDisplacement(coordinates=[0, 7]), sg.PowerSpectrum()],
-        progress=False)
+        sg.Heat(), sg.MeanSquaredDisplacement(coordinates=[0, 7]), sg.PowerSpectrum(),
+        sg.ResidenceTimes((-0.1, 0.1), (-0.2, 0.2), bins=9, from_start=True)], progress=False)
     moments, passage = run.observables["moments"], run.observables["first_passage"]
     functionals = run.observables["local_time"], run.observables["heat"]
     found = hashlib.sha256(moments.mean.numpy().tobytes() + moments.variance.numpy().tobytes())
     found.update(passage.waiting.numpy().tobytes() + repr(passage.exposure).encode())
     for one in functionals:
         found.update(one.mean.numpy().tobytes() + one.variance_error.numpy().tobytes())
-    for along in (run.observables["displacement"], run.observables["spectrum"]):
-        for value in vars(along).values():
+    for name in ("displacement", "spectrum", "residence"):
+        for value in vars(run.observables[name]).values():
             found.update(torch.as_tensor(value).contiguous().numpy())
     print(found.hexdigest(), time.perf_counter() - began, flush=True)
 for store in sys.argv[1:]:

@@ -14,6 +14,7 @@ WANTED = (
     sg.MeanSquaredDisplacement(),
     sg.MeanSquaredDisplacement(origins="start", name="from the start"),
     sg.PowerSpectrum(),
+    sg.ResidenceTimes((-0.2, 0.2), (-0.4, 0.4), bins=8, from_start=True),
 )
 
 
