@@ -47,6 +47,13 @@ from .sde.coloured import Coloured as Coloured
 from .sde.generalized_langevin import GeneralizedLangevin as GeneralizedLangevin
 from .sde.generalized_langevin import PronySeries as PronySeries
 from .sde.linear import LinearSDE as LinearSDE
+from .sde.pair_forces import PairForces as PairForces
+from .sde.pair_potentials import GaussianCore as GaussianCore
+from .sde.pair_potentials import HarmonicRepulsion as HarmonicRepulsion
+from .sde.pair_potentials import LennardJones as LennardJones
+from .sde.pair_potentials import PairPotential as PairPotential
+from .sde.pair_potentials import WCA as WCA
+from .sde.pair_potentials import Yukawa as Yukawa
 from .sde.potentials import DoubleWell as DoubleWell
 from .diffusion.mixtures import GaussianMixture as GaussianMixture
 from .sde.potentials import Potential as Potential

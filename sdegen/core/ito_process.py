@@ -24,7 +24,7 @@ from sdegen.core.checks import check_count, check_not_negative, check_word
 from sdegen.core.derivatives import MIXES, diffusivity, is_seen, noise_induced
 from sdegen.core.linear_part import as_linear_part
 from sdegen.core.requests import as_numbers, check_function
-from sdegen.core.sde import SDE, NoiseKind, Rows
+from sdegen.core.sde import SDE, ChecksStart, NoiseKind, Rows
 from sdegen.core.shapes import Numbers, State, Time
 from sdegen.core.signature import Bound, Signature, at_times, bound
 from sdegen.core.slope_checks import check_directional, check_slope, mixes_coordinates
@@ -155,8 +155,7 @@ class ItoProcess(SDE):
         self.noise = noise or assumed
         if autonomous is None and not timed and self._moves_as(ItoProcess):
             autonomous = True
-        self.autonomous = autonomous
-        self.interpretation = interpretation
+        self._given, self.autonomous, self.interpretation = drift, autonomous, interpretation
         self._alpha = _ALPHA[interpretation] if self.noise == "multiplicative" else 0.0
         self._diffusion_derivative: Callable[[State, Time], Tensor] | None = None
         if diffusion_derivative is not None:
@@ -194,6 +193,11 @@ class ItoProcess(SDE):
             added = interpretation_drift(lambda y: self.diffusion(y, t), x, self.interpretation)
             return self._drift(x, t) + added
         return self._drift(x, t) + self._alpha * self._noise_induced(x, t)
+
+    def check_start(self, x: State, periods: Tensor | None) -> None:
+        """Refuse what the drift refuses to start from, where it knows of any."""
+        if isinstance(self._given, ChecksStart):
+            self._given.check_start(x, periods)
 
     def written_drift(self, x: State, t: Time) -> State:
         """f as it was written, without what the interpretation adds; same shape as x."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -32,6 +32,14 @@ from sdegen.core.update import Number, diffuse
 
 NoiseKind = Literal["none", "additive", "multiplicative"]
 Rows = slice | Tensor
+
+
+@runtime_checkable
+class ChecksStart(Protocol):
+    """A drift that knows from which states it can start."""
+
+    def check_start(self, x: State, periods: Tensor | None) -> None:
+        """Refuse states at which it is not finite and periods that are not its own."""
 
 
 class SDE(ABC):
@@ -202,6 +210,15 @@ class SDE(ABC):
         Args:
             x: Two states, shape (2, *event): what is compared lies on the way between them.
             t: Time, 0-d.
+        """
+
+    def check_start(self, x: State, periods: Tensor | None) -> None:  # noqa: B027, most take any
+        """Refuse a start, where more can be said than that f is not finite or not periodic.
+
+        Args:
+            x: States at the first time, shape (batch, *event).
+            periods: Of the boundary, shape (*event,), 0 where a coordinate has none; None where
+                no coordinate has one.
         """
 
     def slope_by(self, x: State, t: Time) -> SlopeBy:

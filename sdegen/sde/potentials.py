@@ -43,6 +43,9 @@ class Potential(ABC):
     def force(self, x: State) -> State:
         """−∇U(x), same shape as x."""
 
+    def check_start(self, x: State, periods: Tensor | None) -> None:  # noqa: B027, most take any
+        """Refuse states at which the force is not finite, and periods not its own; or neither."""
+
 
 class FunctionPotential(Potential):
     """U(x) from a function of your own; its force is found by autograd, or else by differences.

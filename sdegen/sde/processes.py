@@ -165,6 +165,11 @@ class Langevin(_ConstantNoise):
         """−∇U(x), or −∇U(x, t)."""
         return force_of(self.potential, x, t)
 
+    def check_start(self, x: State, periods: Tensor | None) -> None:
+        """Refuse what the potential refuses to start from."""
+        if isinstance(self.potential, Potential):
+            self.potential.check_start(x, periods)
+
     def check_derivatives(self, x: State, t: Time) -> None:
         """Compare the force of a potential that is a function with differences of its energy."""
         check_force_of(self.potential, x, t)

@@ -220,6 +220,12 @@ class UnderdampedLangevin(SDE):
         """0: noise moves velocities, and does not depend on them."""
         return torch.zeros_like(x)
 
+    def check_start(self, x: State, periods: Tensor | None) -> None:
+        """Refuse positions that the potential refuses to start from."""
+        if isinstance(self.potential, Potential):
+            place = self.position(x)
+            self.potential.check_start(place, None if periods is None else periods[0])
+
     def check_derivatives(self, x: State, t: Time) -> None:
         """Compare the force of a potential that is a function with differences of its energy."""
         check_force_of(self.potential, self.position(x).contiguous(), t)
