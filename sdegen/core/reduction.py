@@ -88,8 +88,15 @@ def reduced(sde: SDE, name: str) -> SDE:
         name: What reads them.
 
     Raises:
-        ValueError: If the noise is general; and when it is read, if there are several coordinates.
+        ValueError: If the noise is general, or states are positions and velocities; and when it
+            is read, if there are several coordinates.
     """
+    if getattr(sde, "phase_space", False):
+        raise ValueError(
+            f"{name} is for one coordinate, but a state of {type(sde).__name__} has positions and "
+            "velocities: of one position take FokkerPlanck2D(sde, (grid of x, grid of v)), of "
+            "more run_ensemble."
+        )
     if getattr(sde, "channels", None) is not None:
         return _OnLine(sde, name)
     check_diagonal(sde, name)

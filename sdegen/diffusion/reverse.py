@@ -82,6 +82,7 @@ class ReverseSDE(SDE):
         check_origin(score, forward)
         self.forward, self.score, self.eta = forward, score, eta
         self.noise: NoiseKind = "none" if eta == 0 else forward.noise
+        self.phase_space = forward.phase_space
         if eta > 0 and forward.channels is not None:  # a flow has no noise, of any structure
             self.channels, self.noise_structure = forward.channels, forward.noise_structure
 
@@ -94,6 +95,10 @@ class ReverseSDE(SDE):
     def trajectories(self) -> int | None:
         """How many trajectories the forward process holds parameters for."""
         return self.forward.trajectories
+
+    def event_of(self, numbers: int) -> tuple[int, ...]:
+        """Return the event of the forward process that holds so many numbers."""
+        return self.forward.event_of(numbers)
 
     def of_rows(self, rows: Rows) -> Self:
         """Return the reversal of some of the trajectories, with their parameters alone."""

@@ -26,6 +26,7 @@ from sdegen.engine.mirrored import check_mirrors
 from sdegen.engine.record import OnNonfinite
 from sdegen.observables.functionals import Functional
 from sdegen.score.composition import warn_collapse
+from sdegen.sde.underdamped import UnderdampedLangevin
 from sdegen.solvers.euler import EulerMaruyama
 from sdegen.solvers.jump_adapted import JumpAdapted
 from sdegen.solvers.splitting import BAOAB
@@ -68,10 +69,10 @@ class Request:
 
 
 def default_solver(sde: object) -> Solver:
-    """Return EulerMaruyama; between jumps, if any, JumpAdapted; in a phase space BAOAB."""
+    """Return EulerMaruyama; between jumps, if any, JumpAdapted; of UnderdampedLangevin BAOAB."""
     if getattr(sde, "jumps", None) is not None:
         return JumpAdapted()
-    return BAOAB() if getattr(sde, "phase_space", False) else _EULER
+    return BAOAB() if isinstance(sde, UnderdampedLangevin) else _EULER
 
 
 def validate_request(

@@ -61,6 +61,12 @@ class Coloured(SDE):
     def __init__(self, sde: SDE, correlation_time: Numbers) -> None:
         check_kind("sde", sde, SDE, "an SDE, such as Langevin(DoubleWell(), 0.3)")
         _check_noise(sde)
+        if sde.phase_space:
+            raise ValueError(
+                f"Coloured joins its noise to a state in a row, but {type(sde).__name__} has "
+                "positions and velocities: take GeneralizedLangevin(potential, PronySeries(c, τ)) "
+                "for a thermal noise with memory."
+            )
         tau = as_numbers("correlation_time", correlation_time, expected="a number τ > 0")
         m = sde.channels
         if tau.ndim > 1 or (m is not None and tau.shape not in ((), (m,))):

@@ -70,10 +70,14 @@ class JumpDiffusion(SDE):
             )
         self.sde, self.jumps = sde, each
         self.noise, self.constant_noise = sde.noise, sde.constant_noise
-        self.channels = sde.channels
+        self.channels, self.phase_space = sde.channels, sde.phase_space
         timed = any(isinstance(one, CompoundPoisson) and not one.autonomous for one in each)
         self.autonomous = None if timed else sde.autonomous
         self._counter: CallCounter | None = None
+
+    def event_of(self, numbers: int) -> tuple[int, ...]:
+        """Return the event of the continuous part that holds so many numbers."""
+        return self.sde.event_of(numbers)
 
     @property
     def noise_structure(self) -> NoiseStructure:  # type: ignore[override]
