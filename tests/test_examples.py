@@ -67,6 +67,14 @@ def test_is_short_and_has_a_test(name):
     assert f"test_{name}" in globals()
 
 
+def test_active_particles(run, tmp_path):
+    printed = run("active_particles", TRAJECTORIES=400)
+    assert within(printed) == 6
+    # of 22 displacements of 400 trajectories, whose squares are not normal yet
+    assert all(worst < 6 for (worst,) in numbers(printed, r"largest deviation # standard"))
+    assert (tmp_path / "active_particles.png").stat().st_size > 10_000
+
+
 def test_double_well(run, tmp_path):
     # 5 standard errors of a share; a distance in 200 cells scatters by 6 %
     printed = run("double_well", TRAJECTORIES=20_000)

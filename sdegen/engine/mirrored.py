@@ -45,7 +45,8 @@ class _Mirrored(UnderdampedLangevin):
     """Dynamics in phase space that see themselves in mirrors."""
 
     def __init__(self, sde: UnderdampedLangevin, mirrors: Mirrors) -> None:
-        self.__dict__.update(vars(sde))
+        own = vars(_Mirrored)  # a force that is counted is an attribute of the object
+        self.__dict__.update({name: it for name, it in vars(sde).items() if name not in own})
         self.noise, self.autonomous = sde.noise, sde.autonomous
         self._sde, self._mirrors = sde, mirrors
 

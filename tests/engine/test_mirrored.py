@@ -76,7 +76,9 @@ def test_a_force_is_never_asked_beyond_a_wall():
 
     sde = sg.UnderdampedLangevin(energy, 0.5)
     z = sde.state(torch.zeros(200, 1, dtype=F64), 0.0)
-    sg.simulate(sde, z, [0.0, 5.0], solver=sg.BAOAB(10), boundary=sg.Reflecting(-0.5), rng=0)
+    for solver in (sg.BAOAB(10), sg.OBABO(10), sg.EulerMaruyama(10), sg.SRA(10)):
+        run = sg.simulate(sde, z, [0.0, 5.0], solver=solver, boundary=sg.Reflecting(-0.5), rng=0)
+        assert run.nfe > 0
     assert min(float(x.min()) for x in seen) >= -0.5
 
 
