@@ -165,6 +165,13 @@ def test_tilted_washboard(run, tmp_path):
     assert (tmp_path / "tilted_washboard.png").stat().st_size > 10_000
 
 
+def test_jarzynski_crooks(run, tmp_path):
+    printed = run("jarzynski_crooks", TRAJECTORIES=100_000)
+    assert within(printed) == 7
+    assert all(found < 2.47 for (found,) in numbers(printed, r"KS # < 2.47"))
+    assert (tmp_path / "jarzynski_crooks.png").stat().st_size > 10_000
+
+
 def test_fit_potential(run, tmp_path):
     printed = run("fit_potential")
     assert within(printed) == 4
