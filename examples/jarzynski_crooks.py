@@ -50,11 +50,11 @@ print(f"by Bennett {both.difference:.4f} ± {both.error:.4f}, exact {dF:.4f}")
 print(f"    slope of log P(W)/P(-W) {both.slope:.4f} ± {both.slope_error:.4f}, exact 1")
 figure, ax = panels("LR", 8.0, 3.2)
 for values, label in ((W, "W forwards"), (-R, "−W backwards")):
-    ax["L"].hist(values, 200, range=(-1, 4), density=True, histtype="step", label=label)
+    ax["L"].hist(values, 200, range=(0, 4), density=True, histtype="step", label=label)
 ax["L"].axvline(dF, color="0.5", ls=":", label="ΔF")
 ax["R"].errorbar(both.work, both.log_ratio, 3 * both.log_ratio_error, fmt=".", label="3 errors")
 ax["R"].plot(both.work, both.work - dF, label="W − ΔF")
-for side, label in (("L", "density"), ("R", "log P(W)/P(−W)")):
+for side, label, at in (("L", "density", "upper right"), ("R", "log P(W)/P(−W)", "upper left")):
     ax[side].set(xlabel="work, units of T", ylabel=label)
-    ax[side].legend(frameon=False)
+    ax[side].legend(frameon=False, loc=at)
 figure.savefig("jarzynski_crooks.png")

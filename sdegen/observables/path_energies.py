@@ -17,11 +17,18 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, as_column
 from sdegen.core.slope_checks import check_slope
 from sdegen.observables.base import Block
-from sdegen.sde.potentials import AnyPotential, DrivenPotential, FunctionPotential, energy_of
+from sdegen.sde.potentials import (
+    AnyPotential,
+    DrivenPotential,
+    FunctionPotential,
+    Potential,
+    energy_of,
+)
 from sdegen.sde.processes import Langevin
 from sdegen.sde.underdamped import UnderdampedLangevin
 
 _MOST_LOOKS = 33  # times of a run at which an energy is looked at before it
+_LATER = 0.6180339887498949  # of a run: no period divides it
 
 
 class PathEnergies:
@@ -75,20 +82,29 @@ class PathEnergies:
                     "will be: let U(x, t), or its protocol, return finite numbers at all times of "
                     "the run."
                 )
-        potential = self._potential
-        if isinstance(potential, DrivenPotential):
-            potential = potential.at(nodes[0])
-        if isinstance(potential, FunctionPotential):
-            return  # whose force is made of it
-        own, place = potential, self._place(x).detach()
+        place = self._place(x).detach()
         reach = 0.5 * (0.1 + place.abs().max())
-        check_slope(
-            lambda y: as_column(own.energy(y), y),
-            lambda y: -own.force(y),
-            torch.stack([place.amin(0) - reach, place.amax(0) + reach]),
-            name=f"the energy of {type(own).__name__}",
-            cure="Let force(x) return −∇U of what energy(x) returns.",
-        )
+        ends = torch.stack([place.amin(0) - reach, place.amax(0) + reach])
+        potential = self._potential
+        if isinstance(potential, DrivenPotential):  # what is hidden at first may show later
+            _check_force(potential.at(nodes[0]), ends)
+            _check_force(potential.at(nodes[int(_LATER * (len(nodes) - 1))]), ends)
+        elif not isinstance(potential, FunctionPotential):  # that of a function is checked anyway
+            _check_force(potential, ends)
+
+
+def _check_force(potential: Potential, ends: State) -> None:
+    """Refuse an energy whose differences between two states are not those of its force."""
+    if isinstance(potential, FunctionPotential):
+        potential.check_force(ends)
+        return
+    check_slope(
+        lambda y: as_column(potential.energy(y), y),
+        lambda y: -potential.force(y),
+        ends,
+        name=f"the energy of {type(potential).__name__}",
+        cure="Let force(x) return −∇U of what energy(x) returns.",
+    )
 
 
 @runtime_checkable

@@ -239,6 +239,12 @@ class Pushed(sg.Langevin):
             "the potential is .nan, nan. at t = ",
         ),
         (
+            sg.Langevin(lambda x, t: x**2 / 2 + t * x.detach() ** 2),  # hidden, and 0 at first
+            sg.Work(),
+            ValueError,
+            "a part of it is hidden from autograd",
+        ),
+        (
             sg.Langevin(lambda x, t: (x - t) ** 2),
             sg.Work(force=lambda x: x[:, 0]),
             ValueError,
