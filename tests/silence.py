@@ -443,6 +443,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "plots.paths",
         "plots.phase_space",
         "plots.plane",
+        "plots.power_spectrum",
         "plots.relaxation_gif",
         "plots.samples_2d",
         "plots.space_time",

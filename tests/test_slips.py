@@ -543,6 +543,7 @@ SEEN_CORRELATION, SEEN_DISPLACEMENT, SEEN_PASSAGES = sg.run_ensemble(
     observables=[sg.TimeCorrelation(), sg.MeanSquaredDisplacement(), sg.FirstPassage(above=1.0)],
 ).observables.values()  # fmt: skip
 
+SEEN_SPECTRUM = sg.power_spectrum(torch.zeros(16, 3, 1, dtype=F64), torch.arange(16))
 # films are left out: each that a slip lets through takes a second
 BEYOND |= {
     "plots.paths": (sg.plots.paths, {"path": WALK, "count": 3}),
@@ -582,6 +583,10 @@ BEYOND |= {
     "plots.displacement": (
         lambda **a: sg.plots.displacement(**a),
         {"result": SEEN_DISPLACEMENT, "exact": SEEN_DISPLACEMENT.lags},
+    ),
+    "plots.power_spectrum": (
+        lambda **a: sg.plots.power_spectrum(**a),
+        {"result": SEEN_SPECTRUM, "coordinate": 0, "exact": SEEN_SPECTRUM.frequencies},
     ),
     "plots.survival": (
         lambda **a: sg.plots.survival(**a),

@@ -237,7 +237,11 @@ def _checked(sde: SDE, x: State, t: Tensor, odd: Sequence[int] | None) -> tuple[
             f"{kind_of(x)} of {x.dtype}, {int((~x.isfinite()).sum())} of them not finite."
         )
     numbers = x[0].numel()
-    turned = _odd_of(sde, numbers) if odd is None else tuple(check_int("odd", i) for i in odd)
+    if odd is None:
+        turned = _odd_of(sde, numbers)
+    else:
+        check_kind("odd", odd, (list, tuple), "a list of indices such as [1]")
+        turned = tuple(check_int("odd", i) for i in odd)
     if any(not 0 <= i < numbers for i in turned) or len(set(turned)) < len(turned):
         raise ValueError(
             f"odd must name different numbers of the state, 0 to {numbers - 1}, but is {turned}."

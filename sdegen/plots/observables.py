@@ -20,6 +20,7 @@ from sdegen.core.requests import as_numbers, check_kind
 from sdegen.observables.correlation import Correlation
 from sdegen.observables.displacement import Displacements
 from sdegen.observables.passages import Passages
+from sdegen.observables.spectrum import Spectrum
 from sdegen.plots import style
 
 _R = TypeVar("_R")
@@ -74,8 +75,35 @@ def displacement(
     for i, (name, each) in enumerate(results.items()):
         lags, total, error = map(style.numbers, (each.lags, each.total, each.total_error))
         _curve(panel, i, name, lags, total, error, log=True)
-    _exact(panel, next(iter(results.values())).lags, exact, log=True)
+    _exact(panel, next(iter(results.values())).lags, exact, log=True, across=True)
     panel.set(xlabel="lag τ, units of time", ylabel="MSD(τ), units of x²")
+    return _log_log(figure, panel)
+
+
+def power_spectrum(
+    result: Spectrum | Mapping[str, Spectrum],
+    *,
+    coordinate: int = 0,
+    exact: Tensor | None = None,
+) -> Figure:
+    """Draw power spectral densities on logarithmic axes, with their standard errors.
+
+    Args:
+        result: What `PowerSpectrum` or `power_spectrum` found, or several by name.
+        coordinate: Which number of the flattened event.
+        exact: S at the frequencies of the first, shape (F,); or None.
+
+    Returns:
+        The figure; f = 0 has no place on it.
+    """
+    check_count("coordinate", coordinate, least=0)
+    results = _by_name("result", result, Spectrum, "what PowerSpectrum() found")
+    figure, panel = style.one_panel(6.4, 4.2)
+    for i, (name, each) in enumerate(results.items()):
+        s, error = (_coordinate(v, coordinate)[1:] for v in (each.density, each.error))
+        _curve(panel, i, name, style.numbers(each.frequencies)[1:], s, error, log=True)
+    _exact(panel, next(iter(results.values())).frequencies, exact, log=True, across=True)
+    panel.set(xlabel="frequency f, cycles/unit of time", ylabel="density S(f), units of x² · time")
     return _log_log(figure, panel)
 
 
@@ -163,8 +191,10 @@ def _curve(
     panel.plot(x, y, color=colour, lw=1.3, label=label)
 
 
-def _exact(panel: Axes, x: Tensor, exact: Tensor | None, *, log: bool = False) -> None:
-    """Draw an exact curve over all others."""
+def _exact(
+    panel: Axes, x: Tensor, exact: Tensor | None, *, log: bool = False, across: bool = False
+) -> None:
+    """Draw an exact curve over all others, where it is > 0 and, across, x too."""
     if exact is None:
         return
     values = as_numbers("exact", exact)
@@ -174,7 +204,7 @@ def _exact(panel: Axes, x: Tensor, exact: Tensor | None, *, log: bool = False) -
             f"{tuple(values.shape)}."
         )
     at, y = style.numbers(x), style.numbers(values)
-    seen = y > 0 if log else np.ones(len(y), dtype=bool)
+    seen = ((y > 0) | (not log)) & ((at > 0) | (not across))
     panel.plot(at[seen], y[seen], color=style.INK, lw=1.2, ls=_DASHED, label="exact", zorder=4)
 
 

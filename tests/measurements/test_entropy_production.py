@@ -124,6 +124,34 @@ def test_two_temperatures_make_entropy_by_the_heat_that_flows(turn):
     assert sg.entropy_production(sde, path).rate != found.rate
 
 
+@pytest.mark.filterwarnings("ignore:the stored states are too far apart")
+def test_along_a_path_it_is_the_entropy_of_the_medium_and_of_the_system():
+    """What `MediumEntropy` adds up along stored states is the same sum, less Δ log p."""
+    sde = gyrator(turn=0.7)
+    x, _, log_p = sde.at_rest(50)
+    path = sg.simulate(sde, x, torch.linspace(0, 1, 21), solver=sg.Heun(), rng=1)
+    medium = sg.MediumEntropy().along(path, sde)
+    whole = sg.entropy_production(sde, path, log_density=log_p).each
+    change = log_p(path.states[-1], None) - log_p(path.states[0], None)
+    torch.testing.assert_close(whole, medium - change, rtol=1e-11, atol=1e-12)
+    assert sg.entropy_production(sde, path).each.tolist() == pytest.approx(medium.tolist())
+
+
+def test_a_density_of_phase_space_makes_what_its_samples_make():
+    """N(0, diag(s_x, s_v)) with m s_v ≠ T: σ = (mγ/T) s_v (1 − T/(m s_v))²."""
+    gamma, T, m, s_x, s_v = 0.9, 0.8, 1.5, 0.7, 0.9
+    sde = sg.UnderdampedLangevin(sg.Quadratic(), friction=gamma, temperature=T, mass=m)
+    answer = m * gamma / T * s_v * (1 - T / (m * s_v)) ** 2
+    x, v = sg.Grid(-6.0, 6.0, 64), sg.Grid(-5.5, 5.5, 96)
+    p = torch.outer(x.gaussian(0.0, s_x**0.5).p, v.gaussian(0.0, s_v**0.5).p)
+    solver = sg.FokkerPlanck2D(sde, (x, v))
+    by_grid = solver.entropy_production(sg.PlaneDensity(x.nodes, v.nodes, p))
+    assert float(by_grid) == pytest.approx(answer, rel=1e-6)
+    z = normal(40_000, 2, 1) * torch.tensor([s_x, s_v], dtype=F64).sqrt()[:, None]
+    width = torch.tensor([s_x, s_v], dtype=F64)[:, None]
+    within(sg.entropy_production(sde, z, lambda z, t: -z / width), answer)
+
+
 def test_at_equilibrium_nothing_is_made():
     sde = gyrator(hot=1.0)
     x, score, log_p = sde.at_rest(1000)

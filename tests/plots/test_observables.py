@@ -14,6 +14,7 @@ import sdegen as sg
 from sdegen.observables.correlation import Correlation
 from sdegen.observables.displacement import Displacements
 from sdegen.observables.passages import Passages
+from sdegen.observables.spectrum import Spectrum
 from tests.plots.test_samples import is_publishable, normal, panels, trajectory
 
 F64 = torch.float64
@@ -83,6 +84,22 @@ def test_displacements_are_drawn_on_logarithmic_axes():
     wide = Displacements(**{**vars(result), "total_error": 3 * result.total})
     _, low, _ = bars_of(panels(sg.plots.displacement(wide))["P"])
     assert (low > 0).all()
+
+
+def test_a_spectrum_is_drawn_without_its_mean():
+    f = torch.linspace(0, 10, 201, dtype=F64)
+    density = (2 / (1 + (2 * math.pi * f) ** 2))[:, None]
+    result = Spectrum(f, density, 0.1 * density, 20, 8)
+    figure = sg.plots.power_spectrum(result, exact=density[:, 0])
+    panel = panels(figure)["P"]
+    assert (panel.get_xscale(), panel.get_yscale()) == ("log", "log")
+    curves = [line.get_xydata() for line in panel.lines]
+    for curve in curves[:1] + curves[-1:]:
+        np.testing.assert_allclose(curve[-200:], np.stack([f, density[:, 0]], 1)[1:])
+    (band,) = (c for c in panel.collections if isinstance(c, PolyCollection))
+    assert band.get_paths()[0].vertices[:, 1].max() == pytest.approx(1.1 * float(density[1, 0]))
+    assert panel.get_xlim()[0] > 0
+    assert is_publishable(figure)
 
 
 def test_survival_falls_on_its_exact_curve():

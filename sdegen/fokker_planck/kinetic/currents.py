@@ -16,8 +16,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import torch
 from scipy.interpolate import make_interp_spline
 
+from sdegen.core.dissipation import dissipation
 from sdegen.fokker_planck.density2d.density import PlaneDensity
 from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.discretization.grid import Grid
@@ -51,9 +53,10 @@ def production(particle: Particle, density: PlaneDensity) -> tuple[float, float]
     p, area = density.p.detach().numpy(), density.weights.numpy()
     gamma = np.broadcast_to(particle.friction(density.x.numpy())[:, None], p.shape)
     felt = (p > _FAINT * p.max()) & (gamma > 0)
-    j, scale = irreversible(particle, density)[felt], particle.mass / particle.temperature
-    total = scale * float((area[felt] * j**2 / (gamma[felt] * p[felt])).sum())
-    return total, float((area * gamma * p).sum())
+    d = gamma[felt] * particle.temperature / particle.mass
+    j = irreversible(particle, density)[felt]
+    square = dissipation(*(torch.from_numpy(part)[:, None] for part in (j, d))).numpy()
+    return float((area[felt] * square / p[felt]).sum()), float((area * gamma * p).sum())
 
 
 def thinned(density: PlaneDensity) -> PlaneDensity:
