@@ -130,7 +130,7 @@ def test_along_a_path_it_is_the_entropy_of_the_medium_and_of_the_system():
     sde = gyrator(turn=0.7)
     x, _, log_p = sde.at_rest(50)
     path = sg.simulate(sde, x, torch.linspace(0, 1, 21), solver=sg.Heun(), rng=1)
-    medium = sg.MediumEntropy().along(path, sde)
+    medium = sg.MediumEntropy().along(path, sde)[-1]
     whole = sg.entropy_production(sde, path, log_density=log_p).each
     change = log_p(path.states[-1], None) - log_p(path.states[0], None)
     torch.testing.assert_close(whole, medium - change, rtol=1e-11, atol=1e-12)
