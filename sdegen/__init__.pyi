@@ -114,6 +114,7 @@ from .calibration.calibrate import calibrate as calibrate
 from .observables.currents import ProbabilityCurrent as ProbabilityCurrent
 from .observables.displacement import MeanSquaredDisplacement as MeanSquaredDisplacement
 from .observables.residence import ResidenceTimes as ResidenceTimes
+from .measurements.passages import first_passages as first_passages
 from .measurements.residence import residence_times as residence_times
 from .observables.spectrum import PowerSpectrum as PowerSpectrum
 from .measurements.spectrum import power_spectrum as power_spectrum

@@ -105,6 +105,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "TimeCorrelation",
         "crooks",
         "diffusion_coefficient",
+        "first_passages",
         "jarzynski",
         "mean_squared_displacement",
         "TimeIntegral",

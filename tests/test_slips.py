@@ -44,6 +44,7 @@ FLOW = sg.ReverseSDE(VP, LAW.score, 0.0)
 NOISE = VP.prior((8, 1), rng=0)
 ROOT = sg.ItoProcess(lambda x: 1 - x, torch.sqrt)
 QUICK = sg.Heun(2)
+STORED = torch.randn(40, 5, 1, generator=torch.Generator().manual_seed(0)).cumsum(0)
 
 
 class LeastSquares(sg.Loss):
@@ -441,6 +442,38 @@ BEYOND = {
         {"low": -1.0, "high": 1.0, "cells": 4},
     ),
     "TimeCorrelation": (lambda **a: sg.TimeCorrelation(**a), {"name": "correlation"}),
+    "MeanSquaredDisplacement": (
+        lambda **a: sg.MeanSquaredDisplacement(**a),
+        {"lags": [0.1], "origins": "all", "coordinates": [0], "particles": False},
+    ),
+    "PowerSpectrum": (
+        lambda **a: sg.PowerSpectrum(**a),
+        {"segment": 8, "overlap": 0.5, "window": "hann", "detrend": True},
+    ),
+    "ResidenceTimes": (
+        lambda **a: sg.ResidenceTimes(**a),
+        {"core": (0.0, 1.0), "region": (-1.0, 2.0), "longest": 4.0, "bins": 3, "coordinate": 0},
+    ),
+    "mean_squared_displacement": (
+        lambda **a: sg.mean_squared_displacement(**a),
+        {"path": STORED, "times": torch.arange(40), "lags": [1.0], "parts": 2},
+    ),
+    "power_spectrum": (
+        lambda **a: sg.power_spectrum(**a),
+        {"path": STORED, "times": torch.arange(40), "segment": 8, "parts": 2},
+    ),
+    "residence_times": (
+        lambda **a: sg.residence_times(**a),
+        {"path": STORED, "times": torch.arange(40), "core": (0.0, 1.0), "region": (-1.0, 2.0)},
+    ),
+    "first_passages": (
+        lambda **a: sg.first_passages(**a),
+        {"path": STORED, "times": torch.arange(40), "above": 0.5, "coordinate": 0},
+    ),
+    "diffusion_coefficient": (
+        lambda **a: sg.diffusion_coefficient(**a),
+        {"msd": sg.mean_squared_displacement(STORED, torch.arange(40)), "low": 0.0, "high": 9.0},
+    ),
     "Grid.of": (sg.Grid.of, {"nodes": torch.linspace(0, 1, 9)}),
     "Grid.sinh": (
         lambda **a: sg.Grid.sinh(**a),

@@ -42,13 +42,23 @@ def values_of(bound: Bound, times: Tensor) -> Tensor:
         times: Shape (T,), float64.
 
     Raises:
-        TypeError: If a function returns a tensor whose gradient would be lost.
+        TypeError: If a function takes more than t, returns no number, or a tensor whose gradient
+            would be lost.
         ValueError: If a function returns no finite number at some time.
     """
     if not callable(bound):
         return torch.full((len(times),), float(bound), dtype=torch.float64)
     ts = times.detach().to("cpu", torch.float64)
-    refuse_lost_gradient("a bound", bound(ts[0]), "the place of a boundary")
+    try:
+        refuse_lost_gradient("a bound", first := bound(ts[0]), "the place of a boundary")
+        float(first)
+    except (TypeError, ValueError, RuntimeError) as error:
+        if "requires grad" in str(error):
+            raise
+        raise TypeError(
+            f"a bound must be a number, or a function of t alone that returns one, but at t = "
+            f"{float(ts[0]):g} it ends in: {error}; pass lambda t: …."
+        ) from error
     values = _at_once(bound, ts)
     if values is None:
         values = torch.tensor([float(bound(t)) for t in ts.unbind()], dtype=torch.float64)

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from sdegen.core.checks import check_flag, check_not_negative, check_positive
 from sdegen.core.errors import AccuracyWarning
-from sdegen.core.requests import check_kind
+from sdegen.core.requests import as_number, check_kind
 from sdegen.core.shapes import Times
 from sdegen.measurements.path import in_parts, measured_path
 from sdegen.observables.displacement import Displacements, MeanSquaredDisplacement
@@ -128,7 +128,7 @@ def diffusion_coefficient(
     """
     check_kind("msd", msd, Displacements, "what mean_squared_displacement(…) returns")
     check_not_negative("low", low)
-    if high != math.inf:
+    if as_number("high", high) != math.inf:
         check_positive("high", high)
     check_flag("drift", drift)
     check_flag("offset", offset)

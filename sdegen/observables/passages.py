@@ -36,6 +36,7 @@ from torch import Tensor
 
 from sdegen.core.bounds import Bound, values_of
 from sdegen.core.channels import are_correlated, deviation
+from sdegen.core.checks import check_count, check_flag
 from sdegen.core.jumps import check_no_jumps
 from sdegen.core.noise_structure import check_not_general
 from sdegen.core.requests import as_number, kind_of
@@ -174,6 +175,7 @@ class FirstPassage(Observable):
         name: What the result is called.
 
     Raises:
+        TypeError: If an argument is of the wrong kind.
         ValueError: If no region is given, or an empty one.
     """
 
@@ -188,6 +190,8 @@ class FirstPassage(Observable):
     every_step: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_count("coordinate", self.coordinate, least=0)
+        check_flag("bridge", self.bridge)
         for side in ("above", "below"):
             edge: object = getattr(self, side)
             if edge is not None and (isinstance(edge, Tensor) or not callable(edge)):

@@ -137,4 +137,9 @@ FOLLOWED = {
             ensemble(sg.FirstPassage(below=-0.2, above=1.2), boundary=_BOX),
         ),
     ),
+    "an edge that is no function of t": (
+        "or a function of t alone that returns one",
+        lambda: ensemble(sg.FirstPassage(above=lambda x, t: 1 - t)),
+        lambda: ensemble(sg.FirstPassage(above=lambda t: 1.5 - t)),
+    ),
 }  # fmt: skip
