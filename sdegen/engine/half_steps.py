@@ -256,7 +256,7 @@ class HalvedWalk:
             k = int(sure.argmax())
             if float(sure[k]) > max(allowed, worst[0]):
                 times = float(change[k] / error[k]) if float(error[k]) > 0 else math.inf
-                where = f" of coordinate {k}" if len(share) > 1 else ""
+                where = f" of {_named(k, self.x, self.sde)}" if len(share) > 1 else ""
                 worst = (float(share[k]), times, f"the {name}{where}")
         return worst
 
@@ -302,6 +302,14 @@ def _inside(boundary: Enclosure, states: Tensor, times: Tensor) -> Tensor:
                 at = values_of(end.at, times).to(flat)[:, None, None]
                 inside &= (sign * (some - at) > 0).all(2).all(0)
     return inside
+
+
+def _named(k: int, x: State, sde: SDE) -> str:
+    """Return what number k of a state is."""
+    half = x[0].numel() // 2
+    if not sde.phase_space:
+        return f"coordinate {k}"
+    return f"velocity {k - half}" if k >= half else f"position {k}"
 
 
 def _largest(states: Tensor) -> float:

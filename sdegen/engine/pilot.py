@@ -22,6 +22,9 @@ are the same in both walks; none is made where a rate depends on the state, so t
 jump where the other does not, nor of α-stable motions, whose means and spreads say nothing. Where
 ends absorb, the trajectories that no end has met are looked at.
 
+In a phase space a method that is no splitting heats, long after a pilot has ended: what it does
+to the temperature is told beforehand (`heating.py`).
+
 The same place sees a state that rounds its increments away: x + dt f = x in float32.
 """
 
@@ -46,6 +49,9 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Solver
 from sdegen.engine.half_steps import FEWEST_ROWS, MOVED, NUMBERS, HalvedWalk, Verdict
+from sdegen.engine.heating import warn_heating
+from sdegen.sde.underdamped import UnderdampedLangevin
+from sdegen.solvers.splitting import Splitting
 from sdegen.solvers.torch_sde import TorchSDE
 
 _ROWS = 256
@@ -127,6 +133,8 @@ def check_steps(
         _tell(walk, verdict, solver, on_nonfinite, stacklevel + 1)
     elif walk.verdict is not None and not walk.verdict.ratio <= _SETTLED and _diverges(walk):
         _warn_explosion(walk, stacklevel + 1)
+    elif _heats(walk, stacklevel + 1):
+        pass  # which is said
     elif verdict is not None and verdict.is_bad:
         _tell(walk, verdict, solver, on_nonfinite, stacklevel + 1)
     else:
@@ -134,6 +142,15 @@ def check_steps(
     finite = walk.fine.flatten(1).isfinite().all(1) & walk.alive
     t = walk.nodes[walk.reached]
     return Pilot(own.of_rows(finite), walk.fine[finite], t, _step_error(walk, finite))
+
+
+def _heats(walk: HalvedWalk, stacklevel: int) -> bool:
+    """Return whether a method that is no splitting heats a phase space, and warn of it."""
+    sde, solver = walk.sde, walk.solver
+    if not isinstance(sde, UnderdampedLangevin) or isinstance(solver, Splitting):
+        return False
+    ends = torch.cat([walk.x, walk.fine[walk.fine.flatten(1).isfinite().all(1)]])
+    return warn_heating(sde, solver, ends, walk.nodes, stacklevel + 1)
 
 
 def _step_error(walk: HalvedWalk, rows: Tensor) -> ErrorEstimate | None:

@@ -83,9 +83,14 @@ class SplitMemory(NamedTuple):
     kept: Kept | None = None
     spare: Tensor | None = None
 
+    def following(self, i: int, after: State, force: Tensor, spare: Tensor | None) -> SplitMemory:
+        """Return the memory behind step i, with the force at its end."""
+        kept = Kept(i + 1, after, _writes(after), force)
+        return SplitMemory(self.intervals, self.frictions, kept, spare)
+
 
 @dataclass(frozen=True)
-class _Splitting(OneStep):
+class Splitting(OneStep):
     """What splittings that begin and end with a kick, but for O, have in common."""
 
     orders: ClassVar[Orders] = Orders(flow=2, additive=(2, 1), multiplicative=(2, 1))
@@ -117,8 +122,8 @@ class _Splitting(OneStep):
     ) -> Tensor:
         """Return the force before a step: the one that is kept, if it belongs to this state."""
         kept = memory.kept
-        if kept is not None and kept.step == i:
-            if kept.state is x and kept.writes == _writes(x):
+        if kept is not None and kept.step == i and kept.writes == _writes(kept.state):
+            if kept.state is x:
                 return kept.force
             if not torch.compiler.is_compiling() and torch.equal(kept.state[:, 0], place):
                 return kept.force
@@ -139,11 +144,12 @@ class _Splitting(OneStep):
             c, spread = (like(one, v) for one in _friction(sde, sde.friction_at(place), dt))
         else:
             c, spread = memory.frictions[i]
-        return diffuse(v * c, z, spread)
+        in_place = isinstance(c, float) and not _is_traced()
+        return diffuse(v.mul_(c) if in_place else v * c, z, spread)
 
 
 @dataclass(frozen=True)
-class BAOAB(_Splitting):
+class BAOAB(Splitting):
     """Half a kick, half a flight, friction and noise, half a flight, half a kick.
 
     One force a step. The default in a phase space.
@@ -167,21 +173,22 @@ class BAOAB(_Splitting):
         """Take the five parts of a step; the first force is the last one of the step before."""
         assert isinstance(sde, UnderdampedLangevin)
         _, s, dt, _ = memory.intervals[i]
-        place, v = halves_of(sde, x)
+        place, v, both = _copied(sde, x)
         force = self._force(sde, x, place, i, memory)
         z, spare = _one(noise, v, memory.spare)
         kick = like(0.5 * dt / sde.mass, v)
-        v = update(v, force, kick)
-        place = update(place, v, 0.5 * dt)
+        v = _moved(v, force, kick)
+        place = _moved(place, v, 0.5 * dt)
         v = self._rubbed(sde, place, v, z, i, memory)
-        place = diffuse(place, v, 0.5 * dt)
+        place = _moved(place, v, 0.5 * dt)
         force = sde.force(place, s)
-        v = diffuse(v, force, kick)
-        return _ended(place, v, i, force, spare, memory)
+        v = _moved(v, force, kick)
+        after = _joined(place, v, both)
+        return after, memory.following(i, after, force, spare)
 
 
 @dataclass(frozen=True)
-class OBABO(_Splitting):
+class OBABO(Splitting):
     """Half of friction and noise, half a kick, a flight, half a kick, half of friction and noise.
 
     One force a step, and two normals.
@@ -206,17 +213,18 @@ class OBABO(_Splitting):
         """Take the five parts of a step; the first force is the last one of the step before."""
         assert isinstance(sde, UnderdampedLangevin)
         _, s, dt, _ = memory.intervals[i]
-        place, v = halves_of(sde, x)
+        place, v, both = _copied(sde, x)
         force = self._force(sde, x, place, i, memory)
         first, second = _two(noise, v)
         kick = like(0.5 * dt / sde.mass, v)
         v = self._rubbed(sde, place, v, first, i, memory)
-        v = diffuse(v, force, kick)
-        place = update(place, v, dt)
+        v = _moved(v, force, kick)
+        place = _moved(place, v, dt)
         force = sde.force(place, s)
-        v = diffuse(v, force, kick)
+        v = _moved(v, force, kick)
         v = self._rubbed(sde, place, v, second, i, memory)
-        return _ended(place, v, i, force, None, memory)
+        after = _joined(place, v, both)
+        return after, memory.following(i, after, force, None)
 
 
 def check_phase_space(solver: Solver, sde: SDE, nodes: Tensor) -> None:
@@ -301,10 +309,31 @@ def _two(noise: Noise | None, v: Tensor) -> tuple[Tensor | None, Tensor | None]:
     return whole + other, whole - other
 
 
-def _ended(
-    place: Tensor, v: Tensor, i: int, force: Tensor, spare: Tensor | None, memory: SplitMemory
-) -> tuple[State, SplitMemory]:
-    """Return the state after step i, and the memory of the next one."""
-    after = state_of(place, v)
-    kept = Kept(i + 1, after, _writes(after), force)
-    return after, SplitMemory(memory.intervals, memory.frictions, kept, spare)
+def _copied(sde: UnderdampedLangevin, x: State) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """Return copies of positions and velocities, which a step moves in place, and where they lie.
+
+    They are halves of one piece of memory; where a step is traced, nothing is written to.
+    """
+    place, v = halves_of(sde, x)
+    if _is_traced():
+        return place, v, ()
+    both = torch.stack((place, v))
+    place, v = both[0], both[1]
+    return place, v, (place, v, both)
+
+
+def _moved(x: Tensor, along: Tensor, by: Number) -> Tensor:
+    """Return x + by · along: in place, unless a step is traced."""
+    return update(x, along, by) if _is_traced() else diffuse(x, along, by)
+
+
+def _is_traced() -> bool:
+    """Return whether gradients flow through a step, or it is compiled."""
+    return torch.is_grad_enabled() or torch.compiler.is_compiling()
+
+
+def _joined(place: Tensor, v: Tensor, both: tuple[Tensor, ...]) -> State:
+    """Return the state: the memory of both halves, unless a coefficient made a tensor anew."""
+    if both and place is both[0] and v is both[1]:
+        return both[2].movedim(0, 1)
+    return state_of(place, v)

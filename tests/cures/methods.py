@@ -3,7 +3,7 @@
 import torch
 
 import sdegen as sg
-from tests.cures.common import F64, OU, column, near, simulate
+from tests.cures.common import F64, OU, column, near, simulate, warned
 
 _STIFF = {"linear_part": 500.0}
 
@@ -61,6 +61,10 @@ def _by_hand(times):
     return [*sg.integrate(_TRAP, sg.BAOAB(), _PHASES, times, sg.Noise(_PHASES, rng=0))]
 
 
+def _heated(solver):
+    return simulate(_TRAP, _PHASES, torch.linspace(0, 30, 11, dtype=F64), solver=solver)
+
+
 def _mean_of(solver):
     return sg.expectation(
         _TRAP, _PHASES[:1], 0.5, lambda s: s[:, 0, 0], tolerance=0.1, solver=solver, rng=0
@@ -82,6 +86,11 @@ FOLLOWED = {
         "QUICSORT solves a constant friction exactly",
         lambda: simulate(_RUBBED, _PHASES, solver=sg.QUICSORT()),
         lambda: simulate(_RUBBED, _PHASES, solver=sg.BAOAB(2)),
+    ),
+    "Euler heats a phase space": (
+        "make a temperature of",
+        lambda: warned(lambda: _heated(sg.EulerMaruyama(10))),
+        lambda: warned(lambda: (_heated(sg.BAOAB(10)), _heated(sg.EulerMaruyama(200)))),
     ),
     "levels of QUICSORT": (
         "takes moments of the noise over a step, which levels do not share",

@@ -16,9 +16,13 @@ BENT = sg.ItoProcess(lambda x: 0.3 * torch.stack([x[:, 1].cos(), x[:, 0].sin()],
 TURNING = sg.ItoProcess(lambda x: -x, turning, channels=3)
 
 
+WELL = sg.UnderdampedLangevin(lambda x: x**4 / 4, 0.8)
+
+
 def _walk(sde, solver, steps, rows=4000):
     nodes = torch.linspace(0, 1, steps + 1, dtype=F64)
-    x = torch.full((rows, 2), 0.5, dtype=F64)
+    event = (2, 1) if sde.phase_space else (2,)
+    x = torch.full((rows, *event), 0.5, dtype=F64)
     walk = HalvedWalk(sde, solver, x, nodes, Stream(0), None, 1)
     with torch.no_grad():
         for end in (steps // 4, steps):  # in stretches, which draw on
@@ -33,11 +37,15 @@ def _walk(sde, solver, steps, rows=4000):
         (TURNING, sg.Milstein(), 1.0),
         (BENT, sg.SRA(), 1.5),
         (BENT, sg.TorchSDE("srk"), 1.5),
+        (WELL, sg.BAOAB(), 1.0),
+        (WELL, sg.OBABO(), 1.0),
+        (WELL, sg.QUICSORT(), 3.0),
     ],
-    ids=["Euler", "Milstein", "SRA", "srk"],
+    ids=["Euler", "Milstein", "SRA", "srk", "BAOAB", "OBABO", "QUICSORT"],
 )
 def test_walks_come_together_at_the_strong_order(sde, solver, order):
-    # of areas of their own, Milstein's would at ½, and those of SRA and srk at 1
+    # of areas of their own, Milstein's would at ½, and those of SRA, srk and QUICSORT at 1; of
+    # normals that are not those of v, splittings would not come together
     gaps = []
     for steps in (16, 64):
         walk = _walk(sde, solver, steps)

@@ -59,6 +59,18 @@ def jumping(theta):
     return sg.JumpDiffusion(own(noisy=True)[0](theta), sg.CompoundPoisson(3.0, sizes))
 
 
+def phase_space(theta):
+    """A driven oscillator whose friction and mass have a parameter."""
+    pull = lambda x, t: theta * x**4 / 4 - x * torch.sin(3 * t)  # noqa: E731
+    return sg.UnderdampedLangevin(pull, 0.8 * theta, 0.5, 1.0 + theta)
+
+
+def rubbed(theta):
+    """A friction that depends on x, with a parameter."""
+    return sg.UnderdampedLangevin(sg.Quadratic(), lambda x: 0.3 + theta * x**2, 0.5 * theta)
+
+
+PHASES, RUBBED = (phase_space, TIMES), (rubbed, TIMES)
 CHANNELS, LINEAR, JUMPS = (channels, TIMES), (linear, TIMES), (jumping, TIMES)
 OWN, ODE, SDE, FLOW = own(noisy=True), own(noisy=False), reverse(1.0), reverse(0.0)
 CASES = {
@@ -71,6 +83,10 @@ CASES = {
     "Milstein": (sg.Milstein(2), OWN),
     "Milstein, channels": (sg.Milstein(), CHANNELS),
     "SRA": (sg.SRA(2), LINEAR),
+    "BAOAB": (sg.BAOAB(2), PHASES),
+    "BAOAB, friction of x": (sg.BAOAB(2), RUBBED),
+    "OBABO": (sg.OBABO(2), PHASES),
+    "QUICSORT": (sg.QUICSORT(2), PHASES),
     "SKROCK": (sg.SKROCK(stages=3), OWN),
     "JumpAdapted": (sg.JumpAdapted(sg.EulerMaruyama(2)), JUMPS),
     "ImplicitEuler": (sg.ImplicitEuler(), LINEAR),
@@ -98,6 +114,8 @@ TOLERANCE = {"AdaptiveHeun": (3e-3, 1e-2), "TorchDiffEq": (1e-4, 1e-3)}  # relat
 
 def final(name, theta, x0, **words):
     solver, (sde, times) = CASES[name]
+    if sde(theta).phase_space:
+        x0 = torch.stack([x0, 0.3 * x0], 1)
     return sg.simulate(sde(theta), x0, times, solver=solver, rng=0, **words).states[-1].sum()
 
 

@@ -10,6 +10,8 @@ from scipy.special import gamma
 
 import sdegen as sg
 from sdegen.core.noise import Given
+from sdegen.core.step_noise import StepNoise
+from sdegen.engine.heating import heat_of
 
 F64 = torch.float64
 SPLITTINGS = (sg.BAOAB(), sg.OBABO())
@@ -175,27 +177,124 @@ def test_the_density_of_a_step_is_that_of_the_solver(solver):
         assert abs(found - expected) < 1e-8
 
 
-def _finite_time(sde, solver, n):
-    """Mean and covariance of the chain at t = 1, from a point, less those of the SDE."""
-    start, times = [1.0, -0.5], torch.linspace(0, 1, n + 1, dtype=F64)
-    law = sg.ChainMoments(sde, 2, solver).run(start, 0.0, times).final
-    exact = sg.LinearSDE.of(sde, 2).moments(start, 0.0, [0.0, 1.0]).final
-    return float((law.mean - exact.mean).norm()), float((law.covariance - exact.covariance).norm())
+@both
+def test_one_force_a_step_and_the_one_that_belongs_to_the_state(solver):
+    calls = []
+
+    class Watched(sg.Quadratic):
+        def force(self, x):
+            calls.append(x.clone())
+            return -x * x * x
+
+    sde, state = sg.UnderdampedLangevin(Watched(), 0.7), starts()
+    nodes = torch.linspace(0, 1, 11, dtype=F64)
+
+    def run(touch=lambda x: x, forget=False):
+        calls.clear()
+        noise, x = StepNoise(sg.Noise(state, rng=1), nodes), state
+        memory = solver.begin(sde, nodes)
+        with torch.no_grad():
+            for i in range(10):
+                kept = memory._replace(kept=None) if forget else memory
+                x, memory = solver.step(sde, x, i, noise, kept)
+                x = touch(x)
+        return x, len(calls)
+
+    kept, count = run()
+    fresh, doubled = run(forget=True)
+    assert torch.equal(kept, fresh)
+    assert (count, doubled) == (11, 20)
+    # copies are the same state; what is moved, also in place, asks anew
+    assert run(torch.clone)[1] == 11
+    moved, count = run(lambda x: x + 0.1)
+    assert torch.equal(moved, run(lambda x: x + 0.1, forget=True)[0])
+    assert count == 20
+    in_place, count = run(lambda x: x.add_(0.1))
+    assert torch.equal(in_place, moved)
+    assert count == 20
 
 
-@pytest.mark.parametrize(
-    ("solver", "limits"),
-    [
-        (SPLITTINGS[0], (0.3154, 0.2655)),
-        (SPLITTINGS[1], (0.3774, 0.1978)),
-        (METHODS[2], (0.0371, 0.00521)),
-    ],
-    ids=["BAOAB", "OBABO", "QUICSORT"],
-)
-def test_weak_order_on_an_oscillator(solver, limits):
-    """By the exact moments of the chain, mean and covariance, with the limits of error/h^p."""
-    order = solver.orders.additive[0]
-    errors = [_finite_time(oscillator(1.4, 0.6), solver, n) for n in (16, 32, 64)]
-    for kind, limit in zip(zip(*errors, strict=True), limits, strict=True):
-        assert abs(math.log2(kind[0] / kind[2]) / 2 - order) < 0.15
-        assert abs(kind[2] * 64**order / limit - 1) < 0.03
+def test_both_halves_of_a_draw_are_taken():
+    """Of two steps the second takes the normals of x; each is that of one step alone."""
+    free = sg.UnderdampedLangevin(lambda x: 0 * x, 1.0)
+    state, drawn = (
+        torch.zeros(5, 2, 3, dtype=F64),
+        sg.Noise(torch.zeros(5, 2, 3, dtype=F64), rng=2),
+    )
+    times, z = torch.linspace(0, 400.0, 5, dtype=F64), [drawn.normal() for _ in range(4)]
+    noise = sg.Noise(state, rng=2)
+    with torch.no_grad():
+        states = [*sg.integrate(free, sg.BAOAB(), state, times, noise)]
+    # after 100/γ a velocity is the normal of its step
+    for k, one in enumerate(states):
+        first, second = z[k // 2].reshape(2, 5, 3)
+        torch.testing.assert_close(one[:, 1], second if k % 2 else first)
+
+
+def test_without_friction_it_is_verlets_method():
+    """Run forth and back it returns; the energy stays, to order 2; at T = 0 friction is exact."""
+    swing = sg.UnderdampedLangevin(sg.DoubleWell(), 0.0)
+    state, energies = starts(), []
+    for n in (100, 200):
+        times = torch.linspace(0, 10, n + 1, dtype=F64)
+        ends = [sg.simulate(swing, state, times, solver=one) for one in SPLITTINGS]
+        torch.testing.assert_close(ends[0].states, ends[1].states, rtol=1e-12, atol=1e-12)
+        back = sg.simulate(swing, ends[0].final, times.flip(0), solver=SPLITTINGS[0]).final
+        torch.testing.assert_close(back, state, rtol=0, atol=1e-9)
+        gaps = swing.energy(ends[0].final) - swing.energy(state)
+        energies.append(float(gaps.abs().max()))
+    assert abs(math.log2(energies[0] / energies[1]) - 2) < 0.2
+    still = sg.UnderdampedLangevin(lambda x: 0 * x, 0.7, temperature=0.0)
+    end = sg.simulate(still, state, [0.0, 2.0], solver=sg.BAOAB()).final
+    torch.testing.assert_close(end[:, 1], math.exp(-1.4) * state[:, 1])
+
+
+@pytest.mark.parametrize("solver", METHODS, ids=["BAOAB", "OBABO", "QUICSORT"])
+def test_a_driven_force_keeps_the_order(solver):
+    # x'' = −x − 0.3 x' + cos 2t, without noise
+    sde = sg.UnderdampedLangevin(lambda x, t: x**2 / 2 - x * torch.cos(2 * t), 0.3, 0.0)
+    a, b = np.linalg.solve([[-3, 0.6], [-0.6, -3]], [1, 0])  # a cos 2t + b sin 2t
+    rate = math.sqrt(1 - 0.15**2)
+    p, q = -a, -(2 * b + 0.15 * a) / rate  # at rest at 0 to begin with
+    exact = math.exp(-0.3) * (p * math.cos(2 * rate) + q * math.sin(2 * rate))
+    exact += a * math.cos(4) + b * math.sin(4)
+    errors = []
+    for n in (20, 40, 80):
+        times = torch.linspace(0, 2, n + 1, dtype=F64)
+        end = sg.simulate(sde, torch.zeros(1, 2, 1, dtype=F64), times, solver=solver).final
+        errors.append(abs(float(end[0, 0, 0]) - exact))
+    order = solver.orders.flow
+    assert abs(math.log2(errors[0] / errors[2]) / 2 - order) < 0.15
+    assert errors[2] < 2 * 40.0**-order
+
+
+def test_runs_in_blocks_threads_and_with_lost_trajectories():
+    x0 = 0.5 * starts(30_000, 1)
+    times = torch.linspace(0, 1, 11, dtype=F64)
+    ends = [sg.simulate(QUARTIC, x0, times, rng=3, threads=n).states for n in (1, 2)]
+    assert torch.equal(*ends)
+    assert sg.simulate(QUARTIC, x0[:5].float(), times, rng=3).states.dtype == torch.float32
+    lost = x0[:4].clone()
+    lost[2] = 1e80
+    run = sg.simulate(QUARTIC, lost, times, rng=3, on_nonfinite="freeze")
+    assert run.nonfinite.tolist() == [False, False, True, False]
+    whole = sg.simulate(QUARTIC, torch.cat([x0[:2], x0[:1], x0[3:4]]), times, rng=3)
+    torch.testing.assert_close(run.states[:, [0, 1, 3]], whole.states[:, [0, 1, 3]])
+
+
+def test_euler_heats_and_is_told():
+    """The kinetic temperature of a chain, by `ChainMoments` and by the check beside a pilot."""
+    for omega, friction, h in ((1.0, 1.0, 0.31), (3.0, 1.0, 0.05)):
+        well = sg.UnderdampedLangevin(sg.Quadratic(omega**2), friction)
+        for solver in (sg.EulerMaruyama(), sg.Heun()):
+            law = sg.ChainMoments(well, 2, solver).stationary(h).covariance
+            found = heat_of(solver, omega, friction, h, 100_000)
+            assert found == pytest.approx(float(law[1, 1]), rel=1e-9)
+    assert heat_of(sg.EulerMaruyama(), 1.0, 1.0, 0.31, 10**5) == pytest.approx(1.668, abs=1e-3)
+    weak = sg.UnderdampedLangevin(sg.Quadratic(), 0.1)  # heats long after a pilot has ended
+    state, times = torch.zeros(100, 2, 1, dtype=F64), torch.linspace(0, 50, 1001, dtype=F64)
+    with pytest.warns(sg.AccuracyWarning, match=r"temperature of 1\.92 T .* pass solver=BAOAB"):
+        sg.simulate(weak, state, times, solver=sg.EulerMaruyama(), rng=0)
+    flow = sg.UnderdampedLangevin(sg.Quadratic(), 0.0)
+    with pytest.warns(sg.AccuracyWarning, match="EulerMaruyama make a temperature"):
+        sg.simulate(flow, state + 1, times, solver=sg.EulerMaruyama())
