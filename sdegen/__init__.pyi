@@ -135,6 +135,12 @@ from .observables.base import Accumulator as Accumulator
 from .observables.base import Block as Block
 from .observables.base import Observable as Observable
 from .observables.base import Partial as Partial
+from .observables.particles import OfSystems as OfSystems
+from .observables.particles import PairEnergy as PairEnergy
+from .observables.particles import Pressure as Pressure
+from .observables.particles import RadialDistribution as RadialDistribution
+from .observables.particles import StructureFactor as StructureFactor
+from .observables.particles import SystemMean as SystemMean
 from .observables.passages import FirstPassage as FirstPassage
 from .engine.ranks import distributed_context as distributed_context
 from .engine.simulate import simulate as simulate

@@ -122,6 +122,15 @@ def test_likelihood(run):
         assert spread == pytest.approx(reported, rel=0.25)
 
 
+def test_soft_discs(run):
+    printed = run("soft_discs", SIDE="12", SYSTEMS="3", STEPS="15")
+    ((pressure, _),) = numbers(printed, r"P = # ± #")
+    ((r, g, _),) = numbers(printed, r"r = #: # ± #")
+    assert 2.7 < pressure < 3.2
+    assert 0.9 < r < 1.1
+    assert 1.6 < g < 2.2
+
+
 def test_nonequilibrium(run):
     printed = run("nonequilibrium")
     assert within(printed) == 8

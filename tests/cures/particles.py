@@ -56,6 +56,16 @@ FOLLOWED = {
             )
         ),
     ),
+    "shells beyond the box": (
+        "r_max must be at most half of the box",
+        lambda: sg.RadialDistribution(5.0, 3.0),
+        lambda: sg.RadialDistribution(5.0, 2.5).each(X),
+    ),
+    "too many waves": (
+        "wave vectors of the box, of at most",
+        lambda: sg.StructureFactor((5.0, 5.0), 1e4),
+        lambda: sg.StructureFactor((5.0, 5.0), 1e1).each(X),
+    ),
     "particles that coincide": (
         "the force between particles",
         lambda: _run(PAIRS, 0 * X),
@@ -66,7 +76,7 @@ FOLLOWED = {
         lambda: _run(PAIRS, boundary=sg.Periodic(0.0, 4.0, coordinates="all")),
         lambda: _run(PAIRS, boundary=sg.Periodic(0.0, 5.0, coordinates="all")),
     ),
-    "particles on a line": (
+    "interacting particles on a line": (
         "; on a line, dim is 1: pass x",
         lambda: PAIRS.force(LINE),
         _on_a_line,

@@ -1,0 +1,59 @@
+"""A two-dimensional fluid of soft discs: where they are, g(r), and the pressure.
+
+Discs of diameter 1 repel each other by U(r) = k (1 - r)²/2 where they overlap, in a periodic box,
+at a density of 0.8, T = 1 and k = 100. Eight systems of 400 discs start on a lattice, which melts.
+Around a disc others stand in rings: g(r) oscillates about 1. S(k) says the same in waves, and is
+small for k → 0: a fluid that is hard to compress has few fluctuations of its density. Errors are
+the scatter between the systems. The picture is soft_discs.png. This prints, in 40 s of one core:
+
+    P = 2.943 ± 0.005 at ρ T = 0.800, U/N = 0.4426 ± 0.0014
+    g(r) is highest at r = 0.98: 1.863 ± 0.007; S(k) at k = 6.5: 1.639 ± 0.008
+"""
+
+import matplotlib.pyplot as plt
+import torch
+
+import sdegen as sg
+
+SIDE, SYSTEMS, STEPS = 20, 8, 60
+DENSITY = 0.8
+
+length = SIDE / DENSITY**0.5
+lattice = torch.cartesian_prod(*[torch.arange(SIDE)] * 2).double() * length / SIDE
+pairs = sg.PairForces(sg.HarmonicRepulsion(stiffness=100.0), box=length)
+
+discs, steps = sg.Langevin(pairs, temperature=1.0), sg.EulerMaruyama(substeps=50)
+times = torch.linspace(0.0, 0.05 * STEPS, STEPS + 1)
+
+fluid = sg.run_ensemble(
+    discs, lattice[None], times, trajectories=SYSTEMS, solver=steps, rng=0, progress=False,
+    observables=[
+        sg.Pressure(pairs, 1.0, origin=STEPS // 3),
+        sg.PairEnergy(pairs, origin=STEPS // 3),
+        sg.RadialDistribution(length, r_max=5.0, bins=100, origin=STEPS // 3),
+        sg.StructureFactor((length, length), k_max=20.0, bins=60, origin=STEPS // 3),
+    ],
+)  # fmt: skip
+pressure, energy, g, s = fluid.observables.values()
+path = sg.simulate(discs, lattice[None], times, solver=steps, rng=1)
+n = len(lattice)
+print(
+    f"P = {pressure.average:.3f} ± {pressure.average_error:.3f} at ρ T = {DENSITY:.3f},", end=" "
+)
+print(f"U/N = {energy.average / n:.4f} ± {energy.average_error / n:.4f}")
+i, j = int(g.average.argmax()), int(s.average.argmax())
+print(
+    f"g(r) is highest at r = {g.at[i]:.2f}: {g.average[i]:.3f} ± {g.average_error[i]:.3f};",
+    end=" ",
+)
+print(f"S(k) at k = {s.at[j]:.1f}: {s.average[j]:.3f} ± {s.average_error[j]:.3f}")
+
+figure, (box, radial, waves) = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained")
+for x, y in (path.final[0] % length).tolist():
+    box.add_patch(plt.Circle((x, y), 0.5, alpha=0.6, linewidth=0))
+box.set(xlim=(0, length), ylim=(0, length), aspect="equal", title="discs in their box")
+radial.errorbar(g.at, g.average, g.average_error, fmt=".-", markersize=3)
+radial.set(xlabel="distance r in diameters", ylabel="g(r)")
+waves.errorbar(s.at, s.average, s.average_error, fmt=".-", markersize=3)
+waves.set(xlabel="wave number k in 1/diameter", ylabel="S(k)")
+figure.savefig("soft_discs.png")
