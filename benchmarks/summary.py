@@ -112,6 +112,13 @@ def figures():
         "of 1,000 intervals of 95 %: "
         + ", ".join(f"{by} {1000 * share:.0f} ({of})" for (of, by), share in inside.items()),
     )
+    discs = rows_of("particles", "soft discs")[-1]
+    yield (
+        "particles",
+        "what do forces between pairs cost?",
+        "a loop over all pairs in torch",
+        f"{discs['particles']:,} soft discs: {discs['ratio']:.0f} × as fast on one core",
+    )
     asked = rows_of("fokker_planck_accuracy", "asked")
     yield (
         "fokker_planck_accuracy",

@@ -45,6 +45,11 @@ fixed seeds; an interval is inside if it holds the exact mean 0, variance 1 or Ï
 exact standard error of the mean is that of so many states, of the variance Bartlett's. Blocks are
 refused where none is long enough.
 """,
+    "particles": """**What is counted.** CPU time of one thread and Eulerâ€“Maruyama step, forces and
+noise. The loop takes all distances of some particles to all at once, as fits the memory. No peer
+that makes neighbour lists is among the packages that are compared. Energy and pressure of the last
+states are computed again by the loop.
+""",
     "fokker_planck": """**What is counted.** CPU time of one thread. "All anew": one call by a user
 who has made everything for it, an equation, its operator, a density. "Again": the same call on the
 same objects, for the same times; ours then knows the operator and the factors of its step, and

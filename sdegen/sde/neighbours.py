@@ -71,7 +71,7 @@ class _List:
     """Candidates: all pairs within cutoff + skin of where the particles were.
 
     Attributes:
-        batch_and_particles: Of what.
+        shape: Of the positions.
         first: i + N · system.
         second: j + N · system.
         places: Where the particles were, shape (batch, N, dim), float64; None: all pairs are
@@ -79,7 +79,7 @@ class _List:
         systems: Keys i N + j of each system.
     """
 
-    batch_and_particles: torch.Size
+    shape: torch.Size
     first: Tensor
     second: Tensor
     places: Tensor | None = None
@@ -90,18 +90,17 @@ class NeighbourLists(threading.local):
     """The lists of each thread, for one box and one cutoff.
 
     Args:
-        lengths: L of each dimension; none in open space.
+        box: Length of the box, or one for each dimension; None: open space.
         cutoff: Distance below which pairs count; infinite: all do.
     """
 
-    def __init__(self, lengths: Lengths, cutoff: float) -> None:
-        self._made_of = lengths, cutoff
-        self._lengths, self._cutoff, self._skin = lengths, cutoff, _SKIN * cutoff
+    def __init__(self, box: float | Lengths | None, cutoff: float) -> None:
+        self._box, self._cutoff, self._skin = box, cutoff, _SKIN * cutoff
         self._lists: list[_List] = []
 
-    def __reduce__(self) -> tuple[type[NeighbourLists], tuple[Lengths, float]]:
+    def __reduce__(self) -> tuple[type[NeighbourLists], tuple[float | Lengths | None, float]]:
         """Leave the lists behind where an object is copied or sent."""
-        return NeighbourLists, self._made_of
+        return NeighbourLists, (self._box, self._cutoff)
 
     def pairs(self, x: State) -> Pairs:
         """Return the pairs within the cutoff.
@@ -129,18 +128,17 @@ class NeighbourLists(threading.local):
         gaps = (
             column.index_select(0, first) - column.index_select(0, second) for column in columns
         )
-        if not self._lengths:
+        lengths = lengths_of(self._box, len(columns))
+        if not lengths:
             return tuple(gaps)
-        return tuple(
-            minimum_image(gap, length) for gap, length in zip(gaps, self._lengths, strict=True)
-        )
+        return tuple(minimum_image(gap, length) for gap, length in zip(gaps, lengths, strict=True))
 
     @torch.inference_mode(False)  # a list may serve a run with gradients later
     def _list_of(self, x: Tensor) -> _List:
         """Return a list that holds all pairs within the cutoff, the one used last first."""
         best, fewest = None, len(x)
         for known in self._lists:
-            if known.batch_and_particles != x.shape[:2] or known.first.device != x.device:
+            if known.shape != x.shape or known.first.device != x.device:
                 continue
             far = None if known.places is None else self._moved(x, known.places)
             count = 0 if far is None else int(far.sum())
@@ -163,22 +161,24 @@ class NeighbourLists(threading.local):
     def _moved(self, x: Tensor, places: Tensor) -> Tensor:
         """Return which systems have a particle further than skin/2 from its place."""
         gaps = list((x - places).unbind(-1))
-        if self._lengths:
-            gaps = [
-                minimum_image(gap, length) for gap, length in zip(gaps, self._lengths, strict=True)
-            ]
+        lengths = lengths_of(self._box, len(gaps))
+        if lengths:
+            gaps = [minimum_image(gap, length) for gap, length in zip(gaps, lengths, strict=True)]
         reach = (0.5 - _GUARD) * self._skin
         return (_square(tuple(gaps)) > reach**2).any(1)
 
     def _new(self, x: Tensor) -> _List:
         batch, particles, _ = x.shape
         reach = self._cutoff + self._skin
-        if particles <= _FEW_PARTICLES or not reach < min(self._lengths, default=math.inf) / 2:
+        if (
+            particles <= _FEW_PARTICLES
+            or not reach < min(lengths_of(self._box, x.shape[2]), default=math.inf) / 2
+        ):
             i, j = torch.triu_indices(particles, particles, 1, device=x.device)
             shift = particles * torch.arange(batch, device=x.device)[:, None]
-            return _List(x.shape[:2], (i + shift).reshape(-1), (j + shift).reshape(-1))
+            return _List(x.shape, (i + shift).reshape(-1), (j + shift).reshape(-1))
         every = torch.ones(batch, dtype=torch.bool)
-        return self._renewed(x, _List(x.shape[:2], x, x, x, (np.empty(0),) * batch), every)
+        return self._renewed(x, _List(x.shape, x, x, x, (np.empty(0),) * batch), every)
 
     def _renewed(self, x: Tensor, known: _List, far: Tensor) -> _List:
         """List systems of which a particle has moved, and keep the others as they are."""
@@ -193,7 +193,7 @@ class NeighbourLists(threading.local):
         second += first // particles * particles
         device = x.device
         return _List(
-            x.shape[:2],
+            x.shape,
             torch.from_numpy(first).to(device),
             torch.from_numpy(second).to(device),
             places,
@@ -202,7 +202,7 @@ class NeighbourLists(threading.local):
 
     def _keys(self, x: np.ndarray) -> np.ndarray:
         """Return i N + j of the pairs within cutoff + skin, sorted."""
-        pairs = tree_of(x, self._lengths).query_pairs(
+        pairs = tree_of(x, lengths_of(self._box, x.shape[1])).query_pairs(
             self._cutoff + self._skin, output_type="ndarray"
         )
         return np.sort(pairs[:, 0].astype(np.int64) * len(x) + pairs[:, 1])

@@ -92,7 +92,7 @@ class PairForces(Potential):
         self._check_reach()
         if isinstance(self.potential, FunctionPair):
             self.potential.check(self._reach)
-        self._lists: dict[int, NeighbourLists] = {}
+        self._lists = NeighbourLists(self.box, self._reach)
 
     def _check_reach(self) -> None:
         """Refuse a box that is smaller than two cutoffs, or one without a cutoff."""
@@ -232,12 +232,7 @@ class PairForces(Potential):
 
     def _pairs(self, x: State) -> Pairs:
         """Return the pairs that interact."""
-        dim = x.shape[2]
-        lists = self._lists.get(dim)
-        if lists is None:
-            made = NeighbourLists(lengths_of(self.box, dim), self._reach)
-            lists = self._lists.setdefault(dim, made)
-        return lists.pairs(x)
+        return self._lists.pairs(x)
 
     def _strength(self, pairs: Pairs) -> Tensor:
         """Return −U₂′(r)/r, by which x_i − x_j is multiplied; 0 at r = 0 where U₂ is flat."""
