@@ -40,7 +40,21 @@ TRAPPED = sg.ActiveBrownian(2.0, 0.1, 0.5, potential=sg.Quadratic())
 PLACES = torch.zeros(4, 3, dtype=F64)
 
 
+TRAP = sg.UnderdampedLangevin(sg.Quadratic(2.0), temperature=0.5)
+PLANE = (sg.Grid(-3.2, 3.2, 40), sg.Grid(-5.0, 5.0, 40))
+
+
 FOLLOWED = {
+    "positions and velocities on a line": (
+        r"but a state of .* has positions and velocities: of one position take FokkerPlanck2D",
+        lambda: sg.FokkerPlanck(TRAP, sg.Grid(-3.0, 3.0, 40)),
+        lambda: near(sg.FokkerPlanck2D(TRAP, PLANE).stationary().covariance[0][0], 0.25, 1e-2),
+    ),
+    "coloured noise of positions and velocities": (
+        "Coloured joins its noise to a state in a row",
+        lambda: sg.Coloured(TRAP, 0.5),
+        lambda: sg.GeneralizedLangevin(sg.Quadratic(2.0), sg.PronySeries(1.0, 0.5), 0.5),
+    ),
     "a wall of velocities": (
         "which is a velocity, and velocities have no ends",
         lambda: simulate(FALLING, DROPPED, boundary={1: sg.Reflecting(0.0)}),
