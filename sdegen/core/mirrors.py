@@ -8,7 +8,7 @@ the coordinates of x: {0: …}, or {(0, 0): …} of the whole event. At an end o
     Absorbing    the trajectory stops where it arrives, with the v that it had
 
 Velocities have no ends. Between two steps nothing is asked (no bridge): a path is differentiable,
-and what is back within one step was not beyond by more than its curvature, O(dt²).
+and what is beyond an end and back within one step has gone no further than O(dt^{3/2}).
 
 **A wall within a step.** Elastic reflection is motion on the unfolded line in mirrored dynamics,
 F(x) → ± F(folded x), where the velocity counts with the sign of the fold. A solver is handed these

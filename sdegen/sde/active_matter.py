@@ -18,7 +18,7 @@ boundary={2: Periodic(0, 2π)}, which leaves the places alone; turns are counted
 (`Trajectory.unwrapped`).
 
 **Several particles** that feel each other are a state (batch, particles, 3), and U an energy of
-their places (batch, particles, 2), such as a sum over pairs. What acts on the heading, or pushes
+their places (batch, particles, 2), such as `PairForces`. What acts on the heading, or pushes
 along it, beyond this, is an `ItoProcess` with a drift of one's own.
 
 Reference:

@@ -108,6 +108,24 @@ def test_particles_that_feel_each_other():
     assert run.final.shape == (3, 2, 3)
 
 
+def test_particles_in_a_box_go_around_it():
+    """Repelling pairs in a periodic box, headings on their rings: the path on the line."""
+    n, length = 4, 4.0
+    pairs = sg.PairForces(sg.HarmonicRepulsion(stiffness=20.0), box=length)
+    crowd = sg.ActiveBrownian(2.0, 0.01, 0.5, potential=pairs)
+    x0 = torch.tensor([[[0.5, 0.5, 0.0], [2.5, 0.5, 1.0], [0.5, 2.5, 2.0], [2.5, 2.5, 3.0]]])
+    x0 = x0.double().repeat(3, 1, 1)
+    box = {(i, k): sg.Periodic(0.0, length) for i in range(n) for k in (0, 1)}
+    box |= {(i, 2): sg.Periodic(0.0, 2 * math.pi) for i in range(n)}
+    options = {"times": [0.0, 4.0], "solver": sg.Heun(200), "rng": 0}
+    boxed, free = (
+        sg.simulate(crowd, x0, boundary=box, **options),
+        sg.simulate(crowd, x0, **options),
+    )
+    torch.testing.assert_close(boxed.unwrapped, free.states, rtol=0, atol=1e-9)
+    assert int(boxed.windings[..., :2].abs().sum()) > 4
+
+
 def test_a_trapped_particle_has_gibbs_law_where_it_does_not_push():
     """v = 0: ⟨r²⟩ = 2 D/k at rest; with v: ⟨r²⟩ = 2 D/k + v²/(k (k + D_r)).
 
