@@ -14,12 +14,14 @@ Reference:
     Pébay 2008, Sandia report SAND2008-6212, eqs. (1.5) to (1.7), for the merges.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sdegen.core.errors import AccuracyWarning
 from sdegen.core.requests import first_true
 from sdegen.observables.base import Partial, pooled
 from sdegen.observables.histogram import HistogramCounts
@@ -159,14 +161,15 @@ class ValueSums:
     def estimate(self, total: Partial, times: Tensor) -> FunctionalEstimate:
         """Return what all trajectories tell.
 
-        Raises:
-            ValueError: If a value is not finite, with the time from which on.
+        Warns (AccuracyWarning) if a value is not finite, with the time from which on.
         """
         bad = first_true(~total["mean"].reshape(len(times), -1).isfinite().all(1))
         if bad is not None:
-            raise ValueError(
+            warnings.warn(
                 f"{self._name} is not finite from t = {float(times[bad]):g} on: look at what its "
-                "function, potential or protocol returns there, and at the states."
+                "function, potential or protocol returns there, and at the states.",
+                AccuracyWarning,
+                stacklevel=2,
             )
         n = int(total["n"][0])
         less = n - 1 if n > 1 else float("nan")

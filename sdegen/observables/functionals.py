@@ -132,8 +132,7 @@ class Functional(Observable):
     def result(self, total: Partial, times: Tensor) -> FunctionalEstimate:
         """Return mean and variance with their errors, and what else was asked for.
 
-        Raises:
-            ValueError: If a value is not finite, with the time from which on.
+        Warns (AccuracyWarning) if a value is not finite, with the time from which on.
         """
         sums = ValueSums(self.name, self.histogram, self.temperature)
         return sums.estimate(total, times)

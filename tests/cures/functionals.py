@@ -145,7 +145,7 @@ FOLLOWED = {
     ),
     "a functional that is not finite": (
         "is not finite from t = ",
-        lambda: ensemble(_NAN),
+        lambda: warned(lambda: ensemble(_NAN)),
         lambda: near(
             ensemble(_NAN, times=[0.0, 0.2, 0.4]).observables["time_integral"].mean[-1], 0.4
         ),

@@ -26,7 +26,7 @@ WANTED = (
     sg.ProbabilityCurrent(-1.0, 1.0, 5),
     sg.TimeIntegral(lambda x: x),
     sg.LocalTime(0.0, temperature=1.0, histogram=(0.0, 1.0, 5)),
-    sg.Heat(temperature=2.0),
+    sg.StochasticIntegral(torch.sin, "stratonovich"),
 )
 
 
