@@ -7,7 +7,8 @@ the number of trajectories, and the time is linear in it.
 The states are those of `simulate` with the same seed, to the bit. Observables are merged along a
 fixed tree over the blocks (`sdegen.observables.base`). Together that makes one result,
 whatever the threads, the processes, the order of the blocks, and however often the run was cut
-off and resumed.
+off and resumed. A store that is finished can be taken on to later times or more trajectories, to
+the bits of a run that was asked for them at once (`sdegen.engine.extension`).
 
 Trajectories that are lost (on_nonfinite="freeze") are left out of every observable, at all times;
 their number is in the result.
@@ -19,6 +20,7 @@ import os
 from collections.abc import Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -26,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sdegen.core.checks import check_flag
 from sdegen.core.enclosure import BoundaryLike
 from sdegen.core.errors import Interrupted, RankError, SdegenError
 from sdegen.core.fingerprint import versions
@@ -38,6 +41,7 @@ from sdegen.core.solver import Solver
 from sdegen.engine.blocks import block_rows, check_blocks
 from sdegen.engine.callables import Survey, survey, validate_callables
 from sdegen.engine.ensemble_result import Ensemble
+from sdegen.engine.extension import end_extension, former_of, open_extended, recover
 from sdegen.engine.plan import EnsembleSpec
 from sdegen.engine.pool import check_threads, map_blocks, progress_bar, torch_threads
 from sdegen.engine.ranks import ENDED, Ranks, single_process
@@ -63,6 +67,7 @@ def run_ensemble(
     observables: Sequence[Observable] = (),
     store: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    extend: bool = False,
     keep_path: bool = True,
     threads: int | None = None,
     rng: Rng = None,
@@ -88,6 +93,9 @@ def run_ensemble(
         observables: What is accumulated: Moments(), Histogram(…), FirstPassage(…), or your own.
         store: Folder for the states, a Zarr group such as "run.zarr"; needs the extra [io].
         resume: Whether `store` is resumed if it exists; a new run starts otherwise.
+        extend: Whether `store` is taken on to this run: that which it holds, with times added at
+            the end, more trajectories, or both. What it has is not computed again where that can
+            be helped; if the last block was not full, its trajectories are drawn anew.
         keep_path: Whether the states at all times are stored, or the last alone.
         threads: CPU threads; the cores that the process may use, unless said, or its share of
             them among `ranks`.
@@ -126,11 +134,11 @@ def run_ensemble(
     solver = default_solver(sde) if solver is None else solver
     ranks = single_process() if ranks is None else ranks
     wanted = check_observables(observables)
-    trajectories = _check_request(trajectories, store, resume, wanted)
+    trajectories = _check_request(trajectories, store, resume, extend, wanted)
     threads = check_threads(threads, processes=ranks.here)
     path = store_path(store)
     ranks.check_same(versions())
-    seed = ranks.broadcast_value(lambda: seed_of_run(rng, path, resume=resume))
+    seed = ranks.broadcast_value(lambda: _seed_of(rng, path, resume or extend))
     if isinstance(x0, Tensor) or not callable(x0):
         x0 = check_state(x0)
         refuse_lost_gradient("x0", x0, "an ensemble", _WITH_GRADIENT)
@@ -162,7 +170,14 @@ def run_ensemble(
             seen = survey(replace(request, x0=starts), seed=seed, network=network)
         rows = trajectories if seen.together else min(block_rows(states), trajectories)
         spec = EnsembleSpec(request, seen, x0, wanted, rows, seed, boundary, path, keep_path)
-        return _run(spec, ranks, resume, threads, progress)
+        return _run(spec, ranks, resume, extend, threads, progress)
+
+
+def _seed_of(rng: Rng, path: Path | None, stored: bool) -> int:
+    """Return the seed of the run, that of its store where one goes on without a word of it."""
+    if path is not None:
+        recover(path)
+    return seed_of_run(rng, path, resume=stored)
 
 
 def _check_no_gradient(request: Request, x: Tensor) -> None:
@@ -172,7 +187,9 @@ def _check_no_gradient(request: Request, x: Tensor) -> None:
         check_no_gradient(sde, x, t, "an ensemble", _WITH_GRADIENT)
 
 
-def _run(spec: EnsembleSpec, ranks: Ranks, resume: bool, threads: int, progress: bool) -> Ensemble:
+def _run(
+    spec: EnsembleSpec, ranks: Ranks, resume: bool, extend: bool, threads: int, progress: bool
+) -> Ensemble:
     """Compute the blocks that are missing, and put them together."""
     processes = ranks.here
     if spec.request.x0.is_cuda:
@@ -180,7 +197,8 @@ def _run(spec: EnsembleSpec, ranks: Ranks, resume: bool, threads: int, progress:
     spec.check_memory(0, threads, processes)
     layout = spec.record_layout()
     spec.check_memory(layout.size, threads, processes)
-    store = _opened(spec, layout, ranks, resume)
+    store = _opened(spec, layout, ranks, resume, extend)
+    former = None if store is None else former_of(store.path, spec, layout)
     tree = layout.tree(spec.blocks)
     missing = _missing(spec, layout, store, ranks, tree)
     mine = ranks.partition(missing)
@@ -195,7 +213,10 @@ def _run(spec: EnsembleSpec, ranks: Ranks, resume: bool, threads: int, progress:
         progress_bar(total, "run_ensemble", on_terminal=True) as on_progress,
     ):
         results = map_blocks(
-            lambda b: spec.run_block(b, layout, on_progress),
+            lambda b: (
+                (former is not None and former.block(b, on_progress))
+                or spec.run_block(b, layout, on_progress)
+            ),
             mine,
             threads=threads,
             interrupt=interrupt,
@@ -214,7 +235,10 @@ def _run(spec: EnsembleSpec, ranks: Ranks, resume: bool, threads: int, progress:
                 tree.add(0, b, statistics)
                 done += 1
     if failure is None and done == len(mine):
-        return _ensemble(spec, total_over_ranks(tree, layout, ranks, spec.blocks))
+        together = total_over_ranks(tree, layout, ranks, spec.blocks)
+        if former is not None and ranks.rank == 0:  # all ranks are done
+            end_extension(former.path)
+        return _ensemble(spec, together)
     # in a store there are those of the other ranks too
     done = spec.blocks - len(missing) + done if store is None else len(store.done())
     result = _ensemble(spec, tree.total()) if tree.nodes else None
@@ -222,7 +246,7 @@ def _run(spec: EnsembleSpec, ranks: Ranks, resume: bool, threads: int, progress:
 
 
 def _opened(
-    spec: EnsembleSpec, layout: RecordLayout, ranks: Ranks, resume: bool
+    spec: EnsembleSpec, layout: RecordLayout, ranks: Ranks, resume: bool, extend: bool
 ) -> RunStore | None:
     """Return the store, created or opened by rank 0; None without one."""
     path, few = spec.store, spec.request.x0
@@ -234,7 +258,9 @@ def _opened(
     shape = Layout(kept, trajectories, spec.rows, event, few.dtype, layout.size)
 
     def prepare() -> int:
-        if not path.exists():
+        if extend:
+            open_extended(path, spec, about, shape)
+        elif not path.exists():
             RunStore.create(path, about, shape)
         elif resume:
             RunStore.open(path, about, shape)
@@ -308,6 +334,7 @@ def _check_request(
     trajectories: object,
     store: object,
     resume: bool,
+    extend: bool,
     observables: Sequence[Observable],
 ) -> int:
     """Return the number of trajectories; refuse what makes no run.
@@ -328,4 +355,7 @@ def _check_request(
         )
     if resume and store is None:
         raise ValueError('resume=True goes on with a store; pass store="run.zarr" with it.')
+    check_flag("extend", extend)
+    if extend and store is None:
+        raise ValueError('extend=True takes a store on; pass store="run.zarr" with it.')
     return int(trajectories)

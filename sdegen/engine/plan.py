@@ -120,7 +120,7 @@ class EnsembleSpec:
         x0 = self.start(b)
         solution, statistics = self._observed(b, x0, None, on_progress)
         if self._ended(solution):
-            solution = self._judged(b, x0, solution)
+            solution = self.judged(b, x0, solution)
         if not self._ended(solution):
             return solution, None
         diverged = int(solution.nonfinite.sum())
@@ -142,10 +142,10 @@ class EnsembleSpec:
         cut = solution.interrupted_at not in (None, float(self.times[-1]))
         return solution.failed_at is None and not cut
 
-    def _judged(self, b: int, x0: Tensor, solution: Solution) -> Solution:
+    def judged(self, b: int, x0: Tensor, solution: Solution) -> Solution:
         """Return a block with trajectories diverged that have exploded and are finite."""
         diverged, words = exploded(
-            self._dynamics(b), x0, self.times, solution.states[-1], solution.nonfinite
+            self.dynamics(b), x0, self.times, solution.states[-1], solution.nonfinite
         )
         if words is None:
             return solution
@@ -158,7 +158,7 @@ class EnsembleSpec:
         self, b: int, x0: Tensor, rows: Tensor | None, on_progress: Callable[[], None] | None
     ) -> tuple[Solution, BlockStatistics]:
         """Return a block, and what its observables gathered of some rows; None is of all."""
-        sde, request = self._dynamics(b), self.request
+        sde, request = self.dynamics(b), self.request
         sde_of_rows = sde if rows is None else sde.of_rows(rows)
         watch = Watch(request, self.seed, b, rows)
         for o in self.observables:
@@ -173,9 +173,9 @@ class EnsembleSpec:
         )
         if not seen or not self._ended(solution):
             return solution, {}
-        return solution, {o.name: _partial(o, accumulator) for o, accumulator in watch.watching}
+        return solution, {o.name: partial_of(o, accumulator) for o, accumulator in watch.watching}
 
-    def _dynamics(self, b: int) -> SDE:
+    def dynamics(self, b: int) -> SDE:
         """Return what moves in a block."""
         return self.request.sde.of_rows(slice(b * self.rows, (b + 1) * self.rows))
 
@@ -214,7 +214,7 @@ class EnsembleSpec:
             with error_context(o.name):
                 accumulator = o.begin(Watch(self.request, self.seed, 0).block(o, sde))
                 try_out(o, accumulator, x, len(self.times))
-            statistics[o.name] = _partial(o, accumulator)
+            statistics[o.name] = partial_of(o, accumulator)
         return statistics
 
     def failure(self, b: int, solution: Solution) -> SdegenError | None:
@@ -275,7 +275,7 @@ class EnsembleSpec:
         check_bytes(need, x0.device, what, instead)
 
 
-def _partial(observable: Observable, accumulator: Accumulator) -> Partial:
+def partial_of(observable: Observable, accumulator: Accumulator) -> Partial:
     """Return what an accumulator gathered, on the CPU."""
     with error_context(observable.name):
         partial: object = accumulator.partial()

@@ -5,6 +5,7 @@
         time                 (time)
         nonfinite            (trajectory), which trajectories were lost
         progress/records     (block, byte), what observables gathered in a block
+        progress/before      the store as it was, while it is extended (`sdegen.engine.extension`)
 
 The attributes of the group describe the run. A chunk is written to a temporary file, synced and
 renamed, so that it is whole or not there, and the record of a block comes last: a block that has
@@ -23,7 +24,7 @@ import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -99,31 +100,13 @@ class RunStore:
             OSError: If there is no room for what is missing, or no right to write.
         """
         stored = description_of(path)
-        before, now = stored["versions"]["sdegen"], about["versions"]["sdegen"]
-        if before in _SAME_BITS:
-            stored["versions"] |= {"sdegen": now}
         if stored["format"] == 1:
             about = about | {"run": without_library_code(about["run"])}
-        for part in ("run", "versions"):
-            gap = first_difference(stored.get(part), about[part])
-            if gap is None:
-                continue
-            where, words = gap[0], in_words(*gap)
-            if part == "versions":
-                hint = (
-                    "go on with the versions and the kind of processor that it was begun with, or "
-                    "begin another store"
-                )
-            elif before != now:
-                hint = f"go on with sdegen {before}, which began it, or begin another store"
-                words = f"this is sdegen {now}, and {words}"
-            else:
-                hint = "take another store, or the arguments of that run"
-                if where[0] == "times":
-                    words = _times_apart(path, stored["run"], about["run"], layout.times)
-                elif _keeps_count(stored["run"], where):
-                    hint += "; if they are those, what counts its calls must be made anew"
-            raise ValueError(f"{path} holds another run: {words}; {hint}.")
+        gap = first_difference(stored["run"], about["run"])
+        if gap is None:
+            check_versions(path, stored, about)
+        else:
+            _refuse_run(path, stored, about, gap, layout.times)
         store = cls(path, layout)
         stored_bytes = store._records.shape[1] - store_layout.DIGEST_BYTES
         if stored_bytes != layout.record:
@@ -171,6 +154,17 @@ class RunStore:
 
     def _missing_bytes(self) -> int:
         return (self._layout.blocks - len(self.done())) * self._layout.block_bytes
+
+    def block(self, b: int) -> tuple[Tensor, Tensor]:
+        """Return states of a block, shape (T, rows, *event), and which were lost, shape (rows,).
+
+        Raises:
+            ValueError, RuntimeError: If a chunk is damaged.
+        """
+        where = slice(b * self._layout.rows, (b + 1) * self._layout.rows)
+        states: Tensor = torch.from_numpy(self._states[:, where])
+        nonfinite: Tensor = torch.from_numpy(self._nonfinite[where])
+        return states, nonfinite
 
     def record(self, b: int) -> Tensor | None:
         """Return the record of a block, shape (bytes,), uint8, or None if it is damaged."""
@@ -229,6 +223,62 @@ def description_of(path: Path) -> dict[str, Any]:
     if about["format"] == 2:
         about["run"] = run_spec_of_format_2(about["run"])
     return about
+
+
+def check_versions(path: Path, stored: dict[str, Any], about: dict[str, Any]) -> None:
+    """Refuse other versions, or another processor, than those that began a store.
+
+    Args:
+        path: The store.
+        stored: Its description.
+        about: That of the run that goes on with it.
+
+    Raises:
+        ValueError: With the difference.
+    """
+    versions, now = stored["versions"], about["versions"]
+    if versions["sdegen"] in _SAME_BITS:
+        versions = versions | {"sdegen": now["sdegen"]}
+    gap = first_difference(versions, now)
+    if gap is not None:
+        raise ValueError(
+            f"{path} holds another run: {in_words(*gap)}; go on with the versions and the kind of "
+            "processor that it was begun with, or begin another store."
+        )
+
+
+def _refuse_run(
+    path: Path,
+    stored: dict[str, Any],
+    about: dict[str, Any],
+    gap: tuple[tuple[str, ...], str],
+    times: Tensor,
+) -> NoReturn:
+    """Refuse another run than the one that is stored.
+
+    Raises:
+        ValueError: With the difference, and what to do.
+    """
+    where, words = gap[0], in_words(*gap)
+    before, now = stored["versions"]["sdegen"], about["versions"]["sdegen"]
+    if before != now:
+        hint = f"go on with sdegen {before}, which began it, or begin another store"
+        words = f"this is sdegen {now}, and {words}"
+    else:
+        hint = "take another store, or the arguments of that run"
+        if _is_longer(stored["run"], about["run"]):
+            hint = f"extend=True takes it on to more; else {hint}"
+        if where[0] == "times":
+            words = _times_apart(path, stored["run"], about["run"], times)
+        elif _keeps_count(stored["run"], where):
+            hint += "; if they are those, what counts its calls must be made anew"
+    raise ValueError(f"{path} holds another run: {words}; {hint}.")
+
+
+def _is_longer(run: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Return whether another run has more times or trajectories, and no fewer of either."""
+    sizes = [(r["trajectories"], r["times"]["count"]) for r in (run, other)]
+    return sizes[0] != sizes[1] and all(a <= b for a, b in zip(*sizes, strict=True))
 
 
 def _keeps_count(run: Any, where: tuple[str, ...]) -> bool:  # noqa: ANN401, JSON

@@ -23,6 +23,7 @@ from sdegen.storage import atomic_write
 FORMAT = 3
 ATTRIBUTES_KEY = "sdegen"
 DIGEST_BYTES = 32
+BEFORE = "progress/before"  # where a store that is extended has the former one
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,38 @@ def _resumed_to_the_same(**options):
     assert torch.equal(again.observables["moments"].mean, first.observables["moments"].mean)
 
 
+_LATER = torch.cat([T, T[1:] + T[-1]])
+
+
+def _extended(n=800, times=T, **options):
+    """The store of 800 trajectories, taken on: that of a run that was asked for all at once."""
+    _stored()
+    longer = _stored(n=n, times=times, extend=True, **options)
+    shutil.rmtree("run.zarr")
+    whole = _stored(n=n, times=times).observables["moments"]
+    shutil.rmtree("run.zarr")
+    assert torch.equal(longer.observables["moments"].variance, whole.variance)
+
+
+def _cut_while_extended(then):
+    """Another extension, of a store that a full disk stopped in one."""
+    _stored()
+    write = store_layout.atomic_write
+
+    def full(path, content):
+        if "states/c" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, content)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_layout, "atomic_write", full)
+        with pytest.raises(OSError, match="No space"):
+            _stored(n=900, extend=True)
+    if then:
+        _stored(n=900, resume=True)
+    return _stored(n=1000, extend=True)
+
+
 def _failing(sde):
     """Runs from 2 into infinity, in a store."""
     run = {"store": "run.zarr", "times": [0.0, 0.5, 1.0], "solver": sg.EulerMaruyama(50)}
@@ -174,7 +206,7 @@ def _drawn(x0, n=1000):
 def _of_the_next_version(store):
     """A store, or a file, that a version with another format has written."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sdegen.engine.store_layout.FORMAT", 3)
+        patch.setattr("sdegen.engine.store_layout.FORMAT", 4)
         patch.setattr("sdegen.storage.FORMAT", 2)
         if store:
             return _stored(n=300)
@@ -187,7 +219,7 @@ _NEXT = "sdegen.engine.store_layout.FORMAT", "sdegen.storage.FORMAT"
 def _read_by_the_next_version():
     _of_the_next_version(True)
     _of_the_next_version(False)
-    patched(_NEXT[0], 3, lambda: _resumed_to_the_same(resume=True, n=300))()
+    patched(_NEXT[0], 4, lambda: _resumed_to_the_same(resume=True, n=300))()
     tensors, _ = patched(_NEXT[1], 2, lambda: load_tensors("x.safetensors"))()
     assert torch.equal(tensors["x"], column(1.0))
 
@@ -207,6 +239,7 @@ UNSEEN = {
     "a start that takes no generator",
     "a disk too small for a store",
     "a disk too small to go on",
+    "a disk too small to extend",
 }
 """Rows whose text is put together, or says what to do without one of the verbs."""
 
@@ -295,6 +328,41 @@ FOLLOWED = {
         "resume=True goes on with a store; pass store=",
         lambda: _run(resume=True),
         inside(lambda: near(_mean(_run(resume=True, store="run.zarr")), _DECAY, 1e-12)),
+    ),
+    "extend without a store": (
+        "extend=True takes a store on; pass store=",
+        lambda: _run(extend=True),
+        inside(lambda: _extended(n=900)),
+    ),
+    "a store that is not there to be extended": (
+        "is not there to be extended; leave extend out to begin a run",
+        inside(lambda: _stored(extend=True)),
+        inside(lambda: _stored()),
+    ),
+    "a store that is extended already": (
+        "end that first, with its arguments and resume=True",
+        inside(lambda: _cut_while_extended(False)),
+        inside(lambda: near(_mean(_cut_while_extended(True)), 1.0, 4.5 / math.sqrt(1000))),
+    ),
+    "a store extended to fewer trajectories": (
+        "extend=True takes a store on to more; take another store",
+        inside(lambda: (_stored(), _stored(n=700, extend=True))),
+        inside(lambda: (_extended(n=900), _run(BM, store="other.zarr", n=700))),
+    ),
+    "a store extended to another run": (
+        "or the arguments of the stored run with later times or more trajectories",
+        inside(lambda: (_stored(), _stored(rng=1, times=_LATER, extend=True))),
+        inside(lambda: (_extended(n=900), _extended(times=_LATER), _run(BM, store="other.zarr"))),
+    ),
+    "a store extended to other times": (
+        r"pass torch.cat\(\[times, later\]\) with the times of the stored run",
+        inside(lambda: (_stored(), _stored(times=1.5 * _LATER, extend=True))),
+        inside(lambda: _extended(times=_LATER)),
+    ),
+    "a disk too small to extend": (
+        "are free on this disk; make room, and extend it then",
+        inside(lambda: (_stored(), _disk(40, lambda: _stored(n=900, extend=True))())),
+        inside(lambda: _extended(n=900)),
     ),
     "a store or file of a newer version": (
         r"has format \{\}, and this version reads up to \{\}; install",
