@@ -16,10 +16,10 @@ former store still says:
                          ones again. Where its random numbers stand is found by drawing those of
                          the steps that were taken, and forgetting them.
 
-A block goes on so if steps remember nothing but the state and draw the same normals each, without
-a boundary, jumps or a score, and if observables look at the times alone. That the last stored
-interval comes out of it with the same bits is checked in each block. All other blocks are computed
-from their start: slower, to the same bits.
+On a CPU a block goes on so if steps remember nothing but the state and draw the same normals each,
+or each pair of them does, without a boundary, jumps or a score, and if observables look at the
+times alone. That the last stored interval comes out of it with the same bits is checked in each block.
+All other blocks are computed from their start: slower, to the same bits.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -182,7 +183,7 @@ class Former:
         spec, first = self._spec, b * self._rows
         rows = min(self._rows, self._trajectories - first)
         same = self._rows == spec.rows or b == 0
-        if not same or b not in self._done or rows != len(spec.start(b)):
+        if not same or b not in self._done or rows != len(x0 := spec.start(b)):
             return None
         longer = self._count < len(spec.times)
         if longer and not self._goes_on:
@@ -194,7 +195,7 @@ class Former:
             return None
         if not longer:
             return self._copied(states, nonfinite, record, on_progress)
-        return self._carried(b, states, on_progress)
+        return self._carried(b, x0, states, on_progress)
 
     def _copied(
         self,
@@ -211,7 +212,7 @@ class Former:
         return Solution(states, int(statistics[COUNTS]["nfe"]), nonfinite), statistics
 
     def _carried(
-        self, b: int, states: Tensor, on_progress: Callable[[], None] | None
+        self, b: int, x0: Tensor, states: Tensor, on_progress: Callable[[], None] | None
     ) -> _Taken | None:
         """Return a block that goes on from its last states; None where that would not be sure."""
         spec, last = self._spec, self._count - 1
@@ -221,36 +222,47 @@ class Former:
         assert solver.evaluations is not None
         nodes = solver.nodes(spec.times)
         stride = (len(nodes) - 1) // (len(spec.times) - 1)
-        noise: Noise | None = None
+        first, noise = last - 1, None
         if solver.is_stochastic(sde):
-            noise = _noise_after(spec, b, states[0], (last - 1) * stride)
-            if noise is None:
+            draws = _draws(spec, b, states[0])
+            while first > 0 and len(draws) == 2 and first * stride % 2:
+                first -= 1
+            if not draws or (first * stride) % len(draws):
                 return None
-
-        def walk(x: Tensor, part: Tensor, options: RunOptions) -> Solution:
-            return solve(
-                sde, solver, x, part, noise=noise, keep_path=True, stride=stride, options=options
-            )
-
-        known = nodes[(last - 1) * stride : last * stride + 1]
-        again = walk(states[last - 1], known, RunOptions())
-        if again.interrupted_at is not None:
-            return again, None
-        if not torch.equal(again.states[-1], states[last]):
-            return None
-        _advance(on_progress, last)
+            noise = _noise_after(spec, b, states[0], sum(draws) * first * stride // len(draws))
         watch = Watch(request, spec.seed, b)
         watch.watching += [(o, o.begin(watch.block(o, sde))) for o in spec.observables]
-        show = watch.options(states[0], RunOptions()).on_output
+        show = watch.options(x0, RunOptions()).on_output
         assert show is not None
-        for k, x in enumerate(states[1:], 1):
-            show(k, x)
-        options = RunOptions(on_progress=on_progress, on_output=lambda k, x: show(last + k, x))
-        later = walk(states[last], nodes[last * stride :], options)
+
+        def on_output(k: int, x: Tensor) -> None:
+            if first + k > last:
+                show(first + k, x)
+                return
+            if 0 in x.stride() or not torch.equal(x, states[first + k]):
+                raise _OtherNumbers
+            if first + k == last:
+                for j in range(1, last + 1):
+                    # in the layout of those that are walked, on which the order of sums depends
+                    show(
+                        j, torch.empty_strided(x.shape, x.stride(), dtype=x.dtype).copy_(states[j])
+                    )
+
+        options = RunOptions(on_progress=on_progress, on_output=on_output)
+        part = nodes[first * stride :]
+        try:
+            later = solve(
+                sde, solver, states[first], part, noise=noise, keep_path=True, stride=stride,
+                options=options,
+            )  # fmt: skip
+        except _OtherNumbers:
+            return None
         if later.interrupted_at not in (None, float(spec.times[-1])):
             return later, None
-        nfe = solver.evaluations * (len(nodes) - 1)
-        solution = replace(later, states=torch.cat([states, later.states[1:]]), nfe=nfe)
+        _advance(on_progress, first)
+        nfe = solver.evaluations * first * stride + later.nfe
+        whole = torch.cat([states[: first + 1], later.states[1:]])
+        solution = replace(later, states=whole, nfe=nfe)
         if later.failed_at is not None or spec.judged(b, states[0], solution) is not solution:
             return None  # computed from its start, it says what went wrong
         statistics = {o.name: partial_of(o, accumulator) for o, accumulator in watch.watching}
@@ -262,7 +274,7 @@ class Former:
 def _goes_on(spec: EnsembleSpec) -> bool:
     """Return whether blocks go on from states: nothing else is remembered by steps or observers.
 
-    Random numbers are those of normal() alone, which `_noise_after` finds out.
+    Random numbers are those of normal() alone, which `_draws` finds out.
     """
     request, solver = spec.request, spec.request.solver
     return (
@@ -276,12 +288,13 @@ def _goes_on(spec: EnsembleSpec) -> bool:
         and request.sde.direction == 1
         and request.sde.denoising is None
         and request.sde.jumps is None
+        and not request.x0.is_cuda
         and not any(o.every_step for o in spec.observables)
     )
 
 
 class _OtherNumbers(Exception):
-    """A step draws from elsewhere than normal(); never seen outside."""
+    """A step draws from elsewhere than normal(), or is another; never seen outside."""
 
 
 class _Untouched:
@@ -291,16 +304,12 @@ class _Untouched:
         raise _OtherNumbers
 
 
-def _noise_after(spec: EnsembleSpec, b: int, x: Tensor, steps: int) -> Noise | None:
-    """Return the noise of a block where it stands after some steps.
+def _draws(spec: EnsembleSpec, b: int, x: Tensor) -> list[int]:
+    """Return how many normals a step draws, or each of two in turn, one of which leaves a spare.
 
-    None if steps draw other numbers than normals, as many in each.
+    Empty if steps draw other numbers, or now more and now less.
     """
-    request = spec.request
-    solver, sde = request.solver, spec.dynamics(b)
-    recycled = not solver.retains_noise
-    stream = Streams(spec.seed, "dynamics").block(b)
-    noise = Noise(x, stream, recycled=recycled, channels=sde.channels)
+    solver, sde = spec.request.solver, spec.dynamics(b)
     probe = Noise(x, Streams(spec.seed, "dynamics").block(b), channels=sde.channels)
     draw, drawn = probe.normal, 0
 
@@ -310,15 +319,25 @@ def _noise_after(spec: EnsembleSpec, b: int, x: Tensor, steps: int) -> Noise | N
         return draw()
 
     probe.normal, probe.stream = normal, _Untouched()  # type: ignore[assignment]
+    counts = [0]
     try:
-        for _ in integrate(sde, solver, x, solver.nodes(spec.times)[:3], probe):
-            pass
+        for _ in integrate(sde, solver, x, solver.nodes(spec.times)[:5], probe):
+            counts.append(drawn)
     except _OtherNumbers:
-        return None
-    each, rest = divmod(drawn, 2)
-    if rest:
-        return None
-    for _ in range(each * steps):
+        return []
+    draws = [after - before for before, after in pairwise(counts)]
+    for turn in (1, 2):
+        if len(draws) >= 2 * turn and draws == (draws[:turn] * 4)[: len(draws)]:
+            return draws[:turn]
+    return []
+
+
+def _noise_after(spec: EnsembleSpec, b: int, x: Tensor, draws: int) -> Noise:
+    """Return the noise of a block where it stands after so many draws."""
+    recycled = not spec.request.solver.retains_noise
+    stream = Streams(spec.seed, "dynamics").block(b)
+    noise = Noise(x, stream, recycled=recycled, channels=spec.request.sde.channels)
+    for _ in range(draws):
         noise.normal()
     return noise
 
