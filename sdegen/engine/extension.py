@@ -18,8 +18,8 @@ former store still says:
 
 On a CPU a block goes on so if steps remember nothing but the state and draw the same normals each,
 or each pair of them does, without a boundary, jumps or a score, and if observables look at the
-times alone. That the last stored interval comes out of it with the same bits is checked in each block.
-All other blocks are computed from their start: slower, to the same bits.
+times alone. That the last stored interval comes out of it with the same bits is checked in each
+block. All other blocks are computed from their start: slower, to the same bits.
 """
 
 from __future__ import annotations
