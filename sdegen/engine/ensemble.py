@@ -139,9 +139,7 @@ def run_ensemble(
     path = store_path(store)
     ranks.check_same(versions())
     seed = ranks.broadcast_value(lambda: _seed_of(rng, path, resume or extend))
-    if isinstance(x0, Tensor) or not callable(x0):
-        x0 = check_state(x0)
-        refuse_lost_gradient("x0", x0, "an ensemble", _WITH_GRADIENT)
+    x0 = _checked_start(x0)
     recorded = torch.is_grad_enabled()
     with torch.no_grad():
         states = example_states(x0, trajectories, seed)
@@ -171,6 +169,14 @@ def run_ensemble(
         rows = trajectories if seen.together else min(block_rows(states), trajectories)
         spec = EnsembleSpec(request, seen, x0, wanted, rows, seed, boundary, path, keep_path)
         return _run(spec, ranks, resume, extend, threads, progress)
+
+
+def _checked_start(x0: Start | NDArray[np.floating]) -> Start:
+    """Return starts; refuse a tensor whose gradient an ensemble would lose."""
+    if isinstance(x0, Tensor) or not callable(x0):
+        x0 = check_state(x0)
+        refuse_lost_gradient("x0", x0, "an ensemble", _WITH_GRADIENT)
+    return x0
 
 
 def _seed_of(rng: Rng, path: Path | None, stored: bool) -> int:
