@@ -59,7 +59,8 @@ def _join(
         windings=windings,
         periods=enclosure.periods() if enclosure is not None and enclosure.wraps else None,
         phase_space=phase_space,
-        functionals={
+        functionals=solutions[0].functionals  # none, of most runs
+        and {
             name: torch.cat([s.functionals[name][:reached] for s in solutions], 1)
             for name in solutions[0].functionals
         },

@@ -133,7 +133,7 @@ def check_steps(
         _tell(walk, verdict, solver, on_nonfinite, stacklevel + 1)
     elif walk.verdict is not None and not walk.verdict.ratio <= _SETTLED and _diverges(walk):
         _warn_explosion(walk, stacklevel + 1)
-    elif _heats(walk, stacklevel + 1):
+    elif own.phase_space and _heats(walk, stacklevel + 1):
         pass  # which is said
     elif verdict is not None and verdict.is_bad:
         _tell(walk, verdict, solver, on_nonfinite, stacklevel + 1)
