@@ -451,6 +451,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "plots.phase_space",
         "plots.plane",
         "plots.power_spectrum",
+        "plots.radial_distribution",
         "plots.relaxation_gif",
         "plots.samples_2d",
         "plots.space_time",

@@ -621,6 +621,10 @@ BEYOND |= {
         lambda **a: sg.plots.power_spectrum(**a),
         {"result": SEEN_SPECTRUM, "coordinate": 0, "exact": SEEN_SPECTRUM.frequencies},
     ),
+    "plots.radial_distribution": (
+        sg.plots.radial_distribution,
+        {"r": TIMES, "g": TIMES, "error": TIMES},
+    ),
     "plots.survival": (
         lambda **a: sg.plots.survival(**a),
         {"result": SEEN_PASSAGES, "exact": TIMES, "log": True},

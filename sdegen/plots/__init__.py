@@ -19,7 +19,13 @@ from sdegen.plots.density import (
 )
 from sdegen.plots.fields import phase_space, space_time
 from sdegen.plots.fokker_planck import current, first_passage, plane, spectrum, stationary
-from sdegen.plots.observables import correlation, displacement, power_spectrum, survival
+from sdegen.plots.observables import (
+    correlation,
+    displacement,
+    power_spectrum,
+    radial_distribution,
+    survival,
+)
 from sdegen.plots.particle_box import particles, particles_gif
 from sdegen.plots.samples import (
     convergence,
@@ -56,6 +62,7 @@ __all__ = [
     "phase_space",
     "plane",
     "power_spectrum",
+    "radial_distribution",
     "relaxation_gif",
     "samples_2d",
     "space_time",

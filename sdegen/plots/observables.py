@@ -107,6 +107,39 @@ def power_spectrum(
     return _log_log(figure, panel)
 
 
+def radial_distribution(r: Tensor, g: Tensor, error: Tensor | None = None) -> Figure:
+    """Draw a radial distribution function g(r), and the 1 of particles that do not interact.
+
+    Args:
+        r: Distances, shape (shells,).
+        g: g at them, likewise.
+        error: Its standard error, likewise; or None.
+
+    Returns:
+        The figure.
+    """
+    parts = {"r": as_numbers("r", r), "g": as_numbers("g", g)}
+    if error is not None:
+        parts["error"] = as_numbers("error", error)
+    shape = tuple(parts["r"].shape)
+    for name, values in parts.items():
+        if len(shape) != 1 or tuple(values.shape) != shape:
+            raise ValueError(
+                f"{name} must have one number for each distance, shape (shells,), but has shape "
+                f"{tuple(values.shape)} where r has {shape}."
+            )
+    at, height, bars = (style.numbers(parts.get(k, 0 * parts["r"])) for k in ("r", "g", "error"))
+    figure, panel = style.one_panel(6.4, 3.8)
+    panel.axhline(1, color=style.INK, lw=1.0, ls=_DASHED, label="no interaction")
+    panel.fill_between(at, height - bars, height + bars, color=style.BLUE, alpha=0.3, lw=0)
+    name = "measured" if error is None else "measured, ± standard error"
+    panel.plot(at, height, color=style.BLUE, lw=1.4, label=name)
+    panel.set(xlabel="distance r, units of length", ylabel="g(r)")
+    panel.set_ylim(bottom=0)
+    panel.margins(x=0.01)
+    return _with_legend(figure, panel)
+
+
 def survival(
     result: Passages | Mapping[str, Passages], *, exact: Tensor | None = None, log: bool = True
 ) -> Figure:

@@ -102,6 +102,22 @@ def test_a_spectrum_is_drawn_without_its_mean():
     assert is_publishable(figure)
 
 
+def test_a_radial_distribution_is_drawn_about_1():
+    r = torch.linspace(0.05, 5, 80, dtype=F64)
+    g = (1 + torch.exp(-r) * torch.cos(6 * r)) * (r > 0.6)
+    figure = sg.plots.radial_distribution(r, g, 0.1 + 0 * r)
+    panel = panels(figure)["P"]
+    curve = next(line for line in panel.lines if len(line.get_xdata()) == 80)
+    assert np.array_equal(curve.get_xydata(), np.stack([r, g], 1))
+    (band,) = (c for c in panel.collections if isinstance(c, PolyCollection))
+    assert band.get_paths()[0].vertices[:, 1].max() == pytest.approx(float(g.max()) + 0.1)
+    assert panel.get_ylim()[0] == 0
+    assert is_publishable(figure)
+    assert is_publishable(sg.plots.radial_distribution(r, g))
+    with pytest.raises(ValueError, match="g must have one number for each distance"):
+        sg.plots.radial_distribution(r, g[1:])
+
+
 def test_survival_falls_on_its_exact_curve():
     times = torch.linspace(0, 5, 61, dtype=F64)
     waiting = (1000 * torch.exp(-2 * times)).long()
