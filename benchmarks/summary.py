@@ -119,6 +119,17 @@ def figures():
         "a loop over all pairs in torch",
         f"{discs['particles']:,} soft discs: {discs['ratio']:.0f} × as fast on one core",
     )
+    turnover = rows_of("kinetic", "Kramers")
+    beside = [r["standard errors off"] for r in turnover if r["trajectories"] is not None]
+    yield (
+        "kinetic",
+        "what is the rate between two wells, at any friction?",
+        "a Galerkin method without a grid, trajectories of BAOAB",
+        f"γ from {smallest(turnover, 'γ'):g} to {largest(turnover, 'γ'):g}: off by "
+        f"{number(largest(turnover, 'off'))} at most; {len(beside)} rates of 20,000 trajectories "
+        f"within {number(max(map(abs, beside)))} standard errors; "
+        f"{number(largest(turnover, 'CPU seconds'))} s of CPU at most",
+    )
     asked = rows_of("fokker_planck_accuracy", "asked")
     yield (
         "fokker_planck_accuracy",

@@ -155,6 +155,17 @@ def test_overview(run, tmp_path):
     assert (tmp_path / "overview.png").stat().st_size > 10_000
 
 
+def test_kramers_turnover(run, tmp_path):
+    printed = run("kramers_turnover", ROWS=600)
+    rows = numbers(printed, r"γ = #: kinetic #, simulated # ± #")
+    for (friction, exact, mean, error), oracle in zip(
+        rows, (5.15639e-3, 4.84444e-3, 2.297092e-3), strict=True
+    ):
+        assert exact == pytest.approx(oracle, rel=1e-3), friction
+        assert abs(mean - exact) < 5 * error, friction
+    assert (tmp_path / "kramers_turnover.png").stat().st_size > 10_000
+
+
 def test_kramers_escape(run, tmp_path):
     printed = run("kramers_escape")
     assert within(printed) == 1

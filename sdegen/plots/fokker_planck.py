@@ -210,8 +210,11 @@ def plane(density: PlaneDensity, current: Tensor | None = None) -> Figure:
     x, y, p = (style.numbers(v) for v in (density.x, density.y, density.p))
     figure, panel = style.one_panel(5.4, 4.6)
     image = style.shaded(panel, x, y, p, Normalize(vmin=0))
-    style.colorbar(figure, panel, image, "density p(x, y)", aspect=20, extend="neither")
+    second = "v" if density.phase_space else "y"
+    style.colorbar(figure, panel, image, f"density p(x, {second})", aspect=20, extend="neither")
     panel.set(xlabel="position x", ylabel="position y", aspect="equal")
+    if density.phase_space:
+        panel.set(ylabel="velocity v", aspect="auto")
     panel.set(xlim=style.where_seen(x, p.max(1)), ylim=style.where_seen(y, p.max(0)))
     if current is not None:
         skips = [max(1, math.ceil(len(nodes) / _ARROWS)) for nodes in (x, y)]

@@ -5,13 +5,16 @@ import torch
 import sdegen as sg
 from tests.cures.common import F64
 from tests.cures.densities import near
-from tests.cures.planes import square
 
 GRIDS = (sg.Grid(-6.0, 6.0, 36), sg.Grid(-7.0, 7.0, 36))
 WALL = {0: sg.Absorbing(high=6.0)}
 START = torch.tensor(0.0, dtype=F64)
 DRIVEN = sg.UnderdampedLangevin(lambda x, t: x**2 / 2 + t * x)
 STILL = DRIVEN.potential.at(START)
+
+
+def leaning(x):
+    return x**2 / 2 - 0.3 * x
 
 
 def particle(**options):
@@ -49,20 +52,24 @@ def _learned():
     return phase(sg.UnderdampedLangevin(lambda x: k * x**2 / 2)).stationary()
 
 
+class Pushed(sg.UnderdampedLangevin):
+    """A push that the potential does not know of."""
+
+    def drift(self, x, t):
+        return super().drift(x, t) + torch.tensor([[0.0], [0.3]])
+
+
 FOLLOWED = {
-    "no noise on a position": (
-        r"pass UnderdampedLangevin\(potential, friction, temperature\)",
-        lambda: sg.FokkerPlanck2D(
-            sg.ItoProcess(
-                lambda z: torch.stack([z[:, 1], -z[:, 0] - z[:, 1]], 1),
-                lambda z: torch.tensor([0.0, 2**0.5]).to(z).expand_as(z),
-            ),
-            square(20, 6.0),
+    "a drift of one's own in phase space": (
+        "change these in place of the method, or take simulate",
+        lambda: phase(Pushed(lambda x: x**2 / 2)),
+        lambda: (
+            near(phase(sg.UnderdampedLangevin(leaning)).stationary().mean[0], 0.3, 1e-6),
+            _simulated(Pushed(lambda x: x**2 / 2)),
         ),
-        lambda: _rests(phase()),
     ),
     "a potential of time in phase space at rest": (
-        "the potential depends on time, so that nothing is at rest",
+        "nothing rests in phase space",
         phase(DRIVEN).stationary,
         lambda: _rests(phase(sg.UnderdampedLangevin(STILL))),
     ),

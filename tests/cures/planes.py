@@ -37,6 +37,10 @@ def _particle(noise):
     )
 
 
+def _underdamped():
+    return sg.UnderdampedLangevin(lambda x: x**2 / 2)
+
+
 def _wells(height):
     """Two wells with a current between them, no sum of which is known."""
 
@@ -150,6 +154,7 @@ FOLLOWED = {
         "FokkerPlanck2D needs noise on both coordinates",
         lambda: plane(_particle(0.0), square(20, 6.0)),
         lambda: (
+            near(spread(plane(_underdamped(), square(40, 7.0)).stationary()), 1.0, 1e-6),
             [
                 near(spread(plane(_particle(e), square(40, 6.0)).stationary()), 1.0, 2e-2)
                 for e in (0.05, 0.1)

@@ -175,7 +175,7 @@ def test_a_tilted_ring_carries_a_current():
 def test_particles_bounce_at_a_wall():
     """Free flight, γ → 0: of a packet on its way to 1.2 what passes 1.5 comes back with −v."""
     free = sg.UnderdampedLangevin(lambda x: 0 * x, friction=1e-6, temperature=1.0)
-    grids, walls = (sg.Grid(-3.0, 1.5, 60), sg.Grid(-8.0, 8.0, 64)), {0: sg.Reflecting(-3.0, 1.5)}
+    grids, walls = (sg.Grid(-3.0, 1.5, 48), sg.Grid(-8.0, 8.0, 64)), {0: sg.Reflecting(-3.0, 1.5)}
     fp = sg.FokkerPlanck2D(free, grids, walls)
     (p,) = fp.solve(fp.gaussian((0.0, 3.0), [[0.09, 0.0], [0.0, 0.4]]), [0.0, 0.4])[1:]
     x, v, covariance = p.x.numpy(), p.y.numpy(), np.array([[0.154, 0.16], [0.16, 0.4]])
@@ -259,6 +259,20 @@ def test_what_the_kinetic_equation_refuses():
         solver().spectrum(0)
     with pytest.raises(TypeError, match="the spectrum of ItoProcess in the plane is not built"):
         sg.FokkerPlanck2D(sg.ItoProcess(lambda x: -x, 1.0), grids).spectrum()
+
+
+def test_a_class_of_ones_own_with_another_drift_is_refused():
+    class Pushed(sg.UnderdampedLangevin):
+        def drift(self, x, t):
+            return super().drift(x, t) + torch.tensor([[0.0], [0.3]])
+
+    with pytest.raises(ValueError, match=r"the drift of Pushed differs from theirs by 0\.3"):
+        sg.FokkerPlanck2D(Pushed(lambda x: x**2 / 2), solver().grids)
+
+
+def test_a_picture_says_what_its_axes_are():
+    (panel, *_) = sg.plots.plane(solver(24).stationary()).axes
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("position x", "velocity v")
 
 
 def test_a_grid_that_cuts_the_maxwell_tail_is_told():

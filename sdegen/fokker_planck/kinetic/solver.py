@@ -120,6 +120,7 @@ class KineticFokkerPlanck(FokkerPlanck2D):
             check_period(sde, [0], grids[0].low, grids[0].high, some, [t])
         sde.check_derivatives(torch.stack([x[[0, -1]], v[[0, -1]]], 1)[:, :, None], t)
         self._few = some[:: max(1, len(some) // 16)]
+        validation.check_fields(cast(UnderdampedLangevin, sde), particle, self._few, t)
         self._ring = ring
         self._blank = PlaneDensity(
             x, v, torch.zeros(len(x), len(v), dtype=torch.float64), rings=(ring, False),
@@ -145,8 +146,8 @@ class KineticFokkerPlanck(FokkerPlanck2D):
         self._check_no_gradient("a density in phase space")
         if self.sde.autonomous is False:
             raise ValueError(
-                "the potential depends on time, so that nothing is at rest; carry a density with "
-                "solve(p0, times), or freeze the time in the potential."
+                "the potential depends on time, and nothing rests in phase space; freeze the time "
+                "in the potential, or simulate."
             )
         level = self._problem()
         coarse = at_rest(level.coarser)

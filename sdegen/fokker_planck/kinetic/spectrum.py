@@ -32,7 +32,8 @@ from sdegen.fokker_planck.questions.two_grids import Answer
 ComplexArray = NDArray[np.complex128]
 
 MOST_UNKNOWNS = 30_000
-_SHARE = 3.0  # what the difference of two grids is divided by
+# of the difference of two grids: what the finer one is off by; as differences fall, between these
+_MOST_SHARE, _LEAST_SHARE = 1 / 3, 1 / 15
 _TARGET = 1e-6
 _SHIFT = (
     1e-3  # of the slower of friction and crossing: beside an eigenvalue at which A is singular
@@ -83,16 +84,19 @@ def modes(
         SolverError: If Arnoldi's iteration does not end.
     """
     coarse, _ = _nearest(level.coarser.operator(), count + _MORE, near)
+    before = np.zeros(count)
     while True:
         rates, vectors = _nearest(level.operator(), count, near)
         apart = np.abs(rates[:, None] - coarse[None, :]).min(1)
         scale = np.maximum(np.abs(rates), 1e-300)
-        errors = np.where(rates == 0, 0.0, apart / scale / _SHARE + 1e-12)
+        fall = np.divide(apart, before, out=np.ones(count), where=before > 0)
+        share = np.clip(fall, _LEAST_SHARE, _MOST_SHARE)
+        errors = np.where(rates == 0, 0.0, share * apart / scale + 1e-12)
         worst = float(errors.max())
         if worst <= (rtol or _TARGET) or level.finer.size > MOST_UNKNOWNS:
             break
         coarse, _ = _nearest(level.operator(), count + _MORE, near)
-        level = level.finer
+        before, level = apart, level.finer
     decaying = np.flatnonzero(rates.real > 0)
     slowest = float(errors[decaying[0]]) if len(decaying) else 0.0
     told: dict[str, float | Tensor] = {

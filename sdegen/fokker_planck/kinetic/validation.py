@@ -18,6 +18,7 @@ from sdegen.sde.underdamped import UnderdampedLangevin
 
 EVENT = (2, 1)
 _WORD = "the kinetic equation"
+_ROUNDED = 1e-5  # of the largest value: a field in single precision
 
 
 def particle_of(sde: UnderdampedLangevin, time: float) -> Particle:
@@ -56,6 +57,38 @@ def particle_of(sde: UnderdampedLangevin, time: float) -> Particle:
         temperature,
         float(mass.reshape(())),
     )
+
+
+def check_fields(sde: UnderdampedLangevin, particle: Particle, states: Tensor, t: Tensor) -> None:
+    """Refuse a class of your own whose drift or noise is not that of its potential and friction.
+
+    Args:
+        sde: The dynamics.
+        particle: What is solved for.
+        states: A few states, shape (few, 2, 1).
+        t: Time, 0-d.
+
+    Raises:
+        ValueError: With the field that differs.
+    """
+    x, v = (states[:, k, 0].numpy() for k in (0, 1))
+    gamma = particle.friction(x)
+    drift = np.stack([v, particle.force(x) / particle.mass - gamma * v], 1)
+    noise = np.stack([0 * x, np.sqrt(2 * gamma * particle.temperature / particle.mass)], 1)
+    with torch.no_grad():
+        each = {
+            "drift": (sde.drift(states, t), drift),
+            "diffusion": (sde.diffusion(states, t).expand_as(states), noise),
+        }
+    for name, (own, assumed) in each.items():
+        read = own.detach().double().reshape(len(x), 2).numpy()
+        off = float(np.abs(read - assumed).max())
+        if not off <= _ROUNDED * max(1.0, float(np.abs(assumed).max())):
+            raise ValueError(
+                f"{_WORD} is that of a potential, a friction, a temperature and a mass, but the "
+                f"{name} of {type(sde).__name__} differs from theirs by {off:.3g}; change these "
+                "in place of the method, or take simulate."
+            )
 
 
 def _of_arrays(name: str, field: Callable[[Tensor], Tensor]) -> Callable[[Array], Array]:

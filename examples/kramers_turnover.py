@@ -1,0 +1,60 @@
+"""Kramers' turnover: the rate at which an underdamped particle changes wells, over its friction.
+
+U = x⁴/4 − x²/2, ΔU = 4 T, m = 1. With weak friction energy comes in slowly, λ ≈ γ S/T · ω₀/2π
+e^(−ΔU/T), S = 4/3 the action of an orbit at the barrier; with strong friction the particle
+diffuses across, λ ≈ 2 (√(γ²/4 + 1) − γ/2) ω₀/2π e^(−ΔU/T). The kinetic equation has the rate
+between, the first eigenvalue of its operator; the correlation ⟨x(0) x(t)⟩ of simulated particles
+decays with it. kramers_turnover.png has all four. This prints, in 12 s of one CPU core:
+
+    γ = 0.2: kinetic 5.1564e-03, simulated 5.27e-03 ± 3.1e-04
+    γ = 1.0: kinetic 4.8444e-03, simulated 5.24e-03 ± 3.2e-04
+    γ = 3.0: kinetic 2.2971e-03, simulated 2.08e-03 ± 1.2e-04
+"""
+
+import math
+
+import matplotlib.pyplot as plt
+import torch
+
+import sdegen as sg
+
+T = 1 / 16
+ROWS = 3_000
+GRIDS = sg.Grid(-2.1, 2.1, 40), sg.Grid(-2.0, 2.0, 40)
+
+
+def wells(friction):
+    return sg.UnderdampedLangevin(sg.DoubleWell(0.25, 0.5), friction, T)
+
+
+def rate(friction):
+    return float(sg.FokkerPlanck2D(wells(friction), GRIDS).spectrum(2, rtol=1e-3).rates[1].real)
+
+
+def simulated(friction, guess):
+    """The rate of decay of the correlation between 0.2/guess and 1.2/guess, and its error."""
+    sde, x = wells(friction), torch.linspace(-2.0, 2.0, 2001, dtype=torch.float64)[:, None]
+    weights, numbers = torch.exp(-sde.potential.energy(x) / T), torch.Generator().manual_seed(0)
+    start = x[torch.multinomial(weights, ROWS, True, generator=numbers)]
+    state, times = sde.state(start, sde.draw_velocities(start, 1)), torch.arange(7) * 0.2 / guess
+    solver = sg.BAOAB(substeps=round(1.0 / guess))  # dt = 0.2
+    pair = sg.simulate(sde, state, times, solver=solver, rng=2).x[[1, -1], :, 0] * start[:, 0]
+    mean, slope = pair.mean(1), torch.tensor([1.0, -1.0]) / pair.mean(1)
+    error = float(slope @ torch.cov(pair) @ slope / ROWS) ** 0.5
+    return float(torch.log(mean[0] / mean[1])) * guess, error * guess
+
+
+frictions = [0.1 * 500 ** (k / 8) for k in range(9)]
+jumps = math.sqrt(2) / (2 * math.pi) * math.exp(-4)
+strong = [2 * (math.sqrt(f**2 / 4 + 1) - f / 2) * jumps for f in frictions]
+figure, panel = plt.subplots(figsize=(6.0, 4.2), layout="constrained")
+panel.loglog(frictions, list(map(rate, frictions)), "o-", ms=4, label="kinetic equation")
+panel.plot(frictions[:2], [4 / 3 / T * f * jumps for f in frictions[:2]], "--", label="weak limit")
+panel.plot(frictions, strong, ":", label="Kramers, strong friction")
+for f, label in ((0.2, None), (1.0, None), (3.0, "BAOAB, one standard error")):
+    value, error = simulated(f, exact := rate(f))
+    panel.errorbar(f, value, error, fmt="ks", capsize=3, ms=4, label=label)
+    print(f"γ = {f:3.1f}: kinetic {exact:.4e}, simulated {value:.2e} ± {error:.1e}")
+panel.set(xlabel="friction γ, 1/time", ylabel="rate λ, 1/time", ylim=(1e-4, 3e-2))
+panel.legend(frameon=False)
+figure.savefig("kramers_turnover.png")
