@@ -15,7 +15,9 @@ import torch
 
 import sdegen as sg
 
-SIDE, SYSTEMS, STEPS = 20, 8, 60
+SIDE = 20
+SYSTEMS = 8
+STEPS = 60
 DENSITY = 0.8
 
 length = SIDE / DENSITY**0.5
@@ -24,7 +26,6 @@ pairs = sg.PairForces(sg.HarmonicRepulsion(stiffness=100.0), box=length)
 
 discs, steps = sg.Langevin(pairs, temperature=1.0), sg.EulerMaruyama(substeps=50)
 times = torch.linspace(0.0, 0.05 * STEPS, STEPS + 1)
-
 fluid = sg.run_ensemble(
     discs, lattice[None], times, trajectories=SYSTEMS, solver=steps, rng=0, progress=False,
     observables=[
