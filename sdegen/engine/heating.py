@@ -76,9 +76,9 @@ def heat_of(solver: Solver, omega: float, friction: float, dt: float, steps: int
     """
     well = UnderdampedLangevin(Quadratic(omega**2), friction)
     times = torch.tensor([0.0, dt], dtype=torch.float64)
-    memory = solver.begin(well, times)
 
     def step(u: Tensor) -> Tensor:
+        memory = solver.begin(well, times)  # some hold the shape of the first states
         x, z = (half.reshape(-1, 2, 1) for half in (u[:, :2], u[:, 2:]))
         noise = Given(z) if solver.is_stochastic(well) else None
         return solver.step(well, x, 0, noise, memory)[0].flatten(1)
