@@ -50,7 +50,7 @@ from sdegen.engine.scales import warn_start
 from sdegen.engine.starts import FEW, Start, example_states, pilot_starts
 from sdegen.engine.store import RunStore, description_of, seed_of_run, store_path
 from sdegen.engine.store_layout import Layout
-from sdegen.engine.validation import Request, default_solver, validate_request
+from sdegen.engine.validation import Request, validate_request
 from sdegen.engine.watching import error_context
 from sdegen.observables.base import Observable, check_observables
 
@@ -131,7 +131,6 @@ def run_ensemble(
     >>> run.observables["moments"].mean.flatten()
     tensor([1.0000, 0.5000, 0.2500], dtype=torch.float64)
     """
-    solver = default_solver(sde) if solver is None else solver
     ranks = single_process() if ranks is None else ranks
     wanted = check_observables(observables)
     trajectories = _check_request(trajectories, store, resume, extend, wanted)
@@ -155,7 +154,7 @@ def run_ensemble(
             flags={"keep_path": keep_path},
             trajectories=trajectories,
         )
-        whole = interacting is True or solver.requires_full_batch
+        whole = interacting is True or request.solver.requires_full_batch
         network = validate_callables(request, whole=whole)
         if recorded and not network:
             _check_no_gradient(request, states if whole else states[:FEW])
@@ -164,7 +163,7 @@ def run_ensemble(
             warn_start(sde, starts, t)
         check_blocks(trajectories, block_rows(states))
         seen = Survey(True, slope_by=sde.of_rows(slice(FEW)).slope_by(states[:FEW], t))
-        if not solver.requires_full_batch:
+        if not request.solver.requires_full_batch:
             seen = survey(replace(request, x0=starts), seed=seed, network=network)
         rows = trajectories if seen.together else min(block_rows(states), trajectories)
         spec = EnsembleSpec(request, seen, x0, wanted, rows, seed, boundary, path, keep_path)

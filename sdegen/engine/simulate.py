@@ -23,7 +23,7 @@ from sdegen.engine.memory import check_path
 from sdegen.engine.outcome import outcome_of
 from sdegen.engine.pool import check_threads
 from sdegen.engine.scales import check_end, warn_start
-from sdegen.engine.validation import default_solver, validate_request
+from sdegen.engine.validation import validate_request
 from sdegen.engine.watching import with_functionals
 from sdegen.observables.functionals import Functional
 
@@ -98,8 +98,6 @@ def simulate(
     >>> simulate(ode, torch.ones(1, 1), [0.0, 0.5, 1.0]).states.flatten()
     tensor([1.0000, 0.5000, 0.2500])
     """
-    if solver is None:
-        solver = default_solver(sde)
     request = validate_request(
         sde,
         solver,
@@ -126,7 +124,7 @@ def simulate(
                 request, whole=interacting is True, differentiable=differentiable
             )
             seen = survey(request, seed=seed, network=network)
-        whole = solver.requires_full_batch or differentiable or seen.together
+        whole = request.solver.requires_full_batch or differentiable or seen.together
         solutions, interrupted = solve_blocks(request, whole, seed, keep_path, threads, progress)
     result = outcome_of(
         solutions,

@@ -68,16 +68,9 @@ class Request:
     functionals: tuple[Functional, ...] = ()
 
 
-def default_solver(sde: object) -> Solver:
-    """Return EulerMaruyama; between jumps, if any, JumpAdapted; of UnderdampedLangevin BAOAB."""
-    if getattr(sde, "jumps", None) is not None:
-        return JumpAdapted()
-    return BAOAB() if isinstance(sde, UnderdampedLangevin) else _EULER
-
-
 def validate_request(
     sde: SDE,
-    solver: Solver,
+    solver: Solver | None,
     x0: object,
     times: object,
     *,
@@ -93,7 +86,8 @@ def validate_request(
 
     Args:
         sde: What moves.
-        solver: How it moves.
+        solver: How it moves; None: EulerMaruyama, between jumps JumpAdapted, and BAOAB of
+            positions and velocities.
         x0: States at times[0], or a few of those of an ensemble.
         times: Times of the run.
         boundary: What the states are kept inside of, as the user has it.
@@ -109,6 +103,9 @@ def validate_request(
         ValueError: If something does not fit.
     """
     x, ts = check_state(x0), as_time_grid(times)
+    if solver is None:
+        solver = BAOAB() if isinstance(sde, UnderdampedLangevin) else _EULER
+        solver = solver if getattr(sde, "jumps", None) is None else JumpAdapted()
     if walls is not None:
         refuse_walls(walls)
     enclosure = None if boundary is None else enclosure_for(sde, boundary, x.shape[1:])
