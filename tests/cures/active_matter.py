@@ -86,3 +86,6 @@ FOLLOWED = {
         lambda: SWIMMER.mean_squared_displacement(torch.tensor(-1.0).abs()),
     ),
 }
+
+# whose text says what to do in other words than those that are looked for
+UNSEEN = {"positions and velocities on a line", "a boundary that says nothing of velocities"}

@@ -78,3 +78,6 @@ FOLLOWED = {
         lambda: made(CURVED, simulate(CURVED).states[-1], odd=[0]),
     ),
 }
+
+# whose text says what to do in other words than those that are looked for
+UNSEEN = {"samples without a score"}

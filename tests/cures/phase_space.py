@@ -44,9 +44,4 @@ FOLLOWED = {
         lambda: simulate(TRAP, column(0.5), solver=sg.BAOAB()),
         joined,
     ),
-    "a splitting method without velocities": (
-        "is no UnderdampedLangevin: take EulerMaruyama",
-        lambda: simulate(OU, column(0.5), solver=sg.BAOAB()),
-        lambda: simulate(OU, column(0.5), solver=sg.EulerMaruyama()),
-    ),
 }
