@@ -365,7 +365,6 @@ def test_particles_that_coincide_are_named():
         ({"potential": lambda r: r**2 + 9 * r.detach(), "cutoff": 1.0}, ValueError, "hidden"),
         ({"external": 3.0}, TypeError, "potential must be"),
     ],
-    ids=str,
 )
 def test_what_makes_no_sense_is_refused(arguments, error, said):
     with pytest.raises(error, match=said):
