@@ -53,7 +53,6 @@ from sdegen.engine.starts import Start, example_states, pilot_starts
 from sdegen.engine.validation import validate_request
 from sdegen.observables.base import Block, PairwiseReduction, Partial
 from sdegen.observables.moments import Moments
-from sdegen.solvers.euler import EulerMaruyama
 
 _AVERAGE = "; run an ensemble in its place: run_ensemble(…, observables=[Moments()])."
 _MOMENTS = Moments(covariance=False, errors=False)
@@ -123,7 +122,8 @@ def extrapolate(
         times: Times of the coarse run, of which only the last is looked at, shape (T,).
         f: A function of states (batch, *event) with one value of any shape for each, (batch, …).
         trajectories: How many walk both runs, ≥ 2.
-        solver: How it moves, with one increment a step; EulerMaruyama() unless said.
+        solver: How it moves, with one increment a step; EulerMaruyama() unless said, BAOAB() of
+            positions and velocities.
         threads: CPU threads; the cores that the process may use, unless said.
         rng: Seed, generator, or None for fresh entropy.
         interacting: Whether trajectories depend on each other; None finds out by a probe.
@@ -149,7 +149,6 @@ def extrapolate(
     0.3828125
     """
     check_no_jumps(sde, "extrapolate", _AVERAGE)
-    solver = EulerMaruyama() if solver is None else solver
     check_count("trajectories", trajectories, 2)
     threads, seed = check_threads(threads), seed_of(rng)
     check_function("f", f, "a function of states (batch, *event), such as lambda x: x[:, 0]")
@@ -169,7 +168,7 @@ def extrapolate(
             flags={"progress": progress},
             trajectories=trajectories,
         )
-        order = _weak_order(sde, solver)
+        order = _weak_order(sde, request.solver)
         network = validate_callables(request, whole=interacting is True)
         _values(f, states)
         check_blocks(trajectories, block_rows(states))

@@ -42,8 +42,8 @@ from sdegen.core.shapes import State
 
 Lengths = tuple[float, ...]  # of the box, one for each dimension; none in open space
 
-# up to which all pairs cost less than a list: measured, they cross between 130 and 200, of discs in
-# two dimensions and of Lennard-Jones particles in three
+# up to which all pairs cost less than a list: measured, between 130 and 200 they cost the same, of
+# discs in two dimensions and of Lennard-Jones particles in three
 _FEW_PARTICLES = 150
 # of the cutoff. Measured, 0.2 to 0.35 is best of a Lennard-Jones fluid cut at 2.5; of discs, which
 # touch few others, 0.75 to 1.5, at half the cost of this one
