@@ -54,6 +54,10 @@ class _Mirrored(UnderdampedLangevin):
         """Return a copy whose calls are counted by `counter`."""
         return type(self)(self._sde.with_counter(counter), self._mirrors)
 
+    def own_methods(self, *names: str) -> list[str]:
+        """Return which methods the dynamics inside have made their own."""
+        return self._sde.own_methods(*names)
+
     def force(self, x: State, t: Time) -> State:
         """± F(x folded), shape of x."""
         place, odd = self._mirrors.fold_positions(x)

@@ -104,7 +104,9 @@ def validate_request(
     """
     x, ts = check_state(x0), as_time_grid(times)
     if solver is None:
-        solver = BAOAB() if isinstance(sde, UnderdampedLangevin) else _EULER
+        # a subclass with a drift or a diffusion of its own has no parts that BAOAB knows
+        known = isinstance(sde, UnderdampedLangevin) and not sde.own_methods("drift", "diffusion")
+        solver = BAOAB() if known else _EULER
         solver = solver if getattr(sde, "jumps", None) is None else JumpAdapted()
     if walls is not None:
         refuse_walls(walls)

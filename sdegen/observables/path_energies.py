@@ -117,9 +117,10 @@ class _HasEnergy(Protocol):
 
 def potential_of(sde: SDE) -> AnyPotential | None:
     """Return the potential that is all of the force of an SDE; None where there is no such."""
-    for kind in (Langevin, UnderdampedLangevin):
-        if isinstance(sde, kind) and type(sde).drift is kind.drift:
-            return sde.potential
+    if isinstance(sde, Langevin) and type(sde).drift is Langevin.drift:
+        return sde.potential
+    if isinstance(sde, UnderdampedLangevin) and not sde.own_methods("drift", "force"):
+        return sde.potential
     return None
 
 

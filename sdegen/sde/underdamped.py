@@ -234,6 +234,17 @@ class UnderdampedLangevin(SDE):
         """Return how the force is found at these states, of a potential that is a function."""
         return force_by(self.potential, self.position(x).contiguous(), t)
 
+    def own_methods(self, *names: str) -> list[str]:
+        """Return which of these methods a subclass has made its own.
+
+        What knows dynamics by their force and friction would pass over them.
+
+        Args:
+            names: Of methods, such as "drift".
+        """
+        kind = type(self)
+        return [n for n in names if getattr(kind, n) is not getattr(UnderdampedLangevin, n)]
+
     def _mass_like(self, x: State) -> Tensor:
         """Return m in float64, where x is."""
         return torch.as_tensor(self.mass, dtype=torch.float64, device=x.device)

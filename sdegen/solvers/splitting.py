@@ -241,6 +241,13 @@ def check_phase_space(solver: Solver, sde: SDE, nodes: Tensor) -> None:
             "EulerMaruyama(substeps=…), or write the dynamics as UnderdampedLangevin(potential, "
             "friction, temperature)."
         )
+    own = sde.own_methods("drift", "diffusion")
+    if own:
+        raise ValueError(
+            f"{name} takes the force, friction and temperature of an UnderdampedLangevin, but "
+            f"{kind} has a {' and a '.join(own)} of its own, which it would pass over: take "
+            "EulerMaruyama(substeps=…), or put what acts into force(x, t) and friction_at(x)."
+        )
     if sde.noise != "none" and float(nodes[-1]) < float(nodes[0]):
         raise ValueError(
             f"{name} draws the noise of {kind} forwards in time, but times decrease: pass "

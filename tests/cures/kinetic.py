@@ -7,6 +7,7 @@ from tests.cures.common import F64
 from tests.cures.densities import near
 
 GRIDS = (sg.Grid(-6.0, 6.0, 36), sg.Grid(-7.0, 7.0, 36))
+WIDE = (sg.Grid(-6.0, 8.0, 42), GRIDS[1])
 WALL = {0: sg.Absorbing(high=6.0)}
 START = torch.tensor(0.0, dtype=F64)
 DRIVEN = sg.UnderdampedLangevin(lambda x, t: x**2 / 2 + t * x)
@@ -23,6 +24,18 @@ def particle(**options):
 
 def phase(sde=None, grids=GRIDS, boundary=None):
     return sg.FokkerPlanck2D(sde or particle(), grids, boundary)
+
+
+class _Forced(sg.UnderdampedLangevin):
+    """A particle under a force of 1 that is not of its potential."""
+
+    def force(self, x, t):
+        return super().force(x, t) + 1.0
+
+
+def _tilted():
+    """The same force as part of the potential, on a box that is wide enough."""
+    return sg.UnderdampedLangevin(lambda x: (x - 1) ** 2 / 2)
 
 
 def _rests(solver):
@@ -102,6 +115,14 @@ FOLLOWED = {
         "needs friction and temperature > 0",
         lambda: phase(particle(friction=0.0)),
         lambda: _simulated(particle(friction=0.0)),
+    ),
+    "a force of one's own in phase space": (
+        "of its own, which would be passed over: take simulate",
+        lambda: phase(_Forced(lambda x: x**2 / 2)),
+        lambda: (
+            _simulated(_Forced(lambda x: x**2 / 2)),
+            near(phase(_tilted(), WIDE).stationary().mean[0], 1.0, 1e-4),
+        ),
     ),
     "walls of a velocity": (
         "the velocity of an underdamped particle has no walls",

@@ -15,6 +15,19 @@ def joined():
     near(path.x[0], column(0.5))
 
 
+class Pushed(sg.UnderdampedLangevin):
+    """A particle with a drift of its own, under a force of 1."""
+
+    def drift(self, x, t):
+        return super().drift(x, t) + torch.tensor([[0.0], [1.0]]).to(x)
+
+
+def pushed(solver):
+    """A particle that starts at rest, after one step of 0.1."""
+    sde = Pushed(lambda x: x**2 / 2, temperature=0.0)
+    return sg.simulate(sde, sde.state(column(0.0), 0.0), [0.0, 0.1], solver=solver, rng=0)
+
+
 def undriven():
     """The same force, with and without a time."""
     with torch.no_grad():
@@ -43,5 +56,10 @@ FOLLOWED = {
         r"make it by sde.state\(x, v\), with x and v of shape",
         lambda: simulate(TRAP, column(0.5), solver=sg.BAOAB()),
         joined,
+    ),
+    "a splitting method of a drift of one's own": (
+        r"of its own, which it would pass over: take EulerMaruyama\(substeps",
+        lambda: pushed(sg.BAOAB()),
+        lambda: near(pushed(sg.EulerMaruyama()).v[-1], column(0.1)),
     ),
 }

@@ -132,3 +132,52 @@ def test_a_potential_of_another_shape_is_refused():
     z = sde.state(torch.zeros(3, 2, dtype=F64), 0.0)
     with pytest.raises(ValueError, match="a potential must return one energy for each state"):
         sg.simulate(sde, z, [0.0, 0.1], rng=0)
+
+
+class Pushed(sg.UnderdampedLangevin):
+    """A drift of its own: a force of 3 that is not of the potential."""
+
+    def drift(self, x, t):
+        return super().drift(x, t) + torch.tensor([[0.0], [3.0]]).to(x)
+
+
+class Cold(sg.UnderdampedLangevin):
+    """A diffusion of its own: of a temperature of 0.01 T."""
+
+    def diffusion(self, x, t):
+        return 0.1 * super().diffusion(x, t)
+
+
+class Tilted(sg.UnderdampedLangevin):
+    """A force of its own."""
+
+    def force(self, x, t):
+        return super().force(x, t) + 3.0
+
+
+@pytest.mark.parametrize("kind", [Pushed, Cold])
+def test_splittings_do_not_pass_over_what_a_subclass_has_of_its_own(kind):
+    """In its trap x rests at 3 (Pushed), or with a variance of 0.01 (Cold)."""
+    sde = kind(lambda x: x**2 / 2)
+    start, times = sde.state(torch.zeros(400, 1, dtype=F64), 0.0), torch.linspace(0, 20, 401)
+    for solver in (sg.BAOAB(), sg.OBABO(), sg.QUICSORT()):
+        with pytest.raises(ValueError, match="of its own, which it would pass over"):
+            sg.simulate(sde, start, times, solver=solver, rng=0)
+    x = sg.simulate(sde, start, times, rng=0, keep_path=False).x[-1]
+    mean, variance = (3.0, 1.0) if kind is Pushed else (0.0, 0.01)
+    error = (variance / 400) ** 0.5  # 5 of them: 6e-7
+    assert abs(float(x.mean()) - mean) < 5 * error
+    assert abs(float(x.var()) / variance - 1) < 0.06 + 5 * 0.0708  # Euler: 1 + dt/2 …
+
+
+def test_a_force_of_its_own_moves_it_and_is_not_taken_for_its_potential():
+    """x rests at 3; an energy whose slope is another force gives no heat and no density."""
+    sde = Tilted(lambda x: x**2 / 2)
+    start, times = sde.state(torch.full((400, 1), 3.0, dtype=F64), 0.0), torch.linspace(0, 5, 101)
+    x = sg.simulate(sde, start, times, rng=0, keep_path=False).x[-1]
+    assert abs(float(x.mean()) - 3.0) < 5 * 0.05  # 6e-7
+    with pytest.raises(ValueError, match="Heat needs noise on all coordinates"):
+        sg.simulate(sde, start, times, rng=0, functionals=[sg.Heat()])
+    grids = sg.Grid(-5.0, 9.0, 40), sg.Grid(-7.0, 7.0, 40)
+    with pytest.raises(ValueError, match="Tilted has a force of its own"):
+        sg.FokkerPlanck2D(sde, grids)

@@ -31,6 +31,12 @@ def particle_of(sde: UnderdampedLangevin, time: float) -> Particle:
     Raises:
         ValueError: If it has several coordinates, no friction, or no temperature.
     """
+    if sde.own_methods("force"):
+        raise ValueError(
+            f"{_WORD} takes the force from the potential, but {type(sde).__name__} has a force "
+            "of its own, which would be passed over: take simulate or run_ensemble; of a constant "
+            "force on a ring, put it into the potential, U − F x."
+        )
     friction = sde.friction if callable(sde.friction) else torch.as_tensor(sde.friction)
     mass, temperature = torch.as_tensor(sde.mass), float(torch.as_tensor(sde.temperature))
     for name, value in (("mass", mass), ("friction", friction)):
