@@ -234,9 +234,8 @@ def check_phase_space(solver: Solver, sde: SDE, nodes: Tensor) -> None:
         ValueError: With what to take instead.
     """
     name, kind = type(solver).__name__, type(sde).__name__
-    known = isinstance(sde, UnderdampedLangevin)
-    if not known:
-        raise ValueError(
+    if not isinstance(sde, UnderdampedLangevin):
+        raise ValueError(  # noqa: TRY004, what solvers refuse is a ValueError
             f"{name} moves positions and velocities, but {kind} is no UnderdampedLangevin: take "
             "EulerMaruyama(substeps=…), or write the dynamics as UnderdampedLangevin(potential, "
             "friction, temperature)."
