@@ -76,8 +76,9 @@ class LocalTime(Functional):
         """Return what adds up a block.
 
         Raises:
-            ValueError: If the dynamics jump, are without noise, or a chain on integer times; or
-                where reflecting or absorbing ends bound the coordinate.
+            ValueError: If the dynamics jump, are without noise, or a chain on integer times; if
+                no noise moves the coordinate, such as a position beside its velocity; or where
+                reflecting or absorbing ends bound the coordinate.
         """
         return _AtLevel(self, block)
 
@@ -106,6 +107,7 @@ class _AtLevel(Increments):
     def start(self, x: State) -> Tensor:
         about, block = self._about, self._block
         coordinate_of(x, about.coordinate, about.name)
+        self._check_noise(x)
         interval = None if block.boundary is None else block.boundary.of(about.coordinate)
         ends = [] if interval is None or interval.wraps else [interval.low, interval.high]
         reach = _REACH * math.sqrt(max(self._dts)) * float(self._strength(0, x).max())
@@ -118,6 +120,19 @@ class _AtLevel(Increments):
                     "shorter steps (substeps=…), or another level."
                 )
         return super().start(x)
+
+    def _check_noise(self, x: State) -> None:
+        """Refuse a coordinate that no noise moves: a bridge without width is never at a level."""
+        sde, looks = self._block.sde, (0, len(self._dts) // 2)
+        if sde.noise != "additive" and not sde.phase_space:
+            return  # noise may be 0 where it starts
+        if all(float(self._strength(i, x).max()) == 0 for i in looks):
+            raise ValueError(
+                f"LocalTime is that of a coordinate with noise, but coordinate "
+                f"{self._about.coordinate} of {type(sde).__name__} has none, as positions beside "
+                "velocities; take TimeIntegral of a narrow window, lambda z: ((z.flatten(1)[:, "
+                f"{self._about.coordinate}] - a).abs() < w).double() / (2 * w)."
+            )
 
     def _strength(self, i: int, x: State) -> Tensor:
         """Return |g| of the coordinate, a number or one for each trajectory, in double."""

@@ -116,6 +116,15 @@ UNSEEN = {
 }
 """Rows whose text is put together, or says what to do without one of the verbs."""
 
+TRAP = sg.UnderdampedLangevin(sg.Quadratic(1.0))
+PHASE = torch.zeros(4, 2, 1, dtype=F64)
+
+
+def _near_level(a, w):
+    """Time near a level, over its width."""
+    return sg.TimeIntegral(lambda z: ((z.flatten(1)[:, 0] - a).abs() < w).double() / (2 * w))
+
+
 FOLLOWED = {
     "a functional of compiled runs that are absorbed": (
         "ends where a trajectory is absorbed",
@@ -198,6 +207,11 @@ FOLLOWED = {
         "LocalTime is that of a diffusion",
         lambda: _of(sg.LocalTime(0.3), FLOW),
         lambda: _window(FLOW),
+    ),
+    "local time of a position in phase space": (
+        "LocalTime is that of a coordinate with noise",
+        lambda: sg.simulate(TRAP, PHASE, T, functionals=[sg.LocalTime(0.5)], rng=0),
+        lambda: sg.simulate(TRAP, PHASE, T, functionals=[_near_level(0.5, 0.1)], rng=0),
     ),
     "local time at a wall": (
         "from an end of the boundary, where a",

@@ -105,6 +105,20 @@ def test_what_has_no_bridge_is_refused(sde, told):
         )
 
 
+@pytest.mark.parametrize("friction", [1.0, lambda x: 1 + x**2])
+def test_of_positions_that_no_noise_moves_it_is_refused(friction):
+    """At rest both coordinates of a trap are N(0, 1): ⟨L_t(0)⟩ = t/√(2π), of v by bridges."""
+    sde = sg.UnderdampedLangevin(lambda x: x**2 / 2, friction)
+    start = torch.randn(2000, 2, 1, dtype=F64, generator=torch.Generator().manual_seed(0))
+    times = torch.linspace(0, 2, 101)
+    with pytest.raises(ValueError, match="coordinate 0 of UnderdampedLangevin has none"):
+        sg.simulate(sde, start, times, functionals=[sg.LocalTime(0.0)], rng=0)
+    run = sg.simulate(sde, start, times, functionals=[sg.LocalTime(0.0, 1)], rng=0)
+    found = run.functionals["local_time"][-1]
+    gap = float(found.mean()) - 2 / math.sqrt(2 * math.pi)
+    assert abs(gap) < 4.42 * float(found.std()) / math.sqrt(2000)  # 1e-5
+
+
 def test_a_level_at_an_end_is_refused():
     x0 = torch.full((4, 1), 0.5, dtype=F64)
     run = {"boundary": sg.Reflecting(0.0, 1.0), "rng": 0, "solver": sg.EulerMaruyama(100)}
