@@ -7,7 +7,10 @@ of torch, NumPy or Python comes through.
 """
 
 import dis
+import functools
 import itertools
+import shutil
+import tempfile
 import traceback
 import warnings
 from pathlib import Path
@@ -660,6 +663,228 @@ BEYOND |= {
                 VP, LAW, LAW.score, sg.Grid(-8.0, 8.0, 400), [VP.time_grid(40)]
             )
         },
+    ),
+}
+
+SPRING = sg.UnderdampedLangevin(sg.DoubleWell(), 0.5, 0.4)
+PHASE = SPRING.state(X0, X0)
+KINETIC = sg.FokkerPlanck2D(SPRING, (sg.Grid(-2.5, 2.5, 24), sg.Grid(-3.5, 3.5, 24)))
+SOFT = sg.PairForces(sg.HarmonicRepulsion(), box=4.0)
+FLUID = torch.tensor([[[0.0, 0.0], [0.5, 0.2], [2.0, 2.0]]], dtype=F64)
+DRAGGED = sg.Langevin(lambda x, t: (x - t) ** 2 / 2)
+WORKS = torch.randn(60, generator=torch.Generator().manual_seed(1), dtype=F64)
+
+
+def along(functional, sde=DRAGGED):
+    """A functional, added up over two steps of a few trajectories."""
+    return sg.simulate(sde, X0, TIMES, rng=0, functionals=[functional])
+
+
+def measured(observable, sde=None, start=FLUID):
+    """An observable of a run of two steps."""
+    return sg.run_ensemble(
+        sg.Langevin(SOFT) if sde is None else sde, start, TIMES,
+        trajectories=4, observables=[observable], rng=0, progress=False,
+    )  # fmt: skip
+
+
+@functools.cache
+def finished():
+    """A folder with a finished store, for the whole of these tests."""
+    folder = tempfile.TemporaryDirectory()
+    sg.run_ensemble(OU, times=TIMES[:2], rng=0, **in_store(f"{folder.name}/a.zarr"))
+    return folder
+
+
+def in_store(path):
+    about = {"x0": X0[:1], "trajectories": 4, "observables": [sg.Moments()]}
+    return about | {"store": path, "progress": False}
+
+
+def extended(**given):
+    """A finished store, taken on to later times."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(f"{finished().name}/a.zarr", f"{folder}/a.zarr")
+        sg.run_ensemble(OU, rng=0, **in_store(f"{folder}/a.zarr") | given)
+
+
+# phase space, particles, and what is measured along a path
+BEYOND |= {
+    "UnderdampedLangevin": (
+        lambda **a: sg.simulate(sg.UnderdampedLangevin(**a), PHASE, TIMES, rng=0),
+        {"potential": sg.DoubleWell(), "friction": 0.5, "temperature": 0.4, "mass": 2.0},
+    ),
+    "UnderdampedLangevin.state": (SPRING.state, {"x": X0, "v": X0}),
+    "UnderdampedLangevin.draw_velocities": (SPRING.draw_velocities, {"x": X0, "rng": 0}),
+    "UnderdampedLangevin.energy": (SPRING.energy, {"state": PHASE, "t": 0.0}),
+    "UnderdampedLangevin.kinetic_energy": (SPRING.kinetic_energy, {"state": PHASE}),
+    "UnderdampedLangevin.position": (SPRING.position, {"state": PHASE}),
+    "UnderdampedLangevin.velocity": (SPRING.velocity, {"state": PHASE}),
+    "UnderdampedLangevin.force": (SPRING.force, {"x": X0, "t": 0.0}),
+    "UnderdampedLangevin.friction_at": (SPRING.friction_at, {"x": X0}),
+    "UnderdampedLangevin.event_of": (SPRING.event_of, {"numbers": 4}),
+    "simulate, phase space": (
+        lambda **a: sg.simulate(SPRING, **a, rng=0),
+        {"x0": PHASE, "times": TIMES, "solver": sg.BAOAB(), "boundary": None},
+    ),
+    "simulate, functionals": (
+        lambda **a: sg.simulate(DRAGGED, X0, TIMES, rng=0, **a),
+        {"functionals": [sg.Work()]},
+    ),
+    "DrivenPotential": (
+        lambda function: sg.simulate(sg.Langevin(sg.DrivenPotential(function)), X0, TIMES, rng=0),
+        {"function": lambda x, t: (x - t) ** 2 / 2},
+    ),
+    "DrivenPotential.energy_at": (DRAGGED.potential.energy_at, {"x": X0, "t": 0.5}),
+    "DrivenPotential.force_at": (DRAGGED.potential.force_at, {"x": X0, "t": 0.5}),
+    "BAOAB": (sg.BAOAB, {"substeps": 2}),
+    "OBABO": (sg.OBABO, {"substeps": 2}),
+    "QUICSORT": (sg.QUICSORT, {"substeps": 2}),
+    "PairForces": (
+        lambda **a: sg.simulate(sg.Langevin(sg.PairForces(**a)), FLUID, TIMES, rng=0),
+        {
+            "potential": sg.HarmonicRepulsion(),
+            "box": 4.0,
+            "cutoff": 1.0,
+            "external": sg.Quadratic(),
+        },
+    ),
+    "PairForces.energy": (SOFT.energy, {"x": FLUID}),
+    "PairForces.force": (SOFT.force, {"x": FLUID}),
+    "PairForces.virial": (SOFT.virial, {"x": FLUID}),
+    "PairForces.pressure": (SOFT.pressure, {"x": FLUID, "temperature": 1.0}),
+    "PairForces.volume": (SOFT.volume, {"dim": 2}),
+    "PairForces.check_start": (SOFT.check_start, {"x": FLUID, "periods": None}),
+    "HarmonicRepulsion": (
+        lambda **a: sg.PairForces(sg.HarmonicRepulsion(**a)).force(FLUID),
+        {"stiffness": 1.0, "diameter": 1.0},
+    ),
+    "LennardJones": (
+        lambda **a: sg.PairForces(sg.LennardJones(**a)).force(FLUID),
+        {"epsilon": 1.0, "sigma": 0.5},
+    ),
+    "WCA": (
+        lambda **a: sg.PairForces(sg.WCA(**a)).force(FLUID),
+        {"epsilon": 1.0, "sigma": 0.5},
+    ),
+    "GaussianCore": (
+        lambda **a: sg.PairForces(sg.GaussianCore(**a)).force(FLUID),
+        {"epsilon": 1.0, "sigma": 0.5},
+    ),
+    "Yukawa": (
+        lambda **a: sg.PairForces(sg.Yukawa(**a)).force(FLUID),
+        {"epsilon": 1.0, "sigma": 0.5, "kappa": 1.0},
+    ),
+    "PairEnergy": (
+        lambda **a: measured(sg.PairEnergy(**a)),
+        {"pairs": SOFT, "name": "energy", "origin": 0},
+    ),
+    "Pressure": (
+        lambda **a: measured(sg.Pressure(**a)),
+        {"pairs": SOFT, "temperature": 1.0, "name": "pressure", "origin": 0},
+    ),
+    "RadialDistribution": (
+        lambda **a: measured(sg.RadialDistribution(**a)),
+        {"box": 4.0, "r_max": 2.0, "bins": 4, "name": "g", "origin": 0},
+    ),
+    "StructureFactor": (
+        lambda **a: measured(sg.StructureFactor(**a)),
+        {"box": (4.0, 4.0), "k_max": 5.0, "bins": 3, "name": "S", "origin": 0},
+    ),
+    "Pressure.each": (sg.Pressure(SOFT, 1.0).each, {"x": FLUID}),
+    "PairEnergy.each": (sg.PairEnergy(SOFT).each, {"x": FLUID}),
+    "RadialDistribution.each": (sg.RadialDistribution(4.0, 2.0, 4).each, {"x": FLUID}),
+    "StructureFactor.each": (sg.StructureFactor((4.0, 4.0), 5.0).each, {"x": FLUID}),
+    "Work": (
+        lambda **a: along(sg.Work(**a)),
+        {
+            "potential": lambda x, t: (x - t) ** 2,
+            "force": lambda x, t: 1.0 + 0 * x,
+            "name": "w",
+            "histogram": (-1.0, 1.0, 4),
+            "temperature": 1.0,
+        },
+    ),
+    "Work, ensemble": (
+        lambda **a: measured(sg.Work(**a), DRAGGED, X0[:1]),
+        {"name": "w", "histogram": (-1.0, 1.0, 4), "temperature": 1.0},
+    ),
+    "Work.along": (
+        sg.Work().along,
+        {"path": sg.simulate(DRAGGED, X0, TIMES, rng=0), "sde": DRAGGED, "rng": 0},
+    ),
+    "Heat": (
+        lambda **a: along(sg.Heat(**a)),
+        {"name": "q", "histogram": (-1.0, 1.0, 4), "temperature": 1.0},
+    ),
+    "MediumEntropy": (
+        lambda **a: along(sg.MediumEntropy(**a)),
+        {"name": "s", "histogram": (-1.0, 1.0, 4), "temperature": 1.0},
+    ),
+    "TimeIntegral": (
+        lambda **a: along(sg.TimeIntegral(**a)),
+        {"h": lambda x, t: x[:, 0] ** 2, "name": "a", "unwrapped": True},
+    ),
+    "StochasticIntegral": (
+        lambda **a: along(sg.StochasticIntegral(**a)),
+        {"h": lambda x, t: x, "interpretation": "ito", "name": "a"},
+    ),
+    "LocalTime": (
+        lambda **a: along(sg.LocalTime(**a)),
+        {"level": 0.0, "coordinate": 0, "name": "l"},
+    ),
+    "LocalTime.along": (
+        sg.LocalTime(0.0).along,
+        {"path": sg.simulate(OU, X0, TIMES, rng=0), "sde": OU, "rng": 0},
+    ),
+    "jarzynski": (sg.jarzynski, {"work": WORKS, "temperature": 1.0}),
+    "crooks": (
+        sg.crooks,
+        {"forward": WORKS, "backward": WORKS, "temperature": 1.0},
+    ),
+    "crooks, bins": (lambda bins: sg.crooks(WORKS, WORKS, 1.0, bins=bins), {"bins": 4}),
+    "entropy_production, path": (
+        sg.entropy_production,
+        {"sde": OU, "states": WALK, "score": None, "log_density": None, "odd": None},
+    ),
+    "time_average": (
+        lambda **a: sg.time_average(**a),
+        {"series": STORED, "function": torch.square, "times": torch.arange(40)},
+    ),
+    "time_covariance": (
+        lambda **a: sg.time_covariance(**a),
+        {"series": STORED, "function": torch.square, "times": torch.arange(40)},
+    ),
+    "block_average": (
+        lambda **a: sg.block_average(**a),
+        {"series": STORED, "function": torch.square, "times": torch.arange(40)},
+    ),
+    "integrated_autocorrelation_time": (
+        lambda **a: sg.integrated_autocorrelation_time(**a),
+        {"series": WORKS, "times": torch.arange(60)},
+    ),
+    "interval": (sg.time_average(WORKS).interval, {"confidence": 0.9}),
+    "interval, autocorrelation": (
+        sg.integrated_autocorrelation_time(WORKS).interval,
+        {"confidence": 0.9},
+    ),
+    "FokkerPlanck2D, phase space": (
+        lambda **a: sg.FokkerPlanck2D(SPRING, **a),
+        {"grids": (sg.Grid(-2.5, 2.5, 12), sg.Grid(-3.0, 3.0, 12)), "boundary": None},
+    ),
+    "FokkerPlanck2D.spectrum, phase space": (KINETIC.spectrum, {"count": 2}),
+    "FokkerPlanck2D.solve, phase space": (
+        KINETIC.solve,
+        {"p0": KINETIC.gaussian((0.0, 0.0), [[0.3, 0.0], [0.0, 0.4]]), "times": [0.0, 0.01]},
+    ),
+    "FokkerPlanck2D.current, phase space": (
+        KINETIC.current,
+        {"density": KINETIC.stationary()},
+    ),
+    "plots.phase_space, density": (sg.plots.phase_space, {"states": KINETIC.stationary()}),
+    "run_ensemble, extend": (
+        extended,
+        {"times": TIMES, "extend": True},
     ),
 }
 

@@ -194,7 +194,7 @@ class ItoProcess(SDE):
             return self._drift(x, t) + added
         return self._drift(x, t) + self._alpha * self._noise_induced(x, t)
 
-    def check_start(self, x: State, periods: Tensor | None) -> None:
+    def check_start(self, x: State, periods: Tensor | None, t: Time) -> None:
         """Refuse what the drift refuses to start from, where it knows of any."""
         if isinstance(self._given, ChecksStart):
             self._given.check_start(x, periods)

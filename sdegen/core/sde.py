@@ -212,13 +212,16 @@ class SDE(ABC):
             t: Time, 0-d.
         """
 
-    def check_start(self, x: State, periods: Tensor | None) -> None:  # noqa: B027, most take any
+    def check_start(  # noqa: B027, most take any
+        self, x: State, periods: Tensor | None, t: Time
+    ) -> None:
         """Refuse a start, where more can be said than that f is not finite or not periodic.
 
         Args:
             x: States at the first time, shape (batch, *event).
             periods: Of the boundary, shape (*event,), 0 where a coordinate has none; None where
                 no coordinate has one.
+            t: The first time, 0-d.
         """
 
     def slope_by(self, x: State, t: Time) -> SlopeBy:

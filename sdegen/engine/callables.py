@@ -73,7 +73,7 @@ def validate_callables(request: Request, *, whole: bool, differentiable: bool = 
         check_not_general(sde, "boundary=")
         boundary.check_inside(x0, t)
     wrapped = boundary is not None and boundary.wraps
-    sde.check_start(x0, boundary.periods() if boundary is not None and wrapped else None)
+    sde.check_start(x0, boundary.periods() if boundary is not None and wrapped else None, t)
     few, reverse = _FEW, sde.denoising is not None
     if reverse:  # one evaluation, of as many numbers as say something
         few = max(few, -(-FEWEST // max(1, x0[0].numel())))

@@ -116,7 +116,7 @@ def simulate(
         warn_start(sde, x0, ts[0])
     threads = None if threads is None else check_threads(threads)
     seed = seed_of(rng)
-    if functionals != ():
+    if not isinstance(functionals, tuple) or functionals:
         request = with_functionals(request, functionals, seed)
     with nullcontext() if differentiable else torch.no_grad():
         with torch.no_grad():

@@ -38,7 +38,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sdegen.core.checks import check_positive
+from sdegen.core.checks import check_flag, check_positive
 from sdegen.core.errors import AccuracyWarning
 from sdegen.core.noise import Rng, Streams, seed_of
 from sdegen.core.requests import check_kind, kind_of
@@ -81,7 +81,7 @@ class Functional(Observable):
         temperature: T, where an ensemble averages e^{−A/T} too.
 
     Raises:
-        TypeError: If histogram is no triple of numbers, or temperature no number.
+        TypeError: If name is no word, histogram no triple of numbers, or temperature no number.
         ValueError: If the bins are empty, or temperature ≤ 0.
     """
 
@@ -95,6 +95,11 @@ class Functional(Observable):
     compares_means: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        own = type(self).name  # of a subclass that is no dataclass, which its class says
+        if self.name == Functional.name and own != self.name:
+            object.__setattr__(self, "name", own)
+        check_kind("name", self.name, str, 'a word, such as name="work"')
+        check_flag("unwrapped", self.unwrapped)
         if self.temperature is not None:
             check_positive("temperature", self.temperature)
         if self.histogram is None:

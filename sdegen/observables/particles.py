@@ -183,7 +183,7 @@ class PairEnergy(OfSystems):
 
     def each(self, x: State) -> Tensor:
         """Return U(x), shape (batch,)."""
-        return self.pairs.energy(x.double())
+        return self.pairs.energy(check_positions(x, self.pairs.box).double())
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ class Pressure(OfSystems):
 
     def each(self, x: State) -> Tensor:
         """Return P, shape (batch,)."""
-        return self.pairs.pressure(x.double(), self.temperature)
+        return self.pairs.pressure(check_positions(x, self.pairs.box).double(), self.temperature)
 
 
 @dataclass(frozen=True)
@@ -254,6 +254,7 @@ class RadialDistribution(OfSystems):
 
     def each(self, x: State) -> Tensor:
         """Return g(r), shape (batch, bins)."""
+        x = check_positions(x, None)
         particles, dim, lengths = *x.shape[1:], _lengths(self.box, x)
         unit = math.pi ** (dim / 2) / math.gamma(dim / 2 + 1)
         shells = unit * (self.edges**dim).diff()
@@ -331,7 +332,7 @@ class StructureFactor(OfSystems):
 
     def each(self, x: State) -> Tensor:
         """Return S(k), shape (batch, shells)."""
-        lengths = _lengths(self.box, x)
+        x, lengths = check_positions(x, None), _lengths(self.box, x)
         modes, inside, means, _ = _shells(lengths, self.k_max, self.bins)
         waves = [
             torch.exp(-2j * math.pi / length * x[..., c, None].double() * n.to(x.device))

@@ -37,7 +37,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from sdegen.core.checks import check_positive
-from sdegen.core.requests import as_numbers
+from sdegen.core.requests import as_numbers, as_state
 from sdegen.core.shapes import State
 
 Lengths = tuple[float, ...]  # of the box, one for each dimension; none in open space
@@ -262,8 +262,10 @@ def check_positions(x: State, box: float | Lengths | None) -> State:
     """Return positions of particles, or refuse states of another shape.
 
     Raises:
+        TypeError: If x is no tensor, NumPy array or list.
         ValueError: If x is not (batch, particles, dim), or the box has another dimension.
     """
+    x = as_state("x", x)
     if x.ndim != 3:
         cure = "; on a line, dim is 1: pass x[..., None]" if x.ndim == 2 else ""
         raise ValueError(

@@ -30,8 +30,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sdegen.core.checks import check_positive
-from sdegen.core.requests import as_number
+from sdegen.core.checks import check_count, check_positive
+from sdegen.core.requests import as_number, as_state
 from sdegen.core.shapes import Numbers, State, rows_nonfinite
 from sdegen.sde.neighbours import (
     NeighbourLists,
@@ -88,7 +88,7 @@ class PairForces(Potential):
         if self.cutoff is not None:
             check_positive("cutoff", self.cutoff)
         self.external = None if external is None else _at_rest(external)
-        self._reach = min(self.potential.range, math.inf if cutoff is None else cutoff)
+        self._reach = min(self.potential.range, math.inf if self.cutoff is None else self.cutoff)
         self._check_reach()
         if isinstance(self.potential, FunctionPair):
             self.potential.check(self._reach)
@@ -179,12 +179,14 @@ class PairForces(Potential):
                 f"potential acts too, {type(self.external).__name__}; leave external out."
             )
         check_positive("temperature", temperature)
-        particles, dim = x.shape[-2:]
+        x = check_positions(x, self.box)
+        particles, dim = x.shape[1:]
         volume = self.volume(dim)
         return (particles * temperature + self.virial(x) / dim) / volume
 
     def volume(self, dim: int) -> float:
         """Return the volume of the box, Π L; infinite in open space."""
+        check_count("dim", dim)
         return math.prod(lengths_of(self.box, dim)) if self.box is not None else math.inf
 
     def check_start(self, x: State, periods: Tensor | None = None) -> None:
@@ -198,8 +200,8 @@ class PairForces(Potential):
             ValueError: With the system and the pair; or if a period is not that of the box.
         """
         if periods is not None:
-            self._check_periods(periods)
-        x = check_positions(x.detach(), self.box)
+            self._check_periods(as_state("periods", periods))
+        x = check_positions(x, self.box).detach()
         size = max(1, _SYSTEMS // max(1, x[0].numel()))
         for begin in range(0, len(x), size):
             pairs = self._pairs(x[begin : begin + size])

@@ -29,6 +29,7 @@ from torch import Tensor
 from sdegen.core.checks import check_finite, check_not_negative, check_positive
 from sdegen.core.derivatives import gradient_of
 from sdegen.core.requests import as_numbers, as_parameter, kind_of, value_of
+from sdegen.core.signature import Signature
 from sdegen.core.slope_checks import check_slope
 from sdegen.core.update import Number
 
@@ -56,10 +57,18 @@ class FunctionPair(PairPotential):
 
     Args:
         function: U of distances, a tensor of shape (P,); returns one energy for each.
+
+    Raises:
+        TypeError: If it takes anything else.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         self.function = function
+        if Signature.of(function, "potential").of_time:
+            raise TypeError(
+                "a pair potential must be a function U(r) of distances alone, but takes a second "
+                "argument; bind it, as in lambda r: U(r, 2.0)."
+            )
 
     def energy(self, r: Tensor) -> Tensor:
         """U(r), shape of r.

@@ -23,6 +23,7 @@ from sdegen.core.requests import (
     as_numbers,
     as_parameter,
     as_state,
+    as_time,
     check_function,
     kind_of,
     value_of,
@@ -134,20 +135,20 @@ class DrivenPotential:
         """Return the potential at a time, 0-d or one for each state.
 
         Raises:
-            TypeError: If the function is one of t alone, and returns no potential.
+            TypeError: If t is no time, or the function is one of t alone and returns no potential.
         """
-        energy = self._energy
+        t, energy = as_time(t), self._energy
         if energy is None:
             return as_potential(self.function(t))
         return FunctionPotential(lambda x: energy(x, expand(t, x)))
 
     def energy_at(self, x: State, t: Time) -> Tensor:
         """U(x, t), shape (batch,)."""
-        return self.at(t).energy(x)
+        return self.at(t).energy(as_state("x", x))
 
     def force_at(self, x: State, t: Time) -> State:
         """−∇U(x, t), same shape as x."""
-        return self.at(t).force(x)
+        return self.at(t).force(as_state("x", x))
 
 
 AnyPotential = Potential | DrivenPotential
@@ -165,6 +166,13 @@ def force_of(potential: AnyPotential, x: State, t: Time) -> State:
     if isinstance(potential, DrivenPotential):
         return potential.force_at(x, t)
     return potential.force(x)
+
+
+def check_start_of(potential: AnyPotential, x: State, periods: Tensor | None, t: Time) -> None:
+    """Refuse a start, or periods, that a potential at its time refuses."""
+    potential = potential.at(t) if isinstance(potential, DrivenPotential) else potential
+    if isinstance(potential, Potential):
+        potential.check_start(x, periods)
 
 
 def check_force_of(potential: AnyPotential, x: State, t: Time) -> None:

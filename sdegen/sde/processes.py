@@ -21,6 +21,7 @@ from sdegen.sde.potentials import (
     Potential,
     as_any_potential,
     check_force_of,
+    check_start_of,
     force_by,
     force_of,
 )
@@ -165,10 +166,9 @@ class Langevin(_ConstantNoise):
         """−∇U(x), or −∇U(x, t)."""
         return force_of(self.potential, x, t)
 
-    def check_start(self, x: State, periods: Tensor | None) -> None:
-        """Refuse what the potential refuses to start from."""
-        if isinstance(self.potential, Potential):
-            self.potential.check_start(x, periods)
+    def check_start(self, x: State, periods: Tensor | None, t: Time) -> None:
+        """Refuse what the potential at the first time refuses to start from."""
+        check_start_of(self.potential, x, periods, t)
 
     def check_derivatives(self, x: State, t: Time) -> None:
         """Compare the force of a potential that is a function with differences of its energy."""

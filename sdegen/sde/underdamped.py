@@ -26,8 +26,17 @@ import torch
 from torch import Tensor
 
 from sdegen.core.accuracy import SlopeBy
+from sdegen.core.checks import check_int
 from sdegen.core.noise import Rng, stream
-from sdegen.core.requests import as_number, as_numbers, as_parameter, as_state, value_of
+from sdegen.core.requests import (
+    as_number,
+    as_numbers,
+    as_parameter,
+    as_state,
+    as_time,
+    check_state,
+    value_of,
+)
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import Numbers, State, Time
 from sdegen.core.signature import Signature
@@ -37,6 +46,7 @@ from sdegen.sde.potentials import (
     Potential,
     as_any_potential,
     check_force_of,
+    check_start_of,
     energy_of,
     force_by,
     force_of,
@@ -113,13 +123,8 @@ class UnderdampedLangevin(SDE):
         Raises:
             TypeError, ValueError: If they are no states, or have two shapes.
         """
-        x = as_state("x", x)
-        v = torch.as_tensor(v, dtype=x.dtype, device=x.device)
-        if x.ndim < 2:
-            raise ValueError(
-                f"x must have shape (batch, *event), but has shape {tuple(x.shape)}; "
-                "one-dimensional physics is (batch, 1): pass x[:, None]."
-            )
+        x = check_state(x, name="x")
+        v = as_numbers("v", v, expected="velocities of the shape of x, or a number").to(x)
         if v.ndim and v.shape != x.shape:
             raise ValueError(
                 f"v must be a number or have the shape of x, {tuple(x.shape)}, but has shape "
@@ -141,8 +146,11 @@ class UnderdampedLangevin(SDE):
         Args:
             x: Positions, whose shape and dtype they have.
             rng: Seed, generator or None.
+
+        Raises:
+            TypeError, ValueError: If x are no states.
         """
-        x = as_state("x", x)
+        x = check_state(x, name="x")
         z = stream(rng, "velocities").normal(tuple(x.shape), dtype=x.dtype, device=x.device)
         spread = torch.as_tensor(self.temperature, dtype=torch.float64) / self._mass_like(x)
         return z * spread.sqrt().to(x)
@@ -152,7 +160,7 @@ class UnderdampedLangevin(SDE):
 
         Raises ValueError if they are odd.
         """
-        if numbers % 2 or numbers < 2:
+        if check_int("numbers", numbers) % 2 or numbers < 2:
             raise ValueError(
                 f"a phase space has as many velocities as positions, but {numbers} numbers are "
                 "asked for; pass an even number."
@@ -161,14 +169,15 @@ class UnderdampedLangevin(SDE):
 
     def force(self, x: State, t: Time) -> State:
         """F = −∇U(x, t), shape of the positions x."""
-        return force_of(self.potential, x, t)
+        return force_of(self.potential, as_state("x", x), t)
 
     def friction_at(self, x: State) -> Tensor:
         """γ at positions x, broadcastable to them; float64 unless it is a function.
 
         Raises:
-            ValueError: If γ(x) is negative, NaN, or of another shape.
+            ValueError: If γ(x) is negative, or of another shape.
         """
+        x = as_state("x", x)
         if not callable(self.friction):
             return torch.as_tensor(self.friction, dtype=torch.float64, device=x.device)
         rate = torch.as_tensor(self.friction(x))
@@ -196,8 +205,8 @@ class UnderdampedLangevin(SDE):
 
     def energy(self, state: State, t: Time | float = 0.0) -> Tensor:
         """U(x, t) + Σ m v²/2, shape (batch,)."""
-        t = torch.as_tensor(t, dtype=torch.float64)
-        return energy_of(self.potential, self.position(state), t) + self.kinetic_energy(state)
+        place = self.position(state)
+        return energy_of(self.potential, place, as_time(t)) + self.kinetic_energy(state)
 
     def drift(self, x: State, t: Time) -> State:
         """(v, F(x, t)/m − γ v), shape (batch, 2, *event)."""
@@ -220,11 +229,10 @@ class UnderdampedLangevin(SDE):
         """0: noise moves velocities, and does not depend on them."""
         return torch.zeros_like(x)
 
-    def check_start(self, x: State, periods: Tensor | None) -> None:
-        """Refuse positions that the potential refuses to start from."""
-        if isinstance(self.potential, Potential):
-            place = self.position(x)
-            self.potential.check_start(place, None if periods is None else periods[0])
+    def check_start(self, x: State, periods: Tensor | None, t: Time) -> None:
+        """Refuse positions that the potential at the first time refuses to start from."""
+        of_places = None if periods is None else periods[0]
+        check_start_of(self.potential, self.position(x), of_places, t)
 
     def check_derivatives(self, x: State, t: Time) -> None:
         """Compare the force of a potential that is a function with differences of its energy."""
@@ -251,6 +259,7 @@ class UnderdampedLangevin(SDE):
 
     def _checked(self, state: State) -> State:
         """Return a state, or refuse one that is no phase space."""
+        state = as_state("state", state)
         if state.ndim < 3 or state.shape[1] != 2:
             raise ValueError(
                 f"a state of {type(self).__name__} has shape (batch, 2, *event), positions and "

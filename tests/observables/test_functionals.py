@@ -138,11 +138,10 @@ class Lengths(sg.Increments):
         return (after - before).abs().flatten(1).sum(1)
 
 
-@dataclass(frozen=True)
 class Length(sg.Functional):
     """The recipe of the module."""
 
-    name: str = "length"
+    name = "length"
 
     def increments(self, block):
         return Lengths()

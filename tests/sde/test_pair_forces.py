@@ -435,3 +435,26 @@ def test_systems_do_not_feel_each_other(monkeypatch):
     x = lattice(6, 2, 7.0, batch=5, spread=0.02)
     sg.simulate(sg.Langevin(pairs), x, torch.linspace(0, 2e-3, 21), rng=0)
     assert [found.together for found in surveys] == [False]
+
+
+@pytest.mark.parametrize("dynamics", [sg.Langevin, sg.UnderdampedLangevin])
+def test_a_driven_potential_is_looked_at_where_it_starts(dynamics):
+    """As one that nothing drives: pairs that overlap, and a period that is not the box's."""
+    driven = dynamics(sg.DrivenPotential(lambda t: sg.PairForces(sg.WCA(1.0 + float(t)), box=9.0)))
+    x = torch.tensor([[[0.0, 0.0], [3.0, 3.0], [3.0, 3.0]]], dtype=torch.float64)
+    apart = x + torch.tensor([0.0, 0.0, 2.0], dtype=torch.float64)[:, None]
+    if dynamics is sg.UnderdampedLangevin:
+        x, apart = driven.state(x, 0.0), driven.state(apart, 0.0)
+    times = torch.tensor([0.0, 1e-3], dtype=torch.float64)
+    with pytest.raises(ValueError, match="particles 1 and 2 of system 0 is not finite"):
+        sg.simulate(driven, x, times, rng=0)
+    other = sg.Periodic(0.0, 8.0, coordinates="all")
+    with pytest.raises(ValueError, match=r"period 8 in dimension 0, .* a box of 9"):
+        sg.simulate(driven, apart, times, rng=0, boundary=other)
+    own = sg.Periodic(0.0, 9.0, coordinates="all")
+    assert not bool(sg.simulate(driven, apart, times, rng=0, boundary=own).nonfinite.any())
+
+
+def test_a_pair_potential_of_more_than_the_distance_is_refused():
+    with pytest.raises(TypeError, match="of distances alone"):
+        sg.PairForces(lambda r, t: r * t, cutoff=1.0)

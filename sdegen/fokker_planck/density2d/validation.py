@@ -268,8 +268,10 @@ def check_grid(name: str, density: PlaneDensity, blank: PlaneDensity) -> None:
     """Raise if a density lives on other nodes than the solver.
 
     Raises:
+        TypeError: If it is no density.
         ValueError: With both shapes, or the nodes that differ.
     """
+    check_kind(name, density, PlaneDensity, "a PlaneDensity, such as plane.stationary()")
     if density.p.shape != blank.p.shape:
         raise ValueError(
             f"{name} must have shape {tuple(blank.p.shape)}, but has {tuple(density.p.shape)}; "
