@@ -95,10 +95,10 @@ class Functional(Observable):
     compares_means: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        check_kind("name", self.name, str, 'a word, such as name="work"')
         own = type(self).name  # of a subclass that is no dataclass, which its class says
         if self.name == Functional.name and own != self.name:
             object.__setattr__(self, "name", own)
-        check_kind("name", self.name, str, 'a word, such as name="work"')
         check_flag("unwrapped", self.unwrapped)
         if self.temperature is not None:
             check_positive("temperature", self.temperature)
