@@ -166,8 +166,9 @@ class MediumEntropy(Functional):
                 f"MediumEntropy is that of a bath, but this {type(sde).__name__} has no noise, "
                 "and so no temperature; Heat() is the energy."
             )
-        potential = potential_of(sde)
-        if potential is not None:
+        potential, own = potential_of(sde), type(sde).diffusion
+        # noise of a subclass's own has another temperature
+        if potential is not None and own in (Langevin.diffusion, UnderdampedLangevin.diffusion):
             assert isinstance(sde, Langevin | UnderdampedLangevin)
             return _Scaled(-1.0 / value_of(sde.temperature), _Heat(potential, block))
         inverse = _Diffusivity(sde, "MediumEntropy")

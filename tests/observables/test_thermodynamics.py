@@ -295,3 +295,32 @@ def test_reverse_dynamics_have_no_heat():
     score = sg.GaussianMixture([1.0], [0.0], stds=0.5).noised(vp).score
     with pytest.raises(ValueError, match="runs backwards in time; take TimeIntegral"):
         sg.simulate(sg.ReverseSDE(vp, score), rest(4), [0.9, 0.5], functionals=[sg.Heat()])
+
+
+class Cold(sg.Langevin):
+    """Noise of its own, at a quarter of the temperature that it says."""
+
+    def __init__(self, potential):
+        super().__init__(potential)
+        self.constant_noise = None
+
+    def diffusion(self, x, t):
+        return 0.5 * super().diffusion(x, t)
+
+
+class ColdParticle(sg.UnderdampedLangevin):
+    """The same in a phase space."""
+
+    def diffusion(self, x, t):
+        return 0.5 * super().diffusion(x, t)
+
+
+def test_noise_of_a_subclass_has_its_own_temperature_in_the_entropy():
+    """Δs = −Q/T with the T of the noise, 0.25; of a trap both sums are the same to rounding."""
+    wanted = [sg.Heat(), sg.MediumEntropy()]
+    run = driven(Cold(sg.Quadratic(1.0)), rest(50), sg.EulerMaruyama(20), wanted)
+    heat, entropy = (run.functionals[name][-1] for name in ("heat", "medium_entropy"))
+    torch.testing.assert_close(entropy, -heat / 0.25)
+    sde = ColdParticle(sg.Quadratic(1.0))
+    with pytest.raises(ValueError, match="MediumEntropy needs noise on all coordinates"):
+        driven(sde, torch.zeros(4, 2, 1, dtype=F64), sg.EulerMaruyama(20), wanted[1:])
