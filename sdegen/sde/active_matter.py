@@ -41,7 +41,7 @@ from sdegen.core.requests import as_parameter, as_time, value_of
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time
 from sdegen.core.update import Number
-from sdegen.sde.potentials import FunctionPotential, Potential, as_potential
+from sdegen.sde.potentials import FunctionPotential, Potential, as_potential, check_start_of
 
 _SMALL = 0.5  # where (w − 1 + e^{−w})/w² is its series
 _TERMS = 17  # all digits of it
@@ -119,6 +119,13 @@ class ActiveBrownian(SDE):
         """(√(2D), √(2D), √(2D_r)), shape (3,)."""
         self._check_shape(x)
         return self._strengths.to(x)
+
+    def check_start(self, x: State, periods: Tensor | None, t: Time) -> None:
+        """Refuse places that the potential refuses to start from, and periods not its own."""
+        self._check_shape(x)
+        if self.potential is not None:
+            of_places = None if periods is None else self.position(periods)
+            check_start_of(self.potential, self.position(x), of_places, t)
 
     def position(self, states: Tensor) -> Tensor:
         """Return the places (x, y) of states of shape (…, 3), a view of shape (…, 2)."""

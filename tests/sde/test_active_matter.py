@@ -183,3 +183,17 @@ def test_states_of_another_shape_are_refused():
         FREE.mean_squared_displacement([0.0, -1.0])
     with pytest.raises(ValueError, match="is that of a free particle"):
         sg.ActiveBrownian(1.0, potential=sg.Quadratic()).mean_squared_displacement(1.0)
+
+
+def test_particles_that_overlap_and_periods_that_are_not_the_box_are_refused():
+    swimmers = sg.ActiveBrownian(1.0, 0.1, potential=sg.PairForces(sg.WCA(), box=9.0))
+    x = torch.tensor([[[0.0, 0.0, 1.0], [3.0, 3.0, 1.0], [3.0, 3.0, 2.0]]], dtype=torch.float64)
+    times = torch.tensor([0.0, 1e-3], dtype=torch.float64)
+    with pytest.raises(ValueError, match="particles 1 and 2 of system 0 is not finite"):
+        sg.simulate(swimmers, x, times, rng=0)
+    x[0, 2, :2] = 6.0
+    places = (0, 1, 3, 4, 6, 7)
+    with pytest.raises(ValueError, match=r"period 8 in dimension 0, .* a box of 9"):
+        sg.simulate(swimmers, x, times, rng=0, boundary={c: sg.Periodic(0.0, 8.0) for c in places})
+    own = {c: sg.Periodic(0.0, 9.0) for c in places}
+    assert not bool(sg.simulate(swimmers, x, times, rng=0, boundary=own).nonfinite.any())
