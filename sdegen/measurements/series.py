@@ -24,7 +24,9 @@ from sdegen.core.trajectory import Trajectory
 
 SeriesLike = Trajectory | Tensor | NDArray[np.generic] | list[float]
 _FEWEST = 8  # states of a trajectory
-_EVEN = 1e-6  # by how much of the mean a spacing may differ: what times of float32 are rounded to
+_EVEN = 1e-6  # by how much of the mean a spacing may differ
+_ROUNDED = 3e-7  # of the largest time: what the ends of a step of float32 are rounded by
+_MOST_ROUNDED = 0.01  # of the mean: no rounding that is larger is let pass
 AT_ONCE = 2**20  # numbers that are transformed together
 
 
@@ -186,7 +188,8 @@ def _spacing(times: Times, n: int) -> float:
         )
     steps = t.diff()
     mean = (t[-1] - t[0]) / (n - 1)
-    uneven = ~((steps - mean).abs() <= _EVEN * mean.abs())
+    rounding = (_ROUNDED * t.abs().max()).clamp(max=_MOST_ROUNDED * mean.abs())
+    uneven = ~((steps - mean).abs() <= _EVEN * mean.abs() + rounding)
     if not bool(mean.isfinite()) or float(mean) == 0 or bool(uneven.any()):
         k = int(uneven.nonzero()[0]) if bool(uneven.any()) else 0
         raise ValueError(

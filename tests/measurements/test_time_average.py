@@ -272,3 +272,14 @@ def test_integers_and_truth_values_are_numbers(repeats):
     assert float(above.mean) == float((x > 0).double().mean())
     assert float(sg.time_average((x > 0).long()).standard_error) == float(above.standard_error)
     assert abs(float(above.mean) - 0.5) < 4.5 * float(above.standard_error)
+
+
+def test_times_of_float32_are_even_far_from_their_origin_too():
+    """torch.linspace of a long run is rounded by much more than a millionth of its spacing."""
+    x = torch.randn(20_001, generator=torch.Generator().manual_seed(0))
+    found = sg.integrated_autocorrelation_time(x, times=torch.linspace(0, 2000, 20_001))
+    assert found.spacing == pytest.approx(0.1, rel=1e-6)
+    uneven = torch.linspace(0, 2000, 20_001, dtype=torch.float64)
+    uneven[500] += 0.002
+    with pytest.raises(ValueError, match="evenly spaced"):
+        sg.integrated_autocorrelation_time(x, times=uneven)
