@@ -126,6 +126,10 @@ class HarmonicRepulsion(PairPotential):
     Args:
         stiffness: k > 0, in units of energy over length².
         diameter: σ > 0, which is its range.
+
+    Raises:
+        TypeError: If a parameter is no number.
+        ValueError: If one is out of its range, or not finite.
     """
 
     def __init__(self, stiffness: Number = 1.0, diameter: float = 1.0) -> None:
@@ -148,6 +152,10 @@ class LennardJones(PairPotential):
     Args:
         epsilon: ε > 0.
         sigma: σ > 0, where U = 0.
+
+    Raises:
+        TypeError: If a parameter is no number.
+        ValueError: If one is out of its range, or not finite.
     """
 
     def __init__(self, epsilon: Number = 1.0, sigma: float = 1.0) -> None:
@@ -178,6 +186,10 @@ class WCA(LennardJones):
     Args:
         epsilon: ε > 0.
         sigma: σ > 0; its range is 2^{1/6} σ.
+
+    Raises:
+        TypeError: If a parameter is no number.
+        ValueError: If one is out of its range, or not finite.
     """
 
     def __init__(self, epsilon: Number = 1.0, sigma: float = 1.0) -> None:
@@ -199,6 +211,10 @@ class GaussianCore(PairPotential):
     Args:
         epsilon: ε, negative where they attract each other.
         sigma: σ > 0.
+
+    Raises:
+        TypeError: If a parameter is no number.
+        ValueError: If one is out of its range, or not finite.
     """
 
     def __init__(self, epsilon: Number = 1.0, sigma: float = 1.0) -> None:
@@ -222,7 +238,11 @@ class Yukawa(PairPotential):
     Args:
         epsilon: ε, negative where they attract each other.
         sigma: σ > 0.
-        kappa: κ ≥ 0, over the screening length.
+        kappa: κ ≥ 0, one over the screening length.
+
+    Raises:
+        TypeError: If a parameter is no number.
+        ValueError: If one is out of its range, or not finite.
     """
 
     def __init__(self, epsilon: Number = 1.0, sigma: float = 1.0, kappa: float = 1.0) -> None:
