@@ -52,7 +52,7 @@ print(f"S(k) at k = {s.at[j]:.1f}: {s.average[j]:.3f} ± {s.average_error[j]:.3f
 figure, (box, radial, waves) = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained")
 for x, y in (path.final[0] % length).tolist():
     box.add_patch(plt.Circle((x, y), 0.5, alpha=0.6, linewidth=0))
-box.set(xlim=(0, length), ylim=(0, length), aspect="equal", title="discs in their box")
+box.set(xlim=(0, length), ylim=(0, length), aspect="equal", xlabel="x in diameters", ylabel="y")
 radial.errorbar(g.at, g.average, g.average_error, fmt=".-", markersize=3)
 radial.set(xlabel="distance r in diameters", ylabel="g(r)")
 waves.errorbar(s.at, s.average, s.average_error, fmt=".-", markersize=3)

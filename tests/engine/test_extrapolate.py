@@ -147,3 +147,24 @@ def test_states_that_are_lost_end_it():
         sg.extrapolate(grows, START, grid(20), square, trajectories=100, rng=0)
     with pytest.raises(sg.NonFiniteError, match="f is not finite"):
         sg.extrapolate(OU, START, grid(20), lambda x: 1 / (0 * x), trajectories=100, rng=0)
+
+
+def test_positions_and_velocities_are_moved_by_baoab():
+    """The same bits as with BAOAB(), of weak order 2."""
+    sde = sg.UnderdampedLangevin(sg.Quadratic(4.0))
+    start = sde.state(torch.ones(1, 1, dtype=torch.float64), 0.0)
+
+    def run(**options):
+        return sg.extrapolate(
+            sde,
+            start,
+            [0.0, 0.2, 0.4],
+            lambda z: z[:, 0, 0] ** 2,
+            trajectories=50,
+            rng=1,
+            **options,
+        )
+
+    said = run(solver=sg.BAOAB())
+    assert run().order == said.order == 2
+    assert torch.equal(run().value, said.value)
