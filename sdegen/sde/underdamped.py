@@ -179,7 +179,7 @@ class UnderdampedLangevin(SDE):
         """
         x = as_state("x", x)
         if not callable(self.friction):
-            return torch.as_tensor(self.friction, dtype=torch.float64, device=x.device)
+            return _fitting("friction", self.friction, x)
         rate = torch.as_tensor(self.friction(x))
         fits = rate.ndim == 0 or (
             rate.ndim == x.ndim
@@ -212,7 +212,7 @@ class UnderdampedLangevin(SDE):
         """(v, F(x, t)/m − γ v), shape (batch, 2, *event)."""
         place, v = self._checked(x).unbind(1)
         mass, rate = self.mass, self.friction_at(place)
-        mass = mass.to(place) if isinstance(mass, Tensor) and mass.ndim else mass
+        mass = self._mass_like(place).to(place) if isinstance(mass, Tensor) and mass.ndim else mass
         force = self.force(place, t)
         return torch.stack([v, force / mass - rate.to(v) * v], 1)
 
@@ -255,7 +255,7 @@ class UnderdampedLangevin(SDE):
 
     def _mass_like(self, x: State) -> Tensor:
         """Return m in float64, where x is."""
-        return torch.as_tensor(self.mass, dtype=torch.float64, device=x.device)
+        return _fitting("mass", self.mass, x)
 
     def _checked(self, state: State) -> State:
         """Return a state, or refuse one that is no phase space."""
@@ -283,6 +283,24 @@ def _field(name: str, value: object, *, zero: bool) -> float | Tensor:
     values = as_numbers(name, value, expected="a number, or one for each coordinate")
     _check(name, values, zero=zero)
     return values.to(torch.float64)
+
+
+def _fitting(name: str, value: float | Tensor, x: Tensor) -> Tensor:
+    """Return a number, or one for each coordinate, in float64 where positions x are.
+
+    Raises:
+        ValueError: If there is not one for each coordinate of x.
+    """
+    values = torch.as_tensor(value, dtype=torch.float64, device=x.device)
+    event = x.shape[1:]
+    pairs = zip(reversed(values.shape), reversed(event), strict=False)
+    if values.ndim > len(event) or not all(one in (1, size) for one, size in pairs):
+        raise ValueError(
+            f"{name} must be a number or one for each coordinate of a position, shape "
+            f"{tuple(event)}, but has shape {tuple(values.shape)}; pass a number, or positions "
+            "that have as many coordinates."
+        )
+    return values
 
 
 def _check(name: str, value: float | Tensor, *, zero: bool) -> None:

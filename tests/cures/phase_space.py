@@ -36,7 +36,13 @@ def undriven():
         near(sg.Langevin(lambda x: x**2 / 2).drift(column(2.0), ZERO), -2.0)
 
 
+HEAVY = sg.UnderdampedLangevin(sg.Quadratic(), mass=[1.0, 2.0, 3.0])
 FOLLOWED = {
+    "a mass for each of other coordinates": (
+        "must be a number or one for each coordinate of a position",
+        lambda: HEAVY.draw_velocities(torch.zeros(4, 2, dtype=F64), rng=0),
+        lambda: HEAVY.draw_velocities(torch.zeros(4, 3, dtype=F64), rng=0),
+    ),
     "positions alone of a run that has no velocities": (
         "x and v are those of a run in phase space",
         lambda: simulate(OU, column(0.5)).x,

@@ -181,3 +181,11 @@ def test_a_force_of_its_own_moves_it_and_is_not_taken_for_its_potential():
     grids = sg.Grid(-5.0, 9.0, 40), sg.Grid(-7.0, 7.0, 40)
     with pytest.raises(ValueError, match="Tilted has a force of its own"):
         sg.FokkerPlanck2D(sde, grids)
+
+
+@pytest.mark.parametrize("name", ["mass", "friction"])
+def test_one_for_each_of_other_coordinates_is_refused(name):
+    sde = sg.UnderdampedLangevin(sg.Quadratic(), **{name: [1.0, 2.0, 3.0]})
+    z = sde.state(torch.zeros(4, 2, dtype=F64), 0.0)
+    with pytest.raises(ValueError, match=rf"{name} must be .* shape \(2,\), but has shape \(3,\)"):
+        sg.simulate(sde, z, [0.0, 0.1], rng=0)
