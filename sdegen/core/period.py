@@ -62,6 +62,8 @@ def check_period(
         for name, field in fields_of(sde):
             first, second = (_values(field, y, x, t) for y in (here, there))
             gap = (first - second).abs().nan_to_num(nan=torch.inf)
+            # of what is finite at neither, nothing is known: the run says where it is lost
+            gap[~(first.isfinite() | second.isfinite())] = 0.0
             size = torch.cat([first, second]).abs().nan_to_num(posinf=0.0).amax(0)
             # each coordinate by itself: a fast one hides no other, but for rounding
             rounding = _ROUNDINGS * torch.finfo(size.dtype).eps * size.max()

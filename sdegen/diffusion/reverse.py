@@ -82,7 +82,6 @@ class ReverseSDE(SDE):
         check_origin(score, forward)
         self.forward, self.score, self.eta = forward, score, eta
         self.noise: NoiseKind = "none" if eta == 0 else forward.noise
-        self.phase_space = forward.phase_space
         if eta > 0 and forward.channels is not None:  # a flow has no noise, of any structure
             self.channels, self.noise_structure = forward.channels, forward.noise_structure
 
@@ -90,6 +89,11 @@ class ReverseSDE(SDE):
     def time_range(self) -> tuple[float, float]:
         """The times at which the forward process has a score, [t_min, t_max]."""
         return self.forward.score_range
+
+    @property
+    def phase_space(self) -> bool:  # type: ignore[override]
+        """Whether a state of the forward process is positions and velocities."""
+        return self.forward.phase_space
 
     @property
     def trajectories(self) -> int | None:

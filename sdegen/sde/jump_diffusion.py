@@ -70,7 +70,7 @@ class JumpDiffusion(SDE):
             )
         self.sde, self.jumps = sde, each
         self.noise, self.constant_noise = sde.noise, sde.constant_noise
-        self.channels, self.phase_space = sde.channels, sde.phase_space
+        self.channels = sde.channels
         timed = any(isinstance(one, CompoundPoisson) and not one.autonomous for one in each)
         self.autonomous = None if timed else sde.autonomous
         self._counter: CallCounter | None = None
@@ -78,6 +78,11 @@ class JumpDiffusion(SDE):
     def event_of(self, numbers: int) -> tuple[int, ...]:
         """Return the event of the continuous part that holds so many numbers."""
         return self.sde.event_of(numbers)
+
+    @property
+    def phase_space(self) -> bool:  # type: ignore[override]
+        """Whether a state of the continuous part is positions and velocities."""
+        return self.sde.phase_space
 
     @property
     def noise_structure(self) -> NoiseStructure:  # type: ignore[override]

@@ -9,6 +9,7 @@ from sdes import turning
 
 import sdegen as sg
 from sdegen.core.noise import Stream
+from sdegen.engine import half_steps
 from sdegen.engine.half_steps import HalvedWalk
 
 F64 = torch.float64
@@ -62,7 +63,8 @@ def test_two_packages_are_judged_alike():
 STIFF = sg.ItoProcess(lambda x: -50 * x, turning, channels=3)
 
 
-def test_steps_of_channels_are_judged():
+def test_steps_of_channels_are_judged(monkeypatch):
+    monkeypatch.setattr(half_steps, "_SECONDS", 60.0)  # of a pilot, on a machine that is busy
     x0 = torch.full((2000, 2), 0.5, dtype=F64)
     with pytest.raises(ValueError, match=r"too large .* change the largest \|x\| by a factor of"):
         sg.simulate(STIFF, x0, torch.linspace(0, 1, 21), rng=0)

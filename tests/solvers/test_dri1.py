@@ -14,6 +14,7 @@ from exact import (
 )
 
 import sdegen as sg
+from sdegen.engine import half_steps
 from sdegen.solvers.dri1 import _crossed
 
 F64 = torch.float64
@@ -302,7 +303,8 @@ def test_a_reflecting_boundary_keeps_it_inside():
     assert 0.2 < float(run.final.std()) < 0.35  # ½/√3 = 0.29 without a drift
 
 
-def test_the_pilot_sees_steps_that_are_too_large_and_names_those_that_do():
+def test_the_pilot_sees_steps_that_are_too_large_and_names_those_that_do(monkeypatch):
+    monkeypatch.setattr(half_steps, "_SECONDS", 60.0)  # of a pilot, on a machine that is busy
     sde = sg.ItoProcess(lambda x: -100 * x, lambda x: 1 + 0.1 * torch.sin(x))
     x0 = torch.ones(50, 1, dtype=F64)
     with pytest.raises(ValueError, match=r"steps of 0\.1 are too large .* substeps="):
