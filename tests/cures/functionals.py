@@ -116,7 +116,7 @@ UNSEEN = {
 }
 """Rows whose text is put together, or says what to do without one of the verbs."""
 
-TRAP = sg.UnderdampedLangevin(sg.Quadratic(1.0))
+AT_REST = sg.UnderdampedLangevin(sg.Quadratic(1.0))
 PHASE = torch.zeros(4, 2, 1, dtype=F64)
 
 
@@ -210,8 +210,8 @@ FOLLOWED = {
     ),
     "local time of a position in phase space": (
         "LocalTime is that of a coordinate with noise",
-        lambda: sg.simulate(TRAP, PHASE, T, functionals=[sg.LocalTime(0.5)], rng=0),
-        lambda: sg.simulate(TRAP, PHASE, T, functionals=[_near_level(0.5, 0.1)], rng=0),
+        lambda: sg.simulate(AT_REST, PHASE, T, functionals=[sg.LocalTime(0.5)], rng=0),
+        lambda: sg.simulate(AT_REST, PHASE, T, functionals=[_near_level(0.5, 0.1)], rng=0),
     ),
     "local time at a wall": (
         "from an end of the boundary, where a",
