@@ -4,11 +4,10 @@ As in `plots`, nothing is computed here and nothing is shown: a function takes r
 a `Figure`, or writes a film.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
@@ -168,7 +167,8 @@ def relaxation_gif(
         line.set_ydata(style.heights(density.p[k]))
         style.title(panel, f"t = {float(density.times[k]):.2f}" + style.lost(path))
 
-    _film(figure, panel, (bars, line), draw, len(pairs), file, fps)
+    _labelled(panel)
+    write_film(figure, panel, (bars, line), draw, len(pairs), file, fps)
 
 
 def density_gif(density: DensityPath, file: str | Path, *, fps: int = 15) -> None:
@@ -198,22 +198,14 @@ def density_gif(density: DensityPath, file: str | Path, *, fps: int = 15) -> Non
         line.set_ydata(p[shown[frame]])
         style.title(panel, f"t = {float(density.times[int(shown[frame])]):.2f}")
 
-    _film(figure, panel, (line,), draw, len(shown), file, fps)
+    _labelled(panel)
+    write_film(figure, panel, (line,), draw, len(shown), file, fps)
 
 
-def _film(
-    figure: Figure,
-    panel: Axes,
-    moving: Sequence[Artist],
-    draw: Callable[[int], None],
-    count: int,
-    file: str | Path,
-    fps: int,
-) -> None:
-    """Write frames as an animated GIF; `draw` sets what moves in a frame, and its title."""
+def _labelled(panel: Axes) -> None:
+    """Say what the axes of a film are."""
     panel.set(xlabel="position x", ylabel="density p(x, t)")
     panel.legend(frameon=False, loc="upper right", fontsize=9)
-    write_film(figure, panel, moving, draw, count, file, fps)
 
 
 def _common_times(
