@@ -45,6 +45,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.channels import covariance_matrix
+from sdegen.core.dissipation import diffusivity_of, inverse_times
 from sdegen.core.jumps import check_no_jumps
 from sdegen.core.requests import check_function, value_of
 from sdegen.core.sde import SDE
@@ -294,13 +295,8 @@ class _Diffusivity:
 
     def solved(self, x: State, t: Time, f: State) -> State:
         """Return D⁻¹ f, shape of x."""
-        if self._sde.noise_structure == "diagonal":
-            self(x, t)
-            g = self._sde.diffusion(x, t).to(x)
-            return 2 * f / g.square()
-        D = self(x, t).to(x)
-        solved: Tensor = torch.linalg.solve(D, f.flatten(1).mT)
-        return solved.mT.reshape(x.shape)
+        self(x, t)  # refuses
+        return inverse_times(diffusivity_of(self._sde, x, t), f.flatten(1)).reshape(x.shape)
 
 
 def _check_dynamics(sde: SDE, name: str) -> None:
