@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from sdegen.core.central_sums import merged_sums
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -75,9 +77,6 @@ class Statistics:
     def merge(self, other: Statistics) -> Statistics:
         """Return the moments of both together.
 
-        Reference:
-            Pébay 2008, Sandia report SAND2008-6212, eqs. (1.1) to (1.6).
-
         >>> import torch
         >>> y = torch.tensor([1.0, 2.0, 4.0, 9.0], dtype=torch.float64)
         >>> both, one = Statistics.of(y[:1]).merge(Statistics.of(y[1:])), Statistics.of(y)
@@ -87,13 +86,9 @@ class Statistics:
         if self.count == 0 or other.count == 0:
             return other if self.count == 0 else self
         a, b = self.count, other.count
-        n, d = a + b, other.mean - self.mean
-        each = d / n
-        m2 = self.m2 + other.m2 + d * each * a * b
-        m3 = self.m3 + other.m3 + d * each**2 * a * b * (a - b)
-        m3 += 3 * each * (a * other.m2 - b * self.m2)
-        m4 = self.m4 + other.m4 + d * each**3 * a * b * (a * a - a * b + b * b)
-        m4 += 6 * each**2 * (a * a * other.m2 + b * b * self.m2)
-        m4 += 4 * each * (a * other.m3 - b * self.m3)
+        gap = other.mean - self.mean
+        m2, m3, m4 = merged_sums(
+            a, b, gap, (self.m2, self.m3, self.m4), (other.m2, other.m3, other.m4)
+        )
         largest = max(self.largest, other.largest)
-        return Statistics(n, self.mean + each * b, m2, m3, m4, largest)
+        return Statistics(a + b, self.mean + gap / (a + b) * b, m2, m3, m4, largest)

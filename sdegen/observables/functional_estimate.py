@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sdegen.core.central_sums import merged_sums
 from sdegen.core.errors import AccuracyWarning
 from sdegen.core.requests import first_true
 from sdegen.observables.base import Partial, pooled
@@ -131,23 +132,11 @@ class ValueSums:
         """Return the partial of two sets of trajectories together, all times at once."""
         a, b = dict(left), dict(right)
         na, nb = _like(a["n"], a["mean"]), _like(b["n"], b["mean"])
-        merged, gap, weight = pooled(a | {"n": na}, b | {"n": nb})
-        n, gap2 = merged["n"], gap * gap
+        merged, gap, _ = pooled(a | {"n": na}, b | {"n": nb})
         merged["n"] = a["n"] + b["n"]
-        merged["second"] = a["second"] + b["second"] + gap2 * weight
-        merged["third"] = (
-            a["third"]
-            + b["third"]
-            + gap2 * gap * weight * (na - nb) / n
-            + 3 * gap * (na * b["second"] - nb * a["second"]) / n
-        )
-        merged["fourth"] = (
-            a["fourth"]
-            + b["fourth"]
-            + gap2 * gap2 * weight * (na * na - na * nb + nb * nb) / (n * n)
-            + 6 * gap2 * (na * na * b["second"] + nb * nb * a["second"]) / (n * n)
-            + 4 * gap * (na * b["third"] - nb * a["third"]) / n
-        )
+        sums = [(one["second"], one["third"], one["fourth"]) for one in (a, b)]
+        second, third, fourth = merged_sums(na, nb, gap, *sums)
+        merged |= {"second": second, "third": third, "fourth": fourth}
         if "counts" in a:
             merged["counts"] = a["counts"] + b["counts"]
         if "top" in a:

@@ -33,6 +33,7 @@ from dataclasses import dataclass, field, replace
 from jaxtyping import Float
 from torch import Tensor
 
+from sdegen.core.central_sums import merged_sums
 from sdegen.core.checks import check_flag
 from sdegen.core.shapes import State
 from sdegen.observables.base import Accumulator, AtTimes, Block, Observable, Partial, pooled
@@ -158,24 +159,22 @@ def _merged_high(left: Partial, right: Partial, gap: Tensor, weight: Tensor) -> 
         weight: n_a n_b/n.
     """
     a, b = left["n"], right["n"]
+    if "product" not in left:
+        sums = [(one["square"], one["third"], one["fourth"]) for one in (left, right)]
+        _, third, fourth = merged_sums(a, b, gap, *sums)
+        return {"third": third, "fourth": fourth}
     n = a + b
 
     def crossed(name: str, power: int) -> Tensor:
         sign = -1.0 if power == 1 else 1.0
         return (a**power * right[name] + sign * b**power * left[name]) / n**power
 
-    if "product" in left:
-        g, h = gap.flatten(1)[:, :, None], gap.flatten(1)[:, None, :]
-        first, second = crossed("product", 1), crossed("product", 2)
-        odd = crossed("third", 1)
-        other = odd.transpose(1, 2)
-        diagonals = [c.diagonal(dim1=1, dim2=2) for c in (first, second)]
-        xx, xx2, yy2 = diagonals[0][:, :, None], diagonals[1][:, :, None], diagonals[1][:, None, :]
-    else:
-        g = h = gap
-        first, second = crossed("square", 1), crossed("square", 2)
-        odd = other = crossed("third", 1)
-        xx, xx2, yy2 = first, second, second
+    g, h = gap.flatten(1)[:, :, None], gap.flatten(1)[:, None, :]
+    first, second = crossed("product", 1), crossed("product", 2)
+    odd = crossed("third", 1)
+    other = odd.transpose(1, 2)
+    diagonals = [c.diagonal(dim1=1, dim2=2) for c in (first, second)]
+    xx, xx2, yy2 = diagonals[0][:, :, None], diagonals[1][:, :, None], diagonals[1][:, None, :]
     third = left["third"] + right["third"] + g**2 * h * (weight * (a - b) / n)
     third = third + h * xx + 2 * g * first
     fourth = left["fourth"] + right["fourth"]
