@@ -24,6 +24,8 @@ from sdegen.core.shapes import State, Time, expand
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 from sdegen.sde.potentials import Potential
 
+_ROUNDING = 1e-14  # relative to the largest covariance
+
 
 class GaussianMixture(Potential):
     """p(x) = Σ_k w_k N(μ_k, Σ_k), with U = −log p.
@@ -267,8 +269,10 @@ def _principal(covariances: Tensor, k: int, d: int) -> tuple[Tensor, Tensor]:
     c = covariances.cpu()
     if c.shape != (k, d, d):
         raise ValueError(f"covariances must have shape {(k, d, d)}, but have {tuple(c.shape)}.")
-    if not bool(c.isfinite().all()) or not torch.allclose(c, c.mT, rtol=1e-8, atol=0.0):
+    rounding = _ROUNDING * float(c.abs().max())  # a product Φ C Φᵀ leaves as much beside a 0
+    if not bool(c.isfinite().all()) or not torch.allclose(c, c.mT, rtol=1e-8, atol=rounding):
         raise ValueError("covariances must be finite and symmetric.")
+    c = 0.5 * (c + c.mT)
     variances, axes = c.diagonal(dim1=1, dim2=2), torch.eye(d, dtype=torch.float64).expand_as(c)
     if not torch.equal(c, torch.diag_embed(variances)):
         variances, axes = torch.linalg.eigh(c)
