@@ -99,7 +99,7 @@ def to_azula(model: ScoreModel) -> AzulaDenoiser:
     denoise, noise = (
         needed(f"azula.{part}", "to_azula", extra="azula") for part in ("denoise", "noise")
     )
-    sde = model.sde
+    sde = model.path
 
     def ours(t: Tensor) -> Tensor:
         return sde.t_min + (sde.t_max - sde.t_min) * t

@@ -97,7 +97,7 @@ class Denoiser(nn.Module):
         super().__init__()
         check_kind("model", model, ScoreModel, "a ScoreModel")
         self.model = model
-        self.sigma_min, self.sigma_max = noise_levels(model.sde)
+        self.sigma_min, self.sigma_max = noise_levels(model.path)
 
     def forward(self, x: State, sigma: Time | float, labels: Tensor | None = None) -> State:
         """Return E[x0 | x0 + σ ε = x], same shape as x.
@@ -112,7 +112,7 @@ class Denoiser(nn.Module):
             TypeError: If labels are not integers.
             ValueError: If σ leaves that interval, or the model does not know the labels.
         """
-        sde = self.model.sde
+        sde = self.model.path
         levels = torch.as_tensor(sigma).detach().to(device="cpu", dtype=torch.float64)
         low, high = self.sigma_min * (1 - IN_FLOAT32), self.sigma_max * (1 + IN_FLOAT32)
         bad = ~((levels >= low) & (levels <= high))

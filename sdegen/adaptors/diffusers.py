@@ -225,7 +225,7 @@ class DiffusersUNet(nn.Module):
     def __init__(self, model: ScoreModel, times: Tensor, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.model, self.times = model, times
-        self.levels = model.sde.kernel.log_ratio(times)
+        self.levels = model.path.kernel.log_ratio(times)
         size = tuple(shape[1:])
         square = len(size) == 2 and size[0] == size[1]
         self.config = SimpleNamespace(
@@ -259,7 +259,7 @@ class DiffusersUNet(nn.Module):
             return_dict: False returns a tuple, as diffusers has it.
         """
         t = self._time(torch.as_tensor(timestep, dtype=torch.float64, device="cpu"))
-        sde = self.model.sde
+        sde = self.model.path
         t = t.to(sample) if t.ndim else t
         spread = (sde.alpha(t) ** 2 + sde.sigma(t) ** 2).sqrt()
         model = conditioned_on(self.model, "class_labels", class_labels)
@@ -278,7 +278,7 @@ class DiffusersUNet(nn.Module):
             return self.times[k.long()]
         left = k.floor().clamp(max=last - 1)
         level = torch.lerp(self.levels[left.long()], self.levels[left.long() + 1], k - left)
-        return self.model.sde.kernel.time_of_log_nsr(
+        return self.model.path.kernel.time_of_log_nsr(
             level, float(self.times[0]), float(self.times[-1])
         )
 
@@ -313,7 +313,7 @@ def to_diffusers(
     for size in shape:
         check_count("shape", size)
     diffusers = needed("diffusers", "to_diffusers", extra="diffusers")
-    sde = model.sde
+    sde = model.path
     if times is None:
         check_count("steps", steps, least=2)
         times = sde.time_grid(steps - 1)

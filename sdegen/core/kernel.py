@@ -1,7 +1,15 @@
-"""The Gaussian kernel of a linear SDE, and what a sampler knows of reverse dynamics."""
+"""Gaussian kernels of linear SDEs, and what a sampler knows of reverse dynamics.
+
+    X_t | X_0 ~ N(Φ(t) X_0 + m(t), L(t) L(t)ᵀ),        x_t = Φ X_0 + m + L ε,        ε ~ N(0, I)
+
+The score of p_t follows from the noise in the state, ∇ log p_t(x_t) = −L⁻ᵀ E[ε | x_t]. For a
+`Kernel` Φ = α(t) and L = σ(t) are numbers and m = 0; other kernels have one number for each
+coordinate of a basis, or matrices.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,13 +17,36 @@ import torch
 from torch import Tensor
 
 from sdegen.core.scores import ScoreAt, along
-from sdegen.core.shapes import ScoreFn, Time
+from sdegen.core.shapes import ScoreFn, State, Time, expand
 
 _HALVINGS = 80  # of an interval of times: past the last bit of a float64
 
 
+class GaussianKernel(ABC):
+    """The Gaussian kernel X_t | X_0 ~ N(Φ X_0 + m, L Lᵀ) of a linear SDE.
+
+    States have shape (batch, *event), times shape () or (batch,).
+    """
+
+    @abstractmethod
+    def mean(self, x0: State, t: Time) -> State:
+        """Return Φ(t) x0 + m(t), shape of the state that x0 is noised to."""
+
+    @abstractmethod
+    def spread(self, eps: State, t: Time) -> State:
+        """Return L(t) ε, same shape as eps."""
+
+    @abstractmethod
+    def whiten(self, deviation: State, t: Time) -> State:
+        """Return L(t)⁻¹ r, the ε of a deviation r = x_t − Φ x0 − m; same shape."""
+
+    @abstractmethod
+    def pull_back(self, eps: State, t: Time) -> State:
+        """Return L(t)⁻ᵀ ε, same shape as eps: minus the score, where ε = E[ε | x_t]."""
+
+
 @dataclass(frozen=True)
-class Kernel:
+class Kernel(GaussianKernel):
     """The Gaussian kernel X_t | X_0 ~ N(α(t) X_0, σ(t)² I) of a linear SDE.
 
     Attributes:
@@ -25,6 +56,22 @@ class Kernel:
 
     alpha: Callable[[Time], Tensor]
     sigma: Callable[[Time], Tensor]
+
+    def mean(self, x0: State, t: Time) -> State:
+        """Return α(t) x0, same shape as x0."""
+        return expand(self.alpha(t), x0) * x0
+
+    def spread(self, eps: State, t: Time) -> State:
+        """Return σ(t) ε, same shape as eps."""
+        return expand(self.sigma(t), eps) * eps
+
+    def whiten(self, deviation: State, t: Time) -> State:
+        """Return r/σ(t), same shape as r."""
+        return deviation / expand(self.sigma(t), deviation)
+
+    def pull_back(self, eps: State, t: Time) -> State:
+        """Return ε/σ(t), same shape as eps."""
+        return eps / expand(self.sigma(t), eps)
 
     def log_ratio(self, t: Tensor) -> Tensor:
         """log(σ/α) = −λ, of the noise-to-signal ratio; shape of t."""
@@ -53,12 +100,14 @@ class ReverseStructure:
     Attributes:
         score: ∇ log p_t(x).
         eta: η of the family of reverse dynamics: 0 the flow, 1 the reverse SDE.
-        kernel: Kernel of the forward SDE, or None where it is not Gaussian.
+        kernel: α and σ of the forward SDE, or None where it has none.
+        noise_kernel: Its Gaussian kernel of any kind, or None where it is not Gaussian.
     """
 
     score: ScoreFn
     eta: float
     kernel: Kernel | None
+    noise_kernel: GaussianKernel | None = None
 
     def along(self, nodes: Tensor) -> ScoreAt:
         """Return the score at the nodes of a run, as `along` does."""

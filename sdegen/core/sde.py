@@ -23,7 +23,7 @@ from sdegen.core.alpha_stable import AlphaStable
 from sdegen.core.channels import add_times, divergence, times, transposed_times
 from sdegen.core.derivatives import MIXED_DIVERGENCE, noise_induced
 from sdegen.core.jumps import CompoundPoisson
-from sdegen.core.kernel import Kernel, ReverseStructure
+from sdegen.core.kernel import GaussianKernel, Kernel, ReverseStructure
 from sdegen.core.noise import Noise
 from sdegen.core.noise_structure import NoiseStructure, check_not_general, declare
 from sdegen.core.scores import CallCounter
@@ -109,8 +109,16 @@ class SDE(ABC):
 
     @property
     def kernel(self) -> Kernel | None:
-        """The Gaussian kernel, where there is one."""
+        """The Gaussian kernel of numbers α(t) and σ(t), where there is one."""
         return None
+
+    @property
+    def noise_kernel(self) -> GaussianKernel | None:
+        """The law of X_t given X_0, where it is Gaussian: numbers, one for each mode, or matrices.
+
+        What noises data by it, and learns its score, takes any kind.
+        """
+        return self.kernel
 
     @property
     def denoising(self) -> ReverseStructure | None:

@@ -87,8 +87,10 @@ class ReverseSDE(SDE):
 
     @property
     def time_range(self) -> tuple[float, float]:
-        """The times at which the forward process has a score, [t_min, t_max]."""
-        return self.forward.score_range
+        """The times at which there is a score, [t_min, t_max]: of the process, and of a model."""
+        low, high = self.forward.score_range
+        first, last = getattr(self.score, "times", None) or (low, high)
+        return (max(low, first), min(high, last))
 
     @property
     def phase_space(self) -> bool:  # type: ignore[override]
@@ -114,8 +116,9 @@ class ReverseSDE(SDE):
 
     @property
     def denoising(self) -> ReverseStructure:
-        """The score, η and the forward kernel."""
-        return ReverseStructure(self.score, self.eta, self.forward.kernel)
+        """The score, η and the forward kernels."""
+        forward = self.forward
+        return ReverseStructure(self.score, self.eta, forward.kernel, forward.noise_kernel)
 
     def drift(self, x: State, t: Time | float) -> State:
         """f − ½ (1 + η²) (∇·(G Gᵀ) + G Gᵀ score), same shape as x."""

@@ -51,7 +51,7 @@ from torch import Tensor, nn
 
 from sdegen.core.checks import check_share, check_word
 from sdegen.core.requests import check_kind
-from sdegen.core.shapes import State, expand
+from sdegen.core.shapes import State
 from sdegen.diffusion.gaussian_path import GaussianPath, times_between
 from sdegen.score.config import Weighting
 from sdegen.score.model import ScoreModel, with_labels
@@ -151,7 +151,7 @@ class DenoisingLoss(Loss):
     def _distribution(self, module: nn.Module) -> TimeSampler:
         """Return the distribution of times, or refuse a module that is no score."""
         check_kind("module", module, ScoreModel, "a ScoreModel, whose SDE adds the noise")
-        return TimeSampler(cast(ScoreModel, module).sde, self.weighting)
+        return TimeSampler(cast(ScoreModel, module).path, self.weighting)
 
 
 def denoising_error(
@@ -159,7 +159,4 @@ def denoising_error(
 ) -> State:
     """Return ε̂(x_t, t) − ε, or the error of the output, at x_t = α x0 + σ ε."""
     t = t.to(device=x0.device, dtype=x0.dtype)
-    alpha, sigma = expand(model.sde.alpha(t), x0), expand(model.sde.sigma(t), x0)
-    how = model.parameterization
-    error = model.output(alpha * x0 + sigma * eps, t) - how.target(x0, eps, alpha, sigma)
-    return error if weighting in _IN_OUTPUT else how.d_eps_d_output(alpha, sigma) * error
+    return model.form.error(model, x0, t, eps, in_output=weighting in _IN_OUTPUT)

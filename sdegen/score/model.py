@@ -2,6 +2,9 @@
 
     network output  ──parameterization──►  (x0, ε)  ──►  score = −ε/σ,   v = α ε − σ x0
 
+How the three hang together depends on the kind of process; that is the model's `form`
+(`sdegen.score.forms`), found from the SDE.
+
 **Scaling.** A network is given x_t/√(α² + σ²) and its output is of order one: for data of unit
 variance a plain network sees numbers of unit variance at every t, for VE as well, whose states
 reach σ_max. For VP the factor is 1. Scale data to unit variance or to [−1, 1]. A parameterization
@@ -22,17 +25,16 @@ from typing import Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from sdegen.core.fixed_steps import to_floats
-from sdegen.core.requests import as_state, as_time, kind_of
+from sdegen.core.noise import Rng
+from sdegen.core.requests import as_number, kind_of
 from sdegen.core.scores import ScoreAt
 from sdegen.core.sde import SDE
-from sdegen.core.shapes import State, Time, expand
-from sdegen.diffusion.ddpm import DDPM, AncestralChain
+from sdegen.core.shapes import ScoreFn, State, Time
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
-from sdegen.diffusion.reverse import ReverseSDE
 from sdegen.score import model_checks
+from sdegen.score.forms.choice import form_of
 from sdegen.score.networks import MLP, ConditionedNetwork
-from sdegen.score.parameterization import EpsPrediction, Parameterization, score_of, v_of
+from sdegen.score.parameterization import Parameterization
 from sdegen.score.spec import Spec, class_spec, from_class_spec
 from sdegen.storage import load_tensors, save_tensors
 
@@ -49,13 +51,20 @@ class ScoreModel(nn.Module):
             `classes` stands for none and is what it assumes.
         sde: The SDE whose noise it has learned, or shall learn.
         parameterization: How the network's output is read; None is `EpsPrediction()`.
+        times: t_min and t_max, 0 < t_min < t_max: between them the score is learned and asked
+            for. None takes those of the SDE, where it has its own.
+        base: A score, a function (x, t), that the network's output is added to, where the SDE has
+            no Gaussian kernel.
 
     Raises:
         TypeError: If the network is no module, is not called as network(x, t), or knows classes
             without taking labels; if the SDE has no Gaussian kernel; or if parameterization is a
             word or a class, with the object that it may stand for.
+        ValueError: If times do not increase, or are not those of an SDE that has its own.
 
     Attributes:
+        form: How x_t, the network's output and the score hang together for this kind of process.
+        times: t_min and t_max; None where neither the SDE nor its user has said them yet.
         labels: Labels of every call of the network, where `conditional` returned the model.
         event_shape: Shape of one sample: that of the data it was trained on, or (dim,) of an MLP
             that was not trained; None where nothing is known.
@@ -67,15 +76,20 @@ class ScoreModel(nn.Module):
     def __init__(
         self,
         network: nn.Module,
-        sde: GaussianPath,
+        sde: SDE,
         parameterization: Parameterization | None = None,
+        *,
+        times: tuple[float, float] | None = None,
+        base: ScoreFn | None = None,
     ) -> None:
         super().__init__()
         model_checks.check_network(network)
-        check_gaussian_path(sde, cure=_cure(sde))
-        parameterization = EpsPrediction() if parameterization is None else parameterization
+        self.form = form_of(sde, base)
+        parameterization = self.form.default() if parameterization is None else parameterization
         model_checks.check_parameterization(parameterization)
+        self.form.check(parameterization)
         self.network, self.sde, self.parameterization = network, sde, parameterization
+        self.base, self.times = base, _checked_times(times, self.form.times(), sde)
         if isinstance(network, MLP):
             self.event_shape = (network.dim,)
 
@@ -85,7 +99,7 @@ class ScoreModel(nn.Module):
 
     def output(self, x_t: State, t: Time | float) -> State:
         """Return the raw output of the network, x_t being scaled here; x_t's dtype and shape."""
-        return self._asked(x_t, t)[0]
+        return self.form.output(self, x_t, t)
 
     @property
     def score(self) -> ModelScore:
@@ -94,15 +108,48 @@ class ScoreModel(nn.Module):
 
     def eps(self, x_t: State, t: Time | float) -> State:
         """Return E[ε | x_t], the noise in x_t; same shape as x_t."""
-        return self._estimates(x_t, t)[1]
+        return self.form.estimates(self, x_t, t)[1]
 
     def x0(self, x_t: State, t: Time | float) -> State:
         """Return E[x0 | x_t], the denoised state; same shape as x_t."""
-        return self._estimates(x_t, t)[0]
+        return self.form.estimates(self, x_t, t)[0]
 
     def v(self, x_t: State, t: Time | float) -> State:
         """Return E[v | x_t], v = α ε − σ x0; same shape as x_t."""
-        return v_of(*self._estimates(x_t, t))
+        return self.form.v(self, x_t, t)
+
+    @property
+    def path(self) -> GaussianPath:
+        """The SDE, where it is a `GaussianPath`: what needs α(t) and σ(t) asks for it.
+
+        Raises:
+            TypeError: If it is none.
+        """
+        return check_gaussian_path(self.sde, name="the SDE of this model")
+
+    def sample_shape(self) -> tuple[int, ...]:
+        """Return the shape of one sample.
+
+        Raises:
+            ValueError: If it is not known: the model was neither trained nor made with an MLP.
+        """
+        if self.event_shape is None:
+            raise ValueError(
+                "the shape of a sample is not known before training; set model.event_shape, such "
+                "as (1, 28, 28)."
+            )
+        return self.event_shape
+
+    def draw_prior(
+        self,
+        n: int,
+        *,
+        rng: Rng = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str = "cpu",
+    ) -> State:
+        """Draw n states of the prior at t_max, from which samples begin, shape (n, *event)."""
+        return self.form.prior(self, n, rng, dtype, torch.device(device))
 
     def conditional(self, labels: int | Tensor) -> Self:
         """Return the model conditional on a class: its `score` is ∇ log p_t(x | label).
@@ -153,7 +200,7 @@ class ScoreModel(nn.Module):
         path: str | Path,
         network: nn.Module | None = None,
         *,
-        sde: GaussianPath | None = None,
+        sde: SDE | None = None,
         parameterization: Parameterization | None = None,
     ) -> Self:
         """Read a model that `save` wrote; no code in the file is ever run.
@@ -191,34 +238,6 @@ class ScoreModel(nn.Module):
         model.eval()
         return model
 
-    def kernel(self, x_t: State, t: Time) -> tuple[Tensor, Tensor]:
-        """Return α(t) and σ(t), ready to multiply x_t."""
-        if t.ndim:
-            t = t.to(x_t.dtype)  # in float64 it would promote the state, which a 0-d t does not
-        elif t.device.type == "cpu" and not float(t.detach()) > 0:
-            raise ValueError(
-                f"the score does not exist at t = {float(t):g}; stop at sde.t_min = "
-                f"{self.sde.t_min:g}."
-            )
-        return expand(self.sde.alpha(t), x_t), expand(self.sde.sigma(t), x_t)
-
-    def _estimates(self, x_t: State, t: Time | float) -> tuple[State, State, Tensor, Tensor]:
-        """Return x0, ε, α, σ."""
-        output, x_t, alpha, sigma = self._asked(x_t, t)
-        return *self.parameterization.decode(output, x_t, alpha, sigma), alpha, sigma
-
-    def _asked(self, x_t: State, t: Time | float) -> tuple[State, State, Tensor, Tensor]:
-        """Return the output of the network, which computes in its own precision; x_t, α and σ."""
-        x_t, t, how = _states(x_t), as_time(t), self.parameterization
-        alpha, sigma = self.kernel(x_t, t)
-        if t.ndim:  # in the shape of t; a single number is so already
-            clock = how.c_noise(t, alpha.reshape(t.shape), sigma.reshape(t.shape))
-        else:
-            clock = how.c_noise(t, alpha, sigma)
-        like = next(self.network.parameters(), x_t)
-        output = _answer(self.network, x_t, how.scale(alpha, sigma), clock, like)
-        return output, x_t, alpha, sigma
-
 
 def model_spec(model: ScoreModel) -> dict[str, Spec]:
     """Return what the network, the SDE and the parameterization of a model are, as JSON."""
@@ -235,7 +254,9 @@ def with_labels(model: _Model, labels: Tensor) -> _Model:
         labels: One for all rows, shape (), or one for each, shape (batch,); int64, checked.
     """
     network = ConditionedNetwork(model.network, labels)
-    conditional = type(model)(network, model.sde, model.parameterization)
+    conditional = type(model)(
+        network, model.sde, model.parameterization, times=model.times, base=model.base
+    )
     conditional.labels, conditional.event_shape = labels, model.event_shape
     return conditional
 
@@ -252,13 +273,17 @@ class ModelScore:
 
     def __call__(self, x_t: State, t: Time | float) -> State:
         """Return ∇ log p_t(x_t), same shape as x_t; t of shape () or (batch,), > 0."""
-        output, x_t, alpha, sigma = self.model._asked(x_t, t)
-        return score_of(self.model.parameterization.eps(output, x_t, alpha, sigma), sigma)
+        return self.model.form.score(self.model, x_t, t)
 
     @property
-    def sde(self) -> GaussianPath:
+    def sde(self) -> SDE:
         """The process that it is the score of."""
         return self.model.sde
+
+    @property
+    def times(self) -> tuple[float, float] | None:
+        """t_min and t_max of the model."""
+        return self.model.times
 
     @property
     def event_shape(self) -> tuple[int, ...] | None:
@@ -277,66 +302,23 @@ class ModelScore:
         Args:
             times: Shape (n,), float64, on the CPU.
         """
-        ts, how, sde = times.unbind(), self.model.parameterization, self.model.sde
-        if not bool((times > 0).all()):
-            return lambda x_t, i: self(x_t, ts[i])  # which says what is wrong, if asked
-        alpha, sigma = sde.alpha(times), sde.sigma(times)
-        scales, clocks = to_floats(how.scale(alpha, sigma)), how.c_noise(times, alpha, sigma)
-        network = self.model.network
-        parameter = next(network.parameters(), None)
-        values = (clocks if parameter is None else clocks.to(parameter)).unbind()
-        alphas, sigmas, divisors = alpha.unbind(), sigma.unbind(), to_floats(sigma)
-
-        def at(x_t: State, i: int) -> State:
-            like = x_t if parameter is None else parameter
-            output = _answer(network, x_t, scales[i], values[i], like)
-            return score_of(how.eps(output, x_t, alphas[i], sigmas[i]), divisors[i])
-
-        return at
+        return self.model.form.precompute(self.model, times)
 
 
-def _cure(sde: object) -> str:
-    """Return what to pass in the place of dynamics without a Gaussian kernel."""
-    if isinstance(sde, DDPM | AncestralChain):
-        return " A chain has the score of the SDE that it discretises: give the model that SDE."
-    if isinstance(sde, ReverseSDE):
-        return " A reverse SDE has the score of its forward one: give the model that, sde.forward."
-    if isinstance(sde, SDE):
-        return (
-            " Without a kernel no noise is known to learn from: noise the data by one of these "
-            "paths, or derive yours from GaussianPath, with its alpha(t) and sigma(t)."
-        )
-    return ""
-
-
-def _states(x_t: State) -> State:
-    """Return states as a tensor with a batch axis, or refuse them."""
-    x_t = as_state("x_t", x_t)
-    if x_t.ndim < 2:
+def _checked_times(
+    given: object, own: tuple[float, float] | None, sde: SDE
+) -> tuple[float, float] | None:
+    """Return t_min and t_max of a model, or refuse them."""
+    if given is None:
+        return own
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise TypeError(f"times must be a pair (t_min, t_max), but is {given!r}.")
+    low, high = (as_number("times", end) for end in given)
+    if not 0 < low < high < float("inf"):
+        raise ValueError(f"times must be 0 < t_min < t_max, but are ({low:g}, {high:g}).")
+    if own is not None and (low, high) != own:
         raise ValueError(
-            f"x_t must have shape (batch, *event), but has shape {tuple(x_t.shape)}; one state is "
-            "a batch of one, x_t[None]."
+            f"times are those of the SDE, but {type(sde).__name__} has {own} and ({low:g}, "
+            f"{high:g}) are given; leave times out, or make the SDE with them."
         )
-    return x_t
-
-
-def _answer(
-    network: nn.Module, x_t: State, scale: Tensor | float, clock: Tensor, like: Tensor
-) -> State:
-    """Return the output of a network at x_t/scale, computed in the dtype and place of `like`."""
-    # a division by one, too: a network may write to what it is given, and that is not to be x_t
-    scaled = _as(like, x_t / scale)
-    output: Tensor = network(scaled, _as(like, clock).expand(len(x_t)))
-    if output.shape != x_t.shape:
-        raise ValueError(
-            f"the network returned shape {tuple(output.shape)} for a state of shape "
-            f"{tuple(x_t.shape)}; they must be equal."
-        )
-    return _as(x_t, output)
-
-
-def _as(like: Tensor, x: Tensor) -> Tensor:
-    """Return x in the dtype and place of another; asking first is cheaper where they agree."""
-    if x.dtype is like.dtype and x.device == like.device:
-        return x
-    return x.to(device=like.device, dtype=like.dtype)
+    return (low, high)

@@ -5,29 +5,23 @@ smaller than the path and the parameterization expect are told by an `AccuracyWa
 numbers; nothing is scaled in silence.
 """
 
-import warnings
 from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
-import torch
 from torch import Tensor
 
 from sdegen.core.checks import check_word
-from sdegen.core.errors import AccuracyWarning
 from sdegen.core.noise import Rng
 from sdegen.core.requests import check_kind, kind_of
 from sdegen.score.config import TrainConfig, Weighting
 from sdegen.score.losses import DenoisingLoss
 from sdegen.score.model import ScoreModel, model_spec
 from sdegen.score.model_checks import check_labels
-from sdegen.score.preconditioning import EDMPrediction
 from sdegen.training.config import FitConfig
 from sdegen.training.fitting import check_data, fit
 from sdegen.training.loss import Loss
 from sdegen.training.run import Augment, TrainResult
-
-_FAR = 10.0  # times larger or smaller than expected, from which a scale is told
 
 
 def train(
@@ -91,11 +85,10 @@ def train(
     check_kind("config", config, (TrainConfig, type(None)), "a TrainConfig or None")
     config = TrainConfig() if config is None else config
     loss = _loss(loss, config)
-    model.sde.check_rates()
     data = check_data("data", data)
     _check_labels("labels", labels, data, model)
     _check_labels("validation_labels", validation_labels, validation, model)
-    _warn_scale(data, model)
+    model.form.prepare(model, data)
     model.event_shape = tuple(data.shape[1:])
     about = loss.spec()
     if labels is None:
@@ -138,31 +131,6 @@ def _loss(loss: object, config: TrainConfig) -> Loss:
         )
     assert isinstance(loss, Loss)
     return loss
-
-
-def _warn_scale(data: Tensor, model: ScoreModel) -> None:
-    """Warn where data are of another scale than the network expects, or not small beside noise."""
-    how, sde = model.parameterization, model.sde
-    wanted = how.sigma_data if isinstance(how, EDMPrediction) else 1.0
-    flat = data.double()
-    mean, std = float(flat.mean()), float((flat - flat.mean(0)).square().mean().sqrt())
-    size = float(flat.square().mean().sqrt())
-    end = torch.tensor(sde.t_max, dtype=torch.float64)
-    signal, noise = float(sde.alpha(end)) * size, float(sde.sigma(end))
-    seen = f"data have the mean {mean:.3g} and the standard deviation {std:.3g}"
-    cure = f"train on (data - {mean:.3g})/{max(std, 1e-300) / wanted:.3g}, and undo it in samples"
-    if size > _FAR * wanted or size < wanted / _FAR:
-        network = type(how).__name__
-        text = f"{seen}, but a network of {network} expects about 0 ± {wanted:g}: {cure}."
-    elif signal > noise:
-        text = (
-            f"{seen}, which leaves {signal:.3g} of them in x at t_max = {sde.t_max:g}, not small "
-            f"beside its noise of {noise:.3g}, from which samples begin: {cure}, or take a path "
-            "with more noise."
-        )
-    else:
-        return
-    warnings.warn(text, AccuracyWarning, stacklevel=3)
 
 
 def _check_labels(

@@ -55,7 +55,7 @@ def run(config: LikelihoodConfig, folder: Path, progress: bool) -> dict[str, Any
         for index, rows in enumerate(blocks):
             done.append(
                 log_likelihood(
-                    model.sde,
+                    model.path,
                     model.score,
                     rows,
                     solver=solver,

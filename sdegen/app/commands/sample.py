@@ -63,10 +63,10 @@ def run(config: SampleConfig, folder: Path, progress: bool) -> dict[str, Any]:
             )
     # beside the samples' own starts: a grid is not to be made for them
     source = stream(seed, "pilot of a grid").generator()
-    pilot = model.sde.prior((_PILOT, *config.shape), rng=source, dtype=dtype, device=device)
-    dynamics, times, solver, cost = _route(config, model.sde, _score(config, model), pilot)
+    pilot = model.path.prior((_PILOT, *config.shape), rng=source, dtype=dtype, device=device)
+    dynamics, times, solver, cost = _route(config, model.path, _score(config, model), pilot)
     shape = (config.samples, *config.shape)
-    x_T = model.sde.prior(shape, rng=seed, dtype=dtype, device=device)
+    x_T = model.path.prior(shape, rng=seed, dtype=dtype, device=device)
     try:
         path = simulate(
             dynamics, x_T, times, solver=solver, rng=seed, keep_path=False, progress=progress

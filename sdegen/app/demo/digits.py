@@ -279,7 +279,7 @@ def _likelihoods(
     some = images.test[:count]
     started = time.perf_counter()
     likelihood = log_likelihood(
-        model.sde, model.score, some, divergence=Hutchinson(probes=1), rng=seed,
+        model.path, model.score, some, divergence=Hutchinson(probes=1), rng=seed,
         solver=TorchDiffEq("dopri5", rtol=1e-4, atol=1e-4),
     )  # fmt: skip
     seconds = time.perf_counter() - started

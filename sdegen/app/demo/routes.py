@@ -41,7 +41,7 @@ class Route:
     def draw(self, model: ScoreModel, n: int, seed: int, *, keep_path: bool = False) -> Trajectory:
         """Draw n samples of 8 × 8 pixels."""
         dynamics, times, solver = self.setup(model)
-        x_T = model.sde.prior((n, 1, 8, 8), rng=seed)
+        x_T = model.path.prior((n, 1, 8, 8), rng=seed)
         return simulate(dynamics, x_T, times, solver=solver, rng=seed, keep_path=keep_path)
 
 
@@ -49,7 +49,7 @@ def ancestral(steps: int) -> Route:
     """Return the chain of DDPM itself."""
 
     def setup(model: ScoreModel) -> _Setup:
-        chain = DDPM.discretize(model.sde, times=timesteps.quadratic(model.sde, steps))
+        chain = DDPM.discretize(model.path, times=timesteps.quadratic(model.path, steps))
         countdown = torch.arange(steps, -1, -1, dtype=torch.float64)
         return chain.reverse(model.score), countdown, EulerMaruyama()
 
@@ -60,8 +60,8 @@ def reverse(name: str, solver: Solver, steps: int, eta: float) -> Route:
     """Return the reverse SDE, η = 1, or the probability flow, η = 0, in steps of our choice."""
 
     def setup(model: ScoreModel) -> _Setup:
-        dynamics = ReverseSDE(model.sde, model.score, eta)
-        return dynamics, timesteps.quadratic(model.sde, steps), solver
+        dynamics = ReverseSDE(model.path, model.score, eta)
+        return dynamics, timesteps.quadratic(model.path, steps), solver
 
     return Route(name, f"{steps} steps", setup)
 
@@ -76,8 +76,8 @@ def dopri5(tolerance: float) -> Route:
     """Return the probability flow, with steps that a tolerance chooses."""
 
     def setup(model: ScoreModel) -> _Setup:
-        dynamics = ReverseSDE(model.sde, model.score, eta=0.0)
+        dynamics = ReverseSDE(model.path, model.score, eta=0.0)
         solver = TorchDiffEq("dopri5", rtol=tolerance, atol=tolerance)
-        return dynamics, model.sde.time_grid(1), solver
+        return dynamics, model.path.time_grid(1), solver
 
     return Route("flow, torchdiffeq dopri5", f"tolerance {tolerance:g}", setup)

@@ -1,0 +1,1 @@
+"""Forms: how state, network output and score hang together, for each kind of process."""

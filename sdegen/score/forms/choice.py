@@ -1,0 +1,46 @@
+"""Which form a process has, decided once where a model is made."""
+
+from __future__ import annotations
+
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import ScoreFn
+from sdegen.diffusion.ddpm import DDPM, AncestralChain
+from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
+from sdegen.diffusion.reverse import ReverseSDE
+from sdegen.score.forms.base import Form
+from sdegen.score.forms.scalar import ScalarForm
+
+
+def form_of(sde: SDE, base: ScoreFn | None = None) -> Form:
+    """Return how a network of a process is asked, and its answer read.
+
+    Args:
+        sde: The noising process.
+        base: A score that the network's output is added to, where the form has one.
+
+    Raises:
+        TypeError: If nothing can be learned of it, with what to pass instead.
+        ValueError: If a base is given where the form has none.
+    """
+    check_gaussian_path(sde, cure=_cure(sde))
+    assert isinstance(sde, GaussianPath)
+    if base is not None:
+        raise ValueError(
+            f"base is a score that a network is added to where the noise is simulated, but "
+            f"{type(sde).__name__} has a kernel, and its network needs none; leave base out."
+        )
+    return ScalarForm(sde)
+
+
+def _cure(sde: object) -> str:
+    """Return what to pass in the place of dynamics without a Gaussian kernel."""
+    if isinstance(sde, DDPM | AncestralChain):
+        return " A chain has the score of the SDE that it discretises: give the model that SDE."
+    if isinstance(sde, ReverseSDE):
+        return " A reverse SDE has the score of its forward one: give the model that, sde.forward."
+    if isinstance(sde, SDE):
+        return (
+            " Without a kernel no noise is known to learn from: noise the data by one of these "
+            "paths, or derive yours from GaussianPath, with its alpha(t) and sigma(t)."
+        )
+    return ""

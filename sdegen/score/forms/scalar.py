@@ -1,0 +1,170 @@
+"""The form of a Gaussian path: α(t) and σ(t) are numbers.
+
+network output  ──parameterization──►  (x0, ε)  ──►  score = −ε/σ,   v = α ε − σ x0
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sdegen.core.errors import AccuracyWarning
+from sdegen.core.fixed_steps import to_floats
+from sdegen.core.noise import Rng
+from sdegen.core.requests import as_time
+from sdegen.core.scores import ScoreAt
+from sdegen.core.shapes import State, Time, expand
+from sdegen.diffusion.gaussian_path import GaussianPath
+from sdegen.score.forms.base import Form, as_states, ask
+from sdegen.score.parameterization import (
+    EpsPrediction,
+    Estimates,
+    Parameterization,
+    score_of,
+    v_of,
+)
+from sdegen.score.preconditioning import EDMPrediction
+
+if TYPE_CHECKING:
+    from sdegen.score.model import ScoreModel
+
+
+_FAR = 10.0  # times larger or smaller than expected, from which a scale is told
+
+
+class ScalarForm(Form):
+    """The form of a Gaussian path.
+
+    Args:
+        sde: The path.
+    """
+
+    def __init__(self, sde: GaussianPath) -> None:
+        self.sde = sde
+
+    def default(self) -> Parameterization:
+        """Return `EpsPrediction()`."""
+        return EpsPrediction()
+
+    def check(self, parameterization: Parameterization) -> None:
+        """Take any."""
+
+    def times(self) -> tuple[float, float]:
+        """Return t_min and t_max of the path."""
+        return (self.sde.t_min, self.sde.t_max)
+
+    def output(self, model: ScoreModel, x_t: State, t: Time | float) -> State:
+        """Return the raw output of the network."""
+        return self._asked(model, x_t, t)[0]
+
+    def score(self, model: ScoreModel, x_t: State, t: Time | float) -> State:
+        """Return −ε/σ."""
+        output, x_t, alpha, sigma = self._asked(model, x_t, t)
+        return score_of(model.parameterization.eps(output, x_t, alpha, sigma), sigma)
+
+    def estimates(self, model: ScoreModel, x_t: State, t: Time | float) -> Estimates:
+        """Return x0 and ε."""
+        output, x_t, alpha, sigma = self._asked(model, x_t, t)
+        return model.parameterization.decode(output, x_t, alpha, sigma)
+
+    def v(self, model: ScoreModel, x_t: State, t: Time | float) -> State:
+        """Return α ε − σ x0."""
+        output, x_t, alpha, sigma = self._asked(model, x_t, t)
+        return v_of(*model.parameterization.decode(output, x_t, alpha, sigma), alpha, sigma)
+
+    def precompute(self, model: ScoreModel, times: Tensor) -> ScoreAt:
+        """Return at(x_t, i) = score(x_t, times[i]), with all that times alone decide known."""
+        ts, how, sde = times.unbind(), model.parameterization, self.sde
+        if not bool((times > 0).all()):
+            # which says what is wrong, if asked
+            return lambda x_t, i: self.score(model, x_t, ts[i])
+        alpha, sigma = sde.alpha(times), sde.sigma(times)
+        scales, clocks = to_floats(how.scale(alpha, sigma)), how.c_noise(times, alpha, sigma)
+        network = model.network
+        parameter = next(network.parameters(), None)
+        values = (clocks if parameter is None else clocks.to(parameter)).unbind()
+        alphas, sigmas, divisors = alpha.unbind(), sigma.unbind(), to_floats(sigma)
+
+        def at(x_t: State, i: int) -> State:
+            like = x_t if parameter is None else parameter
+            output = ask(network, x_t, scales[i], values[i], like)
+            return score_of(how.eps(output, x_t, alphas[i], sigmas[i]), divisors[i])
+
+        return at
+
+    def prepare(self, model: ScoreModel, data: State) -> None:
+        """Refuse rates that do not belong to α and σ, and warn of data of another scale."""
+        self.sde.check_rates()
+        _warn_scale(data, model.parameterization, self.sde)
+
+    def noised(self, model: ScoreModel, x0: State, t: Tensor, eps: State) -> State:
+        """Return α x0 + σ ε."""
+        return expand(self.sde.alpha(t), x0) * x0 + expand(self.sde.sigma(t), x0) * eps
+
+    def error(
+        self, model: ScoreModel, x0: State, t: Tensor, eps: State, *, in_output: bool
+    ) -> State:
+        """Return ε̂ − ε, or the error of the output."""
+        alpha, sigma = expand(self.sde.alpha(t), x0), expand(self.sde.sigma(t), x0)
+        how = model.parameterization
+        error = self.output(model, alpha * x0 + sigma * eps, t) - how.target(x0, eps, alpha, sigma)
+        return error if in_output else how.d_eps_d_output(alpha, sigma) * error
+
+    def prior(
+        self, model: ScoreModel, n: int, rng: Rng, dtype: torch.dtype | None, device: torch.device
+    ) -> State:
+        """Draw from N(0, prior_std² I)."""
+        shape = (n, *model.sample_shape())
+        return self.sde.prior(shape, rng=rng, dtype=dtype, device=device)
+
+    def kernel(self, x_t: State, t: Time) -> tuple[Tensor, Tensor]:
+        """Return α(t) and σ(t), ready to multiply x_t."""
+        if t.ndim:
+            t = t.to(x_t.dtype)  # in float64 it would promote the state, which a 0-d t does not
+        elif t.device.type == "cpu" and not float(t.detach()) > 0:
+            raise ValueError(
+                f"the score does not exist at t = {float(t):g}; stop at sde.t_min = "
+                f"{self.sde.t_min:g}."
+            )
+        return expand(self.sde.alpha(t), x_t), expand(self.sde.sigma(t), x_t)
+
+    def _asked(
+        self, model: ScoreModel, x_t: State, t: Time | float
+    ) -> tuple[State, State, Tensor, Tensor]:
+        """Return the output of the network, which computes in its own precision; x_t, α and σ."""
+        x_t, t, how = as_states(x_t), as_time(t), model.parameterization
+        alpha, sigma = self.kernel(x_t, t)
+        if t.ndim:  # in the shape of t; a single number is so already
+            clock = how.c_noise(t, alpha.reshape(t.shape), sigma.reshape(t.shape))
+        else:
+            clock = how.c_noise(t, alpha, sigma)
+        like = next(model.network.parameters(), x_t)
+        output = ask(model.network, x_t, how.scale(alpha, sigma), clock, like)
+        return output, x_t, alpha, sigma
+
+
+def _warn_scale(data: Tensor, how: Parameterization, sde: GaussianPath) -> None:
+    """Warn where data are of another scale than the network expects, or not small beside noise."""
+    wanted = how.sigma_data if isinstance(how, EDMPrediction) else 1.0
+    flat = data.double()
+    mean, std = float(flat.mean()), float((flat - flat.mean(0)).square().mean().sqrt())
+    size = float(flat.square().mean().sqrt())
+    end = torch.tensor(sde.t_max, dtype=torch.float64)
+    signal, noise = float(sde.alpha(end)) * size, float(sde.sigma(end))
+    seen = f"data have the mean {mean:.3g} and the standard deviation {std:.3g}"
+    cure = f"train on (data - {mean:.3g})/{max(std, 1e-300) / wanted:.3g}, and undo it in samples"
+    if size > _FAR * wanted or size < wanted / _FAR:
+        network = type(how).__name__
+        text = f"{seen}, but a network of {network} expects about 0 ± {wanted:g}: {cure}."
+    elif signal > noise:
+        text = (
+            f"{seen}, which leaves {signal:.3g} of them in x at t_max = {sde.t_max:g}, not small "
+            f"beside its noise of {noise:.3g}, from which samples begin: {cure}, or take a path "
+            "with more noise."
+        )
+    else:
+        return
+    warnings.warn(text, AccuracyWarning, stacklevel=4)
