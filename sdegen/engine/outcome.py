@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -116,9 +117,13 @@ def _interruption(
     enclosure: Enclosure | None,
     phase_space: bool,
 ) -> Interrupted:
-    """Return the error of a Ctrl-C, with the blocks that are done or else the first, cut."""
+    """Return the error of a Ctrl-C, with the first blocks that are done or else the first, cut.
+
+    Threads may have ended a later block before an earlier one. It is left out: row i of a result
+    is the trajectory that began at row i of x0.
+    """
     end = float(times[-1])
-    done = [s for s in solutions if s.interrupted_at is None or s.interrupted_at == end]
+    done = list(takewhile(lambda s: s.interrupted_at in (None, end), solutions))
     if not done and keep_path:
         done = solutions[:1]
     if not done:

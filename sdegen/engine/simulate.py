@@ -90,8 +90,8 @@ def simulate(
         MemoryError: If the path would not fit.
         NonFiniteError: If trajectories explode on the way; `.result` has the path up to there. Of
             a sampler also where what it ends with is finite and far too large for its path.
-        Interrupted: On Ctrl-C, after the step has ended; `.result` has the trajectories that are
-            done or, if none is, the first ones as far as they went. A second one leaves at once.
+        Interrupted: On Ctrl-C, after the step has ended; `.result` has the first trajectories, as
+            many as are done or, if none is, as far as they went. A second one leaves at once.
         SolverError: If an adaptive solver finds no step that would do; `.result` likewise.
 
     >>> ode = ItoProcess(drift=lambda x: -x, diffusion=0.0)

@@ -12,7 +12,7 @@ import torch
 from waiting import wait_for
 
 import sdegen as sg
-from sdegen.core.interrupt import DeferredInterrupt
+from sdegen.core.interrupt import DeferredInterrupt, is_interrupted
 from sdegen.engine import pool
 from sdegen.engine.blocks import solve_block
 from sdegen.engine.pool import available_cores, check_threads, map_blocks
@@ -185,6 +185,31 @@ def test_a_ctrl_c_stops_all_after_their_step_and_keeps_what_is_done(threads):
             sg.ItoProcess(lambda x: -x, 0.5), torch.zeros(n, 1), [0.0, 1.0], solver=solver, rng=0
         )
         assert torch.equal(done.final, whole.final[: len(done.nonfinite)])
+
+
+def test_a_block_that_ended_before_an_earlier_one_is_left_out():
+    """Row i of an interrupted result began at row i of x0, whichever thread was faster."""
+    ended = threading.Event()
+
+    def drift(x, t):
+        if len(x) == ROWS and float(x[0]) < 0.5 and t > 0.3:  # the first block waits for others
+            assert ended.wait(60)
+        if len(x) == ROWS and float(x[0]) > 2.5:  # the fourth: the second and third are done
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            while not interrupted():
+                time.sleep(0.01)
+            ended.set()
+        return 0 * x
+
+    interrupted = is_interrupted
+    sde = sg.ItoProcess(drift, 0.0)
+    x0 = torch.arange(4).repeat_interleave(ROWS)[:, None].double()
+    solver = sg.EulerMaruyama(substeps=4)
+    with pytest.raises(sg.Interrupted) as caught:
+        sg.simulate(sde, x0, [0.0, 1.0], solver=solver, threads=2)
+    done = caught.value.result
+    assert done.times.tolist() == [0.0]  # of the first block, cut
+    assert torch.equal(done.final, x0[:ROWS])
 
 
 _SLOW = r"""
