@@ -145,7 +145,9 @@ class DenoisingLoss(Loss):
                 classes = int(cast(Any, model.network).classes)
                 labels = labels.masked_fill(hidden.to(labels.device), classes)
             model = with_labels(model, labels)
-        error = denoising_error(model, x0, t, noise.normal_like(x0), self.weighting)
+        error = denoising_error(
+            model, x0, t, noise.normal_like(model.form.like_state(x0)), self.weighting
+        )
         return self.distance(error)
 
     def _distribution(self, module: nn.Module) -> TimeSampler:

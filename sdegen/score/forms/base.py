@@ -86,6 +86,13 @@ class Form(ABC):
             data: Examples, or some of them, shape (n, *event).
         """
 
+    def like_state(self, x0: State) -> State:
+        """Return a tensor like the states that data are noised to: x0 itself, of most processes.
+
+        A loss draws ε like it. In phase space data are positions, and have velocities beside them.
+        """
+        return x0
+
     @abstractmethod
     def noised(self, model: ScoreModel, x0: State, t: Tensor, eps: State) -> State:
         """Return x_t = Φ x0 + m + L ε, as the loss of a Gaussian kernel draws it.
