@@ -64,6 +64,10 @@ from .sde.processes import BrownianMotion as BrownianMotion
 from .sde.processes import Langevin as Langevin
 from .sde.processes import OrnsteinUhlenbeck as OrnsteinUhlenbeck
 from .sde.processes import RateNetwork as RateNetwork
+from .diffusion.priors import DensityPrior as DensityPrior
+from .diffusion.priors import GaussianPrior as GaussianPrior
+from .diffusion.priors import Prior as Prior
+from .diffusion.priors import SamplePrior as SamplePrior
 from .diffusion.reverse import ReverseSDE as ReverseSDE
 from .diffusion.schedules import BetaSchedule as BetaSchedule
 from .diffusion.schedules import ConstantBeta as ConstantBeta

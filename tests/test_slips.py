@@ -497,6 +497,18 @@ BEYOND = {
     ),
     "UNet": (lambda **a: sg.UNet(**a), {"channels": 1}),
     "to_denoiser": (sg.to_denoiser, {"model": MODEL}),
+    "GaussianPrior": (
+        lambda **a: sg.GaussianPrior(**a).log_prob(X2),
+        {"mean": [0.0, 1.0], "covariance": [[1.0, 0.2], [0.2, 1.0]]},
+    ),
+    "GaussianPrior.stationary": (sg.GaussianPrior.stationary, {"sde": OU, "event_shape": (2,)}),
+    "GaussianPrior.sample": (sg.GaussianPrior([0.0]).sample, {"n": 3, "rng": 0}),
+    "GaussianPrior.log_prob": (sg.GaussianPrior([0.0]).log_prob, {"x": X0}),
+    "DensityPrior": (sg.DensityPrior, {"density": START}),
+    "DensityPrior.sample": (sg.DensityPrior(START).sample, {"n": 3, "rng": 0}),
+    "DensityPrior.log_prob": (sg.DensityPrior(START).log_prob, {"x": X0}),
+    "SamplePrior": (sg.SamplePrior, {"states": X0}),
+    "SamplePrior.sample": (sg.SamplePrior(X0).sample, {"n": 3, "rng": 0}),
     "fp_residual": (
         sg.fp_residual,
         {"score": LAW.score, "sde": VP, "x": X0, "t": torch.tensor(0.5, dtype=F64)},
