@@ -159,6 +159,8 @@ from .observables.thermodynamics import MediumEntropy as MediumEntropy
 from .observables.thermodynamics import Work as Work
 from .observables.moments import Moments as Moments
 from .observables.correlation import TimeCorrelation as TimeCorrelation
+from .measurements.current import current as current
+from .measurements.current import local_velocity as local_velocity
 from .measurements.entropy_production import entropy_production as entropy_production
 from .measurements.free_energy import crooks as crooks
 from .measurements.free_energy import jarzynski as jarzynski

@@ -264,6 +264,20 @@ CALLS = {
             "odd": None,
         },
     ),
+    "local_velocity": (
+        sg.local_velocity,
+        {"sde": OU, "states": X0, "score": lambda x, t: -x, "time": 0.0},
+    ),
+    "current": (
+        sg.current,
+        {
+            "sde": OU,
+            "states": X0,
+            "score": lambda x, t: -x,
+            "log_density": lambda x, t: -x[:, 0].square(),
+            "time": 0.0,
+        },
+    ),
     "FirstPassage": (sg.FirstPassage, {"above": 1.0, "below": None, "between": None}),
     "Moments": (sg.Moments, {"covariance": None, "name": "moments"}),
     "Histogram": (sg.Histogram, {"low": -1.0, "high": 1.0, "bins": 4}),

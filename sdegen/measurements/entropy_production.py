@@ -19,7 +19,7 @@ Reference:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,13 +39,17 @@ from sdegen.core.dissipation import (
 from sdegen.core.jumps import check_no_jumps
 from sdegen.core.requests import as_number, as_state, check_function, check_kind, kind_of
 from sdegen.core.sde import SDE
-from sdegen.core.shapes import ScoreFn, State, Time
+from sdegen.core.shapes import ScoreFn, State
 from sdegen.core.trajectory import Trajectory
+from sdegen.measurements.current import (
+    LogDensity,
+    checked_log_density,
+    checked_score,
+    checked_states,
+)
 
 _FEW = 8  # states at which what is declared of time reversal is looked at
 _ALIKE = {torch.float32: 1e-3, torch.float64: 1e-7}
-
-LogDensity = Callable[[State, Time], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +137,7 @@ def entropy_production(
     t = torch.tensor(as_number("time", time), dtype=torch.float64)
     turned = _checked(sde, x, t, odd)
     with torch.no_grad():
-        each = local_production(sde, x, t, _checked_score(score, x, t), turned).double()
+        each = local_production(sde, x, t, checked_score(score, x, t), turned).double()
     return _estimate(each, each, None)
 
 
@@ -169,8 +173,8 @@ def _of_trajectories(
                 coarse = coarse + _stratonovich(points[-3], points[-1])
             fine = whole if k == even else fine
         if log_density is not None:
-            whole = whole + _log_p(log_density, states[0], ts[0])
-            whole = whole - _log_p(log_density, states[-1], ts[-1])
+            whole = whole + checked_log_density(log_density, states[0], ts[0])
+            whole = whole - checked_log_density(log_density, states[-1], ts[-1])
     span = float((path.times[-1] - path.times[0]).abs())
     half = float((path.times[even] - path.times[0]).abs())
     apart = float((fine - coarse).mean().abs()) / half if even else math.nan
@@ -195,33 +199,6 @@ def _stratonovich(a: _Point, b: _Point) -> Tensor:
     return 0.5 * ((a.force.double() + b.force.double()) * step).flatten(1).sum(1)
 
 
-def _log_p(log_density: LogDensity, x: State, t: Tensor) -> Tensor:
-    """Return log p at states, checked."""
-    values = log_density(x, t)
-    if not isinstance(values, Tensor) or values.shape != (len(x),):
-        raise ValueError(
-            f"log_density must return a tensor of shape ({len(x)},), one number for each "
-            f"trajectory, but returned {kind_of(values)}."
-        )
-    if not bool(values.isfinite().all()):
-        raise ValueError(
-            f"log_density must be finite where trajectories are, but at t = {float(t):g} it is "
-            f"not for {int((~values.isfinite()).sum())} of {len(x)}."
-        )
-    return values.double()
-
-
-def _checked_score(score: ScoreFn, x: State, t: Tensor) -> Tensor:
-    """Return the score at samples, checked."""
-    values = score(x, t)
-    if not isinstance(values, Tensor) or values.shape != x.shape:
-        raise ValueError(
-            f"score must return a tensor of shape {tuple(x.shape)}, as the samples have it, but "
-            f"returned {kind_of(values)}."
-        )
-    return values
-
-
 def _checked(sde: SDE, x: State, t: Tensor, odd: Sequence[int] | None) -> tuple[int, ...]:
     """Return which numbers are odd under time reversal; refuse what has no entropy production."""
     check_no_jumps(sde, "entropy production")
@@ -231,12 +208,7 @@ def _checked(sde: SDE, x: State, t: Tensor, odd: Sequence[int] | None) -> tuple[
             f"{'integer times' if sde.is_discrete else 'none'}; take an SDE whose D = g gᵀ/2 can "
             "be inverted."
         )
-    if x.ndim < 2 or not x.is_floating_point() or not len(x) or not bool(x.isfinite().all()):
-        raise ValueError(
-            "entropy production needs finite floats of shape (n, *event), but states are "
-            f"{kind_of(x)} of {x.dtype}, {int((~x.isfinite()).sum())} of them not finite."
-        )
-    numbers = x[0].numel()
+    numbers = checked_states("entropy production", x)[0].numel()
     if odd is None:
         turned = _odd_of(sde, numbers)
     else:
