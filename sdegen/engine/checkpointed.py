@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -134,8 +135,8 @@ def keeps_gradients(differentiable: object) -> bool:
     return True
 
 
-def check_checkpointed(request: Request, *, functionals: bool) -> None:
-    """Refuse what does not go with runs that are repeated.
+def in_checkpointed_runs(request: Request, *, functionals: bool) -> Request:
+    """Return a request whose steps are taken in runs; refuse what cannot be repeated.
 
     Args:
         request: What is run.
@@ -171,3 +172,4 @@ def check_checkpointed(request: Request, *, functionals: bool) -> None:
                 f"{name} does not go with differentiable='checkpointed', whose steps are taken in "
                 "runs, and twice: leave it out, or pass differentiable=True."
             )
+    return replace(request, checkpointed=True)

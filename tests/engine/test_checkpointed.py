@@ -13,7 +13,9 @@ from torch.utils._pytree import tree_leaves
 
 import sdegen as sg
 from sdegen.core.noise import Noise, stream
+from sdegen.engine.blocks import solve_block
 from sdegen.engine.checkpointed import CheckpointedRuns, RepeatableNoise
+from sdegen.engine.record import RunOptions
 
 F64 = torch.float64
 NETWORK = sg.MLP(2, width=16, depth=1, rng=0).double()
@@ -136,13 +138,12 @@ def test_memory_grows_as_the_root_of_the_number_of_steps():
     sde = sg.ItoProcess(lambda x: torch.tanh(theta * x).sin() * x, 0.5)
 
     def peak(how, steps):
-        with Live() as live:
-            path = sg.simulate(
-                    sde,
-                    x0, [0.0, 1.0], solver=sg.EulerMaruyama(steps), rng=0, keep_path=False,
-                differentiable=how,
+        with Live() as live:  # of the steps alone, without what is looked at before them
+            block = solve_block(
+                sde, sg.EulerMaruyama(steps), x0, torch.tensor([0.0, 1.0], dtype=F64), block=0,
+                seed=0, keep_path=False, options=RunOptions(checkpointed=how == "checkpointed"),
             )  # fmt: skip
-            path.final.sum().backward()
+            block.states.sum().backward()
         return live.peak
 
     a, b, c = (peak("checkpointed", n) for n in (9, 36, 144))
