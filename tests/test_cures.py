@@ -22,7 +22,6 @@ from tests.cures import (
     averages,
     averages_in_time,
     channels,
-    checkpoints,
     command_line,
     core,
     densities,
@@ -52,7 +51,6 @@ from tests.cures import (
 ROOMS = (
     active_matter,
     channels,
-    checkpoints,
     core,
     densities,
     questions,

@@ -141,6 +141,11 @@ class GaussianPath(LinearSDE):
         return Kernel(self.alpha, self.sigma)
 
     @property
+    def noise_kernel(self) -> Kernel:
+        """α(t) and σ(t), as `kernel` has them."""
+        return self.kernel
+
+    @property
     def time_range(self) -> tuple[float, float]:
         """[0, t_max]."""
         return (0.0, self.t_max)

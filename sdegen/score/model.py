@@ -89,9 +89,10 @@ class ScoreModel(nn.Module):
         model_checks.check_parameterization(parameterization)
         self.form.check(parameterization)
         self.network, self.sde, self.parameterization = network, sde, parameterization
-        self.base, self.times = base, _checked_times(times, self.form.times(), sde)
+        checked = _checked_times(times, self.form.times(), sde)
+        self.base, self.times = base, self.form.default_times() if checked is None else checked
         if isinstance(network, MLP):
-            self.event_shape = (network.dim,)
+            self.event_shape = self.form.event_of(network.dim)
 
     def forward(self, x_t: State, t: Time | float) -> State:
         """Return the score: where one is asked for, the model itself is one."""
@@ -287,8 +288,9 @@ class ModelScore:
 
     @property
     def event_shape(self) -> tuple[int, ...] | None:
-        """Shape of one sample, where the model knows it."""
-        return self.model.event_shape
+        """Shape of one state, where the model knows it."""
+        event = self.model.event_shape
+        return None if event is None else self.model.form.state_shape(event)
 
     def in_double(self) -> ModelScore:
         """Return the score of a copy of the model in float64, on the CPU."""

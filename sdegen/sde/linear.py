@@ -25,10 +25,13 @@ from torch import Tensor
 from sdegen.core.affine import affine_of
 from sdegen.core.checks import check_count
 from sdegen.core.jumps import check_no_jumps
+from sdegen.core.kernel import GaussianKernel
+from sdegen.core.matrix_kernel import MatrixKernel
 from sdegen.core.noise_structure import NoiseStructure
 from sdegen.core.requests import as_number, as_times, check_kind
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time, Times, expand
+from sdegen.sde.kernels import VaryingLaw, kernel_of_matrices
 from sdegen.sde.magnus import varying_law
 from sdegen.sde.rates import Rate, RateLike
 from sdegen.sde.transitions import LinearProcess, Transition, constant_law, elapsed, root
@@ -68,6 +71,7 @@ class LinearSDE(LinearProcess):
     noise_structure: NoiseStructure = "diagonal"  # of a matrix B: "channels"
     _has_scalar_kernel: ClassVar[bool] = False
     _time_range: tuple[float, float] = _ALWAYS
+    _kernel: GaussianKernel | None = None
 
     def __init_subclass__(cls, **options: object) -> None:
         """Refuse α and σ outside a `GaussianPath`, which was called LinearSDE in version 0.1."""
@@ -207,6 +211,23 @@ class LinearSDE(LinearProcess):
         if self.noise_structure == "channels":
             return B if B.ndim == 3 else B[None]
         return expand(B, x) if self._B.varies and self._B.value.ndim == 0 else B
+
+    @property
+    def noise_kernel(self) -> GaussianKernel | None:
+        """The law of X_t given X_0: one α and σ for each mode of diagonal constants, or matrices.
+
+        None without noise, of a drift or noise of one's own, and where t = 0 is no time of it.
+        """
+        low, high = self.time_range
+        if self.noise == "none" or not self._moves_as(LinearSDE) or not low <= 0 < high:
+            return None
+        if self._kernel is None:
+            if self._varies:
+                law = VaryingLaw(self._rates, type(self).__name__, high)
+                self._kernel = MatrixKernel(law)
+            else:
+                self._kernel = kernel_of_matrices(*self._rates(0.0))
+        return self._kernel
 
     def transition(self, t: Time | float, s: Time | float) -> Transition:
         """Return the law of X_s given X_t: to rounding, of functions of time to 1e-10.

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from sdegen.core.accuracy import SlopeBy
 from sdegen.core.checks import check_not_negative
+from sdegen.core.kernel import GaussianKernel
 from sdegen.core.requests import as_numbers, as_parameter, kind_of, value_of
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import Numbers, State, Time
 from sdegen.core.update import Number
+from sdegen.sde.kernels import kernel_of_rates, mean_decay
 from sdegen.sde.potentials import (
     DrivenPotential,
     Potential,
@@ -28,7 +30,6 @@ from sdegen.sde.potentials import (
 from sdegen.sde.transitions import LinearProcess, Transition, elapsed
 
 _ROOT_TWO = math.sqrt(2)
-_SMALL = 1e-3  # where (1 − e^{−x})/x is its series, of which six terms are all digits
 
 
 class _ConstantNoise(SDE):
@@ -61,6 +62,13 @@ class BrownianMotion(_ConstantNoise, LinearProcess):
 
     def __init__(self, sigma: Number = 1.0) -> None:
         super().__init__(sigma, "sigma")
+
+    @property
+    def noise_kernel(self) -> GaussianKernel | None:
+        """X_t | X_0 ~ N(X_0, σ² t); None without noise."""
+        if self.noise == "none" or not self._moves_as(BrownianMotion):
+            return None
+        return kernel_of_rates(torch.zeros((), dtype=torch.float64), _as_tensor(self._sigma))
 
     def drift(self, x: State, t: Time) -> State:
         """0."""
@@ -108,6 +116,14 @@ class OrnsteinUhlenbeck(_ConstantNoise, LinearProcess):
         """k, of the drift −k x + k μ."""
         return torch.as_tensor(self.rate, dtype=torch.float64)
 
+    @property
+    def noise_kernel(self) -> GaussianKernel | None:
+        """α = e^{−kt}, m = μ (1 − α) and σ of the law above; None without noise."""
+        if self.noise == "none" or not self._moves_as(OrnsteinUhlenbeck):
+            return None
+        k = _as_tensor(self.rate)
+        return kernel_of_rates(k, _as_tensor(self._sigma), k * self.mean)
+
     def drift(self, x: State, t: Time) -> State:
         """−k (x − μ)."""
         return -self.rate * (x - self.mean)
@@ -124,7 +140,7 @@ class OrnsteinUhlenbeck(_ConstantNoise, LinearProcess):
         """
         h = elapsed(t, s)
         kh = _as_tensor(self.rate) * h
-        variance = _as_tensor(self._sigma).square() * h * _mean_decay(2 * kh)
+        variance = _as_tensor(self._sigma).square() * h * mean_decay(2 * kh)
         return Transition(torch.exp(-kh), -torch.expm1(-kh) * self.mean, variance)
 
 
@@ -234,11 +250,3 @@ class RateNetwork(_ConstantNoise):
 def _as_tensor(number: Number) -> Tensor:
     """Return a parameter as a 0-d float64 tensor, with its gradient."""
     return torch.as_tensor(number, dtype=torch.float64)
-
-
-def _mean_decay(x: Tensor) -> Tensor:
-    """Return (1 − e^{−x})/x, the mean of e^{−u} from 0 to x; its slope is right at 0 as well."""
-    small = x.abs() < _SMALL
-    near, far = torch.where(small, x, 0.0), torch.where(small, 1.0, x)
-    series = 1 - near / 2 * (1 - near / 3 * (1 - near / 4 * (1 - near / 5 * (1 - near / 6))))
-    return torch.where(small, series, -torch.expm1(-far) / far)

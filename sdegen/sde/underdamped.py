@@ -27,6 +27,7 @@ from torch import Tensor
 
 from sdegen.core.accuracy import SlopeBy
 from sdegen.core.checks import check_int
+from sdegen.core.kernel import GaussianKernel
 from sdegen.core.noise import Rng, stream
 from sdegen.core.requests import (
     as_number,
@@ -41,9 +42,11 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import Numbers, State, Time
 from sdegen.core.signature import Signature
 from sdegen.core.update import Number
+from sdegen.sde.kernels import kernel_of_pairs
 from sdegen.sde.potentials import (
     DrivenPotential,
     Potential,
+    Quadratic,
     as_any_potential,
     check_force_of,
     check_start_of,
@@ -83,6 +86,7 @@ class UnderdampedLangevin(SDE):
     autonomous = True
     phase_space = True
     _counted = "force"
+    _kernel: GaussianKernel | None = None
 
     def __init__(
         self,
@@ -166,6 +170,30 @@ class UnderdampedLangevin(SDE):
                 "asked for; pass an even number."
             )
         return (2, numbers // 2)
+
+    @property
+    def noise_kernel(self) -> GaussianKernel | None:
+        """The law of (x_t, v_t) given x_0, v_0 ~ N(0, T/m), in a `Quadratic` potential; else None.
+
+        So positions are noised: a state has velocities beside them, and the score in v is learned.
+        """
+        linear = type(self.potential) is Quadratic and not callable(self.friction)
+        if not linear or self.noise != "additive" or self.own_methods("drift", "diffusion"):
+            return None
+        assert isinstance(self.potential, Quadratic)
+        if self._kernel is None:
+            numbers = (
+                self.potential.stiffness,
+                self.potential.center,
+                self.friction,
+                self.temperature,
+                self.mass,
+            )
+            parts = [torch.as_tensor(n, dtype=torch.float64).detach() for n in numbers]
+            if not bool((parts[2] > 0).all()):
+                return None  # a coordinate without noise
+            self._kernel = kernel_of_pairs(*parts)
+        return self._kernel
 
     def force(self, x: State, t: Time) -> State:
         """F = −∇U(x, t), shape of the positions x."""

@@ -86,6 +86,22 @@ class Form(ABC):
             data: Examples, or some of them, shape (n, *event).
         """
 
+    def default_times(self) -> tuple[float, float] | None:
+        """Return t_min and t_max where neither the process nor its user says them; None: later.
+
+        Raises:
+            ValueError: If they must be said.
+        """
+        return None
+
+    def state_shape(self, event: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of a state whose data have the shape `event`."""
+        return event
+
+    def event_of(self, numbers: int) -> tuple[int, ...]:
+        """Return the shape of a sample of an MLP of so many numbers."""
+        return (numbers,)
+
     def like_state(self, x0: State) -> State:
         """Return a tensor like the states that data are noised to: x0 itself, of most processes.
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from sdegen.core.diagonal_kernel import DiagonalKernel
+from sdegen.core.kernel import Kernel
+from sdegen.core.matrix_kernel import MatrixKernel
+from sdegen.core.requests import kind_of
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn
 from sdegen.diffusion.ddpm import DDPM, AncestralChain
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 from sdegen.diffusion.reverse import ReverseSDE
 from sdegen.score.forms.base import Form
+from sdegen.score.forms.matrices import MatrixForm
+from sdegen.score.forms.modes import DiagonalForm
 from sdegen.score.forms.scalar import ScalarForm
 
 
@@ -22,14 +28,26 @@ def form_of(sde: SDE, base: ScoreFn | None = None) -> Form:
         TypeError: If nothing can be learned of it, with what to pass instead.
         ValueError: If a base is given where the form has none.
     """
-    check_gaussian_path(sde, cure=_cure(sde))
-    assert isinstance(sde, GaussianPath)
+    kernel = sde.noise_kernel if isinstance(sde, SDE) and sde.direction == 1 else None
+    if not isinstance(sde, GaussianPath) and kernel is None:
+        check_gaussian_path(sde, cure=_cure(sde))
     if base is not None:
         raise ValueError(
             f"base is a score that a network is added to where the noise is simulated, but "
             f"{type(sde).__name__} has a kernel, and its network needs none; leave base out."
         )
-    return ScalarForm(sde)
+    if isinstance(sde, GaussianPath):
+        return ScalarForm(sde)
+    if isinstance(kernel, Kernel):
+        kernel = DiagonalKernel.of(kernel)
+    if isinstance(kernel, DiagonalKernel):
+        return DiagonalForm(sde, kernel)
+    if isinstance(kernel, MatrixKernel):
+        return MatrixForm(sde, kernel)
+    raise TypeError(
+        f"the noise_kernel of {type(sde).__name__} must be a Kernel, a DiagonalKernel or a "
+        f"MatrixKernel, but is {kind_of(kernel)}."
+    )
 
 
 def _cure(sde: object) -> str:
