@@ -22,6 +22,7 @@ from tests.cures import (
     averages,
     averages_in_time,
     channels,
+    checkpoints,
     command_line,
     core,
     densities,
@@ -51,6 +52,7 @@ from tests.cures import (
 ROOMS = (
     active_matter,
     channels,
+    checkpoints,
     core,
     densities,
     questions,

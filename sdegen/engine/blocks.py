@@ -32,6 +32,7 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Solver, integrate
 from sdegen.engine.causes import with_cause, without_bound
+from sdegen.engine.checkpointed import CheckpointedRuns, RepeatableNoise
 from sdegen.engine.compiled import CompiledRuns
 from sdegen.engine.containment import Containment, absorbed_by_position, steps_alone
 from sdegen.engine.freezing import Freezing
@@ -96,7 +97,12 @@ def solve_blocks(
     solutions: list[Solution] = []
     total = len(blocks) * (len(ts) - 1) if progress else None
     with progress_bar(total, "simulate") as on_progress, DeferredInterrupt() as interrupt:
-        options = RunOptions(request.boundary, request.on_nonfinite, on_progress)
+        options = RunOptions(
+            request.boundary,
+            request.on_nonfinite,
+            on_progress,
+            checkpointed=request.checkpointed,
+        )
 
         def solve(b: int) -> Solution:
             of_block = sde if len(blocks) == 1 else sde.of_rows(blocks[b])
@@ -230,7 +236,7 @@ def _where_lost(
                 break
         raise _Found
 
-    quiet = replace(options, on_progress=None, on_output=None, on_step=watch)
+    quiet = replace(options, on_progress=None, on_output=None, on_step=watch, checkpointed=False)
     with suppress(Exception):  # the run has failed already, and that is what is to be told
         walk(quiet, False)
     return cause[0] if cause else None
@@ -268,6 +274,8 @@ def solve(
         ValueError: If on_nonfinite is "freeze" and the solver cannot go on without some; if runs
             are compiled, and the drift does not compile or gradients are asked for.
     """
+    if isinstance(noise, Stream) and options.checkpointed:
+        noise = RepeatableNoise(x0, noise, sde.channels)
     if isinstance(noise, Stream):
         recycled = not (solver.retains_noise or torch.is_grad_enabled())
         noise = Noise(x0, noise, recycled=recycled, channels=sde.channels)
@@ -284,15 +292,19 @@ def solve(
         freezing = Freezing(x0, inside)
     moving = sde if inside is None else inside.dynamics(sde)
     monitor = RunMonitor(x0, nodes, stride, keep_path, options, inside, freezing)
-    steps = range(len(nodes))
+    steps: Sequence[int] = range(len(nodes))
+    each, brings_back = solver, freezing or inside
+    if options.checkpointed:
+        runs = CheckpointedRuns(solver, nodes, stride if keep_path else len(nodes) - 1, inside)
+        each, steps, brings_back = runs, runs.positions, None
     # to count calls costs a small ensemble a hundredth; where a step is known to make so many, not
     if one_step and one_step.evaluations is not None and not one_step.is_counted:
-        _watched(moving, solver, nodes, steps, noise, monitor, freezing or inside)
+        _watched(moving, each, nodes, steps, noise, monitor, brings_back)
         nfe = one_step.evaluations * monitor.reached
     else:
         counter = CallCounter()
         counted = moving.with_counter(counter)
-        _watched(counted, solver, nodes, steps, noise, monitor, freezing or inside)
+        _watched(counted, each, nodes, steps, noise, monitor, brings_back)
         nfe = counter.calls
     solution = monitor.solution(nfe)
     return solution if monitor.suspect_steps is None else with_cause(solution, sde, monitor, nodes)

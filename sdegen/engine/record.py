@@ -44,6 +44,7 @@ class RunOptions:
         on_step: Called with i and the states at nodes[i] and nodes[i + 1], for each step.
         on_containment: Called before the first step with what keeps the block inside, where
             there is a boundary.
+        checkpointed: Whether runs of steps are repeated for gradients, in place of their graph.
     """
 
     boundary: Enclosure | None = None
@@ -52,6 +53,7 @@ class RunOptions:
     on_output: OnOutput | None = None
     on_step: OnStep | None = None
     on_containment: Callable[[Containment], None] | None = None
+    checkpointed: bool = False
 
 
 @dataclass(frozen=True)

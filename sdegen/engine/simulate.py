@@ -19,6 +19,7 @@ from sdegen.core.solver import Solver
 from sdegen.core.trajectory import Trajectory
 from sdegen.engine.blocks import solve_blocks
 from sdegen.engine.callables import survey, validate_callables
+from sdegen.engine.checkpointed import in_checkpointed_runs, keeps_gradients
 from sdegen.engine.memory import check_path
 from sdegen.engine.outcome import outcome_of
 from sdegen.engine.pool import check_threads
@@ -42,7 +43,7 @@ def simulate(
     interacting: bool | None = None,
     threads: int | None = None,
     progress: bool = False,
-    differentiable: bool = False,
+    differentiable: bool | Literal["checkpointed"] = False,
     brownian: BrownianPath | None = None,
     functionals: Sequence[Functional] = (),
 ) -> Trajectory:
@@ -74,6 +75,8 @@ def simulate(
             is enough.
         progress: Whether a progress bar is shown.
         differentiable: Whether gradients flow through the simulation; it then runs in one piece.
+            "checkpointed": in the memory of √N of its N steps, each of which is taken twice
+            (`sdegen.engine.checkpointed`), with the same gradients to rounding.
         brownian: The Brownian path that the noise is taken from, in place of rng: two runs with
             one path, at steps of two sizes, differ by the error of the steps alone. Its times must
             have those at which steps begin and end; solvers that take more than one increment a
@@ -107,9 +110,12 @@ def simulate(
         walls=walls,
         on_nonfinite=on_nonfinite,
         interacting=interacting,
-        flags={"keep_path": keep_path, "differentiable": differentiable},
+        flags={"keep_path": keep_path},
         brownian=brownian,
     )
+    gradients = keeps_gradients(differentiable)
+    if isinstance(differentiable, str):
+        request = in_checkpointed_runs(request, functionals=bool(functionals))
     x0, ts, reverse = request.x0, request.times, sde.direction == -1
     check_path(x0, len(ts) if keep_path else 1)
     if reverse:
@@ -118,13 +124,13 @@ def simulate(
     seed = seed_of(rng)
     if not isinstance(functionals, tuple) or functionals:
         request = with_functionals(request, functionals, seed)
-    with nullcontext() if differentiable else torch.no_grad():
+    with nullcontext() if gradients else torch.no_grad():
         with torch.no_grad():
             network = validate_callables(
-                request, whole=interacting is True, differentiable=differentiable
+                request, whole=interacting is True, differentiable=gradients
             )
             seen = survey(request, seed=seed, network=network)
-        whole = request.solver.requires_full_batch or differentiable or seen.together
+        whole = request.solver.requires_full_batch or gradients or seen.together
         solutions, interrupted = solve_blocks(request, whole, seed, keep_path, threads, progress)
     result = outcome_of(
         solutions,

@@ -54,6 +54,7 @@ class Request:
         interacting: What the user says of it; None is to be found out.
         brownian: The path that the noise comes from, or None.
         functionals: What is added up along each path.
+        checkpointed: Whether runs of steps are repeated for gradients, in place of their graph.
     """
 
     sde: SDE
@@ -66,6 +67,7 @@ class Request:
     interacting: bool | None
     brownian: BrownianPath | None = None
     functionals: tuple[Functional, ...] = ()
+    checkpointed: bool = False
 
 
 def validate_request(

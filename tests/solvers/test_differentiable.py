@@ -132,6 +132,24 @@ def test_gradients_are_central_differences(name):
     assert float(of_x[0, 0]) == pytest.approx(difference, rel=tolerance, abs=tolerance)
 
 
+# steps that are chosen, or draw more than normals, cannot be repeated
+UNREPEATED = ("Milstein", "SRA", "QUICSORT", "JumpAdapted", "AdaptiveHeun", "TorchDiffEq")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_steps_that_are_repeated_give_the_same_gradients(name):
+    theta = torch.tensor(0.8, dtype=F64, requires_grad=True)
+    x0 = X0.clone().requires_grad_()
+    if name.partition(",")[0] in UNREPEATED:
+        with pytest.raises(ValueError, match="takes known steps twice"):
+            final(name, theta, x0, differentiable="checkpointed")
+        return
+    plain = torch.autograd.grad(final(name, theta, x0, differentiable=True), (theta, x0))
+    again = final(name, theta, x0, differentiable="checkpointed", keep_path=False)
+    for a, b in zip(torch.autograd.grad(again, (theta, x0)), plain, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+
+
 def test_no_solver_is_left_out():
     """Every public solver is in the list; a LinearMultistep is what calibration makes of them."""
     public = {getattr(sg, name) for name in sg.__all__}
