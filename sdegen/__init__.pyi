@@ -181,6 +181,8 @@ from .fokker_planck.questions.transient import Exponential as Exponential
 # the learned term
 from .score.config import TrainConfig as TrainConfig
 from .score.losses import DenoisingLoss as DenoisingLoss
+from .score.losses import ImplicitLoss as ImplicitLoss
+from .score.losses import SlicedLoss as SlicedLoss
 from .score.inverse import LinearMeasurement as LinearMeasurement
 from .score.model import ScoreModel as ScoreModel
 from .score.networks import MLP as MLP

@@ -375,6 +375,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "training": (
         "DenoisingLoss",
+        "ImplicitLoss",
+        "SlicedLoss",
         "FitConfig",
         "Loss",
         "TrainConfig",

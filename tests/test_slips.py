@@ -202,7 +202,21 @@ CALLS = {
         lambda **a: sg.FitConfig(**a),
         {"steps": 2, "batch_size": 4, "learning_rate": 1e-3},
     ),
-    "DenoisingLoss": (sg.DenoisingLoss, {"weighting": "simple", "label_dropout": 0.1}),
+    "DenoisingLoss": (
+        sg.DenoisingLoss,
+        {
+            "weighting": "simple",
+            "label_dropout": 0.1,
+            "times": "uniform",
+            "stratified": True,
+            "steps": CHAIN,
+        },
+    ),
+    "ImplicitLoss": (sg.ImplicitLoss, {"weighting": "simple", "label_dropout": 0.1, "at": 0.5}),
+    "SlicedLoss": (
+        sg.SlicedLoss,
+        {"at": 0.5, "projections": 2, "variance_reduced": True, "directions": "gaussian"},
+    ),
     "TrainConfig": (
         lambda **a: sg.TrainConfig(**a),
         {"steps": 2, "batch_size": 4, "learning_rate": 1e-3},

@@ -9,7 +9,7 @@ from typing import Literal
 from sdegen.core.checks import check_share
 from sdegen.training.config import FitConfig
 
-Weighting = Literal["simple", "likelihood", "flow-matching", "edm"]
+Weighting = Literal["simple", "likelihood", "variational", "min-snr", "flow-matching", "edm"]
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class TrainConfig(FitConfig):
     """How a score is learned: what a `FitConfig` says, and two parameters of `DenoisingLoss`.
 
     Args:
-        weighting: Which noise levels count: "simple" (uniform in t), "likelihood" (uniform in
-            log-SNR), "flow-matching" or "edm" (the losses of these methods, in the network's own
-            output).
+        weighting: Which noise levels count: "simple" (uniform in t), "likelihood" or
+            "variational" (g²/σ², which is uniform in log-SNR), "min-snr" (min(1, 5/SNR)), and
+            "flow-matching" or "edm" (the losses of these methods, in the network's own output).
         label_dropout: Share of the rows of a step whose label is kept from the network, so that
             it learns the score without a label too; where there are labels.
     """
