@@ -335,6 +335,7 @@ def test_sliced_averaged_over_all_signs_is_implicit():
 
 
 @pytest.mark.parametrize("t", [0.05, 0.3, 0.9])
+@torch.no_grad()
 def test_denoising_is_implicit_and_one(t):
     """E (ε̂ − ε)² = 2 σ² J + 1, both by quadrature of Gauss and Hermite: 1e-9."""
     nodes, weights = (torch.as_tensor(a) for a in _hermite(120))

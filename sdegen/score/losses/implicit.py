@@ -35,7 +35,7 @@ import torch
 from torch import Tensor, nn
 
 from sdegen.core.checks import check_count, check_flag, check_word
-from sdegen.core.requests import as_number
+from sdegen.core.requests import as_number, is_word
 from sdegen.core.shapes import State, Time
 from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.score.config import Weighting
@@ -88,7 +88,7 @@ class ImplicitLoss(TimedLoss):
             )
         if self.at is None:
             return
-        if self.at != "labels":
+        if not is_word(self.at, ("labels",)):
             at = as_number("at", self.at)
             if not 0 < at < float("inf"):
                 raise ValueError(f"at must be a time > 0, but is {at:g}.")
