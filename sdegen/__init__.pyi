@@ -229,6 +229,8 @@ from .verification.chain import ChainDensity as ChainDensity
 from .verification.chain_moments import ChainMoments as ChainMoments
 from .verification.noising import certify_noising as certify_noising
 from .verification.residual import fp_residual as fp_residual
+from .verification.reverse_kernel import ReverseKernel as ReverseKernel
+from .verification.reverse_kernel import reverse_kernel as reverse_kernel
 
 # data, distances, pictures, grids of times
 from . import data as data

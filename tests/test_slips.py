@@ -537,6 +537,18 @@ BEYOND = {
     "DensityPrior.log_prob": (sg.DensityPrior(START).log_prob, {"x": X0}),
     "SamplePrior": (sg.SamplePrior, {"states": X0}),
     "SamplePrior.sample": (sg.SamplePrior(X0).sample, {"n": 3, "rng": 0}),
+    "reverse_kernel": (
+        lambda **a: sg.reverse_kernel(**a),
+        {"sde": OU, "law": MIXTURE, "t": 1.0, "dt": 0.5, "grid": GRID},
+    ),
+    "ReverseKernel.kl_with": (
+        sg.reverse_kernel(OU, MIXTURE, 1.0, 0.5).kl_with,
+        {"variance": 0.5},
+    ),
+    "plots.reverse_kernels": (
+        sg.plots.reverse_kernels,
+        {"kernels": {"OU": [sg.reverse_kernel(OU, MIXTURE, 1.0, 0.5)]}},
+    ),
     "fp_residual": (
         sg.fp_residual,
         {"score": LAW.score, "sde": VP, "x": X0, "t": torch.tensor(0.5, dtype=F64)},

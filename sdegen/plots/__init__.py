@@ -4,7 +4,8 @@ Nothing is computed here and nothing is shown: a function takes results and retu
 Units are the reduced ones of the SDE. `samples` draws trajectories, samples, images, losses and
 curves, `observables` what is measured along paths, `particle_box` particles to scale, `fields`
 fields over time and phase spaces, `density` densities in time, `fokker_planck` what else a
-Fokker–Planck solver finds, `verification` certificates and error budgets; all have the look of
+Fokker–Planck solver finds, `verification` certificates and error budgets,
+`reverse` reverse kernels; all have the look of
 `style`.
 
 Trajectories that were lost are left out of every picture, and their number is written on it.
@@ -27,6 +28,7 @@ from sdegen.plots.observables import (
     survival,
 )
 from sdegen.plots.particle_box import particles, particles_gif
+from sdegen.plots.reverse import reverse_kernels
 from sdegen.plots.samples import (
     convergence,
     denoising_strip,
@@ -64,6 +66,7 @@ __all__ = [
     "power_spectrum",
     "radial_distribution",
     "relaxation_gif",
+    "reverse_kernels",
     "samples_2d",
     "space_time",
     "spectrum",

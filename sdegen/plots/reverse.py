@@ -1,0 +1,50 @@
+"""Pictures of reverse kernels: at what step they are Gaussian."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from sdegen.core.requests import check_kind
+from sdegen.plots import style
+from sdegen.verification.reverse_kernel import ReverseKernel
+
+
+def reverse_kernels(kernels: Mapping[str, Sequence[ReverseKernel]]) -> Figure:
+    """Draw how far reverse kernels are from Gaussian against the step.
+
+    Args:
+        kernels: For each name, such as that of an SDE, what `reverse_kernel` returned at several
+            steps dt.
+
+    Returns:
+        The figure, with logarithmic axes: KL(q ‖ N(mean, variance)) averaged over p_t on the
+        left, the absolute excess kurtosis, averaged likewise, on the right.
+
+    Raises:
+        TypeError: If it is no mapping from names to lists of reverse kernels.
+        ValueError: If there is none.
+    """
+    expected = "a mapping from names to lists of what reverse_kernel returned"
+    check_kind("kernels", kernels, Mapping, expected)
+    for name, row in kernels.items():
+        check_kind(f"kernels[{name!r}]", row, (list, tuple), "a list of reverse kernels")
+        for one in row:
+            check_kind(f"kernels[{name!r}]", one, ReverseKernel, "a list of reverse kernels")
+    if not any(kernels.values()):
+        raise ValueError("there are no reverse kernels to draw; pass some under each name.")
+    figure, axes = style.panels("KC", 9.6, 3.8)
+    for i, (name, row) in enumerate(kernels.items()):
+        marker, colour = style.look(i)
+        ordered = sorted(row, key=lambda one: one.dt)
+        dt = np.array([one.dt for one in ordered])
+        for letter, values in (
+            ("K", [one.mean_kl for one in ordered]),
+            ("C", [float(one.masses @ one.kurtosis.abs()) for one in ordered]),
+        ):
+            axes[letter].plot(dt, values, marker, ls="-", ms=4.5, lw=1.3, color=colour, label=name)
+    labels = {"K": "KL to a Gaussian, nats", "C": "mean of abs(excess kurtosis)"}
+    for letter, label in labels.items():
+        axes[letter].set(xscale="log", yscale="log", xlabel="step dt", ylabel=label)
+    style.legend_below(figure, axes["K"], 8.5)
+    return figure
