@@ -37,7 +37,7 @@ from torch import Tensor
 from sdegen.core.accuracy import ErrorEstimate, Trust, in_words, warn_inaccurate
 from sdegen.core.checks import check_positive
 from sdegen.core.jumps import check_no_jumps
-from sdegen.core.requests import as_number, check_kind, kind_of
+from sdegen.core.requests import as_number, as_numbers, check_kind, kind_of
 from sdegen.core.sde import SDE
 from sdegen.diffusion.mixtures import GaussianMixture
 from sdegen.fokker_planck.density import Density
@@ -105,13 +105,11 @@ class ReverseKernel:
         Raises:
             ValueError: If it is not positive.
         """
-        if variance is None:
-            raise TypeError("variance must be a number, or one for each x, but is None.")
-        v = torch.as_tensor(variance, dtype=torch.float64)
+        v = as_numbers("variance", variance, expected="a number, or one for each x")
         if v.shape not in ((), self.x.shape) or not bool(((v > 0) & v.isfinite()).all()):
             raise ValueError(
                 f"variance must be finite and > 0, a number or of shape {tuple(self.x.shape)}, "
-                f"but is {kind_of(v)}, at least {float(v.min()):g}."
+                f"but is {kind_of(v)}: {v.flatten()[:4].tolist()} …"
             )
         ratio = self.variance / v
         return self.mean_kl + float(self.masses @ (0.5 * (ratio - 1 - ratio.log())))
