@@ -39,9 +39,11 @@ from .diffusion.gaussian_path import VE as VE
 from .diffusion.gaussian_path import VP as VP
 from .diffusion.gaussian_path import GaussianPath as GaussianPath
 from .diffusion.gaussian_path import SubVP as SubVP
+from .diffusion.blurring import Blurring as Blurring
 from .diffusion.paths import EDM as EDM
 from .diffusion.paths import RectifiedFlow as RectifiedFlow
 from .sde.active_matter import ActiveBrownian as ActiveBrownian
+from .sde.fields import StochasticHeat as StochasticHeat
 from .sde.jump_diffusion import JumpDiffusion as JumpDiffusion
 from .sde.coloured import Coloured as Coloured
 from .sde.generalized_langevin import GeneralizedLangevin as GeneralizedLangevin

@@ -119,6 +119,9 @@ SDES = (
         "Langevin, driven": sg.Langevin(lambda x, t: (1 + t) * x**4 / 4, 0.4),
         "ActiveBrownian": sg.ActiveBrownian(1.2, 0.3, 0.7, angular_velocity=0.4),
         "ActiveBrownian, trapped": sg.ActiveBrownian(1.2, 0.3, potential=sg.DoubleWell()),
+        "StochasticHeat": sg.StochasticHeat((2,), 0.7, 0.4, 0.3),
+        "StochasticHeat, walls": sg.StochasticHeat((2,), 0.7, 0.4, 0.3, ends="reflecting"),
+        "Blurring": sg.Blurring((2,), 3.0),
         "DDPM": _CHAIN,
         "AncestralChain": sg.AncestralChain(_CHAIN, _LAW.score),
     }

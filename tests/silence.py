@@ -167,6 +167,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "ItoProcess",
         "JumpDiffusion",
         "OrnsteinUhlenbeck",
+        "StochasticHeat",
         "RateNetwork",
         "SDE",
     ),
@@ -230,6 +231,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "SubVP",
         "TabulatedBeta",
         "VE",
+        "Blurring",
         "VP",
     ),
     "chains": (

@@ -299,6 +299,18 @@ CALLS = {
         lambda **a: sg.simulate(sg.Langevin(**a), X0, TIMES, rng=0),
         {"potential": sg.DoubleWell(), "temperature": 0.5},
     ),
+    "StochasticHeat": (
+        sg.StochasticHeat,
+        {"shape": (2, 3), "diffusivity": 1.0, "mass_squared": 0.5, "temperature": 2.0},
+    ),
+    "StochasticHeat, ends": (
+        lambda ends: sg.StochasticHeat((4,), ends=ends),
+        {"ends": "periodic"},
+    ),
+    "Blurring": (
+        lambda **a: sg.Blurring(**a),
+        {"shape": (4, 4), "blur": 2.0, "least": 0.1, "beta": sg.CosineBeta(), "t_min": 1e-3},
+    ),
     "OrnsteinUhlenbeck": (sg.OrnsteinUhlenbeck, {"rate": 1.0, "mean": 0.0, "sigma": 1.0}),
     "DoubleWell": (sg.DoubleWell, {"quartic": 0.25, "quadratic": 0.5}),
     "error_budget": (

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 from numpy.typing import ArrayLike
@@ -20,8 +21,10 @@ from torch import Tensor
 from sdegen.core.checks import check_count
 from sdegen.core.noise import Rng, normal_like, stream
 from sdegen.core.requests import as_numbers, as_state, as_time
+from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time, expand
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
+from sdegen.diffusion.kernel_mixtures import KernelMixture
 from sdegen.sde.potentials import Potential
 
 _ROUNDING = 1e-14  # relative to the largest covariance
@@ -124,9 +127,20 @@ class GaussianMixture(Potential):
         x = self.means[which] + torch.einsum("nij,nj->ni", self.axes[which], z)
         return x.to(device=device, dtype=dtype)
 
-    def noised(self, sde: GaussianPath) -> NoisedMixture:
-        """Return this mixture on a Gaussian path: exact score, density and samples at every t."""
-        return NoisedMixture(self, sde)
+    @overload
+    def noised(self, sde: GaussianPath) -> NoisedMixture: ...  # type: ignore[overload-overlap]
+    @overload
+    def noised(self, sde: SDE) -> KernelMixture: ...
+    def noised(self, sde: SDE) -> NoisedMixture | KernelMixture:
+        """Return this mixture on a Gaussian path: exact score, density and samples at every t.
+
+        Of another process with a Gaussian kernel, states have its event, such as a field's; in
+        phase space the mixture is that of positions.
+        """
+        other = isinstance(sde, SDE) and not isinstance(sde, GaussianPath)
+        if other and sde.noise_kernel is not None:
+            return KernelMixture(self, sde)
+        return NoisedMixture(self, check_gaussian_path(sde))
 
     def _moments(self, x: State, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Deviations from each α μ_k along its axes, variances there, and log-weights.

@@ -3,8 +3,8 @@
     dy = (c − r y) dt + g dW:   α = e^{−rt},   σ² = g² (1 − e^{−2rt})/2r,   m = c (1 − e^{−rt})/r
 
 of each mode, where A and B Bᵀ are diagonal in one basis; of other matrices Φ and Σ as `transition`
-has them, at many times in one batch. Rates that change in time are tabulated, by an ODE for the law
-that is solved to 1e-10 or better and interpolated.
+has them, at many times in one batch. Rates that change in time are tabulated, by an ODE for the
+law that is solved to 1e-10 or better and interpolated.
 """
 
 from __future__ import annotations

@@ -99,6 +99,7 @@ class AngularAdams(Multistep):
 
     largest_eta: ClassVar[float | None] = 0.0
     evaluations: ClassVar[int] = 1
+    takes_modes: ClassVar[bool] = True
     when: ClassVar[str] = "Samples of a smooth score from 5 to 20 evaluations, without noise."
     eta_refusal: ClassVar[str] = (
         "is for the probability flow, but eta is {eta:g}: pass ReverseSDE(sde, score, eta=0.0), "

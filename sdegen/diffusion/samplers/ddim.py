@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.accuracy import Orders
+from sdegen.core.diagonal_kernel import DiagonalKernel
 from sdegen.core.fixed_steps import FixedStep, to_floats
 from sdegen.core.noise import Noise
 from sdegen.core.scores import ScoreAt
@@ -14,7 +15,9 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Memory
 from sdegen.core.update import diffuse, update
+from sdegen.diffusion.samplers.adams_coefficients import Coefficients
 from sdegen.diffusion.samplers.base import DiffusionSolver
+from sdegen.diffusion.samplers.modal import LEAST_LOG, ModalMemory, begin_modes, step_modes
 
 _Coefficients = tuple[Any, Any, Any]  # of x, of the score and of the noise in a step
 
@@ -37,13 +40,18 @@ class DDIM(DiffusionSolver, FixedStep):
         Song, Meng and Ermon 2021, eqs. (12) and (16), arXiv:2010.02502.
     """
 
+    takes_modes: ClassVar[bool] = True
     largest_eta: ClassVar[float | None] = 1.0
     orders: ClassVar[Orders] = Orders(flow=1, additive=(1, 1), multiplicative=None)
     evaluations: ClassVar[int] = 1
     when: ClassVar[str] = "Samples of a score at any η from 0 to 1, in some 50 steps or more."
 
-    def begin(self, sde: SDE, nodes: Tensor) -> tuple[ScoreAt, list[_Coefficients]]:
+    def begin(self, sde: SDE, nodes: Tensor) -> tuple[ScoreAt, list[_Coefficients]] | ModalMemory:
         """Multiply out the update in y: x_s = (α_s/α_t) x + α_s (√… − λ_t) ε̂ + α_s η√v z."""
+        of_modes = None if sde.denoising is None else self.modes(sde.denoising)
+        if sde.denoising is not None and of_modes is not None:
+            table = _of_modes(of_modes, sde.denoising.eta, nodes)
+            return begin_modes(sde.denoising, of_modes, nodes, table)
         inner, kernel = self.reversal(sde)
         alpha, sigma = kernel.alpha(nodes), kernel.sigma(nodes)
         lam = sigma / alpha
@@ -62,10 +70,29 @@ class DDIM(DiffusionSolver, FixedStep):
         x: State,
         i: int,
         noise: Noise | None,
-        memory: tuple[ScoreAt, list[_Coefficients]],
+        memory: tuple[ScoreAt, list[_Coefficients]] | ModalMemory,
     ) -> tuple[State, Memory]:
         """Take the update of the scaled state along the score."""
+        if isinstance(memory, ModalMemory):
+            return step_modes(x, i, noise, memory)
         score, coefficients = memory
         scale, weight, width = coefficients[i]
         after = update(scale * x, score(x, i), weight)
         return diffuse(after, None if noise is None else noise.normal(), width), memory
+
+
+def _of_modes(kernel: DiagonalKernel, eta: float, nodes: Tensor) -> Coefficients:
+    """Return the update's coefficients in each mode, written so that no λ of a lost mode is asked.
+
+    With ρ = λ_s/λ_t they are α_s/α_t, −σ_t (σ_s √(1 − η² (1 − ρ²)) − (α_s/α_t) σ_t) and
+    η σ_s √(1 − ρ²).
+    """
+    log_alpha = kernel.alpha(nodes).log().clamp(min=LEAST_LOG)
+    sigma = kernel.sigma(nodes)
+    sigma = sigma.reshape(len(sigma), *(1,) * (log_alpha.ndim - sigma.ndim), *sigma.shape[1:])
+    growth = (log_alpha[1:] - log_alpha[:-1]).exp()
+    square = (sigma[1:] / sigma[:-1] / growth).square()
+    residual_std = sigma[1:] * (1 - eta**2 * (1 - square)).clamp(min=0.0).sqrt()
+    weights = -sigma[:-1] * (residual_std - growth * sigma[:-1])
+    noises = eta * sigma[1:] * (1 - square).clamp(min=0.0).sqrt()
+    return Coefficients(growth, torch.zeros_like(growth)[:, None], weights[:, None], noises)

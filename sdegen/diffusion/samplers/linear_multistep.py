@@ -29,6 +29,7 @@ from sdegen.core.tolerances import IN_FLOAT32
 from sdegen.core.update import Number, diffuse, update
 from sdegen.diffusion.samplers.adams_coefficients import Coefficients
 from sdegen.diffusion.samplers.base import DiffusionSolver, Stepped
+from sdegen.diffusion.samplers.modal import ModalMemory, begin_modes, step_modes, tables_of
 
 _Term = tuple[int, int, Number]  # nodes back, 0 for a state or 1 for a score, coefficient
 
@@ -50,8 +51,13 @@ class Multistep(DiffusionSolver, FixedStep):
             One row for each step.
         """
 
-    def begin(self, sde: SDE, nodes: Tensor) -> _Memory:
+    def begin(self, sde: SDE, nodes: Tensor) -> _Memory | ModalMemory:
         """Return the coefficients of all steps, and no states or scores yet."""
+        inner = sde.denoising
+        kernel = None if inner is None else self.modes(inner)
+        if inner is not None and kernel is not None:
+            of_modes = tables_of(self.coefficients, inner, kernel, nodes)
+            return begin_modes(inner, kernel, nodes, of_modes)
         score, table = self.reversal(sde)[0].along(nodes), self.coefficients(sde, nodes)
         own, newest = table.states[:, 0], to_floats(table.scores[:, 0])
         # one product for x_i, unless what was evaluated at node i is another, corrected state
@@ -66,8 +72,12 @@ class Multistep(DiffusionSolver, FixedStep):
         rows = list(zip(decay, terms, newest, to_floats(table.noise), strict=True))
         return _Memory(rows, second, table.states.shape[1], score)
 
-    def step(self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory) -> Stepped:
+    def step(
+        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: _Memory | ModalMemory
+    ) -> Stepped:
         """Take one update from the last states and scores, which the memory has."""
+        if isinstance(memory, ModalMemory):
+            return step_modes(x, i, noise, memory)
         decay, terms, newest, width = memory.rows[i]
         seen = ((x, memory.score(x, i)), *memory.seen[: memory.remembered - 1])
         if i == 1 and memory.second is not None:

@@ -105,6 +105,7 @@ class ExponentialAdams(Multistep):
     rule: Rule = "exact"
     substeps: int = field(default=1, kw_only=True)
 
+    takes_modes: ClassVar[bool] = True
     when: ClassVar[str] = "Samples of a score from 10 to 50 evaluations, with noise or without."
 
     def __post_init__(self) -> None:
@@ -157,6 +158,7 @@ class ExponentialAdamsMoulton(Multistep):
     prediction: Prediction = "x0"
     substeps: int = field(default=1, kw_only=True)
 
+    takes_modes: ClassVar[bool] = True
     when: ClassVar[str] = "Samples of a score from 5 to 20 evaluations, with noise or without."
 
     def __post_init__(self) -> None:
