@@ -60,11 +60,12 @@ class DiagonalKernel(GaussianKernel):
 
     def spread(self, eps: State, t: Time) -> State:
         """Return Qᵀ σ Q ε, shape of eps."""
-        return self._scaled(eps, meet(self.sigma(t), t, eps))
+        return self.basis.from_modes(meet(self.sigma(t), t, eps) * self.basis.to_modes(eps))
 
     def whiten(self, deviation: State, t: Time) -> State:
         """Return Qᵀ (Q r)/σ, shape of r."""
-        return self._scaled(deviation, 1 / meet(self.sigma(t), t, deviation))
+        modes = self.basis.to_modes(deviation)
+        return self.basis.from_modes(modes / meet(self.sigma(t), t, deviation))
 
     def pull_back(self, eps: State, t: Time) -> State:
         """Return Qᵀ (Q ε)/σ, shape of eps: L is symmetric."""
@@ -77,10 +78,6 @@ class DiagonalKernel(GaussianKernel):
         at = torch.tensor(t, dtype=torch.float64)
         mean = torch.zeros_like(at) if self.shift is None else self.shift(at)
         return GaussianModes(mean, self.sigma(at), self.basis)
-
-    def _scaled(self, x: State, factor: Tensor) -> State:
-        """Return Qᵀ (factor Q x)."""
-        return self.basis.from_modes(factor * self.basis.to_modes(x))
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class GaussianKernel(ABC):
     """
 
     @abstractmethod
-    def mean(self, x0: State, t: Time) -> State:
+    def mean(self, x0: State, t: Time) -> Tensor:
         """Return Φ(t) x0 + m(t), shape of the state that x0 is noised to."""
 
     @abstractmethod

@@ -84,7 +84,7 @@ class MatrixKernel(GaussianKernel):
                 self._seen[key] = _factored(*self.law(at), at)
         return self._seen[key]
 
-    def mean(self, x0: State, t: Time) -> State:
+    def mean(self, x0: State, t: Time) -> Tensor:
         """Return Φ x0 + m: of positions (batch, *event) a state (batch, 2, *event)."""
         at = self.matrices(t)
         data = x0.flatten(1)[..., None] if self.phase_space else x0.flatten(1)[:, None]
@@ -123,15 +123,15 @@ class MatrixKernel(GaussianKernel):
         """Return a state as blocks, shape (batch, blocks, d)."""
         return state.flatten(2).mT if self.phase_space else state.flatten(1)[:, None]
 
-    def of_blocks(self, blocks: Tensor, like: State) -> State:
+    def of_blocks(self, blocks: Tensor, like: Tensor) -> Tensor:
         """Return the state of blocks, shape of `like`."""
         return (blocks.mT if self.phase_space else blocks).reshape(like.shape)
 
-    def like_state(self, x0: State) -> State:
+    def like_state(self, x0: State) -> Tensor:
         """Return a tensor of the shape of the states that data x0 are noised to."""
         return x0[:, None].expand(-1, 2, *x0.shape[1:]) if self.phase_space else x0
 
-    def _state(self, blocks: Tensor, x0: State) -> State:
+    def _state(self, blocks: Tensor, x0: State) -> Tensor:
         """Return the state of blocks that data x0 are noised to."""
         return self.of_blocks(blocks, self.like_state(x0))
 

@@ -111,8 +111,8 @@ class ScoreModel(nn.Module):
         """Return E[ε | x_t], the noise in x_t; same shape as x_t."""
         return self.form.estimates(self, x_t, t)[1]
 
-    def x0(self, x_t: State, t: Time | float) -> State:
-        """Return E[x0 | x_t], the denoised state; same shape as x_t."""
+    def x0(self, x_t: State, t: Time | float) -> Tensor:
+        """Return E[x0 | x_t], the denoised state; shape of x_t, in phase space of positions."""
         return self.form.estimates(self, x_t, t)[0]
 
     def v(self, x_t: State, t: Time | float) -> State:

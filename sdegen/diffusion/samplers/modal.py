@@ -26,6 +26,7 @@ from sdegen.core.shapes import State, Time
 from sdegen.diffusion.samplers.adams_coefficients import Coefficients
 
 LEAST_LOG = -700.0  # log α, next to the smallest float64: below it a mode stands still
+_LEAST_SNR = 1e-150  # α/σ, whose inverse is squared in coefficients
 _LOST = 1e-2  # relative rounding of a mode, from which shorter steps are asked for
 
 
@@ -92,6 +93,13 @@ def tables_of(
     """
     alpha, sigma = kernel.alpha(nodes), kernel.sigma(nodes)
     sigma = sigma.reshape(_behind(sigma, alpha)).expand_as(alpha)
+    least = float((alpha / sigma).detach().min())
+    if least < _LEAST_SNR:
+        raise ValueError(
+            f"the fastest mode has decayed to {least:.2g} of its noise at t = {float(nodes[0]):g}, "
+            "so far that the coefficients of this method are not finite: begin at an earlier "
+            "t_max, or take DDIM() or EulerMaruyama()."
+        )
     modes = alpha.shape[1:]
     both = torch.stack([alpha, sigma]).reshape(2, len(nodes), -1)
     distinct, which = torch.unique(both, dim=2, return_inverse=True)
@@ -114,15 +122,6 @@ def tables_of(
         joined([part.noise for part in parts]),
         joined(again) if again else None,
     )
-    finite = all(
-        bool(part.isfinite().all()) for part in table.__dict__.values() if part is not None
-    )
-    if not finite:
-        raise ValueError(
-            f"the fastest mode has decayed to {float(alpha.detach().min()):.2g} at t = "
-            f"{float(nodes[0]):g}, so far that the coefficients of this method are not finite: "
-            "begin at an earlier t_max, or take DDIM() or EulerMaruyama()."
-        )
     return table
 
 

@@ -102,7 +102,7 @@ class Form(ABC):
         """Return the shape of a sample of an MLP of so many numbers."""
         return (numbers,)
 
-    def like_state(self, x0: State) -> State:
+    def like_state(self, x0: State) -> Tensor:
         """Return a tensor like the states that data are noised to: x0 itself, of most processes.
 
         A loss draws ε like it. In phase space data are positions, and have velocities beside them.
@@ -110,7 +110,7 @@ class Form(ABC):
         return x0
 
     @abstractmethod
-    def noised(self, model: ScoreModel, x0: State, t: Tensor, eps: State) -> State:
+    def noised(self, model: ScoreModel, x0: Tensor, t: Tensor, eps: State) -> State:
         """Return x_t = Φ x0 + m + L ε, as the loss of a Gaussian kernel draws it.
 
         Args:
@@ -122,7 +122,7 @@ class Form(ABC):
 
     @abstractmethod
     def error(
-        self, model: ScoreModel, x0: State, t: Tensor, eps: State, *, in_output: bool
+        self, model: ScoreModel, x0: Tensor, t: Tensor, eps: State, *, in_output: bool
     ) -> State:
         """Return ε̂(x_t, t) − ε at x_t = `noised`, or the error of the output itself.
 

@@ -98,7 +98,7 @@ class KernelForm(Form):
         ts = times.unbind()
         return lambda x_t, i: self.score(model, x_t, ts[i])
 
-    def noised(self, model: ScoreModel, x0: State, t: Tensor, eps: State) -> State:
+    def noised(self, model: ScoreModel, x0: Tensor, t: Tensor, eps: State) -> State:
         """Return Φ x0 + m + L ε."""
         return self.kernel.mean(x0, t) + self.kernel.spread(eps, t)
 

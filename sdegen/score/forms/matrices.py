@@ -29,7 +29,6 @@ from sdegen.score.forms.base import ask
 from sdegen.score.forms.kernel import KernelForm
 from sdegen.score.parameterization import (
     EpsPrediction,
-    Estimates,
     Parameterization,
     ScorePrediction,
     X0Prediction,
@@ -78,7 +77,7 @@ class MatrixForm(KernelForm):
         of = variances[..., :1] if self.kernel.phase_space else variances
         return float(of.mean().clamp(min=0.0).sqrt())
 
-    def like_state(self, x0: State) -> State:
+    def like_state(self, x0: State) -> Tensor:
         """Return a tensor like the states that data are noised to."""
         return self.kernel.like_state(x0)
 
@@ -122,7 +121,7 @@ class MatrixForm(KernelForm):
             return self._half(output)
         return self._half(-self.kernel.pull_back(self._eps(model, output, x_t, t), t))
 
-    def estimates(self, model: ScoreModel, x_t: State, t: Time | float) -> Estimates:
+    def estimates(self, model: ScoreModel, x_t: State, t: Time | float) -> tuple[Tensor, Tensor]:
         """Return x0 and ε; in phase space x0 has the shape of positions."""
         x_t, t = self.asked_at(model, x_t, t)
         output, kernel, how = self.output(model, x_t, t), self.kernel, model.parameterization
@@ -142,7 +141,7 @@ class MatrixForm(KernelForm):
         )
 
     def error(
-        self, model: ScoreModel, x0: State, t: Tensor, eps: State, *, in_output: bool
+        self, model: ScoreModel, x0: Tensor, t: Tensor, eps: State, *, in_output: bool
     ) -> State:
         """Return ε̂ − ε, in phase space of the velocities; or the error of the output."""
         kernel, how = self.kernel, model.parameterization
@@ -167,18 +166,18 @@ class MatrixForm(KernelForm):
             return self._half(kernel.whiten(x_t - kernel.mean(self._data(output), t), t))
         return self._half(-kernel.push_forward(self._half(output), t))
 
-    def _data(self, output: State) -> State:
+    def _data(self, output: Tensor) -> Tensor:
         """Return the half of an output that stands for data."""
         return output[:, 0] if self.kernel.phase_space else output
 
-    def _half(self, state: State, *, of_data: bool = False) -> State:
+    def _half(self, state: Tensor, *, of_data: bool = False) -> Tensor:
         """Return a state, in phase space with zeros in place of its positions or velocities."""
         if not self.kernel.phase_space:
             return state
         zero, kept = torch.zeros_like(state[:, 0]), state[:, 0 if of_data else 1]
         return torch.stack([kept, zero] if of_data else [zero, kept], 1)
 
-    def _pair(self, x_t: State, eps: State, at: Matrices) -> Estimates:
+    def _pair(self, x_t: State, eps: State, at: Matrices) -> tuple[Tensor, Tensor]:
         """Return x0 and ε from ε_v: two equations for x0 and ε_x."""
         kernel = self.kernel
         place, v = (kernel.blocks(x_t) - at.shift.to(x_t)).unbind(-1)
