@@ -96,8 +96,8 @@ def tables_of(
     least = float((alpha / sigma).detach().min())
     if least < _LEAST_SNR:
         raise ValueError(
-            f"the fastest mode has decayed to {least:.2g} of its noise at t = {float(nodes[0]):g}, "
-            "so far that the coefficients of this method are not finite: begin at an earlier "
+            f"the fastest mode has decayed to {least:.2g} of its noise at t = "
+            f"{float(nodes[0]):g}, so far that the coefficients of this method are not finite: begin at an earlier "
             "t_max, or take DDIM() or EulerMaruyama()."
         )
     modes = alpha.shape[1:]
@@ -115,14 +115,13 @@ def tables_of(
         return whole.reshape(*whole.shape[:-1], *modes)
 
     again = [part.again for part in parts if part.again is not None]
-    table = Coefficients(
+    return Coefficients(
         joined([part.decay for part in parts]),
         joined([part.states for part in parts]),
         joined([part.scores for part in parts]),
         joined([part.noise for part in parts]),
         joined(again) if again else None,
     )
-    return table
 
 
 def step_modes(
