@@ -197,6 +197,7 @@ from .score.preconditioning import DenoiserPrediction as DenoiserPrediction
 from .score.preconditioning import EDMPrediction as EDMPrediction
 from .score.preconditioning import FlowPrediction as FlowPrediction
 from .score.training import train as train
+from .score.transition_matching import TransitionMatching as TransitionMatching
 
 # a module trained on data with a loss of its own
 from .training.config import FitConfig as FitConfig

@@ -38,6 +38,7 @@ from sdegen.score.parameterization import Parameterization
 from sdegen.score.spec import Spec, class_spec, from_class_spec
 from sdegen.storage import load_tensors, save_tensors
 
+_OWN = "form."  # before the names of what a form keeps beside the weights
 _Model = TypeVar("_Model", bound="ScoreModel")
 
 
@@ -65,6 +66,7 @@ class ScoreModel(nn.Module):
     Attributes:
         form: How x_t, the network's output and the score hang together for this kind of process.
         times: t_min and t_max; None where neither the SDE nor its user has said them yet.
+        tables: What the form keeps beside the weights, as buffers; None where it keeps nothing.
         labels: Labels of every call of the network, where `conditional` returned the model.
         event_shape: Shape of one sample: that of the data it was trained on, or (dim,) of an MLP
             that was not trained; None where nothing is known.
@@ -72,6 +74,7 @@ class ScoreModel(nn.Module):
 
     labels: Tensor | None = None
     event_shape: tuple[int, ...] | None = None
+    tables: nn.Module | None
 
     def __init__(
         self,
@@ -89,6 +92,7 @@ class ScoreModel(nn.Module):
         model_checks.check_parameterization(parameterization)
         self.form.check(parameterization)
         self.network, self.sde, self.parameterization = network, sde, parameterization
+        self.tables = None
         checked = _checked_times(times, self.form.times(), sde)
         self.base, self.times = base, self.form.default_times() if checked is None else checked
         if isinstance(network, MLP):
@@ -193,7 +197,9 @@ class ScoreModel(nn.Module):
             )
         shape = None if self.event_shape is None else list(self.event_shape)
         metadata = {"kind": "ScoreModel", **model_spec(self), "event_shape": shape}
-        save_tensors(path, self.network.state_dict(), metadata)
+        metadata |= {"times": self.times, "base": self.base is not None}
+        own = {f"{_OWN}{name}": one for name, one in self.form.tensors(self).items()}
+        save_tensors(path, self.network.state_dict() | own, metadata)
 
     @classmethod
     def load(
@@ -203,6 +209,7 @@ class ScoreModel(nn.Module):
         *,
         sde: SDE | None = None,
         parameterization: Parameterization | None = None,
+        base: ScoreFn | None = None,
     ) -> Self:
         """Read a model that `save` wrote; no code in the file is ever run.
 
@@ -212,6 +219,7 @@ class ScoreModel(nn.Module):
                 or `UNet`, in the dtype of the file.
             sde: Where the SDE is of your own; None rebuilds one of the library's.
             parameterization: The same for the parameterization.
+            base: The score that the network was added to, where the model was made with one.
 
         Returns:
             The model in evaluation mode, on the CPU or where `network` is.
@@ -231,9 +239,13 @@ class ScoreModel(nn.Module):
             parameterization = from_class_spec(
                 metadata["parameterization"], f"{path}: its parameterization"
             )
+        model_checks.check_base(path, bool(metadata.get("base")), base)
+        own = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_OWN)}
         model_checks.check_fit(path, tensors, network.state_dict())
         network.load_state_dict(tensors)
-        model = cls(network, sde, parameterization)
+        times = None if metadata.get("times") is None else tuple(metadata["times"])
+        model = cls(network, sde, parameterization, times=times, base=base)
+        model.form.restore(model, {name.removeprefix(_OWN): one for name, one in own.items()})
         if metadata.get("event_shape") is not None:  # files of before it was written have none
             model.event_shape = tuple(metadata["event_shape"])
         model.eval()
@@ -259,6 +271,7 @@ def with_labels(model: _Model, labels: Tensor) -> _Model:
         network, model.sde, model.parameterization, times=model.times, base=model.base
     )
     conditional.labels, conditional.event_shape = labels, model.event_shape
+    conditional.tables = model.tables
     return conditional
 
 

@@ -144,6 +144,21 @@ def check_parameterization(given: object) -> None:
     raise TypeError(f"parameterization must be an object, but is the word {given!r}; {hint}")
 
 
+def check_base(path: str | Path, had: bool, base: object) -> None:
+    """Refuse to load a model without the base that it was made with, and one that it had not.
+
+    Raises:
+        CheckpointError: Saying which.
+    """
+    if had and base is None:
+        raise CheckpointError(
+            f"{path}: the network was added to a base of your own, a function that no file keeps; "
+            "pass the same, load(path, base=…)."
+        )
+    if base is not None and not had:
+        raise CheckpointError(f"{path} was made without a base; leave base out.")
+
+
 def check_fit(path: str | Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     """Refuse weights that are not the network's, naming the first that is not.
 

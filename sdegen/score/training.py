@@ -15,9 +15,11 @@ from sdegen.core.checks import check_word
 from sdegen.core.noise import Rng
 from sdegen.core.requests import check_kind, kind_of
 from sdegen.score.config import TrainConfig, Weighting
+from sdegen.score.forms.simulated import SimulatedForm
 from sdegen.score.losses import DenoisingLoss
 from sdegen.score.model import ScoreModel, model_spec
 from sdegen.score.model_checks import check_labels
+from sdegen.score.transition_matching import TransitionMatching
 from sdegen.training.config import FitConfig
 from sdegen.training.fitting import check_data, fit
 from sdegen.training.loss import Loss
@@ -84,7 +86,7 @@ def train(
         )
     check_kind("config", config, (TrainConfig, type(None)), "a TrainConfig or None")
     config = TrainConfig() if config is None else config
-    loss = _loss(loss, config)
+    loss = _loss(loss, config, model)
     data = check_data("data", data)
     _check_labels("labels", labels, data, model)
     _check_labels("validation_labels", validation_labels, validation, model)
@@ -110,8 +112,12 @@ def train(
     )
 
 
-def _loss(loss: object, config: TrainConfig) -> Loss:
+def _loss(loss: object, config: TrainConfig, model: ScoreModel) -> Loss:
     """Return a loss as an object, or refuse what is none, and what is said twice."""
+    if isinstance(model.form, SimulatedForm):
+        _check_simulated(loss, config, model)
+        if loss is None:
+            return TransitionMatching(label_dropout=config.label_dropout)
     if loss is None:
         return DenoisingLoss(config.weighting, config.label_dropout)
     plain = TrainConfig()
@@ -131,6 +137,20 @@ def _loss(loss: object, config: TrainConfig) -> Loss:
         )
     assert isinstance(loss, Loss)
     return loss
+
+
+def _check_simulated(loss: object, config: TrainConfig, model: ScoreModel) -> None:
+    """Refuse losses and weightings of α and σ for a process that has none."""
+    asked = loss if isinstance(loss, str) else None
+    if config.weighting != TrainConfig().weighting:
+        asked = config.weighting
+    if asked is None and not isinstance(loss, DenoisingLoss):
+        return
+    what = f"weighting {asked!r}" if asked is not None else type(loss).__name__
+    raise ValueError(
+        f"{what} is one of α(t) and σ(t), which {type(model.sde).__name__}, without a Gaussian "
+        "kernel, has not; leave it out, or pass loss=TransitionMatching()."
+    )
 
 
 def _check_labels(

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from sdegen.core.fingerprint import to_spec
-from sdegen.core.noise import Stream, seed_of, stream
+from sdegen.core.noise import Stream, Streams, seed_of, stream
 from sdegen.core.requests import kind_of
 
 LossValue = Tensor | tuple[Tensor, Mapping[str, Tensor]]
@@ -70,11 +70,43 @@ class BatchNoise:
         source: Where they come from.
         total: Rows of the whole batch.
         rows: Those that this process computes.
+        steps: The streams of all steps of the training, and which of them this is; None outside of
+            a training.
     """
 
-    def __init__(self, source: Stream, total: int, rows: slice = slice(None)) -> None:
+    def __init__(
+        self,
+        source: Stream,
+        total: int,
+        rows: slice = slice(None),
+        *,
+        steps: tuple[Streams, int] | None = None,
+    ) -> None:
         self._generator = source.generator()
-        self._total, self._rows = total, rows
+        self._total, self._rows, self._steps = total, rows, steps
+
+    @property
+    def total(self) -> int:
+        """Rows of the whole batch, of all ranks."""
+        return self._total
+
+    def block(self, length: int) -> tuple[int, Stream]:
+        """Return which block of so many steps this one is in, and a stream of that block.
+
+        What is drawn from it is the same in every step of the block, in a training that was
+        resumed within it, and on every rank: for what is made once and serves for many steps.
+
+        Args:
+            length: Steps of a block, ≥ 1.
+
+        Raises:
+            ValueError: Outside of the steps of a training, as in a validation.
+        """
+        if self._steps is None:
+            raise ValueError("blocks of steps are those of a training; a validation has none.")
+        streams, k = self._steps
+        first = k // length * length
+        return k // length, streams.block(first).child(f"block of {length}")
 
     def normal_like(self, x: Tensor) -> Tensor:
         """Draw z ~ N(0, I) with the shape, dtype and device of x, whose first axis is the rows."""

@@ -147,7 +147,7 @@ class TrainingRun:
         mine = self.group.partition(config.batch_size)
         batch = self._drawn(source, mine)
         purpose = f"dropout of rank {self.group.rank}" if self.group.rank else "dropout"
-        noise = BatchNoise(source, config.batch_size, mine)
+        noise = BatchNoise(source, config.batch_size, mine, steps=(self.streams, k))
         with seeded(self.seed, purpose, k, self.device):
             with autocast(self.device, config.precision):
                 returned = self.loss(self.module, batch, noise)

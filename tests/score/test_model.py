@@ -236,7 +236,6 @@ class Labelless(nn.Module):
         (Labelless(), VP, r"classes = 3 and is called as network\(x, t, labels\).*Labelless"),
         (nn.Sequential(nn.Linear(2, 2)), VP, r"network\(x, t\), which .* Sequential"),
         (lambda x, t: x, VP, "must be a torch.nn.Module.*but is a function"),
-        (None, sg.ItoProcess(lambda x: -x, 1.0), "but is an ItoProcess.*derive yours from Gauss"),
         (None, sg.ReverseSDE(VP, lambda x, t: -x), r"but is a ReverseSDE.*give .* sde\.forward"),
         (None, sg.DDPM.discretize(VP, 10), "A chain has the score of the SDE that it discretises"),
         (None, sg.VP, "but is the class VP"),

@@ -102,6 +102,17 @@ class Form(ABC):
         """Return the shape of a sample of an MLP of so many numbers."""
         return (numbers,)
 
+    def base_score(self, model: ScoreModel, x_t: State, t: Time) -> State:
+        """Return the score that the network's output is added to: 0, of most processes."""
+        return torch.zeros_like(x_t)
+
+    def tensors(self, model: ScoreModel) -> dict[str, Tensor]:
+        """Return what `save` keeps beside the weights; of most processes, nothing."""
+        return {}
+
+    def restore(self, model: ScoreModel, tensors: dict[str, Tensor]) -> None:
+        """Take back what `tensors` returned."""
+
     def like_state(self, x0: State) -> Tensor:
         """Return a tensor like the states that data are noised to: x0 itself, of most processes.
 

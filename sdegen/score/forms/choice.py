@@ -15,6 +15,7 @@ from sdegen.score.forms.base import Form
 from sdegen.score.forms.matrices import MatrixForm
 from sdegen.score.forms.modes import DiagonalForm
 from sdegen.score.forms.scalar import ScalarForm
+from sdegen.score.forms.simulated import SimulatedForm
 
 
 def form_of(sde: SDE, base: ScoreFn | None = None) -> Form:
@@ -28,6 +29,8 @@ def form_of(sde: SDE, base: ScoreFn | None = None) -> Form:
         TypeError: If nothing can be learned of it, with what to pass instead.
         ValueError: If a base is given where the form has none.
     """
+    if isinstance(sde, SDE) and _is_simulated(sde):
+        return SimulatedForm(sde, base)
     kernel = sde.noise_kernel if isinstance(sde, SDE) and sde.direction == 1 else None
     if not isinstance(sde, GaussianPath) and kernel is None:
         check_gaussian_path(sde, cure=_cure(sde))
@@ -50,15 +53,19 @@ def form_of(sde: SDE, base: ScoreFn | None = None) -> Form:
     )
 
 
+def _is_simulated(sde: SDE) -> bool:
+    """Return whether a process has no kernel, and its paths are simulated."""
+    return (
+        sde.kernel is None
+        and sde.noise_kernel is None
+        and not isinstance(sde, DDPM | AncestralChain | ReverseSDE)
+    )
+
+
 def _cure(sde: object) -> str:
     """Return what to pass in the place of dynamics without a Gaussian kernel."""
     if isinstance(sde, DDPM | AncestralChain):
         return " A chain has the score of the SDE that it discretises: give the model that SDE."
     if isinstance(sde, ReverseSDE):
         return " A reverse SDE has the score of its forward one: give the model that, sde.forward."
-    if isinstance(sde, SDE):
-        return (
-            " Without a kernel no noise is known to learn from: noise the data by one of these "
-            "paths, or derive yours from GaussianPath, with its alpha(t) and sigma(t)."
-        )
     return ""

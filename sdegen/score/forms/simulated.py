@@ -1,0 +1,194 @@
+"""The form of a process without a kernel: its paths are simulated.
+
+    score = b(x, t) + output((x − mean_t)/std_t, t)/std_t
+
+mean_t and std_t, of each coordinate of p_t, come of a pilot simulation. b is a *base*, a score that
+is known and near: far out, where there are no data, the network says nothing, and the base keeps
+the reversed process from exploding. Where nothing is said and the SDE does not depend on time, it
+is the score at which no current flows,
+
+    b = (G Gᵀ)⁻¹ (2 f − ∇·(G Gᵀ))
+
+the stationary one in one coordinate and of every drift that is the gradient of a potential; of
+other drifts it is a start. The prior is the simulated law at t_max.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+import torch
+from torch import Tensor
+
+from sdegen.core.noise import Rng, stream
+from sdegen.core.requests import as_time
+from sdegen.core.scores import ScoreAt
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import ScoreFn, State, Time
+from sdegen.score.forms.base import Form, as_states, cast_like
+from sdegen.score.forms.tables import MomentTables
+from sdegen.score.parameterization import Estimates, Parameterization, ScorePrediction
+from sdegen.score.paths import path_nodes, simulate_paths
+from sdegen.score.targets.choice import check_simulable, rate_of
+from sdegen.score.targets.frames import frame_of
+from sdegen.score.targets.one_step import OneStepKernel
+
+if TYPE_CHECKING:
+    from sdegen.score.model import ScoreModel
+
+_PATHS, _READS = 8192, 64
+_STEP, _MOST = 0.02, 0.01  # of 1/|∇f|, and of t_max
+
+
+class SimulatedForm(Form):
+    """The form of a process without a kernel.
+
+    Args:
+        sde: The process.
+        base: A score that the network's output is added to; None: the one of this page.
+    """
+
+    def __init__(self, sde: SDE, base: ScoreFn | None = None) -> None:
+        check_simulable(sde, "ScoreModel")
+        self.sde, self.base = sde, base
+
+    def default(self) -> Parameterization:
+        """Return `ScorePrediction()`."""
+        return ScorePrediction()
+
+    def check(self, parameterization: Parameterization) -> None:
+        """Refuse what needs α and σ."""
+        if type(parameterization) is not ScorePrediction:
+            raise ValueError(
+                f"{type(parameterization).__name__} reads a network by α(t) and σ(t), which "
+                f"{type(self.sde).__name__}, without a Gaussian kernel, has not; leave it out, or "
+                "pass ScorePrediction()."
+            )
+
+    def times(self) -> tuple[float, float] | None:
+        """Return nothing: the process says none."""
+        return None
+
+    def output(self, model: ScoreModel, x_t: State, t: Time | float) -> State:
+        """Return the raw output of the network."""
+        return self._asked(model, as_states(x_t), as_time(t))[0]
+
+    def score(self, model: ScoreModel, x_t: State, t: Time | float) -> State:
+        """Return b + output/std_t."""
+        x_t, t = as_states(x_t), as_time(t)
+        output, std = self._asked(model, x_t, t)
+        return self.base_score(model, x_t, t) + output / std
+
+    def base_score(self, model: ScoreModel, x_t: State, t: Time) -> State:
+        """Return b, same shape as x_t."""
+        if self.base is not None:
+            return self.base(x_t, t)
+        if not self.sde.autonomous:
+            return torch.zeros_like(x_t)
+        rest = 2 * self.sde.drift(x_t, t)
+        if self.sde.noise == "multiplicative":
+            rest = rest - self.sde.covariance_divergence(x_t, t)
+        frame = frame_of(self.sde, x_t, t)
+        return frame.inverse_transposed_times(frame.inverse_times(rest))
+
+    def estimates(self, model: ScoreModel, x_t: State, t: Time | float) -> Estimates:
+        """Refuse: x0 and ε are those of a Gaussian kernel."""
+        self._refuse("x0 and ε")
+
+    def v(self, model: ScoreModel, x_t: State, t: Time | float) -> State:
+        """Refuse: v is that of α and σ."""
+        self._refuse("v")
+
+    def precompute(self, model: ScoreModel, times: Tensor) -> ScoreAt:
+        """Return at(x_t, i) = score(x_t, times[i])."""
+        ts = times.unbind()
+        return lambda x_t, i: self.score(model, x_t, ts[i])
+
+    def prepare(self, model: ScoreModel, data: State) -> None:
+        """Simulate a pilot of the data: mean, standard deviation and end of p_t."""
+        if model.times is None:
+            raise ValueError(
+                f"{type(self.sde).__name__} says nothing of the times at which its score is "
+                "learned; pass them, ScoreModel(network, sde, times=(0.01, 4.0))."
+            )
+        low, high = model.times
+        source = stream(0, "pilot of a score")
+        some = torch.randint(len(data), (_PATHS,), generator=source.generator())
+        parameter = next(model.network.parameters(), data)
+        x0 = cast_like(parameter, data[some.to(data.device)])
+        zero = torch.zeros((), dtype=torch.float64)
+        target, reads = OneStepKernel(), torch.linspace(0, 1, _READS, dtype=torch.float64)
+        rate = max(rate_of(self.sde, x0, zero), 1 / high)
+        nodes = path_nodes(low, high, min(_STEP / rate, _MOST * high), 0.0)
+        when = low + (high - low) * reads.square()
+        seen = simulate_paths(self.sde, target, x0, nodes, when, source)
+        if not bool(seen.x.isfinite().all()):
+            raise ValueError(
+                f"paths of this {type(self.sde).__name__} are not finite at steps of "
+                f"{min(_STEP / rate, _MOST * high):.3g}: its drift carries some to infinity, or "
+                "data lie far outside; scale them, or change the drift."
+            )
+        t = torch.cat([zero[None], seen.t])
+        distinct = torch.cat([t.new_ones(1, dtype=torch.bool), t[1:] > t[:-1]])
+        states = torch.cat([x0[None], seen.x])
+        model.tables = MomentTables.of(t[distinct], states[distinct.to(states.device)])
+
+    def tensors(self, model: ScoreModel) -> dict[str, Tensor]:
+        """Return what is kept beside the weights: the tables."""
+        return {} if model.tables is None else dict(model.tables.state_dict())
+
+    def restore(self, model: ScoreModel, tensors: dict[str, Tensor]) -> None:
+        """Take the tables back."""
+        if tensors:
+            model.tables = MomentTables(*(tensors[n] for n in ("times", "means", "stds", "ends")))
+
+    def noised(self, model: ScoreModel, x0: State, t: Tensor, eps: State) -> State:
+        """Refuse: there is no kernel to draw from."""
+        self._refuse("a draw of x_t from x0")
+
+    def error(
+        self, model: ScoreModel, x0: State, t: Tensor, eps: State, *, in_output: bool
+    ) -> State:
+        """Refuse: there is no ε."""
+        self._refuse("ε")
+
+    def prior(
+        self, model: ScoreModel, n: int, rng: Rng, dtype: torch.dtype | None, device: torch.device
+    ) -> State:
+        """Draw from the simulated states at t_max: all different where there are so many."""
+        ends = self._tables(model).ends
+        generator = stream(rng, "prior").generator()
+        whole, rest = divmod(n, len(ends))
+        parts = [torch.randperm(len(ends), generator=generator) for _ in range(whole)]
+        parts.append(torch.randperm(len(ends), generator=generator)[:rest])
+        return ends[torch.cat(parts).to(ends.device)].to(device=device, dtype=dtype or ends.dtype)
+
+    def _asked(self, model: ScoreModel, x_t: State, t: Time) -> tuple[State, Tensor]:
+        """Return the output of the network and std_t."""
+        mean, std = self._tables(model).at(x_t, t)
+        network = model.network
+        like = next(network.parameters(), x_t)
+        clock = cast_like(like, t).expand(len(x_t))
+        output: Tensor = network(cast_like(like, (x_t - mean) / std), clock)
+        if output.shape != x_t.shape:
+            raise ValueError(
+                f"the network returned shape {tuple(output.shape)} for a state of shape "
+                f"{tuple(x_t.shape)}; they must be equal."
+            )
+        return cast_like(x_t, output), std
+
+    def _tables(self, model: ScoreModel) -> MomentTables:
+        """Return the tables, or say that there are none yet."""
+        if not isinstance(model.tables, MomentTables):
+            raise ValueError(
+                "this model has no score yet: the mean and width of p_t come of its training, "
+                "train(model, data)."
+            )
+        return model.tables
+
+    def _refuse(self, what: str) -> NoReturn:
+        """Refuse what needs a Gaussian kernel."""
+        raise ValueError(
+            f"{what} needs a Gaussian kernel, which {type(self.sde).__name__} has not; its score "
+            "is learned by TransitionMatching(), and is what model.score returns."
+        )
