@@ -20,7 +20,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -196,7 +196,7 @@ class ScoreModel(nn.Module):
                 "the model itself, and tell it again when it is loaded."
             )
         shape = None if self.event_shape is None else list(self.event_shape)
-        metadata = {"kind": "ScoreModel", **model_spec(self), "event_shape": shape}
+        metadata: dict[str, Any] = {"kind": "ScoreModel", **model_spec(self), "event_shape": shape}
         metadata |= {"times": self.times, "base": self.base is not None}
         own = {f"{_OWN}{name}": one for name, one in self.form.tensors(self).items()}
         save_tensors(path, self.network.state_dict() | own, metadata)

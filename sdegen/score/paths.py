@@ -84,9 +84,7 @@ def simulate_paths(
         node = Node(x0, nodes[0], frame_of(sde, x0, nodes[0]))
         memory = target.begin(node)
         for k in range(max(where)):
-            step = take_step(
-                sde, node, nodes[k + 1], noise, probes, slopes=target.needs_slopes
-            )
+            step = take_step(sde, node, nodes[k + 1], noise, probes, slopes=target.needs_slopes)
             memory, node = target.advance(memory, step), step.after
             for _ in range(where.count(k + 1)):
                 states.append(node.x)

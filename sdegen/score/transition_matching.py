@@ -220,7 +220,7 @@ class TransitionMatching(Loss):
         rate = max(rate_of(sde, start, zero), 1 / times[1])
         kind = kind_for(sde, start, zero) if self.kind is None else self.kind
         step = _step(rate, times[1]) if self.step is None else self.step
-        plans = []
+        plans: list[tuple[float, _Plan, Readings]] = []
         for window in self._windows(kind, rate):
             target = target_of(sde, kind, window, start, zero)
             coarse = _PILOT_STEP * step
@@ -263,9 +263,7 @@ def _step(rate: float, t_max: float) -> float:
     return min(_STEP / rate, _MOST * t_max)
 
 
-def _best(
-    plans: list[tuple[float, _Plan, Readings]], model: ScoreModel, step: float
-) -> _Plan:
+def _best(plans: list[tuple[float, _Plan, Readings]], model: ScoreModel, step: float) -> _Plan:
     """Return the plan of the least E H², with its m₂."""
     best, least = plans[0][1], math.inf
     for _, plan, seen in plans:

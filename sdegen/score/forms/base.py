@@ -110,7 +110,9 @@ class Form(ABC):
         """Return what `save` keeps beside the weights; of most processes, nothing."""
         return {}
 
-    def restore(self, model: ScoreModel, tensors: dict[str, Tensor]) -> None:
+    def restore(  # noqa: B027, most keep nothing
+        self, model: ScoreModel, tensors: dict[str, Tensor]
+    ) -> None:
         """Take back what `tensors` returned."""
 
     def like_state(self, x0: State) -> Tensor:

@@ -2,10 +2,10 @@
 
     score = b(x, t) + output((x − mean_t)/std_t, t)/std_t
 
-mean_t and std_t, of each coordinate of p_t, come of a pilot simulation. b is a *base*, a score that
-is known and near: far out, where there are no data, the network says nothing, and the base keeps
-the reversed process from exploding. Where nothing is said and the SDE does not depend on time, it
-is the score at which no current flows,
+mean_t and std_t, of each coordinate of p_t, come of a pilot simulation. b is a *base*, a score
+that is known and near: far out, where there are no data, the network says nothing, and the base
+keeps the reversed process from exploding. Where nothing is said and the SDE does not depend on
+time, it is the score at which no current flows,
 
     b = (G Gᵀ)⁻¹ (2 f − ∇·(G Gᵀ))
 
@@ -179,11 +179,12 @@ class SimulatedForm(Form):
 
     def _tables(self, model: ScoreModel) -> MomentTables:
         """Return the tables, or say that there are none yet."""
-        if not isinstance(model.tables, MomentTables):
+        if model.tables is None:
             raise ValueError(
                 "this model has no score yet: the mean and width of p_t come of its training, "
                 "train(model, data)."
             )
+        assert isinstance(model.tables, MomentTables)
         return model.tables
 
     def _refuse(self, what: str) -> NoReturn:

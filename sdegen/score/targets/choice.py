@@ -1,10 +1,10 @@
 """Which target an SDE has, where nothing is said, and which of them it may have.
 
-    noise                        drift                       kind=None
-    additive                     differentiable              "reverse-flow"
-    diagonal g_i(x_i)            differentiable              "reverse-flow"
-    matrix G(x), or g mixes      differentiable              "malliavin"
-    any                          not seen by autograd        "one-step"
+    "reverse-flow"   noise is additive, or diagonal g_i(x_i), and autograd sees the drift
+    "malliavin"      noise is a matrix G(x), or a g that mixes coordinates; autograd sees the drift
+    "one-step"       autograd does not see the drift
+
+The kinds that are not chosen may be asked for, where the dynamics have them.
 """
 
 from __future__ import annotations

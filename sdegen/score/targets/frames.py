@@ -133,7 +133,9 @@ def _singular(sde: SDE, t: Time) -> ValueError:
 def _product(M: Tensor, c: State) -> State:
     """Return M c for matrices (batch or 1, d, d)."""
     flat = c.flatten(1)
-    one = flat @ M[0].mT if len(M) == 1 else torch.matmul(M, flat.unsqueeze(-1)).squeeze(-1)
+    one: Tensor = (
+        flat @ M[0].mT if len(M) == 1 else torch.matmul(M, flat.unsqueeze(-1)).squeeze(-1)
+    )
     return one.reshape(c.shape)
 
 
@@ -144,4 +146,5 @@ def _solution(M: Tensor, c: State, *, upper: bool) -> State:
         solved = torch.linalg.solve_triangular(M[0], flat.mT, upper=upper).mT
     else:
         solved = torch.linalg.solve_triangular(M, flat.unsqueeze(-1), upper=upper).squeeze(-1)
-    return solved.reshape(c.shape)
+    result: State = solved.reshape(c.shape)
+    return result

@@ -50,7 +50,8 @@ class LinearisedKernel(Target):
         assert memory is not None
         x, _, _, m, cov = memory
         rest = (node.x.flatten(1) - x - m).unsqueeze(-1)
-        return -torch.linalg.solve(cov, rest).squeeze(-1).reshape(node.x.shape)
+        solved: State = torch.linalg.solve(cov, rest).squeeze(-1).reshape(node.x.shape)
+        return -solved
 
 
 def _slopes(step: PathStep) -> Tensor:

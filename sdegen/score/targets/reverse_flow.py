@@ -78,7 +78,9 @@ class ReverseFlow(Target):
         """Return ρ = a(age)/a(age + h)."""
         if self.rate == 0:
             return age / (age + h)
-        return -math.expm1(-self.rate * age) / (math.exp(self.rate * h) - math.exp(-self.rate * age))
+        return -math.expm1(-self.rate * age) / (
+            math.exp(self.rate * h) - math.exp(-self.rate * age)
+        )
 
 
 def _carried_over(step: PathStep, z: State) -> State:
