@@ -385,6 +385,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "Loss",
         "TrainConfig",
         "TrainResult",
+        "TransitionMatching",
         "fit",
         "train",
         "training.Batch",
