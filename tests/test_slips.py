@@ -221,7 +221,6 @@ CALLS = {
         sg.TransitionMatching,
         {"kind": "malliavin", "window": 0.2, "step": 0.01, "paths": 16, "reuse": 2.0},
     ),
-    "DenoisingLoss": (sg.DenoisingLoss, {"weighting": "simple", "label_dropout": 0.1}),
     "TrainConfig": (
         lambda **a: sg.TrainConfig(**a),
         {"steps": 2, "batch_size": 4, "learning_rate": 1e-3},

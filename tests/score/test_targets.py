@@ -180,7 +180,10 @@ def test_what_a_process_has_not_is_refused(sde, kind, message):
 
 def test_blocks_read_all_times_and_end_at_the_last():
     nodes = path_nodes(0.01, 2.0, 0.05, 0.7)
-    assert nodes[0] == 0 and nodes[-1] == 2.0 and bool((nodes.diff() > 0).all())
-    assert nodes.diff().max() <= 0.05 and int((nodes < 0.01).sum()) >= 8
+    assert nodes[0] == 0
+    assert nodes[-1] == 2.0
+    assert bool((nodes.diff() > 0).all())
+    assert nodes.diff().max() <= 0.05
+    assert int((nodes < 0.01).sum()) >= 8
     ends = read_times(0.01, 2.0, torch.tensor([0.0, 1.0]))
     torch.testing.assert_close(ends, torch.tensor([0.01, 2.0], dtype=F64))

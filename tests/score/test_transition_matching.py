@@ -63,7 +63,7 @@ def test_samples_of_the_reversed_process_are_the_data(learned):
 
 
 def test_a_network_of_zeros_loses_one_and_is_the_base():
-    model, result = trained()
+    _model, result = trained()
     assert abs(float(result.losses[0]) - 1) < 0.5
     fresh = a_model()
     fresh.form.prepare(fresh, DATA)
@@ -101,7 +101,8 @@ def test_a_block_is_that_of_its_first_step():
     assert [number for number, _ in blocks] == [1, 2, 3]
     draws = [source.normal((2,)) for _, source in blocks]
     again = BatchNoise(streams.block(7), 4, steps=(streams, 7)).block(3)[1].normal((2,))
-    assert torch.equal(draws[1], again) and not torch.equal(draws[0], draws[1])
+    assert torch.equal(draws[1], again)
+    assert not torch.equal(draws[0], draws[1])
 
 
 def test_validation_is_on_other_paths_and_the_same_each_time():
