@@ -61,6 +61,7 @@ from .diffusion.mixtures import GaussianMixture as GaussianMixture
 from .sde.potentials import Potential as Potential
 from .sde.potentials import Quadratic as Quadratic
 from .sde.potentials import DrivenPotential as DrivenPotential
+from .sde.stationary import StationarySDE as StationarySDE
 from .sde.underdamped import UnderdampedLangevin as UnderdampedLangevin
 from .sde.processes import BrownianMotion as BrownianMotion
 from .sde.processes import Langevin as Langevin

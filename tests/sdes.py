@@ -105,6 +105,18 @@ SDES = (
         "Coloured, multiplicative": sg.Coloured(
             sg.ItoProcess(**WIGGLE, interpretation="stratonovich"), [0.5]
         ),
+        "StationarySDE": sg.StationarySDE(lambda x: -(x**2) / 2 - (0.3 * x).sin(), 0.7),
+        "StationarySDE, mobility": sg.StationarySDE(
+            lambda x: -x.square().sum(1) / 2,
+            lambda x: 1 + 0.2 * x.sin(),
+            [[0.0, 0.4], [-0.4, 0.0]],
+        ),
+        "StationarySDE, matrices": sg.StationarySDE(
+            lambda x: -x.square().sum(1) / 2,
+            lambda x: torch.diag_embed(1 + 0.2 * x.flip(1).sin()),
+            lambda x: x[:, :1, None].cos() * torch.tensor([[0.0, 0.4], [-0.4, 0.0]]).to(x),
+            channels=2,
+        ),
         "GeneralizedLangevin": sg.GeneralizedLangevin(
             sg.DoubleWell(), sg.PronySeries(2.0, 0.5), 0.4, mass=1.5, friction=0.3
         ),

@@ -170,6 +170,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "StochasticHeat",
         "RateNetwork",
         "SDE",
+        "StationarySDE",
     ),
     "potentials": (
         "DensityPrior",

@@ -565,6 +565,15 @@ BEYOND = {
         sg.plots.reverse_kernels,
         {"kernels": {"OU": [sg.reverse_kernel(OU, MIXTURE, 1.0, 0.5)]}},
     ),
+    "StationarySDE": (
+        lambda **a: sg.simulate(sg.StationarySDE(**a), X2, [0.0, 0.01], rng=0),
+        {
+            "log_density": lambda x: -x.square().sum(1) / 2,
+            "mobility": 1.0,
+            "rotation": [[0.0, 1.0], [-1.0, 0.0]],
+            "channels": None,
+        },
+    ),
     "fp_residual": (
         sg.fp_residual,
         {"score": LAW.score, "sde": VP, "x": X0, "t": torch.tensor(0.5, dtype=F64)},
