@@ -232,6 +232,10 @@ from .verification.certificate import certify as certify
 from .verification.chain import ChainDensity as ChainDensity
 from .verification.chain_moments import ChainMoments as ChainMoments
 from .verification.noising import certify_noising as certify_noising
+from .verification.mismatch import PriorMismatch as PriorMismatch
+from .verification.mismatch import prior_mismatch as prior_mismatch
+from .verification.noising_time import NoisingTime as NoisingTime
+from .verification.noising_time import noising_time as noising_time
 from .verification.residual import fp_residual as fp_residual
 from .verification.reverse_kernel import ReverseKernel as ReverseKernel
 from .verification.reverse_kernel import reverse_kernel as reverse_kernel

@@ -565,6 +565,28 @@ BEYOND = {
         sg.plots.reverse_kernels,
         {"kernels": {"OU": [sg.reverse_kernel(OU, MIXTURE, 1.0, 0.5)]}},
     ),
+    "noising_time": (
+        lambda **a: sg.noising_time(**a),
+        {"sde": OU, "start": torch.ones(3, 1), "tolerance": 0.1, "grid": None, "rng": 0},
+    ),
+    "noising_time, on a line": (
+        lambda **a: sg.noising_time(sg.ItoProcess(lambda x: x - x**3, 1.0), tolerance=0.1, **a),
+        {"start": 1.0, "grid": sg.Grid(-5.0, 5.0, 60)},
+    ),
+    "noising_time, simulated": (
+        lambda **a: sg.noising_time(OU, torch.ones(1, 1), tolerance=0.1, **a),
+        {"times": torch.linspace(0.0, 8.0, 17), "solver": sg.EulerMaruyama()},
+    ),
+    "NoisingTime.kl_at": (sg.noising_time(OU, 1.0).kl_at, {"t": 1.0}),
+    "NoisingTime.warn_before": (sg.noising_time(OU, 1.0).warn_before, {"t": 9.0}),
+    "prior_mismatch": (
+        sg.prior_mismatch,
+        {
+            "final": torch.randn(100, 1, generator=torch.Generator().manual_seed(0)),
+            "prior": sg.GaussianPrior([0.0]),
+            "tolerance": 0.5,
+        },
+    ),
     "StationarySDE": (
         lambda **a: sg.simulate(sg.StationarySDE(**a), X2, [0.0, 0.01], rng=0),
         {

@@ -169,7 +169,10 @@ class GaussianPrior(Prior):
             return cls(torch.zeros(shape, dtype=torch.float64), sde.prior_std**2)
         d = math.prod(shape)
         linear = sde if isinstance(sde, LinearSDE) else LinearSDE.of(sde, d)
-        mean = linear.stationary_mean()
+        try:
+            mean = linear.stationary_mean()
+        except ValueError as error:  # which may speak of what it was turned into
+            raise ValueError(f"{type(sde).__name__} has no stationary law: {error}") from None
         if len(mean) != d:
             raise ValueError(
                 f"event_shape must hold {len(mean)} numbers, as {type(sde).__name__} has them, "
