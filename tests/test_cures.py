@@ -47,6 +47,7 @@ from tests.cures import (
     running,
     samplers,
     sampling,
+    trainings,
 )
 
 ROOMS = (
@@ -80,6 +81,7 @@ ROOMS = (
     averages_in_time,
     command_line,
     kinetic,
+    trainings,
 )
 FOLLOWED = {name: row for room in ROOMS for name, row in room.FOLLOWED.items()}
 

@@ -57,6 +57,7 @@ class LeastSquares(sg.Loss):
         return (module(batch.rows) - batch.labels).square().sum(1)
 
 
+POINTS = torch.linspace(-1, 1, 8)[:, None]
 FIT = sg.FitConfig(steps=2, batch_size=4)
 FEW = sg.TrainConfig(steps=2, batch_size=4)
 
@@ -165,18 +166,18 @@ CALLS = {
     "EDMPrediction": (sg.EDMPrediction, {"sigma_data": 0.5}),
     "train": (
         lambda data, config: trained(model(), data, FEW if config is None else config),
-        {"data": torch.zeros(8, 1), "config": FEW},
+        {"data": POINTS, "config": FEW},
     ),
     "train, model": (
-        lambda model: trained(model, torch.zeros(8, 1), FEW),
+        lambda model: trained(model, POINTS, FEW),
         {"model": MODEL},
     ),
     "train, labels": (
-        lambda **a: sg.train(model(), torch.zeros(8, 1), FEW, rng=0, **a),
+        lambda **a: sg.train(model(), POINTS, FEW, rng=0, **a),
         {"labels": None, "validation": None},
     ),
     "train, loss": (
-        lambda loss: sg.train(model(), torch.zeros(8, 1), FEW, rng=0, loss=loss),
+        lambda loss: sg.train(model(), POINTS, FEW, rng=0, loss=loss),
         {"loss": sg.DenoisingLoss()},
     ),
     "fit": (

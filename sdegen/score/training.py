@@ -13,7 +13,8 @@ from torch import Tensor
 
 from sdegen.core.checks import check_word
 from sdegen.core.noise import Rng
-from sdegen.core.requests import check_kind, kind_of
+from sdegen.core.requests import as_state, check_kind, kind_of
+from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.score.config import TrainConfig, Weighting
 from sdegen.score.forms.simulated import SimulatedForm
 from sdegen.score.losses import DenoisingLoss
@@ -21,20 +22,22 @@ from sdegen.score.model import ScoreModel, model_spec
 from sdegen.score.model_checks import check_labels
 from sdegen.score.transition_matching import TransitionMatching
 from sdegen.training.config import FitConfig
-from sdegen.training.fitting import check_data, fit
-from sdegen.training.loss import Loss
+from sdegen.training.doors import Data, open_source, read_whole
+from sdegen.training.fitting import fit
+from sdegen.training.loss import Batch, Loss
 from sdegen.training.run import Augment, TrainResult
+from sdegen.training.sources import Source
 
 
 def train(
     model: ScoreModel,
-    data: Tensor,
+    data: Data,
     config: TrainConfig | None = None,
     *,
     loss: Loss | Weighting | None = None,
     rng: Rng = None,
     labels: Tensor | None = None,
-    validation: Tensor | None = None,
+    validation: Data | None = None,
     validation_labels: Tensor | None = None,
     augment: Augment | None = None,
     folder: str | Path | None = None,
@@ -45,7 +48,9 @@ def train(
 
     Args:
         model: The model; ends with the moving average of its weights, in evaluation mode.
-        data: Examples, shape (n, *event), scaled to order one.
+        data: Examples, shape (n, *event), scaled to order one: a tensor or an array; on disk, the
+            path of a .npy file, an np.memmap or a zarr.Array; a torch Dataset or DataLoader, which
+            gives x or (x, label). See `sdegen.training.sources`.
         config: How; None is `TrainConfig()`.
         loss: What is made small: a `DenoisingLoss`, a `Loss` of your own, or the word of a
             weighting; None is DenoisingLoss(config.weighting, config.label_dropout).
@@ -66,8 +71,8 @@ def train(
 
     Raises:
         TypeError: If data are not a floating-point tensor, or loss is no loss.
-        ValueError: If data are empty or not finite, if labels are missing, or not those of a
-            network's classes, if a loss of your own returns what is none, if the folder holds
+        ValueError: If data are empty, constant or not finite, if labels are missing, or not those
+            of a network's classes, if a loss of your own returns what is none, if the folder holds
             another run or, without `resume`, any.
         NonFiniteError: If the loss becomes NaN or infinite. The model has the averaged weights of
             the step before, and `.result` the losses so far.
@@ -87,29 +92,53 @@ def train(
     check_kind("config", config, (TrainConfig, type(None)), "a TrainConfig or None")
     config = TrainConfig() if config is None else config
     loss = _loss(loss, config, model)
-    data = check_data("data", data)
-    _check_labels("labels", labels, data, model)
-    _check_labels("validation_labels", validation_labels, validation, model)
-    model.form.prepare(model, data)
-    model.event_shape = tuple(data.shape[1:])
+    source, others = _sources(model, data, labels, validation, validation_labels, config)
+    rows = source.sample.rows
+    if isinstance(model.sde, GaussianPath):
+        _check_varied(rows)
+    model.form.prepare(model, rows)
+    model.event_shape = tuple(rows.shape[1:])
     about = loss.spec()
-    if labels is None:
+    if source.sample.labels is None:
         about.pop("label_dropout", None)  # it changes nothing
     return fit(
         model,
-        data,
+        source,
         loss,
         FitConfig(**{one.name: getattr(config, one.name) for one in fields(FitConfig)}),
         rng=rng,
-        labels=labels,
-        validation=validation,
-        validation_labels=validation_labels,
+        validation=others,
+        validation_labels=validation_labels if others is None else None,
         augment=augment,
         folder=folder,
         resume=resume,
         progress=progress,
         spec={**model_spec(model), "loss": about},
     )
+
+
+def _sources(
+    model: ScoreModel,
+    data: object,
+    labels: object,
+    validation: object,
+    validation_labels: object,
+    config: TrainConfig,
+) -> tuple[Source, Batch | None]:
+    """Return where rows come from, and the validation data; labels are asked of the network."""
+    for name, given in (("labels", labels), ("validation_labels", validation_labels)):
+        if given is not None:
+            check_labels(name, as_state(name, given), model.network)
+
+    def check(batch: Batch) -> None:
+        _check_labels("labels", batch, model)
+
+    source = open_source("data", data, labels, batch_size=config.batch_size, check=check)
+    if validation is None:
+        return source, None
+    others = read_whole("validation", validation, validation_labels)
+    _check_labels("validation_labels", others, model)
+    return source, others
 
 
 def _loss(loss: object, config: TrainConfig, model: ScoreModel) -> Loss:
@@ -153,21 +182,28 @@ def _check_simulated(loss: object, config: TrainConfig, model: ScoreModel) -> No
     )
 
 
-def _check_labels(
-    name: str, labels: Tensor | None, rows: Tensor | None, model: ScoreModel
-) -> None:
+def _check_varied(rows: Tensor) -> None:
+    """Refuse data whose rows are all the same point, which has no density to learn."""
+    if bool((rows == rows[:1]).all()):
+        raise ValueError(
+            f"data are constant: all of the {len(rows)} rows that were looked at are the same. A "
+            "point has no density, and its score grows without bound; check how they were read."
+        )
+
+
+def _check_labels(name: str, batch: Batch, model: ScoreModel) -> None:
     """Refuse labels that do not go with the rows or the network, and their absence."""
     classes = int(getattr(model.network, "classes", 0))
-    if labels is None:
-        if classes and rows is not None:
+    if batch.labels is None:
+        if classes:
             raise ValueError(
                 f"the network has classes = {classes}, but no {name} were given; pass {name}=, or "
                 "make it without classes."
             )
         return
-    check_labels(name, labels, model.network)
-    count = 0 if rows is None else len(rows)
-    if labels.shape != (count,):
+    check_labels(name, batch.labels, model.network)
+    if batch.labels.shape != (len(batch),):
         raise ValueError(
-            f"{name} must have shape ({count},), one for each row, but have {tuple(labels.shape)}."
+            f"{name} must have shape ({len(batch)},), one for each row, but have "
+            f"{tuple(batch.labels.shape)}."
         )

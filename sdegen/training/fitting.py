@@ -26,9 +26,10 @@ from torch import Tensor, nn
 
 from sdegen.core.fingerprint import fingerprint
 from sdegen.core.noise import Rng, seed_of
-from sdegen.core.requests import as_state, check_kind, first_true
+from sdegen.core.requests import check_kind
 from sdegen.training.checkpoints import Checkpoints, Saved
 from sdegen.training.config import FitConfig
+from sdegen.training.doors import Data, open_source, read_whole
 from sdegen.training.loss import Batch, Loss
 from sdegen.training.ranks import Group
 from sdegen.training.run import Augment, TrainingRun, TrainResult
@@ -38,13 +39,13 @@ _EXAMPLES = ("data", "labels", "validation")  # known by digests, which say noth
 
 def fit(
     module: nn.Module,
-    data: Tensor,
+    data: Data,
     loss: Loss,
     config: FitConfig | None = None,
     *,
     rng: Rng = None,
     labels: Tensor | None = None,
-    validation: Tensor | None = None,
+    validation: Data | None = None,
     validation_labels: Tensor | None = None,
     augment: Augment | None = None,
     folder: str | Path | None = None,
@@ -56,7 +57,9 @@ def fit(
 
     Args:
         module: What is trained; ends with the moving average of its weights, in evaluation mode.
-        data: Examples, shape (n, *event), scaled to order one.
+        data: Examples, shape (n, *event), scaled to order one: a tensor or an array; on disk, the
+            path of a .npy file, an np.memmap or a zarr.Array; a torch Dataset or DataLoader, which
+            gives x or (x, label). See `sdegen.training.sources`.
         loss: What is made small, called with the module, a batch and its random numbers.
         config: How; None is `FitConfig()`.
         rng: Seed, generator or None.
@@ -111,9 +114,11 @@ def fit(
             "a loss of its own would see; pass FitConfig(…), and the rest to the loss."
         )
     group = Group.joined()
-    examples = _examples("", data, labels)
-    others = None if validation is None else _examples("validation", validation, validation_labels)
-    _check_validation(examples, others, validation_labels, config)
+    source = open_source("data", data, labels, batch_size=config.batch_size)
+    others = None
+    if validation is not None:
+        others = read_whole("validation", validation, validation_labels)
+    _check_validation(source.sample, others, validation_labels, config)
     if resume and folder is None:
         raise ValueError("resume=True needs the folder to go on from; pass folder=.")
     checkpoints = None if folder is None else Checkpoints(Path(folder))
@@ -124,77 +129,26 @@ def fit(
         # how often it is saved changes nothing
         "config": {k: v for k, v in asdict(config).items() if k != "checkpoint_every"},
         "seed": seed,
-        "data": fingerprint(examples.rows),
+        "data": source.spec(),
         "validation": None if others is None else fingerprint(others.rows),
         "augment": augment is not None,
         **({"module": _described(module), "loss": loss.spec()} if spec is None else spec),
     }
-    if examples.labels is not None:
-        run_spec["labels"] = fingerprint(examples.labels)
+    if source.labels is not None:
+        run_spec["labels"] = fingerprint(source.labels)
     group.check_same({**run_spec, "checkpoint": None if saved is None else saved[1]["step"]})
     if torch.is_inference_mode_enabled():
         raise ValueError(
             "training needs gradients, which torch.inference_mode() takes away; call it outside."
         )
     run = TrainingRun(
-        module, examples, others, loss, augment, config, seed, run_spec, checkpoints, group
+        module, source, others, loss, augment, config, seed, run_spec, checkpoints, group
     )
     if saved is not None:
         _check_same_run(saved[1]["run"], run_spec)
         run.restore(*saved)
     with torch.enable_grad():  # what calls it may have switched them off
         return run.run(progress)
-
-
-def check_data(name: str, data: object) -> Tensor:
-    """Return data as a tensor, or refuse what cannot be learned from.
-
-    Args:
-        name: What the caller calls them.
-        data: Examples, shape (n, *event).
-
-    Raises:
-        TypeError: If they are not floats.
-        ValueError: If there are none, or rows that are not finite.
-    """
-    data = as_state(name, data)
-    if not data.is_floating_point():
-        raise TypeError(
-            f"{name} must be floating point, but is {data.dtype}; dequantise integers and scale "
-            "them to [-1, 1]."
-        )
-    if data.ndim < 2 or data.numel() == 0:
-        raise ValueError(
-            f"{name} must have shape (n, *event) with n ≥ 1, but has shape {tuple(data.shape)}."
-        )
-    _check_rows_finite(name, data)
-    return data
-
-
-def _examples(prefix: str, rows: object, labels: object) -> Batch:
-    """Return examples and their labels as tensors, or refuse them."""
-    examples = Batch(check_data(prefix or "data", rows))
-    if labels is None:
-        return examples
-    name = f"{prefix}_labels" if prefix else "labels"
-    labels = as_state(name, labels)
-    if labels.shape[:1] != (len(examples),):
-        raise ValueError(
-            f"{name} must have shape ({len(examples)}, …), one for each row, but have "
-            f"{tuple(labels.shape)}."
-        )
-    _check_rows_finite(name, labels)
-    return Batch(examples.rows, labels if labels.is_floating_point() else labels.long())
-
-
-def _check_rows_finite(name: str, rows: Tensor) -> None:
-    """Refuse rows with NaN or ±∞, naming the first."""
-    bad = ~rows.reshape(len(rows), -1).isfinite().all(1)
-    if (i := first_true(bad)) is not None:
-        raise ValueError(
-            f"{name} has {int(bad.sum())} of {len(rows)} rows that are not finite, the first of "
-            f"them row {i}; remove them."
-        )
 
 
 def _check_validation(
@@ -250,7 +204,7 @@ def _check_same_run(saved: dict[str, Any], given: dict[str, Any], prefix: str = 
     # data and labels first: with them the loss says more
     for key in sorted(set(saved) | set(given), key=lambda key: (key not in _EXAMPLES, key)):
         before, now = saved.get(key), given.get(key)
-        if isinstance(before, dict) and isinstance(now, dict):
+        if isinstance(before, dict) and isinstance(now, dict) and key not in _EXAMPLES:
             _check_same_run(before, now, f"{prefix}{key}.")
         elif before != now:
             difference = f"{prefix}{key} is {before!r} there and {now!r} here"

@@ -1,4 +1,4 @@
-"""Optimizer: how far a step goes, what is averaged, and where a step's random numbers come from.
+"""Optimizer: how far a step goes, and what is averaged.
 
 The average is w̄ ← d w̄ + (1 − d) w with d = min(ema_decay, (1 + k)/(10 + k)) after step k: it
 remembers about the last tenth of a young run, and forgets the first weights.
@@ -9,13 +9,11 @@ reads nor fills that store, whoever has switched autocast on.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from sdegen.core.noise import Streams
 from sdegen.training.config import FitConfig, TrainPrecision
 
 _Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -47,28 +45,6 @@ def moving_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int],
         torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + k) / (10 + k)))
 
     return average
-
-
-@contextmanager
-def seeded(seed: int, purpose: str, k: int, device: torch.device) -> Iterator[None]:
-    """Set torch's global generators for a step, and put them back as they were.
-
-    What a module draws itself, such as dropout, comes from them.
-
-    Args:
-        seed: The seed of the run.
-        purpose: What the numbers are for.
-        k: The step.
-        device: Where the module is.
-    """
-    state = Streams(seed, purpose).block(k).generator().initial_seed()
-    generators = [torch.default_generator]
-    if device.type == "cuda":
-        generators.append(torch.cuda.default_generators[device.index or 0])
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        for generator in generators:
-            generator.manual_seed(state)
-        yield
 
 
 def autocast(device: torch.device, precision: TrainPrecision) -> torch.autocast:

@@ -31,8 +31,10 @@ from sdegen.core.shapes import State
 from sdegen.training.checkpoints import Checkpoints
 from sdegen.training.config import FitConfig
 from sdegen.training.loss import Batch, BatchNoise, Loss, read_loss
-from sdegen.training.optimizer import autocast, lr_factor, moving_average, seeded
+from sdegen.training.optimizer import autocast, lr_factor, moving_average
 from sdegen.training.ranks import Group
+from sdegen.training.seeding import seeded
+from sdegen.training.sources import Source
 
 Augment = Callable[[State, Stream], State]
 
@@ -64,7 +66,7 @@ class TrainingRun:
 
     Args:
         module: The module, trained in place.
-        data: Examples, found to be usable.
+        data: Where its rows come from.
         validation: Other examples, or None.
         loss: What is made small, as `prepare` returned it.
         augment: What makes other rows that are as likely, or None.
@@ -81,7 +83,7 @@ class TrainingRun:
     def __init__(
         self,
         module: nn.Module,
-        data: Batch,
+        data: Source,
         validation: Batch | None,
         loss: Loss,
         augment: Augment | None,
@@ -96,10 +98,10 @@ class TrainingRun:
         self.group.broadcast_weights(module)
         self.module, self.config, self.augment, self.seed = module, config, augment, seed
         self.spec, self.checkpoints = spec, checkpoints
-        self.data = _like(data, self.parameters[0])
+        data.begin(self.parameters[0], seed)
+        self.source, self.device = data, self.parameters[0].device
         self.validation = None if validation is None else _like(validation, self.parameters[0])
-        self.device = self.data.rows.device
-        self.loss, self.passes = loss.prepare(module, self.data), loss.validation_passes
+        self.loss, self.passes = loss.prepare(module, data.sample), loss.validation_passes
         self.streams = Streams(seed, "train")
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -137,6 +139,7 @@ class TrainingRun:
         finally:
             if bar is not None:
                 bar.close()
+            self.source.close()
             selected = self._finish()
         return self._result(selected)
 
@@ -221,6 +224,7 @@ class TrainingRun:
         self.best = {name: tensor.to(self.device) for name, tensor in under("best").items()}
         self.validations = [(int(step), float(loss)) for step, loss in metadata["looks"]]
         self.step = int(metadata["step"])
+        self.source.restore(metadata.get("source", {}))
         self.losses[: self.step] = tensors["losses"]
         for name, values in under("logs").items():
             self.logs[name] = torch.zeros_like(self.losses)
@@ -238,14 +242,18 @@ class TrainingRun:
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": t for name, t in moments.items()}
         # "looks" is what the files have called validations since their first version
-        self.checkpoints.save(self.step, tensors, {"run": self.spec, "looks": self.validations})
+        metadata = {"run": self.spec, "looks": self.validations, "source": self.source.state()}
+        self.checkpoints.save(self.step, tensors, metadata)
 
-    def _drawn(self, source: Stream, mine: slice) -> Batch:
-        """Return the rows of a step that this process computes, drawn with replacement."""
-        data, count = self.data, self.config.batch_size
-        rows = torch.randint(len(data), (count,), generator=source.generator()).to(self.device)
-        drawn = self._augmented(data.rows[rows], source)[mine]
-        return Batch(drawn, None if data.labels is None else data.labels[rows][mine])
+    def _drawn(self, noise: Stream, mine: slice) -> Batch:
+        """Return the rows of a step that this process computes."""
+        count = self.config.batch_size
+        if self.augment is None:
+            return self.source.read(self.step, noise, count, mine)
+        # its random numbers are those of the whole batch
+        batch = self.source.read(self.step, noise, count, slice(None))
+        labels = None if batch.labels is None else batch.labels[mine]
+        return Batch(self._augmented(batch.rows, noise)[mine], labels)
 
     def _augmented(self, rows: Tensor, source: Stream) -> Tensor:
         """Return other rows that are as likely, of the same shape; or the same rows."""
@@ -301,7 +309,7 @@ class TrainingRun:
         """Stop before a step is taken with what is not a number."""
         if not math.isfinite(value):
             last = float(self.losses[self.step - 1]) if self.step else math.nan
-            largest = float(self.data.rows.abs().max())
+            largest = float(self.source.sample.rows.abs().max())
             raise NonFiniteError(
                 f"{name} is {value} in step {self.step}, after a loss of {last:.4g}. Scale the "
                 f"data to order one (their largest entry is {largest:.4g}) or lower "

@@ -46,7 +46,9 @@ def _twice(x, t):
 
 def _train():
     model = sg.ScoreModel(sg.MLP(dim=1, width=8, rng=0), VP)
-    return sg.train(model, torch.ones(8, 1), sg.TrainConfig(steps=1, batch_size=4), rng=0)
+    return sg.train(
+        model, torch.linspace(-1, 1, 8)[:, None], sg.TrainConfig(steps=1, batch_size=4), rng=0
+    )
 
 
 # What is provoked, the start of its text in the source, and the programs: before, and as advised.

@@ -269,7 +269,7 @@ def test_rates_that_do_not_belong_to_the_kernel_are_refused(sde, told):
     for ask in (
         lambda: sg.ReverseSDE(sde, law.score),
         lambda: sg.log_likelihood(sde, law.score, x),
-        lambda: sg.train(model, torch.ones(2, 1), sg.TrainConfig(steps=1)),
+        lambda: sg.train(model, torch.eye(2)[:, :1], sg.TrainConfig(steps=1)),
     ):
         with pytest.raises(ValueError, match=told):
             ask()

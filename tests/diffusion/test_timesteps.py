@@ -235,7 +235,12 @@ def test_a_network_knows_the_shape_of_its_events():
     flow = sg.ReverseSDE(model.sde, model.score, eta=0.0)
     with pytest.raises(ValueError, match=r"shape of an event is not known.*x_T=sde\.prior"):
         sg.timesteps.auto(flow, 2)
-    sg.train(model, torch.ones(8, 1, 4, 4), sg.TrainConfig(steps=1, batch_size=2), rng=0)
+    sg.train(
+        model,
+        torch.linspace(-1, 1, 128).view(8, 1, 4, 4),
+        sg.TrainConfig(steps=1, batch_size=2),
+        rng=0,
+    )
     assert model.event_shape == (1, 4, 4)
     made = sg.timesteps.made_for(flow, 2, rng=0, solver=sg.AngularAdams(2))
     assert made.pilot == 48

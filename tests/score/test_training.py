@@ -664,4 +664,4 @@ def test_training_does_not_depend_on_no_grad_around_it():
         losses.append(len(run.losses))
     assert losses[0] == losses[1]
     with torch.inference_mode(), pytest.raises(ValueError, match="call it outside"):
-        sg.train(model, torch.ones(8, 1), sg.TrainConfig(steps=1, batch_size=4), rng=0)
+        sg.train(model, points(8)[:, :1], sg.TrainConfig(steps=1, batch_size=4), rng=0)
