@@ -204,7 +204,7 @@ from .score.transition_matching import TransitionMatching as TransitionMatching
 from .training.config import FitConfig as FitConfig
 from .training.fitting import fit as fit
 from .training.loss import Loss as Loss
-from .training.run import TrainResult as TrainResult
+from .training.result import TrainResult as TrainResult
 
 # networks trained elsewhere, and ours given to others
 from .adaptors.azula import from_azula as from_azula

@@ -14,7 +14,7 @@ from sdegen.core.requests import as_number, as_numbers, as_state, check_kind
 from sdegen.core.shapes import State
 from sdegen.core.trajectory import Trajectory
 from sdegen.plots import style
-from sdegen.training.run import TrainResult
+from sdegen.training.result import TrainResult
 
 _Curves = Mapping[str, Sequence[tuple[float, float]]]
 

@@ -5,6 +5,7 @@ smaller than the path and the parameterization expect are told by an `AccuracyWa
 numbers; nothing is scaled in silence.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import get_args
@@ -21,11 +22,14 @@ from sdegen.score.losses import DenoisingLoss
 from sdegen.score.model import ScoreModel, model_spec
 from sdegen.score.model_checks import check_labels
 from sdegen.score.transition_matching import TransitionMatching
+from sdegen.training.callbacks import StepReport
 from sdegen.training.config import FitConfig
 from sdegen.training.doors import Data, open_source, read_whole
 from sdegen.training.fitting import fit
 from sdegen.training.loss import Batch, Loss
-from sdegen.training.run import Augment, TrainResult
+from sdegen.training.optimizer import OptimizerFactory, Schedule
+from sdegen.training.result import TrainResult
+from sdegen.training.run import Augment
 from sdegen.training.sources import Source
 
 
@@ -43,6 +47,9 @@ def train(
     folder: str | Path | None = None,
     resume: bool = False,
     progress: bool = False,
+    optimizer: OptimizerFactory | None = None,
+    schedule: Schedule | None = None,
+    callbacks: Sequence[Callable[[StepReport], None]] = (),
 ) -> TrainResult:
     """Learn a score, in place.
 
@@ -65,6 +72,11 @@ def train(
         folder: Where checkpoints go; None keeps none.
         resume: Resume from the newest checkpoint in the folder, if there is one.
         progress: Show a progress bar.
+        optimizer: None for AdamW; a class of torch.optim, bare or in `functools.partial`, or a
+            function of the weights.
+        schedule: A function k -> factor of the learning rate, or a scheduler's class; None is a
+            warm-up and half a cosine. See `fit`.
+        callbacks: Functions of a `StepReport`, or objects of `sdegen.training.Callback`.
 
     Returns:
         The losses, and what it takes to repeat them.
@@ -113,6 +125,9 @@ def train(
         folder=folder,
         resume=resume,
         progress=progress,
+        optimizer=optimizer,
+        schedule=schedule,
+        callbacks=callbacks,
         spec={**model_spec(model), "loss": about},
     )
 

@@ -6,9 +6,10 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "callbacks": ["Callback", "JSONLines", "StepReport", "TensorBoard"],
         "config": ["FitConfig"],
         "fitting": ["fit"],
         "loss": ["Batch", "BatchNoise", "Loss"],
-        "run": ["TrainResult"],
+        "result": ["TrainResult"],
     },
 )

@@ -8,12 +8,13 @@ module, loss, fingerprint of the data. The numbers of step k come from a stream 
 The newest two stay. A damaged file is never skipped in silence: the disk that damaged one
 deserves a look.
 
-Version 0.1 wrote the parameters of its one loss, denoising score matching, into the configuration,
-and no precision where that was full. Its files are read as if they had been written today.
+Version 0.1 wrote the parameters of its one loss, denoising score matching, into the configuration;
+and a version writes no field of the configuration that came later. Their files are read as if they
+had been written today, with what a later field is by default.
 """
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from sdegen.training.config import FitConfig
 
 Saved = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and metadata
 
+_LATER = ("precision", "accumulate")  # fields that files of earlier versions do not have
 _NAME = re.compile(r"step-(\d{8})\.safetensors")
 
 
@@ -98,4 +100,5 @@ def _current(run: dict[str, Any]) -> dict[str, Any]:
     loss = {name: value for name, value in run["config"].items() if name not in known}
     if loss:
         run = run | {"loss": {"class": "DenoisingLoss"} | loss}
-    return run | {"config": {"precision": "full"} | config}
+    plain = {name: value for name, value in asdict(FitConfig()).items() if name in _LATER}
+    return run | {"config": plain | config}

@@ -37,6 +37,8 @@ class FitConfig:
             torch.autocast to bfloat16, with weights, loss and steps as they are.
         validate_every: Steps between two validations.
         checkpoint_every: Steps between two checkpoints, where a folder is given.
+        accumulate: Parts in which the rows of a step are computed, one after the other, in the
+            memory of one part; their gradients add up to that of all rows, to rounding.
 
     Raises:
         TypeError: If a number is not a number, or not a whole one where it counts.
@@ -54,6 +56,7 @@ class FitConfig:
     precision: TrainPrecision = "full"
     validate_every: int = 250
     checkpoint_every: int = 1_000
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -66,8 +69,13 @@ class FitConfig:
                 check_number(name, value)
                 if not isinstance(value, int | float):  # NumPy's: checkpoints hold plain numbers
                     object.__setattr__(self, name, float(value))
-        for name in ("steps", "batch_size", "validate_every", "checkpoint_every"):
+        for name in ("steps", "batch_size", "validate_every", "checkpoint_every", "accumulate"):
             check_count(name, getattr(self, name))
+        if self.accumulate > self.batch_size:
+            raise ValueError(
+                f"accumulate must be ≤ batch_size = {self.batch_size}, the rows that it parts, "
+                f"but is {self.accumulate}."
+            )
         check_count("warmup", self.warmup, least=0)
         for name in ("learning_rate", "max_grad_norm"):
             check_positive(name, getattr(self, name))

@@ -16,7 +16,7 @@ through a minimum. Give `validation` and keep="best", and the module ends with t
 that were best there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sdegen.core.fingerprint import fingerprint
+from sdegen.core.fingerprint import fingerprint, to_spec
 from sdegen.core.noise import Rng, seed_of
 from sdegen.core.requests import check_kind
+from sdegen.training.callbacks import ProgressBar, StepReport, as_callbacks
 from sdegen.training.checkpoints import Checkpoints, Saved
 from sdegen.training.config import FitConfig
 from sdegen.training.doors import Data, open_source, read_whole
 from sdegen.training.loss import Batch, Loss
+from sdegen.training.optimizer import (
+    OptimizerFactory,
+    Pace,
+    Schedule,
+    make_optimizer,
+    optimizer_spec,
+)
 from sdegen.training.ranks import Group
-from sdegen.training.run import Augment, TrainingRun, TrainResult
+from sdegen.training.result import TrainResult
+from sdegen.training.run import Augment, TrainingRun, trained_weights
+from sdegen.training.sources import Source
+from sdegen.training.state import restore
 
 _EXAMPLES = ("data", "labels", "validation")  # known by digests, which say nothing to a reader
 
@@ -51,6 +62,9 @@ def fit(
     folder: str | Path | None = None,
     resume: bool = False,
     progress: bool = False,
+    optimizer: OptimizerFactory | None = None,
+    schedule: Schedule | None = None,
+    callbacks: Sequence[Callable[[StepReport], None]] = (),
     spec: Mapping[str, Any] | None = None,
 ) -> TrainResult:
     """Train a module in place: make the mean of a loss over the data small.
@@ -71,7 +85,15 @@ def fit(
             fresh dequantisation noise; its random numbers come from the stream.
         folder: Where checkpoints go; None keeps none.
         resume: Resume from the newest checkpoint in the folder, if there is one.
-        progress: Show a progress bar.
+        progress: Show a progress bar, with the loss and the rows of a second.
+        optimizer: None for AdamW; a class of torch.optim, such as `torch.optim.SGD` or
+            `functools.partial(torch.optim.SGD, momentum=0.9)`, or a function of the weights.
+        schedule: A function k -> factor of the learning rate of step k, or a scheduler's class,
+            such as `functools.partial(StepLR, step_size=100)`; None is a warm-up and half a
+            cosine. With a schedule a run may be resumed for more steps than it had, and ends in
+            the bits of a run that was that long from the start.
+        callbacks: Functions of a `StepReport`, or objects of `sdegen.training.Callback`; see
+            there. A folder gets `metrics.jsonl` without them.
         spec: What tells this run from others beside data, seed and config, as JSON, with the loss
             under "loss"; None is the module's class and shapes, and `loss.spec()`.
 
@@ -125,30 +147,62 @@ def fit(
     saved = _saved(checkpoints, resume)
     seed = int(saved[1]["run"]["seed"]) if saved is not None and rng is None else seed_of(rng)
     seed = group.broadcast_value(seed)
-    run_spec = {
-        # how often it is saved changes nothing
-        "config": {k: v for k, v in asdict(config).items() if k != "checkpoint_every"},
-        "seed": seed,
-        "data": source.spec(),
-        "validation": None if others is None else fingerprint(others.rows),
-        "augment": augment is not None,
-        **({"module": _described(module), "loss": loss.spec()} if spec is None else spec),
-    }
-    if source.labels is not None:
-        run_spec["labels"] = fingerprint(source.labels)
+    steps_by = make_optimizer(optimizer, trained_weights(module), config)
+    how = {} if optimizer is None else {"optimizer": optimizer_spec(steps_by)}
+    pace = Pace(steps_by, schedule, config)
+    how |= {} if schedule is None else {"schedule": to_spec(schedule)}
+    run_spec = _run_spec(config, seed, source, others, augment is not None) | how
+    run_spec |= {"module": _described(module), "loss": loss.spec()} if spec is None else spec
     group.check_same({**run_spec, "checkpoint": None if saved is None else saved[1]["step"]})
     if torch.is_inference_mode_enabled():
         raise ValueError(
             "training needs gradients, which torch.inference_mode() takes away; call it outside."
         )
+    follow = as_callbacks(callbacks, None if checkpoints is None else checkpoints.folder)
     run = TrainingRun(
-        module, source, others, loss, augment, config, seed, run_spec, checkpoints, group
+        module,
+        source,
+        others,
+        loss,
+        config,
+        seed,
+        run_spec,
+        group=group,
+        augment=augment,
+        checkpoints=checkpoints,
+        optimizer=steps_by,
+        pace=pace,
+        callbacks=[*follow, ProgressBar(config.steps)] if progress else follow,
     )
     if saved is not None:
-        _check_same_run(saved[1]["run"], run_spec)
-        run.restore(*saved)
+        before = saved[1]["run"]
+        _check_same_run(before if schedule is None else _lengthened(before, config), run_spec)
+        restore(run, *saved)
     with torch.enable_grad():  # what calls it may have switched them off
-        return run.run(progress)
+        return run.run()
+
+
+def _run_spec(
+    config: FitConfig, seed: int, source: Source, others: Batch | None, augmented: bool
+) -> dict[str, Any]:
+    """Return what a run is, whatever is trained, as JSON."""
+    spec: dict[str, Any] = {
+        # how often it is saved changes nothing
+        "config": {k: v for k, v in asdict(config).items() if k != "checkpoint_every"},
+        "seed": seed,
+        "data": source.spec(),
+        "validation": None if others is None else fingerprint(others.rows),
+        "augment": augmented,
+    }
+    if source.labels is not None:
+        spec["labels"] = fingerprint(source.labels)
+    return spec
+
+
+def _lengthened(run: dict[str, Any], config: FitConfig) -> dict[str, Any]:
+    """Return what a run would have been with more steps, which its schedule does not see."""
+    steps = max(int(run["config"]["steps"]), config.steps)
+    return run | {"config": run["config"] | {"steps": steps}}
 
 
 def _check_validation(
@@ -211,6 +265,11 @@ def _check_same_run(saved: dict[str, Any], given: dict[str, Any], prefix: str = 
             cure = f"{difference}; pass what that run was started with"
             if key in _EXAMPLES:
                 cure = f"its {key} were others; pass the same"
+            elif (prefix, key) == ("config.", "steps"):
+                cure = (
+                    f"{difference}, and its learning rate follows a cosine that ends there; a run "
+                    "that has schedule= can be made longer, this one not: pass its own"
+                )
             elif key == "code":
                 cure = f"the {prefix}code is another; pass the loss that it was started with"
             raise ValueError(f"the checkpoint is of another run: {cure}, or another folder.")

@@ -55,6 +55,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def cut(self, rows: slice) -> Batch:
+        """Return some of the rows, with what belongs to them."""
+        return Batch(self.rows[rows], None if self.labels is None else self.labels[rows])
+
     def repeated(self, times: int) -> Batch:
         """Return a batch with each row so many times, one after the other."""
         labels = None if self.labels is None else self.labels.repeat_interleave(times, 0)

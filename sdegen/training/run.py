@@ -14,51 +14,30 @@ one process learns, but for rounding and for dropout. Rank 0 alone writes checkp
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
-from torch.optim.swa_utils import AveragedModel
-from tqdm import tqdm
+from torch.optim import Optimizer
 
-from sdegen.core.errors import CheckpointError, NonFiniteError
+from sdegen.core.errors import NonFiniteError
 from sdegen.core.interrupt import DeferredInterrupt
 from sdegen.core.noise import Stream, Streams
 from sdegen.core.shapes import State
+from sdegen.training.callbacks import Callback, StepReport, Throughput
 from sdegen.training.checkpoints import Checkpoints
 from sdegen.training.config import FitConfig
 from sdegen.training.loss import Batch, BatchNoise, Loss, read_loss
-from sdegen.training.optimizer import autocast, lr_factor, moving_average
+from sdegen.training.optimizer import Pace, WeightAverage, autocast
 from sdegen.training.ranks import Group
+from sdegen.training.result import TrainResult
 from sdegen.training.seeding import seeded
 from sdegen.training.sources import Source
+from sdegen.training.state import state_of
 
 Augment = Callable[[State, Stream], State]
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a training went. The weights are in the module.
-
-    Attributes:
-        losses: Loss of each step done, shape (steps,), float64; of a score, that of ε̂ = 0 is
-            about 1.
-        validation_steps: Steps after which there was a validation, shape (validations,).
-        validation_losses: Loss of the averaged weights there, shape (validations,), float64.
-        selected_step: The step whose averaged weights the module has.
-        seed: What to pass as rng to get the same bits again.
-        logs: Terms that the loss names, by name: their mean in each step, shape (steps,), float64.
-    """
-
-    losses: Tensor
-    validation_steps: Tensor
-    validation_losses: Tensor
-    selected_step: int
-    seed: int
-    logs: dict[str, Tensor] = field(default_factory=dict)
 
 
 class TrainingRun:
@@ -69,15 +48,18 @@ class TrainingRun:
         data: Where its rows come from.
         validation: Other examples, or None.
         loss: What is made small, as `prepare` returned it.
-        augment: What makes other rows that are as likely, or None.
         config: How.
         seed: The seed of the run.
         spec: What makes this run this run and no other; JSON.
-        checkpoints: Where its checkpoints go, or None.
         group: The ranks that train together.
+        augment: What makes other rows that are as likely, or None.
+        checkpoints: Where its checkpoints go, or None.
+        optimizer: What takes the steps, with the weights of the module.
+        pace: The learning rate of each step.
+        callbacks: What is told of each step.
 
     Raises:
-        ValueError: If the module has nothing to train, or is of half precision.
+        ValueError: If the loss does not suit the module.
     """
 
     def __init__(
@@ -86,14 +68,18 @@ class TrainingRun:
         data: Source,
         validation: Batch | None,
         loss: Loss,
-        augment: Augment | None,
         config: FitConfig,
         seed: int,
         spec: dict[str, Any],
-        checkpoints: Checkpoints | None,
+        *,
         group: Group,
+        augment: Augment | None,
+        checkpoints: Checkpoints | None,
+        optimizer: Optimizer,
+        pace: Pace,
+        callbacks: Sequence[Callable[[StepReport], None]] = (),
     ) -> None:
-        self.parameters = _trained(module)
+        self.parameters = trained_weights(module)
         self.group = group
         self.group.broadcast_weights(module)
         self.module, self.config, self.augment, self.seed = module, config, augment, seed
@@ -103,92 +89,125 @@ class TrainingRun:
         self.validation = None if validation is None else _like(validation, self.parameters[0])
         self.loss, self.passes = loss.prepare(module, data.sample), loss.validation_passes
         self.streams = Streams(seed, "train")
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
-        self.average = AveragedModel(module, multi_avg_fn=moving_average(config.ema_decay))
+        self.optimizer, self.pace = optimizer, pace
+        self.average = WeightAverage(module, config.ema_decay)
         self.best: dict[str, Tensor] = {}
         self.step = 0
         self.losses = torch.zeros(config.steps, dtype=torch.float64)
         self.logs: dict[str, Tensor] = {}
         self.validations: list[tuple[int, float]] = []
+        self.callbacks = [] if group.rank else list(callbacks)
+        self._throughput = Throughput(config.batch_size)
+        self._unaveraged = False  # whether the weights of the last step are not in the average
 
-    def run(self, progress: bool) -> TrainResult:
+    def run(self) -> TrainResult:
         """Take the steps that remain, and leave the averaged weights in the module."""
         config = self.config
         self.module.train()
-        bar = _bar(progress, self.step, config.steps)
+        begun: list[Callback] = []
+        folder = None if self.checkpoints is None else self.checkpoints.folder
+        failed = True
         try:
+            for callback in self.callbacks:
+                if isinstance(callback, Callback):
+                    callback.begin(self.step, folder)
+                    begun.append(callback)
             with DeferredInterrupt() as interrupt:
                 while self.step < config.steps:
-                    loss = self.train_step()
+                    loss, norm, rate = self.train_step()
                     last = self.step == config.steps
-                    if last or self.step % config.validate_every == 0:
+                    validated = last or self.step % config.validate_every == 0
+                    if validated:
                         self.validate()
                     stopped = self.group.any(interrupt.pending)
                     if last or stopped or self.step % config.checkpoint_every == 0:
                         self._save()
-                    if bar is not None:
-                        bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-                        bar.update()
+                    if self.callbacks:
+                        self._report(loss, norm, rate, validated)
                     if stopped:
                         raise KeyboardInterrupt
+            failed = False
         except NonFiniteError as error:
-            error.result = self._result(self._finish())
+            error.result = self._result(self._finish(failed))
             raise
         finally:
-            if bar is not None:
-                bar.close()
+            for one in begun:
+                one.end()
             self.source.close()
-            selected = self._finish()
+            selected = self._finish(failed)
         return self._result(selected)
 
-    def train_step(self) -> float:
-        """Take one step of the optimizer; return the loss."""
+    def train_step(self) -> tuple[float, float, float]:
+        """Take one step of the optimizer; return loss, length of the gradient, learning rate."""
         k, config = self.step, self.config
         source = self.streams.block(k)
         mine = self.group.partition(config.batch_size)
         batch = self._drawn(source, mine)
         purpose = f"dropout of rank {self.group.rank}" if self.group.rank else "dropout"
-        noise = BatchNoise(source, config.batch_size, mine, steps=(self.streams, k))
+        self.optimizer.zero_grad()
         with seeded(self.seed, purpose, k, self.device):
-            with autocast(self.device, config.precision):
-                returned = self.loss(self.module, batch, noise)
-            errors, logs = self._read(returned, batch)
+            value, logs = self._gradients(batch, source, mine)
+        value = self.group.sum(value)
+        self._check_finite("the loss", value)
+        self.group.add_gradients(self.parameters)
+        norm = float(clip_grad_norm_(self.parameters, config.max_grad_norm))
+        self._check_finite("the gradient", norm)
+        rate = self.pace.set(k)
+        self._settle()
+        self.optimizer.step()
+        self.pace.stepped()
+        self._unaveraged = True
+        self._record(value, logs)
+        self.step = k + 1
+        return value, norm, rate
+
+    def _gradients(
+        self, batch: Batch, source: Stream, mine: slice
+    ) -> tuple[float, dict[str, float]]:
+        """Add up gradients, loss and terms of this process's rows, part by part."""
+        rows, parts = range(*mine.indices(self.config.batch_size)), self.config.accumulate
+        generator = source.generator()
+        state = generator.get_state() if parts > 1 else None
+        value, logs = 0.0, dict[str, float]()
+        for i in range(parts):
+            low, high = len(rows) * i // parts, len(rows) * (i + 1) // parts
+            if state is not None:  # each part draws for the whole batch
+                generator.set_state(state)
+            share = batch if parts == 1 else batch.cut(slice(low, high))
+            place = slice(mine.start + low, mine.start + high)
+            steps = (self.streams, self.step)
+            noise = BatchNoise(source, self.config.batch_size, place, steps=steps)
+            with autocast(self.device, self.config.precision):
+                returned = self.loss(self.module, share, noise)
+            errors, terms = self._read(returned, share)
             if not errors.requires_grad:
                 raise ValueError(
                     f"the loss {self._name} returned a value without a gradient: call the module "
                     "in it, outside of torch.no_grad() and without .detach()."
                 )
-            self.optimizer.zero_grad()
-            loss = self._mean(errors, batch)
+            loss = self._mean(errors, share)
             loss.backward()  # type: ignore[no-untyped-call]
+            value += float(loss.detach())
+            for name, term in terms.items():
+                mean = self._mean(term.detach().expand(len(share)), share)
+                logs[name] = logs.get(name, 0.0) + float(mean)
         if len(batch) and all(p.grad is None for p in self.parameters):
             raise ValueError(
                 f"the loss {self._name} does not depend on the weights of the "
                 f"{type(self.module).__name__}: call the module that it is given."
             )
-        value = self.group.sum(float(loss.detach()))
-        self._check_finite("the loss", value)
-        self.group.add_gradients(self.parameters)
-        norm = float(clip_grad_norm_(self.parameters, config.max_grad_norm))
-        self._check_finite("the gradient", norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * lr_factor(k, config)
-        self.optimizer.step()
-        self.average.update_parameters(self.module)
-        self._record(value, logs, batch)
-        self.step = k + 1
-        return value
+        return value, logs
 
     @torch.no_grad()
     def validate(self) -> None:
         """Record the loss of the averaged weights on other data, each time with the same draws."""
         if self.validation is None:
             return
+        self._check_weights()
+        self._settle()
         batch = self.validation.repeated(self.passes)
         noise = BatchNoise(Streams(self.seed, "validate").block(0), len(batch))
-        self.average.eval()
+        self.average.module.eval()
         with autocast(self.device, self.config.precision):
             returned = self.loss(self.average.module, batch, noise)
         loss = float(self._read(returned, batch)[0].mean())
@@ -198,52 +217,45 @@ class TrainingRun:
             self.best = {name: tensor.clone() for name, tensor in state.items()}
         self.validations.append((self.step, loss))
 
-    def restore(self, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-        """Return to where a checkpoint of this run was written.
-
-        Raises:
-            CheckpointError: If its weights do not fit the module.
-        """
-
-        def under(part: str) -> dict[str, Tensor]:
-            cut = len(part) + 1
-            return {name[cut:]: t for name, t in tensors.items() if name.startswith(f"{part}.")}
-
-        try:
-            self.module.load_state_dict(under("model"))
-            self.average.load_state_dict(under("average"))
-        except RuntimeError as error:
-            text = f"the checkpoint's weights do not fit the network: {error}"
-            raise CheckpointError(text) from error
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in under("optimizer").items():
-            index, _, moment = name.partition(".")
-            state.setdefault(int(index), {})[moment] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self.best = {name: tensor.to(self.device) for name, tensor in under("best").items()}
-        self.validations = [(int(step), float(loss)) for step, loss in metadata["looks"]]
-        self.step = int(metadata["step"])
-        self.source.restore(metadata.get("source", {}))
-        self.losses[: self.step] = tensors["losses"]
-        for name, values in under("logs").items():
-            self.logs[name] = torch.zeros_like(self.losses)
-            self.logs[name][: self.step] = values
-
     def _save(self) -> None:
-        """Write a checkpoint."""
-        if self.checkpoints is None or self.group.rank:
+        """Write a checkpoint, of weights that are numbers."""
+        if self.checkpoints is None:
             return
-        tensors = {"losses": self.losses[: self.step]}
-        tensors |= {f"model.{name}": t for name, t in self.module.state_dict().items()}
-        tensors |= {f"average.{name}": t for name, t in self.average.state_dict().items()}
-        tensors |= {f"best.{name}": t for name, t in self.best.items()}
-        tensors |= {f"logs.{name}": t[: self.step] for name, t in self.logs.items()}
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": t for name, t in moments.items()}
-        # "looks" is what the files have called validations since their first version
-        metadata = {"run": self.spec, "looks": self.validations, "source": self.source.state()}
-        self.checkpoints.save(self.step, tensors, metadata)
+        self._check_weights()
+        self._settle()
+        if not self.group.rank:
+            self.checkpoints.save(self.step, *state_of(self))
+
+    def _settle(self) -> None:
+        """Take the weights of the last step into the average, once its loss was a number."""
+        if self._unaveraged:
+            self.average.update()
+            self._unaveraged = False
+
+    def _report(self, loss: float, norm: float, rate: float, validated: bool) -> None:
+        """Tell callbacks of a step; the module is in training mode after it."""
+        seen = validated and self.validation is not None
+        report = StepReport(
+            step=self.step,
+            steps=self.config.steps,
+            loss=loss,
+            losses=self.losses[: self.step],
+            logs={name: float(values[self.step - 1]) for name, values in self.logs.items()},
+            gradient_norm=norm,
+            learning_rate=rate,
+            rows_per_second=self._throughput.step(),
+            validation_loss=self.validations[-1][1] if seen else None,
+            module=self.module,
+            averaged=self.average.module,
+        )
+        for callback in self.callbacks:
+            try:
+                callback(report)
+            except Exception as error:
+                error.add_note(f"in a callback, after step {self.step} of the training")
+                raise
+        if not self.module.training:
+            self.module.train()
 
     def _drawn(self, noise: Stream, mine: slice) -> Batch:
         """Return the rows of a step that this process computes."""
@@ -279,19 +291,20 @@ class TrainingRun:
     def _read(self, returned: object, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss and its named terms, or refuse what a loss may not return."""
         value, logs = read_loss(returned, len(batch), self._name)
-        if value.ndim == 0 and self.group.world > 1:
+        if value.ndim == 0 and (self.group.world > 1 or self.config.accumulate > 1):
             raise ValueError(
-                f"the loss {self._name} returned one number for all rows, which ranks that share "
-                f"them cannot add up; return one for each, shape ({len(batch)},)."
+                f"the loss {self._name} returned one number for all rows, which ranks or parts of "
+                f"a step that share them cannot add up; return one for each, shape "
+                f"({len(batch)},)."
             )
         return value, logs
 
     def _mean(self, errors: Tensor, batch: Batch) -> Tensor:
-        """Return this process's part of the mean over all rows of a step."""
+        """Return this part of the mean over all rows of a step."""
         whole = len(batch) == self.config.batch_size
         return errors.mean() if whole else errors.sum() / self.config.batch_size
 
-    def _record(self, value: float, logs: dict[str, Tensor], batch: Batch) -> None:
+    def _record(self, value: float, logs: dict[str, float]) -> None:
         """Record the loss of a step, and the terms that it names."""
         self.losses[self.step] = value
         if self.step == 0:
@@ -301,9 +314,8 @@ class TrainingRun:
                 f"the loss {self._name} named {sorted(logs)} in step {self.step}, but "
                 f"{sorted(self.logs)} before; return the same names in every step."
             )
-        for name, term in logs.items():
-            mean = self._mean(term.detach().expand(len(batch)), batch)
-            self.logs[name][self.step] = self.group.sum(float(mean))
+        for name, mean in logs.items():
+            self.logs[name][self.step] = self.group.sum(mean)
 
     def _check_finite(self, name: str, value: float) -> None:
         """Stop before a step is taken with what is not a number."""
@@ -311,20 +323,37 @@ class TrainingRun:
             last = float(self.losses[self.step - 1]) if self.step else math.nan
             largest = float(self.source.sample.rows.abs().max())
             raise NonFiniteError(
-                f"{name} is {value} in step {self.step}, after a loss of {last:.4g}. Scale the "
-                f"data to order one (their largest entry is {largest:.4g}) or lower "
+                f"{name} is {value} in step {self.step}, after a loss of {last:.4g}.{self._kept} "
+                f"Scale the data to order one (their largest entry is {largest:.4g}) or lower "
                 f"learning_rate = {self.config.learning_rate:g}."
             )
 
-    def _finish(self) -> int:
+    def _check_weights(self) -> None:
+        """Stop before weights that are not numbers are kept."""
+        for name, p in self.module.named_parameters():
+            if not bool(p.isfinite().all()):
+                self._check_finite(f"the weight {name}", math.nan)
+
+    @property
+    def _kept(self) -> str:
+        """Which checkpoint is of weights whose loss was a number, as a sentence."""
+        steps = [] if self.checkpoints is None else self.checkpoints.steps()
+        good = [step for step in steps if step < self.step]
+        if self.checkpoints is None or not good:
+            return ""
+        return f" The last good checkpoint is {self.checkpoints.path(good[-1])}."
+
+    def _finish(self, failed: bool) -> int:
         """Give the module the averaged weights; return the step they are of."""
         self.module.eval()
+        if self._unaveraged and not (failed and _has_lost(self.parameters)):
+            self._settle()
         if self.config.keep == "best" and self.best:
             self.module.load_state_dict(self.best)
             return min(self.validations, key=lambda one: one[1])[0]
         if self.step:
             self.module.load_state_dict(self.average.module.state_dict())
-        return self.step
+        return self.step - self._unaveraged
 
     def _result(self, selected: int) -> TrainResult:
         """Return how the training went so far."""
@@ -339,7 +368,7 @@ class TrainingRun:
         )
 
 
-def _trained(module: nn.Module) -> list[Tensor]:
+def trained_weights(module: nn.Module) -> list[Tensor]:
     """Return the weights that are trained, or refuse a module that has none."""
     parameters: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
     if not parameters:
@@ -361,8 +390,6 @@ def _like(examples: Batch, weight: Tensor) -> Batch:
     return Batch(examples.rows.to(weight), labels)
 
 
-def _bar(progress: bool, done: int, steps: int) -> "tqdm | None":
-    """Return a progress bar, or None."""
-    if not progress:
-        return None
-    return tqdm(initial=done, total=steps, desc="train", unit="step", dynamic_ncols=True)
+def _has_lost(weights: list[Tensor]) -> bool:
+    """Return whether a weight is no number."""
+    return not all(bool(p.isfinite().all()) for p in weights)

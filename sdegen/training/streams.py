@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
 from sdegen.core.errors import CheckpointError
@@ -67,8 +66,8 @@ class LoaderSource(Source):
         while missing:
             if not len(self._left):
                 self._last = self._left = self._fetch()
-            parts.append(_cut(self._left, slice(0, missing)))
-            self._left = _cut(self._left, slice(missing, None))
+            parts.append(self._left.cut(slice(0, missing)))
+            self._left = self._left.cut(slice(missing, None))
             missing -= len(parts[-1])
         # times are stratified along a batch: its order must tell nothing about the rows
         order = torch.randperm(count, generator=source.generator())[mine]
@@ -119,7 +118,7 @@ class LoaderSource(Source):
                 "the same bits; give a map-style Dataset, whose rows are asked for by number, or "
                 "train anew in another folder."
             )
-        self._left = _cut(self._last, slice(len(self._last) - int(state["left"]), None))
+        self._left = self._last.cut(slice(len(self._last) - int(state["left"]), None))
 
     def close(self) -> None:
         """Let go of the loader's workers."""
@@ -141,9 +140,3 @@ class LoaderSource(Source):
         at = f"of batch {self._fetched} of epoch {self._epoch}"
         self._fetched += 1
         return self._looked_at(as_batch(self.name, item), lambda i: f"row {i} {at}")
-
-
-def _cut(batch: Batch, rows: slice) -> Batch:
-    """Return some rows of a batch."""
-    labels: Tensor | None = batch.labels
-    return Batch(batch.rows[rows], None if labels is None else labels[rows])

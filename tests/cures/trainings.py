@@ -1,5 +1,8 @@
 """Advice on data of a training that are not a tensor, followed."""
 
+import dataclasses
+from functools import partial
+
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
@@ -8,6 +11,14 @@ import sdegen as sg
 from tests.cures.common import told
 from tests.cures.fits import FIT, TARGETS, Square
 from tests.cures.models import POINTS, in_a_folder
+
+PLAIN = sg.FitConfig(steps=6, batch_size=8)
+BEST = sg.FitConfig(steps=6, batch_size=8, keep="best", validate_every=5)
+
+
+def constant(k):
+    """A rate that stays."""
+    return 1.0
 
 
 class Pairs(Dataset):
@@ -90,7 +101,107 @@ def once_other():
     return make
 
 
+def taken(config=FIT, folder=None, resume=False, **options):
+    """A fit of a line in memory with other steps, of which every loss is a number."""
+    found = sg.fit(
+        torch.nn.Linear(1, 1), POINTS, Square(), config, rng=0, labels=TARGETS, folder=folder,
+        resume=resume, **options,
+    )  # fmt: skip
+    assert bool(found.losses.isfinite().all())
+    return found
+
+
+def lengthened(longer=PLAIN, first=None, elsewhere=False, **options):
+    """A fit of four steps that is resumed for more."""
+
+    def run(folder):
+        short = dataclasses.replace(longer, steps=4)
+        taken(short, folder / "a", **(options if first is None else first))
+        taken(longer, folder / ("b" if elsewhere else "a"), resume=True, **options)
+
+    in_a_folder(run)
+
+
+class Remembers(torch.optim.SGD):
+    """An optimizer that keeps a list."""
+
+    def step(self, closure=None):
+        super().step(closure)
+        self.state[self.param_groups[0]["params"][0]]["history"] = [1]
+
+
 FOLLOWED = {
+    "callbacks that are no list": (
+        r"derived from sdegen.training.Callback, but is \{\}; pass \[f\]",
+        lambda: taken(callbacks=len),
+        lambda: taken(callbacks=[lambda report: None]),
+    ),
+    "lines without a place": (
+        "has no place to write to; pass its path, or folder=",
+        lambda: taken(callbacks=[sg.training.JSONLines()]),
+        lambda: in_a_folder(
+            lambda folder: (
+                taken(callbacks=[sg.training.JSONLines(folder / "m.jsonl")]),
+                taken(callbacks=[sg.training.JSONLines()], folder=folder / "run"),
+            )
+        ),
+    ),
+    "a cosine that is made longer": (
+        "a run that has schedule= can be made longer, this one not",
+        lambda: lengthened(),
+        lambda: lengthened(schedule=constant),
+    ),
+    "a longer run with the best weights of a shorter one": (
+        "and may have kept those weights as the best; train anew",
+        lambda: lengthened(BEST, schedule=constant, validation=POINTS, validation_labels=TARGETS),
+        lambda: lengthened(
+            BEST, schedule=constant, validation=POINTS, validation_labels=TARGETS, elsewhere=True
+        ),
+    ),
+    "an optimizer of whole data": (
+        "take an optimizer for batches, such as torch.optim.AdamW",
+        lambda: taken(optimizer=torch.optim.LBFGS),
+        lambda: taken(optimizer=torch.optim.AdamW),
+    ),
+    "an optimizer of other weights": (
+        "the optimizer must hold the weights that are trained",
+        lambda: taken(optimizer=lambda weights: torch.optim.SGD(weights[:1], lr=0.1)),
+        lambda: taken(optimizer=lambda weights: torch.optim.SGD(weights, lr=0.1)),
+    ),
+    "a decay that is said to another optimizer": (
+        r"say it to the optimizer, functools.partial\(torch.optim.SGD, weight_decay",
+        lambda: taken(dataclasses.replace(PLAIN, weight_decay=0.1), optimizer=torch.optim.SGD),
+        lambda: taken(PLAIN, optimizer=partial(torch.optim.SGD, weight_decay=0.1)),
+    ),
+    "a rate that is said twice": (
+        "optimizer says its own lr, and config asks for",
+        lambda: taken(
+            dataclasses.replace(PLAIN, learning_rate=0.2),
+            optimizer=partial(torch.optim.SGD, lr=0.1),
+        ),
+        lambda: (
+            taken(PLAIN, optimizer=partial(torch.optim.SGD, lr=0.1)),
+            taken(dataclasses.replace(PLAIN, learning_rate=0.1), optimizer=torch.optim.SGD),
+        ),
+    ),
+    "a warm-up beside a schedule": (
+        "too; say it in the schedule, such as lambda k: min",
+        lambda: taken(FIT, schedule=constant),
+        lambda: taken(PLAIN, schedule=lambda k: min(1, (k + 1) / 1)),
+    ),
+    "a schedule of a loss": (
+        "ReduceLROnPlateau follows a loss",
+        lambda: taken(PLAIN, schedule=torch.optim.lr_scheduler.ReduceLROnPlateau),
+        lambda: taken(PLAIN, schedule=partial(torch.optim.lr_scheduler.StepLR, step_size=2)),
+    ),
+    "an optimizer that remembers what no file holds": (
+        "which a checkpoint cannot hold; train without folder=",
+        lambda: in_a_folder(lambda folder: taken(folder=folder, optimizer=Remembers)),
+        lambda: (
+            taken(optimizer=Remembers),
+            in_a_folder(lambda folder: taken(folder=folder, optimizer=torch.optim.SGD)),
+        ),
+    ),
     "labels beside pairs": (
         r"give them as pairs \(x, label\) from it",
         lambda: fitted(Pairs(), labels=TARGETS),

@@ -23,7 +23,7 @@ from sdegen.score.model import ScoreModel
 from sdegen.score.networks import MLP, UNet
 from sdegen.score.training import train
 from sdegen.storage import save_tensors
-from sdegen.training.run import TrainResult
+from sdegen.training.result import TrainResult
 
 
 def resolved(config: TrainRunConfig) -> TrainRunConfig:

@@ -44,7 +44,7 @@ from sdegen.score.networks import MLP
 from sdegen.score.parameterization import VPrediction
 from sdegen.score.training import train
 from sdegen.solvers.torch_diffeq import TorchDiffEq
-from sdegen.training.run import TrainResult
+from sdegen.training.result import TrainResult
 
 
 @dataclass(frozen=True)

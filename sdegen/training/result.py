@@ -1,0 +1,27 @@
+"""TrainResult: how a training went."""
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a training went. The weights are in the module.
+
+    Attributes:
+        losses: Loss of each step done, shape (steps,), float64; of a score, that of ε̂ = 0 is
+            about 1.
+        validation_steps: Steps after which there was a validation, shape (validations,).
+        validation_losses: Loss of the averaged weights there, shape (validations,), float64.
+        selected_step: The step whose averaged weights the module has.
+        seed: What to pass as rng to get the same bits again.
+        logs: Terms that the loss names, by name: their mean in each step, shape (steps,), float64.
+    """
+
+    losses: Tensor
+    validation_steps: Tensor
+    validation_losses: Tensor
+    selected_step: int
+    seed: int
+    logs: dict[str, Tensor] = field(default_factory=dict)
