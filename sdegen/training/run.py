@@ -323,9 +323,9 @@ class TrainingRun:
             last = float(self.losses[self.step - 1]) if self.step else math.nan
             largest = float(self.source.sample.rows.abs().max())
             raise NonFiniteError(
-                f"{name} is {value} in step {self.step}, after a loss of {last:.4g}.{self._kept} "
-                f"Scale the data to order one (their largest entry is {largest:.4g}) or lower "
-                f"learning_rate = {self.config.learning_rate:g}."
+                f"{name} is {value} in step {self.step}, after a loss of {last:.4g}. Scale the "
+                f"data to order one (their largest entry is {largest:.4g}) or lower "
+                f"learning_rate = {self.config.learning_rate:g}.{self._kept}"
             )
 
     def _check_weights(self) -> None:

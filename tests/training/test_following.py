@@ -81,7 +81,7 @@ def resumed(folder, config=SHORT, **options):
 @pytest.mark.parametrize("parts", [2, 5, 16])
 def test_parts_of_a_step_add_up_to_the_step(parts):
     """The rows and noise of one batch, whatever the parts are: to rounding."""
-    config = dataclasses.replace(SHORT, steps=30)
+    config = dataclasses.replace(SHORT, steps=20)
     whole, cut = fitted(config), fitted(dataclasses.replace(config, accumulate=parts))
     torch.testing.assert_close(cut[0], whole[0], rtol=1e-12, atol=1e-13)
     torch.testing.assert_close(cut[1].losses, whole[1].losses, rtol=1e-12, atol=0)
