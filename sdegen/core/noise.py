@@ -27,6 +27,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 
 import numpy as np
@@ -356,11 +357,16 @@ class Streams:
 
     def block(self, index: int) -> Stream:
         """Return the stream of block `index`, 0 ≤ index < 2³²; distinct from all other blocks'."""
-        words = np.random.SeedSequence(
-            [self.seed & 0xFFFFFFFF, self.seed >> 32, zlib.crc32(self.purpose.encode())]
-        ).generate_state(2, np.uint32)
-        low = _scatter((int(words[0]) + index) & 0xFFFFFFFF)
-        return Stream((int(words[1]) << 32) | low)
+        low, high = _words(self.seed, self.purpose)
+        return Stream((high << 32) | _scatter((low + index) & 0xFFFFFFFF))
+
+
+@lru_cache(maxsize=64)  # a training asks for a block of the same streams in each step
+def _words(seed: int, purpose: str) -> tuple[int, int]:
+    """Return the two words of 32 bits from which the keys of a run's streams follow."""
+    entropy = [seed & 0xFFFFFFFF, seed >> 32, zlib.crc32(purpose.encode())]
+    low, high = np.random.SeedSequence(entropy).generate_state(2, np.uint32).tolist()
+    return low, high
 
 
 def stream(rng: Rng, purpose: str) -> Stream:

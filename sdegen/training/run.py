@@ -94,6 +94,7 @@ class TrainingRun:
         self.best: dict[str, Tensor] = {}
         self.step = 0
         self.losses = torch.zeros(config.steps, dtype=torch.float64)
+        self._losses = self.losses.numpy()  # the same memory, written to in a tenth of the time
         self.logs: dict[str, Tensor] = {}
         self.validations: list[tuple[int, float]] = []
         self.callbacks = [] if group.rank else list(callbacks)
@@ -144,7 +145,8 @@ class TrainingRun:
         mine = self.group.partition(config.batch_size)
         batch = self._drawn(source, mine)
         purpose = f"dropout of rank {self.group.rank}" if self.group.rank else "dropout"
-        self.optimizer.zero_grad()
+        for p in self.parameters:  # as zero_grad() does, without its bookkeeping
+            p.grad = None
         with seeded(self.seed, purpose, k, self.device):
             value, logs = self._gradients(batch, source, mine)
         value = self.group.sum(value)
@@ -306,7 +308,7 @@ class TrainingRun:
 
     def _record(self, value: float, logs: dict[str, float]) -> None:
         """Record the loss of a step, and the terms that it names."""
-        self.losses[self.step] = value
+        self._losses[self.step] = value
         if self.step == 0:
             self.logs = {name: torch.zeros_like(self.losses) for name in logs}
         if set(logs) != set(self.logs):
