@@ -6,8 +6,8 @@ Both take the same steps on the same data: rows drawn with replacement, a time, 
 x_t = α x0 + σ ε, the square of ε̂ − ε, AdamW. The **bare** loop does that and no more: it knows
 one schedule, and no seed of a step. The **equal** loop does what else `train` does and a user
 would write: gradients cut, a warm-up and a cosine, the moving average of the weights, the loss
-read at each step. What remains to `train` are random numbers of each step's own, checks of what is not
-finite, and the record.
+read at each step. What remains to `train` are random numbers of each step's own, checks of what
+is not finite, and the record.
 
 The three take turns, some steps each, and the CPU time of the process is counted: a machine that
 does other work slows them alike. Ratios are of the medians of the turns, less the time of one step

@@ -345,12 +345,7 @@ class Given(Noise):
 
 @dataclass(frozen=True)
 class Streams:
-    """The streams of one run.
-
-    Args:
-        seed: The seed of the run, what `rng=` would take to repeat it.
-        purpose: What the numbers are for; another word gives unrelated numbers.
-    """
+    """The streams of one run, of a seed as `rng=` takes it; another purpose, unrelated numbers."""
 
     seed: int
     purpose: str
@@ -361,12 +356,11 @@ class Streams:
         return Stream((high << 32) | _scatter((low + index) & 0xFFFFFFFF))
 
 
-@lru_cache(maxsize=64)  # a training asks for a block of the same streams in each step
+@lru_cache(maxsize=64)  # each step of a training asks for blocks of the same streams
 def _words(seed: int, purpose: str) -> tuple[int, int]:
     """Return the two words of 32 bits from which the keys of a run's streams follow."""
     entropy = [seed & 0xFFFFFFFF, seed >> 32, zlib.crc32(purpose.encode())]
-    low, high = np.random.SeedSequence(entropy).generate_state(2, np.uint32).tolist()
-    return low, high
+    return tuple(np.random.SeedSequence(entropy).generate_state(2, np.uint32).tolist())
 
 
 def stream(rng: Rng, purpose: str) -> Stream:
