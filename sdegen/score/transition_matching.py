@@ -143,6 +143,7 @@ class TransitionMatching(Loss):
     paths: int = 8192
     reuse: float = 1.0
     label_dropout: float = 0.1
+    needs_all_rows: ClassVar[bool] = True
     validation_passes: ClassVar[int] = 4
     _plan: _Plan | None = field(default=None, init=False, repr=False, compare=False)
     _buffer: _Buffer = field(default_factory=_Buffer, init=False, repr=False, compare=False)

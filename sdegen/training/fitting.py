@@ -42,7 +42,7 @@ from sdegen.training.optimizer import (
 from sdegen.training.ranks import Group
 from sdegen.training.result import TrainResult
 from sdegen.training.run import Augment, TrainingRun, trained_weights
-from sdegen.training.sources import Source
+from sdegen.training.sources import Source, TensorSource
 from sdegen.training.state import restore
 
 _EXAMPLES = ("data", "labels", "validation")  # known by digests, which say nothing to a reader
@@ -126,38 +126,29 @@ def fit(
     >>> bool((line.weight - 2).abs() < 0.05)
     True
     """
-    check_kind("module", module, nn.Module, "a torch.nn.Module, such as MLP(dim=2)")
-    check_kind("loss", loss, Loss, "an object of a class derived from sdegen.Loss")
-    config = FitConfig() if config is None else config
-    if type(config) is not FitConfig:
-        check_kind("config", config, FitConfig, "a FitConfig or None")
-        raise TypeError(
-            f"config must be a FitConfig, but is a {type(config).__name__}, which holds more than "
-            "a loss of its own would see; pass FitConfig(…), and the rest to the loss."
-        )
+    config = _checked(module, loss, config)
     group = Group.joined()
     source = open_source("data", data, labels, batch_size=config.batch_size)
     others = None
     if validation is not None:
         others = read_whole("validation", validation, validation_labels)
+    if loss.needs_all_rows and not isinstance(source, TensorSource):
+        raise ValueError(
+            f"the loss {type(loss).__name__} begins its own paths from all rows, which must be in "
+            "memory; pass data as a tensor."
+        )
     _check_validation(source.sample, others, validation_labels, config)
-    if resume and folder is None:
-        raise ValueError("resume=True needs the folder to go on from; pass folder=.")
     checkpoints = None if folder is None else Checkpoints(Path(folder))
     saved = _saved(checkpoints, resume)
     seed = int(saved[1]["run"]["seed"]) if saved is not None and rng is None else seed_of(rng)
     seed = group.broadcast_value(seed)
     steps_by = make_optimizer(optimizer, trained_weights(module), config)
-    how = {} if optimizer is None else {"optimizer": optimizer_spec(steps_by)}
     pace = Pace(steps_by, schedule, config)
-    how |= {} if schedule is None else {"schedule": to_spec(schedule)}
-    run_spec = _run_spec(config, seed, source, others, augment is not None) | how
+    run_spec = _run_spec(config, seed, source, others, augment is not None)
+    run_spec |= {} if optimizer is None else {"optimizer": optimizer_spec(steps_by)}
+    run_spec |= {} if schedule is None else {"schedule": to_spec(schedule)}
     run_spec |= {"module": _described(module), "loss": loss.spec()} if spec is None else spec
     group.check_same({**run_spec, "checkpoint": None if saved is None else saved[1]["step"]})
-    if torch.is_inference_mode_enabled():
-        raise ValueError(
-            "training needs gradients, which torch.inference_mode() takes away; call it outside."
-        )
     follow = as_callbacks(callbacks, None if checkpoints is None else checkpoints.folder)
     run = TrainingRun(
         module,
@@ -180,6 +171,24 @@ def fit(
         restore(run, *saved)
     with torch.enable_grad():  # what calls it may have switched them off
         return run.run()
+
+
+def _checked(module: object, loss: object, config: object) -> FitConfig:
+    """Return the configuration, or refuse what is no module, no loss or no configuration."""
+    check_kind("module", module, nn.Module, "a torch.nn.Module, such as MLP(dim=2)")
+    check_kind("loss", loss, Loss, "an object of a class derived from sdegen.Loss")
+    config = FitConfig() if config is None else config
+    if type(config) is not FitConfig:
+        check_kind("config", config, FitConfig, "a FitConfig or None")
+        raise TypeError(
+            f"config must be a FitConfig, but is a {type(config).__name__}, which holds more than "
+            "a loss of its own would see; pass FitConfig(…), and the rest to the loss."
+        )
+    if torch.is_inference_mode_enabled():
+        raise ValueError(
+            "training needs gradients, which torch.inference_mode() takes away; call it outside."
+        )
+    return config
 
 
 def _run_spec(
@@ -237,6 +246,8 @@ def _check_validation(
 def _saved(checkpoints: Checkpoints | None, resume: bool) -> Saved | None:
     """Return the newest checkpoint, or None; refuse a folder with a run that is not resumed."""
     if checkpoints is None:
+        if resume:
+            raise ValueError("resume=True needs the folder to go on from; pass folder=.")
         return None
     steps = checkpoints.steps()
     if steps and not resume:

@@ -151,9 +151,12 @@ class Loss(ABC):
 
     Attributes:
         validation_passes: How often each validation row is seen, by other random numbers.
+        needs_all_rows: Whether it draws from all rows itself, as `prepare` is given them; these
+            must then be in memory.
     """
 
     validation_passes: ClassVar[int] = 1
+    needs_all_rows: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, module: nn.Module, batch: Batch, noise: BatchNoise) -> LossValue:
@@ -173,7 +176,7 @@ class Loss(ABC):
 
         Args:
             module: What will be trained.
-            batch: All examples.
+            batch: All examples, or some of them where they are not in memory.
 
         Raises:
             TypeError: If the loss is of other modules.

@@ -5,12 +5,18 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    TensorDataset,
+)
 
 import sdegen as sg
 from tests.cures.common import told
 from tests.cures.fits import FIT, TARGETS, Square
-from tests.cures.models import POINTS, in_a_folder
+from tests.cures.models import FEW, POINTS, in_a_folder, network
 
 PLAIN = sg.FitConfig(steps=6, batch_size=8)
 BEST = sg.FitConfig(steps=6, batch_size=8, keep="best", validate_every=5)
@@ -99,6 +105,11 @@ def once_other():
         return Flow(change)
 
     return make
+
+
+def simulated():
+    """A score of a process without a kernel."""
+    return sg.ScoreModel(network(), sg.ItoProcess(lambda x: x - x**3, 1.0), times=(0.05, 1.0))
 
 
 def taken(config=FIT, folder=None, resume=False, **options):
@@ -201,6 +212,11 @@ FOLLOWED = {
             taken(optimizer=Remembers),
             in_a_folder(lambda folder: taken(folder=folder, optimizer=torch.optim.SGD)),
         ),
+    ),
+    "paths from data that are read row by row": (
+        "begins its own paths from all rows, which must be in memory",
+        lambda: sg.train(simulated(), TensorDataset(POINTS), FEW, rng=0),
+        lambda: sg.train(simulated(), POINTS, FEW, rng=0),
     ),
     "labels beside pairs": (
         r"give them as pairs \(x, label\) from it",
