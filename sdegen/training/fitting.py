@@ -129,14 +129,10 @@ def fit(
     config = _checked(module, loss, config)
     group = Group.joined()
     source = open_source("data", data, labels, batch_size=config.batch_size)
+    _check_memory(source, loss)
     others = None
     if validation is not None:
         others = read_whole("validation", validation, validation_labels)
-    if loss.needs_all_rows and not isinstance(source, TensorSource):
-        raise ValueError(
-            f"the loss {type(loss).__name__} begins its own paths from all rows, which must be in "
-            "memory; pass data as a tensor."
-        )
     _check_validation(source.sample, others, validation_labels, config)
     checkpoints = None if folder is None else Checkpoints(Path(folder))
     saved = _saved(checkpoints, resume)
@@ -212,6 +208,15 @@ def _lengthened(run: dict[str, Any], config: FitConfig) -> dict[str, Any]:
     """Return what a run would have been with more steps, which its schedule does not see."""
     steps = max(int(run["config"]["steps"]), config.steps)
     return run | {"config": run["config"] | {"steps": steps}}
+
+
+def _check_memory(source: Source, loss: Loss) -> None:
+    """Refuse rows that are read one by one where a loss needs all of them."""
+    if loss.needs_all_rows and not isinstance(source, TensorSource):
+        raise ValueError(
+            f"the loss {type(loss).__name__} begins its own paths from all rows, which must be in "
+            "memory; pass data as a tensor."
+        )
 
 
 def _check_validation(
