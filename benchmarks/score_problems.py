@@ -66,6 +66,8 @@ class Problem:
         solve: solve(problem) returns a `Truth` for each of TIMES.
         words: f, g and p_0 in words.
         goal: The relative error that is asked for.
+        network: Width and depth of the MLP.
+        batch: Rows of a step.
     """
 
     name: str
@@ -74,6 +76,8 @@ class Problem:
     solve: Callable
     words: str
     goal: float = 0.04
+    network: tuple[int, int] = (64, 3)
+    batch: int = 1024
 
     @property
     def dim(self):
@@ -159,6 +163,22 @@ def exactly(problem):
     return out
 
 
+def _well(x):
+    return x - x**3
+
+
+def _washboard(x):
+    return 0.7 - 2 * torch.sin(2 * x)
+
+
+def _deep(x):
+    return 4 * x - 4 * x**3 - 0.4
+
+
+def _noise(x):
+    return 0.7 * torch.sqrt(1 + 0.5 * x**2)
+
+
 def _maier_stein(x):
     u, v = x[:, :1], x[:, 1:]
     return torch.cat([u - u**3 - 5.0 * u * v**2, -(1 + u**2) * v], 1)
@@ -187,7 +207,7 @@ def _problems():
     pair = sg.GaussianMixture([0.6, 0.4], [[-1.2], [0.6]], stds=[0.3, 0.4])
     yield Problem(
         "double well",
-        sg.ItoProcess(lambda x: x - x**3, 1.0, noise="additive", autonomous=True),
+        sg.ItoProcess(_well, 1.0, noise="additive", autonomous=True),
         pair,
         on_a_line(-5.0, 5.0),
         "f = x − x³, D = ½; p_0 = 0.6 N(−1.2, 0.3²) + 0.4 N(0.6, 0.4²)",
@@ -195,16 +215,14 @@ def _problems():
     )
     yield Problem(
         "tilted washboard",
-        sg.ItoProcess(
-            lambda x: 0.7 - 2 * torch.sin(2 * x), 1.0, noise="additive", autonomous=True
-        ),
+        sg.ItoProcess(_washboard, 1.0, noise="additive", autonomous=True),
         sg.GaussianMixture([1.0], [[0.0]], stds=0.5),
         on_a_line(-10.0, 13.0, 2400),
         "f = 0.7 − 2 sin 2x, D = ½; p_0 = N(0, 0.5²)",
     )
     yield Problem(
         "deep tilted well",
-        sg.ItoProcess(lambda x: 4 * x - 4 * x**3 - 0.4, 1.0, noise="additive", autonomous=True),
+        sg.ItoProcess(_deep, 1.0, noise="additive", autonomous=True),
         sg.GaussianMixture([1.0], [[0.2]], stds=0.6),
         on_a_line(-4.0, 4.0),
         "U = x⁴ − 2x² + 0.4x, D = ½; p_0 = N(0.2, 0.6²)",
@@ -226,9 +244,7 @@ def _problems():
     )
     yield Problem(
         "multiplicative noise",
-        sg.ItoProcess(
-            lambda x: x - x**3, lambda x: 0.7 * torch.sqrt(1 + 0.5 * x**2), autonomous=True
-        ),
+        sg.ItoProcess(_well, _noise, autonomous=True),
         pair,
         on_a_line(-6.0, 6.0),
         "f = x − x³, g = 0.7 √(1 + x²/2) (Itô); p_0 as for the double well",
@@ -239,6 +255,7 @@ def _problems():
         _four_in_ten(),
         exactly,
         "full A and B; p_0 four Gaussians at distance 3 from 0",
+        network=(128, 3),
     )
 
 

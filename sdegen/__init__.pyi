@@ -182,6 +182,8 @@ from .fokker_planck.questions.transient import BackwardEuler as BackwardEuler
 from .fokker_planck.questions.transient import Exponential as Exponential
 
 # the learned term
+from .score.force_field import ForceField as ForceField
+from .score.force_field import force_field as force_field
 from .score.config import TrainConfig as TrainConfig
 from .score.losses import DenoisingLoss as DenoisingLoss
 from .score.losses import ImplicitLoss as ImplicitLoss

@@ -88,6 +88,18 @@ def test_double_well(run, tmp_path):
     assert (tmp_path / "double_well.png").stat().st_size > 10_000
 
 
+def test_rotating_drift(run, tmp_path):
+    printed = run("rotating_drift", SAMPLES=4_000, STEPS=200)
+    still, turning = numbers(printed, r"σ = # ± #, grid #")
+    assert still[0] < 0.05
+    assert still[2] < 1e-6
+    rate, error, grid = turning  # a fifth of the training: 5 standard errors and a tenth
+    assert abs(rate - grid) < 5 * error + 0.1 * grid
+    for largest, right, apart in numbers(printed, r"current #, grid #, apart by #"):
+        assert abs(largest - right) <= apart < 0.03
+    assert (tmp_path / "rotating_drift.png").stat().st_size > 10_000
+
+
 def test_own_drift(run):
     assert within(run("own_drift", TRAJECTORIES=20_000)) == 5
 

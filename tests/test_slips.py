@@ -283,6 +283,15 @@ CALLS = {
             "odd": None,
         },
     ),
+    "force_field": (
+        lambda **a: sg.force_field(**a)(torch.zeros(3, 1)),
+        {
+            "samples": torch.randn(70, 1, generator=torch.Generator().manual_seed(0)),
+            "diffusivity": 0.5,
+            "config": sg.FitConfig(steps=1, batch_size=4),
+            "rng": 0,
+        },
+    ),
     "local_velocity": (
         sg.local_velocity,
         {"sde": OU, "states": X0, "score": lambda x, t: -x, "time": 0.0},

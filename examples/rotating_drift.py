@@ -1,0 +1,58 @@
+"""A drift that turns: its score is learned from paths, and says where the current flows.
+
+dX = (x − x³ − ωy, ωx − y) dt + √(2D) dW,        ν = f − D ∇log p,    σ = ⟨|ν|²⟩/D
+
+No potential has this force, so that ∇log p is not known: at rest a current flows between two
+wells, and makes entropy. A network learns ∇log p from simulated paths that begin at rest, by
+transition matching; nothing is told of the density. The local velocity ν and the entropy
+production σ of the samples follow, and are set beside those of the Fokker–Planck equation on a
+grid. With ω = 0 nothing may flow. The picture is rotating_drift.png: density of the grid, current
+of the network. This prints, in 45 s of one CPU core:
+
+    ω = 0: σ = 0.0005 ± 0.0000, grid 0.0000
+           largest current 0.0044, grid 0.0000, apart by 0.0044 at most
+    ω = 1: σ = 2.8986 ± 0.0211, grid 2.9786
+           largest current 0.1790, grid 0.1700, apart by 0.0092 at most
+"""
+
+import torch
+
+import sdegen as sg
+
+SAMPLES = 20_000
+STEPS = 1_000
+D = 0.32
+grids = (sg.Grid(-3.5, 3.5, 112), sg.Grid(-3.5, 3.5, 112))
+
+
+def turning(omega):
+    """The process with a rate of turning."""
+
+    def drift(x):
+        u, v = x[:, :1], x[:, 1:]
+        return torch.cat([u - u**3 - omega * v, omega * u - v], 1)
+
+    return sg.ItoProcess(drift, (2 * D) ** 0.5, noise="additive", autonomous=True)
+
+
+for omega in (0.0, 1.0):
+    sde = turning(omega)
+    x0 = torch.randn(SAMPLES, 2, generator=torch.Generator().manual_seed(0))
+    solver = sg.Heun(substeps=500)
+    x = sg.simulate(sde, x0, [0.0, 10.0], solver=solver, keep_path=False, rng=1).final
+    model = sg.ScoreModel(sg.MLP(dim=2, width=64, depth=2, rng=0), sde, times=(0.5, 1.0))
+    sg.train(model, x, sg.TrainConfig(steps=STEPS), loss=sg.TransitionMatching(), rng=0)
+    found = sg.entropy_production(sde, x, model.score, time=1.0)
+
+    plane = sg.FokkerPlanck2D(sde, grids)
+    rest = plane.stationary()
+    sigma = float(plane.entropy_production(rest))
+    nodes = torch.cartesian_prod(rest.x, rest.y)
+    log_p = rest.p.clamp_min(1e-300).log().flatten()
+    j = sg.current(sde, nodes, model.score, lambda x, t, log_p=log_p: log_p, time=1.0)
+    j = j.T.reshape(2, *rest.p.shape)
+    exact = plane.current(rest)
+    largest, right, apart = (float(each.norm(dim=0).max()) for each in (j, exact, j - exact))
+    print(f"ω = {omega:g}: σ = {found.rate:.4f} ± {found.error:.4f}, grid {sigma:.4f}")
+    print(f"       largest current {largest:.4f}, grid {right:.4f}, apart by {apart:.4f} at most")
+sg.plots.plane(rest, j).savefig("rotating_drift.png")
