@@ -271,6 +271,21 @@ def test_average_to_tolerance(run, tmp_path):
     assert (tmp_path / "average_to_tolerance.png").stat().st_size > 10_000
 
 
+def test_gaussian_reverse(run, tmp_path):
+    printed = run("gaussian_reverse", STEPS="(0.32, 0.16)")
+    powers = [power for *_, power in numbers(printed, r"KL # at dt = #, # at #, as dt\^#")]
+    linear, well, _, changed = powers  # of these steps multiplicative noise is far from its limit
+    assert min(linear, well, changed) > 2.4
+    ((_, larger, smaller),) = numbers(printed, r"VP at dt = #: KL .* beta #, with beta tilde #")
+    assert larger < smaller < 0.1
+    ((relaxation, time),) = numbers(
+        printed, r"well is #; from x = -1, KL to rest is 0.01 at t = #"
+    )
+    assert relaxation == pytest.approx(5.49, abs=0.01)
+    assert time == pytest.approx(11.4, abs=0.1)
+    assert (tmp_path / "gaussian_reverse.png").stat().st_size > 10_000
+
+
 def test_inverse_problem(run, tmp_path):
     printed = run("inverse_problem")
     (weights,) = numbers(printed, r"weights #, #, #")

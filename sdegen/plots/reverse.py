@@ -46,5 +46,6 @@ def reverse_kernels(kernels: Mapping[str, Sequence[ReverseKernel]]) -> Figure:
     labels = {"K": "KL to a Gaussian, nats", "C": "mean of abs(excess kurtosis)"}
     for letter, label in labels.items():
         axes[letter].set(xscale="log", yscale="log", xlabel="step dt", ylabel=label)
+        style.plain_log(axes[letter].xaxis)
     style.legend_below(figure, axes["K"], 8.5)
     return figure

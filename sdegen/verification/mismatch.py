@@ -227,4 +227,5 @@ def _distances(x: Tensor, y: Tensor, k: int) -> np.ndarray:
             "pass independent samples, each once."
         )
     radii: np.ndarray = cKDTree(y.numpy()).query(x.numpy(), k=[k])[0][:, 0]
-    return np.maximum(radii, 1e-300)
+    positive: np.ndarray = np.maximum(radii, 1e-300)
+    return positive

@@ -173,3 +173,14 @@ def test_noise_that_vanishes_and_steps_that_are_too_short_are_refused():
 def test_a_grid_that_is_too_small_is_told_of():
     with pytest.warns(sg.AccuracyWarning, match="Bayes' normaliser"):
         sg.reverse_kernel(VP, MIXTURE, 1.0, 0.1, grid=sg.Grid(-1.0, 1.0, 100))
+
+
+def test_the_picture_shows_the_numbers():
+    row = [sg.reverse_kernel(VP, MIXTURE, 1.0, dt) for dt in (0.2, 0.1)]
+    figure = sg.plots.reverse_kernels({"VP": row})
+    kl, kurtosis = (panel.lines[0] for panel in figure.axes)
+    assert kl.get_xdata().tolist() == [0.1, 0.2]
+    assert list(kl.get_ydata()) == [row[1].mean_kl, row[0].mean_kl]
+    assert kurtosis.get_ydata()[1] == float(row[0].masses @ row[0].kurtosis.abs())
+    with pytest.raises(ValueError, match="no reverse kernels"):
+        sg.plots.reverse_kernels({"VP": []})
