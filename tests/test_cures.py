@@ -48,6 +48,7 @@ from tests.cures import (
     samplers,
     sampling,
     trainings,
+    simulated_scores,
 )
 
 ROOMS = (
@@ -75,6 +76,7 @@ ROOMS = (
     functionals,
     entropy,
     sampling,
+    simulated_scores,
     pictures,
     averages,
     along_paths,

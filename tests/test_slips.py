@@ -220,7 +220,7 @@ CALLS = {
     ),
     "TransitionMatching": (
         sg.TransitionMatching,
-        {"kind": "malliavin", "window": 0.2, "step": 0.01, "paths": 16, "reuse": 2.0},
+        {"kind": "malliavin", "window": 0.2, "step": 0.01, "paths": 16, "reads": 4, "reuse": 2.0},
     ),
     "TrainConfig": (
         lambda **a: sg.TrainConfig(**a),

@@ -16,9 +16,8 @@ x − x³, D = ½, t = 1, steps of 0.005, beside E s² = 3.7: the variance of H 
 the drift; "malliavin" where noise is a matrix G(x); "one-step" where the drift is not seen by
 autograd. What a kind is not for is refused by name.
 
-**Window.** The time that a target remembers. None has the pilot find it: that of the least E H²
-of a few, the whole path among them for "reverse-flow". The linearised kernel, which is biased, has
-0.3/|∇f|.
+**Window.** The time that a target remembers. None is 0.3/|∇f|, and for "reverse-flow" what a pilot
+finds: that of the least E H² of a few, the whole path among them.
 
 **Steps.** The target is exact for Euler's chain, so that what is learned is the score of the
 chain, which is O(h) from that of the SDE: by about h |∇f|/2, 0.5 % at the step of None.
@@ -61,12 +60,12 @@ from sdegen.score.targets.choice import (
 )
 from sdegen.training.loss import Batch, BatchNoise, Loss
 
-_READS = 16  # times at which each path of a block is read
+_FRESH_READS = 8  # of which a validation takes one for each path
 _PILOT, _PILOT_READS, _PILOT_STEP = 1024, 48, 2.0  # paths, readings, and steps beside others
 _STEP = 0.01  # of the time in which a drift changes, 1/|∇f|: an error of half a percent
 _MOST = 0.01  # of t_max, longest step
 _WINDOWS = (math.inf, 4.0, 1.0, 0.3)  # of 1/|∇f|, that a pilot tries
-_LINEARISED = 0.3
+_SHORT = 0.3  # of 1/|∇f|, of windows that are not tried: a pilot of them would be dear
 
 
 @dataclass(frozen=True)
@@ -128,6 +127,8 @@ class TransitionMatching(Loss):
         window: w > 0, the time that a target remembers, in units of t; None has it found.
         step: h > 0, the longest step of a path, in units of t; None is 0.01/|∇f|.
         paths: Paths of a block.
+        reads: Times at which each path is read. Readings of one path tell much of the same: more
+            paths tell more, and cost more.
         reuse: How often a reading of a block is seen, in the mean, before the next block.
         label_dropout: Share of the rows of a step whose label is kept from the network.
 
@@ -141,6 +142,7 @@ class TransitionMatching(Loss):
     window: float | None = None
     step: float | None = None
     paths: int = 8192
+    reads: int = 16
     reuse: float = 1.0
     label_dropout: float = 0.1
     needs_all_rows: ClassVar[bool] = True
@@ -155,6 +157,7 @@ class TransitionMatching(Loss):
             if getattr(self, name) is not None:
                 check_positive(name, getattr(self, name))
         check_count("paths", self.paths)
+        check_count("reads", self.reads)
         check_positive("reuse", self.reuse)
         check_share("label_dropout", self.label_dropout)
         if self.kind == "one-step" and self.window is not None:
@@ -189,7 +192,7 @@ class TransitionMatching(Loss):
 
     def _drawn(self, plan: _Plan, noise: BatchNoise) -> tuple[Tensor, State, State, Tensor | None]:
         """Return readings of the block that this step belongs to, drawn with replacement."""
-        length = max(1, round(self.paths * _READS * self.reuse / noise.total))
+        length = max(1, round(self.paths * self.reads * self.reuse / noise.total))
         number, source = noise.block(length)
         buffer = self._buffer
         if buffer.readings is None or buffer.number != number:
@@ -197,7 +200,7 @@ class TransitionMatching(Loss):
             rows = torch.randint(len(plan.rows), (self.paths,), generator=source.generator())
             rows = rows.to(plan.rows.device)
             buffer.labels = None if plan.labels is None else plan.labels[rows]
-            buffer.readings = plan.block(plan.rows[rows], _READS, source)
+            buffer.readings = plan.block(plan.rows[rows], self.reads, source)
             buffer.number = number
         readings = buffer.readings
         count = readings.x.shape[0] * self.paths
@@ -239,10 +242,9 @@ class TransitionMatching(Loss):
             return [self.window]
         if kind == "one-step":
             return [math.inf]
-        if kind == "linearised":
-            return [_LINEARISED / rate]
-        tried = _WINDOWS if kind == "reverse-flow" else _WINDOWS[1:]
-        return [w / rate for w in tried]
+        if kind != "reverse-flow":
+            return [_SHORT / rate]
+        return [w / rate for w in _WINDOWS]
 
 
 def model_times(model: ScoreModel) -> tuple[float, float]:
@@ -291,8 +293,8 @@ def _fresh(
     plan: _Plan, batch: Batch, noise: BatchNoise
 ) -> tuple[Tensor, State, State, Tensor | None]:
     """Return one reading of a path from each row, of rows that are not those of the training."""
-    seen = plan.block(batch.rows, _READS, stream(noise.seed(), "validation paths"))
-    when = (torch.arange(len(batch)) * 7) % _READS
+    seen = plan.block(batch.rows, _FRESH_READS, stream(noise.seed(), "validation paths"))
+    when = (torch.arange(len(batch)) * 5) % _FRESH_READS
     path = torch.arange(len(batch), device=batch.rows.device)
     on = when.to(path.device)
     return seen.t[when], seen.x[on, path], seen.target[on, path], batch.labels

@@ -109,7 +109,8 @@ class SimulatedForm(Form):
         if model.times is None:
             raise ValueError(
                 f"{type(self.sde).__name__} says nothing of the times at which its score is "
-                "learned; pass them, ScoreModel(network, sde, times=(0.01, 4.0))."
+                "learned; pass t_min and t_max, ScoreModel(network, sde, times=(0.01, T)), T = "
+                "noising_time(sde, data).time, say."
             )
         low, high = model.times
         source = stream(0, "pilot of a score")
