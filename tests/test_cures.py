@@ -47,8 +47,8 @@ from tests.cures import (
     running,
     samplers,
     sampling,
-    trainings,
     simulated_scores,
+    trainings,
 )
 
 ROOMS = (

@@ -97,8 +97,8 @@ def tables_of(
     if least < _LEAST_SNR:
         raise ValueError(
             f"the fastest mode has decayed to {least:.2g} of its noise at t = "
-            f"{float(nodes[0]):g}, so far that the coefficients of this method are not finite: begin at an earlier "
-            "t_max, or take DDIM() or EulerMaruyama()."
+            f"{float(nodes[0]):g}, so far that the coefficients of this method are not finite: "
+            "begin at an earlier t_max, or take DDIM() or EulerMaruyama()."
         )
     modes = alpha.shape[1:]
     both = torch.stack([alpha, sigma]).reshape(2, len(nodes), -1)
