@@ -130,6 +130,18 @@ def figures():
         f"within {number(max(map(abs, beside)))} standard errors; "
         f"{number(largest(turnover, 'CPU seconds'))} s of CPU at most",
     )
+    wells = [r for r in rows_of("scores", "equal seconds") if r["problem"] == "double well"]
+    routes = {row["route"]: row["worst"] for row in wells}
+    made = [abs(row["off"]) for row in rows_of("scores", "entropy production")]
+    yield (
+        "scores",
+        "which loss learns the score of a nonlinear SDE in about as many CPU seconds?",
+        "implicit, sliced and one-step denoising score matching",
+        f"double well, {number(smallest(wells, 'CPU seconds'))} to "
+        f"{number(largest(wells, 'CPU seconds'))} s, relative error at the worst of four times: "
+        + ", ".join(f"{route} {100 * worst:.2g} %" for route, worst in routes.items())
+        + f"; entropy production from a learned score off by {100 * max(made):.2g} % at most",
+    )
     asked = rows_of("fokker_planck_accuracy", "asked")
     yield (
         "fokker_planck_accuracy",
