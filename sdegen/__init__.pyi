@@ -150,6 +150,9 @@ from .observables.particles import StructureFactor as StructureFactor
 from .observables.particles import SystemMean as SystemMean
 from .observables.passages import FirstPassage as FirstPassage
 from .engine.ranks import distributed_context as distributed_context
+from .engine.samples import sample as sample
+from .engine.samples import Samples as Samples
+from .engine.inpaint import inpaint as inpaint
 from .engine.simulate import simulate as simulate
 from .observables.functionals import Functional as Functional
 from .observables.functionals import Increments as Increments
@@ -189,6 +192,7 @@ from .score.losses import DenoisingLoss as DenoisingLoss
 from .score.losses import ImplicitLoss as ImplicitLoss
 from .score.losses import SlicedLoss as SlicedLoss
 from .score.inverse import LinearMeasurement as LinearMeasurement
+from .score.measurement import Measurement as Measurement
 from .score.model import ScoreModel as ScoreModel
 from .score.networks import MLP as MLP
 from .score.networks import UNet as UNet

@@ -351,6 +351,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "scores": (
         "composition.Product",
         "composition.warn_collapse",
+        "Measurement",
+        "Samples",
+        "inpaint",
+        "sample",
         "LinearMeasurement",
         "LinearMeasurement.log_prob",
         "LinearMeasurement.posterior",

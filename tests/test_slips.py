@@ -370,6 +370,24 @@ CALLS = {
         lambda **a: MEASURED.posterior_score(**a)(X0, torch.tensor(0.5, dtype=F64)),
         {"sde": VP, "score": LAW.score, "covariance": "tweedie"},
     ),
+    "Measurement": (
+        lambda **a: sg.Measurement(**a).posterior_score(VP, LAW.score)(X0, 0.5),
+        {"operator": torch.sin, "value": torch.ones(1, dtype=F64), "noise_std": 0.5},
+    ),
+    "inpaint": (
+        lambda **a: sg.inpaint(**a, steps=2, resamplings=2),
+        {
+            "sde": VP,
+            "score": lambda x, t: -x,
+            "known": torch.zeros(1, 2, dtype=F64),
+            "mask": torch.tensor([True, False]),
+            "n": 2,
+        },
+    ),
+    "sample": (
+        lambda **a: sg.sample(**a, steps=2, rng=0),
+        {"model": CLASSED, "n": 3, "labels": 1, "guidance": 0.5},
+    ),
     "LinearMeasurement.posterior": (MEASURED.posterior, {"prior": MIXTURE}),
     "GaussianMixture": (
         lambda **a: sg.GaussianMixture(**a),

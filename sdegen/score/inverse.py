@@ -35,6 +35,7 @@ Reference:
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -70,6 +71,44 @@ class PosteriorScore:
 
 
 @dataclass(frozen=True, eq=False)
+class Guess:
+    """What a score knows of x_0 given x_t.
+
+    Attributes:
+        x: States x_t, which require grad.
+        x0: x̂_0, with its graph.
+        alpha: α(t), ready to multiply x.
+        sigma: σ(t), likewise.
+        covariance: What is taken for the covariance of x_0.
+        differentiable: Whether the answer is to be differentiated again.
+    """
+
+    x: State
+    x0: State
+    alpha: Tensor
+    sigma: Tensor
+    covariance: Covariance
+    differentiable: bool
+
+    def pulled(self, of: Tensor, v: Tensor) -> Tensor:
+        """Return vᵀ ∂(of)/∂x, flat, for v like `of`, which was made of x0."""
+        (grad,) = torch.autograd.grad(
+            of, self.x, v, retain_graph=True, create_graph=self.differentiable
+        )
+        return grad.flatten(1)
+
+    def tweedie(self) -> Tensor:
+        """Return σ²/α, which makes V of ∂x̂_0/∂x, shape (batch or 1, 1, 1)."""
+        # a 0-d float64 promotes once it has axes
+        return (self.sigma**2 / self.alpha).reshape(-1, 1, 1).to(self.x)
+
+    def isotropic(self) -> Tensor:
+        """Return σ²/(α² + σ²), shape (batch or 1, 1, 1)."""
+        r2 = self.sigma**2 / (self.alpha**2 + self.sigma**2)
+        return r2.reshape(-1, 1, 1).to(self.x)
+
+
+@dataclass(frozen=True, eq=False)
 class LinearMeasurement:
     """A measurement y = A x_0 + s ε, ε ~ N(0, I), of data of d numbers.
 
@@ -81,7 +120,7 @@ class LinearMeasurement:
 
     Raises:
         TypeError: If operator or value is no tensor, such as a function: a blur or a mask must be
-            given as a matrix.
+            given as a matrix, or to `Measurement`.
         ValueError: If shapes disagree, or s is not positive.
 
     Example: the sum of two numbers, measured as 1 ± 0.1.
@@ -101,8 +140,8 @@ class LinearMeasurement:
             given: object = getattr(self, name)
             if callable(given) and not isinstance(given, Tensor):
                 raise TypeError(
-                    f"{name} must be a tensor, but is {type(given).__name__}; a linear function "
-                    "is the matrix of its values on unit vectors, as torch.func.jacrev gives it."
+                    f"{name} must be a tensor, but is {type(given).__name__}; pass a function to "
+                    "Measurement(operator, value, noise_std)."
                 )
             if not isinstance(given, Tensor):
                 object.__setattr__(self, name, as_numbers(name, given))
@@ -183,30 +222,7 @@ class LinearMeasurement:
             ValueError: If covariance is misspelt or, in a call, x has another dimension than A or
                 the score has no derivative.
         """
-        check_gaussian_path(sde)
-        check_function("score", score, "a function (x, t) -> ∇ log p_t(x), such as model.score")
-        check_word("covariance", covariance, get_args(Covariance))
-        seen = False
-
-        def posterior(x: State, t: Time | float) -> State:
-            nonlocal seen
-            t = as_time(t)
-            alpha, sigma = expand(sde.alpha(t), x), expand(sde.sigma(t), x)
-            differentiable = torch.is_grad_enabled() and x.requires_grad
-            with torch.inference_mode(False), torch.enable_grad():
-                y = x if differentiable else x.detach().clone().requires_grad_()
-                prior = score(y, t)
-                check_derivative(score, prior, y, t, "the likelihood of a measurement")
-                if not seen:  # once: what a score hides of itself does not change
-                    one = t if t.ndim == 0 else t[:1]
-                    check_seen(lambda z: score(z, one), y[:1], "score")
-                    seen = True
-                x0 = (y + sigma**2 * prior) / alpha
-                pull = self._likelihood_score(y, x0, alpha, sigma, covariance, differentiable)
-            total = prior + pull
-            return total if differentiable else total.detach()
-
-        return PosteriorScore(score, posterior)
+        return posterior_score(sde, score, covariance, self._likelihood_score)
 
     def _off(self, flat: Tensor) -> Tensor:
         """y − A x_0, shape (batch, m), for flat states of shape (batch, d)."""
@@ -219,51 +235,76 @@ class LinearMeasurement:
             )
         return y - flat @ self.operator.to(flat).T
 
-    def _likelihood_score(
-        self,
-        x: State,
-        x0: State,
-        alpha: Tensor,
-        sigma: Tensor,
-        covariance: Covariance,
-        differentiable: bool,
-    ) -> State:
-        """Return (∂x̂_0/∂x)ᵀ Aᵀ (s² I + A V Aᵀ)⁻¹ (y − A x̂_0), x's shape."""
-        a, flat = self.operator.to(x), x0.flatten(1)
+    def _likelihood_score(self, guess: Guess) -> Tensor:
+        """Return (∂x̂_0/∂x)ᵀ Aᵀ (s² I + A V Aᵀ)⁻¹ (y − A x̂_0), flat."""
+        flat = guess.x0.flatten(1)
+        a = self.operator.to(flat)
         if flat.shape[1] != a.shape[1]:
             raise ValueError(
                 f"operator has shape {tuple(a.shape)}, for events of {a.shape[1]} numbers, but x "
-                f"has shape {tuple(x.shape)}."
+                f"has shape {tuple(guess.x0.shape)}."
             )
         off = self._off(flat)
-        inner = self.noise_std**2 * torch.eye(len(a)).to(x)
-
-        def pulled(v: Tensor) -> Tensor:
-            """vᵀ ∂x̂_0/∂x, flat, for v of shape (batch, d)."""
-            (grad,) = torch.autograd.grad(
-                flat, x, v, retain_graph=True, create_graph=differentiable
-            )
-            return grad.flatten(1)
-
-        if covariance == "tweedie":
+        inner = self.noise_std**2 * torch.eye(len(a)).to(flat)
+        if guess.covariance == "tweedie":
             # rows of A ∂x̂_0/∂x; V and its Jacobian are symmetric up to what a network gets wrong
-            rows = torch.stack([pulled(row.expand_as(flat)) for row in a], 1)
-            # a 0-d float64 promotes once it has axes
-            scale = (sigma**2 / alpha).reshape(-1, 1, 1).to(x)
-            spread = scale * rows @ a.T
+            rows = torch.stack([guess.pulled(flat, row.expand_as(flat)) for row in a], 1)
+            spread = guess.tweedie() * rows @ a.T
             spread = 0.5 * (spread + spread.mT)
-            inner = inner + spread + _lift(spread.detach())
+            inner = inner + spread + lift(spread.detach())
             weights = torch.linalg.solve(inner, off[:, :, None])
-            pull: Tensor = (rows.mT @ weights)[:, :, 0].reshape(x.shape)
-            return pull
-        if covariance == "isotropic":
-            r2 = (sigma**2 / (alpha**2 + sigma**2)).reshape(-1, 1, 1).to(x)
-            inner = inner + r2 * (a @ a.T)
-        weights = torch.linalg.solve(inner.expand(len(x), -1, -1), off[:, :, None])[:, :, 0]
-        return pulled(weights @ a).reshape(x.shape)
+            pull: Tensor = rows.mT @ weights
+            return pull[:, :, 0]
+        if guess.covariance == "isotropic":
+            inner = inner + guess.isotropic() * (a @ a.T)
+        weights = torch.linalg.solve(inner.expand(len(flat), -1, -1), off[:, :, None])[:, :, 0]
+        return guess.pulled(flat, weights @ a)
 
 
-def _lift(spread: Tensor) -> Tensor:
+def posterior_score(
+    sde: GaussianPath,
+    score: ScoreFn,
+    covariance: Covariance,
+    likelihood_score: Callable[[Guess], Tensor],
+) -> PosteriorScore:
+    """Return score + ∇ log p_t(y | x), for any measurement.
+
+    Args:
+        sde: The forward SDE.
+        score: ∇ log p_t(x) of the data, differentiable in x.
+        covariance: What is taken for the covariance of x_0 given x_t.
+        likelihood_score: ∇ log p_t(y | x), flat, of what is known of x_0.
+
+    Raises:
+        TypeError, ValueError: If an argument is not what it should be.
+    """
+    check_gaussian_path(sde)
+    check_function("score", score, "a function (x, t) -> ∇ log p_t(x), such as model.score")
+    check_word("covariance", covariance, get_args(Covariance))
+    seen = False
+
+    def posterior(x: State, t: Time | float) -> State:
+        nonlocal seen
+        t = as_time(t)
+        alpha, sigma = expand(sde.alpha(t), x), expand(sde.sigma(t), x)
+        differentiable = torch.is_grad_enabled() and x.requires_grad
+        with torch.inference_mode(False), torch.enable_grad():
+            y = x if differentiable else x.detach().clone().requires_grad_()
+            prior = score(y, t)
+            check_derivative(score, prior, y, t, "the likelihood of a measurement")
+            if not seen:  # once: what a score hides of itself does not change
+                one = t if t.ndim == 0 else t[:1]
+                check_seen(lambda z: score(z, one), y[:1], "score")
+                seen = True
+            x0 = (y + sigma**2 * prior) / alpha
+            guess = Guess(y, x0, alpha, sigma, covariance, differentiable)
+            total = prior + likelihood_score(guess).reshape(x.shape)
+        return total if differentiable else total.detach()
+
+    return PosteriorScore(score, posterior)
+
+
+def lift(spread: Tensor) -> Tensor:
     """Return what makes symmetric matrices positive, shape (batch, m, m): zero where they are so.
 
     Every eigenvalue is raised to −λ_min at least, if the least is negative. A covariance has no
