@@ -193,6 +193,9 @@ from .score.losses import ImplicitLoss as ImplicitLoss
 from .score.losses import SlicedLoss as SlicedLoss
 from .score.inverse import LinearMeasurement as LinearMeasurement
 from .score.measurement import Measurement as Measurement
+from .score.levels import LevelLosses as LevelLosses
+from .score.levels import loss_by_level as loss_by_level
+from .score.equivariant import ParticleNet as ParticleNet
 from .score.model import ScoreModel as ScoreModel
 from .score.networks import MLP as MLP
 from .score.networks import UNet as UNet
@@ -217,6 +220,7 @@ from .adaptors.azula import from_azula as from_azula
 from .adaptors.azula import to_azula as to_azula
 from .adaptors.denoisers import from_denoiser as from_denoiser
 from .adaptors.denoisers import to_denoiser as to_denoiser
+from .adaptors.diffusers import diffusers_network as diffusers_network
 from .adaptors.diffusers import from_diffusers as from_diffusers
 from .adaptors.diffusers import to_diffusers as to_diffusers
 

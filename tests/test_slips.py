@@ -567,7 +567,13 @@ BEYOND = {
         PLANE.solve,
         {"p0": PLANE.gaussian((0.0, 0.0), [[1.0, 0.0], [0.0, 1.0]]), "times": [0.0, 0.01]},
     ),
-    "UNet": (lambda **a: sg.UNet(**a), {"channels": 1}),
+    "UNet": (lambda **a: sg.UNet(**a), {"channels": 1, "condition_channels": 2}),
+    "ParticleNet": (lambda **a: sg.ParticleNet(**a), {"width": 4, "layers": 1}),
+    "diffusers_network": (sg.diffusers_network, {"network": torch.nn.Identity(), "steps": 10}),
+    "loss_by_level": (
+        sg.loss_by_level,
+        {"model": MODEL, "data": torch.linspace(-1, 1, 8)[:, None], "levels": 2},
+    ),
     "to_denoiser": (sg.to_denoiser, {"model": MODEL}),
     "GaussianPrior": (
         lambda **a: sg.GaussianPrior(**a).log_prob(X2),
@@ -734,6 +740,10 @@ BEYOND |= {
     "plots.histogram": (
         lambda values: sg.plots.histogram(values, quantity="x"),
         {"values": torch.linspace(0, 1, 9)},
+    ),
+    "plots.loss_by_level": (
+        sg.plots.loss_by_level,
+        {"result": sg.loss_by_level(MODEL, torch.linspace(-1, 1, 8)[:, None], levels=2, rng=0)},
     ),
     "plots.loss_curve": (
         sg.plots.loss_curve,

@@ -118,6 +118,44 @@ class DiffusersNetwork(nn.Module):
         return self.sign * output
 
 
+def diffusers_network(network: nn.Module, *, steps: int = 1000) -> nn.Module:
+    """Return a network of diffusers as a network of ours, to be trained here.
+
+    ScoreModel(diffusers_network(UNet2DModel(…)), VP(LinearBeta(0.1, 20.0))), and `train`. One with
+    num_class_embeds = n + 1 knows n classes, whose last row is the label for none, as
+    `label_dropout` trains it.
+
+    Args:
+        network: A `UNet2DModel` with as many channels out as in, or another module with the same
+            face and configuration.
+        steps: The timestep is this times what the parameterization tells of t: 1000 for t in
+            [0, 1], as the network's embedding of times expects.
+
+    Raises:
+        TypeError: If network is no module, or steps no int.
+        ValueError: If channels in and out differ, or it embeds one class alone.
+    """
+    check_kind("network", network, nn.Module, "a diffusers network, such as UNet2DModel(…)")
+    check_count("steps", steps)
+    config: Any = getattr(network, "config", SimpleNamespace())
+    inside, outside = (getattr(config, f"{side}_channels", None) for side in ("in", "out"))
+    if inside != outside:
+        raise ValueError(
+            f"network must put out what it is given, but has in_channels = {inside} and "
+            f"out_channels = {outside}; make it with the same."
+        )
+    wrapped = DiffusersNetwork(network, factor=float(steps))
+    rows = getattr(config, "num_class_embeds", None)
+    if rows is None:
+        return wrapped
+    if rows < 2:
+        raise ValueError(
+            f"network has num_class_embeds = {rows}, of which the last is the label for none; "
+            "make it with one more than there are classes."
+        )
+    return Conditional(wrapped, rows - 1, rows - 1)
+
+
 def from_diffusers(
     network: _Network, scheduler: Scheduler, *, classes: int = 0, none: int | None = None
 ) -> ScoreModel:

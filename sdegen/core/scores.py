@@ -33,6 +33,30 @@ class PreparedScore(Protocol):
         """
 
 
+@runtime_checkable
+class RowScore(Protocol):
+    """A score that may hold something for each trajectory, such as its label or condition."""
+
+    @property
+    def trajectories(self) -> int | None:
+        """How many trajectories it holds something for; None: any number."""
+
+    def of_rows(self, rows: slice | Tensor) -> ScoreFn:
+        """Return the score of some trajectories: a slice, indices, or booleans."""
+
+
+def trajectories_of(score: object) -> int | None:
+    """Return how many trajectories a score holds something for, one row each; None: any number."""
+    return score.trajectories if isinstance(score, RowScore) else None
+
+
+def score_of_rows(score: ScoreFn, rows: slice | Tensor) -> ScoreFn:
+    """Return the score of some trajectories: the same where it holds nothing for each."""
+    if isinstance(score, RowScore) and score.trajectories is not None:
+        return score.of_rows(rows)
+    return score
+
+
 def along(score: ScoreFn, nodes: Tensor) -> ScoreAt:
     """Return a score at the nodes of a run: at(x, i) = score(x, nodes[i]).
 
@@ -66,20 +90,29 @@ class CallCounter:
             self.calls += 1
             return function(x, t)
 
-        if isinstance(function, PreparedScore):
+        if isinstance(function, PreparedScore | RowScore):
             return _CountedScore(self, counted, function)  # type: ignore[arg-type, return-value]
         return counted
 
 
 class _CountedScore:
-    """A score that prepares itself, whose calls are counted."""
+    """A score that prepares itself, or holds something for each row, whose calls are counted."""
 
-    def __init__(self, counter: CallCounter, counted: ScoreFn, score: PreparedScore) -> None:
+    def __init__(self, counter: CallCounter, counted: ScoreFn, score: ScoreFn) -> None:
         self._counter, self._counted, self._score = counter, counted, score
+
+    @property
+    def trajectories(self) -> int | None:
+        """How many trajectories the score holds something for."""
+        return trajectories_of(self._score)
+
+    def of_rows(self, rows: slice | Tensor) -> ScoreFn:
+        """Return the counted score of some trajectories."""
+        return self._counter.wrap(score_of_rows(self._score, rows))
 
     def __call__(self, x: State, t: Time) -> State:
         return self._counted(x, t)
 
     def precompute(self, times: Tensor) -> ScoreAt:
         """Return the prepared score, whose calls are counted."""
-        return self._counter.wrap(self._score.precompute(times))
+        return self._counter.wrap(along(self._score, times))

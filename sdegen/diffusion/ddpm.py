@@ -22,6 +22,7 @@ tend to the SDE and its reverse, with a gap of O(1/N).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import ClassVar, Literal, Self, get_args
 
@@ -30,7 +31,8 @@ from torch import Tensor
 
 from sdegen.core.checks import check_count, check_word
 from sdegen.core.requests import as_numbers, as_time, as_times, check_function, first_true, kind_of
-from sdegen.core.sde import SDE
+from sdegen.core.scores import score_of_rows, trajectories_of
+from sdegen.core.sde import SDE, Rows
 from sdegen.core.shapes import ScoreFn, State, Time, expand
 from sdegen.core.signature import check_order
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
@@ -226,6 +228,19 @@ class AncestralChain(SDE):
     def time_range(self) -> tuple[float, float]:
         """[0, N]."""
         return self.chain.time_range
+
+    @property
+    def trajectories(self) -> int | None:
+        """How many trajectories the score holds labels or conditions for."""
+        return trajectories_of(self.score)
+
+    def of_rows(self, rows: Rows) -> Self:
+        """Return the chain of some of the trajectories, with their labels alone."""
+        if self.trajectories is None:
+            return self
+        clone = copy.copy(self)
+        clone.score = score_of_rows(self.score, rows)
+        return clone
 
     def drift(self, x: State, t: Time | float) -> State:
         """x less the ancestral mean at t = k: with dt = −1 the step to k − 1."""

@@ -21,6 +21,7 @@ from sdegen.core.jumps import check_no_jumps
 from sdegen.core.kernel import ReverseStructure
 from sdegen.core.noise_structure import check_not_general
 from sdegen.core.requests import as_number, as_time, check_function, kind_of
+from sdegen.core.scores import score_of_rows, trajectories_of
 from sdegen.core.sde import SDE, NoiseKind, Rows
 from sdegen.core.shapes import ScoreFn, State, Time
 from sdegen.core.signature import check_order
@@ -99,8 +100,9 @@ class ReverseSDE(SDE):
 
     @property
     def trajectories(self) -> int | None:
-        """How many trajectories the forward process holds parameters for."""
-        return self.forward.trajectories
+        """How many trajectories the forward process or the score hold something for."""
+        forward = self.forward.trajectories
+        return trajectories_of(self.score) if forward is None else forward
 
     def event_of(self, numbers: int) -> tuple[int, ...]:
         """Return the event of the forward process that holds so many numbers."""
@@ -108,10 +110,11 @@ class ReverseSDE(SDE):
 
     def of_rows(self, rows: Rows) -> Self:
         """Return the reversal of some of the trajectories, with their parameters alone."""
-        if self.forward.trajectories is None:
+        if self.trajectories is None:
             return self
         clone = copy.copy(self)
         clone.forward = self.forward.of_rows(rows)
+        clone.score = score_of_rows(self.score, rows)
         return clone
 
     @property

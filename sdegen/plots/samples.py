@@ -14,6 +14,7 @@ from sdegen.core.requests import as_number, as_numbers, as_state, check_kind
 from sdegen.core.shapes import State
 from sdegen.core.trajectory import Trajectory
 from sdegen.plots import style
+from sdegen.score.levels import LevelLosses
 from sdegen.training.result import TrainResult
 
 _Curves = Mapping[str, Sequence[tuple[float, float]]]
@@ -273,6 +274,35 @@ def loss_curve(result: TrainResult) -> Figure:
     low, high = np.quantile(losses, [0.002, 0.99])
     panel.set_ylim(0.9 * low, 1.15 * max(high, mean.max() if len(mean) < 3 else mean[1:].max()))
     style.plain_log(panel.yaxis)
+    panel.margins(x=0.01)
+    figure.legend(loc="outside right center", frameon=False, fontsize=9)
+    return figure
+
+
+def loss_by_level(result: LevelLosses) -> Figure:
+    """Draw the loss of denoising against the noise level, with two standard errors.
+
+    Args:
+        result: What `sdegen.loss_by_level` returned.
+
+    Returns:
+        The figure.
+    """
+    check_kind("result", result, LevelLosses, "LevelLosses, as loss_by_level returns them")
+    snr = result.log_snr
+    level = style.numbers(result.times if snr is None else snr)
+    figure, panel = style.one_panel(7.0, 3.6)
+    curves = [("data", result.losses, result.errors, style.BLUE)]
+    if result.validation is not None and result.validation_errors is not None:
+        curves.append(("validation", result.validation, result.validation_errors, "#D55E00"))
+    for name, losses, errors, color in curves:
+        y, spread = style.numbers(losses), 2 * style.numbers(errors)
+        panel.fill_between(level, y - spread, y + spread, color=color, alpha=0.2, lw=0)
+        panel.plot(level, y, "o-", color=color, ms=3, lw=1.3, label=name)
+    panel.set(
+        xlabel="t" if snr is None else "log SNR = log α²/σ²  (noise to the left)",
+        ylabel="E ‖ε̂ − ε‖²/d",
+    )
     panel.margins(x=0.01)
     figure.legend(loc="outside right center", frameon=False, fontsize=9)
     return figure

@@ -30,6 +30,8 @@ Reference:
     Salimans 2022, eq. (6), arXiv:2207.12598.
 """
 
+from __future__ import annotations
+
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -42,6 +44,7 @@ from torch import Tensor
 from sdegen.core.checks import check_positive
 from sdegen.core.errors import AccuracyWarning
 from sdegen.core.requests import as_number, as_numbers, check_function, check_kind
+from sdegen.core.scores import score_of_rows, trajectories_of
 from sdegen.core.shapes import ScoreFn, State, Time, expand
 from sdegen.core.signature import check_order
 from sdegen.core.tolerances import IN_FLOAT32
@@ -74,6 +77,16 @@ class Product:
         """Return the shape of one sample, where the first expert knows it."""
         shape: tuple[int, ...] | None = getattr(self.experts[0], "event_shape", None)
         return shape
+
+    @property
+    def trajectories(self) -> int | None:
+        """How many trajectories an expert holds labels or conditions for; None: any number."""
+        held = (trajectories_of(s) for s in self.experts)
+        return next((n for n in held if n is not None), None)
+
+    def of_rows(self, rows: slice | Tensor) -> Product:
+        """Return the product of some trajectories, with their labels alone."""
+        return Product(tuple(score_of_rows(s, rows) for s in self.experts), self.weights)
 
     def __call__(self, x: State, t: Time) -> State:
         """Return Σ_i w_i s_i(x, t), same shape as x."""

@@ -108,7 +108,12 @@ class ScoreModel(nn.Module):
 
     @property
     def score(self) -> ModelScore:
-        """∇ log p_t, called with x_t and t > 0, shape () or (batch,); it has x_t's shape."""
+        """∇ log p_t, called with x_t and t > 0, shape () or (batch,); it has x_t's shape.
+
+        Raises:
+            ValueError: If the network is told a condition, and `conditional` did not tell it.
+        """
+        model_checks.check_told(self.network)
         return ModelScore(self)
 
     def eps(self, x_t: State, t: Time | float) -> State:
@@ -157,18 +162,19 @@ class ScoreModel(nn.Module):
         return self.form.prior(self, n, rng, dtype, torch.device(device))
 
     def conditional(self, labels: int | Tensor) -> Self:
-        """Return the model conditional on a class: its `score` is ∇ log p_t(x | label).
+        """Return the model conditional on a class or condition: `score` is ∇ log p_t(x | label).
 
-        It shares the network, and keeps its labels. With one label for each trajectory,
-        `simulate` must be told interacting=True: blocks of trajectories know nothing of labels,
-        and a number of labels that is not that of the rows is refused.
+        It shares the network, and keeps its labels. With one for each trajectory they go with
+        the rows of a run, however it is cut into blocks; another number of rows is refused.
 
         Args:
-            labels: A class for all rows; or one for each, shape (batch,), integers.
+            labels: A class for all rows, or one for each, shape (batch,), integers. Of a network
+                with conditions numbers or an image, floats: one for all rows, shape
+                network.condition_shape, or one for each, (batch, *condition_shape).
 
         Raises:
-            TypeError: If labels are not integers.
-            ValueError: If the network knows no classes, or not these.
+            TypeError: If labels are not integers, or conditions not floats.
+            ValueError: If the network knows no classes or conditions, or not these.
         """
         try:
             given = torch.as_tensor(labels)
@@ -177,7 +183,7 @@ class ScoreModel(nn.Module):
                 f"labels must be a class or a tensor of them, integers, but are {kind_of(labels)}."
             ) from None
         model_checks.check_labels("labels", given, self.network)
-        return with_labels(self, given.long())
+        return with_labels(self, given if given.is_floating_point() else given.long())
 
     def save(self, path: str | Path) -> None:
         """Write the weights, and what the network, the SDE and the parameterization are.
@@ -263,10 +269,13 @@ def with_labels(model: _Model, labels: Tensor) -> _Model:
     """Return the model with labels for every call, which may be `classes`, for none.
 
     Args:
-        model: The model; the network is shared.
-        labels: One for all rows, shape (), or one for each, shape (batch,); int64, checked.
+        model: The model; the network is shared, and labels that it was told are forgotten.
+        labels: One for all rows, shape (), or one for each, shape (batch,), int64; or conditions,
+            floats of shape (*condition_shape,) or (batch, *condition_shape). Checked.
     """
-    network = ConditionedNetwork(model.network, labels)
+    inner = model.network
+    inner = inner.network if isinstance(inner, ConditionedNetwork) else inner
+    network = ConditionedNetwork(inner, labels)
     conditional = type(model)(
         network, model.sde, model.parameterization, times=model.times, base=model.base
     )
@@ -304,6 +313,20 @@ class ModelScore:
         """Shape of one state, where the model knows it."""
         event = self.model.event_shape
         return None if event is None else self.model.form.state_shape(event)
+
+    @property
+    def trajectories(self) -> int | None:
+        """How many trajectories there are labels or conditions for; None: any number."""
+        network = self.model.network
+        return network.rows if isinstance(network, ConditionedNetwork) else None
+
+    def of_rows(self, rows: slice | Tensor) -> ModelScore:
+        """Return the score of some trajectories, with their labels or conditions alone."""
+        if self.trajectories is None:
+            return self
+        assert self.model.labels is not None
+        index = rows.to(self.model.labels.device) if isinstance(rows, Tensor) else rows
+        return with_labels(self.model, self.model.labels[index]).score
 
     def in_double(self) -> ModelScore:
         """Return the score of a copy of the model in float64, on the CPU."""

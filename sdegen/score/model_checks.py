@@ -11,6 +11,7 @@ from sdegen.core.errors import CheckpointError
 from sdegen.core.requests import kind_of
 from sdegen.core.shapes import ScoreFn, State, Time
 from sdegen.core.signature import check_order
+from sdegen.score.networks import condition_shape
 from sdegen.score.parameterization import Parameterization
 
 # words that others have for parameterizations
@@ -68,6 +69,13 @@ def check_network(network: object) -> None:
             f"network.classes says how many classes a network knows, an int, but is "
             f"{kind_of(classes)}; call it otherwise where it means something else."
         )
+    if getattr(network, "condition_shape", None) is not None:
+        if classes > 0 or not _takes(network, 3):
+            raise TypeError(
+                "network has a condition_shape and is called as network(x, t, condition), without "
+                f"classes, which this {name} is not for; write forward(x, t, condition)."
+            )
+        return
     if not _takes(network, 2):
         raise TypeError(
             f"network is called as network(x, t), which the forward of this {name} does not take; "
@@ -94,17 +102,21 @@ def _takes(network: nn.Module, count: int) -> bool:
 
 
 def check_labels(name: str, labels: Tensor, network: nn.Module) -> None:
-    """Refuse labels that a network does not know.
+    """Refuse labels that a network does not know, and conditions that are not its.
 
     Args:
         name: What the caller calls them.
-        labels: Shape () or (n,).
-        network: What is told them; `classes` says how many it knows.
+        labels: Shape () or (n,); of conditions (*condition_shape,) or (n, *condition_shape).
+        network: What is told them; `classes` says how many it knows, `condition_shape` what a
+            condition is.
 
     Raises:
-        TypeError: If they are not integers.
+        TypeError: If they are not integers, or conditions not floats.
         ValueError: If the network knows none, or not these; or they have another shape.
     """
+    if (shape := condition_shape(network)) is not None:
+        _check_conditions(name, labels, shape)
+        return
     classes = int(getattr(network, "classes", 0))
     if classes == 0:
         raise ValueError(
@@ -123,6 +135,35 @@ def check_labels(name: str, labels: Tensor, network: nn.Module) -> None:
             f"{name} must lie in 0 … {classes - 1}, the classes of the network, but reach from "
             f"{low} to {high}."
         )
+
+
+def check_told(network: nn.Module) -> None:
+    """Refuse a network that is told a condition, and has not been.
+
+    Raises:
+        ValueError: With what to do.
+    """
+    if (shape := condition_shape(network)) is not None:
+        raise ValueError(
+            f"this network is told a condition of shape {shape} for each row, and has no score "
+            "without: take model.conditional(condition)."
+        )
+
+
+def _check_conditions(name: str, given: Tensor, shape: tuple[int | None, ...]) -> None:
+    """Refuse conditions that are no finite floats of the shape that a network is told."""
+    if not given.is_floating_point():
+        raise TypeError(f"{name} must be floats, a condition, but have dtype {given.dtype}.")
+    own = given.shape[given.ndim - len(shape) :]
+    fits = all(n in (None, m) for n, m in zip(shape, own, strict=False))
+    if given.ndim not in (len(shape), len(shape) + 1) or not fits or given.numel() == 0:
+        expected = ", ".join("…" if n is None else str(n) for n in shape)
+        raise ValueError(
+            f"{name} must be one condition of shape ({expected}), or one for each row, (n, "
+            f"{expected}), but have shape {tuple(given.shape)}."
+        )
+    if not bool(given.isfinite().all()):
+        raise ValueError(f"{name} must be finite, but hold NaN or ±∞.")
 
 
 def check_parameterization(given: object) -> None:

@@ -16,6 +16,11 @@ is not linear. The last layers start from zero: an untrained network is the zero
 what it hears where no label is given: network(x, t, labels). A row of numbers for each, zero at
 first, is added to what it knows of the time.
 
+**Condition.** One with an attribute `condition_shape` is told numbers or an image in the place of
+a label, one for each row: network(x, t, condition). MLP(dim, conditions=n) adds a map of n numbers
+to what it knows of the time, zero at first; UNet(channels, condition_channels=n) sees n more
+channels. A condition is always given: there is no score without one.
+
 Weights are drawn from `rng`, and torch's global generator is neither read nor moved.
 
 Reference:
@@ -54,16 +59,24 @@ class TimeFeatures(nn.Module):
 
 
 class ConditionedNetwork(nn.Module):
-    """A network with the same labels in every call: network(x, t, labels).
+    """A network with the same labels or conditions in every call: network(x, t, labels).
 
     Args:
-        network: Takes labels, and has `classes`, how many it knows.
-        labels: One for all rows, shape (), or one for each, shape (batch,); 0 … classes.
+        network: Takes labels, and has `classes`, how many it knows, or `condition_shape`.
+        labels: One for all rows, or one for each: of classes shape () or (batch,), 0 … classes;
+            of conditions (*condition_shape,) or (batch, *condition_shape), floats.
     """
 
     def __init__(self, network: nn.Module, labels: Tensor) -> None:
         super().__init__()
         self.network, self.labels = network, labels
+        shape = condition_shape(network)
+        self._axes = 0 if shape is None else len(shape)
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows there is one label for each of; None where one is for all."""
+        return len(self.labels) if self.labels.ndim > self._axes else None
 
     def forward(self, x: State, t: Tensor) -> State:
         """Return the output for x and t with the labels, same shape as x.
@@ -72,14 +85,26 @@ class ConditionedNetwork(nn.Module):
             ValueError: If there is one label for each of another number of rows.
         """
         labels = self.labels.to(x.device)
-        if labels.ndim and len(labels) != len(x):
+        if labels.is_floating_point():
+            labels = labels.to(x.dtype)
+        if self.rows is None:
+            labels = labels.expand(len(x), *labels.shape)
+        elif self.rows != len(x):
             raise ValueError(
-                f"there are labels for {len(labels)} trajectories, but a call with {len(x)}: "
-                "trajectories are cut into blocks, which know nothing of labels. Pass "
-                "interacting=True to simulate, so that all run together, or one label for all."
+                f"there are labels for {len(labels)} trajectories, but a call with {len(x)} rows; "
+                "give one label for each row, or one label for all."
             )
-        output: Tensor = self.network(x, t, labels.expand(len(x)))
+        output: Tensor = self.network(x, t, labels)
         return output
+
+
+def condition_shape(network: nn.Module) -> tuple[int | None, ...] | None:
+    """Return the shape of one condition that a network is told, or None where it is told none.
+
+    An axis of any length is None.
+    """
+    shape: tuple[int | None, ...] | None = getattr(network, "condition_shape", None)
+    return shape
 
 
 class MLP(nn.Module):
@@ -92,15 +117,23 @@ class MLP(nn.Module):
         width: Units of a layer.
         depth: Residual layers.
         classes: Labels that it can be told; 0 is a network without.
+        conditions: Numbers of a condition that it is told; 0 is a network without.
         rng: Seed of the weights, generator or None.
 
     Raises:
         TypeError: If a size is not an int.
-        ValueError: If a size is below 1.
+        ValueError: If a size is below 1, or there are both classes and conditions.
     """
 
     def __init__(
-        self, dim: int, width: int = 128, depth: int = 3, *, classes: int = 0, rng: Rng = None
+        self,
+        dim: int,
+        width: int = 128,
+        depth: int = 3,
+        *,
+        classes: int = 0,
+        conditions: int = 0,
+        rng: Rng = None,
     ) -> None:
         super().__init__()
         self.dim, self.width = _size("dim", dim), _size("width", width)
@@ -114,9 +147,17 @@ class MLP(nn.Module):
         self.leave = _linear(width, dim, source, zero=True)
         self.classes = _size("classes", classes, least=0)
         self.labels = _embedding(classes, (depth + 1) * width)
+        self.conditions = _size("conditions", conditions, least=0)
+        _check_one(classes, "conditions", conditions)
+        if conditions:
+            self.condition_shape = (conditions,)
+            self.told = _linear(conditions, (depth + 1) * width, source, zero=True)
 
     def forward(self, x: State, t: Tensor, labels: Tensor | None = None) -> State:
-        """Return the output for states x, times and labels of shape (batch,); x's shape."""
+        """Return the output for states x, times and labels of shape (batch,); x's shape.
+
+        Of a network with conditions labels are floats, shape (batch, conditions).
+        """
         flat = x.flatten(1)
         if flat.shape[1] != self.dim:
             raise ValueError(
@@ -124,7 +165,11 @@ class MLP(nn.Module):
                 f"{tuple(x.shape)}; make it with MLP(dim={flat.shape[1]})."
             )
         time = self.features(t)
-        shift = _with_labels(self.shift(time), self.labels, self.classes, labels)
+        if self.conditions:
+            condition = _given(labels, self.conditions)
+            shift = self.shift(time) + self.told(condition)
+        else:
+            shift = _with_labels(self.shift(time), self.labels, self.classes, labels)
         shifts = torch.split(shift, self.width, dim=1)
         h = nn.functional.silu(self.enter(flat) + shifts[0])
         for layer, shift in zip(self.layers, shifts[1:], strict=True):
@@ -144,11 +189,14 @@ class UNet(nn.Module):
         width: Channels of the first level; deeper ones have twice as many.
         levels: Resolutions; height and width must be divisible by 2^(levels − 1).
         classes: Labels that it can be told; 0 is a network without.
+        condition_channels: Channels of an image of the same height and width that it is told,
+            beside those of x; 0 is a network without.
         rng: Seed of the weights, generator or None.
 
     Raises:
         TypeError: If a size is not an int.
-        ValueError: If a size is below 1, or width not a multiple of 8.
+        ValueError: If a size is below 1, width not a multiple of 8, or there are both classes and
+            a condition.
     """
 
     def __init__(
@@ -158,6 +206,7 @@ class UNet(nn.Module):
         levels: int = 2,
         *,
         classes: int = 0,
+        condition_channels: int = 0,
         rng: Rng = None,
     ) -> None:
         super().__init__()
@@ -170,7 +219,11 @@ class UNet(nn.Module):
         self.features = TimeFeatures()
         self.embed = _linear(TimeFeatures.size, 4 * width, source)
         self.gate = _linear(4 * width, 1, source, zero=True)
-        self.enter = _conv(channels, width, source)
+        self.condition_channels = _size("condition_channels", condition_channels, least=0)
+        _check_one(classes, "condition_channels", condition_channels)
+        if condition_channels:
+            self.condition_shape = (condition_channels, None, None)
+        self.enter = _conv(channels + condition_channels, width, source)
         before = [width, *widths[:-1]]
         self.down = nn.ModuleList(
             _Block(i, o, 4 * width, source) for i, o in zip(before, widths, strict=True)
@@ -187,7 +240,10 @@ class UNet(nn.Module):
         self.labels = _embedding(classes, 4 * width)
 
     def forward(self, x: State, t: Tensor, labels: Tensor | None = None) -> State:
-        """Output for images x, times t and labels of shape (batch,); same shape as x."""
+        """Output for images x, times t and labels of shape (batch,); same shape as x.
+
+        Of a network with a condition labels are images, (batch, condition_channels, h, w).
+        """
         factor = 2 ** (self.levels - 1)
         if x.ndim != 4 or x.shape[1] != self.channels or any(n % factor for n in x.shape[2:]):
             raise ValueError(
@@ -195,8 +251,17 @@ class UNet(nn.Module):
                 f"and width divisible by {factor}, but was given {tuple(x.shape)}."
             )
         known = self.embed(self.features(t))
-        time = nn.functional.silu(_with_labels(known, self.labels, self.classes, labels))
-        h = self.enter(x)
+        if self.condition_channels:
+            image = _given(labels, self.condition_channels)
+            if image.shape[2:] != x.shape[2:]:
+                raise ValueError(
+                    f"the condition must be images of {tuple(x.shape[2:])} like x, but has shape "
+                    f"{tuple(image.shape)}."
+                )
+            time, h = nn.functional.silu(known), self.enter(torch.cat([x, image], dim=1))
+        else:
+            time = nn.functional.silu(_with_labels(known, self.labels, self.classes, labels))
+            h = self.enter(x)
         seen = []
         for level, block in enumerate(self.down):
             if level:
@@ -258,6 +323,29 @@ def _with_labels(
         labels = labels[:1]
     row: Tensor = table(labels)
     return known + row
+
+
+def _given(condition: Tensor | None, size: int) -> Tensor:
+    """Return the condition of a network that is never without, or refuse its absence."""
+    if condition is None:
+        raise ValueError(
+            f"this network is told a condition of {size} numbers or channels for each row, and "
+            "has no score without: take model.conditional(condition)."
+        )
+    if condition.ndim < 2 or condition.shape[1] != size:
+        raise ValueError(
+            f"a condition must have shape (batch, {size}, …), but has {tuple(condition.shape)}."
+        )
+    return condition
+
+
+def _check_one(classes: int, name: str, count: int) -> None:
+    """Refuse a network with classes and a condition."""
+    if classes and count:
+        raise ValueError(
+            f"a network has classes or a condition, but classes = {classes} and {name} = {count}; "
+            "write a class as numbers of the condition, 1 in its place and 0 elsewhere."
+        )
 
 
 def _size(name: str, value: int, least: int = 1) -> int:

@@ -20,7 +20,9 @@ Spec = dict[str, Any]
 
 # what a model is made of; the public classes of these kinds are made from a file, and no others
 _KINDS = (GaussianPath, BetaSchedule, GeometricSigma, Parameterization, torch.nn.Module)
-_LATER = {"classes"}  # arguments that files of before do not know, and that have a default
+# arguments that files of before do not know, and that have a default; 0 of some is not written
+_LATER = {"classes", "conditions", "condition_channels"}
+_UNTOLD = ("conditions", "condition_channels")
 
 
 def _public(name: str) -> type | None:
@@ -41,6 +43,8 @@ def class_spec(thing: object) -> Spec:
     spec: Spec = {"class": kind.__name__}
     for name in _arguments(kind):
         value = getattr(thing, name)
+        if name in _UNTOLD and value == 0:
+            continue
         value = list(value) if isinstance(value, tuple) else value  # a table of numbers
         spec[name] = value if isinstance(value, int | float | list) else class_spec(value)
     return spec

@@ -21,6 +21,7 @@ from sdegen.score.forms.simulated import SimulatedForm
 from sdegen.score.losses import DenoisingLoss
 from sdegen.score.model import ScoreModel, model_spec
 from sdegen.score.model_checks import check_labels
+from sdegen.score.networks import condition_shape
 from sdegen.score.transition_matching import TransitionMatching
 from sdegen.training.callbacks import StepReport
 from sdegen.training.config import FitConfig
@@ -64,7 +65,8 @@ def train(
         rng: Seed, generator or None.
         labels: The class of each example, shape (n,), for a network with classes. In a share
             `label_dropout` of the rows it is left out, so that `model.score` is the score of all
-            classes together and `model.conditional(label).score` that of one.
+            classes together and `model.conditional(label).score` that of one. Of a network with
+            a `condition_shape` the condition of each, floats of shape (n, *condition_shape).
         validation: Other examples, shape (m, *event), on which the loss is followed.
         validation_labels: The same for them, shape (m,).
         augment: augment(rows, stream) returns other rows that are as likely as these, such as
@@ -209,15 +211,17 @@ def _check_varied(rows: Tensor) -> None:
 def _check_labels(name: str, batch: Batch, model: ScoreModel) -> None:
     """Refuse labels that do not go with the rows or the network, and their absence."""
     classes = int(getattr(model.network, "classes", 0))
+    shape = condition_shape(model.network)
     if batch.labels is None:
-        if classes:
+        if classes or shape:
+            has = f"classes = {classes}" if classes else f"a condition of shape {shape}"
             raise ValueError(
-                f"the network has classes = {classes}, but no {name} were given; pass {name}=, or "
-                "make it without classes."
+                f"the network has {has}, but no {name} were given; pass {name}=, or make it "
+                "without."
             )
         return
     check_labels(name, batch.labels, model.network)
-    if batch.labels.shape != (len(batch),):
+    if batch.labels.shape[:1] != (len(batch),) or batch.labels.ndim != 1 + len(shape or ()):
         raise ValueError(
             f"{name} must have shape ({len(batch)},), one for each row, but have "
             f"{tuple(batch.labels.shape)}."

@@ -616,3 +616,32 @@ def test_without_diffusers_the_extra_is_named(monkeypatch):
     model = sg.ScoreModel(OracleNoise(MIXTURE, PATHS["VP"]), PATHS["VP"])
     with pytest.raises(ImportError, match=r"to_diffusers needs diffusers.*'sdegen\[diffusers\]'"):
         sg.to_diffusers(model, (2,))
+
+
+def test_a_unet_of_theirs_is_trained_here_with_classes():
+    """Its timestep is 1000 t, its last row of classes the label for none; training moves it."""
+    unet = diffusers.UNet2DModel(
+        sample_size=8, in_channels=1, out_channels=1, block_out_channels=(8, 8), norm_num_groups=4,
+        layers_per_block=1, down_block_types=("DownBlock2D",) * 2,
+        up_block_types=("UpBlock2D",) * 2, num_class_embeds=3,
+    )  # fmt: skip
+    network = sg.diffusers_network(unet)
+    assert network.classes == 2
+    model = sg.ScoreModel(network, sg.VP(sg.LinearBeta(0.1, 20.0))).eval()
+    x, t = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor(0.3)
+    labels = torch.tensor([0, 1, 0, 1])
+    with torch.no_grad():
+        theirs = unet(x, torch.full((4,), 300.0), class_labels=labels).sample
+        none = unet(x, torch.full((4,), 300.0), class_labels=torch.full((4,), 2)).sample
+        torch.testing.assert_close(model.conditional(labels).eps(x, t), theirs)
+        torch.testing.assert_close(model.eps(x, t), none)
+    before = [p.clone() for p in unet.parameters()]
+    config = sg.TrainConfig(steps=2, batch_size=4, warmup=1, learning_rate=1e-3)
+    sg.train(model, x, config, labels=labels, rng=0)
+    assert any(not torch.equal(a, b) for a, b in zip(before, unet.parameters(), strict=True))
+    wide = diffusers.UNet2DModel(
+        sample_size=8, in_channels=1, out_channels=2, block_out_channels=(8,), norm_num_groups=4,
+        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="has in_channels = 1 and out_channels = 2"):
+        sg.diffusers_network(wide)

@@ -177,10 +177,10 @@ def rows_together():
 
 
 def labels_together(model):
-    """One label for each trajectory, in one piece; or one label for all."""
+    """One label for each trajectory, or one label for all."""
     labels, x_T = torch.arange(5) % 3, VP.prior((5, 1), rng=0, dtype=F64)
     each = sg.ReverseSDE(VP, model.conditional(labels).score, eta=0.0)
-    together = sg.simulate(each, x_T, DOWN, solver=sg.DDIM(), interacting=True, rng=0).final
+    together = sg.simulate(each, x_T, DOWN, solver=sg.DDIM(), rng=0).final
     for label in range(3):
         one = sg.ReverseSDE(VP, model.conditional(label).score, eta=0.0)
         alone = sg.simulate(one, x_T, DOWN, solver=sg.DDIM(), rng=0).final
@@ -282,7 +282,7 @@ FOLLOWED = {
     ),
     "labels of other trajectories": (
         r"there are labels for \{\} trajectories",
-        lambda: other_number_of_rows(a_model(3).conditional(torch.arange(5) % 3).score),
+        lambda: a_model(3).conditional(torch.arange(5) % 3).score(torch.zeros(7, 1), 0.5),
         lambda: labels_together(a_model(3)),
     ),
     "labels in a file": (

@@ -88,35 +88,141 @@ def test_one_label_for_all_is_that_label_for_each(make):
     assert model.conditional(2).x0(x, t).shape == x.shape
 
 
-def test_labels_never_meet_the_wrong_rows():
-    """4096 rows of 32 numbers are two blocks: refused, unless they run together.
-
-    Then row i is what it would be alone with its label.
-    """
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_labels_go_with_their_rows_through_blocks(eta):
+    """4096 rows of 32 numbers are two blocks: each row is what it would be run in one piece."""
     network = awake(sg.MLP(32, width=8, depth=1, classes=3, rng=0))
     model = sg.ScoreModel(network, VP)
     n = 4_096
     labels = torch.arange(n) % 3
     x_T = VP.prior((n, 32), rng=0, dtype=torch.float64)
-    flow = sg.ReverseSDE(VP, model.conditional(labels).score, eta=0.0)
+    reverse = sg.ReverseSDE(VP, model.conditional(labels).score, eta=eta)
     times = VP.time_grid(3)
-    with pytest.raises(
-        ValueError, match=r"labels for 4096 trajectories, but a call with 4.*interact"
-    ):
-        sg.simulate(flow, x_T, times)
-    with pytest.raises(ValueError, match="labels for 4096 trajectories, but a call with 4"):
-        sg.simulate(flow, x_T, times, interacting=False)
-    half = sg.ReverseSDE(VP, model.conditional(labels[:2048]).score, eta=0.0)
-    with pytest.raises(ValueError, match="labels for 2048 trajectories"):
-        sg.simulate(half, x_T, times, interacting=True)
-    # of an untrained network some ends are none of the data, which is not the matter here
-    how = {"on_nonfinite": "freeze"}
-    together = sg.simulate(flow, x_T, times, interacting=True, **how).final
+    assert reverse.trajectories == n
+    how = {"on_nonfinite": "freeze", "rng": 0}
+    found = sg.simulate(reverse, x_T, times, **how).final
+    if eta == 0:
+        whole = sg.simulate(reverse, x_T, times, interacting=True, **how).final
+        torch.testing.assert_close(whole, found, rtol=1e-9, atol=1e-9)
+        chain = sg.DDPM.discretize(VP, 3)
+        back = chain.reverse(model.conditional(labels).score)
+        assert back.of_rows(slice(2, 5)).trajectories == 3
     for label in range(3):
-        alone = sg.ReverseSDE(VP, model.conditional(label).score, eta=0.0)
+        alone = sg.ReverseSDE(VP, model.conditional(label).score, eta=eta)
         rows = labels == label
-        found = sg.simulate(alone, x_T[rows], times, **how).final
-        torch.testing.assert_close(together[rows], found, rtol=1e-9, atol=1e-9)
+        same = sg.simulate(alone, x_T if eta else x_T[rows], times, **how).final
+        torch.testing.assert_close(found[rows], same[rows] if eta else same, rtol=1e-9, atol=1e-9)
+    half = sg.ReverseSDE(VP, model.conditional(labels[:2048]).score, eta=eta)
+    with pytest.raises(ValueError, match="have 2048 rows for 4096 trajectories"):
+        sg.simulate(half, x_T, times)
+    with pytest.raises(ValueError, match="labels for 2048 trajectories, but a call with 4096"):
+        model.conditional(labels[:2048]).score(x_T, torch.tensor(0.5))
+
+
+def test_composed_scores_keep_the_labels_of_their_rows():
+    """Guidance of 4096 rows in two blocks: as one row after the other."""
+    network = awake(sg.MLP(32, width=8, depth=1, classes=3, rng=0))
+    model = sg.ScoreModel(network, VP)
+    labels = torch.arange(4_096) % 3
+    x_T = VP.prior((4_096, 32), rng=0, dtype=torch.float64)
+    how = {"on_nonfinite": "freeze", "rng": 0}
+    guide = sg.composition.guided(model.conditional(labels).score, model.score, 0.5)
+    found = sg.simulate(sg.ReverseSDE(VP, guide), x_T, VP.time_grid(2), **how).final
+    one = sg.composition.guided(model.conditional(2).score, model.score, 0.5)
+    same = sg.simulate(sg.ReverseSDE(VP, one), x_T, VP.time_grid(2), **how).final
+    torch.testing.assert_close(found[labels == 2], same[labels == 2], rtol=1e-9, atol=1e-9)
+
+
+class Shifted(nn.Module):
+    """ε̂ of data N(c, 0.36) of a condition c, exactly, but for a learned factor of c."""
+
+    condition_shape = (2,)
+
+    def __init__(self, start=1.0):
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(start, dtype=torch.float64))
+
+    def forward(self, x, t, c):
+        alpha, sigma = VP.alpha(t)[:, None], VP.sigma(t)[:, None]
+        return sigma * (x - alpha * self.factor * c) / (alpha**2 * 0.36 + sigma**2)
+
+
+def test_a_condition_for_each_row_trains_samples_and_has_a_likelihood():
+    """x = c + 0.6 z: the factor of c is learned; log p(x | c) is that of N(c, 0.36 I) to 1e-5."""
+    generator = torch.Generator().manual_seed(0)
+    c = 2 * torch.randn(1_000, 2, generator=generator, dtype=torch.float64)
+    x = c + 0.6 * torch.randn(1_000, 2, generator=generator, dtype=torch.float64)
+    model = sg.ScoreModel(Shifted(0.2), VP)
+    config = sg.TrainConfig(steps=120, batch_size=512, learning_rate=0.1, warmup=2, ema_decay=0.9)
+    sg.train(model, x, config, labels=c, rng=0)
+    # of least squares: 0.6/(2 √2000) over data, and more by noise
+    assert float(model.network.factor.detach()) == pytest.approx(1, abs=0.05)
+    exact = sg.ScoreModel(Shifted(), VP)
+    score = exact.conditional(c[:300]).score
+
+    def law(t):  # at t, of x = c + 0.6 z
+        t = torch.tensor(t, dtype=torch.float64)
+        alpha, sigma = VP.alpha(t), VP.sigma(t)
+        return torch.distributions.Normal(alpha * c[:300], (alpha**2 * 0.36 + sigma**2).sqrt())
+
+    log_p = sg.log_likelihood(
+        VP, score, x[:300], prior_log_prob=lambda y: law(VP.t_max).log_prob(y).sum(1)
+    ).log_prob
+    expected = law(VP.t_min).log_prob(x[:300]).sum(1)
+    torch.testing.assert_close(log_p, expected, rtol=0, atol=1e-3)
+    end = sg.simulate(sg.ReverseSDE(VP, score, 0.0), VP.prior((300, 2), rng=1), VP.time_grid(100))
+    z = (end.final - law(VP.t_min).mean) / 0.6
+    assert float(z.mean()) == pytest.approx(0, abs=4.4 / 600**0.5)
+    assert float(z.square().mean()) == pytest.approx(1, abs=4.4 * (2 / 600) ** 0.5 + 0.02)
+    # one condition for all rows
+    one = exact.conditional(c[0]).score
+    assert one.trajectories is None
+    torch.testing.assert_close(
+        one(x[:5], torch.tensor(0.3)), exact.conditional(c[:1].repeat(5, 1)).score(x[:5], 0.3)
+    )
+
+
+@pytest.mark.parametrize("kind", ["MLP", "UNet"])
+def test_networks_of_the_library_take_conditions(kind):
+    if kind == "MLP":
+        network, x = sg.MLP(3, width=8, depth=1, conditions=2, rng=0), torch.ones(4, 3)
+        c = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
+        plain = sg.MLP(3, width=8, depth=1, rng=0)
+    else:
+        network, x = sg.UNet(1, width=8, condition_channels=2, rng=0), torch.ones(4, 1, 4, 4)
+        c = torch.randn(4, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+        plain = None
+    network = awake(network)
+    x, c = x.double(), c.double()
+    model = sg.ScoreModel(network, VP)
+    each = model.conditional(c).score(x, torch.tensor(0.3))
+    assert (each[0] - each[1]).abs().max() > 1e-4
+    for i in range(4):
+        one = model.conditional(c[i]).score(x[i : i + 1], torch.tensor(0.3))
+        torch.testing.assert_close(one, each[i : i + 1])
+    if plain is not None:  # a condition of zeros changes nothing
+        weights = {k: v for k, v in network.state_dict().items() if not k.startswith("told")}
+        weights["shift.bias"] = weights["shift.bias"] + network.told.bias
+        plain.double().load_state_dict(weights)
+        torch.testing.assert_close(
+            plain(x, T[:4]), network(x, T[:4], torch.zeros(4, 2, dtype=torch.float64))
+        )
+    with pytest.raises(
+        ValueError, match=r"has no score without: take model\.conditional\(condition\)"
+    ):
+        model.score(x, torch.tensor(0.3))
+    with pytest.raises(TypeError, match="labels must be floats, a condition, but have dtype"):
+        model.conditional(torch.ones_like(c).long())
+    with pytest.raises(ValueError, match=r"one condition of shape .* but have shape"):
+        model.conditional(c[:, :1])
+    with pytest.raises(ValueError, match="labels must be finite"):
+        model.conditional(c * torch.nan)
+    with pytest.raises(ValueError, match=r"condition of shape .* but no labels were given"):
+        sg.train(model, x, sg.TrainConfig(steps=1))
+    with pytest.raises(ValueError, match="a network has classes or a condition, but classes = 2"):
+        sg.MLP(2, classes=2, conditions=1) if kind == "MLP" else sg.UNet(
+            classes=2, condition_channels=1
+        )
 
 
 @pytest.fixture(scope="module")
