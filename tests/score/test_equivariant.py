@@ -57,11 +57,11 @@ def test_it_learns_a_boltzmann_score():
 
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2_000, 3, 2, generator=generator)
-    for _ in range(100):
-        x = x + 0.02 * force(x) + 0.2 * torch.randn(x.shape, generator=generator)
+    for _ in range(200):
+        x = x + 0.01 * force(x) + 0.02**0.5 * torch.randn(x.shape, generator=generator)
     model = sg.ScoreModel(sg.ParticleNet(16, 1, translations=False, rng=0), VP)
     config = sg.TrainConfig(
-        steps=250, batch_size=128, learning_rate=1e-2, ema_decay=0.97, warmup=20
+        steps=400, batch_size=128, learning_rate=1e-2, ema_decay=0.97, warmup=20
     )
     sg.train(model, x, config, rng=0)
     truth = force(x)
