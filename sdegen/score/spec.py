@@ -8,18 +8,39 @@ made from a file.
 import inspect
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 import sdegen
 from sdegen.core.errors import CheckpointError
+from sdegen.diffusion.blurring import Blurring
 from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.diffusion.schedules import BetaSchedule, GeometricSigma
 from sdegen.score.parameterization import Parameterization
+from sdegen.sde.fields import StochasticHeat
+from sdegen.sde.linear import LinearSDE
+from sdegen.sde.potentials import Quadratic
+from sdegen.sde.processes import BrownianMotion, OrnsteinUhlenbeck
+from sdegen.sde.underdamped import UnderdampedLangevin
 
 Spec = dict[str, Any]
 
 # what a model is made of; the public classes of these kinds are made from a file, and no others
-_KINDS = (GaussianPath, BetaSchedule, GeometricSigma, Parameterization, torch.nn.Module)
+_KINDS = (
+    GaussianPath,
+    LinearSDE,
+    BrownianMotion,
+    OrnsteinUhlenbeck,
+    UnderdampedLangevin,
+    StochasticHeat,
+    Blurring,
+    Quadratic,
+    BetaSchedule,
+    GeometricSigma,
+    Parameterization,
+    torch.nn.Module,
+)
 # arguments that files of before do not know, and that have a default; 0 of some is not written
 _LATER = {"classes", "conditions", "condition_channels"}
 _UNTOLD = ("conditions", "condition_channels")
@@ -45,8 +66,10 @@ def class_spec(thing: object) -> Spec:
         value = getattr(thing, name)
         if name in _UNTOLD and value == 0:
             continue
+        if isinstance(value, Tensor | np.ndarray):
+            value = value.tolist()
         value = list(value) if isinstance(value, tuple) else value  # a table of numbers
-        spec[name] = value if isinstance(value, int | float | list) else class_spec(value)
+        spec[name] = value if isinstance(value, int | float | str | list) else class_spec(value)
     return spec
 
 

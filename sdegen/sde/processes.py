@@ -46,6 +46,11 @@ class _ConstantNoise(SDE):
             self.constant_noise = sigma
             self._sigma = torch.tensor(sigma, dtype=torch.float64)
 
+    @property
+    def sigma(self) -> Number:
+        """σ, as it was given."""
+        return self._sigma if self.constant_noise is None else self.constant_noise
+
     def diffusion(self, x: State, t: Time) -> Tensor:
         """g = σ, 0-d."""
         return self._sigma

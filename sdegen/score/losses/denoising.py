@@ -110,7 +110,7 @@ class DenoisingLoss(TimedLoss):
 
 
 def denoising_error(
-    model: ScoreModel, x0: State, t: Tensor, eps: State, weighting: Weighting | WeightFn
+    model: ScoreModel, x0: Tensor, t: Tensor, eps: State, weighting: Weighting | WeightFn
 ) -> State:
     """Return ε̂(x_t, t) − ε, or the error of the output, at x_t = α x0 + σ ε."""
     t = t.to(device=x0.device, dtype=x0.dtype)
