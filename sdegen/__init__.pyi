@@ -232,6 +232,8 @@ from .likelihood.divergence import Hutchinson as Hutchinson
 from .likelihood.divergence import HutchPlusPlus as HutchPlusPlus
 from .likelihood.flow import Likelihood as Likelihood
 from .likelihood.flow import log_likelihood as log_likelihood
+from .likelihood.phase_space import PositionBound as PositionBound
+from .likelihood.phase_space import position_bound as position_bound
 
 # what a simulation or a sampler is worth
 from .verification.budget import ErrorBudget as ErrorBudget

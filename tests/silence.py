@@ -347,6 +347,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "continuous_elbo",
         "elbo",
         "log_likelihood",
+        "PositionBound",
+        "position_bound",
     ),
     "scores": (
         "composition.Product",

@@ -26,6 +26,7 @@ PACKAGE = str(Path(sg.__file__).parent)
 F64 = torch.float64
 VP = sg.VP(sg.LinearBeta(0.1, 20.0))
 OU = sg.OrnsteinUhlenbeck()
+DAMPED = sg.ScoreModel(sg.MLP(2, width=4, depth=1, rng=0), sg.UnderdampedLangevin(sg.Quadratic()))
 GRID = sg.Grid(-8.0, 8.0, 40)
 TIMES = torch.tensor([0.0, 0.1, 0.2], dtype=F64)
 X0 = torch.zeros(6, 1, dtype=F64)
@@ -234,6 +235,10 @@ CALLS = {
     "ReverseSDE, run": (
         lambda score: sg.simulate(sg.ReverseSDE(VP, score), X0, VP.time_grid(3), rng=0),
         {"score": LAW.score},
+    ),
+    "position_bound": (
+        lambda **a: sg.position_bound(**a, solver=QUICK, rng=0),
+        {"sde": DAMPED.sde, "score": DAMPED.score, "x": X0, "samples": 2},
     ),
     "log_likelihood": (
         lambda **a: sg.log_likelihood(**a, solver=QUICK, rng=0),

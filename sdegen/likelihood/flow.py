@@ -28,14 +28,20 @@ from torch import Tensor
 from sdegen import metrics
 from sdegen.core.errors import NonFiniteError
 from sdegen.core.noise import Rng, Streams, seed_of
-from sdegen.core.requests import check_state, first_true, is_word, kind_of
+from sdegen.core.requests import check_function, check_state, first_true, is_word, kind_of
+from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State
 from sdegen.core.solver import Solver
-from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.diffusion.reverse import ReverseSDE, check_origin
 from sdegen.engine.simulate import simulate
 from sdegen.likelihood.divergence import Divergence, ExactTrace, FlowWithDivergence
-from sdegen.likelihood.score_checks import check_forward, check_score, keeps_graph
+from sdegen.likelihood.score_checks import (
+    check_forward,
+    check_score,
+    keeps_graph,
+    prior_of,
+    times_of,
+)
 from sdegen.score.composition import warn_collapse
 from sdegen.solvers.torch_diffeq import TorchDiffEq
 
@@ -70,7 +76,7 @@ class Likelihood:
 
 
 def log_likelihood(
-    sde: GaussianPath,
+    sde: SDE,
     score: ScoreFn,
     x: State,
     *,
@@ -85,9 +91,12 @@ def log_likelihood(
     log p(x) = log p_T(x(t_max)) + ∫ ∇·F(x(t), t) dt,   F = f − ½ g² score
 
     Args:
-        sde: The forward SDE, whose t_min and t_max are the ends.
+        sde: The forward SDE, whose t_min and t_max are the ends; of a process with a kernel of
+            modes or matrices they are those of the model whose score it is.
         score: ∇ log p_t(x), learned or exact, differentiable in x.
-        x: Points, shape (batch, *event), float32 or float64, in the units of the data.
+        x: Points, shape (batch, *event), float32 or float64, in the units of the data; in phase
+            space states (batch, 2, *event), whose log p(x, v) is computed: of positions alone
+            `position_bound` has a bound.
         solver: Of the flow, one that takes any drift (TorchDiffEq, Heun, EulerMaruyama);
             TorchDiffEq("dopri5", rtol=1e-6, atol=1e-6) by default. A tolerance holds in the root
             mean square over the batch. On 1,000 points of a mixture in the plane these give the
@@ -131,9 +140,11 @@ def log_likelihood(
     >>> abs(float(slope) - (1 / 8 - 1 / 2)) < 1e-3
     True
     """
-    check_forward(sde, "log_likelihood")
+    check_forward(sde, "log_likelihood", any_kernel=True)
     x = check_state(x, name="x")
-    check_score(score, x, sde.t_min)
+    check_function("score", score, "a function (x, t) -> ∇ log p_t(x)")
+    low, high = times_of(sde, score)
+    check_score(score, x, low)
     check_origin(score, sde)
     warn_collapse(score)
     seed = seed_of(rng)
@@ -145,7 +156,7 @@ def log_likelihood(
     flow = ReverseSDE(sde, lambda y, t: score(y.to(x.dtype), t).to(y.dtype), eta=0.0)
     solver = TorchDiffEq(rtol=1e-6, atol=1e-6) if solver is None else solver
     pair = FlowWithDivergence(flow, x.shape[1:], how, vectors, differentiable=graph)
-    ends = torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)
+    ends = torch.tensor([low, high], dtype=torch.float64)
     _check_solver(solver, flow, pair, ends)
     path = simulate(
         pair,
@@ -158,7 +169,7 @@ def log_likelihood(
     )
     latent = path.final[:, : flat.shape[1]].reshape(x.shape)
     gained, error = how.estimate(path.final[:, flat.shape[1] :], vectors)
-    prior = (sde.prior_log_prob if prior_log_prob is None else prior_log_prob)(latent)
+    prior = (prior_of(sde, high) if prior_log_prob is None else prior_log_prob)(latent)
     if prior.shape != x.shape[:1]:
         raise ValueError(
             f"prior_log_prob must return shape ({len(x)},), one number for each latent, but "

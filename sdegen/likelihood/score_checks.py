@@ -1,9 +1,14 @@
 """Checks: what a likelihood asks of an SDE and of a score, before anything is computed."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from sdegen.core.diagonal_kernel import DiagonalKernel
 from sdegen.core.evaluation import check_repeatable, refuse_randomness, watched
+from sdegen.core.kernel import Kernel
+from sdegen.core.matrix_kernel import MatrixKernel
 from sdegen.core.requests import check_function, check_kind, first_true
 from sdegen.core.scores import score_of_rows, trajectories_of
 from sdegen.core.sde import SDE
@@ -11,6 +16,7 @@ from sdegen.core.shapes import ScoreFn, State
 from sdegen.core.signature import check_order
 from sdegen.core.slope_checks import check_seen
 from sdegen.core.tolerances import SAME_MODEL
+from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.score.model_checks import check_derivative
 
 _MIXED = (
@@ -19,20 +25,54 @@ _MIXED = (
 )
 
 
-def check_forward(sde: SDE, name: str) -> None:
-    """Raise if sde is not a forward SDE with a Gaussian kernel; `name` is the caller."""
+def check_forward(sde: SDE, name: str, *, any_kernel: bool = False) -> None:
+    """Raise if sde is not a forward SDE with a Gaussian kernel; `name` is the caller.
+
+    With any_kernel the kernel may be of modes or of matrices.
+    """
     check_kind("sde", sde, SDE, "a GaussianPath such as VP(…)")
     if sde.direction != 1:
         raise ValueError(
             f"sde must be the forward SDE, from which the flow is made here, but is a "
             f"{type(sde).__name__}: pass {name}(forward, score, x)."
         )
+    if any_kernel and sde.noise == "additive" and sde.noise_kernel is not None:
+        return
     if sde.noise != "additive" or sde.kernel is None:
         raise ValueError(
             f"{name} needs a GaussianPath, with additive noise, t_min, t_max and a prior, but "
             f"sde is a {type(sde).__name__} with {sde.noise} noise"
             f"{'' if sde.kernel else ' and no Gaussian kernel'}: use one such as VP, SubVP or VE."
         )
+
+
+def times_of(sde: SDE, score: ScoreFn) -> tuple[float, float]:
+    """Return t_min and t_max of a process, or of the model whose score it is.
+
+    Raises:
+        ValueError: If neither says them.
+    """
+    if isinstance(sde, GaussianPath):
+        return (sde.t_min, sde.t_max)
+    times = getattr(score, "times", None)
+    if times is None:
+        raise ValueError(
+            f"{type(sde).__name__} has no t_min and t_max of its own, and a likelihood goes from "
+            "one to the other: pass the score of a model, model.score, which has times."
+        )
+    low, high = times
+    return (float(low), float(high))
+
+
+def prior_of(sde: SDE, t_max: float) -> Callable[[State], Tensor]:
+    """Return log p_T of the law at rest, or of what X_t_max is from x0 = 0."""
+    if isinstance(sde, GaussianPath):
+        return sde.prior_log_prob
+    kernel = sde.noise_kernel
+    if isinstance(kernel, Kernel):
+        kernel = DiagonalKernel.of(kernel)
+    assert isinstance(kernel, DiagonalKernel | MatrixKernel)  # the form of a model takes no other
+    return kernel.end(t_max).log_prob
 
 
 def check_score(score: ScoreFn, x: State, t_min: float) -> None:
