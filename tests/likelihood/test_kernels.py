@@ -40,24 +40,25 @@ def gaussian(d):
     ids=lambda sde: type(sde).__name__,
 )
 def test_log_p_of_the_exact_score_is_that_of_p_at_t_min(sde):
-    """What is left is what the prior misses of p at t_max, below e⁻¹⁴ here."""
-    law = gaussian(2).noised(sde)
-    times = (0.05, sde.t_max) if isinstance(sde, sg.Blurring) else (0.05, 8.0)
-    x = law.sample(4, 0.05, rng=0, dtype=F64)
-    solver = sg.TorchDiffEq("dopri5", rtol=1e-7, atol=1e-7)
-    found = sg.log_likelihood(sde, Exact(law, times), x, solver=solver)
-    tolerance = 1e-2 if isinstance(sde, sg.Blurring) else 1e-4
-    torch.testing.assert_close(found.log_prob, law.log_prob(x, 0.05), rtol=0, atol=tolerance)
+    """With the exact law at t_max in the place of the prior."""
+    law, end = gaussian(2).noised(sde), 0.4
+    x = law.sample(3, 0.1, rng=0, dtype=F64)
+    solver = sg.TorchDiffEq("dopri5", rtol=1e-5, atol=1e-6)
+    score = Exact(law, (0.1, end))
+    found = sg.log_likelihood(
+        sde, score, x, solver=solver, prior_log_prob=lambda z: law.log_prob(z, end)
+    )
+    torch.testing.assert_close(found.log_prob, law.log_prob(x, 0.1), rtol=0, atol=1e-3)
 
 
 def test_the_bound_of_positions_is_below_log_p_by_what_velocities_know():
     """At t_min p(v | x) is not quite N(0, T/m): the bound misses KL(q ‖ p(v | x)), a number."""
-    sde, t_min, n = sg.UnderdampedLangevin(sg.Quadratic(4.0), 4.0), 0.1, 400
+    sde, t_min, n = sg.UnderdampedLangevin(sg.Quadratic(4.0), 4.0), 0.1, 100
     data = sg.GaussianMixture([1.0], [[0.4]], stds=0.5)
     law = data.noised(sde)
     x = torch.tensor([[0.9]], dtype=F64)
-    solver = sg.Heun(substeps=100)
-    bound = sg.position_bound(sde, Exact(law, (t_min, 8.0)), x, samples=n, solver=solver, rng=0)
+    solver = sg.Heun(substeps=60)
+    bound = sg.position_bound(sde, Exact(law, (t_min, 6.0)), x, samples=n, solver=solver, rng=0)
     at = law.at(t_min)
     (mx, mv), ((xx, xv), (_, vv)) = at.means[0].tolist(), at.covariance.tolist()
     log_p = -0.5 * ((0.9 - mx) ** 2 / xx + math.log(2 * math.pi * xx))
@@ -65,7 +66,7 @@ def test_the_bound_of_positions_is_below_log_p_by_what_velocities_know():
     missed = 0.5 * ((1 + mean**2) / variance - 1 + math.log(variance))
     gap = float(bound.log_prob[0]) - (log_p - missed)
     assert missed > 0
-    assert abs(gap) < 4.42 * float(bound.standard_error[0]) + 1e-3
+    assert abs(gap) < 4.42 * float(bound.standard_error[0]) + 5e-3
     assert bound.log_prob[0] < log_p
 
 
