@@ -130,7 +130,11 @@ class StationarySDE(SDE):
     def drift(self, x: State, t: Time) -> State:
         """(M + R) ∇ log p + ∇·(M + R), shape of x."""
         score = self.stationary_score(x)
-        drift = 0.5 * self.covariance_times(x, t, score) + 0.5 * self.covariance_divergence(x, t)
+        if self._M is not None and self._M.ndim < 2:
+            drift = self._M.to(x) * score  # not by its root, which rounds
+        else:
+            drift = self.covariance_times(x, t, score, 0.5)
+            drift = drift + 0.5 * self.covariance_divergence(x, t)
         if self.rotation is None:
             return drift
         turned = (self._rotation_at(x) @ score.flatten(1)[..., None])[..., 0].reshape(x.shape)
