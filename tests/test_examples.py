@@ -100,6 +100,16 @@ def test_rotating_drift(run, tmp_path):
     assert (tmp_path / "rotating_drift.png").stat().st_size > 10_000
 
 
+def test_double_well_noising(run, tmp_path):
+    # of few steps; the header has the numbers of all of them
+    printed = run("double_well_noising", STEPS=100)
+    for _, error in numbers(printed, r"t = #: relative error of the score # %"):
+        assert error < 40
+    for (distance,) in numbers(printed, r"W1 to the data #"):
+        assert distance < 0.3
+    assert (tmp_path / "double_well_noising.png").stat().st_size > 10_000
+
+
 def test_own_drift(run):
     assert within(run("own_drift", TRAJECTORIES=20_000)) == 5
 
