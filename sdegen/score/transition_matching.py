@@ -147,7 +147,6 @@ class TransitionMatching(Loss):
     label_dropout: float = 0.1
     needs_all_rows: ClassVar[bool] = True
     validation_passes: ClassVar[int] = 4
-    needs_all_rows: ClassVar[bool] = True
     _plan: _Plan | None = field(default=None, init=False, repr=False, compare=False)
     _buffer: _Buffer = field(default_factory=_Buffer, init=False, repr=False, compare=False)
 
