@@ -307,3 +307,14 @@ def test_inverse_problem(run, tmp_path):
     # 4,000 samples, and some are nearer to another mean
     assert share == pytest.approx(weights[1], abs=0.05)
     assert (tmp_path / "inverse_problem.png").stat().st_size > 10_000
+
+
+def test_train_on_files(run, tmp_path):
+    """Rows and steps are counted, and a run that has ended is not done again."""
+    printed = run("train_on_files", ROWS=20_000, STEPS=30)
+    assert numbers(printed, "# MB on disk, # rows in # steps") == [(0.3, 15360, 30)]
+    ((count, first, last),) = numbers(printed, "# lines of metrics, loss # at first and # at")
+    assert count == 3
+    assert last < first < 1.1  # that of no network is 1
+    assert "0 steps to take, the same losses: True" in printed
+    assert (tmp_path / "train_on_files.png").stat().st_size > 10_000

@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import math
+import os
 import sys
 import types
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -411,3 +413,21 @@ def test_weights_that_are_lost_are_never_saved(tmp_path):
     assert all(bool(p.isfinite().all()) for p in module.parameters())
     saved, _ = load_tensors(tmp_path / "step-00000004.safetensors")
     assert all(bool(t.isfinite().all()) for t in saved.values())
+
+
+# --- kill −9
+
+KILLED = """
+import sys
+sys.path.insert(0, {root!r})
+from benchmarks import killed_training
+print(killed_training.main(quick=True)[0]["same bits"])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forks")
+def test_trainings_that_are_killed_end_in_the_same_bits(programs, tmp_path):
+    """Three, at random moments; `benchmarks/killed_training.py` kills twenty."""
+    root = str(Path(__file__).parents[2])
+    told = programs.run(code=KILLED.format(root=root), folder=tmp_path)
+    assert told.split()[-1] == "3"
