@@ -132,7 +132,8 @@ def log_likelihood(
     a network, `s` are its weights and `score` is model.score.
 
     >>> from sdegen import LinearBeta
-    >>> vp, s = VP(LinearBeta(0.1, 20.0)), torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    >>> vp = VP(LinearBeta(0.1, 20.0))
+    >>> s = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
     >>> score = lambda x, t: -x / (1 + (s**2 - 1) * vp.alpha(t) ** 2)
     >>> data = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
     >>> found = log_likelihood(vp, score, data, differentiable=True).log_prob.mean()
