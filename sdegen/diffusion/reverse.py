@@ -11,7 +11,6 @@ divergence is 0.
 import copy
 from typing import ClassVar, Self
 
-import torch
 from torch import Tensor
 
 from sdegen.core.accuracy import SlopeBy
@@ -26,8 +25,7 @@ from sdegen.core.sde import SDE, NoiseKind, Rows
 from sdegen.core.shapes import ScoreFn, State, Time
 from sdegen.core.signature import check_order
 from sdegen.core.slope_checks import check_divergence
-from sdegen.core.tolerances import SAME_MODEL
-from sdegen.diffusion.gaussian_path import GaussianPath
+from sdegen.diffusion.origin import check_origin
 
 
 class ReverseSDE(SDE):
@@ -156,35 +154,3 @@ class ReverseSDE(SDE):
             return own
         seen = is_seen(lambda y: self.forward.diffusion(y, t), x)
         return "autograd" if seen else "differences"
-
-
-def check_origin(score: ScoreFn, forward: SDE) -> None:
-    """Refuses a score of another α or σ, of an object with an `sde`, and rates that do not belong.
-
-    Args:
-        score: ∇ log p_t(x); one that has an `sde`, such as `model.score`, or the model itself.
-        forward: The SDE that it is to be the score of.
-
-    Raises:
-        ValueError: Naming the first time at which they differ, or at which the forward SDE has
-            rates other than those of its α and σ.
-    """
-    if isinstance(forward, GaussianPath):
-        forward.check_rates()
-    own = getattr(score, "sde", None)
-    there, here = getattr(own, "kernel", None), forward.kernel
-    if own is forward or there is None or here is None:
-        return
-    low, high = forward.score_range
-    for t in (high, 0.5 * (low + high), low):
-        at = torch.tensor(t, dtype=torch.float64)
-        for symbol in ("alpha", "sigma"):
-            with torch.no_grad():
-                ours, its = (float(getattr(kernel, symbol)(at)) for kernel in (here, there))
-            if not abs(ours - its) <= SAME_MODEL * abs(ours):
-                raise ValueError(
-                    f"the score is that of another SDE, a {type(own).__name__}: at t = {t:g} its "
-                    f"{symbol} is {its:.6g}, but that of this {type(forward).__name__} is "
-                    f"{ours:.6g}. Pass its own, model.sde; or, if it is meant, the score as a "
-                    "function, lambda x, t: model.score(x, t)."
-                )

@@ -48,7 +48,7 @@ from sdegen.core.shapes import ScoreFn, State, expand
 from sdegen.diffusion import timesteps
 from sdegen.diffusion.ddpm import AncestralChain
 from sdegen.diffusion.gaussian_path import GaussianPath
-from sdegen.diffusion.reverse import check_origin
+from sdegen.diffusion.origin import check_origin
 from sdegen.likelihood.score_checks import check_forward, keeps_graph
 
 LogProb = Callable[[State], Tensor]

@@ -32,7 +32,8 @@ from sdegen.core.requests import check_function, check_state, first_true, is_wor
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State
 from sdegen.core.solver import Solver
-from sdegen.diffusion.reverse import ReverseSDE, check_origin
+from sdegen.diffusion.origin import check_origin
+from sdegen.diffusion.reverse import ReverseSDE
 from sdegen.engine.simulate import simulate
 from sdegen.likelihood.divergence import Divergence, ExactTrace, FlowWithDivergence
 from sdegen.likelihood.score_checks import (

@@ -32,6 +32,7 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State, Time
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 from sdegen.score import model_checks
+from sdegen.score.forms.base import Form
 from sdegen.score.forms.choice import form_of
 from sdegen.score.networks import MLP, ConditionedNetwork
 from sdegen.score.parameterization import Parameterization
@@ -64,9 +65,8 @@ class ScoreModel(nn.Module):
         ValueError: If times do not increase, or are not those of an SDE that has its own.
 
     Attributes:
-        form: How x_t, the network's output and the score hang together for this kind of process.
-        times: t_min and t_max; None where neither the SDE nor its user has said them yet.
-        tables: What the form keeps beside the weights, as buffers; None where it keeps nothing.
+        tables: What the form keeps beside the weights, as buffers, where the process has no times
+            of its own; None before training, or where it keeps nothing.
         labels: Labels of every call of the network, where `conditional` returned the model.
         event_shape: Shape of one sample: that of the data it was trained on, or (dim,) of an MLP
             that was not trained; None where nothing is known.
@@ -87,14 +87,15 @@ class ScoreModel(nn.Module):
     ) -> None:
         super().__init__()
         model_checks.check_network(network)
-        self.form = form_of(sde, base)
+        self._form = form_of(sde, base)
         parameterization = self.form.default() if parameterization is None else parameterization
         model_checks.check_parameterization(parameterization)
         self.form.check(parameterization)
         self.network, self.sde, self.parameterization = network, sde, parameterization
-        self.tables = None
         checked = _checked_times(times, self.form.times(), sde)
-        self.base, self.times = base, self.form.default_times() if checked is None else checked
+        if self.form.times() is None:  # what its user says, or it finds, tells it from others
+            self.chosen_times = self.form.default_times() if checked is None else checked
+            self.given_base, self.tables = base, None
         if isinstance(network, MLP):
             self.event_shape = self.form.event_of(network.dim)
 
@@ -127,6 +128,22 @@ class ScoreModel(nn.Module):
     def v(self, x_t: State, t: Time | float) -> State:
         """Return E[v | x_t], v = α ε − σ x0; same shape as x_t."""
         return self.form.v(self, x_t, t)
+
+    @property
+    def form(self) -> Form:
+        """How x_t, the network's output and the score hang together for this kind of process."""
+        return self._form
+
+    @property
+    def times(self) -> tuple[float, float] | None:
+        """t_min and t_max; None where neither the SDE nor its user has said them yet."""
+        own = self.form.times()
+        return self.chosen_times if own is None else own
+
+    @property
+    def base(self) -> ScoreFn | None:
+        """The score that the network's output is added to, where it was given one."""
+        return self.form.base
 
     @property
     def path(self) -> GaussianPath:
@@ -203,7 +220,10 @@ class ScoreModel(nn.Module):
             )
         shape = None if self.event_shape is None else list(self.event_shape)
         metadata: dict[str, Any] = {"kind": "ScoreModel", **model_spec(self), "event_shape": shape}
-        metadata |= {"times": self.times, "base": self.base is not None}
+        if self.form.times() is None:  # else they are the SDE's
+            metadata["times"] = self.times
+        if self.base is not None:
+            metadata["base"] = True
         own = {f"{_OWN}{name}": one for name, one in self.form.tensors(self).items()}
         save_tensors(path, self.network.state_dict() | own, metadata)
 
@@ -280,7 +300,8 @@ def with_labels(model: _Model, labels: Tensor) -> _Model:
         network, model.sde, model.parameterization, times=model.times, base=model.base
     )
     conditional.labels, conditional.event_shape = labels, model.event_shape
-    conditional.tables = model.tables
+    if model.form.times() is None:
+        conditional.tables = model.tables
     return conditional
 
 

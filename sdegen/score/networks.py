@@ -147,11 +147,15 @@ class MLP(nn.Module):
         self.leave = _linear(width, dim, source, zero=True)
         self.classes = _size("classes", classes, least=0)
         self.labels = _embedding(classes, (depth + 1) * width)
-        self.conditions = _size("conditions", conditions, least=0)
         _check_one(classes, "conditions", conditions)
-        if conditions:
+        if _size("conditions", conditions, least=0):
             self.condition_shape = (conditions,)
             self.told = _linear(conditions, (depth + 1) * width, source, zero=True)
+
+    @property
+    def conditions(self) -> int:
+        """Numbers of a condition that it is told; 0 without."""
+        return _condition_size(self)
 
     def forward(self, x: State, t: Tensor, labels: Tensor | None = None) -> State:
         """Return the output for states x, times and labels of shape (batch,); x's shape.
@@ -219,9 +223,8 @@ class UNet(nn.Module):
         self.features = TimeFeatures()
         self.embed = _linear(TimeFeatures.size, 4 * width, source)
         self.gate = _linear(4 * width, 1, source, zero=True)
-        self.condition_channels = _size("condition_channels", condition_channels, least=0)
         _check_one(classes, "condition_channels", condition_channels)
-        if condition_channels:
+        if _size("condition_channels", condition_channels, least=0):
             self.condition_shape = (condition_channels, None, None)
         self.enter = _conv(channels + condition_channels, width, source)
         before = [width, *widths[:-1]]
@@ -238,6 +241,11 @@ class UNet(nn.Module):
         self.leave = _conv(width, channels, source, zero=True)
         self.classes = _size("classes", classes, least=0)
         self.labels = _embedding(classes, 4 * width)
+
+    @property
+    def condition_channels(self) -> int:
+        """Channels of an image that it is told; 0 without."""
+        return _condition_size(self)
 
     def forward(self, x: State, t: Tensor, labels: Tensor | None = None) -> State:
         """Output for images x, times t and labels of shape (batch,); same shape as x.
@@ -337,6 +345,12 @@ def _given(condition: Tensor | None, size: int) -> Tensor:
             f"a condition must have shape (batch, {size}, …), but has {tuple(condition.shape)}."
         )
     return condition
+
+
+def _condition_size(network: nn.Module) -> int:
+    """Return the first size of a network's condition; 0 of one that takes none."""
+    shape: tuple[int, ...] = getattr(network, "condition_shape", (0,))
+    return shape[0]
 
 
 def _check_one(classes: int, name: str, count: int) -> None:

@@ -354,7 +354,7 @@ DATA = torch.zeros(4, 2)
         (
             lambda: sg.train(CLASSY, DATA, labels=torch.zeros(3).long()),
             ValueError,
-            r"labels must have shape \(4,\), one for each row, but have \(3,\)",
+            r"labels must have shape \(4, …\), one for each row, but have \(3,\)",
         ),
         (
             lambda: sg.train(CLASSY, DATA, labels=torch.full((4,), 3)),

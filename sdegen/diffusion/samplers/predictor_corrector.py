@@ -136,6 +136,12 @@ class PredictorCorrector(Corrector):
                 "PredictorCorrector needs a score, which its corrector asks: pass "
                 f"ReverseSDE(sde, score, eta), not {type(sde).__name__}."
             )
+        if sde.phase_space:
+            raise ValueError(
+                "PredictorCorrector moves along the score of every coordinate, but in phase space "
+                "that of velocities alone is learned and asked for: take its predictor, "
+                f"{type(self.predictor).__name__}()."
+            )
 
     def sizes(self, sde: SDE, nodes: Tensor) -> Sequence[Tensor]:
         """Return α at each node."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from sdegen.core.noise import Rng
 from sdegen.core.requests import as_state
 from sdegen.core.scores import ScoreAt
-from sdegen.core.shapes import State, Time
+from sdegen.core.shapes import ScoreFn, State, Time
 from sdegen.score.parameterization import Estimates, Parameterization
 
 if TYPE_CHECKING:
@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 
 
 class Form(ABC):
-    """How a network is asked, and its answer read, for one kind of noising process."""
+    """How a network is asked, and its answer read, for one kind of noising process.
+
+    Attributes:
+        base: A score that its user gave, to which the network's output is added; None else.
+    """
+
+    base: ScoreFn | None = None
 
     @abstractmethod
     def default(self) -> Parameterization:
