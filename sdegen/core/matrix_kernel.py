@@ -65,6 +65,7 @@ class MatrixKernel(GaussianKernel):
     rest: tuple[Tensor, Tensor] | None = None
     slowest: float | None = None
     _seen: dict[float, Matrices] = field(default_factory=dict, init=False, repr=False)
+    _batch: list[tuple[Tensor, Matrices]] = field(default_factory=list, init=False, repr=False)
 
     def matrices(self, t: Time) -> Matrices:
         """Return Φ, m, L and L⁻¹, shape (1 or batch, blocks, …), float64, on the CPU.
@@ -74,7 +75,7 @@ class MatrixKernel(GaussianKernel):
                 every coordinate.
         """
         if t.ndim:
-            return _factored(*self.law(t.detach().double().cpu()), t)
+            return self._of_batch(t.detach().double().cpu())
         key = float(t.detach())
         if key not in self._seen:
             if len(self._seen) >= _KEPT:
@@ -83,6 +84,16 @@ class MatrixKernel(GaussianKernel):
             with torch.inference_mode(False):
                 self._seen[key] = _factored(*self.law(at), at)
         return self._seen[key]
+
+    def _of_batch(self, t: Tensor) -> Matrices:
+        """Return the matrices at times of rows; a loss asks for those of a step several times."""
+        last = self._batch[-1:]  # a copy: other threads may be at theirs
+        if last and torch.equal(last[0][0], t):
+            return last[0][1]
+        with torch.inference_mode(False):
+            found = _factored(*self.law(t), t)
+        self._batch[:] = [(t.clone(), found)]
+        return found
 
     def mean(self, x0: State, t: Time) -> Tensor:
         """Return Φ x0 + m: of positions (batch, *event) a state (batch, 2, *event)."""
