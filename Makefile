@@ -1,12 +1,13 @@
 # make demo    the main job, in under five minutes, with a report at the end
-# make test    the whole test suite
+# make test    the tests, less those that take many seconds each (marked slow)
+# make test-all    all of them
 # make lint    ruff and mypy --strict
 # Each makes .venv once, with the tested versions of constraints.txt.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format bench
+.PHONY: demo test test-all lint format bench
 
 .venv/.installed: pyproject.toml constraints.txt
 	@echo "sdegen: making .venv with the versions of constraints.txt (once; a few minutes, mostly torch) …"
@@ -21,6 +22,10 @@ demo: .venv/.installed
 
 test: .venv/.installed
 	@echo "sdegen: running the tests on $$(nproc 2>/dev/null || echo 2) cores …"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+
+test-all: .venv/.installed
+	@echo "sdegen: running all tests on $$(nproc 2>/dev/null || echo 2) cores …"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: .venv/.installed

@@ -48,6 +48,7 @@ from tests.cures import (
     running,
     samplers,
     sampling,
+    scores,
     simulated_scores,
     trainings,
 )
@@ -78,6 +79,7 @@ ROOMS = (
     functionals,
     entropy,
     sampling,
+    scores,
     simulated_scores,
     pictures,
     averages,
@@ -266,10 +268,15 @@ def listed():
     return reasons
 
 
+# compiled once: there are more than re remembers
+_PATTERNS = {name: (pattern, re.compile(pattern)) for name, (pattern, _, _) in FOLLOWED.items()}
+
+
+@functools.cache
 def _followed(text):
     """The row of a message that has programs, or None."""
-    for name, (pattern, _, _) in FOLLOWED.items():
-        if pattern in text or re.search(pattern, text):
+    for name, (pattern, compiled) in _PATTERNS.items():
+        if pattern in text or compiled.search(text):
             return name
     return None
 

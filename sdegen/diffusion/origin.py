@@ -17,11 +17,6 @@ from sdegen.core.shapes import ScoreFn, State
 from sdegen.core.tolerances import SAME_MODEL
 from sdegen.diffusion.gaussian_path import GaussianPath
 
-_CURE = (
-    "Pass its own, model.sde; or, if it is meant, the score as a function, lambda x, t: "
-    "model.score(x, t)."
-)
-
 
 def check_origin(score: ScoreFn, forward: SDE) -> None:
     """Refuse a score of another process, of an object with an `sde`, and rates that do not belong.
@@ -101,5 +96,6 @@ def _refuse(own: SDE, forward: SDE, t: float, name: str, its: float, ours: float
     """Refuse the score, with both numbers."""
     raise ValueError(
         f"the score is that of another SDE, a {type(own).__name__}: at t = {t:g} its {name} is "
-        f"{its:.6g}, but that of this {type(forward).__name__} is {ours:.6g}. {_CURE}"
+        f"{its:.6g}, but that of this {type(forward).__name__} is {ours:.6g}. Pass its own, "
+        "model.sde; or, if it is meant, the score as a function, lambda x, t: model.score(x, t)."
     )

@@ -385,7 +385,7 @@ FOLLOWED = {
         ),
     ),
     "classes without labels": (
-        r"the network has classes = \{\}, but no \{\} were given",
+        r"the network has \{\}, but no \{\} were given",
         lambda: trained(a_model(3)),
         lambda: (trained(a_model(3), labels=LABELS), trained(a_model())),
     ),

@@ -310,7 +310,7 @@ FOLLOWED = {
     ),
     "a grid without a kernel": (
         "needs the α and σ of a kernel: pass the ReverseSDE of a GaussianPath",
-        lambda: sg.timesteps.auto(sg.ReverseSDE(OU, GAUSS.score, 0.0), 3),
+        lambda: sg.timesteps.auto(sg.ReverseSDE(OU, lambda x, t: -x, 0.0), 3),
         lambda: grid_of(sg.ReverseSDE(VP, GAUSS.score, 0.0), solver=sg.AngularAdams(2)),
     ),
     "a grid for states of no known shape": (

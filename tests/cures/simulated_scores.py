@@ -72,7 +72,7 @@ FOLLOWED = {
         lambda: trained(a_model(sg.ItoProcess(lambda x: x - x**3, 0.7))),
     ),
     "a drift that autograd does not see": (
-        "TransitionMatching(kind={}) takes derivatives of the drift",
+        r"TransitionMatching\(kind=\{\}\) takes derivatives of the drift",
         lambda: trained(a_model(sg.ItoProcess(lambda x: -x.detach(), 0.7)), "malliavin"),
         lambda: (
             trained(a_model(sg.ItoProcess(lambda x: -x, 0.7)), "malliavin"),
@@ -85,7 +85,7 @@ FOLLOWED = {
         lambda: trained(a_model(WIDE)),
     ),
     "a reverse flow of a matrix": (
-        "TransitionMatching(kind='reverse-flow') is for additive noise",
+        r"TransitionMatching\(kind='reverse-flow'\) is for additive noise",
         lambda: trained(a_model(MIXED, dim=2), "reverse-flow", PLANE),
         lambda: trained(a_model(MIXED, dim=2), "one-step", PLANE),
     ),
