@@ -26,6 +26,7 @@ def rehearsed(parts):
         return samplers.main(quick=True)
 
 
+@pytest.mark.slow
 def test_five_evaluations_ours_before_the_peers_and_calibrated_before_both(rehearsed):
     (line,) = rehearsed["distance to the exact flow: ours, the best of all peers, calibrated"]
     assert line["evaluations"] == 5

@@ -50,6 +50,7 @@ def test_backends_agree_and_count():
     }
 
 
+@pytest.mark.slow
 def test_a_grid_made_for_edms_path_is_better_than_the_best_peer(monkeypatch):
     """With five evaluations in the plane, beside one peer on its best grid, to save time."""
     few = [p for p in peers.deterministic() if p.name in ("IPNDM", "UniPC 2 bh2 x0")]
@@ -122,6 +123,7 @@ def test_peers_with_channels_have_one_noise(problem):
         torch.testing.assert_close(torch.as_tensor(peer), mine)
 
 
+@pytest.mark.slow
 def test_planted_faults_are_caught_and_named(monkeypatch):
     monkeypatch.setattr(certificates, "CLEAN", {})
     tables = certificates.main(quick=True)
@@ -176,6 +178,7 @@ def test_the_first_page_marks_losses():
         lookup.behind(0.5)
 
 
+@pytest.mark.slow
 def test_estimated_errors_of_random_problems_at_rest_cover_the_true_ones():
     rows = [
         row
@@ -195,6 +198,7 @@ def test_what_a_strong_force_does_in_time_is_neither_refused_nor_wrong(number):
     assert all(random_problems.covered(row) and row["true"] < 1e-3 for row in rows)
 
 
+@pytest.mark.slow
 def test_random_problems_are_the_same_every_time():
     first, again = random_problems.on_a_line(7), random_problems.on_a_line(7)
     assert (first.cells, first.peclet, first.barrier) == (again.cells, again.peclet, again.barrier)

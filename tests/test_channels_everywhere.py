@@ -136,6 +136,7 @@ def test_ends_of_two_noises_are_those_of_one():
     assert sg.classify_boundary(root, math.inf) == "natural"
 
 
+@pytest.mark.slow
 def test_a_certificate_of_two_noises():
     options = {"solver": sg.EulerMaruyama(20), "trajectories": 2000, "rng": 0}
     certificate = sg.certify(TWO, LINE, 0.5, [0.0, 0.3], **options)
@@ -368,6 +369,7 @@ print(bool(((torch.cov(runs[0].T) - c).abs() < 4.4 * error).all()))
 """
 
 
+@pytest.mark.slow
 def test_compiled_runs_have_the_law_of_channels(programs):
     """Covariance of Euler's chain, G(x) turned, within 4.4 standard errors; the same bits again.
 

@@ -78,6 +78,7 @@ def test_floor_against_exact_sums():
         assert sg.metrics.total_variation_floor(masses, n) == pytest.approx(exact, rel=1e-11)
 
 
+@pytest.mark.slow
 def test_floor_at_a_hundred_thousand_against_the_binomial_law():
     n, density = 100_000, gaussian_cells()
     exact = 0.0

@@ -289,7 +289,10 @@ CALLS = {
         },
     ),
     "force_field": (
-        lambda **a: sg.force_field(**a)(torch.zeros(3, 1)),
+        # None is a training of many seconds
+        lambda config, **a: sg.force_field(
+            config=sg.FitConfig(steps=1, batch_size=4) if config is None else config, **a
+        )(torch.zeros(3, 1)),
         {
             "samples": torch.randn(70, 1, generator=torch.Generator().manual_seed(0)),
             "diffusivity": 0.5,

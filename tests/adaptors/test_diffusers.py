@@ -147,6 +147,7 @@ def test_ancestral_sampling_of_its_network_is_the_chain_of_its_scheduler():
         assert float((path.states[i + 1] - x).abs().max()) <= 1e-8
 
 
+@pytest.mark.slow
 def test_likelihood_of_its_network_is_that_of_the_mixture():
     """Of a network that knows the fractions of its timesteps, to the tolerance of the solver."""
     path = sg.VP(sg.TabulatedBeta(ALPHA_BARS), t_min=1 / N)

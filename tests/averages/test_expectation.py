@@ -108,6 +108,7 @@ def test_heun_is_of_second_order():
     assert int(result.costs[0]) == 2 * int(result.samples[0] * result.steps[0])
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_average_as_often_as_it_says():
     # of 60 with a probability of 0.95 or more each, fewer than 48: once in 10⁶
     inside = 0
@@ -204,6 +205,7 @@ def test_a_pulse_between_the_steps_is_seen():
     assert holds(average(pulse, 0 * ONE, tolerance=0.05), 1.0)
 
 
+@pytest.mark.slow
 def test_noise_in_time_with_the_steps_is_seen():
     beats = sg.ItoProcess(torch.zeros_like, lambda x, t: torch.sin(2 * math.pi * 8 * t) + 0 * x)
     assert holds(average(beats, 0 * ONE, square, tolerance=0.1), 0.5)

@@ -32,6 +32,7 @@ def calibrated():
     return sg.calibrate(FLOW, solver, 5, starts(192, 1), reference=TIGHT, rounds=8)
 
 
+@pytest.mark.slow
 def test_five_evaluations_are_ten_times_better_on_other_starts(calibrated):
     x = starts(1000, 2)
     solver, goal = sg.AngularAdams(3), exact(x)
@@ -254,6 +255,7 @@ def test_a_flipped_bit_is_seen(calibrated, tmp_path):
         sg.Calibration.load(path, FLOW)
 
 
+@pytest.mark.slow
 def test_a_float32_model_is_calibrated_in_float32_too():
     found = sg.calibrate(FLOW, sg.ExponentialAdams(2, "x0"), 4, starts(60, 11).float(), rounds=6)
     assert found.error < 0.4 * found.error_before
@@ -339,6 +341,7 @@ class TestBadRequests:
             calibrated.error = 0.0
 
 
+@pytest.mark.slow
 def test_what_it_ends_with_is_never_worse_than_a_solver_on_a_grid_made_for_it():
     """On EDM's path from 80 to 0.002, where the four rules in t had ended at 0.18."""
     sde = sg.EDM()

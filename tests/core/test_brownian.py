@@ -73,6 +73,7 @@ def _errors(sde, make, path, x0, truth, steps):
     return [float((_walk(sde, make(n), path, x0) - truth).square().mean().sqrt()) for n in steps]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "order"),
     [

@@ -224,6 +224,7 @@ def test_a_chain_that_ends_at_t_min_has_the_noise_of_t_min(variance):
     torch.testing.assert_close(stds, wanted, rtol=1e-14, atol=0)
 
 
+@pytest.mark.slow
 def test_ancestral_samples_are_as_near_to_the_data_as_their_law():
     """W1 of the whole chain's law to the data, by the exact law: √β_1 z had made it 0.0140."""
     mixture = sg.GaussianMixture([0.3, 0.7], [-1.0, 1.0], stds=0.05)

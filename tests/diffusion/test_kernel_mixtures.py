@@ -218,6 +218,7 @@ def agrees(states, law, errors=5.0):
     assert float(((found - covariance) / spread).abs().max()) < errors
 
 
+@pytest.mark.slow
 def test_critically_damped_langevin_forwards_and_back():
     """The joint law in phase space of 2 × 2 numbers: 4 means and 10 covariances, each way."""
     start = sg.GaussianMixture([1.0], [[0.6, -0.4]], covariances=[[[0.5, 0.2], [0.2, 0.3]]])

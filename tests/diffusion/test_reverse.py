@@ -57,6 +57,7 @@ def test_mean_and_variance_move_as_those_of_the_forward_process(sde, eta, t):
     assert 2 * a * v - g**2 == pytest.approx(2 * rate * v + noise**2, rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.slow
 @every_eta
 def test_euler_maruyama_reaches_the_data_to_first_order(eta):
     # exact moments of the chain: the error in mean and variance halves with the step

@@ -105,6 +105,7 @@ def test_the_density_obeys_the_equation_of_its_reversal(eta):
         assert abs(float(rate)) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_reverse_runs_end_in_the_law_of_the_data(eta):
     """From t = 0.8 to 0.2: mean and covariance of Y within 4.4 standard errors."""
@@ -261,6 +262,7 @@ class WithoutDivergence(sg.ReverseSDE):
         return super().drift(x, t) + weight * self.forward.covariance_divergence(x, t)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*the estimated relative error:UserWarning")
 def test_a_score_from_the_plane_leads_back_to_the_start():
     """G(x) of which no law is known: forward to t = 0.5 and back to the Gaussian, n = 10⁵."""

@@ -153,6 +153,7 @@ def off(flow, x, end, times, solver):
     return float((found.final - end).square().sum(1).mean().sqrt())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_a_grid_made_for_the_flow_is_better_than_every_rule(name):
     """On starts that the pilot has not seen, by a factor of two at least, with ten evaluations."""
@@ -173,6 +174,7 @@ def test_a_grid_made_for_the_flow_is_better_than_every_rule(name):
     assert 0.4 < error / alpha / made.error < 2.5
 
 
+@pytest.mark.slow
 def test_a_ring_on_edms_path_with_few_evaluations():
     """Where the rule for VP has 0.25, 0.15, 0.028 of the data's spread at 5, 10, 20."""
     _sde, flow, x, end = cell("a ring on EDM's path", 256)
@@ -197,6 +199,7 @@ def test_equal_shares_of_the_third_derivative_are_met():
     assert float((steps / steps.mean() - 1).abs().max()) < 0.02
 
 
+@pytest.mark.slow
 def test_made_grids_are_repeated_by_the_seed_and_count_their_cost():
     calls = []
     sde, flow, *_ = cell("small data under VP", 8)
@@ -220,6 +223,7 @@ def test_made_grids_are_repeated_by_the_seed_and_count_their_cost():
     assert not torch.equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_longer_grid_is_that_of_fifty_filled_in():
     sde, flow, *_ = cell("two modes under a cosine", 8)
     solver = sg.ExponentialAdams(2, "x0")

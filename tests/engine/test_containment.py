@@ -245,6 +245,7 @@ WRIGHT_FISHER = sg.ItoProcess(
 )
 
 
+@pytest.mark.slow
 def test_wright_fisher_between_walls_without_noise():
     n = 50_000
     path = sg.simulate(
@@ -267,6 +268,7 @@ def test_wright_fisher_stays_in_its_law_at_rest():
     assert d < 2.470 / math.sqrt(n) + 0.005  # alarm 1e-5, and the step
 
 
+@pytest.mark.slow
 def test_a_square_root_process_that_reaches_zero():
     """2κθ < σ²: mean ½ at all times, and the noncentral χ² of Cox, Ingersoll and Ross."""
     k, theta, s, n, t = 1.0, 0.5, 1.5, 40_000, 2.0

@@ -31,6 +31,7 @@ def _walk(sde, solver, steps, rows=4000):
     return walk
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sde", "solver", "order"),
     [

@@ -172,6 +172,7 @@ def test_a_tilted_ring_carries_a_current():
         sg.FokkerPlanck2D(tilted, (sg.Grid(0.0, 6.0, 40), grids[1]), {0: sg.Periodic(0.0, 6.0)})
 
 
+@pytest.mark.slow
 def test_particles_bounce_at_a_wall():
     """Free flight, γ → 0: of a packet on its way to 1.2 what passes 1.5 comes back with −v."""
     free = sg.UnderdampedLangevin(lambda x: 0 * x, friction=1e-6, temperature=1.0)

@@ -10,6 +10,7 @@ import sdegen as sg
 BROWNIAN = sg.BrownianMotion(1.0)
 
 
+@pytest.mark.slow
 def test_a_linear_bound_is_the_inverse_gaussian_law():
     # W meets 1 − v t as W + v t meets 1
     v, times = 0.5, torch.linspace(0, 1.8, 10, dtype=torch.float64)

@@ -179,6 +179,7 @@ def test_high_barriers_are_weighed_without_a_current():
     assert float((p.p / p.p.max() - exact / exact.max()).abs().max()) < 1e-7
 
 
+@pytest.mark.slow
 def test_a_rotation_of_the_channels_changes_nothing():
     def turned(x):
         return bent(x) @ rotated(1.0, 0, 3 * x[:, 0] - x[:, 1])
@@ -220,6 +221,7 @@ def test_a_correlated_density_moves_as_its_moments_do(form):
     torch.testing.assert_close(point.covariance, torch.from_numpy(covariance), atol=8e-3, rtol=0)
 
 
+@pytest.mark.slow
 def test_correlations_that_alone_change_with_time_are_seen():
     """G(t) with D_xx = D_yy = ½ always, D_xy = 0.4 sin 6t: Cov = 0.8 (1 − cos 6t)/6."""
 
@@ -337,6 +339,7 @@ def test_walls_without_flux_are_of_second_order(ratio):
     assert errors[-1] < 4e-3
 
 
+@pytest.mark.slow
 def test_walls_that_later_noise_correlates_at_are_seen():
     """D_xy = 0 at t = 0 alone."""
 

@@ -101,6 +101,7 @@ def test_a_drift_that_depends_on_time_carries_the_density():
         torch.testing.assert_close(final.mean, torch.tensor(mean).double(), atol=3e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_twenty_periods_between_two_times_are_resolved():
     """E X = 2 (sin 3t − 3 cos 3t + 3 e^{−t})/10 under 2 sin 3t − x, with no time in between."""
     sde = sg.ItoProcess(
@@ -127,6 +128,7 @@ def kicked(kick, times, cells=24, **options):
     return solver.solve(start, times, **options)[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_pulses_between_two_times_are_seen(seed):
     """Of area ± ½ … 2, widths down to 1e-3 of the run: right to 1 %, or warned of."""

@@ -51,6 +51,7 @@ def test_no_step_is_needed_for_any_time():
     assert float((late - solver.stationary().p).abs().max()) < 1e-12
 
 
+@pytest.mark.slow
 def test_implicit_step_keeps_mass_and_sign_over_ten_thousand_steps():
     grid = sg.Grid(-3.0, 3.0, 200)
     times = torch.linspace(0, 100, 11)
@@ -64,6 +65,7 @@ def test_implicit_step_keeps_mass_and_sign_over_ten_thousand_steps():
     assert float((path.final.p - relaxed).abs().max()) < 1e-3
 
 
+@pytest.mark.slow
 def test_implicit_steps_conserve_the_unrestored_mass():
     # the operator itself, before anything is restored: columns of K sum to zero
     grid = sg.Grid(-3.0, 3.0, 200)

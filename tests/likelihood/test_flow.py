@@ -195,6 +195,7 @@ def test_every_sample_of_a_mixture_to_1e_6(law):
     assert error.abs().max() < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("law", "how", "least"),
     [
@@ -258,6 +259,7 @@ def test_one_probe_does_not_know_its_error():
     assert torch.isinf(found.standard_error).all()
 
 
+@pytest.mark.slow
 def test_probes_are_held_fixed_and_seeded():
     """A probe drawn anew in every step would leave no smooth ODE; the seed gives the same bits."""
     law = planar(VP)

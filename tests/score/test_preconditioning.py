@@ -26,6 +26,7 @@ def eps_rmse(model):
     return (sum(squares) / len(squares)) ** 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_learns_the_score_of_a_mixture(name):
     """ε̂ to 0.04 (measured .023-.028), and samples near others of the mixture.

@@ -374,6 +374,7 @@ def test_torchdiffeq_says_where_it_got_stuck_and_what_to_try():
     torch.testing.assert_close(reached.states[..., 0], expected, rtol=1e-4, atol=0)
 
 
+@pytest.mark.slow
 def test_a_jump_that_holds_trajectories_ends_torchdiffeq_at_tight_tolerances():
     """x' = −sign(x − 0.3) stays at 0.3 once it is there; at tolerances of 1e-12 for hours."""
     held = sg.ItoProcess(lambda x: -torch.sign(x - 0.3), 0.0)

@@ -59,6 +59,7 @@ def test_merton_cumulants_of_multiplicative_jumps():
     check_cumulants(x, merton(1.0, 0.0, 0.0, 3.0, 0.1, 0.2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", ["exponential", "Laplace"])
 def test_levy_ornstein_uhlenbeck_characteristic_function(sizes):
     """dX = −aX dt + σ dW + dJ, n = 10⁶: log φ(k) = ik x₀ e^{−at} + λ ∫ (φ_Y(k e^{−as}) − 1) ds − …

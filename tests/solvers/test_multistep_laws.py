@@ -106,6 +106,7 @@ def law_by_quadrature(solver, dynamics, noised, times, *, h=0.025, half=6.0):
     return x, h * joint.sum(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("solver", "most"),
     [

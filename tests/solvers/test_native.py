@@ -145,6 +145,7 @@ def test_heun_refuses_multiplicative_noise():
 # the family of reverse dynamics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize(
     ("solver", "order"),

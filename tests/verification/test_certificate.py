@@ -254,6 +254,7 @@ BOX = sg.Grid(0.0, 1.0, cells=80)
 INSIDE = sg.OrnsteinUhlenbeck(2.0, 0.4, 0.7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["no-flux", "absorbing", ("no-flux", "absorbing"), "periodic"])
 def test_between_walls_a_clean_run_passes_and_a_wrong_drift_does_not(kind):
     sde = sg.BrownianMotion(0.7) if kind == "periodic" else INSIDE
@@ -288,6 +289,7 @@ def test_a_path_between_walls_is_judged_between_walls():
         certify(INSIDE, BOX, 0.3, [0.0, 0.3], boundary="no-flux", solver=solver, path=free)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", ["normal", "well"])
 def test_what_n_samples_show_is_said_beforehand(law):
     """A shift and a spread of the size that is said are seen nine times in ten."""

@@ -241,6 +241,7 @@ def second_moment_error(name, steps, grid):
     return float(law.expect(lambda x: x * x)) - (1 + float(VP.alpha(t) ** 2 * aim))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "steps", "order"),
     [("Euler-Maruyama", 300, 1.0), ("beta", 300, 1.0), ("posterior", 500, 0.95)],

@@ -121,6 +121,7 @@ def test_a_start_at_a_point():
 MIXTURE = sg.GaussianMixture([0.3, 0.7], [-1.0, 1.0], stds=0.25)
 
 
+@pytest.mark.slow
 def test_on_a_mixture_it_converges_with_the_grid_and_trajectories_follow_it():
     """10⁵ trajectories; Kolmogorov–Smirnov at a false-alarm rate of 1e-5."""
     sde = sg.VP(sg.LinearBeta(0.1, 20.0), t_min=1e-2)

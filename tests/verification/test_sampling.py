@@ -27,6 +27,7 @@ def clean():
     return runs
 
 
+@pytest.mark.slow
 def test_200_clean_runs_raise_no_alarm(clean):
     """1000 tests of 2e-6: one alarm in 500 such sets of seeds, at most."""
     assert all(check.verdict == "passed" for checks in clean for check in checks)

@@ -199,6 +199,7 @@ def test_a_damaged_checkpoint_is_named(here, call):
     assert "The newest good one is" in found.err[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "route",
     [

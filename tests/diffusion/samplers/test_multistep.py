@@ -55,6 +55,7 @@ def test_orders_on_a_flow_are_as_claimed_and_the_limit_is_the_exact_map(solver, 
     assert [end.nfe for end in ends] == [n + extra for n in steps]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", MEMBERS, ids=name)
 def test_orders_on_a_flow_run_forwards(solver, as_user):
     # from data to noise, as a likelihood or an encoding goes
