@@ -193,6 +193,13 @@ def answers_about_errors():
         "a coordinate known, sliced W2 in its standard deviations: "
         + ", ".join(f"{row['method']} {row['sliced W2']:.2g}" for row in inpainted),
     )
+    (kills,) = rows_of("killed_training", "all")
+    yield (
+        "killed_training",
+        "does a training that was killed at any moment resume to the same bits?",
+        "the training that was not killed",
+        f"{kills['same bits']} of {kills['trainings killed']}",
+    )
     pulses = rows_of("pulses", "pulses")
     silent = sum(row["wrong without a word"] for row in pulses)
     yield (

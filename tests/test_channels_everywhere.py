@@ -51,7 +51,6 @@ REFUSED = {  # room: what it says, the name of what refuses first
     ),
     "a likelihood": ("GaussianPath", lambda: sg.log_likelihood(OF_X, lambda x, t: -x, X)),
     "an adaptive sampler": ("AdaptiveHeun", lambda: path(solver=sg.AdaptiveHeun())),
-    "a score model": ("GaussianPath", lambda: sg.ScoreModel(sg.MLP(2, width=4, rng=0), OF_X)),
     "TorchSDE of several noises": (
         r"TorchSDE\('milstein'\) takes multiplicative noise of one",
         lambda: path(solver=sg.TorchSDE("milstein")),

@@ -61,8 +61,10 @@ REFUSED = {  # room: what it says, the name of what refuses first
         "certify is for one coordinate",
         lambda: sg.certify(TRAP, LINE, 0.5, [0.0, 0.5], rng=0),
     ),
-    "a likelihood": ("GaussianPath", lambda: sg.log_likelihood(TRAP, gibbs, states(3))),
-    "a score model": ("GaussianPath", lambda: sg.ScoreModel(sg.MLP(2, width=4, rng=0), TRAP)),
+    "a likelihood of states": (
+        "no t_min and t_max of its own",
+        lambda: sg.log_likelihood(TRAP, gibbs, states(3)),
+    ),
     "coloured noise": ("take GeneralizedLangevin", lambda: sg.Coloured(TRAP, 0.5)),
     "a solver fitted to a model": (
         "calibrate|GaussianPath|kernel",

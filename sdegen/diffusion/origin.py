@@ -45,7 +45,7 @@ def check_origin(score: ScoreFn, forward: SDE) -> None:
 
 def _times_of(score: ScoreFn, forward: SDE) -> tuple[float, float, float]:
     """Return the last, a middle and the first time at which the score is asked for."""
-    low, high = getattr(score, "times", None) or forward.score_range
+    low, high = getattr(score, "score_range", None) or forward.score_range
     low = low if math.isfinite(low) else 0.0
     high = high if math.isfinite(high) else low + 1.0
     return (high, 0.5 * (low + high), low)

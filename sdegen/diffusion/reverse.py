@@ -88,7 +88,7 @@ class ReverseSDE(SDE):
     def time_range(self) -> tuple[float, float]:
         """The times at which there is a score, [t_min, t_max]: of the process, and of a model."""
         low, high = self.forward.score_range
-        first, last = getattr(self.score, "times", None) or (low, high)
+        first, last = getattr(self.score, "score_range", None) or (low, high)
         return (max(low, first), min(high, last))
 
     @property

@@ -117,34 +117,23 @@ class CheckpointedRuns(Solver):
         return taken
 
 
-def keeps_gradients(differentiable: object) -> bool:
-    """Return whether gradients flow, by what a user says of it.
-
-    Raises:
-        TypeError: If it is neither True, False nor a word.
-        ValueError: If it is another word.
-    """
-    if isinstance(differentiable, bool):
-        return differentiable
-    if not isinstance(differentiable, str):
-        raise TypeError(
-            "differentiable must be True, False or 'checkpointed', but is "
-            f"{kind_of(differentiable)}."
-        )
-    check_word("differentiable", differentiable, ("checkpointed",), ", True or False")
-    return True
-
-
-def in_checkpointed_runs(request: Request, *, functionals: bool) -> Request:
+def in_checkpointed_runs(request: Request, how: object, *, functionals: bool) -> Request:
     """Return a request whose steps are taken in runs; refuse what cannot be repeated.
 
     Args:
         request: What is run.
+        how: What a user says of gradients, "checkpointed".
         functionals: Whether functionals are to be summed along the paths.
 
     Raises:
-        ValueError: If gradients are switched off, or naming what to leave out.
+        TypeError: If `how` is no word.
+        ValueError: If it is another, if gradients are switched off, or naming what to leave out.
     """
+    if not isinstance(how, str):
+        raise TypeError(
+            f"differentiable must be True, False or 'checkpointed', but is {kind_of(how)}."
+        )
+    check_word("differentiable", how, ("checkpointed",), ", True or False")
     if not torch.is_grad_enabled():
         raise ValueError(
             "differentiable='checkpointed', but gradients are switched off around the call: take "

@@ -19,7 +19,7 @@ from sdegen.core.solver import Solver
 from sdegen.core.trajectory import Trajectory
 from sdegen.engine.blocks import solve_blocks
 from sdegen.engine.callables import survey, validate_callables
-from sdegen.engine.checkpointed import in_checkpointed_runs, keeps_gradients
+from sdegen.engine.checkpointed import in_checkpointed_runs
 from sdegen.engine.memory import check_path
 from sdegen.engine.outcome import outcome_of
 from sdegen.engine.pool import check_threads
@@ -113,9 +113,9 @@ def simulate(
         flags={"keep_path": keep_path},
         brownian=brownian,
     )
-    gradients = keeps_gradients(differentiable)
-    if isinstance(differentiable, str):
-        request = in_checkpointed_runs(request, functionals=bool(functionals))
+    gradients = differentiable is not False
+    if not isinstance(differentiable, bool):
+        request = in_checkpointed_runs(request, differentiable, functionals=bool(functionals))
     x0, ts, reverse = request.x0, request.times, sde.direction == -1
     check_path(x0, len(ts) if keep_path else 1)
     if reverse:

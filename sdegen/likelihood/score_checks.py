@@ -54,7 +54,7 @@ def times_of(sde: SDE, score: ScoreFn) -> tuple[float, float]:
     """
     if isinstance(sde, GaussianPath):
         return (sde.t_min, sde.t_max)
-    times = getattr(score, "times", None)
+    times = getattr(score, "score_range", None)
     if times is None:
         raise ValueError(
             f"{type(sde).__name__} has no t_min and t_max of its own, and a likelihood goes from "

@@ -141,6 +141,11 @@ class ScoreModel(nn.Module):
         return self.chosen_times if own is None else own
 
     @property
+    def score_range(self) -> tuple[float, float] | None:
+        """The times, under the name by which a process is asked for them."""
+        return self.times
+
+    @property
     def base(self) -> ScoreFn | None:
         """The score that the network's output is added to, where it was given one."""
         return self.form.base
@@ -325,7 +330,7 @@ class ModelScore:
         return self.model.sde
 
     @property
-    def times(self) -> tuple[float, float] | None:
+    def score_range(self) -> tuple[float, float] | None:
         """t_min and t_max of the model."""
         return self.model.times
 

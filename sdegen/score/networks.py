@@ -147,8 +147,8 @@ class MLP(nn.Module):
         self.leave = _linear(width, dim, source, zero=True)
         self.classes = _size("classes", classes, least=0)
         self.labels = _embedding(classes, (depth + 1) * width)
-        _check_one(classes, "conditions", conditions)
         if _size("conditions", conditions, least=0):
+            _check_one(self.classes, "conditions", conditions)
             self.condition_shape = (conditions,)
             self.told = _linear(conditions, (depth + 1) * width, source, zero=True)
 
@@ -223,8 +223,10 @@ class UNet(nn.Module):
         self.features = TimeFeatures()
         self.embed = _linear(TimeFeatures.size, 4 * width, source)
         self.gate = _linear(4 * width, 1, source, zero=True)
-        _check_one(classes, "condition_channels", condition_channels)
         if _size("condition_channels", condition_channels, least=0):
+            _check_one(
+                _size("classes", classes, least=0), "condition_channels", condition_channels
+            )
             self.condition_shape = (condition_channels, None, None)
         self.enter = _conv(channels + condition_channels, width, source)
         before = [width, *widths[:-1]]

@@ -154,8 +154,8 @@ SLIPS = {
         "sde must be a GaussianPath, .* such as VP.* is an OrnsteinUhlenbeck",
     ),
     "a score of a process": (
-        lambda: sg.ScoreModel(sg.MLP(dim=2), sg.ItoProcess(lambda x: -x, 1.0)),
-        "sde must be a GaussianPath, .* is an ItoProcess",
+        lambda: sg.ScoreModel(sg.MLP(dim=2), "a process"),
+        "sde must be a GaussianPath, .* is 'a process'",
     ),
     "a score of a chain": (
         lambda: sg.ScoreModel(sg.MLP(dim=2), sg.DDPM([0.1, 0.2])),
@@ -166,8 +166,8 @@ SLIPS = {
         r"model must be a ScoreModel, but is an MLP; .* ScoreModel\(network, VP",
     ),
     "a law under a process": (
-        lambda: sg.GaussianMixture([1.0], [0.0], stds=1.0).noised(sg.OrnsteinUhlenbeck()),
-        "sde must be a GaussianPath, .* is an OrnsteinUhlenbeck",
+        lambda: sg.GaussianMixture([1.0], [0.0], stds=1.0).noised(sg.ItoProcess(torch.sin, 1.0)),
+        ".*, .* is an ItoProcess",
     ),
     "a posterior under a process": (
         lambda: sg.LinearMeasurement(torch.ones(1, 2), torch.ones(1), 0.1).posterior_score(

@@ -330,7 +330,7 @@ def centred(x, t):
         (VP, centred, X, ValueError, r"changes with the others in its batch.*model\.eval"),
         (sg.ReverseSDE(VP, normal), normal, X, ValueError, "sde must be the forward SDE"),
         (sg.ItoProcess(normal, lambda x: x), normal, X, ValueError, "multiplicative noise"),
-        (sg.BrownianMotion(), normal, X, ValueError, "additive noise and no Gaussian kernel"),
+        (sg.BrownianMotion(), normal, X, ValueError, "no t_min and t_max of its own"),
         (0.1, normal, X, TypeError, "sde must be a GaussianPath"),
     ],
 )

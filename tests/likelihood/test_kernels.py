@@ -14,7 +14,7 @@ class Exact:
     """The exact score of a mixture, with times as a model has them."""
 
     def __init__(self, law, times):
-        self.law, self.times, self.sde = law, times, law.sde
+        self.law, self.score_range, self.sde = law, times, law.sde
 
     def __call__(self, x, t):
         return self.law.score(x, t)

@@ -25,7 +25,7 @@ import sdegen as sg
         ({"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\), but is 1"),
         (
             {"weighting": "snr"},
-            "'likelihood' or 'flow-matching' or 'edm', but is 'snr'",
+            "'min-snr' or 'flow-matching' or 'edm', but is 'snr'",
         ),
         ({"keep": "first"}, "keep must be 'last' or 'best', but is 'first'"),
     ],
