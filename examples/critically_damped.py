@@ -4,7 +4,10 @@ A particle in a trap, with friction twice its frequency, forgets where it began 
 Its kernel is a 2 × 2 matrix for each coordinate, and only ∇_v log p is learned. Backwards, what
 was noise at rest becomes data: the velocities are kicked, and positions follow them smoothly.
 
-    MARK
+2,000 steps of training took 100 s of one core, both ways back 50 s.
+
+    SDE: sliced W2 to other data 0.021; of data themselves 0.035
+    flow: sliced W2 to other data 0.030; of data themselves 0.035
 """
 
 import matplotlib.pyplot as plt
@@ -13,6 +16,8 @@ import torch
 import sdegen as sg
 
 STEPS = 2_000
+ROWS = 5_000
+NODES = 500
 WHEN = (1.0, 0.3, 0.1, 0.0)  # shares of t_max that are drawn
 
 data = sg.data.two_moons(20_000, rng=0)
@@ -21,15 +26,15 @@ model = sg.ScoreModel(sg.MLP(4, rng=0), sde)  # positions and velocities of two 
 sg.train(model, data, sg.TrainConfig(steps=STEPS, batch_size=1024), rng=0)
 
 first, last = model.times
-start = model.draw_prior(5_000, rng=1)
-times = first + (last - first) * torch.linspace(1, 0, 501) ** 2
+start = model.draw_prior(ROWS, rng=1)
+times = first + (last - first) * torch.linspace(1, 0, NODES + 1) ** 2
 figure, axes = plt.subplots(2, 4, figsize=(12, 6), layout="constrained")
 for row, eta, solver in ((axes[0], 1.0, sg.EulerMaruyama()), (axes[1], 0.0, sg.Heun())):
     path = sg.simulate(sg.ReverseSDE(sde, model.score, eta), start, times, solver=solver, rng=2)
     x = path.states[:, :, 0]
-    fresh = sg.data.two_moons(5_000, rng=3)
+    fresh = sg.data.two_moons(ROWS, rng=3)
     distance = sg.metrics.sliced_wasserstein(x[-1], fresh)
-    floor = sg.metrics.sliced_wasserstein(data[:5_000], fresh)
+    floor = sg.metrics.sliced_wasserstein(data[:ROWS], fresh)
     name = "SDE" if eta else "flow"
     print(f"{name}: sliced W2 to other data {distance:.3f}; of data themselves {floor:.3f}")
     for ax, share in zip(row, WHEN, strict=True):

@@ -110,6 +110,15 @@ def test_double_well_noising(run, tmp_path):
     assert (tmp_path / "double_well_noising.png").stat().st_size > 10_000
 
 
+def test_critically_damped(run, tmp_path):
+    # of few steps; what is at rest is 0.9 away, and the header has the numbers of all steps
+    printed = run("critically_damped", STEPS=100, ROWS=1_000, NODES=60)
+    for distance, floor in numbers(printed, r"to other data #; of data themselves #"):
+        assert distance < 0.3
+        assert floor < 0.15
+    assert (tmp_path / "critically_damped.png").stat().st_size > 10_000
+
+
 def test_own_drift(run):
     assert within(run("own_drift", TRAJECTORIES=20_000)) == 5
 
