@@ -9,6 +9,9 @@ import torch
 import sdegen as sg
 from benchmarks import noisy, peers, problems, samplers, trained
 
+# what they share is a rehearsal of a minute
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def parts():
@@ -26,7 +29,6 @@ def rehearsed(parts):
         return samplers.main(quick=True)
 
 
-@pytest.mark.slow
 def test_five_evaluations_ours_before_the_peers_and_calibrated_before_both(rehearsed):
     (line,) = rehearsed["distance to the exact flow: ours, the best of all peers, calibrated"]
     assert line["evaluations"] == 5
