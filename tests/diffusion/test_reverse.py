@@ -87,7 +87,7 @@ def test_what_a_sampler_finds_inside():
     inner = sg.ReverseSDE(VP, score, 0.5).denoising
     assert (inner.score, inner.eta) == (score, 0.5)
     assert float(inner.kernel.sigma(torch.tensor(0.3))) == float(VP.sigma(torch.tensor(0.3)))
-    assert sg.ReverseSDE(sg.BrownianMotion(), score).denoising.kernel is None
+    assert sg.ReverseSDE(sg.BrownianMotion(), lambda x, t: -x).denoising.kernel is None
 
 
 def test_calls_of_the_score_are_counted_however_they_come():
