@@ -78,12 +78,12 @@ class Blurring(SDE):
     @property
     def time_range(self) -> tuple[float, float]:
         """[0, t_max]."""
-        return (0.0, self.t_max)
+        return self._path.time_range
 
     @property
     def score_range(self) -> tuple[float, float]:
         """[t_min, t_max]."""
-        return (self.t_min, self.t_max)
+        return self._path.score_range
 
     @property
     def noise_kernel(self) -> DiagonalKernel:

@@ -54,8 +54,23 @@ from sdegen.likelihood.score_checks import check_forward, keeps_graph
 LogProb = Callable[[State], Tensor]
 
 
+class LowerBound:
+    """A lower bound of log p, in nats, of points of some numbers each."""
+
+    log_prob: Float[Tensor, " batch"]
+    dimensions: int
+
+    def bits_per_dim(self, bin_width: float = 1.0) -> Float[Tensor, " batch"]:
+        """Return −log_prob/(d ln 2) − log₂ w: an upper bound, shape (batch,).
+
+        Args:
+            bin_width: Width w of one integer value in the units of x, for dequantised integers.
+        """
+        return metrics.bits_per_dim(self.log_prob, self.dimensions, bin_width=bin_width)
+
+
 @dataclass(frozen=True)
-class EvidenceBound:
+class EvidenceBound(LowerBound):
     """A lower bound for log p(x), term by term, in nats.
 
     Attributes:
@@ -78,14 +93,6 @@ class EvidenceBound:
     dimensions: int
     nfe: int
     seed: int
-
-    def bits_per_dim(self, bin_width: float = 1.0) -> Float[Tensor, " batch"]:
-        """Return −log_prob/(d ln 2) − log₂ w: an upper bound, shape (batch,).
-
-        Args:
-            bin_width: Width w of one integer value in the units of x, for dequantised integers.
-        """
-        return metrics.bits_per_dim(self.log_prob, self.dimensions, bin_width=bin_width)
 
 
 def elbo(

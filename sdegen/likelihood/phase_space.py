@@ -18,19 +18,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sdegen import metrics
 from sdegen.core.checks import check_count
 from sdegen.core.noise import Rng, Streams, seed_of
 from sdegen.core.requests import check_kind, check_state
 from sdegen.core.shapes import ScoreFn, State
 from sdegen.core.solver import Solver
+from sdegen.likelihood.bound import LowerBound
 from sdegen.likelihood.divergence import Divergence
 from sdegen.likelihood.flow import log_likelihood
 from sdegen.sde.underdamped import UnderdampedLangevin
 
 
 @dataclass(frozen=True)
-class PositionBound:
+class PositionBound(LowerBound):
     """Lower bounds for log p of positions, in nats.
 
     Attributes:
@@ -46,14 +46,6 @@ class PositionBound:
     dimensions: int
     nfe: int
     seed: int
-
-    def bits_per_dim(self, bin_width: float = 1.0) -> Float[Tensor, " batch"]:
-        """Return −log_prob/(d ln 2) − log₂ w: an upper bound, shape (batch,).
-
-        Args:
-            bin_width: Width w of one integer value in the units of x, for dequantised integers.
-        """
-        return metrics.bits_per_dim(self.log_prob, self.dimensions, bin_width=bin_width)
 
 
 def position_bound(

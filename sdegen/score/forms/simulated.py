@@ -25,7 +25,7 @@ from sdegen.core.requests import as_time
 from sdegen.core.scores import ScoreAt
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State, Time
-from sdegen.score.forms.base import Form, as_states, cast_like
+from sdegen.score.forms.base import Form, as_states, ask, cast_like
 from sdegen.score.forms.tables import MomentTables
 from sdegen.score.parameterization import Estimates, Parameterization, ScorePrediction
 from sdegen.score.paths import path_nodes, simulate_paths
@@ -167,16 +167,8 @@ class SimulatedForm(Form):
     def _asked(self, model: ScoreModel, x_t: State, t: Time) -> tuple[State, Tensor]:
         """Return the output of the network and std_t."""
         mean, std = self._tables(model).at(x_t, t)
-        network = model.network
-        like = next(network.parameters(), x_t)
-        clock = cast_like(like, t).expand(len(x_t))
-        output: Tensor = network(cast_like(like, (x_t - mean) / std), clock)
-        if output.shape != x_t.shape:
-            raise ValueError(
-                f"the network returned shape {tuple(output.shape)} for a state of shape "
-                f"{tuple(x_t.shape)}; they must be equal."
-            )
-        return cast_like(x_t, output), std
+        like = next(model.network.parameters(), x_t)
+        return ask(model.network, x_t - mean, std, t, like), std
 
     def _tables(self, model: ScoreModel) -> MomentTables:
         """Return the tables, or say that there are none yet."""
