@@ -189,6 +189,7 @@ from .score.force_field import ForceField as ForceField
 from .score.force_field import force_field as force_field
 from .score.config import TrainConfig as TrainConfig
 from .score.losses import DenoisingLoss as DenoisingLoss
+from .score.losses import HybridLoss as HybridLoss
 from .score.losses import ImplicitLoss as ImplicitLoss
 from .score.losses import SlicedLoss as SlicedLoss
 from .score.inverse import LinearMeasurement as LinearMeasurement
@@ -196,6 +197,7 @@ from .score.measurement import Measurement as Measurement
 from .score.levels import LevelLosses as LevelLosses
 from .score.levels import loss_by_level as loss_by_level
 from .score.equivariant import ParticleNet as ParticleNet
+from .score.learned_variance import LearnedVariance as LearnedVariance
 from .score.model import ScoreModel as ScoreModel
 from .score.networks import MLP as MLP
 from .score.networks import UNet as UNet

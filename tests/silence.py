@@ -383,6 +383,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "EDMPrediction",
         "EpsPrediction",
         "FlowPrediction",
+        "LearnedVariance",
         "MLP",
         "ParticleNet",
         "ScorePrediction",
@@ -392,6 +393,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "training": (
         "DenoisingLoss",
+        "HybridLoss",
         "ImplicitLoss",
         "SlicedLoss",
         "LevelLosses",

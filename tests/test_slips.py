@@ -43,6 +43,9 @@ LAW = MIXTURE.noised(VP)
 MEASURED = sg.LinearMeasurement(torch.ones(1, 1, dtype=F64), torch.ones(1, dtype=F64), 0.5)
 CHAIN = sg.DDPM.discretize(VP, 4)
 MODEL = sg.ScoreModel(sg.MLP(dim=1, width=4, depth=1), VP)
+TELLS = sg.ScoreModel(
+    sg.MLP(dim=1, width=4, depth=1, variance=True, rng=0), VP, sg.LearnedVariance()
+)
 CLASSED = sg.ScoreModel(sg.MLP(dim=1, width=4, depth=1, classes=3), VP)
 FLOW = sg.ReverseSDE(VP, LAW.score, 0.0)
 NOISE = VP.prior((8, 1), rng=0)
@@ -214,6 +217,12 @@ CALLS = {
             "steps": CHAIN,
         },
     ),
+    "HybridLoss": (
+        sg.HybridLoss,
+        {"weighting": "simple", "times": "uniform", "steps": CHAIN, "vlb_weight": 0.01},
+    ),
+    "LearnedVariance": (sg.LearnedVariance, {"mean": sg.VPrediction()}),
+    "DDPM.reverse, learned": (CHAIN.reverse, {"score": TELLS.score, "variance": "learned"}),
     "ImplicitLoss": (sg.ImplicitLoss, {"weighting": "simple", "label_dropout": 0.1, "at": 0.5}),
     "SlicedLoss": (
         sg.SlicedLoss,

@@ -45,6 +45,23 @@ class RowScore(Protocol):
         """Return the score of some trajectories: a slice, indices, or booleans."""
 
 
+@runtime_checkable
+class VarianceScore(Protocol):
+    """A score whose model may have learned the variance of a reverse step too."""
+
+    @property
+    def tells_variance(self) -> bool:
+        """Whether it has."""
+
+    def with_fraction(self, x: State, t: Time) -> tuple[State, State]:
+        """Return the score, and w of log Σ = w log b² + (1 − w) log b̃², both of x's shape."""
+
+
+def tells_variance(score: object) -> bool:
+    """Return whether a score has a learned variance beside it."""
+    return isinstance(score, VarianceScore) and score.tells_variance
+
+
 def trajectories_of(score: object) -> int | None:
     """Return how many trajectories a score holds something for, one row each; None: any number."""
     return score.trajectories if isinstance(score, RowScore) else None
@@ -90,7 +107,7 @@ class CallCounter:
             self.calls += 1
             return function(x, t)
 
-        if isinstance(function, PreparedScore | RowScore):
+        if isinstance(function, PreparedScore | RowScore | VarianceScore):
             return _CountedScore(self, counted, function)  # type: ignore[arg-type, return-value]
         return counted
 
@@ -105,6 +122,17 @@ class _CountedScore:
     def trajectories(self) -> int | None:
         """How many trajectories the score holds something for."""
         return trajectories_of(self._score)
+
+    @property
+    def tells_variance(self) -> bool:
+        """Whether the score has a learned variance beside it."""
+        return tells_variance(self._score)
+
+    def with_fraction(self, x: State, t: Time) -> tuple[State, State]:
+        """Return the score and the fraction of a learned variance, by one call that is counted."""
+        assert isinstance(self._score, VarianceScore)
+        self._counter.calls += 1
+        return self._score.with_fraction(x, t)
 
     def of_rows(self, rows: slice | Tensor) -> ScoreFn:
         """Return the counted score of some trajectories."""

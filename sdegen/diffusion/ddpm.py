@@ -13,7 +13,7 @@ with s_k = b_k σ_{k−1}/σ_k ("posterior", exact if the data are one point) or
 exact if they are N(0, I)). The step that ends at the data, where σ_0 = 0, adds no noise with
 either: x_0 is the mean, Tweedie's (x_1 + σ_1² score)/α_1, as in Algorithm 2 of Ho et al. A chain
 whose grid begins at t_min > 0 ends in a state at t_min, which has noise in it, and so has its last
-step.
+step. A third s_k lies between these two, where a network has learned to put it ("learned").
 
 Neither is a discretised differential equation any more: half steps mean nothing, so that
 `simulate` takes Euler-Maruyama with consecutive integer times and refuses all else. As N → ∞ both
@@ -23,21 +23,22 @@ tend to the SDE and its reverse, with a gap of O(1/N).
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Sequence
-from typing import ClassVar, Literal, Self, get_args
+from typing import ClassVar, Literal, Self, cast, get_args
 
 import torch
 from torch import Tensor
 
 from sdegen.core.checks import check_count, check_word
 from sdegen.core.requests import as_numbers, as_time, as_times, check_function, first_true, kind_of
-from sdegen.core.scores import score_of_rows, trajectories_of
-from sdegen.core.sde import SDE, Rows
+from sdegen.core.scores import VarianceScore, score_of_rows, tells_variance, trajectories_of
+from sdegen.core.sde import SDE, NoiseKind, Rows
 from sdegen.core.shapes import ScoreFn, State, Time, expand
 from sdegen.core.signature import check_order
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 
-Variance = Literal["posterior", "beta"]
+Variance = Literal["posterior", "beta", "learned"]
 
 
 class DDPM(SDE):
@@ -178,8 +179,9 @@ class DDPM(SDE):
 
         Args:
             score: ∇ log p_t(x); it is asked at the continuous times[k].
-            variance: "posterior", b_k σ_{k−1}/σ_k, or "beta", b_k. The step that ends at the
-                data, at t = 0, adds no noise with either.
+            variance: "posterior", b_k σ_{k−1}/σ_k, "beta", b_k, or "learned", between them, by
+                the score of a `ScoreModel` with `LearnedVariance`. The step that ends at the
+                data, at t = 0, adds no noise with any.
         """
         return AncestralChain(self, score, variance)
 
@@ -191,21 +193,29 @@ class AncestralChain(SDE):
         chain: The forward chain.
         score: ∇ log p_t(x), asked at chain.times[k].
         variance: "posterior" gives s_k = b_k σ_{k−1}/σ_k, "beta" gives s_k = b_k; both s_1 = 0
-            where x_0 are data, σ_0 = 0.
+            where x_0 are data, σ_0 = 0. "learned" gives s_k = b_k^w (b_k σ_{k−1}/σ_k)^{1−w}, w of
+            the score at x_k, one for each coordinate, by the same call of the network as the
+            mean; at k = 1 the posterior's σ_0 = 0 gives way to its s_2, and sampling ends in the
+            mean all the same.
+
+    Raises:
+        TypeError: If the chain is none, or score is not callable.
+        ValueError: If variance is another word, or "learned" and the score tells none.
 
     Attributes:
-        stds: s_1 … s_N, shape (N,), float64.
+        stds: s_1 … s_N, shape (N,), float64; a learned variance has none, since it depends on x.
         decoder_std: Standard deviation of the density p(x_0 | x_1) that a likelihood asks for,
             by the variance: b_1 of "beta", though sampling takes the mean of that density.
 
     Reference:
         Ho, Jain and Abbeel 2020, algorithm 2, eqs. (7) and (11), and the two choices of section
-        3.2, arXiv:2006.11239.
+        3.2, arXiv:2006.11239; the learned variance: Nichol and Dhariwal 2021, eq. (15),
+        arXiv:2102.09672.
     """
 
     is_discrete: ClassVar[bool] = True
     _counted: ClassVar[str] = "score"
-    noise = "additive"
+    noise: NoiseKind = "additive"
     direction = -1
 
     def __init__(self, chain: DDPM, score: ScoreFn, variance: Variance = "posterior") -> None:
@@ -218,11 +228,33 @@ class AncestralChain(SDE):
         check_order(score, "score")
         check_word("variance", variance, get_args(Variance))
         self.chain, self.score, self.variance = chain, score, variance
-        shrunk = chain.b * chain.sigmas[:-1] / chain.sigmas[1:]
-        stds = shrunk if variance == "posterior" else chain.b
+        if variance == "learned":
+            if not tells_variance(score):
+                raise ValueError(
+                    "variance = 'learned' needs a score that tells it: model.score of a "
+                    "ScoreModel(network, sde, LearnedVariance()), trained by HybridLoss(steps=…); "
+                    "for any other take 'posterior' or 'beta'."
+                )
+            self.noise = "multiplicative"
+            self._ends = variance_ends(chain)
+            self._told: dict[int, tuple[object, ...]] = {}
+            return
+        stds = posterior_stds(chain) if variance == "posterior" else chain.b
         self.decoder_std = float(stds[0])
-        # the step that ends at the data returns the mean
-        self.stds = torch.cat([stds[:1] * (chain.sigmas[0] > 0), stds[1:]])
+        self.stds = self._without_last(stds)
+
+    def _without_last(self, stds: Tensor) -> Tensor:
+        """Return 0 in the place of s_1, where the step ends at the data and returns the mean."""
+        return torch.cat([stds[:1] * (self.chain.sigmas[0] > 0), stds[1:]])
+
+    def __getattr__(self, name: str) -> float:
+        """Refuse what a variance that depends on x has not."""
+        if name in ("stds", "decoder_std"):
+            raise ValueError(
+                f"{name} is none of a chain with a learned variance, which depends on x; ask "
+                "chain.step_std(x, k), or take chain.reverse(score, 'posterior')."
+            )
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
 
     @property
     def time_range(self) -> tuple[float, float]:
@@ -246,13 +278,85 @@ class AncestralChain(SDE):
         """x less the ancestral mean at t = k: with dt = −1 the step to k − 1."""
         a = expand(_at(self.chain.a, t, -1), x)
         b = expand(_at(self.chain.b, t, -1), x)
-        now = self.chain.times[as_time(t).long().cpu()]
-        score = self.score(x, now if now.ndim == 0 else now.to(x))
+        if self.variance == "learned":
+            score = self._asked(x, t)[0]
+        else:
+            score = self.score(x, self._time_of(x, t))
         return -((1 / a - 1) * x + (b * b / a) * score)
 
     def diffusion(self, x: State, t: Time | float) -> Tensor:
         """s_k at t = k, broadcastable to x."""
-        return expand(_at(self.stds, t, -1), x)
+        if self.variance != "learned":
+            return expand(_at(self.stds, t, -1), x)
+        noisy = expand(_at(self._without_last(torch.ones_like(self.chain.b)), t, -1), x)
+        std = self._std_of(x, t, self._asked(x, t, again=True)[1])
+        return torch.where(noisy > 0, std, 0.0)
+
+    def step_std(self, x: State, t: Time | float) -> Tensor:
+        """Return the standard deviation of p(x_{k−1} | x_k) as a density, broadcastable to x.
+
+        It is `diffusion` but at k = 1, where sampling takes the mean: there that of the decoder.
+
+        Args:
+            x: States x_k, shape (batch, *event).
+            t: k, shape () or (batch,).
+        """
+        return self.score_and_std(x, t)[1]
+
+    def score_and_std(self, x: State, t: Time | float) -> tuple[State, Tensor]:
+        """Return the score at x_k, and `step_std`, by one call of the score."""
+        if self.variance == "learned":
+            score, fraction = self._asked(x, t)
+            return score, self._std_of(x, t, fraction)
+        stds = posterior_stds(self.chain) if self.variance == "posterior" else self.chain.b
+        return self.score(x, self._time_of(x, t)), expand(_at(stds, t, -1), x)
+
+    def _time_of(self, x: State, t: Time | float) -> Tensor:
+        """Return the continuous time of k, at which the score is asked."""
+        now = self.chain.times[as_time(t).long().cpu()]
+        return now if now.ndim == 0 else now.to(x)
+
+    def _std_of(self, x: State, t: Time | float, fraction: State) -> Tensor:
+        """Return b_k^w b̃_k^{1−w}, shape of x."""
+        low, high = (expand(_at(end, t, -1), x) for end in self._ends)
+        return between(low, high, fraction)
+
+    def _asked(self, x: State, t: Time | float, *, again: bool = False) -> tuple[State, State]:
+        """Return the score and w at x_k; what drift was told serves the noise of its step."""
+        this = threading.get_ident()
+        asked = (None if x.is_inference() else x._version, self.score, t)
+        if again and (known := self._told.pop(this, None)) is not None:
+            was, answer, *before = known
+            same = all(a is b for a, b in zip(asked[1:], before[1:], strict=True))
+            if was is x and before[0] == asked[0] is not None and same:
+                return cast(tuple[State, State], answer)
+        assert isinstance(self.score, VarianceScore)
+        answer = self.score.with_fraction(x, self._time_of(x, t))
+        if not again:
+            self._told[this] = (x, answer, *asked)
+        return cast(tuple[State, State], answer)
+
+
+def posterior_stds(chain: DDPM) -> Tensor:
+    """Return b̃_k = b_k σ_{k−1}/σ_k of k = 1 … N, the posterior's of a point; shape (N,)."""
+    return chain.b * chain.sigmas[:-1] / chain.sigmas[1:]
+
+
+def variance_ends(chain: DDPM) -> tuple[Tensor, Tensor]:
+    """Return b̃_k and b_k of k = 1 … N, between which a learned variance lies; shapes (N,).
+
+    Where b̃_1 = 0, since x_0 are data, b̃_2 stands for it, as in the code of Nichol and Dhariwal;
+    in a chain of one step, b_1.
+    """
+    low, high = posterior_stds(chain).clone(), chain.b
+    if not float(low[0]) > 0:
+        low[0] = low[1] if len(low) > 1 else high[0]
+    return low, high
+
+
+def between(low: Tensor, high: Tensor, fraction: State) -> State:
+    """Return high^w low^{1−w}, the standard deviation w of the way from low to high in the log."""
+    return high**fraction * low ** (1 - fraction)
 
 
 def _at(coefficients: Tensor, k: Time | float, offset: int = 0) -> Tensor:

@@ -108,10 +108,11 @@ def elbo(
     """Estimate the evidence lower bound of a DDPM chain at its state k = 0, all N terms of it.
 
     Args:
-        chain: What is run: `chain.reverse(score)`, with either variance.
+        chain: What is run: `chain.reverse(score)`, with any of the three variances.
         x: Points, shape (batch, *event), float32 or float64.
         samples: Draws of ε for each x and each k; one draw has no estimate of the error.
-        decoder_std: Standard deviation of the last step, p(x | x_1); by default that of the chain.
+        decoder_std: Standard deviation of the last step, p(x | x_1); by default that of the chain,
+            which a learned variance has too.
             Where the grid begins at t = 0, variance="posterior" ends without noise and has no
             density: give one. σ_1/α_1 is exact where p is flat.
         prior_log_prob: log p(x_N) in nats of float64 states, (batch, *event) to (batch,); by
@@ -129,7 +130,8 @@ def elbo(
         NonFiniteError: If the bound is not finite.
 
     Reference:
-        Ho, Jain and Abbeel 2020, eqs. (5)-(8), arXiv:2006.11239; Sohl-Dickstein et al. 2015, eqs.
+        Ho, Jain and Abbeel 2020, eqs. (5)-(8), arXiv:2006.11239; with a learned variance Nichol
+        and Dhariwal 2021, eqs. (4)-(7), arXiv:2102.09672; Sohl-Dickstein et al. 2015, eqs.
         (13)-(14), arXiv:1503.03585.
     """
     if not isinstance(chain, AncestralChain):
@@ -138,10 +140,13 @@ def elbo(
             f"{type(chain).__name__}; for an SDE take continuous_elbo(sde, score, x)."
         )
     points = _Points(x, samples, rng, "elbo", differentiable)
-    forward = chain.chain
-    stds = chain.stds.clone()
+    forward, learned = chain.chain, chain.variance == "learned"
+    stds = forward.b.clone() if learned else chain.stds.clone()
     # sampling ends in the mean of p(x_0 | x_1); its density has the chain's variance
-    stds[0] = chain.decoder_std if decoder_std is None else _positive_std(decoder_std)
+    if decoder_std is not None:
+        stds[0] = _positive_std(decoder_std)
+    elif not learned:
+        stds[0] = chain.decoder_std
     if not float(stds[0]) > 0:
         raise ValueError(
             "the last step of this chain, from k = 1 to 0, has no noise and therefore no density: "
@@ -153,6 +158,10 @@ def elbo(
     for k in range(forward.steps):  # the step from k + 1 to k
         a, b, std, c = forward.a[k], forward.b[k], stds[k], spread[k + 1]
         t, source = forward.times[k + 1], points.streams.block(k)
+        if learned and (k > 0 or decoder_std is None):
+            posterior = b * spread[k] / c
+            terms.append(points.learned_step(chain, k, (factor[k + 1], c, posterior), source))
+            continue
         square = points.squares(chain.score, t, factor[k + 1], c, source)
         if k == 0:
             constant = d * torch.log(2 * math.pi * std * std)
@@ -272,12 +281,47 @@ class _Points:
                     f"score must return x's shape {tuple(state.shape)}, but returned "
                     f"{tuple(predicted.shape)} at times of shape {tuple(t.shape)}."
                 )
-            square = self.exact.square().mean()
-            scale = alpha / (alpha**2 * square + sigma**2)
-            control = (scale * (alpha * square * eps - sigma * rows)).square()
-            mean = scale**2 * ((alpha * square) ** 2 + sigma**2 * rows.square())
+            control = self._control(rows, eps, alpha, sigma)
             residual = (sigma * predicted.to(torch.float64) + eps).square()
-            return (residual - control + mean).flatten(1).sum(1)
+            return (residual - control).flatten(1).sum(1)
+
+    def learned_step(
+        self, chain: AncestralChain, k: int, law: tuple[Tensor, Tensor, Tensor], source: Stream
+    ) -> Tensor:
+        """Return L_k of a step from k + 1 to k whose variance depends on the state.
+
+        Σ_i ½ (log Σ_i/b̃² + (b̃² + m_i²)/Σ_i − 1), m the difference of the means; at k = 0, where
+        b̃ = 0, −log p(x_0 | x_1). The control variate is that of `squares` with b² for Σ.
+
+        Args:
+            chain: The chain.
+            k: Where the step ends.
+            law: A and C of x_{k+1} | x_0, and the standard deviation b̃ of the posterior.
+            source: What ε is drawn from.
+        """
+        factor, spread, posterior = law
+        a, b = chain.chain.a[k], chain.chain.b[k]
+        at = torch.tensor(k + 1)
+        with nullcontext() if self.graph else torch.no_grad():
+            rows, eps = _draws(self.exact, self.samples, source)
+            state = (factor * rows + spread * eps).to(self.x.dtype)
+            score, std = (each.to(torch.float64) for each in chain.score_and_std(state, at))
+            scale = b * b / a / spread
+            ratio = posterior / std
+            change = (scale * (spread * score + eps) / std).square()
+            known = change - (scale / b) ** 2 * self._control(rows, eps, factor, spread)
+            if k == 0:
+                constant = torch.log(2 * math.pi * std * std)
+            else:
+                constant = ratio.square() - 1 - 2 * torch.log(ratio)
+            return 0.5 * (constant + known).flatten(1).sum(1)
+
+    def _control(self, rows: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """Return the square that N(0, v² I) would have, less its mean, shape of the rows."""
+        square = self.exact.square().mean()
+        scale = alpha / (alpha**2 * square + sigma**2)
+        control = (scale * (alpha * square * eps - sigma * rows)).square()
+        return control - scale**2 * ((alpha * square) ** 2 + sigma**2 * rows.square())
 
     def prior_terms(
         self,

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from sdegen.core.noise import Rng
-from sdegen.core.requests import as_number, kind_of
+from sdegen.core.requests import kind_of
 from sdegen.core.scores import ScoreAt
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State, Time
@@ -34,6 +34,8 @@ from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 from sdegen.score import model_checks
 from sdegen.score.forms.base import Form
 from sdegen.score.forms.choice import form_of
+from sdegen.score.forms.scalar import ScalarForm
+from sdegen.score.learned_variance import LearnedVariance
 from sdegen.score.networks import MLP, ConditionedNetwork
 from sdegen.score.parameterization import Parameterization
 from sdegen.score.spec import Spec, class_spec, from_class_spec
@@ -92,7 +94,7 @@ class ScoreModel(nn.Module):
         model_checks.check_parameterization(parameterization)
         self.form.check(parameterization)
         self.network, self.sde, self.parameterization = network, sde, parameterization
-        checked = _checked_times(times, self.form.times(), sde)
+        checked = model_checks.checked_times(times, self.form.times(), sde)
         if self.form.times() is None:  # what its user says, or it finds, tells it from others
             self.chosen_times = self.form.default_times() if checked is None else checked
             self.given_base, self.tables = base, None
@@ -341,6 +343,24 @@ class ModelScore:
         return None if event is None else self.model.form.state_shape(event)
 
     @property
+    def tells_variance(self) -> bool:
+        """Whether the network puts out the variance of a chain's step too."""
+        return isinstance(self.model.parameterization, LearnedVariance)
+
+    def with_fraction(self, x_t: State, t: Time | float) -> tuple[State, State]:
+        """Return the score and w of log Σ = w log b² + (1 − w) log b̃², both of x_t's shape.
+
+        Raises:
+            ValueError: Unless the parameterization is `LearnedVariance`.
+        """
+        if not isinstance(self.model.form, ScalarForm) or not self.tells_variance:
+            raise ValueError(
+                "this model tells no variance; make it with the parameterization "
+                "LearnedVariance(), and train it by HybridLoss(steps=…)."
+            )
+        return self.model.form.score_and_fraction(self.model, x_t, t)
+
+    @property
     def trajectories(self) -> int | None:
         """How many trajectories there are labels or conditions for; None: any number."""
         network = self.model.network
@@ -367,22 +387,3 @@ class ModelScore:
             times: Shape (n,), float64, on the CPU.
         """
         return self.model.form.precompute(self.model, times)
-
-
-def _checked_times(
-    given: object, own: tuple[float, float] | None, sde: SDE
-) -> tuple[float, float] | None:
-    """Return t_min and t_max of a model, or refuse them."""
-    if given is None:
-        return own
-    if not isinstance(given, tuple | list) or len(given) != 2:
-        raise TypeError(f"times must be a pair (t_min, t_max), but is {given!r}.")
-    low, high = (as_number("times", end) for end in given)
-    if not 0 < low < high < float("inf"):
-        raise ValueError(f"times must be 0 < t_min < t_max, but are ({low:g}, {high:g}).")
-    if own is not None and (low, high) != own:
-        raise ValueError(
-            f"times are those of the SDE, but {type(sde).__name__} has {own} and ({low:g}, "
-            f"{high:g}) are given; leave times out, or make the SDE with them."
-        )
-    return (low, high)

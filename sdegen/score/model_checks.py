@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sdegen.core.errors import CheckpointError
-from sdegen.core.requests import kind_of
+from sdegen.core.requests import as_number, kind_of
+from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State, Time
 from sdegen.core.signature import check_order
 from sdegen.score.networks import condition_shape
@@ -221,3 +222,22 @@ def check_fit(path: str | Path, found: dict[str, Tensor], expected: dict[str, Te
                 f"{path} does not fit the network: key {name!r} is {there} in the file and {here} "
                 "in the network."
             )
+
+
+def checked_times(
+    given: object, own: tuple[float, float] | None, sde: SDE
+) -> tuple[float, float] | None:
+    """Return t_min and t_max of a model, or refuse them."""
+    if given is None:
+        return own
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise TypeError(f"times must be a pair (t_min, t_max), but is {given!r}.")
+    low, high = (as_number("times", end) for end in given)
+    if not 0 < low < high < float("inf"):
+        raise ValueError(f"times must be 0 < t_min < t_max, but are ({low:g}, {high:g}).")
+    if own is not None and (low, high) != own:
+        raise ValueError(
+            f"times are those of the SDE, but {type(sde).__name__} has {own} and ({low:g}, "
+            f"{high:g}) are given; leave times out, or make the SDE with them."
+        )
+    return (low, high)

@@ -21,6 +21,9 @@ a label, one for each row: network(x, t, condition). MLP(dim, conditions=n) adds
 to what it knows of the time, zero at first; UNet(channels, condition_channels=n) sees n more
 channels. A condition is always given: there is no score without one.
 
+**Variance.** One made with variance=True puts out twice as many numbers, the second half of them
+for `LearnedVariance`: of an event (c, …) shape (batch, 2 c, …). They too start from zero.
+
 Weights are drawn from `rng`, and torch's global generator is neither read nor moved.
 
 Reference:
@@ -34,9 +37,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from sdegen.core.checks import check_count
+from sdegen.core.checks import check_flag
 from sdegen.core.noise import Rng, Stream, stream
 from sdegen.core.shapes import State
+from sdegen.score.layers import as_size, conv, linear
 
 _HARMONICS = 8
 _GROUPS = 4  # of the group normalisation
@@ -78,7 +82,7 @@ class ConditionedNetwork(nn.Module):
         """How many rows there is one label for each of; None where one is for all."""
         return len(self.labels) if self.labels.ndim > self._axes else None
 
-    def forward(self, x: State, t: Tensor) -> State:
+    def forward(self, x: State, t: Tensor) -> Tensor:
         """Return the output for x and t with the labels, same shape as x.
 
         Raises:
@@ -118,6 +122,7 @@ class MLP(nn.Module):
         depth: Residual layers.
         classes: Labels that it can be told; 0 is a network without.
         conditions: Numbers of a condition that it is told; 0 is a network without.
+        variance: Whether it puts out as many numbers again, for `LearnedVariance`.
         rng: Seed of the weights, generator or None.
 
     Raises:
@@ -133,32 +138,40 @@ class MLP(nn.Module):
         *,
         classes: int = 0,
         conditions: int = 0,
+        variance: bool = False,
         rng: Rng = None,
     ) -> None:
         super().__init__()
-        self.dim, self.width = _size("dim", dim), _size("width", width)
-        self.depth = _size("depth", depth)
+        self.dim, self.width = as_size("dim", dim), as_size("width", width)
+        self.depth = as_size("depth", depth)
         source = stream(rng, "network")
         self.features = TimeFeatures()
-        self.shift = _linear(TimeFeatures.size, (depth + 1) * width, source)
-        self.gate = _linear(TimeFeatures.size, 1, source, zero=True)
-        self.enter = _linear(dim, width, source)
-        self.layers = nn.ModuleList(_linear(width, width, source) for _ in range(depth))
-        self.leave = _linear(width, dim, source, zero=True)
-        self.classes = _size("classes", classes, least=0)
+        self.shift = linear(TimeFeatures.size, (depth + 1) * width, source)
+        self.gate = linear(TimeFeatures.size, 1, source, zero=True)
+        self.enter = linear(dim, width, source)
+        self.layers = nn.ModuleList(linear(width, width, source) for _ in range(depth))
+        self.leave = linear(width, (1 + _flag(variance)) * dim, source, zero=True)
+        self.classes = as_size("classes", classes, least=0)
         self.labels = _embedding(classes, (depth + 1) * width)
-        if _size("conditions", conditions, least=0):
+        if as_size("conditions", conditions, least=0):
             _check_one(self.classes, "conditions", conditions)
             self.condition_shape = (conditions,)
-            self.told = _linear(conditions, (depth + 1) * width, source, zero=True)
+            self.told = linear(conditions, (depth + 1) * width, source, zero=True)
+
+    @property
+    def variance(self) -> bool:
+        """Whether it puts out as many numbers again, for `LearnedVariance`."""
+        return self.leave.out_features != self.dim
 
     @property
     def conditions(self) -> int:
         """Numbers of a condition that it is told; 0 without."""
-        return _condition_size(self)
+        return _conditionas_size(self)
 
-    def forward(self, x: State, t: Tensor, labels: Tensor | None = None) -> State:
+    def forward(self, x: State, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the output for states x, times and labels of shape (batch,); x's shape.
+
+        With variance=True shape (batch, 2 c, …) for states (batch, c, …).
 
         Of a network with conditions labels are floats, shape (batch, conditions).
         """
@@ -178,7 +191,12 @@ class MLP(nn.Module):
         h = nn.functional.silu(self.enter(flat) + shifts[0])
         for layer, shift in zip(self.layers, shifts[1:], strict=True):
             h = h + nn.functional.silu(layer(h) + shift)
-        out: Tensor = self.leave(h) + self.gate(time) * flat
+        out: Tensor = self.leave(h)
+        if self.variance:
+            mean, fraction = out.chunk(2, 1)
+            out = torch.cat([mean + self.gate(time) * flat, fraction], 1)
+            return out.reshape(len(x), 2 * x.shape[1], *x.shape[2:])
+        out = out + self.gate(time) * flat
         return out.reshape(x.shape)
 
 
@@ -195,6 +213,7 @@ class UNet(nn.Module):
         classes: Labels that it can be told; 0 is a network without.
         condition_channels: Channels of an image of the same height and width that it is told,
             beside those of x; 0 is a network without.
+        variance: Whether it puts out as many channels again, for `LearnedVariance`.
         rng: Seed of the weights, generator or None.
 
     Raises:
@@ -211,24 +230,25 @@ class UNet(nn.Module):
         *,
         classes: int = 0,
         condition_channels: int = 0,
+        variance: bool = False,
         rng: Rng = None,
     ) -> None:
         super().__init__()
-        self.channels, self.width = _size("channels", channels), _size("width", width)
-        self.levels = _size("levels", levels)
+        self.channels, self.width = as_size("channels", channels), as_size("width", width)
+        self.levels = as_size("levels", levels)
         if width % _GROUPS:
             raise ValueError(f"width must be a multiple of {_GROUPS}, but is {width}.")
         source = stream(rng, "network")
         widths = [width] + [2 * width] * (levels - 1)
         self.features = TimeFeatures()
-        self.embed = _linear(TimeFeatures.size, 4 * width, source)
-        self.gate = _linear(4 * width, 1, source, zero=True)
-        if _size("condition_channels", condition_channels, least=0):
+        self.embed = linear(TimeFeatures.size, 4 * width, source)
+        self.gate = linear(4 * width, 1, source, zero=True)
+        if as_size("condition_channels", condition_channels, least=0):
             _check_one(
-                _size("classes", classes, least=0), "condition_channels", condition_channels
+                as_size("classes", classes, least=0), "condition_channels", condition_channels
             )
             self.condition_shape = (condition_channels, None, None)
-        self.enter = _conv(channels + condition_channels, width, source)
+        self.enter = conv(channels + condition_channels, width, source)
         before = [width, *widths[:-1]]
         self.down = nn.ModuleList(
             _Block(i, o, 4 * width, source) for i, o in zip(before, widths, strict=True)
@@ -240,16 +260,21 @@ class UNet(nn.Module):
             for i, o in zip(widths[::-1], above[::-1], strict=True)
         )
         self.norm = nn.GroupNorm(_GROUPS, width)
-        self.leave = _conv(width, channels, source, zero=True)
-        self.classes = _size("classes", classes, least=0)
+        self.leave = conv(width, (1 + _flag(variance)) * channels, source, zero=True)
+        self.classes = as_size("classes", classes, least=0)
         self.labels = _embedding(classes, 4 * width)
+
+    @property
+    def variance(self) -> bool:
+        """Whether it puts out as many channels again, for `LearnedVariance`."""
+        return self.leave.out_channels != self.channels
 
     @property
     def condition_channels(self) -> int:
         """Channels of an image that it is told; 0 without."""
-        return _condition_size(self)
+        return _conditionas_size(self)
 
-    def forward(self, x: State, t: Tensor, labels: Tensor | None = None) -> State:
+    def forward(self, x: State, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Output for images x, times t and labels of shape (batch,); same shape as x.
 
         Of a network with a condition labels are images, (batch, condition_channels, h, w).
@@ -284,7 +309,11 @@ class UNet(nn.Module):
                 h = nn.functional.interpolate(h, scale_factor=2.0, mode="nearest")
             h = block(torch.cat([h, seen.pop()], dim=1), time)
         out: Tensor = self.leave(nn.functional.silu(self.norm(h)))
-        return torch.addcmul(out, self.gate(time)[:, :, None, None], x)
+        gate = self.gate(time)[:, :, None, None]
+        if self.variance:
+            mean, fraction = out.chunk(2, 1)
+            return torch.cat([torch.addcmul(mean, gate, x), fraction], 1)
+        return torch.addcmul(out, gate, x)
 
 
 class _Block(nn.Module):
@@ -293,11 +322,11 @@ class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, embedding: int, source: Stream) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.GroupNorm(_GROUPS, inputs), nn.GroupNorm(_GROUPS, outputs)
-        self.conv1 = _conv(inputs, outputs, source)
-        self.modulate = _linear(embedding, 2 * outputs, source)
-        self.conv2 = _conv(outputs, outputs, source, zero=True)
+        self.conv1 = conv(inputs, outputs, source)
+        self.modulate = linear(embedding, 2 * outputs, source)
+        self.conv2 = conv(outputs, outputs, source, zero=True)
         alike = inputs == outputs
-        self.around = nn.Identity() if alike else _conv(inputs, outputs, source, size=1)
+        self.around = nn.Identity() if alike else conv(inputs, outputs, source, size=1)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         # after the norm, which takes away what is added to a whole group of channels
@@ -335,6 +364,12 @@ def _with_labels(
     return known + row
 
 
+def _flag(variance: bool) -> bool:
+    """Return whether there is a second half of the outputs, or refuse what is no bool."""
+    check_flag("variance", variance)
+    return variance
+
+
 def _given(condition: Tensor | None, size: int) -> Tensor:
     """Return the condition of a network that is never without, or refuse its absence."""
     if condition is None:
@@ -349,7 +384,7 @@ def _given(condition: Tensor | None, size: int) -> Tensor:
     return condition
 
 
-def _condition_size(network: nn.Module) -> int:
+def _conditionas_size(network: nn.Module) -> int:
     """Return the first size of a network's condition; 0 of one that takes none."""
     shape: tuple[int, ...] = getattr(network, "condition_shape", (0,))
     return shape[0]
@@ -362,38 +397,3 @@ def _check_one(classes: int, name: str, count: int) -> None:
             f"a network has classes or a condition, but classes = {classes} and {name} = {count}; "
             "write a class as numbers of the condition, 1 in its place and 0 elsewhere."
         )
-
-
-def _size(name: str, value: int, least: int = 1) -> int:
-    """Return an int, or refuse it by name."""
-    check_count(name, value, least)
-    return value
-
-
-def _linear(inputs: int, outputs: int, source: Stream, *, zero: bool = False) -> nn.Linear:
-    """Return a linear layer drawn from a stream."""
-    # skip_init: the constructor of a layer draws from torch's global generator
-    layer: nn.Linear = skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
-    _draw(layer, inputs, source, zero)
-    return layer
-
-
-def _conv(
-    inputs: int, outputs: int, source: Stream, *, size: int = 3, zero: bool = False
-) -> nn.Conv2d:
-    """Return a convolution that keeps the resolution, drawn from a stream."""
-    padding = size // 2
-    layer: nn.Conv2d = skip_init(nn.Conv2d, inputs, outputs, size, padding=padding)  # type: ignore[no-untyped-call]
-    _draw(layer, inputs * size**2, source, zero)
-    return layer
-
-
-def _draw(layer: nn.Linear | nn.Conv2d, fan_in: int, source: Stream, zero: bool) -> None:
-    """Draws weights uniformly with variance 1/fan_in, or sets them to zero; biases are zero."""
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
-    if zero:
-        nn.init.zeros_(layer.weight)
-    else:
-        bound = math.sqrt(3 / fan_in)
-        nn.init.uniform_(layer.weight, -bound, bound, generator=source.generator())

@@ -20,6 +20,7 @@ share √(α² + σ²) and t itself, those of `sdegen.score.preconditioning` hav
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -47,9 +48,15 @@ def v_of(x0: State, eps: State, alpha: Tensor, sigma: Tensor) -> State:
 class Parameterization(ABC):
     """How the raw output of a network is read. α and σ are broadcastable to the states.
 
+    Attributes:
+        outputs: Numbers that a network puts out for each of the state; its methods are given the
+            first.
+
     Raises:
         TypeError: If a class defines a method by its name of version 0.1.
     """
+
+    outputs: ClassVar[int] = 1
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -42,8 +42,8 @@ _KINDS = (
     torch.nn.Module,
 )
 # arguments that files of before do not know, and that have a default; 0 of some is not written
-_LATER = {"classes", "conditions", "condition_channels"}
-_UNTOLD = ("conditions", "condition_channels")
+_LATER = {"classes", "conditions", "condition_channels", "variance"}
+_UNTOLD = ("conditions", "condition_channels", "variance")
 
 
 def _public(name: str) -> type | None:

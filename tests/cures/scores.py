@@ -22,6 +22,12 @@ def a_model(sde=VP, dim=1, **options):
     return sg.ScoreModel(network, sde, **options)
 
 
+def telling(sde=VP, variance=True, **options):
+    """A model whose network tells a variance."""
+    how = sg.LearnedVariance()
+    return a_model(sde, network={"variance": variance}, parameterization=how, **options)
+
+
 def trained(loss=None, model=None, data=DATA, config=FEW, **options):
     """A short training of which every loss is a number."""
     model = a_model() if model is None else model
@@ -152,6 +158,61 @@ FOLLOWED = {
         lambda: (
             trained(None, a_model(WELL, times=(0.1, 0.5))),
             fitted(sg.ImplicitLoss(at=0.5)),
+        ),
+    ),
+    "a variance that nobody teaches": (
+        r"\{\} would leave the variance of LearnedVariance as it is",
+        lambda: trained(sg.DenoisingLoss("simple", steps=CHAIN), telling()),
+        lambda: trained(sg.HybridLoss(steps=CHAIN), telling()),
+    ),
+    "a variance without steps": (
+        "HybridLoss teaches the variance of the steps of a chain",
+        lambda: trained(sg.HybridLoss(), telling()),
+        lambda: trained(sg.HybridLoss(steps=sg.DDPM.discretize(VP, 20)), telling()),
+    ),
+    "a variance that no output tells": (
+        r"HybridLoss teaches a variance, but \{\} reads none",
+        lambda: trained(sg.HybridLoss(steps=CHAIN)),
+        lambda: (trained(sg.HybridLoss(steps=CHAIN), telling()), trained(sg.DenoisingLoss())),
+    ),
+    "a network without a second half": (
+        r"but LearnedVariance reads \{\}: the prediction",
+        lambda: telling(variance=False).score(DATA, 0.5),
+        lambda: telling().score(DATA, 0.5),
+    ),
+    "a variance within a variance": (
+        "mean must read one number for each",
+        lambda: sg.LearnedVariance(sg.LearnedVariance()),
+        lambda: sg.LearnedVariance(sg.EpsPrediction()),
+    ),
+    "a variance of no chain": (
+        "learns the variance of a DDPM chain, which",
+        lambda: telling(sde=sg.OrnsteinUhlenbeck(), times=(0.1, 1.0)),
+        lambda: (
+            a_model(sg.OrnsteinUhlenbeck(), times=(0.1, 1.0), parameterization=sg.EpsPrediction()),
+            telling(),
+        ),
+    ),
+    "a learned variance of a score that tells none": (
+        "variance = 'learned' needs a score that tells it",
+        lambda: CHAIN.reverse(a_model().score, "learned"),
+        lambda: (
+            CHAIN.reverse(telling().score, "learned"),
+            CHAIN.reverse(a_model().score, "posterior"),
+            CHAIN.reverse(a_model().score, "beta"),
+        ),
+    ),
+    "the fraction of a model that tells none": (
+        "this model tells no variance",
+        lambda: a_model().score.with_fraction(DATA, 0.5),
+        lambda: trained(sg.HybridLoss(steps=CHAIN), telling()).score.with_fraction(DATA, 0.5),
+    ),
+    "deviations of a learned variance": (
+        r"\{\} is none of a chain with a learned variance",
+        lambda: CHAIN.reverse(telling().score, "learned").stds,
+        lambda: (
+            CHAIN.reverse(telling().score, "learned").step_std(DATA, 3),
+            CHAIN.reverse(telling().score, "posterior").stds,
         ),
     ),
     "steps of another process": (

@@ -364,7 +364,9 @@ def test_steps_and_score_of_another_kind_are_refused(as_user):
         sg.DDPM.discretize(VP, 10.0)
     with pytest.raises(TypeError, match=r"score must be a function \(x, t\) .* but is None"):
         sg.DDPM([0.1]).reverse(None)
-    with pytest.raises(ValueError, match="variance must be 'posterior' or 'beta', but is 'fixed'"):
+    with pytest.raises(
+        ValueError, match="variance must be 'posterior' or 'beta' or 'learned', but is 'fixed'"
+    ):
         sg.DDPM([0.1]).reverse(lambda x, t: -x, variance="fixed")
 
 

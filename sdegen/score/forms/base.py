@@ -172,18 +172,46 @@ def as_states(x_t: State) -> State:
 
 
 def ask(
-    network: torch.nn.Module, x_t: State, scale: Tensor | float, clock: Tensor, like: Tensor
-) -> State:
-    """Return the output of a network at x_t/scale, computed in the dtype and place of `like`."""
+    network: torch.nn.Module,
+    x_t: State,
+    scale: Tensor | float,
+    clock: Tensor,
+    like: Tensor,
+    outputs: int = 1,
+) -> Tensor:
+    """Return the output of a network at x_t/scale, computed in the dtype and place of `like`.
+
+    Args:
+        network: The network.
+        x_t: States, shape (batch, *event).
+        scale: What they are divided by.
+        clock: What the network is told of the time.
+        like: A tensor of the network's dtype and device.
+        outputs: Numbers that it puts out for each of the state, side by side on the first axis of
+            the event.
+    """
     # a division by one, too: a network may write to what it is given, and that is not to be x_t
     scaled = cast_like(like, x_t / scale)
     output: Tensor = network(scaled, cast_like(like, clock).expand(len(x_t)))
-    if output.shape != x_t.shape:
+    if outputs != 1:
+        _check_second(output, x_t, outputs)
+    elif output.shape != x_t.shape:
         raise ValueError(
             f"the network returned shape {tuple(output.shape)} for a state of shape "
             f"{tuple(x_t.shape)}; they must be equal."
         )
     return cast_like(x_t, output)
+
+
+def _check_second(output: Tensor, x_t: State, outputs: int) -> None:
+    """Refuse an output that has not several numbers for each of the state."""
+    expected = (len(x_t), outputs * x_t.shape[1], *x_t.shape[2:])
+    if output.shape != expected:
+        raise ValueError(
+            f"the network returned shape {tuple(output.shape)} for a state of shape "
+            f"{tuple(x_t.shape)}, but LearnedVariance reads {expected}: the prediction, and as "
+            "many numbers for the variance; make it such as MLP(dim, variance=True)."
+        )
 
 
 def cast_like(like: Tensor, x: Tensor) -> Tensor:

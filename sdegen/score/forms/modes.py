@@ -41,6 +41,12 @@ class DiagonalForm(KernelForm):
 
     def check(self, parameterization: Parameterization) -> None:
         """Refuse a denoiser of one noise level."""
+        if parameterization.outputs != 1:
+            raise ValueError(
+                f"{type(parameterization).__name__} learns the variance of a DDPM chain, which "
+                f"{type(self.sde).__name__} has not: take EpsPrediction(), or a GaussianPath such "
+                "as VP for the sde."
+            )
         if isinstance(parameterization, DenoiserPrediction):
             raise ValueError(  # noqa: TRY004, of another kind of process
                 f"{type(parameterization).__name__} reads a denoiser of one noise level, but the "

@@ -19,6 +19,7 @@ from sdegen.core.scores import ScoreAt
 from sdegen.core.shapes import State, Time, expand
 from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.score.forms.base import Form, as_states, ask
+from sdegen.score.learned_variance import LearnedVariance, fraction_of
 from sdegen.score.parameterization import (
     EpsPrediction,
     Estimates,
@@ -60,6 +61,14 @@ class ScalarForm(Form):
         """Return the raw output of the network."""
         return self._asked(model, x_t, t)[0]
 
+    def score_and_fraction(
+        self, model: ScoreModel, x_t: State, t: Time | float
+    ) -> tuple[State, State]:
+        """Return the score and where a learned variance lies, both like x_t."""
+        (output, second), x_t, alpha, sigma = self._answered(model, x_t, t)
+        eps = model.parameterization.eps(output, x_t, alpha, sigma)
+        return score_of(eps, sigma), fraction_of(second)
+
     def score(self, model: ScoreModel, x_t: State, t: Time | float) -> State:
         """Return −ε/σ."""
         output, x_t, alpha, sigma = self._asked(model, x_t, t)
@@ -83,14 +92,15 @@ class ScalarForm(Form):
             return lambda x_t, i: self.score(model, x_t, ts[i])
         alpha, sigma = sde.alpha(times), sde.sigma(times)
         scales, clocks = to_floats(how.scale(alpha, sigma)), how.c_noise(times, alpha, sigma)
-        network = model.network
+        network, several = model.network, how.outputs
         parameter = next(network.parameters(), None)
         values = (clocks if parameter is None else clocks.to(parameter)).unbind()
         alphas, sigmas, divisors = alpha.unbind(), sigma.unbind(), to_floats(sigma)
 
         def at(x_t: State, i: int) -> State:
             like = x_t if parameter is None else parameter
-            output = ask(network, x_t, scales[i], values[i], like)
+            output = ask(network, x_t, scales[i], values[i], like, several)
+            output = output if several == 1 else output.chunk(several, 1)[0]
             return score_of(how.eps(output, x_t, alphas[i], sigmas[i]), divisors[i])
 
         return at
@@ -113,6 +123,24 @@ class ScalarForm(Form):
         error = self.output(model, alpha * x0 + sigma * eps, t) - how.target(x0, eps, alpha, sigma)
         return error if in_output else how.d_eps_d_output(alpha, sigma) * error
 
+    def errors(
+        self, model: ScoreModel, x0: State, t: Tensor, eps: State
+    ) -> tuple[State, State, State]:
+        """Return the errors of the output and of x̂0, and where a learned variance lies.
+
+        Args:
+            model: What is taught, by a parameterization of two outputs.
+            x0: Data, shape (batch, *event).
+            t: Shape (batch,), of x0's dtype and device.
+            eps: Standard normals, of the state's shape.
+        """
+        how, x_t = model.parameterization, self.noised(model, x0, t, eps)
+        (output, second), _, alpha, sigma = self._answered(model, x_t, t)
+        error = output - how.target(x0, eps, alpha, sigma)
+        # both estimates are linear in the output and x_t
+        of_x0, _ = how.decode(error, torch.zeros_like(error), alpha, sigma)
+        return error, of_x0, fraction_of(second)
+
     def prior(
         self, model: ScoreModel, n: int, rng: Rng, dtype: torch.dtype | None, device: torch.device
     ) -> State:
@@ -134,7 +162,14 @@ class ScalarForm(Form):
     def _asked(
         self, model: ScoreModel, x_t: State, t: Time | float
     ) -> tuple[State, State, Tensor, Tensor]:
-        """Return the output of the network, which computes in its own precision; x_t, α and σ."""
+        """Return the output of the network, the first of two; x_t, α and σ."""
+        outputs, x_t, alpha, sigma = self._answered(model, x_t, t)
+        return outputs[0], x_t, alpha, sigma
+
+    def _answered(
+        self, model: ScoreModel, x_t: State, t: Time | float
+    ) -> tuple[tuple[Tensor, ...], State, Tensor, Tensor]:
+        """Return what the network puts out, in its own precision; x_t, α and σ."""
         x_t, t, how = as_states(x_t), as_time(t), model.parameterization
         alpha, sigma = self.kernel(x_t, t)
         if t.ndim:  # in the shape of t; a single number is so already
@@ -142,12 +177,14 @@ class ScalarForm(Form):
         else:
             clock = how.c_noise(t, alpha, sigma)
         like = next(model.network.parameters(), x_t)
-        output = ask(model.network, x_t, how.scale(alpha, sigma), clock, like)
-        return output, x_t, alpha, sigma
+        output = ask(model.network, x_t, how.scale(alpha, sigma), clock, like, how.outputs)
+        outputs = (output,) if how.outputs == 1 else output.chunk(how.outputs, 1)
+        return outputs, x_t, alpha, sigma
 
 
 def _warn_scale(data: Tensor, how: Parameterization, sde: GaussianPath) -> None:
     """Warn where data are of another scale than the network expects, or not small beside noise."""
+    how = how.mean if isinstance(how, LearnedVariance) else how
     wanted = how.sigma_data if isinstance(how, EDMPrediction) else 1.0
     flat = data.double()
     mean, std = float(flat.mean()), float((flat - flat.mean(0)).square().mean().sqrt())

@@ -14,6 +14,7 @@ from sdegen.core.shapes import State
 from sdegen.diffusion.ddpm import DDPM
 from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.score.config import Weighting
+from sdegen.score.learned_variance import LearnedVariance
 from sdegen.score.losses.times import StepSampler, TimeSampler, TimeWord
 from sdegen.score.losses.weights import SCORE_WORDS, WeightFn, checked, trace_weight
 from sdegen.score.model import ScoreModel, with_labels
@@ -46,6 +47,7 @@ class TimedLoss(Loss):
     stratified: bool = field(default=True, kw_only=True)
     steps: DDPM | None = field(default=None, kw_only=True)
     validation_passes: ClassVar[int] = 8
+    teaches_variance: ClassVar[bool] = False
     _times: TimeSampler | StepSampler | None = field(
         default=None, init=False, repr=False, compare=False
     )
@@ -88,6 +90,12 @@ class TimedLoss(Loss):
             ValueError: If its process has not what the weighting needs.
         """
         model = check_score_model(module)
+        if isinstance(model.parameterization, LearnedVariance) and not self.teaches_variance:
+            raise ValueError(
+                f"{type(self).__name__} would leave the variance of LearnedVariance as it is: "
+                "pass loss=HybridLoss(steps=DDPM.discretize(model.sde, steps=1000)), with the "
+                "chain that will be sampled."
+            )
         if isinstance(model.sde, GaussianPath):
             if self.steps is not None:
                 return StepSampler(model.sde, self.steps, self.weighting, self.times)

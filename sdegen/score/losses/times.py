@@ -209,6 +209,10 @@ class StepSampler:
         last = int(self._chances.nonzero()[-1])
         return torch.searchsorted(self._cumulative, u, right=True).clamp(max=last) + 1
 
+    def chances(self, u: Tensor) -> Tensor:
+        """Return the probability of the steps of quantiles u, shape of u."""
+        return self._chances[self.steps(u) - 1]
+
     def quantile(self, u: Tensor) -> Tensor:
         """Return the continuous time of that step; float64, shape of u."""
         return self.times[self.steps(u) - 1]
