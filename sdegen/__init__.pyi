@@ -67,10 +67,13 @@ from .sde.processes import BrownianMotion as BrownianMotion
 from .sde.processes import Langevin as Langevin
 from .sde.processes import OrnsteinUhlenbeck as OrnsteinUhlenbeck
 from .sde.processes import RateNetwork as RateNetwork
+from .diffusion.mismatch import PriorMismatch as PriorMismatch
+from .diffusion.mismatch import prior_mismatch as prior_mismatch
 from .diffusion.priors import DensityPrior as DensityPrior
 from .diffusion.priors import GaussianPrior as GaussianPrior
 from .diffusion.priors import Prior as Prior
 from .diffusion.priors import SamplePrior as SamplePrior
+from .diffusion.relaxation import NoisingTime as NoisingTime
 from .diffusion.reverse import ReverseSDE as ReverseSDE
 from .diffusion.schedules import BetaSchedule as BetaSchedule
 from .diffusion.schedules import ConstantBeta as ConstantBeta
@@ -246,9 +249,6 @@ from .verification.certificate import certify as certify
 from .verification.chain import ChainDensity as ChainDensity
 from .verification.chain_moments import ChainMoments as ChainMoments
 from .verification.noising import certify_noising as certify_noising
-from .verification.mismatch import PriorMismatch as PriorMismatch
-from .verification.mismatch import prior_mismatch as prior_mismatch
-from .verification.noising_time import NoisingTime as NoisingTime
 from .verification.noising_time import noising_time as noising_time
 from .verification.residual import fp_residual as fp_residual
 from .verification.reverse_kernel import ReverseKernel as ReverseKernel

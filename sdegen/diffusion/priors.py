@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -47,6 +47,9 @@ class LineDensity(Protocol):
 
     def quantile(self, q: Tensor) -> Tensor:
         """Return x at which the share q of the mass lies below."""
+
+    def expect(self, f: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return ∫ f p dx."""
 
 
 class Prior(ABC):
@@ -269,10 +272,10 @@ class DensityPrior(Prior):
 
 
 class SamplePrior(Prior):
-    """States that are there, drawn again with replacement: the end points of a long simulation.
+    """States that are there, drawn again: the end points of a long simulation.
 
-    Every draw is one of them, so that their number bounds what can be drawn: n states of a law
-    show its averages to about 1/√n.
+    Every draw is one of them, none twice before all have been drawn, so that their number bounds
+    what can be drawn: n states of a law show its averages to about 1/√n.
 
     Args:
         states: Shape (n, *event), finite floats, n ≥ 2.
@@ -299,11 +302,11 @@ class SamplePrior(Prior):
         dtype: torch.dtype | None = None,
         device: torch.device | str = "cpu",
     ) -> State:
-        """Draw states with replacement, shape (n, *event_shape); arguments as of `Prior`."""
+        """Draw states in random order, and again where n is larger, shape (n, *event_shape)."""
         check_count("n", n)
-        source = stream(rng, "prior").generator()
-        which = torch.randint(len(self.states), (n,), generator=source)
-        drawn = self.states[which.to(self.states.device)]
+        source, count = stream(rng, "prior").generator(), len(self.states)
+        rounds = [torch.randperm(count, generator=source) for _ in range(-(-n // count))]
+        drawn = self.states[torch.cat(rounds)[:n].to(self.states.device)]
         return drawn.to(device=device, dtype=dtype or torch.get_default_dtype())
 
     def log_prob(self, x: State) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sdegen.core.checks import check_count
+from sdegen.core.errors import AccuracyWarning
 from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.noise import Rng, seed_of
 from sdegen.core.requests import as_number, kind_of
@@ -18,6 +20,7 @@ from sdegen.diffusion.reverse import ReverseSDE
 from sdegen.diffusion.samplers.final_denoising import FinalDenoising
 from sdegen.diffusion.samplers.multistep import ExponentialAdams
 from sdegen.diffusion.timesteps import log_snr
+from sdegen.engine.scales import unreached_prior
 from sdegen.engine.simulate import simulate
 from sdegen.score.composition import guided
 from sdegen.score.model import ScoreModel
@@ -107,6 +110,9 @@ def sample(
         ValueError: If something does not fit: guidance without labels, labels of a model without
             classes, another number of them than n, a model whose times or shape are not known.
         NonFiniteError: If samples explode on the way.
+
+    Warns (AccuracyWarning) if the noising of the data that it was trained on did not reach its
+    prior, with KL(p_T ‖ prior).
     """
     if not isinstance(model, ScoreModel):
         raise TypeError(
@@ -121,6 +127,8 @@ def sample(
             "the times of this model are not known: it has not been trained, and was made without."
         )
     score = _score(model, labels, guidance, n)
+    if model.unreached is not None and getattr(score, "unreached", None) is None:
+        warnings.warn(unreached_prior(model.unreached), AccuracyWarning, stacklevel=2)
     seed = seed_of(rng)
     start = model.draw_prior(n, rng=seed, dtype=dtype, device=device)
     low, high = model.times

@@ -32,6 +32,7 @@ _SMALL, _LARGE = 0.5, 3.0  # of the noise alone, and of all that there can be
 _DATA = 30.0  # a size of data that nobody should have at the door of a sampler
 _NOISE = 0.1  # of α over σ, below which a state is noise alone
 _STEEP = 1.5  # times the score of noise alone, which no score of data is
+_LATE = 1e-3  # of t_max, up to which a run begins there
 _GROWN = 10.0  # of x/α, from which a run has exploded
 _CURE = (
     "Take a solver of lower order or of prediction 'v', a grid made for the flow and for this "
@@ -41,13 +42,16 @@ _CURE = (
 
 
 def warn_start(sde: SDE, x0: State, t: Tensor) -> None:
-    """Warn where a start cannot be a state of the path that is to be reversed.
+    """Warn where a start cannot be a state of the path that is to be reversed, or p_T is not π.
 
     Args:
         sde: Reverse dynamics; of others nothing is known.
         x0: Start, shape (batch, *event).
         t: Its time, 0-d.
     """
+    unreached = getattr(getattr(sde, "score", None), "unreached", None)
+    if unreached is not None and float(t) >= (1 - _LATE) * sde.time_range[1]:
+        warnings.warn(unreached_prior(unreached), AccuracyWarning, stacklevel=3)
     levels = _levels(sde, t)
     if levels is None or x0.numel() < FEWEST:
         return
@@ -66,6 +70,19 @@ def warn_start(sde: SDE, x0: State, t: Tensor) -> None:
         "the way.",
         AccuracyWarning,
         stacklevel=3,
+    )
+
+
+def unreached_prior(kl: float) -> str:
+    """Return the warning that a model's noising did not reach its prior.
+
+    Args:
+        kl: KL(p_T ‖ prior) in nats, of the data that it was trained on.
+    """
+    return (
+        f"the noising of the data had not reached the prior of this model when it was trained: "
+        f"KL(p_T ‖ prior) is up to {kl:.3g} nats, and so much may samples be off that begin from "
+        "it. Train it with a later t_max; or start from the law at t_max, noised data."
     )
 
 

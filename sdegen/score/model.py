@@ -56,7 +56,7 @@ class ScoreModel(nn.Module):
         sde: The SDE whose noise it has learned, or shall learn.
         parameterization: How the network's output is read; None is `EpsPrediction()`.
         times: t_min and t_max, 0 < t_min < t_max: between them the score is learned and asked
-            for. None takes those of the SDE, where it has its own.
+            for. None takes those of the SDE; without a Gaussian kernel, training finds them.
         base: A score, a function (x, t), that the network's output is added to, where the SDE has
             no Gaussian kernel.
 
@@ -72,9 +72,11 @@ class ScoreModel(nn.Module):
         labels: Labels of every call of the network, where `conditional` returned the model.
         event_shape: Shape of one sample: that of the data it was trained on, or (dim,) of an MLP
             that was not trained; None where nothing is known.
+        unreached: KL(p_T ‖ prior) in nats, where noised data have not reached the prior, or None.
     """
 
     labels: Tensor | None = None
+    unreached: float | None = None
     event_shape: tuple[int, ...] | None = None
     tables: nn.Module | None
 
@@ -231,6 +233,8 @@ class ScoreModel(nn.Module):
             metadata["times"] = self.times
         if self.base is not None:
             metadata["base"] = True
+        if self.unreached is not None:
+            metadata["unreached"] = self.unreached
         own = {f"{_OWN}{name}": one for name, one in self.form.tensors(self).items()}
         save_tensors(path, self.network.state_dict() | own, metadata)
 
@@ -281,6 +285,7 @@ class ScoreModel(nn.Module):
         model.form.restore(model, {name.removeprefix(_OWN): one for name, one in own.items()})
         if metadata.get("event_shape") is not None:  # files of before it was written have none
             model.event_shape = tuple(metadata["event_shape"])
+        model.unreached = metadata.get("unreached")
         model.eval()
         return model
 
@@ -307,6 +312,7 @@ def with_labels(model: _Model, labels: Tensor) -> _Model:
         network, model.sde, model.parameterization, times=model.times, base=model.base
     )
     conditional.labels, conditional.event_shape = labels, model.event_shape
+    conditional.unreached = model.unreached
     if model.form.times() is None:
         conditional.tables = model.tables
     return conditional
@@ -359,6 +365,11 @@ class ModelScore:
                 "LearnedVariance(), and train it by HybridLoss(steps=…)."
             )
         return self.model.form.score_and_fraction(self.model, x_t, t)
+
+    @property
+    def unreached(self) -> float | None:
+        """KL(p_T ‖ prior) of the model, where the noising has not reached the prior."""
+        return self.model.unreached
 
     @property
     def trajectories(self) -> int | None:

@@ -3,10 +3,17 @@
 **Scale.** Networks are made for data of order one. Data that are more than ten times larger or
 smaller than the path and the parameterization expect are told by an `AccuracyWarning` with the
 numbers; nothing is scaled in silence.
+
+**Times.** A model of an SDE without a Gaussian kernel that was made without times finds t_min and
+t_max from the data (`sdegen.score.forms.noising`): the result and the model say them.
+
+**Prior.** Where the noising does not reach the prior from which samples begin, an
+`AccuracyWarning` says so with KL(p_T ‖ prior) (`sdegen.score.forms.advice`); the model remembers
+it, and says it again where it is sampled from.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import get_args
 
@@ -18,7 +25,7 @@ from sdegen.core.requests import as_state, check_kind, kind_of
 from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.score.config import TrainConfig, Weighting
 from sdegen.score.forms.simulated import SimulatedForm
-from sdegen.score.losses import DenoisingLoss
+from sdegen.score.losses import DenoisingLoss, ImplicitLoss
 from sdegen.score.model import ScoreModel, model_spec
 from sdegen.score.model_checks import check_labels
 from sdegen.score.networks import condition_shape
@@ -81,11 +88,12 @@ def train(
         callbacks: Functions of a `StepReport`, or objects of `sdegen.training.Callback`.
 
     Returns:
-        The losses, and what it takes to repeat them.
+        The losses, what it takes to repeat them, and `times` where they were found.
 
     Raises:
         TypeError: If data are not a floating-point tensor, or loss is no loss.
-        ValueError: If data are empty, constant or not finite, if labels are missing, or not those
+        ValueError: If data are empty, constant or not finite, if times were not said and none are
+            found, as the process does not come to rest, if labels are missing, or not those
             of a network's classes, if a loss of your own returns what is none, if the folder holds
             another run or, without `resume`, any.
         NonFiniteError: If the loss becomes NaN or infinite. The model has the averaged weights of
@@ -110,12 +118,14 @@ def train(
     rows = source.sample.rows
     if isinstance(model.sde, GaussianPath):
         _check_varied(rows)
-    model.form.prepare(model, rows)
+    chosen = model.times is None
+    if not (isinstance(loss, ImplicitLoss) and loss.at is not None):  # which prepares by samples
+        model.form.prepare(model, rows)
     model.event_shape = tuple(rows.shape[1:])
     about = loss.spec()
     if source.sample.labels is None:
         about.pop("label_dropout", None)  # it changes nothing
-    return fit(
+    result = fit(
         model,
         source,
         loss,
@@ -132,6 +142,7 @@ def train(
         callbacks=callbacks,
         spec={**model_spec(model), "loss": about},
     )
+    return replace(result, times=model.times) if chosen else result
 
 
 def _sources(

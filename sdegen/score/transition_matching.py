@@ -216,6 +216,8 @@ class TransitionMatching(Loss):
         model, rows = cast(ScoreModel, module), batch.rows
         sde = model.sde
         check_simulable(sde, "TransitionMatching")
+        if not model.form.is_prepared(model):  # `train` does it before, `fit` knows no forms
+            model.form.prepare(model, rows)
         times = model_times(model)
         zero = torch.zeros((), dtype=torch.float64)
         source = stream(0, "pilot of a transition matching")

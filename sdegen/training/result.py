@@ -17,6 +17,7 @@ class TrainResult:
         selected_step: The step whose averaged weights the module has.
         seed: What to pass as rng to get the same bits again.
         logs: Terms that the loss names, by name: their mean in each step, shape (steps,), float64.
+        times: t_min and t_max of a score, where the training found them; else None.
     """
 
     losses: Tensor
@@ -25,3 +26,4 @@ class TrainResult:
     selected_step: int
     seed: int
     logs: dict[str, Tensor] = field(default_factory=dict)
+    times: tuple[float, float] | None = None

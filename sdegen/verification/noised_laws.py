@@ -12,7 +12,6 @@ r = p_t/N_t, over draws from p_t, the same ones at each t: no term is negative, 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,23 +20,18 @@ from sdegen.core.errors import SolverError
 from sdegen.core.noise import stream
 from sdegen.core.sde import SDE
 from sdegen.core.solver import Solver
+from sdegen.diffusion.mismatch import gaussian_kl
 from sdegen.diffusion.mixtures import GaussianMixture
-from sdegen.diffusion.priors import GaussianPrior, SamplePrior
+from sdegen.diffusion.priors import GaussianPrior
+from sdegen.diffusion.relaxation import NoisingTime, noising_time_of, rest_of
 from sdegen.engine.simulate import simulate
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.discretization.grid import Grid, control_volumes
 from sdegen.sde.transitions import LinearProcess
-from sdegen.verification.mismatch import gaussian_kl, prior_mismatch
-
-if TYPE_CHECKING:
-    from sdegen.verification.noising_time import NoisingTime
 
 _COMPONENTS = 500  # of a mixture of samples
 _LEAST_DRAWS, _MOST_DRAWS, _PAIRS = 4000, 100_000, 2_000_000  # from it, and with components
-_TRAJECTORIES, _PARTS = 4000, 10  # of a simulation, and parts for its errors
-_SQUARES = 12  # coordinates up to which their products are features of an autocorrelation too
-_RESTED = 3.0  # relaxation times in the second half of a simulation
-_SEEN = 4.0  # standard errors above which a divergence of samples is a number
+_TRAJECTORIES = 4000  # of a simulation
 
 
 def event_of(law: Tensor | GaussianMixture | Density) -> tuple[int, ...]:
@@ -175,8 +169,6 @@ def by_simulation(
     rng: int,
 ) -> NoisingTime:
     """Return the noising time of any process, by trajectories."""
-    from sdegen.verification.noising_time import NoisingTime
-
     if float(times[0]) != 0 or not bool((times.diff() > 0).all()) or len(times) < 8:
         raise ValueError(
             "times of a simulation must increase from 0 and be eight or more, but are "
@@ -195,36 +187,21 @@ def by_simulation(
         keep_path=False,
         **options,  # type: ignore[arg-type]
     )
-    rate, rate_error = _slowest(path.states, times)
-    _check_rested(sde, path.states, times, rate)
-    prior = SamplePrior(other.final)
-    found = [prior_mismatch(path.states[k], prior) for k in range(1, len(times))]
-    ts = times[1:].tolist()
-    seen = [k for k, one in enumerate(found) if one.kl > _SEEN * one.standard_error]
-    if not seen:
+    rest = rest_of(path.states, times)
+    if not rest.reached:
+        raise SolverError(
+            f"{type(sde).__name__} was not at rest by t = {float(times[-1]) - rest.span:.3g}: a "
+            f"mean has moved by {rest.moved:.2g} standard errors until t = {float(times[-1]):.3g}"
+            f", in which it forgets by e^−{rest.rate * rest.span:.2g}. Pass longer times; it may "
+            "have no stationary law."
+        )
+    found = noising_time_of(path.states, other.final, times, rest, tolerance)
+    if found is None:
         raise SolverError(
             f"KL(p_t ‖ prior) is below what {_TRAJECTORIES} trajectories show at all times from "
-            f"t = {ts[0]:.3g} on: pass times that begin earlier."
+            f"t = {float(times[1]):.3g} on: pass times that begin earlier."
         )
-    # the last that is a number before the first that is none, or is below the tolerance
-    last = next((k - 1 for k in range(1, len(ts)) if k not in seen), len(ts) - 1)
-    last = next((k for k in range(last + 1) if found[k].kl <= tolerance), max(last, 0))
-    anchor, at = found[last], ts[last]
-
-    def kl_at(t: float) -> float:
-        if t >= at:
-            return anchor.kl * math.exp(-2 * rate * (t - at))
-        k = max(next(i for i, s in enumerate(ts) if s >= t), 1)
-        share = (t - ts[k - 1]) / (ts[k] - ts[k - 1])
-        low, high = math.log(max(found[k - 1].kl, 1e-12)), math.log(max(found[k].kl, 1e-12))
-        return math.exp(low + share * (high - low))
-
-    time = at + math.log(anchor.kl / tolerance) / (2 * rate)
-    error = math.hypot(
-        anchor.standard_error / anchor.kl / (2 * rate), (time - at) * rate_error / rate
-    )
-    method = f"simulation of {_TRAJECTORIES} trajectories, {anchor.method}"
-    return NoisingTime(time, method, rate, kl_at(time), tolerance, error, kl_at)
+    return found
 
 
 def _drawn(law: Tensor | GaussianMixture | Density, n: int, seed: int) -> Tensor:
@@ -235,65 +212,3 @@ def _drawn(law: Tensor | GaussianMixture | Density, n: int, seed: int) -> Tensor
     if isinstance(law, Density):
         return law.quantile(torch.rand(n, generator=draws, dtype=torch.float64))[:, None]
     return law[torch.randint(len(law), (n,), generator=draws)]
-
-
-def _features(x: Tensor) -> Tensor:
-    """Return coordinates, and their products or squares, shape (n, features)."""
-    flat = x.flatten(1)
-    d = flat.shape[1]
-    if d > _SQUARES:
-        return torch.cat([flat, flat.square().sum(1, keepdim=True)], 1)
-    i, j = torch.triu_indices(d, d)
-    return torch.cat([flat, flat[:, i] * flat[:, j]], 1)
-
-
-def _slowest(states: Tensor, times: Tensor) -> tuple[float, float]:
-    """Return the slowest rate at rest and its standard error, from the second half of a run."""
-    n, half = states.shape[1], len(times) // 2
-    best: tuple[float, float] | None = None
-    for lag in (1, 2, 4, 8):  # a longer one has less bias, until its correlation is noise
-        if half + lag >= len(times):
-            break
-        tau = float(times[half + lag] - times[half])
-        parts = torch.arange(n) % _PARTS
-        rho = [_correlation(states, half, lag, parts != k) for k in range(_PARTS)]
-        whole = _correlation(states, half, lag, parts >= 0)
-        spread = math.sqrt((_PARTS - 1) / _PARTS * sum((r - whole) ** 2 for r in rho))
-        if best is not None and whole < max(0.2, 10 * spread):
-            break
-        rho_safe = min(max(whole, 1e-6), 1 - 1e-9)
-        best = (-math.log(rho_safe) / tau, spread / rho_safe / tau)
-    assert best is not None
-    return best
-
-
-def _correlation(states: Tensor, half: int, lag: int, rows: Tensor) -> float:
-    """Return the largest generalised eigenvalue of the correlation over a lag."""
-    pairs = range(half, len(states) - lag)
-    a = torch.cat([_features(states[k][rows]) for k in pairs])
-    b = torch.cat([_features(states[k + lag][rows]) for k in pairs])
-    centre = 0.5 * (a.mean(0) + b.mean(0))
-    a, b = a - centre, b - centre
-    zero, one = (a.T @ a + b.T @ b) / (2 * len(a)), (a.T @ b + b.T @ a) / (2 * len(a))
-    size = zero.diagonal().sqrt().clamp(min=1e-300)
-    zero, one = zero / size / size[:, None], one / size / size[:, None]
-    values, vectors = torch.linalg.eigh(zero)
-    kept = values > 1e-8 * values.max()
-    white = vectors[:, kept] / values[kept].sqrt()
-    return float(torch.linalg.eigvalsh(white.T @ one @ white).max())
-
-
-def _check_rested(sde: SDE, states: Tensor, times: Tensor, rate: float) -> None:
-    """Refuse a run that was not at rest in its second half."""
-    half = len(times) // 2
-    middle, end = (_features(states[k]) for k in (half, -1))
-    span = float(times[-1] - times[half])
-    off = (end.mean(0) - middle.mean(0)).abs() * math.sqrt(len(end))
-    moved = float((off / (end.std(0) + middle.std(0)).clamp(min=1e-300)).max())
-    if moved > 5 or rate * span < _RESTED:
-        raise SolverError(
-            f"{type(sde).__name__} was not at rest by t = {float(times[half]):.3g}: a mean has "
-            f"moved by {moved:.2g} standard errors until t = {float(times[-1]):.3g}, in which "
-            f"it forgets by e^−{rate * span:.2g}. Pass longer times; it may have no "
-            "stationary law."
-        )

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -37,56 +36,17 @@ from sdegen.core.solver import Solver
 from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.diffusion.mixtures import GaussianMixture
 from sdegen.diffusion.priors import GaussianPrior
+from sdegen.diffusion.relaxation import NoisingTime
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.sde.linear import LinearSDE
 from sdegen.sde.transitions import LinearProcess
 from sdegen.verification import noised_laws
-from sdegen.verification.mismatch import warn_unreached
 
 _PRECISION, _COARSE = 1e-6, 1e-4  # relative, of the time: of formulas, of draws and grids
 _DOUBLINGS = 60
 _FALLS = 1e-9  # KL below which an integral on a grid is rounding
-
-
-@dataclass(frozen=True, eq=False)
-class NoisingTime:
-    """The time after which KL(p_t ‖ π) ≤ tolerance: `float(result)` is the number.
-
-    Attributes:
-        time: The time, from t = 0.
-        method: How it was found.
-        slowest_rate: λ, the slowest rate of the process, in units of 1/time; None of a Gaussian
-            path, whose rates change.
-        kl: KL(p_t ‖ π) at that time, in nats.
-        tolerance: What was asked for.
-        standard_error: Of `time`, by sampling; 0 where nothing is drawn.
-    """
-
-    time: float
-    method: str
-    slowest_rate: float | None
-    kl: float
-    tolerance: float
-    standard_error: float
-    _kl_at: Callable[[float], float] = field(repr=False)
-
-    def __float__(self) -> float:
-        """Return the time."""
-        return self.time
-
-    def kl_at(self, t: float) -> float:
-        """Return KL(p_t ‖ π) in nats at another time t > 0."""
-        t = as_number("t", t)
-        check_positive("t", t)
-        return self._kl_at(t)
-
-    def warn_before(self, t: float) -> None:
-        """Give an `AccuracyWarning` if the prior has not been reached at t, with both numbers."""
-        kl = self.kl_at(t)
-        if kl > self.tolerance * (1 + 1e-3):
-            warn_unreached(kl, self.tolerance, self.time, at=t, stacklevel=2)
 
 
 @torch.no_grad()

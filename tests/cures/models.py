@@ -358,7 +358,7 @@ FOLLOWED = {
         lambda: trained(data=POINTS),
     ),
     "data of another size": (
-        r"train on \(data - \{\}\)/\{\}, and undo it in samples",
+        r"\{\} expects about 0 ± \{\}: \{\}, and undo it in samples|train on \(data - \{\}\)/\{\}",
         lambda: told(lambda: trained(data=50 + 100 * POINTS)),
         rescaled,
     ),

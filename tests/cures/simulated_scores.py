@@ -1,10 +1,12 @@
 """Advice on scores of simulated processes, followed."""
 
 import tempfile
+import warnings
 
 import torch
 
 import sdegen as sg
+from tests.cures.common import told
 
 DATA = torch.linspace(-1.0, 1.0, 32)[:, None]
 WELL = sg.ItoProcess(lambda x: x - x**3, 0.7)
@@ -44,6 +46,32 @@ def turning(x):
 
 
 MIXED = sg.ItoProcess(lambda x: -x, turning, channels=2)
+
+SPRING = sg.ItoProcess(lambda x: -x, 1.0)
+BROWN = sg.ItoProcess(lambda x: 0 * x, 1.0)
+FAR = 2 + 0.1 * torch.randn(400, 1, generator=torch.Generator().manual_seed(0))
+
+
+def short(t_max):
+    return a_model(SPRING, times=(0.01, t_max))
+
+
+def unreached():
+    """A model that was trained with times too short, the warning of which has been read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", sg.AccuracyWarning)
+        return trained(short(0.1), data=FAR)
+
+
+def at_one_time(times):
+    """A model that has learned from samples of p_t at one time, which are no times of paths."""
+    return trained(a_model(times=times), loss=sg.ImplicitLoss(at=0.5))
+
+
+def fitted(model):
+    loss = sg.TransitionMatching(paths=16, step=0.05)
+    sg.fit(model, DATA, loss, sg.FitConfig(steps=2, batch_size=8, warmup=1), rng=0)
+
 
 FOLLOWED = {
     "a prediction of no kernel": (
@@ -106,7 +134,25 @@ FOLLOWED = {
     ),
     "no times": (
         "says nothing of the times at which its score is learned",
-        lambda: trained(a_model(times=None)),
-        lambda: trained(a_model(times=(0.01, 4.0))),
+        lambda: fitted(at_one_time(None)),
+        lambda: fitted(at_one_time((0.01, 4.0))),
+    ),
+    "times that are not found": (
+        "the times at which a score is learned were not said, and none are found",
+        lambda: trained(a_model(BROWN, times=None)),
+        lambda: trained(a_model(BROWN, times=(0.01, 4.0))),
+    ),
+    "a prior that is not reached": (
+        "Noise for longer, or leave times out, and training finds them",
+        lambda: told(lambda: trained(short(0.1), data=FAR)),
+        lambda: (trained(short(6.0), data=FAR), trained(a_model(SPRING, times=None), data=FAR)),
+    ),
+    "samples of a prior that is not reached": (
+        "the noising of the data had not reached the prior of this model",
+        lambda: told(lambda: sg.sample(unreached(), 2, steps=2, rng=0)),
+        lambda: (
+            sg.sample(trained(short(6.0), data=FAR), 2, steps=2, rng=0),
+            sg.simulate(sg.ReverseSDE(SPRING, unreached().score), FAR[:2], [0.09, 0.05], rng=0),
+        ),
     ),
 }

@@ -3,6 +3,8 @@
 Statistical tests have a false-alarm rate of at most 1e-5 each.
 """
 
+import math
+
 import pytest
 import torch
 
@@ -156,8 +158,22 @@ def test_times_come_of_the_slowest_rate_or_are_asked_for():
     assert abs(float(brown.draw_prior(40_000, rng=0).std()) / 10 - 1) < 0.02
     short = sg.ScoreModel(sg.MLP(2, rng=0), sg.OrnsteinUhlenbeck(), times=(0.01, 0.5))
     config = sg.TrainConfig(steps=1, weighting="simple")
-    with pytest.warns(sg.AccuracyWarning, match="standard deviations of the prior are left"):
-        sg.train(short, torch.randn(64, 2), config, rng=0)
+    data = torch.randn(2000, 2, generator=torch.Generator().manual_seed(0)) + 1
+    rows, left = data.double(), math.exp(-0.5)
+    gaussian = (
+        sg.GaussianPrior(  # data are Gaussian, so that moments are all: OU at rest is N(0, I)
+            left * rows.mean(0),
+            left**2 * torch.cov(rows.T, correction=0) + (1 - left**2) * torch.eye(2),
+        )
+    )
+    x = gaussian.sample(100_000, rng=1, dtype=F64)
+    each = gaussian.log_prob(x) - sg.GaussianPrior(torch.zeros(2)).log_prob(x)
+    with pytest.warns(sg.AccuracyWarning, match=r"at t = 0\.5: KL\(p_T ‖ prior\) = 0\.3\d+ nats"):
+        sg.train(short, data, config, rng=0)
+    # of the 4096 draws that it is measured by; 1e-5
+    assert abs(short.unreached - float(each.mean())) < 4.5 * float(each.std()) / 64
+    with pytest.warns(sg.AccuracyWarning, match=r"is up to 0\.3\d+ nats"):
+        sg.sample(short, 4, steps=1, rng=0)
 
 
 def test_a_state_that_is_no_phase_space_is_refused():

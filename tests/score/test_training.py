@@ -605,7 +605,8 @@ def test_data_of_another_scale_are_told_with_the_numbers():
         sg.train(edm, 0.01 * points(), config, rng=0)
     short = sg.ScoreModel(sg.MLP(2, width=8, depth=1), sg.VE(sg.GeometricSigma(0.01, 3.0)))
     with pytest.warns(
-        sg.AccuracyWarning, match=r"leaves 4\.\d+ of them in x at t_max = 1, not small"
+        sg.AccuracyWarning,
+        match=r"at t = 1: KL\(p_T ‖ prior\) = 1\.1 nats.*deviation 4\.\d+: train",
     ):
         sg.train(short, 4.5 * points(), config, rng=0)
 

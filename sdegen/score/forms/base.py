@@ -92,6 +92,21 @@ class Form(ABC):
             data: Examples, or some of them, shape (n, *event).
         """
 
+    def is_prepared(self, model: ScoreModel) -> bool:
+        """Return whether the model has all that a score takes beside weights: most have."""
+        return True
+
+    def prepare_at(  # noqa: B027, most learn nothing of samples
+        self, model: ScoreModel, rows: State, t: Tensor
+    ) -> None:
+        """Look at samples of p_t that will be learned from, where data are not simulated.
+
+        Args:
+            model: What will be trained.
+            rows: Samples, shape (n, *event).
+            t: The time of each, shape (n,).
+        """
+
     def default_times(self) -> tuple[float, float] | None:
         """Return t_min and t_max where neither the process nor its user says them; None: later.
 

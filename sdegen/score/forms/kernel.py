@@ -13,7 +13,7 @@ noise has a hundredth of its final size. Else pass times=(t_min, t_max).
 
 from __future__ import annotations
 
-import warnings
+import math
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 
 from sdegen.core.diagonal_kernel import DiagonalKernel, GaussianModes
-from sdegen.core.errors import AccuracyWarning
 from sdegen.core.matrix_kernel import GaussianBlocks, MatrixKernel
 from sdegen.core.noise import Rng, stream
 from sdegen.core.requests import as_time
 from sdegen.core.scores import ScoreAt
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time
+from sdegen.score.forms.advice import gap_of, note_prior, some_of, warn_scale
 from sdegen.score.forms.base import Form, as_states
 from sdegen.score.parameterization import EpsPrediction, Parameterization
 
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 _TIMES = 5.0  # 1/rate of the slowest mode, until t_max
 _LEFT = 7e-3  # of the start at t_max, where modes couple
 _FINE = 0.01  # of the final noise at t_min
-_FAR = 10.0  # times larger or smaller than expected, from which a scale is told
-_SEEN = 0.1  # of a start at t_max, in standard deviations of the prior, from which it is told
-_ROWS = 256  # of the data that are looked at
 
 
 class KernelForm(Form):
@@ -103,29 +100,23 @@ class KernelForm(Form):
         return self.kernel.mean(x0, t) + self.kernel.spread(eps, t)
 
     def prepare(self, model: ScoreModel, data: State) -> None:
-        """Warn of data of another scale, and of what is left of them at t_max."""
-        flat = data.double()
-        size = float(flat.square().mean().sqrt())
-        mean, std = float(flat.mean()), float((flat - flat.mean(0)).square().mean().sqrt())
-        seen = f"data have the mean {mean:.3g} and the standard deviation {std:.3g}"
-        if not 1 / _FAR <= size <= _FAR:
-            text = (
-                f"{seen}, but a network expects about 0 ± 1: train on (data - {mean:.3g})/"
-                f"{max(std, 1e-300):.3g}, and undo it in samples."
-            )
-            warnings.warn(text, AccuracyWarning, stacklevel=4)
+        """Warn of data of another scale, and of a prior that is not reached."""
         assert model.times is not None  # the model saw to it
-        high = model.times[1]
-        rows = flat[:_ROWS].cpu()
-        end = self.kernel.mean(rows, torch.tensor(high, dtype=torch.float64))
-        left = self.kernel.end(high).size(end)
-        if left > _SEEN:
-            text = (
-                f"{seen}, of which {left:.3g} standard deviations of the prior are left at t_max ="
-                f" {high:g}, from which samples begin: pass ScoreModel(…, times=(t_min, t_max)) "
-                "with a later t_max."
-            )
-            warnings.warn(text, AccuracyWarning, stacklevel=4)
+        told = warn_scale(data, 1.0, "a network")
+        end = torch.tensor(model.times[1], dtype=torch.float64)
+        found = gap_of(*self.in_units_of_prior(self.kernel.mean(some_of(data), end), end))
+        numbers = math.prod(self.state_shape(tuple(data.shape[1:])))
+        cure = "Pass ScoreModel(…, times=(t_min, t_max)) with a later t_max."
+        note_prior(model, found, numbers, cure, told=told)
+
+    @abstractmethod
+    def in_units_of_prior(self, means: State, end: Tensor) -> tuple[Tensor, Tensor]:
+        """Return whitened means, and the covariance of the noise at T, as `gap_of` takes them.
+
+        Args:
+            means: Where data are at T but for the noise, shape (n, *event), float64.
+            end: T, 0-d.
+        """
 
     def prior(
         self, model: ScoreModel, n: int, rng: Rng, dtype: torch.dtype | None, device: torch.device

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 import torch
 from torch import Tensor
 
-from sdegen.core.matrix_kernel import Matrices, MatrixKernel
+from sdegen.core.matrix_kernel import Matrices, MatrixKernel, apply
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Time
 from sdegen.score.forms.base import ask
@@ -76,6 +76,13 @@ class MatrixForm(KernelForm):
         variances = covariance.diagonal(dim1=-2, dim2=-1)
         of = variances[..., :1] if self.kernel.phase_space else variances
         return float(of.mean().clamp(min=0.0).sqrt())
+
+    def in_units_of_prior(self, means: State, end: Tensor) -> tuple[Tensor, Tensor]:
+        """Return blocks."""
+        law = self.kernel.end(float(end))
+        inverse = torch.linalg.inv(law.root)
+        white = apply(inverse[None], self.kernel.blocks(means) - law.mean)
+        return white, inverse @ self.kernel.law(end[None])[2][0] @ inverse.mT
 
     def like_state(self, x0: State) -> Tensor:
         """Return a tensor like the states that data are noised to."""

@@ -62,6 +62,13 @@ class DiagonalForm(KernelForm):
         sigma = self.kernel.sigma(torch.tensor(t, dtype=torch.float64))
         return float(sigma.detach().square().mean().sqrt())
 
+    def in_units_of_prior(self, means: State, end: Tensor) -> tuple[Tensor, Tensor]:
+        """Return modes, each a block of its own."""
+        law = self.kernel.end(float(end))
+        white = ((self.kernel.basis.to_modes(means) - law.mean) / law.std).flatten(1)
+        noise = (self.kernel.sigma(end) / law.std).square().expand(means.shape[1:])
+        return white[..., None], noise.flatten()[:, None, None]
+
     def output(self, model: ScoreModel, x_t: State, t: Time | float) -> State:
         """Return the raw output of the network."""
         return self._asked(model, x_t, t)[0]

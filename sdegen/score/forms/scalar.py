@@ -5,19 +5,25 @@ network output  ──parameterization──►  (x0, ε)  ──►  score = �
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from sdegen.core.errors import AccuracyWarning
 from sdegen.core.fixed_steps import to_floats
 from sdegen.core.noise import Rng
 from sdegen.core.requests import as_time
 from sdegen.core.scores import ScoreAt
 from sdegen.core.shapes import State, Time, expand
 from sdegen.diffusion.gaussian_path import GaussianPath
+from sdegen.score.forms.advice import (
+    gap_of,
+    moments_of,
+    note_prior,
+    some_of,
+    standardise,
+    warn_scale,
+)
 from sdegen.score.forms.base import Form, as_states, ask
 from sdegen.score.learned_variance import LearnedVariance, fraction_of
 from sdegen.score.parameterization import (
@@ -31,9 +37,6 @@ from sdegen.score.preconditioning import EDMPrediction
 
 if TYPE_CHECKING:
     from sdegen.score.model import ScoreModel
-
-
-_FAR = 10.0  # times larger or smaller than expected, from which a scale is told
 
 
 class ScalarForm(Form):
@@ -106,9 +109,21 @@ class ScalarForm(Form):
         return at
 
     def prepare(self, model: ScoreModel, data: State) -> None:
-        """Refuse rates that do not belong to α and σ, and warn of data of another scale."""
+        """Refuse rates not of α and σ; warn of another scale, and of an unreached prior."""
         self.sde.check_rates()
-        _warn_scale(data, model.parameterization, self.sde)
+        how = model.parameterization
+        how = how.mean if isinstance(how, LearnedVariance) else how
+        wanted = how.sigma_data if isinstance(how, EDMPrediction) else 1.0
+        told = warn_scale(data, wanted, f"a network of {type(how).__name__}")
+        end, prior = torch.tensor(self.sde.t_max, dtype=torch.float64), self.sde.prior_std
+        alpha, sigma = float(self.sde.alpha(end)), float(self.sde.sigma(end))
+        white = alpha / prior * some_of(data).flatten(1)
+        found = gap_of(white[..., None], white.new_full((1, 1, 1), (sigma / prior) ** 2))
+        cure = (
+            f"{moments_of(data)}: {standardise(data, wanted)}, and undo it in samples, or take a "
+            "path with more noise."
+        )
+        note_prior(model, found, white.shape[1], cure, told=told)
 
     def noised(self, model: ScoreModel, x0: State, t: Tensor, eps: State) -> State:
         """Return α x0 + σ ε."""
@@ -180,28 +195,3 @@ class ScalarForm(Form):
         output = ask(model.network, x_t, how.scale(alpha, sigma), clock, like, how.outputs)
         outputs = (output,) if how.outputs == 1 else output.chunk(how.outputs, 1)
         return outputs, x_t, alpha, sigma
-
-
-def _warn_scale(data: Tensor, how: Parameterization, sde: GaussianPath) -> None:
-    """Warn where data are of another scale than the network expects, or not small beside noise."""
-    how = how.mean if isinstance(how, LearnedVariance) else how
-    wanted = how.sigma_data if isinstance(how, EDMPrediction) else 1.0
-    flat = data.double()
-    mean, std = float(flat.mean()), float((flat - flat.mean(0)).square().mean().sqrt())
-    size = float(flat.square().mean().sqrt())
-    end = torch.tensor(sde.t_max, dtype=torch.float64)
-    signal, noise = float(sde.alpha(end)) * size, float(sde.sigma(end))
-    seen = f"data have the mean {mean:.3g} and the standard deviation {std:.3g}"
-    cure = f"train on (data - {mean:.3g})/{max(std, 1e-300) / wanted:.3g}, and undo it in samples"
-    if size > _FAR * wanted or size < wanted / _FAR:
-        network = type(how).__name__
-        text = f"{seen}, but a network of {network} expects about 0 ± {wanted:g}: {cure}."
-    elif signal > noise:
-        text = (
-            f"{seen}, which leaves {signal:.3g} of them in x at t_max = {sde.t_max:g}, not small "
-            f"beside its noise of {noise:.3g}, from which samples begin: {cure}, or take a path "
-            "with more noise."
-        )
-    else:
-        return
-    warnings.warn(text, AccuracyWarning, stacklevel=4)

@@ -11,6 +11,10 @@ time, it is the score at which no current flows,
 
 the stationary one in one coordinate and of every drift that is the gradient of a potential; of
 other drifts it is a start. The prior is the simulated law at t_max.
+
+**Times.** Where none are given, training finds them (`forms.noising`): t_max when p_t is within
+0.01 nats of the law at rest. Where they are given, and the process does not change in time, KL of
+p_T from p_2T, of other paths, tells whether p_T still remembers the data, which is warned of.
 """
 
 from __future__ import annotations
@@ -25,7 +29,10 @@ from sdegen.core.requests import as_time
 from sdegen.core.scores import ScoreAt
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State, Time
+from sdegen.diffusion.priors import SamplePrior
+from sdegen.score.forms.advice import Gap, note_prior
 from sdegen.score.forms.base import Form, as_states, ask, cast_like
+from sdegen.score.forms.noising import forgotten, noising_times
 from sdegen.score.forms.tables import MomentTables
 from sdegen.score.parameterization import Estimates, Parameterization, ScorePrediction
 from sdegen.score.paths import path_nodes, simulate_paths
@@ -105,34 +112,51 @@ class SimulatedForm(Form):
         return lambda x_t, i: self.score(model, x_t, ts[i])
 
     def prepare(self, model: ScoreModel, data: State) -> None:
-        """Simulate a pilot of the data: mean, standard deviation and end of p_t."""
-        if model.times is None:
-            raise ValueError(
-                f"{type(self.sde).__name__} says nothing of the times at which its score is "
-                "learned; pass t_min and t_max, ScoreModel(network, sde, times=(0.01, T)), T = "
-                "noising_time(sde, data).time, say."
-            )
-        low, high = model.times
+        """Simulate a pilot of the data: mean, standard deviation and end of p_t; find times."""
         source = stream(0, "pilot of a score")
         some = torch.randint(len(data), (_PATHS,), generator=source.generator())
         parameter = next(model.network.parameters(), data)
         x0 = cast_like(parameter, data[some.to(data.device)])
+        found = model.times is None
+        if found:
+            model.chosen_times = noising_times(self.sde, cast_like(parameter, data))
+        assert model.times is not None
+        low, high = model.times
         zero = torch.zeros((), dtype=torch.float64)
         target, reads = OneStepKernel(), torch.linspace(0, 1, _READS, dtype=torch.float64)
-        rate = max(rate_of(self.sde, x0, zero), 1 / high)
-        nodes = path_nodes(low, high, min(_STEP / rate, _MOST * high), 0.0)
+        slope = rate_of(self.sde, x0, zero)
+        rate = max(slope, 1 / high)
+        step = min(_STEP / rate, _MOST * high)
+        nodes = path_nodes(low, high, step, 0.0)
         when = low + (high - low) * reads.square()
         seen = simulate_paths(self.sde, target, x0, nodes, when, source)
         if not bool(seen.x.isfinite().all()):
             raise ValueError(
-                f"paths of this {type(self.sde).__name__} are not finite at steps of "
-                f"{min(_STEP / rate, _MOST * high):.3g}: its drift carries some to infinity, or "
-                "data lie far outside; scale them, or change the drift."
+                f"paths of this {type(self.sde).__name__} are not finite at steps of {step:.3g}: "
+                "its drift carries some to infinity, or data lie far outside; scale them, or "
+                "change the drift."
             )
         t = torch.cat([zero[None], seen.t])
         distinct = torch.cat([t.new_ones(1, dtype=torch.bool), t[1:] > t[:-1]])
         states = torch.cat([x0[None], seen.x])
         model.tables = MomentTables.of(t[distinct], states[distinct.to(states.device)])
+        kl = 0.0
+        if not found and self.sde.autonomous is True and slope > 0:  # else nothing rests
+            kl = forgotten(self.sde, states[-1], high, step, source.child("beyond"))
+        cure = "Noise for longer, or leave times out, and training finds them."
+        note_prior(model, Gap(kl, kl), x0[0].numel(), cure, told=False)
+
+    def is_prepared(self, model: ScoreModel) -> bool:
+        """Return whether there are tables."""
+        return model.tables is not None
+
+    def prepare_at(self, model: ScoreModel, rows: State, t: Tensor) -> None:
+        """Take mean, standard deviation and end of p_t from samples of it at times t."""
+        low, high = float(t.min()), float(t.max())
+        if model.times is None:
+            model.chosen_times = (low, high) if low < high else None
+        parameter = next(model.network.parameters(), rows)
+        model.tables = MomentTables.of_samples(t, cast_like(parameter, rows.detach()))
 
     def tensors(self, model: ScoreModel) -> dict[str, Tensor]:
         """Return what is kept beside the weights: the tables."""
@@ -156,13 +180,9 @@ class SimulatedForm(Form):
     def prior(
         self, model: ScoreModel, n: int, rng: Rng, dtype: torch.dtype | None, device: torch.device
     ) -> State:
-        """Draw from the simulated states at t_max: all different where there are so many."""
+        """Draw from the simulated states at t_max."""
         ends = self._tables(model).ends
-        generator = stream(rng, "prior").generator()
-        whole, rest = divmod(n, len(ends))
-        parts = [torch.randperm(len(ends), generator=generator) for _ in range(whole)]
-        parts.append(torch.randperm(len(ends), generator=generator)[:rest])
-        return ends[torch.cat(parts).to(ends.device)].to(device=device, dtype=dtype or ends.dtype)
+        return SamplePrior(ends).sample(n, rng=rng, dtype=dtype or ends.dtype, device=device)
 
     def _asked(self, model: ScoreModel, x_t: State, t: Time) -> tuple[State, Tensor]:
         """Return the output of the network and std_t."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sdegen.core.shapes import State, Time
 
+_GROUPS, _FEW = 64, 200  # of samples that are taken for one time, and samples in each
 _LEAST = 1e-6  # of the largest deviation, below which a coordinate is not divided by its own
 
 
@@ -47,9 +48,41 @@ class MomentTables(nn.Module):
         stds = stds.clamp_min(float(stds.max()) * _LEAST)
         return cls(times.to(states), wide.mean(1).to(states), stds.to(states), states[-1].clone())
 
+    @classmethod
+    def of_samples(cls, t: Tensor, x: State) -> MomentTables:
+        """Return the tables of samples at times of their own; groups of near times are one time.
+
+        Args:
+            t: Shape (n,).
+            x: Shape (n, *event).
+
+        Raises:
+            ValueError: If there are fewer than two samples.
+        """
+        if len(x) < 2:
+            raise ValueError("samples of p_t must be two or more, for a mean and a width.")
+        order = t.argsort(stable=True)
+        groups = max(1, min(_GROUPS, len(x) // _FEW))
+        parts = order.tensor_split(groups)
+        times = torch.stack([t[one].double().mean() for one in parts])
+        # equal times in several groups are one
+        first = torch.cat([times.new_ones(1, dtype=torch.bool), times[1:] > times[:-1]])
+        where = first.cumsum(0) - 1
+        joined = [
+            torch.cat([one for one, k in zip(parts, where.tolist(), strict=True) if k == j])
+            for j in range(int(first.sum()))
+        ]
+        wide = [x[one.to(x.device)].double() for one in joined]
+        stds = torch.stack([one.std(0) for one in wide])
+        stds = stds.clamp_min(float(stds.max()) * _LEAST)
+        means = torch.stack([one.mean(0) for one in wide])
+        return cls(times[first].to(x), means.to(x), stds.to(x), x[joined[-1].to(x.device)].clone())
+
     def at(self, x: State, t: Time) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation at t, of x's dtype, broadcastable to it."""
         when = t.to(self.times).reshape(-1)
+        if len(self.times) == 1:  # samples of one time
+            return self.means.to(x), self.stds.to(x)
         right = torch.searchsorted(self.times, when).clamp(1, len(self.times) - 1)
         low, high = self.times[right - 1], self.times[right]
         share = ((when - low) / (high - low)).clamp(0, 1)

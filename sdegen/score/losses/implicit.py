@@ -19,7 +19,8 @@ the second being the trace of the Jacobian by Hutchinson's estimate.
 
 since E ‖ε̂ − ε‖²/d = (2 σ²/d) J + 1: both have the same gradient in expectation. With
 `at` rows are samples of p_t themselves: a number for the one t of all of them, or "labels", where
-`fit` is given the time of each row as its label. The loss is then J, and any SDE will do.
+`fit` is given the time of each row as its label. The loss is then J, and any SDE will do; the mean
+and width of p_t that a process without a kernel scales its network's input by are those of rows.
 
 Reference:
     Hyvärinen 2005, theorem 1, JMLR 6, 695; Song, Garg, Shi and Ermon 2019, eqs. (7) and (8),
@@ -107,9 +108,11 @@ class ImplicitLoss(TimedLoss):
         self._check_size(batch.rows)
         if self.at is None:
             return super().prepare(module, batch)
-        check_score_model(module)
+        model = check_score_model(module)
         if self.at == "labels":
             _check_times(batch.labels)
+        if not model.form.is_prepared(model):
+            model.form.prepare_at(model, batch.rows, self._given(batch))
         return self
 
     def sampler(self, module: nn.Module, batch: Batch) -> TimeSampler | StepSampler:
@@ -141,13 +144,18 @@ class ImplicitLoss(TimedLoss):
             x_t = batch.rows
             if self.at == "labels":
                 _check_times(batch.labels)
-                t = cast(Tensor, batch.labels).double().cpu()
             else:
                 model = self.told(model, batch, noise)
-                t = torch.full((len(x_t),), float(self.at), dtype=torch.float64)
+            t = self._given(batch)
             scale = None if isinstance(self.weighting, str) else checked(self.weighting)(t)
         value = self.objective(model, x_t, t.to(x_t), noise)
         return value if scale is None else value * scale.to(value)
+
+    def _given(self, batch: Batch) -> Tensor:
+        """Return the time of each row, as `at` gives it, float64."""
+        if self.at == "labels":
+            return cast(Tensor, batch.labels).double().cpu()
+        return torch.full((len(batch.rows),), cast(float, self.at), dtype=torch.float64)
 
     def objective(self, model: ScoreModel, x_t: State, t: Time, noise: BatchNoise) -> Tensor:
         """Return ½ ‖s‖² + ∇·s of each row, shape (n,)."""

@@ -30,6 +30,7 @@ from sdegen.score.targets.windows import Windowed
 
 TargetKind = Literal["one-step", "linearised", "malliavin", "reverse-flow"]
 _APART = {torch.float32: 0.05, torch.float64: 1e-3}  # of a slope and its difference quotient
+_NARROW = 1e-3  # of its size, below which the width of a law is none
 _REACH = {torch.float32: 2.0**-7, torch.float64: 2.0**-12}
 
 
@@ -115,7 +116,9 @@ def target_of(sde: SDE, kind: TargetKind, window: float, x: State, t: torch.Tens
 def rate_of(sde: SDE, x: State, t: torch.Tensor) -> float:
     """Return how fast the drift changes, √(E|∇f ε|²/E|ε|²) over some states, by differences."""
     step = _REACH.get(x.dtype, _REACH[torch.float32])
-    eps = step * x.std().clamp_min(1e-6) * torch.ones_like(x)
+    size, far = x.std(), x.square().mean().sqrt()
+    size = torch.where(size > _NARROW * far, size, far)  # beside x, less would be rounding
+    eps = step * size.clamp_min(1e-6) * torch.ones_like(x)
     signs = torch.arange(x.numel(), device=x.device).reshape(x.shape)
     eps = torch.where((signs * 0.6180339887498949) % 1 < 0.5, eps, -eps)
     with torch.no_grad():

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -32,8 +33,7 @@ from sdegen.core.checks import check_positive
 from sdegen.core.errors import AccuracyWarning
 from sdegen.core.requests import check_state
 from sdegen.core.shapes import State
-from sdegen.diffusion.priors import GaussianPrior, Prior, SamplePrior, check_prior
-from sdegen.fokker_planck.density import Density
+from sdegen.diffusion.priors import GaussianPrior, LineDensity, Prior, SamplePrior, check_prior
 
 _NEIGHBOUR = 5  # k
 _FEW_COORDINATES = 5  # up to which neighbours are asked
@@ -60,7 +60,7 @@ class PriorMismatch:
 
 
 def prior_mismatch(
-    final: State | Density, prior: Prior, *, tolerance: float | None = None
+    final: State | LineDensity, prior: Prior, *, tolerance: float | None = None
 ) -> PriorMismatch:
     """Return KL(p_T ‖ π), what the start of generation costs, in nats.
 
@@ -81,7 +81,7 @@ def prior_mismatch(
     prior = check_prior(prior)
     if tolerance is not None:
         check_positive("tolerance", tolerance)
-    if isinstance(final, Density):
+    if isinstance(final, LineDensity):
         if isinstance(prior, SamplePrior):
             raise TypeError(
                 "a density is compared with a prior that has one, but a SamplePrior has samples: "
@@ -96,7 +96,14 @@ def prior_mismatch(
 
 
 def warn_unreached(
-    kl: float, tolerance: float, reached: float | None, *, at: float | None = None, stacklevel: int
+    kl: float,
+    tolerance: float,
+    reached: float | None,
+    *,
+    at: float | None = None,
+    relation: Literal["=", "≤"] = "=",
+    cure: str = "Noise for longer; noising_time(sde, data) tells how long.",
+    stacklevel: int,
 ) -> None:
     """Warn that the prior has not been reached.
 
@@ -105,14 +112,15 @@ def warn_unreached(
         tolerance: What was wanted.
         reached: The time that would reach it; None where it is not known.
         at: T, where it is known.
+        relation: Whether kl is the divergence, or an upper bound.
+        cure: What to do, where `reached` is not known.
         stacklevel: As `warnings.warn` has it, from the caller.
     """
     when = "" if at is None else f" at t = {at:.4g}"
-    cure = "Noise for longer; noising_time(sde, data) tells how long."
     if reached is not None:
         cure = f"It is below that from t = {reached:.4g} on: noise until then."
     warnings.warn(
-        f"the prior has not been reached{when}: KL(p_T ‖ prior) = {kl:.3g} nats, above "
+        f"the prior has not been reached{when}: KL(p_T ‖ prior) {relation} {kl:.3g} nats, above "
         f"{tolerance:g}. {cure}",
         AccuracyWarning,
         stacklevel=stacklevel + 1,
@@ -141,7 +149,7 @@ def gaussian_kl(mean: Tensor, covariance: Tensor, prior: GaussianPrior) -> float
     return float(0.5 * ((excess - torch.log1p(excess)).sum() + off.square().sum()))
 
 
-def _of_density(final: Density, prior: Prior) -> float:
+def _of_density(final: LineDensity, prior: Prior) -> float:
     """Return ∫ p log(p/π) dx by Gauss quadrature of the density's own cells."""
 
     def log_ratio(x: Tensor) -> Tensor:
