@@ -6,7 +6,7 @@ at the end as e^{−2λt} with the slowest rate λ that the start excites. It is
     of a linear process   by its exact law. Of samples or a mixture p_t is a mixture of Gaussians:
                           KL of its mean and covariance in closed form, and the rest of its
                           shape, which falls faster, by draws from it
-    on a line             by Fokker–Planck
+    on a line, a plane    by Fokker–Planck
     else                  by a simulation: the divergence of its states from those at late times
                           by `prior_mismatch`, and λ from the autocorrelation at rest, λ = −log ρ/τ
                           with the largest generalised eigenvalue ρ of its coordinates and their
@@ -38,11 +38,13 @@ from sdegen.diffusion.mixtures import GaussianMixture
 from sdegen.diffusion.priors import GaussianPrior
 from sdegen.diffusion.relaxation import NoisingTime
 from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.density2d.density import PlaneDensity
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.sde.linear import LinearSDE
 from sdegen.sde.transitions import LinearProcess
 from sdegen.verification import noised_laws
+from sdegen.verification.plane_laws import by_plane
 
 _PRECISION, _COARSE = 1e-6, 1e-4  # relative, of the time: of formulas, of draws and grids
 _DOUBLINGS = 60
@@ -52,10 +54,10 @@ _FALLS = 1e-9  # KL below which an integral on a grid is rounding
 @torch.no_grad()
 def noising_time(
     sde: SDE,
-    start: State | GaussianMixture | Density | float,
+    start: State | GaussianMixture | Density | PlaneDensity | float,
     *,
     tolerance: float = 1e-2,
-    grid: Grid | None = None,
+    grid: Grid | tuple[Grid, Grid] | None = None,
     times: Times | None = None,
     solver: Solver | None = None,
     rng: int = 0,
@@ -65,12 +67,14 @@ def noising_time(
     Args:
         sde: The noising process.
         start: The law of X_0: samples, shape (n, *event), of which one row is a point; a
-            `GaussianMixture`; on a line also a `Density` or a number, a point. Since KL is convex,
-            no law does worse than the worst point that it holds.
+            `GaussianMixture`; on a line also a `Density` or a number, a point; in the plane a
+            `PlaneDensity`. Since KL is convex, no law does worse than the worst point that it
+            holds.
         tolerance: KL in nats.
-        grid: Of a process on a line that is not linear; None is `Grid.covering(sde)`.
+        grid: Of a process on a line that is not linear; None is `Grid.covering(sde)`. Of one of
+            two numbers a pair of grids, on which `FokkerPlanck2D` solves it.
         times: Of a simulation: increasing from 0, the last of them long after rest; needed where
-            the process is neither linear nor on a line.
+            the process is neither linear nor on a line, and no pair of grids is given.
         solver: Of a simulation, as in `simulate`.
         rng: Seed of the draws.
 
@@ -96,9 +100,18 @@ def noising_time(
             f"{type(sde).__name__} is a chain or runs backwards in time, and noises nothing: pass "
             "the forward SDE."
         )
-    if grid is not None:
-        check_kind("grid", grid, Grid, "a Grid, such as Grid(-4.0, 4.0, cells=200)")
     law = _start(start)
+    if isinstance(grid, tuple) or isinstance(law, PlaneDensity):
+        if times is not None or isinstance(law, Density):
+            raise ValueError(
+                "a density on a line and times are not for a pair of grids: leave times out, and "
+                "pass samples, a GaussianMixture or a PlaneDensity."
+            )
+        return by_plane(sde, law, tolerance, _pair(grid, law))
+    if grid is not None:
+        check_kind(
+            "grid", grid, Grid, "a Grid, such as Grid(-4.0, 4.0, cells=200), or two of them"
+        )
     if times is not None:
         return noised_laws.by_simulation(sde, law, tolerance, as_times(times), solver, rng)
     linear = None if grid is not None or isinstance(law, Density) else _linear(sde, law)
@@ -109,7 +122,8 @@ def noising_time(
         return _on_a_line(sde, law, tolerance, grid)
     raise ValueError(
         f"times are needed, since {type(sde).__name__} is neither linear nor on a line: pass "
-        "times=torch.linspace(0.0, T, 41) of a simulation, T long after it is at rest."
+        "times=torch.linspace(0.0, T, 41) of a simulation, T long after it is at rest; or, of two "
+        "numbers, grid=(Grid(…), Grid(…)) for Fokker–Planck in the plane."
     )
 
 
@@ -197,9 +211,23 @@ def _rate(sde: SDE, linear: LinearProcess) -> float:
     return rate
 
 
-def _start(start: object) -> Tensor | GaussianMixture | Density:
+def _pair(grid: object, law: Tensor | GaussianMixture | PlaneDensity) -> tuple[Grid, Grid]:
+    """Return the grids of the plane, those of a density where none are given."""
+    if grid is None and isinstance(law, PlaneDensity):
+        return Grid.of(law.x), Grid.of(law.y)
+    if not isinstance(grid, tuple) or len(grid) != 2:
+        raise ValueError(f"grid must be a Grid, or a pair of them in the plane, but is {grid!r}.")
+    for one in grid:
+        check_kind("grid", one, Grid, "a Grid, such as Grid(-4.0, 4.0, cells=60)")
+    numbers = 2 if isinstance(law, PlaneDensity) else math.prod(noised_laws.event_of(law))
+    if numbers != 2:
+        raise ValueError(f"a pair of grids is for states of two numbers, but start has {numbers}.")
+    return grid
+
+
+def _start(start: object) -> Tensor | GaussianMixture | Density | PlaneDensity:
     """Return what a start was given as."""
-    if isinstance(start, GaussianMixture | Density):
+    if isinstance(start, GaussianMixture | Density | PlaneDensity):
         return start
     if isinstance(start, Sequence) or hasattr(start, "shape"):
         return check_state(start, name="start").detach().double()

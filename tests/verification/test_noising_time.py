@@ -103,6 +103,53 @@ def test_a_simulation_tells_the_time_with_its_error():
         sg.noising_time(WELL, NARROW, times=times / 12, solver=sg.EulerMaruyama(4))
 
 
+def test_in_the_plane_a_rotation_s_rate_and_time_are_those_of_its_law():
+    """−A = ((1, −2), (2, 1)) has the rates 1 ± 2i: KL falls as e^{−2t}, however fast it turns."""
+    rotation = sg.LinearSDE([[1.0, -2.0], [2.0, 1.0]], 1.0)
+    law = sg.GaussianMixture([1.0], [[1.0, 0.5]], stds=0.3)
+    exact = sg.noising_time(rotation, law, tolerance=0.01)
+    grid = sg.Grid(-4.5, 4.5, 40)
+    found = sg.noising_time(rotation, law, tolerance=0.01, grid=(grid, grid))
+    assert found.time == pytest.approx(exact.time, rel=1e-4)
+    assert found.slowest_rate == pytest.approx(1.0, rel=1e-3)  # of KL from 1/100 to 1/3000
+    for t in (0.5, 1.0, 3.0):
+        assert found.kl_at(t) == pytest.approx(exact.kl_at(t), rel=1e-4)
+    solver = sg.FokkerPlanck2D(rotation, (grid, grid))
+    same = sg.noising_time(rotation, solver.gaussian((1.0, 0.5), [[0.09, 0.0], [0.0, 0.09]]))
+    assert same.time == pytest.approx(found.time, rel=1e-5)
+    # many points: a share of a cell wider each way
+    points = law.sample(400, rng=0, dtype=F64)
+    samples = sg.noising_time(rotation, points, grid=(grid, grid))
+    assert samples.time == pytest.approx(sg.noising_time(rotation, points).time, rel=0.01)
+
+
+@pytest.mark.slow
+def test_in_phase_space_the_rate_is_that_of_the_position():
+    """Of a particle that is overdamped, λ = (γ − √(γ² − 4k))/2 = ½ at γ = 2.5."""
+    trap = sg.UnderdampedLangevin(sg.Quadratic(1.0), friction=2.5)
+    wide = sg.Grid(-5.5, 5.5, 40)
+    found = sg.noising_time(
+        trap, sg.GaussianMixture([1.0], [[1.0, 0.0]], stds=0.5), grid=(wide, wide)
+    )
+    assert found.slowest_rate == pytest.approx(0.5, rel=0.02)
+
+
+@pytest.mark.slow
+def test_in_the_plane_a_drift_without_potential_agrees_with_its_autocorrelation():
+    def drift(x):  # Maier and Stein 1993
+        a, b = x.unbind(1)
+        return torch.stack([a - a**3 - 10 * a * b**2, -(1 + a**2) * b], 1)
+
+    sde = sg.ItoProcess(drift, 0.7)
+    law = sg.GaussianMixture([1.0], [[-1.0, 0.0]], stds=0.2)
+    grids = (sg.Grid(-3.2, 3.2, 56), sg.Grid(-3.2, 3.2, 64))
+    exact = sg.noising_time(sde, law, tolerance=0.01, grid=grids)
+    times = torch.linspace(0, 16, 41, dtype=F64)
+    found = sg.noising_time(sde, law, times=times, solver=sg.EulerMaruyama(16), rng=1)
+    assert abs(found.time - exact.time) < 4.4 * found.standard_error
+    assert found.slowest_rate == pytest.approx(exact.slowest_rate, rel=0.15)
+
+
 def test_mismatches_of_samples():
     n = 4000
     prior = sg.GaussianPrior([0.0, 0.0])
@@ -153,6 +200,16 @@ def test_other_requests_are_refused():
     plane = sg.StationarySDE(lambda x: -(x**4).sum(1))
     with pytest.raises(ValueError, match="times are needed"):
         sg.noising_time(plane, torch.zeros(1, 2))
+    pair = (sg.Grid(-4.0, 4.0, 20), sg.Grid(-4.0, 4.0, 20))
+    turning = sg.LinearSDE([[1.0, -1.0], [1.0, 1.0]], 1.0)
+    with pytest.raises(ValueError, match="states of two numbers, but start has 1"):
+        sg.noising_time(WELL, 1.0, grid=pair)
+    with pytest.raises(ValueError, match="leave times out"):
+        sg.noising_time(turning, torch.zeros(1, 2), grid=pair, times=torch.linspace(0, 9, 10))
+    with pytest.raises(ValueError, match="a Grid, or a pair of them"):
+        sg.noising_time(turning, torch.zeros(1, 2), grid=pair[:1])
+    with pytest.raises(sg.SolverError, match="that of the grid in the plane"):
+        sg.noising_time(turning, torch.zeros(1, 2), grid=pair, tolerance=1e-7)
     with pytest.raises(ValueError, match="forward SDE"):
         sg.noising_time(sg.DDPM.discretize(sg.VP(sg.LinearBeta(0.1, 20.0)), 4), 1.0)
     with pytest.raises(ValueError, match="beyond the grid"):
