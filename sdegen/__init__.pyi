@@ -195,6 +195,7 @@ from .score.losses import DenoisingLoss as DenoisingLoss
 from .score.losses import HybridLoss as HybridLoss
 from .score.losses import ImplicitLoss as ImplicitLoss
 from .score.losses import SlicedLoss as SlicedLoss
+from .score.losses import StableTargetLoss as StableTargetLoss
 from .score.inverse import LinearMeasurement as LinearMeasurement
 from .score.measurement import Measurement as Measurement
 from .score.levels import LevelLosses as LevelLosses

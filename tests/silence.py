@@ -396,6 +396,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "HybridLoss",
         "ImplicitLoss",
         "SlicedLoss",
+        "StableTargetLoss",
         "LevelLosses",
         "loss_by_level",
         "FitConfig",

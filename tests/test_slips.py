@@ -228,6 +228,7 @@ CALLS = {
         sg.SlicedLoss,
         {"at": 0.5, "projections": 2, "variance_reduced": True, "directions": "gaussian"},
     ),
+    "StableTargetLoss": (sg.StableTargetLoss, {"weighting": "simple", "references": 4}),
     "TransitionMatching": (
         sg.TransitionMatching,
         {"kind": "malliavin", "window": 0.2, "step": 0.01, "paths": 16, "reads": 4, "reuse": 2.0},

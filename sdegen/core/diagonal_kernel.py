@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.bases import Basis, Coordinates
-from sdegen.core.kernel import GaussianKernel, Kernel
+from sdegen.core.kernel import GaussianKernel, Kernel, quadratic
 from sdegen.core.shapes import State, Time
 
 Curve = Callable[[Time], Tensor]
@@ -70,6 +70,21 @@ class DiagonalKernel(GaussianKernel):
     def pull_back(self, eps: State, t: Time) -> State:
         """Return Qᵀ (Q ε)/σ, shape of eps: L is symmetric."""
         return self.whiten(eps, t)
+
+    def squared_distances(self, x_t: State, t: Tensor, x0: Tensor) -> Tensor:
+        """Return ‖L⁻¹ (x_t − Φ x0 − m)‖² of states and starts, shape (batch, n).
+
+        Args:
+            x_t: Shape (batch, *event).
+            t: Time of each, shape (batch,).
+            x0: Shape (n, *event).
+        """
+        alpha, sigma, shift = self.coefficients(t, x_t.double())
+        y, starts = self.basis.to_modes(x_t.double()), self.basis.to_modes(x0.double()).flatten(1)
+        white = ((y if shift is None else y - shift) / sigma).flatten(1)
+        slope = (alpha / sigma).expand_as(y).flatten(1)
+        forms = (white.square().sum(1), slope * white, slope.square())
+        return quadratic(*forms, starts, starts.square())
 
     def end(self, t: float) -> GaussianModes:
         """Return the law at rest, or of X_t from x0 = 0 where it does not come to rest."""

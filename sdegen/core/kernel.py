@@ -20,6 +20,7 @@ from sdegen.core.scores import ScoreAt, along
 from sdegen.core.shapes import ScoreFn, State, Time, expand
 
 _HALVINGS = 80  # of an interval of times: past the last bit of a float64
+_SMALL = 1e-3 * 2.0**24  # of numbers whose rounding in float32 is below a thousandth
 
 
 class GaussianKernel(ABC):
@@ -112,3 +113,24 @@ class ReverseStructure:
     def along(self, nodes: Tensor) -> ScoreAt:
         """Return the score at the nodes of a run, as `along` does."""
         return along(self.score, nodes)
+
+
+def quadratic(
+    constant: Tensor, linear: Tensor, square: Tensor, x: Tensor, products: Tensor
+) -> Tensor:
+    """Return c − 2 b · x_j + a · p_j ≥ 0 of rows (c, b, a) and points (x_j, p_j), shape (rows, n).
+
+    A squared distance ‖u − A x_j‖², where b = Aᵀ u, a = AᵀA and p_j are the products of numbers of
+    x_j. Computed in float32 where that rounds it by less than a thousandth, else in float64.
+
+    Args:
+        constant: c = ‖u‖², shape (rows,), float64.
+        linear: b, shape (rows, d), float64.
+        square: a, shape (rows, m), float64.
+        x: Shape (n, d), float64.
+        products: Shape (n, m), float64.
+    """
+    largest = float(constant.max() + square.abs().amax(0) @ products.abs().amax(0))
+    dtype = torch.float32 if largest < _SMALL else torch.float64
+    terms = (-2 * linear).to(dtype) @ x.T.to(dtype) + square.to(dtype) @ products.T.to(dtype)
+    return (constant[:, None].to(dtype) + terms).clamp_min(0.0)

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sdegen.core.kernel import GaussianKernel
+from sdegen.core.kernel import GaussianKernel, quadratic
 from sdegen.core.shapes import State, Time
 
 _KEPT = 4096  # times whose matrices are remembered
@@ -122,6 +122,24 @@ class MatrixKernel(GaussianKernel):
         at = self.matrices(t)
         centred = self.blocks(mean) - at.shift.to(mean)
         return self.of_blocks(apply(torch.linalg.inv(at.phi), centred), mean)
+
+    def squared_distances(self, x_t: State, t: Tensor, x0: Tensor) -> Tensor:
+        """Return ‖L⁻¹ (x_t − Φ x0 − m)‖² of states and starts, shape (batch, n).
+
+        Args:
+            x_t: Shape (batch, *event), in phase space (batch, 2, *event).
+            t: Time of each, shape (batch,).
+            x0: Shape (n, *event), in phase space of positions.
+        """
+        at, wide = self.matrices(t), x0.double().cpu()
+        slope = at.inverse @ at.phi  # (batch, blocks, d, columns)
+        white = apply(at.inverse, self.blocks(x_t.double().cpu()) - at.shift)
+        linear = apply(slope.mT, white).flatten(1)
+        square = (slope.mT @ slope).expand(-1, white.shape[1], -1, -1).flatten(1)
+        points = wide.flatten(1)[..., None] if self.phase_space else wide.flatten(1)[:, None]
+        products = (points[..., :, None] * points[..., None, :]).flatten(1)
+        constant = white.square().flatten(1).sum(1)
+        return quadratic(constant, linear, square, points.flatten(1), products).to(x_t.device)
 
     def end(self, t: float) -> GaussianBlocks:
         """Return the law at rest, or of X_t from x0 = 0 where it does not come to rest."""

@@ -214,7 +214,7 @@ def _check_memory(source: Source, loss: Loss) -> None:
     """Refuse rows that are read one by one where a loss needs all of them."""
     if loss.needs_all_rows and not isinstance(source, TensorSource):
         raise ValueError(
-            f"the loss {type(loss).__name__} begins its own paths from all rows, which must be in "
+            f"the loss {type(loss).__name__} draws from all rows itself, which must be in "
             "memory; pass data as a tensor."
         )
 

@@ -214,6 +214,10 @@ FOLLOWED = {
             CHAIN.reverse(telling().score, "learned").step_std(DATA, 3),
             CHAIN.reverse(telling().score, "posterior").stds,
         ),
+    "a condition of floats among examples": (
+        "looks for other examples of the same label",
+        lambda: trained(sg.StableTargetLoss(), told(), labels=CONDITION),
+        lambda: trained(sg.DenoisingLoss(), told(), labels=CONDITION),
     ),
     "steps of another process": (
         "steps are those of another process",

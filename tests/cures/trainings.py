@@ -214,7 +214,7 @@ FOLLOWED = {
         ),
     ),
     "paths from data that are read row by row": (
-        "begins its own paths from all rows, which must be in memory",
+        "draws from all rows itself, which must be in memory",
         lambda: sg.train(simulated(), TensorDataset(POINTS), FEW, rng=0),
         lambda: sg.train(simulated(), POINTS, FEW, rng=0),
     ),

@@ -5,4 +5,5 @@ from sdegen.score.losses.denoising import denoising_error as denoising_error
 from sdegen.score.losses.hybrid import HybridLoss as HybridLoss
 from sdegen.score.losses.implicit import ImplicitLoss as ImplicitLoss
 from sdegen.score.losses.implicit import SlicedLoss as SlicedLoss
+from sdegen.score.losses.stable import StableTargetLoss as StableTargetLoss
 from sdegen.score.losses.times import TimeSampler as TimeSampler

@@ -91,12 +91,19 @@ class DenoisingLoss(TimedLoss):
         """Return what errors cost, one number for each row: ‖error‖²/d, shape (batch,)."""
         return error.square().flatten(1).mean(1)
 
+    def explained(
+        self, model: ScoreModel, batch: Batch, t: Tensor, eps: State, noise: BatchNoise
+    ) -> tuple[Tensor, State]:
+        """Return the x0 and the ε that states are explained by: those that they were made of."""
+        return batch.rows, eps
+
     def __call__(self, module: nn.Module, batch: Batch, noise: BatchNoise) -> Tensor:
         """Return the loss of each row, shape (n,); of ε̂ = 0 it is about 1."""
         model, x0 = cast(ScoreModel, module), batch.rows
         t, ratio, u = self.draw(model, batch, noise)
         model = self.told(model, batch, noise)
         eps = noise.normal_like(model.form.like_state(x0))
+        x0, eps = self.explained(model, batch, t, eps, noise)
         error = denoising_error(model, x0, t, eps, self.weighting)
         if not isinstance(model.sde, GaussianPath) and self.weighting in SCORE_WORDS:
             times = self.sampler(model, batch) if self._times is None else self._times
