@@ -214,6 +214,7 @@ FOLLOWED = {
             CHAIN.reverse(telling().score, "learned").step_std(DATA, 3),
             CHAIN.reverse(telling().score, "posterior").stds,
         ),
+    ),
     "a condition of floats among examples": (
         "looks for other examples of the same label",
         lambda: trained(sg.StableTargetLoss(), told(), labels=CONDITION),
