@@ -241,6 +241,9 @@ from .likelihood.flow import log_likelihood as log_likelihood
 from .likelihood.phase_space import PositionBound as PositionBound
 from .likelihood.phase_space import position_bound as position_bound
 
+# models with latent variables
+from .variational.gaussians import Gaussian as Gaussian
+
 # what a simulation or a sampler is worth
 from .verification.budget import ErrorBudget as ErrorBudget
 from .verification.budget import error_budget as error_budget
@@ -261,5 +264,6 @@ from . import metrics as metrics
 from . import plots as plots
 from .app import report as report
 from . import training as training
+from . import variational as variational
 from .score import composition as composition
 from .diffusion import timesteps as timesteps

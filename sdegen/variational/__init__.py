@@ -1,0 +1,10 @@
+"""Latent variables: Gaussians, bounds of log p, and models that are trained by them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "gaussians": ["Gaussian", "product_of_experts"],
+    },
+)
