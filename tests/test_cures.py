@@ -34,6 +34,7 @@ from tests.cures import (
     inverse_problems,
     jumps,
     kinetic,
+    latent_variables,
     laws,
     likelihoods,
     linear,
@@ -88,6 +89,7 @@ ROOMS = (
     command_line,
     kinetic,
     trainings,
+    latent_variables,
 )
 FOLLOWED = {name: row for room in ROOMS for name, row in room.FOLLOWED.items()}
 

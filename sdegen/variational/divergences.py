@@ -237,8 +237,8 @@ def _lines(p: object, q: object, grids: Grids | None) -> list[Tensor]:
         check_kind("grids", grid, Grid, "a Grid, or a pair of them")
     if len(pair) not in (1, 2):
         raise ValueError(
-            f"grids must be one or two, but are {len(pair)}; in more dimensions pass "
-            "samples=100_000."
+            f"grids must be one or two, but are {len(pair)}; pass samples=100_000 in more "
+            "dimensions."
         )
     return [grid.nodes for grid in pair]
 
