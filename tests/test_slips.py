@@ -248,7 +248,7 @@ CALLS = {
     ),
     "position_bound": (
         lambda **a: sg.position_bound(**a, solver=QUICK, rng=0),
-        {"sde": DAMPED.sde, "score": DAMPED.score, "x": X0, "samples": 2},
+        {"sde": DAMPED.sde, "score": DAMPED.score, "x": X0, "samples": 2, "importance": 2},
     ),
     "log_likelihood": (
         lambda **a: sg.log_likelihood(**a, solver=QUICK, rng=0),
