@@ -81,6 +81,7 @@ from .diffusion.schedules import CosineBeta as CosineBeta
 from .diffusion.schedules import GeometricSigma as GeometricSigma
 from .diffusion.schedules import LinearBeta as LinearBeta
 from .diffusion.schedules import QuadraticBeta as QuadraticBeta
+from .diffusion.schedules import ZeroTerminalSNR as ZeroTerminalSNR
 from .diffusion.tables import TabulatedBeta as TabulatedBeta
 
 # how it moves
@@ -231,7 +232,7 @@ from .adaptors.diffusers import from_diffusers as from_diffusers
 from .adaptors.diffusers import to_diffusers as to_diffusers
 
 # likelihoods
-from .likelihood.bound import EvidenceBound as EvidenceBound
+from .likelihood.bound_terms import EvidenceBound as EvidenceBound
 from .likelihood.bound import continuous_elbo as continuous_elbo
 from .likelihood.bound import elbo as elbo
 from .likelihood.divergence import Hutchinson as Hutchinson

@@ -228,6 +228,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "LinearSDE.stationary_mean",
         "LinearSDE.transition",
         "QuadraticBeta",
+        "ZeroTerminalSNR",
         "RectifiedFlow",
         "SubVP",
         "TabulatedBeta",

@@ -438,6 +438,7 @@ BEYOND = {
     "SubVP": (lambda **a: sg.SubVP(**a), {"beta": sg.LinearBeta(0.1, 20.0), "t_min": 1e-3}),
     "ConstantBeta": (lambda **a: sg.ConstantBeta(**a), {"beta": 0.5, "t_max": 2.0}),
     "CosineBeta": (lambda **a: sg.CosineBeta(**a), {"offset": 0.008, "t_max": 0.9}),
+    "ZeroTerminalSNR": (sg.ZeroTerminalSNR, {"beta": sg.LinearBeta(0.1, 20.0)}),
     "QuadraticBeta": (lambda **a: sg.QuadraticBeta(**a), {"beta_min": 0.1, "beta_max": 20.0}),
     "TabulatedBeta": (sg.TabulatedBeta, {"alpha_bars": [0.9, 0.5, 0.1]}),
     "GeometricSigma": (sg.GeometricSigma, {"sigma_min": 0.1, "sigma_max": 2.0}),

@@ -23,6 +23,7 @@ from sdegen.core.signature import check_order
 from sdegen.core.tolerances import IN_FLOAT32
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 from sdegen.diffusion.paths import EDM
+from sdegen.diffusion.signal import check_signal
 from sdegen.score.model import ScoreModel, with_labels
 from sdegen.score.model_checks import check_labels
 from sdegen.score.preconditioning import DenoiserPrediction
@@ -212,6 +213,7 @@ def from_denoiser(
 
 def noise_levels(sde: GaussianPath) -> tuple[float, float]:
     """Return σ/α at t_min and at t_max."""
+    check_signal(sde, "a denoiser of levels σ/α")
     ends = torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)
     low, high = sde.kernel.log_ratio(ends).exp().tolist()
     return low, high

@@ -44,6 +44,7 @@ from sdegen.core.shapes import State, expand
 from sdegen.core.signature import check_order
 from sdegen.diffusion.gaussian_path import VP
 from sdegen.diffusion.paths import EDM, RectifiedFlow
+from sdegen.diffusion.signal import check_signal
 from sdegen.diffusion.tables import TabulatedBeta
 from sdegen.score import parameterization
 from sdegen.score.model import ScoreModel
@@ -263,6 +264,7 @@ class DiffusersUNet(nn.Module):
     def __init__(self, model: ScoreModel, times: Tensor, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.model, self.times = model, times
+        check_signal(model.path, "a table of levels")
         self.levels = model.path.kernel.log_ratio(times)
         size = tuple(shape[1:])
         square = len(size) == 2 and size[0] == size[1]

@@ -57,6 +57,28 @@ class VarianceScore(Protocol):
         """Return the score, and w of log Σ = w log b² + (1 − w) log b̃², both of x's shape."""
 
 
+@runtime_checkable
+class DenoisingScore(Protocol):
+    """A score that tells x0 too, also where no signal is left and the score does not."""
+
+    def x0(self, x: State, t: Time) -> State:
+        """Return E[x0 | x_t], same shape as x."""
+
+
+def check_tells_x0(score: object, name: str) -> None:
+    """Refuse a score that tells no x0, in the name of what begins where no signal is left.
+
+    Raises:
+        ValueError: With what to pass.
+    """
+    if getattr(score, "x0", None) is None:
+        raise ValueError(
+            f"{name} begins where no signal is left, α = 0, and a score does not tell x0 there: "
+            "pass one with a method x0(x, t) beside it, such as model.score, or the score of a "
+            "GaussianMixture."
+        )
+
+
 def tells_variance(score: object) -> bool:
     """Return whether a score has a learned variance beside it."""
     return isinstance(score, VarianceScore) and score.tells_variance
@@ -100,14 +122,21 @@ class CallCounter:
     def __init__(self) -> None:
         self.calls = 0
 
-    def wrap(self, function: Callable[[State, When], State]) -> Callable[[State, When], State]:
-        """Return the same function; each call adds one to `calls`."""
+    def wrap_plain(
+        self, function: Callable[[State, When], State]
+    ) -> Callable[[State, When], State]:
+        """Return a function; each call adds one to `calls`."""
 
         def counted(x: State, t: When) -> State:
             self.calls += 1
             return function(x, t)
 
-        if isinstance(function, PreparedScore | RowScore | VarianceScore):
+        return counted
+
+    def wrap(self, function: Callable[[State, When], State]) -> Callable[[State, When], State]:
+        """Return the same function; each call adds one to `calls`."""
+        counted = self.wrap_plain(function)
+        if isinstance(function, PreparedScore | RowScore | VarianceScore | DenoisingScore):
             return _CountedScore(self, counted, function)  # type: ignore[arg-type, return-value]
         return counted
 
@@ -117,6 +146,8 @@ class _CountedScore:
 
     def __init__(self, counter: CallCounter, counted: ScoreFn, score: ScoreFn) -> None:
         self._counter, self._counted, self._score = counter, counted, score
+        if isinstance(score, DenoisingScore):
+            self.x0 = counter.wrap_plain(score.x0)
 
     @property
     def trajectories(self) -> int | None:

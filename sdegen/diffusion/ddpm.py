@@ -15,6 +15,9 @@ either: x_0 is the mean, Tweedie's (x_1 + σ_1² score)/α_1, as in Algorithm 2 
 whose grid begins at t_min > 0 ends in a state at t_min, which has noise in it, and so has its last
 step. A third s_k lies between these two, where a network has learned to put it ("learned").
 
+Where no signal is left at N, a_N = 0, the first step back is α_{N−1} E[x0 | x_N] + s_N z: a score
+alone does not tell it.
+
 Neither is a discretised differential equation any more: half steps mean nothing, so that
 `simulate` takes Euler-Maruyama with consecutive integer times and refuses all else. As N → ∞ both
 tend to the SDE and its reverse, with a gap of O(1/N).
@@ -32,10 +35,23 @@ from torch import Tensor
 
 from sdegen.core.checks import check_count, check_word
 from sdegen.core.requests import as_numbers, as_time, as_times, check_function, first_true, kind_of
-from sdegen.core.scores import VarianceScore, score_of_rows, tells_variance, trajectories_of
+from sdegen.core.scores import (
+    DenoisingScore,
+    VarianceScore,
+    check_tells_x0,
+    score_of_rows,
+    tells_variance,
+    trajectories_of,
+)
 from sdegen.core.sde import SDE, NoiseKind, Rows
 from sdegen.core.shapes import ScoreFn, State, Time, expand
 from sdegen.core.signature import check_order
+from sdegen.diffusion.chain_steps import (
+    between,
+    coefficient_at,
+    posterior_stds,
+    variance_ends,
+)
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 
 Variance = Literal["posterior", "beta", "learned"]
@@ -45,7 +61,8 @@ class DDPM(SDE):
     """The forward chain x_k = √(1 − β_k) x_{k−1} + √β_k z on k = 0 … N.
 
     Args:
-        betas: β_1 … β_N, each in (0, 1); betas[0] is β_1.
+        betas: β_1 … β_N, each in (0, 1); betas[0] is β_1. With β_N = 1 no signal is left at N
+            (Lin et al. 2024, arXiv:2305.08891), and a score must tell x0 there.
         times: Continuous times of k = 0 … N, at which a score is asked; k/N unless said.
 
     Attributes:
@@ -77,14 +94,20 @@ class DDPM(SDE):
             raise ValueError(
                 f"betas must be a non-empty list β_1 … β_N, but have shape {tuple(betas.shape)}."
             )
-        if (i := first_true(~((betas > 0) & (betas < 1)))) is not None:
-            raise ValueError(f"every β must lie in (0, 1), but betas[{i}] = {float(betas[i]):g}.")
+        inside = (betas > 0) & (betas < 1)
+        inside[-1] |= betas[-1] == 1
+        if (i := first_true(~inside)) is not None:
+            raise ValueError(
+                f"every β must lie in (0, 1), and the last may be 1, but betas[{i}] = "
+                f"{float(betas[i]):g}."
+            )
         n = len(betas)
         times = torch.arange(n + 1, dtype=torch.float64) / n if times is None else times
         log_alpha_bars = torch.log1p(-betas).cumsum(0)
         sigmas = torch.sqrt(-torch.expm1(log_alpha_bars))
         sigmas = torch.cat([sigmas.new_zeros(1), sigmas])
         self._set(times, torch.sqrt(1 - betas), torch.sqrt(betas), sigmas)
+        self._first = sigmas.new_ones(1)
         self.alpha_bars = torch.exp(log_alpha_bars)
         self.prior_std = 1.0
 
@@ -127,6 +150,7 @@ class DDPM(SDE):
         b = torch.sqrt(grown + (1 - a) * (1 + a) * sigma[:-1].square())
         chain = cls.__new__(cls)
         chain._set(times, a, b, sigma)
+        chain._first = alpha[:1]
         chain.alpha_bars = alpha[1:].square()
         chain.prior_std = sde.prior_std
         return chain
@@ -152,6 +176,11 @@ class DDPM(SDE):
         self.times, self.a, self.b, self.sigmas = times, a, b, sigmas
 
     @property
+    def alphas(self) -> Tensor:
+        """α_0 … α_N, the factors of the data X_0 in the means, shape (N + 1,)."""
+        return torch.cat([self._first, self.alpha_bars.sqrt()])
+
+    @property
     def steps(self) -> int:
         """N."""
         return len(self.a)
@@ -168,11 +197,11 @@ class DDPM(SDE):
 
     def drift(self, x: State, t: Time | float) -> State:
         """(a_{k+1} − 1) x at t = k: with dt = 1 the step to k + 1."""
-        return expand(_at(self.a, t) - 1, x) * x
+        return expand(coefficient_at(self.a, t) - 1, x) * x
 
     def diffusion(self, x: State, t: Time | float) -> Tensor:
         """b_{k+1} at t = k, broadcastable to x."""
-        return expand(_at(self.b, t), x)
+        return expand(coefficient_at(self.b, t), x)
 
     def reverse(self, score: ScoreFn, variance: Variance = "posterior") -> AncestralChain:
         """Return the chain that goes back from k = N to 0.
@@ -227,6 +256,8 @@ class AncestralChain(SDE):
         check_function("score", score, "a function (x, t) -> ∇ log p_t(x)")
         check_order(score, "score")
         check_word("variance", variance, get_args(Variance))
+        if float(chain.a[-1]) == 0:
+            check_tells_x0(score, "the inverse chain")
         self.chain, self.score, self.variance = chain, score, variance
         if variance == "learned":
             if not tells_variance(score):
@@ -236,10 +267,10 @@ class AncestralChain(SDE):
                     "for any other take 'posterior' or 'beta'."
                 )
             self.noise = "multiplicative"
-            self._ends = variance_ends(chain)
+            self._ends = variance_ends(chain.b, chain.sigmas)
             self._told: dict[int, tuple[object, ...]] = {}
             return
-        stds = posterior_stds(chain) if variance == "posterior" else chain.b
+        stds = posterior_stds(chain.b, chain.sigmas) if variance == "posterior" else chain.b
         self.decoder_std = float(stds[0])
         self.stds = self._without_last(stds)
 
@@ -276,19 +307,34 @@ class AncestralChain(SDE):
 
     def drift(self, x: State, t: Time | float) -> State:
         """x less the ancestral mean at t = k: with dt = −1 the step to k − 1."""
-        a = expand(_at(self.chain.a, t, -1), x)
-        b = expand(_at(self.chain.b, t, -1), x)
+        if float(self.chain.a[-1]) == 0 and bool((as_time(t) == self.chain.steps).any()):
+            return self._from_noise(x, as_time(t))
+        a = expand(coefficient_at(self.chain.a, t, -1), x)
+        b = expand(coefficient_at(self.chain.b, t, -1), x)
         if self.variance == "learned":
             score = self._asked(x, t)[0]
         else:
             score = self.score(x, self._time_of(x, t))
         return -((1 / a - 1) * x + (b * b / a) * score)
 
+    def _from_noise(self, x: State, t: Time) -> State:
+        """Return x less the mean of the first step from noise alone, a_N = 0: α_{N−1} x̂0."""
+        if t.ndim:  # a time for each row, some of which may be others
+            last = t == self.chain.steps
+            out = x - self.chain.alphas[-2].to(x) * self._x0(x, self.chain.times[-1])
+            rest = self.drift(x[~last], t[~last]) if bool((~last).any()) else x[:0]
+            return out.index_put((~last,), rest)
+        return x - self.chain.alphas[-2].to(x) * self._x0(x, self.chain.times[-1])
+
+    def _x0(self, x: State, t: Time) -> State:
+        """Return what the score says of x0."""
+        return cast(DenoisingScore, self.score).x0(x, t)
+
     def diffusion(self, x: State, t: Time | float) -> Tensor:
         """s_k at t = k, broadcastable to x."""
         if self.variance != "learned":
-            return expand(_at(self.stds, t, -1), x)
-        noisy = expand(_at(self._without_last(torch.ones_like(self.chain.b)), t, -1), x)
+            return expand(coefficient_at(self.stds, t, -1), x)
+        noisy = expand(coefficient_at(self._without_last(torch.ones_like(self.chain.b)), t, -1), x)
         std = self._std_of(x, t, self._asked(x, t, again=True)[1])
         return torch.where(noisy > 0, std, 0.0)
 
@@ -308,8 +354,12 @@ class AncestralChain(SDE):
         if self.variance == "learned":
             score, fraction = self._asked(x, t)
             return score, self._std_of(x, t, fraction)
-        stds = posterior_stds(self.chain) if self.variance == "posterior" else self.chain.b
-        return self.score(x, self._time_of(x, t)), expand(_at(stds, t, -1), x)
+        stds = (
+            posterior_stds(self.chain.b, self.chain.sigmas)
+            if self.variance == "posterior"
+            else self.chain.b
+        )
+        return self.score(x, self._time_of(x, t)), expand(coefficient_at(stds, t, -1), x)
 
     def _time_of(self, x: State, t: Time | float) -> Tensor:
         """Return the continuous time of k, at which the score is asked."""
@@ -318,7 +368,7 @@ class AncestralChain(SDE):
 
     def _std_of(self, x: State, t: Time | float, fraction: State) -> Tensor:
         """Return b_k^w b̃_k^{1−w}, shape of x."""
-        low, high = (expand(_at(end, t, -1), x) for end in self._ends)
+        low, high = (expand(coefficient_at(end, t, -1), x) for end in self._ends)
         return between(low, high, fraction)
 
     def _asked(self, x: State, t: Time | float, *, again: bool = False) -> tuple[State, State]:
@@ -335,52 +385,3 @@ class AncestralChain(SDE):
         if not again:
             self._told[this] = (x, answer, *asked)
         return cast(tuple[State, State], answer)
-
-
-def posterior_stds(chain: DDPM) -> Tensor:
-    """Return b̃_k = b_k σ_{k−1}/σ_k of k = 1 … N, the posterior's of a point; shape (N,)."""
-    return chain.b * chain.sigmas[:-1] / chain.sigmas[1:]
-
-
-def variance_ends(chain: DDPM) -> tuple[Tensor, Tensor]:
-    """Return b̃_k and b_k of k = 1 … N, between which a learned variance lies; shapes (N,).
-
-    Where b̃_1 = 0, since x_0 are data, b̃_2 stands for it, as in the code of Nichol and Dhariwal;
-    in a chain of one step, b_1.
-    """
-    low, high = posterior_stds(chain).clone(), chain.b
-    if not float(low[0]) > 0:
-        low[0] = low[1] if len(low) > 1 else high[0]
-    return low, high
-
-
-def between(low: Tensor, high: Tensor, fraction: State) -> State:
-    """Return high^w low^{1−w}, the standard deviation w of the way from low to high in the log."""
-    return high**fraction * low ** (1 - fraction)
-
-
-def _at(coefficients: Tensor, k: Time | float, offset: int = 0) -> Tensor:
-    """Return the coefficient of the step that starts at integer k, coefficients[k + offset].
-
-    Args:
-        coefficients: Shape (N,).
-        k: Time, shape () or (batch,).
-        offset: 0 for a step up from k, −1 for a step down.
-
-    Returns:
-        float64 for one time, k's dtype for one each.
-
-    Raises:
-        ValueError: If no step of the chain starts at k.
-    """
-    k, n = as_time(k), len(coefficients)
-    at = int(k) + offset if k.ndim == 0 else k.long().cpu() + offset
-    low, high = (at, at) if isinstance(at, int) else (int(at.min()), int(at.max()))
-    if low < 0 or high >= n:
-        wrong = (low if low < 0 else high) - offset
-        raise ValueError(
-            f"a step of this chain of N = {n} starts at k = {-offset} … {n - 1 - offset}, but was "
-            f"asked for at k = {wrong}; a chain ends at k = {'0' if offset else 'N'}."
-        )
-    values = coefficients[at]
-    return values if values.ndim == 0 else values.to(k)

@@ -136,6 +136,12 @@ class GaussianPath(LinearSDE):
         return 1.0
 
     @property
+    def ends_without_signal(self) -> bool:
+        """Whether α(t_max) = 0: nothing of the data is left there, and rates diverge."""
+        end = torch.tensor(self.t_max, dtype=torch.float64)
+        return float(self.alpha(end).detach()) == 0
+
+    @property
     def kernel(self) -> Kernel:
         """α(t) and σ(t)."""
         return Kernel(self.alpha, self.sigma)

@@ -257,6 +257,20 @@ class MixtureScore:
         x = self.law._states(x)
         return self.law.mixture._score(x, *self.law._kernel(x, t))
 
+    def x0(self, x: State, t: Time | float) -> State:
+        """Return E[x0 | x_t = x] by Tweedie's formula, shape of x; where α = 0, the mean.
+
+        Args:
+            x: States, shape (batch, d).
+            t: Time, shape () or (batch,).
+        """
+        x = self.law._states(x)
+        alpha, sigma = self.law._kernel(x, t)
+        mixture = self.law.mixture
+        mean = (mixture.weights @ mixture.means).to(x)
+        denoised = (x + sigma**2 * self(x, t)) / torch.where(alpha == 0, 1.0, alpha)
+        return torch.where(alpha == 0, mean, denoised)
+
     @property
     def sde(self) -> GaussianPath:
         """The process that it is the score of."""

@@ -45,6 +45,7 @@ from sdegen.diffusion.gaussian_path import GaussianPath, times_between
 from sdegen.diffusion.reverse import ReverseSDE
 from sdegen.diffusion.samplers.angular_adams import AngularAdams
 from sdegen.diffusion.samplers.multistep import ExponentialAdams, ExponentialAdamsMoulton
+from sdegen.diffusion.signal import check_signal
 
 _FINE = 400  # steps of the accurate solve
 _ORDER, _FLOOR = 3, 0.1  # of the derivative of ε̂; the part of its mean that is added
@@ -107,6 +108,7 @@ def check_flow(name: str, flow: ReverseSDE, asked_by: str) -> GaussianPath:
             f"{asked_by} needs the α and σ of a kernel: pass the ReverseSDE of a GaussianPath, "
             f"not of {type(flow.forward).__name__}."
         )
+    check_signal(flow.forward, asked_by)
     return flow.forward
 
 

@@ -25,7 +25,9 @@ from sdegen.core.sde import SDE, NoiseKind, Rows
 from sdegen.core.shapes import ScoreFn, State, Time
 from sdegen.core.signature import check_order
 from sdegen.core.slope_checks import check_divergence
+from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.diffusion.origin import check_origin
+from sdegen.diffusion.signal import check_signal
 
 
 class ReverseSDE(SDE):
@@ -80,6 +82,8 @@ class ReverseSDE(SDE):
         check_not_negative("eta", eta)
         check_origin(score, forward)
         self.forward, self.score, self.eta = forward, score, eta
+        ends = isinstance(forward, GaussianPath) and forward.ends_without_signal
+        self._end = forward.time_range[1] if ends else None  # where rates diverge
         self.noise: NoiseKind = "none" if eta == 0 else forward.noise
         if eta > 0 and forward.channels is not None:  # a flow has no noise, of any structure
             self.channels, self.noise_structure = forward.channels, forward.noise_structure
@@ -124,6 +128,8 @@ class ReverseSDE(SDE):
     def drift(self, x: State, t: Time | float) -> State:
         """f − ½ (1 + η²) (∇·(G Gᵀ) + G Gᵀ score), same shape as x."""
         t = as_time(t)
+        if self._end is not None and bool((t >= self._end).any()):
+            check_signal(self.forward, f"the drift of ReverseSDE at t = {self._end:g}")
         weight = 0.5 * (1 + self.eta**2)
         f = self.forward.drift(x, t)
         drift = f - self.forward.covariance_times(x, t, self.score(x, t), weight)

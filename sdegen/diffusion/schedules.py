@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.checks import check_positive
-from sdegen.core.requests import as_number, as_time
+from sdegen.core.requests import as_number, as_time, check_kind
 from sdegen.core.shapes import Time
 
 
@@ -141,6 +141,60 @@ class CosineBeta(BetaSchedule):
         d = self._pace * as_time(t)
         ratio_less_one = -2 * torch.sin(0.5 * d) ** 2 - torch.sin(d) * math.tan(self._start)
         return -2 * torch.log1p(ratio_less_one)
+
+
+class ZeroTerminalSNR(BetaSchedule):
+    """A β-schedule rescaled so that no signal is left at t_max: α(t_max) = 0, and B(t_max) = ∞.
+
+    e^{−B'(t)/2} = (e^{−B(t)/2} − c)/(1 − c),     c = e^{−B(t_max)/2}
+    β'(t) = β e^{−B/2}/(e^{−B/2} − c)
+
+    At t_max the state is noise alone, as samples begin; of other schedules a trace of the data is
+    left, from which a network learns their mean. Rates diverge there, and no ε tells x0: a model
+    needs `VPrediction`, `X0Prediction` or `FlowPrediction`, is trained with the weighting
+    "flow-matching" (an error of the output), and is sampled from t_max by `DDIM` or the chain of
+    `DDPM.discretize`, whose first step is taken in x0. What else begins at t_max refuses.
+
+    Args:
+        beta: The schedule to be rescaled.
+
+    Raises:
+        TypeError: If it is no schedule.
+        ValueError: If it is rescaled already.
+
+    Reference:
+        Lin et al. 2024, section 3.1 and algorithm 1, arXiv:2305.08891, with α(0) = 1 kept in the
+        place of their ᾱ_1.
+
+    >>> VP(ZeroTerminalSNR(LinearBeta(0.1, 20.0))).alpha(torch.tensor(1.0))
+    tensor(0.)
+    """
+
+    def __init__(self, beta: BetaSchedule) -> None:
+        check_kind("beta", beta, BetaSchedule, "a schedule β(t), such as LinearBeta(0.1, 20.0)")
+        if isinstance(beta, ZeroTerminalSNR):
+            raise ValueError(  # noqa: TRY004, it is a schedule
+                "beta is rescaled already; pass it as it is."
+            )
+        self.beta, self.t_max = beta, beta.t_max
+        end = beta.integral(torch.tensor(beta.t_max, dtype=torch.float64))
+        self._left = float(torch.exp(-0.5 * end))  # c
+
+    def __call__(self, t: Time | float) -> Tensor:
+        """Return β'(t), shape of t; ∞ at t_max."""
+        t = as_time(t)
+        at = t.to(torch.float64)
+        alpha = torch.exp(-0.5 * self.beta.integral(at))
+        rate = self.beta(at) * alpha / (alpha - self._left).clamp(min=0.0)
+        return torch.where(t >= self.t_max, math.inf, rate).to(t.dtype)
+
+    def integral(self, t: Time | float) -> Tensor:
+        """B'(t) = −2 log(1 − (1 − e^{−B/2})/(1 − c)), shape of t; ∞ at t_max."""
+        t = as_time(t)
+        at = t.to(torch.float64)
+        lost = -torch.expm1(-0.5 * self.beta.integral(at)) / (1 - self._left)
+        grown = -2 * torch.log1p(-lost.clamp(max=1.0))
+        return torch.where(t >= self.t_max, math.inf, grown).to(t.dtype)
 
 
 class GeometricSigma:

@@ -24,9 +24,14 @@ from sdegen.core.checks import check_count, check_positive
 from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.noise import Rng
 from sdegen.core.shapes import State
-from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path, times_between
+from sdegen.diffusion.gaussian_path import (
+    GaussianPath,
+    check_gaussian_path,
+    times_between,
+)
 from sdegen.diffusion.pilot import Pilot, check_flow, check_solver, members
 from sdegen.diffusion.reverse import ReverseSDE
+from sdegen.diffusion.signal import check_signal
 
 __all__ = [
     "MadeGrid",
@@ -293,6 +298,7 @@ def _spaced(
     """Return equal steps in c^{1/ρ} of some c(log σ/α), which is given with its inverse."""
     check_gaussian_path(sde)
     check_count("steps", steps)
+    check_signal(sde, "a grid of levels of log SNR")
     ends = torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)
     low, high = of_log_ratio(sde.kernel.log_ratio(ends)).tolist()
     levels = log_ratio_of(powers(high, low, steps, rho))

@@ -40,7 +40,7 @@ from sdegen.core.slope_checks import check_seen
 from sdegen.core.solver import Solver
 from sdegen.engine.blocks import block_rows
 from sdegen.engine.pilot import check_steps
-from sdegen.engine.scales import FEWEST, warn_score
+from sdegen.engine.scales import FEWEST, first_rated, warn_score
 from sdegen.engine.validation import Request
 
 _FEW = 4  # rows that are asked
@@ -76,7 +76,7 @@ def validate_callables(request: Request, *, whole: bool, differentiable: bool = 
     sde.check_start(x0, boundary.periods() if boundary is not None and wrapped else None, t)
     few, reverse = _FEW, sde.denoising is not None
     if reverse:  # one evaluation, of as many numbers as say something
-        few = max(few, -(-FEWEST // max(1, x0[0].numel())))
+        few, t = max(few, -(-FEWEST // max(1, x0[0].numel()))), first_rated(sde, request.times)
     rows = x0 if whole else x0[:few]
     full, sde = sde, sde if whole else sde.of_rows(slice(few))
     try:
@@ -101,7 +101,7 @@ def validate_callables(request: Request, *, whole: bool, differentiable: bool = 
         later = [] if network or sde.autonomous else [torch.lerp(t, request.times[-1], _LATER)]
         check_periods(sde, boundary, rows, [t, *later])
     name, noise_of = noise_field(sde)
-    _check_declared(sde, g, noise_of, rows, request.times)
+    _check_declared(sde, g, noise_of, rows, torch.stack([t, request.times[-1]]))
     if not network:
         # what is the same at every t is asked at another one
         again = t if sde.autonomous is not True else torch.lerp(t, request.times[-1], _LATER)

@@ -131,8 +131,7 @@ def levels_of(chain: DDPM, k: int) -> tuple[float, float]:
 
 def _levels(chain: DDPM) -> tuple[Tensor, Tensor]:
     """Return α and σ of all x_k, k = 0 … N, shapes (N + 1,)."""
-    bars = torch.cat([(chain.alpha_bars[:1] / chain.a[:1] ** 2), chain.alpha_bars])
-    return bars.sqrt(), chain.sigmas
+    return chain.alphas, chain.sigmas
 
 
 def _sizes(x: State) -> Tensor:

@@ -12,6 +12,7 @@ finite. Where α is near 0 at the start that says little; what the score says of
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import replace
 
@@ -84,6 +85,12 @@ def unreached_prior(kl: float) -> str:
         f"KL(p_T ‖ prior) is up to {kl:.3g} nats, and so much may samples be off that begin from "
         "it. Train it with a later t_max; or start from the law at t_max, noised data."
     )
+
+
+def first_rated(sde: SDE, times: Tensor) -> Tensor:
+    """Return the first time at which reverse dynamics have rates: not where no signal is left."""
+    levels = _levels(sde, times[0]) if isinstance(sde, ReverseSDE) else None
+    return times[1] if levels is not None and levels[0] == 0 else times[0]
 
 
 def warn_score(sde: SDE, x: State, t: Tensor, drift: State) -> None:
@@ -160,7 +167,8 @@ def exploded(
     first, last = (_levels(sde, t) for t in times[[0, -1]].unbind())
     if first is None or last is None or times[-1] > times[0]:
         return none, None
-    started = max(float(x0.detach().abs().max()), first[1]) / first[0]
+    started = max(float(x0.detach().abs().max()), first[1])
+    started = started / first[0] if first[0] else math.inf  # where noise alone is left
     size = final.detach().abs().flatten(1).amax(1)
     grown = size > _GROWN * started * last[0]
     lost = (grown | beyond_data(sde, final, times[-1])) & ~nonfinite

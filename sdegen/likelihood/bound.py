@@ -31,68 +31,20 @@ is the bound: a single estimate may lie above log p.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from sdegen import metrics
-from sdegen.core.checks import check_count, check_positive
-from sdegen.core.errors import NonFiniteError
-from sdegen.core.noise import Rng, Stream, Streams, normal_like, seed_of
-from sdegen.core.requests import check_function, check_state, first_true
-from sdegen.core.shapes import ScoreFn, State, expand
+from sdegen.core.checks import check_positive
+from sdegen.core.noise import Rng, Stream
+from sdegen.core.requests import check_function
+from sdegen.core.shapes import ScoreFn, State
 from sdegen.diffusion import timesteps
 from sdegen.diffusion.ddpm import AncestralChain
 from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.diffusion.origin import check_origin
-from sdegen.likelihood.score_checks import check_forward, keeps_graph
-
-LogProb = Callable[[State], Tensor]
-
-
-class LowerBound:
-    """A lower bound of log p, in nats, of points of some numbers each."""
-
-    log_prob: Float[Tensor, " batch"]
-    dimensions: int
-
-    def bits_per_dim(self, bin_width: float = 1.0) -> Float[Tensor, " batch"]:
-        """Return −log_prob/(d ln 2) − log₂ w: an upper bound, shape (batch,).
-
-        Args:
-            bin_width: Width w of one integer value in the units of x, for dequantised integers.
-        """
-        return metrics.bits_per_dim(self.log_prob, self.dimensions, bin_width=bin_width)
-
-
-@dataclass(frozen=True)
-class EvidenceBound(LowerBound):
-    """A lower bound for log p(x), term by term, in nats.
-
-    Attributes:
-        log_prob: The bound, −(prior + Σ diffusion + reconstruction), shape (batch,), float64.
-        standard_error: Of log_prob over the draws, shape (batch,); infinite for samples=1.
-        prior: L_T, shape (batch,).
-        diffusion: L_{k−1} at index k − 2, k = 2 … N, shape (batch, N − 1); of the continuous bound
-            the integral over each stratum of log σ/α, little noise first, shape (batch, strata).
-        reconstruction: L_0, shape (batch,).
-        dimensions: Numbers in one x.
-        nfe: Evaluations of the score for each x.
-        seed: What to pass as rng to get the same bits again.
-    """
-
-    log_prob: Float[Tensor, " batch"]
-    standard_error: Float[Tensor, " batch"]
-    prior: Float[Tensor, " batch"]
-    diffusion: Float[Tensor, "batch _terms"]
-    reconstruction: Float[Tensor, " batch"]
-    dimensions: int
-    nfe: int
-    seed: int
+from sdegen.likelihood.bound_terms import EvidenceBound, LogProb, Points
+from sdegen.likelihood.score_checks import check_forward
 
 
 def elbo(
@@ -139,7 +91,7 @@ def elbo(
             "elbo takes the chain that walks back, chain.reverse(score), but was given a "
             f"{type(chain).__name__}; for an SDE take continuous_elbo(sde, score, x)."
         )
-    points = _Points(x, samples, rng, "elbo", differentiable)
+    points = Points(x, samples, rng, "elbo", differentiable)
     forward, learned = chain.chain, chain.variance == "learned"
     stds = forward.b.clone() if learned else chain.stds.clone()
     # sampling ends in the mean of p(x_0 | x_1); its density has the chain's variance
@@ -158,8 +110,12 @@ def elbo(
     for k in range(forward.steps):  # the step from k + 1 to k
         a, b, std, c = forward.a[k], forward.b[k], stds[k], spread[k + 1]
         t, source = forward.times[k + 1], points.streams.block(k)
-        if learned and (k > 0 or decoder_std is None):
-            posterior = b * spread[k] / c
+        of_state, posterior = learned and (k > 0 or decoder_std is None), b * spread[k] / c
+        if float(a) == 0:
+            law = factor[k], c, posterior
+            terms.append(points.first_step(chain, k, law, None if of_state else std, source))
+            continue
+        if of_state:
             terms.append(points.learned_step(chain, k, (factor[k + 1], c, posterior), source))
             continue
         square = points.squares(chain.score, t, factor[k + 1], c, source)
@@ -220,7 +176,7 @@ def continuous_elbo(
     check_forward(sde, "continuous_elbo")
     check_function("score", score, "a function (x, t) -> ∇ log p_t(x), such as model.score")
     check_origin(score, sde)
-    points = _Points(x, samples, rng, "continuous elbo", differentiable)
+    points = Points(x, samples, rng, "continuous elbo", differentiable)
     nodes = timesteps.log_snr(sde, strata).flip(0)
     x, streams, d = points.x, points.streams, points.dimensions
 
@@ -245,147 +201,12 @@ def continuous_elbo(
     return points.bound(prior, terms, reconstruction)
 
 
-class _Points:
-    """The points of a bound, `samples` draws of ε for each, and the terms that they make.
-
-    A term has one number for each draw of each point, shape (samples · batch,).
-    """
-
-    def __init__(
-        self, x: State, samples: int, rng: Rng, purpose: str, differentiable: bool | None
-    ) -> None:
-        self.x = check_state(x, name="x")
-        check_count("samples", samples)
-        self.samples, self.dimensions = samples, self.x[0].numel()
-        self.seed = seed_of(rng)
-        self.streams = Streams(self.seed, purpose)
-        self.graph = keeps_graph(differentiable, self.x)
-        self.exact = (self.x if self.graph else self.x.detach()).to(torch.float64)
-
-    def squares(
-        self, score: ScoreFn, t: Tensor, alpha: Tensor, sigma: Tensor, source: Stream
-    ) -> Tensor:
-        """Return ‖σ score(α x0 + σ ε) + ε‖², ε drawn for each row and sample.
-
-        The score of N(0, v² I) would have α (α v² ε − σ x0)/(α² v² + σ²) there. The square of
-        that, less its mean, is taken away: a control variate, with which unit Gaussian data show
-        no error.
-        """
-        with nullcontext() if self.graph else torch.no_grad():
-            rows, eps = _draws(self.exact, self.samples, source)
-            alpha, sigma = expand(alpha, rows), expand(sigma, rows)
-            state = (alpha * rows + sigma * eps).to(self.x.dtype)
-            predicted = score(state, t.to(self.x.dtype) if t.ndim else t)
-            if predicted.shape != state.shape:
-                raise ValueError(
-                    f"score must return x's shape {tuple(state.shape)}, but returned "
-                    f"{tuple(predicted.shape)} at times of shape {tuple(t.shape)}."
-                )
-            control = self._control(rows, eps, alpha, sigma)
-            residual = (sigma * predicted.to(torch.float64) + eps).square()
-            return (residual - control).flatten(1).sum(1)
-
-    def learned_step(
-        self, chain: AncestralChain, k: int, law: tuple[Tensor, Tensor, Tensor], source: Stream
-    ) -> Tensor:
-        """Return L_k of a step from k + 1 to k whose variance depends on the state.
-
-        Σ_i ½ (log Σ_i/b̃² + (b̃² + m_i²)/Σ_i − 1), m the difference of the means; at k = 0, where
-        b̃ = 0, −log p(x_0 | x_1). The control variate is that of `squares` with b² for Σ.
-
-        Args:
-            chain: The chain.
-            k: Where the step ends.
-            law: A and C of x_{k+1} | x_0, and the standard deviation b̃ of the posterior.
-            source: What ε is drawn from.
-        """
-        factor, spread, posterior = law
-        a, b = chain.chain.a[k], chain.chain.b[k]
-        at = torch.tensor(k + 1)
-        with nullcontext() if self.graph else torch.no_grad():
-            rows, eps = _draws(self.exact, self.samples, source)
-            state = (factor * rows + spread * eps).to(self.x.dtype)
-            score, std = (each.to(torch.float64) for each in chain.score_and_std(state, at))
-            scale = b * b / a / spread
-            ratio = posterior / std
-            change = (scale * (spread * score + eps) / std).square()
-            known = change - (scale / b) ** 2 * self._control(rows, eps, factor, spread)
-            if k == 0:
-                constant = torch.log(2 * math.pi * std * std)
-            else:
-                constant = ratio.square() - 1 - 2 * torch.log(ratio)
-            return 0.5 * (constant + known).flatten(1).sum(1)
-
-    def _control(self, rows: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """Return the square that N(0, v² I) would have, less its mean, shape of the rows."""
-        square = self.exact.square().mean()
-        scale = alpha / (alpha**2 * square + sigma**2)
-        control = (scale * (alpha * square * eps - sigma * rows)).square()
-        return control - scale**2 * ((alpha * square) ** 2 + sigma**2 * rows.square())
-
-    def prior_terms(
-        self,
-        factor: float,
-        spread: float,
-        prior_std: float,
-        prior_log_prob: LogProb | None,
-        source: Stream,
-    ) -> Tensor:
-        """Return KL(N(factor x, spread² I) ‖ p_T), exact or of one draw each."""
-        d = self.dimensions
-        if prior_log_prob is None:
-            ratio = (spread / prior_std) ** 2
-            shift = (factor * self.exact / prior_std).flatten(1).square().sum(1)
-            return (0.5 * (d * (ratio - 1 - math.log(ratio)) + shift)).repeat(self.samples)
-        rows, eps = _draws(self.exact, self.samples, source)
-        log_q = -0.5 * eps.flatten(1).square().sum(1) - 0.5 * d * math.log(2 * math.pi * spread**2)
-        log_p = prior_log_prob(factor * rows + spread * eps)
-        if log_p.shape != rows.shape[:1]:
-            raise ValueError(
-                f"prior_log_prob must return shape ({len(rows)},), one number for each state, but "
-                f"returned {tuple(log_p.shape)}."
-            )
-        return log_q - log_p
-
-    def bound(
-        self, prior: Tensor, diffusion: Sequence[Tensor], reconstruction: Tensor
-    ) -> EvidenceBound:
-        """Add up the terms."""
-        samples, batch = self.samples, len(self.x)
-        terms = torch.stack([prior, *diffusion, reconstruction]).reshape(-1, samples, batch)
-        means = terms.mean(1)
-        error = torch.full_like(means[0], torch.inf)
-        if samples > 1:
-            # the draws of different terms are independent: their variances add
-            error = (terms.var(1).sum(0) / samples).sqrt()
-        log_prob, nfe = -means.sum(0), samples * (len(terms) - 1)
-        result = EvidenceBound(
-            log_prob, error, means[0], means[1:-1].T, means[-1], self.dimensions, nfe, self.seed
-        )
-        lost = ~torch.isfinite(log_prob)
-        if (i := first_true(lost)) is not None:
-            where = first_true(~torch.isfinite(means[:, i])) or 0
-            name = ("L_T", *(f"term {k} of diffusion" for k in range(len(diffusion))), "L_0")
-            raise NonFiniteError(
-                f"the bound is not finite for {int(lost.sum())} of {batch} points; the first is "
-                f"row {i}, where {name[where]} is {float(means[where, i].detach()):g}.",
-                result,
-            )
-        return result
-
-
 def _given_the_start(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Return A_k and C_k of x_k | x_0 ~ N(A_k x_0, C_k² I), k = 0 … N, by recursion."""
     variances = [a.new_zeros(())]
     for a_k, b_k in zip(a, b, strict=True):
         variances.append(a_k * a_k * variances[-1] + b_k * b_k)
     return torch.cat([a.new_ones(1), a.cumprod(0)]), torch.stack(variances).sqrt()
-
-
-def _draws(x: State, samples: int, source: Stream) -> tuple[Tensor, Tensor]:
-    """Repeat the points once for each sample, and draw an ε for each of them."""
-    rows = x.repeat(samples, *[1] * (x.ndim - 1))
-    return rows, normal_like(rows, source)
 
 
 def _positive_std(decoder_std: float) -> float:

@@ -29,7 +29,7 @@ from sdegen.core.noise import Rng, Streams, seed_of
 from sdegen.core.requests import check_function, check_kind, check_state, kind_of
 from sdegen.core.shapes import ScoreFn, State
 from sdegen.core.solver import Solver
-from sdegen.likelihood.bound import LowerBound
+from sdegen.likelihood.bound_terms import LowerBound
 from sdegen.likelihood.divergence import Divergence
 from sdegen.likelihood.flow import log_likelihood
 from sdegen.sde.underdamped import UnderdampedLangevin

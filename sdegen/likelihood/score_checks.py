@@ -17,6 +17,7 @@ from sdegen.core.signature import check_order
 from sdegen.core.slope_checks import check_seen
 from sdegen.core.tolerances import SAME_MODEL
 from sdegen.diffusion.gaussian_path import GaussianPath
+from sdegen.diffusion.signal import check_signal
 from sdegen.score.model_checks import check_derivative
 
 _MIXED = (
@@ -36,6 +37,7 @@ def check_forward(sde: SDE, name: str, *, any_kernel: bool = False) -> None:
             f"sde must be the forward SDE, from which the flow is made here, but is a "
             f"{type(sde).__name__}: pass {name}(forward, score, x)."
         )
+    check_signal(sde, name)
     if any_kernel and sde.noise == "additive" and sde.noise_kernel is not None:
         return
     if sde.noise != "additive" or sde.kernel is None:

@@ -88,6 +88,15 @@ class Product:
         """Return the product of some trajectories, with their labels alone."""
         return Product(tuple(score_of_rows(s, rows) for s in self.experts), self.weights)
 
+    @property
+    def x0(self) -> ScoreFn | None:
+        """Σ_i w_i E_i[x0 | x_t], as a function; None unless all tell it and Σ w = 1."""
+        told = [getattr(s, "x0", None) for s in self.experts]
+        known = tuple(one for one in told if one is not None)
+        if len(known) < len(told) or abs(self.exponent - 1) > IN_FLOAT32:
+            return None
+        return Product(known, self.weights).__call__
+
     def __call__(self, x: State, t: Time) -> State:
         """Return Σ_i w_i s_i(x, t), same shape as x."""
         weighed = (w * s(x, t) for w, s in zip(self.weights, self.experts, strict=True))

@@ -348,6 +348,10 @@ class ModelScore:
         event = self.model.event_shape
         return None if event is None else self.model.form.state_shape(event)
 
+    def x0(self, x_t: State, t: Time | float) -> State:
+        """Return E[x0 | x_t], same shape as x_t."""
+        return self.model.x0(x_t, t)
+
     @property
     def tells_variance(self) -> bool:
         """Whether the network puts out the variance of a chain's step too."""

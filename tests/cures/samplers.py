@@ -141,7 +141,87 @@ def by_hand(noise):
     return sg.integrate(BM, sg.EulerMaruyama(), column(0.5), [0.0, 0.1], noise)
 
 
+NOISE_ALONE = sg.VP(sg.ZeroTerminalSNR(sg.LinearBeta(0.1, 20.0)))
+NARROW = sg.GaussianMixture([1.0], [0.0], stds=0.5).noised(NOISE_ALONE)
+
+
+def from_noise_alone(solver=None, times=None, score=NARROW.score):
+    """The flow of Gaussian data from where no signal is left."""
+    times = NOISE_ALONE.time_grid(200) if times is None else times
+    flow, x_T = sg.ReverseSDE(NOISE_ALONE, score, 0.0), NOISE_ALONE.prior((4, 1), rng=0, dtype=F64)
+    near(sg.simulate(flow, x_T, times, solver=solver).final, 0.5 * x_T, 0.05)
+
+
+def chain_from_noise_alone(score=NARROW.score):
+    chain = sg.DDPM.discretize(NOISE_ALONE, 100).reverse(score)
+    x_T = NOISE_ALONE.prior((2000, 1), rng=0, dtype=F64)
+    path = sg.simulate(chain, x_T, torch.arange(101.0).flip(0), rng=1, keep_path=False)
+    assert abs(float(path.final.std()) - 0.5) < 0.06
+    return chain
+
+
+def bounded_from_noise_alone():
+    x = NARROW.mixture.sample(200, rng=0, dtype=F64)
+    chain = sg.DDPM.discretize(NOISE_ALONE, 100).reverse(NARROW.score, "beta")
+    gap = sg.elbo(chain, x, rng=0).log_prob - NARROW.mixture.log_prob(x)
+    assert -0.3 < float(gap.mean()) < 0.0
+
+
+def read_by(how, weighting="flow-matching", times="importance"):
+    """A training where no signal is left."""
+    model = sg.ScoreModel(sg.MLP(1, width=4, depth=1, rng=0), NOISE_ALONE, how)
+    data, few = torch.linspace(-1.0, 1.0, 32)[:, None], sg.TrainConfig(steps=3, batch_size=8)
+    loss = sg.DenoisingLoss(weighting, times=times)
+    assert bool(sg.train(model, data, few, loss=loss, rng=0).losses.isfinite().all())
+
+
 FOLLOWED = {
+    "what divides by the signal": (
+        r"\{\} divides by α\(t\), but at t_max = \{\} of this path",
+        lambda: from_noise_alone(sg.Heun()),
+        lambda: (
+            from_noise_alone(sg.DDIM()),
+            chain_from_noise_alone(),
+            bounded_from_noise_alone(),
+        ),
+    ),
+    "a solver that divides by the signal": (
+        r"\{\} divides by α\(t\), but at t = \{\} of this path",
+        lambda: from_noise_alone(sg.ExponentialAdams()),
+        lambda: (from_noise_alone(sg.DDIM()), chain_from_noise_alone()),
+    ),
+    "a score that tells no x0": (
+        r"\{\} begins where no signal is left",
+        lambda: chain_from_noise_alone(lambda x, t: NARROW.score(x, t)),
+        lambda: (
+            chain_from_noise_alone(),
+            sg.DDPM.discretize(NOISE_ALONE, 5).reverse(
+                sg.ScoreModel(sg.MLP(1, rng=0), NOISE_ALONE, sg.VPrediction()).score
+            ),
+        ),
+    ),
+    "a prediction that tells no x0": (
+        r"\{\} tells no x0 at t_max",
+        lambda: read_by(sg.EpsPrediction()),
+        lambda: [read_by(kind()) for kind in (sg.VPrediction, sg.X0Prediction, sg.FlowPrediction)],
+    ),
+    "an error of ε without signal": (
+        r"Pass weighting='flow-matching', which counts the error",
+        lambda: read_by(sg.VPrediction(), "simple"),
+        lambda: read_by(sg.VPrediction(), "flow-matching"),
+    ),
+    "levels without an end": (
+        r"times = 'log-snr' has no end at t_max",
+        lambda: read_by(sg.VPrediction(), times="log-snr"),
+        lambda: [
+            read_by(sg.VPrediction(), times=q) for q in ("importance", "uniform", torch.ones_like)
+        ],
+    ),
+    "a schedule that is rescaled twice": (
+        "beta is rescaled already",
+        lambda: sg.ZeroTerminalSNR(NOISE_ALONE.beta),
+        lambda: near(sg.VP(NOISE_ALONE.beta).alpha(torch.tensor(1.0)), 0.0),
+    ),
     # --- solvers
     "a solver that is a class": (
         r"must be a solver, but is the class",

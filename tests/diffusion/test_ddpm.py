@@ -313,7 +313,10 @@ def test_with_the_posteriors_variance_the_gap_falls_a_little_slower_at_first():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: sg.DDPM([0.1, 1.0]), r"every β must lie in \(0, 1\), but betas\[1\] = 1"),
+        (
+            lambda: sg.DDPM([1.0, 0.1]),
+            r"every β must lie in \(0, 1\), and the last may be 1, but betas\[0\] = 1",
+        ),
         (lambda: sg.DDPM([0.1, 0.2, -0.1]), r"but betas\[2\] = -0\.1"),
         (lambda: sg.DDPM([math.nan]), r"but betas\[0\] = nan"),
         (lambda: sg.DDPM([]), "betas must be a non-empty list"),

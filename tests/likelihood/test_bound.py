@@ -12,7 +12,7 @@ from exact import slope
 from torch import distributions as dist
 
 import sdegen as sg
-from sdegen.likelihood import bound
+from sdegen.likelihood import bound_terms
 
 VP = sg.VP(sg.LinearBeta(0.1, 20.0), t_min=1e-2)
 SDES = {
@@ -48,7 +48,7 @@ def exact_in_one_dimension(monkeypatch):
         assert samples == 2
         return torch.cat([x, x]), torch.cat([torch.ones_like(x), -torch.ones_like(x)])
 
-    monkeypatch.setattr(bound, "_draws", both_signs)
+    monkeypatch.setattr(bound_terms, "_draws", both_signs)
 
 
 @pytest.mark.parametrize("variance", ["posterior", "beta"])
@@ -61,7 +61,9 @@ def test_every_term_by_torch(monkeypatch, variance):
     x = torch.tensor([[0.3, -1.2], [2.0, 0.1]], dtype=torch.float64)
     signs = torch.tensor([[1.0, -1.0], [1.0, 1.0]], dtype=torch.float64)
     pairs = torch.cat([signs, -signs])
-    monkeypatch.setattr(bound, "_draws", lambda x, samples, source: (torch.cat([x, x]), pairs))
+    monkeypatch.setattr(
+        bound_terms, "_draws", lambda x, samples, source: (torch.cat([x, x]), pairs)
+    )
     found = sg.elbo(chain, x, samples=2, decoder_std=0.4)
     betas, bars = chain.chain.betas, chain.chain.alpha_bars
 

@@ -24,12 +24,14 @@ class DiffusionSolver(Solver):
         asks_for: What it asks of the dynamics, in words.
         largest_eta: The largest η that it takes; None for any.
         takes_modes: Whether it takes a kernel that is diagonal in a basis, in that basis.
+        takes_no_signal: Whether it can begin where no signal is left, α = 0.
         eta_refusal: What it says of a larger one, after its name.
     """
 
     asks_for: ClassVar[str] = "the α and σ of a kernel"
     largest_eta: ClassVar[float | None] = None
     takes_modes: ClassVar[bool] = False
+    takes_no_signal: ClassVar[bool] = False
     eta_refusal: ClassVar[str] = "needs 0 ≤ eta ≤ {most:g}, but eta is {eta:g}."
 
     def check(self, sde: SDE, nodes: Tensor) -> None:
@@ -42,6 +44,14 @@ class DiffusionSolver(Solver):
         inner = sde.denoising
         if inner is None or self.modes(inner) is None:
             inner = self.reversal(sde)[0]
+        if not self.takes_no_signal and inner.kernel is not None:
+            start = nodes.max()
+            if float(inner.kernel.alpha(start).detach()) == 0:
+                raise ValueError(
+                    f"{type(self).__name__} divides by α(t), but at t = {float(start):g} of this "
+                    "path no signal is left, α = 0: take DDIM(), whose first step is in x0, or "
+                    "EulerMaruyama() of chain.reverse(model.score)."
+                )
         eta = inner.eta
         if self.largest_eta is not None and eta > self.largest_eta:
             words = self.eta_refusal.format(eta=eta, most=self.largest_eta)

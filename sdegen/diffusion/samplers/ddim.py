@@ -1,7 +1,7 @@
 """DDIM: the update in the scaled state, on the clock of the noise-to-signal ratio."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -9,8 +9,9 @@ from torch import Tensor
 from sdegen.core.accuracy import Orders
 from sdegen.core.diagonal_kernel import DiagonalKernel
 from sdegen.core.fixed_steps import FixedStep, to_floats
+from sdegen.core.kernel import ReverseStructure
 from sdegen.core.noise import Noise
-from sdegen.core.scores import ScoreAt
+from sdegen.core.scores import DenoisingScore, ScoreAt, check_tells_x0
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Memory
@@ -31,7 +32,8 @@ class DDIM(DiffusionSolver, FixedStep):
 
     η is that of the `ReverseSDE`: 0 is the Euler map of the probability flow in λ, 1 is DDPM's
     ancestral step. The linear part of the dynamics is solved exactly, the score alone is frozen
-    over a step: one evaluation.
+    over a step: one evaluation. Where no signal is left, λ_t = ∞ (`ZeroTerminalSNR`), the step is
+    its limit, x_s = α_s x̂0 + σ_s (√(1 − η²) x/σ_t + η z), by a score that tells x̂0.
 
     Args:
         substeps: Equal steps between any two of the times.
@@ -41,6 +43,7 @@ class DDIM(DiffusionSolver, FixedStep):
     """
 
     takes_modes: ClassVar[bool] = True
+    takes_no_signal: ClassVar[bool] = True
     largest_eta: ClassVar[float | None] = 1.0
     orders: ClassVar[Orders] = Orders(flow=1, additive=(1, 1), multiplicative=None)
     evaluations: ClassVar[int] = 1
@@ -54,6 +57,22 @@ class DDIM(DiffusionSolver, FixedStep):
             return begin_modes(sde.denoising, of_modes, nodes, table)
         inner, kernel = self.reversal(sde)
         alpha, sigma = kernel.alpha(nodes), kernel.sigma(nodes)
+        if float(alpha[0].detach()) == 0:
+            check_tells_x0(inner.score, "DDIM")
+            at, rest = self._begin(inner, nodes[1:], alpha[1:], sigma[1:])
+            keep = sigma[1] * (1 - inner.eta**2) ** 0.5 / sigma[0]
+            first = to_floats(torch.stack([keep, alpha[1], inner.eta * sigma[1]]))
+            score = cast(DenoisingScore, inner.score)
+            return lambda x, i: score.x0(x, nodes[0]) if i == 0 else at(x, i - 1), [
+                (first[0], first[1], first[2]),
+                *rest,
+            ]
+        return self._begin(inner, nodes, alpha, sigma)
+
+    def _begin(
+        self, inner: ReverseStructure, nodes: Tensor, alpha: Tensor, sigma: Tensor
+    ) -> tuple[ScoreAt, list[_Coefficients]]:
+        """Return the score along the nodes, and coefficients of steps between levels of signal."""
         lam = sigma / alpha
         now, then = lam[:-1], lam[1:]
         v = (then / now) ** 2 * (now - then) * (now + then)

@@ -84,6 +84,11 @@ class FinalDenoising(DiffusionSolver, FixedStep):
         return self.solver.nodes(times)
 
     @property
+    def takes_no_signal(self) -> bool:  # type: ignore[override]
+        """Whether the solver does."""
+        return bool(getattr(self.solver, "takes_no_signal", False))
+
+    @property
     def evaluations(self) -> int | None:  # type: ignore[override]
         """Those of the solver; the last step evaluates once more."""
         return self.solver.evaluations

@@ -54,7 +54,22 @@ class ScalarForm(Form):
         return EpsPrediction()
 
     def check(self, parameterization: Parameterization) -> None:
-        """Take any."""
+        """Take any, but where no signal is left at t_max those alone that tell x0 there."""
+        if not self.sde.ends_without_signal:
+            return
+        one, none = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+        how, state = parameterization, one.expand(1, 1)
+        told, _ = how.decode(state, state, none, one)
+        other, _ = how.decode(2 * state, state, none, one)
+        end = torch.tensor(self.sde.t_max, dtype=torch.float64)
+        asked = (1 / how.scale(none, one), how.c_noise(end, none, one))
+        known = torch.stack([told[0, 0], other[0, 0], *asked])
+        if not bool(known.isfinite().all()) or float(other) == float(told):
+            raise ValueError(
+                f"{type(getattr(how, 'mean', how)).__name__} tells no x0 at t_max = "
+                f"{self.sde.t_max:g}, where no signal is left, α = 0: take VPrediction(), "
+                "X0Prediction() or FlowPrediction()."
+            )
 
     def times(self) -> tuple[float, float]:
         """Return t_min and t_max of the path."""

@@ -22,7 +22,8 @@ In these the error is counted in ε however the network's output is read, by the
 
 Two more are the losses of their own methods, where the error is counted **in the output itself**:
 
-    "flow-matching"   uniform in t; with `FlowPrediction` E ‖û − (ε − x0)‖².
+    "flow-matching"   uniform in t; with `FlowPrediction` E ‖û − (ε − x0)‖², with `VPrediction`
+    E ‖v̂ − v‖², the loss of Salimans and Ho, and of Lin et al. where no signal is left at t_max.
     "edm"   log(σ/α) ~ N(−1.2, 1.2²), cut to [t_min, t_max]; with `EDMPrediction` E ‖F̂ − F‖², which
     is Karras et al.'s λ(σ) ‖D − x0‖², λ = 1/c_out².
 

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from sdegen.core.checks import check_positive
 from sdegen.core.requests import as_number
 from sdegen.core.shapes import State, expand
-from sdegen.diffusion.ddpm import DDPM, between, posterior_stds, variance_ends
+from sdegen.diffusion.chain_steps import between, posterior_stds, variance_ends
+from sdegen.diffusion.ddpm import DDPM
 from sdegen.score.config import Weighting
 from sdegen.score.forms.scalar import ScalarForm
 from sdegen.score.learned_variance import LearnedVariance
@@ -126,11 +127,10 @@ def _terms(chain: DDPM, k: Tensor, error: State, fraction: State) -> Tensor:
         error: x̂0 − x0, shape (n, *event).
         fraction: w, same shape.
     """
-    low, high = (expand(end[k].to(error), error) for end in variance_ends(chain))
+    low, high = (expand(end[k].to(error), error) for end in variance_ends(chain.b, chain.sigmas))
     variance = between(low, high, fraction).square()
-    before = (chain.alpha_bars[:1] / chain.a[:1] ** 2, chain.alpha_bars[:-1])
-    weights = torch.cat(before).sqrt() * (chain.b / chain.sigmas[1:]).square()
-    known = posterior_stds(chain)[k].to(error)
+    weights = chain.alphas[:-1] * (chain.b / chain.sigmas[1:]).square()
+    known = posterior_stds(chain.b, chain.sigmas)[k].to(error)
     posterior = expand(known, error).square()
     change = (expand(weights[k].to(error), error) * error).square()
     ends = posterior == 0  # at the data: the density of the last step

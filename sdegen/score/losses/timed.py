@@ -97,10 +97,27 @@ class TimedLoss(Loss):
                 "chain that will be sampled."
             )
         if isinstance(model.sde, GaussianPath):
+            if model.sde.ends_without_signal:
+                self._check_output(model.sde)
             if self.steps is not None:
                 return StepSampler(model.sde, self.steps, self.weighting, self.times)
             return TimeSampler(model.sde, self.weighting, self.times)
         return self._of_kernel(model, batch.rows)
+
+    def _check_output(self, sde: GaussianPath) -> None:
+        """Refuse errors of ε, and levels of log SNR, where no signal is left at t_max."""
+        if self.weighting != "flow-matching":
+            raise ValueError(
+                f"at t_max = {sde.t_max:g} of this path no signal is left, and an error of ε says "
+                f"nothing of x0 there: weighting = {self.weighting!r} would teach nothing. "
+                "Pass weighting='flow-matching', which counts the error of the network's own "
+                "output, that of v or x0, at all times alike."
+            )
+        if self.times == "log-snr" and self.steps is None:
+            raise ValueError(
+                f"times = 'log-snr' has no end at t_max = {sde.t_max:g} of this path, where no "
+                "signal is left; take 'importance', 'uniform' or a function q(t)."
+            )
 
     def _of_kernel(self, model: ScoreModel, rows: State) -> TimeSampler:
         """Return the distribution of times of a process whose kernel is not of numbers."""

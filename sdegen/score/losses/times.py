@@ -256,7 +256,7 @@ def _quadrature(w: WeightFn, span: tuple[float, float]) -> tuple[Tensor, Tensor]
 
 def _check_chain(sde: GaussianPath, chain: DDPM, alphas: Tensor) -> None:
     """Refuse a chain whose noise levels are not those of the path."""
-    off = (alphas.square() - chain.alpha_bars).abs() > _SAME * chain.alpha_bars
+    off = (alphas.square() - chain.alpha_bars).abs() > _SAME * chain.alpha_bars.clamp(min=1e-30)
     sigmas = sde.sigma(chain.times[1:]).double()
     off |= (sigmas - chain.sigmas[1:]).abs() > _SAME * sigmas
     if bool(off.any()):

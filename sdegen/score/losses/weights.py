@@ -9,7 +9,7 @@ In the words of the field, with SNR = α²/σ² and λ = log SNR:
     "variational"    w = −½ dλ/dt                 the negative ELBO, in nats: d Z L
     "min-snr"        w = min(1, γ/SNR), γ = 5     Hang et al., min(SNR, γ) on the error of x0
     "edm"            w = N(log σ/α; −1.2, 1.2²) · d log(σ/α)/dt, the error counted in the output
-    "flow-matching"  w = 1, the error counted in the output
+    "flow-matching"  w = 1, the error counted in the output: of `VPrediction` the loss of v
 
 For every Gaussian path g²/σ² = d log(σ²/α²)/dt = −dλ/dt. So "variational" is half of
 "likelihood": they are one loss, up to the factor that Z takes out. Only the chain of a DDPM parts
@@ -102,7 +102,7 @@ def chain_weights(
     if not isinstance(weighting, str):
         return checked(weighting)(chain.times[1:])
     added, sigmas = chain.b.square(), chain.sigmas
-    if weighting == "simple":
+    if weighting in ("simple", "flow-matching"):
         return torch.ones_like(added)
     if weighting == "min-snr":
         return _min_snr(alphas, sigmas[1:])
@@ -114,7 +114,8 @@ def chain_weights(
         return 0.5 * added / (chain.a * spread).square()
     raise ValueError(
         f"weighting = {weighting!r} is a loss in continuous time, which the steps of a chain do "
-        "not have; leave steps out, or take 'simple', 'variational', 'likelihood' or 'min-snr'."
+        "not have; leave steps out, or take 'simple', 'variational', 'likelihood', 'min-snr' or "
+        "'flow-matching'."
     )
 
 
