@@ -358,17 +358,11 @@ class ModelScore:
         return isinstance(self.model.parameterization, LearnedVariance)
 
     def with_fraction(self, x_t: State, t: Time | float) -> tuple[State, State]:
-        """Return the score and w of log Σ = w log b² + (1 − w) log b̃², both of x_t's shape.
-
-        Raises:
-            ValueError: Unless the parameterization is `LearnedVariance`.
-        """
-        if not isinstance(self.model.form, ScalarForm) or not self.tells_variance:
-            raise ValueError(
-                "this model tells no variance; make it with the parameterization "
-                "LearnedVariance(), and train it by HybridLoss(steps=…)."
-            )
-        return self.model.form.score_and_fraction(self.model, x_t, t)
+        """Return the score and w of log Σ = w log b² + (1 − w) log b̃², of `LearnedVariance`."""
+        form = self.model.form
+        if not isinstance(form, ScalarForm) or not self.tells_variance:
+            raise ValueError(model_checks.TELLS_NO_VARIANCE)
+        return form.score_and_fraction(self.model, x_t, t)
 
     @property
     def unreached(self) -> float | None:

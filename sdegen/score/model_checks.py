@@ -27,6 +27,10 @@ _WORDS = dict.fromkeys(("epsilon", "eps", "noise"), "EpsPrediction()") | {
     "edm": "EDMPrediction(sigma_data)",
     "denoiser": "DenoiserPrediction()",
 }
+TELLS_NO_VARIANCE = (
+    "this model tells no variance; make it with the parameterization LearnedVariance(), and train "
+    "it by HybridLoss(steps=…)."
+)
 
 
 def check_derivative(score: ScoreFn, value: State, x: State, t: Time, asked_by: str) -> None:
