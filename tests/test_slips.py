@@ -695,7 +695,7 @@ class OfAzula(torch.nn.Module):
 BEYOND |= {
     "UNet, sizes": (
         lambda **a: sg.UNet(**a),
-        {"channels": 1, "width": 4, "levels": 1, "classes": 0, "rng": 0},
+        {"channels": 1, "width": 4, "levels": 1, "classes": 0, "padding": "zeros", "rng": 0},
     ),
     "UNet, score": (IMAGES.score, {"x_t": torch.zeros(2, 1, 4, 4), "t": 0.5}),
     "from_azula": (sg.from_azula, {"denoiser": OfAzula(), "sde": None}),

@@ -4,18 +4,42 @@ torch's constructors draw from its global generator, which is neither read nor m
 """
 
 import math
+from typing import Literal, get_args
 
 from torch import nn
 from torch.nn.utils import skip_init
 
-from sdegen.core.checks import check_count
+from sdegen.core.checks import check_count, check_flag, check_word
 from sdegen.core.noise import Stream
+
+Padding = Literal["zeros", "circular"]
 
 
 def as_size(name: str, value: int, least: int = 1) -> int:
     """Return an int, or refuse it by name."""
     check_count(name, value, least)
     return value
+
+
+def as_flag(name: str, value: bool) -> bool:
+    """Return True or False, or refuse what is neither by name."""
+    check_flag(name, value)
+    return value
+
+
+def as_padding(value: Padding) -> Padding:
+    """Return what convolutions see beyond the ends, or refuse another word."""
+    check_word("padding", value, get_args(Padding))
+    return value
+
+
+def embedding(classes: int, size: int) -> nn.Embedding | None:
+    """Return a row of zeros for each class, and one for none of them; None without classes."""
+    if classes == 0:
+        return None
+    table: nn.Embedding = skip_init(nn.Embedding, classes + 1, size)  # type: ignore[no-untyped-call]
+    nn.init.zeros_(table.weight)
+    return table
 
 
 def linear(inputs: int, outputs: int, source: Stream, *, zero: bool = False) -> nn.Linear:
@@ -26,17 +50,23 @@ def linear(inputs: int, outputs: int, source: Stream, *, zero: bool = False) -> 
 
 
 def conv(
-    inputs: int, outputs: int, source: Stream, *, size: int = 3, zero: bool = False
+    inputs: int,
+    outputs: int,
+    source: Stream,
+    padding: Padding = "zeros",
+    *,
+    size: int = 3,
+    zero: bool = False,
 ) -> nn.Conv2d:
     """Return a convolution that keeps the resolution, drawn from a stream."""
-    padding = size // 2
-    layer: nn.Conv2d = skip_init(nn.Conv2d, inputs, outputs, size, padding=padding)  # type: ignore[no-untyped-call]
+    around = {"padding": size // 2, "padding_mode": padding}
+    layer: nn.Conv2d = skip_init(nn.Conv2d, inputs, outputs, size, **around)  # type: ignore[no-untyped-call]
     _draw(layer, inputs * size**2, source, zero)
     return layer
 
 
 def _draw(layer: nn.Linear | nn.Conv2d, fan_in: int, source: Stream, zero: bool) -> None:
-    """Draws weights uniformly with variance 1/fan_in, or sets them to zero; biases are zero."""
+    """Draw weights uniformly with variance 1/fan_in, or set them to zero; biases are zero."""
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
     if zero:

@@ -35,12 +35,10 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
-from sdegen.core.checks import check_flag
 from sdegen.core.noise import Rng, Stream, stream
 from sdegen.core.shapes import State
-from sdegen.score.layers import as_size, conv, linear
+from sdegen.score.layers import Padding, as_flag, as_padding, as_size, conv, embedding, linear
 
 _HARMONICS = 8
 _GROUPS = 4  # of the group normalisation
@@ -150,9 +148,9 @@ class MLP(nn.Module):
         self.gate = linear(TimeFeatures.size, 1, source, zero=True)
         self.enter = linear(dim, width, source)
         self.layers = nn.ModuleList(linear(width, width, source) for _ in range(depth))
-        self.leave = linear(width, (1 + _flag(variance)) * dim, source, zero=True)
+        self.leave = linear(width, (1 + as_flag("variance", variance)) * dim, source, zero=True)
         self.classes = as_size("classes", classes, least=0)
-        self.labels = _embedding(classes, (depth + 1) * width)
+        self.labels = embedding(classes, (depth + 1) * width)
         if as_size("conditions", conditions, least=0):
             _check_one(self.classes, "conditions", conditions)
             self.condition_shape = (conditions,)
@@ -166,7 +164,7 @@ class MLP(nn.Module):
     @property
     def conditions(self) -> int:
         """Numbers of a condition that it is told; 0 without."""
-        return _conditionas_size(self)
+        return _condition_size(self)
 
     def forward(self, x: State, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return the output for states x, times and labels of shape (batch,); x's shape.
@@ -214,12 +212,15 @@ class UNet(nn.Module):
         condition_channels: Channels of an image of the same height and width that it is told,
             beside those of x; 0 is a network without.
         variance: Whether it puts out as many channels again, for `LearnedVariance`.
+        padding: What convolutions see beyond the ends: "zeros", or "circular", the other end of a
+            periodic lattice. The network then commutes with its translations, by multiples of
+            2^(levels − 1) sites.
         rng: Seed of the weights, generator or None.
 
     Raises:
         TypeError: If a size is not an int.
-        ValueError: If a size is below 1, width not a multiple of 8, or there are both classes and
-            a condition.
+        ValueError: If a size is below 1, width not a multiple of 4, there are both classes and a
+            condition, or padding is another word.
     """
 
     def __init__(
@@ -231,6 +232,7 @@ class UNet(nn.Module):
         classes: int = 0,
         condition_channels: int = 0,
         variance: bool = False,
+        padding: Padding = "zeros",
         rng: Rng = None,
     ) -> None:
         super().__init__()
@@ -248,21 +250,22 @@ class UNet(nn.Module):
                 as_size("classes", classes, least=0), "condition_channels", condition_channels
             )
             self.condition_shape = (condition_channels, None, None)
-        self.enter = conv(channels + condition_channels, width, source)
+        self.enter = conv(channels + condition_channels, width, source, as_padding(padding))
         before = [width, *widths[:-1]]
         self.down = nn.ModuleList(
-            _Block(i, o, 4 * width, source) for i, o in zip(before, widths, strict=True)
+            _Block(i, o, 4 * width, source, padding) for i, o in zip(before, widths, strict=True)
         )
-        self.middle = _Block(widths[-1], widths[-1], 4 * width, source)
+        self.middle = _Block(widths[-1], widths[-1], 4 * width, source, padding)
         above = [widths[0], *widths[:-1]]
         self.up = nn.ModuleList(
-            _Block(2 * i, o, 4 * width, source)
+            _Block(2 * i, o, 4 * width, source, padding)
             for i, o in zip(widths[::-1], above[::-1], strict=True)
         )
         self.norm = nn.GroupNorm(_GROUPS, width)
-        self.leave = conv(width, (1 + _flag(variance)) * channels, source, zero=True)
+        outputs = (1 + as_flag("variance", variance)) * channels
+        self.leave = conv(width, outputs, source, padding, zero=True)
         self.classes = as_size("classes", classes, least=0)
-        self.labels = _embedding(classes, 4 * width)
+        self.labels = embedding(classes, 4 * width)
 
     @property
     def variance(self) -> bool:
@@ -270,9 +273,14 @@ class UNet(nn.Module):
         return self.leave.out_channels != self.channels
 
     @property
+    def padding(self) -> str:
+        """What convolutions see beyond the ends, "zeros" or "circular"."""
+        return self.enter.padding_mode
+
+    @property
     def condition_channels(self) -> int:
         """Channels of an image that it is told; 0 without."""
-        return _conditionas_size(self)
+        return _condition_size(self)
 
     def forward(self, x: State, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Output for images x, times t and labels of shape (batch,); same shape as x.
@@ -319,12 +327,14 @@ class UNet(nn.Module):
 class _Block(nn.Module):
     """Two convolutions around which the state can pass; the time scales and shifts between."""
 
-    def __init__(self, inputs: int, outputs: int, embedding: int, source: Stream) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, known: int, source: Stream, padding: Padding
+    ) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.GroupNorm(_GROUPS, inputs), nn.GroupNorm(_GROUPS, outputs)
-        self.conv1 = conv(inputs, outputs, source)
-        self.modulate = linear(embedding, 2 * outputs, source)
-        self.conv2 = conv(outputs, outputs, source, zero=True)
+        self.conv1 = conv(inputs, outputs, source, padding)
+        self.modulate = linear(known, 2 * outputs, source)
+        self.conv2 = conv(outputs, outputs, source, padding, zero=True)
         alike = inputs == outputs
         self.around = nn.Identity() if alike else conv(inputs, outputs, source, size=1)
 
@@ -335,15 +345,6 @@ class _Block(nn.Module):
         h = torch.addcmul(h + shift, h, scale)
         out: Tensor = self.around(x) + self.conv2(nn.functional.silu(h))
         return out
-
-
-def _embedding(classes: int, size: int) -> nn.Embedding | None:
-    """Return a row of zeros for each class, and one for none of them; None without classes."""
-    if classes == 0:
-        return None
-    table: nn.Embedding = skip_init(nn.Embedding, classes + 1, size)  # type: ignore[no-untyped-call]
-    nn.init.zeros_(table.weight)
-    return table
 
 
 def _with_labels(
@@ -364,12 +365,6 @@ def _with_labels(
     return known + row
 
 
-def _flag(variance: bool) -> bool:
-    """Return whether there is a second half of the outputs, or refuse what is no bool."""
-    check_flag("variance", variance)
-    return variance
-
-
 def _given(condition: Tensor | None, size: int) -> Tensor:
     """Return the condition of a network that is never without, or refuse its absence."""
     if condition is None:
@@ -384,7 +379,7 @@ def _given(condition: Tensor | None, size: int) -> Tensor:
     return condition
 
 
-def _conditionas_size(network: nn.Module) -> int:
+def _condition_size(network: nn.Module) -> int:
     """Return the first size of a network's condition; 0 of one that takes none."""
     shape: tuple[int, ...] = getattr(network, "condition_shape", (0,))
     return shape[0]

@@ -41,9 +41,9 @@ _KINDS = (
     Parameterization,
     torch.nn.Module,
 )
-# arguments that files of before do not know, and that have a default; 0 of some is not written
-_LATER = {"classes", "conditions", "condition_channels", "variance"}
-_UNTOLD = ("conditions", "condition_channels", "variance")
+# arguments that files of before do not know, with the value of which they are not written
+_UNTOLD = {"conditions": 0, "condition_channels": 0, "variance": False, "padding": "zeros"}
+_LATER = {"classes", *_UNTOLD}
 
 
 def _public(name: str) -> type | None:
@@ -64,7 +64,7 @@ def class_spec(thing: object) -> Spec:
     spec: Spec = {"class": kind.__name__}
     for name in _arguments(kind):
         value = getattr(thing, name)
-        if name in _UNTOLD and value == 0:
+        if name in _UNTOLD and value == _UNTOLD[name]:
             continue
         if isinstance(value, Tensor | np.ndarray):
             value = value.tolist()

@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 import sdegen as sg
+from sdegen.core.fingerprint import to_spec
 from sdegen.score.networks import TimeFeatures
+from sdegen.score.spec import class_spec
 
 MAKE = {
     "MLP": lambda rng: sg.MLP(6, width=32, depth=2, rng=rng),
@@ -168,6 +170,39 @@ def test_a_unet_learns_the_linear_denoiser_of_correlated_pixels():
     diagonal = float(exact.diagonal().mean())
     alone = float((diagonal * x - answer).square().mean())
     assert error < 0.05 * alone, (error, alone)
+
+
+@pytest.mark.parametrize(("levels", "shift"), [(1, 1), (2, 2), (3, 4)])
+def test_a_circular_unet_commutes_with_translations_of_a_periodic_lattice(levels, shift):
+    x = torch.randn(2, 1, 8, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    t = torch.tensor([0.2, 0.7], dtype=torch.float64)
+
+    def off(padding):
+        network = awake(sg.UNet(1, width=8, levels=levels, padding=padding, rng=0)).double()
+        with torch.no_grad():
+            moved, out = network(x.roll((shift, -shift), (2, 3)), t), network(x, t)
+        return float((moved.roll((-shift, shift), (2, 3)) - out).abs().max() / out.abs().max())
+
+    assert off("circular") < 1e-12
+    assert off("zeros") > 1e-2
+
+
+def test_padding_is_kept_in_files_where_it_is_circular(tmp_path):
+    sde, x = sg.StochasticHeat((4, 4)), torch.randn(3, 1, 4, 4)
+    spec = {}
+    for padding in ("zeros", "circular"):
+        network = awake(sg.UNet(1, width=4, levels=2, padding=padding, rng=0))
+        model = sg.ScoreModel(network, sde)
+        model.save(tmp_path / "m.safetensors")
+        again = sg.ScoreModel.load(tmp_path / "m.safetensors")
+        assert again.network.padding == padding
+        assert torch.equal(again.score(x, 0.5), model.score(x, 0.5))
+        spec[padding] = class_spec(network)
+    assert spec["circular"] == {**spec["zeros"], "padding": "circular"}
+    assert "padding" not in spec["zeros"]  # as files of before have it
+    assert to_spec(sg.UNet(rng=0)) != to_spec(sg.UNet(padding="circular", rng=0))
+    with pytest.raises(ValueError, match="padding must be 'zeros' or 'circular', but is 'same'"):
+        sg.UNet(padding="same")
 
 
 @pytest.mark.parametrize(("name", "size"), [("dim", 0), ("width", -1), ("depth", 0)])
