@@ -20,7 +20,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -57,8 +57,8 @@ class ScoreModel(nn.Module):
         parameterization: How the network's output is read; None is `EpsPrediction()`.
         times: t_min and t_max, 0 < t_min < t_max: between them the score is learned and asked
             for. None takes those of the SDE; without a Gaussian kernel, training finds them.
-        base: A score, a function (x, t), that the network's output is added to, where the SDE has
-            no Gaussian kernel.
+        base: A score (x, t), or 0 for none, that the network's output is added to, where the SDE
+            has no Gaussian kernel.
 
     Raises:
         TypeError: If the network is no module, is not called as network(x, t), or knows classes
@@ -87,7 +87,7 @@ class ScoreModel(nn.Module):
         parameterization: Parameterization | None = None,
         *,
         times: tuple[float, float] | None = None,
-        base: ScoreFn | None = None,
+        base: ScoreFn | Literal[0] | None = None,
     ) -> None:
         super().__init__()
         model_checks.check_network(network)
@@ -246,7 +246,7 @@ class ScoreModel(nn.Module):
         *,
         sde: SDE | None = None,
         parameterization: Parameterization | None = None,
-        base: ScoreFn | None = None,
+        base: ScoreFn | Literal[0] | None = None,
     ) -> Self:
         """Read a model that `save` wrote; no code in the file is ever run.
 

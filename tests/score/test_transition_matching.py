@@ -72,6 +72,11 @@ def test_a_network_of_zeros_loses_one_and_is_the_base():
     own = a_model(base=lambda x, t: -3 * x)
     own.form.prepare(own, DATA)
     torch.testing.assert_close(own.score(x, 1.0), -3 * x)
+    whole = a_model(base=0)  # the network is all of the score
+    whole.form.prepare(whole, DATA)
+    assert torch.equal(whole.score(x, 1.0), torch.zeros_like(x))
+    with pytest.raises(TypeError, match=r"base must be a function .* or 0 for none"):
+        a_model(base=1)
 
 
 def test_the_base_of_multiplicative_noise_has_no_current():
@@ -134,6 +139,13 @@ def test_every_kind_trains_and_is_kept(kind, tmp_path):
     assert torch.equal(back.draw_prior(70, rng=0), model.draw_prior(70, rng=0))
     with pytest.raises(CheckpointError, match="made without a base"):
         sg.ScoreModel.load(tmp_path / "model.safetensors", sde=OU, base=lambda x, t: -x)
+
+
+def test_no_base_is_kept_and_asked_for_again(tmp_path):
+    model, _ = trained(a_model(base=0))
+    model.save(tmp_path / "model.safetensors")
+    back = sg.ScoreModel.load(tmp_path / "model.safetensors", sde=OU, base=0)
+    assert torch.equal(back.score(DATA[:5], 0.7), model.score(DATA[:5], 0.7))
 
 
 def test_a_base_is_asked_for_again(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from sdegen.core.diagonal_kernel import DiagonalKernel
 from sdegen.core.kernel import Kernel
 from sdegen.core.matrix_kernel import MatrixKernel
@@ -18,7 +20,7 @@ from sdegen.score.forms.scalar import ScalarForm
 from sdegen.score.forms.simulated import SimulatedForm
 
 
-def form_of(sde: SDE, base: ScoreFn | None = None) -> Form:
+def form_of(sde: SDE, base: ScoreFn | Literal[0] | None = None) -> Form:
     """Return how a network of a process is asked, and its answer read.
 
     Args:

@@ -10,7 +10,8 @@ time, it is the score at which no current flows,
     b = (G Gᵀ)⁻¹ (2 f − ∇·(G Gᵀ))
 
 the stationary one in one coordinate and of every drift that is the gradient of a potential; of
-other drifts it is a start. The prior is the simulated law at t_max.
+other drifts it is a start: base=0 leaves it out, where the network shall be all of the score. The
+prior is the simulated law at t_max.
 
 **Times.** Where none are given, training finds them (`forms.noising`): t_max when p_t is within
 0.01 nats of the law at rest. Where they are given, and the process does not change in time, KL of
@@ -19,13 +20,13 @@ p_T from p_2T, of other paths, tells whether p_T still remembers the data, which
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import torch
 from torch import Tensor
 
 from sdegen.core.noise import Rng, stream
-from sdegen.core.requests import as_time
+from sdegen.core.requests import as_time, check_function
 from sdegen.core.scores import ScoreAt
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State, Time
@@ -47,17 +48,22 @@ _PATHS, _READS = 8192, 64
 _STEP, _MOST = 0.02, 0.01  # of 1/|∇f|, and of t_max
 
 
+def no_base(x_t: State, t: Time) -> State:
+    """Return 0, the base of a network that is the whole score."""
+    return torch.zeros_like(x_t)
+
+
 class SimulatedForm(Form):
     """The form of a process without a kernel.
 
     Args:
         sde: The process.
-        base: A score that the network's output is added to; None: the one of this page.
+        base: A score that the network's output is added to; None: the one of this page; 0: none.
     """
 
-    def __init__(self, sde: SDE, base: ScoreFn | None = None) -> None:
+    def __init__(self, sde: SDE, base: ScoreFn | Literal[0] | None = None) -> None:
         check_simulable(sde, "ScoreModel")
-        self.sde, self.base = sde, base
+        self.sde, self.base = sde, _as_score(base)
 
     def default(self) -> Parameterization:
         """Return `ScorePrediction()`."""
@@ -206,3 +212,12 @@ class SimulatedForm(Form):
             f"{what} needs a Gaussian kernel, which {type(self.sde).__name__} has not; its score "
             "is learned by TransitionMatching(), and is what model.score returns."
         )
+
+
+def _as_score(base: ScoreFn | Literal[0] | None) -> ScoreFn | None:
+    """Return a base as a function, or refuse what is none."""
+    if base is None or callable(base):
+        return base
+    if not isinstance(base, int | float) or isinstance(base, bool) or base != 0:
+        check_function("base", base, "a function (x, t) -> a score, or 0 for none")
+    return no_base
