@@ -110,6 +110,7 @@ from .diffusion.samplers.ddim import DDIM as DDIM
 from .solvers.euler import EulerMaruyama as EulerMaruyama
 from .solvers.heun import Heun as Heun
 from .solvers.jump_adapted import JumpAdapted as JumpAdapted
+from .solvers.metropolis import Metropolis as Metropolis
 from .solvers.milstein import Milstein as Milstein
 from .solvers.quicsort import QUICSORT as QUICSORT
 from .solvers.splitting import BAOAB as BAOAB

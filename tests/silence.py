@@ -131,6 +131,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "BAOAB",
         "OBABO",
         "QUICSORT",
+        "Metropolis",
         "Milstein",
         "Noise",
         "SRA",

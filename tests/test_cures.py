@@ -27,6 +27,7 @@ from tests.cures import (
     core,
     densities,
     dynamics,
+    energies,
     ensembles,
     entropy,
     fits,
@@ -90,6 +91,7 @@ ROOMS = (
     kinetic,
     trainings,
     latent_variables,
+    energies,
 )
 FOLLOWED = {name: row for room in ROOMS for name, row in room.FOLLOWED.items()}
 

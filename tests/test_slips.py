@@ -526,6 +526,7 @@ BEYOND = {
         sg.MetropolisCorrector,
         {"log_prob": LAW.log_prob, "predictor": sg.EulerMaruyama(), "corrector_steps": 1},
     ),
+    "Metropolis": (sg.Metropolis, {"substeps": 2}),
     "PredictorCorrector": (
         sg.PredictorCorrector,
         {"predictor": sg.EulerMaruyama(), "corrector_steps": 1},

@@ -30,6 +30,7 @@ from sdegen.solvers.euler import EulerMaruyama
 from sdegen.solvers.heun import Heun
 from sdegen.solvers.implicit_euler import ImplicitEuler
 from sdegen.solvers.jump_adapted import JumpAdapted
+from sdegen.solvers.metropolis import Metropolis
 from sdegen.solvers.milstein import Milstein
 from sdegen.solvers.quicsort import QUICSORT
 from sdegen.solvers.sk_rock import SKROCK
@@ -47,6 +48,7 @@ _SOLVERS: tuple[Solver | type[Solver], ...] = (
     ImplicitEuler(),
     Milstein(),
     SRA(),
+    Metropolis(),
     JumpAdapted(),
     BAOAB(),
     OBABO(),
@@ -76,7 +78,8 @@ class SolverRow:
 
     Attributes:
         solver: Its class and arguments, as they are written.
-        takes: Dynamics in words: the structures of noise, reverse dynamics, or a phase space.
+        takes: Dynamics in words: the structures of noise, reverse dynamics, Langevin, or a phase
+            space.
         orders: Orders of convergence; None where they are not declared.
         evaluations: Of the drift (of the score) in a step; None where they vary.
         noise_evaluations: Of g (of G) in a step, in words; "" where the noise is known beforehand.
@@ -199,6 +202,8 @@ def _written(solver: Solver | type[Solver]) -> str:
 def _noise_taken(solver: Solver | type[Solver]) -> str:
     """Return the structures of noise that a solver takes, in words."""
     orders = solver.orders
+    if isinstance(solver, Metropolis):
+        return "Langevin"
     if isinstance(solver, QUICSORT):
         return "phase space; additive"
     if isinstance(solver, _OF_PHASE_SPACE):

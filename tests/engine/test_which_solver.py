@@ -17,6 +17,7 @@ _NO_ORDER = {
     "AngularAdams",
     "FinalDenoising",
     "LinearMultistep",
+    "Metropolis",
     "MetropolisCorrector",
     "PredictorCorrector",
     "TorchDiffEq",
@@ -77,7 +78,13 @@ def test_the_rows_are_what_the_solvers_declare():
         assert row.evaluations == solver.evaluations
         assert row.stability == solver.stability
         for structure in solver.noise_structures:
-            named = "reverse dynamics", "no noise", "phase space", "phase space; additive"
+            named = (
+                "reverse dynamics",
+                "no noise",
+                "Langevin",
+                "phase space",
+                "phase space; additive",
+            )
             assert row.takes in named or structure in row.takes
         # an order for channels is declared exactly where multiplicative ones are taken
         if row.orders is not None:

@@ -59,6 +59,7 @@ SOLVERS = [
     (sg.SRA(), WELL),
     (sg.SRA(), ODE),
     (sg.SRA(), SDE_),
+    (sg.Metropolis(), sg.Langevin(sg.DoubleWell(), 0.5)),
     (sg.DRI1(), WELL),
     (sg.DRI1(), ODE),
     (sg.DRI1(), MIXED),

@@ -6,7 +6,7 @@ from exact import noised_gaussian
 
 import sdegen as sg
 from sdegen.core.noise import stream
-from sdegen.diffusion.samplers.metropolis import mala_step
+from sdegen.solvers.metropolis import mala_step
 
 F64 = torch.float64
 T = torch.tensor(0.3, dtype=F64)
