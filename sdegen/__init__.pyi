@@ -245,6 +245,8 @@ from .likelihood.phase_space import position_bound as position_bound
 
 # models with latent variables
 from .variational.gaussians import Gaussian as Gaussian
+from .variational.vae import VAE as VAE
+from .variational.vae import VAELoss as VAELoss
 
 # what a simulation or a sampler is worth
 from .verification.budget import ErrorBudget as ErrorBudget

@@ -19,6 +19,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import sdegen as sg
 
@@ -1042,6 +1043,77 @@ BEYOND |= {
     "run_ensemble, extend": (
         extended,
         {"times": TIMES, "extend": True},
+    ),
+}
+
+LATENT, KNOWN = sg.Gaussian([0.0, 0.0], [[1.0, 0.2], [0.2, 0.5]]), sg.Gaussian([1.0, 0.0])
+LINES = sg.variational.LinearGaussianModel([[1.0, 0.0], [0.5, 1.0]], 0.0, 0.3)
+AUTO = sg.VAE(nn.Linear(3, 4), nn.Linear(2, 3), 2)
+SPEAKERS = sg.variational.MixtureOfExperts(
+    nn.Linear(3, 2), nn.Sequential(nn.Linear(3, 2), nn.Unflatten(1, (2, 1))), 2
+)
+X3 = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+BEYOND |= {
+    "Gaussian": (sg.Gaussian, {"mean": [0.0, 1.0], "covariance": [1.0, 2.0]}),
+    "Gaussian.log_prob": (LATENT.log_prob, {"x": [[0.0, 1.0]]}),
+    "Gaussian.kl": (LATENT.kl, {"other": KNOWN}),
+    "Gaussian.product": (LATENT.product, {"other": KNOWN}),
+    "Gaussian.marginal": (LATENT.marginal, {"indices": [1]}),
+    "Gaussian.condition": (LATENT.condition, {"indices": [1], "values": [0.3]}),
+    "Gaussian.transform": (
+        LATENT.transform,
+        {"matrix": [[1.0, 2.0]], "shift": 0.5, "noise": 0.1},
+    ),
+    "Gaussian.sample": (LATENT.sample, {"n": 3, "rng": 0}),
+    "product_of_experts": (sg.variational.product_of_experts, {"laws": [LATENT, KNOWN]}),
+    "kl_divergence": (
+        sg.variational.kl_divergence,
+        {"p": MIXTURE, "q": sg.Gaussian([0.0], [4.0]), "samples": 16, "rng": 0},
+    ),
+    "jensen_shannon": (
+        sg.variational.jensen_shannon,
+        {"p": MIXTURE, "q": sg.Gaussian([0.0]), "grids": sg.Grid(-12.0, 12.0, 100)},
+    ),
+    "LinearGaussianModel": (
+        sg.variational.LinearGaussianModel,
+        {"matrix": [[1.0], [0.5]], "shift": 0.0, "noise": 0.3, "prior": sg.Gaussian([0.0])},
+    ),
+    "LinearGaussianModel.posterior": (LINES.posterior, {"x": [[0.0, 1.0]]}),
+    "LinearGaussianModel.terms": (LINES.terms, {"x": [[0.0, 1.0]], "q": KNOWN}),
+    "bound_terms": (
+        sg.variational.bound_terms,
+        {
+            "prior": sg.Gaussian([0.0]),
+            "log_likelihood": lambda z: -z[:, 0].square(),
+            "q": sg.Gaussian([0.1]),
+            "grids": sg.Grid(-8.0, 8.0, 60),
+        },
+    ),
+    "VAE": (
+        lambda **a: sg.VAE(**a).bound(X3, samples=2, rng=0),
+        {
+            "encoder": nn.Linear(3, 4),
+            "decoder": nn.Linear(2, 3),
+            "latents": 2,
+            "likelihood": "gaussian",
+            "std": 0.5,
+            "prior": sg.GaussianMixture([1.0], [[0.0, 0.0]], stds=1.0),
+        },
+    ),
+    "VAE.bound": (AUTO.bound, {"x": X3, "samples": 2, "importance": 2, "rng": 0}),
+    "VAE.sample": (AUTO.sample, {"n": 2, "rng": 0}),
+    "VAELoss": (
+        lambda **a: sg.fit(AUTO, X3, sg.VAELoss(**a), sg.FitConfig(steps=1, batch_size=4), rng=0),
+        {"beta": 1.0, "importance": 1},
+    ),
+    "MixtureOfExperts": (
+        lambda **a: sg.variational.MixtureOfExperts(**a).log_gate(X3),
+        {
+            "gate": nn.Linear(3, 2),
+            "experts": nn.Linear(3, 2),
+            "count": 2,
+            "std": 0.5,
+        },
     ),
 }
 

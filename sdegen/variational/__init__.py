@@ -6,6 +6,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "divergences": ["DivergenceEstimate", "jensen_shannon", "kl_divergence"],
+        "experts": ["ConditionalLikelihood", "MixtureOfExperts"],
         "gaussians": ["Gaussian", "product_of_experts"],
+        "identities": ["BoundTerms", "LinearGaussianModel", "bound_terms"],
+        "vae": ["VAE", "VAELoss", "VariationalBound"],
     },
 )

@@ -20,7 +20,7 @@ Reference:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -38,7 +38,7 @@ from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.variational.gaussians import Gaussian
 
 Method = Literal["closed form", "quadrature", "samples"]
-Grids = Grid | Sequence[Grid]
+Grids = Grid | list[Grid] | tuple[Grid, ...]
 Integrand = Callable[[Tensor, Tensor], Tensor]  # of the values of two densities
 
 _GAUSS_NODES, _GAUSS_WEIGHTS = map(torch.from_numpy, np.polynomial.legendre.leggauss(5))
@@ -185,11 +185,22 @@ def _draws(law: object, name: str, n: int, streams: Streams) -> Tensor:
 
 def _log_pair(p: object, q: object, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return log p and log q at points, of which neither is NaN or +∞."""
-    return _log_density(p, "p", x), _log_density(q, "q", x)
+    return log_density(p, "p", x), log_density(q, "q", x)
 
 
-def _log_density(law: object, name: str, x: Tensor) -> Tensor:
-    """Return log of a density at points, shape (n,), float64."""
+def log_density(law: object, name: str, x: Tensor) -> Tensor:
+    """Return log of a density at points, shape (n,), float64, without gradients.
+
+    Args:
+        law: Anything with `log_prob(x)`.
+        name: What its user calls it.
+        x: Points, shape (n, d).
+
+    Raises:
+        TypeError: If it has no `log_prob`.
+        ValueError: If that returns another shape.
+        NonFiniteError: If it is NaN or +∞ somewhere.
+    """
     if isinstance(law, type) or not isinstance(law, Law):
         raise TypeError(
             f"{name} must be a Gaussian, a density or an object with log_prob(x), but is "
@@ -232,7 +243,12 @@ def _lines(p: object, q: object, grids: Grids | None) -> list[Tensor]:
             f"of {kind_of(p)} and {kind_of(q)} there is no closed form; pass "
             "grids=Grid(low, high, cells), a pair of them in the plane, or samples=100_000."
         )
-    pair = [grids] if isinstance(grids, Grid) else list(grids)
+    return _nodes_of(grids)
+
+
+def _nodes_of(grids: Grids) -> list[Tensor]:
+    """Return the nodes of one grid or two, or refuse them."""
+    pair = list(grids) if isinstance(grids, list | tuple) else [grids]
     for grid in pair:
         check_kind("grids", grid, Grid, "a Grid, or a pair of them")
     if len(pair) not in (1, 2):
@@ -250,19 +266,38 @@ def _halved(lines: list[Tensor]) -> list[Tensor]:
 
 def _on_cells(p: object, q: object, lines: list[Tensor], integrand: Integrand) -> float:
     """Return the integral by five points in each cell."""
-    places, widths = zip(*(_points_of_cells(x) for x in lines), strict=True)
-    x = torch.cartesian_prod(*places)
-    x = x[:, None] if x.ndim == 1 else x
-    area = widths[0] if len(widths) == 1 else torch.outer(*widths).flatten()
+    x, area = _points_of(lines)
     values = []
     for law, name in ((p, "p"), (q, "q")):
         if isinstance(law, Density):
             density = law.at(x[:, 0]).detach().double()
         else:
-            density = _log_density(law, name, x).exp()
+            density = log_density(law, name, x).exp()
         values.append(density)
-        _check_mass(float(area @ density), name)
+        check_mass(float(area @ density), name)
     return float(area @ integrand(*values))
+
+
+def cells_of(grids: Grids) -> tuple[Tensor, Tensor]:
+    """Return points of one or two grids, shape (n, d), and their weights, shape (n,).
+
+    Args:
+        grids: A `Grid`, or a pair of them.
+
+    Raises:
+        TypeError: If one is no `Grid`.
+        ValueError: If there are more than two.
+    """
+    return _points_of(_nodes_of(grids))
+
+
+def _points_of(lines: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return five points in each cell along each coordinate, and their weights."""
+    places, widths = zip(*(_points_of_cells(x) for x in lines), strict=True)
+    x = torch.cartesian_prod(*places)
+    if len(lines) == 1:
+        return x[:, None], widths[0]
+    return x, torch.outer(*widths).flatten()
 
 
 def _points_of_cells(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -290,16 +325,24 @@ def _in_the_plane(
         if isinstance(law, PlaneDensity):
             density = law.p.detach().double()
         else:
-            density = _log_density(law, name, nodes).exp().reshape(first.p.shape)
+            density = log_density(law, name, nodes).exp().reshape(first.p.shape)
         values.append(density)
-        _check_mass(float((first.weights * density).sum()), name)
+        check_mass(float((first.weights * density).sum()), name)
     terms = integrand(*values)
     coarse = torch.trapezoid(torch.trapezoid(terms, first.y), first.x)
     return float((first.weights * terms).sum()), float(coarse)
 
 
-def _check_mass(mass: float, name: str) -> None:
-    """Refuse a law that the grid cuts off, or does not resolve."""
+def check_mass(mass: float, name: str) -> None:
+    """Refuse a law that the grid cuts off, or does not resolve.
+
+    Args:
+        mass: What the grid holds of it.
+        name: What its user calls it.
+
+    Raises:
+        ValueError: If that is not 1.
+    """
     if not abs(mass - 1) < _CUT:
         raise ValueError(
             f"the grid holds a mass of {mass:.6g} of {name}, not 1: it cuts the law off, does not "

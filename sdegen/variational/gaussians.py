@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdegen.core.checks import check_int
+from sdegen.core.checks import check_count, check_int
 from sdegen.core.noise import Rng, stream
 from sdegen.core.requests import as_numbers, check_kind, kind_of
 from sdegen.core.shapes import Numbers
@@ -225,10 +225,16 @@ class Gaussian:
                 f"matrix must have shape (n, {self.dim}), as the law has {self.dim} coordinates, "
                 f"but has shape {tuple(m.shape)}."
             )
-        b = as_numbers("shift", shift).to(m)
-        r = as_numbers("noise", noise).to(m)
+        b, r = as_numbers("shift", shift).to(m), as_numbers("noise", noise).to(m)
+        n = len(m)
+        for name, value, shapes in (("shift", b, [(), (n,)]), ("noise", r, [(), (n,), (n, n)])):
+            if tuple(value.shape) not in shapes:
+                raise ValueError(
+                    f"{name} must have one of the shapes {shapes}, as matrix has {n} rows, but "
+                    f"has {tuple(value.shape)}."
+                )
         if r.ndim < 2:
-            r = r.expand(len(m)).diag()
+            r = r.expand(n).diag()
         mean = self.mean @ m.T + b
         spread = m @ self.matrix() @ m.T + r
         return Gaussian(mean, 0.5 * (spread + spread.mT))
@@ -246,6 +252,8 @@ class Gaussian:
         Returns:
             Shape (n, *batch, d) or (*batch, d).
         """
+        if n is not None:
+            check_count("n", n)
         shape = self.mean.shape if n is None else (n, *self.mean.shape)
         z = stream(rng, "gaussian").normal(
             tuple(shape), dtype=self.mean.dtype, device=self.mean.device

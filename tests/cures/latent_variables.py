@@ -1,9 +1,10 @@
 """Advice on Gaussians, divergences and models with latent variables, followed."""
 
 import torch
+from torch import nn
 
 import sdegen as sg
-from sdegen.variational import kl_divergence
+from sdegen.variational import ConditionalLikelihood, MixtureOfExperts, VAELoss, kl_divergence
 from tests.cures.densities import near
 
 P, Q = sg.Gaussian([0.0], [1.0]), sg.Gaussian([1.0], [1.0])
@@ -20,7 +21,49 @@ def plane(cells, spread):
     return sg.PlaneDensity(x, x, p.reshape(len(x), len(x)))
 
 
+def binary(likelihood="bernoulli", **options):
+    """A VAE of three pixels."""
+    return sg.VAE(nn.Linear(3, 4), nn.Linear(2, 3), 2, likelihood=likelihood, **options)
+
+
+def fitted(module, loss, x, **options):
+    """What is left of one step of a training."""
+    config = sg.FitConfig(steps=1, batch_size=4, warmup=0)
+    return sg.fit(module, x, loss, config, rng=0, **options)
+
+
+GREY = torch.linspace(0.0, 1.0, 24).reshape(8, 3)
+PAIRS = MixtureOfExperts(
+    nn.Linear(3, 2), nn.Sequential(nn.Linear(3, 2), nn.Unflatten(1, (2, 1))), 2
+)
+
 FOLLOWED = {
+    "grey pixels of a Bernoulli decoder": (
+        "must be 0 or 1 for Bernoulli pixels",
+        lambda: fitted(binary(), VAELoss(), GREY),
+        lambda: (
+            fitted(binary(), VAELoss(), (GREY > 0.5).to(GREY.dtype)),
+            fitted(binary("gaussian"), VAELoss(), GREY),
+        ),
+    ),
+    "a spread of Bernoulli pixels": (
+        "Bernoulli pixels have no std; leave it out",
+        lambda: binary(std=1.0),
+        lambda: (binary(), binary("gaussian", std=1.0)),
+    ),
+    "a weight of a KL that is not there": (
+        "beta weighs the KL of the ELBO, which the importance-weighted bound",
+        lambda: VAELoss(beta=2.0, importance=4),
+        lambda: (
+            fitted(binary("gaussian"), VAELoss(importance=4), GREY),
+            fitted(binary("gaussian"), VAELoss(beta=2.0), GREY),
+        ),
+    ),
+    "experts without y": (
+        "the likelihood of y given x needs y, floats of shape",
+        lambda: fitted(PAIRS, ConditionalLikelihood(), GREY),
+        lambda: fitted(PAIRS, ConditionalLikelihood(), GREY, labels=GREY[:, :1]),
+    ),
     "a law of which all is known": (
         "no coordinate is left where all are known; leave one out",
         lambda: sg.Gaussian([0.0, 0.0]).condition([0, 1], [1.0, 1.0]),

@@ -1,0 +1,356 @@
+"""The variational autoencoder: a latent variable, a posterior that is learned with it, a bound.
+
+    p(x) = ∫ p(x | z) p(z) dz
+    log p(x) ≥ E_q log p(x | z) − β KL(q(z | x) ‖ p(z))                         β = 1
+    log p(x) ≥ E log (1/K) Σ_k p(x | z_k) p(z_k)/q(z_k | x),   z_k ~ q          importance-weighted
+
+q(z | x) = N(μ(x), diag σ²(x)) is what the encoder puts out, p(x | z) what the decoder does: a
+Gaussian of one spread, given or learned, or independent Bernoulli pixels. Gradients pass through
+z = μ + σ ε. The first bound's KL is in closed form where the prior is N(0, I), and a mean over the
+samples where it is a mixture or a density; the second rises with K to log p(x). β other than 1 is
+no bound below 1, and a looser one above.
+
+`VAELoss` is what `fit` makes small; `VAE.bound` says what a model is worth, with standard errors.
+
+Reference:
+    Kingma and Welling 2014, eqs. (3) and (10), arXiv:1312.6114; Rezende, Mohamed and Wierstra
+    2014; importance weights: Burda, Grosse and Salakhutdinov 2016, eq. (8), arXiv:1509.00519; β:
+    Higgins et al. 2017; a mixture as the prior: Dilokthanakul et al. 2016.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Protocol, cast, get_args, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sdegen.core.checks import check_count, check_not_negative, check_positive, check_word
+from sdegen.core.errors import NonFiniteError
+from sdegen.core.noise import Rng, Streams, seed_of
+from sdegen.core.requests import check_kind, check_state, first_true, kind_of
+from sdegen.core.shapes import State
+from sdegen.likelihood.bound import LowerBound
+from sdegen.training.loss import Batch, BatchNoise, Loss
+from sdegen.variational.gaussians import Gaussian
+from sdegen.variational.networks import ask
+
+Likelihood = Literal["gaussian", "bernoulli"]
+
+
+@runtime_checkable
+class LatentPrior(Protocol):
+    """A law of latents: `GaussianMixture`, `DensityPrior` of a Boltzmann density, another."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return log p(z) in nats, shape (batch,), of latents (batch, k)."""
+
+    def sample(self, n: int, *, rng: Rng = None, dtype: torch.dtype | None = None) -> Tensor:
+        """Draw n latents, shape (n, k)."""
+
+
+@dataclass(frozen=True)
+class VariationalBound(LowerBound):
+    """A lower bound for log p(x) of a latent-variable model, in nats.
+
+    Attributes:
+        log_prob: The bound, shape (batch,), float64.
+        standard_error: Of log_prob over the draws, shape (batch,); infinite for samples=1.
+        reconstruction: −E_q log p(x | z), shape (batch,).
+        prior: KL(q(z | x) ‖ p(z)), shape (batch,).
+        dimensions: Numbers in one x.
+        importance: K: 1 is the ELBO, −(reconstruction + prior); more is above it.
+        seed: What to pass as rng to get the same bits again.
+    """
+
+    log_prob: Float[Tensor, " batch"]
+    standard_error: Float[Tensor, " batch"]
+    reconstruction: Float[Tensor, " batch"]
+    prior: Float[Tensor, " batch"]
+    dimensions: int
+    importance: int
+    seed: int
+
+
+class VAE(nn.Module):
+    """A variational autoencoder of any encoder and decoder.
+
+    Args:
+        encoder: x (batch, *event) to (batch, 2 k): means, and logarithms of variances.
+        decoder: z (batch, k) to (batch, *event): means, or logits of Bernoulli pixels.
+        latents: k.
+        likelihood: "gaussian" or "bernoulli", the law of x given z.
+        std: Standard deviation of a Gaussian x given z; None learns one, from 1.
+        prior: p(z), with `log_prob` and `sample`; None is N(0, I).
+
+    Raises:
+        TypeError: If a network is no module, or the prior no law.
+        ValueError: If a number makes no sense, or std is given for Bernoulli pixels.
+
+    >>> import torch
+    >>> vae = VAE(torch.nn.Linear(3, 4), torch.nn.Linear(2, 3), latents=2)
+    >>> vae.sample(5, rng=0).shape
+    torch.Size([5, 3])
+    """
+
+    log_std: Tensor
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        latents: int,
+        *,
+        likelihood: Likelihood = "gaussian",
+        std: float | None = None,
+        prior: LatentPrior | None = None,
+    ) -> None:
+        super().__init__()
+        for name, network in (("encoder", encoder), ("decoder", decoder)):
+            check_kind(
+                name, network, nn.Module, "a torch.nn.Module, such as torch.nn.Linear(2, 4)"
+            )
+        check_count("latents", latents)
+        check_word("likelihood", likelihood, get_args(Likelihood))
+        if prior is not None and (isinstance(prior, type) or not isinstance(prior, LatentPrior)):
+            raise TypeError(
+                "prior must be a law with log_prob(z) and sample(n, rng=…), such as a "
+                f"GaussianMixture, or None for N(0, I), but is {kind_of(prior)}."
+            )
+        self.encoder, self.decoder = encoder, decoder
+        self.latents, self.likelihood, self.prior = latents, likelihood, prior
+        if likelihood == "bernoulli":
+            if std is not None:
+                raise ValueError("Bernoulli pixels have no std; leave it out.")
+        elif std is None:
+            self.log_std = nn.Parameter(torch.zeros(()))
+        else:
+            check_positive("std", std)
+            self.register_buffer("log_std", torch.tensor(math.log(std), dtype=torch.float64))
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of a Gaussian x given z."""
+        return self.log_std.exp()
+
+    def posterior(self, x: State) -> Gaussian:
+        """Return q(z | x), a law for each row.
+
+        Args:
+            x: Shape (batch, *event).
+
+        Raises:
+            ValueError: If the encoder returns another shape than (batch, 2 k).
+        """
+        output = ask("encoder", self.encoder, x)
+        if output.shape != (len(x), 2 * self.latents):
+            raise ValueError(
+                f"encoder must return shape ({len(x)}, {2 * self.latents}), means and logarithms "
+                f"of variances of {self.latents} latents, but returned {kind_of(output)}."
+            )
+        mean, log_variance = output.chunk(2, 1)
+        return Gaussian(mean, log_variance.double().exp())
+
+    def prior_log_prob(self, z: Tensor) -> Tensor:
+        """Return log p(z) in nats, shape (batch,); z has shape (batch, k)."""
+        if self.prior is not None:
+            return self.prior.log_prob(z)
+        return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi))
+
+    def log_prob_given(self, x: State, z: Tensor) -> Tensor:
+        """Return log p(x | z) in nats, shape (batch,), float64.
+
+        Args:
+            x: Shape (batch, *event).
+            z: Shape (batch, k).
+
+        Raises:
+            ValueError: If the decoder returns another shape than that of x, or x is not 0 or 1
+                where its pixels are Bernoulli.
+        """
+        output = ask("decoder", self.decoder, z.to(x.dtype))
+        if output.shape != x.shape:
+            raise ValueError(
+                f"decoder must return x's shape {tuple(x.shape)}, but returned {kind_of(output)}."
+            )
+        if self.likelihood == "bernoulli":
+            check_binary(x)
+            ones: Tensor = x * nn.functional.logsigmoid(output)
+            terms = ones + (1 - x) * nn.functional.logsigmoid(-output)
+            return terms.flatten(1).sum(1).double()
+        log_std = self.log_std.double()
+        deviation: Tensor = (x - output).double()
+        square = deviation.square().flatten(1).sum(1) * torch.exp(-2 * log_std)
+        return -0.5 * square - x[0].numel() * (log_std + 0.5 * math.log(2 * math.pi))
+
+    def bound(
+        self, x: State, *, samples: int = 16, importance: int = 1, rng: Rng = None
+    ) -> VariationalBound:
+        """Estimate a lower bound of log p(x), the ELBO or the importance-weighted one.
+
+        Args:
+            x: Points, shape (batch, *event), float32 or float64.
+            samples: Independent draws of the bound for each x, whose mean is returned.
+            importance: K, latents in each draw; 1 is the ELBO.
+            rng: Seed, generator or None.
+
+        Returns:
+            The bound and its terms, with a standard error. Its expectation is ≤ log p(x).
+
+        Raises:
+            ValueError: If x is not finite, or a count is < 1.
+            NonFiniteError: If the bound is not finite.
+        """
+        x = check_state(x, name="x")
+        check_count("samples", samples)
+        check_count("importance", importance)
+        seed = seed_of(rng)
+        source = Streams(seed, "variational bound")
+        with torch.no_grad():
+            q = self.posterior(x)
+            draws, terms = [], []
+            for i in range(samples):
+                shape = (importance, *q.mean.shape)
+                eps = source.block(i).normal(shape, dtype=torch.float64, device=x.device)
+                log_weights, given, kl = self.weighted(x, q, eps)
+                draws.append(torch.logsumexp(log_weights, 0) - math.log(importance))
+                terms.append(torch.stack([-given.mean(0), kl]))
+        value, (reconstruction, prior) = torch.stack(draws), torch.stack(terms).mean(0)
+        log_prob = -(reconstruction + prior) if importance == 1 else value.mean(0)
+        if (lost := first_true(~log_prob.isfinite())) is not None:
+            raise NonFiniteError(
+                f"the bound is not finite for {int((~log_prob.isfinite()).sum())} of {len(x)} "
+                f"points; the first is row {lost}, where it is {float(log_prob[lost]):g}."
+            )
+        if importance == 1:  # the KL in closed form has no error
+            value = -torch.stack(terms).sum(1)
+        error = (
+            value.std(0) / math.sqrt(samples) if samples > 1 else torch.full_like(prior, math.inf)
+        )
+        return VariationalBound(
+            log_prob, error, reconstruction, prior, x[0].numel(), importance, seed
+        )
+
+    def weighted(self, x: State, q: Gaussian, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what both bounds are made of, with gradients.
+
+        Args:
+            x: Shape (batch, *event).
+            q: q(z | x), as `posterior` returns it.
+            eps: Standard normals, shape (K, batch, k).
+
+        Returns:
+            log p(x | z) p(z)/q(z | x) and log p(x | z), shape (K, batch), and KL(q ‖ p), shape
+            (batch,): in closed form for N(0, I), else its mean over the K samples.
+        """
+        z = q.mean + q.covariance.sqrt() * eps
+        flat = z.flatten(0, 1)
+        rows = x.repeat(len(eps), *[1] * (x.ndim - 1))
+        given = self.log_prob_given(rows, flat).reshape(eps.shape[:2])
+        surplus = q.log_prob(z) - self.prior_log_prob(flat).reshape(eps.shape[:2])
+        if self.prior is not None:
+            return given - surplus, given, surplus.mean(0)
+        unit = Gaussian(torch.zeros_like(q.mean), torch.ones_like(q.mean))
+        return given - surplus, given, q.kl(unit)
+
+    def sample(self, n: int, *, rng: Rng = None) -> State:
+        """Draw from p(x): a latent of the prior, and x given it.
+
+        Args:
+            n: How many.
+            rng: Seed, generator or None.
+
+        Returns:
+            Shape (n, *event), in the decoder's dtype; Bernoulli pixels are 0 or 1.
+        """
+        check_count("n", n)
+        streams = Streams(seed_of(rng), "variational sample")
+        like = next(self.decoder.parameters())
+        if self.prior is None:
+            z = streams.block(0).normal((n, self.latents), dtype=like.dtype, device=like.device)
+        else:
+            z = self.prior.sample(n, rng=streams.block(0).generator(), dtype=like.dtype)
+        with torch.no_grad():
+            output = ask("decoder", self.decoder, z.to(like))
+            noise = streams.block(1)
+            if self.likelihood == "bernoulli":
+                u = torch.rand(output.shape, generator=noise.generator()).to(output)
+                return (u < output.sigmoid()).to(output)
+            shape = tuple(output.shape)
+            return output + self.std * noise.normal(
+                shape, dtype=output.dtype, device=output.device
+            )
+
+    def decode(self, z: Tensor) -> State:
+        """Return E[x | z], shape (batch, *event): what is drawn of a latent map.
+
+        Args:
+            z: Shape (batch, k).
+        """
+        with torch.no_grad():
+            output = ask("decoder", self.decoder, z)
+        return output.sigmoid() if self.likelihood == "bernoulli" else output
+
+
+@dataclass(frozen=True)
+class VAELoss(Loss):
+    """The negative bound of a `VAE`, in nats: what `fit` makes small.
+
+    Args:
+        beta: Weight β ≥ 0 of the KL to the prior; 1 is the ELBO.
+        importance: K, latents for each row; above 1 the importance-weighted bound.
+
+    Raises:
+        TypeError: If it is asked for a module that is no `VAE`.
+        ValueError: If β < 0, or K < 1, or β is not 1 where K > 1, whose bound has no KL to weigh.
+    """
+
+    beta: float = 1.0
+    importance: int = 1
+
+    def __post_init__(self) -> None:
+        check_not_negative("beta", self.beta)
+        check_count("importance", self.importance)
+        if self.importance > 1 and self.beta != 1:
+            raise ValueError(
+                "beta weighs the KL of the ELBO, which the importance-weighted bound does not "
+                "have; leave beta = 1, or importance = 1."
+            )
+
+    def prepare(self, module: nn.Module, batch: Batch) -> Loss:
+        """Refuse what is no VAE, and data that its pixels cannot be."""
+        check_kind("module", module, VAE, "a VAE(encoder, decoder, latents)")
+        if cast(VAE, module).likelihood == "bernoulli":
+            check_binary(batch.rows)
+        return self
+
+    def __call__(
+        self, module: nn.Module, batch: Batch, noise: BatchNoise
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of each row, shape (n,), and its two terms."""
+        vae, x = cast(VAE, module), batch.rows
+        q = vae.posterior(x)
+        like = q.mean[:, None].expand(-1, self.importance, -1)
+        log_weights, given, kl = vae.weighted(x, q, noise.normal_like(like).transpose(0, 1))
+        terms = {"reconstruction": -given.mean(0), "kl": kl}
+        if self.importance > 1:
+            return math.log(self.importance) - torch.logsumexp(log_weights, 0), terms
+        return terms["reconstruction"] + self.beta * kl, terms
+
+
+def check_binary(x: Tensor, name: str = "x") -> None:
+    """Refuse data that are not 0 or 1.
+
+    Raises:
+        ValueError: With the first that is not.
+    """
+    bad = ~((x == 0) | (x == 1))
+    if bool(bad.any()):
+        where = tuple(bad.nonzero()[0].tolist())
+        raise ValueError(
+            f"{name} must be 0 or 1 for Bernoulli pixels, but is {float(x[where]):g} at {where}; "
+            "pass (x > threshold).to(x.dtype), or take likelihood='gaussian'."
+        )
