@@ -33,7 +33,7 @@ from sdegen.core.errors import NonFiniteError
 from sdegen.core.noise import Rng, Streams, seed_of
 from sdegen.core.requests import check_kind, check_state, first_true, kind_of
 from sdegen.core.shapes import State
-from sdegen.likelihood.bound import LowerBound
+from sdegen.likelihood.bound_terms import LowerBound
 from sdegen.training.loss import Batch, BatchNoise, Loss
 from sdegen.variational.gaussians import Gaussian
 from sdegen.variational.networks import ask

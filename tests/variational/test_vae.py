@@ -103,6 +103,7 @@ def test_trained_it_is_probabilistic_pca():
     assert best - 1e-3 < bound <= likelihood <= best
 
 
+@torch.no_grad()
 def test_the_loss_is_the_negative_bound_and_beta_weighs_its_kl():
     model = _model()
     vae, x = _exact_vae(model, off=0.4), model.evidence.sample(20_000, rng=0)
