@@ -118,6 +118,7 @@ def test_the_loss_is_the_negative_bound_and_beta_weighs_its_kl():
     assert torch.allclose(weighted, plain + 2.0 * terms.prior_kl)
 
 
+@torch.no_grad()
 def test_a_mixture_and_a_boltzmann_density_are_priors():
     """The ELBO at the prior itself as q, and no information in x, is E log p(x | z): KL is 0."""
     well = sg.FokkerPlanck(sg.Langevin(sg.DoubleWell(), 0.5), sg.Grid(-3, 3, 400)).stationary()
