@@ -200,6 +200,18 @@ def answers_about_errors():
         "the training that was not killed",
         f"{kills['same bits']} of {kills['trainings killed']}",
     )
+    trainings = rows_of("training_overhead", "train beside a loop by hand")
+    yield (
+        "training_overhead",
+        "what does `train` cost beside a loop by hand?",
+        "a bare torch loop, and one with the same clipping, schedule and average",
+        "; ".join(
+            f"{row['network']}, {row['bare loop, microseconds a step'] / 1e3:.2g} ms a step: "
+            f"{_percent(row['train over bare loop'])} over the bare loop, "
+            f"{_percent(row['train over equal loop'])} over the equal one"
+            for row in trainings
+        ),
+    )
     pulses = rows_of("pulses", "pulses")
     silent = sum(row["wrong without a word"] for row in pulses)
     yield (
@@ -414,3 +426,9 @@ def page():
             ),
         ]
     )
+
+
+def _percent(ratio):
+    """How much a ratio is above 1; bold from 5 % on."""
+    text = f"{100 * (ratio - 1):.2g} %"
+    return f"**{text}**" if ratio > 1.05 else text

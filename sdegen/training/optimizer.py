@@ -20,11 +20,13 @@ import copy
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
@@ -294,7 +296,23 @@ def restore_optimizer(
                 now[name] = now[name].to(value.dtype)
 
 
-def autocast(device: torch.device, precision: TrainPrecision) -> torch.autocast:
+def clip_gradients(weights: list[Tensor], most: float) -> float:
+    """Return the length of the gradient, and make it `most` where it is longer.
+
+    As clip_grad_norm_ of torch, which multiplies by 1 where it is not.
+
+    Args:
+        weights: With their gradients.
+        most: The length, > 0; ∞ for any.
+    """
+    norm = get_total_norm([p.grad for p in weights if p.grad is not None])
+    length = float(norm)
+    if not length + 1e-6 <= most:  # as torch has it
+        clip_grads_with_norm_(weights, most, norm)
+    return length
+
+
+def autocast(device: torch.device, precision: TrainPrecision) -> AbstractContextManager[object]:
     """Return the autocast of a step: the configuration's, or that which is on; without its store.
 
     Args:
@@ -302,6 +320,8 @@ def autocast(device: torch.device, precision: TrainPrecision) -> torch.autocast:
         precision: "bf16" casts to bfloat16.
     """
     kind, bf16 = device.type, precision == "bf16"
+    if not (bf16 or torch.is_autocast_enabled(kind)):
+        return nullcontext()
     return torch.autocast(
         kind,
         dtype=torch.bfloat16 if bf16 else torch.get_autocast_dtype(kind),

@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from sdegen.core.errors import NonFiniteError
@@ -30,7 +29,7 @@ from sdegen.training.callbacks import Callback, StepReport, Throughput
 from sdegen.training.checkpoints import Checkpoints
 from sdegen.training.config import FitConfig
 from sdegen.training.loss import Batch, BatchNoise, Loss, read_loss
-from sdegen.training.optimizer import Pace, WeightAverage, autocast
+from sdegen.training.optimizer import Pace, WeightAverage, autocast, clip_gradients
 from sdegen.training.ranks import Group
 from sdegen.training.result import TrainResult
 from sdegen.training.seeding import seeded
@@ -152,7 +151,7 @@ class TrainingRun:
         value = self.group.sum(value)
         self._check_finite("the loss", value)
         self.group.add_gradients(self.parameters)
-        norm = float(clip_grad_norm_(self.parameters, config.max_grad_norm))
+        norm = clip_gradients(self.parameters, config.max_grad_norm)
         self._check_finite("the gradient", norm)
         rate = self.pace.set(k)
         self._settle()

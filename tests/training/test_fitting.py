@@ -14,6 +14,7 @@ from torch import nn
 import sdegen as sg
 from sdegen.core.noise import Streams
 from sdegen.training import Batch, BatchNoise
+from sdegen.training.optimizer import clip_gradients
 
 F64 = torch.float64
 SHORT = sg.FitConfig(steps=12, batch_size=16, warmup=3, checkpoint_every=4, validate_every=5)
@@ -615,3 +616,18 @@ def test_fields_of_a_config_of_ones_own_are_checked_too(fields, words):
 
     with pytest.raises(TypeError, match=words):
         Own(**fields)
+
+
+@pytest.mark.parametrize("most", [math.inf, 10.0, 0.3])
+def test_gradients_are_cut_as_torch_cuts_them(most):
+    """To the same bits, of the same length; a gradient that is short enough is not touched."""
+    generator = torch.Generator().manual_seed(0)
+    twins = [[torch.nn.Parameter(torch.zeros(3, 4)), torch.nn.Parameter(torch.zeros(5))]]
+    twins.append([torch.nn.Parameter(p.detach().clone()) for p in twins[0]])
+    for ours, theirs in zip(*twins, strict=True):
+        ours.grad = torch.randn(ours.shape, generator=generator)
+        theirs.grad = ours.grad.clone()
+    length = clip_gradients(twins[0], most)
+    assert length == float(torch.nn.utils.clip_grad_norm_(twins[1], most))
+    for ours, theirs in zip(*twins, strict=True):
+        assert torch.equal(ours.grad, theirs.grad)

@@ -150,8 +150,11 @@ class ScalarForm(Form):
         """Return ε̂ − ε, or the error of the output."""
         alpha, sigma = expand(self.sde.alpha(t), x0), expand(self.sde.sigma(t), x0)
         how = model.parameterization
-        error = self.output(model, alpha * x0 + sigma * eps, t) - how.target(x0, eps, alpha, sigma)
-        return error if in_output else how.d_eps_d_output(alpha, sigma) * error
+        outputs = self._answered(model, alpha * x0 + sigma * eps, t, (alpha, sigma))[0]
+        error = outputs[0] - how.target(x0, eps, alpha, sigma)
+        if in_output or isinstance(how, EpsPrediction):  # whose slope is 1
+            return error
+        return how.d_eps_d_output(alpha, sigma) * error
 
     def errors(
         self, model: ScoreModel, x0: State, t: Tensor, eps: State
@@ -197,11 +200,22 @@ class ScalarForm(Form):
         return outputs[0], x_t, alpha, sigma
 
     def _answered(
-        self, model: ScoreModel, x_t: State, t: Time | float
+        self,
+        model: ScoreModel,
+        x_t: State,
+        t: Time | float,
+        levels: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[tuple[Tensor, ...], State, Tensor, Tensor]:
-        """Return what the network puts out, in its own precision; x_t, α and σ."""
+        """Return what the network puts out, in its own precision; x_t, α and σ.
+
+        Args:
+            model: Whose network.
+            x_t: States, shape (batch, *event).
+            t: Shape () or (batch,).
+            levels: α and σ at t, broadcastable to x_t, where they are known; None computes them.
+        """
         x_t, t, how = as_states(x_t), as_time(t), model.parameterization
-        alpha, sigma = self.kernel(x_t, t)
+        alpha, sigma = self.kernel(x_t, t) if levels is None else levels
         if t.ndim:  # in the shape of t; a single number is so already
             clock = how.c_noise(t, alpha.reshape(t.shape), sigma.reshape(t.shape))
         else:
