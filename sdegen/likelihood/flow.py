@@ -31,6 +31,7 @@ from sdegen.core.noise import Rng, Streams, seed_of
 from sdegen.core.requests import check_function, check_state, first_true, is_word, kind_of
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State
+from sdegen.core.slope_checks import check_seen
 from sdegen.core.solver import Solver
 from sdegen.diffusion.origin import check_origin
 from sdegen.diffusion.reverse import ReverseSDE
@@ -92,8 +93,9 @@ def log_likelihood(
     log p(x) = log p_T(x(t_max)) + ∫ ∇·F(x(t), t) dt,   F = f − ½ g² score
 
     Args:
-        sde: The forward SDE, whose t_min and t_max are the ends; of a process with a kernel of
-            modes or matrices they are those of the model whose score it is.
+        sde: The forward SDE, whose t_min and t_max are the ends; of a process that has none they
+            are those of the model whose score it is. Without a Gaussian kernel noise may be
+            multiplicative or of channels, and prior_log_prob is needed.
         score: ∇ log p_t(x), learned or exact, differentiable in x.
         x: Points, shape (batch, *event), float32 or float64, in the units of the data; in phase
             space states (batch, 2, *event), whose log p(x, v) is computed: of positions alone
@@ -107,7 +109,8 @@ def log_likelihood(
             HutchPlusPlus(probes).
         rng: Seed of the probes, generator or None.
         prior_log_prob: log p_T in nats of float64 latents, (batch, *event) to (batch,); by default
-            that of the SDE's prior.
+            that of the SDE's prior. Of a process without a kernel the density of its end, such
+            as DensityPrior(FokkerPlanck(sde, grid).stationary()).log_prob.
         differentiable: Whether gradients flow from log p to x and to what the score holds, such as
             a network's weights; the graph of the whole solve is then kept in memory. If None,
             where x requires grad.
@@ -142,7 +145,8 @@ def log_likelihood(
     >>> abs(float(slope) - (1 / 8 - 1 / 2)) < 1e-3
     True
     """
-    check_forward(sde, "log_likelihood", any_kernel=True)
+    known = prior_log_prob is not None
+    check_forward(sde, "log_likelihood", any_kernel=True, ends_known=known)
     x = check_state(x, name="x")
     check_function("score", score, "a function (x, t) -> ∇ log p_t(x)")
     low, high = times_of(sde, score)
@@ -156,6 +160,9 @@ def log_likelihood(
     vectors = how.draw(flat.detach(), Streams(seed, "divergence").block(0))
 
     flow = ReverseSDE(sde, lambda y, t: score(y.to(x.dtype), t).to(y.dtype), eta=0.0)
+    if sde.noise_kernel is None and sde.kernel is None:  # f and ∇·(G Gᵀ) are of its user
+        start = torch.tensor(low, dtype=torch.float64)
+        check_seen(lambda y: flow.drift(y, start), x[:4].detach(), "the drift of the flow")
     solver = TorchDiffEq(rtol=1e-6, atol=1e-6) if solver is None else solver
     pair = FlowWithDivergence(flow, x.shape[1:], how, vectors, differentiable=graph)
     ends = torch.tensor([low, high], dtype=torch.float64)

@@ -26,10 +26,16 @@ _MIXED = (
 )
 
 
-def check_forward(sde: SDE, name: str, *, any_kernel: bool = False) -> None:
-    """Raise if sde is not a forward SDE with a Gaussian kernel; `name` is the caller.
+def check_forward(
+    sde: SDE, name: str, *, any_kernel: bool = False, ends_known: bool = False
+) -> None:
+    """Raise if sde is not a forward SDE with a Gaussian kernel.
 
-    With any_kernel the kernel may be of modes or of matrices.
+    Args:
+        sde: What should be one.
+        name: The caller.
+        any_kernel: Whether the kernel may be of modes or of matrices.
+        ends_known: Whether the density at t_max is given, so that no kernel is needed.
     """
     check_kind("sde", sde, SDE, "a GaussianPath such as VP(…)")
     if sde.direction != 1:
@@ -40,6 +46,14 @@ def check_forward(sde: SDE, name: str, *, any_kernel: bool = False) -> None:
     check_signal(sde, name)
     if any_kernel and sde.noise == "additive" and sde.noise_kernel is not None:
         return
+    if ends_known and sde.noise != "none" and not sde.is_discrete:
+        return  # any that has a flow: its ReverseSDE refuses the rest
+    if any_kernel and sde.noise != "none" and sde.kernel is None and not sde.is_discrete:
+        raise ValueError(
+            f"{type(sde).__name__} has no Gaussian kernel, and the density at which its noising "
+            f"ends is not known: pass {name}(…, prior_log_prob=), log p at t_max, such as "
+            "DensityPrior(density).log_prob."
+        )
     if sde.noise != "additive" or sde.kernel is None:
         raise ValueError(
             f"{name} needs a GaussianPath, with additive noise, t_min, t_max and a prior, but "

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
+from sdegen.core.derivatives import slope_of
 from sdegen.core.errors import AccuracyWarning, SolverError
 from sdegen.core.requests import as_number
 from sdegen.core.sde import SDE
@@ -48,6 +49,7 @@ class Lattice:
         after: p_t, found without K, shape (n,).
         step_variance: Var(X_t | X_{t−dt} = x), shape (n,).
         beta_tilde: Var(X_{t−dt} | X_t, X_0), where it is one number; else None.
+        beta_tilde_local: The same of the process linearised at each point, shape (n,).
     """
 
     x: Float[Tensor, " n"]
@@ -57,6 +59,7 @@ class Lattice:
     after: Float[Tensor, " n"]
     step_variance: Float[Tensor, " n"]
     beta_tilde: float | None
+    beta_tilde_local: Float[Tensor, " n"]
 
 
 def exact_lattice(
@@ -91,6 +94,7 @@ def exact_lattice(
         after.log_prob(x[:, None]).exp(),
         torch.full_like(x, spread),
         spread * beginning / whole,
+        torch.full_like(x, spread * beginning / whole),
     )  # fmt: skip
 
 
@@ -121,7 +125,22 @@ def propagated_lattice(
     mass = weight @ kernel
     mean = (weight * x) @ kernel
     square = weight @ (kernel * (x[:, None] - mean).square())
-    return Lattice(x, weight, kernel, before, after, square / mass.clamp(min=_NOTHING), None)
+    spread, local = square / mass.clamp(min=_NOTHING), _local(sde, x, t, dt)
+    return Lattice(x, weight, kernel, before, after, spread, None, local)
+
+
+def _local(sde: SDE, x: Tensor, t: float, dt: float) -> Tensor:
+    """Return V(dt) V(t − dt)/V(t), V(s) = g² (1 − e^{−2ks})/2k, k = −f′ and g at x, shape (n,)."""
+    at, states = torch.tensor(t, dtype=torch.float64), x[:, None]
+    k = -slope_of(lambda y: sde.drift(y, at), states)[:, 0]
+    g = sde.diffusion(states, at).expand_as(states)[:, 0]
+
+    def spread(s: float) -> Tensor:
+        still = k.abs() * s < 1e-9
+        rate = torch.where(still, 1.0, k)
+        return g.square() * torch.where(still, s, -torch.expm1(-2 * rate * s) / (2 * rate))
+
+    return spread(dt) * spread(t - dt) / spread(t)
 
 
 def _from_point(

@@ -18,7 +18,13 @@ and sums over it converge faster than any power of its spacing.
 
 Two variances are those that DDPM offers: β, that of the forward step, which is q's where p is
 the stationary law, and β̃, that of q(x_{t−dt} | x_t, x_0), which is q's where the data are a
-point. The variance of q lies between: β̃ + Var E[x_{t−dt} | x_t, x_0] for a Gaussian path.
+point. The variance of q lies between: β̃ + Var E[x_{t−dt} | x_t, x_0] for a Gaussian path. Where
+the drift is nonlinear or noise multiplicative, the variance given x_t and x_0 depends on both, and
+no β̃ is defined; what DDPM would assume at x_t is that of the process linearised there,
+
+    V(dt) V(t − dt)/V(t),        V(s) = g² (1 − e^{−2ks})/2k,    k = −f′(x_t), g = g(x_t)
+
+which tends to q's for a point as start and small t.
 
 Reference:
     Ho et al. 2020, section 3.2, arXiv:2006.11239; Bao et al. 2022 (Analytic-DPM), theorem 1,
@@ -63,7 +69,8 @@ class ReverseKernel:
         kurtosis: Fourth standardised cumulant (excess), shape (n,); 0 of a Gaussian.
         kl: KL(q ‖ N(mean, variance)) in nats, shape (n,).
         beta: β, the variance of the forward step from x, shape (n,).
-        beta_tilde: β̃, where the process is linear and starts at t = 0; else None.
+        beta_tilde: β̃, where the process is linear; else None, as it is not defined.
+        beta_tilde_local: β̃ of the process linearised at each x, shape (n,); of a linear one β̃.
         mean_variance: E Var[x_{t−dt} | x_t]: what a step of the reversal draws.
         variance_of_mean: Var E[x_{t−dt} | x_t]: what x_t already tells.
         total_variance: Var x_{t−dt}, the sum of these two, found without q.
@@ -81,6 +88,7 @@ class ReverseKernel:
     kl: Float[Tensor, " n"]
     beta: Float[Tensor, " n"]
     beta_tilde: float | None
+    beta_tilde_local: Float[Tensor, " n"]
     mean_variance: float
     variance_of_mean: float
     total_variance: float
@@ -100,7 +108,7 @@ class ReverseKernel:
         """Return KL(q ‖ N(mean, v)) averaged over p_t, where v is another variance, in nats.
 
         Args:
-            variance: v > 0, such as `beta` or `beta_tilde`; a number, or shape (n,).
+            variance: v > 0, such as `beta` or `beta_tilde_local`; a number, or shape (n,).
 
         Raises:
             ValueError: If it is not positive.
@@ -213,6 +221,7 @@ def _moments(lattice: Lattice, t: float, dt: float) -> ReverseKernel:
         t, dt, x, masses, x + shift, variance, third / variance**1.5, fourth / variance**2 - 3, kl,
         beta=lattice.step_variance[kept],
         beta_tilde=lattice.beta_tilde,
+        beta_tilde_local=lattice.beta_tilde_local[kept],
         mean_variance=float(within),
         variance_of_mean=float(between),
         total_variance=float((lattice.before * weight * (y - mean_before) ** 2).sum()),

@@ -186,6 +186,26 @@ def not_there(library, extra):
             raise ValueError(str(error)) from error
 
 
+RESTING = sg.ItoProcess(lambda x: -x, 2**0.5)
+
+
+class AtRest:
+    """The score of N(0, 1), which is at rest."""
+
+    score_range = (0.1, 1.0)
+
+    def __call__(self, x, t):
+        return -x
+
+
+def at_rest():
+    law = sg.GaussianPrior(torch.zeros(X.shape[1]))
+    found = sg.log_likelihood(
+        RESTING, AtRest(), X, solver=sg.Heun(60), prior_log_prob=law.log_prob
+    )
+    near(found.log_prob, law.log_prob(X), 1e-6)
+
+
 FOLLOWED = {
     # --- likelihoods
     "a likelihood of a reverse process": (
@@ -200,6 +220,11 @@ FOLLOWED = {
         "{} needs a GaussianPath, with additive noise",
         lambda: sg.continuous_elbo(sg.OrnsteinUhlenbeck(), GAUSS.score, X),
         lambda: bounded(sg.continuous_elbo(VP, GAUSS.score, X, rng=0)),
+    ),
+    "a likelihood whose end is not known": (
+        "has no Gaussian kernel, and the density at which its noising ends is not known",
+        lambda: sg.log_likelihood(RESTING, AtRest(), X, solver=sg.Heun(60)),
+        at_rest,
     ),
     "a likelihood of points that mix": (
         "the score of one point changes with the others in its batch",

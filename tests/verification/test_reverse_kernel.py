@@ -91,7 +91,32 @@ def test_propagated_kernels_are_the_exact_ones():
     assert float(q.masses @ (q.kurtosis - kurtosis).abs()) < 1e-5
     assert float(q.error) < 1e-8
     assert q.beta_tilde is None
+    exact = sg.reverse_kernel(VP, MIXTURE, 1.0, 0.1)
+    assert float((q.beta_tilde_local / exact.beta_tilde - 1).abs().max()) < 1e-9
+    assert bool((exact.beta_tilde_local == exact.beta_tilde).all())
     assert float((q.beta / (1 - math.exp(-0.1)) - 1).abs().max()) < 1e-7
+
+
+@pytest.mark.parametrize(
+    ("drift", "noise"),
+    [(lambda x: x - x**3, lambda x: 1 + 0 * x), (lambda x: -x, lambda x: 1 + 0.2 * x.sin())],
+    ids=["nonlinear drift", "multiplicative noise"],
+)
+def test_of_a_point_the_linearised_smaller_variance_is_the_true_one_at_small_times(drift, noise):
+    """β̃ of nonlinear noising depends on x_0: linearised at x_t it is q's of a point, as t → 0."""
+    sde = sg.ItoProcess(drift, noise, autonomous=True)
+    off = []
+    for t in (0.08, 0.02):
+        width = 8 * math.sqrt(t)
+        q = sg.reverse_kernel(sde, 0.5, t, t / 4, grid=sg.Grid(0.5 - width, 0.5 + width, 40))
+        assert q.beta_tilde is None
+        ratio = q.variance / q.beta_tilde_local - 1
+        off.append(float((q.masses @ ratio.square()).sqrt()))
+        assert q.kl_with(q.beta_tilde_local) < 0.1 * q.kl_with(q.beta)
+    # of order t of the drift, √t of g′
+    power = math.log(off[0] / off[1]) / math.log(4)
+    assert power > 0.45
+    assert off[1] < 0.03
 
 
 def test_a_double_well_is_gaussian_to_third_order_in_the_step():

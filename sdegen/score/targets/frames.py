@@ -108,15 +108,25 @@ def frame_of(sde: SDE, x: State, t: Time) -> Frame:
     if sde.channels is None:
         g = sde.diffusion(x, t).to(x) if sde.constant_noise is None else None
         g = x.new_full((), sde.constant_noise or 0.0) if g is None else g
-        if float(g.detach().abs().min()) <= _SINGULAR * float(g.detach().abs().max()):
+        if _is_singular(g.detach().abs() if g.ndim else g.detach().abs()[None]):
             raise _singular(sde, t)
         return DiagonalFrame(g)
     G = noise_matrix(sde, x[:1] if sde.noise == "additive" else x, t).to(x)
     L, info = torch.linalg.cholesky_ex(G @ G.mT)
     strengths = L.detach().diagonal(0, 1, 2)
-    if bool((info > 0).any()) or float(strengths.min()) <= _SINGULAR * float(strengths.max()):
+    if bool((info > 0).any()) or _is_singular(strengths):
         raise _singular(sde, t)
     return MatrixFrame(L)
+
+
+def _is_singular(strengths: Tensor) -> bool:
+    """Return whether a direction of a state has hardly any noise beside the others.
+
+    Args:
+        strengths: Of each direction, shape (batch, …) or one for all.
+    """
+    flat = strengths.flatten(1) if strengths.ndim > 1 else strengths[:, None]
+    return bool((flat.amin(1) <= _SINGULAR * flat.amax(1)).any())
 
 
 def _singular(sde: SDE, t: Time) -> ValueError:
