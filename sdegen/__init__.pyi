@@ -247,6 +247,10 @@ from .likelihood.phase_space import position_bound as position_bound
 from .variational.gaussians import Gaussian as Gaussian
 from .variational.vae import VAE as VAE
 from .variational.vae import VAELoss as VAELoss
+from .variational.hierarchical_bound import HierarchicalLoss as HierarchicalLoss
+from .variational.hierarchical_bound import hierarchical_bound as hierarchical_bound
+from .variational.hierarchy import HierarchicalVAE as HierarchicalVAE
+from .variational.levels import LinearGaussian as LinearGaussian
 
 # what a simulation or a sampler is worth
 from .verification.budget import ErrorBudget as ErrorBudget

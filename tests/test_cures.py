@@ -32,6 +32,7 @@ from tests.cures import (
     entropy,
     fits,
     functionals,
+    hierarchies,
     inverse_problems,
     jumps,
     kinetic,
@@ -92,6 +93,7 @@ ROOMS = (
     trainings,
     latent_variables,
     energies,
+    hierarchies,
 )
 FOLLOWED = {name: row for room in ROOMS for name, row in room.FOLLOWED.items()}
 

@@ -327,3 +327,19 @@ def test_train_on_files(run, tmp_path):
     assert last < first < 1.1  # that of no network is 1
     assert "0 steps to take, the same losses: True" in printed
     assert (tmp_path / "train_on_files.png").stat().st_size > 10_000
+
+
+def test_two_decompositions(run, tmp_path):
+    printed = run("two_decompositions", LEVELS="(2, 5, 20, 30)", PATHS="100")
+    row = r"x # +# +# ± # +# +# ± # +# +# ± # +# +#"
+    for factor, levels, *ways, other in numbers(printed, row):
+        means, errors, variances = ways[::3], ways[1::3], ways[2::3]
+        # three comparisons of means: 10⁻⁵ each; at T = 20 the variances are far apart
+        for mean, error in zip(means, errors, strict=True):
+            assert abs(mean - means[2]) < 4.5 * (error**2 + errors[2] ** 2) ** 0.5 + 0.001
+        if levels >= 20:
+            assert other < -40
+            assert variances[0] < 0.6 * variances[2] < 0.3 * variances[1]
+        if factor == 1:
+            assert variances[0] == 0
+    assert (tmp_path / "two_decompositions.png").stat().st_size > 10_000

@@ -43,6 +43,8 @@ MIXTURE = sg.GaussianMixture([0.5, 0.5], [[-0.5], [0.5]], stds=0.5)
 LAW = MIXTURE.noised(VP)
 MEASURED = sg.LinearMeasurement(torch.ones(1, 1, dtype=F64), torch.ones(1, dtype=F64), 0.5)
 CHAIN = sg.DDPM.discretize(VP, 4)
+UP = sg.LinearGaussian([[0.8]], 0.36)
+LADDER = sg.HierarchicalVAE([UP], [UP], (1, 1))
 MODEL = sg.ScoreModel(sg.MLP(dim=1, width=4, depth=1), VP)
 TELLS = sg.ScoreModel(
     sg.MLP(dim=1, width=4, depth=1, variance=True, rng=0), VP, sg.LearnedVariance()
@@ -271,6 +273,35 @@ CALLS = {
     "elbo": (
         lambda **a: sg.elbo(**a, rng=0),
         {"chain": CHAIN.reverse(LAW.score, "beta"), "x": X0},
+    ),
+    "LinearGaussian": (
+        sg.LinearGaussian,
+        {"matrix": [[0.5, 0.0], [0.0, 0.5]], "covariance": [0.5, 0.5], "shift": [0.0, 1.0]},
+    ),
+    "LinearGaussian.inverse": (UP.inverse, {"law": sg.Gaussian([0.0])}),
+    "HierarchicalVAE": (
+        sg.HierarchicalVAE,
+        {"encoders": [UP], "decoders": [UP], "sizes": [1, 1], "prior": None},
+    ),
+    "HierarchicalVAE.sample": (LADDER.sample, {"n": 3, "rng": 0}),
+    "hierarchical_bound": (
+        lambda **a: sg.hierarchical_bound(**a, rng=0),
+        {
+            "model": LADDER,
+            "x": X0,
+            "form": "denoising",
+            "analytic": True,
+            "samples": 2,
+            "decoder_std": None,
+        },
+    ),
+    "exact_decoders": (
+        sg.variational.exact_decoders,
+        {"law": sg.Gaussian([0.0]), "encoders": [UP]},
+    ),
+    "independent_consistency": (
+        lambda **a: sg.variational.independent_consistency(**a, rng=0),
+        {"model": LADDER, "x": X0, "samples": 2},
     ),
     "continuous_elbo": (
         lambda **a: sg.continuous_elbo(**a, strata=2, rng=0),

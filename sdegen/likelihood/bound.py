@@ -35,7 +35,6 @@ import math
 import torch
 from torch import Tensor
 
-from sdegen.core.checks import check_positive
 from sdegen.core.noise import Rng, Stream
 from sdegen.core.requests import check_function
 from sdegen.core.shapes import ScoreFn, State
@@ -44,6 +43,12 @@ from sdegen.diffusion.ddpm import AncestralChain
 from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.diffusion.origin import check_origin
 from sdegen.likelihood.bound_terms import EvidenceBound, LogProb, Points
+from sdegen.likelihood.chain_terms import (
+    given_the_start,
+    last_step_std,
+    noise_weight,
+    positive_std,
+)
 from sdegen.likelihood.score_checks import check_forward
 
 
@@ -94,18 +99,9 @@ def elbo(
     points = Points(x, samples, rng, "elbo", differentiable)
     forward, learned = chain.chain, chain.variance == "learned"
     stds = forward.b.clone() if learned else chain.stds.clone()
-    # sampling ends in the mean of p(x_0 | x_1); its density has the chain's variance
-    if decoder_std is not None:
-        stds[0] = _positive_std(decoder_std)
-    elif not learned:
-        stds[0] = chain.decoder_std
-    if not float(stds[0]) > 0:
-        raise ValueError(
-            "the last step of this chain, from k = 1 to 0, has no noise and therefore no density: "
-            f"pass decoder_std={float(forward.sigmas[1] / forward.a[0]):.3g} (σ_1/α_1), "
-            "variance='beta', or a grid that begins at t_min > 0, times=timesteps.log_snr(sde, N)."
-        )
-    factor, spread = _given_the_start(forward.a, forward.b)
+    last_std = last_step_std(chain, decoder_std)
+    stds[0] = stds[0] if last_std is None else last_std
+    factor, spread = given_the_start(forward.a, forward.b)
     d, terms = points.dimensions, []
     for k in range(forward.steps):  # the step from k + 1 to k
         a, b, std, c = forward.a[k], forward.b[k], stds[k], spread[k + 1]
@@ -124,7 +120,7 @@ def elbo(
         else:
             ratio = (b * spread[k] / c / std) ** 2
             constant = d * (ratio - 1 - torch.log(ratio))
-        terms.append(0.5 * (constant + (b * b / a / std / c) ** 2 * square))
+        terms.append(0.5 * constant + noise_weight(a, b, std, c) * square)
     last, alpha, sigma = points.streams.block(forward.steps), float(factor[-1]), float(spread[-1])
     prior = points.prior_terms(alpha, sigma, forward.prior_std, prior_log_prob, last)
     return points.bound(prior, terms[1:], terms[0])
@@ -192,24 +188,10 @@ def continuous_elbo(
         weight = 0.5 * length * sde.diffusion_rate(t).square() / sde.sigma(t).square()
         terms.append(weight * squares(t, source))
     spread = float(sde.sigma(nodes[0]) / sde.alpha(nodes[0]))
-    s = spread if decoder_std is None else _positive_std(decoder_std)
+    s = spread if decoder_std is None else positive_std(decoder_std)
     off = squares(nodes[0], streams.block(strata))
     reconstruction = 0.5 * ((spread / s) ** 2 * off + d * math.log(2 * math.pi * s * s))
     alpha, sigma = float(sde.alpha(nodes[-1])), float(sde.sigma(nodes[-1]))
     last = streams.block(strata + 1)
     prior = points.prior_terms(alpha, sigma, sde.prior_std, prior_log_prob, last)
     return points.bound(prior, terms, reconstruction)
-
-
-def _given_the_start(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Return A_k and C_k of x_k | x_0 ~ N(A_k x_0, C_k² I), k = 0 … N, by recursion."""
-    variances = [a.new_zeros(())]
-    for a_k, b_k in zip(a, b, strict=True):
-        variances.append(a_k * a_k * variances[-1] + b_k * b_k)
-    return torch.cat([a.new_ones(1), a.cumprod(0)]), torch.stack(variances).sqrt()
-
-
-def _positive_std(decoder_std: float) -> float:
-    """Return a standard deviation; raises if it is not > 0."""
-    check_positive("decoder_std", decoder_std)
-    return float(decoder_std)

@@ -10,5 +10,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "gaussians": ["Gaussian", "product_of_experts"],
         "identities": ["BoundTerms", "LinearGaussianModel", "bound_terms"],
         "vae": ["VAE", "VAELoss", "VariationalBound"],
+        "hierarchical_bound": [
+            "HierarchicalLoss",
+            "hierarchical_bound",
+            "independent_consistency",
+        ],
+        "hierarchy": ["HierarchicalVAE", "exact_decoders"],
+        "levels": ["LinearGaussian"],
     },
 )
