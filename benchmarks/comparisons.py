@@ -1,6 +1,6 @@
 """Tables of the first page of the benchmarks: sdegen beside the best of its peers."""
 
-from benchmarks.lookup import lines, load, number, one, ratio, rows_of
+from benchmarks.lookup import largest, lines, load, number, one, ratio, rows_of, smallest
 
 COUNTS = (1, 2, 5, 10, 20, 50, 100, 200)
 
@@ -126,3 +126,25 @@ def densities():
             ]
         )
     return lines(["solver", "error", "anew, ms", "again, ms", "stepping alone, ms"], table)
+
+
+def learned_scores():
+    """Return how near the score of a noising process is learned, as one sentence."""
+    wells = [r for r in rows_of("scores", "equal seconds") if r["problem"] == "double well"]
+    routes = {row["route"]: row["worst"] for row in wells}
+    longer = rows_of("scores", "the best route")
+    made = rows_of("scores", "double well, data")
+    rates = [abs(row["off"]) for row in rows_of("scores", "entropy production")]
+    held = sum(r["W1 to data"] <= r["asked"] and not r["not finite"] for r in made)
+    return (
+        "relative error at the worst of four times, best route: "
+        + ", ".join(
+            f"{row['problem']} {100 * row['worst']:.2g} % in {row['CPU seconds']:.0f} s"
+            for row in longer
+        )
+        + f"; double well in {smallest(wells, 'CPU seconds'):.0f} to "
+        f"{largest(wells, 'CPU seconds'):.0f} s: "
+        + ", ".join(f"{route} {100 * worst:.2g} %" for route, worst in routes.items())
+        + f"; generation as near as asked in {held} of {len(made)} runs; entropy production from "
+        f"a learned score off by {100 * max(rates):.2g} % at most"
+    )

@@ -31,7 +31,7 @@ from benchmarks.score_problems import PROBLEMS, TIMES
 STARTS = 100_000  # states of p_0 that paths begin from
 PATHS, READS, STEP = 20_000, 39, 0.01  # of states of p_t for implicit and sliced matching
 T_MIN = 0.1
-PILOT, BLOCK = 16, 256  # steps of a pilot, and of a block of paths at 1,024 rows of a step
+PILOT, BLOCK = 16, 256  # least steps, and those of a block of paths at 1,024 rows of a step
 ROUTES = {
     "transition matching": lambda: sg.TransitionMatching(),
     "Malliavin": lambda: sg.TransitionMatching("malliavin"),
@@ -77,29 +77,33 @@ def states_in_time(problem, count=PATHS):
     return path.states[1:].flatten(0, 1), times[1:].float().repeat_interleave(count)
 
 
-def spent(problem, route, steps, rng=0):
-    """Return a model trained for a number of steps, and the CPU seconds that it took."""
+def spent(problem, route, steps, rng=0, marks=None):
+    """Return a model trained for a number of steps, and the CPU seconds that it took.
+
+    `marks` is given the CPU seconds after each step.
+    """
     began, model, loss = time.process_time(), model_of(problem, rng), ROUTES[route]()
     batch = ROWS.get(route, problem.batch)
+    watch = [] if marks is None else [lambda report: marks.append(time.process_time() - began)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", sg.AccuracyWarning)  # of scales: these are as they are
         if isinstance(loss, sg.ImplicitLoss):
             x, t = states_in_time(problem)
             model.form.prepare(model, problem.start.sample(STARTS, rng=1, dtype=torch.float32))
             how = config(steps, batch, sg.FitConfig)
-            sg.fit(model, x, loss, how, labels=t, rng=rng)
+            sg.fit(model, x, loss, how, labels=t, rng=rng, callbacks=watch)
         else:
             data = problem.start.sample(STARTS, rng=1, dtype=torch.float32)
-            sg.train(model, data, config(steps, batch), loss=loss, rng=rng)
+            sg.train(model, data, config(steps, batch), loss=loss, rng=rng, callbacks=watch)
     return model, time.process_time() - began
 
 
 def steps_for(problem, route, seconds):
-    """Return how many steps fit into CPU seconds, by two pilots a block of steps apart."""
-    spent(problem, route, 2)  # what is made once for a process
-    few, many = (spent(problem, route, n)[1] for n in (PILOT, PILOT + BLOCK))
-    each = max(many - few, 0.2 * many) / BLOCK
-    return max(PILOT, math.floor((seconds - max(few - PILOT * each, 0.0)) / each))
+    """Return how many steps fit into CPU seconds, by a pilot of a block of steps and one more."""
+    marks = []
+    spent(problem, route, BLOCK + 1, marks=marks)
+    each = (marks[-1] - marks[0]) / BLOCK  # with one simulation of a block
+    return max(PILOT, math.floor((seconds - marks[0]) / each))
 
 
 def row(problem, route, seconds, rng=0):

@@ -14,6 +14,7 @@ from benchmarks.comparisons import (
     densities,
     ensembles,
     exact_scores,
+    learned_scores,
     trained_scores,
 )
 from benchmarks.lookup import (
@@ -130,19 +131,11 @@ def figures():
         f"within {number(max(map(abs, beside)))} standard errors; "
         f"{number(largest(turnover, 'CPU seconds'))} s of CPU at most",
     )
-    wells = [r for r in rows_of("scores", "equal seconds") if r["problem"] == "double well"]
-    routes = {row["route"]: row["worst"] for row in wells}
-    longer = one(rows_of("scores", "the best route"), problem="double well")
-    made = [abs(row["off"]) for row in rows_of("scores", "entropy production")]
     yield (
         "scores",
-        "which loss learns the score of a nonlinear SDE in about as many CPU seconds?",
+        "which loss learns the score of a nonlinear SDE, and how near?",
         "implicit, sliced and one-step denoising score matching",
-        f"double well, {number(smallest(wells, 'CPU seconds'))} to "
-        f"{number(largest(wells, 'CPU seconds'))} s, relative error at the worst of four times: "
-        + ", ".join(f"{route} {100 * worst:.2g} %" for route, worst in routes.items())
-        + f"; {longer['route']} {100 * longer['worst']:.2g} % in {longer['CPU seconds']:.0f} s"
-        + f"; entropy production from a learned score off by {100 * max(made):.2g} % at most",
+        learned_scores(),
     )
     asked = rows_of("fokker_planck_accuracy", "asked")
     yield (

@@ -7,7 +7,7 @@ import torch
 
 import sdegen as sg
 from sdegen.core.errors import CheckpointError
-from sdegen.training.loss import BatchNoise
+from sdegen.training.loss import Batch, BatchNoise
 
 F64 = torch.float64
 OU = sg.ItoProcess(lambda x: -x, 1.0)  # no kernel is known: its paths are simulated
@@ -179,3 +179,16 @@ def test_what_a_simulated_process_has_not_is_refused(name):
     program, message = REFUSED[name]
     with pytest.raises(ValueError, match=message):
         program()
+
+
+@pytest.mark.parametrize(
+    ("drift", "whole"), [(lambda x: -x, True), (lambda x: 4 * x - 4 * x**3, False)]
+)
+def test_the_window_is_the_whole_path_where_flows_contract(drift, whole):
+    """On −x windows have more variance than the whole path; over a barrier tails are heavy."""
+    sde = sg.ItoProcess(drift, 1.0, noise="additive", autonomous=True)
+    model = a_model(sde)
+    data = torch.randn(4096, 1, generator=torch.Generator().manual_seed(0))
+    model.form.prepare(model, data)
+    loss = sg.TransitionMatching(step=0.02).prepare(model, Batch(data))
+    assert (loss._plan.target.rate == 0) is whole

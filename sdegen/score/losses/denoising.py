@@ -30,6 +30,9 @@ Two more are the losses of their own methods, where the error is counted **in th
 In ε these are weights of 1/(1 − t)² for a rectified flow and of 1 + σ²/σ_d² for EDM. They diverge
 towards the noise, and to meet them by the density of t would put all times there.
 
+The noise of ε itself, given x_t, is most of the loss. `StableTargetLoss` has the same minimiser
+with less of it, where examples are of a few numbers (`stable.py`).
+
 The error need not be squared: `distance` is what it costs, and a class that derives from
 `DenoisingLoss` may define another. Its minimiser is then another location of ε given x_t, such as
 the median, and is −σ ∇ log p_t only where the law of ε given x_t is symmetric.
