@@ -134,6 +134,21 @@ def test_the_linearised_kernel_of_a_linear_drift_is_exact(window):
     torch.testing.assert_close(seen.target[0], exact, rtol=1e-9, atol=1e-9)
 
 
+def test_the_linearised_mean_is_that_of_two_steps_of_a_quadratic_drift():
+    """E[X_2 | x] = x + 2hf + h²(f f′ + ½ g² f″) of f = a x²/2, but for ½ h³ f² f″; Σ by f′."""
+    a, g, h = 1.4, 0.8, 0.05
+    sde = sg.ItoProcess(lambda x: a * x * x / 2, g, noise="additive", autonomous=True)
+    x = torch.tensor([[0.3], [-1.2]], dtype=F64)
+    nodes = h * torch.arange(3, dtype=F64)
+    target = target_of(sde, "linearised", 1.0, x, ZERO)
+    seen = simulate_paths(sde, target, x, nodes, nodes[-1:], stream(0, "test"))
+    f, slope = a * x * x / 2, a * x
+    mean = x + 2 * h * f + h * h * (slope * f + 0.5 * g * g * a)
+    variance = g * g * h * (1 + (1 + h * slope).square())
+    exact = -(seen.x[0] - mean) / variance
+    torch.testing.assert_close(seen.target[0], exact, rtol=1e-9, atol=1e-9)
+
+
 def test_slopes_are_those_of_autograd():
     x = torch.randn(3, 2, dtype=F64, generator=torch.Generator().manual_seed(1))
     v = torch.randn(3, 2, dtype=F64, generator=torch.Generator().manual_seed(2))
