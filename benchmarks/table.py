@@ -98,7 +98,7 @@ reached at T = 2; "start off by" is W1 to p_T, and 0.03 above it is asked of W1 
 Entropy production is of states at rest, 1,000 steps of transition matching. The machine had other
 work, so that a second holds fewer steps than on an idle one, for all routes alike.
 
-**Where we are behind.** @BEHIND@
+**Where we are behind.** The 1 % that is aimed at is not reached by the best routes.
 """,
     "samplers": """**Which sampler for how many evaluations.** On a grid made for the flow and the
 solver, `timesteps.auto(flow, steps, solver=solver)`: for a smooth score `AngularAdams(4)` at 5

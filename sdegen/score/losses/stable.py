@@ -14,7 +14,8 @@ references; what is left out is noise of the gradient. How much is left out is d
 examples could have led to x_t: nearly all where noise is as large as the data, none but x_0 where
 it is small beside the distance of neighbours, as of images at small t.
 
-Measured on a mixture of four Gaussians in 10 dimensions (`benchmarks/scores.py`).
+Measured, the loss that training ends with: of three Gaussians in the plane (the rotating trap of
+`benchmarks/scores.py`) 0.34 by one example and 0.003 by 512 references.
 
 Reference:
     Xu, Tong and Jaakkola 2023, arXiv:2302.00670, eq. (5), the *stable target field*.
