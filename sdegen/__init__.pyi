@@ -204,6 +204,7 @@ from .score.levels import LevelLosses as LevelLosses
 from .score.levels import loss_by_level as loss_by_level
 from .score.equivariant import ParticleNet as ParticleNet
 from .score.learned_variance import LearnedVariance as LearnedVariance
+from .score.mean_prediction import MeanPrediction as MeanPrediction
 from .score.model import ScoreModel as ScoreModel
 from .score.networks import MLP as MLP
 from .score.networks import UNet as UNet

@@ -383,6 +383,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "networks": (
         "DenoiserPrediction",
         "EDMPrediction",
+        "MeanPrediction",
         "EpsPrediction",
         "FlowPrediction",
         "LearnedVariance",
@@ -477,7 +478,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "variational.VAE",
         "variational.VAELoss",
         "variational.VariationalBound",
+        "variational.PredictorTerms",
         "variational.bound_terms",
+        "variational.predictor_terms",
+        "variational.predictor_weights",
         "variational.exact_decoders",
         "variational.hierarchical_bound",
         "variational.independent_consistency",

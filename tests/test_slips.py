@@ -170,6 +170,15 @@ CALLS = {
     ),
     "ScoreModel.score": (MODEL.score, {"x_t": X0, "t": 0.5}),
     "ScoreModel.conditional": (CLASSED.conditional, {"labels": 1}),
+    "MeanPrediction": (sg.MeanPrediction, {"sde": VP, "steps": 4}),
+    "predictor_weights": (
+        sg.variational.predictor_weights,
+        {"chain": CHAIN.reverse(LAW.score, "beta"), "parameterization": sg.X0Prediction()},
+    ),
+    "predictor_terms": (
+        sg.variational.predictor_terms,
+        {"chain": CHAIN.reverse(LAW.score, "beta"), "x0": X0, "eps": X0, "k": 2},
+    ),
     "EDMPrediction": (sg.EDMPrediction, {"sigma_data": 0.5}),
     "train": (
         lambda data, config: trained(model(), data, FEW if config is None else config),

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "experts": ["ConditionalLikelihood", "MixtureOfExperts"],
         "gaussians": ["Gaussian", "product_of_experts"],
         "identities": ["BoundTerms", "LinearGaussianModel", "bound_terms"],
+        "predictors": ["PredictorTerms", "predictor_terms", "predictor_weights"],
         "vae": ["VAE", "VAELoss", "VariationalBound"],
         "hierarchical_bound": [
             "HierarchicalLoss",

@@ -3,8 +3,14 @@
 import torch
 
 import sdegen as sg
+from sdegen.variational import predictor_weights
 from tests.cures.densities import near
 
+VP = sg.VP(sg.LinearBeta(0.1, 20.0))
+ENDED = sg.VP(sg.ZeroTerminalSNR(sg.LinearBeta(0.1, 20.0)))
+MIXTURE = sg.GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], stds=0.5)
+EXACT = MIXTURE.noised(VP).score
+TELLS = sg.ScoreModel(sg.MLP(1, width=4, depth=1, variance=True, rng=0), VP, sg.LearnedVariance())
 UP = sg.LinearGaussian([[0.8]], 0.36)
 POINTS = torch.zeros(3, 1, dtype=torch.float64)
 STEADY = torch.nn.Linear(1, 2).double()
@@ -16,6 +22,12 @@ def bound(encoder=UP, sizes=(1, 1), **words):
     """The bound of a hierarchy of one level: unit Gaussian data, and the level that they keep."""
     model = sg.HierarchicalVAE([encoder], [UP], sizes)
     return sg.hierarchical_bound(model, POINTS, **words, samples=4, rng=0).log_prob
+
+
+def weights(sde, score=EXACT, variance="beta"):
+    """What errors of x0 count in the bound of a chain."""
+    chain = sg.DDPM.discretize(sde, 4).reverse(score, variance)
+    return predictor_weights(chain, sg.X0Prediction())
 
 
 FOLLOWED = {
@@ -33,5 +45,20 @@ FOLLOWED = {
         "a hierarchy has at least one level",
         lambda: bound(sizes=(1,)),
         lambda: bound(sizes=(1, 1)),
+    ),
+    "the mean of a step to no signal": (
+        "a step that ends without signal, α = 0, has no mean to go back to",
+        lambda: sg.MeanPrediction(ENDED, 4),
+        lambda: (sg.MeanPrediction(VP, 4), sg.ScoreModel(sg.MLP(1), ENDED, sg.VPrediction())),
+    ),
+    "weights of a chain that ends without signal": (
+        "the last level of this chain has no signal, α = 0, where an error of ε",
+        lambda: weights(ENDED),
+        lambda: weights(VP),
+    ),
+    "weights of a variance that is learned": (
+        "and an error has no one weight; take",
+        lambda: weights(VP, TELLS.score, "learned"),
+        lambda: weights(VP, TELLS.score, "beta"),
     ),
 }
