@@ -47,7 +47,12 @@ def matches_transitions(sde, times, tolerance):
         for back in (kernel.whiten(kernel.spread(eps, ts), ts),):
             torch.testing.assert_close(back, eps, rtol=0, atol=1e-11)
         score = torch.linalg.solve(root.T, eps[i])
-        torch.testing.assert_close(kernel.pull_back(eps, ts)[i], score, rtol=1e-7, atol=1e-9)
+        # a transition knows C to rounding of its largest entry, of which the least variance is a
+        # share: t²/3 where noise reaches a coordinate through another alone
+        known = 64 * torch.finfo(F64).eps * size / float(covariance.diagonal().min()) + tolerance
+        torch.testing.assert_close(
+            kernel.pull_back(eps, ts)[i], score, rtol=0, atol=known * float(score.abs().max())
+        )
         torch.testing.assert_close(kernel.mean(x, t)[i], kernel.mean(x, ts)[i], rtol=0, atol=1e-12)
 
 

@@ -90,11 +90,9 @@ def test_scores_of_mixtures_are_gradients_and_solve_fokker_planck(name):
 def test_methods_in_modes_keep_their_order_on_the_exact_flow(name, solver, order):
     """Where modes of a Gaussian do not mix, the flow moves each by the ratio of its spreads.
 
-    Blurring has not forgotten the data at the time where it starts here, and the first steps of a
-    multistep method, of lower order, bound it by 2.
+    Modes of a blurring decay at rates far apart, and its errors fall by their order from 160 steps
+    on: of the third by 2.84 and 2.89, of the fourth by 3.97.
     """
-    if name == "blurring" and order > 2:
-        return
     sde = LAWS[name].sde
     d = LAWS[name].mixture.dim
     kernel = sde.noise_kernel
@@ -120,13 +118,13 @@ def test_methods_in_modes_keep_their_order_on_the_exact_flow(name, solver, order
     y = kernel.basis.to_modes(x - shift(t1)) * spread(0.05) / spread(t1)
     exact = kernel.basis.from_modes(y) + shift(0.05)
     flow, errors = sg.ReverseSDE(sde, score, 0.0), []
-    for n in (40, 80):
+    for n in (160, 320) if name == "blurring" else (40, 80):
         times = torch.linspace(t1**0.5, 0.05**0.5, n + 1, dtype=F64) ** 2
         out = sg.simulate(flow, x, times, solver=solver, keep_path=False).final
         errors.append(float((out - exact).square().mean().sqrt()))
     slope = torch.tensor(errors[0] / errors[1]).log2()
     assert errors[1] < 0.05
-    assert slope > order - 0.45, (errors, float(slope))
+    assert slope > order - (0.2 if name == "blurring" else 0.45), (errors, float(slope))
 
 
 @pytest.mark.parametrize(

@@ -56,12 +56,12 @@ def test_it_learns_a_boltzmann_score():
         return -torch.autograd.grad(energy.sum(), x)[0]
 
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2_000, 3, 2, generator=generator)
+    x = torch.randn(20_000, 3, 2, generator=generator)
     for _ in range(200):
         x = x + 0.01 * force(x) + 0.02**0.5 * torch.randn(x.shape, generator=generator)
     model = sg.ScoreModel(sg.ParticleNet(16, 1, translations=False, rng=0), VP)
     config = sg.TrainConfig(
-        steps=400, batch_size=128, learning_rate=1e-2, ema_decay=0.97, warmup=20
+        steps=400, batch_size=512, learning_rate=1e-2, ema_decay=0.97, warmup=20
     )
     sg.train(model, x, config, rng=0)
     truth = force(x)
@@ -70,8 +70,9 @@ def test_it_learns_a_boltzmann_score():
     size = truth.square().sum()
     line = (truth * x).sum() / x.square().sum() * x  # the best score of a Gaussian
     error, linear = (float(((s - truth).square().sum() / size).sqrt()) for s in (learned, line))
-    assert error < 0.4, error
-    assert error < 0.6 * linear, linear
+    # 0.17 of 400 steps; 0.10 of 1,500 of twice the width: what is left is of the training
+    assert error < 0.2, error
+    assert error < 0.3 * linear, linear
 
 
 def test_states_of_other_shapes_are_refused():

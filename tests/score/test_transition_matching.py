@@ -35,8 +35,8 @@ def trained(model=None, data=DATA, config=FEW, loss=None, **options):
 @pytest.fixture(scope="module")
 def learned():
     model = a_model()
-    config = sg.TrainConfig(steps=250, batch_size=1024, learning_rate=1e-2, ema_decay=0.97)
-    loss = sg.TransitionMatching(paths=1024, step=0.02, window=2.0, reuse=2.0)
+    config = sg.TrainConfig(steps=800, batch_size=1024, learning_rate=5e-3, ema_decay=0.99)
+    loss = sg.TransitionMatching(paths=2048, step=0.02, window=2.0)
     result = sg.train(model, DATA, config, loss=loss, rng=0)
     return model, result
 
@@ -48,8 +48,8 @@ def test_the_score_of_a_gaussian_is_learned(learned):
         x = 1.5 * math.exp(-t) + std * torch.linspace(-2, 2, 41)[:, None]
         with torch.no_grad():
             error = model.score(x, torch.tensor(t)) - exact(x, t)
-        # of the data's own moments 2 %, of steps 1 %, of the short training the rest
-        assert error.square().mean().sqrt() < 0.12 * exact(x, t).square().mean().sqrt()
+        # 3.3, 0.9 and 2.7 %: of the data's own moments 2 %, of steps 1 %, of the training the rest
+        assert error.square().mean().sqrt() < 0.05 * exact(x, t).square().mean().sqrt()
 
 
 def test_samples_of_the_reversed_process_are_the_data(learned):
