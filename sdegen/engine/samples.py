@@ -12,7 +12,7 @@ from sdegen.core.checks import check_count
 from sdegen.core.errors import AccuracyWarning
 from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.noise import Rng, seed_of
-from sdegen.core.requests import as_number, kind_of
+from sdegen.core.requests import as_number, as_state, kind_of
 from sdegen.core.shapes import ScoreFn, State
 from sdegen.core.solver import Solver
 from sdegen.diffusion.gaussian_path import GaussianPath
@@ -25,6 +25,8 @@ from sdegen.engine.scales import unreached_prior
 from sdegen.engine.simulate import simulate
 from sdegen.score.composition import guided
 from sdegen.score.model import ScoreModel
+from sdegen.score.model_checks import check_labels
+from sdegen.score.networks import condition_shape
 from sdegen.solvers.euler import EulerMaruyama
 
 
@@ -68,6 +70,7 @@ def sample(
     n: int,
     *,
     labels: int | Tensor | None = None,
+    condition: Tensor | None = None,
     guidance: float = 0.0,
     steps: int | None = None,
     solver: Solver | None = None,
@@ -93,6 +96,8 @@ def sample(
         model: Trained; in evaluation mode.
         n: How many.
         labels: A class for all of them, or one for each, shape (n,); None: no class is asked for.
+        condition: Of a network that is told one, for all of them, shape network.condition_shape,
+            or one for each, (n, *condition_shape), floats.
         guidance: w of classifier-free guidance, (1 + w) s(x | label) − w s(x); 0 is the class as
             learned.
         steps: Steps; None: 50, or 500.
@@ -109,7 +114,8 @@ def sample(
     Raises:
         TypeError: If an argument is of the wrong kind.
         ValueError: If something does not fit: guidance without labels, labels of a model without
-            classes, another number of them than n, a model whose times or shape are not known.
+            classes, a condition of one that is told none, another number of them than n, a model
+            whose times or shape are not known.
         NonFiniteError: If samples explode on the way.
 
     Warns (AccuracyWarning) if the noising of the data that it was trained on did not reach its
@@ -127,6 +133,7 @@ def sample(
         raise ValueError(
             "the times of this model are not known: it has not been trained, and was made without."
         )
+    labels = _told(model, labels, condition, guidance)
     score = _score(model, labels, guidance, n)
     if model.unreached is not None and getattr(score, "unreached", None) is None:
         warnings.warn(unreached_prior(model.unreached), AccuracyWarning, stacklevel=2)
@@ -158,6 +165,30 @@ def sample(
     return Samples(path.final, how, times, dynamics.eta, path.nfe, path.seed)
 
 
+def _told(
+    model: ScoreModel, labels: int | Tensor | None, condition: object, guidance: float
+) -> int | Tensor | None:
+    """Return what the network is told, of which labels and a condition are two names."""
+    if condition is None:
+        return labels
+    if labels is not None:
+        raise ValueError("labels and condition are given; a network is told one: leave one out.")
+    if condition_shape(model.network) is None:
+        raise ValueError(
+            f"condition is given, but the {type(model.network).__name__} is told none: pass "
+            "labels=, if it has classes, or make it with conditions=…, such as MLP(dim, "
+            "conditions=3)."
+        )
+    if guidance != 0:
+        raise ValueError(
+            f"guidance = {guidance} needs a score without the condition, which a network that is "
+            "told one has not; leave guidance out."
+        )
+    told = as_state("condition", condition)
+    check_labels("condition", told, model.network)
+    return told
+
+
 def _score(model: ScoreModel, labels: int | Tensor | None, guidance: float, n: int) -> ScoreFn:
     """Return the score of all classes, of some, or of some with guidance."""
     guidance = as_number("guidance", guidance)
@@ -168,9 +199,10 @@ def _score(model: ScoreModel, labels: int | Tensor | None, guidance: float, n: i
             )
         return model.score
     conditional = model.conditional(labels)
-    several = conditional.labels
-    if several is not None and several.ndim and len(several) != n:
-        raise ValueError(f"labels must be one class, or {n} of them, but are {len(several)}.")
+    several = conditional.score.trajectories
+    if several not in (None, n):
+        name = "labels" if condition_shape(model.network) is None else "condition"
+        raise ValueError(f"{name} must be one for all, or {n} of them, but are {several}.")
     if guidance == 0:
         return conditional.score
     return guided(conditional.score, model.score, guidance)

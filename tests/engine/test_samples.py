@@ -96,7 +96,7 @@ def test_other_processes_are_walked_by_their_reverse_sde():
         ({"n": 2.0}, TypeError, "n must"),
         ({"steps": 0}, ValueError, "steps must"),
         ({"guidance": 1.0}, ValueError, "labels is None: pass labels="),
-        ({"labels": torch.tensor([0, 1, 1])}, ValueError, "one class, or 4 of them, but are 3"),
+        ({"labels": torch.tensor([0, 1, 1])}, ValueError, "one for all, or 4 of them, but are 3"),
         ({"labels": 7}, ValueError, "labels"),
         ({"solver": "heun"}, TypeError, "solver must be a Solver"),
         ({"eta": -1.0}, ValueError, "eta"),
@@ -110,3 +110,32 @@ def test_what_makes_no_sense_is_refused(words, kind, told, as_user):
 def test_a_model_that_knows_no_shape_is_refused():
     with pytest.raises(ValueError, match="shape of a sample is not known before training"):
         sg.sample(sg.ScoreModel(Exact(), VP), 3)
+
+
+class ExactlyTold(torch.nn.Module):
+    """ε of data N(m, s² I), of which the condition is m."""
+
+    condition_shape = (2,)
+
+    def forward(self, x, t, condition):
+        alpha, sigma = VP.alpha(t)[:, None], VP.sigma(t)[:, None]
+        return sigma * (x - alpha * condition) / (alpha**2 * SCALE**2 + sigma**2)
+
+
+def test_conditions_are_those_of_rows_or_of_all():
+    model = sg.ScoreModel(ExactlyTold(), VP).eval()
+    model.event_shape = (2,)
+    means = torch.stack([torch.linspace(-2, 2, 2_000), torch.linspace(3, -3, 2_000)], 1).double()
+    rows = sg.sample(model, 2_000, condition=means, rng=3, dtype=F64)
+    check(rows.x - means, 0.0, SCALE)
+    one = sg.sample(model, 2_000, condition=torch.tensor([1.5, -0.5]), rng=3, dtype=F64)
+    check(one.x - torch.tensor([1.5, -0.5]), 0.0, SCALE)
+    # as simulate does it, with the same random numbers
+    path = sg.simulate(
+        sg.ReverseSDE(VP, model.conditional(means).score, 0.0),
+        model.draw_prior(2_000, rng=3, dtype=F64), rows.times, solver=rows.solver, rng=3,
+        keep_path=False,
+    )  # fmt: skip
+    torch.testing.assert_close(path.final, rows.x)
+    with pytest.raises(ValueError, match="condition must be one for all, or 5 of them, but are 2"):
+        sg.sample(model, 5, condition=means[:2])

@@ -25,6 +25,7 @@ from sdegen.diffusion.reverse import ReverseSDE
 from sdegen.diffusion.samplers.ddim import DDIM
 from sdegen.diffusion.samplers.multistep import ExponentialAdams, ExponentialAdamsMoulton
 from sdegen.diffusion.timesteps import log_snr, made_for
+from sdegen.engine.samples import sample
 from sdegen.engine.simulate import simulate
 from sdegen.score.composition import guided
 from sdegen.score.model import ScoreModel
@@ -38,9 +39,11 @@ _PILOT = 48  # states, of which a grid is made
 
 
 def resolved(config: SampleConfig) -> SampleConfig:
-    """Settle the file of the model and the shape of a sample."""
-    file = model_file(config.model)
-    return dataclasses.replace(config, model=file, shape=config.shape or event_shape(file))
+    """Settle the file of the model, the shape of a sample and the number of steps."""
+    file, steps = model_file(config.model), config.steps
+    steps = (50 if config.route == "default" else 200) if steps is None else steps
+    shape = config.shape or event_shape(file)
+    return dataclasses.replace(config, model=file, shape=shape, steps=steps)
 
 
 def run(config: SampleConfig, folder: Path, progress: bool) -> dict[str, Any]:
@@ -61,29 +64,50 @@ def run(config: SampleConfig, folder: Path, progress: bool) -> dict[str, Any]:
                 f"data = {config.data!r} has rows of shape {tuple(data.shape[1:])}, but shape is "
                 f"{config.shape}."
             )
+    try:
+        x, nfe, more = _drawn(config, model, progress)
+    except Interrupted as stop:
+        if isinstance(stop.result, Trajectory):
+            _save(folder, stop.result.final, stop.result.nfe, seed)
+        raise
+    _save(folder, x, nfe, seed)
+    _picture(x, data, config.route, folder)
+    outcome: dict[str, Any] = {"samples": len(x), "route": config.route}
+    outcome |= {"nfe": nfe, "seed": seed} | more
+    if data is not None:
+        outcome |= _distances(x, data)
+    return outcome
+
+
+def _drawn(
+    config: SampleConfig, model: ScoreModel, progress: bool
+) -> tuple[Tensor, int, dict[str, Any]]:
+    """Return samples, evaluations of the score that each took, and what else is to be told."""
+    dtype, device, seed = dtype_of(config.dtype), device_of(config.device), config.seed
+    assert config.shape is not None  # it is resolved
+    if config.route == "default":
+        model.event_shape = config.shape
+        drawn = sample(
+            model,
+            config.samples,
+            labels=config.label,
+            guidance=config.guidance,
+            steps=config.steps,
+            rng=seed,
+            dtype=dtype,
+            device=device,
+            progress=progress,
+        )
+        return drawn.x, drawn.nfe, {"how": str(drawn)}
     # beside the samples' own starts: a grid is not to be made for them
     source = stream(seed, "pilot of a grid").generator()
     pilot = model.path.prior((_PILOT, *config.shape), rng=source, dtype=dtype, device=device)
     dynamics, times, solver, cost = _route(config, model.path, _score(config, model), pilot)
-    shape = (config.samples, *config.shape)
-    x_T = model.path.prior(shape, rng=seed, dtype=dtype, device=device)
-    try:
-        path = simulate(
-            dynamics, x_T, times, solver=solver, rng=seed, keep_path=False, progress=progress
-        )
-    except Interrupted as stop:
-        if isinstance(stop.result, Trajectory):
-            _save(folder, stop.result)
-        raise
-    _save(folder, path)
-    _picture(path.final, data, config.route, folder)
-    outcome: dict[str, Any] = {"samples": len(path.final), "route": config.route}
-    outcome |= {"nfe": path.nfe, "seed": seed}
-    if cost:
-        outcome["grid_evaluations"] = cost
-    if data is not None:
-        outcome |= _distances(path.final, data)
-    return outcome
+    x_T = model.path.prior((config.samples, *config.shape), rng=seed, dtype=dtype, device=device)
+    path = simulate(
+        dynamics, x_T, times, solver=solver, rng=seed, keep_path=False, progress=progress
+    )
+    return path.final, path.nfe, {"grid_evaluations": cost} if cost else {}
 
 
 def _score(config: SampleConfig, model: ScoreModel) -> ScoreFn:
@@ -99,6 +123,7 @@ def _route(
 ) -> tuple[SDE, Tensor, Solver, int]:
     """Return dynamics, times and solver of a route, and evaluations that its grid has cost."""
     steps = config.steps
+    assert steps is not None  # it is resolved
     if config.route == "ddpm":
         chain = DDPM.discretize(sde, steps)
         return chain.reverse(score), torch.arange(steps + 1.0).flip(0), EulerMaruyama(), 0
@@ -125,9 +150,9 @@ def _route(
     return dynamics, grid, solver, 0
 
 
-def _save(folder: Path, path: Trajectory) -> None:
-    about = {"kind": "samples", "nfe": path.nfe, "seed": path.seed}
-    save_tensors(folder / "samples.safetensors", {"samples": path.final}, about)
+def _save(folder: Path, x: Tensor, nfe: int, seed: int) -> None:
+    about = {"kind": "samples", "nfe": nfe, "seed": seed}
+    save_tensors(folder / "samples.safetensors", {"samples": x}, about)
 
 
 def _distances(samples: Tensor, data: Tensor) -> dict[str, float]:

@@ -10,7 +10,7 @@ from sdegen.core.checks import check_count, check_positive
 
 NoisyRoute = Literal["ddpm", "sde", "sde-torchsde", "sde-adams", "sde-dpmpp"]
 FlowRoute = Literal["flow-heun", "flow-ddim", "flow-adams", "flow-dpmpp", "flow-dopri5"]
-Route = Literal[NoisyRoute, FlowRoute]
+Route = Literal["default", NoisyRoute, FlowRoute]
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,14 @@ class SampleConfig(Config):
     Args:
         model: A model.safetensors, or the run folder of sdegen train that holds it.
         samples: How many.
-        route: ddpm (ancestral), sde (Euler-Maruyama), sde-torchsde (its heun), or the probability
-            flow by heun, ddim or dopri5; and both, for few steps, by adams (exponential
-            multistep, of order 2 for the SDE and 3 for the flow) or dpmpp (DPM-Solver++ 2M).
-        steps: Steps of the route; dopri5 chooses its own. The times of the other flows are made
-            from the flow itself, at 400 evaluations for each of 48 states and about 50 N more, N
-            up to 50 steps.
+        route: default, what sdegen.sample takes: 50 steps of an exponential multistep method along
+            the probability flow, equal in log SNR, images denoised at the end. Or ddpm
+            (ancestral), sde (Euler-Maruyama), sde-torchsde (its heun), or the probability flow by
+            heun, ddim or dopri5; and both, for few steps, by adams (exponential multistep, of
+            order 2 for the SDE and 3 for the flow) or dpmpp (DPM-Solver++ 2M).
+        steps: Steps of the route, 50 of the default and 200 of any other unless said; dopri5
+            chooses its own. The times of the other flows are made from the flow itself, at 400
+            evaluations for each of 48 states and about 50 N more, N up to 50 steps.
         tolerance: Relative and absolute tolerance of dopri5.
         shape: Shape of one sample; that of the training data unless said.
         label: Class that is asked for, of a model trained with --classes; all of them unless said.
@@ -43,8 +45,8 @@ class SampleConfig(Config):
 
     model: str
     samples: int = 1_000
-    route: Route = "sde"
-    steps: int = 200
+    route: Route = "default"
+    steps: int | None = None
     tolerance: float = 1e-5
     shape: tuple[int, ...] | None = None
     label: int | None = None
