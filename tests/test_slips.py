@@ -49,6 +49,7 @@ MODEL = sg.ScoreModel(sg.MLP(dim=1, width=4, depth=1), VP)
 TELLS = sg.ScoreModel(
     sg.MLP(dim=1, width=4, depth=1, variance=True, rng=0), VP, sg.LearnedVariance()
 )
+TOLD = sg.ScoreModel(sg.MLP(dim=1, width=4, depth=1, conditions=2, rng=0), VP)
 CLASSED = sg.ScoreModel(sg.MLP(dim=1, width=4, depth=1, classes=3), VP)
 FLOW = sg.ReverseSDE(VP, LAW.score, 0.0)
 NOISE = VP.prior((8, 1), rng=0)
@@ -442,6 +443,20 @@ CALLS = {
             "mask": torch.tensor([True, False]),
             "n": 2,
         },
+    ),
+    "train, options": (
+        lambda **a: sg.train(model(), POINTS, FEW, rng=0, **a),
+        {"optimizer": torch.optim.SGD, "schedule": lambda k: 1.0, "callbacks": [lambda r: None]},
+    ),
+    "fit, options": (
+        lambda **a: sg.fit(
+            torch.nn.Linear(1, 1), POINTS, LeastSquares(), FIT, labels=POINTS, rng=0, **a
+        ),
+        {"optimizer": torch.optim.SGD, "schedule": lambda k: 1.0, "callbacks": [lambda r: None]},
+    ),
+    "sample, condition": (
+        lambda condition: sg.sample(TOLD, 3, condition=condition, steps=2, rng=0),
+        {"condition": torch.zeros(3, 2)},
     ),
     "sample": (
         lambda **a: sg.sample(**a, steps=2, rng=0),
