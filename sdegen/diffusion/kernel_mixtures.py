@@ -8,6 +8,7 @@ as dense matrices of all numbers of a state, in float64: an oracle for tests, no
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,9 @@ from sdegen.core.shapes import State, Time
 if TYPE_CHECKING:
     from sdegen.diffusion.mixtures import GaussianMixture
 
-_Law = tuple[Tensor, Tensor, Tensor]  # means, whitening matrices, log-volumes of components
+# means, whitening matrices, log-volumes of components, with a first axis of 1 or of rows
+_Law = tuple[Tensor, Tensor, Tensor]
+_NUMBERS = 2**22  # of the matrices of rows at times of their own, at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +63,10 @@ class KernelMixture:
         return KernelMixtureScore(self)
 
     def log_prob(self, x: State, t: Time | float) -> Tensor:
-        """log p_t(x) in nats, shape (batch,)."""
-        return torch.logsumexp(self._log_probs(self._states(x), self._law(as_time(t)))[0], 1)
+        """log p_t(x) in nats, shape (batch,); t of shape () or (batch,)."""
+        x, t = self._states(x), as_time(t)
+        parts = [torch.logsumexp(self._log_probs(rows, law)[0], 1) for rows, law in self._at(x, t)]
+        return torch.cat(parts)
 
     def sample(
         self,
@@ -80,8 +85,8 @@ class KernelMixture:
 
     def at(self, t: Time | float) -> GaussianMixture:
         """Return the law of X_t, a mixture of the numbers of a state in a row."""
-        means, covariances = self._moments(as_time(t))
-        return type(self.mixture)(self.mixture.weights, means, covariances=covariances)
+        means, covariances = self._moments(as_time(t).reshape(1))
+        return type(self.mixture)(self.mixture.weights, means[0], covariances=covariances[0])
 
     @property
     def _kernel(self) -> GaussianKernel:
@@ -95,35 +100,54 @@ class KernelMixture:
         return rows.reshape(-1, *event)
 
     def _moments(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the means (K, n) and covariances (K, n, n) of the components."""
-        mixture, kernel, d = self.mixture, self._kernel, self.mixture.dim
-        still = kernel.mean(self._data(torch.zeros(1, d, dtype=torch.float64)), t)
-        columns = kernel.mean(self._data(torch.eye(d, dtype=torch.float64)), t) - still
-        phi = columns.flatten(1).T
-        n = len(phi)
+        """Return the means (T, K, n) and covariances (T, K, n, n) of the components at times."""
+        mixture, kernel, d, many = self.mixture, self._kernel, self.mixture.dim, len(t)
+        t = t.double().cpu()
+
+        def moved(x0: State) -> Tensor:
+            every = x0.repeat(many, *(1,) * (x0.ndim - 1))
+            return kernel.mean(every, t.repeat_interleave(len(x0))).reshape(many, len(x0), -1)
+
+        still = moved(self._data(torch.zeros(1, d, dtype=torch.float64)))
+        phi = (moved(self._data(torch.eye(d, dtype=torch.float64))) - still).mT
+        n = phi.shape[1]
         eye = torch.eye(n, dtype=torch.float64).reshape(n, *self.event_shape)
-        root = kernel.spread(eye, t).flatten(1).T
-        means = kernel.mean(self._data(mixture.means), t).flatten(1)
+        every = eye.repeat(many, *(1,) * len(self.event_shape))
+        root = kernel.spread(every, t.repeat_interleave(n)).reshape(many, n, n).mT
+        means = moved(self._data(mixture.means))
         spread = torch.einsum("kij,kj,klj->kil", mixture.axes, mixture.variances, mixture.axes)
-        covariances = phi @ spread @ phi.T + root @ root.T
+        phi, noise = phi[:, None], root @ root.mT
+        covariances = phi @ spread @ phi.mT + noise[:, None]
         return means, 0.5 * (covariances + covariances.mT)
 
-    def _law(self, t: Tensor) -> _Law:
-        """Return the components at a time, ready to be asked."""
-        key = float(t)
-        if key not in self._laws:
-            means, covariances = self._moments(t.double().cpu())
-            root = torch.linalg.cholesky(covariances)
-            volume = root.diagonal(dim1=1, dim2=2).log().sum(1)
-            eye = torch.eye(root.shape[1], dtype=torch.float64).expand_as(root)
-            self._laws[key] = means, torch.linalg.solve_triangular(root, eye, upper=False), volume
-        return self._laws[key]
+    def _laws_at(self, t: Tensor) -> _Law:
+        """Return the components at times (T,), ready to be asked, with a first axis of T."""
+        means, covariances = self._moments(t)
+        root = torch.linalg.cholesky(covariances)
+        volume = root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        eye = torch.eye(root.shape[-1], dtype=torch.float64).expand_as(root)
+        return means, torch.linalg.solve_triangular(root, eye, upper=False), volume
+
+    def _at(self, x: State, t: Tensor) -> Iterator[tuple[State, _Law]]:
+        """Yield rows of x, in order, and their components: of one time, or of a time each."""
+        if not t.ndim:
+            key = float(t)
+            if key not in self._laws:
+                self._laws[key] = self._laws_at(t.reshape(1))
+            yield x, self._laws[key]
+            return
+        size = max(1, _NUMBERS // (self.mixture.weights.numel() * x[0].numel() ** 2))
+        for first in range(0, len(x), size):
+            rows = slice(first, first + size)
+            distinct, which = torch.unique(t[rows].cpu(), return_inverse=True)
+            means, whiten, volume = self._laws_at(distinct)
+            yield x[rows], (means[which], whiten[which], volume[which])
 
     def _log_probs(self, x: State, law: _Law) -> tuple[Tensor, Tensor, Tensor]:
         """Return log w_k N(x), whitened deviations, and whitening matrices."""
         means, whiten, volume = (part.to(x) for part in law)
-        white = torch.einsum("kij,nkj->nki", whiten, x.flatten(1)[:, None] - means)
-        constant = 0.5 * means.shape[1] * math.log(2 * math.pi)
+        white = _times(whiten, x.flatten(1)[:, None] - means)
+        constant = 0.5 * means.shape[-1] * math.log(2 * math.pi)
         logs = self.mixture.weights.log().to(x) - 0.5 * white.square().sum(2) - volume - constant
         return logs, white, whiten
 
@@ -151,14 +175,12 @@ class KernelMixtureScore:
     def __call__(self, x: State, t: Time | float) -> State:
         """∇ log p_t(x), same shape as x; t of shape () or (batch,)."""
         x, t = self.law._states(x), as_time(t)
-        if t.ndim:
-            out = torch.zeros_like(x)
-            for one in torch.unique(t):
-                out[t == one] = self(x[t == one], one)
-            return out
-        logs, white, whiten = self.law._log_probs(x, self.law._law(t))
-        pulled = torch.einsum("nki,kij->nkj", white, whiten)
-        return -(torch.softmax(logs, 1)[:, :, None] * pulled).sum(1).reshape(x.shape)
+        parts = []
+        for rows, law in self.law._at(x, t):
+            logs, white, whiten = self.law._log_probs(rows, law)
+            pulled = _times(whiten.mT, white)
+            parts.append(-(torch.softmax(logs, 1)[:, :, None] * pulled).sum(1))
+        return torch.cat(parts).reshape(x.shape)
 
     @property
     def sde(self) -> SDE:
@@ -169,3 +191,10 @@ class KernelMixtureScore:
     def event_shape(self) -> tuple[int, ...]:
         """Shape of one state."""
         return self.law.event_shape
+
+
+def _times(matrices: Tensor, v: Tensor) -> Tensor:
+    """Return matrices (1 or n, K, i, j) times vectors (n, K, j), shape (n, K, i)."""
+    if len(matrices) == 1:
+        return torch.einsum("kij,nkj->nki", matrices[0], v)
+    return (matrices @ v[..., None])[..., 0]

@@ -327,3 +327,17 @@ def test_blurring_is_that_of_hoogeboom_and_salimans():
     whole = (sde.diffusion(x, t).reshape(24, 24) @ z.T).T.reshape(x.shape)
     torch.testing.assert_close(sde.diffusion_times(x, t, z), whole)
     assert dataclasses.is_dataclass(sde.noise_kernel)
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_rows_at_times_of_their_own_are_those_of_each_time(name, monkeypatch):
+    """In one go, and in pieces of a few rows."""
+    law = LAWS[name]
+    t = torch.tensor([0.3, 0.7, 0.3, 0.5, 0.9, 0.41, 0.42], dtype=F64)
+    x = torch.cat([law.sample(1, float(one), rng=k, dtype=F64) for k, one in enumerate(t)])
+    scores = torch.cat([law.score(x[k : k + 1], t[k]) for k in range(len(t))])
+    logs = torch.cat([law.log_prob(x[k : k + 1], t[k]) for k in range(len(t))])
+    for numbers in (2**22, 2 * x[0].numel() ** 2 * law.mixture.weights.numel()):
+        monkeypatch.setattr("sdegen.diffusion.kernel_mixtures._NUMBERS", numbers)
+        torch.testing.assert_close(law.score(x, t), scores, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(law.log_prob(x, t), logs, rtol=1e-10, atol=1e-10)
