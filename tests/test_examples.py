@@ -119,6 +119,18 @@ def test_critically_damped(run, tmp_path):
     assert (tmp_path / "critically_damped.png").stat().st_size > 10_000
 
 
+def test_neural_sde(run, tmp_path):
+    # of few steps; a drift of 0 is off by 100 %, and the header has the numbers of all steps
+    printed = run("neural_sde", **{"STEPS, ROWS": "40, 300"})
+    whole, runs = (held for (held,) in numbers(printed, r"differentiable=.*: # MB"))
+    assert whole > 20
+    assert runs < 0.2
+    ((noise, right, off),) = numbers(printed, r"noise # for #; drift off by # %")
+    assert abs(noise - right) < 0.4
+    assert off < 80
+    assert (tmp_path / "neural_sde.png").stat().st_size > 10_000
+
+
 def test_own_drift(run):
     assert within(run("own_drift", TRAJECTORIES=20_000)) == 5
 
