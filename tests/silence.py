@@ -475,6 +475,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "variational.LinearGaussian",
         "variational.LinearGaussianModel",
         "variational.MixtureOfExperts",
+        "variational.Perceptron",
         "variational.VAE",
         "variational.VAELoss",
         "variational.VariationalBound",

@@ -131,6 +131,17 @@ def test_neural_sde(run, tmp_path):
     assert (tmp_path / "neural_sde.png").stat().st_size > 10_000
 
 
+def test_vae_digits(run, tmp_path):
+    # the Gaussian is that of the header; few steps have not beaten it
+    printed = run("vae_digits", STEPS=250)
+    assert numbers(printed, r"log p = # nats") == [(4.8,)]
+    for latents, elbo, tight, kl in numbers(printed, r"# latents: .* ≥ #, .* weights #; .* #"):
+        assert latents in (2, 8)
+        assert -200 < elbo < tight < 4.8
+        assert kl > 0
+    assert (tmp_path / "vae_digits.png").stat().st_size > 10_000
+
+
 def test_own_drift(run):
     assert within(run("own_drift", TRAJECTORIES=20_000)) == 5
 

@@ -1152,6 +1152,7 @@ BEYOND |= {
             "latents": 2,
             "likelihood": "gaussian",
             "std": 0.5,
+            "learn_std": False,
             "prior": sg.GaussianMixture([1.0], [[0.0, 0.0]], stds=1.0),
         },
     ),

@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "gaussians": ["Gaussian", "product_of_experts"],
         "identities": ["BoundTerms", "LinearGaussianModel", "bound_terms"],
         "predictors": ["PredictorTerms", "predictor_terms", "predictor_weights"],
+        "networks": ["Perceptron"],
         "vae": ["VAE", "VAELoss", "VariationalBound"],
         "hierarchical_bound": [
             "HierarchicalLoss",

@@ -1,10 +1,16 @@
-"""Networks of latent-variable models: any module, asked in one place."""
+"""Networks of latent-variable models: any module, asked in one place, and a plain one."""
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
+
 from torch import Tensor, nn
 
+from sdegen.core.checks import check_count
+from sdegen.core.noise import Rng, stream
 from sdegen.core.requests import kind_of
+from sdegen.score.layers import linear
 
 
 def ask(name: str, network: nn.Module, x: Tensor) -> Tensor:
@@ -26,3 +32,53 @@ def ask(name: str, network: nn.Module, x: Tensor) -> Tensor:
     if not isinstance(output, Tensor):
         raise TypeError(f"{name} must return a tensor, but returned {kind_of(output)}.")
     return output
+
+
+class Perceptron(nn.Module):
+    """A plain multilayer perceptron, from events of any shape to events of any shape.
+
+    h ← silu(W h + b), `depth` times, and a linear layer at last.
+
+    Args:
+        inputs: Numbers of one event that comes in, which is flattened.
+        outputs: Numbers of what goes out, or its shape.
+        width: Units of a hidden layer.
+        depth: Hidden layers.
+        rng: Seed of the weights, generator or None.
+
+    Raises:
+        TypeError: If a size is no int.
+        ValueError: If a size is below 1.
+
+    >>> import torch
+    >>> Perceptron(64, (1, 8, 8), rng=0)(torch.zeros(3, 8, 8)).shape
+    torch.Size([3, 1, 8, 8])
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int | tuple[int, ...],
+        width: int = 128,
+        depth: int = 2,
+        *,
+        rng: Rng = None,
+    ) -> None:
+        super().__init__()
+        shape = outputs if isinstance(outputs, tuple) else (outputs,)
+        for name, size in (("inputs", inputs), ("width", width), ("depth", depth)):
+            check_count(name, size)
+        for size in shape:
+            check_count("each of outputs", size)
+        source = stream(rng, "network")
+        sizes = [inputs, *[width] * depth, math.prod(shape)]
+        self.layers = nn.ModuleList(linear(a, b, source) for a, b in pairwise(sizes))
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the output of each row, shape (batch, *outputs)."""
+        h = x.flatten(1)
+        for layer in self.layers[:-1]:
+            h = nn.functional.silu(layer(h))
+        out: Tensor = self.layers[-1](h)
+        return out.reshape(len(x), *self.shape)

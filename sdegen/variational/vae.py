@@ -28,11 +28,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sdegen.core.checks import check_count, check_not_negative, check_positive, check_word
+from sdegen.core.checks import check_count, check_flag, check_not_negative, check_word
 from sdegen.core.errors import NonFiniteError
 from sdegen.core.noise import Rng, Streams, seed_of
-from sdegen.core.requests import check_kind, check_state, first_true, kind_of
-from sdegen.core.shapes import State
+from sdegen.core.requests import as_numbers, check_kind, check_state, first_true, kind_of
+from sdegen.core.shapes import Numbers, State
 from sdegen.likelihood.bound_terms import LowerBound
 from sdegen.training.loss import Batch, BatchNoise, Loss
 from sdegen.variational.gaussians import Gaussian
@@ -83,15 +83,17 @@ class VAE(nn.Module):
         decoder: z (batch, k) to (batch, *event): means, or logits of Bernoulli pixels.
         latents: k.
         likelihood: "gaussian" or "bernoulli", the law of x given z.
-        std: Standard deviation of a Gaussian x given z; None learns one, from 1.
+        std: Standard deviation of a Gaussian x given z: a number, or one for each number of an x,
+            shape (*event,).
+        learn_std: Whether it is learned, from `std`, or stays what it is.
         prior: p(z), with `log_prob` and `sample`; None is N(0, I).
 
     Raises:
         TypeError: If a network is no module, or the prior no law.
-        ValueError: If a number makes no sense, or std is given for Bernoulli pixels.
+        ValueError: If a number makes no sense.
 
-    >>> import torch
-    >>> vae = VAE(torch.nn.Linear(3, 4), torch.nn.Linear(2, 3), latents=2)
+    >>> perceptron = sg.variational.Perceptron
+    >>> vae = VAE(perceptron(3, 4, rng=0), perceptron(2, 3, rng=1), latents=2)
     >>> vae.sample(5, rng=0).shape
     torch.Size([5, 3])
     """
@@ -105,7 +107,8 @@ class VAE(nn.Module):
         latents: int,
         *,
         likelihood: Likelihood = "gaussian",
-        std: float | None = None,
+        std: Numbers = 1.0,
+        learn_std: bool = True,
         prior: LatentPrior | None = None,
     ) -> None:
         super().__init__()
@@ -122,18 +125,21 @@ class VAE(nn.Module):
             )
         self.encoder, self.decoder = encoder, decoder
         self.latents, self.likelihood, self.prior = latents, likelihood, prior
-        if likelihood == "bernoulli":
-            if std is not None:
-                raise ValueError("Bernoulli pixels have no std; leave it out.")
-        elif std is None:
-            self.log_std = nn.Parameter(torch.zeros(()))
+        check_flag("learn_std", learn_std)
+        spread = as_numbers("std", std, expected="a number, or one for each number of an x")
+        if not bool(((spread > 0) & spread.isfinite()).all()):
+            raise ValueError(
+                f"every std must be finite and > 0, but the least is {spread.min():g}."
+            )
+        log_std = spread.detach().log()
+        if learn_std and likelihood == "gaussian":
+            self.log_std = nn.Parameter(log_std.to(torch.get_default_dtype()))
         else:
-            check_positive("std", std)
-            self.register_buffer("log_std", torch.tensor(math.log(std), dtype=torch.float64))
+            self.register_buffer("log_std", log_std)
 
     @property
     def std(self) -> Tensor:
-        """Standard deviation of a Gaussian x given z."""
+        """Standard deviation of a Gaussian x given z, shape () or (*event,)."""
         return self.log_std.exp()
 
     def posterior(self, x: State) -> Gaussian:
@@ -182,9 +188,14 @@ class VAE(nn.Module):
             terms = ones + (1 - x) * nn.functional.logsigmoid(-output)
             return terms.flatten(1).sum(1).double()
         log_std = self.log_std.double()
-        deviation: Tensor = (x - output).double()
-        square = deviation.square().flatten(1).sum(1) * torch.exp(-2 * log_std)
-        return -0.5 * square - x[0].numel() * (log_std + 0.5 * math.log(2 * math.pi))
+        if log_std.shape not in ((), x.shape[1:]):
+            raise ValueError(
+                f"std must be a number or have an event's shape {tuple(x.shape[1:])}, but has "
+                f"{tuple(log_std.shape)}."
+            )
+        white: Tensor = (x - output).double() * torch.exp(-log_std)
+        volume = log_std.expand(x.shape[1:]).sum() + 0.5 * x[0].numel() * math.log(2 * math.pi)
+        return -0.5 * white.square().flatten(1).sum(1) - volume
 
     def bound(
         self, x: State, *, samples: int = 16, importance: int = 1, rng: Rng = None

@@ -46,11 +46,6 @@ FOLLOWED = {
             fitted(binary("gaussian"), VAELoss(), GREY),
         ),
     ),
-    "a spread of Bernoulli pixels": (
-        "Bernoulli pixels have no std; leave it out",
-        lambda: binary(std=1.0),
-        lambda: (binary(), binary("gaussian", std=1.0)),
-    ),
     "a weight of a KL that is not there": (
         "beta weighs the KL of the ELBO, which the importance-weighted bound",
         lambda: VAELoss(beta=2.0, importance=4),

@@ -35,7 +35,7 @@ def _model():
 
 def _exact_vae(model, off=0.0):
     """The VAE whose encoder is the posterior of a linear model, but for a shift of its means."""
-    vae = sg.VAE(_Linear(), nn.Linear(K, D, dtype=F64), K, std=0.5)
+    vae = sg.VAE(_Linear(), nn.Linear(K, D, dtype=F64), K, std=0.5, learn_std=False).double()
     zero, posterior = model.posterior(torch.zeros(D, dtype=F64)), model.posterior(torch.eye(D))
     with torch.no_grad():
         vae.decoder.weight.copy_(model.matrix)
@@ -131,7 +131,7 @@ def test_a_mixture_and_a_boltzmann_density_are_priors():
         with torch.no_grad():
             encoder.weight.zero_()
             encoder.bias.copy_(torch.tensor([0.2, math.log(0.09)]))
-        vae = sg.VAE(encoder, decoder, 1, std=1.0, prior=prior)
+        vae = sg.VAE(encoder, decoder, 1, learn_std=False, prior=prior)
         found = vae.bound(x, samples=1000, rng=0)
         exact = sg.variational.kl_divergence(sg.Gaussian([0.2], [0.09]), prior, grids=grid)
         z = sg.Gaussian([0.2], [0.09]).sample(200_000, rng=1)
