@@ -31,13 +31,13 @@ from sdegen.core.noise import Rng, Streams, seed_of
 from sdegen.core.requests import check_function, check_state, first_true, is_word, kind_of
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State
-from sdegen.core.slope_checks import check_seen
 from sdegen.core.solver import Solver
 from sdegen.diffusion.origin import check_origin
 from sdegen.diffusion.reverse import ReverseSDE
 from sdegen.engine.simulate import simulate
 from sdegen.likelihood.divergence import Divergence, ExactTrace, FlowWithDivergence
 from sdegen.likelihood.score_checks import (
+    check_dynamics,
     check_forward,
     check_score,
     keeps_graph,
@@ -160,9 +160,8 @@ def log_likelihood(
     vectors = how.draw(flat.detach(), Streams(seed, "divergence").block(0))
 
     flow = ReverseSDE(sde, lambda y, t: score(y.to(x.dtype), t).to(y.dtype), eta=0.0)
-    if sde.noise_kernel is None and sde.kernel is None:  # f and ∇·(G Gᵀ) are of its user
-        start = torch.tensor(low, dtype=torch.float64)
-        check_seen(lambda y: flow.drift(y, start), x[:4].detach(), "the drift of the flow")
+    if sde.noise_kernel is None and sde.kernel is None:
+        check_dynamics(sde, x, low)
     solver = TorchDiffEq(rtol=1e-6, atol=1e-6) if solver is None else solver
     pair = FlowWithDivergence(flow, x.shape[1:], how, vectors, differentiable=graph)
     ends = torch.tensor([low, high], dtype=torch.float64)

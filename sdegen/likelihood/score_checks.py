@@ -91,6 +91,14 @@ def prior_of(sde: SDE, t_max: float) -> Callable[[State], Tensor]:
     return kernel.end(t_max).log_prob
 
 
+def check_dynamics(sde: SDE, x: State, t_min: float) -> None:
+    """Refuse a drift or a noise of its user whose change with x autograd does not see."""
+    rows, t = x[:4].detach(), torch.tensor(t_min, dtype=torch.float64)
+    check_seen(lambda y: sde.drift(y, t), rows, "drift")
+    if sde.noise == "multiplicative":
+        check_seen(lambda y: sde.covariance_times(y, t, torch.ones_like(y)), rows, "noise")
+
+
 def check_score(score: ScoreFn, x: State, t_min: float) -> None:
     """Refuse a score of another shape, not finite, without a derivative, or that mixes points."""
     check_function("score", score, "a function (x, t) -> ∇ log p_t(x)")

@@ -229,7 +229,12 @@ def test_a_density_at_the_end_is_asked_for():
     with pytest.raises(ValueError, match=r"pass log_likelihood\(…, prior_log_prob=\)"):
         sg.log_likelihood(line.sde, Exact(line), torch.zeros(2, 1))
     hidden = sg.ItoProcess(lambda x: -x.detach(), lambda x: 1 + 0.1 * x.sin())
-    with pytest.raises(ValueError, match="the drift of the flow"):
-        sg.log_likelihood(
-            hidden, Exact(line), torch.zeros(2, 1), prior_log_prob=lambda z: -z.square().sum(1)
-        )
+    dim = sg.ItoProcess(lambda x: -x, lambda x: 1 + 0.1 * x.detach().sin())
+    for sde, name in ((hidden, "drift"), (dim, "noise")):
+        with pytest.raises(ValueError, match=f"the {name} changes with x"):
+            sg.log_likelihood(
+                sde,
+                Timed(lambda x, t: -x),
+                torch.zeros(2, 1),
+                prior_log_prob=lambda z: z.sum(1),
+            )
