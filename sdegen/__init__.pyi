@@ -253,6 +253,11 @@ from .variational.hierarchical_bound import hierarchical_bound as hierarchical_b
 from .variational.hierarchy import HierarchicalVAE as HierarchicalVAE
 from .variational.levels import LinearGaussian as LinearGaussian
 
+# energies that are sampled and learned
+from .energy.boltzmann import RBM as RBM
+from .energy.contrastive import ContrastiveDivergence as ContrastiveDivergence
+from .energy.model import EnergyModel as EnergyModel
+
 # what a simulation or a sampler is worth
 from .verification.budget import ErrorBudget as ErrorBudget
 from .verification.budget import error_budget as error_budget
@@ -274,5 +279,6 @@ from . import plots as plots
 from .app import report as report
 from . import training as training
 from . import variational as variational
+from . import energy as energy
 from .score import composition as composition
 from .diffusion import timesteps as timesteps

@@ -67,6 +67,9 @@ class LeastSquares(sg.Loss):
 
 POINTS = torch.linspace(-1, 1, 8)[:, None]
 FIT = sg.FitConfig(steps=2, batch_size=4)
+ENERGY = sg.EnergyModel(torch.nn.Linear(1, 1, bias=False), base_std=1.0)
+MACHINE = sg.RBM(3, 2, rng=0)
+COINS = torch.tensor([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0]])
 FEW = sg.TrainConfig(steps=2, batch_size=4)
 
 
@@ -196,6 +199,42 @@ CALLS = {
     "train, loss": (
         lambda loss: sg.train(model(), POINTS, FEW, rng=0, loss=loss),
         {"loss": sg.DenoisingLoss()},
+    ),
+    "EnergyModel": (sg.EnergyModel, {"network": torch.nn.Linear(1, 1), "base_std": 1.0}),
+    "EnergyModel.energy": (ENERGY.energy, {"x": X0}),
+    "EnergyModel.score": (ENERGY.score, {"x": X0}),
+    "EnergyModel.log_partition": (ENERGY.log_partition, {"grids": GRID}),
+    "ContrastiveDivergence": (
+        sg.ContrastiveDivergence,
+        {
+            "steps": 2,
+            "chains": 8,
+            "restart": 0.1,
+            "step_size": 0.1,
+            "start": "data",
+            "metropolis": True,
+            "hottest": 2.0,
+        },
+    ),
+    "ContrastiveDivergence, fit": (
+        lambda **a: sg.fit(config=FIT, rng=0, **a),
+        {"module": ENERGY, "data": torch.zeros(8, 1), "loss": sg.ContrastiveDivergence(2)},
+    ),
+    "GibbsDivergence": (
+        sg.energy.GibbsDivergence,
+        {"steps": 2, "chains": 8, "restart": 0.1},
+    ),
+    "RBM": (sg.RBM, {"visible": 3, "hidden": 2, "rng": 0}),
+    "RBM.free_energy": (MACHINE.free_energy, {"v": COINS}),
+    "RBM.log_likelihood": (MACHINE.log_likelihood, {"v": COINS, "log_partition": 1.0}),
+    "RBM.sample": (MACHINE.sample, {"n": 2, "steps": 2, "start": COINS, "rng": 0}),
+    "annealed_log_partition": (
+        sg.energy.annealed_log_partition,
+        {"machine": MACHINE, "chains": 4, "temperatures": 3, "data": COINS, "rng": 0},
+    ),
+    "log_partition_gradient": (
+        sg.energy.log_partition_gradient,
+        {"model": MACHINE, "samples": COINS},
     ),
     "fit": (
         lambda **a: sg.fit(**({"config": FIT, "labels": torch.ones(8, 1)} | a), rng=0),

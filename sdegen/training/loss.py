@@ -17,9 +17,10 @@ that its changes are those of the module. A loss that draws is called on each ro
 `validation_passes` times. One that needs a derivative in x takes it under `torch.enable_grad()`.
 
 **Randomness** comes from `noise`, which is set by (seed, step): a loss that draws from it alone is
-resumed to the same bits. Ranks that train together each compute a share of the rows, of which a
-draw gives them the numbers that one process would have drawn. So ℓ of a row must not depend on
-the other rows of its batch where ranks train together.
+resumed to the same bits, and what it carries from step to step it gives in `state`. Ranks that
+train together each compute a share of the rows, of which a draw gives them the numbers that one
+process would have drawn. So ℓ of a row must not depend on the other rows of its batch where ranks
+train together.
 """
 
 from __future__ import annotations
@@ -183,6 +184,13 @@ class Loss(ABC):
             ValueError: If it is of other data.
         """
         return self
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what the loss carries from step to step, such as chains: part of checkpoints."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:  # noqa: B027, most carry nothing
+        """Go on from what `state` returned, after `prepare`, in a training that is resumed."""
 
     def spec(self) -> dict[str, Any]:
         """Return what tells the loss from others, as JSON: its class, what it holds, its code.

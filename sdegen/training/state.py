@@ -1,7 +1,8 @@
 """State: what a training run is at a step, as tensors and JSON of a checkpoint, and back.
 
-Weights, their average, the memory of the optimizer, the losses so far, and where the reading of
-the data is. Random numbers are those of (seed, step), so that no generator is among them.
+Weights, their average, the memory of the optimizer, the losses so far, what the loss carries from
+step to step, and where the reading of the data is. Random numbers are those of (seed, step), so
+that no generator is among them.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ def state_of(run: TrainingRun) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors |= {f"average.{name}": t for name, t in run.average.state_dict().items()}
     tensors |= {f"best.{name}": t for name, t in run.best.items()}
     tensors |= {f"logs.{name}": t[: run.step] for name, t in run.logs.items()}
+    tensors |= {f"loss.{name}": t for name, t in run.loss.state().items()}
     moments, numbers = optimizer_state(run.optimizer)
     tensors |= {f"optimizer.{name}": t for name, t in moments.items()}
     # "looks" is what the files have called validations since their first version
@@ -59,6 +61,7 @@ def restore(run: TrainingRun, tensors: dict[str, Tensor], metadata: dict[str, An
     restore_optimizer(run.optimizer, under("optimizer"), metadata.get("optimizer", {}))
     run.best = {name: tensor.to(run.device) for name, tensor in under("best").items()}
     run.validations = _validations(run, metadata["looks"])
+    run.loss.restore({name: t.to(run.device) for name, t in under("loss").items()})
     run.source.restore(metadata.get("source", {}))
     run.losses[: run.step] = tensors["losses"]
     for name, values in under("logs").items():
