@@ -246,6 +246,9 @@ from .likelihood.phase_space import position_bound as position_bound
 
 # models with latent variables
 from .variational.gaussians import Gaussian as Gaussian
+from .variational.schedule import LearnedSchedule as LearnedSchedule
+from .variational.schedule import ScheduleLoss as ScheduleLoss
+from .variational.timed_bound import timed_bound as timed_bound
 from .variational.vae import VAE as VAE
 from .variational.vae import VAELoss as VAELoss
 from .variational.hierarchical_bound import HierarchicalLoss as HierarchicalLoss

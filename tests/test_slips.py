@@ -323,6 +323,23 @@ CALLS = {
         lambda **a: sg.elbo(**a, rng=0),
         {"chain": CHAIN.reverse(LAW.score, "beta"), "x": X0},
     ),
+    "LearnedSchedule": (sg.LearnedSchedule, {"low": -5.0, "high": 5.0, "width": 3}),
+    "LearnedSchedule.between": (sg.LearnedSchedule.between, {"sde": VP, "width": 3}),
+    "LearnedSchedule.path": (sg.LearnedSchedule(-5.0, 5.0).path, {"nodes": 8}),
+    "ScheduleLoss": (sg.ScheduleLoss, {"sde": VP, "score": LAW.score}),
+    "timed_bound": (
+        lambda **a: sg.timed_bound(**a, rng=0),
+        {
+            "sde": VP,
+            "score": LAW.score,
+            "x": X0,
+            "times": "uniform",
+            "stratified": True,
+            "steps": 4,
+            "samples": 2,
+            "decoder_std": None,
+        },
+    ),
     "LinearGaussian": (
         sg.LinearGaussian,
         {"matrix": [[0.5, 0.0], [0.0, 0.5]], "covariance": [0.5, 0.5], "shift": [0.0, 1.0]},

@@ -11,6 +11,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "identities": ["BoundTerms", "LinearGaussianModel", "bound_terms"],
         "predictors": ["PredictorTerms", "predictor_terms", "predictor_weights"],
         "networks": ["Perceptron"],
+        "schedule": ["LearnedSchedule", "ScheduleLoss"],
+        "timed_bound": ["TimedBound", "timed_bound"],
         "vae": ["VAE", "VAELoss", "VariationalBound"],
         "hierarchical_bound": [
             "HierarchicalLoss",

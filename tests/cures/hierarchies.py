@@ -30,6 +30,12 @@ def weights(sde, score=EXACT, variance="beta"):
     return predictor_weights(chain, sg.X0Prediction())
 
 
+def taught(schedule):
+    """A schedule after two steps."""
+    config = sg.FitConfig(steps=2, batch_size=4)
+    return sg.fit(schedule, torch.zeros(9, 1), sg.ScheduleLoss(VP, EXACT), config, rng=0)
+
+
 FOLLOWED = {
     "a denoising form of a network": (
         "but encoders",
@@ -60,5 +66,15 @@ FOLLOWED = {
         "and an error has no one weight; take",
         lambda: weights(VP, TELLS.score, "learned"),
         lambda: weights(VP, TELLS.score, "beta"),
+    ),
+    "a schedule beyond its score": (
+        "but the score is known from",
+        lambda: taught(sg.LearnedSchedule(-20.0, 5.0)),
+        lambda: taught(sg.LearnedSchedule.between(VP)),
+    ),
+    "a schedule of a path that ends without signal": (
+        "no signal is left at t_max of this path, where log SNR is −∞",
+        lambda: sg.LearnedSchedule.between(ENDED),
+        lambda: sg.LearnedSchedule.between(VP),
     ),
 }
