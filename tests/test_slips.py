@@ -326,6 +326,13 @@ CALLS = {
     "LearnedSchedule": (sg.LearnedSchedule, {"low": -5.0, "high": 5.0, "width": 3}),
     "LearnedSchedule.between": (sg.LearnedSchedule.between, {"sde": VP, "width": 3}),
     "LearnedSchedule.path": (sg.LearnedSchedule(-5.0, 5.0).path, {"nodes": 8}),
+    "LearnedSchedule.rescheduled": (
+        sg.LearnedSchedule(-5.0, 5.0).rescheduled,
+        {
+            "model": sg.ScoreModel(sg.MLP(dim=1, width=4, depth=1), VP, sg.EDMPrediction()),
+            "nodes": 8,
+        },
+    ),
     "ScheduleLoss": (sg.ScheduleLoss, {"sde": VP, "score": LAW.score}),
     "timed_bound": (
         lambda **a: sg.timed_bound(**a, rng=0),

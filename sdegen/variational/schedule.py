@@ -13,9 +13,9 @@ the levels, the second moment of a draw is
 `ScheduleLoss` makes it small. Its gradient is that of p at a level that is held: no derivative of
 the score is asked for. γ is a sum of a line and of sigmoids with positive weights, hence monotone.
 
-With the score of a network, take one that is told the noise level and not t, such as
-`EDMPrediction`: ScoreModel(model.network, schedule.path(), model.parameterization) is then the
-same model on the new clock. An exact score of a mixture is `mixture.noised(schedule.path())`.
+A network that is told the noise level and not t, such as that of `EDMPrediction`, is moved to the
+new clock by `LearnedSchedule.rescheduled(model)`; it may then be trained on, with times that are
+uniform there. The exact score of a mixture is `mixture.noised(schedule.path()).score`.
 
 Reference:
     Kingma et al. 2021, sections 5.1 and 5.2 and appendix I, arXiv:2107.00630.
@@ -35,6 +35,7 @@ from sdegen.core.shapes import ScoreFn, State, expand
 from sdegen.diffusion.gaussian_path import VP, GaussianPath, check_gaussian_path
 from sdegen.diffusion.origin import check_origin
 from sdegen.diffusion.tables import TabulatedBeta
+from sdegen.score.model import ScoreModel
 from sdegen.training.loss import Batch, BatchNoise, Loss
 
 _STRAIGHT = 0.05  # weight of each sigmoid beside a line of weight 1, at first
@@ -118,6 +119,32 @@ class LearnedSchedule(nn.Module):
             t = torch.linspace(0, 1, nodes, dtype=torch.float64, device=self.centres.device)
             alpha_bars = torch.sigmoid(-self(t))
         return VP(TabulatedBeta(alpha_bars.cpu()), t_min=1 / nodes)
+
+    def rescheduled(self, model: ScoreModel, nodes: int = 256) -> ScoreModel:
+        """Return a model on this clock: the same network, and the same score at each level.
+
+        Args:
+            model: Its network is told the noise level, as by `EDMPrediction`, and shared.
+            nodes: Of the table of `path`.
+
+        Raises:
+            TypeError: If model is no `ScoreModel`, or its SDE no `GaussianPath`.
+            ValueError: If its network is told t, of which it would know another level then.
+        """
+        check_kind("model", model, ScoreModel, "a ScoreModel(network, sde, EDMPrediction())")
+        how, path = model.parameterization, self.path(nodes)
+        t = torch.linspace(model.path.t_min, model.path.t_max, 5, dtype=torch.float64)
+        alpha, sigma = model.path.alpha(t), model.path.sigma(t)
+        told = how.c_noise(t, alpha, sigma), how.c_noise(t.flip(0), alpha, sigma)
+        if not torch.equal(*told):
+            raise ValueError(
+                f"the network of this {type(how).__name__} is told t, which means another noise "
+                "level on another clock; take EDMPrediction() or FlowPrediction(), whose networks "
+                "are told the level."
+            )
+        moved = ScoreModel(model.network, path, how)
+        moved.event_shape = model.event_shape
+        return moved
 
     def _raw(self, t: Tensor) -> Tensor:
         """Return γ before it is brought to its ends."""

@@ -36,6 +36,12 @@ def taught(schedule):
     return sg.fit(schedule, torch.zeros(9, 1), sg.ScheduleLoss(VP, EXACT), config, rng=0)
 
 
+def moved(how):
+    """A model of VP on a schedule of its own."""
+    model = sg.ScoreModel(sg.MLP(1, width=4, depth=1, rng=0), VP, how)
+    return sg.LearnedSchedule.between(VP).rescheduled(model)
+
+
 FOLLOWED = {
     "a denoising form of a network": (
         "but encoders",
@@ -76,5 +82,10 @@ FOLLOWED = {
         "no signal is left at t_max of this path, where log SNR is −∞",
         lambda: sg.LearnedSchedule.between(ENDED),
         lambda: sg.LearnedSchedule.between(VP),
+    ),
+    "a model that is told t, on another clock": (
+        "is told t, which means another noise level on another clock; take",
+        lambda: moved(sg.EpsPrediction()),
+        lambda: (moved(sg.EDMPrediction()), moved(sg.FlowPrediction())),
     ),
 }

@@ -183,6 +183,20 @@ def test_a_chain_written_out_is_its_denoising_form_term_by_term():
         assert abs(float(theirs.mean() - ours.mean())) < 4.4 * error < 0.1 * float(theirs.mean())
 
 
+def test_a_chain_that_ends_without_signal_is_that_of_elbo():
+    sde = sg.VP(sg.ZeroTerminalSNR(sg.LinearBeta(0.1, 20.0)))
+    law = sg.GaussianMixture([0.5, 0.5], [[-1.0, 0.5], [1.0, 0.0]], stds=0.4)
+    model = sg.ScoreModel(sg.MLP(2, width=8, depth=1, rng=0).double(), sde, sg.VPrediction())
+    back = sg.DDPM.discretize(sde, 5).reverse(model.score, "beta")
+    x = law.sample(30, rng=0, dtype=F64)
+    elbo = sg.elbo(back, x, samples=200, rng=0)
+    assert float(elbo.prior.abs().max()) < 1e-12
+    for form in ("denoising", "consistency"):
+        bound = sg.hierarchical_bound(back, x, form=form, analytic=False, samples=200, rng=1)
+        error = torch.hypot(bound.standard_error, elbo.standard_error).square().sum().sqrt()
+        assert abs(float((bound.log_prob - elbo.log_prob).sum())) < 4.4 * float(error)
+
+
 def test_a_chain_of_events_is_that_of_flat_ones():
     forward, score, x = chain((1, 2))
     flat = sg.hierarchical_bound(
