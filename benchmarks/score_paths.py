@@ -20,7 +20,7 @@ import sdegen as sg
 from benchmarks.score_problems import F64, PROBLEMS
 
 PATHS, READS, LAST = 20_000, 128, 2.5
-KINDS = {"malliavin": 0.045, "linearised": 0.06, "one-step": 0.10, "reverse-flow": None}
+KINDS = {"malliavin": 0.045, "linearised": 0.06, "one-step": 0.10}
 OF_STEP = {"one-step": 0.01}  # steps of a path; None is what the library takes, 0.003
 # few long steps of many rows: noise of the targets, not the network, is what is to be averaged
 FEW = {"steps": 400, "batch_size": 8192, "learning_rate": 2e-3}
