@@ -248,6 +248,8 @@ from .likelihood.phase_space import position_bound as position_bound
 from .variational.gaussians import Gaussian as Gaussian
 from .variational.schedule import LearnedSchedule as LearnedSchedule
 from .variational.schedule import ScheduleLoss as ScheduleLoss
+from .variational.schedule import VariationalDiffusion as VariationalDiffusion
+from .variational.schedule import VariationalDiffusionLoss as VariationalDiffusionLoss
 from .variational.timed_bound import timed_bound as timed_bound
 from .variational.vae import VAE as VAE
 from .variational.vae import VAELoss as VAELoss

@@ -333,6 +333,13 @@ CALLS = {
             "nodes": 8,
         },
     ),
+    "VariationalDiffusion": (
+        sg.VariationalDiffusion,
+        {
+            "model": sg.ScoreModel(sg.MLP(dim=1, width=4, depth=1), VP, sg.EDMPrediction()),
+            "width": 3,
+        },
+    ),
     "ScheduleLoss": (sg.ScheduleLoss, {"sde": VP, "score": LAW.score}),
     "timed_bound": (
         lambda **a: sg.timed_bound(**a, rng=0),

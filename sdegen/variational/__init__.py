@@ -11,7 +11,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "identities": ["BoundTerms", "LinearGaussianModel", "bound_terms"],
         "predictors": ["PredictorTerms", "predictor_terms", "predictor_weights"],
         "networks": ["Perceptron"],
-        "schedule": ["LearnedSchedule", "ScheduleLoss"],
+        "schedule": [
+            "LearnedSchedule",
+            "ScheduleLoss",
+            "VariationalDiffusion",
+            "VariationalDiffusionLoss",
+        ],
         "timed_bound": ["TimedBound", "timed_bound"],
         "vae": ["VAE", "VAELoss", "VariationalBound"],
         "hierarchical_bound": [

@@ -13,9 +13,10 @@ the levels, the second moment of a draw is
 `ScheduleLoss` makes it small. Its gradient is that of p at a level that is held: no derivative of
 the score is asked for. γ is a sum of a line and of sigmoids with positive weights, hence monotone.
 
-A network that is told the noise level and not t, such as that of `EDMPrediction`, is moved to the
-new clock by `LearnedSchedule.rescheduled(model)`; it may then be trained on, with times that are
-uniform there. The exact score of a mixture is `mixture.noised(schedule.path()).score`.
+`VariationalDiffusion` learns a network and its schedule together. Any network that is told the
+noise level and not t, such as that of `EDMPrediction`, is moved to the new clock by
+`LearnedSchedule.rescheduled(model)`; it may then be trained on, with times uniform there. The
+exact score of a mixture is `mixture.noised(schedule.path()).score`.
 
 Reference:
     Kingma et al. 2021, sections 5.1 and 5.2 and appendix I, arXiv:2107.00630.
@@ -23,6 +24,7 @@ Reference:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -131,18 +133,8 @@ class LearnedSchedule(nn.Module):
             TypeError: If model is no `ScoreModel`, or its SDE no `GaussianPath`.
             ValueError: If its network is told t, of which it would know another level then.
         """
-        check_kind("model", model, ScoreModel, "a ScoreModel(network, sde, EDMPrediction())")
-        how, path = model.parameterization, self.path(nodes)
-        t = torch.linspace(model.path.t_min, model.path.t_max, 5, dtype=torch.float64)
-        alpha, sigma = model.path.alpha(t), model.path.sigma(t)
-        told = how.c_noise(t, alpha, sigma), how.c_noise(t.flip(0), alpha, sigma)
-        if not torch.equal(*told):
-            raise ValueError(
-                f"the network of this {type(how).__name__} is told t, which means another noise "
-                "level on another clock; take EDMPrediction() or FlowPrediction(), whose networks "
-                "are told the level."
-            )
-        moved = ScoreModel(model.network, path, how)
+        _check_told_the_level(model)
+        moved = ScoreModel(model.network, self.path(nodes), model.parameterization)
         moved.event_shape = model.event_shape
         return moved
 
@@ -195,17 +187,105 @@ class ScheduleLoss(Loss):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return ℓ of each row, shape (n,), and the estimate of ∫ itself, in nats."""
         schedule, x = cast(LearnedSchedule, module), batch.rows
-        u = noise.stratified().to(x.device)
-        eps = noise.normal_like(x)
         with torch.no_grad():
-            level, pace = schedule(u), schedule.rate(u)
-            t = self.sde.kernel.time_of_log_nsr(0.5 * level, self.sde.t_min, self.sde.t_max)
-            square = noise_errors(self.sde, self.score, x, eps, t)
-            estimate = 0.5 * pace * square
+            estimate, ratio = _estimate(schedule, self.sde, self.score, x, noise)
+        return (estimate / x[0].numel()).square() * ratio(), {"diffusion": estimate}
+
+
+class VariationalDiffusion(nn.Module):
+    """A score model and its schedule, learned together.
+
+    The bound teaches the network, its second moment the schedule, from the same draws; in
+    continuous time neither is in the other's way.
+
+    Args:
+        model: What is trained; its network is told the noise level, as by `EDMPrediction`.
+        width: Sigmoids of the schedule.
+
+    Raises:
+        TypeError: If model is no `ScoreModel` of a `GaussianPath`.
+        ValueError: If its network is told t, or no signal is left at t_max.
+
+    Reference:
+        Kingma et al. 2021, section 5.2 and appendix I.2, arXiv:2107.00630.
+    """
+
+    def __init__(self, model: ScoreModel, width: int = 24) -> None:
+        super().__init__()
+        _check_told_the_level(model)
+        self.model = model
+        self.schedule = LearnedSchedule.between(model.path, width)
+
+    def rescheduled(self, nodes: int = 256) -> ScoreModel:
+        """Return the model on the clock that was learned with it, as `LearnedSchedule` does."""
+        return self.schedule.rescheduled(self.model, nodes)
+
+
+@dataclass(frozen=True)
+class VariationalDiffusionLoss(Loss):
+    """The integral of the bound, for the network, and its second moment, for the schedule.
+
+    ℓ = ½ γ′ ‖ε − ε̂‖²/d + (γ′ ‖ε − ε̂‖²/(d (γ(1) − γ(0))))²; through the first no gradient goes to
+    the schedule, which it does not depend on, through the second none to the network.
+
+    Raises:
+        TypeError: If a module is no `VariationalDiffusion`.
+    """
+
+    def prepare(self, module: nn.Module, batch: Batch) -> Loss:
+        """Refuse what is no `VariationalDiffusion`."""
+        check_kind("module", module, VariationalDiffusion, "a VariationalDiffusion(model)")
+        return self
+
+    def __call__(
+        self, module: nn.Module, batch: Batch, noise: BatchNoise
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return ℓ of each row, shape (n,), and the estimate of the integral, in nats."""
+        joint, x = cast(VariationalDiffusion, module), batch.rows
+        schedule, model = joint.schedule, joint.model
+        estimate, ratio = _estimate(schedule, model.path, model.score, x, noise)
+        half, d = 0.5 * (schedule.high - schedule.low), x[0].numel()
+        moment = (estimate.detach() / (d * half)).square() * ratio()
+        return estimate / d + moment, {"diffusion": estimate, "moment": moment}
+
+
+def _estimate(
+    schedule: LearnedSchedule, sde: GaussianPath, score: ScoreFn, x: State, noise: BatchNoise
+) -> tuple[Tensor, Callable[[], Tensor]]:
+    """Return ½ γ′ ‖ε − ε̂‖² of each row, and what makes 1/p at its level, relative to now.
+
+    Args:
+        schedule: The clock; no gradient goes to it from the first.
+        sde: The path that the score is of.
+        score: ∇ log p_t(x) of it.
+        x: Points, shape (n, *event).
+        noise: The random numbers of this step.
+    """
+    u = noise.stratified().to(x.device)
+    with torch.no_grad():
+        level, pace = schedule(u), schedule.rate(u)
+        t = sde.kernel.time_of_log_nsr(0.5 * level, sde.t_min, sde.t_max)
+
+    def ratio() -> Tensor:
         # the time at which the level that was drawn is reached, as the weights move
         moved = u - (schedule(u) - level) / pace
-        ratio = schedule.rate(moved) / pace  # 1, with the gradient of 1/p at that level
-        return (estimate / x[0].numel()).square() * ratio, {"diffusion": estimate}
+        return schedule.rate(moved) / pace
+
+    return 0.5 * pace * noise_errors(sde, score, x, noise.normal_like(x), t), ratio
+
+
+def _check_told_the_level(model: object) -> None:
+    """Refuse a model whose network is told t."""
+    check_kind("model", model, ScoreModel, "a ScoreModel(network, sde, EDMPrediction())")
+    path, how = cast(ScoreModel, model).path, cast(ScoreModel, model).parameterization
+    t = torch.linspace(path.t_min, path.t_max, 5, dtype=torch.float64)
+    alpha, sigma = path.alpha(t), path.sigma(t)
+    if not torch.equal(how.c_noise(t, alpha, sigma), how.c_noise(t.flip(0), alpha, sigma)):
+        raise ValueError(
+            f"the network of this {type(how).__name__} is told t, which means another noise level "
+            "on another clock; take EDMPrediction() or FlowPrediction(), whose networks are told "
+            "the level."
+        )
 
 
 def noise_errors(sde: GaussianPath, score: ScoreFn, x0: State, eps: State, t: Tensor) -> Tensor:

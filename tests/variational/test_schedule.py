@@ -219,6 +219,37 @@ def test_a_trained_network_on_the_learned_clock():
     assert linear.variance > 5 * best.variance
 
 
+def test_a_network_and_its_schedule_are_learned_together():
+    """Gaussian data: a score, a clock near the best, and a bound near log p."""
+    rows = points(8000, 3).float()
+    how = sg.EDMPrediction(V**0.5)
+    joint = sg.VariationalDiffusion(sg.ScoreModel(sg.MLP(D, width=32, depth=2, rng=0), VP, how))
+    config = sg.FitConfig(steps=400, batch_size=256, learning_rate=5e-3, ema_decay=0.98, warmup=20)
+    sg.fit(joint, rows, sg.VariationalDiffusionLoss(), config, rng=0)
+    model, x = joint.rescheduled(), points(200).float()
+    assert model.event_shape == (D,)
+    first = sg.timed_bound(model.sde, model.score, x, samples=100, rng=0)
+    gap = float((DATA.log_prob(x.double()) - first.log_prob).mean())
+    assert -4.4 * (first.variance / 100) ** 0.5 < gap < 0.5
+    before = sg.timed_bound(VP, joint.model.score, x, samples=100, rng=1)
+    assert before.variance > 10 * first.variance
+    # and neither gradient is the other's: the schedule alone has that of ScheduleLoss
+    batch = Batch(points(500).float())
+    value, logs = sg.VariationalDiffusionLoss()(joint, batch, BatchNoise(sg_stream(), 500))
+    weights = list(joint.schedule.parameters())
+    found = torch.autograd.grad(value.mean(), weights, retain_graph=True)
+    alone = sg.ScheduleLoss(VP, joint.model.score)
+    theirs, _ = alone(joint.schedule, batch, BatchNoise(sg_stream(), 500))
+    half = 0.5 * (joint.schedule.high - joint.schedule.low)
+    for mine, wanted in zip(found, torch.autograd.grad(theirs.mean(), weights), strict=True):
+        torch.testing.assert_close(mine, wanted / half**2, rtol=1e-6, atol=1e-9)
+    network = list(joint.model.network.parameters())
+    whole = torch.autograd.grad(value.mean(), network, retain_graph=True)
+    bound = torch.autograd.grad(logs["diffusion"].mean() / D, network)
+    for mine, wanted in zip(whole, bound, strict=True):
+        torch.testing.assert_close(mine, wanted)
+
+
 def sg_stream():
     """A stream for one call of a loss."""
     from sdegen.core.noise import stream
