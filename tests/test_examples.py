@@ -119,6 +119,19 @@ def test_critically_damped(run, tmp_path):
     assert (tmp_path / "critically_damped.png").stat().st_size > 10_000
 
 
+def test_phi4(run, tmp_path):
+    # few fields, and few steps of training, which generate nothing yet; the header has all of it
+    printed = run("phi4", **{"CHAINS, STEPS, FIELDS": "100, 10, 100"})
+    rows = numbers(printed, r"simulated # ± #, generated # ± #")
+    # of 40,000 fields: 5 standard errors of both
+    for (found, error, _, _), known, of_known in zip(
+        rows, (0.6430, 6.51, 112.4, 0.6134), (9e-4, 0.08, 0.3, 5e-4), strict=True
+    ):
+        assert abs(found - known) < 5 * (error**2 + of_known**2) ** 0.5
+    assert (tmp_path / "phi4.png").stat().st_size > 10_000
+    assert (tmp_path / "fields.png").stat().st_size > 10_000
+
+
 def test_neural_sde(run, tmp_path):
     # of few steps; a drift of 0 is off by 100 %, and the header has the numbers of all steps
     printed = run("neural_sde", **{"STEPS, ROWS": "40, 300"})
