@@ -205,6 +205,19 @@ def answers_about_errors():
             for row in trainings
         ),
     )
+    held_out = rows_of("held_out", "mixtures in the plane")
+    yield (
+        "held_out",
+        "how near is a learned density to the true one, on unseen points?",
+        "the mixture's own density, on the same points",
+        "held-out NLL less entropy: "
+        + "; ".join(
+            f"{row['mixture']} {row['held-out NLL less entropy, nats']:.2g} ± "
+            f"{row['its standard error']:.1g} nats after {row['CPU seconds of training']:.3g} s "
+            "of one core"
+            for row in held_out
+        ),
+    )
     pulses = rows_of("pulses", "pulses")
     silent = sum(row["wrong without a word"] for row in pulses)
     yield (

@@ -15,6 +15,7 @@ from benchmarks import (
     channels,
     ensemble_peers,
     gpu,
+    held_out,
     large_ensembles,
     lookup,
     peers,
@@ -130,6 +131,16 @@ def test_planted_faults_are_caught_and_named(monkeypatch):
     rows = tables["certificates of planted faults"]
     assert len(rows) == 8
     assert all(row["caught"] == row["named"] == row["runs"] == 1 for row in rows)
+
+
+def test_held_out_divergences_are_those_of_the_densities():
+    """KL of an exact score is 0, and of another density what the two densities say."""
+    mixture, points = held_out.moons(), held_out.moons().sample(60, rng=0, dtype=torch.float64)
+    other = held_out.eight_gaussians()
+    for law, tolerance in ((mixture, 2e-3), (other, 2e-2)):
+        found, _ = held_out.divergence(mixture, law.noised(held_out.SDE).score, points)
+        expected = float((mixture.log_prob(points) - law.log_prob(points)).mean())
+        assert found == pytest.approx(expected, abs=tolerance, rel=tolerance)
 
 
 def test_the_pages_are_made_from_the_results():
