@@ -283,6 +283,17 @@ def test_matrix_noise_readings(run, tmp_path):
     assert (tmp_path / "matrix_noise_readings.png").stat().st_size > 10_000
 
 
+def test_boltzmann_digits(run, tmp_path):
+    printed = run("boltzmann_digits", **{"STEPS, REPEATS, SIDE": "500, 5, 12"})
+    assert numbers(printed, r"largest weight #")[0][0] > 1
+    ours, pixels = numbers(printed, r"digits: # nats, by pixels that know of no other #")[0]
+    assert pixels == -25.07
+    assert ours > -23
+    assert within(printed) == 1
+    assert numbers(printed, r"cover it in # of #") == [(5, 5)]
+    assert (tmp_path / "boltzmann_digits.png").stat().st_size > 10_000
+
+
 def test_chemical_langevin(run, tmp_path):
     # the Langevin equation itself is off by a hundredth; 5 standard errors beside it
     printed = run("chemical_langevin", TRAJECTORIES=2_000)
@@ -292,6 +303,16 @@ def test_chemical_langevin(run, tmp_path):
         assert abs(found - exact) < 5 * error + 0.015
     assert rows[0][2] > 0.9 > rows[1][2] > 0.7 > rows[2][2]
     assert (tmp_path / "chemical_langevin.png").stat().st_size > 10_000
+
+
+def test_energy_ring(run, tmp_path):
+    printed = run("energy_ring", **{"STEPS, SAMPLES, WIDTH": "300, 2000, 32"})
+    # few steps of few samples are some way off
+    distance, steps, lost = numbers(printed, r"truth: #, after # steps, # chains lost")[0]
+    assert distance < 0.45
+    assert (steps, lost) == (300, 0)
+    assert within(printed) == 1
+    assert (tmp_path / "energy_ring.png").stat().st_size > 10_000
 
 
 def test_error_budget(run, tmp_path):
