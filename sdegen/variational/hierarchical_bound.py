@@ -11,9 +11,10 @@
 One is the other by Bayes' rule, q(x_t | x_{t−1}) = q(x_{t−1} | x_t, x_0) q(x_t | x_0)/q(x_{t−1} |
 x_0), whose last ratio telescopes. So as logarithms of ratios along one path they are equal path by
 path. They differ in what can be averaged beforehand: of consistency the entropy of q(x_t |
-x_{t−1}), of denoising the whole divergence, given x_t. Its variance is the smaller, since one
-variable is drawn where consistency draws three; and along a path nothing is averaged, but at the
-exact model the ratio is p(x_0) for every path, and has no variance at all.
+x_{t−1}), of denoising the whole divergence, given x_t: one variable is drawn where consistency
+draws three, and its variance is the smaller (on a Gaussian 2.0 for 10 nats² at T = 20, 2.2 for 50
+at T = 100). Along a path nothing is averaged, but at the exact model the ratio is p(x_0) for every
+path, and has no variance at all.
 
 **The triple is one path.** Consistency asks log p(x_t | x_{t+1}) at the x_t that x_{t+1} was made
 from. E KL(q(x_t | x_{t−1}) ‖ p(x_t | x_{t+1})) over independent x_{t−1} and x_{t+1}, as it is

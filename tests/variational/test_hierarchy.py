@@ -253,6 +253,20 @@ def test_training_reaches_log_p_of_gaussian_data(form):
     assert abs(float(after) - best) < 0.05
 
 
+def test_networks_are_trained_by_consistency():
+    """Of Gaussian data no bound is above their entropy, and this one comes near it."""
+    law = sg.Gaussian([0.3, -0.2], [[1.0, 0.6], [0.6, 0.8]])
+    x = law.sample(4000, rng=0)
+    encoders, decoders = [network(2, 2, 0), network(2, 1, 1)], [network(2, 2, 2), network(1, 2, 3)]
+    model = sg.HierarchicalVAE(encoders, decoders, (2, 2, 1))
+    config = sg.FitConfig(steps=300, batch_size=128, learning_rate=0.02, ema_decay=0.97)
+    sg.fit(model, x, sg.HierarchicalLoss("consistency"), config, rng=0)
+    bound = sg.hierarchical_bound(model, x[:500], form="consistency", samples=32, rng=1)
+    gap = float((law.log_prob(x[:500]) - bound.log_prob).mean())
+    error = float(bound.standard_error.square().sum().sqrt()) / 500
+    assert -4.4 * error < gap < 0.15
+
+
 def test_samples_of_an_exact_hierarchy_have_the_law_of_the_data():
     law, encoders, sizes = uneven(3)
     decoders, prior = exact_decoders(law, encoders)

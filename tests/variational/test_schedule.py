@@ -219,11 +219,16 @@ def test_a_trained_network_on_the_learned_clock():
     assert linear.variance > 5 * best.variance
 
 
+def joined():
+    """A model of Gaussian data and its schedule, not trained."""
+    net = sg.MLP(D, width=32, depth=2, rng=0)
+    return sg.VariationalDiffusion(sg.ScoreModel(net, VP, sg.EDMPrediction(V**0.5)))
+
+
+@pytest.mark.slow
 def test_a_network_and_its_schedule_are_learned_together():
     """Gaussian data: a score, a clock near the best, and a bound near log p."""
-    rows = points(8000, 3).float()
-    how = sg.EDMPrediction(V**0.5)
-    joint = sg.VariationalDiffusion(sg.ScoreModel(sg.MLP(D, width=32, depth=2, rng=0), VP, how))
+    rows, joint = points(8000, 3).float(), joined()
     config = sg.FitConfig(steps=400, batch_size=256, learning_rate=5e-3, ema_decay=0.98, warmup=20)
     sg.fit(joint, rows, sg.VariationalDiffusionLoss(), config, rng=0)
     model, x = joint.rescheduled(), points(200).float()
@@ -233,7 +238,11 @@ def test_a_network_and_its_schedule_are_learned_together():
     assert -4.4 * (first.variance / 100) ** 0.5 < gap < 0.5
     before = sg.timed_bound(VP, joint.model.score, x, samples=100, rng=1)
     assert before.variance > 10 * first.variance
-    # and neither gradient is the other's: the schedule alone has that of ScheduleLoss
+
+
+def test_network_and_schedule_have_each_their_own_gradient():
+    """That of ScheduleLoss, in other units, and that of the bound."""
+    joint = joined()
     batch = Batch(points(500).float())
     value, logs = sg.VariationalDiffusionLoss()(joint, batch, BatchNoise(sg_stream(), 500))
     weights = list(joint.schedule.parameters())
