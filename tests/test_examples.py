@@ -119,6 +119,16 @@ def test_critically_damped(run, tmp_path):
     assert (tmp_path / "critically_damped.png").stat().st_size > 10_000
 
 
+def test_heat_equation(run, tmp_path):
+    # of few steps; the header has the numbers of all of them
+    printed = run("heat_equation", STEPS=60)
+    rows = numbers(printed, r"energy distance to other digits #, sliced W2 #")
+    for made, floor, rest in zip(*rows, strict=True):
+        assert floor < made < rest
+    assert (tmp_path / "heat_equation.png").stat().st_size > 10_000
+    assert (tmp_path / "heat_equation_path.png").stat().st_size > 10_000
+
+
 def test_phi4(run, tmp_path):
     # few fields, and few steps of training, which generate nothing yet; the header has all of it
     printed = run("phi4", **{"CHAINS, STEPS, FIELDS": "100, 10, 100"})
