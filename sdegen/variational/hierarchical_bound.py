@@ -100,7 +100,7 @@ def hierarchical_bound(
         NonFiniteError: If the bound is not finite.
 
     >>> encoders = [LinearGaussian([[0.8]], 0.36)] * 3
-    >>> decoders, prior = exact_decoders(Gaussian([0.0], 2.0), encoders)
+    >>> decoders, prior = sg.variational.exact_decoders(Gaussian([0.0], 2.0), encoders)
     >>> model = HierarchicalVAE(encoders, decoders, (1, 1, 1, 1), prior)
     >>> bound = hierarchical_bound(model, torch.ones(1, 1), analytic=False, rng=0)
     >>> bool((bound.log_prob - Gaussian([0.0], 2.0).log_prob(torch.ones(1, 1))).abs() < 1e-12)
