@@ -3,7 +3,7 @@
 Data are particles in U = (|x| - 1)²/2s² at T = 1. A network of one number, beside a Gaussian base,
 learns their energy by persistent contrastive divergence, whose negative phase is Langevin dynamics
 in the energy as it is by then. What is learned is walked as any other energy, and compared with
-the truth on a grid. It draws energy_ring.png, and prints in 75 s:
+the truth on a grid. It draws energy_ring.png, and prints in 60 s:
 
     total variation to the truth: 0.0280, after 2000 steps, 0 chains lost
     mean |x| by Langevin: 1.0235 ± 0.0011, exact 1.0248 in what is learned

@@ -40,7 +40,7 @@ def _distance(data, density, grids, steps, step_size):
 
 @pytest.mark.slow
 def test_two_modes_on_a_line():
-    """Measured: 0.018."""
+    """Measured: 0.022, trained in 41 CPU seconds."""
     data = LINE.sample(20_000, rng=0, dtype=F64)
     grids = (sg.Grid(-5.0, 5.0, 1000),)
     assert _distance(data, lambda x: LINE.log_prob(x).exp(), grids, 2000, 0.05) < 0.03
@@ -48,7 +48,7 @@ def test_two_modes_on_a_line():
 
 @pytest.mark.slow
 def test_a_ring_in_the_plane():
-    """Measured: 0.017."""
+    """Measured: 0.024, trained in 43 CPU seconds."""
     z = 2 * math.pi * 0.15 * math.sqrt(2 * math.pi)  # ∫ r e^{…} dr is that of a Gaussian
     grids = (sg.Grid(-3.0, 3.0, 200),) * 2
 
