@@ -10,6 +10,10 @@ The model is a `Potential`: `simulate(Langevin(model), x0, times)` samples it, b
 trains it (`contrastive.py`), and `solver=Metropolis()` without an error of the step. In one and
 two dimensions log Z = log ∫ e^{−U} dx is an integral on a grid, which makes energies densities.
 
+**Denoising** is the other way to learn an energy, without chains. A module of (x, t) that returns
+`Langevin(lambda y: energy(y, t)).drift(x, t)`, which is −∇U with its gradient in the weights, is
+the network of a `ScoreModel(network, sde, ScorePrediction())`, and `train` does the rest.
+
 Reference:
     LeCun et al. 2006, A tutorial on energy-based learning, eq. (2); Du and Mordatch 2019,
     arXiv:1903.08689, eq. (1).
