@@ -245,6 +245,8 @@ from .likelihood.phase_space import PositionBound as PositionBound
 from .likelihood.phase_space import position_bound as position_bound
 
 # models with latent variables
+from .variational.flows import Flow as Flow
+from .variational.flows import FlowLikelihood as FlowLikelihood
 from .variational.gaussians import Gaussian as Gaussian
 from .variational.schedule import LearnedSchedule as LearnedSchedule
 from .variational.schedule import ScheduleLoss as ScheduleLoss

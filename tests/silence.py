@@ -473,6 +473,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "energy.log_partition_gradient",
     ),
     "latent variables": (
+        "Flow",
+        "FlowLikelihood",
         "Gaussian",
         "HierarchicalLoss",
         "HierarchicalVAE",
@@ -484,6 +486,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "variational.BoundTerms",
         "variational.ConditionalLikelihood",
         "variational.DivergenceEstimate",
+        "variational.Flow",
+        "variational.FlowLikelihood",
         "variational.Gaussian",
         "variational.HierarchicalLoss",
         "variational.HierarchicalVAE",

@@ -1174,6 +1174,7 @@ BEYOND |= {
 LATENT, KNOWN = sg.Gaussian([0.0, 0.0], [[1.0, 0.2], [0.2, 0.5]]), sg.Gaussian([1.0, 0.0])
 LINES = sg.variational.LinearGaussianModel([[1.0, 0.0], [0.5, 1.0]], 0.0, 0.3)
 AUTO = sg.VAE(nn.Linear(3, 4), nn.Linear(2, 3), 2)
+BENT = sg.Flow("real nvp", 2, width=4, depth=1, context=1, rng=0)
 SPEAKERS = sg.variational.MixtureOfExperts(
     nn.Linear(3, 2), nn.Sequential(nn.Linear(3, 2), nn.Unflatten(1, (2, 1))), 2
 )
@@ -1224,8 +1225,26 @@ BEYOND |= {
             "std": 0.5,
             "learn_std": False,
             "prior": sg.GaussianMixture([1.0], [[0.0, 0.0]], stds=1.0),
+            "flow": sg.Flow("nice", 2, width=4, rng=0),
         },
     ),
+    "Flow": (
+        sg.Flow,
+        {
+            "name": "spline",
+            "dim": 2,
+            "transforms": 2,
+            "width": 4,
+            "depth": 1,
+            "context": 1,
+            "mean": 0.5,
+            "std": [1.0, 2.0],
+            "rng": 0,
+        },
+    ),
+    "Flow.log_prob": (BENT.log_prob, {"x": X3[:, :2], "context": X3[:, 2:]}),
+    "Flow.push": (BENT.push, {"z": X3[:, :2], "context": X3[:, 2:]}),
+    "Flow.sample": (BENT.sample, {"n": 6, "context": X3[:, 2:], "rng": 0}),
     "VAE.bound": (AUTO.bound, {"x": X3, "samples": 2, "importance": 2, "rng": 0}),
     "VAE.sample": (AUTO.sample, {"n": 2, "rng": 0}),
     "VAELoss": (

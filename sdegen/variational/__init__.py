@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "divergences": ["DivergenceEstimate", "jensen_shannon", "kl_divergence"],
         "experts": ["ConditionalLikelihood", "MixtureOfExperts"],
+        "flows": ["Flow", "FlowLikelihood"],
         "gaussians": ["Gaussian", "product_of_experts"],
         "identities": ["BoundTerms", "LinearGaussianModel", "bound_terms"],
         "predictors": ["PredictorTerms", "predictor_terms", "predictor_weights"],

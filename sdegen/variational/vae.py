@@ -7,8 +7,8 @@
 q(z | x) = N(μ(x), diag σ²(x)) is what the encoder puts out, p(x | z) what the decoder does: a
 Gaussian of one spread, given or learned, or independent Bernoulli pixels. Gradients pass through
 z = μ + σ ε. The first bound's KL is in closed form where the prior is N(0, I), and a mean over the
-samples where it is a mixture or a density; the second rises with K to log p(x). β other than 1 is
-no bound below 1, and a looser one above.
+samples where it is a mixture or a density, or where a flow carries μ + σ ε on; the second rises
+with K to log p(x). β other than 1 is no bound below 1, and a looser one above.
 
 `VAELoss` is what `fit` makes small; `VAE.bound` says what a model is worth, with standard errors.
 
@@ -35,6 +35,7 @@ from sdegen.core.requests import as_numbers, check_kind, check_state, first_true
 from sdegen.core.shapes import Numbers, State
 from sdegen.likelihood.bound_terms import LowerBound
 from sdegen.training.loss import Batch, BatchNoise, Loss
+from sdegen.variational.flows import Flow
 from sdegen.variational.gaussians import Gaussian
 from sdegen.variational.networks import ask
 
@@ -86,11 +87,14 @@ class VAE(nn.Module):
         std: Standard deviation of a Gaussian x given z: a number, or one for each number of an x,
             shape (*event,).
         learn_std: Whether it is learned, from `std`, or stays what it is.
-        prior: p(z), with `log_prob` and `sample`; None is N(0, I).
+        prior: p(z), with `log_prob` and `sample`, such as a `Flow`, whose weights are then trained
+            too; None is N(0, I).
+        flow: What carries μ + σ ε on to the latent, a `Flow` of k numbers; with context = 2 k it
+            is told what the encoder puts out. None leaves the posterior Gaussian.
 
     Raises:
-        TypeError: If a network is no module, or the prior no law.
-        ValueError: If a number makes no sense.
+        TypeError: If a network is no module, the prior no law, or the flow no Flow.
+        ValueError: If a number makes no sense, or the flow has other sizes.
 
     >>> perceptron = sg.variational.Perceptron
     >>> vae = VAE(perceptron(3, 4, rng=0), perceptron(2, 3, rng=1), latents=2)
@@ -110,6 +114,7 @@ class VAE(nn.Module):
         std: Numbers = 1.0,
         learn_std: bool = True,
         prior: LatentPrior | None = None,
+        flow: Flow | None = None,
     ) -> None:
         super().__init__()
         for name, network in (("encoder", encoder), ("decoder", decoder)):
@@ -125,6 +130,7 @@ class VAE(nn.Module):
             )
         self.encoder, self.decoder = encoder, decoder
         self.latents, self.likelihood, self.prior = latents, likelihood, prior
+        self.flow = _checked_flow(flow, latents)
         check_flag("learn_std", learn_std)
         spread = as_numbers("std", std, expected="a number, or one for each number of an x")
         if not bool(((spread > 0) & spread.isfinite()).all()):
@@ -143,7 +149,7 @@ class VAE(nn.Module):
         return self.log_std.exp()
 
     def posterior(self, x: State) -> Gaussian:
-        """Return q(z | x), a law for each row.
+        """Return q(z | x), a law for each row; of a VAE with a flow, what the flow begins at.
 
         Args:
             x: Shape (batch, *event).
@@ -258,11 +264,15 @@ class VAE(nn.Module):
             (batch,): in closed form for N(0, I), else its mean over the K samples.
         """
         z = q.mean + q.covariance.sqrt() * eps
-        flat = z.flatten(0, 1)
+        flat, log_q = z.flatten(0, 1), q.log_prob(z)
+        if self.flow is not None:
+            told = torch.cat([q.mean, q.covariance.log()], 1).repeat(len(eps), 1)
+            flat, volume = self.flow.push(flat, told if self.flow.context else None)
+            flat, log_q = flat.double(), log_q - volume.reshape(eps.shape[:2])
         rows = x.repeat(len(eps), *[1] * (x.ndim - 1))
         given = self.log_prob_given(rows, flat).reshape(eps.shape[:2])
-        surplus = q.log_prob(z) - self.prior_log_prob(flat).reshape(eps.shape[:2])
-        if self.prior is not None:
+        surplus = log_q - self.prior_log_prob(flat).reshape(eps.shape[:2])
+        if self.prior is not None or self.flow is not None:
             return given - surplus, given, surplus.mean(0)
         unit = Gaussian(torch.zeros_like(q.mean), torch.ones_like(q.mean))
         return given - surplus, given, q.kl(unit)
@@ -350,6 +360,19 @@ class VAELoss(Loss):
         if self.importance > 1:
             return math.log(self.importance) - torch.logsumexp(log_weights, 0), terms
         return terms["reconstruction"] + self.beta * kl, terms
+
+
+def _checked_flow(flow: Flow | None, latents: int) -> Flow | None:
+    """Return the flow of a posterior, or refuse one of other sizes."""
+    if flow is None:
+        return None
+    check_kind("flow", flow, Flow, 'a Flow("real nvp", latents) or None')
+    if flow.dim != latents or flow.context not in (0, 2 * latents):
+        raise ValueError(
+            f"flow must have dim = {latents}, the latents, and context 0 or {2 * latents}, what "
+            f"the encoder puts out, but has dim = {flow.dim} and context = {flow.context}."
+        )
+    return flow
 
 
 def check_binary(x: Tensor, name: str = "x") -> None:
