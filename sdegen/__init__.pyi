@@ -259,6 +259,8 @@ from .variational.hierarchical_bound import HierarchicalLoss as HierarchicalLoss
 from .variational.hierarchical_bound import hierarchical_bound as hierarchical_bound
 from .variational.hierarchy import HierarchicalVAE as HierarchicalVAE
 from .variational.levels import LinearGaussian as LinearGaussian
+from .variational.relatives.autoencoder import Autoencoder as Autoencoder
+from .variational.relatives.discrepancy import MMDLoss as MMDLoss
 
 # energies that are sampled and learned
 from .energy.boltzmann import RBM as RBM

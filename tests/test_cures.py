@@ -48,6 +48,7 @@ from tests.cures import (
     pictures,
     planes,
     questions,
+    relatives,
     running,
     samplers,
     sampling,
@@ -57,6 +58,7 @@ from tests.cures import (
 )
 
 ROOMS = (
+    relatives,
     active_matter,
     channels,
     checkpoints,

@@ -157,6 +157,10 @@ CALLS = {
     ),
     "metrics.sliced_wasserstein": (sg.metrics.sliced_wasserstein, {"x": X2, "y": X2}),
     "metrics.energy_distance": (sg.metrics.energy_distance, {"x": X2, "y": X2}),
+    "metrics.mmd": (
+        sg.metrics.mmd,
+        {"x": X2, "y": X2, "kernel": "gaussian", "scale": 1.0},
+    ),
     "plots.density_and_particles": (
         sg.plots.density_and_particles,
         {"density": FP.solve(START, TIMES), "path": sg.simulate(OU, X0, TIMES, rng=0)},
@@ -1250,6 +1254,21 @@ BEYOND |= {
     "VAELoss": (
         lambda **a: sg.fit(AUTO, X3, sg.VAELoss(**a), sg.FitConfig(steps=1, batch_size=4), rng=0),
         {"beta": 1.0, "importance": 1},
+    ),
+    "Autoencoder": (
+        lambda **a: sg.Autoencoder(**a).sample(2, rng=0),
+        {
+            "encoder": nn.Linear(3, 2),
+            "decoder": nn.Linear(2, 3),
+            "latents": 2,
+            "likelihood": "gaussian",
+            "std": 0.5,
+            "prior": sg.GaussianMixture([1.0], [[0.0, 0.0]], stds=1.0),
+        },
+    ),
+    "MMDLoss": (
+        lambda **a: sg.fit(AUTO, X3, sg.MMDLoss(**a), sg.FitConfig(steps=1, batch_size=4), rng=0),
+        {"weight": 1.0, "kernel": "gaussian", "scale": 1.0},
     ),
     "MixtureOfExperts": (
         lambda **a: sg.variational.MixtureOfExperts(**a).log_gate(X3),

@@ -19,6 +19,7 @@ from sdegen.metrics.densities import (
     total_variation,
     total_variation_floor,
 )
+from sdegen.metrics.kernels import mmd
 from sdegen.metrics.samples import (
     bits_per_dim,
     energy_distance,
@@ -32,6 +33,7 @@ __all__ = [
     "bits_per_dim",
     "energy_distance",
     "kolmogorov_smirnov",
+    "mmd",
     "nearest_distance",
     "sliced_wasserstein",
     "total_variation",

@@ -150,8 +150,8 @@ def nearest_distance(x: Samples, reference: Samples) -> float:
         return float(torch.minimum((points - left).abs(), (points - right).abs()).mean())
     nearest = torch.full((len(a),), math.inf, dtype=a.dtype, device=a.device)
     for part in torch.split(b, _CHUNK):
-        distances = torch.cat([some.amin(1) for some in _distances(a, part)])
-        nearest = torch.minimum(nearest, distances)
+        apart = torch.cat([some.amin(1) for some in distances(a, part)])
+        nearest = torch.minimum(nearest, apart)
     return float(nearest.mean())
 
 
@@ -201,7 +201,7 @@ def _directions(d: int, count: int, source: Stream) -> Tensor:
     return torch.cat(frames, 1)
 
 
-def _distances(a: Tensor, b: Tensor) -> Iterator[Tensor]:
+def distances(a: Tensor, b: Tensor) -> Iterator[Tensor]:
     """Yield |a_i − b_j| for some rows i and all j at a time, so that they fit in memory."""
     rows = max(1, _CHUNK // len(b))
     for start in range(0, len(a), rows):
@@ -212,5 +212,5 @@ def _distances(a: Tensor, b: Tensor) -> Iterator[Tensor]:
 
 def _mean_distance(a: Tensor, b: Tensor) -> float:
     """Return the mean of |a_i − b_j| over all pairs, in blocks of both."""
-    total = sum(float(d.sum()) for part in torch.split(b, _CHUNK) for d in _distances(a, part))
+    total = sum(float(d.sum()) for part in torch.split(b, _CHUNK) for d in distances(a, part))
     return total / (len(a) * len(b))

@@ -12,6 +12,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "identities": ["BoundTerms", "LinearGaussianModel", "bound_terms"],
         "predictors": ["PredictorTerms", "predictor_terms", "predictor_weights"],
         "networks": ["Perceptron"],
+        "relatives.autoencoder": ["Autoencoder"],
+        "relatives.discrepancy": ["MMDLoss"],
         "schedule": [
             "LearnedSchedule",
             "ScheduleLoss",

@@ -8,7 +8,8 @@ q(z | x) = N(μ(x), diag σ²(x)) is what the encoder puts out, p(x | z) what th
 Gaussian of one spread, given or learned, or independent Bernoulli pixels. Gradients pass through
 z = μ + σ ε. The first bound's KL is in closed form where the prior is N(0, I), and a mean over the
 samples where it is a mixture or a density, or where a flow carries μ + σ ε on; the second rises
-with K to log p(x). β other than 1 is no bound below 1, and a looser one above.
+with K to log p(x). β other than 1 is no bound below 1, and a looser one above: `VAELoss(beta=4.0)`
+is the β-VAE.
 
 `VAELoss` is what `fit` makes small; `VAE.bound` says what a model is worth, with standard errors.
 
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast, get_args, runtime_checkable
+from typing import Protocol, cast, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -37,9 +38,8 @@ from sdegen.likelihood.bound_terms import LowerBound
 from sdegen.training.loss import Batch, BatchNoise, Loss
 from sdegen.variational.flows import Flow
 from sdegen.variational.gaussians import Gaussian
+from sdegen.variational.likelihoods import Likelihood, check_binary, check_spread, log_prob_of
 from sdegen.variational.networks import ask
-
-Likelihood = Literal["gaussian", "bernoulli"]
 
 
 @runtime_checkable
@@ -48,6 +48,23 @@ class LatentPrior(Protocol):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Return log p(z) in nats, shape (batch,), of latents (batch, k)."""
+
+    def draw(self, q: Gaussian, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """Return latents of the posterior, by the flow if there is one, with gradients.
+
+        Args:
+            q: q(z | x), as `posterior` returns it.
+            eps: Standard normals, shape (K, batch, k).
+
+        Returns:
+            z, shape (K, batch, k), and log q(z | x), shape (K, batch), float64.
+        """
+        z = q.mean + q.covariance.sqrt() * eps
+        if self.flow is None:
+            return z, q.log_prob(z)
+        told = torch.cat([q.mean, q.covariance.log()], 1).repeat(len(eps), 1)
+        flat, volume = self.flow.push(z.flatten(0, 1), told if self.flow.context else None)
+        return flat.double().reshape(z.shape), q.log_prob(z) - volume.reshape(eps.shape[:2])
 
     def sample(self, n: int, *, rng: Rng = None, dtype: torch.dtype | None = None) -> Tensor:
         """Draw n latents, shape (n, k)."""
@@ -184,24 +201,7 @@ class VAE(nn.Module):
                 where its pixels are Bernoulli.
         """
         output = ask("decoder", self.decoder, z.to(x.dtype))
-        if output.shape != x.shape:
-            raise ValueError(
-                f"decoder must return x's shape {tuple(x.shape)}, but returned {kind_of(output)}."
-            )
-        if self.likelihood == "bernoulli":
-            check_binary(x)
-            ones: Tensor = x * nn.functional.logsigmoid(output)
-            terms = ones + (1 - x) * nn.functional.logsigmoid(-output)
-            return terms.flatten(1).sum(1).double()
-        log_std = self.log_std.double()
-        if log_std.shape not in ((), x.shape[1:]):
-            raise ValueError(
-                f"std must be a number or have an event's shape {tuple(x.shape[1:])}, but has "
-                f"{tuple(log_std.shape)}."
-            )
-        white: Tensor = (x - output).double() * torch.exp(-log_std)
-        volume = log_std.expand(x.shape[1:]).sum() + 0.5 * x[0].numel() * math.log(2 * math.pi)
-        return -0.5 * white.square().flatten(1).sum(1) - volume
+        return log_prob_of(x, output, self.likelihood, self.log_std.double())
 
     def bound(
         self, x: State, *, samples: int = 16, importance: int = 1, rng: Rng = None
@@ -263,12 +263,8 @@ class VAE(nn.Module):
             log p(x | z) p(z)/q(z | x) and log p(x | z), shape (K, batch), and KL(q ‖ p), shape
             (batch,): in closed form for N(0, I), else its mean over the K samples.
         """
-        z = q.mean + q.covariance.sqrt() * eps
-        flat, log_q = z.flatten(0, 1), q.log_prob(z)
-        if self.flow is not None:
-            told = torch.cat([q.mean, q.covariance.log()], 1).repeat(len(eps), 1)
-            flat, volume = self.flow.push(flat, told if self.flow.context else None)
-            flat, log_q = flat.double(), log_q - volume.reshape(eps.shape[:2])
+        z, log_q = self.draw(q, eps)
+        flat = z.flatten(0, 1)
         rows = x.repeat(len(eps), *[1] * (x.ndim - 1))
         given = self.log_prob_given(rows, flat).reshape(eps.shape[:2])
         surplus = log_q - self.prior_log_prob(flat).reshape(eps.shape[:2])
@@ -300,6 +296,7 @@ class VAE(nn.Module):
             if self.likelihood == "bernoulli":
                 u = torch.rand(output.shape, generator=noise.generator()).to(output)
                 return (u < output.sigmoid()).to(output)
+            check_spread(self.log_std, output)
             shape = tuple(output.shape)
             return output + self.std * noise.normal(
                 shape, dtype=output.dtype, device=output.device
@@ -373,18 +370,3 @@ def _checked_flow(flow: Flow | None, latents: int) -> Flow | None:
             f"the encoder puts out, but has dim = {flow.dim} and context = {flow.context}."
         )
     return flow
-
-
-def check_binary(x: Tensor, name: str = "x") -> None:
-    """Refuse data that are not 0 or 1.
-
-    Raises:
-        ValueError: With the first that is not.
-    """
-    bad = ~((x == 0) | (x == 1))
-    if bool(bad.any()):
-        where = tuple(bad.nonzero()[0].tolist())
-        raise ValueError(
-            f"{name} must be 0 or 1 for Bernoulli pixels, but is {float(x[where]):g} at {where}; "
-            "pass (x > threshold).to(x.dtype), or take likelihood='gaussian'."
-        )

@@ -1,0 +1,1 @@
+"""Relatives of the variational autoencoder: other priors to match, other likelihoods to learn."""

@@ -1,0 +1,36 @@
+"""Advice on relatives of the variational autoencoder, followed."""
+
+import torch
+from torch import nn
+
+import sdegen as sg
+
+X = torch.randn(16, 3, generator=torch.Generator().manual_seed(0))
+
+
+def plain():
+    """An autoencoder of three numbers and two latents."""
+    return sg.Autoencoder(nn.Linear(3, 2), nn.Linear(2, 3), 2)
+
+
+def fitted(module, loss, batch_size=8, **options):
+    """What is left of two steps of a training."""
+    config = sg.FitConfig(steps=2, batch_size=batch_size, warmup=0)
+    return sg.fit(module, X, loss, config, rng=0, **options)
+
+
+FOLLOWED = {
+    "a bound of latents without noise": (
+        r"an Autoencoder's latents have no noise, so that there is no density q\(z \| x\)",
+        lambda: fitted(plain(), sg.VAELoss()),
+        lambda: (
+            fitted(plain(), sg.MMDLoss()),
+            fitted(sg.VAE(nn.Linear(3, 4), nn.Linear(2, 3), 2), sg.VAELoss()),
+        ),
+    ),
+    "a discrepancy of one row": (
+        "the discrepancy is a mean over pairs of a batch, which has one row; take more",
+        lambda: fitted(plain(), sg.MMDLoss(), batch_size=1),
+        lambda: fitted(plain(), sg.MMDLoss(), batch_size=2),
+    ),
+}
