@@ -49,23 +49,6 @@ class LatentPrior(Protocol):
     def log_prob(self, x: Tensor) -> Tensor:
         """Return log p(z) in nats, shape (batch,), of latents (batch, k)."""
 
-    def draw(self, q: Gaussian, eps: Tensor) -> tuple[Tensor, Tensor]:
-        """Return latents of the posterior, by the flow if there is one, with gradients.
-
-        Args:
-            q: q(z | x), as `posterior` returns it.
-            eps: Standard normals, shape (K, batch, k).
-
-        Returns:
-            z, shape (K, batch, k), and log q(z | x), shape (K, batch), float64.
-        """
-        z = q.mean + q.covariance.sqrt() * eps
-        if self.flow is None:
-            return z, q.log_prob(z)
-        told = torch.cat([q.mean, q.covariance.log()], 1).repeat(len(eps), 1)
-        flat, volume = self.flow.push(z.flatten(0, 1), told if self.flow.context else None)
-        return flat.double().reshape(z.shape), q.log_prob(z) - volume.reshape(eps.shape[:2])
-
     def sample(self, n: int, *, rng: Rng = None, dtype: torch.dtype | None = None) -> Tensor:
         """Draw n latents, shape (n, k)."""
 
@@ -272,6 +255,23 @@ class VAE(nn.Module):
             return given - surplus, given, surplus.mean(0)
         unit = Gaussian(torch.zeros_like(q.mean), torch.ones_like(q.mean))
         return given - surplus, given, q.kl(unit)
+
+    def draw(self, q: Gaussian, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """Return latents of the posterior, by the flow if there is one, with gradients.
+
+        Args:
+            q: q(z | x), as `posterior` returns it.
+            eps: Standard normals, shape (K, batch, k).
+
+        Returns:
+            z, shape (K, batch, k), and log q(z | x), shape (K, batch), float64.
+        """
+        z = q.mean + q.covariance.sqrt() * eps
+        if self.flow is None:
+            return z, q.log_prob(z)
+        told = torch.cat([q.mean, q.covariance.log()], 1).repeat(len(eps), 1)
+        flat, volume = self.flow.push(z.flatten(0, 1), told if self.flow.context else None)
+        return flat.double().reshape(z.shape), q.log_prob(z) - volume.reshape(eps.shape[:2])
 
     def sample(self, n: int, *, rng: Rng = None) -> State:
         """Draw from p(x): a latent of the prior, and x given it.
