@@ -245,6 +245,7 @@ from .likelihood.phase_space import PositionBound as PositionBound
 from .likelihood.phase_space import position_bound as position_bound
 
 # models with latent variables
+from .variational.continuous_flows import ContinuousFlowLikelihood as ContinuousFlowLikelihood
 from .variational.flows import Flow as Flow
 from .variational.flows import FlowLikelihood as FlowLikelihood
 from .variational.gaussians import Gaussian as Gaussian

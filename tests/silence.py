@@ -475,6 +475,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "latent variables": (
         "Autoencoder",
+        "ContinuousFlowLikelihood",
         "Flow",
         "FlowLikelihood",
         "Gaussian",
@@ -489,6 +490,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "variational.Autoencoder",
         "variational.BoundTerms",
         "variational.ConditionalLikelihood",
+        "variational.ContinuousFlowLikelihood",
         "variational.DivergenceEstimate",
         "variational.Flow",
         "variational.FlowLikelihood",

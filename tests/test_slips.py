@@ -1246,6 +1246,10 @@ BEYOND |= {
             "rng": 0,
         },
     ),
+    "ContinuousFlowLikelihood": (
+        sg.ContinuousFlowLikelihood,
+        {"solver": sg.TorchDiffEq(), "divergence": sg.Hutchinson(2)},
+    ),
     "Flow.log_prob": (BENT.log_prob, {"x": X3[:, :2], "context": X3[:, 2:]}),
     "Flow.push": (BENT.push, {"z": X3[:, :2], "context": X3[:, 2:]}),
     "Flow.sample": (BENT.sample, {"n": 6, "context": X3[:, 2:], "rng": 0}),

@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "continuous_flows": ["ContinuousFlowLikelihood"],
         "divergences": ["DivergenceEstimate", "jensen_shannon", "kl_divergence"],
         "experts": ["ConditionalLikelihood", "MixtureOfExperts"],
         "flows": ["Flow", "FlowLikelihood"],
