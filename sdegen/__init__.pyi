@@ -262,6 +262,8 @@ from .variational.hierarchy import HierarchicalVAE as HierarchicalVAE
 from .variational.levels import LinearGaussian as LinearGaussian
 from .variational.relatives.autoencoder import Autoencoder as Autoencoder
 from .variational.relatives.discrepancy import MMDLoss as MMDLoss
+from .variational.relatives.quantised import VQVAE as VQVAE
+from .variational.relatives.quantised import VQLoss as VQLoss
 
 # energies that are sampled and learned
 from .energy.boltzmann import RBM as RBM

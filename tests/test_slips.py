@@ -1179,6 +1179,7 @@ LATENT, KNOWN = sg.Gaussian([0.0, 0.0], [[1.0, 0.2], [0.2, 0.5]]), sg.Gaussian([
 LINES = sg.variational.LinearGaussianModel([[1.0, 0.0], [0.5, 1.0]], 0.0, 0.3)
 AUTO = sg.VAE(nn.Linear(3, 4), nn.Linear(2, 3), 2)
 BENT = sg.Flow("real nvp", 2, width=4, depth=1, context=1, rng=0)
+CODED = sg.VQVAE(nn.Linear(3, 2), nn.Linear(2, 3), 4, 2, rng=0)
 SPEAKERS = sg.variational.MixtureOfExperts(
     nn.Linear(3, 2), nn.Sequential(nn.Linear(3, 2), nn.Unflatten(1, (2, 1))), 2
 )
@@ -1273,6 +1274,28 @@ BEYOND |= {
     "MMDLoss": (
         lambda **a: sg.fit(AUTO, X3, sg.MMDLoss(**a), sg.FitConfig(steps=1, batch_size=4), rng=0),
         {"weight": 1.0, "kernel": "gaussian", "scale": 1.0},
+    ),
+    "VQVAE": (
+        lambda **a: sg.VQVAE(**a).indices(X3),
+        {
+            "encoder": nn.Linear(3, 2),
+            "decoder": nn.Linear(2, 3),
+            "count": 4,
+            "width": 2,
+            "positions": (),
+            "likelihood": "gaussian",
+            "std": 0.5,
+            "rng": 0,
+        },
+    ),
+    "VQVAE.indices": (CODED.indices, {"x": X3}),
+    "VQVAE.decode": (CODED.decode, {"indices": torch.tensor([0, 3])}),
+    "VQVAE.spread": (CODED.spread, {"x": X3}),
+    "VQVAE.sample": (CODED.sample, {"n": 2, "rng": 0}),
+    "VQVAE.perplexity": (CODED.perplexity, {"x": X3}),
+    "VQLoss": (
+        lambda **a: sg.fit(CODED, X3, sg.VQLoss(**a), sg.FitConfig(steps=1, batch_size=4), rng=0),
+        {"commitment": 0.25},
     ),
     "MixtureOfExperts": (
         lambda **a: sg.variational.MixtureOfExperts(**a).log_gate(X3),

@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "networks": ["Perceptron"],
         "relatives.autoencoder": ["Autoencoder"],
         "relatives.discrepancy": ["MMDLoss"],
+        "relatives.quantised": ["VQLoss", "VQVAE"],
         "schedule": [
             "LearnedSchedule",
             "ScheduleLoss",

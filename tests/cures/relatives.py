@@ -13,6 +13,11 @@ def plain():
     return sg.Autoencoder(nn.Linear(3, 2), nn.Linear(2, 3), 2)
 
 
+def coded(count):
+    """An autoencoder of so many codes."""
+    return sg.VQVAE(nn.Linear(3, 2), nn.Linear(2, 3), count, 2, rng=0)
+
+
 def fitted(module, loss, batch_size=8, **options):
     """What is left of two steps of a training."""
     config = sg.FitConfig(steps=2, batch_size=batch_size, warmup=0)
@@ -27,6 +32,11 @@ FOLLOWED = {
             fitted(plain(), sg.MMDLoss()),
             fitted(sg.VAE(nn.Linear(3, 4), nn.Linear(2, 3), 2), sg.VAELoss()),
         ),
+    ),
+    "more codes than latents": (
+        "different latents, fewer than",
+        lambda: coded(6).spread(X[:4]),
+        lambda: (coded(6).spread(X), coded(4).spread(X[:4])),
     ),
     "a discrepancy of one row": (
         "the discrepancy is a mean over pairs of a batch, which has one row; take more",
