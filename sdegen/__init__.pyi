@@ -260,10 +260,18 @@ from .variational.hierarchical_bound import HierarchicalLoss as HierarchicalLoss
 from .variational.hierarchical_bound import hierarchical_bound as hierarchical_bound
 from .variational.hierarchy import HierarchicalVAE as HierarchicalVAE
 from .variational.levels import LinearGaussian as LinearGaussian
+from .variational.relatives.adversarial import GAN as GAN
+from .variational.relatives.adversarial import GANLoss as GANLoss
+from .variational.relatives.adversarial_prior import (
+    AdversarialAutoencoder as AdversarialAutoencoder,
+)
+from .variational.relatives.adversarial_prior import AdversarialLoss as AdversarialLoss
 from .variational.relatives.autoencoder import Autoencoder as Autoencoder
 from .variational.relatives.discrepancy import MMDLoss as MMDLoss
 from .variational.relatives.quantised import VQVAE as VQVAE
 from .variational.relatives.quantised import VQLoss as VQLoss
+from .variational.relatives.vae_gan import VAEGAN as VAEGAN
+from .variational.relatives.vae_gan import VAEGANLoss as VAEGANLoss
 
 # energies that are sampled and learned
 from .energy.boltzmann import RBM as RBM

@@ -1180,6 +1180,9 @@ LINES = sg.variational.LinearGaussianModel([[1.0, 0.0], [0.5, 1.0]], 0.0, 0.3)
 AUTO = sg.VAE(nn.Linear(3, 4), nn.Linear(2, 3), 2)
 BENT = sg.Flow("real nvp", 2, width=4, depth=1, context=1, rng=0)
 CODED = sg.VQVAE(nn.Linear(3, 2), nn.Linear(2, 3), 4, 2, rng=0)
+PLAYERS = sg.GAN(nn.Linear(2, 3), nn.Linear(3, 1), 2)
+JUDGED = sg.AdversarialAutoencoder(AUTO, nn.Linear(2, 1))
+LEARNED = sg.VAEGAN(nn.Linear(3, 4), nn.Linear(2, 3), nn.Linear(3, 5), nn.Linear(5, 1), 2)
 SPEAKERS = sg.variational.MixtureOfExperts(
     nn.Linear(3, 2), nn.Sequential(nn.Linear(3, 2), nn.Unflatten(1, (2, 1))), 2
 )
@@ -1296,6 +1299,47 @@ BEYOND |= {
     "VQLoss": (
         lambda **a: sg.fit(CODED, X3, sg.VQLoss(**a), sg.FitConfig(steps=1, batch_size=4), rng=0),
         {"commitment": 0.25},
+    ),
+    "GAN": (
+        lambda **a: sg.GAN(**a).sample(2, rng=0),
+        {"generator": nn.Linear(2, 3), "critic": nn.Linear(3, 1), "latents": 2},
+    ),
+    "GAN.sample": (PLAYERS.sample, {"n": 2, "rng": 0}),
+    "GAN.log_ratio": (PLAYERS.log_ratio, {"x": X3}),
+    "GANLoss": (
+        lambda **a: sg.fit(
+            PLAYERS, X3, sg.GANLoss(**a), sg.FitConfig(steps=1, batch_size=4), rng=0
+        ),
+        {"r1": 1.0},
+    ),
+    "AdversarialAutoencoder": (
+        lambda **a: sg.AdversarialAutoencoder(**a).sample(2, rng=0),
+        {"autoencoder": AUTO, "critic": nn.Linear(2, 1)},
+    ),
+    "AdversarialAutoencoder.log_ratio": (JUDGED.log_ratio, {"z": X3[:, :2]}),
+    "AdversarialLoss": (
+        lambda **a: sg.fit(
+            JUDGED, X3, sg.AdversarialLoss(**a), sg.FitConfig(steps=1, batch_size=4), rng=0
+        ),
+        {"weight": 1.0, "r1": 1.0},
+    ),
+    "VAEGAN": (
+        lambda **a: sg.VAEGAN(**a).sample(2, rng=0),
+        {
+            "encoder": nn.Linear(3, 4),
+            "decoder": nn.Linear(2, 3),
+            "features": nn.Linear(3, 5),
+            "head": nn.Linear(5, 1),
+            "latents": 2,
+        },
+    ),
+    "VAEGAN.sample": (LEARNED.sample, {"n": 2, "rng": 0}),
+    "VAEGAN.log_ratio": (LEARNED.log_ratio, {"x": X3}),
+    "VAEGANLoss": (
+        lambda **a: sg.fit(
+            LEARNED, X3, sg.VAEGANLoss(**a), sg.FitConfig(steps=1, batch_size=4), rng=0
+        ),
+        {"weight": 1.0, "r1": 1.0},
     ),
     "MixtureOfExperts": (
         lambda **a: sg.variational.MixtureOfExperts(**a).log_gate(X3),

@@ -13,9 +13,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "identities": ["BoundTerms", "LinearGaussianModel", "bound_terms"],
         "predictors": ["PredictorTerms", "predictor_terms", "predictor_weights"],
         "networks": ["Perceptron"],
+        "relatives.adversarial": ["GAN", "GANLoss"],
+        "relatives.adversarial_prior": ["AdversarialAutoencoder", "AdversarialLoss"],
         "relatives.autoencoder": ["Autoencoder"],
         "relatives.discrepancy": ["MMDLoss"],
         "relatives.quantised": ["VQLoss", "VQVAE"],
+        "relatives.vae_gan": ["VAEGAN", "VAEGANLoss"],
         "schedule": [
             "LearnedSchedule",
             "ScheduleLoss",

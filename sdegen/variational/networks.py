@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -13,12 +14,12 @@ from sdegen.core.requests import kind_of
 from sdegen.score.layers import linear
 
 
-def ask(name: str, network: nn.Module, x: Tensor) -> Tensor:
+def ask(name: str, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Return what a network says of a batch.
 
     Args:
         name: What its user calls it.
-        network: Any module.
+        network: Any module, or a function.
         x: Shape (batch, *event).
 
     Raises:

@@ -157,14 +157,7 @@ class VAE(nn.Module):
         Raises:
             ValueError: If the encoder returns another shape than (batch, 2 k).
         """
-        output = ask("encoder", self.encoder, x)
-        if output.shape != (len(x), 2 * self.latents):
-            raise ValueError(
-                f"encoder must return shape ({len(x)}, {2 * self.latents}), means and logarithms "
-                f"of variances of {self.latents} latents, but returned {kind_of(output)}."
-            )
-        mean, log_variance = output.chunk(2, 1)
-        return Gaussian(mean, log_variance.double().exp())
+        return gaussian_of(ask("encoder", self.encoder, x), len(x), self.latents)
 
     def prior_log_prob(self, z: Tensor) -> Tensor:
         """Return log p(z) in nats, shape (batch,); z has shape (batch, k)."""
@@ -357,6 +350,21 @@ class VAELoss(Loss):
         if self.importance > 1:
             return math.log(self.importance) - torch.logsumexp(log_weights, 0), terms
         return terms["reconstruction"] + self.beta * kl, terms
+
+
+def gaussian_of(output: Tensor, rows: int, latents: int) -> Gaussian:
+    """Return the law that an encoder puts out for each row.
+
+    Raises:
+        ValueError: If its shape is another than (rows, 2 latents).
+    """
+    if output.shape != (rows, 2 * latents):
+        raise ValueError(
+            f"encoder must return shape ({rows}, {2 * latents}), means and logarithms "
+            f"of variances of {latents} latents, but returned {kind_of(output)}."
+        )
+    mean, log_variance = output.chunk(2, 1)
+    return Gaussian(mean, log_variance.double().exp())
 
 
 def _checked_flow(flow: Flow | None, latents: int) -> Flow | None:
