@@ -8,6 +8,7 @@ from torch import nn
 
 import sdegen as sg
 from sdegen.core.noise import stream
+from sdegen.metrics.kernels import squared_mmd
 from sdegen.training import Batch, BatchNoise
 from sdegen.variational import VAELoss
 from tests.variational.weights import seeded
@@ -56,6 +57,32 @@ def test_a_gaussian_encoder_draws_its_latent_and_any_prior_is_matched():
         )
         error = float(found.std()) / math.sqrt(len(found))
         assert (abs(float(found.mean())) < 4.9 * error) is is_matched
+
+
+def test_latents_pass_through_the_flow_of_a_posterior():
+    x = torch.randn(12, 3, generator=torch.Generator().manual_seed(0), dtype=F64)
+    flow = sg.Flow("real nvp", 2, width=8, rng=0)
+    vae = seeded(sg.VAE(nn.Linear(3, 4), nn.Linear(2, 3), 2, flow=flow).double())
+    with torch.no_grad():
+        _, terms = sg.MMDLoss()(vae, Batch(x), _noise(12))
+        noise, q = _noise(12), vae.posterior(x)
+        z = vae.draw(q, noise.normal_like(q.mean)[None])[0][0]
+        exact = sg.metrics.mmd(z, noise.normal_like(z))
+        assert float((z - q.mean).abs().max()) > 0.1
+    assert float(terms["discrepancy"]) == pytest.approx(exact, abs=1e-14)
+    assert torch.allclose(terms["reconstruction"], -vae.log_prob_given(x, z).mean())
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "inverse-multiquadric"])
+def test_gradients_are_differences_also_where_two_latents_are_one(kernel):
+    z = torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=F64)
+    z[1] = z[0]
+    prior = torch.randn(4, 2, generator=torch.Generator().manual_seed(1), dtype=F64)
+
+    def discrepancy(rows):
+        return squared_mmd(rows, prior, kernel, 0.8)
+
+    assert torch.autograd.gradcheck(discrepancy, z.requires_grad_())
 
 
 def test_trained_the_latents_of_a_gaussian_are_the_prior_and_tell_x():

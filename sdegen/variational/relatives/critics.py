@@ -17,6 +17,9 @@ whose layers are wrapped in `torch.nn.utils.parametrizations.spectral_norm`, wit
 momentum it turns too: pass `optimizer=functools.partial(torch.optim.Adam, betas=(0.5, 0.9))`. The
 module ends with the moving average of both players' weights, as always.
 
+`max_grad_norm` cuts the gradients of both players at one common length, which Adam's own scale
+makes up for, and plain descent does not.
+
 The sum of two players' losses is no measure of how near q is to p, so that a validation would
 choose weights by chance: it is refused. `metrics.mmd` and others compare samples.
 

@@ -4,7 +4,8 @@
 
 The KL of a `VAELoss` asks each q(z | x) to be near the prior, and so forgets x; this term asks it
 of their mixture alone. With p(x | z) = N(d(z), std²) the first term is |x − d(z)|²/2std² and a
-constant, the cost of optimal transport; λ is in its units, nats.
+constant, the cost of optimal transport; λ is in its units, nats. The prior stays what it is, also
+where it has weights.
 
 MMD² is the unbiased mean over all pairs of a batch, so it may be below zero, and its error falls
 as 1/batch. It is of the whole batch and not of single rows: parts of a step (`accumulate`) and

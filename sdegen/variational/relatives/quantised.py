@@ -5,9 +5,8 @@
 
 sg stops gradients. The first term teaches the decoder, and the encoder as if c_i were z (straight
 through); the second moves each code to the mean of the latents it stands for, as k-means does; the
-third holds the latents near their codes. An event may have several latents, each with its code.
-With a uniform law of the codes KL(q ‖ p) is log K for each of them, whatever the weights, so that
-the loss is a bound of −log p(x) but for that and for the last two terms.
+third holds the latents near their codes. An event may have N latents, each with its code; where
+codes have a uniform law, −log p(x) ≤ −log p(x | c_i) + N log K.
 
 Codes that stand for no latent do not move. `spread` begins with codes that are far apart;
 `perplexity` says how many are in use.
