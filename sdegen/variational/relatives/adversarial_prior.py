@@ -5,7 +5,9 @@
 The critic tells latents of the prior from those of data, and its best logit is log p(z) − log
 q(z); the encoder is moved by it, and by the reconstruction. `critics.py` has both players' losses,
 and says how one optimizer moves both. Beside `MMDLoss` it needs no kernel, and asks nothing of the
-batch: each row has its own loss. The prior stays what it is, also where it has weights.
+batch: each row has its own loss. The prior stays what it is, also where it has weights;
+ranks that train together draw from a prior of yours each for itself, with numbers that one process
+would not draw.
 
 Reference:
     Makhzani et al. 2016, section 2, arXiv:1511.05644; with the cost of a Wasserstein autoencoder:
