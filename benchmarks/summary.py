@@ -218,6 +218,18 @@ def answers_about_errors():
             for row in held_out
         ),
     )
+    digits = rows_of("one_data_set_all_models", "digits")
+    yield (
+        "one_data_set_all_models",
+        "what does each kind of model cost, and what does it know of log p?",
+        "a Gaussian of the data's covariance, on unseen digits",
+        "at least, nats: "
+        + ", ".join(
+            f"{row['model']} {row['log p of unseen data, nats']:.3g}"
+            for row in digits
+            if row["it is"] == "bound" or row["model"] == "Gaussian"
+        ),
+    )
     pulses = rows_of("pulses", "pulses")
     silent = sum(row["wrong without a word"] for row in pulses)
     yield (

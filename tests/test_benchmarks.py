@@ -18,10 +18,12 @@ from benchmarks import (
     held_out,
     large_ensembles,
     lookup,
+    one_data_set_all_models,
     peers,
     random_problems,
     table,
     time_grids,
+    update_parts,
 )
 from benchmarks.lookup import load, names
 
@@ -141,6 +143,51 @@ def test_held_out_divergences_are_those_of_the_densities():
         found, _ = held_out.divergence(mixture, law.noised(held_out.SDE).score, points)
         expected = float((mixture.log_prob(points) - law.log_prob(points)).mean())
         assert found == pytest.approx(expected, abs=tolerance, rel=tolerance)
+
+
+def test_all_models_are_judged_on_one_data_set():
+    """On fewer points the law itself is at its floor, and a Gaussian where algebra has it."""
+    law = held_out.moons()
+    p = one_data_set_all_models.Problem(
+        "moons", law.sample(2000, rng=1), law.sample(500, rng=2), 1
+    )
+    row = one_data_set_all_models.gaussian(p)
+    alone = sg.Gaussian(p.train.double().mean(0), p.train.double().T.cov())
+    exact = float(alone.log_prob(p.unseen).mean())
+    assert row["log p of unseen data, nats"] == pytest.approx(exact)
+    assert row["sliced W2"] > 2 * row["of training data"]
+    # units of the data: u = x/2 is as dense as 2 x is wide
+    half = one_data_set_all_models.Problem("half", p.train / 2, p.unseen / 2, 1, spread=2.0)
+    assert one_data_set_all_models.gaussian(half)["log p of unseen data, nats"] == pytest.approx(
+        exact, abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("without", update_parts.WITHOUT)
+def test_the_update_without_a_part_carries_what_it_should(without):
+    """∂x_100/∂x_0 is I without drift, 0 without X_t but for (dt ∂f)^100, and near I with both."""
+    chain = update_parts.Chain(without)
+    carried = update_parts.carried(chain)
+    if without == "drift off":
+        assert carried == pytest.approx(1.0, abs=1e-9)
+    elif without == "X_t off":
+        assert carried < 1e-100
+    else:
+        assert 0.3 < carried < 3
+    x = torch.zeros(3, 2)
+    ends = [chain(x, update_parts._normal(seed)).detach() for seed in (0, 0, 1)]
+    assert torch.equal(ends[0], ends[1])
+    assert torch.equal(ends[0], ends[2]) == (without == "noise off")
+    if without == "drift off":  # N(0, I), as g = 1 at first
+        many = chain(torch.zeros(4000, 2), update_parts._normal(2)).detach()
+        assert float(many.var()) == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.slow
+def test_all_models_run_in_a_rehearsal():
+    tables = one_data_set_all_models.main(quick=True)
+    assert len(tables["moons"]) == 15
+    assert [row["part taken out"] for row in tables.popitem()[1]] == list(update_parts.WITHOUT)
 
 
 def test_the_pages_are_made_from_the_results():

@@ -427,3 +427,16 @@ def test_learned_schedule(run, tmp_path):
     assert min(cosine[5], linear[5]) > 5 * learned[5]
     assert level[2] > 2 * learned[2]
     assert (tmp_path / "learned_schedule.png").stat().st_size > 10_000
+
+
+def test_three_routes(run, tmp_path):
+    printed = run("three_routes", STEPS="150", POINTS="500")
+    ((exact, floor),) = numbers(printed, "exact log p # nats, SW2 of fresh data #")
+    assert floor < 0.25  # of 500 points
+    rows = numbers(printed, "log p ≥ #, # below, SW2 #, # s")
+    assert len(rows) == 3
+    for bound, below, off, _ in rows:
+        assert below == pytest.approx(exact - bound, abs=0.002)
+        assert 0 < below < 1.5  # a bound is below: 0.02 is the scatter of 500 differences
+        assert off < 0.6
+    assert (tmp_path / "three_routes.png").stat().st_size > 10_000
