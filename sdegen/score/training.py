@@ -140,9 +140,16 @@ def train(
         optimizer=optimizer,
         schedule=schedule,
         callbacks=callbacks,
-        spec={**model_spec(model), "loss": about},
+        spec={**model_spec(model), "loss": about} | _times(model),
     )
     return replace(result, times=model.times) if chosen else result
+
+
+def _times(model: ScoreModel) -> dict[str, list[float]]:
+    """Return what tells times that are the model's own, and not its SDE's."""
+    return (
+        {} if model.form.times() is not None or model.times is None else {"times": [*model.times]}
+    )
 
 
 def _sources(
