@@ -34,16 +34,18 @@ class Setting:
         step: Of a path; None is what the library takes, 0.003.
         reads: Readings of a path; those of one step are independent of one another.
         rate: Learning rate; where targets are mostly noise, steps of Adam are short.
+        window: Of a target; None is what a pilot finds.
     """
 
     asked: float
     step: float | None = None
     reads: int = 128
     rate: float = 2e-3
+    window: float | None = None
 
 
 KINDS = {
-    "malliavin": Setting(0.045),
+    "malliavin": Setting(0.045, rate=8e-3, window=0.3),
     "linearised": Setting(0.06),
     "one-step": Setting(0.10, step=0.01, reads=512, rate=6e-3),
 }
@@ -72,6 +74,7 @@ def of_paths(quick=False, seeds=2, kinds=tuple(KINDS)):
         for seed in range(1 if quick else seeds):
             loss = sg.TransitionMatching(
                 kind,
+                window=how.window,
                 step=how.step,
                 paths=paths,
                 reads=how.reads,

@@ -133,9 +133,9 @@ def test_phi4(run, tmp_path):
     # few fields, and few steps of training, which generate nothing yet; the header has all of it
     printed = run("phi4", **{"CHAINS, STEPS, FIELDS": "100, 10, 100"})
     rows = numbers(printed, r"simulated # ± #, generated # ± #")
-    # of 40,000 fields: 5 standard errors of both
+    # of 37,500 fields with half the step: 5 standard errors of both
     for (found, error, _, _), known, of_known in zip(
-        rows, (0.6430, 6.51, 112.4, 0.6134), (9e-4, 0.08, 0.3, 5e-4), strict=True
+        rows, (0.4232, 10.04, 55.9, 0.4882), (1e-3, 0.06, 0.2, 1.4e-3), strict=True
     ):
         assert abs(found - known) < 5 * (error**2 + of_known**2) ** 0.5
     assert (tmp_path / "phi4.png").stat().st_size > 10_000

@@ -79,7 +79,7 @@ def test_gibbs_sampling_ends_at_the_law():
     ids=["anew", "carried"],
 )
 def test_a_machine_learns_the_law_of_another(loss):
-    """KL of some 0.01 nats is left: 2000 rows know their law to 7/4000, the rest is noise."""
+    """2000 rows know their law to 7/4000 nats; the bound leaves room for the noise of training."""
     law, m = machine(3, 2, scale=1.5, seed=1), RBM(3, 4, rng=0).double()
     data = law.sample(2000, 100, rng=0)
     start = _kl(law, m)

@@ -41,7 +41,9 @@ def test_a_training_finds_the_noising_time(tmp_path):
     again = a_model()
     assert trained(again, folder=tmp_path / "run", resume=True).times == model.times
     assert trained(a_model(times=(0.01, 6.0))).times is None
-    with pytest.raises(ValueError, match=r"another run: times is .* there and \[0\.01, 6\.0\] here"):
+    with pytest.raises(
+        ValueError, match=r"another run: times is .* there and \[0\.01, 6\.0\] here"
+    ):
         trained(a_model(times=(0.01, 6.0)), folder=tmp_path / "run", resume=True)
 
 
