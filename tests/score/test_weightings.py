@@ -48,39 +48,25 @@ def gaussian(n, d=1, seed=0):
 
 
 class Reads(nn.Module):
-    """Puts out what is read as ε̂ = c(α, σ, t) x_t."""
+    """Puts out what is read as ε̂ = c(α, σ, t) x_t; is told t itself."""
 
     def __init__(self, sde, how, c):
         super().__init__()
         self.sde, self.how, self.c = sde, how, c
 
-    def forward(self, x, clock):
-        t = self.t[:, None]
+    def forward(self, x, t):
+        t = t[:, None]
         alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
         x_t = x * self.how.scale(alpha, sigma)
         eps = self.c(alpha, sigma, t) * x_t
         return self.how.target((x_t - sigma * eps) / alpha, eps, alpha, sigma)
 
 
-class Told(sg.ScoreModel):
-    """A model whose network sees t itself, whatever number stands for it."""
-
-    def __init__(self, sde, how, c):
-        super().__init__(Reads(sde, how, c), sde, how)
-        forward, network = self.form.output, self.network
-
-        def output(model, x_t, t):
-            network.t = torch.as_tensor(t, dtype=F64).expand(len(x_t))
-            return forward(model, x_t, t)
-
-        self.form.output = output
-        score = self.form.score
-
-        def asked(model, x_t, t):
-            network.t = torch.as_tensor(t, dtype=F64).expand(len(x_t))
-            return score(model, x_t, t)
-
-        self.form.score = asked
+def told(sde, how, c):
+    """Return a model whose network is told t, whatever number stands for it else."""
+    clock = type(how.__class__.__name__, (type(how),), {"c_noise": lambda self, t, *_: t})
+    how = clock(**vars(how))
+    return sg.ScoreModel(Reads(sde, how, c), sde, how)
 
 
 def best(alpha, sigma):
@@ -118,7 +104,7 @@ def test_one_number_however_the_output_is_read(weighting, how):
     n, x0 = 64, gaussian(64)
     for times in ("importance", "uniform"):
         loss = sg.DenoisingLoss(weighting, times=times)
-        model = Told(VP, how, lambda *_: 0.5).train()
+        model = told(VP, how, lambda *_: 0.5).train()
         found = loss(model, Batch(x0), noise(n))
         draws = noise(n)
         u = draws.stratified()
@@ -269,7 +255,7 @@ def newton(loss, sde, how):
     def c(alpha, sigma, t):
         return (theta[0] + theta[1] * t / sde.t_max) * best(alpha, sigma)
 
-    model = Told(sde, how, c).train()
+    model = told(sde, how, c).train()
     value = loss(model, Batch(x0), Signs(Streams(0, "test").block(0), n)).mean()
     (gradient,) = torch.autograd.grad(value, theta, create_graph=True)
     rows = [torch.autograd.grad(g, theta, retain_graph=True)[0] for g in gradient]
