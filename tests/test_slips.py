@@ -1257,7 +1257,10 @@ BEYOND |= {
     "Flow.log_prob": (BENT.log_prob, {"x": X3[:, :2], "context": X3[:, 2:]}),
     "Flow.push": (BENT.push, {"z": X3[:, :2], "context": X3[:, 2:]}),
     "Flow.sample": (BENT.sample, {"n": 6, "context": X3[:, 2:], "rng": 0}),
-    "VAE.bound": (AUTO.bound, {"x": X3, "samples": 2, "importance": 2, "rng": 0}),
+    "VAE.bound": (
+        AUTO.bound,
+        {"x": X3, "samples": 2, "importance": 2, "rng": 0, "differentiable": False},
+    ),
     "VAE.sample": (AUTO.sample, {"n": 2, "rng": 0}),
     "VAELoss": (
         lambda **a: sg.fit(AUTO, X3, sg.VAELoss(**a), sg.FitConfig(steps=1, batch_size=4), rng=0),

@@ -180,7 +180,13 @@ class VAE(nn.Module):
         return log_prob_of(x, output, self.likelihood, self.log_std.double())
 
     def bound(
-        self, x: State, *, samples: int = 16, importance: int = 1, rng: Rng = None
+        self,
+        x: State,
+        *,
+        samples: int = 16,
+        importance: int = 1,
+        rng: Rng = None,
+        differentiable: bool = False,
     ) -> VariationalBound:
         """Estimate a lower bound of log p(x), the ELBO or the importance-weighted one.
 
@@ -189,6 +195,7 @@ class VAE(nn.Module):
             samples: Independent draws of the bound for each x, whose mean is returned.
             importance: K, latents in each draw; 1 is the ELBO.
             rng: Seed, generator or None.
+            differentiable: Whether gradients flow from the bound to the networks and to x.
 
         Returns:
             The bound and its terms, with a standard error. Its expectation is ≤ log p(x).
@@ -200,9 +207,10 @@ class VAE(nn.Module):
         x = check_state(x, name="x")
         check_count("samples", samples)
         check_count("importance", importance)
+        check_flag("differentiable", differentiable)
         seed = seed_of(rng)
         source = Streams(seed, "variational bound")
-        with torch.no_grad():
+        with torch.enable_grad() if differentiable else torch.no_grad():
             q = self.posterior(x)
             draws, terms = [], []
             for i in range(samples):
@@ -216,7 +224,7 @@ class VAE(nn.Module):
         if (lost := first_true(~log_prob.isfinite())) is not None:
             raise NonFiniteError(
                 f"the bound is not finite for {int((~log_prob.isfinite()).sum())} of {len(x)} "
-                f"points; the first is row {lost}, where it is {float(log_prob[lost]):g}."
+                f"points; the first is row {lost}, where it is {float(log_prob[lost].detach()):g}."
             )
         if importance == 1:  # the KL in closed form has no error
             value = -torch.stack(terms).sum(1)
@@ -224,7 +232,7 @@ class VAE(nn.Module):
             value.std(0) / math.sqrt(samples) if samples > 1 else torch.full_like(prior, math.inf)
         )
         return VariationalBound(
-            log_prob, error, reconstruction, prior, x[0].numel(), importance, seed
+            log_prob, error.detach(), reconstruction, prior, x[0].numel(), importance, seed
         )
 
     def weighted(self, x: State, q: Gaussian, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -80,6 +80,29 @@ def test_the_bounds_are_below_log_p_by_known_amounts_and_rise_with_k():
     assert exact.mean() - means[2] < 0.1 * (exact.mean() - means[0])
 
 
+def test_gradients_of_the_bound_are_those_of_the_closed_form():
+    """Each of 34 within 4.9 standard errors of 40 seeds: one false alarm in 1,500."""
+    model = _model()
+    vae, x = _exact_vae(model, off=0.3), model.evidence.sample(6, rng=0)
+    weights = [*vae.encoder.parameters(), *vae.decoder.parameters()]
+
+    def gradient(bound):
+        grads = torch.autograd.grad(bound, weights)
+        return torch.cat([g.flatten() for g in grads])
+
+    linear = LinearGaussianModel(vae.decoder.weight, vae.decoder.bias, 0.25)
+    exact = gradient(linear.terms(x, vae.posterior(x)).bound.sum())
+    found = torch.stack(
+        [
+            gradient(vae.bound(x, samples=25, rng=seed, differentiable=True).log_prob.sum())
+            for seed in range(40)
+        ]
+    )
+    error = found.std(0) / math.sqrt(40)
+    assert bool(((found.mean(0) - exact).abs() < 4.9 * error + 1e-10).all())
+    assert not vae.bound(x, samples=2, rng=0).log_prob.requires_grad
+
+
 def _ppca(x):
     """The most likely log p(x), a datum, of K factors and isotropic noise."""
     n = len(x)
