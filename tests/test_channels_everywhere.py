@@ -49,7 +49,10 @@ REFUSED = {  # room: what it says, the name of what refuses first
             sg.ReverseSDE(OF_X, lambda x, t: -x), X, TIMES.flip(0), solver=sg.DDIM(), rng=0
         ),
     ),
-    "a likelihood": ("GaussianPath", lambda: sg.log_likelihood(OF_X, lambda x, t: -x, X)),
+    "a likelihood without the density at the end": (
+        "the density at which its noising ends is not known: pass",
+        lambda: sg.log_likelihood(OF_X, lambda x, t: -x, X),
+    ),
     "an adaptive sampler": ("AdaptiveHeun", lambda: path(solver=sg.AdaptiveHeun())),
     "TorchSDE of several noises": (
         r"TorchSDE\('milstein'\) takes multiplicative noise of one",
