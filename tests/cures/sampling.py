@@ -125,7 +125,7 @@ UNSEEN = {"a posterior that explodes"}
 """Rows of a message that another row is of too."""
 
 
-def _sampled(**words):
+def _drawn(**words):
     network = sg.MLP(1, width=4, depth=1, rng=0, **words.pop("network", {}))
     return sg.sample(sg.ScoreModel(network, VP), 4, steps=2, rng=0, **words)
 
@@ -135,21 +135,21 @@ _TOLD = torch.tensor([0.5])
 FOLLOWED = {
     "labels and a condition": (
         "labels and condition are given",
-        lambda: _sampled(network={"conditions": 1}, labels=_TOLD, condition=_TOLD),
-        lambda: _sampled(network={"conditions": 1}, condition=_TOLD),
+        lambda: _drawn(network={"conditions": 1}, labels=_TOLD, condition=_TOLD),
+        lambda: _drawn(network={"conditions": 1}, condition=_TOLD),
     ),
     "a condition that nobody is told": (
         r"condition is given, but the \{\} is told none",
-        lambda: _sampled(network={"classes": 2}, condition=_TOLD),
+        lambda: _drawn(network={"classes": 2}, condition=_TOLD),
         lambda: (
-            _sampled(network={"classes": 2}, labels=1),
-            _sampled(network={"conditions": 1}, condition=_TOLD),
+            _drawn(network={"classes": 2}, labels=1),
+            _drawn(network={"conditions": 1}, condition=_TOLD),
         ),
     ),
     "guidance of a condition": (
         "needs a score without the condition",
-        lambda: _sampled(network={"conditions": 1}, condition=_TOLD, guidance=1.0),
-        lambda: _sampled(network={"conditions": 1}, condition=_TOLD),
+        lambda: _drawn(network={"conditions": 1}, condition=_TOLD, guidance=1.0),
+        lambda: _drawn(network={"conditions": 1}, condition=_TOLD),
     ),
     # --- starts and ends
     "a sampler that explodes": (
