@@ -130,7 +130,9 @@ def test_general_noise_is_refused_by_name(room):
 
 
 def test_likelihoods_need_the_density_at_the_end():
-    with pytest.raises((TypeError, ValueError), match="density at which its noising ends is not known: pass"):
+    with pytest.raises(
+        (TypeError, ValueError), match="density at which its noising ends is not known: pass"
+    ):
         sg.log_likelihood(Correlated(), lambda x, t: -x, X)
 
 
