@@ -127,6 +127,8 @@ def row(problem, route, seconds, rng=0):
 
 def refused(problem, route):
     """Return why a route has no line in a problem, or None."""
+    if route == "local denoising" and problem.sde.noise == "multiplicative":
+        return "a Gaussian kernel is one of additive noise"
     if route in KERNEL and not isinstance(problem.sde, sg.LinearSDE):
         return "no Gaussian kernel"
     return None
