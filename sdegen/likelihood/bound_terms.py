@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -36,6 +37,22 @@ class LowerBound:
             bin_width: Width w of one integer value in the units of x, for dequantised integers.
         """
         return metrics.bits_per_dim(self.log_prob, self.dimensions, bin_width=bin_width)
+
+    def checked(self) -> Self:
+        """Return the bound, or refuse one that is not finite.
+
+        Raises:
+            NonFiniteError: With the first point of which it is not; `.result` is the bound.
+        """
+        log_prob = self.log_prob.detach()
+        lost = ~log_prob.isfinite()
+        if (i := first_true(lost)) is not None:
+            raise NonFiniteError(
+                f"the bound is not finite for {int(lost.sum())} of {len(lost)} points; the first "
+                f"is row {i}, where it is {float(log_prob[i]):g}.",
+                self,
+            )
+        return self
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,8 @@ import torch
 from torch import Tensor, nn
 
 from sdegen.core.checks import check_count, check_flag, check_word
-from sdegen.core.errors import NonFiniteError
 from sdegen.core.noise import Rng, Streams, seed_of
-from sdegen.core.requests import check_kind, check_state, first_true, kind_of
+from sdegen.core.requests import check_kind, check_state, kind_of
 from sdegen.core.shapes import State
 from sdegen.diffusion.ddpm import AncestralChain
 from sdegen.likelihood.bound import elbo
@@ -254,7 +253,7 @@ def _result(terms: _Terms, x: Tensor, samples: int, seed: int) -> EvidenceBound:
     )
     matching = [mean(term) for term in terms.matching]
     between = torch.stack(matching, 1) if matching else totals.new_zeros(batch, 0)
-    result = EvidenceBound(
+    return EvidenceBound(
         totals.mean(0),
         error,
         mean(terms.prior),
@@ -263,15 +262,7 @@ def _result(terms: _Terms, x: Tensor, samples: int, seed: int) -> EvidenceBound:
         x.shape[1],
         samples * (len(matching) + 1),
         seed,
-    )
-    lost = ~result.log_prob.isfinite()
-    if (i := first_true(lost)) is not None:
-        raise NonFiniteError(
-            f"the bound is not finite for {int(lost.sum())} of {batch} points; the first is row "
-            f"{i}, where it is {float(result.log_prob[i]):g}.",
-            result,
-        )
-    return result
+    ).checked()
 
 
 def _drawer(seed: int, purpose: str) -> Draw:

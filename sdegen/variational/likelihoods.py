@@ -12,8 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sdegen.core.requests import kind_of
 from sdegen.core.shapes import State
+from sdegen.variational.networks import check_like
 
 Likelihood = Literal["gaussian", "bernoulli"]
 
@@ -30,10 +30,7 @@ def log_prob_of(x: State, output: Tensor, likelihood: Likelihood, log_std: Tenso
     Raises:
         ValueError: If the shapes differ, or x is not 0 or 1 where its pixels are Bernoulli.
     """
-    if output.shape != x.shape:
-        raise ValueError(
-            f"decoder must return x's shape {tuple(x.shape)}, but returned {kind_of(output)}."
-        )
+    check_like("decoder", output, x)
     if likelihood == "bernoulli":
         check_binary(x)
         ones: Tensor = x * nn.functional.logsigmoid(output)
@@ -52,6 +49,12 @@ def check_spread(log_std: Tensor, x: State) -> None:
             f"std must be a number or have an event's shape {tuple(x.shape[1:])}, but has "
             f"{tuple(log_std.shape)}."
         )
+
+
+def check_pixels(likelihood: Likelihood, x: Tensor) -> None:
+    """Refuse data that pixels of this law cannot be, as `check_binary` says it."""
+    if likelihood == "bernoulli":
+        check_binary(x)
 
 
 def check_binary(x: Tensor, name: str = "x") -> None:

@@ -35,6 +35,23 @@ def ask(name: str, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return output
 
 
+def check_like(name: str, output: Tensor, x: Tensor) -> None:
+    """Refuse what a network returned in another shape than that of x.
+
+    Args:
+        name: What its user calls the network.
+        output: What it returned.
+        x: States, shape (batch, *event).
+
+    Raises:
+        ValueError: With both shapes.
+    """
+    if output.shape != x.shape:
+        raise ValueError(
+            f"{name} must return x's shape {tuple(x.shape)}, but returned {kind_of(output)}."
+        )
+
+
 class Perceptron(nn.Module):
     """A plain multilayer perceptron, from events of any shape to events of any shape.
 

@@ -23,9 +23,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.core.checks import check_count, check_flag, check_word
-from sdegen.core.errors import NonFiniteError
 from sdegen.core.noise import Rng
-from sdegen.core.requests import check_function, first_true
+from sdegen.core.requests import check_function
 from sdegen.core.shapes import ScoreFn, State
 from sdegen.diffusion import timesteps
 from sdegen.diffusion.chain_steps import posterior_stds
@@ -174,9 +173,8 @@ def _result(
     error = torch.full_like(total[0], torch.inf)
     if samples > 1:
         error = total.std(0) / math.sqrt(samples)
-    log_prob = -(prior + total).mean(0)
-    found = TimedBound(
-        log_prob,
+    return TimedBound(
+        -(prior + total).mean(0),
         error,
         prior.mean(0),
         diffusion.mean(0),
@@ -185,12 +183,4 @@ def _result(
         points.dimensions,
         2 * samples,
         points.seed,
-    )
-    lost = ~log_prob.isfinite()
-    if (i := first_true(lost)) is not None:
-        raise NonFiniteError(
-            f"the bound is not finite for {int(lost.sum())} of {len(lost)} points; the first is "
-            f"row {i}, where it is {float(log_prob[i]):g}.",
-            found,
-        )
-    return found
+    ).checked()

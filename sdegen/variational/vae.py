@@ -30,15 +30,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sdegen.core.checks import check_count, check_flag, check_not_negative, check_word
-from sdegen.core.errors import NonFiniteError
 from sdegen.core.noise import Rng, Streams, seed_of
-from sdegen.core.requests import as_numbers, check_kind, check_state, first_true, kind_of
+from sdegen.core.requests import as_numbers, check_kind, check_state, kind_of
 from sdegen.core.shapes import Numbers, State
 from sdegen.likelihood.bound_terms import LowerBound
 from sdegen.training.loss import Batch, BatchNoise, Loss
 from sdegen.variational.flows import Flow
 from sdegen.variational.gaussians import Gaussian
-from sdegen.variational.likelihoods import Likelihood, check_binary, check_spread, log_prob_of
+from sdegen.variational.likelihoods import Likelihood, check_pixels, check_spread, log_prob_of
 from sdegen.variational.networks import ask
 
 
@@ -221,11 +220,6 @@ class VAE(nn.Module):
                 terms.append(torch.stack([-given.mean(0), kl]))
         value, (reconstruction, prior) = torch.stack(draws), torch.stack(terms).mean(0)
         log_prob = -(reconstruction + prior) if importance == 1 else value.mean(0)
-        if (lost := first_true(~log_prob.isfinite())) is not None:
-            raise NonFiniteError(
-                f"the bound is not finite for {int((~log_prob.isfinite()).sum())} of {len(x)} "
-                f"points; the first is row {lost}, where it is {float(log_prob[lost].detach()):g}."
-            )
         if importance == 1:  # the KL in closed form has no error
             value = -torch.stack(terms).sum(1)
         error = (
@@ -233,7 +227,7 @@ class VAE(nn.Module):
         )
         return VariationalBound(
             log_prob, error.detach(), reconstruction, prior, x[0].numel(), importance, seed
-        )
+        ).checked()
 
     def weighted(self, x: State, q: Gaussian, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return what both bounds are made of, with gradients.
@@ -342,8 +336,7 @@ class VAELoss(Loss):
     def prepare(self, module: nn.Module, batch: Batch) -> Loss:
         """Refuse what is no VAE, and data that its pixels cannot be."""
         check_kind("module", module, VAE, "a VAE(encoder, decoder, latents)")
-        if cast(VAE, module).likelihood == "bernoulli":
-            check_binary(batch.rows)
+        check_pixels(cast(VAE, module).likelihood, batch.rows)
         return self
 
     def __call__(

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from sdegen.core.checks import check_count, check_not_negative
 from sdegen.core.noise import Rng
-from sdegen.core.requests import check_kind, check_state, kind_of
+from sdegen.core.requests import check_kind, check_state
 from sdegen.core.shapes import State
 from sdegen.training.loss import Batch, BatchNoise, Loss
-from sdegen.variational.networks import ask
+from sdegen.variational.networks import ask, check_like
 from sdegen.variational.relatives.critics import (
     check_network,
     critic_loss,
@@ -108,10 +108,7 @@ class GANLoss(Loss):
         gan, x = cast(GAN, module), batch.rows
         z = noise.normal_like(x.new_empty(len(x), gan.latents))
         fake = ask("generator", gan.generator, z)
-        if fake.shape != x.shape:
-            raise ValueError(
-                f"generator must return x's shape {tuple(x.shape)}, but returned {kind_of(fake)}."
-            )
+        check_like("generator", fake, x)
         critic = critic_loss(gan.critic, x, fake, self.r1)
         generator = generator_loss(gan.critic, fake)
         return critic + generator, {"critic": critic, "generator": generator}

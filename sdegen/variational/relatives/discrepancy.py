@@ -26,7 +26,7 @@ from sdegen.core.checks import check_not_negative
 from sdegen.core.requests import check_kind
 from sdegen.metrics.kernels import Kernel, check_kernel, squared_mmd
 from sdegen.training.loss import Batch, BatchNoise, Loss
-from sdegen.variational.likelihoods import check_binary
+from sdegen.variational.likelihoods import check_pixels
 from sdegen.variational.relatives.autoencoder import draw_latents, draw_prior
 from sdegen.variational.vae import VAE
 
@@ -77,5 +77,4 @@ class MMDLoss(Loss):
 def check_autoencoder(name: str, module: object, batch: Batch) -> None:
     """Refuse what is neither a VAE nor an Autoencoder, and data that its pixels cannot be."""
     check_kind(name, module, VAE, "a VAE or an Autoencoder(encoder, decoder, latents)")
-    if cast(VAE, module).likelihood == "bernoulli":
-        check_binary(batch.rows)
+    check_pixels(cast(VAE, module).likelihood, batch.rows)

@@ -30,7 +30,7 @@ from sdegen.core.noise import Rng, Streams, seed_of, stream
 from sdegen.core.requests import check_kind, check_state, kind_of
 from sdegen.core.shapes import State
 from sdegen.training.loss import Batch, BatchNoise, Loss
-from sdegen.variational.likelihoods import Likelihood, check_binary, log_prob_of
+from sdegen.variational.likelihoods import Likelihood, check_pixels, log_prob_of
 from sdegen.variational.networks import ask
 
 
@@ -217,8 +217,7 @@ class VQLoss(Loss):
     def prepare(self, module: nn.Module, batch: Batch) -> Loss:
         """Refuse what is no VQVAE, and data that its pixels cannot be."""
         check_kind("module", module, VQVAE, "a VQVAE(encoder, decoder, count, width)")
-        if cast(VQVAE, module).likelihood == "bernoulli":
-            check_binary(batch.rows)
+        check_pixels(cast(VQVAE, module).likelihood, batch.rows)
         return self
 
     def __call__(

@@ -25,11 +25,11 @@ from torch import Tensor, nn
 
 from sdegen.core.checks import check_count, check_not_negative
 from sdegen.core.noise import Rng
-from sdegen.core.requests import check_kind, check_state, kind_of
+from sdegen.core.requests import check_kind, check_state
 from sdegen.core.shapes import State
 from sdegen.training.loss import Batch, BatchNoise, Loss
 from sdegen.variational.gaussians import Gaussian
-from sdegen.variational.networks import ask
+from sdegen.variational.networks import ask, check_like
 from sdegen.variational.relatives.critics import (
     check_network,
     critic_loss,
@@ -139,10 +139,7 @@ class VAEGANLoss(Loss):
         q = model.posterior(x)
         z = (q.mean + q.covariance.sqrt() * noise.normal_like(q.mean)).to(x.dtype)
         decoded = ask("decoder", model.decoder, z)
-        if decoded.shape != x.shape:
-            raise ValueError(
-                f"decoder must return x's shape {tuple(x.shape)}, but returned {kind_of(decoded)}."
-            )
+        check_like("decoder", decoded, x)
         seen = with_fixed_weights(model.critic[0])
         apart = ask("features", seen, decoded) - ask("features", seen, x)
         # the critic speaks to the decoder, not to the encoder
