@@ -96,6 +96,14 @@ def forgotten(sde: SDE, ends: State, high: float, step: float, source: Stream) -
     return found.kl if found.kl > _SURE * found.standard_error else 0.0
 
 
+def diverged(sde: SDE, step: float) -> ValueError:
+    """Return the error of simulated paths that left all bounds, at steps of such a length."""
+    return ValueError(
+        f"paths of this {type(sde).__name__} are not finite at steps of {step:.3g}: its drift "
+        "carries some to infinity, or data lie far outside; scale them, or change the drift."
+    )
+
+
 def _until_rest(sde: SDE, x: State, rate: float, noise: Noise) -> float:
     """Return the time after which paths from x have forgotten where they began."""
     span = _FIRST / rate
@@ -108,11 +116,7 @@ def _until_rest(sde: SDE, x: State, rate: float, noise: Noise) -> float:
             for after in integrate(sde, EulerMaruyama(), x, nodes, noise):
                 x = after
             if not bool(x.isfinite().all()):
-                raise ValueError(
-                    f"paths of this {type(sde).__name__} are not finite at steps of "
-                    f"{gap / steps:.3g}: its drift carries some to infinity, or data lie far "
-                    "outside; scale them, or change the drift."
-                )
+                raise diverged(sde, gap / steps)
             states.append(_looked_at(x))
             times.append(times[-1] + gap)
         own, ts = torch.stack([each[:_PATHS] for each in states]), torch.tensor(times).double()

@@ -33,7 +33,7 @@ from sdegen.core.shapes import ScoreFn, State, Time
 from sdegen.diffusion.priors import SamplePrior
 from sdegen.score.forms.advice import Gap, note_prior
 from sdegen.score.forms.base import Form, as_states, ask, cast_like
-from sdegen.score.forms.noising import forgotten, noising_times
+from sdegen.score.forms.noising import diverged, forgotten, noising_times
 from sdegen.score.forms.tables import MomentTables
 from sdegen.score.parameterization import Estimates, Parameterization, ScorePrediction
 from sdegen.score.paths import path_nodes, simulate_paths
@@ -137,11 +137,7 @@ class SimulatedForm(Form):
         when = low + (high - low) * reads.square()
         seen = simulate_paths(self.sde, target, x0, nodes, when, source)
         if not bool(seen.x.isfinite().all()):
-            raise ValueError(
-                f"paths of this {type(self.sde).__name__} are not finite at steps of {step:.3g}: "
-                "its drift carries some to infinity, or data lie far outside; scale them, or "
-                "change the drift."
-            )
+            raise diverged(self.sde, step)
         t = torch.cat([zero[None], seen.t])
         distinct = torch.cat([t.new_ones(1, dtype=torch.bool), t[1:] > t[:-1]])
         states = torch.cat([x0[None], seen.x])
