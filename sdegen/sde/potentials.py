@@ -136,10 +136,18 @@ class DrivenPotential:
 
         Raises:
             TypeError: If t is no time, or the function is one of t alone and returns no potential.
+            ValueError: What the potential refuses, such as a centre that is not finite; a note
+                says at what t.
         """
         t, energy = as_time(t), self._energy
         if energy is None:
-            return as_potential(self.function(t))
+            try:
+                return as_potential(self.function(t))
+            except (TypeError, ValueError) as error:
+                error.add_note(
+                    f"in the potential that a function of t alone gives at t = {t.tolist()}"
+                )
+                raise
         return FunctionPotential(lambda x: energy(x, expand(t, x)))
 
     def energy_at(self, x: State, t: Time) -> Tensor:

@@ -57,6 +57,12 @@ from sdegen.sde.potentials import (
 
 Field = Callable[[State], Tensor]
 
+_CURES = {
+    "mass": "pass a positive one, or take Langevin(potential, temperature), without inertia",
+    "friction": "pass the rate at which velocities decay, or 0.0 for Newton's equation",
+    "temperature": "pass it in units of energy, or 0.0 for no noise",
+}
+
 
 class UnderdampedLangevin(SDE):
     """Langevin dynamics in phase space; stationary density e^{−(U(x) + m v²/2)/T}/Z.
@@ -338,7 +344,7 @@ def _check(name: str, value: float | Tensor, *, zero: bool) -> None:
     if not bool(good.all()):
         bad = as_number(name, values[~good].flatten()[0])
         least = "≥ 0" if zero else "> 0"
-        raise ValueError(f"{name} must be finite and {least}, but is {bad:g}.")
+        raise ValueError(f"{name} must be finite and {least}, but is {bad:g}; {_CURES[name]}.")
 
 
 def _is_zero(value: float | Tensor) -> bool:

@@ -36,8 +36,44 @@ def undriven():
         near(sg.Langevin(lambda x: x**2 / 2).drift(column(2.0), ZERO), -2.0)
 
 
+def without_inertia():
+    """−∇U as a velocity."""
+    sde = sg.Langevin(sg.Quadratic(4.0), temperature=0.7)
+    near(sde.drift(column(0.5), ZERO), column(-2.0))
+
+
+def free_of(**options):
+    """A particle that goes on as it does: no friction, no noise."""
+    sde = sg.UnderdampedLangevin(lambda x: 0 * x, **options)
+    path = simulate(sde, sde.state(column(0.5), 2.0), solver=sg.BAOAB())
+    near(path.x[-1], column(0.5) + 2.0 * path.times[-1])
+
+
+def without_noise():
+    """A friction, and nothing that heats."""
+    sde = sg.UnderdampedLangevin(sg.Quadratic(4.0), temperature=0.0)
+    z = sde.state(column(0.5), 1.0)
+    near(sde.drift(z, ZERO)[:, 1], column(-3.0))
+    assert not sde.diffusion(z, ZERO).any()
+
+
 HEAVY = sg.UnderdampedLangevin(sg.Quadratic(), mass=[1.0, 2.0, 3.0])
 FOLLOWED = {
+    "a particle without inertia": (
+        "pass a positive one, or take Langevin",
+        lambda: sg.UnderdampedLangevin(sg.Quadratic(4.0), mass=0.0),
+        without_inertia,
+    ),
+    "a friction that heats": (
+        "pass the rate at which velocities decay, or 0.0 for Newton's equation",
+        lambda: free_of(friction=-0.1),
+        lambda: free_of(friction=0.0),
+    ),
+    "a temperature below 0": (
+        "pass it in units of energy, or 0.0 for no noise",
+        lambda: sg.UnderdampedLangevin(sg.Quadratic(4.0), temperature=-1.0),
+        without_noise,
+    ),
     "a mass for each of other coordinates": (
         "must be a number or one for each coordinate of a position",
         lambda: HEAVY.draw_velocities(torch.zeros(4, 2, dtype=F64), rng=0),

@@ -92,6 +92,15 @@ def test_driven_potentials_have_the_force_of_their_time():
     )
 
 
+def test_what_a_driven_potential_refuses_is_told_with_its_time():
+    """A protocol that is no number from t = 0.5 on: which argument, in which step, at what t."""
+    broken = sg.DrivenPotential(lambda t: sg.Quadratic(center=math.nan if t > 0.45 else 0.0))
+    with pytest.raises(ValueError, match="center must be finite, but is nan") as told:
+        sg.simulate(sg.Langevin(broken), torch.zeros(4, 1), [0.0, 0.5, 1.0], rng=0)
+    notes = " ".join(told.value.__notes__)
+    assert "a function of t alone gives at t = 0.5" in notes
+
+
 def test_a_driven_trap_is_followed():
     """Mean of dX = −(X − λt) dt: λ(t − 1 + e^{−t}), by `LinearSDE.of` exactly."""
     process = sg.LinearSDE.of(sg.Langevin(lambda x, t: (x - 2 * t) ** 2 / 2), 1)
@@ -102,10 +111,11 @@ def test_a_driven_trap_is_followed():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"friction": -0.5}, "friction must be finite and ≥ 0, but is -0.5"),
+        ({"friction": -0.5}, "friction must be finite and ≥ 0, but is -0.5; pass the rate"),
         ({"friction": [1.0, -2.0]}, "friction must be finite and ≥ 0, but is -2"),
-        ({"temperature": -1.0}, "temperature must be finite and ≥ 0, but is -1"),
+        ({"temperature": -1.0}, "temperature must be finite and ≥ 0, but is -1; pass it in"),
         ({"temperature": math.nan}, "temperature must be finite and ≥ 0, but is nan"),
+        ({"mass": -1.0}, "mass must be finite and > 0, but is -1; pass a positive one"),
         ({"mass": 0.0}, "mass must be finite and > 0, but is 0"),
         ({"mass": [1.0, math.inf]}, "mass must be finite and > 0, but is inf"),
     ],
