@@ -37,11 +37,10 @@ fluid = sg.run_ensemble(
 )  # fmt: skip
 pressure, energy, g, s = fluid.observables.values()
 path = sg.simulate(discs, lattice[None], times, solver=steps, rng=1)
-n = len(lattice)
 print(
     f"P = {pressure.average:.3f} ± {pressure.average_error:.3f} at ρ T = {DENSITY:.3f},", end=" "
 )
-print(f"U/N = {energy.average / n:.4f} ± {energy.average_error / n:.4f}")
+print(f"U/N = {energy.average / SIDE**2:.4f} ± {energy.average_error / SIDE**2:.4f}")
 i, j = int(g.average.argmax()), int(s.average.argmax())
 print(
     f"g(r) is highest at r = {g.at[i]:.2f}: {g.average[i]:.3f} ± {g.average_error[i]:.3f};",
@@ -50,7 +49,8 @@ print(
 print(f"S(k) at k = {s.at[j]:.1f}: {s.average[j]:.3f} ± {s.average_error[j]:.3f}")
 
 figure, (box, radial, waves) = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained")
-for x, y in (path.final[0] % length).tolist():
+images = torch.cartesian_prod(*[torch.arange(-1, 2)] * 2) * length  # at the edges both are seen
+for x, y in (path.final[0] % length + images[:, None]).flatten(0, 1).tolist():
     box.add_patch(plt.Circle((x, y), 0.5, alpha=0.6, linewidth=0))
 box.set(xlim=(0, length), ylim=(0, length), aspect="equal", xlabel="x in diameters", ylabel="y")
 radial.errorbar(g.at, g.average, g.average_error, fmt=".-", markersize=3)
