@@ -52,9 +52,10 @@ states are computed again by the loop.
 """,
     "kinetic": """**What is counted.** λ₁ of U = x⁴/4 − x²/2, T = 1/16, m = 1, with rtol=1e-4. The
 oracle has Hermite functions in both coordinates, of which half as many change its rate by less
-than 1e-5. 20,000 trajectories of BAOAB, dt = 0.1, start at rest; their rate is −log C(t₂)/C(t₁)
-over t₂ − t₁, t₁ = 0.2/λ₁, t₂ = 1.2/λ₁, with C the correlation of x, its error that of 50 groups.
-They are left out where 1/λ₁ is above 1000. Seconds are of a machine with other work.
+than 1e-5. 20,000 trajectories of BAOAB start at rest, dt = 0.1 or 0.2/γ where that is less; their
+rate is −log C(t₂)/C(t₁) over t₂ − t₁, t₁ = 0.2/λ₁, t₂ = 1.2/λ₁, with C the correlation of x, its
+error that of 50 groups. They are left out where 1/λ₁ is above 5000. Seconds are of a machine with
+other work.
 """,
     "fokker_planck": """**What is counted.** CPU time of one thread. "All anew": one call by a user
 who has made everything for it, an equation, its operator, a density. "Again": the same call on the
