@@ -292,6 +292,10 @@ from .verification.residual import fp_residual as fp_residual
 from .verification.reverse_kernel import ReverseKernel as ReverseKernel
 from .verification.reverse_kernel import reverse_kernel as reverse_kernel
 
+# stored states of any program
+from .readers.read import read_states as read_states
+from .readers.stored_states import StoredStates as StoredStates
+
 # data, distances, pictures, grids of times
 from . import data as data
 from . import metrics as metrics

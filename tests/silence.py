@@ -587,6 +587,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "plots.survival",
     ),
     "records": ("ErrorEstimate", "Trajectory", "Trust", "report.Claim", "report.Report"),
+    "stored states": ("StoredStates", "read_states"),
 }
 
 
@@ -627,6 +628,7 @@ TABLE: dict[int, dict[str, str]] = {
         "data": "asks no SDE whether it changes in time",
         "pictures": "asks no SDE whether it changes in time",
         "records": "asks no SDE whether it changes in time",
+        "stored states": "asks no SDE whether it changes in time",
         "FokkerPlanckBatch.solve": "tests/fokker_planck/test_transient.py::test_a_family_meets_a_push_as_its_members_do",
         "FokkerPlanck.stationary": "tests/fokker_planck/test_stationary.py::test_an_answer_at_rest_says_what_was_assumed",
         "FokkerPlanck.survival": "tests/fokker_planck/test_transient.py::test_survival_under_a_drift_that_is_switched",
@@ -665,6 +667,7 @@ TABLE: dict[int, dict[str, str]] = {
         "data": "has no form of lower order to fall back to",
         "pictures": "has no form of lower order to fall back to",
         "records": "has no form of lower order to fall back to",
+        "stored states": "has no form of lower order to fall back to",
     },
     3: {
         "simulate": "tests/engine/test_pilot.py::test_biased_steps_are_warned_of_with_the_step_that_would_do",
@@ -699,6 +702,7 @@ TABLE: dict[int, dict[str, str]] = {
         "data": "solves nothing on a grid",
         "pictures": "solves nothing on a grid",
         "records": "solves nothing on a grid",
+        "stored states": "tests/readers/test_arrays.py::test_uneven_times_have_no_dt",
         "FokkerPlanckBatch.stationary": "tests/fokker_planck/test_batch.py::test_members_that_the_grid_does_not_resolve_are_refined_alone",
         "FokkerPlanck.current": "tests/fokker_planck/test_currents.py::test_no_current_runs_in_a_layer_that_is_thinner_than_a_cell",
         "FokkerPlanck.entropy_production": "tests/fokker_planck/test_currents.py::test_a_washboard_on_coarse_cells_is_refined_inside",
@@ -739,6 +743,7 @@ TABLE: dict[int, dict[str, str]] = {
         "data": "subtracts no large numbers: sums of what is positive, or logarithms",
         "pictures": "subtracts no large numbers: sums of what is positive, or logarithms",
         "records": "subtracts no large numbers: sums of what is positive, or logarithms",
+        "stored states": "tests/readers/test_arrays.py::test_half_precision_is_taken_with_its_rounding",
         "FokkerPlanck.transport": "tests/fokker_planck/test_transport.py::test_a_washboard_of_any_height_and_tilt",
         "FokkerPlanck.turning_spectrum": "tests/fokker_planck/test_spectrum.py::test_a_tilted_ring_of_high_barriers_turns_as_hops_do",
     },
@@ -778,6 +783,7 @@ TABLE: dict[int, dict[str, str]] = {
         "data": "takes no derivative of a user's function",
         "pictures": "takes no derivative of a user's function",
         "records": "takes no derivative of a user's function",
+        "stored states": "tests/readers/test_arrays.py::test_bad_input_is_refused_by_name",
         "elbo": "tests/likelihood/test_bound.py::test_gradients_of_both_bounds_are_central_differences",
     },
     6: {
@@ -813,6 +819,7 @@ TABLE: dict[int, dict[str, str]] = {
         "data": "is given no function of several trajectories",
         "pictures": "is given no function of several trajectories",
         "records": "is given no function of several trajectories",
+        "stored states": "is given no function of several trajectories",
     },
     7: {
         "simulate": "tests/engine/test_pilot.py::test_a_finite_answer_that_has_exploded_is_no_answer",
@@ -847,6 +854,7 @@ TABLE: dict[int, dict[str, str]] = {
         "data": "takes no function of a state and a time, and no step",
         "pictures": "takes no function of a state and a time, and no step",
         "records": "takes no function of a state and a time, and no step",
+        "stored states": "tests/readers/test_arrays.py::test_two_axes_are_never_guessed",
     },
     8: {
         "simulate": "tests/test_slips.py::test_a_slip_works_or_ends_in_our_own_words",
@@ -881,6 +889,7 @@ TABLE: dict[int, dict[str, str]] = {
         "data": "tests/test_slips.py::test_a_slip_works_or_ends_in_our_own_words",
         "pictures": "tests/test_slips.py::test_a_slip_works_or_ends_in_our_own_words",
         "records": "tests/test_slips.py::test_a_slip_works_or_ends_in_our_own_words",
+        "stored states": "tests/test_slips.py::test_a_slip_works_or_ends_in_our_own_words",
     },
     9: {
         "simulate": "tests/engine/test_containment.py::test_a_square_root_process_that_reaches_zero",
@@ -915,6 +924,7 @@ TABLE: dict[int, dict[str, str]] = {
         "data": "tests/test_cures.py::test_every_cure_has_a_row",
         "pictures": "tests/test_cures.py::test_every_cure_has_a_row",
         "records": "tests/test_cures.py::test_every_cure_has_a_row",
+        "stored states": "tests/test_cures.py::test_every_cure_has_a_row",
     },
     10: {
         "simulate": "its docstring's numbers are run: tests/test_docstrings.py",
@@ -949,6 +959,7 @@ TABLE: dict[int, dict[str, str]] = {
         "data": "its docstring's numbers are run: tests/test_docstrings.py",
         "pictures": "its docstring's numbers are run: tests/test_docstrings.py",
         "records": "its docstring's numbers are run: tests/test_docstrings.py",
+        "stored states": "tests/readers/test_arrays.py::test_lost_trajectories_are_left_out_and_said",
     },
     11: {
         "simulate": "its cost grows with what it returns, and has no known formula that is cheaper",
@@ -986,6 +997,7 @@ TABLE: dict[int, dict[str, str]] = {
         "data": "its cost grows with what it returns, and has no known formula that is cheaper",
         "pictures": "its cost grows with what it returns, and has no known formula that is cheaper",
         "records": "its cost grows with what it returns, and has no known formula that is cheaper",
+        "stored states": "tests/readers/test_arrays.py::test_an_array_is_not_copied",
     },
     12: {
         "simulate": "tests/engine/test_scales.py::test_a_start_of_unit_variance_on_a_path_of_more_is_told",
@@ -1020,6 +1032,7 @@ TABLE: dict[int, dict[str, str]] = {
         "data": "learns nothing",
         "pictures": "learns nothing",
         "records": "learns nothing",
+        "stored states": "learns nothing",
     },
     13: {
         "simulate": "tests/engine/test_containment.py::test_an_underdamped_particle_on_a_ring_keeps_its_velocity",
@@ -1055,6 +1068,7 @@ TABLE: dict[int, dict[str, str]] = {
         "data": "has no boundary",
         "pictures": "has no boundary",
         "records": "tests/engine/test_containment.py::test_the_mean_squared_displacement_in_a_periodic_box",
+        "stored states": "tests/readers/test_arrays.py::test_turns_that_were_counted_are_no_guess",
     },
     14: {
         "simulate": "takes its times from the caller",
@@ -1089,6 +1103,7 @@ TABLE: dict[int, dict[str, str]] = {
         "data": "takes its times from the caller",
         "pictures": "takes its times from the caller",
         "records": "takes its times from the caller",
+        "stored states": "takes its times from the source",
         "calibrate": "tests/calibration/test_calibrate.py::test_what_it_ends_with_is_never_worse_than_a_solver_on_a_grid_made_for_it",
     },
 }

@@ -11,7 +11,7 @@ import sdegen
 
 PACKAGE = Path(sdegen.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-_LONGEST_FILE, _LONGEST_FUNCTION, _MOST_ROOMS = 400, 60, 22
+_LONGEST_FILE, _LONGEST_FUNCTION, _MOST_ROOMS = 400, 60, 23
 # façades, which say themselves why they are long
 FACADES = {"fokker_planck/solver.py"}
 _NO_CODE = {

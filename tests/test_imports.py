@@ -22,7 +22,7 @@ FLOORS = (
     ({"solvers"},),
     ({"diffusion"}, {"fokker_planck"}, {"observables"}),
     ({"score"}, {"measurements"}),
-    ({"engine"}, {"adaptors"}),
+    ({"engine"}, {"adaptors"}, {"readers"}),
     ({"calibration"}, {"averages"}),
     ({"likelihood"}, {"verification"}),
     ({"variational"}, {"energy"}),
