@@ -35,7 +35,7 @@ CLASSES = {
     "noise a product of normals": "z z′ in place of z",
     "noise shared between coordinates": "two coordinates get one z",
     "noise shared between trajectories": "two trajectories get one z",
-    "noise shared between trajectories, shifted in time": "one gets the z of another's earlier step",
+    "noise shared between trajectories, shifted in time": "one has another's earlier z",
     "noise reused in every step": "one z for all steps",
     "noise replayed after a restart": "the z of a first part of the run, again",
     "step: dt left out": "both dt and √dt are 1",
