@@ -75,9 +75,8 @@ def heavy_admixture(run):
 @outside("The temperature goes up and down by a fifth, as slowly as a clock's hand.")
 def clock(run):
     def draw(k, shape):
-        return math.sqrt(1 + 0.2 * math.sin(2 * math.pi * k / 120)) * run.rng.standard_normal(
-            shape
-        )
+        heat = 1 + 0.2 * math.sin(2 * math.pi * k / 120)
+        return math.sqrt(heat) * run.rng.standard_normal(shape)
 
     return well().euler(run, draw=draw)
 

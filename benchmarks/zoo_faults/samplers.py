@@ -76,7 +76,7 @@ def reverse(run, solver, step, *, eta=1.0):
 
 
 def euler_step(run, x, t, s, weight=1.0, at=None):
-    """Take x + dt (f − weight g² score) + √|dt| g z, drift asked at another time if `at` is one."""
+    """Take x + dt (f − weight g² score) + √|dt| g z; drift at another time if `at` is one."""
     asked = t if at is None else at
     score = noised_score(x, alpha_of(asked), sigma_of(asked))
     drift = -0.5 * beta(asked) * x - weight * beta(asked) * score
@@ -129,7 +129,7 @@ def turned_twice(run):
 
 
 def chain(run, step):
-    """Plant a run of the inverse of the exact chain on the grid; step(k, x) goes from k to k − 1."""
+    """Plant a run of the inverse of the exact chain; step(k, x) goes from k to k − 1."""
     ts = torch.from_numpy(down()).flip(0)
     vp, n = path(), NODES - 1
     forward = sg.DDPM.discretize(vp, times=ts)
@@ -201,18 +201,14 @@ def ddim(run, alpha, sigma, *, stop=None):
     """
     ts = down()
     true = alpha_of(ts), sigma_of(ts)
-    now = then = true
-    if run.faulty:
-        now, then = (alpha[:-1], sigma[:-1]), (alpha[1:], sigma[1:])
-    else:
-        now, then = (true[0][:-1], true[1][:-1]), (true[0][1:], true[1][1:])
+    alpha, sigma = (alpha, sigma) if run.faulty else true
 
     def step(k, x):
         z = run.normal(x.shape)
         if stop is not None and run.faulty and k >= stop:
             return x
         eps = -true[1][k] * noised_score(x, true[0][k], true[1][k])
-        (a, s), (b, r) = ((level[0][k], level[1][k]) for level in (now, then))
+        a, s, b, r = alpha[k], sigma[k], alpha[k + 1], sigma[k + 1]
         width = r / s * math.sqrt(max(1 - (a / b) ** 2, 0.0)) if s > 0 else 0.0
         x0 = (x - s * eps) / a
         return b * x0 + math.sqrt(max(r**2 - width**2, 0.0)) * eps + width * z
