@@ -1,6 +1,8 @@
 """The certificate: what simulated trajectories are worth, with a reason for every doubt.
 
-What is assumed is given apart from what is simulated, and the way from one to the other is cut
+Stored states of any simulator, in any dimension, are judged by the noise of their steps: that is
+`certify(sde, path=states, dt=…)`, see `path_certificate.py`. On a grid of one dimension more is
+known, and the rest of this page is about it. What is assumed is given apart from what is simulated, and the way from one to the other is cut
 into pieces that fail for one cause each:
 
     trajectories ──sampling──► law of the chain ──step──► law of the SDE ──reference──► U or p
@@ -28,6 +30,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -41,17 +44,19 @@ from sdegen.core.trajectory import Trajectory
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.discretization.grid import Grid
-from sdegen.fokker_planck.discretization.grid_boundary import GridBoundary, GridBoundaryLike
+from sdegen.fokker_planck.discretization.grid_boundary import GridBoundary
 from sdegen.solvers.euler import EulerMaruyama
 from sdegen.verification.certificate_request import (
     as_energy,
     check_arguments,
     check_equations,
+    check_false_alarm,
     check_inside,
 )
 from sdegen.verification.check import Check, Limits
 from sdegen.verification.fault_hypotheses import matching_hypotheses
 from sdegen.verification.law_checks import Laws, edge_checks, resolution_check, step_check
+from sdegen.verification.path_certificate import PathVerdict, judge_path
 from sdegen.verification.problem import Problem
 from sdegen.verification.reference import Energy, boltzmann_checks, check_reference, density_check
 from sdegen.verification.sampling import TESTS, smallest_seen
@@ -63,6 +68,7 @@ from sdegen.verification.trajectory_checks import (
     valid_states,
 )
 
+_ON_GRID, _BY_STEPS = 1e-5, 1e-3  # false-alarm rates unless said
 _FAR = 100.0  # ends of the grid: moments of what has exploded say nothing
 
 
@@ -76,6 +82,7 @@ class Certificate:
         density: The Fokker–Planck density, or None where there is none.
         path: The trajectories.
         summary: What is wrong and what to change, or that nothing is.
+        steps: What the noise of stored steps says, where states were judged without a grid.
     """
 
     checks: tuple[Check, ...]
@@ -83,6 +90,7 @@ class Certificate:
     density: DensityPath | None
     path: Trajectory | None
     summary: str
+    steps: PathVerdict | None = None
 
     @property
     def passed(self) -> bool:
@@ -100,43 +108,53 @@ class Certificate:
 
 def certify(
     sde: SDE,
-    grid: Grid,
-    p0: Density | float,
-    times: Tensor | Sequence[float],
+    grid: Grid | None = None,
+    p0: Density | float | None = None,
+    times: Tensor | Sequence[float] | None = None,
     *,
+    path: Any = None,  # noqa: ANN401, states as any simulator stores them
+    dt: float | None = None,
     solver: Solver | None = None,
     simulated: SDE | None = None,
-    path: Trajectory | None = None,
     potential: Energy | Callable[[State], Tensor] | None = None,
     temperature: float = 1.0,
     density: Density | None = None,
-    boundary: GridBoundaryLike | None = None,
+    boundary: Any = None,  # noqa: ANN401, of a grid, or as `simulate` takes it
     trajectories: int = 10_000,
     limits: Limits | None = None,
-    false_alarm: float = 1e-5,
+    false_alarm: float | None = None,
     rng: Rng = None,
     progress: bool = False,
 ) -> Certificate:
     """Certify trajectories, or a solver, against the laws that their SDE implies.
 
+    Without a grid, the states of `path` are judged by the noise of their steps: in any dimension,
+    of any simulator, as `read_states` takes them. With a grid, of one dimension, densities are
+    computed, and trajectories are compared with them.
+
     Args:
-        sde: The equation that the trajectories should follow, with a state of shape (batch, 1).
-        grid: Uniform nodes on which densities are computed.
+        sde: The equation that the trajectories should follow; with a grid, of one dimension.
+        grid: Uniform nodes on which densities are computed; None: `path` is judged by its steps.
         p0: Density at times[0] on the grid, or a point.
-        times: Times at which trajectories are judged, the first being the start.
-        solver: How the trajectories move; EulerMaruyama() by default.
+        times: Times at which trajectories are judged, the first being the start; without a grid
+            those of the stored states, if they do not tell them and dt is not the same for all.
+        path: Stored states: a Trajectory, an array of shape (T, batch, *event), a StoredStates.
+            With a grid, a Trajectory simulated at these times, from p0; if None, it is now.
+        dt: Step of the solver, without a grid; with substeps, states are so many steps apart.
+        solver: How the trajectories move; EulerMaruyama() by default, BAOAB() in a phase space.
         simulated: What is simulated, if it is not `sde` itself.
-        path: Trajectories that were simulated at these times, from p0; if None, they are now.
         potential: U of an assumed stationary density e^{−U/T}: a `Potential`, or any object that
             has an energy(x).
         temperature: T of that density.
         density: The assumed density at the last time.
         boundary: What walls at the ends of the grid do, or a pair (lower, upper): "no-flux",
             "absorbing" or "periodic"; None if the state is free. A path must have been simulated
-            with the same boundary, such as Reflecting(grid.low, grid.high).
+            with the same boundary, such as Reflecting(grid.low, grid.high). Without a grid, what
+            `simulate` would be given.
         trajectories: How many are simulated.
         limits: What is allowed where no chance is in it.
-        false_alarm: Chance to refuse an exact simulation, of all tests together.
+        false_alarm: Chance to refuse an exact simulation, of all tests together; 1e-5 unless
+            said, and 1e-3 without a grid.
         rng: Seed, generator or None.
         progress: Whether a line on stderr says what is being computed.
 
@@ -145,8 +163,24 @@ def certify(
 
     Raises:
         ValueError: If arguments contradict each other, or something is refused that `simulate`,
-            `ChainDensity` or `FokkerPlanck` refuse.
+            `ChainDensity` or `FokkerPlanck` refuse; if path or steps are of another kind.
+
+    >>> from sdegen.sde.processes import OrnsteinUhlenbeck
+    >>> ou = OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=1.0)
+    >>> states = simulate(ou, torch.zeros(100, 3), [0.01 * k for k in range(101)], rng=0).states
+    >>> certify(ou, path=states, dt=0.01).passed
+    True
+    >>> wrong = OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=1.1)
+    >>> [check.name for check in certify(wrong, path=states, dt=0.01).failed][0]
+    'variance of the noise'
     """
+    if grid is None:
+        given = {
+            "p0": p0, "simulated": simulated, "potential": potential, "density": density,
+        }  # fmt: skip
+        return _of_steps(sde, path, given, dt, times, solver, boundary, false_alarm)
+    _check_on_grid(p0, times, dt)
+    false_alarm = _ON_GRID if false_alarm is None else false_alarm
     ts, solver = as_time_grid(times), EulerMaruyama() if solver is None else solver
     limits, tell = Limits() if limits is None else limits, _clock(progress)
     p0 = check_equations((sde, simulated or sde), solver, ts, p0, grid)
@@ -180,6 +214,52 @@ def certify(
         fits = matching_hypotheses(valid_states(path)[-1], problem)
         summary += f" They behave as if {', or as if '.join(fits)}." if fits else ""
     return Certificate(tuple(checks), law, laws.exact, path, summary)
+
+
+def _of_steps(
+    sde: SDE,
+    path: object,
+    given: dict[str, object],
+    dt: float | None,
+    times: Tensor | Sequence[float] | None,
+    solver: Solver | None,
+    boundary: object,
+    false_alarm: float | None,
+) -> Certificate:
+    """Return the certificate of stored states, without a grid."""
+    if path is None:
+        raise ValueError(
+            "certify judges stored states, path=…, or a simulation on a grid; pass "
+            "certify(sde, path=states, dt=…), or certify(sde, grid, p0, times)."
+        )
+    extra = [name for name, value in given.items() if value is not None]
+    if extra:
+        raise ValueError(
+            f"{' and '.join(extra)} is for a certificate on a grid, but grid is None; pass "
+            "certify(sde, grid, p0, times, path=…), or leave it out."
+        )
+    chance = _BY_STEPS if false_alarm is None else false_alarm
+    check_false_alarm(chance)
+    verdict = judge_path(
+        sde, path, dt=dt, times=times, solver=solver, boundary=boundary, false_alarm=chance
+    )
+    stored = path if isinstance(path, Trajectory) else None
+    return Certificate(verdict.checks, None, None, stored, verdict.summary(), verdict)
+
+
+def _check_on_grid(p0: object, times: object, dt: float | None) -> None:
+    """Refuse a request on a grid that lacks start or times, or has a step."""
+    missing = [name for name, value in (("p0", p0), ("times", times)) if value is None]
+    if missing:
+        raise ValueError(
+            f"a certificate on a grid needs {' and '.join(missing)}; pass certify(sde, grid, p0, "
+            "times), or leave out grid to judge path=… by its steps."
+        )
+    if dt is not None:
+        raise ValueError(
+            "dt is the step of stored states that are judged without a grid; on a grid pass "
+            "solver=EulerMaruyama(substeps=…) with times=…"
+        )
 
 
 def _clock(progress: bool) -> Callable[[str], None]:

@@ -78,8 +78,7 @@ def check_arguments(
     limits: Limits,
 ) -> None:
     """Raise if arguments have wrong types, or contradict each other."""
-    if not 0 < false_alarm < 1:
-        raise ValueError(f"false_alarm must lie in (0, 1), but is {false_alarm:g}.")
+    check_false_alarm(false_alarm)
     check_count("trajectories", trajectories, 100)
     example = "such as sdegen.verification.check.Limits(step=0.02)"
     check_kind("limits", limits, Limits, f"Limits(…) or None, {example}")
@@ -99,6 +98,12 @@ def check_arguments(
             "path must hold one-dimensional states, shape (T, batch, 1), but has shape "
             f"{tuple(path.states.shape)}."
         )
+
+
+def check_false_alarm(false_alarm: float) -> None:
+    """Refuse what is no chance."""
+    if not 0 < false_alarm < 1:
+        raise ValueError(f"false_alarm must lie in (0, 1), but is {false_alarm:g}.")
 
 
 def check_inside(

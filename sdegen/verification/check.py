@@ -15,7 +15,7 @@ class Check:
     Attributes:
         name: What was checked.
         value: What came out; NaN if it was not judged.
-        threshold: The largest value that passes.
+        threshold: The largest value that passes; NaN where the p-value alone decides.
         verdict: "passed", "failed", or "not judged".
         false_alarm: Chance that exact input fails; 0 for what draws nothing.
         p_value: Chance that exact input shows this value or a larger one; for distances an upper
@@ -56,7 +56,9 @@ class Check:
         when = "" if self.time is None else f" at t = {self.time:g}"
         text = f"{self.verdict:10s}  {self.name}{when}"
         if self.verdict != "not judged":
-            text += f": {self.value:.3g}, at most {self.threshold:.3g}"
+            text += f": {self.value:.3g}"
+            if self.threshold == self.threshold:
+                text += f", at most {self.threshold:.3g}"
         if self.floor is not None:
             text += f", exact samples {self.floor:.3g}"
         if self.p_value is not None:

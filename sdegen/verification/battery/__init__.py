@@ -1,0 +1,1 @@
+"""The battery: tests of innovations, each with its p-value."""

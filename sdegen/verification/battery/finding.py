@@ -1,0 +1,103 @@
+"""A finding: one statistic of innovations, and the chance that a right simulation shows it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One statistic.
+
+    Attributes:
+        family: The question that it belongs to; a false-alarm rate is shared between families.
+        name: What was looked at.
+        value: The statistic, in standard deviations where it is one of normals.
+        p_value: Chance of a right simulation to show it or a larger one.
+        where: Which coordinate, step or pair shows it most.
+    """
+
+    family: str
+    name: str
+    value: float
+    p_value: float
+    where: str = ""
+
+
+def of_normals(
+    family: str, name: str, values: Tensor, label: str = "", shift: float = 0.0
+) -> Finding:
+    """Return the finding of the largest of m independent standard normals.
+
+    Args:
+        family: The question.
+        name: What was looked at.
+        values: Any shape.
+        label: What an index of it is called, for one that has several.
+        shift: By how much each may be off without a mistake, in standard deviations.
+    """
+    flat = values.double().flatten()
+    k = int(flat.abs().argmax())
+    value = float(flat[k])
+    beyond = max(0.0, abs(value) - shift)
+    one = float(2 * stats.norm.sf(beyond))
+    where = ""
+    if len(flat) > 1 and label:
+        index = [int(i) for i in torch.unravel_index(torch.tensor(k), values.shape)]
+        where = f"{label} {', '.join(map(str, index))}"
+    return Finding(family, name, value, of_smallest(one, len(flat)), where)
+
+
+def of_square(family: str, name: str, value: float, freedom: float) -> Finding:
+    """Return the finding of a χ² that is too large."""
+    return Finding(family, name, value, float(stats.chi2.sf(value, freedom)))
+
+
+def of_variance(family: str, name: str, squares: Tensor, freedom: int, label: str) -> Finding:
+    """Return the finding of sums of squares that should each be χ², too large or too small.
+
+    The statistic is the relative error of the variance in its standard deviations.
+    """
+    flat = squares.double().flatten().numpy()
+    upper, lower = stats.chi2.sf(flat, freedom), stats.chi2.cdf(flat, freedom)
+    p = 2 * torch.from_numpy(stats.chi2.sf(flat, freedom)).minimum(torch.from_numpy(lower))
+    k = int(p.argmin())
+    ratio = float(flat[k] / freedom)
+    where = f"{label} {k}" if len(flat) > 1 and label else ""
+    smallest = min(1.0, float(min(2 * upper[k], 2 * lower[k])))
+    value = (ratio - 1) * math.sqrt(freedom / 2)
+    return Finding(family, name, value, of_smallest(smallest, len(flat)), where)
+
+
+def of_smallest(p: float, count: float) -> float:
+    """Return the chance that the smallest of so many uniform p-values is p or less.
+
+    >>> round(of_smallest(0.01, 2), 4)
+    0.0199
+    """
+    if p <= 0:
+        return 0.0
+    if p >= 1:
+        return 1.0
+    return -math.expm1(count * math.log1p(-p))
+
+
+def of_family(findings: Sequence[Finding]) -> Finding:
+    """Return the finding of a family that is least likely, with the p-value of the family."""
+    least = min(findings, key=lambda f: f.p_value)
+    p = of_smallest(least.p_value, len(findings))
+    return Finding(least.family, least.name, least.value, p, least.where)
+
+
+def families_of(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
+    """Return findings by family, in order."""
+    families: dict[str, list[Finding]] = {}
+    for finding in findings:
+        families.setdefault(finding.family, []).append(finding)
+    return families

@@ -1,0 +1,1 @@
+"""Innovations: the noise that a believed step makes of stored states."""

@@ -1,0 +1,76 @@
+"""Which law the steps of a solver have."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from sdegen.core.fixed_steps import FixedStep
+from sdegen.core.jumps import check_no_jumps
+from sdegen.core.mirrors import enclosure_for
+from sdegen.core.sde import SDE
+from sdegen.core.solver import Solver
+from sdegen.sde.underdamped import UnderdampedLangevin
+from sdegen.solvers.euler import EulerMaruyama
+from sdegen.solvers.heun import Heun
+from sdegen.solvers.splitting import BAOAB, OBABO
+from sdegen.verification.innovations.implicit_law import ImplicitLaw
+from sdegen.verification.innovations.law import StepLaw
+from sdegen.verification.innovations.probed_law import ProbedLaw
+from sdegen.verification.innovations.splitting_law import SplittingLaw
+from sdegen.verification.innovations.update_law import UpdateLaw
+from sdegen.verification.innovations.walled_law import WalledLaw
+
+
+def law_of(
+    sde: SDE,
+    solver: Solver,
+    nodes: Tensor,
+    event: tuple[int, ...],
+    boundary: object = None,
+    *,
+    determinant: bool = True,
+) -> StepLaw:
+    """Return the law of the steps between stored states.
+
+    Args:
+        sde: What moves, by belief.
+        solver: How it moves.
+        nodes: Times of the states, shape (T,), float64.
+        event: Shape of the event.
+        boundary: As `simulate` takes it.
+        determinant: Whether the density of a nonlinear step is wanted, not its noise alone.
+
+    Raises:
+        TypeError, ValueError: If the solver does not take the dynamics, or its steps have no law
+            that is known.
+    """
+    check_no_jumps(sde, "certify")
+    enclosure = None if boundary is None else enclosure_for(sde, boundary, event)
+    law = _free(sde, solver, nodes, determinant)
+    return law if enclosure is None else WalledLaw(law, sde, enclosure, nodes)
+
+
+def _free(sde: SDE, solver: Solver, nodes: Tensor, determinant: bool) -> StepLaw:
+    """Return the law of steps without a boundary."""
+    solver.check(sde, nodes)
+    name = type(solver).__name__
+    if not isinstance(solver, FixedStep):
+        raise ValueError(
+            f"{name} chooses its own steps, so that the law of one is not known; pass the solver "
+            "that made the states, such as EulerMaruyama(), or solver='unknown', which judges by "
+            "the moments of a short step."
+        )
+    if solver.substeps > 1:
+        raise NotImplementedError
+    if type(solver) is EulerMaruyama:
+        return UpdateLaw(sde, nodes)
+    if isinstance(solver, BAOAB | OBABO) and isinstance(sde, UnderdampedLangevin):
+        return SplittingLaw(sde, solver, nodes)
+    if type(solver) is Heun and sde.channels is None:
+        return ImplicitLaw(sde, solver, nodes, determinant=determinant)
+    if sde.channels is None and sde.noise_structure == "diagonal":
+        return ProbedLaw(sde, solver, nodes)
+    raise ValueError(
+        f"the noise of {name} with channels cannot be told from its states; pass "
+        "solver='unknown', which judges by the moments of a short step."
+    )

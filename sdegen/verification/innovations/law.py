@@ -1,0 +1,96 @@
+"""The law of one step, turned round: from two stored states to the noise between them.
+
+A step of a solver is a function of the state and of standard normals,
+
+    x' = F(x, z),        z ~ N(0, I)
+
+and its innovations are z = F⁻¹(x, x'). If trajectories follow the law that is believed, they are
+independent standard normals, independent of x, of t, of each other and of the past; each mistake
+in drift, noise or step breaks one of these. No density and no reference simulation is needed, and
+the number of coordinates does not matter.
+
+What noise does not move is determined: there x' is a function of x and z, and `gap` is what is
+left of the equation, which must be rounding.
+
+Reference:
+    Rosenblatt 1952, Ann. Math. Stat. 23, 470, for the transform of a chain to independent
+    uniforms; Pedersen 1994, Scand. J. Stat. 21, 385, for residuals of diffusions.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sdegen.core.shapes import State
+
+
+@dataclass(frozen=True)
+class Innovations:
+    """The noise of transitions, as it must have been under the law that is believed.
+
+    Attributes:
+        z: Standard normals, shape (n, k).
+        pull: By how many standard deviations the step moves without noise, shape (n, k): a drift
+            that is (1 + δ) times as strong moves z by δ pull.
+        log_scale: log |det ∂x'/∂z|, shape (n,): log p(x' | x) = −½ |z|² − ½ k log 2π − log_scale.
+        gap: What equations without noise leave, in units of the state, shape (n, q); None where
+            noise moves all.
+        scale: Size of what they were subtracted from, shape (n, q): a gap is rounding if it is
+            some ε of it.
+        judged: Which transitions the law knows, shape (n,); None: all. It is decided by what was
+            before the step.
+    """
+
+    z: Tensor
+    pull: Tensor
+    log_scale: Tensor
+    gap: Tensor | None = None
+    scale: Tensor | None = None
+    judged: Tensor | None = None
+
+    @property
+    def log_density(self) -> Tensor:
+        """log p(x' | x) of each transition, shape (n,)."""
+        k = self.z.shape[1]
+        squares = self.z.double().square().sum(1)
+        return -0.5 * squares - 0.5 * k * math.log(2 * math.pi) - self.log_scale
+
+
+class StepLaw(ABC):
+    """The believed law of the steps from one stored state to the next.
+
+    Attributes:
+        name: What it is the law of, in words.
+        alike: Whether all steps have one law, so that those of many frames are judged at once.
+        tolerance: Relative error of z by the solution of equations, beside that of rounding.
+    """
+
+    name: str
+    alike: bool
+    tolerance: float = 0.0
+
+    @abstractmethod
+    def innovations(self, x: State, after: State, i: int) -> Innovations:
+        """Return the noise of transitions.
+
+        Args:
+            x: States at times[i], shape (n, *event).
+            after: States at times[i + 1].
+            i: Number of the step; of steps that are all alike it does not matter.
+        """
+
+
+def flat(x: Tensor, like: State) -> Tensor:
+    """Return numbers that broadcast to a state as rows, shape (n, d)."""
+    if x.shape != like.shape:
+        x = x.to(like).expand(like.shape)
+    return x.reshape(len(like), -1)
+
+
+def log_of_sum(scales: Tensor) -> Tensor:
+    """Return Σ log |s| over the last axis, in double precision."""
+    return scales.abs().double().log().sum(-1)

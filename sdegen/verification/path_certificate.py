@@ -1,0 +1,200 @@
+"""The certificate of stored states: what somebody's simulation is worth, in any dimension.
+
+The steps of the stored states are turned into the noise that they must have had under the law that
+is believed (`innovations`), and this noise is asked whether it is what it should be (`battery`):
+no density, no grid and no reference simulation is needed. Where it is not, mistakes of the usual
+kinds are refitted as models of their own, and the likeliest is named with its odds
+(`diagnosis`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from scipy import stats
+from torch import Tensor
+
+from sdegen.core.requests import check_kind
+from sdegen.core.sde import SDE
+from sdegen.core.solver import Solver
+from sdegen.readers.read import read_states
+from sdegen.readers.stored_states import StoredStates
+from sdegen.sde.underdamped import UnderdampedLangevin
+from sdegen.solvers.euler import EulerMaruyama
+from sdegen.solvers.splitting import BAOAB
+from sdegen.verification.battery.battery import FAMILIES, checks_of, findings_of
+from sdegen.verification.battery.finding import Finding, families_of, of_family, of_smallest
+from sdegen.verification.check import Check
+from sdegen.verification.innovations.choice import law_of
+from sdegen.verification.innovations.sample import Gatherer, Sample, Totals
+
+_FEWEST = 30  # numbers of noise below which nothing can be said
+_POWER = 0.9
+
+
+@dataclass(frozen=True)
+class PathVerdict:
+    """What the steps of stored states say.
+
+    Attributes:
+        checks: One for each question.
+        findings: All statistics, each with its p-value.
+        p_value: Chance that a right simulation shows the least likely of them.
+        sample: The innovations that the tests looked at.
+        totals: Sums over all of them.
+        states: What was judged.
+        smallest_drift, smallest_noise: The relative errors of the drift and of the standard
+            deviation of the noise that are seen nine times in ten.
+        judged_as: The solver whose steps they were taken for.
+    """
+
+    checks: tuple[Check, ...]
+    findings: tuple[Finding, ...]
+    p_value: float
+    sample: Sample
+    totals: Totals
+    states: StoredStates
+    smallest_drift: float
+    smallest_noise: float
+    judged_as: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed."""
+        return all(check.verdict != "failed" for check in self.checks)
+
+    def summary(self) -> str:
+        """Say what was judged, what is wrong, and what would not have been seen."""
+        failed = [check for check in self.checks if check.verdict == "failed"]
+        steps, batch = self.states.shape[0] - 1, self.states.shape[1]
+        count = f"{steps} steps of {batch} {'trajectory' if batch == 1 else 'trajectories'}"
+        if failed:
+            reasons = "; ".join(
+                f"{check.name} ({check.remark})" if check.remark else check.name
+                for check in failed
+            )
+            return (
+                f"{count} do not follow the SDE that is believed, taken as steps of "
+                f"{self.judged_as}: {reasons}."
+            )
+        seen = f"its noise, if its standard deviation is off by {_percent(self.smallest_noise)}"
+        if self.smallest_drift < math.inf:
+            seen = f"its drift is seen nine times in ten if it is off by a factor of 1 ± {self.smallest_drift:.2g}, {seen}"
+        return (
+            f"{count} follow the SDE that is believed, as steps of {self.judged_as}: {seen}. "
+            "Smaller errors may be unseen."
+        )
+
+
+def judge_path(
+    sde: SDE,
+    path: object,
+    *,
+    dt: float | None,
+    times: Tensor | None,
+    solver: Solver | None,
+    boundary: object,
+    false_alarm: float,
+) -> PathVerdict:
+    """Judge stored states by the noise of their steps.
+
+    Args:
+        sde: What they should follow.
+        path: Them, as `read_states` takes it.
+        dt: Step of the solver; where solver has substeps, frames are so many steps apart.
+        times: Times of the frames, if dt is not the same for all.
+        solver: How they moved; None: BAOAB of positions and velocities, else EulerMaruyama.
+        boundary: What they were kept inside of.
+        false_alarm: Chance that right states are refused.
+
+    Raises:
+        ValueError: If states do not fit the SDE, or there are too few.
+    """
+    check_kind("sde", sde, SDE, "an SDE, such as ItoProcess(f, g)")
+    solver = solver_for(sde) if solver is None else solver
+    substeps = getattr(solver, "substeps", 1)
+    spacing = None if dt is None else dt * substeps
+    states = read_states(path, dt=spacing, times=times)
+    _check_shape(sde, states)
+    law = law_of(
+        sde, solver, states.times, states.event, _boundary(states, boundary), determinant=False
+    )
+    gatherer = Gatherer(states, law)
+    totals, sample = gatherer.totals(), gatherer.sample()
+    k = sample.z.shape[2]
+    if k and totals.count * k < _FEWEST:
+        raise ValueError(
+            f"path has {totals.count} steps of {k} numbers, too few to say anything: with "
+            f"{-(-1000 // k)} steps a standard deviation that is off by "
+            f"{_percent(_smallest_noise(1000, false_alarm))} is seen nine times in ten."
+        )
+    findings = findings_of(sample, totals)
+    checks = checks_of(findings, sample, totals, false_alarm)
+    families = [of_family(group) for group in families_of(findings).values()]
+    least = min((family.p_value for family in families), default=1.0)
+    return PathVerdict(
+        tuple(checks),
+        tuple(findings),
+        of_smallest(least, max(1, len(families))),
+        sample,
+        totals,
+        states,
+        _smallest_drift(totals, false_alarm),
+        _smallest_noise(totals.count * k, false_alarm),
+        law.name,
+    )
+
+
+def solver_for(sde: SDE) -> Solver:
+    """Return what `simulate` takes where no solver is said."""
+    known = isinstance(sde, UnderdampedLangevin) and not sde.own_methods("drift", "diffusion")
+    return BAOAB() if known else EulerMaruyama()
+
+
+def _boundary(states: StoredStates, boundary: object) -> object:
+    """Return the boundary, or the periods in which states are folded."""
+    from sdegen.core.boundary import Periodic
+
+    if boundary is not None or states.periods is None or not states.wrapped:
+        return boundary
+    lengths = states.periods.flatten().tolist()
+    return {i: Periodic(0.0, float(length)) for i, length in enumerate(lengths) if length > 0}
+
+
+def _check_shape(sde: SDE, states: StoredStates) -> None:
+    """Refuse states that are none of this SDE."""
+    if sde.phase_space != states.phase_space and not (
+        sde.phase_space and len(states.event) >= 2 and states.event[0] == 2
+    ):
+        name = type(sde).__name__
+        if sde.phase_space:
+            raise ValueError(
+                f"{name} moves positions and velocities, but path has states of shape "
+                f"{states.event}; pass read_states(x, velocities=v, …), or states of shape "
+                "(T, batch, 2, *event)."
+            )
+        raise ValueError(
+            f"path holds positions and velocities, but {name} moves positions alone; pass the "
+            "positions, or an UnderdampedLangevin."
+        )
+
+
+def _smallest_drift(totals: Totals, false_alarm: float) -> float:
+    """Return the relative error of the drift that is seen nine times in ten."""
+    return _levels(false_alarm) / math.sqrt(totals.pull_square) if totals.pull_square else math.inf
+
+
+def _smallest_noise(count: int, false_alarm: float) -> float:
+    """Return the relative error of a standard deviation that is seen nine times in ten."""
+    return _levels(false_alarm) / math.sqrt(2 * count) if count else math.inf
+
+
+def _levels(false_alarm: float) -> float:
+    """Return how many standard errors an effect must be."""
+    each = false_alarm / FAMILIES / 2  # two statistics of the family
+    return float(stats.norm.isf(each / 2) + stats.norm.isf(1 - _POWER))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"
