@@ -2,7 +2,9 @@
 
 Stored states of any simulator, in any dimension, are judged by the noise of their steps: that is
 `certify(sde, path=states, dt=…)`, see `path_certificate.py`. On a grid of one dimension more is
-known, and the rest of this page is about it. What is assumed is given apart from what is simulated, and the way from one to the other is cut
+known, and the rest of this page is about it.
+
+What is assumed is given apart from what is simulated, and the way from one to the other is cut
 into pieces that fail for one cause each:
 
     trajectories ──sampling──► law of the chain ──step──► law of the SDE ──reference──► U or p
@@ -175,11 +177,11 @@ def certify(
     'variance of the noise'
     """
     if grid is None:
-        given = {
+        given: dict[str, object] = {
             "p0": p0, "simulated": simulated, "potential": potential, "density": density,
         }  # fmt: skip
         return _of_steps(sde, path, given, dt, times, solver, boundary, false_alarm)
-    _check_on_grid(p0, times, dt)
+    p0, times = _needed_on_grid(p0, times, dt)
     false_alarm = _ON_GRID if false_alarm is None else false_alarm
     ts, solver = as_time_grid(times), EulerMaruyama() if solver is None else solver
     limits, tell = Limits() if limits is None else limits, _clock(progress)
@@ -247,10 +249,12 @@ def _of_steps(
     return Certificate(verdict.checks, None, None, stored, verdict.summary(), verdict)
 
 
-def _check_on_grid(p0: object, times: object, dt: float | None) -> None:
-    """Refuse a request on a grid that lacks start or times, or has a step."""
-    missing = [name for name, value in (("p0", p0), ("times", times)) if value is None]
-    if missing:
+def _needed_on_grid(
+    p0: Density | float | None, times: Tensor | Sequence[float] | None, dt: float | None
+) -> tuple[Density | float, Tensor | Sequence[float]]:
+    """Return start and times; refuse a request on a grid that lacks them, or has a step."""
+    if p0 is None or times is None:
+        missing = [name for name, value in (("p0", p0), ("times", times)) if value is None]
         raise ValueError(
             f"a certificate on a grid needs {' and '.join(missing)}; pass certify(sde, grid, p0, "
             "times), or leave out grid to judge path=… by its steps."
@@ -260,6 +264,7 @@ def _check_on_grid(p0: object, times: object, dt: float | None) -> None:
             "dt is the step of stored states that are judged without a grid; on a grid pass "
             "solver=EulerMaruyama(substeps=…) with times=…"
         )
+    return p0, times
 
 
 def _clock(progress: bool) -> Callable[[str], None]:

@@ -10,11 +10,13 @@ kinds are refitted as models of their own, and the likeliest is named with its o
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scipy import stats
 from torch import Tensor
 
+from sdegen.core.boundary import Periodic
 from sdegen.core.requests import check_kind
 from sdegen.core.sde import SDE
 from sdegen.core.solver import Solver
@@ -80,10 +82,11 @@ class PathVerdict:
             )
         seen = f"its noise, if its standard deviation is off by {_percent(self.smallest_noise)}"
         if self.smallest_drift < math.inf:
-            seen = f"its drift is seen nine times in ten if it is off by a factor of 1 ± {self.smallest_drift:.2g}, {seen}"
+            drift = f"1 ± {self.smallest_drift:.2g}"
+            seen = f"its drift, if it is off by a factor of {drift}, and {seen}"
         return (
-            f"{count} follow the SDE that is believed, as steps of {self.judged_as}: {seen}. "
-            "Smaller errors may be unseen."
+            f"{count} follow the SDE that is believed, as steps of {self.judged_as}. Nine "
+            f"times in ten would be seen: {seen}; less may be unseen."
         )
 
 
@@ -92,7 +95,7 @@ def judge_path(
     path: object,
     *,
     dt: float | None,
-    times: Tensor | None,
+    times: Tensor | Sequence[float] | None,
     solver: Solver | None,
     boundary: object,
     false_alarm: float,
@@ -154,8 +157,6 @@ def solver_for(sde: SDE) -> Solver:
 
 def _boundary(states: StoredStates, boundary: object) -> object:
     """Return the boundary, or the periods in which states are folded."""
-    from sdegen.core.boundary import Periodic
-
     if boundary is not None or states.periods is None or not states.wrapped:
         return boundary
     lengths = states.periods.flatten().tolist()

@@ -26,7 +26,8 @@ def standardised(x: Tensor, first: int) -> Tensor:
     # where all begin at one point the first frames have no width: that of all serves
     fallback = x.flatten(0, 1).std(0) if x.shape[0] * x.shape[1] > 1 else torch.ones_like(width)
     width = torch.where(width > 1e-3 * fallback, width, fallback)
-    return (x - centre) / torch.where(width > 0, width, 1.0)
+    u: Tensor = (x - centre) / torch.where(width > 0, width, 1.0)
+    return u
 
 
 def features_of(u: Tensor) -> Tensor:

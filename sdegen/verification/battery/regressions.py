@@ -101,7 +101,9 @@ class Regressions:
     def _with_all(self, phi: Tensor, w: Tensor) -> Tensor:
         """Return the sums of one innovation with all features, shape (D,)."""
         width = max(1, _AT_ONCE // max(1, phi[..., 0].numel()))
-        return torch.cat([normal_sums(part, w, self._fresh) for part in phi.split(width, -1)])
+        return torch.cat(
+            [normal_sums(part, w, self._fresh) for part in torch.split(phi, width, -1)]
+        )
 
     def _same(self, k: int, d: int) -> list[tuple[str, Tensor]]:
         """Return which coordinate belongs to each innovation, where that is known."""

@@ -55,7 +55,7 @@ def _free(sde: SDE, solver: Solver, nodes: Tensor, determinant: bool) -> StepLaw
     solver.check(sde, nodes)
     name = type(solver).__name__
     if not isinstance(solver, FixedStep):
-        raise ValueError(
+        raise ValueError(  # noqa: TRY004, what solvers refuse is a ValueError
             f"{name} chooses its own steps, so that the law of one is not known; pass the solver "
             "that made the states, such as EulerMaruyama(), or solver='unknown', which judges by "
             "the moments of a short step."

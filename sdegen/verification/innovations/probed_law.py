@@ -1,4 +1,4 @@
-"""The law of steps that are known by their answers: affine or quadratic in one normal a coordinate.
+"""The law of steps that are known by their answers: polynomials of one normal a coordinate.
 
 A solver is asked what it makes of z = 0, 1, −1 for all coordinates at once,
 

@@ -55,9 +55,9 @@ class SplittingLaw(StepLaw):
             second, scales = (v - v1) / (v2 - v1), (place1 - place0, v2 - v1)
             z = torch.cat([first.flatten(1), second.flatten(1)], 1)
             free = x[:, 0] + self._length(i) * x[:, 1]
-            pull = (place0 - free) / scales[0], (v0 - x[:, 1]) / scales[1]
+            pulls = (place0 - free) / scales[0], (v0 - x[:, 1]) / scales[1]
             log_scale = log_of_sum(torch.cat([s.flatten(1) for s in scales], 1))
-            return Innovations(z, torch.cat([p.flatten(1) for p in pull], 1), log_scale)
+            return Innovations(z, torch.cat([p.flatten(1) for p in pulls], 1), log_scale)
         place1, _ = self._after(x, none + 1, none, i)
         first = (place - place0) / (place1 - place0)
         # the velocity tells it to more digits: (√dt)³ moves a position, √dt a velocity

@@ -97,7 +97,8 @@ class WalledLaw(StepLaw):
         period = self._period.to(x).reshape(x.shape[1:])
         safe = torch.where(period > 0, period, 1.0)
         turns = torch.where(period > 0, ((after - x) / safe).round(), 0.0)
-        return after - turns * period
+        nearest: State = after - turns * period
+        return nearest
 
     def _step(self, x: State, i: int) -> tuple[Tensor, Tensor]:
         """Return the mean and the standard deviation of the update, shape (n, d), roughly."""
@@ -160,4 +161,5 @@ def _mass(left: Tensor, right: Tensor) -> Tensor:
     """Return Φ(right) − Φ(left), from the tail in which both lie."""
     flip = left > 0
     a, b = torch.where(flip, -right, left), torch.where(flip, -left, right)
-    return torch.special.ndtr(b) - torch.special.ndtr(a)
+    mass: Tensor = torch.special.ndtr(b) - torch.special.ndtr(a)
+    return mass
