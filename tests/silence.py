@@ -743,7 +743,7 @@ TABLE: dict[int, dict[str, str]] = {
         "data": "subtracts no large numbers: sums of what is positive, or logarithms",
         "pictures": "subtracts no large numbers: sums of what is positive, or logarithms",
         "records": "subtracts no large numbers: sums of what is positive, or logarithms",
-        "stored states": "tests/readers/test_arrays.py::test_half_precision_is_taken_with_its_rounding",
+        "stored states": "tests/readers/test_arrays.py::test_half_precision_is_taken_with_its_rounding, tests/readers/test_files.py::test_what_a_text_kept_is_seen_in_it",
         "FokkerPlanck.transport": "tests/fokker_planck/test_transport.py::test_a_washboard_of_any_height_and_tilt",
         "FokkerPlanck.turning_spectrum": "tests/fokker_planck/test_spectrum.py::test_a_tilted_ring_of_high_barriers_turns_as_hops_do",
     },
@@ -1103,7 +1103,7 @@ TABLE: dict[int, dict[str, str]] = {
         "data": "takes its times from the caller",
         "pictures": "takes its times from the caller",
         "records": "takes its times from the caller",
-        "stored states": "takes its times from the source",
+        "stored states": "takes its times from the source: tests/readers/test_files.py::test_times_of_a_text_are_those_before_they_were_rounded",
         "calibrate": "tests/calibration/test_calibrate.py::test_what_it_ends_with_is_never_worse_than_a_solver_on_a_grid_made_for_it",
     },
 }

@@ -983,6 +983,14 @@ def finished():
     return folder
 
 
+@functools.cache
+def table():
+    """A table of four times, for the whole of these tests."""
+    path = Path(finished().name, "x.csv")
+    path.write_text("t,x,y\n0.0,1.5,2.5\n0.1,1.25,2.0\n0.2,1.0,2.5\n0.3,1.5,2.75\n")
+    return path
+
+
 def in_store(path):
     about = {"x0": X0[:1], "trajectories": 4, "observables": [sg.Moments()]}
     return about | {"store": path, "progress": False}
@@ -1162,6 +1170,8 @@ BEYOND |= {
             "dt": 0.1,
             "times": None,
             "layout": None,
+            "key": None,
+            "columns": None,
             "velocities": None,
             "phase_space": False,
             "periods": None,
@@ -1170,6 +1180,21 @@ BEYOND |= {
             "centre_removed": False,
             "rounding": None,
             "units": None,
+            "format": None,
+        },
+    ),
+    "read_states, a table": (
+        lambda **a: sg.read_states(table(), **a),
+        {
+            "dt": 0.1,
+            "times": "t",
+            "layout": None,
+            "columns": ["x", "y"],
+            "velocities": ["y", "x"],
+            "periods": [1.0, 2.0],
+            "rounding": 0.1,
+            "units": {"length": 2.0},
+            "format": "csv",
         },
     ),
     "read_states, a Trajectory": (sg.read_states, {"source": WALK}),

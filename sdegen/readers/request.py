@@ -14,7 +14,7 @@ from sdegen.core.requests import check_kind, kind_of
 from sdegen.readers.arrays import at_least_single, numbers_of
 from sdegen.readers.frames import Frames, combined
 from sdegen.readers.stored_states import StoredStates, check_shape
-from sdegen.readers.times import times_of
+from sdegen.readers.times import check_even_steps, times_of
 
 _UNITS = ("length", "time", "velocity")
 
@@ -26,6 +26,9 @@ class Request:
     dt: object = None
     times: object = None
     layout: object = None
+    key: object = None
+    columns: object = None
+    format: object = None
     velocities: object = None
     phase_space: bool = False
     periods: object = None
@@ -73,6 +76,8 @@ class Found:
         positions: States, or positions of them, shape (T, batch, *event).
         velocities: The same of velocities, or None.
         times: Times of the frames, shape (T,), or None.
+        times_rounding: How far these may be from what a text rounded.
+        steps: Number of the step of each frame, shape (T,), where it alone is known.
         rounding: Half of a unit of the last decimal, of positions and of velocities, each a number
             or shape of an event.
         digits: Significant digits that a text kept; None where it kept all.
@@ -87,6 +92,8 @@ class Found:
     positions: Tensor | Frames
     velocities: Tensor | Frames | None = None
     times: Tensor | None = None
+    times_rounding: float = 0.0
+    steps: Tensor | None = None
     rounding: tuple[float | Tensor, float | Tensor] = (0.0, 0.0)
     digits: int | None = None
     periods: Tensor | None = None
@@ -109,7 +116,11 @@ def settled(found: Found, request: Request) -> StoredStates:
         check_shape(tuple(found.positions.shape), phase_space=phase_space)
     count = found.positions.shape[0]
     own = None if found.times is None else found.times * scales["time"]
-    times = times_of(count, request.dt, request.times, own, where=found.where)
+    said = None if isinstance(request.times, str) else request.times
+    if found.steps is not None and own is None and said is None:
+        check_even_steps(found.steps, found.where)
+    half = found.times_rounding * scales["time"]
+    times = times_of(count, request.dt, said, own, half=half, where=found.where)
     states, rounding, unit = _scaled(found, scales, phase_space=phase_space)
     if request.rounding is not None:
         check_not_negative("rounding", request.rounding)
@@ -177,6 +188,8 @@ def _scaled(
     if isinstance(unit, Tensor) or unit != 1.0:
         states = combined([states], lambda parts: _times_unit(parts[0], unit))
         rounding = rounding * unit
+    if isinstance(rounding, Tensor) and bool((rounding == rounding.flatten()[0]).all()):
+        rounding = float(rounding.flatten()[0])
     return states, rounding, unit
 
 
@@ -189,10 +202,12 @@ def _times_unit(x: Tensor, unit: float | Tensor) -> Tensor:
 def _of_event(name: str, value: object, event: Sequence[int]) -> Tensor:
     """Return one value for each coordinate, shape (*event,)."""
     numbers = numbers_of(name, value, f"a number, or an array of shape {tuple(event)}")
-    try:
-        return numbers.expand(*event)
-    except RuntimeError:
+    shape = tuple(numbers.shape)
+    # with fewer axes, three atoms and three axes would be mixed up
+    fits = len(shape) == len(event) and all(a in (1, b) for a, b in zip(shape, event, strict=True))
+    if shape and not fits:
         raise ValueError(
-            f"{name} has shape {tuple(numbers.shape)}, but a state has {tuple(event)}; pass one "
-            "for each coordinate."
-        ) from None
+            f"{name} has shape {shape}, but a state has {tuple(event)}; pass one number, or one "
+            "for each coordinate, with as many axes."
+        )
+    return numbers.expand(*event)

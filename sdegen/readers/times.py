@@ -10,6 +10,7 @@ from sdegen.core.requests import as_number, as_time_grid
 
 _EVEN = 1e-6  # of a spacing, by which two may differ
 _ROUNDED = 3e-7  # of the largest time, by which times in float32 are rounded
+_MOST_CUT = 0.05  # of a spacing, that times of a text may be rounded by
 _MOST_ROUNDED = 0.01  # of a spacing: no rounding that is larger is let pass
 
 
@@ -55,7 +56,13 @@ def even_spacing(times: Tensor) -> float:
 
 
 def times_of(
-    count: int, dt: object, times: object, own: Tensor | None, *, where: str = "source"
+    count: int,
+    dt: object,
+    times: object,
+    own: Tensor | None,
+    *,
+    half: float = 0.0,
+    where: str = "source",
 ) -> Tensor:
     """Return the times of frames.
 
@@ -64,6 +71,7 @@ def times_of(
         dt: Time from one to the next; None where times are known.
         times: Times that were passed, shape (T,), or None.
         own: Times that the source has, shape (T,), or None.
+        half: How far these may be from what a text rounded.
         where: What the source is.
 
     Returns:
@@ -94,6 +102,10 @@ def times_of(
             f"{name} has {len(grid)} entries, but there are {count} frames; pass one for each "
             "frame, and layout= if time is not the first axis."
         )
+    if step is not None and times is None:
+        even = grid[0] + step * torch.arange(count, dtype=torch.float64)
+        if half <= _MOST_CUT * step and bool(((grid - even).abs() <= 2 * half).all()):
+            return even
     k = None if step is None else uneven_interval(grid, step)
     if k is not None:
         raise ValueError(
@@ -119,3 +131,40 @@ def too_few(count: int) -> str:
     return (
         f"there are {count} frames, and a verdict on steps needs two at least; store more of them."
     )
+
+
+def snapped(times: Tensor, half: float) -> Tensor:
+    """Return times of a text as they were before it rounded them, if they are even but for that.
+
+    Args:
+        times: Shape (T,), float64.
+        half: Half of a unit of their last digit.
+    """
+    if len(times) < 2 or half == 0:
+        return times
+    dt = mean_spacing(times)
+    even = times[0] + dt * torch.arange(len(times), dtype=torch.float64)
+    known = half <= _MOST_CUT * abs(dt)  # else 0, 1, 2, 4 would be even times that were rounded
+    return even if known and bool(((times - even).abs() <= 2 * half).all()) else times
+
+
+def check_even_steps(steps: Tensor, where: str) -> None:
+    """Refuse frames that were not stored every so many steps.
+
+    Args:
+        steps: Number of the step of each frame, shape (T,).
+        where: What they are of.
+
+    Raises:
+        ValueError: Naming the frames.
+    """
+    gaps = steps.diff()
+    usual = gaps.median() if len(gaps) else 1
+    apart = (gaps != usual) | (gaps == 0)
+    if bool(apart.any()):
+        k = int(apart.nonzero()[0])
+        raise ValueError(
+            f"frames {k} and {k + 1} of {where} are of steps {int(steps[k])} and "
+            f"{int(steps[k + 1])}, and most are {int(usual)} steps apart, so that no dt is that "
+            "of all; remove frames that were written twice, or pass times=, that of each."
+        )
