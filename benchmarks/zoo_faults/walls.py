@@ -128,4 +128,4 @@ def wrapped_and_unwrapped(run):
 
     x = length * run.rng.random((run.batch(STEPS), particles, space))
     boundary = sg.Periodic(0.0, length, coordinates="all")
-    return Planted(sde, sg.EulerMaruyama(), grid(STEPS, dt), walk(x, STEPS, step), boundary, 100)
+    return Planted(sde, sg.EulerMaruyama(), grid(STEPS, dt), walk(x, STEPS, step), boundary)
