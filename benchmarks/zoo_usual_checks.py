@@ -103,7 +103,9 @@ def main(quick=False):
         for dim in fault.dims[:1] if quick else fault.dims:
             p_values = seen(fault, dim, size=SIZE // 20 if quick else SIZE)
             rows.append({"fault": fault.name, "dimension": dim, **p_values})
-            marks = ("–" if p is None else f"{p:.1e}{' *' * (p < ALPHA)}" for p in p_values.values())
+            marks = (
+                "–" if p is None else f"{p:.1e}{' *' * (p < ALPHA)}" for p in p_values.values()
+            )
             print(f"{fault.name:28s} {dim:4d}  " + "  ".join(f"{mark:>10s}" for mark in marks))
     for dim in ALL:
         of_dim = [row for row in rows if row["dimension"] == dim]

@@ -59,7 +59,7 @@ CLASSES = {
     "stale force": "the force of an earlier position",
     "wall: clipped for reflected": "what arrives is put on the wall",
     "wall: absorbed for reflected": "what arrives stays for good",
-    "periodic box: image of another coordinate": "a coordinate is wrapped when another leaves",
+    "periodic box: image of another coordinate": "y is moved by the box when x is",
     "periodic box: minimum image missing": "pairs interact inside the box alone",
     "state: rounded": "each state is rounded to half precision before the next step",
     "outside": "none of these",

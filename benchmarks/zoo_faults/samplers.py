@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import sdegen as sg
-from benchmarks.zoo_faults.base import Planted, planted, walk
+from benchmarks.zoo_faults.base import Planted, grid, planted, walk
 
 B0, B1, FIRST, LAST, NODES = 0.1, 12.0, 1.0, 0.01, 101
 STD = 0.5  # of each component of the data
@@ -261,20 +261,23 @@ def half_precision_products(run):
     checked=True,
 )
 def corrector(run):
-    ts, ratio = down(), 0.16
-
-    def size(x):
-        return np.linalg.norm(x, axis=1).mean()
+    # corrector steps alone, annealed: x + h ᾱ score + √(2 h ᾱ) z while the level goes down
+    n, h, vp = NODES - 1, 0.05, path()
+    slope = (FIRST - LAST) / (n * h)
+    exact = mixture(run.dim).noised(vp).score
+    sde = sg.ItoProcess(
+        lambda x, t: vp.alpha(FIRST - slope * t) ** 2 * exact(x, FIRST - slope * t),
+        lambda t: 2**0.5 * vp.alpha(FIRST - slope * t),
+    )
 
     def step(k, x):
-        t, s = ts[k], ts[k + 1]
-        x = euler_step(run, x, t, s)
-        z, score = run.normal(x.shape), noised_score(x, alpha_of(s), sigma_of(s))
-        scale = 1 - beta(s) * (t - s) if run.faulty else alpha_of(s) ** 2
-        h = 2 * scale * (ratio * size(z) / size(score)) ** 2
-        return x + h * score + math.sqrt(2 * h) * z
+        t = FIRST - slope * k * h
+        scale = 1 - beta(t) * slope * h if run.faulty else alpha_of(t) ** 2
+        score = noised_score(x, alpha_of(t), sigma_of(t))
+        return x + h * scale * score + math.sqrt(2 * h * scale) * run.normal(x.shape)
 
-    return reverse(run, sg.PredictorCorrector(snr=ratio), step)
+    states = walk(start(run, alpha_of(FIRST), sigma_of(FIRST)), n, step)
+    return Planted(sde, sg.EulerMaruyama(), grid(n, h), states)
 
 
 @planted(

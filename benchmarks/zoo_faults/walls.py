@@ -73,50 +73,25 @@ def frozen_above_the_floor(run):
     return sediment(run, slice(run.dim - 1, None), contain)
 
 
-@planted(
-    "periodic box: image of another coordinate",
-    "The box images of y and z were those of x.",
-    project="MaginnGroup/Cassandra",
-    issue=95,
-    checked=True,
-    dims=(2, 3, 10, 100),
-)
-def image_of_x(run):
-    length, g = 2.0, 0.8
-    sde = sg.ItoProcess(lambda x: 0.8 * (2 * math.pi * x / length).sin(), g)
+def discs(run, image):
+    """Plant soft discs in a periodic box, in two dimensions if there are five or more.
 
-    def step(k, x):
-        drift = 0.8 * np.sin(2 * np.pi * x / length)
-        ahead = x + DT * drift + g * math.sqrt(DT) * run.normal(x.shape)
-        image = np.floor(ahead / length)
-        return ahead - length * (image[:, :1] if run.faulty else image)
-
-    x = length * run.rng.random((run.batch(STEPS), run.dim))
-    boundary = sg.Periodic(0.0, length, coordinates="all")
-    return Planted(sde, sg.EulerMaruyama(), grid(STEPS, DT), walk(x, STEPS, step), boundary, 100)
-
-
-@planted(
-    "periodic box: minimum image missing",
-    "Energies and forces differed between wrapped and unwrapped positions of the same system.",
-    project="TorchSim/torch-sim",
-    issue=423,
-    checked=True,
-    dims=(2, 3, 10, 100),
-)
-def wrapped_and_unwrapped(run):
+    Args:
+        run: What is asked for.
+        image: image(turns) of a faulty run is what distances are moved by, in boxes; `turns` are
+            the nearest ones, shape (batch, particles, particles, space).
+    """
     space = 2 if run.dim >= 10 else 1
     particles = run.dim // space
-    length = 2.2 if space == 1 else math.sqrt(1.6 * particles)
-    length = max(length, 0.8 * particles) if space == 1 else max(length, 2.2)
+    length = max(2.2, 0.8 * particles if space == 1 else math.sqrt(1.6 * particles))
     stiffness, temperature, dt = 8.0, 0.2, 0.02
     pairs = sg.PairForces(sg.HarmonicRepulsion(stiffness, 1.0), box=length)
     sde = sg.Langevin(pairs, temperature)
 
     def force(x):
         apart = x[:, :, None] - x[:, None]
-        if not run.faulty:
-            apart = apart - length * np.round(apart / length)
+        turns = np.round(apart / length)
+        apart = apart - length * (image(turns) if run.faulty else turns)
         r = np.sqrt((apart**2).sum(-1, keepdims=True))
         r[:, np.arange(particles), np.arange(particles)] = 1.0
         return (stiffness * np.maximum(1 - r, 0) / r * apart).sum(2)
@@ -129,3 +104,27 @@ def wrapped_and_unwrapped(run):
     x = length * run.rng.random((run.batch(STEPS), particles, space))
     boundary = sg.Periodic(0.0, length, coordinates="all")
     return Planted(sde, sg.EulerMaruyama(), grid(STEPS, dt), walk(x, STEPS, step), boundary)
+
+
+@planted(
+    "periodic box: minimum image missing",
+    "Energies and forces differed between wrapped and unwrapped positions of the same system.",
+    project="TorchSim/torch-sim",
+    issue=423,
+    checked=True,
+    dims=(2, 3, 10, 100),
+)
+def wrapped_and_unwrapped(run):
+    return discs(run, np.zeros_like)
+
+
+@planted(
+    "periodic box: image of another coordinate",
+    "The box images of y and z, for distances of pairs, were those of x.",
+    project="MaginnGroup/Cassandra",
+    issue=95,
+    checked=True,
+    dims=(10, 100),
+)
+def image_of_x(run):
+    return discs(run, lambda turns: np.broadcast_to(turns[..., :1], turns.shape))
