@@ -286,6 +286,7 @@ from .verification.certificate import Certificate as Certificate
 from .verification.certificate import certify as certify
 from .verification.chain import ChainDensity as ChainDensity
 from .verification.chain_moments import ChainMoments as ChainMoments
+from .verification.phase_space_chain import ChainDensity2D as ChainDensity2D
 from .verification.noising import certify_noising as certify_noising
 from .verification.noising_time import noising_time as noising_time
 from .verification.residual import fp_residual as fp_residual

@@ -34,6 +34,7 @@ KINDS = {
 # classes whose methods are questions of their own
 ASKED = (
     "ChainDensity",
+    "ChainDensity2D",
     "DDPM",
     "Density",
     "DensityPath",
@@ -327,6 +328,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "Certificate",
         "ChainDensity",
         "ChainDensity.run",
+        "ChainDensity2D",
+        "ChainDensity2D.run",
+        "ChainDensity2D.stationary",
         "ChainMoments",
         "ErrorBudget",
         "NoisingTime",

@@ -54,7 +54,7 @@ REFUSED = {  # room: what it says, the name of what refuses first
         lambda: sg.classify_boundary(TRAP, 0.0),
     ),
     "the density of a chain": (
-        "ChainDensity is for one coordinate",
+        r"ChainDensity is for one coordinate.* take ChainDensity2D\(sde, \(grid of x",
         lambda: sg.ChainDensity(TRAP, LINE, sg.EulerMaruyama(5)),
     ),
     "a certificate": (

@@ -1235,6 +1235,18 @@ BEYOND |= {
         KINETIC.current,
         {"density": KINETIC.stationary()},
     ),
+    "ChainDensity2D": (
+        sg.ChainDensity2D,
+        {"dynamics": SPRING, "grids": KINETIC.grids, "solver": sg.OBABO()},
+    ),
+    "ChainDensity2D.run": (
+        sg.ChainDensity2D(SPRING, KINETIC.grids).run,
+        {"p0": KINETIC.gaussian((0.0, 0.0), [[0.1, 0.0], [0.0, 0.2]]), "times": [0.0, 0.01]},
+    ),
+    "ChainDensity2D.stationary": (
+        sg.ChainDensity2D(SPRING, (sg.Grid(-4.0, 4.0, 64), sg.Grid(-6.0, 6.0, 48))).stationary,
+        {"step": 0.1},
+    ),
     "plots.phase_space, density": (sg.plots.phase_space, {"states": KINETIC.stationary()}),
     "run_ensemble, extend": (
         extended,

@@ -92,10 +92,11 @@ def reduced(sde: SDE, name: str) -> SDE:
             is read, if there are several coordinates.
     """
     if getattr(sde, "phase_space", False):
+        of_one = "ChainDensity2D" if name == "ChainDensity" else "FokkerPlanck2D"
         raise ValueError(
             f"{name} is for one coordinate, but a state of {type(sde).__name__} has positions and "
-            "velocities: of one position take FokkerPlanck2D(sde, (grid of x, grid of v)), of "
-            "more run_ensemble."
+            f"velocities: of one position take {of_one}(sde, (grid of x, grid of v)), of more "
+            "run_ensemble."
         )
     if getattr(sde, "channels", None) is not None:
         return _OnLine(sde, name)

@@ -110,7 +110,7 @@ class Splitting(OneStep):
         intervals = intervals_of(sde, nodes)
         if not (is_number(sde.friction) and is_number(sde.mass)):
             return SplitMemory(intervals)
-        c, spread = _friction(sde, sde.friction_at(nodes), self._share * nodes.diff())
+        c, spread = friction_factors(sde, sde.friction_at(nodes), self._share * nodes.diff())
         return SplitMemory(intervals, list(zip(to_floats(c), to_floats(spread), strict=True)))
 
     def remember(self, sde: SDE, intervals: list[Interval]) -> SplitMemory:
@@ -141,7 +141,7 @@ class Splitting(OneStep):
         """Return v after one O: c v + √((1 − c²) T/m) z."""
         if memory.frictions is None:
             dt = self._share * memory.intervals[i][2]
-            c, spread = (like(one, v) for one in _friction(sde, sde.friction_at(place), dt))
+            c, spread = (like(one, v) for one in friction_factors(sde, sde.friction_at(place), dt))
         else:
             c, spread = memory.frictions[i]
         in_place = isinstance(c, float) and not _is_traced()
@@ -254,7 +254,7 @@ def check_phase_space(solver: Solver, sde: SDE, nodes: Tensor) -> None:
         )
 
 
-def _friction(sde: UnderdampedLangevin, rate: Tensor, dt: Number) -> tuple[Tensor, Tensor]:
+def friction_factors(sde: UnderdampedLangevin, rate: Tensor, dt: Number) -> tuple[Tensor, Tensor]:
     """Return c = e^{−γ dt} and √((1 − c²) T/m), of the shape of γ dt or of the mass."""
     exponent = -(rate * dt)
     return exponent.exp(), (-(2 * exponent).expm1() * sde.temperature / sde.mass).sqrt()

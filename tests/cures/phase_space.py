@@ -1,5 +1,7 @@
 """Advice on phase space and driven potentials, followed."""
 
+import math
+
 import torch
 
 import sdegen as sg
@@ -57,6 +59,36 @@ def without_noise():
     assert not sde.diffusion(z, ZERO).any()
 
 
+class _Cliff(sg.Potential):
+    """U = x²/2 beyond x = −2, where it ends."""
+
+    def energy(self, x):
+        return torch.where(x > -2, x**2 / 2, math.inf).sum(1)
+
+    def force(self, x):
+        return torch.where(x > -2, -x, math.nan)
+
+
+GRIDS = sg.Grid(-3.0, 3.0, 64), sg.Grid(-4.5, 4.5, 64)
+NARROW = GRIDS[0], sg.Grid(-2.4, 2.4, 40)
+DRIVEN = sg.UnderdampedLangevin(lambda x, t: 2 * (x - 0.1 * t) ** 2, 0.5, 0.7, 2.0)
+
+
+def packet(sde=TRAP, solver=None, grids=GRIDS, times=(0.0, 0.2), std=0.4, at=0.0):
+    """The last density of a chain from a Gaussian, whose mass is 1."""
+    x, v = (grid.nodes for grid in grids)
+    p = torch.outer(torch.exp(-(((x - at) / std) ** 2) / 2), torch.exp(-((v / 0.4) ** 2) / 2))
+    start = sg.PlaneDensity(x, v, p)
+    start = sg.PlaneDensity(x, v, p / start.mass)
+    chain = sg.ChainDensity2D(sde, grids, sg.BAOAB() if solver is None else solver)
+    return chain.run(start, times)[-1]
+
+
+def held(**options):
+    """All of it is still there."""
+    near(packet(**options).mass, 1.0, 1e-5)
+
+
 HEAVY = sg.UnderdampedLangevin(sg.Quadratic(), mass=[1.0, 2.0, 3.0])
 FOLLOWED = {
     "a particle without inertia": (
@@ -73,6 +105,41 @@ FOLLOWED = {
         "pass it in units of energy, or 0.0 for no noise",
         lambda: sg.UnderdampedLangevin(sg.Quadratic(4.0), temperature=-1.0),
         without_noise,
+    ),
+    "a law of a chain that is not split": (
+        "the law of a chain in phase space is built for BAOAB and OBABO",
+        lambda: packet(solver=sg.QUICSORT()),
+        lambda: held(solver=sg.BAOAB(substeps=2)),
+    ),
+    "a driven chain at rest": (
+        "a chain comes to rest where noise does",
+        lambda: sg.ChainDensity2D(DRIVEN, GRIDS).stationary(0.1),
+        lambda: held(sde=DRIVEN),
+    ),
+    "a chain on a grid where there is no force": (
+        "pass a grid of positions on which the potential exists",
+        lambda: packet(sde=sg.UnderdampedLangevin(_Cliff())),
+        lambda: held(
+            sde=sg.UnderdampedLangevin(_Cliff(), temperature=0.1),
+            grids=(sg.Grid(-1.9, 3.0, 64), GRIDS[1]),
+            std=0.2,
+            at=0.5,
+        ),
+    ),
+    "a chain that flies over an edge": (
+        "position by free flight. Widen it, or take shorter steps.",
+        lambda: packet(at=1.8),
+        lambda: held(at=1.8, grids=(sg.Grid(-5.0, 5.0, 100), GRIDS[1])),
+    ),
+    "a chain that is kicked over an edge": (
+        "velocity by the force. Widen it, or take shorter steps.",
+        lambda: packet(grids=NARROW, times=[0.0, 1.0]),
+        lambda: held(grids=GRIDS, times=[0.0, 1.0]),
+    ),
+    "a chain on nodes too far apart": (
+        "in waves as short as nodes are near. Take more cells.",
+        lambda: packet(std=0.08),
+        lambda: held(std=0.08, grids=(sg.Grid(-3.0, 3.0, 200), GRIDS[1])),
     ),
     "a mass for each of other coordinates": (
         "must be a number or one for each coordinate of a position",

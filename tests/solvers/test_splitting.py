@@ -5,8 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.sparse.linalg import LinearOperator, eigs
-from scipy.special import gamma
 
 import sdegen as sg
 from sdegen.core.noise import Given
@@ -85,96 +83,6 @@ def test_the_law_at_rest_on_an_oscillator(omega, friction, mass):
     for solver in SPLITTINGS:
         with pytest.raises(ValueError, match="does not come to rest"):
             sg.ChainMoments(sde, 2, solver).stationary(2.05 / omega)
-
-
-class Densities:
-    """The density of a chain of letters on U = x⁴/4, T = m = 1, on a grid, part by part.
-
-    Flights and kicks are shifts, by Fourier series of the density; O is a Gaussian, summed by the
-    trapezoidal rule. All are exact to rounding, for a density that is 1e-16 at the ends. Kicks
-    beyond 5, at |x| > 2.9 where the density is below 1e-7, are cut: nothing shall go around.
-    """
-
-    def __init__(self, word, h, friction, n=64):
-        self.word, self.n = word, n
-        self.x, kx = self._grid(4.5)
-        self.v, kv = self._grid(8.0)
-        part = {letter: h / word.count(letter) for letter in word}
-        self.flight = np.exp(-1j * part["A"] * np.outer(kx, self.v))
-        self.kick = np.exp(-1j * np.outer(np.clip(-part["B"] * self.x**3, -5, 5), kv))
-        c = math.exp(-friction * part["O"])
-        apart = self.v[:, None] - c * self.v
-        heat = np.exp(-(apart**2) / (2 * (1 - c**2)))
-        self.heat = heat * (self.v[1] - self.v[0]) / math.sqrt(2 * math.pi * (1 - c**2))
-
-    def _grid(self, end):
-        x = np.linspace(-end, end, self.n, endpoint=False)
-        return x, 2 * np.pi * np.fft.rfftfreq(self.n, x[1] - x[0])
-
-    def after(self, p):
-        """Return the density after a step."""
-        p = p.reshape(self.n, self.n)
-        for letter in self.word:
-            if letter == "A":
-                p = np.fft.irfft(np.fft.rfft(p, axis=0) * self.flight, self.n, axis=0)
-            elif letter == "B":
-                p = np.fft.irfft(np.fft.rfft(p, axis=1) * self.kick, self.n, axis=1)
-            else:
-                p = p @ self.heat.T
-        return p.ravel()
-
-    def mean(self, p, f):
-        return float(p.reshape(self.n, self.n).sum(1) @ f(self.x) / p.sum())
-
-    def boltzmann(self):
-        return np.exp(-(self.x[:, None] ** 4) / 4 - self.v**2 / 2).ravel()
-
-    def at_rest(self):
-        """Return the density that a step leaves as it is."""
-        step = LinearOperator((self.n**2,) * 2, matvec=self.after, dtype=float)
-        values, vectors = eigs(step, k=1, v0=self.boltzmann(), tol=1e-11, ncv=24)
-        assert abs(values[0] - 1) < 1e-9
-        return vectors[:, 0].real
-
-
-EXACT = 2 * gamma(0.75) / gamma(0.25)  # ⟨x²⟩ of e^{−x⁴/4}
-
-
-@pytest.mark.parametrize(
-    ("word", "friction", "order", "tolerance", "size"),
-    [("BAOAB", 50, 4, 0.35, -0.022), ("BAOAB", 1, 2, 0.3, -0.026), ("OBABO", 1, 2, 0.25, 0.099)],
-)
-def test_the_bias_at_rest_on_a_quartic_potential(word, friction, order, tolerance, size):
-    """Without sampling, h = 0.2 … 0.4; high friction gives BAOAB two orders more."""
-    steps = (0.2, 0.25, 0.3, 0.35, 0.4)
-    errors = []
-    for h in steps:
-        density = Densities(word, h, friction)
-        errors.append(density.mean(density.at_rest(), np.square) - EXACT)
-    assert len({math.copysign(1, e) for e in errors}) == 1
-    slope = np.polyfit(np.log(steps), np.log(np.abs(errors)), 1)[0]
-    assert abs(slope - order) < tolerance
-    assert abs(errors[0] / steps[0] ** order / size - 1) < 0.03
-
-
-@both
-def test_the_density_of_a_step_is_that_of_the_solver(solver):
-    """What the grid does in a step, beside the solver's own step by quadrature."""
-    word = type(solver).__name__
-    density, h = Densities(word, 0.3, 1.0), 0.3
-    well = sg.UnderdampedLangevin(lambda x: x**4 / 4, 1.0)
-    start = np.exp(-3.125 * (density.x[:, None] - 0.5) ** 2 - (density.v + 0.3) ** 2).ravel()
-    nodes, weights = np.polynomial.hermite_e.hermegauss(16)
-    axes = np.meshgrid(0.5 + 0.4 * nodes, nodes / math.sqrt(2) - 0.3, nodes, nodes, indexing="ij")
-    x, v, z, other = (torch.tensor(a.ravel())[:, None] for a in axes)
-    weight = torch.tensor(np.einsum("i,j,k,l->ijkl", *[weights] * 4).ravel()).unsqueeze(1)
-    noise = Given(torch.stack([other, z], 1))
-    with torch.no_grad():
-        (after,) = sg.integrate(well, solver, well.state(x, v), [0.0, h], noise)
-    for power in (1, 2, 3):
-        expected = float((weight * after[:, 0] ** power).sum() / weight.sum())
-        found = density.mean(density.after(start), lambda x, p=power: x**p)
-        assert abs(found - expected) < 1e-8
 
 
 @both
