@@ -32,7 +32,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -116,7 +116,7 @@ def certify(
     *,
     path: Any = None,  # noqa: ANN401, states as any simulator stores them
     dt: float | None = None,
-    solver: Solver | None = None,
+    solver: Solver | Literal["exact"] | None = None,
     simulated: SDE | None = None,
     potential: Energy | Callable[[State], Tensor] | None = None,
     temperature: float = 1.0,
@@ -144,6 +144,7 @@ def certify(
             With a grid, a Trajectory simulated at these times, from p0; if None, it is now.
         dt: Step of the solver, without a grid; with substeps, states are so many steps apart.
         solver: How the trajectories move; EulerMaruyama() by default, BAOAB() in a phase space.
+            Without a grid also "exact": by the transitions of a linear process.
         simulated: What is simulated, if it is not `sde` itself.
         potential: U of an assumed stationary density e^{−U/T}: a `Potential`, or any object that
             has an energy(x).
@@ -182,6 +183,11 @@ def certify(
         }  # fmt: skip
         return _of_steps(sde, path, given, dt, times, solver, boundary, false_alarm)
     p0, times = _needed_on_grid(p0, times, dt)
+    if isinstance(solver, str):
+        raise ValueError(  # noqa: TRY004, a question that does not fit the grid
+            f"solver={solver!r} is for stored states that are judged without a grid; on a grid "
+            "pass what made the trajectories, such as EulerMaruyama(substeps=…)."
+        )
     false_alarm = _ON_GRID if false_alarm is None else false_alarm
     ts, solver = as_time_grid(times), EulerMaruyama() if solver is None else solver
     limits, tell = Limits() if limits is None else limits, _clock(progress)
@@ -224,7 +230,7 @@ def _of_steps(
     given: dict[str, object],
     dt: float | None,
     times: Tensor | Sequence[float] | None,
-    solver: Solver | None,
+    solver: Solver | str | None,
     boundary: object,
     false_alarm: float | None,
 ) -> Certificate:

@@ -19,6 +19,7 @@ on the state, solvers that remember earlier steps, and those that choose their o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -115,10 +116,8 @@ class ChainMoments:
         Raises:
             ValueError: If t = s, times are refused, or a step is not affine.
         """
-        first, *rest = self._steps(as_time_grid([float(t), float(s)]))
-        for step in rest:
-            first = first.then(step)
-        return first
+        event = self.dynamics.event_of(self.dimension)
+        return strided_transition(self.dynamics, self.solver, event, float(t), float(s))
 
     def stationary(self, step: float) -> GaussianLaw:
         """Return the mean and covariance that the chain comes to at steps of one length.
@@ -139,7 +138,7 @@ class ChainMoments:
             )
         nodes = torch.tensor([0.0, step], dtype=torch.float64)
         check_dynamics(self.dynamics, self.solver, nodes, None)
-        law = _Steps(self, nodes).at(0)
+        law = self._between(nodes).at(0)
         growth = float(torch.linalg.eigvals(law.matrix.detach()).abs().max())
         if not growth < 1:
             raise ValueError(
@@ -163,16 +162,45 @@ class ChainMoments:
         """Return the laws of all steps between times."""
         check_dynamics(self.dynamics, self.solver, times, None)
         nodes = self.solver.nodes(times)
-        steps = _Steps(self, nodes)
+        steps = self._between(nodes)
         return [steps.at(i) for i in range(len(nodes) - 1)]
+
+    def _between(self, nodes: Tensor) -> _Steps:
+        """Return the steps between nodes."""
+        return _Steps(self.dynamics, self.solver, self.dynamics.event_of(self.dimension), nodes)
+
+
+def strided_transition(
+    sde: SDE, solver: FixedStep, event: tuple[int, ...], t: float, s: float
+) -> Transition:
+    """Return the law of a chain at s given its state at t, `substeps` steps later.
+
+    Args:
+        sde: Linear dynamics.
+        solver: How they move.
+        event: Shape of their state, whose numbers are taken in a row.
+        t: Time.
+        s: Time of the next stored state.
+
+    Raises:
+        ValueError: If t = s, times are refused, or a step is not affine.
+    """
+    times = as_time_grid([t, s])
+    check_dynamics(sde, solver, times, None)
+    nodes = solver.nodes(times)
+    steps = _Steps(sde, solver, event, nodes)
+    law = steps.at(0)
+    for i in range(1, len(nodes) - 1):
+        law = law.then(steps.at(i))
+    return law
 
 
 class _Steps:
     """The steps of a chain between nodes as affine maps."""
 
-    def __init__(self, chain: ChainMoments, nodes: Tensor) -> None:
-        self._sde, self._solver, self._size = chain.dynamics, chain.solver, chain.dimension
-        self._event = self._sde.event_of(self._size)
+    def __init__(self, sde: SDE, solver: FixedStep, event: tuple[int, ...], nodes: Tensor) -> None:
+        self._sde, self._solver, self._event = sde, solver, event
+        self._size = math.prod(event)
         self._memory: Memory = self._solver.begin(self._sde, nodes)
         self._lengths = [s - t for t, s in pairwise(nodes.tolist())]
         self._noisy = self._solver.is_stochastic(self._sde)

@@ -96,7 +96,7 @@ def judge_path(
     *,
     dt: float | None,
     times: Tensor | Sequence[float] | None,
-    solver: Solver | None,
+    solver: Solver | str | None,
     boundary: object,
     false_alarm: float,
 ) -> PathVerdict:
@@ -107,7 +107,8 @@ def judge_path(
         path: Them, as `read_states` takes it.
         dt: Step of the solver; where solver has substeps, frames are so many steps apart.
         times: Times of the frames, if dt is not the same for all.
-        solver: How they moved; None: BAOAB of positions and velocities, else EulerMaruyama.
+        solver: How they moved; None: BAOAB of positions and velocities, else EulerMaruyama;
+            "exact": by the transitions of a linear process.
         boundary: What they were kept inside of.
         false_alarm: Chance that right states are refused.
 

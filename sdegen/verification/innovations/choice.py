@@ -15,6 +15,7 @@ from sdegen.solvers.heun import Heun
 from sdegen.solvers.splitting import BAOAB, OBABO
 from sdegen.verification.innovations.implicit_law import ImplicitLaw
 from sdegen.verification.innovations.law import StepLaw
+from sdegen.verification.innovations.linear_law import exact_law, strided_law
 from sdegen.verification.innovations.probed_law import ProbedLaw
 from sdegen.verification.innovations.splitting_law import SplittingLaw
 from sdegen.verification.innovations.update_law import UpdateLaw
@@ -23,7 +24,7 @@ from sdegen.verification.innovations.walled_law import WalledLaw
 
 def law_of(
     sde: SDE,
-    solver: Solver,
+    solver: Solver | str,
     nodes: Tensor,
     event: tuple[int, ...],
     boundary: object = None,
@@ -34,7 +35,7 @@ def law_of(
 
     Args:
         sde: What moves, by belief.
-        solver: How it moves.
+        solver: How it moves; "exact": by the transitions of a linear process.
         nodes: Times of the states, shape (T,), float64.
         event: Shape of the event.
         boundary: As `simulate` takes it.
@@ -46,12 +47,16 @@ def law_of(
     """
     check_no_jumps(sde, "certify")
     enclosure = None if boundary is None else enclosure_for(sde, boundary, event)
-    law = _free(sde, solver, nodes, determinant)
+    law = _free(sde, solver, nodes, event, determinant)
     return law if enclosure is None else WalledLaw(law, sde, enclosure, nodes)
 
 
-def _free(sde: SDE, solver: Solver, nodes: Tensor, determinant: bool) -> StepLaw:
+def _free(
+    sde: SDE, solver: Solver | str, nodes: Tensor, event: tuple[int, ...], determinant: bool
+) -> StepLaw:
     """Return the law of steps without a boundary."""
+    if isinstance(solver, str):
+        return _named(sde, solver, nodes)
     solver.check(sde, nodes)
     name = type(solver).__name__
     if not isinstance(solver, FixedStep):
@@ -60,8 +65,29 @@ def _free(sde: SDE, solver: Solver, nodes: Tensor, determinant: bool) -> StepLaw
             "that made the states, such as EulerMaruyama(), or solver='unknown', which judges by "
             "the moments of a short step."
         )
+    law = _of_one_step(sde, solver, nodes, determinant) if solver.substeps == 1 else None
+    law = strided_law(sde, solver, nodes, event) if law is None else law
+    if law is not None:
+        return law
     if solver.substeps > 1:
         raise NotImplementedError
+    raise ValueError(
+        f"the noise of {name} with channels cannot be told from its states; pass "
+        "solver='unknown', which judges by the moments of a short step."
+    )
+
+
+def _named(sde: SDE, solver: str, nodes: Tensor) -> StepLaw:
+    """Return the law of states that no solver of the library made."""
+    if solver == "exact":
+        return exact_law(sde, nodes)
+    raise ValueError(
+        f"solver must be a solver, such as EulerMaruyama(), or 'exact', but is {solver!r}."
+    )
+
+
+def _of_one_step(sde: SDE, solver: FixedStep, nodes: Tensor, determinant: bool) -> StepLaw | None:
+    """Return the law of a step whose noise can be told from it; None where that is not known."""
     if type(solver) is EulerMaruyama:
         return UpdateLaw(sde, nodes)
     if isinstance(solver, BAOAB | OBABO) and isinstance(sde, UnderdampedLangevin):
@@ -70,7 +96,4 @@ def _free(sde: SDE, solver: Solver, nodes: Tensor, determinant: bool) -> StepLaw
         return ImplicitLaw(sde, solver, nodes, determinant=determinant)
     if sde.channels is None and sde.noise_structure == "diagonal":
         return ProbedLaw(sde, solver, nodes)
-    raise ValueError(
-        f"the noise of {name} with channels cannot be told from its states; pass "
-        "solver='unknown', which judges by the moments of a short step."
-    )
+    return None
