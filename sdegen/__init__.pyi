@@ -290,6 +290,8 @@ from .verification.phase_space_chain import ChainDensity2D as ChainDensity2D
 from .verification.noising import certify_noising as certify_noising
 from .verification.noising_time import noising_time as noising_time
 from .verification.residual import fp_residual as fp_residual
+from .verification.levels.answer import StepBias as StepBias
+from .verification.step_bias import step_bias as step_bias
 from .verification.reverse_kernel import ReverseKernel as ReverseKernel
 from .verification.reverse_kernel import reverse_kernel as reverse_kernel
 

@@ -199,22 +199,27 @@ def _weak_order(sde: SDE, solver: Solver) -> float:
         )
     if sde.noise != "none":
         solver.check_asked("brownian")
-    orders = solver.orders
-    order = None
-    if orders is not None and sde.noise == "none":
-        order = orders.flow
-    elif orders is not None:
-        of_noise = orders.additive
-        if sde.noise == "multiplicative":
-            one = sde.channels in (None, 1)  # one Wiener process commutes with itself
-            of_noise = orders.multiplicative if one else orders.channels
-        order = None if of_noise is None else of_noise[0]
+    order = declared_weak_order(sde, solver)
     if order is None:
         raise ValueError(
             f"{name} declares no weak order for {sde.noise} noise like that of "
             f"{type(sde).__name__}: take EulerMaruyama(substeps=…)."
         )
     return order
+
+
+def declared_weak_order(sde: SDE, solver: Solver) -> float | None:
+    """Return the weak order that a solver declares for the noise of some dynamics, or None."""
+    orders = solver.orders
+    if orders is None:
+        return None
+    if sde.noise == "none":
+        return orders.flow
+    of_noise = orders.additive
+    if sde.noise == "multiplicative":
+        one = sde.channels in (None, 1)  # one Wiener process commutes with itself
+        of_noise = orders.multiplicative if one else orders.channels
+    return None if of_noise is None else of_noise[0]
 
 
 def _values(f: Values, x: State) -> Tensor:
