@@ -336,6 +336,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "NoisingTime",
         "PriorMismatch",
         "ReverseKernel",
+        "StepBias",
         "certify",
         "certify_noising",
         "error_budget",
@@ -344,6 +345,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "noising_time",
         "prior_mismatch",
         "reverse_kernel",
+        "step_bias",
     ),
     "likelihoods": (
         "EvidenceBound",

@@ -54,10 +54,12 @@ from tests.cures import (
     sampling,
     scores,
     simulated_scores,
+    step_biases,
     trainings,
 )
 
 ROOMS = (
+    step_biases,
     relatives,
     active_matter,
     channels,

@@ -57,6 +57,8 @@ ROOT = sg.ItoProcess(lambda x: 1 - x, torch.sqrt)
 QUICK = sg.Heun(2)
 STORED = torch.randn(40, 5, 1, generator=torch.Generator().manual_seed(0)).cumsum(0)
 
+BIAS = sg.step_bias(OU, {"x": lambda x: x[:, 0]}, dt=0.1, x0=X0, t=0.2, trajectories=30, rng=0)
+
 
 class LeastSquares(sg.Loss):
     """(module(x) − y)²."""
@@ -146,6 +148,24 @@ CALLS = {
             "temperature": 1.0,
         },
     ),
+    "step_bias": (
+        lambda **a: sg.step_bias(**a, trajectories=30, steps=64, rng=0),
+        {
+            "sde": OU,
+            "observables": {"x": lambda x: x[:, 0]},
+            "dt": 0.1,
+            "path": STORED,
+            "solver": None,
+            "boundary": None,
+            "confidence": 0.9,
+        },
+    ),
+    "step_bias, at a time": (
+        lambda **a: sg.step_bias(OU, {"x": lambda x: x[:, 0]}, **a),
+        {"dt": 0.1, "x0": X0, "t": 0.2, "trajectories": 30, "rng": 0},
+    ),
+    "StepBias.at": (BIAS.at, {"dt": 0.05}),
+    "StepBias.checks": (BIAS.checks, {"limit": 0.01}),
     "ChainDensity": (
         sg.ChainDensity,
         {"dynamics": OU, "grid": GRID, "solver": sg.EulerMaruyama()},

@@ -221,7 +221,7 @@ def scale_of(mean: Tensor, deviation: Tensor) -> Tensor:
 def in_digits(value: float, error: float) -> str:
     """Return a number as far as its error lets it be known: one digit of it, two of 1.
 
-    >>> in_digits(2.1345, 0.21), in_digits(2.1345, 0.013), in_digits(210.0, 30.0)
+    >>> in_digits(2.1341, 0.21), in_digits(2.1341, 0.013), in_digits(210.0, 30.0)
     ('2.1', '2.134', '210')
     """
     if not (math.isfinite(error) and error > 0):

@@ -16,7 +16,13 @@ from sdegen.core.gradients import check_no_gradient
 from sdegen.core.jumps import check_no_jumps
 from sdegen.core.noise import Rng, Streams, seed_of
 from sdegen.core.noise_structure import check_not_general, noise_field
-from sdegen.core.requests import as_number, check_kind, check_state, refuse_lost_gradient
+from sdegen.core.requests import (
+    as_number,
+    check_kind,
+    check_state,
+    kind_of,
+    refuse_lost_gradient,
+)
 from sdegen.core.rows import depends_on_batch
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
@@ -28,6 +34,7 @@ from sdegen.engine.extrapolate import declared_weak_order
 from sdegen.engine.starts import FEW, Start, example_states, made_of
 from sdegen.engine.validation import Request, validate_request
 from sdegen.fokker_planck.discretization import time_dependence
+from sdegen.readers.stored_states import StoredStates
 from sdegen.verification.levels.quantities import Quantities
 from sdegen.verification.levels.walks import Chains
 
@@ -236,26 +243,23 @@ def _starts_of(path: object, trajectories: int, seed: int) -> Tensor:
         if path.absorbed is not None:
             _refuse_absorbing()
         path = path.finite
+    if isinstance(path, StoredStates):
+        path = path.block(len(path.times) // 2, len(path.times))
+    elif isinstance(path, Tensor) and path.ndim >= 3:
+        path = path[len(path) // 2 :]
     if not isinstance(path, Tensor) or path.ndim < 3:
         raise TypeError(
-            "path must be a Trajectory, as simulate returns it, or its states, a tensor of shape "
-            f"(T, batch, *event), but is {_kind(path)}."
+            "path must be a Trajectory, as simulate returns it, what read_states returns, or a "
+            f"tensor of states, shape (T, batch, *event), but is {kind_of(path)}."
         )
     refuse_lost_gradient("path", path, _WHAT, _INSTEAD)
-    states = check_state(path[len(path) // 2 :].flatten(0, 1), name="the states of path")
+    states = check_state(path.flatten(0, 1), name="the states of path")
     generator = Streams(seed, "step bias, starts").block(0).generator()
     count = len(states)
     # each state once, before any is taken again
     rounds = -(-trajectories // count)
     picked = [torch.randperm(count, generator=generator) for _ in range(rounds)]
     return states[torch.cat(picked)[:trajectories].to(states.device)]
-
-
-def _kind(path: object) -> str:
-    """Return what came in the place of a path."""
-    if isinstance(path, Tensor):
-        return f"a tensor of shape {tuple(path.shape)}"
-    return type(path).__name__
 
 
 def _starts_at(x0: object, trajectories: int, sde: SDE) -> Start:
