@@ -54,24 +54,25 @@ def path():
     return sg.VP(sg.LinearBeta(B0, B1), t_min=0.005)
 
 
-def start(run, alpha, sigma):
+def start(run, alpha, sigma, nodes=NODES):
     """Draw from the noised data."""
-    shape = (run.batch(NODES - 1), run.dim)
+    shape = (run.batch(nodes - 1), run.dim)
     sign = run.rng.choice([-1.0, 1.0], (shape[0], 1))
     x0 = sign * centre(run.dim) + STD * run.rng.standard_normal(shape)
     return alpha * x0 + sigma * run.rng.standard_normal(shape)
 
 
-def down():
+def down(nodes=NODES):
     """Return the times, from 1 to 0.01."""
-    return np.linspace(FIRST, LAST, NODES)
+    return np.linspace(FIRST, LAST, nodes)
 
 
-def reverse(run, solver, step, *, eta=1.0):
-    """Plant a run of the reverse SDE."""
-    ts, vp = down(), path()
-    sde = sg.ReverseSDE(vp, mixture(run.dim).noised(vp).score, eta)
-    states = walk(start(run, alpha_of(FIRST), sigma_of(FIRST)), NODES - 1, step)
+def reverse(run, solver, step, ts):
+    """Plant a run of the reverse SDE at these times."""
+    vp = path()
+    sde = sg.ReverseSDE(vp, mixture(run.dim).noised(vp).score)
+    x = start(run, alpha_of(FIRST), sigma_of(FIRST), len(ts))
+    states = walk(x, len(ts) - 1, step)
     return Planted(sde, solver, torch.from_numpy(ts), states, score=data_score)
 
 
@@ -92,9 +93,11 @@ def euler_step(run, x, t, s, weight=1.0, at=None):
 )
 def score_added(run):
     ts, weight = down(), -1.0 if run.faulty else 1.0
-    return reverse(
-        run, sg.EulerMaruyama(), lambda k, x: euler_step(run, x, ts[k], ts[k + 1], weight)
-    )
+
+    def step(k, x):
+        return euler_step(run, x, ts[k], ts[k + 1], weight)
+
+    return reverse(run, sg.EulerMaruyama(), step, ts)
 
 
 @planted(
@@ -106,9 +109,11 @@ def score_added(run):
 )
 def flow_with_noise(run):
     ts, weight = down(), 0.5 if run.faulty else 1.0
-    return reverse(
-        run, sg.EulerMaruyama(), lambda k, x: euler_step(run, x, ts[k], ts[k + 1], weight)
-    )
+
+    def step(k, x):
+        return euler_step(run, x, ts[k], ts[k + 1], weight)
+
+    return reverse(run, sg.EulerMaruyama(), step, ts)
 
 
 @planted(
@@ -125,7 +130,7 @@ def turned_twice(run):
         at = FIRST + LAST - ts[k] if run.faulty else None
         return euler_step(run, x, ts[k], ts[k + 1], at=at)
 
-    return reverse(run, sg.EulerMaruyama(), step)
+    return reverse(run, sg.EulerMaruyama(), step, ts)
 
 
 def chain(run, step):
@@ -190,16 +195,16 @@ def padded_on_the_right(run):
     return chain(run, step)
 
 
-def ddim(run, alpha, sigma, *, stop=None):
+def ddim(run, ts, alpha, sigma, *, stop=None):
     """Plant a run of DDIM with η = 1, of which a faulty run has these α and σ.
 
     Args:
         run: What is asked for.
+        ts: The times.
         alpha: α at the nodes of a faulty run.
         sigma: σ there.
         stop: The step from which on a faulty run stays where it is.
     """
-    ts = down()
     true = alpha_of(ts), sigma_of(ts)
     alpha, sigma = (alpha, sigma) if run.faulty else true
 
@@ -213,7 +218,7 @@ def ddim(run, alpha, sigma, *, stop=None):
         x0 = (x - s * eps) / a
         return b * x0 + math.sqrt(max(r**2 - width**2, 0.0)) * eps + width * z
 
-    return reverse(run, sg.DDIM(), step)
+    return reverse(run, sg.DDIM(), step, ts)
 
 
 @planted(
@@ -226,7 +231,7 @@ def ddim(run, alpha, sigma, *, stop=None):
 def table_of_previous(run):
     ts = down()
     later = np.append(ts[1:], 0.0)
-    return ddim(run, alpha_of(later), sigma_of(later))
+    return ddim(run, ts, alpha_of(later), sigma_of(later))
 
 
 @planted(
@@ -238,7 +243,7 @@ def table_of_previous(run):
 )
 def last_sigma_twice(run):
     ts = down()
-    return ddim(run, alpha_of(ts), sigma_of(ts), stop=NODES - 2)
+    return ddim(run, ts, alpha_of(ts), sigma_of(ts), stop=NODES - 2)
 
 
 @planted(
@@ -249,8 +254,9 @@ def last_sigma_twice(run):
     checked=True,
 )
 def half_precision_products(run):
-    squares = (alpha_of(down()) ** 2).astype(np.float16).astype(np.float64)
-    return ddim(run, np.sqrt(squares), np.sqrt(1 - squares))
+    ts = down(1001)  # steps between neighbours in the table
+    squares = (alpha_of(ts) ** 2).astype(np.float16).astype(np.float64)
+    return ddim(run, ts, np.sqrt(squares), np.sqrt(1 - squares))
 
 
 @planted(
