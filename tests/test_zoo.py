@@ -11,7 +11,9 @@ import pytest
 import torch
 
 import sdegen as sg
+from benchmarks import zoo
 from benchmarks.zoo_faults import ALL, CLASSES, FAULTS, HISTORICAL, OUTSIDE
+from benchmarks.zoo_usual_checks import seen
 from sdegen.core.noise import stream
 from sdegen.core.step_noise import Draws, StepNoise
 
@@ -100,3 +102,28 @@ def test_a_fault_is_not_planted_where_it_makes_no_sense():
     fault = next(one for one in FAULTS if 1 not in one.dims)
     with pytest.raises(ValueError, match=f"{fault.name} is planted in"):
         fault.plant(1, 0)
+
+
+def test_a_certificate_catches_what_the_usual_checks_do_not():
+    """Friction of twice its value has the same law at rest; false alarms are at 1e-3 each."""
+    fault = next(one for one in FAULTS if one.klass == "friction doubled")
+    row = zoo.row_of(fault, 1, size=60_000)
+    assert row["caught"]
+    assert not any(row[check] for check in zoo.CHECKS)
+    (of_class,) = zoo.of_classes([row])
+    assert (of_class["class"], of_class["runs"], of_class["caught"]) == (fault.klass, 1, 1)
+
+
+def test_right_runs_are_few_alarms():
+    """Six twins at a false alarm of 1e-3: two alarms once in 10⁵ runs."""
+    tables = zoo.false_alarms(6, 20_000)
+    *rows, total = tables["false alarms of right runs"]
+    assert sum(row["runs"] for row in rows) + total["refused"] == 6
+    assert total["false alarms"] <= 1
+
+
+def test_usual_checks_see_a_moved_mean_and_leave_right_runs_alone():
+    """The mean is off by 0.9 standard deviations; a right run is left alone in 997 of 1000."""
+    fault = next(one for one in FAULTS if one.klass == "drift: constant part missing")
+    assert all(p < 1e-3 for p in seen(fault, 2, size=40_000).values())
+    assert all(p >= 1e-3 for p in seen(fault, 2, size=40_000, faulty=False).values())
