@@ -140,7 +140,9 @@ class StoredStates:
         """
         return even_spacing(self.times)
 
-    def block(self, first: int, last: int, *, unwrapped: bool = False) -> Tensor:
+    def block(
+        self, first: int, last: int, *, unwrapped: bool = False, checked: bool = True
+    ) -> Tensor:
         """Return the frames first … last − 1, without reading others.
 
         Args:
@@ -149,6 +151,7 @@ class StoredStates:
             unwrapped: Whether coordinates with a period are taken on the line, in float64, from
                 where they are in the first of these frames. Each is taken to have moved by less
                 than half of its period from frame to frame.
+            checked: Whether numbers that are not finite are refused.
 
         Returns:
             Shape (last − first, batch, *event), float32 or float64; a view where nothing had to
@@ -166,18 +169,22 @@ class StoredStates:
                 f"{self.shape[0]}."
             )
         x = at_least_single(frames_of(self.states, first, last))
-        _check_finite(x, first)
+        if checked:
+            _check_finite(x, first)
         if unwrapped and self.wrapped and self.periods is not None:
             return _unwrapped(x, self.periods, phase_space=self.phase_space)
         return x.double() if unwrapped else x
 
-    def check_finite(self) -> None:
+    def check_finite(self, *, whole: bool = False) -> None:
         """Look through the states; through those of large files when they are read, by `block`.
+
+        Args:
+            whole: Whether those of large files are looked through too.
 
         Raises:
             ValueError: If a number is not finite; naming frame, trajectory and coordinate.
         """
-        if bytes_of(self.states) <= IN_MEMORY:
+        if whole or bytes_of(self.states) <= IN_MEMORY:
             frames = max(1, _AT_ONCE // math.prod(self.shape[1:]))
             for first in range(0, self.shape[0], frames):
                 self.block(first, min(first + frames, self.shape[0]))

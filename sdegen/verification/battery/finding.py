@@ -64,15 +64,15 @@ def of_variance(family: str, name: str, squares: Tensor, freedom: int, label: st
 
     The statistic is the relative error of the variance in its standard deviations.
     """
-    flat = squares.double().flatten().numpy()
-    upper, lower = stats.chi2.sf(flat, freedom), stats.chi2.cdf(flat, freedom)
-    p = 2 * torch.from_numpy(stats.chi2.sf(flat, freedom)).minimum(torch.from_numpy(lower))
-    k = int(p.argmin())
-    ratio = float(flat[k] / freedom)
+    flat = squares.double().flatten()
+    # the tails are monotonic, so that the largest and the smallest decide
+    high, low = int(flat.argmax()), int(flat.argmin())
+    upper = float(2 * stats.chi2.sf(float(flat[high]), freedom))
+    lower = float(2 * stats.chi2.cdf(float(flat[low]), freedom))
+    k = high if upper <= lower else low
     where = f"{label} {k}" if len(flat) > 1 and label else ""
-    smallest = min(1.0, float(min(2 * upper[k], 2 * lower[k])))
-    value = (ratio - 1) * math.sqrt(freedom / 2)
-    return Finding(family, name, value, of_smallest(smallest, len(flat)), where)
+    value = (float(flat[k]) / freedom - 1) * math.sqrt(freedom / 2)
+    return Finding(family, name, value, of_smallest(min(1.0, upper, lower), len(flat)), where)
 
 
 def of_smallest(p: float, count: float) -> float:

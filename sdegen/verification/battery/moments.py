@@ -100,7 +100,7 @@ def normality(sample: Sample) -> list[Finding]:
     k = sample.z.shape[2]
     if k > 1:
         lengths = sample.z.square().sum(2).flatten()
-        u = torch.from_numpy(stats.chi2.cdf(lengths.numpy(), k))
+        u = torch.special.gammainc(torch.tensor(k / 2, dtype=torch.float64), lengths / 2)
         findings.append(_smooth(family, "length of the noise of a step", u))
     return findings
 

@@ -61,7 +61,7 @@ class Regressions:
             return []
         pull, z = sample.pull, sample.z
         phi = pull.flatten(1)[..., None]
-        if sample.whole or sample.z.shape[1] < 64:
+        if sample.whole:
             value = normal_sums(phi, z.flatten(1), self._fresh)
         else:
             value = torch.tensor([totals.pull / math.sqrt(totals.pull_square)])
@@ -91,7 +91,7 @@ class Regressions:
                 pooled = normal_sums(phi.flatten(1)[..., None], w.flatten(1), self._fresh)
                 findings.append(of_normals(family, f"what {verb} {of}", pooled))
         findings += self._of_radius(family, w)
-        if k * d <= _PAIRS:
+        if 1 < k * d <= _PAIRS:
             for j, verb in enumerate(FEATURES):
                 sums = torch.stack([self._with_all(features[..., j], w[..., i]) for i in range(k)])
                 label = "innovation, coordinate" if k * d > 1 else ""
@@ -141,23 +141,17 @@ class Regressions:
         z = self._sample.z
         frames, batch, k = z.shape
         labels = "step"
-        findings = [
-            of_variance(
-                "noise of single steps", "noise of one step", z.square().sum((1, 2)), batch * k,
-                labels,
-            ),
-            of_variance(
-                "noise of single steps", "mean of one step",
-                z.sum(1).square().sum(1) / batch, k, labels,
-            ),
-        ]  # fmt: skip
+        family = "noise of single steps"
+        squares = z.square().sum((1, 2))
+        findings = [of_variance(family, "noise of one step", squares, batch * k, labels)]
+        if batch > 1:
+            means = z.sum(1).square().sum(1) / batch
+            findings.append(of_variance(family, "mean of one step", means, k, labels))
         if batch >= 32 and frames > 1:
             pull = self._sample.pull
             top, bottom = (pull * z).sum((1, 2)), pull.square().sum((1, 2))
             live = bottom > 0
             if bool(live.any()):
                 values = top[live] / bottom[live].sqrt()
-                findings.append(
-                    of_normals("noise of single steps", "drift of one step", values, labels)
-                )
+                findings.append(of_normals(family, "drift of one step", values, labels))
         return findings

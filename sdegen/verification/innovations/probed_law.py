@@ -22,7 +22,7 @@ from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.verification.given_draws import GivenDraws
-from sdegen.verification.innovations.law import Innovations, StepLaw
+from sdegen.verification.innovations.law import Innovations, StepLaw, is_even
 from sdegen.verification.innovations.normal import log_density, normal_between
 from sdegen.verification.innovations.update_law import of_diagonal
 
@@ -44,11 +44,9 @@ class ProbedLaw(StepLaw):
 
     def __init__(self, sde: SDE, solver: FixedStep, nodes: Tensor) -> None:
         self.name, self._sde, self._solver = type(solver).__name__, sde, solver
-        self._memory = solver.begin(sde, nodes)
-        self._lengths = nodes.diff().tolist()
-        gaps = nodes.diff()
-        even = bool((gaps - gaps[0]).abs().max() <= 1e-9 * gaps[0].abs())
-        self.alike = bool(sde.autonomous) and even
+        self.alike = bool(sde.autonomous) and is_even(nodes)
+        nodes = nodes[:2] if self.alike else nodes
+        self._memory, self._lengths = solver.begin(sde, nodes), nodes.diff().tolist()
         self._looked = False
 
     def innovations(self, x: State, after: State, i: int) -> Innovations:

@@ -23,8 +23,11 @@ from sdegen.core.noise import stream
 from sdegen.readers.stored_states import StoredStates
 from sdegen.verification.innovations.law import Innovations, StepLaw
 
-_BLOCK = 2**17  # numbers of a block: what stays in cache
+_SKINNY = 16  # coordinates up to which a product of matrices is the fastest sum
+_BLOCK = 2**16  # numbers of a block: what stays in cache
 _MOST = 2**21  # numbers of a sample
+_LONG = 256  # frames from which it is read by the quick way, where there is one
+_EVERY = 8  # blocks of which one has its neighbours multiplied
 _FRAMES = 512  # of a stretch, where there are more frames than fit
 _STEPWISE = 20_000  # frames that are judged one at a time, where each step has a law of its own
 
@@ -111,6 +114,9 @@ class Gatherer:
 
     def totals(self) -> Totals:
         """Return the sums over all transitions."""
+        totals = self._fast_totals()
+        if totals is not None:
+            return totals
         totals, last, previous = Totals(), -1, None
         for first, z, pull, inner in self._blocks(self._all_frames()):
             _add(totals, first, z, pull, inner, self._precision)
@@ -118,6 +124,43 @@ class Gatherer:
                 totals.lag = totals.lag + _products(previous, z[0])
                 totals.pairs += z.shape[1]
             previous, last = z[-1], first + len(z)
+        return totals
+
+    def _fast_totals(self) -> Totals | None:
+        """Return the sums over transitions whose noise is one number; None for others.
+
+        u² and the products of neighbours are taken of some of the blocks: the first has hardly a
+        fluctuation, and the second decides nothing small.
+        """
+        if not self.law.alike or self._kept is not None or self.states.shape[0] < _LONG:
+            return None
+        rows, size = self.batch, self.batch * max(1, math.prod(self.event))
+        frames, totals, some, square = max(2, _BLOCK // size), Totals(), 0, 0.0
+        with torch.no_grad():
+            for k, first in enumerate(range(0, self.steps, frames)):
+                x = self.states.block(first, min(first + frames, self.steps) + 1, checked=False)
+                before, after = (y.reshape(-1, *self.event) for y in (x[:-1], x[1:]))
+                parts = self.law.unscaled(before, after, first)
+                if parts is None:
+                    return None
+                left, drift, unit, pull_unit = parts
+                along, whole = drift.reshape(-1), left.reshape(-1)
+                totals.count += len(left)
+                totals.mean = totals.mean + unit * left.sum(0).double()
+                totals.square = totals.square + unit**2 * _products(left, left)
+                totals.pull += unit * pull_unit * float(torch.dot(whole, along))
+                if k % _EVERY == 0:
+                    some += len(left)
+                    square += pull_unit**2 * float(torch.dot(along, along))
+                    if len(left) > rows:
+                        lag = unit**2 * _products(left[rows:], left[:-rows])
+                        totals.lag, totals.pairs = (
+                            totals.lag + lag,
+                            totals.pairs + len(left) - rows,
+                        )
+        if not bool(totals.square.isfinite().all()):
+            self.states.check_finite(whole=True)
+        totals.pull_square = square * totals.count / some
         return totals
 
     def sample(self) -> Sample:
@@ -238,23 +281,31 @@ def _moving(states: StoredStates) -> Tensor | None:
 
 
 def _products(a: Tensor, b: Tensor) -> Tensor:
-    """Return Σ a b over all but the last axis, in double precision."""
-    return (a * b).flatten(0, -2).sum(0, dtype=torch.float64)
+    """Return Σ a b of each coordinate over all but the last axis, in double precision.
+
+    Blocks are small, so that sums in the numbers' own precision lose nothing that matters.
+    """
+    a, b = a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1])
+    if a.shape[1] == 1:
+        return torch.dot(a[:, 0], b[:, 0])[None].double()
+    if a.shape[1] <= _SKINNY:
+        return (a.T @ b).diagonal().double()
+    return (a * b).sum(0).double()
 
 
 def _add(
     totals: Totals, first: int, z: Tensor, pull: Tensor, inner: Innovations, dtype: torch.dtype
 ) -> None:
     """Add a block to the totals."""
-    rows = z.flatten(0, 1)
+    rows, along = z.flatten(0, 1), pull.flatten()
     totals.count += len(rows)
-    totals.mean = totals.mean + rows.sum(0, dtype=torch.float64)
+    totals.mean = totals.mean + rows.sum(0).double()
     totals.square = totals.square + _products(z, z)
     if len(z) > 1:
         totals.lag = totals.lag + _products(z[1:], z[:-1])
         totals.pairs += (len(z) - 1) * z.shape[1]
-    totals.pull += float((z * pull).sum(dtype=torch.float64))
-    totals.pull_square += float((pull * pull).sum(dtype=torch.float64))
+    totals.pull += float(torch.dot(rows.flatten(), along))
+    totals.pull_square += float(torch.dot(along, along))
     if inner.judged is not None:
         totals.fresh += int((~inner.judged).sum())
     if inner.gap is None or inner.scale is None or inner.gap.numel() == 0:

@@ -18,7 +18,7 @@ from sdegen.core.noise import Given
 from sdegen.core.shapes import State
 from sdegen.sde.underdamped import UnderdampedLangevin
 from sdegen.solvers.splitting import BAOAB, OBABO
-from sdegen.verification.innovations.law import Innovations, StepLaw, log_of_sum
+from sdegen.verification.innovations.law import Innovations, StepLaw, is_even, log_of_sum
 
 _HALF_ROOT = math.sqrt(0.5)
 
@@ -35,10 +35,8 @@ class SplittingLaw(StepLaw):
     def __init__(self, sde: UnderdampedLangevin, solver: BAOAB | OBABO, nodes: Tensor) -> None:
         solver.check(sde, nodes)
         self.name, self._sde, self._solver = type(solver).__name__, sde, solver
-        self._memory, gaps = solver.begin(sde, nodes), nodes.diff()
-        self.alike = bool(sde.autonomous) and bool(
-            (gaps - gaps[0]).abs().max() <= 1e-9 * gaps[0].abs()
-        )
+        self.alike = bool(sde.autonomous) and is_even(nodes)
+        self._memory = solver.begin(sde, nodes[:2] if self.alike else nodes)
         self._two = isinstance(solver, OBABO)
 
     def innovations(self, x: State, after: State, i: int) -> Innovations:

@@ -18,9 +18,21 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.update import update
 from sdegen.solvers.euler import EulerMaruyama
-from sdegen.verification.innovations.law import Innovations, StepLaw, flat, log_of_sum
+from sdegen.verification.innovations.law import (
+    Innovations,
+    StepLaw,
+    Unscaled,
+    flat,
+    is_even,
+    log_of_sum,
+)
 
 _NOTHING = 1e-12  # relative to the largest: a singular value that is rounding
+
+
+def _constant(rows: int, value: float) -> Tensor:
+    """Return one number for all rows, in the memory of one."""
+    return torch.tensor(value, dtype=torch.float64).expand(rows)
 
 
 class UpdateLaw(StepLaw):
@@ -35,13 +47,17 @@ class UpdateLaw(StepLaw):
 
     def __init__(self, sde: SDE, nodes: Tensor) -> None:
         self.sde = sde
-        self._steps: list[Interval] = EulerMaruyama().begin(sde, nodes)
-        gaps = nodes.diff()
-        even = bool((gaps - gaps[0]).abs().max() <= 1e-9 * gaps[0].abs())
-        self.alike = bool(sde.autonomous) and even and not sde.is_discrete
+        self.alike = bool(sde.autonomous) and is_even(nodes) and not sde.is_discrete
+        steps = nodes[:2] if self.alike else nodes
+        self._steps: list[Interval] = EulerMaruyama().begin(sde, steps)
 
     def innovations(self, x: State, after: State, i: int) -> Innovations:
         """Return z of transitions; x and after have shape (n, *event)."""
+        short = self.unscaled(x, after, i)
+        if short is not None:
+            log_scale = _constant(len(x), -short.left.shape[1] * math.log(abs(short.unit)))
+            z, pull = short.left.mul_(short.unit), short.drift * short.pull_unit
+            return Innovations(z, pull, log_scale)
         t, _, dt, root_dt = self._steps[0 if self.alike else i]
         f = self.sde.drift(x, t)
         left = (after - update(x, f, dt)).reshape(len(x), -1)
@@ -53,14 +69,19 @@ class UpdateLaw(StepLaw):
         if self.sde.channels is not None:
             G = self.sde.diffusion(x, t).flatten(1, -2).to(left) * root_dt
             return _of_channels(G, left, moved, x)
-        g = self.sde.constant_noise
-        if g is not None:  # one number, which spares passes over memory
-            k = left.shape[1]
-            log_scale = torch.full((len(x),), k * math.log(abs(root_dt * g)), dtype=torch.float64)
-            one = 1 / (root_dt * g)
-            return Innovations(left.mul_(one), moved.mul_(one), log_scale)
         scale = flat(self.sde.diffusion(x, t) * root_dt, x)
         return of_diagonal(scale, left, moved, x)
+
+    def unscaled(self, x: State, after: State, i: int) -> Unscaled | None:
+        """Return z and its pull but for their units, where the noise is one number."""
+        g = self.sde.constant_noise
+        if g is None or g == 0 or self.sde.noise_structure != "diagonal":
+            return None
+        t, _, dt, root_dt = self._steps[0 if self.alike else i]
+        f = self.sde.drift(x, t)
+        left = torch.sub(after, x).sub_(f, alpha=dt)  # in place: a pass over memory less
+        unit = 1 / (root_dt * g)
+        return Unscaled(left.reshape(len(x), -1), f.reshape(len(x), -1), unit, dt * unit)
 
     def _determined(self, x: State, moved: Tensor, left: Tensor) -> Innovations:
         """Return what is left of steps without noise."""
