@@ -54,6 +54,7 @@ CLASSES = {
     "reversed time": "coefficients and score of T − t",
     "posterior: β for its variance": "b_k for b_k σ_{k−1}/σ_k",
     "mass missing in the force": "F in place of F/m",
+    "mass: 1/m for 1/√m in the noise": "√(2γT dt)/m z in place of √(2γT dt/m) z",
     "friction doubled": "2 γ in friction and noise",
     "friction halved": "γ/2 in friction and noise",
     "stale force": "the force of an earlier position",

@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from benchmarks.zoo_faults.base import planted
 from benchmarks.zoo_faults.problems import Trap
 
@@ -26,6 +28,21 @@ def discarded(run):
 )
 def unit_masses(run):
     return Trap(mass=2.0).baoab(run, inverse_mass=1.0)
+
+
+@planted(
+    "mass: 1/m for 1/√m in the noise",
+    "Of two kinds of atoms the noise of each was scaled by 1/μ as the torque was, not by 1/√μ.",
+    project="lammps/lammps",
+    issue=5097,
+    checked=True,
+    dims=(2, 3, 10, 100),
+)
+def two_kinds_of_atoms(run):
+    mass = np.where(np.arange(run.dim) % 2, 4.0, 1.0)
+    trap = Trap(mass=mass)
+    damping = 1 - math.exp(-2 * trap.friction * trap.dt)
+    return trap.baoab(run, spread=np.sqrt(damping * trap.temperature) / mass)
 
 
 @planted(

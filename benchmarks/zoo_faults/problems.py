@@ -158,13 +158,13 @@ class Trap:
     Attributes:
         friction: γ.
         temperature: T.
-        mass: m.
+        mass: m, a number or one for each coordinate.
         dt: The step.
     """
 
     friction: float = 1.0
     temperature: float = 0.5
-    mass: float = 2.0
+    mass: Any = 2.0
     dt: float = 0.1
 
     @staticmethod
@@ -186,7 +186,7 @@ class Trap:
         rate = friction if friction is not None and faulty else self.friction
         kick = (inverse_mass if inverse_mass is not None and faulty else 1 / self.mass) * h / 2
         c = math.exp(-rate * h)
-        width = math.sqrt((1 - c * c) * self.temperature / self.mass)
+        width = np.sqrt((1 - c * c) * self.temperature / self.mass)
         width = spread if spread is not None and faulty else width
         last = {}
 
@@ -218,12 +218,13 @@ class Trap:
 
     def _planted(self, run, solver, step, steps=STEPS):
         """Walk, and say what is believed."""
+        mass = torch.as_tensor(self.mass) if np.ndim(self.mass) else self.mass
         sde = sg.UnderdampedLangevin(
-            Quartic(), friction=self.friction, temperature=self.temperature, mass=self.mass
+            Quartic(), friction=self.friction, temperature=self.temperature, mass=mass
         )
         shape = (run.batch(steps, 2 * run.dim), run.dim)
         x = 0.5 * run.rng.standard_normal(shape)
-        v = math.sqrt(self.temperature / self.mass) * run.rng.standard_normal(shape)
+        v = np.sqrt(self.temperature / self.mass) * run.rng.standard_normal(shape)
         states = walk(np.stack([x, v], 1), steps, step)
 
         def score(state):
