@@ -45,7 +45,7 @@ def judged(planted):
             false_alarm=ALPHA,
             **asked(planted),
         )
-    except (ValueError, ArithmeticError) as error:
+    except (ValueError, ArithmeticError, RuntimeError) as error:
         refusal = f"{type(error).__name__}: {error}"  # shown in the row, and not caught
     return certificate, time.perf_counter() - began, refusal
 
