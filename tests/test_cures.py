@@ -55,6 +55,7 @@ from tests.cures import (
     scores,
     simulated_scores,
     step_biases,
+    stored_states,
     trainings,
 )
 
@@ -88,6 +89,7 @@ ROOMS = (
     sampling,
     scores,
     simulated_scores,
+    stored_states,
     pictures,
     averages,
     along_paths,

@@ -49,6 +49,17 @@ def of_file(path: Path, request: Request) -> Found:
         raise ValueError(f"{path} is a folder; pass a file, or a list of files.")
     if path.is_file() and path.stat().st_size == 0:
         raise ValueError(f"{path} is empty: was the run that writes it killed? Write it again.")
+    for option in ("key", "columns", "layout", "phase_space", "times"):
+        value = getattr(request, option)
+        said = (
+            isinstance(value, str)
+            if option == "times"
+            else value is not None and value is not False
+        )
+        if said and option not in _TAKES[name]:
+            raise ValueError(
+                f"{option}={value!r} says nothing of a file of format {name!r}; leave it out."
+            )
     return _READERS[name](path, request)
 
 
@@ -168,6 +179,16 @@ _READERS: dict[str, Callable[[Path, Request], Found]] = {
     "zarr": of_zarr,
     "xyz": of_xyz,
     "lammps": of_lammps,
+}
+_NAMED = {"key", "layout", "phase_space", "times"}
+_TAKES = {  # what may be said of it
+    "npy": {"layout", "phase_space"},
+    "npz": _NAMED,
+    "csv": {"columns", "layout", "times"},
+    "hdf5": _NAMED,
+    "zarr": _NAMED,
+    "xyz": set[str](),
+    "lammps": set[str](),
 }
 _SUFFIXES = {
     ".npy": "npy",

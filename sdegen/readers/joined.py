@@ -71,8 +71,8 @@ def _check_like(part: StoredStates, first: StoredStates, k: int) -> None:
         )
     if part.states.dtype != first.states.dtype:
         raise TypeError(
-            f"{name} has dtype {part.states.dtype}, but the first {first.states.dtype}; store all "
-            "in one."
+            f"{name} has dtype {part.states.dtype}, but the first {first.states.dtype}; pass all "
+            "in one dtype."
         )
     if len(part.times) != len(first.times):
         raise ValueError(

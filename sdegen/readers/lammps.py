@@ -23,10 +23,58 @@ from numpy.typing import NDArray
 from sdegen.readers.atoms import SAME, atoms_found, take_velocities
 from sdegen.readers.lammps_text import DumpFrame, dump_frames
 from sdegen.readers.request import Found, Request
-from sdegen.readers.rounding import Kept, kept_by
+from sdegen.readers.rounding import Kept, Sample, kept_by
 
 _AXES = "xyz"
-_SAMPLE = 4096  # numbers of a column whose text is looked at
+
+
+class _Columns:
+    """Positions and velocities along some axes, frame by frame, with samples of their text."""
+
+    def __init__(self, first: DumpFrame, path: Path, *, velocities: bool) -> None:
+        self.styles = {j: _style(first.names, axis) for j, axis in enumerate(_AXES)}
+        self.axes = [j for j in range(3) if self.styles[j]]
+        if not self.axes:
+            raise ValueError(
+                f"{path} has columns {' '.join(first.names)}, and none of positions; write xu yu "
+                "zu, or x y z ix iy iz, into the dump."
+            )
+        self.speeds = [f"v{_AXES[j]}" for j in self.axes]
+        if not velocities or not all(name in first.names for name in self.speeds):
+            self.speeds = []
+        self.positions: list[NDArray[np.float64]] = []
+        self.velocities: list[NDArray[np.float64]] = []
+        self._names = [self.styles[j][0] for j in self.axes] + self.speeds
+        self._texts = {name: Sample() for name in self._names}
+        self._largest = dict.fromkeys(self._names, 0.0)
+
+    def add(self, frame: DumpFrame) -> None:
+        """Take the numbers of a frame, whose text is then let go."""
+        for name in self._names:
+            x = np.abs(frame.column(name))
+            most = float(x.max(initial=0.0, where=np.isfinite(x)))
+            self._largest[name] = max(self._largest[name], most)
+            self._texts[name].add(frame.texts(name))
+        self.positions.append(
+            np.stack([_position(frame, self.styles[j], j) for j in self.axes], 1)
+        )
+        if self.speeds:
+            self.velocities.append(np.stack([frame.column(name) for name in self.speeds], 1))
+
+    def kept(self, first: DumpFrame) -> tuple[list[Kept], list[Kept]]:
+        """Return what the text kept of positions and of velocities, along each axis.
+
+        Where positions are computed from what is written, digits of that are no digits of theirs.
+        """
+        of_positions = []
+        for j in self.axes:
+            name = self.styles[j][0]
+            kept = kept_by(self._texts[name].texts)
+            if len(self.styles[j]) == 2 or "s" in name:
+                length = float(first.bounds[j, 1] - first.bounds[j, 0]) if "s" in name else 1.0
+                kept = Kept(absolute=kept.bound(self._largest[name]) * length)
+            of_positions.append(kept)
+        return of_positions, [kept_by(self._texts[name].texts) for name in self.speeds]
 
 
 def of_lammps(path: Path, request: Request) -> Found:
@@ -41,41 +89,32 @@ def of_lammps(path: Path, request: Request) -> Found:
             the first, or no ids; if the box is tilted, or changes along an axis where it matters.
     """
     wanted = take_velocities(request, str(path))
-    frames = list(dump_frames(path))
-    if not frames:
-        raise ValueError(f"{path} has no frames; write it again.")
-    first = frames[0]
-    styles = {j: _style(first.names, axis) for j, axis in enumerate(_AXES)}
-    axes = [j for j in range(3) if styles[j]]
-    if not axes:
-        raise ValueError(
-            f"{path} has columns {' '.join(first.names)}, and none of positions; write xu yu zu, "
-            "or x y z ix iy iz, into the dump."
-        )
-    for k, frame in enumerate(frames):
+    first = columns = None
+    steps: list[int] = []
+    times: list[str] = []
+    for k, frame in enumerate(dump_frames(path)):
+        if first is None or columns is None:
+            first, columns = frame, _Columns(frame, path, velocities=wanted)
         _check_like(frame, first, k, path)
-        for j in axes:
-            if first.periodic[j] or "s" in styles[j][0]:
+        for j in columns.axes:
+            if first.periodic[j] or "s" in columns.styles[j][0]:
                 _check_box(frame, first, k, j, path)
-    x = np.stack([np.stack([_position(f, styles[j], j) for j in axes], 1) for f in frames])
-    kept = [_kept_of_position(frames, styles[j], j) for j in axes]
-    names = [f"v{_AXES[j]}" for j in axes]
-    v, kept_v = None, []
-    if wanted and all(name in first.names for name in names):
-        v = np.stack([np.stack([f.column(name) for name in names], 1) for f in frames])
-        kept_v = [kept_by(_sample(frames, name)) for name in names]
+        columns.add(frame)
+        steps.append(frame.step)
+        times.append(frame.time)
+    if first is None or columns is None:
+        raise ValueError(f"{path} has no frames; write it again.")
+    axes, styles = columns.axes, columns.styles
     length = first.bounds[:, 1] - first.bounds[:, 0]
-    periods = np.array([length[j] if first.periodic[j] else 0.0 for j in axes])
-    folded = any(first.periodic[j] and not _on_the_line(styles[j]) for j in axes)
     units = f" in units {first.units}" if first.units else ""
     return atoms_found(
-        x,
-        v,
-        kept=(kept, kept_v),
-        steps=[f.step for f in frames],
-        times=[f.time for f in frames],
-        periods=periods,
-        wrapped=folded,
+        np.stack(columns.positions),
+        np.stack(columns.velocities) if columns.velocities else None,
+        kept=columns.kept(first),
+        steps=steps,
+        times=times,
+        periods=np.array([length[j] if first.periodic[j] else 0.0 for j in axes]),
+        wrapped=any(first.periodic[j] and not _on_the_line(styles[j]) for j in axes),
         where=f"{path}{units}",
     )
 
@@ -101,25 +140,6 @@ def _position(frame: DumpFrame, style: tuple[str, ...], j: int) -> NDArray[np.fl
     if "s" in style[0]:
         x = low + (high - low) * x
     return x if len(style) == 1 else x + (high - low) * frame.column(style[1])
-
-
-def _sample(frames: list[DumpFrame], name: str) -> list[str]:
-    """Return texts of a column, from frames all along the file."""
-    each = max(1, len(frames) * len(frames[0].rows) // _SAMPLE)
-    return [text for frame in frames[::each] for text in frame.texts(name)]
-
-
-def _kept_of_position(frames: list[DumpFrame], style: tuple[str, ...], j: int) -> Kept:
-    """Return what the text kept of positions along an axis.
-
-    Where these are computed from what is written, digits of that are no digits of theirs.
-    """
-    kept = kept_by(_sample(frames, style[0]))
-    if style == (_AXES[j],) or style[0] == f"{_AXES[j]}u":
-        return kept
-    size = max(float(np.abs(frame.column(style[0])).max()) for frame in frames)
-    length = float(frames[0].bounds[j, 1] - frames[0].bounds[j, 0])
-    return Kept(absolute=kept.bound(size) * (length if "s" in style[0] else 1.0))
 
 
 def _check_like(frame: DumpFrame, first: DumpFrame, k: int, path: Path) -> None:

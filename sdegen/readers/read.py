@@ -12,7 +12,7 @@ from sdegen.core.requests import kind_of
 from sdegen.core.shapes import Times
 from sdegen.core.trajectory import Trajectory
 from sdegen.readers.arrays import is_array, numbers_of, tensor_of
-from sdegen.readers.files import format_of, of_file
+from sdegen.readers.files import of_file
 from sdegen.readers.joined import joined
 from sdegen.readers.labelled import is_labelled, of_labelled
 from sdegen.readers.layout import layout_of
@@ -137,10 +137,7 @@ def _is_source(value: object) -> bool:
 def _found(source: Any, request: Request) -> Found:  # noqa: ANN401
     """Return what is in a source that has to be read."""
     if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        if request.columns is not None and format_of(path, request) != "csv":
-            raise ValueError("columns= names those of a table, .csv; leave it out.")
-        return of_file(path, request)
+        return of_file(Path(source), request)
     for name in ("key", "columns", "format"):
         if getattr(request, name) is not None:
             raise ValueError(f"{name}= is of files, and source is none; leave it out.")

@@ -47,6 +47,7 @@ def binary_half_digits(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 _SAMPLE = 4096  # numbers of a column that are looked at
+_OF_FRAME = 64  # of these are from one frame
 _ALL = 17  # digits that tell one float64 from the next
 _FEW = 0.05  # of the numbers may have as many though decimals were cut, as 0.1 + 0.2 has
 
@@ -69,6 +70,19 @@ class Kept:
             return self.absolute
         top = torch.tensor([size], dtype=torch.float64)
         return max(self.absolute, float(decimal_half_digits(top, self.digits, torch.ones(1))))
+
+
+class Sample:
+    """Numbers as they are written, from all along a file: a start on a lattice has few digits."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def add(self, texts: Sequence[str]) -> None:
+        """Take some of the numbers of a frame."""
+        self.texts += texts[:: -(-len(texts) // _OF_FRAME) or 1]
+        if len(self.texts) > 2 * _SAMPLE:
+            del self.texts[::2]
 
 
 def kept_by(texts: Sequence[str]) -> Kept:
@@ -136,6 +150,7 @@ def _halves(values: NDArray[np.float64] | None, kept: Sequence[Kept]) -> float |
     """Return the rounding of coordinates, shape (coordinates,); a number if all have one."""
     if values is None:
         return 0.0
-    sizes = np.abs(values).reshape(-1, len(kept)).max(0)
+    flat = np.abs(values).reshape(-1, len(kept))
+    sizes = flat.max(0, initial=0.0, where=np.isfinite(flat))
     halves = [k.bound(float(size)) for k, size in zip(kept, sizes, strict=True)]
     return halves[0] if len(set(halves)) == 1 else torch.tensor(halves, dtype=torch.float64)

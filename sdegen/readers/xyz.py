@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 from sdegen.core.optional import needed
 from sdegen.readers.atoms import SAME, atoms_found, take_velocities
 from sdegen.readers.request import Found, Request
-from sdegen.readers.rounding import Kept, kept_by
+from sdegen.readers.rounding import Kept, Sample, kept_by
 
 _VELOCITIES = ("vel", "velo", "velocities", "v")
-_SAMPLE = 4096  # numbers of a column whose text is looked at
 _PROPERTIES = re.compile(r'Properties="?([^"\s]+)', re.I)
 
 
@@ -167,8 +166,8 @@ def _times(frames: list[Any]) -> list[str] | None:
 
 
 def _texts(path: Path, names: set[str]) -> dict[str, list[list[str]]]:
-    """Return numbers of columns as they are written, for each of three axes, from first frames."""
-    found: dict[str, list[list[str]]] = {name: [[], [], []] for name in names}
+    """Return a sample of columns as they are written, for each of three axes."""
+    found = {name: [Sample(), Sample(), Sample()] for name in names}
     with path.open(encoding="utf-8", errors="replace") as file:
         for comment, rows in _raw(file):
             at, place = 0, {}
@@ -177,11 +176,9 @@ def _texts(path: Path, names: set[str]) -> dict[str, list[list[str]]]:
             for name, width in zip(fields[::3], fields[2::3], strict=True):
                 place[name], at = at, at + int(width)
             for name in names & set(place):
-                for axis, texts in enumerate(found[name]):
-                    texts += [row[place[name] + axis] for row in rows]
-            if len(found["pos"][0]) >= _SAMPLE:
-                break
-    return found
+                for axis, sample in enumerate(found[name]):
+                    sample.add([row[place[name] + axis] for row in rows])
+    return {name: [sample.texts for sample in samples] for name, samples in found.items()}
 
 
 def _raw(lines: Iterator[str]) -> Iterator[tuple[str, list[list[str]]]]:

@@ -105,6 +105,13 @@ def test_six_digits_are_those_of_lammps(tmp_path):
     assert fixed.rounding.flatten(1)[:, 0].tolist() == [5e-4, 1e-3]
 
 
+def test_a_start_on_a_lattice_hides_no_digits(tmp_path):
+    x = X.clone()
+    x[:20] = torch.arange(36, dtype=F64).reshape(12, 3) / 2
+    path = dump(tmp_path / "x.dump", IDS | axes("", x, "u"), form="{:g}")
+    assert sg.read_states(path, dt=0.5).digits == 6
+
+
 def test_digits_of_what_is_unwrapped_are_those_of_the_box(tmp_path):
     count = np.floor(X.numpy() / BOX)
     columns = IDS | axes("", X.numpy() - count * BOX) | axes("i", count)
@@ -296,6 +303,16 @@ BAD = {
         lambda d: _changed(d, lambda k, t: t, IDS | axes("", X.numpy() * np.where(
             np.arange(40 * 36).reshape(40, 12, 3) == 36 * 4 + 7, np.nan, 1.0), "u")),
         r"nan in frame 4, trajectory 0, coordinate \(2, 1\)"),
+    "a layout of a dump": (
+        lambda d: sg.read_states(dump(d / "x.dump", IDS | axes("", X, "u")), dt=1.0,
+                                 layout="time"), "layout='time' says nothing"),
+    "half of a dump": (
+        lambda d: sg.read_states(dump(d / "x.dump", IDS | axes("", X, "u")), dt=1.0,
+                                 phase_space=True), "phase_space=True says nothing"),
+    "a NaN of few digits": (
+        lambda d: _changed(d, lambda k, t: t, IDS | axes("", X.numpy() * np.where(
+            np.arange(40 * 36).reshape(40, 12, 3) == 36 * 4 + 7, np.nan, 1.0)), form="{:g}"),
+        "nan in frame 4, trajectory 0"),
     "periods of axes alone": (
         lambda d: sg.read_states(dump(d / "x.dump", IDS | axes("", X, "u")), dt=1.0,
                                  periods=[4.0, 5.0, 6.0]), "with as many axes"),

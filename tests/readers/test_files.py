@@ -390,7 +390,10 @@ BAD = {
         lambda d: sg.read_states(X, columns=["x"], dt=1.0), ValueError, "columns= is of files"),
     "columns of npy": (
         lambda d: (np.save(d / "x.npy", X), sg.read_states(d / "x.npy", columns=["x"], dt=1.0)),
-        ValueError, "columns= names those of a table"),
+        ValueError, "columns=.* says nothing of a file of format 'npy'"),
+    "a name of times in npy": (
+        lambda d: (np.save(d / "x.npy", X), sg.read_states(d / "x.npy", times="t")), ValueError,
+        "times='t' says nothing"),
     "trajectories of other lengths": (
         lambda d: sg.read_states(_text(d / "x.csv", "batch,t,x\n0,0,1.5\n0,1,1.5\n1,0,2.5\n")),
         ValueError, "rows, and others"),
@@ -408,7 +411,7 @@ BAD = {
     "other lengths in a list": (
         lambda d: sg.read_states([X, X[:5]], dt=1.0), ValueError, "has 5 frames"),
     "other dtypes in a list": (
-        lambda d: sg.read_states([X, X.float()], dt=1.0), TypeError, "store all in one"),
+        lambda d: sg.read_states([X, X.float()], dt=1.0), TypeError, "pass all in one dtype"),
     "other times in a list": (
         lambda d: sg.read_states([sg.read_states(X, dt=1.0), sg.read_states(X, dt=2.0)]),
         ValueError, "has time 16 in frame 8, but the first 8"),
