@@ -2,17 +2,21 @@
 
 What `Work` and `Heat` read. An energy is looked at before the run: it must be finite at the times
 of the run, and its differences must be those of the force that moves the trajectories; else work
-and heat would be those of other dynamics.
+and heat would be those of other dynamics. A protocol that jumps is told: a step with a jump in it
+is taken by the forces of before and after.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from sdegen.core.errors import AccuracyWarning
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, as_column
 from sdegen.core.slope_checks import check_slope
@@ -27,6 +31,8 @@ from sdegen.sde.potentials import (
 from sdegen.sde.processes import Langevin
 from sdegen.sde.underdamped import UnderdampedLangevin
 
+_FEWEST = 4  # nodes, from which on a jump is told from a slope
+_JUMP, _TINY = 4.0, 1e-9  # of the changes of the steps beside it
 _MOST_LOOKS = 33  # times of a run at which an energy is looked at before it
 _LATER = 0.6180339887498949  # of a run: no period divides it
 
@@ -74,14 +80,18 @@ class PathEnergies:
         """Refuse an energy that is not finite, or not that of its force, before the run."""
         nodes = self._ts
         looks = torch.linspace(0, len(nodes) - 1, min(_MOST_LOOKS, len(nodes))).round().long()
+        values = []
         for i in looks.tolist():
             value = self.at(x[:2], i)
+            values.append(value.detach())
             if not bool(value.isfinite().all()):
                 raise ValueError(
                     f"the potential is {value.tolist()} at t = {float(nodes[i]):g}, where the run "
                     "will be: let U(x, t), or its protocol, return finite numbers at all times of "
                     "the run."
                 )
+        if isinstance(self._potential, DrivenPotential) and len(nodes) > _FEWEST:
+            self._warn_of_jump(x[:2].detach(), looks.tolist(), values)
         place = self._place(x).detach()
         reach = 0.5 * (0.1 + place.abs().max())
         ends = torch.stack([place.amin(0) - reach, place.amax(0) + reach])
@@ -91,6 +101,35 @@ class PathEnergies:
             _check_force(potential.at(nodes[int(_LATER * (len(nodes) - 1))]), ends)
         elif not isinstance(potential, FunctionPotential):  # that of a function is checked anyway
             _check_force(potential, ends)
+
+    @torch.no_grad()
+    def _warn_of_jump(self, x: State, looks: list[int], values: list[Tensor]) -> None:
+        """Warn of a protocol that jumps, by halving where it changes most to a single step."""
+
+        def change(i: int) -> float:
+            """How far the step from node i on changes U, 0 beyond the run."""
+            inside = 0 <= i < len(self._ts) - 1
+            return float((self.at(x, i + 1) - self.at(x, i)).abs().max()) if inside else 0.0
+
+        changes = [float((b - a).abs().max()) for a, b in pairwise(values)]
+        k = max(range(len(changes)), key=changes.__getitem__)
+        (low, first), (high, last) = zip(looks[k : k + 2], values[k : k + 2], strict=True)
+        while high - low > 1:
+            middle = (low + high) // 2
+            value = self.at(x, middle)
+            if float((value - first).abs().max()) > float((last - value).abs().max()):
+                high, last = middle, value
+            else:
+                low, first = middle, value
+        if change(low) > _JUMP * max(change(low - 1), change(low + 1), _TINY):
+            t, s = float(self._ts[low]), float(self._ts[high])
+            warnings.warn(
+                f"the potential jumps between t = {t:g} and {s:g}: in that step work and heat are "
+                "right to first order in its length alone. Take shorter steps; or end the run "
+                "there, begin another, and add U after the jump less U before it to the work.",
+                AccuracyWarning,
+                stacklevel=2,
+            )
 
 
 def _check_force(potential: Potential, ends: State) -> None:

@@ -9,9 +9,9 @@ For a step from (x, t) to (y, s) the first integral is, of energies alone,
     ½ [U(x, s) − U(x, t)] + ½ [U(y, s) − U(y, t)]
 
 half of the change of the protocol before the step and half after it. It changes sign where a path
-is walked backwards, as Crooks' relation needs it, takes no derivative of the protocol, and counts
-a kink or a jump for what it is. With `Heun` (overdamped) and `BAOAB` (phase space) ⟨e^{−W/T}⟩ is
-right to O(dt²), with `EulerMaruyama` to O(dt).
+is walked backwards, as Crooks' relation needs it, takes no derivative of the protocol, counts a
+kink for what it is, and a jump but for O(dt), which is warned of. With `Heun` (overdamped) and
+`BAOAB` (phase space) ⟨e^{−W/T}⟩ is right to O(dt²), with `EulerMaruyama` to O(dt).
 
 **Heat** is what a particle takes up from its bath, Q = ΔE − W, with E = U + m v²/2 in a phase
 space; it is negative where work is dissipated. Of energies again, for a step

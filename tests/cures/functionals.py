@@ -125,7 +125,27 @@ def _near_level(a, w):
     return sg.TimeIntegral(lambda z: ((z.flatten(1)[:, 0] - a).abs() < w).double() / (2 * w))
 
 
+_STIFFER = sg.Langevin(lambda x, t: torch.where(t < 0.5, 1.0, 4.0) * x**2 / 2, 0.0)
+
+
+def _before_and_after():
+    """Two runs, with the work of the jump between them, 3 x²/2, by hand; x = e^{−t} until then."""
+    before = sg.simulate(sg.Langevin(sg.Quadratic(), 0.0), column(1.0), _HALF, solver=sg.Heun(400))
+    after = sg.simulate(
+        sg.Langevin(sg.Quadratic(4.0), 0.0), before.final, [0.5, 1.0], solver=sg.Heun(400)
+    )
+    work = sg.Quadratic(4.0).energy(before.final) - sg.Quadratic(1.0).energy(before.final)
+    near(work, torch.full_like(work, 1.5 * math.exp(-1.0)), 1e-5)
+    near(after.final, column(math.exp(-2.5)), 1e-4)
+
+
+_HALF = [0.0, 0.5]
 FOLLOWED = {
+    "a protocol that jumps": (
+        "in that step work and heat are right to first order in its length alone",
+        lambda: warned(lambda: _of(sg.Work(), _STIFFER, column(1.0), _ONCE, solver=sg.Heun(400))),
+        _before_and_after,
+    ),
     "a functional of compiled runs that are absorbed": (
         "ends where a trajectory is absorbed",
         _compiled(compile=True),

@@ -137,8 +137,27 @@ def test_jumps_and_kinks_of_a_protocol_count():
         return torch.where(t < 0.55, 1.0, 4.0) * x**2 / 2
 
     frozen = sg.Langevin(jump, 0.0)  # without noise: x = e^{−t} up to the jump
-    path = driven(frozen, torch.ones(2, 1, dtype=F64), sg.Heun(1000), [sg.Work()], (0.0, 1.0))
+    one = torch.ones(2, 1, dtype=F64)
+    with pytest.warns(sg.AccuracyWarning, match=r"jumps between t = 0\.549 and 0\.55: in"):
+        path = driven(frozen, one, sg.Heun(1000), [sg.Work()], (0.0, 1.0))
     assert float(path.functionals["work"][-1, 0]) == pytest.approx(1.5 * math.exp(-1.1), rel=3e-3)
+
+
+@pytest.mark.parametrize(
+    "center",
+    [
+        lambda t: (t - 0.55).clamp(min=0.0),
+        lambda t: torch.sin(200 * t),
+        lambda t: torch.tanh(20 * (t - 0.55)),
+        lambda t: 0 * t,
+    ],
+    ids=["a kink", "waves of 31 steps", "a front of 50 steps", "nothing moves"],
+)
+def test_protocols_that_are_continuous_are_not_told_to_jump(center):
+    """Warnings are errors here."""
+    sde = sg.Langevin(lambda x, t: (x - center(t)) ** 2 / 2)
+    path = driven(sde, torch.ones(2, 1, dtype=F64), sg.Heun(1000), [sg.Work()], (0.0, 1.0))
+    assert bool(path.functionals["work"].isfinite().all())
 
 
 def test_heat_around_a_ring_is_the_work_of_the_tilt():
