@@ -21,6 +21,7 @@ from benchmarks import (
     one_data_set_all_models,
     peers,
     random_problems,
+    step_bias,
     table,
     time_grids,
     update_parts,
@@ -133,6 +134,21 @@ def test_planted_faults_are_caught_and_named(monkeypatch):
     rows = tables["certificates of planted faults"]
     assert len(rows) == 8
     assert all(row["caught"] == row["named"] == row["runs"] == 1 for row in rows)
+
+
+def test_laws_at_rest_of_the_steps_are_those_in_closed_form():
+    """x' = (1 − h) x + √h z has the variance 1/(2 − h); drift −1 at a wall the mean ½ + h/2."""
+    x, masses = step_bias.at_rest(0.1, lambda x: -x, 1.0, -7.0, 7.0)
+    assert float(masses @ x**2) == pytest.approx(1 / 1.9, rel=1e-10)
+    x, masses = step_bias.at_rest(0.1, lambda x: -np.ones_like(x), 1.0, 0.0, 12.0, wall=True)
+    assert float(masses @ x) == pytest.approx(0.55, abs=2e-6)
+
+
+@pytest.mark.slow
+def test_biases_of_steps_run_in_a_rehearsal():
+    (rows,) = step_bias.main(quick=True).values()
+    assert all(row["seeds"] == 2 and row["trajectories"] == 100 for row in rows)
+    assert sum(row["inside"] for row in rows) >= len(rows)
 
 
 def test_held_out_divergences_are_those_of_the_densities():

@@ -193,6 +193,32 @@ def test_multiplicative_noise_and_starts_that_are_drawn():
     assert float(found.relative["x"]) == pytest.approx(1.1**10 / math.e - 1, abs=0.01)
 
 
+def test_channels_share_areas():
+    # ⟨x⟩ of a linear drift is (1 − h)ⁿ, whatever the noise; at 5 standard errors
+    def matrix(x, t):
+        rows = [1 + 0 * x[:, 0], x[:, 1], x[:, 0], 1 + 0 * x[:, 0]]
+        return 0.3 * torch.stack(rows, 1).reshape(-1, 2, 2)
+
+    sde = sg.ItoProcess(lambda x, t: -x, matrix, channels=2)
+    given = {"dt": 0.1, "x0": torch.ones(1, 2, dtype=F64), "t": 1.0, "rng": 0}
+    found = sg.step_bias(sde, {"x": lambda x: x}, solver=sg.Milstein(), trajectories=400, **given)
+    expansion = found.expansions["x"]
+    off = (found.value["x"] - (0.9**10 - math.exp(-1))).abs()
+    room = expansion.remainder(1.0) + 5 * expansion.standard_error(1.0)
+    assert bool((off <= room).all())
+    assert float(room.max()) < 0.01
+
+
+def test_a_path_of_any_reader_gives_starts():
+    stored = sg.read_states(AT_REST.states.numpy(), dt=0.1)
+    of_states, of_reader, of_path = (
+        sg.step_bias(OU, SQUARE, dt=0.1, path=one, rng=0, **QUICK).value["x²"]
+        for one in (AT_REST.states, stored, AT_REST)
+    )
+    assert torch.equal(of_states, of_path)
+    assert torch.equal(of_reader, of_path)
+
+
 def test_observables_of_several_numbers_are_those_one_by_one():
     powers = {"p": lambda x: torch.cat([x, x**2], 1), **SQUARE}
     found = sg.step_bias(OU, powers, dt=0.1, path=AT_REST, rng=0, **QUICK)
