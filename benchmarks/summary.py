@@ -113,6 +113,17 @@ def figures():
         "of 1,000 intervals of 95 %: "
         + ", ".join(f"{by} {1000 * share:.0f} ({of})" for (of, by), share in inside.items()),
     )
+    steps = rows_of("step_bias", "bias of a step")
+    well = one(steps, problem="double well, σ = 1", dt=0.1)
+    yield (
+        "step_bias",
+        "how much of an average is due to the step, and does the interval hold?",
+        "exact laws of the chains",
+        f"double well, dt = 0.1: {well['inside']} of {well['seeds']} intervals of 95 % hold, each "
+        f"{100 * well['half width/bias']:.1f} % of the bias wide on either side, by "
+        f"{number(well['CPU s'])} s of one core; over {len(steps)} problems "
+        f"{smallest(steps, 'inside')} to {largest(steps, 'inside')} of {well['seeds']} hold",
+    )
     discs = rows_of("particles", "soft discs")[-1]
     yield (
         "particles",
