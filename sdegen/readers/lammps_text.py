@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sdegen.readers.rounding import is_number
+
 
 @dataclass(frozen=True)
 class DumpFrame:
@@ -111,6 +113,8 @@ def _frame(lines: _Lines, title: str, units: str) -> DumpFrame:
             step = _int(lines)
         elif title == "ITEM: TIME":
             time = lines.of_frame()
+            if not is_number(time):
+                raise ValueError(_no_dump(lines, time))
         elif title == "ITEM: UNITS":
             units = lines.of_frame()
         elif title == "ITEM: NUMBER OF ATOMS":
@@ -135,7 +139,10 @@ def _frame(lines: _Lines, title: str, units: str) -> DumpFrame:
     ids: tuple[int, ...] = ()
     if "id" in names:
         j = names.index("id")
-        rows.sort(key=lambda row: int(row[j]))
+        try:
+            rows.sort(key=lambda row: int(row[j]))
+        except ValueError:
+            raise ValueError(_no_dump(lines, title)) from None
         ids = tuple(int(row[j]) for row in rows)
     return DumpFrame(step, time, units, bounds, periodic, names, rows, ids, line)
 

@@ -117,6 +117,15 @@ def kept_by(texts: Sequence[str]) -> Kept:
     return Kept(digits=digits)
 
 
+def is_number(text: str) -> bool:
+    """Return whether a text is a number; NaN and ∞ are."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _digits_and_decimals(text: str) -> tuple[int, int] | None:
     """Return how many digits and decimals a number is written with; None for NaN and ∞."""
     mantissa, _, exponent = text.strip().lstrip("+-").lower().replace("d", "e").partition("e")

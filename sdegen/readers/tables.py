@@ -24,7 +24,7 @@ from torch import Tensor
 from sdegen.core.requests import kind_of
 from sdegen.readers.layout import BATCH, layout_of
 from sdegen.readers.request import Found, Request
-from sdegen.readers.rounding import Kept, kept_by, rounding_of
+from sdegen.readers.rounding import Kept, is_number, kept_by, rounding_of
 from sdegen.readers.times import snapped
 
 _TIMES = ("time", "times", "t")
@@ -116,7 +116,7 @@ def _read(path: Path) -> _Table:
         if not cells:
             separator = next((s for s in _SEPARATORS if s in content), None)
         row = [cell.strip().strip('"') for cell in content.split(separator)]
-        if not cells and (comment or not any(map(_is_number, row))):
+        if not cells and (comment or not any(map(is_number, row))):
             names = row
             continue
         cells.append(row)
@@ -133,15 +133,6 @@ def _read(path: Path) -> _Table:
     return _Table(tuple(names), cells, lines)
 
 
-def _is_number(text: str) -> bool:
-    """Return whether a cell is a number; NaN and ∞ are."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _floats(table: _Table, j: int, path: Path) -> NDArray[np.float64]:
     """Return a column as numbers.
 
@@ -152,7 +143,7 @@ def _floats(table: _Table, j: int, path: Path) -> NDArray[np.float64]:
     try:
         return np.array(cells, dtype=np.float64)
     except ValueError:
-        k = next(i for i, cell in enumerate(cells) if not _is_number(cell))
+        k = next(i for i, cell in enumerate(cells) if not is_number(cell))
         raise ValueError(
             f"line {table.lines[k]} of {path} has {cells[k]!r} in column {table.title(j)}, which "
             "is no number; write a number there, or leave the column out by columns=."

@@ -134,6 +134,10 @@ def _periods(frames: list[Any], path: Path) -> NDArray[np.float64] | None:
     if not first.pbc.any():
         return None
     cell = np.asarray(first.cell)
+    if (first.pbc & (np.diag(cell) == 0)).any():
+        raise ValueError(
+            f"{path} is periodic, pbc, in a box without lengths; write Lattice= into its comments."
+        )
     if (cell - np.diag(np.diag(cell))).any():
         raise ValueError(
             f"the box of {path} is tilted, and periods are those of a box with right angles; "

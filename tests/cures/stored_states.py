@@ -558,6 +558,11 @@ FOLLOWED = {
             file("x.xyz", xyz(lambda k: "He Ar Ne" if k == 3 else "Ar He Ne", ids=True), **READ)(),
         ],
     ),
+    "a box of xyz without lengths": (
+        "in a box without lengths; write Lattice= into its comments",
+        file("x.xyz", xyz(lattice="0 0 0 0 5 0 0 0 6")),
+        file("x.xyz", xyz(), **READ),
+    ),
     "a tilted box in xyz": (
         "unwrap positions, and write them with pbc=",
         file("x.xyz", xyz(lattice="4 0 0 1 5 0 0 0 6")),

@@ -303,6 +303,13 @@ BAD = {
         lambda d: _changed(d, lambda k, t: t, IDS | axes("", X.numpy() * np.where(
             np.arange(40 * 36).reshape(40, 12, 3) == 36 * 4 + 7, np.nan, 1.0), "u")),
         r"nan in frame 4, trajectory 0, coordinate \(2, 1\)"),
+    "ids that are no numbers": (
+        lambda d: _changed(d, lambda k, t: [s.replace("9 1 ", "a9 1 ") for s in t]),
+        "not what stands there in a text dump"),
+    "a time that is no number": (
+        lambda d: _changed(d, lambda k, t: ["ITEM: TIME", "noon", *t]), "is 'noon'"),
+    "a box of xyz without lengths": (
+        lambda d: _xyz(d, lambda f: [a.set_cell([0, 5, 6]) for a in f]), "without lengths"),
     "a layout of a dump": (
         lambda d: sg.read_states(dump(d / "x.dump", IDS | axes("", X, "u")), dt=1.0,
                                  layout="time"), "layout='time' says nothing"),
