@@ -292,6 +292,11 @@ from .verification.noising_time import noising_time as noising_time
 from .verification.residual import fp_residual as fp_residual
 from .verification.levels.answer import StepBias as StepBias
 from .verification.step_bias import step_bias as step_bias
+from .verification.score_residuals import ScoreResiduals as ScoreResiduals
+from .verification.score_residuals import score_residuals as score_residuals
+from .verification.scores.level_checks import ScoreLimits as ScoreLimits
+from .verification.scores.sampler_errors import SamplerErrors as SamplerErrors
+from .verification.scores.sampler_errors import sampler_errors as sampler_errors
 from .verification.reverse_kernel import ReverseKernel as ReverseKernel
 from .verification.reverse_kernel import reverse_kernel as reverse_kernel
 

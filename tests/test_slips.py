@@ -41,6 +41,8 @@ EXIT = sg.FokkerPlanck(
 PLANE = sg.FokkerPlanck2D(OU, (sg.Grid(-5.0, 5.0, 12),) * 2)
 MIXTURE = sg.GaussianMixture([0.5, 0.5], [[-0.5], [0.5]], stds=0.5)
 LAW = MIXTURE.noised(VP)
+JUDGED = MIXTURE.sample(100, rng=0, dtype=F64)
+FOUND = sg.score_residuals(VP, LAW.score, JUDGED, levels=2, rng=0)
 MEASURED = sg.LinearMeasurement(torch.ones(1, 1, dtype=F64), torch.ones(1, dtype=F64), 0.5)
 CHAIN = sg.DDPM.discretize(VP, 4)
 UP = sg.LinearGaussian([[0.8]], 0.36)
@@ -804,6 +806,32 @@ BEYOND = {
         sg.fp_residual,
         {"score": LAW.score, "sde": VP, "x": X0, "t": torch.tensor(0.5, dtype=F64)},
     ),
+    "score_residuals": (
+        lambda **a: sg.score_residuals(**a, rng=0),
+        {
+            "sde": VP,
+            "score": LAW.score,
+            "data": JUDGED,
+            "times": TIMES[1:],
+            "levels": 2,
+            "limits": None,
+            "false_alarm": 1e-3,
+        },
+    ),
+    "ScoreLimits": (sg.ScoreLimits, {"error": 0.02, "curl": 0.02, "equation": 0.05}),
+    "sampler_errors": (
+        lambda **a: sg.sampler_errors(**a, residuals=FOUND, rng=0),
+        {
+            "sde": VP,
+            "score": LAW.score,
+            "data": JUDGED,
+            "times": VP.time_grid(4),
+            "eta": 1.0,
+            "solver": None,
+            "prior": None,
+            "finer": 2,
+        },
+    ),
     "data.eight_gaussians": (sg.data.eight_gaussians, {"n": 5, "noise": 0.1, "rng": 0}),
     "data.swiss_roll": (sg.data.swiss_roll, {"n": 5, "noise": 0.1, "rng": 0}),
     "data.checkerboard": (sg.data.checkerboard, {"n": 5, "rng": 0}),
@@ -915,6 +943,7 @@ BEYOND |= {
         sg.plots.loss_by_level,
         {"result": sg.loss_by_level(MODEL, torch.linspace(-1, 1, 8)[:, None], levels=2, rng=0)},
     ),
+    "plots.score_residuals": (sg.plots.score_residuals, {"result": FOUND}),
     "plots.loss_curve": (
         sg.plots.loss_curve,
         {"result": trained(model(), torch.linspace(-1, 1, 8)[:, None], FEW)},

@@ -4,9 +4,8 @@ Nothing is computed here and nothing is shown: a function takes results and retu
 Units are the reduced ones of the SDE. `samples` draws trajectories, samples, images, losses and
 curves, `observables` what is measured along paths, `particle_box` particles to scale, `fields`
 fields over time and phase spaces, `density` densities in time, `fokker_planck` what else a
-Fokker–Planck solver finds, `verification` certificates and error budgets,
-`reverse` reverse kernels; all have the look of
-`style`.
+Fokker–Planck solver finds, `verification` certificates and error budgets, `scores` residuals
+of scores, `reverse` reverse kernels; all have the look of `style`.
 
 Trajectories that were lost are left out of every picture, and their number is written on it.
 """
@@ -40,6 +39,7 @@ from sdegen.plots.samples import (
     paths,
     samples_2d,
 )
+from sdegen.plots.scores import score_residuals
 from sdegen.plots.verification import certificate, error_budget
 
 __all__ = [
@@ -70,6 +70,7 @@ __all__ = [
     "relaxation_gif",
     "reverse_kernels",
     "samples_2d",
+    "score_residuals",
     "space_time",
     "spectrum",
     "stationary",

@@ -48,19 +48,46 @@ def fp_residual(score: ScoreFn, sde: SDE, x: State, t: Time) -> State:
             mixes coordinates.
     """
     x = check_state(x, name="x")
+    at = as_time(t).detach().to(x)
+    check_equation(score, sde, x, at)
+    # a time of its own for each state, as an oracle may keep what it knows of one number
+    changing, spreading, drifting = equation_terms(score, sde, x, at.expand(len(x)))
+    return changing - (spreading - drifting)
+
+
+def check_equation(score: ScoreFn, sde: SDE, x: State, at: Tensor) -> None:
+    """Refuse a score or an SDE for which autograd does not see what the equation asks for."""
     check_kind("sde", sde, SDE, "an SDE, such as VP(LinearBeta(0.1, 20.0))")
     check_function("score", score, "a function (x, t) -> ∇ log p_t(x), such as model.score")
     check_no_jumps(sde, "fp_residual")
-    at = as_time(t).detach().to(x)
     some = at if at.ndim == 0 else at[:4]
     check_seen(lambda z: score(z, some), x[:4], "score")
     check_seen(lambda z: sde.drift(z, some), x[:4], "drift")
     if sde.noise == "multiplicative":
         name, noise_of = noise_field(sde)
         check_seen(lambda z: noise_of(z, some), x[:4], name)
+
+
+def equation_terms(
+    score: ScoreFn, sde: SDE, x: State, t: Tensor, probe: State | None = None
+) -> tuple[State, State, State]:
+    """Return ∂_t s, ∇ ½ (∇·(C s) + s·C s) and ∇ (b·s + ∇·b), each of x's shape.
+
+    Args:
+        score: s(x, t).
+        sde: Forward SDE.
+        x: Where, shape (batch, *event).
+        t: When, of x's dtype, shape () or (batch,).
+        probe: v of signs, x's shape, for Hutchinson's ∇·F ≈ v·(∂F/∂x) v, of which the second and
+            the third term are unbiased estimates; None: divergences are summed coordinate by
+            coordinate, exactly.
+
+    Raises:
+        ValueError: If autograd does not see how the score depends on x or t.
+    """
     with torch.inference_mode(False), torch.enable_grad():
         y = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
-        when = at.expand(len(x)).clone().requires_grad_()
+        when = t.clone().requires_grad_()
         s, f = score(y, when), sde.drift(y, when)
         if not s.requires_grad:
             raise ValueError(
@@ -71,34 +98,43 @@ def fp_residual(score: ScoreFn, sde: SDE, x: State, t: Time) -> State:
         if sde.noise == "multiplicative":
             b = f - 0.5 * sde.covariance_divergence(y, when)
         spread, flat = sde.covariance_times(y, when, s, 0.5), s.flatten(1)
-        rate = (_diagonal(spread, y) + spread.flatten(1) * flat - b.flatten(1) * flat).sum(1)
-        rate = rate - _diagonal(b, y).sum(1)
-        (gradient,) = torch.autograd.grad(rate.sum(), y, retain_graph=True)
-        return _time_derivative(s, when) - gradient.detach()
+        spreading = _divergence(spread, y, probe) + (spread.flatten(1) * flat).sum(1)
+        drifting = _divergence(b, y, probe) + (b.flatten(1) * flat).sum(1)
+        gradients = [
+            torch.autograd.grad(rate.sum(), y, retain_graph=True, materialize_grads=True)[0]
+            for rate in (spreading, drifting)
+        ]
+        return _time_derivative(s, when), gradients[0].detach(), gradients[1].detach()
 
 
-def _diagonal(field: State, y: State) -> Tensor:
-    """Return ∂_i field_i for each coordinate, shape (batch, d)."""
+def _divergence(field: State, y: State, probe: State | None) -> Tensor:
+    """Return ∇·F, shape (batch,), exactly or by a probe; 0 where F does not depend on y."""
+    if not field.requires_grad:
+        return torch.zeros(len(y), dtype=y.dtype, device=y.device)
+    if probe is not None:
+        (pulled,) = torch.autograd.grad(
+            (field * probe).sum(), y, create_graph=True, materialize_grads=True
+        )
+        return (pulled * probe).flatten(1).sum(1)
     columns = []
     for i in range(field[0].numel()):
         (row,) = torch.autograd.grad(
             field.flatten(1)[:, i].sum(), y, create_graph=True, materialize_grads=True
         )
         columns.append(row.flatten(1)[:, i])
-    return torch.stack(columns, 1)
+    return torch.stack(columns, 1).sum(1)
 
 
 def _time_derivative(s: State, when: Tensor) -> State:
-    """Return ∂_t s, one coordinate after the other."""
-    columns = []
-    for i in range(s[0].numel()):
-        (rate,) = torch.autograd.grad(
-            s.flatten(1)[:, i].sum(), when, retain_graph=True, allow_unused=True
+    """Return ∂_t s: the derivative by w of the derivative by t of w·s."""
+    weights = torch.zeros_like(s, requires_grad=True)
+    (rate,) = torch.autograd.grad(
+        (weights * s).sum(), when, create_graph=True, retain_graph=True, allow_unused=True
+    )
+    if rate is None:
+        raise ValueError(
+            "score does not depend on t by autograd: compute it from the tensor t that it is "
+            "given."
         )
-        if rate is None:
-            raise ValueError(
-                "score does not depend on t by autograd: compute it from the tensor t that it is "
-                "given."
-            )
-        columns.append(rate)
-    return torch.stack(columns, 1).reshape(s.shape)
+    (slope,) = torch.autograd.grad(rate.sum(), weights)
+    return slope

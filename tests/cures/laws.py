@@ -287,6 +287,16 @@ FOLLOWED = {
             0.0,
         ),
     ),
+    "a score without noise to judge it by": (
+        "a score is judged on data that are noised by a Gaussian kernel",
+        lambda: sg.score_residuals(BM_WELL, GAUSS.score, ROWS),
+        lambda: passes(sg.score_residuals(VP, GAUSS.score, ROWS, levels=2, rng=0)),
+    ),
+    "a score judged without times": (
+        "is asked: pass times=, or the score of a model.",
+        lambda: sg.score_residuals(OU, OU_SCORE, ROWS),
+        lambda: passes(sg.score_residuals(OU, OU_SCORE, ROWS, times=[0.2, 0.5], rng=0)),
+    ),
     "a residual without a graph": (
         "x and t that it is given, not under no_grad",
         lambda: sg.fp_residual(lambda x, t: torch.zeros_like(x), VP, POINTS, 0.5),
@@ -303,6 +313,9 @@ FOLLOWED = {
 }
 
 GAUSS_SCORE = GAUSS.score
+ROWS = GAUSS.mixture.sample(200, rng=0, dtype=F64)
+OU_SCORE = GAUSS.mixture.noised(OU).score
+BM_WELL = sg.Langevin(sg.DoubleWell(), 1.0)
 POINTS = torch.linspace(-1.0, 1.0, 5, dtype=F64)[:, None]
 CHAIN = sg.DDPM.discretize(VP, steps=10)
 CHAIN_TIMES = torch.arange(10.0, -1.0, -1.0)

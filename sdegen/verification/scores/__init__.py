@@ -1,0 +1,1 @@
+"""A score judged from held-out data in any dimension: noised rows, fields, corrections, slopes."""
