@@ -80,6 +80,11 @@ class PathVerdict:
                 f"{count} do not follow the SDE that is believed, taken as steps of "
                 f"{self.judged_as}: {reasons}."
             )
+        if self.smallest_noise == math.inf:
+            return (
+                f"{count} follow the equation without noise that is believed, as steps of "
+                f"{self.judged_as}, to rounding."
+            )
         seen = f"its noise, if its standard deviation is off by {_percent(self.smallest_noise)}"
         if self.smallest_drift < math.inf:
             drift = f"1 ± {self.smallest_drift:.2g}"

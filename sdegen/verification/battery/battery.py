@@ -38,7 +38,7 @@ def checks_of(
     """Return a check for each family, and those in which no chance is."""
     each = false_alarm / FAMILIES
     checks = [_check(of_family(group), each) for group in families_of(findings).values()]
-    count, where = repeats(sample)
+    count, where = repeats(sample) if sample.z.shape[2] else (0, "")
     checks.append(
         Check.of_value(
             "draws that occur twice",
@@ -48,7 +48,7 @@ def checks_of(
             "numbers is used again.",
         )
     )
-    if totals.gap_at is not None or totals.gap > 0:
+    if totals.equations:
         step, trajectory, coordinate = totals.gap_at or (0, 0, 0)
         checks.append(
             Check.of_value(

@@ -42,6 +42,7 @@ class Totals:
         pairs: How many products are in `lag`.
         pull, pull_square: Σ z u and Σ u² with the pull u of the drift.
         fresh: How many transitions were not judged.
+        equations: Whether there are equations without noise.
         gap: The largest gap of an equation without noise, in units of its rounding.
         gap_at: Where that was: step, trajectory, coordinate.
     """
@@ -54,6 +55,7 @@ class Totals:
     pull: float = 0.0
     pull_square: float = 0.0
     fresh: int = 0
+    equations: bool = False
     gap: float = 0.0
     gap_at: tuple[int, int, int] | None = None
 
@@ -285,7 +287,7 @@ def _products(a: Tensor, b: Tensor) -> Tensor:
 
     Blocks are small, so that sums in the numbers' own precision lose nothing that matters.
     """
-    a, b = a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1])
+    a, b = a.flatten(0, -2), b.flatten(0, -2)
     if a.shape[1] == 1:
         return torch.dot(a[:, 0], b[:, 0])[None].double()
     if a.shape[1] <= _SKINNY:
@@ -310,6 +312,7 @@ def _add(
         totals.fresh += int((~inner.judged).sum())
     if inner.gap is None or inner.scale is None or inner.gap.numel() == 0:
         return
+    totals.equations = True
     ratio = inner.gap.abs() / (torch.finfo(dtype).eps * inner.scale.clamp(min=1e-300))
     ratio = ratio.nan_to_num(nan=math.inf)
     largest = int(ratio.argmax())
