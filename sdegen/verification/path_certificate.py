@@ -26,7 +26,7 @@ from sdegen.sde.underdamped import UnderdampedLangevin
 from sdegen.solvers.euler import EulerMaruyama
 from sdegen.solvers.splitting import BAOAB
 from sdegen.verification.battery.battery import FAMILIES, checks_of, findings_of
-from sdegen.verification.battery.finding import Finding, families_of, of_family, of_smallest
+from sdegen.verification.battery.finding import Finding, combined, families_of, of_family
 from sdegen.verification.check import Check
 from sdegen.verification.innovations.choice import law_of
 from sdegen.verification.innovations.sample import Gatherer, Sample, Totals
@@ -141,11 +141,10 @@ def judge_path(
     findings = findings_of(sample, totals)
     checks = checks_of(findings, sample, totals, false_alarm)
     families = [of_family(group) for group in families_of(findings).values()]
-    least = min((family.p_value for family in families), default=1.0)
     return PathVerdict(
         tuple(checks),
         tuple(findings),
-        of_smallest(least, max(1, len(families))),
+        combined([family.p_value for family in families]) if families else 1.0,
         sample,
         totals,
         states,

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from sdegen.verification.battery.finding import Finding, of_normals, of_variance
+from sdegen.verification.battery.finding import (
+    Finding,
+    of_correlations,
+    of_normals,
+    of_smallest,
+    of_variance,
+)
 from sdegen.verification.battery.regressions import size_normals
 from sdegen.verification.innovations.sample import Sample, Totals
 
@@ -31,12 +38,15 @@ def autocorrelations(sample: Sample, totals: Totals) -> list[Finding]:
             findings.append(of_normals(family, "one step apart", lag, "coordinate"))
     z, size = sample.z, size_normals(sample.z)
     for name, w in (("lags", z), ("lags of the size of the noise", size)):
-        values = [value for lag in _LAGS if (value := _lagged(sample, w, lag)) is not None]
-        if values:
-            lags = torch.tensor(values, dtype=torch.float64)
-            found = of_normals(family, name, lags)
-            where = f"{_LAGS[int(lags.abs().argmax())]} steps apart"
-            findings.append(Finding(family, name, found.value, found.p_value, where))
+        lags = [(lag, *pair) for lag in _LAGS if (pair := _lagged(sample, w, lag)) is not None]
+        each = [
+            of_correlations(family, name, torch.tensor([r]), n, f"{lag} steps apart")
+            for lag, r, n in lags
+        ]
+        if each:
+            least = min(each, key=lambda f: f.p_value)
+            p = of_smallest(least.p_value, len(each))
+            findings.append(replace(least, p_value=p))
     k = z.shape[2]
     if 1 < k <= _CROSSED:
         total, count = torch.zeros(k, k, dtype=torch.float64), 0
@@ -50,15 +60,18 @@ def autocorrelations(sample: Sample, totals: Totals) -> list[Finding]:
     return findings
 
 
-def _lagged(sample: Sample, w: Tensor, lag: int) -> float | None:
-    """Return Σ w_k w_{k−lag} as a standard normal; None where no frames are so far apart."""
-    total, count = 0.0, 0
+def _lagged(sample: Sample, w: Tensor, lag: int) -> tuple[float, int] | None:
+    """Return the correlation of w_k and w_{k−lag}, and of how many; None of too few."""
+    total = now = then = 0.0
+    count = 0
     for part in sample.stretches:
         block = w[part]
         if len(block) > lag:
-            total += float((block[lag:] * block[:-lag]).sum())
-            count += block[lag:].numel()
-    return total / math.sqrt(count) if count > 100 else None
+            late, early = block[lag:].flatten(), block[:-lag].flatten()
+            total += float(torch.dot(late, early))
+            now, then = now + float(torch.dot(late, late)), then + float(torch.dot(early, early))
+            count += len(late)
+    return (total / math.sqrt(now * then), count) if count > 50 else None
 
 
 def trajectories(sample: Sample) -> list[Finding]:
@@ -74,29 +87,21 @@ def trajectories(sample: Sample) -> list[Finding]:
     n = rows.shape[1]
     if n < 8:
         return findings
+    rows = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-300)
     if batch <= _PAIRED:
-        products = rows @ rows.T / math.sqrt(n)
+        products = rows @ rows.T
         pairs = torch.triu_indices(batch, batch, 1)
         values, label = products[pairs[0], pairs[1]], pairs
     else:
         far = [2**j for j in range(int(math.log2(batch)))]
         far += [batch // j for j in (2, 3, 4, 8)]
-        values = torch.cat([(rows[s:] * rows[:-s]).sum(1) / math.sqrt(n) for s in far])
+        values = torch.cat([(rows[s:] * rows[:-s]).sum(1) for s in far])
         first = torch.cat([torch.arange(batch - s) for s in far])
         label = torch.stack([first, torch.cat([torch.arange(s, batch) for s in far])])
     worst = int(values.abs().argmax())
-    # a sum of n products has a heavier tail than a normal
-    found = of_normals(family, "pairs of trajectories", _normalised(values, n))
     names = sample.trajectories[label[:, worst]].tolist()
     where = f"trajectories {names[0]} and {names[1]}"
-    return [*findings, Finding(family, found.name, found.value, found.p_value, where)]
-
-
-def _normalised(values: Tensor, n: int) -> Tensor:
-    """Return a mean of n products of normals as a normal, by the law of a correlation."""
-    # Fisher: atanh r √(n − 1.5), with r of vectors of any length bounded by 1
-    r = (values / math.sqrt(n)).clamp(-0.999999, 0.999999)
-    return torch.atanh(r * (1 - 1 / n)) * math.sqrt(max(1.0, n - 1.5))
+    return [*findings, of_correlations(family, "pairs of trajectories", values, n, where)]
 
 
 def repeats(sample: Sample) -> tuple[int, str]:

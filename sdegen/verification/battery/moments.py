@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sdegen.verification.battery.finding import (
     Finding,
+    of_correlations,
     of_normals,
     of_square,
     of_variance,
@@ -17,6 +18,7 @@ from sdegen.verification.battery.finding import (
 from sdegen.verification.innovations.sample import Sample, Totals
 
 _BINS = 64
+_MANY = 1000  # numbers from which skewness and kurtosis have the laws that scipy knows
 _PAIRED = 512  # coordinates of which all pairs are correlated
 _ROWS = 2**23  # numbers that a covariance takes
 
@@ -51,28 +53,18 @@ def correlations(sample: Sample) -> list[Finding]:
         rows = rows[:, torch.linspace(0, k - 1, _PAIRED).long()]
         k = _PAIRED
     n = len(rows)
-    products = rows.T @ rows / math.sqrt(n)
+    unit = rows / rows.norm(dim=0).clamp(min=1e-300)
+    products = unit.T @ unit
     pairs = torch.triu_indices(k, k, 1)
     values = products[pairs[0], pairs[1]]
     worst = int(values.abs().argmax())
     family = "correlation between coordinates"
-    # a product of two normals has heavier tails than its sum over n steps by 1/n alone
-    found = of_normals(family, "pairs of coordinates", values * _tempered(n))
-    where = f"coordinates {int(pairs[0, worst])}, {int(pairs[1, worst])}"
-    findings = [Finding(family, found.name, found.value, found.p_value, where if k > 2 else "")]
+    where = f"coordinates {int(pairs[0, worst])}, {int(pairs[1, worst])}" if k > 2 else ""
+    findings = [of_correlations(family, "pairs of coordinates", values, n, where)]
     if k > 2:
         sums = rows.sum(1).square().sum()[None] / k
         findings.append(of_variance(family, "sum of all coordinates", sums, n, ""))
     return findings
-
-
-def _tempered(n: int) -> float:
-    """Return by how much a sum of products of normals is shrunk, since n is finite.
-
-    (Σ z z')/√n has the law of z √(χ²_n/n): its tail at x is that of a normal at about
-    x (1 − x²/(4 n)), with x² = 30 at the levels that matter.
-    """
-    return max(0.3, 1 - 30 / (4 * n)) if n > 8 else 0.3
 
 
 def normality(sample: Sample) -> list[Finding]:
@@ -86,13 +78,11 @@ def normality(sample: Sample) -> list[Finding]:
     if n >= 5 * _BINS:
         square = float((counts - n / _BINS).square().sum() * _BINS / n)
         findings.append(of_square(family, f"shares of {_BINS} bins", square, _BINS - 1))
-    # Hermite polynomials, bounded by squashing what lies beyond any right sample
-    y = z.clamp(-8.0, 8.0)
-    third = (y**3 - 3 * y).sum() / math.sqrt(6 * n)
-    fourth = (y**4 - 6 * y**2 + 3).sum() / math.sqrt(24 * n)
-    if n >= 20_000:
-        findings.append(of_normals(family, "skewness", third[None], shift=_heavy(n, 3)))
-        findings.append(of_normals(family, "kurtosis", fourth[None], shift=_heavy(n, 4)))
+    if n >= _MANY:
+        for name, test in (("skewness", stats.skewtest), ("kurtosis", stats.kurtosistest)):
+            found = test(z.numpy())
+            value, p = float(found.statistic), float(found.pvalue)
+            findings.append(Finding(family, name, value, p))
     largest = float(z.abs().max())
     one = float(2 * stats.norm.sf(largest))
     beyond = 1.0 if one == 0 and largest < 1 else -math.expm1(n * math.log1p(-min(one, 0.5)))
@@ -103,12 +93,6 @@ def normality(sample: Sample) -> list[Finding]:
         u = torch.special.gammainc(torch.tensor(k / 2, dtype=torch.float64), lengths / 2)
         findings.append(_smooth(family, "length of the noise of a step", u))
     return findings
-
-
-def _heavy(n: int, degree: int) -> float:
-    """Return what the skewness of a sum of Hermite polynomials adds at p = 1e-6, in its σ."""
-    third = {3: 0.0, 4: 12.2}[degree]  # E H⁹, E H¹² in units of their variances
-    return third * 24 / (6 * math.sqrt(n))  # Cornish and Fisher, at x² = 25
 
 
 def _smooth(family: str, name: str, u: Tensor) -> Finding:
