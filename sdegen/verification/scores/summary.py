@@ -79,11 +79,11 @@ def cause_of(level: JudgedLevel) -> str:
 
 
 def shown(checks: tuple[Check, ...]) -> list[Check]:
-    """Return the failed checks that are worth a line: of a level's moments the largest alone."""
+    """Return the failed checks worth a line: of a level's moments the one least due to chance."""
     failed = [check for check in checks if check.verdict == "failed"]
-    largest: dict[float | None, Check] = {}
+    surest: dict[float | None, Check] = {}
     for check in failed:
         if check.p_value is not None:
-            other = largest.get(check.time)
-            largest[check.time] = check if other is None or check.value > other.value else other
-    return [c for c in failed if c.p_value is None or c is largest[c.time]]
+            other = surest.get(check.time, check)
+            surest[check.time] = min(other, check, key=lambda c: (c.p_value or 0.0, -c.value))
+    return [c for c in failed if c.p_value is None or c is surest[c.time]]
