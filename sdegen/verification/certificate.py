@@ -43,6 +43,7 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.core.solver import Solver
 from sdegen.core.trajectory import Trajectory
+from sdegen.engine.validation import check_dynamics
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.density_path import DensityPath
 from sdegen.fokker_planck.discretization.grid import Grid
@@ -183,14 +184,16 @@ def certify(
         }  # fmt: skip
         return _of_steps(sde, path, given, dt, times, solver, boundary, false_alarm)
     p0, times = _needed_on_grid(p0, times, dt)
-    if isinstance(solver, str):
-        raise ValueError(  # noqa: TRY004, a question that does not fit the grid
+    if solver == "exact":
+        raise ValueError(
             f"solver={solver!r} is for stored states that are judged without a grid; on a grid "
             "pass what made the trajectories, such as EulerMaruyama(substeps=…)."
         )
     false_alarm = _ON_GRID if false_alarm is None else false_alarm
     ts, solver = as_time_grid(times), EulerMaruyama() if solver is None else solver
     limits, tell = Limits() if limits is None else limits, _clock(progress)
+    check_dynamics(sde, solver, ts, None)  # a word names no solver
+    assert not isinstance(solver, str)
     p0 = check_equations((sde, simulated or sde), solver, ts, p0, grid)
     problem = Problem(reduced(sde, "certify"), solver, grid, p0, ts, boundary)
     ends = problem.ends
