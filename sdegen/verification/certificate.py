@@ -117,7 +117,7 @@ def certify(
     *,
     path: Any = None,  # noqa: ANN401, states as any simulator stores them
     dt: float | None = None,
-    solver: Solver | Literal["exact"] | None = None,
+    solver: Solver | Literal["exact", "unknown"] | None = None,
     simulated: SDE | None = None,
     potential: Energy | Callable[[State], Tensor] | None = None,
     temperature: float = 1.0,
@@ -145,7 +145,8 @@ def certify(
             With a grid, a Trajectory simulated at these times, from p0; if None, it is now.
         dt: Step of the solver, without a grid; with substeps, states are so many steps apart.
         solver: How the trajectories move; EulerMaruyama() by default, BAOAB() in a phase space.
-            Without a grid also "exact": by the transitions of a linear process.
+            Without a grid also "exact", by the transitions of a linear process; and "unknown":
+            states that are between the update and the SDE itself are right.
         simulated: What is simulated, if it is not `sde` itself.
         potential: U of an assumed stationary density e^{−U/T}: a `Potential`, or any object that
             has an energy(x).

@@ -25,11 +25,12 @@ from sdegen.readers.stored_states import StoredStates
 from sdegen.sde.underdamped import UnderdampedLangevin
 from sdegen.solvers.euler import EulerMaruyama
 from sdegen.solvers.splitting import BAOAB
-from sdegen.verification.battery.battery import FAMILIES, checks_of, findings_of
+from sdegen.verification.battery.battery import FAMILIES, checks_of, findings_beside
 from sdegen.verification.battery.finding import Finding, combined, families_of, of_family
 from sdegen.verification.check import Check
 from sdegen.verification.innovations.choice import law_of
-from sdegen.verification.innovations.sample import Gatherer, Sample, Totals
+from sdegen.verification.innovations.law import StepLaw
+from sdegen.verification.innovations.sample import Gatherer, Sample, Totals, totals_of
 
 _FEWEST = 30  # numbers of noise below which nothing can be said
 _POWER = 0.9
@@ -49,6 +50,7 @@ class PathVerdict:
         smallest_drift, smallest_noise: The relative errors of the drift and of the standard
             deviation of the noise that are seen nine times in ten.
         judged_as: The solver whose steps they were taken for.
+        limits: What was not there to be judged, or not looked at, in words.
     """
 
     checks: tuple[Check, ...]
@@ -60,6 +62,7 @@ class PathVerdict:
     smallest_drift: float
     smallest_noise: float
     judged_as: str
+    limits: str = ""
 
     @property
     def passed(self) -> bool:
@@ -71,6 +74,7 @@ class PathVerdict:
         failed = [check for check in self.checks if check.verdict == "failed"]
         steps, batch = self.states.shape[0] - 1, self.states.shape[1]
         count = f"{steps} steps of {batch} {'trajectory' if batch == 1 else 'trajectories'}"
+        count += self.limits
         if failed:
             reasons = "; ".join(
                 f"{check.name} ({check.remark})" if check.remark else check.name
@@ -113,7 +117,7 @@ def judge_path(
         dt: Step of the solver; where solver has substeps, frames are so many steps apart.
         times: Times of the frames, if dt is not the same for all.
         solver: How they moved; None: BAOAB of positions and velocities, else EulerMaruyama;
-            "exact": by the transitions of a linear process.
+            "exact": by the transitions of a linear process; "unknown".
         boundary: What they were kept inside of.
         false_alarm: Chance that right states are refused.
 
@@ -125,22 +129,26 @@ def judge_path(
     substeps = getattr(solver, "substeps", 1)
     spacing = None if dt is None else dt * substeps
     states = read_states(path, dt=spacing, times=times)
-    _check_shape(sde, states)
+    positions = _are_positions(sde, states)
     law = law_of(
-        sde, solver, states.times, states.event, _boundary(states, boundary), determinant=False
+        sde,
+        solver,
+        states.times,
+        states.event,
+        _boundary(states, boundary),
+        positions=positions,
+        determinant=False,
     )
     gatherer = Gatherer(states, law)
-    totals, sample = gatherer.totals(), gatherer.sample()
+    sample = gatherer.sample()
+    totals = totals_of(sample) if law.redraws else gatherer.totals()
     k = sample.z.shape[2]
-    if k and totals.count * k < _FEWEST:
-        raise ValueError(
-            f"path has {totals.count} steps of {k} numbers, too few to say anything: with "
-            f"{-(-1000 // k)} steps a standard deviation that is off by "
-            f"{_percent(_smallest_noise(1000, false_alarm))} is seen nine times in ten."
-        )
-    findings = findings_of(sample, totals)
+    _check_enough(totals.count, k, false_alarm)
+    findings = findings_beside(sample, totals, gatherer.redrawn(sample))
     checks = checks_of(findings, sample, totals, false_alarm)
     families = [of_family(group) for group in families_of(findings).values()]
+    # beside redrawn transitions, which have chance in them too
+    wider = math.sqrt(1 + 1 / min(law.redraws)) if law.redraws else 1.0
     return PathVerdict(
         tuple(checks),
         tuple(findings),
@@ -148,10 +156,32 @@ def judge_path(
         sample,
         totals,
         states,
-        _smallest_drift(totals, false_alarm),
-        _smallest_noise(totals.count * k, false_alarm),
+        _smallest_drift(totals, false_alarm) * wider,
+        _smallest_noise(totals.count * k, false_alarm) * wider,
         law.name,
+        _limits(sample, states, law, positions=positions),
     )
+
+
+def _check_enough(count: int, k: int, false_alarm: float) -> None:
+    """Refuse so few numbers of noise that nothing can be said."""
+    if k and count * k < _FEWEST:
+        raise ValueError(
+            f"path has {count} steps of {k} numbers, too few to say anything: with "
+            f"{-(-1000 // k)} steps a standard deviation that is off by "
+            f"{_percent(_smallest_noise(1000, false_alarm))} is seen nine times in ten."
+        )
+
+
+def _limits(sample: Sample, states: StoredStates, law: StepLaw, *, positions: bool) -> str:
+    """Say what was not judged."""
+    words = []
+    if positions:
+        words.append("velocities were not stored, and are those that the positions tell")
+    if law.redraws and not sample.whole:
+        shape = f"{len(sample.steps)} steps of {len(sample.trajectories)}"
+        words.append(f"{shape} were looked at, each beside some that were simulated anew")
+    return f" ({'; '.join(words)})" if words else ""
 
 
 def solver_for(sde: SDE) -> Solver:
@@ -168,22 +198,19 @@ def _boundary(states: StoredStates, boundary: object) -> object:
     return {i: Periodic(0.0, float(length)) for i, length in enumerate(lengths) if length > 0}
 
 
-def _check_shape(sde: SDE, states: StoredStates) -> None:
-    """Refuse states that are none of this SDE."""
-    if sde.phase_space != states.phase_space and not (
-        sde.phase_space and len(states.event) >= 2 and states.event[0] == 2
-    ):
-        name = type(sde).__name__
-        if sde.phase_space:
-            raise ValueError(
-                f"{name} moves positions and velocities, but path has states of shape "
-                f"{states.event}; pass read_states(x, velocities=v, …), or states of shape "
-                "(T, batch, 2, *event)."
-            )
+def _are_positions(sde: SDE, states: StoredStates) -> bool:
+    """Return whether states are positions without their velocities; refuse those of another SDE.
+
+    Raises:
+        ValueError: If there are velocities, which the SDE has not.
+    """
+    if states.phase_space and not sde.phase_space:
         raise ValueError(
-            f"path holds positions and velocities, but {name} moves positions alone; pass the "
-            "positions, or an UnderdampedLangevin."
+            f"path holds positions and velocities, but {type(sde).__name__} moves positions "
+            "alone; pass the positions, or an UnderdampedLangevin."
         )
+    both = states.phase_space or (len(states.event) >= 2 and states.event[0] == 2)
+    return sde.phase_space and not both
 
 
 def _smallest_drift(totals: Totals, false_alarm: float) -> float:

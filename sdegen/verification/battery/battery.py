@@ -6,12 +6,13 @@ the share of the false-alarm rate is the same for all families (Bonferroni).
 
 from __future__ import annotations
 
+from sdegen.verification.battery.comparison import compared
 from sdegen.verification.battery.finding import Finding, families_of, of_family
 from sdegen.verification.battery.memory import autocorrelations, repeats, trajectories
 from sdegen.verification.battery.moments import correlations, moments, normality
 from sdegen.verification.battery.regressions import Regressions
 from sdegen.verification.check import Check
-from sdegen.verification.innovations.sample import Sample, Totals
+from sdegen.verification.innovations.sample import Sample, Totals, totals_of
 
 FAMILIES = 14  # at most: what a false-alarm rate is divided by
 _ROUNDING_UNITS = 2.0**14  # units in the last place that a few steps of arithmetic may leave
@@ -30,6 +31,21 @@ def findings_of(sample: Sample, totals: Totals) -> list[Finding]:
         *trajectories(sample),
         *normality(sample),
     ]
+
+
+def findings_beside(sample: Sample, totals: Totals, redrawn: list[list[Sample]]) -> list[Finding]:
+    """Return what all families find, beside the same of redrawn transitions; as it is of none.
+
+    Args:
+        sample: Innovations of the states.
+        totals: Sums over them.
+        redrawn: Those of transitions that were taken anew, by each belief.
+    """
+    findings = findings_of(sample, totals)
+    if not redrawn:
+        return findings
+    others = [[findings_of(one, totals_of(one)) for one in belief] for belief in redrawn]
+    return compared(findings, others)
 
 
 def checks_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from scipy import stats
@@ -21,6 +21,9 @@ class Finding:
         value: The statistic, in standard deviations where it is one of normals.
         p_value: Chance of a right simulation to show it or a larger one.
         where: Which coordinate, step or pair shows it most.
+        scores: All that it is the largest of, as standard normals with their sign, any shape;
+            None: one, that of its p-value.
+        label: What an index of them is called.
     """
 
     family: str
@@ -28,6 +31,8 @@ class Finding:
     value: float
     p_value: float
     where: str = ""
+    scores: Tensor | None = None
+    label: str = ""
 
 
 def of_normals(
@@ -42,16 +47,23 @@ def of_normals(
         label: What an index of it is called, for one that has several.
         shift: By how much each may be off without a mistake, in standard deviations.
     """
-    flat = values.double().flatten()
-    k = int(flat.abs().argmax())
-    value = float(flat[k])
-    beyond = max(0.0, abs(value) - shift)
-    one = float(2 * stats.norm.sf(beyond))
-    where = ""
-    if len(flat) > 1 and label:
-        index = [int(i) for i in torch.unravel_index(torch.tensor(k), values.shape)]
-        where = f"{label} {', '.join(map(str, index))}"
-    return Finding(family, name, value, of_smallest(one, len(flat)), where)
+    scores = values.double()
+    scores = scores.sign() * (scores.abs() - shift).clamp(min=0.0)
+    k = int(values.abs().argmax())
+    one = float(2 * stats.norm.sf(float(scores.flatten()[k].abs())))
+    p_value = of_smallest(one, scores.numel())
+    where = place_of(k, scores, label)
+    return Finding(
+        family, name, float(values.flatten()[k]), p_value, where, scores=scores, label=label
+    )
+
+
+def place_of(k: int, values: Tensor, label: str) -> str:
+    """Return which of several values is number k, in words."""
+    if values.numel() < 2 or not label:
+        return ""
+    index = [int(i) for i in torch.unravel_index(torch.tensor(k), values.shape)]
+    return f"{label} {', '.join(map(str, index))}"
 
 
 def of_correlations(family: str, name: str, values: Tensor, n: int, where: str = "") -> Finding:
@@ -70,7 +82,10 @@ def of_correlations(family: str, name: str, values: Tensor, n: int, where: str =
     rest = max(1e-300, (1 - abs(r)) * (1 + abs(r)))
     t = abs(r) * math.sqrt((n - 1) / rest)
     p = of_smallest(float(2 * stats.t.sf(t, n - 1)), values.numel())
-    return Finding(family, name, r * math.sqrt(n), p, where)
+    # Wallace: Student's law as normals
+    f, squares = n - 1, values.double().square().clamp(max=1 - 1e-15)
+    sizes = (8 * f + 1) / (8 * f + 3) * (-f * torch.log1p(-squares)).sqrt()
+    return Finding(family, name, r * math.sqrt(n), p, where, scores=values.double().sign() * sizes)
 
 
 def of_square(family: str, name: str, value: float, freedom: float) -> Finding:
@@ -91,7 +106,11 @@ def of_variance(family: str, name: str, squares: Tensor, freedom: int, label: st
     k = high if upper <= lower else low
     where = f"{label} {k}" if len(flat) > 1 and label else ""
     value = (float(flat[k]) / freedom - 1) * math.sqrt(freedom / 2)
-    return Finding(family, name, value, of_smallest(min(1.0, upper, lower), len(flat)), where)
+    # Wilson and Hilferty: as normals, also where p-values are 0
+    cube = 2 / (9 * freedom)
+    scores = ((squares.double() / freedom).pow(1 / 3) - (1 - cube)) / math.sqrt(cube)
+    p_value = of_smallest(min(1.0, upper, lower), len(flat))
+    return Finding(family, name, value, p_value, where, scores=scores, label=label)
 
 
 def of_smallest(p: float, count: float) -> float:
@@ -111,7 +130,7 @@ def of_family(findings: Sequence[Finding]) -> Finding:
     """Return the finding of a family that is least likely, with the p-value of the family."""
     least = min(findings, key=lambda f: f.p_value)
     p = combined([finding.p_value for finding in findings])
-    return Finding(least.family, least.name, least.value, p, least.where)
+    return replace(least, p_value=p)
 
 
 def combined(p_values: Sequence[float]) -> float:

@@ -36,22 +36,24 @@ def autocorrelations(sample: Sample, totals: Totals) -> list[Finding]:
         )
         if len(lag) > 1:
             findings.append(of_normals(family, "one step apart", lag, "coordinate"))
-    z, size = sample.z, size_normals(sample.z)
-    for name, w in (("lags", z), ("lags of the size of the noise", size)):
+    z, past = sample.z, sample.earlier
+    sizes = size_normals(z), size_normals(past)
+    for name, w in (("lags", (z, past)), ("lags of the size of the noise", sizes)):
         lags = [(lag, *pair) for lag in _LAGS if (pair := _lagged(sample, w, lag)) is not None]
         each = [
-            of_correlations(family, name, torch.tensor([r]), n, f"{lag} steps apart")
+            of_correlations(family, name, torch.tensor([r]).double(), n, f"{lag} steps apart")
             for lag, r, n in lags
         ]
         if each:
             least = min(each, key=lambda f: f.p_value)
             p = of_smallest(least.p_value, len(each))
-            findings.append(replace(least, p_value=p))
+            scores = torch.cat([one.scores for one in each if one.scores is not None])
+            findings.append(replace(least, p_value=p, scores=scores))
     k = z.shape[2]
     if 1 < k <= _CROSSED:
         total, count = torch.zeros(k, k, dtype=torch.float64), 0
         for part in sample.stretches:
-            now, then = z[part][1:].flatten(0, 1), z[part][:-1].flatten(0, 1)
+            now, then = z[part][1:].flatten(0, 1), past[part][:-1].flatten(0, 1)
             total, count = total + now.T @ then, count + len(now)
         if count > 100:
             crossed = total / math.sqrt(count)
@@ -60,14 +62,14 @@ def autocorrelations(sample: Sample, totals: Totals) -> list[Finding]:
     return findings
 
 
-def _lagged(sample: Sample, w: Tensor, lag: int) -> tuple[float, int] | None:
+def _lagged(sample: Sample, w: tuple[Tensor, Tensor], lag: int) -> tuple[float, int] | None:
     """Return the correlation of w_k and w_{k−lag}, and of how many; None of too few."""
     total = now = then = 0.0
     count = 0
     for part in sample.stretches:
-        block = w[part]
+        block, past = w[0][part], w[1][part]
         if len(block) > lag:
-            late, early = block[lag:].flatten(), block[:-lag].flatten()
+            late, early = block[lag:].flatten(), past[:-lag].flatten()
             total += float(torch.dot(late, early))
             now, then = now + float(torch.dot(late, late)), then + float(torch.dot(early, early))
             count += len(late)

@@ -38,7 +38,7 @@ class Regressions:
 
     def __init__(self, sample: Sample, totals: Totals) -> None:
         self._sample, self._totals = sample, totals
-        self._fresh = torch.Generator().manual_seed(bits_of(sample.z[-1]))
+        self._fresh = torch.Generator().manual_seed(bits_of(sample.x[-1]))
         first = prefix_of(*sample.z.shape[:2])
         self._u = standardised(sample.x, first)
         self._size = size_normals(sample.z)

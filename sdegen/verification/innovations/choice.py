@@ -16,7 +16,9 @@ from sdegen.solvers.splitting import BAOAB, OBABO
 from sdegen.verification.innovations.implicit_law import ImplicitLaw
 from sdegen.verification.innovations.law import StepLaw
 from sdegen.verification.innovations.linear_law import exact_law, strided_law
+from sdegen.verification.innovations.positions_law import positions_law
 from sdegen.verification.innovations.probed_law import ProbedLaw
+from sdegen.verification.innovations.redrawn_law import redrawn_law, unknown_law
 from sdegen.verification.innovations.splitting_law import SplittingLaw
 from sdegen.verification.innovations.update_law import UpdateLaw
 from sdegen.verification.innovations.walled_law import WalledLaw
@@ -30,15 +32,17 @@ def law_of(
     boundary: object = None,
     *,
     determinant: bool = True,
+    positions: bool = False,
 ) -> StepLaw:
     """Return the law of the steps between stored states.
 
     Args:
         sde: What moves, by belief.
-        solver: How it moves; "exact": by the transitions of a linear process.
+        solver: How it moves; "exact": by the transitions of a linear process; "unknown".
         nodes: Times of the states, shape (T,), float64.
         event: Shape of the event.
         boundary: As `simulate` takes it.
+        positions: Whether states of a phase space are positions alone.
         determinant: Whether the density of a nonlinear step is wanted, not its noise alone.
 
     Raises:
@@ -46,8 +50,17 @@ def law_of(
             that is known.
     """
     check_no_jumps(sde, "certify")
-    enclosure = None if boundary is None else enclosure_for(sde, boundary, event)
-    law = _free(sde, solver, nodes, event, determinant)
+    whole = (2, *event) if positions else event
+    enclosure = None if boundary is None else enclosure_for(sde, boundary, whole)
+    if positions and isinstance(solver, FixedStep):
+        law = positions_law(sde, solver, nodes, event)
+    elif positions:
+        raise ValueError(
+            f"positions alone are judged as steps of a method, but solver is {solver!r}; pass "
+            "BAOAB(), OBABO() or EulerMaruyama(), or velocities as well."
+        )
+    else:
+        law = _free(sde, solver, nodes, event, determinant)
     return law if enclosure is None else WalledLaw(law, sde, enclosure, nodes)
 
 
@@ -56,7 +69,7 @@ def _free(
 ) -> StepLaw:
     """Return the law of steps without a boundary."""
     if isinstance(solver, str):
-        return _named(sde, solver, nodes)
+        return _named(sde, solver, nodes, event)
     solver.check(sde, nodes)
     name = type(solver).__name__
     if not isinstance(solver, FixedStep):
@@ -67,22 +80,18 @@ def _free(
         )
     law = _of_one_step(sde, solver, nodes, determinant) if solver.substeps == 1 else None
     law = strided_law(sde, solver, nodes, event) if law is None else law
-    if law is not None:
-        return law
-    if solver.substeps > 1:
-        raise NotImplementedError
-    raise ValueError(
-        f"the noise of {name} with channels cannot be told from its states; pass "
-        "solver='unknown', which judges by the moments of a short step."
-    )
+    return redrawn_law(sde, solver, nodes, event) if law is None else law
 
 
-def _named(sde: SDE, solver: str, nodes: Tensor) -> StepLaw:
+def _named(sde: SDE, solver: str, nodes: Tensor, event: tuple[int, ...]) -> StepLaw:
     """Return the law of states that no solver of the library made."""
     if solver == "exact":
         return exact_law(sde, nodes)
+    if solver == "unknown":
+        return unknown_law(sde, nodes, event)
     raise ValueError(
-        f"solver must be a solver, such as EulerMaruyama(), or 'exact', but is {solver!r}."
+        f"solver must be a solver, such as EulerMaruyama(), 'exact' or 'unknown', but is "
+        f"{solver!r}."
     )
 
 

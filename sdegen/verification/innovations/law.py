@@ -27,6 +27,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from sdegen.core.shapes import State
+from sdegen.readers.stored_states import StoredStates
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,21 @@ class StepLaw(ABC):
         name: What it is the law of, in words.
         alike: Whether all steps have one law, so that those of many frames are judged at once.
         tolerance: Relative error of z by the solution of equations, beside that of rounding.
+        redraws: Where z is not quite normal, how often each transition is redrawn, in each of the
+            ways in which it may have come about; none where the law is exact.
+        remembers: Whether a step depends on those before it, so that they are judged in a row, by
+            `along`.
     """
 
     name: str
     alike: bool
     tolerance: float = 0.0
+    remembers: bool = False
+
+    @property
+    def redraws(self) -> tuple[int, ...]:
+        """How often each transition is redrawn, in each way."""
+        return ()
 
     @abstractmethod
     def innovations(self, x: State, after: State, i: int) -> Innovations:
@@ -90,6 +101,34 @@ class StepLaw(ABC):
         It spares what reads very many transitions two passes over memory.
         """
         return None
+
+    def along(self, x: State, first: int, memory: object) -> tuple[Innovations, object]:
+        """Return the noise of steps in a row, of a law that `remembers`.
+
+        Args:
+            x: Frames, shape (F + 1, B, *event): F steps of B trajectories.
+            first: Number of the first step.
+            memory: What was returned for the steps before; None where a stretch begins.
+
+        Returns:
+            Innovations of F·B rows, those of a step together; and the memory.
+        """
+        raise NotImplementedError
+
+    def calibrate(self, states: StoredStates, seed: int) -> None:  # noqa: B027, most need none
+        """Look at the states that will be judged, before they are."""
+
+    def redraw(self, x: State, i: int, way: int, seed: int, turn: int) -> State:
+        """Return states after steps that are taken anew, where there are `redraws`.
+
+        Args:
+            x: States at times[i], shape (n, *event).
+            i: Number of the step.
+            way: In which of the ways.
+            seed: Seed of all draws.
+            turn: Number of the draw; other numbers give other noise.
+        """
+        raise NotImplementedError
 
 
 class Unscaled(NamedTuple):

@@ -22,7 +22,7 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.sde.transitions import LinearProcess, Transition
 from sdegen.verification.chain_moments import strided_transition
-from sdegen.verification.innovations.law import Innovations, StepLaw
+from sdegen.verification.innovations.law import Innovations, StepLaw, is_even
 
 Transitions = Callable[[float, float], Transition]  # of times t and s
 
@@ -64,9 +64,7 @@ class LinearLaw(StepLaw):
 
     def __init__(self, name: str, nodes: Tensor, transition: Transitions, *, alike: bool) -> None:
         self.name, self._nodes, self._transition = name, nodes.tolist(), transition
-        gaps = nodes.diff()
-        even = bool((gaps - gaps[0]).abs().max() <= 1e-9 * gaps[0].abs())
-        self.alike = alike and even
+        self.alike = alike and is_even(nodes)
         self._known: tuple[int, int, _Whitened] | None = None  # of the last step, and its width
 
     def innovations(self, x: State, after: State, i: int) -> Innovations:
@@ -125,22 +123,31 @@ def strided_law(
         nodes: Times of the states.
         event: Shape of the event.
     """
-    if sde.noise == "multiplicative" or not _is_linear(sde, nodes, event):
+    if strided_transition_of(sde, solver, nodes, event) is None:
         return None
 
     def chain(t: float, s: float) -> Transition:
         with torch.no_grad():
             return strided_transition(sde, solver, event, t, s)
 
-    try:
-        chain(float(nodes[0]), float(nodes[1]))
-    except (ValueError, TypeError, NotImplementedError):
-        return None  # it remembers, or is affine in none of its draws
     alike = bool(sde.autonomous) and isinstance(solver, OneStep)
     name = type(solver).__name__
     if solver.substeps > 1:
         name = f"{name}, {solver.substeps} to a stored one"
     return LinearLaw(name, nodes, chain, alike=alike)
+
+
+def strided_transition_of(
+    sde: SDE, solver: FixedStep, nodes: Tensor, event: tuple[int, ...]
+) -> Transition | None:
+    """Return the law of the first of such transitions; None where dynamics are not linear."""
+    if sde.noise == "multiplicative" or not _is_linear(sde, nodes, event):
+        return None
+    with torch.no_grad():
+        try:
+            return strided_transition(sde, solver, event, float(nodes[0]), float(nodes[1]))
+        except (ValueError, TypeError, NotImplementedError):
+            return None  # it remembers, or is affine in none of its draws
 
 
 def _is_linear(sde: SDE, nodes: Tensor, event: tuple[int, ...]) -> bool:

@@ -28,6 +28,7 @@ _BLOCK = 2**16  # numbers of a block: what stays in cache
 _MOST = 2**21  # numbers of a sample
 _LONG = 256  # frames from which it is read by the quick way, where there is one
 _EVERY = 8  # blocks of which one has its neighbours multiplied
+_REDRAWN = 2**20  # where each transition is redrawn
 _FRAMES = 512  # of a stretch, where there are more frames than fit
 _STEPWISE = 20_000  # frames that are judged one at a time, where each step has a law of its own
 
@@ -76,6 +77,8 @@ class Sample:
         stalled: Share of numbers that did not move at all, and the share that the law expects.
         whole: Whether it is all that there is.
         phase_space: Whether states are positions and velocities.
+        past: Innovations of which those of the steps after must be independent, (F, B, K): z
+            itself, unless these are redrawn.
     """
 
     z: Tensor
@@ -89,6 +92,12 @@ class Sample:
     stalled: tuple[float, float]
     whole: bool
     phase_space: bool = False
+    past: Tensor | None = None
+
+    @property
+    def earlier(self) -> Tensor:
+        """What was seen of the steps before, (F, B, K)."""
+        return self.z if self.past is None else self.past
 
     @property
     def progress(self) -> Tensor:
@@ -107,10 +116,13 @@ class Gatherer:
     """
 
     def __init__(self, states: StoredStates, law: StepLaw, most: int = _MOST) -> None:
-        self.states, self.law, self.most = states, law, most
+        self.states, self.law = states, law
+        self.most = min(most, _REDRAWN) if law.redraws else most
         frames, self.batch, *event = states.shape
         self.steps, self.event = frames - 1, tuple(event)
-        self._fresh = stream(bits_of(states.block(0, 2)), "not judged").generator()
+        self._seed = bits_of(states.block(0, 2))
+        self._fresh = stream(self._seed, "not judged").generator()
+        law.calibrate(states, self._seed)
         self._kept = _moving(states)
         self._precision = states.precision or states.dtype
 
@@ -165,14 +177,25 @@ class Gatherer:
         totals.pull_square = square * totals.count / some
         return totals
 
-    def sample(self) -> Sample:
-        """Return the transitions that all tests look at."""
+    def redrawn(self, sample: Sample) -> list[list[Sample]]:
+        """Return the same transitions, redrawn: a list of samples for each of the ways."""
+        return [
+            [replace(self.sample((way, turn)), past=sample.z) for turn in range(times)]
+            for way, times in enumerate(self.law.redraws)
+        ]
+
+    def sample(self, redrawn: tuple[int, int] | None = None) -> Sample:
+        """Return the transitions that all tests look at.
+
+        Args:
+            redrawn: In which way they are taken anew, and for which time; None: as stored.
+        """
         stretches, chosen = self._choice()
         parts: list[tuple[Tensor, ...]] = []
         places, at = [], 0
         rounding = 0.0
         for a, b in stretches:
-            for first, z, pull, inner in self._blocks([(a, b)], chosen):
+            for first, z, pull, inner in self._blocks([(a, b)], chosen, redrawn):
                 x = self.states.block(first, first + len(z) + 1)[:, chosen]
                 flat_x = x.flatten(2)
                 rounding = max(rounding, self._rounding(x, inner, z))
@@ -225,7 +248,10 @@ class Gatherer:
         return [(a, a + long) for a in starts], chosen
 
     def _blocks(
-        self, stretches: list[tuple[int, int]], chosen: Tensor | None = None
+        self,
+        stretches: list[tuple[int, int]],
+        chosen: Tensor | None = None,
+        redrawn: tuple[int, int] | None = None,
     ) -> Iterator[tuple[int, Tensor, Tensor, Innovations]]:
         """Yield (first step, z and pull of shape (F, B, K), innovations) of blocks of frames."""
         rows = self.batch if chosen is None else len(chosen)
@@ -234,13 +260,21 @@ class Gatherer:
         frames = max(1, _BLOCK // size) if self.law.alike else 1
         with torch.no_grad():
             for a, b in stretches:
+                memory: object = None
                 for first in range(a, b, frames):
                     x = self.states.block(first, min(first + frames, b) + 1)
                     x = x if everyone else x[:, chosen]
                     count = len(x) - 1
                     before = x[:-1].reshape(count * rows, *self.event)
                     after = x[1:].reshape(count * rows, *self.event)
-                    inner = self.law.innovations(before, after, first)
+                    if redrawn is not None:
+                        way, turn = redrawn
+                        draw = turn * self.steps + first  # each block has noise of its own
+                        after = self.law.redraw(before, first, way, self._seed, draw)
+                    if self.law.remembers:
+                        inner, memory = self.law.along(x, first, memory)
+                    else:
+                        inner = self.law.innovations(before, after, first)
                     inner = self._with_fresh(inner)
                     z = inner.z.reshape(count, rows, -1)
                     yield first, z, inner.pull.reshape(z.shape), inner
@@ -269,6 +303,20 @@ class Gatherer:
         scale = (inner.log_scale / z.shape[2]).exp()  # the geometric mean of a step's noise
         half = self.states.rounding_at(x[1:]).flatten(2).amax(2).flatten()
         return float((half / scale.clamp(min=1e-300)).quantile(0.5))
+
+
+def totals_of(sample: Sample) -> Totals:
+    """Return the sums over a sample alone."""
+    z, past, pull = sample.z, sample.earlier, sample.pull
+    frames, batch, _ = z.shape
+    totals = Totals(frames * batch, z.flatten(0, 1).sum(0), _products(z, z))
+    lag = torch.zeros_like(totals.mean)
+    for part in sample.stretches:
+        lag = lag + _products(z[part][1:], past[part][:-1])
+        totals.pairs += (len(z[part]) - 1) * batch
+    totals.lag = lag
+    totals.pull, totals.pull_square = float((z * pull).sum()), float(pull.square().sum())
+    return totals
 
 
 def bits_of(x: Tensor) -> int:

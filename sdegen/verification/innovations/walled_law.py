@@ -24,6 +24,7 @@ from sdegen.core.conditions import BoundaryCondition
 from sdegen.core.enclosure import Enclosure
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
+from sdegen.readers.stored_states import StoredStates
 from sdegen.verification.innovations.law import Innovations, StepLaw, flat
 from sdegen.verification.innovations.normal import log_density, normal_of
 from sdegen.verification.innovations.update_law import UpdateLaw
@@ -48,6 +49,7 @@ class WalledLaw(StepLaw):
     def __init__(self, law: StepLaw, sde: SDE, enclosure: Enclosure, nodes: Tensor) -> None:
         self._law, self._sde, self._nodes = law, sde, nodes
         self.name, self.alike, self.tolerance = law.name, law.alike, law.tolerance
+        self.remembers = law.remembers
         d = math.prod(enclosure.event)
         self._low, self._high = torch.full((d,), -math.inf), torch.full((d,), math.inf)
         self._period = enclosure.periods().flatten()
@@ -72,6 +74,34 @@ class WalledLaw(StepLaw):
             and not sde.phase_space
             and bool((self._folded | ~self._walled).all())
         )
+
+    @property
+    def redraws(self) -> tuple[int, ...]:
+        """How often each transition is redrawn, in each way."""
+        return self._law.redraws
+
+    def along(self, x: State, first: int, memory: object) -> tuple[Innovations, object]:
+        """Return z of steps in a row, of states on the line."""
+        if bool(self._walled.any()):
+            raise ValueError(
+                f"the steps of {self.name} are judged in a row, and an end that sends states back "
+                "breaks it; store positions and velocities of each step, for the solver that "
+                "made them."
+            )
+        if bool((self._period > 0).any()):
+            period = self._period[: x[0, 0].numel()].to(x).reshape(x.shape[2:])
+            safe = torch.where(period > 0, period, 1.0)
+            turns = torch.where(period > 0, (x.diff(dim=0) / safe).round(), 0.0).cumsum(0)
+            x = torch.cat([x[:1], x[1:] - turns * period])
+        return self._law.along(x, first, memory)
+
+    def calibrate(self, states: StoredStates, seed: int) -> None:
+        """Look at the states that will be judged, before they are."""
+        self._law.calibrate(states, seed)
+
+    def redraw(self, x: State, i: int, way: int, seed: int, turn: int) -> State:
+        """Return states after steps in free space, as those that are judged are taken."""
+        return self._law.redraw(x, i, way, seed, turn)
 
     def innovations(self, x: State, after: State, i: int) -> Innovations:
         """Return z of transitions; x and after have shape (n, *event)."""

@@ -128,5 +128,5 @@ def test_what_has_no_transition_is_refused():
         law_of(well, "exact", NODES, (1,))
     with pytest.raises(ValueError, match="times decrease"):
         law_of(OU, "exact", NODES.flip(0), (1,))
-    with pytest.raises(ValueError, match="'exact', but is 'precise'"):
+    with pytest.raises(ValueError, match="'exact' or 'unknown', but is 'precise'"):
         law_of(OU, "precise", NODES, (1,))
