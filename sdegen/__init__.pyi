@@ -292,6 +292,7 @@ from .verification.noising_time import noising_time as noising_time
 from .verification.residual import fp_residual as fp_residual
 from .verification.levels.answer import StepBias as StepBias
 from .verification.step_bias import step_bias as step_bias
+from .verification.reporting.assertion import assert_follows as assert_follows
 from .verification.score_residuals import ScoreResiduals as ScoreResiduals
 from .verification.score_residuals import score_residuals as score_residuals
 from .verification.scores.level_checks import ScoreLimits as ScoreLimits

@@ -340,6 +340,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "SamplerErrors",
         "ScoreLimits",
         "ScoreResiduals",
+        "assert_follows",
         "certify",
         "certify_noising",
         "error_budget",

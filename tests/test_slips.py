@@ -57,6 +57,7 @@ FLOW = sg.ReverseSDE(VP, LAW.score, 0.0)
 NOISE = VP.prior((8, 1), rng=0)
 ROOT = sg.ItoProcess(lambda x: 1 - x, torch.sqrt)
 QUICK = sg.Heun(2)
+BROWNIAN = sg.BrownianMotion()
 STORED = torch.randn(40, 5, 1, generator=torch.Generator().manual_seed(0)).cumsum(0)
 
 BIAS = sg.step_bias(OU, {"x": lambda x: x[:, 0]}, dt=0.1, x0=X0, t=0.2, trajectories=30, rng=0)
@@ -84,6 +85,14 @@ def drift(x, t):
 def model():
     """A model of its own for each training."""
     return sg.ScoreModel(sg.MLP(dim=1, width=4, depth=1), VP)
+
+
+def asserted(**arguments):
+    """Whether states follow an SDE; that they do not is no slip."""
+    try:
+        return sg.assert_follows(**arguments).passed
+    except AssertionError:
+        return False
 
 
 def trained(model, data, config):
@@ -148,6 +157,29 @@ CALLS = {
             "solver": sg.EulerMaruyama(),
             "potential": None,
             "temperature": 1.0,
+        },
+    ),
+    "certify, stored states": (
+        sg.certify,
+        {
+            "sde": OU,
+            "path": STORED,
+            "dt": 0.1,
+            "solver": None,
+            "boundary": None,
+            "false_alarm": 1e-6,
+        },
+    ),
+    "assert_follows": (
+        asserted,
+        {
+            "sde": BROWNIAN,
+            "path": STORED,
+            "dt": 1.0,
+            "times": None,
+            "solver": None,
+            "boundary": None,
+            "false_alarm": 1e-6,
         },
     ),
     "step_bias": (

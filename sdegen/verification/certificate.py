@@ -62,6 +62,7 @@ from sdegen.verification.law_checks import Laws, edge_checks, resolution_check, 
 from sdegen.verification.path_certificate import PathVerdict, judge_path
 from sdegen.verification.problem import Problem
 from sdegen.verification.reference import Energy, boltzmann_checks, check_reference, density_check
+from sdegen.verification.reporting.record import record_of, snippet_of
 from sdegen.verification.sampling import TESTS, smallest_seen
 from sdegen.verification.trajectory_checks import (
     finite_check,
@@ -107,6 +108,18 @@ class Certificate:
 
     def __str__(self) -> str:
         return "\n".join([self.summary, *map(str, self.checks)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the certificate as a dictionary of JSON's kinds; what is not finite is None.
+
+        Keys are format, passed, sentence, diagnosis, checks, versions and judged; of stored states
+        also p_value, false_alarm, smallest_errors and findings. `sdegen.save_certificate` writes
+        it to a file.
+        """
+        return record_of(self)
+
+    def _repr_html_(self) -> str:
+        return snippet_of(self)
 
 
 def certify(

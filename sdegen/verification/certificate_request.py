@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sdegen.core.checks import check_count
+from sdegen.core.checks import check_count, check_number
 from sdegen.core.gradients import check_no_gradient
 from sdegen.core.jumps import check_no_jumps
 from sdegen.core.reduction import reduced
@@ -102,6 +102,7 @@ def check_arguments(
 
 def check_false_alarm(false_alarm: float) -> None:
     """Refuse what is no chance."""
+    check_number("false_alarm", false_alarm)
     if not 0 < false_alarm < 1:
         raise ValueError(f"false_alarm must lie in (0, 1), but is {false_alarm:g}.")
 

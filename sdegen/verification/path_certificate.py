@@ -12,12 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from scipy import stats
 from torch import Tensor
 
 from sdegen.core.boundary import Periodic
-from sdegen.core.requests import check_kind
 from sdegen.core.sde import SDE
 from sdegen.core.solver import Solver
 from sdegen.readers.read import read_states
@@ -31,6 +31,13 @@ from sdegen.verification.check import Check
 from sdegen.verification.innovations.choice import law_of
 from sdegen.verification.innovations.law import StepLaw
 from sdegen.verification.innovations.sample import Gatherer, Sample, Totals, totals_of
+from sdegen.verification.path_request import (
+    are_positions,
+    check_equation,
+    has_velocities,
+    spacing_of,
+)
+from sdegen.verification.reporting.error_curves import ErrorCurve, ErrorCurves
 
 _FEWEST = 30  # numbers of noise below which nothing can be said
 _POWER = 0.9
@@ -50,6 +57,9 @@ class PathVerdict:
         smallest_drift, smallest_noise: The relative errors of the drift and of the standard
             deviation of the noise that are seen nine times in ten.
         judged_as: The solver whose steps they were taken for.
+        sde: What they should follow.
+        law: The law of their steps, by belief.
+        false_alarm: Chance that right states are refused.
         limits: What was not there to be judged, or not looked at, in words.
     """
 
@@ -62,12 +72,47 @@ class PathVerdict:
     smallest_drift: float
     smallest_noise: float
     judged_as: str
+    sde: SDE
+    law: StepLaw
+    false_alarm: float
     limits: str = ""
 
     @property
     def passed(self) -> bool:
         """Whether no check failed."""
         return all(check.verdict != "failed" for check in self.checks)
+
+    @cached_property
+    def curves(self) -> ErrorCurves:
+        """Errors as functions of coordinates."""
+        phase_space = self.sde.phase_space and has_velocities(self.states)
+        return ErrorCurves(self.sample, self.states, self.law, phase_space=phase_space)
+
+    def drift_error(self, coordinate: int = 0, along: int | None = None) -> ErrorCurve:
+        """Return by how much the simulated drift exceeds the one that is believed.
+
+        Args:
+            coordinate: Of which coordinate; its number among those that have noise, from 0, which
+                in a phase space are the velocities.
+            along: Number of the coordinate of a state, flattened, that it is a function of; the
+                same one unless said, and in a phase space the position of it.
+
+        Returns:
+            (x, error, standard_error), each of shape (parts,), in units of the drift: means over
+            parts of the sample with equally many states.
+
+        Raises:
+            ValueError: If there is no such coordinate, there are fewer than 20 transitions, or
+                the noise mixes coordinates.
+        """
+        return self.curves.drift(coordinate, along)
+
+    def noise_error(self, coordinate: int = 0, along: int | None = None) -> ErrorCurve:
+        """Return the relative error of the variance of the noise, (σ'/σ)² − 1.
+
+        Args, result and errors are those of `drift_error`, but for the units.
+        """
+        return self.curves.noise(coordinate, along)
 
     def summary(self) -> str:
         """Say what was judged, what is wrong, and what would not have been seen."""
@@ -124,12 +169,10 @@ def judge_path(
     Raises:
         ValueError: If states do not fit the SDE, or there are too few.
     """
-    check_kind("sde", sde, SDE, "an SDE, such as ItoProcess(f, g)")
+    check_equation(sde)
     solver = solver_for(sde) if solver is None else solver
-    substeps = getattr(solver, "substeps", 1)
-    spacing = None if dt is None else dt * substeps
-    states = read_states(path, dt=spacing, times=times)
-    positions = _are_positions(sde, states)
+    states = read_states(path, dt=spacing_of(dt, solver), times=times)
+    positions = are_positions(sde, states)
     law = law_of(
         sde,
         solver,
@@ -159,6 +202,9 @@ def judge_path(
         _smallest_drift(totals, false_alarm) * wider,
         _smallest_noise(totals.count * k, false_alarm) * wider,
         law.name,
+        sde,
+        law,
+        false_alarm,
         _limits(sample, states, law, positions=positions),
     )
 
@@ -196,21 +242,6 @@ def _boundary(states: StoredStates, boundary: object) -> object:
         return boundary
     lengths = states.periods.flatten().tolist()
     return {i: Periodic(0.0, float(length)) for i, length in enumerate(lengths) if length > 0}
-
-
-def _are_positions(sde: SDE, states: StoredStates) -> bool:
-    """Return whether states are positions without their velocities; refuse those of another SDE.
-
-    Raises:
-        ValueError: If there are velocities, which the SDE has not.
-    """
-    if states.phase_space and not sde.phase_space:
-        raise ValueError(
-            f"path holds positions and velocities, but {type(sde).__name__} moves positions "
-            "alone; pass the positions, or an UnderdampedLangevin."
-        )
-    both = states.phase_space or (len(states.event) >= 2 and states.event[0] == 2)
-    return sde.phase_space and not both
 
 
 def _smallest_drift(totals: Totals, false_alarm: float) -> float:

@@ -1,0 +1,122 @@
+"""The record of a certificate: what a program, or a page, is told of it.
+
+Everything is of JSON's kinds: a number that is not finite is None.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from sdegen.core.fingerprint import versions
+
+if TYPE_CHECKING:
+    from sdegen.verification.certificate import Certificate
+    from sdegen.verification.path_certificate import PathVerdict
+
+_FORMAT = 1
+_SIGNS = {"passed": "✓", "failed": "✗", "not judged": "–"}
+
+
+def record_of(certificate: Certificate) -> dict[str, Any]:
+    """Return a certificate as a dictionary for JSON; see `Certificate.to_dict`."""
+    record: dict[str, Any] = {
+        "format": _FORMAT,
+        "passed": certificate.passed,
+        "sentence": certificate.summary,
+        "diagnosis": _diagnosis(certificate),
+        "checks": [dataclasses.asdict(check) for check in certificate.checks],
+        "versions": versions(),
+    }
+    if certificate.steps is not None:
+        record |= _steps(certificate.steps)
+    elif certificate.path is not None:
+        record["judged"] = {
+            "source": "a Trajectory on a grid",
+            "trajectories": int((~certificate.path.nonfinite).sum()),
+            "lost": int(certificate.path.nonfinite.sum()),
+            "frames": len(certificate.path.times),
+            "times": [float(certificate.path.times[0]), float(certificate.path.times[-1])],
+        }
+    plain: dict[str, Any] = _plain(record)
+    return plain
+
+
+def _steps(verdict: PathVerdict) -> dict[str, Any]:
+    """Return what was judged of stored states, and with what power."""
+    states, sample = verdict.states, verdict.sample
+    lengths = states.times.diff()
+    return {
+        "p_value": verdict.p_value,
+        "false_alarm": verdict.false_alarm,
+        "smallest_errors": {"drift": verdict.smallest_drift, "noise": verdict.smallest_noise},
+        "judged": {
+            "source": states.source,
+            "sde": type(verdict.sde).__name__,
+            "solver": verdict.judged_as,
+            "frames": states.shape[0],
+            "trajectories": states.shape[1],
+            "lost": states.lost,
+            "event": list(states.event),
+            "phase_space": states.phase_space,
+            "noises": sample.z.shape[2],
+            "times": [float(states.times[0]), float(states.times[-1])],
+            "shortest_step": float(lengths.abs().min()),
+            "longest_step": float(lengths.abs().max()),
+            "rounding_in_noise": sample.rounding,
+            "all_in_every_test": sample.whole,
+        },
+        "findings": [dataclasses.asdict(finding) for finding in verdict.findings],
+    }
+
+
+def _diagnosis(certificate: Certificate) -> dict[str, Any] | None:
+    """Return the likeliest cause with its odds, where there is one."""
+    diagnosis = getattr(certificate, "diagnosis", None)
+    if diagnosis is None:
+        return None
+    return {
+        "sentence": diagnosis.sentence,
+        "named": diagnosis.named,
+        "odds": diagnosis.odds,
+        "causes": diagnosis.causes,
+    }
+
+
+def _plain(value: object) -> Any:  # noqa: ANN401, whatever JSON can hold
+    """Return a value as JSON has it."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Tensor):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def snippet_of(certificate: Certificate) -> str:
+    """Return a certificate as a piece of HTML, for notebooks."""
+    colour = "#00684f" if certificate.passed else "#b03a00"
+    diagnosis = getattr(certificate, "diagnosis", None)
+    sentences = [certificate.summary, *([] if diagnosis is None else [diagnosis.sentence])]
+    rows = "".join(
+        f"<tr><td>{_SIGNS[check.verdict]} {check.verdict}</td><td>{escape(check.name)}</td>"
+        f"<td>{'' if check.value != check.value else f'{check.value:.3g}'}</td>"
+        f"<td>{'' if check.p_value is None else f'{check.p_value:.2g}'}</td></tr>"
+        for check in certificate.checks
+    )
+    return (
+        f'<div style="border-left:4px solid {colour};padding-left:.8em">'
+        + "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
+        + "<table><thead><tr><th>verdict</th><th>check</th><th>value</th><th>p-value</th></tr>"
+        f"</thead><tbody>{rows}</tbody></table></div>"
+    )
