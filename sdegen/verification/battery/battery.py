@@ -12,10 +12,10 @@ from sdegen.verification.battery.memory import autocorrelations, repeats, trajec
 from sdegen.verification.battery.moments import correlations, moments, normality
 from sdegen.verification.battery.regressions import Regressions
 from sdegen.verification.check import Check
+from sdegen.verification.innovations.law import UNITS
 from sdegen.verification.innovations.sample import Sample, Totals, totals_of
 
 FAMILIES = 14  # at most: what a false-alarm rate is divided by
-_ROUNDING_UNITS = 2.0**14  # units in the last place that a few steps of arithmetic may leave
 _STALLS = 0.01  # of the numbers: what may stand still beyond what the law expects
 
 
@@ -70,7 +70,7 @@ def checks_of(
             Check.of_value(
                 "equations without noise, in units of rounding",
                 totals.gap,
-                _ROUNDING_UNITS,
+                UNITS,
                 f"an equation that has no noise does not hold: at step {step}, trajectory "
                 f"{trajectory}, equation {coordinate}.",
             )

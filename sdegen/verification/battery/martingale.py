@@ -16,8 +16,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_MANY = 64  # trajectories from which Σ φ² hardly fluctuates
-_PREFIX = 16  # the first of so many parts of a run sets the level
+_MANY = 32  # trajectories from which Σ φ² hardly fluctuates
+_PREFIX = 8  # the first of so many parts of a run sets the level, by its second half
 _SHORT = 64  # frames below which a run has no first part to speak of
 
 
@@ -45,7 +45,8 @@ def normal_sums(phi: Tensor, z: Tensor, fresh: torch.Generator) -> Tensor:
     if not needs_clock(batch) or frames < _SHORT:
         return products.sum(0) / squares.sum(0).clamp(min=1e-300).sqrt()
     first = prefix_of(frames, batch)
-    level = squares[:first].mean(0) * (frames - first)
+    # a run may begin far from where it stays: the second half of the first part is nearer
+    level = squares[first // 2 : first].mean(0) * (frames - first)
     clock = squares[first:].cumsum(0)
     before = clock - squares[first:]
     # the last step counts by what is missing to the level: √share of it has that variance

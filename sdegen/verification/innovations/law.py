@@ -24,10 +24,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from sdegen.core.shapes import State
 from sdegen.readers.stored_states import StoredStates
+
+UNITS = 2.0**14  # units in the last place that a few steps of arithmetic may leave
+_TIMES = 1e-6  # relative error of a step by that of stored times
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,8 @@ class Innovations:
         log_scale: log |det ∂x'/∂z|, shape (n,): log p(x' | x) = −½ |z|² − ½ k log 2π − log_scale.
         gap: What equations without noise leave, in units of the state, shape (n, q); None where
             noise moves all.
-        scale: Size of what they were subtracted from, shape (n, q): a gap is rounding if it is
-            some ε of it.
+        scale: Size of what they were subtracted from, shape (n, q), by `size_of`: a gap is
+            rounding if it is some ε of it.
         judged: Which transitions the law knows, shape (n,); None: all. It is decided by what was
             before the step.
     """
@@ -163,3 +167,18 @@ def is_even(nodes: Tensor) -> bool:
     """Return whether all steps between nodes have one length, but for rounding."""
     gaps, size = nodes.diff(), float(nodes.abs().max())
     return bool((gaps - gaps[0]).abs().max() <= 1e-9 * gaps[0].abs() + 4e-16 * size)
+
+
+def size_of(x: Tensor, moved: Tensor) -> Tensor:
+    """Return the size of an equation x' = x + moved, of which a gap by rounding is some ε.
+
+    A step counts for more than its digits: times are stored to seven of them at least, and a
+    mistake changes it by more.
+
+    Args:
+        x: States, any shape.
+        moved: By how much a step moves them, of their shape.
+    """
+    slack = _TIMES / (UNITS * torch.finfo(x.dtype).eps)
+    size: Tensor = x.abs() + max(1.0, slack) * moved.abs()
+    return size

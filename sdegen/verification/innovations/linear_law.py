@@ -22,7 +22,7 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.sde.transitions import LinearProcess, Transition
 from sdegen.verification.chain_moments import strided_transition
-from sdegen.verification.innovations.law import Innovations, StepLaw, is_even
+from sdegen.verification.innovations.law import Innovations, StepLaw, is_even, size_of
 
 Transitions = Callable[[float, float], Transition]  # of times t and s
 
@@ -81,7 +81,7 @@ class LinearLaw(StepLaw):
             one.to(rows) for one in (law.null, law.null_carried, law.null_moved)
         )
         gap = step @ null.T - rows @ carried.T - moved
-        size = then.abs() @ null.abs().T + rows.abs() @ (null.abs() + carried.abs()).T
+        size = size_of(then, step) @ null.abs().T + rows.abs() @ (null.abs() + carried.abs()).T
         return Innovations(z, pull, log_scale, gap, size)
 
     def _whitened(self, i: int, d: int) -> _Whitened:

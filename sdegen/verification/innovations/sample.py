@@ -221,7 +221,15 @@ class Gatherer:
         )  # fmt: skip
 
     def _expected_stalls(self, rounding: float) -> float:
-        """Return a bound of the share of numbers that stand still by rounding: |z| < rounding."""
+        """Return a bound of the share of numbers that stand still since decimals were cut.
+
+        Where none were, it is the step itself that is lost in the digits of the state.
+        """
+        cut = self.states.digits is not None or bool(
+            (torch.as_tensor(self.states.rounding) > 0).any()
+        )
+        if not cut:
+            return 0.0
         return min(1.0, 2 * rounding / math.sqrt(2 * math.pi))
 
     def _all_frames(self) -> list[tuple[int, int]]:

@@ -18,7 +18,7 @@ from sdegen.core.noise import Given
 from sdegen.core.shapes import State
 from sdegen.sde.underdamped import UnderdampedLangevin
 from sdegen.solvers.splitting import BAOAB, OBABO
-from sdegen.verification.innovations.law import Innovations, StepLaw, is_even, log_of_sum
+from sdegen.verification.innovations.law import Innovations, StepLaw, is_even, log_of_sum, size_of
 
 _HALF_ROOT = math.sqrt(0.5)
 
@@ -63,7 +63,7 @@ class SplittingLaw(StepLaw):
         _, v1 = self._after(x, first, none, i)
         z = first + (v - v1) / spread
         place2, _ = self._after(x, z, none, i)
-        gap, size = (place - place2).flatten(1), place.abs().flatten(1) + 1e-3 * v.abs().flatten(1)
+        gap, size = (place - place2).flatten(1), size_of(place, place - x[:, 0]).flatten(1)
         pull = (v0 - x[:, 1]) / spread
         log_scale = log_of_sum(spread.flatten(1))
         return Innovations(z.flatten(1), pull.flatten(1), log_scale, gap, size)

@@ -25,6 +25,7 @@ from sdegen.verification.innovations.law import (
     flat,
     is_even,
     log_of_sum,
+    size_of,
 )
 
 _NOTHING = 1e-12  # relative to the largest: a singular value that is rounding
@@ -87,7 +88,7 @@ class UpdateLaw(StepLaw):
         """Return what is left of steps without noise."""
         none = left[:, :0]
         zeros = torch.zeros(len(x), dtype=torch.float64)
-        return Innovations(none, none, zeros, left, x.reshape(len(x), -1).abs() + moved.abs())
+        return Innovations(none, none, zeros, left, size_of(x.reshape(len(x), -1), moved))
 
     def _matrix(self, x: State, t: Tensor) -> Tensor:
         """Return G Gᵀ, shape (n, d, d), of noise that only its products tell."""
@@ -113,7 +114,7 @@ def of_diagonal(scale: Tensor, left: Tensor, moved: Tensor, x: State) -> Innovat
             return _partly(scale, left, moved)
         return Innovations(left / scale, moved / scale, log_of_sum(scale))
     noisy = ~silent
-    size = x.reshape(len(x), -1).abs() + moved.abs()
+    size = size_of(x.reshape(len(x), -1), moved)
     inner = _partly(scale[:, noisy], left[:, noisy], moved[:, noisy])
     return Innovations(
         inner.z, inner.pull, inner.log_scale, left[:, silent], size[:, silent], inner.judged
@@ -146,7 +147,7 @@ def _of_channels(G: Tensor, left: Tensor, moved: Tensor, x: State) -> Innovation
     if m == d:
         return Innovations(z, pull, log_scale)
     gap = (left.double()[:, None] @ U[..., m:])[:, 0]
-    size = (x.reshape(len(x), -1).abs() + moved.abs()).double().amax(1, keepdim=True)
+    size = size_of(x.reshape(len(x), -1), moved).double().amax(1, keepdim=True)
     return Innovations(z, pull, log_scale, gap, size.expand(gap.shape))
 
 
