@@ -178,7 +178,7 @@ def judge_path(
         solver,
         states.times,
         states.event,
-        _boundary(states, boundary),
+        boundary_of(states, boundary),
         positions=positions,
         determinant=False,
     )
@@ -236,7 +236,7 @@ def solver_for(sde: SDE) -> Solver:
     return BAOAB() if known else EulerMaruyama()
 
 
-def _boundary(states: StoredStates, boundary: object) -> object:
+def boundary_of(states: StoredStates, boundary: object) -> object:
     """Return the boundary, or the periods in which states are folded."""
     if boundary is not None or states.periods is None or not states.wrapped:
         return boundary

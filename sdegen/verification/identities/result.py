@@ -1,0 +1,48 @@
+"""Identities: what stored states obey on average, and by how much their step is off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sdegen.readers.stored_states import StoredStates
+from sdegen.verification.check import Check
+from sdegen.verification.identities.bias import Bias
+
+
+@dataclass(frozen=True)
+class Identities:
+    """What averages of stored states say.
+
+    Attributes:
+        checks: What holds exactly for right steps: a mistake where it fails.
+        biases: What the SDE itself obeys, and a step only nearly.
+        at_rest: Whether the law of the states was taken not to change.
+        judged_as: The solver whose steps they were taken for.
+        states: What was looked at.
+    """
+
+    checks: tuple[Check, ...]
+    biases: tuple[Bias, ...]
+    at_rest: bool
+    judged_as: str
+    states: StoredStates
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed."""
+        return not self.failed
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that failed."""
+        return tuple(check for check in self.checks if check.verdict == "failed")
+
+    def __str__(self) -> str:
+        rest = "at rest" if self.at_rest else "on their way"
+        lines = [f"{self.states.shape[0]} frames {rest}, as steps of {self.judged_as}"]
+        lines += [str(check) for check in self.checks]
+        return "\n".join([*lines, *self.lines()])
+
+    def lines(self) -> list[str]:
+        """Return the biases, a line each."""
+        return [f"bias of the step  {row.sentence}" for row in self.biases]
