@@ -287,6 +287,8 @@ from .verification.certificate import certify as certify
 from .verification.chain import ChainDensity as ChainDensity
 from .verification.chain_moments import ChainMoments as ChainMoments
 from .verification.phase_space_chain import ChainDensity2D as ChainDensity2D
+from .verification.identities.identities import identities as identities
+from .verification.identities.result import Identities as Identities
 from .verification.noising import certify_noising as certify_noising
 from .verification.noising_time import noising_time as noising_time
 from .verification.residual import fp_residual as fp_residual

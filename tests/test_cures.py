@@ -33,6 +33,7 @@ from tests.cures import (
     fits,
     functionals,
     hierarchies,
+    identities,
     inverse_problems,
     jumps,
     kinetic,
@@ -60,6 +61,7 @@ from tests.cures import (
 )
 
 ROOMS = (
+    identities,
     step_biases,
     relatives,
     active_matter,

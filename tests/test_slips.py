@@ -1244,6 +1244,21 @@ BEYOND |= {
         sg.integrated_autocorrelation_time(WORKS).interval,
         {"confidence": 0.9},
     ),
+    "identities": (
+        lambda **a: sg.identities(**a),
+        {
+            "sde": OU,
+            "path": STORED,
+            "dt": 0.1,
+            "times": None,
+            "solver": sg.EulerMaruyama(),
+            "boundary": None,
+            "at_rest": True,
+            "start": None,
+            "allowed": 0.1,
+            "false_alarm": 1e-3,
+        },
+    ),
     "read_states": (
         lambda **a: sg.read_states(**a),
         {

@@ -33,7 +33,7 @@ from sdegen.verification.innovations.law import Innovations, StepLaw
 LogDensity = Callable[[State], Tensor]
 _MOST = 2**20  # numbers
 _BLOCK = 2**15  # transitions
-_LARGEST = 0.5  # ⟨R⟩ of a window: e^{−R} then has no long tail
+_LARGEST = 0.5  # ⟨R⟩ of a window, and half of its standard deviation: e^{−R} has no long tail
 _FEWEST = 100  # windows
 _ROUNDING_UNITS = 2.0**14
 _NOTHING = 1e-6  # R that is rounding
@@ -64,7 +64,9 @@ def fluctuation_row(
     length, n = 0, 1
     while n < len(x):
         R = _windows(production, weight, back, n, everywhere)
-        if R.numel() < _FEWEST or not bool(R.isfinite().all()) or float(R.mean()) > _LARGEST:
+        if R.numel() < _FEWEST or not bool(R.isfinite().all()):
+            break
+        if abs(float(R.mean())) > _LARGEST or float(R.std()) > 2 * _LARGEST:
             break
         chosen, length, n = R, n, 2 * n
     if chosen is None:
@@ -115,9 +117,8 @@ def _is_equation(back: Innovations, states: StoredStates) -> bool:
     """Return whether the equations without noise hold backwards too, up to rounding."""
     if back.gap is None or back.scale is None or back.gap.numel() == 0:
         return True
-    eps = torch.finfo(states.precision or states.dtype).eps
-    ratio = back.gap.abs() / (eps * back.scale.clamp(min=1e-300))
-    return bool(ratio.nan_to_num(nan=math.inf).max() <= _ROUNDING_UNITS)
+    unit = torch.finfo(states.precision or states.dtype).eps * back.scale.max()
+    return bool(back.gap.abs().nan_to_num(nan=math.inf).max() <= _ROUNDING_UNITS * unit)
 
 
 def _reversed(x: State, states: StoredStates) -> State:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from sdegen.core.checks import check_flag, check_not_negative
+from sdegen.core.checks import check_flag, check_not_negative, check_number
+from sdegen.core.jumps import check_no_jumps
 from sdegen.core.requests import check_kind
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
@@ -40,7 +42,6 @@ from sdegen.verification.identities.result import Identities
 from sdegen.verification.identities.steps import LinearMeans, StepMeans, step_means_of
 from sdegen.verification.identities.thermal import Thermal, thermal_of, thermal_rows
 from sdegen.verification.innovations.choice import law_of
-from sdegen.verification.innovations.sample import bits_of
 from sdegen.verification.path_certificate import boundary_of, check_shape, solver_for
 
 _WORDS = ("exact", "unknown")  # in place of a solver
@@ -49,7 +50,7 @@ _STEPS, _MOMENTS = (
     "means and covariances over many steps",
 )
 _CURRENTS, _THEOREM = "currents of pairs", "the fluctuation theorem"
-_INSIDE = "share of states outside the boundary"
+_INSIDE = "part of the states that is outside the boundary"
 
 
 def identities(
@@ -101,15 +102,20 @@ def identities(
     True
     """
     check_kind("sde", sde, SDE, "an SDE, such as ItoProcess(f, g)")
+    check_no_jumps(sde, "identities")
     check_false_alarm(false_alarm)
     if at_rest is not None:
         check_flag("at_rest", at_rest)
     if allowed is not None:
         check_not_negative("allowed", allowed)
+    if dt is not None:
+        check_number("dt", dt)
     solver = _solver(sde, solver)
     substeps = getattr(solver, "substeps", 1)
     states = read_states(path, dt=None if dt is None else dt * substeps, times=times)
     check_shape(sde, states)
+    if sde.phase_space and not states.phase_space:  # an array that says nothing of velocities
+        states = replace(states, phase_space=True)
     return identities_of(
         sde, states, solver, boundary_of(states, boundary), at_rest, start, allowed, false_alarm
     )
@@ -205,10 +211,7 @@ class _Question:
                 return "the dynamics are not linear, or have ends."
             law = self.chain.step
             return LinearMeans(lambda i: law, True)
-        seed = bits_of(self.states.block(0, 1))
-        return step_means_of(
-            self.sde, self.solver, self.states.times, self.boundary, self.ends, seed
-        )
+        return step_means_of(self.sde, self.solver, self.states, self.boundary, self.ends)
 
     def of_moments(self) -> Finding | Check:
         """Return whether linear dynamics have their means and covariances after many steps."""

@@ -22,9 +22,10 @@ from sdegen.sde.linear import LinearSDE
 from sdegen.sde.transitions import GaussianLaw, Transition
 from sdegen.verification.battery.finding import Finding, of_normals, of_square, of_variance
 from sdegen.verification.chain_moments import ChainMoments
+from sdegen.verification.innovations.law import is_even
 
 _WIDEST = 64  # coordinates
-_STRETCHES = 3  # of each of many trajectories
+_STRETCHES = 3  # of each of many trajectories, at least
 _FEWEST = 40  # residuals
 _MANY = 200  # residuals that are aimed at
 _NOTHING = 1e-8  # of the largest variance in units of each coordinate: what is determined
@@ -57,6 +58,7 @@ class LinearChain:
         return total
 
 
+@torch.no_grad()
 def linear_chain_of(sde: SDE, solver: object, states: StoredStates) -> LinearChain | None:
     """Return the law of stored states of linear dynamics; None of others.
 
@@ -67,11 +69,17 @@ def linear_chain_of(sde: SDE, solver: object, states: StoredStates) -> LinearCha
     """
     d = math.prod(states.event)
     flat = len(states.place) == 1
-    gaps = states.times.diff()
-    even = bool((gaps - gaps[0]).abs().max() <= 1e-9 * gaps[0].abs())
-    if not (flat and even and sde.autonomous and d <= _WIDEST) or sde.noise == "multiplicative":
+    if (
+        not (flat and is_even(states.times) and sde.autonomous and d <= _WIDEST)
+        or sde.noise == "multiplicative"
+    ):
         return None
-    if sde.is_discrete or float(gaps[0]) < 0 or states.centre_removed or states.fixed is not None:
+    if (
+        sde.is_discrete
+        or states.times[1] < states.times[0]
+        or states.centre_removed
+        or states.fixed is not None
+    ):
         return None
     t, s = float(states.times[0]), float(states.times[1])
     try:
@@ -140,11 +148,12 @@ def moments_findings(
 
 def _stride(chain: LinearChain, total: int, batch: int) -> int:
     """Return over how many steps residuals are taken: a time of relaxation, or less."""
-    if batch >= _MANY // _STRETCHES:
-        return max(1, total // _STRETCHES)
     rates = 1 - torch.linalg.eigvals(chain.step.matrix).abs()
     slowest = float(rates.clamp(min=1e-12).min())
-    return int(max(1, min(1 / slowest, total * batch / _MANY)))
+    longest = max(
+        total // _STRETCHES if batch >= _MANY // _STRETCHES else total * batch // _MANY, 1
+    )
+    return int(max(1, min(1 / slowest, longest)))
 
 
 def _whitened(x: Tensor, covariance: Tensor, rounding: float) -> Tensor:

@@ -22,14 +22,17 @@ from sdegen.core.fixed_steps import FixedStep, Interval, OneStep
 from sdegen.core.noise import Noise, Streams
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
-from sdegen.core.solver import integrate
+from sdegen.core.solver import Memory, integrate
+from sdegen.core.step_noise import StepNoise
 from sdegen.core.update import update
 from sdegen.engine.contain import contain
+from sdegen.readers.stored_states import StoredStates
 from sdegen.sde.transitions import Transition
 from sdegen.solvers.euler import EulerMaruyama
 from sdegen.verification.identities.ends import Ends
 from sdegen.verification.identities.waves import Waves
-from sdegen.verification.innovations.law import flat
+from sdegen.verification.innovations.law import flat, is_even
+from sdegen.verification.innovations.sample import bits_of
 from sdegen.verification.innovations.update_law import UpdateLaw
 
 
@@ -130,14 +133,12 @@ class RedrawnMeans(StepMeans):
     """
 
     def __init__(
-        self, sde: SDE, solver: OneStep, times: Tensor, boundary: object, ends: Ends, seed: int
+        self, sde: SDE, solver: FixedStep, times: Tensor, boundary: object, ends: Ends, seed: int
     ) -> None:
         self._sde, self._solver, self._times = sde, solver, times
         self._boundary, self._ends = boundary, ends
         self._streams, self._blocks = Streams(seed, "steps taken once more"), 0
-        gaps = times.diff()
-        even = bool((gaps - gaps[0]).abs().max() <= 1e-9 * gaps[0].abs())
-        self.alike = bool(sde.autonomous) and even and not sde.is_discrete
+        self.alike = bool(sde.autonomous) and is_even(times) and not sde.is_discrete
 
     def differences(self, x: State, after: State, i: int, waves: Waves) -> tuple[Tensor, Tensor]:
         """Return differences from φ of another step, and their squares."""
@@ -166,14 +167,33 @@ class RedrawnMeans(StepMeans):
 
 
 def step_means_of(
-    sde: SDE, solver: object, times: Tensor, boundary: object, ends: Ends, seed: int
+    sde: SDE, solver: object, states: StoredStates, boundary: object, ends: Ends
 ) -> StepMeans | str:
     """Return what steps make of waves, or why that is not known."""
     name = type(solver).__name__
     if type(solver) is EulerMaruyama and solver.substeps == 1:
-        return UpdateMeans(sde, times)
-    if isinstance(solver, OneStep):
-        return RedrawnMeans(sde, solver, times, boundary, ends, seed)
-    if isinstance(solver, FixedStep):
+        return UpdateMeans(sde, states.times)
+    if not isinstance(solver, FixedStep):
+        return f"{name} chooses its own steps, whose law is not known."
+    x = states.block(0, 1)[0]
+    if not isinstance(solver, OneStep) and _remembers(sde, solver, x, states.times[:3]):
         return f"a step of {name} remembers others, and one alone has no law that is known."
-    return f"{name} chooses its own steps, whose law is not known."
+    return RedrawnMeans(sde, solver, states.times, boundary, ends, bits_of(x))
+
+
+def _remembers(sde: SDE, solver: FixedStep, x: State, nodes: Tensor) -> bool:
+    """Return whether a step with the same noise depends on whether one was taken before."""
+    if len(nodes) < 3:
+        return False
+
+    def step(x: State, i: int, memory: Memory) -> tuple[State, Memory]:
+        noise = None
+        if solver.is_stochastic(sde):
+            noise = Noise(x, 0, channels=sde.channels)
+            noise = StepNoise(noise, nodes) if solver.needs else noise
+        return solver.step(sde, x, i, noise, memory)
+
+    with torch.no_grad():
+        fresh, _ = step(x, 1, solver.begin(sde, nodes))
+        _, memory = step(x + 0.01 * (1 + x.abs()), 0, solver.begin(sde, nodes))
+        return not torch.equal(step(x, 1, memory)[0], fresh)
