@@ -11,6 +11,23 @@ _STARTS = 0.5 * torch.randn(400, 1, generator=torch.Generator().manual_seed(0), 
 _PATH = simulate(_OU, _STARTS, T)
 
 
+_TRAP = sg.UnderdampedLangevin(sg.Quadratic(1.0))
+_MOVED = simulate(_TRAP, _TRAP.state(_STARTS, 0.0), solver=sg.BAOAB())
+
+
+class _Stopping(sg.PositionBoundary):
+    """What goes beyond an end stops at it, and goes on from there."""
+
+    step_law = sg.BoundaryCondition.NO_FLUX
+
+    def contain(self, x, low, high):
+        return x.clamp(low, high)
+
+
+def _with_velocities(x, v):
+    assert sg.identities(_TRAP, sg.read_states(x, velocities=v, dt=0.1)).passed
+
+
 def _theorem(**options):
     """What the fluctuation theorem says of these states."""
     found = sg.identities(_OU, _PATH, at_rest=False, **options)
@@ -44,10 +61,15 @@ FOLLOWED = {
         lambda: sg.identities(_OU, _PATH, boundary=sg.Absorbing(-9.0, 9.0)),
         _of_steps,
     ),
-    "averages between walls that move": (
-        r"identities are known between walls that reflect and do not move",
-        lambda: sg.identities(_OU, _PATH, boundary=sg.Reflecting(lambda t: -9.0 - t, 9.0)),
-        lambda: sg.identities(_OU, _PATH, boundary=sg.Reflecting(-9.0, 9.0)),
+    "averages at an end of one's own": (
+        r"averages obey identities between walls that reflect, and with a period",
+        lambda: sg.identities(_OU, _PATH, boundary=_Stopping(-9.0, 9.0)),
+        _of_steps,
+    ),
+    "averages of positions alone": (
+        r"averages of \{\} are of positions and velocities, but path has positions alone",
+        lambda: sg.identities(_TRAP, _MOVED.states[:, :, 0], dt=0.1),
+        lambda: _with_velocities(_MOVED.states[:, :, 0], _MOVED.states[:, :, 1]),
     ),
 }
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.conditions import BoundaryCondition
+from sdegen.core.enclosure import Interval
 from sdegen.core.mirrors import enclosure_for
 from sdegen.core.sde import SDE
 from sdegen.readers.stored_states import StoredStates
@@ -56,7 +57,7 @@ def ends_of(sde: SDE, states: StoredStates, boundary: object) -> Ends:
     """Return the ends of stored states.
 
     Raises:
-        ValueError: If an end takes trajectories out, moves, or is neither reflecting nor periodic.
+        ValueError: If an end takes trajectories out, or is neither reflecting nor periodic.
     """
     d, every = math.prod(states.place), math.prod(states.event)
     nowhere = torch.full((every,), math.inf, dtype=torch.float64)
@@ -83,19 +84,19 @@ def ends_of(sde: SDE, states: StoredStates, boundary: object) -> Ends:
     return ends
 
 
-def _check_kept(interval: object) -> None:
+def _check_kept(interval: Interval) -> None:
     """Refuse ends at which averages have terms of their own."""
-    if interval.absorbs:  # type: ignore[attr-defined]
+    if interval.absorbs:
         raise ValueError(
             "an absorbing end takes trajectories out, and averages over those that are left obey "
             "no identity; judge their steps, certify(sde, path=…, boundary=…)."
         )
-    kinds = interval.boundaries  # type: ignore[attr-defined]
-    if interval.moves or any(b.condition is not BoundaryCondition.NO_FLUX for b in kinds):  # type: ignore[attr-defined]
+    kinds = interval.boundaries
+    if any(b.condition is not BoundaryCondition.NO_FLUX for b in kinds):
         names = " and ".join(type(b).__name__ for b in kinds)
         raise ValueError(
-            f"identities are known between walls that reflect and do not move, and for periods, "
-            f"not for {names}; judge the steps, certify(sde, path=…, boundary=…)."
+            f"averages obey identities between walls that reflect, and with a period, but the "
+            f"boundary is {names}; judge the steps, certify(sde, path=…, boundary=…)."
         )
 
 

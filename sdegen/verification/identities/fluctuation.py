@@ -50,6 +50,8 @@ def fluctuation_row(
         log_density: log ρ of states (n, *event), up to a constant.
         everywhere: Whether it is that of all frames, not of the first alone.
     """
+    if law.redraws or law.remembers:
+        return "the density of a step is not known."
     excerpt = excerpt_of(states, in_a_row=True, autonomous=law.alike, most=_MOST)
     x = excerpt.x
     if len(x) * x.shape[1] < _FEWEST or (not everywhere and x.shape[1] < _FEWEST):

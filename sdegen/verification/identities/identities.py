@@ -18,7 +18,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from sdegen.core.checks import check_flag, check_not_negative, check_number
+from sdegen.core.checks import check_flag, check_not_negative
 from sdegen.core.jumps import check_no_jumps
 from sdegen.core.requests import check_kind
 from sdegen.core.sde import SDE
@@ -42,7 +42,8 @@ from sdegen.verification.identities.result import Identities
 from sdegen.verification.identities.steps import LinearMeans, StepMeans, step_means_of
 from sdegen.verification.identities.thermal import Thermal, thermal_of, thermal_rows
 from sdegen.verification.innovations.choice import law_of
-from sdegen.verification.path_certificate import boundary_of, check_shape, solver_for
+from sdegen.verification.path_certificate import boundary_of, solver_for
+from sdegen.verification.path_request import are_positions, check_equation, spacing_of
 
 _WORDS = ("exact", "unknown")  # in place of a solver
 _STEPS, _MOMENTS = (
@@ -90,8 +91,8 @@ def identities(
 
     Raises:
         TypeError: If an argument is of another kind.
-        ValueError: If states do not fit the SDE, or an end absorbs, moves, or is of a kind of its
-            own; if a solver refuses the dynamics.
+        ValueError: If states do not fit the SDE, an end absorbs or is of a kind of its own, or a
+            solver refuses the dynamics.
 
     >>> from sdegen.engine.simulate import simulate
     >>> from sdegen.sde.processes import OrnsteinUhlenbeck
@@ -101,19 +102,21 @@ def identities(
     >>> identities(ou, states, dt=0.01).passed
     True
     """
-    check_kind("sde", sde, SDE, "an SDE, such as ItoProcess(f, g)")
+    check_equation(sde)
     check_no_jumps(sde, "identities")
     check_false_alarm(false_alarm)
     if at_rest is not None:
         check_flag("at_rest", at_rest)
     if allowed is not None:
         check_not_negative("allowed", allowed)
-    if dt is not None:
-        check_number("dt", dt)
     solver = _solver(sde, solver)
-    substeps = getattr(solver, "substeps", 1)
-    states = read_states(path, dt=None if dt is None else dt * substeps, times=times)
-    check_shape(sde, states)
+    states = read_states(path, dt=spacing_of(dt, solver), times=times)
+    if are_positions(sde, states):
+        raise ValueError(
+            f"averages of {type(sde).__name__} are of positions and velocities, but path has "
+            "positions alone; pass read_states(x, velocities=v, …), or judge the steps, "
+            "certify(sde, path=…)."
+        )
     if sde.phase_space and not states.phase_space:  # an array that says nothing of velocities
         states = replace(states, phase_space=True)
     return identities_of(
@@ -255,15 +258,13 @@ class _Question:
                 log_density, exact = self._boltzmann(self.thermal), False
         if log_density is None:
             return Check.skipped(_THEOREM, math.nan, "no density is known; pass start=.")
-        if isinstance(self.solver, str):
+        if self.solver == "unknown":
             return Check.skipped(_THEOREM, math.nan, "the density of a step is not known.")
         try:
             law = law_of(
                 self.sde, self.solver, self.states.times, self.states.event, self.boundary
             )
             row = fluctuation_row(self.states, law, log_density, everywhere=everywhere)
-        except NotImplementedError:
-            row = "the density of several steps at once is not known."
         except ValueError as refused:
             row = str(refused)
         if isinstance(row, str):
