@@ -41,6 +41,7 @@ from sdegen.verification.reporting.error_curves import ErrorCurve, ErrorCurves
 
 _FEWEST = 30  # numbers of noise below which nothing can be said
 _POWER = 0.9
+_LOOKED_AT = 4  # states at which a solver is asked what it does
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,7 @@ def judge_path(
         states.event,
         boundary_of(states, boundary),
         positions=positions,
+        states=states.block(0, 1)[0][:_LOOKED_AT],
         determinant=False,
     )
     gatherer = Gatherer(states, law)

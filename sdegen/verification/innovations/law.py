@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -77,12 +78,14 @@ class StepLaw(ABC):
             ways in which it may have come about; none where the law is exact.
         remembers: Whether a step depends on those before it, so that they are judged in a row, by
             `along`.
+        starts_anywhere: Whether steps in a row may begin with any, or with the first alone.
     """
 
     name: str
     alike: bool
     tolerance: float = 0.0
     remembers: bool = False
+    starts_anywhere: bool = True
 
     @property
     def redraws(self) -> tuple[int, ...]:
@@ -182,3 +185,22 @@ def size_of(x: Tensor, moved: Tensor) -> Tensor:
     slack = _TIMES / (UNITS * torch.finfo(x.dtype).eps)
     size: Tensor = x.abs() + max(1.0, slack) * moved.abs()
     return size
+
+
+def joined(parts: Sequence[Innovations]) -> Innovations:
+    """Return innovations of steps one after the other as those of all."""
+    first = parts[0]
+    masks = [
+        torch.ones(len(p.z), dtype=torch.bool) if p.judged is None else p.judged for p in parts
+    ]
+    judged = None if all(p.judged is None for p in parts) else torch.cat(masks)
+    gaps = [p.gap for p in parts if p.gap is not None]
+    sizes = [p.scale for p in parts if p.scale is not None]
+    return Innovations(
+        torch.cat([p.z for p in parts]),
+        torch.cat([p.pull for p in parts]),
+        torch.cat([p.log_scale for p in parts]),
+        None if first.gap is None else torch.cat(gaps),
+        None if first.scale is None else torch.cat(sizes),
+        judged,
+    )

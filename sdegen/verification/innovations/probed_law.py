@@ -21,8 +21,9 @@ from torch import Tensor
 from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
+from sdegen.core.solver import Memory
 from sdegen.verification.given_draws import GivenDraws
-from sdegen.verification.innovations.law import Innovations, StepLaw, is_even
+from sdegen.verification.innovations.law import Innovations, StepLaw, is_even, joined
 from sdegen.verification.innovations.normal import log_density, normal_between
 from sdegen.verification.innovations.update_law import of_diagonal
 
@@ -37,17 +38,20 @@ class ProbedLaw(StepLaw):
         sde: What moves, by belief.
         solver: How it moves.
         nodes: Times of the states, shape (steps + 1,).
+        one_by_one: Whether each step is one of its own, though dynamics are the same.
 
     Raises:
         ValueError: From `innovations`, if a step is no such polynomial.
     """
 
-    def __init__(self, sde: SDE, solver: FixedStep, nodes: Tensor) -> None:
+    def __init__(
+        self, sde: SDE, solver: FixedStep, nodes: Tensor, *, one_by_one: bool = False
+    ) -> None:
         self.name, self._sde, self._solver = type(solver).__name__, sde, solver
-        self.alike = bool(sde.autonomous) and is_even(nodes)
+        self.alike = bool(sde.autonomous) and is_even(nodes) and not one_by_one
         nodes = nodes[:2] if self.alike else nodes
-        self._memory, self._lengths = solver.begin(sde, nodes), nodes.diff().tolist()
-        self._looked = False
+        self.memory, self._lengths = solver.begin(sde, nodes), nodes.diff().tolist()
+        self._looked, self._noisy = False, solver.is_stochastic(sde)
 
     def innovations(self, x: State, after: State, i: int) -> Innovations:
         """Return z of transitions; x and after have shape (n, *event)."""
@@ -60,6 +64,9 @@ class ProbedLaw(StepLaw):
         self._look(x, start, b, c, i)
         left, moved = after.reshape(len(x), -1) - start, start - x.reshape(len(x), -1)
         if not bool((c != 0).any()):
+            if self._noisy and not bool((b != 0).any()):  # a step without noise among others
+                none = torch.zeros(len(x), dtype=torch.bool)
+                return Innovations(0 * left, moved, none.double(), judged=none)
             return of_diagonal(b, left, moved, x)
         return _quadratic(left, moved, b, c)
 
@@ -69,7 +76,8 @@ class ProbedLaw(StepLaw):
             z = torch.full_like(x, z)
         noise = GivenDraws(z.reshape(len(x), -1), None, tuple(x.shape[1:]), self._lengths[i])
         noise.shared = True
-        y = self._solver.step(self._sde, x, i, noise, self._memory)[0]
+        draws = noise if self._solver.is_stochastic(self._sde) else None
+        y = self._solver.step(self._sde, x, i, draws, self.memory)[0]
         if noise.drawn > x[0].numel():
             raise ValueError(
                 f"{self.name} draws more than one normal for each coordinate, so that its noise "
@@ -78,9 +86,18 @@ class ProbedLaw(StepLaw):
             )
         return y.reshape(len(x), -1)
 
+    def remembering(self, x: State, i: int) -> Memory:
+        """Return what the solver remembers after step i from states x."""
+        noise = None
+        if self._solver.is_stochastic(self._sde):
+            silent = torch.zeros(len(x), x[0].numel(), dtype=x.dtype)
+            noise = GivenDraws(silent, None, tuple(x.shape[1:]), self._lengths[i])
+            noise.shared = True
+        return self._solver.step(self._sde, x, i, noise, self.memory)[1]
+
     def _look(self, x: State, start: Tensor, b: Tensor, c: Tensor, i: int) -> None:
         """Refuse steps that are not this polynomial, by draws that differ between coordinates."""
-        if self._looked:
+        if self._looked or (self._noisy and not bool((b != 0).any())):
             return
         self._looked, few = True, slice(0, _ROWS)
         d = x[0].numel()
@@ -95,6 +112,37 @@ class ProbedLaw(StepLaw):
                 f"by {float(off):.2g}), so that its noise cannot be told from its states; pass "
                 "solver='unknown', which judges by the moments of a short step."
             )
+
+
+class RememberingLaw(StepLaw):
+    """The law of a multistep solver: what it remembers is told by the states before.
+
+    Args:
+        sde: What moves, by belief.
+        solver: How it moves.
+        nodes: Times of the states, shape (steps + 1,), from the first step on.
+    """
+
+    alike = False
+    remembers = True
+    starts_anywhere = False
+
+    def __init__(self, sde: SDE, solver: FixedStep, nodes: Tensor) -> None:
+        self._probed = ProbedLaw(sde, solver, nodes, one_by_one=True)
+        self.name, self._start = type(solver).__name__, self._probed.memory
+
+    def innovations(self, x: State, after: State, i: int) -> Innovations:
+        """Refuse single steps, whose past is not known."""
+        raise NotImplementedError
+
+    def along(self, x: State, first: int, memory: Memory) -> tuple[Innovations, Memory]:
+        """Return z of the steps between frames x, (F + 1, B, *event), and what is remembered."""
+        probed, parts = self._probed, []
+        probed.memory = self._start if first == 0 else memory
+        for k in range(len(x) - 1):
+            parts.append(probed.innovations(x[k], x[k + 1], first + k))
+            probed.memory = probed.remembering(x[k], first + k)
+        return joined(parts), probed.memory
 
 
 def _quadratic(left: Tensor, moved: Tensor, b: Tensor, c: Tensor) -> Innovations:

@@ -42,7 +42,8 @@ from sdegen.core.fixed_steps import FixedStep, refine
 from sdegen.core.noise import Noise, stream
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
-from sdegen.core.solver import integrate
+from sdegen.core.solver import Memory
+from sdegen.core.step_noise import FreshDraws, StepNoise
 from sdegen.readers.stored_states import StoredStates
 from sdegen.sde.underdamped import UnderdampedLangevin
 from sdegen.solvers.dri1 import DRI1
@@ -73,6 +74,44 @@ class Belief:
     times: int
 
 
+class LaterNoise(StepNoise):
+    """The noise of some steps of a run, which are asked for by their numbers in it."""
+
+    first = 0
+
+    @classmethod
+    def beginning(cls, noise: Noise, nodes: Tensor, first: int, steps: int) -> LaterNoise:
+        """Return the noise of steps between nodes, of which the first has a number in a run.
+
+        Args:
+            noise: What draws.
+            nodes: Of these steps.
+            first: Number of the first.
+            steps: Of the whole run, which areas go by.
+        """
+        draws = FreshDraws(noise, steps)
+        made = cls.of(draws, nodes, noise.channels, noise.stream)
+        assert isinstance(made, LaterNoise)
+        made.first = first
+        return made
+
+    def increment(self, i: int) -> Tensor:
+        """Return ΔW of step i of the run."""
+        return super().increment(i - self.first)
+
+    def space_time_area(self, i: int) -> Tensor:
+        """Return J of step i of the run."""
+        return super().space_time_area(i - self.first)
+
+    def space_time_moment(self, i: int) -> Tensor:
+        """Return M of step i of the run."""
+        return super().space_time_moment(i - self.first)
+
+    def areas(self, i: int) -> Tensor:
+        """Return A of step i of the run."""
+        return super().areas(i - self.first)
+
+
 class RedrawnLaw(StepLaw):
     """An approximate law of transitions, and the ways to redraw them.
 
@@ -96,6 +135,7 @@ class RedrawnLaw(StepLaw):
         self.name, self._sde, self._nodes, self._near = name, sde, nodes, near
         self.beliefs, self.alike = beliefs, near.alike
         self._white: Tensor | None = None
+        self._known: dict[int, Memory] = {}
 
     @property
     def redraws(self) -> tuple[int, ...]:
@@ -105,14 +145,25 @@ class RedrawnLaw(StepLaw):
     def redraw(self, x: State, i: int, way: int, seed: int, turn: int) -> State:
         """Return states at times[i + 1] of a belief, from those at times[i], with fresh noise."""
         i = 0 if self.alike else i
-        solver = self.beliefs[way].solver
-        nodes = refine(self._nodes[i : i + 2], solver.substeps)
-        noise = None
-        if solver.is_stochastic(self._sde):
-            source = stream(seed, f"redrawn {way} {turn}")
-            noise = Noise(x, source, channels=self._sde.channels)
-        *_, after = integrate(self._sde, solver, x, nodes, noise)
-        return after
+        solver, k = self.beliefs[way].solver, self.beliefs[way].solver.substeps
+        nodes = refine(self._nodes[i : i + 2], k)
+        memory = self._memory(way)
+        source = stream(seed, f"redrawn {way} {turn}")
+        noise = Noise(x, source, channels=self._sde.channels)
+        if solver.needs:
+            noise = LaterNoise.beginning(noise, nodes, i * k, k * (len(self._nodes) - 1))
+        draws = noise if solver.is_stochastic(self._sde) else None
+        for j in range(i * k, (i + 1) * k):
+            x, memory = solver.step(self._sde, x, j, draws, memory)
+        return x
+
+    def _memory(self, way: int) -> Memory:
+        """Return what a solver knows before the first step of the whole run."""
+        if way not in self._known:
+            solver = self.beliefs[way].solver
+            nodes = self._nodes[:2] if self.alike else self._nodes
+            self._known[way] = solver.begin(self._sde, refine(nodes, solver.substeps))
+        return self._known[way]
 
     def calibrate(self, states: StoredStates, seed: int) -> None:
         """Find how z is whitened, from transitions that are redrawn from some stored states."""

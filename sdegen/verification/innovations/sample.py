@@ -250,6 +250,8 @@ class Gatherer:
             frames = min(frames, _STEPWISE)
         if frames >= self.steps:
             return [(0, self.steps)], chosen
+        if not self.law.starts_anywhere:
+            return [(0, frames)], chosen
         count = max(1, frames // _FRAMES)
         long = frames // count
         starts = torch.linspace(0, self.steps - long, count).long().tolist()
