@@ -1,0 +1,1 @@
+"""Diagnosis: which mistake explains stored states that do not follow what is believed."""

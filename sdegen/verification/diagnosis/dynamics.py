@@ -1,0 +1,254 @@
+"""Other dynamics than those that are believed: readings of the noise, powers of g, solvers, times.
+
+What changes the noise of each number by a known factor, or the drift by a known pull, is compared
+by the innovations that are there; the rest has a law of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State
+from sdegen.core.solver import Solver
+from sdegen.sde.transitions import LinearProcess
+from sdegen.solvers.euler import EulerMaruyama
+from sdegen.solvers.heun import Heun
+from sdegen.solvers.milstein import Milstein
+from sdegen.verification.diagnosis.altered import AlteredSDE, noise_induced_drift
+from sdegen.verification.diagnosis.factors import drift_and_noise, fitted_drift, residual_of
+from sdegen.verification.diagnosis.model import (
+    RARE,
+    Alternative,
+    Fitted,
+    log_normal,
+    of_law,
+    with_noise,
+)
+from sdegen.verification.diagnosis.readings import reading_laws
+from sdegen.verification.diagnosis.transitions import Belief, Transitions
+from sdegen.verification.innovations.law import Innovations, StepLaw
+from sdegen.verification.innovations.update_law import UpdateLaw, of_diagonal
+
+_JACOBIANS = 16  # coordinates up to which the determinant of a step is found
+
+
+def dynamics_alternatives(belief: Belief) -> list[Alternative]:
+    """Return other dynamics that could be simulated by mistake."""
+    sde = belief.sde
+    table = [*_powers(), *_solvers(belief)]
+    if sde.noise == "multiplicative" and not sde.phase_space:
+        table += _readings(belief)
+    if not sde.phase_space:
+        words = "the drift were that of the state before, not of the present one"
+        table.append(Alternative("drift of the state before", "drift", words, _stale))
+    if not belief.law.alike and type(belief.solver) is EulerMaruyama:
+        table += _retimed(belief)
+    return table
+
+
+def _powers() -> list[Alternative]:
+    """Return noise by a power of g, or of the standard deviation of a step."""
+    table: list[tuple[str, str, float, Callable[[Tensor, Tensor], Tensor]]] = [
+        ("g² for g", "the noise were g² dW, not g dW", 0.0, lambda g, _: g),
+        ("√g for g", "the noise were √g dW, not g dW", RARE, lambda g, _: g.rsqrt()),
+        ("g²/2 for g", "the noise had D = g²/2 for g", 0.0, lambda g, _: 0.5 * g),
+        ("√(g/2) for g", "the noise had √(g/2) for g", RARE, lambda g, _: (2 * g).rsqrt()),
+        ("√(2 g) for g", "the noise were √(2 g) dW, as if g were D", 0.0,
+         lambda g, _: (2 / g).sqrt()),
+        ("variance for standard deviation", "noise were multiplied by its variance", 0.0,
+         lambda g, r: g * r),
+        ("standard deviation for variance", "the root of a standard deviation were taken", 0.0,
+         lambda g, r: (g * r).rsqrt()),
+        ("noise without g", "the noise were dW, without g", 0.0, lambda g, _: 1 / g),
+        ("noise of constant strength", "g did not change with state and time", RARE,
+         lambda g, _: g.mean((0, 1)) / g),
+    ]  # fmt: skip
+    return [
+        Alternative(name, "noise", words, _scaled(ratio), charge=charge)
+        for name, words, charge, ratio in table
+    ]
+
+
+def _scaled(
+    ratio: Callable[[Tensor, Tensor], Tensor],
+) -> Callable[[Transitions], Fitted | None]:
+    """Return the fit of noise by a factor that depends on g and √|dt|."""
+
+    def fit(data: Transitions) -> Fitted | None:
+        if data.base.z.shape[2] == 0:
+            return None
+        g = data.diffusion.clamp(min=1e-150)
+        c = ratio(g, data.lengths.sqrt()[:, None, None]).expand(g.shape)
+        if bool(((c - 1).abs() < 1e-9).all()):
+            return None
+        z = data.base.z / c
+        log_ratio = log_normal(z) - log_normal(data.base.z) - c.log()
+        evaluation = with_noise(data, z, log_ratio)
+        gain = float((evaluation.log_p - data.base.log_p).sum())
+        return Fitted(gain, lambda: evaluation)
+
+    return fit
+
+
+def _readings(belief: Belief) -> list[Alternative]:
+    """Return other interpretations of multiplicative noise, as parts of the drift."""
+    sde = belief.sde
+    plain = type(belief.solver) is EulerMaruyama and sde.noise_structure == "diagonal"
+    if not plain:
+        return []
+
+    def pull(data: Transitions) -> Tensor | None:
+        if "reading" not in data.kept:
+            parts = []
+            for part, t, s in data.blocks():
+                moved = float(s - t) * noise_induced_drift(sde, data.x[part].flatten(0, 1), t)
+                parts.append(moved.detach().double().flatten(1))
+            scale = data.diffusion * data.lengths.sqrt()[:, None, None]
+            pulls = torch.cat(parts).reshape(scale.shape)
+            data.kept["reading"] = pulls / scale.clamp(min=1e-150)
+        pull_of_reading: Tensor = data.kept["reading"]
+        return pull_of_reading
+
+    table = [
+        ("Stratonovich for Itô", "the noise were read in the middle of a step, not at its start "
+         "(½ g g′ were added to the drift)", 1.5),
+        ("Itô for Stratonovich", "½ g g′ were missing in the drift (Itô for Stratonovich)", 0.5),
+        ("Klimontovich for Itô", "the noise were read at the end of a step (g g′ were added to "
+         "the drift)", 2.0),
+        ("Itô for Klimontovich", "g g′ were missing in the drift (Itô for Klimontovich)", 0.0),
+    ]  # fmt: skip
+    kind, family = "interpretation", "interpretation of the noise"
+    alternatives = [
+        drift_and_noise(name, kind, words, factor, 1.0, family=family, pull=pull)
+        for name, words, factor in table
+    ]
+    words = "the drift held {a} − 1 times g g′ too much"
+    alternatives.append(
+        fitted_drift("interpretation of the noise", kind, words, family=family, pull=pull)
+    )
+    if math.prod(belief.states.event) <= _JACOBIANS and belief.boundary is None:
+        for name, words, law in reading_laws(belief):
+            alternatives.append(of_law(name, kind, words, law, family=family))
+    return alternatives
+
+
+def _solvers(belief: Belief) -> list[Alternative]:
+    """Return the solvers that are taken for each other."""
+    sde = belief.sde
+    solvers: list[Solver] = [EulerMaruyama()]
+    if sde.noise == "additive" and math.prod(belief.states.event) <= _JACOBIANS:
+        solvers.append(Heun())
+    if sde.noise == "multiplicative" and not sde.phase_space:
+        solvers.append(Milstein())
+    table = []
+    for solver in solvers:
+        if type(solver) is type(belief.solver):
+            continue
+        name = type(solver).__name__
+        words = f"the steps were those of {name}, not of {type(belief.solver).__name__}"
+
+        def law(solver: Solver = solver) -> StepLaw:
+            return belief.law_with(solver=solver)
+
+        table.append(of_law(f"steps of {name}", "solver", words, law))
+    if isinstance(sde, LinearProcess) and belief.boundary is None:
+        words = "each step were drawn from the exact law"
+        table.append(of_law("exact steps", "solver", words, lambda: ExactLaw(belief)))
+    return table
+
+
+def _stale(data: Transitions) -> Fitted | None:
+    """Return steps with the drift of the state before: the pull of one step earlier."""
+    base = data.base
+    if not bool((base.pull != 0).any()):
+        return None
+    if base.z.shape[2] != data.x[0, 0].numel():
+        return None
+    scale = data.diffusion * data.lengths.sqrt()[:, None, None]
+    moved = base.pull * scale
+    before = moved.clone()
+    for part in data.stretches:
+        before[part.start + 1 : part.stop] = moved[part.start : part.stop - 1]
+    shift = (before - moved) / scale.clamp(min=1e-150)
+    evaluation = residual_of(data, shift, 2.0, 1.0)
+    return Fitted(float((evaluation.log_p - base.log_p).sum()), lambda: evaluation)
+
+
+def _retimed(belief: Belief) -> list[Alternative]:
+    """Return drift and noise at another time than that of the step."""
+    times = belief.states.times
+    first, last = times[0], times[-1]
+    kind = "time"
+
+    def shifted(by: int) -> Callable[[Tensor], Tensor]:
+        def retimed(t: Tensor) -> Tensor:
+            i = int((times - t).abs().argmin())
+            return times[min(max(i + by, 0), len(times) - 1)]
+
+        return retimed
+
+    changes: list[tuple[str, str, Callable[[Tensor], Tensor]]] = [
+        ("time off by one", "drift and noise were those of the next step's time", shifted(1)),
+        ("time off by one", "drift and noise were those of the time one step before",
+         shifted(-1)),
+        ("time reversed", "time ran the wrong way in drift and noise",
+         lambda t: first + last - t),
+        ("time frozen", "drift and noise stayed those of the first time", lambda t: first),
+        ("time frozen at the end", "drift and noise were those of the last time", lambda t: last),
+    ]  # fmt: skip
+    table = []
+    for name, words, change in changes:
+
+        def law(change: Callable[[Tensor], Tensor] = change) -> StepLaw:
+            return UpdateLaw(_Retimed.of(belief.sde, change), times)
+
+        table.append(of_law(name, kind, words, law))
+    return table
+
+
+class _Retimed(AlteredSDE):
+    """Dynamics at another time, a Markov chain where the other one is."""
+
+    @classmethod
+    def of(cls, sde: SDE, change: Callable[[Tensor], Tensor]) -> AlteredSDE:
+        """Return the dynamics, of the same kind."""
+        return cls(sde, retimed=change)  # type: ignore[arg-type]
+
+
+class ExactLaw(StepLaw):
+    """The exact law of the steps of a linear process.
+
+    Args:
+        belief: Of a linear process.
+    """
+
+    name = "exact steps"
+
+    def __init__(self, belief: Belief) -> None:
+        assert isinstance(belief.sde, LinearProcess)
+        times = belief.states.times
+        gaps = times.diff()
+        even = bool((gaps - gaps[0]).abs().max() <= 1e-9 * gaps[0].abs())
+        self.alike = bool(belief.sde.autonomous) and even
+        self._sde, self._times = belief.sde, times
+
+    def innovations(self, x: State, after: State, i: int) -> Innovations:
+        """Return z of transitions; x and after have shape (n, *event)."""
+        i = 0 if self.alike else i
+        law = self._sde.transition(self._times[i], self._times[i + 1])
+        rows = x.flatten(1).double()
+        left = after.flatten(1).double() - law.mean(rows)
+        moved = law.mean(rows) - rows
+        if law.covariance.ndim == 0:
+            scale = law.covariance.sqrt().double().expand(left.shape)
+            return of_diagonal(scale, left, moved, rows)
+        factor = torch.linalg.cholesky(law.covariance.double())
+        z = torch.linalg.solve_triangular(factor, left.T, upper=False).T
+        pull = torch.linalg.solve_triangular(factor, moved.T, upper=False).T
+        log_scale = factor.diag().log().sum().expand(len(x))
+        return Innovations(z, pull, log_scale)

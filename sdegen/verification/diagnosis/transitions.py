@@ -1,0 +1,338 @@
+"""Transitions that alternatives are compared on, and what a law makes of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdegen.core.noise import stream
+from sdegen.core.sde import SDE
+from sdegen.core.solver import Solver
+from sdegen.readers.stored_states import StoredStates
+from sdegen.solvers.euler import EulerMaruyama
+from sdegen.verification.innovations.choice import law_of
+from sdegen.verification.innovations.law import Innovations, StepLaw, flat
+from sdegen.verification.innovations.sample import Sample, Totals, bits_of
+
+_AT_ONCE = 2**16  # numbers that a law is asked for together
+_FEW_STEPS = 192  # that are looked at where each has a law of its own
+_STRETCH = 256  # steps in a row, where not all are looked at
+_FLOOR = -1e5  # log-density of what cannot be
+_FINEST = 1e-8  # of z: what equality means
+_UNITS = 64.0  # of rounding: width of an equation without noise
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What is believed of stored states.
+
+    Attributes:
+        sde: What moves.
+        solver: How it moves.
+        states: What was stored.
+        boundary: What bounds it.
+    """
+
+    sde: SDE
+    solver: Solver
+    states: StoredStates
+    boundary: object = None
+
+    @cached_property
+    def law(self) -> StepLaw:
+        """The believed law of a step."""
+        return self.law_with()
+
+    def law_with(self, sde: SDE | None = None, solver: Solver | None = None) -> StepLaw:
+        """Return the law of other dynamics, or of another solver, inside the same boundary."""
+        return law_of(
+            self.sde if sde is None else sde,
+            self.solver if solver is None else solver,
+            self.states.times,
+            self.states.event,
+            self.boundary,
+        )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Innovations of transitions under a law.
+
+    Attributes:
+        z, pull: Shape (F, B, K), float64; z is drawn afresh where it is not judged.
+        log_p: log p(x' | x), shape (F, B); equations without noise count with the width of their
+            rounding.
+        judged: Which transitions the law knows, shape (F, B).
+        log_scale: log |det ∂x'/∂z|, shape (F, B).
+        gap: The largest gap of an equation without noise, in units of its rounding.
+    """
+
+    z: Tensor
+    pull: Tensor
+    log_p: Tensor
+    judged: Tensor
+    log_scale: Tensor
+    gap: float = 0.0
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """Transitions in memory.
+
+    Attributes:
+        belief: What is believed of them.
+        x, after: States before and after, shape (F, B, *event).
+        earlier: States one step before x, and x itself where there is none.
+        known: Whether there is one, shape (F,).
+        steps: Numbers of the steps, shape (F,).
+        stretches: Slices of frames that lie in a row.
+        trajectories: Numbers of the trajectories, shape (B,).
+        kept: What alternatives have computed of them.
+    """
+
+    belief: Belief
+    x: Tensor
+    after: Tensor
+    earlier: Tensor
+    known: Tensor
+    steps: Tensor
+    stretches: tuple[slice, ...]
+    trajectories: Tensor
+    kept: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, belief: Belief, most: int) -> Transitions:
+        """Return about so many numbers, evenly chosen, the first and the last steps among them."""
+        states = belief.states
+        frames, batch, *event = states.shape
+        stretches, chosen = _choice(
+            frames - 1, batch, max(1, math.prod(event)), most, alike=belief.law.alike
+        )
+        parts, places, at = [], [], 0
+        for a, b in stretches:
+            block = states.block(max(a - 1, 0), b + 1)[:, chosen]
+            if a == 0:
+                block = torch.cat([block[:1], block])
+            known = torch.ones(b - a, dtype=torch.bool)
+            known[0] = a > 0
+            parts.append((block[1:-1], block[2:], block[:-2], known, torch.arange(a, b)))
+            places.append(slice(at, at + b - a))
+            at += b - a
+        x, after, earlier, known, steps = (torch.cat(p) for p in zip(*parts, strict=True))
+        return cls(belief, x, after, earlier, known, steps, tuple(places), chosen)
+
+    @property
+    def event(self) -> tuple[int, ...]:
+        """Shape of an event."""
+        return tuple(self.x.shape[2:])
+
+    @property
+    def lengths(self) -> Tensor:
+        """|dt| of each frame, shape (F,)."""
+        return self.belief.states.times.diff().abs()[self.steps]
+
+    @cached_property
+    def width(self) -> float:
+        """Width of an equation without noise: the rounding of states of the usual size."""
+        states = self.belief.states
+        size = float(self.x.double().square().mean().sqrt().clamp(min=1e-30))
+        eps = torch.finfo(states.precision or states.dtype).eps
+        return _UNITS * eps * size + float(torch.as_tensor(states.rounding).max())
+
+    @cached_property
+    def resolution(self) -> float:
+        """Width of innovations that should be equal, and are to rounding."""
+        return max(_FINEST, 16 * self.sample_of(self.base).rounding)
+
+    def blocks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Yield frames whose steps have one law, with the times before and after."""
+        times, frames = self.belief.states.times, len(self.x)
+        width = 1
+        if self.belief.law.alike:
+            width = max(1, _AT_ONCE // max(1, self.x[0].numel()))
+        for a in range(0, frames, width):
+            i = int(self.steps[a])
+            yield slice(a, min(a + width, frames)), times[i], times[i + 1]
+
+    @cached_property
+    def base(self) -> Evaluation:
+        """What the believed law makes of them."""
+        return evaluate(self.belief.law, self)
+
+    @cached_property
+    def diffusion(self) -> Tensor:
+        """The believed g of each innovation, shape of z."""
+        base, belief = self.base, self.belief
+        k = base.z.shape[2]
+        root = self.lengths.sqrt()[:, None, None]
+        plain = belief.sde.noise_structure == "diagonal" and not belief.sde.phase_space
+        if type(belief.solver) is EulerMaruyama and plain and k == math.prod(self.event):
+            parts = []
+            for part, t, _ in self.blocks():
+                x = self.x[part].flatten(0, 1)
+                parts.append(flat(belief.sde.diffusion(x, t), x).double())
+            return torch.cat(parts).reshape(base.z.shape).abs()
+        mean = (base.log_scale / max(1, k)).exp()[..., None]
+        return (mean / root).expand_as(base.z)
+
+    @cached_property
+    def fresh(self) -> torch.Generator:
+        """A source of normals, the same for the same states."""
+        return stream(bits_of(self.x[-1]), "diagnosis").generator()
+
+    def few(self, most: int) -> Transitions:
+        """Return a part of them, for a first look."""
+        frames = len(self.x)
+        size = max(1, self.x[0].numel())
+        if frames * size <= most:
+            return self
+        rows = max(2, min(self.x.shape[1], most * self.x.shape[1] // (frames * size)))
+        each = [s for s in self.stretches]
+        wanted = max(2, most // (rows * max(1, math.prod(self.event))))
+        if wanted < frames:
+            length = max(2, wanted // len(each))
+            each = [slice(s.start, min(s.stop, s.start + length)) for s in each]
+            last = self.stretches[-1]
+            each.append(slice(max(each[-1].stop, last.stop - 2), last.stop))
+        index = torch.cat([torch.arange(s.start, s.stop) for s in each])
+        places, at = [], 0
+        for s in each:
+            places.append(slice(at, at + s.stop - s.start))
+            at += s.stop - s.start
+        one = self.x.shape[1]
+        columns = torch.linspace(0, one - 1, rows).long()
+        return replace(
+            self,
+            x=self.x[index][:, columns],
+            after=self.after[index][:, columns],
+            earlier=self.earlier[index][:, columns],
+            known=self.known[index],
+            steps=self.steps[index],
+            stretches=tuple(s for s in places if s.stop > s.start),
+            trajectories=self.trajectories[columns],
+            kept={},
+        )
+
+    def sample_of(self, evaluation: Evaluation, *, stalled: bool = True) -> Sample:
+        """Return innovations as the battery takes them."""
+        x = self.x.flatten(2)
+        still = float((self.after.flatten(2) == x).double().mean()) if stalled else 0.0
+        scale = (evaluation.log_scale / max(1, evaluation.z.shape[2])).exp()
+        half = self.belief.states.rounding_at(self.after).flatten(2).amax(2)
+        rounding = float((half / scale.clamp(min=1e-300)).median())
+        return Sample(
+            evaluation.z, evaluation.pull, x.double(), self.steps, self.trajectories,
+            self.stretches, evaluation.log_p, rounding,
+            (still, min(1.0, 2 * rounding / math.sqrt(2 * math.pi))), True,
+            self.belief.states.phase_space or self.belief.sde.phase_space,
+        )  # fmt: skip
+
+
+def totals_of(data: Transitions, evaluation: Evaluation) -> Totals:
+    """Return sums over the innovations."""
+    z, pull = evaluation.z, evaluation.pull
+    rows = z.flatten(0, 1)
+    totals = Totals(count=len(rows), mean=rows.sum(0), square=rows.square().sum(0))
+    totals.lag = torch.zeros(z.shape[2], dtype=torch.float64)
+    for part in data.stretches:
+        block = z[part]
+        totals.lag = totals.lag + (block[1:] * block[:-1]).sum((0, 1))
+        totals.pairs += (len(block) - 1) * z.shape[1]
+    totals.pull, totals.pull_square = float((z * pull).sum()), float(pull.square().sum())
+    totals.gap = evaluation.gap
+    return totals
+
+
+def evaluate(law: StepLaw, data: Transitions) -> Evaluation:
+    """Return what a law makes of transitions; whatever it refuses is raised."""
+    frames, batch = data.x.shape[:2]
+    width = 1 if not law.alike else max(1, _AT_ONCE // max(1, data.x[0].numel()))
+    parts = []
+    with torch.no_grad():
+        for a in range(0, frames, width):
+            b = min(a + width, frames)
+            x, after = data.x[a:b].flatten(0, 1), data.after[a:b].flatten(0, 1)
+            parts.append(law.innovations(x, after, int(data.steps[a])))
+    return gathered(parts, data, (frames, batch))
+
+
+def gathered(parts: list[Innovations], data: Transitions, shape: tuple[int, int]) -> Evaluation:
+    """Return innovations of blocks as one evaluation."""
+    k = max(part.z.shape[1] for part in parts)
+    zs, pulls, log_ps, judged, scales, gap = [], [], [], [], [], 0.0
+    for part in parts:
+        part = _kept(part, data)
+        n = len(part.log_scale)
+        good = torch.ones(n, dtype=torch.bool) if part.judged is None else part.judged.clone()
+        log_p = part.log_density.double()
+        z, pull = part.z.double(), part.pull.double().expand(part.z.shape)
+        if z.shape[1] < k:  # a step without noise, beside others that have it
+            z = torch.randn(n, k, generator=data.fresh, dtype=torch.float64)
+            pull = torch.zeros(n, k, dtype=torch.float64)
+        if part.gap is not None and part.scale is not None and part.gap.numel():
+            density, largest = _of_gap(part, data, good)
+            log_p, gap = log_p + density, max(gap, largest)
+        bad = ~(z.isfinite().all(1) & log_p.isfinite())
+        lost = bad | ~good
+        if bool(lost.any()):
+            z = z.clone()
+            z[~good] = torch.randn(
+                int((~good).sum()), z.shape[1], generator=data.fresh, dtype=torch.float64
+            )
+            z[bad & good] = 40.0
+            pull = torch.where(lost[:, None], 0.0, pull)
+            log_p = torch.where(bad & good, _FLOOR, log_p)
+        zs.append(z)
+        pulls.append(pull)
+        log_ps.append(log_p)
+        judged.append(good)
+        scales.append(part.log_scale.double().expand(n))
+    whole = [torch.cat(p).reshape(*shape, -1) for p in (zs, pulls)]
+    each = [torch.cat(p).reshape(shape) for p in (log_ps, judged, scales)]
+    return Evaluation(whole[0], whole[1], each[0], each[1], each[2], gap)
+
+
+def _kept(part: Innovations, data: Transitions) -> Innovations:
+    """Return innovations without those of coordinates that a constraint holds."""
+    fixed = data.belief.states.fixed
+    if fixed is None or not bool(fixed.any()) or part.z.shape[1] != fixed.numel():
+        return part
+    kept = ~fixed.flatten()
+    return replace(part, z=part.z[:, kept], pull=part.pull[:, kept])
+
+
+def _of_gap(part: Innovations, data: Transitions, good: Tensor) -> tuple[Tensor, float]:
+    """Return the log-density of equations without noise, and the largest gap."""
+    assert part.gap is not None
+    assert part.scale is not None
+    states = data.belief.states
+    eps = torch.finfo(states.precision or states.dtype).eps
+    rounding = eps * part.scale.double().clamp(min=1e-30)
+    allowed = (_UNITS * rounding).clamp(min=data.width)
+    # all laws that hold to rounding hold alike, whatever their arithmetic leaves
+    beyond = (part.gap.double().abs() / allowed - 1).clamp(min=0)
+    density = -(math.log(math.pi * data.width) + torch.log1p(beyond.square())).sum(1)
+    units = _UNITS * torch.where(good[:, None], part.gap.double().abs() / allowed, 0.0)
+    return density, float(units.nan_to_num(nan=math.inf).max())
+
+
+def _choice(
+    steps: int, batch: int, size: int, most: int, *, alike: bool
+) -> tuple[list[tuple[int, int]], Tensor]:
+    """Return stretches of steps, the first and the last among them, and trajectories."""
+    cap = steps if alike else min(steps, _FEW_STEPS)
+    rows = min(batch, max(2, most // (size * min(cap, 64))))
+    chosen = torch.arange(0, batch, -(-batch // rows))
+    frames = min(cap, max(16, most // (size * len(chosen))))
+    if frames >= steps:
+        return [(0, steps)], chosen
+    count = max(2, min(8, frames // _STRETCH)) if frames >= 32 else 1
+    long = frames // count
+    starts = torch.linspace(0, steps - long, count).long().tolist()
+    return [(a, a + long) for a in starts], chosen
