@@ -289,6 +289,8 @@ from .verification.chain_moments import ChainMoments as ChainMoments
 from .verification.phase_space_chain import ChainDensity2D as ChainDensity2D
 from .verification.identities.identities import identities as identities
 from .verification.identities.result import Identities as Identities
+from .verification.diagnosis.result import Cause as Cause
+from .verification.diagnosis.result import Diagnosis as Diagnosis
 from .verification.noising import certify_noising as certify_noising
 from .verification.noising_time import noising_time as noising_time
 from .verification.residual import fp_residual as fp_residual

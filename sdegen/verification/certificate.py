@@ -57,9 +57,10 @@ from sdegen.verification.certificate_request import (
     check_inside,
 )
 from sdegen.verification.check import Check, Limits
+from sdegen.verification.diagnosis.result import Diagnosis
 from sdegen.verification.fault_hypotheses import matching_hypotheses
 from sdegen.verification.law_checks import Laws, edge_checks, resolution_check, step_check
-from sdegen.verification.path_certificate import PathVerdict, judge_path
+from sdegen.verification.path_certificate import PathVerdict, diagnosis_of, judge_path
 from sdegen.verification.problem import Problem
 from sdegen.verification.reference import Energy, boltzmann_checks, check_reference, density_check
 from sdegen.verification.reporting.record import record_of, snippet_of
@@ -87,6 +88,7 @@ class Certificate:
         path: The trajectories.
         summary: What is wrong and what to change, or that nothing is.
         steps: What the noise of stored steps says, where states were judged without a grid.
+        diagnosis: Which mistake explains stored steps that failed; None where none did.
     """
 
     checks: tuple[Check, ...]
@@ -95,6 +97,7 @@ class Certificate:
     path: Trajectory | None
     summary: str
     steps: PathVerdict | None = None
+    diagnosis: Diagnosis | None = None
 
     @property
     def passed(self) -> bool:
@@ -141,6 +144,7 @@ def certify(
     false_alarm: float | None = None,
     rng: Rng = None,
     progress: bool = False,
+    diagnose: bool = True,
 ) -> Certificate:
     """Certify trajectories, or a solver, against the laws that their SDE implies.
 
@@ -175,6 +179,8 @@ def certify(
             said, and 1e-3 without a grid.
         rng: Seed, generator or None.
         progress: Whether a line on stderr says what is being computed.
+        diagnose: Whether the usual mistakes are refitted where the tests fail, and the likeliest
+            is named.
 
     Returns:
         The certificate.
@@ -196,7 +202,9 @@ def certify(
         given: dict[str, object] = {
             "p0": p0, "simulated": simulated, "potential": potential, "density": density,
         }  # fmt: skip
-        return _of_steps(sde, path, given, dt, times, solver, boundary, false_alarm)
+        return _of_steps(
+            sde, path, given, dt, times, solver, boundary, false_alarm, diagnose=diagnose
+        )
     p0, times = _needed_on_grid(p0, times, dt)
     if solver == "exact":
         raise ValueError(
@@ -234,7 +242,7 @@ def certify(
         checks.append(Check.skipped("samples", false_alarm, "the grid cuts the law."))
     summary = _summary(checks, law, path, each, ends)
     sampled = any(check.verdict == "failed" and check.time is not None for check in checks)
-    if sampled and laws.chain is not None:
+    if diagnose and sampled and laws.chain is not None:
         tell("what mistake explains the samples")
         fits = matching_hypotheses(valid_states(path)[-1], problem)
         summary += f" They behave as if {', or as if '.join(fits)}." if fits else ""
@@ -250,6 +258,8 @@ def _of_steps(
     solver: Solver | str | None,
     boundary: object,
     false_alarm: float | None,
+    *,
+    diagnose: bool,
 ) -> Certificate:
     """Return the certificate of stored states, without a grid."""
     if path is None:
@@ -269,7 +279,11 @@ def _of_steps(
         sde, path, dt=dt, times=times, solver=solver, boundary=boundary, false_alarm=chance
     )
     stored = path if isinstance(path, Trajectory) else None
-    return Certificate(verdict.checks, None, None, stored, verdict.summary(), verdict)
+    summary = verdict.summary()
+    diagnosis = diagnosis_of(verdict, sde, solver, boundary) if diagnose else None
+    if diagnosis is not None:
+        summary += f" {diagnosis.sentence}"
+    return Certificate(verdict.checks, None, None, stored, summary, verdict, diagnosis)
 
 
 def _needed_on_grid(

@@ -12,41 +12,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from torch import Tensor
-
 from sdegen.core.errors import SdegenError
 from sdegen.core.fixed_steps import FixedStep, refine
-from sdegen.core.ito_process import ItoProcess
-from sdegen.core.sde import SDE
-from sdegen.core.shapes import State, Time
+from sdegen.core.shapes import State
+from sdegen.verification.diagnosis.altered import AlteredSDE
 from sdegen.verification.problem import Problem
 from sdegen.verification.sampling import sampling_checks
 
 _FITS = 1e-3  # the smallest p-value of a hypothesis that is named
 _FEWEST = 100  # samples inside the grid, below which nothing is said
-
-
-class _Altered(SDE):
-    """a f + r g ∂g/∂x and c g of another SDE."""
-
-    def __init__(self, sde: SDE, drift: float, noise: float, interpretation: float) -> None:
-        self.sde, self.noise, self.direction = sde, sde.noise, sde.direction
-        self.autonomous = sde.autonomous
-        self._drift, self._noise, self._interpretation = drift, noise, interpretation
-        self._stratonovich = ItoProcess(sde.drift, sde.diffusion, interpretation="stratonovich")
-
-    @property
-    def time_range(self) -> tuple[float, float]:
-        return self.sde.time_range
-
-    def drift(self, x: State, t: Time) -> State:
-        f = self.sde.drift(x, t)
-        if self._interpretation == 0:
-            return self._drift * f
-        return self._drift * f + 2 * self._interpretation * (self._stratonovich.drift(x, t) - f)
-
-    def diffusion(self, x: State, t: Time) -> Tensor:
-        return self._noise * self.sde.diffusion(x, t)
 
 
 def matching_hypotheses(samples: State, problem: Problem) -> list[str]:
@@ -98,7 +72,7 @@ def _fault_hypotheses(problem: Problem) -> Iterator[tuple[str, Problem]]:
             ("the noise is read a step too late (Klimontovich for Itô)", 1, 1, 1.0),
         ]
     for name, drift, noise, interpretation in factors:
-        yield name, replace(once, sde=_Altered(sde, drift, noise, interpretation))
+        yield name, replace(once, sde=AlteredSDE(sde, drift, noise, interpretation))
     nodes, one = solver.nodes(times), replace(problem, solver=replace(solver, substeps=1))
     if (len(nodes) - 1) % 10 == 0:
         yield "the step is ten times too long", replace(one, times=nodes[::10])

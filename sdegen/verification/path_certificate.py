@@ -28,6 +28,8 @@ from sdegen.solvers.splitting import BAOAB
 from sdegen.verification.battery.battery import FAMILIES, checks_of, findings_beside
 from sdegen.verification.battery.finding import Finding, combined, families_of, of_family
 from sdegen.verification.check import Check
+from sdegen.verification.diagnosis.diagnose import diagnose
+from sdegen.verification.diagnosis.result import Diagnosis
 from sdegen.verification.innovations.choice import law_of
 from sdegen.verification.innovations.law import StepLaw
 from sdegen.verification.innovations.sample import Gatherer, Sample, Totals, totals_of
@@ -230,6 +232,24 @@ def _limits(sample: Sample, states: StoredStates, law: StepLaw, *, positions: bo
         shape = f"{len(sample.steps)} steps of {len(sample.trajectories)}"
         words.append(f"{shape} were looked at, each beside some that were simulated anew")
     return f" ({'; '.join(words)})" if words else ""
+
+
+def diagnosis_of(
+    verdict: PathVerdict, sde: SDE, solver: Solver | str | None, boundary: object
+) -> Diagnosis | None:
+    """Return which mistake explains states that failed; None where none did.
+
+    Args:
+        verdict: What was judged.
+        sde: What they should follow.
+        solver: As `judge_path` was given it.
+        boundary: As `judge_path` was given it.
+    """
+    if verdict.passed:
+        return None
+    states, sample = verdict.states, verdict.sample
+    solver = solver_for(sde) if solver is None else solver
+    return diagnose(sde, solver, states, _boundary(states, boundary), sample)
 
 
 def solver_for(sde: SDE) -> Solver:

@@ -33,20 +33,26 @@ class AlteredSDE(SDE):
     ) -> None:
         self.sde, self.noise, self.direction = sde, sde.noise, sde.direction
         self.autonomous = sde.autonomous if retimed is None else None
-        self.phase_space = sde.phase_space  # type: ignore[misc]
+        self.phase_space = sde.phase_space
         if sde.channels is not None:
             self.channels, self.noise_structure = sde.channels, sde.noise_structure
         self._drift, self._noise, self._interpretation = drift, noise, interpretation
         self._retimed = retimed
-        self._stratonovich = ItoProcess(
-            sde.drift, sde.diffusion, interpretation="stratonovich", channels=sde.channels
-        ) if interpretation else None
+        self._stratonovich = (
+            ItoProcess(
+                sde.drift, sde.diffusion, interpretation="stratonovich", channels=sde.channels
+            )
+            if interpretation
+            else None
+        )
 
     @property
     def time_range(self) -> tuple[float, float]:
+        """Times of the other one."""
         return self.sde.time_range
 
     def drift(self, x: State, t: Time) -> State:
+        """Return a f + r g ∂g/∂x, shape of x."""
         t = t if self._retimed is None else self._retimed(t)
         f = self.sde.drift(x, t)
         if self._stratonovich is None:
@@ -54,6 +60,7 @@ class AlteredSDE(SDE):
         return self._drift * f + 2 * self._interpretation * (self._stratonovich.drift(x, t) - f)
 
     def diffusion(self, x: State, t: Time) -> Tensor:
+        """Return c g, broadcastable to x."""
         t = t if self._retimed is None else self._retimed(t)
         g = self.sde.diffusion(x, t)
         if callable(self._noise):

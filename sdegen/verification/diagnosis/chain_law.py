@@ -55,7 +55,12 @@ class ChainLaw(StepLaw):
     alike = False
 
     def __init__(
-        self, belief: Belief, coefficients: Coefficients, later: int = 0, *, score_too: bool = False
+        self,
+        belief: Belief,
+        coefficients: Coefficients,
+        later: int = 0,
+        *,
+        score_too: bool = False,
     ) -> None:
         self._sde, self._times = belief.sde, belief.states.times
         self._of, self._later, self._score_too = coefficients, later, score_too
@@ -143,7 +148,8 @@ def _backward(belief: Belief, sde: AncestralChain) -> list[Alternative]:
              Coefficients(base.A, base.B, last)),
             ("α for ᾱ", "the noise in a state were taken for √(1 − α), not √(1 − ᾱ)",
              Coefficients(base.A, base.B * q.sigma / b, s)),
-            ("ᾱ for α", "a state were divided by √ᾱ, not by √α", Coefficients(1 / bar, b * b / bar, s)),
+            ("ᾱ for α", "a state were divided by √ᾱ, not by √α",
+             Coefficients(1 / bar, b * b / bar, s)),
             ("α for √α", "a state were divided by α, not by √α",
              Coefficients(1 / a**2, b * b / a**2, s)),
             ("no division by √α", "a state were not divided by √α", Coefficients(one, b * b, s)),

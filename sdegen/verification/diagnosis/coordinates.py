@@ -19,7 +19,6 @@ from sdegen.verification.diagnosis.model import (
 from sdegen.verification.diagnosis.transitions import Evaluation, Transitions
 
 
-
 def coordinate_alternatives() -> list[Alternative]:
     """Return mistakes of one coordinate."""
     drift, noise = "drift of a coordinate by a factor", "noise of a coordinate by a factor"
@@ -91,7 +90,9 @@ def _all_silent(data: Transitions) -> Fitted | None:
     if data.base.z.shape[2] == 0 or not bool(silent.all()):
         return None
     fitted = _silenced(data, silent)
-    return Fitted(fitted.gain, fitted.residual, words="there were no noise", excused=fitted.excused)
+    return Fitted(
+        fitted.gain, fitted.residual, words="there were no noise", excused=fitted.excused
+    )
 
 
 def _drift(factor: float | None):  # type: ignore[no-untyped-def]  # noqa: ANN202

@@ -59,6 +59,7 @@ def copy_alternatives(sample: Sample) -> list[Alternative]:
 
 def _fit(sample: Sample, find, mirrored: bool):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Return the fit of one kind of copies."""
+
     def fit(data: Transitions) -> Fitted | None:
         tolerance = data.resolution
         if tolerance > _COARSEST or sample.z.numel() < 32:

@@ -31,7 +31,7 @@ def correlation_alternatives() -> list[Alternative]:
 
 
 def _in_time(data: Transitions) -> Fitted | None:
-    """Fit z_k = Σ ρ_j z_{k−j} + s ξ of the order that pays, s free."""
+    """Fit z_k = Σ ρ_j z_{k−j} + s ξ of the order that pays."""
     if not bool(data.base.judged.all()) or data.base.z.shape[2] == 0:
         return None
     fits = [_autoregression(data, order) for order in _ORDERS]
@@ -59,9 +59,12 @@ def _autoregression(data: Transitions, order: int) -> Fitted | None:
     X, y = torch.cat(rows), torch.cat(targets)
     rho = torch.linalg.lstsq(X.T @ X, (X.T @ y)[:, None]).solution[:, 0]
     rest = y - X @ rho
-    s = float(rest.square().mean().sqrt())
-    if not s > LEAST:
+    # of unit variance at rest, or of unit variance of what is new
+    share = float((X @ rho * y).mean() / y.square().mean())
+    if not 0 < share < 1 - LEAST:
         return None
+    free = float(rest.square().mean().sqrt())
+    s = min(math.sqrt(1 - share), 1.0, key=lambda scale: abs(math.log(scale / free)))
     gain = float((0.5 * y.square() - 0.5 * (rest / s).square()).sum()) - len(y) * math.log(s)
 
     def residual() -> Evaluation:
@@ -76,13 +79,11 @@ def _autoregression(data: Transitions, order: int) -> Fitted | None:
 
     first = float(rho[0])
     words = f"the noise remembered its past, z_k = {first:.3g} z_(k−1) + …"
-    return Fitted(
-        gain, residual, order + 1, 0.0, first, s / math.sqrt(len(y)), words
-    )
+    return Fitted(gain, residual, order, 0.0, first, s / math.sqrt(len(y)), words)
 
 
 def _between_coordinates(data: Transitions) -> Fitted | None:
-    """Fit one correlation for all pairs, or a whole matrix, of unit variances or free ones."""
+    """Fit one correlation for all pairs, or one for each."""
     z = data.base.z
     k = z.shape[2]
     if k < 2:
@@ -92,12 +93,16 @@ def _between_coordinates(data: Transitions) -> Fitted | None:
     if n < 4 * k:
         return None
     C = rows.T @ rows / n
+    if not bool((C.diag() > LEAST).all()):
+        return None
     trace, total = float(C.diag().sum()), float(C.sum())
     r = max(-0.999 / (k - 1), min(0.9999, (total - trace) / (k * (k - 1))))
     one = (1 - r) * torch.eye(k, dtype=torch.float64) + r
     fits = [(one, 1, r)]
     if k <= _MOST_COORDINATES and n > 10 * k * k:
-        fits.append((C, k * (k + 1) // 2, float((C - C.diag().diag()).abs().max())))
+        R = C / torch.outer(C.diag(), C.diag()).sqrt()  # variances are another mistake
+        largest = float((R - torch.eye(k, dtype=torch.float64)).abs().max())
+        fits.append((R, k * (k - 1) // 2, largest))
     scored = []
     for matrix, parameters, value in fits:
         factor, info = torch.linalg.cholesky_ex(matrix)
@@ -113,15 +118,13 @@ def _between_coordinates(data: Transitions) -> Fitted | None:
         return None
     _, gain, parameters, value, new, ratio = max(scored, key=lambda s: s[0])
     words = f"the noise were correlated between coordinates, by up to {value:.3g}"
-    return Fitted(
-        gain, lambda: with_noise(data, new, ratio), parameters, 0.0, value, None, words
-    )
+    return Fitted(gain, lambda: with_noise(data, new, ratio), parameters, 0.0, value, None, words)
 
 
 def _between_trajectories(data: Transitions) -> Fitted | None:
     """Fit one correlation between all trajectories."""
     z = data.base.z
-    frames, batch, k = z.shape
+    _, batch, k = z.shape
     if batch < 2 or k == 0 or not bool(data.base.judged.all()):
         return None
     total, squares = z.sum(1), z.square().sum(1)

@@ -5,8 +5,8 @@ The log-odds of an alternative against the belief are
     Δ log L − ½ p log n − log (size of the table)
 
 with p numbers fitted to n innovations (Schwarz's criterion). The likeliest statement is named if
-the innovations under it pass the battery, at a false-alarm rate of their own. If they do not, it is
-at most a part of what is wrong, and the diagnosis says that it does not know.
+the innovations under it pass the battery, at a false-alarm rate of their own. If they do not, it
+is at most a part of what is wrong, and the diagnosis says that it does not know.
 
 Reference:
     Schwarz 1978, Ann. Statist. 6, 461; Kass and Raftery 1995, J. Am. Stat. Assoc. 90, 773,
@@ -64,7 +64,7 @@ class _Entry:
 
 
 def diagnose(
-    sde: SDE, solver: Solver, states: StoredStates, boundary: object, sample: Sample
+    sde: SDE, solver: Solver | str, states: StoredStates, boundary: object, sample: Sample
 ) -> Diagnosis:
     """Say which mistake explains stored states that failed their tests.
 
@@ -81,7 +81,9 @@ def diagnose(
     groups = _grouped(entries)
     if not groups or groups[0][0].log_odds <= 0:
         causes = tuple(_cause_of(group) for group in groups[:_SHOWN])
-        sentence = "None of the usual mistakes explains it better than chance: the cause is unknown."
+        sentence = (
+            "None of the usual mistakes explains it better than chance: the cause is unknown."
+        )
         return Diagnosis(None, 1.0, causes, sentence)
     best, *others = groups
     left = _unexplained(best[0].fitted, data)
@@ -94,7 +96,7 @@ def diagnose(
 
 
 def _compared(table: Sequence[Alternative], data: Transitions) -> list[_Entry]:
-    """Return the alternatives that apply, by their log-odds: the costly ones after a first look."""
+    """Return what applies by its log-odds, what is costly after a first look."""
     prior = math.log(len(table))
     few = data.few(_FIRST_LOOK)
     looked = _fitted([a for a in table if a.costly], few, prior)
@@ -152,9 +154,7 @@ def _unexplained(fitted: Fitted, data: Transitions) -> str:
         sample, totals = residual, _totals_of_sample(residual)
     checks = checks_of(findings_of(sample, totals), sample, totals, _FALSE_ALARM)
     failed = [
-        check
-        for check in checks
-        if check.verdict == "failed" and check.name not in fitted.excused
+        check for check in checks if check.verdict == "failed" and check.name not in fitted.excused
     ]
     return "" if not failed else f"{failed[0].name}"
 
@@ -184,7 +184,9 @@ def _said(causes: tuple[Cause, ...], odds: float, second: _Entry | None, left: s
         )
         return Diagnosis(None, odds, causes, sentence)
     against = "" if second is None else f": {second.alternative.name}"
-    same = f" ({best.name}, or {', or '.join(best.same_as)})" if best.same_as else f" ({best.name})"
+    same = (
+        f" ({best.name}, or {', or '.join(best.same_as)})" if best.same_as else f" ({best.name})"
+    )
     sentence = (
         f"It behaves as if {best.sentence}{same}, with odds of {_odds_in_words(odds)} over the "
         f"next{against}."
@@ -200,5 +202,7 @@ def _odds_in_words(odds: float) -> str:
     """
     if odds < 1e4:
         return f"{odds:.2g} : 1" if odds < 100 else f"{odds:.0f} : 1"
-    power = str(min(300, int(math.log10(odds)))).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    power = str(min(300, int(math.log10(odds)))).translate(
+        str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+    )
     return f"10{power} : 1"

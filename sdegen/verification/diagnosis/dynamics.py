@@ -12,8 +12,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sdegen.core.sde import SDE
-from sdegen.core.shapes import State
 from sdegen.core.solver import Solver
 from sdegen.sde.transitions import LinearProcess
 from sdegen.solvers.euler import EulerMaruyama
@@ -31,8 +29,8 @@ from sdegen.verification.diagnosis.model import (
 )
 from sdegen.verification.diagnosis.readings import reading_laws
 from sdegen.verification.diagnosis.transitions import Belief, Transitions
-from sdegen.verification.innovations.law import Innovations, StepLaw
-from sdegen.verification.innovations.update_law import UpdateLaw, of_diagonal
+from sdegen.verification.innovations.law import StepLaw
+from sdegen.verification.innovations.update_law import UpdateLaw
 
 _JACOBIANS = 16  # coordinates up to which the determinant of a step is found
 
@@ -46,7 +44,7 @@ def dynamics_alternatives(belief: Belief) -> list[Alternative]:
     if not sde.phase_space:
         words = "the drift were that of the state before, not of the present one"
         table.append(Alternative("drift of the state before", "drift", words, _stale))
-    if not belief.law.alike and type(belief.solver) is EulerMaruyama:
+    if not belief.law.alike and belief.by_update:
         table += _retimed(belief)
     return table
 
@@ -98,7 +96,7 @@ def _scaled(
 def _readings(belief: Belief) -> list[Alternative]:
     """Return other interpretations of multiplicative noise, as parts of the drift."""
     sde = belief.sde
-    plain = type(belief.solver) is EulerMaruyama and sde.noise_structure == "diagonal"
+    plain = belief.by_update and sde.noise_structure == "diagonal"
     if not plain:
         return []
 
@@ -150,15 +148,17 @@ def _solvers(belief: Belief) -> list[Alternative]:
         if type(solver) is type(belief.solver):
             continue
         name = type(solver).__name__
-        words = f"the steps were those of {name}, not of {type(belief.solver).__name__}"
+        words = f"the steps were those of {name}, not of {belief.law.name}"
 
         def law(solver: Solver = solver) -> StepLaw:
             return belief.law_with(solver=solver)
 
         table.append(of_law(f"steps of {name}", "solver", words, law))
-    if isinstance(sde, LinearProcess) and belief.boundary is None:
+    if isinstance(sde, LinearProcess) and belief.solver != "exact":
         words = "each step were drawn from the exact law"
-        table.append(of_law("exact steps", "solver", words, lambda: ExactLaw(belief)))
+        table.append(
+            of_law("exact steps", "solver", words, lambda: belief.law_with(solver="exact"))
+        )
     return table
 
 
@@ -205,50 +205,7 @@ def _retimed(belief: Belief) -> list[Alternative]:
     for name, words, change in changes:
 
         def law(change: Callable[[Tensor], Tensor] = change) -> StepLaw:
-            return UpdateLaw(_Retimed.of(belief.sde, change), times)
+            return UpdateLaw(AlteredSDE(belief.sde, retimed=change), times)
 
         table.append(of_law(name, kind, words, law))
     return table
-
-
-class _Retimed(AlteredSDE):
-    """Dynamics at another time, a Markov chain where the other one is."""
-
-    @classmethod
-    def of(cls, sde: SDE, change: Callable[[Tensor], Tensor]) -> AlteredSDE:
-        """Return the dynamics, of the same kind."""
-        return cls(sde, retimed=change)  # type: ignore[arg-type]
-
-
-class ExactLaw(StepLaw):
-    """The exact law of the steps of a linear process.
-
-    Args:
-        belief: Of a linear process.
-    """
-
-    name = "exact steps"
-
-    def __init__(self, belief: Belief) -> None:
-        assert isinstance(belief.sde, LinearProcess)
-        times = belief.states.times
-        gaps = times.diff()
-        even = bool((gaps - gaps[0]).abs().max() <= 1e-9 * gaps[0].abs())
-        self.alike = bool(belief.sde.autonomous) and even
-        self._sde, self._times = belief.sde, times
-
-    def innovations(self, x: State, after: State, i: int) -> Innovations:
-        """Return z of transitions; x and after have shape (n, *event)."""
-        i = 0 if self.alike else i
-        law = self._sde.transition(self._times[i], self._times[i + 1])
-        rows = x.flatten(1).double()
-        left = after.flatten(1).double() - law.mean(rows)
-        moved = law.mean(rows) - rows
-        if law.covariance.ndim == 0:
-            scale = law.covariance.sqrt().double().expand(left.shape)
-            return of_diagonal(scale, left, moved, rows)
-        factor = torch.linalg.cholesky(law.covariance.double())
-        z = torch.linalg.solve_triangular(factor, left.T, upper=False).T
-        pull = torch.linalg.solve_triangular(factor, moved.T, upper=False).T
-        log_scale = factor.diag().log().sum().expand(len(x))
-        return Innovations(z, pull, log_scale)

@@ -1,8 +1,8 @@
 """Drift, noise and time by a factor, by sums over the innovations alone.
 
-If the drift is a times and the noise c times what is believed, z − (a − 1) u over c is normal, with
-the pull u of the drift. Its likelihood needs Σ z², Σ z u and Σ u² of each frame, so that any number
-of factors is compared at no cost.
+If the drift is a times and the noise c times what is believed, z − (a − 1) u over c is normal,
+with the pull u of the drift. Its likelihood needs Σ z², Σ z u and Σ u² of each frame, so that any
+number of factors is compared at no cost.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ DRIFT_FACTORS: tuple[tuple[str, str, Factor], ...] = (
     ("drift √2 times", "the drift were √2 times what it should be", math.sqrt(2.0)),
     ("drift 1/√2 times", "the drift were 1/√2 of what it should be", math.sqrt(0.5)),
     ("drift not multiplied by dt", "the drift were not multiplied by dt", lambda d: 1 / d.lengths),
-    ("drift with √dt for dt", "the drift were multiplied by √dt, not by dt", lambda d: d.lengths**-0.5),
+    (
+        "drift with √dt for dt",
+        "the drift were multiplied by √dt, not by dt",
+        lambda d: d.lengths**-0.5,
+    ),
     ("drift multiplied by dt twice", "the drift were multiplied by dt twice", lambda d: d.lengths),
 )
 NOISE_FACTORS: tuple[tuple[str, str, Factor], ...] = (
@@ -37,8 +41,16 @@ NOISE_FACTORS: tuple[tuple[str, str, Factor], ...] = (
     ("noise variance half", "the noise had half of the variance", math.sqrt(0.5)),
     ("noise variance four times", "the noise were twice as strong, in variance four times", 2.0),
     ("noise variance a quarter", "the noise were half as strong, in variance a quarter", 0.5),
-    ("noise with dt for √dt", "the noise were multiplied by dt, not by √dt", lambda d: d.lengths.sqrt()),
-    ("noise not multiplied by √dt", "the noise were not multiplied by √dt", lambda d: d.lengths**-0.5),
+    (
+        "noise with dt for √dt",
+        "the noise were multiplied by dt, not by √dt",
+        lambda d: d.lengths.sqrt(),
+    ),
+    (
+        "noise not multiplied by √dt",
+        "the noise were not multiplied by √dt",
+        lambda d: d.lengths**-0.5,
+    ),
     ("noise variance ten times", "the noise had ten times the variance", math.sqrt(10.0)),
     ("noise variance a tenth", "the noise had a tenth of the variance", math.sqrt(0.1)),
 )
@@ -187,7 +199,13 @@ def fitted_both(data: Transitions) -> Fitted | None:
         f"{_with_error(c, c / math.sqrt(2 * n))} times as strong as is believed"
     )
     return Fitted(
-        sums.gain(a, c), lambda: residual_of(data, u, a, c), 2, 1.0, a, c / math.sqrt(square), words
+        sums.gain(a, c),
+        lambda: residual_of(data, u, a, c),
+        2,
+        1.0,
+        a,
+        c / math.sqrt(square),
+        words,
     )
 
 
@@ -217,9 +235,7 @@ def mean_of_noise(data: Transitions) -> Fitted | None:
     )  # fmt: skip
 
 
-def residual_of(
-    data: Transitions, u: Tensor, a: Tensor | float, c: Tensor | float
-) -> Evaluation:
+def residual_of(data: Transitions, u: Tensor, a: Tensor | float, c: Tensor | float) -> Evaluation:
     """Return innovations of a times the pull u and c times the noise."""
     a = torch.as_tensor(a, dtype=torch.float64)
     c = torch.as_tensor(c, dtype=torch.float64)

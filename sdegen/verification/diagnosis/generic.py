@@ -114,4 +114,5 @@ def _solved(matrix: Tensor, right: Tensor) -> Tensor:
     """Return the solution of equations that may be singular."""
     size = float(matrix.diagonal().abs().max().clamp(min=1e-300))
     eye = torch.eye(len(right), dtype=torch.float64)
-    return torch.linalg.solve(matrix + 1e-9 * size * eye, right)
+    solution: Tensor = torch.linalg.solve(matrix + 1e-9 * size * eye, right)
+    return solution

@@ -18,12 +18,13 @@ from sdegen.core.shapes import State, Time
 from sdegen.sde.underdamped import UnderdampedLangevin
 from sdegen.solvers.euler import EulerMaruyama
 from sdegen.solvers.splitting import BAOAB, OBABO
-from sdegen.verification.diagnosis.model import Alternative, Fitted, of_law
+from sdegen.verification.diagnosis.model import Alternative, Fitted, evaluated, gain_of, of_law
 from sdegen.verification.diagnosis.schemes import scheme_alternatives
 from sdegen.verification.diagnosis.transitions import Belief, Transitions, evaluate
 from sdegen.verification.innovations.law import StepLaw
 
 _KIND = "phase space"
+_LOG_FRICTIONS = (-6.0, 6.0)  # of a factor that is fitted
 
 
 def kinetic_alternatives(belief: Belief) -> list[Alternative]:
@@ -31,7 +32,7 @@ def kinetic_alternatives(belief: Belief) -> list[Alternative]:
     sde = belief.sde
     if not isinstance(sde, UnderdampedLangevin) or sde.noise == "none":
         return []
-    if sde.own_methods("drift", "diffusion"):
+    if sde.own_methods("drift", "diffusion") or getattr(belief.solver, "substeps", 1) > 1:
         return []
     table = [*_masses(belief), *_frictions(belief), *_forces(belief), *_solvers(belief)]
     return table + scheme_alternatives(belief)
@@ -81,7 +82,8 @@ def _masses(belief: Belief) -> list[Alternative]:
     if bool((torch.as_tensor(m) == 1).all()):
         return []
     return [
-        _of(belief, "mass missing in the force", "the force were not divided by the mass", force=m),
+        _of(belief, "mass missing in the force", "the force were not divided by the mass",
+            force=m),
         _of(belief, "mass missing in the noise", "the noise had √(2γT) for √(2γT/m)",
             temperature=m),
         _of(belief, "mass missing", "the mass were 1, in force and noise", mass=1.0),
@@ -142,15 +144,24 @@ def _fitted_friction(data: Transitions) -> Fitted | None:
     def law(log_factor: float) -> StepLaw:
         return belief.law_with(sde=altered(sde, friction=math.exp(log_factor)))
 
-    def loss(log_factor: float) -> float:
-        return -float(evaluate(law(log_factor), few).log_p.sum())
+    def loss(log_factor: float, of: Transitions) -> float:
+        return -float(evaluate(law(log_factor), of).log_p[of.base.judged].sum())
 
-    best = optimize.minimize_scalar(loss, bracket=(-0.2, 0.2), options={"maxiter": 16})
-    factor = math.exp(float(best.x))
-    evaluation = evaluate(law(float(best.x)), data)
-    gain = float((evaluation.log_p - data.base.log_p)[evaluation.judged & data.base.judged].sum())
-    words = f"the friction were about {factor:.3g} times what it should be, with its noise"
-    return Fitted(gain, lambda: evaluation, 1, 0.0, factor, None, words)
+    first = optimize.minimize_scalar(
+        lambda y: loss(y, few), bounds=_LOG_FRICTIONS, method="bounded", options={"maxiter": 20}
+    )
+    # the bottom of a parabola through three points of all transitions
+    at, h = float(first.x), 0.02
+    low, middle, high = (loss(at + j * h, data) for j in (-1, 0, 1))
+    bend = low - 2 * middle + high
+    at -= 0.5 * h * (high - low) / bend if bend > 0 else 0.0
+    factor = math.exp(at)
+    if min(abs(at - end) for end in _LOG_FRICTIONS) < 0.1:
+        return None
+    evaluation = evaluated(law(at), data)
+    error = factor * h / math.sqrt(bend) if bend > 0 else None
+    words = f"the friction were {factor:.3g} times what it should be, with its noise"
+    return Fitted(gain_of(evaluation, data), lambda: evaluation, 1, 0.0, factor, error, words)
 
 
 def _forces(belief: Belief) -> list[Alternative]:
@@ -175,6 +186,6 @@ def _solvers(belief: Belief) -> list[Alternative]:
             return belief.law_with(solver=solver)
 
         name = type(solver).__name__
-        words = f"the steps were those of {name}, not of {type(belief.solver).__name__}"
+        words = f"the steps were those of {name}, not of {belief.law.name}"
         table.append(of_law(f"steps of {name}", "solver", words, law))
     return table

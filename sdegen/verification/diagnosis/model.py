@@ -104,11 +104,16 @@ def fitted_law(
     excused: tuple[str, ...] = (),
 ) -> Fitted:
     """Return what a law gains over the one that is believed."""
-    evaluation = evaluate(law, data)
+    evaluation = evaluated(law, data)
     return Fitted(
         gain_of(evaluation, data), lambda: evaluation, parameters, charge, value, error, words,
         excused,
     )  # fmt: skip
+
+
+def evaluated(law: StepLaw, data: Transitions) -> Evaluation:
+    """Return what a law makes of the transitions that the believed law judges."""
+    return evaluate(law, data).within(data.base.judged, data.fresh)
 
 
 def gain_of(evaluation: Evaluation, data: Transitions) -> float:
@@ -134,9 +139,7 @@ def with_noise(data: Transitions, z: Tensor, log_ratio: Tensor) -> Evaluation:
     mask = base.judged[..., None]
     z = torch.where(mask, z, base.z)
     gains = torch.where(mask, log_ratio, 0.0).expand(base.z.shape).sum(2)
-    return Evaluation(
-        z, base.pull, base.log_p + gains, base.judged, base.log_scale, base.gap
-    )
+    return Evaluation(z, base.pull, base.log_p + gains, base.judged, base.log_scale, base.gap)
 
 
 def stretches_of(data: Transitions) -> Iterator[slice]:

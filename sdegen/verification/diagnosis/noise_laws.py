@@ -58,7 +58,7 @@ def noise_law_alternatives() -> list[Alternative]:
                _scipy(stats.expon(loc=-1))),
         _fixed("noise of one sign", "the noise were positive, |z| for z",
                _scipy(stats.halfnorm())),
-        _fixed("noise a sum of twelve uniforms", "the noise were the sum of twelve uniform numbers",
+        _fixed("noise a sum of twelve uniforms", "the noise were a sum of twelve uniform numbers",
                _irwin_hall(12)),
         _fixed("noise a sum of two uniforms", "the noise were a sum of two uniform numbers",
                _irwin_hall(2)),
@@ -131,7 +131,6 @@ def _irwin_hall(count: int) -> Law:
 
 def _student(data: Transitions) -> Fitted | None:
     """Fit the degrees of freedom, of unit scale or of unit variance."""
-    best: Fitted | None = None
     some = data.base.z.flatten()[:20_000]
     tried = [(nu, 1.0) for nu in _DEGREES]
     tried += [(nu, math.sqrt((nu - 2) / nu)) for nu in _DEGREES if nu > 2]
@@ -140,8 +139,7 @@ def _student(data: Transitions) -> Fitted | None:
         f"the noise had Student's law of {nu:g} degrees of freedom, with heavy tails"
         f"{'' if scale == 1.0 else ', of the right variance'}"
     )
-    best = _fit(data, _scipy(stats.t(nu, scale=scale)), 0, math.log(len(tried)), nu, words)
-    return best
+    return _fit(data, _scipy(stats.t(nu, scale=scale)), 0, math.log(len(tried)), nu, words)
 
 
 def _cut(data: Transitions) -> Fitted | None:

@@ -42,7 +42,9 @@ def rounding_alternatives(belief: Belief) -> list[Alternative]:
     for name, dtype in _SHORT:
         if _BITS[dtype] > _BITS.get(belief.states.dtype, 0):
             continue
-        words = f"states were kept in {str(dtype).removeprefix('torch.')}, beside which noise is lost"
+        words = (
+            f"states were kept in {str(dtype).removeprefix('torch.')}, beside which noise is lost"
+        )
         table.append(Alternative(name, "rounding", words, _fit(dtype)))
     return table
 

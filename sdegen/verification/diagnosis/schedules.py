@@ -1,4 +1,4 @@
-"""Mistakes of diffusion models: schedules, scores, variances, and the time at which they are asked.
+"""Mistakes of diffusion models: schedules, scores, variances, and their times.
 
 A step of a reverse process is a part that the forward process makes, a part of the score, and
 noise. Each part may have a wrong factor, which is a function of time. A step of a chain is
@@ -21,9 +21,13 @@ from sdegen.core.shapes import State, Time
 from sdegen.diffusion.ddpm import DDPM, AncestralChain
 from sdegen.diffusion.reverse import ReverseSDE
 from sdegen.verification.diagnosis.chain_law import chain_alternatives
-from sdegen.verification.diagnosis.factors import Factor, drift_and_noise, fitted_drift
+from sdegen.verification.diagnosis.factors import (
+    Factor,
+    drift_and_noise,
+    fitted_drift,
+    residual_of,
+)
 from sdegen.verification.diagnosis.model import Alternative, Fitted, of_law
-from sdegen.verification.diagnosis.factors import residual_of
 from sdegen.verification.diagnosis.transitions import Belief, Transitions, evaluate
 from sdegen.verification.innovations.law import StepLaw
 
@@ -50,7 +54,7 @@ def schedule_alternatives(belief: Belief) -> list[Alternative]:
 def with_score(sde: ReverseSDE | AncestralChain, score: Callable[[State, Time], State]):  # type: ignore[no-untyped-def]  # noqa: ANN201
     """Return reverse dynamics with another score."""
     clone = copy.copy(sde)
-    clone.score = score  # type: ignore[assignment]
+    clone.score = score
     return clone
 
 

@@ -86,7 +86,8 @@ def scheme_alternatives(belief: Belief) -> list[Alternative]:
              lambda p: _kicks(p, last=p.A)),
             ("whole kicks for half kicks", "both half kicks were whole ones",
              lambda p: _kicks(p, 2.0, 2.0)),
-            ("a half kick missing", "the last half kick were missing", lambda p: _kicks(p, 1.0, 0)),
+            ("a half kick missing", "the last half kick were missing",
+             lambda p: _kicks(p, 1.0, 0)),
             ("a half kick missing", "the first half kick were missing",
              lambda p: _kicks(p, 0, 1.0)),
             ("a half kick whole", "the last half kick were a whole one",
@@ -95,7 +96,8 @@ def scheme_alternatives(belief: Belief) -> list[Alternative]:
              lambda p: _kicks(p, 2.0, 1.0)),
             ("one whole kick", "the first half kick were a whole one, and the last were missing",
              lambda p: _kicks(p, 2.0, 0)),
-            ("noise of the linearised friction", "friction and noise were 1 − γ dt and √(2γT dt/m)",
+            ("noise of the linearised friction", "friction and noise were 1 − γ dt and "
+             "√(2γT dt/m)",
              lambda p: _kicks(p, c=1 - p.rate * p.h, s=p.g * p.h.sqrt())),
             ("noise of the linearised friction", "the noise had √(2γT dt/m), whose friction is "
              "exact", lambda p: _kicks(p, s=p.g * p.h.sqrt())),
@@ -110,11 +112,17 @@ def scheme_alternatives(belief: Belief) -> list[Alternative]:
         table += [
             ("stale force", "the force were that of the step before",
              lambda p: _euler(p, 0.0, force=p.before)),
-            ("half a kick", "a kick had half of the step", lambda p: _euler(p, 0.0, force=p.A / 2)),
+            ("half a kick", "a kick had half of the step",
+             lambda p: _euler(p, 0.0, force=p.A / 2)),
         ]  # fmt: skip
     alternatives = [
         Alternative(
-            name, _KIND, words, _fit(scheme), costly=True, charge=RARE * name.startswith("steps of")
+            name,
+            _KIND,
+            words,
+            _fit(scheme),
+            costly=True,
+            charge=RARE * name.startswith("steps of"),
         )
         for name, words, scheme in table
     ]

@@ -25,6 +25,7 @@ _FEW_STEPS = 192  # that are looked at where each has a law of its own
 _STRETCH = 256  # steps in a row, where not all are looked at
 _FLOOR = -1e5  # log-density of what cannot be
 _FINEST = 1e-8  # of z: what equality means
+_RUNAWAY = 1e4  # standard deviations that a drift moves in a step
 _UNITS = 64.0  # of rounding: width of an equation without noise
 
 
@@ -34,22 +35,28 @@ class Belief:
 
     Attributes:
         sde: What moves.
-        solver: How it moves.
+        solver: How it moves, as `law_of` takes it.
         states: What was stored.
         boundary: What bounds it.
     """
 
     sde: SDE
-    solver: Solver
+    solver: Solver | str
     states: StoredStates
     boundary: object = None
+
+    @property
+    def by_update(self) -> bool:
+        """Whether each step is an update, x + dt f + √|dt| g z."""
+        solver = self.solver
+        return isinstance(solver, EulerMaruyama) and solver.substeps == 1
 
     @cached_property
     def law(self) -> StepLaw:
         """The believed law of a step."""
         return self.law_with()
 
-    def law_with(self, sde: SDE | None = None, solver: Solver | None = None) -> StepLaw:
+    def law_with(self, sde: SDE | None = None, solver: Solver | str | None = None) -> StepLaw:
         """Return the law of other dynamics, or of another solver, inside the same boundary."""
         return law_of(
             self.sde if sde is None else sde,
@@ -79,6 +86,16 @@ class Evaluation:
     judged: Tensor
     log_scale: Tensor
     gap: float = 0.0
+
+    def within(self, mask: Tensor, fresh: torch.Generator) -> Evaluation:
+        """Return it with what lies outside a mask, shape (F, B), not judged."""
+        if bool((mask | ~self.judged).all()):
+            return self
+        drawn = torch.randn(self.z.shape, generator=fresh, dtype=torch.float64)
+        judged = self.judged & mask
+        z = torch.where(judged[..., None], self.z, drawn)
+        pull = torch.where(judged[..., None], self.pull, 0.0)
+        return replace(self, z=z, pull=pull, judged=judged)
 
 
 @dataclass(frozen=True)
@@ -162,8 +179,15 @@ class Transitions:
 
     @cached_property
     def base(self) -> Evaluation:
-        """What the believed law makes of them."""
-        return evaluate(self.belief.law, self)
+        """What the believed law makes of them, where the drift does not run away.
+
+        That is decided by the state before a step, and keeps sums of squares to their digits.
+        """
+        base = evaluate(self.belief.law, self)
+        runs_away = base.pull.abs().amax(2) > _RUNAWAY if base.pull.shape[2] else None
+        if runs_away is None or not bool(runs_away.any()):
+            return base
+        return base.within(~runs_away, self.fresh)
 
     @cached_property
     def diffusion(self) -> Tensor:
@@ -172,7 +196,7 @@ class Transitions:
         k = base.z.shape[2]
         root = self.lengths.sqrt()[:, None, None]
         plain = belief.sde.noise_structure == "diagonal" and not belief.sde.phase_space
-        if type(belief.solver) is EulerMaruyama and plain and k == math.prod(self.event):
+        if belief.by_update and plain and k == math.prod(self.event):
             parts = []
             for part, t, _ in self.blocks():
                 x = self.x[part].flatten(0, 1)
@@ -193,7 +217,7 @@ class Transitions:
         if frames * size <= most:
             return self
         rows = max(2, min(self.x.shape[1], most * self.x.shape[1] // (frames * size)))
-        each = [s for s in self.stretches]
+        each = list(self.stretches)
         wanted = max(2, most // (rows * max(1, math.prod(self.event))))
         if wanted < frames:
             length = max(2, wanted // len(each))

@@ -1,4 +1,4 @@
-"""Walls that are not there, not where they should be, or of another kind; periods of another length.
+"""Walls that are missing, shifted or of another kind; periods of another length.
 
 A state that lies on an end to all digits, or that leaves the box, has no density under reflection,
 so that a few of them decide. Laws with ends at other places are reflected at the extremes of all
@@ -196,9 +196,7 @@ def _stopped(low: Tensor, high: Tensor) -> Callable[[Transitions], Fitted | None
         k = data.base.z.shape[2]
         each = 0.5 * data.base.z.square() - math.log(2 * data.resolution)
         ratio = torch.where(ended[..., None], each, 0.0)
-        fresh = torch.randn(
-            (*x.shape[:2], k), generator=data.fresh, dtype=torch.float64
-        )
+        fresh = torch.randn((*x.shape[:2], k), generator=data.fresh, dtype=torch.float64)
         evaluation = with_noise(data, torch.where(ended[..., None], fresh, data.base.z), ratio)
         gain = float((evaluation.log_p - data.base.log_p).sum())
         return Fitted(gain, lambda: evaluation, excused=(STANDS_STILL, TWICE))
