@@ -325,6 +325,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "Walls",
     ),
     "certificates": (
+        "Cause",
         "Certificate",
         "ChainDensity",
         "ChainDensity.run",
@@ -332,6 +333,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "ChainDensity2D.run",
         "ChainDensity2D.stationary",
         "ChainMoments",
+        "Diagnosis",
         "ErrorBudget",
         "Identities",
         "NoisingTime",

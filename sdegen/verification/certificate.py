@@ -202,20 +202,10 @@ def certify(
         given: dict[str, object] = {
             "p0": p0, "simulated": simulated, "potential": potential, "density": density,
         }  # fmt: skip
-        return _of_steps(
-            sde, path, given, dt, times, solver, boundary, false_alarm, diagnose=diagnose
-        )
-    p0, times = _needed_on_grid(p0, times, dt)
-    if solver == "exact":
-        raise ValueError(
-            f"solver={solver!r} is for stored states that are judged without a grid; on a grid "
-            "pass what made the trajectories, such as EulerMaruyama(substeps=…)."
-        )
+        return _of_steps(sde, path, given, dt, times, solver, boundary, false_alarm, diagnose)
+    p0, ts, solver = _needed_on_grid(sde, p0, times, dt, solver)
     false_alarm = _ON_GRID if false_alarm is None else false_alarm
-    ts, solver = as_time_grid(times), EulerMaruyama() if solver is None else solver
     limits, tell = Limits() if limits is None else limits, _clock(progress)
-    check_dynamics(sde, solver, ts, None)  # a word names no solver
-    assert not isinstance(solver, str)
     p0 = check_equations((sde, simulated or sde), solver, ts, p0, grid)
     problem = Problem(reduced(sde, "certify"), solver, grid, p0, ts, boundary)
     ends = problem.ends
@@ -258,7 +248,6 @@ def _of_steps(
     solver: Solver | str | None,
     boundary: object,
     false_alarm: float | None,
-    *,
     diagnose: bool,
 ) -> Certificate:
     """Return the certificate of stored states, without a grid."""
@@ -287,9 +276,18 @@ def _of_steps(
 
 
 def _needed_on_grid(
-    p0: Density | float | None, times: Tensor | Sequence[float] | None, dt: float | None
-) -> tuple[Density | float, Tensor | Sequence[float]]:
-    """Return start and times; refuse a request on a grid that lacks them, or has a step."""
+    sde: SDE,
+    p0: Density | float | None,
+    times: Tensor | Sequence[float] | None,
+    dt: float | None,
+    solver: Solver | str | None,
+) -> tuple[Density | float, Tensor, Solver]:
+    """Return start, times and solver; refuse a request that lacks them, or has a step."""
+    if solver == "exact":
+        raise ValueError(
+            f"solver={solver!r} is for stored states that are judged without a grid; on a grid "
+            "pass what made the trajectories, such as EulerMaruyama(substeps=…)."
+        )
     if p0 is None or times is None:
         missing = [name for name, value in (("p0", p0), ("times", times)) if value is None]
         raise ValueError(
@@ -301,7 +299,11 @@ def _needed_on_grid(
             "dt is the step of stored states that are judged without a grid; on a grid pass "
             "solver=EulerMaruyama(substeps=…) with times=…"
         )
-    return p0, times
+    solver = EulerMaruyama() if solver is None else solver
+    ts = as_time_grid(times)
+    check_dynamics(sde, solver, ts, None)  # a word names no solver
+    assert not isinstance(solver, str)
+    return p0, ts, solver
 
 
 def _clock(progress: bool) -> Callable[[str], None]:

@@ -30,6 +30,7 @@ from sdegen.verification.battery.finding import Finding, combined, families_of, 
 from sdegen.verification.check import Check
 from sdegen.verification.diagnosis.diagnose import diagnose
 from sdegen.verification.diagnosis.result import Diagnosis
+from sdegen.verification.diagnosis.transitions import Belief
 from sdegen.verification.innovations.choice import law_of
 from sdegen.verification.innovations.law import StepLaw
 from sdegen.verification.innovations.sample import Gatherer, Sample, Totals, totals_of
@@ -247,9 +248,10 @@ def diagnosis_of(
     """
     if verdict.passed:
         return None
-    states, sample = verdict.states, verdict.sample
-    solver = solver_for(sde) if solver is None else solver
-    return diagnose(sde, solver, states, _boundary(states, boundary), sample)
+    states, solver = verdict.states, solver_for(sde) if solver is None else solver
+    positions = _are_positions(sde, states)
+    belief = Belief(sde, solver, states, _boundary(states, boundary), positions)
+    return diagnose(belief, verdict.sample)
 
 
 def solver_for(sde: SDE) -> Solver:

@@ -17,24 +17,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sdegen.core.errors import SdegenError
-from sdegen.core.sde import SDE
-from sdegen.core.solver import Solver
-from sdegen.readers.stored_states import StoredStates
-from sdegen.verification.battery.battery import checks_of, findings_of
+from sdegen.verification.battery.battery import checks_of, findings_beside
 from sdegen.verification.diagnosis.causes import table_of_causes
-from sdegen.verification.diagnosis.generic import UNKNOWN
+from sdegen.verification.diagnosis.generic import UNKNOWN, detail_left
 from sdegen.verification.diagnosis.model import Alternative, Fitted
 from sdegen.verification.diagnosis.result import Cause, Diagnosis
 from sdegen.verification.diagnosis.transitions import (
     Belief,
     Evaluation,
     Transitions,
-    totals_of,
 )
-from sdegen.verification.innovations.sample import Sample, Totals
+from sdegen.verification.innovations.sample import Sample, totals_of
 
 _MOST, _FIRST_LOOK = 2**18, 2**14
 _FINALISTS = 8
@@ -63,19 +59,13 @@ class _Entry:
         )  # fmt: skip
 
 
-def diagnose(
-    sde: SDE, solver: Solver | str, states: StoredStates, boundary: object, sample: Sample
-) -> Diagnosis:
+def diagnose(belief: Belief, sample: Sample) -> Diagnosis:
     """Say which mistake explains stored states that failed their tests.
 
     Args:
-        sde: What is believed to move.
-        solver: How.
-        states: What was stored.
-        boundary: What is believed to bound it.
+        belief: What they should follow.
         sample: The innovations that the tests have seen.
     """
-    belief = Belief(sde, solver, states, boundary)
     data = Transitions.of(belief, _MOST)
     entries = _compared(table_of_causes(belief, sample), data)
     groups = _grouped(entries)
@@ -148,24 +138,25 @@ def _cause_of(group: list[_Entry]) -> Cause:
 def _unexplained(fitted: Fitted, data: Transitions) -> str:
     """Return what the battery finds in the innovations under an alternative, or nothing."""
     residual = fitted.residual()
+    law = data.belief.law
+    redrawn: list[list[Sample]] = []
     if isinstance(residual, Evaluation):
-        sample, totals = data.sample_of(residual), totals_of(data, residual)
+        sample = data.sample_of(residual)
+        totals = totals_of(sample)
+        totals.equations, totals.gap = residual.gap > 0, residual.gap
+        for way, turns in enumerate(law.redraws):
+            again = [data.redrawn(way, turn) for turn in range(turns)]
+            redrawn.append([replace(one.sample_of(one.base), past=sample.z) for one in again])
     else:
-        sample, totals = residual, _totals_of_sample(residual)
-    checks = checks_of(findings_of(sample, totals), sample, totals, _FALSE_ALARM)
+        sample, totals = residual, totals_of(residual)
+    findings = findings_beside(sample, totals, redrawn)
+    checks = checks_of(findings, sample, totals, _FALSE_ALARM)
     failed = [
         check for check in checks if check.verdict == "failed" and check.name not in fitted.excused
     ]
-    return "" if not failed else f"{failed[0].name}"
-
-
-def _totals_of_sample(sample: Sample) -> Totals:
-    """Return sums over a sample."""
-    z, pull = sample.z, sample.pull
-    rows = z.flatten(0, 1)
-    totals = Totals(count=len(rows), mean=rows.sum(0), square=rows.square().sum(0))
-    totals.pull, totals.pull_square = float((z * pull).sum()), float(pull.square().sum())
-    return totals
+    if failed or redrawn:
+        return failed[0].name if failed else ""
+    return detail_left(sample, _FALSE_ALARM)
 
 
 def _said(causes: tuple[Cause, ...], odds: float, second: _Entry | None, left: str) -> Diagnosis:

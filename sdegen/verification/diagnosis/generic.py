@@ -10,14 +10,19 @@ import math
 from collections.abc import Callable
 
 import torch
+from scipy import stats
 from torch import Tensor
 
 from sdegen.verification.battery.features import features_of, standardised
+from sdegen.verification.battery.martingale import normal_sums, prefix_of
+from sdegen.verification.battery.regressions import size_normals
 from sdegen.verification.diagnosis.model import Alternative, Fitted, with_noise
 from sdegen.verification.diagnosis.transitions import Transitions
+from sdegen.verification.innovations.sample import Sample, bits_of
 
 UNKNOWN = "unknown"
 _WAVES = 4
+_HARMONICS = 6
 _ROUNDS = 8  # of Newton's method for the logarithm of a variance
 
 
@@ -108,6 +113,33 @@ def _noise(features: Features) -> Callable[[Transitions], Fitted | None]:
         return Fitted(gain, lambda: evaluation, len(beta))
 
     return fit
+
+
+def detail_left(sample: Sample, false_alarm: float) -> str:
+    """Return what fine features of the state still tell of innovations, or nothing.
+
+    With u of a coordinate as the battery has it and θ = 2 arctan u they are sin jθ and cos jθ: a
+    cause that explains the mean of a mistake alone leaves its shape to them.
+
+    Args:
+        sample: Innovations under a cause.
+        false_alarm: Chance that something is found in those of the right one.
+    """
+    k, d = sample.z.shape[2], sample.x.shape[2]
+    if k not in (d, d // 2) or k == 0:
+        return ""
+    fresh = torch.Generator().manual_seed(bits_of(sample.z[-1]))
+    theta = 2 * torch.atan(standardised(sample.x, prefix_of(*sample.z.shape[:2])))
+    parts = [theta] if k == d else [theta[..., :k], theta[..., k:]]
+    chance = false_alarm / (4 * _HARMONICS * len(parts))
+    for name, w in (("drift", sample.z), ("noise", size_normals(sample.z))):
+        for part in parts:
+            for j in range(1, _HARMONICS + 1):
+                for wave in (torch.sin(j * part), torch.cos(j * part)):
+                    sums = normal_sums(wave.flatten(1)[..., None], w.flatten(1), fresh)
+                    if 2 * stats.norm.sf(abs(float(sums[0]))) < chance:
+                        return f"shape of the {name} as a function of the state"
+    return ""
 
 
 def _solved(matrix: Tensor, right: Tensor) -> Tensor:

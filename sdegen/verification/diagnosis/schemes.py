@@ -62,59 +62,7 @@ Scheme = Callable[[Phase], Equations]
 def scheme_alternatives(belief: Belief) -> list[Alternative]:
     """Return the schemes that are taken for a step of BAOAB, or of Euler–Maruyama."""
     by_splitting = isinstance(belief.solver, BAOAB)
-    table: list[tuple[str, str, Scheme]] = [
-        ("flights with the new velocity", "positions moved by the new velocity (the symplectic "
-         "Euler method)", lambda p: _euler(p, 1.0)),
-        ("flights with the mean velocity", "positions moved by the mean of both velocities",
-         lambda p: _euler(p, 0.5)),
-        ("flights with the old velocity", "positions moved by the old velocity",
-         lambda p: _euler(p, 0.0)),
-        ("steps of ABOBA", "the steps were half a flight, kick, friction, kick, half a flight",
-         _aboba),
-        ("steps of Grønbech-Jensen and Farago", "the steps were those of Grønbech-Jensen and "
-         "Farago", _gjf),
-        ("thermostat on positions", "friction and noise acted on positions",
-         _on_positions),
-        ("noise on positions", "noise acted on positions, and friction on velocities",
-         lambda p: _on_positions(p, friction=True)),
-    ]  # fmt: skip
-    if by_splitting:
-        table += [
-            ("stale force", "the first kick had the force of the step before",
-             lambda p: _kicks(p, first=p.before)),
-            ("stale force", "the last kick had the force of the state before",
-             lambda p: _kicks(p, last=p.A)),
-            ("whole kicks for half kicks", "both half kicks were whole ones",
-             lambda p: _kicks(p, 2.0, 2.0)),
-            ("a half kick missing", "the last half kick were missing",
-             lambda p: _kicks(p, 1.0, 0)),
-            ("a half kick missing", "the first half kick were missing",
-             lambda p: _kicks(p, 0, 1.0)),
-            ("a half kick whole", "the last half kick were a whole one",
-             lambda p: _kicks(p, 1.0, 2.0)),
-            ("a half kick whole", "the first half kick were a whole one",
-             lambda p: _kicks(p, 2.0, 1.0)),
-            ("one whole kick", "the first half kick were a whole one, and the last were missing",
-             lambda p: _kicks(p, 2.0, 0)),
-            ("noise of the linearised friction", "friction and noise were 1 − γ dt and "
-             "√(2γT dt/m)",
-             lambda p: _kicks(p, c=1 - p.rate * p.h, s=p.g * p.h.sqrt())),
-            ("noise of the linearised friction", "the noise had √(2γT dt/m), whose friction is "
-             "exact", lambda p: _kicks(p, s=p.g * p.h.sqrt())),
-            ("thermostat of half a step", "friction and noise acted for half of the step",
-             lambda p: _kicks(p, c=p.c.sqrt(), s=p.s * (1 + p.c).rsqrt())),
-            ("noise of 1 − c for 1 − c²", "the noise had √(1 − c) for √(1 − c²)",
-             lambda p: _kicks(p, s=p.s * (1 + p.c).rsqrt())),
-            ("noise of 1 − c for √(1 − c²)", "the noise had 1 − c for √(1 − c²)",
-             lambda p: _kicks(p, s=p.s * ((1 - p.c) / (1 + p.c)).sqrt())),
-        ]  # fmt: skip
-    else:
-        table += [
-            ("stale force", "the force were that of the step before",
-             lambda p: _euler(p, 0.0, force=p.before)),
-            ("half a kick", "a kick had half of the step",
-             lambda p: _euler(p, 0.0, force=p.A / 2)),
-        ]  # fmt: skip
+    table = [*_other_flights(), *(_other_kicks() if by_splitting else _other_updates())]
     alternatives = [
         Alternative(
             name,
@@ -134,6 +82,72 @@ def scheme_alternatives(belief: Belief) -> list[Alternative]:
         family = "force by a factor"
         alternatives.append(Alternative(family, _KIND, "", _fitted_force, family, costly=True))
     return alternatives
+
+
+Row = tuple[str, str, Scheme]
+
+
+def _other_flights() -> list[Row]:
+    """Return schemes that are taken for any other."""
+    return [
+        ("flights with the new velocity", "positions moved by the new velocity (the symplectic "
+         "Euler method)", lambda p: _euler(p, 1.0)),
+        ("flights with the mean velocity", "positions moved by the mean of both velocities",
+         lambda p: _euler(p, 0.5)),
+        ("flights with the old velocity", "positions moved by the old velocity",
+         lambda p: _euler(p, 0.0)),
+        ("steps of ABOBA", "the steps were half a flight, kick, friction, kick, half a flight",
+         _aboba),
+        ("steps of Grønbech-Jensen and Farago", "the steps were those of Grønbech-Jensen and "
+         "Farago", _gjf),
+        ("thermostat on positions", "friction and noise acted on positions",
+         _on_positions),
+        ("noise on positions", "noise acted on positions, and friction on velocities",
+         lambda p: _on_positions(p, friction=True)),
+    ]  # fmt: skip
+
+
+def _other_kicks() -> list[Row]:
+    """Return steps of BAOAB with kicks, friction or noise that differ."""
+    return [
+        ("stale force", "the first kick had the force of the step before",
+         lambda p: _kicks(p, first=p.before)),
+        ("stale force", "the last kick had the force of the state before",
+         lambda p: _kicks(p, last=p.A)),
+        ("whole kicks for half kicks", "both half kicks were whole ones",
+         lambda p: _kicks(p, 2.0, 2.0)),
+        ("a half kick missing", "the last half kick were missing",
+         lambda p: _kicks(p, 1.0, 0)),
+        ("a half kick missing", "the first half kick were missing",
+         lambda p: _kicks(p, 0, 1.0)),
+        ("a half kick whole", "the last half kick were a whole one",
+         lambda p: _kicks(p, 1.0, 2.0)),
+        ("a half kick whole", "the first half kick were a whole one",
+         lambda p: _kicks(p, 2.0, 1.0)),
+        ("one whole kick", "the first half kick were a whole one, and the last were missing",
+         lambda p: _kicks(p, 2.0, 0)),
+        ("noise of the linearised friction", "friction and noise were 1 − γ dt and "
+         "√(2γT dt/m)",
+         lambda p: _kicks(p, c=1 - p.rate * p.h, s=p.g * p.h.sqrt())),
+        ("noise of the linearised friction", "the noise had √(2γT dt/m), whose friction is "
+         "exact", lambda p: _kicks(p, s=p.g * p.h.sqrt())),
+        ("thermostat of half a step", "friction and noise acted for half of the step",
+         lambda p: _kicks(p, c=p.c.sqrt(), s=p.s * (1 + p.c).rsqrt())),
+        ("noise of 1 − c for 1 − c²", "the noise had √(1 − c) for √(1 − c²)",
+         lambda p: _kicks(p, s=p.s * (1 + p.c).rsqrt())),
+        ("noise of 1 − c for √(1 − c²)", "the noise had 1 − c for √(1 − c²)",
+         lambda p: _kicks(p, s=p.s * ((1 - p.c) / (1 + p.c)).sqrt())),
+    ]  # fmt: skip
+
+
+def _other_updates() -> list[Row]:
+    """Return updates with kicks that differ."""
+    return [
+        ("stale force", "the force were that of the step before",
+         lambda p: _euler(p, 0.0, force=p.before)),
+        ("half a kick", "a kick had half of the step",
+         lambda p: _euler(p, 0.0, force=p.A / 2)),
+    ]  # fmt: skip
 
 
 def _kicks(

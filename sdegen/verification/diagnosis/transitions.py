@@ -18,7 +18,7 @@ from sdegen.readers.stored_states import StoredStates
 from sdegen.solvers.euler import EulerMaruyama
 from sdegen.verification.innovations.choice import law_of
 from sdegen.verification.innovations.law import Innovations, StepLaw, flat
-from sdegen.verification.innovations.sample import Sample, Totals, bits_of
+from sdegen.verification.innovations.sample import Sample, bits_of
 
 _AT_ONCE = 2**16  # numbers that a law is asked for together
 _FEW_STEPS = 192  # that are looked at where each has a law of its own
@@ -38,12 +38,14 @@ class Belief:
         solver: How it moves, as `law_of` takes it.
         states: What was stored.
         boundary: What bounds it.
+        positions: Whether states of a phase space are positions alone.
     """
 
     sde: SDE
     solver: Solver | str
     states: StoredStates
     boundary: object = None
+    positions: bool = False
 
     @property
     def by_update(self) -> bool:
@@ -64,6 +66,7 @@ class Belief:
             self.states.times,
             self.states.event,
             self.boundary,
+            positions=self.positions,
         )
 
 
@@ -243,6 +246,21 @@ class Transitions:
             kept={},
         )
 
+    def redrawn(self, way: int, turn: int) -> Transitions:
+        """Return the same steps, taken anew by the law that is believed.
+
+        Args:
+            way: In which of its ways.
+            turn: Number of the draw.
+        """
+        law, parts = self.belief.law, []
+        for part, _, _ in self.blocks():
+            i = int(self.steps[part.start])
+            before = self.x[part].flatten(0, 1)
+            draw = turn * len(self.belief.states.times) + i
+            parts.append(law.redraw(before, i, way, bits_of(self.x[-1]), draw))
+        return replace(self, after=torch.cat(parts).reshape(self.x.shape), kept={})
+
     def sample_of(self, evaluation: Evaluation, *, stalled: bool = True) -> Sample:
         """Return innovations as the battery takes them."""
         x = self.x.flatten(2)
@@ -254,23 +272,8 @@ class Transitions:
             evaluation.z, evaluation.pull, x.double(), self.steps, self.trajectories,
             self.stretches, evaluation.log_p, rounding,
             (still, min(1.0, 2 * rounding / math.sqrt(2 * math.pi))), True,
-            self.belief.states.phase_space or self.belief.sde.phase_space,
+            self.belief.sde.phase_space and not self.belief.positions,
         )  # fmt: skip
-
-
-def totals_of(data: Transitions, evaluation: Evaluation) -> Totals:
-    """Return sums over the innovations."""
-    z, pull = evaluation.z, evaluation.pull
-    rows = z.flatten(0, 1)
-    totals = Totals(count=len(rows), mean=rows.sum(0), square=rows.square().sum(0))
-    totals.lag = torch.zeros(z.shape[2], dtype=torch.float64)
-    for part in data.stretches:
-        block = z[part]
-        totals.lag = totals.lag + (block[1:] * block[:-1]).sum((0, 1))
-        totals.pairs += (len(block) - 1) * z.shape[1]
-    totals.pull, totals.pull_square = float((z * pull).sum()), float(pull.square().sum())
-    totals.gap = evaluation.gap
-    return totals
 
 
 def evaluate(law: StepLaw, data: Transitions) -> Evaluation:
@@ -278,7 +281,13 @@ def evaluate(law: StepLaw, data: Transitions) -> Evaluation:
     frames, batch = data.x.shape[:2]
     width = 1 if not law.alike else max(1, _AT_ONCE // max(1, data.x[0].numel()))
     parts = []
+    law.calibrate(data.belief.states, bits_of(data.x[-1]))
     with torch.no_grad():
+        if law.remembers:
+            for part in data.stretches:
+                row = torch.cat([data.x[part], data.after[part][-1:]])
+                parts.append(law.along(row, int(data.steps[part.start]), None)[0])
+            return gathered(parts, data, (frames, batch))
         for a in range(0, frames, width):
             b = min(a + width, frames)
             x, after = data.x[a:b].flatten(0, 1), data.after[a:b].flatten(0, 1)
