@@ -249,8 +249,8 @@ def diagnosis_of(
     if verdict.passed:
         return None
     states, solver = verdict.states, solver_for(sde) if solver is None else solver
-    positions = _are_positions(sde, states)
-    belief = Belief(sde, solver, states, _boundary(states, boundary), positions)
+    positions = are_positions(sde, states)
+    belief = Belief(sde, solver, states, boundary_of(states, boundary), positions)
     return diagnose(belief, verdict.sample)
 
 
