@@ -33,12 +33,12 @@ BINS = 60  # of a histogram, at most
 
 
 def panels(
-    mosaic: str, width: float, height: float, *, gap: float = 0.02
+    mosaic: str | list[list[str]], width: float, height: float, *, gap: float = 0.02
 ) -> tuple[Figure, dict[str, Axes]]:
-    """Return a figure with panels named by letters, all in one style; sizes in inches."""
+    """Return a figure with panels named by letters or words, all in one style; sizes in inches."""
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
     figure.set_layout_engine("constrained", wspace=gap, hspace=gap)
-    axes: dict[str, Axes] = figure.subplot_mosaic(mosaic)
+    axes: dict[str, Axes] = figure.subplot_mosaic(mosaic)  # type: ignore[arg-type]
     for panel in axes.values():
         panel.spines[["top", "right"]].set_visible(False)
         panel.spines[["left", "bottom"]].set_color(GREY)

@@ -13,6 +13,7 @@ from matplotlib.ticker import NullLocator
 
 from sdegen.core.requests import check_kind
 from sdegen.plots import style
+from sdegen.plots.innovations import innovations
 from sdegen.verification.budget import ErrorBudget
 from sdegen.verification.certificate import Certificate
 
@@ -23,6 +24,8 @@ _NAMED = 8  # numbers of steps that fit on an axis
 
 def certificate(result: Certificate) -> Figure:
     """Draw a certificate: trajectories and their law at the last time, and every check.
+
+    One of stored states, without a grid, is drawn by `innovations`.
 
     Args:
         result: What `certify` returned.
@@ -35,6 +38,8 @@ def certificate(result: Certificate) -> Figure:
         ValueError: If there is no law in it, as in that of a noising chain.
     """
     check_kind("result", result, Certificate, "a Certificate")
+    if result.steps is not None:
+        return innovations(result)
     law, path = result.law, result.path
     if law is None or path is None:
         raise ValueError(

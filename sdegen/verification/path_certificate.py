@@ -126,7 +126,7 @@ class PathVerdict:
         count += self.limits
         if failed:
             reasons = "; ".join(
-                f"{check.name} ({check.remark})" if check.remark else check.name
+                f"{check.name} ({check.remark.rstrip('.')})" if check.remark else check.name
                 for check in failed
             )
             return (

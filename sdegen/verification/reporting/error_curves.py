@@ -25,13 +25,14 @@ from sdegen.readers.stored_states import StoredStates
 from sdegen.verification.innovations.law import StepLaw
 from sdegen.verification.innovations.sample import Sample
 
-_PARTS, _LEAST, _FEW = 24, 200, 20  # of a curve; states of a part; states that make no curve
+_PARTS, _LEAST, _FEW = 24, 50, 20  # of a curve; states of a part; states that make no curve
 _QUOTIENT = 1e-2  # of the size of a step: what x' is moved by
 _SIDE_BY_SIDE = 2048  # coordinates that are moved one by one
 _COUPLED = 1e-6  # of the largest: what is no dependence
 _AT_ONCE = 2**18  # numbers
 _PAIRS = 1024  # of a noise and a coordinate, that are all looked at
-_PREFERRED = 6.0  # standard deviations by which a noise's own coordinate is preferred
+# standard deviations, and a factor, by which a noise's own coordinate is preferred
+_PREFERRED, _MORE = 6.0, 1.25
 
 
 class ErrorCurve(NamedTuple):
@@ -121,10 +122,11 @@ class ErrorCurves:
         for pair in ranked:
             if len(chosen) < count and all(pair[0] != j for j, _ in chosen):
                 chosen.append(pair)
-        for pair in ranked:  # where there are few noises, what else they are functions of
-            seen = pair[1] in mine[pair[0]] or scores[pair] > _PREFERRED
-            if len(chosen) < count and pair not in chosen and seen:
-                chosen.append(pair)
+        best = [max(scores[j, k] for k in mine[j]) for j in range(self.noises)]
+        for j, k in ranked:  # where there are few noises, what else they are functions of
+            seen = k in mine[j] or scores[j, k] > max(_PREFERRED, _MORE * best[j])
+            if len(chosen) < count and (j, k) not in chosen and seen:
+                chosen.append((j, k))
         return sorted(chosen)
 
     def _own_of(self, j: int) -> set[int]:

@@ -12,8 +12,8 @@ from sdegen.verification.battery.regressions import size_normals
 from sdegen.verification.innovations.sample import Sample
 
 _BINS, _ENDS, _FARTHEST = 60, 5.0, 12.0  # of a histogram: bins, its ends, and the farthest end
-_LAGS = 50
-_GROUPS, _STEPS = 50, 1000  # groups of steps along the run, and numbers in each
+_LAGS, _PRODUCTS = 50, 20  # steps apart; products of which a correlation is the mean, at least
+_GROUPS, _NUMBERS = 50, 40  # groups of steps along the run, and numbers in each
 _MATRIX = 100  # rows of a matrix that can be seen
 
 
@@ -85,26 +85,29 @@ def histogram(sample: Sample) -> Histogram:
     """Return the density of all innovations, out to the largest, or to ±12."""
     z = sample.z.flatten()
     end = min(_FARTHEST, max(_ENDS, float(z.abs().max()) * 1.02))
-    edges = torch.linspace(-end, end, _BINS + 1, dtype=torch.float64)
+    bins = min(_BINS, max(8, int(2 * len(z) ** (1 / 3))))
+    edges = torch.linspace(-end, end, bins + 1, dtype=torch.float64)
     counts = torch.histogram(z.clamp(-end - 1, end + 1), edges)[0]
-    total = len(z) * (2 * end / _BINS)
+    total = len(z) * (2 * end / bins)
     beyond = len(z) - int(counts.sum())
     return Histogram(edges, counts / total, counts.clamp(min=1).sqrt() / total, beyond)
 
 
 def memory(sample: Sample) -> Memory | None:
-    """Return correlations up to 50 steps apart; None where there are not two steps in a row."""
-    size = size_normals(sample.z)
+    """Return correlations up to 50 steps apart; None where too few steps are in a row."""
+    both = sample.z, size_normals(sample.z)
+    # a variance that is wrong throughout is no memory
+    z, size = ((w - w.mean()) / w.std() for w in both)
     rows = []
     for lag in range(1, _LAGS + 1):
         total, count = [0.0, 0.0], 0
         for part in sample.stretches:
             if len(sample.steps[part]) <= lag:
                 continue
-            for n, w in enumerate((sample.z[part], size[part])):
+            for n, w in enumerate((z[part], size[part])):
                 total[n] += float((w[lag:] * w[:-lag]).sum())
             count += w[lag:].numel()
-        if count > 1:
+        if count >= _PRODUCTS:
             rows.append((lag, total[0] / count, total[1] / count, 1 / math.sqrt(count)))
     if not rows:
         return None
@@ -115,7 +118,7 @@ def memory(sample: Sample) -> Memory | None:
 def along_run(sample: Sample) -> AlongRun:
     """Return the variance of z, and the factor of the drift, of groups of steps."""
     frames, batch, k = sample.z.shape
-    width = max(-(-frames // _GROUPS), min(frames, -(-_STEPS // (batch * k))))
+    width = max(-(-frames // _GROUPS), min(frames, -(-_NUMBERS // (batch * k))))
     rows = []
     for first in range(0, frames, width):
         part = slice(first, first + width)
