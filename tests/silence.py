@@ -581,6 +581,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "plots.density_ridge",
         "plots.displacement",
         "plots.error_budget",
+        "plots.innovations",
         "plots.first_passage",
         "plots.histogram",
         "plots.image_sheet",

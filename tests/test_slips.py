@@ -1024,6 +1024,10 @@ BEYOND |= {
         lambda density: sg.plots.plane(density),
         {"density": PLANE.gaussian((0.0, 0.0), [[1.0, 0.0], [0.0, 1.0]])},
     ),
+    "plots.innovations": (
+        sg.plots.innovations,
+        {"result": sg.certify(BROWNIAN, path=STORED, dt=1.0)},
+    ),
     "plots.error_budget": (
         sg.plots.error_budget,
         {
