@@ -32,8 +32,10 @@ from sdegen.verification.diagnosis.diagnose import diagnose
 from sdegen.verification.diagnosis.result import Diagnosis
 from sdegen.verification.diagnosis.transitions import Belief
 from sdegen.verification.innovations.choice import law_of
+from sdegen.verification.innovations.dither import dithered
 from sdegen.verification.innovations.law import StepLaw
-from sdegen.verification.innovations.sample import Gatherer, Sample, Totals, totals_of
+from sdegen.verification.innovations.rounded_law import rounded_law
+from sdegen.verification.innovations.sample import Gatherer, Sample, Totals, bits_of, totals_of
 from sdegen.verification.path_request import (
     are_positions,
     check_equation,
@@ -176,6 +178,7 @@ def judge_path(
     check_equation(sde)
     solver = solver_for(sde) if solver is None else solver
     states = read_states(path, dt=spacing_of(dt, solver), times=times)
+    states = dithered(states, bits_of(states.block(0, 2)))
     positions = are_positions(sde, states)
     law = law_of(
         sde,
@@ -187,6 +190,7 @@ def judge_path(
         states=states.block(0, 1)[0][:_LOOKED_AT],
         determinant=False,
     )
+    law = rounded_law(law, states)
     gatherer = Gatherer(states, law)
     sample = gatherer.sample()
     totals = totals_of(sample) if law.redraws else gatherer.totals()

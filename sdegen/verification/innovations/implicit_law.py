@@ -34,6 +34,8 @@ class ImplicitLaw(StepLaw):
         determinant: Whether log_scale has the Jacobian of F, not that of its first guess.
     """
 
+    by_coordinate = True
+
     def __init__(
         self, sde: SDE, solver: FixedStep, nodes: Tensor, *, determinant: bool = True
     ) -> None:

@@ -78,6 +78,7 @@ class StepLaw(ABC):
             ways in which it may have come about; none where the law is exact.
         remembers: Whether a step depends on those before it, so that they are judged in a row, by
             `along`.
+        by_coordinate: Whether each z is that of one coordinate, in a phase space of its velocity.
         starts_anywhere: Whether steps in a row may begin with any, or with the first alone.
     """
 
@@ -85,6 +86,7 @@ class StepLaw(ABC):
     alike: bool
     tolerance: float = 0.0
     remembers: bool = False
+    by_coordinate: bool = False
     starts_anywhere: bool = True
 
     @property

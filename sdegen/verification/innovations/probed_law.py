@@ -44,6 +44,8 @@ class ProbedLaw(StepLaw):
         ValueError: From `innovations`, if a step is no such polynomial.
     """
 
+    by_coordinate = True
+
     def __init__(
         self, sde: SDE, solver: FixedStep, nodes: Tensor, *, one_by_one: bool = False
     ) -> None:

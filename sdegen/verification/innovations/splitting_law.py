@@ -36,6 +36,7 @@ class SplittingLaw(StepLaw):
         solver.check(sde, nodes)
         self.name, self._sde, self._solver = type(solver).__name__, sde, solver
         self.alike = bool(sde.autonomous) and is_even(nodes)
+        self.by_coordinate = isinstance(solver, BAOAB)
         self._memory = solver.begin(sde, nodes[:2] if self.alike else nodes)
         self._two = isinstance(solver, OBABO)
 

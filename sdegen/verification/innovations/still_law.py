@@ -21,6 +21,8 @@ class StillLaw(StepLaw):
         nodes: Times of the states, shape (steps + 1,).
     """
 
+    by_coordinate = True  # there is no z
+
     def __init__(self, sde: SDE, solver: FixedStep, nodes: Tensor) -> None:
         self.name, self._sde, self._solver = type(solver).__name__, sde, solver
         self._nodes = nodes
