@@ -36,6 +36,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from sdegen.core.checks import check_flag
 from sdegen.core.noise import Rng, seed_of
 from sdegen.core.reduction import reduced
 from sdegen.core.requests import as_time_grid
@@ -59,6 +60,8 @@ from sdegen.verification.certificate_request import (
 from sdegen.verification.check import Check, Limits
 from sdegen.verification.diagnosis.result import Diagnosis
 from sdegen.verification.fault_hypotheses import matching_hypotheses
+from sdegen.verification.identities.identities import identities_of
+from sdegen.verification.identities.result import Identities
 from sdegen.verification.law_checks import Laws, edge_checks, resolution_check, step_check
 from sdegen.verification.path_certificate import PathVerdict, diagnosis_of, judge_path
 from sdegen.verification.problem import Problem
@@ -89,6 +92,7 @@ class Certificate:
         summary: What is wrong and what to change, or that nothing is.
         steps: What the noise of stored steps says, where states were judged without a grid.
         diagnosis: Which mistake explains stored steps that failed; None where none did.
+        identities: What averages of them say, where that was asked for.
     """
 
     checks: tuple[Check, ...]
@@ -98,6 +102,7 @@ class Certificate:
     summary: str
     steps: PathVerdict | None = None
     diagnosis: Diagnosis | None = None
+    identities: Identities | None = None
 
     @property
     def passed(self) -> bool:
@@ -110,7 +115,8 @@ class Certificate:
         return tuple(check for check in self.checks if check.verdict == "failed")
 
     def __str__(self) -> str:
-        return "\n".join([self.summary, *map(str, self.checks)])
+        biases = [] if self.identities is None else self.identities.lines()
+        return "\n".join([self.summary, *map(str, self.checks), *biases])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the certificate as a dictionary of JSON's kinds; what is not finite is None.
@@ -139,6 +145,7 @@ def certify(
     temperature: float = 1.0,
     density: Density | None = None,
     boundary: Any = None,  # noqa: ANN401, of a grid, or as `simulate` takes it
+    identities: bool = False,
     trajectories: int = 10_000,
     limits: Limits | None = None,
     false_alarm: float | None = None,
@@ -173,6 +180,8 @@ def certify(
             "absorbing" or "periodic"; None if the state is free. A path must have been simulated
             with the same boundary, such as Reflecting(grid.low, grid.high). Without a grid, what
             `simulate` would be given.
+        identities: Whether averages of stored states are looked at too, as `sdegen.identities`
+            does: more mistakes are seen, and the bias of the step is told.
         trajectories: How many are simulated.
         limits: What is allowed where no chance is in it.
         false_alarm: Chance to refuse an exact simulation, of all tests together; 1e-5 unless
@@ -202,8 +211,9 @@ def certify(
         given: dict[str, object] = {
             "p0": p0, "simulated": simulated, "potential": potential, "density": density,
         }  # fmt: skip
-        return _of_steps(sde, path, given, dt, times, solver, boundary, false_alarm, diagnose)
-    p0, ts, solver = _needed_on_grid(sde, p0, times, dt, solver)
+        asked = diagnose, identities
+        return _of_steps(sde, path, given, dt, times, solver, boundary, false_alarm, *asked)
+    p0, ts, solver = _needed_on_grid(sde, p0, times, dt, solver, identities)
     false_alarm = _ON_GRID if false_alarm is None else false_alarm
     limits, tell = Limits() if limits is None else limits, _clock(progress)
     p0 = check_equations((sde, simulated or sde), solver, ts, p0, grid)
@@ -233,9 +243,7 @@ def certify(
     summary = _summary(checks, law, path, each, ends)
     sampled = any(check.verdict == "failed" and check.time is not None for check in checks)
     if diagnose and sampled and laws.chain is not None:
-        tell("what mistake explains the samples")
-        fits = matching_hypotheses(valid_states(path)[-1], problem)
-        summary += f" They behave as if {', or as if '.join(fits)}." if fits else ""
+        summary += _explanation(path, problem, tell)
     return Certificate(tuple(checks), law, laws.exact, path, summary)
 
 
@@ -249,8 +257,10 @@ def _of_steps(
     boundary: object,
     false_alarm: float | None,
     diagnose: bool,
+    identities: bool,
 ) -> Certificate:
     """Return the certificate of stored states, without a grid."""
+    check_flag("identities", identities)
     if path is None:
         raise ValueError(
             "certify judges stored states, path=…, or a simulation on a grid; pass "
@@ -264,6 +274,7 @@ def _of_steps(
         )
     chance = _BY_STEPS if false_alarm is None else false_alarm
     check_false_alarm(chance)
+    chance = chance / 2 if identities else chance  # one half for each
     verdict = judge_path(
         sde, path, dt=dt, times=times, solver=solver, boundary=boundary, false_alarm=chance
     )
@@ -272,7 +283,11 @@ def _of_steps(
     diagnosis = diagnosis_of(verdict, sde, solver, boundary) if diagnose else None
     if diagnosis is not None:
         summary += f" {diagnosis.sentence}"
-    return Certificate(verdict.checks, None, None, stored, summary, verdict, diagnosis)
+    checks, found = verdict.checks, None
+    if identities:
+        found = identities_of(sde, verdict.states, solver, boundary, false_alarm=chance)
+        checks, summary = (*checks, *found.checks), found.beside(summary)
+    return Certificate(checks, None, None, stored, summary, verdict, diagnosis, found)
 
 
 def _needed_on_grid(
@@ -281,6 +296,7 @@ def _needed_on_grid(
     times: Tensor | Sequence[float] | None,
     dt: float | None,
     solver: Solver | str | None,
+    identities: bool,
 ) -> tuple[Density | float, Tensor, Solver]:
     """Return start, times and solver; refuse a request that lacks them, or has a step."""
     if solver == "exact":
@@ -293,6 +309,11 @@ def _needed_on_grid(
         raise ValueError(
             f"a certificate on a grid needs {' and '.join(missing)}; pass certify(sde, grid, p0, "
             "times), or leave out grid to judge path=… by its steps."
+        )
+    if identities:
+        raise ValueError(
+            "identities are of stored states that are judged without a grid; leave out grid, or "
+            "call sdegen.identities(sde, path, …)."
         )
     if dt is not None:
         raise ValueError(
@@ -315,6 +336,13 @@ def _clock(progress: bool) -> Callable[[str], None]:
             sys.stderr.write(f"{time.monotonic() - started:6.1f} s  {what}\n")
 
     return tell
+
+
+def _explanation(path: Trajectory, problem: Problem, tell: Callable[[str], None]) -> str:
+    """Say which of the usual mistakes explains the samples; nothing where none does."""
+    tell("what mistake explains the samples")
+    fits = matching_hypotheses(valid_states(path)[-1], problem)
+    return f" They behave as if {', or as if '.join(fits)}." if fits else ""
 
 
 def _summary(

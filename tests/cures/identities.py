@@ -3,7 +3,7 @@
 import torch
 
 import sdegen as sg
-from tests.cures.common import F64, T, simulate
+from tests.cures.common import F64, GRID, T, simulate
 
 _OU = sg.OrnsteinUhlenbeck(1.0, 0.0, 2.0**0.5)
 _COLD = sg.Quadratic(4.0)  # log_prob is that of N(0, 1/4)
@@ -60,6 +60,11 @@ FOLLOWED = {
         r"averages over those that are left obey no identity; judge their steps",
         lambda: sg.identities(_OU, _PATH, boundary=sg.Absorbing(-9.0, 9.0)),
         _of_steps,
+    ),
+    "averages beside a grid": (
+        r"identities are of stored states that are judged without a grid; leave out grid",
+        lambda: sg.certify(_OU, GRID, 0.5, T, identities=True),
+        lambda: sg.certify(_OU, path=_PATH, identities=True),
     ),
     "averages at an end of one's own": (
         r"averages obey identities between walls that reflect, and with a period",

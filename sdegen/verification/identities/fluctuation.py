@@ -68,7 +68,7 @@ def fluctuation_row(
         R = _windows(production, weight, back, n, everywhere)
         if R.numel() < _FEWEST or not bool(R.isfinite().all()):
             break
-        if abs(float(R.mean())) > _LARGEST or float(R.std()) > 2 * _LARGEST:
+        if abs(float(R.mean())) > _LARGEST or float(R.std()) > 2 * _LARGEST or _is_of_few(R):
             break
         chosen, length, n = R, n, 2 * n
     if chosen is None:
@@ -79,6 +79,12 @@ def fluctuation_row(
     values = (-chosen).exp()[..., None]
     average = averages_of(values) if everywhere else [_of_rows(values)]
     return Bias.of(name, average[0], 1.0, 1.0)
+
+
+def _is_of_few(R: Tensor) -> bool:
+    """Return whether few windows decide the mean of e^−R."""
+    weights = (R.min() - R).exp()
+    return float(weights.sum().square() / weights.square().sum()) < _FEWEST / 2
 
 
 def _of_rows(values: Tensor) -> Average:

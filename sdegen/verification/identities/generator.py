@@ -15,9 +15,9 @@ Reference:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from sdegen.core.sde import SDE
@@ -28,6 +28,7 @@ from sdegen.verification.identities.ends import Ends, Functions, functions_of
 from sdegen.verification.identities.excerpt import Excerpt, field_of
 
 _APART = 1e-3  # the chance of states at rest to be taken for others
+_EARLY = (4, 32)  # a quarter of the run, and the first of 32 parts
 _FEWEST = 16  # frames by which rest is told
 _MOST = 16  # coordinates by which it is told
 
@@ -81,11 +82,11 @@ def _parts(phi: Functions, x: Tensor, f: Tensor, squares: Tensor) -> tuple[Tenso
     return f[..., phi.columns] * slope, 0.5 * some * bend
 
 
-def seems_at_rest(excerpt: Excerpt, ends: Ends) -> bool:
-    """Return whether the first quarter of a run has the averages of its last half.
+def seems_at_rest(sde: SDE, excerpt: Excerpt, ends: Ends) -> bool:
+    """Return whether the beginning of a run, two parts of it, has the averages of its last half.
 
-    States that rest are taken for others once in a thousand times. So are states of which that
-    cannot be told, since they are few.
+    They are those of φ, of f·x and of |f|², which see tails. States that rest are taken for others
+    once in a thousand times. So are states of which that cannot be told, since they are few.
 
     Reference:
         Geweke 1992, in Bayesian Statistics 4 (Oxford), p. 169.
@@ -94,26 +95,35 @@ def seems_at_rest(excerpt: Excerpt, ends: Ends) -> bool:
     frames = len(x)
     if frames < _FEWEST:
         return False
-    least, count = 1.0, 0
+    f, _ = field_of(sde, excerpt, autonomous=True)
+    series = [(f * x).mean(-1, keepdim=True), f.square().mean(-1, keepdim=True)]
     for phi in functions_of(ends):
         columns = spread_columns(len(phi.columns), _MOST)
         some = Functions(
             phi.name, phi.columns[columns], phi.power, phi.origin[columns], phi.wave[columns],
             phi.phase,
         )  # fmt: skip
-        early = averages_of(some.value(x[: frames // 4]))
-        late = averages_of(some.value(x[frames // 2 :]))
-        for a, b in zip(early, late, strict=True):
-            if not _is_known(a) or not _is_known(b):
-                return False
-            row = Bias(
-                "", a.mean, b.mean, (a.standard_error**2 + b.standard_error**2) ** 0.5,
-                min(a.freedom, b.freedom), 1.0,
-            )  # fmt: skip
-            least, count = min(least, row.p_value), count + 1
+        series.append(some.value(x))
+    least, count = 1.0, 0
+    for values in series:
+        late = averages_of(values[frames // 2 :])
+        for share in _EARLY:
+            early = averages_of(values[: max(1, frames // share)])
+            for a, b in zip(early, late, strict=True):
+                if not _is_known(a) or not _is_known(b):
+                    if share == min(_EARLY):
+                        return False
+                    continue  # so short a part of few trajectories tells nothing
+                least, count = min(least, _apart(a, b)), count + 1
     return count > 0 and of_smallest(least, count) > _APART
 
 
+def _apart(a: Average, b: Average) -> float:
+    """Return the chance of averages of one law to differ by so much."""
+    error = math.hypot(a.standard_error, b.standard_error)
+    return Bias("", a.mean, b.mean, error, min(a.freedom, b.freedom), 1.0).p_value
+
+
 def _is_known(average: Average) -> bool:
-    """Return whether the error of an average is a number."""
-    return bool(torch.tensor(average.standard_error).isfinite())
+    """Return whether the error of an average is known."""
+    return math.isfinite(average.standard_error) and not average.remark

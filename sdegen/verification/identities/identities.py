@@ -11,22 +11,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 
-import torch
 from torch import Tensor
 
 from sdegen.core.checks import check_flag, check_not_negative
 from sdegen.core.jumps import check_no_jumps
-from sdegen.core.requests import check_kind
 from sdegen.core.sde import SDE
-from sdegen.core.shapes import State
 from sdegen.core.solver import Solver
 from sdegen.readers.read import read_states
 from sdegen.readers.stored_states import StoredStates
-from sdegen.sde.transitions import GaussianLaw
 from sdegen.verification.battery.finding import Finding, of_family, of_smallest
 from sdegen.verification.certificate_request import check_false_alarm
 from sdegen.verification.check import Check
@@ -38,14 +34,14 @@ from sdegen.verification.identities.fluctuation import LogDensity, fluctuation_r
 from sdegen.verification.identities.generator import generator_rows, seems_at_rest
 from sdegen.verification.identities.linear import LinearChain, linear_chain_of, moments_findings
 from sdegen.verification.identities.martingales import step_finding
+from sdegen.verification.identities.request import gaussian, log_density_of, solver_of
 from sdegen.verification.identities.result import Identities
 from sdegen.verification.identities.steps import LinearMeans, StepMeans, step_means_of
 from sdegen.verification.identities.thermal import Thermal, thermal_of, thermal_rows
 from sdegen.verification.innovations.choice import law_of
-from sdegen.verification.path_certificate import boundary_of, solver_for
+from sdegen.verification.path_certificate import boundary_of
 from sdegen.verification.path_request import are_positions, check_equation, spacing_of
 
-_WORDS = ("exact", "unknown")  # in place of a solver
 _STEPS, _MOMENTS = (
     "where steps lead, on average over waves",
     "means and covariances over many steps",
@@ -109,8 +105,32 @@ def identities(
         check_flag("at_rest", at_rest)
     if allowed is not None:
         check_not_negative("allowed", allowed)
-    solver = _solver(sde, solver)
-    states = read_states(path, dt=spacing_of(dt, solver), times=times)
+    states = read_states(path, dt=spacing_of(dt, solver_of(sde, solver)), times=times)
+    return identities_of(
+        sde,
+        states,
+        solver,
+        boundary,
+        at_rest=at_rest,
+        start=start,
+        allowed=allowed,
+        false_alarm=false_alarm,
+    )
+
+
+def identities_of(
+    sde: SDE,
+    states: StoredStates,
+    solver: Solver | str | None,
+    boundary: object,
+    *,
+    at_rest: bool | None = None,
+    start: object = None,
+    allowed: float | None = None,
+    false_alarm: float = 1e-3,
+) -> Identities:
+    """Return the identities of states that were read; arguments as for `identities`."""
+    solver, boundary = solver_of(sde, solver), boundary_of(states, boundary)
     if are_positions(sde, states):
         raise ValueError(
             f"averages of {type(sde).__name__} are of positions and velocities, but path has "
@@ -119,24 +139,8 @@ def identities(
         )
     if sde.phase_space and not states.phase_space:  # an array that says nothing of velocities
         states = replace(states, phase_space=True)
-    return identities_of(
-        sde, states, solver, boundary_of(states, boundary), at_rest, start, allowed, false_alarm
-    )
-
-
-def identities_of(
-    sde: SDE,
-    states: StoredStates,
-    solver: Solver | str,
-    boundary: object,
-    at_rest: bool | None,
-    start: object,
-    allowed: float | None,
-    false_alarm: float,
-) -> Identities:
-    """Return the identities of states that were read; arguments as for `identities`."""
     question = _Question(sde, states, solver, boundary, at_rest)
-    log_density = None if start is None else _log_density(start)
+    log_density = None if start is None else log_density_of(start)
     found: list[Finding | Check] = [
         question.of_steps(), question.of_moments(), *question.of_currents(),
     ]  # fmt: skip
@@ -189,7 +193,7 @@ class _Question:
         if boundary is None and states.periods is None:
             self.chain = linear_chain_of(sde, solver, states)
         if at_rest is None:
-            at_rest = self.autonomous and seems_at_rest(self.spread, self.ends)
+            at_rest = self.autonomous and seems_at_rest(sde, self.spread, self.ends)
         self.at_rest = at_rest
 
     @cached_property
@@ -253,7 +257,7 @@ class _Question:
         everywhere, exact = self.at_rest, True
         if log_density is None and self.at_rest:
             if self.chain is not None and self.chain.rest is not None:
-                log_density = _gaussian(self.chain.rest)
+                log_density = gaussian(self.chain.rest)
             elif self.thermal is not None:
                 log_density, exact = self._boltzmann(self.thermal), False
         if log_density is None:
@@ -300,57 +304,6 @@ class _Question:
             if self.chain is None:
                 rows += self._currents(None)
         return rows
-
-
-def _solver(sde: SDE, solver: Solver | str | None) -> Solver | str:
-    """Return the solver, or a word for one.
-
-    Raises:
-        TypeError, ValueError: If it is neither.
-    """
-    if solver is None:
-        return solver_for(sde)
-    if isinstance(solver, str):
-        if solver not in _WORDS:
-            raise ValueError(
-                f"solver must be a solver such as EulerMaruyama(), 'exact' or 'unknown', but is "
-                f"{solver!r}."
-            )
-        return solver
-    check_kind("solver", solver, Solver, "a solver such as EulerMaruyama(), 'exact' or 'unknown'")
-    return solver
-
-
-def _log_density(start: object) -> LogDensity:
-    """Return log ρ of an object that has it.
-
-    Raises:
-        TypeError: If it has none.
-    """
-    log_prob: Callable[[State], Tensor] | None = getattr(start, "log_prob", None)
-    if not callable(log_prob):
-        raise TypeError(
-            f"start must have log_prob(x) of states x, such as a GaussianMixture, but is "
-            f"{type(start).__name__}; pass the density that the states have."
-        )
-
-    def log_density(x: State) -> Tensor:
-        value: Tensor = log_prob(x)
-        return value.reshape(len(x), -1).sum(1)
-
-    return log_density
-
-
-def _gaussian(law: GaussianLaw) -> LogDensity:
-    """Return the log density of a law at rest, up to a constant."""
-    inverse = torch.linalg.inv(law.covariance)
-
-    def log_density(x: State) -> Tensor:
-        off = x.reshape(len(x), -1).double() - law.mean
-        exponent: Tensor = -0.5 * ((off @ inverse) * off).sum(1)
-        return exponent
-
-    return log_density
 
 
 def _check(finding: Finding, false_alarm: float) -> Check:

@@ -43,6 +43,11 @@ class Identities:
         lines += [str(check) for check in self.checks]
         return "\n".join([*lines, *self.lines()])
 
+    def beside(self, summary: str) -> str:
+        """Return a summary of steps with what failed here."""
+        reasons = [f"{c.name} ({c.remark})" if c.remark else c.name for c in self.failed]
+        return f"{summary} Averages fail: {'; '.join(reasons)}." if reasons else summary
+
     def lines(self) -> list[str]:
         """Return the biases, a line each."""
         return [f"bias of the step  {row.sentence}" for row in self.biases]

@@ -366,6 +366,30 @@ def test_the_page_says_what_each_average_is_and_should_be():
     assert text.count(" for 1") >= 2
 
 
+def test_a_certificate_tells_the_bias_of_the_step_beside_its_checks():
+    law = sg.ChainMoments(OSCILLATOR, 2, sg.BAOAB()).stationary(0.5)
+    start = at_rest(law, 100, seed=21).reshape(-1, 2, 1)
+    path = sg.simulate(OSCILLATOR, start, grid(0.5, 400), solver=sg.BAOAB(), rng=21)
+    right = sg.certify(OSCILLATOR, path=path, identities=True, false_alarm=RARE)
+    assert right.passed
+    near(row_of(right.identities, "kinetic"), float(law.covariance[1, 1]))
+    assert "bias of the step  the kinetic temperature is 0.9" in str(right)
+    assert right.to_dict()["passed"]
+    heavy = sg.UnderdampedLangevin(sg.Quadratic(1.0), friction=1.0, mass=1.1)
+    wrong = sg.certify(heavy, path=path, identities=True)
+    assert not wrong.identities.passed
+    assert "Averages fail: " in wrong.summary
+    assert len(wrong.failed) > len(wrong.identities.failed)
+
+
+def test_states_on_their_way_are_not_taken_to_rest():
+    path = sg.simulate(WELL, normals(1000, 10), grid(0.02, 200), rng=22)
+    assert not sg.identities(WELL, path).at_rest
+    chain = sg.ChainMoments(OU, 3).stationary(0.1)
+    path = sg.simulate(OU, at_rest(chain, 100), grid(0.1, 200), rng=23)
+    assert sg.identities(OU, path).at_rest
+
+
 def test_what_is_refused_names_a_cure():
     path = sg.simulate(OU, normals(100, 1), grid(0.05, 40), rng=20)
     with pytest.raises(ValueError, match="absorbing end takes trajectories out"):
