@@ -26,9 +26,9 @@ def needs_clock(batch: int) -> bool:
     return batch < _MANY
 
 
-def prefix_of(frames: int, batch: int) -> int:
-    """Return how many frames set level and scales: all of them where there are many rows."""
-    return frames if not needs_clock(batch) else max(1, frames // _PREFIX)
+def prefix_of(frames: int) -> int:
+    """Return how many frames set level and scales."""
+    return max(1, frames // _PREFIX)
 
 
 def normal_sums(phi: Tensor, z: Tensor, fresh: torch.Generator) -> Tensor:
@@ -44,7 +44,7 @@ def normal_sums(phi: Tensor, z: Tensor, fresh: torch.Generator) -> Tensor:
     squares = phi.square().sum(1)
     if not needs_clock(batch) or frames < _SHORT:
         return products.sum(0) / squares.sum(0).clamp(min=1e-300).sqrt()
-    first = prefix_of(frames, batch)
+    first = prefix_of(frames)
     # a run may begin far from where it stays: the second half of the first part is nearer
     level = squares[first // 2 : first].mean(0) * (frames - first)
     clock = squares[first:].cumsum(0)

@@ -39,9 +39,11 @@ class Regressions:
     def __init__(self, sample: Sample, totals: Totals) -> None:
         self._sample, self._totals = sample, totals
         self._fresh = torch.Generator().manual_seed(bits_of(sample.x[-1]))
-        first = prefix_of(*sample.z.shape[:2])
-        self._u = standardised(sample.x, first)
         self._size = size_normals(sample.z)
+        # centre and width of features are those of states that were before the noise
+        first = prefix_of(len(sample.z))
+        self._late = slice(first - 1, None)
+        self._u = standardised(sample.x, first)[self._late]
 
     def findings(self) -> list[Finding]:
         """Return all of them."""
@@ -80,8 +82,8 @@ class Regressions:
 
     def _of_state(self, family: str, w: Tensor) -> list[Finding]:
         """Return sums with features of the state."""
-        _, _, k = w.shape
-        d = self._u.shape[2]
+        w = w[self._late]
+        k, d = w.shape[2], self._u.shape[2]
         features = features_of(self._u)  # (F, B, D, 3)
         findings = []
         for of, same in self._same(k, d):

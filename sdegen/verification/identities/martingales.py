@@ -49,7 +49,7 @@ def step_finding(
         labels: What these are called.
     """
     frames, rows = _choice(states, means)
-    few = _few(frames, len(rows))
+    few = _few(frames)
     pairs = torch.stack([states.block(int(k), int(k) + 2)[:, rows] for k in few], 1)
     picked = pairs[0]
     before, after = pairs.flatten(3).flatten(1, 2).double()
@@ -100,7 +100,7 @@ def _largest(D: Tensor, V: Tensor, names: list[str], seed: int) -> Finding:
     """
     fresh = stream(seed, "clock of waves").generator()
     frames, rows, m = D.shape
-    first = D[: prefix_of(frames, rows)].flatten(0, 1)
+    first = D[: prefix_of(frames)].flatten(0, 1)
     scale = V.mean((0, 1)).sqrt()
     if len(first) >= _PER_WAVE * m:
         whitener = _root_of_inverse((first / scale).T @ (first / scale) / len(first))
@@ -136,9 +136,9 @@ def _choice(states: StoredStates, means: StepMeans) -> tuple[Tensor, Tensor]:
     return torch.arange(0, steps, max(1, -(-steps // fit))), rows
 
 
-def _few(frames: Tensor, rows: int) -> Tensor:
+def _few(frames: Tensor) -> Tensor:
     """Return frames that set the lengths of waves: of few trajectories the first ones."""
-    first = frames[: max(2, prefix_of(len(frames), rows))]
+    first = frames[: max(2, prefix_of(len(frames)))]
     return first[:: max(1, -(-len(first) // 256))]
 
 
