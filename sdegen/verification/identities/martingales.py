@@ -99,7 +99,7 @@ def _largest(D: Tensor, V: Tensor, names: list[str], seed: int) -> Finding:
     which makes the p-value too large rather than too small.
     """
     fresh = stream(seed, "clock of waves").generator()
-    frames, rows, m = D.shape
+    frames, _, m = D.shape
     first = D[: prefix_of(frames)].flatten(0, 1)
     scale = V.mean((0, 1)).sqrt()
     if len(first) >= _PER_WAVE * m:
