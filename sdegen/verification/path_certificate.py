@@ -33,6 +33,7 @@ from sdegen.verification.diagnosis.result import Diagnosis
 from sdegen.verification.diagnosis.transitions import Belief
 from sdegen.verification.innovations.choice import law_of
 from sdegen.verification.innovations.dither import dithered
+from sdegen.verification.innovations.internal_law import internal_law
 from sdegen.verification.innovations.law import StepLaw
 from sdegen.verification.innovations.rounded_law import rounded_law
 from sdegen.verification.innovations.sample import Gatherer, Sample, Totals, bits_of, totals_of
@@ -190,7 +191,7 @@ def judge_path(
         states=states.block(0, 1)[0][:_LOOKED_AT],
         determinant=False,
     )
-    law = rounded_law(law, states)
+    law = internal_law(rounded_law(law, states), sde, states)
     gatherer = Gatherer(states, law)
     sample = gatherer.sample()
     totals = totals_of(sample) if law.redraws else gatherer.totals()

@@ -54,7 +54,7 @@ class ImplicitLaw(StepLaw):
         if bool((g == 0).any()):
             raise ValueError(
                 f"the noise that {self.name} believes in is 0 in some coordinates, so that steps "
-                "cannot be solved for it; pass EulerMaruyama(), or BAOAB() in a phase space."
+                "cannot be solved for it."
             )
         scale = root * flat(g, x)
         start = self._after(x, torch.zeros_like(x), i)

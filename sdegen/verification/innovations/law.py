@@ -90,6 +90,11 @@ class StepLaw(ABC):
     starts_anywhere: bool = True
 
     @property
+    def takes_centre(self) -> bool:
+        """Whether the motion of a centre can be left out of z."""
+        return self.by_coordinate
+
+    @property
     def redraws(self) -> tuple[int, ...]:
         """How often each transition is redrawn, in each way."""
         return ()

@@ -110,6 +110,11 @@ class PositionsLaw(StepLaw):
         self.alike = bool(sde.autonomous)
         self._numbers = _recurrence(sde, solver, float(nodes[1] - nodes[0]), event)
 
+    @property
+    def takes_centre(self) -> bool:
+        """Yes: each z is that of one coordinate."""
+        return True
+
     def innovations(self, x: State, after: State, i: int) -> Innovations:
         """Refuse single steps, of which the velocity is not known."""
         raise NotImplementedError

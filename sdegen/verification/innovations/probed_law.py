@@ -83,8 +83,7 @@ class ProbedLaw(StepLaw):
         if noise.drawn > x[0].numel():
             raise ValueError(
                 f"{self.name} draws more than one normal for each coordinate, so that its noise "
-                "cannot be told from its states; pass solver='unknown', which judges by the "
-                "moments of a short step."
+                "cannot be told from its states."
             )
         return y.reshape(len(x), -1)
 
@@ -111,8 +110,7 @@ class ProbedLaw(StepLaw):
         if not off <= 10 * _SAME[x.dtype] * size:
             raise ValueError(
                 f"a step of {self.name} is no polynomial of one normal for each coordinate (off "
-                f"by {float(off):.2g}), so that its noise cannot be told from its states; pass "
-                "solver='unknown', which judges by the moments of a short step."
+                f"by {float(off):.2g}), so that its noise cannot be told from its states."
             )
 
 

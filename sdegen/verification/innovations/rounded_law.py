@@ -57,6 +57,11 @@ class RoundedLaw(StepLaw):
 
     remembers = True
 
+    @property
+    def takes_centre(self) -> bool:
+        """Yes: each z is that of one coordinate."""
+        return True
+
     def __init__(self, law: StepLaw, states: StoredStates) -> None:
         self._law, self._states = law, states
         self.name, self.alike = f"{law.name}, rounded", law.alike

@@ -77,6 +77,11 @@ class WalledLaw(StepLaw):
         )
 
     @property
+    def takes_centre(self) -> bool:
+        """Whether the motion of a centre can be left out of z."""
+        return self._law.takes_centre
+
+    @property
     def redraws(self) -> tuple[int, ...]:
         """How often each transition is redrawn, in each way."""
         return self._law.redraws
