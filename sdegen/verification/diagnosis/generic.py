@@ -129,7 +129,7 @@ def detail_left(sample: Sample, false_alarm: float) -> str:
     if k not in (d, d // 2) or k == 0:
         return ""
     fresh = torch.Generator().manual_seed(bits_of(sample.z[-1]))
-    theta = 2 * torch.atan(standardised(sample.x, prefix_of(*sample.z.shape[:2])))
+    theta = 2 * torch.atan(standardised(sample.x, prefix_of(len(sample.z))))
     parts = [theta] if k == d else [theta[..., :k], theta[..., k:]]
     chance = false_alarm / (4 * _HARMONICS * len(parts))
     for name, w in (("drift", sample.z), ("noise", size_normals(sample.z))):
