@@ -34,6 +34,7 @@ from tests.cures import (
     functionals,
     hierarchies,
     identities,
+    innovations,
     inverse_problems,
     jumps,
     kinetic,
@@ -61,6 +62,7 @@ from tests.cures import (
 )
 
 ROOMS = (
+    innovations,
     identities,
     step_biases,
     relatives,
