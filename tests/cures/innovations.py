@@ -199,7 +199,7 @@ FOLLOWED = {
     ),
     "steps beside an end that moves": (
         r"are judged between ends that do not move, but one is",
-        lambda: _judged(boundary=sg.Absorbing(lambda t: -9.0 - t, 9.0)),
+        lambda: _judged(boundary={0: sg.Absorbing(lambda t: -9.0 - t, 9.0)}),
         lambda: _passes(boundary=None),
     ),
     "states that a drift does not take": (
