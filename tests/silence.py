@@ -344,6 +344,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "ScoreLimits",
         "ScoreResiduals",
         "assert_follows",
+        "save_certificate",
         "certify",
         "certify_noising",
         "error_budget",
@@ -604,7 +605,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "plots.stationary",
         "plots.survival",
     ),
-    "records": ("ErrorEstimate", "Trajectory", "Trust", "report.Claim", "report.Report"),
+    "records": (
+        *("ErrorEstimate", "Trajectory", "Trust"),
+        *("report.Claim", "report.Report", "report.Verdict"),
+    ),
     "stored states": ("StoredStates", "read_states"),
 }
 

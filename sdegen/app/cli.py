@@ -1,6 +1,6 @@
 """The command line: sdegen <command> [options].
 
-    simulate, fokker-planck, verify, train, sample, likelihood, demo
+    simulate, fokker-planck, verify, verify-states, train, sample, likelihood, demo
         each has a config, in `sdegen.app.configs`, and writes a run folder
     run config.toml
         repeats a run, bit for bit
@@ -29,9 +29,14 @@ from sdegen.app.configs.output import Output
 from sdegen.app.configs.train import TrainRunConfig
 from sdegen.app.execution import execute, print_error, print_message
 from sdegen.app.runs import CONFIG
+from sdegen.app.user_code import is_reference
 
 # what these are about comes first, without a flag
-_POSITIONAL = {"run": "the config.toml", "verify": "file.py:name of an SDE"}
+_POSITIONAL = {
+    "run": "the config.toml",
+    "verify": "file.py:name of an SDE, or a file of stored states,",
+    "verify-states": "a file of stored states",
+}
 
 _C = TypeVar("_C")
 _O = TypeVar("_O")
@@ -88,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):  # a σ is no reason to fail, whatever the terminal
             stream.reconfigure(errors="replace")
     arguments = list(sys.argv[1:] if argv is None else argv)
-    command = arguments[0] if arguments else ""
+    command = _command_of(arguments)
     try:
         status = _dispatch(command, arguments[1:])
     except SystemExit as leave:  # --help has been printed
@@ -105,6 +110,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.flush()
         os._exit(status)
     return status
+
+
+def _command_of(arguments: Sequence[str]) -> str:
+    """Return the command; `verify` of a file of stored states is `verify-states`."""
+    command = arguments[0] if arguments else ""
+    if command != "verify":
+        return command
+    first = arguments[1] if len(arguments) > 1 else "-"
+    is_file = not (first.startswith("-") or is_reference(first) or first.endswith(".py"))
+    says_sde = any(word == "--sde" or word.startswith("--sde=") for word in arguments)
+    return "verify-states" if is_file or says_sde else "verify"
 
 
 def _dispatch(command: str, arguments: list[str]) -> int:

@@ -49,9 +49,16 @@ _FLAGS = {
     r"(?<!\()\bsubsteps=(\d+)": r"--substeps \1",  # not that of an object
     r"on_nonfinite='freeze'": "--on-nonfinite freeze",
     r"interacting=True": "--interacting True",
+    r"\blayout=('[^']*')": r"--layout \1",
+    r"pass dt=, the time from one frame to the next, or times=": (
+        "pass --dt, the step of the solver, or --times, the name of their array"
+    ),
     r"float64 states, x0\.double\(\),": "--dtype float64,",
 }
-_MAY_NAME_A_FILE = ("sde", "diffusion", "boundary", "potential", "density", "data", "model")
+_MAY_NAME_A_FILE = (
+    *("sde", "diffusion", "boundary", "potential", "density"),
+    *("data", "model", "states"),
+)
 
 
 def execute(

@@ -16,14 +16,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
 from sdegen.storage import atomic_write
 
-__all__ = ["Cell", "Claim", "Report"]
+__all__ = ["Cell", "Claim", "Report", "Verdict"]
 
-Cell = str | int | float | bool | None
+
+class Verdict(NamedTuple):
+    """A word that is good or bad, in a cell of a table.
+
+    Attributes:
+        text: The word, with a sign where the colour is not seen.
+        holds: Whether it is good.
+    """
+
+    text: str
+    holds: bool
+
+
+Cell = str | int | float | bool | Verdict | None
 
 
 @dataclass(frozen=True)
@@ -58,6 +72,9 @@ class Claim:
         return self.low <= self.measured <= self.high
 
 
+_SIGNS = {True: Verdict("✓ holds", True), False: Verdict("✗ fails", False)}
+
+
 class Report:
     """A report, filled from top to bottom.
 
@@ -71,6 +88,12 @@ class Report:
         self._sections: list[str] = []
         self._body: list[str] = []
         self._claims: list[Claim] = []
+        self._verdicts: list[str] = []
+
+    def verdict(self, sentence: str, *, holds: bool) -> None:
+        """Add a sentence to the head of the page, in the colour of what is good or bad."""
+        kind = "holds" if holds else "fails"
+        self._verdicts.append(f'<p class="summary {kind}">{escape(sentence)}</p>')
 
     def section(self, heading: str) -> None:
         """Begin a section."""
@@ -127,7 +150,7 @@ class Report:
                 f"<td>{escape(claim.claim)}</td>",
                 _cell(claim.measured),
                 f'<td class="number">{_bounds(claim)}</td>',
-                _verdict(claim.holds),
+                _cell(_SIGNS[claim.holds]),
             ]
             for claim in claims
         ]
@@ -178,6 +201,7 @@ class Report:
     def _head(self) -> str:
         """Format the lead, the count of claims, and links to the sections."""
         parts = [f'<p class="lead">{escape(self._lead)}</p>'] if self._lead else []
+        parts += self._verdicts
         if self._claims:
             lost = [claim for claim in self._claims if not claim.holds]
             count = f"{len(self._claims) - len(lost)} of {len(self._claims)} claims hold."
@@ -226,16 +250,13 @@ def _cell(value: Cell) -> str:
     """Format a table cell; numbers are aligned to the right."""
     if value is None:
         return '<td class="number">–</td>'
+    if isinstance(value, Verdict):
+        return f'<td class="{"holds" if value.holds else "fails"}">{escape(value.text)}</td>'
     if isinstance(value, bool):
         return f"<td>{'yes' if value else 'no'}</td>"
     if isinstance(value, str):
         return f"<td>{escape(value)}</td>"
     return f'<td class="number">{_number(value)}</td>'
-
-
-def _verdict(holds: bool) -> str:
-    """Format a verdict as a cell with a sign, a word and a colour."""
-    return '<td class="holds">✓ holds</td>' if holds else '<td class="fails">✗ fails</td>'
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:

@@ -24,6 +24,7 @@ _WRITTEN = (
     CONFIG,
     METRICS,
     "certificate.json",
+    "certificate.html",
     "report.html",
     "*.safetensors",
     "*.png",

@@ -243,7 +243,7 @@ def _limits(sample: Sample, states: StoredStates, law: StepLaw, *, positions: bo
 def diagnosis_of(
     verdict: PathVerdict, sde: SDE, solver: Solver | str | None, boundary: object
 ) -> Diagnosis | None:
-    """Return which mistake explains states that failed; None where none did.
+    """Return which mistake explains states that failed; None where none did, or none has noise.
 
     Args:
         verdict: What was judged.
@@ -251,7 +251,7 @@ def diagnosis_of(
         solver: As `judge_path` was given it.
         boundary: As `judge_path` was given it.
     """
-    if verdict.passed:
+    if verdict.passed or verdict.sample.z.shape[2] == 0:
         return None
     states, solver = verdict.states, solver_for(sde) if solver is None else solver
     positions = are_positions(sde, states)

@@ -24,6 +24,7 @@ COMMANDS = [
     "simulate",
     "fokker-planck",
     "verify",
+    "verify-states",
     "train",
     "sample",
     "likelihood",
@@ -114,7 +115,7 @@ def test_every_option_is_explained(call):
         text = " ".join(" ".join(line.strip("│| ") for line in out).split())
         for field in dataclasses.fields(kind):
             option = "--" + field.name.replace("_", "-")
-            if command == "verify" and field.name == "sde":
+            if (command, field.name) in (("verify", "sde"), ("verify-states", "states")):
                 option = "STR"  # comes first, without a flag
             if field.default is True:
                 option = option.replace("--", "--no-", 1)  # what changes it

@@ -1,6 +1,5 @@
 """sdegen verify: a simulation against what is believed of it."""
 
-import dataclasses
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdegen import plots
+from sdegen.app.certificate_page import save_certificate
 from sdegen.app.commands.fokker_planck import gaussian_or_point
 from sdegen.app.commands.objects import sde_of, solver_of
 from sdegen.app.configs.verify import VerifyConfig
-from sdegen.app.runs import write_json
 from sdegen.app.user_code import load_object
 from sdegen.core.errors import SdegenError
 from sdegen.core.sde import SDE
@@ -33,7 +31,7 @@ def resolved(config: VerifyConfig) -> VerifyConfig:
 
 
 def run(config: VerifyConfig, folder: Path, progress: bool) -> dict[str, Any]:
-    """Certify, print the certificate, and write it as JSON, tensors and a picture.
+    """Certify, print the certificate, and write it as JSON, tensors, a page and a picture.
 
     Returns:
         The metrics: how many checks passed.
@@ -76,10 +74,8 @@ def _grid(config: VerifyConfig, sde: SDE) -> Grid:
 
 
 def _save(folder: Path, certificate: Certificate) -> None:
-    """Write certificate.json, .safetensors and .png."""
-    checks = [dataclasses.asdict(check) for check in certificate.checks]
-    head = {"passed": certificate.passed, "sentence": certificate.summary}
-    write_json(folder / "certificate.json", head | {"checks": checks})
+    """Write certificate.json, .html, .png and .safetensors."""
+    save_certificate(certificate, folder)
     law, density, path = certificate.law, certificate.density, certificate.path
     assert law is not None  # certify() compares with one
     assert path is not None
@@ -87,7 +83,6 @@ def _save(folder: Path, certificate: Certificate) -> None:
     if density is not None:
         tensors["density"] = density.p
     save_tensors(folder / "certificate.safetensors", tensors, {"kind": "Certificate"})
-    plots.certificate(certificate).savefig(folder / "certificate.png")
 
 
 @dataclass(frozen=True)

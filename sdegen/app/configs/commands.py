@@ -11,7 +11,10 @@ from sdegen.app import configs
 from sdegen.app.configs.base import Config
 
 # the order of `sdegen --help`; others follow
-_FIRST = ("simulate", "fokker-planck", "verify", "train", "sample", "likelihood", "demo")
+_FIRST = (
+    *("simulate", "fokker-planck", "verify", "verify-states"),
+    *("train", "sample", "likelihood", "demo"),
+)
 
 
 def _find_commands() -> dict[str, type[Config]]:

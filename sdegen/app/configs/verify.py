@@ -13,8 +13,9 @@ class VerifyConfig(Config):
 
     Simulates a one-dimensional SDE, and compares its trajectories with the law of their chain,
     that law with the density of the SDE, and this density with what is believed. Writes
-    certificate.json, certificate.png, certificate.safetensors (x, times, law, density, states) and
-    metrics.json. Exit status 1 if a check failed.
+    certificate.json, certificate.html, certificate.png, certificate.safetensors (x, times, law,
+    density, states) and metrics.json. Exit status 1 if a check failed. Of a file of stored states,
+    sdegen verify FILE --sde file.py:name is verify-states.
 
     Args:
         sde: file.py:name or module:name of an SDE, of a function without arguments that returns

@@ -70,7 +70,5 @@ def assert_follows(
         false_alarm=false_alarm,
     )
     if not certificate.passed:
-        diagnosis = getattr(certificate, "diagnosis", None)
-        lines = [certificate.summary, *([] if diagnosis is None else [diagnosis.sentence])]
-        raise AssertionError("\n".join([*lines, *map(str, certificate.failed)]))
+        raise AssertionError("\n".join([certificate.summary, *map(str, certificate.failed)]))
     return certificate

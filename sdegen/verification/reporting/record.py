@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sdegen.verification.path_certificate import PathVerdict
 
 _FORMAT = 1
+_OF_FINDINGS = ("family", "name", "value", "p_value", "where")
 _SIGNS = {"passed": "✓", "failed": "✗", "not judged": "–"}
 
 
@@ -29,7 +30,7 @@ def record_of(certificate: Certificate) -> dict[str, Any]:
         "format": _FORMAT,
         "passed": certificate.passed,
         "sentence": certificate.summary,
-        "diagnosis": _diagnosis(certificate),
+        "diagnosis": certificate.diagnosis,
         "checks": [dataclasses.asdict(check) for check in certificate.checks],
         "versions": versions(),
     }
@@ -71,20 +72,9 @@ def _steps(verdict: PathVerdict) -> dict[str, Any]:
             "rounding_in_noise": sample.rounding,
             "all_in_every_test": sample.whole,
         },
-        "findings": [dataclasses.asdict(finding) for finding in verdict.findings],
-    }
-
-
-def _diagnosis(certificate: Certificate) -> dict[str, Any] | None:
-    """Return the likeliest cause with its odds, where there is one."""
-    diagnosis = getattr(certificate, "diagnosis", None)
-    if diagnosis is None:
-        return None
-    return {
-        "sentence": diagnosis.sentence,
-        "named": diagnosis.named,
-        "odds": diagnosis.odds,
-        "causes": diagnosis.causes,
+        "findings": [
+            {name: getattr(finding, name) for name in _OF_FINDINGS} for finding in verdict.findings
+        ],
     }
 
 
@@ -106,8 +96,6 @@ def _plain(value: object) -> Any:  # noqa: ANN401, whatever JSON can hold
 def snippet_of(certificate: Certificate) -> str:
     """Return a certificate as a piece of HTML, for notebooks."""
     colour = "#00684f" if certificate.passed else "#b03a00"
-    diagnosis = getattr(certificate, "diagnosis", None)
-    sentences = [certificate.summary, *([] if diagnosis is None else [diagnosis.sentence])]
     rows = "".join(
         f"<tr><td>{_SIGNS[check.verdict]} {check.verdict}</td><td>{escape(check.name)}</td>"
         f"<td>{'' if check.value != check.value else f'{check.value:.3g}'}</td>"
@@ -116,7 +104,7 @@ def snippet_of(certificate: Certificate) -> str:
     )
     return (
         f'<div style="border-left:4px solid {colour};padding-left:.8em">'
-        + "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
-        + "<table><thead><tr><th>verdict</th><th>check</th><th>value</th><th>p-value</th></tr>"
+        f"<p>{escape(certificate.summary)}</p>"
+        "<table><thead><tr><th>verdict</th><th>check</th><th>value</th><th>p-value</th></tr>"
         f"</thead><tbody>{rows}</tbody></table></div>"
     )

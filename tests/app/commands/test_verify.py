@@ -80,6 +80,7 @@ def test_the_right_potential_passes(here, verify, name):
         "config.toml",
         "metrics.json",
         "certificate.json",
+        "certificate.html",
         "certificate.safetensors",
         "certificate.png",
     }
@@ -185,5 +186,8 @@ def test_without_an_sde_it_is_asked_for(call):
     found = call("verify")
     assert (found.status, found.err) == (
         2,
-        ["sdegen verify: file.py:name of an SDE is missing; see sdegen verify --help."],
+        [
+            "sdegen verify: file.py:name of an SDE, or a file of stored states, is missing; see "
+            "sdegen verify --help."
+        ],
     )
