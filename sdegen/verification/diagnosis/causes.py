@@ -83,6 +83,8 @@ def _factors() -> list[Alternative]:
         fitted_drift(drift, "drift", words, family=drift),
         Alternative(noise, "noise", "", fitted_noise, noise),
         Alternative(time, "time", "", fitted_time, time),
-        Alternative("drift and noise by factors", "drift", "", fitted_both),
+        Alternative(
+            "drift and noise by factors", "drift", "", fitted_both, holds=(drift, noise, time)
+        ),
         Alternative("a constant added", "drift", "", mean_of_noise),
     ]

@@ -15,6 +15,8 @@ from sdegen.verification.innovations.law import Innovations, StepLaw
 from sdegen.verification.innovations.update_law import of_diagonal
 
 _KIND = "schedule"
+# of a forward chain, where 1 − α is nearly 2 (1 − √α)
+_SAME = {"α for √α": "drift by a factor", "β for β/2": "drift by a factor"}
 
 
 @dataclass(frozen=True)
@@ -109,13 +111,14 @@ def _table(
         ("coefficients and score were those of k + 1", 1, True),
         ("coefficients and score were those of k − 1", -1, True),
     ]
+    forward = isinstance(belief.sde, DDPM)
     table = []
     for name, words, coefficients in rows:
 
         def law(of: Coefficients = coefficients) -> StepLaw:
             return ChainLaw(belief, of)
 
-        table.append(of_law(name, _KIND, words, law))
+        table.append(of_law(name, _KIND, words, law, family=_SAME.get(name, "") * forward))
     for words, later, too in shifts:
 
         def shifted(later: int = later, too: bool = too) -> StepLaw:

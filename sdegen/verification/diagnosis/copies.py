@@ -18,6 +18,7 @@ from sdegen.verification.diagnosis.transitions import Transitions
 from sdegen.verification.innovations.sample import Sample
 
 _COARSEST = 0.02
+_LARGEST = 12.0  # of a draw: beyond it are states that no draw explains
 _SHARE = 0.02  # of the numbers that are copies, at least
 _PEAKS = 12  # lags and pairs that are looked at
 _ROWS = 400  # trajectories of which all pairs are looked at
@@ -85,8 +86,9 @@ def _fit(sample: Sample, find, mirrored: bool):  # type: ignore[no-untyped-def] 
 
 
 def _equal(a: Tensor, b: Tensor, tolerance: float) -> Tensor:
-    """Return which numbers are equal, and not 0."""
-    return ((a - b).abs() <= tolerance) & (a.abs() > 4 * tolerance)
+    """Return which numbers are equal, not 0, and such as noise is."""
+    size = a.abs()
+    return ((a - b).abs() <= tolerance) & (size > 4 * tolerance) & (size < _LARGEST)
 
 
 def _coordinates(z: Tensor, tolerance: float, sign: float) -> Copies | None:
@@ -199,7 +201,7 @@ def _shifted(z: Tensor, tolerance: float, sign: float) -> Copies | None:
     early, late = pairs[:, 0], pairs[:, 1]
     apart = late // batch - early // batch
     other = late % batch != early % batch
-    good = other & (apart > 0)
+    good = other & (apart > 0) & (keys[early].abs() < _LARGEST).all(1)
     if int(good.sum()) < 4:
         return None
     mask = torch.zeros_like(z, dtype=torch.bool)

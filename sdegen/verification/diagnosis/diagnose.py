@@ -77,7 +77,12 @@ def diagnose(belief: Belief, sample: Sample) -> Diagnosis:
         return Diagnosis(None, 1.0, causes, sentence)
     best, *others = groups
     left = _unexplained(best[0].fitted, data)
-    rivals = [g for g in others if g[0].alternative.statement != best[0].alternative.statement]
+    said = best[0].alternative.statement
+    rivals = [
+        group
+        for group in others
+        if group[0].alternative.statement != said and said not in group[0].alternative.holds
+    ]
     second = rivals[0][0] if rivals else None
     difference = best[0].log_odds - max(0.0, second.log_odds if second else 0.0)
     odds = math.exp(min(difference, 700.0))
@@ -141,6 +146,8 @@ def _unexplained(fitted: Fitted, data: Transitions) -> str:
     law = data.belief.law
     redrawn: list[list[Sample]] = []
     if isinstance(residual, Evaluation):
+        if residual.impossible:
+            return "states outside of the walls"
         sample = data.sample_of(residual)
         totals = totals_of(sample)
         totals.equations, totals.gap = residual.gap > 0, residual.gap

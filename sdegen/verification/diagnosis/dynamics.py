@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.solver import Solver
+from sdegen.diffusion.samplers.ddim import DDIM
 from sdegen.sde.transitions import LinearProcess
 from sdegen.solvers.euler import EulerMaruyama
 from sdegen.solvers.heun import Heun
@@ -32,6 +33,7 @@ from sdegen.verification.diagnosis.transitions import Belief, Transitions
 from sdegen.verification.innovations.law import StepLaw
 from sdegen.verification.innovations.update_law import UpdateLaw
 
+_FAMILIES = {"noise without g": "g constant", "noise of constant strength": "g constant"}
 _JACOBIANS = 16  # coordinates up to which the determinant of a step is found
 
 
@@ -67,7 +69,7 @@ def _powers() -> list[Alternative]:
          lambda g, _: g.mean((0, 1)) / g),
     ]  # fmt: skip
     return [
-        Alternative(name, "noise", words, _scaled(ratio), charge=charge)
+        Alternative(name, "noise", words, _scaled(ratio), _FAMILIES.get(name, ""), charge=charge)
         for name, words, charge, ratio in table
     ]
 
@@ -143,6 +145,8 @@ def _solvers(belief: Belief) -> list[Alternative]:
         solvers.append(Heun())
     if sde.noise == "multiplicative" and not sde.phase_space:
         solvers.append(Milstein())
+    if sde.denoising is not None:
+        solvers.append(DDIM())
     table = []
     for solver in solvers:
         if type(solver) is type(belief.solver):

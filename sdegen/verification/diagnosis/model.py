@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from sdegen.verification.diagnosis.transitions import Evaluation, Transitions, evaluate
+from sdegen.verification.diagnosis.transitions import Belief, Evaluation, Transitions, evaluate
 from sdegen.verification.innovations.law import StepLaw
 from sdegen.verification.innovations.sample import Sample
 
@@ -59,6 +59,7 @@ class Alternative:
         family: Alternatives of one family are one statement with another number.
         costly: Whether it takes more than sums over the innovations.
         charge: What its log-odds are charged with, since it is rarer than others.
+        holds: Statements that are special cases of it: it is no rival of theirs.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Alternative:
     family: str = ""
     costly: bool = False
     charge: float = 0.0
+    holds: tuple[str, ...] = ()
 
     @property
     def statement(self) -> str:
@@ -99,21 +101,19 @@ def fitted_law(
     parameters: int = 0,
     charge: float = 0.0,
     value: float | None = None,
-    error: float | None = None,
     words: str = "",
-    excused: tuple[str, ...] = (),
+    belief: Belief | None = None,
 ) -> Fitted:
-    """Return what a law gains over the one that is believed."""
-    evaluation = evaluated(law, data)
+    """Return what a law gains over the one that is believed; in other walls, of that belief."""
+    evaluation = evaluated(law, data, belief)
     return Fitted(
-        gain_of(evaluation, data), lambda: evaluation, parameters, charge, value, error, words,
-        excused,
-    )  # fmt: skip
+        gain_of(evaluation, data), lambda: evaluation, parameters, charge, value, None, words
+    )
 
 
-def evaluated(law: StepLaw, data: Transitions) -> Evaluation:
+def evaluated(law: StepLaw, data: Transitions, belief: Belief | None = None) -> Evaluation:
     """Return what a law makes of the transitions that the believed law judges."""
-    return evaluate(law, data).within(data.base.judged, data.fresh)
+    return evaluate(law, data, belief).within(data.base.judged, data.fresh)
 
 
 def gain_of(evaluation: Evaluation, data: Transitions) -> float:
@@ -139,7 +139,7 @@ def with_noise(data: Transitions, z: Tensor, log_ratio: Tensor) -> Evaluation:
     mask = base.judged[..., None]
     z = torch.where(mask, z, base.z)
     gains = torch.where(mask, log_ratio, 0.0).expand(base.z.shape).sum(2)
-    return Evaluation(z, base.pull, base.log_p + gains, base.judged, base.log_scale, base.gap)
+    return replace(base, z=z, log_p=base.log_p + gains)
 
 
 def stretches_of(data: Transitions) -> Iterator[slice]:

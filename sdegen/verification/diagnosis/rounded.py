@@ -58,11 +58,14 @@ def _fit(dtype: torch.dtype):  # type: ignore[no-untyped-def]  # noqa: ANN202
             return None
         if not bool((after.to(dtype).to(after.dtype) == after).all()):
             return None
-        unit = _unit(after.double(), dtype)
         scale = data.diffusion * data.lengths.sqrt()[:, None, None]
-        half = 0.5 * unit / scale.clamp(min=1e-150)
-        low, high = torch.special.ndtr(base.z - half), torch.special.ndtr(base.z + half)
-        mirrored = torch.special.ndtr(half - base.z) - torch.special.ndtr(-half - base.z)
+        y = after.double()
+        # numbers are denser on the side of 0 of a power of two
+        outer, inner = 0.5 * _unit(y, dtype), 0.5 * _unit(y * (1 - 1e-9), dtype)
+        left = torch.where(y > 0, inner, outer) / scale.clamp(min=1e-150)
+        right = torch.where(y > 0, outer, inner) / scale.clamp(min=1e-150)
+        low, high = torch.special.ndtr(base.z - left), torch.special.ndtr(base.z + right)
+        mirrored = torch.special.ndtr(left - base.z) - torch.special.ndtr(-right - base.z)
         mass = torch.where(base.z > 0, mirrored, high - low).clamp(min=1e-300)
         # a density over the unit of the format in which they came
         fine = _unit(after.double(), data.belief.states.dtype)

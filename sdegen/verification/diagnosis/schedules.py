@@ -27,7 +27,15 @@ from sdegen.verification.diagnosis.factors import (
     fitted_drift,
     residual_of,
 )
-from sdegen.verification.diagnosis.model import Alternative, Fitted, of_law
+from sdegen.verification.diagnosis.model import (
+    LEAST,
+    LOG_TWO_PI,
+    TWICE,
+    Alternative,
+    Fitted,
+    of_law,
+    with_noise,
+)
 from sdegen.verification.diagnosis.transitions import Belief, Transitions, evaluate
 from sdegen.verification.innovations.law import StepLaw
 
@@ -211,6 +219,18 @@ def _single_steps() -> list[Alternative]:
     ]
 
 
+def _silent_step(data: Transitions, which: int) -> Fitted:
+    """Return one step without noise."""
+    z = data.base.z
+    ratio, new = torch.zeros_like(z), z.clone()
+    ratio[which] = 0.5 * z[which].square() + 0.5 * LOG_TWO_PI - math.log(2 * data.resolution)
+    new[which] = torch.randn(z[which].shape, generator=data.fresh, dtype=torch.float64)
+    evaluation = with_noise(data, new, ratio)
+    gain = float((evaluation.log_p - data.base.log_p).sum())
+    words = f"the {'last' if which else 'first'} step had no noise"
+    return Fitted(gain, lambda: evaluation, value=0.0, words=words, excused=(TWICE,))
+
+
 def _of_step(which: int) -> Callable[[Transitions], Fitted | None]:
     """Return the fit of the noise of one step."""
 
@@ -218,7 +238,10 @@ def _of_step(which: int) -> Callable[[Transitions], Fitted | None]:
         z = data.base.z[which]
         if z.numel() < 8 or not bool(data.base.judged[which].all()):
             return None
-        c = max(1e-3, float(z.square().mean().sqrt()))
+        c = float(z.square().mean().sqrt())
+        if c <= data.resolution:
+            return _silent_step(data, which)
+        c = max(LEAST, c)
         factors = torch.ones(len(data.x), dtype=torch.float64)
         factors[which] = c
         evaluation = residual_of(data, data.base.pull, 1.0, factors)

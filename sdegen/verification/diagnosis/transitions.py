@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sdegen.core.conditions import BoundaryCondition
+from sdegen.core.enclosure import Enclosure
+from sdegen.core.mirrors import enclosure_for
 from sdegen.core.noise import stream
 from sdegen.core.sde import SDE
 from sdegen.core.solver import Solver
@@ -23,8 +26,10 @@ from sdegen.verification.innovations.sample import Sample, bits_of
 _AT_ONCE = 2**16  # numbers that a law is asked for together
 _FEW_STEPS = 192  # that are looked at where each has a law of its own
 _STRETCH = 256  # steps in a row, where not all are looked at
+_IMPOSSIBLE = -1e3  # log-density of states outside of walls
 _FLOOR = -1e5  # log-density of what cannot be
 _FINEST = 1e-8  # of z: what equality means
+_SATURATED = 30.0  # of a normal that a probability tells
 _RUNAWAY = 1e4  # standard deviations that a drift moves in a step
 _UNITS = 64.0  # of rounding: width of an equation without noise
 
@@ -58,6 +63,24 @@ class Belief:
         """The believed law of a step."""
         return self.law_with()
 
+    @cached_property
+    def ends(self) -> tuple[Tensor, Tensor] | None:
+        """The ends of each coordinate, ∓∞ where there is none; None without walls."""
+        if self.boundary is None or self.positions or self.sde.phase_space:
+            return None
+        enclosure = enclosure_for(self.sde, self.boundary, self.states.event)
+        return None if enclosure is None or enclosure.wraps else ends_of(enclosure)
+
+    @cached_property
+    def folds(self) -> bool:
+        """Whether all walls reflect, so that no state lies on one."""
+        enclosure = enclosure_for(self.sde, self.boundary, self.states.event)
+        return enclosure is not None and all(
+            one.step_law is BoundaryCondition.NO_FLUX
+            for _, interval in enclosure.parts
+            for one in interval.boundaries
+        )
+
     def law_with(self, sde: SDE | None = None, solver: Solver | str | None = None) -> StepLaw:
         """Return the law of other dynamics, or of another solver, inside the same boundary."""
         return law_of(
@@ -81,6 +104,7 @@ class Evaluation:
         judged: Which transitions the law knows, shape (F, B).
         log_scale: log |det ∂x'/∂z|, shape (F, B).
         gap: The largest gap of an equation without noise, in units of its rounding.
+        impossible: How many transitions no noise explains.
     """
 
     z: Tensor
@@ -89,6 +113,7 @@ class Evaluation:
     judged: Tensor
     log_scale: Tensor
     gap: float = 0.0
+    impossible: int = 0
 
     def within(self, mask: Tensor, fresh: torch.Generator) -> Evaluation:
         """Return it with what lies outside a mask, shape (F, B), not judged."""
@@ -187,6 +212,15 @@ class Transitions:
         That is decided by the state before a step, and keeps sums of squares to their digits.
         """
         base = evaluate(self.belief.law, self)
+        ends = self.belief.ends
+        if ends is not None:
+            begins_outside = _beyond(self.x, *ends, touching=False)
+            base = base.within(~begins_outside, self.fresh)
+            # a normal of a probability that is 0 in double precision
+            lost = (base.z.abs() > _SATURATED).any(2)
+            kept = base.within(~lost, self.fresh)
+            count = base.impossible + int(lost.sum())
+            base = replace(kept, judged=base.judged, impossible=count)
         runs_away = base.pull.abs().amax(2) > _RUNAWAY if base.pull.shape[2] else None
         if runs_away is None or not bool(runs_away.any()):
             return base
@@ -265,7 +299,9 @@ class Transitions:
         """Return innovations as the battery takes them."""
         x = self.x.flatten(2)
         still = float((self.after.flatten(2) == x).double().mean()) if stalled else 0.0
-        scale = (evaluation.log_scale / max(1, evaluation.z.shape[2])).exp()
+        scale = torch.ones(())
+        if self.base.z.shape[2]:
+            scale = self.diffusion.mean(2) * self.lengths.sqrt()[:, None]
         half = self.belief.states.rounding_at(self.after).flatten(2).amax(2)
         rounding = float((half / scale.clamp(min=1e-300)).median())
         return Sample(
@@ -276,8 +312,50 @@ class Transitions:
         )  # fmt: skip
 
 
-def evaluate(law: StepLaw, data: Transitions) -> Evaluation:
-    """Return what a law makes of transitions; whatever it refuses is raised."""
+def ends_of(enclosure: Enclosure) -> tuple[Tensor, Tensor]:
+    """Return the ends of each coordinate, ∓∞ where there is none."""
+    d = math.prod(enclosure.event)
+    low = torch.full((d,), -math.inf, dtype=torch.float64)
+    high = torch.full((d,), math.inf, dtype=torch.float64)
+    for columns, interval in enclosure.parts:
+        which = list(enclosure.columns(columns))
+        low[which], high[which] = interval.fixed
+    return low, high
+
+
+def _beyond(y: Tensor, low: Tensor, high: Tensor, *, touching: bool) -> Tensor:
+    """Return which states lie beyond an end, or on it, shape (F, B)."""
+    y = y.flatten(2).double()
+    if touching:
+        return ((y <= low) | (y >= high)).any(2)
+    margin = 1e-6 * (1 + low.abs().nan_to_num(posinf=0) + high.abs().nan_to_num(posinf=0))
+    return ((y < low - margin) | (y > high + margin)).any(2)
+
+
+def evaluate(law: StepLaw, data: Transitions, belief: Belief | None = None) -> Evaluation:
+    """Return what a law makes of transitions; whatever it refuses is raised.
+
+    Args:
+        law: Of a step.
+        data: Transitions.
+        belief: What bounds the states under it; the walls that are believed unless said.
+    """
+    belief = data.belief if belief is None else belief
+    evaluation = _evaluated(law, data)
+    if belief.ends is None:
+        return evaluation
+    outside = _beyond(data.after, *belief.ends, touching=belief.folds) & evaluation.judged
+    if not bool(outside.any()):
+        return evaluation
+    kept = evaluation.within(~outside, data.fresh)
+    # no noise leads there: it counts against all laws with such walls alike
+    log_p = torch.where(outside, _IMPOSSIBLE, evaluation.log_p)
+    count = int(outside.sum())
+    return replace(kept, log_p=log_p, judged=evaluation.judged, impossible=count)
+
+
+def _evaluated(law: StepLaw, data: Transitions) -> Evaluation:
+    """Return what a law makes of transitions, wherever walls are."""
     frames, batch = data.x.shape[:2]
     width = 1 if not law.alike else max(1, _AT_ONCE // max(1, data.x[0].numel()))
     parts = []

@@ -25,11 +25,14 @@ from sdegen.verification.diagnosis.model import (
     fitted_law,
     gain_of,
     log_normal,
-    of_law,
-    with_noise,
 )
-from sdegen.verification.diagnosis.transitions import Belief, Evaluation, Transitions, evaluate
-from sdegen.verification.innovations.law import StepLaw
+from sdegen.verification.diagnosis.transitions import (
+    Belief,
+    Evaluation,
+    Transitions,
+    ends_of,
+    evaluate,
+)
 
 _KIND = "boundary"
 _MOST = 64  # coordinates, each of which gets ends of its own
@@ -48,59 +51,43 @@ def wall_alternatives(belief: Belief) -> list[Alternative]:
     enclosure = enclosure_for(belief.sde, belief.boundary, belief.states.event)
     if enclosure is None:
         return []
-    free = replace(belief, boundary=None)
     if enclosure.wraps:
         return _periods(belief, enclosure)
     low, high = ends_of(enclosure)
+    nowhere = torch.full_like(low, math.inf)
     table += [
-        of_law("walls ignored", _KIND, "there were no walls", lambda: free.law),
+        _inside(belief, "walls ignored", "there were no walls", None),
         Alternative("clipped at the walls", _KIND, "states beyond a wall were put on it, not "
                     "reflected", _clipped(low, high), costly=True),
         extremes,
     ]  # fmt: skip
     if bool((low.isfinite() & high.isfinite()).any()):
-        for words, ends in (("lower", (low, torch.full_like(high, math.inf))),
-                            ("upper", (torch.full_like(low, -math.inf), high))):  # fmt: skip
-
-            def one(ends: tuple[Tensor, Tensor] = ends) -> StepLaw:
-                return replace(belief, boundary=reflecting(*ends)).law
-
-            table.append(
-                of_law("reflected at one end only", _KIND,
-                       f"states were reflected at the {words} end alone", one)
-            )  # fmt: skip
-
-        def around() -> StepLaw:
-            return replace(belief, boundary=_mapped(low, high, Periodic)).law
-
-        words = "states came in at the other end, where they should be reflected"
-        table.append(of_law("periodic for reflecting", _KIND, words, around))
+        name = "reflected at one end only"
+        words = "states were reflected at the {} end alone"
+        table += [
+            _inside(belief, name, words.format("lower"), reflecting(low, nowhere)),
+            _inside(belief, name, words.format("upper"), reflecting(-nowhere, high)),
+            _inside(belief, "periodic for reflecting", "states came in at the other end, where "
+                    "they should be reflected", _mapped(low, high, Periodic)),
+        ]  # fmt: skip
     if not enclosure.absorbs:
-
-        def reflect() -> StepLaw:
-            return replace(belief, boundary=reflecting(low, high)).law
-
         words = "trajectories stopped at a wall, where they should be reflected"
-        table.append(Alternative("absorbing for reflecting", _KIND, words, _stopped(low, high)))
+        stopped = _clipped(low, high, stops=True)
+        table.append(Alternative("absorbing for reflecting", _KIND, words, stopped, costly=True))
     else:
         words = "states were reflected, where they should be absorbed"
-
-        def mirrored() -> StepLaw:
-            return replace(belief, boundary=reflecting(low, high)).law
-
-        table.append(of_law("reflecting for absorbing", _KIND, words, mirrored))
+        table.append(_inside(belief, "reflecting for absorbing", words, reflecting(low, high)))
     return table
 
 
-def ends_of(enclosure: Enclosure) -> tuple[Tensor, Tensor]:
-    """Return the ends of each coordinate, ∓∞ where there is none."""
-    d = math.prod(enclosure.event)
-    low = torch.full((d,), -math.inf, dtype=torch.float64)
-    high = torch.full((d,), math.inf, dtype=torch.float64)
-    for columns, interval in enclosure.parts:
-        which = list(enclosure.columns(columns))
-        low[which], high[which] = interval.fixed
-    return low, high
+def _inside(belief: Belief, name: str, words: str, boundary: object) -> Alternative:
+    """Return the alternative of another boundary."""
+    other = replace(belief, boundary=boundary)
+
+    def fit(data: Transitions) -> Fitted | None:
+        return fitted_law(other.law, data, belief=other)
+
+    return Alternative(name, _KIND, words, fit, costly=True)
 
 
 def reflecting(low: Tensor, high: Tensor) -> dict[int, Boundary]:
@@ -148,58 +135,59 @@ def _moved_walls(data: Transitions) -> Fitted | None:
     same = bool((low - low.amin()).abs().max() <= 0.02 * spread.min()) and len(low) > 1
     if same:
         low, high = low.amin().expand(len(low)), high.amax().expand(len(high))
-    law = replace(belief, boundary=reflecting(low, high)).law
+    spread = 1e-7 * (high - low)  # no state lies on a wall
+    other = replace(belief, boundary=reflecting(low - spread, high + spread))
     words = f"walls stood near {float(low[0]):.4g} and {float(high[0]):.4g}"
     count = 2 if same else 2 * len(low)
-    return fitted_law(law, data, parameters=count, value=float(high[0]), words=words)
+    value = float(high[0])
+    return fitted_law(other.law, data, parameters=count, value=value, words=words, belief=other)
 
 
-def _clipped(low: Tensor, high: Tensor) -> Callable[[Transitions], Fitted | None]:
-    """Return the fit of steps that are cut off at walls: an atom on each of them."""
+def _clipped(
+    low: Tensor, high: Tensor, *, stops: bool = False
+) -> Callable[[Transitions], Fitted | None]:
+    """Return the fit of steps that are cut off at walls, an atom on each of them.
+
+    Args:
+        low: Lower ends.
+        high: Upper ends.
+        stops: Whether a coordinate, or all of a trajectory, stays on a wall that it has touched.
+    """
 
     def fit(data: Transitions) -> Fitted | None:
-        free = evaluate(replace(data.belief, boundary=None).law, data)
-        after = data.after.flatten(2).double()
+        other = replace(data.belief, boundary=None)
+        free = evaluate(other.law, data, other)
+        x, after = data.x.flatten(2).double(), data.after.flatten(2).double()
         z, scale = free.z, data.diffusion * data.lengths.sqrt()[:, None, None]
         at_low, at_high = after == low, after == high
-        if not bool((at_low | at_high).any()):
+        wall = at_low | at_high
+        if not bool(wall.any()):
             return None
         outside = (after < low) | (after > high)
-        tail = torch.where(at_low, torch.special.log_ndtr(z), torch.special.log_ndtr(-z))
-        wall = at_low | at_high
         # the mass of an atom, as a density over the rounding of a state
-        atom = tail - math.log(2 * data.resolution) - log_normal(z)
-        each = torch.where(wall, atom, torch.where(outside, _NEVER, 0.0))
-        log_p = free.log_p + each.sum(2)
-        u = torch.rand(z.shape, generator=data.fresh, dtype=torch.float64)
+        unit = -math.log(2 * data.resolution) - log_normal(z)
+        tail = torch.where(at_low, torch.special.log_ndtr(z), torch.special.log_ndtr(-z))
+        each = torch.where(wall, tail + unit, torch.where(outside, _NEVER, 0.0))
         below = torch.special.ndtr(z)
+        u = torch.rand(z.shape, generator=data.fresh, dtype=torch.float64)
         share = torch.where(at_low, u * below, below + u * (1 - below)).clamp(1e-16, 1 - 1e-16)
         new = torch.where(wall, torch.special.ndtri(share), z)
+        touched, still = (x <= low) | (x >= high), x == after
+        if stops:
+            ended = still & (touched | (still.all(2) & touched.any(2))[..., None])
+            each = torch.where(ended, unit, torch.where(touched, _NEVER, each))
+            fresh = torch.randn(z.shape, generator=data.fresh, dtype=torch.float64)
+            new = torch.where(ended, fresh, new)
         evaluation = Evaluation(
-            new, free.pull, log_p, free.judged & data.base.judged, scale.log().sum(2), free.gap
+            new,
+            torch.where(touched, 0.0, free.pull) if stops else free.pull,
+            free.log_p + each.sum(2),
+            free.judged & data.base.judged,
+            scale.log().sum(2),
+            free.gap,
         )
         excused = (STANDS_STILL, TWICE)
         return Fitted(gain_of(evaluation, data), lambda: evaluation, excused=excused)
-
-    return fit
-
-
-def _stopped(low: Tensor, high: Tensor) -> Callable[[Transitions], Fitted | None]:
-    """Return the fit of trajectories that stay where they have touched a wall."""
-
-    def fit(data: Transitions) -> Fitted | None:
-        x, after = data.x.flatten(2).double(), data.after.flatten(2).double()
-        still = (x == after).all(2)
-        ended = still & ((x <= low) | (x >= high)).any(2)
-        if not bool(ended.any()):
-            return None
-        k = data.base.z.shape[2]
-        each = 0.5 * data.base.z.square() - math.log(2 * data.resolution)
-        ratio = torch.where(ended[..., None], each, 0.0)
-        fresh = torch.randn((*x.shape[:2], k), generator=data.fresh, dtype=torch.float64)
-        evaluation = with_noise(data, torch.where(ended[..., None], fresh, data.base.z), ratio)
-        gain = float((evaluation.log_p - data.base.log_p).sum())
-        return Fitted(gain, lambda: evaluation, excused=(STANDS_STILL, TWICE))
 
     return fit
 
@@ -211,19 +199,19 @@ def _periods(belief: Belief, enclosure: Enclosure) -> list[Alternative]:
     def fitted(data: Transitions) -> Fitted | None:
         a, b = _extremes(data)
         first, last = float(a.min()), float(b.max())
-        law = replace(belief, boundary=_mapped(
-            torch.where(low.isfinite(), first, low), torch.where(high.isfinite(), last, high),
-            Periodic)).law  # fmt: skip
+        ends = (
+            torch.where(low.isfinite(), first, low),
+            torch.where(high.isfinite(), last, high),
+        )
+        other = replace(belief, boundary=_mapped(*ends, Periodic))
         words = f"the box were {last - first:.4g} long"
-        return fitted_law(law, data, parameters=1, value=last - first, words=words)
+        return fitted_law(
+            other.law, data, parameters=1, value=last - first, words=words, belief=other
+        )
 
-    def reflect() -> StepLaw:
-        return replace(belief, boundary=reflecting(low, high)).law
-
-    free = replace(belief, boundary=None)
+    words = "states were reflected, where they should come in at the other end"
     return [
-        of_law("period ignored", _KIND, "coordinates did not go around", lambda: free.law),
+        _inside(belief, "period ignored", "coordinates did not go around", None),
         Alternative("box of another length", _KIND, "", fitted, costly=True),
-        of_law("reflecting for periodic", _KIND, "states were reflected, where they should come "
-               "in at the other end", reflect),
-    ]  # fmt: skip
+        _inside(belief, "reflecting for periodic", words, reflecting(low, high)),
+    ]
