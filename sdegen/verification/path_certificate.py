@@ -28,9 +28,9 @@ from sdegen.solvers.splitting import BAOAB
 from sdegen.verification.battery.battery import FAMILIES, checks_of, findings_beside
 from sdegen.verification.battery.finding import Finding, combined, families_of, of_family
 from sdegen.verification.check import Check
+from sdegen.verification.diagnosis.belief import Belief
 from sdegen.verification.diagnosis.diagnose import diagnose
 from sdegen.verification.diagnosis.result import Diagnosis
-from sdegen.verification.diagnosis.transitions import Belief
 from sdegen.verification.innovations.choice import law_of
 from sdegen.verification.innovations.dither import dithered
 from sdegen.verification.innovations.internal_law import internal_law

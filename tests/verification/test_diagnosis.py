@@ -190,3 +190,102 @@ def test_it_may_be_left_out():
     certificate = sg.certify(well, path=steps(1, g=lambda x: 2 * ones(x)), dt=H, diagnose=False)
     assert not certificate.passed
     assert certificate.diagnosis is None
+
+
+WALLS = {
+    "clipped at the walls": lambda y: y.clamp(-1, 1),
+    "walls ignored": lambda y: y,
+    "reflected at one end only": lambda y: torch.where(y < -1, -2 - y, y),
+    "periodic for reflecting": lambda y: (y + 1) % 2 - 1,
+    "walls shifted": lambda y: 0.9 - (0.9 - torch.where(y < -1, -2 - y, y)).abs(),
+}
+
+
+@pytest.mark.parametrize(("name", "d"), list(zip(WALLS, itertools.cycle([1, 2]), strict=False)))
+def test_wrong_walls_are_named(name, d):
+    walls = sg.Reflecting(-1.0, 1.0, coordinates="all")
+    path = steps(d, h=0.02, keep=WALLS[name])
+    diagnosis = diagnosed(path, dt=0.02, boundary=walls)
+    assert diagnosis.named == name, diagnosis
+    assert diagnosis.odds > 100
+
+
+sine = sg.ItoProcess(lambda x: -x, lambda x: 1 + 0.5 * torch.sin(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "share", "power"),
+    [
+        ("Stratonovich for Itô", 0.5, 1),
+        ("Itô for Stratonovich", -0.5, 1),
+        ("Klimontovich for Itô", 1.0, 1),
+        ("g² for g", 0.0, 2),
+    ],
+)
+def test_other_readings_of_the_noise_are_named(name, share, power):
+    def g(x):
+        return 1 + 0.5 * torch.sin(x)
+
+    def f(x):
+        return -x + share * g(x) * 0.5 * torch.cos(x)
+
+    path = steps(2, f=f, g=lambda x: g(x) ** power, h=0.02, count=80_000)
+    diagnosis = diagnosed(path, sine, dt=0.02)
+    assert diagnosis.named == name, diagnosis
+    assert diagnosis.odds > 100
+
+
+def kicked(kind, d, *, h=0.1, count=20_000):
+    """A step of BAOAB, γ = 0.7, T = 0.8, m = 3, with one mistake in it."""
+    source = torch.Generator().manual_seed(3)
+    mass, batch = 3.0, 10
+    c = math.exp(-0.7 * h)
+    s = math.sqrt((1 - c * c) * 0.8 / mass)
+    x = torch.zeros(batch, d, dtype=torch.float64)
+    v = torch.randn(batch, d, generator=source, dtype=torch.float64)
+    states, before = [torch.stack([x, v], 1)], force(x)
+    for _ in range(count // (batch * d)):
+        z = torch.randn(batch, d, generator=source, dtype=torch.float64)
+        first = {"stale force": before, "mass missing in the force": mass * force(x)}
+        whole = 2.0 if kind == "whole kicks for half kicks" else 1.0
+        last_mass = 1.0 if kind == "mass missing in the force" else mass
+        before, v = force(x), v + whole * 0.5 * h * first.get(kind, force(x)) / mass
+        x = x + 0.5 * h * v
+        if kind == "thermostat on positions":
+            x = c * x + s * z
+        elif kind == "friction missing":
+            v = v + s * z
+        elif kind != "thermostat missing":
+            v = c * v + s * z * (math.sqrt(2) if kind == "noise variance twice" else 1)
+        x = x + 0.5 * h * v
+        v = v + whole * 0.5 * h * force(x) / last_mass
+        states.append(torch.stack([x, v], 1))
+    return torch.stack(states)
+
+
+KINETIC = (
+    "stale force", "mass missing in the force", "whole kicks for half kicks",
+    "thermostat on positions", "friction missing", "thermostat missing", "noise variance twice",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "d"), list(zip(KINETIC, itertools.cycle([1, 3]), strict=False)))
+def test_mistakes_in_phase_space_are_named(name, d):
+    def energy(x):
+        return (torch.cos(2 * x) + 0.25 * x**2).flatten(1).sum(1)
+
+    sde = sg.UnderdampedLangevin(energy, friction=0.7, temperature=0.8, mass=3.0)
+    diagnosis = diagnosed(kicked(name, d), sde, dt=0.1)
+    assert diagnosis.named == name or name in diagnosis.causes[0].same_as, diagnosis
+    assert diagnosis.odds > 100
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_states_of_few_digits_are_named(dtype):
+    path = steps(
+        2, f=lambda x: 5 * (1 - x), g=lambda x: 0.1 * ones(x), h=1e-3, start=1.0,
+        keep=lambda y: y.to(dtype).double(),
+    )  # fmt: skip
+    diagnosis = diagnosed(path, sg.ItoProcess(lambda x: 5 * (1 - x), 0.1), dt=1e-3)
+    assert diagnosis.named == f"states in {str(dtype).removeprefix('torch.')}"
+    assert diagnosis.odds > 100

@@ -14,6 +14,7 @@ table have the same likelihood in some states they are named together.
 
 from __future__ import annotations
 
+from sdegen.verification.diagnosis.belief import Belief
 from sdegen.verification.diagnosis.coordinates import coordinate_alternatives
 from sdegen.verification.diagnosis.copies import copy_alternatives
 from sdegen.verification.diagnosis.correlations import correlation_alternatives
@@ -35,7 +36,6 @@ from sdegen.verification.diagnosis.model import Alternative
 from sdegen.verification.diagnosis.noise_laws import noise_law_alternatives
 from sdegen.verification.diagnosis.rounded import rounding_alternatives
 from sdegen.verification.diagnosis.schedules import schedule_alternatives
-from sdegen.verification.diagnosis.transitions import Belief
 from sdegen.verification.diagnosis.walls import wall_alternatives
 from sdegen.verification.innovations.sample import Sample
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from sdegen.core.shapes import State
 from sdegen.diffusion.ddpm import DDPM, AncestralChain
+from sdegen.verification.diagnosis.belief import Belief
 from sdegen.verification.diagnosis.model import Alternative, of_law
-from sdegen.verification.diagnosis.transitions import Belief
 from sdegen.verification.innovations.law import Innovations, StepLaw
 from sdegen.verification.innovations.update_law import of_diagonal
 

@@ -21,15 +21,12 @@ from dataclasses import dataclass, replace
 
 from sdegen.core.errors import SdegenError
 from sdegen.verification.battery.battery import checks_of, findings_beside
+from sdegen.verification.diagnosis.belief import Belief
 from sdegen.verification.diagnosis.causes import table_of_causes
 from sdegen.verification.diagnosis.generic import UNKNOWN, detail_left
 from sdegen.verification.diagnosis.model import Alternative, Fitted
 from sdegen.verification.diagnosis.result import Cause, Diagnosis
-from sdegen.verification.diagnosis.transitions import (
-    Belief,
-    Evaluation,
-    Transitions,
-)
+from sdegen.verification.diagnosis.transitions import Evaluation, Transitions
 from sdegen.verification.innovations.sample import Sample, totals_of
 
 _MOST, _FIRST_LOOK = 2**18, 2**14

@@ -2,23 +2,36 @@
 
 What changes the noise of each number by a known factor, or the drift by a known pull, is compared
 by the innovations that are there; the rest has a law of its own.
+
+Solvers that read multiplicative noise in the middle of a step, and so move what is Itô, are
+
+    x̃ = x + dt f(x) + √dt g(x) z,        x' = x + dt f̄ + √dt ½ [g(x) + g(x̃)] z
+
+with f̄ = f(x) (Euler–Heun) or the mean of both ends (Heun). They solve Stratonovich's equation.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from sdegen.core.fixed_steps import Interval, OneStep
+from sdegen.core.noise import Noise
+from sdegen.core.sde import SDE
+from sdegen.core.shapes import State
 from sdegen.core.solver import Solver
+from sdegen.core.update import diffuse, update
 from sdegen.diffusion.samplers.ddim import DDIM
 from sdegen.sde.transitions import LinearProcess
 from sdegen.solvers.euler import EulerMaruyama
 from sdegen.solvers.heun import Heun
 from sdegen.solvers.milstein import Milstein
 from sdegen.verification.diagnosis.altered import AlteredSDE, noise_induced_drift
+from sdegen.verification.diagnosis.belief import Belief
 from sdegen.verification.diagnosis.factors import drift_and_noise, fitted_drift, residual_of
 from sdegen.verification.diagnosis.model import (
     RARE,
@@ -28,8 +41,8 @@ from sdegen.verification.diagnosis.model import (
     of_law,
     with_noise,
 )
-from sdegen.verification.diagnosis.readings import reading_laws
-from sdegen.verification.diagnosis.transitions import Belief, Transitions
+from sdegen.verification.diagnosis.transitions import Transitions
+from sdegen.verification.innovations.implicit_law import ImplicitLaw
 from sdegen.verification.innovations.law import StepLaw
 from sdegen.verification.innovations.update_law import UpdateLaw
 
@@ -135,6 +148,42 @@ def _readings(belief: Belief) -> list[Alternative]:
         for name, words, law in reading_laws(belief):
             alternatives.append(of_law(name, kind, words, law, family=family))
     return alternatives
+
+
+@dataclass(frozen=True)
+class MidpointNoise(OneStep):
+    """Euler–Heun, or Heun's method of multiplicative noise.
+
+    Args:
+        both: Whether the drift is averaged too.
+    """
+
+    both: bool = False
+
+    def step(
+        self, sde: SDE, x: State, i: int, noise: Noise | None, memory: list[Interval]
+    ) -> tuple[State, list[Interval]]:
+        """Predict with the update, then average g over the step."""
+        t, s, dt, root_dt = memory[i]
+        assert noise is not None
+        f, g, z = sde.drift(x, t), sde.diffusion(x, t), noise.normal()
+        ahead = update(x, f, dt) + root_dt * g * z
+        f = 0.5 * (f + sde.drift(ahead, s)) if self.both else f
+        return diffuse(update(x, f, dt), z, root_dt, 0.5 * (g + sde.diffusion(ahead, s))), memory
+
+
+def reading_laws(belief: Belief) -> list[tuple[str, str, Callable[[], StepLaw]]]:
+    """Return the laws of steps that average g."""
+    times = belief.states.times
+
+    def law(both: bool) -> Callable[[], StepLaw]:
+        return lambda: ImplicitLaw(belief.sde, MidpointNoise(both=both), times)
+
+    words = "the noise were read in the middle of a step, by {}, as Stratonovich has it"
+    return [
+        ("Stratonovich for Itô", words.format("Euler–Heun steps"), law(False)),
+        ("Stratonovich for Itô", words.format("Heun's steps"), law(True)),
+    ]
 
 
 def _solvers(belief: Belief) -> list[Alternative]:

@@ -18,9 +18,10 @@ from sdegen.core.shapes import State, Time
 from sdegen.sde.underdamped import UnderdampedLangevin
 from sdegen.solvers.euler import EulerMaruyama
 from sdegen.solvers.splitting import BAOAB, OBABO
+from sdegen.verification.diagnosis.belief import Belief
 from sdegen.verification.diagnosis.model import Alternative, Fitted, evaluated, gain_of, of_law
 from sdegen.verification.diagnosis.schemes import scheme_alternatives
-from sdegen.verification.diagnosis.transitions import Belief, Transitions, evaluate
+from sdegen.verification.diagnosis.transitions import Transitions, evaluate
 from sdegen.verification.innovations.law import StepLaw
 
 _KIND = "phase space"

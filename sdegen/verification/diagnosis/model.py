@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sdegen.verification.diagnosis.transitions import Belief, Evaluation, Transitions, evaluate
+from sdegen.verification.diagnosis.belief import Belief
+from sdegen.verification.diagnosis.transitions import Evaluation, Transitions, evaluate
 from sdegen.verification.innovations.law import StepLaw
 from sdegen.verification.innovations.sample import Sample
 

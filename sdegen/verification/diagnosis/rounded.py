@@ -16,6 +16,7 @@ import math
 import torch
 from torch import Tensor
 
+from sdegen.verification.diagnosis.belief import Belief
 from sdegen.verification.diagnosis.model import (
     STANDS_STILL,
     TWICE,
@@ -24,7 +25,7 @@ from sdegen.verification.diagnosis.model import (
     log_normal,
     with_noise,
 )
-from sdegen.verification.diagnosis.transitions import Belief, Evaluation, Transitions
+from sdegen.verification.diagnosis.transitions import Evaluation, Transitions
 
 _BITS = {torch.float64: 52, torch.float32: 23, torch.float16: 10, torch.bfloat16: 7}
 _SHORT = (

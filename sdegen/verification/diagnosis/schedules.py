@@ -20,6 +20,7 @@ from torch import Tensor
 from sdegen.core.shapes import State, Time
 from sdegen.diffusion.ddpm import DDPM, AncestralChain
 from sdegen.diffusion.reverse import ReverseSDE
+from sdegen.verification.diagnosis.belief import Belief
 from sdegen.verification.diagnosis.chain_law import chain_alternatives
 from sdegen.verification.diagnosis.factors import (
     Factor,
@@ -36,7 +37,7 @@ from sdegen.verification.diagnosis.model import (
     of_law,
     with_noise,
 )
-from sdegen.verification.diagnosis.transitions import Belief, Transitions, evaluate
+from sdegen.verification.diagnosis.transitions import Transitions, evaluate
 from sdegen.verification.innovations.law import StepLaw
 
 _KIND = "schedule"

@@ -20,8 +20,9 @@ from torch import Tensor
 from sdegen.core.mirrors import enclosure_for
 from sdegen.sde.underdamped import UnderdampedLangevin
 from sdegen.solvers.splitting import BAOAB
+from sdegen.verification.diagnosis.belief import Belief
 from sdegen.verification.diagnosis.model import RARE, Alternative, Fitted, gain_of
-from sdegen.verification.diagnosis.transitions import Belief, Evaluation, Transitions, gathered
+from sdegen.verification.diagnosis.transitions import Evaluation, Transitions, gathered
 from sdegen.verification.innovations.law import Innovations, log_of_sum
 
 _KIND = "phase space"

@@ -11,86 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdegen.core.conditions import BoundaryCondition
-from sdegen.core.enclosure import Enclosure
-from sdegen.core.mirrors import enclosure_for
 from sdegen.core.noise import stream
-from sdegen.core.sde import SDE
-from sdegen.core.solver import Solver
-from sdegen.readers.stored_states import StoredStates
-from sdegen.solvers.euler import EulerMaruyama
-from sdegen.verification.innovations.choice import law_of
+from sdegen.verification.diagnosis.belief import Belief, choice_of
 from sdegen.verification.innovations.law import Innovations, StepLaw, flat
 from sdegen.verification.innovations.sample import Sample, bits_of
 
 _AT_ONCE = 2**16  # numbers that a law is asked for together
-_FEW_STEPS = 192  # that are looked at where each has a law of its own
-_STRETCH = 256  # steps in a row, where not all are looked at
 _IMPOSSIBLE = -1e3  # log-density of states outside of walls
 _FLOOR = -1e5  # log-density of what cannot be
 _FINEST = 1e-8  # of z: what equality means
 _SATURATED = 30.0  # of a normal that a probability tells
 _RUNAWAY = 1e4  # standard deviations that a drift moves in a step
 _UNITS = 64.0  # of rounding: width of an equation without noise
-
-
-@dataclass(frozen=True)
-class Belief:
-    """What is believed of stored states.
-
-    Attributes:
-        sde: What moves.
-        solver: How it moves, as `law_of` takes it.
-        states: What was stored.
-        boundary: What bounds it.
-        positions: Whether states of a phase space are positions alone.
-    """
-
-    sde: SDE
-    solver: Solver | str
-    states: StoredStates
-    boundary: object = None
-    positions: bool = False
-
-    @property
-    def by_update(self) -> bool:
-        """Whether each step is an update, x + dt f + √|dt| g z."""
-        solver = self.solver
-        return isinstance(solver, EulerMaruyama) and solver.substeps == 1
-
-    @cached_property
-    def law(self) -> StepLaw:
-        """The believed law of a step."""
-        return self.law_with()
-
-    @cached_property
-    def ends(self) -> tuple[Tensor, Tensor] | None:
-        """The ends of each coordinate, ∓∞ where there is none; None without walls."""
-        if self.boundary is None or self.positions or self.sde.phase_space:
-            return None
-        enclosure = enclosure_for(self.sde, self.boundary, self.states.event)
-        return None if enclosure is None or enclosure.wraps else ends_of(enclosure)
-
-    @cached_property
-    def folds(self) -> bool:
-        """Whether all walls reflect, so that no state lies on one."""
-        enclosure = enclosure_for(self.sde, self.boundary, self.states.event)
-        return enclosure is not None and all(
-            one.step_law is BoundaryCondition.NO_FLUX
-            for _, interval in enclosure.parts
-            for one in interval.boundaries
-        )
-
-    def law_with(self, sde: SDE | None = None, solver: Solver | str | None = None) -> StepLaw:
-        """Return the law of other dynamics, or of another solver, inside the same boundary."""
-        return law_of(
-            self.sde if sde is None else sde,
-            self.solver if solver is None else solver,
-            self.states.times,
-            self.states.event,
-            self.boundary,
-            positions=self.positions,
-        )
 
 
 @dataclass(frozen=True)
@@ -156,7 +88,7 @@ class Transitions:
         """Return about so many numbers, evenly chosen, the first and the last steps among them."""
         states = belief.states
         frames, batch, *event = states.shape
-        stretches, chosen = _choice(
+        stretches, chosen = choice_of(
             frames - 1, batch, max(1, math.prod(event)), most, alike=belief.law.alike
         )
         parts, places, at = [], [], 0
@@ -312,17 +244,6 @@ class Transitions:
         )  # fmt: skip
 
 
-def ends_of(enclosure: Enclosure) -> tuple[Tensor, Tensor]:
-    """Return the ends of each coordinate, ∓∞ where there is none."""
-    d = math.prod(enclosure.event)
-    low = torch.full((d,), -math.inf, dtype=torch.float64)
-    high = torch.full((d,), math.inf, dtype=torch.float64)
-    for columns, interval in enclosure.parts:
-        which = list(enclosure.columns(columns))
-        low[which], high[which] = interval.fixed
-    return low, high
-
-
 def _beyond(y: Tensor, low: Tensor, high: Tensor, *, touching: bool) -> Tensor:
     """Return which states lie beyond an end, or on it, shape (F, B)."""
     y = y.flatten(2).double()
@@ -431,19 +352,3 @@ def _of_gap(part: Innovations, data: Transitions, good: Tensor) -> tuple[Tensor,
     density = -(math.log(math.pi * data.width) + torch.log1p(beyond.square())).sum(1)
     units = _UNITS * torch.where(good[:, None], part.gap.double().abs() / allowed, 0.0)
     return density, float(units.nan_to_num(nan=math.inf).max())
-
-
-def _choice(
-    steps: int, batch: int, size: int, most: int, *, alike: bool
-) -> tuple[list[tuple[int, int]], Tensor]:
-    """Return stretches of steps, the first and the last among them, and trajectories."""
-    cap = steps if alike else min(steps, _FEW_STEPS)
-    rows = min(batch, max(2, most // (size * min(cap, 64))))
-    chosen = torch.arange(0, batch, -(-batch // rows))
-    frames = min(cap, max(16, most // (size * len(chosen))))
-    if frames >= steps:
-        return [(0, steps)], chosen
-    count = max(2, min(8, frames // _STRETCH)) if frames >= 32 else 1
-    long = frames // count
-    starts = torch.linspace(0, steps - long, count).long().tolist()
-    return [(a, a + long) for a in starts], chosen

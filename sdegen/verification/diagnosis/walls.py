@@ -17,6 +17,7 @@ from torch import Tensor
 from sdegen.core.boundary import Boundary, Periodic, Reflecting
 from sdegen.core.enclosure import Enclosure
 from sdegen.core.mirrors import enclosure_for
+from sdegen.verification.diagnosis.belief import Belief, ends_of
 from sdegen.verification.diagnosis.model import (
     STANDS_STILL,
     TWICE,
@@ -26,13 +27,7 @@ from sdegen.verification.diagnosis.model import (
     gain_of,
     log_normal,
 )
-from sdegen.verification.diagnosis.transitions import (
-    Belief,
-    Evaluation,
-    Transitions,
-    ends_of,
-    evaluate,
-)
+from sdegen.verification.diagnosis.transitions import Evaluation, Transitions, evaluate
 
 _KIND = "boundary"
 _MOST = 64  # coordinates, each of which gets ends of its own
