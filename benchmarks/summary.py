@@ -113,6 +113,18 @@ def figures():
         "of 1,000 intervals of 95 %: "
         + ", ".join(f"{by} {1000 * share:.0f} ({of})" for (of, by), share in inside.items()),
     )
+    long = rows_of("identities", "nominal")
+    told = [row for row in long if "independent" not in row["identity"]]
+    naive = one(long, identity="⟨x²⟩ = T, of independent states")["rejected at 5 %"]
+    yield (
+        "identities",
+        "is one long correlated trajectory judged rightly?",
+        "exact Ornstein–Uhlenbeck runs, independent states",
+        f"10⁶ states, correlation time 10³: tests at 5 % reject "
+        f"{100 * smallest(told, 'rejected at 5 %'):.1f} to "
+        f"{100 * largest(told, 'rejected at 5 %'):.1f} % of {told[0]['runs']:,} right runs; as if "
+        f"states were independent {100 * naive:.0f} %",
+    )
     steps = rows_of("step_bias", "bias of a step")
     well = one(steps, problem="double well, σ = 1", dt=0.1)
     yield (

@@ -54,6 +54,11 @@ which chains at two steps differ for as long as it takes to cross the barrier: a
 not always told from 0, and `steps=8000` makes the interval a third as wide. At dt = 0.2 a chain of
 the double well leaves all bounds now and then, and such a run is refused.
 """,
+    "identities": """**What is counted.** x_{k+1} = φ x_k + √(1 − φ²) z, φ = e^{−1/1000}, 10⁶
+states of one trajectory from fixed seeds: the process itself, without a step, so that every row is
+exact and is rejected in one run of twenty if its error is right. ⟨x²⟩ has a thousand independent
+values in a run. CPU time is that of making a run and of all its rows.
+""",
     "particles": """**What is counted.** CPU time of one thread and Euler–Maruyama step, forces and
 noise. The loop takes all distances of some particles to all at once, as fits the memory. No peer
 that makes neighbour lists is among the packages that are compared. Energy and pressure of the last
