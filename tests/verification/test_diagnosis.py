@@ -289,3 +289,45 @@ def test_states_of_few_digits_are_named(dtype):
     diagnosis = diagnosed(path, sg.ItoProcess(lambda x: 5 * (1 - x), 0.1), dt=1e-3)
     assert diagnosis.named == f"states in {str(dtype).removeprefix('torch.')}"
     assert diagnosis.odds > 100
+
+
+def ancestral(chain, score, change, *, batch=200, d=2):
+    """Ancestral sampling with other coefficients: change(k, A, B, s) -> A, B, s."""
+    source = torch.Generator().manual_seed(7)
+    a, b, levels = chain.a.double(), chain.b.double(), chain.sigmas.double()
+    x = torch.randn(batch, d, generator=source, dtype=torch.float64)
+    states = [x]
+    for k in range(chain.steps, 0, -1):
+        i = k - 1
+        usual = 1 / a[i], b[i] ** 2 / a[i], b[i] * levels[i] / levels[k]
+        A, B, s = change(chain, k, *usual)
+        z = torch.randn(batch, d, generator=source, dtype=torch.float64)
+        x = A * x + B * score(x, chain.times[k]) + s * z
+        states.append(x)
+    return torch.stack(states)
+
+
+SAMPLERS = {
+    "β for the posterior variance": lambda c, k, A, B, s: (A, B, c.b[k - 1] if k > 1 else 0.0),
+    "variance for standard deviation": lambda c, k, A, B, s: (A, B, s * s),
+    "score half": lambda c, k, A, B, s: (A, B / 2, s),
+    "α for ᾱ": lambda c, k, A, B, s: (A, B * c.sigmas[k] / c.b[k - 1], s),
+    "noise in the last step": lambda c, k, A, B, s: (A, B, s if k > 1 else c.b[0]),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_mistakes_of_samplers_are_named(name):
+    path = sg.VP(sg.LinearBeta(0.1, 20.0))
+    chain = sg.DDPM.discretize(path, 100)
+
+    def score(x, t):
+        return -(x - path.alpha(t)) / (0.25 * path.alpha(t) ** 2 + path.sigma(t) ** 2)
+
+    states = ancestral(chain, score, SAMPLERS[name])
+    times = [float(k) for k in range(100, -1, -1)]
+    certificate = sg.certify(chain.reverse(score), path=states, times=times)
+    assert certificate.diagnosis.named == name, certificate.diagnosis
+    assert certificate.diagnosis.odds > 100
+    right = ancestral(chain, score, lambda c, k, *usual: usual)
+    assert sg.certify(chain.reverse(score), path=right, times=times).passed

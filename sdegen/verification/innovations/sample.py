@@ -124,6 +124,7 @@ class Gatherer:
         self._fresh = stream(self._seed, "not judged").generator()
         law.calibrate(states, self._seed)
         self._kept = _moving(states)
+        self._width = 0  # of the innovations of a step, as far as it is known
         self._precision = states.precision or states.dtype
 
     def totals(self) -> Totals:
@@ -286,8 +287,9 @@ class Gatherer:
                     else:
                         inner = self.law.innovations(before, after, first)
                     inner = self._with_fresh(inner)
-                    z = inner.z.reshape(count, rows, -1)
-                    yield first, z, inner.pull.reshape(z.shape), inner
+                    z, pull = self._widened(inner)
+                    z = z.reshape(count, rows, -1)
+                    yield first, z, pull.reshape(z.shape), inner
 
     def _with_fresh(self, inner: Innovations) -> Innovations:
         """Return innovations with normals drawn afresh where they are not judged."""
@@ -305,6 +307,16 @@ class Gatherer:
         if gap is not None:
             gap = torch.where(lost[:, None], 0.0, gap)
         return replace(inner, z=z, pull=pull, gap=gap)
+
+    def _widened(self, inner: Innovations) -> tuple[Tensor, Tensor]:
+        """Return z and pull; fresh normals of a step without noise, where others have it."""
+        z, pull = inner.z, inner.pull
+        if z.shape[1] == 0 and self._width:
+            size = (len(z), self._width)
+            z = torch.randn(size, generator=self._fresh, dtype=torch.float64).to(z)
+            pull = torch.zeros_like(z)
+        self._width = z.shape[1]
+        return z, pull
 
     def _rounding(self, x: Tensor, inner: Innovations, z: Tensor) -> float:
         """Return the error of z that the digits of stored states leave, roughly."""
