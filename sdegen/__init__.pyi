@@ -307,6 +307,7 @@ from .verification.reverse_kernel import reverse_kernel as reverse_kernel
 
 # stored states of any program
 from .readers.read import read_states as read_states
+from .readers.diffusers_states import diffusers_states as diffusers_states
 from .readers.stored_states import StoredStates as StoredStates
 
 # data, distances, pictures, grids of times

@@ -609,7 +609,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("ErrorEstimate", "Trajectory", "Trust"),
         *("report.Claim", "report.Report", "report.Verdict"),
     ),
-    "stored states": ("StoredStates", "read_states"),
+    "stored states": ("StoredStates", "diffusers_states", "read_states"),
 }
 
 

@@ -1263,6 +1263,15 @@ BEYOND |= {
             "false_alarm": 1e-3,
         },
     ),
+    "diffusers_states": (
+        sg.diffusers_states,
+        {
+            "latents": [torch.zeros(3, 2), torch.ones(3, 2), torch.zeros(3, 2)],
+            "timesteps": [3, 2, 1],
+            "scheduler": SimpleNamespace(alphas_cumprod=torch.linspace(0.99, 0.1, 4)),
+            "chain": False,
+        },
+    ),
     "read_states": (
         lambda **a: sg.read_states(**a),
         {
