@@ -70,6 +70,10 @@ def test_p_values_of_right_runs_are_uniform():
             "correlation between coordinates",
             {"noise": lambda z, x, k: np.stack([z[:, 0], 0.8 * z[:, 1] + 0.6 * z[:, 0]], 1)},
         ),
+        (
+            "noise of single trajectories",
+            {"noise": lambda z, x, k: np.where(np.arange(len(z)) == 7, 1.2, 1.0)[:, None] * z},
+        ),
         ("independence of trajectories", {"noise": lambda z, x, k: 0.8 * z + 0.6 * z[:1]}),
         ("law of the noise", {"noise": lambda z, x, k: np.sqrt(12) * (stats.norm.cdf(z) - 0.5)}),
     ],

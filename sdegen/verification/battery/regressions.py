@@ -19,6 +19,7 @@ from sdegen.verification.innovations.sample import Sample, Totals, bits_of
 
 _PAIRS = 2**14  # of an innovation and a coordinate: all pairs are looked at up to here
 _WAVES = 6  # of time
+_MANY = 32  # trajectories from which the drift of one step says something
 _AT_ONCE = 2**24  # numbers of features in memory
 
 
@@ -54,6 +55,7 @@ class Regressions:
             *self._of_time("drift as a function of time", self._sample.z),
             *self._of_time("noise as a function of time", self._size),
             *self._of_steps(),
+            *self._of_trajectories(),
         ]
 
     def _of_drift_factor(self) -> list[Finding]:
@@ -140,20 +142,45 @@ class Regressions:
 
     def _of_steps(self) -> list[Finding]:
         """Return what single steps show: their mean, their noise, their drift."""
-        z = self._sample.z
-        frames, batch, k = z.shape
-        labels = "step"
-        family = "noise of single steps"
-        squares = z.square().sum((1, 2))
-        findings = [of_variance(family, "noise of one step", squares, batch * k, labels)]
-        if batch > 1:
-            means = z.sum(1).square().sum(1) / batch
-            findings.append(of_variance(family, "mean of one step", means, k, labels))
-        if batch >= 32 and frames > 1:
-            pull = self._sample.pull
-            top, bottom = (pull * z).sum((1, 2)), pull.square().sum((1, 2))
-            live = bottom > 0
-            if bool(live.any()):
-                values = top[live] / bottom[live].sqrt()
-                findings.append(of_normals(family, "drift of one step", values, labels))
+        z, pull = self._sample.z, self._sample.pull
+        family, label = "noise of single steps", "step"
+        findings = _of_slices(family, label, z.flatten(1), z.sum(1), z.shape[1])
+        if z.shape[1] >= _MANY and len(z) > 1:
+            findings += _of_slope(family, label, (pull * z).flatten(1), pull.flatten(1))
         return findings
+
+    def _of_trajectories(self) -> list[Finding]:
+        """Return what single trajectories show: their mean and their noise."""
+        z = self._sample.z.transpose(0, 1)
+        if len(z) < 2:
+            return []
+        family, label = "noise of single trajectories", "trajectory"
+        return _of_slices(family, label, z.flatten(1), z.sum(1), z.shape[1])
+
+
+def _of_slices(family: str, label: str, rows: Tensor, sums: Tensor, count: int) -> list[Finding]:
+    """Return the findings of noise and mean of single steps, or of single trajectories.
+
+    Args:
+        family: The question.
+        label: What a slice is, "step" or "trajectory".
+        rows: All numbers of each slice, shape (slices, numbers).
+        sums: Sums of each coordinate in a slice, shape (slices, K).
+        count: How many numbers are in one such sum.
+    """
+    squares = rows.square().sum(1)
+    findings = [of_variance(family, f"noise of one {label}", squares, rows.shape[1], label)]
+    if count > 1:
+        means = sums.square().sum(1) / count
+        findings.append(of_variance(family, f"mean of one {label}", means, sums.shape[1], label))
+    return findings
+
+
+def _of_slope(family: str, label: str, products: Tensor, pull: Tensor) -> list[Finding]:
+    """Return the finding of the strength of the drift in single steps."""
+    top, bottom = products.sum(1), pull.square().sum(1)
+    live = bottom > 0
+    if not bool(live.any()):
+        return []
+    values = top[live] / bottom[live].sqrt()
+    return [of_normals(family, f"drift of one {label}", values, label)]
