@@ -75,6 +75,20 @@ def test_active_particles(run, tmp_path):
     assert (tmp_path / "active_particles.png").stat().st_size > 10_000
 
 
+def test_verdict(run, tmp_path):
+    printed = run("verdict", STEPS=500)
+    right, wrong = numbers(printed, r"variance of the noise / believed #")
+    # 5 standard errors of 50,000 numbers
+    assert abs(right[0] - 1) < 0.032
+    assert abs(wrong[0] - 0.5) < 0.016
+    assert "right: passed is True" in printed
+    assert "a factor is missing: passed is False" in printed
+    assert "named: noise variance half" in printed
+    # 24 parts exceed 5 once in 70,000
+    assert all(worst < 5 for (worst,) in numbers(printed, r"off by at most # standard"))
+    assert (tmp_path / "verdict.png").stat().st_size > 10_000
+
+
 def test_double_well(run, tmp_path):
     # 5 standard errors of a share; a distance in 200 cells scatters by 6 %
     printed = run("double_well", TRAJECTORIES=20_000)

@@ -50,8 +50,6 @@ class Innovations:
             rounding if it is some ε of it.
         judged: Which transitions the law knows, shape (n,); None: all. It is decided by what was
             before the step.
-        determined: Whether this step has no noise at all, of a law whose other steps have: gap
-            holds all of it, and z says nothing.
     """
 
     z: Tensor
@@ -60,7 +58,6 @@ class Innovations:
     gap: Tensor | None = None
     scale: Tensor | None = None
     judged: Tensor | None = None
-    determined: bool = False
 
     @property
     def log_density(self) -> Tensor:

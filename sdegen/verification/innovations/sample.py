@@ -304,7 +304,7 @@ class Gatherer:
         ).to(z)
         pull[lost] = 0.0
         gap = inner.gap
-        if gap is not None and not inner.determined:
+        if gap is not None:
             gap = torch.where(lost[:, None], 0.0, gap)
         return replace(inner, z=z, pull=pull, gap=gap)
 

@@ -9,7 +9,6 @@ determined.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -73,8 +72,6 @@ class UpdateLaw(StepLaw):
             G = self.sde.diffusion(x, t).flatten(1, -2).to(left) * root_dt
             return _of_channels(G, left, moved, x)
         scale = flat(self.sde.diffusion(x, t) * root_dt, x)
-        if self.sde.is_discrete and not bool((scale != 0).any()):
-            return self._last(x, moved, left)
         return of_diagonal(scale, left, moved, x)
 
     def unscaled(self, x: State, after: State, i: int) -> Unscaled | None:
@@ -93,12 +90,6 @@ class UpdateLaw(StepLaw):
         none = left[:, :0]
         zeros = torch.zeros(len(x), dtype=torch.float64)
         return Innovations(none, none, zeros, left, size_of(x.reshape(len(x), -1), moved))
-
-    def _last(self, x: State, moved: Tensor, left: Tensor) -> Innovations:
-        """Return what is left of the one step of a chain that has no noise, which ends at data."""
-        inner, none = self._determined(x, moved, left), torch.zeros_like(left)
-        nothing = torch.zeros(len(x), dtype=torch.bool, device=left.device)
-        return replace(inner, z=none, pull=none, judged=nothing, determined=True)
 
     def _matrix(self, x: State, t: Tensor) -> Tensor:
         """Return G Gᵀ, shape (n, d, d), of noise that only its products tell."""

@@ -236,9 +236,11 @@ class ErrorCurves:
                 yield i, states.block(i, min(i + frames, stop) + 1)[:, sample.trajectories]
 
     def _noise(self, before: Tensor, after: Tensor, i: int) -> Tensor:
-        """Return z of transitions, without coordinates that are held by a constraint."""
+        """Return z of transitions, without coordinates that are held; NaN where there is none."""
         with torch.no_grad():
             z = self._law.innovations(before, after, i).z
+        if z.shape[1] == 0:  # the last step of a sampler, beside others that have noise
+            return z.new_full((len(z), self.noises), math.nan)
         if z.shape[1] == self.noises or self._states.fixed is None:
             return z
         return z[:, ~self._states.fixed.flatten()]
