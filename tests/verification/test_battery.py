@@ -72,7 +72,7 @@ def test_p_values_of_right_runs_are_uniform():
         ),
         (
             "noise of single trajectories",
-            {"noise": lambda z, x, k: np.where(np.arange(len(z)) == 7, 1.2, 1.0)[:, None] * z},
+            {"noise": lambda z, x, k: np.where(np.arange(len(z)) == 7, 1.4, 1.0)[:, None] * z},
         ),
         ("independence of trajectories", {"noise": lambda z, x, k: 0.8 * z + 0.6 * z[:1]}),
         ("law of the noise", {"noise": lambda z, x, k: np.sqrt(12) * (stats.norm.cdf(z) - 0.5)}),
