@@ -26,6 +26,7 @@ from benchmarks import (
     table,
     time_grids,
     update_parts,
+    verdicts,
 )
 from benchmarks.lookup import load, names
 
@@ -146,6 +147,14 @@ def test_planted_faults_are_caught_and_named(monkeypatch):
     rows = tables["certificates of planted faults"]
     assert len(rows) == 8
     assert all(row["caught"] == row["named"] == row["runs"] == 1 for row in rows)
+
+
+def test_faults_that_are_half_more_than_possible_are_seen_and_right_runs_pass():
+    rows = verdicts.least_fault(20_000, 1)
+    assert [row["off by a factor"] for row in rows] == ["nothing"] + ["drift"] * 3 + ["noise"] * 3
+    assert rows[0]["seen"] == 0  # in all but 1e-3
+    shares = [row["share of the rate"] for row in verdicts.speed(200_000, 1)]
+    assert min(shares) > 0
 
 
 def test_laws_at_rest_of_the_steps_are_those_in_closed_form():
