@@ -59,9 +59,11 @@ from tests.cures import (
     step_biases,
     stored_states,
     trainings,
+    verdicts,
 )
 
 ROOMS = (
+    verdicts,
     innovations,
     identities,
     step_biases,

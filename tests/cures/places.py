@@ -46,6 +46,12 @@ def noise(x):
 """
 
 
+def _unpainted(figure: object, place: object, **options: object) -> None:
+    """Save no picture; into a buffer, what a PNG begins with."""
+    if isinstance(place, io.BytesIO):
+        place.write(b"\x89PNG\r\n\x1a\n")
+
+
 @contextmanager
 def folder() -> Iterator[Path]:
     """A current folder that is taken away again, with a file of user code and no GPU."""
@@ -54,7 +60,7 @@ def folder() -> Iterator[Path]:
         patch.setattr(sys, "path", [*sys.path])
         patch.setattr("sdegen.app.user_code._LOADED", {})
         patch.setattr("torch.cuda.is_available", lambda: False)
-        patch.setattr("matplotlib.figure.Figure.savefig", lambda *args, **options: None)
+        patch.setattr("matplotlib.figure.Figure.savefig", _unpainted)
         here = Path(name).resolve()
         (here / "mine.py").write_text(USER_CODE)
         yield here
