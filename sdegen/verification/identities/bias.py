@@ -13,6 +13,8 @@ from sdegen.verification.battery.finding import of_smallest
 from sdegen.verification.identities.averages import (
     Average,
     averages_of,
+    normal_ratio,
+    skewed_ratio,
     spread_columns,
     together,
 )
@@ -35,6 +37,7 @@ class Bias:
             the terms that cancel.
         count: Of how many averages it is the one that is furthest off.
         remark: Why its error is not to be trusted.
+        skewness: That of the law of the average.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Bias:
     scale: float
     count: int = 1
     remark: str = ""
+    skewness: float = 0.0
 
     @classmethod
     def of(
@@ -60,6 +64,7 @@ class Bias:
             scale,
             count,
             average.remark,
+            average.skewness,
         )
 
     @property
@@ -74,20 +79,23 @@ class Bias:
 
     def p_beyond(self, allowed: float) -> float:
         """Return the chance of such a difference where the bias is `allowed`, a share of scale."""
-        beyond = abs(self.value - self.expected) - allowed * self.scale
+        off = self.value - self.expected
+        beyond = abs(off) - allowed * self.scale
         if math.isnan(self.standard_error):
             return math.nan
         if beyond <= 0:
             return 1.0 if allowed else of_smallest(1.0, self.count)
         if self.standard_error == 0:
             return 0.0
-        one = float(2 * stats.t.sf(beyond / self.standard_error, self.freedom))
+        t = normal_ratio(math.copysign(beyond, off) / self.standard_error, self.skewness)
+        one = float(2 * stats.t.sf(abs(t), self.freedom))
         return of_smallest(min(1.0, one), self.count)
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Return the ends of Student's interval of the average."""
-        half = self._half(confidence)
-        return self.value - half, self.value + half
+        """Return the ends of Student's interval of the average, for a skewed one."""
+        quantile = float(stats.t.ppf(0.5 + confidence / 2, self.freedom))
+        low, high = (skewed_ratio(h, self.skewness) for h in (quantile, -quantile))
+        return self.value - low * self.standard_error, self.value - high * self.standard_error
 
     @property
     def sentence(self) -> str:
@@ -95,7 +103,8 @@ class Bias:
         if math.isnan(self.standard_error):
             why = self.remark.rstrip(".")
             return f"{self.name} is {self.value:.4g} for {self.expected:.4g}, error unknown: {why}"
-        half = self._half(0.95)
+        low, high = self.interval()
+        half = 0.5 * (high - low)
         digits = _digits(half)
         form = ".4g" if digits is None else f".{digits}f"
         value = 0.0 if abs(self.value) < 0.01 * half else self.value
@@ -103,9 +112,6 @@ class Bias:
 
     def __str__(self) -> str:
         return self.sentence
-
-    def _half(self, confidence: float) -> float:
-        return float(stats.t.ppf(0.5 + confidence / 2, self.freedom)) * self.standard_error
 
 
 def rows_of(

@@ -143,6 +143,6 @@ def current_rows(
     return [
         Bias(
             name, worst.value, worst.expected, worst.standard_error, worst.freedom, worst.scale,
-            len(known), worst.remark,
+            len(known), worst.remark, worst.skewness,
         )
     ]  # fmt: skip

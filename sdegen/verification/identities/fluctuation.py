@@ -25,7 +25,7 @@ from torch import Tensor
 
 from sdegen.core.shapes import State
 from sdegen.readers.stored_states import StoredStates
-from sdegen.verification.identities.averages import Average, averages_of
+from sdegen.verification.identities.averages import Average, averages_of, skewness_of
 from sdegen.verification.identities.bias import Bias
 from sdegen.verification.identities.excerpt import excerpt_of
 from sdegen.verification.innovations.law import Innovations, StepLaw
@@ -91,7 +91,8 @@ def _of_rows(values: Tensor) -> Average:
     """Return the average of numbers that are independent."""
     numbers = values.flatten()
     error = float(numbers.std()) / math.sqrt(len(numbers))
-    return Average(float(numbers.mean()), error, len(numbers) - 1.0)
+    freedom, skewness = len(numbers) - 1.0, skewness_of(numbers)
+    return Average(float(numbers.mean()), error, freedom, skewness=skewness)
 
 
 def _windows(production: Tensor, weight: Tensor, back: Tensor, n: int, everywhere: bool) -> Tensor:
