@@ -103,7 +103,8 @@ def _average(values: Tensor) -> Average:
                 why = str(refused)
                 continue
         remark = "; ".join(str(w.message) for w in said)
-        return Average(mean, float(found.standard_error), float(found.degrees_of_freedom), remark)
+        error, freedom = float(found.standard_error), float(found.degrees_of_freedom)
+        return Average(mean, error, freedom, remark, skewness_of(_blocks(values, freedom)))
     if by_means is not None and rows >= _FEWEST:
         return by_means
     return Average(mean, math.nan, 1.0, why)

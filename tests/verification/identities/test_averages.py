@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.signal import lfilter
 
 from sdegen.verification.identities.averages import (
     averages_of,
@@ -42,6 +43,20 @@ def test_skewed_means_are_rejected_as_often_as_said():
     plain = 2 * stats.t.sf(np.abs(t), 63)
     assert abs(np.mean(p < 0.01) - 0.01) < abs(np.mean(plain < 0.01) - 0.01) / 2
     assert np.mean(p < 0.05) == pytest.approx(0.05, abs=4.5 * math.sqrt(0.05 * 0.95 / 4000))
+
+
+def test_the_skewness_of_a_correlated_mean_is_that_of_its_cumulants():
+    """Of ∫x² of an Ornstein–Uhlenbeck process over t it is 12 t/(2 t)^{3/2}, t in its times."""
+    tau, length = 20, 2**16
+    phi = math.exp(-1 / tau)
+    z = np.random.default_rng(1).standard_normal((length, 4))
+    z[1:] *= math.sqrt(1 - phi**2)
+    x = torch.from_numpy(lfilter([1.0], [1.0, -phi], z, axis=0))
+    (average,) = averages_of(x.square()[..., None])
+    t = 4 * length / tau
+    assert average.skewness == pytest.approx(12 * t / (2 * t) ** 1.5, rel=0.4)
+    (average,) = averages_of(x[..., None])
+    assert abs(average.skewness) < 0.02
 
 
 def test_an_interval_holds_what_is_not_rejected():
