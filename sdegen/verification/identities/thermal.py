@@ -149,7 +149,7 @@ def _configurational(
         return Bias.of(name, none, T, T)
     value = float(squares.mean()) / bend
     off = averages_of(together((squares - value * laplacian) / bend))[0]
-    error = Average(value, off.standard_error, off.freedom, off.remark)
+    error = Average(value, off.standard_error, off.freedom, off.remark, off.skewness)
     return Bias.of(name, error, T, T)
 
 
