@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from scipy import stats
+import torch
 from torch import Tensor
 
 from sdegen.core.boundary import Periodic
@@ -256,7 +257,8 @@ def diagnosis_of(
     states, solver = verdict.states, solver_for(sde) if solver is None else solver
     positions = are_positions(sde, states)
     belief = Belief(sde, solver, states, boundary_of(states, boundary), positions)
-    return diagnose(belief, verdict.sample)
+    with torch.no_grad():  # forces by autograd record their own gradients
+        return diagnose(belief, verdict.sample)
 
 
 def solver_for(sde: SDE) -> Solver:
