@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from scipy import stats
 import torch
+from scipy import stats
 from torch import Tensor
 
 from sdegen.core.boundary import Periodic

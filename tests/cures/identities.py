@@ -83,3 +83,7 @@ def _raised(check):
     """Say as an error what a check says of itself."""
     if check.remark:
         raise ValueError(check.remark)
+
+
+# rows whose messages are put together from parts
+UNSEEN = ("averages of those that are left", "averages at an end of one's own")

@@ -217,3 +217,6 @@ FOLLOWED = {
         ),
     ),
 }
+
+# rows whose messages are put together from parts
+UNSEEN = ("too few digits", "a centre of a law that mixes coordinates")

@@ -75,17 +75,20 @@ def checks_of(
                 f"{trajectory}, equation {coordinate}.",
             )
         )
-    stalled, expected = sample.stalled
-    checks.append(
-        Check.of_value(
-            "share of numbers that stand still",
-            max(0.0, stalled - 3 * expected),
-            _STALLS,
-            f"{100 * stalled:.3g} % of the stored numbers are those of the step before, to all "
-            "digits: the step is lost in the rounding of the state, or coordinates do not move.",
-        )
-    )
+    if sample.z.shape[2]:  # without noise a state may rest
+        checks.append(_stalled(*sample.stalled))
     return checks
+
+
+def _stalled(share: float, expected: float) -> Check:
+    """Return the check of numbers that stand still."""
+    return Check.of_value(
+        "share of numbers that stand still",
+        max(0.0, share - 3 * expected),
+        _STALLS,
+        f"{100 * share:.3g} % of the stored numbers are those of the step before, to all "
+        "digits: the step is lost in the rounding of the state, or coordinates do not move.",
+    )
 
 
 def _check(finding: Finding, false_alarm: float) -> Check:

@@ -57,7 +57,12 @@ def test_its_moments_in_a_well_are_those_of_fine_steps():
         assert abs(float(z.var()) - 1) < 5 * (2 / 1e5) ** 0.5 + h**2
 
 
-@pytest.mark.parametrize(("d", "k"), [(1, 5), (3, 10), (10, 20)])
+_SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("d", "k"), [(1, 5), pytest.param(3, 10, marks=_SLOW), pytest.param(10, 20, marks=_SLOW)]
+)
 def test_strides_of_the_update_pass_and_faults_are_seen(d, k):
     solver = sg.EulerMaruyama(substeps=k)
     path = states(well(d), d, solver, 0.01 * k, batch=256 // d + 32)
@@ -68,7 +73,14 @@ def test_strides_of_the_update_pass_and_faults_are_seen(d, k):
         assert not sg.certify(wrong, path=path, dt=0.01, solver=solver).passed
 
 
-@pytest.mark.parametrize("solver", [sg.EulerMaruyama(), sg.Heun(), sg.Heun(substeps=5)])
+@pytest.mark.parametrize(
+    "solver",
+    [
+        sg.EulerMaruyama(),
+        pytest.param(sg.Heun(), marks=_SLOW),
+        pytest.param(sg.Heun(substeps=5), marks=_SLOW),
+    ],
+)
 def test_a_simulator_that_is_not_known_is_right_from_the_update_to_the_equation(solver):
     path = states(well(3), 3, solver, 0.05)
     assert sg.certify(well(3), path=path, dt=0.05, solver="unknown").passed
@@ -84,7 +96,14 @@ def test_exact_paths_of_a_process_are_those_of_an_unknown_simulator():
     assert not sg.certify(twice, path=path, dt=0.1, solver="unknown").passed
 
 
-@pytest.mark.parametrize("solver", [sg.BAOAB(), sg.OBABO(), sg.EulerMaruyama()])
+@pytest.mark.parametrize(
+    "solver",
+    [
+        pytest.param(sg.BAOAB(), marks=_SLOW),
+        pytest.param(sg.OBABO(), marks=_SLOW),
+        pytest.param(sg.EulerMaruyama(), marks=_SLOW),
+    ],
+)
 def test_unknown_simulators_of_phase_space_are_judged_by_velocities(solver):
     fall = sg.UnderdampedLangevin(lambda x: (0.25 * x**4 - 0.5 * x**2).sum(1), 1.0)
     x = fall.state(normals(100, 2), normals(100, 2, seed=1))
@@ -131,7 +150,10 @@ def swirl(strength=1.0):
     return Swirl()
 
 
-@pytest.mark.parametrize("solver", [sg.Milstein(), sg.DRI1(), sg.SKROCK()])
+@pytest.mark.parametrize(
+    "solver",
+    [sg.Milstein(), pytest.param(sg.DRI1(), marks=_SLOW), pytest.param(sg.SKROCK(), marks=_SLOW)],
+)
 def test_solvers_whose_noise_cannot_be_told_are_redrawn(solver):
     times = torch.arange(65, dtype=F64) * 0.05
     path = sg.simulate(swirl(), normals(64, 2), times, solver=solver, rng=3).states
