@@ -20,7 +20,8 @@ class AlteredSDE(SDE):
         drift: a.
         noise: c, or what is made of g.
         interpretation: r: ½ is what Stratonovich's reading adds to Itô's.
-        retimed: Maps a time to that at which f and g are asked.
+        retimed: Maps a time to that at which f is asked, and g unless it has its own.
+        noise_retimed: Maps a time to that at which g is asked.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class AlteredSDE(SDE):
         noise: float | Callable[[Tensor], Tensor] = 1.0,
         interpretation: float = 0.0,
         retimed: Callable[[Time], Time] | None = None,
+        noise_retimed: Callable[[Time], Time] | None = None,
     ) -> None:
         self.sde, self.noise, self.direction = sde, sde.noise, sde.direction
         self.autonomous = sde.autonomous if retimed is None else None
@@ -38,6 +40,7 @@ class AlteredSDE(SDE):
             self.channels, self.noise_structure = sde.channels, sde.noise_structure
         self._drift, self._noise, self._interpretation = drift, noise, interpretation
         self._retimed = retimed
+        self._noise_retimed = retimed if noise_retimed is None else noise_retimed
         self._stratonovich = (
             ItoProcess(
                 sde.drift, sde.diffusion, interpretation="stratonovich", channels=sde.channels
@@ -61,7 +64,7 @@ class AlteredSDE(SDE):
 
     def diffusion(self, x: State, t: Time) -> Tensor:
         """Return c g, broadcastable to x."""
-        t = t if self._retimed is None else self._retimed(t)
+        t = t if self._noise_retimed is None else self._noise_retimed(t)
         g = self.sde.diffusion(x, t)
         if callable(self._noise):
             return self._noise(g)

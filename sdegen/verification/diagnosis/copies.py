@@ -120,8 +120,11 @@ def _trajectories(z: Tensor, tolerance: float, sign: float) -> Copies | None:
         r = sign * torch.corrcoef(rows)
         pairs = (torch.triu(r, 1) > 0.25).nonzero()
     else:
-        order = (sign * rows[:, 0]).abs().argsort()
-        pairs = torch.stack([order[:-1], order[1:]], 1).sort(1).values
+        # all of one group are compared with its first
+        group = _groups((sign * rows[:, 0]).abs(), tolerance)
+        first = torch.full((batch,), batch).scatter_reduce(0, group, torch.arange(batch), "amin")
+        pairs = torch.stack([first[group], torch.arange(batch)], 1)
+        pairs = pairs[pairs[:, 0] < pairs[:, 1]]
         near = (rows[pairs[:, 1]] - sign * rows[pairs[:, 0]]).abs() <= tolerance
         pairs = pairs[near.double().mean(1) > 0.25]
     seen: set[int] = set()
@@ -188,24 +191,34 @@ def _shifted(z: Tensor, tolerance: float, sign: float) -> Copies | None:
         return None
     keys = torch.cat([z[i : frames - window + 1 + i] for i in range(window)], 2)[..., :8]
     keys = keys.flatten(0, 1)
-    order = keys[:, 0].argsort()
-    ranked = keys[order]
-    hits = []
-    for s in (1, 2):
-        same = ((ranked[s:] - ranked[:-s]).abs() <= tolerance).all(1).nonzero()[:, 0]
-        hits.append(torch.stack([order[same], order[same + s]], 1))
-    pairs = torch.cat(hits)
-    if len(pairs) < 4:
-        return None
-    pairs = pairs.sort(1).values
-    early, late = pairs[:, 0], pairs[:, 1]
-    apart = late // batch - early // batch
-    other = late % batch != early % batch
-    good = other & (apart > 0) & (keys[early].abs() < _LARGEST).all(1)
-    if int(good.sum()) < 4:
+    # of equal keys all but those of the first step are copies
+    group = _groups(keys[:, 0], tolerance)
+    frame = torch.arange(len(keys)) // batch
+    count = int(group.max()) + 1
+    earliest = torch.full((count,), frames).scatter_reduce(0, group, frame, "amin")
+    order = torch.argsort(group * frames + frame, stable=True)
+    begins = torch.ones(len(order), dtype=torch.bool)
+    begins[1:] = group[order][1:] != group[order][:-1]
+    origin = order[begins][group]
+    near = ((keys - keys[origin]).abs() <= tolerance).all(1) & (keys.abs() < _LARGEST).all(1)
+    good = near & (frame > earliest[group]) & (origin % batch != torch.arange(len(keys)) % batch)
+    late = good.nonzero()[:, 0]
+    if len(late) < 4:
         return None
     mask = torch.zeros_like(z, dtype=torch.bool)
-    mask[late[good] // batch, late[good] % batch] = True
-    lag = Counter(apart[good].tolist()).most_common(1)[0][0]
+    for i in range(window):
+        mask[late // batch + i, late % batch] = True
+    apart = frame[late] - frame[origin[late]]
+    lag = Counter(apart.tolist()).most_common(1)[0][0]
     words = f"trajectories used noise that another one had used {lag} steps before"
     return Copies(mask, sign, words, float(lag))
+
+
+def _groups(values: Tensor, tolerance: float) -> Tensor:
+    """Return numbers of groups of values that are equal to rounding, in the order of values."""
+    ranked, order = values.sort()
+    new = torch.zeros(len(values), dtype=torch.long)
+    new[1:] = ranked.diff() > tolerance
+    group = torch.empty_like(new)
+    group[order] = new.cumsum(0)
+    return group

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from scipy import optimize
 from torch import Tensor
@@ -171,7 +172,8 @@ def fitted_time(data: Transitions) -> Fitted | None:
 
     n = float(sums.count.sum())
     start = math.log(max(1e-12, float(sums.zz.sum()) / n))
-    best = optimize.minimize_scalar(loss, bracket=(start - 0.1, start + 0.1))
+    with np.errstate(invalid="ignore", divide="ignore"):  # where the loss is flat to rounding
+        best = optimize.minimize_scalar(loss, bracket=(start - 0.1, start + 0.1))
     tau = math.exp(float(best.x))
     if not tau > LEAST**2:
         return None
@@ -211,6 +213,8 @@ def fitted_both(data: Transitions) -> Fitted | None:
 
 def mean_of_noise(data: Transitions) -> Fitted | None:
     """Fit a mean of the noise: one for all coordinates, or one for each."""
+    if data.base.z.shape[2] == 0:
+        return None
     mask = data.base.judged.double()[..., None]
     z = data.base.z * mask
     n = float(mask.sum())

@@ -35,7 +35,7 @@ def kinetic_alternatives(belief: Belief) -> list[Alternative]:
         return []
     if sde.own_methods("drift", "diffusion") or getattr(belief.solver, "substeps", 1) > 1:
         return []
-    table = [*_masses(belief), *_frictions(belief), *_forces(belief), *_solvers(belief)]
+    table = [*_frictions(belief), *_masses(belief), *_forces(belief), *_solvers(belief)]
     return table if belief.positions else table + scheme_alternatives(belief)
 
 

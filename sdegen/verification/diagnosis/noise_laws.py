@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy import special, stats
 from torch import Tensor
 
 from sdegen.verification.diagnosis.model import (
@@ -62,6 +62,8 @@ def noise_law_alternatives() -> list[Alternative]:
                _irwin_hall(12)),
         _fixed("noise a sum of two uniforms", "the noise were a sum of two uniform numbers",
                _irwin_hall(2)),
+        _fixed("noise a product of two normals", "the noise were a product of two normals",
+               Law(_log_of_product, _below_product)),
         Alternative("Student noise", "noise law", "the noise had heavy tails", _student),
         Alternative("noise cut off", "noise law", "large numbers of the noise were cut", _cut),
     ]  # fmt: skip
@@ -127,6 +129,18 @@ def _irwin_hall(count: int) -> Law:
         return lambda z: torch.from_numpy(np.interp(z.numpy(), middle, values, left, right))
 
     return Law(read(log_p, _NEVER, _NEVER), read(below, 0.0, 1.0))
+
+
+def _log_of_product(z: Tensor) -> Tensor:
+    """Return log K₀(|z|)/π, the density of the product of two normals."""
+    size = z.abs().clamp(min=1e-12).numpy()
+    return torch.from_numpy(np.log(special.k0e(size)) - size - math.log(math.pi))
+
+
+def _below_product(z: Tensor) -> Tensor:
+    """Return ½ + sign z ∫₀^|z| K₀/π."""
+    part = special.iti0k0(z.abs().numpy())[1] / math.pi
+    return 0.5 + z.sign() * torch.from_numpy(np.minimum(part, 0.5))
 
 
 def _student(data: Transitions) -> Fitted | None:

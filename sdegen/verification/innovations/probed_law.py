@@ -28,6 +28,7 @@ from sdegen.verification.innovations.normal import log_density, normal_between
 from sdegen.verification.innovations.update_law import of_diagonal
 
 _ROWS = 64  # of which it is looked at whether a polynomial is all
+_NEVER = -700.0  # log-density where there is none
 _SAME = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 
@@ -152,11 +153,13 @@ def _quadratic(left: Tensor, moved: Tensor, b: Tensor, c: Tensor) -> Innovations
     y, beta, gamma = torch.where(flip, -left, left), torch.where(flip, -b, b), c.abs()
     bent = gamma > 0
     safe = torch.where(bent, gamma, 1.0)
-    root = (beta.square() + 4 * safe * y).clamp(min=0.0).sqrt()
+    square = beta.square() + 4 * safe * y
+    root = square.clamp(min=0.0).sqrt()
     high, low = (-beta + root) / (2 * safe), (-beta - root) / (2 * safe)
     z = normal_between(low, high)
     # density of y: both draws lead to it
     log_p = torch.logaddexp(log_density(high), log_density(low)) - root.clamp(min=1e-300).log()
+    log_p = torch.where(square < 0, _NEVER, log_p)  # no draw leads beyond the vertex
     straight = torch.where(bent, 1.0, b)
     z = torch.where(bent, torch.where(flip, -z, z), left / straight)
     log_p = torch.where(bent, log_p, log_density(z) - straight.abs().log())
